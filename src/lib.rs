@@ -1,0 +1,52 @@
+//! Run many jobs at their times from one tokio task, in a group you can wait for, cancel and trust.
+//!
+//! A [`Group`] is one driver task with one heap of deadlines and one sleep, a port of Go's
+//! [schedgroup](https://github.com/mdlayher/schedgroup) by Matt Layher without its lost wake-ups,
+//! hanging waits and jobs that kill the process.
+//!
+//! ```
+//! use std::time::Duration;
+//! use schedgroup::Group;
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), schedgroup::WaitError> {
+//! let group = Group::new();
+//! for i in 1..=3 {
+//!     group.delay(Duration::from_millis(100 * i), async move { println!("{i}") });
+//! }
+//! group.wait().await // 1, 2, 3
+//! # }
+//! ```
+//!
+//! | you want | reach for |
+//! |---|---|
+//! | a job after a while, or at an instant | [`Group::delay`], [`Group::schedule`] |
+//! | its value | [`Group::spawn_after`], [`Group::spawn_at`] |
+//! | a job that schedules more, or listens for cancel | [`Group::delay_with`], [`JobContext`] |
+//! | a job that comes again | [`Group::repeat`], [`Next`] |
+//! | to move, cancel or abort one | [`JobHandle`] |
+//! | a limit on how many run | [`Builder::max_running`] |
+//! | all of them done | [`Group::wait`] |
+//! | a graceful end, with a report | [`Group::shutdown`], [`Report`] |
+//! | to schedule from elsewhere | [`Handle`] |
+//!
+//! # The house
+//!
+//! ```text
+//! sched    the scheduling group: from verbs down to the heap
+//! ground   what every family stands on: panics, timeline, trace
+//! ```
+#![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod ground;
+mod sched;
+
+pub use sched::{
+    Builder, Group, Handle, Job, JobContext, JobError, JobHandle, JobId, JobPanic, JobState,
+    JoinHandle, Next, Report, ScheduleError, Shutdown, Stats, Wait, WaitError,
+};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

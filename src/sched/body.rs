@@ -1,0 +1,152 @@
+//! What is inside a job: how it starts, and how it is polled.
+
+use std::panic::{Location, resume_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::error::{JobError, JobPanic};
+use super::job::{JobId, Next};
+use crate::ground::panic::{Payload, catch};
+
+/// What a run is told about itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    pub(super) id: JobId,
+    pub(super) deadline: Instant,
+    pub(super) lateness: Duration,
+}
+
+/// A job that has not started: one allocation, as small as what the user handed in.
+pub(super) trait Body: Send {
+    /// Begins a run. This is user code: it may panic.
+    fn start(self: Box<Self>, run: Run) -> Live;
+}
+
+/// A job that has started.
+pub(super) enum Live {
+    /// The user's own future, in the very box that it waited in.
+    Future(Pin<Box<dyn Future<Output = ()> + Send>>),
+    /// A body that holds the future of its run and outlives it.
+    Own(Box<dyn Own>),
+}
+
+/// A body that is polled itself.
+pub(super) trait Own: Body {
+    /// Polls the run; its end says what the job wants next.
+    fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Next>;
+    fn into_body(self: Box<Self>) -> Box<dyn Body>;
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Body for F {
+    fn start(self: Box<Self>, _: Run) -> Live {
+        Live::Future(Box::into_pin(self))
+    }
+}
+
+/// The body behind a [`JoinHandle`](super::handle::JoinHandle).
+///
+/// It sends its result when it is dropped, which is after the job's state was set and before `wait`
+/// stops counting the job: who has the value sees a finished job, and after `wait` no value is on
+/// its way.
+pub(super) struct Joined<F: Future> {
+    future: Option<Pin<Box<F>>>,
+    result: Option<Result<F::Output, JobError>>,
+    receiver: Option<oneshot::Sender<Result<F::Output, JobError>>>,
+    id: JobId,
+    scheduled_at: &'static Location<'static>,
+}
+
+/// The receiving end of a [`Joined`].
+pub(super) type Receiver<T> = oneshot::Receiver<Result<T, JobError>>;
+
+impl<F: Future> Joined<F> {
+    pub(super) fn new(
+        future: F,
+        scheduled_at: &'static Location<'static>,
+    ) -> (Joined<F>, Receiver<F::Output>) {
+        let (sender, receiver) = oneshot::channel();
+        let joined = Joined {
+            future: Some(Box::pin(future)),
+            result: None,
+            receiver: Some(sender),
+            id: JobId(0),
+            scheduled_at,
+        };
+        (joined, receiver)
+    }
+}
+
+impl<F> Body for Joined<F>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn start(mut self: Box<Self>, run: Run) -> Live {
+        self.id = run.id;
+        Live::Own(self)
+    }
+}
+
+impl<F> Own for Joined<F>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        let polled = catch(|| {
+            let Some(future) = &mut self.future else {
+                return Poll::Pending;
+            };
+            let polled = future.as_mut().poll(cx);
+            if polled.is_ready() {
+                self.future = None;
+            }
+            polled
+        });
+        match polled {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(value)) => {
+                self.result = Some(Ok(value));
+                Poll::Ready(Next::Done)
+            }
+            Err(payload) => {
+                let panic = JobPanic::new(payload, self.id, self.scheduled_at);
+                self.result = Some(Err(JobError::Panicked(panic.clone())));
+                resume_unwind(Box::new(Reported(panic)))
+            }
+        }
+    }
+
+    fn into_body(self: Box<Self>) -> Box<dyn Body> {
+        self
+    }
+}
+
+impl<F: Future> Drop for Joined<F> {
+    fn drop(&mut self) {
+        let result = self.result.take().unwrap_or(Err(JobError::Cancelled));
+        if let Some(receiver) = self.receiver.take() {
+            // Nobody may be there to receive it, which is the caller's choice.
+            drop(receiver.send(result));
+        }
+    }
+}
+
+/// A panic that was made a value by the job's own body, on its way to the group.
+struct Reported(JobPanic);
+
+/// The panic of a job as a value, the same one that its body may have reported already.
+pub(super) fn job_panic(
+    payload: Payload,
+    id: JobId,
+    scheduled_at: &'static Location<'static>,
+) -> JobPanic {
+    match payload.downcast::<Reported>() {
+        Ok(reported) => reported.0,
+        Err(payload) => JobPanic::new(payload, id, scheduled_at),
+    }
+}

@@ -1,0 +1,173 @@
+//! What a job sees of its group, and the jobs that ask for it.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::body::{Body, Live, Own, Run};
+use super::gate::Caller;
+use super::handle::Handle;
+use super::job::{Job, JobId, Next};
+use super::shared::Shared;
+use super::verbs::{Entrance, verbs};
+
+/// A running job's view of its group: when it was due, whether to stop, and the verbs to schedule more.
+///
+/// The verbs are admitted while the group drains, and `wait` covers what they schedule. They never
+/// panic: once the group is shut down, cancelled or drained they drop the job and return a finished
+/// handle. A context may outlive its job.
+#[derive(Clone)]
+pub struct JobContext {
+    shared: Arc<Shared>,
+    run: Run,
+    attempt: u64,
+}
+
+impl JobContext {
+    /// The group's token. A cancel of the group does not interrupt running jobs: they see it here.
+    pub fn token(&self) -> CancellationToken {
+        self.shared.token.clone()
+    }
+
+    /// When this run was due.
+    pub fn deadline(&self) -> Instant {
+        self.run.deadline
+    }
+
+    /// How much later than that it started.
+    pub fn lateness(&self) -> Duration {
+        self.run.lateness
+    }
+
+    /// Which run of the job this is; 1 for the first.
+    pub fn attempt(&self) -> u64 {
+        self.attempt
+    }
+
+    /// Was `wait` or `shutdown` called?
+    pub fn is_draining(&self) -> bool {
+        self.shared.enter(|state, _| state.is_draining())
+    }
+
+    /// The name of the job.
+    pub fn id(&self) -> JobId {
+        self.run.id
+    }
+
+    /// A handle with this context's rights, to be passed on.
+    pub fn handle(&self) -> Handle {
+        Handle::new(Arc::clone(&self.shared), Caller::Inside)
+    }
+
+    fn entrance(&self) -> Entrance<'_> {
+        Entrance {
+            shared: &self.shared,
+            caller: Caller::Inside,
+        }
+    }
+}
+
+verbs!(JobContext, "From a context this never panics.");
+
+impl fmt::Debug for JobContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobContext")
+            .field("id", &self.run.id)
+            .field("attempt", &self.attempt)
+            .field("deadline", &self.run.deadline)
+            .field("lateness", &self.run.lateness)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A job that is made when it starts.
+pub(super) struct With<F> {
+    shared: Arc<Shared>,
+    make: F,
+}
+
+impl<F> With<F> {
+    pub(super) fn new(shared: &Arc<Shared>, make: F) -> With<F> {
+        With {
+            shared: Arc::clone(shared),
+            make,
+        }
+    }
+}
+
+impl<F, J> Body for With<F>
+where
+    F: FnOnce(JobContext) -> J + Send + 'static,
+    J: Job,
+{
+    fn start(self: Box<Self>, run: Run) -> Live {
+        let With { shared, make } = *self;
+        Live::Future(Box::pin(make(JobContext {
+            shared,
+            run,
+            attempt: 1,
+        })))
+    }
+}
+
+/// A job that runs until it says that it is done.
+pub(super) struct Repeat<F, Fut> {
+    shared: Arc<Shared>,
+    make: F,
+    attempt: u64,
+    running: Option<Pin<Box<Fut>>>,
+}
+
+impl<F, Fut> Repeat<F, Fut> {
+    pub(super) fn new(shared: &Arc<Shared>, make: F) -> Repeat<F, Fut> {
+        Repeat {
+            shared: Arc::clone(shared),
+            make,
+            attempt: 0,
+            running: None,
+        }
+    }
+}
+
+impl<F, Fut> Body for Repeat<F, Fut>
+where
+    F: FnMut(JobContext) -> Fut + Send + 'static,
+    Fut: Future<Output = Next> + Send + 'static,
+{
+    fn start(mut self: Box<Self>, run: Run) -> Live {
+        self.attempt += 1;
+        let context = JobContext {
+            shared: Arc::clone(&self.shared),
+            run,
+            attempt: self.attempt,
+        };
+        self.running = Some(Box::pin((self.make)(context)));
+        Live::Own(self)
+    }
+}
+
+impl<F, Fut> Own for Repeat<F, Fut>
+where
+    F: FnMut(JobContext) -> Fut + Send + 'static,
+    Fut: Future<Output = Next> + Send + 'static,
+{
+    fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        let Some(running) = &mut self.running else {
+            return Poll::Pending;
+        };
+        let polled = running.as_mut().poll(cx);
+        if polled.is_ready() {
+            self.running = None;
+        }
+        polled
+    }
+
+    fn into_body(self: Box<Self>) -> Box<dyn Body> {
+        self
+    }
+}

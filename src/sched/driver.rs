@@ -1,0 +1,215 @@
+//! The driver: the one task that owns the heap and the one sleep.
+//!
+//! A turn takes in all entries that have arrived, releases what is due in bounded batches, and lies
+//! down until the next deadline. It runs no job. Between bounded pieces of work it yields, so that
+//! neither a flood of entries nor a flood of due jobs holds up the runtime.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::runtime::RuntimeFlavor;
+use tokio::task::yield_now;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::queue::{Entry, Queue};
+use super::runner;
+use super::shared::Shared;
+use super::state::Turn;
+use crate::ground::timeline::Tick;
+
+/// Entries that are taken into the heap before others get a turn.
+const ARRIVALS: usize = 4096;
+/// Jobs that are released before others get a turn.
+const RELEASES: usize = 128;
+/// Entries that are looked at under the lock in one go when dead ones are swept.
+const SWEPT: usize = 1024;
+/// How soon to look after jobs that wait for a runner although there are places.
+const TEND: Duration = Duration::from_millis(5);
+/// No sleep is longer: one very long sleep has stalled tokio's short ones before (its issue 8334),
+/// and a job's deadline is kept by the heap anyway.
+const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 60 * 60);
+
+pub(super) struct Driver {
+    shared: Arc<Shared>,
+    queue: Queue,
+    sleep: Pin<Box<Sleep>>,
+    /// `None` once it has been heard.
+    cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    batch: Vec<Entry>,
+    /// How many jobs had been taken, and since when, while jobs wait for a runner.
+    behind: Option<(u64, Tick)>,
+    /// Workers of the runtime can be blocked without blocking the driver.
+    tends: bool,
+    /// Ended by itself, not with its runtime.
+    done: bool,
+}
+
+impl Driver {
+    /// Must be called inside the runtime that will drive it, for its timer.
+    #[track_caller]
+    pub(super) fn new(shared: Arc<Shared>) -> Driver {
+        let token = shared.token.clone();
+        let tends = shared.runtime.runtime_flavor() != RuntimeFlavor::CurrentThread;
+        Driver {
+            shared,
+            queue: Queue::default(),
+            sleep: Box::pin(sleep_until(Instant::now() + LONGEST_SLEEP)),
+            cancelled: Some(Box::pin(token.cancelled_owned())),
+            batch: Vec::with_capacity(RELEASES),
+            behind: None,
+            tends,
+            done: false,
+        }
+    }
+
+    pub(super) async fn drive(mut self) {
+        loop {
+            match self.turn() {
+                Turn::Exit => break,
+                Turn::Drop(from) => self.drop_pending(from).await,
+                Turn::Work { arrived, due } => {
+                    self.take_in(arrived).await;
+                    self.sweep().await;
+                    if self.release(due) {
+                        yield_now().await;
+                    } else {
+                        self.lie_down().await;
+                    }
+                }
+            }
+        }
+        self.done = true;
+    }
+
+    fn turn(&self) -> Turn {
+        let now = self.shared.now();
+        let cancelled = self.shared.is_cancelled();
+        self.shared
+            .enter(|state, todo| state.turn(now, cancelled, todo))
+    }
+
+    /// Everything that has arrived goes into the heap before anything is released, so that the order
+    /// of release is that of the deadlines, whatever the order of arrival.
+    async fn take_in(&mut self, arrived: Vec<Entry>) {
+        for (count, entry) in arrived.into_iter().enumerate() {
+            if count % ARRIVALS == ARRIVALS - 1 {
+                yield_now().await;
+            }
+            self.queue.push(entry);
+        }
+    }
+
+    /// Releases a batch of due jobs; true if there may be more.
+    fn release(&mut self, due: Tick) -> bool {
+        while self.batch.len() < RELEASES {
+            match self.queue.pop_due(due) {
+                Some(entry) => self.batch.push(entry),
+                None => break,
+            }
+        }
+        let full = self.batch.len() == RELEASES;
+        let now = self.shared.now();
+        let hired = self.shared.enter(|state, _| {
+            state.release(&mut self.batch, &mut self.queue);
+            let places = state.places();
+            let stuck = self.behind.filter(|(taken, _)| *taken == places.taken());
+            let relief =
+                stuck.is_some_and(|(_, since)| now >= since.after(TEND)) && places.relieve();
+            self.behind = match stuck {
+                _ if !self.tends || !places.is_behind() => None,
+                Some(stuck) if !relief => Some(stuck),
+                _ => Some((places.taken(), now)),
+            };
+            places.hire() + usize::from(relief)
+        });
+        runner::start(&self.shared, hired);
+        full || self.queue.next().is_some_and(|next| next <= due)
+    }
+
+    /// Removes dead entries when they are more than the live ones.
+    async fn sweep(&mut self) {
+        if !self.shared.enter(|state, _| state.has_too_many_dead()) {
+            return;
+        }
+        let mut entries = self.queue.take();
+        let mut kept = Vec::with_capacity(entries.len() / 2);
+        while !entries.is_empty() {
+            let mut part = entries.split_off(entries.len().saturating_sub(SWEPT));
+            self.shared
+                .enter(|state, _| state.sweep(&mut part, |entry| &entry.0));
+            kept.append(&mut part);
+            yield_now().await;
+        }
+        self.queue.refill(kept);
+    }
+
+    /// Drops the pending jobs that are due at `from` or later.
+    async fn drop_pending(&mut self, from: Tick) {
+        for chunk in 0..self.shared.enter(|state, _| state.chunks()) {
+            let jobs = self
+                .shared
+                .enter(|state, todo| state.unstart_chunk(chunk, from, todo));
+            if !jobs.is_empty() {
+                self.shared.drop_unstarted(jobs);
+                yield_now().await;
+            }
+        }
+        if from == Tick::ALWAYS {
+            self.queue.clear();
+            self.shared.enter(|state, _| state.forget_entries());
+        }
+    }
+
+    /// Sleeps until the next deadline, an earlier job, a cancelled token, or another reason to look.
+    async fn lie_down(&mut self) {
+        let mut asleep = false;
+        poll_fn(|cx| {
+            if asleep {
+                return Poll::Ready(());
+            }
+            let next = self.queue.next();
+            let tend = self
+                .behind
+                .map_or(Tick::NEVER, |(_, since)| since.after(TEND));
+            let lain = self
+                .shared
+                .enter(|state, _| state.lie_down(next, tend, cx.waker()));
+            let Some(until) = lain else {
+                return Poll::Ready(());
+            };
+            asleep = true;
+            let longest = Instant::now() + LONGEST_SLEEP;
+            let until = self.shared.timeline.instant(until).min(longest);
+            self.sleep.as_mut().reset(until);
+            if self.sleep.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            match &mut self.cancelled {
+                Some(cancelled) => {
+                    let heard = cancelled.as_mut().poll(cx);
+                    if heard.is_ready() {
+                        self.cancelled = None;
+                    }
+                    heard
+                }
+                None => Poll::Pending,
+            }
+        })
+        .await;
+    }
+}
+
+/// The runtime has gone before the group had drained: nothing more will run, and nobody may be left
+/// waiting for it.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if !self.done {
+            self.shared.enter(|state, todo| state.abandon(todo));
+            self.shared.drop_all(Tick::ALWAYS);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! What can go wrong, and what is handed back.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::Location;
+
+use thiserror::Error;
+
+use super::job::JobId;
+use crate::ground::panic::{Caught, Payload};
+
+/// Why a [`wait`](crate::Group::wait) did not end with all jobs run to their ends.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The group was cancelled, shut down with jobs left over, or its runtime ended: jobs that had
+    /// not started never will.
+    #[error("group was cancelled before all of its jobs had finished")]
+    Cancelled,
+    /// The group's own deadline came first: jobs that had not started never will.
+    #[error("deadline of the group passed before all of its jobs had finished")]
+    DeadlineExceeded,
+    /// Every job ended, and at least one by a panic: the first of them in time.
+    #[error("{0}")]
+    Panicked(#[source] JobPanic),
+}
+
+/// Why a [`JoinHandle`](crate::JoinHandle) has no value.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum JobError {
+    /// The job was cancelled, aborted, or dropped with its group.
+    #[error("job was cancelled before it had finished")]
+    Cancelled,
+    /// The job panicked.
+    #[error("{0}")]
+    Panicked(#[source] JobPanic),
+}
+
+/// The panic of one job: what it said, which job it was, and who scheduled it.
+///
+/// Clones share one payload.
+#[derive(Clone)]
+pub struct JobPanic {
+    caught: Caught,
+    job: JobId,
+    scheduled_at: &'static Location<'static>,
+}
+
+impl JobPanic {
+    pub(super) fn new(
+        payload: Payload,
+        job: JobId,
+        scheduled_at: &'static Location<'static>,
+    ) -> JobPanic {
+        JobPanic {
+            caught: Caught::new(payload),
+            job,
+            scheduled_at,
+        }
+    }
+
+    /// The text of the panic; `Box<dyn Any>` if it was none.
+    pub fn message(&self) -> &str {
+        self.caught.message()
+    }
+
+    /// The place in the program that scheduled the job.
+    pub fn scheduled_at(&self) -> &'static Location<'static> {
+        self.scheduled_at
+    }
+
+    /// The job that panicked.
+    pub fn job(&self) -> JobId {
+        self.job
+    }
+
+    /// What the panic carried, for the first who asks.
+    ///
+    /// One panic can be reported twice, by a [`JoinHandle`](crate::JoinHandle) and by
+    /// [`wait`](crate::Group::wait). The second to ask gets the message, as a `String`.
+    pub fn into_payload(self) -> Box<dyn Any + Send> {
+        self.caught.into_payload()
+    }
+
+    /// Goes on panicking here, with what the job's panic carried. The panic hook is not run again.
+    pub fn resume(self) -> ! {
+        std::panic::resume_unwind(self.into_payload())
+    }
+}
+
+impl fmt::Debug for JobPanic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobPanic")
+            .field("message", &self.message())
+            .field("job", &self.job)
+            .field("scheduled_at", &format_args!("{}", self.scheduled_at))
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for JobPanic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "job {} scheduled at {} panicked: {}",
+            self.job,
+            self.scheduled_at,
+            self.message()
+        )
+    }
+}
+
+impl std::error::Error for JobPanic {}
+
+/// Why a job was refused; it hands the job back.
+#[derive(Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ScheduleError<J> {
+    /// The group takes no more jobs since `wait` or `shutdown` was called: schedule from inside a
+    /// running job, or on another group.
+    #[error("group is closed: wait or shutdown was called")]
+    Closed(J),
+    /// The group was cancelled or dropped, or its runtime ended.
+    #[error("group is cancelled")]
+    Cancelled(J),
+}
+
+impl<J> ScheduleError<J> {
+    /// The job that was refused.
+    pub fn into_inner(self) -> J {
+        match self {
+            ScheduleError::Closed(job) | ScheduleError::Cancelled(job) => job,
+        }
+    }
+}
+
+impl<J> fmt::Debug for ScheduleError<J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ScheduleError::Closed(_) => "Closed(..)",
+            ScheduleError::Cancelled(_) => "Cancelled(..)",
+        })
+    }
+}

@@ -1,0 +1,103 @@
+//! The words for a job: what it is, its name, its state, and what it wants next.
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// What a group runs: any future that returns `()` and is `Send + 'static`.
+///
+/// Pass an `async move` block or the call of an `async fn`. The trait is implemented for every such
+/// future and cannot be implemented by hand; it is there so that the compiler can say in plain words
+/// what is wrong with anything else.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// async fn greet(name: String) {
+///     println!("hello, {name}");
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), schedgroup::WaitError> {
+/// let group = schedgroup::Group::new();
+/// group.delay(Duration::from_millis(1), greet("world".to_owned()));
+/// group.delay(Duration::from_millis(2), async move { println!("and good night") });
+/// group.wait().await
+/// # }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a job: a job is a future that returns `()` and is `Send + 'static`",
+    label = "not a job",
+    note = "instead of a closure `|| ..`, pass the future itself: `async move {{ .. }}`",
+    note = "a future that returns a `Result` must deal with its error: `async move {{ if let Err(error) = work().await {{ .. }} }}`, or use `spawn_after` and await its `JoinHandle`"
+)]
+pub trait Job: Future<Output = ()> + Send + 'static + sealed::Sealed {}
+
+#[diagnostic::do_not_recommend]
+impl<F: Future<Output = ()> + Send + 'static> Job for F {}
+
+mod sealed {
+    pub trait Sealed {}
+    #[diagnostic::do_not_recommend]
+    impl<F: Future<Output = ()> + Send + 'static> Sealed for F {}
+}
+
+/// The name of a job, unique in its group; later submitted jobs compare greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId(pub(super) u64);
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// Where a job is in its life.
+///
+/// The last three are final. A repeating job is `Pending` between its runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum JobState {
+    /// Not started: its deadline lies ahead, or it is due and has no place yet.
+    Pending,
+    /// Started and not finished.
+    Running,
+    /// Ran to its end.
+    Finished,
+    /// Cancelled, aborted, or dropped with its group.
+    Cancelled,
+    /// Ended by a panic of its own.
+    Panicked,
+}
+
+/// What a repeating job wants after a run.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # use schedgroup::{Group, Next};
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), schedgroup::WaitError> {
+/// let group = Group::new();
+/// group.repeat(tokio::time::Instant::now(), |job| async move {
+///     match job.attempt() {
+///         3 => Next::Done,
+///         _ => Next::After(Duration::from_secs(60)),
+///     }
+/// });
+/// group.wait().await
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Next {
+    /// No further run.
+    Done,
+    /// Run again so long after the end of this run.
+    After(Duration),
+    /// Run again at this instant; at once if it has passed.
+    At(Instant),
+}

@@ -1,0 +1,63 @@
+//! The scheduling group.
+//!
+//! One job's way:
+//!
+//! ```text
+//! Group, Handle, JobContext    verbs     misuse is decided here, at the caller's line
+//!         │
+//!         ▼  one step under the lock: open? then counted, in a slot, entry in the intake
+//!   state: gate + slots + intake
+//!         │
+//!         ▼  woken only for an earlier deadline
+//!   driver: heap (queue) + one sleep
+//!         │
+//!         ▼  due: released in the order of (deadline, submission)
+//!   state: places                        counted against `max_running`
+//!         │
+//!         ▼  start check, then polled with its panic caught
+//!   runner                               the job's task, if it has to await
+//!         │
+//!         ▼  dropped, then counted down
+//!   state: drained?                      the last one rings the bell
+//!         │
+//!         ▼
+//!   Wait, Shutdown
+//! ```
+//!
+//! Floors, imports go down only:
+//!
+//! ```text
+//! faces    verbs  builder  group  handle  context  wait
+//! engines  driver  runner
+//! joints   state  shared
+//! ground   job  error  stats  queue  body  slot  intake  gate  places
+//! ```
+
+mod body;
+mod builder;
+mod context;
+mod driver;
+mod error;
+mod gate;
+mod group;
+mod handle;
+mod intake;
+mod job;
+mod places;
+mod queue;
+mod runner;
+mod shared;
+mod slot;
+mod state;
+mod stats;
+mod verbs;
+mod wait;
+
+pub use builder::Builder;
+pub use context::JobContext;
+pub use error::{JobError, JobPanic, ScheduleError, WaitError};
+pub use group::Group;
+pub use handle::{Handle, JobHandle, JoinHandle};
+pub use job::{Job, JobId, JobState, Next};
+pub use stats::{Report, Stats};
+pub use wait::{Shutdown, Wait};

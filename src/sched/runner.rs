@@ -1,0 +1,234 @@
+//! Runners: tasks that take due jobs in release order and poll each to its first await.
+//!
+//! A job that is ready at its first poll costs no task of its own. One that is not keeps the task: the
+//! runner stays with it, so that the job's waker and task id stay the same for its whole run, and
+//! another runner takes over the queue if jobs wait. When the job has ended its task serves again if
+//! it is needed.
+
+use std::panic::Location;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::task::{coop, yield_now};
+
+use super::body::{Body, Live, Run, job_panic};
+use super::error::JobPanic;
+use super::job::{JobId, Next};
+use super::shared::Shared;
+use super::state::{Ending, Finished, Started};
+use crate::ground::panic::{self, Payload};
+use crate::ground::trace::Span;
+
+/// So many jobs are served before other tasks of the worker get a turn.
+const SERVED: usize = 128;
+
+/// Starts runners; they have been counted already.
+pub(super) fn start(shared: &Arc<Shared>, count: usize) {
+    for _ in 0..count {
+        shared.runtime.spawn(serve(Seat {
+            shared: Arc::clone(shared),
+            on_duty: true,
+        }));
+    }
+}
+
+/// A runner's seat among those that serve the queue, given up in `Drop`: a runtime that shuts down
+/// drops its tasks wherever they are.
+struct Seat {
+    shared: Arc<Shared>,
+    on_duty: bool,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if self.on_duty {
+            self.shared.enter(|state, _| state.places().leave());
+        }
+    }
+}
+
+async fn serve(mut seat: Seat) {
+    let mut served = 0;
+    while let Some(started) = seat.next() {
+        InRun::new(&mut seat, started).await;
+        served += 1;
+        if served % SERVED == 0 || !coop::has_budget_remaining() {
+            yield_now().await;
+        }
+    }
+}
+
+impl Seat {
+    /// The next job to start; without one the seat is given up.
+    fn next(&mut self) -> Option<Started> {
+        let now = self.shared.now();
+        let cancelled = self.shared.is_cancelled();
+        let shared = Arc::clone(&self.shared);
+        shared.enter(|state, todo| {
+            if !self.on_duty {
+                self.on_duty = state.places().return_to_duty();
+            }
+            if !self.on_duty {
+                return None;
+            }
+            let started = state.take(now, cancelled, todo);
+            if started.is_none() {
+                self.on_duty = false;
+                state.places().leave();
+            }
+            started
+        })
+    }
+}
+
+/// One run of one job. It ends the run in `Drop` if it is dropped before.
+struct InRun<'a> {
+    seat: &'a mut Seat,
+    slot: u32,
+    id: JobId,
+    scheduled_at: &'static Location<'static>,
+    span: Span,
+    stage: Stage,
+}
+
+enum Stage {
+    Begin(Box<dyn Body>, Run),
+    Going(Live),
+    Over,
+}
+
+impl<'a> InRun<'a> {
+    fn new(seat: &'a mut Seat, started: Started) -> InRun<'a> {
+        let shared = &seat.shared;
+        let run = Run {
+            id: started.id,
+            deadline: shared.timeline.instant(started.deadline),
+            lateness: started.lateness,
+        };
+        InRun {
+            span: Span::job(
+                shared.name(),
+                started.id.0,
+                started.scheduled_at,
+                started.lateness,
+            ),
+            slot: started.slot,
+            id: started.id,
+            scheduled_at: started.scheduled_at,
+            stage: Stage::Begin(started.body, run),
+            seat,
+        }
+    }
+
+    /// Polls the user's code; its panic comes back as a payload.
+    fn poll_job(&mut self, cx: &mut Context<'_>) -> Result<Poll<Next>, Payload> {
+        let shared = Arc::clone(&self.seat.shared);
+        let (span, stage) = (&self.span, &mut self.stage);
+        shared.inside(|| {
+            span.enter(|| {
+                if let Stage::Begin(..) = stage {
+                    let Stage::Begin(body, run) = std::mem::replace(stage, Stage::Over) else {
+                        unreachable!("just seen");
+                    };
+                    *stage = Stage::Going(body.start(run));
+                }
+                match stage {
+                    Stage::Going(Live::Future(future)) => {
+                        future.as_mut().poll(cx).map(|()| Next::Done)
+                    }
+                    Stage::Going(Live::Own(own)) => own.poll_run(cx),
+                    Stage::Begin(..) | Stage::Over => unreachable!("polled after its end"),
+                }
+            })
+        })
+    }
+
+    /// The job wants to go on later: from now on this task is its own. True if it must stop instead.
+    fn park(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.seat.on_duty {
+            return false;
+        }
+        self.seat.on_duty = false;
+        let (stop, replace) = self.seat.shared.enter(|state, _| {
+            let stop = state.park(self.slot, cx.waker());
+            (stop, state.places().stay_with_job())
+        });
+        start(&self.seat.shared, usize::from(replace));
+        stop
+    }
+
+    /// Drops what the run held, then counts it as ended.
+    fn end(&mut self, ended: Result<Option<Next>, Payload>) {
+        let shared = &self.seat.shared;
+        let mut body = None;
+        let mut ended = ended;
+        let stage = std::mem::replace(&mut self.stage, Stage::Over);
+        let discarded = match stage {
+            Stage::Going(Live::Future(future)) => panic::discard(future),
+            Stage::Going(Live::Own(own)) => {
+                body = Some(own.into_body());
+                Ok(())
+            }
+            Stage::Begin(unstarted, _) => panic::discard(unstarted),
+            Stage::Over => Ok(()),
+        };
+        match discarded {
+            Err(payload) if ended.is_ok() => ended = Err(payload),
+            Err(payload) => panic::forget(payload),
+            Ok(()) => {}
+        }
+        let ending = match ended {
+            Ok(Some(Next::Done)) => Ending::Ran(None),
+            Ok(Some(Next::After(delay))) => Ending::Ran(Some(shared.now().after(delay))),
+            Ok(Some(Next::At(at))) => Ending::Ran(Some(shared.timeline.tick(at))),
+            Ok(None) => Ending::Aborted,
+            Err(payload) => {
+                let panic = job_panic(payload, self.id, self.scheduled_at);
+                shared.tell(&panic);
+                Ending::Panicked(panic)
+            }
+        };
+        let Finished { body, panic } =
+            shared.enter(|state, todo| state.finish(self.slot, ending, body, todo));
+        if let Some(body) = body {
+            if let Err(payload) = panic::discard(body) {
+                shared.tell(&JobPanic::new(payload, self.id, self.scheduled_at));
+            }
+            shared.enter(|state, todo| state.dropped(1, todo));
+        }
+        drop(panic);
+    }
+}
+
+impl Future for InRun<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let run = &mut *self;
+        let parked = !run.seat.on_duty;
+        if parked && run.seat.shared.enter(|state, _| state.must_stop(run.slot)) {
+            run.end(Ok(None));
+            return Poll::Ready(());
+        }
+        match run.poll_job(cx) {
+            Ok(Poll::Ready(next)) => run.end(Ok(Some(next))),
+            Ok(Poll::Pending) => {
+                if !run.park(cx) {
+                    return Poll::Pending;
+                }
+                run.end(Ok(None));
+            }
+            Err(payload) => run.end(Err(payload)),
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Drop for InRun<'_> {
+    fn drop(&mut self) {
+        if !matches!(self.stage, Stage::Over) {
+            self.end(Ok(None));
+        }
+    }
+}

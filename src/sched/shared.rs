@@ -1,0 +1,136 @@
+//! What the group, its handles, its runners and its driver share: the lock, and what is done after it.
+
+use std::cell::Cell;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::runtime;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::error::JobPanic;
+use super::state::{State, Todo, Unstarted};
+use crate::ground::panic::{self, Payload};
+use crate::ground::timeline::{Tick, Timeline};
+use crate::ground::trace;
+
+pub(super) struct Shared {
+    /// The only lock. Nothing of the user's is run, dropped or woken under it.
+    state: Mutex<State>,
+    pub(super) timeline: Timeline,
+    /// A child of the caller's token, so that ending this group ends no other.
+    pub(super) token: CancellationToken,
+    /// Rung when the group has drained or ended. Who waits looks at the state first: the ring only
+    /// says that looking again is worth it.
+    pub(super) bell: Notify,
+    pub(super) runtime: runtime::Handle,
+    pub(super) name: Option<Box<str>>,
+}
+
+thread_local! {
+    /// The group whose job this thread is polling, by its address; 0 for none.
+    static INSIDE: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Puts the former value back, also when the job panics.
+struct Restore(usize);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        INSIDE.set(self.0);
+    }
+}
+
+impl Shared {
+    pub(super) fn new(
+        state: State,
+        timeline: Timeline,
+        token: CancellationToken,
+        runtime: runtime::Handle,
+        name: Option<Box<str>>,
+    ) -> Arc<Shared> {
+        Arc::new(Shared {
+            state: Mutex::new(state),
+            timeline,
+            token,
+            bell: Notify::new(),
+            runtime,
+            name,
+        })
+    }
+
+    /// One transition under the lock, then what it leaves to be done.
+    pub(super) fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Todo) -> R) -> R {
+        let mut todo = Todo::default();
+        let result = transition(
+            &mut self.state.lock().unwrap_or_else(PoisonError::into_inner),
+            &mut todo,
+        );
+        if let Some(driver) = todo.driver {
+            driver.wake();
+        }
+        todo.jobs.into_iter().for_each(std::task::Waker::wake);
+        if todo.cancel {
+            self.token.cancel();
+        }
+        if todo.ring {
+            self.bell.notify_waiters();
+        }
+        result
+    }
+
+    pub(super) fn now(&self) -> Tick {
+        self.timeline.now()
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.token.is_cancelled()
+    }
+
+    pub(super) fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or("")
+    }
+
+    /// Runs a job's code: its panic ends here.
+    pub(super) fn inside<R>(&self, code: impl FnOnce() -> R) -> Result<R, Payload> {
+        let _restore = Restore(INSIDE.replace(std::ptr::from_ref(self) as usize));
+        panic::catch(code)
+    }
+
+    /// Is this called by the code of one of the group's own jobs?
+    pub(super) fn is_inside(&self) -> bool {
+        INSIDE.get() == std::ptr::from_ref(self) as usize
+    }
+
+    /// Drops the bodies of jobs that never started, and stops counting them.
+    pub(super) fn drop_unstarted(&self, jobs: impl IntoIterator<Item = Unstarted>) {
+        let mut count = 0;
+        for job in jobs {
+            count += 1;
+            if let Err(payload) = panic::discard(job.body) {
+                let panic = JobPanic::new(payload, job.id, job.scheduled_at);
+                self.tell(&panic);
+            }
+        }
+        if count > 0 {
+            self.enter(|state, todo| state.dropped(count, todo));
+        }
+    }
+
+    /// Makes a panic seen though nobody may wait.
+    pub(super) fn tell(&self, panic: &JobPanic) {
+        trace::panicked(
+            self.name(),
+            panic.job().0,
+            panic.scheduled_at(),
+            panic.message(),
+        );
+    }
+
+    /// Drops all pending jobs that are due at `from` or later, without a pause.
+    pub(super) fn drop_all(&self, from: Tick) {
+        for chunk in 0..self.enter(|state, _| state.chunks()) {
+            let jobs = self.enter(|state, todo| state.unstart_chunk(chunk, from, todo));
+            self.drop_unstarted(jobs);
+        }
+    }
+}

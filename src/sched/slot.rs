@@ -1,0 +1,295 @@
+//! Where jobs are kept: numbered slots that give their storage back.
+
+use std::panic::Location;
+use std::task::Waker;
+
+use super::body::Body;
+use super::job::JobState;
+use super::queue::{Entry, Stamp};
+use crate::ground::timeline::Tick;
+
+/// One job, from its submission until it has ended and no handle is left.
+pub(super) struct Slot {
+    pub(super) stage: Stage,
+    /// When the job is due; while it runs, when it was.
+    pub(super) deadline: Tick,
+    /// The stamp of the one entry that speaks for the job.
+    pub(super) stamp: Stamp,
+    pub(super) scheduled_at: &'static Location<'static>,
+    /// How many `JobHandle`s there are.
+    pub(super) handles: u32,
+    /// Due, and handed to the runners.
+    pub(super) released: bool,
+    /// May run again.
+    pub(super) series: bool,
+}
+
+pub(super) enum Stage {
+    /// Nobody's, with the next one of its kind in the chunk.
+    Vacant(u32),
+    /// Has not started.
+    Waiting(Box<dyn Body>),
+    /// A runner has the body. What others want of the run meanwhile is allocated on demand.
+    Running(Option<Box<Control>>),
+    Ended(JobState),
+}
+
+/// What is asked of a running job.
+#[derive(Default)]
+pub(super) struct Control {
+    /// Wakes the task that the run lives in, once it has one to itself.
+    pub(super) waker: Option<Waker>,
+    /// Stop at the next await.
+    pub(super) abort: bool,
+    /// No run after this one.
+    pub(super) last: bool,
+    /// Run again at this instant at the latest.
+    pub(super) again: Option<Tick>,
+}
+
+impl Slot {
+    pub(super) fn state(&self) -> JobState {
+        match &self.stage {
+            Stage::Waiting(_) => JobState::Pending,
+            Stage::Running(_) => JobState::Running,
+            Stage::Ended(state) => *state,
+            Stage::Vacant(_) => unreachable!("a handle keeps its slot"),
+        }
+    }
+
+    /// The controls of a running job.
+    pub(super) fn control(&mut self) -> Option<&mut Control> {
+        match &mut self.stage {
+            Stage::Running(control) => Some(control.get_or_insert_default()),
+            _ => None,
+        }
+    }
+
+    fn is_spoken_for_by(&self, entry: &Entry) -> bool {
+        matches!(self.stage, Stage::Waiting(_)) && self.stamp == entry.stamp
+    }
+}
+
+/// Slots in a chunk. A chunk is the unit in which storage is given back.
+const CHUNK: usize = 512;
+/// A chunk that is no larger than this keeps its storage when it empties, so that a group with one
+/// job at a time does not allocate for each.
+const KEPT: usize = 16;
+const NONE: u32 = u32::MAX;
+
+#[derive(Default)]
+pub(super) struct Slots {
+    chunks: Vec<Chunk>,
+    /// Chunks with room, the last one first. A chunk is listed at most once.
+    roomy: Vec<u32>,
+    used: usize,
+}
+
+struct Chunk {
+    slots: Vec<Slot>,
+    /// The first vacant slot.
+    vacant: u32,
+    used: u32,
+    listed: bool,
+}
+
+impl Chunk {
+    fn insert(&mut self, slot: Slot) -> u32 {
+        self.used += 1;
+        let index = self.vacant;
+        if index == NONE {
+            self.slots.push(slot);
+            return self.slots.len() as u32 - 1;
+        }
+        let place = &mut self.slots[index as usize];
+        if let Stage::Vacant(next) = place.stage {
+            self.vacant = next;
+        }
+        *place = slot;
+        index
+    }
+
+    fn is_full(&self) -> bool {
+        self.vacant == NONE && self.slots.len() == CHUNK
+    }
+}
+
+impl Slots {
+    pub(super) fn insert(&mut self, slot: Slot) -> u32 {
+        let chunk = match self.roomy.last() {
+            Some(&chunk) => chunk,
+            None => {
+                let chunk = u32::try_from(self.chunks.len())
+                    .ok()
+                    .filter(|&chunk| chunk < NONE / CHUNK as u32)
+                    .expect("schedgroup: more than four billion jobs at once");
+                self.chunks.push(Chunk {
+                    slots: Vec::new(),
+                    vacant: NONE,
+                    used: 0,
+                    listed: true,
+                });
+                self.roomy.push(chunk);
+                chunk
+            }
+        };
+        let place = &mut self.chunks[chunk as usize];
+        let index = place.insert(slot);
+        if place.is_full() {
+            place.listed = false;
+            self.roomy.pop();
+        }
+        self.used += 1;
+        chunk * CHUNK as u32 + index
+    }
+
+    pub(super) fn get(&self, index: u32) -> &Slot {
+        &self.chunks[index as usize / CHUNK].slots[index as usize % CHUNK]
+    }
+
+    pub(super) fn get_mut(&mut self, index: u32) -> &mut Slot {
+        &mut self.chunks[index as usize / CHUNK].slots[index as usize % CHUNK]
+    }
+
+    /// The slot of a live entry; `None` if the entry is dead.
+    pub(super) fn live(&self, entry: &Entry) -> Option<&Slot> {
+        self.chunks
+            .get(entry.slot as usize / CHUNK)?
+            .slots
+            .get(entry.slot as usize % CHUNK)
+            .filter(|slot| slot.is_spoken_for_by(entry))
+    }
+
+    pub(super) fn live_mut(&mut self, entry: &Entry) -> Option<&mut Slot> {
+        self.chunks
+            .get_mut(entry.slot as usize / CHUNK)?
+            .slots
+            .get_mut(entry.slot as usize % CHUNK)
+            .filter(|slot| slot.is_spoken_for_by(entry))
+    }
+
+    /// Frees a slot; its job has ended and dropped its body.
+    pub(super) fn remove(&mut self, index: u32) {
+        let chunk = index / CHUNK as u32;
+        let place = &mut self.chunks[chunk as usize];
+        let inner = index % CHUNK as u32;
+        place.slots[inner as usize].stage = Stage::Vacant(place.vacant);
+        place.vacant = inner;
+        place.used -= 1;
+        if place.used == 0 {
+            place.vacant = NONE;
+            if place.slots.capacity() > KEPT {
+                place.slots = Vec::new();
+            } else {
+                place.slots.clear();
+            }
+        }
+        if !place.listed {
+            place.listed = true;
+            self.roomy.push(chunk);
+        }
+        self.used -= 1;
+        if self.used == 0 && self.chunks.len() > 1 {
+            *self = Slots::default();
+        }
+    }
+
+    /// How many chunks there are, for a walk that lets go of the lock between them.
+    pub(super) fn chunks(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// The numbers of the slots in a chunk.
+    pub(super) fn chunk(&self, chunk: usize) -> std::ops::Range<u32> {
+        let len = self.chunks.get(chunk).map_or(0, |chunk| chunk.slots.len());
+        let start = (chunk * CHUNK) as u32;
+        start..start + len as u32
+    }
+
+    /// The slot of that number, if the walk still finds it.
+    pub(super) fn peek_mut(&mut self, index: u32) -> Option<&mut Slot> {
+        self.chunks
+            .get_mut(index as usize / CHUNK)?
+            .slots
+            .get_mut(index as usize % CHUNK)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(job: u64) -> Slot {
+        Slot {
+            stage: Stage::Running(None),
+            deadline: Tick::NEVER,
+            stamp: Stamp::first(job),
+            scheduled_at: Location::caller(),
+            handles: 0,
+            released: false,
+            series: false,
+        }
+    }
+
+    #[test]
+    fn a_slot_is_seven_words() {
+        assert_eq!(std::mem::size_of::<Slot>(), 56);
+    }
+
+    #[test]
+    fn a_removed_slot_is_used_again_before_new_ones() {
+        let mut slots = Slots::default();
+        let first = slots.insert(slot(1));
+        let second = slots.insert(slot(2));
+        slots.remove(first);
+        assert_eq!(slots.insert(slot(3)), first);
+        assert_eq!(slots.get(second).stamp, Stamp::first(2));
+    }
+
+    #[test]
+    fn an_emptied_chunk_gives_its_storage_back_though_others_are_in_use() {
+        let mut slots = Slots::default();
+        let numbers: Vec<u32> = (0..10 * CHUNK as u64)
+            .map(|job| slots.insert(slot(job)))
+            .collect();
+        let (last, rest) = numbers.split_last().unwrap();
+        for &number in rest {
+            slots.remove(number);
+        }
+        let kept: usize = slots
+            .chunks
+            .iter()
+            .map(|chunk| chunk.slots.capacity())
+            .sum();
+        assert_eq!(kept, CHUNK);
+        assert_eq!(slots.get(*last).stamp, Stamp::first(10 * CHUNK as u64 - 1));
+        assert!(
+            slots.insert(slot(0)) < 10 * CHUNK as u32,
+            "emptied chunks are used again"
+        );
+    }
+
+    #[test]
+    fn nothing_is_kept_after_the_last_of_many() {
+        let mut slots = Slots::default();
+        let numbers: Vec<u32> = (0..3 * CHUNK as u64)
+            .map(|job| slots.insert(slot(job)))
+            .collect();
+        for number in numbers {
+            slots.remove(number);
+        }
+        assert_eq!((slots.chunks.capacity(), slots.roomy.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn a_full_chunk_is_not_offered() {
+        let mut slots = Slots::default();
+        let numbers: Vec<u32> = (0..2 * CHUNK as u64 + 1)
+            .map(|job| slots.insert(slot(job)))
+            .collect();
+        let mut sorted = numbers.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(sorted.len(), numbers.len());
+    }
+}

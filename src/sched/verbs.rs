@@ -1,0 +1,406 @@
+//! The scheduling verbs, written once for the three that have them: `Group`, `Handle`, `JobContext`.
+
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::body::{Body, Joined};
+use super::context::{JobContext, Repeat, With};
+use super::error::ScheduleError;
+use super::gate::{Caller, Door, Refusal};
+use super::handle::{JobHandle, JoinHandle};
+use super::job::{Job, Next};
+use super::shared::Shared;
+use crate::ground::panic;
+use crate::ground::timeline::Tick;
+
+/// Where a job enters a group: which group, and from which side.
+#[derive(Clone, Copy)]
+pub(super) struct Entrance<'a> {
+    pub(super) shared: &'a Arc<Shared>,
+    pub(super) caller: Caller,
+}
+
+impl Entrance<'_> {
+    fn after(self, delay: Duration) -> Tick {
+        self.shared.now().after(delay)
+    }
+
+    fn at(self, at: Instant) -> Tick {
+        self.shared.timeline.tick(at)
+    }
+
+    /// Lets a job in, or says why not and hands it back.
+    fn submit<B: Body + 'static>(
+        self,
+        at: Tick,
+        body: B,
+        series: bool,
+        site: &'static Location<'static>,
+    ) -> Result<JobHandle, (Refusal, B)> {
+        let body = Box::new(body);
+        let cancelled = self.shared.is_cancelled();
+        let (result, refused) =
+            self.shared
+                .enter(|state, todo| match state.admit(self.caller, cancelled) {
+                    Ok(()) => (Ok(state.insert(at, body, series, site, todo)), None),
+                    Err(refusal) => (Err(refusal), Some(body)),
+                });
+        match (result, refused) {
+            (Ok((id, slot)), _) => Ok(JobHandle::live(Arc::clone(self.shared), id, slot)),
+            (Err(refusal), Some(body)) => Err((refusal, *body)),
+            (Err(_), None) => unreachable!("a refused body comes back"),
+        }
+    }
+
+    /// Lets a job in, or drops it and answers with a finished handle; panics if scheduling here is a
+    /// mistake of the caller's.
+    #[track_caller]
+    fn put<B: Body + 'static>(self, at: Tick, body: B, series: bool) -> JobHandle {
+        let site = Location::caller();
+        match self.submit(at, body, series, site) {
+            Ok(handle) => handle,
+            Err((Refusal::Closed(door), body)) if self.caller == Caller::Outside => {
+                drop(body);
+                let verb = match door {
+                    Door::ShutDown => "shutdown",
+                    Door::Waited | Door::Open => "wait",
+                };
+                panic!("schedgroup: attempted to schedule job after Group::{verb} was called");
+            }
+            Err((_, body)) => {
+                let id = self.shared.enter(|state, _| state.name());
+                if let Err(payload) = panic::discard(body) {
+                    self.shared
+                        .tell(&super::error::JobPanic::new(payload, id, site));
+                }
+                JobHandle::refused(id, self.shared.timeline.instant(at))
+            }
+        }
+    }
+
+    #[track_caller]
+    fn try_put<J: Job>(self, at: Tick, job: J) -> Result<JobHandle, ScheduleError<J>> {
+        self.submit(at, job, false, Location::caller())
+            .map_err(|(refusal, job)| match refusal {
+                Refusal::Closed(_) => ScheduleError::Closed(job),
+                Refusal::Cancelled => ScheduleError::Cancelled(job),
+            })
+    }
+
+    #[track_caller]
+    pub(super) fn delay(self, delay: Duration, job: impl Job) -> JobHandle {
+        self.put(self.after(delay), job, false)
+    }
+
+    #[track_caller]
+    pub(super) fn schedule(self, at: Instant, job: impl Job) -> JobHandle {
+        self.put(self.at(at), job, false)
+    }
+
+    #[track_caller]
+    pub(super) fn try_delay<J: Job>(
+        self,
+        delay: Duration,
+        job: J,
+    ) -> Result<JobHandle, ScheduleError<J>> {
+        self.try_put(self.after(delay), job)
+    }
+
+    #[track_caller]
+    pub(super) fn try_schedule<J: Job>(
+        self,
+        at: Instant,
+        job: J,
+    ) -> Result<JobHandle, ScheduleError<J>> {
+        self.try_put(self.at(at), job)
+    }
+
+    #[track_caller]
+    pub(super) fn delay_with<J: Job>(
+        self,
+        delay: Duration,
+        job: impl FnOnce(JobContext) -> J + Send + 'static,
+    ) -> JobHandle {
+        self.put(self.after(delay), With::new(self.shared, job), false)
+    }
+
+    #[track_caller]
+    pub(super) fn schedule_with<J: Job>(
+        self,
+        at: Instant,
+        job: impl FnOnce(JobContext) -> J + Send + 'static,
+    ) -> JobHandle {
+        self.put(self.at(at), With::new(self.shared, job), false)
+    }
+
+    #[track_caller]
+    pub(super) fn spawn_after<F>(self, delay: Duration, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.join(self.after(delay), future)
+    }
+
+    #[track_caller]
+    pub(super) fn spawn_at<F>(self, at: Instant, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.join(self.at(at), future)
+    }
+
+    #[track_caller]
+    fn join<F>(self, at: Tick, future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let (body, receiver) = Joined::new(future, Location::caller());
+        JoinHandle::new(self.put(at, body, false), receiver)
+    }
+
+    #[track_caller]
+    pub(super) fn repeat<F, Fut>(self, first: Instant, run: F) -> JobHandle
+    where
+        F: FnMut(JobContext) -> Fut + Send + 'static,
+        Fut: Future<Output = Next> + Send + 'static,
+    {
+        self.put(self.at(first), Repeat::new(self.shared, run), true)
+    }
+}
+
+/// Gives a type the scheduling verbs; it says with `entrance` where they lead.
+///
+/// `$panics` is what its callers must know about misuse.
+macro_rules! verbs {
+    ($type:ty, $panics:literal) => {
+        impl $type {
+            /// Runs `job` once, `delay` from now; at once if that is zero.
+            ///
+            /// The job never starts early. Any delay is accepted: `Duration::MAX` is far away, and
+            /// such a job can be cancelled and moved like any other. Dropping the returned handle
+            /// changes nothing. Once the group was cancelled or dropped, or its runtime has ended,
+            /// the job is dropped and the handle is a finished one.
+            ///
+            #[doc = $panics]
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() -> Result<(), schedgroup::WaitError> {
+            /// let group = schedgroup::Group::new();
+            /// group.delay(Duration::from_millis(200), async { println!("world") });
+            /// group.delay(Duration::from_millis(100), async { println!("hello") });
+            /// group.wait().await
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn delay(
+                &self,
+                delay: std::time::Duration,
+                job: impl $crate::Job,
+            ) -> $crate::JobHandle {
+                self.entrance().delay(delay, job)
+            }
+
+            /// Runs `job` once, at the instant `at`; at once if that has passed.
+            ///
+            /// Otherwise like [`delay`](Self::delay).
+            ///
+            #[doc = $panics]
+            #[track_caller]
+            pub fn schedule(
+                &self,
+                at: tokio::time::Instant,
+                job: impl $crate::Job,
+            ) -> $crate::JobHandle {
+                self.entrance().schedule(at, job)
+            }
+
+            /// Runs `job` once, `delay` from now, or hands it back.
+            ///
+            /// For callers that do not know whether the group is still open. It never panics and
+            /// never waits.
+            ///
+            /// # Errors
+            ///
+            /// [`ScheduleError`](crate::ScheduleError) with the job in it: `Closed` after `wait` or
+            /// `shutdown`, else `Cancelled` after a cancel, the drop of the group, or the end of its
+            /// runtime.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # use schedgroup::{Group, ScheduleError};
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() {
+            /// let group = Group::new();
+            /// group.cancel();
+            /// match group.try_delay(Duration::from_secs(1), async {}) {
+            ///     Err(ScheduleError::Cancelled(job)) => job.await,
+            ///     other => panic!("{other:?}"),
+            /// }
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn try_delay<J: $crate::Job>(
+                &self,
+                delay: std::time::Duration,
+                job: J,
+            ) -> Result<$crate::JobHandle, $crate::ScheduleError<J>> {
+                self.entrance().try_delay(delay, job)
+            }
+
+            /// Runs `job` once, at the instant `at`, or hands it back.
+            ///
+            /// # Errors
+            ///
+            /// Those of [`try_delay`](Self::try_delay).
+            #[track_caller]
+            pub fn try_schedule<J: $crate::Job>(
+                &self,
+                at: tokio::time::Instant,
+                job: J,
+            ) -> Result<$crate::JobHandle, $crate::ScheduleError<J>> {
+                self.entrance().try_schedule(at, job)
+            }
+
+            /// Runs the job that `job` makes, `delay` from now; it is given its
+            /// [`JobContext`](crate::JobContext) when it starts.
+            ///
+            /// Through the context a job sees the cancel token and schedules further jobs, also
+            /// while `wait` drains the group. Until its time comes only the closure is kept.
+            ///
+            #[doc = $panics]
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() -> Result<(), schedgroup::WaitError> {
+            /// let group = schedgroup::Group::new();
+            /// group.delay_with(Duration::from_millis(100), |job| async move {
+            ///     job.delay(Duration::from_millis(100), async { println!("and then") });
+            /// });
+            /// group.wait().await // covers both
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn delay_with<J: $crate::Job>(
+                &self,
+                delay: std::time::Duration,
+                job: impl FnOnce($crate::JobContext) -> J + Send + 'static,
+            ) -> $crate::JobHandle {
+                self.entrance().delay_with(delay, job)
+            }
+
+            /// Runs the job that `job` makes, at the instant `at`; otherwise like
+            /// [`delay_with`](Self::delay_with).
+            ///
+            #[doc = $panics]
+            #[track_caller]
+            pub fn schedule_with<J: $crate::Job>(
+                &self,
+                at: tokio::time::Instant,
+                job: impl FnOnce($crate::JobContext) -> J + Send + 'static,
+            ) -> $crate::JobHandle {
+                self.entrance().schedule_with(at, job)
+            }
+
+            /// Runs `future` once, `delay` from now, and gives its value to whoever awaits the
+            /// returned [`JoinHandle`](crate::JoinHandle).
+            ///
+            /// A panic is reported by the handle and by `wait` both.
+            ///
+            #[doc = $panics]
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() -> Result<(), schedgroup::JobError> {
+            /// let group = schedgroup::Group::new();
+            /// let answer = group.spawn_after(Duration::from_secs(1), async { 6 * 7 });
+            /// assert_eq!(answer.await?, 42);
+            /// # Ok(())
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn spawn_after<F>(
+                &self,
+                delay: std::time::Duration,
+                future: F,
+            ) -> $crate::JoinHandle<F::Output>
+            where
+                F: Future + Send + 'static,
+                F::Output: Send + 'static,
+            {
+                self.entrance().spawn_after(delay, future)
+            }
+
+            /// Runs `future` once, at the instant `at`; otherwise like
+            /// [`spawn_after`](Self::spawn_after).
+            ///
+            #[doc = $panics]
+            #[track_caller]
+            pub fn spawn_at<F>(
+                &self,
+                at: tokio::time::Instant,
+                future: F,
+            ) -> $crate::JoinHandle<F::Output>
+            where
+                F: Future + Send + 'static,
+                F::Output: Send + 'static,
+            {
+                self.entrance().spawn_at(at, future)
+            }
+
+            /// Runs a job at `first`, and again when it asks for it, until it returns
+            /// [`Next::Done`](crate::Next::Done).
+            ///
+            /// The runs never overlap. Between them the job is pending, holds no place of
+            /// `max_running`, and can be cancelled and moved; it keeps `wait` waiting until its
+            /// series ends, and learns from [`is_draining`](crate::JobContext::is_draining) that
+            /// somebody waits. A reset during a run is not lost: the job runs again at the earlier
+            /// of that instant and the one it returns, also after `Done`. A cancel during a run
+            /// makes it the last one.
+            ///
+            #[doc = $panics]
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # use schedgroup::Next;
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() -> Result<(), schedgroup::WaitError> {
+            /// let group = schedgroup::Group::new();
+            /// group.repeat(tokio::time::Instant::now(), |job| async move {
+            ///     println!("beat {}", job.attempt());
+            ///     if job.is_draining() { Next::Done } else { Next::After(Duration::from_secs(1)) }
+            /// });
+            /// group.wait().await
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn repeat<F, Fut>(&self, first: tokio::time::Instant, run: F) -> $crate::JobHandle
+            where
+                F: FnMut($crate::JobContext) -> Fut + Send + 'static,
+                Fut: Future<Output = $crate::Next> + Send + 'static,
+            {
+                self.entrance().repeat(first, run)
+            }
+        }
+    };
+}
+pub(super) use verbs;

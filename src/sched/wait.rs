@@ -1,0 +1,116 @@
+//! The futures of `wait` and `shutdown`. What they wait for is state: the bell only says "look again".
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use super::error::WaitError;
+use super::gate::End;
+use super::shared::Shared;
+use super::state::{Outcome, Tally};
+use super::stats::Report;
+
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Waits for a group; made by [`Group::wait`](crate::Group::wait).
+///
+/// # Cancel safety
+///
+/// It may be dropped at any time. That does not open the group again.
+#[must_use = "the group is closed already; await this to see its jobs end"]
+pub struct Wait<'a> {
+    inner: Boxed<'a, Result<(), WaitError>>,
+}
+
+impl<'a> Wait<'a> {
+    pub(super) fn new(shared: &'a Shared) -> Wait<'a> {
+        Wait {
+            inner: Box::pin(until(shared, || outcome(shared))),
+        }
+    }
+}
+
+impl Future for Wait<'_> {
+    type Output = Result<(), WaitError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.inner.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Wait<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wait").finish_non_exhaustive()
+    }
+}
+
+/// Waits until a shutdown is complete; made by [`Group::shutdown`](crate::Group::shutdown).
+///
+/// # Cancel safety
+///
+/// It may be dropped at any time. The shutdown goes on.
+#[must_use = "the shutdown is on its way already; await this to see it complete"]
+pub struct Shutdown<'a> {
+    inner: Boxed<'a, Report>,
+}
+
+impl<'a> Shutdown<'a> {
+    pub(super) fn new(shared: &'a Shared, before: Tally) -> Shutdown<'a> {
+        Shutdown {
+            inner: Box::pin(until(shared, move || {
+                shared.enter(|state, _| state.report_since(before))
+            })),
+        }
+    }
+}
+
+impl Future for Shutdown<'_> {
+    type Output = Report;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.inner.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Shutdown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shutdown").finish_non_exhaustive()
+    }
+}
+
+fn outcome(shared: &Shared) -> Option<Result<(), WaitError>> {
+    let now = shared.now();
+    let cancelled = shared.is_cancelled();
+    shared.enter(|state, todo| {
+        state.check_end(now, cancelled, todo);
+        state.outcome().map(|outcome| match outcome {
+            Outcome::Done => Ok(()),
+            Outcome::Ended(End::Cancelled) => Err(WaitError::Cancelled),
+            Outcome::Ended(End::DeadlineExceeded) => Err(WaitError::DeadlineExceeded),
+            Outcome::Panicked(panic) => Err(WaitError::Panicked(panic.clone())),
+        })
+    })
+}
+
+/// Looks whenever the bell rings or the token is cancelled, and once before.
+async fn until<T>(shared: &Shared, look: impl Fn() -> Option<T>) -> T {
+    let mut cancelled = pin!(shared.token.cancelled());
+    let mut heard = false;
+    loop {
+        // Listening comes before looking: what changes in between rings this very bell.
+        let mut bell = pin!(shared.bell.notified());
+        bell.as_mut().enable();
+        if let Some(found) = look() {
+            return found;
+        }
+        poll_fn(|cx| {
+            if !heard && cancelled.as_mut().poll(cx).is_ready() {
+                heard = true;
+                return Poll::Ready(());
+            }
+            bell.as_mut().poll(cx)
+        })
+        .await;
+    }
+}
