@@ -16,8 +16,9 @@ use super::body::{Body, Live, Run, job_panic};
 use super::error::JobPanic;
 use super::job::{JobId, Next};
 use super::shared::Shared;
-use super::state::{Ending, Finished, Started};
+use super::state::{Ending, Finished, Started, State, Todo};
 use crate::ground::panic::{self, Payload};
+use crate::ground::timeline::Tick;
 use crate::ground::trace::Span;
 
 /// So many jobs are served before other tasks of the worker get a turn.
@@ -50,11 +51,16 @@ impl Drop for Seat {
 
 async fn serve(mut seat: Seat) {
     let mut served = 0;
-    while let Some(started) = seat.next() {
-        InRun::new(&mut seat, started).await;
+    let mut next = seat.next();
+    while let Some(started) = next {
         served += 1;
-        if served % SERVED == 0 || !coop::has_budget_remaining() {
-            yield_now().await;
+        let turn_over = served % SERVED == 0;
+        next = InRun::new(&mut seat, started, turn_over).await;
+        if next.is_none() {
+            if turn_over || !coop::has_budget_remaining() {
+                yield_now().await;
+            }
+            next = seat.next();
         }
     }
 }
@@ -62,24 +68,32 @@ async fn serve(mut seat: Seat) {
 impl Seat {
     /// The next job to start; without one the seat is given up.
     fn next(&mut self) -> Option<Started> {
-        let now = self.shared.now();
-        let cancelled = self.shared.is_cancelled();
-        let shared = Arc::clone(&self.shared);
-        shared.enter(|state, todo| {
-            if !self.on_duty {
-                self.on_duty = state.places().return_to_duty();
-            }
-            if !self.on_duty {
-                return None;
-            }
-            let started = state.take(now, cancelled, todo);
-            if started.is_none() {
-                self.on_duty = false;
-                state.places().leave();
-            }
-            started
-        })
+        let Seat { shared, on_duty } = self;
+        let now = shared.now();
+        let cancelled = shared.is_cancelled();
+        shared.enter(|state, todo| next(on_duty, state, now, cancelled, todo))
     }
+}
+
+fn next(
+    on_duty: &mut bool,
+    state: &mut State,
+    now: Tick,
+    cancelled: bool,
+    todo: &mut Todo,
+) -> Option<Started> {
+    if !*on_duty {
+        *on_duty = state.places().return_to_duty();
+    }
+    if !*on_duty {
+        return None;
+    }
+    let started = state.take(now, cancelled, todo);
+    if started.is_none() {
+        *on_duty = false;
+        state.places().leave();
+    }
+    started
 }
 
 /// One run of one job. It ends the run in `Drop` if it is dropped before.
@@ -90,6 +104,8 @@ struct InRun<'a> {
     scheduled_at: &'static Location<'static>,
     span: Span,
     stage: Stage,
+    /// The runner must let others have a turn after this run.
+    turn_over: bool,
 }
 
 enum Stage {
@@ -99,7 +115,7 @@ enum Stage {
 }
 
 impl<'a> InRun<'a> {
-    fn new(seat: &'a mut Seat, started: Started) -> InRun<'a> {
+    fn new(seat: &'a mut Seat, started: Started, turn_over: bool) -> InRun<'a> {
         let shared = &seat.shared;
         let run = Run {
             id: started.id,
@@ -117,15 +133,15 @@ impl<'a> InRun<'a> {
             id: started.id,
             scheduled_at: started.scheduled_at,
             stage: Stage::Begin(started.body, run),
+            turn_over,
             seat,
         }
     }
 
     /// Polls the user's code; its panic comes back as a payload.
     fn poll_job(&mut self, cx: &mut Context<'_>) -> Result<Poll<Next>, Payload> {
-        let shared = Arc::clone(&self.seat.shared);
         let (span, stage) = (&self.span, &mut self.stage);
-        shared.inside(|| {
+        self.seat.shared.inside(|| {
             span.enter(|| {
                 if let Stage::Begin(..) = stage {
                     let Stage::Begin(body, run) = std::mem::replace(stage, Stage::Over) else {
@@ -158,13 +174,13 @@ impl<'a> InRun<'a> {
         stop
     }
 
-    /// Drops what the run held, then counts it as ended.
-    fn end(&mut self, ended: Result<Option<Next>, Payload>) {
-        let shared = &self.seat.shared;
-        let mut body = None;
+    /// Drops what the run held, counts it as ended, and takes the next job in the same step if
+    /// `serve_on`.
+    fn end(&mut self, ended: Result<Option<Next>, Payload>, serve_on: bool) -> Option<Started> {
+        let Seat { shared, on_duty } = &mut *self.seat;
         let mut ended = ended;
-        let stage = std::mem::replace(&mut self.stage, Stage::Over);
-        let discarded = match stage {
+        let mut body = None;
+        let discarded = match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Going(Live::Future(future)) => panic::discard(future),
             Stage::Going(Live::Own(own)) => {
                 body = Some(own.into_body());
@@ -178,9 +194,10 @@ impl<'a> InRun<'a> {
             Err(payload) => panic::forget(payload),
             Ok(()) => {}
         }
+        let now = shared.now();
         let ending = match ended {
             Ok(Some(Next::Done)) => Ending::Ran(None),
-            Ok(Some(Next::After(delay))) => Ending::Ran(Some(shared.now().after(delay))),
+            Ok(Some(Next::After(delay))) => Ending::Ran(Some(now.after(delay))),
             Ok(Some(Next::At(at))) => Ending::Ran(Some(shared.timeline.tick(at))),
             Ok(None) => Ending::Aborted,
             Err(payload) => {
@@ -189,8 +206,13 @@ impl<'a> InRun<'a> {
                 Ending::Panicked(panic)
             }
         };
-        let Finished { body, panic } =
-            shared.enter(|state, todo| state.finish(self.slot, ending, body, todo));
+        let cancelled = shared.is_cancelled();
+        let (Finished { body, panic }, started) = shared.enter(|state, todo| {
+            let finished = state.finish(self.slot, ending, body, todo);
+            let serve_on = serve_on && finished.body.is_none();
+            let started = serve_on.then(|| next(on_duty, state, now, cancelled, todo));
+            (finished, started.flatten())
+        });
         if let Some(body) = body {
             if let Err(payload) = panic::discard(body) {
                 shared.tell(&JobPanic::new(payload, self.id, self.scheduled_at));
@@ -198,37 +220,37 @@ impl<'a> InRun<'a> {
             shared.enter(|state, todo| state.dropped(1, todo));
         }
         drop(panic);
+        started
     }
 }
 
 impl Future for InRun<'_> {
-    type Output = ();
+    /// The next job to start, if this runner took one when it ended this one.
+    type Output = Option<Started>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let run = &mut *self;
         let parked = !run.seat.on_duty;
-        if parked && run.seat.shared.enter(|state, _| state.must_stop(run.slot)) {
-            run.end(Ok(None));
-            return Poll::Ready(());
-        }
-        match run.poll_job(cx) {
-            Ok(Poll::Ready(next)) => run.end(Ok(Some(next))),
-            Ok(Poll::Pending) => {
-                if !run.park(cx) {
-                    return Poll::Pending;
-                }
-                run.end(Ok(None));
+        let stop = parked && run.seat.shared.enter(|state, _| state.must_stop(run.slot));
+        let ended = if stop {
+            Ok(None)
+        } else {
+            match run.poll_job(cx) {
+                Ok(Poll::Ready(next)) => Ok(Some(next)),
+                Ok(Poll::Pending) if !run.park(cx) => return Poll::Pending,
+                Ok(Poll::Pending) => Ok(None),
+                Err(payload) => Err(payload),
             }
-            Err(payload) => run.end(Err(payload)),
-        }
-        Poll::Ready(())
+        };
+        let serve_on = !run.turn_over && coop::has_budget_remaining();
+        Poll::Ready(run.end(ended, serve_on))
     }
 }
 
 impl Drop for InRun<'_> {
     fn drop(&mut self) {
         if !matches!(self.stage, Stage::Over) {
-            self.end(Ok(None));
+            self.end(Ok(None), false);
         }
     }
 }

@@ -640,18 +640,14 @@ impl State {
         if self.pending > 0 && (self.gate.ended.is_some() || self.aborting) {
             return Turn::Drop(Tick::ALWAYS);
         }
-        let mut due = now;
-        if let Some(shutdown) = &mut self.shutdown {
-            if !shutdown.swept {
-                shutdown.swept = true;
-                return Turn::Drop(shutdown.due.after(Duration::from_nanos(1)));
-            }
-            due = due.min(shutdown.due);
+        if let Some(shutdown) = self.shutdown.as_mut().filter(|shutdown| !shutdown.swept) {
+            shutdown.swept = true;
+            return Turn::Drop(shutdown.due.after(Duration::from_nanos(1)));
         }
         self.head = self.head.min(self.intake.earliest());
         Turn::Work {
             arrived: self.intake.drain(),
-            due,
+            due: now,
         }
     }
 
