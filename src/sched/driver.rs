@@ -182,11 +182,14 @@ impl Driver {
                 return Poll::Ready(());
             };
             asleep = true;
-            let longest = Instant::now() + LONGEST_SLEEP;
-            let until = self.shared.timeline.instant(until).min(longest);
-            self.sleep.as_mut().reset(until);
-            if self.sleep.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
+            // Nothing to come arms nothing, so that an idle group leaves a paused clock alone.
+            if until < Tick::NEVER {
+                let longest = Instant::now() + LONGEST_SLEEP;
+                let until = self.shared.timeline.instant(until).min(longest);
+                self.sleep.as_mut().reset(until);
+                if self.sleep.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(());
+                }
             }
             match &mut self.cancelled {
                 Some(cancelled) => {
