@@ -10,27 +10,35 @@ use crate::ground::timeline::Tick;
 
 /// One job, from its submission until it has ended and no handle is left.
 pub(super) struct Slot {
-    pub(super) stage: Stage,
+    held: Held,
     /// When the job is due; while it runs, when it was.
     pub(super) deadline: Tick,
     /// The stamp of the one entry that speaks for the job.
     pub(super) stamp: Stamp,
     pub(super) scheduled_at: &'static Location<'static>,
-    /// How many `JobHandle`s there are.
+    /// How many `JobHandle`s there are; in a vacant slot, the next vacant one of the chunk.
     pub(super) handles: u32,
-    /// Due, and handed to the runners.
-    pub(super) released: bool,
+    stage: Stage,
     /// May run again.
     pub(super) series: bool,
 }
 
+/// What a slot holds: two kinds of box in two words. The stage says which.
+enum Held {
+    Body(Box<dyn Body>),
+    /// Of a running job; allocated when somebody wants something of it.
+    Control(Option<Box<Control>>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Nobody's, with the next one of its kind in the chunk.
-    Vacant(u32),
-    /// Has not started.
-    Waiting(Box<dyn Body>),
-    /// A runner has the body. What others want of the run meanwhile is allocated on demand.
-    Running(Option<Box<Control>>),
+    Vacant,
+    /// Has not started, and has a body.
+    Waiting,
+    /// The same; due, and handed to the runners.
+    Released,
+    /// A runner has the body.
+    Running,
     Ended(JobState),
 }
 
@@ -48,25 +56,92 @@ pub(super) struct Control {
 }
 
 impl Slot {
-    pub(super) fn state(&self) -> JobState {
-        match &self.stage {
-            Stage::Waiting(_) => JobState::Pending,
-            Stage::Running(_) => JobState::Running,
-            Stage::Ended(state) => *state,
-            Stage::Vacant(_) => unreachable!("a handle keeps its slot"),
+    pub(super) fn new(
+        body: Box<dyn Body>,
+        deadline: Tick,
+        stamp: Stamp,
+        scheduled_at: &'static Location<'static>,
+        series: bool,
+    ) -> Slot {
+        Slot {
+            held: Held::Body(body),
+            deadline,
+            stamp,
+            scheduled_at,
+            handles: 1,
+            stage: Stage::Waiting,
+            series,
         }
+    }
+
+    pub(super) fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    pub(super) fn state(&self) -> JobState {
+        match self.stage {
+            Stage::Waiting | Stage::Released => JobState::Pending,
+            Stage::Running => JobState::Running,
+            Stage::Ended(state) => state,
+            Stage::Vacant => unreachable!("a handle keeps its slot"),
+        }
+    }
+
+    pub(super) fn is_pending(&self) -> bool {
+        matches!(self.stage, Stage::Waiting | Stage::Released)
+    }
+
+    pub(super) fn release(&mut self) {
+        self.stage = Stage::Released;
+    }
+
+    /// Takes the body of a pending job, which goes on to `stage`.
+    pub(super) fn take_body(&mut self, stage: Stage) -> Option<Box<dyn Body>> {
+        if !self.is_pending() {
+            return None;
+        }
+        self.stage = stage;
+        match std::mem::replace(&mut self.held, Held::Control(None)) {
+            Held::Body(body) => Some(body),
+            Held::Control(_) => unreachable!("a pending job has a body"),
+        }
+    }
+
+    /// A running job becomes pending again.
+    pub(super) fn put_body(&mut self, body: Box<dyn Body>, deadline: Tick) {
+        self.held = Held::Body(body);
+        self.deadline = deadline;
+        self.wait_anew();
+    }
+
+    /// Waits from now on under a new entry: the former one is dead.
+    pub(super) fn wait_anew(&mut self) {
+        self.stamp = self.stamp.renewed();
+        self.stage = Stage::Waiting;
+    }
+
+    pub(super) fn end(&mut self, state: JobState) {
+        self.stage = Stage::Ended(state);
     }
 
     /// The controls of a running job.
     pub(super) fn control(&mut self) -> Option<&mut Control> {
-        match &mut self.stage {
-            Stage::Running(control) => Some(control.get_or_insert_default()),
+        match (&mut self.held, self.stage) {
+            (Held::Control(control), Stage::Running) => Some(control.get_or_insert_default()),
             _ => None,
         }
     }
 
+    /// The controls of a run that ends, if there are any.
+    pub(super) fn take_control(&mut self) -> Option<Box<Control>> {
+        match &mut self.held {
+            Held::Control(control) => control.take(),
+            Held::Body(_) => None,
+        }
+    }
+
     fn is_spoken_for_by(&self, entry: &Entry) -> bool {
-        matches!(self.stage, Stage::Waiting(_)) && self.stamp == entry.stamp
+        self.is_pending() && self.stamp == entry.stamp
     }
 }
 
@@ -102,9 +177,7 @@ impl Chunk {
             return self.slots.len() as u32 - 1;
         }
         let place = &mut self.slots[index as usize];
-        if let Stage::Vacant(next) = place.stage {
-            self.vacant = next;
-        }
+        self.vacant = place.handles;
         *place = slot;
         index
     }
@@ -173,7 +246,9 @@ impl Slots {
         let chunk = index / CHUNK as u32;
         let place = &mut self.chunks[chunk as usize];
         let inner = index % CHUNK as u32;
-        place.slots[inner as usize].stage = Stage::Vacant(place.vacant);
+        let freed = &mut place.slots[inner as usize];
+        freed.stage = Stage::Vacant;
+        freed.handles = place.vacant;
         place.vacant = inner;
         place.used -= 1;
         if place.used == 0 {
@@ -221,19 +296,19 @@ mod tests {
 
     fn slot(job: u64) -> Slot {
         Slot {
-            stage: Stage::Running(None),
+            held: Held::Control(None),
             deadline: Tick::NEVER,
             stamp: Stamp::first(job),
             scheduled_at: Location::caller(),
             handles: 0,
-            released: false,
+            stage: Stage::Running,
             series: false,
         }
     }
 
     #[test]
-    fn a_slot_is_seven_words() {
-        assert_eq!(std::mem::size_of::<Slot>(), 56);
+    fn a_slot_is_six_words() {
+        assert_eq!(std::mem::size_of::<Slot>(), 48);
     }
 
     #[test]

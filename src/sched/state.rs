@@ -197,15 +197,9 @@ impl State {
     ) -> (JobId, u32) {
         let id = self.name();
         let stamp = Stamp::first(id.0);
-        let slot = self.slots.insert(Slot {
-            stage: Stage::Waiting(body),
-            deadline: at,
-            stamp,
-            scheduled_at,
-            handles: 1,
-            released: false,
-            series,
-        });
+        let slot = self
+            .slots
+            .insert(Slot::new(body, at, stamp, scheduled_at, series));
         self.pending += 1;
         self.send(Entry { at, stamp, slot }, todo);
         (id, slot)
@@ -244,7 +238,7 @@ impl State {
     pub(super) fn let_go(&mut self, slot: u32) {
         let place = self.slots.get_mut(slot);
         place.handles -= 1;
-        if place.handles == 0 && matches!(place.stage, Stage::Ended(_)) {
+        if place.handles == 0 && matches!(place.stage(), Stage::Ended(_)) {
             self.slots.remove(slot);
         }
     }
@@ -252,7 +246,7 @@ impl State {
     /// Ends a job that runs; its slot goes with its last handle.
     fn end(&mut self, slot: u32, state: JobState) {
         let place = self.slots.get_mut(slot);
-        place.stage = Stage::Ended(state);
+        place.end(state);
         if place.handles == 0 {
             self.slots.remove(slot);
         }
@@ -289,19 +283,13 @@ impl State {
     /// Takes the body of a job that has not started.
     fn unstart(&mut self, slot: u32, todo: &mut Todo) -> Option<Unstarted> {
         let place = self.slots.get_mut(slot);
-        if !matches!(place.stage, Stage::Waiting(_)) {
-            return None;
-        }
-        let ended = Stage::Ended(JobState::Cancelled);
-        let Stage::Waiting(body) = std::mem::replace(&mut place.stage, ended) else {
-            return None;
-        };
+        let released = place.stage() == Stage::Released;
+        let body = place.take_body(Stage::Ended(JobState::Cancelled))?;
         let unstarted = Unstarted {
             body,
             id: JobId(place.stamp.job()),
             scheduled_at: place.scheduled_at,
         };
-        let released = std::mem::take(&mut place.released);
         if place.handles == 0 {
             self.slots.remove(slot);
         }
@@ -342,31 +330,29 @@ impl State {
             return false;
         }
         let place = self.slots.get_mut(slot);
-        match &mut place.stage {
-            Stage::Waiting(_) if !place.released && at >= place.deadline => {
+        match place.stage() {
+            Stage::Waiting if at >= place.deadline => {
                 place.deadline = at;
                 true
             }
-            Stage::Waiting(_) => {
+            stage @ (Stage::Waiting | Stage::Released) => {
                 place.deadline = at;
-                place.stamp = place.stamp.renewed();
-                let released = std::mem::take(&mut place.released);
+                place.wait_anew();
                 let entry = Entry {
                     at,
                     stamp: place.stamp,
                     slot,
                 };
-                self.disown(released, todo);
+                self.disown(stage == Stage::Released, todo);
                 self.send(entry, todo);
                 true
             }
-            Stage::Running(control) if place.series => {
-                let control = control.get_or_insert_default();
+            Stage::Running if place.series => place.control().is_some_and(|control| {
                 if !control.last {
                     control.again = Some(at);
                 }
                 !control.last
-            }
+            }),
             _ => false,
         }
     }
@@ -383,8 +369,7 @@ impl State {
         let slots = &self.slots;
         let entry = self.places.take(|entry| slots.live(entry).is_some())?;
         let place = self.slots.get_mut(entry.slot);
-        place.released = false;
-        let Stage::Waiting(body) = std::mem::replace(&mut place.stage, Stage::Running(None)) else {
+        let Some(body) = place.take_body(Stage::Running) else {
             unreachable!("a live entry speaks for a body");
         };
         self.pending -= 1;
@@ -431,10 +416,7 @@ impl State {
         let going_down =
             self.gate.ended.is_some() || self.shutdown.is_some() || self.abandoned || self.aborting;
         let place = self.slots.get_mut(slot);
-        let control = match &mut place.stage {
-            Stage::Running(control) => control.take(),
-            _ => None,
-        };
+        let control = place.take_control();
         let (last, again) = control.map_or((false, None), |control| (control.last, control.again));
         let mut leftover = Finished { body, panic: None };
         let state = match ending {
@@ -480,9 +462,7 @@ impl State {
 
     fn run_again(&mut self, slot: u32, at: Tick, body: Box<dyn Body>, todo: &mut Todo) {
         let place = self.slots.get_mut(slot);
-        place.stage = Stage::Waiting(body);
-        place.deadline = at;
-        place.stamp = place.stamp.renewed();
+        place.put_body(body, at);
         let entry = Entry {
             at,
             stamp: place.stamp,
@@ -741,7 +721,7 @@ impl State {
                 batch.sort_unstable();
             }
             for entry in batch.drain(..) {
-                self.slots.get_mut(entry.slot).released = true;
+                self.slots.get_mut(entry.slot).release();
                 self.places.offer(entry);
             }
         }
