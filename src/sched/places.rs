@@ -16,8 +16,6 @@ pub(super) struct Places {
     ready: VecDeque<Entry>,
     /// Jobs in `ready`; its other entries are stale.
     waiting: usize,
-    /// Not later than any deadline in `ready`.
-    earliest: Tick,
     running: usize,
     limit: usize,
     runners: usize,
@@ -34,7 +32,6 @@ impl Places {
         Places {
             ready: VecDeque::new(),
             waiting: 0,
-            earliest: Tick::NEVER,
             running: 0,
             limit,
             runners: 0,
@@ -47,7 +44,6 @@ impl Places {
     pub(super) fn offer(&mut self, entry: Entry) {
         self.ready.push_back(entry);
         self.waiting += 1;
-        self.earliest = self.earliest.min(entry.at);
     }
 
     /// A due job was cancelled or moved: its entry is stale. True if the stale ones call for a sweep.
@@ -83,7 +79,6 @@ impl Places {
     fn clear(&mut self) {
         self.ready.clear();
         self.ready.shrink_to(KEPT);
-        self.earliest = Tick::NEVER;
     }
 
     /// A running job has ended.
@@ -156,9 +151,10 @@ impl Places {
         self.running
     }
 
-    /// Not later than the earliest deadline of a waiting job.
-    pub(super) fn earliest(&self) -> Tick {
-        self.earliest
+    /// Not later than the earliest deadline of a waiting job. It looks at all of them: the queue is in
+    /// order of release, and a job that came later may have been due earlier.
+    pub(super) fn earliest(&self) -> Option<Tick> {
+        self.ready.iter().map(|entry| entry.at).min()
     }
 }
 

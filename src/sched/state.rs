@@ -751,7 +751,7 @@ impl State {
         let next = self
             .head
             .min(self.intake.earliest())
-            .min(self.places.earliest());
+            .min(self.places.earliest().unwrap_or(Tick::NEVER));
         Snapshot {
             pending: self.pending,
             waiting: self.places.waiting(),
