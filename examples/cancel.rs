@@ -1,0 +1,26 @@
+//! A group with a time limit of its own.
+//!
+//! Look for: `hello`, `world`, then `timeout!` after 300 ms. The job that is due in an hour never
+//! runs, and `wait` does not wait for it: it answers with the reason of the cancel.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use schedgroup::{Group, WaitError};
+
+#[tokio::main]
+async fn main() {
+    let group = Group::builder().timeout(Duration::from_millis(300)).build();
+
+    group.delay(Duration::from_millis(50), async { println!("hello") });
+    group.delay(Duration::from_millis(100), async { println!("world") });
+    let never = group.delay(Duration::from_secs(3600), async {
+        println!("this line is never seen");
+    });
+
+    match group.wait().await {
+        Err(WaitError::DeadlineExceeded) => println!("timeout!"),
+        other => panic!("the time limit should have ended the group, not {other:?}"),
+    }
+    assert!(!never.is_pending(), "a cancelled group holds no job");
+}
