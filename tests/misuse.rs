@@ -1,0 +1,494 @@
+//! Every misuse panics with these words, at the line of the caller; every `try_` form gives the job
+//! back instead; a context's verbs do neither; and what errors say.
+
+mod common;
+
+use std::sync::Arc;
+
+use schedgroup::{Group, JobContext, JobError, JobHandle, JobState, ScheduleError, WaitError};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use common::{
+    Flag, HOUR, Hold, Log, Misuse, context_of, ms, multi_thread, on_both, panic_of, settle, verbs,
+};
+
+const AFTER_WAIT: &str = "schedgroup: attempted to schedule job after Group::wait was called";
+const AFTER_SHUTDOWN: &str =
+    "schedgroup: attempted to schedule job after Group::shutdown was called";
+const WAIT_TWICE: &str = "schedgroup: multiple calls to Group::wait";
+const WAIT_INSIDE: &str =
+    "schedgroup: Group::wait was called from inside one of the group's own jobs";
+const NO_RUNTIME: &str = "schedgroup: Group::new must be called inside a tokio runtime; enter one, or name one with Group::builder().runtime(handle)";
+const NO_PLACE: &str = "schedgroup: max_running must be at least 1";
+
+fn at_line(line: u32, message: &str) -> Misuse {
+    Misuse {
+        message: message.to_owned(),
+        file: file!().to_owned(),
+        line,
+    }
+}
+
+/// The verbs' panics, and that each has dropped the job that it was given.
+#[track_caller]
+fn assert_all_panic<'a>(
+    verbs: impl IntoIterator<Item = (&'static str, Box<dyn FnOnce() -> JobHandle + 'a>)>,
+    flag: &Flag,
+    expected: &Misuse,
+) {
+    for (verb, call) in verbs {
+        let before = flag.drops();
+        assert_eq!(panic_of(call), *expected, "{verb}");
+        assert_eq!(flag.drops(), before + 1, "{verb} drops what it was given");
+    }
+}
+
+mod scheduling_on_a_closed_group {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn every_verb_panics_at_the_callers_line_after_wait() {
+        let group = Group::new();
+        let (handle, flag) = (group.handle(), Flag::new());
+        group.wait().await.unwrap();
+        let (now, job) = (Instant::now(), || flag.job());
+        let on_group = verbs!(group, now, job);
+        assert_all_panic(on_group, &flag, &at_line(line!() - 1, AFTER_WAIT));
+        let on_handle = verbs!(handle, now, job);
+        assert_all_panic(on_handle, &flag, &at_line(line!() - 1, AFTER_WAIT));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_verb_panics_at_the_callers_line_after_shutdown() {
+        let group = Group::new();
+        let (handle, flag) = (group.handle(), Flag::new());
+        group.shutdown(HOUR).await;
+        let (now, job) = (Instant::now(), || flag.job());
+        let on_group = verbs!(group, now, job);
+        assert_all_panic(on_group, &flag, &at_line(line!() - 1, AFTER_SHUTDOWN));
+        let on_handle = verbs!(handle, now, job);
+        assert_all_panic(on_handle, &flag, &at_line(line!() - 1, AFTER_SHUTDOWN));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handle_is_refused_from_the_call_of_wait_on() {
+        let group = Group::new();
+        let (handle, flag) = (group.handle(), Flag::new());
+        group.delay(HOUR, async {});
+        let wait = group.wait();
+        let (now, job) = (Instant::now(), || flag.job());
+        let unpolled = verbs!(handle, now, job);
+        assert_all_panic(unpolled, &flag, &at_line(line!() - 1, AFTER_WAIT));
+        drop(wait);
+        let dropped = verbs!(handle, now, job);
+        assert_all_panic(dropped, &flag, &at_line(line!() - 1, AFTER_WAIT));
+        let later_handle = group.handle();
+        let new = verbs!(later_handle, now, job);
+        assert_all_panic(new, &flag, &at_line(line!() - 1, AFTER_WAIT));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shutdown_refuses_from_its_call_on() {
+        let group = Group::new();
+        let (handle, flag) = (group.handle(), Flag::new());
+        drop(group.shutdown(HOUR));
+        let (now, job) = (Instant::now(), || flag.job());
+        let verbs = verbs!(handle, now, job);
+        assert_all_panic(verbs, &flag, &at_line(line!() - 1, AFTER_SHUTDOWN));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_group_both_closed_and_cancelled_answers_as_closed() {
+        for cancel_first in [true, false] {
+            let group = Group::new();
+            let flag = Flag::new();
+            if cancel_first {
+                group.cancel();
+            }
+            drop(group.wait());
+            group.cancel();
+            let (now, job) = (Instant::now(), || flag.job());
+            let verbs = verbs!(group, now, job);
+            assert_all_panic(verbs, &flag, &at_line(line!() - 1, AFTER_WAIT));
+            let refused = group.try_delay(ms(1), flag.job()).unwrap_err();
+            assert!(matches!(refused, ScheduleError::Closed(_)), "{refused:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_harms_nothing_that_was_accepted() {
+        let group = Group::new();
+        let log = Log::new();
+        group.delay(ms(10), log.job("accepted"));
+        let wait = group.wait();
+        panic_of(|| group.delay(ms(1), async {}));
+        wait.await.unwrap();
+        assert_eq!(log.take(), [("accepted", ms(10))]);
+    }
+}
+
+mod waiting {
+    use super::*;
+
+    #[test]
+    fn a_second_wait_panics_at_the_callers_line() {
+        on_both(|| async {
+            let finished = Group::new();
+            finished.wait().await.unwrap();
+            let again = panic_of(|| drop(finished.wait()));
+            assert_eq!(again, at_line(line!() - 1, WAIT_TWICE));
+
+            let pending = Group::new();
+            let job = pending.delay(HOUR, async {});
+            let first = pending.wait();
+            let again = panic_of(|| drop(pending.wait()));
+            assert_eq!(again, at_line(line!() - 1, WAIT_TWICE));
+            // The first one is unharmed.
+            assert!(job.cancel());
+            first.await.unwrap();
+
+            let dropped = Group::new();
+            drop(dropped.wait());
+            let again = panic_of(|| drop(dropped.wait()));
+            assert_eq!(again, at_line(line!() - 1, WAIT_TWICE));
+
+            let cancelled = Group::new();
+            cancelled.cancel();
+            cancelled.wait().await.unwrap_err();
+            let again = panic_of(|| drop(cancelled.wait()));
+            assert_eq!(again, at_line(line!() - 1, WAIT_TWICE));
+        });
+    }
+
+    #[test]
+    fn one_wait_beside_a_shutdown_is_no_misuse() {
+        on_both(|| async {
+            let group = Group::new();
+            group.shutdown(HOUR).await;
+            group.wait().await.unwrap();
+
+            let group = Group::new();
+            group.wait().await.unwrap();
+            group.shutdown(HOUR).await;
+        });
+    }
+
+    #[test]
+    fn wait_inside_a_job_of_the_group_panics_at_the_callers_line() {
+        on_both(|| async {
+            let group = Arc::new(Group::new());
+            let (send, seen) = oneshot::channel();
+            let inner = Arc::clone(&group);
+            group.delay(ms(1), async move {
+                let before_an_await = panic_of(|| drop(inner.wait()));
+                let line = line!() - 1;
+                tokio::time::sleep(ms(1)).await;
+                let after_it = panic_of(|| drop(inner.wait()));
+                drop(inner);
+                let expected = [at_line(line, WAIT_INSIDE), at_line(line + 3, WAIT_INSIDE)];
+                send.send(([before_an_await, after_it], expected)).unwrap();
+            });
+            let (panics, expected) = seen.await.unwrap();
+            assert_eq!(panics, expected);
+            // The refused calls were none: this is the first.
+            group.wait().await.unwrap();
+        });
+    }
+
+    #[test]
+    fn a_job_may_wait_for_another_group() {
+        on_both(|| async {
+            let outer = Group::new();
+            let log = Log::new();
+            let done = log.clone();
+            outer.delay(ms(1), async move {
+                let inner = Group::new();
+                inner.delay(ms(1), done.job("inner"));
+                inner.wait().await.unwrap();
+                done.push("outer");
+            });
+            outer.wait().await.unwrap();
+            assert_eq!(log.labels(), ["inner", "outer"]);
+        });
+    }
+
+    /// The check asks who calls, not on which thread it once ran.
+    #[test]
+    fn a_task_that_a_job_spawned_may_wait() {
+        on_both(|| async {
+            let group = Arc::new(Group::new());
+            let (send, waiter) = oneshot::channel();
+            let inner = Arc::clone(&group);
+            group.delay(ms(1), async move {
+                let waiter = tokio::spawn(async move { inner.wait().await });
+                send.send(waiter).unwrap();
+            });
+            waiter.await.unwrap().await.unwrap().unwrap();
+        });
+    }
+}
+
+mod building {
+    use super::*;
+
+    #[test]
+    fn a_group_without_a_runtime_panics_at_the_callers_line() {
+        let new = panic_of(|| drop(Group::new()));
+        assert_eq!(new, at_line(line!() - 1, NO_RUNTIME));
+        let with_token = panic_of(|| drop(Group::with_token(CancellationToken::new())));
+        assert_eq!(with_token, at_line(line!() - 1, NO_RUNTIME));
+        let build = panic_of(|| drop(Group::builder().build()));
+        assert_eq!(build, at_line(line!() - 1, NO_RUNTIME));
+        let default = panic_of(|| drop(Group::builder().name("n").max_running(1).build()));
+        assert_eq!(default, at_line(line!() - 1, NO_RUNTIME));
+    }
+
+    #[test]
+    fn the_remedy_that_the_panic_names_works() {
+        let runtime = multi_thread();
+        let group = Group::builder().runtime(runtime.handle().clone()).build();
+        let log = Log::new();
+        group.delay(ms(1), log.job("ran"));
+        runtime.block_on(group.wait()).unwrap();
+        assert_eq!(log.labels(), ["ran"]);
+    }
+
+    #[test]
+    fn no_place_at_all_panics_at_the_callers_line() {
+        let panic = panic_of(|| Group::builder().max_running(0));
+        assert_eq!(panic, at_line(line!() - 1, NO_PLACE));
+    }
+}
+
+mod try_forms {
+    use super::*;
+
+    /// That both forms, on a group and on its handle, refuse with this variant and give the very job
+    /// back.
+    fn assert_refused(group: &Group, is_expected: fn(&ScheduleError<Boxed>) -> bool) {
+        let handle = group.handle();
+        let now = Instant::now();
+        let refusals: [(&str, &dyn Fn(Boxed) -> _); 4] = [
+            ("Group::try_delay", &|job| group.try_delay(ms(1), job)),
+            ("Group::try_schedule", &|job| group.try_schedule(now, job)),
+            ("Handle::try_delay", &|job| handle.try_delay(ms(1), job)),
+            ("Handle::try_schedule", &|job| handle.try_schedule(now, job)),
+        ];
+        for (form, refuse) in refusals {
+            let flag = Flag::new();
+            let refusal = refuse(Box::pin(flag.job())).unwrap_err();
+            assert!(is_expected(&refusal), "{form}: {refusal:?}");
+            assert_eq!(flag.drops(), 0, "{form} keeps the job");
+            // Its own guard proves that it is the same one.
+            drop(refusal.into_inner());
+            assert_eq!(flag.drops(), 1, "{form}");
+        }
+    }
+
+    type Boxed = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    #[tokio::test(start_paused = true)]
+    async fn say_closed_after_wait_and_after_shutdown() {
+        let waited = Group::new();
+        waited.delay(HOUR, async {});
+        drop(waited.wait());
+        assert_refused(&waited, |refusal| {
+            matches!(refusal, ScheduleError::Closed(_))
+        });
+        let shut = Group::new();
+        drop(shut.shutdown(HOUR));
+        assert_refused(&shut, |refusal| matches!(refusal, ScheduleError::Closed(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn say_cancelled_after_a_cancel_of_any_kind() {
+        let cancelled = Group::new();
+        cancelled.cancel();
+        let token = CancellationToken::new();
+        let by_token = Group::with_token(token.clone());
+        token.cancel();
+        let by_deadline = Group::builder().timeout(ms(1)).build();
+        tokio::time::sleep(ms(2)).await;
+        for group in [cancelled, by_token, by_deadline] {
+            assert_refused(&group, |refusal| {
+                matches!(refusal, ScheduleError::Cancelled(_))
+            });
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn say_cancelled_when_the_group_is_gone() {
+        let group = Group::new();
+        let handle = group.handle();
+        drop(group);
+        let refusal = handle.try_delay(ms(1), async {}).unwrap_err();
+        assert!(
+            matches!(refusal, ScheduleError::Cancelled(_)),
+            "{refusal:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn accept_on_an_open_group() {
+        let group = Group::new();
+        let log = Log::new();
+        let delayed = group.try_delay(ms(5), log.job("delayed")).unwrap();
+        let at = Instant::now() + ms(7);
+        group.try_schedule(at, log.job("scheduled")).unwrap();
+        assert!(delayed.is_pending());
+        group.wait().await.unwrap();
+        assert_eq!(log.take(), [("delayed", ms(5)), ("scheduled", ms(7))]);
+    }
+}
+
+mod contexts {
+    use super::*;
+
+    /// That the verbs of a context and of its handle return finished handles of dropped jobs.
+    fn assert_all_dropped(context: &JobContext) {
+        let flag = Flag::new();
+        let handle = context.handle();
+        let (now, job) = (Instant::now(), || flag.job());
+        let of_context = verbs!(context, now, job);
+        let of_handle = verbs!(handle, now, job);
+        for (verb, call) in of_context.into_iter().chain(of_handle) {
+            let before = flag.drops();
+            let job = call();
+            assert!(job.is_finished(), "{verb}: {job:?}");
+            assert_eq!(job.state(), JobState::Cancelled, "{verb}");
+            assert_eq!(flag.drops(), before + 1, "{verb}");
+            assert!(!job.cancel(), "{verb}: nothing was prevented");
+            assert!(!job.reset_after(ms(1)), "{verb}: nothing can be moved");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_group_that_was_shut_down_never_panic() {
+        let group = Group::new();
+        let hold = Hold::new();
+        let context = context_of(&group, &hold).await;
+        let shutdown = group.shutdown(HOUR);
+        assert_all_dropped(&context);
+        let refusal = context.try_delay(ms(1), async {}).unwrap_err();
+        assert!(matches!(refusal, ScheduleError::Closed(_)), "{refusal:?}");
+        hold.release();
+        shutdown.await;
+        assert_all_dropped(&context);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_cancelled_group_never_panic() {
+        let group = Group::new();
+        let hold = Hold::new();
+        let context = context_of(&group, &hold).await;
+        group.cancel();
+        assert_all_dropped(&context);
+        let refusal = context.try_delay(ms(1), async {}).unwrap_err();
+        assert!(
+            matches!(refusal, ScheduleError::Cancelled(_)),
+            "{refusal:?}"
+        );
+        hold.release();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_drained_group_never_panic() {
+        let group = Group::new();
+        let hold = Hold::new();
+        let context = context_of(&group, &hold).await;
+        hold.release();
+        group.wait().await.unwrap();
+        assert_all_dropped(&context);
+        let refusal = context.try_schedule(Instant::now(), async {}).unwrap_err();
+        assert!(matches!(refusal, ScheduleError::Closed(_)), "{refusal:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_dropped_group_never_panic() {
+        let group = Group::new();
+        let hold = Hold::new();
+        let context = context_of(&group, &hold).await;
+        drop(group);
+        settle().await;
+        assert_all_dropped(&context);
+    }
+}
+
+mod texts {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn errors_end_without_a_full_stop_and_begin_in_lower_case() {
+        let group = Group::new();
+        let join = group.spawn_after(ms(1), async { panic!("boom") });
+        let wait_error = group.wait().await.unwrap_err();
+        let job_error = join.await.unwrap_err();
+        let WaitError::Panicked(panic) = &wait_error else {
+            panic!("{wait_error:?}")
+        };
+        let texts = [
+            WaitError::Cancelled.to_string(),
+            WaitError::DeadlineExceeded.to_string(),
+            wait_error.to_string(),
+            JobError::Cancelled.to_string(),
+            job_error.to_string(),
+            panic.to_string(),
+            ScheduleError::Closed(()).to_string(),
+            ScheduleError::Cancelled(()).to_string(),
+        ];
+        for text in &texts {
+            assert!(!text.ends_with(['.', '!', ' ', '\n']), "{text:?}");
+            assert!(
+                text.starts_with(|first: char| first.is_lowercase()),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panics_text_names_its_job_its_place_and_its_message() {
+        let group = Group::new();
+        let job = group.delay(ms(1), async { panic!("boom") });
+        let place = format!("{}:{}:", file!(), line!() - 1);
+        let error = group.wait().await.unwrap_err();
+        let text = error.to_string();
+        for part in [&job.id().to_string(), &place, "boom"] {
+            assert!(text.contains(part), "no {part:?} in {text:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_is_the_source_of_its_error() {
+        use std::error::Error;
+        let group = Group::new();
+        let join = group.spawn_after(ms(1), async { panic!("boom") });
+        let wait_error = group.wait().await.unwrap_err();
+        let job_error = join.await.unwrap_err();
+        for error in [&wait_error as &dyn Error, &job_error] {
+            let source = error.source().expect("there is one");
+            assert!(source.is::<schedgroup::JobPanic>(), "{source:?}");
+        }
+        assert!(WaitError::Cancelled.source().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn debug_hides_the_job_and_the_payload() {
+        #[derive(Debug)]
+        struct Secret;
+        for error in [
+            ScheduleError::Closed(Secret),
+            ScheduleError::Cancelled(Secret),
+        ] {
+            let text = format!("{error:?}");
+            assert!(!text.contains("Secret"), "{text}");
+        }
+        let group = Group::new();
+        group.delay(ms(1), async { std::panic::panic_any(Secret) });
+        let error = group.wait().await.unwrap_err();
+        for text in [format!("{error:?}"), error.to_string()] {
+            assert!(!text.contains("Secret"), "{text}");
+        }
+    }
+}
