@@ -87,7 +87,7 @@ impl Queue {
     fn give_back(&mut self) {
         let capacity = self.heap.capacity();
         if capacity > KEPT && self.heap.len() < capacity / 4 {
-            self.heap.shrink_to(capacity / 2);
+            self.heap.shrink_to(2 * self.heap.len());
         }
     }
 }

@@ -47,12 +47,18 @@ pub(super) enum Stage {
 pub(super) struct Control {
     /// Wakes the task that the run lives in, once it has one to itself.
     pub(super) waker: Option<Waker>,
-    /// Stop at the next await.
+    /// Stop at the next await; no run after this one.
     pub(super) abort: bool,
-    /// No run after this one.
-    pub(super) last: bool,
+    /// Somebody was told that there is no run after this one.
+    pub(super) cancelled: bool,
     /// Run again at this instant at the latest.
     pub(super) again: Option<Tick>,
+}
+
+impl Control {
+    pub(super) fn is_last_run(&self) -> bool {
+        self.abort || self.cancelled
+    }
 }
 
 impl Slot {
@@ -169,10 +175,14 @@ struct Chunk {
 }
 
 impl Chunk {
-    fn insert(&mut self, slot: Slot) -> u32 {
+    /// `whole` makes room for a whole chunk at once.
+    fn insert(&mut self, slot: Slot, whole: bool) -> u32 {
         self.used += 1;
         let index = self.vacant;
         if index == NONE {
+            if whole && self.slots.capacity() == 0 {
+                self.slots.reserve_exact(CHUNK);
+            }
             self.slots.push(slot);
             return self.slots.len() as u32 - 1;
         }
@@ -206,8 +216,9 @@ impl Slots {
                 chunk
             }
         };
+        let whole = self.chunks.len() > 1;
         let place = &mut self.chunks[chunk as usize];
-        let index = place.insert(slot);
+        let index = place.insert(slot, whole);
         if place.is_full() {
             place.listed = false;
             self.roomy.pop();

@@ -261,8 +261,8 @@ impl State {
         let place = self.slots.get_mut(slot);
         let series = place.series;
         match place.control() {
-            Some(control) if series && !control.last => {
-                control.last = true;
+            Some(control) if series && !control.is_last_run() => {
+                control.cancelled = true;
                 (true, None)
             }
             _ => (false, None),
@@ -273,7 +273,6 @@ impl State {
     pub(super) fn abort(&mut self, slot: u32, todo: &mut Todo) -> Option<Unstarted> {
         if let Some(control) = self.slots.get_mut(slot).control() {
             control.abort = true;
-            control.last = true;
             todo.jobs.extend(control.waker.take());
             return None;
         }
@@ -348,10 +347,11 @@ impl State {
                 true
             }
             Stage::Running if place.series => place.control().is_some_and(|control| {
-                if !control.last {
+                let moves = !control.is_last_run();
+                if moves {
                     control.again = Some(at);
                 }
-                !control.last
+                moves
             }),
             _ => false,
         }
@@ -417,18 +417,21 @@ impl State {
             self.gate.ended.is_some() || self.shutdown.is_some() || self.abandoned || self.aborting;
         let place = self.slots.get_mut(slot);
         let control = place.take_control();
-        let (last, again) = control.map_or((false, None), |control| (control.last, control.again));
+        let control = control.map(|control| *control).unwrap_or_default();
         let mut leftover = Finished { body, panic: None };
         let state = match ending {
             Ending::Ran(next) => {
-                match (next.into_iter().chain(again).min(), leftover.body.take()) {
-                    (Some(at), Some(body)) if !last && !going_down => {
+                match (
+                    next.into_iter().chain(control.again).min(),
+                    leftover.body.take(),
+                ) {
+                    (Some(at), Some(body)) if !control.is_last_run() && !going_down => {
                         self.run_again(slot, at, body, todo);
                         return leftover;
                     }
                     (next, body) => {
                         leftover.body = body;
-                        if last || next.is_some() {
+                        if control.cancelled || next.is_some() {
                             self.tally.dropped += 1;
                             JobState::Cancelled
                         } else {
@@ -644,7 +647,6 @@ impl State {
             for slot in self.slots.chunk(chunk) {
                 if let Some(control) = self.slots.get_mut(slot).control() {
                     control.abort = true;
-                    control.last = true;
                     todo.jobs.extend(control.waker.take());
                 }
             }

@@ -1,0 +1,158 @@
+//! What a job costs and what it leaves behind, in exact bytes of a counting allocator.
+
+// A global allocator cannot be written without it; it only counts and passes on.
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
+use std::time::Duration;
+
+use schedgroup::{Group, JobHandle};
+use tokio::time::{Instant, sleep};
+
+struct Counting;
+
+static LIVE: AtomicI64 = AtomicI64::new(0);
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE.fetch_add(layout.size() as i64, SeqCst);
+        ALLOCATIONS.fetch_add(1, SeqCst);
+        // SAFETY: as our caller promised.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size() as i64, SeqCst);
+        // SAFETY: as our caller promised.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+const JOBS: usize = 100_000;
+const FAR: Duration = Duration::from_secs(3600);
+const SPARE: i64 = 64 * 1024;
+
+/// A future of exactly `N` bytes and one more for its state.
+async fn sized<const N: usize>(payload: [u8; N]) {
+    std::hint::black_box(&payload);
+}
+
+fn live() -> i64 {
+    LIVE.load(SeqCst)
+}
+
+/// The allocator is one for the whole program, so everything is measured in one test.
+#[tokio::test(start_paused = true)]
+async fn a_job_costs_little_and_leaves_nothing() {
+    cost_of_pending_jobs().await;
+    for (name, end) in [
+        ("fired", End::Fired),
+        ("cancelled one by one", End::EachCancelled),
+        ("cancelled together", End::GroupCancelled),
+        ("dropped with the group", End::GroupDropped),
+    ] {
+        let before = live();
+        let group = leave_behind(end).await;
+        let left = live() - before;
+        assert!(
+            left <= SPARE,
+            "{name}: {left} bytes left, group alive: {}",
+            group.is_some()
+        );
+    }
+    a_burst_beside_a_far_job().await;
+    waves_are_flat().await;
+}
+
+async fn cost_of_pending_jobs() {
+    let group = Group::new();
+    let (bytes, allocations) = (live(), ALLOCATIONS.load(SeqCst));
+    let at = Instant::now() + FAR;
+    for _ in 0..JOBS {
+        group.schedule(at, sized([0; 31]));
+    }
+    sleep(Duration::from_millis(1)).await;
+    let each = (live() - bytes) as f64 / JOBS as f64;
+    let allocated = (ALLOCATIONS.load(SeqCst) - allocations) as f64 / JOBS as f64;
+    let future = size_of_val(&sized([0; 31])) as f64;
+    println!("{each:.1} bytes and {allocated:.3} allocations a pending job of {future} bytes");
+    // A slot of 48 bytes and an entry of 24, each in storage that grows by doubling.
+    assert!(
+        each <= future + 48.0 + 24.0 * 1.5,
+        "{each} bytes a job of {future}"
+    );
+    assert!(allocated <= 1.01, "{allocated} allocations a job");
+}
+
+#[derive(Clone, Copy)]
+enum End {
+    Fired,
+    EachCancelled,
+    GroupCancelled,
+    GroupDropped,
+}
+
+async fn leave_behind(end: End) -> Option<Group> {
+    let group = Group::new();
+    let handles: Vec<JobHandle> = (0..JOBS as u64)
+        .map(|job| group.delay(Duration::from_micros(1 + job), sized([0; 200])))
+        .collect();
+    let group = match end {
+        End::Fired => Some(group),
+        End::EachCancelled => {
+            assert!(handles.iter().all(JobHandle::cancel));
+            Some(group)
+        }
+        End::GroupCancelled => {
+            group.cancel();
+            Some(group)
+        }
+        End::GroupDropped => {
+            drop(group);
+            None
+        }
+    };
+    drop(handles);
+    sleep(Duration::from_secs(1)).await;
+    group
+}
+
+async fn a_burst_beside_a_far_job() {
+    let group = Group::new();
+    let before = live();
+    for _ in 0..2 * JOBS {
+        group.delay(Duration::from_millis(5), sized([0; 31]));
+    }
+    let far = group.delay(FAR, sized([0; 31]));
+    sleep(Duration::from_millis(10)).await;
+    let left = live() - before;
+    assert!(
+        far.is_pending() && left <= 2 * SPARE,
+        "{left} bytes left after the burst"
+    );
+}
+
+async fn waves_are_flat() {
+    let group = Group::new();
+    let mut after_ten = 0;
+    for wave in 0..1000 {
+        for _ in 0..100 {
+            group.delay(Duration::from_millis(1), sized([0; 31]));
+        }
+        sleep(Duration::from_millis(2)).await;
+        if wave == 10 {
+            after_ten = live();
+        }
+    }
+    let drift = live() - after_ten;
+    assert!(
+        drift.abs() <= 1024,
+        "{drift} bytes between wave 10 and wave 1,000"
+    );
+}

@@ -1,0 +1,197 @@
+//! What the types promise to the compiler, and what they show of themselves.
+
+mod common;
+
+use std::collections::HashSet;
+use std::fmt::Debug;
+use std::marker::PhantomData;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::time::Duration;
+
+use schedgroup::{
+    Builder, Group, Handle, JobContext, JobError, JobHandle, JobId, JobPanic, JobState, JoinHandle,
+    Next, Report, ScheduleError, Shutdown, Stats, Wait, WaitError,
+};
+use tokio::time::Instant;
+
+use common::{HOUR, ms};
+
+/// `true` if the type has the trait: an inherent constant is found before one of a trait.
+macro_rules! has {
+    ($type:ty, $trait:path) => {{
+        #[allow(dead_code)] // Unused where the answer is yes.
+        trait Otherwise {
+            const HAS: bool = false;
+        }
+        impl<T> Otherwise for Probe<T> {}
+        struct Probe<T>(PhantomData<T>);
+        #[allow(dead_code)] // Unused where the answer is no.
+        impl<T: $trait> Probe<T> {
+            const HAS: bool = true;
+        }
+        Probe::<$type>::HAS
+    }};
+}
+
+macro_rules! table {
+    ($($type:ty: $($letters:ident)*;)*) => {
+        [$((
+            stringify!($type),
+            concat!($(stringify!($letters), " "),*),
+            [
+                ("Send", has!($type, Send)),
+                ("Sync", has!($type, Sync)),
+                ("Unpin", has!($type, Unpin)),
+                ("Clone", has!($type, Clone)),
+                ("Copy", has!($type, Copy)),
+                ("UnwindSafe", has!($type, UnwindSafe)),
+                ("RefUnwindSafe", has!($type, RefUnwindSafe)),
+            ],
+        )),*]
+    };
+}
+
+type OnlySend = std::cell::Cell<u8>;
+type NotSend = std::rc::Rc<u8>;
+
+#[test]
+fn the_table_of_auto_traits() {
+    let table = table! {
+        Group: Send Sync Unpin UnwindSafe RefUnwindSafe;
+        Builder: Send Sync Unpin UnwindSafe RefUnwindSafe;
+        Handle: Send Sync Unpin Clone UnwindSafe RefUnwindSafe;
+        JobContext: Send Sync Unpin Clone UnwindSafe RefUnwindSafe;
+        JobHandle: Send Sync Unpin Clone UnwindSafe RefUnwindSafe;
+        JoinHandle<OnlySend>: Send Sync Unpin;
+        JoinHandle<NotSend>: Unpin;
+        Wait<'static>: Send Unpin;
+        Shutdown<'static>: Send Unpin;
+        JobId: Send Sync Unpin Clone Copy UnwindSafe RefUnwindSafe;
+        JobState: Send Sync Unpin Clone Copy UnwindSafe RefUnwindSafe;
+        Next: Send Sync Unpin Clone Copy UnwindSafe RefUnwindSafe;
+        Stats: Send Sync Unpin Clone Copy UnwindSafe RefUnwindSafe;
+        Report: Send Sync Unpin Clone Copy UnwindSafe RefUnwindSafe;
+        JobPanic: Send Sync Unpin Clone UnwindSafe RefUnwindSafe;
+        WaitError: Send Sync Unpin Clone UnwindSafe RefUnwindSafe;
+        JobError: Send Sync Unpin Clone UnwindSafe RefUnwindSafe;
+        ScheduleError<u8>: Send Sync Unpin Clone Copy UnwindSafe RefUnwindSafe;
+        ScheduleError<OnlySend>: Send Unpin Clone UnwindSafe;
+    };
+    for (name, promised, found) in table {
+        let found = found
+            .iter()
+            .filter(|(_, has)| *has)
+            .map(|(name, _)| format!("{name} "))
+            .collect::<String>();
+        assert_eq!(found, promised, "{name}");
+    }
+}
+
+#[test]
+fn errors_are_errors() {
+    fn is_error<E: std::error::Error + Send + Sync + 'static>() {}
+    is_error::<WaitError>();
+    is_error::<JobError>();
+    is_error::<JobPanic>();
+    is_error::<ScheduleError<u8>>();
+}
+
+#[test]
+fn futures_have_the_promised_outputs() {
+    fn is_future<F: Future<Output = T>, T>() {}
+    is_future::<Wait<'_>, Result<(), WaitError>>();
+    is_future::<Shutdown<'_>, Report>();
+    is_future::<JoinHandle<u8>, Result<u8, JobError>>();
+}
+
+#[tokio::test]
+async fn a_job_id_is_ordered_by_submission_and_can_be_a_key() {
+    let group = Group::new();
+    let later = group.delay(2 * HOUR, async {}).id();
+    let earlier = group.delay(HOUR, async {}).id();
+    assert!(
+        later < earlier,
+        "the order is that of the calls: {later} {earlier}"
+    );
+    assert_eq!(HashSet::from([later, earlier, later]).len(), 2);
+    assert_ne!(later.to_string(), earlier.to_string());
+    assert!(!later.to_string().is_empty());
+}
+
+#[test]
+fn plain_values_compare() {
+    fn compares<T: PartialEq + Debug>(one: T, other: T) {
+        assert_eq!(one, one);
+        assert_ne!(one, other);
+    }
+    compares(Next::Done, Next::After(ms(1)));
+    compares(Next::At(Instant::now()), Next::Done);
+    compares(JobState::Pending, JobState::Running);
+    compares(ScheduleError::Closed(1), ScheduleError::Cancelled(1));
+}
+
+/// That the text is there, and that it shows these.
+#[track_caller]
+fn shows(value: &dyn Debug, expected: &[&str]) {
+    let text = format!("{value:?}");
+    for part in expected {
+        assert!(text.contains(part), "no {part:?} in {text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_debug_shows_what_one_would_look_for() {
+    let builder = Group::builder().name("mails").max_running(3);
+    shows(&builder, &["Builder", "mails", "3"]);
+    let group = builder.build();
+    let job = group.delay(HOUR, async {});
+    let id = job.id().to_string();
+    shows(&group, &["Group", "mails", "pending: 1"]);
+    shows(&group.handle(), &["Handle", "mails"]);
+    shows(&job, &["JobHandle", &id, "Pending"]);
+    shows(&job.id(), &["JobId", &id]);
+    shows(&job.state(), &["Pending"]);
+    shows(
+        &group.stats(),
+        &[
+            "Stats",
+            "pending: 1",
+            "next_deadline: Some",
+            "max_lateness: 0ns",
+        ],
+    );
+    shows(&Next::After(ms(5)), &["After", "5ms"]);
+
+    let join = group.spawn_after(ms(1), async { 5 });
+    shows(
+        &join,
+        &["JoinHandle", &join.job().id().to_string(), "Pending"],
+    );
+    let (send, context) = tokio::sync::oneshot::channel();
+    group.delay_with(ms(2), |context| async { drop(send.send(context)) });
+    let context = context.await.unwrap();
+    shows(&context, &["JobContext", &context.id().to_string()]);
+
+    assert!(job.cancel());
+    shows(&job, &["Cancelled"]);
+    group.delay(ms(1), async { panic!("boom") });
+    let mut wait = group.wait();
+    shows(&wait, &["Wait"]);
+    let error = (&mut wait).await.unwrap_err();
+    drop(wait);
+    shows(&error, &["Panicked", "JobPanic", "boom", file!()]);
+    shows(&WaitError::Cancelled, &["Cancelled"]);
+    let shutdown = group.shutdown(Duration::ZERO);
+    shows(&shutdown, &["Shutdown"]);
+    shows(
+        &shutdown.await,
+        &["Report", "finished: 0", "aborted: 0", "dropped: 0"],
+    );
+}
+
+#[test]
+fn the_debug_of_a_refusal_hides_the_job() {
+    struct Secret;
+    shows(&ScheduleError::Closed(Secret), &["Closed"]);
+    shows(&ScheduleError::Cancelled(Secret), &["Cancelled"]);
+}
