@@ -135,7 +135,8 @@ impl JobHandle {
             return false;
         };
         let at = at(shared);
-        !shared.is_cancelled() && shared.enter(|state, todo| state.reset(*slot, at, todo))
+        !shared.is_cancelled()
+            && shared.enter(|state, todo| state.reset(*slot, at, || shared.now(), todo))
     }
 
     /// Stops the job: a pending one is cancelled, a running one ends at its next await and gives its

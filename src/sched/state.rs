@@ -324,7 +324,17 @@ impl State {
     ///
     /// Later costs a store: the entry stays where it is and is sent on when it surfaces. Only earlier
     /// makes a new entry.
-    pub(super) fn reset(&mut self, slot: u32, at: Tick, todo: &mut Todo) -> bool {
+    pub(super) fn reset(
+        &mut self,
+        slot: u32,
+        at: Tick,
+        now: impl FnOnce() -> Tick,
+        todo: &mut Todo,
+    ) -> bool {
+        // A clock is read only for a group that it can end.
+        if self.deadline < Tick::NEVER {
+            self.check_end(now(), false, todo);
+        }
         if self.gate.ended.is_some() || self.shutdown.is_some() || self.abandoned {
             return false;
         }
