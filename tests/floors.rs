@@ -13,7 +13,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         &["ground/panic", "ground/timeline", "ground/trace"],
     ),
     (
-        "sched ground",
+        "sched's ground",
         &[
             "sched/job",
             "sched/error",
@@ -43,6 +43,7 @@ const FLOORS: &[(&str, &[&str])] = &[
 
 /// Faces hand one another out (a group its builder, a builder its group), so they may form circles.
 const FACES: &str = "faces";
+const A_FACE: &str = "sched/group";
 
 const SIGNBOARDS: &[&str] = &["lib", "ground/mod", "sched/mod"];
 
@@ -99,67 +100,82 @@ fn built(text: &str) -> String {
     kept
 }
 
-/// The identifiers at the start of each path that follows `prefix`; of `a::{b, c}` all the braces' own.
-fn after<'a>(text: &'a str, prefix: &str) -> Vec<&'a str> {
-    let ident = |s: &'a str| {
-        let end = s.find(|c: char| !c.is_alphanumeric() && c != '_');
-        &s[..end.unwrap_or(s.len())]
-    };
+/// Every path in `text` that starts with `root::`, by its segments, with braces written out.
+fn paths(text: &str, root: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
-    for (at, _) in text.match_indices(prefix) {
+    for (at, _) in text.match_indices(root) {
         let before = text[..at].chars().next_back();
-        if before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
-            continue;
-        }
-        let rest = &text[at + prefix.len()..];
-        let Some(inside) = rest.strip_prefix('{') else {
-            found.push(ident(rest));
+        let Some(rest) = text[at + root.len()..].strip_prefix("::") else {
             continue;
         };
-        let (mut depth, mut start) = (0, 0);
-        for (i, c) in inside.char_indices() {
-            match c {
-                '{' => depth += 1,
-                '}' if depth > 0 => depth -= 1,
-                ',' | '}' if depth == 0 => {
-                    found.push(ident(inside[start..i].trim_start()));
-                    start = i + 1;
-                    if c == '}' {
-                        break;
-                    }
-                }
-                _ => {}
-            }
+        if !before.is_some_and(|c| c.is_alphanumeric() || c == '_') {
+            expand(rest, &[], &mut found);
         }
     }
-    found.retain(|name| !name.is_empty());
     found
 }
 
-/// The files that `file` names, by `super::` and by `crate::`.
+/// Reads one use tree, and answers what stands behind it.
+fn expand<'a>(text: &'a str, above: &[String], found: &mut Vec<Vec<String>>) -> &'a str {
+    let text = text.trim_start();
+    if let Some(mut inside) = text.strip_prefix('{') {
+        loop {
+            inside = inside.trim_start().trim_start_matches(',').trim_start();
+            match inside.strip_prefix('}') {
+                Some(behind) => return behind,
+                None if inside.is_empty() => return inside,
+                None => inside = expand(inside, above, found),
+            }
+        }
+    }
+    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '*');
+    let (segment, mut behind) = text.split_at(end.unwrap_or(text.len()).max(1).min(text.len()));
+    let mut path = above.to_vec();
+    path.push(segment.to_owned());
+    match behind.strip_prefix("::") {
+        // Not a turbofish.
+        Some(deeper) if !deeper.starts_with('<') => expand(deeper, &path, found),
+        _ => {
+            found.push(path);
+            // The rest of `a as b`.
+            if let Some(renamed) = behind.strip_prefix(" as ") {
+                behind = renamed.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_');
+            }
+            behind
+        }
+    }
+}
+
+/// The files that `file` names, by `super::` and by `crate::`; what names no file stays as it is
+/// written, and so has no floor.
 ///
-/// A name from the crate's root (`crate::Job`) is a re-export of a face, which hides where it comes
-/// from; macros need `$crate::` and are the only ones that may write it.
+/// A name from the crate's root (`crate::Job`) is a re-export, which hides where it comes from. Macros
+/// need `$crate::` and are the only ones that may write it: it counts as the face it mostly is.
 fn imports(file: &str, text: &str) -> BTreeSet<String> {
     let folder = file.split('/').next().expect("split gives at least one");
     let text = built(text);
     let mut named = BTreeSet::new();
-    for name in after(&text, "super::") {
-        named.insert(match name {
-            "super" => format!("{folder}/super::super"),
-            name => format!("{folder}/{name}"),
+    for path in paths(&text, "super") {
+        named.insert(format!("{folder}/{}", path[0]));
+    }
+    let reexported = |path: &[String]| path[0].starts_with(char::is_uppercase);
+    for path in paths(&text, "$crate") {
+        if reexported(&path) {
+            named.insert(A_FACE.to_owned());
+        }
+    }
+    for path in paths(&text.replace("$crate::", "$root::"), "crate")
+        .into_iter()
+        .chain(
+            paths(&text, "$crate")
+                .into_iter()
+                .filter(|path| !reexported(path)),
+        )
+    {
+        named.insert(match &path[..] {
+            [family, file, ..] if family != "super" => format!("{family}/{file}"),
+            _ => format!("crate::{}", path.join("::")),
         });
-    }
-    let plain = text.replace("$crate::", "$ROOT::");
-    for family in after(&plain, "crate::") {
-        if !matches!(family, "ground" | "sched") {
-            named.insert(format!("crate::{family}"));
-        }
-    }
-    for family in ["ground", "sched"] {
-        for name in after(&text, &format!("crate::{family}::")) {
-            named.insert(format!("{family}/{name}"));
-        }
     }
     named
 }
@@ -260,6 +276,102 @@ fn signboards_hold_no_logic() {
     }
 }
 
+/// The rows of the last ```` ```text ```` drawing in a signboard's prose, word by word.
+fn drawing(text: &str) -> Vec<Vec<&str>> {
+    let prose = text.lines().filter_map(|line| line.strip_prefix("//!"));
+    let (mut rows, mut inside) = (Vec::new(), false);
+    for line in prose.map(str::trim) {
+        match line {
+            "```text" => {
+                rows.clear();
+                inside = true;
+            }
+            "```" => inside = false,
+            _ if inside => rows.push(line.split_whitespace().collect()),
+            _ => {}
+        }
+    }
+    rows
+}
+
+/// The modules that a signboard declares.
+fn declared(text: &str) -> BTreeSet<&str> {
+    text.lines()
+        .filter_map(|line| line.trim_start_matches("pub(crate) ").strip_prefix("mod "))
+        .filter_map(|name| name.strip_suffix(';'))
+        .collect()
+}
+
+#[test]
+fn signboards_declare_all_that_lies_beside_them() {
+    let sources = sources();
+    for board in SIGNBOARDS {
+        let folder = board.strip_suffix("mod").unwrap_or("");
+        let beside: BTreeSet<&str> = sources
+            .keys()
+            .filter(|file| *file != board)
+            .filter_map(|file| match folder {
+                "" => file.strip_suffix("/mod").or(Some(file)),
+                _ => file.strip_prefix(folder),
+            })
+            .filter(|name| !name.contains('/'))
+            .collect();
+        assert_eq!(declared(&sources[*board]), beside, "{board}.rs");
+    }
+}
+
+#[test]
+fn the_drawn_maps_name_every_module_and_no_other() {
+    let sources = sources();
+    for board in ["lib", "ground/mod"] {
+        let text = &sources[board];
+        let drawn: Vec<&str> = drawing(text).iter().map(|row| row[0]).collect();
+        let once: BTreeSet<&str> = drawn.iter().copied().collect();
+        assert_eq!(once, declared(text), "the map of {board}.rs");
+        assert_eq!(once.len(), drawn.len(), "twice in {board}.rs: {drawn:?}");
+    }
+
+    let text = &sources["sched/mod"];
+    let drawn = drawing(text);
+    let rows = drawn.iter().map(|row| (row[0], &row[1..]));
+    let rows = rows.map(|(floor, files)| {
+        let files = files.iter().map(|name| format!("sched/{name}"));
+        (floor.to_owned(), files.collect())
+    });
+    assert_eq!(rows.collect::<Vec<_>>(), table("sched/", "sched's "));
+}
+
+#[test]
+fn the_map_of_the_contributing_guide_is_the_floor_table() {
+    let guide = read(&root().join("CONTRIBUTING.md"));
+    let rows = guide.lines().filter_map(|line| {
+        let mut cells = line.strip_prefix('|')?.split('|').map(str::trim);
+        let (floor, files) = (cells.next()?, cells.next()?);
+        let (folder, names) = files
+            .strip_prefix('`')?
+            .strip_suffix("}`")?
+            .split_once('{')?;
+        let files = names.split(',').map(|name| format!("{folder}{name}"));
+        Some((floor.to_owned(), files.collect()))
+    });
+    assert_eq!(rows.collect::<Vec<_>>(), table("", ""));
+}
+
+/// The floors that have files below `folder`, from the top down.
+fn table(folder: &str, prefix: &str) -> Vec<(String, BTreeSet<String>)> {
+    let floors = FLOORS.iter().rev().map(|(floor, files)| {
+        let files = files.iter().filter(|file| file.starts_with(folder));
+        let floor = floor.strip_prefix(prefix).unwrap_or(floor);
+        (
+            floor.to_owned(),
+            files.map(|file| file.to_string()).collect(),
+        )
+    });
+    floors
+        .filter(|(_, files): &(_, BTreeSet<_>)| !files.is_empty())
+        .collect()
+}
+
 #[test]
 fn ci_runs_the_commands_of_the_readme() {
     let readme = read(&root().join("README.md"));
@@ -298,12 +410,15 @@ fn the_parser_sees_what_it_should() {
     let text = "\
 use super::one;
 use crate::ground::{two, three::{Four, Five}};
+use crate::{ground::{ten}, sched::eleven as other, sched};
+use super::{self, *};
 // use super::comment;
 use super::{
     six,
     seven::Eight,
 };
-fn f() { super::nine::go(); $crate::Job; crate::Group::new() }
+fn f() { super::nine::go(); $crate::Job; $crate::sched::twelve::go(); crate::Group; }
+fn g() { super::super::up(); my_super::no(); crate::ground::thirteen::go::<u8>() }
 
 #[cfg(test)]
 mod tests {
@@ -316,13 +431,23 @@ use super::last;
     let named = imports("sched/file", text);
     let expected = [
         "crate::Group",
+        "crate::sched",
+        "ground/ten",
+        "ground/thirteen",
         "ground/three",
         "ground/two",
+        "sched/*",
+        "sched/eleven",
+        A_FACE,
         "sched/last",
         "sched/nine",
         "sched/one",
+        "sched/self",
         "sched/seven",
         "sched/six",
+        "sched/super",
+        "sched/twelve",
+        "sched/up",
     ];
     assert_eq!(
         named.iter().map(String::as_str).collect::<Vec<_>>(),

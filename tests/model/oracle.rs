@@ -1,0 +1,598 @@
+//! What must come of a history: a list of jobs, sorted when it is looked at, and a clock that is a number.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use schedgroup::JobState;
+
+use crate::history::{Act, End, Grace, History, Job, Kind, MS, NEVER, Op, Run, acts, wakes};
+
+/// What is written down while it happens, in this order and no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Record {
+    Submitted {
+        job: usize,
+        accepted: bool,
+    },
+    Started {
+        job: usize,
+        at: u64,
+        /// As its context tells: attempt, deadline, lateness.
+        told: Option<(u64, u64, u64)>,
+    },
+    Cancelled {
+        job: usize,
+        answer: bool,
+        /// Of a call that says `true`: is the payload gone when it returns?
+        freed: bool,
+    },
+    Reset {
+        job: usize,
+        answer: bool,
+    },
+}
+
+/// The group's counts when everything of the moment has happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) pending: usize,
+    pub(crate) waiting: usize,
+    pub(crate) running: usize,
+    pub(crate) finished: u64,
+    pub(crate) cancelled: u64,
+    pub(crate) panicked: u64,
+    pub(crate) max_lateness: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    Ok,
+    Cancelled,
+    DeadlineExceeded,
+    /// By the job of that number.
+    Panicked(usize),
+}
+
+/// Finished, aborted, dropped.
+pub(crate) type Reported = (u64, u64, u64);
+
+#[derive(Debug)]
+pub(crate) struct Planned {
+    job: Arc<Job>,
+    pub(crate) state: JobState,
+    pub(crate) has_handle: bool,
+    pub(crate) deadline: u64,
+    attempt: u64,
+    /// Due, and released to wait for a place.
+    waiting: bool,
+    /// When it wakes, while it sleeps in a run.
+    wakes: Option<u64>,
+    aborted: bool,
+    /// A call of `cancel` was told that the present run is the last.
+    cancelled: bool,
+    again: Option<u64>,
+}
+
+impl Planned {
+    fn may_run_again(&self) -> bool {
+        self.job.kind == Kind::Series && !self.cancelled && !self.aborted
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    Open,
+    Waited,
+    ShutDown,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    finished: u64,
+    panicked: u64,
+    aborted: u64,
+    dropped: u64,
+}
+
+impl Tally {
+    fn report(&self) -> Reported {
+        (self.finished + self.panicked, self.aborted, self.dropped)
+    }
+}
+
+#[derive(Debug)]
+struct Shutdown {
+    before: Reported,
+    grace_ends: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Oracle {
+    pub(crate) now: u64,
+    pub(crate) jobs: Vec<Planned>,
+    pub(crate) records: Vec<Record>,
+    /// What the calls of `wait` and `shutdown` returned, and when.
+    pub(crate) waited: Option<(Waited, u64)>,
+    pub(crate) reported: Option<(Reported, u64)>,
+    /// A job was moved or cancelled: until the driver has looked, `next_deadline` may be too early.
+    pub(crate) moved: bool,
+    ready: VecDeque<usize>,
+    limit: usize,
+    running: usize,
+    door: Door,
+    ended: Option<Waited>,
+    deadline: u64,
+    tally: Tally,
+    max_lateness: u64,
+    first_panic: Option<usize>,
+    waiter: bool,
+    was_waited: bool,
+    shutdown: Option<Shutdown>,
+    pub(crate) group_dropped: bool,
+}
+
+impl Oracle {
+    pub(crate) fn new(history: &History, now: u64) -> Oracle {
+        Oracle {
+            now,
+            jobs: Vec::new(),
+            records: Vec::new(),
+            waited: None,
+            reported: None,
+            moved: false,
+            ready: VecDeque::new(),
+            limit: history.limit.unwrap_or(usize::MAX),
+            running: 0,
+            door: Door::Open,
+            ended: None,
+            deadline: history.deadline.map_or(NEVER, |when| when.after(now)),
+            tally: Tally::default(),
+            max_lateness: 0,
+            first_panic: None,
+            waiter: false,
+            was_waited: false,
+            shutdown: None,
+            group_dropped: false,
+        }
+    }
+
+    /// Is the history to leave this out, because its outcome is open or it would be misuse?
+    pub(crate) fn passes_over(&self, op: &Op) -> bool {
+        match op {
+            Op::Wait => self.group_dropped || self.was_waited,
+            Op::DropWait => !self.waiter,
+            Op::Shutdown(_) => self.group_dropped || self.shutdown.is_some(),
+            Op::DropGroup => self.group_dropped,
+            Op::Act(Act::CancelGroup) => self.group_dropped,
+            // Where a moved job comes in among jobs that were due before is not promised.
+            Op::Act(Act::Reset { job, when, .. }) => self.target(*job).is_some_and(|job| {
+                let job = &self.jobs[job];
+                when.after(self.now) <= self.now
+                    && (job.waiting || (job.state == JobState::Running && self.limit != usize::MAX))
+            }),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.door != Door::Open
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// Something that is not pending for ever is still to come.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.next_event() != NEVER
+    }
+
+    /// An act or another op of the history; time passes only in [`advance`](Oracle::advance).
+    pub(crate) fn apply(&mut self, op: &Op) {
+        match op {
+            Op::Act(act) => self.act(act, None),
+            Op::CloneHandle(_) => {}
+            Op::DropHandle(job) => {
+                if let Some(job) = self.target(*job) {
+                    self.jobs[job].has_handle = false;
+                }
+            }
+            Op::Advance(rounds) => self.advance(*rounds),
+            Op::Wait => {
+                self.check_deadline();
+                self.waiter = true;
+                self.was_waited = true;
+                if self.door == Door::Open {
+                    self.door = Door::Waited;
+                }
+                self.answer();
+            }
+            Op::DropWait => self.waiter = false,
+            Op::Shutdown(grace) => self.shut_down(*grace),
+            Op::DropGroup => {
+                self.group_dropped = true;
+                self.waiter = false;
+                self.end_all(Waited::Cancelled);
+                self.abort_running();
+            }
+        }
+    }
+
+    pub(crate) fn advance(&mut self, rounds: u64) {
+        let to = acts(rounds, self.now);
+        self.settle();
+        loop {
+            let next = self.next_event();
+            if next > to {
+                break;
+            }
+            self.now = next;
+            self.wake();
+            self.settle();
+        }
+        self.now = to;
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let pending = self.pending().count();
+        Counts {
+            pending,
+            waiting: self.ready.len(),
+            running: self.running,
+            finished: self.tally.finished,
+            cancelled: self.tally.aborted + self.tally.dropped,
+            panicked: self.tally.panicked,
+            max_lateness: self.max_lateness,
+        }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        self.pending().map(|job| self.jobs[job].deadline).min()
+    }
+
+    pub(crate) fn target(&self, number: usize) -> Option<usize> {
+        number.checked_rem(self.jobs.len())
+    }
+
+    fn pending(&self) -> impl Iterator<Item = usize> {
+        let jobs = self.jobs.iter().enumerate();
+        jobs.filter(|(_, job)| job.state == JobState::Pending)
+            .map(|(index, _)| index)
+    }
+
+    // What is done to the group.
+
+    fn act(&mut self, act: &Act, by: Option<usize>) {
+        match act {
+            Act::Submit(job) => self.submit(job, by),
+            Act::CancelGroup => {
+                self.check_deadline();
+                self.end_all(Waited::Cancelled);
+            }
+            Act::Cancel(job) | Act::Abort(job) | Act::Reset { job, .. } => {
+                let Some(job) = self.target(*job).filter(|&job| self.jobs[job].has_handle) else {
+                    return;
+                };
+                match act {
+                    Act::Abort(_) => self.abort(job),
+                    Act::Reset { when, .. } => self.reset(job, when.after(self.now)),
+                    _ => self.cancel(job),
+                }
+            }
+        }
+    }
+
+    fn submit(&mut self, job: &Arc<Job>, by: Option<usize>) {
+        let closed = match self.door {
+            Door::Open => false,
+            Door::Waited => by.is_none(),
+            Door::ShutDown => true,
+        };
+        let accepted = !closed && self.ended.is_none();
+        let tried = job.kind == Kind::Try || (by.is_none() && self.is_closed());
+        let index = self.jobs.len();
+        self.jobs.push(Planned {
+            job: Arc::clone(job),
+            state: if accepted {
+                JobState::Pending
+            } else {
+                JobState::Cancelled
+            },
+            has_handle: accepted || !tried,
+            deadline: job.when.after(self.now),
+            attempt: 0,
+            waiting: false,
+            wakes: None,
+            aborted: false,
+            cancelled: false,
+            again: None,
+        });
+        self.records.push(Record::Submitted {
+            job: index,
+            accepted,
+        });
+    }
+
+    fn cancel(&mut self, index: usize) {
+        let job = &mut self.jobs[index];
+        let freed = job.state == JobState::Pending;
+        let answer = freed || (job.state == JobState::Running && job.may_run_again());
+        if freed {
+            self.drop_pending(index);
+        } else if answer {
+            job.cancelled = true;
+        }
+        self.records.push(Record::Cancelled {
+            job: index,
+            answer,
+            freed,
+        });
+    }
+
+    fn reset(&mut self, index: usize, at: u64) {
+        let down = self.is_going_down();
+        let job = &mut self.jobs[index];
+        let answer = match job.state {
+            _ if down => false,
+            JobState::Pending => {
+                self.moved = true;
+                job.deadline = at;
+                if std::mem::take(&mut job.waiting) {
+                    self.ready.retain(|&ready| ready != index);
+                }
+                true
+            }
+            JobState::Running if job.may_run_again() => {
+                job.again = Some(at);
+                true
+            }
+            _ => false,
+        };
+        self.records.push(Record::Reset { job: index, answer });
+    }
+
+    fn abort(&mut self, index: usize) {
+        let job = &mut self.jobs[index];
+        match job.state {
+            JobState::Pending => self.drop_pending(index),
+            JobState::Running => {
+                job.aborted = true;
+                if job.wakes.is_some() {
+                    self.stop(index);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn shut_down(&mut self, grace: Grace) {
+        self.shutdown = Some(Shutdown {
+            before: self.tally.report(),
+            grace_ends: grace.ends(self.now),
+        });
+        if self.pending().next().is_some() || self.running > 0 {
+            self.check_deadline();
+        }
+        self.door = Door::ShutDown;
+        let late: Vec<usize> = self
+            .pending()
+            .filter(|&job| self.jobs[job].deadline > self.now)
+            .collect();
+        for job in late {
+            self.drop_pending(job);
+        }
+    }
+
+    // How jobs and the group end.
+
+    fn is_going_down(&self) -> bool {
+        self.ended.is_some() || self.shutdown.is_some()
+    }
+
+    /// Nothing is held and nothing more can come.
+    fn is_drained(&self) -> bool {
+        (self.is_closed() || self.ended.is_some())
+            && self.running == 0
+            && self.pending().next().is_none()
+    }
+
+    fn drop_pending(&mut self, index: usize) {
+        self.moved = true;
+        let job = &mut self.jobs[index];
+        job.state = JobState::Cancelled;
+        if std::mem::take(&mut job.waiting) {
+            self.ready.retain(|&ready| ready != index);
+        }
+        self.tally.dropped += 1;
+    }
+
+    fn stop(&mut self, index: usize) {
+        let job = &mut self.jobs[index];
+        job.state = JobState::Cancelled;
+        job.wakes = None;
+        self.running -= 1;
+        self.tally.aborted += 1;
+    }
+
+    fn check_deadline(&mut self) {
+        if self.now >= self.deadline && !self.is_drained() {
+            self.end_all(Waited::DeadlineExceeded);
+        }
+    }
+
+    /// The first reason stays.
+    fn end_all(&mut self, why: Waited) {
+        if self.ended.is_none() {
+            self.ended = Some(why);
+            self.drop_all_pending();
+        }
+    }
+
+    fn drop_all_pending(&mut self) {
+        for job in self.pending().collect::<Vec<_>>() {
+            self.drop_pending(job);
+        }
+    }
+
+    fn abort_running(&mut self) {
+        for index in 0..self.jobs.len() {
+            if self.jobs[index].state == JobState::Running {
+                self.stop(index);
+            }
+        }
+    }
+
+    // The passing of time.
+
+    /// The next millisecond in which anything happens.
+    fn next_event(&self) -> u64 {
+        let jobs = self.jobs.iter().map(|job| match job.state {
+            JobState::Pending if !job.waiting => job.deadline,
+            JobState::Running => job.wakes.unwrap_or(NEVER),
+            _ => NEVER,
+        });
+        let group = match self.ended {
+            None if !self.is_drained() => self.deadline,
+            _ => NEVER,
+        };
+        let grace = match &self.shutdown {
+            Some(shutdown) if !self.is_drained() => shutdown.grace_ends,
+            _ => NEVER,
+        };
+        let next = jobs.chain([group, grace]).min().unwrap_or(NEVER);
+        match next {
+            NEVER => NEVER,
+            // A timer of a paused clock fires in the next whole millisecond.
+            next => next.max(self.now).div_ceil(MS) * MS,
+        }
+    }
+
+    /// The one job that sleeps until now goes on.
+    fn wake(&mut self) {
+        for index in 0..self.jobs.len() {
+            if self.jobs[index].wakes == Some(self.now) {
+                self.jobs[index].wakes = None;
+                self.end_run(index);
+            }
+        }
+    }
+
+    /// Everything that happens without any passing of time.
+    fn settle(&mut self) {
+        self.check_deadline();
+        let grace = self.shutdown.as_ref().map(|shutdown| shutdown.grace_ends);
+        if grace.is_some_and(|ends| ends <= self.now) {
+            self.drop_all_pending();
+            self.abort_running();
+        }
+        loop {
+            self.release();
+            if self.running == self.limit {
+                break;
+            }
+            match self.ready.pop_front() {
+                Some(job) => self.start(job),
+                None => break,
+            }
+        }
+        self.answer();
+    }
+
+    /// All that is due goes to the end of those that wait, in the order of deadlines.
+    fn release(&mut self) {
+        let mut due: Vec<usize> = self
+            .pending()
+            .filter(|&job| !self.jobs[job].waiting && self.jobs[job].deadline <= self.now)
+            .collect();
+        due.sort_by_key(|&job| (self.jobs[job].deadline, job));
+        for job in due {
+            self.jobs[job].waiting = true;
+            self.ready.push_back(job);
+        }
+    }
+
+    fn start(&mut self, index: usize) {
+        let now = self.now;
+        self.running += 1;
+        let job = &mut self.jobs[index];
+        job.waiting = false;
+        job.state = JobState::Running;
+        job.attempt += 1;
+        let lateness = now - job.deadline;
+        self.max_lateness = self.max_lateness.max(lateness);
+        let told = matches!(job.job.kind, Kind::Context | Kind::Series).then_some((
+            job.attempt,
+            job.deadline,
+            lateness,
+        ));
+        self.records.push(Record::Started {
+            job: index,
+            at: now,
+            told,
+        });
+        let plan = Arc::clone(&job.job);
+        let run: &Run = plan.run(job.attempt);
+        for act in &run.acts {
+            self.act(act, Some(index));
+        }
+        match run.sleep {
+            Some(_) if self.jobs[index].aborted => self.stop(index),
+            Some(rounds) => self.jobs[index].wakes = Some(wakes(index, rounds, now)),
+            None => self.end_run(index),
+        }
+    }
+
+    fn end_run(&mut self, index: usize) {
+        let down = self.is_going_down();
+        self.running -= 1;
+        let job = &mut self.jobs[index];
+        let wanted = match job.job.run(job.attempt).end {
+            End::Panic => {
+                job.state = JobState::Panicked;
+                self.tally.panicked += 1;
+                self.first_panic.get_or_insert(index);
+                return;
+            }
+            End::Done => None,
+            End::Again { when, .. } => Some(when.after(self.now)),
+        };
+        let next = wanted.into_iter().chain(job.again.take()).min();
+        if next.is_none() && !job.cancelled {
+            job.state = JobState::Finished;
+            self.tally.finished += 1;
+        } else if let Some(at) = next.filter(|_| job.may_run_again() && !down) {
+            job.state = JobState::Pending;
+            job.deadline = at;
+        } else {
+            job.state = JobState::Cancelled;
+            self.tally.dropped += 1;
+        }
+    }
+
+    /// Gives those who wait for the group their answers, if they are known.
+    fn answer(&mut self) {
+        let drained = self.is_drained();
+        let report = self.tally.report();
+        let since = self.shutdown.as_ref().map(|shutdown| {
+            let before = shutdown.before;
+            (
+                report.0 - before.0,
+                report.1 - before.1,
+                report.2 - before.2,
+            )
+        });
+        if let Some(since) = since.filter(|_| drained && self.reported.is_none()) {
+            self.reported = Some((since, self.now));
+        }
+        if !self.waiter || self.waited.is_some() {
+            return;
+        }
+        let answer = match (self.ended, since) {
+            (Some(why), _) => why,
+            _ if !drained => return,
+            (None, Some((_, aborted, dropped))) if aborted + dropped > 0 => Waited::Cancelled,
+            _ => self.first_panic.map_or(Waited::Ok, Waited::Panicked),
+        };
+        self.waited = Some((answer, self.now));
+    }
+}
