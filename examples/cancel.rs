@@ -2,6 +2,10 @@
 //!
 //! Look for: `hello`, `world`, then `timeout!` after 300 ms. The job that is due in an hour never
 //! runs, and `wait` does not wait for it: it answers with the reason of the cancel.
+//!
+//! ```sh
+//! cargo run --example cancel
+//! ```
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
@@ -14,7 +18,7 @@ async fn main() {
 
     group.delay(Duration::from_millis(50), async { println!("hello") });
     group.delay(Duration::from_millis(100), async { println!("world") });
-    let never = group.delay(Duration::from_secs(3600), async {
+    group.delay(Duration::from_secs(3600), async {
         println!("this line is never seen");
     });
 
@@ -22,5 +26,4 @@ async fn main() {
         Err(WaitError::DeadlineExceeded) => println!("timeout!"),
         other => panic!("the time limit should have ended the group, not {other:?}"),
     }
-    assert!(!never.is_pending(), "a cancelled group holds no job");
 }

@@ -2,7 +2,11 @@
 //!
 //! Look for: ticks, then on ctrl-c (or after 3 s without one, which takes the same path and says so)
 //! a report: what runs may finish, what is not yet due is dropped, what outlasts the grace is
-//! aborted. Press ctrl-c twice and the slow request is aborted at once.
+//! aborted. Press ctrl-c twice and both requests are aborted at once.
+//!
+//! ```sh
+//! cargo run --example graceful_shutdown
+//! ```
 #![forbid(unsafe_code)]
 
 use std::time::Duration;

@@ -2,6 +2,10 @@
 //!
 //! Look for: `1`, `2`, `3`, in the order of their deadlines although they were handed in the other
 //! way round, and an end as soon as the last one has run.
+//!
+//! ```sh
+//! cargo run --example hello
+//! ```
 #![forbid(unsafe_code)]
 
 use std::time::Duration;

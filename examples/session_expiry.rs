@@ -2,7 +2,11 @@
 //!
 //! Look for: how many bytes a session with its handle costs, how long a touch takes, that touching
 //! adds hardly any memory (a later deadline is only stored), and `0` sessions that expired early.
-//! Figures of a debug build are several times slower; try it with `--release` too.
+//! A debug build's figures are several times slower.
+//!
+//! ```sh
+//! cargo run --release --example session_expiry
+//! ```
 // A `GlobalAlloc` cannot be written without `unsafe`; this one counts and hands on to the system's.
 #![allow(unsafe_code)]
 

@@ -42,6 +42,7 @@
 mod ground;
 mod sched;
 
+pub use ground::panic::TaskPanic;
 pub use sched::{
     Builder, Group, Handle, Job, JobContext, JobError, JobHandle, JobId, JobPanic, JobState,
     JoinHandle, Next, Report, ScheduleError, Shutdown, Stats, Wait, WaitError,

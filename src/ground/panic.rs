@@ -1,7 +1,8 @@
 //! A panic of user code, caught and kept as a value.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::fmt;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What a panic carries.
@@ -40,11 +41,14 @@ pub(crate) fn message(payload: &(dyn Any + Send)) -> &str {
     }
 }
 
-/// A caught panic that several may report and one may take.
+/// The panic of one task, as a value: what it said, what it carried, and who spawned the task.
+///
+/// Clones share one payload.
 #[derive(Clone)]
-pub(crate) struct Caught {
+pub struct TaskPanic {
     message: Arc<str>,
     payload: Arc<Keep>,
+    spawned_at: &'static Location<'static>,
 }
 
 /// The payload until somebody takes it; dropped with care when nobody does.
@@ -64,34 +68,71 @@ impl Drop for Keep {
     }
 }
 
-impl Caught {
-    pub(crate) fn new(payload: Payload) -> Caught {
-        Caught {
+impl TaskPanic {
+    pub(crate) fn new(payload: Payload, spawned_at: &'static Location<'static>) -> TaskPanic {
+        TaskPanic {
             message: message(&*payload).into(),
             payload: Arc::new(Keep(Mutex::new(Some(payload)))),
+            spawned_at,
         }
     }
 
-    pub(crate) fn message(&self) -> &str {
+    /// The text of the panic; `Box<dyn Any>` if it was none.
+    pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The payload for the first who asks, the message for all others.
-    pub(crate) fn into_payload(self) -> Payload {
+    /// The place in the program that spawned the task.
+    pub fn spawned_at(&self) -> &'static Location<'static> {
+        self.spawned_at
+    }
+
+    /// What the panic carried, for the first who asks; the second gets the message, as a `String`.
+    pub fn into_payload(self) -> Box<dyn Any + Send> {
         self.payload
             .take()
             .unwrap_or_else(|| Box::new(String::from(&*self.message)))
     }
+
+    /// Goes on panicking here, with what the task's panic carried. The panic hook is not run again.
+    pub fn resume(self) -> ! {
+        std::panic::resume_unwind(self.into_payload())
+    }
 }
+
+impl fmt::Debug for TaskPanic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskPanic")
+            .field("message", &self.message())
+            .field("spawned_at", &format_args!("{}", self.spawned_at))
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for TaskPanic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "task spawned at {} panicked: {}",
+            self.spawned_at,
+            self.message()
+        )
+    }
+}
+
+impl std::error::Error for TaskPanic {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn caught(code: fn()) -> TaskPanic {
+        TaskPanic::new(catch(code).unwrap_err(), Location::caller())
+    }
+
     #[test]
     fn the_first_taker_gets_the_payload_and_later_ones_the_message() {
-        let caught =
-            Caught::new(catch(|| std::panic::panic_any(String::from("boom"))).unwrap_err());
+        let caught = caught(|| std::panic::panic_any(String::from("boom")));
         let again = caught.clone();
         assert_eq!(caught.message(), "boom");
         assert_eq!(*caught.into_payload().downcast::<String>().unwrap(), "boom");
@@ -100,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_payload_of_any_type_is_kept() {
-        let caught = Caught::new(catch(|| std::panic::panic_any(7_u8)).unwrap_err());
+        let caught = caught(|| std::panic::panic_any(7_u8));
         let again = caught.clone();
         assert_eq!(*caught.into_payload().downcast::<u8>().unwrap(), 7);
         assert_eq!(
@@ -118,7 +159,7 @@ mod tests {
             }
         }
         struct Second;
-        drop(Caught::new(Box::new(Bomb)));
+        drop(TaskPanic::new(Box::new(Bomb), Location::caller()));
         forget(Box::new(Bomb));
     }
 }

@@ -7,7 +7,7 @@ use std::panic::Location;
 use thiserror::Error;
 
 use super::job::JobId;
-use crate::ground::panic::{Caught, Payload};
+use crate::ground::panic::{Payload, TaskPanic};
 
 /// Why a [`wait`](crate::Group::wait) did not end with all jobs run to their ends.
 #[derive(Clone, Debug, Error)]
@@ -42,9 +42,8 @@ pub enum JobError {
 /// Clones share one payload.
 #[derive(Clone)]
 pub struct JobPanic {
-    caught: Caught,
+    panic: TaskPanic,
     job: JobId,
-    scheduled_at: &'static Location<'static>,
 }
 
 impl JobPanic {
@@ -54,20 +53,19 @@ impl JobPanic {
         scheduled_at: &'static Location<'static>,
     ) -> JobPanic {
         JobPanic {
-            caught: Caught::new(payload),
+            panic: TaskPanic::new(payload, scheduled_at),
             job,
-            scheduled_at,
         }
     }
 
     /// The text of the panic; `Box<dyn Any>` if it was none.
     pub fn message(&self) -> &str {
-        self.caught.message()
+        self.panic.message()
     }
 
     /// The place in the program that scheduled the job.
     pub fn scheduled_at(&self) -> &'static Location<'static> {
-        self.scheduled_at
+        self.panic.spawned_at()
     }
 
     /// The job that panicked.
@@ -80,12 +78,12 @@ impl JobPanic {
     /// One panic can be reported twice, by a [`JoinHandle`](crate::JoinHandle) and by
     /// [`wait`](crate::Group::wait). The second to ask gets the message, as a `String`.
     pub fn into_payload(self) -> Box<dyn Any + Send> {
-        self.caught.into_payload()
+        self.panic.into_payload()
     }
 
     /// Goes on panicking here, with what the job's panic carried. The panic hook is not run again.
     pub fn resume(self) -> ! {
-        std::panic::resume_unwind(self.into_payload())
+        self.panic.resume()
     }
 }
 
@@ -94,7 +92,7 @@ impl fmt::Debug for JobPanic {
         f.debug_struct("JobPanic")
             .field("message", &self.message())
             .field("job", &self.job)
-            .field("scheduled_at", &format_args!("{}", self.scheduled_at))
+            .field("scheduled_at", &format_args!("{}", self.scheduled_at()))
             .finish_non_exhaustive()
     }
 }
@@ -105,7 +103,7 @@ impl fmt::Display for JobPanic {
             f,
             "job {} scheduled at {} panicked: {}",
             self.job,
-            self.scheduled_at,
+            self.scheduled_at(),
             self.message()
         )
     }

@@ -54,13 +54,12 @@ fn series_are_as_in_a_sorted_list() {
 #[test]
 fn ends_of_a_group_are_as_in_a_sorted_list() {
     check(Mix {
-        ops: 30,
         limited: 40,
         deadline: 30,
         series: 30,
         sleeps: 60,
         panics: 10,
-        ends: 12,
+        ends: 7,
         ..CALM
     });
 }
