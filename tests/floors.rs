@@ -18,6 +18,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "sched/job",
             "sched/error",
             "sched/stats",
+            "sched/wheel",
             "sched/queue",
             "sched/body",
             "sched/slot",

@@ -17,9 +17,19 @@ impl Tick {
     /// As far as the line goes. A deadline beyond it is cut to it, so that none is ever an error.
     pub(crate) const NEVER: Tick = Tick(u64::MAX);
 
+    /// The number itself, for who sorts ticks by their digits.
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
     /// This tick, moved later; far away rather than an overflow.
     pub(crate) fn after(self, delay: Duration) -> Tick {
         Tick(self.0.saturating_add(nanos(delay)))
+    }
+
+    /// This tick, moved earlier.
+    pub(crate) fn before(self, by: Duration) -> Tick {
+        Tick(self.0.saturating_sub(nanos(by)))
     }
 
     /// How much later this tick is; zero if it is not.

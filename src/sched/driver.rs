@@ -24,9 +24,9 @@ use crate::ground::timeline::Tick;
 /// Entries that are taken into the heap before others get a turn.
 const ARRIVALS: usize = 4096;
 /// Jobs that are released before others get a turn.
-const RELEASES: usize = 128;
-/// Entries that are looked at under the lock in one go when dead ones are swept.
-const SWEPT: usize = 1024;
+const RELEASES: usize = 512;
+/// Slots that are looked up under the lock in one go.
+const LOOKED_UP: usize = 512;
 /// How soon to look after jobs that wait for a runner although there are places.
 const TEND: Duration = Duration::from_millis(5);
 /// No sleep is longer: one very long sleep has stalled tokio's short ones before (its issue 8334),
@@ -55,8 +55,8 @@ impl Driver {
         let token = shared.token.clone();
         let tends = shared.runtime.runtime_flavor() != RuntimeFlavor::CurrentThread;
         Driver {
+            queue: Queue::new(shared.now()),
             shared,
-            queue: Queue::default(),
             sleep: Box::pin(sleep_until(Instant::now() + LONGEST_SLEEP)),
             cancelled: Some(Box::pin(token.cancelled_owned())),
             batch: Vec::with_capacity(RELEASES),
@@ -74,7 +74,9 @@ impl Driver {
                 Turn::Work { arrived, due } => {
                     self.take_in(arrived).await;
                     self.sweep().await;
-                    if self.release(due) {
+                    self.catch_up(due).await;
+                    let released = self.release(due);
+                    if self.move_in(due) || released {
                         yield_now().await;
                     } else {
                         self.lie_down().await;
@@ -95,12 +97,35 @@ impl Driver {
     /// Everything that has arrived goes into the heap before anything is released, so that the order
     /// of release is that of the deadlines, whatever the order of arrival.
     async fn take_in(&mut self, arrived: Vec<Entry>) {
-        for (count, entry) in arrived.into_iter().enumerate() {
-            if count % ARRIVALS == ARRIVALS - 1 {
+        for (count, part) in arrived.chunks(ARRIVALS).enumerate() {
+            if count > 0 {
                 yield_now().await;
             }
-            self.queue.push(entry);
+            self.queue.extend(part.iter().copied());
         }
+    }
+
+    /// Moves in whatever is due by now: before that nothing can be released in order.
+    async fn catch_up(&mut self, now: Tick) {
+        while self.queue.is_behind(now) {
+            if self.move_in(now) {
+                yield_now().await;
+            }
+        }
+    }
+
+    /// Moves entries whose time comes near into the heap's order; true if there may be more.
+    fn move_in(&mut self, now: Tick) -> bool {
+        let mut moved = 0;
+        while let Some(slots) = self.queue.arriving(now, LOOKED_UP) {
+            moved += slots.len();
+            let entries = self.shared.enter(|state, _| state.entries(slots));
+            self.queue.extend(entries);
+            if moved >= ARRIVALS {
+                return true;
+            }
+        }
+        false
     }
 
     /// Releases a batch of due jobs; true if there may be more.
@@ -130,21 +155,17 @@ impl Driver {
         full || self.queue.next().is_some_and(|next| next <= due)
     }
 
-    /// Removes dead entries when they are more than the live ones.
+    /// Gets rid of dead entries, when they are more than the live ones, by making all entries anew.
     async fn sweep(&mut self) {
         if !self.shared.enter(|state, _| state.has_too_many_dead()) {
             return;
         }
-        let mut entries = self.queue.take();
-        let mut kept = Vec::with_capacity(entries.len() / 2);
-        while !entries.is_empty() {
-            let mut part = entries.split_off(entries.len().saturating_sub(SWEPT));
-            self.shared
-                .enter(|state, _| state.sweep(&mut part, |entry| &entry.0));
-            kept.append(&mut part);
+        self.queue.clear();
+        for chunk in 0..self.shared.enter(|state, _| state.chunks()) {
+            let entries = self.shared.enter(|state, _| state.chunk_entries(chunk));
+            self.queue.extend(entries);
             yield_now().await;
         }
-        self.queue.refill(kept);
     }
 
     /// Drops the pending jobs that are due at `from` or later.
@@ -171,7 +192,7 @@ impl Driver {
             if asleep {
                 return Poll::Ready(());
             }
-            let next = self.queue.next();
+            let next = self.queue.wakes();
             let tend = self
                 .behind
                 .map_or(Tick::NEVER, |(_, since)| since.after(TEND));

@@ -95,6 +95,10 @@ impl Intake {
         true
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     pub(super) fn earliest(&self) -> Tick {
         self.earliest
     }

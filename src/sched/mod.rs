@@ -9,7 +9,7 @@
 //!   state: gate + slots + intake
 //!         │
 //!         ▼  woken only for an earlier deadline
-//!   driver: heap (queue) + one sleep
+//!   driver: heap (queue, wheel) + one sleep
 //!         │
 //!         ▼  due: released in the order of (deadline, submission)
 //!   state: places                        counted against `max_running`
@@ -30,7 +30,7 @@
 //! faces    verbs  builder  group  handle  context  wait
 //! engines  driver  runner
 //! joints   state  shared
-//! ground   job  error  stats  queue  body  slot  intake  gate  places
+//! ground   job  error  stats  wheel  queue  body  slot  intake  gate  places
 //! ```
 
 mod body;
@@ -52,6 +52,7 @@ mod state;
 mod stats;
 mod verbs;
 mod wait;
+mod wheel;
 
 pub use builder::Builder;
 pub use context::JobContext;

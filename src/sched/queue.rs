@@ -1,8 +1,10 @@
 //! The heap of deadlines. It is pure: it holds no job and reads no clock.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Duration;
 
+use super::wheel::{Bucket, Wheel, granule};
 use crate::ground::timeline::Tick;
 
 /// A hint: "look at this slot no later than `at`". Whether the job is still there, and due, only its
@@ -39,108 +41,276 @@ impl Stamp {
 
 /// Entries in the order of (deadline, submission).
 ///
-/// The one type that knows it is a binary heap.
-#[derive(Debug, Default)]
+/// ```text
+///             later than the wheel                  its time comes near
+///   push -----------------------------> wheel ----------------------------> run
+///     |                                                                      |  the earlier of the
+///     +-------------------------------> heap -------------------------------+-> two is next
+///             not later than the wheel
+/// ```
+///
+/// Only the heap compares entry with entry, and it is small: what comes for a later time lies in the
+/// [`Wheel`] as a slot's number. Near its time a whole bucket is looked up by the driver, sorted, and
+/// appended to the run. A job that was moved later is found there with its new deadline and goes on
+/// into a later bucket, which is all that moving it ever costs.
+#[derive(Debug)]
 pub(super) struct Queue {
+    wheel: Wheel,
+    /// A bucket of the wheel on its way to the run.
+    moving: Bucket,
+    /// How much of it is there already.
+    moved: usize,
+    run: VecDeque<Entry>,
     heap: BinaryHeap<Reverse<Entry>>,
 }
 
 /// Below this capacity storage is not worth giving back.
 const KEPT: usize = 1024;
+/// Buckets move in this much ahead of their time, so that a large one makes no job late.
+const AHEAD: Duration = Duration::from_millis(16);
+/// A bucket of more than this is large: it is worth waking up ahead of its time for.
+const LARGE: usize = 4096;
 
 impl Queue {
+    pub(super) fn new(now: Tick) -> Queue {
+        Queue {
+            wheel: Wheel::new(granule(now)),
+            moving: Bucket::default(),
+            moved: 0,
+            run: VecDeque::new(),
+            heap: BinaryHeap::new(),
+        }
+    }
+
     pub(super) fn push(&mut self, entry: Entry) {
-        self.heap.push(Reverse(entry));
+        if granule(entry.at) > self.wheel.at() {
+            self.wheel.push(entry.at, entry.slot);
+        } else {
+            self.heap.push(Reverse(entry));
+        }
+    }
+
+    /// Pushes many, which are in no order.
+    pub(super) fn extend(&mut self, entries: impl IntoIterator<Item = Entry>) {
+        let mut near = Vec::new();
+        for entry in entries {
+            if granule(entry.at) > self.wheel.at() {
+                self.wheel.push(entry.at, entry.slot);
+            } else {
+                near.push(entry);
+            }
+        }
+        near.sort_unstable();
+        if near.first() >= self.run.back() {
+            self.run.extend(near);
+        } else {
+            self.heap.extend(near.into_iter().map(Reverse));
+        }
+    }
+
+    /// Some slots of a bucket whose time comes near, at most `most`; the caller looks up when they are
+    /// due and pushes them again.
+    pub(super) fn arriving(&mut self, now: Tick, most: usize) -> Option<Vec<u32>> {
+        if self.left_to_move() == 0 {
+            let near = granule(now.after(AHEAD));
+            self.moved = 0;
+            self.moving = self.wheel.take(near).unwrap_or_default();
+            if self.left_to_move() == 0 {
+                self.wheel.go_on(near);
+                return None;
+            }
+        }
+        // From the front, so that what is in the order of submission stays so.
+        let part = &self.moving.slots[self.moved..];
+        let part = part[..most.min(part.len())].to_vec();
+        self.moved += part.len();
+        Some(part)
+    }
+
+    fn left_to_move(&self) -> usize {
+        self.moving.slots.len() - self.moved
+    }
+
+    /// Is anything due by `now` still to [arrive](Queue::arriving)? Until then the order of what could
+    /// be popped is not known.
+    pub(super) fn is_behind(&self, now: Tick) -> bool {
+        let now = granule(now);
+        match self.wheel.peek() {
+            _ if self.left_to_move() > 0 => self.wheel.at() <= now,
+            Some(first) => first.start <= now,
+            None => false,
+        }
     }
 
     /// The earliest deadline.
     pub(super) fn next(&self) -> Option<Tick> {
-        self.heap.peek().map(|Reverse(entry)| entry.at)
+        let run = self.run.front().map(|entry| entry.at);
+        let heap = self.heap.peek().map(|Reverse(entry)| entry.at);
+        let wheel = self.wheel.peek().map(|first| first.earliest);
+        let moving = (self.left_to_move() > 0).then_some(self.moving.earliest);
+        run.into_iter().chain(heap).chain(wheel).chain(moving).min()
     }
 
-    /// Takes the first entry if it is due.
+    /// When there is something to do: at the earliest deadline, or ahead of it for a large bucket.
+    pub(super) fn wakes(&self) -> Option<Tick> {
+        let large = self.wheel.peek().filter(|first| first.len > LARGE);
+        let ahead = large.map(|first| first.earliest.before(AHEAD));
+        self.next().into_iter().chain(ahead).min()
+    }
+
+    /// Takes the first entry if it is due. Nothing may be [behind](Queue::is_behind).
     pub(super) fn pop_due(&mut self, now: Tick) -> Option<Entry> {
-        if self.next()? > now {
-            return None;
+        let heap = self.heap.peek().map(|Reverse(entry)| entry);
+        match (self.run.front(), heap) {
+            (Some(run), heap) if run.at <= now && heap.is_none_or(|heap| run < heap) => {
+                let entry = self.run.pop_front();
+                give_back(self.run.len(), self.run.capacity(), |kept| {
+                    self.run.shrink_to(kept)
+                });
+                entry
+            }
+            (_, Some(heap)) if heap.at <= now => {
+                let entry = self.heap.pop();
+                give_back(self.heap.len(), self.heap.capacity(), |kept| {
+                    self.heap.shrink_to(kept)
+                });
+                entry.map(|Reverse(entry)| entry)
+            }
+            _ => None,
         }
-        let entry = self.heap.pop();
-        self.give_back();
-        entry.map(|Reverse(entry)| entry)
     }
 
-    /// Takes all entries out, in no order, to be put back with [`refill`](Queue::refill).
-    pub(super) fn take(&mut self) -> Vec<Reverse<Entry>> {
-        std::mem::take(&mut self.heap).into_vec()
-    }
-
-    /// Puts entries back that [`take`](Queue::take) took out.
-    pub(super) fn refill(&mut self, entries: Vec<Reverse<Entry>>) {
-        self.heap = BinaryHeap::from(entries);
-        self.give_back();
+    pub(super) fn len(&self) -> usize {
+        self.wheel.len() + self.left_to_move() + self.run.len() + self.heap.len()
     }
 
     pub(super) fn clear(&mut self) {
-        self.heap = BinaryHeap::new();
+        *self = Queue {
+            wheel: Wheel::new(self.wheel.at()),
+            moving: Bucket::default(),
+            moved: 0,
+            run: VecDeque::new(),
+            heap: BinaryHeap::new(),
+        };
     }
+}
 
-    /// A quarter full is the mark, so that each shrink is paid for by as many pops.
-    fn give_back(&mut self) {
-        let capacity = self.heap.capacity();
-        if capacity > KEPT && self.heap.len() < capacity / 4 {
-            self.heap.shrink_to(2 * self.heap.len());
-        }
+/// Storage shrinks when it is a quarter full, so that each shrink is paid for by as many pops.
+fn give_back(len: usize, capacity: usize, shrink_to: impl FnOnce(usize)) {
+    if capacity > KEPT && len < capacity / 4 {
+        shrink_to(2 * len);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+
+    fn tick(nanos: u64) -> Tick {
+        Tick::ALWAYS.after(Duration::from_nanos(nanos))
+    }
 
     fn entry(at: u64, job: u64) -> Entry {
         Entry {
-            at: Tick::ALWAYS.after(Duration::from_nanos(at)),
+            at: tick(at),
             stamp: Stamp::first(job),
-            slot: 0,
+            slot: job as u32,
         }
     }
 
-    fn drain(queue: &mut Queue) -> Vec<u64> {
-        std::iter::from_fn(|| queue.pop_due(Tick::NEVER))
+    fn queue() -> Queue {
+        Queue::new(Tick::ALWAYS)
+    }
+
+    /// Pops what is due by `now`, as the driver does; slot `i` is due at `deadlines[i]`.
+    fn pop(queue: &mut Queue, now: u64, deadlines: &[u64]) -> Vec<u64> {
+        while queue.is_behind(tick(now)) {
+            let slots = queue.arriving(tick(now), 3).expect("something is behind");
+            let due = |slot: u32| entry(deadlines[slot as usize], slot.into());
+            queue.extend(slots.into_iter().map(due));
+        }
+        std::iter::from_fn(|| queue.pop_due(tick(now)))
             .map(|entry| entry.stamp.job())
             .collect()
     }
 
+    const MS: u64 = 1_000_000;
+
     #[test]
     fn entries_come_out_by_deadline_then_by_submission() {
-        let mut queue = Queue::default();
-        for (at, job) in [(3, 1), (1, 5), (2, 2), (1, 4), (3, 0)] {
-            queue.push(entry(at, job));
+        for unit in [1, MS, 40 * MS, 3_600_000 * MS] {
+            let deadlines = [3, 1, 2, 1, 3, 2].map(|at| at * unit);
+            let mut queue = queue();
+            for (job, at) in deadlines.into_iter().enumerate() {
+                queue.push(entry(at, job as u64));
+            }
+            assert_eq!(queue.next(), Some(tick(unit)));
+            assert_eq!(
+                pop(&mut queue, 3 * unit, &deadlines),
+                [1, 3, 2, 5, 0, 4],
+                "{unit} ns"
+            );
+            assert_eq!((queue.len(), queue.next()), (0, None));
         }
-        assert_eq!(drain(&mut queue), [4, 5, 2, 0, 1]);
     }
 
     #[test]
     fn nothing_comes_out_before_its_time() {
-        let mut queue = Queue::default();
-        queue.push(entry(10, 0));
-        assert_eq!(queue.pop_due(entry(9, 0).at), None);
-        assert_eq!(queue.pop_due(entry(10, 0).at), Some(entry(10, 0)));
+        for at in [10, 10 * MS, 10_000_000 * MS] {
+            let mut queue = queue();
+            queue.push(entry(at, 0));
+            assert_eq!(pop(&mut queue, at - 1, &[at]), []);
+            assert_eq!(pop(&mut queue, at, &[at]), [0]);
+        }
+    }
+
+    #[test]
+    fn what_comes_for_a_time_that_has_come_is_put_in_order() {
+        let deadlines = [5 * MS, 7 * MS, 6 * MS, 5 * MS];
+        let mut queue = queue();
+        queue.push(entry(deadlines[0], 0));
+        queue.push(entry(deadlines[1], 1));
+        assert_eq!(pop(&mut queue, 4 * MS, &deadlines), []);
+        queue.push(entry(deadlines[2], 2));
+        queue.extend(vec![entry(deadlines[3], 3)]);
+        assert_eq!(pop(&mut queue, 7 * MS, &deadlines), [0, 3, 2, 1]);
+    }
+
+    #[test]
+    fn a_slot_that_is_due_later_than_its_bucket_goes_on() {
+        let mut queue = queue();
+        queue.push(entry(50 * MS, 0));
+        let moved = [5_000 * MS];
+        assert_eq!(pop(&mut queue, 4_999 * MS, &moved), []);
+        assert_eq!(queue.next(), Some(tick(moved[0])));
+        assert_eq!(pop(&mut queue, 5_000 * MS, &moved), [0]);
+    }
+
+    #[test]
+    fn a_large_bucket_wakes_ahead_of_its_time_and_a_small_one_does_not() {
+        let at = 60_000 * MS;
+        let mut queue = queue();
+        queue.push(entry(at, 0));
+        assert_eq!(queue.wakes(), Some(tick(at)));
+        for _ in 0..LARGE {
+            queue.push(entry(at, 0));
+        }
+        assert_eq!(queue.wakes(), Some(tick(at).before(AHEAD)));
+        assert_eq!(queue.next(), Some(tick(at)));
     }
 
     #[test]
     fn storage_is_given_back_after_a_burst() {
-        let mut queue = Queue::default();
-        for at in 0..100_000 {
-            queue.push(entry(at, at));
+        for unit in [0, 1, MS] {
+            let deadlines: Vec<u64> = (0..100_000).map(|job| job * unit).collect();
+            let mut queue = queue();
+            for (job, &at) in deadlines.iter().enumerate() {
+                queue.push(entry(at, job as u64));
+            }
+            assert_eq!(pop(&mut queue, 100_000 * MS, &deadlines).len(), 100_000);
+            let kept = (queue.run.capacity(), queue.heap.capacity());
+            assert!(kept.0 <= KEPT && kept.1 <= KEPT, "{kept:?} entries kept");
         }
-        drain(&mut queue);
-        assert!(
-            queue.heap.capacity() <= KEPT,
-            "{} entries kept",
-            queue.heap.capacity()
-        );
     }
 
     #[test]

@@ -244,6 +244,21 @@ impl Slots {
             .filter(|slot| slot.is_spoken_for_by(entry))
     }
 
+    /// The entry of a job that waits for its time.
+    pub(super) fn waiting(&self, index: u32) -> Option<Entry> {
+        let slot = self
+            .chunks
+            .get(index as usize / CHUNK)?
+            .slots
+            .get(index as usize % CHUNK)
+            .filter(|slot| slot.stage == Stage::Waiting)?;
+        Some(Entry {
+            at: slot.deadline,
+            stamp: slot.stamp,
+            slot: index,
+        })
+    }
+
     pub(super) fn live_mut(&mut self, entry: &Entry) -> Option<&mut Slot> {
         self.chunks
             .get_mut(entry.slot as usize / CHUNK)?

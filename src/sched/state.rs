@@ -4,7 +4,7 @@
 //! is to be done, and hands out what is to be dropped; [`Shared`](super::shared::Shared) sees to both
 //! when the lock is free again.
 //!
-//! The driver owns the heap, so what is counted here of its entries (`head`, `dead`) is told by the
+//! The driver owns the heap, so what is known here of its entries (`head`, `queued`) is told by the
 //! driver whenever it holds the lock.
 
 use std::panic::Location;
@@ -127,8 +127,8 @@ pub(super) struct State {
     dropping: usize,
     /// Not later than any live entry in the driver's heap.
     head: Tick,
-    /// Dead entries on their way to the heap and in it. An upper bound: see [`Stamp`].
-    dead: usize,
+    /// How many entries the driver holds.
+    queued: usize,
     tally: Tally,
     max_lateness: Duration,
     turns: u64,
@@ -160,7 +160,7 @@ impl State {
             pending: 0,
             dropping: 0,
             head: Tick::NEVER,
-            dead: 0,
+            queued: 0,
             tally: Tally::default(),
             max_lateness: Duration::ZERO,
             turns: 0,
@@ -306,11 +306,8 @@ impl State {
                 let slots = &self.slots;
                 self.places.sweep(|entry| slots.live(entry).is_some());
             }
-        } else {
-            self.dead += 1;
-            if self.has_too_many_dead() {
-                self.poke(todo);
-            }
+        } else if self.has_too_many_dead() {
+            self.poke(todo);
         }
     }
 
@@ -638,10 +635,9 @@ impl State {
             return Turn::Drop(shutdown.due.after(Duration::from_nanos(1)));
         }
         self.head = self.head.min(self.intake.earliest());
-        Turn::Work {
-            arrived: self.intake.drain(),
-            due: now,
-        }
+        let arrived = self.intake.drain();
+        self.queued += arrived.len();
+        Turn::Work { arrived, due: now }
     }
 
     fn grace_ends(&self) -> Tick {
@@ -691,18 +687,24 @@ impl State {
     pub(super) fn forget_entries(&mut self) {
         drop(self.intake.drain());
         self.head = Tick::NEVER;
-        self.dead = 0;
+        self.queued = 0;
     }
 
+    /// More entries are dead than speak for a job: one entry does for each that waits for its time.
     pub(super) fn has_too_many_dead(&self) -> bool {
-        self.dead > self.pending + KEPT_DEAD
+        let live = self.pending - self.places.waiting();
+        self.queued + self.intake.len() > 2 * live + KEPT_DEAD
     }
 
-    /// Of these entries of the heap, keeps those that speak for a job.
-    pub(super) fn sweep<T>(&mut self, entries: &mut Vec<T>, entry: impl Fn(&T) -> &Entry) {
-        let before = entries.len();
-        entries.retain(|found| self.slots.live(entry(found)).is_some());
-        self.dead = self.dead.saturating_sub(before - entries.len());
+    /// An entry for each of these slots whose job waits for its time.
+    pub(super) fn entries(&self, slots: impl IntoIterator<Item = u32>) -> Vec<Entry> {
+        let waiting = |slot| self.slots.waiting(slot);
+        slots.into_iter().filter_map(waiting).collect()
+    }
+
+    /// The same for a whole chunk.
+    pub(super) fn chunk_entries(&self, chunk: usize) -> Vec<Entry> {
+        self.entries(self.slots.chunk(chunk))
     }
 
     /// Releases the due jobs of a batch that the driver took from the front of its heap, in order.
@@ -715,7 +717,6 @@ impl State {
             let mut moved = false;
             batch.retain_mut(|entry| {
                 let Some(slot) = self.slots.live_mut(entry) else {
-                    self.dead = self.dead.saturating_sub(1);
                     return false;
                 };
                 if slot.deadline == entry.at {
@@ -738,6 +739,7 @@ impl State {
             }
         }
         self.head = queue.next().unwrap_or(Tick::NEVER);
+        self.queued = queue.len();
     }
 
     /// The driver lies down until its next deadline; `None` if there is something to do first.
