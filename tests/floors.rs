@@ -21,6 +21,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "sched/wheel",
             "sched/queue",
             "sched/body",
+            "sched/origin",
             "sched/slot",
             "sched/intake",
             "sched/gate",

@@ -82,9 +82,9 @@ async fn cost_of_pending_jobs() {
     let allocated = (ALLOCATIONS.load(SeqCst) - allocations) as f64 / JOBS as f64;
     let future = size_of_val(&sized([0; 31])) as f64;
     println!("{each:.1} bytes and {allocated:.3} allocations a pending job of {future} bytes");
-    // A slot of 48 bytes and an entry of 24, each in storage that grows by doubling.
+    // A slot of 40 bytes in whole chunks, and an entry of 4 in storage that grows by doubling.
     assert!(
-        each <= future + 48.0 + 24.0 * 1.5,
+        each <= future + 40.0 + 4.0 * 2.0,
         "{each} bytes a job of {future}"
     );
     assert!(allocated <= 1.01, "{allocated} allocations a job");

@@ -30,7 +30,7 @@
 //! faces    verbs  builder  group  handle  context  wait
 //! engines  driver  runner
 //! joints   state  shared
-//! ground   job  error  stats  wheel  queue  body  slot  intake  gate  places
+//! ground   job  error  stats  wheel  queue  body  origin  slot  intake  gate  places
 //! ```
 
 mod body;
@@ -43,6 +43,7 @@ mod group;
 mod handle;
 mod intake;
 mod job;
+mod origin;
 mod places;
 mod queue;
 mod runner;

@@ -1,10 +1,10 @@
 //! Where jobs are kept: numbered slots that give their storage back.
 
-use std::panic::Location;
 use std::task::Waker;
 
 use super::body::Body;
 use super::job::JobState;
+use super::origin::Origin;
 use super::queue::{Entry, Stamp};
 use crate::ground::timeline::Tick;
 
@@ -15,12 +15,10 @@ pub(super) struct Slot {
     pub(super) deadline: Tick,
     /// The stamp of the one entry that speaks for the job.
     pub(super) stamp: Stamp,
-    pub(super) scheduled_at: &'static Location<'static>,
     /// How many `JobHandle`s there are; in a vacant slot, the next vacant one of the chunk.
     pub(super) handles: u32,
     stage: Stage,
-    /// May run again.
-    pub(super) series: bool,
+    pub(super) origin: Origin,
 }
 
 /// What a slot holds: two kinds of box in two words. The stage says which.
@@ -62,21 +60,14 @@ impl Control {
 }
 
 impl Slot {
-    pub(super) fn new(
-        body: Box<dyn Body>,
-        deadline: Tick,
-        stamp: Stamp,
-        scheduled_at: &'static Location<'static>,
-        series: bool,
-    ) -> Slot {
+    pub(super) fn new(body: Box<dyn Body>, deadline: Tick, stamp: Stamp, origin: Origin) -> Slot {
         Slot {
             held: Held::Body(body),
             deadline,
             stamp,
-            scheduled_at,
             handles: 1,
             stage: Stage::Waiting,
-            series,
+            origin,
         }
     }
 
@@ -318,6 +309,9 @@ impl Slots {
 
 #[cfg(test)]
 mod tests {
+    use std::panic::Location;
+
+    use super::super::origin::Origins;
     use super::*;
 
     fn slot(job: u64) -> Slot {
@@ -325,16 +319,15 @@ mod tests {
             held: Held::Control(None),
             deadline: Tick::NEVER,
             stamp: Stamp::first(job),
-            scheduled_at: Location::caller(),
             handles: 0,
             stage: Stage::Running,
-            series: false,
+            origin: Origins::default().origin(Location::caller(), false),
         }
     }
 
     #[test]
-    fn a_slot_is_six_words() {
-        assert_eq!(std::mem::size_of::<Slot>(), 48);
+    fn a_slot_is_forty_bytes() {
+        assert_eq!(std::mem::size_of::<Slot>(), 40);
     }
 
     #[test]

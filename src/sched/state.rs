@@ -16,6 +16,7 @@ use super::error::JobPanic;
 use super::gate::{Caller, Door, End, Gate, Refusal};
 use super::intake::Intake;
 use super::job::{JobId, JobState};
+use super::origin::Origins;
 use super::places::Places;
 use super::queue::{Entry, Queue, Stamp};
 use super::slot::{Slot, Slots, Stage};
@@ -116,6 +117,7 @@ pub(super) struct Snapshot {
 
 pub(super) struct State {
     slots: Slots,
+    origins: Origins,
     intake: Intake,
     places: Places,
     gate: Gate,
@@ -153,6 +155,7 @@ impl State {
     pub(super) fn new(limit: usize, workers: usize, deadline: Tick) -> State {
         State {
             slots: Slots::default(),
+            origins: Origins::default(),
             intake: Intake::default(),
             places: Places::new(limit, workers),
             gate: Gate::new(),
@@ -197,9 +200,8 @@ impl State {
     ) -> (JobId, u32) {
         let id = self.name();
         let stamp = Stamp::first(id.0);
-        let slot = self
-            .slots
-            .insert(Slot::new(body, at, stamp, scheduled_at, series));
+        let origin = self.origins.origin(scheduled_at, series);
+        let slot = self.slots.insert(Slot::new(body, at, stamp, origin));
         self.pending += 1;
         self.send(Entry { at, stamp, slot }, todo);
         (id, slot)
@@ -259,7 +261,7 @@ impl State {
             return (true, Some(unstarted));
         }
         let place = self.slots.get_mut(slot);
-        let series = place.series;
+        let series = place.origin.is_series();
         match place.control() {
             Some(control) if series && !control.is_last_run() => {
                 control.cancelled = true;
@@ -287,7 +289,7 @@ impl State {
         let unstarted = Unstarted {
             body,
             id: JobId(place.stamp.job()),
-            scheduled_at: place.scheduled_at,
+            scheduled_at: self.origins.site(place.origin),
         };
         if place.handles == 0 {
             self.slots.remove(slot);
@@ -353,7 +355,7 @@ impl State {
                 self.send(entry, todo);
                 true
             }
-            Stage::Running if place.series => place.control().is_some_and(|control| {
+            Stage::Running if place.origin.is_series() => place.control().is_some_and(|control| {
                 let moves = !control.is_last_run();
                 if moves {
                     control.again = Some(at);
@@ -388,7 +390,7 @@ impl State {
             body,
             deadline: place.deadline,
             lateness,
-            scheduled_at: place.scheduled_at,
+            scheduled_at: self.origins.site(place.origin),
         })
     }
 
