@@ -1,0 +1,152 @@
+//! Jobs are released by deadline, then by submission; with one thread or one place they also start
+//! so.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use schedgroup::Group;
+use tokio::time::Instant;
+
+use crate::common::{
+    Hold, Log, Random, bounded, context_of, ms, on_both, runtimes, until, us, verbs,
+};
+
+#[tokio::test(start_paused = true)]
+async fn deadlines_within_one_millisecond_fire_in_their_order() {
+    let group = Group::new();
+    let log = Log::new();
+    for micros in [999, 1, 500, 2, 998] {
+        group.delay(us(micros), log.job(micros));
+    }
+    group.wait().await.unwrap();
+    assert_eq!(log.take(), [1, 2, 500, 998, 999].map(|n| (n, ms(1))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_order_holds_after_a_jump_of_the_clock() {
+    let group = Group::new();
+    let log = Log::new();
+    for (seconds, label) in [(3, "c"), (1, "a"), (2, "b"), (3, "d"), (1, "aa")] {
+        group.delay(Duration::from_secs(seconds), log.job(label));
+    }
+    tokio::time::advance(Duration::from_secs(10)).await;
+    group.wait().await.unwrap();
+    let jump = Duration::from_secs(10);
+    assert_eq!(log.take(), ["a", "aa", "b", "c", "d"].map(|n| (n, jump)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn random_deadlines_fire_as_a_stable_sort_would_have_it() {
+    let group = Group::new();
+    let log = Log::new();
+    let mut random = Random(3);
+    let start = Instant::now();
+    let mut jobs = (0..5_000)
+        .map(|n| (random.below(3_000), n))
+        .collect::<Vec<_>>();
+    for &(micros, n) in &jobs {
+        group.schedule(start + us(micros), log.job(n));
+    }
+    group.wait().await.unwrap();
+    jobs.sort_unstable();
+    let sorted = jobs
+        .into_iter()
+        .map(|(micros, n)| (n, ms(micros.div_ceil(1_000))))
+        .collect::<Vec<_>>();
+    assert_eq!(log.take(), sorted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn equal_deadlines_keep_the_order_of_submission_across_verbs() {
+    let group = Group::new();
+    let hold = Hold::new();
+    let (handle, context) = (group.handle(), context_of(&group, &hold).await);
+    let log = Log::new();
+    let calls = Cell::new(0);
+    let job = || {
+        calls.set(calls.get() + 1);
+        log.job(calls.get())
+    };
+    let at = Instant::now() + ms(5);
+    let of_group = verbs!(group, at, job);
+    let of_handle = verbs!(handle, at, job);
+    let of_context = verbs!(context, at, job);
+    for ((one, two), three) in of_group.into_iter().zip(of_handle).zip(of_context) {
+        for (_, call) in [one, two, three] {
+            call();
+        }
+    }
+    hold.release();
+    group.wait().await.unwrap();
+    assert_eq!(log.labels(), (1..=21).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_moved_job_fires_in_the_place_of_its_new_deadline() {
+    let group = Group::new();
+    let log = Log::new();
+    let jobs = [10, 20, 30, 40].map(|n| group.delay(ms(n), log.job(n)));
+    assert!(jobs[0].reset_after(ms(25)));
+    assert!(jobs[3].reset_after(ms(15)));
+    group.wait().await.unwrap();
+    assert_eq!(
+        log.take(),
+        [(40, ms(15)), (20, ms(20)), (10, ms(25)), (30, ms(30))]
+    );
+}
+
+/// Lazily moved jobs come to the surface with the others: their new deadlines count.
+#[tokio::test(start_paused = true)]
+async fn moved_jobs_keep_the_order_after_a_jump_of_the_clock() {
+    let group = Group::new();
+    let log = Log::new();
+    let jobs = [1, 2, 3, 4, 5, 6].map(|n| group.delay(ms(n), log.job(n)));
+    crate::common::settle().await;
+    assert!(jobs[0].reset_after(us(5_500)));
+    assert!(jobs[1].reset_after(ms(60)));
+    assert!(jobs[2].reset_after(us(3_500)));
+    tokio::time::advance(ms(50)).await;
+    group.wait().await.unwrap();
+    assert_eq!(log.labels(), [3, 4, 5, 1, 6, 2]);
+}
+
+#[test]
+fn with_one_place_jobs_start_in_order_on_any_runtime() {
+    on_both(|| async {
+        let group = Group::builder().max_running(1).build();
+        let (log, hold) = (Log::new(), Hold::new());
+        group.delay(Duration::ZERO, hold.job());
+        hold.started().await;
+        let mut random = Random(4);
+        let start = Instant::now();
+        let mut jobs = (0..200)
+            .map(|n| (random.below(2_000), n))
+            .collect::<Vec<_>>();
+        for &(micros, n) in &jobs {
+            group.schedule(start + us(2_000 + micros), log.job(n));
+        }
+        until("all are due", || group.stats().waiting == 200).await;
+        hold.release();
+        group.wait().await.unwrap();
+        jobs.sort_unstable();
+        let sorted = jobs.into_iter().map(|(_, n)| n).collect::<Vec<_>>();
+        assert_eq!(log.labels(), sorted);
+    });
+}
+
+#[test]
+fn with_one_thread_jobs_start_in_order() {
+    let [(_, runtime), _] = runtimes();
+    runtime.block_on(bounded(async {
+        for round in 0..200 {
+            let group = Group::new();
+            let log = Log::new();
+            let start = Instant::now() + us(100);
+            for n in 0..5 {
+                group.schedule(start + us(n), log.job(n));
+            }
+            group.wait().await.unwrap();
+            assert_eq!(log.labels(), [0, 1, 2, 3, 4], "round {round}");
+        }
+    }));
+}

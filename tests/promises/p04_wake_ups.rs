@@ -1,0 +1,151 @@
+//! No wake-up is lost: an earlier job always re-arms the sleep, and `wait` ends when nothing is
+//! pending or running. And none is spent on a later job.
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use schedgroup::{Group, JobHandle, Next};
+use tokio::time::{Instant, sleep};
+
+use crate::common::{HOUR, Log, ms, on_both, settle};
+
+#[tokio::test(start_paused = true)]
+async fn each_earlier_job_re_arms_the_sleep() {
+    let group = Group::new();
+    let log = Log::new();
+    for n in (1..=100).rev() {
+        group.delay(ms(n), log.job(n));
+        settle().await;
+    }
+    group.wait().await.unwrap();
+    assert_eq!(
+        log.take(),
+        (1..=100).map(|n| (n, ms(n))).collect::<Vec<_>>()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_job_moved_earlier_re_arms_the_sleep() {
+    let group = Group::new();
+    let log = Log::new();
+    let jobs = (1..=100)
+        .map(|n| (n, group.delay(HOUR, log.job(n))))
+        .collect::<Vec<_>>();
+    for (n, job) in jobs.iter().rev() {
+        assert!(job.reset_after(ms(*n)));
+        settle().await;
+    }
+    group.wait().await.unwrap();
+    assert_eq!(
+        log.take(),
+        (1..=100).map(|n| (n, ms(n))).collect::<Vec<_>>()
+    );
+}
+
+/// What ends the last job of a group, one second into its wait.
+async fn wait_ends_with(
+    schedule: impl Fn(&Group) -> JobHandle,
+    end: impl Fn(&JobHandle),
+    also_pending: usize,
+) {
+    let group = Group::new();
+    let start = Instant::now();
+    let others = (0..also_pending)
+        .map(|_| group.delay(HOUR, async {}))
+        .collect::<Vec<_>>();
+    let job = schedule(&group);
+    let ender = async {
+        sleep(ms(1_000)).await;
+        others.iter().for_each(|other| assert!(other.cancel()));
+        end(&job);
+    };
+    let waiter = async { (group.wait().await, start.elapsed()) };
+    let ((outcome, elapsed), ()) = tokio::join!(waiter, ender);
+    outcome.unwrap();
+    assert_eq!(elapsed, ms(1_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn wait_ends_when_the_last_pending_job_is_cancelled() {
+    for others in [0, 1, 5_000] {
+        let pending = |group: &Group| group.delay(HOUR, async {});
+        wait_ends_with(pending, |job| assert!(job.cancel()), others).await;
+        wait_ends_with(pending, |job| job.abort(), others).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn wait_ends_when_the_last_running_job_is_aborted() {
+    let running = |group: &Group| group.delay(Duration::ZERO, std::future::pending());
+    wait_ends_with(running, |job| job.abort(), 0).await;
+    wait_ends_with(running, |job| job.abort(), 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn wait_ends_when_the_last_repeating_job_is_cancelled_between_runs() {
+    let repeating = |group: &Group| group.repeat(Instant::now(), |_| async { Next::After(HOUR) });
+    wait_ends_with(repeating, |job| assert!(job.cancel()), 0).await;
+}
+
+/// The job is moved from an hour ahead to now, and the wait ends with its run.
+#[tokio::test(start_paused = true)]
+async fn wait_ends_when_the_last_pending_job_is_moved_to_now() {
+    let pending = |group: &Group| group.delay(HOUR, async {});
+    wait_ends_with(pending, |job| assert!(job.reset_after(Duration::ZERO)), 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_job_does_not_wake_the_driver() {
+    let group = Group::new();
+    group.delay(ms(1_000), async {});
+    settle().await;
+    let before = group.stats().driver_turns;
+    for n in 0..10_000 {
+        group.delay(ms(1_000 + n), async {});
+    }
+    settle().await;
+    assert_eq!(group.stats().driver_turns, before);
+    // And one earlier job wakes it.
+    group.delay(ms(10), async {});
+    settle().await;
+    assert_ne!(group.stats().driver_turns, before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_group_does_not_look_around() {
+    let group = Group::new();
+    group.delay(ms(1), async {});
+    sleep(ms(2)).await;
+    let before = group.stats().driver_turns;
+    sleep(ms(60_000)).await;
+    assert_eq!(group.stats().driver_turns, before);
+}
+
+/// A wait that was polled by one task and then another wakes the last one.
+#[test]
+fn wait_wakes_who_polled_it_last() {
+    on_both(|| async {
+        let group = Group::new();
+        let job = group.delay(HOUR, async {});
+        let mut wait = pin!(group.wait());
+        let first = wait.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(first.is_pending(), "{first:?}");
+        let cancelled = async {
+            tokio::task::yield_now().await;
+            assert!(job.cancel());
+        };
+        let (outcome, ()) = tokio::join!(wait, cancelled);
+        outcome.unwrap();
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_is_polled_late_sees_what_happened_before() {
+    let group = Group::new();
+    group.delay(ms(1), async {});
+    let mut wait = pin!(group.wait());
+    sleep(ms(5)).await;
+    let polled = wait.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(polled, Poll::Ready(Ok(()))), "{polled:?}");
+}

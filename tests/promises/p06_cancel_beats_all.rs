@@ -1,0 +1,297 @@
+//! A cancel beats everything: no job starts after it, pending ones are dropped, `wait` returns the
+//! first reason at once; running jobs see it through their token.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use schedgroup::{Group, JobState};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::{assert_cancelled, assert_deadline_exceeded};
+use crate::common::{Flag, HOUR, Hold, Log, ms, on_both, settle};
+
+/// The three ways to end a group, each at ten milliseconds.
+const WAYS: [&str; 3] = ["cancel", "token", "deadline"];
+
+fn group_for(way: &str, token: &CancellationToken) -> Group {
+    let builder = Group::builder().token(token.clone());
+    match way {
+        "deadline" => builder.timeout(ms(10)).build(),
+        _ => builder.build(),
+    }
+}
+
+async fn end_at_ten(way: &str, group: &Group, token: &CancellationToken) {
+    sleep(ms(10)).await;
+    match way {
+        "cancel" => group.cancel(),
+        "token" => token.cancel(),
+        _ => {}
+    }
+}
+
+#[track_caller]
+fn assert_reason(way: &str, outcome: &Result<(), schedgroup::WaitError>) {
+    match way {
+        "deadline" => assert_deadline_exceeded(outcome),
+        _ => assert_cancelled(outcome),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn wait_returns_the_reason_at_once_while_jobs_are_pending_and_running() {
+    for way in WAYS {
+        let token = CancellationToken::new();
+        let group = group_for(way, &token);
+        let start = Instant::now();
+        let log = Log::new();
+        let (running, pending) = (log.clone(), Flag::new());
+        group.delay(Duration::ZERO, async move {
+            sleep(ms(50)).await;
+            running.push("not interrupted");
+        });
+        for _ in 0..100 {
+            group.delay(HOUR, pending.job());
+        }
+        let waiter = async { (group.wait().await, start.elapsed()) };
+        let ((outcome, elapsed), ()) = tokio::join!(waiter, end_at_ten(way, &group, &token));
+        assert_reason(way, &outcome);
+        assert_eq!(elapsed, ms(10), "{way}");
+        settle().await;
+        assert_eq!(pending.drops(), 100, "{way}: by the driver's next turn");
+        sleep(ms(100)).await;
+        assert_eq!(log.take(), [("not interrupted", ms(50))], "{way}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn wait_returns_the_reason_at_once_while_only_running_jobs_are_left() {
+    for way in WAYS {
+        let token = CancellationToken::new();
+        let group = group_for(way, &token);
+        let start = Instant::now();
+        let job = group.delay(Duration::ZERO, sleep(ms(400)));
+        let waiter = async { (group.wait().await, start.elapsed()) };
+        let ((outcome, elapsed), ()) = tokio::join!(waiter, end_at_ten(way, &group, &token));
+        assert_reason(way, &outcome);
+        assert_eq!(elapsed, ms(10), "{way}");
+        sleep_until(start + ms(401)).await;
+        assert_eq!(job.state(), JobState::Finished, "{way}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_job_sees_the_end_through_its_token() {
+    for way in WAYS {
+        let token = CancellationToken::new();
+        let group = group_for(way, &token);
+        let log = Log::new();
+        let seen = log.clone();
+        group.delay_with(Duration::ZERO, |context| async move {
+            context.token().cancelled().await;
+            seen.push(());
+        });
+        end_at_ten(way, &group, &token).await;
+        settle().await;
+        assert_eq!(log.take(), [((), ms(10))], "{way}");
+        assert!(group.token().is_cancelled(), "{way}");
+        assert_eq!(token.is_cancelled(), way == "token", "{way}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_reason_stays() {
+    let cancelled = Group::builder().timeout(ms(10)).build();
+    sleep(ms(9)).await;
+    cancelled.cancel();
+    let passed = Group::builder().timeout(ms(10)).build();
+    sleep(ms(11)).await;
+    passed.cancel();
+    passed.token().cancel();
+    assert_cancelled(&cancelled.wait().await);
+    assert_deadline_exceeded(&passed.wait().await);
+}
+
+/// The driver need not have had a turn in between.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_has_passed_unseen_is_the_first_reason() {
+    let group = Group::builder().timeout(ms(10)).build();
+    tokio::time::advance(ms(10)).await;
+    group.cancel();
+    assert_deadline_exceeded(&group.wait().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_deadline_and_timeout_the_earlier_one_holds() {
+    for (deadline, timeout) in [(10, 20), (20, 10)] {
+        let start = Instant::now();
+        let group = Group::builder()
+            .deadline(start + ms(deadline))
+            .timeout(ms(timeout))
+            .build();
+        group.delay(HOUR, async {});
+        assert_deadline_exceeded(&group.wait().await);
+        assert_eq!(start.elapsed(), ms(10));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_due_at_the_very_deadline_of_the_group_does_not_start() {
+    let group = Group::builder().timeout(ms(10)).build();
+    let log = Log::new();
+    group.delay(ms(9), log.job("before"));
+    group.delay(ms(10), log.job("at"));
+    sleep(ms(20)).await;
+    assert_eq!(log.take(), [("before", ms(9))]);
+    assert_deadline_exceeded(&group.wait().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_whose_deadline_has_passed_at_its_making_runs_nothing() {
+    let builders = [
+        Group::builder().timeout(Duration::ZERO),
+        Group::builder().deadline(Instant::now() - ms(1)),
+    ];
+    for builder in builders {
+        let group = builder.build();
+        let log = Log::new();
+        let job = group.delay(Duration::ZERO, log.job(()));
+        assert_deadline_exceeded(&group.wait().await);
+        settle().await;
+        assert_eq!((log.len(), job.state()), (0, JobState::Cancelled));
+    }
+}
+
+/// Due, accepted, and the cancel comes without the driver having had a turn.
+#[tokio::test(start_paused = true)]
+async fn a_due_job_does_not_start_after_the_cancel() {
+    for way in ["cancel", "token", "own token"] {
+        let token = CancellationToken::new();
+        let group = Group::with_token(token.clone());
+        let (log, flag) = (Log::new(), Flag::new());
+        let (ran, guard) = (log.clone(), flag.guard());
+        group.delay(Duration::ZERO, async move {
+            ran.push(());
+            drop(guard);
+        });
+        match way {
+            "cancel" => group.cancel(),
+            "token" => token.cancel(),
+            _ => group.token().cancel(),
+        }
+        settle().await;
+        assert_eq!((log.len(), flag.drops()), (0, 1), "{way}");
+    }
+}
+
+/// Released together, and the first of them cancels.
+#[test]
+fn a_job_that_cancels_keeps_all_later_ones_from_starting() {
+    on_both(|| async {
+        for through_token in [false, true] {
+            let group = std::sync::Arc::new(Group::builder().max_running(1).build());
+            let weak = std::sync::Arc::downgrade(&group);
+            let (log, at) = (Log::new(), Instant::now() + ms(2));
+            let canceller = log.clone();
+            group.schedule_with(at, move |context| async move {
+                canceller.push("canceller");
+                if through_token {
+                    context.token().cancel();
+                } else {
+                    weak.upgrade().unwrap().cancel();
+                }
+            });
+            let later = group.schedule(at, log.job("later"));
+            assert_cancelled(&group.wait().await);
+            crate::common::until("dropped", || later.is_finished()).await;
+            assert_eq!(log.labels(), ["canceller"]);
+        }
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_waits_for_a_place_does_not_get_it_after_the_cancel() {
+    let group = Group::builder().max_running(1).build();
+    let (log, hold) = (Log::new(), Hold::new());
+    group.delay(Duration::ZERO, hold.job());
+    let waiting = group.delay(Duration::ZERO, log.job(()));
+    hold.started().await;
+    settle().await;
+    assert_eq!(group.stats().waiting, 1);
+    group.token().cancel();
+    // Without a turn of the driver in between.
+    hold.release();
+    settle().await;
+    assert_eq!((log.len(), waiting.state()), (0, JobState::Cancelled));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeating_job_does_not_run_again_after_the_cancel() {
+    let group = Group::new();
+    let log = Log::new();
+    let runs = log.clone();
+    let job = group.repeat(Instant::now(), move |context| {
+        runs.push(context.attempt());
+        async {
+            sleep(ms(10)).await;
+            schedgroup::Next::After(Duration::ZERO)
+        }
+    });
+    sleep(ms(15)).await;
+    group.cancel();
+    sleep(ms(50)).await;
+    assert_eq!(log.take(), [(1, ms(0)), (2, ms(10))]);
+    assert_eq!(job.state(), JobState::Cancelled);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_after_a_panic_is_what_wait_returns() {
+    let group = Group::new();
+    group.delay(Duration::ZERO, async { panic!("boom") });
+    settle().await;
+    assert_eq!(group.stats().panicked, 1);
+    group.cancel();
+    assert_cancelled(&group.wait().await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_between_the_call_and_the_poll_of_wait_is_seen() {
+    let group = Group::new();
+    group.delay(HOUR, async {});
+    let wait = group.wait();
+    group.cancel();
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let polled = pin!(wait).poll(&mut context);
+    assert!(
+        matches!(
+            polled,
+            std::task::Poll::Ready(Err(schedgroup::WaitError::Cancelled))
+        ),
+        "{polled:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_tokens_children_hear_the_cancel() {
+    let group = Group::new();
+    let child = group.token().child_token();
+    group.cancel();
+    assert!(child.is_cancelled());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_ends_cancels_no_other_of_the_same_token() {
+    let token = CancellationToken::new();
+    let log = Log::new();
+    let (one, other) = (
+        Group::with_token(token.clone()),
+        Group::with_token(token.clone()),
+    );
+    other.delay(ms(10), log.job("other"));
+    one.cancel();
+    drop(one);
+    other.wait().await.unwrap();
+    assert_eq!(log.take(), [("other", ms(10))]);
+    assert!(!token.is_cancelled());
+}

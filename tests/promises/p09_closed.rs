@@ -1,0 +1,167 @@
+//! After `wait` outsiders are refused, running jobs are not, and `wait` covers what they schedule.
+
+use std::future::ready;
+use std::time::Duration;
+
+use schedgroup::{Group, Handle, JobState, Next, ScheduleError};
+use tokio::time::{Instant, sleep};
+
+use crate::common::{Flag, HOUR, Hold, Log, context_of, ms, settle, verbs};
+
+/// Each link schedules the next through what it was given, two milliseconds later.
+fn chain(handle: &Handle, left: u32, log: Log<bool>) {
+    if left > 0 {
+        handle.delay_with(ms(2), move |context| async move {
+            log.push(context.is_draining());
+            chain(&context.handle(), left - 1, log);
+        });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chain_goes_on_while_wait_drains_and_is_covered() {
+    let group = Group::new();
+    let log = Log::new();
+    chain(&group.handle(), 100, log.clone());
+    // Between two links: which task comes first within one millisecond is the runtime's affair.
+    sleep(ms(81)).await;
+    group.wait().await.unwrap();
+    let links = (1..=100).map(|n| (n > 40, ms(2 * n))).collect::<Vec<_>>();
+    assert_eq!(log.take(), links);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_verb_of_a_running_jobs_context_is_covered_by_wait() {
+    let group = Group::new();
+    let hold = Hold::new();
+    let context = context_of(&group, &hold).await;
+    let handle = context.handle();
+    let log = Log::new();
+    let wait = group.wait();
+    let (at, job) = (Instant::now() + ms(10), || log.job(()));
+    let of_context = verbs!(context, at, job);
+    let of_handle = verbs!(handle, at, job);
+    for (verb, call) in of_context.into_iter().chain(of_handle) {
+        assert!(call().is_pending(), "{verb}");
+    }
+    context.try_delay(ms(10), log.job(())).unwrap();
+    context.try_schedule(at, log.job(())).unwrap();
+    hold.release();
+    wait.await.unwrap();
+    assert_eq!(log.take(), vec![((), ms(10)); 16]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_context_that_outlives_its_job_is_admitted_until_the_group_is_drained() {
+    let group = Group::new();
+    let (hold, other) = (Hold::new(), Hold::new());
+    let context = context_of(&group, &hold).await;
+    group.delay(Duration::ZERO, other.job());
+    hold.release();
+    settle().await;
+    let handle = context.handle();
+    assert_eq!(group.stats().finished, 1, "its job has ended");
+    let log = Log::new();
+    context.delay(ms(1), log.job("open"));
+    let wait = group.wait();
+    context.delay(ms(2), log.job("draining"));
+    handle.delay(ms(3), log.job("through its handle"));
+    other.release();
+    wait.await.unwrap();
+    assert_eq!(log.labels(), ["open", "draining", "through its handle"]);
+    for refused in [
+        context.try_delay(ms(1), ready(())).err(),
+        handle.try_delay(ms(1), ready(())).err(),
+    ] {
+        assert!(
+            matches!(refused, Some(ScheduleError::Closed(_))),
+            "{refused:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_of_the_group_is_refused_beside_an_admitted_context() {
+    let group = Group::new();
+    let hold = Hold::new();
+    let (handle, context) = (group.handle(), context_of(&group, &hold).await);
+    let wait = group.wait();
+    let refused = handle.try_delay(ms(1), async {}).unwrap_err();
+    assert!(matches!(refused, ScheduleError::Closed(_)), "{refused:?}");
+    context.try_delay(ms(1), async {}).unwrap();
+    // Clones keep the rights of what they are clones of.
+    assert!(handle.clone().try_delay(ms(1), async {}).is_err());
+    assert!(context.clone().try_delay(ms(1), async {}).is_ok());
+    assert!(context.handle().clone().try_delay(ms(1), async {}).is_ok());
+    hold.release();
+    wait.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn is_draining_tells_that_wait_was_called() {
+    let group = Group::new();
+    let log = Log::new();
+    let seen = log.clone();
+    group.repeat(Instant::now(), move |context| {
+        seen.push(context.is_draining());
+        let next = if context.is_draining() {
+            Next::Done
+        } else {
+            Next::After(ms(10))
+        };
+        async move { next }
+    });
+    sleep(ms(25)).await;
+    group.wait().await.unwrap();
+    assert_eq!(
+        log.take(),
+        [
+            (false, ms(0)),
+            (false, ms(10)),
+            (false, ms(20)),
+            (true, ms(30))
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_wait_unfinished_lets_the_jobs_run_and_does_not_reopen() {
+    let group = Group::new();
+    let log = Log::new();
+    let job = group.delay(ms(10), log.job("ran"));
+    let unfinished = tokio::time::timeout(ms(5), group.wait()).await;
+    assert!(unfinished.is_err(), "{unfinished:?}");
+    let refused = group.try_delay(ms(1), async {}).unwrap_err();
+    assert!(matches!(refused, ScheduleError::Closed(_)), "{refused:?}");
+    sleep(ms(10)).await;
+    assert_eq!(log.take(), [("ran", ms(10))]);
+    assert_eq!(job.state(), JobState::Finished);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_goes_on_after_a_pause_in_polling_it() {
+    let group = Group::new();
+    group.delay(ms(50), async {});
+    let start = Instant::now();
+    let mut wait = group.wait();
+    for _ in 0..4 {
+        let unfinished = tokio::time::timeout(ms(10), &mut wait).await;
+        assert!(unfinished.is_err(), "{unfinished:?}");
+    }
+    wait.await.unwrap();
+    assert_eq!(start.elapsed(), ms(50));
+}
+
+/// What `wait` returns stays true: nothing is accepted between the last job's end and its return.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_admitted_between_the_last_end_and_the_return_of_wait() {
+    let group = Group::new();
+    let (hold, flag) = (Hold::new(), Flag::new());
+    let context = context_of(&group, &hold).await;
+    let wait = group.wait();
+    hold.release();
+    settle().await;
+    let refused = context.delay(HOUR, flag.job());
+    assert_eq!((refused.state(), flag.drops()), (JobState::Cancelled, 1));
+    wait.await.unwrap();
+}
