@@ -20,6 +20,8 @@ mod p09_closed;
 mod p10_gone;
 mod p11_shutdown;
 mod p12_drop_detach_abort;
+mod p13_repeat;
+mod p14_places;
 
 use schedgroup::WaitError;
 
