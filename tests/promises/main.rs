@@ -22,6 +22,11 @@ mod p11_shutdown;
 mod p12_drop_detach_abort;
 mod p13_repeat;
 mod p14_places;
+mod p15_runtimes;
+mod p16_memory;
+mod p17_destructors;
+mod p18_unsafe;
+mod values;
 
 use schedgroup::WaitError;
 

@@ -1,0 +1,266 @@
+//! A group belongs to one runtime and is used from any; when that runtime goes, nobody hangs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use schedgroup::{Group, JobError, JobState, Next, ScheduleError};
+use tokio::runtime::{Builder, Handle, Id, Runtime};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
+
+use super::assert_cancelled;
+use crate::common::{Flag, HOUR, Hold, Log, bounded, ms, multi_thread, runtimes, until, watched};
+
+/// The runtime that this code runs in.
+fn here() -> Id {
+    Handle::current().id()
+}
+
+/// A group on that runtime, made by a thread that is in none.
+fn group_on(runtime: &Runtime) -> Group {
+    Group::builder().runtime(runtime.handle().clone()).build()
+}
+
+#[test]
+fn jobs_run_on_the_groups_runtime_wherever_they_were_scheduled() {
+    watched(|| {
+        let (home, away) = (multi_thread(), multi_thread());
+        let expected = home.handle().id();
+        assert_ne!(expected, away.handle().id());
+        let group = group_on(&home);
+        let log = Log::new();
+        let job = |label| {
+            let log = log.clone();
+            async move { log.push((label, here())) }
+        };
+        group.delay(ms(1), job("from no runtime"));
+        let handle = group.handle();
+        let late = job("from another runtime");
+        away.block_on(async { handle.delay(ms(2), late) });
+        let (thread, late) = (group.handle(), job("from a thread"));
+        std::thread::spawn(move || thread.delay(ms(3), late))
+            .join()
+            .unwrap();
+        away.block_on(bounded(group.wait())).unwrap();
+        let mut ran = log.labels();
+        ran.sort_unstable_by_key(|(label, _)| *label);
+        let labels = ["from a thread", "from another runtime", "from no runtime"];
+        assert_eq!(ran, labels.map(|label| (label, expected)));
+    });
+}
+
+#[test]
+fn a_named_runtime_comes_before_the_one_around() {
+    watched(|| {
+        let (home, around) = (multi_thread(), multi_thread());
+        around.block_on(bounded(async {
+            let group = group_on(&home);
+            let ran_on = group.spawn_after(ms(1), async { here() });
+            assert_eq!(ran_on.await.unwrap(), home.handle().id());
+            group.wait().await.unwrap();
+        }));
+    });
+}
+
+#[test]
+fn a_current_thread_runtime_runs_jobs_while_it_is_driven() {
+    watched(|| {
+        let home = Builder::new_current_thread().enable_all().build().unwrap();
+        let group = group_on(&home);
+        let log = Log::new();
+        let job = group.delay(Duration::ZERO, log.job(()));
+        let away = multi_thread();
+        away.block_on(async { sleep(ms(5)).await });
+        assert!(job.is_pending(), "nobody drives its runtime");
+        home.block_on(bounded(group.wait())).unwrap();
+        assert_eq!(log.len(), 1);
+    });
+}
+
+#[test]
+fn cancel_move_and_abort_reach_over_from_another_runtime() {
+    watched(|| {
+        let (home, away) = (multi_thread(), multi_thread());
+        let group = group_on(&home);
+        let flag = Flag::new();
+        let cancelled = group.delay(HOUR, flag.job());
+        let moved = group.delay(HOUR, flag.job());
+        let aborted = group.delay(Duration::ZERO, std::future::pending());
+        away.block_on(bounded(async {
+            assert!(cancelled.cancel());
+            assert!(moved.reset_after(Duration::ZERO));
+            until("it runs", || aborted.state() == JobState::Running).await;
+            aborted.abort();
+            group.wait().await.unwrap();
+        }));
+        let states = [cancelled, moved, aborted].map(|job| job.state());
+        let [cancelled, finished] = [JobState::Cancelled, JobState::Finished];
+        assert_eq!(states, [cancelled, finished, cancelled]);
+        assert_eq!(flag.drops(), 2);
+    });
+}
+
+/// How a runtime can go.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Drop,
+    Background,
+    Timeout,
+}
+
+impl End {
+    const ALL: [End; 3] = [End::Drop, End::Background, End::Timeout];
+
+    fn end(self, runtime: Runtime) {
+        match self {
+            End::Drop => drop(runtime),
+            End::Background => runtime.shutdown_background(),
+            End::Timeout => runtime.shutdown_timeout(ms(100)),
+        }
+    }
+}
+
+#[test]
+fn who_waits_elsewhere_is_told_that_the_runtime_went() {
+    watched(|| {
+        for how in End::ALL {
+            for (flavour, home) in runtimes() {
+                let away = multi_thread();
+                let group = Arc::new(group_on(&home));
+                let (pending, running) = (Flag::new(), Flag::new());
+                let value = group.spawn_after(HOUR, {
+                    let guard = pending.guard();
+                    async move { drop(guard) }
+                });
+                let (hold, guard) = (Hold::new(), running.guard());
+                let held = hold.job();
+                let job = group.delay(Duration::ZERO, async move {
+                    held.await;
+                    drop(guard);
+                });
+                home.block_on(bounded(hold.started()));
+                let (waits, is_waiting) = oneshot::channel();
+                let waiting = away.spawn({
+                    let group = Arc::clone(&group);
+                    async move {
+                        let wait = group.wait();
+                        waits.send(()).unwrap();
+                        wait.await
+                    }
+                });
+                away.block_on(bounded(is_waiting)).unwrap();
+                how.end(home);
+                let outcome = away.block_on(bounded(waiting)).unwrap();
+                assert_cancelled(&outcome);
+                let value = away.block_on(bounded(value));
+                assert!(matches!(value, Err(JobError::Cancelled)), "{value:?}");
+                away.block_on(bounded(until("dropped", || job.is_finished())));
+                let drops = (pending.drops(), running.drops());
+                assert_eq!(drops, (1, 1), "{how:?} of {flavour}");
+                assert_eq!(job.state(), JobState::Cancelled, "{how:?} of {flavour}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_shutdown_elsewhere_ends_when_the_runtime_goes_and_adds_up() {
+    watched(|| {
+        for (flavour, home) in runtimes() {
+            let away = multi_thread();
+            let group = group_on(&home);
+            let hold = Hold::new();
+            group.delay(Duration::ZERO, hold.job());
+            home.block_on(bounded(hold.started()));
+            for _ in 0..3 {
+                group.delay(HOUR, async {});
+            }
+            let shutdown = group.shutdown(HOUR);
+            drop(home);
+            let report = away.block_on(bounded(shutdown));
+            let counts = (report.finished, report.aborted, report.dropped);
+            assert_eq!(counts, (0, 1, 3), "{flavour}");
+        }
+    });
+}
+
+#[test]
+fn scheduling_is_refused_once_the_runtime_has_gone() {
+    watched(|| {
+        for how in End::ALL {
+            for (flavour, home) in runtimes() {
+                let group = group_on(&home);
+                how.end(home);
+                let away = multi_thread();
+                away.block_on(bounded(until("the driver has gone", || {
+                    group.token().is_cancelled()
+                })));
+                let refused = group.try_delay(ms(1), async {}).unwrap_err();
+                assert!(
+                    matches!(refused, ScheduleError::Cancelled(_)),
+                    "{how:?} of {flavour}: {refused:?}"
+                );
+                let flag = Flag::new();
+                let job = group.delay(ms(1), flag.job());
+                let seen = (job.state(), flag.drops());
+                assert_eq!(seen, (JobState::Cancelled, 1), "{how:?} of {flavour}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_series_ends_with_its_runtime() {
+    watched(|| {
+        for (flavour, home) in runtimes() {
+            let group = group_on(&home);
+            let flag = Flag::new();
+            let guard = flag.guard();
+            let (send, ran) = oneshot::channel();
+            let mut send = Some(send);
+            let job = group.repeat(Instant::now(), move |_| {
+                let _held_by_the_series = &guard;
+                send.take().map(|send| send.send(()));
+                async { Next::After(HOUR) }
+            });
+            home.block_on(bounded(ran)).unwrap();
+            drop(home);
+            assert_eq!(job.state(), JobState::Cancelled, "{flavour}");
+            assert_eq!(flag.drops(), 1, "{flavour}");
+        }
+    });
+}
+
+#[test]
+fn a_group_may_be_dropped_outside_of_any_runtime() {
+    watched(|| {
+        for (flavour, home) in runtimes() {
+            let group = group_on(&home);
+            let flag = Flag::new();
+            let job = group.delay(HOUR, flag.job());
+            drop(group);
+            home.block_on(bounded(until("dropped", || job.is_finished())));
+            assert_eq!(flag.drops(), 1, "{flavour}");
+        }
+    });
+}
+
+#[test]
+fn two_groups_of_two_runtimes_may_schedule_on_each_other() {
+    watched(|| {
+        let (one, other) = (multi_thread(), multi_thread());
+        let (ping, pong) = (group_on(&one), group_on(&other));
+        let (there, log) = (pong.handle(), Log::new());
+        for n in 0..100 {
+            let (there, answer) = (there.clone(), log.job(n));
+            ping.delay(Duration::ZERO, async move {
+                there.delay(Duration::ZERO, answer);
+            });
+        }
+        one.block_on(bounded(ping.wait())).unwrap();
+        one.block_on(bounded(pong.wait())).unwrap();
+        let mut answers = log.labels();
+        answers.sort_unstable();
+        assert_eq!(answers, (0..100).collect::<Vec<_>>());
+    });
+}

@@ -1,0 +1,153 @@
+//! A finished job leaves nothing behind, though its group and its handles live on.
+//!
+//! What that is in bytes, and that a burst gives its storage back, is in `tests/memory.rs`.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use schedgroup::{Group, JobHandle, JobState, Next};
+use tokio::time::{Instant, sleep};
+
+use crate::common::{HOUR, ms, settle, verbs};
+
+/// What a job holds, and who can see whether somebody still does.
+fn held() -> (Arc<()>, Weak<()>) {
+    let held = Arc::new(());
+    let seen = Arc::downgrade(&held);
+    (held, seen)
+}
+
+/// A job that holds it over an await.
+fn holder(held: Arc<()>, nap: Duration) -> impl Future<Output = ()> + Send {
+    async move {
+        sleep(nap).await;
+        drop(held);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_job_held_is_gone_with_its_run_whatever_the_verb() {
+    let group = Group::new();
+    let mut handles = Vec::new();
+    let shared = Arc::new(());
+    let at = Instant::now() + ms(1);
+    let job = || holder(Arc::clone(&shared), ms(0));
+    for (_, call) in verbs!(group, at, job) {
+        handles.push(call());
+    }
+    assert_eq!(Arc::strong_count(&shared), 8);
+    sleep(ms(5)).await;
+    assert_eq!(Arc::strong_count(&shared), 1, "{handles:?}");
+    assert!(handles.iter().all(JobHandle::is_finished));
+}
+
+/// Each way to end, and the state it leads to; the handle and the group are kept.
+#[tokio::test(start_paused = true)]
+async fn what_a_job_held_is_gone_however_it_ended() {
+    for (way, nap, state) in [
+        ("finished", 0, JobState::Finished),
+        ("panicked", 0, JobState::Panicked),
+        ("aborted", 1_000, JobState::Cancelled),
+        ("cancelled", 0, JobState::Cancelled),
+        ("group cancelled", 0, JobState::Cancelled),
+        ("group shut down", 1_000, JobState::Cancelled),
+    ] {
+        let group = Group::new();
+        let (held, seen) = held();
+        let job = group.delay_with(ms(2), move |_| async move {
+            assert_ne!(way, "panicked");
+            holder(held, ms(nap)).await;
+        });
+        match way {
+            "cancelled" => assert!(job.cancel()),
+            "group cancelled" => group.cancel(),
+            _ => sleep(ms(5)).await,
+        }
+        match way {
+            "aborted" => job.abort(),
+            "group shut down" => _ = group.shutdown(Duration::ZERO).await,
+            _ => {}
+        }
+        settle().await;
+        assert_eq!((job.state(), seen.strong_count()), (state, 0), "{way}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_run_of_a_series_held_is_gone_before_the_next() {
+    let group = Group::new();
+    let mut last = Weak::new();
+    let (of_series, seen) = held();
+    let job = group.repeat(Instant::now(), move |context| {
+        assert_eq!(last.strong_count(), 0, "run {}", context.attempt());
+        let (of_run, seen) = held();
+        last = seen;
+        let of_series = Arc::clone(&of_series);
+        async move {
+            holder(of_run, ms(5)).await;
+            drop(of_series);
+            match context.attempt() {
+                5 => Next::Done,
+                _ => Next::After(ms(5)),
+            }
+        }
+    });
+    sleep(ms(7)).await;
+    assert!(job.is_pending());
+    assert_eq!(seen.strong_count(), 1, "the series' own");
+    group.wait().await.unwrap();
+    assert_eq!((job.state(), seen.strong_count()), (JobState::Finished, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_is_kept_for_its_join_handle_alone() {
+    let group = Group::new();
+    let (held, seen) = held();
+    let value = group.spawn_after(ms(1), async move { held });
+    let job = value.job().clone();
+    group.wait().await.unwrap();
+    assert_eq!((job.state(), seen.strong_count()), (JobState::Finished, 1));
+    drop(value);
+    assert_eq!((job.state(), seen.strong_count()), (JobState::Finished, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_panics_only_the_first_payload_is_kept() {
+    let group = Group::new();
+    let all = Arc::new(());
+    for n in 1..=10 {
+        let payload = Arc::clone(&all);
+        group.delay(ms(n), async move { std::panic::panic_any(payload) });
+    }
+    sleep(ms(20)).await;
+    assert_eq!(Arc::strong_count(&all), 2);
+    let outcome = group.wait().await;
+    assert_eq!(Arc::strong_count(&all), 2, "{outcome:?}");
+    drop((outcome, group));
+    settle().await;
+    assert_eq!(Arc::strong_count(&all), 1);
+}
+
+/// Contexts and handles hold the group's state, and pending jobs are in it: dropping the group
+/// breaks that ring.
+#[tokio::test(start_paused = true)]
+async fn a_job_may_hold_its_own_handle_and_a_context_without_a_leak() {
+    let (held, seen) = held();
+    let group = Group::new();
+    let slot = Arc::new(std::sync::Mutex::new(None));
+    let (inner, handle) = (Arc::clone(&slot), group.handle());
+    let job = group.delay(HOUR, async move {
+        drop((inner, handle, held));
+    });
+    *slot.lock().unwrap() = Some(job);
+    drop(slot);
+    group.delay_with(Duration::ZERO, |context| async move {
+        let another = context.clone();
+        context.delay(HOUR, async move { drop(another) });
+    });
+    settle().await;
+    assert_eq!((group.stats().pending, seen.strong_count()), (2, 1));
+    drop(group);
+    settle().await;
+    assert_eq!(seen.strong_count(), 0);
+}

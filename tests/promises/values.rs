@@ -1,0 +1,224 @@
+//! What the group says about itself is true at every moment: counts, the next deadline, the lateness,
+//! names.
+//!
+//! Traits and `Debug` texts of the types are in `tests/types.rs`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use schedgroup::{Group, JobHandle, JobState, Next, Stats};
+use tokio::time::{Instant, sleep};
+
+use crate::common::{HOUR, Hold, Log, Random, context_of, ms, settle, us, verbs};
+
+#[tokio::test(start_paused = true)]
+async fn ids_are_unique_and_rise_across_verbs_and_ends() {
+    let group = Group::new();
+    let hold = Hold::new();
+    let (handle, context) = (group.handle(), context_of(&group, &hold).await);
+    let (at, job) = (Instant::now() + HOUR, || async {});
+    let mut ids = vec![context.id()];
+    for (_, call) in verbs!(group, at, job)
+        .into_iter()
+        .chain(verbs!(handle, at, job))
+        .chain(verbs!(context, at, job))
+    {
+        let job = call();
+        // A name is not given to another job when its own has gone.
+        assert!(job.cancel());
+        ids.push(job.id());
+    }
+    assert!(ids.is_sorted_by(|one, next| one < next), "{ids:?}");
+    let texts = ids.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+    assert_eq!(texts.len(), ids.len(), "{texts:?}");
+    let padded = format!("{:>5}", ids[0]);
+    assert_eq!(padded.len(), 5, "a width is heeded: {padded:?}");
+    hold.release();
+}
+
+/// Ends of jobs, by the states of their handles.
+fn count(jobs: &[JobHandle], state: JobState) -> usize {
+    jobs.iter().filter(|job| job.state() == state).count()
+}
+
+/// A random group: at every millisecond its counts are those of its jobs' states.
+#[tokio::test(start_paused = true)]
+async fn the_counts_are_those_of_the_jobs_at_every_moment() {
+    for seed in 0..50 {
+        let mut random = Random(seed);
+        let group = Group::builder()
+            .max_running(1 + random.below(4) as usize)
+            .build();
+        let mut jobs = Vec::new();
+        for at in 0..60 {
+            for _ in 0..random.below(3) {
+                let (delay, work) = (ms(random.below(20)), ms(1 + random.below(8)));
+                let runs = 1 + random.below(3);
+                jobs.push(match random.below(4) {
+                    0 => group.delay(delay, async { std::panic::resume_unwind(Box::new(())) }),
+                    1 => group.repeat(Instant::now() + delay, move |context| async move {
+                        sleep(work).await;
+                        if context.attempt() == runs {
+                            Next::Done
+                        } else {
+                            Next::After(work)
+                        }
+                    }),
+                    _ => group.delay_with(delay, move |_| sleep(work)),
+                });
+            }
+            if !jobs.is_empty() {
+                let job = &jobs[random.below(jobs.len() as u64) as usize];
+                match random.below(8) {
+                    0 => _ = job.cancel(),
+                    1 => job.abort(),
+                    2 | 3 => _ = job.reset_after(ms(random.below(10))),
+                    _ => {}
+                }
+            }
+            assert_true(&group.stats(), &jobs, &format!("seed {seed}, {at} ms"));
+            sleep(ms(1)).await;
+        }
+        assert!(jobs.iter().any(|job| job.is_pending()), "seed {seed}");
+        group.cancel();
+        settle().await;
+        assert_true(&group.stats(), &jobs, &format!("seed {seed}, cancelled"));
+    }
+}
+
+fn assert_true(stats: &Stats, jobs: &[JobHandle], when: &str) {
+    let counted = [
+        stats.pending,
+        stats.running,
+        stats.finished as usize,
+        stats.cancelled as usize,
+        stats.panicked as usize,
+    ];
+    let states = [
+        JobState::Pending,
+        JobState::Running,
+        JobState::Finished,
+        JobState::Cancelled,
+        JobState::Panicked,
+    ]
+    .map(|state| count(jobs, state));
+    assert_eq!(counted, states, "{when}: {stats:?}");
+    assert_eq!(counted.iter().sum::<usize>(), jobs.len(), "{when}");
+    assert!(stats.waiting <= stats.pending, "{when}: {stats:?}");
+    let pending = jobs.iter().filter(|job| job.is_pending());
+    let earliest = pending.map(JobHandle::deadline).min();
+    match (stats.next_deadline, earliest) {
+        (Some(told), Some(earliest)) => assert!(told <= earliest, "{when}: {stats:?}"),
+        (told, earliest) => assert_eq!(told, earliest, "{when}: {stats:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_deadline_is_exact_once_the_driver_has_looked() {
+    let group = Group::new();
+    let start = Instant::now();
+    let next = || group.stats().next_deadline.map(|at| at - start);
+    assert_eq!(next(), None);
+    let first = group.delay(ms(30), async {});
+    assert_eq!(next(), Some(ms(30)), "before the driver has seen it");
+    let earlier = group.delay(us(10_500), async {});
+    assert_eq!(next(), Some(us(10_500)));
+    settle().await;
+    assert_eq!(next(), Some(us(10_500)));
+    assert!(earlier.reset_at(start + ms(5)));
+    assert_eq!(next(), Some(ms(5)), "a move to earlier is told at once");
+    assert!(earlier.reset_at(start + ms(50)));
+    assert!(next() <= Some(ms(30)), "{:?}", next());
+    // The driver looks again when what it sleeps for has passed.
+    sleep(ms(12)).await;
+    assert_eq!(next(), Some(ms(30)));
+    assert!(first.cancel());
+    sleep(ms(20)).await;
+    assert_eq!(next(), Some(ms(50)));
+    assert!(earlier.cancel());
+    assert_eq!(next(), None, "nothing is pending");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_due_job_that_waits_is_the_next_deadline() {
+    let group = Group::builder().max_running(1).build();
+    let start = Instant::now();
+    group.delay(Duration::ZERO, sleep(ms(50)));
+    group.delay(ms(40), async {});
+    group.delay(ms(20), async {});
+    group.delay(HOUR, async {});
+    sleep(ms(45)).await;
+    let stats = group.stats();
+    assert_eq!((stats.pending, stats.waiting), (3, 2), "{stats:?}");
+    assert_eq!(stats.next_deadline, Some(start + ms(20)), "{stats:?}");
+    sleep(ms(10)).await;
+    assert_eq!(group.stats().next_deadline, Some(start + HOUR));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_max_lateness_is_that_of_the_latest_start() {
+    let group = Group::builder().max_running(1).build();
+    let late = || group.stats().max_lateness;
+    group.delay(ms(5), async { sleep(ms(10)).await });
+    sleep(ms(6)).await;
+    assert_eq!(late(), ms(0));
+    // Due while the first one runs until fifteen, and after that on time.
+    group.delay(ms(2), async {});
+    sleep(ms(10)).await;
+    assert_eq!(late(), ms(7));
+    group.delay(us(500), async {});
+    sleep(ms(10)).await;
+    assert_eq!(late(), ms(7), "less late than before");
+    group.schedule(Instant::now() - ms(20), async {});
+    settle().await;
+    assert_eq!(late(), ms(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lateness_of_a_moved_job_counts_from_where_it_was_moved_to() {
+    let group = Group::builder().max_running(1).build();
+    let log = Log::new();
+    let told = log.clone();
+    group.delay(Duration::ZERO, sleep(ms(50)));
+    let moved = group.delay_with(ms(1), move |context| async move {
+        told.push(context.lateness());
+    });
+    sleep(ms(10)).await;
+    assert!(moved.reset_after(ms(30)));
+    group.wait().await.unwrap();
+    assert_eq!(log.take(), [(ms(10), ms(50))]);
+    assert_eq!(group.stats().max_lateness, ms(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_stays_what_the_last_run_was_for() {
+    let group = Group::new();
+    let start = Instant::now();
+    let job = group.delay(ms(10), async { sleep(ms(10)).await });
+    let due = || job.deadline() - start;
+    assert_eq!(due(), ms(10));
+    assert!(job.reset_after(us(20_300)));
+    assert_eq!(due(), us(20_300));
+    sleep(ms(25)).await;
+    assert_eq!((job.state(), due()), (JobState::Running, us(20_300)));
+    assert!(!job.reset_after(ms(1)));
+    group.wait().await.unwrap();
+    assert_eq!((job.state(), due()), (JobState::Finished, us(20_300)));
+}
+
+#[tokio::test]
+async fn a_group_is_known_by_its_name() {
+    for name in ["mails", ""] {
+        let group = Group::builder().name(name).build();
+        let expected = format!("{name:?}");
+        for text in [format!("{group:?}"), format!("{:?}", group.handle())] {
+            assert!(text.contains(&expected), "no {expected} in {text}");
+        }
+    }
+    let (one, other) = (
+        Group::builder().name("one").build(),
+        Group::builder().name(String::from("one")).build(),
+    );
+    let id = one.delay(HOUR, async {}).id();
+    assert_eq!(id, other.delay(HOUR, async {}).id(), "names are not keys");
+}
