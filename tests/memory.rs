@@ -7,7 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use schedgroup::{Group, JobHandle};
+use schedgroup::{Group, JobHandle, Next};
 use tokio::time::{Instant, sleep};
 
 struct Counting;
@@ -68,6 +68,7 @@ async fn a_job_costs_little_and_leaves_nothing() {
     }
     a_burst_beside_a_far_job().await;
     waves_are_flat().await;
+    groups_leave_nothing().await;
 }
 
 async fn cost_of_pending_jobs() {
@@ -155,4 +156,29 @@ async fn waves_are_flat() {
         drift.abs() <= 1024,
         "{drift} bytes between wave 10 and wave 1,000"
     );
+}
+
+/// A pending job can hold its own group's handle: dropping the group breaks that ring.
+async fn groups_leave_nothing() {
+    let mut after_ten = 0;
+    for round in 0..=100 {
+        let group = Group::new();
+        let (handle, at) = (group.handle(), Instant::now() + FAR);
+        let job = group.delay(FAR, async {});
+        group.delay(FAR, async move { drop((handle, job)) });
+        group.delay_with(FAR, |_| async {});
+        group.repeat(at, |_| async { Next::Done });
+        group.delay_with(Duration::ZERO, |context| async move {
+            let own = context.clone();
+            context.delay(FAR, async move { drop(own) });
+        });
+        sleep(Duration::from_millis(1)).await;
+        drop(group);
+        sleep(Duration::from_millis(1)).await;
+        if round == 10 {
+            after_ten = live();
+        }
+    }
+    let left = live() - after_ten;
+    assert_eq!(left, 0, "{left} bytes left of ninety groups");
 }

@@ -5,8 +5,6 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-#[cfg(feature = "tracing")]
-mod events;
 
 mod p01_never_early;
 mod p02_order;

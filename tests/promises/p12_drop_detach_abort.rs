@@ -89,34 +89,6 @@ mod dropping {
         assert_eq!(job.state(), JobState::Finished);
         assert_eq!(value.await.unwrap(), 5);
     }
-
-    #[cfg(feature = "tracing")]
-    #[tokio::test(start_paused = true)]
-    async fn a_group_with_pending_jobs_is_a_warning_that_tells_how_many() {
-        let (events, _recording) = crate::events::record();
-        let group = Group::builder().name("mails").build();
-        for _ in 0..3 {
-            group.delay(HOUR, async {});
-        }
-        drop(group);
-        let recorded = events.take();
-        let [event] = &recorded[..] else {
-            panic!("{recorded:?}")
-        };
-        for part in ["WARN", "mails", "pending=3"] {
-            assert!(event.contains(part), "no {part:?} in {event}");
-        }
-
-        let drained = Group::new();
-        drained.delay(ms(1), async {});
-        drained.wait().await.unwrap();
-        drop(drained);
-        let detached = Group::new();
-        detached.delay(ms(1), async {});
-        detached.detach();
-        settle().await;
-        assert_eq!(events.take(), Vec::<String>::new());
-    }
 }
 
 mod detaching {

@@ -1,0 +1,384 @@
+//! What the group says through `tracing`, to whom, and what it costs when nobody listens.
+
+// An allocator that counts cannot be written without it; it only counts and passes on.
+#![allow(unsafe_code)]
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::time::Duration;
+
+use schedgroup::Group;
+use tokio::time::{Instant, sleep};
+
+use common::{ms, settle};
+
+struct Counting;
+
+thread_local! {
+    /// Of this thread alone, so that tests beside this one are not counted.
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is passed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: as our caller promised.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as our caller promised.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// So many jobs, due together, to their ends; how often they and the group allocated.
+async fn wave(group: &Group, jobs: usize) -> usize {
+    let before = ALLOCATIONS.get();
+    let at = Instant::now() + ms(1);
+    for _ in 0..jobs {
+        group.schedule(at, async {});
+    }
+    sleep(ms(2)).await;
+    ALLOCATIONS.get() - before
+}
+
+/// This holds with the feature and without it.
+#[tokio::test(start_paused = true)]
+async fn a_job_allocates_its_box_and_nothing_else_when_nobody_listens() {
+    let group = Group::builder().name("mails").build();
+    wave(&group, 1_000).await;
+    let one = wave(&group, 1_000).await;
+    assert_eq!(wave(&group, 1_000).await, one, "the same again");
+    // What the group's own storage needs to grow, in chunks and by doubling, is no job's.
+    for (jobs, allocations) in [(1_000, one), (2_000, wave(&group, 2_000).await)] {
+        let beyond = allocations.checked_sub(jobs);
+        let few = beyond.is_some_and(|beyond| beyond < 64);
+        assert!(few, "{allocations} allocations for {jobs} jobs");
+    }
+}
+
+#[cfg(feature = "tracing")]
+mod heard {
+    use std::fmt::{Debug, Write};
+    use std::panic::panic_any;
+    use std::sync::{Arc, Mutex};
+
+    use schedgroup::{JobHandle, JobState, Next};
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::subscriber::DefaultGuard;
+    use tracing::{Event, Level, Metadata, Subscriber};
+
+    use super::*;
+    use crate::common::{HOUR, Hold, OnDrop, context_of, us};
+
+    /// Records what this crate says on this thread for as long as the guard lives.
+    fn record(most: Level) -> (Records, DefaultGuard) {
+        let records = Records::default();
+        let guard = tracing::subscriber::set_default(Recorder {
+            records: records.clone(),
+            most,
+        });
+        (records, guard)
+    }
+
+    /// Lines: `span job field=value ..`, `enter`, `exit`, `LEVEL field=value ..`.
+    #[derive(Clone, Default)]
+    struct Records(Arc<Mutex<Vec<String>>>);
+
+    impl Records {
+        fn push(&self, line: String) {
+            self.0.lock().unwrap().push(line);
+        }
+
+        /// All lines so far that start so; everything is forgotten.
+        fn take(&self, start: &str) -> Vec<String> {
+            let mut lines = std::mem::take(&mut *self.0.lock().unwrap());
+            lines.retain(|line| line.starts_with(start));
+            lines
+        }
+    }
+
+    struct Recorder {
+        records: Records,
+        most: Level,
+    }
+
+    struct Text(String);
+
+    impl Visit for Text {
+        fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+            write!(self.0, " {}={value:?}", field.name()).unwrap();
+        }
+
+        fn record_str(&mut self, field: &Field, value: &str) {
+            write!(self.0, " {}={value}", field.name()).unwrap();
+        }
+    }
+
+    impl Subscriber for Recorder {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.target() == "schedgroup" && *metadata.level() <= self.most
+        }
+
+        fn new_span(&self, span: &Attributes<'_>) -> Id {
+            let mut text = Text(format!("span {}", span.metadata().name()));
+            span.record(&mut text);
+            self.records.push(text.0);
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, event: &Event<'_>) {
+            let mut text = Text(event.metadata().level().to_string());
+            event.record(&mut text);
+            self.records.push(text.0);
+        }
+
+        fn enter(&self, _: &Id) {
+            self.records.push("enter".to_owned());
+        }
+
+        fn exit(&self, _: &Id) {
+            self.records.push("exit".to_owned());
+        }
+    }
+
+    /// The line of a run's span.
+    fn span(job: &JobHandle, line: u32, late: Duration) -> String {
+        let (id, file, late) = (job.id(), file!(), late.as_micros());
+        format!("span job group=mails id={id} scheduled_at={file}:{line} lateness_us={late}")
+    }
+
+    /// A place is told with its column, which is of no interest here.
+    fn without_columns(mut lines: Vec<String>) -> Vec<String> {
+        for line in &mut lines {
+            let column = line.rfind(':').unwrap();
+            let end = line[column..].find(' ').unwrap();
+            line.replace_range(column..column + end, "");
+        }
+        lines
+    }
+
+    fn mails() -> Group {
+        Group::builder().name("mails").max_running(1).build()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_run_is_a_span_with_group_id_place_and_lateness() {
+        let (records, _recording) = record(Level::TRACE);
+        let group = mails();
+        let first = group.delay(us(300), async { sleep(ms(9)).await });
+        let line = line!() - 1;
+        let second = group.spawn_after(us(2_500), async {}).job().clone();
+        let on_time = group.delay_with(ms(20), |_| async {});
+        group.wait().await.unwrap();
+        let expected = [
+            span(&first, line, us(700)),
+            span(&second, line + 2, us(7_500)),
+            span(&on_time, line + 3, us(0)),
+        ];
+        assert_eq!(without_columns(records.take("span")), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_run_of_a_series_is_a_span() {
+        let (records, _recording) = record(Level::TRACE);
+        let group = mails();
+        let start = Instant::now();
+        let series = group.repeat(start, move |context| async move {
+            match context.attempt() {
+                1 => Next::At(start + us(1_500)),
+                2 => Next::After(ms(1)),
+                _ => Next::Done,
+            }
+        });
+        let line = line!() - 7;
+        group.wait().await.unwrap();
+        let expected = [0, 500, 0].map(|late| span(&series, line, us(late)));
+        assert_eq!(without_columns(records.take("span")), expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_span_is_entered_for_each_poll_and_for_nothing_else() {
+        let (records, _recording) = record(Level::TRACE);
+        let group = mails();
+        group.delay(ms(1), async {
+            tracing::info!(target: "schedgroup", "one");
+            sleep(ms(5)).await;
+            tracing::info!(target: "schedgroup", "two");
+        });
+        sleep(ms(10)).await;
+        tracing::info!(target: "schedgroup", "outside");
+        let mut lines = records.take("");
+        let span = lines.remove(0);
+        assert!(span.starts_with("span job"), "{span}");
+        let expected = [
+            "enter",
+            "INFO message=one",
+            "exit",
+            "enter",
+            "INFO message=two",
+            "exit",
+            "INFO message=outside",
+        ];
+        assert_eq!(lines, expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_never_starts_has_no_span() {
+        let (records, _recording) = record(Level::TRACE);
+        let group = mails();
+        let cancelled = group.delay(ms(1), async {});
+        group.delay(HOUR, async {});
+        assert!(cancelled.cancel());
+        sleep(ms(2)).await;
+        group.cancel();
+        group.delay(ms(1), async {});
+        settle().await;
+        assert_eq!(records.take(""), Vec::<String>::new());
+    }
+
+    /// The only one of the lines, with these parts in it.
+    #[track_caller]
+    fn assert_one(lines: &[String], parts: &[&str]) {
+        let [line] = lines else { panic!("{lines:?}") };
+        for part in parts {
+            assert!(line.contains(part), "no {part:?} in {line}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_is_an_error_event_though_nobody_waits() {
+        let (records, _recording) = record(Level::TRACE);
+        let group = mails();
+        let job = group.delay(ms(1), async { panic!("boom") });
+        let place = format!("scheduled_at={}:{}:", file!(), line!() - 1);
+        sleep(ms(2)).await;
+        let id = format!("id={} ", job.id());
+        let parts = ["group=mails", &id, &place, "panic=boom"];
+        assert_one(&records.take("ERROR"), &parts);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_panic_is_one_event_whatever_the_verb() {
+        let (records, _recording) = record(Level::TRACE);
+        let group = mails();
+        let value = group.spawn_after(ms(1), async { panic!("of a value") });
+        value.await.unwrap_err();
+        assert_one(&records.take("ERROR"), &["panic=of a value"]);
+        let made = group.delay_with(ms(1), |_| async { panic!("of a context's") });
+        sleep(ms(2)).await;
+        assert_eq!(made.state(), JobState::Panicked);
+        assert_one(&records.take("ERROR"), &["panic=of a context's"]);
+        group.repeat(Instant::now(), |context| async move {
+            assert!(context.attempt() < 3, "third run");
+            Next::After(ms(1))
+        });
+        group.wait().await.unwrap_err();
+        assert_one(&records.take("ERROR"), &["panic=third run"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_that_is_no_text_is_told_as_such() {
+        let (records, _recording) = record(Level::TRACE);
+        let group = mails();
+        group.delay(ms(1), async { panic_any(5) });
+        sleep(ms(2)).await;
+        assert_one(&records.take("ERROR"), &["panic=Box<dyn Any>"]);
+    }
+
+    /// A job that panics in its destructor, with its label.
+    fn bomb(label: &'static str) -> impl Future<Output = ()> + Send {
+        let bomb = OnDrop(move || panic!("{label}"));
+        async move {
+            let _to_the_end = &bomb;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_destructors_panic_is_an_error_event() {
+        let (records, _recording) = record(Level::TRACE);
+        let group = mails();
+        let one = |label| {
+            let lines = records.take("ERROR");
+            assert_one(&lines, &["group=mails", label, file!()]);
+        };
+        group.delay(ms(1), bomb("at its end"));
+        sleep(ms(2)).await;
+        one("panic=at its end");
+        assert!(group.delay(HOUR, bomb("when cancelled")).cancel());
+        one("panic=when cancelled");
+        let guard = OnDrop(|| panic!("of a series"));
+        group.repeat(Instant::now(), move |_| {
+            let _held_by_the_series = &guard;
+            async { Next::Done }
+        });
+        sleep(ms(2)).await;
+        one("panic=of a series");
+        group.delay(HOUR, bomb("with the group"));
+        group.cancel();
+        settle().await;
+        one("panic=with the group");
+        group.delay(HOUR, bomb("when refused"));
+        one("panic=when refused");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_group_that_drops_pending_jobs_is_a_warning_that_tells_how_many() {
+        let (records, _recording) = record(Level::TRACE);
+        let (group, hold) = (mails(), Hold::new());
+        drop(context_of(&group, &hold).await);
+        for _ in 0..3 {
+            group.delay(HOUR, async {});
+        }
+        drop(group);
+        let parts = ["group=mails", "pending=3", "running=1"];
+        assert_one(&records.take("WARN"), &parts);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_group_that_drops_no_pending_job_is_no_warning() {
+        let (records, _recording) = record(Level::WARN);
+        drop(mails());
+        let drained = mails();
+        drained.delay(ms(1), async {});
+        drained.wait().await.unwrap();
+        drop(drained);
+        let detached = mails();
+        detached.delay(ms(1), async {});
+        detached.detach();
+        let cancelled = mails();
+        cancelled.delay(HOUR, async {});
+        cancelled.cancel();
+        settle().await;
+        drop(cancelled);
+        let shut = mails();
+        shut.delay(HOUR, async {});
+        shut.shutdown(Duration::ZERO).await;
+        drop(shut);
+        sleep(ms(5)).await;
+        assert_eq!(records.take(""), Vec::<String>::new());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_listens_to_errors_only_costs_no_run_an_allocation() {
+        let group = mails();
+        wave(&group, 1_000).await;
+        let alone = wave(&group, 1_000).await;
+        let (records, _recording) = record(Level::ERROR);
+        wave(&group, 1_000).await;
+        assert_eq!(wave(&group, 1_000).await, alone);
+        assert_eq!(records.take(""), Vec::<String>::new());
+    }
+}
