@@ -1,0 +1,132 @@
+//! `tests/README.md` is true: what it names exists, and no promise or case is missing.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn tests() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests")
+}
+
+fn map() -> String {
+    fs::read_to_string(tests().join("README.md")).expect("tests/README.md can be read")
+}
+
+/// The rows of the table below that heading, by their cells, without its head.
+fn rows<'a>(map: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
+    map.lines()
+        .skip_while(|line| *line != heading)
+        .skip_while(|line| !line.starts_with("|-"))
+        .skip(1)
+        .map_while(|line| line.strip_prefix('|'))
+        .map(|row| row.split('|').map(str::trim).collect())
+        .collect()
+}
+
+/// What stands between backticks and is a path of names.
+fn named(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    text.split('`')
+        .skip(1)
+        .step_by(2)
+        .map(|quoted| quoted.split("::").collect::<Vec<_>>())
+        .filter(|path| path.len() > 1)
+}
+
+/// The text of a test crate or of a module in one, if there is such a file.
+fn source(path: &[&str]) -> Option<String> {
+    let path = tests().join(path.join("/"));
+    let alone = path.with_extension("rs");
+    let file = if alone.exists() {
+        alone
+    } else {
+        path.join("main.rs")
+    };
+    fs::read_to_string(file).ok()
+}
+
+/// Does that text hold a test of that name?
+fn has_test(text: &str, name: &str) -> bool {
+    let mut above = "";
+    text.lines().map(str::trim_start).any(|line| {
+        let declares = ["fn ", "async fn "].iter().any(|start| {
+            line.strip_prefix(start)
+                .and_then(|rest| rest.strip_prefix(name))
+                .is_some_and(|rest| rest.starts_with("()"))
+        });
+        let is_test = above.starts_with("#[test]") || above.starts_with("#[tokio::test");
+        above = line;
+        declares && is_test
+    })
+}
+
+#[test]
+fn every_test_and_module_that_is_named_exists() {
+    let map = map();
+    let (mut found, mut missing) = (0, Vec::new());
+    for path in named(&map).filter(|path| *path != ["file", "name"] && *path != ["Duration", "MAX"])
+    {
+        found += 1;
+        let (name, file) = path.split_last().expect("a path has a last name");
+        let is_test = source(file).is_some_and(|text| has_test(&text, name));
+        if !is_test && source(&path).is_none() {
+            missing.push(path.join("::"));
+        }
+    }
+    assert!(found > 80, "only {found} names were found");
+    assert!(missing.is_empty(), "named, but not there: {missing:?}");
+}
+
+/// The number that each row of the table begins with, and the first thing it names.
+fn numbered(heading: &str) -> Vec<(u32, String)> {
+    let map = map();
+    let rows = rows(&map, heading).into_iter().map(|cells| {
+        let number = cells[0]
+            .split(' ')
+            .next()
+            .and_then(|word| word.parse().ok());
+        let first = named(cells[1]).next().map(|path| path.join("::"));
+        (
+            number.unwrap_or_else(|| panic!("no number: {cells:?}")),
+            first.unwrap_or_else(|| panic!("names nothing: {cells:?}")),
+        )
+    });
+    rows.collect()
+}
+
+#[test]
+fn each_promise_has_its_module() {
+    let promises = numbered("## The promises");
+    let numbers = promises.iter().map(|(number, _)| *number);
+    assert!(numbers.eq(1..=18), "{promises:?}");
+    for (number, module) in &promises {
+        let begin = format!("promises::p{number:02}_");
+        assert!(module.starts_with(&begin), "{number} is in {module}");
+    }
+    let main = source(&["promises"]).expect("tests/promises/main.rs can be read");
+    for (_, module) in promises {
+        let name = module.trim_start_matches("promises::");
+        assert!(main.contains(&format!("mod {name};")), "{name} is not run");
+    }
+}
+
+#[test]
+fn each_case_has_a_test() {
+    let cases = numbered("## The cases");
+    assert!(
+        cases.iter().map(|(number, _)| *number).eq(1..=48),
+        "{cases:?}"
+    );
+    let tests = cases.iter().map(|(_, test)| test).collect::<BTreeSet<_>>();
+    assert_eq!(tests.len(), cases.len(), "a test stands for two cases");
+}
+
+#[test]
+fn the_reader_tells_tests_from_other_functions() {
+    let text = "#[test]\nfn one() {}\nfn two() {}\n    #[tokio::test(start_paused = true)]\n    async fn three() {";
+    let names = ["one", "two", "three", "on"];
+    assert_eq!(
+        names.map(|name| has_test(text, name)),
+        [true, false, true, false]
+    );
+}
