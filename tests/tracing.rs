@@ -7,12 +7,11 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::time::Duration;
 
 use schedgroup::Group;
 use tokio::time::{Instant, sleep};
 
-use common::{ms, settle};
+use common::ms;
 
 struct Counting;
 
@@ -69,6 +68,7 @@ mod heard {
     use std::fmt::{Debug, Write};
     use std::panic::panic_any;
     use std::sync::{Arc, Mutex};
+    use std::time::Duration;
 
     use schedgroup::{JobHandle, JobState, Next};
     use tracing::field::{Field, Visit};
@@ -77,7 +77,7 @@ mod heard {
     use tracing::{Event, Level, Metadata, Subscriber};
 
     use super::*;
-    use crate::common::{HOUR, Hold, OnDrop, context_of, us};
+    use crate::common::{HOUR, Hold, OnDrop, context_of, settle, us};
 
     /// Records what this crate says on this thread for as long as the guard lives.
     fn record(most: Level) -> (Records, DefaultGuard) {

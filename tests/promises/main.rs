@@ -1,7 +1,7 @@
 //! The promises of the scheduling group, one module each: every clause has a test that fails when
 //! the clause is broken.
 //!
-//! What `tests/golang.rs`, `tests/cases.rs` and `tests/misuse.rs` hold already is not said again.
+//! What other files of `tests/` hold already is not said again; `tests/README.md` is the map.
 
 #[path = "../common/mod.rs"]
 mod common;

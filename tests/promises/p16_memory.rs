@@ -18,11 +18,9 @@ fn held() -> (Arc<()>, Weak<()>) {
 }
 
 /// A job that holds it over an await.
-fn holder(held: Arc<()>, nap: Duration) -> impl Future<Output = ()> + Send {
-    async move {
-        sleep(nap).await;
-        drop(held);
-    }
+async fn holder(held: Arc<()>, nap: Duration) {
+    sleep(nap).await;
+    drop(held);
 }
 
 #[tokio::test(start_paused = true)]

@@ -65,8 +65,8 @@ fn ask(group: &Weak<Group>) {
     }
 }
 
-fn job_with(value: impl Send + 'static) -> impl Future<Output = ()> + Send {
-    async move { drop(value) }
+async fn job_with(value: impl Send + 'static) {
+    drop(value);
 }
 
 /// Runs until it is stopped, and holds the value.
