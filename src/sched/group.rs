@@ -198,12 +198,17 @@ impl Default for Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        if self.detached {
-            self.shared.enter(|state, todo| state.detach(todo));
-            return;
-        }
-        let (pending, running) = self.shared.enter(|state, todo| state.abandon(todo));
-        if pending > 0 {
+        let (held, panic) = self.shared.enter(|state, todo| {
+            let held = if self.detached {
+                state.detach(todo);
+                None
+            } else {
+                Some(state.abandon(todo))
+            };
+            (held, state.stop_hearing())
+        });
+        drop(panic);
+        if let Some((pending, running)) = held.filter(|held| held.0 > 0) {
             trace::dropped(self.shared.name(), pending, running);
         }
     }

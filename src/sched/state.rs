@@ -144,6 +144,8 @@ pub(super) struct State {
     aborting: bool,
     /// The `Group` was detached.
     detached: bool,
+    /// The `Group` is there, and can be asked for the first panic.
+    heard: bool,
     /// How many `Handle`s there are.
     handles: usize,
 }
@@ -173,6 +175,7 @@ impl State {
             abandoned: false,
             aborting: false,
             detached: false,
+            heard: true,
             handles: 0,
         }
     }
@@ -452,7 +455,7 @@ impl State {
             }
             Ending::Panicked(panic) => {
                 self.tally.panicked += 1;
-                if self.first_panic.is_none() {
+                if self.heard && self.first_panic.is_none() {
                     self.first_panic = Some(panic);
                 } else {
                     leftover.panic = Some(panic);
@@ -577,6 +580,13 @@ impl State {
     pub(super) fn detach(&mut self, todo: &mut Todo) {
         self.detached = true;
         self.settle(todo);
+    }
+
+    /// Nobody can wait any more. The first panic comes back to be dropped: what it carries may hold a
+    /// handle of this very group, and would keep it for ever.
+    pub(super) fn stop_hearing(&mut self) -> Option<JobPanic> {
+        self.heard = false;
+        self.first_panic.take()
     }
 
     pub(super) fn handle_made(&mut self) {
@@ -783,7 +793,7 @@ impl State {
 /// What is left of a finished run.
 pub(super) struct Finished {
     pub(super) body: Option<Box<dyn Body>>,
-    /// A panic that is not the group's first.
+    /// A panic that is not the group's first, or that nobody can hear of.
     pub(super) panic: Option<JobPanic>,
 }
 

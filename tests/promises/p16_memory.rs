@@ -149,3 +149,30 @@ async fn a_job_may_hold_its_own_handle_and_a_context_without_a_leak() {
     settle().await;
     assert_eq!(seen.strong_count(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_that_carries_its_own_group_is_gone_when_nobody_can_hear_of_it() {
+    for detached in [false, true] {
+        let (held, seen) = held();
+        let group = Group::new();
+        let token = group.token();
+        let payload = (
+            Arc::clone(&held),
+            group.handle(),
+            group.delay(HOUR, async {}),
+        );
+        group.delay(ms(1), async move { std::panic::panic_any(payload) });
+        // Panics only once the group is gone, and is not the first.
+        let late = (held, group.handle());
+        group.delay(ms(2), async move { std::panic::panic_any(late) });
+        sleep(ms(if detached { 1 } else { 3 })).await;
+        if detached {
+            group.detach();
+        } else {
+            drop(group);
+        }
+        sleep(ms(3)).await;
+        assert_eq!(seen.strong_count(), 0, "detached: {detached}");
+        token.cancel();
+    }
+}
