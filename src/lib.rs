@@ -29,10 +29,14 @@
 //! | all of them done | [`Group::wait`] |
 //! | a graceful end, with a report | [`Group::shutdown`], [`Report`] |
 //! | to schedule from elsewhere | [`Handle`] |
+//! | at most one pending job a key: sessions, timeouts, debouncing | [`keyed::KeyedGroup`] |
+//! | ticks that neither drift nor overlap, times of the wall clock | [`periodic::every`], [`periodic::WallClock`] |
 //!
 //! # The house
 //!
 //! ```text
+//! keyed    jobs under keys, beside the scheduling group
+//! periodic regular ticks and the wall clock, beside the scheduling group
 //! sched    the scheduling group: from verbs down to the heap
 //! ground   what every family stands on: panics, timeline, trace
 //! ```
@@ -40,6 +44,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod ground;
+pub mod keyed;
+pub mod periodic;
 mod sched;
 
 pub use ground::panic::TaskPanic;

@@ -41,13 +41,40 @@ const FLOORS: &[(&str, &[&str])] = &[
             "sched/wait",
         ],
     ),
+    (
+        "keyed",
+        &[
+            "keyed/table",
+            "keyed/state",
+            "keyed/shared",
+            "keyed/job",
+            "keyed/group",
+            "keyed/builder",
+        ],
+    ),
+    (
+        "periodic",
+        &[
+            "periodic/table",
+            "periodic/clock",
+            "periodic/handle",
+            "periodic/wall",
+            "periodic/every",
+        ],
+    ),
 ];
 
 /// Faces hand one another out (a group its builder, a builder its group), so they may form circles.
 const FACES: &str = "faces";
 const A_FACE: &str = "sched/group";
 
-const SIGNBOARDS: &[&str] = &["lib", "ground/mod", "sched/mod"];
+const SIGNBOARDS: &[&str] = &[
+    "lib",
+    "ground/mod",
+    "sched/mod",
+    "keyed/mod",
+    "periodic/mod",
+];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -152,10 +179,12 @@ fn expand<'a>(text: &'a str, above: &[String], found: &mut Vec<Vec<String>>) -> 
 /// written, and so has no floor.
 ///
 /// A name from the crate's root (`crate::Job`) is a re-export, which hides where it comes from. Macros
-/// need `$crate::` and are the only ones that may write it: it counts as the face it mostly is.
+/// need `$crate::`, and families beside the group stand on what the crate shows: only those may write
+/// it, and it counts as the face it mostly is.
 fn imports(file: &str, text: &str) -> BTreeSet<String> {
     let folder = file.split('/').next().expect("split gives at least one");
     let text = built(text);
+    let beside_the_group = !["ground", "sched"].contains(&folder);
     let mut named = BTreeSet::new();
     for path in paths(&text, "super") {
         named.insert(format!("{folder}/{}", path[0]));
@@ -176,6 +205,7 @@ fn imports(file: &str, text: &str) -> BTreeSet<String> {
     {
         named.insert(match &path[..] {
             [family, file, ..] if family != "super" => format!("{family}/{file}"),
+            path if beside_the_group && reexported(path) => A_FACE.to_owned(),
             _ => format!("crate::{}", path.join("::")),
         });
     }
@@ -299,7 +329,11 @@ fn drawing(text: &str) -> Vec<Vec<&str>> {
 /// The modules that a signboard declares.
 fn declared(text: &str) -> BTreeSet<&str> {
     text.lines()
-        .filter_map(|line| line.trim_start_matches("pub(crate) ").strip_prefix("mod "))
+        .map(|line| {
+            line.trim_start_matches("pub(crate) ")
+                .trim_start_matches("pub ")
+        })
+        .filter_map(|line| line.strip_prefix("mod "))
         .filter_map(|name| name.strip_suffix(';'))
         .collect()
 }
@@ -325,7 +359,7 @@ fn signboards_declare_all_that_lies_beside_them() {
 #[test]
 fn the_drawn_maps_name_every_module_and_no_other() {
     let sources = sources();
-    for board in ["lib", "ground/mod"] {
+    for board in ["lib", "ground/mod", "keyed/mod", "periodic/mod"] {
         let text = &sources[board];
         let drawn: Vec<&str> = drawing(text).iter().map(|row| row[0]).collect();
         let once: BTreeSet<&str> = drawn.iter().copied().collect();

@@ -79,6 +79,12 @@ impl Timeline {
     }
 }
 
+/// The instant `delay` after `at`; far away rather than an overflow.
+pub(crate) fn later(at: Instant, delay: Duration) -> Instant {
+    let line = Timeline::new(at);
+    line.instant(line.tick(at).after(delay))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +123,14 @@ mod tests {
         let line = line();
         assert_eq!(line.tick(line.epoch).after(Duration::MAX), Tick::NEVER);
         assert!(line.instant(Tick::NEVER) > line.epoch + Duration::from_secs(86_400 * 365 * 200));
+    }
+
+    #[test]
+    fn later_is_exact_or_far_away() {
+        let at = Instant::now();
+        let delay = Duration::new(1, 1);
+        assert_eq!(later(at, delay), at + delay);
+        assert!(later(at, Duration::MAX) > at + Duration::from_secs(86_400 * 365 * 29));
     }
 
     #[test]

@@ -1,0 +1,61 @@
+//! Jobs under keys: at most one pending job for each, to be replaced, moved, kept or cancelled by key.
+//!
+//! What session and cache expiry, debouncing, request timeouts and watchdogs are made of. A
+//! [`KeyedGroup`] owns a [`Group`](crate::Group), or works in one that is there already as a
+//! [`KeyedHandle`]; each pending key is one job of that group.
+//!
+//! ```
+//! use std::time::Duration;
+//! use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+//! use tokio::time::Instant;
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), schedgroup::WaitError> {
+//! const IDLE: Duration = Duration::from_secs(60);
+//! let sessions = KeyedGroup::new();
+//! for user in ["ada", "ben"] {
+//!     let expired = async move { println!("{user} is gone") };
+//!     sessions.delay(user, IDLE, expired, OnDuplicate::Replace);
+//! }
+//! assert!(sessions.touch("ada", Instant::now() + 2 * IDLE));
+//! assert!(sessions.cancel("ben"));
+//! sessions.wait().await // ada is gone
+//! # }
+//! ```
+//!
+//! | you want | reach for |
+//! |---|---|
+//! | a job for a key, and a rule for when it has one | [`KeyedGroup::schedule`], [`OnDuplicate`] |
+//! | one run after a burst of events | [`KeyedGroup::debounce`] |
+//! | a key's job moved, nothing else | [`KeyedGroup::touch`] |
+//! | a key's job dropped | [`KeyedGroup::cancel`] |
+//! | never two runs of a key at once | [`Builder::exclusive`] |
+//!
+//! # Keys
+//!
+//! A key is hashed once a call, outside of any lock. `Eq` is asked under the lock, for keys of equal
+//! hashes only: it must not call back into the keyed group. A panic of `Hash` or `Eq` goes to the
+//! caller and changes nothing. Keys and jobs are dropped outside of the lock, so their destructors may
+//! call back. The hasher is the third of the keyed group's types; the default withstands chosen keys.
+//!
+//! # The house
+//!
+//! ```text
+//! group    the verbs
+//! builder  settings
+//! job      a key's job, on its way through the group
+//! shared   the lock
+//! state    what becomes of each key
+//! table    rows by key
+//! ```
+
+mod builder;
+mod group;
+mod job;
+mod shared;
+mod state;
+mod table;
+
+pub use builder::Builder;
+pub use group::{KeyedGroup, KeyedHandle};
+pub use state::{OnDuplicate, Outcome};

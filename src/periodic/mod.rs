@@ -1,0 +1,52 @@
+//! Work at regular times that neither drifts nor overlaps, and jobs at times of the wall clock.
+//!
+//! [`every`] is [`repeat`](crate::Handle::repeat) with a timetable: tick k is meant for the start plus
+//! k periods, however long the runs take. [`MissedTicks`] says what becomes of ticks whose time passes
+//! during a run. A [`WallClock`] brings the calendar's time, which people and servers set forward and
+//! back.
+//!
+//! ```
+//! use std::time::Duration;
+//! use schedgroup::Group;
+//! use schedgroup::periodic::every;
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), schedgroup::WaitError> {
+//! let group = Group::new();
+//! every(Duration::from_secs(1)).run(&group.handle(), |tick| async move {
+//!     println!("beat {}", tick.number());
+//! });
+//! tokio::time::sleep(Duration::from_millis(2500)).await; // beat 0, beat 1, beat 2
+//! group.wait().await // lets a run in progress finish, and starts no further tick
+//! # }
+//! ```
+//!
+//! With a period of 10, when the run at 10 takes 25 and the others take 3, the runs start at:
+//!
+//! | tick | 0 | 1 | 2 | 3 | 4 |
+//! |---|---|---|---|---|---|
+//! | intended | 0 | 10 | 20 | 30 | 40 |
+//! | `Skip` leaves missed ticks out | 0 | 10 | – | – | 40 |
+//! | `Delay` puts all later ones off | 0 | 10 | 35 | 45 | 55 |
+//! | `Burst` catches up | 0 | 10 | 35 | 38 | 41 |
+//!
+//! # The house
+//!
+//! ```text
+//! every  the builder and its ticks
+//! wall   jobs at times of the wall clock
+//! handle what the caller keeps
+//! clock  when a time is due, and when to look again
+//! table  which tick comes next
+//! ```
+
+mod clock;
+mod every;
+mod handle;
+mod table;
+mod wall;
+
+pub use clock::WallClock;
+pub use every::{Every, Tick, every};
+pub use handle::TimedHandle;
+pub use table::MissedTicks;
