@@ -1,0 +1,53 @@
+//! 1,000 peers that beat ten times a second; 10 of them fall silent.
+//!
+//! Look for: exactly the 10 silent peers are found, each 300 ms after its last beat, by one driver task.
+//!
+//! ```sh
+//! cargo run --example heartbeats
+//! ```
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+use schedgroup::periodic::every;
+use tokio::time::{Instant, sleep};
+
+const PEERS: u32 = 1_000;
+const BEAT: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_millis(300);
+
+#[tokio::main]
+async fn main() {
+    let peers = KeyedGroup::new();
+    let (begun, found) = (Instant::now(), Arc::new(AtomicUsize::new(0)));
+    for peer in 0..PEERS {
+        let found = Arc::clone(&found);
+        let silent = async move {
+            found.fetch_add(1, Ordering::Relaxed);
+            println!(
+                "{:>4} ms  peer {peer} is silent",
+                begun.elapsed().as_millis()
+            );
+        };
+        peers.delay(peer, PATIENCE, silent, OnDuplicate::Replace);
+    }
+
+    let beating = peers.handle();
+    every(BEAT).run(&peers.group().handle(), move |tick| {
+        for peer in 0..PEERS {
+            // From the tenth beat on every hundredth peer keeps silent.
+            if tick.number() < 10 || peer % 100 != 0 {
+                beating.touch_after(&peer, PATIENCE);
+            }
+        }
+        async {}
+    });
+    sleep(Duration::from_secs(2)).await;
+
+    let found = found.load(Ordering::Relaxed);
+    println!("{} peers beat on, {found} were found silent", peers.len());
+    peers.shutdown(Duration::ZERO).await;
+}

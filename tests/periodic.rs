@@ -1,0 +1,216 @@
+//! Regular ticks against a list of intended times, and jobs at times of a wall clock.
+#![forbid(unsafe_code)]
+
+mod common;
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use common::{Flag, HOUR, Hold, Log, Random, ms, panic_of};
+use schedgroup::periodic::{MissedTicks, WallClock, every};
+use schedgroup::{Group, JobState};
+use tokio::time::{Instant, sleep};
+
+/// The starts of runs that take so long each: what the policies mean, written down once more.
+fn intended(missed: MissedTicks, period: u64, lengths: &[u64]) -> Vec<(u64, Duration)> {
+    let (mut now, mut tick, mut put_off) = (0, 0, 0);
+    let mut starts = Vec::new();
+    for length in lengths {
+        now = now.max(tick * period + put_off);
+        starts.push((tick, ms(now)));
+        now += length;
+        tick += 1;
+        match missed {
+            MissedTicks::Skip => {
+                while tick * period < now {
+                    tick += 1;
+                }
+            }
+            MissedTicks::Delay => put_off = put_off.max(now.saturating_sub(tick * period)),
+            _ => {}
+        }
+    }
+    starts
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_start_at_the_intended_times() {
+    for seed in 0..60 {
+        let mut random = Random(seed);
+        let missed = [MissedTicks::Skip, MissedTicks::Delay, MissedTicks::Burst][seed as usize % 3];
+        let period = 1 + random.below(50);
+        let lengths: Vec<u64> = (0..40).map(|_| random.below(3 * period)).collect();
+        let (group, log) = (Group::new(), Log::new());
+        let (of_series, mut left) = (log.clone(), lengths.clone().into_iter());
+        every(ms(period))
+            .missed(missed)
+            .run(&group.handle(), move |tick| {
+                let length = left.next();
+                if length.is_some() {
+                    of_series.push(tick.number());
+                }
+                async move { sleep(length.map_or(HOUR, ms)).await }
+            });
+        sleep(ms(40 * 3 * period)).await;
+        let expected = intended(missed, period, &lengths);
+        assert_eq!(
+            log.take(),
+            expected,
+            "seed {seed}, {missed:?}, period {period}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_in_the_past_aligns_the_series() {
+    let (group, log) = (Group::new(), Log::new());
+    let of_series = log.clone();
+    let start = Instant::now() - ms(25);
+    every(ms(10))
+        .starting_at(start)
+        .run(&group.handle(), move |tick| {
+            of_series.push(tick.number());
+            async {}
+        });
+    sleep(ms(20)).await;
+    assert_eq!(log.take(), [(3, ms(5)), (4, ms(15))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn wait_lets_a_run_finish_and_starts_no_further_tick() {
+    let (group, hold, log) = (Group::new(), Hold::new(), Log::new());
+    let (of_series, held) = (log.clone(), hold.clone());
+    let series = every(ms(10)).run(&group.handle(), move |_| {
+        let (log, held) = (of_series.clone(), held.job());
+        async move {
+            held.await;
+            log.push("finished");
+        }
+    });
+    hold.started().await;
+    let wait = group.wait();
+    hold.release();
+    wait.await.unwrap();
+    assert_eq!(log.take(), [("finished", ms(0))]);
+    assert_eq!(series.state(), JobState::Finished);
+}
+
+#[tokio::test(start_paused = true)]
+async fn wait_between_two_far_ticks_takes_a_second_at_most() {
+    let (group, start, log) = (Group::new(), Instant::now(), Log::new());
+    let of_series = log.clone();
+    every(HOUR).run(&group.handle(), move |_| of_series.job(()));
+    sleep(ms(300)).await;
+    group.wait().await.unwrap();
+    assert_eq!((start.elapsed(), log.len()), (ms(1000), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_series_ends_and_says_so_once() {
+    let (group, log) = (Group::new(), Log::new());
+    let of_series = log.clone();
+    let series = every(ms(10)).run(&group.handle(), move |_| of_series.job(()));
+    sleep(ms(15)).await;
+    assert_eq!((series.cancel(), series.cancel()), (true, false));
+    sleep(ms(50)).await;
+    assert_eq!((log.len(), series.is_finished()), (2, true));
+}
+
+#[test]
+fn a_period_of_zero_is_misuse_at_its_line() {
+    let (line, misuse) = (line!(), panic_of(|| every(Duration::ZERO)));
+    let says = "schedgroup: every was called with a period of zero";
+    assert_eq!((misuse.message.as_str(), misuse.line), (says, line));
+    let clock = WallClock::system();
+    let (line, misuse) = (line!(), panic_of(|| clock.look_every(Duration::ZERO)));
+    let says = "schedgroup: WallClock::look_every was called with zero";
+    assert_eq!((misuse.message.as_str(), misuse.line), (says, line));
+}
+
+/// A wall clock that goes with tokio's, and can be stepped.
+#[derive(Clone)]
+struct Stepped(Instant, Arc<Mutex<SystemTime>>);
+
+impl Stepped {
+    fn new() -> (Stepped, WallClock) {
+        let begun = SystemTime::UNIX_EPOCH + 1000 * HOUR;
+        let stepped = Stepped(Instant::now(), Arc::new(Mutex::new(begun)));
+        let read = stepped.clone();
+        let clock = WallClock::new(move || read.now()).look_every(ms(100));
+        (stepped, clock)
+    }
+
+    fn now(&self) -> SystemTime {
+        *self.1.lock().unwrap() + self.0.elapsed()
+    }
+
+    fn step(&self, change: impl FnOnce(SystemTime) -> SystemTime) {
+        let mut begun = self.1.lock().unwrap();
+        *begun = change(*begun);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wall_job_runs_at_its_time_on_a_steady_clock() {
+    let (group, log, (wall, clock)) = (Group::new(), Log::new(), Stepped::new());
+    let at = wall.now() + ms(1234);
+    clock.schedule(&group.handle(), at, log.job("due"));
+    clock.schedule(&group.handle(), wall.now() - HOUR, log.job("past"));
+    group.wait().await.unwrap();
+    assert_eq!(log.take(), [("past", ms(0)), ("due", ms(1234))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wall_job_survives_steps_both_ways() {
+    let (group, log, (wall, clock)) = (Group::new(), Log::new(), Stepped::new());
+    clock.schedule(&group.handle(), wall.now() + HOUR, log.job("forward"));
+    sleep(ms(250)).await;
+    wall.step(|begun| begun + HOUR);
+    sleep(ms(100)).await;
+    assert_eq!(log.take(), [("forward", ms(300))], "seen at the next look");
+    clock.schedule(&group.handle(), wall.now() + ms(500), log.job("back"));
+    wall.step(|begun| begun - ms(1000));
+    group.wait().await.unwrap();
+    assert_eq!(log.take(), [("back", ms(350 + 1500))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_tick_of_a_wall_series_runs_twice() {
+    let (group, log, (wall, clock)) = (Group::new(), Log::new(), Stepped::new());
+    let of_series = log.clone();
+    let ticks = every(ms(1000)).on_wall_clock(&clock, wall.now());
+    ticks.run(&group.handle(), move |tick| of_series.job(tick.number()));
+    sleep(ms(1500)).await;
+    wall.step(|begun| begun - ms(1000));
+    sleep(ms(2000)).await;
+    wall.step(|begun| begun + ms(3000));
+    sleep(ms(1600)).await;
+    // Back: tick 2 is a second later. Forward over 3, 4 and 5: 3 runs when it is seen, then 6.
+    let expected = [
+        (0, 0),
+        (1, 1000),
+        (2, 3000),
+        (3, 3500),
+        (6, 4000),
+        (7, 5000),
+    ];
+    assert_eq!(log.take(), expected.map(|(tick, at)| (tick, ms(at))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_wall_job_is_dropped_at_once() {
+    let (group, flag, (wall, clock)) = (Group::new(), Flag::new(), Stepped::new());
+    let job = clock.schedule(&group.handle(), wall.now() + HOUR, flag.job());
+    assert_eq!((job.cancel(), job.cancel(), flag.drops()), (true, false, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_wall_job_cannot_be_cancelled() {
+    let (group, hold, (wall, clock)) = (Group::new(), Hold::new(), Stepped::new());
+    let job = clock.schedule(&group.handle(), wall.now(), hold.job());
+    hold.started().await;
+    assert!(!job.cancel());
+    hold.release();
+    group.wait().await.unwrap();
+    assert_eq!(job.state(), JobState::Finished);
+}
