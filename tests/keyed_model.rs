@@ -61,8 +61,9 @@ async fn history(seed: u64) {
                 model.entry(key).and_modify(|job| job.0 = at);
             }
             3 => {
-                let (quiet, ceiling) = (at - now, ms(31));
                 let since = known.map_or(now, |job| job.2);
+                // Sometimes the quiet is shorter, sometimes what the ceiling leaves.
+                let (quiet, ceiling) = (at - now, now - since + ms(11));
                 keyed.debounce(key, quiet, ceiling, log.job(step));
                 model.insert(key, (at.min(since + ceiling), step, since));
             }
