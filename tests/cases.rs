@@ -830,3 +830,23 @@ fn static_send_sync() {
     is_send(&group.shutdown(Duration::ZERO));
     is_send(&group.wait());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_place_in_memory_that_is_used_again_runs_its_job_once() {
+    // Nobody keeps a handle, so each job takes over the storage of the one cancelled before it, whose
+    // entry is still among the deadlines.
+    for (first, second) in [(100, 100), (100, 99), (99, 100), (5_000, 100), (100, 5_000)] {
+        let (group, log) = (Group::new(), Log::new());
+        for _ in 0..3 {
+            settle().await;
+            group.delay(ms(first), log.job("cancelled")).cancel();
+            settle().await;
+            let moved = group.delay(HOUR, log.job("ran"));
+            assert!(moved.reset_after(ms(second)));
+        }
+        sleep(ms(10_000)).await;
+        let stats = group.stats();
+        assert_eq!(log.take(), [("ran", ms(second)); 3], "{first}, {second}");
+        assert_eq!((stats.pending, stats.waiting, stats.finished), (0, 0, 3));
+    }
+}

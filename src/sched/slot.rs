@@ -137,8 +137,10 @@ impl Slot {
         }
     }
 
-    fn is_spoken_for_by(&self, entry: &Entry) -> bool {
-        self.is_pending() && self.stamp == entry.stamp
+    /// An entry speaks for a job at one stage: in the heap while it waits for its time, and among the
+    /// released ones after it.
+    fn is_spoken_for_by(&self, entry: &Entry, stage: Stage) -> bool {
+        self.stage == stage && self.stamp == entry.stamp
     }
 }
 
@@ -226,36 +228,26 @@ impl Slots {
         &mut self.chunks[index as usize / CHUNK].slots[index as usize % CHUNK]
     }
 
-    /// The slot of a live entry; `None` if the entry is dead.
-    pub(super) fn live(&self, entry: &Entry) -> Option<&Slot> {
-        self.chunks
-            .get(entry.slot as usize / CHUNK)?
-            .slots
-            .get(entry.slot as usize % CHUNK)
-            .filter(|slot| slot.is_spoken_for_by(entry))
+    /// Does the entry of a released job still speak for it?
+    pub(super) fn is_released(&self, entry: &Entry) -> bool {
+        self.peek(entry.slot)
+            .is_some_and(|slot| slot.is_spoken_for_by(entry, Stage::Released))
     }
 
     /// The entry of a job that waits for its time.
     pub(super) fn waiting(&self, index: u32) -> Option<Entry> {
-        let slot = self
-            .chunks
-            .get(index as usize / CHUNK)?
-            .slots
-            .get(index as usize % CHUNK)
-            .filter(|slot| slot.stage == Stage::Waiting)?;
-        Some(Entry {
+        let slot = self.peek(index)?;
+        (slot.stage == Stage::Waiting).then_some(Entry {
             at: slot.deadline,
             stamp: slot.stamp,
             slot: index,
         })
     }
 
-    pub(super) fn live_mut(&mut self, entry: &Entry) -> Option<&mut Slot> {
-        self.chunks
-            .get_mut(entry.slot as usize / CHUNK)?
-            .slots
-            .get_mut(entry.slot as usize % CHUNK)
-            .filter(|slot| slot.is_spoken_for_by(entry))
+    /// The slot of a job that waits for its time, if the entry speaks for it.
+    pub(super) fn waiting_mut(&mut self, entry: &Entry) -> Option<&mut Slot> {
+        self.peek_mut(entry.slot)
+            .filter(|slot| slot.is_spoken_for_by(entry, Stage::Waiting))
     }
 
     /// Frees a slot; its job has ended and dropped its body.
@@ -296,6 +288,13 @@ impl Slots {
         let len = self.chunks.get(chunk).map_or(0, |chunk| chunk.slots.len());
         let start = (chunk * CHUNK) as u32;
         start..start + len as u32
+    }
+
+    fn peek(&self, index: u32) -> Option<&Slot> {
+        self.chunks
+            .get(index as usize / CHUNK)?
+            .slots
+            .get(index as usize % CHUNK)
     }
 
     /// The slot of that number, if the walk still finds it.

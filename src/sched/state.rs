@@ -309,7 +309,7 @@ impl State {
         if released {
             if self.places.withdraw() {
                 let slots = &self.slots;
-                self.places.sweep(|entry| slots.live(entry).is_some());
+                self.places.sweep(|entry| slots.is_released(entry));
             }
         } else if self.has_too_many_dead() {
             self.poke(todo);
@@ -379,7 +379,7 @@ impl State {
             return None;
         }
         let slots = &self.slots;
-        let entry = self.places.take(|entry| slots.live(entry).is_some())?;
+        let entry = self.places.take(|entry| slots.is_released(entry))?;
         let place = self.slots.get_mut(entry.slot);
         let Some(body) = place.take_body(Stage::Running) else {
             unreachable!("a live entry speaks for a body");
@@ -728,7 +728,7 @@ impl State {
         if let Some(last) = batch.last().map(|entry| entry.at) {
             let mut moved = false;
             batch.retain_mut(|entry| {
-                let Some(slot) = self.slots.live_mut(entry) else {
+                let Some(slot) = self.slots.waiting_mut(entry) else {
                     return false;
                 };
                 if slot.deadline == entry.at {
@@ -746,8 +746,11 @@ impl State {
                 batch.sort_unstable();
             }
             for entry in batch.drain(..) {
-                self.slots.get_mut(entry.slot).release();
-                self.places.offer(entry);
+                // Two entries may say the same: a bucket knows only slots, and a slot is used again.
+                if let Some(slot) = self.slots.waiting_mut(&entry) {
+                    slot.release();
+                    self.places.offer(entry);
+                }
             }
         }
         self.head = queue.next().unwrap_or(Tick::NEVER);
