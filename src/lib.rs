@@ -29,20 +29,30 @@
 //! | all of them done | [`Group::wait`] |
 //! | a graceful end, with a report | [`Group::shutdown`], [`Report`] |
 //! | to schedule from elsewhere | [`Handle`] |
+//! | tasks that end together at the first error | [`errgroup::ErrGroup`] |
+//! | tasks without errors, so many at once | [`sized::SizedGroup`] |
 //!
 //! # The house
 //!
 //! ```text
 //! sched    the scheduling group: from verbs down to the heap
+//! errgroup tasks that may fail
+//! sized    tasks that may not, so many at once
 //! ground   what every family stands on: panics, timeline, trace
 //! ```
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod errgroup;
 mod ground;
 mod sched;
+pub mod sized;
 
 pub use ground::panic::TaskPanic;
+pub use ground::pool::TaskStats;
+pub use ground::refusal::SpawnError;
+pub use ground::submit::Submit;
+pub use ground::token::{Cause, Token};
 pub use sched::{
     Builder, Group, Handle, Job, JobContext, JobError, JobHandle, JobId, JobPanic, JobState,
     JoinHandle, Next, Report, ScheduleError, Shutdown, Stats, Wait, WaitError,

@@ -10,7 +10,17 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[(&str, &[&str])] = &[
     (
         "ground",
-        &["ground/panic", "ground/timeline", "ground/trace"],
+        &[
+            "ground/panic",
+            "ground/permits",
+            "ground/pool",
+            "ground/refusal",
+            "ground/seats",
+            "ground/submit",
+            "ground/timeline",
+            "ground/token",
+            "ground/trace",
+        ],
     ),
     (
         "sched's ground",
@@ -29,6 +39,17 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("joints", &["sched/state", "sched/shared"]),
     ("engines", &["sched/runner", "sched/driver"]),
     (
+        "errgroup",
+        &[
+            "errgroup/builder",
+            "errgroup/error",
+            "errgroup/group",
+            "errgroup/member",
+            "errgroup/wait",
+        ],
+    ),
+    ("sized", &["sized/builder", "sized/group"]),
+    (
         FACES,
         &[
             "sched/verbs",
@@ -45,7 +66,13 @@ const FLOORS: &[(&str, &[&str])] = &[
 const FACES: &str = "faces";
 const A_FACE: &str = "sched/group";
 
-const SIGNBOARDS: &[&str] = &["lib", "ground/mod", "sched/mod"];
+const SIGNBOARDS: &[&str] = &[
+    "lib",
+    "ground/mod",
+    "errgroup/mod",
+    "sched/mod",
+    "sized/mod",
+];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -297,7 +324,11 @@ fn drawing(text: &str) -> Vec<Vec<&str>> {
 /// The modules that a signboard declares.
 fn declared(text: &str) -> BTreeSet<&str> {
     text.lines()
-        .filter_map(|line| line.trim_start_matches("pub(crate) ").strip_prefix("mod "))
+        .filter_map(|line| {
+            line.trim_start_matches("pub(crate) ")
+                .trim_start_matches("pub ")
+                .strip_prefix("mod ")
+        })
         .filter_map(|name| name.strip_suffix(';'))
         .collect()
 }
