@@ -301,12 +301,13 @@ impl<E: Send + 'static> Pool<E> {
         runtime: Option<Handle>,
     ) -> Arc<Pool<E>> {
         let runtime = runtime.or_else(|| Handle::try_current().ok());
-        let runtime = runtime.unwrap_or_else(|| {
+        // Not in a closure: there `track_caller` does not reach.
+        let Some(runtime) = runtime else {
             panic!(
                 "schedgroup: {name} was made outside of a tokio runtime: make it inside of one, or \
                  name one with Builder::runtime"
-            )
-        });
+            );
+        };
         Arc::new(Pool {
             name,
             on_error,
