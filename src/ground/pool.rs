@@ -255,7 +255,7 @@ impl<E> State<E> {
             .flatten()
     }
 
-    /// Writes a failure down and says whether the group stops for it.
+    /// Writes a failure down and, if the policy says so, stops what has not started.
     fn fail(&mut self, index: usize, fault: Fault<E>, on_error: OnError, token: &Token) {
         let cause = match &fault {
             Fault::Failed(_) => Cause::Failed { index },
@@ -282,6 +282,13 @@ impl Refused {
             Refused::Cancelled => SpawnError::Cancelled(task),
         }
     }
+}
+
+/// What a `submit` knows of its task in the line.
+pub(crate) struct InLine<F> {
+    pub(crate) index: usize,
+    pub(crate) number: u64,
+    pub(crate) offer: Arc<Offer<F>>,
 }
 
 /// Where `try_spawn` and `submit` put a task.
@@ -435,14 +442,14 @@ impl<E: Send + 'static> Pool<E> {
 
     /// Stands a task in line that its `submit` can take back.
     ///
-    /// Places are free again since it was found full? Then it starts at once.
+    /// If a place has become free since the group was found full, the task starts at once.
     pub(crate) fn offer<F>(
         self: &Arc<Self>,
         asker: Asker,
         spawned_at: Caller,
         task: F,
         waker: &Waker,
-    ) -> Result<(usize, u64, Arc<Offer<F>>), SpawnError<F>>
+    ) -> Result<InLine<F>, SpawnError<F>>
     where
         F: Future<Output: Outcome<E>> + Send + 'static,
     {
@@ -468,7 +475,11 @@ impl<E: Send + 'static> Pool<E> {
         });
         drop(state);
         self.pump();
-        Ok((index, number, offer))
+        Ok(InLine {
+            index,
+            number,
+            offer,
+        })
     }
 
     /// Is the offer accepted? `Some(Err)` gives back the task of a group that ended first.

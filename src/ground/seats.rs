@@ -30,13 +30,15 @@ impl Seats {
         u32::try_from(self.seats.len() - 1).expect("fewer than 2^32 tasks run at once")
     }
 
-    /// The handle of the task on `seat`; given back if the caller has to abort it.
+    /// Takes in the handle of the task on `seat`. What comes back is for the caller to abort, outside
+    /// of the lock; that is harmless for a task that has ended by itself.
+    #[must_use]
     pub(crate) fn started(&mut self, seat: u32, task: AbortHandle) -> Option<AbortHandle> {
         let place = &mut self.seats[seat as usize];
         if matches!(place, Seat::Ended) {
             *place = Seat::Free;
             self.free.push(seat);
-            return None;
+            return Some(task);
         }
         if self.aborting {
             *place = Seat::Running(task.clone());

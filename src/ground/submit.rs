@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::pool::{Asker, Entry, Offer, Outcome, Pool};
+use super::pool::{Asker, Entry, InLine, Outcome, Pool};
 use super::refusal::SpawnError;
 
 /// Ends when the group has taken the task in, with the task's index, or hands the task back.
@@ -29,12 +29,7 @@ pub struct Submit<'a, F, E: Send + 'static> {
 
 enum Step<F> {
     New(F),
-    InLine {
-        index: usize,
-        number: u64,
-        offer: Arc<Offer<F>>,
-        cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
-    },
+    InLine(InLine<F>, Pin<Box<WaitForCancellationFutureOwned>>),
     Done,
 }
 
@@ -72,32 +67,22 @@ where
                 let offered = this
                     .pool
                     .offer(this.asker, this.spawned_at, task, cx.waker());
-                let (index, number, offer) = match offered {
+                let place = match offered {
                     Err(refused) => return Poll::Ready(Err(refused)),
-                    Ok(offered) => offered,
+                    Ok(place) => place,
                 };
-                this.step = Step::InLine {
-                    index,
-                    number,
-                    offer,
-                    cancelled: Box::pin(this.pool.token().token().cancelled_owned()),
-                };
+                let cancelled = this.pool.token().token().cancelled_owned();
+                this.step = Step::InLine(place, Box::pin(cancelled));
             }
             step => this.step = step,
         }
-        let Step::InLine {
-            index,
-            number,
-            offer,
-            cancelled,
-        } = &mut this.step
-        else {
+        let Step::InLine(place, cancelled) = &mut this.step else {
             panic!("schedgroup: a Submit was polled after it had ended");
         };
-        let index = *index;
-        let mut answer = this.pool.poll_offer(*number, offer, cx);
+        let index = place.index;
+        let mut answer = this.pool.poll_offer(place.number, &place.offer, cx);
         if answer.is_pending() && cancelled.as_mut().poll(cx).is_ready() {
-            answer = Poll::Ready(match this.pool.withdraw(*number, offer) {
+            answer = Poll::Ready(match this.pool.withdraw(place.number, &place.offer) {
                 Some(task) => Err(task),
                 None => Ok(()),
             });
@@ -112,8 +97,8 @@ where
 
 impl<F, E: Send + 'static> Drop for Submit<'_, F, E> {
     fn drop(&mut self) {
-        if let Step::InLine { number, offer, .. } = &self.step {
-            drop(self.pool.withdraw(*number, offer));
+        if let Step::InLine(place, _) = &self.step {
+            drop(self.pool.withdraw(place.number, &place.offer));
         }
     }
 }
@@ -122,7 +107,7 @@ impl<F, E: Send + 'static> fmt::Debug for Submit<'_, F, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let step = match &self.step {
             Step::New(_) => "new",
-            Step::InLine { .. } => "in line",
+            Step::InLine(..) => "in line",
             Step::Done => "done",
         };
         f.debug_struct("Submit")

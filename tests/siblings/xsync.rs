@@ -13,7 +13,10 @@ use crate::common::{HOUR, bounded, ms};
 
 type Outcome = Result<(), &'static str>;
 
-const LISTS: [(&[Outcome], Option<(usize, &str)>); 5] = [
+/// What the tasks return, and the index and error of the first in time.
+type List = (&'static [Outcome], Option<(usize, &'static str)>);
+
+const LISTS: [List; 5] = [
     (&[], None),
     (&[Ok(())], None),
     (&[Err("one")], Some((0, "one"))),
