@@ -6,6 +6,8 @@
 
 use std::error::Error;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use schedgroup::errgroup::{ErrGroup, OnError};
 
@@ -46,15 +48,17 @@ async fn test_two_errors() {
 
 #[tokio::test]
 async fn test_add_done() {
-    let group = group::<()>();
+    let (group, done) = (group::<()>(), Arc::new(AtomicUsize::new(0)));
     for _ in 0..10 {
-        let member = group.member();
+        let (member, done) = (group.member(), done.clone());
         tokio::spawn(async move {
             tokio::task::yield_now().await;
+            done.fetch_add(1, SeqCst);
             drop(member);
         });
     }
     bounded(group.wait()).await.unwrap();
+    assert_eq!(done.load(SeqCst), 10);
 }
 
 #[tokio::test]

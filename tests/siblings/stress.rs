@@ -99,3 +99,27 @@ fn two_errors_at_once_agree_on_the_first() {
         });
     });
 }
+
+/// A task that starts beside the abort is aborted too: none is left for `wait` to wait for.
+#[test]
+fn an_abort_reaches_tasks_that_are_just_starting() {
+    watched(|| {
+        multi_thread().block_on(async {
+            for round in 0..1_000 {
+                let group = ErrGroup::builder().on_error(OnError::Abort).build();
+                group.spawn(async move { Err(round) });
+                for _ in 0..20 {
+                    group.spawn(std::future::pending());
+                }
+                let error = bounded(group.wait()).await.unwrap_err();
+                assert_eq!(error.into_error(), Some(round));
+                let stats = group.stats();
+                assert_eq!(
+                    stats.aborted + stats.skipped,
+                    20,
+                    "round {round}: {stats:?}"
+                );
+            }
+        });
+    });
+}
