@@ -31,6 +31,8 @@
 //! | to schedule from elsewhere | [`Handle`] |
 //! | at most one pending job a key: sessions, timeouts, debouncing | [`keyed::KeyedGroup`] |
 //! | ticks that neither drift nor overlap, times of the wall clock | [`periodic::every`], [`periodic::WallClock`] |
+//! | tasks that end together at the first error | [`errgroup::ErrGroup`] |
+//! | tasks without errors, so many at once | [`sized::SizedGroup`] |
 //!
 //! # The house
 //!
@@ -38,17 +40,25 @@
 //! keyed    jobs under keys, beside the scheduling group
 //! periodic regular ticks and the wall clock, beside the scheduling group
 //! sched    the scheduling group: from verbs down to the heap
+//! errgroup tasks that may fail
+//! sized    tasks that may not, so many at once
 //! ground   what every family stands on: panics, timeline, trace
 //! ```
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod errgroup;
 mod ground;
 pub mod keyed;
 pub mod periodic;
 mod sched;
+pub mod sized;
 
 pub use ground::panic::TaskPanic;
+pub use ground::pool::TaskStats;
+pub use ground::refusal::SpawnError;
+pub use ground::submit::Submit;
+pub use ground::token::{Cause, Token};
 pub use sched::{
     Builder, Group, Handle, Job, JobContext, JobError, JobHandle, JobId, JobPanic, JobState,
     JoinHandle, Next, Report, ScheduleError, Shutdown, Stats, Wait, WaitError,

@@ -10,7 +10,17 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[(&str, &[&str])] = &[
     (
         "ground",
-        &["ground/panic", "ground/timeline", "ground/trace"],
+        &[
+            "ground/panic",
+            "ground/permits",
+            "ground/pool",
+            "ground/refusal",
+            "ground/seats",
+            "ground/submit",
+            "ground/timeline",
+            "ground/token",
+            "ground/trace",
+        ],
     ),
     (
         "sched's ground",
@@ -30,6 +40,17 @@ const FLOORS: &[(&str, &[&str])] = &[
     ),
     ("joints", &["sched/state", "sched/shared"]),
     ("engines", &["sched/runner", "sched/driver"]),
+    (
+        "errgroup",
+        &[
+            "errgroup/builder",
+            "errgroup/error",
+            "errgroup/group",
+            "errgroup/member",
+            "errgroup/wait",
+        ],
+    ),
+    ("sized", &["sized/builder", "sized/group"]),
     (
         FACES,
         &[
@@ -74,6 +95,8 @@ const SIGNBOARDS: &[&str] = &[
     "sched/mod",
     "keyed/mod",
     "periodic/mod",
+    "errgroup/mod",
+    "sized/mod",
 ];
 
 fn root() -> PathBuf {

@@ -2,10 +2,22 @@
 //!
 //! ```text
 //! panic     a panic of user code, caught and kept as a value
+//! permits   a limit, and what waits behind it in order
+//! pool      tasks of one group, so many at once, until the last has ended
+//! refusal   a task that was not taken in, handed back
+//! seats     running tasks, to be aborted together
+//! submit    waits for a place of a pool
 //! timeline  instants and durations as one ordered number
+//! token     a token that says why it was cancelled
 //! trace     spans and events, or nothing at all without the feature `tracing`
 //! ```
 
 pub(crate) mod panic;
+pub(crate) mod permits;
+pub(crate) mod pool;
+pub(crate) mod refusal;
+pub(crate) mod seats;
+pub(crate) mod submit;
 pub(crate) mod timeline;
+pub(crate) mod token;
 pub(crate) mod trace;

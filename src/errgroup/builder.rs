@@ -1,0 +1,132 @@
+//! Settings for a group.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use tokio::runtime;
+use tokio_util::sync::CancellationToken;
+
+use super::group::ErrGroup;
+use crate::ground::pool::{OnError, Pool};
+use crate::ground::token::Token;
+
+/// Settings for an [`ErrGroup`]: no limit, no queue, the first error cancels.
+#[must_use = "a builder makes nothing until `build`"]
+pub struct Builder<E> {
+    limit: usize,
+    queue: usize,
+    on_error: OnError,
+    token: Option<CancellationToken>,
+    runtime: Option<runtime::Handle>,
+    errors: PhantomData<fn() -> E>,
+}
+
+impl<E: Send + 'static> ErrGroup<E> {
+    /// Settings for a group.
+    pub fn builder() -> Builder<E> {
+        Builder {
+            limit: usize::MAX,
+            queue: 0,
+            on_error: OnError::default(),
+            token: None,
+            runtime: None,
+            errors: PhantomData,
+        }
+    }
+
+    /// A group whose first error cancels it, and that nothing else cancels but itself.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    #[track_caller]
+    pub fn new() -> ErrGroup<E> {
+        ErrGroup::builder().build()
+    }
+
+    /// A group that ends when `token` is cancelled. It works on a child of `token`.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    #[track_caller]
+    pub fn with_token(token: CancellationToken) -> ErrGroup<E> {
+        ErrGroup::builder().token(token).build()
+    }
+}
+
+impl<E: Send + 'static> Default for ErrGroup<E> {
+    #[track_caller]
+    fn default() -> ErrGroup<E> {
+        ErrGroup::new()
+    }
+}
+
+impl<E: Send + 'static> Builder<E> {
+    /// At most so many tasks run at once.
+    ///
+    /// # Panics
+    ///
+    /// For zero, with which no task could ever run.
+    #[track_caller]
+    pub fn limit(mut self, tasks: usize) -> Builder<E> {
+        assert!(
+            tasks > 0,
+            "schedgroup: Builder::limit must be at least 1: no task could ever run"
+        );
+        self.limit = tasks;
+        self
+    }
+
+    /// So many more tasks are taken in by `try_spawn` and `submit` before they say full or wait.
+    /// `spawn` knows no such bound.
+    pub fn queue(mut self, tasks: usize) -> Builder<E> {
+        self.queue = tasks;
+        self
+    }
+
+    /// What the first error or panic does to the other tasks.
+    pub fn on_error(mut self, policy: OnError) -> Builder<E> {
+        self.on_error = policy;
+        self
+    }
+
+    /// The group ends when `token` is cancelled. It works on a child of `token`.
+    pub fn token(mut self, token: CancellationToken) -> Builder<E> {
+        self.token = Some(token);
+        self
+    }
+
+    /// The tasks run there; without it, where the group is built.
+    pub fn runtime(mut self, runtime: runtime::Handle) -> Builder<E> {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// The group.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime, unless one was named.
+    #[track_caller]
+    pub fn build(self) -> ErrGroup<E> {
+        ErrGroup::over(Pool::new(
+            "ErrGroup",
+            self.limit,
+            self.queue,
+            self.on_error,
+            Token::new(self.token.as_ref()),
+            self.runtime,
+        ))
+    }
+}
+
+impl<E> fmt::Debug for Builder<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("limit", &self.limit)
+            .field("queue", &self.queue)
+            .field("on_error", &self.on_error)
+            .finish_non_exhaustive()
+    }
+}

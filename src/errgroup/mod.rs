@@ -1,0 +1,49 @@
+//! Tasks that may fail: the first error ends the group, or all are collected.
+//!
+//! ```
+//! use schedgroup::errgroup::{ErrGroup, WaitError};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let group = ErrGroup::new();
+//! group.spawn(async { Ok(()) });
+//! group.spawn_with(|token| async move {
+//!     token.cancelled().await; // the other task's error
+//!     Ok(())
+//! });
+//! group.spawn(async { Err("no route") });
+//! let outcome = group.wait().await;
+//! assert!(matches!(outcome, Err(WaitError::Failed { index: 2, error: "no route" })));
+//! # }
+//! ```
+//!
+//! From Go's systems to this one:
+//!
+//! | there | here |
+//! |---|---|
+//! | x/sync `errgroup.WithContext(ctx)`, zero `Group` | [`ErrGroup::with_token`]; `on_error(OnError::Continue)` |
+//! | `Go`, `TryGo`, `Wait`, `SetLimit(n)` | [`spawn`](ErrGroup::spawn), [`try_spawn`](ErrGroup::try_spawn), [`wait`](ErrGroup::wait), [`Builder::limit`] |
+//! | `Go` that blocks at the limit | [`submit`](ErrGroup::submit)`.await` |
+//! | `context.Cause(ctx)` | [`Token::cause`](crate::Token::cause) |
+//! | kratos `GOMAXPROCS(n)`, `WithCancel(ctx)`, recover | [`Builder::limit`], the default policy, [`WaitError::Panicked`] |
+//! | kratos `WithContext(ctx)` | [`Builder::token`] with [`OnError::Continue`], [`spawn_with`](ErrGroup::spawn_with) |
+//! | neilotoole `WithContextN(ctx, numG, qSize)` | [`Builder::limit`] and [`Builder::queue`], with `submit` |
+//! | facebookgo `Add(1)`, `Done`, `Error` | [`member`](ErrGroup::member), its drop, [`Member::fail`] |
+//! | facebookgo and syncs `MultiError` | [`wait_all`](ErrGroup::wait_all), [`Errors`] |
+//! | syncs `ErrSizedGroup`, `TermOnErr`, `Discard` | `limit(n)` with `OnError::Continue`, `OnError::Cancel`, `try_spawn` |
+//! | go-waitgroup `NewWaitGroup(n)`, `BlockAdd`, `PendingCount` | `limit(n)`, `submit`, [`stats`](ErrGroup::stats) |
+//! | conc `ErrorPool`, `ContextPool` with `WithFirstError`, `WithCancelOnError`, `WithFailFast` | `wait`, `OnError::Cancel`, `OnError::Abort` |
+//! | a group used again after `Wait` | a new group: a second `wait` is refused |
+
+mod builder;
+mod error;
+mod group;
+mod member;
+mod wait;
+
+pub use crate::ground::pool::OnError;
+pub use builder::Builder;
+pub use error::{Errors, WaitError};
+pub use group::{ErrGroup, Handle};
+pub use member::Member;
+pub use wait::{Wait, WaitAll};

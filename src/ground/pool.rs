@@ -1,0 +1,824 @@
+//! Tasks of one group: so many at once, the others kept as data, until the last has ended.
+//!
+//! One lock guards the state. Under it no user code runs and no user value is dropped; a task that is
+//! parked, skipped or handed back is only moved. The lock of an [`Offer`] is taken by itself.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::panic::Location;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use tokio::runtime::Handle;
+
+use super::panic::{Payload, TaskPanic, catch, discard, forget};
+use super::permits::Permits;
+use super::refusal::SpawnError;
+use super::seats::Seats;
+use super::token::{Cause, Token};
+use super::trace;
+
+type Caller = &'static Location<'static>;
+
+/// What a task of a group may return: nothing, or an error.
+pub(crate) trait Outcome<E>: Send + 'static {
+    fn into_result(self) -> Result<(), E>;
+}
+
+impl Outcome<Infallible> for () {
+    fn into_result(self) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+impl<E: Send + 'static> Outcome<E> for Result<(), E> {
+    fn into_result(self) -> Result<(), E> {
+        self
+    }
+}
+
+/// What the first error or panic of a task does to the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OnError {
+    /// Nothing: all of them run.
+    Continue,
+    /// The token is cancelled and what has not started is skipped.
+    #[default]
+    Cancel,
+    /// The same, and running tasks are stopped at their next await.
+    Abort,
+}
+
+/// What became of the tasks of a group so far; each task is in one of the numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TaskStats {
+    /// Kept until a place is free; tasks of waiting `submit`s are among them.
+    pub pending: usize,
+    /// Running now.
+    pub running: usize,
+    /// Ended well.
+    pub finished: u64,
+    /// Returned an error.
+    pub failed: u64,
+    /// Panicked.
+    pub panicked: u64,
+    /// Taken in, and never started: the group was cancelled before.
+    pub skipped: u64,
+    /// Stopped while they ran.
+    pub aborted: u64,
+    /// Not taken in, because the group was full.
+    pub discarded: u64,
+}
+
+/// How a task failed.
+pub(crate) enum Fault<E> {
+    Failed(E),
+    Panicked(TaskPanic),
+}
+
+pub(crate) struct Failure<E> {
+    pub(crate) index: usize,
+    pub(crate) fault: Fault<E>,
+}
+
+/// Who asks: after `wait` only the ends that tasks hold are heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asker {
+    Owner,
+    Handle,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gate {
+    Open,
+    /// `wait` was called.
+    Draining,
+    Drained,
+    /// The owner is gone.
+    Dropped,
+}
+
+/// A group's shared state.
+pub(crate) struct Pool<E> {
+    name: &'static str,
+    on_error: OnError,
+    token: Token,
+    runtime: Handle,
+    state: Mutex<State<E>>,
+}
+
+struct State<E> {
+    permits: Permits<Parked<E>>,
+    seats: Seats,
+    gate: Gate,
+    /// Guards that hold the group open without a task.
+    members: usize,
+    /// In order of time.
+    failures: Vec<Failure<E>>,
+    stats: TaskStats,
+    next_index: usize,
+    /// Set in the step that records the failure, so that no parked task slips in before the token is
+    /// cancelled.
+    stopping: bool,
+    /// Somebody is starting parked tasks: the others leave theirs to it.
+    pumping: bool,
+    waiter: Option<Waker>,
+}
+
+struct Parked<E> {
+    index: usize,
+    spawned_at: Caller,
+    task: Task<E>,
+}
+
+enum Task<E> {
+    Own(Box<dyn Start<E>>),
+    /// A `submit` still holds the other end.
+    Offered(Arc<dyn Accept<E>>, Option<Waker>),
+}
+
+impl<E> Parked<E> {
+    /// Does the group, and no `submit`, answer for the task?
+    fn is_taken_in(&self) -> bool {
+        match &self.task {
+            Task::Own(_) => true,
+            Task::Offered(offer, _) => offer.is_accepted(),
+        }
+    }
+}
+
+/// Names one task while it runs.
+pub(crate) struct Ticket {
+    index: usize,
+    seat: u32,
+    spawned_at: Caller,
+}
+
+trait Start<E>: Send {
+    fn start(self: Box<Self>, pool: &Arc<Pool<E>>, ticket: Ticket);
+}
+
+impl<E, F> Start<E> for F
+where
+    E: Send + 'static,
+    F: Future<Output: Outcome<E>> + Send + 'static,
+{
+    fn start(self: Box<Self>, pool: &Arc<Pool<E>>, ticket: Ticket) {
+        pool.launch(*self, ticket);
+    }
+}
+
+trait Accept<E>: Send + Sync {
+    fn accept(&self);
+    fn is_accepted(&self) -> bool;
+    fn start(&self, pool: &Arc<Pool<E>>, ticket: Ticket);
+}
+
+/// A task between a waiting `submit` and the line: whoever takes it out has it.
+pub(crate) struct Offer<F> {
+    task: Mutex<Option<F>>,
+    /// Written and read under the pool's lock, which orders it.
+    accepted: AtomicBool,
+}
+
+impl<F> Offer<F> {
+    fn take(&self) -> Option<F> {
+        self.task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+}
+
+impl<E, F> Accept<E> for Offer<F>
+where
+    E: Send + 'static,
+    F: Future<Output: Outcome<E>> + Send + 'static,
+{
+    fn accept(&self) {
+        self.accepted.store(true, Relaxed);
+    }
+
+    fn is_accepted(&self) -> bool {
+        self.accepted.load(Relaxed)
+    }
+
+    fn start(&self, pool: &Arc<Pool<E>>, ticket: Ticket) {
+        // Accepted, so the submit leaves it alone.
+        if let Some(task) = self.take() {
+            pool.launch(task, ticket);
+        }
+    }
+}
+
+impl<E> State<E> {
+    fn admits(&self, asker: Asker, cancelled: bool) -> Option<Refused> {
+        match (self.gate, asker) {
+            (Gate::Dropped, _) => Some(Refused::Cancelled),
+            (Gate::Drained, _) | (Gate::Draining, Asker::Owner) => Some(Refused::Closed),
+            _ if self.stopping || cancelled => Some(Refused::Cancelled),
+            _ => None,
+        }
+    }
+
+    fn index(&mut self) -> usize {
+        self.next_index += 1;
+        self.next_index - 1
+    }
+
+    /// After a step forward of the line: the one that is now taken in, to be woken.
+    fn settle(&mut self) -> Option<Waker> {
+        match &mut self.permits.newest_inside()?.task {
+            Task::Offered(offer, waker) => {
+                offer.accept();
+                waker.take()
+            }
+            Task::Own(_) => None,
+        }
+    }
+
+    /// The waiter, if this was the last step.
+    fn drained(&mut self) -> Option<Waker> {
+        let idle = !self.pumping
+            && self.members == 0
+            && self.permits.taken() == 0
+            && self.permits.waiting() == 0;
+        if idle && self.gate == Gate::Draining {
+            self.gate = Gate::Drained;
+        }
+        (self.gate == Gate::Drained)
+            .then(|| self.waiter.take())
+            .flatten()
+    }
+
+    /// Writes a failure down and, if the policy says so, stops what has not started.
+    fn fail(&mut self, index: usize, fault: Fault<E>, on_error: OnError, token: &Token) {
+        let cause = match &fault {
+            Fault::Failed(_) => Cause::Failed { index },
+            Fault::Panicked(_) => Cause::Panicked { index },
+        };
+        self.failures.push(Failure { index, fault });
+        if on_error != OnError::Continue {
+            token.explain(cause);
+            self.stopping = true;
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    Closed,
+    Cancelled,
+}
+
+impl Refused {
+    fn with<F>(self, task: F) -> SpawnError<F> {
+        match self {
+            Refused::Closed => SpawnError::Closed(task),
+            Refused::Cancelled => SpawnError::Cancelled(task),
+        }
+    }
+}
+
+/// What a `submit` knows of its task in the line.
+pub(crate) struct InLine<F> {
+    pub(crate) index: usize,
+    pub(crate) number: u64,
+    pub(crate) offer: Arc<Offer<F>>,
+}
+
+/// Where `try_spawn` and `submit` put a task.
+pub(crate) enum Entry<F> {
+    In(usize),
+    Full(F),
+}
+
+impl<E: Send + 'static> Pool<E> {
+    #[track_caller]
+    pub(crate) fn new(
+        name: &'static str,
+        limit: usize,
+        room: usize,
+        on_error: OnError,
+        token: Token,
+        runtime: Option<Handle>,
+    ) -> Arc<Pool<E>> {
+        let runtime = runtime.or_else(|| Handle::try_current().ok());
+        // Not in a closure: there `track_caller` does not reach.
+        let Some(runtime) = runtime else {
+            panic!(
+                "schedgroup: {name} was made outside of a tokio runtime: make it inside of one, or \
+                 name one with Builder::runtime"
+            );
+        };
+        Arc::new(Pool {
+            name,
+            on_error,
+            token,
+            runtime,
+            state: Mutex::new(State {
+                permits: Permits::new(limit, room),
+                seats: Seats::default(),
+                gate: Gate::Open,
+                members: 0,
+                failures: Vec::new(),
+                stats: TaskStats::default(),
+                next_index: 0,
+                stopping: false,
+                pumping: false,
+                waiter: None,
+            }),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<E>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn token(&self) -> &Token {
+        &self.token
+    }
+
+    pub(crate) fn stats(&self) -> TaskStats {
+        let state = self.lock();
+        TaskStats {
+            pending: state.permits.waiting(),
+            running: state.permits.taken(),
+            ..state.stats
+        }
+    }
+
+    /// Never waits. A task of a cancelled group is dropped and counted as skipped.
+    #[track_caller]
+    pub(crate) fn spawn<F>(self: &Arc<Self>, asker: Asker, task: F) -> usize
+    where
+        F: Future<Output: Outcome<E>> + Send + 'static,
+    {
+        let spawned_at = Location::caller();
+        let mut state = self.lock();
+        match state.admits(asker, self.token.is_cancelled()) {
+            Some(Refused::Closed) => {
+                drop(state);
+                let name = self.name;
+                panic!("schedgroup: attempted to spawn a task after {name}::wait was called");
+            }
+            Some(Refused::Cancelled) => {
+                state.stats.skipped += 1;
+                let index = state.index();
+                drop(state);
+                self.drop_user(index, spawned_at, task);
+                return index;
+            }
+            None => {}
+        }
+        let index = state.index();
+        if state.permits.take() {
+            let seat = state.seats.claim();
+            drop(state);
+            self.launch(
+                task,
+                Ticket {
+                    index,
+                    seat,
+                    spawned_at,
+                },
+            );
+        } else {
+            state.permits.park(Parked {
+                index,
+                spawned_at,
+                task: Task::Own(Box::new(task)),
+            });
+        }
+        index
+    }
+
+    pub(crate) fn try_spawn<F>(
+        self: &Arc<Self>,
+        asker: Asker,
+        spawned_at: Caller,
+        task: F,
+    ) -> Result<Entry<F>, SpawnError<F>>
+    where
+        F: Future<Output: Outcome<E>> + Send + 'static,
+    {
+        let mut state = self.lock();
+        if let Some(refused) = state.admits(asker, self.token.is_cancelled()) {
+            drop(state);
+            return Err(refused.with(task));
+        }
+        if state.permits.take() {
+            let (index, seat) = (state.index(), state.seats.claim());
+            drop(state);
+            self.launch(
+                task,
+                Ticket {
+                    index,
+                    seat,
+                    spawned_at,
+                },
+            );
+            return Ok(Entry::In(index));
+        }
+        if !state.permits.has_room() {
+            return Ok(Entry::Full(task));
+        }
+        let index = state.index();
+        state.permits.park(Parked {
+            index,
+            spawned_at,
+            task: Task::Own(Box::new(task)),
+        });
+        Ok(Entry::In(index))
+    }
+
+    pub(crate) fn discarded(&self) {
+        self.lock().stats.discarded += 1;
+    }
+
+    /// Stands a task in line that its `submit` can take back.
+    ///
+    /// If a place has become free since the group was found full, the task starts at once.
+    pub(crate) fn offer<F>(
+        self: &Arc<Self>,
+        asker: Asker,
+        spawned_at: Caller,
+        task: F,
+        waker: &Waker,
+    ) -> Result<InLine<F>, SpawnError<F>>
+    where
+        F: Future<Output: Outcome<E>> + Send + 'static,
+    {
+        let waker = waker.clone();
+        let offer = Arc::new(Offer {
+            task: Mutex::new(Some(task)),
+            accepted: AtomicBool::new(false),
+        });
+        let mut state = self.lock();
+        if let Some(refused) = state.admits(asker, self.token.is_cancelled()) {
+            drop(state);
+            let task = offer.take().expect("nobody else has the offer");
+            return Err(refused.with(task));
+        }
+        let index = state.index();
+        if state.permits.has_room() {
+            offer.accepted.store(true, Relaxed);
+        }
+        let number = state.permits.park(Parked {
+            index,
+            spawned_at,
+            task: Task::Offered(offer.clone(), Some(waker)),
+        });
+        drop(state);
+        self.pump();
+        Ok(InLine {
+            index,
+            number,
+            offer,
+        })
+    }
+
+    /// Is the offer accepted? `Some(Err)` gives back the task of a group that ended first.
+    pub(crate) fn poll_offer<F>(
+        &self,
+        number: u64,
+        offer: &Offer<F>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), F>> {
+        let fresh = cx.waker().clone();
+        let mut state = self.lock();
+        if offer.accepted.load(Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
+        let old = match state.permits.parked(number) {
+            Some(Parked {
+                task: Task::Offered(_, waker),
+                ..
+            }) => waker.replace(fresh),
+            _ => {
+                drop(state);
+                return match offer.take() {
+                    Some(task) => Poll::Ready(Err(task)),
+                    None => Poll::Ready(Ok(())),
+                };
+            }
+        };
+        drop(state);
+        drop(old);
+        Poll::Pending
+    }
+
+    /// Takes an offer out of the line, unless it was accepted.
+    pub(crate) fn withdraw<F>(&self, number: u64, offer: &Offer<F>) -> Option<F> {
+        let mut state = self.lock();
+        if offer.accepted.load(Relaxed) {
+            return None;
+        }
+        let parked = state.permits.withdraw(number);
+        let next = parked.as_ref().and_then(|_| state.settle());
+        let waiter = state.drained();
+        drop(state);
+        drop(parked);
+        wake([next, waiter]);
+        offer.take()
+    }
+
+    /// Starts what found a place, in order, until nothing more does; skips all in a stopped group.
+    ///
+    /// Only one caller does so at a time. Whoever gives a place back meanwhile leaves it to that one,
+    /// which looks again: starts stay in order, and on a runtime that is gone, where a start ends the
+    /// task at once, the stack does not grow.
+    fn pump(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if state.pumping {
+            return;
+        }
+        state.pumping = true;
+        loop {
+            if state.permits.waiting() > 0 && (state.stopping || self.token.is_cancelled()) {
+                let skipped = state.permits.clear();
+                let taken_in = skipped.iter().filter(|(_, parked)| parked.is_taken_in());
+                state.stats.skipped += taken_in.count() as u64;
+                drop(state);
+                for (_, parked) in skipped {
+                    self.skip(parked);
+                }
+                state = self.lock();
+                continue;
+            }
+            let Some(parked) = state.permits.next() else {
+                break;
+            };
+            let seat = state.seats.claim();
+            let accepted = state.settle();
+            let ticket = Ticket {
+                index: parked.index,
+                seat,
+                spawned_at: parked.spawned_at,
+            };
+            if let Task::Offered(offer, _) = &parked.task {
+                offer.accept();
+            }
+            drop(state);
+            match parked.task {
+                Task::Own(task) => {
+                    task.start(self, ticket);
+                    wake([accepted]);
+                }
+                Task::Offered(offer, submit) => {
+                    offer.start(self, ticket);
+                    wake([accepted, submit]);
+                }
+            }
+            state = self.lock();
+        }
+        state.pumping = false;
+        let waiter = state.drained();
+        drop(state);
+        wake([waiter]);
+    }
+
+    fn skip(&self, parked: Parked<E>) {
+        match parked.task {
+            Task::Own(task) => self.drop_user(parked.index, parked.spawned_at, task),
+            // The task goes back through the submit, or with it.
+            Task::Offered(offer, waker) => {
+                self.drop_user(parked.index, parked.spawned_at, offer);
+                wake([waker]);
+            }
+        }
+    }
+
+    /// Drops what a task was; its destructor's panic harms nobody and is told.
+    fn drop_user<T>(&self, index: usize, spawned_at: Caller, value: T) {
+        if let Err(payload) = discard(value) {
+            let text = super::panic::message(&*payload);
+            trace::panicked(self.name, index as u64, spawned_at, text);
+            forget(payload);
+        }
+    }
+
+    fn launch<F>(self: &Arc<Self>, task: F, ticket: Ticket)
+    where
+        F: Future<Output: Outcome<E>> + Send + 'static,
+    {
+        let seat = ticket.seat;
+        let duty = Duty {
+            pool: Arc::clone(self),
+            ticket,
+            ended: None,
+        };
+        let running = self.runtime.spawn(run(Run { task, duty }));
+        let abort = running.abort_handle();
+        drop(running);
+        let late = self.lock().seats.started(seat, abort);
+        if let Some(task) = late {
+            task.abort();
+        }
+    }
+
+    fn ended(self: &Arc<Self>, ticket: &Ticket, ended: Option<Result<(), Fault<E>>>) {
+        if let Some(Err(Fault::Panicked(panic))) = &ended {
+            let (index, at) = (ticket.index as u64, ticket.spawned_at);
+            trace::panicked(self.name, index, at, panic.message());
+        }
+        let failed = matches!(ended, Some(Err(_)));
+        let mut state = self.lock();
+        match ended {
+            Some(Ok(())) => state.stats.finished += 1,
+            None => state.stats.aborted += 1,
+            Some(Err(fault)) => {
+                match fault {
+                    Fault::Failed(_) => state.stats.failed += 1,
+                    Fault::Panicked(_) => state.stats.panicked += 1,
+                }
+                state.fail(ticket.index, fault, self.on_error, &self.token);
+            }
+        }
+        let handle = state.seats.ended(ticket.seat);
+        // The place is kept until the others were told, so that `wait` ends after that.
+        if failed {
+            drop(state);
+            self.stop_if_failed();
+            state = self.lock();
+        }
+        state.permits.give_back();
+        let line = state.permits.waiting() > 0;
+        let waiter = if line { None } else { state.drained() };
+        drop(state);
+        drop(handle);
+        wake([waiter]);
+        if line {
+            self.pump();
+        }
+    }
+
+    fn stop_if_failed(&self) {
+        match self.on_error {
+            OnError::Continue => {}
+            OnError::Cancel => self.token.cancel(),
+            OnError::Abort => {
+                self.token.cancel();
+                self.abort_all();
+            }
+        }
+    }
+
+    fn abort_all(&self) {
+        let running = self.lock().seats.abort_all();
+        for task in running {
+            task.abort();
+        }
+    }
+
+    /// Cancels the token; what has not started is skipped.
+    pub(crate) fn cancel(self: &Arc<Self>) {
+        self.token.explain(Cause::Cancelled);
+        self.token.cancel();
+        self.pump();
+    }
+
+    pub(crate) fn abort(self: &Arc<Self>) {
+        self.cancel();
+        self.abort_all();
+    }
+
+    /// The owner is gone.
+    pub(crate) fn abandon(self: &Arc<Self>) {
+        {
+            let mut state = self.lock();
+            state.gate = Gate::Dropped;
+            state.stopping = true;
+        }
+        self.abort();
+    }
+
+    /// Holds the group open. `Err` if it is closed.
+    pub(crate) fn join(&self, asker: Asker) -> Result<usize, ()> {
+        let mut state = self.lock();
+        // A cancelled group may still be joined: the member holds `wait` up, and learns of it.
+        if state.admits(asker, false) == Some(Refused::Closed) {
+            return Err(());
+        }
+        state.members += 1;
+        Ok(state.index())
+    }
+
+    pub(crate) fn member_failed(self: &Arc<Self>, index: usize, error: E) {
+        {
+            let mut state = self.lock();
+            state.stats.failed += 1;
+            state.fail(index, Fault::Failed(error), self.on_error, &self.token);
+        }
+        self.stop_if_failed();
+        self.pump();
+    }
+
+    pub(crate) fn leave(&self) {
+        let mut state = self.lock();
+        state.members -= 1;
+        let waiter = state.drained();
+        drop(state);
+        wake([waiter]);
+    }
+
+    /// False for the second call.
+    pub(crate) fn close(&self) -> bool {
+        let mut state = self.lock();
+        let first = state.gate == Gate::Open;
+        if first {
+            state.gate = Gate::Draining;
+        }
+        first
+    }
+
+    /// All failures in order of time, and whether the group was cancelled from outside.
+    pub(crate) fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<(Vec<Failure<E>>, bool)> {
+        let fresh = cx.waker().clone();
+        let mut state = self.lock();
+        let old = state.waiter.take();
+        state.drained();
+        if state.gate != Gate::Drained {
+            state.waiter = Some(fresh);
+            drop(state);
+            drop(old);
+            return Poll::Pending;
+        }
+        let failures = std::mem::take(&mut state.failures);
+        drop(state);
+        let cancelled = self.token.cause() == Some(Cause::Cancelled);
+        self.token.explain(Cause::Finished);
+        self.token.cancel();
+        Poll::Ready((failures, cancelled))
+    }
+}
+
+fn wake<const N: usize>(wakers: [Option<Waker>; N]) {
+    for waker in wakers.into_iter().flatten() {
+        waker.wake();
+    }
+}
+
+/// Reports a task's end, whatever the end: without a result it was aborted.
+struct Duty<E: Send + 'static> {
+    pool: Arc<Pool<E>>,
+    ticket: Ticket,
+    ended: Option<Result<(), Fault<E>>>,
+}
+
+impl<E: Send + 'static> Duty<E> {
+    fn panicked(&self, payload: Payload) -> Fault<E> {
+        Fault::Panicked(TaskPanic::new(payload, self.ticket.spawned_at))
+    }
+}
+
+impl<E: Send + 'static> Drop for Duty<E> {
+    fn drop(&mut self) {
+        self.pool.ended(&self.ticket, self.ended.take());
+    }
+}
+
+/// One argument, so that a task that is aborted before its first poll is dropped before its duty is.
+struct Run<F, E: Send + 'static> {
+    task: F,
+    duty: Duty<E>,
+}
+
+async fn run<E, F>(run: Run<F, E>)
+where
+    E: Send + 'static,
+    F: Future<Output: Outcome<E>>,
+{
+    let Run { task, mut duty } = run;
+    let mut task = pin!(Some(task));
+    let outcome = poll_fn(|cx| {
+        let running = task.as_mut().as_pin_mut().expect("polled until it ends");
+        match catch(|| running.poll(cx).map(Outcome::into_result)) {
+            Ok(poll) => poll.map(Ok),
+            Err(payload) => Poll::Ready(Err(payload)),
+        }
+    })
+    .await;
+    // What the task held is dropped before its end is told.
+    let dropped = catch(|| task.set(None));
+    duty.ended = Some(match (outcome, dropped) {
+        (Err(payload), dropped) => {
+            if let Err(second) = dropped {
+                forget(second);
+            }
+            Err(duty.panicked(payload))
+        }
+        (Ok(Err(error)), dropped) => {
+            if let Err(second) = dropped {
+                forget(second);
+            }
+            Err(Fault::Failed(error))
+        }
+        (Ok(Ok(())), Err(payload)) => Err(duty.panicked(payload)),
+        (Ok(Ok(())), Ok(())) => Ok(()),
+    });
+}

@@ -1,0 +1,79 @@
+//! The running tasks, to be aborted together.
+
+use tokio::task::AbortHandle;
+
+/// Where a running task is found; free again when it has ended *and* its handle has arrived.
+#[derive(Debug, Default)]
+pub(crate) struct Seats {
+    seats: Vec<Seat>,
+    free: Vec<u32>,
+    aborting: bool,
+}
+
+#[derive(Debug)]
+enum Seat {
+    Free,
+    /// Given to the runtime, which has not yet answered with the handle.
+    Starting,
+    Running(AbortHandle),
+    /// Ended before its handle arrived.
+    Ended,
+}
+
+impl Seats {
+    pub(crate) fn claim(&mut self) -> u32 {
+        if let Some(seat) = self.free.pop() {
+            self.seats[seat as usize] = Seat::Starting;
+            return seat;
+        }
+        self.seats.push(Seat::Starting);
+        u32::try_from(self.seats.len() - 1).expect("fewer than 2^32 tasks run at once")
+    }
+
+    /// Takes in the handle of the task on `seat`. What comes back is for the caller to abort, outside
+    /// of the lock; that is harmless for a task that has ended by itself.
+    #[must_use]
+    pub(crate) fn started(&mut self, seat: u32, task: AbortHandle) -> Option<AbortHandle> {
+        let place = &mut self.seats[seat as usize];
+        if matches!(place, Seat::Ended) {
+            *place = Seat::Free;
+            self.free.push(seat);
+            return Some(task);
+        }
+        if self.aborting {
+            *place = Seat::Running(task.clone());
+            return Some(task);
+        }
+        *place = Seat::Running(task);
+        None
+    }
+
+    /// The task on `seat` has ended. What is returned may be the task's last reference: drop it
+    /// outside of the lock.
+    #[must_use]
+    pub(crate) fn ended(&mut self, seat: u32) -> Option<AbortHandle> {
+        let place = &mut self.seats[seat as usize];
+        if matches!(place, Seat::Starting) {
+            *place = Seat::Ended;
+            return None;
+        }
+        let Seat::Running(task) = std::mem::replace(place, Seat::Free) else {
+            return None;
+        };
+        self.free.push(seat);
+        if self.free.len() == self.seats.len() && self.seats.len() > 1024 {
+            (self.seats, self.free) = (Vec::new(), Vec::new());
+        }
+        Some(task)
+    }
+
+    /// Every task that runs; those that are starting are given out as they arrive.
+    pub(crate) fn abort_all(&mut self) -> Vec<AbortHandle> {
+        self.aborting = true;
+        let running = self.seats.iter().filter_map(|seat| match seat {
+            Seat::Running(task) => Some(task.clone()),
+            _ => None,
+        });
+        running.collect()
+    }
+}

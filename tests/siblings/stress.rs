@@ -1,0 +1,125 @@
+//! Races on two workers, each round under a bounded wait.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use schedgroup::errgroup::{ErrGroup, OnError};
+
+use crate::common::{bounded, multi_thread, watched};
+
+/// A spawn that races with `wait` is covered or refused.
+#[test]
+fn a_task_beside_a_starting_wait_runs_or_comes_back() {
+    watched(|| {
+        multi_thread().block_on(async {
+            let mut refused = 0;
+            for round in 0..3_000 {
+                let group = ErrGroup::<()>::builder().limit(1).build();
+                let (handle, ran) = (group.handle(), Arc::new(AtomicUsize::new(0)));
+                let counted = ran.clone();
+                let rival = tokio::spawn(async move {
+                    let task = async move {
+                        counted.fetch_add(1, SeqCst);
+                        Ok(())
+                    };
+                    usize::from(handle.try_spawn(task).is_ok())
+                });
+                tokio::task::yield_now().await;
+                bounded(group.wait()).await.unwrap();
+                let ran = ran.load(SeqCst);
+                let taken = bounded(rival).await.unwrap();
+                assert_eq!(ran, taken, "round {round}");
+                refused += 1 - taken;
+            }
+            println!("{refused} of 3,000 refused");
+        });
+    });
+}
+
+/// Submits that are dropped, cancelled and taken in at the same moment lose neither place nor task.
+#[test]
+fn every_task_is_told_whatever_races() {
+    watched(|| {
+        multi_thread().block_on(async {
+            for round in 0..500 {
+                let group = ErrGroup::builder().limit(2).queue(round % 3).build();
+                let mut callers = Vec::new();
+                for n in 0..12 {
+                    let handle = group.handle();
+                    callers.push(tokio::spawn(async move {
+                        let task = async move {
+                            tokio::task::yield_now().await;
+                            if n == round % 24 { Err(n) } else { Ok(()) }
+                        };
+                        match n % 3 {
+                            0 => {
+                                handle.spawn(task);
+                            }
+                            1 => drop(handle.submit(task).await),
+                            _ => tokio::select! {
+                                biased;
+                                _ = handle.submit(task) => {}
+                                () = tokio::task::yield_now() => {}
+                            },
+                        }
+                    }));
+                }
+                for caller in callers {
+                    bounded(caller).await.unwrap();
+                }
+                // Whatever was taken in ends.
+                drop(bounded(group.wait()).await);
+                let stats = group.stats();
+                assert_eq!(
+                    (stats.running, stats.pending),
+                    (0, 0),
+                    "round {round}: {stats:?}"
+                );
+            }
+        });
+    });
+}
+
+/// Errors from two workers at once: one is first, and cause, index and list agree.
+#[test]
+fn two_errors_at_once_agree_on_the_first() {
+    watched(|| {
+        multi_thread().block_on(async {
+            for round in 0..1_000 {
+                let group = ErrGroup::builder().on_error(OnError::Cancel).build();
+                let token = group.token();
+                for n in 0..4 {
+                    group.spawn(async move { Err::<(), usize>(n) });
+                }
+                let first = bounded(group.wait()).await.unwrap_err().index().unwrap();
+                let cause = token.cause();
+                let expected = Some(schedgroup::Cause::Failed { index: first });
+                assert_eq!(cause, expected, "round {round}");
+            }
+        });
+    });
+}
+
+/// A task that starts beside the abort is aborted too: none is left for `wait` to wait for.
+#[test]
+fn an_abort_reaches_tasks_that_are_just_starting() {
+    watched(|| {
+        multi_thread().block_on(async {
+            for round in 0..1_000 {
+                let group = ErrGroup::builder().on_error(OnError::Abort).build();
+                group.spawn(async move { Err(round) });
+                for _ in 0..20 {
+                    group.spawn(std::future::pending());
+                }
+                let error = bounded(group.wait()).await.unwrap_err();
+                assert_eq!(error.into_error(), Some(round));
+                let stats = group.stats();
+                assert_eq!(
+                    stats.aborted + stats.skipped,
+                    20,
+                    "round {round}: {stats:?}"
+                );
+            }
+        });
+    });
+}

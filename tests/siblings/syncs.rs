@@ -1,0 +1,245 @@
+//! `github.com/go-pkgz/syncs`, `sizedgroup_test.go`, `errsizedgroup_test.go` and `semaphore_test.go`,
+//! Copyright (c) 2018 Umputun, MIT.
+//!
+//! Not here: `TestSemaphore`, `TestSemaphore_TryLock` (`tokio::sync::Semaphore` is that, with a guard
+//! that gives back); the counts of goroutines (a parked task is data); F-SY5 (a data race does not
+//! compile).
+
+use schedgroup::SpawnError;
+use schedgroup::errgroup::{ErrGroup, OnError, WaitError};
+use schedgroup::sized::SizedGroup;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::{Meter, misuse};
+use crate::common::{bounded, ms};
+
+#[tokio::test]
+async fn test_sized_group() {
+    let (group, meter) = (SizedGroup::new(10), Meter::default());
+    for _ in 0..1000 {
+        group.spawn(meter.clone().run());
+    }
+    assert_eq!((group.stats().running, group.stats().pending), (10, 990));
+    assert_eq!(bounded(group.wait()).await.finished, 1000);
+    assert_eq!((meter.all(), meter.most()), (1000, 10));
+}
+
+#[tokio::test]
+async fn test_sized_group_preemptive() {
+    let (group, meter) = (SizedGroup::new(10), Meter::default());
+    for _ in 0..100 {
+        bounded(group.submit(meter.clone().run())).await.unwrap();
+        assert_eq!(group.stats().pending, 0);
+    }
+    assert_eq!(bounded(group.wait()).await.finished, 100);
+    assert_eq!(meter.most(), 10);
+}
+
+/// F-SY8: what is discarded comes back and is counted.
+#[tokio::test]
+async fn test_sized_group_discard() {
+    let (group, meter) = (SizedGroup::new(10), Meter::default());
+    for n in 0..100 {
+        let spawned = group.try_spawn(meter.clone().run());
+        assert_eq!(spawned.is_ok(), n < 10, "{n}: {spawned:?}");
+    }
+    let stats = bounded(group.wait()).await;
+    assert_eq!((meter.all(), stats.finished, stats.discarded), (10, 10, 90));
+}
+
+/// F-SY3: a cancel stops what is parked.
+#[tokio::test(start_paused = true)]
+async fn test_sized_group_canceled() {
+    let parent = CancellationToken::new();
+    let group = SizedGroup::builder(10).token(parent.clone()).build();
+    for _ in 0..100 {
+        group.spawn(sleep(ms(100)));
+    }
+    sleep(ms(10)).await;
+    parent.cancel();
+    let stats = group.wait().await;
+    assert_eq!((stats.finished, stats.skipped), (10, 90));
+}
+
+/// F-SY1: size 1, four producers at the cancel, all four come back and the place is not lost.
+#[tokio::test]
+async fn a_cancelled_submit_loses_no_place() {
+    let parent = CancellationToken::new();
+    let group = std::sync::Arc::new(SizedGroup::builder(1).token(parent.clone()).build());
+    group.spawn_with(|token| async move { token.cancelled().await });
+    let producers: Vec<_> = (0..4)
+        .map(|_| {
+            let group = group.clone();
+            tokio::spawn(async move { group.submit(async {}).await.map_err(|_| ()) })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    parent.cancel();
+    for producer in producers {
+        assert_eq!(bounded(producer).await.unwrap(), Err(()));
+    }
+    let stats = bounded(group.wait()).await;
+    assert_eq!((stats.running, stats.pending, stats.finished), (0, 0, 1));
+}
+
+/// F-SY6: the place is free again after a panic.
+#[tokio::test]
+async fn a_panic_gives_its_place_back() {
+    let group = SizedGroup::new(1);
+    group.spawn(async { panic!("boom") });
+    group.spawn(async {});
+    let stats = bounded(group.wait()).await;
+    assert_eq!((stats.panicked, stats.finished), (1, 1));
+}
+
+/// F-SY9: a submit that is in line when `wait` is called is covered.
+#[tokio::test]
+async fn wait_covers_a_submit_in_line() {
+    let group = SizedGroup::new(1);
+    let (go, gone) = tokio::sync::oneshot::channel::<()>();
+    group.spawn(async { gone.await.unwrap() });
+    let mut submit = Box::pin(group.submit(async {}));
+    assert!(futures_ready(submit.as_mut()).await.is_none());
+    let wait = group.wait();
+    go.send(()).unwrap();
+    let (stats, submitted) = bounded(async { tokio::join!(wait, submit) }).await;
+    assert_eq!((stats.finished, submitted.ok()), (2, Some(1)));
+}
+
+/// One poll.
+async fn futures_ready<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
+    std::future::poll_fn(|cx| {
+        std::task::Poll::Ready(match std::pin::Pin::new(&mut future).poll(cx) {
+            std::task::Poll::Ready(output) => Some(output),
+            std::task::Poll::Pending => None,
+        })
+    })
+    .await
+}
+
+#[tokio::test]
+async fn test_error_sized_group() {
+    let group = ErrGroup::builder()
+        .limit(10)
+        .on_error(OnError::Continue)
+        .build();
+    for n in 0..1000 {
+        group.spawn(async move { if n == 7 || n == 900 { Err(n) } else { Ok(()) } });
+    }
+    let errors = bounded(group.wait_all()).await.unwrap_err();
+    assert!(errors.to_string().starts_with("2 errors: "), "{errors}");
+    assert_eq!(group.stats().finished, 998);
+}
+
+#[tokio::test]
+async fn test_error_sized_group_discard() {
+    let group = ErrGroup::<()>::builder().limit(10).build();
+    let taken = (0..1000).filter(|_| group.try_spawn(async { Ok(()) }).is_ok());
+    assert_eq!(taken.count(), 10);
+    assert!(bounded(group.wait_all()).await.is_ok());
+    assert_eq!(group.stats().discarded, 990);
+}
+
+/// F-SY2: one failing, 1,000 queued at size 1, none runs.
+#[tokio::test]
+async fn test_error_sized_group_term() {
+    let (group, meter) = (ErrGroup::builder().limit(1).build(), Meter::default());
+    group.spawn(async { Err("term") });
+    for _ in 0..1000 {
+        let meter = meter.clone();
+        group.spawn(async {
+            meter.run().await;
+            Ok(())
+        });
+    }
+    assert_eq!(bounded(group.wait_all()).await.unwrap_err().len(), 1);
+    assert_eq!((meter.all(), group.stats().skipped), (0, 1000));
+}
+
+#[tokio::test]
+async fn test_error_sized_group_term_and_preemptive() {
+    let group = ErrGroup::builder().limit(2).build();
+    let mut taken = 0;
+    for n in 0..1000 {
+        let task = async move { if n == 100 { Err(n) } else { Ok(()) } };
+        taken += usize::from(bounded(group.submit(task)).await.is_ok());
+    }
+    assert_eq!(bounded(group.wait_all()).await.unwrap_err().len(), 1);
+    assert!((101..1000).contains(&taken), "{taken}");
+}
+
+#[tokio::test]
+async fn test_error_sized_group_concurrency_limit() {
+    let (group, meter) = (ErrGroup::<()>::builder().limit(5).build(), Meter::default());
+    for _ in 0..100 {
+        let meter = meter.clone();
+        group.spawn(async {
+            meter.run().await;
+            Ok(())
+        });
+    }
+    bounded(group.wait()).await.unwrap();
+    assert_eq!(meter.most(), 5);
+}
+
+/// F-SY7: all of them can be had, not only read.
+#[tokio::test]
+async fn test_error_sized_group_multi_error() {
+    let group = ErrGroup::builder()
+        .limit(3)
+        .on_error(OnError::Continue)
+        .build();
+    for n in 0..10 {
+        group.spawn(async move { Err::<(), _>(n) });
+    }
+    let errors = bounded(group.wait_all()).await.unwrap_err();
+    let all: Vec<_> = errors
+        .into_iter()
+        .filter_map(WaitError::into_error)
+        .collect();
+    assert_eq!(all, (0..10).collect::<Vec<_>>());
+}
+
+/// F-SY4: a cancel after the last spawn is told by `wait`.
+#[tokio::test]
+async fn test_error_sized_group_cancel() {
+    let parent = CancellationToken::new();
+    let group = ErrGroup::<()>::builder()
+        .limit(1)
+        .token(parent.clone())
+        .build();
+    group.spawn_with(|token| async move {
+        token.cancelled().await;
+        Ok(())
+    });
+    group.spawn(async { Ok(()) });
+    parent.cancel();
+    let errors = bounded(group.wait_all()).await.unwrap_err();
+    let list: Vec<_> = errors.iter().collect();
+    assert!(matches!(list[..], [WaitError::Cancelled]), "{list:?}");
+    assert_eq!(group.stats().skipped, 1);
+}
+
+#[tokio::test]
+async fn test_sized_group_waiters() {
+    let group = SizedGroup::builder(1).queue(2).build();
+    let taken = (0..5).filter(|_| group.try_spawn(async {}).is_ok());
+    assert_eq!(taken.count(), 3);
+    let full = group.try_spawn(async {});
+    assert!(matches!(full, Err(SpawnError::Full(_))), "{full:?}");
+    assert_eq!(bounded(group.wait()).await.finished, 3);
+}
+
+#[test]
+fn misuse_of_a_sized_group_is_named() {
+    assert_eq!(
+        misuse(|| drop(SizedGroup::builder(0))),
+        "schedgroup: the size of a SizedGroup must be at least 1: no task could ever run"
+    );
+    assert_eq!(
+        misuse(|| drop(SizedGroup::new(1))),
+        "schedgroup: SizedGroup was made outside of a tokio runtime: make it inside of one, or name \
+         one with Builder::runtime"
+    );
+}
