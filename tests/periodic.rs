@@ -96,13 +96,27 @@ async fn wait_lets_a_run_finish_and_starts_no_further_tick() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn wait_between_two_far_ticks_takes_a_second_at_most() {
+async fn wait_between_two_far_ticks_ends_at_once() {
     let (group, start, log) = (Group::new(), Instant::now(), Log::new());
     let of_series = log.clone();
-    every(HOUR).run(&group.handle(), move |_| of_series.job(()));
+    let series = every(HOUR).run(&group.handle(), move |_| of_series.job(()));
     sleep(ms(300)).await;
     group.wait().await.unwrap();
-    assert_eq!((start.elapsed(), log.len()), (ms(1000), 1));
+    assert_eq!((start.elapsed(), log.len()), (ms(300), 1));
+    assert_eq!(series.state(), JobState::Finished);
+}
+
+#[tokio::test(start_paused = true)]
+async fn wait_ends_every_series_also_those_that_were_made_beside_ended_ones() {
+    let (group, start) = (Group::new(), Instant::now());
+    for _ in 0..20 {
+        every(HOUR).run(&group.handle(), |_| async {}).cancel();
+        every(HOUR).run(&group.handle(), |_| async {});
+    }
+    sleep(ms(300)).await;
+    assert_eq!(group.stats().pending, 20);
+    group.wait().await.unwrap();
+    assert_eq!(start.elapsed(), ms(300));
 }
 
 #[tokio::test(start_paused = true)]

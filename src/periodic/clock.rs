@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::ground::timeline::later;
 
-/// So often a series that waits longer looks whether its group drains.
+/// So often a wall clock is looked at, unless it says otherwise.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A source of calendar time, and how often to look at it.
@@ -108,7 +108,7 @@ impl Origin {
         match self {
             Origin::Tokio(start) => {
                 let due = later(*start, offset);
-                (due > now).then(|| due.min(later(now, LOOK_EVERY)))
+                (due > now).then_some(due)
             }
             Origin::Wall(clock, start) => {
                 let left = match start.checked_add(offset) {

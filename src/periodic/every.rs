@@ -90,9 +90,7 @@ impl Every {
     ///
     /// A run starts at its tick's time or after it, and never before the one before it has ended.
     ///
-    /// When `wait` was called no further tick starts, and a run in progress finishes. A series between
-    /// two ticks notices it at the next one, or when it looks, at least once a second: so long `wait`
-    /// may take to end.
+    /// When `wait` was called no further tick starts, and a run in progress finishes.
     ///
     /// # Panics
     ///
@@ -111,16 +109,13 @@ impl Every {
             position,
         });
         let first = series.look().unwrap_or_else(Instant::now);
-        let job = group.repeat(first, move |context| {
+        let job = group.repeat_until_wait(first, move |context| {
             let series = Arc::clone(&series);
             let run = series.tick(&context).map(&mut work);
             async move {
                 if let Some(run) = run {
                     run.await;
                     series.advance();
-                }
-                if context.is_draining() {
-                    return Next::Done;
                 }
                 Next::At(series.look().unwrap_or_else(Instant::now))
             }

@@ -120,7 +120,7 @@ impl Group {
         let cancelled = self.shared.is_cancelled();
         let first = self.shared.enter(|state, todo| {
             state.check_end(now, cancelled, todo);
-            state.close_to_wait(todo)
+            state.close_to_wait(now, todo)
         });
         assert!(first, "schedgroup: multiple calls to Group::wait");
         Wait::new(&self.shared)

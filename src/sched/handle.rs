@@ -9,9 +9,11 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::body::Receiver;
+use super::context::JobContext;
 use super::error::JobError;
 use super::gate::Caller;
-use super::job::{JobId, JobState};
+use super::job::{JobId, JobState, Next};
+use super::origin::Course;
 use super::shared::Shared;
 use super::verbs::{Entrance, verbs};
 use crate::ground::timeline::Tick;
@@ -36,6 +38,17 @@ impl Handle {
             shared: &self.shared,
             caller: self.caller,
         }
+    }
+
+    /// Like [`repeat`](Handle::repeat); but a `wait` makes a pending one run at once, to see that its
+    /// group drains, and no run follows one that ends after that.
+    #[track_caller]
+    pub(crate) fn repeat_until_wait<F, Fut>(&self, first: Instant, run: F) -> JobHandle
+    where
+        F: FnMut(JobContext) -> Fut + Send + 'static,
+        Fut: Future<Output = Next> + Send + 'static,
+    {
+        self.entrance().repeat(first, run, Course::UntilWait)
     }
 }
 

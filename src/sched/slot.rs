@@ -3,7 +3,7 @@
 use std::task::Waker;
 
 use super::body::Body;
-use super::job::JobState;
+use super::job::{JobId, JobState};
 use super::origin::Origin;
 use super::queue::{Entry, Stamp};
 use crate::ground::timeline::Tick;
@@ -228,6 +228,12 @@ impl Slots {
         &mut self.chunks[index as usize / CHUNK].slots[index as usize % CHUNK]
     }
 
+    /// Is it still this job's slot?
+    pub(super) fn is_held_by(&self, index: u32, id: JobId) -> bool {
+        self.peek(index)
+            .is_some_and(|slot| slot.stage != Stage::Vacant && slot.stamp.job() == id.0)
+    }
+
     /// Does the entry of a released job still speak for it?
     pub(super) fn is_released(&self, entry: &Entry) -> bool {
         self.peek(entry.slot)
@@ -310,7 +316,7 @@ impl Slots {
 mod tests {
     use std::panic::Location;
 
-    use super::super::origin::Origins;
+    use super::super::origin::{Course, Origins};
     use super::*;
 
     fn slot(job: u64) -> Slot {
@@ -320,7 +326,7 @@ mod tests {
             stamp: Stamp::first(job),
             handles: 0,
             stage: Stage::Running,
-            origin: Origins::default().origin(Location::caller(), false),
+            origin: Origins::default().origin(Location::caller(), Course::Once),
         }
     }
 

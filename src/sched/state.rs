@@ -16,7 +16,7 @@ use super::error::JobPanic;
 use super::gate::{Caller, Door, End, Gate, Refusal};
 use super::intake::Intake;
 use super::job::{JobId, JobState};
-use super::origin::Origins;
+use super::origin::{Course, Origins};
 use super::places::Places;
 use super::queue::{Entry, Queue, Stamp};
 use super::slot::{Slot, Slots, Stage};
@@ -137,6 +137,8 @@ pub(super) struct State {
     first_panic: Option<JobPanic>,
     /// The group's own deadline.
     deadline: Tick,
+    /// Series that end with `wait`.
+    until_wait: Vec<(u32, JobId)>,
     shutdown: Option<Shutdown>,
     /// The group was dropped: running jobs are to be aborted.
     abandoned: bool,
@@ -171,6 +173,7 @@ impl State {
             turns: 0,
             first_panic: None,
             deadline,
+            until_wait: Vec::new(),
             shutdown: None,
             abandoned: false,
             aborting: false,
@@ -197,17 +200,31 @@ impl State {
         &mut self,
         at: Tick,
         body: Box<dyn Body>,
-        series: bool,
+        course: Course,
         scheduled_at: &'static Location<'static>,
         todo: &mut Todo,
     ) -> (JobId, u32) {
         let id = self.name();
         let stamp = Stamp::first(id.0);
-        let origin = self.origins.origin(scheduled_at, series);
+        let origin = self.origins.origin(scheduled_at, course);
         let slot = self.slots.insert(Slot::new(body, at, stamp, origin));
         self.pending += 1;
         self.send(Entry { at, stamp, slot }, todo);
+        if course == Course::UntilWait {
+            self.heed_wait(slot, id);
+        }
         (id, slot)
+    }
+
+    /// Notes a series that ends with `wait`. Those that have ended are forgotten whenever the list
+    /// would grow, so it stays as long as they are many.
+    fn heed_wait(&mut self, slot: u32, id: JobId) {
+        if self.until_wait.len() == self.until_wait.capacity() {
+            let slots = &self.slots;
+            self.until_wait
+                .retain(|&(slot, id)| slots.is_held_by(slot, id));
+        }
+        self.until_wait.push((slot, id));
     }
 
     /// Sends an entry to the driver.
@@ -427,16 +444,16 @@ impl State {
         self.places.vacate();
         let going_down =
             self.gate.ended.is_some() || self.shutdown.is_some() || self.abandoned || self.aborting;
+        let waited = self.gate.door != Door::Open;
         let place = self.slots.get_mut(slot);
         let control = place.take_control();
         let control = control.map(|control| *control).unwrap_or_default();
+        let done = waited && place.origin.ends_with_wait();
         let mut leftover = Finished { body, panic: None };
         let state = match ending {
             Ending::Ran(next) => {
-                match (
-                    next.into_iter().chain(control.again).min(),
-                    leftover.body.take(),
-                ) {
+                let wanted = next.into_iter().chain(control.again).min();
+                match (wanted.filter(|_| !done), leftover.body.take()) {
                     (Some(at), Some(body)) if !control.is_last_run() && !going_down => {
                         self.run_again(slot, at, body, todo);
                         return leftover;
@@ -535,10 +552,15 @@ impl State {
     }
 
     /// `wait` was called; false if it had been before.
-    pub(super) fn close_to_wait(&mut self, todo: &mut Todo) -> bool {
+    pub(super) fn close_to_wait(&mut self, now: Tick, todo: &mut Todo) -> bool {
         let first = !std::mem::replace(&mut self.gate.waited, true);
         if self.gate.door == Door::Open {
             self.gate.door = Door::Waited;
+        }
+        for (slot, id) in std::mem::take(&mut self.until_wait) {
+            if self.slots.is_held_by(slot, id) && self.slots.get(slot).is_pending() {
+                self.reset(slot, now, || now, todo);
+            }
         }
         self.settle(todo);
         first

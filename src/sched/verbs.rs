@@ -12,6 +12,7 @@ use super::error::ScheduleError;
 use super::gate::{Caller, Door, Refusal};
 use super::handle::{JobHandle, JoinHandle};
 use super::job::{Job, Next};
+use super::origin::Course;
 use super::shared::Shared;
 use crate::ground::panic;
 use crate::ground::timeline::Tick;
@@ -37,7 +38,7 @@ impl Entrance<'_> {
         self,
         at: Tick,
         body: B,
-        series: bool,
+        course: Course,
         site: &'static Location<'static>,
     ) -> Result<JobHandle, (Refusal, B)> {
         let body = Box::new(body);
@@ -45,7 +46,7 @@ impl Entrance<'_> {
         let (result, refused) =
             self.shared
                 .enter(|state, todo| match state.admit(self.caller, cancelled) {
-                    Ok(()) => (Ok(state.insert(at, body, series, site, todo)), None),
+                    Ok(()) => (Ok(state.insert(at, body, course, site, todo)), None),
                     Err(refusal) => (Err(refusal), Some(body)),
                 });
         match (result, refused) {
@@ -58,9 +59,9 @@ impl Entrance<'_> {
     /// Lets a job in, or drops it and answers with a finished handle; panics if scheduling here is a
     /// mistake of the caller's.
     #[track_caller]
-    fn put<B: Body + 'static>(self, at: Tick, body: B, series: bool) -> JobHandle {
+    fn put<B: Body + 'static>(self, at: Tick, body: B, course: Course) -> JobHandle {
         let site = Location::caller();
-        match self.submit(at, body, series, site) {
+        match self.submit(at, body, course, site) {
             Ok(handle) => handle,
             Err((Refusal::Closed(door), body)) if self.caller == Caller::Outside => {
                 drop(body);
@@ -83,7 +84,7 @@ impl Entrance<'_> {
 
     #[track_caller]
     fn try_put<J: Job>(self, at: Tick, job: J) -> Result<JobHandle, ScheduleError<J>> {
-        self.submit(at, job, false, Location::caller())
+        self.submit(at, job, Course::Once, Location::caller())
             .map_err(|(refusal, job)| match refusal {
                 Refusal::Closed(_) => ScheduleError::Closed(job),
                 Refusal::Cancelled => ScheduleError::Cancelled(job),
@@ -92,12 +93,12 @@ impl Entrance<'_> {
 
     #[track_caller]
     pub(super) fn delay(self, delay: Duration, job: impl Job) -> JobHandle {
-        self.put(self.after(delay), job, false)
+        self.put(self.after(delay), job, Course::Once)
     }
 
     #[track_caller]
     pub(super) fn schedule(self, at: Instant, job: impl Job) -> JobHandle {
-        self.put(self.at(at), job, false)
+        self.put(self.at(at), job, Course::Once)
     }
 
     #[track_caller]
@@ -124,7 +125,7 @@ impl Entrance<'_> {
         delay: Duration,
         job: impl FnOnce(JobContext) -> J + Send + 'static,
     ) -> JobHandle {
-        self.put(self.after(delay), With::new(self.shared, job), false)
+        self.put(self.after(delay), With::new(self.shared, job), Course::Once)
     }
 
     #[track_caller]
@@ -133,7 +134,7 @@ impl Entrance<'_> {
         at: Instant,
         job: impl FnOnce(JobContext) -> J + Send + 'static,
     ) -> JobHandle {
-        self.put(self.at(at), With::new(self.shared, job), false)
+        self.put(self.at(at), With::new(self.shared, job), Course::Once)
     }
 
     #[track_caller]
@@ -161,16 +162,16 @@ impl Entrance<'_> {
         F::Output: Send + 'static,
     {
         let (body, receiver) = Joined::new(future, Location::caller());
-        JoinHandle::new(self.put(at, body, false), receiver)
+        JoinHandle::new(self.put(at, body, Course::Once), receiver)
     }
 
     #[track_caller]
-    pub(super) fn repeat<F, Fut>(self, first: Instant, run: F) -> JobHandle
+    pub(super) fn repeat<F, Fut>(self, first: Instant, run: F, course: Course) -> JobHandle
     where
         F: FnMut(JobContext) -> Fut + Send + 'static,
         Fut: Future<Output = Next> + Send + 'static,
     {
-        self.put(self.at(first), Repeat::new(self.shared, run), true)
+        self.put(self.at(first), Repeat::new(self.shared, run), course)
     }
 }
 
@@ -398,7 +399,8 @@ macro_rules! verbs {
                 F: FnMut($crate::JobContext) -> Fut + Send + 'static,
                 Fut: Future<Output = $crate::Next> + Send + 'static,
             {
-                self.entrance().repeat(first, run)
+                self.entrance()
+                    .repeat(first, run, $crate::sched::origin::Course::Series)
             }
         }
     };
