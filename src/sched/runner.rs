@@ -54,14 +54,13 @@ async fn serve(mut seat: Seat) {
     let mut next = seat.next();
     while let Some(started) = next {
         served += 1;
-        let turn_over = served % SERVED == 0;
-        next = InRun::new(&mut seat, started, turn_over).await;
-        if next.is_none() {
-            if turn_over || !coop::has_budget_remaining() {
+        next = match InRun::new(&mut seat, started, served % SERVED == 0).await {
+            After::ServeOn(next) => next,
+            After::Pause => {
                 yield_now().await;
+                seat.next()
             }
-            next = seat.next();
-        }
+        };
     }
 }
 
@@ -94,6 +93,14 @@ fn next(
         state.places().leave();
     }
     started
+}
+
+/// What a runner does after a run.
+enum After {
+    /// Starts this job, or goes if there is none for it.
+    ServeOn(Option<Started>),
+    /// Gives others a turn before it looks for a job.
+    Pause,
 }
 
 /// One run of one job. It ends the run in `Drop` if it is dropped before.
@@ -176,9 +183,8 @@ impl<'a> InRun<'a> {
 
     /// Drops what the run held, counts it as ended, and takes the next job in the same step if
     /// `serve_on`.
-    fn end(&mut self, ended: Result<Option<Next>, Payload>, serve_on: bool) -> Option<Started> {
+    fn end(&mut self, mut ended: Result<Option<Next>, Payload>, serve_on: bool) -> Option<Started> {
         let Seat { shared, on_duty } = &mut *self.seat;
-        let mut ended = ended;
         let mut body = None;
         let discarded = match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Going(Live::Future(future)) => panic::discard(future),
@@ -213,20 +219,20 @@ impl<'a> InRun<'a> {
             let started = serve_on.then(|| next(on_duty, state, now, cancelled, todo));
             (finished, started.flatten())
         });
-        if let Some(body) = body {
-            if let Err(payload) = panic::discard(body) {
-                shared.tell(&JobPanic::new(payload, self.id, self.scheduled_at));
-            }
-            shared.enter(|state, todo| state.dropped(1, todo));
-        }
         drop(panic);
-        started
+        let Some(body) = body else {
+            return started;
+        };
+        if let Err(payload) = panic::discard(body) {
+            shared.tell(&JobPanic::new(payload, self.id, self.scheduled_at));
+        }
+        shared.enter(|state, todo| state.dropped(1, todo));
+        serve_on.then(|| self.seat.next()).flatten()
     }
 }
 
 impl Future for InRun<'_> {
-    /// The next job to start, if this runner took one when it ended this one.
-    type Output = Option<Started>;
+    type Output = After;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let run = &mut *self;
@@ -243,7 +249,12 @@ impl Future for InRun<'_> {
             }
         };
         let serve_on = !run.turn_over && coop::has_budget_remaining();
-        Poll::Ready(run.end(ended, serve_on))
+        let next = run.end(ended, serve_on);
+        Poll::Ready(if serve_on {
+            After::ServeOn(next)
+        } else {
+            After::Pause
+        })
     }
 }
 
