@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use super::wheel::{Bucket, Wheel, granule};
+use super::wheel::{Bucket, Granule, Wheel, granule};
 use crate::ground::timeline::Tick;
 
 /// A hint: "look at this slot no later than `at`". Whether the job is still there, and due, only its
@@ -66,10 +66,19 @@ pub(super) struct Queue {
 
 /// Below this capacity storage is not worth giving back.
 const KEPT: usize = 1024;
-/// Buckets move in this much ahead of their time, so that a large one makes no job late.
+/// Buckets move in at least this much ahead of their time.
 const AHEAD: Duration = Duration::from_millis(16);
+/// A large bucket moves in so much ahead for each of its entries that no job is late for it, though
+/// others have the processor for most of the time.
+const AHEAD_EACH: Duration = Duration::from_nanos(500);
 /// A bucket of more than this is large: it is worth waking up ahead of its time for.
 const LARGE: usize = 4096;
+
+/// How much ahead of its time a bucket of so many entries moves in.
+fn ahead(len: usize) -> Duration {
+    let len = u32::try_from(len).unwrap_or(u32::MAX);
+    AHEAD.max(AHEAD_EACH * len)
+}
 
 impl Queue {
     pub(super) fn new(now: Tick) -> Queue {
@@ -112,11 +121,10 @@ impl Queue {
     /// due and pushes them again.
     pub(super) fn arriving(&mut self, now: Tick, most: usize) -> Option<Vec<u32>> {
         if self.left_to_move() == 0 {
-            let near = granule(now.after(AHEAD));
             self.moved = 0;
-            self.moving = self.wheel.take(near).unwrap_or_default();
+            self.moving = self.wheel.take(self.horizon(now)).unwrap_or_default();
             if self.left_to_move() == 0 {
-                self.wheel.go_on(near);
+                self.wheel.go_on(granule(now.after(AHEAD)));
                 return None;
             }
         }
@@ -125,6 +133,16 @@ impl Queue {
         let part = part[..most.min(part.len())].to_vec();
         self.moved += part.len();
         Some(part)
+    }
+
+    /// Everything up to there moves in: it is near, or stands in front of something large that is.
+    fn horizon(&self, now: Tick) -> Granule {
+        let firsts = self.wheel.peek_levels();
+        let starts = firsts.filter_map(|first| {
+            let near = granule(now.after(ahead(first.len)));
+            (first.start <= near).then_some(first.start)
+        });
+        starts.max().unwrap_or(Granule::MIN)
     }
 
     fn left_to_move(&self) -> usize {
@@ -153,8 +171,8 @@ impl Queue {
 
     /// When there is something to do: at the earliest deadline, or ahead of it for a large bucket.
     pub(super) fn wakes(&self) -> Option<Tick> {
-        let large = self.wheel.peek().filter(|first| first.len > LARGE);
-        let ahead = large.map(|first| first.earliest.before(AHEAD));
+        let large = self.wheel.peek_levels().filter(|first| first.len > LARGE);
+        let ahead = large.map(|first| first.earliest.before(ahead(first.len)));
         self.next().into_iter().chain(ahead).min()
     }
 
@@ -296,7 +314,32 @@ mod tests {
             queue.push(entry(at, 0));
         }
         assert_eq!(queue.wakes(), Some(tick(at).before(AHEAD)));
+        for _ in 0..100 * LARGE {
+            queue.push(entry(at, 0));
+        }
+        let ahead = AHEAD_EACH * (1 + 101 * LARGE as u32);
+        assert_eq!(queue.wakes(), Some(tick(at).before(ahead)));
         assert_eq!(queue.next(), Some(tick(at)));
+    }
+
+    #[test]
+    fn what_stands_in_front_of_a_large_bucket_moves_in_with_it() {
+        let (small, large) = (50 * MS, 300 * MS);
+        let mut deadlines = vec![small];
+        deadlines.resize(1_000_000, large);
+        let mut queue = queue();
+        for (slot, &at) in deadlines.iter().enumerate() {
+            queue.push(entry(at, slot as u64));
+        }
+        let mut moved = 0;
+        while let Some(slots) = queue.arriving(tick(0), 4096) {
+            moved += slots.len();
+            let due = |slot: u32| entry(deadlines[slot as usize], slot.into());
+            queue.extend(slots.into_iter().map(due));
+        }
+        assert!(moved >= deadlines.len(), "{moved} moved");
+        assert_eq!(queue.wakes(), Some(tick(small)));
+        assert_eq!(pop(&mut queue, small, &deadlines), [0]);
     }
 
     #[test]

@@ -45,10 +45,10 @@ pub(super) struct Bucket {
     pub(super) slots: Vec<u32>,
 }
 
-/// The first bucket that is not empty.
+/// A bucket that is the first of its level.
 pub(super) struct First {
     pub(super) start: Granule,
-    /// Nothing in the wheel is due before that.
+    /// Nothing in it is due before that.
     pub(super) earliest: Tick,
     pub(super) len: usize,
 }
@@ -100,12 +100,12 @@ impl Wheel {
         self.len += 1;
     }
 
-    /// The level and the index of the first bucket that is not empty.
-    fn first(&self) -> Option<(usize, usize)> {
-        self.levels
-            .iter()
-            .position(|level| level.occupied != 0)
-            .map(|level| (level, self.levels[level].occupied.trailing_zeros() as usize))
+    /// The first bucket of each level that is not empty, by level and index; the earliest comes first.
+    fn firsts(&self) -> impl Iterator<Item = (usize, usize)> {
+        let levels = self.levels.iter().enumerate();
+        levels
+            .filter(|(_, level)| level.occupied != 0)
+            .map(|(number, level)| (number, level.occupied.trailing_zeros() as usize))
     }
 
     /// The first granule of a bucket.
@@ -115,20 +115,27 @@ impl Wheel {
         (above | index as u64) << bits
     }
 
+    /// The first bucket that is not empty.
     pub(super) fn peek(&self) -> Option<First> {
-        let first = self.first()?;
-        let bucket = &self.levels[first.0].buckets[first.1];
-        Some(First {
-            start: self.start(first),
-            earliest: bucket.earliest,
-            len: bucket.slots.len(),
+        self.peek_levels().next()
+    }
+
+    /// The same for each level, the earliest first.
+    pub(super) fn peek_levels(&self) -> impl Iterator<Item = First> {
+        self.firsts().map(|first| {
+            let bucket = &self.levels[first.0].buckets[first.1];
+            First {
+                start: self.start(first),
+                earliest: bucket.earliest,
+                len: bucket.slots.len(),
+            }
         })
     }
 
     /// Takes the first bucket out if it starts by then; the wheel goes on to its start. What is due
     /// after its first granule is for the caller to push again.
     pub(super) fn take(&mut self, until: Granule) -> Option<Bucket> {
-        let first = self.first()?;
+        let first = self.firsts().next()?;
         let start = self.start(first);
         if start > until {
             return None;
@@ -143,7 +150,7 @@ impl Wheel {
 
     /// Goes on to a granule before which no bucket starts.
     pub(super) fn go_on(&mut self, to: Granule) {
-        debug_assert!(self.first().is_none_or(|first| self.start(first) > to));
+        debug_assert!(self.peek().is_none_or(|first| first.start > to));
         self.at = self.at.max(to);
     }
 }
