@@ -36,6 +36,8 @@ const FLOORS: &[(&str, &[&str])] = &[
             "sched/intake",
             "sched/gate",
             "sched/places",
+            "sched/alarm",
+            "sched/timerfd",
         ],
     ),
     ("joints", &["sched/state", "sched/shared"]),

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use tokio::runtime::RuntimeFlavor;
 use tokio::task::yield_now;
-use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::alarm::Alarm;
 use super::queue::{Entry, Queue};
 use super::runner;
 use super::shared::Shared;
@@ -29,14 +29,11 @@ const RELEASES: usize = 512;
 const LOOKED_UP: usize = 512;
 /// How soon to look after jobs that wait for a runner although there are places.
 const TEND: Duration = Duration::from_millis(5);
-/// No sleep is longer: one very long sleep has stalled tokio's short ones before (its issue 8334),
-/// and a job's deadline is kept by the heap anyway.
-const LONGEST_SLEEP: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) struct Driver {
     shared: Arc<Shared>,
     queue: Queue,
-    sleep: Pin<Box<Sleep>>,
+    alarm: Alarm,
     /// `None` once it has been heard.
     cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     batch: Vec<Entry>,
@@ -49,15 +46,13 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    /// Must be called inside the runtime that will drive it, for its timer.
-    #[track_caller]
-    pub(super) fn new(shared: Arc<Shared>) -> Driver {
+    pub(super) fn new(shared: Arc<Shared>, alarm: Alarm) -> Driver {
         let token = shared.token.clone();
         let tends = shared.runtime.runtime_flavor() != RuntimeFlavor::CurrentThread;
         Driver {
             queue: Queue::new(shared.now()),
             shared,
-            sleep: Box::pin(sleep_until(Instant::now() + LONGEST_SLEEP)),
+            alarm,
             cancelled: Some(Box::pin(token.cancelled_owned())),
             batch: Vec::with_capacity(RELEASES),
             behind: None,
@@ -205,10 +200,8 @@ impl Driver {
             asleep = true;
             // Nothing to come arms nothing, so that an idle group leaves a paused clock alone.
             if until < Tick::NEVER {
-                let longest = Instant::now() + LONGEST_SLEEP;
-                let until = self.shared.timeline.instant(until).min(longest);
-                self.sleep.as_mut().reset(until);
-                if self.sleep.as_mut().poll(cx).is_ready() {
+                self.alarm.set(self.shared.timeline.instant(until));
+                if self.alarm.poll(cx).is_ready() {
                     return Poll::Ready(());
                 }
             }

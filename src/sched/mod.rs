@@ -30,9 +30,10 @@
 //! faces    verbs  builder  group  handle  context  wait
 //! engines  driver  runner
 //! joints   state  shared
-//! ground   job  error  stats  wheel  queue  body  origin  slot  intake  gate  places
+//! ground   job  error  stats  wheel  queue  body  origin  slot  intake  gate  places  alarm  timerfd
 //! ```
 
+mod alarm;
 mod body;
 mod builder;
 mod context;
@@ -51,6 +52,8 @@ mod shared;
 mod slot;
 mod state;
 mod stats;
+#[cfg(all(feature = "timerfd", target_os = "linux"))]
+mod timerfd;
 mod verbs;
 mod wait;
 mod wheel;
