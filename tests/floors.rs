@@ -17,6 +17,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "ground/refusal",
             "ground/seats",
             "ground/submit",
+            "ground/table",
             "ground/timeline",
             "ground/token",
             "ground/trace",
@@ -66,12 +67,23 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "keyed",
         &[
-            "keyed/table",
             "keyed/state",
             "keyed/shared",
             "keyed/job",
             "keyed/group",
             "keyed/builder",
+        ],
+    ),
+    (
+        "rate",
+        &[
+            "rate/allowance",
+            "rate/bucket",
+            "rate/calendar",
+            "rate/limiter",
+            "rate/lines",
+            "rate/pump",
+            "rate/pacer",
         ],
     ),
     (
@@ -96,6 +108,7 @@ const SIGNBOARDS: &[&str] = &[
     "sched/mod",
     "keyed/mod",
     "periodic/mod",
+    "rate/mod",
     "backoff/mod",
     "errgroup/mod",
     "sized/mod",
@@ -390,6 +403,7 @@ fn the_drawn_maps_name_every_module_and_no_other() {
         "backoff/mod",
         "keyed/mod",
         "periodic/mod",
+        "rate/mod",
     ] {
         let text = &sources[board];
         let drawn: Vec<&str> = drawing(text).iter().map(|row| row[0]).collect();

@@ -8,8 +8,9 @@ use std::hash::{BuildHasherDefault, Hasher};
 ///
 /// The map's own key is the hash, so that growing and shrinking call no user code: a `Hash` that
 /// panics could otherwise lose rows that have nothing to do with the call.
-pub(super) struct Table<K, V> {
+pub(crate) struct Table<K, V> {
     rows: HashMap<u64, Row<K, V>, BuildHasherDefault<AsIs>>,
+    len: usize,
 }
 
 struct Row<K, V> {
@@ -41,14 +42,15 @@ impl Hasher for AsIs {
 const KEPT: usize = 64;
 
 impl<K, V> Table<K, V> {
-    pub(super) fn new() -> Table<K, V> {
+    pub(crate) fn new() -> Table<K, V> {
         Table {
             rows: HashMap::default(),
+            len: 0,
         }
     }
 
     /// The row of that hash which passes the test.
-    pub(super) fn find(&mut self, hash: u64, mut is: impl FnMut(&K, &V) -> bool) -> Option<&mut V> {
+    pub(crate) fn find(&mut self, hash: u64, mut is: impl FnMut(&K, &V) -> bool) -> Option<&mut V> {
         let mut row = self.rows.get_mut(&hash)?;
         while !is(&row.key, &row.value) {
             row = row.next.as_mut()?;
@@ -57,12 +59,13 @@ impl<K, V> Table<K, V> {
     }
 
     /// Adds the row of a key that has none.
-    pub(super) fn insert(&mut self, hash: u64, key: K, value: V) {
+    pub(crate) fn insert(&mut self, hash: u64, key: K, value: V) {
         let row = Row {
             key,
             value,
             next: None,
         };
+        self.len += 1;
         match self.rows.entry(hash) {
             Entry::Vacant(place) => {
                 place.insert(row);
@@ -78,7 +81,7 @@ impl<K, V> Table<K, V> {
     }
 
     /// Takes the row of that hash which passes the test.
-    pub(super) fn remove(
+    pub(crate) fn remove(
         &mut self,
         hash: u64,
         mut is: impl FnMut(&K, &V) -> bool,
@@ -100,8 +103,26 @@ impl<K, V> Table<K, V> {
         } else {
             place.remove()
         };
+        self.len -= 1;
         self.give_back();
         Some((row.key, row.value))
+    }
+
+    /// How many rows there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Takes out the rows that fail the test, for the caller to drop.
+    pub(crate) fn sift(&mut self, mut stays: impl FnMut(&V) -> bool) -> Vec<(K, V)> {
+        let mut gone = Vec::new();
+        let hashes: Vec<u64> = self.rows.keys().copied().collect();
+        for hash in hashes {
+            while let Some(row) = self.remove(hash, |_, value| !stays(value)) {
+                gone.push(row);
+            }
+        }
+        gone
     }
 
     /// Memory follows the rows: what is three quarters empty is halved.
@@ -143,6 +164,19 @@ mod tests {
         table.insert(1, 1, 1);
         assert_eq!(table.find(2, |_, _| true), None);
         assert_eq!(table.remove(2, |_, _| true), None);
+    }
+
+    #[test]
+    fn what_is_sifted_out_comes_back() {
+        let mut table = Table::new();
+        for key in 0..9 {
+            table.insert(u64::from(key % 3), key, key);
+        }
+        let mut gone = table.sift(|value| value % 2 == 0);
+        gone.sort_unstable();
+        assert_eq!(gone, [(1, 1), (3, 3), (5, 5), (7, 7)]);
+        assert_eq!(table.len(), 5);
+        assert_eq!(table.find(1, is(4)), Some(&mut 4));
     }
 
     #[test]
