@@ -75,6 +75,18 @@ const FLOORS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "retry",
+        &[
+            "retry/outcome",
+            "retry/header",
+            "retry/budget",
+            "retry/circuit",
+            "retry/policy",
+            "retry/chain",
+            "retry/run",
+        ],
+    ),
+    (
         "rate",
         &[
             "rate/allowance",
@@ -109,6 +121,7 @@ const SIGNBOARDS: &[&str] = &[
     "keyed/mod",
     "periodic/mod",
     "rate/mod",
+    "retry/mod",
     "backoff/mod",
     "errgroup/mod",
     "sized/mod",
@@ -404,6 +417,7 @@ fn the_drawn_maps_name_every_module_and_no_other() {
         "keyed/mod",
         "periodic/mod",
         "rate/mod",
+        "retry/mod",
     ] {
         let text = &sources[board];
         let drawn: Vec<&str> = drawing(text).iter().map(|row| row[0]).collect();
