@@ -176,6 +176,27 @@ async fn a_wish_holds_up_what_waits_already_and_only_moves_later() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_wish_holds_up_what_waits_for_a_place_too() {
+    let (group, hold) = (Group::builder().max_running(1).build(), Hold::new());
+    let (pacer, log) = logged(&group, Rate::per_second(100).burst(2));
+    group.delay(ms(1), hold.job());
+    hold.started().await;
+    (0..3).for_each(|n| pacer.push("k", n));
+    // The pump has to have its place.
+    hold.release();
+    group.delay(Duration::ZERO, hold.job());
+    hold.started().await;
+    sleep(ms(2)).await;
+    assert_eq!((pacer.waiting(), log.len()), (1, 0), "two wait for a place");
+    pacer.not_before("k", Instant::now() + ms(97));
+    hold.release();
+    group.wait().await.unwrap();
+    let went = log.take();
+    let expected = [(0, 100), (1, 100), (2, 110)];
+    assert_eq!(went, expected.map(|(n, at)| (("k", n), ms(at))));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_key_that_is_held_up_takes_nothing_of_the_rate_over_all() {
     let (group, log) = (Group::new(), Log::new());
     let of_work = log.clone();
@@ -305,6 +326,29 @@ async fn work_can_come_again_while_the_group_drains() {
     let expected = [(0, 0), (1, 500), (2, 500), (3, 550)];
     assert_eq!(log.take(), expected.map(|(n, at)| (n, ms(at))));
     assert_eq!(pacer.waiting(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_again_goes_before_what_was_pushed_later() {
+    let (group, log) = (Group::new(), Log::new());
+    let of_work = log.clone();
+    let rate = Rate::per_second(10).burst(3);
+    let pacer = Pacer::builder(rate).run(&group.handle(), move |n: u64, turn| {
+        of_work.push(n);
+        async move {
+            if n < 2 {
+                turn.again(Instant::now() + ms(30), n + 10);
+            }
+        }
+    });
+    pacer.push('k', 0);
+    pacer.push('k', 1);
+    // Its turn would come at 200; what comes again is cheaper, and may go earlier.
+    pacer.push_costly('k', 3, 2);
+    pacer.push('k', 3);
+    group.wait().await.unwrap();
+    let expected = [(0, 0), (1, 0), (10, 30), (11, 100), (2, 400), (3, 500)];
+    assert_eq!(log.take(), expected.map(|(n, at)| (n, ms(at))));
 }
 
 #[tokio::test(start_paused = true)]

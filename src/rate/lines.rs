@@ -31,10 +31,20 @@ struct Line<K, T> {
     key: Arc<K>,
     bucket: Bucket,
     not_before: u64,
+    /// What has waited before and came back; it goes first.
+    returned: VecDeque<Waiting<T>>,
     waiting: VecDeque<Waiting<T>>,
     in_flight: u32,
-    /// It has its one entry among the heads.
-    is_head: bool,
+    /// The number of its entry among the heads, if it has one; an older one counts no more.
+    entry: Option<u64>,
+}
+
+/// Where work joins its line.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    End,
+    /// It has waited before, and stands behind those alone that have too.
+    Head,
 }
 
 struct Waiting<T> {
@@ -42,11 +52,29 @@ struct Waiting<T> {
     cost: u32,
 }
 
+impl<K, T> Line<K, T> {
+    fn head(&self) -> Option<&Waiting<T>> {
+        self.returned.front().or(self.waiting.front())
+    }
+
+    fn take_head(&mut self) -> Option<Waiting<T>> {
+        if let Some(returned) = self.returned.pop_front() {
+            return Some(returned);
+        }
+        let head = self.waiting.pop_front();
+        if self.waiting.is_empty() && self.waiting.capacity() > FEW {
+            self.waiting = VecDeque::new();
+        }
+        head
+    }
+}
+
 /// Work that goes now.
 pub(super) struct Released<K, T> {
     pub(super) line: LineId,
     pub(super) key: Arc<K>,
     pub(super) work: T,
+    pub(super) cost: u32,
     /// The exact instant at which it was allowed to go.
     pub(super) at: u64,
 }
@@ -105,9 +133,10 @@ impl<K: Eq, T> Lines<K, T> {
             key: Arc::clone(&key),
             bucket: Bucket::default(),
             not_before: 0,
+            returned: VecDeque::new(),
             waiting: VecDeque::new(),
             in_flight: 0,
-            is_head: false,
+            entry: None,
         };
         let id = self.free.pop().unwrap_or_else(|| {
             self.lines.push(None);
@@ -124,11 +153,21 @@ impl<K: Eq, T> Lines<K, T> {
             .expect("a line stays while it is in use")
     }
 
-    /// Puts work at the end of a line.
-    pub(super) fn push(&mut self, line: LineId, work: T, cost: u32, now: u64) {
+    /// Puts work into a line.
+    pub(super) fn push(&mut self, id: LineId, place: Place, work: T, cost: u32, now: u64) {
         self.waiting += 1;
-        self.at(line).waiting.push_back(Waiting { work, cost });
-        self.come_up(line, now);
+        let line = self.at(id);
+        match place {
+            Place::End => line.waiting.push_back(Waiting { work, cost }),
+            Place::Head => {
+                if line.returned.is_empty() {
+                    // Another head, which may go earlier than the one that has the entry.
+                    line.entry = None;
+                }
+                line.returned.push_back(Waiting { work, cost });
+            }
+        }
+        self.come_up(id, now);
     }
 
     /// Nothing of this line goes before `at`. The head's entry is left where it is: it is found to be
@@ -136,6 +175,11 @@ impl<K: Eq, T> Lines<K, T> {
     pub(super) fn not_before(&mut self, line: LineId, at: u64) {
         let line = self.at(line);
         line.not_before = line.not_before.max(at);
+    }
+
+    /// Must nothing of this line go yet?
+    pub(super) fn is_held_up(&mut self, line: LineId, now: u64) -> bool {
+        self.at(line).not_before > now
     }
 
     /// One of this line has ended.
@@ -148,7 +192,7 @@ impl<K: Eq, T> Lines<K, T> {
     fn own(&mut self, line: LineId, now: u64) -> Option<u64> {
         let per_key = self.limits.per_key;
         let line = self.at(line);
-        let head = line.waiting.front()?;
+        let head = line.head()?;
         let earliest = line.bucket.earliest(per_key, head.cost);
         Some(earliest.max(line.not_before).max(now))
     }
@@ -157,14 +201,14 @@ impl<K: Eq, T> Lines<K, T> {
     fn come_up(&mut self, id: LineId, now: u64) {
         let in_flight = self.limits.in_flight;
         let line = self.at(id);
-        if line.is_head || line.in_flight >= in_flight {
+        if line.entry.is_some() || line.in_flight >= in_flight {
             return;
         }
         let Some(own) = self.own(id, now) else {
             return;
         };
-        self.at(id).is_head = true;
         self.came_up += 1;
+        self.at(id).entry = Some(self.came_up);
         self.heads.push(Reverse((own, self.came_up, id)));
     }
 
@@ -172,9 +216,14 @@ impl<K: Eq, T> Lines<K, T> {
     fn next_line(&mut self) -> Option<(LineId, u64)> {
         loop {
             let &Reverse((entered, came_up, id)) = self.heads.peek()?;
+            let line = self.lines[id as usize].as_ref();
+            if line.is_none_or(|line| line.entry != Some(came_up)) {
+                self.heads.pop();
+                continue;
+            }
             let own = self.own(id, entered)?;
             if own <= entered {
-                let cost = self.at(id).waiting.front()?.cost;
+                let cost = self.at(id).head()?.cost;
                 let shared = self.limits.overall;
                 let shared = shared.map_or(0, |rate| self.overall.earliest(rate, cost));
                 return Some((id, own.max(shared)));
@@ -196,11 +245,8 @@ impl<K: Eq, T> Lines<K, T> {
         let limits = self.limits;
         self.heads.pop();
         let line = self.at(id);
-        let Waiting { work, cost } = line.waiting.pop_front()?;
-        if line.waiting.is_empty() && line.waiting.capacity() > FEW {
-            line.waiting = VecDeque::new();
-        }
-        line.is_head = false;
+        let Waiting { work, cost } = line.take_head()?;
+        line.entry = None;
         line.in_flight += 1;
         line.bucket.take(limits.per_key, cost, at);
         let key = Arc::clone(&line.key);
@@ -213,6 +259,7 @@ impl<K: Eq, T> Lines<K, T> {
             line: id,
             key,
             work,
+            cost,
             at,
         })
     }
@@ -227,8 +274,7 @@ impl<K: Eq, T> Lines<K, T> {
         let (lines, per_key) = (&self.lines, self.limits.per_key);
         let is_in_use = |id: &LineId| {
             lines[*id as usize].as_ref().is_some_and(|line| {
-                line.is_head
-                    || !line.waiting.is_empty()
+                line.head().is_some()
                     || line.in_flight > 0
                     || line.not_before > now
                     || !line.bucket.is_full(per_key, now)
@@ -253,8 +299,11 @@ impl<K: Eq, T> Lines<K, T> {
         self.heads.clear();
         self.waiting = 0;
         let lines = self.lines.iter_mut().flatten().flat_map(|line| {
-            line.is_head = false;
-            std::mem::take(&mut line.waiting)
+            line.entry = None;
+            let returned = std::mem::take(&mut line.returned);
+            returned
+                .into_iter()
+                .chain(std::mem::take(&mut line.waiting))
         });
         lines.map(|waiting| waiting.work).collect()
     }

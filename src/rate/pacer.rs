@@ -8,8 +8,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::allowance::Rate;
-use super::lines::Limits;
-use super::pump::{Shared, Turn};
+use super::lines::{Limits, Place};
+use super::pump::{New, Shared, Turn};
 use crate::Handle;
 
 /// Work for many keys, each piece run as a job of a group as soon as the limits let it go.
@@ -21,13 +21,13 @@ use crate::Handle;
 ///
 /// What is promised:
 ///
-/// - Work of one key goes in the order in which it was pushed, each at the exact instant of its rate,
+/// - Work of one key goes in the order in which it was pushed, what comes [`again`](Turn::again) first, each at the exact instant of its rate,
 ///   rounded up to the timer's millisecond.
 /// - The rate over all is taken last, when the key itself may go. So no key waits for another's
 ///   instant that is further away: with costs of one, no key that may go waits while the rate over all has
 ///   something left. Those that wait for it go in the order of their own instants.
-/// - After [`not_before`](Pacer::not_before) nothing of the key goes until then but what has gone
-///   already. It only ever moves later.
+/// - After [`not_before`](Pacer::not_before) nothing of the key starts until then; what has started goes
+///   on. It only ever moves later.
 /// - A key costs memory while it has work, or a past that still counts; after that it is forgotten in
 ///   passing.
 ///
@@ -156,12 +156,15 @@ where
     #[track_caller]
     pub fn push_costly(&self, key: K, cost: u32, work: T) {
         let group = &self.shared.group;
-        self.shared.push(group, Arc::new(key), cost, work);
+        let place = Place::End;
+        self.shared
+            .push(group, Arc::new(key), New { place, cost, work });
     }
 
-    /// From now on nothing of this key goes before `at`: a server's wish, for all of its work.
+    /// From now on nothing of this key starts before `at`: a server's wish, for all of its work.
     ///
-    /// Of several the latest holds, and no success takes it back. What has gone already goes on.
+    /// Of several the latest holds, and no success takes it back. What has started goes on; what waits
+    /// for a place in its group does not start.
     pub fn not_before(&self, key: K, at: Instant) {
         self.shared.not_before(Arc::new(key), at);
     }

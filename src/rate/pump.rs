@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::lines::{Limits, LineId, Lines, Released};
+use super::lines::{Limits, LineId, Lines, Place, Released};
 use crate::ground::timeline::{Tick, Timeline};
 use crate::{Handle, JobContext, JobHandle, Next};
 
@@ -32,6 +32,13 @@ pub(super) struct State<K, T> {
     /// There while something waits.
     pump: Option<Pump>,
     pumps: u64,
+}
+
+/// Work on its way into a line.
+pub(super) struct New<T> {
+    pub(super) place: Place,
+    pub(super) cost: u32,
+    pub(super) work: T,
 }
 
 /// The job of the group in which the lines are looked after.
@@ -114,7 +121,7 @@ where
     /// Puts work into a line, and sees to it that there is a pump: so it is the group that decides
     /// whether more may come.
     #[track_caller]
-    pub(super) fn push(self: &Arc<Self>, group: &Handle, key: Arc<K>, cost: u32, work: T) {
+    pub(super) fn push(self: &Arc<Self>, group: &Handle, key: Arc<K>, new: New<T>) {
         let hash = self.hasher.hash_one(&*key);
         if self.is_draining() {
             // A group that is closed for this handle says so in its own words.
@@ -125,7 +132,7 @@ where
             let mut state = self.lock();
             let spare = state.adopt(fresh.take());
             if state.pump.is_some() {
-                let left = self.put(&mut state, hash, key, cost, work);
+                let left = self.put(&mut state, hash, key, new);
                 drop(state);
                 // Keys and pumps are dropped outside of the lock.
                 spare.inspect(|pump| _ = pump.job.cancel());
@@ -157,12 +164,11 @@ where
         state: &mut State<K, T>,
         hash: u64,
         key: Arc<K>,
-        cost: u32,
-        work: T,
+        new: New<T>,
     ) -> (Option<Arc<K>>, Vec<Arc<K>>) {
         let (mut key, now) = (Some(key), self.now());
         if let Some(line) = state.lines.line(hash, &mut key) {
-            state.lines.push(line, work, cost, now);
+            state.lines.push(line, new.place, new.work, new.cost, now);
         }
         self.nudge(state);
         (key, state.lines.look_through(now))
@@ -215,13 +221,25 @@ where
             line: released.line,
         };
         context.delay_with(Duration::ZERO, move |context| {
-            let turn = Turn {
-                shared: Arc::clone(&duty.shared),
-                key: released.key,
-                at: released.at,
-                context,
-            };
-            async move { (duty.shared.run)(released.work, turn).await }
+            let is_held_up = duty.is_held_up();
+            async move {
+                let shared = &duty.shared;
+                if is_held_up {
+                    let new = New {
+                        place: Place::Head,
+                        cost: released.cost,
+                        work: released.work,
+                    };
+                    return shared.push(&context.handle(), released.key, new);
+                }
+                let turn = Turn {
+                    shared: Arc::clone(shared),
+                    key: released.key,
+                    at: released.at,
+                    context,
+                };
+                (shared.run)(released.work, turn).await;
+            }
         });
     }
 }
@@ -269,6 +287,14 @@ struct Duty<K: Eq, T> {
     line: LineId,
 }
 
+impl<K: Eq, T> Duty<K, T> {
+    /// Was there a wish since the work was let go, while it waited for a place in its group?
+    fn is_held_up(&self) -> bool {
+        let mut state = self.shared.lock();
+        state.lines.is_held_up(self.line, self.shared.now())
+    }
+}
+
 impl<K: Eq, T> Drop for Duty<K, T> {
     fn drop(&mut self) {
         self.shared.ended(self.line);
@@ -308,20 +334,31 @@ where
     /// Puts more work of cost one into the line of a key, also while the group drains. It never panics.
     pub fn push(&self, key: K, work: T) {
         let group = self.context.handle();
-        self.shared.push(&group, Arc::new(key), 1, work);
+        let new = New {
+            place: Place::End,
+            cost: 1,
+            work,
+        };
+        self.shared.push(&group, Arc::new(key), new);
     }
 
-    /// Puts work of cost one at the end of this key's line again, once `at` has come.
+    /// Puts work of cost one back at the head of this key's line, once `at` has come: it has waited
+    /// before.
     ///
     /// Until then it is a job of the group, and keeps no other work of the key waiting.
     pub fn again(&self, at: Instant, work: T) {
         let (shared, key) = (Arc::clone(&self.shared), Arc::clone(&self.key));
+        let new = New {
+            place: Place::Head,
+            cost: 1,
+            work,
+        };
         self.context.schedule_with(at, move |context| async move {
-            shared.push(&context.handle(), key, 1, work);
+            shared.push(&context.handle(), key, new);
         });
     }
 
-    /// From now on nothing of this key goes before `at`: [`Pacer::not_before`](super::Pacer::not_before).
+    /// From now on nothing of this key starts before `at`: [`Pacer::not_before`](super::Pacer::not_before).
     pub fn not_before(&self, at: Instant) {
         self.shared.not_before(Arc::clone(&self.key), at);
     }
