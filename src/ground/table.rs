@@ -1,23 +1,26 @@
 //! Rows by key, in a hash table that never calls the code of a key to hash.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// A table of rows, found by a hash that the caller brings and a test that the caller runs.
 ///
 /// The map's own key is the hash, so that growing and shrinking call no user code: a `Hash` that
-/// panics could otherwise lose rows that have nothing to do with the call.
+/// panics could otherwise lose rows that have nothing to do with the call. The rows lie in a vector of
+/// their own: the map stays small enough for the caches, and rows that were made one after the other are
+/// found one beside the other.
 pub(crate) struct Table<K, V> {
-    rows: HashMap<u64, Row<K, V>, BuildHasherDefault<AsIs>>,
-    len: usize,
+    /// The first row of each hash.
+    index: HashMap<u64, u32, BuildHasherDefault<AsIs>>,
+    rows: Vec<Row<K, V>>,
 }
 
 struct Row<K, V> {
+    hash: u64,
     key: K,
     value: V,
     /// Another key of the very same hash.
-    next: Option<Box<Row<K, V>>>,
+    next: Option<u32>,
 }
 
 /// Hands on a hash that was made before.
@@ -44,85 +47,95 @@ const KEPT: usize = 64;
 impl<K, V> Table<K, V> {
     pub(crate) fn new() -> Table<K, V> {
         Table {
-            rows: HashMap::default(),
-            len: 0,
+            index: HashMap::default(),
+            rows: Vec::new(),
         }
-    }
-
-    /// The row of that hash which passes the test.
-    pub(crate) fn find(&mut self, hash: u64, mut is: impl FnMut(&K, &V) -> bool) -> Option<&mut V> {
-        let mut row = self.rows.get_mut(&hash)?;
-        while !is(&row.key, &row.value) {
-            row = row.next.as_mut()?;
-        }
-        Some(&mut row.value)
-    }
-
-    /// Adds the row of a key that has none.
-    pub(crate) fn insert(&mut self, hash: u64, key: K, value: V) {
-        let row = Row {
-            key,
-            value,
-            next: None,
-        };
-        self.len += 1;
-        match self.rows.entry(hash) {
-            Entry::Vacant(place) => {
-                place.insert(row);
-            }
-            Entry::Occupied(mut head) => {
-                let row = Box::new(row);
-                let next = head.get_mut().next.replace(row);
-                if let Some(row) = &mut head.get_mut().next {
-                    row.next = next;
-                }
-            }
-        }
-    }
-
-    /// Takes the row of that hash which passes the test.
-    pub(crate) fn remove(
-        &mut self,
-        hash: u64,
-        mut is: impl FnMut(&K, &V) -> bool,
-    ) -> Option<(K, V)> {
-        let Entry::Occupied(mut place) = self.rows.entry(hash) else {
-            return None;
-        };
-        let head = place.get_mut();
-        let row = if !is(&head.key, &head.value) {
-            let mut link = &mut head.next;
-            while link.as_ref().is_some_and(|row| !is(&row.key, &row.value)) {
-                link = &mut link.as_mut()?.next;
-            }
-            let mut row = link.take()?;
-            *link = row.next.take();
-            *row
-        } else if let Some(next) = head.next.take() {
-            std::mem::replace(head, *next)
-        } else {
-            place.remove()
-        };
-        self.len -= 1;
-        self.give_back();
-        Some((row.key, row.value))
     }
 
     /// How many rows there are.
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.rows.len()
+    }
+
+    /// The row of that hash which passes the test.
+    pub(crate) fn find(&mut self, hash: u64, is: impl FnMut(&K, &V) -> bool) -> Option<&mut V> {
+        let place = self.place(hash, is)?;
+        Some(&mut self.rows[place as usize].value)
+    }
+
+    fn place(&self, hash: u64, mut is: impl FnMut(&K, &V) -> bool) -> Option<u32> {
+        let mut place = *self.index.get(&hash)?;
+        loop {
+            let row = &self.rows[place as usize];
+            if is(&row.key, &row.value) {
+                return Some(place);
+            }
+            place = row.next?;
+        }
+    }
+
+    /// Adds the row of a key that has none.
+    pub(crate) fn insert(&mut self, hash: u64, key: K, value: V) {
+        let place = u32::try_from(self.rows.len()).expect("fewer than 2^32 keys are in use");
+        let next = self.index.insert(hash, place);
+        self.rows.push(Row {
+            hash,
+            key,
+            value,
+            next,
+        });
+    }
+
+    /// Takes the row of that hash which passes the test.
+    pub(crate) fn remove(&mut self, hash: u64, is: impl FnMut(&K, &V) -> bool) -> Option<(K, V)> {
+        let place = self.place(hash, is)?;
+        Some(self.take(place))
     }
 
     /// Takes out the rows that fail the test, for the caller to drop.
     pub(crate) fn sift(&mut self, mut stays: impl FnMut(&V) -> bool) -> Vec<(K, V)> {
-        let mut gone = Vec::new();
-        let hashes: Vec<u64> = self.rows.keys().copied().collect();
-        for hash in hashes {
-            while let Some(row) = self.remove(hash, |_, value| !stays(value)) {
-                gone.push(row);
+        let (mut gone, mut place) = (Vec::new(), 0);
+        while let Some(row) = self.rows.get(place as usize) {
+            if stays(&row.value) {
+                place += 1;
+            } else {
+                // The last row comes to its place, and is looked at next.
+                gone.push(self.take(place));
             }
         }
         gone
+    }
+
+    fn take(&mut self, place: u32) -> (K, V) {
+        let next = self.rows[place as usize].next;
+        self.redirect(place, next);
+        let last = self.rows.len() as u32 - 1;
+        if place != last {
+            self.redirect(last, Some(place));
+        }
+        let row = self.rows.swap_remove(place as usize);
+        self.give_back();
+        (row.key, row.value)
+    }
+
+    /// Whatever leads to the row at `place` leads to `to` from now on.
+    fn redirect(&mut self, place: u32, to: Option<u32>) {
+        let hash = self.rows[place as usize].hash;
+        let mut before = self.index.get(&hash).copied();
+        if before == Some(place) {
+            match to {
+                Some(to) => self.index.insert(hash, to),
+                None => self.index.remove(&hash),
+            };
+            return;
+        }
+        while let Some(row) = before.map(|before| &mut self.rows[before as usize]) {
+            if row.next == Some(place) {
+                row.next = to;
+                return;
+            }
+            before = row.next;
+        }
     }
 
     /// Memory follows the rows: what is three quarters empty is halved.
@@ -130,6 +143,7 @@ impl<K, V> Table<K, V> {
         let capacity = self.rows.capacity();
         if capacity > KEPT && self.rows.len() < capacity / 4 {
             self.rows.shrink_to(self.rows.len() * 2);
+            self.index.shrink_to(self.rows.len() * 2);
         }
     }
 }
@@ -187,7 +201,8 @@ mod tests {
         }
         for key in 100..10_000 {
             assert!(table.remove(u64::from(key), is(key)).is_some());
-            let (len, capacity) = (table.rows.len(), table.rows.capacity());
+            let len = table.len();
+            let capacity = table.rows.capacity().max(table.index.capacity());
             assert!(capacity <= (8 * len).max(KEPT), "{capacity} for {len} rows");
         }
         for key in 0..100 {
