@@ -164,6 +164,15 @@ async fn every_end_tells_the_reason_the_attempts_and_the_last_error() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_chain_does_not_wait_for_an_attempt_that_comes_too_late() {
+    let (group, start) = (Group::new(), Instant::now());
+    let policy = Retry::new(|| [SECOND; 3]).timeout(2 * SECOND);
+    let (handle, _) = scripted(&group, &policy, failing());
+    assert_eq!(told(handle.await), (Reason::TimedOut, 2, Some(2)));
+    assert_eq!(start.elapsed(), SECOND);
+}
+
+#[tokio::test(start_paused = true)]
 async fn long_delays_are_cut() {
     let group = Group::new();
     let policy = Retry::new(|| [HOUR, Duration::MAX]).max_delay(SECOND);
