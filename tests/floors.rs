@@ -17,11 +17,13 @@ const FLOORS: &[(&str, &[&str])] = &[
             "ground/refusal",
             "ground/seats",
             "ground/submit",
+            "ground/table",
             "ground/timeline",
             "ground/token",
             "ground/trace",
         ],
     ),
+    ("backoff", &["backoff/random", "backoff/delays"]),
     (
         "sched's ground",
         &[
@@ -67,12 +69,35 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "keyed",
         &[
-            "keyed/table",
             "keyed/state",
             "keyed/shared",
             "keyed/job",
             "keyed/group",
             "keyed/builder",
+        ],
+    ),
+    (
+        "retry",
+        &[
+            "retry/outcome",
+            "retry/header",
+            "retry/budget",
+            "retry/circuit",
+            "retry/policy",
+            "retry/chain",
+            "retry/run",
+        ],
+    ),
+    (
+        "rate",
+        &[
+            "rate/allowance",
+            "rate/bucket",
+            "rate/calendar",
+            "rate/limiter",
+            "rate/lines",
+            "rate/pump",
+            "rate/pacer",
         ],
     ),
     (
@@ -97,6 +122,9 @@ const SIGNBOARDS: &[&str] = &[
     "sched/mod",
     "keyed/mod",
     "periodic/mod",
+    "rate/mod",
+    "retry/mod",
+    "backoff/mod",
     "errgroup/mod",
     "sized/mod",
 ];
@@ -384,7 +412,15 @@ fn signboards_declare_all_that_lies_beside_them() {
 #[test]
 fn the_drawn_maps_name_every_module_and_no_other() {
     let sources = sources();
-    for board in ["lib", "ground/mod", "keyed/mod", "periodic/mod"] {
+    for board in [
+        "lib",
+        "ground/mod",
+        "backoff/mod",
+        "keyed/mod",
+        "periodic/mod",
+        "rate/mod",
+        "retry/mod",
+    ] {
         let text = &sources[board];
         let drawn: Vec<&str> = drawing(text).iter().map(|row| row[0]).collect();
         let once: BTreeSet<&str> = drawn.iter().copied().collect();

@@ -7,6 +7,7 @@
 //! refusal   a task that was not taken in, handed back
 //! seats     running tasks, to be aborted together
 //! submit    waits for a place of a pool
+//! table     rows by key, without calling the code of a key to hash
 //! timeline  instants and durations as one ordered number
 //! token     a token that says why it was cancelled
 //! trace     spans and events, or nothing at all without the feature `tracing`
@@ -18,6 +19,7 @@ pub(crate) mod pool;
 pub(crate) mod refusal;
 pub(crate) mod seats;
 pub(crate) mod submit;
+pub(crate) mod table;
 pub(crate) mod timeline;
 pub(crate) mod token;
 pub(crate) mod trace;

@@ -22,6 +22,11 @@ impl Tick {
         self.0
     }
 
+    /// The tick of a number that [`bits`](Tick::bits) gave.
+    pub(crate) fn from_bits(bits: u64) -> Tick {
+        Tick(bits)
+    }
+
     /// This tick, moved later; far away rather than an overflow.
     pub(crate) fn after(self, delay: Duration) -> Tick {
         Tick(self.0.saturating_add(nanos(delay)))
@@ -38,7 +43,8 @@ impl Tick {
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
+/// A duration as one number; far away rather than an overflow.
+pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -46,7 +46,6 @@
 //! job      a key's job, on its way through the group
 //! shared   the lock
 //! state    what becomes of each key
-//! table    rows by key
 //! ```
 
 mod builder;
@@ -54,7 +53,6 @@ mod group;
 mod job;
 mod shared;
 mod state;
-mod table;
 
 pub use builder::Builder;
 pub use group::{KeyedGroup, KeyedHandle};

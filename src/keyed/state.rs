@@ -9,8 +9,8 @@ use std::num::NonZeroU64;
 
 use tokio::time::Instant;
 
-use super::table::Table;
 use crate::JobHandle;
+use crate::ground::table::Table;
 
 /// What happens to a job that is scheduled for a key which has a pending job already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,0 +1,374 @@
+//! The job that lets work go at its time, and what that work sees of it.
+
+use std::fmt;
+use std::future::ready;
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::lines::{Limits, LineId, Lines, Place, Released};
+use crate::ground::timeline::{Tick, Timeline};
+use crate::{Handle, JobContext, JobHandle, Next};
+
+type Work<K, T> =
+    Box<dyn Fn(T, Turn<K, T>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+
+/// What a pacer's clones, its pump and its work share.
+///
+/// Lock order: this one, then the group's. Of the user's code only `Eq` of keys runs under it.
+pub(super) struct Shared<K, T> {
+    pub(super) group: Handle,
+    timeline: Timeline,
+    hasher: RandomState,
+    run: Work<K, T>,
+    state: Mutex<State<K, T>>,
+}
+
+pub(super) struct State<K, T> {
+    pub(super) lines: Lines<K, T>,
+    /// There while something waits.
+    pump: Option<Pump>,
+    pumps: u64,
+}
+
+/// Work on its way into a line.
+pub(super) struct New<T> {
+    pub(super) place: Place,
+    pub(super) cost: u32,
+    pub(super) work: T,
+}
+
+/// The job of the group in which the lines are looked after.
+struct Pump {
+    number: u64,
+    job: JobHandle,
+    /// When it looks at the lines the next time.
+    armed: u64,
+    /// Since its first run.
+    context: Option<JobContext>,
+}
+
+impl<K, T> Shared<K, T> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State<K, T>> {
+        // Poisoned by `Eq` of a key, before anything was changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> u64 {
+        self.timeline.now().bits()
+    }
+
+    fn instant(&self, nanos: u64) -> Instant {
+        self.timeline.instant(Tick::from_bits(nanos))
+    }
+}
+
+impl<K: Eq, T> Shared<K, T> {
+    pub(super) fn new(limits: Limits, group: Handle, run: Work<K, T>) -> Shared<K, T> {
+        Shared {
+            group,
+            timeline: Timeline::new(Instant::now()),
+            hasher: RandomState::new(),
+            run,
+            state: Mutex::new(State {
+                lines: Lines::new(limits),
+                pump: None,
+                pumps: 0,
+            }),
+        }
+    }
+
+    /// Wakes the pump if something may go before it would look.
+    fn nudge(&self, state: &mut State<K, T>) {
+        let next = state.lines.next();
+        if let Some(pump) = state.pump.as_mut().filter(|pump| next < pump.armed) {
+            pump.armed = next;
+            // False only in a group that goes down, which drops the pump.
+            pump.job.reset_at(self.instant(next));
+        }
+    }
+
+    fn ended(&self, line: LineId) {
+        let mut state = self.lock();
+        state.lines.ended(line, self.now());
+        self.nudge(&mut state);
+    }
+}
+
+impl<K: Eq + Hash, T> Shared<K, T> {
+    pub(super) fn not_before(&self, key: Arc<K>, at: Instant) {
+        let (hash, at) = (self.hasher.hash_one(&*key), self.timeline.tick(at).bits());
+        let mut key = Some(key);
+        let mut state = self.lock();
+        if let Some(line) = state.lines.line(hash, &mut key) {
+            state.lines.not_before(line, at);
+        }
+        let idle = state.lines.look_through(self.now());
+        drop(state);
+        // Keys are dropped outside of the lock.
+        drop((key, idle));
+    }
+}
+
+impl<K, T> Shared<K, T>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    T: Send + 'static,
+{
+    /// Puts work into a line, and sees to it that there is a pump: so it is the group that decides
+    /// whether more may come.
+    #[track_caller]
+    pub(super) fn push(self: &Arc<Self>, group: &Handle, key: Arc<K>, new: New<T>) {
+        let hash = self.hasher.hash_one(&*key);
+        if self.is_draining() {
+            // A group that is closed for this handle says so in its own words.
+            group.delay(Duration::ZERO, ready(()));
+        }
+        let mut fresh = None;
+        loop {
+            let mut state = self.lock();
+            let spare = state.adopt(fresh.take());
+            if state.pump.is_some() {
+                let left = self.put(&mut state, hash, key, new);
+                drop(state);
+                // Keys and pumps are dropped outside of the lock.
+                spare.inspect(|pump| _ = pump.job.cancel());
+                drop(left);
+                return;
+            }
+            let number = state.number();
+            drop(state);
+            let pump = self.start(group, number);
+            if pump.job.is_finished() {
+                return;
+            }
+            fresh = Some(pump);
+        }
+    }
+
+    fn is_draining(&self) -> bool {
+        let context = self
+            .lock()
+            .pump
+            .as_ref()
+            .and_then(|pump| pump.context.clone());
+        context.is_some_and(|context| context.is_draining())
+    }
+
+    /// The keys that come back are for the caller to drop.
+    fn put(
+        &self,
+        state: &mut State<K, T>,
+        hash: u64,
+        key: Arc<K>,
+        new: New<T>,
+    ) -> (Option<Arc<K>>, Vec<Arc<K>>) {
+        let (mut key, now) = (Some(key), self.now());
+        if let Some(line) = state.lines.line(hash, &mut key) {
+            state.lines.push(line, new.place, new.work, new.cost, now);
+        }
+        self.nudge(state);
+        (key, state.lines.look_through(now))
+    }
+
+    /// A pump that does nothing until it is adopted and nudged.
+    #[track_caller]
+    fn start(self: &Arc<Self>, group: &Handle, number: u64) -> Pump {
+        let watch = Watch {
+            shared: Arc::clone(self),
+            number,
+        };
+        let job = group.repeat(self.instant(u64::MAX), move |context| {
+            ready(watch.shared.turn(watch.number, context))
+        });
+        Pump {
+            number,
+            job,
+            armed: u64::MAX,
+            context: None,
+        }
+    }
+
+    /// One run of the pump: lets go what may go.
+    fn turn(self: &Arc<Self>, number: u64, context: JobContext) -> Next {
+        loop {
+            let mut guard = self.lock();
+            let state = &mut *guard;
+            let Some(released) = state.lines.release(self.now()) else {
+                if state.lines.waiting() == 0 {
+                    state.pump = None;
+                    return Next::Done;
+                }
+                let next = state.lines.next();
+                if let Some(pump) = state.pump.as_mut().filter(|pump| pump.number == number) {
+                    pump.armed = next;
+                    pump.context = Some(context);
+                }
+                return Next::At(self.instant(next));
+            };
+            drop(guard);
+            self.send(released, &context);
+        }
+    }
+
+    /// Makes a job of work whose turn has come.
+    fn send(self: &Arc<Self>, released: Released<K, T>, context: &JobContext) {
+        let duty = Duty {
+            shared: Arc::clone(self),
+            line: released.line,
+        };
+        context.delay_with(Duration::ZERO, move |context| {
+            let is_held_up = duty.is_held_up();
+            async move {
+                let shared = &duty.shared;
+                if is_held_up {
+                    let new = New {
+                        place: Place::Head,
+                        cost: released.cost,
+                        work: released.work,
+                    };
+                    return shared.push(&context.handle(), released.key, new);
+                }
+                let turn = Turn {
+                    shared: Arc::clone(shared),
+                    key: released.key,
+                    at: released.at,
+                    context,
+                };
+                (shared.run)(released.work, turn).await;
+            }
+        });
+    }
+}
+
+impl<K, T> State<K, T> {
+    fn number(&mut self) -> u64 {
+        self.pumps += 1;
+        self.pumps
+    }
+
+    /// Takes in a pump that the group has admitted; it comes back if there is another one.
+    fn adopt(&mut self, fresh: Option<Pump>) -> Option<Pump> {
+        let fresh = fresh?;
+        if self.pump.is_some() {
+            return Some(fresh);
+        }
+        // One that was dropped in the meantime is of no use, and its watch has ended; one that will be
+        // dropped has a watch that waits for this lock.
+        if !fresh.job.is_finished() {
+            self.pump = Some(fresh);
+        }
+        None
+    }
+}
+
+/// Goes with the pump: when the group drops it, what waits is dropped too.
+struct Watch<K: Eq, T> {
+    shared: Arc<Shared<K, T>>,
+    number: u64,
+}
+
+impl<K: Eq, T> Drop for Watch<K, T> {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        let mine = state.pump.take_if(|pump| pump.number == self.number);
+        let dropped = mine.map(|pump| (pump, state.lines.clear()));
+        drop(state);
+        drop(dropped);
+    }
+}
+
+/// Goes with a job that is work: its place in its line is free when it ends, however it does.
+struct Duty<K: Eq, T> {
+    shared: Arc<Shared<K, T>>,
+    line: LineId,
+}
+
+impl<K: Eq, T> Duty<K, T> {
+    /// Was there a wish since the work was let go, while it waited for a place in its group?
+    fn is_held_up(&self) -> bool {
+        let mut state = self.shared.lock();
+        state.lines.is_held_up(self.line, self.shared.now())
+    }
+}
+
+impl<K: Eq, T> Drop for Duty<K, T> {
+    fn drop(&mut self) {
+        self.shared.ended(self.line);
+    }
+}
+
+/// One piece of work whose turn has come: whose it is, and the verbs to ask for more.
+pub struct Turn<K, T> {
+    shared: Arc<Shared<K, T>>,
+    key: Arc<K>,
+    at: u64,
+    context: JobContext,
+}
+
+impl<K, T> Turn<K, T> {
+    /// The key in whose line it stood.
+    pub fn key(&self) -> &K {
+        &self.key
+    }
+
+    /// The exact instant at which the limits let it go.
+    pub fn at(&self) -> Instant {
+        self.shared.instant(self.at)
+    }
+
+    /// The run's view of its group.
+    pub fn context(&self) -> &JobContext {
+        &self.context
+    }
+}
+
+impl<K, T> Turn<K, T>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    T: Send + 'static,
+{
+    /// Puts more work of cost one into the line of a key, also while the group drains. It never panics.
+    pub fn push(&self, key: K, work: T) {
+        let group = self.context.handle();
+        let new = New {
+            place: Place::End,
+            cost: 1,
+            work,
+        };
+        self.shared.push(&group, Arc::new(key), new);
+    }
+
+    /// Puts work of cost one back at the head of this key's line, once `at` has come: it has waited
+    /// before.
+    ///
+    /// Until then it is a job of the group, and keeps no other work of the key waiting.
+    pub fn again(&self, at: Instant, work: T) {
+        let (shared, key) = (Arc::clone(&self.shared), Arc::clone(&self.key));
+        let new = New {
+            place: Place::Head,
+            cost: 1,
+            work,
+        };
+        self.context.schedule_with(at, move |context| async move {
+            shared.push(&context.handle(), key, new);
+        });
+    }
+
+    /// From now on nothing of this key starts before `at`: [`Pacer::not_before`](super::Pacer::not_before).
+    pub fn not_before(&self, at: Instant) {
+        self.shared.not_before(Arc::clone(&self.key), at);
+    }
+}
+
+impl<K: fmt::Debug, T> fmt::Debug for Turn<K, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turn")
+            .field("key", &self.key)
+            .field("at", &self.at())
+            .finish_non_exhaustive()
+    }
+}

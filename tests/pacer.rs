@@ -1,0 +1,478 @@
+//! Work in lines: when it goes, in which order, and what ends it.
+#![forbid(unsafe_code)]
+
+mod common;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use common::{
+    Flag, HOUR, Hold, Log, OnDrop, Random, bounded, ms, multi_thread, panic_of, settle, watched,
+};
+use schedgroup::rate::{Pacer, Rate};
+use schedgroup::{Group, WaitError};
+use tokio::time::{Instant, advance, sleep};
+
+/// A pacer whose work says when it went.
+fn logged(group: &Group, rate: Rate) -> (Pacer<&'static str, u64>, Log<(&'static str, u64)>) {
+    let log = Log::new();
+    let of_work = log.clone();
+    let pacer = Pacer::builder(rate).run(&group.handle(), move |n, turn| {
+        of_work.push((*turn.key(), n));
+        async {}
+    });
+    (pacer, log)
+}
+
+// When and in which order.
+
+/// An instant of a rate, exactly: costs of one, in nanoseconds.
+#[derive(Clone, Copy)]
+struct Gcra {
+    each: u64,
+    burst: u64,
+    full: u64,
+}
+
+impl Gcra {
+    fn earliest(&self) -> u64 {
+        self.full.saturating_sub((self.burst - 1) * self.each)
+    }
+
+    fn take(&mut self, at: u64) {
+        assert!(at >= self.earliest(), "{at} is before {}", self.earliest());
+        self.full = self.full.max(at) + self.each;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fifty_thousand_urls_of_five_hundred_hosts_go_at_their_exact_instants() {
+    const HOSTS: usize = 500;
+    const URLS: u64 = 50_000;
+    let (group, mut random) = (Group::new(), Random(5));
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let start = Instant::now();
+    let of_work = Arc::clone(&sent);
+    let pacer = Pacer::builder(Rate::per_second(20).burst(5))
+        .overall(Rate::per_second(2_000).burst(50))
+        .run(&group.handle(), move |url: u64, turn| {
+            let (exact, now) = (turn.at() - start, start.elapsed());
+            of_work.lock().unwrap().push((*turn.key(), url, exact, now));
+            async {}
+        });
+    // Half of the hosts have ten times as many, so that now one rate counts and now the other.
+    let mut lines: BTreeMap<usize, VecDeque<u64>> = BTreeMap::new();
+    for url in 0..URLS {
+        let few = random.below(11) == 0;
+        let host = random.below(HOSTS as u64 / 2) as usize + if few { HOSTS / 2 } else { 0 };
+        lines.entry(host).or_default().push_back(url);
+        pacer.push(host, url);
+    }
+    assert_eq!(pacer.waiting(), URLS as usize);
+    group.wait().await.unwrap();
+
+    let sent = std::mem::take(&mut *sent.lock().unwrap());
+    assert_eq!(sent.len() as u64, URLS);
+    let gcra = |each: u64, burst| Gcra {
+        each,
+        burst,
+        full: 0,
+    };
+    let mut of_hosts = vec![gcra(50_000_000, 5); HOSTS];
+    let mut overall = gcra(500_000, 50);
+    let mut idle = 0;
+    for (host, url, exact, at) in sent {
+        let line = lines.get_mut(&host).expect("a host with work left");
+        assert_eq!(line.pop_front(), Some(url), "host {host}: not in order");
+        // The first of those that may go by themselves, and not before the rate over all lets it.
+        let earliest = |host: &usize| of_hosts[*host].earliest();
+        let others = lines.iter().filter(|(_, line)| !line.is_empty());
+        let first = others.map(|(host, _)| earliest(host)).min();
+        let first = first.unwrap_or(u64::MAX).min(earliest(&host));
+        let due = first.max(overall.earliest());
+        assert_eq!(exact.as_nanos() as u64, due, "host {host}, url {url}");
+        assert_eq!(at, ms(due.div_ceil(1_000_000)), "host {host}, url {url}");
+        idle += usize::from(first > overall.earliest());
+        of_hosts[host].take(due);
+        overall.take(due);
+    }
+    assert!(
+        (100..URLS as usize - 100).contains(&idle),
+        "both rates count: {idle}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn thirds_of_a_second_do_not_drift() {
+    let group = Group::new();
+    let log = Log::new();
+    let of_work = log.clone();
+    let pacer = Pacer::builder(Rate::per_second(3)).run(&group.handle(), move |n, turn| {
+        of_work.push((n, turn.at()));
+        async {}
+    });
+    let start = Instant::now();
+    (0..=3000_u64).for_each(|n| pacer.push('k', n));
+    group.wait().await.unwrap();
+    let ((last, exact), at) = log.take().pop().unwrap();
+    assert_eq!(
+        (last, exact - start, at),
+        (3000, ms(1_000_000), ms(1_000_000))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn costs_wait_for_as_much_as_they_take() {
+    let group = Group::new();
+    let (pacer, log) = logged(&group, Rate::per_second(10).burst(2));
+    for (n, cost) in [2, 1, 0, 5, 1].into_iter().enumerate() {
+        pacer.push_costly("k", cost, n as u64);
+    }
+    group.wait().await.unwrap();
+    let at = log.take().into_iter().map(|((_, n), at)| (n, at));
+    let expected = [(0, 0), (1, 100), (2, 100), (3, 300), (4, 700)];
+    assert!(at.eq(expected.map(|(n, at)| (n, ms(at)))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_is_pushed_later_goes_as_soon_as_it_may() {
+    let group = Group::new();
+    let (pacer, log) = logged(&group, Rate::per_second(10));
+    pacer.push("a", 1);
+    pacer.push("a", 2);
+    pacer.not_before("far", Instant::now() + HOUR);
+    pacer.push("far", 1);
+    sleep(ms(150)).await;
+    pacer.push("b", 1);
+    pacer.push("a", 3);
+    sleep(ms(200)).await;
+    let expected = [("a", 1, 0), ("a", 2, 100), ("b", 1, 150), ("a", 3, 200)];
+    assert_eq!(log.take(), expected.map(|(key, n, at)| ((key, n), ms(at))));
+    assert_eq!(pacer.waiting(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wish_holds_up_what_waits_already_and_only_moves_later() {
+    let group = Group::new();
+    let (pacer, log) = logged(&group, Rate::per_second(100));
+    (0..4).for_each(|n| pacer.push("k", n));
+    pacer.push("other", 0);
+    sleep(ms(15)).await;
+    pacer.not_before("k", Instant::now() + ms(500));
+    pacer.not_before("k", Instant::now() + ms(100));
+    pacer.push("other", 1);
+    group.wait().await.unwrap();
+    let expected = [
+        ("k", 0, 0),
+        ("other", 0, 0),
+        ("k", 1, 10),
+        ("other", 1, 15),
+        ("k", 2, 515),
+        ("k", 3, 525),
+    ];
+    assert_eq!(log.take(), expected.map(|(key, n, at)| ((key, n), ms(at))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wish_holds_up_what_waits_for_a_place_too() {
+    let (group, hold) = (Group::builder().max_running(1).build(), Hold::new());
+    let (pacer, log) = logged(&group, Rate::per_second(100).burst(2));
+    group.delay(ms(1), hold.job());
+    hold.started().await;
+    (0..3).for_each(|n| pacer.push("k", n));
+    // The pump has to have its place.
+    hold.release();
+    group.delay(Duration::ZERO, hold.job());
+    hold.started().await;
+    sleep(ms(2)).await;
+    assert_eq!((pacer.waiting(), log.len()), (1, 0), "two wait for a place");
+    pacer.not_before("k", Instant::now() + ms(97));
+    hold.release();
+    group.wait().await.unwrap();
+    let went = log.take();
+    let expected = [(0, 100), (1, 100), (2, 110)];
+    assert_eq!(went, expected.map(|(n, at)| (("k", n), ms(at))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_held_up_takes_nothing_of_the_rate_over_all() {
+    let (group, log) = (Group::new(), Log::new());
+    let of_work = log.clone();
+    let pacer = Pacer::builder(Rate::per_second(100))
+        .overall(Rate::per_second(10))
+        .run(&group.handle(), move |n: u64, _| of_work.job(n));
+    pacer.not_before("held", Instant::now() + ms(150));
+    pacer.push("held", 9);
+    (0..3).for_each(|n| pacer.push("free", n));
+    group.wait().await.unwrap();
+    // Both wait for the rate over all from 100 on; "free" may go by itself from 110.
+    let expected = [(0, 0), (1, 100), (2, 200), (9, 300)];
+    assert_eq!(log.take(), expected.map(|(n, at)| (n, ms(at))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_that_was_stopped_does_not_make_up_for_it_all_at_once() {
+    let group = Group::new();
+    let (pacer, log) = logged(&group, Rate::per_second(100).burst(3));
+    (0..50).for_each(|n| pacer.push("k", n));
+    sleep(ms(5)).await;
+    assert_eq!(log.take().len(), 3);
+    advance(ms(1000)).await;
+    settle().await;
+    assert_eq!(log.take().len(), 3, "a burst, not a second's worth");
+    group.wait().await.unwrap();
+}
+
+// How many run.
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_hangs_keeps_no_other_waiting() {
+    let (group, hold, log) = (Group::new(), Hold::new(), Log::new());
+    let (held, of_work) = (hold.clone(), log.clone());
+    let pacer = Pacer::builder(Rate::per_second(1000).burst(10))
+        .in_flight(2)
+        .run(&group.handle(), move |n: u64, turn| {
+            of_work.push((*turn.key(), n));
+            let held = held.job();
+            async move {
+                if *turn.key() == "hangs" {
+                    held.await;
+                }
+            }
+        });
+    for n in 0..3 {
+        pacer.push("hangs", n);
+        pacer.push("runs", n);
+    }
+    sleep(ms(10)).await;
+    let mut went = log.labels();
+    went.sort_unstable();
+    let expected = [
+        ("hangs", 0),
+        ("hangs", 1),
+        ("runs", 0),
+        ("runs", 1),
+        ("runs", 2),
+    ];
+    assert_eq!((went.as_slice(), pacer.waiting()), (&expected[..], 1));
+    hold.release();
+    sleep(ms(1)).await;
+    assert_eq!(log.labels(), [("hangs", 2)]);
+    (0..2).for_each(|_| hold.release());
+    group.wait().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_holds_no_place_and_no_task() {
+    let (group, log) = (Group::builder().max_running(1).build(), Log::new());
+    let of_work = log.clone();
+    let pacer =
+        Pacer::builder(Rate::per_second(1)).run(&group.handle(), move |n, _| of_work.job(n));
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    (0..100).for_each(|n| pacer.push('k', n));
+    settle().await;
+    let alive = tasks();
+    assert!(alive <= 2, "{alive} tasks for {} waiting", pacer.waiting());
+    group.delay(ms(500), log.job(1000));
+    sleep(ms(600)).await;
+    assert_eq!(log.take(), [(0, ms(0)), (1000, ms(500))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_frees_its_place_and_is_the_groups_to_tell() {
+    let (group, log) = (Group::new(), Log::new());
+    let of_work = log.clone();
+    let pacer = Pacer::builder(Rate::per_second(1000)).in_flight(1).run(
+        &group.handle(),
+        move |n: u64, _| {
+            assert_ne!(n, 0, "the first one");
+            of_work.job(n)
+        },
+    );
+    (0..3).for_each(|n| pacer.push('k', n));
+    let ended = group.wait().await;
+    assert!(matches!(ended, Err(WaitError::Panicked(_))), "{ended:?}");
+    assert_eq!(log.labels(), [1, 2]);
+}
+
+// Coming back, and the end.
+
+#[tokio::test(start_paused = true)]
+async fn work_can_come_again_while_the_group_drains() {
+    let (group, log) = (Group::new(), Log::new());
+    let of_work = log.clone();
+    let pacer = Pacer::builder(Rate::per_second(100)).run(&group.handle(), move |n: u64, turn| {
+        of_work.push(n);
+        async move {
+            match n {
+                0 => turn.again(Instant::now() + ms(500), 1),
+                1 => turn.push('j', 2),
+                2 => turn.not_before(Instant::now() + ms(50)),
+                _ => {}
+            }
+            if n == 2 {
+                turn.again(Instant::now(), 3);
+            }
+        }
+    });
+    pacer.push('k', 0);
+    group.wait().await.unwrap();
+    let expected = [(0, 0), (1, 500), (2, 500), (3, 550)];
+    assert_eq!(log.take(), expected.map(|(n, at)| (n, ms(at))));
+    assert_eq!(pacer.waiting(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_again_goes_before_what_was_pushed_later() {
+    let (group, log) = (Group::new(), Log::new());
+    let of_work = log.clone();
+    let rate = Rate::per_second(10).burst(3);
+    let pacer = Pacer::builder(rate).run(&group.handle(), move |n: u64, turn| {
+        of_work.push(n);
+        async move {
+            if n < 2 {
+                turn.again(Instant::now() + ms(30), n + 10);
+            }
+        }
+    });
+    pacer.push('k', 0);
+    pacer.push('k', 1);
+    // Its turn would come at 200; what comes again is cheaper, and may go earlier.
+    pacer.push_costly('k', 3, 2);
+    pacer.push('k', 3);
+    group.wait().await.unwrap();
+    let expected = [(0, 0), (1, 0), (10, 30), (11, 100), (2, 400), (3, 500)];
+    assert_eq!(log.take(), expected.map(|(n, at)| (n, ms(at))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pushing_after_wait_panics_at_the_callers_line() {
+    let says = "schedgroup: attempted to schedule job after Group::wait was called";
+    // A pacer without work, and one that drains.
+    for waiting in [0, 2] {
+        let (group, flag) = (Group::new(), Flag::new());
+        let pacer = Pacer::builder(Rate::per_second(1)).run(&group.handle(), |_, _| async {});
+        (0..waiting).for_each(|_| pacer.push('k', flag.guard()));
+        settle().await;
+        let wait = group.wait();
+        let before = flag.drops();
+        let push = || pacer.push('k', flag.guard());
+        let (line, misuse) = (line!() - 1, panic_of(push));
+        assert_eq!((misuse.message.as_str(), misuse.line), (says, line));
+        let push_costly = || pacer.push_costly('j', 2, flag.guard());
+        let (line, misuse) = (line!() - 1, panic_of(push_costly));
+        assert_eq!((misuse.message.as_str(), misuse.line), (says, line));
+        assert_eq!(flag.drops(), before + 2, "they drop what they were given");
+        wait.await.unwrap();
+        assert_eq!(flag.drops(), 2 + waiting);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_ends_drops_what_waits() {
+    let ends: [(fn(Group), _); 3] = [
+        (|group| group.cancel(), true),
+        (drop, true),
+        (|group| drop(group.shutdown(Duration::ZERO)), false),
+    ];
+    for (end, is_cancel) in ends {
+        let (group, flag) = (Group::new(), Flag::new());
+        let pacer = Pacer::builder(Rate::per_second(1)).run(&group.handle(), |_, _| async {});
+        (0..10).for_each(|_| pacer.push('k', flag.guard()));
+        settle().await;
+        assert_eq!((pacer.waiting(), flag.drops()), (9, 1));
+        end(group);
+        settle().await;
+        assert_eq!((pacer.waiting(), flag.drops()), (0, 10));
+        if is_cancel {
+            pacer.push('k', flag.guard());
+            assert_eq!((pacer.waiting(), flag.drops()), (0, 11));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn destructors_may_call_back() {
+    let (group, pushed) = (Group::new(), Arc::new(AtomicUsize::new(0)));
+    let pacer: Pacer<char, Box<dyn Send>> =
+        Pacer::builder(Rate::per_second(1)).run(&group.handle(), |_, _| async {});
+    for _ in 0..3 {
+        let (calls, pushed) = (pacer.clone(), Arc::clone(&pushed));
+        let calls_back = OnDrop(move || {
+            calls.not_before('k', Instant::now());
+            pushed.fetch_add(calls.waiting() + 1, Ordering::SeqCst);
+        });
+        pacer.push('k', Box::new(calls_back));
+    }
+    settle().await;
+    drop(group);
+    settle().await;
+    assert_eq!(pushed.load(Ordering::SeqCst), 3 + 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pacer_without_work_is_no_job_and_remembers_no_key_for_long() {
+    let group = Group::new();
+    let (pacer, log) = logged(&group, Rate::per_second(100));
+    pacer.push("k", 0);
+    sleep(ms(100)).await;
+    assert_eq!((log.len(), group.stats().pending), (1, 0));
+    for key in 0..10_000 {
+        pacer.push(key.to_string().leak(), 0);
+        sleep(ms(1)).await;
+    }
+    assert!(pacer.keys() <= 2 * 12 + 64, "{} keys", pacer.keys());
+    group.wait().await.unwrap();
+}
+
+#[test]
+fn pushes_that_race_with_wait_run_or_are_refused() {
+    for _ in 0..200 {
+        let (ran, accepted) = watched(|| {
+            let runtime = multi_thread();
+            let ran = Arc::new(AtomicUsize::new(0));
+            let accepted = Arc::new(AtomicUsize::new(0));
+            runtime.block_on(bounded(async {
+                let group = Group::new();
+                let of_work = Arc::clone(&ran);
+                let rate = Rate::per_second(1_000_000).burst(1000);
+                let pacer = Pacer::builder(rate).run(&group.handle(), move |(), _| {
+                    of_work.fetch_add(1, Ordering::SeqCst);
+                    async {}
+                });
+                let pushers: Vec<_> = (0..3)
+                    .map(|key| {
+                        let (pacer, accepted) = (pacer.clone(), Arc::clone(&accepted));
+                        std::thread::spawn(move || {
+                            for _ in 0..20 {
+                                pacer.push(key, ());
+                                accepted.fetch_add(1, Ordering::SeqCst);
+                            }
+                        })
+                    })
+                    .collect();
+                group.wait().await.unwrap();
+                for pusher in pushers {
+                    // A panic says that it was refused.
+                    drop(pusher.join());
+                }
+            }));
+            (ran.load(Ordering::SeqCst), accepted.load(Ordering::SeqCst))
+        });
+        assert_eq!(ran, accepted);
+    }
+}
+
+#[test]
+fn no_places_at_all_is_misuse_at_its_line() {
+    let builder = Pacer::builder(Rate::per_second(1));
+    let (line, misuse) = (line!(), panic_of(|| builder.in_flight(0)));
+    let says = "schedgroup: in_flight must be at least 1: nothing could ever go";
+    assert_eq!((misuse.message.as_str(), misuse.line), (says, line));
+}
