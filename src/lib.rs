@@ -31,6 +31,7 @@
 //! | to schedule from elsewhere | [`Handle`] |
 //! | at most one pending job a key: sessions, timeouts, debouncing | [`keyed::KeyedGroup`] |
 //! | ticks that neither drift nor overlap, times of the wall clock | [`periodic::every`], [`periodic::WallClock`] |
+//! | delays between tries that grow and are spread | [`backoff::Backoff`] |
 //! | tasks that end together at the first error | [`errgroup::ErrGroup`] |
 //! | tasks without errors, so many at once | [`sized::SizedGroup`] |
 //!
@@ -42,11 +43,13 @@
 //! sched    the scheduling group: from verbs down to the heap
 //! errgroup tasks that may fail
 //! sized    tasks that may not, so many at once
+//! backoff  delays between tries
 //! ground   what every family stands on: panics, timeline, trace
 //! ```
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod backoff;
 pub mod errgroup;
 mod ground;
 pub mod keyed;

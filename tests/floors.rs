@@ -22,6 +22,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "ground/trace",
         ],
     ),
+    ("backoff", &["backoff/random", "backoff/delays"]),
     (
         "sched's ground",
         &[
@@ -95,6 +96,7 @@ const SIGNBOARDS: &[&str] = &[
     "sched/mod",
     "keyed/mod",
     "periodic/mod",
+    "backoff/mod",
     "errgroup/mod",
     "sized/mod",
 ];
@@ -382,7 +384,13 @@ fn signboards_declare_all_that_lies_beside_them() {
 #[test]
 fn the_drawn_maps_name_every_module_and_no_other() {
     let sources = sources();
-    for board in ["lib", "ground/mod", "keyed/mod", "periodic/mod"] {
+    for board in [
+        "lib",
+        "ground/mod",
+        "backoff/mod",
+        "keyed/mod",
+        "periodic/mod",
+    ] {
         let text = &sources[board];
         let drawn: Vec<&str> = drawing(text).iter().map(|row| row[0]).collect();
         let once: BTreeSet<&str> = drawn.iter().copied().collect();

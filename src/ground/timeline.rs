@@ -38,7 +38,8 @@ impl Tick {
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
+/// A duration as one number; far away rather than an overflow.
+pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
