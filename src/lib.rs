@@ -57,6 +57,7 @@ pub mod periodic;
 mod sched;
 pub mod sized;
 
+pub use ground::error::{TaskError, TaskErrors};
 pub use ground::panic::TaskPanic;
 pub use ground::pool::TaskStats;
 pub use ground::refusal::SpawnError;

@@ -11,6 +11,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "ground",
         &[
+            "ground/error",
             "ground/panic",
             "ground/permits",
             "ground/pool",
@@ -45,7 +46,6 @@ const FLOORS: &[(&str, &[&str])] = &[
         "errgroup",
         &[
             "errgroup/builder",
-            "errgroup/error",
             "errgroup/group",
             "errgroup/member",
             "errgroup/wait",

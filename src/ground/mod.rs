@@ -1,6 +1,7 @@
 //! Pure pieces that every family of groups stands on.
 //!
 //! ```text
+//! error     how tasks fail
 //! panic     a panic of user code, caught and kept as a value
 //! permits   a limit, and what waits behind it in order
 //! pool      tasks of one group, so many at once, until the last has ended
@@ -12,6 +13,7 @@
 //! trace     spans and events, or nothing at all without the feature `tracing`
 //! ```
 
+pub(crate) mod error;
 pub(crate) mod panic;
 pub(crate) mod permits;
 pub(crate) mod pool;

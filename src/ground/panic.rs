@@ -2,8 +2,11 @@
 
 use std::any::Any;
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 /// What a panic carries.
 pub(crate) type Payload = Box<dyn Any + Send>;
@@ -28,6 +31,25 @@ pub(crate) fn forget(payload: Payload) {
     if let Err(second) = discard(payload) {
         std::mem::forget(second);
     }
+}
+
+/// Runs a task whose panic must end here, and drops it: how it ended, and how its destructors did.
+///
+/// What the task held is gone before its end is told.
+pub(crate) async fn contain<F: Future>(
+    task: F,
+) -> (Result<F::Output, Payload>, Result<(), Payload>) {
+    let mut task = pin!(Some(task));
+    let ended = poll_fn(|cx| {
+        let running = task.as_mut().as_pin_mut().expect("polled until it ends");
+        match catch(|| running.poll(cx)) {
+            Ok(poll) => poll.map(Ok),
+            Err(payload) => Poll::Ready(Err(payload)),
+        }
+    })
+    .await;
+    let dropped = catch(|| task.set(None));
+    (ended, dropped)
 }
 
 /// The text of a panic, as the default hook would print it.

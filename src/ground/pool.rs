@@ -4,16 +4,16 @@
 //! parked, skipped or handed back is only moved. The lock of an [`Offer`] is taken by itself.
 
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::panic::Location;
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use tokio::runtime::Handle;
 
-use super::panic::{Payload, TaskPanic, catch, discard, forget};
+use super::error::TaskError;
+use super::panic::{contain, discard, forget};
 use super::permits::Permits;
 use super::refusal::SpawnError;
 use super::seats::Seats;
@@ -74,17 +74,6 @@ pub struct TaskStats {
     pub discarded: u64,
 }
 
-/// How a task failed.
-pub(crate) enum Fault<E> {
-    Failed(E),
-    Panicked(TaskPanic),
-}
-
-pub(crate) struct Failure<E> {
-    pub(crate) index: usize,
-    pub(crate) fault: Fault<E>,
-}
-
 /// Who asks: after `wait` only the ends that tasks hold are heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asker {
@@ -118,7 +107,7 @@ struct State<E> {
     /// Guards that hold the group open without a task.
     members: usize,
     /// In order of time.
-    failures: Vec<Failure<E>>,
+    failures: Vec<TaskError<E>>,
     stats: TaskStats,
     next_index: usize,
     /// Set in the step that records the failure, so that no parked task slips in before the token is
@@ -256,12 +245,9 @@ impl<E> State<E> {
     }
 
     /// Writes a failure down and, if the policy says so, stops what has not started.
-    fn fail(&mut self, index: usize, fault: Fault<E>, on_error: OnError, token: &Token) {
-        let cause = match &fault {
-            Fault::Failed(_) => Cause::Failed { index },
-            Fault::Panicked(_) => Cause::Panicked { index },
-        };
-        self.failures.push(Failure { index, fault });
+    fn fail(&mut self, error: TaskError<E>, on_error: OnError, token: &Token) {
+        let cause = Cause::of(&error);
+        self.failures.push(error);
         if on_error != OnError::Continue {
             token.explain(cause);
             self.stopping = true;
@@ -621,8 +607,8 @@ impl<E: Send + 'static> Pool<E> {
         }
     }
 
-    fn ended(self: &Arc<Self>, ticket: &Ticket, ended: Option<Result<(), Fault<E>>>) {
-        if let Some(Err(Fault::Panicked(panic))) = &ended {
+    fn ended(self: &Arc<Self>, ticket: &Ticket, ended: Option<Result<(), TaskError<E>>>) {
+        if let Some(Err(TaskError::Panicked { panic, .. })) = &ended {
             let (index, at) = (ticket.index as u64, ticket.spawned_at);
             trace::panicked(self.name, index, at, panic.message());
         }
@@ -631,12 +617,12 @@ impl<E: Send + 'static> Pool<E> {
         match ended {
             Some(Ok(())) => state.stats.finished += 1,
             None => state.stats.aborted += 1,
-            Some(Err(fault)) => {
-                match fault {
-                    Fault::Failed(_) => state.stats.failed += 1,
-                    Fault::Panicked(_) => state.stats.panicked += 1,
+            Some(Err(error)) => {
+                match error {
+                    TaskError::Panicked { .. } => state.stats.panicked += 1,
+                    _ => state.stats.failed += 1,
                 }
-                state.fail(ticket.index, fault, self.on_error, &self.token);
+                state.fail(error, self.on_error, &self.token);
             }
         }
         let handle = state.seats.ended(ticket.seat);
@@ -712,7 +698,8 @@ impl<E: Send + 'static> Pool<E> {
         {
             let mut state = self.lock();
             state.stats.failed += 1;
-            state.fail(index, Fault::Failed(error), self.on_error, &self.token);
+            let error = TaskError::Failed { index, error };
+            state.fail(error, self.on_error, &self.token);
         }
         self.stop_if_failed();
         self.pump();
@@ -737,7 +724,7 @@ impl<E: Send + 'static> Pool<E> {
     }
 
     /// All failures in order of time, and whether the group was cancelled from outside.
-    pub(crate) fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<(Vec<Failure<E>>, bool)> {
+    pub(crate) fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<(Vec<TaskError<E>>, bool)> {
         let fresh = cx.waker().clone();
         let mut state = self.lock();
         let old = state.waiter.take();
@@ -767,13 +754,7 @@ fn wake<const N: usize>(wakers: [Option<Waker>; N]) {
 struct Duty<E: Send + 'static> {
     pool: Arc<Pool<E>>,
     ticket: Ticket,
-    ended: Option<Result<(), Fault<E>>>,
-}
-
-impl<E: Send + 'static> Duty<E> {
-    fn panicked(&self, payload: Payload) -> Fault<E> {
-        Fault::Panicked(TaskPanic::new(payload, self.ticket.spawned_at))
-    }
+    ended: Option<Result<(), TaskError<E>>>,
 }
 
 impl<E: Send + 'static> Drop for Duty<E> {
@@ -794,31 +775,21 @@ where
     F: Future<Output: Outcome<E>>,
 {
     let Run { task, mut duty } = run;
-    let mut task = pin!(Some(task));
-    let outcome = poll_fn(|cx| {
-        let running = task.as_mut().as_pin_mut().expect("polled until it ends");
-        match catch(|| running.poll(cx).map(Outcome::into_result)) {
-            Ok(poll) => poll.map(Ok),
-            Err(payload) => Poll::Ready(Err(payload)),
-        }
-    })
-    .await;
-    // What the task held is dropped before its end is told.
-    let dropped = catch(|| task.set(None));
-    duty.ended = Some(match (outcome, dropped) {
-        (Err(payload), dropped) => {
+    let (outcome, dropped) = contain(task).await;
+    let index = duty.ticket.index;
+    let ended = match outcome {
+        Ok(outcome) => outcome
+            .into_result()
+            .map_err(|error| TaskError::Failed { index, error }),
+        Err(payload) => Err(TaskError::panicked(index, payload, duty.ticket.spawned_at)),
+    };
+    duty.ended = Some(match (ended, dropped) {
+        (Ok(()), Err(payload)) => Err(TaskError::panicked(index, payload, duty.ticket.spawned_at)),
+        (ended, dropped) => {
             if let Err(second) = dropped {
                 forget(second);
             }
-            Err(duty.panicked(payload))
+            ended
         }
-        (Ok(Err(error)), dropped) => {
-            if let Err(second) = dropped {
-                forget(second);
-            }
-            Err(Fault::Failed(error))
-        }
-        (Ok(Ok(())), Err(payload)) => Err(duty.panicked(payload)),
-        (Ok(Ok(())), Ok(())) => Ok(()),
     });
 }

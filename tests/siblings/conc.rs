@@ -4,8 +4,8 @@
 //! Not here: "panics on configuration after init" and "cannot be reconfigured" (a builder ends where
 //! the group begins), reuse (a group waits once; F-CO6), the pools with results and `Stream`.
 
-use schedgroup::Cause;
-use schedgroup::errgroup::{ErrGroup, OnError, WaitError};
+use schedgroup::errgroup::{ErrGroup, OnError};
+use schedgroup::{Cause, TaskError};
 
 use super::Meter;
 use crate::common::bounded;
@@ -82,7 +82,7 @@ async fn context_pool_without_cancel_on_error() {
     });
     let outcome = group.wait().await;
     assert!(
-        matches!(outcome, Err(WaitError::Failed { index: 0, .. })),
+        matches!(outcome, Err(TaskError::Failed { index: 0, .. })),
         "{outcome:?}"
     );
     assert_eq!(

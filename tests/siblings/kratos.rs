@@ -3,7 +3,8 @@
 //! Not here: the second `GOMAXPROCS` call (the limit is fixed when the group is built), `GoWithArgs`
 //! (closures capture).
 
-use schedgroup::errgroup::{ErrGroup, OnError, WaitError};
+use schedgroup::TaskError;
+use schedgroup::errgroup::{ErrGroup, OnError};
 use tokio::time::{Instant, sleep};
 
 use super::{Meter, misuse};
@@ -47,7 +48,7 @@ async fn test_recover() {
     group.spawn(async { panic!("2233") });
     let error = group.wait_all().await.unwrap_err();
     let text = error.iter().map(|e| match e {
-        WaitError::Panicked { panic, .. } => panic.message().to_owned(),
+        TaskError::Panicked { panic, .. } => panic.message().to_owned(),
         other => panic!("{other:?}"),
     });
     assert_eq!(text.collect::<Vec<_>>(), ["2233"]);
@@ -68,7 +69,7 @@ async fn test_with_cancel() {
     assert!(
         matches!(
             outcome,
-            Err(WaitError::Failed {
+            Err(TaskError::Failed {
                 index: 1,
                 error: "boom"
             })
@@ -205,7 +206,7 @@ async fn parked_tasks_are_skipped_after_a_cancel() {
     }
     group.cancel();
     let outcome = bounded(group.wait()).await;
-    assert!(matches!(outcome, Err(WaitError::Cancelled)), "{outcome:?}");
+    assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
     assert_eq!((meter.all(), group.stats().skipped), (0, 20));
 }
 
@@ -217,7 +218,7 @@ async fn a_panic_with_any_value_is_kept() {
         .build();
     group.spawn(async { std::panic::panic_any(42_i32) });
     group.spawn(async { Ok(()) });
-    let Err(WaitError::Panicked { panic, .. }) = group.wait().await else {
+    let Err(TaskError::Panicked { panic, .. }) = group.wait().await else {
         panic!("expected a panic as a value");
     };
     assert_eq!(*panic.into_payload().downcast::<i32>().unwrap(), 42);

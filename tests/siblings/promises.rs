@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use schedgroup::errgroup::{ErrGroup, OnError, WaitError};
-use schedgroup::{Cause, SpawnError};
+use schedgroup::errgroup::{ErrGroup, OnError};
+use schedgroup::{Cause, SpawnError, TaskError};
 
 use super::misuse;
 use crate::common::{bounded, multi_thread, watched};
@@ -86,7 +86,7 @@ async fn a_destructor_that_panics_is_its_tasks_panic_alone() {
     group.spawn(async { Ok(()) });
     let outcome = bounded(group.wait()).await;
     assert!(
-        matches!(outcome, Err(WaitError::Panicked { index: 0, .. })),
+        matches!(outcome, Err(TaskError::Panicked { index: 0, .. })),
         "{outcome:?}"
     );
     assert_eq!(group.stats().finished, 1);
@@ -116,7 +116,7 @@ async fn a_skipped_task_may_call_back_into_the_group() {
     }
     group.cancel();
     let outcome = bounded(group.wait()).await;
-    assert!(matches!(outcome, Err(WaitError::Cancelled)), "{outcome:?}");
+    assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
     assert_eq!((dropped.load(SeqCst), group.stats().skipped), (3, 6));
 }
 
@@ -155,7 +155,7 @@ async fn the_first_error_in_time_has_its_own_index() {
     assert!(
         matches!(
             outcome,
-            Err(WaitError::Failed {
+            Err(TaskError::Failed {
                 index: 1,
                 error: "early"
             })

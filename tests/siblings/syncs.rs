@@ -5,9 +5,9 @@
 //! that gives back); the counts of goroutines (a parked task is data); F-SY5 (a data race does not
 //! compile).
 
-use schedgroup::SpawnError;
-use schedgroup::errgroup::{ErrGroup, OnError, WaitError};
+use schedgroup::errgroup::{ErrGroup, OnError};
 use schedgroup::sized::SizedGroup;
+use schedgroup::{SpawnError, TaskError};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -196,7 +196,7 @@ async fn test_error_sized_group_multi_error() {
     let errors = bounded(group.wait_all()).await.unwrap_err();
     let all: Vec<_> = errors
         .into_iter()
-        .filter_map(WaitError::into_error)
+        .filter_map(TaskError::into_error)
         .collect();
     assert_eq!(all, (0..10).collect::<Vec<_>>());
 }
@@ -217,7 +217,7 @@ async fn test_error_sized_group_cancel() {
     parent.cancel();
     let errors = bounded(group.wait_all()).await.unwrap_err();
     let list: Vec<_> = errors.iter().collect();
-    assert!(matches!(list[..], [WaitError::Cancelled]), "{list:?}");
+    assert!(matches!(list[..], [TaskError::Cancelled]), "{list:?}");
     assert_eq!(group.stats().skipped, 1);
 }
 

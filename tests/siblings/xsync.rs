@@ -4,8 +4,8 @@
 //! while tasks run (F-XS1, F-XS2: the limit is fixed when the group is built, and zero is refused);
 //! a second `Wait` on one group (refused; each list below has a group of its own).
 
-use schedgroup::errgroup::{ErrGroup, OnError, WaitError};
-use schedgroup::{Cause, SpawnError};
+use schedgroup::errgroup::{ErrGroup, OnError};
+use schedgroup::{Cause, SpawnError, TaskError};
 use tokio_util::sync::CancellationToken;
 
 use super::Meter;
@@ -24,10 +24,10 @@ const LISTS: [List; 5] = [
     (&[Ok(()), Err("one"), Err("two")], Some((1, "one"))),
 ];
 
-fn first(outcome: Result<(), WaitError<&'static str>>) -> Option<(usize, &'static str)> {
+fn first(outcome: Result<(), TaskError<&'static str>>) -> Option<(usize, &'static str)> {
     match outcome {
         Ok(()) => None,
-        Err(WaitError::Failed { index, error }) => Some((index, error)),
+        Err(TaskError::Failed { index, error }) => Some((index, error)),
         Err(other) => panic!("{other:?}"),
     }
 }
@@ -108,7 +108,7 @@ async fn test_panic() {
     let group = ErrGroup::<()>::new();
     let line = line!() + 1;
     group.spawn(async { std::panic::panic_any(String::from("text")) });
-    let Err(WaitError::Panicked { index: 0, panic }) = group.wait().await else {
+    let Err(TaskError::Panicked { index: 0, panic }) = group.wait().await else {
         panic!("expected a panic as a value");
     };
     assert_eq!(panic.message(), "text");
@@ -119,7 +119,7 @@ async fn test_panic() {
 
     let group = ErrGroup::<()>::new();
     group.spawn(async { std::panic::panic_any(42_u8) });
-    let Err(WaitError::Panicked { panic, .. }) = group.wait().await else {
+    let Err(TaskError::Panicked { panic, .. }) = group.wait().await else {
         panic!("expected a panic as a value");
     };
     assert_eq!(*panic.into_payload().downcast::<u8>().unwrap(), 42);
@@ -171,7 +171,7 @@ async fn a_panic_cancels_the_others_like_an_error() {
     group.spawn(async { panic!("boom") });
     let outcome = bounded(group.wait()).await;
     assert!(
-        matches!(outcome, Err(WaitError::Panicked { index: 1, .. })),
+        matches!(outcome, Err(TaskError::Panicked { index: 1, .. })),
         "{outcome:?}"
     );
     assert_eq!(token.cause(), Some(Cause::Panicked { index: 1 }));
