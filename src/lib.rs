@@ -34,6 +34,7 @@
 //! | delays between tries that grow and are spread | [`backoff::Backoff`] |
 //! | tasks that end together at the first error | [`errgroup::ErrGroup`] |
 //! | tasks without errors, so many at once | [`sized::SizedGroup`] |
+//! | all results, the first, the last; steps, tries, an ordered stream | [`flow`] |
 //!
 //! # The house
 //!
@@ -43,6 +44,7 @@
 //! sched    the scheduling group: from verbs down to the heap
 //! errgroup tasks that may fail
 //! sized    tasks that may not, so many at once
+//! flow     sets of tasks and what is made of their ends
 //! backoff  delays between tries
 //! ground   what every family stands on: panics, timeline, trace
 //! ```
@@ -51,6 +53,7 @@
 
 pub mod backoff;
 pub mod errgroup;
+pub mod flow;
 mod ground;
 pub mod keyed;
 pub mod periodic;

@@ -53,6 +53,22 @@ const FLOORS: &[(&str, &[&str])] = &[
     ),
     ("sized", &["sized/builder", "sized/group"]),
     (
+        "flow",
+        &[
+            "flow/crew",
+            "flow/error",
+            "flow/retry",
+            "flow/rule",
+            "flow/running",
+            "flow/settings",
+            "flow/stream",
+            "flow/task",
+            "flow/verbs",
+            "flow/watch",
+            "flow/waterfall",
+        ],
+    ),
+    (
         FACES,
         &[
             "sched/verbs",
@@ -98,6 +114,7 @@ const SIGNBOARDS: &[&str] = &[
     "periodic/mod",
     "backoff/mod",
     "errgroup/mod",
+    "flow/mod",
     "sized/mod",
 ];
 

@@ -4,8 +4,9 @@
 //! parked, skipped or handed back is only moved. The lock of an [`Offer`] is taken by itself.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::Location;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -13,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::runtime::Handle;
 
 use super::error::TaskError;
-use super::panic::{contain, discard, forget};
+use super::panic::{discard, forget, poll_caught};
 use super::permits::Permits;
 use super::refusal::SpawnError;
 use super::seats::Seats;
@@ -775,21 +776,13 @@ where
     F: Future<Output: Outcome<E>>,
 {
     let Run { task, mut duty } = run;
-    let (outcome, dropped) = contain(task).await;
+    let mut task = pin!(Some(task));
+    let outcome = poll_fn(|cx| poll_caught(task.as_mut(), cx)).await;
     let index = duty.ticket.index;
-    let ended = match outcome {
+    duty.ended = Some(match outcome {
         Ok(outcome) => outcome
             .into_result()
             .map_err(|error| TaskError::Failed { index, error }),
         Err(payload) => Err(TaskError::panicked(index, payload, duty.ticket.spawned_at)),
-    };
-    duty.ended = Some(match (ended, dropped) {
-        (Ok(()), Err(payload)) => Err(TaskError::panicked(index, payload, duty.ticket.spawned_at)),
-        (ended, dropped) => {
-            if let Err(second) = dropped {
-                forget(second);
-            }
-            ended
-        }
     });
 }
