@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use schedgroup::errgroup::{ErrGroup, OnError};
 use schedgroup::{Cause, SpawnError, TaskError};
 
-use super::misuse;
-use crate::common::{bounded, multi_thread, watched};
+use crate::common::{bounded, misuse, multi_thread, watched};
 
 #[test]
 fn without_a_runtime_the_remedy_is_named() {
