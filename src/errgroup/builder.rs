@@ -114,7 +114,7 @@ impl<E: Send + 'static> Builder<E> {
             "ErrGroup",
             self.limit,
             self.queue,
-            self.on_error,
+            Some(self.on_error),
             Token::new(self.token.as_ref()),
             self.runtime,
         ))

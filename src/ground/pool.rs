@@ -95,7 +95,8 @@ enum Gate {
 /// A group's shared state.
 pub(crate) struct Pool<E> {
     name: &'static str,
-    on_error: OnError,
+    /// None: what fails is counted, and not kept.
+    on_error: Option<OnError>,
     token: Token,
     runtime: Handle,
     state: Mutex<State<E>>,
@@ -245,14 +246,29 @@ impl<E> State<E> {
             .flatten()
     }
 
-    /// Writes a failure down and, if the policy says so, stops what has not started.
-    fn fail(&mut self, error: TaskError<E>, on_error: OnError, token: &Token) {
+    /// Counts a failure, writes it down and, if the policy says so, stops what has not started. What
+    /// comes back is not wanted: drop it outside of the lock.
+    #[must_use]
+    fn fail(
+        &mut self,
+        error: TaskError<E>,
+        on_error: Option<OnError>,
+        token: &Token,
+    ) -> Option<TaskError<E>> {
+        match error {
+            TaskError::Panicked { .. } => self.stats.panicked += 1,
+            _ => self.stats.failed += 1,
+        }
+        let Some(on_error) = on_error else {
+            return Some(error);
+        };
         let cause = Cause::of(&error);
         self.failures.push(error);
         if on_error != OnError::Continue {
             token.explain(cause);
             self.stopping = true;
         }
+        None
     }
 }
 
@@ -290,7 +306,7 @@ impl<E: Send + 'static> Pool<E> {
         name: &'static str,
         limit: usize,
         room: usize,
-        on_error: OnError,
+        on_error: Option<OnError>,
         token: Token,
         runtime: Option<Handle>,
     ) -> Arc<Pool<E>> {
@@ -615,17 +631,17 @@ impl<E: Send + 'static> Pool<E> {
         }
         let failed = matches!(ended, Some(Err(_)));
         let mut state = self.lock();
-        match ended {
-            Some(Ok(())) => state.stats.finished += 1,
-            None => state.stats.aborted += 1,
-            Some(Err(error)) => {
-                match error {
-                    TaskError::Panicked { .. } => state.stats.panicked += 1,
-                    _ => state.stats.failed += 1,
-                }
-                state.fail(error, self.on_error, &self.token);
+        let unwanted = match ended {
+            Some(Ok(())) => {
+                state.stats.finished += 1;
+                None
             }
-        }
+            None => {
+                state.stats.aborted += 1;
+                None
+            }
+            Some(Err(error)) => state.fail(error, self.on_error, &self.token),
+        };
         let handle = state.seats.ended(ticket.seat);
         // The place is kept until the others were told, so that `wait` ends after that.
         if failed {
@@ -637,7 +653,7 @@ impl<E: Send + 'static> Pool<E> {
         let line = state.permits.waiting() > 0;
         let waiter = if line { None } else { state.drained() };
         drop(state);
-        drop(handle);
+        drop((handle, unwanted));
         wake([waiter]);
         if line {
             self.pump();
@@ -646,9 +662,9 @@ impl<E: Send + 'static> Pool<E> {
 
     fn stop_if_failed(&self) {
         match self.on_error {
-            OnError::Continue => {}
-            OnError::Cancel => self.token.cancel(),
-            OnError::Abort => {
+            None | Some(OnError::Continue) => {}
+            Some(OnError::Cancel) => self.token.cancel(),
+            Some(OnError::Abort) => {
                 self.token.cancel();
                 self.abort_all();
             }
@@ -696,12 +712,9 @@ impl<E: Send + 'static> Pool<E> {
     }
 
     pub(crate) fn member_failed(self: &Arc<Self>, index: usize, error: E) {
-        {
-            let mut state = self.lock();
-            state.stats.failed += 1;
-            let error = TaskError::Failed { index, error };
-            state.fail(error, self.on_error, &self.token);
-        }
+        let error = TaskError::Failed { index, error };
+        let unwanted = self.lock().fail(error, self.on_error, &self.token);
+        drop(unwanted);
         self.stop_if_failed();
         self.pump();
     }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use schedgroup::errgroup::{ErrGroup, OnError};
+use schedgroup::sized::SizedGroup;
 use schedgroup::{Cause, SpawnError, TaskError};
 
-use crate::common::{bounded, misuse, multi_thread, watched};
+use crate::common::{Flag, bounded, misuse, multi_thread, until, watched};
 
 #[test]
 fn without_a_runtime_the_remedy_is_named() {
@@ -161,4 +162,17 @@ async fn the_first_error_in_time_has_its_own_index() {
         ),
         "{outcome:?}"
     );
+}
+
+/// Nobody can ask a sized group for its panics, so it keeps none, however long it lives.
+#[tokio::test]
+async fn a_sized_group_keeps_no_panics() {
+    let (group, flag) = (SizedGroup::new(1), Flag::new());
+    for _ in 0..10 {
+        let guard = flag.guard();
+        group.spawn(async move { std::panic::panic_any(guard) });
+    }
+    until("all have panicked", || group.stats().panicked == 10).await;
+    until("all are gone", || flag.drops() == 10).await;
+    assert_eq!(bounded(group.wait()).await.panicked, 10);
 }
