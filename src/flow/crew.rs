@@ -44,7 +44,7 @@ pub(super) enum News<T> {
     Ended(Ended<T>),
     /// All that started have ended.
     Idle,
-    /// The token was cancelled, or the runtime is gone; told until the crew is stopped.
+    /// The token was cancelled while nothing else was new, or the runtime is gone.
     Cancelled,
 }
 
@@ -85,10 +85,6 @@ impl<I, K, T: Send + 'static> Crew<I, K, T> {
 
     pub(super) fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<News<T>> {
         loop {
-            // Before any end: a cancel beats a value that comes at the same moment.
-            if !self.stopped && self.token.is_cancelled() {
-                return Poll::Ready(News::Cancelled);
-            }
             match self.running.poll_join_next(cx) {
                 Poll::Ready(None) => return Poll::Ready(News::Idle),
                 Poll::Ready(Some(Ok(ended))) => return Poll::Ready(News::Ended(ended)),
@@ -98,7 +94,7 @@ impl<I, K, T: Send + 'static> Crew<I, K, T> {
                 Poll::Pending if self.stopped || !self.watch.is_cancelled(cx) => {
                     return Poll::Pending;
                 }
-                Poll::Pending => {}
+                Poll::Pending => return Poll::Ready(News::Cancelled),
             }
         }
     }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::{Ended, RetryError};
 use super::watch::Watch;
-use crate::ground::panic::{TaskPanic, catch, forget, poll_caught};
+use crate::ground::panic::{Payload, TaskPanic, catch, forget, poll_caught};
 
 /// How often a retry tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -150,18 +150,14 @@ where
 {
     fn begin(&mut self) -> Result<(), Ended> {
         self.begun = self.begun.saturating_add(1);
-        let op = &mut self.retry.op;
-        match catch(op) {
-            Ok(attempt) => self.attempt.set(Some(attempt)),
-            Err(payload) => {
-                return Err(Ended::Panicked(TaskPanic::new(
-                    payload,
-                    self.retry.called_at,
-                )));
-            }
-        }
+        let attempt = catch(&mut self.retry.op).map_err(|payload| self.panicked(payload))?;
+        self.attempt.set(Some(attempt));
         self.step = Step::Attempt;
         Ok(())
+    }
+
+    fn panicked(&self, payload: Payload) -> Ended {
+        Ended::Panicked(TaskPanic::new(payload, self.retry.called_at))
     }
 
     /// The pause after an error, or the reason why there is none.
@@ -202,25 +198,28 @@ where
                     ready!(pause.as_mut().poll(cx));
                     self.step = Step::Begin;
                 }
-                Step::Attempt => match ready!(poll_caught(self.attempt.as_mut(), cx)) {
-                    Ok(Ok(value)) => return Poll::Ready(Ok(value)),
-                    Ok(Err(error)) => {
-                        let pause = self.failed(&error);
-                        self.last = Some(error);
-                        let pause = pause?;
-                        if pause.is_zero() {
-                            // No sleep, but a turn for the others.
-                            self.step = Step::Begin;
-                            cx.waker().wake_by_ref();
-                            return Poll::Pending;
+                Step::Attempt => {
+                    let end = ready!(poll_caught(self.attempt.as_mut(), cx));
+                    let pause = match end {
+                        Ok(Ok(value)) if !self.watch.is_cancelled(cx) => {
+                            return Poll::Ready(Ok(value));
                         }
-                        self.step = Step::Pause(Box::pin(sleep(pause)));
+                        Ok(Ok(_)) => return Poll::Ready(Err(Ended::Cancelled)),
+                        Ok(Err(error)) => {
+                            let pause = self.failed(&error);
+                            self.last = Some(error);
+                            pause?
+                        }
+                        Err(payload) => return Poll::Ready(Err(self.panicked(payload))),
+                    };
+                    if pause.is_zero() {
+                        // No sleep, but a turn for the others.
+                        self.step = Step::Begin;
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
                     }
-                    Err(payload) => {
-                        let panic = TaskPanic::new(payload, self.retry.called_at);
-                        return Poll::Ready(Err(Ended::Panicked(panic)));
-                    }
-                },
+                    self.step = Step::Pause(Box::pin(sleep(pause)));
+                }
             }
         }
     }

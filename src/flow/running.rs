@@ -50,8 +50,14 @@ where
         }
     }
 
-    fn fill(&mut self) {
-        while self.crew.running() < self.limit && self.crew.start_next() {}
+    fn go_on(&mut self) {
+        if self.crew.is_cancelled() {
+            self.cancel();
+        } else if self.rule.as_ref().is_some_and(Rule::is_settled) {
+            self.settle(Cause::Finished);
+        } else {
+            while self.crew.running() < self.limit && self.crew.start_next() {}
+        }
     }
 
     fn settle(&mut self, cause: Cause) {
@@ -75,6 +81,10 @@ where
     }
 
     fn ended(&mut self, Ended { index, end }: Ended<R::Input>) {
+        // Asked after the end was taken, so that a cancel which came before it is always seen.
+        if self.over.is_none() && self.crew.is_cancelled() {
+            self.cancel();
+        }
         match (self.over, &mut self.rule) {
             (None, Some(rule)) => {
                 if let Break(cause) = rule.ended(index, end) {
@@ -98,11 +108,8 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<R::Output> {
         let this = &mut *self;
         loop {
-            match (this.over, &this.rule) {
-                (None, Some(rule)) if rule.is_settled() => this.settle(Cause::Finished),
-                // A cancel that is there already comes before any start.
-                (None, _) if !this.crew.is_cancelled() => this.fill(),
-                _ => {}
+            if this.over.is_none() {
+                this.go_on();
             }
             match ready!(this.crew.poll_news(cx)) {
                 News::Ended(ended) => this.ended(ended),

@@ -89,7 +89,11 @@ impl<S: Steps> Future for Falling<S> {
             catch(|| this.steps.clear()).unwrap_or_else(forget);
             return Poll::Ready(Err(TaskError::Cancelled));
         }
-        this.steps.poll(cx)
+        let end = ready!(this.steps.poll(cx));
+        if this.watch.is_cancelled(cx) {
+            return Poll::Ready(Err(TaskError::Cancelled));
+        }
+        Poll::Ready(end)
     }
 }
 
