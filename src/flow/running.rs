@@ -50,10 +50,8 @@ where
         }
     }
 
-    fn go_on(&mut self) {
-        if self.crew.is_cancelled() {
-            self.cancel();
-        } else if self.rule.as_ref().is_some_and(Rule::is_settled) {
+    fn start(&mut self) {
+        if self.rule.as_ref().is_some_and(Rule::is_settled) {
             self.settle(Cause::Finished);
         } else {
             while self.crew.running() < self.limit && self.crew.start_next() {}
@@ -107,9 +105,13 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<R::Output> {
         let this = &mut *self;
+        // A cancel that is there already comes before any start.
+        if this.over.is_none() && this.crew.is_cancelled() {
+            this.cancel();
+        }
         loop {
             if this.over.is_none() {
-                this.go_on();
+                this.start();
             }
             match ready!(this.crew.poll_news(cx)) {
                 News::Ended(ended) => this.ended(ended),

@@ -611,9 +611,8 @@ impl<E: Send + 'static> Pool<E> {
     {
         let seat = ticket.seat;
         let duty = Duty {
-            pool: Arc::clone(self),
+            pool: Some(Arc::clone(self)),
             ticket,
-            ended: None,
         };
         let running = self.runtime.spawn(run(Run { task, duty }));
         let abort = running.abort_handle();
@@ -764,16 +763,24 @@ fn wake<const N: usize>(wakers: [Option<Waker>; N]) {
     }
 }
 
-/// Reports a task's end, whatever the end: without a result it was aborted.
+/// Reports a task's end, whatever the end: if it is dropped, the task was aborted.
 struct Duty<E: Send + 'static> {
-    pool: Arc<Pool<E>>,
+    /// Until the end was told.
+    pool: Option<Arc<Pool<E>>>,
     ticket: Ticket,
-    ended: Option<Result<(), TaskError<E>>>,
+}
+
+impl<E: Send + 'static> Duty<E> {
+    fn ended(&mut self, ended: Option<Result<(), TaskError<E>>>) {
+        if let Some(pool) = self.pool.take() {
+            pool.ended(&self.ticket, ended);
+        }
+    }
 }
 
 impl<E: Send + 'static> Drop for Duty<E> {
     fn drop(&mut self) {
-        self.pool.ended(&self.ticket, self.ended.take());
+        self.ended(None);
     }
 }
 
@@ -792,10 +799,10 @@ where
     let mut task = pin!(Some(task));
     let outcome = poll_fn(|cx| poll_caught(task.as_mut(), cx)).await;
     let index = duty.ticket.index;
-    duty.ended = Some(match outcome {
+    duty.ended(Some(match outcome {
         Ok(outcome) => outcome
             .into_result()
             .map_err(|error| TaskError::Failed { index, error }),
         Err(payload) => Err(TaskError::panicked(index, payload, duty.ticket.spawned_at)),
-    });
+    }));
 }
