@@ -50,6 +50,7 @@ static COUNTING: Counting = Counting;
 
 const LIMIT: usize = 16;
 const ROUNDS: usize = 7;
+const OK: Result<(), ()> = Ok(());
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
@@ -78,14 +79,14 @@ struct Work {
 }
 
 impl Work {
-    fn task(self) -> impl Future<Output = Result<usize, ()>> + Send + 'static {
+    fn task<T: Send + 'static>(self, value: T) -> impl Future<Output = T> + Send + 'static {
         let live = Live::new();
         async move {
             let _live = live;
             if let Some(time) = self.sleep {
                 tokio::time::sleep(time).await;
             }
-            Ok(self.tasks)
+            value
         }
     }
 }
@@ -98,18 +99,22 @@ macro_rules! form {
     };
 }
 
-async fn join_set(work: Work, limit: Option<usize>) {
-    let (places, mut tasks) = (
-        limit.map(|limit| Arc::new(Semaphore::new(limit))),
-        JoinSet::new(),
-    );
+async fn join_set(work: Work) {
+    let mut tasks = JoinSet::new();
     for _ in 0..work.tasks {
-        let (places, task) = (places.clone(), work.task());
+        tasks.spawn(work.task(OK));
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap().unwrap();
+    }
+}
+
+async fn join_set_and_semaphore(work: Work) {
+    let (places, mut tasks) = (Arc::new(Semaphore::new(LIMIT)), JoinSet::new());
+    for _ in 0..work.tasks {
+        let (places, task) = (Arc::clone(&places), work.task(OK));
         tasks.spawn(async move {
-            let _place = match places {
-                Some(places) => Some(places.acquire_owned().await),
-                None => None,
-            };
+            let _place = places.acquire_owned().await;
             task.await
         });
     }
@@ -121,8 +126,7 @@ async fn join_set(work: Work, limit: Option<usize>) {
 async fn errgroup(work: Work, limit: usize) {
     let group = ErrGroup::<()>::builder().limit(limit).build();
     for _ in 0..work.tasks {
-        let task = work.task();
-        group.spawn(async move { task.await.map(|_| ()) });
+        group.spawn(work.task(OK));
     }
     group.wait().await.unwrap();
 }
@@ -130,10 +134,7 @@ async fn errgroup(work: Work, limit: usize) {
 async fn sized(work: Work, limit: usize) {
     let group = SizedGroup::new(limit);
     for _ in 0..work.tasks {
-        let task = work.task();
-        group.spawn(async move {
-            task.await.unwrap();
-        });
+        group.spawn(work.task(()));
     }
     assert_eq!(group.wait().await.finished, work.tasks as u64);
 }
@@ -142,14 +143,14 @@ fn limited() -> Vec<(&'static str, Form)> {
     vec![
         (
             "JoinSet + Semaphore",
-            form!(|work| join_set(work, Some(LIMIT)).await),
+            form!(|work| join_set_and_semaphore(work).await),
         ),
         ("ErrGroup", form!(|work| errgroup(work, LIMIT).await)),
         ("SizedGroup", form!(|work| sized(work, LIMIT).await)),
         (
             "buffer_unordered, spawned",
             form!(|work| {
-                let tasks = iter(0..work.tasks).map(|_| tokio::spawn(work.task()));
+                let tasks = iter(0..work.tasks).map(|_| tokio::spawn(work.task(OK)));
                 let ended = tasks.buffer_unordered(LIMIT);
                 ended
                     .for_each(|ended| async {
@@ -161,26 +162,21 @@ fn limited() -> Vec<(&'static str, Form)> {
         (
             "flow::all",
             form!(|work| {
-                let tasks = (0..work.tasks).map(|_| work.task());
+                let tasks = (0..work.tasks).map(|_| work.task(OK));
                 assert_eq!(flow::all(tasks).limit(LIMIT).await.len(), work.tasks);
             }),
         ),
         (
             "flow::for_each",
             form!(|work| {
-                let each = flow::for_each(0..work.tasks, move |_| {
-                    let task = work.task();
-                    async {
-                        task.await.unwrap();
-                    }
-                });
+                let each = flow::for_each(0..work.tasks, move |_| work.task(()));
                 each.limit(LIMIT).await.unwrap();
             }),
         ),
         (
             "buffered, spawned",
             form!(|work| {
-                let tasks = iter(0..work.tasks).map(|_| tokio::spawn(work.task()));
+                let tasks = iter(0..work.tasks).map(|_| tokio::spawn(work.task(OK)));
                 let ended = tasks.buffered(LIMIT);
                 ended
                     .for_each(|ended| async {
@@ -192,7 +188,7 @@ fn limited() -> Vec<(&'static str, Form)> {
         (
             "flow::stream",
             form!(|work| {
-                let tasks = (0..work.tasks).map(|_| work.task());
+                let tasks = (0..work.tasks).map(|_| work.task(OK));
                 let mut ends = flow::stream(tasks).limit(LIMIT).start();
                 while let Some(end) = ends.next().await {
                     end.unwrap().unwrap();
@@ -206,19 +202,19 @@ fn limited() -> Vec<(&'static str, Form)> {
 /// that the budget is used up, for seconds; without it, it is at its best.
 fn unlimited() -> Vec<(&'static str, Form)> {
     vec![
-        ("JoinSet", form!(|work| join_set(work, None).await)),
+        ("JoinSet", form!(|work| join_set(work).await)),
         ("ErrGroup", form!(|work| errgroup(work, usize::MAX).await)),
         (
             "join_all, spawned",
             form!(|work| {
-                let tasks = (0..work.tasks).map(|_| tokio::spawn(work.task()));
+                let tasks = (0..work.tasks).map(|_| tokio::spawn(work.task(OK)));
                 assert_eq!(unconstrained(join_all(tasks)).await.len(), work.tasks);
             }),
         ),
         (
             "FuturesUnordered, spawned",
             form!(|work| {
-                let tasks = (0..work.tasks).map(|_| tokio::spawn(work.task()));
+                let tasks = (0..work.tasks).map(|_| tokio::spawn(work.task(OK)));
                 let mut tasks: FuturesUnordered<_> = tasks.collect();
                 unconstrained(async {
                     while let Some(ended) = tasks.next().await {
@@ -231,7 +227,7 @@ fn unlimited() -> Vec<(&'static str, Form)> {
         (
             "flow::try_all",
             form!(|work| {
-                let tasks = (0..work.tasks).map(|_| work.task());
+                let tasks = (0..work.tasks).map(|_| work.task(OK));
                 assert_eq!(flow::try_all(tasks).await.unwrap().len(), work.tasks);
             }),
         ),

@@ -62,7 +62,7 @@ pub mod sized;
 
 pub use ground::error::{TaskError, TaskErrors};
 pub use ground::panic::TaskPanic;
-pub use ground::pool::TaskStats;
+pub use ground::policy::TaskStats;
 pub use ground::refusal::SpawnError;
 pub use ground::submit::Submit;
 pub use ground::token::{Cause, Token};

@@ -13,7 +13,9 @@ const FLOORS: &[(&str, &[&str])] = &[
         &[
             "ground/error",
             "ground/panic",
+            "ground/parked",
             "ground/permits",
+            "ground/policy",
             "ground/pool",
             "ground/refusal",
             "ground/seats",

@@ -7,7 +7,8 @@ use tokio::runtime;
 use tokio_util::sync::CancellationToken;
 
 use super::group::ErrGroup;
-use crate::ground::pool::{OnError, Pool};
+use crate::ground::policy::OnError;
+use crate::ground::pool::Pool;
 use crate::ground::token::Token;
 
 /// Settings for an [`ErrGroup`]: no limit, no queue, the first error cancels.

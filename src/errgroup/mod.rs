@@ -44,7 +44,7 @@ mod group;
 mod member;
 mod wait;
 
-pub use crate::ground::pool::OnError;
+pub use crate::ground::policy::OnError;
 pub use builder::Builder;
 pub use group::{ErrGroup, Handle};
 pub use member::Member;

@@ -3,11 +3,9 @@
 //! One lock guards the state. Under it no user code runs and no user value is dropped; a task that is
 //! parked, skipped or handed back is only moved. The lock of an [`Offer`] is taken by itself.
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::panic::Location;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -15,72 +13,15 @@ use tokio::runtime::Handle;
 
 use super::error::TaskError;
 use super::panic::{discard, forget, poll_caught};
+use super::parked::{InLine, Launch, Offer, Parked, Task, Ticket};
 use super::permits::Permits;
+use super::policy::{Asker, OnError, Outcome, TaskStats};
 use super::refusal::SpawnError;
 use super::seats::Seats;
 use super::token::{Cause, Token};
 use super::trace;
 
 type Caller = &'static Location<'static>;
-
-/// What a task of a group may return: nothing, or an error.
-pub(crate) trait Outcome<E>: Send + 'static {
-    fn into_result(self) -> Result<(), E>;
-}
-
-impl Outcome<Infallible> for () {
-    fn into_result(self) -> Result<(), Infallible> {
-        Ok(())
-    }
-}
-
-impl<E: Send + 'static> Outcome<E> for Result<(), E> {
-    fn into_result(self) -> Result<(), E> {
-        self
-    }
-}
-
-/// What the first error or panic of a task does to the others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum OnError {
-    /// Nothing: all of them run.
-    Continue,
-    /// The token is cancelled and what has not started is skipped.
-    #[default]
-    Cancel,
-    /// The same, and running tasks are stopped at their next await.
-    Abort,
-}
-
-/// What became of the tasks of a group so far; each task is in one of the numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TaskStats {
-    /// Kept until a place is free; tasks of waiting `submit`s are among them.
-    pub pending: usize,
-    /// Running now.
-    pub running: usize,
-    /// Ended well.
-    pub finished: u64,
-    /// Returned an error.
-    pub failed: u64,
-    /// Panicked.
-    pub panicked: u64,
-    /// Taken in, and never started: the group was cancelled before.
-    pub skipped: u64,
-    /// Stopped while they ran.
-    pub aborted: u64,
-    /// Not taken in, because the group was full.
-    pub discarded: u64,
-}
-
-/// Who asks: after `wait` only the ends that tasks hold are heard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asker {
-    Owner,
-    Handle,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gate {
@@ -103,7 +44,7 @@ pub(crate) struct Pool<E> {
 }
 
 struct State<E> {
-    permits: Permits<Parked<E>>,
+    permits: Permits<Parked<Pool<E>>>,
     seats: Seats,
     gate: Gate,
     /// Guards that hold the group open without a task.
@@ -118,92 +59,6 @@ struct State<E> {
     /// Somebody is starting parked tasks: the others leave theirs to it.
     pumping: bool,
     waiter: Option<Waker>,
-}
-
-struct Parked<E> {
-    index: usize,
-    spawned_at: Caller,
-    task: Task<E>,
-}
-
-enum Task<E> {
-    Own(Box<dyn Start<E>>),
-    /// A `submit` still holds the other end.
-    Offered(Arc<dyn Accept<E>>, Option<Waker>),
-}
-
-impl<E> Parked<E> {
-    /// Does the group, and no `submit`, answer for the task?
-    fn is_taken_in(&self) -> bool {
-        match &self.task {
-            Task::Own(_) => true,
-            Task::Offered(offer, _) => offer.is_accepted(),
-        }
-    }
-}
-
-/// Names one task while it runs.
-pub(crate) struct Ticket {
-    index: usize,
-    seat: u32,
-    spawned_at: Caller,
-}
-
-trait Start<E>: Send {
-    fn start(self: Box<Self>, pool: &Arc<Pool<E>>, ticket: Ticket);
-}
-
-impl<E, F> Start<E> for F
-where
-    E: Send + 'static,
-    F: Future<Output: Outcome<E>> + Send + 'static,
-{
-    fn start(self: Box<Self>, pool: &Arc<Pool<E>>, ticket: Ticket) {
-        pool.launch(*self, ticket);
-    }
-}
-
-trait Accept<E>: Send + Sync {
-    fn accept(&self);
-    fn is_accepted(&self) -> bool;
-    fn start(&self, pool: &Arc<Pool<E>>, ticket: Ticket);
-}
-
-/// A task between a waiting `submit` and the line: whoever takes it out has it.
-pub(crate) struct Offer<F> {
-    task: Mutex<Option<F>>,
-    /// Written and read under the pool's lock, which orders it.
-    accepted: AtomicBool,
-}
-
-impl<F> Offer<F> {
-    fn take(&self) -> Option<F> {
-        self.task
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-    }
-}
-
-impl<E, F> Accept<E> for Offer<F>
-where
-    E: Send + 'static,
-    F: Future<Output: Outcome<E>> + Send + 'static,
-{
-    fn accept(&self) {
-        self.accepted.store(true, Relaxed);
-    }
-
-    fn is_accepted(&self) -> bool {
-        self.accepted.load(Relaxed)
-    }
-
-    fn start(&self, pool: &Arc<Pool<E>>, ticket: Ticket) {
-        // Accepted, so the submit leaves it alone.
-        if let Some(task) = self.take() {
-            pool.launch(task, ticket);
-        }
-    }
 }
 
 impl<E> State<E> {
@@ -285,13 +140,6 @@ impl Refused {
             Refused::Cancelled => SpawnError::Cancelled(task),
         }
     }
-}
-
-/// What a `submit` knows of its task in the line.
-pub(crate) struct InLine<F> {
-    pub(crate) index: usize,
-    pub(crate) number: u64,
-    pub(crate) offer: Arc<Offer<F>>,
 }
 
 /// Where `try_spawn` and `submit` put a task.
@@ -457,10 +305,7 @@ impl<E: Send + 'static> Pool<E> {
         F: Future<Output: Outcome<E>> + Send + 'static,
     {
         let waker = waker.clone();
-        let offer = Arc::new(Offer {
-            task: Mutex::new(Some(task)),
-            accepted: AtomicBool::new(false),
-        });
+        let offer = Arc::new(Offer::new(task));
         let mut state = self.lock();
         if let Some(refused) = state.admits(asker, self.token.is_cancelled()) {
             drop(state);
@@ -469,7 +314,7 @@ impl<E: Send + 'static> Pool<E> {
         }
         let index = state.index();
         if state.permits.has_room() {
-            offer.accepted.store(true, Relaxed);
+            offer.accept();
         }
         let number = state.permits.park(Parked {
             index,
@@ -494,7 +339,7 @@ impl<E: Send + 'static> Pool<E> {
     ) -> Poll<Result<(), F>> {
         let fresh = cx.waker().clone();
         let mut state = self.lock();
-        if offer.accepted.load(Relaxed) {
+        if offer.is_accepted() {
             return Poll::Ready(Ok(()));
         }
         let old = match state.permits.parked(number) {
@@ -518,7 +363,7 @@ impl<E: Send + 'static> Pool<E> {
     /// Takes an offer out of the line, unless it was accepted.
     pub(crate) fn withdraw<F>(&self, number: u64, offer: &Offer<F>) -> Option<F> {
         let mut state = self.lock();
-        if offer.accepted.load(Relaxed) {
+        if offer.is_accepted() {
             return None;
         }
         let parked = state.permits.withdraw(number);
@@ -585,7 +430,7 @@ impl<E: Send + 'static> Pool<E> {
         wake([waiter]);
     }
 
-    fn skip(&self, parked: Parked<E>) {
+    fn skip(&self, parked: Parked<Self>) {
         match parked.task {
             Task::Own(task) => self.drop_user(parked.index, parked.spawned_at, task),
             // The task goes back through the submit, or with it.
@@ -602,24 +447,6 @@ impl<E: Send + 'static> Pool<E> {
             let text = super::panic::message(&*payload);
             trace::panicked(self.name, index as u64, spawned_at, text);
             forget(payload);
-        }
-    }
-
-    fn launch<F>(self: &Arc<Self>, task: F, ticket: Ticket)
-    where
-        F: Future<Output: Outcome<E>> + Send + 'static,
-    {
-        let seat = ticket.seat;
-        let duty = Duty {
-            pool: Some(Arc::clone(self)),
-            ticket,
-        };
-        let running = self.runtime.spawn(run(Run { task, duty }));
-        let abort = running.abort_handle();
-        drop(running);
-        let late = self.lock().seats.started(seat, abort);
-        if let Some(task) = late {
-            task.abort();
         }
     }
 
@@ -754,6 +581,27 @@ impl<E: Send + 'static> Pool<E> {
         self.token.explain(Cause::Finished);
         self.token.cancel();
         Poll::Ready((failures, cancelled))
+    }
+}
+
+impl<E, F> Launch<F> for Pool<E>
+where
+    E: Send + 'static,
+    F: Future<Output: Outcome<E>> + Send + 'static,
+{
+    fn launch(self: &Arc<Self>, task: F, ticket: Ticket) {
+        let seat = ticket.seat;
+        let duty = Duty {
+            pool: Some(Arc::clone(self)),
+            ticket,
+        };
+        let running = self.runtime.spawn(run(Run { task, duty }));
+        let abort = running.abort_handle();
+        drop(running);
+        let late = self.lock().seats.started(seat, abort);
+        if let Some(task) = late {
+            task.abort();
+        }
     }
 }
 
