@@ -57,6 +57,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "flow",
         &[
+            "flow/board",
             "flow/crew",
             "flow/error",
             "flow/retry",

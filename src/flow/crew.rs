@@ -1,20 +1,26 @@
 //! The tasks of one combinator, while they run.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
-use tokio::task::JoinSet;
 
+use super::board::{Board, Ended, Report};
 use super::task::{Given, Task};
 use super::watch::Watch;
 use crate::ground::panic::{TaskPanic, discard, forget, message, poll_caught};
+use crate::ground::seats::Seats;
 use crate::ground::token::{Cause, Token};
 use crate::ground::trace;
+
+/// So many ends are taken in one poll, before the others have a turn.
+const TURN: u32 = 128;
 
 /// Starts tasks in order, tells their ends in order of time, and leaves none behind.
 ///
@@ -28,20 +34,22 @@ pub(super) struct Crew<I, K, T> {
     /// Those that have not started; none when there are no more, and when the crew has stopped.
     tasks: Option<I>,
     started: usize,
-    running: JoinSet<Ended<T>>,
+    /// Started, and their end is not taken.
+    running: usize,
+    seats: Seats,
+    board: Arc<Board<T>>,
+    /// Read from the board, and not taken.
+    ended: VecDeque<Ended<T>>,
+    /// Ends that were taken since the others had a turn.
+    taken: u32,
     stopped: bool,
     kind: PhantomData<fn() -> K>,
 }
 
-/// How a task ended by itself.
-pub(super) struct Ended<T> {
-    pub(super) index: usize,
-    pub(super) end: Result<T, TaskPanic>,
-}
-
 /// What a crew is asked for.
 pub(super) enum News<T> {
-    Ended(Ended<T>),
+    /// The task of this index ended by itself.
+    Ended(usize, Result<T, TaskPanic>),
     /// All that started have ended.
     Idle,
     /// The token was cancelled while nothing else was new, or the runtime is gone.
@@ -64,14 +72,18 @@ impl<I, K, T: Send + 'static> Crew<I, K, T> {
             token,
             tasks: Some(tasks),
             started: 0,
-            running: JoinSet::new(),
+            running: 0,
+            seats: Seats::default(),
+            board: Board::new(),
+            ended: VecDeque::new(),
+            taken: 0,
             stopped: false,
             kind: PhantomData,
         })
     }
 
     pub(super) fn running(&self) -> usize {
-        self.running.len()
+        self.running
     }
 
     /// How many tasks have started.
@@ -85,18 +97,38 @@ impl<I, K, T: Send + 'static> Crew<I, K, T> {
 
     pub(super) fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<News<T>> {
         loop {
-            match self.running.poll_join_next(cx) {
-                Poll::Ready(None) => return Poll::Ready(News::Idle),
-                Poll::Ready(Some(Ok(ended))) => return Poll::Ready(News::Ended(ended)),
-                // Aborted, after a stop; or gone with the runtime.
-                Poll::Ready(Some(Err(_))) if self.stopped => {}
-                Poll::Ready(Some(Err(_))) => return Poll::Ready(News::Cancelled),
-                Poll::Pending if self.stopped || !self.watch.is_cancelled(cx) => {
-                    return Poll::Pending;
+            if self.running == 0 {
+                return Poll::Ready(News::Idle);
+            }
+            if self.taken == TURN {
+                self.taken = 0;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let Some(Ended { index, seat, end }) = self.next_ended(cx) else {
+                self.taken = 0;
+                if !self.stopped && self.watch.is_cancelled(cx) {
+                    return Poll::Ready(News::Cancelled);
                 }
-                Poll::Pending => return Poll::Ready(News::Cancelled),
+                return Poll::Pending;
+            };
+            self.taken += 1;
+            self.running -= 1;
+            drop(self.seats.ended(seat));
+            match end {
+                Some(end) => return Poll::Ready(News::Ended(index, end)),
+                // Aborted, after a stop; or gone with the runtime.
+                None if self.stopped => {}
+                None => return Poll::Ready(News::Cancelled),
             }
         }
+    }
+
+    fn next_ended(&mut self, cx: &mut Context<'_>) -> Option<Ended<T>> {
+        if self.ended.is_empty() {
+            self.board.read(&mut self.ended, cx.waker());
+        }
+        self.ended.pop_front()
     }
 
     /// Aborts what runs and starts no more; answers with what has not started. The first cause stays.
@@ -104,7 +136,7 @@ impl<I, K, T: Send + 'static> Crew<I, K, T> {
         self.stopped = true;
         self.token.explain(cause);
         self.token.cancel();
-        self.running.abort_all();
+        self.abort();
         self.tasks.take()
     }
 
@@ -114,6 +146,14 @@ impl<I, K, T: Send + 'static> Crew<I, K, T> {
             let (index, text) = (self.started as u64, message(&*payload));
             trace::panicked(self.name, index, self.called_at, text);
             forget(payload);
+        }
+    }
+}
+
+impl<I, K, T> Crew<I, K, T> {
+    fn abort(&mut self) {
+        for task in self.seats.abort_all() {
+            task.abort();
         }
     }
 }
@@ -129,20 +169,29 @@ where
             self.tasks = None;
             return false;
         };
-        let index = self.started;
+        let (index, seat) = (self.started, self.seats.claim());
         self.started += 1;
+        self.running += 1;
         let token = Given(I::Item::LISTENS.then(|| self.token.clone()));
-        let running = run(self.name, index, self.called_at, task.run(token));
-        self.running.spawn_on(running, &self.runtime);
+        let running = self.runtime.spawn(run(Run {
+            task: task.run(token),
+            name: self.name,
+            called_at: self.called_at,
+            report: Report::new(&self.board, index, seat),
+        }));
+        let late = self.seats.started(seat, running.abort_handle());
+        debug_assert!(late.is_none(), "nothing starts after a stop");
         true
     }
 }
 
 impl<I, K, T> Drop for Crew<I, K, T> {
-    /// The set aborts its tasks by itself; the token is for what they have started.
     fn drop(&mut self) {
         self.token.explain(Cause::Cancelled);
         self.token.cancel();
+        self.abort();
+        let ended = (self.board.close(), std::mem::take(&mut self.ended));
+        discard(ended).unwrap_or_else(forget);
     }
 }
 
@@ -150,24 +199,33 @@ impl<I, K, T> fmt::Debug for Crew<I, K, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct(self.name)
             .field("started", &self.started)
-            .field("running", &self.running.len())
+            .field("running", &self.running)
             .field("cause", &self.token.cause())
             .finish_non_exhaustive()
     }
 }
 
-/// One task, whose panic is its end. It is an event here too, so that it is seen if nobody waits.
-async fn run<F: Future>(
-    name: &'static str,
-    index: usize,
-    called_at: &'static Location<'static>,
+/// One argument, so that a task that is aborted before its first poll is dropped before its end is told.
+struct Run<F: Future> {
     task: F,
-) -> Ended<F::Output> {
+    name: &'static str,
+    called_at: &'static Location<'static>,
+    report: Report<F::Output>,
+}
+
+/// One task, whose panic is its end. It is an event here too, so that it is seen if nobody waits.
+async fn run<F: Future>(run: Run<F>) {
+    let Run {
+        task,
+        name,
+        called_at,
+        mut report,
+    } = run;
     let mut task = pin!(Some(task));
     let end = poll_fn(|cx| poll_caught(task.as_mut(), cx)).await;
-    let end = end.map_err(|payload| {
-        trace::panicked(name, index as u64, called_at, message(&*payload));
+    report.tell(Some(end.map_err(|payload| {
+        let index = report.index() as u64;
+        trace::panicked(name, index, called_at, message(&*payload));
         TaskPanic::new(payload, called_at)
-    });
-    Ended { index, end }
+    })));
 }

@@ -70,6 +70,7 @@
 //! [`ErrGroup`](crate::errgroup::ErrGroup); tasks that shall not leave the current one in the
 //! combinators of the crate futures.
 
+mod board;
 mod crew;
 mod error;
 mod retry;

@@ -6,9 +6,10 @@ use std::ops::ControlFlow::Break;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use super::crew::{Crew, Ended, News};
+use super::crew::{Crew, News};
 use super::rule::Rule;
 use super::task::Task;
+use crate::ground::panic::TaskPanic;
 use crate::ground::token::Cause;
 
 /// Runs the tasks and ends with their value; a [`Flow`](super::Flow) becomes it when it is awaited.
@@ -78,7 +79,7 @@ where
         self.over = Some(Over::Cancelled(tasks));
     }
 
-    fn ended(&mut self, Ended { index, end }: Ended<R::Input>) {
+    fn ended(&mut self, index: usize, end: Result<R::Input, TaskPanic>) {
         // Asked after the end was taken, so that a cancel which came before it is always seen.
         if self.over.is_none() && self.crew.is_cancelled() {
             self.cancel();
@@ -114,7 +115,7 @@ where
                 this.start();
             }
             match ready!(this.crew.poll_news(cx)) {
-                News::Ended(ended) => this.ended(ended),
+                News::Ended(index, end) => this.ended(index, end),
                 News::Cancelled => this.cancel(),
                 News::Idle => break,
             }

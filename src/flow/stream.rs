@@ -5,7 +5,7 @@ use std::fmt;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
-use super::crew::{Crew, Ended, News};
+use super::crew::{Crew, News};
 use super::task::Task;
 use crate::ground::error::TaskError;
 use crate::ground::panic::TaskPanic;
@@ -75,7 +75,7 @@ where
                 }
             }
             match ready!(self.crew.poll_news(cx)) {
-                News::Ended(Ended { index, end }) => self.put(index, end),
+                News::Ended(index, end) => self.put(index, end),
                 News::Cancelled => self.cancel(),
                 News::Idle => return Poll::Ready(self.idle()),
             }

@@ -239,6 +239,18 @@ async fn an_endless_iterator_is_taken_as_far_as_needed() {
     assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
 }
 
+/// Ends that never run out do not keep the one who waits for them from looking at anything else.
+#[test]
+fn an_endless_iterator_of_ready_tasks_lets_others_have_a_turn() {
+    watched(|| {
+        multi_thread().block_on(async {
+            let each = flow::for_each(0_u64.., |_| std::future::ready(()));
+            let late = tokio::time::timeout(ms(50), each.limit(64)).await;
+            assert!(late.is_err());
+        });
+    });
+}
+
 /// `all` has a slot for each task, also for those that a cancel keeps from starting.
 #[tokio::test(start_paused = true)]
 async fn all_keeps_what_had_ended_before_a_cancel() {
