@@ -287,7 +287,7 @@ fn main() {
             let mut hand = None;
             for (name, form) in forms {
                 let measured = measure(&runtime, work, form);
-                let hand = hand.get_or_insert_with(|| (measured.time, measured.allocations));
+                let hand = hand.get_or_insert((measured.time, measured.allocations));
                 println!(
                     "  {name:<26} {:>8.2} ms {:>5.2} x  {:.2} allocations a task {:>5.2} x  {:>6} futures",
                     measured.time.as_secs_f64() * 1e3,

@@ -127,13 +127,11 @@ async fn the_default_limit_is_the_number_of_processors() {
 mod map_err {
     use super::*;
 
-    fn odd(n: u32) -> impl Future<Output = Result<u32, String>> + Send + 'static {
-        async move {
-            if n % 2 == 0 {
-                return Err(format!("{n} is even"));
-            }
-            Ok(n)
+    async fn odd(n: u32) -> Result<u32, String> {
+        if n % 2 == 0 {
+            return Err(format!("{n} is even"));
         }
+        Ok(n)
     }
 
     #[tokio::test]

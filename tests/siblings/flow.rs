@@ -104,17 +104,13 @@ async fn a_closure_that_panics_is_its_tasks_panic() {
 
 #[tokio::test]
 async fn a_limit_holds_for_each() {
-    fn ok(meter: Meter) -> impl Future<Output = Result<u32, ()>> + Send + 'static {
-        async move {
-            meter.run().await;
-            Ok(1)
-        }
+    async fn ok(meter: Meter) -> Result<u32, ()> {
+        meter.run().await;
+        Ok(1)
     }
-    fn failing(meter: Meter) -> impl Future<Output = Result<u32, ()>> + Send + 'static {
-        async move {
-            meter.run().await;
-            Err(())
-        }
+    async fn failing(meter: Meter) -> Result<u32, ()> {
+        meter.run().await;
+        Err(())
     }
     let meters: [Meter; 6] = Default::default();
     let [all, try_all, race, take, last, each] = &meters;
