@@ -280,26 +280,24 @@ fn f_hu4_losers_are_aborted_and_joined() {
 async fn f_hu5_a_cancelled_token_starts_nothing() {
     let token = CancellationToken::new();
     token.cancel();
-    let task = || [async { panic!("it was started") }];
-    let panics = || task().map(|task| async { Ok::<(), ()>(task.await) });
+    async fn started() -> Outcome {
+        panic!("it was started")
+    }
+    let panics = || [started()];
     let outcome = flow::try_all(panics()).token(token.clone()).await;
     assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
     let outcome = flow::take(1, panics()).token(token.clone()).await;
     assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
     let outcome = flow::last(1, panics()).token(token.clone()).await;
     assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
-    let ends = flow::all(task()).token(token.clone()).await;
+    let ends = flow::all(panics()).token(token.clone()).await;
     assert!(matches!(ends[..], [Err(TaskError::Cancelled)]), "{ends:?}");
-    let op = || async { panic!("it was started") };
-    let error = flow::retry(1, repeat(HOUR), || async { Err::<(), ()>(op().await) })
+    let error = flow::retry(1, repeat(HOUR), started)
         .token(token.clone())
         .await
         .unwrap_err();
     assert_eq!((error.attempts, error.last), (0, None));
-    let outcome = flow::waterfall::<_, ()>(())
-        .then(|()| async { Ok(op().await) })
-        .token(token)
-        .await;
+    let outcome = flow::waterfall(()).then(|()| started()).token(token).await;
     assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
 }
 
