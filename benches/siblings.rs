@@ -1,22 +1,31 @@
-//! A limited group of tasks against what one writes by hand, a `JoinSet` and a `Semaphore`.
+//! Each family against what one writes by hand: `JoinSet` with a `Semaphore`, spawned tasks in
+//! `FuturesUnordered` and in `join_all`.
 //!
 //! ```sh
 //! cargo bench --bench siblings
 //! ```
+//!
+//! Times are medians; a form's ratios are to the one by hand that does the same.
 
 // A global allocator cannot be written without it; it only counts and passes on.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, iter};
 use schedgroup::errgroup::ErrGroup;
+use schedgroup::flow;
 use schedgroup::sized::SizedGroup;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::task::coop::unconstrained;
 
 struct Counting;
 
@@ -40,36 +49,73 @@ unsafe impl GlobalAlloc for Counting {
 static COUNTING: Counting = Counting;
 
 const LIMIT: usize = 16;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 7;
+const OK: Result<(), ()> = Ok(());
 
-/// One task; counts the futures of tasks that were polled and not dropped.
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+/// A future that was made and not dropped.
+struct Live;
+
+impl Live {
+    fn new() -> Live {
+        PEAK.fetch_max(LIVE.fetch_add(1, Relaxed) + 1, Relaxed);
+        Live
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        LIVE.fetch_sub(1, Relaxed);
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Work {
+    name: &'static str,
     tasks: usize,
     sleep: Option<Duration>,
 }
 
-static STARTED: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
 impl Work {
-    async fn run(self) {
-        PEAK.fetch_max(STARTED.fetch_add(1, Relaxed) + 1, Relaxed);
-        if let Some(time) = self.sleep {
-            tokio::time::sleep(time).await;
+    fn task<T: Send + 'static>(self, value: T) -> impl Future<Output = T> + Send + 'static {
+        let live = Live::new();
+        async move {
+            let _live = live;
+            if let Some(time) = self.sleep {
+                tokio::time::sleep(time).await;
+            }
+            value
         }
-        STARTED.fetch_sub(1, Relaxed);
     }
 }
 
-async fn by_hand(work: Work) {
+type Form = fn(Work) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+macro_rules! form {
+    (|$work:ident| $code:expr) => {
+        (|$work| Box::pin(async move { $code })) as Form
+    };
+}
+
+async fn join_set(work: Work) {
+    let mut tasks = JoinSet::new();
+    for _ in 0..work.tasks {
+        tasks.spawn(work.task(OK));
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap().unwrap();
+    }
+}
+
+async fn join_set_and_semaphore(work: Work) {
     let (places, mut tasks) = (Arc::new(Semaphore::new(LIMIT)), JoinSet::new());
     for _ in 0..work.tasks {
-        let places = Arc::clone(&places);
+        let (places, task) = (Arc::clone(&places), work.task(OK));
         tasks.spawn(async move {
             let _place = places.acquire_owned().await;
-            work.run().await;
-            Ok::<(), ()>(())
+            task.await
         });
     }
     while let Some(ended) = tasks.join_next().await {
@@ -77,86 +123,180 @@ async fn by_hand(work: Work) {
     }
 }
 
-async fn errgroup(work: Work) {
-    let group = ErrGroup::<()>::builder().limit(LIMIT).build();
+async fn errgroup(work: Work, limit: usize) {
+    let group = ErrGroup::<()>::builder().limit(limit).build();
     for _ in 0..work.tasks {
-        group.spawn(async move {
-            work.run().await;
-            Ok(())
-        });
+        group.spawn(work.task(OK));
     }
     group.wait().await.unwrap();
 }
 
-async fn sized(work: Work) {
-    let group = SizedGroup::new(LIMIT);
+async fn sized(work: Work, limit: usize) {
+    let group = SizedGroup::new(limit);
     for _ in 0..work.tasks {
-        group.spawn(work.run());
+        group.spawn(work.task(()));
     }
     assert_eq!(group.wait().await.finished, work.tasks as u64);
 }
 
-/// The median time of a round, and the allocations of the last one for each task.
-fn measure<F: Future<Output = ()>>(
-    runtime: &Runtime,
-    work: Work,
-    form: fn(Work) -> F,
-) -> (Duration, f64) {
-    let mut times = Vec::new();
-    let mut each = 0.0;
+fn limited() -> Vec<(&'static str, Form)> {
+    vec![
+        (
+            "JoinSet + Semaphore",
+            form!(|work| join_set_and_semaphore(work).await),
+        ),
+        ("ErrGroup", form!(|work| errgroup(work, LIMIT).await)),
+        ("SizedGroup", form!(|work| sized(work, LIMIT).await)),
+        (
+            "buffer_unordered, spawned",
+            form!(|work| {
+                let tasks = iter(0..work.tasks).map(|_| tokio::spawn(work.task(OK)));
+                let ended = tasks.buffer_unordered(LIMIT);
+                ended
+                    .for_each(|ended| async {
+                        ended.unwrap().unwrap();
+                    })
+                    .await;
+            }),
+        ),
+        (
+            "flow::all",
+            form!(|work| {
+                let tasks = (0..work.tasks).map(|_| work.task(OK));
+                assert_eq!(flow::all(tasks).limit(LIMIT).await.len(), work.tasks);
+            }),
+        ),
+        (
+            "flow::for_each",
+            form!(|work| {
+                let each = flow::for_each(0..work.tasks, move |_| work.task(()));
+                each.limit(LIMIT).await.unwrap();
+            }),
+        ),
+        (
+            "buffered, spawned",
+            form!(|work| {
+                let tasks = iter(0..work.tasks).map(|_| tokio::spawn(work.task(OK)));
+                let ended = tasks.buffered(LIMIT);
+                ended
+                    .for_each(|ended| async {
+                        ended.unwrap().unwrap();
+                    })
+                    .await;
+            }),
+        ),
+        (
+            "flow::stream",
+            form!(|work| {
+                let tasks = (0..work.tasks).map(|_| work.task(OK));
+                let mut ends = flow::stream(tasks).limit(LIMIT).start();
+                while let Some(end) = ends.next().await {
+                    end.unwrap().unwrap();
+                }
+            }),
+        ),
+    ]
+}
+
+/// Under tokio's budget a `FuturesUnordered` of so many join handles is polled all over again each time
+/// that the budget is used up, for seconds; without it, it is at its best.
+fn unlimited() -> Vec<(&'static str, Form)> {
+    vec![
+        ("JoinSet", form!(|work| join_set(work).await)),
+        ("ErrGroup", form!(|work| errgroup(work, usize::MAX).await)),
+        (
+            "join_all, spawned",
+            form!(|work| {
+                let tasks = (0..work.tasks).map(|_| tokio::spawn(work.task(OK)));
+                assert_eq!(unconstrained(join_all(tasks)).await.len(), work.tasks);
+            }),
+        ),
+        (
+            "FuturesUnordered, spawned",
+            form!(|work| {
+                let tasks = (0..work.tasks).map(|_| tokio::spawn(work.task(OK)));
+                let mut tasks: FuturesUnordered<_> = tasks.collect();
+                unconstrained(async {
+                    while let Some(ended) = tasks.next().await {
+                        ended.unwrap().unwrap();
+                    }
+                })
+                .await;
+            }),
+        ),
+        (
+            "flow::try_all",
+            form!(|work| {
+                let tasks = (0..work.tasks).map(|_| work.task(OK));
+                assert_eq!(flow::try_all(tasks).await.unwrap().len(), work.tasks);
+            }),
+        ),
+    ]
+}
+
+struct Measured {
+    time: Duration,
+    /// For each task.
+    allocations: f64,
+    peak: usize,
+}
+
+fn measure(runtime: &Runtime, work: Work, form: Form) -> Measured {
+    let (mut times, mut allocations) = (Vec::new(), 0.0);
+    PEAK.store(0, Relaxed);
     for _ in 0..ROUNDS {
         let (start, before) = (Instant::now(), ALLOCATIONS.load(Relaxed));
-        runtime.block_on(form(work));
+        // In a task, like most code: the thread that blocks would only be in the way.
+        runtime.block_on(async { tokio::spawn(form(work)).await.unwrap() });
         times.push(start.elapsed());
-        each = (ALLOCATIONS.load(Relaxed) - before) as f64 / work.tasks as f64;
+        allocations = (ALLOCATIONS.load(Relaxed) - before) as f64 / work.tasks as f64;
     }
     times.sort();
-    (times[ROUNDS / 2], each)
+    Measured {
+        time: times[ROUNDS / 2],
+        allocations,
+        peak: PEAK.load(Relaxed),
+    }
 }
 
 fn main() {
     let ready = Work {
+        name: "100,000 ready tasks",
         tasks: 100_000,
         sleep: None,
     };
     let timed = Work {
+        name: "1,000 tasks of 1 ms",
         tasks: 1_000,
         sleep: Some(Duration::from_millis(1)),
     };
-    for (flavour, runtime) in [
-        (
-            "one thread",
-            Builder::new_current_thread().enable_all().build().unwrap(),
-        ),
-        (
-            "two workers",
-            Builder::new_multi_thread()
-                .worker_threads(2)
-                .enable_all()
-                .build()
-                .unwrap(),
-        ),
-    ] {
-        for (name, work) in [
-            ("100,000 ready tasks", ready),
-            ("1,000 tasks of 1 ms", timed),
+    let one = Builder::new_current_thread().enable_all().build().unwrap();
+    let two = Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    for (flavour, runtime) in [("one thread", one), ("two workers", two)] {
+        for (work, limit, forms) in [
+            (ready, "limit 16", limited()),
+            (timed, "limit 16", limited()),
+            (ready, "no limit", unlimited()),
         ] {
-            println!("{name}, limit {LIMIT}, {flavour}");
-            let hand = measure(&runtime, work, by_hand);
-            let forms = [
-                ("JoinSet + Semaphore", hand),
-                ("ErrGroup", measure(&runtime, work, errgroup)),
-                ("SizedGroup", measure(&runtime, work, sized)),
-            ];
-            for (form, (time, each)) in forms {
+            println!("{}, {limit}, {flavour}", work.name);
+            // Each of ours is held against the one by hand that comes first.
+            let mut hand = None;
+            for (name, form) in forms {
+                let measured = measure(&runtime, work, form);
+                let hand = hand.get_or_insert((measured.time, measured.allocations));
                 println!(
-                    "  {form:<20} {:>9.2} ms  {:>5.2} x   {each:.2} allocations a task  {:>5.2} x",
-                    time.as_secs_f64() * 1e3,
-                    time.as_secs_f64() / hand.0.as_secs_f64(),
-                    each / hand.1,
+                    "  {name:<26} {:>8.2} ms {:>5.2} x  {:.2} allocations a task {:>5.2} x  {:>6} futures",
+                    measured.time.as_secs_f64() * 1e3,
+                    measured.time.as_secs_f64() / hand.0.as_secs_f64(),
+                    measured.allocations,
+                    measured.allocations / hand.1,
+                    measured.peak,
                 );
             }
         }
     }
-    println!("at most {} tasks ran at once", PEAK.load(Relaxed));
 }

@@ -10,7 +10,8 @@
 
 use std::time::Duration;
 
-use schedgroup::errgroup::{ErrGroup, WaitError};
+use schedgroup::TaskError;
+use schedgroup::errgroup::ErrGroup;
 use tokio::time::sleep;
 
 #[tokio::main]
@@ -45,7 +46,7 @@ async fn main() {
     group.abort();
     match group.wait().await {
         Ok(()) => println!("all went well"),
-        Err(WaitError::Failed { index, error }) => println!("task {index}: {error}"),
+        Err(TaskError::Failed { index, error }) => println!("task {index}: {error}"),
         Err(other) => println!("{other}"),
     }
     println!(

@@ -12,7 +12,8 @@ use std::io;
 use std::path::PathBuf;
 
 use md5::{Digest, Md5};
-use schedgroup::errgroup::{ErrGroup, Handle, WaitError};
+use schedgroup::TaskError;
+use schedgroup::errgroup::{ErrGroup, Handle};
 use tokio::fs;
 use tokio::sync::mpsc;
 
@@ -48,7 +49,7 @@ fn spawn_walk(path: PathBuf, group: &Handle<io::Error>, sums: &mpsc::UnboundedSe
 }
 
 #[tokio::main]
-async fn main() -> Result<(), WaitError<io::Error>> {
+async fn main() -> Result<(), TaskError<io::Error>> {
     let root = std::env::args()
         .nth(1)
         .unwrap_or_else(|| String::from("src"));

@@ -36,6 +36,7 @@
 //! | delays between tries that grow and are spread | [`backoff::Backoff`] |
 //! | tasks that end together at the first error | [`errgroup::ErrGroup`] |
 //! | tasks without errors, so many at once | [`sized::SizedGroup`] |
+//! | all results, the first, the last; steps, tries, an ordered stream | [`flow`] |
 //!
 //! # The house
 //!
@@ -47,6 +48,7 @@
 //! sched    the scheduling group: from verbs down to the heap
 //! errgroup tasks that may fail
 //! sized    tasks that may not, so many at once
+//! flow     sets of tasks and what is made of their ends
 //! backoff  delays between tries
 //! ground   what every family stands on: panics, timeline, trace
 //! ```
@@ -55,6 +57,7 @@
 
 pub mod backoff;
 pub mod errgroup;
+pub mod flow;
 mod ground;
 pub mod keyed;
 pub mod periodic;
@@ -63,8 +66,9 @@ pub mod retry;
 mod sched;
 pub mod sized;
 
+pub use ground::error::{TaskError, TaskErrors};
 pub use ground::panic::TaskPanic;
-pub use ground::pool::TaskStats;
+pub use ground::policy::TaskStats;
 pub use ground::refusal::SpawnError;
 pub use ground::submit::Submit;
 pub use ground::token::{Cause, Token};

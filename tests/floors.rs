@@ -11,8 +11,11 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "ground",
         &[
+            "ground/error",
             "ground/panic",
+            "ground/parked",
             "ground/permits",
+            "ground/policy",
             "ground/pool",
             "ground/refusal",
             "ground/seats",
@@ -48,13 +51,29 @@ const FLOORS: &[(&str, &[&str])] = &[
         "errgroup",
         &[
             "errgroup/builder",
-            "errgroup/error",
             "errgroup/group",
             "errgroup/member",
             "errgroup/wait",
         ],
     ),
     ("sized", &["sized/builder", "sized/group"]),
+    (
+        "flow",
+        &[
+            "flow/board",
+            "flow/crew",
+            "flow/error",
+            "flow/retry",
+            "flow/rule",
+            "flow/running",
+            "flow/settings",
+            "flow/stream",
+            "flow/task",
+            "flow/verbs",
+            "flow/watch",
+            "flow/waterfall",
+        ],
+    ),
     (
         FACES,
         &[
@@ -126,6 +145,7 @@ const SIGNBOARDS: &[&str] = &[
     "retry/mod",
     "backoff/mod",
     "errgroup/mod",
+    "flow/mod",
     "sized/mod",
 ];
 

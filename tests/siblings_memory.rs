@@ -7,6 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
 
 use schedgroup::errgroup::ErrGroup;
+use schedgroup::flow;
 
 struct Counting;
 
@@ -36,7 +37,7 @@ const TASKS: u64 = 100_000;
 
 /// The allocator is one for the whole program, so everything is measured in one test.
 #[tokio::test]
-async fn a_task_is_one_box_while_parked_and_one_task_while_it_runs() {
+async fn what_a_task_of_a_group_costs() {
     let before = LIVE.load(SeqCst);
     {
         let group = ErrGroup::<()>::builder().limit(1).build();
@@ -73,6 +74,30 @@ async fn a_task_is_one_box_while_parked_and_one_task_while_it_runs() {
             (TASKS..=TASKS + 32).contains(&all),
             "{all} allocations for {TASKS} unparked"
         );
+    }
+    {
+        // A task; what its ends and the results are kept in grows by doubling.
+        let start = ALLOCATIONS.load(SeqCst);
+        let tasks = (0..TASKS).map(|n| async move { n });
+        assert_eq!(flow::all(tasks).limit(16).await.len() as u64, TASKS);
+        let all = ALLOCATIONS.load(SeqCst) - start;
+        assert!(
+            (TASKS..=TASKS + 64).contains(&all),
+            "{all} allocations for {TASKS} in a flow"
+        );
+    }
+    {
+        // Never more at once than may run, so the peak is that of 16 tasks, whatever their number.
+        let (start, most) = (LIVE.load(SeqCst), AtomicI64::new(0));
+        let room = |_| {
+            most.fetch_max(LIVE.load(SeqCst), SeqCst);
+            async move { std::hint::black_box([0_u8; 1024]).len() }
+        };
+        let each = flow::all((0..TASKS).map(room)).limit(16);
+        assert_eq!(each.await.len() as u64, TASKS);
+        let most = most.load(SeqCst) - start;
+        let results = TASKS as i64 * 2 * 48;
+        assert!(most < results + 200 * 1024, "{most} bytes at most");
     }
     let left = LIVE.load(SeqCst) - before;
     assert!(left <= 16 * 1024, "{left} bytes left");

@@ -7,7 +7,8 @@ use tokio::runtime;
 use tokio_util::sync::CancellationToken;
 
 use super::group::ErrGroup;
-use crate::ground::pool::{OnError, Pool};
+use crate::ground::policy::OnError;
+use crate::ground::pool::Pool;
 use crate::ground::token::Token;
 
 /// Settings for an [`ErrGroup`]: no limit, no queue, the first error cancels.
@@ -114,7 +115,7 @@ impl<E: Send + 'static> Builder<E> {
             "ErrGroup",
             self.limit,
             self.queue,
-            self.on_error,
+            Some(self.on_error),
             Token::new(self.token.as_ref()),
             self.runtime,
         ))

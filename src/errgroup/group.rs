@@ -5,7 +5,8 @@ use std::future::Future;
 use std::panic::Location;
 use std::sync::Arc;
 
-use crate::ground::pool::{Asker, Entry, Pool, TaskStats};
+use crate::ground::policy::{Asker, TaskStats};
+use crate::ground::pool::{Entry, Pool};
 use crate::ground::refusal::SpawnError;
 use crate::ground::submit::Submit;
 use crate::ground::token::Token;

@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::group::ErrGroup;
-use crate::ground::pool::{Asker, Pool};
+use crate::ground::policy::Asker;
+use crate::ground::pool::Pool;
 
 /// Holds a group open until it is dropped, for work that the group does not run.
 ///

@@ -1,7 +1,8 @@
 //! Tasks that may fail: the first error ends the group, or all are collected.
 //!
 //! ```
-//! use schedgroup::errgroup::{ErrGroup, WaitError};
+//! use schedgroup::TaskError;
+//! use schedgroup::errgroup::ErrGroup;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
@@ -13,7 +14,7 @@
 //! });
 //! group.spawn(async { Err("no route") });
 //! let outcome = group.wait().await;
-//! assert!(matches!(outcome, Err(WaitError::Failed { index: 2, error: "no route" })));
+//! assert!(matches!(outcome, Err(TaskError::Failed { index: 2, error: "no route" })));
 //! # }
 //! ```
 //!
@@ -25,25 +26,26 @@
 //! | `Go`, `TryGo`, `Wait`, `SetLimit(n)` | [`spawn`](ErrGroup::spawn), [`try_spawn`](ErrGroup::try_spawn), [`wait`](ErrGroup::wait), [`Builder::limit`] |
 //! | `Go` that blocks at the limit | [`submit`](ErrGroup::submit)`.await` |
 //! | `context.Cause(ctx)` | [`Token::cause`](crate::Token::cause) |
-//! | kratos `GOMAXPROCS(n)`, `WithCancel(ctx)`, recover | [`Builder::limit`], the default policy, [`WaitError::Panicked`] |
+//! | kratos `GOMAXPROCS(n)`, `WithCancel(ctx)`, recover | [`Builder::limit`], the default policy, [`TaskError::Panicked`] |
 //! | kratos `WithContext(ctx)` | [`Builder::token`] with [`OnError::Continue`], [`spawn_with`](ErrGroup::spawn_with) |
 //! | neilotoole `WithContextN(ctx, numG, qSize)` | [`Builder::limit`] and [`Builder::queue`], with `submit` |
 //! | facebookgo `Add(1)`, `Done`, `Error` | [`member`](ErrGroup::member), its drop, [`Member::fail`] |
-//! | facebookgo and syncs `MultiError` | [`wait_all`](ErrGroup::wait_all), [`Errors`] |
+//! | facebookgo and syncs `MultiError` | [`wait_all`](ErrGroup::wait_all), [`TaskErrors`] |
 //! | syncs `ErrSizedGroup`, `TermOnErr`, `Discard` | `limit(n)` with `OnError::Continue`, `OnError::Cancel`, `try_spawn` |
 //! | go-waitgroup `NewWaitGroup(n)`, `BlockAdd`, `PendingCount` | `limit(n)`, `submit`, [`stats`](ErrGroup::stats) |
 //! | conc `ErrorPool`, `ContextPool` with `WithFirstError`, `WithCancelOnError`, `WithFailFast` | `wait`, `OnError::Cancel`, `OnError::Abort` |
 //! | a group used again after `Wait` | a new group: a second `wait` is refused |
+//!
+//! [`TaskError::Panicked`]: crate::TaskError::Panicked
+//! [`TaskErrors`]: crate::TaskErrors
 
 mod builder;
-mod error;
 mod group;
 mod member;
 mod wait;
 
-pub use crate::ground::pool::OnError;
+pub use crate::ground::policy::OnError;
 pub use builder::Builder;
-pub use error::{Errors, WaitError};
 pub use group::{ErrGroup, Handle};
 pub use member::Member;
 pub use wait::{Wait, WaitAll};

@@ -5,8 +5,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::error::{Errors, WaitError};
 use super::group::ErrGroup;
+use crate::ground::error::{TaskError, TaskErrors};
 use crate::ground::pool::Pool;
 
 impl<E: Send + 'static> ErrGroup<E> {
@@ -28,7 +28,7 @@ impl<E: Send + 'static> ErrGroup<E> {
     /// # Errors
     ///
     /// The first error or panic in time; without one,
-    /// [`Cancelled`](WaitError::Cancelled) if the group was cancelled from outside.
+    /// [`Cancelled`](TaskError::Cancelled) if the group was cancelled from outside.
     #[track_caller]
     pub fn wait(&self) -> Wait<'_, E> {
         self.close();
@@ -47,7 +47,7 @@ impl<E: Send + 'static> ErrGroup<E> {
     ///
     /// # Errors
     ///
-    /// All errors and panics; without any, [`Cancelled`](WaitError::Cancelled) alone if the group was
+    /// All errors and panics; without any, [`Cancelled`](TaskError::Cancelled) alone if the group was
     /// cancelled from outside.
     #[track_caller]
     pub fn wait_all(&self) -> WaitAll<'_, E> {
@@ -77,29 +77,29 @@ pub struct WaitAll<'a, E: Send + 'static> {
 }
 
 impl<E: Send + 'static> Future for Wait<'_, E> {
-    type Output = Result<(), WaitError<E>>;
+    type Output = Result<(), TaskError<E>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.pool
             .poll_drained(cx)
             .map(|(failures, cancelled)| match failures.into_iter().next() {
-                Some(first) => Err(first.into()),
-                None if cancelled => Err(WaitError::Cancelled),
+                Some(first) => Err(first),
+                None if cancelled => Err(TaskError::Cancelled),
                 None => Ok(()),
             })
     }
 }
 
 impl<E: Send + 'static> Future for WaitAll<'_, E> {
-    type Output = Result<(), Errors<E>>;
+    type Output = Result<(), TaskErrors<E>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.pool.poll_drained(cx).map(|(failures, cancelled)| {
-            let mut errors: Vec<_> = failures.into_iter().map(WaitError::from).collect();
+        self.pool.poll_drained(cx).map(|(mut errors, cancelled)| {
+            errors.sort_by_key(TaskError::index);
             if errors.is_empty() && cancelled {
-                errors.push(WaitError::Cancelled);
+                errors.push(TaskError::Cancelled);
             }
-            Errors::new(errors).map_or(Ok(()), Err)
+            TaskErrors::new(errors).map_or(Ok(()), Err)
         })
     }
 }

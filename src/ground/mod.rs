@@ -1,8 +1,11 @@
 //! Pure pieces that every family of groups stands on.
 //!
 //! ```text
+//! error     how tasks fail
 //! panic     a panic of user code, caught and kept as a value
+//! parked    a task in the line of a pool, as data
 //! permits   a limit, and what waits behind it in order
+//! policy    the words of a group of tasks
 //! pool      tasks of one group, so many at once, until the last has ended
 //! refusal   a task that was not taken in, handed back
 //! seats     running tasks, to be aborted together
@@ -13,8 +16,11 @@
 //! trace     spans and events, or nothing at all without the feature `tracing`
 //! ```
 
+pub(crate) mod error;
 pub(crate) mod panic;
+pub(crate) mod parked;
 pub(crate) mod permits;
+pub(crate) mod policy;
 pub(crate) mod pool;
 pub(crate) mod refusal;
 pub(crate) mod seats;

@@ -2,8 +2,11 @@
 
 use std::any::Any;
 use std::fmt;
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 
 /// What a panic carries.
 pub(crate) type Payload = Box<dyn Any + Send>;
@@ -28,6 +31,32 @@ pub(crate) fn forget(payload: Payload) {
     if let Err(second) = discard(payload) {
         std::mem::forget(second);
     }
+}
+
+/// Polls a task whose panic must end here, and drops it at its end, so that what it held is gone before
+/// its end is told. A panic of its destructors counts as its own.
+pub(crate) fn poll_caught<F: Future>(
+    mut task: Pin<&mut Option<F>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<F::Output, Payload>> {
+    let running = task.as_mut().as_pin_mut().expect("polled until it ends");
+    let end = match catch(|| running.poll(cx)) {
+        Ok(Poll::Pending) => return Poll::Pending,
+        Ok(Poll::Ready(output)) => Ok(output),
+        Err(payload) => Err(payload),
+    };
+    let dropped = catch(|| task.set(None));
+    Poll::Ready(match (end, dropped) {
+        (end, Ok(())) => end,
+        (Ok(output), Err(payload)) => {
+            discard(output).unwrap_or_else(forget);
+            Err(payload)
+        }
+        (Err(payload), Err(second)) => {
+            forget(second);
+            Err(payload)
+        }
+    })
 }
 
 /// The text of a panic, as the default hook would print it.

@@ -3,94 +3,25 @@
 //! One lock guards the state. Under it no user code runs and no user value is dropped; a task that is
 //! parked, skipped or handed back is only moved. The lock of an [`Offer`] is taken by itself.
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::panic::Location;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use tokio::runtime::Handle;
 
-use super::panic::{Payload, TaskPanic, catch, discard, forget};
+use super::error::TaskError;
+use super::panic::{discard, forget, poll_caught};
+use super::parked::{InLine, Launch, Offer, Parked, Task, Ticket};
 use super::permits::Permits;
+use super::policy::{Asker, OnError, Outcome, TaskStats};
 use super::refusal::SpawnError;
 use super::seats::Seats;
 use super::token::{Cause, Token};
 use super::trace;
 
 type Caller = &'static Location<'static>;
-
-/// What a task of a group may return: nothing, or an error.
-pub(crate) trait Outcome<E>: Send + 'static {
-    fn into_result(self) -> Result<(), E>;
-}
-
-impl Outcome<Infallible> for () {
-    fn into_result(self) -> Result<(), Infallible> {
-        Ok(())
-    }
-}
-
-impl<E: Send + 'static> Outcome<E> for Result<(), E> {
-    fn into_result(self) -> Result<(), E> {
-        self
-    }
-}
-
-/// What the first error or panic of a task does to the others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum OnError {
-    /// Nothing: all of them run.
-    Continue,
-    /// The token is cancelled and what has not started is skipped.
-    #[default]
-    Cancel,
-    /// The same, and running tasks are stopped at their next await.
-    Abort,
-}
-
-/// What became of the tasks of a group so far; each task is in one of the numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TaskStats {
-    /// Kept until a place is free; tasks of waiting `submit`s are among them.
-    pub pending: usize,
-    /// Running now.
-    pub running: usize,
-    /// Ended well.
-    pub finished: u64,
-    /// Returned an error.
-    pub failed: u64,
-    /// Panicked.
-    pub panicked: u64,
-    /// Taken in, and never started: the group was cancelled before.
-    pub skipped: u64,
-    /// Stopped while they ran.
-    pub aborted: u64,
-    /// Not taken in, because the group was full.
-    pub discarded: u64,
-}
-
-/// How a task failed.
-pub(crate) enum Fault<E> {
-    Failed(E),
-    Panicked(TaskPanic),
-}
-
-pub(crate) struct Failure<E> {
-    pub(crate) index: usize,
-    pub(crate) fault: Fault<E>,
-}
-
-/// Who asks: after `wait` only the ends that tasks hold are heard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asker {
-    Owner,
-    Handle,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gate {
@@ -105,20 +36,21 @@ enum Gate {
 /// A group's shared state.
 pub(crate) struct Pool<E> {
     name: &'static str,
-    on_error: OnError,
+    /// None: what fails is counted, and not kept.
+    on_error: Option<OnError>,
     token: Token,
     runtime: Handle,
     state: Mutex<State<E>>,
 }
 
 struct State<E> {
-    permits: Permits<Parked<E>>,
+    permits: Permits<Parked<Pool<E>>>,
     seats: Seats,
     gate: Gate,
     /// Guards that hold the group open without a task.
     members: usize,
     /// In order of time.
-    failures: Vec<Failure<E>>,
+    failures: Vec<TaskError<E>>,
     stats: TaskStats,
     next_index: usize,
     /// Set in the step that records the failure, so that no parked task slips in before the token is
@@ -127,92 +59,6 @@ struct State<E> {
     /// Somebody is starting parked tasks: the others leave theirs to it.
     pumping: bool,
     waiter: Option<Waker>,
-}
-
-struct Parked<E> {
-    index: usize,
-    spawned_at: Caller,
-    task: Task<E>,
-}
-
-enum Task<E> {
-    Own(Box<dyn Start<E>>),
-    /// A `submit` still holds the other end.
-    Offered(Arc<dyn Accept<E>>, Option<Waker>),
-}
-
-impl<E> Parked<E> {
-    /// Does the group, and no `submit`, answer for the task?
-    fn is_taken_in(&self) -> bool {
-        match &self.task {
-            Task::Own(_) => true,
-            Task::Offered(offer, _) => offer.is_accepted(),
-        }
-    }
-}
-
-/// Names one task while it runs.
-pub(crate) struct Ticket {
-    index: usize,
-    seat: u32,
-    spawned_at: Caller,
-}
-
-trait Start<E>: Send {
-    fn start(self: Box<Self>, pool: &Arc<Pool<E>>, ticket: Ticket);
-}
-
-impl<E, F> Start<E> for F
-where
-    E: Send + 'static,
-    F: Future<Output: Outcome<E>> + Send + 'static,
-{
-    fn start(self: Box<Self>, pool: &Arc<Pool<E>>, ticket: Ticket) {
-        pool.launch(*self, ticket);
-    }
-}
-
-trait Accept<E>: Send + Sync {
-    fn accept(&self);
-    fn is_accepted(&self) -> bool;
-    fn start(&self, pool: &Arc<Pool<E>>, ticket: Ticket);
-}
-
-/// A task between a waiting `submit` and the line: whoever takes it out has it.
-pub(crate) struct Offer<F> {
-    task: Mutex<Option<F>>,
-    /// Written and read under the pool's lock, which orders it.
-    accepted: AtomicBool,
-}
-
-impl<F> Offer<F> {
-    fn take(&self) -> Option<F> {
-        self.task
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-    }
-}
-
-impl<E, F> Accept<E> for Offer<F>
-where
-    E: Send + 'static,
-    F: Future<Output: Outcome<E>> + Send + 'static,
-{
-    fn accept(&self) {
-        self.accepted.store(true, Relaxed);
-    }
-
-    fn is_accepted(&self) -> bool {
-        self.accepted.load(Relaxed)
-    }
-
-    fn start(&self, pool: &Arc<Pool<E>>, ticket: Ticket) {
-        // Accepted, so the submit leaves it alone.
-        if let Some(task) = self.take() {
-            pool.launch(task, ticket);
-        }
-    }
 }
 
 impl<E> State<E> {
@@ -255,17 +101,29 @@ impl<E> State<E> {
             .flatten()
     }
 
-    /// Writes a failure down and, if the policy says so, stops what has not started.
-    fn fail(&mut self, index: usize, fault: Fault<E>, on_error: OnError, token: &Token) {
-        let cause = match &fault {
-            Fault::Failed(_) => Cause::Failed { index },
-            Fault::Panicked(_) => Cause::Panicked { index },
+    /// Counts a failure, writes it down and, if the policy says so, stops what has not started. What
+    /// comes back is not wanted: drop it outside of the lock.
+    #[must_use]
+    fn fail(
+        &mut self,
+        error: TaskError<E>,
+        on_error: Option<OnError>,
+        token: &Token,
+    ) -> Option<TaskError<E>> {
+        match error {
+            TaskError::Panicked { .. } => self.stats.panicked += 1,
+            _ => self.stats.failed += 1,
+        }
+        let Some(on_error) = on_error else {
+            return Some(error);
         };
-        self.failures.push(Failure { index, fault });
+        let cause = Cause::of(&error);
+        self.failures.push(error);
         if on_error != OnError::Continue {
             token.explain(cause);
             self.stopping = true;
         }
+        None
     }
 }
 
@@ -284,13 +142,6 @@ impl Refused {
     }
 }
 
-/// What a `submit` knows of its task in the line.
-pub(crate) struct InLine<F> {
-    pub(crate) index: usize,
-    pub(crate) number: u64,
-    pub(crate) offer: Arc<Offer<F>>,
-}
-
 /// Where `try_spawn` and `submit` put a task.
 pub(crate) enum Entry<F> {
     In(usize),
@@ -303,7 +154,7 @@ impl<E: Send + 'static> Pool<E> {
         name: &'static str,
         limit: usize,
         room: usize,
-        on_error: OnError,
+        on_error: Option<OnError>,
         token: Token,
         runtime: Option<Handle>,
     ) -> Arc<Pool<E>> {
@@ -454,10 +305,7 @@ impl<E: Send + 'static> Pool<E> {
         F: Future<Output: Outcome<E>> + Send + 'static,
     {
         let waker = waker.clone();
-        let offer = Arc::new(Offer {
-            task: Mutex::new(Some(task)),
-            accepted: AtomicBool::new(false),
-        });
+        let offer = Arc::new(Offer::new(task));
         let mut state = self.lock();
         if let Some(refused) = state.admits(asker, self.token.is_cancelled()) {
             drop(state);
@@ -466,7 +314,7 @@ impl<E: Send + 'static> Pool<E> {
         }
         let index = state.index();
         if state.permits.has_room() {
-            offer.accepted.store(true, Relaxed);
+            offer.accept();
         }
         let number = state.permits.park(Parked {
             index,
@@ -491,7 +339,7 @@ impl<E: Send + 'static> Pool<E> {
     ) -> Poll<Result<(), F>> {
         let fresh = cx.waker().clone();
         let mut state = self.lock();
-        if offer.accepted.load(Relaxed) {
+        if offer.is_accepted() {
             return Poll::Ready(Ok(()));
         }
         let old = match state.permits.parked(number) {
@@ -515,7 +363,7 @@ impl<E: Send + 'static> Pool<E> {
     /// Takes an offer out of the line, unless it was accepted.
     pub(crate) fn withdraw<F>(&self, number: u64, offer: &Offer<F>) -> Option<F> {
         let mut state = self.lock();
-        if offer.accepted.load(Relaxed) {
+        if offer.is_accepted() {
             return None;
         }
         let parked = state.permits.withdraw(number);
@@ -582,7 +430,7 @@ impl<E: Send + 'static> Pool<E> {
         wake([waiter]);
     }
 
-    fn skip(&self, parked: Parked<E>) {
+    fn skip(&self, parked: Parked<Self>) {
         match parked.task {
             Task::Own(task) => self.drop_user(parked.index, parked.spawned_at, task),
             // The task goes back through the submit, or with it.
@@ -602,43 +450,24 @@ impl<E: Send + 'static> Pool<E> {
         }
     }
 
-    fn launch<F>(self: &Arc<Self>, task: F, ticket: Ticket)
-    where
-        F: Future<Output: Outcome<E>> + Send + 'static,
-    {
-        let seat = ticket.seat;
-        let duty = Duty {
-            pool: Arc::clone(self),
-            ticket,
-            ended: None,
-        };
-        let running = self.runtime.spawn(run(Run { task, duty }));
-        let abort = running.abort_handle();
-        drop(running);
-        let late = self.lock().seats.started(seat, abort);
-        if let Some(task) = late {
-            task.abort();
-        }
-    }
-
-    fn ended(self: &Arc<Self>, ticket: &Ticket, ended: Option<Result<(), Fault<E>>>) {
-        if let Some(Err(Fault::Panicked(panic))) = &ended {
+    fn ended(self: &Arc<Self>, ticket: &Ticket, ended: Option<Result<(), TaskError<E>>>) {
+        if let Some(Err(TaskError::Panicked { panic, .. })) = &ended {
             let (index, at) = (ticket.index as u64, ticket.spawned_at);
             trace::panicked(self.name, index, at, panic.message());
         }
         let failed = matches!(ended, Some(Err(_)));
         let mut state = self.lock();
-        match ended {
-            Some(Ok(())) => state.stats.finished += 1,
-            None => state.stats.aborted += 1,
-            Some(Err(fault)) => {
-                match fault {
-                    Fault::Failed(_) => state.stats.failed += 1,
-                    Fault::Panicked(_) => state.stats.panicked += 1,
-                }
-                state.fail(ticket.index, fault, self.on_error, &self.token);
+        let unwanted = match ended {
+            Some(Ok(())) => {
+                state.stats.finished += 1;
+                None
             }
-        }
+            None => {
+                state.stats.aborted += 1;
+                None
+            }
+            Some(Err(error)) => state.fail(error, self.on_error, &self.token),
+        };
         let handle = state.seats.ended(ticket.seat);
         // The place is kept until the others were told, so that `wait` ends after that.
         if failed {
@@ -650,7 +479,7 @@ impl<E: Send + 'static> Pool<E> {
         let line = state.permits.waiting() > 0;
         let waiter = if line { None } else { state.drained() };
         drop(state);
-        drop(handle);
+        drop((handle, unwanted));
         wake([waiter]);
         if line {
             self.pump();
@@ -659,9 +488,9 @@ impl<E: Send + 'static> Pool<E> {
 
     fn stop_if_failed(&self) {
         match self.on_error {
-            OnError::Continue => {}
-            OnError::Cancel => self.token.cancel(),
-            OnError::Abort => {
+            None | Some(OnError::Continue) => {}
+            Some(OnError::Cancel) => self.token.cancel(),
+            Some(OnError::Abort) => {
                 self.token.cancel();
                 self.abort_all();
             }
@@ -709,11 +538,9 @@ impl<E: Send + 'static> Pool<E> {
     }
 
     pub(crate) fn member_failed(self: &Arc<Self>, index: usize, error: E) {
-        {
-            let mut state = self.lock();
-            state.stats.failed += 1;
-            state.fail(index, Fault::Failed(error), self.on_error, &self.token);
-        }
+        let error = TaskError::Failed { index, error };
+        let unwanted = self.lock().fail(error, self.on_error, &self.token);
+        drop(unwanted);
         self.stop_if_failed();
         self.pump();
     }
@@ -737,7 +564,7 @@ impl<E: Send + 'static> Pool<E> {
     }
 
     /// All failures in order of time, and whether the group was cancelled from outside.
-    pub(crate) fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<(Vec<Failure<E>>, bool)> {
+    pub(crate) fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<(Vec<TaskError<E>>, bool)> {
         let fresh = cx.waker().clone();
         let mut state = self.lock();
         let old = state.waiter.take();
@@ -757,28 +584,51 @@ impl<E: Send + 'static> Pool<E> {
     }
 }
 
+impl<E, F> Launch<F> for Pool<E>
+where
+    E: Send + 'static,
+    F: Future<Output: Outcome<E>> + Send + 'static,
+{
+    fn launch(self: &Arc<Self>, task: F, ticket: Ticket) {
+        let seat = ticket.seat;
+        let duty = Duty {
+            pool: Some(Arc::clone(self)),
+            ticket,
+        };
+        let running = self.runtime.spawn(run(Run { task, duty }));
+        let abort = running.abort_handle();
+        drop(running);
+        let late = self.lock().seats.started(seat, abort);
+        if let Some(task) = late {
+            task.abort();
+        }
+    }
+}
+
 fn wake<const N: usize>(wakers: [Option<Waker>; N]) {
     for waker in wakers.into_iter().flatten() {
         waker.wake();
     }
 }
 
-/// Reports a task's end, whatever the end: without a result it was aborted.
+/// Reports a task's end, whatever the end: if it is dropped, the task was aborted.
 struct Duty<E: Send + 'static> {
-    pool: Arc<Pool<E>>,
+    /// Until the end was told.
+    pool: Option<Arc<Pool<E>>>,
     ticket: Ticket,
-    ended: Option<Result<(), Fault<E>>>,
 }
 
 impl<E: Send + 'static> Duty<E> {
-    fn panicked(&self, payload: Payload) -> Fault<E> {
-        Fault::Panicked(TaskPanic::new(payload, self.ticket.spawned_at))
+    fn ended(&mut self, ended: Option<Result<(), TaskError<E>>>) {
+        if let Some(pool) = self.pool.take() {
+            pool.ended(&self.ticket, ended);
+        }
     }
 }
 
 impl<E: Send + 'static> Drop for Duty<E> {
     fn drop(&mut self) {
-        self.pool.ended(&self.ticket, self.ended.take());
+        self.ended(None);
     }
 }
 
@@ -795,30 +645,12 @@ where
 {
     let Run { task, mut duty } = run;
     let mut task = pin!(Some(task));
-    let outcome = poll_fn(|cx| {
-        let running = task.as_mut().as_pin_mut().expect("polled until it ends");
-        match catch(|| running.poll(cx).map(Outcome::into_result)) {
-            Ok(poll) => poll.map(Ok),
-            Err(payload) => Poll::Ready(Err(payload)),
-        }
-    })
-    .await;
-    // What the task held is dropped before its end is told.
-    let dropped = catch(|| task.set(None));
-    duty.ended = Some(match (outcome, dropped) {
-        (Err(payload), dropped) => {
-            if let Err(second) = dropped {
-                forget(second);
-            }
-            Err(duty.panicked(payload))
-        }
-        (Ok(Err(error)), dropped) => {
-            if let Err(second) = dropped {
-                forget(second);
-            }
-            Err(Fault::Failed(error))
-        }
-        (Ok(Ok(())), Err(payload)) => Err(duty.panicked(payload)),
-        (Ok(Ok(())), Ok(())) => Ok(()),
-    });
+    let outcome = poll_fn(|cx| poll_caught(task.as_mut(), cx)).await;
+    let index = duty.ticket.index;
+    duty.ended(Some(match outcome {
+        Ok(outcome) => outcome
+            .into_result()
+            .map_err(|error| TaskError::Failed { index, error }),
+        Err(payload) => Err(TaskError::panicked(index, payload, duty.ticket.spawned_at)),
+    }));
 }

@@ -4,6 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use tokio_util::sync::CancellationToken;
 
+use super::error::TaskError;
+
 /// Why a group's [`Token`] was cancelled; the first reason stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -22,6 +24,16 @@ pub enum Cause {
     },
     /// `wait` saw the last task end.
     Finished,
+}
+
+impl Cause {
+    pub(crate) fn of<E>(error: &TaskError<E>) -> Cause {
+        match *error {
+            TaskError::Failed { index, .. } => Cause::Failed { index },
+            TaskError::Panicked { index, .. } => Cause::Panicked { index },
+            TaskError::Cancelled => Cause::Cancelled,
+        }
+    }
 }
 
 /// Tells the tasks of a group that they should end, and why.

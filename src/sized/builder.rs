@@ -4,7 +4,7 @@ use tokio::runtime;
 use tokio_util::sync::CancellationToken;
 
 use super::group::SizedGroup;
-use crate::ground::pool::{OnError, Pool};
+use crate::ground::pool::Pool;
 use crate::ground::token::Token;
 
 /// Settings for a [`SizedGroup`].
@@ -79,8 +79,8 @@ impl Builder {
             "SizedGroup",
             self.size,
             self.queue,
-            // A panic of one task is none of the others' business.
-            OnError::Continue,
+            // A panic of one task is none of the others' business, and nobody asks for it later.
+            None,
             Token::new(self.token.as_ref()),
             self.runtime,
         ))

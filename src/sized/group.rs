@@ -8,7 +8,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::ground::pool::{Asker, Entry, Pool, TaskStats};
+use crate::ground::policy::{Asker, TaskStats};
+use crate::ground::pool::{Entry, Pool};
 use crate::ground::refusal::SpawnError;
 use crate::ground::submit::Submit;
 use crate::ground::token::Token;

@@ -48,7 +48,7 @@ pub(crate) fn multi_thread() -> Runtime {
 }
 
 /// `future.await` on the real clock, and a panic if it has not ended after 30 seconds.
-pub(crate) async fn bounded<F: Future>(future: F) -> F::Output {
+pub(crate) async fn bounded<F: IntoFuture>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future)
         .await
         .unwrap_or_else(|_| panic!("still not done after {PATIENCE:?}"))
@@ -310,6 +310,42 @@ fn text(payload: &(dyn std::any::Any + Send)) -> String {
         .map(|text| (*text).to_owned())
         .or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_default()
+}
+
+/// Counts what runs, and the most that ran at once.
+#[derive(Clone, Default)]
+pub(crate) struct Meter(Arc<(AtomicUsize, AtomicUsize, AtomicUsize)>);
+
+impl Meter {
+    /// One task: in, a turn for the others, out.
+    pub(crate) async fn run(self) {
+        let (now, most, all) = &*self.0;
+        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        all.fetch_add(1, Ordering::SeqCst);
+        tokio::task::yield_now().await;
+        now.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn most(&self) -> usize {
+        self.0.1.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn all(&self) -> usize {
+        self.0.2.load(Ordering::SeqCst)
+    }
+}
+
+/// The text of the panic of misused code, which must name the line of the misuse.
+#[track_caller]
+pub(crate) fn misuse<R>(code: impl FnOnce() -> R) -> String {
+    let here = std::panic::Location::caller();
+    let panic = panic_of(code);
+    assert_eq!(panic.file, here.file(), "{panic:?}");
+    assert!(
+        panic.line.abs_diff(here.line()) <= 1,
+        "{panic:?}, not at {here}"
+    );
+    panic.message
 }
 
 /// Every verb that schedules, to be called on the group, handle or context `$on`: each makes one job

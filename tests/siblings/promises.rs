@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use schedgroup::errgroup::{ErrGroup, OnError, WaitError};
-use schedgroup::{Cause, SpawnError};
+use schedgroup::errgroup::{ErrGroup, OnError};
+use schedgroup::sized::SizedGroup;
+use schedgroup::{Cause, SpawnError, TaskError};
 
-use super::misuse;
-use crate::common::{bounded, multi_thread, watched};
+use crate::common::{Flag, bounded, misuse, multi_thread, until, watched};
 
 #[test]
 fn without_a_runtime_the_remedy_is_named() {
@@ -86,7 +86,7 @@ async fn a_destructor_that_panics_is_its_tasks_panic_alone() {
     group.spawn(async { Ok(()) });
     let outcome = bounded(group.wait()).await;
     assert!(
-        matches!(outcome, Err(WaitError::Panicked { index: 0, .. })),
+        matches!(outcome, Err(TaskError::Panicked { index: 0, .. })),
         "{outcome:?}"
     );
     assert_eq!(group.stats().finished, 1);
@@ -116,7 +116,7 @@ async fn a_skipped_task_may_call_back_into_the_group() {
     }
     group.cancel();
     let outcome = bounded(group.wait()).await;
-    assert!(matches!(outcome, Err(WaitError::Cancelled)), "{outcome:?}");
+    assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
     assert_eq!((dropped.load(SeqCst), group.stats().skipped), (3, 6));
 }
 
@@ -155,11 +155,24 @@ async fn the_first_error_in_time_has_its_own_index() {
     assert!(
         matches!(
             outcome,
-            Err(WaitError::Failed {
+            Err(TaskError::Failed {
                 index: 1,
                 error: "early"
             })
         ),
         "{outcome:?}"
     );
+}
+
+/// Nobody can ask a sized group for its panics, so it keeps none, however long it lives.
+#[tokio::test]
+async fn a_sized_group_keeps_no_panics() {
+    let (group, flag) = (SizedGroup::new(1), Flag::new());
+    for _ in 0..10 {
+        let guard = flag.guard();
+        group.spawn(async move { std::panic::panic_any(guard) });
+    }
+    until("all have panicked", || group.stats().panicked == 10).await;
+    until("all are gone", || flag.drops() == 10).await;
+    assert_eq!(bounded(group.wait()).await.panicked, 10);
 }

@@ -1,15 +1,35 @@
 //! `github.com/neilotoole/errgroup`, `errgroup_test.go`, Copyright Neil O'Toole and The Go Authors,
 //! BSD-3-Clause.
 //!
-//! Not here: `TestZeroGroup`, `TestWithContext` (copies of x/sync's, see `xsync`);
-//! `TestEquivalence_GoWaitThenGoAgain`, `TestEquivalence_WaitThenGo` (a group waits once, a second
+//! Not here: `TestEquivalence_GoWaitThenGoAgain`, `TestEquivalence_WaitThenGo` (a group waits once, a second
 //! group is made instead; `kratos::misuse_after_wait_is_named`); F-NE7, F-NE8 (no such races or
 //! benchmarks here).
 
 use schedgroup::errgroup::{ErrGroup, OnError};
+use tokio_util::sync::CancellationToken;
 
-use super::{Meter, misuse};
-use crate::common::bounded;
+use crate::common::{Meter, bounded, misuse};
+
+#[tokio::test]
+async fn test_zero_group() {
+    super::xsync::each_list_has_its_first_error(|| {
+        ErrGroup::builder()
+            .limit(2)
+            .queue(2)
+            .on_error(OnError::Continue)
+            .build()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn test_with_context() {
+    super::xsync::each_list_has_its_first_error(|| {
+        let token = CancellationToken::new();
+        ErrGroup::builder().limit(2).queue(2).token(token).build()
+    })
+    .await;
+}
 
 #[tokio::test]
 async fn test_group() {

@@ -1,7 +1,7 @@
 //! `github.com/facebookarchive/errgroup`, `errgroup_test.go`, Copyright (c) 2015 Facebook, BSD.
 //!
 //! Not here: `TestInvalidNilError` (an error is never nil), `TestInvalidZeroLengthMultiError` and
-//! `TestInvalidOneLengthMultiError` (`Errors` is made by `wait_all` only, and never empty; one error
+//! `TestInvalidOneLengthMultiError` (`TaskErrors` is made by `wait_all` only, and never empty; one error
 //! prints as itself), the nil cases of `TestNewMultiError`.
 
 use std::error::Error;

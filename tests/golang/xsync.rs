@@ -4,12 +4,11 @@
 //! while tasks run (F-XS1, F-XS2: the limit is fixed when the group is built, and zero is refused);
 //! a second `Wait` on one group (refused; each list below has a group of its own).
 
-use schedgroup::errgroup::{ErrGroup, OnError, WaitError};
-use schedgroup::{Cause, SpawnError};
+use schedgroup::errgroup::{ErrGroup, OnError};
+use schedgroup::{Cause, SpawnError, TaskError};
 use tokio_util::sync::CancellationToken;
 
-use super::Meter;
-use crate::common::{HOUR, bounded, ms};
+use crate::common::{HOUR, Meter, bounded, ms};
 
 type Outcome = Result<(), &'static str>;
 
@@ -24,29 +23,19 @@ const LISTS: [List; 5] = [
     (&[Ok(()), Err("one"), Err("two")], Some((1, "one"))),
 ];
 
-fn first(outcome: Result<(), WaitError<&'static str>>) -> Option<(usize, &'static str)> {
+fn first(outcome: Result<(), TaskError<&'static str>>) -> Option<(usize, &'static str)> {
     match outcome {
         Ok(()) => None,
-        Err(WaitError::Failed { index, error }) => Some((index, error)),
+        Err(TaskError::Failed { index, error }) => Some((index, error)),
         Err(other) => panic!("{other:?}"),
     }
 }
 
-#[tokio::test]
-async fn test_zero_group() {
+/// The first error of each list, in a group of any make, whose token is cancelled in the end. Other
+/// systems have the same test.
+pub(crate) async fn each_list_has_its_first_error(group: fn() -> ErrGroup<&'static str>) {
     for (list, expected) in LISTS {
-        let group = ErrGroup::builder().on_error(OnError::Continue).build();
-        for outcome in list {
-            group.spawn(async move { *outcome });
-        }
-        assert_eq!(first(group.wait().await), expected, "{list:?}");
-    }
-}
-
-#[tokio::test]
-async fn test_with_context() {
-    for (list, expected) in LISTS {
-        let group = ErrGroup::with_token(CancellationToken::new());
+        let group = group();
         for outcome in list {
             group.spawn(async move { *outcome });
         }
@@ -54,6 +43,16 @@ async fn test_with_context() {
         assert_eq!(first(group.wait().await), expected, "{list:?}");
         assert!(token.is_cancelled(), "{list:?}");
     }
+}
+
+#[tokio::test]
+async fn test_zero_group() {
+    each_list_has_its_first_error(|| ErrGroup::builder().on_error(OnError::Continue).build()).await;
+}
+
+#[tokio::test]
+async fn test_with_context() {
+    each_list_has_its_first_error(|| ErrGroup::with_token(CancellationToken::new())).await;
 }
 
 #[tokio::test]
@@ -67,6 +66,28 @@ async fn test_try_go() {
     assert!(matches!(full, Err(SpawnError::Full(_))), "{full:?}");
     assert_eq!(full.unwrap_err().into_inner().await, Ok(()));
     assert_eq!(group.stats().discarded, 1);
+
+    let group = ErrGroup::<()>::builder().limit(1).build();
+    assert!(group.try_spawn(async { Ok(()) }).is_ok());
+    assert!(group.try_spawn(async { Ok(()) }).is_err());
+    bounded(group.wait()).await.unwrap();
+}
+
+/// F-XS1, F-XS2: the limit is fixed before there are tasks, so none is counted against another one.
+#[tokio::test]
+async fn f_xs1_every_task_runs_under_the_one_limit() {
+    let meter = Meter::default();
+    let builder = ErrGroup::<()>::builder().limit(9).limit(2);
+    let group = builder.build();
+    for _ in 0..20 {
+        let meter = meter.clone();
+        group.spawn(async {
+            meter.run().await;
+            Ok(())
+        });
+    }
+    bounded(group.wait()).await.unwrap();
+    assert_eq!((meter.all(), meter.most()), (20, 2));
 }
 
 #[tokio::test]
@@ -108,7 +129,7 @@ async fn test_panic() {
     let group = ErrGroup::<()>::new();
     let line = line!() + 1;
     group.spawn(async { std::panic::panic_any(String::from("text")) });
-    let Err(WaitError::Panicked { index: 0, panic }) = group.wait().await else {
+    let Err(TaskError::Panicked { index: 0, panic }) = group.wait().await else {
         panic!("expected a panic as a value");
     };
     assert_eq!(panic.message(), "text");
@@ -119,7 +140,7 @@ async fn test_panic() {
 
     let group = ErrGroup::<()>::new();
     group.spawn(async { std::panic::panic_any(42_u8) });
-    let Err(WaitError::Panicked { panic, .. }) = group.wait().await else {
+    let Err(TaskError::Panicked { panic, .. }) = group.wait().await else {
         panic!("expected a panic as a value");
     };
     assert_eq!(*panic.into_payload().downcast::<u8>().unwrap(), 42);
@@ -171,7 +192,7 @@ async fn a_panic_cancels_the_others_like_an_error() {
     group.spawn(async { panic!("boom") });
     let outcome = bounded(group.wait()).await;
     assert!(
-        matches!(outcome, Err(WaitError::Panicked { index: 1, .. })),
+        matches!(outcome, Err(TaskError::Panicked { index: 1, .. })),
         "{outcome:?}"
     );
     assert_eq!(token.cause(), Some(Cause::Panicked { index: 1 }));

@@ -2,10 +2,6 @@
 //! `group_test.go` and `heap_test.go`, Copyright (C) 2020-2022 Matt Layher, MIT licence (the head of
 //! `group_test.go` names the Apache License 2.0); and the two tests that the fork
 //! `github.com/bi-zone/schedgroup` added to `group_test.go`, Apache License 2.0.
-//!
-//! Names are kept. The clock is paused, so what Go allows some leeway is exact here.
-
-mod common;
 
 mod group_test {
     use std::time::Duration;
@@ -15,7 +11,7 @@ mod group_test {
     use tokio::time::{Instant, sleep};
     use tokio_util::sync::CancellationToken;
 
-    use super::common::{Log, bounded, ms, multi_thread, panic_of};
+    use crate::common::{Log, bounded, ms, multi_thread, panic_of};
 
     #[tokio::test(start_paused = true)]
     async fn test_group_scheduling() {
@@ -277,7 +273,7 @@ mod heap_test {
 
     use schedgroup::Group;
 
-    use super::common::Log;
+    use crate::common::Log;
 
     async fn popped(pushed: [u64; 3]) -> Vec<u64> {
         let group = Group::new();
@@ -308,7 +304,7 @@ mod bi_zone_group_test {
     use tokio::time::{Instant, sleep};
     use tokio_util::sync::CancellationToken;
 
-    use super::common::{Log, ms};
+    use crate::common::{Log, ms};
 
     #[tokio::test(start_paused = true)]
     async fn test_group_without_goroutines() {

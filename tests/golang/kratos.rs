@@ -3,11 +3,11 @@
 //! Not here: the second `GOMAXPROCS` call (the limit is fixed when the group is built), `GoWithArgs`
 //! (closures capture).
 
-use schedgroup::errgroup::{ErrGroup, OnError, WaitError};
+use schedgroup::errgroup::{ErrGroup, OnError};
+use schedgroup::{Cause, TaskError};
 use tokio::time::{Instant, sleep};
 
-use super::{Meter, misuse};
-use crate::common::{bounded, ms, multi_thread, watched};
+use crate::common::{Meter, bounded, misuse, ms, multi_thread, watched};
 
 #[tokio::test]
 async fn test_normal() {
@@ -41,13 +41,50 @@ async fn test_gomaxprocs() {
     }
 }
 
+/// Its third part: at limit two a task that fails is told to the other one, which listens.
+#[tokio::test]
+async fn test_gomaxprocs_with_cancel() {
+    let group = ErrGroup::builder().limit(2).build();
+    group.spawn(async { Err("boom") });
+    let (tell, told) = tokio::sync::oneshot::channel();
+    group.spawn_with(|token| async move {
+        token.cancelled().await;
+        tell.send(token.cause()).unwrap();
+        Ok(())
+    });
+    let error = bounded(group.wait()).await.unwrap_err();
+    assert_eq!(error.into_error(), Some("boom"));
+    assert_eq!(told.await.unwrap(), Some(Cause::Failed { index: 0 }));
+}
+
+#[tokio::test]
+async fn test_zero_group() {
+    super::xsync::each_list_has_its_first_error(|| {
+        ErrGroup::builder()
+            .on_error(OnError::Continue)
+            .limit(2)
+            .build()
+    })
+    .await;
+}
+
+/// A panic of the runtime's own making; the original writes into a nil map.
 #[tokio::test]
 async fn test_recover() {
+    let group = ErrGroup::<&str>::new();
+    let none: Vec<u8> = Vec::new();
+    group.spawn(async move { if none[0] == 0 { Ok(()) } else { Err("no") } });
+    let error = group.wait().await.unwrap_err();
+    assert!(error.to_string().contains("index out of bounds"), "{error}");
+}
+
+#[tokio::test]
+async fn test_recover2() {
     let group = ErrGroup::<()>::new();
     group.spawn(async { panic!("2233") });
     let error = group.wait_all().await.unwrap_err();
     let text = error.iter().map(|e| match e {
-        WaitError::Panicked { panic, .. } => panic.message().to_owned(),
+        TaskError::Panicked { panic, .. } => panic.message().to_owned(),
         other => panic!("{other:?}"),
     });
     assert_eq!(text.collect::<Vec<_>>(), ["2233"]);
@@ -68,7 +105,7 @@ async fn test_with_cancel() {
     assert!(
         matches!(
             outcome,
-            Err(WaitError::Failed {
+            Err(TaskError::Failed {
                 index: 1,
                 error: "boom"
             })
@@ -96,7 +133,7 @@ async fn parked_tasks_run_before_wait() {
 fn ten_thousand_tasks_from_many_threads_are_all_run() {
     watched(|| {
         multi_thread().block_on(async {
-            for round in 0..20 {
+            for round in 0..100 {
                 let group = ErrGroup::<()>::builder().limit(1).build();
                 let meter = Meter::default();
                 let callers: Vec<_> = (0..10)
@@ -205,7 +242,7 @@ async fn parked_tasks_are_skipped_after_a_cancel() {
     }
     group.cancel();
     let outcome = bounded(group.wait()).await;
-    assert!(matches!(outcome, Err(WaitError::Cancelled)), "{outcome:?}");
+    assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
     assert_eq!((meter.all(), group.stats().skipped), (0, 20));
 }
 
@@ -217,7 +254,7 @@ async fn a_panic_with_any_value_is_kept() {
         .build();
     group.spawn(async { std::panic::panic_any(42_i32) });
     group.spawn(async { Ok(()) });
-    let Err(WaitError::Panicked { panic, .. }) = group.wait().await else {
+    let Err(TaskError::Panicked { panic, .. }) = group.wait().await else {
         panic!("expected a panic as a value");
     };
     assert_eq!(*panic.into_payload().downcast::<i32>().unwrap(), 42);

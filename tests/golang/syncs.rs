@@ -1,18 +1,16 @@
 //! `github.com/go-pkgz/syncs`, `sizedgroup_test.go`, `errsizedgroup_test.go` and `semaphore_test.go`,
 //! Copyright (c) 2018 Umputun, MIT.
 //!
-//! Not here: `TestSemaphore`, `TestSemaphore_TryLock` (`tokio::sync::Semaphore` is that, with a guard
-//! that gives back); the counts of goroutines (a parked task is data); F-SY5 (a data race does not
-//! compile).
+//! Not here: the counts of goroutines (a parked task is data); F-SY5 (a data race does not compile). The
+//! semaphore is the places of a sized group: there is nothing to unlock that was not locked.
 
-use schedgroup::SpawnError;
-use schedgroup::errgroup::{ErrGroup, OnError, WaitError};
+use schedgroup::errgroup::{ErrGroup, OnError};
 use schedgroup::sized::SizedGroup;
+use schedgroup::{SpawnError, TaskError};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::{Meter, misuse};
-use crate::common::{bounded, ms};
+use crate::common::{Hold, Meter, bounded, misuse, ms, settle};
 
 #[tokio::test]
 async fn test_sized_group() {
@@ -133,6 +131,36 @@ async fn test_error_sized_group() {
 }
 
 #[tokio::test]
+async fn test_error_sized_group_preemptive() {
+    let group = ErrGroup::builder()
+        .limit(10)
+        .on_error(OnError::Continue)
+        .build();
+    for n in 0..1000 {
+        let task = async move { if n == 7 || n == 900 { Err(n) } else { Ok(()) } };
+        bounded(group.submit(task)).await.unwrap();
+        assert_eq!(group.stats().pending, 0);
+    }
+    assert_eq!(bounded(group.wait_all()).await.unwrap_err().len(), 2);
+}
+
+#[tokio::test]
+async fn test_error_sized_group_no_error() {
+    let group = ErrGroup::<()>::builder().limit(10).build();
+    for _ in 0..1000 {
+        group.spawn(async { Ok(()) });
+    }
+    assert!(bounded(group.wait_all()).await.is_ok());
+    assert_eq!(group.stats().finished, 1000);
+}
+
+#[tokio::test]
+async fn test_error_sized_group_wait_without_go() {
+    let group = ErrGroup::<()>::builder().limit(10).build();
+    assert!(bounded(group.wait_all()).await.is_ok());
+}
+
+#[tokio::test]
 async fn test_error_sized_group_discard() {
     let group = ErrGroup::<()>::builder().limit(10).build();
     let taken = (0..1000).filter(|_| group.try_spawn(async { Ok(()) }).is_ok());
@@ -155,6 +183,25 @@ async fn test_error_sized_group_term() {
     }
     assert_eq!(bounded(group.wait_all()).await.unwrap_err().len(), 1);
     assert_eq!((meter.all(), group.stats().skipped), (0, 1000));
+}
+
+/// At limit ten the hundredth task fails: no more than those beside it run after it.
+#[tokio::test]
+async fn test_error_sized_group_term_on_err() {
+    let (group, meter) = (ErrGroup::builder().limit(10).build(), Meter::default());
+    for n in 0..1000 {
+        let meter = meter.clone();
+        group.spawn(async move {
+            if n == 100 {
+                return Err(n);
+            }
+            meter.run().await;
+            Ok(())
+        });
+    }
+    assert_eq!(bounded(group.wait_all()).await.unwrap_err().len(), 1);
+    assert!(meter.all() < 100 + 10, "{} ran", meter.all());
+    assert_eq!(meter.all() as u64 + 1 + group.stats().skipped, 1000);
 }
 
 #[tokio::test]
@@ -196,7 +243,7 @@ async fn test_error_sized_group_multi_error() {
     let errors = bounded(group.wait_all()).await.unwrap_err();
     let all: Vec<_> = errors
         .into_iter()
-        .filter_map(WaitError::into_error)
+        .filter_map(TaskError::into_error)
         .collect();
     assert_eq!(all, (0..10).collect::<Vec<_>>());
 }
@@ -217,8 +264,81 @@ async fn test_error_sized_group_cancel() {
     parent.cancel();
     let errors = bounded(group.wait_all()).await.unwrap_err();
     let list: Vec<_> = errors.iter().collect();
-    assert!(matches!(list[..], [WaitError::Cancelled]), "{list:?}");
+    assert!(matches!(list[..], [TaskError::Cancelled]), "{list:?}");
     assert_eq!(group.stats().skipped, 1);
+}
+
+#[tokio::test]
+async fn test_error_sized_group_cancel_with_preemptive() {
+    let parent = CancellationToken::new();
+    let group = ErrGroup::<()>::builder()
+        .limit(10)
+        .token(parent.clone())
+        .build();
+    let mut taken = 0;
+    for n in 0..1000 {
+        if n == 100 {
+            parent.cancel();
+        }
+        taken += usize::from(bounded(group.submit(async { Ok(()) })).await.is_ok());
+    }
+    assert_eq!(taken, 100);
+    let errors = bounded(group.wait_all()).await.unwrap_err();
+    let list: Vec<_> = errors.iter().collect();
+    assert!(matches!(list[..], [TaskError::Cancelled]), "{list:?}");
+}
+
+/// A cancel while tasks record their errors loses none of them.
+#[tokio::test]
+async fn test_error_sized_group_cancel_with_active_errors() {
+    let parent = CancellationToken::new();
+    let group = ErrGroup::builder()
+        .on_error(OnError::Continue)
+        .token(parent.clone())
+        .build();
+    for n in 0..10 {
+        group.spawn_with(move |token| async move {
+            token.cancelled().await;
+            Err::<(), _>(n)
+        });
+    }
+    parent.cancel();
+    let late = group.try_spawn(async { Ok(()) });
+    assert!(matches!(late, Err(SpawnError::Cancelled(_))), "{late:?}");
+    assert_eq!(bounded(group.wait_all()).await.unwrap_err().len(), 10);
+}
+
+/// Capacities one and two, and one more than that; a place that is given back can be taken again.
+#[tokio::test]
+async fn test_semaphore() {
+    for capacity in [1, 2] {
+        let (group, hold) = (SizedGroup::new(capacity), Hold::new());
+        for _ in 0..capacity {
+            bounded(group.submit(hold.job())).await.unwrap();
+        }
+        let mut more = Box::pin(group.submit(hold.job()));
+        assert!(futures_ready(more.as_mut()).await.is_none(), "{capacity}");
+        hold.release();
+        bounded(more).await.unwrap();
+        (0..capacity).for_each(|_| hold.release());
+        bounded(group.wait()).await;
+    }
+}
+
+#[tokio::test]
+async fn test_semaphore_try_lock() {
+    for capacity in [1, 2] {
+        let (group, hold) = (SizedGroup::new(capacity), Hold::new());
+        for _ in 0..capacity {
+            group.try_spawn(hold.job()).unwrap();
+        }
+        assert!(group.try_spawn(hold.job()).is_err(), "{capacity}");
+        hold.release();
+        settle().await;
+        assert!(group.try_spawn(hold.job()).is_ok(), "{capacity}");
+        (0..capacity).for_each(|_| hold.release());
+        bounded(group.wait()).await;
+    }
 }
 
 #[tokio::test]

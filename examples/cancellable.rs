@@ -1,0 +1,59 @@
+//! An errgroup whose tasks can be cancelled: from outside, and each in the way that it can.
+//!
+//! Look for: the download that puts its file away when it is told to end, the one that does not listen and
+//! is stopped, the three that never started, and a `wait` that says who ended it all.
+//!
+//! ```sh
+//! cargo run --example cancellable
+//! ```
+#![forbid(unsafe_code)]
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use schedgroup::errgroup::ErrGroup;
+use schedgroup::{TaskError, Token};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+/// Listens: at the cancel it has its own last steps.
+async fn download(token: Token) -> Result<(), Infallible> {
+    tokio::select! {
+        () = sleep(Duration::from_secs(60)) => println!("#0 is complete"),
+        () = token.cancelled() => {
+            println!("#0 is told: {:?}", token.cause());
+            sleep(Duration::from_millis(5)).await;
+            println!("#0 has put its file away");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::main]
+async fn main() {
+    // What a program cancels when it is interrupted.
+    let program = CancellationToken::new();
+    let group = ErrGroup::builder().limit(2).token(program.clone()).build();
+    group.spawn_with(download);
+    group.spawn(async {
+        sleep(Duration::from_secs(60)).await;
+        Ok(())
+    });
+    for _ in 2..5 {
+        group.spawn(async { Ok(()) });
+    }
+
+    sleep(Duration::from_millis(20)).await;
+    program.cancel();
+    // A while for those that listen, then an end for those that do not.
+    sleep(Duration::from_millis(20)).await;
+    group.abort();
+
+    let outcome = group.wait().await;
+    assert!(matches!(outcome, Err(TaskError::Cancelled)));
+    let stats = group.stats();
+    println!(
+        "{} ended well, {} stopped, {} never started",
+        stats.finished, stats.aborted, stats.skipped
+    );
+}

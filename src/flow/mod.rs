@@ -1,0 +1,94 @@
+//! Tasks whose results belong together: all of them, the first, the last, one after the other.
+//!
+//! ```
+//! use std::time::Duration;
+//! use schedgroup::flow;
+//! use tokio::time::sleep;
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), schedgroup::TaskError> {
+//! let pages = (1..=100).map(|page| async move {
+//!     sleep(Duration::from_millis(page % 7)).await;
+//!     Ok(page)
+//! });
+//! let pages = flow::try_all(pages).limit(16).await?;
+//! assert_eq!(pages.iter().sum::<u64>(), 5050);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | call | its value | ends early | no tasks |
+//! |---|---|---|---|
+//! | [`all`]`(tasks)` | each task's end, by position | never | `[]` |
+//! | [`try_all`]`(tasks)` | the values, by position | at the first error or panic | `Ok([])` |
+//! | [`race`]`(tasks)` | the first value | at the first value | [`RaceError::Empty`] |
+//! | [`take`]`(n, tasks)` | the first `n` values, in order of completion; all if there are fewer | at the `n`th value, at an error or panic before it | `Ok([])`; with `n` = 0 nothing starts |
+//! | [`last`]`(n, tasks)` | the last `n` values, in order of completion; all if there are fewer | at the first error or panic | `Ok([])`; with `n` = 0 all run |
+//! | [`map`]`(items, f)` | what `f` made of the items, by position | at the first panic | `Ok([])` |
+//! | [`for_each`]`(items, f)` | nothing | at the first panic | `Ok(())` |
+//! | [`stream`]`(tasks).start()` | each task's end, one by one in order of the tasks | never | `None` |
+//! | [`waterfall`]`(value).then(f)` | what the last step made of it | at the first error or panic | `Ok(value)` |
+//! | [`retry`]`(attempts, delays, op)` | the first value | at the first value, at a panic, at [`Verdict::Stop`] | – |
+//!
+//! **Tasks** are an iterator or an array of futures, or of closures that are handed a
+//! [`Token`](crate::Token) and answer with a future; `|token: Token| async { .. }` names its type, since
+//! the compiler cannot guess it. They are spawned on the runtime and run in parallel. They are taken out
+//! of the iterator as they start, so that with a limit there are never more futures than may run.
+//! `waterfall` and `retry` have one thing to do at a time: they run where they are awaited, and what
+//! they run may borrow.
+//!
+//! **Settings** are the same everywhere: `limit(n)`, at most so many tasks at once (unlimited without
+//! it, but for `map` and `for_each`); `token(token)`, which ends it all when it is cancelled, with an
+//! error that says `Cancelled`. A cancel beats a value that comes at the same moment; if it was there
+//! before, nothing starts.
+//!
+//! **The end.** Whatever the value, no task is left when it is there: those that still ran were aborted
+//! and waited for. (A task that blocks its thread cannot be aborted: it is waited for.) Dropping the
+//! future aborts them too, without the waiting.
+//!
+//! **A panic** is an error of its task, with its payload and the line of the call. That of the iterator
+//! is the caller's own.
+//!
+//! # From Go
+//!
+//! | there | here |
+//! |---|---|
+//! | gollback `All` | [`all`] |
+//! | gollback `Race` | [`race`]; all failed: all errors, the last in time at the end |
+//! | gollback `Retry(ctx, n, fn)`, `n` = 0 | [`retry`]`(n, ..)`, [`Attempts::Unlimited`] |
+//! | Hunch `All` | [`try_all`] |
+//! | Hunch `Take`, `First` | [`take`], `take(1, ..)` or [`race`] |
+//! | Hunch `Last` | [`last`] |
+//! | Hunch `Waterfall` | [`waterfall`] |
+//! | Hunch `Retry`, `MaxRetriesExceededError` | [`retry`], [`Ended::Attempts`] beside the last error |
+//! | conc `stream` | [`stream`]: what its callbacks do is done by whoever takes the results |
+//! | conc `iter.Map`, `ForEach` | [`map`], [`for_each`] |
+//! | conc `iter.MapErr`, `ResultErrorPool` with `WithCollectErrored` | [`all`] |
+//! | conc `ResultPool`, `ResultErrorPool`, `ResultContextPool` with `WithFailFast` | [`map`], [`all`], [`try_all`] |
+//!
+//! Tasks that are spawned one by one, from many places, belong in an
+//! [`ErrGroup`](crate::errgroup::ErrGroup); tasks that shall not leave the current one in the
+//! combinators of the crate futures.
+
+mod board;
+mod crew;
+mod error;
+mod retry;
+mod rule;
+mod running;
+mod settings;
+mod stream;
+mod task;
+mod verbs;
+mod watch;
+mod waterfall;
+
+pub use error::{Ended, RaceError, RetryError};
+pub use retry::{Attempts, Retry, Retrying, Verdict};
+pub use rule::{All, Each, Last, Map, Ordered, Race, Take, TryAll};
+pub use running::Running;
+pub use settings::Flow;
+pub use stream::Stream;
+pub use task::Task;
+pub use verbs::{all, for_each, last, map, race, retry, stream, take, try_all, waterfall};
+pub use waterfall::{Falling, Seed, Then, Waterfall};

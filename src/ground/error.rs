@@ -1,0 +1,154 @@
+//! How tasks fail.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
+use std::panic::Location;
+
+use super::panic::{Payload, TaskPanic};
+
+/// Why a task has no value, or a group of them did not end well.
+///
+/// Where tasks return no errors of their own, only the other two can be met.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum TaskError<E = Infallible> {
+    /// A task returned an error.
+    Failed {
+        /// The task's number, from zero, in the order in which the tasks were handed in.
+        index: usize,
+        /// What the task returned.
+        error: E,
+    },
+    /// A task panicked.
+    Panicked {
+        /// The task's number, likewise.
+        index: usize,
+        /// The panic; [`TaskPanic::resume`] goes on with it.
+        panic: TaskPanic,
+    },
+    /// The task did not run to its end, or the group was cancelled from outside so that some did not.
+    Cancelled,
+}
+
+impl<E> TaskError<E> {
+    pub(crate) fn panicked(
+        index: usize,
+        payload: Payload,
+        spawned_at: &'static Location<'static>,
+    ) -> TaskError<E> {
+        TaskError::Panicked {
+            index,
+            panic: TaskPanic::new(payload, spawned_at),
+        }
+    }
+
+    /// The task's number; none for a cancel.
+    pub fn index(&self) -> Option<usize> {
+        match self {
+            TaskError::Failed { index, .. } | TaskError::Panicked { index, .. } => Some(*index),
+            TaskError::Cancelled => None,
+        }
+    }
+
+    /// The task's own error, if it returned one.
+    pub fn into_error(self) -> Option<E> {
+        match self {
+            TaskError::Failed { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}
+
+// By hand: the derive would take `E` for a source and so ask that all error types be `Error`, also
+// where only the text is wanted.
+impl<E: fmt::Display> fmt::Display for TaskError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TaskError::Failed { index, error } => write!(f, "task {index} failed: {error}"),
+            TaskError::Panicked { index, panic } => write!(f, "task {index}: {panic}"),
+            TaskError::Cancelled => f.write_str("cancelled before the end"),
+        }
+    }
+}
+
+impl<E: Error + 'static> Error for TaskError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            TaskError::Failed { error, .. } => Some(error),
+            TaskError::Panicked { panic, .. } => Some(panic),
+            TaskError::Cancelled => None,
+        }
+    }
+}
+
+/// All errors of a group, at least one.
+///
+/// Those of [`wait_all`](crate::errgroup::ErrGroup::wait_all) are in order of the tasks, those of
+/// a race in order of time.
+#[derive(Clone, Debug)]
+pub struct TaskErrors<E> {
+    errors: Vec<TaskError<E>>,
+}
+
+impl<E> TaskErrors<E> {
+    /// `None` for no errors.
+    pub(crate) fn new(errors: Vec<TaskError<E>>) -> Option<TaskErrors<E>> {
+        (!errors.is_empty()).then_some(TaskErrors { errors })
+    }
+
+    /// The errors, in their order.
+    pub fn iter(&self) -> std::slice::Iter<'_, TaskError<E>> {
+        self.errors.iter()
+    }
+
+    /// The one that is last in their order.
+    pub fn last(&self) -> &TaskError<E> {
+        self.errors.last().expect("there is at least one")
+    }
+
+    /// How many there are; never zero.
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub fn len(&self) -> usize {
+        self.errors.len()
+    }
+}
+
+impl<E> IntoIterator for TaskErrors<E> {
+    type Item = TaskError<E>;
+    type IntoIter = std::vec::IntoIter<TaskError<E>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.errors.into_iter()
+    }
+}
+
+impl<'a, E> IntoIterator for &'a TaskErrors<E> {
+    type Item = &'a TaskError<E>;
+    type IntoIter = std::slice::Iter<'a, TaskError<E>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<E: fmt::Display> fmt::Display for TaskErrors<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let [one] = &self.errors[..] {
+            return one.fmt(f);
+        }
+        write!(f, "{} errors: ", self.errors.len())?;
+        for (n, error) in self.errors.iter().enumerate() {
+            let between = if n == 0 { "" } else { " | " };
+            write!(f, "{between}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl<E: Error + 'static> Error for TaskErrors<E> {
+    /// The first in their order; [`iter`](TaskErrors::iter) has them all.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.errors.first().map(|error| error as _)
+    }
+}

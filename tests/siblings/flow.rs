@@ -1,0 +1,502 @@
+//! Sets of tasks: what holds for all of them.
+
+use std::future::{Ready, pending};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Barrier};
+
+use schedgroup::flow::{self, RaceError};
+use schedgroup::{Cause, TaskError, Token};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::common::{
+    Flag, HOUR, Meter, OnDrop, Random, bounded, misuse, ms, multi_thread, settle, until, watched,
+};
+
+type Outcome = Result<u32, &'static str>;
+
+/// One that panics at once, one that would never end.
+fn panicking() -> [impl Future<Output = Outcome> + Send + 'static; 2] {
+    [true, false].map(|panics| async move {
+        if panics {
+            panic!("boom");
+        }
+        pending().await
+    })
+}
+
+#[track_caller]
+fn assert_panicked<T: std::fmt::Debug, E: std::fmt::Debug>(outcome: Result<T, TaskError<E>>) {
+    let Err(TaskError::Panicked { index: 0, panic }) = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(panic.message(), "boom");
+}
+
+#[tokio::test]
+async fn a_panic_is_the_error_of_its_task() {
+    assert_panicked(bounded(flow::try_all(panicking())).await);
+    assert_panicked(bounded(flow::take(1, panicking())).await);
+    assert_panicked(bounded(flow::last(1, panicking())).await);
+    assert_panicked(
+        flow::map([1], |_| async { panic!("boom") })
+            .await
+            .map(|values: Vec<u8>| values),
+    );
+    assert_panicked(flow::for_each([1], |_| async { panic!("boom") }).await);
+    let [first, _] = panicking();
+    let mut ends = flow::all([first]).await;
+    assert_panicked(ends.pop().unwrap());
+    let mut stream = flow::stream(panicking()).start();
+    assert_panicked(bounded(stream.next()).await.unwrap());
+    let [first, _] = panicking();
+    let Err(RaceError::AllFailed(errors)) = flow::race([first]).await else {
+        panic!("a panic is no winner");
+    };
+    assert_panicked(Err::<(), _>(errors.last().clone()));
+}
+
+/// Another task may still win after a panic.
+#[tokio::test]
+async fn a_panic_loses_a_race() {
+    let tasks = [true, false].map(|panics| async move {
+        if panics {
+            panic!("boom");
+        }
+        Ok::<_, ()>(7)
+    });
+    assert_eq!(flow::race(tasks).await.unwrap(), 7);
+}
+
+#[tokio::test]
+async fn a_panic_names_the_line_of_the_call() {
+    let line = line!() + 1;
+    let mut ends = flow::all([async { panic!("boom") }]).await;
+    let Some(Err(TaskError::Panicked { panic, .. })) = ends.pop() else {
+        panic!("expected a panic as a value");
+    };
+    assert_eq!(
+        (panic.spawned_at().line(), panic.spawned_at().file()),
+        (line, file!())
+    );
+}
+
+/// The closure itself is called by the task.
+#[tokio::test]
+async fn a_closure_that_panics_is_its_tasks_panic() {
+    let tasks = [true, false].map(|panics| {
+        move |_: Token| {
+            assert!(!panics, "boom");
+            async { 7 }
+        }
+    });
+    let ends = flow::all(tasks).await;
+    assert!(
+        matches!(ends[..], [Err(TaskError::Panicked { index: 0, .. }), Ok(7)]),
+        "{ends:?}"
+    );
+    let values = flow::map([true], |panics| {
+        assert!(!panics, "boom");
+        async { 7 }
+    });
+    assert_panicked(values.await);
+}
+
+#[tokio::test]
+async fn a_limit_holds_for_each() {
+    async fn ok(meter: Meter) -> Result<u32, ()> {
+        meter.run().await;
+        Ok(1)
+    }
+    async fn failing(meter: Meter) -> Result<u32, ()> {
+        meter.run().await;
+        Err(())
+    }
+    let meters: [Meter; 6] = Default::default();
+    let [all, try_all, race, take, last, each] = &meters;
+    flow::all((0..20).map(|_| ok(all.clone()))).limit(3).await;
+    let values = flow::try_all((0..20).map(|_| ok(try_all.clone())));
+    assert_eq!(values.limit(3).await.unwrap().len(), 20);
+    let lost = flow::race((0..20).map(|_| failing(race.clone())));
+    assert!(lost.limit(3).await.is_err());
+    let values = flow::take(20, (0..20).map(|_| ok(take.clone())));
+    assert_eq!(values.limit(3).await.unwrap().len(), 20);
+    let values = flow::last(2, (0..20).map(|_| ok(last.clone())));
+    assert_eq!(values.limit(3).await.unwrap().len(), 2);
+    let running = each.clone();
+    flow::for_each(0..20, move |_| running.clone().run())
+        .limit(3)
+        .await
+        .unwrap();
+    for meter in &meters {
+        assert_eq!((meter.all(), meter.most()), (20, 3));
+    }
+}
+
+/// Two tasks that wait for one another on two threads, and the closures of `map` likewise.
+#[test]
+fn tasks_run_in_parallel() {
+    watched(|| {
+        multi_thread().block_on(async {
+            let both = Arc::new(Barrier::new(2));
+            let tasks = (0..2).map(|_| {
+                let both = Arc::clone(&both);
+                async move { both.wait().is_leader() }
+            });
+            let ends = flow::all(tasks).await;
+            assert_eq!(ends.iter().filter(|end| matches!(end, Ok(true))).count(), 1);
+            let map = flow::map(0..2, move |_| std::future::ready(both.wait().is_leader()));
+            assert_eq!(map.limit(2).await.unwrap().len(), 2);
+        });
+    });
+}
+
+#[tokio::test]
+async fn nothing_runs_until_it_is_awaited() {
+    let flag = Flag::new();
+    let guard = flag.guard();
+    drop(flow::all([async move { drop(guard) }]));
+    settle().await;
+    assert_eq!(flag.drops(), 1, "dropped with what it was in");
+    let meter = Meter::default();
+    let flow = flow::all([meter.clone().run()]);
+    settle().await;
+    assert_eq!(meter.all(), 0);
+    flow.await;
+    assert_eq!(meter.all(), 1);
+}
+
+#[test]
+fn dropping_it_aborts_what_it_started() {
+    watched(|| {
+        multi_thread().block_on(async {
+            let (flag, causes) = (Flag::new(), Arc::new(std::sync::Mutex::new(Vec::new())));
+            let tasks = |count: usize| {
+                let (flag, causes) = (flag.clone(), causes.clone());
+                (0..count).map(move |_| {
+                    let (guard, causes) = (flag.guard(), causes.clone());
+                    move |token: Token| async move {
+                        let _guard = guard;
+                        tokio::spawn(async move {
+                            token.cancelled().await;
+                            causes.lock().unwrap().push(token.cause());
+                        });
+                        pending::<Outcome>().await
+                    }
+                })
+            };
+            let late = tokio::time::timeout(ms(2), flow::all(tasks(5))).await;
+            assert!(late.is_err());
+            let late = tokio::time::timeout(ms(2), flow::race(tasks(5)).limit(3));
+            assert!(late.await.is_err());
+            drop(flow::stream(tasks(5)).limit(3).start());
+            until("all tasks are gone", || flag.drops() >= 5 + 3).await;
+            until("all have been told", || {
+                causes.lock().unwrap().len() >= 5 + 3
+            })
+            .await;
+            let causes = causes.lock().unwrap();
+            assert!(
+                causes.iter().all(|cause| *cause == Some(Cause::Cancelled)),
+                "{causes:?}"
+            );
+        });
+    });
+}
+
+/// Tasks are taken out of the iterator as places are free.
+#[tokio::test]
+async fn an_endless_iterator_is_taken_as_far_as_needed() {
+    let made = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&made);
+    let tasks = || {
+        let count = Arc::clone(&count);
+        (0..).map(move |n| {
+            count.fetch_add(1, SeqCst);
+            async move { Ok::<_, ()>(n) }
+        })
+    };
+    assert_eq!(flow::take(10, tasks()).limit(4).await.unwrap().len(), 10);
+    let taken = made.swap(0, SeqCst);
+    assert!((10..=14).contains(&taken), "{taken}");
+    assert_eq!(flow::race(tasks()).limit(4).await.unwrap(), 0);
+    assert_eq!(made.swap(0, SeqCst), 4);
+    let token = CancellationToken::new();
+    let cancel = token.clone();
+    let each = flow::for_each(0_u64.., move |n| {
+        let cancel = cancel.clone();
+        async move {
+            if n == 100 {
+                cancel.cancel();
+            }
+        }
+    });
+    let outcome = bounded(each.limit(4).token(token)).await;
+    assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
+}
+
+/// Ends that never run out do not keep the one who waits for them from looking at anything else.
+#[test]
+fn an_endless_iterator_of_ready_tasks_lets_others_have_a_turn() {
+    watched(|| {
+        multi_thread().block_on(async {
+            let each = flow::for_each(0_u64.., |_| std::future::ready(()));
+            let late = tokio::time::timeout(ms(50), each.limit(64)).await;
+            assert!(late.is_err());
+        });
+    });
+}
+
+/// `all` has a slot for each task, also for those that a cancel keeps from starting.
+#[tokio::test(start_paused = true)]
+async fn all_keeps_what_had_ended_before_a_cancel() {
+    let (token, start) = (CancellationToken::new(), Instant::now());
+    let cancel = token.clone();
+    let tasks = (0..100).map(|n: u64| {
+        let cancel = cancel.clone();
+        async move {
+            sleep(ms(n)).await;
+            if n == 20 {
+                cancel.cancel();
+            }
+            n
+        }
+    });
+    let ends = flow::all(tasks).limit(10).token(token).await;
+    assert_eq!(ends.len(), 100);
+    for (n, end) in ends.iter().enumerate().take(10) {
+        assert!(
+            matches!(end, Ok(value) if *value == n as u64),
+            "{n}: {end:?}"
+        );
+    }
+    assert!(
+        matches!(ends[99], Err(TaskError::Cancelled)),
+        "{:?}",
+        ends[99]
+    );
+    assert!(start.elapsed() < ms(100));
+}
+
+#[tokio::test]
+async fn a_winner_tells_the_others_that_it_is_finished() {
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let mut tell = Some(tell);
+    let tasks = [0, 1].map(|n| {
+        let tell = if n == 0 { tell.take() } else { None };
+        move |token: Token| async move {
+            if let Some(tell) = tell {
+                tokio::spawn(async move {
+                    token.cancelled().await;
+                    tell.send(token.cause()).unwrap();
+                });
+                pending::<()>().await;
+            }
+            Ok::<_, ()>(n)
+        }
+    });
+    assert_eq!(flow::race(tasks).await.unwrap(), 1);
+    assert_eq!(bounded(told).await.unwrap(), Some(Cause::Finished));
+}
+
+/// A task can end all of it by the token that it is handed.
+#[tokio::test]
+async fn a_task_may_cancel_the_whole() {
+    let task = |token: Token| async move {
+        token.token().cancel();
+        pending::<Outcome>().await
+    };
+    let outcome = bounded(flow::try_all([task])).await;
+    assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
+}
+
+/// At most so many ends wait to be taken, or are on their way.
+#[tokio::test]
+async fn a_slow_taker_holds_a_stream_back() {
+    let meter = Meter::default();
+    let tasks = (0..100).map(|_| meter.clone().run());
+    let mut stream = flow::stream(tasks).limit(4).start();
+    settle().await;
+    assert_eq!(meter.all(), 4);
+    stream.next().await.unwrap().unwrap();
+    settle().await;
+    assert_eq!(meter.all(), 5, "one was taken, and one has started");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_next_that_is_dropped_loses_no_end() {
+    let tasks = (0..3).map(|n: u64| async move {
+        sleep(ms(30 - 10 * n)).await;
+        n
+    });
+    let mut stream = flow::stream(tasks).start();
+    let mut values = Vec::new();
+    loop {
+        match tokio::time::timeout(ms(7), stream.next()).await {
+            Err(_) => {}
+            Ok(Some(end)) => values.push(end.unwrap()),
+            Ok(None) => break,
+        }
+    }
+    assert_eq!(values, [0, 1, 2]);
+}
+
+/// A destructor that panics ends neither the combinator nor the process.
+#[tokio::test]
+async fn destructors_that_panic_harm_nobody() {
+    let tasks = (0..10).map(|n| {
+        // One only of those that are dropped in one go: a second panic on the way ends the process.
+        let bomb = OnDrop(move || assert!(n == 0 || (4..9).contains(&n), "in a destructor"));
+        async move {
+            let _bomb = bomb;
+            if n > 0 {
+                pending::<()>().await;
+            }
+            Ok::<_, ()>(n)
+        }
+    });
+    // Some are aborted, and some are dropped before they started.
+    let tasks: Vec<_> = tasks.collect();
+    assert_eq!(bounded(flow::race(tasks).limit(4)).await.unwrap(), 0);
+    // A value that nobody wants.
+    let values = (0..3).map(|_| async { Ok::<_, ()>(OnDrop(|| ())) });
+    assert!(flow::race(values).await.is_ok());
+}
+
+/// A destructor that panics is the panic of its task, though the task has a value.
+#[tokio::test]
+async fn a_destructor_of_a_task_is_part_of_it() {
+    let bomb = OnDrop(|| panic!("boom"));
+    let task = async move {
+        let _bomb = bomb;
+        tokio::task::yield_now().await;
+        Ok::<_, ()>(1)
+    };
+    assert_panicked(flow::try_all([task]).await);
+}
+
+#[test]
+fn a_runtime_that_is_gone_is_a_cancel() {
+    watched(|| {
+        let runtime = multi_thread();
+        let all = {
+            let _inside = runtime.enter();
+            flow::all((0..3).map(|_| pending::<()>())).into_future()
+        };
+        let mut stream = {
+            let _inside = runtime.enter();
+            flow::stream((0..3).map(|_| pending::<()>()))
+                .limit(2)
+                .start()
+        };
+        runtime.shutdown_timeout(ms(10_000));
+        multi_thread().block_on(async {
+            let ends = bounded(all).await;
+            assert_eq!(ends.len(), 3);
+            assert!(
+                ends.iter()
+                    .all(|end| matches!(end, Err(TaskError::Cancelled))),
+                "{ends:?}"
+            );
+            let end = bounded(stream.next()).await;
+            assert!(matches!(end, Some(Err(TaskError::Cancelled))), "{end:?}");
+            assert!(stream.next().await.is_none());
+        });
+    });
+}
+
+#[test]
+fn misuse_of_a_flow_is_named() {
+    let none = || -> [Ready<Outcome>; 0] { [] };
+    assert_eq!(
+        misuse(|| drop(flow::race(none()).limit(0))),
+        "schedgroup: Flow::limit must be at least 1: no task could ever run"
+    );
+    assert_eq!(
+        misuse(|| drop(flow::race(none()).into_future())),
+        "schedgroup: flow::race was run outside of a tokio runtime: its tasks need one"
+    );
+    assert_eq!(
+        misuse(|| drop(flow::stream(none()).start())),
+        "schedgroup: flow::stream was run outside of a tokio runtime: its tasks need one"
+    );
+}
+
+/// Ends, cancels and drops at the same moment, on two workers: every task is gone in the end, each
+/// combinator ends, and what has ended is joined.
+#[test]
+fn whatever_races_no_task_is_left() {
+    watched(|| {
+        multi_thread().block_on(async {
+            let mut random = Random(2026);
+            for round in 0..1_500 {
+                let (flag, token) = (Flag::new(), CancellationToken::new());
+                let count = random.below(12) as usize;
+                let limit = 1 + random.below(6) as usize;
+                let choice = random.below(5);
+                let tasks: Vec<_> = (0..count)
+                    .map(|_| {
+                        let (guard, kind) = (flag.guard(), random.below(6));
+                        let token = token.clone();
+                        async move {
+                            let _guard = guard;
+                            tokio::task::yield_now().await;
+                            match kind {
+                                0 => Err("failed"),
+                                1 => {
+                                    token.cancel();
+                                    Ok(1)
+                                }
+                                2 => {
+                                    sleep(HOUR).await;
+                                    Ok(2)
+                                }
+                                _ => Ok(kind),
+                            }
+                        }
+                    })
+                    .collect();
+                let cancel = token.clone();
+                let rival = tokio::spawn(async move {
+                    for _ in 0..round % 7 {
+                        tokio::task::yield_now().await;
+                    }
+                    cancel.cancel();
+                });
+                bounded(async {
+                    match choice {
+                        0 => drop(flow::all(tasks).limit(limit).token(token).await),
+                        1 => drop(flow::try_all(tasks).limit(limit).token(token).await),
+                        2 => drop(flow::race(tasks).limit(limit).token(token).await),
+                        3 => drop(flow::take(3, tasks).limit(limit).token(token).await),
+                        _ => {
+                            let mut stream = flow::stream(tasks).limit(limit).token(token).start();
+                            while stream.next().await.is_some() {}
+                        }
+                    }
+                })
+                .await;
+                assert_eq!(flag.drops(), count, "round {round}, choice {choice}");
+                rival.await.unwrap();
+            }
+        });
+    });
+}
+
+#[test]
+fn they_can_be_sent_where_their_parts_can() {
+    fn send<T: Send>(_: &T) {}
+    let tasks = || [async { Ok::<_, ()>(1) }];
+    send(&flow::all(tasks()));
+    multi_thread().block_on(async {
+        send(&flow::race(tasks()).into_future());
+        send(&flow::map([1], |n| async move { n }).into_future());
+        send(&flow::stream(tasks()).start());
+        send(
+            &flow::waterfall::<_, ()>(1)
+                .then(|n| async move { Ok(n) })
+                .into_future(),
+        );
+        send(&flow::retry(1, [HOUR], || async { Ok::<_, ()>(1) }).into_future());
+    });
+}
