@@ -14,6 +14,7 @@ const BUCKETS: usize = 8 * 40;
 pub struct Metrics {
     lateness: [AtomicU64; BUCKETS],
     max: AtomicU64,
+    overdue: AtomicU64,
     pub(crate) started: AtomicU64,
     pub(crate) done: AtomicU64,
     pub(crate) failed: AtomicU64,
@@ -29,6 +30,9 @@ pub struct Metrics {
 pub struct Snapshot {
     /// Runs that started.
     pub started: u64,
+    /// Those of them whose job was due before the worker lived. The figures of lateness are about the
+    /// others.
+    pub overdue: u64,
     /// Runs that did their job.
     pub done: u64,
     /// Runs that failed, and are tried again.
@@ -58,6 +62,7 @@ impl Metrics {
         Metrics {
             lateness: std::array::from_fn(|_| zero()),
             max: zero(),
+            overdue: zero(),
             started: zero(),
             done: zero(),
             failed: zero(),
@@ -66,6 +71,12 @@ impl Metrics {
             released: zero(),
             reclaimed: zero(),
         }
+    }
+
+    /// A job started whose time had come before its worker did.
+    pub(crate) fn start_overdue(&self) {
+        self.overdue.fetch_add(1, Relaxed);
+        self.started.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn start(&self, lateness: Duration) {
@@ -86,6 +97,7 @@ impl Metrics {
         let buckets = counts.iter().enumerate().filter(|(_, count)| **count > 0);
         Snapshot {
             started: self.started.load(Relaxed),
+            overdue: self.overdue.load(Relaxed),
             done: self.done.load(Relaxed),
             failed: self.failed.load(Relaxed),
             dead: self.dead.load(Relaxed),

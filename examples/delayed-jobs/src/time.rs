@@ -1,6 +1,7 @@
 //! Times of the wall clock in whole microseconds, and the clock that a store goes by.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,49 @@ impl fmt::Display for Micros {
             "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{micros:06}Z"
         )
     }
+}
+
+impl FromStr for Micros {
+    type Err = String;
+
+    /// Reads what [`Display`](fmt::Display) writes: `2026-11-25 03:01:12Z`, with a `T` or a space, and
+    /// with a fraction of the second or without.
+    fn from_str(text: &str) -> Result<Micros, String> {
+        let read = || {
+            let (day, time) = text.strip_suffix('Z')?.split_once(['T', ' '])?;
+            let (time, fraction) = time.split_once('.').unwrap_or((time, ""));
+            let [year, month, day] = numbers(day, '-')?;
+            let [hour, minute, second] = numbers(time, ':')?;
+            let micros = match fraction.len() {
+                0..=6 => format!("{fraction:0<6}").parse::<u32>().ok()?,
+                _ => return None,
+            };
+            let days = days(year, month, day);
+            let real = civil(days) == (year, month, day) && year < 10_000;
+            let real = real && hour < 24 && minute < 60 && second < 60;
+            let seconds = days * 86_400 + hour * 3600 + minute * 60 + second;
+            real.then_some(Micros(seconds * 1_000_000 + i64::from(micros)))
+        };
+        read().ok_or_else(|| format!("`{text}` is no time like 2026-11-25 03:01:12Z"))
+    }
+}
+
+fn numbers(text: &str, between: char) -> Option<[i64; 3]> {
+    let numbers: Vec<i64> = text
+        .split(between)
+        .map(|number| number.parse::<u16>().ok().map(i64::from))
+        .collect::<Option<_>>()?;
+    numbers.try_into().ok()
+}
+
+/// Days since 1970; the other way round than [`civil`].
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    let (year, month) = match month {
+        1 | 2 => (year - 1, month + 9),
+        _ => (year, month - 3),
+    };
+    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    365 * year + leap_days + (153 * month + 2) / 5 + day - 1 - 719_468
 }
 
 /// Year, month and day of the Gregorian calendar, from days since 1970.
@@ -135,6 +179,26 @@ mod tests {
         assert_eq!(text(951_868_799), "2000-02-29 23:59:59.000250Z");
         assert_eq!(text(4_107_542_400), "2100-03-01 00:00:00.000250Z");
         assert_eq!(text(-1), "1969-12-31 23:59:59.000250Z");
+    }
+
+    #[test]
+    fn what_is_written_can_be_read_and_nonsense_cannot() {
+        for day in (-10_000..60_000).step_by(13) {
+            let time = Micros(day * 86_400_000_000 + 12_345_678_901);
+            assert_eq!(time.to_string().parse(), Ok(time), "{time}");
+        }
+        let short = Micros(1_764_039_672_500_000);
+        assert_eq!("2025-11-25T03:01:12.5Z".parse(), Ok(short));
+        for wrong in [
+            "",
+            "Z",
+            "2026-02-29 00:00:00Z",
+            "2026-11-25 24:00:00Z",
+            "2026-11-25",
+            "2026-11-25 1:1Z",
+        ] {
+            assert!(wrong.parse::<Micros>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -84,6 +84,8 @@ pub(crate) struct Engine {
     pub(super) name: String,
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Clock,
+    /// When it began.
+    pub(super) born: Micros,
     pub(super) settings: Settings,
     pub(super) handlers: Handlers,
     pub(super) schedules: Vec<Schedule>,

@@ -329,10 +329,12 @@ impl Life {
             lanes.push(Lane::new(queue, limit, group.handle()));
             runs.push(group);
         }
+        let clock = worker.site.store.clock();
         let engine = Arc::new(Engine {
             name: format!("{}-{:08x}", std::process::id(), fastrand::u32(..)),
             store: Arc::clone(&worker.site.store),
-            clock: worker.site.store.clock(),
+            clock,
+            born: clock.now(),
             settings: worker.settings,
             handlers: worker.handlers,
             schedules: worker.schedules,

@@ -50,7 +50,10 @@ enum End {
 
 pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: Stops) {
     let lateness = engine.clock.now().since(job.run_at);
-    engine.metrics.start(lateness);
+    match job.run_at < engine.born {
+        true => engine.metrics.start_overdue(),
+        false => engine.metrics.start(lateness),
+    }
     let context = Context {
         store: Arc::clone(&engine.store),
         lease: job.lease,
