@@ -505,8 +505,10 @@ async fn listing_filters_and_orders(store: Opened) {
             .collect::<Vec<_>>()
     };
     assert_eq!(list(Filter::default()).await, [20, 10, 30], "latest first");
-    let mut filter = Filter::default();
-    filter.state = Some(State::Pending);
+    let mut filter = Filter {
+        state: Some(State::Pending),
+        ..Filter::default()
+    };
     assert_eq!(list(filter.clone()).await, [10, 20, 30], "next due first");
     filter.limit = 2;
     assert_eq!(list(filter.clone()).await, [10, 20]);
@@ -514,8 +516,10 @@ async fn listing_filters_and_orders(store: Opened) {
     assert_eq!(list(filter.clone()).await, [20, 30]);
     filter.queue = Some("other".to_owned());
     assert!(list(filter).await.is_empty());
-    let mut dead = Filter::default();
-    dead.state = Some(State::Dead);
+    let dead = Filter {
+        state: Some(State::Dead),
+        ..Filter::default()
+    };
     assert!(list(dead).await.is_empty());
     assert_eq!(store.get(JobId(999)).await.expect("an answer"), None);
 }

@@ -145,8 +145,10 @@ async fn a_failed_job_comes_back_with_growing_waits_and_is_dead_in_the_end() {
     assert_eq!((record.state, record.attempt), (State::Dead, 4));
     assert_eq!(record.error.as_deref(), Some("no answer to try 4"));
 
-    let mut dead = Filter::default();
-    dead.state = Some(State::Dead);
+    let dead = Filter {
+        state: Some(State::Dead),
+        ..Filter::default()
+    };
     assert_eq!(queue.list(dead).await.expect("a list"), [record]);
     assert_eq!(queue.retry(id).await.expect("granted"), State::Pending);
     let worker = queue.worker().register(|_: Job<Note>| async { Ok(()) });

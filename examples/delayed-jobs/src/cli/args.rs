@@ -70,9 +70,9 @@ pub(super) struct Demo {
     /// In how much time they are due
     #[arg(long, default_value = "20s", value_parser = duration)]
     pub(super) over: Duration,
-    /// Where the page is served; port 0 takes a free one
-    #[arg(long, default_value = "127.0.0.1:8080")]
-    pub(super) page: SocketAddr,
+    /// Where the page is served; 127.0.0.1:8080, or a free port if that is taken
+    #[arg(long)]
+    pub(super) page: Option<SocketAddr>,
     /// Goes on serving the page when all jobs have ended, until ctrl-c
     #[arg(long)]
     pub(super) stay: bool,

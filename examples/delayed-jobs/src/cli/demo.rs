@@ -2,19 +2,25 @@
 
 use std::error::Error;
 use std::io::{IsTerminal, Write, stdout};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use delayed_jobs::{Counts, Filter, Metrics, Payload, Queue, Record, Snapshot, State, StoreError};
+use delayed_jobs::{
+    Counts, Filter, Metrics, Payload, Queue, Record, Snapshot, State, StoreError, page,
+};
+use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::args;
 use super::tasks::{self, Demo};
 use super::words::{histogram, short};
-use super::work::{cancel_on_ctrl_c, serve};
+use super::work::{self, cancel_on_ctrl_c};
 
 /// Short, so that a demo that was killed gets its running jobs back soon.
 const LEASE: Duration = Duration::from_secs(2);
+
+const USUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 pub(super) async fn run(
     queue: &Queue,
@@ -27,8 +33,9 @@ pub(super) async fn run(
     };
     let worker = tasks::register(queue.worker()).lease(LEASE);
     let metrics = worker.metrics();
-    let (address, _) = serve(queue, worker.metrics(), args.page).await?;
-    println!("page on http://{address}");
+    let page = listen(args.page).await?;
+    println!("page on http://{}", page.local_addr()?);
+    tokio::spawn(page::serve(page, queue.clone(), worker.metrics()));
 
     let shutdown = CancellationToken::new();
     tokio::spawn(cancel_on_ctrl_c(shutdown.clone()));
@@ -51,6 +58,17 @@ pub(super) async fn run(
     Ok(())
 }
 
+/// The usual port if nobody says otherwise, or any if somebody has that.
+async fn listen(asked: Option<SocketAddr>) -> Result<TcpListener, Box<dyn Error>> {
+    if let Some(address) = asked {
+        return work::listen(address).await;
+    }
+    match TcpListener::bind(USUAL).await {
+        Ok(listener) => Ok(listener),
+        Err(_) => work::listen((USUAL.ip(), 0).into()).await,
+    }
+}
+
 /// The jobs of one demo. They were enqueued as one, so either all are in the store or none.
 struct Batch {
     began: i64,
@@ -60,9 +78,11 @@ struct Batch {
 impl Batch {
     /// What the store has of it.
     async fn jobs(&self, queue: &Queue) -> Result<Vec<Record>, StoreError> {
-        let mut filter = Filter::default();
-        filter.kind = Some(Demo::KIND.to_owned());
-        filter.limit = self.of;
+        let filter = Filter {
+            kind: Some(Demo::KIND.to_owned()),
+            limit: self.of,
+            ..Filter::default()
+        };
         let mut jobs = queue.list(filter).await?;
         jobs.retain(|job| payload(job).is_some_and(|demo| demo.batch == self.began));
         Ok(jobs)
@@ -83,9 +103,11 @@ fn unfinished(jobs: &[Record]) -> usize {
 
 /// The latest demo, if it was cut off.
 async fn unfinished_batch(queue: &Queue) -> Result<Option<Batch>, StoreError> {
-    let mut filter = Filter::default();
-    filter.kind = Some(Demo::KIND.to_owned());
-    filter.limit = 1;
+    let filter = Filter {
+        kind: Some(Demo::KIND.to_owned()),
+        limit: 1,
+        ..Filter::default()
+    };
     let latest = queue.list(filter).await?;
     let Some(demo) = latest.first().and_then(payload) else {
         return Ok(None);

@@ -43,11 +43,12 @@ pub(super) async fn enqueue(queue: &Queue, args: args::Enqueue) -> Outcome {
 }
 
 pub(super) async fn list(queue: &Queue, args: args::Ls) -> Outcome {
-    let mut filter = Filter::default();
-    filter.state = args.state;
-    filter.queue = args.queue;
-    filter.kind = args.kind;
-    filter.limit = args.limit;
+    let filter = Filter {
+        state: args.state,
+        queue: args.queue,
+        kind: args.kind,
+        limit: args.limit,
+    };
     let jobs = queue.list(filter).await?;
     let now = queue.store().clock().now();
     if !jobs.is_empty() {

@@ -2,11 +2,9 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use delayed_jobs::{Metrics, Queue, page};
+use delayed_jobs::{Queue, page};
 use tokio::net::TcpListener;
-use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{args, tasks};
@@ -17,8 +15,9 @@ pub(super) async fn run(queue: &Queue, args: args::Worker) -> Result<(), Box<dyn
         .lease(args.lease)
         .grace(args.grace);
     if let Some(address) = args.page {
-        let (address, _) = serve(queue, worker.metrics(), address).await?;
-        println!("page on http://{address}");
+        let page = listen(address).await?;
+        println!("page on http://{}", page.local_addr()?);
+        tokio::spawn(page::serve(page, queue.clone(), worker.metrics()));
     }
     println!("working; ctrl-c ends it within {:?}", args.grace);
     let shutdown = CancellationToken::new();
@@ -38,16 +37,10 @@ pub(super) async fn cancel_on_ctrl_c(shutdown: CancellationToken) {
     }
 }
 
-/// Serves the page beside the rest, and tells where.
-pub(super) async fn serve(
-    queue: &Queue,
-    metrics: Arc<Metrics>,
-    address: SocketAddr,
-) -> Result<(SocketAddr, AbortHandle), Box<dyn Error>> {
-    let listener = TcpListener::bind(address).await.map_err(|error| {
-        format!("no page on {address}: {error}; choose another with --page, or port 0 for any")
-    })?;
-    let address = listener.local_addr()?;
-    let serving = tokio::spawn(page::serve(listener, queue.clone(), metrics));
-    Ok((address, serving.abort_handle()))
+pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener, Box<dyn Error>> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| {
+        let hint = "choose another with --page, or port 0 for any";
+        format!("no page on {address}: {error}; {hint}").into()
+    })
 }

@@ -2,7 +2,8 @@
 //!
 //! Two threads have a connection each. The writer takes all statements that have come in since its last
 //! commit and commits them together, so that a hundred jobs that end at once cost one `fsync`. The reader
-//! answers what only looks, beside it. Other processes may open the same file: the writer asks SQLite
+//! answers what only looks, beside it. A third copies the log of writes into the file, which would hold
+//! the writer up for tens of milliseconds. Other processes may open the same file: the writer asks SQLite
 //! whether somebody else has committed, which costs no query and no lock.
 
 use std::fmt;
@@ -34,6 +35,12 @@ const LOOK: Duration = Duration::from_millis(20);
 /// So many statements go into one commit at most.
 const GROUP: usize = 512;
 
+/// How often the log of writes is copied into the file.
+const CHECKPOINT: Duration = Duration::from_secs(1);
+
+/// At this length, in pages of 4 KiB, the writer does so itself: nobody else came to it.
+const LONGEST_LOG: i64 = 16_000;
+
 /// Longer statements are made for one use, and not worth keeping.
 const KEPT_LENGTH: usize = 3000;
 
@@ -52,7 +59,8 @@ pub async fn open_sqlite(path: impl AsRef<Path>) -> Result<Arc<dyn Store>, Store
         migrate(&writer)?;
         let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let reader = connect(&path, read_only)?;
-        Lanes::start(writer, reader)
+        let copier = connect(&path, OpenFlags::default())?;
+        Lanes::start(writer, reader, copier)
     });
     let database = opened.await.map_err(|_| StoreError::Closed)??;
     Ok(Arc::new(Sql {
@@ -67,6 +75,7 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     if !flags.contains(OpenFlags::SQLITE_OPEN_READ_ONLY) {
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "full")?;
+        connection.pragma_update(None, "wal_autocheckpoint", LONGEST_LOG)?;
     }
     Ok(connection)
 }
@@ -105,13 +114,22 @@ struct Lanes {
 }
 
 impl Lanes {
-    fn start(writer: Connection, reader: Connection) -> Result<Lanes, StoreError> {
+    fn start(
+        writer: Connection,
+        reader: Connection,
+        copier: Connection,
+    ) -> Result<Lanes, StoreError> {
         let (to_writer, writes) = mpsc::channel();
         let (to_reader, reads) = mpsc::channel();
         let (change, changes) = watch::channel(0);
+        let (alive, lives) = mpsc::channel();
         let thread = |name: &str| thread::Builder::new().name(name.to_owned());
-        thread("jobs-writer").spawn(move || write(&writer, &writes, &change))?;
+        thread("jobs-writer").spawn(move || {
+            write(&writer, &writes, &change);
+            drop(alive);
+        })?;
         thread("jobs-reader").spawn(move || read(&reader, &reads))?;
+        thread("jobs-copier").spawn(move || copy(&copier, &lives))?;
         Ok(Lanes {
             writer: to_writer,
             reader: to_reader,
@@ -132,6 +150,14 @@ fn read(connection: &Connection, inbox: &Receiver<Command>) {
         let _ = command
             .answer
             .send(run(connection, &command.sql, command.values));
+    }
+}
+
+/// Copies what can be copied without holding anybody up. Ends when the writer has.
+fn copy(connection: &Connection, lives: &Receiver<()>) {
+    while let Err(RecvTimeoutError::Timeout) = lives.recv_timeout(CHECKPOINT) {
+        // It answers a row. If it fails, the log is longer for a while.
+        let _ = connection.query_row("pragma wal_checkpoint(passive)", [], |_| Ok(()));
     }
 }
 

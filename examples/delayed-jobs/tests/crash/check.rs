@@ -12,7 +12,13 @@ use super::parent::Crashes;
 /// From the claim, which begins the lease, to the first line that a job writes.
 const ON_THE_WAY: Duration = Duration::from_millis(250);
 
-pub async fn all(queue: &Queue, lines: &[Line], plan: &Crashes, kills: &[Micros], last: Micros) {
+pub(crate) async fn all(
+    queue: &Queue,
+    lines: &[Line],
+    plan: &Crashes,
+    kills: &[Micros],
+    last: Micros,
+) {
     nothing_is_lost(queue, plan).await;
     the_dead_are_those_that_always_fail(queue, plan).await;
     effects_are_repeated_only_across_a_kill(lines, kills);
@@ -29,9 +35,11 @@ async fn nothing_is_lost(queue: &Queue, plan: &Crashes) {
 }
 
 async fn the_dead_are_those_that_always_fail(queue: &Queue, plan: &Crashes) {
-    let mut filter = Filter::default();
-    filter.state = Some(State::Dead);
-    filter.limit = usize::MAX >> 1;
+    let filter = Filter {
+        state: Some(State::Dead),
+        limit: usize::MAX >> 1,
+        ..Filter::default()
+    };
     let dead = queue.list(filter).await.expect("a list");
     let number = |payload: &str| serde_json::from_str::<Work>(payload).expect("ours").number;
     let dead: BTreeSet<u32> = dead.iter().map(|job| number(&job.payload)).collect();

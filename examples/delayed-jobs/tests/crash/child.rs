@@ -12,13 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::log::{Event, Line};
 
-pub const LIMIT: usize = 32;
-pub const LEASE: Duration = Duration::from_secs(2);
+pub(crate) const LIMIT: usize = 32;
+pub(crate) const LEASE: Duration = Duration::from_secs(2);
 const TRIES: u32 = 4;
 
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Work {
-    pub number: u32,
+pub(crate) struct Work {
+    pub(crate) number: u32,
 }
 
 impl Payload for Work {
@@ -27,7 +27,7 @@ impl Payload for Work {
 
 impl Work {
     /// One of a hundred.
-    pub fn always_fails(&self) -> bool {
+    pub(crate) fn always_fails(&self) -> bool {
         self.number % 100 == 7
     }
 
@@ -38,7 +38,7 @@ impl Work {
 }
 
 /// Works until it is killed, or its parent is gone: then its standard input ends.
-pub fn main(args: &[String]) {
+pub(crate) fn main(args: &[String]) {
     let [address, log, name] = args else {
         panic!("a child is told the database, the log and its name, not {args:?}")
     };

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     Start,
     Failed,
     Done,
@@ -12,12 +12,12 @@ pub enum Event {
 
 /// Times are in microseconds of the store's clock.
 #[derive(Clone, Debug)]
-pub struct Line {
-    pub event: Event,
-    pub number: u32,
-    pub at: i64,
-    pub run_at: i64,
-    pub worker: String,
+pub(crate) struct Line {
+    pub(crate) event: Event,
+    pub(crate) number: u32,
+    pub(crate) at: i64,
+    pub(crate) run_at: i64,
+    pub(crate) worker: String,
 }
 
 impl fmt::Display for Line {
@@ -52,7 +52,7 @@ fn parse(line: &str) -> Option<Line> {
 }
 
 /// All lines so far, in the order in which they were written.
-pub fn read(path: &Path) -> Vec<Line> {
+pub(crate) fn read(path: &Path) -> Vec<Line> {
     let text = std::fs::read_to_string(path).expect("the log");
     let whole = text.rfind('\n').map_or(0, |end| end + 1);
     let lines = text[..whole].lines();

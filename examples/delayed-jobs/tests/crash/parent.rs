@@ -14,24 +14,24 @@ use super::log;
 
 /// Jobs over a while, and workers that are killed meanwhile.
 #[derive(Debug)]
-pub struct Crashes {
-    pub jobs: u32,
-    pub over: Duration,
-    pub kills: u32,
+pub(crate) struct Crashes {
+    pub(crate) jobs: u32,
+    pub(crate) over: Duration,
+    pub(crate) kills: u32,
 }
 
 /// Many rows, of which some are overdue when the worker starts.
 #[derive(Debug)]
-pub struct Crowd {
-    pub overdue: u32,
-    pub ahead: u32,
+pub(crate) struct Crowd {
+    pub(crate) overdue: u32,
+    pub(crate) ahead: u32,
 }
 
 /// A worker of another process. Dropping it kills it.
-pub struct Worker {
+pub(crate) struct Worker {
     child: Child,
-    pub name: String,
-    pub started: Micros,
+    pub(crate) name: String,
+    pub(crate) started: Micros,
 }
 
 impl Worker {
@@ -78,7 +78,7 @@ fn new_log() -> (TempDir, PathBuf) {
     (dir, path)
 }
 
-pub async fn crashes(address: &str, workers: usize, plan: &Crashes) {
+pub(crate) async fn crashes(address: &str, workers: usize, plan: &Crashes) {
     let queue = Queue::open(address).await.expect("the database");
     let clock = queue.store().clock();
     let (_dir, log) = new_log();
@@ -151,7 +151,7 @@ async fn first_start(worker: &Worker, log: &Path, clock: &delayed_jobs::Clock) -
     }
 }
 
-pub async fn crowd(address: &str, plan: &Crowd) {
+pub(crate) async fn crowd(address: &str, plan: &Crowd) {
     let queue = Queue::open(address).await.expect("the database");
     let clock = queue.store().clock();
     let now = clock.now();

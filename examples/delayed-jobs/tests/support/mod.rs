@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Set by those who want a missing Postgres or browser to be a failure.
-pub const ALL_TOOLS: &str = "DELAYED_JOBS_ALL_TOOLS";
+pub(crate) const ALL_TOOLS: &str = "DELAYED_JOBS_ALL_TOOLS";
 
 /// Says that a test cannot run here, past the harness, which would keep it to itself.
-pub fn say_loudly(what: &str) {
+pub(crate) fn say_loudly(what: &str) {
     let line = "*".repeat(100);
     let text = format!(
         "\n{line}\n*** NOT TESTED: {what}\n*** tools/install-test-tools brings it\n{line}\n"
@@ -34,7 +34,7 @@ pub fn say_loudly(what: &str) {
 }
 
 /// A Postgres server in a temporary folder, which ends with this process, however that ends.
-pub struct Postgres {
+pub(crate) struct Postgres {
     port: u16,
     databases: AtomicU32,
     /// Its standard input is what tells the server's keeper that this process lives.
@@ -52,14 +52,14 @@ rm -rf "$2"
 
 /// Does the server wait for the disk?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Disk {
+pub(crate) enum Disk {
     Waited,
     Trusted,
 }
 
 impl Postgres {
     /// Brings a server up, or says loudly that there is none.
-    pub fn start(disk: Disk) -> Option<Postgres> {
+    pub(crate) fn start(disk: Disk) -> Option<Postgres> {
         let Some(bin) = server_binaries() else {
             say_loudly("no Postgres server (initdb and postgres) was found");
             return None;
@@ -133,7 +133,7 @@ impl Postgres {
     }
 
     /// The address of a new, empty database.
-    pub async fn database(&self) -> String {
+    pub(crate) async fn database(&self) -> String {
         let address = |name: &str| format!("postgres://postgres@127.0.0.1:{}/{name}", self.port);
         let number = self.databases.fetch_add(1, Ordering::Relaxed);
         let name = format!("test_{}_{number}", std::process::id());
@@ -157,7 +157,7 @@ impl Postgres {
 }
 
 /// The server of this test program; started by the first test that asks for it.
-pub fn postgres() -> Option<&'static Postgres> {
+pub(crate) fn postgres() -> Option<&'static Postgres> {
     static SERVER: OnceLock<Option<Postgres>> = OnceLock::new();
     SERVER
         .get_or_init(|| Postgres::start(Disk::Trusted))
@@ -186,7 +186,7 @@ fn server_binaries() -> Option<PathBuf> {
 }
 
 /// A path for a SQLite file, in a folder that goes with it.
-pub fn sqlite() -> (TempDir, String) {
+pub(crate) fn sqlite() -> (TempDir, String) {
     let dir = tempfile::tempdir().expect("a folder");
     let path = dir
         .path()
@@ -198,7 +198,7 @@ pub fn sqlite() -> (TempDir, String) {
 }
 
 /// Waits until `what` is so, for a while that is long enough for any machine.
-pub async fn until<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, is_so: impl Fn() -> F) {
     let begun = Instant::now();
     while !is_so().await {
         assert!(
