@@ -203,6 +203,34 @@ async fn a_panic_and_a_timeout_are_failures_that_say_what_happened() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_destructor_that_panics_is_a_failure_and_gives_its_place_free() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+    let queue = testkit::queue();
+    let (first, second) = (
+        put(&queue, 1, Duration::ZERO).await,
+        put(&queue, 2, Duration::ZERO).await,
+    );
+    let handling = Handling::default().retry(Retry::never()).timeout(SECOND);
+    let worker = queue.worker().concurrency("default", 1);
+    let worker = worker.register_with(handling, |job: Job<Note>| async move {
+        if job.payload.0 == 1 {
+            let _bomb = Bomb;
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    });
+    testkit::drain(worker).await.expect("drained");
+    let error = job(&queue, first).await.error;
+    assert_eq!(error.as_deref(), Some("panicked: dropped"));
+    assert_eq!(job(&queue, second).await.state, State::Done);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_worker_cannot_read_fails_and_says_why() {
     let queue = testkit::queue();
     let wrong = queue

@@ -6,7 +6,7 @@
 //! fire while a queue's claim is on its way, one more claim follows.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -94,6 +94,8 @@ pub(crate) struct Engine {
     pub(super) rounds: KeyedHandle<Round>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) closing: AtomicBool,
+    /// How many microseconds the last look took.
+    pub(super) look_cost: AtomicU64,
     pub(super) held: HeldJobs,
 }
 
@@ -215,10 +217,13 @@ impl Engine {
     pub(super) fn look_after(self: &Arc<Self>, delay: Duration) {
         let engine = Arc::clone(self);
         let round = async move {
+            let begun = Instant::now();
             let next = engine.look().await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "the store could not be looked through");
                 AFTER_ERROR
             });
+            let cost = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+            engine.look_cost.store(cost, Ordering::Relaxed);
             engine.look_after(next);
         };
         let _ = self
@@ -278,11 +283,13 @@ impl Engine {
         Ok(())
     }
 
-    /// Looks whenever somebody else has changed something. Does not end.
+    /// Looks whenever somebody else has changed something, but spends no more than a tenth of its time
+    /// with that. Does not end.
     pub(super) async fn listen(self: Arc<Self>) {
         let mut changes = self.store.changes();
         while changes.changed().await.is_ok() {
-            self.look_after(AFTER_CHANGE);
+            let cost = Duration::from_micros(self.look_cost.load(Ordering::Relaxed));
+            self.look_after(AFTER_CHANGE.max(10 * cost));
         }
     }
 

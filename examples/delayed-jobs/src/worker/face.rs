@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::time::Duration;
 
 use schedgroup::Group;
@@ -345,6 +345,7 @@ impl Life {
                 .build_on(clockwork.handle()),
             metrics: worker.metrics,
             closing: AtomicBool::new(false),
+            look_cost: AtomicU64::new(0),
             held: HeldJobs::default(),
         });
         worker.site.join(&engine);

@@ -62,7 +62,7 @@ pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: S
         lateness,
         token: stops.token.clone(),
     };
-    let end = supervise(&engine, &job, context, &stops).await;
+    let end = caught(supervise(&engine, &job, context, &stops)).await;
     if let Some(verdict) = judge(&engine, &job, end, &stops) {
         let again = match &verdict {
             Verdict::Retry { at, .. } => Some(*at),
@@ -79,7 +79,7 @@ pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: S
 async fn supervise(engine: &Engine, job: &Claimed, context: Context, stops: &Stops) -> End {
     let handler = engine.handlers.of(&job.kind);
     let timeout = handler.and_then(|handler| handler.timeout);
-    let work = caught(async { engine.handlers.start(job, context)?.await });
+    let work = async { engine.handlers.start(job, context)?.await };
     let out_of_time = async {
         match timeout {
             Some(timeout) => sleep(timeout).await,
@@ -98,14 +98,14 @@ async fn supervise(engine: &Engine, job: &Claimed, context: Context, stops: &Sto
     }
 }
 
-/// A panic is a failure like others.
-async fn caught(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+/// A panic is a failure like others, also one of a destructor.
+async fn caught(work: impl Future<Output = End>) -> End {
     let mut work = pin!(work);
     poll_fn(|cx| {
         // What the handler shares with others is its own affair, as with a thread that panics.
         match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
             Ok(polled) => polled,
-            Err(payload) => Poll::Ready(Err(Failure::new(message(&*payload)))),
+            Err(payload) => Poll::Ready(End::Returned(Err(Failure::new(message(&*payload))))),
         }
     })
     .await
