@@ -61,3 +61,7 @@ pub use retry::{Failure, Retry};
 pub use store::{Counts, Enqueued, Filter, OnDuplicate, QueueRow, StoreError};
 pub use time::{Clock, Micros};
 pub use worker::{Handling, Worker};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

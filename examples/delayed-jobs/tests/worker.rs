@@ -432,7 +432,9 @@ async fn a_lease_is_kept_while_the_job_runs_and_taken_from_a_worker_that_vanishe
     let record = job(&queue, id).await;
     assert_eq!((record.state, record.attempt), (State::Running, 1));
 
-    let summary = testkit::drain(worker()).await.expect("drained");
+    let summary = testkit::run_for(worker(), 60 * SECOND)
+        .await
+        .expect("a run");
     assert_eq!((summary.reclaimed, summary.done), (1, 1));
     let starts: Vec<_> = log
         .lines()
