@@ -485,6 +485,35 @@ async fn a_job_whose_lease_was_lost_is_stopped_and_ends_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_job_that_was_lost_and_claimed_again_by_the_same_worker_keeps_its_new_lease() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let id = put(&queue, 1, Duration::ZERO).await;
+    let seen = log.clone();
+    let worker = queue
+        .worker()
+        .lease(30 * SECOND)
+        .register(move |job: Job<Note>| {
+            seen.note(&job);
+            let is_first = seen.lines().len() == 1;
+            async move {
+                // Longer than a lease, so that the second run needs its renewals.
+                sleep(if is_first { 20 * SECOND } else { 60 * SECOND }).await;
+                Ok(())
+            }
+        });
+    beside(worker, async {
+        sleep(SECOND).await;
+        let far = queue.store().clock().now().after(100 * SECOND);
+        queue.store().reclaim(far, 9).await.expect("reclaimed");
+        sleep(80 * SECOND).await;
+        let record = job(&queue, id).await;
+        assert_eq!((record.state, record.crashes), (State::Done, 1));
+    })
+    .await;
+    assert_eq!(log.lines().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn schedules_make_one_job_for_each_period_with_two_workers() {
     let (queue, log) = (testkit::queue(), Log::new());
     let worker = || {

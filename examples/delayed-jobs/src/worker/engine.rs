@@ -111,6 +111,22 @@ impl HeldJobs {
     fn leases(&self) -> Vec<Lease> {
         self.lock().values().map(|held| held.lease).collect()
     }
+
+    /// What stops the run of a job, perhaps under this very lease. It is pulled outside of the lock.
+    fn stops(&self, id: JobId, lease: Option<Lease>) -> Option<Stops> {
+        let held = self.lock();
+        let held = held.get(&id)?;
+        let ours = lease.is_none_or(|lease| held.lease == lease);
+        ours.then(|| held.stops.clone())
+    }
+
+    /// The job may be held under another lease by now; that one stays.
+    fn remove(&self, lease: Lease) {
+        let mut held = self.lock();
+        if held.get(&lease.id).is_some_and(|held| held.lease == lease) {
+            held.remove(&lease.id);
+        }
+    }
 }
 
 impl Engine {
@@ -172,15 +188,19 @@ impl Engine {
             stops: stops.clone(),
         };
         lane.held.fetch_add(1, Ordering::SeqCst);
-        self.held.lock().insert(job.lease.id, held);
+        let before = self.held.lock().insert(job.lease.id, held);
+        if let Some(before) = before {
+            // Its lease was lost, nobody has noticed yet, and here the job is again.
+            before.stops.lose();
+        }
         let run = run::run(Arc::clone(self), at, job, stops);
         // If it is refused the job stays among the held ones, and is given back with them.
         let _ = lane.runs.try_delay(Duration::ZERO, run);
     }
 
     /// A job has come to its end here, and the store knows.
-    pub(super) fn let_go(self: &Arc<Self>, at: usize, id: JobId) {
-        self.held.lock().remove(&id);
+    pub(super) fn let_go(self: &Arc<Self>, at: usize, lease: Lease) {
+        self.held.remove(lease);
         let lane = &self.lanes[at];
         lane.held.fetch_sub(1, Ordering::SeqCst);
         if lane.more.load(Ordering::SeqCst) {
@@ -301,12 +321,11 @@ impl Engine {
             Ok(kept) => kept.into_iter().collect(),
             Err(error) => return tracing::warn!(%error, "leases could not be renewed"),
         };
-        let held = self.held.lock();
         for lease in leases.iter().filter(|lease| !kept.contains(&lease.id)) {
-            // It may have come to its end meanwhile, and even be held anew.
-            if let Some(lost) = held.get(&lease.id).filter(|held| held.lease == *lease) {
+            // It may have come to its end meanwhile.
+            if let Some(stops) = self.held.stops(lease.id, Some(*lease)) {
                 tracing::warn!(job = %lease.id, "the lease was lost");
-                lost.stops.lose();
+                stops.lose();
             }
         }
     }
@@ -327,16 +346,18 @@ impl Engine {
 
     /// Stops a job, if it runs here.
     pub(super) fn cancel(&self, id: JobId) {
-        if let Some(held) = self.held.lock().get(&id) {
-            held.stops.cancel();
+        if let Some(stops) = self.held.stops(id, None) {
+            stops.cancel();
         }
     }
 
     /// Lets the running jobs know that the worker goes down.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
-        for held in self.held.lock().values() {
-            held.stops.token.cancel();
+        for lease in self.held.leases() {
+            if let Some(stops) = self.held.stops(lease.id, Some(lease)) {
+                stops.token.cancel();
+            }
         }
     }
 

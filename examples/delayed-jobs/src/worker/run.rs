@@ -73,7 +73,7 @@ pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: S
             engine.hint(lane, job.lease.id, at);
         }
     }
-    engine.let_go(lane, job.lease.id);
+    engine.let_go(lane, job.lease);
 }
 
 async fn supervise(engine: &Engine, job: &Claimed, context: Context, stops: &Stops) -> End {
