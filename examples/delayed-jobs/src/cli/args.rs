@@ -1,0 +1,152 @@
+//! The words of the command line.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use delayed_jobs::{Micros, State};
+
+use super::words::duration;
+
+/// Delayed jobs that survive a crash.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+pub(super) struct Args {
+    /// A SQLite file, or postgres://user@host/name
+    #[arg(
+        long,
+        global = true,
+        env = "DATABASE_URL",
+        default_value = "delayed-jobs.db",
+        hide_env_values = true
+    )]
+    pub(super) database: String,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Enqueues 500 jobs over 20 seconds and works them; goes on with them if it was killed
+    Demo(Demo),
+    /// Works jobs of the kinds `print` and `demo` until ctrl-c
+    Worker(Worker),
+    /// Enqueues a job
+    Enqueue(Enqueue),
+    /// Lists jobs
+    Ls(Ls),
+    /// Shows all that is known of a job
+    Show {
+        /// The job
+        id: i64,
+    },
+    /// Cancels a job, also a running one
+    Cancel {
+        /// The job
+        id: i64,
+    },
+    /// Makes a dead, cancelled or pending job due now
+    Retry {
+        /// The job
+        id: i64,
+    },
+    /// Lets the jobs of a queue wait
+    Pause {
+        /// The queue
+        queue: String,
+    },
+    /// Lets the jobs of a queue go again
+    Resume {
+        /// The queue
+        queue: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Demo {
+    /// How many jobs, 1000 at most
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(super) jobs: u32,
+    /// In how much time they are due
+    #[arg(long, default_value = "20s", value_parser = duration)]
+    pub(super) over: Duration,
+    /// Where the page is served; 127.0.0.1:8080, or a free port if that is taken
+    #[arg(long)]
+    pub(super) page: Option<SocketAddr>,
+    /// Goes on serving the page when all jobs have ended, until ctrl-c
+    #[arg(long)]
+    pub(super) stay: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Worker {
+    /// How many jobs run at once
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(super) concurrency: u32,
+    /// Serves the page here
+    #[arg(long)]
+    pub(super) page: Option<SocketAddr>,
+    /// How long a job is left to a worker that gives no sign of life
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    pub(super) lease: Duration,
+    /// How long running jobs may go on after ctrl-c
+    #[arg(long, default_value = "15s", value_parser = duration)]
+    pub(super) grace: Duration,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Enqueue {
+    /// Which handler it is for: `print` for this program's own worker
+    pub(super) kind: String,
+    /// The payload, as JSON; what is no JSON is taken as a string
+    #[arg(default_value = "null")]
+    pub(super) payload: String,
+    /// Due after this long: 500ms, 3s, 10m, 2h, 3d
+    #[arg(long = "in", value_parser = duration, conflicts_with = "at")]
+    pub(super) after: Option<Duration>,
+    /// Due at this time: 2026-11-25 03:01:12Z
+    #[arg(long)]
+    pub(super) at: Option<Micros>,
+    /// No other unfinished job may have this key
+    #[arg(long)]
+    pub(super) key: Option<String>,
+    /// What happens if one has it
+    #[arg(long, value_enum, default_value_t = OnDuplicate::Reject, requires = "key")]
+    pub(super) on_duplicate: OnDuplicate,
+    /// Which of the due jobs go first
+    #[arg(long, value_enum, default_value_t = Priority::Normal)]
+    pub(super) priority: Priority,
+    /// The queue
+    #[arg(long, default_value = delayed_jobs::DEFAULT_QUEUE)]
+    pub(super) queue: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum OnDuplicate {
+    Reject,
+    Keep,
+    Replace,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Priority {
+    High,
+    Normal,
+    Low,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Ls {
+    /// Those in this state: pending, running, done, dead, cancelled
+    #[arg(long)]
+    pub(super) state: Option<State>,
+    /// Those in this queue
+    #[arg(long)]
+    pub(super) queue: Option<String>,
+    /// Those of this kind
+    #[arg(long)]
+    pub(super) kind: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 20)]
+    pub(super) limit: usize,
+}

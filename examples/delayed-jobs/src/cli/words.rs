@@ -1,0 +1,103 @@
+//! Times and durations, to read and to write.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use delayed_jobs::{Micros, Snapshot};
+
+const UNITS: [(&str, f64); 6] = [
+    ("us", 1e-6),
+    ("ms", 1e-3),
+    ("s", 1.0),
+    ("m", 60.0),
+    ("h", 3600.0),
+    ("d", 86_400.0),
+];
+
+/// Reads `500ms`, `1.5s`, `10m`, `2h`, `3d`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.');
+    let (number, unit) = text.split_at(end.unwrap_or(text.len()));
+    let unit = UNITS.iter().find(|(name, _)| *name == unit);
+    let seconds = unit.and_then(|(_, size)| Some(number.parse::<f64>().ok()? * size));
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| format!("`{text}` is no duration like 500ms, 3s, 10m, 2h or 3d"))
+}
+
+/// Like `3.2 s`.
+pub(super) fn short(time: Duration) -> String {
+    let micros = time.as_micros();
+    match micros {
+        0..1_000 => format!("{micros} us"),
+        1_000..1_000_000 => format!("{:.1} ms", micros as f64 / 1e3),
+        1_000_000..120_000_000 => format!("{:.1} s", micros as f64 / 1e6),
+        120_000_000..7_200_000_000 => format!("{:.1} min", micros as f64 / 60e6),
+        7_200_000_000..172_800_000_000 => format!("{:.1} h", micros as f64 / 3.6e9),
+        _ => format!("{:.1} d", micros as f64 / 86.4e9),
+    }
+}
+
+/// Like `in 3.2 s`, `2.0 h ago`.
+pub(super) fn relative(time: Micros, now: Micros) -> String {
+    match time > now {
+        true => format!("in {}", short(time.since(now))),
+        false => format!("{} ago", short(now.since(time))),
+    }
+}
+
+/// Bars of the lateness of starts, a line for each power of two.
+pub(super) fn histogram(metrics: &Snapshot) -> String {
+    let mut powers: Vec<(u64, u64)> = Vec::new();
+    for (upper, count) in &metrics.buckets {
+        let bound = (upper + 1).next_power_of_two().max(128);
+        match powers.last_mut() {
+            Some((last, sum)) if *last == bound => *sum += count,
+            _ => powers.push((bound, *count)),
+        }
+    }
+    let most = powers.iter().map(|(_, count)| *count).max().unwrap_or(1);
+    let mut lines = String::new();
+    for (bound, count) in powers {
+        let bar = "#".repeat((count * 50).div_ceil(most) as usize);
+        let bound = short(Duration::from_micros(bound));
+        // A `String` takes all that is written to it.
+        let _ = writeln!(lines, "  < {bound:>9} {count:>7} {bar}");
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_in_all_units() {
+        let read = |text: &str| duration(text).map(|time| time.as_micros());
+        assert_eq!(read("250us"), Ok(250));
+        assert_eq!(read("500ms"), Ok(500_000));
+        assert_eq!(read("1.5s"), Ok(1_500_000));
+        assert_eq!(read("2h"), Ok(7_200_000_000));
+        assert_eq!(read("3d"), Ok(259_200_000_000));
+        for wrong in [
+            "",
+            "3",
+            "s",
+            "3 s",
+            "-3s",
+            "1..2s",
+            "3w",
+            "99999999999999999999d",
+        ] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn times_are_told_as_one_would() {
+        let at = |seconds: i64| Micros(seconds * 1_000_000);
+        assert_eq!(relative(at(103), at(100)), "in 3.0 s");
+        assert_eq!(relative(at(100), at(400)), "5.0 min ago");
+        assert_eq!(relative(at(100), at(100)), "0 us ago");
+    }
+}

@@ -1,0 +1,214 @@
+//! A job on its way into the store.
+
+use std::fmt;
+use std::future::IntoFuture;
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::job::{JobId, Priority};
+use crate::queue::Queue;
+use crate::store::{
+    Enqueued, NewJob, OnDuplicate, StoreError, UniqueKey, enqueue_in_postgres, enqueue_in_sqlite,
+};
+use crate::time::Micros;
+
+/// A job that is not enqueued yet; made by [`Queue::enqueue`]. Await it, or hand it to a transaction.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # use delayed_jobs::{Enqueued, OnDuplicate, Payload, Priority, testkit};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize)]
+/// # struct Email { to: String }
+/// # impl Payload for Email { const KIND: &'static str = "email"; }
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let queue = testkit::queue();
+/// let email = |to: &str| Email { to: to.to_owned() };
+///
+/// let days = Duration::from_secs(24 * 3600);
+/// let first = queue.enqueue(email("ada")).after(3 * days).unique("welcome:42").await?;
+/// let again = queue
+///     .enqueue(email("ada"))
+///     .priority(Priority::High)
+///     .unique_or("welcome:42", OnDuplicate::Keep)
+///     .await?;
+/// assert_eq!(again, Enqueued::Kept(first.id()));
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "await it, or nothing is enqueued"]
+pub struct Enqueue<'a> {
+    queue: &'a Queue,
+    kind: String,
+    lane: String,
+    payload: Result<String, serde_json::Error>,
+    priority: Priority,
+    due: Due,
+    key: Option<UniqueKey>,
+}
+
+enum Due {
+    After(Duration),
+    At(Micros),
+}
+
+/// Why a job was not enqueued.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnqueueError {
+    /// The key belongs to an unfinished job: wait for it, cancel it, or say what to do about it.
+    #[error("job {job} has the key `{key}` and is not finished")]
+    Duplicate {
+        /// The key.
+        key: String,
+        /// The job that has it.
+        job: JobId,
+    },
+    /// The payload cannot be written as JSON.
+    #[error("the payload cannot be written as JSON: {0}")]
+    Payload(#[from] serde_json::Error),
+    /// The store failed. The job may be in it all the same, if the answer was lost on its way; a unique
+    /// key makes it safe to try again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl<'a> Enqueue<'a> {
+    pub(crate) fn new(
+        queue: &'a Queue,
+        kind: String,
+        lane: String,
+        payload: Result<String, serde_json::Error>,
+    ) -> Enqueue<'a> {
+        Enqueue {
+            queue,
+            kind,
+            lane,
+            payload,
+            priority: Priority::default(),
+            due: Due::After(Duration::ZERO),
+            key: None,
+        }
+    }
+
+    /// Due this long after it is enqueued; at once if nothing is said.
+    pub fn after(mut self, delay: Duration) -> Self {
+        self.due = Due::After(delay);
+        self
+    }
+
+    /// Due at this time of the wall clock: a `SystemTime`, or [`Micros`].
+    pub fn at(mut self, time: impl Into<Micros>) -> Self {
+        self.due = Due::At(time.into());
+        self
+    }
+
+    /// Into this queue rather than that of its payload.
+    pub fn queue(mut self, queue: impl Into<String>) -> Self {
+        self.lane = queue.into();
+        self
+    }
+
+    /// Which of the due jobs go first.
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Refused if an unfinished job has this key.
+    pub fn unique(self, key: impl Into<String>) -> Self {
+        self.unique_or(key, OnDuplicate::Reject)
+    }
+
+    /// With a key, and a rule for when an unfinished job has it.
+    pub fn unique_or(mut self, key: impl Into<String>, on_duplicate: OnDuplicate) -> Self {
+        self.key = Some(UniqueKey {
+            key: key.into(),
+            on_duplicate,
+        });
+        self
+    }
+
+    /// Enqueues it on a SQLite connection of yours to the same file: within your transaction, so that it
+    /// exists if and only if that is committed.
+    ///
+    /// This blocks like all of rusqlite. Workers see the commit within some 20 ms.
+    ///
+    /// # Errors
+    ///
+    /// [`EnqueueError`].
+    pub fn in_sqlite(self, connection: &rusqlite::Connection) -> Result<Enqueued, EnqueueError> {
+        let job = self.job()?;
+        let enqueued = enqueue_in_sqlite(connection, &job)?;
+        accepted(enqueued, job.key)
+    }
+
+    /// Enqueues it within a Postgres transaction of yours, so that it exists if and only if that is
+    /// committed.
+    ///
+    /// # Errors
+    ///
+    /// [`EnqueueError`].
+    pub async fn in_postgres(
+        self,
+        transaction: &tokio_postgres::Transaction<'_>,
+    ) -> Result<Enqueued, EnqueueError> {
+        let job = self.job()?;
+        let enqueued = enqueue_in_postgres(transaction, &job).await?;
+        accepted(enqueued, job.key)
+    }
+
+    pub(crate) fn job(self) -> Result<NewJob, EnqueueError> {
+        let now = self.queue.store().clock().now();
+        Ok(NewJob {
+            kind: self.kind,
+            queue: self.lane,
+            payload: self.payload?,
+            priority: self.priority,
+            run_at: match self.due {
+                Due::After(delay) => now.after(delay),
+                Due::At(at) => at,
+            },
+            created_at: now,
+            key: self.key,
+        })
+    }
+}
+
+pub(crate) fn accepted(
+    enqueued: Enqueued,
+    key: Option<UniqueKey>,
+) -> Result<Enqueued, EnqueueError> {
+    match enqueued {
+        Enqueued::Refused(job) => Err(EnqueueError::Duplicate {
+            key: key.map(|key| key.key).unwrap_or_default(),
+            job,
+        }),
+        enqueued => Ok(enqueued),
+    }
+}
+
+impl<'a> IntoFuture for Enqueue<'a> {
+    type Output = Result<Enqueued, EnqueueError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let queue = self.queue;
+            queue.put_one(self.job()?).await
+        })
+    }
+}
+
+impl fmt::Debug for Enqueue<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Enqueue")
+            .field("kind", &self.kind)
+            .field("queue", &self.lane)
+            .field("payload", &self.payload)
+            .finish_non_exhaustive()
+    }
+}

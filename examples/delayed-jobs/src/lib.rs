@@ -1,0 +1,67 @@
+//! Delayed jobs that survive a crash, late by milliseconds.
+//!
+//! A job is a payload, a handler for it, and a time. It is kept in a SQLite file, or in Postgres for many
+//! machines, and runs at its time or after it, at least once, also if the program was killed in between.
+//!
+//! Most engines poll their database, and are late by up to a poll. Here each worker keeps the jobs of the
+//! next ten seconds as hints in a scheduling group of [`schedgroup`], and asks the database for what is
+//! due at the moment when it is. Nothing is leased before that, so a crash strands nothing.
+//!
+//! | you want | reach for |
+//! |---|---|
+//! | a store opened | [`Queue::open`] |
+//! | a payload of your own | [`Payload`] |
+//! | a job after a while, at a time, once for each key, before others | [`Queue::enqueue`], [`Enqueue`] |
+//! | the same within your transaction | [`Enqueue::in_sqlite`], [`Enqueue::in_postgres`] |
+//! | many at once | [`Queue::enqueue_all`] |
+//! | to run them | [`Queue::worker`], [`Worker`] |
+//! | retries, a timeout | [`Handling`], [`Retry`], [`Failure`] |
+//! | the try, the progress, the cancel | [`Job`] |
+//! | jobs at regular times | [`Worker::every`] |
+//! | to look after them | [`Queue::list`], [`Queue::cancel`], [`Queue::retry`], [`Queue::pause`] |
+//! | figures | [`Metrics`] |
+//! | a page for people | [`page`] |
+//! | tests on a paused clock | [`testkit`] |
+//!
+//! # The house
+//!
+//! ```text
+//! page     a page on loopback
+//! testkit  for tests of programs that have jobs
+//! queue    the face: open, look after, make workers
+//! enqueue  a job on its way into the store
+//! worker   who runs the jobs
+//! handler  what a handler gets
+//! store    where jobs are kept
+//! metrics  lateness and counts
+//! retry    when a failed job is tried again
+//! job      names, states, payloads
+//! time     microseconds, and the clock of a store
+//! ```
+#![forbid(unsafe_code)]
+
+mod enqueue;
+mod handler;
+mod job;
+mod metrics;
+pub mod page;
+mod queue;
+mod retry;
+pub mod store;
+pub mod testkit;
+mod time;
+mod worker;
+
+pub use enqueue::{Enqueue, EnqueueError};
+pub use handler::Job;
+pub use job::{DEFAULT_QUEUE, JobId, Payload, Priority, Record, State};
+pub use metrics::{Metrics, Snapshot};
+pub use queue::{AskError, Queue};
+pub use retry::{Failure, Retry};
+pub use store::{Counts, Enqueued, Filter, OnDuplicate, QueueRow, StoreError};
+pub use time::{Clock, Micros};
+pub use worker::{Handling, Worker};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

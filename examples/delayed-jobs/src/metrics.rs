@@ -1,0 +1,187 @@
+//! How late jobs started, and what became of them, in this process.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// Each power of two is split into so many buckets: a quantile is right to an eighth.
+const SPLIT: u64 = 8;
+const BUCKETS: usize = 8 * 40;
+
+/// Counts of a worker since it started. Cheap to add to and to read at any time.
+pub struct Metrics {
+    lateness: [AtomicU64; BUCKETS],
+    max: AtomicU64,
+    overdue: AtomicU64,
+    pub(crate) started: AtomicU64,
+    pub(crate) done: AtomicU64,
+    pub(crate) failed: AtomicU64,
+    pub(crate) dead: AtomicU64,
+    pub(crate) cancelled: AtomicU64,
+    pub(crate) released: AtomicU64,
+    pub(crate) reclaimed: AtomicU64,
+}
+
+/// What [`Metrics`] said at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Runs that started.
+    pub started: u64,
+    /// Those of them whose job was due before the worker lived. The figures of lateness are about the
+    /// others.
+    pub overdue: u64,
+    /// Runs that did their job.
+    pub done: u64,
+    /// Runs that failed, and are tried again.
+    pub failed: u64,
+    /// Runs that failed for good.
+    pub dead: u64,
+    /// Runs that were cancelled.
+    pub cancelled: u64,
+    /// Runs that were given back at the shutdown.
+    pub released: u64,
+    /// Leases of lost workers that were taken back.
+    pub reclaimed: u64,
+    /// How late the median start was, in microseconds.
+    pub p50: u64,
+    /// One start of a hundred was later than this.
+    pub p99: u64,
+    /// The latest.
+    pub max: u64,
+    /// Starts by lateness: each bucket's upper bound in microseconds, and its count. Those without any
+    /// are left out.
+    pub buckets: Vec<(u64, u64)>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Metrics {
+        let zero = || AtomicU64::new(0);
+        Metrics {
+            lateness: std::array::from_fn(|_| zero()),
+            max: zero(),
+            overdue: zero(),
+            started: zero(),
+            done: zero(),
+            failed: zero(),
+            dead: zero(),
+            cancelled: zero(),
+            released: zero(),
+            reclaimed: zero(),
+        }
+    }
+
+    /// A job started whose time had come before its worker did.
+    pub(crate) fn start_overdue(&self) {
+        self.overdue.fetch_add(1, Relaxed);
+        self.started.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn start(&self, lateness: Duration) {
+        let micros = u64::try_from(lateness.as_micros()).unwrap_or(u64::MAX);
+        self.lateness[bucket(micros)].fetch_add(1, Relaxed);
+        self.max.fetch_max(micros, Relaxed);
+        self.started.fetch_add(1, Relaxed);
+    }
+
+    /// All counts at this moment.
+    pub fn snapshot(&self) -> Snapshot {
+        let counts: Vec<u64> = self
+            .lateness
+            .iter()
+            .map(|count| count.load(Relaxed))
+            .collect();
+        let max = self.max.load(Relaxed);
+        let buckets = counts.iter().enumerate().filter(|(_, count)| **count > 0);
+        Snapshot {
+            started: self.started.load(Relaxed),
+            overdue: self.overdue.load(Relaxed),
+            done: self.done.load(Relaxed),
+            failed: self.failed.load(Relaxed),
+            dead: self.dead.load(Relaxed),
+            cancelled: self.cancelled.load(Relaxed),
+            released: self.released.load(Relaxed),
+            reclaimed: self.reclaimed.load(Relaxed),
+            p50: quantile(&counts, 0.5).min(max),
+            p99: quantile(&counts, 0.99).min(max),
+            max,
+            buckets: buckets.map(|(at, count)| (upper(at), *count)).collect(),
+        }
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.snapshot().fmt(f)
+    }
+}
+
+/// The first buckets hold one value each, the later ones an eighth of a power of two.
+fn bucket(micros: u64) -> usize {
+    if micros < SPLIT {
+        return micros as usize;
+    }
+    let power = u64::from(micros.ilog2());
+    let eighth = (micros >> (power - 3)) - SPLIT;
+    (((power - 2) * SPLIT + eighth) as usize).min(BUCKETS - 1)
+}
+
+/// The greatest value of a bucket.
+fn upper(bucket: usize) -> u64 {
+    let bucket = bucket as u64;
+    if bucket < SPLIT {
+        return bucket;
+    }
+    let (power, eighth) = (bucket / SPLIT + 2, bucket % SPLIT);
+    ((SPLIT + eighth + 1) << (power - 3)) - 1
+}
+
+fn quantile(counts: &[u64], part: f64) -> u64 {
+    let total: u64 = counts.iter().sum();
+    let wanted = ((total as f64 * part).ceil() as u64).max(1);
+    let mut seen = 0;
+    let found = counts.iter().position(|count| {
+        seen += count;
+        seen >= wanted
+    });
+    found.map_or(0, upper)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_lies_in_its_bucket_and_at_most_an_eighth_below_its_bound() {
+        let mut last = 0;
+        for micros in (0..5000).chain((0..400).map(|n| 5000 << (n / 16)).map(|n: u64| n + n / 7)) {
+            let bound = upper(bucket(micros));
+            assert!(
+                micros <= bound && bound <= micros + micros / 8,
+                "{micros} in {bound}"
+            );
+            assert!(bucket(micros) >= last);
+            last = bucket(micros);
+        }
+        assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn quantiles_are_those_of_the_starts() {
+        let metrics = Metrics::new();
+        assert_eq!(metrics.snapshot().p99, 0);
+        for micros in 1..=1000 {
+            metrics.start(Duration::from_micros(micros));
+        }
+        let now = metrics.snapshot();
+        assert!((500..=563).contains(&now.p50), "{now:?}");
+        assert!((990..=1000).contains(&now.p99), "{now:?}");
+        assert_eq!((now.max, now.started), (1000, 1000));
+        assert_eq!(
+            now.buckets.iter().map(|(_, count)| count).sum::<u64>(),
+            1000
+        );
+    }
+}

@@ -1,0 +1,153 @@
+// Asks for an overview twice a second and draws it. Text goes in as text, never as markup.
+"use strict";
+
+const byId = (id) => document.getElementById(id);
+
+function element(name, content, attributes = {}) {
+  const made = document.createElement(name);
+  made.append(...[content].flat());
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+function button(word, path, label) {
+  return element("button", word, { type: "button", "aria-label": label, "data-path": path });
+}
+
+// One listener for all buttons, since their rows come and go.
+document.addEventListener("click", async (event) => {
+  const pressed = event.target.closest("button[data-path]");
+  if (!pressed) return;
+  pressed.disabled = true;
+  try {
+    const answer = await fetch(pressed.dataset.path, { method: "POST", headers: { "x-delayed-jobs": "1" } });
+    if (!answer.ok) say(await answer.text(), true);
+  } catch (error) {
+    say(String(error), true);
+  }
+  await refresh();
+});
+
+let wrongUntil = 0;
+
+function say(words, wrong) {
+  if (!wrong && Date.now() < wrongUntil) return;
+  if (wrong) wrongUntil = Date.now() + 3000;
+  byId("status").textContent = words;
+  byId("status").className = wrong ? "wrong" : "";
+}
+
+function duration(micros) {
+  if (micros < 1e3) return `${micros} µs`;
+  if (micros < 1e6) return `${(micros / 1e3).toFixed(1)} ms`;
+  if (micros < 60e6) return `${(micros / 1e6).toFixed(1)} s`;
+  const seconds = Math.floor(micros / 1e6);
+  const parts = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+  const first = parts.findIndex(([size]) => seconds >= size);
+  return parts
+    .slice(first, first + 2)
+    .map(([size, unit], at) => `${Math.floor((at ? seconds % parts[first][0] : seconds) / size)} ${unit}`)
+    .join(" ");
+}
+
+// Rows and buttons that stay are kept as they are: a button must not be swapped while it is pressed.
+function rows(table, jobs, cells) {
+  const body = byId(table).tBodies[0];
+  const known = new Map([...body.rows].map((row) => [row.dataset.id, row]));
+  jobs.forEach((job, at) => {
+    const id = String(job.id ?? job.name);
+    const row = known.get(id) ?? element("tr", [], { "data-id": id });
+    known.delete(id);
+    fill(row, cells(job));
+    if (body.rows[at] !== row) body.insertBefore(row, body.rows[at] ?? null);
+  });
+  for (const gone of known.values()) gone.remove();
+}
+
+function fill(row, cells) {
+  cells.forEach((cell, at) => {
+    const place = row.cells[at] ?? row.appendChild(element("td", ""));
+    const path = cell?.dataset?.path;
+    if (path && place.firstElementChild?.dataset.path === path) {
+      place.firstElementChild.disabled = false;
+    } else {
+      place.replaceChildren(cell ?? "");
+    }
+  });
+}
+
+function drawCounts(counts) {
+  const old = byId("counts");
+  for (const [state, count] of Object.entries(counts)) {
+    let shown = byId(`count-${state}`);
+    if (!shown) {
+      shown = element("dd", "", { id: `count-${state}` });
+      old.append(element("div", [element("dt", state), shown]));
+    }
+    shown.textContent = count.toLocaleString("en");
+  }
+}
+
+// The server sends eighths of a power of two; whole ones are enough for the eye.
+function drawLateness(metrics) {
+  byId("figures").textContent = metrics.started === metrics.overdue
+    ? "no job has started yet"
+    : `p50 ${duration(metrics.p50)}, p99 ${duration(metrics.p99)}, latest ${duration(metrics.max)}`;
+  const powers = new Map();
+  for (const [upper, count] of metrics.buckets) {
+    const power = upper < 128 ? 7 : Math.ceil(Math.log2(upper + 1));
+    powers.set(power, (powers.get(power) ?? 0) + count);
+  }
+  const most = Math.max(1, ...powers.values());
+  byId("histogram").replaceChildren(
+    ...[...powers].map(([power, count]) => {
+      const bar = element("i", "");
+      bar.style.width = `${(100 * count) / most}%`;
+      return element("div", [element("span", `< ${duration(2 ** power)}`), bar, element("span", count.toLocaleString("en"))]);
+    }),
+  );
+}
+
+let ahead = 0;
+
+function countDown() {
+  const now = Date.now() * 1000 + ahead;
+  for (const cell of document.querySelectorAll("[data-due]")) {
+    const left = cell.dataset.due - now;
+    cell.textContent = left > 0 ? duration(left) : "now";
+  }
+}
+
+async function refresh() {
+  let overview;
+  try {
+    const answer = await fetch("/api/overview");
+    if (!answer.ok) throw new Error(await answer.text());
+    overview = await answer.json();
+  } catch (error) {
+    say(`no answer: ${error.message}`, true);
+    return;
+  }
+  ahead = overview.now - Date.now() * 1000;
+  drawCounts(overview.counts);
+  drawLateness(overview.metrics);
+  const act = (job, word) => button(word, `/api/jobs/${job.id}/${word}`, `${word} job ${job.id}`);
+  rows("queues", overview.queues, (queue) => {
+    const word = queue.paused ? "resume" : "pause";
+    return [queue.name, queue.unfinished, button(word, `/api/queues/${encodeURIComponent(queue.name)}/${word}`, `${word} queue ${queue.name}`)];
+  });
+  rows("running", overview.running, (job) => {
+    const progress = job.progress === null ? "" : element("progress", "", { max: 100, value: job.progress });
+    return [job.id, job.kind, job.attempt, progress, act(job, "cancel")];
+  });
+  rows("pending", overview.pending, (job) => [
+    job.id, job.kind, job.attempt, element("span", "", { "data-due": job.run_at }), act(job, "cancel"),
+  ]);
+  rows("dead", overview.dead, (job) => [job.id, job.kind, job.attempt, job.error, act(job, "retry")]);
+  countDown();
+  say(`${overview.metrics.done.toLocaleString("en")} done by this worker`, false);
+}
+
+refresh();
+setInterval(refresh, 500);
+setInterval(countDown, 100);

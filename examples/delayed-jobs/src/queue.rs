@@ -1,0 +1,231 @@
+//! The face: a store opened, and what one can ask of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::enqueue::{Enqueue, EnqueueError, accepted};
+use crate::job::{JobId, Payload, Record, State};
+use crate::store::{
+    Asked, Counts, Enqueued, Filter, NewJob, QueueRow, Store, StoreError, open_postgres,
+    open_sqlite,
+};
+use crate::worker::{Site, Worker};
+
+/// Jobs in a store: enqueue them, look after them, and make workers for them.
+///
+/// Cheap to clone. One value for a store and a process is best: what is enqueued through it is known to
+/// its workers at once.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    site: Arc<Site>,
+}
+
+/// Why a job was not cancelled or retried.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AskError {
+    /// There is no such job; it may have been forgotten.
+    #[error("there is no job {0}")]
+    Unknown(JobId),
+    /// It makes no sense for a job in this state.
+    #[error("job {id} is {state}")]
+    State {
+        /// The job.
+        id: JobId,
+        /// Its state.
+        state: State,
+    },
+    /// Another unfinished job has its unique key by now: that one is its successor.
+    #[error("another unfinished job has the key of job {0} by now")]
+    KeyTaken(JobId),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Queue {
+    /// Opens a store: `postgres://...` is a database, everything else the path of a SQLite file, which
+    /// is made if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if it cannot be opened, or belongs to a newer program.
+    pub async fn open(database: &str) -> Result<Queue, StoreError> {
+        let is_url = ["postgres://", "postgresql://"]
+            .iter()
+            .any(|scheme| database.starts_with(scheme));
+        let store = match is_url {
+            true => open_postgres(database).await?,
+            false => open_sqlite(database.strip_prefix("sqlite:").unwrap_or(database)).await?,
+        };
+        Ok(Queue::on(store))
+    }
+
+    /// Jobs in a store of your own.
+    pub fn on(store: Arc<dyn Store>) -> Queue {
+        Queue {
+            site: Arc::new(Site::new(store)),
+        }
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.site.store
+    }
+
+    /// A job with this payload; await what comes back.
+    pub fn enqueue<T: Payload>(&self, payload: T) -> Enqueue<'_> {
+        let payload = serde_json::to_string(&payload);
+        Enqueue::new(self, T::KIND.to_owned(), T::QUEUE.to_owned(), payload)
+    }
+
+    /// The same for a kind that this program has no type for. The payload is JSON.
+    pub fn enqueue_json(&self, kind: &str, payload: &serde_json::Value) -> Enqueue<'_> {
+        let payload = serde_json::to_string(payload);
+        let lane = crate::job::DEFAULT_QUEUE.to_owned();
+        Enqueue::new(self, kind.to_owned(), lane, payload)
+    }
+
+    /// Many jobs at once, which is much faster than one by one: up to 1,000 without keys are one
+    /// transaction. What became of each comes back in their order, [`Enqueued::Refused`] too.
+    ///
+    /// # Errors
+    ///
+    /// [`EnqueueError`]; of more than one transaction, the first ones may be in the store.
+    pub async fn enqueue_all<'a>(
+        &self,
+        jobs: impl IntoIterator<Item = Enqueue<'a>>,
+    ) -> Result<Vec<Enqueued>, EnqueueError> {
+        let jobs: Result<Vec<NewJob>, _> = jobs.into_iter().map(Enqueue::job).collect();
+        self.put(jobs?).await
+    }
+
+    pub(crate) async fn put_one(&self, job: NewJob) -> Result<Enqueued, EnqueueError> {
+        let key = job.key.clone();
+        let enqueued = self.put(vec![job]).await?;
+        let first = enqueued.into_iter().next().ok_or(StoreError::Closed)?;
+        accepted(first, key)
+    }
+
+    async fn put(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, EnqueueError> {
+        let due: Vec<_> = jobs
+            .iter()
+            .map(|job| (job.queue.clone(), job.run_at))
+            .collect();
+        let enqueued = self.store().enqueue(jobs).await?;
+        for ((queue, at), enqueued) in due.iter().zip(&enqueued) {
+            if let Enqueued::New(id) | Enqueued::Replaced(id) = enqueued {
+                self.site.hint(queue, *id, *at);
+            }
+        }
+        Ok(enqueued)
+    }
+
+    /// Cancels a job, and tells its state now: a pending one is cancelled at once. A running one sees
+    /// its token, has some time to return, and is then dropped; it is `Running` still.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError`], also for a job that has come to its end.
+    pub async fn cancel(&self, id: JobId) -> Result<State, AskError> {
+        let asked = self.store().cancel(id, self.store().clock().now()).await?;
+        let state = granted(id, asked)?;
+        if state == State::Running {
+            self.site.cancel(id);
+        }
+        Ok(state)
+    }
+
+    /// Makes a dead or cancelled job due now, with all its tries; a pending one does not wait on.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError`], also for a job that runs or is done.
+    pub async fn retry(&self, id: JobId) -> Result<State, AskError> {
+        let asked = self.store().retry(id, self.store().clock().now()).await?;
+        let state = granted(id, asked)?;
+        self.site.look();
+        Ok(state)
+    }
+
+    /// All that is known of a job.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn job(&self, id: JobId) -> Result<Option<Record>, StoreError> {
+        self.store().get(id).await
+    }
+
+    /// Jobs, pending ones by the time when they are due and others latest first.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn list(&self, filter: Filter) -> Result<Vec<Record>, StoreError> {
+        self.store().list(filter).await
+    }
+
+    /// How many jobs there are in each state.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn counts(&self) -> Result<Counts, StoreError> {
+        self.store().counts().await
+    }
+
+    /// The queues that hold unfinished jobs or are paused.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn queues(&self) -> Result<Vec<QueueRow>, StoreError> {
+        self.store().queues().await
+    }
+
+    /// Lets a queue's jobs wait, for all workers. Running ones go on.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn pause(&self, queue: &str) -> Result<(), StoreError> {
+        self.store().pause(queue).await
+    }
+
+    /// Lets them go again.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn resume(&self, queue: &str) -> Result<(), StoreError> {
+        self.store().resume(queue).await?;
+        self.site.look();
+        Ok(())
+    }
+
+    /// Forgets done and cancelled jobs that ended longer ago than `age`, and tells how many. Workers do
+    /// so by themselves.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn prune(&self, age: Duration) -> Result<u64, StoreError> {
+        let before = self.store().clock().now().before(age);
+        self.store().prune(before, usize::MAX >> 1).await
+    }
+
+    /// A worker for these jobs, to be given its handlers.
+    pub fn worker(&self) -> Worker {
+        Worker::new(Arc::clone(&self.site))
+    }
+}
+
+fn granted(id: JobId, asked: Asked) -> Result<State, AskError> {
+    match asked {
+        Asked::Granted(state) => Ok(state),
+        Asked::Refused(state) => Err(AskError::State { id, state }),
+        Asked::KeyTaken => Err(AskError::KeyTaken(id)),
+        Asked::Unknown => Err(AskError::Unknown(id)),
+    }
+}

@@ -1,0 +1,50 @@
+//! One job on its way into the table.
+
+use super::super::StoreError;
+use super::super::types::{Enqueued, NewJob, OnDuplicate};
+use super::execute::{Execute, one};
+use super::text::{HAS_KEY, LOSE_KEY, REPLACE, insert, values_of};
+use super::value::{Value, values};
+
+/// Takes in one job, perhaps inside somebody's transaction.
+///
+/// Between two of its statements others may free the key or take it; then it begins anew.
+pub(in crate::store) async fn enqueue<E: Execute>(
+    on: &E,
+    job: &NewJob,
+) -> Result<Enqueued, StoreError> {
+    for _ in 0..10 {
+        if let Some(key) = &job.key
+            && key.on_duplicate == OnDuplicate::Replace
+        {
+            let values = values![
+                key.key.as_str(),
+                job.kind.as_str(),
+                job.queue.as_str(),
+                job.payload.as_str(),
+                job.priority.rank(),
+                job.run_at,
+                job.created_at,
+            ];
+            if let Some(mut row) = one(on, REPLACE, values).await? {
+                return row.id().map(Enqueued::Replaced);
+            }
+            on.query(LOSE_KEY, values![key.key.as_str()]).await?;
+        }
+        if let Some(mut row) = one(on, &insert(1), values_of(job, None)).await? {
+            return row.id().map(Enqueued::New);
+        }
+        let Some(key) = &job.key else { continue };
+        if let Some(mut row) = one(on, HAS_KEY, values![key.key.as_str()]).await? {
+            match key.on_duplicate {
+                OnDuplicate::Reject => return row.id().map(Enqueued::Refused),
+                OnDuplicate::Keep => return row.id().map(Enqueued::Kept),
+                OnDuplicate::Replace => {}
+            }
+        }
+    }
+    let key = job.key.as_ref().map(|key| key.key.clone());
+    Err(StoreError::Busy {
+        key: key.unwrap_or_default(),
+    })
+}

@@ -1,0 +1,108 @@
+//! What goes into a statement and what comes out of it.
+
+use std::vec;
+
+use super::super::StoreError;
+use crate::job::{JobId, State};
+use crate::time::Micros;
+
+/// A parameter, or a cell of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::store) enum Value {
+    Null,
+    Int(i64),
+    Text(String),
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Value {
+        Value::Int(value)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(value: &str) -> Value {
+        Value::Text(value.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(value: String) -> Value {
+        Value::Text(value)
+    }
+}
+
+impl From<Micros> for Value {
+    fn from(value: Micros) -> Value {
+        Value::Int(value.0)
+    }
+}
+
+impl From<JobId> for Value {
+    fn from(value: JobId) -> Value {
+        Value::Int(value.0)
+    }
+}
+
+impl<T: Into<Value>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Value {
+        value.map_or(Value::Null, Into::into)
+    }
+}
+
+/// Parameters of a statement, from left to right.
+macro_rules! values {
+    ($($value:expr),* $(,)?) => { vec![$(Value::from($value)),*] };
+}
+pub(super) use values;
+
+/// A row of an answer, read from left to right.
+pub(in crate::store) struct Row(pub(in crate::store) vec::IntoIter<Value>);
+
+impl Row {
+    pub(super) fn int(&mut self) -> Result<i64, StoreError> {
+        self.maybe_int()?.ok_or_else(|| wrong("a number", None))
+    }
+
+    pub(super) fn maybe_int(&mut self) -> Result<Option<i64>, StoreError> {
+        match self.0.next() {
+            Some(Value::Int(value)) => Ok(Some(value)),
+            Some(Value::Null) => Ok(None),
+            other => Err(wrong("a number", other)),
+        }
+    }
+
+    pub(super) fn text(&mut self) -> Result<String, StoreError> {
+        self.maybe_text()?.ok_or_else(|| wrong("a text", None))
+    }
+
+    pub(super) fn maybe_text(&mut self) -> Result<Option<String>, StoreError> {
+        match self.0.next() {
+            Some(Value::Text(value)) => Ok(Some(value)),
+            Some(Value::Null) => Ok(None),
+            other => Err(wrong("a text", other)),
+        }
+    }
+
+    pub(super) fn state(&mut self) -> Result<State, StoreError> {
+        let word = self.text()?;
+        word.parse().map_err(|_| StoreError::state(&word))
+    }
+
+    pub(super) fn id(&mut self) -> Result<JobId, StoreError> {
+        self.int().map(JobId)
+    }
+
+    pub(super) fn count(&mut self) -> Result<u64, StoreError> {
+        self.int().map(|count| u64::try_from(count).unwrap_or(0))
+    }
+
+    pub(super) fn small(&mut self) -> Result<u32, StoreError> {
+        self.int().map(|count| u32::try_from(count).unwrap_or(0))
+    }
+}
+
+fn wrong(wanted: &'static str, found: Option<Value>) -> StoreError {
+    let found = found.map_or("nothing".to_owned(), |value| format!("{value:?}"));
+    StoreError::Row { wanted, found }
+}

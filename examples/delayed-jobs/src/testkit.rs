@@ -1,0 +1,80 @@
+//! For tests of programs that have delayed jobs: no database, and a clock that jumps.
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use delayed_jobs::{Failure, Job, Payload, testkit};
+//! # use serde::{Deserialize, Serialize};
+//! # #[derive(Serialize, Deserialize)]
+//! # struct Email { to: String }
+//! # impl Payload for Email { const KIND: &'static str = "email"; }
+//! # async fn send(job: Job<Email>) -> Result<(), Failure> { Ok(()) }
+//! // In a test: #[tokio::test(start_paused = true)]
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let queue = testkit::queue();
+//! queue.enqueue(Email { to: "ada@example.org".into() }).after(Duration::from_secs(3 * 86_400)).await?;
+//!
+//! let summary = testkit::drain(queue.worker().register(send)).await?; // three days pass in no time
+//! assert_eq!((summary.done, summary.max), (1, 0));
+//! # Ok(())
+//! # }
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Snapshot;
+use crate::queue::Queue;
+use crate::store::{MemoryStore, StoreError};
+use crate::worker::Worker;
+
+/// A queue in memory, on tokio's clock.
+///
+/// # Panics
+///
+/// If the clock is not that of a tokio runtime.
+pub fn queue() -> Queue {
+    Queue::on(Arc::new(MemoryStore::new()))
+}
+
+/// Runs a worker until no job is pending or running, and tells what it did.
+///
+/// With a schedule there always is one: see [`run_for`].
+///
+/// # Errors
+///
+/// Those of the store.
+pub async fn drain(worker: Worker) -> Result<Snapshot, StoreError> {
+    let store = Arc::clone(&worker.site().store);
+    let shutdown = CancellationToken::new();
+    let drained = async {
+        let mut changes = store.changes();
+        while store.counts().await?.unfinished() > 0 {
+            changes.changed().await.map_err(|_| StoreError::Closed)?;
+        }
+        shutdown.cancel();
+        Ok(())
+    };
+    let run = worker.far_sighted().run(shutdown.clone());
+    let (summary, drained): (_, Result<(), StoreError>) = tokio::join!(run, drained);
+    drained?;
+    summary
+}
+
+/// Runs a worker for so long, and tells what it did.
+///
+/// # Errors
+///
+/// Those of the store.
+pub async fn run_for(worker: Worker, time: Duration) -> Result<Snapshot, StoreError> {
+    let shutdown = CancellationToken::new();
+    let stop = async {
+        sleep(time).await;
+        shutdown.cancel();
+    };
+    let (summary, ()) = tokio::join!(worker.run(shutdown.clone()), stop);
+    summary
+}

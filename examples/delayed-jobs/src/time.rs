@@ -1,0 +1,226 @@
+//! Times of the wall clock in whole microseconds, and the clock that a store goes by.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+/// Microseconds since 1970, UTC. What lies too far away is the end of time, not an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Micros(pub i64);
+
+impl Micros {
+    /// As late as can be said.
+    pub const NEVER: Micros = Micros(i64::MAX);
+
+    /// This much later.
+    pub fn after(self, delay: Duration) -> Micros {
+        let delay = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
+        Micros(self.0.saturating_add(delay))
+    }
+
+    /// This much earlier.
+    pub fn before(self, delay: Duration) -> Micros {
+        let delay = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
+        Micros(self.0.saturating_sub(delay))
+    }
+
+    /// How long from `earlier` until now; zero if that lies ahead.
+    pub fn since(self, earlier: Micros) -> Duration {
+        let micros = self.0.saturating_sub(earlier.0);
+        Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+    }
+}
+
+impl From<SystemTime> for Micros {
+    /// Rounds up, so that nothing becomes early by it.
+    fn from(time: SystemTime) -> Micros {
+        match time.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(since) => Micros(0).after(since + Duration::from_nanos(999)),
+            Err(before) => Micros(0).before(before.duration()),
+        }
+    }
+}
+
+impl fmt::Display for Micros {
+    /// Like `2026-11-25 03:01:12.000250Z`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, micros) = (self.0.div_euclid(1_000_000), self.0.rem_euclid(1_000_000));
+        let (day, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+        let (year, month, day) = civil(day);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{micros:06}Z"
+        )
+    }
+}
+
+impl FromStr for Micros {
+    type Err = String;
+
+    /// Reads what [`Display`](fmt::Display) writes: `2026-11-25 03:01:12Z`, with a `T` or a space, and
+    /// with a fraction of the second or without.
+    fn from_str(text: &str) -> Result<Micros, String> {
+        let read = || {
+            let (day, time) = text.strip_suffix('Z')?.split_once(['T', ' '])?;
+            let (time, fraction) = time.split_once('.').unwrap_or((time, ""));
+            let [year, month, day] = numbers(day, '-')?;
+            let [hour, minute, second] = numbers(time, ':')?;
+            let micros = match fraction.len() {
+                0..=6 => format!("{fraction:0<6}").parse::<u32>().ok()?,
+                _ => return None,
+            };
+            let days = days(year, month, day);
+            let real = civil(days) == (year, month, day) && year < 10_000;
+            let real = real && hour < 24 && minute < 60 && second < 60;
+            let seconds = days * 86_400 + hour * 3600 + minute * 60 + second;
+            real.then_some(Micros(seconds * 1_000_000 + i64::from(micros)))
+        };
+        read().ok_or_else(|| format!("`{text}` is no time like 2026-11-25 03:01:12Z"))
+    }
+}
+
+fn numbers(text: &str, between: char) -> Option<[i64; 3]> {
+    let numbers: Vec<i64> = text
+        .split(between)
+        .map(|number| number.parse::<u16>().ok().map(i64::from))
+        .collect::<Option<_>>()?;
+    numbers.try_into().ok()
+}
+
+/// Days since 1970; the other way round than [`civil`].
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    let (year, month) = match month {
+        1 | 2 => (year - 1, month + 9),
+        _ => (year, month - 3),
+    };
+    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    365 * year + leap_days + (153 * month + 2) / 5 + day - 1 - 719_468
+}
+
+/// Year, month and day of the Gregorian calendar, from days since 1970.
+///
+/// Counts from the first of March of year 0, so that a leap day is the last day of its year.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    (era * 400 + year + i64::from(month <= 2), month, day)
+}
+
+/// What a store takes for the present.
+///
+/// Everyone who works on one store should agree about it: for SQLite that is the clock of the machine,
+/// for Postgres that of the server, as an offset that was measured once. In memory it is tokio's clock,
+/// which tests pause.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    System { offset: i64 },
+    Tokio { start: Instant, at: Micros },
+}
+
+impl Clock {
+    /// The clock of this machine.
+    pub fn system() -> Clock {
+        Clock::system_with_offset(0)
+    }
+
+    /// A clock that is `offset` microseconds ahead of this machine's.
+    pub fn system_with_offset(offset: i64) -> Clock {
+        Clock(Source::System { offset })
+    }
+
+    /// A clock that starts at the time of day and then goes as tokio's does, paused or not.
+    pub fn tokio() -> Clock {
+        Clock(Source::Tokio {
+            start: Instant::now(),
+            at: Clock::system().now(),
+        })
+    }
+
+    /// The present. Rounded down, so that nothing becomes early by it.
+    pub fn now(&self) -> Micros {
+        match self.0 {
+            Source::System { offset } => {
+                let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+                let now = Micros(0).after(since.unwrap_or_default());
+                Micros(now.0.saturating_add(offset))
+            }
+            Source::Tokio { start, at } => at.after(start.elapsed()),
+        }
+    }
+
+    /// How long from now until `at`; zero if it has passed.
+    pub fn until(&self, at: Micros) -> Duration {
+        at.since(self.now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_of_the_calendar_are_right_around_leap_days() {
+        let text = |seconds: i64| Micros(seconds * 1_000_000 + 250).to_string();
+        assert_eq!(text(0), "1970-01-01 00:00:00.000250Z");
+        assert_eq!(text(951_782_400), "2000-02-29 00:00:00.000250Z");
+        assert_eq!(text(951_868_799), "2000-02-29 23:59:59.000250Z");
+        assert_eq!(text(4_107_542_400), "2100-03-01 00:00:00.000250Z");
+        assert_eq!(text(-1), "1969-12-31 23:59:59.000250Z");
+    }
+
+    #[test]
+    fn what_is_written_can_be_read_and_nonsense_cannot() {
+        for day in (-10_000..60_000).step_by(13) {
+            let time = Micros(day * 86_400_000_000 + 12_345_678_901);
+            assert_eq!(time.to_string().parse(), Ok(time), "{time}");
+        }
+        let short = Micros(1_764_039_672_500_000);
+        assert_eq!("2025-11-25T03:01:12.5Z".parse(), Ok(short));
+        for wrong in [
+            "",
+            "Z",
+            "2026-02-29 00:00:00Z",
+            "2026-11-25 24:00:00Z",
+            "2026-11-25",
+            "2026-11-25 1:1Z",
+        ] {
+            assert!(wrong.parse::<Micros>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn far_times_are_the_end_of_time() {
+        assert_eq!(Micros(5).after(Duration::MAX), Micros::NEVER);
+        assert_eq!(Micros(5).since(Micros::NEVER), Duration::ZERO);
+        assert!(Micros::NEVER.since(Micros(0)) > Duration::from_secs(1 << 40));
+    }
+
+    #[test]
+    fn a_time_between_two_microseconds_is_rounded_up() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_nanos(1001);
+        assert_eq!(Micros::from(time), Micros(2));
+        let whole = SystemTime::UNIX_EPOCH + Duration::from_nanos(2000);
+        assert_eq!(Micros::from(whole), Micros(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tokios_clock_stands_when_it_is_paused() {
+        let clock = Clock::tokio();
+        let then = clock.now();
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert_eq!(clock.now().since(then), Duration::from_secs(3600));
+    }
+}

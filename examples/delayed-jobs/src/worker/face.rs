@@ -1,0 +1,389 @@
+//! The builder of a worker, and its life.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::time::Duration;
+
+use schedgroup::Group;
+use schedgroup::keyed::KeyedGroup;
+use schedgroup::periodic::every;
+use tokio_util::sync::CancellationToken;
+
+use super::engine::{Engine, HeldJobs, Lane};
+use super::schedule::Schedule;
+use super::settings::{CONCURRENCY, Settings};
+use super::site::Site;
+use crate::handler::{Handler, Handlers, Job};
+use crate::job::Payload;
+use crate::metrics::{Metrics, Snapshot};
+use crate::retry::{Failure, Retry};
+use crate::store::StoreError;
+
+/// Runs jobs; made by [`Queue::worker`](crate::Queue::worker).
+///
+/// It works the queues of the payloads that it has handlers for. Many workers may work one store, in one
+/// process or on many machines.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # use delayed_jobs::{Failure, Handling, Job, Payload, Queue, Retry};
+/// # use serde::{Deserialize, Serialize};
+/// # use tokio_util::sync::CancellationToken;
+/// #[derive(Serialize, Deserialize)]
+/// struct Email {
+///     to: String,
+/// }
+///
+/// impl Payload for Email {
+///     const KIND: &'static str = "email";
+/// }
+///
+/// async fn send(job: Job<Email>) -> Result<(), Failure> {
+///     println!("to {}, try {}", job.payload.to, job.attempt());
+///     Ok(())
+/// }
+///
+/// # #[tokio::main]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("jobs.db");
+/// # let path = path.to_str().ok_or("a path")?;
+/// let queue = Queue::open(path).await?; // a file, or postgres://...
+/// queue.enqueue(Email { to: "ada@example.org".into() }).await?;
+///
+/// let patient = Retry::exponential(Duration::from_secs(1), Duration::from_secs(3600)).attempts(5);
+/// let worker = queue
+///     .worker()
+///     .register_with(Handling::default().retry(patient), send)
+///     .concurrency("default", 8);
+///
+/// let shutdown = CancellationToken::new(); // give it to your signal handler
+/// # let stop = shutdown.clone();
+/// # let metrics = worker.metrics();
+/// # tokio::spawn(async move {
+/// #     while metrics.snapshot().done == 0 { tokio::time::sleep(Duration::from_millis(5)).await }
+/// #     stop.cancel();
+/// # });
+/// let summary = worker.run(shutdown).await?;
+/// println!("{} done", summary.done);
+/// # assert_eq!(summary.done, 1);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a worker does nothing until `run` is awaited"]
+pub struct Worker {
+    site: Arc<Site>,
+    settings: Settings,
+    handlers: Handlers,
+    limits: BTreeMap<String, usize>,
+    schedules: Vec<Schedule>,
+    metrics: Arc<Metrics>,
+}
+
+/// How the jobs of a handler are treated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use = "hand it to `Worker::register_with`"]
+pub struct Handling {
+    retry: Retry,
+    timeout: Option<Duration>,
+}
+
+impl Handling {
+    /// When a failed job is tried again.
+    pub fn retry(mut self, retry: Retry) -> Handling {
+        self.retry = retry;
+        self
+    }
+
+    /// A run that takes longer is dropped, and has failed.
+    pub fn timeout(mut self, timeout: Duration) -> Handling {
+        self.timeout = Some(timeout);
+        self
+    }
+}
+
+impl Worker {
+    pub(crate) fn new(site: Arc<Site>) -> Worker {
+        Worker {
+            site,
+            settings: Settings::default(),
+            handlers: Handlers::default(),
+            limits: BTreeMap::new(),
+            schedules: Vec::new(),
+            metrics: Arc::new(Metrics::new()),
+        }
+    }
+
+    /// Runs the jobs of payload `T` with `handler`.
+    ///
+    /// # Panics
+    ///
+    /// If there is a handler for them already.
+    #[track_caller]
+    pub fn register<T, F, Fut>(self, handler: F) -> Worker
+    where
+        T: Payload,
+        F: Fn(Job<T>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Failure>> + Send + 'static,
+    {
+        self.register_with(Handling::default(), handler)
+    }
+
+    /// Runs the jobs of payload `T` with `handler`, treated like this.
+    ///
+    /// # Panics
+    ///
+    /// If there is a handler for them already.
+    #[track_caller]
+    pub fn register_with<T, F, Fut>(mut self, handling: Handling, handler: F) -> Worker
+    where
+        T: Payload,
+        F: Fn(Job<T>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Failure>> + Send + 'static,
+    {
+        let mut handler = Handler::new(handler);
+        handler.retry = handling.retry;
+        handler.timeout = handling.timeout;
+        let new = self.handlers.add(T::KIND, handler);
+        assert!(
+            new,
+            "delayed-jobs: there is a handler for `{}` already",
+            T::KIND
+        );
+        self.limits
+            .entry(T::QUEUE.to_owned())
+            .or_insert(CONCURRENCY);
+        self
+    }
+
+    /// Works this queue, with at most `limit` jobs at once; 16 for a queue that is not named here.
+    ///
+    /// # Panics
+    ///
+    /// If `limit` is zero.
+    #[track_caller]
+    pub fn concurrency(mut self, queue: impl Into<String>, limit: usize) -> Worker {
+        assert!(limit > 0, "delayed-jobs: a concurrency must be at least 1");
+        self.limits.insert(queue.into(), limit);
+        self
+    }
+
+    /// Makes a job at each full period since 1970, UTC: every hour on the hour.
+    ///
+    /// There is one job for each time, however many workers say this. If no worker lives at that time it
+    /// runs when one does; further times that passed meanwhile are left out.
+    ///
+    /// # Panics
+    ///
+    /// If the period is shorter than a microsecond, or the payload cannot be written as JSON.
+    #[track_caller]
+    pub fn every<T: Payload>(
+        mut self,
+        name: impl Into<String>,
+        period: Duration,
+        payload: &T,
+    ) -> Worker {
+        assert!(
+            period.as_micros() > 0,
+            "delayed-jobs: a period must be at least a microsecond"
+        );
+        let payload = match serde_json::to_string(payload) {
+            Ok(payload) => payload,
+            Err(error) => panic!("delayed-jobs: the payload of a schedule is no JSON: {error}"),
+        };
+        self.schedules.push(Schedule {
+            name: name.into(),
+            period,
+            kind: T::KIND,
+            queue: T::QUEUE,
+            payload,
+            filled: AtomicI64::new(0),
+        });
+        self
+    }
+
+    /// How long a job is left to a worker that gives no sign of life; 30 s by default.
+    ///
+    /// A living worker gives one three times in that time.
+    ///
+    /// # Panics
+    ///
+    /// If it is shorter than 100 ms.
+    #[track_caller]
+    pub fn lease(mut self, lease: Duration) -> Worker {
+        assert!(
+            lease >= Duration::from_millis(100),
+            "delayed-jobs: a lease must be at least 100 ms"
+        );
+        self.settings.lease = lease;
+        self
+    }
+
+    /// A job that has lost so many workers while it ran is dead; 3 by default.
+    pub fn crashes(mut self, crashes: u32) -> Worker {
+        self.settings.crashes = crashes.max(1);
+        self
+    }
+
+    /// How long running jobs may go on after the shutdown; 15 s by default.
+    pub fn grace(mut self, grace: Duration) -> Worker {
+        self.settings.grace = grace;
+        self
+    }
+
+    /// How long a handler may go on after its job was cancelled; 5 s by default.
+    pub fn cancel_grace(mut self, grace: Duration) -> Worker {
+        self.settings.cancel_grace = grace;
+        self
+    }
+
+    /// Forgets done and cancelled jobs after this long; after a day by default. Dead ones stay.
+    pub fn retention(mut self, retention: Duration) -> Worker {
+        self.settings.retention = Some(retention);
+        self
+    }
+
+    /// Its counts, to be looked at while it runs.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
+    /// For tests on a paused clock, which may jump over years: looks seldom and far.
+    pub(crate) fn far_sighted(mut self) -> Worker {
+        self.settings.rescan = Duration::from_secs(24 * 3600);
+        self.settings.look_ahead = 2 * self.settings.rescan;
+        self
+    }
+
+    pub(crate) fn site(&self) -> &Arc<Site> {
+        &self.site
+    }
+
+    /// Runs jobs until `shutdown` is cancelled.
+    ///
+    /// Then nothing more is claimed, running jobs see their token and may finish within the grace, and
+    /// those that do not are stopped and given back, due as they were. A store that fails for a while is
+    /// tried again; no job is lost by that.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, running jobs are stopped at their next await and nothing is given back:
+    /// their leases expire.
+    ///
+    /// # Panics
+    ///
+    /// If no handler is registered.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store at the first look. Later ones are told as `tracing` events.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<Snapshot, StoreError> {
+        assert!(
+            !self.limits.is_empty(),
+            "delayed-jobs: a worker without handlers has nothing to do"
+        );
+        self.site.store.counts().await?;
+        let metrics = self.metrics();
+        let life = Life::begin(self);
+        shutdown.cancelled().await;
+        life.end().await;
+        Ok(metrics.snapshot())
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker")
+            .field("handlers", &self.handlers)
+            .field("limits", &self.limits)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The groups of a running worker. Dropping it ends them.
+struct Life {
+    engine: Arc<Engine>,
+    /// Hints and rounds.
+    clockwork: Group,
+    /// What has to go on until the last job has ended.
+    upkeep: Group,
+    /// A group for each lane.
+    runs: Vec<Group>,
+}
+
+impl Life {
+    fn begin(worker: Worker) -> Life {
+        let clockwork = Group::builder().name("clockwork").build();
+        let upkeep = Group::builder().name("upkeep").build();
+        let (mut lanes, mut runs) = (Vec::new(), Vec::new());
+        for (queue, limit) in worker.limits {
+            let group = Group::builder()
+                .name(queue.as_str())
+                .max_running(limit)
+                .build();
+            lanes.push(Lane::new(queue, limit, group.handle()));
+            runs.push(group);
+        }
+        let clock = worker.site.store.clock();
+        let engine = Arc::new(Engine {
+            name: format!("{}-{:08x}", std::process::id(), fastrand::u32(..)),
+            store: Arc::clone(&worker.site.store),
+            clock,
+            born: clock.now(),
+            settings: worker.settings,
+            handlers: worker.handlers,
+            schedules: worker.schedules,
+            lanes,
+            hints: KeyedGroup::on(clockwork.handle()),
+            rounds: KeyedGroup::builder()
+                .exclusive()
+                .build_on(clockwork.handle()),
+            metrics: worker.metrics,
+            closing: AtomicBool::new(false),
+            look_cost: AtomicU64::new(0),
+            held: HeldJobs::default(),
+        });
+        worker.site.join(&engine);
+        Life::keep_up(&engine, &upkeep);
+        engine.look_after(Duration::ZERO);
+        Life {
+            engine,
+            clockwork,
+            upkeep,
+            runs,
+        }
+    }
+
+    fn keep_up(engine: &Arc<Engine>, upkeep: &Group) {
+        let handle = upkeep.handle();
+        let beating = Arc::clone(engine);
+        every(engine.settings.lease / 3).run(&handle, move |_| {
+            let engine = Arc::clone(&beating);
+            async move { engine.renew().await }
+        });
+        let pruning = Arc::clone(engine);
+        every(Duration::from_secs(60)).run(&handle, move |_| {
+            let engine = Arc::clone(&pruning);
+            async move { engine.prune().await }
+        });
+        upkeep.delay(Duration::ZERO, Arc::clone(engine).listen());
+    }
+
+    async fn end(self) {
+        let grace = self.engine.settings.grace;
+        // A claim that is under way is finished, so that nothing stays leased that does not run.
+        self.clockwork.shutdown(grace).await;
+        self.engine.close();
+        let ends: Vec<_> = self.runs.iter().map(|runs| runs.shutdown(grace)).collect();
+        for end in ends {
+            end.await;
+        }
+        self.engine.release().await;
+        self.upkeep.shutdown(Duration::ZERO).await;
+    }
+}

@@ -1,0 +1,39 @@
+//! Who runs the jobs.
+//!
+//! ```text
+//! face      the builder, and a worker's life from the first look to the last job given back
+//! site      a store, and the workers on it in this process
+//! engine    when to look into the store: hints, claims, leases
+//! run       one run of one job, and its verdict
+//! schedule  which jobs a schedule wants
+//! settings  what can be set
+//! ```
+//!
+//! One job's way, once it is in the store:
+//!
+//! ```text
+//! look      every 2.5 s, and when somebody says that something changed: what is due in the next 10 s?
+//!   │
+//!   ▼  (due, id) into the scheduling group; nothing is leased yet
+//! hint      fires when the job is due, and rings its queue
+//!   │
+//!   ▼  never two rounds of one queue at once; what rings meanwhile is one more round
+//! claim     one statement leases as many due jobs as there are free places
+//!   │
+//!   ▼  a group of its own for each queue, with so many places
+//! run       the handler, beside its timeout, its cancellation and the loss of its lease
+//!   │
+//!   ▼
+//! verdict   done, another try, dead, cancelled, given back: one statement, which only counts if the
+//!           claim still does
+//! ```
+
+mod engine;
+mod face;
+mod run;
+mod schedule;
+mod settings;
+mod site;
+
+pub use face::{Handling, Worker};
+pub(crate) use site::Site;

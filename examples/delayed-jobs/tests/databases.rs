@@ -1,0 +1,456 @@
+//! The library on real databases and the real clock: strict about "never early", loose about lateness.
+#![forbid(unsafe_code)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use delayed_jobs::{
+    Enqueued, Failure, Handling, Job, JobId, Micros, OnDuplicate, Payload, Queue, Retry, State,
+    StoreError, Worker,
+};
+use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+const MILLI: Duration = Duration::from_millis(1);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Note(u32);
+
+impl Payload for Note {
+    const KIND: &'static str = "note";
+}
+
+/// A database, as often opened as one likes: each opening is like another process.
+struct Database {
+    address: String,
+    _dir: Option<tempfile::TempDir>,
+}
+
+impl Database {
+    async fn open(&self) -> Queue {
+        Queue::open(&self.address).await.expect("it opens")
+    }
+}
+
+async fn sqlite() -> Option<Database> {
+    let (dir, address) = support::sqlite();
+    Some(Database {
+        address,
+        _dir: Some(dir),
+    })
+}
+
+async fn postgres() -> Option<Database> {
+    let address = support::postgres()?.database().await;
+    Some(Database {
+        address,
+        _dir: None,
+    })
+}
+
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        on_both!(@ sqlite: $($name)*);
+        on_both!(@ postgres: $($name)*);
+    };
+    (@ $kind:ident: $($name:ident)*) => {
+        mod $kind {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $name() {
+                    if let Some(database) = super::$kind().await {
+                        super::$name(database).await;
+                    }
+                }
+            )*
+        }
+    };
+}
+
+on_both![
+    jobs_start_at_their_times_and_never_before,
+    two_workers_share_the_jobs_and_none_runs_twice,
+    what_another_process_enqueues_is_not_waited_for,
+    another_process_cancels_a_running_job,
+    another_process_pauses_and_resumes,
+    schedules_make_no_duplicates_across_processes,
+    replacing_a_key_from_many_sides_leaves_one_job,
+    the_jobs_of_a_lost_worker_are_taken_over,
+    a_schema_from_the_future_is_refused,
+    opening_at_the_same_time_migrates_once,
+];
+
+/// When each note began, and when it was due.
+type Starts = Arc<Mutex<Vec<(u32, Micros, Micros)>>>;
+
+fn noting(queue: &Queue, starts: &Starts) -> Worker {
+    let (starts, clock) = (Arc::clone(starts), queue.store().clock());
+    queue.worker().register(move |job: Job<Note>| {
+        let start = (job.payload.0, clock.now(), job.run_at());
+        starts.lock().expect("no panic").push(start);
+        async { Ok(()) }
+    })
+}
+
+/// A worker on its way, ended by its token.
+struct Running {
+    shutdown: CancellationToken,
+    task: tokio::task::JoinHandle<Result<delayed_jobs::Snapshot, StoreError>>,
+}
+
+fn spawn(worker: Worker) -> Running {
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn(worker.run(shutdown.clone()));
+    Running { shutdown, task }
+}
+
+impl Running {
+    async fn end(self) -> delayed_jobs::Snapshot {
+        self.shutdown.cancel();
+        self.task.await.expect("no panic").expect("a run")
+    }
+}
+
+async fn until_done(queue: &Queue, done: u64) {
+    let enough = || async { queue.counts().await.expect("counts").done >= done };
+    support::until(&format!("{done} jobs are done"), enough).await;
+}
+
+async fn jobs_start_at_their_times_and_never_before(database: Database) {
+    let queue = database.open().await;
+    let starts = Starts::default();
+    let running = spawn(noting(&queue, &starts));
+    let jobs = (0..200).map(|n| queue.enqueue(Note(n)).after(5 * n * MILLI));
+    queue.enqueue_all(jobs).await.expect("enqueued");
+    until_done(&queue, 200).await;
+    let summary = running.end().await;
+    assert_eq!((summary.done, summary.failed), (200, 0));
+    let starts = starts.lock().expect("no panic");
+    assert_eq!(starts.len(), 200);
+    let early: Vec<_> = starts
+        .iter()
+        .filter(|(_, began, due)| began < due)
+        .collect();
+    assert!(early.is_empty(), "{early:?}");
+    assert!(
+        summary.p50 < 500_000,
+        "half of the jobs were late by {} us",
+        summary.p50
+    );
+}
+
+async fn two_workers_share_the_jobs_and_none_runs_twice(database: Database) {
+    let queues = [database.open().await, database.open().await];
+    let starts = Starts::default();
+    let running = queues
+        .each_ref()
+        .map(|queue| spawn(noting(queue, &starts).concurrency("default", 8)));
+    let jobs = (0..600).map(|n| queues[0].enqueue(Note(n)).after(n % 50 * 20 * MILLI));
+    queues[0].enqueue_all(jobs).await.expect("enqueued");
+    until_done(&queues[1], 600).await;
+    let mut shares = Vec::new();
+    for running in running {
+        shares.push(running.end().await.done);
+    }
+    assert_eq!(shares.iter().sum::<u64>(), 600, "{shares:?}");
+    let mut notes: Vec<_> = starts
+        .lock()
+        .expect("no panic")
+        .iter()
+        .map(|start| start.0)
+        .collect();
+    notes.sort();
+    assert_eq!(notes, (0..600).collect::<Vec<_>>());
+}
+
+async fn what_another_process_enqueues_is_not_waited_for(database: Database) {
+    let (here, there) = (database.open().await, database.open().await);
+    let starts = Starts::default();
+    let running = spawn(noting(&here, &starts));
+    // Past its first look, so that only a hint from elsewhere can make it look before 2.5 s.
+    there.enqueue(Note(0)).await.expect("enqueued");
+    until_done(&there, 1).await;
+    sleep(300 * MILLI).await;
+    for n in 1..4 {
+        there.enqueue(Note(n)).await.expect("enqueued");
+        until_done(&there, u64::from(n) + 1).await;
+    }
+    running.end().await;
+    let starts = starts.lock().expect("no panic");
+    let late = starts[1..].iter().map(|(_, began, due)| began.since(*due));
+    let least = late.min().expect("three starts");
+    assert!(least < Duration::from_secs(1), "at best {least:?} late");
+}
+
+async fn another_process_cancels_a_running_job(database: Database) {
+    let (here, there) = (database.open().await, database.open().await);
+    let running = spawn(here.worker().register(|job: Job<Note>| async move {
+        job.token().cancelled().await;
+        Err(Failure::new("stopped"))
+    }));
+    let id = there.enqueue(Note(1)).await.expect("enqueued").id();
+    let state = async || {
+        there
+            .job(id)
+            .await
+            .expect("an answer")
+            .expect("a job")
+            .state
+    };
+    support::until("it runs", || async { state().await == State::Running }).await;
+    assert_eq!(there.cancel(id).await.expect("granted"), State::Running);
+    support::until("it is cancelled", || async {
+        state().await == State::Cancelled
+    })
+    .await;
+    assert_eq!(running.end().await.cancelled, 1);
+}
+
+async fn another_process_pauses_and_resumes(database: Database) {
+    let (here, there) = (database.open().await, database.open().await);
+    there.pause("default").await.expect("paused");
+    let starts = Starts::default();
+    let running = spawn(noting(&here, &starts));
+    there.enqueue(Note(1)).await.expect("enqueued");
+    sleep(200 * MILLI).await;
+    assert_eq!(there.counts().await.expect("counts").pending, 1);
+    there.resume("default").await.expect("resumed");
+    until_done(&there, 1).await;
+    running.end().await;
+}
+
+async fn schedules_make_no_duplicates_across_processes(database: Database) {
+    let queues = [database.open().await, database.open().await];
+    let starts = Starts::default();
+    let running = queues
+        .each_ref()
+        .map(|queue| spawn(noting(queue, &starts).every("tick", 100 * MILLI, &Note(7))));
+    until_done(&queues[0], 12).await;
+    for running in running {
+        running.end().await;
+    }
+    let mut runs: BTreeMap<Micros, u32> = BTreeMap::new();
+    for (_, began, due) in starts.lock().expect("no panic").iter() {
+        assert!(began >= due && due.0 % 100_000 == 0);
+        *runs.entry(*due).or_default() += 1;
+    }
+    assert!(runs.values().all(|runs| *runs == 1), "{runs:?}");
+    assert!(runs.len() >= 12);
+}
+
+async fn replacing_a_key_from_many_sides_leaves_one_job(database: Database) {
+    let queue = database.open().await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..32 {
+        let queue = queue.clone();
+        tasks.spawn(async move {
+            let job = queue.enqueue(Note(n)).after(Duration::from_secs(60));
+            let enqueued = job.unique_or("one", OnDuplicate::Replace).await;
+            enqueued.expect("enqueued")
+        });
+    }
+    let outcomes = tasks.join_all().await;
+    let new = outcomes
+        .iter()
+        .filter(|outcome| matches!(outcome, Enqueued::New(_)));
+    assert_eq!(new.count(), 1, "{outcomes:?}");
+    assert_eq!(queue.counts().await.expect("counts").pending, 1);
+}
+
+async fn the_jobs_of_a_lost_worker_are_taken_over(database: Database) {
+    let lost = database.open().await;
+    let worker = lost.worker().lease(500 * MILLI).concurrency("default", 4);
+    let worker = worker.register(|_: Job<Note>| std::future::pending());
+    for n in 0..6 {
+        lost.enqueue(Note(n)).await.expect("enqueued");
+    }
+    let running = spawn(worker);
+    let held = || async { lost.counts().await.expect("counts").running == 4 };
+    support::until("four are held", held).await;
+    running.task.abort();
+
+    let heir = database.open().await;
+    let starts = Starts::default();
+    let running = spawn(noting(&heir, &starts).lease(500 * MILLI));
+    until_done(&heir, 6).await;
+    assert_eq!(running.end().await.reclaimed, 4);
+}
+
+async fn a_schema_from_the_future_is_refused(database: Database) {
+    drop(database.open().await);
+    let sql = "insert into delayed_jobs_schema (version) values (99)";
+    if database.address.starts_with("postgres") {
+        let (client, connection) =
+            tokio_postgres::connect(&database.address, tokio_postgres::NoTls)
+                .await
+                .expect("a connection");
+        tokio::spawn(connection);
+        client.batch_execute(sql).await.expect("it is written");
+    } else {
+        let connection = rusqlite::Connection::open(&database.address).expect("a connection");
+        connection.execute(sql, []).expect("it is written");
+    }
+    let refused = Queue::open(&database.address).await.expect_err("too new");
+    assert_eq!(
+        refused.to_string(),
+        "the schema has version 99, and this program knows versions up to 1: use a newer program"
+    );
+}
+
+async fn opening_at_the_same_time_migrates_once(database: Database) {
+    let opened = tokio::join!(
+        Queue::open(&database.address),
+        Queue::open(&database.address),
+        Queue::open(&database.address)
+    );
+    for queue in [opened.0, opened.1, opened.2] {
+        queue
+            .expect("it opens")
+            .enqueue(Note(1))
+            .await
+            .expect("enqueued");
+    }
+}
+
+#[tokio::test]
+async fn a_job_is_part_of_the_callers_sqlite_transaction() {
+    let (_dir, address) = support::sqlite();
+    let queue = Queue::open(&address).await.expect("it opens");
+    let mut theirs = rusqlite::Connection::open(&address).expect("a connection");
+    theirs
+        .execute_batch("create table users (name text)")
+        .expect("a table");
+
+    let transaction = theirs.transaction().expect("a transaction");
+    transaction
+        .execute("insert into users values ('ada')", [])
+        .expect("a user");
+    queue
+        .enqueue(Note(1))
+        .in_sqlite(&transaction)
+        .expect("enqueued");
+    transaction.rollback().expect("rolled back");
+    assert_eq!(queue.counts().await.expect("counts").pending, 0);
+
+    let starts = Starts::default();
+    let running = spawn(noting(&queue, &starts));
+    let transaction = theirs.transaction().expect("a transaction");
+    transaction
+        .execute("insert into users values ('ada')", [])
+        .expect("a user");
+    let job = queue
+        .enqueue(Note(2))
+        .unique_or("ada", OnDuplicate::Replace);
+    let id = job.in_sqlite(&transaction).expect("enqueued").id();
+    let again = queue.enqueue(Note(3)).unique("ada").in_sqlite(&transaction);
+    let words = format!("job {id} has the key `ada` and is not finished");
+    assert_eq!(again.expect_err("taken").to_string(), words);
+    transaction.commit().expect("committed");
+    until_done(&queue, 1).await;
+    running.end().await;
+    assert_eq!(starts.lock().expect("no panic")[0].0, 2);
+}
+
+#[tokio::test]
+async fn a_job_is_part_of_the_callers_postgres_transaction() {
+    let Some(database) = postgres().await else {
+        return;
+    };
+    let queue = database.open().await;
+    let (mut theirs, connection) =
+        tokio_postgres::connect(&database.address, tokio_postgres::NoTls)
+            .await
+            .expect("a connection");
+    tokio::spawn(connection);
+
+    let transaction = theirs.transaction().await.expect("a transaction");
+    queue
+        .enqueue(Note(1))
+        .in_postgres(&transaction)
+        .await
+        .expect("enqueued");
+    transaction.rollback().await.expect("rolled back");
+    assert_eq!(queue.counts().await.expect("counts").pending, 0);
+
+    let starts = Starts::default();
+    let running = spawn(noting(&queue, &starts));
+    let transaction = theirs.transaction().await.expect("a transaction");
+    let job = queue
+        .enqueue(Note(2))
+        .unique_or("ada", OnDuplicate::Replace);
+    let id: JobId = job.in_postgres(&transaction).await.expect("enqueued").id();
+    let again = queue
+        .enqueue(Note(3))
+        .unique("ada")
+        .in_postgres(&transaction)
+        .await;
+    let words = format!("job {id} has the key `ada` and is not finished");
+    assert_eq!(again.expect_err("taken").to_string(), words);
+    transaction.commit().await.expect("committed");
+    until_done(&queue, 1).await;
+    running.end().await;
+    assert_eq!(starts.lock().expect("no panic")[0].0, 2);
+}
+
+#[tokio::test]
+async fn a_database_that_breaks_off_is_connected_to_again() {
+    let Some(database) = postgres().await else {
+        return;
+    };
+    let queue = database.open().await;
+    let starts = Starts::default();
+    let handling = Handling::default().retry(Retry::fixed(10 * MILLI));
+    let running = spawn(queue.worker().register_with(handling, {
+        let starts = Arc::clone(&starts);
+        move |job: Job<Note>| {
+            let start = (job.payload.0, Micros(0), job.run_at());
+            starts.lock().expect("no panic").push(start);
+            async { Ok(()) }
+        }
+    }));
+    queue.enqueue(Note(1)).await.expect("enqueued");
+    until_done(&queue, 1).await;
+
+    let (client, connection) = tokio_postgres::connect(&database.address, tokio_postgres::NoTls)
+        .await
+        .expect("a connection");
+    tokio::spawn(connection);
+    let sql = "select pg_terminate_backend(pid) from pg_stat_activity \
+               where datname = current_database() and pid <> pg_backend_pid()";
+    client.batch_execute(sql).await.expect("they are cut off");
+    let again = || async {
+        queue
+            .enqueue(Note(2))
+            .unique_or("two", OnDuplicate::Keep)
+            .await
+            .is_ok()
+    };
+    support::until("a job can be enqueued again", again).await;
+    until_done(&queue, 2).await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_opened_says_why() {
+    let error = Queue::open("/no/such/folder/jobs.db")
+        .await
+        .expect_err("no folder");
+    let words = error.to_string();
+    assert!(
+        words.starts_with("SQLite: unable to open database file"),
+        "{words}"
+    );
+    let nobody = "postgres://postgres@127.0.0.1:1/none";
+    let words = Queue::open(nobody)
+        .await
+        .expect_err("no server")
+        .to_string();
+    assert!(
+        words.starts_with("Postgres: error connecting to server: "),
+        "{words}"
+    );
+}

@@ -1,0 +1,320 @@
+//! The page, in a real browser: Debian's chromium, led by its driver.
+#![forbid(unsafe_code)]
+
+mod support;
+
+use std::env;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use delayed_jobs::{Failure, Handling, Job, JobId, Payload, Queue, Retry, State, page};
+use fantoccini::{Client, ClientBuilder, Locator};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// No display, no network of its own, nothing left behind.
+const FLAGS: [&str; 9] = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+];
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Note(u32);
+
+impl Payload for Note {
+    const KIND: &'static str = "note";
+}
+
+/// The driver, and the folder of its browser. Dropping it ends both.
+struct Driver {
+    process: Child,
+    port: u16,
+    profile: tempfile::TempDir,
+}
+
+impl Driver {
+    fn start() -> Option<Driver> {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let has = |name: &str| env::split_paths(&path).any(|folder| folder.join(name).is_file());
+        if !has("chromedriver") || !(has("chromium") || has("google-chrome")) {
+            support::say_loudly("no browser (chromium and chromedriver) was found");
+            return None;
+        }
+        let mut command = Command::new("chromedriver");
+        command
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut process = command.spawn().expect("chromedriver runs");
+        let output = BufReader::new(process.stdout.take().expect("its output"));
+        let port = output.lines().map_while(Result::ok).find_map(|line| {
+            let (_, port) = line.split_once("started successfully on port ")?;
+            port.trim_end_matches('.').parse().ok()
+        });
+        Some(Driver {
+            process,
+            port: port.expect("chromedriver tells its port"),
+            profile: tempfile::tempdir().expect("a folder"),
+        })
+    }
+
+    async fn browser(&self) -> Client {
+        let mut flags: Vec<String> = FLAGS.map(str::to_owned).to_vec();
+        flags.push(format!("--user-data-dir={}", self.profile.path().display()));
+        let mut wanted = serde_json::Map::new();
+        wanted.insert("goog:chromeOptions".to_owned(), json!({ "args": flags }));
+        let address = format!("http://127.0.0.1:{}", self.port);
+        let client = ClientBuilder::new(HttpConnector::new())
+            .capabilities(wanted)
+            .connect(&address)
+            .await;
+        client.expect("a browser")
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Waits until an element shows this text.
+async fn shows(browser: &Client, css: &str, text: &str) {
+    let is_so = || async {
+        let Ok(found) = browser.find(Locator::Css(css)).await else {
+            return false;
+        };
+        found.text().await.is_ok_and(|shown| shown == text)
+    };
+    support::until(&format!("{css} shows {text}"), is_so).await;
+}
+
+/// Presses a button as a person would, once it is there.
+async fn press(browser: &Client, label: &str) {
+    let css = format!("button[aria-label='{label}']");
+    let waited = browser
+        .wait()
+        .at_most(Duration::from_secs(20))
+        .for_element(Locator::Css(&css));
+    waited
+        .await
+        .expect("the button")
+        .click()
+        .await
+        .expect("it is pressed");
+}
+
+async fn state(queue: &Queue, id: JobId) -> State {
+    queue
+        .job(id)
+        .await
+        .expect("an answer")
+        .expect("a job")
+        .state
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn people_see_their_jobs_and_can_retry_and_cancel() {
+    let Some(driver) = Driver::start() else {
+        return;
+    };
+    let (_dir, path) = support::sqlite();
+    let queue = Queue::open(&path).await.expect("a new file");
+    let mended = Arc::new(AtomicBool::new(false));
+    let is_mended = Arc::clone(&mended);
+    let handling = Handling::default().retry(Retry::never());
+    let worker = queue.worker().register_with(handling, move |_: Job<Note>| {
+        let mended = is_mended.load(Ordering::SeqCst);
+        async move {
+            if mended {
+                Ok(())
+            } else {
+                Err(Failure::new("<b>no</b> answer"))
+            }
+        }
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = format!("http://{}/", listener.local_addr().expect("an address"));
+    tokio::spawn(page::serve(listener, queue.clone(), worker.metrics()));
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(worker.run(shutdown.clone()));
+
+    let hour = Duration::from_secs(3600);
+    let far = queue
+        .enqueue(Note(1))
+        .after(hour)
+        .await
+        .expect("enqueued")
+        .id();
+    let browser = driver.browser().await;
+    let looking = tokio::spawn(look(browser.clone(), queue.clone(), address, mended, far));
+    let looked = looking.await;
+    // Whatever was seen, or the browser would outlive us.
+    browser.close().await.expect("it closes");
+    if let Err(failed) = looked {
+        std::panic::resume_unwind(failed.into_panic());
+    }
+    shutdown.cancel();
+    running.await.expect("no panic").expect("a run");
+}
+
+async fn look(browser: Client, queue: Queue, address: String, mended: Arc<AtomicBool>, far: JobId) {
+    let hour = Duration::from_secs(3600);
+    browser.goto(&address).await.expect("the page");
+    shows(&browser, "#count-pending", "1").await;
+    shows(&browser, "#count-dead", "0").await;
+
+    // Counts follow without a reload, and what a job says is text and no markup.
+    let dead = queue.enqueue(Note(2)).await.expect("enqueued").id();
+    shows(&browser, "#count-dead", "1").await;
+    let error = format!("#dead tr[data-id='{dead}'] td:nth-child(4)");
+    shows(&browser, &error, "<b>no</b> answer").await;
+    let other = queue
+        .enqueue(Note(3))
+        .after(2 * hour)
+        .await
+        .expect("enqueued")
+        .id();
+    shows(&browser, "#count-pending", "2").await;
+    let first = "#pending tbody tr:first-child td:first-child";
+    shows(&browser, first, &far.to_string()).await;
+
+    // The time that is left goes down.
+    let due = format!("#pending tr[data-id='{far}'] [data-due]");
+    let left = browser
+        .find(Locator::Css(&due))
+        .await
+        .expect("a countdown")
+        .text()
+        .await;
+    let left = left.expect("a text");
+    assert!(left.starts_with("59 min "), "{left}");
+    let counts_down = || async {
+        let shown = browser.find(Locator::Css(&due)).await;
+        let shown = shown.expect("a countdown").text().await.expect("a text");
+        shown != left
+    };
+    support::until("the countdown moves", counts_down).await;
+
+    mended.store(true, Ordering::SeqCst);
+    press(&browser, &format!("retry job {dead}")).await;
+    shows(&browser, "#count-done", "1").await;
+    shows(&browser, "#count-dead", "0").await;
+    assert_eq!(state(&queue, dead).await, State::Done);
+
+    press(&browser, &format!("cancel job {other}")).await;
+    shows(&browser, "#count-cancelled", "1").await;
+    shows(&browser, "#count-pending", "1").await;
+    assert_eq!(state(&queue, other).await, State::Cancelled);
+    assert_eq!(state(&queue, far).await, State::Pending);
+
+    press(&browser, "pause queue default").await;
+    shows(
+        &browser,
+        "button[aria-label='resume queue default']",
+        "resume",
+    )
+    .await;
+    assert!(queue.queues().await.expect("queues")[0].paused);
+    press(&browser, "resume queue default").await;
+    shows(
+        &browser,
+        "button[aria-label='pause queue default']",
+        "pause",
+    )
+    .await;
+
+    let bars = browser
+        .find_all(Locator::Css("#histogram div"))
+        .await
+        .expect("bars");
+    assert!(!bars.is_empty());
+    // All that the page needed came from its own server.
+    let script =
+        "return performance.getEntriesByType('resource').map(entry => new URL(entry.name).origin)";
+    let origins = browser.execute(script, Vec::new()).await.expect("a list");
+    let origins: Vec<String> = serde_json::from_value(origins).expect("texts");
+    let ours = address.trim_end_matches('/');
+    assert!(
+        origins.len() >= 3 && origins.iter().all(|origin| origin == ours),
+        "{origins:?}"
+    );
+}
+
+/// Sends a request by hand, and gives the answer's first line and its end.
+async fn request(address: std::net::SocketAddr, head: &str) -> (String, String) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address)
+        .await
+        .expect("a connection");
+    let request =
+        format!("{head}\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .expect("it is sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    let status = answer.lines().next().unwrap_or_default().to_owned();
+    let body = answer
+        .split("\r\n\r\n")
+        .nth(1)
+        .unwrap_or_default()
+        .to_owned();
+    (status, body)
+}
+
+#[tokio::test]
+async fn buttons_of_other_origins_do_nothing_and_refusals_have_words() {
+    let queue = delayed_jobs::testkit::queue();
+    let id = queue
+        .enqueue(Note(1))
+        .after(Duration::from_secs(60))
+        .await
+        .expect("enqueued")
+        .id();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(page::serve(
+        listener,
+        queue.clone(),
+        queue.worker().metrics(),
+    ));
+
+    let (status, words) = request(address, &format!("POST /api/jobs/{id}/cancel HTTP/1.1")).await;
+    assert_eq!(status, "HTTP/1.1 403 Forbidden");
+    assert_eq!(words, "the header x-delayed-jobs is missing");
+    assert_eq!(state(&queue, id).await, State::Pending);
+
+    let ours = |path: &str| format!("POST {path} HTTP/1.1\r\nx-delayed-jobs: 1");
+    let (status, words) = request(address, &ours(&format!("/api/jobs/{id}/cancel"))).await;
+    assert_eq!(
+        (status.as_str(), words.as_str()),
+        ("HTTP/1.1 200 OK", "\"cancelled\"")
+    );
+    let (status, words) = request(address, &ours(&format!("/api/jobs/{id}/cancel"))).await;
+    assert_eq!(status, "HTTP/1.1 409 Conflict");
+    assert_eq!(words, format!("job {id} is cancelled"));
+    let (status, words) = request(address, &ours("/api/jobs/77/retry")).await;
+    assert_eq!(
+        (status.as_str(), words.as_str()),
+        ("HTTP/1.1 404 Not Found", "there is no job 77")
+    );
+    let (status, _) = request(address, &ours(&format!("/api/jobs/{id}/retry"))).await;
+    assert_eq!(status, "HTTP/1.1 200 OK");
+    assert_eq!(state(&queue, id).await, State::Pending);
+}

@@ -1,0 +1,634 @@
+//! What a worker promises, on a paused clock and without a database.
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use delayed_jobs::{
+    Failure, Filter, Handling, Job, JobId, Payload, Priority, Queue, Record, Retry, State, Worker,
+    testkit,
+};
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Note(u32);
+
+impl Payload for Note {
+    const KIND: &'static str = "note";
+}
+
+/// When which try of which note began, in milliseconds since the start.
+#[derive(Clone)]
+struct Log {
+    start: Instant,
+    lines: Arc<Mutex<Vec<(u64, u32, u32)>>>,
+}
+
+impl Log {
+    fn new() -> Log {
+        Log {
+            start: Instant::now(),
+            lines: Arc::default(),
+        }
+    }
+
+    fn note(&self, job: &Job<Note>) {
+        let line = (
+            self.start.elapsed().as_millis() as u64,
+            job.payload.0,
+            job.attempt(),
+        );
+        self.lines.lock().expect("no panic").push(line);
+    }
+
+    fn lines(&self) -> Vec<(u64, u32, u32)> {
+        self.lines.lock().expect("no panic").clone()
+    }
+
+    fn notes(&self) -> Vec<u32> {
+        self.lines().iter().map(|line| line.1).collect()
+    }
+}
+
+async fn job(queue: &Queue, id: JobId) -> Record {
+    queue.job(id).await.expect("an answer").expect("a job")
+}
+
+async fn put(queue: &Queue, note: u32, after: Duration) -> JobId {
+    queue
+        .enqueue(Note(note))
+        .after(after)
+        .await
+        .expect("enqueued")
+        .id()
+}
+
+/// Runs a worker beside `work`, and shuts it down afterwards.
+async fn beside(worker: Worker, work: impl Future<Output = ()>) -> delayed_jobs::Snapshot {
+    let shutdown = CancellationToken::new();
+    let work = async {
+        work.await;
+        shutdown.cancel();
+    };
+    let (summary, ()) = tokio::join!(worker.run(shutdown.clone()), work);
+    summary.expect("a store in memory does not fail")
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_start_at_their_times_and_in_their_order() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    for (note, after) in [(1, 3600), (2, 5), (3, 0), (4, 86_400)] {
+        put(&queue, note, after * SECOND).await;
+    }
+    let seen = log.clone();
+    let worker = queue.worker().register(move |job: Job<Note>| {
+        seen.note(&job);
+        async { Ok(()) }
+    });
+    let summary = testkit::drain(worker).await.expect("drained");
+    let expected = [
+        (0, 3, 1),
+        (5000, 2, 1),
+        (3_600_000, 1, 1),
+        (86_400_000, 4, 1),
+    ];
+    assert_eq!(log.lines(), expected);
+    assert_eq!((summary.done, summary.started, summary.max), (4, 4, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_enqueued_while_the_worker_runs_is_not_late() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let seen = log.clone();
+    let worker = queue.worker().register(move |job: Job<Note>| {
+        seen.note(&job);
+        async { Ok(()) }
+    });
+    let summary = beside(worker, async {
+        sleep(Duration::from_millis(1100)).await;
+        put(&queue, 1, Duration::ZERO).await;
+        put(&queue, 2, Duration::from_millis(333)).await;
+        put(&queue, 3, 30 * SECOND).await;
+        sleep(40 * SECOND).await;
+    });
+    assert_eq!(summary.await.max, 0);
+    assert_eq!(log.lines(), [(1100, 1, 1), (1433, 2, 1), (31_100, 3, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_job_comes_back_with_growing_waits_and_is_dead_in_the_end() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let id = put(&queue, 1, Duration::ZERO).await;
+    let seen = log.clone();
+    let retry = Retry::exponential(SECOND, 3 * SECOND)
+        .attempts(4)
+        .without_jitter();
+    let worker =
+        queue
+            .worker()
+            .register_with(Handling::default().retry(retry), move |job: Job<Note>| {
+                seen.note(&job);
+                async move { Err(Failure::new(format!("no answer to try {}", job.attempt()))) }
+            });
+    let summary = testkit::drain(worker).await.expect("drained");
+    assert_eq!(
+        log.lines(),
+        [(0, 1, 1), (1000, 1, 2), (3000, 1, 3), (6000, 1, 4)]
+    );
+    assert_eq!((summary.failed, summary.dead), (3, 1));
+    let record = job(&queue, id).await;
+    assert_eq!((record.state, record.attempt), (State::Dead, 4));
+    assert_eq!(record.error.as_deref(), Some("no answer to try 4"));
+
+    let dead = Filter {
+        state: Some(State::Dead),
+        ..Filter::default()
+    };
+    assert_eq!(queue.list(dead).await.expect("a list"), [record]);
+    assert_eq!(queue.retry(id).await.expect("granted"), State::Pending);
+    let worker = queue.worker().register(|_: Job<Note>| async { Ok(()) });
+    testkit::drain(worker).await.expect("drained");
+    assert_eq!(job(&queue, id).await.state, State::Done);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_may_say_when_to_come_back_and_that_there_is_no_hope() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    put(&queue, 1, Duration::ZERO).await;
+    let seen = log.clone();
+    let worker = queue.worker().register(move |job: Job<Note>| {
+        seen.note(&job);
+        async move {
+            match job.attempt() {
+                1 => Err(Failure::after(77 * SECOND, "429 Too Many Requests")),
+                _ => Err(Failure::dead("410 Gone")),
+            }
+        }
+    });
+    let summary = testkit::drain(worker).await.expect("drained");
+    assert_eq!(log.lines(), [(0, 1, 1), (77_000, 1, 2)]);
+    assert_eq!((summary.failed, summary.dead), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_and_a_timeout_are_failures_that_say_what_happened() {
+    let queue = testkit::queue();
+    let (panics, hangs) = (
+        put(&queue, 1, Duration::ZERO).await,
+        put(&queue, 2, Duration::ZERO).await,
+    );
+    let handling = Handling::default()
+        .retry(Retry::never())
+        .timeout(7 * SECOND);
+    let worker = queue
+        .worker()
+        .register_with(handling, |job: Job<Note>| async move {
+            match job.payload.0 {
+                1 => panic!("index {} is out of bounds", job.payload.0),
+                _ => std::future::pending().await,
+            }
+        });
+    let begun = Instant::now();
+    testkit::drain(worker).await.expect("drained");
+    assert_eq!(begun.elapsed(), 7 * SECOND);
+    let error = job(&queue, panics).await.error;
+    assert_eq!(error.as_deref(), Some("panicked: index 1 is out of bounds"));
+    let error = job(&queue, hangs).await.error;
+    assert_eq!(error.as_deref(), Some("not done after 7s"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destructor_that_panics_is_a_failure_and_gives_its_place_free() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+    let queue = testkit::queue();
+    let (first, second) = (
+        put(&queue, 1, Duration::ZERO).await,
+        put(&queue, 2, Duration::ZERO).await,
+    );
+    let handling = Handling::default().retry(Retry::never()).timeout(SECOND);
+    let worker = queue.worker().concurrency("default", 1);
+    let worker = worker.register_with(handling, |job: Job<Note>| async move {
+        if job.payload.0 == 1 {
+            let _bomb = Bomb;
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    });
+    testkit::drain(worker).await.expect("drained");
+    let error = job(&queue, first).await.error;
+    assert_eq!(error.as_deref(), Some("panicked: dropped"));
+    assert_eq!(job(&queue, second).await.state, State::Done);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_worker_cannot_read_fails_and_says_why() {
+    let queue = testkit::queue();
+    let wrong = queue
+        .enqueue_json("note", &serde_json::json!("seven"))
+        .await
+        .expect("enqueued");
+    let unknown = queue
+        .enqueue_json("memo", &serde_json::json!(7))
+        .await
+        .expect("enqueued");
+    let worker = queue.worker().register_with(
+        Handling::default().retry(Retry::never()),
+        |_: Job<Note>| async { Ok(()) },
+    );
+    let summary = testkit::run_for(worker, SECOND / 4).await.expect("a run");
+    assert_eq!((summary.dead, summary.failed), (1, 1));
+    let error = job(&queue, wrong.id()).await.error.expect("an error");
+    assert!(
+        error.starts_with("the payload is no `note`: invalid type: string \"seven\""),
+        "{error}"
+    );
+    let record = job(&queue, unknown.id()).await;
+    assert_eq!(record.state, State::Pending, "a newer program may know it");
+    let error = record.error.expect("an error");
+    assert_eq!(
+        error,
+        "this worker has no handler for `memo`, only for: note"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_runs_as_many_as_it_may_and_the_urgent_ones_first() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    for note in 0..4 {
+        put(&queue, note, Duration::ZERO).await;
+    }
+    queue
+        .enqueue(Note(9))
+        .priority(Priority::High)
+        .await
+        .expect("enqueued");
+    queue
+        .enqueue(Note(8))
+        .priority(Priority::Low)
+        .await
+        .expect("enqueued");
+    queue
+        .enqueue(Note(7))
+        .queue("other")
+        .await
+        .expect("enqueued");
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (seen, top) = (log.clone(), Arc::clone(&most));
+    let worker = queue
+        .worker()
+        .concurrency("default", 2)
+        .concurrency("other", 1);
+    let worker = worker.register(move |job: Job<Note>| {
+        seen.note(&job);
+        let (running, top) = (Arc::clone(&running), Arc::clone(&top));
+        async move {
+            top.fetch_max(1 + running.fetch_add(1, Ordering::SeqCst), Ordering::SeqCst);
+            sleep(SECOND).await;
+            running.fetch_sub(1, Ordering::SeqCst);
+            Ok(())
+        }
+    });
+    testkit::drain(worker).await.expect("drained");
+    let of_default: Vec<_> = log.notes().into_iter().filter(|note| *note != 7).collect();
+    assert_eq!(of_default, [9, 0, 1, 2, 3, 8]);
+    let at: Vec<_> = log.lines().iter().map(|line| line.0).collect();
+    assert_eq!(at, [0, 0, 0, 1000, 1000, 2000, 2000]);
+    assert_eq!(most.load(Ordering::SeqCst), 3, "two and one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pending_job_that_is_cancelled_never_starts() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let id = put(&queue, 1, 2 * SECOND).await;
+    let seen = log.clone();
+    let worker = queue.worker().register(move |job: Job<Note>| {
+        seen.note(&job);
+        async { Ok(()) }
+    });
+    beside(worker, async {
+        sleep(SECOND).await;
+        assert_eq!(queue.cancel(id).await.expect("granted"), State::Cancelled);
+        sleep(5 * SECOND).await;
+    })
+    .await;
+    assert_eq!(log.lines(), []);
+    let again = queue.cancel(id).await.expect_err("it is over");
+    assert_eq!(again.to_string(), format!("job {id} is cancelled"));
+    let none = queue.cancel(JobId(77)).await.expect_err("there is none");
+    assert_eq!(none.to_string(), "there is no job 77");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_job_sees_its_cancel_and_is_dropped_if_it_does_not_end() {
+    let queue = testkit::queue();
+    let (polite, deaf, stubborn) = (
+        put(&queue, 1, Duration::ZERO).await,
+        put(&queue, 2, Duration::ZERO).await,
+        put(&queue, 3, Duration::ZERO).await,
+    );
+    let worker = queue
+        .worker()
+        .cancel_grace(2 * SECOND)
+        .register(|job: Job<Note>| async move {
+            match job.payload.0 {
+                1 => {
+                    job.token().cancelled().await;
+                    Err(Failure::new("stopped half-way"))
+                }
+                2 => std::future::pending().await,
+                _ => {
+                    job.token().cancelled().await;
+                    Ok(())
+                }
+            }
+        });
+    let summary = beside(worker, async {
+        sleep(SECOND).await;
+        for id in [polite, deaf, stubborn] {
+            assert_eq!(queue.cancel(id).await.expect("granted"), State::Running);
+        }
+        sleep(SECOND).await;
+        assert_eq!(job(&queue, polite).await.state, State::Cancelled);
+        assert_eq!(job(&queue, deaf).await.state, State::Running);
+        assert_eq!(
+            job(&queue, stubborn).await.state,
+            State::Done,
+            "it did its job all the same"
+        );
+        sleep(Duration::from_millis(1001)).await;
+        assert_eq!(job(&queue, deaf).await.state, State::Cancelled);
+    });
+    let summary = summary.await;
+    assert_eq!((summary.cancelled, summary.done), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_lets_finish_what_can_and_gives_back_the_rest_as_it_was() {
+    let queue = testkit::queue();
+    let (quick, slow, quitter) = (
+        put(&queue, 1, Duration::ZERO).await,
+        put(&queue, 100, Duration::ZERO).await,
+        put(&queue, 0, Duration::ZERO).await,
+    );
+    let later = put(&queue, 1, 3 * SECOND).await;
+    let worker = queue
+        .worker()
+        .grace(5 * SECOND)
+        .register(|job: Job<Note>| async move {
+            if job.payload.0 == 0 {
+                job.token().cancelled().await;
+                return Err(Failure::new("asked to stop"));
+            }
+            sleep(job.payload.0 * 2 * SECOND).await;
+            Ok(())
+        });
+    let begun = Instant::now();
+    let summary = beside(worker, sleep(SECOND)).await;
+    assert_eq!(begun.elapsed(), 6 * SECOND);
+    assert_eq!((summary.done, summary.released), (1, 2));
+    assert_eq!(job(&queue, quick).await.state, State::Done);
+    for id in [slow, quitter] {
+        let record = job(&queue, id).await;
+        assert_eq!(
+            (record.state, record.attempt, record.crashes),
+            (State::Pending, 0, 0)
+        );
+    }
+    let record = job(&queue, later).await;
+    assert_eq!((record.state, record.started_at), (State::Pending, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_kept_while_the_job_runs_and_taken_from_a_worker_that_vanished() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let worker = || {
+        let seen = log.clone();
+        queue
+            .worker()
+            .lease(3 * SECOND)
+            .register(move |job: Job<Note>| {
+                seen.note(&job);
+                async move {
+                    sleep(Duration::from_secs(job.payload.0.into())).await;
+                    Ok(())
+                }
+            })
+    };
+    let id = put(&queue, 20, Duration::ZERO).await;
+    // Dropped in the middle of the job, without a shutdown: that is a crash.
+    let run = worker().run(CancellationToken::new());
+    let gone = tokio::time::timeout(10 * SECOND, run).await;
+    assert!(gone.is_err());
+    let record = job(&queue, id).await;
+    assert_eq!((record.state, record.attempt), (State::Running, 1));
+
+    let summary = testkit::run_for(worker(), 60 * SECOND)
+        .await
+        .expect("a run");
+    assert_eq!((summary.reclaimed, summary.done), (1, 1));
+    let starts: Vec<_> = log
+        .lines()
+        .iter()
+        .map(|line| (line.0 / 1000, line.2))
+        .collect();
+    assert_eq!(
+        starts,
+        [(0, 1), (12, 1)],
+        "renewed at 9 s, so lost at 12 s; the crash cost no try"
+    );
+    assert_eq!(job(&queue, id).await.crashes, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_lease_was_lost_is_stopped_and_ends_nothing() {
+    let queue = testkit::queue();
+    let id = put(&queue, 1, Duration::ZERO).await;
+    let dropped = Arc::new(AtomicUsize::new(0));
+    struct Bell(Arc<AtomicUsize>);
+    impl Drop for Bell {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let count = Arc::clone(&dropped);
+    let worker = queue
+        .worker()
+        .lease(3 * SECOND)
+        .register(move |_: Job<Note>| {
+            let bell = Bell(Arc::clone(&count));
+            async move {
+                let _bell = bell;
+                std::future::pending().await
+            }
+        });
+    beside(worker, async {
+        sleep(Duration::from_millis(500)).await;
+        // As another worker would if this one had been cut off for too long; and it pauses the queue.
+        queue.pause("default").await.expect("paused");
+        let far = queue.store().clock().now().after(100 * SECOND);
+        queue.store().reclaim(far, 9).await.expect("reclaimed");
+        sleep(2 * SECOND).await;
+        assert_eq!(dropped.load(Ordering::SeqCst), 1);
+        assert_eq!(job(&queue, id).await.state, State::Pending);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_was_lost_and_claimed_again_by_the_same_worker_keeps_its_new_lease() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let id = put(&queue, 1, Duration::ZERO).await;
+    let seen = log.clone();
+    let worker = queue
+        .worker()
+        .lease(30 * SECOND)
+        .register(move |job: Job<Note>| {
+            seen.note(&job);
+            let is_first = seen.lines().len() == 1;
+            async move {
+                // Longer than a lease, so that the second run needs its renewals.
+                sleep(if is_first { 20 * SECOND } else { 60 * SECOND }).await;
+                Ok(())
+            }
+        });
+    beside(worker, async {
+        sleep(SECOND).await;
+        let far = queue.store().clock().now().after(100 * SECOND);
+        queue.store().reclaim(far, 9).await.expect("reclaimed");
+        sleep(80 * SECOND).await;
+        let record = job(&queue, id).await;
+        assert_eq!((record.state, record.crashes), (State::Done, 1));
+    })
+    .await;
+    assert_eq!(log.lines().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn schedules_make_one_job_for_each_period_with_two_workers() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let worker = || {
+        let seen = log.clone();
+        let worker = queue.worker().every("tick", 10 * SECOND, &Note(1));
+        worker.register(move |job: Job<Note>| {
+            assert_eq!(job.run_at().0 % 10_000_000, 0);
+            seen.note(&job);
+            async { Ok(()) }
+        })
+    };
+    let minute = 60 * SECOND;
+    let (one, two) = tokio::join!(
+        testkit::run_for(worker(), minute),
+        testkit::run_for(worker(), minute)
+    );
+    let done = one.expect("a run").done + two.expect("a run").done;
+    assert_eq!((done, log.lines().len()), (6, 6));
+
+    // Nobody lives for a while: the slot that was filled runs late, the others are left out.
+    tokio::time::advance(minute).await;
+    let summary = testkit::run_for(worker(), SECOND).await.expect("a run");
+    assert!((1..=2).contains(&summary.done), "{summary:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_queue_waits_and_goes_on_at_once() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    put(&queue, 1, SECOND).await;
+    let seen = log.clone();
+    let worker = queue.worker().register(move |job: Job<Note>| {
+        seen.note(&job);
+        async { Ok(()) }
+    });
+    beside(worker, async {
+        queue.pause("default").await.expect("paused");
+        sleep(4321 * Duration::from_millis(1)).await;
+        queue.resume("default").await.expect("resumed");
+        sleep(SECOND).await;
+    })
+    .await;
+    assert_eq!(log.lines(), [(4321, 1, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_jobs_are_forgotten_and_dead_ones_are_not() {
+    let queue = testkit::queue();
+    let (done, dead) = (
+        put(&queue, 0, Duration::ZERO).await,
+        put(&queue, 1, Duration::ZERO).await,
+    );
+    let worker = queue
+        .worker()
+        .retention(3600 * SECOND)
+        .register(|job: Job<Note>| async move {
+            match job.payload.0 {
+                0 => Ok(()),
+                _ => Err(Failure::dead("x")),
+            }
+        });
+    testkit::run_for(worker, 3700 * SECOND)
+        .await
+        .expect("a run");
+    assert!(queue.job(done).await.expect("an answer").is_none());
+    assert_eq!(job(&queue, dead).await.state, State::Dead);
+    assert_eq!(queue.prune(Duration::ZERO).await.expect("pruned"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_is_written_while_the_job_runs() {
+    let queue = testkit::queue();
+    let id = put(&queue, 1, Duration::ZERO).await;
+    let worker = queue.worker().register(|job: Job<Note>| async move {
+        for percent in [30, 60, 255] {
+            job.progress(percent).await?;
+            sleep(SECOND).await;
+        }
+        Ok(())
+    });
+    beside(worker, async {
+        for expected in [30, 60, 100] {
+            sleep(Duration::from_millis(900)).await;
+            assert_eq!(job(&queue, id).await.progress, Some(expected));
+            sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_refused_with_the_job_that_has_them() {
+    let queue = testkit::queue();
+    let first = queue
+        .enqueue(Note(1))
+        .unique("k")
+        .await
+        .expect("enqueued")
+        .id();
+    let refused = queue.enqueue(Note(2)).unique("k").await.expect_err("taken");
+    let words = format!("job {first} has the key `k` and is not finished");
+    assert_eq!(refused.to_string(), words);
+}
+
+#[tokio::test]
+#[should_panic(expected = "delayed-jobs: there is a handler for `note` already")]
+async fn two_handlers_for_a_payload_are_a_mistake() {
+    let handler = |_: Job<Note>| async { Ok(()) };
+    let _ = testkit::queue()
+        .worker()
+        .register(handler)
+        .register(handler);
+}
+
+#[tokio::test]
+#[should_panic(expected = "delayed-jobs: a concurrency must be at least 1")]
+async fn a_queue_without_places_is_a_mistake() {
+    let _ = testkit::queue().worker().concurrency("default", 0);
+}
