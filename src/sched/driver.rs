@@ -76,10 +76,9 @@ impl Driver {
                     self.sweep().await;
                     self.catch_up(due).await;
                     let released = self.release(due);
-                    if self.move_in(due) || released {
+                    let busy = self.move_in(due) || released;
+                    if busy || !self.lie_down().await {
                         yield_now().await;
-                    } else {
-                        self.lie_down().await;
                     }
                 }
             }
@@ -186,11 +185,12 @@ impl Driver {
     }
 
     /// Sleeps until the next deadline, an earlier job, a cancelled token, or another reason to look.
-    async fn lie_down(&mut self) {
+    /// False if there was one before it fell asleep.
+    async fn lie_down(&mut self) -> bool {
         let mut asleep = false;
         poll_fn(|cx| {
             if asleep {
-                return Poll::Ready(());
+                return Poll::Ready(true);
             }
             let next = self.queue.wakes();
             let tend = self
@@ -200,7 +200,7 @@ impl Driver {
                 .shared
                 .enter(|state, _| state.lie_down(next, tend, cx.waker()));
             let Some(until) = lain else {
-                return Poll::Ready(());
+                return Poll::Ready(false);
             };
             asleep = true;
             // Nothing to come arms nothing, so that an idle group leaves a paused clock alone.
@@ -209,7 +209,7 @@ impl Driver {
                 let until = self.shared.timeline.instant(until).min(longest);
                 self.sleep.as_mut().reset(until);
                 if self.sleep.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(());
+                    return Poll::Ready(true);
                 }
             }
             match &mut self.cancelled {
@@ -218,12 +218,12 @@ impl Driver {
                     if heard.is_ready() {
                         self.cancelled = None;
                     }
-                    heard
+                    heard.map(|()| true)
                 }
                 None => Poll::Pending,
             }
         })
-        .await;
+        .await
     }
 }
 
