@@ -25,6 +25,8 @@ use crate::ground::timeline::Tick;
 const ARRIVALS: usize = 4096;
 /// Jobs that are released before others get a turn.
 const RELEASES: usize = 512;
+/// As many entries of a batch keep their storage for the next one: an idle group is small.
+const KEPT: usize = 16;
 /// Slots that are looked up under the lock in one go.
 const LOOKED_UP: usize = 512;
 /// How soon to look after jobs that wait for a runner although there are places.
@@ -59,7 +61,7 @@ impl Driver {
             shared,
             sleep: Box::pin(sleep_until(Instant::now() + LONGEST_SLEEP)),
             cancelled: Some(Box::pin(token.cancelled_owned())),
-            batch: Vec::with_capacity(RELEASES),
+            batch: Vec::new(),
             behind: None,
             tends,
             done: false,
@@ -150,6 +152,7 @@ impl Driver {
             };
             places.hire() + usize::from(relief)
         });
+        self.batch.shrink_to(KEPT);
         runner::start(&self.shared, hired);
         full || self.queue.next().is_some_and(|next| next <= due)
     }
