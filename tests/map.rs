@@ -213,3 +213,31 @@ fn the_reader_tells_tests_from_other_functions() {
         [true, false, true, false]
     );
 }
+
+/// The rows of a table that tells a test, or after a dash why there is none.
+fn told(heading: &str, last: u32) {
+    let map = map();
+    let rows = rows(&map, heading);
+    let numbers = rows.iter().map(|cells| {
+        let number = cells[0].split(' ').next();
+        number.and_then(|word| word.parse::<u32>().ok())
+    });
+    assert!(
+        numbers.eq((1..=last).map(Some)),
+        "{heading}: a row is missing"
+    );
+    for cells in rows {
+        let is_told = cells[1].starts_with("– ") || named(cells[1]).next().is_some();
+        assert!(is_told, "{heading}: {cells:?}");
+    }
+}
+
+#[test]
+fn each_case_of_the_trusted_systems_has_a_test_or_a_reason() {
+    told("## The trusted systems", 97);
+}
+
+#[test]
+fn each_fault_has_a_test_or_a_reason() {
+    told("## The faults", 34);
+}

@@ -69,6 +69,7 @@ async fn a_job_costs_little_and_leaves_nothing() {
     a_burst_beside_a_far_job().await;
     waves_are_flat().await;
     groups_leave_nothing().await;
+    idle_groups_are_small().await;
 }
 
 async fn cost_of_pending_jobs() {
@@ -181,4 +182,14 @@ async fn groups_leave_nothing() {
     }
     let left = live() - after_ten;
     assert_eq!(left, 0, "{left} bytes left of ninety groups");
+}
+
+async fn idle_groups_are_small() {
+    const GROUPS: i64 = 1_000;
+    let before = live();
+    let groups: Vec<Group> = (0..GROUPS).map(|_| Group::new()).collect();
+    sleep(Duration::from_millis(1)).await;
+    let each = (live() - before) / GROUPS;
+    println!("{each} bytes an idle group");
+    assert!(each <= 2 * 1024, "{each} bytes an idle group");
 }

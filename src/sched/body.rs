@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::error::{JobError, JobPanic};
 use super::job::{JobId, Next};
-use crate::ground::panic::{Payload, catch};
+use crate::ground::panic::{Payload, catch, discard, forget};
 
 /// What a run is told about itself.
 #[derive(Clone, Copy, Debug)]
@@ -97,19 +97,23 @@ where
     F::Output: Send + 'static,
 {
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
-        let polled = catch(|| {
-            let Some(future) = &mut self.future else {
-                return Poll::Pending;
-            };
-            let polled = future.as_mut().poll(cx);
-            if polled.is_ready() {
-                self.future = None;
-            }
-            polled
-        });
-        match polled {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(value)) => {
+        let Some(future) = &mut self.future else {
+            return Poll::Pending;
+        };
+        let ended = match catch(|| future.as_mut().poll(cx)) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            // One destructor at a time: two panics at once would end the process.
+            Ok(Poll::Ready(value)) => match discard(self.future.take()) {
+                Ok(()) => Ok(value),
+                Err(payload) => {
+                    discard(value).unwrap_or_else(forget);
+                    Err(payload)
+                }
+            },
+            Err(payload) => Err(payload),
+        };
+        match ended {
+            Ok(value) => {
                 self.result = Some(Ok(value));
                 Poll::Ready(Next::Done)
             }

@@ -25,6 +25,8 @@ use crate::ground::timeline::Tick;
 const ARRIVALS: usize = 4096;
 /// Jobs that are released before others get a turn.
 const RELEASES: usize = 512;
+/// As many entries of a batch keep their storage for the next one: an idle group is small.
+const KEPT: usize = 16;
 /// Slots that are looked up under the lock in one go.
 const LOOKED_UP: usize = 512;
 /// How soon to look after jobs that wait for a runner although there are places.
@@ -54,7 +56,7 @@ impl Driver {
             shared,
             alarm,
             cancelled: Some(Box::pin(token.cancelled_owned())),
-            batch: Vec::with_capacity(RELEASES),
+            batch: Vec::new(),
             behind: None,
             tends,
             done: false,
@@ -71,10 +73,9 @@ impl Driver {
                     self.sweep().await;
                     self.catch_up(due).await;
                     let released = self.release(due);
-                    if self.move_in(due) || released {
+                    let busy = self.move_in(due) || released;
+                    if busy || !self.lie_down().await {
                         yield_now().await;
-                    } else {
-                        self.lie_down().await;
                     }
                 }
             }
@@ -146,6 +147,7 @@ impl Driver {
             };
             places.hire() + usize::from(relief)
         });
+        self.batch.shrink_to(KEPT);
         runner::start(&self.shared, hired);
         full || self.queue.next().is_some_and(|next| next <= due)
     }
@@ -181,11 +183,12 @@ impl Driver {
     }
 
     /// Sleeps until the next deadline, an earlier job, a cancelled token, or another reason to look.
-    async fn lie_down(&mut self) {
+    /// False if there was one before it fell asleep.
+    async fn lie_down(&mut self) -> bool {
         let mut asleep = false;
         poll_fn(|cx| {
             if asleep {
-                return Poll::Ready(());
+                return Poll::Ready(true);
             }
             let next = self.queue.wakes();
             let tend = self
@@ -195,14 +198,14 @@ impl Driver {
                 .shared
                 .enter(|state, _| state.lie_down(next, tend, cx.waker()));
             let Some(until) = lain else {
-                return Poll::Ready(());
+                return Poll::Ready(false);
             };
             asleep = true;
             // Nothing to come arms nothing, so that an idle group leaves a paused clock alone.
             if until < Tick::NEVER {
                 self.alarm.set(self.shared.timeline.instant(until));
                 if self.alarm.poll(cx).is_ready() {
-                    return Poll::Ready(());
+                    return Poll::Ready(true);
                 }
             }
             match &mut self.cancelled {
@@ -211,12 +214,12 @@ impl Driver {
                     if heard.is_ready() {
                         self.cancelled = None;
                     }
-                    heard
+                    heard.map(|()| true)
                 }
                 None => Poll::Pending,
             }
         })
-        .await;
+        .await
     }
 }
 

@@ -210,8 +210,13 @@ mod tests {
         assert_eq!(places.hire(), 2);
         assert_eq!(places.hire(), 0);
         assert!(places.relieve());
+        places.leave();
+        assert_eq!(places.hire(), 0, "the relief is there beside one of them");
+        places.leave();
+        assert_eq!(places.hire(), 1);
         places.take(|_| true);
         assert!(!places.relieve(), "no job waits");
+        assert_eq!(places.taken(), 1);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::body::{Body, Live, Run, job_panic};
 use super::error::JobPanic;
 use super::job::{JobId, Next};
 use super::shared::Shared;
-use super::state::{Ending, Finished, Started, State, Todo};
+use super::state::{Ending, Started, State, Todo};
 use crate::ground::panic::{self, Payload};
 use crate::ground::timeline::Tick;
 use crate::ground::trace::Span;
@@ -213,17 +213,17 @@ impl<'a> InRun<'a> {
             }
         };
         let cancelled = shared.is_cancelled();
-        let (Finished { body, panic }, started) = shared.enter(|state, todo| {
+        let (finished, started) = shared.enter(|state, todo| {
             let finished = state.finish(self.slot, ending, body, todo);
-            let serve_on = serve_on && finished.body.is_none();
+            let serve_on = serve_on && finished.is_empty();
             let started = serve_on.then(|| next(on_duty, state, now, cancelled, todo));
             (finished, started.flatten())
         });
-        drop(panic);
-        let Some(body) = body else {
+        if finished.is_empty() {
             return started;
-        };
-        if let Err(payload) = panic::discard(body) {
+        }
+        drop(finished.panic);
+        if let Err(payload) = panic::discard(finished.body) {
             shared.tell(&JobPanic::new(payload, self.id, self.scheduled_at));
         }
         shared.enter(|state, todo| state.dropped(1, todo));

@@ -1,8 +1,13 @@
 //! What the group, its handles, its runners and its driver share: the lock, and what is done after it.
 
 use std::cell::Cell;
-use std::sync::{Arc, Mutex, PoisonError};
+#[cfg(not(shuttle))]
+use std::sync::Mutex;
+use std::sync::{Arc, PoisonError};
 
+// Under the scheduler of tests/shuttle the lock is a place to switch, and a task is a thread.
+#[cfg(shuttle)]
+use shuttle::{sync::Mutex, thread_local};
 use tokio::runtime;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +41,7 @@ struct Restore(usize);
 
 impl Drop for Restore {
     fn drop(&mut self) {
-        INSIDE.set(self.0);
+        INSIDE.with(|inside| inside.set(self.0));
     }
 }
 
@@ -92,13 +97,14 @@ impl Shared {
 
     /// Runs a job's code: its panic ends here.
     pub(super) fn inside<R>(&self, code: impl FnOnce() -> R) -> Result<R, Payload> {
-        let _restore = Restore(INSIDE.replace(std::ptr::from_ref(self) as usize));
+        let _restore =
+            Restore(INSIDE.with(|inside| inside.replace(std::ptr::from_ref(self) as usize)));
         panic::catch(code)
     }
 
     /// Is this called by the code of one of the group's own jobs?
     pub(super) fn is_inside(&self) -> bool {
-        INSIDE.get() == std::ptr::from_ref(self) as usize
+        INSIDE.with(Cell::get) == std::ptr::from_ref(self) as usize
     }
 
     /// Drops the bodies of jobs that never started, and stops counting them.

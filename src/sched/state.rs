@@ -432,8 +432,8 @@ impl State {
             .is_some_and(|control| control.abort)
     }
 
-    /// A run has ended. A body that is not wanted for a further run comes back, for the caller to
-    /// drop, who then says [`dropped`](State::dropped).
+    /// A run has ended. A body that is not wanted for a further run comes back, and a panic that is not
+    /// kept; if there is any, the caller drops it and then says [`dropped`](State::dropped).
     pub(super) fn finish(
         &mut self,
         slot: u32,
@@ -485,7 +485,7 @@ impl State {
             }
         };
         self.end(slot, state);
-        if leftover.body.is_some() {
+        if !leftover.is_empty() {
             self.dropping += 1;
         }
         self.settle(todo);
@@ -820,6 +820,12 @@ pub(super) struct Finished {
     pub(super) body: Option<Box<dyn Body>>,
     /// A panic that is not the group's first, or that nobody can hear of.
     pub(super) panic: Option<JobPanic>,
+}
+
+impl Finished {
+    pub(super) fn is_empty(&self) -> bool {
+        self.body.is_none() && self.panic.is_none()
+    }
 }
 
 /// How the group ended.

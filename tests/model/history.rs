@@ -183,17 +183,43 @@ pub(crate) struct Mix {
     pub(crate) ends: u64,
 }
 
+impl Mix {
+    /// Everything there is.
+    pub(crate) const ALL: Mix = Mix {
+        ops: 40,
+        limited: 40,
+        deadline: 30,
+        series: 30,
+        sleeps: 60,
+        panics: 10,
+        meddling: 40,
+        ends: 7,
+    };
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct History {
     pub(crate) limit: Option<usize>,
     pub(crate) deadline: Option<When>,
     pub(crate) ops: Vec<Op>,
+    /// The runtime ends after them, rather than the group by itself.
+    pub(crate) runtime_ends: bool,
 }
 
 impl History {
     pub(crate) fn random(mix: &Mix, seed: u64) -> History {
+        History::write(mix, Source::Random(Random(seed)))
+    }
+
+    /// The history that these numbers spell; any will do. A shorter one, and smaller numbers, make a
+    /// simpler history.
+    pub(crate) fn spelt(mix: &Mix, numbers: Vec<u8>) -> History {
+        History::write(mix, Source::Spelt(numbers.into_iter()))
+    }
+
+    fn write(mix: &Mix, source: Source) -> History {
         let mut writer = Writer {
-            random: Random(seed),
+            source,
             mix: *mix,
             limited: false,
             moves: 0,
@@ -203,12 +229,39 @@ impl History {
         let deadline = writer
             .percent(mix.deadline)
             .then(|| writer.group_deadline());
-        let ops = (0..mix.ops).map(|_| writer.op()).collect();
+        let runtime_ends = writer.percent(2 * mix.ends);
+        let ops = (0..mix.ops)
+            .map_while(|_| (!writer.source.is_used_up()).then(|| writer.op()))
+            .collect();
         History {
             limit,
             deadline,
             ops,
+            runtime_ends,
         }
+    }
+}
+
+/// Where the numbers come from that decide on everything.
+enum Source {
+    Random(Random),
+    /// A byte for each; the highest there is when they are used up.
+    Spelt(std::vec::IntoIter<u8>),
+}
+
+impl Source {
+    fn below(&mut self, bound: u64) -> u64 {
+        match self {
+            Source::Random(random) => random.below(bound),
+            Source::Spelt(numbers) => {
+                let number = numbers.next();
+                number.map_or(bound - 1, |number| u64::from(number) % bound)
+            }
+        }
+    }
+
+    fn is_used_up(&self) -> bool {
+        matches!(self, Source::Spelt(numbers) if numbers.as_slice().is_empty())
     }
 }
 
@@ -219,14 +272,18 @@ impl fmt::Display for History {
             limit,
             deadline,
             ops,
+            runtime_ends,
         } = self;
-        writeln!(f, "limit {limit:?}, deadline {deadline:?}")?;
+        writeln!(
+            f,
+            "limit {limit:?}, deadline {deadline:?}, runtime ends: {runtime_ends}"
+        )?;
         ops.iter().try_for_each(|op| writeln!(f, "{op:?}"))
     }
 }
 
 struct Writer {
-    random: Random,
+    source: Source,
     mix: Mix,
     limited: bool,
     /// Every move goes to a nanosecond of its own: the place of a moved job among equal deadlines is not
@@ -236,7 +293,7 @@ struct Writer {
 
 impl Writer {
     fn below(&mut self, bound: u64) -> u64 {
-        self.random.below(bound)
+        self.source.below(bound)
     }
 
     fn percent(&mut self, percent: u64) -> bool {

@@ -178,6 +178,10 @@ impl Oracle {
         self.door != Door::Open
     }
 
+    pub(crate) fn was_waited(&self) -> bool {
+        self.was_waited
+    }
+
     pub(crate) fn is_ended(&self) -> bool {
         self.ended.is_some()
     }
@@ -390,7 +394,7 @@ impl Oracle {
     }
 
     /// Nothing is held and nothing more can come.
-    fn is_drained(&self) -> bool {
+    pub(crate) fn is_drained(&self) -> bool {
         (self.is_closed() || self.ended.is_some())
             && self.running == 0
             && self.pending().next().is_none()

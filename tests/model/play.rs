@@ -7,7 +7,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use schedgroup::{
-    Group, Handle, JobContext, JobError, JobHandle, JobState, JoinHandle, Next, Report, WaitError,
+    Group, Handle, JobContext, JobError, JobHandle, JobState, JoinHandle, Next, Report,
+    ScheduleError, WaitError,
 };
 use tokio::time::{Instant, sleep_until};
 
@@ -228,6 +229,8 @@ async fn run(tape: &Tape, job: &Job, index: usize, context: Option<&JobContext>)
     }
 }
 
+type Waiting = Pin<Box<dyn Future<Output = Result<(), WaitError>>>>;
+
 /// A call of `wait` or `shutdown`, polled by the history whenever it passes time.
 struct Call<T> {
     future: Option<Pin<Box<dyn Future<Output = T>>>>,
@@ -261,9 +264,23 @@ struct Player {
     oracle: Oracle,
 }
 
-/// Plays a history on the current runtime, whose clock must be paused; panics where group and oracle
-/// differ.
-pub(crate) async fn check(history: &History) {
+/// Plays a history on a runtime of its own; panics where group and oracle differ.
+pub(crate) fn perform(history: &History) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let player = runtime.block_on(play_ops(history));
+    if history.runtime_ends {
+        drop(runtime);
+        player.outlive();
+    } else {
+        runtime.block_on(player.finish());
+    }
+}
+
+async fn play_ops(history: &History) -> Player {
     let origin = Instant::now();
     let tape = Tape {
         origin,
@@ -296,7 +313,7 @@ pub(crate) async fn check(history: &History) {
     for op in &history.ops {
         player.step(op).await;
     }
-    player.finish().await;
+    player
 }
 
 impl Player {
@@ -436,6 +453,56 @@ impl Player {
                     expected.state
                 );
             }
+        }
+    }
+
+    /// The runtime has gone: nothing is held any more, nothing is taken in, and who waits is told.
+    fn outlive(mut self) {
+        let jobs = std::mem::take(&mut *self.tape.jobs.lock().unwrap());
+        for (index, (entry, expected)) in jobs.iter().zip(&self.oracle.jobs).enumerate() {
+            assert_eq!(
+                entry.freed.drops(),
+                1,
+                "drops of the payload of job {index}"
+            );
+            let Some(handle) = &entry.handle else {
+                continue;
+            };
+            let state = match expected.state {
+                JobState::Pending | JobState::Running => JobState::Cancelled,
+                state => state,
+            };
+            assert_eq!(handle.state(), state, "job {index}");
+            assert!(!handle.cancel() && !handle.reset_after(Duration::ZERO));
+        }
+        let refused = self.handle.try_delay(Duration::ZERO, async {});
+        match refused {
+            Err(ScheduleError::Closed(_)) if self.oracle.is_closed() => {}
+            Err(ScheduleError::Cancelled(_)) if !self.oracle.is_closed() => {}
+            other => panic!("{other:?} of a group without a runtime"),
+        }
+        let Some(group) = self.group.take() else {
+            return;
+        };
+        let stats = group.stats();
+        assert_eq!((stats.pending, stats.running), (0, 0), "{stats:?}");
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let wait: Option<Waiting> = match self.wait.future.take() {
+            None if !self.oracle.was_waited() => Some(Box::pin(async move { group.wait().await })),
+            on_its_way => on_its_way,
+        };
+        if let Some(mut wait) = wait {
+            let ended = wait.as_mut().poll(&mut cx);
+            let well = match &ended {
+                Poll::Ready(Ok(())) => self.oracle.is_drained(),
+                Poll::Ready(Err(_)) => true,
+                Poll::Pending => false,
+            };
+            assert!(well, "{ended:?} of a wait without a runtime");
+        }
+        if let Some(mut shutdown) = self.shutdown.future.take() {
+            let ended = shutdown.as_mut().poll(&mut cx);
+            assert!(ended.is_ready(), "a shutdown that was on its way");
         }
     }
 

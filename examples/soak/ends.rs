@@ -1,53 +1,16 @@
-//! The long runs: nothing hangs, nothing is lost, nothing is early.
-//!
-//! ```sh
-//! cargo run --release --example soak -- hang [ROUNDS]    # schedule, then wait, on two workers
-//! cargo run --release --example soak -- races [JOBS]     # accepted jobs against every way to end
-//! cargo run --release --example soak -- volume [JOBS]    # one group on the paused clock
-//! ```
-//!
-//! Each figure is a line; a miss ends the program with 1.
-#![forbid(unsafe_code)]
+//! A group's ends: nothing hangs, nothing is lost.
 
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use schedgroup::Group;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
-fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    let (what, count) = (arguments.next(), arguments.next());
-    let count = |default: u64| match &count {
-        Some(count) => count.parse().expect("a number"),
-        None => default,
-    };
-    let misses = match what.as_deref() {
-        Some("hang") => hang(count(1_000_000)),
-        Some("races") => races(count(1_000_000)),
-        Some("volume") => volume(count(10_000_000)),
-        _ => {
-            eprintln!("usage: soak hang|races|volume [COUNT]");
-            return ExitCode::FAILURE;
-        }
-    };
-    if misses == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
-}
-
-fn two_workers() -> Runtime {
-    let mut builder = Builder::new_multi_thread();
-    let built = builder.worker_threads(2).enable_all().build();
-    built.expect("a runtime")
-}
+use crate::two_workers;
 
 /// Rounds of one job and a wait, which must end within two seconds with the job run.
-fn hang(rounds: u64) -> u64 {
+pub(crate) fn hang(rounds: u64) -> u64 {
     const AT_ONCE: u64 = 64;
     let mut all_hung = 0;
     for delay in [0, 1, 20, 100, 1000] {
@@ -109,7 +72,7 @@ impl Drop for Entry {
 }
 
 /// Jobs pushed by two threads while the group ends: each accepted one is run or dropped, once.
-fn races(jobs: u64) -> u64 {
+pub(crate) fn races(jobs: u64) -> u64 {
     let mut misses = 0;
     for end in [End::Wait, End::Cancel, End::Drop, End::RuntimeShutdown] {
         let start = Instant::now();
@@ -196,47 +159,4 @@ fn race(shared: &mut Runtime, end: End, round: u64, ledger: &Ledger) -> bool {
         std::thread::yield_now();
     }
     survives
-}
-
-/// Windows of random deadlines within a second: each job runs once, and not before its time.
-fn volume(jobs: u64) -> u64 {
-    const WINDOW: u64 = 400_000;
-    let start = Instant::now();
-    let mut builder = Builder::new_current_thread();
-    let runtime = builder.enable_all().start_paused(true).build();
-    let (early, doubled, ran) = runtime.expect("a runtime").block_on(async move {
-        let group = Group::new();
-        let early = Arc::new(AtomicU64::new(0));
-        let doubled = Arc::new(AtomicU64::new(0));
-        let ran = Arc::new(AtomicU64::new(0));
-        let seen: Arc<[AtomicU64]> = (0..jobs.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        let mut random = 0x9E37_79B9_7F4A_7C15_u64;
-        for first in (0..jobs).step_by(WINDOW as usize) {
-            let now = tokio::time::Instant::now();
-            for job in first..jobs.min(first + WINDOW) {
-                random ^= random << 13;
-                random ^= random >> 7;
-                random ^= random << 17;
-                let at = now + Duration::from_nanos(random % 1_000_000_000);
-                let (early, doubled, ran, seen) =
-                    (early.clone(), doubled.clone(), ran.clone(), seen.clone());
-                group.schedule(at, async move {
-                    early.fetch_add(u64::from(tokio::time::Instant::now() < at), SeqCst);
-                    let bit = 1 << (job % 64);
-                    let before = seen[(job / 64) as usize].fetch_or(bit, SeqCst);
-                    doubled.fetch_add(u64::from(before & bit != 0), SeqCst);
-                    ran.fetch_add(1, SeqCst);
-                });
-            }
-            tokio::time::sleep(Duration::from_secs(2)).await;
-        }
-        group.wait().await.expect("no job panics");
-        (early.load(SeqCst), doubled.load(SeqCst), ran.load(SeqCst))
-    });
-    let lost = jobs.abs_diff(ran - doubled);
-    println!(
-        "volume: {lost} lost, {doubled} twice, {early} early of {jobs} jobs, {:.1?}",
-        start.elapsed()
-    );
-    lost + doubled + early
 }

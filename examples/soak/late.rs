@@ -1,0 +1,156 @@
+//! Who is late: jobs beside a flood, beside one that blocks, and the end of very many.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use schedgroup::Group;
+
+use crate::two_workers;
+
+/// The lateness of jobs, in microseconds.
+struct Late(Vec<u64>);
+
+impl Late {
+    /// Jobs 10 ms apart on the real clock, for so many milliseconds.
+    async fn of_jobs(group: &Group, millis: u64) -> Late {
+        let start = tokio::time::Instant::now();
+        let mut jobs = Vec::new();
+        for job in 1..=millis / 10 {
+            let due = start + Duration::from_millis(10 * job);
+            jobs.push(group.spawn_at(due, async move { due.elapsed().as_micros() as u64 }));
+        }
+        let mut late = Vec::new();
+        for job in jobs {
+            late.push(job.await.expect("it runs"));
+        }
+        late.sort_unstable();
+        Late(late)
+    }
+
+    /// The half, 99 of 100, all.
+    fn figures(&self) -> [f64; 3] {
+        [50, 99, 100].map(|part| self.0[(self.0.len() * part / 100).max(1) - 1] as f64 / 1000.0)
+    }
+}
+
+/// An idle machine, for comparison.
+pub(crate) fn idle(seconds: u64) -> u64 {
+    let late =
+        two_workers().block_on(async move { Late::of_jobs(&Group::new(), seconds * 1000).await });
+    let [half, most, all] = late.figures();
+    println!("idle: late by p50 {half} ms, p99 {most} ms, at most {all} ms");
+    u64::from(most > 5.0)
+}
+
+/// A million far jobs a second come in.
+pub(crate) fn flood(seconds: u64) -> u64 {
+    beside_pushes(seconds, Some(1_000_000))
+}
+
+/// Far jobs come in as fast as two threads can push them.
+pub(crate) fn deluge(seconds: u64) -> u64 {
+    beside_pushes(seconds, None)
+}
+
+fn beside_pushes(seconds: u64, rate: Option<u64>) -> u64 {
+    let (late, pushed, freed) = two_workers().block_on(async move {
+        let group = Group::new();
+        let (over, pushed) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU64::new(0)),
+        );
+        let producers = [(); 2].map(|()| {
+            let (handle, over, pushed) = (group.handle(), Arc::clone(&over), Arc::clone(&pushed));
+            std::thread::spawn(move || {
+                let (start, mut own) = (Instant::now(), 0);
+                while !over.load(Relaxed) {
+                    let due =
+                        rate.map(|rate| start.elapsed().as_micros() as u64 * rate / 2_000_000);
+                    if due.is_some_and(|due| own >= due) {
+                        std::thread::sleep(Duration::from_micros(500));
+                        continue;
+                    }
+                    handle.delay(Duration::from_secs(3600), async {});
+                    own += 1;
+                    pushed.fetch_add(1, Relaxed);
+                }
+            })
+        });
+        let late = Late::of_jobs(&group, seconds * 1000).await;
+        over.store(true, Relaxed);
+        for producer in producers {
+            producer.join().expect("a producer");
+        }
+        let pushed = pushed.load(Relaxed);
+        let cancel = Instant::now();
+        group.cancel();
+        group.shutdown(Duration::MAX).await;
+        (late, pushed, cancel.elapsed())
+    });
+    let [half, most, all] = late.figures();
+    println!(
+        "late by p50 {half} ms, p99 {most} ms, at most {all} ms beside {} pushes a second; {pushed} freed in {freed:.1?}",
+        pushed / seconds
+    );
+    u64::from(most > 20.0)
+}
+
+/// A job blocks one of two workers for 300 ms, again and again.
+pub(crate) fn blocked(seconds: u64) -> u64 {
+    let late = two_workers().block_on(async move {
+        let group = Group::new();
+        for round in 0..seconds * 2 {
+            group.delay(Duration::from_millis(500 * round + 5), async {
+                std::thread::sleep(Duration::from_millis(300));
+            });
+        }
+        Late::of_jobs(&group, seconds * 1000).await
+    });
+    let [half, most, all] = late.figures();
+    println!("blocked: late by p50 {half} ms, p99 {most} ms, at most {all} ms");
+    u64::from(all > 20.0)
+}
+
+/// Very many pending jobs are cancelled at once, while another task wants its turns.
+pub(crate) fn cancel(jobs: u64) -> u64 {
+    struct Gone(Arc<AtomicU64>);
+    impl Drop for Gone {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+    let (waited, freed, gap) = two_workers().block_on(async move {
+        let group = Group::new();
+        let gone = Arc::new(AtomicU64::new(0));
+        for job in 0..jobs {
+            let payload = Gone(Arc::clone(&gone));
+            group.delay(Duration::from_secs(60 + job % 3600), async move {
+                drop(payload)
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let ticker = tokio::spawn(async {
+            let (start, mut last, mut gap) = (Instant::now(), Instant::now(), Duration::ZERO);
+            while start.elapsed() < Duration::from_millis(500) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                gap = gap.max(last.elapsed());
+                last = Instant::now();
+            }
+            gap
+        });
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let start = Instant::now();
+        group.cancel();
+        group.wait().await.expect_err("it is cancelled");
+        let waited = start.elapsed();
+        while gone.load(Relaxed) < jobs {
+            tokio::task::yield_now().await;
+        }
+        (waited, start.elapsed(), ticker.await.expect("the ticker"))
+    });
+    println!(
+        "cancel: {jobs} pending freed in {freed:.1?}, wait was back in {waited:.1?}, longest gap of another task {gap:.1?}"
+    );
+    u64::from(freed > Duration::from_millis(100))
+}

@@ -1,0 +1,4 @@
+#[path = "../../../../src/ground/panic.rs"]
+pub(crate) mod panic;
+#[path = "../../../../src/ground/timeline.rs"]
+pub(crate) mod timeline;

@@ -1,0 +1,26 @@
+#[path = "../../../../src/sched/body.rs"]
+mod body;
+#[path = "../../../../src/sched/error.rs"]
+mod error;
+#[path = "../../../../src/sched/gate.rs"]
+mod gate;
+#[path = "../../../../src/sched/intake.rs"]
+mod intake;
+#[path = "../../../../src/sched/job.rs"]
+mod job;
+#[path = "../../../../src/sched/origin.rs"]
+mod origin;
+#[path = "../../../../src/sched/places.rs"]
+mod places;
+#[path = "../../../../src/sched/queue.rs"]
+mod queue;
+#[path = "../../../../src/sched/slot.rs"]
+mod slot;
+#[path = "../../../../src/sched/state.rs"]
+mod state;
+#[path = "../../../../src/sched/stats.rs"]
+mod stats;
+#[path = "../../../../src/sched/wheel.rs"]
+mod wheel;
+
+mod models;
