@@ -192,4 +192,5 @@ async fn idle_groups_are_small() {
     let each = (live() - before) / GROUPS;
     println!("{each} bytes an idle group");
     assert!(each <= 2 * 1024, "{each} bytes an idle group");
+    drop(groups);
 }

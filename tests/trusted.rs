@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -66,21 +67,17 @@ async fn jobs_that_are_moved_about_fire_where_they_were_moved_to_last() {
 /// CPython's `test_taskgroup_24`: each job starts two more, until one of them ends it for all.
 #[tokio::test(start_paused = true)]
 async fn jobs_that_double_end_with_their_group() {
-    fn head(context: JobContext, heads: Arc<AtomicUsize>) -> impl Future<Output = ()> + Send {
-        async move {
+    type Head = Pin<Box<dyn Future<Output = ()> + Send>>;
+    fn head(context: JobContext, heads: Arc<AtomicUsize>) -> Head {
+        Box::pin(async move {
             if heads.fetch_add(1, SeqCst) == 1_000 {
                 context.token().cancel();
             }
             for _ in 0..2 {
                 let heads = heads.clone();
-                context.delay_with(ms(1), |context| boxed(head(context, heads)));
+                context.delay_with(ms(1), |context| head(context, heads));
             }
-        }
-    }
-    fn boxed(
-        head: impl Future<Output = ()> + Send + 'static,
-    ) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
-        Box::pin(head)
+        })
     }
     let (group, heads) = (Group::new(), Arc::new(AtomicUsize::new(0)));
     let first = heads.clone();
