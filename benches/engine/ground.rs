@@ -1,0 +1,6 @@
+//! Of the crate's own ground, what its queue stands on.
+
+// The queue needs a part of it.
+#[allow(dead_code)]
+#[path = "../../src/ground/timeline.rs"]
+pub(crate) mod timeline;

@@ -1,0 +1,74 @@
+//! The queue of deadlines beside the plain heap that it is built around: all in, then all out in order.
+//! The figure is for one entry, both ways.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use divan::Bencher;
+use divan::counter::ItemsCount;
+
+use self::queue::{Entry, Queue, Stamp};
+use crate::ground::timeline::Tick;
+
+// The driver asks more of both than this does.
+#[allow(dead_code)]
+#[path = "../../src/sched/queue.rs"]
+mod queue;
+#[allow(dead_code)]
+#[path = "../../src/sched/wheel.rs"]
+mod wheel;
+
+const SIZES: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
+const MINUTE: u64 = 60_000_000_000;
+const TURN: u64 = 1_000_000;
+
+/// Deadlines at random within a minute; slot `i` is due at the `i`th.
+fn entries(size: usize) -> Vec<Entry> {
+    let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+    (0..size as u64)
+        .map(|job| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            Entry {
+                at: Tick::ALWAYS.after(Duration::from_nanos(random % MINUTE)),
+                stamp: Stamp::first(job),
+                slot: job as u32,
+            }
+        })
+        .collect()
+}
+
+fn count(bencher: Bencher<'_, '_>, size: usize, drain: fn(&[Entry]) -> usize) {
+    let entries = entries(size);
+    bencher
+        .counter(ItemsCount::new(size))
+        .bench_local(|| assert_eq!(drain(&entries), size));
+}
+
+#[divan::bench(args = SIZES, sample_count = 10)]
+fn queue_of_the_driver(bencher: Bencher<'_, '_>, size: usize) {
+    count(bencher, size, |entries| {
+        let mut queue = Queue::new(Tick::ALWAYS);
+        entries.iter().for_each(|&entry| queue.push(entry));
+        let mut out = 0;
+        for turn in 0..=MINUTE / TURN {
+            let now = Tick::ALWAYS.after(Duration::from_nanos(turn * TURN));
+            while let Some(slots) = queue.arriving(now, 512) {
+                queue.extend(slots.into_iter().map(|slot| entries[slot as usize]));
+            }
+            out += std::iter::from_fn(|| queue.pop_due(now)).count();
+        }
+        out
+    });
+}
+
+#[divan::bench(args = SIZES, sample_count = 10)]
+fn queue_of_a_heap_alone(bencher: Bencher<'_, '_>, size: usize) {
+    count(bencher, size, |entries| {
+        let mut heap = BinaryHeap::new();
+        entries.iter().for_each(|&entry| heap.push(Reverse(entry)));
+        std::iter::from_fn(|| heap.pop()).count()
+    });
+}
