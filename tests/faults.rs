@@ -638,7 +638,8 @@ fn n_limit_order_holds_on_two_workers() {
         multi_thread().block_on(bounded(async {
             let group = Group::builder().max_running(1).build();
             let log = Log::new();
-            let start = Instant::now() + ms(5);
+            // All are submitted before the first is due, also where everything is slow.
+            let start = Instant::now() + ms(300);
             let mut random = Random(3);
             let mut expected = Vec::new();
             for job in 0..2_000 {
