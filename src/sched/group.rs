@@ -134,6 +134,9 @@ impl Group {
     /// more: a job that blocks its thread is waited for. With several calls the earliest end of
     /// grace holds. A `wait` beside it ends too, with an error if any job was dropped or aborted.
     ///
+    /// A job of the group that awaits this is one of those that it waits for, and is stopped when the
+    /// grace is over.
+    ///
     /// # Cancel safety
     ///
     /// It takes effect at the call and goes on if the future is dropped.

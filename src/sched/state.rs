@@ -216,13 +216,15 @@ impl State {
         (id, slot)
     }
 
-    /// Notes a series that ends with `wait`. Those that have ended are forgotten whenever the list
-    /// would grow, so it stays as long as they are many.
+    /// Notes a series that ends with `wait`. When the list is full, those that have ended are forgotten
+    /// and room is made for as many as are left: it stays as long as they are many, and looking through
+    /// it is paid for by as many series.
     fn heed_wait(&mut self, slot: u32, id: JobId) {
         if self.until_wait.len() == self.until_wait.capacity() {
             let slots = &self.slots;
             self.until_wait
                 .retain(|&(slot, id)| slots.is_held_by(slot, id));
+            self.until_wait.reserve(self.until_wait.len());
         }
         self.until_wait.push((slot, id));
     }
