@@ -45,7 +45,7 @@ impl<E: Send + 'static> ErrGroup<E> {
         ErrGroup::builder().build()
     }
 
-    /// A group that ends when `token` is cancelled. It works on a child of `token`.
+    /// A group that is cancelled with `token`. It works on a child of `token`.
     ///
     /// # Panics
     ///
@@ -92,7 +92,7 @@ impl<E: Send + 'static> Builder<E> {
         self
     }
 
-    /// The group ends when `token` is cancelled. It works on a child of `token`.
+    /// Cancelling `token` is like [`ErrGroup::cancel`]; the group works on a child of it.
     pub fn token(mut self, token: CancellationToken) -> Builder<E> {
         self.token = Some(token);
         self

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use super::group::ErrGroup;
 use crate::ground::error::{TaskError, TaskErrors};
+use crate::ground::panic::discard_each;
 use crate::ground::pool::Pool;
 
 impl<E: Send + 'static> ErrGroup<E> {
@@ -28,7 +29,8 @@ impl<E: Send + 'static> ErrGroup<E> {
     /// # Errors
     ///
     /// The first error or panic in time; without one,
-    /// [`Cancelled`](TaskError::Cancelled) if the group was cancelled from outside.
+    /// [`Cancelled`](TaskError::Cancelled) if the group was cancelled from outside, or if tasks were lost
+    /// with their runtime.
     #[track_caller]
     pub fn wait(&self) -> Wait<'_, E> {
         self.close();
@@ -47,8 +49,8 @@ impl<E: Send + 'static> ErrGroup<E> {
     ///
     /// # Errors
     ///
-    /// All errors and panics; without any, [`Cancelled`](TaskError::Cancelled) alone if the group was
-    /// cancelled from outside.
+    /// All errors and panics; without any, [`Cancelled`](TaskError::Cancelled) alone, in the cases of
+    /// `wait`.
     #[track_caller]
     pub fn wait_all(&self) -> WaitAll<'_, E> {
         self.close();
@@ -80,13 +82,16 @@ impl<E: Send + 'static> Future for Wait<'_, E> {
     type Output = Result<(), TaskError<E>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.pool
-            .poll_drained(cx)
-            .map(|(failures, cancelled)| match failures.into_iter().next() {
+        self.pool.poll_drained(cx).map(|(failures, cancelled)| {
+            let mut failures = failures.into_iter();
+            let first = failures.next();
+            discard_each(failures);
+            match first {
                 Some(first) => Err(first),
                 None if cancelled => Err(TaskError::Cancelled),
                 None => Ok(()),
-            })
+            }
+        })
     }
 }
 

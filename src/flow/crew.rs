@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use super::board::{Board, Ended, Report};
 use super::task::{Given, Task};
 use super::watch::Watch;
-use crate::ground::panic::{TaskPanic, discard, forget, message, poll_caught};
+use crate::ground::panic::{TaskPanic, discard, discard_each, forget, message, poll_caught};
 use crate::ground::seats::Seats;
 use crate::ground::token::{Cause, Token};
 use crate::ground::trace;
@@ -190,8 +190,8 @@ impl<I, K, T> Drop for Crew<I, K, T> {
         self.token.explain(Cause::Cancelled);
         self.token.cancel();
         self.abort();
-        let ended = (self.board.close(), std::mem::take(&mut self.ended));
-        discard(ended).unwrap_or_else(forget);
+        discard_each(self.board.close());
+        discard_each(std::mem::take(&mut self.ended));
     }
 }
 

@@ -35,7 +35,8 @@
 //! the compiler cannot guess it. They are spawned on the runtime and run in parallel. They are taken out
 //! of the iterator as they start, so that with a limit there are never more futures than may run.
 //! `waterfall` and `retry` have one thing to do at a time: they run where they are awaited, and what
-//! they run may borrow.
+//! they run may borrow. For many retries that share a policy, a budget or a circuit, and that run as jobs
+//! of a [`Group`](crate::Group), take the module [`retry`](mod@crate::retry).
 //!
 //! **Settings** are the same everywhere: `limit(n)`, at most so many tasks at once (unlimited without
 //! it, but for `map` and `for_each`); `token(token)`, which ends it all when it is cancelled, with an
@@ -47,7 +48,7 @@
 //! future aborts them too, without the waiting.
 //!
 //! **A panic** is an error of its task, with its payload and the line of the call. That of the iterator
-//! is the caller's own.
+//! is the caller's own, like that of a retry's delays and verdict.
 //!
 //! # From Go
 //!

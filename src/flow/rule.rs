@@ -7,7 +7,7 @@ use std::ops::ControlFlow::{self, Break, Continue};
 
 use super::error::RaceError;
 use crate::ground::error::{TaskError, TaskErrors};
-use crate::ground::panic::TaskPanic;
+use crate::ground::panic::{TaskPanic, discard_each};
 use crate::ground::token::Cause;
 
 /// The rule of one combinator: it is told the ends of the tasks in order of time.
@@ -70,6 +70,12 @@ fn stop_at<E>(fault: &mut Fault<E>, error: TaskError<E>) -> ControlFlow<Cause> {
     let cause = Cause::of(&error);
     *fault = Some(error);
     Break(cause)
+}
+
+/// Nobody gets the values: the error counts.
+fn instead_of<T, V, E>(values: impl IntoIterator<Item = V>, error: E) -> Result<T, E> {
+    discard_each(values);
+    Err(error)
 }
 
 /// The rule of [`all`](super::all).
@@ -144,13 +150,13 @@ impl<T: Send + 'static, E: Send + 'static> Rule for TryAll<T, E> {
 
     fn settle(self) -> Self::Output {
         match self.fault {
-            Some(error) => Err(error),
+            Some(error) => instead_of(self.slots.0, error),
             None => Ok(self.slots.full()),
         }
     }
 
     fn cancelled(self, _: usize) -> Self::Output {
-        Err(TaskError::Cancelled)
+        instead_of(self.slots.0, TaskError::Cancelled)
     }
 }
 
@@ -187,15 +193,16 @@ impl<T: Send + 'static, E: Send + 'static> Rule for Race<T, E> {
     }
 
     fn settle(self) -> Self::Output {
-        match (self.winner, TaskErrors::new(self.errors)) {
-            (Some(winner), _) => Ok(winner),
-            (None, Some(errors)) => Err(RaceError::AllFailed(errors)),
-            (None, None) => Err(RaceError::Empty),
+        if let Some(winner) = self.winner {
+            discard_each(self.errors);
+            return Ok(winner);
         }
+        Err(TaskErrors::new(self.errors).map_or(RaceError::Empty, RaceError::AllFailed))
     }
 
     fn cancelled(self, _: usize) -> Self::Output {
-        Err(RaceError::Cancelled)
+        discard_each(self.errors);
+        instead_of(self.winner, RaceError::Cancelled)
     }
 }
 
@@ -238,13 +245,13 @@ impl<T: Send + 'static, E: Send + 'static> Rule for Take<T, E> {
 
     fn settle(self) -> Self::Output {
         match self.fault {
-            Some(error) => Err(error),
+            Some(error) => instead_of(self.values, error),
             None => Ok(self.values),
         }
     }
 
     fn cancelled(self, _: usize) -> Self::Output {
-        Err(TaskError::Cancelled)
+        instead_of(self.values, TaskError::Cancelled)
     }
 }
 
@@ -276,20 +283,20 @@ impl<T: Send + 'static, E: Send + 'static> Rule for Last<T, E> {
             Err(error) => return stop_at(&mut self.fault, error),
         }
         if self.values.len() > self.count {
-            self.values.pop_front();
+            discard_each(self.values.pop_front());
         }
         Continue(())
     }
 
     fn settle(self) -> Self::Output {
         match self.fault {
-            Some(error) => Err(error),
+            Some(error) => instead_of(self.values, error),
             None => Ok(self.values.into()),
         }
     }
 
     fn cancelled(self, _: usize) -> Self::Output {
-        Err(TaskError::Cancelled)
+        instead_of(self.values, TaskError::Cancelled)
     }
 }
 

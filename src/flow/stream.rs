@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use super::crew::{Crew, News};
 use super::task::Task;
 use crate::ground::error::TaskError;
-use crate::ground::panic::TaskPanic;
+use crate::ground::panic::{TaskPanic, discard_each};
 use crate::ground::token::Cause;
 
 /// Runs tasks in parallel and hands their ends out in the order of the tasks.
@@ -116,8 +116,7 @@ where
                 return Some(end);
             }
             self.phase = Phase::Over;
-            let behind = std::mem::take(&mut self.ends);
-            self.crew.bury(behind);
+            discard_each(std::mem::take(&mut self.ends));
             return Some(Err(TaskError::Cancelled));
         }
         self.phase = Phase::Over;

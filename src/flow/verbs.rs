@@ -16,7 +16,8 @@ use super::waterfall::{Seed, Waterfall};
 ///
 /// What a task returns is not looked at: if it is a `Result`, then so is the value in its slot. A panic is
 /// its slot's error. After a cancel the slots of tasks that had not ended say
-/// [`Cancelled`](crate::TaskError::Cancelled). No tasks: no slots.
+/// [`Cancelled`](crate::TaskError::Cancelled), also of those that had not started: the iterator is then
+/// taken to its end. No tasks: no slots.
 ///
 /// # Examples
 ///
@@ -298,7 +299,8 @@ pub fn waterfall<T, E>(value: T) -> Waterfall<Seed<T, E>> {
 /// `attempts` is a number, or [`Attempts::Unlimited`]. It gives up when they, or the delays, have come to
 /// their end; [`verdict`](Retry::verdict) can stop it sooner, or choose the pause. A
 /// [`token`](Retry::token) ends it in the middle of an attempt or of a pause. A panic of `op` ends it
-/// too: it is returned with the error of the attempt before.
+/// too: it is returned with the error of the attempt before. Retries that share a policy or a budget and
+/// run as jobs of a group are those of [`retry::Retry`](crate::retry::Retry).
 ///
 /// It runs where it is awaited, so `op` may borrow. Without pauses it lets others run between attempts.
 ///

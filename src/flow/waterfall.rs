@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::watch::Watch;
 use crate::ground::error::TaskError;
-use crate::ground::panic::{Payload, catch, forget, poll_caught};
+use crate::ground::panic::{ENDED, Payload, catch, forget, poll_caught};
 
 /// Steps, each with the value of the one before; made by [`waterfall`](super::waterfall()).
 ///
@@ -144,8 +144,6 @@ impl<T, E> Steps for Seed<T, E> {
         self.value = None;
     }
 }
-
-const ENDED: &str = "schedgroup: a waterfall was polled after it had ended";
 
 /// The steps before, and one more.
 pub struct Then<S, N, F> {

@@ -33,13 +33,24 @@ pub(crate) fn forget(payload: Payload) {
     }
 }
 
+/// Drops the values one by one, whatever their destructors do: in one collection the second panic would
+/// end the process.
+pub(crate) fn discard_each<T>(values: impl IntoIterator<Item = T>) {
+    for value in values {
+        discard(value).unwrap_or_else(forget);
+    }
+}
+
+/// What is said when a future of ours is polled once too often.
+pub(crate) const ENDED: &str = "schedgroup: a future was polled after it had ended";
+
 /// Polls a task whose panic must end here, and drops it at its end, so that what it held is gone before
 /// its end is told. A panic of its destructors counts as its own.
 pub(crate) fn poll_caught<F: Future>(
     mut task: Pin<&mut Option<F>>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<F::Output, Payload>> {
-    let running = task.as_mut().as_pin_mut().expect("polled until it ends");
+    let running = task.as_mut().as_pin_mut().expect(ENDED);
     let end = match catch(|| running.poll(cx)) {
         Ok(Poll::Pending) => return Poll::Pending,
         Ok(Poll::Ready(output)) => Ok(output),

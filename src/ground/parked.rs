@@ -55,6 +55,8 @@ impl<P: Launch<F>, F: Send> Start<P> for F {
 pub(super) trait Accept<P>: Send + Sync {
     fn accept(&self);
     fn is_accepted(&self) -> bool;
+    /// Drops the task.
+    fn clear(&self);
     fn start(&self, pool: &Arc<P>, ticket: Ticket);
 }
 
@@ -96,6 +98,10 @@ impl<P: Launch<F>, F: Send> Accept<P> for Offer<F> {
 
     fn is_accepted(&self) -> bool {
         Offer::is_accepted(self)
+    }
+
+    fn clear(&self) {
+        drop(self.take());
     }
 
     fn start(&self, pool: &Arc<P>, ticket: Ticket) {

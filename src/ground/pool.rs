@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::runtime::Handle;
 
 use super::error::TaskError;
-use super::panic::{discard, forget, poll_caught};
+use super::panic::{catch, discard, forget, message, poll_caught};
 use super::parked::{InLine, Launch, Offer, Parked, Task, Ticket};
 use super::permits::Permits;
 use super::policy::{Asker, OnError, Outcome, TaskStats};
@@ -58,6 +58,8 @@ struct State<E> {
     stopping: bool,
     /// Somebody is starting parked tasks: the others leave theirs to it.
     pumping: bool,
+    /// Somebody listens to the token, for the line.
+    watched: bool,
     waiter: Option<Waker>,
 }
 
@@ -181,6 +183,7 @@ impl<E: Send + 'static> Pool<E> {
                 next_index: 0,
                 stopping: false,
                 pumping: false,
+                watched: false,
                 waiter: None,
             }),
         })
@@ -214,6 +217,8 @@ impl<E: Send + 'static> Pool<E> {
         match state.admits(asker, self.token.is_cancelled()) {
             Some(Refused::Closed) => {
                 drop(state);
+                // Before the panic: a second one, of the task's destructor, would end the process.
+                discard(task).unwrap_or_else(forget);
                 let name = self.name;
                 panic!("schedgroup: attempted to spawn a task after {name}::wait was called");
             }
@@ -221,7 +226,7 @@ impl<E: Send + 'static> Pool<E> {
                 state.stats.skipped += 1;
                 let index = state.index();
                 drop(state);
-                self.drop_user(index, spawned_at, task);
+                self.drop_user(index, spawned_at, || drop(task));
                 return index;
             }
             None => {}
@@ -239,11 +244,8 @@ impl<E: Send + 'static> Pool<E> {
                 },
             );
         } else {
-            state.permits.park(Parked {
-                index,
-                spawned_at,
-                task: Task::Own(Box::new(task)),
-            });
+            let task = Task::Own(Box::new(task));
+            self.park(state, index, spawned_at, task);
         }
         index
     }
@@ -279,12 +281,38 @@ impl<E: Send + 'static> Pool<E> {
             return Ok(Entry::Full(task));
         }
         let index = state.index();
-        state.permits.park(Parked {
+        let task = Task::Own(Box::new(task));
+        self.park(state, index, spawned_at, task);
+        Ok(Entry::In(index))
+    }
+
+    /// Stands a task at the end of the line. The first one has the token listened to: if that is cancelled
+    /// from outside, the line does not wait for a running task to end.
+    fn park(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State<E>>,
+        index: usize,
+        spawned_at: Caller,
+        task: Task<Self>,
+    ) -> u64 {
+        let number = state.permits.park(Parked {
             index,
             spawned_at,
-            task: Task::Own(Box::new(task)),
+            task,
         });
-        Ok(Entry::In(index))
+        let watched = std::mem::replace(&mut state.watched, true);
+        drop(state);
+        if !watched {
+            let (token, pool) = (self.token.clone(), Arc::downgrade(self));
+            self.runtime.spawn(async move {
+                // It ends with the group, whose end cancels the token.
+                token.cancelled().await;
+                if let Some(pool) = pool.upgrade() {
+                    pool.pump();
+                }
+            });
+        }
+        number
     }
 
     pub(crate) fn discarded(&self) {
@@ -316,12 +344,8 @@ impl<E: Send + 'static> Pool<E> {
         if state.permits.has_room() {
             offer.accept();
         }
-        let number = state.permits.park(Parked {
-            index,
-            spawned_at,
-            task: Task::Offered(offer.clone(), Some(waker)),
-        });
-        drop(state);
+        let task = Task::Offered(offer.clone(), Some(waker));
+        let number = self.park(state, index, spawned_at, task);
         self.pump();
         Ok(InLine {
             index,
@@ -367,11 +391,10 @@ impl<E: Send + 'static> Pool<E> {
             return None;
         }
         let parked = state.permits.withdraw(number);
-        let next = parked.as_ref().and_then(|_| state.settle());
         let waiter = state.drained();
         drop(state);
         drop(parked);
-        wake([next, waiter]);
+        wake([waiter]);
         offer.take()
     }
 
@@ -432,20 +455,22 @@ impl<E: Send + 'static> Pool<E> {
 
     fn skip(&self, parked: Parked<Self>) {
         match parked.task {
-            Task::Own(task) => self.drop_user(parked.index, parked.spawned_at, task),
-            // The task goes back through the submit, or with it.
+            Task::Own(task) => self.drop_user(parked.index, parked.spawned_at, || drop(task)),
             Task::Offered(offer, waker) => {
-                self.drop_user(parked.index, parked.spawned_at, offer);
+                // If it was not taken in, its submit has it back.
+                if offer.is_accepted() {
+                    self.drop_user(parked.index, parked.spawned_at, || offer.clear());
+                }
+                drop(offer);
                 wake([waker]);
             }
         }
     }
 
     /// Drops what a task was; its destructor's panic harms nobody and is told.
-    fn drop_user<T>(&self, index: usize, spawned_at: Caller, value: T) {
-        if let Err(payload) = discard(value) {
-            let text = super::panic::message(&*payload);
-            trace::panicked(self.name, index as u64, spawned_at, text);
+    fn drop_user(&self, index: usize, spawned_at: Caller, dropping: impl FnOnce()) {
+        if let Err(payload) = catch(dropping) {
+            trace::panicked(self.name, index as u64, spawned_at, message(&*payload));
             forget(payload);
         }
     }
@@ -563,7 +588,8 @@ impl<E: Send + 'static> Pool<E> {
         first
     }
 
-    /// All failures in order of time, and whether the group was cancelled from outside.
+    /// All failures in order of time, and whether the group was cancelled from outside, or lost tasks with
+    /// their runtime.
     pub(crate) fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<(Vec<TaskError<E>>, bool)> {
         let fresh = cx.waker().clone();
         let mut state = self.lock();
@@ -576,8 +602,9 @@ impl<E: Send + 'static> Pool<E> {
             return Poll::Pending;
         }
         let failures = std::mem::take(&mut state.failures);
+        let lost = state.stats.aborted > 0;
         drop(state);
-        let cancelled = self.token.cause() == Some(Cause::Cancelled);
+        let cancelled = lost || self.token.cause() == Some(Cause::Cancelled);
         self.token.explain(Cause::Finished);
         self.token.cancel();
         Poll::Ready((failures, cancelled))

@@ -71,7 +71,8 @@ impl Token {
     /// Why the token was cancelled; `None` while it is not.
     pub fn cause(&self) -> Option<Cause> {
         let cancelled = self.token.is_cancelled();
-        cancelled.then(|| self.cause.get().copied().unwrap_or(Cause::Cancelled))
+        // Written down, so that a reason which comes late does not change what was read.
+        cancelled.then(|| *self.cause.get_or_init(|| Cause::Cancelled))
     }
 
     /// The group's token as tokio-util's: cancelling it cancels the group.

@@ -3,6 +3,10 @@
 //! A [`Retry`] is made once and used for many chains of attempts. With [`run`](Retry::run) a chain is one
 //! job of a group, which waits on its heap between two attempts and holds no place there.
 //!
+//! To try one thing again where you stand, without a group and with borrows, take
+//! [`flow::retry`](crate::flow::retry()). Its [`Verdict`](crate::flow::Verdict) is what the caller says of an
+//! error, here an [`Outcome`]; the [`Verdict`] here is what a [`Chain`] answers.
+//!
 //! ```
 //! use std::time::Duration;
 //! use schedgroup::Group;

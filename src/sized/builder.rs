@@ -56,7 +56,7 @@ impl Builder {
         self
     }
 
-    /// The group ends when `token` is cancelled. It works on a child of `token`.
+    /// Cancelling `token` is like [`SizedGroup::cancel`]; the group works on a child of it.
     pub fn token(mut self, token: CancellationToken) -> Builder {
         self.token = Some(token);
         self

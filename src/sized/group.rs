@@ -58,7 +58,7 @@ impl SizedGroup {
         self.pool.spawn(Asker::Owner, task(self.token()))
     }
 
-    /// Gives a task to the group if a place is free.
+    /// Gives a task to the group if a place, or one in the queue, is free.
     ///
     /// # Errors
     ///
@@ -80,9 +80,10 @@ impl SizedGroup {
         }
     }
 
-    /// Waits until the group has a place for the task.
+    /// Waits until the group has a place for the task, or one in the queue.
     ///
-    /// Ends early, with the task, when the group is cancelled.
+    /// Ends early, with the task, when the group is cancelled. From a task of the group it can wait for
+    /// its own place: use `spawn` there.
     ///
     /// # Cancel safety
     ///

@@ -363,6 +363,32 @@ async fn destructors_that_panic_harm_nobody() {
     assert!(flow::race(values).await.is_ok());
 }
 
+/// Two in one go, which in one collection would end the process.
+#[tokio::test]
+async fn values_that_panic_in_their_destructors_do_not_hide_the_error() {
+    let tasks = || {
+        (0..3).map(|n| async move {
+            let bomb = OnDrop(|| panic!("in a destructor"));
+            if n < 2 {
+                return Ok(bomb);
+            }
+            std::mem::forget(bomb);
+            Err("the third")
+        })
+    };
+    let third = |error| matches!(error, Some(TaskError::Failed { index: 2, .. }));
+    assert!(third(bounded(flow::try_all(tasks()).limit(1)).await.err()));
+    assert!(third(bounded(flow::take(3, tasks()).limit(1)).await.err()));
+    assert!(third(bounded(flow::last(1, tasks()).limit(1)).await.err()));
+    // Ends that wait to be taken when the stream is dropped, and those behind a cancel.
+    let mut stream = flow::stream(tasks().take(2)).start();
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    std::mem::forget(stream.next().await);
+    drop(stream);
+}
+
 /// A destructor that panics is the panic of its task, though the task has a value.
 #[tokio::test]
 async fn a_destructor_of_a_task_is_part_of_it() {

@@ -1,8 +1,9 @@
 //! One thing at a time: retries and waterfalls.
 
-use std::future::pending;
+use std::future::{Future, IntoFuture, pending};
 use std::iter::{empty, repeat};
 use std::num::ParseIntError;
+use std::pin::Pin;
 use std::time::Duration;
 
 use schedgroup::TaskError;
@@ -11,7 +12,7 @@ use schedgroup::flow::{self, Attempts, Ended, Verdict};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{OnDrop, bounded, misuse, ms};
+use crate::common::{OnDrop, bounded, misuse, ms, panic_of};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
@@ -238,4 +239,24 @@ async fn a_cancel_beats_a_value_that_is_there_too() {
     });
     let error = retry.token(token.clone()).await.unwrap_err();
     assert!(matches!(error.ended, Ended::Cancelled), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_poll_after_the_end_is_named() {
+    let mut retry = flow::retry(1, empty(), || async { Ok::<_, ()>(1) }).into_future();
+    let mut steps = flow::waterfall(1)
+        .then(|n| async move { Ok::<_, ()>(n) })
+        .into_future();
+    bounded(&mut retry).await.unwrap();
+    bounded(&mut steps).await.unwrap();
+    let named = "schedgroup: a future was polled after it had ended";
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert_eq!(
+        panic_of(|| drop(Pin::new(&mut retry).poll(&mut cx))).message,
+        named
+    );
+    assert_eq!(
+        panic_of(|| drop(Pin::new(&mut steps).poll(&mut cx))).message,
+        named
+    );
 }

@@ -1,13 +1,16 @@
 //! What is promised beyond the systems it comes from.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use schedgroup::errgroup::{ErrGroup, OnError};
 use schedgroup::sized::SizedGroup;
 use schedgroup::{Cause, SpawnError, TaskError};
+use tokio_util::sync::CancellationToken;
 
-use crate::common::{Flag, bounded, misuse, multi_thread, until, watched};
+use crate::common::{Flag, OnDrop, bounded, misuse, multi_thread, until, watched};
 
 #[test]
 fn without_a_runtime_the_remedy_is_named() {
@@ -137,8 +140,9 @@ fn a_runtime_that_is_gone_ends_a_long_line() {
             .enable_all()
             .build()
             .unwrap();
-        here.block_on(async { bounded(group.wait()).await })
-            .unwrap();
+        let outcome = here.block_on(async { bounded(group.wait()).await });
+        // None has failed, but none has run to its end either.
+        assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
         assert_eq!(group.stats().aborted, 100_000);
     });
 }
@@ -175,4 +179,82 @@ async fn a_sized_group_keeps_no_panics() {
     until("all have panicked", || group.stats().panicked == 10).await;
     until("all are gone", || flag.drops() == 10).await;
     assert_eq!(bounded(group.wait()).await.panicked, 10);
+}
+
+/// Nobody calls `cancel`, and the task that runs does not listen.
+#[tokio::test]
+async fn a_cancelled_parent_drops_what_is_parked_at_once() {
+    let parent = CancellationToken::new();
+    let group = ErrGroup::<()>::builder()
+        .limit(1)
+        .token(parent.clone())
+        .build();
+    group.spawn(std::future::pending());
+    let flag = Flag::new();
+    for _ in 0..3 {
+        let guard = flag.guard();
+        group.spawn(async move {
+            let _guard = guard;
+            Ok(())
+        });
+    }
+    parent.cancel();
+    until("the parked tasks are dropped", || flag.drops() == 3).await;
+    let stats = group.stats();
+    assert_eq!((stats.skipped, stats.running), (3, 1));
+}
+
+/// A task that was taken in is the group's, though its `submit` has not heard of it yet.
+#[tokio::test]
+async fn a_skipped_task_does_not_wait_for_its_submit() {
+    let group = ErrGroup::<()>::builder().limit(1).queue(1).build();
+    let (go, gone) = tokio::sync::oneshot::channel::<()>();
+    group.spawn(async {
+        gone.await.unwrap();
+        Ok(())
+    });
+    group.spawn(std::future::pending());
+    let flag = Flag::new();
+    let guard = flag.guard();
+    let mut submit = group.submit(async move {
+        let _guard = guard;
+        Ok(())
+    });
+    std::future::poll_fn(|cx| {
+        assert!(Pin::new(&mut submit).poll(cx).is_pending());
+        std::task::Poll::Ready(())
+    })
+    .await;
+    go.send(()).unwrap();
+    until("the first has ended", || group.stats().finished == 1).await;
+    group.cancel();
+    assert_eq!((flag.drops(), group.stats().skipped), (1, 1));
+    assert_eq!(bounded(submit).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn a_refused_task_may_panic_in_its_destructor() {
+    let group = ErrGroup::<()>::new();
+    group.wait().await.unwrap();
+    let bomb = OnDrop(|| panic!("in a destructor"));
+    let task = async move {
+        let _bomb = bomb;
+        Ok(())
+    };
+    // Two panics, one after the other: the process lives, and the caller gets the one that is his.
+    let refused = catch_unwind(AssertUnwindSafe(|| group.spawn(task))).unwrap_err();
+    assert_eq!(
+        refused.downcast_ref::<String>().unwrap(),
+        "schedgroup: attempted to spawn a task after ErrGroup::wait was called"
+    );
+}
+
+#[tokio::test]
+async fn errors_that_panic_in_their_destructors_do_not_hide_the_first() {
+    let group = ErrGroup::builder().on_error(OnError::Continue).build();
+    for bad in [false, true, true] {
+        group.spawn(async move { Err(OnDrop(move || assert!(!bad, "in a destructor"))) });
+    }
+    let first = bounded(group.wait()).await.unwrap_err();
+    assert_eq!(first.index(), Some(0));
 }
