@@ -67,11 +67,13 @@ fn times(row: &Row, full: bool) -> usize {
         row.workload,
         Workload::Spread | Workload::Lateness(_) | Workload::Idle | Workload::AfterBurst
     );
-    match full {
-        _ if row.size > 1_000_000 => 1,
-        true => 5,
-        false if takes_a_second || row.size >= 1_000_000 => 1,
-        false => 3,
+    match (full, row.size) {
+        (_, 10_000_000..) => 1,
+        (true, 1_000_000..) => 3,
+        (true, _) => 5,
+        (false, 1_000_000..) => 1,
+        (false, _) if takes_a_second => 1,
+        (false, _) => 3,
     }
 }
 
@@ -81,7 +83,7 @@ fn ratio(figures: &HashMap<Who, f64>) -> Option<String> {
     let tasks = [Who::Tracker, Who::JoinSet];
     let best = tasks.iter().filter_map(|who| figures.get(who).copied());
     let best = best.min_by(f64::total_cmp)?;
-    (ours > 0.0).then(|| format!("{:.1}", best / ours))
+    (ours > 0.0 && best > 0.0).then(|| format!("{:.1}", best / ours))
 }
 
 fn readable(figure: f64) -> String {
