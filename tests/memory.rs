@@ -1,38 +1,13 @@
 //! What a job costs and what it leaves behind, in exact bytes of a counting allocator.
 
-// A global allocator cannot be written without it; it only counts and passes on.
-#![allow(unsafe_code)]
+mod counting;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use schedgroup::{Group, JobHandle, Next};
 use tokio::time::{Instant, sleep};
 
-struct Counting;
-
-static LIVE: AtomicI64 = AtomicI64::new(0);
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size() as i64, SeqCst);
-        ALLOCATIONS.fetch_add(1, SeqCst);
-        // SAFETY: as our caller promised.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size() as i64, SeqCst);
-        // SAFETY: as our caller promised.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
+use counting::{allocations, live};
 
 const JOBS: usize = 100_000;
 const FAR: Duration = Duration::from_secs(3600);
@@ -41,10 +16,6 @@ const SPARE: i64 = 64 * 1024;
 /// A future of exactly `N` bytes and one more for its state.
 async fn sized<const N: usize>(payload: [u8; N]) {
     std::hint::black_box(&payload);
-}
-
-fn live() -> i64 {
-    LIVE.load(SeqCst)
 }
 
 /// The allocator is one for the whole program, so everything is measured in one test.
@@ -74,14 +45,14 @@ async fn a_job_costs_little_and_leaves_nothing() {
 
 async fn cost_of_pending_jobs() {
     let group = Group::new();
-    let (bytes, allocations) = (live(), ALLOCATIONS.load(SeqCst));
+    let (bytes, before) = (live(), allocations());
     let at = Instant::now() + FAR;
     for _ in 0..JOBS {
         group.schedule(at, sized([0; 31]));
     }
     sleep(Duration::from_millis(1)).await;
     let each = (live() - bytes) as f64 / JOBS as f64;
-    let allocated = (ALLOCATIONS.load(SeqCst) - allocations) as f64 / JOBS as f64;
+    let allocated = (allocations() - before) as f64 / JOBS as f64;
     let future = size_of_val(&sized([0; 31])) as f64;
     println!("{each:.1} bytes and {allocated:.3} allocations a pending job of {future} bytes");
     // A slot of 40 bytes in whole chunks, and an entry of 4 in storage that grows by doubling.

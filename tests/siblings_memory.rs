@@ -1,47 +1,23 @@
 //! What a task of a group costs, in exact allocations of a counting allocator.
 
-// A global allocator cannot be written without it; it only counts and passes on.
-#![allow(unsafe_code)]
+mod counting;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 
 use schedgroup::errgroup::ErrGroup;
 use schedgroup::flow;
 
-struct Counting;
-
-static LIVE: AtomicI64 = AtomicI64::new(0);
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size() as i64, SeqCst);
-        ALLOCATIONS.fetch_add(1, SeqCst);
-        // SAFETY: as our caller promised.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size() as i64, SeqCst);
-        // SAFETY: as our caller promised.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
+use counting::{allocations, live};
 
 const TASKS: u64 = 100_000;
 
 /// The allocator is one for the whole program, so everything is measured in one test.
 #[tokio::test]
 async fn what_a_task_of_a_group_costs() {
-    let before = LIVE.load(SeqCst);
+    let before = live();
     {
         let group = ErrGroup::<()>::builder().limit(1).build();
-        let start = ALLOCATIONS.load(SeqCst);
+        let start = allocations();
         for n in 0..TASKS {
             group.spawn(async move {
                 std::hint::black_box(n);
@@ -49,13 +25,13 @@ async fn what_a_task_of_a_group_costs() {
             });
         }
         // The line, and the list of those that run, grow by doubling.
-        let parked = ALLOCATIONS.load(SeqCst) - start;
+        let parked = allocations() - start;
         assert!(
             (TASKS..=TASKS + 32).contains(&parked),
             "{parked} allocations to park {TASKS}"
         );
         group.wait().await.unwrap();
-        let all = ALLOCATIONS.load(SeqCst) - start;
+        let all = allocations() - start;
         assert!(
             (2 * TASKS..=2 * TASKS + 64).contains(&all),
             "{all} allocations for {TASKS}"
@@ -63,13 +39,13 @@ async fn what_a_task_of_a_group_costs() {
     }
     {
         let group = ErrGroup::<()>::new();
-        let start = ALLOCATIONS.load(SeqCst);
+        let start = allocations();
         for _ in 0..TASKS {
             group.spawn(async { Ok(()) });
             tokio::task::yield_now().await;
         }
         group.wait().await.unwrap();
-        let all = ALLOCATIONS.load(SeqCst) - start;
+        let all = allocations() - start;
         assert!(
             (TASKS..=TASKS + 32).contains(&all),
             "{all} allocations for {TASKS} unparked"
@@ -77,10 +53,10 @@ async fn what_a_task_of_a_group_costs() {
     }
     {
         // A task; what its ends and the results are kept in grows by doubling.
-        let start = ALLOCATIONS.load(SeqCst);
+        let start = allocations();
         let tasks = (0..TASKS).map(|n| async move { n });
         assert_eq!(flow::all(tasks).limit(16).await.len() as u64, TASKS);
-        let all = ALLOCATIONS.load(SeqCst) - start;
+        let all = allocations() - start;
         assert!(
             (TASKS..=TASKS + 64).contains(&all),
             "{all} allocations for {TASKS} in a flow"
@@ -88,9 +64,9 @@ async fn what_a_task_of_a_group_costs() {
     }
     {
         // Never more at once than may run, so the peak is that of 16 tasks, whatever their number.
-        let (start, most) = (LIVE.load(SeqCst), AtomicI64::new(0));
+        let (start, most) = (live(), AtomicI64::new(0));
         let room = |_| {
-            most.fetch_max(LIVE.load(SeqCst), SeqCst);
+            most.fetch_max(live(), SeqCst);
             async move { std::hint::black_box([0_u8; 1024]).len() }
         };
         let each = flow::all((0..TASKS).map(room)).limit(16);
@@ -99,6 +75,6 @@ async fn what_a_task_of_a_group_costs() {
         let results = TASKS as i64 * 2 * 48;
         assert!(most < results + 200 * 1024, "{most} bytes at most");
     }
-    let left = LIVE.load(SeqCst) - before;
+    let left = live() - before;
     assert!(left <= 16 * 1024, "{left} bytes left");
 }

@@ -7,6 +7,7 @@
 //!
 //! What a whole group costs beside its neighbours is told by `cargo run --release --example versus`, and
 //! what was tried by `benches/NOTES.md`.
+#![forbid(unsafe_code)]
 
 mod ground;
 mod sched;
