@@ -49,9 +49,9 @@ impl<F: Future<Output = ()> + Send + 'static> Body for F {
 
 /// The body behind a [`JoinHandle`](super::handle::JoinHandle).
 ///
-/// It sends its result when it is dropped, which is after the job's state was set and before `wait`
-/// stops counting the job: who has the value sees a finished job, and after `wait` no value is on
-/// its way.
+/// It sends its result when it is dropped, which is after the job's state was set and its future
+/// dropped, and before `wait` stops counting the job: who has the value sees a finished job that holds
+/// nothing any more, and after `wait` no value is on its way.
 pub(super) struct Joined<F: Future> {
     future: Option<Pin<Box<F>>>,
     result: Option<Result<F::Output, JobError>>,
@@ -132,10 +132,19 @@ where
 
 impl<F: Future> Drop for Joined<F> {
     fn drop(&mut self) {
+        let future = discard(self.future.take());
         let result = self.result.take().unwrap_or(Err(JobError::Cancelled));
-        if let Some(receiver) = self.receiver.take() {
-            // Nobody may be there to receive it, which is the caller's choice.
-            drop(receiver.send(result));
+        // Nobody may be there to receive it, which is the caller's choice.
+        let unsent = self.receiver.take().map(|receiver| receiver.send(result));
+        let value = discard(unsent);
+        // One panic goes on to whoever drops this, and two at once would end the process.
+        match (future, value) {
+            (Ok(()), Ok(())) => {}
+            (Err(payload), Ok(())) | (Ok(()), Err(payload)) => resume_unwind(payload),
+            (Err(payload), Err(second)) => {
+                forget(second);
+                resume_unwind(payload)
+            }
         }
     }
 }

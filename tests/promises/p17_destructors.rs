@@ -2,10 +2,10 @@
 //!
 //! Where it may not, it blocks for good, and `watched` says so.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use schedgroup::{Group, JobError, JobHandle, Next};
+use schedgroup::{Group, JobError, JobHandle, JoinHandle, Next};
 use tokio::time::Instant;
 
 use crate::common::{Flag, HOUR, Hold, OnDrop, bounded, ms, on_both, runtimes, until, watched};
@@ -343,4 +343,36 @@ fn wakers_of_wait_are_woken_and_dropped_outside_the_lock() {
         until("woken", || flag.drops() > 0).await;
         wait.await.unwrap();
     });
+}
+
+/// Looks in its destructor whether the value of its own job is there already.
+struct Looks {
+    value: Arc<Mutex<Option<JoinHandle<()>>>>,
+    found: Arc<Mutex<Option<bool>>>,
+}
+
+impl Drop for Looks {
+    fn drop(&mut self) {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let mut value = self.value.lock().unwrap();
+        let polled = std::pin::Pin::new(value.as_mut().unwrap()).poll(&mut context);
+        *self.found.lock().unwrap() = Some(polled.is_ready());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_value_comes_when_its_future_has_been_dropped() {
+    let group = Group::new();
+    let (value, found) = (Arc::default(), Arc::default());
+    let looks = Looks {
+        value: Arc::clone(&value),
+        found: Arc::clone(&found),
+    };
+    let handle = group.spawn_after(HOUR, async move { drop(looks) });
+    let job = handle.job().clone();
+    *value.lock().unwrap() = Some(handle);
+    assert!(job.cancel());
+    assert_eq!(*found.lock().unwrap(), Some(false), "the value was there");
+    let value = value.lock().unwrap().take().unwrap();
+    assert!(matches!(value.await, Err(JobError::Cancelled)));
 }
