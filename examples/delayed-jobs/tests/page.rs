@@ -92,30 +92,33 @@ impl Drop for Driver {
     }
 }
 
+/// What an element shows, by one script: an element that was found could be drawn anew before it is read.
+async fn text(browser: &Client, css: &str) -> Option<String> {
+    let script = "return document.querySelector(arguments[0])?.innerText ?? null";
+    let shown = browser.execute(script, vec![json!(css)]).await;
+    serde_json::from_value(shown.expect("an answer")).expect("a text or nothing")
+}
+
 /// Waits until an element shows this text.
-async fn shows(browser: &Client, css: &str, text: &str) {
+async fn shows(browser: &Client, css: &str, wanted: &str) {
     let is_so = || async {
-        let Ok(found) = browser.find(Locator::Css(css)).await else {
-            return false;
-        };
-        found.text().await.is_ok_and(|shown| shown == text)
+        text(browser, css)
+            .await
+            .is_some_and(|shown| shown == wanted)
     };
-    support::until(&format!("{css} shows {text}"), is_so).await;
+    support::until(&format!("{css} shows {wanted}"), is_so).await;
 }
 
 /// Presses a button as a person would, once it is there.
 async fn press(browser: &Client, label: &str) {
     let css = format!("button[aria-label='{label}']");
-    let waited = browser
-        .wait()
-        .at_most(Duration::from_secs(20))
-        .for_element(Locator::Css(&css));
-    waited
-        .await
-        .expect("the button")
-        .click()
-        .await
-        .expect("it is pressed");
+    let is_pressed = || async {
+        let Ok(found) = browser.find(Locator::Css(&css)).await else {
+            return false;
+        };
+        found.click().await.is_ok()
+    };
+    support::until(&format!("{label} is pressed"), is_pressed).await;
 }
 
 async fn state(queue: &Queue, id: JobId) -> State {
@@ -195,19 +198,9 @@ async fn look(browser: Client, queue: Queue, address: String, mended: Arc<Atomic
 
     // The time that is left goes down.
     let due = format!("#pending tr[data-id='{far}'] [data-due]");
-    let left = browser
-        .find(Locator::Css(&due))
-        .await
-        .expect("a countdown")
-        .text()
-        .await;
-    let left = left.expect("a text");
+    let left = text(&browser, &due).await.expect("a countdown");
     assert!(left.starts_with("59 min "), "{left}");
-    let counts_down = || async {
-        let shown = browser.find(Locator::Css(&due)).await;
-        let shown = shown.expect("a countdown").text().await.expect("a text");
-        shown != left
-    };
+    let counts_down = || async { text(&browser, &due).await.is_some_and(|now| now != left) };
     support::until("the countdown moves", counts_down).await;
 
     mended.store(true, Ordering::SeqCst);
