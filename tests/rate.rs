@@ -124,10 +124,10 @@ async fn with_a_rate_over_all_neither_is_ever_exceeded_and_no_key_is_overtaken_b
             }
             assert!(of_key.is_sorted_by_key(|given| given.0), "seed {seed}");
         }
-        // A cost of none goes before a dear one at the same instant.
-        given.sort_by_key(|&(at, _, cost)| (at, cost));
+        given.sort_by_key(|&(at, _, _)| at);
         let mut bucket = Tokens::new(all.0, all.1, all.2);
-        for (at, key, cost) in given {
+        // What costs nothing takes nothing of what all share, and does not wait for it.
+        for (at, key, cost) in given.into_iter().filter(|given| given.2 > 0) {
             assert!(bucket.admits(cost, at), "seed {seed}, key {key}, {at:?}");
         }
     }
@@ -147,6 +147,20 @@ async fn a_key_that_is_held_up_keeps_no_other_waiting() {
         );
     }
     assert_eq!(limiter.reserve("held", 1), start + HOUR + ms(100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cost_of_none_takes_nothing_of_what_all_share() {
+    let limiter = Limiter::new(Rate::per_second(1000)).overall(Rate::per_second(10));
+    let start = Instant::now();
+    // Each would cut a piece off that is too short for a cost of one.
+    for n in 0..100 {
+        limiter.not_before(&n, start + ms(n));
+        assert_eq!(limiter.reserve(&n, 0), start + ms(n));
+    }
+    assert_eq!(limiter.reserve(&1000, 1), start);
+    assert_eq!(limiter.reserve(&1001, 1), start + ms(100));
+    assert_eq!(limiter.reserve(&1002, 0), start, "it does not wait for it");
 }
 
 #[tokio::test(start_paused = true)]

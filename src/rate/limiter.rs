@@ -120,8 +120,8 @@ impl<K> Limiter<K> {
 impl<K: Eq + Hash> Limiter<K> {
     /// The caller's own instant to go, now or later, for work of this cost.
     ///
-    /// For one key these never go back, whatever the costs. A cost of zero takes nothing, but does not
-    /// overtake either. A cost above the burst waits until the whole burst is there, and those after
+    /// For one key these never go back, whatever the costs. A cost of zero takes nothing and waits for
+    /// its own key alone, of which it overtakes nothing. A cost above the burst waits until the whole burst is there, and those after
     /// it until it is earned. The key is cloned if it is not known.
     pub fn reserve<Q>(&self, key: &Q, cost: u32) -> Instant
     where
@@ -132,8 +132,8 @@ impl<K: Eq + Hash> Limiter<K> {
             let own = allowed.bucket.earliest(self.per_key, cost);
             let own = own.max(now).max(allowed.not_before).max(allowed.last);
             let at = match self.overall {
-                Some(rate) => overall.reserve(rate, cost, now, own),
-                None => own,
+                Some(rate) if cost > 0 => overall.reserve(rate, cost, now, own),
+                _ => own,
             };
             allowed.bucket.take(self.per_key, cost, at);
             allowed.last = at;
