@@ -8,16 +8,19 @@ use schedgroup::Group;
 
 use crate::two_workers;
 
+/// So far apart are the jobs whose lateness counts beside others.
+const APART: Duration = Duration::from_millis(10);
+
 /// The lateness of jobs, in microseconds.
 struct Late(Vec<u64>);
 
 impl Late {
-    /// Jobs 10 ms apart on the real clock, for so many milliseconds.
-    async fn of_jobs(group: &Group, millis: u64) -> Late {
+    /// Jobs so far apart on the real clock, for so many seconds.
+    async fn of_jobs(group: &Group, apart: Duration, seconds: u64) -> Late {
         let start = tokio::time::Instant::now();
         let mut jobs = Vec::new();
-        for job in 1..=millis / 10 {
-            let due = start + Duration::from_millis(10 * job);
+        for job in 1..=seconds * 1000 / apart.as_millis() as u64 {
+            let due = start + apart * job as u32;
             jobs.push(group.spawn_at(due, async move { due.elapsed().as_micros() as u64 }));
         }
         let mut late = Vec::new();
@@ -36,8 +39,9 @@ impl Late {
 
 /// An idle machine, for comparison.
 pub(crate) fn idle(seconds: u64) -> u64 {
-    let late =
-        two_workers().block_on(async move { Late::of_jobs(&Group::new(), seconds * 1000).await });
+    let late = two_workers().block_on(async move {
+        Late::of_jobs(&Group::new(), Duration::from_millis(1), seconds).await
+    });
     let [half, most, all] = late.figures();
     println!("idle: late by p50 {half} ms, p99 {most} ms, at most {all} ms");
     u64::from(most > 5.0)
@@ -77,7 +81,7 @@ fn beside_pushes(seconds: u64, rate: Option<u64>) -> u64 {
                 }
             })
         });
-        let late = Late::of_jobs(&group, seconds * 1000).await;
+        let late = Late::of_jobs(&group, APART, seconds).await;
         over.store(true, Relaxed);
         for producer in producers {
             producer.join().expect("a producer");
@@ -105,7 +109,7 @@ pub(crate) fn blocked(seconds: u64) -> u64 {
                 std::thread::sleep(Duration::from_millis(300));
             });
         }
-        Late::of_jobs(&group, seconds * 1000).await
+        Late::of_jobs(&group, APART, seconds).await
     });
     let [half, most, all] = late.figures();
     println!("blocked: late by p50 {half} ms, p99 {most} ms, at most {all} ms");
