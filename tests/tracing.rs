@@ -70,7 +70,7 @@ mod heard {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    use schedgroup::{JobHandle, JobState, Next};
+    use schedgroup::{JobHandle, JobState, Next, flow};
     use tracing::field::{Field, Visit};
     use tracing::span::{Attributes, Id, Record};
     use tracing::subscriber::DefaultGuard;
@@ -287,6 +287,17 @@ mod heard {
         });
         group.wait().await.unwrap_err();
         assert_one(&records.take("ERROR"), &["panic=third run"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_in_a_set_of_tasks_is_an_event_under_its_index() {
+        let (records, _recording) = record(Level::TRACE);
+        let line = line!() + 1;
+        let ends = flow::all((0..4).map(|n| async move { assert!(n < 3, "boom") })).await;
+        assert_eq!(ends.iter().filter(|end| end.is_err()).count(), 1);
+        let place = format!("scheduled_at={}:{line}:", file!());
+        let parts = ["group=flow::all", "id=3 ", &place, "panic=boom"];
+        assert_one(&records.take("ERROR"), &parts);
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,6 +6,7 @@
 mod common;
 
 mod flow;
+mod flow_ends;
 mod flow_retry;
 mod promises;
 mod stress;

@@ -1,0 +1,199 @@
+//! How combinators end: what is dropped and when, how many ends one poll takes, what errors say.
+
+use std::error::Error;
+use std::future::{IntoFuture, pending, ready};
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use schedgroup::TaskError;
+use schedgroup::flow::{self, Ended, RaceError};
+use tokio_util::sync::CancellationToken;
+
+use crate::common::{Flag, Guard, bounded, settle, until, watched};
+
+/// Counts how often it was woken.
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+/// A task that blocks keeps what the tasks share; the values of the others go all the same.
+#[test]
+fn a_combinator_that_is_dropped_keeps_no_value_of_a_task_that_ended() {
+    async fn ending(gone: Option<mpsc::Receiver<()>>, value: Guard) -> Guard {
+        if let Some(gone) = gone {
+            gone.recv().expect("it is let go");
+        }
+        value
+    }
+    watched(|| {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(3)
+            .enable_time()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (early, late, last) = (Flag::new(), Flag::new(), Flag::new());
+            let ((go, gone), (end, ended)) = (mpsc::channel(), mpsc::channel());
+            let mut all = Box::pin(
+                flow::all([
+                    ending(None, early.guard()),
+                    ending(Some(gone), late.guard()),
+                    ending(Some(ended), last.guard()),
+                ])
+                .into_future(),
+            );
+            let woken = Arc::new(Woken::default());
+            let waker = Waker::from(Arc::clone(&woken));
+            let polled = all.as_mut().poll(&mut Context::from_waker(&waker));
+            assert!(polled.is_pending());
+            until("the first has ended", || woken.0.load(SeqCst) == 1).await;
+            assert_eq!(early.drops(), 0, "it has not been taken");
+            drop(all);
+            assert_eq!((early.drops(), late.drops()), (1, 0));
+            go.send(()).unwrap();
+            until("what comes late is dropped", || late.drops() == 1).await;
+            assert_eq!(last.drops(), 0);
+            end.send(()).unwrap();
+            until("and so is the last", || last.drops() == 1).await;
+        });
+    });
+}
+
+/// Many ends that are there at once do not keep others from their turn.
+#[tokio::test]
+async fn one_poll_takes_so_many_ends_and_no_more() {
+    let mut all = Box::pin(flow::all((0..1000).map(ready)).into_future());
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut polls = 0;
+    let ends = loop {
+        polls += 1;
+        match all.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(ends) => break ends,
+            Poll::Pending => settle().await,
+        }
+        assert_eq!(woken.0.load(SeqCst), polls, "it asks for the next poll");
+    };
+    assert_eq!(ends.len(), 1000);
+    // One that starts them, and one for each 128.
+    assert_eq!(polls, 1 + 1000_usize.div_ceil(128));
+}
+
+/// It had ended before the abort reached it.
+#[tokio::test]
+async fn a_task_that_cancels_and_ends_has_a_result() {
+    let token = CancellationToken::new();
+    let cancel = token.clone();
+    let tasks = [true, false].map(|first| {
+        let cancel = cancel.clone();
+        async move {
+            if first {
+                cancel.cancel();
+                return 7;
+            }
+            pending().await
+        }
+    });
+    let ends = bounded(flow::all(tasks).token(token)).await;
+    assert!(
+        matches!(ends[..], [Ok(7), Err(TaskError::Cancelled)]),
+        "{ends:?}"
+    );
+}
+
+/// Whoever holds on to it holds on to nothing of its steps.
+#[tokio::test]
+async fn a_waterfall_that_is_cancelled_drops_its_steps() {
+    let (running, waiting) = (Flag::new(), Flag::new());
+    let (in_the_future, in_the_closure) = (running.guard(), waiting.guard());
+    let token = CancellationToken::new();
+    let falling = flow::waterfall::<_, ()>(())
+        .then(|()| async move {
+            let _held = in_the_future;
+            pending::<Result<(), ()>>().await
+        })
+        .then(move |()| {
+            let _held = in_the_closure;
+            ready(Ok(()))
+        })
+        .token(token.clone());
+    let mut falling = pin!(falling.into_future());
+    let polled = falling
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()));
+    assert!(polled.is_pending());
+    token.cancel();
+    let ended = falling.as_mut().await;
+    assert!(matches!(ended, Err(TaskError::Cancelled)));
+    assert_eq!((running.drops(), waiting.drops()), (1, 1));
+}
+
+/// The text of an error, and of its source.
+fn told<E: Error>(error: &E) -> (String, Option<String>) {
+    (error.to_string(), error.source().map(ToString::to_string))
+}
+
+#[tokio::test]
+async fn errors_say_what_happened_and_whose_error_it_was() {
+    let source = |text: &str| Some(text.to_owned());
+    let error = std::fmt::Error.to_string();
+    let text = |text: &str| format!("{text}: {error}");
+
+    let none = [(); 0].map(|()| ready(Err::<(), _>(std::fmt::Error)));
+    let empty = flow::race(none).await.unwrap_err();
+    assert_eq!(told(&empty), ("no tasks to race".to_owned(), None));
+    let lost = [(); 2].map(|()| ready(Err::<(), _>(std::fmt::Error)));
+    let lost = flow::race(lost).limit(1).await.unwrap_err();
+    let last = text("task 1 failed");
+    assert_eq!(
+        told(&lost),
+        (format!("all tasks failed, at last {last}"), Some(last))
+    );
+    let RaceError::AllFailed(errors) = &lost else {
+        panic!("{lost:?}");
+    };
+    let each: Vec<_> = errors.into_iter().map(ToString::to_string).collect();
+    assert_eq!(each, [text("task 0 failed"), text("task 1 failed")]);
+    let cancelled: RaceError<std::fmt::Error> = RaceError::Cancelled;
+    let words = "cancelled before a task had won";
+    assert_eq!(told(&cancelled), (words.to_owned(), None));
+
+    const NO_DELAYS: [Duration; 2] = [Duration::ZERO; 2];
+    let failing = || ready(Err::<(), _>(std::fmt::Error));
+    let gave_up = flow::retry(1, NO_DELAYS, failing).await.unwrap_err();
+    let words = text("gave up after 1 attempt");
+    assert_eq!(told(&gave_up), (words, source(&error)));
+    let mut attempts = 0;
+    let panicked = flow::retry(2, NO_DELAYS, || {
+        attempts += 1;
+        let first = attempts == 1;
+        async move {
+            assert!(first, "boom");
+            Err::<(), _>(std::fmt::Error)
+        }
+    });
+    let panicked = panicked.await.unwrap_err();
+    let Ended::Panicked(panic) = &panicked.ended else {
+        panic!("{panicked:?}");
+    };
+    let words = text(&format!("{panic} after 2 attempts"));
+    assert_eq!(told(&panicked), (words, source(&panic.to_string())));
+    let token = CancellationToken::new();
+    token.cancel();
+    let cancelled = flow::retry(1, NO_DELAYS, failing)
+        .token(token)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        told(&cancelled),
+        ("cancelled after 0 attempts".to_owned(), None)
+    );
+}
