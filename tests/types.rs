@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use schedgroup::{
     Builder, Group, Handle, JobContext, JobError, JobHandle, JobId, JobPanic, JobState, JoinHandle,
-    Next, Report, ScheduleError, Shutdown, Stats, Wait, WaitError,
+    Next, Report, ScheduleError, Shutdown, Stats, Wait, WaitError, flow,
 };
 use tokio::time::Instant;
 
@@ -187,6 +187,87 @@ async fn every_debug_shows_what_one_would_look_for() {
         &shutdown.await,
         &["Report", "finished: 0", "aborted: 0", "dropped: 0"],
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_debug_of_a_group_of_tasks_shows_its_counts() {
+    use schedgroup::errgroup::ErrGroup;
+    use schedgroup::sized::SizedGroup;
+
+    let builder = ErrGroup::<()>::builder().limit(1).queue(2);
+    shows(&builder, &["Builder", "limit: 1", "queue: 2", "on_error"]);
+    let group = builder.build();
+    group.spawn(async { panic!("boom") });
+    shows(&group, &["ErrGroup", "running: 1", "cause: None"]);
+    shows(&group.handle(), &["Handle", "running: 1"]);
+    shows(&group.member(), &["Member", "index: 1"]);
+    shows(&group.submit(async { Ok(()) }), &["Submit", "step: "]);
+    let wait = group.wait();
+    shows(&wait, &["Wait", "running: 1"]);
+    let error = wait.await.unwrap_err();
+    shows(&error, &["Panicked", "TaskPanic", "boom", file!()]);
+    shows(&group.try_spawn(async { Ok(()) }), &["Closed"]);
+
+    let group = ErrGroup::<()>::new();
+    shows(&group.wait_all(), &["WaitAll", "running: 0"]);
+    let group = SizedGroup::new(3);
+    shows(&group, &["SizedGroup", "running: 0"]);
+    shows(&group.wait(), &["Wait", "running: 0"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_debug_of_a_set_of_tasks_shows_how_far_it_is() {
+    use std::future::{IntoFuture, ready};
+
+    let all = flow::all([ready(())]).limit(3);
+    shows(&all, &["Flow", "flow::all", "limit: 3", file!()]);
+    let all = all.into_future();
+    shows(&all, &["Running", "flow::all", "started: 0", "running: 0"]);
+    let stream = flow::stream([ready(())]).start();
+    shows(&stream, &["Stream", "flow::stream", "limit"]);
+    let waterfall = flow::waterfall::<_, ()>(1).then(|_| ready(Ok(2)));
+    shows(&waterfall, &["Waterfall", "steps: 1"]);
+    shows(&waterfall.into_future(), &["Falling", "steps: 1"]);
+    let retry = flow::retry(7, [HOUR], || ready(Err::<(), _>(())));
+    shows(&retry, &["Retry", "7", file!()]);
+    shows(&retry.into_future(), &["Retrying", "begun: 0", "7"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_debug_of_what_hangs_on_a_group_shows_its_settings() {
+    use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+    use schedgroup::periodic::WallClock;
+    use schedgroup::rate::{Limiter, Pacer, Rate};
+    use schedgroup::retry::{Outcome, Retry};
+
+    let builder = KeyedGroup::builder().exclusive();
+    shows(&builder, &["Builder", "exclusive: true"]);
+    let keyed = builder.build();
+    keyed.delay('k', HOUR, async {}, OnDuplicate::Replace);
+    shows(&keyed, &["KeyedGroup", "len: 1", "exclusive: true"]);
+    shows(&WallClock::system(), &["WallClock", "look_every"]);
+
+    let rate = Rate::per_second(3);
+    let limiter = Limiter::new(rate).overall(rate);
+    limiter.reserve(&'k', 1);
+    shows(&limiter, &["Limiter", "per_key", "overall: Some", "len: 1"]);
+    let group = Group::new();
+    let (send, turn) = tokio::sync::oneshot::channel();
+    let send = std::sync::Mutex::new(Some(send));
+    let pacer = Pacer::builder(rate).run(&group.handle(), move |(), turn| {
+        drop(send.lock().unwrap().take().unwrap().send(turn));
+        async {}
+    });
+    pacer.push("host", ());
+    shows(&pacer, &["Pacer", "waiting: 1", "keys: 1", "Handle"]);
+    shows(&turn.await.unwrap(), &["Turn", "host", "at"]);
+
+    let policy = Retry::new(|| [HOUR]).max_attempts(7);
+    shows(&policy, &["Retry", "max_attempts: Some(7)", "budget: None"]);
+    let chain = policy.chain::<()>(());
+    shows(&chain, &["Chain", "attempts: 0", "under_way: false"]);
+    let tried = policy.run(&group.handle(), |_| async { Outcome::<_, ()>::Done(()) });
+    shows(&tried, &["RetryHandle", "JobHandle"]);
 }
 
 #[test]

@@ -77,3 +77,25 @@ impl Seats {
         running.collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn storage_goes_back_after_a_crowd() {
+        let task = tokio::spawn(async {}).abort_handle();
+        for (crowd, kept) in [(1024, 1024), (1025, 0)] {
+            let mut seats = Seats::default();
+            let claimed: Vec<u32> = (0..crowd).map(|_| seats.claim()).collect();
+            for &seat in &claimed {
+                assert!(seats.started(seat, task.clone()).is_none());
+            }
+            for &seat in &claimed {
+                assert_eq!(seats.seats.len(), crowd, "somebody is seated");
+                assert!(seats.ended(seat).is_some());
+            }
+            assert_eq!((seats.seats.len(), seats.free.len()), (kept, kept));
+        }
+    }
+}

@@ -209,4 +209,18 @@ mod tests {
             assert_eq!(table.find(u64::from(key), is(key)), Some(&mut { key }));
         }
     }
+
+    #[test]
+    fn storage_goes_back_when_it_is_large_and_three_quarters_empty() {
+        for (capacity, left, kept) in [(256, 64, 256), (256, 63, 126), (KEPT, 0, KEPT)] {
+            let mut table = Table::new();
+            table.rows.reserve_exact(capacity);
+            for key in 0..capacity as u32 {
+                table.insert(u64::from(key), key, key);
+            }
+            let gone = table.sift(|&value| (value as usize) < left);
+            assert_eq!(gone.len(), capacity - left);
+            assert_eq!(table.rows.capacity(), kept);
+        }
+    }
 }
