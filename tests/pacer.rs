@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::{
     Flag, HOUR, Hold, Log, OnDrop, Random, bounded, ms, multi_thread, panic_of, settle, watched,
 };
-use schedgroup::rate::{Pacer, Rate};
+use schedgroup::rate::{Pacer, Rate, Turn};
 use schedgroup::{Group, WaitError};
 use tokio::time::{Instant, advance, sleep};
 
@@ -279,6 +279,12 @@ async fn what_waits_holds_no_place_and_no_task() {
     settle().await;
     let alive = tasks();
     assert!(alive <= 2, "{alive} tasks for {} waiting", pacer.waiting());
+    let stats = group.stats();
+    assert_eq!(
+        (stats.pending, stats.finished),
+        (1, 1),
+        "the pacer is one job"
+    );
     group.delay(ms(500), log.job(1000));
     sleep(ms(600)).await;
     assert_eq!(log.take(), [(0, ms(0)), (1000, ms(500))]);
@@ -429,6 +435,70 @@ async fn a_pacer_without_work_is_no_job_and_remembers_no_key_for_long() {
     }
     assert!(pacer.keys() <= 2 * 12 + 64, "{} keys", pacer.keys());
     group.wait().await.unwrap();
+}
+
+/// However many others come and go meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_key_is_known_while_it_runs_or_is_held_up() {
+    let (group, log, hold) = (Group::new(), Log::new(), Hold::new());
+    let (of_work, held) = (log.clone(), hold.clone());
+    let rate = Rate::per_second(1000);
+    let pacer = Pacer::builder(rate).in_flight(1).run(
+        &group.handle(),
+        move |n: u64, turn: Turn<u64, u64>| {
+            of_work.push((*turn.key(), n));
+            let held = held.clone();
+            async move {
+                if n == 1 {
+                    held.job().await;
+                }
+            }
+        },
+    );
+    pacer.push(1, 1);
+    pacer.not_before(2, Instant::now() + HOUR);
+    assert_eq!((pacer.keys(), pacer.waiting()), (2, 1));
+    hold.started().await;
+    sleep(ms(10)).await;
+    for other in 10..1000 {
+        pacer.push(other, 0);
+    }
+    sleep(ms(10)).await;
+    log.take();
+    pacer.push(1, 2);
+    pacer.push(2, 2);
+    sleep(ms(10)).await;
+    assert_eq!(log.take(), []);
+    hold.release();
+    settle().await;
+    assert_eq!(log.labels(), [(1, 2)]);
+    sleep(HOUR).await;
+    assert_eq!(log.labels(), [(2, 2)]);
+    group.wait().await.unwrap();
+}
+
+/// Of two that may go at the same instant the one that came first goes first, whichever key is older.
+#[tokio::test(start_paused = true)]
+async fn keys_that_may_go_at_the_same_instant_go_in_the_order_of_their_work() {
+    let (group, log) = (Group::new(), Log::new());
+    let of_work = log.clone();
+    let rate = Rate::per_second(10);
+    let pacer =
+        Pacer::builder(rate)
+            .overall(rate)
+            .run(&group.handle(), move |(), turn: Turn<char, ()>| {
+                of_work.push(*turn.key());
+                async {}
+            });
+    for key in ['a', 'b', 'c'] {
+        pacer.not_before(key, Instant::now() + ms(500));
+    }
+    for key in ['c', 'a', 'b'] {
+        pacer.push(key, ());
+    }
+    group.wait().await.unwrap();
+    let expected = [('c', 500), ('a', 600), ('b', 700)];
+    assert_eq!(log.take(), expected.map(|(key, at)| (key, ms(at))));
 }
 
 #[test]

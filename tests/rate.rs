@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::Duration;
 
 use common::{HOUR, Random, ms, panic_of};
@@ -207,6 +209,67 @@ async fn keys_that_nothing_shows_of_are_forgotten() {
     assert!(limiter.len() <= 3, "{} keys", limiter.len());
     let held = limiter.reserve(&u64::MAX, 1);
     assert!(held > Instant::now() + HOUR / 2, "what is held up stays");
+}
+
+/// Once in 64 calls at most, and then in as many as there are keys.
+#[tokio::test(start_paused = true)]
+async fn keys_are_looked_through_once_in_so_many_calls() {
+    let limiter = Limiter::new(Rate::per_second(10));
+    assert!(limiter.is_empty());
+    limiter.reserve(&0, 1);
+    assert_eq!((limiter.len(), limiter.is_empty()), (1, false));
+    advance(ms(1000)).await;
+    for call in 2..=64 {
+        assert_eq!(limiter.len(), if call == 2 { 1 } else { 2 }, "call {call}");
+        limiter.reserve(&1, 1);
+    }
+    assert_eq!(limiter.len(), 1, "nothing shows of the first");
+    for key in 1..=200 {
+        limiter.reserve(&key, 1);
+    }
+    advance(HOUR).await;
+    limiter.reserve(&1000, 1);
+    let len = limiter.len();
+    let calls = (1..).take_while(|_| {
+        limiter.reserve(&1000, 1);
+        limiter.len() == len
+    });
+    assert_eq!(calls.count() as u64, 0, "{len} keys");
+}
+
+/// Counts how often it is cloned.
+#[derive(PartialEq, Eq, Hash)]
+struct Counted;
+
+thread_local! {
+    static CLONES: Cell<u32> = const { Cell::new(0) };
+    /// Asked for the key that is being cloned, once.
+    static ASKED: RefCell<Option<Rc<Limiter<Counted>>>> = const { RefCell::new(None) };
+}
+
+impl Clone for Counted {
+    fn clone(&self) -> Counted {
+        CLONES.set(CLONES.get() + 1);
+        if let Some(limiter) = ASKED.take() {
+            limiter.reserve(self, 1);
+        }
+        Counted
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_is_cloned_once_and_may_call_back() {
+    let limiter = Rc::new(Limiter::new(Rate::per_second(10)));
+    let start = Instant::now();
+    ASKED.set(Some(Rc::clone(&limiter)));
+    assert_eq!(
+        limiter.reserve(&Counted, 1),
+        start + ms(100),
+        "the clone was first"
+    );
+    assert_eq!((limiter.len(), CLONES.get()), (1, 2));
+    assert_eq!(limiter.reserve(&Counted, 1), start + ms(200));
+    assert_eq!((limiter.len(), CLONES.get()), (1, 2), "it is known");
 }
 
 #[test]

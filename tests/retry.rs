@@ -44,7 +44,8 @@ fn told<T: std::fmt::Debug, E: Copy>(ended: Result<T, GaveUp<E>>) -> (Reason, u3
         Err(gave_up) => (
             gave_up.reason(),
             gave_up.attempts(),
-            gave_up.into_last_error(),
+            // Lent and given: none if either has none.
+            gave_up.last_error().copied().and(gave_up.into_last_error()),
         ),
     }
 }
@@ -531,6 +532,26 @@ async fn a_circuit_opens_for_its_key_alone_and_lets_one_try() {
     assert_eq!((one.await, two.await), (Ok(1), Ok(1)));
 }
 
+/// Circuits that show nothing are forgotten, and those that are open or have failures are not.
+#[tokio::test(start_paused = true)]
+async fn a_circuit_stays_open_though_many_other_keys_fail() {
+    let policy = Retry::new(|| [Duration::ZERO; 9]).circuit(2, 10 * SECOND);
+    let fail = |key: u32| {
+        let mut chain: Chain<&str, u32> = policy.chain(key);
+        chain
+            .begin()
+            .map(|()| drop(chain.end::<()>(Outcome::Retry("no"))))
+    };
+    for key in [0, 0, 1] {
+        assert!(fail(key).is_ok());
+    }
+    for other in 10..1000 {
+        assert!(fail(other).is_ok());
+    }
+    assert!(fail(0).is_err(), "it is open");
+    assert!(fail(1).is_ok() && fail(1).is_err(), "that was its second");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_aborted_probe_leaves_the_place_to_another() {
     let group = Group::new();
@@ -632,6 +653,10 @@ fn retry_after_reads_seconds_and_the_three_forms_of_dates() {
             seconds(1_767_225_600 - 784_111_777),
         ),
         (
+            "Tuesday, 01-Jan-69 00:00:00 GMT",
+            seconds(3_124_224_000 - 784_111_777),
+        ),
+        (
             "Sat, 31 Dec 2016 23:59:60 GMT",
             seconds(1_483_228_800 - 784_111_777),
         ),
@@ -639,6 +664,9 @@ fn retry_after_reads_seconds_and_the_three_forms_of_dates() {
     for (value, expected) in table {
         assert_eq!(retry_after(value, now), expected, "{value}");
     }
+    // Two digits of a year are those of 1970 to 2069.
+    let first = "Thursday, 01-Jan-70 00:00:09 GMT";
+    assert_eq!(retry_after(first, SystemTime::UNIX_EPOCH), seconds(9));
 }
 
 #[test]
@@ -663,6 +691,7 @@ fn retry_after_lets_no_nonsense_through_and_never_panics() {
         "Sun, 31 Feb 2099 00:00:00 GMT",
         "Sun, 29 Feb 2100 00:00:00 GMT",
         "Sun, 00 Nov 2099 00:00:00 GMT",
+        "Sun, +6 Nov 2099 00:00:00 GMT",
         "Sun, 06 Nov 2099 24:00:00 GMT",
         "Sun, 06 Nov 2099 00:60:00 GMT",
         "Sun, 06 Nov 2099 00:00:61 GMT",
