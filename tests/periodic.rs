@@ -119,12 +119,31 @@ async fn wait_ends_every_series_also_those_that_were_made_beside_ended_ones() {
     assert_eq!(start.elapsed(), ms(300));
 }
 
+/// The end of a series is found by its number; another job may have its place by then.
+#[tokio::test(start_paused = true)]
+async fn a_job_in_the_place_of_an_ended_series_is_not_early_when_the_group_is_waited_for() {
+    let (group, start, log) = (Group::new(), Instant::now(), Log::new());
+    for _ in 0..20 {
+        drop(every(HOUR).run(&group.handle(), |_| async {}).cancel());
+    }
+    for n in 0..20 {
+        drop(group.delay(HOUR, log.job(n)));
+    }
+    group.wait().await.unwrap();
+    assert_eq!(start.elapsed(), HOUR);
+    assert!(
+        log.take().iter().all(|&(_, at)| at == HOUR),
+        "none is early"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_series_ends_and_says_so_once() {
     let (group, log) = (Group::new(), Log::new());
     let of_series = log.clone();
     let series = every(ms(10)).run(&group.handle(), move |_| of_series.job(()));
     sleep(ms(15)).await;
+    assert!(!series.is_finished());
     assert_eq!((series.cancel(), series.cancel()), (true, false));
     sleep(ms(50)).await;
     assert_eq!((log.len(), series.is_finished()), (2, true));
