@@ -48,6 +48,58 @@ async fn a_handle_of_a_dropped_group_says_cancelled() {
 }
 
 #[tokio::test]
+async fn a_sized_group_that_is_cancelled_skips_what_has_not_started() {
+    let (group, parked) = (SizedGroup::new(1), Flag::new());
+    let token = group.token();
+    group.spawn(async move { token.cancelled().await });
+    for _ in 0..3 {
+        group.spawn(parked.job());
+    }
+    group.cancel();
+    let stats = bounded(group.wait()).await;
+    assert_eq!((stats.finished, stats.skipped), (1, 3));
+    assert_eq!(
+        (parked.drops(), group.token().cause()),
+        (3, Some(Cause::Cancelled))
+    );
+}
+
+#[tokio::test]
+async fn a_sized_group_that_is_dropped_aborts_its_tasks() {
+    let (group, flag) = (SizedGroup::new(1), Flag::new());
+    for _ in 0..3 {
+        let guard = flag.guard();
+        group.spawn(async move {
+            let _guard = guard;
+            std::future::pending().await
+        });
+    }
+    drop(group);
+    until("all are dropped", || flag.drops() == 3).await;
+}
+
+#[tokio::test]
+async fn a_member_is_counted_with_the_tasks() {
+    let group = ErrGroup::<()>::new();
+    group.spawn(async { Ok(()) });
+    let members = [group.member(), group.member()];
+    assert_eq!(members.each_ref().map(|member| member.index()), [1, 2]);
+    members[1].fail(());
+    drop(members);
+    let failed = bounded(group.wait()).await.unwrap_err();
+    assert!(
+        matches!(
+            failed,
+            TaskError::Failed {
+                index: 2,
+                error: ()
+            }
+        ),
+        "{failed:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_dropped_submit_leaves_the_line() {
     let group = ErrGroup::<()>::builder().limit(1).build();
     let (go, gone) = tokio::sync::oneshot::channel::<()>();
