@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use schedgroup::{Group, Handle, JobState, WaitError};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, advance, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use common::{
@@ -849,4 +849,46 @@ async fn a_place_in_memory_that_is_used_again_runs_its_job_once() {
         assert_eq!(log.take(), [("ran", ms(second)); 3], "{first}, {second}");
         assert_eq!((stats.pending, stats.waiting, stats.finished), (0, 0, 3));
     }
+}
+
+// Turns.
+
+/// So many entries the driver takes in, or moves into its heap, before others have a turn.
+const PIECE: u64 = 4_096;
+
+/// How often others have a turn until `holds`.
+async fn turns_until(holds: impl Fn() -> bool) -> u64 {
+    let mut turns = 0;
+    while !holds() {
+        tokio::task::yield_now().await;
+        turns += 1;
+    }
+    turns
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_new_jobs_leaves_others_their_turns() {
+    let (group, log) = (Group::new(), Log::new());
+    group.delay(Duration::ZERO, log.job(0));
+    for _ in 1..20 * PIECE {
+        group.delay(HOUR, async {});
+    }
+    let turns = bounded(turns_until(|| log.len() == 1)).await;
+    assert!(turns >= 20, "{turns} turns");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_due_jobs_leaves_others_their_turns() {
+    let (group, log) = (Group::new(), Log::new());
+    for job in 0..20 * PIECE {
+        group.delay(HOUR, log.job(job));
+    }
+    settle().await;
+    // All at once, as after a sleep of the machine.
+    advance(HOUR).await;
+    let turns = bounded(turns_until(|| log.len() > 0)).await;
+    assert!(turns >= 20, "{turns} turns");
+    let turns = bounded(turns_until(|| log.len() as u64 == 20 * PIECE)).await;
+    let batches = 20 * PIECE / 512;
+    assert!(turns >= batches, "{turns} turns");
 }
