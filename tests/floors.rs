@@ -41,6 +41,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "sched/intake",
             "sched/gate",
             "sched/places",
+            "sched/tend",
             "sched/alarm",
             "sched/timerfd",
         ],

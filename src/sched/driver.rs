@@ -8,7 +8,6 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
 use tokio::runtime::RuntimeFlavor;
 use tokio::task::yield_now;
@@ -19,6 +18,7 @@ use super::queue::{Entry, Queue};
 use super::runner;
 use super::shared::Shared;
 use super::state::Turn;
+use super::tend::Tend;
 use crate::ground::timeline::Tick;
 
 /// Entries that are taken into the heap before others get a turn.
@@ -29,8 +29,6 @@ const RELEASES: usize = 512;
 const KEPT: usize = 16;
 /// Slots that are looked up under the lock in one go.
 const LOOKED_UP: usize = 512;
-/// How soon to look after jobs that wait for a runner although there are places.
-const TEND: Duration = Duration::from_millis(5);
 
 pub(super) struct Driver {
     shared: Arc<Shared>,
@@ -39,10 +37,8 @@ pub(super) struct Driver {
     /// `None` once it has been heard.
     cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     batch: Vec<Entry>,
-    /// How many jobs had been taken, and since when, while jobs wait for a runner.
-    behind: Option<(u64, Tick)>,
-    /// Workers of the runtime can be blocked without blocking the driver.
-    tends: bool,
+    /// If workers of the runtime can be blocked without blocking the driver.
+    tend: Option<Tend>,
     /// Ended by itself, not with its runtime.
     done: bool,
 }
@@ -57,8 +53,7 @@ impl Driver {
             alarm,
             cancelled: Some(Box::pin(token.cancelled_owned())),
             batch: Vec::new(),
-            behind: None,
-            tends,
+            tend: tends.then(Tend::default),
             done: false,
         }
     }
@@ -137,14 +132,8 @@ impl Driver {
         let hired = self.shared.enter(|state, _| {
             state.release(&mut self.batch, &mut self.queue);
             let places = state.places();
-            let stuck = self.behind.filter(|(taken, _)| *taken == places.taken());
-            let relief =
-                stuck.is_some_and(|(_, since)| now >= since.after(TEND)) && places.relieve();
-            self.behind = match stuck {
-                _ if !self.tends || !places.is_behind() => None,
-                Some(stuck) if !relief => Some(stuck),
-                _ => Some((places.taken(), now)),
-            };
+            let tend = self.tend.as_mut();
+            let relief = tend.is_some_and(|tend| tend.look(places, now));
             places.hire() + usize::from(relief)
         });
         self.batch.shrink_to(KEPT);
@@ -191,9 +180,7 @@ impl Driver {
                 return Poll::Ready(true);
             }
             let next = self.queue.wakes();
-            let tend = self
-                .behind
-                .map_or(Tick::NEVER, |(_, since)| since.after(TEND));
+            let tend = self.tend.as_ref().map_or(Tick::NEVER, Tend::next);
             let lain = self
                 .shared
                 .enter(|state, _| state.lie_down(next, tend, cx.waker()));

@@ -30,7 +30,7 @@
 //! faces    verbs  builder  group  handle  context  wait
 //! engines  driver  runner
 //! joints   state  shared
-//! ground   job  error  stats  wheel  queue  body  origin  slot  intake  gate  places  alarm  timerfd
+//! ground   job  error  stats  wheel  queue  body  origin  slot  intake  gate  places  tend  alarm  timerfd
 //! ```
 
 mod alarm;
@@ -52,6 +52,7 @@ mod shared;
 mod slot;
 mod state;
 mod stats;
+mod tend;
 #[cfg(all(feature = "timerfd", target_os = "linux"))]
 mod timerfd;
 mod verbs;
