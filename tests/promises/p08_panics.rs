@@ -2,6 +2,8 @@
 //! and the place that scheduled it. A destructor that panics harms no other job.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use schedgroup::{Group, JobError, JobPanic, JobState, Next, WaitError};
@@ -252,6 +254,38 @@ fn a_destructor_that_panics_at_the_end_of_a_run_harms_no_other_job() {
         assert_eq!(panic_message(&outcome), "destructor");
         assert_eq!((log.len(), flag.drops()), (10, 10));
     });
+}
+
+/// A future of its own making: what it holds goes after its end, not before.
+struct Holds<T, F>(T, F);
+
+impl<T: Unpin, F: FnMut() -> Poll<()> + Unpin> Future for Holds<T, F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        (self.1)()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_run_and_its_destructor_the_run_panics_first() {
+    let flag = Flag::new();
+    let [ready, panicking, stopped] = [(); 3].map(|()| Box::new(bomb(&flag)));
+    let group = Group::new();
+    group.delay(ms(1), Holds(ready, || Poll::Ready(())));
+    sleep(ms(2)).await;
+    assert_eq!(group.stats().panicked, 1, "the destructor did");
+    let aborted = group.delay(ms(1), Holds(stopped, || Poll::Pending));
+    sleep(ms(2)).await;
+    aborted.abort();
+    settle().await;
+    assert_eq!((aborted.state(), flag.drops()), (JobState::Panicked, 2));
+    assert_eq!(panic_of_wait(&group).await.message(), "destructor");
+
+    let group = Group::new();
+    group.delay(ms(1), Holds(panicking, || panic!("run")));
+    assert_eq!(panic_of_wait(&group).await.message(), "run");
+    assert_eq!((group.stats().panicked, flag.drops()), (1, 3));
 }
 
 #[test]
