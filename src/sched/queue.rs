@@ -357,6 +357,35 @@ mod tests {
     }
 
     #[test]
+    fn storage_shrinks_when_it_is_large_and_less_than_a_quarter_full() {
+        let shrunk = |len, capacity| {
+            let mut to = None;
+            give_back(len, capacity, |kept| to = Some(kept));
+            to
+        };
+        assert_eq!(shrunk(0, KEPT), None);
+        assert_eq!(shrunk(0, KEPT + 1), Some(0));
+        assert_eq!(shrunk(KEPT, 4 * KEPT), None);
+        assert_eq!(shrunk(KEPT - 1, 4 * KEPT), Some(2 * KEPT - 2));
+    }
+
+    #[test]
+    fn entries_are_counted_wherever_they_are() {
+        let mut queue = queue();
+        // In order; out of order; far away.
+        for at in [5, 6, 3, 4, 100_000 * MS, 200_000 * MS] {
+            queue.push(entry(at, at));
+        }
+        assert_eq!(queue.len(), 6);
+        assert!(queue.pop_due(tick(3)).is_some());
+        assert_eq!(queue.len(), 5);
+        assert!(queue.arriving(tick(100_000 * MS), 0).is_some());
+        assert_eq!(queue.len(), 5, "one is on its way");
+        queue.clear();
+        assert_eq!(queue.len(), 0);
+    }
+
+    #[test]
     fn a_renewed_stamp_keeps_its_job_and_wraps_within_it() {
         let first = Stamp::first(7);
         let mut stamp = first;
