@@ -11,13 +11,17 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "ground",
         &[
+            "ground/ends",
             "ground/error",
+            "ground/gate",
+            "ground/line",
             "ground/panic",
             "ground/parked",
             "ground/permits",
             "ground/policy",
             "ground/pool",
             "ground/refusal",
+            "ground/run",
             "ground/seats",
             "ground/submit",
             "ground/table",
