@@ -6,13 +6,13 @@
 //! Group, Handle, JobContext    verbs     misuse is decided here, at the caller's line
 //!         │
 //!         ▼  one step under the lock: open? then counted, in a slot, entry in the intake
-//!   state: gate + slots + intake
+//!   state: closing + jobs + intake
 //!         │
 //!         ▼  woken only for an earlier deadline
 //!   driver: heap (queue, wheel) + one sleep
 //!         │
 //!         ▼  due: released in the order of (deadline, submission)
-//!   state: places                        counted against `max_running`
+//!   state: jobs, places                  counted against `max_running`
 //!         │
 //!         ▼  start check, then polled with its panic caught
 //!   runner                               the job's task, if it has to await
@@ -30,20 +30,24 @@
 //! faces    verbs  builder  group  handle  context  wait
 //! engines  driver  runner
 //! joints   state  shared
-//! ground   job  error  stats  wheel  queue  body  origin  slot  intake  gate  places  alarm  timerfd
+//! parts    until_wait  intake  gate  ends  closing  places  jobs
+//! ground   job  error  stats  wheel  queue  body  origin  slot  alarm  timerfd
 //! ```
 
 mod alarm;
 mod body;
 mod builder;
+mod closing;
 mod context;
 mod driver;
+mod ends;
 mod error;
 mod gate;
 mod group;
 mod handle;
 mod intake;
 mod job;
+mod jobs;
 mod origin;
 mod places;
 mod queue;
@@ -54,6 +58,7 @@ mod state;
 mod stats;
 #[cfg(all(feature = "timerfd", target_os = "linux"))]
 mod timerfd;
+mod until_wait;
 mod verbs;
 mod wait;
 mod wheel;

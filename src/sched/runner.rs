@@ -13,10 +13,12 @@ use std::task::{Context, Poll};
 use tokio::task::{coop, yield_now};
 
 use super::body::{Body, Live, Run, job_panic};
+use super::ends::Ending;
 use super::error::JobPanic;
 use super::job::{JobId, Next};
+use super::jobs::Started;
 use super::shared::Shared;
-use super::state::{Ending, Started, State, Todo};
+use super::state::{State, Todo};
 use crate::ground::panic::{self, Payload};
 use crate::ground::timeline::Tick;
 use crate::ground::trace::Span;

@@ -13,7 +13,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::error::JobPanic;
-use super::state::{State, Todo, Unstarted};
+use super::jobs::Unstarted;
+use super::state::{State, Todo};
 use crate::ground::panic::{self, Payload};
 use crate::ground::timeline::{Tick, Timeline};
 use crate::ground::trace;

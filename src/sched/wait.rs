@@ -5,10 +5,11 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
+use super::closing::Outcome;
+use super::ends::Tally;
 use super::error::WaitError;
 use super::gate::End;
 use super::shared::Shared;
-use super::state::{Outcome, Tally};
 use super::stats::Report;
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -13,11 +13,14 @@ use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
 use super::body::Body;
+use super::closing::Outcome;
+use super::ends::Ending;
 use super::gate::{Caller, End};
 use super::job::JobState;
+use super::jobs::Started;
 use super::origin::Course;
 use super::queue::Queue;
-use super::state::{Ending, Outcome, Started, State, Todo, Turn};
+use super::state::{State, Todo, Turn};
 use crate::ground::timeline::Tick;
 
 const PREEMPTIONS: usize = 4;
