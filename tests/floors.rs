@@ -56,6 +56,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "sched/closing",
             "sched/places",
             "sched/jobs",
+            "sched/waiters",
         ],
     ),
     ("joints", &["sched/state", "sched/shared"]),

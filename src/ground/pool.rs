@@ -14,7 +14,7 @@ use super::ends::{Aftermath, End, Ends};
 use super::error::TaskError;
 use super::gate::{Gate, Refused};
 use super::line::{Head, Line};
-use super::panic::{catch, discard, forget, message};
+use super::panic::{catch, discard, forget, message, wake_each};
 use super::parked::{InLine, Launch, Offer, Parked, Task, Ticket};
 use super::policy::{Asker, OnError, Outcome, TaskStats};
 use super::refusal::SpawnError;
@@ -295,7 +295,7 @@ impl<E: Send + 'static> Pool<E> {
         let waiter = state.settle();
         drop(state);
         drop(parked);
-        wake([waiter]);
+        wake_each(waiter);
         offer.take()
     }
 
@@ -327,13 +327,13 @@ impl<E: Send + 'static> Pool<E> {
             let ticket = state.ticket(parked.index, parked.spawned_at);
             drop(state);
             let submit = parked.task.start(self, ticket);
-            wake([taken_in, submit]);
+            wake_each(taken_in.into_iter().chain(submit));
             state = self.lock();
         }
         state.line.pause();
         let waiter = state.settle();
         drop(state);
-        wake([waiter]);
+        wake_each(waiter);
     }
 
     fn skip(&self, parked: Parked<Self>) {
@@ -345,7 +345,7 @@ impl<E: Send + 'static> Pool<E> {
                     self.drop_user(parked.index, parked.spawned_at, || offer.clear());
                 }
                 drop(offer);
-                wake([waker]);
+                wake_each(waker);
             }
         }
     }
@@ -415,7 +415,7 @@ impl<E: Send + 'static> Pool<E> {
         state.gate.leave();
         let waiter = state.settle();
         drop(state);
-        wake([waiter]);
+        wake_each(waiter);
     }
 
     /// False for the second call.
@@ -484,15 +484,9 @@ impl<E: Send + 'static> Employer for Pool<E> {
         let waiter = if line { None } else { state.settle() };
         drop(state);
         drop((handle, after.unwanted));
-        wake([waiter]);
+        wake_each(waiter);
         if line {
             self.pump();
         }
-    }
-}
-
-fn wake<const N: usize>(wakers: [Option<Waker>; N]) {
-    for waker in wakers.into_iter().flatten() {
-        waker.wake();
     }
 }

@@ -18,7 +18,7 @@
 //!   runner                               the job's task, if it has to await
 //!         │
 //!         ▼  dropped, then counted down
-//!   state: drained?                      the last one rings the bell
+//!   state: drained?                      the last one wakes who waits
 //!         │
 //!         ▼
 //!   Wait, Shutdown
@@ -30,7 +30,7 @@
 //! faces    verbs  builder  group  handle  context  wait
 //! engines  driver  runner
 //! joints   state  shared
-//! parts    until_wait  intake  gate  ends  closing  places  jobs
+//! parts    until_wait  intake  gate  ends  closing  places  jobs  waiters
 //! ground   job  error  stats  wheel  queue  body  origin  slot  alarm  timerfd
 //! ```
 
@@ -61,6 +61,7 @@ mod timerfd;
 mod until_wait;
 mod verbs;
 mod wait;
+mod waiters;
 mod wheel;
 
 pub use builder::Builder;

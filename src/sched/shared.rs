@@ -9,7 +9,6 @@ use std::sync::{Arc, PoisonError};
 #[cfg(shuttle)]
 use shuttle::{sync::Mutex, thread_local};
 use tokio::runtime;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::error::JobPanic;
@@ -25,9 +24,6 @@ pub(super) struct Shared {
     pub(super) timeline: Timeline,
     /// A child of the caller's token, so that ending this group ends no other.
     pub(super) token: CancellationToken,
-    /// Rung when the group has drained or ended. Who waits looks at the state first: the ring only
-    /// says that looking again is worth it.
-    pub(super) bell: Notify,
     pub(super) runtime: runtime::Handle,
     pub(super) name: Option<Box<str>>,
 }
@@ -58,7 +54,6 @@ impl Shared {
             state: Mutex::new(state),
             timeline,
             token,
-            bell: Notify::new(),
             runtime,
             name,
         })
@@ -71,15 +66,10 @@ impl Shared {
             &mut self.state.lock().unwrap_or_else(PoisonError::into_inner),
             &mut todo,
         );
-        if let Some(driver) = todo.driver {
-            driver.wake();
-        }
-        todo.jobs.into_iter().for_each(std::task::Waker::wake);
+        panic::wake_each(todo.driver.into_iter().chain(todo.wake));
         if todo.cancel {
-            self.token.cancel();
-        }
-        if todo.ring {
-            self.bell.notify_waiters();
+            // It wakes too, whoever listens to the token.
+            panic::catch(|| self.token.cancel()).unwrap_or_else(panic::forget);
         }
         result
     }

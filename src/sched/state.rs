@@ -1,7 +1,7 @@
 //! Everything that a group knows, under one lock, and every transition of it.
 //!
-//! It is three parts that do not know the lock: its [`Jobs`], its [`Closing`], and the [`Intake`] of its
-//! driver. A transition brings them together. It never runs user code, drops no user value and wakes
+//! It is four parts that do not know the lock: its [`Jobs`], its [`Closing`], the [`Intake`] of its
+//! driver, and its [`Waiters`]. A transition brings them together. It never runs user code, drops no user value and wakes
 //! nobody. It notes in [`Todo`] what is to be done, and hands out what is to be dropped;
 //! [`Shared`](super::shared::Shared) sees to both when the lock is free again.
 
@@ -20,6 +20,7 @@ use super::origin::Course;
 use super::places::Places;
 use super::queue::{Entry, Queue};
 use super::stats::Report;
+use super::waiters::Waiters;
 use crate::ground::timeline::Tick;
 
 /// What is to be done once the lock is free.
@@ -28,12 +29,10 @@ use crate::ground::timeline::Tick;
 pub(super) struct Todo {
     /// Wake the driver.
     pub(super) driver: Option<Waker>,
-    /// Wake these running jobs: each has been aborted.
-    pub(super) jobs: Vec<Waker>,
+    /// Wake these: running jobs that have been aborted, and who waits for a group that has drained or ended.
+    pub(super) wake: Vec<Waker>,
     /// Cancel the group's token.
     pub(super) cancel: bool,
-    /// Wake whoever waits for the group: it has drained or ended.
-    pub(super) ring: bool,
 }
 
 /// What the driver has to do in this turn.
@@ -50,6 +49,7 @@ pub(super) struct State {
     jobs: Jobs,
     intake: Intake,
     closing: Closing,
+    waiters: Waiters,
     /// Turns of the driver.
     turns: u64,
 }
@@ -60,6 +60,7 @@ impl State {
             jobs: Jobs::new(limit, workers),
             intake: Intake::default(),
             closing: Closing::new(deadline),
+            waiters: Waiters::default(),
             turns: 0,
         }
     }
@@ -130,7 +131,7 @@ impl State {
 
     /// Stops a running job at its next await, and cancels one that has not started.
     pub(super) fn abort(&mut self, slot: u32, todo: &mut Todo) -> Option<Unstarted> {
-        let unstarted = self.jobs.abort(slot, &mut todo.jobs);
+        let unstarted = self.jobs.abort(slot, &mut todo.wake);
         self.call_for_sweep(todo);
         unstarted
     }
@@ -216,7 +217,7 @@ impl State {
     /// Closes the book once nothing is held and nothing more will come.
     fn settle(&mut self, todo: &mut Todo) {
         if self.jobs.are_gone() && self.closing.drain() {
-            todo.ring = true;
+            todo.wake.extend(self.waiters.take());
             self.poke(todo);
         }
     }
@@ -231,7 +232,7 @@ impl State {
     /// No job starts from here on. The first reason stays.
     pub(super) fn end_all(&mut self, why: End, todo: &mut Todo) {
         if self.closing.end(why) {
-            todo.ring = true;
+            todo.wake.extend(self.waiters.take());
             todo.cancel = true;
             self.poke(todo);
             self.settle(todo);
@@ -302,6 +303,11 @@ impl State {
         self.closing.report(self.jobs.tally(), before)
     }
 
+    /// Who waits for the end.
+    pub(super) fn waiters(&mut self) -> &mut Waiters {
+        &mut self.waiters
+    }
+
     // The driver.
 
     /// The driver is up.
@@ -313,7 +319,7 @@ impl State {
             return Turn::Exit;
         }
         if self.closing.begins_to_abort(now) {
-            self.jobs.abort_running(&mut todo.jobs);
+            self.jobs.abort_running(&mut todo.wake);
         }
         if let Some(from) = self.closing.drops_from(self.jobs.pending()) {
             return Turn::Drop(from);

@@ -28,6 +28,8 @@ mod state;
 mod stats;
 #[path = "../../../../src/sched/until_wait.rs"]
 mod until_wait;
+#[path = "../../../../src/sched/waiters.rs"]
+mod waiters;
 #[path = "../../../../src/sched/wheel.rs"]
 mod wheel;
 
