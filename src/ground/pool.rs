@@ -25,6 +25,9 @@ use super::trace;
 
 type Caller = &'static Location<'static>;
 
+/// So many parked tasks are started before other tasks of the worker get a turn.
+const STARTED: usize = 128;
+
 /// A group's shared state.
 pub(crate) struct Pool<E> {
     name: &'static str,
@@ -305,35 +308,46 @@ impl<E: Send + 'static> Pool<E> {
     /// which looks again: starts stay in order, and on a runtime that is gone, where a start ends the
     /// task at once, the stack does not grow.
     fn pump(self: &Arc<Self>) {
-        let mut state = self.lock();
-        if !state.line.begin() {
-            return;
+        if self.lock().line.begin() {
+            self.pump_on(STARTED);
         }
-        loop {
-            if state.line.waiting() > 0 && (state.gate.is_stopping() || self.token.is_cancelled()) {
-                let skipped: Vec<_> = state.line.clear().collect();
-                let taken_in = skipped.iter().filter(|parked| parked.is_taken_in());
-                state.ends.skip(taken_in.count());
-                drop(state);
-                for parked in skipped {
-                    self.skip(parked);
-                }
-                state = self.lock();
-                continue;
+    }
+
+    /// Begun by [`pump`](Pool::pump). After so many starts the rest is left to a task of its own. Nothing
+    /// unwinds in between: the panics of wakers, destructors and subscribers are caught.
+    fn pump_on(self: &Arc<Self>, most: usize) {
+        for _ in 0..most {
+            let mut state = self.lock();
+            if state.gate.is_stopping() || self.token.is_cancelled() {
+                state = self.skip_all(state);
             }
             let Some(Head { parked, taken_in }) = state.line.next() else {
-                break;
+                state.line.pause();
+                let waiter = state.settle();
+                drop(state);
+                return wake_each(waiter);
             };
             let ticket = state.ticket(parked.index, parked.spawned_at);
             drop(state);
             let submit = parked.task.start(self, ticket);
             wake_each(taken_in.into_iter().chain(submit));
+        }
+        let rest = Rest(Some(Arc::clone(self)));
+        self.runtime.spawn(rest.pump());
+    }
+
+    fn skip_all<'a>(&'a self, mut state: MutexGuard<'a, State<E>>) -> MutexGuard<'a, State<E>> {
+        while state.line.waiting() > 0 {
+            let skipped: Vec<_> = state.line.clear().collect();
+            let taken_in = skipped.iter().filter(|parked| parked.is_taken_in());
+            state.ends.skip(taken_in.count());
+            drop(state);
+            for parked in skipped {
+                self.skip(parked);
+            }
             state = self.lock();
         }
-        state.line.pause();
-        let waiter = state.settle();
-        drop(state);
-        wake_each(waiter);
+        state
     }
 
     fn skip(&self, parked: Parked<Self>) {
@@ -487,6 +501,26 @@ impl<E: Send + 'static> Employer for Pool<E> {
         wake_each(waiter);
         if line {
             self.pump();
+        }
+    }
+}
+
+/// What is left of the line after so many starts.
+struct Rest<E: Send + 'static>(Option<Arc<Pool<E>>>);
+
+impl<E: Send + 'static> Rest<E> {
+    async fn pump(mut self) {
+        if let Some(pool) = self.0.take() {
+            pool.pump_on(STARTED);
+        }
+    }
+}
+
+/// Its runtime is gone: each start ends at once and nobody waits for a turn, so it goes to the end.
+impl<E: Send + 'static> Drop for Rest<E> {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.take() {
+            pool.pump_on(usize::MAX);
         }
     }
 }
