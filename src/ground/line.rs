@@ -68,10 +68,10 @@ impl<P> Line<P> {
         !std::mem::replace(&mut self.watched, true)
     }
 
-    /// Wakes `fresh` for the `submit` of that number, and gives back the waker before; `Err` if it stands
-    /// in the line no more.
+    /// Wakes `fresh` for the `submit` of that number, and gives back the waker before; `Err` if it is not
+    /// asking any more.
     pub(super) fn listen(&mut self, number: u64, fresh: Waker) -> Result<Option<Waker>, Waker> {
-        match self.permits.parked(number) {
+        match self.permits.asking(number) {
             Some(Parked {
                 task: Task::Offered(_, waker),
                 ..
@@ -80,14 +80,14 @@ impl<P> Line<P> {
         }
     }
 
-    /// Takes one out, wherever it stands.
+    /// Takes one out that is still asking.
     pub(super) fn withdraw(&mut self, number: u64) -> Option<Parked<P>> {
         self.permits.withdraw(number)
     }
 
     /// Takes all out.
     pub(super) fn clear(&mut self) -> impl Iterator<Item = Parked<P>> + use<P> {
-        self.permits.clear().into_iter().map(|(_, parked)| parked)
+        self.permits.clear()
     }
 
     /// The head of the line, if there is a place for it.
