@@ -211,9 +211,8 @@ async fn keys_that_nothing_shows_of_are_forgotten() {
     assert!(held > Instant::now() + HOUR / 2, "what is held up stays");
 }
 
-/// Once in 64 calls at most, and then in as many as there are keys.
 #[tokio::test(start_paused = true)]
-async fn keys_are_looked_through_once_in_so_many_calls() {
+async fn few_keys_are_looked_through_once_in_64_calls() {
     let limiter = Limiter::new(Rate::per_second(10));
     assert!(limiter.is_empty());
     limiter.reserve(&0, 1);
@@ -224,17 +223,6 @@ async fn keys_are_looked_through_once_in_so_many_calls() {
         limiter.reserve(&1, 1);
     }
     assert_eq!(limiter.len(), 1, "nothing shows of the first");
-    for key in 1..=200 {
-        limiter.reserve(&key, 1);
-    }
-    advance(HOUR).await;
-    limiter.reserve(&1000, 1);
-    let len = limiter.len();
-    let calls = (1..).take_while(|_| {
-        limiter.reserve(&1000, 1);
-        limiter.len() == len
-    });
-    assert_eq!(calls.count() as u64, 0, "{len} keys");
 }
 
 /// Counts how often it is cloned.

@@ -67,10 +67,13 @@ async fn a_job_allocates_its_box_and_nothing_else_when_nobody_listens() {
 mod heard {
     use std::fmt::{Debug, Write};
     use std::panic::panic_any;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    use schedgroup::{JobHandle, JobState, Next, flow};
+    use schedgroup::sized::SizedGroup;
+    use schedgroup::{JobHandle, JobState, Next, TaskError, WaitError, flow};
+    use tokio::time::timeout;
     use tracing::field::{Field, Visit};
     use tracing::span::{Attributes, Id, Record};
     use tracing::subscriber::DefaultGuard;
@@ -391,5 +394,124 @@ mod heard {
         wave(&group, 1_000).await;
         assert_eq!(wave(&group, 1_000).await, alone);
         assert_eq!(records.take(""), Vec::<String>::new());
+    }
+
+    /// Panics when it is told of this.
+    struct Panics {
+        at: &'static str,
+        panicked: Arc<AtomicUsize>,
+    }
+
+    impl Panics {
+        fn told(&self, what: &str) {
+            if what == self.at {
+                self.panicked.fetch_add(1, Relaxed);
+                panic!("in a subscriber's {what}");
+            }
+        }
+    }
+
+    impl Subscriber for Panics {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.target() == "schedgroup"
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            self.told("new span");
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+        fn event(&self, event: &Event<'_>) {
+            self.told(event.metadata().level().as_str());
+        }
+
+        fn enter(&self, _: &Id) {
+            self.told("enter");
+        }
+
+        fn exit(&self, _: &Id) {
+            self.told("exit");
+        }
+
+        fn try_close(&self, _: Id) -> bool {
+            self.told("close");
+            true
+        }
+    }
+
+    /// Calls `test` for each thing that a subscriber is told, with one that panics at it.
+    async fn with_each_panic(test: impl AsyncFn(&str)) {
+        for at in ["new span", "enter", "exit", "close", "ERROR", "WARN"] {
+            let panicked = Arc::default();
+            let subscriber = Panics {
+                at,
+                panicked: Arc::clone(&panicked),
+            };
+            let _listening = tracing::subscriber::set_default(subscriber);
+            test(at).await;
+            assert!(panicked.load(Relaxed) > 0, "none at {at}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_subscriber_that_panics_costs_no_job_its_place_or_its_end() {
+        with_each_panic(async |at| {
+            let group = mails();
+            let value = group.spawn_after(ms(1), async {
+                sleep(ms(1)).await;
+                7
+            });
+            group.delay(ms(1), async { panic!("boom") });
+            group.delay(ms(1), bomb("at its end"));
+            assert!(group.delay(HOUR, bomb("when cancelled")).cancel(), "{at}");
+            let last = group.delay(ms(1), async {});
+            let ended = timeout(HOUR, group.wait()).await;
+            let ended = ended.unwrap_or_else(|_| panic!("wait hangs after a panic at {at}"));
+            let panicked =
+                matches!(&ended, Err(WaitError::Panicked(first)) if first.message() == "boom");
+            assert!(panicked, "{at}: {ended:?}");
+            assert_eq!(value.await.unwrap(), 7, "{at}");
+            assert_eq!(last.state(), JobState::Finished, "{at}");
+            let stats = group.stats();
+            assert_eq!((stats.finished, stats.panicked), (2, 2), "{at}: {stats:?}");
+
+            let dropped = mails();
+            let pending = dropped.delay(HOUR, async {});
+            drop(dropped);
+            settle().await;
+            assert_eq!(pending.state(), JobState::Cancelled, "{at}");
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_subscriber_that_panics_costs_no_task_its_place_or_its_end() {
+        let panicked = Arc::default();
+        let _listening = tracing::subscriber::set_default(Panics {
+            at: "ERROR",
+            panicked: Arc::clone(&panicked),
+        });
+        let group = SizedGroup::new(1);
+        group.spawn(async { panic!("boom") });
+        group.spawn(bomb("at its end"));
+        group.spawn(async {});
+        let stats = timeout(HOUR, group.wait()).await.expect("wait ends");
+        assert_eq!((stats.finished, stats.panicked), (1, 2), "{stats:?}");
+        let cancelled = SizedGroup::new(1);
+        cancelled.spawn(std::future::pending());
+        cancelled.spawn(bomb("when it is skipped"));
+        cancelled.cancel();
+        assert_eq!(cancelled.stats().skipped, 1);
+        let tasks = [true, false].map(|bad| async move { assert!(!bad, "of a flow") });
+        let ended = timeout(HOUR, flow::all(tasks)).await.expect("it ends");
+        assert!(
+            matches!(ended[..], [Err(TaskError::Panicked { .. }), Ok(())]),
+            "{ended:?}"
+        );
+        assert_eq!(panicked.load(Relaxed), 4);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use crate::ground::panic::{TaskPanic, discard, forget};
+use crate::ground::panic::{TaskPanic, discard, forget, wake_each};
 
 /// Ends in order of time, and who is to be woken by the next one.
 ///
@@ -76,9 +76,7 @@ impl<T> Board<T> {
         state.ended.push_back(ended);
         let reader = state.reader.take();
         drop(state);
-        if let Some(reader) = reader {
-            reader.wake();
-        }
+        wake_each(reader);
     }
 }
 

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 /// What a panic carries.
 pub(crate) type Payload = Box<dyn Any + Send>;
@@ -38,6 +38,13 @@ pub(crate) fn forget(payload: Payload) {
 pub(crate) fn discard_each<T>(values: impl IntoIterator<Item = T>) {
     for value in values {
         discard(value).unwrap_or_else(forget);
+    }
+}
+
+/// Wakes them one by one: a waker may be a user's, and panic. The panic hook has told of that.
+pub(crate) fn wake_each(wakers: impl IntoIterator<Item = Waker>) {
+    for waker in wakers {
+        catch(|| waker.wake()).unwrap_or_else(forget);
     }
 }
 

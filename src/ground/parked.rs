@@ -20,6 +20,22 @@ pub(super) enum Task<P> {
     Offered(Arc<dyn Accept<P>>, Option<Waker>),
 }
 
+impl<P> Task<P> {
+    /// Starts it. If a `submit` waits, its waker comes back.
+    pub(super) fn start(self, pool: &Arc<P>, ticket: Ticket) -> Option<Waker> {
+        match self {
+            Task::Own(task) => {
+                task.start(pool, ticket);
+                None
+            }
+            Task::Offered(offer, submit) => {
+                offer.start(pool, ticket);
+                submit
+            }
+        }
+    }
+}
+
 impl<P> Parked<P> {
     /// Does the group, and no `submit`, answer for the task?
     pub(super) fn is_taken_in(&self) -> bool {

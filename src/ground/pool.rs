@@ -3,144 +3,78 @@
 //! One lock guards the state. Under it no user code runs and no user value is dropped; a task that is
 //! parked, skipped or handed back is only moved. The lock of an [`Offer`] is taken by itself.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::panic::Location;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use tokio::runtime::Handle;
 
+use super::ends::{Aftermath, End, Ends};
 use super::error::TaskError;
-use super::panic::{catch, discard, forget, message, poll_caught};
+use super::gate::{Gate, Refused};
+use super::line::{Head, Line};
+use super::panic::{catch, discard, forget, message, wake_each};
 use super::parked::{InLine, Launch, Offer, Parked, Task, Ticket};
-use super::permits::Permits;
 use super::policy::{Asker, OnError, Outcome, TaskStats};
 use super::refusal::SpawnError;
+use super::run::{Employer, Run, run};
 use super::seats::Seats;
 use super::token::{Cause, Token};
 use super::trace;
 
 type Caller = &'static Location<'static>;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Gate {
-    Open,
-    /// `wait` was called.
-    Draining,
-    Drained,
-    /// The owner is gone.
-    Dropped,
-}
+/// So many parked tasks are started before other tasks of the worker get a turn.
+const STARTED: usize = 128;
 
 /// A group's shared state.
 pub(crate) struct Pool<E> {
     name: &'static str,
-    /// None: what fails is counted, and not kept.
-    on_error: Option<OnError>,
     token: Token,
     runtime: Handle,
     state: Mutex<State<E>>,
 }
 
 struct State<E> {
-    permits: Permits<Parked<Pool<E>>>,
-    seats: Seats,
     gate: Gate,
-    /// Guards that hold the group open without a task.
-    members: usize,
-    /// In order of time.
-    failures: Vec<TaskError<E>>,
-    stats: TaskStats,
-    next_index: usize,
-    /// Set in the step that records the failure, so that no parked task slips in before the token is
-    /// cancelled.
-    stopping: bool,
-    /// Somebody is starting parked tasks: the others leave theirs to it.
-    pumping: bool,
-    /// Somebody listens to the token, for the line.
-    watched: bool,
-    waiter: Option<Waker>,
+    line: Line<Pool<E>>,
+    seats: Seats,
+    ends: Ends<E>,
+    /// How many tasks and members there have been.
+    named: usize,
 }
 
 impl<E> State<E> {
-    fn admits(&self, asker: Asker, cancelled: bool) -> Option<Refused> {
-        match (self.gate, asker) {
-            (Gate::Dropped, _) => Some(Refused::Cancelled),
-            (Gate::Drained, _) | (Gate::Draining, Asker::Owner) => Some(Refused::Closed),
-            _ if self.stopping || cancelled => Some(Refused::Cancelled),
-            _ => None,
-        }
-    }
-
     fn index(&mut self) -> usize {
-        self.next_index += 1;
-        self.next_index - 1
+        self.named += 1;
+        self.named - 1
     }
 
-    /// After a step forward of the line: the one that is now taken in, to be woken.
-    fn settle(&mut self) -> Option<Waker> {
-        match &mut self.permits.newest_inside()?.task {
-            Task::Offered(offer, waker) => {
-                offer.accept();
-                waker.take()
-            }
-            Task::Own(_) => None,
+    /// For a task that has its place.
+    fn ticket(&mut self, index: usize, spawned_at: Caller) -> Ticket {
+        Ticket {
+            index,
+            seat: self.seats.claim(),
+            spawned_at,
         }
+    }
+
+    /// Counts an end and, if the policy says so, stops what has not started.
+    fn record(&mut self, end: End<E>, token: &Token) -> Aftermath<E> {
+        let after = self.ends.record(end, token);
+        if after.others != OnError::Continue {
+            self.gate.stop();
+        }
+        after
     }
 
     /// The waiter, if this was the last step.
-    fn drained(&mut self) -> Option<Waker> {
-        let idle = !self.pumping
-            && self.members == 0
-            && self.permits.taken() == 0
-            && self.permits.waiting() == 0;
-        if idle && self.gate == Gate::Draining {
-            self.gate = Gate::Drained;
-        }
-        (self.gate == Gate::Drained)
-            .then(|| self.waiter.take())
-            .flatten()
-    }
-
-    /// Counts a failure, writes it down and, if the policy says so, stops what has not started. What
-    /// comes back is not wanted: drop it outside of the lock.
-    #[must_use]
-    fn fail(
-        &mut self,
-        error: TaskError<E>,
-        on_error: Option<OnError>,
-        token: &Token,
-    ) -> Option<TaskError<E>> {
-        match error {
-            TaskError::Panicked { .. } => self.stats.panicked += 1,
-            _ => self.stats.failed += 1,
-        }
-        let Some(on_error) = on_error else {
-            return Some(error);
-        };
-        let cause = Cause::of(&error);
-        self.failures.push(error);
-        if on_error != OnError::Continue {
-            token.explain(cause);
-            self.stopping = true;
+    fn settle(&mut self) -> Option<Waker> {
+        if self.line.is_idle() {
+            return self.gate.drain();
         }
         None
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Refused {
-    Closed,
-    Cancelled,
-}
-
-impl Refused {
-    fn with<F>(self, task: F) -> SpawnError<F> {
-        match self {
-            Refused::Closed => SpawnError::Closed(task),
-            Refused::Cancelled => SpawnError::Cancelled(task),
-        }
     }
 }
 
@@ -170,21 +104,14 @@ impl<E: Send + 'static> Pool<E> {
         };
         Arc::new(Pool {
             name,
-            on_error,
             token,
             runtime,
             state: Mutex::new(State {
-                permits: Permits::new(limit, room),
+                gate: Gate::new(),
+                line: Line::new(limit, room),
                 seats: Seats::default(),
-                gate: Gate::Open,
-                members: 0,
-                failures: Vec::new(),
-                stats: TaskStats::default(),
-                next_index: 0,
-                stopping: false,
-                pumping: false,
-                watched: false,
-                waiter: None,
+                ends: Ends::new(on_error),
+                named: 0,
             }),
         })
     }
@@ -200,9 +127,9 @@ impl<E: Send + 'static> Pool<E> {
     pub(crate) fn stats(&self) -> TaskStats {
         let state = self.lock();
         TaskStats {
-            pending: state.permits.waiting(),
-            running: state.permits.taken(),
-            ..state.stats
+            pending: state.line.waiting(),
+            running: state.line.running(),
+            ..state.ends.stats()
         }
     }
 
@@ -214,35 +141,28 @@ impl<E: Send + 'static> Pool<E> {
     {
         let spawned_at = Location::caller();
         let mut state = self.lock();
-        match state.admits(asker, self.token.is_cancelled()) {
-            Some(Refused::Closed) => {
+        match state.gate.admit(asker, self.token.is_cancelled()) {
+            Err(Refused::Closed) => {
                 drop(state);
                 // Before the panic: a second one, of the task's destructor, would end the process.
                 discard(task).unwrap_or_else(forget);
                 let name = self.name;
                 panic!("schedgroup: attempted to spawn a task after {name}::wait was called");
             }
-            Some(Refused::Cancelled) => {
-                state.stats.skipped += 1;
+            Err(Refused::Cancelled) => {
+                state.ends.skip(1);
                 let index = state.index();
                 drop(state);
                 self.drop_user(index, spawned_at, || drop(task));
                 return index;
             }
-            None => {}
+            Ok(()) => {}
         }
         let index = state.index();
-        if state.permits.take() {
-            let seat = state.seats.claim();
+        if state.line.take() {
+            let ticket = state.ticket(index, spawned_at);
             drop(state);
-            self.launch(
-                task,
-                Ticket {
-                    index,
-                    seat,
-                    spawned_at,
-                },
-            );
+            self.launch(task, ticket);
         } else {
             let task = Task::Own(Box::new(task));
             self.park(state, index, spawned_at, task);
@@ -260,24 +180,18 @@ impl<E: Send + 'static> Pool<E> {
         F: Future<Output: Outcome<E>> + Send + 'static,
     {
         let mut state = self.lock();
-        if let Some(refused) = state.admits(asker, self.token.is_cancelled()) {
+        if let Err(refused) = state.gate.admit(asker, self.token.is_cancelled()) {
             drop(state);
             return Err(refused.with(task));
         }
-        if state.permits.take() {
-            let (index, seat) = (state.index(), state.seats.claim());
+        if state.line.take() {
+            let index = state.index();
+            let ticket = state.ticket(index, spawned_at);
             drop(state);
-            self.launch(
-                task,
-                Ticket {
-                    index,
-                    seat,
-                    spawned_at,
-                },
-            );
+            self.launch(task, ticket);
             return Ok(Entry::In(index));
         }
-        if !state.permits.has_room() {
+        if !state.line.has_room() {
             return Ok(Entry::Full(task));
         }
         let index = state.index();
@@ -295,14 +209,14 @@ impl<E: Send + 'static> Pool<E> {
         spawned_at: Caller,
         task: Task<Self>,
     ) -> u64 {
-        let number = state.permits.park(Parked {
+        let number = state.line.stand(Parked {
             index,
             spawned_at,
             task,
         });
-        let watched = std::mem::replace(&mut state.watched, true);
+        let watch = state.line.watch();
         drop(state);
-        if !watched {
+        if watch {
             let (token, pool) = (self.token.clone(), Arc::downgrade(self));
             self.runtime.spawn(async move {
                 // It ends with the group, whose end cancels the token.
@@ -316,7 +230,7 @@ impl<E: Send + 'static> Pool<E> {
     }
 
     pub(crate) fn discarded(&self) {
-        self.lock().stats.discarded += 1;
+        self.lock().ends.discard();
     }
 
     /// Stands a task in line that its `submit` can take back.
@@ -335,15 +249,12 @@ impl<E: Send + 'static> Pool<E> {
         let waker = waker.clone();
         let offer = Arc::new(Offer::new(task));
         let mut state = self.lock();
-        if let Some(refused) = state.admits(asker, self.token.is_cancelled()) {
+        if let Err(refused) = state.gate.admit(asker, self.token.is_cancelled()) {
             drop(state);
             let task = offer.take().expect("nobody else has the offer");
             return Err(refused.with(task));
         }
         let index = state.index();
-        if state.permits.has_room() {
-            offer.accept();
-        }
         let task = Task::Offered(offer.clone(), Some(waker));
         let number = self.park(state, index, spawned_at, task);
         self.pump();
@@ -366,22 +277,15 @@ impl<E: Send + 'static> Pool<E> {
         if offer.is_accepted() {
             return Poll::Ready(Ok(()));
         }
-        let old = match state.permits.parked(number) {
-            Some(Parked {
-                task: Task::Offered(_, waker),
-                ..
-            }) => waker.replace(fresh),
-            _ => {
-                drop(state);
-                return match offer.take() {
-                    Some(task) => Poll::Ready(Err(task)),
-                    None => Poll::Ready(Ok(())),
-                };
-            }
-        };
+        let listening = state.line.listen(number, fresh);
         drop(state);
-        drop(old);
-        Poll::Pending
+        if listening.is_ok() {
+            return Poll::Pending;
+        }
+        Poll::Ready(match offer.take() {
+            Some(task) => Err(task),
+            None => Ok(()),
+        })
     }
 
     /// Takes an offer out of the line, unless it was accepted.
@@ -390,11 +294,11 @@ impl<E: Send + 'static> Pool<E> {
         if offer.is_accepted() {
             return None;
         }
-        let parked = state.permits.withdraw(number);
-        let waiter = state.drained();
+        let parked = state.line.withdraw(number);
+        let waiter = state.settle();
         drop(state);
         drop(parked);
-        wake([waiter]);
+        wake_each(waiter);
         offer.take()
     }
 
@@ -404,53 +308,46 @@ impl<E: Send + 'static> Pool<E> {
     /// which looks again: starts stay in order, and on a runtime that is gone, where a start ends the
     /// task at once, the stack does not grow.
     fn pump(self: &Arc<Self>) {
-        let mut state = self.lock();
-        if state.pumping {
-            return;
+        if self.lock().line.begin() {
+            self.pump_on(STARTED);
         }
-        state.pumping = true;
-        loop {
-            if state.permits.waiting() > 0 && (state.stopping || self.token.is_cancelled()) {
-                let skipped = state.permits.clear();
-                let taken_in = skipped.iter().filter(|(_, parked)| parked.is_taken_in());
-                state.stats.skipped += taken_in.count() as u64;
+    }
+
+    /// Begun by [`pump`](Pool::pump). After so many starts the rest is left to a task of its own. Nothing
+    /// unwinds in between: the panics of wakers, destructors and subscribers are caught.
+    fn pump_on(self: &Arc<Self>, most: usize) {
+        for _ in 0..most {
+            let mut state = self.lock();
+            if state.gate.is_stopping() || self.token.is_cancelled() {
+                state = self.skip_all(state);
+            }
+            let Some(Head { parked, taken_in }) = state.line.next() else {
+                state.line.pause();
+                let waiter = state.settle();
                 drop(state);
-                for (_, parked) in skipped {
-                    self.skip(parked);
-                }
-                state = self.lock();
-                continue;
-            }
-            let Some(parked) = state.permits.next() else {
-                break;
+                return wake_each(waiter);
             };
-            let seat = state.seats.claim();
-            let accepted = state.settle();
-            let ticket = Ticket {
-                index: parked.index,
-                seat,
-                spawned_at: parked.spawned_at,
-            };
-            if let Task::Offered(offer, _) = &parked.task {
-                offer.accept();
-            }
+            let ticket = state.ticket(parked.index, parked.spawned_at);
             drop(state);
-            match parked.task {
-                Task::Own(task) => {
-                    task.start(self, ticket);
-                    wake([accepted]);
-                }
-                Task::Offered(offer, submit) => {
-                    offer.start(self, ticket);
-                    wake([accepted, submit]);
-                }
+            let submit = parked.task.start(self, ticket);
+            wake_each(taken_in.into_iter().chain(submit));
+        }
+        let rest = Rest(Some(Arc::clone(self)));
+        self.runtime.spawn(rest.pump());
+    }
+
+    fn skip_all<'a>(&'a self, mut state: MutexGuard<'a, State<E>>) -> MutexGuard<'a, State<E>> {
+        while state.line.waiting() > 0 {
+            let skipped: Vec<_> = state.line.clear().collect();
+            let taken_in = skipped.iter().filter(|parked| parked.is_taken_in());
+            state.ends.skip(taken_in.count());
+            drop(state);
+            for parked in skipped {
+                self.skip(parked);
             }
             state = self.lock();
         }
-        state.pumping = false;
-        let waiter = state.drained();
-        drop(state);
-        wake([waiter]);
+        state
     }
 
     fn skip(&self, parked: Parked<Self>) {
@@ -462,7 +359,7 @@ impl<E: Send + 'static> Pool<E> {
                     self.drop_user(parked.index, parked.spawned_at, || offer.clear());
                 }
                 drop(offer);
-                wake([waker]);
+                wake_each(waker);
             }
         }
     }
@@ -475,47 +372,12 @@ impl<E: Send + 'static> Pool<E> {
         }
     }
 
-    fn ended(self: &Arc<Self>, ticket: &Ticket, ended: Option<Result<(), TaskError<E>>>) {
-        if let Some(Err(TaskError::Panicked { panic, .. })) = &ended {
-            let (index, at) = (ticket.index as u64, ticket.spawned_at);
-            trace::panicked(self.name, index, at, panic.message());
-        }
-        let failed = matches!(ended, Some(Err(_)));
-        let mut state = self.lock();
-        let unwanted = match ended {
-            Some(Ok(())) => {
-                state.stats.finished += 1;
-                None
-            }
-            None => {
-                state.stats.aborted += 1;
-                None
-            }
-            Some(Err(error)) => state.fail(error, self.on_error, &self.token),
-        };
-        let handle = state.seats.ended(ticket.seat);
-        // The place is kept until the others were told, so that `wait` ends after that.
-        if failed {
-            drop(state);
-            self.stop_if_failed();
-            state = self.lock();
-        }
-        state.permits.give_back();
-        let line = state.permits.waiting() > 0;
-        let waiter = if line { None } else { state.drained() };
-        drop(state);
-        drop((handle, unwanted));
-        wake([waiter]);
-        if line {
-            self.pump();
-        }
-    }
-
-    fn stop_if_failed(&self) {
-        match self.on_error {
-            None | Some(OnError::Continue) => {}
-            Some(OnError::Cancel) => self.token.cancel(),
-            Some(OnError::Abort) => {
+    /// Does to the other tasks what a failure asks for.
+    fn treat(&self, others: OnError) {
+        match others {
+            OnError::Continue => {}
+            OnError::Cancel => self.token.cancel(),
+            OnError::Abort => {
                 self.token.cancel();
                 self.abort_all();
             }
@@ -543,49 +405,36 @@ impl<E: Send + 'static> Pool<E> {
 
     /// The owner is gone.
     pub(crate) fn abandon(self: &Arc<Self>) {
-        {
-            let mut state = self.lock();
-            state.gate = Gate::Dropped;
-            state.stopping = true;
-        }
+        self.lock().gate.abandon();
         self.abort();
     }
 
     /// Holds the group open. `Err` if it is closed.
     pub(crate) fn join(&self, asker: Asker) -> Result<usize, ()> {
         let mut state = self.lock();
-        // A cancelled group may still be joined: the member holds `wait` up, and learns of it.
-        if state.admits(asker, false) == Some(Refused::Closed) {
-            return Err(());
-        }
-        state.members += 1;
+        state.gate.join(asker).map_err(|_closed| ())?;
         Ok(state.index())
     }
 
     pub(crate) fn member_failed(self: &Arc<Self>, index: usize, error: E) {
-        let error = TaskError::Failed { index, error };
-        let unwanted = self.lock().fail(error, self.on_error, &self.token);
-        drop(unwanted);
-        self.stop_if_failed();
+        let end = End::Failed(TaskError::Failed { index, error });
+        let after = self.lock().record(end, &self.token);
+        drop(after.unwanted);
+        self.treat(after.others);
         self.pump();
     }
 
     pub(crate) fn leave(&self) {
         let mut state = self.lock();
-        state.members -= 1;
-        let waiter = state.drained();
+        state.gate.leave();
+        let waiter = state.settle();
         drop(state);
-        wake([waiter]);
+        wake_each(waiter);
     }
 
     /// False for the second call.
     pub(crate) fn close(&self) -> bool {
-        let mut state = self.lock();
-        let first = state.gate == Gate::Open;
-        if first {
-            state.gate = Gate::Draining;
-        }
-        first
+        self.lock().gate.close()
     }
 
     /// All failures in order of time, and whether the group was cancelled from outside, or lost tasks with
@@ -593,17 +442,17 @@ impl<E: Send + 'static> Pool<E> {
     pub(crate) fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<(Vec<TaskError<E>>, bool)> {
         let fresh = cx.waker().clone();
         let mut state = self.lock();
-        let old = state.waiter.take();
-        state.drained();
-        if state.gate != Gate::Drained {
-            state.waiter = Some(fresh);
+        let former = state.settle();
+        if !state.gate.is_drained() {
+            let former = state.gate.listen(fresh);
             drop(state);
-            drop(old);
+            drop(former);
             return Poll::Pending;
         }
-        let failures = std::mem::take(&mut state.failures);
-        let lost = state.stats.aborted > 0;
+        let failures = state.ends.take_failures();
+        let lost = state.ends.stats().aborted > 0;
         drop(state);
+        drop(former);
         let cancelled = lost || self.token.cause() == Some(Cause::Cancelled);
         self.token.explain(Cause::Finished);
         self.token.cancel();
@@ -618,13 +467,8 @@ where
 {
     fn launch(self: &Arc<Self>, task: F, ticket: Ticket) {
         let seat = ticket.seat;
-        let duty = Duty {
-            pool: Some(Arc::clone(self)),
-            ticket,
-        };
-        let running = self.runtime.spawn(run(Run { task, duty }));
-        let abort = running.abort_handle();
-        drop(running);
+        let running = Run::new(task, Arc::clone(self), ticket);
+        let abort = self.runtime.spawn(run(running)).abort_handle();
         let late = self.lock().seats.started(seat, abort);
         if let Some(task) = late {
             task.abort();
@@ -632,52 +476,51 @@ where
     }
 }
 
-fn wake<const N: usize>(wakers: [Option<Waker>; N]) {
-    for waker in wakers.into_iter().flatten() {
-        waker.wake();
-    }
-}
+impl<E: Send + 'static> Employer for Pool<E> {
+    type Error = E;
 
-/// Reports a task's end, whatever the end: if it is dropped, the task was aborted.
-struct Duty<E: Send + 'static> {
-    /// Until the end was told.
-    pool: Option<Arc<Pool<E>>>,
-    ticket: Ticket,
-}
-
-impl<E: Send + 'static> Duty<E> {
-    fn ended(&mut self, ended: Option<Result<(), TaskError<E>>>) {
-        if let Some(pool) = self.pool.take() {
-            pool.ended(&self.ticket, ended);
+    fn ended(self: &Arc<Self>, ticket: &Ticket, end: End<E>) {
+        if let End::Failed(TaskError::Panicked { panic, .. }) = &end {
+            let (index, at) = (ticket.index as u64, ticket.spawned_at);
+            trace::panicked(self.name, index, at, panic.message());
+        }
+        let mut state = self.lock();
+        let after = state.record(end, &self.token);
+        let handle = state.seats.ended(ticket.seat);
+        // The place is kept until the others were told, so that `wait` ends after that.
+        if after.others != OnError::Continue {
+            drop(state);
+            self.treat(after.others);
+            state = self.lock();
+        }
+        state.line.give_back();
+        let line = state.line.waiting() > 0;
+        let waiter = if line { None } else { state.settle() };
+        drop(state);
+        drop((handle, after.unwanted));
+        wake_each(waiter);
+        if line {
+            self.pump();
         }
     }
 }
 
-impl<E: Send + 'static> Drop for Duty<E> {
-    fn drop(&mut self) {
-        self.ended(None);
+/// What is left of the line after so many starts.
+struct Rest<E: Send + 'static>(Option<Arc<Pool<E>>>);
+
+impl<E: Send + 'static> Rest<E> {
+    async fn pump(mut self) {
+        if let Some(pool) = self.0.take() {
+            pool.pump_on(STARTED);
+        }
     }
 }
 
-/// One argument, so that a task that is aborted before its first poll is dropped before its duty is.
-struct Run<F, E: Send + 'static> {
-    task: F,
-    duty: Duty<E>,
-}
-
-async fn run<E, F>(run: Run<F, E>)
-where
-    E: Send + 'static,
-    F: Future<Output: Outcome<E>>,
-{
-    let Run { task, mut duty } = run;
-    let mut task = pin!(Some(task));
-    let outcome = poll_fn(|cx| poll_caught(task.as_mut(), cx)).await;
-    let index = duty.ticket.index;
-    duty.ended(Some(match outcome {
-        Ok(outcome) => outcome
-            .into_result()
-            .map_err(|error| TaskError::Failed { index, error }),
-        Err(payload) => Err(TaskError::panicked(index, payload, duty.ticket.spawned_at)),
-    }));
+/// Its runtime is gone: each start ends at once and nobody waits for a turn, so it goes to the end.
+impl<E: Send + 'static> Drop for Rest<E> {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.take() {
+            pool.pump_on(usize::MAX);
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
 
 use super::error::TaskError;
+use super::panic::{catch, forget};
 
 /// Why a group's [`Token`] was cancelled; the first reason stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -89,8 +90,8 @@ impl Token {
         }
     }
 
-    /// Wakes user code: not to be called under a lock.
+    /// Wakes user code: not to be called under a lock. A waker's panic ends here.
     pub(crate) fn cancel(&self) {
-        self.token.cancel();
+        catch(|| self.token.cancel()).unwrap_or_else(forget);
     }
 }

@@ -1,10 +1,14 @@
 //! Spans and events, or nothing at all without the feature `tracing`.
 //!
 //! The macros of `tracing` evaluate their arguments only when a subscriber listens, so nothing is
-//! formatted or allocated for nobody.
+//! formatted or allocated for nobody. A subscriber that panics costs no job its end: the panic ends here,
+//! and the panic hook has told of it.
 
 use std::panic::Location;
 use std::time::Duration;
+
+#[cfg(feature = "tracing")]
+use super::panic::{catch, forget};
 
 /// Around every poll of a job.
 pub(crate) struct Span {
@@ -20,47 +24,80 @@ impl Span {
         scheduled_at: &Location<'_>,
         lateness: Duration,
     ) -> Span {
-        Span {
-            span: tracing::debug_span!(
-                target: "schedgroup",
-                parent: None,
-                "job",
-                group,
-                id,
-                scheduled_at = %scheduled_at,
-                lateness_us = u64::try_from(lateness.as_micros()).unwrap_or(u64::MAX),
-            ),
+        let mut span = tracing::Span::none();
+        if tracing::level_filters::LevelFilter::current() >= tracing::Level::DEBUG {
+            tell(|| {
+                span = tracing::debug_span!(
+                    target: "schedgroup",
+                    parent: None,
+                    "job",
+                    group,
+                    id,
+                    scheduled_at = %scheduled_at,
+                    lateness_us = u64::try_from(lateness.as_micros()).unwrap_or(u64::MAX),
+                );
+            });
         }
+        Span { span }
     }
 
+    /// Runs code inside of the span. Its own panic must not leave it: the subscriber's at the exit would be
+    /// the second, and end the process.
     pub(crate) fn enter<R>(&self, code: impl FnOnce() -> R) -> R {
-        self.span.in_scope(code)
+        if self.span.is_none() {
+            return code();
+        }
+        let mut entered = None;
+        tell(|| entered = Some(self.span.enter()));
+        let result = code();
+        tell(|| drop(entered));
+        result
     }
+}
+
+/// The subscriber hears of the span's end.
+#[cfg(feature = "tracing")]
+impl Drop for Span {
+    fn drop(&mut self) {
+        if !self.span.is_none() {
+            let span = std::mem::replace(&mut self.span, tracing::Span::none());
+            tell(|| drop(span));
+        }
+    }
+}
+
+#[cfg(feature = "tracing")]
+fn tell(subscriber: impl FnOnce()) {
+    catch(subscriber).unwrap_or_else(forget);
 }
 
 /// A job panicked, or a destructor of one did.
 #[cfg(feature = "tracing")]
 pub(crate) fn panicked(group: &str, id: u64, scheduled_at: &Location<'_>, message: &str) {
-    tracing::error!(
-        target: "schedgroup",
-        group,
-        id,
-        scheduled_at = %scheduled_at,
-        panic = message,
-        "job panicked"
-    );
+    tell(|| {
+        tracing::error!(
+            target: "schedgroup",
+            group,
+            id,
+            scheduled_at = %scheduled_at,
+            panic = message,
+            "job panicked"
+        );
+    });
 }
 
 /// A group was dropped that still held jobs.
 #[cfg(feature = "tracing")]
 pub(crate) fn dropped(group: &str, pending: usize, running: usize) {
-    tracing::warn!(
-        target: "schedgroup",
-        group,
-        pending,
-        running,
-        "group dropped: its pending jobs will not run; wait for it, shut it down or detach it"
-    );
+    tell(|| {
+        tracing::warn!(
+            target: "schedgroup",
+            group,
+            pending,
+            running,
+            "group dropped: its pending jobs will not run; wait for it, shut it down or detach it"
+        );
+    });
 }
 
 #[cfg(not(feature = "tracing"))]

@@ -1,5 +1,8 @@
 //! The channel into the driver: entries go in at one end, and the driver is woken only for an entry
 //! that is due before the one it sleeps for.
+//!
+//! The driver owns the heap behind it. What is known here of the heap's entries, it tells whenever it holds
+//! the lock.
 
 use std::task::Waker;
 
@@ -14,6 +17,10 @@ pub(super) struct Intake {
     entries: Vec<Entry>,
     /// The earliest deadline among `entries`.
     earliest: Tick,
+    /// Not later than any live entry in the driver's heap.
+    head: Tick,
+    /// How many entries the driver holds.
+    queued: usize,
     nap: Nap,
     /// Something else than an entry wants the driver to look.
     poked: bool,
@@ -31,12 +38,16 @@ enum Nap {
 /// So many entries wake the driver though none is early: it moves them into its heap while the
 /// producers go on, and the buffer stays small.
 const FULL: usize = 1 << 16;
+/// Dead entries beyond the live ones up to here are not worth a sweep.
+const KEPT_DEAD: usize = 1024;
 
 impl Default for Intake {
     fn default() -> Intake {
         Intake {
             entries: Vec::new(),
             earliest: Tick::NEVER,
+            head: Tick::NEVER,
+            queued: 0,
             nap: Nap::Awake,
             poked: false,
         }
@@ -71,8 +82,22 @@ impl Intake {
 
     /// The driver is up and takes what has come in.
     pub(super) fn drain(&mut self) -> Vec<Entry> {
+        self.head = self.head();
         self.earliest = Tick::NEVER;
+        self.queued += self.entries.len();
         std::mem::take(&mut self.entries)
+    }
+
+    /// The driver's heap holds so many entries, the first of them due then.
+    pub(super) fn told(&mut self, head: Option<Tick>, queued: usize) {
+        self.head = head.unwrap_or(Tick::NEVER);
+        self.queued = queued;
+    }
+
+    /// No entry speaks for a job any more, and the driver has cleared its heap.
+    pub(super) fn forget(&mut self) {
+        drop(self.drain());
+        self.told(None, 0);
     }
 
     /// The driver is up: what it was poked for, it is about to see.
@@ -95,12 +120,14 @@ impl Intake {
         true
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
+    /// Not later than any live entry, here and in the driver's heap.
+    pub(super) fn head(&self) -> Tick {
+        self.head.min(self.earliest)
     }
 
-    pub(super) fn earliest(&self) -> Tick {
-        self.earliest
+    /// Are there more dead entries than live ones, and enough to be worth a sweep?
+    pub(super) fn has_too_many_for(&self, live: usize) -> bool {
+        self.queued + self.entries.len() > 2 * live + KEPT_DEAD
     }
 }
 
@@ -161,5 +188,32 @@ mod tests {
             .count();
         assert_eq!(woken, 1);
         assert!(!intake.lie_down(tick(1), Waker::noop()));
+    }
+
+    #[test]
+    fn the_head_is_the_earliest_here_and_with_the_driver() {
+        let mut intake = Intake::default();
+        intake.push(entry(7));
+        intake.drain();
+        intake.push(entry(8));
+        assert_eq!(intake.head(), tick(7), "the driver has it");
+        intake.told(Some(tick(9)), 1);
+        assert_eq!(intake.head(), tick(8));
+        intake.forget();
+        assert_eq!(intake.head(), Tick::NEVER);
+    }
+
+    #[test]
+    fn entries_are_too_many_when_the_dead_outnumber_the_live_by_a_constant() {
+        let mut intake = Intake::default();
+        intake.told(None, KEPT_DEAD + 18);
+        intake.push(entry(1));
+        for place in ["here", "with the driver"] {
+            assert!(!intake.has_too_many_for(10), "{place}");
+            assert!(intake.has_too_many_for(9), "{place}");
+            intake.drain();
+        }
+        intake.told(None, 0);
+        assert!(!intake.has_too_many_for(0));
     }
 }

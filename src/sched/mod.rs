@@ -6,19 +6,19 @@
 //! Group, Handle, JobContext    verbs     misuse is decided here, at the caller's line
 //!         │
 //!         ▼  one step under the lock: open? then counted, in a slot, entry in the intake
-//!   state: gate + slots + intake
+//!   state: closing + jobs + intake
 //!         │
 //!         ▼  woken only for an earlier deadline
 //!   driver: heap (queue, wheel) + one sleep
 //!         │
 //!         ▼  due: released in the order of (deadline, submission)
-//!   state: places                        counted against `max_running`
+//!   state: jobs, places                  counted against `max_running`
 //!         │
 //!         ▼  start check, then polled with its panic caught
 //!   runner                               the job's task, if it has to await
 //!         │
 //!         ▼  dropped, then counted down
-//!   state: drained?                      the last one rings the bell
+//!   state: drained?                      the last one wakes who waits
 //!         │
 //!         ▼
 //!   Wait, Shutdown
@@ -28,22 +28,26 @@
 //!
 //! ```text
 //! faces    verbs  builder  group  handle  context  wait
-//! engines  driver  runner
+//! engines  driver  runner  tend
 //! joints   state  shared
-//! ground   job  error  stats  wheel  queue  body  origin  slot  intake  gate  places  tend  alarm  timerfd
+//! parts    until_wait  intake  gate  ends  closing  places  jobs  waiters
+//! ground   job  error  stats  wheel  queue  body  origin  slot  alarm  timerfd
 //! ```
 
 mod alarm;
 mod body;
 mod builder;
+mod closing;
 mod context;
 mod driver;
+mod ends;
 mod error;
 mod gate;
 mod group;
 mod handle;
 mod intake;
 mod job;
+mod jobs;
 mod origin;
 mod places;
 mod queue;
@@ -55,8 +59,10 @@ mod stats;
 mod tend;
 #[cfg(all(feature = "timerfd", target_os = "linux"))]
 mod timerfd;
+mod until_wait;
 mod verbs;
 mod wait;
+mod waiters;
 mod wheel;
 
 pub use builder::Builder;

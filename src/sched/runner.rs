@@ -13,10 +13,12 @@ use std::task::{Context, Poll};
 use tokio::task::{coop, yield_now};
 
 use super::body::{Body, Live, Run, job_panic};
+use super::ends::Ending;
 use super::error::JobPanic;
 use super::job::{JobId, Next};
+use super::jobs::Started;
 use super::shared::Shared;
-use super::state::{Ending, Started, State, Todo};
+use super::state::{State, Todo};
 use crate::ground::panic::{self, Payload};
 use crate::ground::timeline::Tick;
 use crate::ground::trace::Span;
@@ -147,24 +149,21 @@ impl<'a> InRun<'a> {
 
     /// Polls the user's code; its panic comes back as a payload.
     fn poll_job(&mut self, cx: &mut Context<'_>) -> Result<Poll<Next>, Payload> {
-        let (span, stage) = (&self.span, &mut self.stage);
-        self.seat.shared.inside(|| {
-            span.enter(|| {
-                if let Stage::Begin(..) = stage {
-                    let Stage::Begin(body, run) = std::mem::replace(stage, Stage::Over) else {
-                        unreachable!("just seen");
-                    };
-                    *stage = Stage::Going(body.start(run));
-                }
-                match stage {
-                    Stage::Going(Live::Future(future)) => {
-                        future.as_mut().poll(cx).map(|()| Next::Done)
-                    }
-                    Stage::Going(Live::Own(own)) => own.poll_run(cx),
-                    Stage::Begin(..) | Stage::Over => unreachable!("polled after its end"),
-                }
-            })
-        })
+        let (shared, stage) = (&self.seat.shared, &mut self.stage);
+        let poll = || {
+            if let Stage::Begin(..) = stage {
+                let Stage::Begin(body, run) = std::mem::replace(stage, Stage::Over) else {
+                    unreachable!("just seen");
+                };
+                *stage = Stage::Going(body.start(run));
+            }
+            match stage {
+                Stage::Going(Live::Future(future)) => future.as_mut().poll(cx).map(|()| Next::Done),
+                Stage::Going(Live::Own(own)) => own.poll_run(cx),
+                Stage::Begin(..) | Stage::Over => unreachable!("polled after its end"),
+            }
+        };
+        self.span.enter(|| shared.inside(poll))
     }
 
     /// The job wants to go on later: from now on this task is its own. True if it must stop instead.

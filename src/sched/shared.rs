@@ -9,11 +9,11 @@ use std::sync::{Arc, PoisonError};
 #[cfg(shuttle)]
 use shuttle::{sync::Mutex, thread_local};
 use tokio::runtime;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::error::JobPanic;
-use super::state::{State, Todo, Unstarted};
+use super::jobs::Unstarted;
+use super::state::{State, Todo};
 use crate::ground::panic::{self, Payload};
 use crate::ground::timeline::{Tick, Timeline};
 use crate::ground::trace;
@@ -24,9 +24,6 @@ pub(super) struct Shared {
     pub(super) timeline: Timeline,
     /// A child of the caller's token, so that ending this group ends no other.
     pub(super) token: CancellationToken,
-    /// Rung when the group has drained or ended. Who waits looks at the state first: the ring only
-    /// says that looking again is worth it.
-    pub(super) bell: Notify,
     pub(super) runtime: runtime::Handle,
     pub(super) name: Option<Box<str>>,
 }
@@ -57,7 +54,6 @@ impl Shared {
             state: Mutex::new(state),
             timeline,
             token,
-            bell: Notify::new(),
             runtime,
             name,
         })
@@ -70,16 +66,13 @@ impl Shared {
             &mut self.state.lock().unwrap_or_else(PoisonError::into_inner),
             &mut todo,
         );
-        if let Some(driver) = todo.driver {
-            driver.wake();
-        }
-        todo.jobs.into_iter().for_each(std::task::Waker::wake);
+        panic::wake_each(todo.driver);
         if todo.cancel {
-            self.token.cancel();
+            // It wakes too, whoever listens to the token.
+            panic::catch(|| self.token.cancel()).unwrap_or_else(panic::forget);
         }
-        if todo.ring {
-            self.bell.notify_waiters();
-        }
+        // Who waited for an end finds the token cancelled.
+        panic::wake_each(todo.wake);
         result
     }
 

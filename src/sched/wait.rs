@@ -1,14 +1,16 @@
-//! The futures of `wait` and `shutdown`. What they wait for is state: the bell only says "look again".
+//! The futures of `wait` and `shutdown`. What they wait for is state: to be woken only says "look again".
 
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
+use super::closing::Outcome;
+use super::ends::Tally;
 use super::error::WaitError;
 use super::gate::End;
 use super::shared::Shared;
-use super::state::{Outcome, Tally};
+use super::state::State;
 use super::stats::Report;
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -26,7 +28,7 @@ pub struct Wait<'a> {
 impl<'a> Wait<'a> {
     pub(super) fn new(shared: &'a Shared) -> Wait<'a> {
         Wait {
-            inner: Box::pin(until(shared, || outcome(shared))),
+            inner: Box::pin(until(shared, outcome)),
         }
     }
 }
@@ -58,9 +60,7 @@ pub struct Shutdown<'a> {
 impl<'a> Shutdown<'a> {
     pub(super) fn new(shared: &'a Shared, before: Tally) -> Shutdown<'a> {
         Shutdown {
-            inner: Box::pin(until(shared, move || {
-                shared.enter(|state, _| state.report_since(before))
-            })),
+            inner: Box::pin(until(shared, move |state| state.report_since(before))),
         }
     }
 }
@@ -79,38 +79,61 @@ impl fmt::Debug for Shutdown<'_> {
     }
 }
 
-fn outcome(shared: &Shared) -> Option<Result<(), WaitError>> {
-    let now = shared.now();
-    let cancelled = shared.is_cancelled();
-    shared.enter(|state, todo| {
-        state.check_end(now, cancelled, todo);
-        state.outcome().map(|outcome| match outcome {
-            Outcome::Done => Ok(()),
-            Outcome::Ended(End::Cancelled) => Err(WaitError::Cancelled),
-            Outcome::Ended(End::DeadlineExceeded) => Err(WaitError::DeadlineExceeded),
-            Outcome::Panicked(panic) => Err(WaitError::Panicked(panic.clone())),
-        })
+fn outcome(state: &State) -> Option<Result<(), WaitError>> {
+    state.outcome().map(|outcome| match outcome {
+        Outcome::Done => Ok(()),
+        Outcome::Ended(End::Cancelled) => Err(WaitError::Cancelled),
+        Outcome::Ended(End::DeadlineExceeded) => Err(WaitError::DeadlineExceeded),
+        Outcome::Panicked(panic) => Err(WaitError::Panicked(panic.clone())),
     })
 }
 
-/// Looks whenever the bell rings or the token is cancelled, and once before.
-async fn until<T>(shared: &Shared, look: impl Fn() -> Option<T>) -> T {
+/// One who waits: takes its waker along when it goes.
+struct Waiter<'a> {
+    shared: &'a Shared,
+    number: Option<u64>,
+}
+
+impl Waiter<'_> {
+    /// What is looked for, or listens for the next time that looking is worth it.
+    fn poll<T>(&mut self, cx: &mut Context<'_>, look: impl Fn(&State) -> Option<T>) -> Poll<T> {
+        let fresh = cx.waker().clone();
+        let now = self.shared.now();
+        let cancelled = self.shared.is_cancelled();
+        let (found, _former) = self.shared.enter(|state, todo| {
+            state.check_end(now, cancelled, todo);
+            match look(state) {
+                Some(found) => (Poll::Ready(found), Some(fresh)),
+                None => {
+                    let former = state.waiters().listen(&mut self.number, fresh);
+                    (Poll::Pending, former)
+                }
+            }
+        });
+        found
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            drop(self.shared.enter(|state, _| state.waiters().leave(number)));
+        }
+    }
+}
+
+/// Looks whenever the group has drained or ended or its token is cancelled, and once before.
+async fn until<T>(shared: &Shared, look: impl Fn(&State) -> Option<T>) -> T {
     let mut cancelled = pin!(shared.token.cancelled());
     let mut heard = false;
-    loop {
-        // Listening comes before looking: what changes in between rings this very bell.
-        let mut bell = pin!(shared.bell.notified());
-        bell.as_mut().enable();
-        if let Some(found) = look() {
-            return found;
-        }
-        poll_fn(|cx| {
-            if !heard && cancelled.as_mut().poll(cx).is_ready() {
-                heard = true;
-                return Poll::Ready(());
-            }
-            bell.as_mut().poll(cx)
-        })
-        .await;
-    }
+    let mut waiter = Waiter {
+        shared,
+        number: None,
+    };
+    poll_fn(|cx| {
+        // Before looking: a cancel in between is heard.
+        heard = heard || cancelled.as_mut().poll(cx).is_ready();
+        waiter.poll(cx, &look)
+    })
+    .await
 }

@@ -5,8 +5,10 @@
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, mpsc};
+use std::task::{Context, Wake};
 use std::time::Duration;
 
 use schedgroup::{Group, JobContext};
@@ -196,6 +198,18 @@ impl<F: FnMut()> Drop for OnDrop<F> {
     fn drop(&mut self) {
         (self.0)();
     }
+}
+
+/// Polls a future that is not ready, with a waker that panics when it is woken.
+pub(crate) fn poll_with_bomb(future: Pin<&mut impl Future>) {
+    struct Bomb;
+    impl Wake for Bomb {
+        fn wake(self: Arc<Self>) {
+            panic!("in a waker");
+        }
+    }
+    let waker = Arc::new(Bomb).into();
+    assert!(future.poll(&mut Context::from_waker(&waker)).is_pending());
 }
 
 /// Holds jobs: each says that it has started, and ends when it is let go.

@@ -10,7 +10,9 @@ use schedgroup::{Group, JobError, JobPanic, JobState, Next, WaitError};
 use tokio::time::{Instant, sleep};
 
 use super::panic_message;
-use crate::common::{Flag, HOUR, Log, OnDrop, ms, on_both, settle, until, verbs};
+use crate::common::{
+    Flag, HOUR, Hold, Log, OnDrop, ms, on_both, poll_with_bomb, settle, until, verbs,
+};
 
 async fn panic_of_wait(group: &Group) -> JobPanic {
     match group.wait().await {
@@ -375,4 +377,37 @@ async fn a_payload_may_panic_when_it_is_dropped() {
     settle().await;
     assert_eq!(flag.drops(), 2);
     assert_eq!(log.labels(), ["other"]);
+}
+
+#[test]
+fn a_waker_that_panics_at_the_end_of_a_group_costs_no_other_its_wake_up() {
+    on_both(|| async {
+        let (group, hold) = (Group::new(), Hold::new());
+        group.delay(Duration::ZERO, hold.job());
+        hold.started().await;
+        let mut wait = Box::pin(group.wait());
+        poll_with_bomb(wait.as_mut());
+        let shutdown = group.shutdown(HOUR);
+        let ((), report) = tokio::join!(async { hold.release() }, shutdown);
+        assert_eq!(report.finished, 1);
+        wait.await.unwrap();
+    });
+}
+
+#[test]
+fn a_waker_that_panics_when_the_token_is_cancelled_does_not_hide_the_end() {
+    on_both(|| async {
+        let (group, hold) = (Group::new(), Hold::new());
+        group.delay(Duration::ZERO, hold.job());
+        hold.started().await;
+        let mut cancelled = Box::pin(group.token().cancelled_owned());
+        poll_with_bomb(cancelled.as_mut());
+        let mut shutdown = Box::pin(group.shutdown(HOUR));
+        poll_with_bomb(shutdown.as_mut());
+        group.cancel();
+        let end = group.wait().await;
+        assert!(matches!(end, Err(WaitError::Cancelled)), "{end:?}");
+        hold.release();
+        assert_eq!(shutdown.await.finished, 1);
+    });
 }

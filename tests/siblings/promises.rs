@@ -10,7 +10,9 @@ use schedgroup::sized::SizedGroup;
 use schedgroup::{Cause, SpawnError, TaskError};
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{Flag, OnDrop, bounded, misuse, multi_thread, until, watched};
+use crate::common::{
+    Flag, Hold, OnDrop, bounded, misuse, multi_thread, poll_with_bomb, until, watched,
+};
 
 #[test]
 fn without_a_runtime_the_remedy_is_named() {
@@ -309,4 +311,38 @@ async fn errors_that_panic_in_their_destructors_do_not_hide_the_first() {
     }
     let first = bounded(group.wait()).await.unwrap_err();
     assert_eq!(first.index(), Some(0));
+}
+
+#[tokio::test]
+async fn a_waker_that_panics_leaves_the_line_its_turns() {
+    let group = SizedGroup::new(1);
+    let (hold, flag) = (Hold::new(), Flag::new());
+    group.spawn(hold.job());
+    let mut submits = [(); 2].map(|()| Box::pin(group.submit(flag.job())));
+    for submit in &mut submits {
+        poll_with_bomb(submit.as_mut());
+    }
+    group.spawn(flag.job());
+    hold.release();
+    let stats = bounded(group.wait()).await;
+    assert_eq!((stats.finished, flag.drops()), (4, 3));
+    for submit in submits {
+        bounded(submit).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_waker_that_panics_when_the_token_is_cancelled_does_not_keep_a_place() {
+    let group = ErrGroup::builder().limit(1).build();
+    let (token, hold) = (group.token(), Hold::new());
+    let mut cancelled = Box::pin(token.cancelled());
+    poll_with_bomb(cancelled.as_mut());
+    let held = hold.job();
+    group.spawn(async {
+        held.await;
+        Err("the first")
+    });
+    hold.release();
+    let failed = bounded(group.wait()).await.unwrap_err();
+    assert_eq!(failed.into_error(), Some("the first"));
 }

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use schedgroup::errgroup::{ErrGroup, OnError};
+use schedgroup::sized::SizedGroup;
 
-use crate::common::{bounded, multi_thread, watched};
+use crate::common::{Hold, bounded, multi_thread, watched};
 
 /// A spawn that races with `wait` is covered or refused.
 #[test]
@@ -32,6 +33,27 @@ fn a_task_beside_a_starting_wait_runs_or_comes_back() {
                 refused += 1 - taken;
             }
             println!("{refused} of 3,000 refused");
+        });
+    });
+}
+
+/// One worker starts what the other one runs, so that a turn of starting may be long and is handed over.
+#[test]
+fn a_long_line_behind_one_place_runs_in_order() {
+    const TASKS: usize = 50_000;
+    watched(|| {
+        multi_thread().block_on(async {
+            let group = SizedGroup::new(1);
+            let hold = Hold::new();
+            group.spawn(hold.job());
+            let ran = Arc::new(AtomicUsize::new(0));
+            for place in 0..TASKS {
+                let ran = ran.clone();
+                group.spawn(async move { assert_eq!(ran.fetch_add(1, SeqCst), place) });
+            }
+            hold.release();
+            let stats = bounded(group.wait()).await;
+            assert_eq!((stats.finished, stats.panicked), (TASKS as u64 + 1, 0));
         });
     });
 }

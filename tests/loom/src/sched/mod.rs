@@ -1,5 +1,9 @@
 #[path = "../../../../src/sched/body.rs"]
 mod body;
+#[path = "../../../../src/sched/closing.rs"]
+mod closing;
+#[path = "../../../../src/sched/ends.rs"]
+mod ends;
 #[path = "../../../../src/sched/error.rs"]
 mod error;
 #[path = "../../../../src/sched/gate.rs"]
@@ -8,6 +12,8 @@ mod gate;
 mod intake;
 #[path = "../../../../src/sched/job.rs"]
 mod job;
+#[path = "../../../../src/sched/jobs.rs"]
+mod jobs;
 #[path = "../../../../src/sched/origin.rs"]
 mod origin;
 #[path = "../../../../src/sched/places.rs"]
@@ -20,6 +26,10 @@ mod slot;
 mod state;
 #[path = "../../../../src/sched/stats.rs"]
 mod stats;
+#[path = "../../../../src/sched/until_wait.rs"]
+mod until_wait;
+#[path = "../../../../src/sched/waiters.rs"]
+mod waiters;
 #[path = "../../../../src/sched/wheel.rs"]
 mod wheel;
 

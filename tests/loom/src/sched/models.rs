@@ -13,11 +13,14 @@ use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
 use super::body::Body;
+use super::closing::Outcome;
+use super::ends::Ending;
 use super::gate::{Caller, End};
 use super::job::JobState;
+use super::jobs::Started;
 use super::origin::Course;
 use super::queue::Queue;
-use super::state::{Ending, Outcome, Started, State, Todo, Turn};
+use super::state::{State, Todo, Turn};
 use crate::ground::timeline::Tick;
 
 const PREEMPTIONS: usize = 4;
@@ -76,8 +79,6 @@ impl Wake for Bell {
 /// Stands for `Shared`: the lock, and what is done after it.
 struct Group {
     state: Mutex<State>,
-    /// For the one who waits.
-    bell: Arc<Bell>,
     /// Runs of jobs.
     ran: AtomicUsize,
     /// A runner looks for a job whenever this is rung; stands for spawning one.
@@ -88,7 +89,6 @@ impl Group {
     fn new(limit: usize) -> Arc<Group> {
         Arc::new(Group {
             state: Mutex::new(State::new(limit, 1, Tick::NEVER)),
-            bell: Bell::new(),
             ran: AtomicUsize::new(0),
             crew: Bell::new(),
         })
@@ -100,10 +100,7 @@ impl Group {
         if let Some(driver) = todo.driver {
             driver.wake();
         }
-        todo.jobs.into_iter().for_each(Waker::wake);
-        if todo.ring {
-            self.bell.ring();
-        }
+        todo.wake.into_iter().for_each(Waker::wake);
         result
     }
 
@@ -193,15 +190,21 @@ impl Group {
     /// What `wait` does; true if all is well.
     fn wait(&self) -> bool {
         self.enter(|state, todo| state.close_to_wait(Tick::ALWAYS, todo));
+        let bell = Bell::new();
+        let waker = Waker::from(Arc::clone(&bell));
+        let mut number = None;
         loop {
             let outcome = self.enter(|state, _| {
-                state
-                    .outcome()
-                    .map(|outcome| matches!(outcome, Outcome::Done))
+                let outcome = state.outcome();
+                let done = outcome.map(|outcome| matches!(outcome, Outcome::Done));
+                if done.is_none() {
+                    state.waiters().listen(&mut number, waker.clone());
+                }
+                done
             });
             match outcome {
                 Some(well) => return well,
-                None => self.bell.listen(),
+                None => bell.listen(),
             }
         }
     }

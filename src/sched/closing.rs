@@ -1,0 +1,227 @@
+//! How a group goes down: closed by `wait`, shut down, cancelled, past its deadline, dropped, or left to
+//! itself. It knows no job: it is told when none is held.
+
+use std::time::Duration;
+
+use super::ends::{FirstPanic, Tally};
+use super::error::JobPanic;
+use super::gate::{Caller, Door, End, Gate, Refusal};
+use super::stats::Report;
+use crate::ground::timeline::Tick;
+
+pub(super) struct Closing {
+    gate: Gate,
+    /// The group's own deadline.
+    deadline: Tick,
+    shutdown: Option<Shutdown>,
+    /// The group was dropped: running jobs are to be aborted.
+    abandoned: bool,
+    /// Running jobs have been told to stop, and any that still reaches an await will be. Only in a group that
+    /// was abandoned or shut down.
+    aborting: bool,
+    /// The `Group` was detached.
+    detached: bool,
+    /// How many `Handle`s there are.
+    handles: usize,
+}
+
+/// A shutdown on its way.
+struct Shutdown {
+    /// What is due later than this is dropped.
+    due: Tick,
+    /// When the grace is over.
+    abort: Tick,
+    /// The driver has dropped what was not due.
+    swept: bool,
+    before: Tally,
+}
+
+/// How the group ended.
+pub(super) enum Outcome<'a> {
+    Done,
+    Ended(End),
+    Panicked(&'a JobPanic),
+}
+
+impl Closing {
+    pub(super) fn new(deadline: Tick) -> Closing {
+        Closing {
+            gate: Gate::new(),
+            deadline,
+            shutdown: None,
+            abandoned: false,
+            aborting: false,
+            detached: false,
+            handles: 0,
+        }
+    }
+
+    pub(super) fn admit(&self, caller: Caller, cancelled: bool) -> Result<(), Refusal> {
+        self.gate.admit(caller, cancelled)
+    }
+
+    // What happens to the group.
+
+    /// A cancelled token or a passed deadline, if that ends the group now.
+    pub(super) fn reason(&self, now: Tick, cancelled: bool) -> Option<End> {
+        match self.gate.ended {
+            Some(_) => None,
+            None if cancelled => Some(End::Cancelled),
+            None if now >= self.deadline && !self.gate.drained => Some(End::DeadlineExceeded),
+            None => None,
+        }
+    }
+
+    /// No job starts from here on. The first reason stays: false for a later one.
+    pub(super) fn end(&mut self, why: End) -> bool {
+        let first = self.gate.ended.is_none();
+        self.gate.ended.get_or_insert(why);
+        first
+    }
+
+    /// `wait` was called; false if it had been before.
+    pub(super) fn close_to_wait(&mut self) -> bool {
+        if self.gate.door == Door::Open {
+            self.gate.door = Door::Waited;
+        }
+        !std::mem::replace(&mut self.gate.waited, true)
+    }
+
+    /// `shutdown` was called. The earliest end of grace among several calls holds.
+    pub(super) fn shut_down(&mut self, now: Tick, abort: Tick, before: Tally) {
+        self.gate.door = Door::ShutDown;
+        let shutdown = self.shutdown.get_or_insert(Shutdown {
+            due: now,
+            abort,
+            swept: false,
+            before,
+        });
+        shutdown.abort = shutdown.abort.min(abort);
+    }
+
+    /// The group was dropped, or its runtime is gone.
+    pub(super) fn abandon(&mut self) {
+        self.abandoned = true;
+    }
+
+    pub(super) fn detach(&mut self) {
+        self.detached = true;
+    }
+
+    pub(super) fn handle_made(&mut self) {
+        self.handles += 1;
+    }
+
+    pub(super) fn handle_gone(&mut self) {
+        self.handles -= 1;
+    }
+
+    /// No job is held. True if none will come either, for the first time: the book is closed.
+    pub(super) fn drain(&mut self) -> bool {
+        let closing = self.has_ended()
+            || self.is_draining()
+            || self.abandoned
+            || (self.detached && self.handles == 0);
+        let drains = closing && !self.gate.drained;
+        self.gate.drained |= drains;
+        drains
+    }
+
+    // What follows for its jobs.
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.gate.ended.is_some()
+    }
+
+    /// `wait` or `shutdown` was called.
+    pub(super) fn is_draining(&self) -> bool {
+        self.gate.door != Door::Open
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        self.gate.drained
+    }
+
+    /// Can the clock end the group?
+    pub(super) fn has_deadline(&self) -> bool {
+        self.deadline < Tick::NEVER
+    }
+
+    /// May a due job start?
+    pub(super) fn lets_start(&self) -> bool {
+        !(self.has_ended() || self.aborting || self.abandoned)
+    }
+
+    /// May a job be moved, or run once more?
+    pub(super) fn lets_go_on(&self) -> bool {
+        !(self.has_ended() || self.shutdown.is_some() || self.abandoned)
+    }
+
+    pub(super) fn is_aborting(&self) -> bool {
+        self.aborting
+    }
+
+    /// Is it time to abort what runs? True once.
+    pub(super) fn begins_to_abort(&mut self, now: Tick) -> bool {
+        let begins = !self.aborting && (self.abandoned || self.grace_ends() <= now);
+        self.aborting |= begins;
+        begins
+    }
+
+    /// What is due at that instant or later is to be dropped, if anything is.
+    pub(super) fn drops_from(&mut self, pending: usize) -> Option<Tick> {
+        if pending > 0 && (self.has_ended() || self.aborting) {
+            return Some(Tick::ALWAYS);
+        }
+        let shutdown = self.shutdown.as_mut().filter(|shutdown| !shutdown.swept)?;
+        shutdown.swept = true;
+        Some(shutdown.due.after(Duration::from_nanos(1)))
+    }
+
+    /// When the clock next changes something here.
+    pub(super) fn next(&self) -> Tick {
+        let deadline = if self.has_ended() {
+            Tick::NEVER
+        } else {
+            self.deadline
+        };
+        let grace = if self.aborting {
+            Tick::NEVER
+        } else {
+            self.grace_ends()
+        };
+        deadline.min(grace)
+    }
+
+    fn grace_ends(&self) -> Tick {
+        self.shutdown
+            .as_ref()
+            .map_or(Tick::NEVER, |shutdown| shutdown.abort)
+    }
+
+    // What is told at the end.
+
+    /// What `wait` returns, once it is known.
+    pub(super) fn outcome<'a>(&self, tally: Tally, first: &'a FirstPanic) -> Option<Outcome<'a>> {
+        if let Some(end) = self.gate.ended {
+            return Some(Outcome::Ended(end));
+        }
+        if !self.gate.drained {
+            return None;
+        }
+        let left_over = self.shutdown.as_ref().is_some_and(|shutdown| {
+            let report = tally.report_since(shutdown.before);
+            report.aborted + report.dropped > 0
+        });
+        Some(match first.get() {
+            _ if left_over => Outcome::Ended(End::Cancelled),
+            Some(panic) => Outcome::Panicked(panic),
+            None => Outcome::Done,
+        })
+    }
+
+    /// What `shutdown` returns, once it is known.
+    pub(super) fn report(&self, tally: Tally, before: Tally) -> Option<Report> {
+        self.gate.drained.then(|| tally.report_since(before))
+    }
+}

@@ -1,0 +1,63 @@
+//! How jobs ended: how one run did, how many did, and the first panic.
+
+use super::error::JobPanic;
+use super::stats::Report;
+use crate::ground::timeline::Tick;
+
+/// How a run ended.
+pub(super) enum Ending {
+    /// By itself; when it wants to run again, if at all.
+    Ran(Option<Tick>),
+    Panicked(JobPanic),
+    Aborted,
+}
+
+/// How many jobs ended in which way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    pub(super) finished: u64,
+    pub(super) panicked: u64,
+    pub(super) aborted: u64,
+    pub(super) dropped: u64,
+}
+
+impl Tally {
+    /// What became of jobs since then.
+    pub(super) fn report_since(self, then: Tally) -> Report {
+        let count = |now: u64, then: u64| usize::try_from(now - then).unwrap_or(usize::MAX);
+        Report {
+            finished: count(self.finished + self.panicked, then.finished + then.panicked),
+            aborted: count(self.aborted, then.aborted),
+            dropped: count(self.dropped, then.dropped),
+        }
+    }
+}
+
+/// The first panic, for as long as the `Group` is there and can be asked for it.
+#[derive(Debug, Default)]
+pub(super) struct FirstPanic {
+    panic: Option<JobPanic>,
+    unheard: bool,
+}
+
+impl FirstPanic {
+    /// A panic that is not the first, or that nobody can hear of, comes back.
+    pub(super) fn keep(&mut self, panic: JobPanic) -> Option<JobPanic> {
+        if self.unheard || self.panic.is_some() {
+            return Some(panic);
+        }
+        self.panic = Some(panic);
+        None
+    }
+
+    pub(super) fn get(&self) -> Option<&JobPanic> {
+        self.panic.as_ref()
+    }
+
+    /// Nobody can wait any more. What was kept comes back to be dropped: it may hold a handle of this very
+    /// group, and would keep it for ever.
+    pub(super) fn stop_hearing(&mut self) -> Option<JobPanic> {
+        self.unheard = true;
+        self.panic.take()
+    }
+}
