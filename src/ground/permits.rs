@@ -166,7 +166,9 @@ impl<T> Asking<T> {
         }
         if self.here == 0 {
             self.places.clear();
-            self.places.shrink_to(KEPT);
+            if self.places.capacity() > KEPT {
+                self.places = VecDeque::new();
+            }
         }
     }
 

@@ -66,13 +66,17 @@ impl Shared {
             &mut self.state.lock().unwrap_or_else(PoisonError::into_inner),
             &mut todo,
         );
-        panic::wake_each(todo.driver);
+        // The driver's waker is tokio's; the others may be users', and so may those of the token.
+        if let Some(driver) = todo.driver {
+            driver.wake();
+        }
         if todo.cancel {
-            // It wakes too, whoever listens to the token.
             panic::catch(|| self.token.cancel()).unwrap_or_else(panic::forget);
         }
-        // Who waited for an end finds the token cancelled.
-        panic::wake_each(todo.wake);
+        // After that: who waited for an end finds the token cancelled.
+        if !todo.wake.is_empty() {
+            panic::wake_each(todo.wake);
+        }
         result
     }
 
