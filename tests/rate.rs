@@ -234,7 +234,8 @@ async fn keys_are_looked_through_once_in_so_many_calls() {
         limiter.reserve(&1000, 1);
         limiter.len() == len
     });
-    assert_eq!(calls.count() as u64, 0, "{len} keys");
+    // The keys were looked through in the calls 64 and 128 of these: the next time is after 128 more.
+    assert_eq!(200 + 1 + calls.count() + 1, 128 + 128, "{len} keys");
 }
 
 /// Counts how often it is cloned.
