@@ -423,6 +423,56 @@ async fn destructors_may_call_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn destructors_that_panic_harm_nobody() {
+    let (group, drops) = (Group::new(), Flag::new());
+    let pacer = Pacer::builder(Rate::per_second(1)).run(&group.handle(), |_, _| async {});
+    for n in 0..9 {
+        let guard = drops.guard();
+        let bomb = OnDrop(move || {
+            let _dropped = &guard;
+            assert!(n % 2 == 0, "in a destructor");
+        });
+        pacer.push('k', bomb);
+    }
+    settle().await;
+    drop(group);
+    settle().await;
+    assert_eq!((pacer.waiting(), drops.drops()), (0, 9));
+}
+
+/// Of keys that are forgotten in passing too: it is another's call that drops them.
+#[tokio::test(start_paused = true)]
+async fn forgotten_keys_that_panic_in_their_destructors_harm_nobody() {
+    let (group, log) = (Group::new(), Log::new());
+    let of_work = log.clone();
+    let pacer = Pacer::builder(Rate::per_second(1000)).run(&group.handle(), move |n, _| {
+        of_work.push(n);
+        async {}
+    });
+    let (calm, bomb) = (Key(0, false), |n| Key(n, true));
+    for n in 1..=3 {
+        pacer.push(bomb(n), n);
+    }
+    sleep(ms(100)).await;
+    for n in 4..=100 {
+        pacer.push(calm.clone(), n);
+    }
+    assert_eq!(pacer.keys(), 1, "the others are forgotten");
+    group.wait().await.unwrap();
+    assert_eq!(log.len(), 100);
+}
+
+/// May panic when its last copy is dropped.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key(u64, bool);
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        assert!(!self.1, "in the destructor of a key");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pacer_without_work_is_no_job_and_remembers_no_key_for_long() {
     let group = Group::new();
     let (pacer, log) = logged(&group, Rate::per_second(100));

@@ -4,6 +4,7 @@
 mod common;
 
 use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -236,6 +237,30 @@ async fn keys_are_looked_through_once_in_so_many_calls() {
     });
     // The keys were looked through in the calls 64 and 128 of these: the next time is after 128 more.
     assert_eq!(200 + 1 + calls.count() + 1, 128 + 128, "{len} keys");
+}
+
+/// A key whose destructor panics, if it says so.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key(u64, bool);
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        assert!(!self.1, "in the destructor of a key");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn forgotten_keys_that_panic_in_their_destructors_harm_nobody() {
+    let limiter = Limiter::new(Rate::per_second(1000));
+    for n in 1..=3 {
+        let bomb = ManuallyDrop::new(Key(n, true));
+        limiter.reserve::<Key>(&bomb, 1);
+    }
+    advance(ms(100)).await;
+    for _ in 0..100 {
+        limiter.reserve(&Key(0, false), 1);
+    }
+    assert_eq!(limiter.len(), 1, "the others are forgotten");
 }
 
 /// Counts how often it is cloned.

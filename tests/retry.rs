@@ -4,6 +4,7 @@
 mod common;
 
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -649,6 +650,30 @@ async fn who_learns_that_a_probe_was_stopped_may_try() {
     hangs.job().abort();
     settle().await;
     assert_eq!(log.labels(), [true]);
+}
+
+/// A key whose destructor panics, if it says so.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key(u64, bool);
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        assert!(!self.1, "in the destructor of a key");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn forgotten_keys_that_panic_in_their_destructors_harm_nobody() {
+    let policy = Retry::new(|| []).circuit(1, SECOND);
+    let fail = |key| {
+        let mut chain = ManuallyDrop::new(policy.chain::<u32>(key));
+        chain.begin().unwrap();
+        _ = chain.end::<()>(Outcome::Retry(1));
+    };
+    (1..=3).for_each(|n| fail(Key(n, true)));
+    sleep(3 * SECOND).await;
+    // The calls among which the others are forgotten.
+    (4..=100).for_each(|n| fail(Key(n, false)));
 }
 
 /// A key that cannot be cloned at times.

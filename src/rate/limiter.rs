@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::allowance::Rate;
 use super::bucket::Bucket;
 use super::calendar::Calendar;
+use crate::ground::panic::discard_each;
 use crate::ground::table::Table;
 use crate::ground::timeline::{Tick, Timeline};
 
@@ -190,7 +191,7 @@ impl<K: Eq + Hash> Limiter<K> {
         let idle = self.look_through(state, now);
         drop(guard);
         // Keys are dropped outside of the lock.
-        drop((fresh, idle));
+        discard_each(idle);
         done
     }
 

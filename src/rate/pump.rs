@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::lines::{Limits, LineId, Lines, Place, Released};
+use crate::ground::panic::discard_each;
 use crate::ground::timeline::{Tick, Timeline};
 use crate::{Handle, JobContext, JobHandle, Next};
 
@@ -109,7 +110,7 @@ impl<K: Eq + Hash, T> Shared<K, T> {
         let idle = state.lines.look_through(self.now());
         drop(state);
         // Keys are dropped outside of the lock.
-        drop((key, idle));
+        discard_each(idle);
     }
 }
 
@@ -132,11 +133,12 @@ where
             let mut state = self.lock();
             let spare = state.adopt(fresh.take());
             if state.pump.is_some() {
-                let left = self.put(&mut state, hash, key, new);
+                let (key, idle) = self.put(&mut state, hash, key, new);
                 drop(state);
                 // Keys and pumps are dropped outside of the lock.
                 spare.inspect(|pump| _ = pump.job.cancel());
-                drop(left);
+                discard_each(idle);
+                drop(key);
                 return;
             }
             let number = state.number();
@@ -275,9 +277,9 @@ impl<K: Eq, T> Drop for Watch<K, T> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         let mine = state.pump.take_if(|pump| pump.number == self.number);
-        let dropped = mine.map(|pump| (pump, state.lines.clear()));
+        let waiting = mine.map(|_| state.lines.clear());
         drop(state);
-        drop(dropped);
+        discard_each(waiting.into_iter().flatten());
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::ground::panic::discard_each;
 use crate::ground::table::Table;
 use crate::ground::timeline::later;
 
@@ -125,7 +126,8 @@ impl<K: Eq + Hash + Clone> Circuits<K> {
         let old = self.look_through(rows, now);
         drop(guard);
         // Keys are dropped outside of the lock.
-        drop((unused, old));
+        discard_each(old);
+        drop(unused);
     }
 
     /// The probe ended without an answer: another may see how it goes.
