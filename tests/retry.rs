@@ -536,6 +536,31 @@ async fn a_circuit_opens_for_its_key_alone_and_lets_one_try() {
     assert_eq!((one.await, two.await), (Ok(1), Ok(1)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_chain_that_runs_into_an_open_circuit_takes_no_credit_for_it() {
+    let (group, budget) = (Group::new(), Budget::percent(50));
+    let policy = Retry::new(|| [SECOND; 3])
+        .budget(&budget)
+        .circuit(1, 10 * SECOND);
+    let start = Instant::now();
+    let run = |key, error| {
+        let fails = move |_| async move { Outcome::<(), _>::Retry(error) };
+        policy.run_for(&group.handle(), key, fails)
+    };
+    let until = start + 10 * SECOND;
+    for error in [1, 2] {
+        let (reason, attempts, last) = told(run(error, error).await);
+        assert_eq!(reason, Reason::CircuitOpen { until });
+        assert_eq!((attempts, last), (1, Some(error)));
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO, "they do not wait for it");
+
+    let patient = Retry::new(|| [SECOND; 3]).budget(&budget);
+    let script = [Outcome::Retry(1), Outcome::Done(2)];
+    let (handle, _) = scripted(&group, &patient, script);
+    assert_eq!(handle.await, Ok(2), "the credit is there");
+}
+
 /// Circuits that show nothing are forgotten, and those that are open or have failures are not.
 #[tokio::test(start_paused = true)]
 async fn a_circuit_stays_open_though_many_other_keys_fail() {

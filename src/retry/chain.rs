@@ -126,16 +126,17 @@ impl<E, K: Eq + Hash + Clone> Chain<E, K> {
             Outcome::Retry(error) => (error, None),
             Outcome::RetryAfter(error, after) => (error, Some(after)),
         };
-        self.report(false);
+        let open = self.report(false);
         self.last_error = Some(error);
-        match self.next(after) {
+        match self.next(after, open) {
             Ok(at) => Verdict::Again(at),
             Err(reason) => Verdict::GaveUp(self.give_up(reason)),
         }
     }
 
-    /// When the next attempt is due. The budget is asked last, so that no credit is lost.
-    fn next(&mut self, after: Option<Duration>) -> Result<Instant, Reason> {
+    /// When the next attempt is due, with a circuit that may be open until then. The budget is asked
+    /// last, so that no credit is lost.
+    fn next(&mut self, after: Option<Duration>, open: Option<Instant>) -> Result<Instant, Reason> {
         let (now, rules) = (Instant::now(), self.policy.rules);
         if rules.max_attempts.is_some_and(|most| self.attempts >= most) {
             return Err(Reason::Exhausted);
@@ -150,20 +151,28 @@ impl<E, K: Eq + Hash + Clone> Chain<E, K> {
         if self.deadline.is_some_and(|deadline| at >= deadline) {
             return Err(Reason::TimedOut);
         }
+        if let Some(until) = open.filter(|&until| at < until) {
+            return Err(Reason::CircuitOpen { until });
+        }
         match &self.policy.budget {
             Some(budget) if !budget.withdraw() => Err(Reason::Budget),
             _ => Ok(at),
         }
     }
 
-    /// The code of a key may panic: then its probe is still there, to be abandoned.
-    fn report(&mut self, answered: bool) {
-        match &self.policy.circuits {
-            Some(circuits) if answered => circuits.succeeded(&self.key),
-            Some(circuits) => circuits.failed(&self.key, Instant::now(), self.probe),
-            None => {}
-        }
+    /// Tells the circuit of its key; until when it is open now, if it is. The code of a key may panic:
+    /// then its probe is still there, to be abandoned.
+    fn report(&mut self, answered: bool) -> Option<Instant> {
+        let circuits = self.policy.circuits.as_ref();
+        let open = circuits.and_then(|circuits| {
+            if answered {
+                circuits.succeeded(&self.key);
+                return None;
+            }
+            circuits.failed(&self.key, Instant::now(), self.probe)
+        });
         self.probe = None;
+        open
     }
 
     /// An attempt under way gets no answer any more.

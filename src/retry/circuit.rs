@@ -95,14 +95,15 @@ impl<K: Eq + Hash + Clone> Circuits<K> {
         drop(gone);
     }
 
-    /// An attempt failed, the probe or another. Failures further apart than the pause are not in a row.
-    pub(super) fn failed(&self, key: &K, now: Instant, probe: Option<Probe>) {
+    /// An attempt failed, the probe or another: until when its circuit is open now, if it is. Failures
+    /// further apart than the pause are not in a row.
+    pub(super) fn failed(&self, key: &K, now: Instant, probe: Option<Probe>) -> Option<Instant> {
         let (hash, fresh) = (self.hasher.hash_one(key), key.clone());
         let until = later(now, self.pause);
         let mut guard = self.lock();
         let rows = &mut *guard;
         let mut unused = None;
-        match rows.table.find(hash, |known, _| known == key) {
+        let failures = match rows.table.find(hash, |known, _| known == key) {
             Some(row) => {
                 let in_a_row = now <= row.until || self.is_open(row);
                 row.failures = if in_a_row {
@@ -113,6 +114,7 @@ impl<K: Eq + Hash + Clone> Circuits<K> {
                 row.until = until;
                 row.probe = row.probe.filter(|_| row.probe != probe);
                 unused = Some(fresh);
+                row.failures
             }
             None => {
                 let row = Row {
@@ -121,13 +123,15 @@ impl<K: Eq + Hash + Clone> Circuits<K> {
                     probe: None,
                 };
                 rows.table.insert(hash, fresh, row);
+                1
             }
-        }
+        };
         let old = self.look_through(rows, now);
         drop(guard);
         // Keys are dropped outside of the lock.
         discard_each(old);
         drop(unused);
+        (failures >= self.failures).then_some(until)
     }
 
     /// The probe ended without an answer: another may see how it goes.
