@@ -3,7 +3,9 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -460,6 +462,46 @@ async fn forgotten_keys_that_panic_in_their_destructors_harm_nobody() {
     assert_eq!(pacer.keys(), 1, "the others are forgotten");
     group.wait().await.unwrap();
     assert_eq!(log.len(), 100);
+}
+
+thread_local! {
+    static PANICS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A key that cannot be compared at times.
+#[derive(Eq)]
+struct Fickle;
+
+impl Hash for Fickle {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+impl PartialEq for Fickle {
+    fn eq(&self, _: &Fickle) -> bool {
+        assert!(!PANICS.get(), "in a comparison");
+        true
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_eq_goes_to_the_caller_and_changes_nothing() {
+    let (group, flag) = (Group::new(), Flag::new());
+    let pacer = Pacer::builder(Rate::per_second(1)).run(&group.handle(), |_, _| async {});
+    // It does not wait any more, and is remembered.
+    pacer.push(Fickle, flag.guard());
+    settle().await;
+    PANICS.set(true);
+    let panic = panic_of(|| pacer.push(Fickle, flag.guard()));
+    PANICS.set(false);
+    assert_eq!(panic.message, "in a comparison");
+    settle().await;
+    assert_eq!(
+        (flag.drops(), pacer.waiting(), group.stats().pending),
+        (2, 0, 0)
+    );
+    pacer.push(Fickle, flag.guard());
+    group.wait().await.unwrap();
+    assert_eq!(flag.drops(), 3);
 }
 
 /// May panic when its last copy is dropped.

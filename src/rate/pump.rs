@@ -54,7 +54,7 @@ struct Pump {
 
 impl<K, T> Shared<K, T> {
     pub(super) fn lock(&self) -> MutexGuard<'_, State<K, T>> {
-        // Poisoned by `Eq` of a key, before anything was changed.
+        // Poisoned by `Eq` of a key, before a line was changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -131,7 +131,7 @@ where
         let mut fresh = None;
         loop {
             let mut state = self.lock();
-            let spare = state.adopt(fresh.take());
+            let spare = state.adopt(fresh.take(), self.now());
             if state.pump.is_some() {
                 let (key, idle) = self.put(&mut state, hash, key, new);
                 drop(state);
@@ -176,7 +176,7 @@ where
         (key, state.lines.look_through(now))
     }
 
-    /// A pump that does nothing until it is adopted and nudged.
+    /// A pump that does nothing until it is adopted.
     #[track_caller]
     fn start(self: &Arc<Self>, group: &Handle, number: u64) -> Pump {
         let watch = Watch {
@@ -253,14 +253,17 @@ impl<K, T> State<K, T> {
     }
 
     /// Takes in a pump that the group has admitted; it comes back if there is another one.
-    fn adopt(&mut self, fresh: Option<Pump>) -> Option<Pump> {
-        let fresh = fresh?;
+    fn adopt(&mut self, fresh: Option<Pump>, now: u64) -> Option<Pump> {
+        let mut fresh = fresh?;
         if self.pump.is_some() {
             return Some(fresh);
         }
         // One that was dropped in the meantime is of no use, and its watch has ended; one that will be
         // dropped has a watch that waits for this lock.
         if !fresh.job.is_finished() {
+            // It looks at once, and goes again if a panic of `Eq` keeps the work out.
+            fresh.job.reset_after(Duration::ZERO);
+            fresh.armed = now;
             self.pump = Some(fresh);
         }
         None
