@@ -230,6 +230,30 @@ async fn a_program_that_was_stopped_does_not_make_up_for_it_all_at_once() {
 // How many run.
 
 #[tokio::test(start_paused = true)]
+async fn a_crowd_that_may_go_at_once_leaves_other_tasks_their_turns() {
+    let (group, rate) = (Group::new(), Rate::per_second(10_000).burst(10_000));
+    let pacer = Pacer::builder(rate).run(&group.handle(), |_, _| async {});
+    (0..10_000).for_each(|n| pacer.push('k', n));
+    let seen = pacer.clone();
+    let beside = tokio::spawn(async move {
+        let (mut before, mut most) = (seen.waiting(), 0);
+        while before > 0 {
+            tokio::task::yield_now().await;
+            let now = seen.waiting();
+            most = most.max(before - now);
+            before = now;
+        }
+        most
+    });
+    let most = beside.await.unwrap();
+    assert!(
+        most <= 1_000,
+        "{most} went between two turns of another task"
+    );
+    group.wait().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_key_that_hangs_keeps_no_other_waiting() {
     let (group, hold, log) = (Group::new(), Hold::new(), Log::new());
     let (held, of_work) = (hold.clone(), log.clone());

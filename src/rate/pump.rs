@@ -46,11 +46,15 @@ pub(super) struct New<T> {
 struct Pump {
     number: u64,
     job: JobHandle,
-    /// When it looks at the lines the next time.
+    /// When it looks at the lines the next time, or earlier: not later than any head may go, so that
+    /// nobody nudges it while it runs, when it may be about to go.
     armed: u64,
     /// Since its first run.
     context: Option<JobContext>,
 }
+
+/// So much goes in one run of the pump, before other jobs and tasks get their turns.
+const AT_ONCE: usize = 128;
 
 impl<K, T> Shared<K, T> {
     pub(super) fn lock(&self) -> MutexGuard<'_, State<K, T>> {
@@ -194,26 +198,28 @@ where
         }
     }
 
-    /// One run of the pump: lets go what may go.
+    /// One run of the pump: lets go what may go, and the rest of a crowd in the next run.
     fn turn(self: &Arc<Self>, number: u64, context: JobContext) -> Next {
-        loop {
-            let mut guard = self.lock();
-            let state = &mut *guard;
-            let Some(released) = state.lines.release(self.now()) else {
-                if state.lines.waiting() == 0 {
-                    state.pump = None;
-                    return Next::Done;
-                }
-                let next = state.lines.next();
-                if let Some(pump) = state.pump.as_mut().filter(|pump| pump.number == number) {
-                    pump.armed = next;
-                    pump.context = Some(context);
-                }
-                return Next::At(self.instant(next));
+        for _ in 0..AT_ONCE {
+            let released = self.lock().lines.release(self.now());
+            let Some(released) = released else {
+                break;
             };
-            drop(guard);
             self.send(released, &context);
         }
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if state.lines.waiting() == 0 {
+            state.pump = None;
+            return Next::Done;
+        }
+        let next = state.lines.next();
+        if let Some(pump) = state.pump.as_mut().filter(|pump| pump.number == number) {
+            pump.armed = next;
+            pump.context = Some(context);
+        }
+        // What is due already goes behind what was sent.
+        Next::At(self.instant(next.max(self.now())))
     }
 
     /// Makes a job of work whose turn has come.
