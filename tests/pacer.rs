@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{
-    Flag, HOUR, Hold, Log, OnDrop, Random, bounded, ms, multi_thread, panic_of, settle, watched,
+    Flag, HOUR, Hold, Key, Log, OnDrop, Random, bounded, ms, multi_thread, panic_of, settle,
+    watched,
 };
 use schedgroup::rate::{Pacer, Rate, Turn};
 use schedgroup::{Group, WaitError};
@@ -526,16 +527,6 @@ async fn a_panic_of_eq_goes_to_the_caller_and_changes_nothing() {
     pacer.push(Fickle, flag.guard());
     group.wait().await.unwrap();
     assert_eq!(flag.drops(), 3);
-}
-
-/// May panic when its last copy is dropped.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Key(u64, bool);
-
-impl Drop for Key {
-    fn drop(&mut self) {
-        assert!(!self.1, "in the destructor of a key");
-    }
 }
 
 #[tokio::test(start_paused = true)]

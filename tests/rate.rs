@@ -8,7 +8,7 @@ use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::{HOUR, Random, ms, panic_of};
+use common::{HOUR, Key, Random, ms, panic_of};
 use schedgroup::rate::{Limiter, Rate};
 use tokio::time::{Instant, advance};
 
@@ -237,16 +237,6 @@ async fn keys_are_looked_through_once_in_so_many_calls() {
     });
     // The keys were looked through in the calls 64 and 128 of these: the next time is after 128 more.
     assert_eq!(200 + 1 + calls.count() + 1, 128 + 128, "{len} keys");
-}
-
-/// A key whose destructor panics, if it says so.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Key(u64, bool);
-
-impl Drop for Key {
-    fn drop(&mut self) {
-        assert!(!self.1, "in the destructor of a key");
-    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, SystemTime};
 
-use common::{Flag, HOUR, Hold, Log, Random, ms, panic_of, settle};
+use common::{Flag, HOUR, Hold, Key, Log, Random, ms, panic_of, settle};
 use schedgroup::backoff::{Backoff, Jitter};
 use schedgroup::retry::{
     Budget, Chain, GaveUp, Outcome, Reason, Retry, RetryHandle, Verdict, retry_after,
@@ -675,16 +675,6 @@ async fn who_learns_that_a_probe_was_stopped_may_try() {
     hangs.job().abort();
     settle().await;
     assert_eq!(log.labels(), [true]);
-}
-
-/// A key whose destructor panics, if it says so.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Key(u64, bool);
-
-impl Drop for Key {
-    fn drop(&mut self) {
-        assert!(!self.1, "in the destructor of a key");
-    }
 }
 
 #[tokio::test(start_paused = true)]
