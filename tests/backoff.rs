@@ -35,6 +35,15 @@ fn a_factor_is_exact_where_it_can_be() {
 }
 
 #[test]
+fn equal_arguments_make_a_constant_delay_also_where_a_double_is_not_exact() {
+    for nanos in [(1 << 53) + 1, (1 << 60) + 3, u64::MAX - 1] {
+        let delay = Duration::from_nanos(nanos);
+        let constant = Backoff::exponential(delay, delay).factor(1.0);
+        assert_eq!(delays(constant, 3), [delay; 3]);
+    }
+}
+
+#[test]
 fn growth_without_bounds_does_not_overflow() {
     let nano = Duration::from_nanos(1);
     for jitter in JITTERS {

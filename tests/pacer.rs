@@ -3,13 +3,16 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{
-    Flag, HOUR, Hold, Log, OnDrop, Random, bounded, ms, multi_thread, panic_of, settle, watched,
+    Flag, HOUR, Hold, Key, Log, OnDrop, Random, bounded, ms, multi_thread, panic_of, settle,
+    watched,
 };
 use schedgroup::rate::{Pacer, Rate, Turn};
 use schedgroup::{Group, WaitError};
@@ -228,6 +231,30 @@ async fn a_program_that_was_stopped_does_not_make_up_for_it_all_at_once() {
 // How many run.
 
 #[tokio::test(start_paused = true)]
+async fn a_crowd_that_may_go_at_once_leaves_other_tasks_their_turns() {
+    let (group, rate) = (Group::new(), Rate::per_second(10_000).burst(10_000));
+    let pacer = Pacer::builder(rate).run(&group.handle(), |_, _| async {});
+    (0..10_000).for_each(|n| pacer.push('k', n));
+    let seen = pacer.clone();
+    let beside = tokio::spawn(async move {
+        let (mut before, mut most) = (seen.waiting(), 0);
+        while before > 0 {
+            tokio::task::yield_now().await;
+            let now = seen.waiting();
+            most = most.max(before - now);
+            before = now;
+        }
+        most
+    });
+    let most = beside.await.unwrap();
+    assert!(
+        most <= 1_000,
+        "{most} went between two turns of another task"
+    );
+    group.wait().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_key_that_hangs_keeps_no_other_waiting() {
     let (group, hold, log) = (Group::new(), Hold::new(), Log::new());
     let (held, of_work) = (hold.clone(), log.clone());
@@ -420,6 +447,86 @@ async fn destructors_may_call_back() {
     drop(group);
     settle().await;
     assert_eq!(pushed.load(Ordering::SeqCst), 3 + 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn destructors_that_panic_harm_nobody() {
+    let (group, drops) = (Group::new(), Flag::new());
+    let pacer = Pacer::builder(Rate::per_second(1)).run(&group.handle(), |_, _| async {});
+    for n in 0..9 {
+        let guard = drops.guard();
+        let bomb = OnDrop(move || {
+            let _dropped = &guard;
+            assert!(n % 2 == 0, "in a destructor");
+        });
+        pacer.push('k', bomb);
+    }
+    settle().await;
+    drop(group);
+    settle().await;
+    assert_eq!((pacer.waiting(), drops.drops()), (0, 9));
+}
+
+/// Of keys that are forgotten in passing too: it is another's call that drops them.
+#[tokio::test(start_paused = true)]
+async fn forgotten_keys_that_panic_in_their_destructors_harm_nobody() {
+    let (group, log) = (Group::new(), Log::new());
+    let of_work = log.clone();
+    let pacer = Pacer::builder(Rate::per_second(1000)).run(&group.handle(), move |n, _| {
+        of_work.push(n);
+        async {}
+    });
+    let (calm, bomb) = (Key(0, false), |n| Key(n, true));
+    for n in 1..=3 {
+        pacer.push(bomb(n), n);
+    }
+    sleep(ms(100)).await;
+    for n in 4..=100 {
+        pacer.push(calm.clone(), n);
+    }
+    assert_eq!(pacer.keys(), 1, "the others are forgotten");
+    group.wait().await.unwrap();
+    assert_eq!(log.len(), 100);
+}
+
+thread_local! {
+    static PANICS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A key that cannot be compared at times.
+#[derive(Eq)]
+struct Fickle;
+
+impl Hash for Fickle {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+impl PartialEq for Fickle {
+    fn eq(&self, _: &Fickle) -> bool {
+        assert!(!PANICS.get(), "in a comparison");
+        true
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_eq_goes_to_the_caller_and_changes_nothing() {
+    let (group, flag) = (Group::new(), Flag::new());
+    let pacer = Pacer::builder(Rate::per_second(1)).run(&group.handle(), |_, _| async {});
+    // It does not wait any more, and is remembered.
+    pacer.push(Fickle, flag.guard());
+    settle().await;
+    PANICS.set(true);
+    let panic = panic_of(|| pacer.push(Fickle, flag.guard()));
+    PANICS.set(false);
+    assert_eq!(panic.message, "in a comparison");
+    settle().await;
+    assert_eq!(
+        (flag.drops(), pacer.waiting(), group.stats().pending),
+        (2, 0, 0)
+    );
+    pacer.push(Fickle, flag.guard());
+    group.wait().await.unwrap();
+    assert_eq!(flag.drops(), 3);
 }
 
 #[tokio::test(start_paused = true)]

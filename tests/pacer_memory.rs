@@ -2,8 +2,11 @@
 
 mod counting;
 
+use std::time::Duration;
+
 use schedgroup::Group;
 use schedgroup::rate::{Pacer, Rate};
+use tokio::time::{Instant, sleep};
 
 use counting::live;
 
@@ -34,4 +37,28 @@ async fn waiting_work_is_small_and_leaves_nothing() {
         left <= HOSTS * 400,
         "{left} bytes are left of {URLS} entries"
     );
+    drop((pacer, group));
+    memory_follows_the_keys_also_while_some_are_in_use().await;
+}
+
+async fn memory_follows_the_keys_also_while_some_are_in_use() {
+    const CROWD: i64 = 50_000;
+    let group = Group::new();
+    let pacer =
+        Pacer::builder(Rate::per_second(1_000)).run(&group.handle(), |_: Payload, _| async {});
+    pacer.not_before(-1, Instant::now() + Duration::from_secs(3_600));
+    pacer.push(-1, [0; 4]);
+    sleep(Duration::from_secs(1)).await;
+    let before = live();
+    for key in 0..CROWD {
+        pacer.push(key, [0; 4]);
+    }
+    sleep(Duration::from_secs(1)).await;
+    for _ in 0..CROWD {
+        pacer.not_before(-1, Instant::now());
+    }
+    assert_eq!((pacer.keys(), pacer.waiting()), (1, 1));
+    let left = live() - before;
+    println!("{left} bytes are left of {CROWD} keys");
+    assert!(left <= 100_000, "{left} bytes are left of {CROWD} keys");
 }

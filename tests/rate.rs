@@ -4,10 +4,11 @@
 mod common;
 
 use std::cell::{Cell, RefCell};
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::{HOUR, Random, ms, panic_of};
+use common::{HOUR, Key, Random, ms, panic_of};
 use schedgroup::rate::{Limiter, Rate};
 use tokio::time::{Instant, advance};
 
@@ -212,7 +213,7 @@ async fn keys_that_nothing_shows_of_are_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn few_keys_are_looked_through_once_in_64_calls() {
+async fn keys_are_looked_through_once_in_so_many_calls() {
     let limiter = Limiter::new(Rate::per_second(10));
     assert!(limiter.is_empty());
     limiter.reserve(&0, 1);
@@ -223,6 +224,32 @@ async fn few_keys_are_looked_through_once_in_64_calls() {
         limiter.reserve(&1, 1);
     }
     assert_eq!(limiter.len(), 1, "nothing shows of the first");
+    for key in 1..=200 {
+        limiter.reserve(&key, 1);
+    }
+    advance(HOUR).await;
+    limiter.reserve(&1000, 1);
+    let len = limiter.len();
+    let calls = (1..).take_while(|_| {
+        limiter.reserve(&1000, 1);
+        limiter.len() == len
+    });
+    // The keys were looked through in the calls 64 and 128 of these: the next time is after 128 more.
+    assert_eq!(200 + 1 + calls.count() + 1, 128 + 128, "{len} keys");
+}
+
+#[tokio::test(start_paused = true)]
+async fn forgotten_keys_that_panic_in_their_destructors_harm_nobody() {
+    let limiter = Limiter::new(Rate::per_second(1000));
+    for n in 1..=3 {
+        let bomb = ManuallyDrop::new(Key(n, true));
+        limiter.reserve::<Key>(&bomb, 1);
+    }
+    advance(ms(100)).await;
+    for _ in 0..100 {
+        limiter.reserve(&Key(0, false), 1);
+    }
+    assert_eq!(limiter.len(), 1, "the others are forgotten");
 }
 
 /// Counts how often it is cloned.

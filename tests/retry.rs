@@ -3,11 +3,15 @@
 
 mod common;
 
+use std::cell::Cell;
+use std::mem::ManuallyDrop;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
 use std::time::{Duration, SystemTime};
 
-use common::{Flag, HOUR, Hold, Log, Random, ms, panic_of, settle};
+use common::{Flag, HOUR, Hold, Key, Log, Random, ms, panic_of, settle};
 use schedgroup::backoff::{Backoff, Jitter};
 use schedgroup::retry::{
     Budget, Chain, GaveUp, Outcome, Reason, Retry, RetryHandle, Verdict, retry_after,
@@ -532,6 +536,31 @@ async fn a_circuit_opens_for_its_key_alone_and_lets_one_try() {
     assert_eq!((one.await, two.await), (Ok(1), Ok(1)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_chain_that_runs_into_an_open_circuit_takes_no_credit_for_it() {
+    let (group, budget) = (Group::new(), Budget::percent(50));
+    let policy = Retry::new(|| [SECOND; 3])
+        .budget(&budget)
+        .circuit(1, 10 * SECOND);
+    let start = Instant::now();
+    let run = |key, error| {
+        let fails = move |_| async move { Outcome::<(), _>::Retry(error) };
+        policy.run_for(&group.handle(), key, fails)
+    };
+    let until = start + 10 * SECOND;
+    for error in [1, 2] {
+        let (reason, attempts, last) = told(run(error, error).await);
+        assert_eq!(reason, Reason::CircuitOpen { until });
+        assert_eq!((attempts, last), (1, Some(error)));
+    }
+    assert_eq!(start.elapsed(), Duration::ZERO, "they do not wait for it");
+
+    let patient = Retry::new(|| [SECOND; 3]).budget(&budget);
+    let script = [Outcome::Retry(1), Outcome::Done(2)];
+    let (handle, _) = scripted(&group, &patient, script);
+    assert_eq!(handle.await, Ok(2), "the credit is there");
+}
+
 /// Circuits that show nothing are forgotten, and those that are open or have failures are not.
 #[tokio::test(start_paused = true)]
 async fn a_circuit_stays_open_though_many_other_keys_fail() {
@@ -574,6 +603,125 @@ async fn an_aborted_probe_leaves_the_place_to_another() {
     hangs.job().abort();
     assert_eq!(told(hangs.await), (Reason::Stopped, 1, None));
     assert_eq!(policy.chain::<u32>('k').begin(), Ok(()));
+}
+
+/// Attempts that began before the circuit opened may end while another sees how it goes.
+#[tokio::test(start_paused = true)]
+async fn only_the_attempt_that_sees_how_it_goes_leaves_its_place() {
+    let begun = |policy: &Retry<char>| {
+        let mut chain: Chain<u32, _> = policy.chain('k');
+        chain.begin().map(|()| chain)
+    };
+    let fail: fn(Chain<u32, char>) = |mut chain| _ = chain.end::<()>(Outcome::Retry(1));
+    for ends in [drop, fail] {
+        let policy = Retry::new(|| []).circuit(1, SECOND);
+        let [early, late] = [(); 2].map(|()| begun(&policy).unwrap());
+        fail(early);
+        sleep(SECOND).await;
+        let probe = begun(&policy).unwrap();
+        ends(late);
+        sleep(2 * SECOND).await;
+        assert!(begun(&policy).is_err(), "one at a time");
+        fail(probe);
+        assert!(begun(&policy).is_err(), "another pause");
+        sleep(SECOND).await;
+        assert!(begun(&policy).is_ok());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_of_a_former_time_frees_nothing() {
+    let policy = Retry::new(|| []).circuit(1, SECOND);
+    let begun = || {
+        let mut chain: Chain<u32, _> = policy.chain('k');
+        chain.begin().map(|()| chain)
+    };
+    let [first, mut second] = [(); 2].map(|()| begun().unwrap());
+    for mut failing in [first, begun().unwrap()] {
+        _ = failing.end::<()>(Outcome::Retry(1));
+    }
+    sleep(SECOND).await;
+    let former = begun().unwrap();
+    assert_eq!(second.end(Outcome::Done(())), Verdict::Done(()));
+    _ = begun().unwrap().end::<()>(Outcome::Retry(1));
+    sleep(SECOND).await;
+    let _probe = begun().unwrap();
+    drop(former);
+    assert!(begun().is_err(), "one at a time");
+}
+
+/// The waker runs in the middle of what the group does with the aborted job.
+#[tokio::test(start_paused = true)]
+async fn who_learns_that_a_probe_was_stopped_may_try() {
+    struct Tries(Retry<char>, Log<bool>);
+
+    impl Wake for Tries {
+        fn wake(self: Arc<Self>) {
+            self.1.push(self.0.chain::<u32>('k').begin().is_ok());
+        }
+    }
+
+    let (group, log) = (Group::new(), Log::new());
+    let policy = Retry::new(|| []).circuit(1, SECOND);
+    let mut chain: Chain<u32, _> = policy.chain('k');
+    chain.begin().unwrap();
+    _ = chain.end::<()>(Outcome::Retry(1));
+    sleep(SECOND).await;
+    let mut hangs = policy.run_for(&group.handle(), 'k', |_| {
+        std::future::pending::<Outcome<(), ()>>()
+    });
+    settle().await;
+    let waker = Waker::from(Arc::new(Tries(policy, log.clone())));
+    let polled = Pin::new(&mut hangs).poll(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    hangs.job().abort();
+    settle().await;
+    assert_eq!(log.labels(), [true]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn forgotten_keys_that_panic_in_their_destructors_harm_nobody() {
+    let policy = Retry::new(|| []).circuit(1, SECOND);
+    let fail = |key| {
+        let mut chain = ManuallyDrop::new(policy.chain::<u32>(key));
+        chain.begin().unwrap();
+        _ = chain.end::<()>(Outcome::Retry(1));
+    };
+    (1..=3).for_each(|n| fail(Key(n, true)));
+    sleep(3 * SECOND).await;
+    // The calls among which the others are forgotten.
+    (4..=100).for_each(|n| fail(Key(n, false)));
+}
+
+/// A key that cannot be cloned at times.
+#[derive(PartialEq, Eq, Hash)]
+struct Fickle;
+
+thread_local! {
+    static PANICS: Cell<bool> = const { Cell::new(false) };
+}
+
+impl Clone for Fickle {
+    fn clone(&self) -> Fickle {
+        assert!(!PANICS.get(), "in a clone");
+        Fickle
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_ends_in_a_panic_of_its_key_leaves_the_place_to_another() {
+    let policy = Retry::new(|| []).circuit(1, SECOND);
+    let mut chain: Chain<u32, _> = policy.chain(Fickle);
+    chain.begin().unwrap();
+    _ = chain.end::<()>(Outcome::Retry(1));
+    sleep(SECOND).await;
+    let mut probe: Chain<u32, _> = policy.chain(Fickle);
+    probe.begin().unwrap();
+    PANICS.set(true);
+    panic_of(|| probe.end::<()>(Outcome::Retry(1)));
+    PANICS.set(false);
+    drop(probe);
+    assert_eq!(policy.chain::<u32>(Fickle).begin(), Ok(()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -175,8 +175,8 @@ impl Iterator for Delays {
             ..
         } = self.settings;
         let base = self.base;
-        // The cast saturates, and is exact wherever a double is.
-        self.base = ((base as f64 * factor) as u64).min(max_delay);
+        // The cast saturates, and is exact wherever a double is; where it is not, it never shrinks.
+        self.base = ((base as f64 * factor) as u64).clamp(base, max_delay);
         self.last = match jitter {
             Jitter::None => base,
             Jitter::Full => self.random.between(0, base),

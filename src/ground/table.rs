@@ -63,6 +63,11 @@ impl<K, V> Table<K, V> {
         Some(&mut self.rows[place as usize].value)
     }
 
+    /// All rows, in no order.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.rows.iter_mut().map(|row| &mut row.value)
+    }
+
     fn place(&self, hash: u64, mut is: impl FnMut(&K, &V) -> bool) -> Option<u32> {
         let mut place = *self.index.get(&hash)?;
         loop {

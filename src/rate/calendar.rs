@@ -86,6 +86,17 @@ mod tests {
         assert_eq!(calendar.reserve(rate(1), 2, 0, 985), 1020);
     }
 
+    /// The worst case: each leaves a gap that is almost long enough for another.
+    #[test]
+    fn what_is_reserved_ahead_is_less_than_twice_as_wide() {
+        let mut calendar = Calendar::new();
+        for n in 0..10 {
+            let at = 9 + 19 * n;
+            assert_eq!(calendar.reserve(rate(1), 1, 0, at), at);
+        }
+        assert_eq!(calendar.reserve(rate(1), 1, 0, 0), 9 + 19 * 9 + 10);
+    }
+
     #[test]
     fn what_has_passed_is_forgotten() {
         let mut calendar = Calendar::new();

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::allowance::Rate;
 use super::bucket::Bucket;
 use super::calendar::Calendar;
+use crate::ground::panic::discard_each;
 use crate::ground::table::Table;
 use crate::ground::timeline::{Tick, Timeline};
 
@@ -90,8 +91,8 @@ impl<K> Limiter<K> {
     /// Allows so much to all keys together.
     ///
     /// It is taken last, for the instant at which the key itself may go; so a key whose instant is far
-    /// away keeps no other from going before. What is given away ahead may be spaced a little wider than
-    /// the rate asks, never closer.
+    /// away keeps no other from going before. What is given away ahead may be spaced wider than the rate
+    /// asks, for costs of one less than twice as wide, and never closer.
     pub fn overall(mut self, rate: Rate) -> Limiter<K> {
         self.overall = Some(rate);
         self
@@ -190,7 +191,7 @@ impl<K: Eq + Hash> Limiter<K> {
         let idle = self.look_through(state, now);
         drop(guard);
         // Keys are dropped outside of the lock.
-        drop((fresh, idle));
+        discard_each(idle);
         done
     }
 

@@ -25,9 +25,16 @@ const LATE: u64 = 1_000_000;
 /// Never, as an instant.
 const NEVER: u64 = u64::MAX;
 
-pub(super) type LineId = u32;
+/// Names a line, and finds it without code of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct LineId {
+    hash: u64,
+    /// Never used twice.
+    number: u64,
+}
 
 struct Line<K, T> {
+    id: LineId,
     key: Arc<K>,
     bucket: Bucket,
     not_before: u64,
@@ -58,12 +65,14 @@ impl<K, T> Line<K, T> {
     }
 
     fn take_head(&mut self) -> Option<Waiting<T>> {
-        if let Some(returned) = self.returned.pop_front() {
-            return Some(returned);
-        }
-        let head = self.waiting.pop_front();
-        if self.waiting.is_empty() && self.waiting.capacity() > FEW {
-            self.waiting = VecDeque::new();
+        let line = if self.returned.is_empty() {
+            &mut self.waiting
+        } else {
+            &mut self.returned
+        };
+        let head = line.pop_front();
+        if line.is_empty() && line.capacity() > FEW {
+            *line = VecDeque::new();
         }
         head
     }
@@ -83,9 +92,9 @@ pub(super) struct Released<K, T> {
 pub(super) struct Lines<K, T> {
     limits: Limits,
     overall: Bucket,
-    lines: Vec<Option<Line<K, T>>>,
-    free: Vec<LineId>,
-    by_key: Table<Arc<K>, LineId>,
+    lines: Table<Arc<K>, Line<K, T>>,
+    /// How many lines there have been.
+    begun: u64,
     /// For each line with work and a place: when its own limits let its head go, or earlier; then in
     /// the order in which heads came up.
     heads: BinaryHeap<Reverse<(u64, u64, LineId)>>,
@@ -103,9 +112,8 @@ impl<K: Eq, T> Lines<K, T> {
         Lines {
             limits,
             overall: Bucket::default(),
-            lines: Vec::new(),
-            free: Vec::new(),
-            by_key: Table::new(),
+            lines: Table::new(),
+            begun: 0,
             heads: BinaryHeap::new(),
             came_up: 0,
             waiting: 0,
@@ -119,17 +127,23 @@ impl<K: Eq, T> Lines<K, T> {
 
     /// How many keys have work, or a past that still counts.
     pub(super) fn len(&self) -> usize {
-        self.by_key.len()
+        self.lines.len()
     }
 
     /// The line of a key; a new one takes the key, which else stays where it is.
     pub(super) fn line(&mut self, hash: u64, key: &mut Option<Arc<K>>) -> Option<LineId> {
         let wanted = key.as_deref()?;
-        if let Some(&mut id) = self.by_key.find(hash, |known, _| **known == *wanted) {
-            return Some(id);
+        if let Some(line) = self.lines.find(hash, |known, _| **known == *wanted) {
+            return Some(line.id);
         }
         let key = key.take()?;
+        self.begun += 1;
+        let id = LineId {
+            hash,
+            number: self.begun,
+        };
         let line = Line {
+            id,
             key: Arc::clone(&key),
             bucket: Bucket::default(),
             not_before: 0,
@@ -138,19 +152,16 @@ impl<K: Eq, T> Lines<K, T> {
             in_flight: 0,
             entry: None,
         };
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.lines.push(None);
-            u32::try_from(self.lines.len() - 1).expect("fewer than 2^32 keys are in use")
-        });
-        self.lines[id as usize] = Some(line);
-        self.by_key.insert(hash, key, id);
+        self.lines.insert(hash, key, line);
         Some(id)
     }
 
-    fn at(&mut self, line: LineId) -> &mut Line<K, T> {
-        self.lines[line as usize]
-            .as_mut()
-            .expect("a line stays while it is in use")
+    fn find(&mut self, id: LineId) -> Option<&mut Line<K, T>> {
+        self.lines.find(id.hash, |_, line| line.id == id)
+    }
+
+    fn at(&mut self, id: LineId) -> &mut Line<K, T> {
+        self.find(id).expect("a line stays while it is in use")
     }
 
     /// Puts work into a line.
@@ -216,7 +227,7 @@ impl<K: Eq, T> Lines<K, T> {
     fn next_line(&mut self) -> Option<(LineId, u64)> {
         loop {
             let &Reverse((entered, came_up, id)) = self.heads.peek()?;
-            let line = self.lines[id as usize].as_ref();
+            let line = self.find(id);
             if line.is_none_or(|line| line.entry != Some(came_up)) {
                 self.heads.pop();
                 continue;
@@ -271,34 +282,23 @@ impl<K: Eq, T> Lines<K, T> {
         if self.patience > 0 {
             return Vec::new();
         }
-        let (lines, per_key) = (&self.lines, self.limits.per_key);
-        let is_in_use = |id: &LineId| {
-            lines[*id as usize].as_ref().is_some_and(|line| {
-                line.head().is_some()
-                    || line.in_flight > 0
-                    || line.not_before > now
-                    || !line.bucket.is_full(per_key, now)
-            })
-        };
-        let idle = self.by_key.sift(is_in_use);
-        let keys = idle.into_iter().map(|(key, id)| {
-            self.lines[id as usize] = None;
-            self.free.push(id);
-            key
+        let per_key = self.limits.per_key;
+        let idle = self.lines.sift(|line| {
+            line.head().is_some()
+                || line.in_flight > 0
+                || line.not_before > now
+                || !line.bucket.is_full(per_key, now)
         });
-        let keys = keys.collect();
-        if self.by_key.len() == 0 {
-            (self.lines, self.free) = (Vec::new(), Vec::new());
-        }
-        self.patience = self.by_key.len().max(FEW);
-        keys
+        self.patience = self.lines.len().max(FEW);
+        self.heads.shrink_to(2 * self.patience);
+        idle.into_iter().map(|(key, _)| key).collect()
     }
 
     /// Takes out all that waits, for the caller to drop.
     pub(super) fn clear(&mut self) -> Vec<T> {
         self.heads.clear();
         self.waiting = 0;
-        let lines = self.lines.iter_mut().flatten().flat_map(|line| {
+        let lines = self.lines.values_mut().flat_map(|line| {
             line.entry = None;
             let returned = std::mem::take(&mut line.returned);
             returned

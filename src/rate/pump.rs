@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::lines::{Limits, LineId, Lines, Place, Released};
+use crate::ground::panic::discard_each;
 use crate::ground::timeline::{Tick, Timeline};
 use crate::{Handle, JobContext, JobHandle, Next};
 
@@ -45,15 +46,19 @@ pub(super) struct New<T> {
 struct Pump {
     number: u64,
     job: JobHandle,
-    /// When it looks at the lines the next time.
+    /// When it looks at the lines the next time, or earlier: not later than any head may go, so that
+    /// nobody nudges it while it runs, when it may be about to go.
     armed: u64,
     /// Since its first run.
     context: Option<JobContext>,
 }
 
+/// So much goes in one run of the pump, before other jobs and tasks get their turns.
+const AT_ONCE: usize = 128;
+
 impl<K, T> Shared<K, T> {
     pub(super) fn lock(&self) -> MutexGuard<'_, State<K, T>> {
-        // Poisoned by `Eq` of a key, before anything was changed.
+        // Poisoned by `Eq` of a key, before a line was changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -109,7 +114,7 @@ impl<K: Eq + Hash, T> Shared<K, T> {
         let idle = state.lines.look_through(self.now());
         drop(state);
         // Keys are dropped outside of the lock.
-        drop((key, idle));
+        discard_each(idle);
     }
 }
 
@@ -130,13 +135,14 @@ where
         let mut fresh = None;
         loop {
             let mut state = self.lock();
-            let spare = state.adopt(fresh.take());
+            let spare = state.adopt(fresh.take(), self.now());
             if state.pump.is_some() {
-                let left = self.put(&mut state, hash, key, new);
+                let (key, idle) = self.put(&mut state, hash, key, new);
                 drop(state);
                 // Keys and pumps are dropped outside of the lock.
                 spare.inspect(|pump| _ = pump.job.cancel());
-                drop(left);
+                discard_each(idle);
+                drop(key);
                 return;
             }
             let number = state.number();
@@ -174,7 +180,7 @@ where
         (key, state.lines.look_through(now))
     }
 
-    /// A pump that does nothing until it is adopted and nudged.
+    /// A pump that does nothing until it is adopted.
     #[track_caller]
     fn start(self: &Arc<Self>, group: &Handle, number: u64) -> Pump {
         let watch = Watch {
@@ -192,26 +198,28 @@ where
         }
     }
 
-    /// One run of the pump: lets go what may go.
+    /// One run of the pump: lets go what may go, and the rest of a crowd in the next run.
     fn turn(self: &Arc<Self>, number: u64, context: JobContext) -> Next {
-        loop {
-            let mut guard = self.lock();
-            let state = &mut *guard;
-            let Some(released) = state.lines.release(self.now()) else {
-                if state.lines.waiting() == 0 {
-                    state.pump = None;
-                    return Next::Done;
-                }
-                let next = state.lines.next();
-                if let Some(pump) = state.pump.as_mut().filter(|pump| pump.number == number) {
-                    pump.armed = next;
-                    pump.context = Some(context);
-                }
-                return Next::At(self.instant(next));
+        for _ in 0..AT_ONCE {
+            let released = self.lock().lines.release(self.now());
+            let Some(released) = released else {
+                break;
             };
-            drop(guard);
             self.send(released, &context);
         }
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if state.lines.waiting() == 0 {
+            state.pump = None;
+            return Next::Done;
+        }
+        let next = state.lines.next();
+        if let Some(pump) = state.pump.as_mut().filter(|pump| pump.number == number) {
+            pump.armed = next;
+            pump.context = Some(context);
+        }
+        // What is due already goes behind what was sent.
+        Next::At(self.instant(next.max(self.now())))
     }
 
     /// Makes a job of work whose turn has come.
@@ -251,14 +259,17 @@ impl<K, T> State<K, T> {
     }
 
     /// Takes in a pump that the group has admitted; it comes back if there is another one.
-    fn adopt(&mut self, fresh: Option<Pump>) -> Option<Pump> {
-        let fresh = fresh?;
+    fn adopt(&mut self, fresh: Option<Pump>, now: u64) -> Option<Pump> {
+        let mut fresh = fresh?;
         if self.pump.is_some() {
             return Some(fresh);
         }
         // One that was dropped in the meantime is of no use, and its watch has ended; one that will be
         // dropped has a watch that waits for this lock.
         if !fresh.job.is_finished() {
+            // It looks at once, and goes again if a panic of `Eq` keeps the work out.
+            fresh.job.reset_after(Duration::ZERO);
+            fresh.armed = now;
             self.pump = Some(fresh);
         }
         None
@@ -275,9 +286,9 @@ impl<K: Eq, T> Drop for Watch<K, T> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         let mine = state.pump.take_if(|pump| pump.number == self.number);
-        let dropped = mine.map(|pump| (pump, state.lines.clear()));
+        let waiting = mine.map(|_| state.lines.clear());
         drop(state);
-        drop(dropped);
+        discard_each(waiting.into_iter().flatten());
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::circuit::Probe;
 use super::outcome::{GaveUp, Outcome, Reason, Verdict};
 use super::policy::{Delays, Retry};
 use crate::ground::timeline::later;
@@ -48,6 +49,8 @@ pub struct Chain<E, K: Eq + Hash + Clone = ()> {
     last_error: Option<E>,
     /// An attempt has begun and not ended.
     under_way: bool,
+    /// It is the one that sees how its key's circuit goes, and has not been told of.
+    probe: Option<Probe>,
 }
 
 impl<K: Eq + Hash + Clone> Retry<K> {
@@ -64,6 +67,7 @@ impl<K: Eq + Hash + Clone> Retry<K> {
             attempts: 0,
             last_error: None,
             under_way: false,
+            probe: None,
         }
     }
 }
@@ -93,8 +97,9 @@ impl<E, K: Eq + Hash + Clone> Chain<E, K> {
             return Err(self.give_up(Reason::TimedOut));
         }
         if let Some(circuits) = &self.policy.circuits {
-            if let Err(until) = circuits.begin(&self.key, now) {
-                return Err(self.give_up(Reason::CircuitOpen { until }));
+            match circuits.begin(&self.key, now) {
+                Ok(probe) => self.probe = probe,
+                Err(until) => return Err(self.give_up(Reason::CircuitOpen { until })),
             }
         }
         if let Some(budget) = self.policy.budget.as_ref().filter(|_| self.attempts == 0) {
@@ -121,16 +126,17 @@ impl<E, K: Eq + Hash + Clone> Chain<E, K> {
             Outcome::Retry(error) => (error, None),
             Outcome::RetryAfter(error, after) => (error, Some(after)),
         };
-        self.report(false);
+        let open = self.report(false);
         self.last_error = Some(error);
-        match self.next(after) {
+        match self.next(after, open) {
             Ok(at) => Verdict::Again(at),
             Err(reason) => Verdict::GaveUp(self.give_up(reason)),
         }
     }
 
-    /// When the next attempt is due. The budget is asked last, so that no credit is lost.
-    fn next(&mut self, after: Option<Duration>) -> Result<Instant, Reason> {
+    /// When the next attempt is due, with a circuit that may be open until then. The budget is asked
+    /// last, so that no credit is lost.
+    fn next(&mut self, after: Option<Duration>, open: Option<Instant>) -> Result<Instant, Reason> {
         let (now, rules) = (Instant::now(), self.policy.rules);
         if rules.max_attempts.is_some_and(|most| self.attempts >= most) {
             return Err(Reason::Exhausted);
@@ -145,31 +151,42 @@ impl<E, K: Eq + Hash + Clone> Chain<E, K> {
         if self.deadline.is_some_and(|deadline| at >= deadline) {
             return Err(Reason::TimedOut);
         }
+        if let Some(until) = open.filter(|&until| at < until) {
+            return Err(Reason::CircuitOpen { until });
+        }
         match &self.policy.budget {
             Some(budget) if !budget.withdraw() => Err(Reason::Budget),
             _ => Ok(at),
         }
     }
 
-    fn report(&self, answered: bool) {
-        match &self.policy.circuits {
-            Some(circuits) if answered => circuits.succeeded(&self.key),
-            Some(circuits) => circuits.failed(&self.key, Instant::now()),
-            None => {}
-        }
+    /// Tells the circuit of its key; until when it is open now, if it is. The code of a key may panic:
+    /// then its probe is still there, to be abandoned.
+    fn report(&mut self, answered: bool) -> Option<Instant> {
+        let circuits = self.policy.circuits.as_ref();
+        let open = circuits.and_then(|circuits| {
+            if answered {
+                circuits.succeeded(&self.key);
+                return None;
+            }
+            circuits.failed(&self.key, Instant::now(), self.probe)
+        });
+        self.probe = None;
+        open
     }
 
     /// An attempt under way gets no answer any more.
     fn abandon(&mut self) {
-        if std::mem::take(&mut self.under_way) {
-            if let Some(circuits) = &self.policy.circuits {
-                circuits.unanswered(&self.key);
-            }
+        self.under_way = false;
+        let probe = self.probe.take();
+        if let (Some(circuits), Some(probe)) = (&self.policy.circuits, probe) {
+            circuits.unanswered(probe);
         }
     }
 
-    /// The end of the chain, with all that is known.
+    /// The end of the chain, with all that is known. Who is told may try at once.
     pub(super) fn give_up(&mut self, reason: Reason) -> GaveUp<E> {
+        self.abandon();
         GaveUp {
             reason,
             attempts: self.attempts,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::ground::panic::discard_each;
 use crate::ground::table::Table;
 use crate::ground::timeline::later;
 
@@ -22,6 +23,8 @@ struct Rows<K> {
     table: Table<K, Row>,
     /// So many more failures until the rows are looked through.
     patience: usize,
+    /// The number of the last probe.
+    probes: u64,
 }
 
 /// What is known of a key that failed.
@@ -29,8 +32,16 @@ struct Row {
     failures: u32,
     /// A pause after the last failure.
     until: Instant,
-    /// One attempt is under way to see how it goes.
-    probing: bool,
+    /// The attempt that is under way to see how it goes. Others may be under way that began before the
+    /// circuit opened.
+    probe: Option<Probe>,
+}
+
+/// The one attempt that may see how it goes. It names the row without code of the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Probe {
+    hash: u64,
+    number: u64,
 }
 
 /// Fewer rows than that are not worth looking through.
@@ -45,6 +56,7 @@ impl<K: Eq + Hash + Clone> Circuits<K> {
             rows: Mutex::new(Rows {
                 table: Table::new(),
                 patience: FEW,
+                probes: 0,
             }),
         }
     }
@@ -57,19 +69,22 @@ impl<K: Eq + Hash + Clone> Circuits<K> {
         row.failures >= self.failures
     }
 
-    /// May an attempt be made? If not, until when at least.
-    pub(super) fn begin(&self, key: &K, now: Instant) -> Result<(), Instant> {
+    /// May an attempt be made, and is it to see how it goes? If not, until when at least.
+    pub(super) fn begin(&self, key: &K, now: Instant) -> Result<Option<Probe>, Instant> {
         let hash = self.hasher.hash_one(key);
-        let mut rows = self.lock();
-        match rows.table.find(hash, |known, _| known == key) {
+        let mut guard = self.lock();
+        let Rows { table, probes, .. } = &mut *guard;
+        match table.find(hash, |known, _| known == key) {
             Some(row) if self.is_open(row) => {
-                if now < row.until || row.probing {
+                if now < row.until || row.probe.is_some() {
                     return Err(row.until);
                 }
-                row.probing = true;
-                Ok(())
+                *probes += 1;
+                let number = *probes;
+                row.probe = Some(Probe { hash, number });
+                Ok(row.probe)
             }
-            _ => Ok(()),
+            _ => Ok(None),
         }
     }
 
@@ -80,14 +95,15 @@ impl<K: Eq + Hash + Clone> Circuits<K> {
         drop(gone);
     }
 
-    /// An attempt failed. Failures further apart than the pause are not in a row.
-    pub(super) fn failed(&self, key: &K, now: Instant) {
+    /// An attempt failed, the probe or another: until when its circuit is open now, if it is. Failures
+    /// further apart than the pause are not in a row.
+    pub(super) fn failed(&self, key: &K, now: Instant, probe: Option<Probe>) -> Option<Instant> {
         let (hash, fresh) = (self.hasher.hash_one(key), key.clone());
         let until = later(now, self.pause);
         let mut guard = self.lock();
         let rows = &mut *guard;
         let mut unused = None;
-        match rows.table.find(hash, |known, _| known == key) {
+        let failures = match rows.table.find(hash, |known, _| known == key) {
             Some(row) => {
                 let in_a_row = now <= row.until || self.is_open(row);
                 row.failures = if in_a_row {
@@ -96,29 +112,33 @@ impl<K: Eq + Hash + Clone> Circuits<K> {
                     1
                 };
                 row.until = until;
-                row.probing = false;
+                row.probe = row.probe.filter(|_| row.probe != probe);
                 unused = Some(fresh);
+                row.failures
             }
             None => {
                 let row = Row {
                     failures: 1,
                     until,
-                    probing: false,
+                    probe: None,
                 };
                 rows.table.insert(hash, fresh, row);
+                1
             }
-        }
+        };
         let old = self.look_through(rows, now);
         drop(guard);
         // Keys are dropped outside of the lock.
-        drop((unused, old));
+        discard_each(old);
+        drop(unused);
+        (failures >= self.failures).then_some(until)
     }
 
-    /// An attempt ended without an answer: if it was the one to see how it goes, another may be.
-    pub(super) fn unanswered(&self, key: &K) {
-        let hash = self.hasher.hash_one(key);
-        if let Some(row) = self.lock().table.find(hash, |known, _| known == key) {
-            row.probing = false;
+    /// The probe ended without an answer: another may see how it goes.
+    pub(super) fn unanswered(&self, probe: Probe) {
+        let is_its = |_: &K, row: &Row| row.probe == Some(probe);
+        if let Some(row) = self.lock().table.find(probe.hash, is_its) {
+            row.probe = None;
         }
     }
 
@@ -135,7 +155,7 @@ impl<K: Eq + Hash + Clone> Circuits<K> {
             } else {
                 Duration::ZERO
             };
-            row.probing || now <= later(row.until, kept)
+            row.probe.is_some() || now <= later(row.until, kept)
         });
         rows.patience = rows.table.len().max(FEW);
         old
@@ -153,25 +173,29 @@ mod tests {
         let (circuits, start) = (Circuits::new(3, PAUSE), Instant::now());
         let open = Err(start + PAUSE);
         for _ in 0..2 {
-            circuits.failed(&'k', start);
+            circuits.failed(&'k', start, None);
         }
         circuits.succeeded(&'k');
         for _ in 0..3 {
-            assert_eq!(circuits.begin(&'k', start), Ok(()));
-            circuits.failed(&'k', start);
+            assert_eq!(circuits.begin(&'k', start), Ok(None));
+            circuits.failed(&'k', start, None);
         }
         assert_eq!(circuits.begin(&'k', start), open);
-        assert_eq!(circuits.begin(&'j', start), Ok(()), "another key");
-        assert_eq!(circuits.begin(&'k', start + PAUSE), Ok(()));
+        assert_eq!(circuits.begin(&'j', start), Ok(None), "another key");
+        let probe = circuits.begin(&'k', start + PAUSE).unwrap();
+        assert!(probe.is_some());
         assert_eq!(circuits.begin(&'k', start + PAUSE), open, "one at a time");
-        circuits.failed(&'k', start + PAUSE);
+        circuits.failed(&'k', start + PAUSE, probe);
         assert_eq!(circuits.begin(&'k', start + PAUSE), Err(start + 2 * PAUSE));
-        assert_eq!(circuits.begin(&'k', start + 2 * PAUSE), Ok(()));
-        circuits.unanswered(&'k');
-        assert_eq!(circuits.begin(&'k', start + 2 * PAUSE), Ok(()));
+        let probe = circuits.begin(&'k', start + 2 * PAUSE).unwrap();
+        circuits.unanswered(probe.unwrap());
+        assert!(matches!(
+            circuits.begin(&'k', start + 2 * PAUSE),
+            Ok(Some(_))
+        ));
         circuits.succeeded(&'k');
         for _ in 0..2 {
-            assert_eq!(circuits.begin(&'k', start + 2 * PAUSE), Ok(()));
+            assert_eq!(circuits.begin(&'k', start + 2 * PAUSE), Ok(None));
         }
     }
 
@@ -180,8 +204,8 @@ mod tests {
         let (circuits, start) = (Circuits::new(2, PAUSE), Instant::now());
         for n in 0..10 {
             let now = start + n * (PAUSE + Duration::from_nanos(1));
-            assert_eq!(circuits.begin(&'k', now), Ok(()));
-            circuits.failed(&'k', now);
+            assert_eq!(circuits.begin(&'k', now), Ok(None));
+            circuits.failed(&'k', now, None);
         }
     }
 
@@ -189,7 +213,7 @@ mod tests {
     fn keys_that_nobody_asks_for_are_forgotten() {
         let (circuits, start) = (Circuits::new(1, PAUSE), Instant::now());
         for key in 0..10_000 {
-            circuits.failed(&key, start + Duration::from_millis(100) * key);
+            circuits.failed(&key, start + Duration::from_millis(100) * key, None);
         }
         let (rows, live) = (circuits.lock().table.len(), 200);
         assert!(rows <= 2 * live + FEW, "{rows} rows");

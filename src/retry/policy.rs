@@ -79,9 +79,10 @@ impl Retry {
 
     /// Opens a key's circuit after so many failures in a row: for a `pause` no attempt is made for it.
     ///
-    /// Chains whose next attempt is due in that time give up with
-    /// [`CircuitOpen`](super::Reason::CircuitOpen), new ones at once. After the pause a single attempt
+    /// Chains whose next attempt would be due in that time give up with
+    /// [`CircuitOpen`](super::Reason::CircuitOpen), as new ones do. After the pause a single attempt
     /// may see how it goes, one at a time: if it fails there is another pause, else the circuit closes.
+    /// One that nobody tried for another pause may be forgotten, and is closed then.
     /// Failures further apart than the pause are not in a row. An attempt that gives up for good was
     /// answered, and counts as a success here.
     ///

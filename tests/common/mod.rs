@@ -212,6 +212,16 @@ pub(crate) fn poll_with_bomb(future: Pin<&mut impl Future>) {
     assert!(future.poll(&mut Context::from_waker(&waker)).is_pending());
 }
 
+/// A key whose destructor panics, if it says so.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Key(pub(crate) u64, pub(crate) bool);
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        assert!(!self.1, "in the destructor of a key");
+    }
+}
+
 /// Holds jobs: each says that it has started, and ends when it is let go.
 #[derive(Clone, Debug)]
 pub(crate) struct Hold(Arc<(Semaphore, Semaphore)>);
