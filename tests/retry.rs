@@ -585,6 +585,29 @@ async fn a_failure_for_good_was_an_answer() {
     }
 }
 
+/// One credit, and one key whose second failure in a row is one too many.
+#[tokio::test(start_paused = true)]
+async fn clones_of_a_policy_share_its_budget_and_its_circuits() {
+    let policy = Retry::new(|| [SECOND; 9]).budget(&Budget::percent(50));
+    let fails = |policy: &Retry| {
+        let mut chain: Chain<u32> = policy.chain(());
+        chain.begin().unwrap();
+        matches!(chain.end(Outcome::<(), _>::Retry(1)), Verdict::GaveUp(_))
+    };
+    let clone = policy.clone();
+    let denied = [&policy, &clone, &clone, &policy].map(fails);
+    assert_eq!(denied, [true, false, true, false], "one credit for two attempts");
+
+    let policy = Retry::new(|| [SECOND; 9]).circuit(2, HOUR);
+    for policy in [&policy, &policy.clone()] {
+        let mut chain: Chain<u32, char> = policy.chain('k');
+        chain.begin().unwrap();
+        drop(chain.end(Outcome::<(), _>::Retry(1)));
+    }
+    let refused = policy.chain::<u32>('k').begin().unwrap_err();
+    assert!(matches!(refused.reason(), Reason::CircuitOpen { .. }));
+}
+
 // What is said.
 
 #[test]
