@@ -175,7 +175,10 @@ async fn a_run_that_panics_ends_its_series_and_is_the_groups_to_tell() {
         async move { assert_ne!(tick.number(), 1, "the second one") }
     });
     sleep(ms(100)).await;
-    assert_eq!((log.labels(), series.state()), (vec![0, 1], JobState::Panicked));
+    assert_eq!(
+        (log.labels(), series.state()),
+        (vec![0, 1], JobState::Panicked)
+    );
     let ended = group.wait().await;
     assert!(matches!(ended, Err(WaitError::Panicked(_))), "{ended:?}");
 }

@@ -596,7 +596,11 @@ async fn clones_of_a_policy_share_its_budget_and_its_circuits() {
     };
     let clone = policy.clone();
     let denied = [&policy, &clone, &clone, &policy].map(fails);
-    assert_eq!(denied, [true, false, true, false], "one credit for two attempts");
+    assert_eq!(
+        denied,
+        [true, false, true, false],
+        "one credit for two attempts"
+    );
 
     let policy = Retry::new(|| [SECOND; 9]).circuit(2, HOUR);
     for policy in [&policy, &policy.clone()] {
