@@ -423,6 +423,17 @@ async fn what_a_chain_held_is_dropped_at_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_handle_loses_nothing_when_its_await_is_dropped_and_gives_its_value_once() {
+    let group = Group::new();
+    let policy = Retry::new(|| [SECOND]);
+    let (mut handle, _) = scripted(&group, &policy, [Outcome::Retry(1), Outcome::Done(2)]);
+    assert!(tokio::time::timeout(ms(10), &mut handle).await.is_err());
+    assert_eq!((&mut handle).await, Ok(2));
+    let again = tokio::spawn(handle).await.unwrap_err();
+    assert!(again.is_panic(), "{again:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_chain_has_delays_of_its_own() {
     let group = Group::new();
     let backoff = Backoff::exponential(SECOND, HOUR).jitter(Jitter::Full);
