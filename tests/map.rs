@@ -1,5 +1,5 @@
-//! `tests/README.md` and `docs/siblings.md` are true: what they name exists, and no promise, case, row or
-//! fault is missing.
+//! `tests/README.md` and `docs/siblings.md` are true: what they name exists, and no file, family, promise,
+//! case, row or fault is missing.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
@@ -240,4 +240,55 @@ fn each_case_of_the_trusted_systems_has_a_test_or_a_reason() {
 #[test]
 fn each_fault_has_a_test_or_a_reason() {
     told("## The faults", 34);
+}
+
+/// The names in that folder, without `.rs`.
+fn names(folder: PathBuf) -> BTreeSet<String> {
+    let entries = fs::read_dir(folder).expect("the folder can be read");
+    let names = entries.map(|entry| entry.expect("it can be read").file_name());
+    names
+        .map(|name| name.to_string_lossy().trim_end_matches(".rs").to_owned())
+        .filter(|name| !name.contains('.'))
+        .collect()
+}
+
+#[test]
+fn each_file_and_folder_of_tests_is_told() {
+    let map = map();
+    let tables = ["# Where each promise is tested", BESIDE];
+    let told: BTreeSet<_> = tables
+        .into_iter()
+        .flat_map(|heading| rows(&map, heading))
+        .flat_map(|cells| cells[0].split('`').skip(1).step_by(2))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(told, names(tests()));
+}
+
+/// The line above the table of the workspaces.
+const BESIDE: &str =
+    "Beside them, in workspaces of their own (`CONTRIBUTING.md` has the commands):";
+
+#[test]
+fn each_family_has_its_promises_and_each_of_them_a_test() {
+    let map = map();
+    let folders = names(root().join("src")).into_iter();
+    let folders = folders.filter(|name| root().join("src").join(name).is_dir());
+    // The scheduling group has tables of its own, and two families those of `docs/siblings.md`.
+    let elsewhere = ["ground", "sched", "errgroup", "sized"];
+    let families: Vec<_> = folders
+        .filter(|name| !elsewhere.contains(&name.as_str()))
+        .collect();
+    assert!(families.len() >= 6, "{families:?}");
+    for family in families {
+        let promises = rows(&map, &format!("### `{family}`"));
+        assert!(promises.len() > 5, "{family} promises {promises:?}");
+        for cells in promises {
+            let tests: Vec<_> = named(cells[1]).collect();
+            assert!(!tests.is_empty(), "{family}: no test of {cells:?}");
+            for path in tests {
+                assert!(is_test(&path), "{family}: no test: {path:?}");
+            }
+        }
+    }
 }

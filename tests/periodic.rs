@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use common::{Flag, HOUR, Hold, Log, Random, ms, panic_of};
-use schedgroup::periodic::{MissedTicks, WallClock, every};
-use schedgroup::{Group, JobState};
+use schedgroup::periodic::{MissedTicks, TimedHandle, WallClock, every};
+use schedgroup::{Group, JobState, WaitError};
 use tokio::time::{Instant, sleep};
 
 /// The starts of runs that take so long each: what the policies mean, written down once more.
@@ -149,6 +149,77 @@ async fn a_cancelled_series_ends_and_says_so_once() {
     assert_eq!((log.len(), series.is_finished()), (2, true));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_series_begins_at_its_start_and_its_ticks_tell_how_late_they_are() {
+    let (group, log) = (Group::new(), Log::new());
+    let of_series = log.clone();
+    every(ms(10))
+        .starting_at(Instant::now() + ms(5))
+        .missed(MissedTicks::Burst)
+        .run(&group.handle(), move |tick| {
+            of_series.push((tick.number(), tick.lateness()));
+            sleep(ms(if tick.number() == 0 { 25 } else { 1 }))
+        });
+    sleep(ms(40)).await;
+    let expected = [((0, 0), 5), ((1, 15), 30), ((2, 6), 31), ((3, 0), 35)];
+    let expected = expected.map(|((number, late), at)| ((number, ms(late)), ms(at)));
+    assert_eq!(log.take(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_panics_ends_its_series_and_is_the_groups_to_tell() {
+    let (group, log) = (Group::new(), Log::new());
+    let of_series = log.clone();
+    let series = every(ms(10)).run(&group.handle(), move |tick| {
+        of_series.push(tick.number());
+        async move { assert_ne!(tick.number(), 1, "the second one") }
+    });
+    sleep(ms(100)).await;
+    assert_eq!(
+        (log.labels(), series.state()),
+        (vec![0, 1], JobState::Panicked)
+    );
+    let ended = group.wait().await;
+    assert!(matches!(ended, Err(WaitError::Panicked(_))), "{ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_in_progress_is_the_last_after_a_cancel_and_is_stopped_by_an_abort() {
+    let ends: [(fn(&TimedHandle), _); 2] = [
+        (|series| assert!(series.cancel()), 1),
+        (|series| series.abort(), 0),
+    ];
+    for (end, finished) in ends {
+        let (group, log) = (Group::new(), Log::new());
+        let of_series = log.clone();
+        let series = every(ms(10)).run(&group.handle(), move |_| {
+            let log = of_series.clone();
+            async move {
+                sleep(ms(5)).await;
+                log.push(());
+            }
+        });
+        sleep(ms(2)).await;
+        end(&series);
+        sleep(ms(100)).await;
+        assert_eq!((log.len(), series.is_finished()), (finished, true));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_wait_a_series_and_a_wall_job_are_misuse_at_their_lines() {
+    let (group, clock) = (Group::new(), WallClock::system());
+    let handle = group.handle();
+    group.wait().await.unwrap();
+    let says = "schedgroup: attempted to schedule job after Group::wait was called";
+    let series = || every(HOUR).run(&handle, |_| async {});
+    let (line, misuse) = (line!() - 1, panic_of(series));
+    assert_eq!((misuse.message.as_str(), misuse.line), (says, line));
+    let job = || clock.schedule(&handle, SystemTime::now(), async {});
+    let (line, misuse) = (line!() - 1, panic_of(job));
+    assert_eq!((misuse.message.as_str(), misuse.line), (says, line));
+}
+
 #[test]
 fn a_period_of_zero_is_misuse_at_its_line() {
     let (line, misuse) = (line!(), panic_of(|| every(Duration::ZERO)));
@@ -246,4 +317,16 @@ async fn a_running_wall_job_cannot_be_cancelled() {
     hold.release();
     group.wait().await.unwrap();
     assert_eq!(job.state(), JobState::Finished);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_is_looked_at_each_second_unless_told_otherwise() {
+    let (group, log, (wall, _)) = (Group::new(), Log::new(), Stepped::new());
+    let read = wall.clone();
+    let clock = WallClock::new(move || read.now());
+    clock.schedule(&group.handle(), wall.now() + HOUR, log.job("forward"));
+    sleep(ms(2100)).await;
+    wall.step(|begun| begun + HOUR);
+    group.wait().await.unwrap();
+    assert_eq!(log.take(), [("forward", ms(3000))]);
 }

@@ -427,6 +427,17 @@ async fn what_a_chain_held_is_dropped_at_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_handle_loses_nothing_when_its_await_is_dropped_and_gives_its_value_once() {
+    let group = Group::new();
+    let policy = Retry::new(|| [SECOND]);
+    let (mut handle, _) = scripted(&group, &policy, [Outcome::Retry(1), Outcome::Done(2)]);
+    assert!(tokio::time::timeout(ms(10), &mut handle).await.is_err());
+    assert_eq!((&mut handle).await, Ok(2));
+    let again = tokio::spawn(handle).await.unwrap_err();
+    assert!(again.is_panic(), "{again:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_chain_has_delays_of_its_own() {
     let group = Group::new();
     let backoff = Backoff::exponential(SECOND, HOUR).jitter(Jitter::Full);
@@ -733,6 +744,33 @@ async fn a_failure_for_good_was_an_answer() {
         let ended = chain.end(Outcome::<(), _>::GiveUp(1));
         assert!(matches!(ended, Verdict::GaveUp(_)), "{ended:?}");
     }
+}
+
+/// One credit, and one key whose second failure in a row is one too many.
+#[tokio::test(start_paused = true)]
+async fn clones_of_a_policy_share_its_budget_and_its_circuits() {
+    let policy = Retry::new(|| [SECOND; 9]).budget(&Budget::percent(50));
+    let fails = |policy: &Retry| {
+        let mut chain: Chain<u32> = policy.chain(());
+        chain.begin().unwrap();
+        matches!(chain.end(Outcome::<(), _>::Retry(1)), Verdict::GaveUp(_))
+    };
+    let clone = policy.clone();
+    let denied = [&policy, &clone, &clone, &policy].map(fails);
+    assert_eq!(
+        denied,
+        [true, false, true, false],
+        "one credit for two attempts"
+    );
+
+    let policy = Retry::new(|| [SECOND; 9]).circuit(2, HOUR);
+    for policy in [&policy, &policy.clone()] {
+        let mut chain: Chain<u32, char> = policy.chain('k');
+        chain.begin().unwrap();
+        drop(chain.end(Outcome::<(), _>::Retry(1)));
+    }
+    let refused = policy.chain::<u32>('k').begin().unwrap_err();
+    assert!(matches!(refused.reason(), Reason::CircuitOpen { .. }));
 }
 
 // What is said.
