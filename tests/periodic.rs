@@ -124,7 +124,7 @@ async fn wait_ends_every_series_also_those_that_were_made_beside_ended_ones() {
 async fn a_job_in_the_place_of_an_ended_series_is_not_early_when_the_group_is_waited_for() {
     let (group, start, log) = (Group::new(), Instant::now(), Log::new());
     for _ in 0..20 {
-        drop(every(HOUR).run(&group.handle(), |_| async {}).cancel());
+        _ = every(HOUR).run(&group.handle(), |_| async {}).cancel();
     }
     for n in 0..20 {
         drop(group.delay(HOUR, log.job(n)));
