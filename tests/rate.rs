@@ -234,7 +234,8 @@ async fn keys_are_looked_through_once_in_so_many_calls() {
         limiter.reserve(&1000, 1);
         limiter.len() == len
     });
-    assert_eq!(calls.count() as u64, 0, "{len} keys");
+    // The look before this one was at call 128 of the 200, with 128 keys: 72 calls, this one and that.
+    assert_eq!(calls.count(), 128 - 72 - 1 - 1, "{len} keys");
 }
 
 /// Counts how often it is cloned.
