@@ -334,6 +334,22 @@ async fn a_panic_frees_its_place_and_is_the_groups_to_tell() {
     assert_eq!(log.labels(), [1, 2]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_panic_names_the_place_that_made_the_pacer() {
+    let group = Group::new();
+    let make = || {
+        Pacer::builder(Rate::per_second(1)).run(&group.handle(), |(), _| async { panic!("work") })
+    };
+    let (line, pacer) = (line!() - 2, make());
+    pacer.push('k', ());
+    let ended = group.wait().await;
+    let Err(WaitError::Panicked(panic)) = ended else {
+        panic!("{ended:?}");
+    };
+    let place = panic.scheduled_at();
+    assert_eq!((place.file(), place.line()), (file!(), line));
+}
+
 // Coming back, and the end.
 
 #[tokio::test(start_paused = true)]

@@ -377,6 +377,10 @@ mod heard {
         cancelled.cancel();
         settle().await;
         drop(cancelled);
+        let not_swept_yet = mails();
+        not_swept_yet.delay(HOUR, async {});
+        not_swept_yet.cancel();
+        drop(not_swept_yet);
         let shut = mails();
         shut.delay(HOUR, async {});
         shut.shutdown(Duration::ZERO).await;

@@ -67,12 +67,20 @@ impl<E: Send + 'static> ErrGroup<E> {
 }
 
 /// Ends with the group; made by [`ErrGroup::wait`].
+///
+/// # Cancel safety
+///
+/// It may be dropped at any time. That does not open the group again.
 #[must_use = "a wait does nothing until it is awaited, but the group is closed"]
 pub struct Wait<'a, E: Send + 'static> {
     pool: &'a Pool<E>,
 }
 
 /// Ends with the group; made by [`ErrGroup::wait_all`].
+///
+/// # Cancel safety
+///
+/// It may be dropped at any time. That does not open the group again.
 #[must_use = "a wait does nothing until it is awaited, but the group is closed"]
 pub struct WaitAll<'a, E: Send + 'static> {
     pool: &'a Pool<E>,

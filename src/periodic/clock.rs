@@ -65,6 +65,7 @@ impl WallClock {
     ///
     /// If it is zero.
     #[track_caller]
+    #[must_use = "the clock is returned"]
     pub fn look_every(mut self, interval: Duration) -> WallClock {
         assert!(
             !interval.is_zero(),

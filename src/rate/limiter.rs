@@ -93,6 +93,7 @@ impl<K> Limiter<K> {
     /// It is taken last, for the instant at which the key itself may go; so a key whose instant is far
     /// away keeps no other from going before. What is given away ahead may be spaced wider than the rate
     /// asks, for costs of one less than twice as wide, and never closer.
+    #[must_use = "the limiter is returned"]
     pub fn overall(mut self, rate: Rate) -> Limiter<K> {
         self.overall = Some(rate);
         self
@@ -122,8 +123,8 @@ impl<K: Eq + Hash> Limiter<K> {
     /// The caller's own instant to go, now or later, for work of this cost.
     ///
     /// For one key these never go back, whatever the costs. A cost of zero takes nothing and waits for
-    /// its own key alone, of which it overtakes nothing. A cost above the burst waits until the whole burst is there, and those after
-    /// it until it is earned. The key is cloned if it is not known.
+    /// its own key alone, of which it overtakes nothing. A cost above the burst waits until the whole
+    /// burst is there, and those after it until it is earned. The key is cloned if it is not known.
     pub fn reserve<Q>(&self, key: &Q, cost: u32) -> Instant
     where
         K: Borrow<Q>,

@@ -108,6 +108,9 @@ impl Builder {
     }
 
     /// A pacer that runs `work` in this group for whatever is pushed, at its time.
+    ///
+    /// A panic of the work names the place of this call.
+    #[track_caller]
     pub fn run<K, T, F, Fut>(self, group: &Handle, work: F) -> Pacer<K, T>
     where
         K: Eq + Hash + Send + Sync + 'static,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::ready;
 use std::hash::{BuildHasher, Hash, RandomState};
+use std::panic::Location;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub(super) struct Shared<K, T> {
     timeline: Timeline,
     hasher: RandomState,
     run: Work<K, T>,
+    /// Where the pacer was made: the place that the jobs of its work name as theirs.
+    site: &'static Location<'static>,
     state: Mutex<State<K, T>>,
 }
 
@@ -72,12 +75,14 @@ impl<K, T> Shared<K, T> {
 }
 
 impl<K: Eq, T> Shared<K, T> {
+    #[track_caller]
     pub(super) fn new(limits: Limits, group: Handle, run: Work<K, T>) -> Shared<K, T> {
         Shared {
             group,
             timeline: Timeline::new(Instant::now()),
             hasher: RandomState::new(),
             run,
+            site: Location::caller(),
             state: Mutex::new(State {
                 lines: Lines::new(limits),
                 pump: None,
@@ -228,7 +233,7 @@ where
             shared: Arc::clone(self),
             line: released.line,
         };
-        context.delay_with(Duration::ZERO, move |context| {
+        context.start_for(self.site, move |context| {
             let is_held_up = duty.is_held_up();
             async move {
                 let shared = &duty.shared;
@@ -343,6 +348,7 @@ where
     T: Send + 'static,
 {
     /// Puts more work of cost one into the line of a key, also while the group drains. It never panics.
+    #[track_caller]
     pub fn push(&self, key: K, work: T) {
         let group = self.context.handle();
         let new = New {
@@ -357,6 +363,7 @@ where
     /// before.
     ///
     /// Until then it is a job of the group, and keeps no other work of the key waiting.
+    #[track_caller]
     pub fn again(&self, at: Instant, work: T) {
         let (shared, key) = (Arc::clone(&self.shared), Arc::clone(&self.key));
         let new = New {

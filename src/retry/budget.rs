@@ -44,6 +44,7 @@ impl Budget {
     }
 
     /// So many retries a second besides, on average over ten seconds.
+    #[must_use = "the budget is returned"]
     pub fn floor_per_second(mut self, retries: u32) -> Budget {
         self.floor = retries;
         self

@@ -201,6 +201,8 @@ impl Default for Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
+        // What a cancelled group has not dropped yet is no surprise to anybody.
+        let expected = self.shared.is_cancelled();
         let (held, panic) = self.shared.enter(|state, todo| {
             let held = if self.detached {
                 state.detach(todo);
@@ -211,7 +213,7 @@ impl Drop for Group {
             (held, state.stop_hearing())
         });
         drop(panic);
-        if let Some((pending, running)) = held.filter(|held| held.0 > 0) {
+        if let Some((pending, running)) = held.filter(|held| held.0 > 0 && !expected) {
             trace::dropped(self.shared.name(), pending, running);
         }
     }

@@ -60,7 +60,18 @@ impl Entrance<'_> {
     /// mistake of the caller's.
     #[track_caller]
     fn put<B: Body + 'static>(self, at: Tick, body: B, course: Course) -> JobHandle {
-        let site = Location::caller();
+        self.put_for(Location::caller(), at, body, course)
+    }
+
+    /// Like `put`, for a job that is scheduled in the name of the code at `site`.
+    #[track_caller]
+    fn put_for<B: Body + 'static>(
+        self,
+        site: &'static Location<'static>,
+        at: Tick,
+        body: B,
+        course: Course,
+    ) -> JobHandle {
         match self.submit(at, body, course, site) {
             Ok(handle) => handle,
             Err((Refusal::Closed(door), body)) if self.caller == Caller::Outside => {
@@ -126,6 +137,15 @@ impl Entrance<'_> {
         job: impl FnOnce(JobContext) -> J + Send + 'static,
     ) -> JobHandle {
         self.put(self.after(delay), With::new(self.shared, job), Course::Once)
+    }
+
+    pub(super) fn start_for<J: Job>(
+        self,
+        site: &'static Location<'static>,
+        job: impl FnOnce(JobContext) -> J + Send + 'static,
+    ) -> JobHandle {
+        let body = With::new(self.shared, job);
+        self.put_for(site, self.shared.now(), body, Course::Once)
     }
 
     #[track_caller]

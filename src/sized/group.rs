@@ -150,6 +150,10 @@ impl fmt::Debug for SizedGroup {
 }
 
 /// Ends with the group; made by [`SizedGroup::wait`].
+///
+/// # Cancel safety
+///
+/// It may be dropped at any time. That does not open the group again.
 #[must_use = "a wait does nothing until it is awaited, but the group is closed"]
 pub struct Wait<'a> {
     pool: &'a Pool<Infallible>,
