@@ -798,3 +798,36 @@ fn keyed_groups_are_shared_between_threads() {
     shared::<KeyedHandle<String>>();
     shared::<OnDuplicate>();
 }
+
+#[tokio::test(start_paused = true)]
+async fn it_is_empty_when_no_key_is_pending() {
+    let keyed = KeyedGroup::new();
+    assert!(keyed.is_empty());
+    keyed.delay('k', HOUR, nothing(), Replace);
+    assert!(!keyed.is_empty() && !keyed.handle().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_of_a_key_overlap_unless_the_builder_is_told_otherwise() {
+    for exclusive in [false, true] {
+        let builder = KeyedGroup::builder();
+        let builder = if exclusive {
+            builder.exclusive()
+        } else {
+            builder
+        };
+        let (keyed, log) = (builder.build(), Log::new());
+        for _ in 0..2 {
+            let log = log.clone();
+            let job = async move {
+                log.push(());
+                sleep(ms(10)).await;
+            };
+            keyed.delay('k', Duration::ZERO, job, Replace);
+            sleep(ms(1)).await;
+        }
+        keyed.wait().await.unwrap();
+        let second = log.take()[1].1;
+        assert_eq!(second == ms(10), exclusive, "the second run at {second:?}");
+    }
+}

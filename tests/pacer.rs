@@ -423,6 +423,24 @@ async fn pushing_after_wait_panics_at_the_callers_line() {
     }
 }
 
+/// Also before the pacer's own job has run for the first time.
+#[tokio::test(start_paused = true)]
+async fn pushing_right_after_wait_or_shutdown_panics_too() {
+    let ends: [fn(&Group); 2] = [
+        |group| drop(group.wait()),
+        |group| drop(group.shutdown(Duration::ZERO)),
+    ];
+    for end in ends {
+        let (group, flag) = (Group::new(), Flag::new());
+        let pacer = Pacer::builder(Rate::per_second(1)).run(&group.handle(), |_, _| async {});
+        pacer.push('k', flag.guard());
+        end(&group);
+        let misuse = panic_of(|| pacer.push('k', flag.guard()));
+        let says = "schedgroup: attempted to schedule job after Group::";
+        assert!(misuse.message.starts_with(says), "{}", misuse.message);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_group_that_ends_drops_what_waits() {
     let ends: [(fn(Group), _); 3] = [

@@ -6,7 +6,7 @@ mod common;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use common::{Flag, HOUR, Hold, Log, Random, ms, panic_of};
+use common::{Flag, HOUR, Hold, Log, Random, ms, panic_of, settle};
 use schedgroup::periodic::{MissedTicks, TimedHandle, WallClock, every};
 use schedgroup::{Group, JobState, WaitError};
 use tokio::time::{Instant, sleep};
@@ -329,4 +329,35 @@ async fn a_wall_clock_is_looked_at_each_second_unless_told_otherwise() {
     wall.step(|begun| begun + HOUR);
     group.wait().await.unwrap();
     assert_eq!(log.take(), [("forward", ms(3000))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tick_tells_how_late_it_starts() {
+    let (group, log, hold) = (
+        Group::builder().max_running(1).build(),
+        Log::new(),
+        Hold::new(),
+    );
+    let of_series = log.clone();
+    group.delay(Duration::ZERO, hold.job());
+    hold.started().await;
+    let (wall, clock) = Stepped::new();
+    let by_wall = of_series.clone();
+    every(HOUR).run(&group.handle(), move |tick| of_series.job(tick.lateness()));
+    every(HOUR)
+        .on_wall_clock(&clock, wall.now())
+        .run(&group.handle(), move |tick| by_wall.job(tick.lateness()));
+    sleep(ms(30)).await;
+    hold.release();
+    sleep(ms(10)).await;
+    assert_eq!(log.take(), [(ms(30), ms(30)), (ms(30), ms(30))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wall_job_that_went_down_with_its_group_cannot_be_cancelled() {
+    let (group, flag, (wall, clock)) = (Group::new(), Flag::new(), Stepped::new());
+    let job = clock.schedule(&group.handle(), wall.now() + HOUR, flag.job());
+    drop(group);
+    settle().await;
+    assert_eq!((flag.drops(), job.cancel()), (1, false));
 }

@@ -767,7 +767,7 @@ async fn clones_of_a_policy_share_its_budget_and_its_circuits() {
     for policy in [&policy, &policy.clone()] {
         let mut chain: Chain<u32, char> = policy.chain('k');
         chain.begin().unwrap();
-        drop(chain.end(Outcome::<(), _>::Retry(1)));
+        chain.end(Outcome::<(), _>::Retry(1));
     }
     let refused = policy.chain::<u32>('k').begin().unwrap_err();
     assert!(matches!(refused.reason(), Reason::CircuitOpen { .. }));

@@ -52,8 +52,6 @@ struct Pump {
     /// When it looks at the lines the next time, or earlier: not later than any head may go, so that
     /// nobody nudges it while it runs, when it may be about to go.
     armed: u64,
-    /// Since its first run.
-    context: Option<JobContext>,
 }
 
 /// So much goes in one run of the pump, before other jobs and tasks get their turns.
@@ -133,9 +131,10 @@ where
     #[track_caller]
     pub(super) fn push(self: &Arc<Self>, group: &Handle, key: Arc<K>, new: New<T>) {
         let hash = self.hasher.hash_one(&*key);
-        if self.is_draining() {
-            // A group that is closed for this handle says so in its own words.
+        if group.is_closed() {
+            // Outsiders are told in the group's own words; from a context it drops the job.
             group.delay(Duration::ZERO, ready(()));
+            return;
         }
         let mut fresh = None;
         loop {
@@ -158,15 +157,6 @@ where
             }
             fresh = Some(pump);
         }
-    }
-
-    fn is_draining(&self) -> bool {
-        let context = self
-            .lock()
-            .pump
-            .as_ref()
-            .and_then(|pump| pump.context.clone());
-        context.is_some_and(|context| context.is_draining())
     }
 
     /// The keys that come back are for the caller to drop.
@@ -199,7 +189,6 @@ where
             number,
             job,
             armed: u64::MAX,
-            context: None,
         }
     }
 
@@ -221,7 +210,6 @@ where
         let next = state.lines.next();
         if let Some(pump) = state.pump.as_mut().filter(|pump| pump.number == number) {
             pump.armed = next;
-            pump.context = Some(context);
         }
         // What is due already goes behind what was sent.
         Next::At(self.instant(next.max(self.now())))

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::body::Receiver;
 use super::context::JobContext;
 use super::error::JobError;
-use super::gate::Caller;
+use super::gate::{Caller, Refusal};
 use super::job::{JobId, JobState, Next};
 use super::origin::Course;
 use super::shared::Shared;
@@ -38,6 +38,14 @@ impl Handle {
             shared: &self.shared,
             caller: self.caller,
         }
+    }
+
+    /// Would the verbs of this handle be misuse? For who adds to what a job does that is there already.
+    pub(crate) fn is_closed(&self) -> bool {
+        let admitted = self
+            .shared
+            .enter(|state, _| state.admit(self.caller, false));
+        matches!(admitted, Err(Refusal::Closed(_)))
     }
 
     /// Like [`repeat`](Handle::repeat); but a `wait` makes a pending one run at once, to see that its
