@@ -687,3 +687,37 @@ fn no_places_at_all_is_misuse_at_its_line() {
     let says = "schedgroup: in_flight must be at least 1: nothing could ever go";
     assert_eq!((misuse.message.as_str(), misuse.line), (says, line));
 }
+
+/// Equal to itself until it breaks.
+#[derive(Clone)]
+struct Brittle(Arc<AtomicUsize>);
+
+impl std::hash::Hash for Brittle {
+    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
+}
+
+impl PartialEq for Brittle {
+    fn eq(&self, _: &Brittle) -> bool {
+        assert_eq!(self.0.load(Ordering::SeqCst), 0, "it is brittle");
+        true
+    }
+}
+
+impl Eq for Brittle {}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_panics_leaves_no_job_behind_and_its_work_may_call_back() {
+    let (group, broken) = (Group::new(), Arc::new(AtomicUsize::new(0)));
+    let pacer =
+        Pacer::builder(Rate::per_second(1)).run(&group.handle(), |work, _| async { drop(work) });
+    let key = Brittle(Arc::clone(&broken));
+    pacer.not_before(key.clone(), Instant::now() + HOUR);
+    broken.store(1, Ordering::SeqCst);
+    let calls = pacer.clone();
+    let calls_back: Box<dyn FnMut() + Send> = Box::new(move || assert_eq!(calls.waiting(), 0));
+    let work = OnDrop(calls_back);
+    watched(move || _ = panic_of(|| pacer.push(key, work)));
+    // By another thread's clock, which is not the paused one, the pacer's job is due a little later.
+    bounded(group.wait()).await.unwrap();
+    assert_eq!(group.stats().pending, 0);
+}

@@ -130,13 +130,11 @@ impl<K: Eq, T> Lines<K, T> {
         self.lines.len()
     }
 
-    /// The line of a key; a new one takes the key, which else stays where it is.
-    pub(super) fn line(&mut self, hash: u64, key: &mut Option<Arc<K>>) -> Option<LineId> {
-        let wanted = key.as_deref()?;
-        if let Some(line) = self.lines.find(hash, |known, _| **known == *wanted) {
-            return Some(line.id);
+    /// The line of a key, a new one if it has none.
+    pub(super) fn line(&mut self, hash: u64, key: &Arc<K>) -> LineId {
+        if let Some(line) = self.lines.find(hash, |known, _| **known == **key) {
+            return line.id;
         }
-        let key = key.take()?;
         self.begun += 1;
         let id = LineId {
             hash,
@@ -144,7 +142,7 @@ impl<K: Eq, T> Lines<K, T> {
         };
         let line = Line {
             id,
-            key: Arc::clone(&key),
+            key: Arc::clone(key),
             bucket: Bucket::default(),
             not_before: 0,
             returned: VecDeque::new(),
@@ -152,8 +150,8 @@ impl<K: Eq, T> Lines<K, T> {
             in_flight: 0,
             entry: None,
         };
-        self.lines.insert(hash, key, line);
-        Some(id)
+        self.lines.insert(hash, Arc::clone(key), line);
+        id
     }
 
     fn find(&mut self, id: LineId) -> Option<&mut Line<K, T>> {

@@ -109,11 +109,9 @@ impl<K: Eq, T> Shared<K, T> {
 impl<K: Eq + Hash, T> Shared<K, T> {
     pub(super) fn not_before(&self, key: Arc<K>, at: Instant) {
         let (hash, at) = (self.hasher.hash_one(&*key), self.timeline.tick(at).bits());
-        let mut key = Some(key);
         let mut state = self.lock();
-        if let Some(line) = state.lines.line(hash, &mut key) {
-            state.lines.not_before(line, at);
-        }
+        let line = state.lines.line(hash, &key);
+        state.lines.not_before(line, at);
         let idle = state.lines.look_through(self.now());
         drop(state);
         // Keys are dropped outside of the lock.
@@ -139,14 +137,18 @@ where
         let mut fresh = None;
         loop {
             let mut state = self.lock();
-            let spare = state.adopt(fresh.take(), self.now());
-            if state.pump.is_some() {
-                let (key, idle) = self.put(&mut state, hash, key, new);
+            if let Some(spare) = state.adopt(fresh.take(), self.now()) {
                 drop(state);
-                // Keys and pumps are dropped outside of the lock.
-                spare.inspect(|pump| _ = pump.job.cancel());
+                spare.job.cancel();
+                continue;
+            }
+            if state.pump.is_some() {
+                // `Eq` of a key may panic; the work is not under the lock yet.
+                let line = state.lines.line(hash, &key);
+                let idle = self.put(&mut state, line, new);
+                drop(state);
+                // Keys are dropped outside of the lock.
                 discard_each(idle);
-                drop(key);
                 return;
             }
             let number = state.number();
@@ -160,19 +162,11 @@ where
     }
 
     /// The keys that come back are for the caller to drop.
-    fn put(
-        &self,
-        state: &mut State<K, T>,
-        hash: u64,
-        key: Arc<K>,
-        new: New<T>,
-    ) -> (Option<Arc<K>>, Vec<Arc<K>>) {
-        let (mut key, now) = (Some(key), self.now());
-        if let Some(line) = state.lines.line(hash, &mut key) {
-            state.lines.push(line, new.place, new.work, new.cost, now);
-        }
+    fn put(&self, state: &mut State<K, T>, line: LineId, new: New<T>) -> Vec<Arc<K>> {
+        let now = self.now();
+        state.lines.push(line, new.place, new.work, new.cost, now);
         self.nudge(state);
-        (key, state.lines.look_through(now))
+        state.lines.look_through(now)
     }
 
     /// A pump that does nothing until it is adopted.
