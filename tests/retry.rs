@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 use common::{Flag, HOUR, Hold, Key, Log, Random, ms, panic_of, settle};
 use schedgroup::backoff::{Backoff, Jitter};
 use schedgroup::retry::{
-    Budget, Chain, GaveUp, Outcome, Reason, Retry, RetryHandle, Verdict, retry_after,
+    Budget, Chain, Decision, GaveUp, Outcome, Reason, Retry, RetryHandle, retry_after,
 };
 use schedgroup::{Group, JobState, WaitError};
 use tokio::time::{Instant, advance, sleep};
@@ -488,7 +488,7 @@ async fn credits_live_ten_seconds() {
     let policy = Retry::new(|| std::iter::repeat(ms(1)));
     let policy = policy.budget(&Budget::percent(100));
     let fails = |chain: &mut Chain<u32>| {
-        matches!(chain.end(Outcome::<(), _>::Retry(1)), Verdict::GaveUp(_))
+        matches!(chain.end(Outcome::<(), _>::Retry(1)), Decision::GaveUp(_))
     };
     let mut chains: Vec<Chain<u32>> = (0..3).map(|_| policy.chain(())).collect();
     for chain in &mut chains {
@@ -602,7 +602,7 @@ async fn an_aborted_probe_leaves_the_place_to_another() {
     chain.begin().unwrap();
     assert!(matches!(
         chain.end(Outcome::<(), _>::Retry(1)),
-        Verdict::GaveUp(_)
+        Decision::GaveUp(_)
     ));
     sleep(SECOND).await;
     let hangs = policy.run_for(&group.handle(), 'k', |_| {
@@ -653,7 +653,7 @@ async fn a_probe_of_a_former_time_frees_nothing() {
     }
     sleep(SECOND).await;
     let former = begun().unwrap();
-    assert_eq!(second.end(Outcome::Done(())), Verdict::Done(()));
+    assert_eq!(second.end(Outcome::Done(())), Decision::Done(()));
     _ = begun().unwrap().end::<()>(Outcome::Retry(1));
     sleep(SECOND).await;
     let _probe = begun().unwrap();
@@ -742,7 +742,7 @@ async fn a_failure_for_good_was_an_answer() {
         let mut chain: Chain<u32, _> = policy.chain('k');
         chain.begin().unwrap();
         let ended = chain.end(Outcome::<(), _>::GiveUp(1));
-        assert!(matches!(ended, Verdict::GaveUp(_)), "{ended:?}");
+        assert!(matches!(ended, Decision::GaveUp(_)), "{ended:?}");
     }
 }
 
@@ -753,7 +753,7 @@ async fn clones_of_a_policy_share_its_budget_and_its_circuits() {
     let fails = |policy: &Retry| {
         let mut chain: Chain<u32> = policy.chain(());
         chain.begin().unwrap();
-        matches!(chain.end(Outcome::<(), _>::Retry(1)), Verdict::GaveUp(_))
+        matches!(chain.end(Outcome::<(), _>::Retry(1)), Decision::GaveUp(_))
     };
     let clone = policy.clone();
     let denied = [&policy, &clone, &clone, &policy].map(fails);
@@ -780,7 +780,7 @@ fn errors_read_well() {
     let policy = Retry::new(|| []);
     let mut chain: Chain<std::fmt::Error> = policy.chain(());
     chain.begin().unwrap();
-    let Verdict::GaveUp(gave_up) = chain.end(Outcome::<(), _>::Retry(std::fmt::Error)) else {
+    let Decision::GaveUp(gave_up) = chain.end(Outcome::<(), _>::Retry(std::fmt::Error)) else {
         panic!("there is no second attempt");
     };
     let source = std::error::Error::source(&gave_up).expect("the last error");
