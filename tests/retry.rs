@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, SystemTime};
 
-use common::{Flag, HOUR, Hold, Key, Log, Random, ms, panic_of, settle};
+use common::{Flag, HOUR, Hold, Key, Log, Random, context_of, ms, panic_of, settle};
 use schedgroup::backoff::{Backoff, Jitter};
 use schedgroup::retry::{
     Budget, Chain, Decision, GaveUp, Outcome, Reason, Retry, RetryHandle, retry_after,
@@ -413,6 +413,23 @@ async fn an_attempt_knows_its_deadline_and_its_group() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_chain_made_from_inside_runs_while_the_group_drains() {
+    let (group, hold) = (Group::new(), Hold::new());
+    let inside = context_of(&group, &hold).await.handle();
+    let wait = group.wait();
+    let policy = Retry::new(|| [SECOND; 2]);
+    let handle = policy.run(&inside, |attempt| async move {
+        match attempt.number() {
+            3 => Outcome::Done(3),
+            number => Outcome::Retry(number),
+        }
+    });
+    hold.release();
+    wait.await.unwrap();
+    assert_eq!(handle.await, Ok(3));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_chain_held_is_dropped_at_its_end() {
     let (group, flag) = (Group::new(), Flag::new());
     let guard = flag.guard();
@@ -733,6 +750,36 @@ async fn a_probe_that_ends_in_a_panic_of_its_key_leaves_the_place_to_another() {
     PANICS.set(false);
     drop(probe);
     assert_eq!(policy.chain::<u32>(Fickle).begin(), Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_further_apart_than_the_pause_are_not_in_a_row() {
+    let policy = Retry::new(|| []).circuit(2, SECOND);
+    let fail = || {
+        let mut chain: Chain<&str, _> = policy.chain('k');
+        chain
+            .begin()
+            .map(|()| chain.end::<()>(Outcome::Retry("no")))
+    };
+    for _ in 0..5 {
+        assert!(fail().is_ok());
+        advance(SECOND + ms(1)).await;
+    }
+    assert!(fail().is_ok());
+    assert!(fail().is_ok(), "the one before was not the second in a row");
+    assert!(fail().is_err(), "but this one was");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_begins_beside_another_takes_its_place() {
+    let policy = Retry::new(|| []).circuit(1, SECOND);
+    let mut chain: Chain<u32, _> = policy.chain('k');
+    chain.begin().unwrap();
+    chain.end(Outcome::<(), _>::Retry(1));
+    sleep(SECOND).await;
+    let mut probe: Chain<u32, _> = policy.chain('k');
+    assert_eq!((probe.begin(), probe.begin()), (Ok(()), Ok(())));
+    assert_eq!(probe.attempts(), 2);
 }
 
 #[tokio::test(start_paused = true)]
