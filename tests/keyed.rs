@@ -484,6 +484,17 @@ async fn a_refused_job_comes_back_and_the_key_keeps_what_it_had() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_can_be_cancelled_while_the_group_drains() {
+    let (keyed, flag, start) = (KeyedGroup::new(), Flag::new(), Instant::now());
+    keyed.delay(1, HOUR, flag.job(), Replace);
+    keyed.delay(2, ms(5), nothing(), Replace);
+    let wait = keyed.wait();
+    assert_eq!((keyed.cancel(&1), flag.drops()), (true, 1));
+    wait.await.unwrap();
+    assert_eq!(start.elapsed(), ms(5));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cancelled_group_drops_all_keys_and_refuses() {
     let (keyed, flag) = (KeyedGroup::new(), Flag::new());
     for key in 0..10 {

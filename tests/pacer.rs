@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{
-    Flag, HOUR, Hold, Key, Log, OnDrop, Random, bounded, ms, multi_thread, panic_of, settle,
-    watched,
+    Flag, HOUR, Hold, Key, Log, OnDrop, Random, bounded, context_of, ms, multi_thread, panic_of,
+    settle, watched,
 };
 use schedgroup::rate::{Pacer, Rate, Turn};
 use schedgroup::{Group, WaitError};
@@ -462,6 +462,81 @@ async fn a_group_that_ends_drops_what_waits() {
             assert_eq!((pacer.waiting(), flag.drops()), (0, 11));
         }
     }
+}
+
+#[test]
+fn a_runtime_that_ends_drops_what_waits() {
+    let (runtime, flag) = (multi_thread(), Flag::new());
+    let pacer = {
+        let _inside = runtime.enter();
+        let group = Group::new();
+        let rate = Rate::new(1, HOUR);
+        let pacer = Pacer::builder(rate).run(&group.handle(), |_, _| async {});
+        group.detach();
+        pacer
+    };
+    (0..10).for_each(|_| pacer.push('k', flag.guard()));
+    drop(runtime);
+    assert_eq!((pacer.waiting(), flag.drops()), (0, 10));
+    pacer.push('k', flag.guard());
+    assert_eq!((pacer.waiting(), flag.drops()), (0, 11));
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_pushes_in_vain_and_without_a_panic_when_its_group_has_ended() {
+    let (group, hold, flag) = (Group::new(), Hold::new(), Flag::new());
+    let (held, of_work) = (hold.clone(), flag.clone());
+    let rate = Rate::per_second(1);
+    let pacer = Pacer::builder(rate).run(&group.handle(), move |(), turn: Turn<char, ()>| {
+        let (held, guard) = (held.job(), of_work.guard());
+        async move {
+            held.await;
+            turn.push('j', ());
+            turn.again(Instant::now(), ());
+            drop(guard);
+        }
+    });
+    pacer.push('k', ());
+    hold.started().await;
+    group.cancel();
+    hold.release();
+    settle().await;
+    assert_eq!((flag.drops(), pacer.waiting()), (1, 0));
+    assert_eq!(group.stats().panicked, 0);
+    assert!(matches!(group.wait().await, Err(WaitError::Cancelled)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pacer_that_is_dropped_lets_go_what_waits() {
+    let group = Group::new();
+    let (pacer, log) = logged(&group, Rate::per_second(10));
+    let clone = pacer.clone();
+    pacer.push("k", 0);
+    clone.push("k", 1);
+    assert_eq!(
+        (pacer.waiting(), clone.waiting()),
+        (2, 2),
+        "one set of lines"
+    );
+    drop((pacer, clone));
+    group.wait().await.unwrap();
+    assert_eq!(log.take(), [(("k", 0), ms(0)), (("k", 1), ms(100))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pacer_made_from_inside_takes_work_while_the_group_drains() {
+    let (group, hold, log) = (Group::new(), Hold::new(), Log::new());
+    let (inside, of_work) = (context_of(&group, &hold).await.handle(), log.clone());
+    let wait = group.wait();
+    let rate = Rate::per_second(10);
+    let pacer = Pacer::builder(rate).run(&inside, move |n: u64, _| of_work.job(n));
+    (0..2).for_each(|n| pacer.push('k', n));
+    settle().await;
+    // By now it knows that the group drains.
+    pacer.push('k', 2);
+    hold.release();
+    wait.await.unwrap();
+    assert_eq!(log.take(), [(0, ms(0)), (1, ms(100)), (2, ms(200))]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -220,6 +220,28 @@ async fn after_wait_a_series_and_a_wall_job_are_misuse_at_their_lines() {
     assert_eq!((misuse.message.as_str(), misuse.line), (says, line));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_group_that_goes_down_ends_its_series() {
+    let ends: [fn(Group); 3] = [
+        |group| group.cancel(),
+        drop,
+        |group| drop(group.shutdown(Duration::ZERO)),
+    ];
+    for end in ends {
+        let (group, log, flag) = (Group::new(), Log::new(), Flag::new());
+        let (of_series, guard) = (log.clone(), flag.guard());
+        let series = every(ms(10)).run(&group.handle(), move |_| {
+            let _held = &guard;
+            of_series.job(())
+        });
+        sleep(ms(15)).await;
+        end(group);
+        sleep(ms(50)).await;
+        assert_eq!((log.len(), flag.drops()), (2, 1));
+        assert_eq!(series.state(), JobState::Cancelled);
+    }
+}
+
 #[test]
 fn a_period_of_zero_is_misuse_at_its_line() {
     let (line, misuse) = (line!(), panic_of(|| every(Duration::ZERO)));
@@ -276,6 +298,18 @@ async fn a_wall_job_survives_steps_both_ways() {
     wall.step(|begun| begun - ms(1000));
     group.wait().await.unwrap();
     assert_eq!(log.take(), [("back", ms(350 + 1500))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wall_series_from_long_ago_keeps_to_its_hours() {
+    let (group, log, (wall, clock)) = (Group::new(), Log::new(), Stepped::new());
+    wall.step(|begun| begun + HOUR / 4);
+    let of_series = log.clone();
+    every(HOUR)
+        .on_wall_clock(&clock, SystemTime::UNIX_EPOCH)
+        .run(&group.handle(), move |tick| of_series.job(tick.number()));
+    sleep(2 * HOUR).await;
+    assert_eq!(log.take(), [(1001, 3 * HOUR / 4), (1002, 7 * HOUR / 4)]);
 }
 
 #[tokio::test(start_paused = true)]

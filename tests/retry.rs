@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, SystemTime};
 
-use common::{Flag, HOUR, Hold, Key, Log, Random, ms, panic_of, settle};
+use common::{Flag, HOUR, Hold, Key, Log, Random, context_of, ms, panic_of, settle};
 use schedgroup::backoff::{Backoff, Jitter};
 use schedgroup::retry::{
-    Budget, Chain, GaveUp, Outcome, Reason, Retry, RetryHandle, Verdict, retry_after,
+    Budget, Chain, Decision, GaveUp, Outcome, Reason, Retry, RetryHandle, retry_after,
 };
 use schedgroup::{Group, JobState, WaitError};
 use tokio::time::{Instant, advance, sleep};
@@ -413,6 +413,23 @@ async fn an_attempt_knows_its_deadline_and_its_group() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_chain_made_from_inside_runs_while_the_group_drains() {
+    let (group, hold) = (Group::new(), Hold::new());
+    let inside = context_of(&group, &hold).await.handle();
+    let wait = group.wait();
+    let policy = Retry::new(|| [SECOND; 2]);
+    let handle = policy.run(&inside, |attempt| async move {
+        match attempt.number() {
+            3 => Outcome::Done(3),
+            number => Outcome::Retry(number),
+        }
+    });
+    hold.release();
+    wait.await.unwrap();
+    assert_eq!(handle.await, Ok(3));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_chain_held_is_dropped_at_its_end() {
     let (group, flag) = (Group::new(), Flag::new());
     let guard = flag.guard();
@@ -488,7 +505,7 @@ async fn credits_live_ten_seconds() {
     let policy = Retry::new(|| std::iter::repeat(ms(1)));
     let policy = policy.budget(&Budget::percent(100));
     let fails = |chain: &mut Chain<u32>| {
-        matches!(chain.end(Outcome::<(), _>::Retry(1)), Verdict::GaveUp(_))
+        matches!(chain.end(Outcome::<(), _>::Retry(1)), Decision::GaveUp(_))
     };
     let mut chains: Vec<Chain<u32>> = (0..3).map(|_| policy.chain(())).collect();
     for chain in &mut chains {
@@ -602,7 +619,7 @@ async fn an_aborted_probe_leaves_the_place_to_another() {
     chain.begin().unwrap();
     assert!(matches!(
         chain.end(Outcome::<(), _>::Retry(1)),
-        Verdict::GaveUp(_)
+        Decision::GaveUp(_)
     ));
     sleep(SECOND).await;
     let hangs = policy.run_for(&group.handle(), 'k', |_| {
@@ -653,7 +670,7 @@ async fn a_probe_of_a_former_time_frees_nothing() {
     }
     sleep(SECOND).await;
     let former = begun().unwrap();
-    assert_eq!(second.end(Outcome::Done(())), Verdict::Done(()));
+    assert_eq!(second.end(Outcome::Done(())), Decision::Done(()));
     _ = begun().unwrap().end::<()>(Outcome::Retry(1));
     sleep(SECOND).await;
     let _probe = begun().unwrap();
@@ -736,13 +753,43 @@ async fn a_probe_that_ends_in_a_panic_of_its_key_leaves_the_place_to_another() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn failures_further_apart_than_the_pause_are_not_in_a_row() {
+    let policy = Retry::new(|| []).circuit(2, SECOND);
+    let fail = || {
+        let mut chain: Chain<&str, _> = policy.chain('k');
+        chain
+            .begin()
+            .map(|()| chain.end::<()>(Outcome::Retry("no")))
+    };
+    for _ in 0..5 {
+        assert!(fail().is_ok());
+        advance(SECOND + ms(1)).await;
+    }
+    assert!(fail().is_ok());
+    assert!(fail().is_ok(), "the one before was not the second in a row");
+    assert!(fail().is_err(), "but this one was");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_begins_beside_another_takes_its_place() {
+    let policy = Retry::new(|| []).circuit(1, SECOND);
+    let mut chain: Chain<u32, _> = policy.chain('k');
+    chain.begin().unwrap();
+    chain.end(Outcome::<(), _>::Retry(1));
+    sleep(SECOND).await;
+    let mut probe: Chain<u32, _> = policy.chain('k');
+    assert_eq!((probe.begin(), probe.begin()), (Ok(()), Ok(())));
+    assert_eq!(probe.attempts(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failure_for_good_was_an_answer() {
     let policy = Retry::new(|| []).circuit(2, SECOND);
     for _ in 0..5 {
         let mut chain: Chain<u32, _> = policy.chain('k');
         chain.begin().unwrap();
         let ended = chain.end(Outcome::<(), _>::GiveUp(1));
-        assert!(matches!(ended, Verdict::GaveUp(_)), "{ended:?}");
+        assert!(matches!(ended, Decision::GaveUp(_)), "{ended:?}");
     }
 }
 
@@ -753,7 +800,7 @@ async fn clones_of_a_policy_share_its_budget_and_its_circuits() {
     let fails = |policy: &Retry| {
         let mut chain: Chain<u32> = policy.chain(());
         chain.begin().unwrap();
-        matches!(chain.end(Outcome::<(), _>::Retry(1)), Verdict::GaveUp(_))
+        matches!(chain.end(Outcome::<(), _>::Retry(1)), Decision::GaveUp(_))
     };
     let clone = policy.clone();
     let denied = [&policy, &clone, &clone, &policy].map(fails);
@@ -780,7 +827,7 @@ fn errors_read_well() {
     let policy = Retry::new(|| []);
     let mut chain: Chain<std::fmt::Error> = policy.chain(());
     chain.begin().unwrap();
-    let Verdict::GaveUp(gave_up) = chain.end(Outcome::<(), _>::Retry(std::fmt::Error)) else {
+    let Decision::GaveUp(gave_up) = chain.end(Outcome::<(), _>::Retry(std::fmt::Error)) else {
         panic!("there is no second attempt");
     };
     let source = std::error::Error::source(&gave_up).expect("the last error");

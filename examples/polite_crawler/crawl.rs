@@ -8,7 +8,7 @@ use hyper::StatusCode;
 use schedgroup::Group;
 use schedgroup::backoff::{Backoff, Jitter};
 use schedgroup::rate::{Pacer, Rate, Turn};
-use schedgroup::retry::{Budget, Chain, Outcome, Reason, Retry, Verdict, retry_after};
+use schedgroup::retry::{Budget, Chain, Decision, Outcome, Reason, Retry, retry_after};
 use tokio::runtime;
 use tokio::time::Instant;
 
@@ -128,7 +128,7 @@ async fn visit(mut page: Page, turn: Turn<(Kind, SocketAddr), Page>, manners: Ma
 
     let outcome = judge(answer, wish.filter(|_| manners == Manners::Polite));
     let then = match page.chain.end(outcome) {
-        Verdict::Again(at) => {
+        Decision::Again(at) => {
             // Who is overloaded or down wants no other page asked for either.
             if manners == Manners::Polite && status != Some(StatusCode::INTERNAL_SERVER_ERROR) {
                 turn.not_before(at);
@@ -136,7 +136,7 @@ async fn visit(mut page: Page, turn: Turn<(Kind, SocketAddr), Page>, manners: Ma
             turn.again(at, page);
             Then::Again
         }
-        Verdict::GaveUp(gave_up) => Then::GaveUp(gave_up.reason()),
+        Decision::GaveUp(gave_up) => Then::GaveUp(gave_up.reason()),
         _ => Then::Done,
     };
 

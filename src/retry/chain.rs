@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::circuit::Probe;
-use super::outcome::{GaveUp, Outcome, Reason, Verdict};
+use super::outcome::{Decision, GaveUp, Outcome, Reason};
 use super::policy::{Delays, Retry};
 use crate::ground::timeline::later;
 
@@ -15,14 +15,14 @@ use crate::ground::timeline::later;
 ///
 /// [`Retry::run`] does this for you with a job of a group. With a chain of your own an attempt can
 /// wait its turn elsewhere, in the lines of a [`Pacer`](crate::rate::Pacer) for one: call
-/// [`begin`](Chain::begin) before each attempt and [`end`](Chain::end) after it, and do as the verdict
-/// says.
+/// [`begin`](Chain::begin) before each attempt and [`end`](Chain::end) after it, and do as the
+/// [`Decision`] says.
 ///
 /// # Examples
 ///
 /// ```
 /// # use std::time::Duration;
-/// # use schedgroup::retry::{Chain, GaveUp, Outcome, Retry, Verdict};
+/// # use schedgroup::retry::{Chain, Decision, GaveUp, Outcome, Retry};
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), GaveUp<&'static str>> {
 /// let policy = Retry::new(|| [Duration::from_secs(1); 3]);
@@ -31,8 +31,8 @@ use crate::ground::timeline::later;
 ///     chain.begin()?;
 ///     let outcome = if chain.attempts() < 3 { Outcome::Retry("busy") } else { Outcome::Done("page") };
 ///     match chain.end(outcome) {
-///         Verdict::Again(at) => tokio::time::sleep_until(at).await,
-///         Verdict::GaveUp(gave_up) => return Err(gave_up),
+///         Decision::Again(at) => tokio::time::sleep_until(at).await,
+///         Decision::GaveUp(gave_up) => return Err(gave_up),
 ///         _ => break,
 ///     }
 /// }
@@ -111,17 +111,17 @@ impl<E, K: Eq + Hash + Clone> Chain<E, K> {
     }
 
     /// The attempt has ended so.
-    pub fn end<T>(&mut self, outcome: Outcome<T, E>) -> Verdict<T, E> {
+    pub fn end<T>(&mut self, outcome: Outcome<T, E>) -> Decision<T, E> {
         self.under_way = false;
         let (error, after) = match outcome {
             Outcome::Done(value) => {
                 self.report(true);
-                return Verdict::Done(value);
+                return Decision::Done(value);
             }
             Outcome::GiveUp(error) => {
                 self.report(true);
                 self.last_error = Some(error);
-                return Verdict::GaveUp(self.give_up(Reason::GiveUp));
+                return Decision::GaveUp(self.give_up(Reason::GiveUp));
             }
             Outcome::Retry(error) => (error, None),
             Outcome::RetryAfter(error, after) => (error, Some(after)),
@@ -129,8 +129,8 @@ impl<E, K: Eq + Hash + Clone> Chain<E, K> {
         let open = self.report(false);
         self.last_error = Some(error);
         match self.next(after, open) {
-            Ok(at) => Verdict::Again(at),
-            Err(reason) => Verdict::GaveUp(self.give_up(reason)),
+            Ok(at) => Decision::Again(at),
+            Err(reason) => Decision::GaveUp(self.give_up(reason)),
         }
     }
 

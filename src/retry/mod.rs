@@ -4,8 +4,8 @@
 //! job of a group, which waits on its heap between two attempts and holds no place there.
 //!
 //! To try one thing again where you stand, without a group and with borrows, take
-//! [`flow::retry`](crate::flow::retry()). Its [`Verdict`](crate::flow::Verdict) is what the caller says of an
-//! error, here an [`Outcome`]; the [`Verdict`] here is what a [`Chain`] answers.
+//! [`flow::retry`](crate::flow::retry()). There a [`Verdict`](crate::flow::Verdict) is what the caller says of
+//! an error, here an [`Outcome`]; what a [`Chain`] answers is a [`Decision`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -62,6 +62,6 @@ mod run;
 pub use budget::Budget;
 pub use chain::Chain;
 pub use header::retry_after;
-pub use outcome::{GaveUp, Outcome, Reason, Verdict};
+pub use outcome::{Decision, GaveUp, Outcome, Reason};
 pub use policy::Retry;
 pub use run::{Attempt, RetryHandle};

@@ -117,10 +117,10 @@ impl<E: Error + 'static> Error for GaveUp<E> {
     }
 }
 
-/// What is to be done after an attempt.
+/// What is to be done after an attempt, by [`Chain::end`](super::Chain::end).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Verdict<T, E> {
+pub enum Decision<T, E> {
     /// Nothing: it succeeded.
     Done(T),
     /// Another attempt at this instant.

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::chain::Chain;
-use super::outcome::{GaveUp, Outcome, Reason, Verdict};
+use super::outcome::{Decision, GaveUp, Outcome, Reason};
 use super::policy::Retry;
 use crate::{Handle, JobContext, JobHandle, Next};
 
@@ -129,9 +129,9 @@ impl<T, E, K: Eq + Hash + Clone> Progress<T, E, K> {
     fn end(&self, outcome: Outcome<T, E>) -> Next {
         let mut course = self.lock();
         let result = match course.chain.end(outcome) {
-            Verdict::Again(at) => return Next::At(at),
-            Verdict::Done(value) => Ok(value),
-            Verdict::GaveUp(gave_up) => Err(gave_up),
+            Decision::Again(at) => return Next::At(at),
+            Decision::Done(value) => Ok(value),
+            Decision::GaveUp(gave_up) => Err(gave_up),
         };
         self.decide(course, result);
         Next::Done

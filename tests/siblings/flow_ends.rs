@@ -12,7 +12,7 @@ use schedgroup::TaskError;
 use schedgroup::flow::{self, Ended, RaceError};
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{Flag, Guard, bounded, settle, until, watched};
+use crate::common::{Flag, Guard, bounded, multi_thread, settle, until, watched};
 
 /// Counts how often it was woken.
 #[derive(Default)]
@@ -107,6 +107,42 @@ async fn a_task_that_cancels_and_ends_has_a_result() {
         matches!(ends[..], [Ok(7), Err(TaskError::Cancelled)]),
         "{ends:?}"
     );
+}
+
+/// It is the caller's code, and so is its panic; what had started is aborted.
+#[test]
+fn a_panic_of_the_iterator_is_the_callers_own() {
+    watched(|| {
+        multi_thread().block_on(async {
+            let flag = Flag::new();
+            let guards = flag.clone();
+            let tasks = (0..5).map(move |n| {
+                assert!(n < 3, "boom");
+                let guard = guards.guard();
+                async move {
+                    let _guard = guard;
+                    pending::<()>().await;
+                }
+            });
+            let caller = tokio::spawn(async move { drop(flow::all(tasks).await) });
+            let panic = bounded(caller).await.unwrap_err().into_panic();
+            assert_eq!(panic.downcast_ref(), Some(&"boom"));
+            until("what had started is gone", || flag.drops() == 3).await;
+        });
+    });
+}
+
+#[tokio::test]
+async fn a_panic_of_a_retrys_delays_or_verdict_is_the_callers_own() {
+    let failing = || ready(Err::<(), _>(()));
+    let delays = std::iter::from_fn(|| -> Option<Duration> { panic!("delays") });
+    let caller = tokio::spawn(async move { drop(flow::retry(2, delays, failing).await) });
+    let panic = bounded(caller).await.unwrap_err().into_panic();
+    assert_eq!(panic.downcast_ref(), Some(&"delays"));
+    let retry = flow::retry(2, [Duration::ZERO], failing).verdict(|()| panic!("verdict"));
+    let caller = tokio::spawn(async move { drop(retry.await) });
+    let panic = bounded(caller).await.unwrap_err().into_panic();
+    assert_eq!(panic.downcast_ref(), Some(&"verdict"));
 }
 
 /// Whoever holds on to it holds on to nothing of its steps.
