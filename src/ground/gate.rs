@@ -23,7 +23,7 @@ enum Stage {
     /// `wait` was called.
     Draining,
     Drained,
-    /// The owner is gone.
+    /// The owner is gone; it is stopping, too.
     Dropped,
 }
 
@@ -55,7 +55,6 @@ impl Gate {
 
     pub(super) fn admit(&self, asker: Asker, cancelled: bool) -> Result<(), Refused> {
         match (self.stage, asker) {
-            (Stage::Dropped, _) => Err(Refused::Cancelled),
             (Stage::Drained, _) | (Stage::Draining, Asker::Owner) => Err(Refused::Closed),
             _ if self.stopping || cancelled => Err(Refused::Cancelled),
             _ => Ok(()),
@@ -157,7 +156,9 @@ mod tests {
     #[test]
     fn a_pool_that_stops_refuses_before_its_token_is_cancelled() {
         let mut gate = Gate::new();
+        assert!(!gate.is_stopping());
         gate.stop();
+        assert!(gate.is_stopping());
         assert_eq!(gate.admit(Owner, false), Err(Refused::Cancelled));
         assert_eq!(gate.join(Owner), Ok(()), "a guard may still come");
     }
