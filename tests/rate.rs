@@ -198,14 +198,14 @@ async fn keys_that_nothing_shows_of_are_forgotten() {
     let limiter = Limiter::new(Rate::per_second(10).burst(2)).overall(Rate::per_second(1_000_000));
     limiter.not_before(&u64::MAX, Instant::now() + HOUR);
     for key in 0..10_000_u64 {
-        limiter.reserve(&key, 1);
+        let _ = limiter.reserve(&key, 1);
         advance(ms(1)).await;
     }
     let live = 200;
     assert!(limiter.len() <= 2 * live + 64, "{} keys", limiter.len());
     advance(ms(1000)).await;
     for _ in 0..1000 {
-        limiter.reserve(&0, 0);
+        let _ = limiter.reserve(&0, 0);
     }
     assert!(limiter.len() <= 3, "{} keys", limiter.len());
     let held = limiter.reserve(&u64::MAX, 1);
@@ -216,22 +216,22 @@ async fn keys_that_nothing_shows_of_are_forgotten() {
 async fn keys_are_looked_through_once_in_so_many_calls() {
     let limiter = Limiter::new(Rate::per_second(10));
     assert!(limiter.is_empty());
-    limiter.reserve(&0, 1);
+    let _ = limiter.reserve(&0, 1);
     assert_eq!((limiter.len(), limiter.is_empty()), (1, false));
     advance(ms(1000)).await;
     for call in 2..=64 {
         assert_eq!(limiter.len(), if call == 2 { 1 } else { 2 }, "call {call}");
-        limiter.reserve(&1, 1);
+        let _ = limiter.reserve(&1, 1);
     }
     assert_eq!(limiter.len(), 1, "nothing shows of the first");
     for key in 1..=200 {
-        limiter.reserve(&key, 1);
+        let _ = limiter.reserve(&key, 1);
     }
     advance(HOUR).await;
-    limiter.reserve(&1000, 1);
+    let _ = limiter.reserve(&1000, 1);
     let len = limiter.len();
     let calls = (1..).take_while(|_| {
-        limiter.reserve(&1000, 1);
+        let _ = limiter.reserve(&1000, 1);
         limiter.len() == len
     });
     // The keys were looked through in the calls 64 and 128 of these: the next time is after 128 more.
@@ -243,11 +243,11 @@ async fn forgotten_keys_that_panic_in_their_destructors_harm_nobody() {
     let limiter = Limiter::new(Rate::per_second(1000));
     for n in 1..=3 {
         let bomb = ManuallyDrop::new(Key(n, true));
-        limiter.reserve::<Key>(&bomb, 1);
+        let _ = limiter.reserve::<Key>(&bomb, 1);
     }
     advance(ms(100)).await;
     for _ in 0..100 {
-        limiter.reserve(&Key(0, false), 1);
+        let _ = limiter.reserve(&Key(0, false), 1);
     }
     assert_eq!(limiter.len(), 1, "the others are forgotten");
 }
@@ -266,7 +266,7 @@ impl Clone for Counted {
     fn clone(&self) -> Counted {
         CLONES.set(CLONES.get() + 1);
         if let Some(limiter) = ASKED.take() {
-            limiter.reserve(self, 1);
+            let _ = limiter.reserve(self, 1);
         }
         Counted
     }

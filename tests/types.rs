@@ -249,7 +249,7 @@ async fn every_debug_of_what_hangs_on_a_group_shows_its_settings() {
 
     let rate = Rate::per_second(3);
     let limiter = Limiter::new(rate).overall(rate);
-    limiter.reserve(&'k', 1);
+    let _ = limiter.reserve(&'k', 1);
     shows(&limiter, &["Limiter", "per_key", "overall: Some", "len: 1"]);
     let group = Group::new();
     let (send, turn) = tokio::sync::oneshot::channel();

@@ -150,6 +150,7 @@ impl IntoIterator for &Backoff {
 
 /// The delays of one chain of tries; made by [`Backoff::iter`].
 #[derive(Clone, Debug)]
+#[must_use = "an iterator does nothing until it is asked"]
 pub struct Delays {
     settings: Backoff,
     /// The next delay without jitter.

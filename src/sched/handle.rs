@@ -22,6 +22,9 @@ use crate::ground::timeline::Tick;
 ///
 /// Cheap to clone. It does not keep the group alive: once the [`Group`](crate::Group) was dropped its
 /// verbs drop the job and return a finished handle. Only a detached group goes on for its handles.
+///
+/// A delay counts from tokio's clock as it reads where the verb is called. A clock that a test has
+/// paused stands still inside of its runtime alone, so there schedule from one of its tasks.
 pub struct Handle {
     shared: Arc<Shared>,
     caller: Caller,
