@@ -76,8 +76,8 @@ impl Every {
     /// A start in the past aligns the series: a period of an hour from `SystemTime::UNIX_EPOCH` means
     /// every full hour, UTC. When the clock steps forward over several ticks, the first of them runs
     /// when the step is seen, and the others are missed. When it steps back no tick runs again, nor one
-    /// that was missed: nothing runs until the clock has come to where it was. It takes
-    /// the place of a [`starting_at`](Every::starting_at) before it.
+    /// that was missed: nothing runs until the clock has come to where it was. It takes the place of a
+    /// [`starting_at`](Every::starting_at) before it.
     pub fn on_wall_clock(mut self, clock: &WallClock, start: SystemTime) -> Every {
         self.origin = Some(Origin::Wall(clock.clone(), start));
         self

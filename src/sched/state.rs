@@ -1,8 +1,8 @@
 //! Everything that a group knows, under one lock, and every transition of it.
 //!
 //! It is four parts that do not know the lock: its [`Jobs`], its [`Closing`], the [`Intake`] of its
-//! driver, and its [`Waiters`]. A transition brings them together. It never runs user code, drops no user value and wakes
-//! nobody. It notes in [`Todo`] what is to be done, and hands out what is to be dropped;
+//! driver, and its [`Waiters`]. A transition brings them together. It never runs user code, drops no user
+//! value and wakes nobody. It notes in [`Todo`] what is to be done, and hands out what is to be dropped;
 //! [`Shared`](super::shared::Shared) sees to both when the lock is free again.
 
 use std::panic::Location;

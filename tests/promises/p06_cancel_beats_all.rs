@@ -2,6 +2,8 @@
 //! first reason at once; running jobs see it through their token.
 
 use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Wake};
 use std::time::Duration;
 
 use schedgroup::{Group, JobState};
@@ -270,6 +272,33 @@ async fn a_cancel_between_the_call_and_the_poll_of_wait_is_seen() {
         ),
         "{polled:?}"
     );
+}
+
+/// The token is cancelled before anybody is woken.
+#[tokio::test(start_paused = true)]
+async fn who_is_woken_by_the_end_finds_the_token_cancelled() {
+    struct Looks(CancellationToken, Log<bool>);
+    impl Wake for Looks {
+        fn wake(self: Arc<Self>) {
+            self.1.push(self.0.is_cancelled());
+        }
+    }
+    for way in WAYS {
+        let token = CancellationToken::new();
+        let (group, seen) = (group_for(way, &token), Log::new());
+        group.delay(HOUR, async {});
+        let mut wait = pin!(group.wait());
+        let waker = Arc::new(Looks(group.token(), seen.clone())).into();
+        let polled = wait.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        end_at_ten(way, &group, &token).await;
+        settle().await;
+        let seen = seen.labels();
+        assert!(
+            !seen.is_empty() && seen.iter().all(|&it| it),
+            "{way}: {seen:?}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
