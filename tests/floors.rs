@@ -54,13 +54,17 @@ const FLOORS: &[(&str, &[&str])] = &[
             "sched/gate",
             "sched/ends",
             "sched/closing",
-            "sched/places",
+            "sched/ready",
+            "sched/workers",
             "sched/jobs",
             "sched/waiters",
         ],
     ),
     ("joints", &["sched/state", "sched/shared"]),
-    ("engines", &["sched/tend", "sched/runner", "sched/driver"]),
+    (
+        "engines",
+        &["sched/yield_now", "sched/runner", "sched/driver"],
+    ),
     (
         "errgroup",
         &[

@@ -14,6 +14,7 @@ use super::shared::Shared;
 use super::state::State;
 #[cfg(all(feature = "timerfd", target_os = "linux"))]
 use super::timerfd::TimerFd;
+use super::workers::Workers;
 use crate::ground::timeline::{Tick, Timeline};
 
 /// Settings for a [`Group`]; made by [`Group::builder`].
@@ -133,20 +134,21 @@ impl Builder {
         let timeout = self
             .timeout
             .map_or(Tick::NEVER, |timeout| timeline.now().after(timeout));
-        let workers = match runtime.runtime_flavor() {
-            RuntimeFlavor::CurrentThread => 1,
-            _ => runtime.metrics().num_workers(),
+        let threads = match runtime.runtime_flavor() {
+            RuntimeFlavor::CurrentThread => None,
+            _ => Some(runtime.metrics().num_workers()),
         };
         let shared = Shared::new(
             State::new(
                 self.max_running.unwrap_or(usize::MAX),
-                workers,
+                Workers::new(threads.unwrap_or(1), threads.is_some()),
                 deadline.min(timeout),
             ),
             timeline,
             self.token.child_token(),
             runtime.clone(),
             self.name,
+            threads.is_some_and(|threads| threads > 1),
         );
         #[cfg(all(feature = "timerfd", target_os = "linux"))]
         let fine = if self.timerfd {

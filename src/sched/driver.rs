@@ -9,8 +9,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use tokio::runtime::RuntimeFlavor;
-use tokio::task::yield_now;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::alarm::Alarm;
@@ -18,7 +16,7 @@ use super::queue::{Entry, Queue};
 use super::runner;
 use super::shared::Shared;
 use super::state::Turn;
-use super::tend::Tend;
+use super::yield_now::yield_now;
 use crate::ground::timeline::Tick;
 
 /// Entries that are taken into the heap before others get a turn.
@@ -37,8 +35,6 @@ pub(super) struct Driver {
     /// `None` once it has been heard.
     cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     batch: Vec<Entry>,
-    /// If workers of the runtime can be blocked without blocking the driver.
-    tend: Option<Tend>,
     /// Ended by itself, not with its runtime.
     done: bool,
 }
@@ -46,14 +42,12 @@ pub(super) struct Driver {
 impl Driver {
     pub(super) fn new(shared: Arc<Shared>, alarm: Alarm) -> Driver {
         let token = shared.token.clone();
-        let tends = shared.runtime.runtime_flavor() != RuntimeFlavor::CurrentThread;
         Driver {
             queue: Queue::new(shared.now()),
             shared,
             alarm,
             cancelled: Some(Box::pin(token.cancelled_owned())),
             batch: Vec::new(),
-            tend: tends.then(Tend::default),
             done: false,
         }
     }
@@ -70,7 +64,7 @@ impl Driver {
                     let released = self.release(due);
                     let busy = self.move_in(due) || released;
                     if busy || !self.lie_down().await {
-                        yield_now().await;
+                        yield_now(&self.shared.runtime).await;
                     }
                 }
             }
@@ -90,7 +84,7 @@ impl Driver {
     async fn take_in(&mut self, arrived: Vec<Entry>) {
         for (count, part) in arrived.chunks(ARRIVALS).enumerate() {
             if count > 0 {
-                yield_now().await;
+                yield_now(&self.shared.runtime).await;
             }
             self.queue.extend(part.iter().copied());
         }
@@ -100,7 +94,7 @@ impl Driver {
     async fn catch_up(&mut self, now: Tick) {
         while self.queue.is_behind(now) {
             if self.move_in(now) {
-                yield_now().await;
+                yield_now(&self.shared.runtime).await;
             }
         }
     }
@@ -129,15 +123,11 @@ impl Driver {
         }
         let full = self.batch.len() == RELEASES;
         let now = self.shared.now();
-        let hired = self.shared.enter(|state, _| {
-            state.release(&mut self.batch, &mut self.queue);
-            let places = state.places();
-            let tend = self.tend.as_mut();
-            let relief = tend.is_some_and(|tend| tend.look(places, now));
-            places.hire() + usize::from(relief)
-        });
+        let start = self
+            .shared
+            .enter(|state, _| state.release(&mut self.batch, &mut self.queue, now));
         self.batch.shrink_to(KEPT);
-        runner::start(&self.shared, hired);
+        runner::start(&self.shared, start);
         full || self.queue.next().is_some_and(|next| next <= due)
     }
 
@@ -150,7 +140,7 @@ impl Driver {
         for chunk in 0..self.shared.enter(|state, _| state.chunks()) {
             let entries = self.shared.enter(|state, _| state.chunk_entries(chunk));
             self.queue.extend(entries);
-            yield_now().await;
+            yield_now(&self.shared.runtime).await;
         }
     }
 
@@ -162,7 +152,7 @@ impl Driver {
                 .enter(|state, todo| state.unstart_chunk(chunk, from, todo));
             if !jobs.is_empty() {
                 self.shared.drop_unstarted(jobs);
-                yield_now().await;
+                yield_now(&self.shared.runtime).await;
             }
         }
         if from == Tick::ALWAYS {
@@ -180,10 +170,9 @@ impl Driver {
                 return Poll::Ready(true);
             }
             let next = self.queue.wakes();
-            let tend = self.tend.as_ref().map_or(Tick::NEVER, Tend::next);
             let lain = self
                 .shared
-                .enter(|state, _| state.lie_down(next, tend, cx.waker()));
+                .enter(|state, _| state.lie_down(next, cx.waker()));
             let Some(until) = lain else {
                 return Poll::Ready(false);
             };

@@ -13,8 +13,8 @@ use super::ends::{Ending, FirstPanic, Tally};
 use super::error::JobPanic;
 use super::job::{JobId, JobState};
 use super::origin::{Course, Origins};
-use super::places::Places;
 use super::queue::{Entry, Queue, Stamp};
+use super::ready::Ready;
 use super::slot::{Slot, Slots, Stage};
 use super::until_wait::UntilWait;
 use crate::ground::timeline::Tick;
@@ -72,7 +72,7 @@ pub(super) struct Snapshot {
 pub(super) struct Jobs {
     slots: Slots,
     origins: Origins,
-    places: Places,
+    ready: Ready,
     /// The number of the last job.
     last: u64,
     /// Jobs with a body in their slot.
@@ -86,11 +86,11 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    pub(super) fn new(limit: usize, workers: usize) -> Jobs {
+    pub(super) fn new(limit: usize) -> Jobs {
         Jobs {
             slots: Slots::default(),
             origins: Origins::default(),
-            places: Places::new(limit, workers),
+            ready: Ready::new(limit),
             last: 0,
             pending: 0,
             dropping: 0,
@@ -206,9 +206,9 @@ impl Jobs {
 
     /// A job that was at `stage` is pending no more, or elsewhere.
     fn leave_line(&mut self, stage: Stage) {
-        if stage == Stage::Released && self.places.withdraw() {
+        if stage == Stage::Released && self.ready.withdraw() {
             let slots = &self.slots;
-            self.places.sweep(|entry| slots.is_released(entry));
+            self.ready.sweep(|entry| slots.is_released(entry));
         }
     }
 
@@ -275,20 +275,15 @@ impl Jobs {
             // Two entries may say the same: a bucket knows only slots, and a slot is used again.
             if let Some(slot) = self.slots.waiting_mut(&entry) {
                 slot.release();
-                self.places.offer(entry);
+                self.ready.push(entry);
             }
         }
     }
 
-    /// The crew that serves the due jobs.
-    pub(super) fn places(&mut self) -> &mut Places {
-        &mut self.places
-    }
-
-    /// The next job in release order, if there is a place for it.
+    /// The next job in release order, if a slot is free for it.
     pub(super) fn take(&mut self, now: Tick) -> Option<Started> {
         let slots = &self.slots;
-        let entry = self.places.take(|entry| slots.is_released(entry))?;
+        let entry = self.ready.take(|entry| slots.is_released(entry))?;
         let place = self.slots.get_mut(entry.slot);
         let Some(body) = place.take_body(Stage::Running) else {
             unreachable!("a live entry speaks for a body");
@@ -343,7 +338,7 @@ impl Jobs {
         body: Option<Box<dyn Body>>,
         closing: &Closing,
     ) -> (Finished, Option<Entry>) {
-        self.places.vacate();
+        self.ready.free_slot();
         let place = self.slots.get_mut(slot);
         let control = place.take_control();
         let control = control.map(|control| *control).unwrap_or_default();
@@ -443,7 +438,7 @@ impl Jobs {
 
     /// Nothing is pending, running or being dropped.
     pub(super) fn are_gone(&self) -> bool {
-        self.pending + self.places.running() + self.dropping == 0
+        self.pending + self.ready.running() + self.dropping == 0
     }
 
     pub(super) fn pending(&self) -> usize {
@@ -451,12 +446,17 @@ impl Jobs {
     }
 
     pub(super) fn running(&self) -> usize {
-        self.places.running()
+        self.ready.running()
+    }
+
+    /// How many due jobs could start now.
+    pub(super) fn startable(&self) -> usize {
+        self.ready.startable()
     }
 
     /// How many wait for their time, and need an entry of the driver's for it.
     pub(super) fn not_due(&self) -> usize {
-        self.pending - self.places.waiting()
+        self.pending - self.ready.waiting()
     }
 
     pub(super) fn tally(&self) -> Tally {
@@ -473,11 +473,11 @@ impl Jobs {
 
     /// `head` is not later than any entry that the driver has or is sent.
     pub(super) fn snapshot(&self, head: Tick, turns: u64) -> Snapshot {
-        let next = head.min(self.places.earliest().unwrap_or(Tick::NEVER));
+        let next = head.min(self.ready.earliest().unwrap_or(Tick::NEVER));
         Snapshot {
             pending: self.pending,
-            waiting: self.places.waiting(),
-            running: self.places.running(),
+            waiting: self.ready.waiting(),
+            running: self.ready.running(),
             tally: self.tally,
             next: (self.pending > 0).then_some(next),
             max_lateness: self.max_lateness,

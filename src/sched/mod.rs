@@ -12,7 +12,7 @@
 //!   driver: heap (queue, wheel) + one sleep
 //!         │
 //!         ▼  due: released in the order of (deadline, submission)
-//!   state: jobs, places                  counted against `max_running`
+//!   state: jobs, ready                   counted against `max_running`
 //!         │
 //!         ▼  start check, then polled with its panic caught
 //!   runner                               the job's task, if it has to await
@@ -28,9 +28,9 @@
 //!
 //! ```text
 //! faces    verbs  builder  group  handle  context  wait
-//! engines  driver  runner  tend
+//! engines  driver  runner  yield_now
 //! joints   state  shared
-//! parts    until_wait  intake  gate  ends  closing  places  jobs  waiters
+//! parts    until_wait  intake  gate  ends  closing  ready  workers  jobs  waiters
 //! ground   job  error  stats  wheel  queue  body  origin  slot  alarm  timerfd
 //! ```
 
@@ -49,14 +49,13 @@ mod intake;
 mod job;
 mod jobs;
 mod origin;
-mod places;
 mod queue;
+mod ready;
 mod runner;
 mod shared;
 mod slot;
 mod state;
 mod stats;
-mod tend;
 #[cfg(all(feature = "timerfd", target_os = "linux"))]
 mod timerfd;
 mod until_wait;
@@ -64,6 +63,8 @@ mod verbs;
 mod wait;
 mod waiters;
 mod wheel;
+mod workers;
+mod yield_now;
 
 pub use builder::Builder;
 pub use context::JobContext;

@@ -9,6 +9,8 @@ use std::sync::{Arc, PoisonError};
 #[cfg(shuttle)]
 use shuttle::{sync::Mutex, thread_local};
 use tokio::runtime;
+#[cfg(not(shuttle))]
+use tokio::task::try_id;
 use tokio_util::sync::CancellationToken;
 
 use super::error::JobPanic;
@@ -26,6 +28,14 @@ pub(super) struct Shared {
     pub(super) token: CancellationToken,
     pub(super) runtime: runtime::Handle,
     pub(super) name: Option<Box<str>>,
+    /// Worker threads of the runtime steal tasks from each other.
+    steals: bool,
+}
+
+/// There, no task sits in a slot from which it cannot be taken.
+#[cfg(shuttle)]
+fn try_id() -> Option<std::convert::Infallible> {
+    None
 }
 
 thread_local! {
@@ -49,6 +59,7 @@ impl Shared {
         token: CancellationToken,
         runtime: runtime::Handle,
         name: Option<Box<str>>,
+        steals: bool,
     ) -> Arc<Shared> {
         Arc::new(Shared {
             state: Mutex::new(state),
@@ -56,6 +67,7 @@ impl Shared {
             token,
             runtime,
             name,
+            steals,
         })
     }
 
@@ -69,6 +81,7 @@ impl Shared {
         // The driver's waker is tokio's; the others may be users', and so may those of the token.
         if let Some(driver) = todo.driver {
             driver.wake();
+            self.make_stealable();
         }
         if todo.cancel {
             panic::catch(|| self.token.cancel()).unwrap_or_else(panic::forget);
@@ -78,6 +91,17 @@ impl Shared {
             panic::wake_each(todo.wake);
         }
         result
+    }
+
+    /// Lets other worker threads take the task that was woken or spawned last.
+    ///
+    /// From inside a task tokio puts it into a slot of the present worker from which none is stolen, to
+    /// be polled when the present task yields; one that blocks its thread then would hold it up. The
+    /// next task to be spawned pushes it out of there, and wakes another worker.
+    pub(super) fn make_stealable(&self) {
+        if self.steals && try_id().is_some() {
+            self.runtime.spawn(async {});
+        }
     }
 
     pub(super) fn now(&self) -> Tick {

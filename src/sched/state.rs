@@ -1,7 +1,7 @@
 //! Everything that a group knows, under one lock, and every transition of it.
 //!
-//! It is four parts that do not know the lock: its [`Jobs`], its [`Closing`], the [`Intake`] of its
-//! driver, and its [`Waiters`]. A transition brings them together. It never runs user code, drops no user
+//! It is five parts that do not know the lock: its [`Jobs`], its [`Workers`], its [`Closing`], the
+//! [`Intake`] of its driver, and its [`Waiters`]. A transition brings them together. It never runs user code, drops no user
 //! value and wakes nobody. It notes in [`Todo`] what is to be done, and hands out what is to be dropped;
 //! [`Shared`](super::shared::Shared) sees to both when the lock is free again.
 
@@ -17,10 +17,10 @@ use super::intake::Intake;
 use super::job::{JobId, JobState};
 use super::jobs::{Finished, Jobs, Moved, Snapshot, Started, Unstarted};
 use super::origin::Course;
-use super::places::Places;
 use super::queue::{Entry, Queue};
 use super::stats::Report;
 use super::waiters::Waiters;
+use super::workers::{Duty, Workers};
 use crate::ground::timeline::Tick;
 
 /// What is to be done once the lock is free.
@@ -47,6 +47,7 @@ pub(super) enum Turn {
 
 pub(super) struct State {
     jobs: Jobs,
+    workers: Workers,
     intake: Intake,
     closing: Closing,
     waiters: Waiters,
@@ -55,9 +56,10 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(limit: usize, workers: usize, deadline: Tick) -> State {
+    pub(super) fn new(limit: usize, workers: Workers, deadline: Tick) -> State {
         State {
-            jobs: Jobs::new(limit, workers),
+            jobs: Jobs::new(limit),
+            workers,
             intake: Intake::default(),
             closing: Closing::new(deadline),
             waiters: Waiters::default(),
@@ -170,19 +172,93 @@ impl State {
 
     // Running.
 
-    /// The next job in release order, if one may start. This is the start check: what was cancelled
-    /// before it does not start.
-    pub(super) fn take(&mut self, now: Tick, cancelled: bool, todo: &mut Todo) -> Option<Started> {
+    /// The next job in release order for a worker, which goes if there is none, and how many workers
+    /// to start beside it. This is the start check: what was cancelled before it does not start.
+    pub(super) fn take(
+        &mut self,
+        duty: &mut Duty,
+        now: Tick,
+        cancelled: bool,
+        todo: &mut Todo,
+    ) -> (Option<Started>, usize) {
         self.check_end(now, cancelled, todo);
-        if !self.closing.lets_start() {
-            return None;
+        let mut start = 0;
+        if *duty == Duty::Off {
+            start = self.staff(now, todo);
+            if start == 0 {
+                return (None, 0);
+            }
+            // The first of them is this one.
+            start -= 1;
+            *duty = Duty::Coming;
         }
-        self.jobs.take(now)
+        if *duty == Duty::Coming {
+            self.workers.look();
+        }
+        let job = match self.startable() {
+            0 => None,
+            _ => self.jobs.take(now),
+        };
+        if job.is_some() {
+            *duty = Duty::Busy;
+            self.workers.took_job();
+        } else {
+            *duty = Duty::Off;
+            self.workers.leave();
+        }
+        (job, start + self.staff(now, todo))
     }
 
-    /// A run is at its first await and keeps its task. True if it must stop instead.
-    pub(super) fn park(&mut self, slot: u32, waker: &Waker) -> bool {
-        self.jobs.park(slot, waker) || self.closing.is_aborting()
+    /// A run is at its first await and keeps its task. True if it must stop instead; and how many
+    /// workers to start in place of this one.
+    pub(super) fn park(
+        &mut self,
+        slot: u32,
+        waker: &Waker,
+        now: Tick,
+        todo: &mut Todo,
+    ) -> (bool, usize) {
+        let stop = self.jobs.park(slot, waker) || self.closing.is_aborting();
+        self.workers.leave();
+        (stop, self.staff(now, todo))
+    }
+
+    /// A worker gives others a turn before it looks for its next job; how many to start meanwhile.
+    pub(super) fn pause(&mut self, duty: &mut Duty, now: Tick, todo: &mut Todo) -> usize {
+        if *duty == Duty::Busy {
+            *duty = Duty::Coming;
+            self.workers.pause();
+        }
+        self.staff(now, todo)
+    }
+
+    /// The task of a worker is dropped.
+    pub(super) fn worker_dropped(&mut self, duty: Duty) {
+        match duty {
+            Duty::Off => return,
+            Duty::Coming => self.workers.look(),
+            Duty::Busy => {}
+        }
+        self.workers.leave();
+    }
+
+    /// How many jobs may start now.
+    fn startable(&self) -> usize {
+        if self.closing.lets_start() {
+            self.jobs.startable()
+        } else {
+            0
+        }
+    }
+
+    /// Sees to it that a slot that is free is taken, whatever the workers do: how many to start. Where
+    /// all of them could be stuck the driver watches over them.
+    pub(super) fn staff(&mut self, now: Tick, todo: &mut Todo) -> usize {
+        let staffing = self.workers.staff(self.startable(), now);
+        if staffing.watch {
+            self.poke(todo);
+        }
+        staffing.start
     }
 
     /// A run goes on after an await. True if it must stop instead.
@@ -205,11 +281,6 @@ impl State {
             None => self.settle(todo),
         }
         left
-    }
-
-    /// The crew that serves the due jobs.
-    pub(super) fn places(&mut self) -> &mut Places {
-        self.jobs.places()
     }
 
     // Going down.
@@ -370,23 +441,27 @@ impl State {
         self.jobs.chunk_entries(chunk)
     }
 
-    /// Releases the due jobs of a batch that the driver took from the front of its heap, in order.
-    pub(super) fn release(&mut self, batch: &mut Vec<Entry>, queue: &mut Queue) {
+    /// Releases the due jobs of a batch that the driver took from the front of its heap, in order, and
+    /// looks after the workers: how many to start.
+    pub(super) fn release(
+        &mut self,
+        batch: &mut Vec<Entry>,
+        queue: &mut Queue,
+        now: Tick,
+    ) -> usize {
         self.jobs.release(batch, queue);
         self.intake.told(queue.next(), queue.len());
+        let startable = self.startable();
+        let spare = usize::from(self.workers.check(startable, now));
+        // A watch that begins here needs no poke: the driver is up.
+        spare + self.workers.staff(startable, now).start
     }
 
     /// The driver lies down until its next deadline; `None` if there is something to do first.
-    ///
-    /// `tend` is when it should look after jobs that wait for a runner.
-    pub(super) fn lie_down(
-        &mut self,
-        next: Option<Tick>,
-        tend: Tick,
-        waker: &Waker,
-    ) -> Option<Tick> {
+    pub(super) fn lie_down(&mut self, next: Option<Tick>, waker: &Waker) -> Option<Tick> {
         let next = next.unwrap_or(Tick::NEVER);
-        let until = next.min(tend).min(self.closing.next());
+        let check = self.workers.next_check();
+        let until = next.min(check).min(self.closing.next());
         self.intake.lie_down(until, waker).then_some(until)
     }
 

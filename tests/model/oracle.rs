@@ -502,17 +502,19 @@ impl Oracle {
         self.answer();
     }
 
-    /// All that is due goes to the end of those that wait, in the order of deadlines.
+    /// All that is due waits, in the order of deadlines, then of submission.
     fn release(&mut self) {
-        let mut due: Vec<usize> = self
+        let due: Vec<usize> = self
             .pending()
             .filter(|&job| !self.jobs[job].waiting && self.jobs[job].deadline <= self.now)
             .collect();
-        due.sort_by_key(|&job| (self.jobs[job].deadline, job));
-        for job in due {
+        for &job in &due {
             self.jobs[job].waiting = true;
-            self.ready.push_back(job);
         }
+        self.ready.extend(due);
+        let jobs = &self.jobs;
+        let order = |&job: &usize| (jobs[job].deadline, job);
+        self.ready.make_contiguous().sort_by_key(order);
     }
 
     fn start(&mut self, index: usize) {

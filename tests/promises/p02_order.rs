@@ -150,3 +150,30 @@ fn with_one_thread_jobs_start_in_order() {
         }
     }));
 }
+
+/// Jobs that are due and wait for a slot are not a queue of arrivals.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_comes_later_with_an_earlier_deadline_overtakes_those_that_wait() {
+    let group = Group::builder().max_running(1).build();
+    let (log, hold) = (Log::new(), Hold::new());
+    let start = Instant::now();
+    group.delay(Duration::ZERO, hold.job());
+    for n in 10..60 {
+        group.delay(ms(n), log.job(n));
+    }
+    let moved = group.delay(crate::common::HOUR, log.job(5));
+    tokio::time::sleep(ms(100)).await;
+    assert_eq!(group.stats().waiting, 50);
+    group.schedule(start + ms(20), log.job(120));
+    group.schedule(start + ms(1), log.job(1));
+    assert!(moved.reset_at(start + ms(5)));
+    crate::common::settle().await;
+    assert_eq!(group.stats().next_deadline, Some(start + ms(1)));
+    hold.release();
+    group.wait().await.unwrap();
+    let mut expected = vec![1, 5];
+    expected.extend(10..=20);
+    expected.push(120);
+    expected.extend(21..60);
+    assert_eq!(log.labels(), expected);
+}

@@ -149,3 +149,19 @@ async fn a_wait_that_is_polled_late_sees_what_happened_before() {
     let polled = wait.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     assert!(matches!(polled, Poll::Ready(Ok(()))), "{polled:?}");
 }
+
+/// A worker that is there at once needs nobody to look after it: one wake-up a job, and the first.
+#[test]
+fn a_lone_job_wakes_the_driver_once() {
+    const JOBS: u64 = 20;
+    on_both(|| async {
+        let group = Group::new();
+        for n in 1..=JOBS {
+            group.delay(ms(10 * n), async {});
+        }
+        group.wait().await.unwrap();
+        let turns = group.stats().driver_turns;
+        // The group's first turn, that for the first job, one each, and the last.
+        assert!(turns <= JOBS + 3, "{turns} turns for {JOBS} jobs");
+    });
+}

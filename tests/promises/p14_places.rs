@@ -3,12 +3,18 @@
 //!
 //! That the limit is kept and used to the full is in `tests/faults.rs`.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use schedgroup::{Group, Next};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
+use tokio::task::{block_in_place, yield_now};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::common::{HOUR, Hold, Log, ms, settle};
+use crate::common::{HOUR, Hold, Log, bounded, ms, settle, until, watched};
 
 fn of_one() -> Group {
     Group::builder().max_running(1).build()
@@ -186,4 +192,164 @@ async fn two_groups_share_no_places() {
     free.delay(ms(1), log.job(()));
     free.wait().await.unwrap();
     assert_eq!(log.take(), [((), ms(1))]);
+}
+
+// A free slot is taken whatever the other jobs do, also when they block their threads. Each of these jobs
+// blocks until another one has run, and panics if that does not happen.
+
+fn of_threads(threads: usize) -> Runtime {
+    let mut builder = Builder::new_multi_thread();
+    builder
+        .worker_threads(threads)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+fn block_until_told(told: &Receiver<()>) {
+    told.recv_timeout(Duration::from_secs(10))
+        .expect("the other job should have run by now");
+}
+
+/// One more job waits for a slot, and the driver has looked after it for the last time.
+async fn one_waits(group: &Group) {
+    until("it waits for a slot", || group.stats().waiting == 1).await;
+    sleep(ms(50)).await;
+}
+
+/// As many jobs as there are threads block theirs, beside one that awaits. When that one ends, its slot
+/// goes to the job that waits for it, in a group that is waited for and in one that is shut down.
+#[test]
+fn a_slot_that_gets_free_is_taken_while_every_worker_is_blocked() {
+    for (threads, shuts_down) in [1, 2, 4].map(|n| [(n, false), (n, true)]).concat() {
+        watched(move || {
+            of_threads(threads).block_on(bounded(async {
+                let group = Group::builder().max_running(threads + 1).build();
+                let (release, released) = oneshot::channel();
+                group.delay(Duration::ZERO, async move { released.await.unwrap() });
+                until("it awaits", || group.stats().running == 1).await;
+                let (starts, started) = mpsc::channel();
+                let tell = (0..threads).map(|_| {
+                    let (tell, told) = mpsc::channel();
+                    let starts = starts.clone();
+                    group.delay(Duration::ZERO, async move {
+                        starts.send(()).unwrap();
+                        block_in_place(|| block_until_told(&told));
+                    });
+                    tell
+                });
+                let tell = tell.collect::<Vec<_>>();
+                (0..threads).for_each(|_| started.recv().unwrap());
+                group.delay(Duration::ZERO, async move {
+                    tell.iter().for_each(|tell| tell.send(()).unwrap());
+                });
+                one_waits(&group).await;
+                let shutdown = shuts_down.then(|| group.shutdown(HOUR));
+                release.send(()).unwrap();
+                match shutdown {
+                    Some(shutdown) => {
+                        let report = shutdown.await;
+                        assert_eq!(report.finished, threads + 2, "{threads}: {report:?}");
+                    }
+                    None => group.wait().await.unwrap(),
+                }
+                assert_eq!(group.stats().panicked, 0, "{threads}: not in time");
+            }));
+        });
+    }
+}
+
+/// The slot is free when the job's own code has ended. The value that it returned is dropped after that,
+/// by a destructor that blocks here.
+#[test]
+fn a_slot_is_taken_while_the_value_of_its_last_job_is_dropped() {
+    struct Blocks(Receiver<()>);
+    impl Drop for Blocks {
+        fn drop(&mut self) {
+            block_in_place(|| block_until_told(&self.0));
+        }
+    }
+    for (threads, awaits) in [1, 2].map(|n| [(n, false), (n, true)]).concat() {
+        watched(move || {
+            of_threads(threads).block_on(bounded(async {
+                let group = of_one();
+                let (tell, told) = mpsc::channel();
+                let (release, released) = oneshot::channel();
+                // Without its handle the value goes with the job.
+                drop(group.spawn_after(Duration::ZERO, async move {
+                    if awaits {
+                        released.await.unwrap();
+                    } else {
+                        block_in_place(|| released.blocking_recv().unwrap());
+                    }
+                    Blocks(told)
+                }));
+                until("it runs", || group.stats().running == 1).await;
+                // Fails if the other one's destructor has given up.
+                group.delay(Duration::ZERO, async move { tell.send(()).unwrap() });
+                one_waits(&group).await;
+                release.send(()).unwrap();
+                group.wait().await.unwrap();
+            }));
+        });
+    }
+}
+
+/// One of 2,000 jobs that are due at once blocks its thread until all others have run: those that stand
+/// before it in the first batch of the driver, and those in the last.
+#[test]
+fn one_job_of_a_burst_that_blocks_its_thread_holds_up_no_other() {
+    const JOBS: usize = 2_000;
+    for (blocking, round) in [0, 100, 600].map(|n| [n; 40]).concat().into_iter().zip(0..) {
+        watched(move || {
+            of_threads(2).block_on(bounded(async {
+                let group = Group::new();
+                let others = Arc::new(AtomicUsize::new(0));
+                let (tell, told) = mpsc::channel();
+                let mut blocks = Some(told);
+                let at = Instant::now() + ms(5);
+                for job in 0..JOBS {
+                    if job == blocking {
+                        let told = blocks.take().unwrap();
+                        group.schedule(at, async move { block_until_told(&told) });
+                        continue;
+                    }
+                    let (others, tell) = (Arc::clone(&others), tell.clone());
+                    group.schedule(at, async move {
+                        if others.fetch_add(1, Ordering::SeqCst) == JOBS - 2 {
+                            tell.send(()).unwrap();
+                        }
+                    });
+                }
+                let outcome = group.wait().await;
+                let ran = others.load(Ordering::SeqCst);
+                assert!(outcome.is_ok(), "job {blocking}, round {round}: {ran} ran");
+            }));
+        });
+    }
+}
+
+/// The driver is woken by the job that blocks, and must not have to wait for it.
+#[test]
+fn a_job_that_schedules_and_then_blocks_holds_up_no_timer() {
+    for (awaits, round) in [[false; 20], [true; 20]].concat().into_iter().zip(0..) {
+        watched(move || {
+            of_threads(2).block_on(bounded(async {
+                let group = Group::new();
+                let (tell, told) = mpsc::channel();
+                group.delay_with(ms(1), move |context| async move {
+                    if awaits {
+                        yield_now().await;
+                    }
+                    context.delay(ms(1), async move { tell.send(()).unwrap() });
+                    block_until_told(&told);
+                });
+                let outcome = group.wait().await;
+                assert!(
+                    outcome.is_ok(),
+                    "awaits: {awaits}, round {round}: {outcome:?}"
+                );
+            }));
+        });
+    }
 }

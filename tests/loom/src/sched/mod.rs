@@ -16,10 +16,10 @@ mod job;
 mod jobs;
 #[path = "../../../../src/sched/origin.rs"]
 mod origin;
-#[path = "../../../../src/sched/places.rs"]
-mod places;
 #[path = "../../../../src/sched/queue.rs"]
 mod queue;
+#[path = "../../../../src/sched/ready.rs"]
+mod ready;
 #[path = "../../../../src/sched/slot.rs"]
 mod slot;
 #[path = "../../../../src/sched/state.rs"]
@@ -32,5 +32,7 @@ mod until_wait;
 mod waiters;
 #[path = "../../../../src/sched/wheel.rs"]
 mod wheel;
+#[path = "../../../../src/sched/workers.rs"]
+mod workers;
 
 mod models;

@@ -21,6 +21,7 @@ use super::jobs::Started;
 use super::origin::Course;
 use super::queue::Queue;
 use super::state::{State, Todo, Turn};
+use super::workers::{Duty, Workers};
 use crate::ground::timeline::Tick;
 
 const PREEMPTIONS: usize = 4;
@@ -81,16 +82,15 @@ struct Group {
     state: Mutex<State>,
     /// Runs of jobs.
     ran: AtomicUsize,
-    /// A runner looks for a job whenever this is rung; stands for spawning one.
-    crew: Arc<Bell>,
 }
 
 impl Group {
+    /// Of one worker thread.
     fn new(limit: usize) -> Arc<Group> {
+        let workers = Workers::new(1, true);
         Arc::new(Group {
-            state: Mutex::new(State::new(limit, 1, Tick::NEVER)),
+            state: Mutex::new(State::new(limit, workers, Tick::NEVER)),
             ran: AtomicUsize::new(0),
-            crew: Bell::new(),
         })
     }
 
@@ -114,8 +114,9 @@ impl Group {
         })
     }
 
-    /// Drives until the group has drained. `now` is how far its clock has come.
-    fn drive(&self, now: Tick) {
+    /// Drives until the group has drained. `now` is how far its clock has come; it goes on when the driver
+    /// sleeps for an instant.
+    fn drive(&self, mut now: Tick) {
         let bell = Bell::new();
         let waker = Waker::from(Arc::clone(&bell));
         let mut queue = Queue::new(now);
@@ -127,16 +128,13 @@ impl Group {
                 Turn::Work { arrived, due } => {
                     queue.extend(arrived);
                     batch.extend(std::iter::from_fn(|| queue.pop_due(due)));
-                    let hired = self.enter(|state, _| {
-                        state.release(&mut batch, &mut queue);
-                        state.places().hire()
-                    });
-                    (0..hired).for_each(|_| self.serve(true, None));
+                    let start = self.enter(|state, _| state.release(&mut batch, &mut queue, now));
+                    (0..start).for_each(|_| self.serve(Duty::Coming, None));
                     let next = queue.wakes();
-                    let lain = self.enter(|state, _| state.lie_down(next, Tick::NEVER, &waker));
-                    // A deadline that has not come is never slept for: its clock stands still.
-                    if lain.is_some() {
-                        bell.listen();
+                    match self.enter(|state, _| state.lie_down(next, &waker)) {
+                        Some(Tick::NEVER) => bell.listen(),
+                        Some(until) => now = until,
+                        None => {}
                     }
                 }
             }
@@ -152,35 +150,25 @@ impl Group {
         }
     }
 
-    /// What `runner::next` does.
-    fn next(state: &mut State, on_duty: &mut bool, todo: &mut Todo) -> Option<Started> {
-        if !*on_duty {
-            *on_duty = state.places().return_to_duty();
-        }
-        if !*on_duty {
-            return None;
-        }
-        let started = state.take(Tick::ALWAYS, false, todo);
-        if started.is_none() {
-            *on_duty = false;
-            state.places().leave();
-        }
-        started
+    /// Takes the next job for a worker, and starts no other: those serve in the calling thread.
+    fn take(&self, state: &mut State, duty: &mut Duty, todo: &mut Todo) -> Option<Started> {
+        let (job, others) = state.take(duty, Tick::ALWAYS, false, todo);
+        assert_eq!(others, 0, "there is one worker thread");
+        job
     }
 
-    /// Runs jobs, each to its end at once, until there is none for this runner. `running` is the slot of a
+    /// Runs jobs, each to its end at once, until there is none for this worker. `running` is the slot of a
     /// job that it is with already.
-    fn serve(&self, mut on_duty: bool, running: Option<u32>) {
+    fn serve(&self, mut duty: Duty, running: Option<u32>) {
         let mut running = running;
         loop {
-            let next = match running.take() {
-                None => self.enter(|state, todo| Self::next(state, &mut on_duty, todo)),
-                Some(slot) => self.enter(|state, todo| {
+            let next = self.enter(|state, todo| {
+                if let Some(slot) = running.take() {
                     let left = state.finish(slot, Ending::Ran(None), None, todo);
                     assert!(left.is_empty());
-                    Self::next(state, &mut on_duty, todo)
-                }),
-            };
+                }
+                self.take(state, &mut duty, todo)
+            });
             let Some(started) = next else { return };
             self.ran.fetch_add(1, SeqCst);
             running = Some(started.slot);
@@ -313,24 +301,27 @@ fn a_due_job_takes_the_place_that_is_freed_beside_it() {
         assert_eq!(release(&group, &mut queue), 1);
         // The first runs, and has its task to itself.
         group.enter(|state, todo| {
-            let started = Group::next(state, &mut true, todo).expect("it is due");
+            let started = group
+                .take(state, &mut Duty::Coming, todo)
+                .expect("it is due");
             assert_eq!(started.slot, first);
-            assert!(!state.places().stay_with_job(), "nobody waits");
+            let (stop, others) = state.park(first, Waker::noop(), Tick::ALWAYS, todo);
+            assert!(!stop && others == 0, "no other waits");
         });
         let ends = {
             let group = Arc::clone(&group);
-            thread::spawn(move || group.serve(false, Some(first)))
+            thread::spawn(move || group.serve(Duty::Off, Some(first)))
         };
         group.submit(Tick::ALWAYS).expect("it is open");
-        let hired = release(&group, &mut queue);
-        (0..hired).for_each(|_| group.serve(true, None));
+        let start = release(&group, &mut queue);
+        (0..start).for_each(|_| group.serve(Duty::Coming, None));
         ends.join().unwrap();
         let counts = group.enter(|state, _| state.snapshot());
         assert_eq!(counts.tally.finished, 2, "{} wait", counts.waiting);
     });
 }
 
-/// What a turn of the driver does to due jobs; how many runners are to start.
+/// What a turn of the driver does to due jobs; how many workers are to start.
 fn release(group: &Group, queue: &mut Queue) -> usize {
     let turn = group.enter(|state, todo| state.turn(Tick::ALWAYS, false, todo));
     let Turn::Work { arrived, due } = turn else {
@@ -338,10 +329,7 @@ fn release(group: &Group, queue: &mut Queue) -> usize {
     };
     queue.extend(arrived);
     let mut batch: Vec<_> = std::iter::from_fn(|| queue.pop_due(due)).collect();
-    group.enter(|state, _| {
-        state.release(&mut batch, queue);
-        state.places().hire()
-    })
+    group.enter(|state, _| state.release(&mut batch, queue, Tick::ALWAYS))
 }
 
 /// The places are kept: two runners and three due jobs, one of which is cancelled meanwhile.
@@ -354,7 +342,7 @@ fn a_cancel_beside_the_start_has_one_winner_and_no_place_is_lost() {
         assert_eq!(release(&group, &mut queue), 1);
         let runner = {
             let group = Arc::clone(&group);
-            thread::spawn(move || group.serve(true, None))
+            thread::spawn(move || group.serve(Duty::Coming, None))
         };
         let (prevented, unstarted) = group.enter(|state, todo| state.cancel(slots[1], todo));
         if unstarted.is_some() {
@@ -376,18 +364,15 @@ fn an_abort_beside_the_first_await_stops_the_run() {
         let slot = group.submit(Tick::ALWAYS).expect("it is open");
         release(&group, &mut Queue::new(Tick::ALWAYS));
         group
-            .enter(|state, todo| Group::next(state, &mut true, todo))
+            .enter(|state, todo| group.take(state, &mut Duty::Coming, todo))
             .expect("it is due");
         let run = {
             let group = Arc::clone(&group);
             thread::spawn(move || {
                 let bell = Bell::new();
                 let waker = Waker::from(Arc::clone(&bell));
-                let stop = group.enter(|state, _| {
-                    let stop = state.park(slot, &waker);
-                    state.places().stay_with_job();
-                    stop
-                });
+                let (stop, _) =
+                    group.enter(|state, todo| state.park(slot, &waker, Tick::ALWAYS, todo));
                 if !stop {
                     bell.listen();
                     assert!(group.enter(|state, _| state.must_stop(slot)));
@@ -409,10 +394,11 @@ fn wait_hears_of_the_last_end() {
         let group = Group::new(2);
         let slots = [(); 2].map(|()| group.submit(Tick::ALWAYS).expect("it is open"));
         release(&group, &mut Queue::new(Tick::ALWAYS));
+        let mut duty = Duty::Coming;
         for slot in slots {
             group.enter(|state, todo| {
-                let started = state.take(Tick::ALWAYS, false, todo).expect("a place");
-                assert_eq!(started.slot, slot);
+                let (started, _) = state.take(&mut duty, Tick::ALWAYS, false, todo);
+                assert_eq!(started.expect("a slot").slot, slot);
             });
         }
         let ends = slots.map(|slot| {
@@ -425,5 +411,46 @@ fn wait_hears_of_the_last_end() {
         for end in ends {
             end.join().unwrap();
         }
+    });
+}
+
+/// A slot gets free beside the release of the job that takes it, while the only worker thread is with a job
+/// that never returns. Whichever comes second, the driver watches, and starts a spare worker in time.
+#[test]
+fn a_slot_that_gets_free_is_taken_though_no_worker_returns() {
+    check(|| {
+        let group = Group::new(2);
+        let awaits = group.submit(Tick::ALWAYS).expect("it is open");
+        let mut queue = Queue::new(Tick::ALWAYS);
+        assert_eq!(release(&group, &mut queue), 1);
+        group.enter(|state, todo| {
+            let started = group.take(state, &mut Duty::Coming, todo);
+            assert_eq!(started.expect("it is due").slot, awaits);
+            let (stop, others) = state.park(awaits, Waker::noop(), Tick::ALWAYS, todo);
+            assert!(!stop && others == 0, "no other waits");
+        });
+        let blocks = group.submit(Tick::ALWAYS).expect("it is open");
+        assert_eq!(release(&group, &mut queue), 1);
+        let blocked = group.enter(|state, todo| group.take(state, &mut Duty::Coming, todo));
+        assert_eq!(blocked.expect("it is due").slot, blocks);
+
+        let ends = {
+            let group = Arc::clone(&group);
+            thread::spawn(move || group.serve(Duty::Off, Some(awaits)))
+        };
+        let driver = with_driver(&group);
+        group.submit(Tick::ALWAYS).expect("it is open");
+        ends.join().unwrap();
+        while group.ran.load(SeqCst) == 0 {
+            thread::yield_now();
+        }
+        // Now the blocked one may end too.
+        group.enter(|state, todo| {
+            state.close_to_wait(Tick::ALWAYS, todo);
+            drop(state.finish(blocks, Ending::Ran(None), None, todo));
+        });
+        driver.join().unwrap();
+        let counts = group.enter(|state, _| state.snapshot());
+        assert_eq!(counts.tally.finished, 3, "{} wait", counts.waiting);
     });
 }

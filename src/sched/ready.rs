@@ -1,0 +1,216 @@
+//! The ready queue: due jobs that wait for a slot, and the limit on how many run.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use super::queue::Entry;
+use crate::ground::timeline::Tick;
+
+/// Due jobs in release order, and the slots that `max_running` gives out.
+///
+/// Jobs become due in order but for few, so most lie in `in_order`, which costs no comparison with
+/// others. One that becomes due after a job of a later deadline lies in `overtaking`, and the earlier
+/// of the two fronts is next.
+#[derive(Debug)]
+pub(super) struct Ready {
+    in_order: VecDeque<Entry>,
+    overtaking: BinaryHeap<Reverse<Entry>>,
+    /// Entries that speak for a job; the others are stale.
+    waiting: usize,
+    running: usize,
+    limit: usize,
+}
+
+/// Stale entries beyond the live ones, and spare storage, up to here are not worth a sweep.
+const KEPT: usize = 1024;
+
+impl Ready {
+    pub(super) fn new(limit: usize) -> Ready {
+        Ready {
+            in_order: VecDeque::new(),
+            overtaking: BinaryHeap::new(),
+            waiting: 0,
+            running: 0,
+            limit,
+        }
+    }
+
+    /// A job is due.
+    pub(super) fn push(&mut self, entry: Entry) {
+        if self.in_order.back().is_none_or(|last| *last < entry) {
+            self.in_order.push_back(entry);
+        } else {
+            self.overtaking.push(Reverse(entry));
+        }
+        self.waiting += 1;
+    }
+
+    /// A due job was cancelled or moved: its entry is stale. True if the stale ones call for a sweep.
+    pub(super) fn withdraw(&mut self) -> bool {
+        self.waiting -= 1;
+        if self.waiting == 0 {
+            self.clear();
+        }
+        self.in_order.len() + self.overtaking.len() > 2 * self.waiting + KEPT
+    }
+
+    pub(super) fn sweep(&mut self, mut live: impl FnMut(&Entry) -> bool) {
+        self.in_order.retain(&mut live);
+        self.in_order.shrink_to(2 * self.in_order.len());
+        self.overtaking.retain(|Reverse(entry)| live(entry));
+        self.overtaking.shrink_to(2 * self.overtaking.len());
+    }
+
+    /// The next job in release order takes a slot, if one is free.
+    pub(super) fn take(&mut self, mut live: impl FnMut(&Entry) -> bool) -> Option<Entry> {
+        if self.startable() == 0 {
+            return None;
+        }
+        let entry = std::iter::from_fn(|| self.pop()).find(|entry| live(entry))?;
+        self.waiting -= 1;
+        self.running += 1;
+        if self.waiting == 0 {
+            self.clear();
+        }
+        Some(entry)
+    }
+
+    fn pop(&mut self) -> Option<Entry> {
+        let overtakes = match (self.in_order.front(), self.overtaking.peek()) {
+            (Some(first), Some(Reverse(other))) => other < first,
+            (first, _) => first.is_none(),
+        };
+        if overtakes {
+            self.overtaking.pop().map(|Reverse(entry)| entry)
+        } else {
+            self.in_order.pop_front()
+        }
+    }
+
+    /// No live entry is left.
+    fn clear(&mut self) {
+        self.in_order.clear();
+        self.in_order.shrink_to(KEPT);
+        self.overtaking.clear();
+        self.overtaking.shrink_to(KEPT);
+    }
+
+    /// A running job has ended.
+    pub(super) fn free_slot(&mut self) {
+        self.running -= 1;
+    }
+
+    /// How many jobs could start now.
+    pub(super) fn startable(&self) -> usize {
+        self.waiting.min(self.limit - self.running)
+    }
+
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    pub(super) fn running(&self) -> usize {
+        self.running
+    }
+
+    /// Not later than the earliest deadline of a waiting job.
+    pub(super) fn earliest(&self) -> Option<Tick> {
+        let overtaking = self.overtaking.peek().map(|Reverse(entry)| entry);
+        let fronts = self.in_order.front().into_iter().chain(overtaking);
+        fronts.map(|entry| entry.at).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::queue::Stamp;
+    use super::*;
+
+    /// An entry that is due after `at` milliseconds.
+    fn entry(at: u64, job: u64) -> Entry {
+        Entry {
+            at: Tick::ALWAYS.after(Duration::from_millis(at)),
+            stamp: Stamp::first(job),
+            slot: 0,
+        }
+    }
+
+    fn ready(limit: usize, waiting: u64) -> Ready {
+        let mut ready = Ready::new(limit);
+        (0..waiting).for_each(|job| ready.push(entry(0, job)));
+        ready
+    }
+
+    fn drain(ready: &mut Ready) -> Vec<u64> {
+        std::iter::from_fn(|| ready.take(|_| true))
+            .map(|entry| entry.stamp.job())
+            .collect()
+    }
+
+    #[test]
+    fn jobs_are_taken_in_order_and_only_into_free_slots() {
+        let mut ready = ready(2, 3);
+        assert_eq!(ready.take(|_| true), Some(entry(0, 0)));
+        assert_eq!(ready.take(|_| true), Some(entry(0, 1)));
+        assert_eq!(ready.take(|_| true), None);
+        ready.free_slot();
+        assert_eq!(ready.take(|_| true), Some(entry(0, 2)));
+    }
+
+    #[test]
+    fn a_job_that_becomes_due_later_with_an_earlier_deadline_overtakes() {
+        let mut ready = Ready::new(9);
+        for (at, job) in [(10, 0), (30, 1), (20, 2), (5, 3), (40, 4), (30, 5)] {
+            ready.push(entry(at, job));
+            let first = [10, 10, 10, 5, 5, 5][job as usize];
+            assert_eq!(ready.earliest(), Some(entry(first, 0).at));
+        }
+        assert_eq!(drain(&mut ready), [3, 0, 2, 1, 5, 4]);
+        assert_eq!(ready.earliest(), None);
+    }
+
+    #[test]
+    fn jobs_that_become_due_in_order_need_no_heap() {
+        let mut ready = Ready::new(0);
+        (0..1000).for_each(|job| ready.push(entry(job / 3, job)));
+        assert_eq!(ready.overtaking.capacity(), 0);
+    }
+
+    #[test]
+    fn a_stale_entry_is_passed_over() {
+        let mut ready = ready(9, 2);
+        ready.withdraw();
+        let taken = ready.take(|found| found.stamp != Stamp::first(0));
+        assert_eq!(taken, Some(entry(0, 1)));
+        assert_eq!((ready.waiting(), ready.running()), (0, 1));
+    }
+
+    #[test]
+    fn stale_entries_never_outnumber_live_ones_by_more_than_a_constant() {
+        let mut ready = Ready::new(0);
+        for job in 0..10_000 {
+            ready.push(entry(10 + job % 2, job));
+        }
+        let swept = (0..9_000).position(|_| ready.withdraw());
+        assert_eq!(swept, Some(5_512), "waiting {}", ready.waiting());
+        let live = ready.waiting() as u64;
+        ready.sweep(|found| found.stamp.job() < live);
+        let kept = ready.in_order.len() + ready.overtaking.len();
+        assert_eq!(kept as u64, live);
+        assert!(ready.in_order.capacity() <= 2 * ready.in_order.len());
+        assert!(ready.overtaking.capacity() <= 2 * ready.overtaking.len());
+        assert!(!ready.withdraw(), "it was swept");
+    }
+
+    #[test]
+    fn storage_is_given_back_when_the_queue_empties() {
+        let mut ready = Ready::new(usize::MAX);
+        for job in 0..20_000 {
+            ready.push(entry(10 + job % 2, job));
+        }
+        assert_eq!(drain(&mut ready).len(), 20_000);
+        assert!(ready.in_order.capacity() <= KEPT && ready.overtaking.capacity() <= KEPT);
+    }
+}
