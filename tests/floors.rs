@@ -42,6 +42,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "sched/body",
             "sched/origin",
             "sched/slot",
+            "sched/rt",
             "sched/alarm",
             "sched/timerfd",
         ],
@@ -54,6 +55,9 @@ const FLOORS: &[(&str, &[&str])] = &[
             "sched/gate",
             "sched/ends",
             "sched/closing",
+            "sched/running",
+            "sched/local_queue",
+            "sched/spare",
             "sched/ready",
             "sched/workers",
             "sched/jobs",
@@ -63,7 +67,13 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("joints", &["sched/state", "sched/shared"]),
     (
         "engines",
-        &["sched/yield_now", "sched/runner", "sched/driver"],
+        &[
+            "sched/yield_now",
+            "sched/run",
+            "sched/job_task",
+            "sched/worker",
+            "sched/driver",
+        ],
     ),
     (
         "errgroup",

@@ -310,7 +310,8 @@ async fn a_chain_holds_no_place_and_no_task_while_it_waits() {
     let alive = tokio::runtime::Handle::current()
         .metrics()
         .num_alive_tasks();
-    assert!(alive <= 1, "{alive} tasks");
+    // The driver, and the worker that has parked.
+    assert!(alive <= 2, "{alive} tasks");
     group.delay(ms(10), log.job("between"));
     assert_eq!(handle.await, Ok(2));
     assert_eq!(log.take(), [("between", ms(10))]);

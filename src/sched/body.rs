@@ -6,17 +6,17 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use super::error::{JobError, JobPanic};
 use super::job::{JobId, Next};
 use crate::ground::panic::{Payload, catch, discard, forget};
+use crate::ground::timeline::Tick;
 
 /// What a run is told about itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run {
     pub(super) id: JobId,
-    pub(super) deadline: Instant,
+    pub(super) deadline: Tick,
     pub(super) lateness: Duration,
 }
 

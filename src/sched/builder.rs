@@ -148,6 +148,7 @@ impl Builder {
             self.token.child_token(),
             runtime.clone(),
             self.name,
+            deadline.min(timeout),
             threads.is_some_and(|threads| threads > 1),
         );
         #[cfg(all(feature = "timerfd", target_os = "linux"))]

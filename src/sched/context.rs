@@ -37,7 +37,7 @@ impl JobContext {
 
     /// When this run was due.
     pub fn deadline(&self) -> Instant {
-        self.run.deadline
+        self.shared.timeline.instant(self.run.deadline)
     }
 
     /// How much later than that it started.
@@ -90,7 +90,7 @@ impl fmt::Debug for JobContext {
         f.debug_struct("JobContext")
             .field("id", &self.run.id)
             .field("attempt", &self.attempt)
-            .field("deadline", &self.run.deadline)
+            .field("deadline", &self.deadline())
             .field("lateness", &self.run.lateness)
             .finish_non_exhaustive()
     }

@@ -13,9 +13,9 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::alarm::Alarm;
 use super::queue::{Entry, Queue};
-use super::runner;
 use super::shared::Shared;
 use super::state::Turn;
+use super::worker;
 use super::yield_now::yield_now;
 use crate::ground::timeline::Tick;
 
@@ -125,9 +125,9 @@ impl Driver {
         let now = self.shared.now();
         let start = self
             .shared
-            .enter(|state, _| state.release(&mut self.batch, &mut self.queue, now));
+            .enter(|state, todo| state.release(&mut self.batch, &mut self.queue, now, todo));
         self.batch.shrink_to(KEPT);
-        runner::start(&self.shared, start);
+        worker::start(&self.shared, start);
         full || self.queue.next().is_some_and(|next| next <= due)
     }
 

@@ -4,7 +4,7 @@
 //! dropped is handed out too, and still counts as held until [`dropped`](Jobs::dropped).
 
 use std::panic::Location;
-use std::task::Waker;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::body::Body;
@@ -12,22 +12,15 @@ use super::closing::Closing;
 use super::ends::{Ending, FirstPanic, Tally};
 use super::error::JobPanic;
 use super::job::{JobId, JobState};
+use super::local_queue::{Claim, LocalQueue};
 use super::origin::{Course, Origins};
 use super::queue::{Entry, Queue, Stamp};
 use super::ready::Ready;
+use super::rt::AbortHandle;
 use super::slot::{Slot, Slots, Stage};
 use super::until_wait::UntilWait;
+use super::workers::Workers;
 use crate::ground::timeline::Tick;
-
-/// A job for a runner to start.
-pub(super) struct Started {
-    pub(super) slot: u32,
-    pub(super) id: JobId,
-    pub(super) body: Box<dyn Body>,
-    pub(super) deadline: Tick,
-    pub(super) lateness: Duration,
-    pub(super) scheduled_at: &'static Location<'static>,
-}
 
 /// A job that lost its body before it started.
 pub(super) struct Unstarted {
@@ -135,8 +128,51 @@ impl Jobs {
 
     // Handles on one job.
 
-    pub(super) fn state(&self, slot: u32) -> JobState {
+    pub(super) fn state(&mut self, slot: u32, workers: &Workers) -> JobState {
+        self.recall(slot, workers);
         self.slots.get(slot).state()
+    }
+
+    /// Settles how far a claimed job is: it is released again if it has not started, and booked if it has
+    /// ended. Else it is at its first poll, and stays claimed.
+    fn recall(&mut self, slot: u32, workers: &Workers) {
+        if self.slots.get(slot).stage() != Stage::Claimed {
+            return;
+        }
+        for local in workers.locals() {
+            if let Some(claim) = local.remove(slot) {
+                self.give_back(claim);
+                return;
+            }
+        }
+        workers.locals().iter().for_each(|local| self.book(local));
+    }
+
+    /// A claimed job has not started, and waits in the ready queue again.
+    fn give_back(&mut self, claim: Claim) {
+        let slot = self.slots.get_mut(claim.slot);
+        slot.give_back(claim.body);
+        let entry = Entry {
+            at: slot.deadline,
+            stamp: slot.stamp,
+            slot: claim.slot,
+        };
+        self.pending += 1;
+        self.ready.free_slot();
+        self.ready.push(entry);
+    }
+
+    /// Books the jobs that have ended at their first poll.
+    pub(super) fn book(&mut self, local: &LocalQueue) {
+        self.max_lateness = self.max_lateness.max(local.max_lateness());
+        let ended = local.take_ended();
+        for &slot in &ended {
+            self.ready.free_slot();
+            drop(self.slots.get_mut(slot).take_control());
+            self.tally.finished += 1;
+            self.end(slot, JobState::Finished);
+        }
+        local.booked(ended);
     }
 
     pub(super) fn deadline(&self, slot: u32) -> Tick {
@@ -159,7 +195,8 @@ impl Jobs {
     }
 
     /// Cancels a job. True if that prevents its next run; what it held comes back if it had not started.
-    pub(super) fn cancel(&mut self, slot: u32) -> (bool, Option<Unstarted>) {
+    pub(super) fn cancel(&mut self, slot: u32, workers: &Workers) -> (bool, Option<Unstarted>) {
+        self.recall(slot, workers);
         if let Some(unstarted) = self.unstart(slot) {
             return (true, Some(unstarted));
         }
@@ -175,10 +212,15 @@ impl Jobs {
     }
 
     /// Stops a running job at its next await, and cancels one that has not started.
-    pub(super) fn abort(&mut self, slot: u32, wake: &mut Vec<Waker>) -> Option<Unstarted> {
+    pub(super) fn abort(&mut self, slot: u32, workers: &Workers) -> Option<Unstarted> {
+        self.recall(slot, workers);
         if let Some(control) = self.slots.get_mut(slot).control() {
             control.abort = true;
-            wake.extend(control.waker.take());
+            // Under the lock, since the task is another job's as soon as the end of this one is booked.
+            // tokio drops the job later, in the task.
+            if let Some(task) = self.slots.task(slot) {
+                task.abort();
+            }
             return None;
         }
         self.unstart(slot)
@@ -216,7 +258,8 @@ impl Jobs {
     ///
     /// Later costs a store: the entry stays where it is and is sent on when it surfaces. Only earlier
     /// makes a new entry.
-    pub(super) fn reset(&mut self, slot: u32, at: Tick) -> Moved {
+    pub(super) fn reset(&mut self, slot: u32, at: Tick, workers: &Workers) -> Moved {
+        self.recall(slot, workers);
         let place = self.slots.get_mut(slot);
         match place.stage() {
             Stage::Waiting if at >= place.deadline => {
@@ -230,7 +273,7 @@ impl Jobs {
                 self.leave_line(stage);
                 Moved::Anew(Entry { at, stamp, slot })
             }
-            Stage::Running if place.origin.is_series() => match place.control() {
+            Stage::Claimed | Stage::Running if place.origin.is_series() => match place.control() {
                 Some(control) if !control.is_last_run() => {
                     control.again = Some(at);
                     Moved::Kept
@@ -280,68 +323,100 @@ impl Jobs {
         }
     }
 
-    /// The next job in release order, if a slot is free for it.
-    pub(super) fn take(&mut self, now: Tick) -> Option<Started> {
-        let slots = &self.slots;
-        let entry = self.ready.take(|entry| slots.is_released(entry))?;
-        let place = self.slots.get_mut(entry.slot);
-        let Some(body) = place.take_body(Stage::Running) else {
-            unreachable!("a live entry speaks for a body");
+    /// Claims the next jobs in release order for which slots are free, or else the later half of what
+    /// another worker has claimed. How many.
+    ///
+    /// In a group with a limit a worker claims one at a time: so each slot is seen to be free as soon as
+    /// its job has ended.
+    pub(super) fn claim(&mut self, local: &Arc<LocalQueue>, workers: &Workers) -> usize {
+        let startable = self.ready.startable();
+        if startable == 0 {
+            return steal(local, workers);
+        }
+        let count = match self.ready.is_limited() {
+            true => 1,
+            false => workers.share_of(startable),
         };
-        self.pending -= 1;
-        let lateness = now.since(place.deadline);
-        self.max_lateness = self.max_lateness.max(lateness);
-        Some(Started {
-            slot: entry.slot,
-            id: JobId(place.stamp.job()),
-            body,
-            deadline: place.deadline,
-            lateness,
-            scheduled_at: self.origins.site(place.origin),
-        })
+        let claims = (0..count).map_while(|_| {
+            let slots = &self.slots;
+            let entry = self.ready.take(|entry| slots.is_released(entry))?;
+            let slot = self.slots.get_mut(entry.slot);
+            let Some(body) = slot.take_body(Stage::Claimed) else {
+                unreachable!("a live entry speaks for a body");
+            };
+            self.pending -= 1;
+            Some(Claim {
+                slot: entry.slot,
+                id: JobId(slot.stamp.job()),
+                body,
+                deadline: slot.deadline,
+                scheduled_at: self.origins.site(slot.origin),
+            })
+        });
+        local.push(claims);
+        count
     }
 
-    /// A run is at its first await and keeps its task. True if it must stop instead.
-    pub(super) fn park(&mut self, slot: u32, waker: &Waker) -> bool {
-        let Some(control) = self.slots.get_mut(slot).control() else {
-            unreachable!("a run that has not ended is running");
-        };
-        control.waker = Some(waker.clone());
-        control.abort
+    /// Takes the claimed jobs that have not started out of all local queues: none of them starts.
+    pub(super) fn recall_all(&mut self, workers: &Workers) {
+        for local in workers.locals() {
+            for claim in local.take_all() {
+                self.give_back(claim);
+            }
+        }
     }
 
-    /// A run goes on after an await. True if it must stop instead.
-    pub(super) fn must_stop(&mut self, slot: u32) -> bool {
-        self.slots
-            .get_mut(slot)
-            .control()
-            .is_some_and(|control| control.abort)
+    /// A worker is dropped with what it has claimed.
+    pub(super) fn give_all_back(&mut self, local: &LocalQueue) {
+        self.book(local);
+        for claim in local.take_all() {
+            self.give_back(claim);
+        }
     }
 
-    /// Tells every running job to stop. One that is before its first await finds out there.
-    pub(super) fn abort_running(&mut self, wake: &mut Vec<Waker>) {
+    /// A job is at its first await. True if it must stop instead.
+    pub(super) fn awaits(&mut self, slot: u32) -> bool {
+        let place = self.slots.get_mut(slot);
+        place.run_on();
+        place.is_aborted()
+    }
+
+    /// A job lives in a task from now on, or does already. False if it must be aborted there.
+    pub(super) fn runs_in(&mut self, slot: u32, task: AbortHandle) {
+        self.slots.set_task(slot, task);
+    }
+
+    /// Has a job started, and not ended?
+    pub(super) fn is_running(&self, slot: u32, id: JobId) -> bool {
+        self.slots.is_held_by(slot, id) && self.slots.get(slot).stage() == Stage::Running
+    }
+
+    /// Tells every running job to stop at its next await. One that is at its first poll finds out there.
+    pub(super) fn abort_running(&mut self) {
         for chunk in 0..self.slots.chunks() {
             for slot in self.slots.chunk(chunk) {
-                if let Some(control) = self.slots.get_mut(slot).control() {
-                    control.abort = true;
-                    wake.extend(control.waker.take());
+                if let Some(task) = self.slots.task(slot) {
+                    task.abort();
                 }
             }
         }
     }
 
-    /// A run has ended. What is left of it comes back, and the entry of the further run if there is one.
+    /// A run has ended. What is left of it comes back, the entry of the further run if there is one, and
+    /// its task if that was not told to stop.
     pub(super) fn finish(
         &mut self,
         slot: u32,
         ending: Ending,
         body: Option<Box<dyn Body>>,
         closing: &Closing,
-    ) -> (Finished, Option<Entry>) {
+    ) -> (Finished, Option<Entry>, Option<AbortHandle>) {
         self.ready.free_slot();
+        let task = self.slots.take_task(slot);
         let place = self.slots.get_mut(slot);
         let control = place.take_control();
         let control = control.map(|control| *control).unwrap_or_default();
+        let task = task.filter(|_| !control.abort && !closing.is_aborting());
         let done = closing.is_draining() && place.origin.ends_with_wait();
         let mut left = Finished { body, panic: None };
         let state = match ending {
@@ -350,7 +425,7 @@ impl Jobs {
                 match (wanted.filter(|_| !done), left.body.take()) {
                     (Some(at), Some(body)) if !control.is_last_run() && closing.lets_go_on() => {
                         let again = self.run_again(slot, at, body);
-                        return (left, Some(again));
+                        return (left, Some(again), task);
                     }
                     (next, body) => {
                         left.body = body;
@@ -376,7 +451,7 @@ impl Jobs {
         };
         self.end(slot, state);
         self.dropping += usize::from(!left.is_empty());
-        (left, None)
+        (left, None, task)
     }
 
     fn run_again(&mut self, slot: u32, at: Tick, body: Box<dyn Body>) -> Entry {
@@ -449,6 +524,15 @@ impl Jobs {
         self.ready.running()
     }
 
+    pub(super) fn is_aborted(&self, slot: u32) -> bool {
+        self.slots.get(slot).is_aborted()
+    }
+
+    /// How many due jobs wait for a slot or a worker.
+    pub(super) fn waiting(&self) -> usize {
+        self.ready.waiting()
+    }
+
     /// How many due jobs could start now.
     pub(super) fn startable(&self) -> usize {
         self.ready.startable()
@@ -472,16 +556,37 @@ impl Jobs {
     }
 
     /// `head` is not later than any entry that the driver has or is sent.
-    pub(super) fn snapshot(&self, head: Tick, turns: u64) -> Snapshot {
-        let next = head.min(self.ready.earliest().unwrap_or(Tick::NEVER));
+    pub(super) fn snapshot(&mut self, head: Tick, turns: u64, workers: &Workers) -> Snapshot {
+        let mut next = head.min(self.ready.earliest().unwrap_or(Tick::NEVER));
+        let mut claimed = 0;
+        for local in workers.locals() {
+            self.book(local);
+            let (unstarted, first) = local.unstarted();
+            claimed += unstarted;
+            next = next.min(first.unwrap_or(Tick::NEVER));
+        }
+        let pending = self.pending + claimed;
         Snapshot {
-            pending: self.pending,
-            waiting: self.ready.waiting(),
-            running: self.ready.running(),
+            pending,
+            waiting: self.ready.waiting() + claimed,
+            running: self.ready.running() - claimed,
             tally: self.tally,
-            next: (self.pending > 0).then_some(next),
+            next: (pending > 0).then_some(next),
             max_lateness: self.max_lateness,
             turns,
         }
     }
+}
+
+/// Takes the later half of what another worker has claimed. How many.
+fn steal(local: &Arc<LocalQueue>, workers: &Workers) -> usize {
+    let others = workers.locals().iter();
+    let stolen = others
+        .filter(|other| !Arc::ptr_eq(other, local))
+        .map(|other| other.take_half())
+        .find(|half| !half.is_empty())
+        .unwrap_or_default();
+    let count = stolen.len();
+    local.push(stolen);
+    count
 }

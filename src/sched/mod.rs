@@ -15,7 +15,7 @@
 //!   state: jobs, ready                   counted against `max_running`
 //!         │
 //!         ▼  start check, then polled with its panic caught
-//!   runner                               the job's task, if it has to await
+//!   worker                               or job_task, if it has to await
 //!         │
 //!         ▼  dropped, then counted down
 //!   state: drained?                      the last one wakes who waits
@@ -28,10 +28,10 @@
 //!
 //! ```text
 //! faces    verbs  builder  group  handle  context  wait
-//! engines  driver  runner  yield_now
+//! engines  driver  worker  job_task  run  yield_now
 //! joints   state  shared
-//! parts    until_wait  intake  gate  ends  closing  ready  workers  jobs  waiters
-//! ground   job  error  stats  wheel  queue  body  origin  slot  alarm  timerfd
+//! parts    until_wait  intake  gate  ends  closing  running  local_queue  spare  ready  workers  jobs  waiters
+//! ground   job  error  stats  wheel  queue  body  origin  slot  rt  alarm  timerfd
 //! ```
 
 mod alarm;
@@ -47,13 +47,18 @@ mod group;
 mod handle;
 mod intake;
 mod job;
+mod job_task;
 mod jobs;
+mod local_queue;
 mod origin;
 mod queue;
 mod ready;
-mod runner;
+mod rt;
+mod run;
+mod running;
 mod shared;
 mod slot;
+mod spare;
 mod state;
 mod stats;
 #[cfg(all(feature = "timerfd", target_os = "linux"))]
@@ -63,6 +68,7 @@ mod verbs;
 mod wait;
 mod waiters;
 mod wheel;
+mod worker;
 mod workers;
 mod yield_now;
 

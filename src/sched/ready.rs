@@ -100,6 +100,11 @@ impl Ready {
         self.running -= 1;
     }
 
+    /// Is there a limit on how many run?
+    pub(super) fn is_limited(&self) -> bool {
+        self.limit < usize::MAX
+    }
+
     /// How many jobs could start now.
     pub(super) fn startable(&self) -> usize {
         self.waiting.min(self.limit - self.running)

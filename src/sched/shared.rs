@@ -1,13 +1,11 @@
 //! What the group, its handles, its runners and its driver share: the lock, and what is done after it.
 
 use std::cell::Cell;
-#[cfg(not(shuttle))]
-use std::sync::Mutex;
 use std::sync::{Arc, PoisonError};
 
-// Under the scheduler of tests/shuttle the lock is a place to switch, and a task is a thread.
+// Under the scheduler of tests/shuttle a task is a thread.
 #[cfg(shuttle)]
-use shuttle::{sync::Mutex, thread_local};
+use shuttle::thread_local;
 use tokio::runtime;
 #[cfg(not(shuttle))]
 use tokio::task::try_id;
@@ -15,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::JobPanic;
 use super::jobs::Unstarted;
+use super::rt::Mutex;
+use super::spare::Spare;
 use super::state::{State, Todo};
 use crate::ground::panic::{self, Payload};
 use crate::ground::timeline::{Tick, Timeline};
@@ -28,6 +28,8 @@ pub(super) struct Shared {
     pub(super) token: CancellationToken,
     pub(super) runtime: runtime::Handle,
     pub(super) name: Option<Box<str>>,
+    /// The group's own deadline.
+    deadline: Tick,
     /// Worker threads of the runtime steal tasks from each other.
     steals: bool,
 }
@@ -59,6 +61,7 @@ impl Shared {
         token: CancellationToken,
         runtime: runtime::Handle,
         name: Option<Box<str>>,
+        deadline: Tick,
         steals: bool,
     ) -> Arc<Shared> {
         Arc::new(Shared {
@@ -67,6 +70,7 @@ impl Shared {
             token,
             runtime,
             name,
+            deadline,
             steals,
         })
     }
@@ -83,6 +87,11 @@ impl Shared {
             driver.wake();
             self.make_stealable();
         }
+        if let Some(worker) = todo.worker {
+            worker.wake();
+            self.make_stealable();
+        }
+        todo.retire.into_iter().for_each(Spare::retire);
         if todo.cancel {
             panic::catch(|| self.token.cancel()).unwrap_or_else(panic::forget);
         }
@@ -110,6 +119,14 @@ impl Shared {
 
     pub(super) fn is_cancelled(&self) -> bool {
         self.token.is_cancelled()
+    }
+
+    /// Notices that a token or the clock has ended the group.
+    pub(super) fn check_end(&self, now: Tick) {
+        let cancelled = self.is_cancelled();
+        if cancelled || now >= self.deadline {
+            self.enter(|state, todo| state.check_end(now, cancelled, todo));
+        }
     }
 
     pub(super) fn name(&self) -> &str {

@@ -1,11 +1,10 @@
 //! Where jobs are kept: numbered slots that give their storage back.
 
-use std::task::Waker;
-
 use super::body::Body;
 use super::job::{JobId, JobState};
 use super::origin::Origin;
 use super::queue::{Entry, Stamp};
+use super::rt::AbortHandle;
 use crate::ground::timeline::Tick;
 
 /// One job, from its submission until it has ended and no handle is left.
@@ -28,14 +27,30 @@ enum Held {
     Control(Option<Box<Control>>),
 }
 
+/// ```text
+///               reset earlier                recalled
+///             ┌───────────────┐          ┌──────────────┐
+///   insert    ▼               │          ▼              │
+///  ────────▶ Waiting ───────▶ Released ───────────────▶ Claimed ──────▶ Running
+///             ▲      due           │        claimed      │    │ awaits    │
+///             │                    │ cancelled           │    │           │
+///             │                    ▼                     │    ▼           │
+///             │                  Ended ◀─────────────────│────────────────┤
+///             │                    │ last handle gone    │   ended        │
+///             │                    ▼                     │                │
+///             │                  Vacant                  │ runs again     │
+///             └──────────────────────────────────────────┴────────────────┘
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Vacant,
     /// Has not started, and has a body.
     Waiting,
-    /// The same; due, and handed to the runners.
+    /// The same; due, and in the ready queue.
     Released,
-    /// A runner has the body.
+    /// The body is in the local queue of a worker, or at its first poll.
+    Claimed,
+    /// The job has awaited, and lives in a task.
     Running,
     Ended(JobState),
 }
@@ -43,8 +58,6 @@ pub(super) enum Stage {
 /// What is asked of a running job.
 #[derive(Default)]
 pub(super) struct Control {
-    /// Wakes the task that the run lives in, once it has one to itself.
-    pub(super) waker: Option<Waker>,
     /// Stop at the next await; no run after this one.
     pub(super) abort: bool,
     /// Somebody was told that there is no run after this one.
@@ -78,7 +91,7 @@ impl Slot {
     pub(super) fn state(&self) -> JobState {
         match self.stage {
             Stage::Waiting | Stage::Released => JobState::Pending,
-            Stage::Running => JobState::Running,
+            Stage::Claimed | Stage::Running => JobState::Running,
             Stage::Ended(state) => state,
             Stage::Vacant => unreachable!("a handle keeps its slot"),
         }
@@ -89,6 +102,17 @@ impl Slot {
     }
 
     pub(super) fn release(&mut self) {
+        self.stage = Stage::Released;
+    }
+
+    /// The job could not be finished at its first poll.
+    pub(super) fn run_on(&mut self) {
+        self.stage = Stage::Running;
+    }
+
+    /// A claimed job has not started, and is released again.
+    pub(super) fn give_back(&mut self, body: Box<dyn Body>) {
+        self.held = Held::Body(body);
         self.stage = Stage::Released;
     }
 
@@ -124,9 +148,16 @@ impl Slot {
     /// The controls of a running job.
     pub(super) fn control(&mut self) -> Option<&mut Control> {
         match (&mut self.held, self.stage) {
-            (Held::Control(control), Stage::Running) => Some(control.get_or_insert_default()),
+            (Held::Control(control), Stage::Claimed | Stage::Running) => {
+                Some(control.get_or_insert_default())
+            }
             _ => None,
         }
+    }
+
+    /// Is a running job to be stopped?
+    pub(super) fn is_aborted(&self) -> bool {
+        matches!(&self.held, Held::Control(Some(control)) if control.abort)
     }
 
     /// The controls of a run that ends, if there are any.
@@ -165,6 +196,8 @@ struct Chunk {
     vacant: u32,
     used: u32,
     listed: bool,
+    /// The tasks of the jobs that have awaited, by slot; empty as long as none has.
+    tasks: Vec<Option<AbortHandle>>,
 }
 
 impl Chunk {
@@ -204,6 +237,7 @@ impl Slots {
                     vacant: NONE,
                     used: 0,
                     listed: true,
+                    tasks: Vec::new(),
                 });
                 self.roomy.push(chunk);
                 chunk
@@ -218,6 +252,25 @@ impl Slots {
         }
         self.used += 1;
         chunk * CHUNK as u32 + index
+    }
+
+    /// Notes the task that a job runs in.
+    pub(super) fn set_task(&mut self, index: u32, task: AbortHandle) {
+        let chunk = &mut self.chunks[index as usize / CHUNK];
+        if chunk.tasks.len() < chunk.slots.len() {
+            chunk.tasks.resize_with(chunk.slots.len(), || None);
+        }
+        chunk.tasks[index as usize % CHUNK] = Some(task);
+    }
+
+    pub(super) fn task(&self, index: u32) -> Option<&AbortHandle> {
+        let chunk = &self.chunks[index as usize / CHUNK];
+        chunk.tasks.get(index as usize % CHUNK)?.as_ref()
+    }
+
+    pub(super) fn take_task(&mut self, index: u32) -> Option<AbortHandle> {
+        let chunk = &mut self.chunks[index as usize / CHUNK];
+        chunk.tasks.get_mut(index as usize % CHUNK)?.take()
     }
 
     pub(super) fn get(&self, index: u32) -> &Slot {
@@ -268,6 +321,7 @@ impl Slots {
         place.used -= 1;
         if place.used == 0 {
             place.vacant = NONE;
+            place.tasks = Vec::new();
             if place.slots.capacity() > KEPT {
                 place.slots = Vec::new();
             } else {

@@ -6,6 +6,7 @@
 //! [`Shared`](super::shared::Shared) sees to both when the lock is free again.
 
 use std::panic::Location;
+use std::sync::Arc;
 use std::task::Waker;
 
 use super::body::Body;
@@ -15,9 +16,12 @@ use super::error::JobPanic;
 use super::gate::{Caller, End, Refusal};
 use super::intake::Intake;
 use super::job::{JobId, JobState};
-use super::jobs::{Finished, Jobs, Moved, Snapshot, Started, Unstarted};
+use super::jobs::{Finished, Jobs, Moved, Snapshot, Unstarted};
+use super::local_queue::LocalQueue;
 use super::origin::Course;
 use super::queue::{Entry, Queue};
+use super::rt::AbortHandle;
+use super::spare::{Spare, TaskParts};
 use super::stats::Report;
 use super::waiters::Waiters;
 use super::workers::{Duty, Workers};
@@ -29,8 +33,12 @@ use crate::ground::timeline::Tick;
 pub(super) struct Todo {
     /// Wake the driver.
     pub(super) driver: Option<Waker>,
-    /// Wake these: running jobs that have been aborted, and who waits for a group that has drained or ended.
+    /// Wake the parked worker.
+    pub(super) worker: Option<Waker>,
+    /// Wake these, who wait for a group that has drained or ended.
     pub(super) wake: Vec<Waker>,
+    /// Let these tasks end.
+    pub(super) retire: Vec<Spare>,
     /// Cancel the group's token.
     pub(super) cancel: bool,
 }
@@ -51,9 +59,49 @@ pub(super) struct State {
     intake: Intake,
     closing: Closing,
     waiters: Waiters,
+    /// Tasks for jobs that await.
+    spares: Vec<Spare>,
     /// Turns of the driver.
     turns: u64,
 }
+
+/// What a worker does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claimed {
+    /// It starts what it has claimed.
+    Jobs,
+    Parked,
+    Leave,
+}
+
+/// Where a job goes on after its first poll.
+pub(super) enum Awaits {
+    In(TaskParts),
+    NewTask,
+    /// It is to be aborted.
+    Never,
+}
+
+/// What becomes of the task of a job that has ended.
+pub(super) enum Reuse {
+    /// It stands ready for the next one.
+    Kept,
+    /// It is [to be kept](State::keep_spare).
+    Wanted(AbortHandle),
+    /// It ends.
+    No,
+}
+
+/// What follows from the end of a run.
+pub(super) struct Ended {
+    pub(super) left: Finished,
+    pub(super) reuse: Reuse,
+    /// How many workers to start.
+    pub(super) start: usize,
+}
+
+/// Spare tasks are kept up to here.
+const MOST_SPARES: usize = 256;
 
 impl State {
     pub(super) fn new(limit: usize, workers: Workers, deadline: Tick) -> State {
@@ -63,6 +111,7 @@ impl State {
             intake: Intake::default(),
             closing: Closing::new(deadline),
             waiters: Waiters::default(),
+            spares: Vec::new(),
             turns: 0,
         }
     }
@@ -107,8 +156,8 @@ impl State {
 
     // Handles on one job.
 
-    pub(super) fn job_state(&self, slot: u32) -> JobState {
-        self.jobs.state(slot)
+    pub(super) fn job_state(&mut self, slot: u32) -> JobState {
+        self.jobs.state(slot, &self.workers)
     }
 
     pub(super) fn job_deadline(&self, slot: u32) -> Tick {
@@ -126,14 +175,14 @@ impl State {
     /// Cancels a job. True if that prevents its next run; what it held, if it had not started, is for
     /// the caller to drop, who then says [`dropped`](State::dropped).
     pub(super) fn cancel(&mut self, slot: u32, todo: &mut Todo) -> (bool, Option<Unstarted>) {
-        let cancelled = self.jobs.cancel(slot);
+        let cancelled = self.jobs.cancel(slot, &self.workers);
         self.call_for_sweep(todo);
         cancelled
     }
 
     /// Stops a running job at its next await, and cancels one that has not started.
     pub(super) fn abort(&mut self, slot: u32, todo: &mut Todo) -> Option<Unstarted> {
-        let unstarted = self.jobs.abort(slot, &mut todo.wake);
+        let unstarted = self.jobs.abort(slot, &self.workers);
         self.call_for_sweep(todo);
         unstarted
     }
@@ -159,7 +208,7 @@ impl State {
         if !self.closing.lets_go_on() {
             return false;
         }
-        match self.jobs.reset(slot, at) {
+        match self.jobs.reset(slot, at, &self.workers) {
             Moved::No => return false,
             Moved::Kept => {}
             Moved::Anew(entry) => {
@@ -172,77 +221,97 @@ impl State {
 
     // Running.
 
-    /// The next job in release order for a worker, which goes if there is none, and how many workers
-    /// to start beside it. This is the start check: what was cancelled before it does not start.
-    pub(super) fn take(
+    /// Books what a worker has done, and claims its next jobs; it parks or leaves if there are none. How many
+    /// workers to start beside it. What was cancelled before this does not start.
+    #[allow(clippy::too_many_arguments)] // One step under the lock.
+    pub(super) fn claim(
         &mut self,
+        local: &Arc<LocalQueue>,
         duty: &mut Duty,
+        spare: &mut Option<Spare>,
         now: Tick,
         cancelled: bool,
-        todo: &mut Todo,
-    ) -> (Option<Started>, usize) {
-        self.check_end(now, cancelled, todo);
-        let mut start = 0;
-        if *duty == Duty::Off {
-            start = self.staff(now, todo);
-            if start == 0 {
-                return (None, 0);
-            }
-            // The first of them is this one.
-            start -= 1;
-            *duty = Duty::Coming;
-        }
-        if *duty == Duty::Coming {
-            self.workers.look();
-        }
-        let job = match self.startable() {
-            0 => None,
-            _ => self.jobs.take(now),
-        };
-        if job.is_some() {
-            *duty = Duty::Busy;
-            self.workers.took_job();
-        } else {
-            *duty = Duty::Off;
-            self.workers.leave();
-        }
-        (job, start + self.staff(now, todo))
-    }
-
-    /// A run is at its first await and keeps its task. True if it must stop instead; and how many
-    /// workers to start in place of this one.
-    pub(super) fn park(
-        &mut self,
-        slot: u32,
         waker: &Waker,
-        now: Tick,
         todo: &mut Todo,
-    ) -> (bool, usize) {
-        let stop = self.jobs.park(slot, waker) || self.closing.is_aborting();
-        self.workers.leave();
-        (stop, self.staff(now, todo))
-    }
-
-    /// A worker gives others a turn before it looks for its next job; how many to start meanwhile.
-    pub(super) fn pause(&mut self, duty: &mut Duty, now: Tick, todo: &mut Todo) -> usize {
-        if *duty == Duty::Busy {
-            *duty = Duty::Coming;
-            self.workers.pause();
+    ) -> (Claimed, usize) {
+        if !self.workers.comes(local, duty) {
+            self.workers.stays_parked(local, waker);
+            return (Claimed::Parked, 0);
         }
-        self.staff(now, todo)
-    }
-
-    /// The task of a worker is dropped.
-    pub(super) fn worker_dropped(&mut self, duty: Duty) {
-        match duty {
-            Duty::Off => return,
-            Duty::Coming => self.workers.look(),
-            Duty::Busy => {}
+        self.jobs.book(local);
+        self.check_end(now, cancelled, todo);
+        let claimed = match self.closing.lets_start() {
+            true => self.jobs.claim(local, &self.workers),
+            false => 0,
+        };
+        if claimed > 0 {
+            if spare.is_none() {
+                *spare = self.spares.pop();
+            }
+            // The first of them could block, and the others are to be found then.
+            if claimed > 1 && self.workers.watch() {
+                self.poke(todo);
+            }
+            return (Claimed::Jobs, self.staff(todo));
         }
-        self.workers.leave();
+        local.shrink();
+        self.spares.extend(spare.take());
+        self.settle(todo);
+        if self.closing.is_drained() {
+            self.workers.leaves(local, duty);
+            todo.retire.append(&mut self.spares);
+        } else {
+            self.workers.rests(local, duty, waker);
+        }
+        let claimed = match duty {
+            Duty::Parked => Claimed::Parked,
+            _ => Claimed::Leave,
+        };
+        (claimed, 0)
     }
 
-    /// How many jobs may start now.
+    /// A job is at its first await: where it goes on. It leaves with the spare task of its worker if there
+    /// is one, and the worker gets the next.
+    pub(super) fn awaits(&mut self, slot: u32, spare: &mut Option<Spare>) -> Awaits {
+        if self.jobs.awaits(slot) || self.closing.is_aborting() {
+            return Awaits::Never;
+        }
+        let next = self.spares.pop();
+        match std::mem::replace(spare, next) {
+            Some(Spare { task, abort }) => {
+                self.jobs.runs_in(slot, abort);
+                Awaits::In(task)
+            }
+            None => Awaits::NewTask,
+        }
+    }
+
+    /// A job goes on in a new task, unless it has ended there already.
+    pub(super) fn runs_in(&mut self, slot: u32, id: JobId, task: AbortHandle) {
+        if !self.jobs.is_running(slot, id) {
+            return;
+        }
+        if self.jobs.is_aborted(slot) || self.closing.is_aborting() {
+            task.abort();
+        }
+        self.jobs.runs_in(slot, task);
+    }
+
+    /// The task of a worker ends, or is dropped.
+    pub(super) fn worker_dropped(
+        &mut self,
+        local: &Arc<LocalQueue>,
+        duty: Duty,
+        spare: Option<Spare>,
+        todo: &mut Todo,
+    ) {
+        self.workers.dropped(local, duty);
+        self.jobs.give_all_back(local);
+        self.spares.extend(spare);
+        self.settle(todo);
+    }
+
+    /// The jobs that may start now.
     fn startable(&self) -> usize {
         if self.closing.lets_start() {
             self.jobs.startable()
@@ -253,17 +322,15 @@ impl State {
 
     /// Sees to it that a slot that is free is taken, whatever the workers do: how many to start. Where
     /// all of them could be stuck the driver watches over them.
-    pub(super) fn staff(&mut self, now: Tick, todo: &mut Todo) -> usize {
-        let staffing = self.workers.staff(self.startable(), now);
+    fn staff(&mut self, todo: &mut Todo) -> usize {
+        let staffing = self.workers.staff(self.startable());
+        if let Some(worker) = staffing.wake {
+            todo.worker = Some(worker);
+        }
         if staffing.watch {
             self.poke(todo);
         }
         staffing.start
-    }
-
-    /// A run goes on after an await. True if it must stop instead.
-    pub(super) fn must_stop(&mut self, slot: u32) -> bool {
-        self.jobs.must_stop(slot)
     }
 
     /// A run has ended. A body that is not wanted for a further run comes back, and a panic that is not
@@ -273,14 +340,46 @@ impl State {
         slot: u32,
         ending: Ending,
         body: Option<Box<dyn Body>>,
+        task: Option<TaskParts>,
         todo: &mut Todo,
-    ) -> Finished {
-        let (left, again) = self.jobs.finish(slot, ending, body, &self.closing);
+    ) -> Ended {
+        let (left, again, abort) = self.jobs.finish(slot, ending, body, &self.closing);
         match again {
             Some(entry) => self.send(entry, todo),
             None => self.settle(todo),
         }
-        left
+        let room = self.room_for_spares();
+        if self.spares.len() > room {
+            todo.retire.extend(self.spares.pop());
+        }
+        let reuse = match (abort, task) {
+            (Some(_), _) if self.spares.len() >= room => Reuse::No,
+            (Some(abort), Some(task)) => {
+                self.spares.push(Spare { task, abort });
+                Reuse::Kept
+            }
+            (Some(abort), None) => Reuse::Wanted(abort),
+            (None, _) => Reuse::No,
+        };
+        Ended {
+            left,
+            reuse,
+            start: self.staff(todo),
+        }
+    }
+
+    /// A task that was wanted stands ready.
+    pub(super) fn keep_spare(&mut self, spare: Spare, todo: &mut Todo) {
+        if self.closing.is_drained() {
+            todo.retire.push(spare);
+        } else {
+            self.spares.push(spare);
+        }
+    }
+
+    /// Spare tasks are kept for as many jobs as run or are about to start.
+    fn room_for_spares(&self) -> usize {
+        (1 + self.jobs.running() + self.jobs.waiting()).min(MOST_SPARES)
     }
 
     // Going down.
@@ -289,6 +388,8 @@ impl State {
     fn settle(&mut self, todo: &mut Todo) {
         if self.jobs.are_gone() && self.closing.drain() {
             todo.wake.extend(self.waiters.take());
+            todo.wake.extend(self.workers.dismiss());
+            todo.retire.append(&mut self.spares);
             self.poke(todo);
         }
     }
@@ -303,6 +404,7 @@ impl State {
     /// No job starts from here on. The first reason stays.
     pub(super) fn end_all(&mut self, why: End, todo: &mut Todo) {
         if self.closing.end(why) {
+            self.jobs.recall_all(&self.workers);
             todo.wake.extend(self.waiters.take());
             todo.cancel = true;
             self.poke(todo);
@@ -322,6 +424,7 @@ impl State {
 
     /// `shutdown` was called: what it has to report on is counted from here.
     pub(super) fn shut_down(&mut self, now: Tick, abort: Tick, todo: &mut Todo) -> Tally {
+        self.book_all();
         let before = self.jobs.tally();
         self.closing.shut_down(now, abort, before);
         self.poke(todo);
@@ -329,10 +432,17 @@ impl State {
         before
     }
 
+    /// Books what has ended and is not booked yet.
+    fn book_all(&mut self) {
+        let locals = self.workers.locals().iter();
+        locals.for_each(|local| self.jobs.book(local));
+    }
+
     /// The group was dropped, or its runtime is gone. How many jobs were pending and running.
     pub(super) fn abandon(&mut self, todo: &mut Todo) -> (usize, usize) {
-        let held = (self.jobs.pending(), self.jobs.running());
         self.closing.abandon();
+        self.jobs.recall_all(&self.workers);
+        let held = (self.jobs.pending(), self.jobs.running());
         self.end_all(End::Cancelled, todo);
         todo.cancel = true;
         self.poke(todo);
@@ -390,7 +500,8 @@ impl State {
             return Turn::Exit;
         }
         if self.closing.begins_to_abort(now) {
-            self.jobs.abort_running(&mut todo.wake);
+            self.jobs.recall_all(&self.workers);
+            self.jobs.abort_running();
         }
         if let Some(from) = self.closing.drops_from(self.jobs.pending()) {
             return Turn::Drop(from);
@@ -448,13 +559,15 @@ impl State {
         batch: &mut Vec<Entry>,
         queue: &mut Queue,
         now: Tick,
+        todo: &mut Todo,
     ) -> usize {
         self.jobs.release(batch, queue);
         self.intake.told(queue.next(), queue.len());
         let startable = self.startable();
-        let spare = usize::from(self.workers.check(startable, now));
-        // A watch that begins here needs no poke: the driver is up.
-        spare + self.workers.staff(startable, now).start
+        let staffing = self.workers.staff(startable);
+        todo.worker = staffing.wake;
+        // A watch that begins here needs no poke: the driver is up, and begins it.
+        staffing.start + usize::from(self.workers.check(startable, now))
     }
 
     /// The driver lies down until its next deadline; `None` if there is something to do first.
@@ -465,7 +578,8 @@ impl State {
         self.intake.lie_down(until, waker).then_some(until)
     }
 
-    pub(super) fn snapshot(&self) -> Snapshot {
-        self.jobs.snapshot(self.intake.head(), self.turns)
+    pub(super) fn snapshot(&mut self) -> Snapshot {
+        let head = self.intake.head();
+        self.jobs.snapshot(head, self.turns, &self.workers)
     }
 }

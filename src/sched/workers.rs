@@ -1,41 +1,59 @@
-//! How many workers serve the ready queue, and whether they are stuck.
+//! The workers of a group: how many there are, what they have claimed, and whether they are stuck.
 
+use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
+use super::local_queue::LocalQueue;
 use crate::ground::timeline::Tick;
 
 /// The worker tasks of a group.
 ///
 /// ```text
-///           start                look               job awaits
-///   (none) ───────▶ coming ───────────────▶ busy ───────────────▶ detached
-///                     ▲                    │ │ ▲                      │
-///                     └────────────────────┘ │ └──────────────────────┘
-///                        pause for others    │        rejoin
-///                                            ▼ nothing to start
-///                                          (gone)
+///           start              claim                 nothing to start
+///   (none) ───────▶ coming ─────────────▶ busy ──────────────────────────▶ parked
+///                     ▲                    │                                 │
+///                     │                    │ nothing, and another is parked  │
+///                     │                    ▼                                 │
+///                     │                  (gone)                              │
+///                     └──────────────────────────────────────────────────────┘
+///                                       woken
 /// ```
 ///
 /// Coming and busy workers are *active*: they look at the ready queue without being asked, a busy one
-/// after the job that it is with. There are at most as many as the runtime has worker threads, so that
-/// a job that blocks its thread leaves the queue to the others.
+/// after the jobs that it has claimed. There are at most as many as the runtime has worker threads. One
+/// that finds nothing parks, if no other is, so that a lone job wakes a task instead of spawning one.
 ///
-/// If all of them block theirs, a job that could start waits although no limit keeps it. That cannot be
-/// seen; that no job was started for a while can. So as long as jobs could start that no coming worker
-/// is there for, the driver *watches*, and adds a spare worker when [`PATIENCE`] has passed without a
-/// start.
-#[derive(Debug)]
+/// If all of them block their threads, a job that could start waits although no limit keeps it. That
+/// cannot be seen; that no job was started for a while can. So as long as there may be jobs that no
+/// coming worker is there for, the driver *watches*, and adds a spare worker when [`PATIENCE`] has passed
+/// without a start. The spare one takes from the ready queue, or from the local queues of the others.
 pub(super) struct Workers {
     active: usize,
     /// The part of `active` that is about to look at the ready queue.
     coming: usize,
     /// The runtime's worker threads.
     threads: usize,
-    /// Jobs that have ever been started: a mark of progress.
+    /// Of the workers that are active or parked.
+    locals: Vec<Arc<LocalQueue>>,
+    parked: Option<(Arc<LocalQueue>, Waker)>,
+    /// Jobs that were started by workers that have gone.
     started: u64,
-    watch: Option<Watch>,
+    watch: Watch,
     /// A worker can block without blocking the driver.
     watches: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Watch {
+    Off,
+    /// The driver has not looked yet.
+    Wanted,
+    /// So many jobs had been started then.
+    Since {
+        started: u64,
+        at: Tick,
+    },
 }
 
 /// What the task of a worker is about.
@@ -43,27 +61,24 @@ pub(super) struct Workers {
 pub(super) enum Duty {
     Coming,
     Busy,
-    /// With a job that awaits, or gone.
-    Off,
-}
-
-/// No job was started since then.
-#[derive(Clone, Copy, Debug)]
-struct Watch {
-    started: u64,
-    since: Tick,
+    Parked,
+    Gone,
 }
 
 /// How long a job may be startable without any being started.
 const PATIENCE: Duration = Duration::from_millis(5);
+/// A worker claims at most this many jobs at a time.
+const MOST_CLAIMED: usize = 32;
 
 /// What is to be done for the jobs that could start.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Default)]
 #[must_use]
 pub(super) struct Staffing {
-    /// Workers to start; they are counted as coming.
+    /// The parked worker, to be woken.
+    pub(super) wake: Option<Waker>,
+    /// Workers to start beside it. All of them are counted as coming.
     pub(super) start: usize,
-    /// The driver must look again in time: it does not know of the watch yet.
+    /// The driver must look again: it does not know of the watch yet.
     pub(super) watch: bool,
 }
 
@@ -75,188 +90,161 @@ impl Workers {
             active: 0,
             coming: 0,
             threads,
+            locals: Vec::new(),
+            parked: None,
             started: 0,
-            watch: None,
+            watch: Watch::Off,
             watches,
         }
     }
 
+    // For the jobs that could start.
+
     /// Sees to it that somebody comes for the jobs that could start now.
-    pub(super) fn staff(&mut self, startable: usize, now: Tick) -> Staffing {
+    pub(super) fn staff(&mut self, startable: usize) -> Staffing {
         let wanted = startable.saturating_sub(self.coming);
-        let start = wanted.min(self.threads.saturating_sub(self.active));
-        self.active += start;
-        self.coming += start;
-        let watch = self.watches && start < wanted && self.watch.is_none();
-        if watch {
-            self.watch = Some(Watch {
-                started: self.started,
-                since: now,
-            });
-        } else if startable == 0 {
-            self.watch = None;
+        if wanted == 0 {
+            return Staffing::default();
         }
-        Staffing { start, watch }
+        let coming = wanted.min(self.threads.saturating_sub(self.active));
+        self.active += coming;
+        self.coming += coming;
+        let parked = if coming > 0 { self.parked.take() } else { None };
+        Staffing {
+            start: coming - usize::from(parked.is_some()),
+            wake: parked.map(|(_, waker)| waker),
+            watch: coming < wanted && self.watch(),
+        }
+    }
+
+    /// True if the driver does not watch yet, and must.
+    pub(super) fn watch(&mut self) -> bool {
+        let begins = self.watches && self.watch == Watch::Off;
+        if begins {
+            self.watch = Watch::Wanted;
+        }
+        begins
     }
 
     /// The driver looks: true if a spare worker is to start, since all others seem to be stuck. It is
     /// counted as coming.
     pub(super) fn check(&mut self, startable: usize, now: Tick) -> bool {
-        let Some(watch) = self.watch else {
+        if self.watch == Watch::Off {
             return false;
+        }
+        let claimed: usize = self.locals.iter().map(|local| local.unstarted().0).sum();
+        let waiting = startable + claimed;
+        let started = self.started + self.locals.iter().map(|local| local.started()).sum::<u64>();
+        let stands_still = match self.watch {
+            Watch::Since {
+                started: before,
+                at,
+            } if before == started && waiting > 0 => {
+                if now < at.after(PATIENCE) {
+                    return false;
+                }
+                true
+            }
+            _ => false,
         };
-        let progress = watch.started != self.started;
-        let stalled = startable > self.coming && !progress && now >= watch.since.after(PATIENCE);
-        if startable == 0 {
-            self.watch = None;
-        } else if progress || stalled {
-            self.watch = Some(Watch {
-                started: self.started,
-                since: now,
-            });
-        }
-        if stalled {
-            self.active += 1;
-            self.coming += 1;
-        }
-        stalled
+        self.watch = match waiting {
+            0 => Watch::Off,
+            _ => Watch::Since { started, at: now },
+        };
+        let spare = stands_still && waiting > self.coming;
+        self.active += usize::from(spare);
+        self.coming += usize::from(spare);
+        spare
     }
 
     /// When the driver has to [check](Workers::check) next.
     pub(super) fn next_check(&self) -> Tick {
-        self.watch
-            .map_or(Tick::NEVER, |watch| watch.since.after(PATIENCE))
-    }
-
-    /// A coming worker looks at the ready queue.
-    pub(super) fn look(&mut self) {
-        self.coming -= 1;
-    }
-
-    /// A job was taken by a worker.
-    pub(super) fn took_job(&mut self) {
-        self.started += 1;
-    }
-
-    /// A busy worker gives others a turn before it looks again.
-    pub(super) fn pause(&mut self) {
-        self.coming += 1;
-    }
-
-    /// A busy worker goes, or stays with a job that awaits.
-    pub(super) fn leave(&mut self) {
-        self.active -= 1;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(millis: u64) -> Tick {
-        Tick::ALWAYS.after(Duration::from_millis(millis))
-    }
-
-    fn start(workers: &mut Workers, startable: usize) -> usize {
-        workers.staff(startable, at(0)).start
-    }
-
-    /// A worker of this many is with a job.
-    fn busy(threads: usize) -> Workers {
-        let mut workers = Workers::new(threads, true);
-        assert_eq!(start(&mut workers, 1), 1);
-        workers.look();
-        workers.took_job();
-        workers
-    }
-
-    #[test]
-    fn one_worker_is_started_per_job_and_thread() {
-        for (threads, startable, started) in [(1, 1, 1), (4, 1, 1), (4, 3, 3), (4, 9, 4), (4, 0, 0)]
-        {
-            let mut workers = Workers::new(threads, true);
-            assert_eq!(start(&mut workers, startable), started);
+        match self.watch {
+            Watch::Off => Tick::NEVER,
+            Watch::Wanted => Tick::ALWAYS,
+            Watch::Since { at, .. } => at.after(PATIENCE),
         }
     }
 
-    #[test]
-    fn a_worker_that_is_coming_is_not_started_twice() {
-        let mut workers = Workers::new(4, true);
-        assert_eq!(start(&mut workers, 1), 1);
-        assert_eq!(start(&mut workers, 1), 0);
-        assert_eq!(start(&mut workers, 2), 1);
-        assert_eq!(workers.next_check(), Tick::NEVER, "all of them are served");
+    /// How many of so many startable jobs one worker claims: its part of them, so that the others find
+    /// some too.
+    pub(super) fn share_of(&self, startable: usize) -> usize {
+        startable.div_ceil(self.threads).min(MOST_CLAIMED)
     }
 
-    #[test]
-    fn a_worker_that_leaves_or_detaches_makes_room_for_another() {
-        let mut workers = busy(1);
-        assert_eq!(start(&mut workers, 1), 0);
-        workers.leave();
-        assert_eq!(start(&mut workers, 1), 1);
+    // What becomes of a worker.
+
+    /// A worker that is coming looks at the ready queue. False if it has not been woken: it is parked.
+    pub(super) fn comes(&mut self, local: &Arc<LocalQueue>, duty: &mut Duty) -> bool {
+        match duty {
+            Duty::Coming => self.locals.push(Arc::clone(local)),
+            Duty::Parked if self.is_parked(local) => return false,
+            Duty::Parked => {}
+            Duty::Busy | Duty::Gone => return true,
+        }
+        self.coming -= 1;
+        *duty = Duty::Busy;
+        true
     }
 
-    #[test]
-    fn a_watch_begins_when_nobody_comes_and_ends_when_nothing_waits() {
-        let mut workers = busy(1);
-        let watch = Staffing {
-            start: 0,
-            watch: true,
-        };
-        assert_eq!(workers.staff(1, at(10)), watch);
-        assert_eq!(
-            workers.staff(2, at(12)),
-            Staffing::default(),
-            "it has begun"
-        );
-        assert_eq!(workers.next_check(), at(15));
-        assert_eq!(workers.staff(0, at(13)), Staffing::default());
-        assert_eq!(workers.next_check(), Tick::NEVER);
+    /// A busy worker has found nothing. It parks, unless another one has.
+    pub(super) fn rests(&mut self, local: &Arc<LocalQueue>, duty: &mut Duty, waker: &Waker) {
+        self.active -= 1;
+        if self.parked.is_none() {
+            *duty = Duty::Parked;
+            self.parked = Some((Arc::clone(local), waker.clone()));
+        } else {
+            self.forget(local, duty);
+        }
     }
 
-    #[test]
-    fn without_a_start_for_long_one_spare_worker_comes_and_then_another() {
-        let mut workers = busy(1);
-        assert!(workers.staff(1, at(10)).watch);
-        assert!(!workers.check(1, at(14)));
-        assert_eq!(workers.next_check(), at(15), "since then");
-        assert!(workers.check(1, at(15)));
-        assert!(!workers.check(1, at(30)), "it is coming");
-        workers.look();
-        workers.took_job();
-        assert!(!workers.check(1, at(31)), "it took one");
-        assert_eq!(workers.next_check(), at(36));
-        assert!(workers.check(1, at(36)));
+    /// A busy worker has found nothing, and nothing will come.
+    pub(super) fn leaves(&mut self, local: &Arc<LocalQueue>, duty: &mut Duty) {
+        self.active -= 1;
+        self.forget(local, duty);
     }
 
-    #[test]
-    fn a_start_is_a_sign_of_progress() {
-        let mut workers = busy(1);
-        assert!(workers.staff(2, at(10)).watch);
-        workers.took_job();
-        assert!(!workers.check(1, at(15)));
-        assert_eq!(workers.next_check(), at(20));
-        workers.took_job();
-        assert!(!workers.check(0, at(20)), "none waits");
-        assert_eq!(workers.next_check(), Tick::NEVER);
+    fn forget(&mut self, local: &Arc<LocalQueue>, duty: &mut Duty) {
+        *duty = Duty::Gone;
+        self.started += local.started();
+        self.locals.retain(|other| !Arc::ptr_eq(other, local));
     }
 
-    #[test]
-    fn a_spare_worker_counts_against_the_threads() {
-        let mut workers = busy(1);
-        assert!(workers.staff(1, at(0)).watch);
-        assert!(workers.check(1, at(5)));
-        workers.look();
-        workers.leave();
-        assert_eq!(start(&mut workers, 1), 0, "one is left for one thread");
-        workers.leave();
-        assert_eq!(start(&mut workers, 1), 1);
+    /// A parked worker was polled for nothing, by another waker perhaps.
+    pub(super) fn stays_parked(&mut self, local: &Arc<LocalQueue>, waker: &Waker) {
+        if self.is_parked(local) {
+            self.parked = Some((Arc::clone(local), waker.clone()));
+        }
     }
 
-    #[test]
-    fn where_a_blocked_worker_blocks_the_driver_nothing_is_watched() {
-        let mut workers = Workers::new(1, false);
-        assert_eq!(start(&mut workers, 2), 1);
-        assert_eq!(workers.next_check(), Tick::NEVER);
+    /// The task of a worker ends, or is dropped.
+    pub(super) fn dropped(&mut self, local: &Arc<LocalQueue>, mut duty: Duty) {
+        match duty {
+            Duty::Gone => return,
+            Duty::Parked if self.is_parked(local) => self.parked = None,
+            Duty::Coming | Duty::Parked => {
+                self.active -= 1;
+                self.coming -= 1;
+            }
+            Duty::Busy => self.active -= 1,
+        }
+        self.forget(local, &mut duty);
+    }
+
+    fn is_parked(&self, local: &Arc<LocalQueue>) -> bool {
+        let parked = self.parked.as_ref();
+        parked.is_some_and(|(other, _)| Arc::ptr_eq(other, local))
+    }
+
+    /// No job will come: the parked worker is to be woken for the last time, and goes.
+    pub(super) fn dismiss(&mut self) -> Option<Waker> {
+        let (_, waker) = self.parked.take()?;
+        self.active += 1;
+        self.coming += 1;
+        Some(waker)
+    }
+
+    pub(super) fn locals(&self) -> &[Arc<LocalQueue>] {
+        &self.locals
     }
 }

@@ -1,0 +1,103 @@
+//! How a run is polled, and how it ends.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::body::{Live, job_panic};
+use super::ends::Ending;
+use super::error::JobPanic;
+use super::job::Next;
+use super::running::RunningJob;
+use super::shared::Shared;
+use super::spare::TaskParts;
+use super::state::Reuse;
+use super::worker;
+use crate::ground::panic::{self, Payload};
+
+/// How the code of a run ended: what it wants next, `None` if it was stopped, or its panic.
+pub(super) type Outcome = Result<Option<Next>, Payload>;
+
+impl Live {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        match self {
+            Live::Future(future) => future.as_mut().poll(cx).map(|()| Next::Done),
+            Live::Own(own) => own.poll_run(cx),
+        }
+    }
+}
+
+impl RunningJob {
+    /// Polls the user's code; its panic ends here.
+    pub(super) fn poll(&mut self, shared: &Shared, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let RunningJob { span, live, .. } = self;
+        let Some(live) = live else {
+            return Poll::Ready(Ok(None));
+        };
+        match span.enter(|| shared.inside(|| live.poll(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(next)) => Poll::Ready(Ok(Some(next))),
+            Err(payload) => Poll::Ready(Err(payload)),
+        }
+    }
+
+    /// Ends the run, in two steps: what it held is dropped before its end is told, and what is left of it
+    /// then, a value or a body that is not wanted again, before the group counts it as gone.
+    ///
+    /// The slot is free from the first step on, and who takes it is decided there. So a destructor in the
+    /// second step that blocks holds up nobody.
+    ///
+    /// `task` is the task that the run lived in; what becomes of it is the answer.
+    pub(super) fn end(
+        self,
+        shared: &Arc<Shared>,
+        outcome: Outcome,
+        task: Option<TaskParts>,
+    ) -> Reuse {
+        let RunningJob {
+            slot,
+            id,
+            scheduled_at,
+            span,
+            live,
+        } = self;
+        let mut body = None;
+        let discarded = match live {
+            Some(Live::Own(own)) => {
+                body = Some(own.into_body());
+                Ok(())
+            }
+            Some(Live::Future(future)) => panic::discard(future),
+            None => Ok(()),
+        };
+        let outcome = match (outcome, discarded) {
+            (Ok(_), Err(payload)) => Err(payload),
+            (outcome, Ok(())) => outcome,
+            (Err(first), Err(second)) => {
+                panic::forget(second);
+                Err(first)
+            }
+        };
+        let ending = match outcome {
+            Ok(Some(Next::Done)) => Ending::Ran(None),
+            Ok(Some(Next::After(delay))) => Ending::Ran(Some(shared.now().after(delay))),
+            Ok(Some(Next::At(at))) => Ending::Ran(Some(shared.timeline.tick(at))),
+            Ok(None) => Ending::Aborted,
+            Err(payload) => {
+                let panic = job_panic(payload, id, scheduled_at);
+                shared.tell(&panic);
+                Ending::Panicked(panic)
+            }
+        };
+        drop(span);
+        let ended = shared.enter(|state, todo| state.finish(slot, ending, body, task, todo));
+        worker::start(shared, ended.start);
+        if !ended.left.is_empty() {
+            drop(ended.left.panic);
+            if let Err(payload) = panic::discard(ended.left.body) {
+                shared.tell(&JobPanic::new(payload, id, scheduled_at));
+            }
+            shared.enter(|state, todo| state.dropped(1, todo));
+        }
+        ended.reuse
+    }
+}

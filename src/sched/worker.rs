@@ -1,0 +1,198 @@
+//! Workers: tasks that start due jobs in release order, and poll each once.
+//!
+//! A worker claims a few jobs in one step of the group's lock and works them off without it. A job that
+//! is ready at its first poll costs no task, no allocation and no lock of its own: it is booked with the
+//! next claim. One that has to await goes on in a [`JobTask`], and the worker is at its next job already.
+//!
+//! The start check is made for each job: what ends the group takes the claims out of all local queues,
+//! under the group's lock, before anybody sees the end; and of a token or a clock, which end the group
+//! from outside, the worker asks itself.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::task::coop;
+
+use super::body::{Live, Run};
+use super::job_task::JobTask;
+use super::local_queue::{Claim, LocalQueue};
+use super::running::RunningJob;
+use super::shared::Shared;
+use super::spare::Spare;
+use super::state::{Awaits, Claimed};
+use super::workers::Duty;
+use super::yield_now::yield_now;
+use crate::ground::panic;
+use crate::ground::trace::Span;
+
+/// A worker starts this many jobs before other tasks of its thread get a turn.
+const JOBS_A_TURN: usize = 128;
+
+/// Starts workers; they have been counted already.
+pub(super) fn start(shared: &Arc<Shared>, count: usize) {
+    for _ in 0..count {
+        let worker = Worker {
+            shared: Arc::clone(shared),
+            local: Arc::default(),
+            duty: Duty::Coming,
+            spare: None,
+        };
+        shared.runtime.spawn(worker.work());
+    }
+    if count == 1 {
+        // Alone it would sit in a slot of this thread from which no other can take it; and if its job then
+        // blocks the thread, no other serves the runtime's timers meanwhile.
+        shared.make_stealable();
+    }
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    local: Arc<LocalQueue>,
+    duty: Duty,
+    /// The task for the next job that has to await.
+    spare: Option<Spare>,
+}
+
+/// A runtime that shuts down drops its tasks wherever they are.
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let (local, duty, spare) = (&self.local, self.duty, self.spare.take());
+        self.shared
+            .enter(|state, todo| state.worker_dropped(local, duty, spare, todo));
+    }
+}
+
+impl Worker {
+    async fn work(mut self) {
+        let mut turn = JOBS_A_TURN;
+        while poll_fn(|cx| self.poll_claim(cx)).await {
+            while !poll_fn(|cx| Poll::Ready(self.run_claimed(&mut turn, cx))).await {
+                turn = JOBS_A_TURN;
+                yield_now(&self.shared.runtime).await;
+            }
+        }
+    }
+
+    /// Books what has ended and claims the next jobs, or parks until there are some. False if the worker is
+    /// not needed any more.
+    fn poll_claim(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let Worker {
+            shared,
+            local,
+            duty,
+            spare,
+        } = self;
+        let now = shared.now();
+        let cancelled = shared.is_cancelled();
+        let (claimed, others) = shared
+            .enter(|state, todo| state.claim(local, duty, spare, now, cancelled, cx.waker(), todo));
+        start(shared, others);
+        match claimed {
+            Claimed::Jobs => Poll::Ready(true),
+            Claimed::Parked => Poll::Pending,
+            Claimed::Leave => Poll::Ready(false),
+        }
+    }
+
+    /// Runs what is claimed. False if others must have a turn first.
+    fn run_claimed(&mut self, turn: &mut usize, cx: &mut Context<'_>) -> bool {
+        let mut ended = None;
+        loop {
+            let now = self.shared.now();
+            self.shared.check_end(now);
+            let Some((claim, lateness)) = self.local.next(ended.take(), now) else {
+                return true;
+            };
+            ended = self.run(claim, lateness, cx);
+            *turn -= 1;
+            if *turn == 0 || !coop::has_budget_remaining() {
+                self.local.ended(ended);
+                return false;
+            }
+        }
+    }
+
+    /// Starts a job. Its slot if it has ended, and nothing is left to do but to book it.
+    fn run(&mut self, claim: Claim, lateness: Duration, cx: &mut Context<'_>) -> Option<u32> {
+        let shared = &self.shared;
+        let Claim {
+            slot,
+            id,
+            body,
+            deadline,
+            scheduled_at,
+        } = claim;
+        let span = Span::job(shared.name(), id.0, scheduled_at, lateness);
+        let waker = self
+            .spare
+            .as_ref()
+            .map_or(cx.waker(), |spare| &spare.task.waker);
+        let mut cx = Context::from_waker(waker);
+        let mut live = None;
+        let polled = span.enter(|| {
+            shared.inside(|| {
+                let run = Run {
+                    id,
+                    deadline,
+                    lateness,
+                };
+                live.insert(body.start(run)).poll(&mut cx)
+            })
+        });
+        let outcome = match polled {
+            Ok(Poll::Ready(next)) => match live.take() {
+                Some(Live::Future(future)) => match panic::discard(future) {
+                    Ok(()) => return Some(slot),
+                    Err(payload) => Some(Err(payload)),
+                },
+                own => {
+                    live = own;
+                    Some(Ok(Some(next)))
+                }
+            },
+            Ok(Poll::Pending) => None,
+            Err(payload) => Some(Err(payload)),
+        };
+        let job = RunningJob {
+            slot,
+            id,
+            scheduled_at,
+            span,
+            live,
+        };
+        match outcome {
+            Some(outcome) => {
+                job.end(shared, outcome, None);
+            }
+            None => self.hand_over(job),
+        }
+        None
+    }
+
+    /// A job has to await: it goes on in a task of its own.
+    fn hand_over(&mut self, job: RunningJob) {
+        let Worker { shared, spare, .. } = self;
+        let returned = match shared.enter(|state, _| state.awaits(job.slot, spare)) {
+            Awaits::In(task) => match task.mailbox.put(job) {
+                Ok(false) => None,
+                Ok(true) => {
+                    task.waker.wake();
+                    None
+                }
+                Err(job) => Some(job),
+            },
+            Awaits::NewTask => {
+                JobTask::spawn(shared, job);
+                None
+            }
+            Awaits::Never => Some(job),
+        };
+        // It is to be aborted, or the runtime has dropped its task.
+        if let Some(job) = returned {
+            job.end(shared, Ok(None), None);
+        }
+    }
+}
