@@ -3,9 +3,12 @@
 
 mod common;
 
+use std::future::poll_fn;
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
 use common::{
@@ -657,6 +660,83 @@ async fn a_key_is_hashed_once_a_call() {
     }
     keyed.wait().await.unwrap();
     assert_eq!(HASHED.load(Ordering::SeqCst), 1_000);
+}
+
+/// Lets time pass without a turn for the driver or for anybody else.
+async fn pass(time: Duration) {
+    let mut advance = pin!(tokio::time::advance(time));
+    poll_fn(|cx| {
+        assert!(
+            advance.as_mut().poll(cx).is_pending(),
+            "it has advanced, and yields"
+        );
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// A waker that asks the keys something.
+struct CallsBack(KeyedHandle<u8>, AtomicUsize);
+
+impl Wake for CallsBack {
+    fn wake(self: Arc<Self>) {
+        self.1.fetch_add(self.0.len() + 1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn wakers_of_a_group_that_is_past_its_deadline_may_call_back() {
+    let touches = ["touch", "touch of what waits for a run"];
+    for way in touches.into_iter().chain(["end of a run", "schedule"]) {
+        println!("{way}");
+        watched(move || {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            let runtime = builder.enable_time().start_paused(true).build().unwrap();
+            runtime.block_on(async {
+                let group = Group::builder().timeout(ms(10)).build();
+                let keyed: KeyedGroup<u8> = KeyedGroup::builder().exclusive().build_in(group);
+                let calls = Arc::new(CallsBack(keyed.handle(), AtomicUsize::new(0)));
+                let waker = Arc::clone(&calls).into();
+                let mut cancelled = pin!(keyed.group().token().cancelled_owned());
+                let polled = cancelled.as_mut().poll(&mut Context::from_waker(&waker));
+                assert!(polled.is_pending());
+
+                // Each of them comes to the group before its driver has seen the time pass.
+                let (hold, handle) = (Hold::new(), keyed.handle());
+                match way {
+                    "end of a run" => {
+                        let run = async move {
+                            handle.delay(1, HOUR, nothing(), Replace);
+                            pass(ms(10)).await;
+                        };
+                        keyed.delay(1, Duration::ZERO, run, Replace);
+                    }
+                    "schedule" => {
+                        pass(ms(10)).await;
+                        keyed.delay(1, HOUR, nothing(), Replace);
+                    }
+                    way => {
+                        if way != "touch" {
+                            keyed.delay(1, Duration::ZERO, hold.job(), Replace);
+                            hold.started().await;
+                        }
+                        keyed.delay(1, HOUR, nothing(), Replace);
+                        pass(ms(10)).await;
+                        assert!(!keyed.touch_after(&1, ms(1)));
+                        hold.release();
+                    }
+                }
+                settle().await;
+                let calls = calls.1.load(Ordering::SeqCst);
+                assert_ne!(calls, 0, "the waker was not woken");
+                let ended = keyed.wait().await;
+                assert!(
+                    matches!(ended, Err(WaitError::DeadlineExceeded)),
+                    "{ended:?}"
+                );
+            });
+        });
+    }
 }
 
 /// A key that calls its group back when it is dropped.
