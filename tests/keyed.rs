@@ -194,6 +194,25 @@ async fn a_burst_without_a_pause_is_cut_by_the_ceiling() {
     assert_eq!(log.take(), [(5, ms(260)), (9, ms(550))]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_ceiling_counts_from_the_first_debounce_of_what_is_pending() {
+    let (keyed, log) = (KeyedGroup::new(), Log::new());
+    keyed.delay('k', HOUR, log.job("expiry"), Replace);
+    sleep(ms(1_000)).await;
+    keyed.debounce('k', ms(100), ms(150), log.job("first"));
+    sleep(ms(90)).await;
+    keyed.debounce('k', ms(100), ms(150), log.job("second"));
+    sleep(ms(100)).await;
+    assert_eq!(log.take(), [("second", ms(1_150))]);
+
+    keyed.debounce('k', ms(100), ms(150), log.job("before"));
+    sleep(ms(90)).await;
+    keyed.delay('k', HOUR, log.job("scheduled"), Replace);
+    keyed.debounce('k', ms(100), ms(150), log.job("anew"));
+    keyed.wait().await.unwrap();
+    assert_eq!(log.take(), [("anew", ms(1_380))]);
+}
+
 // Never twice at once.
 
 fn exclusive<K: Eq + Hash + Send + 'static>() -> KeyedGroup<K> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::shared::Keys;
-use super::state::{OnDuplicate, Outcome, Pending};
+use super::state::{OnDuplicate, Outcome, Pending, Plan};
 use crate::ground::timeline::later;
 use crate::{Group, Handle, Job, ScheduleError, Shutdown, Wait};
 
@@ -221,7 +221,10 @@ where
     ) -> Result<Outcome, ScheduleError<J>> {
         self.keys.put(&self.handle, key, job, |known| match known {
             Some(pending) if !on_duplicate.replaces(pending.deadline(), at) => None,
-            _ => Some(at),
+            _ => Some(Plan {
+                at,
+                debounced: None,
+            }),
         })
     }
 
@@ -244,8 +247,9 @@ where
     /// Runs the last of many jobs for `key`: once no other has come for `quiet`, and at most `ceiling`
     /// after the first.
     ///
-    /// Call it for every event. The first is the one that made the key pending. Without a ceiling
-    /// (`Duration::MAX`), events that never pause put the job off for good.
+    /// Call it for every event. The first is the first call since the key's job last started, or since
+    /// `schedule` gave the key a job, which begins a new count. Without a ceiling (`Duration::MAX`), events
+    /// that never pause put the job off for good.
     ///
     /// # Panics
     ///
@@ -269,10 +273,14 @@ where
     /// ```
     #[track_caller]
     pub fn debounce(&self, key: K, quiet: Duration, ceiling: Duration, job: impl Job) -> Outcome {
-        let now = Instant::now();
         let at = |known: Option<&Pending>| {
-            let first = known.map_or(now, |pending| pending.since);
-            Some(later(now, quiet).min(later(first, ceiling)))
+            // Under the lock: of two calls at once the job that stays is the one with the later instant.
+            let now = Instant::now();
+            let first = known.and_then(|pending| pending.debounced).unwrap_or(now);
+            Some(Plan {
+                at: later(now, quiet).min(later(first, ceiling)),
+                debounced: Some(first),
+            })
         };
         match self.keys.put(&self.handle, key, job, at) {
             Ok(outcome) => outcome,

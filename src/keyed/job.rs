@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::shared::Keys;
-use super::state::{Entry, Outcome, Pending, Taken, Ticket};
+use super::state::{Entry, Outcome, Pending, Plan, Taken, Ticket};
 use crate::ground::panic;
 use crate::{Handle, Job, ScheduleError};
 
@@ -96,7 +96,7 @@ where
     /// Hands a job to the group for a key, at the instant that `decide` names; drops it if `decide`
     /// names none.
     ///
-    /// `decide` is told the deadline of the key's pending job, and since when the key is pending.
+    /// `decide` is told of the key's pending job. It runs under the lock and calls no user code.
     /// It all happens in one step under the lock, the group's admission in the middle of it: a job that
     /// starts at once waits for the lock and finds its ticket there.
     #[track_caller]
@@ -105,7 +105,7 @@ where
         group: &Handle,
         key: K,
         job: J,
-        decide: impl FnOnce(Option<&Pending>) -> Option<Instant>,
+        decide: impl FnOnce(Option<&Pending>) -> Option<Plan>,
     ) -> Result<Outcome, ScheduleError<J>> {
         let hash = self.hash(&key);
         let mut guard = self.lock();
@@ -113,11 +113,10 @@ where
         let ticket = state.ticket();
         let entry = state.table.find(hash, |known, _| *known == key);
         let known = entry.as_ref().and_then(|entry| entry.pending.as_ref());
-        let Some(at) = decide(known) else {
+        let Some(Plan { at, debounced }) = decide(known) else {
             drop(guard);
             return Ok(Outcome::Kept);
         };
-        let since = known.map_or_else(Instant::now, |pending| pending.since);
         let held = entry.as_ref().is_some_and(|entry| entry.running.is_some());
 
         let job = KeyedJob {
@@ -146,7 +145,7 @@ where
             ticket,
             job,
             held: held.then_some(at),
-            since,
+            debounced,
         };
         let replaced = match entry {
             Some(entry) => entry.pending.replace(pending),

@@ -62,8 +62,15 @@ pub(super) struct Pending {
     /// While another job of the key runs this one is far away in the group; it is wanted at this
     /// instant, and gets it when that run has ended.
     pub(super) held: Option<Instant>,
-    /// When the key became pending.
-    pub(super) since: Instant,
+    /// The first debounce since a job was last scheduled for the key, or since it became pending.
+    pub(super) debounced: Option<Instant>,
+}
+
+/// What a job of a key is admitted for: its instant, and the first debounce from which the ceiling of
+/// further ones counts.
+pub(super) struct Plan {
+    pub(super) at: Instant,
+    pub(super) debounced: Option<Instant>,
 }
 
 impl Pending {
