@@ -121,6 +121,22 @@ async fn wait_between_two_far_ticks_ends_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_series_that_a_job_begins_while_the_group_drains_has_ended() {
+    let (group, start, log) = (Group::new(), Instant::now(), Log::new());
+    let of_job = log.clone();
+    group.delay_with(ms(5), |context| async move {
+        for starts_in in [Duration::ZERO, HOUR] {
+            let ticks = every(HOUR).starting_at(Instant::now() + starts_in);
+            let of_series = of_job.clone();
+            let series = ticks.run(&context.handle(), move |_| of_series.job("tick"));
+            assert!(series.is_finished(), "{starts_in:?}");
+        }
+    });
+    group.wait().await.unwrap();
+    assert_eq!((start.elapsed(), log.len()), (ms(5), 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn wait_ends_every_series_also_those_that_were_made_beside_ended_ones() {
     let (group, start) = (Group::new(), Instant::now());
     for _ in 0..20 {

@@ -99,7 +99,8 @@ impl Every {
     ///
     /// A run starts at its tick's time or after it, and never before the one before it has ended.
     ///
-    /// When `wait` was called no further tick starts, and a run in progress finishes.
+    /// When `wait` was called no further tick starts, and a run in progress finishes. What a job begins
+    /// with its context's handle after that is a series that has ended.
     ///
     /// # Panics
     ///

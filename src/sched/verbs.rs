@@ -43,9 +43,14 @@ impl Entrance<'_> {
     ) -> Result<JobHandle, (Refusal, B)> {
         let body = Box::new(body);
         let cancelled = self.shared.is_cancelled();
+        // A series that ends with `wait` cannot begin after it, not even for a job.
+        let caller = match course {
+            Course::UntilWait => Caller::Outside,
+            Course::Once | Course::Series => self.caller,
+        };
         let (result, refused) =
             self.shared
-                .enter(|state, todo| match state.admit(self.caller, cancelled) {
+                .enter(|state, todo| match state.admit(caller, cancelled) {
                     Ok(()) => (Ok(state.insert(at, body, course, site, todo)), None),
                     Err(refusal) => (Err(refusal), Some(body)),
                 });
