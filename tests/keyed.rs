@@ -984,12 +984,21 @@ fn wakers_of_a_group_that_is_past_its_deadline_may_call_back() {
     }
 }
 
-/// A key that calls its group back when it is dropped.
+/// A key that calls its group back when it is hashed and when it is dropped.
 #[derive(Clone)]
 struct Caller(u8, Arc<OnceLock<KeyedHandle<Caller>>>, Arc<AtomicUsize>);
 
+impl Caller {
+    fn call(&self) {
+        if let Some(keyed) = self.1.get() {
+            self.2.fetch_add(keyed.len() + 1, Ordering::SeqCst);
+        }
+    }
+}
+
 impl Hash for Caller {
     fn hash<H: Hasher>(&self, state: &mut H) {
+        self.call();
         self.0.hash(state);
     }
 }
@@ -1004,14 +1013,12 @@ impl Eq for Caller {}
 
 impl Drop for Caller {
     fn drop(&mut self) {
-        if let Some(keyed) = self.1.get() {
-            self.2.fetch_add(keyed.len() + 1, Ordering::SeqCst);
-        }
+        self.call();
     }
 }
 
 #[test]
-fn destructors_of_keys_and_jobs_may_call_back() {
+fn hashes_and_destructors_of_keys_and_jobs_may_call_back() {
     watched(|| {
         for exclusive in [false, true] {
             multi_thread().block_on(bounded(async move {
@@ -1038,6 +1045,10 @@ fn destructors_of_keys_and_jobs_may_call_back() {
                 keyed.delay(key(1), HOUR, job(), Replace);
                 keyed.delay(key(1), HOUR, job(), Replace);
                 keyed.delay(key(1), HOUR, job(), KeepExisting);
+                let job_with = |job| move |_| job;
+                keyed.delay_with(key(1), HOUR, job_with(job()), Replace);
+                keyed.delay_with(key(1), HOUR, job_with(job()), KeepExisting);
+                assert!(keyed.touch_after(&key(1), HOUR) && keyed.contains(&key(1)));
                 assert!(keyed.cancel(&key(1)));
                 keyed.delay(key(2), Duration::ZERO, job(), Replace);
                 let stats = || keyed.group().stats();
@@ -1046,10 +1057,13 @@ fn destructors_of_keys_and_jobs_may_call_back() {
                 keyed.group().cancel();
                 until("the last job was dropped", || stats().pending == 0).await;
                 keyed.delay(key(4), HOUR, job(), Replace);
-                assert!(
-                    calls.load(Ordering::SeqCst) > 0,
-                    "no destructor called back"
+                drop(keyed.wait());
+                assert_eq!(keyed.debounce(key(4), HOUR, HOUR, job()), Refused);
+                assert_eq!(
+                    home.get().unwrap().delay(key(4), HOUR, job(), Replace),
+                    Refused
                 );
+                assert!(calls.load(Ordering::SeqCst) > 0, "no key called back");
             }));
         }
     });
