@@ -119,6 +119,8 @@ const FLOORS: &[(&str, &[&str])] = &[
             "keyed/state",
             "keyed/shared",
             "keyed/job",
+            "keyed/verbs",
+            "keyed/handle",
             "keyed/group",
             "keyed/builder",
         ],

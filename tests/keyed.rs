@@ -3,9 +3,12 @@
 
 mod common;
 
+use std::future::{Ready, poll_fn};
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
 use common::{
@@ -14,7 +17,7 @@ use common::{
 };
 use schedgroup::keyed::OnDuplicate::{KeepEarliest, KeepExisting, KeepLatest, Replace};
 use schedgroup::keyed::Outcome::{Inserted, Kept, Refused, Replaced};
-use schedgroup::keyed::{KeyedGroup, KeyedHandle, OnDuplicate};
+use schedgroup::keyed::{KeyedContext, KeyedGroup, KeyedHandle, OnDuplicate};
 use schedgroup::{Group, ScheduleError, WaitError};
 use tokio::time::{Instant, sleep};
 
@@ -189,6 +192,25 @@ async fn a_burst_without_a_pause_is_cut_by_the_ceiling() {
     keyed.wait().await.unwrap();
     // The second burst begins with the event at 300 and ends with the one at 450.
     assert_eq!(log.take(), [(5, ms(260)), (9, ms(550))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_ceiling_counts_from_the_first_debounce_of_what_is_pending() {
+    let (keyed, log) = (KeyedGroup::new(), Log::new());
+    keyed.delay('k', HOUR, log.job("expiry"), Replace);
+    sleep(ms(1_000)).await;
+    keyed.debounce('k', ms(100), ms(150), log.job("first"));
+    sleep(ms(90)).await;
+    keyed.debounce('k', ms(100), ms(150), log.job("second"));
+    sleep(ms(100)).await;
+    assert_eq!(log.take(), [("second", ms(1_150))]);
+
+    keyed.debounce('k', ms(100), ms(150), log.job("before"));
+    sleep(ms(90)).await;
+    keyed.delay('k', HOUR, log.job("scheduled"), Replace);
+    keyed.debounce('k', ms(100), ms(150), log.job("anew"));
+    keyed.wait().await.unwrap();
+    assert_eq!(log.take(), [("anew", ms(1_380))]);
 }
 
 // Never twice at once.
@@ -423,7 +445,7 @@ async fn a_due_job_that_has_no_place_is_still_pending() {
 // Closed and cancelled groups.
 
 #[tokio::test(start_paused = true)]
-async fn after_wait_outsiders_are_refused_at_their_line() {
+async fn after_wait_the_owner_is_refused_at_its_line() {
     let keyed = KeyedGroup::new();
     keyed.delay(1, ms(5), nothing(), Replace);
     let wait = keyed.wait();
@@ -432,7 +454,8 @@ async fn after_wait_outsiders_are_refused_at_their_line() {
     let misuses = [
         panic_of(|| keyed.delay(2, ms(1), nothing(), Replace)),
         panic_of(|| keyed.schedule(1, Instant::now(), nothing(), Replace)),
-        panic_of(|| keyed.debounce(2, ms(1), ms(1), nothing())),
+        panic_of(|| keyed.delay_with(2, ms(1), |_| nothing(), Replace)),
+        panic_of(|| keyed.schedule_with(1, Instant::now(), |_| nothing(), Replace)),
     ];
     for (misuse, below) in misuses.iter().zip(2..) {
         assert_eq!((misuse.message.as_str(), misuse.line), (says, line + below));
@@ -440,6 +463,67 @@ async fn after_wait_outsiders_are_refused_at_their_line() {
     }
     assert_eq!(keyed.len(), 1);
     wait.await.unwrap();
+}
+
+/// The answers of all verbs that hand in a job and cannot hand it back.
+macro_rules! answers {
+    ($on:expr, $key:expr, $job:expr) => {{
+        let (on, key, job) = (&$on, $key, $job);
+        let made = |job| move |_| job;
+        [
+            on.delay(key, ms(1), job(), Replace),
+            on.schedule(key, Instant::now() + ms(1), job(), Replace),
+            on.delay_with(key, ms(1), made(job()), Replace),
+            on.schedule_with(key, Instant::now() + ms(1), made(job()), Replace),
+            on.debounce(key, ms(1), ms(1), job()),
+        ]
+    }};
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_does_not_panic_in_a_group_that_was_closed_or_cancelled() {
+    let ends: [fn(&KeyedGroup<u8>); 3] = [
+        |keyed| drop(keyed.wait()),
+        |keyed| drop(keyed.shutdown(HOUR)),
+        |keyed| keyed.group().cancel(),
+    ];
+    for (end, door) in ends.iter().zip(["wait", "shutdown", "cancel"]) {
+        let (keyed, hold, flag) = (KeyedGroup::new(), Hold::new(), Flag::new());
+        let handle = keyed.handle();
+        handle.delay(0, Duration::ZERO, hold.job(), Replace);
+        hold.started().await;
+        end(&keyed);
+        assert_eq!(answers!(handle, 1, || flag.job()), [Refused; 5], "{door}");
+        assert_eq!((flag.drops(), handle.len()), (5, 0), "{door}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_handle_is_refused_leaves_the_key_its_job() {
+    let (keyed, log, flag) = (KeyedGroup::new(), Log::new(), Flag::new());
+    keyed.delay(1, ms(5), log.job("kept"), Replace);
+    let (wait, handle) = (keyed.wait(), keyed.handle());
+    assert_eq!(answers!(handle, 1, || flag.job()), [Refused; 5]);
+    let refused = handle.try_delay(1, ms(1), flag.job(), Replace);
+    assert!(
+        matches!(refused, Err(ScheduleError::Closed(_))),
+        "{refused:?}"
+    );
+    drop(refused);
+    assert_eq!(flag.drops(), 6);
+    wait.await.unwrap();
+    assert_eq!(log.take(), [("kept", ms(5))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn debounce_of_the_owner_answers_after_wait() {
+    let (keyed, log, flag) = (KeyedGroup::new(), Log::new(), Flag::new());
+    keyed.delay(1, ms(5), log.job("kept"), Replace);
+    let wait = keyed.wait();
+    let answers = [1, 2].map(|key| keyed.debounce(key, ms(1), ms(1), flag.job()));
+    assert_eq!((answers, flag.drops()), ([Refused; 2], 2));
+    wait.await.unwrap();
+    assert_eq!(log.take(), [("kept", ms(5))]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -455,7 +539,7 @@ async fn a_second_wait_is_misuse_at_its_line() {
 fn a_keyed_group_needs_a_runtime() {
     for (line, misuse) in [
         (line!(), panic_of(|| drop(KeyedGroup::<u8>::new()))),
-        (line!(), panic_of(|| KeyedGroup::builder().build::<u8>())),
+        (line!(), panic_of(|| KeyedGroup::<u8>::builder().build())),
     ] {
         assert!(misuse.message.starts_with("schedgroup: "), "{misuse:?}");
         assert_eq!(misuse.line, line);
@@ -567,14 +651,178 @@ async fn the_handle_of_a_context_is_admitted_while_the_group_drains() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_names_the_line_that_scheduled_the_job() {
-    let keyed = KeyedGroup::new();
-    let line = line!() + 1;
-    keyed.delay(1, ms(1), async { panic!("boom") }, Replace);
-    let Err(WaitError::Panicked(panic)) = keyed.wait().await else {
-        panic!("the panic is lost")
+    type Put = fn(&KeyedGroup<u8>) -> u32;
+    let verbs: [Put; 3] = [
+        |keyed| {
+            keyed.delay(1, ms(1), async { panic!("boom") }, Replace);
+            line!() - 1
+        },
+        |keyed| {
+            keyed.delay_with(1, ms(1), |_| async { panic!("boom") }, Replace);
+            line!() - 1
+        },
+        |keyed| {
+            keyed.debounce(1, ms(1), ms(1), async { panic!("boom") });
+            line!() - 1
+        },
+    ];
+    for put in verbs {
+        let keyed = KeyedGroup::new();
+        let line = put(&keyed);
+        let Err(WaitError::Panicked(panic)) = keyed.wait().await else {
+            panic!("the panic is lost")
+        };
+        assert_eq!(panic.scheduled_at().line(), line);
+        assert!(panic.scheduled_at().file().ends_with("keyed.rs"));
+    }
+}
+
+// Jobs that see their group.
+
+#[tokio::test(start_paused = true)]
+async fn a_job_schedules_its_own_key_while_the_group_drains() {
+    fn hook(
+        context: KeyedContext<u8>,
+        left: u32,
+        log: Log<(u32, bool)>,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move {
+            log.push((left, context.is_draining()));
+            if left > 0 {
+                let again = move |context| hook(context, left - 1, log);
+                let answer = context.delay_with(1, ms(10), again, KeepExisting);
+                assert_eq!(answer, Inserted);
+            }
+        })
+    }
+    for exclusive in [false, true] {
+        let builder = KeyedGroup::builder();
+        let builder = if exclusive {
+            builder.exclusive()
+        } else {
+            builder
+        };
+        let (keyed, log) = (builder.build(), Log::new());
+        let of_job = log.clone();
+        keyed.delay_with(1, ms(10), |context| hook(context, 2, of_job), Replace);
+        keyed.wait().await.unwrap();
+        let runs = [(2, 10), (1, 20), (0, 30)].map(|(left, at)| ((left, true), ms(at)));
+        assert_eq!(log.take(), runs, "exclusive: {exclusive}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_verbs_of_a_context_are_admitted_while_the_group_drains() {
+    let (keyed, log) = (KeyedGroup::new(), Log::new());
+    let of_job = log.clone();
+    let run = move |context: KeyedContext<u8>| async move {
+        let job = || of_job.job("by a verb");
+        let expected = [Inserted, Replaced, Replaced, Replaced, Replaced];
+        assert_eq!(answers!(context, 1, job), expected);
+        assert_eq!(answers!(context.handle(), 2, job), expected);
+        let tried = context.try_delay(3, ms(1), job(), Replace);
+        assert_eq!(tried.ok(), Some(Inserted));
+        let tried = context.try_schedule(3, Instant::now() + ms(2), job(), KeepLatest);
+        assert_eq!(tried.ok(), Some(Replaced));
+        assert!(context.touch(&2, Instant::now() + ms(5)) && context.touch_after(&1, ms(5)));
+        assert_eq!((context.len(), context.contains(&3)), (3, true));
+        assert!(context.cancel(&3) && !context.is_empty());
     };
-    assert_eq!(panic.scheduled_at().line(), line);
-    assert!(panic.scheduled_at().file().ends_with("keyed.rs"));
+    keyed.delay_with(1, ms(1), run, Replace);
+    keyed.wait().await.unwrap();
+    assert_eq!(log.take(), [("by a verb", ms(6)); 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_context_never_panics_and_may_outlive_its_job() {
+    async fn context_of(keyed: &KeyedGroup<u8>, hold: &Hold) -> KeyedContext<u8> {
+        let (send, context) = tokio::sync::oneshot::channel();
+        let held = hold.job();
+        let run = |context| async move {
+            drop(send.send(context));
+            held.await;
+        };
+        keyed.delay_with(0, Duration::ZERO, run, Replace);
+        context.await.unwrap()
+    }
+    let (keyed, hold, flag) = (KeyedGroup::new(), Hold::new(), Flag::new());
+    let context = context_of(&keyed, &hold).await;
+    hold.release();
+    keyed.wait().await.unwrap();
+    assert_eq!(answers!(context, 1, || flag.job()), [Refused; 5], "drained");
+
+    let keyed = KeyedGroup::new();
+    let context = context_of(&keyed, &hold).await;
+    drop(keyed.shutdown(HOUR));
+    assert_eq!(
+        answers!(context, 1, || flag.job()),
+        [Refused; 5],
+        "shut down"
+    );
+    let refused = context.try_delay(1, ms(1), flag.job(), Replace);
+    assert!(
+        matches!(refused, Err(ScheduleError::Closed(_))),
+        "{refused:?}"
+    );
+    drop((refused, keyed));
+    assert_eq!(answers!(context, 1, || flag.job()), [Refused; 5], "dropped");
+    assert_eq!(flag.drops(), 16);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_context_tells_of_its_run() {
+    let group = Group::builder().max_running(1).build();
+    let keyed = KeyedGroup::builder().build_in(group);
+    let (log, hold, start) = (Log::new(), Hold::new(), Instant::now());
+    keyed.delay("busy", Duration::ZERO, hold.job(), Replace);
+    hold.started().await;
+    let of_job = log.clone();
+    let run = move |context: KeyedContext<&'static str>| async move {
+        let times = (context.deadline(), context.lateness());
+        of_job.push((context.id(), times, context.is_draining()));
+        context.token().cancelled().await;
+    };
+    let before = keyed.group().delay(HOUR, nothing()).id();
+    keyed.delay_with("k", ms(10), run, Replace);
+    let after = keyed.group().delay(HOUR, nothing()).id();
+    sleep(ms(25)).await;
+    hold.release();
+    settle().await;
+    keyed.group().cancel();
+    assert!(matches!(keyed.wait().await, Err(WaitError::Cancelled)));
+    let [(id, times, is_draining)] = log.labels()[..] else {
+        panic!("it ran once")
+    };
+    assert!(before < id && id < after, "{before} {id} {after}");
+    assert_eq!((times, is_draining), ((start + ms(10), ms(15)), false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closure_that_panics_while_it_makes_its_job_frees_its_key() {
+    let (keyed, log) = (exclusive(), Log::new());
+    let boom = |_: KeyedContext<char>| -> Ready<()> { panic!("boom") };
+    keyed.delay_with('k', Duration::ZERO, boom, Replace);
+    settle().await;
+    keyed.delay('k', Duration::ZERO, log.job("next"), Replace);
+    let result = keyed.wait().await;
+    assert!(matches!(&result, Err(WaitError::Panicked(panic)) if panic.message() == "boom"));
+    assert_eq!(log.labels(), ["next"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancel_drops_what_a_closure_holds_before_it_returns() {
+    let (keyed, flag) = (KeyedGroup::new(), Flag::new());
+    let guard = flag.guard();
+    let made = move |_| async move { drop(guard) };
+    keyed.delay_with('k', HOUR, made, Replace);
+    assert_eq!((keyed.cancel(&'k'), flag.drops()), (true, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_type_of_the_keys_can_be_named_at_the_builder() {
+    let keyed = KeyedGroup::<String>::builder().exclusive().build();
+    keyed.delay("k".to_owned(), HOUR, nothing(), Replace);
+    assert!(keyed.contains("k"));
 }
 
 // The user's own code.
@@ -659,12 +907,98 @@ async fn a_key_is_hashed_once_a_call() {
     assert_eq!(HASHED.load(Ordering::SeqCst), 1_000);
 }
 
-/// A key that calls its group back when it is dropped.
+/// Lets time pass without a turn for the driver or for anybody else.
+async fn pass(time: Duration) {
+    let mut advance = pin!(tokio::time::advance(time));
+    poll_fn(|cx| {
+        assert!(
+            advance.as_mut().poll(cx).is_pending(),
+            "it has advanced, and yields"
+        );
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// A waker that asks the keys something.
+struct CallsBack(KeyedHandle<u8>, AtomicUsize);
+
+impl Wake for CallsBack {
+    fn wake(self: Arc<Self>) {
+        self.1.fetch_add(self.0.len() + 1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn wakers_of_a_group_that_is_past_its_deadline_may_call_back() {
+    let touches = ["touch", "touch of what waits for a run"];
+    for way in touches.into_iter().chain(["end of a run", "schedule"]) {
+        println!("{way}");
+        watched(move || {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            let runtime = builder.enable_time().start_paused(true).build().unwrap();
+            runtime.block_on(async {
+                let group = Group::builder().timeout(ms(10)).build();
+                let keyed: KeyedGroup<u8> = KeyedGroup::builder().exclusive().build_in(group);
+                let calls = Arc::new(CallsBack(keyed.handle(), AtomicUsize::new(0)));
+                let waker = Arc::clone(&calls).into();
+                let mut cancelled = pin!(keyed.group().token().cancelled_owned());
+                let polled = cancelled.as_mut().poll(&mut Context::from_waker(&waker));
+                assert!(polled.is_pending());
+
+                // Each of them comes to the group before its driver has seen the time pass.
+                let (hold, handle) = (Hold::new(), keyed.handle());
+                match way {
+                    "end of a run" => {
+                        let run = async move {
+                            handle.delay(1, HOUR, nothing(), Replace);
+                            pass(ms(10)).await;
+                        };
+                        keyed.delay(1, Duration::ZERO, run, Replace);
+                    }
+                    "schedule" => {
+                        pass(ms(10)).await;
+                        keyed.delay(1, HOUR, nothing(), Replace);
+                    }
+                    way => {
+                        if way != "touch" {
+                            keyed.delay(1, Duration::ZERO, hold.job(), Replace);
+                            hold.started().await;
+                        }
+                        keyed.delay(1, HOUR, nothing(), Replace);
+                        pass(ms(10)).await;
+                        assert!(!keyed.touch_after(&1, ms(1)));
+                        hold.release();
+                    }
+                }
+                settle().await;
+                let calls = calls.1.load(Ordering::SeqCst);
+                assert_ne!(calls, 0, "the waker was not woken");
+                let ended = keyed.wait().await;
+                assert!(
+                    matches!(ended, Err(WaitError::DeadlineExceeded)),
+                    "{ended:?}"
+                );
+            });
+        });
+    }
+}
+
+/// A key that calls its group back when it is hashed and when it is dropped.
 #[derive(Clone)]
 struct Caller(u8, Arc<OnceLock<KeyedHandle<Caller>>>, Arc<AtomicUsize>);
 
+impl Caller {
+    fn call(&self) {
+        if let Some(keyed) = self.1.get() {
+            self.2.fetch_add(keyed.len() + 1, Ordering::SeqCst);
+        }
+    }
+}
+
 impl Hash for Caller {
     fn hash<H: Hasher>(&self, state: &mut H) {
+        self.call();
         self.0.hash(state);
     }
 }
@@ -679,14 +1013,12 @@ impl Eq for Caller {}
 
 impl Drop for Caller {
     fn drop(&mut self) {
-        if let Some(keyed) = self.1.get() {
-            self.2.fetch_add(keyed.len() + 1, Ordering::SeqCst);
-        }
+        self.call();
     }
 }
 
 #[test]
-fn destructors_of_keys_and_jobs_may_call_back() {
+fn hashes_and_destructors_of_keys_and_jobs_may_call_back() {
     watched(|| {
         for exclusive in [false, true] {
             multi_thread().block_on(bounded(async move {
@@ -713,6 +1045,10 @@ fn destructors_of_keys_and_jobs_may_call_back() {
                 keyed.delay(key(1), HOUR, job(), Replace);
                 keyed.delay(key(1), HOUR, job(), Replace);
                 keyed.delay(key(1), HOUR, job(), KeepExisting);
+                let job_with = |job| move |_| job;
+                keyed.delay_with(key(1), HOUR, job_with(job()), Replace);
+                keyed.delay_with(key(1), HOUR, job_with(job()), KeepExisting);
+                assert!(keyed.touch_after(&key(1), HOUR) && keyed.contains(&key(1)));
                 assert!(keyed.cancel(&key(1)));
                 keyed.delay(key(2), Duration::ZERO, job(), Replace);
                 let stats = || keyed.group().stats();
@@ -721,10 +1057,13 @@ fn destructors_of_keys_and_jobs_may_call_back() {
                 keyed.group().cancel();
                 until("the last job was dropped", || stats().pending == 0).await;
                 keyed.delay(key(4), HOUR, job(), Replace);
-                assert!(
-                    calls.load(Ordering::SeqCst) > 0,
-                    "no destructor called back"
+                drop(keyed.wait());
+                assert_eq!(keyed.debounce(key(4), HOUR, HOUR, job()), Refused);
+                assert_eq!(
+                    home.get().unwrap().delay(key(4), HOUR, job(), Replace),
+                    Refused
                 );
+                assert!(calls.load(Ordering::SeqCst) > 0, "no key called back");
             }));
         }
     });
@@ -807,6 +1146,7 @@ fn keyed_groups_are_shared_between_threads() {
     // A key need not be `Sync`.
     shared::<KeyedGroup<std::cell::Cell<u8>>>();
     shared::<KeyedHandle<String>>();
+    shared::<KeyedContext<std::cell::Cell<u8>>>();
     shared::<OnDuplicate>();
 }
 

@@ -10,8 +10,8 @@ use common::{Log, Random, ms};
 use schedgroup::keyed::{KeyedGroup, OnDuplicate, Outcome};
 use tokio::time::{Instant, sleep_until};
 
-/// What is pending: when, which job, and since when the key is pending.
-type Model = BTreeMap<u64, (Duration, u64, Duration)>;
+/// What is pending: when, which job, and its first debounce since it was scheduled.
+type Model = BTreeMap<u64, (Duration, u64, Option<Duration>)>;
 
 #[tokio::test(start_paused = true)]
 async fn random_histories_agree_with_a_plain_map() {
@@ -61,11 +61,11 @@ async fn history(seed: u64) {
                 model.entry(key).and_modify(|job| job.0 = at);
             }
             3 => {
-                let since = known.map_or(now, |job| job.2);
+                let since = known.and_then(|job| job.2).unwrap_or(now);
                 // Sometimes the quiet is shorter, sometimes what the ceiling leaves.
                 let (quiet, ceiling) = (at - now, now - since + ms(11));
                 keyed.debounce(key, quiet, ceiling, log.job(step));
-                model.insert(key, (at.min(since + ceiling), step, since));
+                model.insert(key, (at.min(since + ceiling), step, Some(since)));
             }
             rule => {
                 let (rule, wins) = match (rule, known) {
@@ -85,7 +85,7 @@ async fn history(seed: u64) {
                 };
                 assert_eq!(outcome, expected, "seed {seed}, step {step}, {rule:?}");
                 if wins {
-                    model.insert(key, (at, step, known.map_or(now, |job| job.2)));
+                    model.insert(key, (at, step, None));
                 }
             }
         }

@@ -6,8 +6,10 @@ mod common;
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{Hash, Hasher};
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake};
 use std::time::Duration;
 
 use common::{
@@ -795,4 +797,37 @@ async fn a_key_that_panics_leaves_no_job_behind_and_its_work_may_call_back() {
     // By another thread's clock, which is not the paused one, the pacer's job is due a little later.
     bounded(group.wait()).await.unwrap();
     assert_eq!(group.stats().pending, 0);
+}
+
+/// A push to a group that is past its deadline, before the group's driver has seen the time pass.
+#[test]
+fn a_waker_of_the_group_may_call_the_pacer_back() {
+    struct CallsBack(Pacer<u8, ()>, AtomicUsize);
+    impl Wake for CallsBack {
+        fn wake(self: Arc<Self>) {
+            self.1
+                .fetch_add(self.0.waiting() + self.0.keys(), Ordering::SeqCst);
+        }
+    }
+    watched(|| {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        let runtime = builder.enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let group = Group::builder().timeout(Duration::ZERO).build();
+            let pacer = Pacer::builder(Rate::per_second(1)).run(&group.handle(), |(), _| async {});
+            let calls = Arc::new(CallsBack(pacer.clone(), AtomicUsize::new(0)));
+            let waker = Arc::clone(&calls).into();
+            let mut cancelled = pin!(group.token().cancelled_owned());
+            let polled = cancelled.as_mut().poll(&mut Context::from_waker(&waker));
+            assert!(polled.is_pending());
+            pacer.push(1, ());
+            let ended = group.wait().await;
+            assert!(
+                matches!(ended, Err(WaitError::DeadlineExceeded)),
+                "{ended:?}"
+            );
+            let calls = calls.1.load(Ordering::SeqCst);
+            assert_ne!(calls, 0, "the waker was not woken");
+        });
+    });
 }

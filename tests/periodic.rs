@@ -27,7 +27,13 @@ fn intended(missed: MissedTicks, period: u64, lengths: &[u64]) -> Vec<(u64, Dura
                 }
             }
             MissedTicks::Delay => put_off = put_off.max(now.saturating_sub(tick * period)),
-            _ => {}
+            MissedTicks::Burst(max) => {
+                // So many are missed: those whose time is before now.
+                while now.saturating_sub(tick * period).div_ceil(period) > max {
+                    tick += 1;
+                }
+            }
+            _ => unreachable!(),
         }
     }
     starts
@@ -35,9 +41,17 @@ fn intended(missed: MissedTicks, period: u64, lengths: &[u64]) -> Vec<(u64, Dura
 
 #[tokio::test(start_paused = true)]
 async fn runs_start_at_the_intended_times() {
+    let rules = [
+        MissedTicks::Skip,
+        MissedTicks::Delay,
+        MissedTicks::Burst(u64::MAX),
+        MissedTicks::Burst(0),
+        MissedTicks::Burst(1),
+        MissedTicks::Burst(3),
+    ];
     for seed in 0..60 {
         let mut random = Random(seed);
-        let missed = [MissedTicks::Skip, MissedTicks::Delay, MissedTicks::Burst][seed as usize % 3];
+        let missed = rules[seed as usize % rules.len()];
         let period = 1 + random.below(50);
         let lengths: Vec<u64> = (0..40).map(|_| random.below(3 * period)).collect();
         let (group, log) = (Group::new(), Log::new());
@@ -107,6 +121,22 @@ async fn wait_between_two_far_ticks_ends_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_series_that_a_job_begins_while_the_group_drains_has_ended() {
+    let (group, start, log) = (Group::new(), Instant::now(), Log::new());
+    let of_job = log.clone();
+    group.delay_with(ms(5), |context| async move {
+        for starts_in in [Duration::ZERO, HOUR] {
+            let ticks = every(HOUR).starting_at(Instant::now() + starts_in);
+            let of_series = of_job.clone();
+            let series = ticks.run(&context.handle(), move |_| of_series.job("tick"));
+            assert!(series.is_finished(), "{starts_in:?}");
+        }
+    });
+    group.wait().await.unwrap();
+    assert_eq!((start.elapsed(), log.len()), (ms(5), 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn wait_ends_every_series_also_those_that_were_made_beside_ended_ones() {
     let (group, start) = (Group::new(), Instant::now());
     for _ in 0..20 {
@@ -155,7 +185,7 @@ async fn a_series_begins_at_its_start_and_its_ticks_tell_how_late_they_are() {
     let of_series = log.clone();
     every(ms(10))
         .starting_at(Instant::now() + ms(5))
-        .missed(MissedTicks::Burst)
+        .missed(MissedTicks::Burst(u64::MAX))
         .run(&group.handle(), move |tick| {
             of_series.push((tick.number(), tick.lateness()));
             sleep(ms(if tick.number() == 0 { 25 } else { 1 }))
@@ -333,6 +363,128 @@ async fn no_tick_of_a_wall_series_runs_twice() {
         (7, 5000),
     ];
     assert_eq!(log.take(), expected.map(|(tick, at)| (tick, ms(at))));
+}
+
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
+/// A second of wall time between ticks, on a clock that is looked at ten times as often.
+fn by_seconds(missed: MissedTicks) -> (Group, Stepped, Log<u64>) {
+    let (group, log, (wall, clock)) = (Group::new(), Log::new(), Stepped::new());
+    let of_series = log.clone();
+    every(ms(1000))
+        .on_wall_clock(&clock, wall.now())
+        .missed(missed)
+        .run(&group.handle(), move |tick| of_series.job(tick.number()));
+    (group, wall, log)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_that_was_ahead_for_a_moment_does_not_silence_a_series() {
+    let rules = [MissedTicks::Skip, MissedTicks::Delay, MissedTicks::Burst(2)];
+    for missed in rules {
+        let (_group, wall, log) = by_seconds(missed);
+        sleep(ms(1500)).await;
+        wall.step(|begun| begun + YEAR);
+        sleep(ms(2000)).await;
+        wall.step(|begun| begun - YEAR);
+        log.take();
+        sleep(ms(3000)).await;
+        let expected = [(4, 4000), (5, 5000), (6, 6000)];
+        assert_eq!(
+            log.take(),
+            expected.map(|(tick, at)| (tick, ms(at))),
+            "{missed:?}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_that_was_ahead_during_a_run_does_not_silence_a_series() {
+    let (group, log, (wall, clock)) = (Group::new(), Log::new(), Stepped::new());
+    let (of_series, of_run, hold) = (log.clone(), wall.clone(), Hold::new());
+    let held = hold.clone();
+    every(ms(1000))
+        .on_wall_clock(&clock, wall.now())
+        .run(&group.handle(), move |tick| {
+            of_series.push(tick.number());
+            let (wall, hold) = (of_run.clone(), held.job());
+            async move {
+                if tick.number() == 1 {
+                    wall.step(|begun| begun + YEAR);
+                    hold.await;
+                }
+            }
+        });
+    sleep(ms(1500)).await;
+    hold.release();
+    settle().await;
+    wall.step(|begun| begun - YEAR);
+    sleep(ms(2000)).await;
+    let expected = [(0, 0), (1, 1000), (2, 2000), (3, 3000)];
+    assert_eq!(log.take(), expected.map(|(tick, at)| (tick, ms(at))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wall_series_that_is_late_for_a_start_far_ahead_begins_with_its_first_tick() {
+    let group = Group::builder().max_running(1).build();
+    let (log, hold, (wall, clock)) = (Log::new(), Hold::new(), Stepped::new());
+    let of_series = log.clone();
+    every(ms(100))
+        .on_wall_clock(&clock.look_every(HOUR), wall.now() + ms(1000))
+        .run(&group.handle(), move |tick| of_series.job(tick.number()));
+    sleep(ms(990)).await;
+    group.delay(Duration::ZERO, hold.job());
+    hold.started().await;
+    sleep(ms(20)).await;
+    hold.release();
+    sleep(ms(100)).await;
+    assert_eq!(log.take(), [(0, ms(1010)), (1, ms(1100))]);
+}
+
+/// The times that come again have their ticks again.
+#[tokio::test(start_paused = true)]
+async fn a_wall_series_is_anchored_anew_after_a_step_back_of_more_than_a_period() {
+    for (back, expected) in [
+        (1000, [(4, 5000), (5, 6000)]),
+        (1001, [(3, 4001), (4, 5001)]),
+        (2000, [(2, 4000), (3, 5000)]),
+    ] {
+        let (_group, wall, log) = by_seconds(MissedTicks::Skip);
+        sleep(ms(3500)).await;
+        log.take();
+        wall.step(|begun| begun - ms(back));
+        sleep(ms(2600)).await;
+        let expected = expected.map(|(tick, at)| (tick, ms(at)));
+        assert_eq!(log.take()[..2], expected, "{back} ms back");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_that_is_set_back_to_before_the_start_waits_for_it_again() {
+    let (_group, wall, log) = by_seconds(MissedTicks::Skip);
+    sleep(ms(2500)).await;
+    log.take();
+    wall.step(|begun| begun - ms(5000));
+    sleep(ms(4000)).await;
+    assert_eq!(log.take(), [(0, ms(5000)), (1, ms(6000))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_step_of_a_day_a_burst_runs_the_last_missed_ticks() {
+    // The step is seen at 1600, and tick 86402 is meant for 2000.
+    let day = Duration::from_secs(86_400);
+    for (max, first) in [(1, 86_401), (3, 86_399), (500, 85_902)] {
+        let (_group, wall, log) = by_seconds(MissedTicks::Burst(max));
+        sleep(ms(1550)).await;
+        log.take();
+        wall.step(|begun| begun + day);
+        sleep(ms(550)).await;
+        let mut ran = log.take();
+        assert_eq!(ran.pop(), Some((86_402, ms(2000))), "at most {max}");
+        let late = ran.iter().filter(|&&(_, at)| at == ms(1600)).count() as u64;
+        assert_eq!((late, ran.len() as u64), (max, max), "at most {max}");
+        assert_eq!(ran.first().map(|run| run.0), Some(first), "at most {max}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,8 +2,12 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
+use std::marker::PhantomData;
+use std::sync::Arc;
 
-use super::group::{KeyedGroup, KeyedHandle};
+use super::group::KeyedGroup;
+use super::handle::KeyedHandle;
+use super::shared::Keys;
 use crate::{Group, Handle};
 
 /// Settings for a [`KeyedGroup`]: whether a key's runs may overlap, and how keys are hashed.
@@ -24,63 +28,74 @@ use crate::{Group, Handle};
 /// reloads.wait().await
 /// # }
 /// ```
-#[derive(Clone, Default)]
 #[must_use = "settings are nothing until `build` is called"]
-pub struct Builder<S = RandomState> {
+pub struct Builder<K, S = RandomState> {
     hasher: S,
     exclusive: bool,
+    keys: PhantomData<fn(K)>,
 }
 
-impl KeyedGroup<()> {
-    /// Settings for a keyed group.
-    pub fn builder() -> Builder {
-        Builder::default()
-    }
-}
-
-impl<S> Builder<S> {
-    /// Two runs of one key never overlap: what is scheduled for a key while its job runs starts when
-    /// that run has ended, or later if its time has not come.
-    ///
-    /// However many events come during a run, one more run follows. It holds no place of
-    /// `max_running` until it starts. `shutdown` counts it among what is not yet due, and drops it.
-    pub fn exclusive(mut self) -> Builder<S> {
-        self.exclusive = true;
-        self
-    }
-
-    /// Hashes keys with `hasher`: a faster one than the default, if nobody hostile chooses the keys.
-    pub fn hasher<T: BuildHasher>(self, hasher: T) -> Builder<T> {
+impl<K: Eq + Hash + Send + 'static> KeyedGroup<K> {
+    /// Returns settings for a keyed group.
+    pub fn builder() -> Builder<K> {
         Builder {
-            hasher,
-            exclusive: self.exclusive,
+            hasher: RandomState::new(),
+            exclusive: false,
+            keys: PhantomData,
         }
     }
 }
 
-impl<S: BuildHasher + Send + Sync + 'static> Builder<S> {
-    /// A keyed group with a group of its own.
+impl<K, S> Builder<K, S> {
+    /// Makes the runs of one key exclusive: what is scheduled for a key while its job runs starts when
+    /// that run has ended, or later if it is not due by then.
+    ///
+    /// However many events come during a run, one more run follows. It holds no place of
+    /// `max_running` until it starts. `shutdown` counts it among what is not yet due, and drops it.
+    pub fn exclusive(mut self) -> Builder<K, S> {
+        self.exclusive = true;
+        self
+    }
+
+    /// Sets the hasher of keys: a faster one than the default, if nobody hostile chooses the keys.
+    pub fn hasher<T: BuildHasher>(self, hasher: T) -> Builder<K, T> {
+        Builder {
+            hasher,
+            exclusive: self.exclusive,
+            keys: PhantomData,
+        }
+    }
+}
+
+impl<K, S> Builder<K, S>
+where
+    K: Eq + Hash + Send + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    /// Creates a keyed group with a group of its own.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime, and on one without a timer.
     #[track_caller]
-    pub fn build<K: Eq + Hash + Send + 'static>(self) -> KeyedGroup<K, S> {
+    pub fn build(self) -> KeyedGroup<K, S> {
         self.build_in(Group::new())
     }
 
-    /// A keyed group that owns this group.
-    pub fn build_in<K: Eq + Hash + Send + 'static>(self, group: Group) -> KeyedGroup<K, S> {
-        KeyedGroup::assemble(self.hasher, self.exclusive, group.handle(), group)
+    /// Creates a keyed group that owns this group.
+    pub fn build_in(self, group: Group) -> KeyedGroup<K, S> {
+        KeyedGroup::own(self.build_on(group.handle()), group)
     }
 
-    /// Keys in a group that belongs to somebody else, who waits for it, cancels it and shuts it down.
-    pub fn build_on<K: Eq + Hash + Send + 'static>(self, group: Handle) -> KeyedHandle<K, S> {
-        KeyedGroup::assemble(self.hasher, self.exclusive, group, ())
+    /// Creates keys in a group that belongs to somebody else, who waits for it, cancels it and shuts it
+    /// down.
+    pub fn build_on(self, group: Handle) -> KeyedHandle<K, S> {
+        let keys = Keys::new(self.hasher, self.exclusive);
+        KeyedHandle::new(Arc::new(keys), group)
     }
 }
 
-impl<S> fmt::Debug for Builder<S> {
+impl<K, S> fmt::Debug for Builder<K, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("exclusive", &self.exclusive)

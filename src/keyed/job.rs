@@ -9,24 +9,25 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::shared::Keys;
-use super::state::{Entry, Outcome, Pending, Taken, Ticket};
+use super::state::{Entry, Outcome, Pending, Plan, Taken, Ticket};
 use crate::ground::panic;
-use crate::{Handle, Job, ScheduleError};
+use crate::ground::timeline::later;
+use crate::{Handle, Job, JobContext, ScheduleError};
 
-/// What the group holds for a key: the user's job, and the duty to tell the keys about its end.
-///
-/// The user's job is dropped before that duty is done, so that nothing of a run is left when the next
-/// one of its key may begin.
-struct KeyedJob<K, S, J> {
-    stage: Stage<J>,
+/// What the group keeps for a key until its job starts: what the user handed in, and the duty to tell
+/// the keys what becomes of it.
+struct Kept<K, S, T> {
+    job: T,
     duty: Duty<K, S>,
 }
 
-/// The job is in a box of its own, so that it can be handed back until it is first polled.
-enum Stage<J> {
-    Waiting(Box<J>),
-    Running(Pin<Box<J>>),
-    Over,
+/// A run of a key's job.
+///
+/// The fields are dropped in this order: nothing of a run is left when the next one of its key may begin.
+struct Run<K, S, J> {
+    /// `None` once it has ended, or if it was replaced or cancelled just as it was about to start.
+    job: Option<Pin<Box<J>>>,
+    _duty: Duty<K, S>,
 }
 
 struct Duty<K, S> {
@@ -65,26 +66,16 @@ impl<K, S> Drop for Duty<K, S> {
     }
 }
 
-impl<K, S, J: Job> Future for KeyedJob<K, S, J> {
+impl<K, S, J: Job> Future for Run<K, S, J> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        loop {
-            match &mut this.stage {
-                Stage::Waiting(_) if !this.duty.begin() => this.stage = Stage::Over,
-                Stage::Waiting(_) => {
-                    if let Stage::Waiting(job) = std::mem::replace(&mut this.stage, Stage::Over) {
-                        this.stage = Stage::Running(Box::into_pin(job));
-                    }
-                }
-                Stage::Running(job) => {
-                    ready!(job.as_mut().poll(cx));
-                    this.stage = Stage::Over;
-                }
-                Stage::Over => return Poll::Ready(()),
-            }
+        if let Some(job) = &mut this.job {
+            ready!(job.as_mut().poll(cx));
+            this.job = None;
         }
+        Poll::Ready(())
     }
 }
 
@@ -93,47 +84,53 @@ where
     K: Eq + Hash + Send + 'static,
     S: BuildHasher + Send + Sync + 'static,
 {
-    /// Hands a job to the group for a key, at the instant that `decide` names; drops it if `decide`
-    /// names none.
+    /// Hands to the group, for a key, the job that `start` makes of `job` when it is due, as `decide`
+    /// plans it; drops it if `decide` has no plan.
     ///
-    /// `decide` is told the deadline of the key's pending job, and since when the key is pending.
+    /// `decide` is told of the key's pending job. It runs under the lock and calls no user code.
     /// It all happens in one step under the lock, the group's admission in the middle of it: a job that
     /// starts at once waits for the lock and finds its ticket there.
     #[track_caller]
-    pub(super) fn put<J: Job>(
+    pub(super) fn put<T: Send + 'static, J: Job>(
         self: &Arc<Self>,
         group: &Handle,
         key: K,
-        job: J,
-        decide: impl FnOnce(Option<&Pending>) -> Option<Instant>,
-    ) -> Result<Outcome, ScheduleError<J>> {
+        job: T,
+        start: impl FnOnce(T, &Arc<Self>, JobContext) -> J + Send + 'static,
+        decide: impl FnOnce(Option<&Pending>) -> Option<Plan>,
+    ) -> Result<Outcome, ScheduleError<T>> {
         let hash = self.hash(&key);
         let mut guard = self.lock();
         let state = &mut *guard;
         let ticket = state.ticket();
         let entry = state.table.find(hash, |known, _| *known == key);
         let known = entry.as_ref().and_then(|entry| entry.pending.as_ref());
-        let Some(at) = decide(known) else {
+        let Some(Plan { at, debounced }) = decide(known) else {
             drop(guard);
             return Ok(Outcome::Kept);
         };
-        let since = known.map_or_else(Instant::now, |pending| pending.since);
         let held = entry.as_ref().is_some_and(|entry| entry.running.is_some());
 
-        let job = KeyedJob {
-            stage: Stage::Waiting(Box::new(job)),
-            duty: Duty {
-                keys: Arc::clone(self),
-                hash,
-                ticket,
-                begun: false,
-            },
+        let duty = Duty {
+            keys: Arc::clone(self),
+            hash,
+            ticket,
+            begun: false,
         };
-        let admitted = if held {
-            group.try_delay(Duration::MAX, job)
+        // What is held is far away until the run before it has ended.
+        let from = if held {
+            later(Instant::now(), Duration::MAX)
         } else {
-            group.try_schedule(at, job)
+            at
         };
+        let admitted =
+            group.try_schedule_with(from, Kept { job, duty }, |kept: Kept<K, S, T>, context| {
+                let Kept { job, mut duty } = kept;
+                let job = duty
+                    .begin()
+                    .then(|| Box::pin(start(job, &duty.keys, context)));
+                Run { job, _duty: duty }
+            });
         let job = match admitted {
             Ok(job) => job,
             Err(refused) => {
@@ -146,7 +143,7 @@ where
             ticket,
             job,
             held: held.then_some(at),
-            since,
+            debounced,
         };
         let replaced = match entry {
             Some(entry) => entry.pending.replace(pending),
@@ -172,14 +169,9 @@ where
     }
 }
 
-fn hand_back<K, S, J>(refused: ScheduleError<KeyedJob<K, S, J>>) -> ScheduleError<J> {
-    let closed = matches!(refused, ScheduleError::Closed(_));
-    let Stage::Waiting(job) = refused.into_inner().stage else {
-        unreachable!("a refused job was never polled");
-    };
-    if closed {
-        ScheduleError::Closed(*job)
-    } else {
-        ScheduleError::Cancelled(*job)
+fn hand_back<K, S, T>(refused: ScheduleError<Kept<K, S, T>>) -> ScheduleError<T> {
+    match refused {
+        ScheduleError::Closed(kept) => ScheduleError::Closed(kept.job),
+        ScheduleError::Cancelled(kept) => ScheduleError::Cancelled(kept.job),
     }
 }

@@ -30,19 +30,22 @@
 //! | a key's job moved, nothing else | [`KeyedGroup::touch`] |
 //! | a key's job dropped | [`KeyedGroup::cancel`] |
 //! | never two runs of a key at once | [`Builder::exclusive`] |
+//! | a job that schedules its own key again | [`KeyedGroup::schedule_with`], [`KeyedContext`] |
 //!
 //! # Keys
 //!
 //! A key is hashed once a call, outside of any lock. `Eq` is asked under the lock, for keys of equal
 //! hashes only: it must not call back into the keyed group. A panic of `Hash` or `Eq` goes to the
 //! caller and changes nothing. Keys and jobs are dropped outside of the lock, so their destructors may
-//! call back. The hasher is the third of the keyed group's types; the default withstands chosen keys.
+//! call back. The hasher is the second of the keyed group's types; the default withstands chosen keys.
 //!
 //! # The house
 //!
 //! ```text
-//! group    the verbs
 //! builder  settings
+//! group    the owner of the keys and of their group
+//! handle   the keys for other tasks, and for a key's own job
+//! verbs    the verbs by key, of all three
 //! job      a key's job, on its way through the group
 //! shared   the lock
 //! state    what becomes of each key
@@ -50,10 +53,13 @@
 
 mod builder;
 mod group;
+mod handle;
 mod job;
 mod shared;
 mod state;
+mod verbs;
 
 pub use builder::Builder;
-pub use group::{KeyedGroup, KeyedHandle};
+pub use group::KeyedGroup;
+pub use handle::{KeyedContext, KeyedHandle};
 pub use state::{OnDuplicate, Outcome};

@@ -27,8 +27,19 @@ pub enum OnDuplicate {
 }
 
 impl OnDuplicate {
+    /// The plan for a job that is due at `at`, unless it does not take the place of the pending one.
+    pub(super) fn plan(self, at: Instant) -> impl FnOnce(Option<&Pending>) -> Option<Plan> {
+        move |known| {
+            let wins = known.is_none_or(|pending| self.replaces(pending.deadline(), at));
+            wins.then_some(Plan {
+                at,
+                debounced: None,
+            })
+        }
+    }
+
     /// Does a job that is due at `new` take the place of one that is due at `pending`?
-    pub(super) fn replaces(self, pending: Instant, new: Instant) -> bool {
+    fn replaces(self, pending: Instant, new: Instant) -> bool {
         match self {
             OnDuplicate::Replace => true,
             OnDuplicate::KeepEarliest => new < pending,
@@ -48,7 +59,8 @@ pub enum Outcome {
     Replaced,
     /// The key keeps the pending job that it had; this one was dropped.
     Kept,
-    /// The group was cancelled or dropped, or its runtime has ended: this one was dropped.
+    /// The group takes no more jobs (it was waited for, shut down, cancelled or dropped, or its runtime has
+    /// ended): this one was dropped, and the key keeps the pending job that it had.
     Refused,
 }
 
@@ -62,8 +74,15 @@ pub(super) struct Pending {
     /// While another job of the key runs this one is far away in the group; it is wanted at this
     /// instant, and gets it when that run has ended.
     pub(super) held: Option<Instant>,
-    /// When the key became pending.
-    pub(super) since: Instant,
+    /// The first debounce since a job was last scheduled for the key, or since it became pending.
+    pub(super) debounced: Option<Instant>,
+}
+
+/// What a job of a key is admitted for: its instant, and the first debounce from which the ceiling of
+/// further ones counts.
+pub(super) struct Plan {
+    pub(super) at: Instant,
+    pub(super) debounced: Option<Instant>,
 }
 
 impl Pending {

@@ -92,37 +92,61 @@ pub(super) enum Origin {
 }
 
 impl Origin {
+    /// How the clock stands to this moment.
+    pub(super) fn read(&self) -> Reading {
+        let before = Instant::now();
+        let (ahead, elapsed) = match self {
+            Origin::Tokio(start) => (
+                start.saturating_duration_since(before),
+                before.saturating_duration_since(*start),
+            ),
+            Origin::Wall(clock, start) => match (clock.now)().duration_since(*start) {
+                Ok(elapsed) => (Duration::ZERO, elapsed),
+                Err(error) => (error.duration(), Duration::ZERO),
+            },
+        };
+        Reading {
+            ahead,
+            elapsed,
+            before,
+            after: Instant::now(),
+        }
+    }
+
+    /// When to look again for the time that is `offset` later; `None` if it has come.
+    pub(super) fn look_for(&self, offset: Duration, now: Reading) -> Option<Instant> {
+        let left = now.left(offset);
+        (!left.is_zero()).then(|| match self {
+            Origin::Tokio(start) => later(*start, offset),
+            Origin::Wall(clock, _) => later(now.after, left.min(clock.look_every)),
+        })
+    }
+}
+
+/// A clock as it was read once, counted from an origin.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reading {
+    /// How far ahead the origin lies; zero if it does not.
+    ahead: Duration,
     /// How long ago it was; zero if it lies ahead.
-    pub(super) fn elapsed(&self) -> Duration {
-        match self {
-            Origin::Tokio(start) => start.elapsed(),
-            Origin::Wall(clock, start) => {
-                let now = (clock.now)();
-                now.duration_since(*start).unwrap_or(Duration::ZERO)
-            }
-        }
+    pub(super) elapsed: Duration,
+    /// Instants from both sides of the reading, which takes time of its own.
+    before: Instant,
+    after: Instant,
+}
+
+impl Reading {
+    /// How long it is until the time that lies `offset` behind the origin; zero if it has come.
+    pub(super) fn left(&self, offset: Duration) -> Duration {
+        let left = offset.saturating_sub(self.elapsed);
+        left.saturating_add(self.ahead)
     }
 
-    /// When to look for the time that is `offset` later; `None` if it has come.
-    pub(super) fn look_for(&self, offset: Duration) -> Option<Instant> {
-        let now = Instant::now();
-        match self {
-            Origin::Tokio(start) => {
-                let due = later(*start, offset);
-                (due > now).then_some(due)
-            }
-            Origin::Wall(clock, start) => {
-                let left = match start.checked_add(offset) {
-                    Some(due) => due.duration_since((clock.now)()).unwrap_or(Duration::ZERO),
-                    None => Duration::MAX,
-                };
-                (!left.is_zero()).then(|| later(now, left.min(clock.look_every)))
-            }
-        }
-    }
-
-    /// How late it is for the time that is `offset` later.
-    pub(super) fn lateness(&self, offset: Duration) -> Duration {
-        self.elapsed().saturating_sub(offset)
+    /// How far the clock was set back between an earlier reading and this one, at the least.
+    pub(super) fn set_back_since(&self, earlier: Reading) -> Duration {
+        let passed = self.before.saturating_duration_since(earlier.after);
+        let expected = earlier.elapsed.saturating_add(passed);
+        let read = self.elapsed.saturating_add(earlier.ahead);
+        expected.saturating_add(self.ahead).saturating_sub(read)
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::clock::{Origin, WallClock};
+use super::clock::{Origin, Reading, WallClock};
 use super::handle::TimedHandle;
 use super::table::{MissedTicks, Position, Timetable};
 use crate::{Handle, JobContext, Next};
@@ -74,16 +74,22 @@ impl Every {
     /// Tick 0 is meant for this time of the wall clock, and tick k for k periods later by that clock.
     ///
     /// A start in the past aligns the series: a period of an hour from `SystemTime::UNIX_EPOCH` means
-    /// every full hour, UTC. When the clock steps forward over several ticks, the first of them runs
-    /// when the step is seen, and the others are missed. When it steps back no tick runs again, nor one
-    /// that was missed: nothing runs until the clock has come to where it was. It takes the place of a
-    /// [`starting_at`](Every::starting_at) before it.
+    /// every full hour, UTC.
+    ///
+    /// When the clock steps forward over several ticks, the first of them runs when the step is seen and
+    /// the others are missed; with [`Burst`](MissedTicks::Burst) the last of them run. When it steps back
+    /// by up to a period, no tick runs again: nothing runs until the clock has come to where it was. When
+    /// it steps back by more, the series is anchored anew: the next tick is the next time of the
+    /// timetable by the clock as it reads now, and the times that come again have their ticks again. So
+    /// a clock that was far ahead for a moment does not silence a series.
+    ///
+    /// It takes the place of a [`starting_at`](Every::starting_at) before it.
     pub fn on_wall_clock(mut self, clock: &WallClock, start: SystemTime) -> Every {
         self.origin = Some(Origin::Wall(clock.clone(), start));
         self
     }
 
-    /// What becomes of ticks whose time passes during a run; [`Skip`](MissedTicks::Skip) by default.
+    /// Sets what becomes of missed ticks; [`Skip`](MissedTicks::Skip) by default.
     pub fn missed(mut self, missed: MissedTicks) -> Every {
         self.table.missed = missed;
         self
@@ -93,7 +99,8 @@ impl Every {
     ///
     /// A run starts at its tick's time or after it, and never before the one before it has ended.
     ///
-    /// When `wait` was called no further tick starts, and a run in progress finishes.
+    /// When `wait` was called no further tick starts, and a run in progress finishes. What a job begins
+    /// with its context's handle after that is a series that has ended.
     ///
     /// # Panics
     ///
@@ -105,11 +112,15 @@ impl Every {
         Fut: Future<Output = ()> + Send + 'static,
     {
         let origin = self.origin.unwrap_or_else(|| Origin::Tokio(Instant::now()));
-        let position = Mutex::new(self.table.first(origin.elapsed()));
+        let now = origin.read();
+        let place = Mutex::new(Place {
+            position: self.table.first(now.elapsed),
+            read: now,
+        });
         let series = Arc::new(Series {
             table: self.table,
             origin,
-            position,
+            place,
         });
         let first = series.look().unwrap_or_else(Instant::now);
         let job = group.repeat_until_wait(first, move |context| {
@@ -131,39 +142,65 @@ impl Every {
 struct Series {
     table: Timetable,
     origin: Origin,
-    /// The tick that runs or comes next. Only the series itself locks it, one run at a time.
-    position: Mutex<Position>,
+    /// Only the series itself locks it, one run at a time. The clock is read outside of it.
+    place: Mutex<Place>,
+}
+
+/// How far a series is.
+struct Place {
+    /// The tick that runs or comes next.
+    position: Position,
+    /// The clock when it was last read.
+    read: Reading,
 }
 
 impl Series {
-    fn position(&self) -> MutexGuard<'_, Position> {
-        self.position.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The place of the series by this reading of the clock, and whether it is anchored anew.
+    ///
+    /// A clock that was ahead takes the series along, and one that is set back leaves it there: it would
+    /// be silent for as long as the clock was ahead.
+    fn place(&self, now: Reading) -> (MutexGuard<'_, Place>, bool) {
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        let anew = now.set_back_since(place.read) > self.table.period;
+        if anew {
+            place.position = self.table.first(now.elapsed);
+        }
+        place.read = now;
+        (place, anew)
     }
 
     /// When to look for the tick that comes next; `None` if it is due.
     fn look(&self) -> Option<Instant> {
-        let due = self.table.due(*self.position());
-        self.origin.look_for(due)
+        let now = self.origin.read();
+        let due = self.table.due(self.place(now).0.position);
+        self.origin.look_for(due, now)
     }
 
     /// The tick that is to run now, if there is one.
     fn tick(&self, context: &JobContext) -> Option<Tick> {
-        if context.is_draining() || self.look().is_some() {
+        if context.is_draining() {
             return None;
         }
-        let position = *self.position();
+        let now = self.origin.read();
+        let (mut place, _) = self.place(now);
+        if !now.left(self.table.due(place.position)).is_zero() {
+            return None;
+        }
+        place.position = self.table.begin(place.position, now.elapsed);
         Some(Tick {
-            number: position.number,
-            lateness: self.origin.lateness(self.table.due(position)),
+            number: place.position.number,
+            lateness: now.elapsed.saturating_sub(self.table.due(place.position)),
             context: context.clone(),
         })
     }
 
     /// A run has ended.
     fn advance(&self) {
-        let now = self.origin.elapsed();
-        let mut position = self.position();
-        *position = self.table.after(*position, now);
+        let now = self.origin.read();
+        let (mut place, anew) = self.place(now);
+        if !anew {
+            place.position = self.table.after(place.position, now.elapsed);
+        }
     }
 }
 
@@ -176,9 +213,10 @@ pub struct Tick {
 }
 
 impl Tick {
-    /// Which tick it is: the one meant for the start plus so many periods.
+    /// Returns the number of the tick: tick k is meant for the start plus k periods.
     ///
-    /// Missed ticks leave gaps in the numbers, unless they are made up for.
+    /// Missed ticks leave gaps in the numbers, unless they are made up for. Numbers go back only when a
+    /// wall clock was set back by more than a period.
     pub fn number(&self) -> u64 {
         self.number
     }

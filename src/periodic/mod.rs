@@ -28,7 +28,8 @@
 //! | intended | 0 | 10 | 20 | 30 | 40 |
 //! | `Skip` leaves missed ticks out | 0 | 10 | – | – | 40 |
 //! | `Delay` puts all later ones off | 0 | 10 | 35 | 45 | 55 |
-//! | `Burst` catches up | 0 | 10 | 35 | 38 | 41 |
+//! | `Burst(2)` catches up | 0 | 10 | 35 | 38 | 41 |
+//! | `Burst(1)` makes up for one | 0 | 10 | – | 35 | 40 |
 //!
 //! # The house
 //!

@@ -15,8 +15,9 @@ pub enum MissedTicks {
     Skip,
     /// The first of them runs at once, and all later ones are put off by as much as it was late.
     Delay,
-    /// All of them run, one after the other without a pause, until the timetable holds again.
-    Burst,
+    /// The last `max` of them run, one after the other without a pause, and the rest are left out;
+    /// with `u64::MAX` all of them run, and with zero none, as with `Skip`.
+    Burst(u64),
 }
 
 /// The times of a series.
@@ -44,6 +45,16 @@ impl Timetable {
         }
     }
 
+    /// The tick that runs at `now` in place of this one, which is due: not this one if a clock was set
+    /// forward, or the series kept waiting, past more ticks than are made up for.
+    pub(super) fn begin(&self, due: Position, now: Duration) -> Position {
+        match self.missed {
+            // The one that is due runs in any case, so there is no difference between one and none.
+            MissedTicks::Burst(max) => self.leave_out(due, now, max.max(1)),
+            MissedTicks::Skip | MissedTicks::Delay => due,
+        }
+    }
+
     /// The tick after this one, whose run has ended at `now`.
     pub(super) fn after(&self, last: Position, now: Duration) -> Position {
         let mut next = Position {
@@ -51,8 +62,8 @@ impl Timetable {
             ..last
         };
         match self.missed {
-            MissedTicks::Burst => {}
-            MissedTicks::Skip => next.number = next.number.max(self.upcoming(now)),
+            MissedTicks::Burst(max) => next = self.leave_out(next, now, max),
+            MissedTicks::Skip => next = self.leave_out(next, now, 0),
             MissedTicks::Delay => {
                 let late = now.saturating_sub(self.due(next));
                 next.put_off = next.put_off.saturating_add(late);
@@ -68,6 +79,16 @@ impl Timetable {
         Duration::new(seconds, (nanos % NANOS) as u32).saturating_add(at.put_off)
     }
 
+    /// This tick, or the first of the last `max` that were missed by `now`.
+    fn leave_out(&self, at: Position, now: Duration, max: u64) -> Position {
+        let first = self.upcoming(now).saturating_sub(max);
+        Position {
+            number: at.number.max(first),
+            ..at
+        }
+    }
+
+    /// The first tick whose time is not before `now`.
     fn upcoming(&self, now: Duration) -> u64 {
         let number = now.as_nanos().div_ceil(self.period.as_nanos());
         u64::try_from(number).unwrap_or(u64::MAX)
@@ -89,6 +110,7 @@ mod tests {
         let (mut now, mut at) = (Duration::ZERO, table.first(Duration::ZERO));
         let runs = lengths.iter().map(|&length| {
             let start = now.max(table.due(at));
+            at = table.begin(at, start);
             now = start + Duration::from_secs(length);
             at = table.after(at, now);
             start.as_secs()
@@ -102,7 +124,10 @@ mod tests {
         let rows = [
             (MissedTicks::Skip, [0, 10, 40, 50, 60, 70]),
             (MissedTicks::Delay, [0, 10, 35, 45, 55, 65]),
-            (MissedTicks::Burst, [0, 10, 35, 38, 41, 50]),
+            (MissedTicks::Burst(u64::MAX), [0, 10, 35, 38, 41, 50]),
+            (MissedTicks::Burst(2), [0, 10, 35, 38, 41, 50]),
+            (MissedTicks::Burst(1), [0, 10, 35, 40, 50, 60]),
+            (MissedTicks::Burst(0), [0, 10, 40, 50, 60, 70]),
         ];
         for (missed, expected) in rows {
             assert_eq!(starts(missed, &lengths), expected, "{missed:?}");
@@ -112,6 +137,32 @@ mod tests {
     #[test]
     fn a_tick_that_is_due_just_now_is_not_missed() {
         assert_eq!(starts(MissedTicks::Skip, &[10, 20, 0]), [0, 10, 30]);
+    }
+
+    #[test]
+    fn a_tick_that_is_due_makes_room_for_those_that_are_made_up_for() {
+        // The tick at 10 is due, and it is 45: those at 10, 20, 30 and 40 are missed.
+        let rows = [
+            (MissedTicks::Skip, 1),
+            (MissedTicks::Delay, 1),
+            (MissedTicks::Burst(0), 4),
+            (MissedTicks::Burst(1), 4),
+            (MissedTicks::Burst(3), 2),
+            (MissedTicks::Burst(4), 1),
+            (MissedTicks::Burst(5), 1),
+        ];
+        for (missed, begins) in rows {
+            let table = Timetable {
+                period: Duration::from_secs(10),
+                missed,
+            };
+            let due = Position {
+                number: 1,
+                put_off: Duration::ZERO,
+            };
+            let begun = table.begin(due, Duration::from_secs(45));
+            assert_eq!(begun.number, begins, "{missed:?}");
+        }
     }
 
     #[test]

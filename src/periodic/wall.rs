@@ -20,9 +20,9 @@ impl WallClock {
     pub fn schedule(&self, group: &Handle, at: SystemTime, job: impl Job) -> TimedHandle {
         let origin = Origin::Wall(self.clone(), at);
         let (mut once, claim) = Once::new(job);
-        let first = origin.look_for(Duration::ZERO);
+        let first = origin.look_for(Duration::ZERO, origin.read());
         let handle = group.repeat(first.unwrap_or_else(Instant::now), move |_| {
-            let again = origin.look_for(Duration::ZERO);
+            let again = origin.look_for(Duration::ZERO, origin.read());
             let job = match again {
                 None => once.begin(),
                 Some(_) => None,

@@ -96,33 +96,42 @@ impl fmt::Debug for JobContext {
     }
 }
 
-/// A job that is made when it starts.
-pub(super) struct With<F> {
+/// A job that is made when it starts, of what is kept for it until then.
+pub(super) struct With<T, F> {
     shared: Arc<Shared>,
+    kept: T,
     make: F,
 }
 
-impl<F> With<F> {
-    pub(super) fn new(shared: &Arc<Shared>, make: F) -> With<F> {
+impl<T, F> With<T, F> {
+    pub(super) fn new(shared: &Arc<Shared>, kept: T, make: F) -> With<T, F> {
         With {
             shared: Arc::clone(shared),
+            kept,
             make,
         }
     }
+
+    /// What was kept for a job that will not start.
+    pub(super) fn into_kept(self) -> T {
+        self.kept
+    }
 }
 
-impl<F, J> Body for With<F>
+impl<T, F, J> Body for With<T, F>
 where
-    F: FnOnce(JobContext) -> J + Send + 'static,
+    T: Send + 'static,
+    F: FnOnce(T, JobContext) -> J + Send + 'static,
     J: Job,
 {
     fn start(self: Box<Self>, run: Run) -> Live {
-        let With { shared, make } = *self;
-        Live::Future(Box::pin(make(JobContext {
+        let With { shared, kept, make } = *self;
+        let context = JobContext {
             shared,
             run,
             attempt: 1,
-        })))
+        };
+        Live::Future(Box::pin(make(kept, context)))
     }
 }
 

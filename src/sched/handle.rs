@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 use super::body::Receiver;
 use super::context::JobContext;
-use super::error::JobError;
+use super::error::{JobError, ScheduleError};
 use super::gate::{Caller, Refusal};
-use super::job::{JobId, JobState, Next};
+use super::job::{Job, JobId, JobState, Next};
 use super::origin::Course;
 use super::shared::Shared;
 use super::verbs::{Entrance, verbs};
@@ -49,6 +49,20 @@ impl Handle {
             .shared
             .enter(|state, _| state.admit(self.caller, false));
         matches!(admitted, Err(Refusal::Closed(_)))
+    }
+
+    /// Like [`schedule_with`](Handle::schedule_with), for what is kept until the job starts; a refused
+    /// job's comes back.
+    ///
+    /// It runs and drops nothing of a user's and wakes no waker of theirs, so a lock may be held.
+    #[track_caller]
+    pub(crate) fn try_schedule_with<T: Send + 'static, J: Job>(
+        &self,
+        at: Instant,
+        kept: T,
+        make: impl FnOnce(T, JobContext) -> J + Send + 'static,
+    ) -> Result<JobHandle, ScheduleError<T>> {
+        self.entrance().try_schedule_with(at, kept, make)
     }
 
     /// Like [`repeat`](Handle::repeat); but a `wait` makes a pending one run at once, to see that its

@@ -201,9 +201,11 @@ impl State {
         now: impl FnOnce() -> Tick,
         todo: &mut Todo,
     ) -> bool {
-        // A clock is read only for a group that it can end.
-        if self.closing.has_deadline() {
-            self.check_end(now(), false, todo);
+        // A clock is read only for a group that it can end. It is the driver that ends it: other locks
+        // may be held here, as that of a keyed group, and who waits for the end must not be woken under them.
+        if self.closing.has_deadline() && self.closing.reason(now(), false).is_some() {
+            self.poke(todo);
+            return false;
         }
         if !self.closing.lets_go_on() {
             return false;

@@ -43,9 +43,14 @@ impl Entrance<'_> {
     ) -> Result<JobHandle, (Refusal, B)> {
         let body = Box::new(body);
         let cancelled = self.shared.is_cancelled();
+        // A series that ends with `wait` cannot begin after it, not even for a job.
+        let caller = match course {
+            Course::UntilWait => Caller::Outside,
+            Course::Once | Course::Series => self.caller,
+        };
         let (result, refused) =
             self.shared
-                .enter(|state, todo| match state.admit(self.caller, cancelled) {
+                .enter(|state, todo| match state.admit(caller, cancelled) {
                     Ok(()) => (Ok(state.insert(at, body, course, site, todo)), None),
                     Err(refusal) => (Err(refusal), Some(body)),
                 });
@@ -96,10 +101,7 @@ impl Entrance<'_> {
     #[track_caller]
     fn try_put<J: Job>(self, at: Tick, job: J) -> Result<JobHandle, ScheduleError<J>> {
         self.submit(at, job, Course::Once, Location::caller())
-            .map_err(|(refusal, job)| match refusal {
-                Refusal::Closed(_) => ScheduleError::Closed(job),
-                Refusal::Cancelled => ScheduleError::Cancelled(job),
-            })
+            .map_err(hand_back)
     }
 
     #[track_caller]
@@ -136,7 +138,7 @@ impl Entrance<'_> {
         delay: Duration,
         job: impl FnOnce(JobContext) -> J + Send + 'static,
     ) -> JobHandle {
-        self.put(self.after(delay), With::new(self.shared, job), Course::Once)
+        self.put(self.after(delay), self.with(job), Course::Once)
     }
 
     pub(super) fn start_for<J: Job>(
@@ -144,8 +146,7 @@ impl Entrance<'_> {
         site: &'static Location<'static>,
         job: impl FnOnce(JobContext) -> J + Send + 'static,
     ) -> JobHandle {
-        let body = With::new(self.shared, job);
-        self.put_for(site, self.shared.now(), body, Course::Once)
+        self.put_for(site, self.shared.now(), self.with(job), Course::Once)
     }
 
     #[track_caller]
@@ -154,7 +155,28 @@ impl Entrance<'_> {
         at: Instant,
         job: impl FnOnce(JobContext) -> J + Send + 'static,
     ) -> JobHandle {
-        self.put(self.at(at), With::new(self.shared, job), Course::Once)
+        self.put(self.at(at), self.with(job), Course::Once)
+    }
+
+    /// Like `schedule_with`, for what is kept until the job starts; a refused job's comes back.
+    #[track_caller]
+    pub(super) fn try_schedule_with<T: Send + 'static, J: Job>(
+        self,
+        at: Instant,
+        kept: T,
+        make: impl FnOnce(T, JobContext) -> J + Send + 'static,
+    ) -> Result<JobHandle, ScheduleError<T>> {
+        let body = With::new(self.shared, kept, make);
+        self.submit(self.at(at), body, Course::Once, Location::caller())
+            .map_err(|(refusal, body)| hand_back((refusal, body.into_kept())))
+    }
+
+    fn with<F, J>(self, job: F) -> impl Body + use<F, J>
+    where
+        F: FnOnce(JobContext) -> J + Send + 'static,
+        J: Job,
+    {
+        With::new(self.shared, job, |job: F, context| job(context))
     }
 
     #[track_caller]
@@ -192,6 +214,13 @@ impl Entrance<'_> {
         Fut: Future<Output = Next> + Send + 'static,
     {
         self.put(self.at(first), Repeat::new(self.shared, run), course)
+    }
+}
+
+fn hand_back<J>((refusal, job): (Refusal, J)) -> ScheduleError<J> {
+    match refusal {
+        Refusal::Closed(_) => ScheduleError::Closed(job),
+        Refusal::Cancelled => ScheduleError::Cancelled(job),
     }
 }
 
