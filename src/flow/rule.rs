@@ -10,7 +10,7 @@ use crate::ground::error::{TaskError, TaskErrors};
 use crate::ground::panic::{TaskPanic, discard_each};
 use crate::ground::token::Cause;
 
-/// The rule of one combinator: it is told the ends of the tasks in order of time.
+/// The rule of one combinator: it gets the ends of the tasks in order of time.
 pub trait Rule {
     /// What the tasks return.
     type Input: Send + 'static;
@@ -20,23 +20,22 @@ pub trait Rule {
     /// Does each task have a slot in the value, also when it never started?
     const SLOTS: bool = false;
 
-    /// Is the value there before any task has started?
-    fn is_settled(&self) -> bool {
-        false
-    }
+    /// Takes the end of a task in.
+    fn ended(&mut self, index: usize, end: Result<Self::Input, TaskPanic>);
 
-    /// Breaks when the value is there, with what the tasks that still run are told.
-    fn ended(&mut self, index: usize, end: Result<Self::Input, TaskPanic>) -> ControlFlow<Cause>;
+    /// Breaks when the value is there, with the cause for the tasks that still run; at most `to_come`
+    /// tasks have no end yet, where that is known. Asked before the first start and after each end.
+    fn decide(&self, to_come: Option<usize>) -> ControlFlow<Cause>;
 
     /// The value, when all tasks have ended or after a break.
     fn settle(self) -> Self::Output;
 
-    /// The value after a cancel, when there were to be so many tasks.
-    fn cancelled(self, tasks: usize) -> Self::Output;
+    /// The value when a cancel cut tasks off: with slots all of them are counted, else at least one is.
+    fn cancelled(self, cut_off: usize) -> Self::Output;
 }
 
 /// An end of a task that may fail.
-fn told<T, E>(index: usize, end: Result<Result<T, E>, TaskPanic>) -> Result<T, TaskError<E>> {
+fn fallible<T, E>(index: usize, end: Result<Result<T, E>, TaskPanic>) -> Result<T, TaskError<E>> {
     match end {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(TaskError::Failed { index, error }),
@@ -63,16 +62,17 @@ impl<T> Slots<T> {
     }
 }
 
-/// The first error or panic, after which nothing else counts.
+/// The first error or panic, which decides.
 type Fault<E> = Option<TaskError<E>>;
 
-fn stop_at<E>(fault: &mut Fault<E>, error: TaskError<E>) -> ControlFlow<Cause> {
-    let cause = Cause::of(&error);
-    *fault = Some(error);
-    Break(cause)
+fn stop_at<E>(fault: &Fault<E>) -> ControlFlow<Cause> {
+    match fault {
+        Some(error) => Break(Cause::of(error)),
+        None => Continue(()),
+    }
 }
 
-/// Nobody gets the values: the error counts.
+/// The error counts, and the values are dropped.
 fn instead_of<T, V, E>(values: impl IntoIterator<Item = V>, error: E) -> Result<T, E> {
     discard_each(values);
     Err(error)
@@ -98,9 +98,12 @@ impl<T: Send + 'static> Rule for All<T> {
 
     const SLOTS: bool = true;
 
-    fn ended(&mut self, index: usize, end: Result<T, TaskPanic>) -> ControlFlow<Cause> {
+    fn ended(&mut self, index: usize, end: Result<T, TaskPanic>) {
         let end = end.map_err(|panic| TaskError::Panicked { index, panic });
         self.slots.put(index, end);
+    }
+
+    fn decide(&self, _: Option<usize>) -> ControlFlow<Cause> {
         Continue(())
     }
 
@@ -108,9 +111,10 @@ impl<T: Send + 'static> Rule for All<T> {
         self.slots.full()
     }
 
-    fn cancelled(self, tasks: usize) -> Self::Output {
+    fn cancelled(self, cut_off: usize) -> Self::Output {
         let mut slots = self.slots.0;
-        slots.resize_with(tasks, || None);
+        let ended = slots.iter().flatten().count();
+        slots.resize_with(ended + cut_off, || None);
         let ends = slots.into_iter();
         ends.map(|end| end.unwrap_or(Err(TaskError::Cancelled)))
             .collect()
@@ -140,12 +144,15 @@ impl<T: Send + 'static, E: Send + 'static> Rule for TryAll<T, E> {
     type Input = Result<T, E>;
     type Output = Result<Vec<T>, TaskError<E>>;
 
-    fn ended(&mut self, index: usize, end: Result<Result<T, E>, TaskPanic>) -> ControlFlow<Cause> {
-        match told(index, end) {
+    fn ended(&mut self, index: usize, end: Result<Result<T, E>, TaskPanic>) {
+        match fallible(index, end) {
             Ok(value) => self.slots.put(index, value),
-            Err(error) => return stop_at(&mut self.fault, error),
+            Err(error) => self.fault = Some(error),
         }
-        Continue(())
+    }
+
+    fn decide(&self, _: Option<usize>) -> ControlFlow<Cause> {
+        stop_at(&self.fault)
     }
 
     fn settle(self) -> Self::Output {
@@ -160,58 +167,13 @@ impl<T: Send + 'static, E: Send + 'static> Rule for TryAll<T, E> {
     }
 }
 
-/// The rule of [`race`](super::race).
-#[derive(Debug)]
-pub struct Race<T, E> {
-    winner: Option<T>,
-    /// In order of time.
-    errors: Vec<TaskError<E>>,
-}
-
-impl<T, E> Race<T, E> {
-    pub(super) fn new() -> Race<T, E> {
-        Race {
-            winner: None,
-            errors: Vec::new(),
-        }
-    }
-}
-
-impl<T: Send + 'static, E: Send + 'static> Rule for Race<T, E> {
-    type Input = Result<T, E>;
-    type Output = Result<T, RaceError<E>>;
-
-    fn ended(&mut self, index: usize, end: Result<Result<T, E>, TaskPanic>) -> ControlFlow<Cause> {
-        match told(index, end) {
-            Ok(value) => {
-                self.winner = Some(value);
-                return Break(Cause::Finished);
-            }
-            Err(error) => self.errors.push(error),
-        }
-        Continue(())
-    }
-
-    fn settle(self) -> Self::Output {
-        if let Some(winner) = self.winner {
-            discard_each(self.errors);
-            return Ok(winner);
-        }
-        Err(TaskErrors::new(self.errors).map_or(RaceError::Empty, RaceError::AllFailed))
-    }
-
-    fn cancelled(self, _: usize) -> Self::Output {
-        discard_each(self.errors);
-        instead_of(self.winner, RaceError::Cancelled)
-    }
-}
-
 /// The rule of [`take`](super::take).
 #[derive(Debug)]
 pub struct Take<T, E> {
     count: usize,
     values: Vec<T>,
-    fault: Fault<E>,
+    /// In order of time.
+    errors: Vec<TaskError<E>>,
 }
 
 impl<T, E> Take<T, E> {
@@ -219,28 +181,119 @@ impl<T, E> Take<T, E> {
         Take {
             count,
             values: Vec::new(),
-            fault: None,
+            errors: Vec::new(),
         }
     }
 }
 
 impl<T: Send + 'static, E: Send + 'static> Rule for Take<T, E> {
     type Input = Result<T, E>;
-    type Output = Result<Vec<T>, TaskError<E>>;
+    type Output = Result<Vec<T>, RaceError<E>>;
 
-    fn is_settled(&self) -> bool {
-        self.values.len() == self.count
+    fn ended(&mut self, index: usize, end: Result<Result<T, E>, TaskPanic>) {
+        match fallible(index, end) {
+            Ok(value) => self.values.push(value),
+            Err(error) => self.errors.push(error),
+        }
     }
 
-    fn ended(&mut self, index: usize, end: Result<Result<T, E>, TaskPanic>) -> ControlFlow<Cause> {
-        match told(index, end) {
-            Ok(value) => self.values.push(value),
-            Err(error) => return stop_at(&mut self.fault, error),
-        }
-        if self.is_settled() {
+    fn decide(&self, to_come: Option<usize>) -> ControlFlow<Cause> {
+        let wanted = self.count - self.values.len();
+        if wanted == 0 {
             return Break(Cause::Finished);
         }
-        Continue(())
+        match to_come {
+            Some(most) if most < wanted => {
+                Break(self.errors.last().map_or(Cause::Finished, Cause::of))
+            }
+            _ => Continue(()),
+        }
+    }
+
+    fn settle(self) -> Self::Output {
+        if self.values.len() == self.count {
+            discard_each(self.errors);
+            return Ok(self.values);
+        }
+        let error = TaskErrors::new(self.errors).map_or(RaceError::TooFew, RaceError::Failed);
+        instead_of(self.values, error)
+    }
+
+    fn cancelled(self, _: usize) -> Self::Output {
+        discard_each(self.errors);
+        instead_of(self.values, RaceError::Cancelled)
+    }
+}
+
+/// The rule of [`race`](super::race): that of `take` for one value.
+#[derive(Debug)]
+pub struct Race<T, E>(Take<T, E>);
+
+impl<T, E> Race<T, E> {
+    pub(super) fn new() -> Race<T, E> {
+        Race(Take::new(1))
+    }
+
+    fn one(values: Result<Vec<T>, RaceError<E>>) -> Result<T, RaceError<E>> {
+        values.map(|mut values| values.pop().expect("it takes one"))
+    }
+}
+
+impl<T: Send + 'static, E: Send + 'static> Rule for Race<T, E> {
+    type Input = Result<T, E>;
+    type Output = Result<T, RaceError<E>>;
+
+    fn ended(&mut self, index: usize, end: Result<Result<T, E>, TaskPanic>) {
+        self.0.ended(index, end);
+    }
+
+    fn decide(&self, to_come: Option<usize>) -> ControlFlow<Cause> {
+        self.0.decide(to_come)
+    }
+
+    fn settle(self) -> Self::Output {
+        Race::one(self.0.settle())
+    }
+
+    fn cancelled(self, cut_off: usize) -> Self::Output {
+        Race::one(self.0.cancelled(cut_off))
+    }
+}
+
+/// The rule of [`try_take`](super::try_take).
+#[derive(Debug)]
+pub struct TryTake<T, E> {
+    count: usize,
+    values: Vec<T>,
+    fault: Fault<E>,
+}
+
+impl<T, E> TryTake<T, E> {
+    pub(super) fn new(count: usize) -> TryTake<T, E> {
+        TryTake {
+            count,
+            values: Vec::new(),
+            fault: None,
+        }
+    }
+}
+
+impl<T: Send + 'static, E: Send + 'static> Rule for TryTake<T, E> {
+    type Input = Result<T, E>;
+    type Output = Result<Vec<T>, TaskError<E>>;
+
+    fn ended(&mut self, index: usize, end: Result<Result<T, E>, TaskPanic>) {
+        match fallible(index, end) {
+            Ok(value) => self.values.push(value),
+            Err(error) => self.fault = Some(error),
+        }
+    }
+
+    fn decide(&self, _: Option<usize>) -> ControlFlow<Cause> {
+        if self.values.len() == self.count {
+            return Break(Cause::Finished);
+        }
+        stop_at(&self.fault)
     }
 
     fn settle(self) -> Self::Output {
@@ -277,15 +330,18 @@ impl<T: Send + 'static, E: Send + 'static> Rule for Last<T, E> {
     type Input = Result<T, E>;
     type Output = Result<Vec<T>, TaskError<E>>;
 
-    fn ended(&mut self, index: usize, end: Result<Result<T, E>, TaskPanic>) -> ControlFlow<Cause> {
-        match told(index, end) {
+    fn ended(&mut self, index: usize, end: Result<Result<T, E>, TaskPanic>) {
+        match fallible(index, end) {
             Ok(value) => self.values.push_back(value),
-            Err(error) => return stop_at(&mut self.fault, error),
+            Err(error) => self.fault = Some(error),
         }
         if self.values.len() > self.count {
             discard_each(self.values.pop_front());
         }
-        Continue(())
+    }
+
+    fn decide(&self, _: Option<usize>) -> ControlFlow<Cause> {
+        stop_at(&self.fault)
     }
 
     fn settle(self) -> Self::Output {
@@ -316,11 +372,14 @@ impl Rule for Each {
     type Input = ();
     type Output = Result<(), TaskError>;
 
-    fn ended(&mut self, index: usize, end: Result<(), TaskPanic>) -> ControlFlow<Cause> {
-        match end {
-            Ok(()) => Continue(()),
-            Err(panic) => stop_at(&mut self.fault, TaskError::Panicked { index, panic }),
+    fn ended(&mut self, index: usize, end: Result<(), TaskPanic>) {
+        if let Err(panic) = end {
+            self.fault = Some(TaskError::Panicked { index, panic });
         }
+    }
+
+    fn decide(&self, _: Option<usize>) -> ControlFlow<Cause> {
+        stop_at(&self.fault)
     }
 
     fn settle(self) -> Self::Output {
