@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::ops::ControlFlow::{self, Break, Continue};
+use std::ops::{Deref, DerefMut};
 
 use super::error::RaceError;
 use crate::ground::error::{TaskError, TaskErrors};
@@ -43,21 +44,51 @@ fn fallible<T, E>(index: usize, end: Result<Result<T, E>, TaskPanic>) -> Result<
     }
 }
 
+/// A collection of what tasks made, dropped one by one: in one go the second destructor that panics would
+/// end the process.
+#[derive(Debug, Default)]
+pub(super) struct Kept<C: Default + IntoIterator>(C);
+
+impl<C: Default + IntoIterator> Kept<C> {
+    fn take(mut self) -> C {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl<C: Default + IntoIterator> Drop for Kept<C> {
+    fn drop(&mut self) {
+        discard_each(std::mem::take(&mut self.0));
+    }
+}
+
+impl<C: Default + IntoIterator> Deref for Kept<C> {
+    type Target = C;
+
+    fn deref(&self) -> &C {
+        &self.0
+    }
+}
+
+impl<C: Default + IntoIterator> DerefMut for Kept<C> {
+    fn deref_mut(&mut self) -> &mut C {
+        &mut self.0
+    }
+}
+
 /// Values by position, in whatever order they come.
-#[derive(Debug)]
-struct Slots<T>(Vec<Option<T>>);
+type Slots<T> = Kept<Vec<Option<T>>>;
 
 impl<T> Slots<T> {
     fn put(&mut self, index: usize, value: T) {
-        if self.0.len() <= index {
-            self.0.resize_with(index + 1, || None);
+        if self.len() <= index {
+            self.resize_with(index + 1, || None);
         }
-        self.0[index] = Some(value);
+        self[index] = Some(value);
     }
 
     /// All of them, when none is empty.
     fn full(self) -> Vec<T> {
-        let values = self.0.into_iter();
+        let values = self.take().into_iter();
         values.map(|value| value.expect("all have ended")).collect()
     }
 }
@@ -72,12 +103,6 @@ fn stop_at<E>(fault: &Fault<E>) -> ControlFlow<Cause> {
     }
 }
 
-/// The error counts, and the values are dropped.
-fn instead_of<T, V, E>(values: impl IntoIterator<Item = V>, error: E) -> Result<T, E> {
-    discard_each(values);
-    Err(error)
-}
-
 /// The rule of [`all`](super::all).
 #[derive(Debug)]
 pub struct All<T> {
@@ -87,7 +112,7 @@ pub struct All<T> {
 impl<T> All<T> {
     pub(super) fn new() -> All<T> {
         All {
-            slots: Slots(Vec::new()),
+            slots: Slots::default(),
         }
     }
 }
@@ -112,7 +137,7 @@ impl<T: Send + 'static> Rule for All<T> {
     }
 
     fn cancelled(self, cut_off: usize) -> Self::Output {
-        let mut slots = self.slots.0;
+        let mut slots = self.slots.take();
         let ended = slots.iter().flatten().count();
         slots.resize_with(ended + cut_off, || None);
         let ends = slots.into_iter();
@@ -134,7 +159,7 @@ pub type Map<T> = TryAll<T, Infallible>;
 impl<T, E> TryAll<T, E> {
     pub(super) fn new() -> TryAll<T, E> {
         TryAll {
-            slots: Slots(Vec::new()),
+            slots: Slots::default(),
             fault: None,
         }
     }
@@ -157,13 +182,13 @@ impl<T: Send + 'static, E: Send + 'static> Rule for TryAll<T, E> {
 
     fn settle(self) -> Self::Output {
         match self.fault {
-            Some(error) => instead_of(self.slots.0, error),
+            Some(error) => Err(error),
             None => Ok(self.slots.full()),
         }
     }
 
     fn cancelled(self, _: usize) -> Self::Output {
-        instead_of(self.slots.0, TaskError::Cancelled)
+        Err(TaskError::Cancelled)
     }
 }
 
@@ -171,17 +196,17 @@ impl<T: Send + 'static, E: Send + 'static> Rule for TryAll<T, E> {
 #[derive(Debug)]
 pub struct Take<T, E> {
     count: usize,
-    values: Vec<T>,
+    values: Kept<Vec<T>>,
     /// In order of time.
-    errors: Vec<TaskError<E>>,
+    errors: Kept<Vec<TaskError<E>>>,
 }
 
 impl<T, E> Take<T, E> {
     pub(super) fn new(count: usize) -> Take<T, E> {
         Take {
             count,
-            values: Vec::new(),
-            errors: Vec::new(),
+            values: Kept::default(),
+            errors: Kept::default(),
         }
     }
 }
@@ -212,16 +237,13 @@ impl<T: Send + 'static, E: Send + 'static> Rule for Take<T, E> {
 
     fn settle(self) -> Self::Output {
         if self.values.len() == self.count {
-            discard_each(self.errors);
-            return Ok(self.values);
+            return Ok(self.values.take());
         }
-        let error = TaskErrors::new(self.errors).map_or(RaceError::TooFew, RaceError::Failed);
-        instead_of(self.values, error)
+        Err(TaskErrors::new(self.errors.take()).map_or(RaceError::TooFew, RaceError::Failed))
     }
 
     fn cancelled(self, _: usize) -> Self::Output {
-        discard_each(self.errors);
-        instead_of(self.values, RaceError::Cancelled)
+        Err(RaceError::Cancelled)
     }
 }
 
@@ -264,7 +286,7 @@ impl<T: Send + 'static, E: Send + 'static> Rule for Race<T, E> {
 #[derive(Debug)]
 pub struct TryTake<T, E> {
     count: usize,
-    values: Vec<T>,
+    values: Kept<Vec<T>>,
     fault: Fault<E>,
 }
 
@@ -272,7 +294,7 @@ impl<T, E> TryTake<T, E> {
     pub(super) fn new(count: usize) -> TryTake<T, E> {
         TryTake {
             count,
-            values: Vec::new(),
+            values: Kept::default(),
             fault: None,
         }
     }
@@ -298,13 +320,13 @@ impl<T: Send + 'static, E: Send + 'static> Rule for TryTake<T, E> {
 
     fn settle(self) -> Self::Output {
         match self.fault {
-            Some(error) => instead_of(self.values, error),
-            None => Ok(self.values),
+            Some(error) => Err(error),
+            None => Ok(self.values.take()),
         }
     }
 
     fn cancelled(self, _: usize) -> Self::Output {
-        instead_of(self.values, TaskError::Cancelled)
+        Err(TaskError::Cancelled)
     }
 }
 
@@ -312,7 +334,7 @@ impl<T: Send + 'static, E: Send + 'static> Rule for TryTake<T, E> {
 #[derive(Debug)]
 pub struct Last<T, E> {
     count: usize,
-    values: VecDeque<T>,
+    values: Kept<VecDeque<T>>,
     fault: Fault<E>,
 }
 
@@ -320,7 +342,7 @@ impl<T, E> Last<T, E> {
     pub(super) fn new(count: usize) -> Last<T, E> {
         Last {
             count,
-            values: VecDeque::new(),
+            values: Kept::default(),
             fault: None,
         }
     }
@@ -346,13 +368,13 @@ impl<T: Send + 'static, E: Send + 'static> Rule for Last<T, E> {
 
     fn settle(self) -> Self::Output {
         match self.fault {
-            Some(error) => instead_of(self.values, error),
-            None => Ok(self.values.into()),
+            Some(error) => Err(error),
+            None => Ok(self.values.take().into()),
         }
     }
 
     fn cancelled(self, _: usize) -> Self::Output {
-        instead_of(self.values, TaskError::Cancelled)
+        Err(TaskError::Cancelled)
     }
 }
 

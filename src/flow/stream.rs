@@ -6,9 +6,10 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use super::crew::{Crew, News};
+use super::rule::Kept;
 use super::task::Task;
 use crate::ground::error::TaskError;
-use crate::ground::panic::{TaskPanic, discard_each};
+use crate::ground::panic::TaskPanic;
 use crate::ground::token::Cause;
 
 /// Runs tasks in parallel and hands their ends out in the order of the tasks.
@@ -20,7 +21,7 @@ pub struct Stream<I, K, T> {
     crew: Crew<I, K, T>,
     limit: usize,
     /// The ends of the tasks that started and were not taken, in order, as far as they are known.
-    ends: VecDeque<Option<Result<T, TaskError>>>,
+    ends: Kept<VecDeque<Option<Result<T, TaskError>>>>,
     phase: Phase,
 }
 
@@ -41,7 +42,7 @@ where
         let mut stream = Stream {
             crew,
             limit,
-            ends: VecDeque::new(),
+            ends: Kept::default(),
             phase: Phase::Open,
         };
         // A cancel that is there already comes before any start.
@@ -121,12 +122,6 @@ where
         self.crew.stop(Cause::Finished);
         let cut_off = phase == Phase::Cancelled && self.crew.cut_off(1) > 0;
         cut_off.then_some(Err(TaskError::Cancelled))
-    }
-}
-
-impl<I, K, T> Drop for Stream<I, K, T> {
-    fn drop(&mut self) {
-        discard_each(std::mem::take(&mut self.ends));
     }
 }
 

@@ -249,18 +249,33 @@ async fn a_cancelled_stream_hands_out_all_values_that_are_there() {
 
 /// Two in one go, which in one collection would end the process.
 #[tokio::test]
-async fn values_of_a_dropped_stream_may_panic_in_their_destructors() {
-    let tasks = (0..3).map(|n| async move {
-        if n == 0 {
-            pending::<()>().await;
+async fn values_of_a_dropped_combinator_may_panic_in_their_destructors() {
+    async fn poll_and_drop(combinator: impl IntoFuture) {
+        let mut running = Box::pin(combinator.into_future());
+        for _ in 0..2 {
+            let polled = running
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()));
+            assert!(polled.is_pending());
+            settle().await;
         }
-        OnDrop(|| panic!("in a destructor"))
-    });
-    let mut stream = flow::stream(tasks).limit(3).start();
-    settle().await;
-    let polled = stream.poll_next(&mut Context::from_waker(Waker::noop()));
-    assert!(polled.is_pending());
-    drop(stream);
+        drop(running);
+    }
+    let tasks = || {
+        (0..3).map(|n| async move {
+            if n == 0 {
+                pending::<()>().await;
+            }
+            Ok::<_, ()>(OnDrop(|| panic!("in a destructor")))
+        })
+    };
+    poll_and_drop(flow::all(tasks())).await;
+    poll_and_drop(flow::try_all(tasks())).await;
+    poll_and_drop(flow::take(3, tasks())).await;
+    poll_and_drop(flow::try_take(3, tasks())).await;
+    poll_and_drop(flow::last(3, tasks())).await;
+    let mut stream = flow::stream(tasks()).limit(3).start();
+    poll_and_drop(async move { stream.next().await.is_some() }).await;
 }
 
 /// Futures of one input: how many were made, and how many of them are there.
