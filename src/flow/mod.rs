@@ -43,9 +43,9 @@
 //! `for_each` and `stream` run as many as the machine has CPUs; the others start all tasks at once, which
 //! needs a finite input: over an endless one they spawn until memory is gone. `token(token)`: a cancel of
 //! it ends what has not finished, with an error that says `Cancelled`. A value or an error that is there
-//! when the cancel arrives is returned. If it was there before, nothing starts. `all` then takes the input
-//! to its end, to have a slot for each task; the others take at most one more item, to see whether they
-//! had all.
+//! when the cancel arrives is returned. If the token was cancelled before, nothing starts. After a cancel
+//! `all` takes the input to its end, to have a slot for each task; the others take at most one more item,
+//! to see whether they had all.
 //!
 //! **The end.** When the future resolves, all other tasks have been aborted and have ended. (A task that
 //! blocks its thread cannot be aborted: it is waited for.) Dropping the future aborts them too, without

@@ -47,7 +47,8 @@ impl<I, K, R> Flow<I, K, R> {
     /// yet are among them.
     ///
     /// The input is then taken as slots become free: at most `tasks` futures exist, and it may be endless
-    /// where the combinator ends early.
+    /// where the combinator ends early. Without a limit `map`, `for_each` and `stream` run as many as the
+    /// machine has CPUs; all others take the whole input and start it at once, so it must be finite.
     ///
     /// # Panics
     ///

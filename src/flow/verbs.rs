@@ -73,9 +73,12 @@ where
 
 /// Runs all tasks until one has a value, and ends with it.
 ///
-/// Errors and panics are skipped, unless all tasks end with one:
-/// [`Failed`](super::RaceError::Failed) has them in order of time. No tasks:
-/// [`TooFew`](super::RaceError::TooFew). It is [`take`] for one value.
+/// Errors and panics are skipped. It is [`take`] for one value.
+///
+/// # Errors
+///
+/// [`Failed`](super::RaceError::Failed), with all errors in order of time, if no task has a value;
+/// [`TooFew`](super::RaceError::TooFew) if there are no tasks; [`Cancelled`](super::RaceError::Cancelled).
 ///
 /// # Examples
 ///
@@ -106,13 +109,16 @@ where
 
 /// Runs all tasks until `count` of them have a value, and ends with those in order of completion.
 ///
-/// Errors and panics are skipped, like those of a [`race`]. It ends with a [`RaceError`] as soon as
-/// `count` values can no longer be had: with [`Failed`](super::RaceError::Failed) because of errors, with
-/// [`TooFew`](super::RaceError::TooFew) because there are not so many tasks. How many there are is known
-/// from the upper bound of the input's `size_hint`, so an array that is too short starts nothing; without
-/// a bound it is known at the input's end. With a `count` of zero nothing starts.
+/// Errors and panics are skipped, like those of a [`race`]; [`try_take`] ends with the first instead. With
+/// a `count` of zero nothing starts.
 ///
-/// [`RaceError`]: super::RaceError
+/// # Errors
+///
+/// As soon as `count` values can no longer be had: [`Failed`](super::RaceError::Failed), with the errors in
+/// order of time, or [`TooFew`](super::RaceError::TooFew) if none failed and there are too few tasks. How
+/// many there are is known from the upper bound of the input's `size_hint`, so an array that is too short
+/// starts nothing; without a bound it is known at the input's end. Else
+/// [`Cancelled`](super::RaceError::Cancelled).
 ///
 /// # Examples
 ///
@@ -144,6 +150,10 @@ where
 ///
 /// It ends with all values if there are fewer. With a `count` of zero nothing starts. [`take`] skips
 /// errors instead.
+///
+/// # Errors
+///
+/// The first error or panic in time; [`Cancelled`](crate::TaskError::Cancelled).
 ///
 /// # Examples
 ///

@@ -11,6 +11,10 @@ use tokio::time::Instant;
 /// error itself, `async move { if let Err(error) = work().await { .. } }`, or goes to
 /// [`spawn_after`](crate::Group::spawn_after), whose [`JoinHandle`](crate::JoinHandle) has the value.
 ///
+/// A job must not block its thread: like any task that does, it keeps a worker of the runtime, cannot be
+/// aborted, and after an await can hold up every timer of the runtime. Such work belongs in
+/// `tokio::task::spawn_blocking`, whose handle the job awaits.
+///
 /// The trait is implemented for every such future and cannot be implemented by hand. It is there so that
 /// the compiler can say what to pass instead of a closure. What is not `Send` it names as it does for
 /// `tokio::spawn`.
