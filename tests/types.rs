@@ -3,7 +3,8 @@
 mod common;
 
 use std::collections::HashSet;
-use std::fmt::Debug;
+use std::error::Error;
+use std::fmt::{self, Debug, Display};
 use std::marker::PhantomData;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
@@ -94,6 +95,121 @@ fn errors_are_errors() {
     is_error::<JobError>();
     is_error::<JobPanic>();
     is_error::<ScheduleError<u8>>();
+}
+
+/// An error of a user's, with a source of its own.
+#[derive(Clone, Debug)]
+struct NoRoute(CableCut);
+
+#[derive(Clone, Debug)]
+struct CableCut;
+
+const NO_ROUTE: NoRoute = NoRoute(CableCut);
+
+impl Display for NoRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no route")
+    }
+}
+
+impl Error for NoRoute {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+impl Display for CableCut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("cable cut")
+    }
+}
+
+impl Error for CableCut {}
+
+/// What a reporter of errors prints: each error of the chain, between colons.
+fn report(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// That the report tells each of these, and once.
+#[track_caller]
+fn tells_once(error: &dyn Error, parts: &[&str]) {
+    let text = report(error);
+    for part in parts {
+        assert_eq!(text.matches(part).count(), 1, "{part:?} in {text:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chain_of_errors_tells_each_text_once() {
+    use schedgroup::errgroup::ErrGroup;
+    use schedgroup::flow::{Attempts, Verdict};
+    use schedgroup::retry::{Outcome, Retry};
+    use std::future::ready;
+
+    let group = Group::new();
+    let join = group.spawn_after(ms(1), async { panic!("boom") });
+    let error: JobError = Result::<(), _>::unwrap_err(join.await);
+    tells_once(&error, &["boom", "types.rs", "panicked"]);
+    let error = group.wait().await.unwrap_err();
+    tells_once(&error, &["boom", "types.rs", "panicked"]);
+    let WaitError::Panicked(panic) = error else {
+        panic!("{error:?}");
+    };
+    tells_once(&panic, &["boom", "types.rs", "panicked"]);
+    tells_once(&JobError::Cancelled, &["cancelled"]);
+    tells_once(&WaitError::Cancelled, &["cancelled"]);
+    tells_once(&WaitError::DeadlineExceeded, &["deadline"]);
+    tells_once(&ScheduleError::Closed(()), &["closed"]);
+    tells_once(&ScheduleError::Cancelled(()), &["cancelled"]);
+
+    let tasks = ErrGroup::<()>::new();
+    drop(tasks.wait());
+    let refused = tasks.try_spawn(async { Ok(()) });
+    tells_once(&refused.err().unwrap(), &["closed"]);
+
+    let failing = || ready(Err::<(), _>(NO_ROUTE));
+    let error = flow::race([failing(), failing()]).await.unwrap_err();
+    tells_once(&error, &["no route", "cable cut", "task 1", "too many"]);
+    let error = flow::take(3, [failing()]).await.unwrap_err();
+    tells_once(&error, &["fewer tasks"]);
+    let retry = || flow::retry(Attempts::Unlimited, [Duration::ZERO], failing);
+    let error = retry().await.unwrap_err();
+    tells_once(&error, &["no route", "cable cut", "gave up", "2 attempts"]);
+    let error = retry().verdict(|_| Verdict::Stop).await.unwrap_err();
+    tells_once(&error, &["no route", "cable cut", "stopped", "1 attempt"]);
+    let mut attempts = 0;
+    let panicking = flow::retry(2, [Duration::ZERO], || {
+        attempts += 1;
+        assert!(attempts < 2, "boom");
+        failing()
+    });
+    let error = panicking.await.unwrap_err();
+    tells_once(&error, &["no route", "cable cut", "boom", "2 attempts"]);
+
+    let group = Group::new();
+    let retry = Retry::new(|| [Duration::ZERO]);
+    let tried = retry.run(&group.handle(), |_| {
+        ready(Outcome::<(), _>::Retry(NO_ROUTE))
+    });
+    let error = tried.await.unwrap_err();
+    tells_once(&error, &["no route", "cable cut", "gave up"]);
+}
+
+/// An error that is only text is told all the same.
+#[tokio::test]
+async fn an_error_that_is_only_text_is_in_the_line() {
+    let failing = || std::future::ready(Err::<(), _>("no route"));
+    let error = flow::race([failing()]).await.unwrap_err();
+    assert_eq!(error.to_string().matches("no route").count(), 1, "{error}");
+    let error = flow::retry(1, [], failing).await.unwrap_err();
+    assert_eq!(error.to_string(), "gave up after 1 attempt: no route");
 }
 
 #[test]

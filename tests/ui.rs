@@ -1,4 +1,4 @@
-//! What the compiler says to a newcomer's five commonest mistakes.
+//! What the compiler says to a newcomer's commonest mistakes.
 
 #[test]
 fn mistakes_are_explained() {

@@ -273,7 +273,7 @@ pub(crate) const ROWS: &[Row] = &[
         ALONE,
         K,
         "max",
-        "beside a job that blocks for 200 ms, others late, µs, max",
+        "beside a job that blocks for 200 ms in its first poll, others late, µs, max",
         PEERS,
     ),
     row(

@@ -31,11 +31,13 @@ pub(super) struct Crew<I, K, T> {
     runtime: Handle,
     token: Token,
     watch: Watch,
-    /// Those that have not started; none when there are no more, and when the crew has stopped.
+    /// Those that have not started; none when there are no more.
     tasks: Option<I>,
     started: usize,
     /// Started, and their end is not taken.
     running: usize,
+    /// Started, and aborted before they ended by themselves.
+    aborted: usize,
     seats: Seats,
     board: Arc<Board<T>>,
     /// Read from the board, and not taken.
@@ -73,6 +75,7 @@ impl<I, K, T: Send + 'static> Crew<I, K, T> {
             tasks: Some(tasks),
             started: 0,
             running: 0,
+            aborted: 0,
             seats: Seats::default(),
             board: Board::new(),
             ended: VecDeque::new(),
@@ -117,9 +120,11 @@ impl<I, K, T: Send + 'static> Crew<I, K, T> {
             drop(self.seats.ended(seat));
             match end {
                 Some(end) => return Poll::Ready(News::Ended(index, end)),
-                // Aborted, after a stop; or gone with the runtime.
-                None if self.stopped => {}
-                None => return Poll::Ready(News::Cancelled),
+                None => self.aborted += 1,
+            }
+            // Without a stop it is the runtime that is gone.
+            if !self.stopped {
+                return Poll::Ready(News::Cancelled);
             }
         }
     }
@@ -131,13 +136,12 @@ impl<I, K, T: Send + 'static> Crew<I, K, T> {
         self.ended.pop_front()
     }
 
-    /// Aborts what runs and starts no more; answers with what has not started. The first cause stays.
-    pub(super) fn stop(&mut self, cause: Cause) -> Option<I> {
+    /// Aborts what runs. The first cause stays.
+    pub(super) fn stop(&mut self, cause: Cause) {
         self.stopped = true;
         self.token.explain(cause);
         self.token.cancel();
         self.abort();
-        self.tasks.take()
     }
 
     /// Drops a value of the user's; a panic of its destructor is an event and harms nobody.
@@ -163,6 +167,30 @@ where
     I: Iterator<Item: Task<K, Output = T>>,
     T: Send + 'static,
 {
+    /// Returns how many tasks have no end yet, at most; `None` where the input does not know.
+    ///
+    /// Those that were aborted are among them: they never had one.
+    pub(super) fn without_end(&self) -> Option<usize> {
+        let started = self.running + self.aborted;
+        match &self.tasks {
+            Some(tasks) => tasks.size_hint().1?.checked_add(started),
+            None => Some(started),
+        }
+    }
+
+    /// Drops what has not started, and counts the tasks that never ended by themselves: at most `most`,
+    /// and the input is taken no further than that needs.
+    pub(super) fn cut_off(&mut self, most: usize) -> usize {
+        let mut count = self.aborted.min(most);
+        let mut rest = self.tasks.take().into_iter().flatten();
+        for task in rest.by_ref().take(most - count) {
+            self.bury(task);
+            count += 1;
+        }
+        self.bury(rest);
+        count
+    }
+
     /// False when there are no more tasks.
     pub(super) fn start_next(&mut self) -> bool {
         let Some(task) = self.tasks.as_mut().and_then(Iterator::next) else {

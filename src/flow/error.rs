@@ -6,24 +6,26 @@ use std::fmt;
 use crate::ground::error::{TaskError, TaskErrors};
 use crate::ground::panic::TaskPanic;
 
-/// Why a race has no winner.
+/// Why a [`race`](super::race) has no winner, or a [`take`](super::take) fewer values than wanted.
+///
+/// For a race the number of values wanted is one.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum RaceError<E> {
-    /// There were no tasks.
-    Empty,
-    /// All tasks failed or panicked: their errors in order of time, so that the last in time is
-    /// [`last`](TaskErrors::last).
-    AllFailed(TaskErrors<E>),
-    /// The token was cancelled before a task had won.
+    /// There were fewer tasks than values wanted, and none of them failed.
+    TooFew,
+    /// So many tasks failed or panicked that the values wanted can no longer be had: their errors in
+    /// order of time, so that the last in time is [`last`](TaskErrors::last). In a race, all failed.
+    Failed(TaskErrors<E>),
+    /// The token was cancelled before there were as many values as wanted.
     Cancelled,
 }
 
 impl<E> RaceError<E> {
-    /// The last error in time, if all tasks failed.
+    /// Returns the last error in time, if tasks failed.
     pub fn last(&self) -> Option<&TaskError<E>> {
         match self {
-            RaceError::AllFailed(errors) => Some(errors.last()),
+            RaceError::Failed(errors) => Some(errors.last()),
             _ => None,
         }
     }
@@ -33,18 +35,22 @@ impl<E> RaceError<E> {
 impl<E: fmt::Display> fmt::Display for RaceError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            RaceError::Empty => f.write_str("no tasks to race"),
-            RaceError::AllFailed(errors) => {
-                write!(f, "all tasks failed, at last {}", errors.last())
+            RaceError::TooFew => f.write_str("fewer tasks than values wanted"),
+            RaceError::Failed(errors) => {
+                write!(f, "too many tasks failed, at last {}", errors.last())
             }
-            RaceError::Cancelled => f.write_str("cancelled before a task had won"),
+            RaceError::Cancelled => f.write_str("cancelled before there were enough values"),
         }
     }
 }
 
 impl<E: Error + 'static> Error for RaceError<E> {
+    /// The source of the user's error that was last in time, which `Display` has told itself.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.last().map(|error| error as _)
+        match self.last()? {
+            TaskError::Failed { error, .. } => error.source(),
+            _ => None,
+        }
     }
 }
 
@@ -94,11 +100,8 @@ impl<E: fmt::Display> fmt::Display for RetryError<E> {
 }
 
 impl<E: Error + 'static> Error for RetryError<E> {
+    /// The source of the last error, which `Display` has told itself.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match (&self.ended, &self.last) {
-            (Ended::Panicked(panic), _) => Some(panic),
-            (_, Some(last)) => Some(last),
-            _ => None,
-        }
+        self.last.as_ref()?.source()
     }
 }

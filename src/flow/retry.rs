@@ -87,7 +87,9 @@ impl<D, O, V> Retry<D, O, V> {
         }
     }
 
-    /// Ends it in the middle of an attempt or of a pause when `token` is cancelled.
+    /// Ends it when `token` is cancelled, in the middle of an attempt or of a pause.
+    ///
+    /// If the value is there by then, it is returned.
     pub fn token(mut self, token: CancellationToken) -> Retry<D, O, V> {
         self.token = Some(token);
         self
@@ -187,9 +189,8 @@ where
 
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Ended>> {
         loop {
-            if self.watch.is_cancelled(cx) {
-                let attempt = &mut self.attempt;
-                catch(|| attempt.set(None)).unwrap_or_else(forget);
+            // While an attempt runs, it is polled first: a value that is there wins over a cancel.
+            if !matches!(self.step, Step::Attempt) && self.watch.is_cancelled(cx) {
                 return Poll::Ready(Err(Ended::Cancelled));
             }
             match &mut self.step {
@@ -199,12 +200,16 @@ where
                     self.step = Step::Begin;
                 }
                 Step::Attempt => {
-                    let end = ready!(poll_caught(self.attempt.as_mut(), cx));
-                    let pause = match end {
-                        Ok(Ok(value)) if !self.watch.is_cancelled(cx) => {
-                            return Poll::Ready(Ok(value));
+                    let Poll::Ready(end) = poll_caught(self.attempt.as_mut(), cx) else {
+                        if self.watch.is_cancelled(cx) {
+                            let attempt = &mut self.attempt;
+                            catch(|| attempt.set(None)).unwrap_or_else(forget);
+                            return Poll::Ready(Err(Ended::Cancelled));
                         }
-                        Ok(Ok(_)) => return Poll::Ready(Err(Ended::Cancelled)),
+                        return Poll::Pending;
+                    };
+                    let pause = match end {
+                        Ok(Ok(value)) => return Poll::Ready(Ok(value)),
                         Ok(Err(error)) => {
                             let pause = self.failed(&error);
                             self.last = Some(error);

@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::ops::ControlFlow::{self, Break, Continue};
+use std::ops::{Deref, DerefMut};
 
 use super::error::RaceError;
 use crate::ground::error::{TaskError, TaskErrors};
 use crate::ground::panic::{TaskPanic, discard_each};
 use crate::ground::token::Cause;
 
-/// The rule of one combinator: it is told the ends of the tasks in order of time.
+/// The rule of one combinator: it gets the ends of the tasks in order of time.
 pub trait Rule {
     /// What the tasks return.
     type Input: Send + 'static;
@@ -20,23 +21,22 @@ pub trait Rule {
     /// Does each task have a slot in the value, also when it never started?
     const SLOTS: bool = false;
 
-    /// Is the value there before any task has started?
-    fn is_settled(&self) -> bool {
-        false
-    }
+    /// Takes the end of a task in.
+    fn ended(&mut self, index: usize, end: Result<Self::Input, TaskPanic>);
 
-    /// Breaks when the value is there, with what the tasks that still run are told.
-    fn ended(&mut self, index: usize, end: Result<Self::Input, TaskPanic>) -> ControlFlow<Cause>;
+    /// Breaks when the value is there, with the cause for the tasks that still run; at most `to_come`
+    /// tasks have no end yet, where that is known. Asked before the first start and after each end.
+    fn decide(&self, to_come: Option<usize>) -> ControlFlow<Cause>;
 
     /// The value, when all tasks have ended or after a break.
     fn settle(self) -> Self::Output;
 
-    /// The value after a cancel, when there were to be so many tasks.
-    fn cancelled(self, tasks: usize) -> Self::Output;
+    /// The value when a cancel cut tasks off: with slots all of them are counted, else at least one is.
+    fn cancelled(self, cut_off: usize) -> Self::Output;
 }
 
 /// An end of a task that may fail.
-fn told<T, E>(index: usize, end: Result<Result<T, E>, TaskPanic>) -> Result<T, TaskError<E>> {
+fn fallible<T, E>(index: usize, end: Result<Result<T, E>, TaskPanic>) -> Result<T, TaskError<E>> {
     match end {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(TaskError::Failed { index, error }),
@@ -44,38 +44,63 @@ fn told<T, E>(index: usize, end: Result<Result<T, E>, TaskPanic>) -> Result<T, T
     }
 }
 
+/// A collection of what tasks made, dropped one by one: in one go the second destructor that panics would
+/// end the process.
+#[derive(Debug, Default)]
+pub(super) struct Kept<C: Default + IntoIterator>(C);
+
+impl<C: Default + IntoIterator> Kept<C> {
+    fn take(mut self) -> C {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl<C: Default + IntoIterator> Drop for Kept<C> {
+    fn drop(&mut self) {
+        discard_each(std::mem::take(&mut self.0));
+    }
+}
+
+impl<C: Default + IntoIterator> Deref for Kept<C> {
+    type Target = C;
+
+    fn deref(&self) -> &C {
+        &self.0
+    }
+}
+
+impl<C: Default + IntoIterator> DerefMut for Kept<C> {
+    fn deref_mut(&mut self) -> &mut C {
+        &mut self.0
+    }
+}
+
 /// Values by position, in whatever order they come.
-#[derive(Debug)]
-struct Slots<T>(Vec<Option<T>>);
+type Slots<T> = Kept<Vec<Option<T>>>;
 
 impl<T> Slots<T> {
     fn put(&mut self, index: usize, value: T) {
-        if self.0.len() <= index {
-            self.0.resize_with(index + 1, || None);
+        if self.len() <= index {
+            self.resize_with(index + 1, || None);
         }
-        self.0[index] = Some(value);
+        self[index] = Some(value);
     }
 
     /// All of them, when none is empty.
     fn full(self) -> Vec<T> {
-        let values = self.0.into_iter();
+        let values = self.take().into_iter();
         values.map(|value| value.expect("all have ended")).collect()
     }
 }
 
-/// The first error or panic, after which nothing else counts.
+/// The first error or panic, which decides.
 type Fault<E> = Option<TaskError<E>>;
 
-fn stop_at<E>(fault: &mut Fault<E>, error: TaskError<E>) -> ControlFlow<Cause> {
-    let cause = Cause::of(&error);
-    *fault = Some(error);
-    Break(cause)
-}
-
-/// Nobody gets the values: the error counts.
-fn instead_of<T, V, E>(values: impl IntoIterator<Item = V>, error: E) -> Result<T, E> {
-    discard_each(values);
-    Err(error)
+fn stop_at<E>(fault: &Fault<E>) -> ControlFlow<Cause> {
+    match fault {
+        Some(error) => Break(Cause::of(error)),
+        None => Continue(()),
+    }
 }
 
 /// The rule of [`all`](super::all).
@@ -87,7 +112,7 @@ pub struct All<T> {
 impl<T> All<T> {
     pub(super) fn new() -> All<T> {
         All {
-            slots: Slots(Vec::new()),
+            slots: Slots::default(),
         }
     }
 }
@@ -98,9 +123,12 @@ impl<T: Send + 'static> Rule for All<T> {
 
     const SLOTS: bool = true;
 
-    fn ended(&mut self, index: usize, end: Result<T, TaskPanic>) -> ControlFlow<Cause> {
+    fn ended(&mut self, index: usize, end: Result<T, TaskPanic>) {
         let end = end.map_err(|panic| TaskError::Panicked { index, panic });
         self.slots.put(index, end);
+    }
+
+    fn decide(&self, _: Option<usize>) -> ControlFlow<Cause> {
         Continue(())
     }
 
@@ -108,9 +136,10 @@ impl<T: Send + 'static> Rule for All<T> {
         self.slots.full()
     }
 
-    fn cancelled(self, tasks: usize) -> Self::Output {
-        let mut slots = self.slots.0;
-        slots.resize_with(tasks, || None);
+    fn cancelled(self, cut_off: usize) -> Self::Output {
+        let mut slots = self.slots.take();
+        let ended = slots.iter().flatten().count();
+        slots.resize_with(ended + cut_off, || None);
         let ends = slots.into_iter();
         ends.map(|end| end.unwrap_or(Err(TaskError::Cancelled)))
             .collect()
@@ -130,7 +159,7 @@ pub type Map<T> = TryAll<T, Infallible>;
 impl<T, E> TryAll<T, E> {
     pub(super) fn new() -> TryAll<T, E> {
         TryAll {
-            slots: Slots(Vec::new()),
+            slots: Slots::default(),
             fault: None,
         }
     }
@@ -140,69 +169,26 @@ impl<T: Send + 'static, E: Send + 'static> Rule for TryAll<T, E> {
     type Input = Result<T, E>;
     type Output = Result<Vec<T>, TaskError<E>>;
 
-    fn ended(&mut self, index: usize, end: Result<Result<T, E>, TaskPanic>) -> ControlFlow<Cause> {
-        match told(index, end) {
+    fn ended(&mut self, index: usize, end: Result<Result<T, E>, TaskPanic>) {
+        match fallible(index, end) {
             Ok(value) => self.slots.put(index, value),
-            Err(error) => return stop_at(&mut self.fault, error),
+            Err(error) => self.fault = Some(error),
         }
-        Continue(())
+    }
+
+    fn decide(&self, _: Option<usize>) -> ControlFlow<Cause> {
+        stop_at(&self.fault)
     }
 
     fn settle(self) -> Self::Output {
         match self.fault {
-            Some(error) => instead_of(self.slots.0, error),
+            Some(error) => Err(error),
             None => Ok(self.slots.full()),
         }
     }
 
     fn cancelled(self, _: usize) -> Self::Output {
-        instead_of(self.slots.0, TaskError::Cancelled)
-    }
-}
-
-/// The rule of [`race`](super::race).
-#[derive(Debug)]
-pub struct Race<T, E> {
-    winner: Option<T>,
-    /// In order of time.
-    errors: Vec<TaskError<E>>,
-}
-
-impl<T, E> Race<T, E> {
-    pub(super) fn new() -> Race<T, E> {
-        Race {
-            winner: None,
-            errors: Vec::new(),
-        }
-    }
-}
-
-impl<T: Send + 'static, E: Send + 'static> Rule for Race<T, E> {
-    type Input = Result<T, E>;
-    type Output = Result<T, RaceError<E>>;
-
-    fn ended(&mut self, index: usize, end: Result<Result<T, E>, TaskPanic>) -> ControlFlow<Cause> {
-        match told(index, end) {
-            Ok(value) => {
-                self.winner = Some(value);
-                return Break(Cause::Finished);
-            }
-            Err(error) => self.errors.push(error),
-        }
-        Continue(())
-    }
-
-    fn settle(self) -> Self::Output {
-        if let Some(winner) = self.winner {
-            discard_each(self.errors);
-            return Ok(winner);
-        }
-        Err(TaskErrors::new(self.errors).map_or(RaceError::Empty, RaceError::AllFailed))
-    }
-
-    fn cancelled(self, _: usize) -> Self::Output {
-        discard_each(self.errors);
-        instead_of(self.winner, RaceError::Cancelled)
+        Err(TaskError::Cancelled)
     }
 }
 
@@ -210,48 +196,137 @@ impl<T: Send + 'static, E: Send + 'static> Rule for Race<T, E> {
 #[derive(Debug)]
 pub struct Take<T, E> {
     count: usize,
-    values: Vec<T>,
-    fault: Fault<E>,
+    values: Kept<Vec<T>>,
+    /// In order of time.
+    errors: Kept<Vec<TaskError<E>>>,
 }
 
 impl<T, E> Take<T, E> {
     pub(super) fn new(count: usize) -> Take<T, E> {
         Take {
             count,
-            values: Vec::new(),
-            fault: None,
+            values: Kept::default(),
+            errors: Kept::default(),
         }
     }
 }
 
 impl<T: Send + 'static, E: Send + 'static> Rule for Take<T, E> {
     type Input = Result<T, E>;
-    type Output = Result<Vec<T>, TaskError<E>>;
+    type Output = Result<Vec<T>, RaceError<E>>;
 
-    fn is_settled(&self) -> bool {
-        self.values.len() == self.count
+    fn ended(&mut self, index: usize, end: Result<Result<T, E>, TaskPanic>) {
+        match fallible(index, end) {
+            Ok(value) => self.values.push(value),
+            Err(error) => self.errors.push(error),
+        }
     }
 
-    fn ended(&mut self, index: usize, end: Result<Result<T, E>, TaskPanic>) -> ControlFlow<Cause> {
-        match told(index, end) {
-            Ok(value) => self.values.push(value),
-            Err(error) => return stop_at(&mut self.fault, error),
-        }
-        if self.is_settled() {
+    fn decide(&self, to_come: Option<usize>) -> ControlFlow<Cause> {
+        let wanted = self.count - self.values.len();
+        if wanted == 0 {
             return Break(Cause::Finished);
         }
-        Continue(())
+        match to_come {
+            Some(most) if most < wanted => {
+                Break(self.errors.last().map_or(Cause::Finished, Cause::of))
+            }
+            _ => Continue(()),
+        }
+    }
+
+    fn settle(self) -> Self::Output {
+        if self.values.len() == self.count {
+            return Ok(self.values.take());
+        }
+        Err(TaskErrors::new(self.errors.take()).map_or(RaceError::TooFew, RaceError::Failed))
+    }
+
+    fn cancelled(self, _: usize) -> Self::Output {
+        Err(RaceError::Cancelled)
+    }
+}
+
+/// The rule of [`race`](super::race): that of `take` for one value.
+#[derive(Debug)]
+pub struct Race<T, E>(Take<T, E>);
+
+impl<T, E> Race<T, E> {
+    pub(super) fn new() -> Race<T, E> {
+        Race(Take::new(1))
+    }
+
+    fn one(values: Result<Vec<T>, RaceError<E>>) -> Result<T, RaceError<E>> {
+        values.map(|mut values| values.pop().expect("it takes one"))
+    }
+}
+
+impl<T: Send + 'static, E: Send + 'static> Rule for Race<T, E> {
+    type Input = Result<T, E>;
+    type Output = Result<T, RaceError<E>>;
+
+    fn ended(&mut self, index: usize, end: Result<Result<T, E>, TaskPanic>) {
+        self.0.ended(index, end);
+    }
+
+    fn decide(&self, to_come: Option<usize>) -> ControlFlow<Cause> {
+        self.0.decide(to_come)
+    }
+
+    fn settle(self) -> Self::Output {
+        Race::one(self.0.settle())
+    }
+
+    fn cancelled(self, cut_off: usize) -> Self::Output {
+        Race::one(self.0.cancelled(cut_off))
+    }
+}
+
+/// The rule of [`try_take`](super::try_take).
+#[derive(Debug)]
+pub struct TryTake<T, E> {
+    count: usize,
+    values: Kept<Vec<T>>,
+    fault: Fault<E>,
+}
+
+impl<T, E> TryTake<T, E> {
+    pub(super) fn new(count: usize) -> TryTake<T, E> {
+        TryTake {
+            count,
+            values: Kept::default(),
+            fault: None,
+        }
+    }
+}
+
+impl<T: Send + 'static, E: Send + 'static> Rule for TryTake<T, E> {
+    type Input = Result<T, E>;
+    type Output = Result<Vec<T>, TaskError<E>>;
+
+    fn ended(&mut self, index: usize, end: Result<Result<T, E>, TaskPanic>) {
+        match fallible(index, end) {
+            Ok(value) => self.values.push(value),
+            Err(error) => self.fault = Some(error),
+        }
+    }
+
+    fn decide(&self, _: Option<usize>) -> ControlFlow<Cause> {
+        if self.values.len() == self.count {
+            return Break(Cause::Finished);
+        }
+        stop_at(&self.fault)
     }
 
     fn settle(self) -> Self::Output {
         match self.fault {
-            Some(error) => instead_of(self.values, error),
-            None => Ok(self.values),
+            Some(error) => Err(error),
+            None => Ok(self.values.take()),
         }
     }
 
     fn cancelled(self, _: usize) -> Self::Output {
-        instead_of(self.values, TaskError::Cancelled)
+        Err(TaskError::Cancelled)
     }
 }
 
@@ -259,7 +334,7 @@ impl<T: Send + 'static, E: Send + 'static> Rule for Take<T, E> {
 #[derive(Debug)]
 pub struct Last<T, E> {
     count: usize,
-    values: VecDeque<T>,
+    values: Kept<VecDeque<T>>,
     fault: Fault<E>,
 }
 
@@ -267,7 +342,7 @@ impl<T, E> Last<T, E> {
     pub(super) fn new(count: usize) -> Last<T, E> {
         Last {
             count,
-            values: VecDeque::new(),
+            values: Kept::default(),
             fault: None,
         }
     }
@@ -277,26 +352,29 @@ impl<T: Send + 'static, E: Send + 'static> Rule for Last<T, E> {
     type Input = Result<T, E>;
     type Output = Result<Vec<T>, TaskError<E>>;
 
-    fn ended(&mut self, index: usize, end: Result<Result<T, E>, TaskPanic>) -> ControlFlow<Cause> {
-        match told(index, end) {
+    fn ended(&mut self, index: usize, end: Result<Result<T, E>, TaskPanic>) {
+        match fallible(index, end) {
             Ok(value) => self.values.push_back(value),
-            Err(error) => return stop_at(&mut self.fault, error),
+            Err(error) => self.fault = Some(error),
         }
         if self.values.len() > self.count {
             discard_each(self.values.pop_front());
         }
-        Continue(())
+    }
+
+    fn decide(&self, _: Option<usize>) -> ControlFlow<Cause> {
+        stop_at(&self.fault)
     }
 
     fn settle(self) -> Self::Output {
         match self.fault {
-            Some(error) => instead_of(self.values, error),
-            None => Ok(self.values.into()),
+            Some(error) => Err(error),
+            None => Ok(self.values.take().into()),
         }
     }
 
     fn cancelled(self, _: usize) -> Self::Output {
-        instead_of(self.values, TaskError::Cancelled)
+        Err(TaskError::Cancelled)
     }
 }
 
@@ -316,11 +394,14 @@ impl Rule for Each {
     type Input = ();
     type Output = Result<(), TaskError>;
 
-    fn ended(&mut self, index: usize, end: Result<(), TaskPanic>) -> ControlFlow<Cause> {
-        match end {
-            Ok(()) => Continue(()),
-            Err(panic) => stop_at(&mut self.fault, TaskError::Panicked { index, panic }),
+    fn ended(&mut self, index: usize, end: Result<(), TaskPanic>) {
+        if let Err(panic) = end {
+            self.fault = Some(TaskError::Panicked { index, panic });
         }
+    }
+
+    fn decide(&self, _: Option<usize>) -> ControlFlow<Cause> {
+        stop_at(&self.fault)
     }
 
     fn settle(self) -> Self::Output {

@@ -25,13 +25,13 @@ pub struct Running<I, K, R: Rule> {
     over: Option<Over>,
 }
 
-/// What is known while the last tasks are waited for.
-#[derive(Clone, Copy)]
+/// Why no more tasks start, while those that run are waited for.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Over {
-    /// The rule has its value.
+    /// The rule has its value: what still ends does not count.
     Settled,
-    /// It was cancelled, and there were to be so many tasks.
-    Cancelled(usize),
+    /// What had ended by itself before the abort reached it still counts.
+    Cancelled,
 }
 
 /// Tasks and values are moved about, and not polled here.
@@ -51,48 +51,57 @@ where
         }
     }
 
+    /// Starts what may start, unless the value or a cancel is there.
     fn start(&mut self) {
-        if self.rule.as_ref().is_some_and(Rule::is_settled) {
-            self.settle(Cause::Finished);
-        } else {
-            while self.crew.running() < self.limit && self.crew.start_next() {}
-        }
-    }
-
-    fn settle(&mut self, cause: Cause) {
-        self.over = Some(Over::Settled);
-        let left = self.crew.stop(cause);
-        self.crew.bury(left);
-    }
-
-    fn cancel(&mut self) {
-        let left = self.crew.stop(Cause::Cancelled);
-        let mut tasks = self.crew.started();
-        if R::SLOTS {
-            for task in left.into_iter().flatten() {
-                self.crew.bury(task);
-                tasks += 1;
-            }
-        } else {
-            self.crew.bury(left);
-        }
-        self.over = Some(Over::Cancelled(tasks));
-    }
-
-    fn ended(&mut self, index: usize, end: Result<R::Input, TaskPanic>) {
-        // Asked after the end was taken, so that a cancel which came before it is always seen.
+        self.decide();
+        // Asked before any start, also the first one.
         if self.over.is_none() && self.crew.is_cancelled() {
             self.cancel();
         }
+        if self.over.is_none() {
+            while self.crew.running() < self.limit && self.crew.start_next() {}
+            // The end of the input may be known only now.
+            self.decide();
+        }
+    }
+
+    /// Asks the rule for its decision; a value that is there wins over a cancel.
+    fn decide(&mut self) {
+        let (None | Some(Over::Cancelled), Some(rule)) = (self.over, &self.rule) else {
+            return;
+        };
+        if let Break(cause) = rule.decide(self.crew.without_end()) {
+            self.over = Some(Over::Settled);
+            self.crew.stop(cause);
+            self.crew.cut_off(0);
+        }
+    }
+
+    fn cancel(&mut self) {
+        self.over = Some(Over::Cancelled);
+        self.crew.stop(Cause::Cancelled);
+    }
+
+    fn ended(&mut self, index: usize, end: Result<R::Input, TaskPanic>) {
         match (self.over, &mut self.rule) {
-            (None, Some(rule)) => {
-                if let Break(cause) = rule.ended(index, end) {
-                    self.settle(cause);
-                }
-            }
-            // It had ended before the abort reached it.
-            (Some(Over::Cancelled(_)), Some(rule)) => drop(rule.ended(index, end)),
+            (None | Some(Over::Cancelled), Some(rule)) => rule.ended(index, end),
             _ => self.crew.bury(end),
+        }
+    }
+
+    /// Takes the value, when no task runs any more.
+    fn finish(&mut self) -> R::Output {
+        let Some(rule) = self.rule.take() else {
+            panic!("schedgroup: a combinator was polled after it had ended");
+        };
+        self.crew.stop(Cause::Finished);
+        if self.over != Some(Over::Cancelled) {
+            return rule.settle();
+        }
+        // Without slots one task is enough to show that the cancel cut something off.
+        match self.crew.cut_off(if R::SLOTS { usize::MAX } else { 1 }) {
+            0 => rule.settle(),
+            cut_off => rule.cancelled(cut_off),
         }
     }
 }
@@ -106,28 +115,14 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<R::Output> {
         let this = &mut *self;
-        // A cancel that is there already comes before any start.
-        if this.over.is_none() && this.crew.is_cancelled() {
-            this.cancel();
-        }
         loop {
-            if this.over.is_none() {
-                this.start();
-            }
+            this.start();
             match ready!(this.crew.poll_news(cx)) {
                 News::Ended(index, end) => this.ended(index, end),
                 News::Cancelled => this.cancel(),
-                News::Idle => break,
+                News::Idle => return Poll::Ready(this.finish()),
             }
         }
-        this.crew.stop(Cause::Finished);
-        let Some(rule) = this.rule.take() else {
-            panic!("schedgroup: a combinator was polled after it had ended");
-        };
-        Poll::Ready(match this.over {
-            Some(Over::Cancelled(tasks)) => rule.cancelled(tasks),
-            _ => rule.settle(),
-        })
     }
 }
 

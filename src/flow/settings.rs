@@ -36,14 +36,19 @@ impl<I, K, R> Flow<I, K, R> {
             called_at: Location::caller(),
             tasks,
             rule,
+            // As many as there are. Those with a default of their own set it.
             limit: usize::MAX,
             token: None,
             kind: PhantomData,
         }
     }
 
-    /// At most so many tasks run at once; those of a [`stream`](super::stream) whose end is not taken
+    /// Runs at most `tasks` tasks at a time; those of a [`stream`](super::stream) whose end is not taken
     /// yet are among them.
+    ///
+    /// The input is then taken as slots become free: at most `tasks` futures exist, and it may be endless
+    /// where the combinator ends early. Without a limit `map`, `for_each` and `stream` run as many as the
+    /// machine has CPUs; all others take the whole input and start it at once, so it must be finite.
     ///
     /// # Panics
     ///
@@ -58,7 +63,10 @@ impl<I, K, R> Flow<I, K, R> {
         self
     }
 
-    /// Ends it when `token` is cancelled; tasks are handed a child of it.
+    /// Ends it when `token` is cancelled; tasks get a child of it.
+    ///
+    /// A cancel ends only what has not finished: a value that is there when it arrives is returned, and so
+    /// is an error.
     pub fn token(mut self, token: CancellationToken) -> Flow<I, K, R> {
         self.token = Some(token);
         self

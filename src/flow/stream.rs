@@ -6,21 +6,22 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use super::crew::{Crew, News};
+use super::rule::Kept;
 use super::task::Task;
 use crate::ground::error::TaskError;
-use crate::ground::panic::{TaskPanic, discard_each};
+use crate::ground::panic::TaskPanic;
 use crate::ground::token::Cause;
 
 /// Runs tasks in parallel and hands their ends out in the order of the tasks.
 ///
-/// With a limit it is bounded: so many tasks run or wait with their end to be taken, so a slow taker slows
-/// the tasks down. Dropping it aborts them.
+/// At most [`limit`](super::Flow::limit) tasks run or wait with their end to be taken, so a slow reader
+/// slows the tasks down. Dropping the stream aborts them.
 #[must_use = "a stream that is dropped aborts its tasks"]
 pub struct Stream<I, K, T> {
     crew: Crew<I, K, T>,
     limit: usize,
     /// The ends of the tasks that started and were not taken, in order, as far as they are known.
-    ends: VecDeque<Option<Result<T, TaskError>>>,
+    ends: Kept<VecDeque<Option<Result<T, TaskError>>>>,
     phase: Phase,
 }
 
@@ -41,7 +42,7 @@ where
         let mut stream = Stream {
             crew,
             limit,
-            ends: VecDeque::new(),
+            ends: Kept::default(),
             phase: Phase::Open,
         };
         // A cancel that is there already comes before any start.
@@ -51,10 +52,11 @@ where
         stream
     }
 
-    /// The end of the next task in order; `None` after the last.
+    /// Returns the end of the next task in order; `None` after the last.
     ///
-    /// After a cancel the ends that are there come out up to the first that is missing; in its place
-    /// comes [`Cancelled`](TaskError::Cancelled), once, and then `None`. By then no task is left.
+    /// After a cancel it returns the ends that are there, in order of the tasks but without those that the
+    /// cancel cut off; then [`Cancelled`](TaskError::Cancelled), once, if it cut any off; then `None`. The
+    /// first of these comes when all tasks have ended.
     ///
     /// # Cancel safety
     ///
@@ -63,8 +65,8 @@ where
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// Like [`next`](Stream::next), for whoever polls by hand: so that
-    /// `poll_fn(move |cx| stream.poll_next(cx))` is a stream of the crate futures.
+    /// Polls for what [`next`](Stream::next) returns: `poll_fn(move |cx| stream.poll_next(cx))` is a stream
+    /// of the crate futures.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, TaskError>>> {
         loop {
             if self.phase == Phase::Open {
@@ -105,23 +107,21 @@ where
 
     fn cancel(&mut self) {
         self.phase = Phase::Cancelled;
-        let left = self.crew.stop(Cause::Cancelled);
-        self.crew.bury(left);
+        self.crew.stop(Cause::Cancelled);
     }
 
-    /// No task is left: what there is to take.
+    /// Takes what is left when no task runs any more.
     fn idle(&mut self) -> Option<Result<T, TaskError>> {
-        if self.phase == Phase::Cancelled {
-            if let Some(end) = self.ends.pop_front().flatten() {
-                return Some(end);
+        // After a cancel there are gaps, of the tasks that were aborted.
+        while let Some(end) = self.ends.pop_front() {
+            if end.is_some() {
+                return end;
             }
-            self.phase = Phase::Over;
-            discard_each(std::mem::take(&mut self.ends));
-            return Some(Err(TaskError::Cancelled));
         }
-        self.phase = Phase::Over;
+        let phase = std::mem::replace(&mut self.phase, Phase::Over);
         self.crew.stop(Cause::Finished);
-        None
+        let cut_off = phase == Phase::Cancelled && self.crew.cut_off(1) > 0;
+        cut_off.then_some(Err(TaskError::Cancelled))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::ground::token::Token;
     label = "not a task",
     note = "the future, its output and what it captures must be `Send + 'static`",
     note = "a closure must name its argument's type: `|token: Token| async move {{ .. }}`",
-    note = "`try_all`, `race`, `take` and `last` want tasks that return a `Result`"
+    note = "`try_all`, `race`, `take`, `try_take` and `last` want tasks that return a `Result`"
 )]
 pub trait Task<Kind>: Send + 'static {
     /// What the task returns.

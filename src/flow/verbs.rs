@@ -7,7 +7,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use super::retry::{Attempts, Retry, Verdict};
-use super::rule::{All, Each, Last, Map, Ordered, Race, Take, TryAll};
+use super::rule::{All, Each, Last, Map, Ordered, Race, Take, TryAll, TryTake};
 use super::settings::Flow;
 use super::task::{Plain, Task};
 use super::waterfall::{Seed, Waterfall};
@@ -16,8 +16,8 @@ use super::waterfall::{Seed, Waterfall};
 ///
 /// What a task returns is not looked at: if it is a `Result`, then so is the value in its slot. A panic is
 /// its slot's error. After a cancel the slots of tasks that had not ended say
-/// [`Cancelled`](crate::TaskError::Cancelled), also of those that had not started: the iterator is then
-/// taken to its end. No tasks: no slots.
+/// [`Cancelled`](crate::TaskError::Cancelled), also of those that had not started: the rest of the input is
+/// consumed for it, so the input must be finite even with a limit. No tasks: no slots.
 ///
 /// # Examples
 ///
@@ -73,9 +73,12 @@ where
 
 /// Runs all tasks until one has a value, and ends with it.
 ///
-/// Errors and panics are only told if all tasks end with one:
-/// [`AllFailed`](super::RaceError::AllFailed) has them in order of time. No tasks:
-/// [`Empty`](super::RaceError::Empty).
+/// Errors and panics are skipped. It is [`take`] for one value.
+///
+/// # Errors
+///
+/// [`Failed`](super::RaceError::Failed), with all errors in order of time, if no task has a value;
+/// [`TooFew`](super::RaceError::TooFew) if there are no tasks; [`Cancelled`](super::RaceError::Cancelled).
 ///
 /// # Examples
 ///
@@ -106,8 +109,16 @@ where
 
 /// Runs all tasks until `count` of them have a value, and ends with those in order of completion.
 ///
-/// It ends with all values if there are fewer, and with the first error or panic that comes before the
-/// last value that counts. With a `count` of zero nothing starts.
+/// Errors and panics are skipped, like those of a [`race`]; [`try_take`] ends with the first instead. With
+/// a `count` of zero nothing starts.
+///
+/// # Errors
+///
+/// As soon as `count` values can no longer be had: [`Failed`](super::RaceError::Failed), with the errors in
+/// order of time, or [`TooFew`](super::RaceError::TooFew) if none failed and there are too few tasks. How
+/// many there are is known from the upper bound of the input's `size_hint`, so an array that is too short
+/// starts nothing; without a bound it is known at the input's end. Else
+/// [`Cancelled`](super::RaceError::Cancelled).
 ///
 /// # Examples
 ///
@@ -117,12 +128,12 @@ where
 /// use tokio::time::sleep;
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-/// # async fn main() -> Result<(), schedgroup::TaskError> {
-/// let tasks = [(300, 1), (200, 2), (100, 3)].map(|(millis, value)| async move {
+/// # async fn main() -> Result<(), flow::RaceError<&'static str>> {
+/// let replicas = [(300, Ok(1)), (200, Err("down")), (100, Ok(3))].map(|(millis, vote)| async move {
 ///     sleep(Duration::from_millis(millis)).await;
-///     Ok(value)
+///     vote
 /// });
-/// assert_eq!(flow::take(2, tasks).await?, [3, 2]);
+/// assert_eq!(flow::take(2, replicas).await?, [3, 1]);
 /// # Ok(())
 /// # }
 /// ```
@@ -132,6 +143,42 @@ where
     I: IntoIterator<Item: Task<K, Output = Result<T, E>>>,
 {
     Flow::new("flow::take", tasks.into_iter(), Take::new(count))
+}
+
+/// Runs all tasks until `count` of them have a value, and ends with those in order of completion, or with
+/// the first error or panic before.
+///
+/// It ends with all values if there are fewer. With a `count` of zero nothing starts. [`take`] skips
+/// errors instead.
+///
+/// # Errors
+///
+/// The first error or panic in time; [`Cancelled`](crate::TaskError::Cancelled).
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use schedgroup::{TaskError, flow};
+/// use tokio::time::sleep;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let tasks = || [(300, Ok(1)), (200, Err("down")), (100, Ok(3))].map(|(millis, end)| async move {
+///     sleep(Duration::from_millis(millis)).await;
+///     end
+/// });
+/// assert_eq!(flow::try_take(1, tasks()).await.unwrap(), [3]);
+/// let outcome = flow::try_take(2, tasks()).await;
+/// assert!(matches!(outcome, Err(TaskError::Failed { index: 1, error: "down" })));
+/// # }
+/// ```
+#[track_caller]
+pub fn try_take<I, K, T, E>(count: usize, tasks: I) -> Flow<I::IntoIter, K, TryTake<T, E>>
+where
+    I: IntoIterator<Item: Task<K, Output = Result<T, E>>>,
+{
+    Flow::new("flow::try_take", tasks.into_iter(), TryTake::new(count))
 }
 
 /// Runs all tasks, and ends with the `count` values that came last, in order of completion.
@@ -166,9 +213,8 @@ where
 
 /// Runs `f` on each item, and ends with what it made of them, by position.
 ///
-/// `f` is called by the tasks, so many at once as the machine has processors, or as
-/// [`limit`](Flow::limit) says. A panic ends it. Where `f` can fail, reach for [`try_all`] or [`all`] over
-/// `items.map(f)`.
+/// `f` is called by the tasks. Without a [`limit`](Flow::limit) as many run at a time as the machine has
+/// CPUs. A panic ends it. Where `f` can fail, use [`try_all`] or [`all`] over `items.map(f)`.
 ///
 /// # Examples
 ///
@@ -243,6 +289,9 @@ fn processors() -> usize {
 
 /// Runs tasks in parallel, to hand their ends out one by one, in the order of the tasks.
 ///
+/// Without a [`limit`](Flow::limit) as many run at a time as the machine has CPUs. The input may be
+/// endless.
+///
 /// # Examples
 ///
 /// ```
@@ -267,13 +316,14 @@ pub fn stream<I, K, T>(tasks: I) -> Flow<I::IntoIter, K, Ordered<T>>
 where
     I: IntoIterator<Item: Task<K, Output = T>>,
 {
-    Flow::new("flow::stream", tasks.into_iter(), Ordered::new())
+    Flow::new("flow::stream", tasks.into_iter(), Ordered::new()).limit(processors())
 }
 
 /// Hands a value through steps, one after the other.
 ///
-/// It ends with the last step's value, or with the first error or panic and the number of its step,
-/// from zero. Without steps it ends with `value`.
+/// It does what `?` does in an `async` block, and adds a token and caught panics. It ends with the last
+/// step's value, or with the first error or panic and the number of its step, from zero. Without steps it
+/// ends with `value`.
 ///
 /// # Examples
 ///
@@ -298,9 +348,9 @@ pub fn waterfall<T, E>(value: T) -> Waterfall<Seed<T, E>> {
 ///
 /// `attempts` is a number, or [`Attempts::Unlimited`]. It gives up when they, or the delays, have come to
 /// their end; [`verdict`](Retry::verdict) can stop it sooner, or choose the pause. A
-/// [`token`](Retry::token) ends it in the middle of an attempt or of a pause. A panic of `op` ends it
-/// too: it is returned with the error of the attempt before. Retries that share a policy or a budget and
-/// run as jobs of a group are those of [`retry::Retry`](crate::retry::Retry).
+/// [`token`](Retry::token) ends it in the middle of an attempt or of a pause, unless the value is there. A
+/// panic of `op` ends it too: it is returned with the error of the attempt before. Retries that share a
+/// policy or a budget and run as jobs of a group are those of [`retry::Retry`](crate::retry::Retry).
 ///
 /// It runs where it is awaited, so `op` may borrow. Without pauses it lets others run between attempts.
 ///

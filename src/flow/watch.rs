@@ -6,9 +6,9 @@ use std::task::{Context, Poll};
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// Waits for a token, if there is one.
+/// Waits for a token, if there is one. It is public in the signature of a hidden method only.
 #[derive(Debug, Default)]
-pub(super) struct Watch(Option<Pin<Box<WaitForCancellationFutureOwned>>>);
+pub struct Watch(Option<Pin<Box<WaitForCancellationFutureOwned>>>);
 
 impl Watch {
     pub(super) fn new(token: CancellationToken) -> Watch {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::watch::Watch;
 use crate::ground::error::TaskError;
-use crate::ground::panic::{ENDED, Payload, catch, forget, poll_caught};
+use crate::ground::panic::{ENDED, Payload, catch, discard, forget, poll_caught};
 
 /// Steps, each with the value of the one before; made by [`waterfall`](super::waterfall()).
 ///
@@ -27,7 +27,9 @@ impl<S> Waterfall<S> {
         Waterfall { steps, token: None }
     }
 
-    /// Ends it in the middle of a step when `token` is cancelled.
+    /// Ends it when `token` is cancelled, in the middle of a step or between two.
+    ///
+    /// If the last step's value is there by then, it is returned.
     pub fn token(mut self, token: CancellationToken) -> Waterfall<S> {
         self.token = Some(token);
         self
@@ -85,17 +87,19 @@ impl<S: Steps> Future for Falling<S> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if this.watch.is_cancelled(cx) {
-            catch(|| this.steps.clear()).unwrap_or_else(forget);
-            return Poll::Ready(Err(TaskError::Cancelled));
-        }
-        let end = ready!(this.steps.poll(cx));
-        if this.watch.is_cancelled(cx) {
-            return Poll::Ready(Err(TaskError::Cancelled));
-        }
+        let end = match this.steps.poll(cx, &mut this.watch) {
+            Poll::Ready(end) => end,
+            // After the step: a value that is there wins over a cancel.
+            Poll::Pending if this.watch.is_cancelled(cx) => Err(TaskError::Cancelled),
+            Poll::Pending => return Poll::Pending,
+        };
+        catch(|| this.steps.clear()).unwrap_or_else(forget);
         Poll::Ready(end)
     }
 }
+
+/// What a poll of steps makes.
+type Fallen<S> = Poll<Result<<S as Steps>::Value, TaskError<<S as Steps>::Error>>>;
 
 /// A chain of steps.
 pub trait Steps {
@@ -108,7 +112,7 @@ pub trait Steps {
     const COUNT: usize;
 
     #[doc(hidden)]
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Self::Value, TaskError<Self::Error>>>;
+    fn poll(&mut self, cx: &mut Context<'_>, watch: &mut Watch) -> Fallen<Self>;
 
     #[doc(hidden)]
     fn clear(&mut self);
@@ -135,7 +139,7 @@ impl<T, E> Steps for Seed<T, E> {
 
     const COUNT: usize = 0;
 
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<Result<T, TaskError<E>>> {
+    fn poll(&mut self, _: &mut Context<'_>, _: &mut Watch) -> Fallen<Self> {
         let value = self.value.take();
         Poll::Ready(Ok(value.expect(ENDED)))
     }
@@ -164,11 +168,15 @@ where
 
     const COUNT: usize = S::COUNT + 1;
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<U, TaskError<S::Error>>> {
+    fn poll(&mut self, cx: &mut Context<'_>, watch: &mut Watch) -> Fallen<Self> {
         let index = S::COUNT;
         let panicked = |payload: Payload| TaskError::panicked(index, payload, self.called_at);
         if self.running.is_none() {
-            let value = match ready!(self.before.poll(cx)) {
+            let value = match ready!(self.before.poll(cx, watch)) {
+                Ok(value) if watch.is_cancelled(cx) => {
+                    discard(value).unwrap_or_else(forget);
+                    return Poll::Ready(Err(TaskError::Cancelled));
+                }
                 Ok(value) => value,
                 Err(error) => return Poll::Ready(Err(error)),
             };

@@ -112,8 +112,9 @@ impl<E: fmt::Display> fmt::Display for GaveUp<E> {
 }
 
 impl<E: Error + 'static> Error for GaveUp<E> {
+    /// The source of the last error, which `Display` has told itself.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.last_error.as_ref().map(|error| error as _)
+        self.last_error.as_ref()?.source()
     }
 }
 

@@ -21,8 +21,8 @@ pub enum WaitError {
     #[error("deadline of the group passed before all of its jobs had finished")]
     DeadlineExceeded,
     /// Every job ended, and at least one by a panic: the first of them in time.
-    #[error("{0}")]
-    Panicked(#[source] JobPanic),
+    #[error(transparent)]
+    Panicked(JobPanic),
 }
 
 /// Why a [`JoinHandle`](crate::JoinHandle) has no value.
@@ -33,8 +33,8 @@ pub enum JobError {
     #[error("job was cancelled before it had finished")]
     Cancelled,
     /// The job panicked.
-    #[error("{0}")]
-    Panicked(#[source] JobPanic),
+    #[error(transparent)]
+    Panicked(JobPanic),
 }
 
 /// The panic of one job: what it said, which job it was, and who scheduled it.

@@ -5,11 +5,19 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What a group runs: any future that returns `()` and is `Send + 'static`.
+/// A future that a group can run: it returns `()` and is `Send + 'static`.
 ///
-/// Pass an `async move` block or the call of an `async fn`. The trait is implemented for every such
-/// future and cannot be implemented by hand; it is there so that the compiler can say in plain words
-/// what is wrong with anything else.
+/// Pass an `async move` block or the call of an `async fn`. A future that returns a `Result` deals with its
+/// error itself, `async move { if let Err(error) = work().await { .. } }`, or goes to
+/// [`spawn_after`](crate::Group::spawn_after), whose [`JoinHandle`](crate::JoinHandle) has the value.
+///
+/// A job must not block its thread: like any task that does, it keeps a worker of the runtime, cannot be
+/// aborted, and after an await can hold up every timer of the runtime. Such work belongs in
+/// `tokio::task::spawn_blocking`, whose handle the job awaits.
+///
+/// The trait is implemented for every such future and cannot be implemented by hand. It is there so that
+/// the compiler can say what to pass instead of a closure. What is not `Send` it names as it does for
+/// `tokio::spawn`.
 ///
 /// # Examples
 ///
@@ -30,17 +38,15 @@ use tokio::time::Instant;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a job: a job is a future that returns `()` and is `Send + 'static`",
     label = "not a job",
-    note = "instead of a closure `|| ..`, pass the future itself: `async move {{ .. }}`",
-    note = "a future that returns a `Result` must deal with its error: `async move {{ if let Err(error) = work().await {{ .. }} }}`, or use `spawn_after` and await its `JoinHandle`"
+    note = "instead of a closure `|| ..`, pass the future itself: `async move {{ .. }}`"
 )]
 pub trait Job: Future<Output = ()> + Send + 'static + sealed::Sealed {}
 
-#[diagnostic::do_not_recommend]
+// `do_not_recommend` would hide what the compiler finds below this impl: the type that is not `Send`.
 impl<F: Future<Output = ()> + Send + 'static> Job for F {}
 
 mod sealed {
     pub trait Sealed {}
-    #[diagnostic::do_not_recommend]
     impl<F: Future<Output = ()> + Send + 'static> Sealed for F {}
 }
 

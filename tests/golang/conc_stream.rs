@@ -74,12 +74,18 @@ async fn panic_in_callback() {
     crate::common::until("all tasks are gone", || flag.drops() == 100).await;
 }
 
+/// Without a limit as many run as there are processors; all of them with a limit that large.
 #[tokio::test(start_paused = true)]
 async fn f_co3_unlimited_is_parallel() {
+    let processors = std::thread::available_parallelism().unwrap().get();
+    let tasks = || (0..3 * processors).map(|_| sleep(ms(50)));
     let start = Instant::now();
-    let mut stream = flow::stream((0..10).map(|_| sleep(ms(50)))).start();
+    let mut stream = flow::stream(tasks()).start();
     while stream.next().await.is_some() {}
-    assert_eq!(start.elapsed(), ms(50));
+    assert_eq!(start.elapsed(), 3 * ms(50));
+    let mut stream = flow::stream(tasks()).limit(3 * processors).start();
+    while stream.next().await.is_some() {}
+    assert_eq!(start.elapsed(), 4 * ms(50));
 }
 
 /// A stream that has ended says so as often as it is asked.

@@ -32,7 +32,7 @@ fn timed<const N: usize>(
 async fn test_race() {
     let start = Instant::now();
     let none: [std::future::Ready<Outcome>; 0] = [];
-    assert!(matches!(flow::race(none).await, Err(RaceError::Empty)));
+    assert!(matches!(flow::race(none).await, Err(RaceError::TooFew)));
 
     let won = flow::race(timed([(1000, Ok(1)), (1001, Err("failed")), (1002, Ok(3))])).await;
     assert_eq!((won.unwrap(), start.elapsed()), (1, ms(1000)));
@@ -48,7 +48,7 @@ async fn test_race() {
     }
 
     let lost = flow::race(timed([(1, Err("a")), (3, Err("b")), (2, Err("c"))])).await;
-    let Err(RaceError::AllFailed(errors)) = lost else {
+    let Err(RaceError::Failed(errors)) = lost else {
         panic!("{lost:?}");
     };
     let errors: Vec<_> = errors.into_iter().map(TaskError::into_error).collect();
@@ -134,7 +134,7 @@ fn f_gb1_the_last_error_in_time_is_the_last() {
                 });
                 // One at a time, so that what is last in time is no question of nanoseconds.
                 let lost = bounded(flow::race(tasks).limit(1 + round % 2 * 3)).await;
-                let Err(RaceError::AllFailed(errors)) = lost else {
+                let Err(RaceError::Failed(errors)) = lost else {
                     panic!("{lost:?}");
                 };
                 assert_eq!(errors.len(), 4);

@@ -36,7 +36,7 @@ fn assert_panicked<T: std::fmt::Debug, E: std::fmt::Debug>(outcome: Result<T, Ta
 #[tokio::test]
 async fn a_panic_is_the_error_of_its_task() {
     assert_panicked(bounded(flow::try_all(panicking())).await);
-    assert_panicked(bounded(flow::take(1, panicking())).await);
+    assert_panicked(bounded(flow::try_take(1, panicking())).await);
     assert_panicked(bounded(flow::last(1, panicking())).await);
     assert_panicked(
         flow::map([1], |_| async { panic!("boom") })
@@ -50,8 +50,13 @@ async fn a_panic_is_the_error_of_its_task() {
     let mut stream = flow::stream(panicking()).start();
     assert_panicked(bounded(stream.next()).await.unwrap());
     let [first, _] = panicking();
-    let Err(RaceError::AllFailed(errors)) = flow::race([first]).await else {
+    let Err(RaceError::Failed(errors)) = flow::race([first]).await else {
         panic!("a panic is no winner");
+    };
+    assert_panicked(Err::<(), _>(errors.last().clone()));
+    // One of the two that are wanted.
+    let Err(RaceError::Failed(errors)) = bounded(flow::take(2, panicking())).await else {
+        panic!("a panic is no value");
     };
     assert_panicked(Err::<(), _>(errors.last().clone()));
 }
@@ -378,7 +383,11 @@ async fn values_that_panic_in_their_destructors_do_not_hide_the_error() {
     };
     let third = |error| matches!(error, Some(TaskError::Failed { index: 2, .. }));
     assert!(third(bounded(flow::try_all(tasks()).limit(1)).await.err()));
-    assert!(third(bounded(flow::take(3, tasks()).limit(1)).await.err()));
+    assert!(third(
+        bounded(flow::try_take(3, tasks()).limit(1)).await.err()
+    ));
+    let taken = bounded(flow::take(3, tasks()).limit(1)).await.err();
+    assert!(third(taken.and_then(|error| error.last().cloned())));
     assert!(third(bounded(flow::last(1, tasks()).limit(1)).await.err()));
     // Ends that wait to be taken when the stream is dropped, and those behind a cancel.
     let mut stream = flow::stream(tasks().take(2)).start();

@@ -222,25 +222,6 @@ async fn what_a_step_held_is_gone_before_the_next_begins() {
     assert_eq!(drops.await.unwrap(), 1);
 }
 
-/// The same as for sets of tasks: what cancels and then has a value is cancelled.
-#[tokio::test]
-async fn a_cancel_beats_a_value_that_is_there_too() {
-    let token = CancellationToken::new();
-    let step = |()| async {
-        token.cancel();
-        Ok::<_, ()>(1)
-    };
-    let outcome = flow::waterfall(()).then(step).token(token.clone()).await;
-    assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
-    let token = CancellationToken::new();
-    let retry = flow::retry(1, empty(), || async {
-        token.cancel();
-        Ok::<_, ()>(1)
-    });
-    let error = retry.token(token.clone()).await.unwrap_err();
-    assert!(matches!(error.ended, Ended::Cancelled), "{error:?}");
-}
-
 #[tokio::test]
 async fn a_poll_after_the_end_is_named() {
     let mut retry = flow::retry(1, empty(), || async { Ok::<_, ()>(1) }).into_future();

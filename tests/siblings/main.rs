@@ -8,5 +8,6 @@ mod common;
 mod flow;
 mod flow_ends;
 mod flow_retry;
+mod flow_rules;
 mod promises;
 mod stress;

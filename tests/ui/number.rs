@@ -1,0 +1,6 @@
+use std::time::Duration;
+
+fn main() {
+    let group = schedgroup::Group::new();
+    group.delay(Duration::ZERO, async { 5 });
+}
