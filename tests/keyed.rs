@@ -423,7 +423,7 @@ async fn a_due_job_that_has_no_place_is_still_pending() {
 // Closed and cancelled groups.
 
 #[tokio::test(start_paused = true)]
-async fn after_wait_outsiders_are_refused_at_their_line() {
+async fn after_wait_the_owner_is_refused_at_its_line() {
     let keyed = KeyedGroup::new();
     keyed.delay(1, ms(5), nothing(), Replace);
     let wait = keyed.wait();
@@ -440,6 +440,29 @@ async fn after_wait_outsiders_are_refused_at_their_line() {
     }
     assert_eq!(keyed.len(), 1);
     wait.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_end_a_handle_answers_refused_and_drops_the_job() {
+    let ends: [fn(&KeyedGroup<u8>); 2] = [
+        |keyed| drop(keyed.wait()),
+        |keyed| drop(keyed.shutdown(HOUR)),
+    ];
+    for end in ends {
+        let (keyed, flag) = (KeyedGroup::new(), Flag::new());
+        let (handle, elsewhere) = (keyed.handle(), KeyedGroup::on(keyed.group().handle()));
+        keyed.delay(1, Duration::ZERO, nothing(), Replace);
+        end(&keyed);
+        let answers = [&handle, &handle.clone(), &elsewhere].map(|keys| {
+            [
+                keys.delay(2, ms(1), flag.job(), Replace),
+                keys.schedule(1, Instant::now(), flag.job(), Replace),
+                keys.debounce(2, ms(1), ms(1), flag.job()),
+            ]
+        });
+        assert_eq!(answers, [[Refused; 3]; 3]);
+        assert_eq!(flag.drops(), 9);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -71,7 +71,7 @@ impl<S: BuildHasher + Send + Sync + 'static> Builder<S> {
 
     /// A keyed group that owns this group.
     pub fn build_in<K: Eq + Hash + Send + 'static>(self, group: Group) -> KeyedGroup<K, S> {
-        KeyedGroup::assemble(self.hasher, self.exclusive, group.handle(), group)
+        KeyedGroup::assemble(self.hasher, self.exclusive, group.own_handle(), group)
     }
 
     /// Keys in a group that belongs to somebody else, who waits for it, cancels it and shuts it down.

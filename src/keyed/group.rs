@@ -100,7 +100,7 @@ impl<K, S> KeyedGroup<K, S> {
     pub fn handle(&self) -> KeyedHandle<K, S> {
         KeyedGroup {
             keys: Arc::clone(&self.keys),
-            handle: self.handle.clone(),
+            handle: self.owner.handle(),
             owner: (),
         }
     }
@@ -115,7 +115,7 @@ impl<K, S> KeyedGroup<K, S> {
     ///
     /// # Panics
     ///
-    /// On a second call, and from inside one of the group's own jobs.
+    /// Where [`Group::wait`] does.
     ///
     /// # Errors
     ///
@@ -170,8 +170,9 @@ where
     ///
     /// # Panics
     ///
-    /// If the job had to go to the group after `wait` or `shutdown` was called; what `Hash` and `Eq` of
-    /// the key panic with.
+    /// If the job had to go to the group after `wait` or `shutdown` was called on this very owner of it. A
+    /// [`KeyedHandle`] answers [`Outcome::Refused`] then. What `Hash` and `Eq` of the key panic with goes to the
+    /// caller.
     #[track_caller]
     pub fn schedule(
         &self,
@@ -280,7 +281,7 @@ where
         }
     }
 
-    /// Lets the group say, in its own words, that it takes no more jobs.
+    /// Lets the group say, in its own words, that it takes no more jobs, if that is a mistake here.
     #[track_caller]
     fn refuse<J: Job>(&self, refused: ScheduleError<J>) -> Outcome {
         self.handle.delay(Duration::ZERO, refused.into_inner());

@@ -48,7 +48,7 @@ pub enum Outcome {
     Replaced,
     /// The key keeps the pending job that it had; this one was dropped.
     Kept,
-    /// The group was cancelled or dropped, or its runtime has ended: this one was dropped.
+    /// The group takes no more jobs: this one was dropped.
     Refused,
 }
 

@@ -83,6 +83,11 @@ impl Group {
         Handle::new(Arc::clone(&self.shared), Caller::Outside)
     }
 
+    /// A handle whose verbs panic where the group's own do: for a family that has the group as its own.
+    pub(crate) fn own_handle(&self) -> Handle {
+        Handle::new(Arc::clone(&self.shared), Caller::Owner)
+    }
+
     /// The group's own token: cancelled with the group, and cancelling it cancels the group.
     pub fn token(&self) -> CancellationToken {
         self.shared.token.clone()
@@ -185,12 +190,15 @@ impl Group {
     fn entrance(&self) -> Entrance<'_> {
         Entrance {
             shared: &self.shared,
-            caller: Caller::Outside,
+            caller: Caller::Owner,
         }
     }
 }
 
-verbs!(Group, "# Panics\n\nAfter `wait` or `shutdown` was called.");
+verbs!(
+    Group,
+    "# Panics\n\nAfter `wait` or `shutdown` was called. Those of a [`Handle`] never do."
+);
 
 impl Default for Group {
     #[track_caller]
