@@ -142,6 +142,15 @@ impl Closing {
         self.gate.drained
     }
 
+    pub(super) fn is_shut_down(&self) -> bool {
+        self.shutdown.is_some()
+    }
+
+    /// Are series that end with `wait` to look at once? What else closes a group ends them itself.
+    pub(super) fn hurries(&self) -> bool {
+        self.is_draining() && self.lets_go_on()
+    }
+
     /// Can the clock end the group?
     pub(super) fn has_deadline(&self) -> bool {
         self.deadline < Tick::NEVER
@@ -154,28 +163,24 @@ impl Closing {
 
     /// May a job be moved, or run once more?
     pub(super) fn lets_go_on(&self) -> bool {
-        !(self.has_ended() || self.shutdown.is_some() || self.abandoned)
+        !(self.has_ended() || self.is_shut_down() || self.abandoned)
     }
 
     pub(super) fn is_aborting(&self) -> bool {
         self.aborting
     }
 
-    /// Is it time to abort what runs? True once.
-    pub(super) fn begins_to_abort(&mut self, now: Tick) -> bool {
-        let begins = !self.aborting && (self.abandoned || self.grace_ends() <= now);
-        self.aborting |= begins;
-        begins
-    }
-
-    /// What is due at that instant or later is to be dropped, if anything is.
-    pub(super) fn drops_from(&mut self, pending: usize) -> Option<Tick> {
-        if pending > 0 && (self.has_ended() || self.aborting) {
+    /// What is due at that instant or later is to be dropped, and what runs to be woken if it is to be aborted;
+    /// if there is anything of either.
+    pub(super) fn drops_from(&mut self, now: Tick, pending: usize) -> Option<Tick> {
+        let aborts = !self.aborting && (self.abandoned || self.grace_ends() <= now);
+        self.aborting |= aborts;
+        if aborts || (pending > 0 && !self.lets_start()) {
             return Some(Tick::ALWAYS);
         }
         let shutdown = self.shutdown.as_mut().filter(|shutdown| !shutdown.swept)?;
         shutdown.swept = true;
-        Some(shutdown.due.after(Duration::from_nanos(1)))
+        (pending > 0).then(|| shutdown.due.after(Duration::from_nanos(1)))
     }
 
     /// When the clock next changes something here.

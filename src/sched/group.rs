@@ -123,11 +123,11 @@ impl Group {
         );
         let now = self.shared.now();
         let cancelled = self.shared.is_cancelled();
-        let first = self.shared.enter(|state, todo| {
+        let admitted = self.shared.enter(|state, todo| {
             state.check_end(now, cancelled, todo);
-            state.close_to_wait(now, todo)
+            state.close_to_wait(todo)
         });
-        assert!(first, "schedgroup: multiple calls to Group::wait");
+        assert!(admitted, "schedgroup: multiple calls to Group::wait");
         Wait::new(&self.shared)
     }
 
@@ -171,7 +171,7 @@ impl Group {
         self.detached = true;
     }
 
-    /// The group's counts at this moment.
+    /// Returns the group's counts at this moment. It costs the same however many jobs there are.
     pub fn stats(&self) -> Stats {
         let now = self.shared.enter(|state, _| state.snapshot());
         Stats {
@@ -233,5 +233,91 @@ impl fmt::Debug for Group {
             .field("name", &self.shared.name())
             .field("stats", &self.stats())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    /// A walk looks at 512 slots before it lets go of the lock, and at each a few times.
+    const MOST: usize = 4 * 512;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    async fn settle() {
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Thousands of jobs of each kind: not due, waiting for a slot, running, and series that end with `wait`.
+    async fn crowd() -> Group {
+        let group = Group::builder().max_running(3_000).build();
+        for _ in 0..3_000 {
+            group.delay(Duration::ZERO, pending());
+            group.delay(HOUR, async {});
+        }
+        settle().await;
+        for _ in 0..3_000 {
+            group.delay(Duration::ZERO, async {});
+            group
+                .handle()
+                .repeat_until_wait(Instant::now() + HOUR, |_| pending());
+        }
+        settle().await;
+        let stats = group.stats();
+        assert_eq!((stats.running, stats.waiting), (3_000, 3_000), "{stats:?}");
+        assert_eq!(stats.pending, 9_000, "{stats:?}");
+        group
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_looks_at_more_than_a_page_of_jobs_under_the_lock() {
+        type Call = fn(Group) -> Option<Group>;
+        let calls: [(&str, Call); 7] = [
+            ("stats", |group| {
+                group.stats();
+                Some(group)
+            }),
+            ("Debug", |group| {
+                let _ = format!("{group:?}");
+                Some(group)
+            }),
+            ("wait", |group| {
+                drop(group.wait());
+                Some(group)
+            }),
+            ("shutdown", |group| {
+                drop(group.shutdown(Duration::from_secs(1)));
+                Some(group)
+            }),
+            ("cancel", |group| {
+                group.cancel();
+                Some(group)
+            }),
+            ("detach", |group| {
+                group.detach();
+                None
+            }),
+            ("drop", |_| None),
+        ];
+        for (what, call) in calls {
+            let group = crowd().await;
+            let shared = Arc::clone(&group.shared);
+            shared.most_looks.store(0, Relaxed);
+            let group = call(group);
+            settle().await;
+            sleep(Duration::from_secs(2)).await;
+            drop(group);
+            settle().await;
+            let most = shared.most_looks.load(Relaxed);
+            assert!(most <= MOST, "{what}: {most} looks");
+        }
     }
 }

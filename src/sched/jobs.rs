@@ -15,8 +15,7 @@ use super::job::{JobId, JobState};
 use super::origin::{Course, Origins};
 use super::places::Places;
 use super::queue::{Entry, Queue, Stamp};
-use super::slot::{Slot, Slots, Stage};
-use super::until_wait::UntilWait;
+use super::slot::{Slot, Slots, Spare, Stage};
 use crate::ground::timeline::Tick;
 
 /// A job for a runner to start.
@@ -82,7 +81,8 @@ pub(super) struct Jobs {
     tally: Tally,
     first_panic: FirstPanic,
     max_lateness: Duration,
-    until_wait: UntilWait,
+    /// A series that ends with `wait` came since it was asked last.
+    until_wait: bool,
 }
 
 impl Jobs {
@@ -97,7 +97,7 @@ impl Jobs {
             tally: Tally::default(),
             first_panic: FirstPanic::default(),
             max_lateness: Duration::ZERO,
-            until_wait: UntilWait::default(),
+            until_wait: false,
         }
     }
 
@@ -122,15 +122,35 @@ impl Jobs {
         let origin = self.origins.origin(scheduled_at, course);
         let slot = self.slots.insert(Slot::new(body, at, stamp, origin));
         self.pending += 1;
-        if course == Course::UntilWait {
-            self.until_wait.note(slot, id, &self.slots);
-        }
+        self.until_wait |= course == Course::UntilWait;
         (id, Entry { at, stamp, slot })
     }
 
-    /// The pending series that end with `wait`; once.
-    pub(super) fn take_until_wait(&mut self) -> Vec<u32> {
-        self.until_wait.take(&self.slots)
+    /// May there be series that end with `wait`? Asked and answered once.
+    pub(super) fn take_until_wait(&mut self) -> bool {
+        std::mem::take(&mut self.until_wait)
+    }
+
+    pub(super) fn has_until_wait(&self) -> bool {
+        self.until_wait
+    }
+
+    /// Brings forward the series of one chunk that end with `wait` and are not due; their entries are to be sent.
+    pub(super) fn hurry_chunk(&mut self, chunk: usize, now: Tick) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for slot in self.slots.chunk(chunk) {
+            let not_due = self.slots.peek_mut(slot).is_some_and(|place| {
+                place.stage() == Stage::Waiting
+                    && place.origin.ends_with_wait()
+                    && place.deadline > now
+            });
+            if not_due {
+                if let Moved::Anew(entry) = self.reset(slot, now) {
+                    entries.push(entry);
+                }
+            }
+        }
+        entries
     }
 
     // Handles on one job.
@@ -184,8 +204,15 @@ impl Jobs {
         self.unstart(slot)
     }
 
-    /// Takes the body of a job that has not started.
+    /// Takes the body of a job that has not started, and its entry out of the line.
     fn unstart(&mut self, slot: u32) -> Option<Unstarted> {
+        let (unstarted, stage) = self.take_unstarted(slot)?;
+        self.leave_line(stage);
+        Some(unstarted)
+    }
+
+    /// Takes the body of a job that has not started; the stage that it was at comes with it.
+    fn take_unstarted(&mut self, slot: u32) -> Option<(Unstarted, Stage)> {
         let place = self.slots.get_mut(slot);
         let stage = place.stage();
         let body = place.take_body(Stage::Ended(JobState::Cancelled))?;
@@ -200,8 +227,7 @@ impl Jobs {
         self.pending -= 1;
         self.dropping += 1;
         self.tally.dropped += 1;
-        self.leave_line(stage);
-        Some(unstarted)
+        Some((unstarted, stage))
     }
 
     /// A job that was at `stage` is pending no more, or elsewhere.
@@ -317,21 +343,16 @@ impl Jobs {
 
     /// A run goes on after an await. True if it must stop instead.
     pub(super) fn must_stop(&mut self, slot: u32) -> bool {
-        self.slots
-            .get_mut(slot)
-            .control()
-            .is_some_and(|control| control.abort)
+        let control = self.slots.get_mut(slot).known_control();
+        control.is_some_and(|control| control.abort)
     }
 
-    /// Tells every running job to stop. One that is before its first await finds out there.
-    pub(super) fn abort_running(&mut self, wake: &mut Vec<Waker>) {
-        for chunk in 0..self.slots.chunks() {
-            for slot in self.slots.chunk(chunk) {
-                if let Some(control) = self.slots.get_mut(slot).control() {
-                    control.abort = true;
-                    wake.extend(control.waker.take());
-                }
-            }
+    /// Wakes the running jobs of one chunk that are at an await. One that is before its first one finds out
+    /// there what the others are woken for.
+    pub(super) fn wake_chunk(&mut self, chunk: usize, wake: &mut Vec<Waker>) {
+        for slot in self.slots.chunk(chunk) {
+            let control = self.slots.peek_mut(slot).and_then(Slot::known_control);
+            wake.extend(control.and_then(|control| control.waker.take()));
         }
     }
 
@@ -419,8 +440,15 @@ impl Jobs {
                 .slots
                 .peek_mut(slot)
                 .is_some_and(|place| place.deadline >= from);
-            if due_later {
-                bodies.extend(self.unstart(slot));
+            if !due_later {
+                continue;
+            }
+            if let Some((unstarted, stage)) = self.take_unstarted(slot) {
+                bodies.push(unstarted);
+                // All that wait go, and the line with the last of them: it is not worth a sweep.
+                if stage == Stage::Released {
+                    self.places.withdraw();
+                }
             }
         }
         bodies
@@ -471,9 +499,18 @@ impl Jobs {
         self.first_panic.stop_hearing()
     }
 
+    pub(super) fn take_spare(&mut self) -> Spare {
+        self.slots.take_spare()
+    }
+
+    #[cfg(test)]
+    pub(super) fn take_looks(&self) -> usize {
+        self.slots.take_looks()
+    }
+
     /// `head` is not later than any entry that the driver has or is sent.
     pub(super) fn snapshot(&self, head: Tick, turns: u64) -> Snapshot {
-        let next = head.min(self.places.earliest().unwrap_or(Tick::NEVER));
+        let next = head.min(self.places.earliest());
         Snapshot {
             pending: self.pending,
             waiting: self.places.waiting(),

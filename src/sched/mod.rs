@@ -30,7 +30,7 @@
 //! faces    verbs  builder  group  handle  context  wait
 //! engines  driver  runner  tend
 //! joints   state  shared
-//! parts    until_wait  intake  gate  ends  closing  places  jobs  waiters
+//! parts    intake  gate  ends  closing  places  jobs  waiters
 //! ground   job  error  stats  wheel  queue  body  origin  slot  alarm  timerfd
 //! ```
 
@@ -59,7 +59,6 @@ mod stats;
 mod tend;
 #[cfg(all(feature = "timerfd", target_os = "linux"))]
 mod timerfd;
-mod until_wait;
 mod verbs;
 mod wait;
 mod waiters;

@@ -22,6 +22,8 @@ pub(super) struct Places {
     workers: usize,
     /// How many jobs have ever been taken: a mark of progress.
     taken: u64,
+    /// Not later than the deadline of any waiting job.
+    earliest: Tick,
 }
 
 /// Stale entries beyond the live ones, and spare storage, up to here are not worth a sweep.
@@ -37,6 +39,7 @@ impl Places {
             runners: 0,
             workers,
             taken: 0,
+            earliest: Tick::NEVER,
         }
     }
 
@@ -44,6 +47,7 @@ impl Places {
     pub(super) fn offer(&mut self, entry: Entry) {
         self.ready.push_back(entry);
         self.waiting += 1;
+        self.earliest = self.earliest.min(entry.at);
     }
 
     /// A due job was cancelled or moved: its entry is stale. True if the stale ones call for a sweep.
@@ -79,6 +83,7 @@ impl Places {
     fn clear(&mut self) {
         self.ready.clear();
         self.ready.shrink_to(KEPT);
+        self.earliest = Tick::NEVER;
     }
 
     /// A running job has ended.
@@ -149,10 +154,10 @@ impl Places {
         self.running
     }
 
-    /// Not later than the earliest deadline of a waiting job. It looks at all of them: the queue is in
-    /// order of release, and a job that came later may have been due earlier.
-    pub(super) fn earliest(&self) -> Option<Tick> {
-        self.ready.iter().map(|entry| entry.at).min()
+    /// Not later than the deadline of any waiting job. It may be that of one that has been taken since: it is
+    /// told without a look at the others.
+    pub(super) fn earliest(&self) -> Tick {
+        self.earliest
     }
 }
 
@@ -192,6 +197,24 @@ mod tests {
         places.withdraw();
         assert_eq!(places.take(|found| *found != entry(0)), Some(entry(1)));
         assert_eq!((places.waiting(), places.running()), (0, 1));
+    }
+
+    #[test]
+    fn the_earliest_deadline_is_forgotten_with_the_last_job() {
+        let at = |millis| Tick::ALWAYS.after(std::time::Duration::from_millis(millis));
+        let mut places = Places::new(9, 1);
+        for millis in [7, 5, 9] {
+            places.offer(Entry {
+                at: at(millis),
+                ..entry(millis)
+            });
+        }
+        assert_eq!(places.earliest(), at(5));
+        places.take(|_| true);
+        places.take(|_| true);
+        assert_eq!(places.earliest(), at(5), "not later than nine");
+        places.withdraw();
+        assert_eq!(places.earliest(), Tick::NEVER);
     }
 
     #[test]

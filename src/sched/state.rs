@@ -19,6 +19,7 @@ use super::jobs::{Finished, Jobs, Moved, Snapshot, Started, Unstarted};
 use super::origin::Course;
 use super::places::Places;
 use super::queue::{Entry, Queue};
+use super::slot::Spare;
 use super::stats::Report;
 use super::waiters::Waiters;
 use crate::ground::timeline::Tick;
@@ -39,8 +40,10 @@ pub(super) struct Todo {
 pub(super) enum Turn {
     /// The group has drained: go.
     Exit,
-    /// Drop the pending jobs that are due later than this.
+    /// Drop the pending jobs that are due at that instant or later, and wake those that are to be aborted.
     Drop(Tick),
+    /// Bring the series that end with `wait` forward.
+    Hurry,
     /// Take in these entries and release what is due by then.
     Work { arrived: Vec<Entry>, due: Tick },
 }
@@ -187,7 +190,7 @@ impl State {
 
     /// A run goes on after an await. True if it must stop instead.
     pub(super) fn must_stop(&mut self, slot: u32) -> bool {
-        self.jobs.must_stop(slot)
+        self.closing.is_aborting() || self.jobs.must_stop(slot)
     }
 
     /// A run has ended. A body that is not wanted for a further run comes back, and a panic that is not
@@ -240,13 +243,13 @@ impl State {
     }
 
     /// `wait` was called; false if it had been before.
-    pub(super) fn close_to_wait(&mut self, now: Tick, todo: &mut Todo) -> bool {
-        let first = self.closing.close_to_wait();
-        for series in self.jobs.take_until_wait() {
-            self.reset(series, now, || now, todo);
+    pub(super) fn close_to_wait(&mut self, todo: &mut Todo) -> bool {
+        let admitted = self.closing.close_to_wait();
+        if self.jobs.has_until_wait() {
+            self.poke(todo);
         }
         self.settle(todo);
-        first
+        admitted
     }
 
     /// `shutdown` was called: what it has to report on is counted from here.
@@ -318,17 +321,18 @@ impl State {
         if self.closing.is_drained() {
             return Turn::Exit;
         }
-        if self.closing.begins_to_abort(now) {
-            self.jobs.abort_running(&mut todo.wake);
-        }
-        if let Some(from) = self.closing.drops_from(self.jobs.pending()) {
+        if let Some(from) = self.closing.drops_from(now, self.jobs.pending()) {
             return Turn::Drop(from);
+        }
+        if self.closing.hurries() && self.jobs.take_until_wait() {
+            return Turn::Hurry;
         }
         let arrived = self.intake.drain();
         Turn::Work { arrived, due: now }
     }
 
-    /// Takes the bodies of one chunk's pending jobs that are due at `from` or later.
+    /// Takes the bodies of one chunk's pending jobs that are due at `from` or later, and wakes its running ones
+    /// if they are to be aborted.
     pub(super) fn unstart_chunk(
         &mut self,
         chunk: usize,
@@ -336,12 +340,27 @@ impl State {
         todo: &mut Todo,
     ) -> Vec<Unstarted> {
         let unstarted = self.jobs.unstart_chunk(chunk, from);
+        if self.closing.is_aborting() {
+            self.jobs.wake_chunk(chunk, &mut todo.wake);
+        }
         self.call_for_sweep(todo);
         unstarted
     }
 
+    /// Brings forward the series of one chunk that end with `wait`.
+    pub(super) fn hurry_chunk(&mut self, chunk: usize, now: Tick, todo: &mut Todo) {
+        for entry in self.jobs.hurry_chunk(chunk, now) {
+            self.send(entry, todo);
+        }
+    }
+
     pub(super) fn chunks(&self) -> usize {
         self.jobs.chunks()
+    }
+
+    /// Storage that has become empty, to be dropped outside of the lock.
+    pub(super) fn take_spare(&mut self) -> Spare {
+        self.jobs.take_spare()
     }
 
     /// Every entry was forgotten, since no job is pending and none will be.
@@ -388,6 +407,12 @@ impl State {
         let next = next.unwrap_or(Tick::NEVER);
         let until = next.min(tend).min(self.closing.next());
         self.intake.lie_down(until, waker).then_some(until)
+    }
+
+    /// How often slots were looked at since it was asked last.
+    #[cfg(test)]
+    pub(super) fn take_looks(&self) -> usize {
+        self.jobs.take_looks()
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {

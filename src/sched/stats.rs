@@ -23,8 +23,8 @@ pub struct Stats {
     pub cancelled: u64,
     /// Jobs that ended by a panic.
     pub panicked: u64,
-    /// Never later than the earliest deadline of a pending job; after that job was moved or
-    /// cancelled it may be earlier, until the driver has looked again. `None` if nothing is pending.
+    /// Never later than the earliest deadline of a pending job, possibly earlier: a job that was moved,
+    /// cancelled or started since may still be counted. `None` if nothing is pending.
     pub next_deadline: Option<Instant>,
     /// How late the latest start of a job has been until now.
     pub max_lateness: Duration,

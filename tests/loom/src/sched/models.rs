@@ -124,6 +124,7 @@ impl Group {
             match self.enter(|state, todo| state.turn(now, false, todo)) {
                 Turn::Exit => return,
                 Turn::Drop(from) => self.drop_pending(from),
+                Turn::Hurry => unreachable!("no series here ends with `wait`"),
                 Turn::Work { arrived, due } => {
                     queue.extend(arrived);
                     batch.extend(std::iter::from_fn(|| queue.pop_due(due)));
@@ -189,7 +190,7 @@ impl Group {
 
     /// What `wait` does; true if all is well.
     fn wait(&self) -> bool {
-        self.enter(|state, todo| state.close_to_wait(Tick::ALWAYS, todo));
+        assert!(self.enter(|state, todo| state.close_to_wait(todo)));
         let bell = Bell::new();
         let waker = Waker::from(Arc::clone(&bell));
         let mut number = None;
@@ -425,5 +426,41 @@ fn wait_hears_of_the_last_end() {
         for end in ends {
             end.join().unwrap();
         }
+    });
+}
+
+/// The walk that wakes what is to be aborted beside a run that comes to its first await: it is told there, or
+/// woken afterwards.
+#[test]
+fn the_end_of_a_group_stops_a_run_that_is_at_its_first_await() {
+    check(|| {
+        let group = Group::new(1);
+        let slot = group.submit(Tick::ALWAYS).expect("it is open");
+        release(&group, &mut Queue::new(Tick::ALWAYS));
+        group
+            .enter(|state, todo| Group::next(state, &mut true, todo))
+            .expect("it is due");
+        let run = {
+            let group = Arc::clone(&group);
+            thread::spawn(move || {
+                let bell = Bell::new();
+                let waker = Waker::from(Arc::clone(&bell));
+                let stop = group.enter(|state, _| {
+                    let stop = state.park(slot, &waker);
+                    state.places().stay_with_job();
+                    stop
+                });
+                if !stop {
+                    bell.listen();
+                    assert!(group.enter(|state, _| state.must_stop(slot)));
+                }
+                group.enter(|state, todo| drop(state.finish(slot, Ending::Aborted, None, todo)));
+            })
+        };
+        group.enter(|state, todo| state.abandon(todo));
+        group.drive(Tick::ALWAYS);
+        run.join().unwrap();
+        let counts = group.enter(|state, _| state.snapshot());
+        assert_eq!((counts.running, counts.tally.aborted), (0, 1));
     });
 }
