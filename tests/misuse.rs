@@ -168,6 +168,10 @@ mod waiting {
 
             let dropped = Group::new();
             drop(dropped.wait());
+            let second = dropped.wait();
+            let again = panic_of(|| drop(dropped.wait()));
+            assert_eq!(again, at_line(line!() - 1, WAIT_TWICE));
+            second.await.unwrap();
             let again = panic_of(|| drop(dropped.wait()));
             assert_eq!(again, at_line(line!() - 1, WAIT_TWICE));
 

@@ -79,12 +79,17 @@ impl Closing {
         first
     }
 
-    /// `wait` was called; false if it had been before.
+    /// `wait` was called; false if another is on its way or has ended.
     pub(super) fn close_to_wait(&mut self) -> bool {
         if self.gate.door == Door::Open {
             self.gate.door = Door::Waited;
         }
         !std::mem::replace(&mut self.gate.waited, true)
+    }
+
+    /// The one that is on its way is no more; the group stays closed.
+    pub(super) fn give_up_wait(&mut self) {
+        self.gate.waited = false;
     }
 
     /// `shutdown` was called. The earliest end of grace among several calls holds.

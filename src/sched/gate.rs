@@ -36,7 +36,7 @@ pub(super) enum Refusal {
 #[derive(Debug)]
 pub(super) struct Gate {
     pub(super) door: Door,
-    /// `wait` was called.
+    /// A `Wait` is on its way or has ended.
     pub(super) waited: bool,
     /// The first reason stays.
     pub(super) ended: Option<End>,

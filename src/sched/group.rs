@@ -102,19 +102,38 @@ impl Group {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not open the group again.
+    /// Dropping the future does not open the group again. If it was unfinished, as in a `select!` or a
+    /// `timeout`, `wait` may be called again.
     ///
     /// # Panics
     ///
-    /// On a second call, and from inside one of the group's own jobs, which could only wait for
-    /// itself.
+    /// While another `wait` of the group is alive or after one has completed, and from inside one of the
+    /// group's own jobs, which could only wait for itself.
     ///
     /// # Errors
     ///
     /// [`Cancelled`](crate::WaitError::Cancelled) or
     /// [`DeadlineExceeded`](crate::WaitError::DeadlineExceeded), whichever came first, before
     /// everything else; then [`Panicked`](crate::WaitError::Panicked) with the first panic in time,
-    /// after all other jobs have ended too.
+    /// after all other jobs have ended too. What comes once every job has ended changes nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::Group;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = Group::new();
+    /// group.delay(Duration::from_secs(5), async { println!("done") });
+    /// loop {
+    ///     match tokio::time::timeout(Duration::from_secs(2), group.wait()).await {
+    ///         Ok(outcome) => break outcome,
+    ///         Err(_) => println!("{} still pending", group.stats().pending),
+    ///     }
+    /// }
+    /// # }
+    /// ```
     #[track_caller]
     pub fn wait(&self) -> Wait<'_> {
         assert!(

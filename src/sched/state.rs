@@ -242,7 +242,7 @@ impl State {
         }
     }
 
-    /// `wait` was called; false if it had been before.
+    /// `wait` was called; false if that is a mistake.
     pub(super) fn close_to_wait(&mut self, todo: &mut Todo) -> bool {
         let admitted = self.closing.close_to_wait();
         if self.jobs.has_until_wait() {
@@ -250,6 +250,11 @@ impl State {
         }
         self.settle(todo);
         admitted
+    }
+
+    /// What `wait` returned was dropped before it had ended.
+    pub(super) fn give_up_wait(&mut self) {
+        self.closing.give_up_wait();
     }
 
     /// `shutdown` was called: what it has to report on is counted from here.

@@ -166,6 +166,33 @@ async fn nothing_is_admitted_between_the_last_end_and_the_return_of_wait() {
     wait.await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_loop_may_call_wait_again_whenever_the_unfinished_one_was_dropped() {
+    let group = Group::new();
+    let log = Log::new();
+    group.delay(ms(25), log.job("ran"));
+    let mut turns = 0;
+    let outcome = loop {
+        tokio::select! {
+            outcome = group.wait() => break outcome,
+            () = sleep(ms(10)) => turns += 1,
+        }
+    };
+    outcome.unwrap();
+    assert_eq!((turns, log.take()), (2, vec![("ran", ms(25))]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_after_a_dropped_one_says_what_happened_in_between() {
+    let group = Group::new();
+    group.delay(ms(10), async { panic!("boom") });
+    drop(group.wait());
+    let unfinished = tokio::time::timeout(ms(5), group.wait()).await;
+    assert!(unfinished.is_err(), "{unfinished:?}");
+    sleep(ms(20)).await;
+    assert_eq!(super::panic_message(&group.wait().await), "boom");
+}
+
 /// A handle lives in other tasks, for which the end of the group is no mistake.
 #[tokio::test(start_paused = true)]
 async fn a_handles_verbs_drop_the_job_once_the_group_is_closed() {

@@ -429,6 +429,40 @@ fn wait_hears_of_the_last_end() {
     });
 }
 
+/// A `wait` that is given up, as a `select!` does, and called again, beside the end of the last job.
+#[test]
+fn a_wait_after_one_that_was_given_up_hears_of_the_last_end() {
+    check(|| {
+        let group = Group::new(1);
+        let slot = group.submit(Tick::ALWAYS).expect("it is open");
+        release(&group, &mut Queue::new(Tick::ALWAYS));
+        group.enter(|state, todo| {
+            let started = state.take(Tick::ALWAYS, false, todo).expect("a place");
+            assert_eq!(started.slot, slot);
+        });
+        let end = {
+            let group = Arc::clone(&group);
+            thread::spawn(move || {
+                group.enter(|state, todo| drop(state.finish(slot, Ending::Ran(None), None, todo)));
+            })
+        };
+        assert!(group.enter(|state, todo| state.close_to_wait(todo)));
+        let mut number = None;
+        group.enter(|state, _| {
+            if state.outcome().is_none() {
+                let unheard = Waker::from(Bell::new());
+                state.waiters().listen(&mut number, unheard);
+            }
+        });
+        if let Some(number) = number {
+            group.enter(|state, _| drop(state.waiters().leave(number)));
+        }
+        group.enter(|state, _| state.give_up_wait());
+        assert!(group.wait());
+        end.join().unwrap();
+    });
+}
+
 /// The walk that wakes what is to be aborted beside a run that comes to its first await: it is told there, or
 /// woken afterwards.
 #[test]
