@@ -155,8 +155,9 @@ impl Group {
     /// From the call on no job is taken in, not even from running ones. What is not yet due is
     /// dropped. What runs, and what is due, may finish until `grace` is over; then running jobs are
     /// stopped at their next await and the others dropped. When the future ends no job code runs any
-    /// more: a job that blocks its thread is waited for. With several calls the earliest end of
-    /// grace holds. A `wait` beside it ends too, with an error if any job was dropped or aborted.
+    /// more: a job that blocks its thread is waited for. A repeating job whose run finishes meanwhile has
+    /// finished. With several calls the earliest end of grace holds. A `wait` beside it ends too, with an
+    /// error if any job was dropped or aborted.
     ///
     /// A job of the group that awaits this is one of those that it waits for, and is stopped when the
     /// grace is over.

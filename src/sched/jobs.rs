@@ -380,7 +380,9 @@ impl Jobs {
                     }
                     (next, body) => {
                         left.body = body;
-                        if control.cancelled || next.is_some() {
+                        // A shutdown lets a series end with this run, which was all that was left of it.
+                        let cut_short = next.is_some() && !closing.is_shut_down();
+                        if control.cancelled || cut_short {
                             self.tally.dropped += 1;
                             JobState::Cancelled
                         } else {

@@ -39,10 +39,10 @@ pub struct Stats {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
-    /// Jobs that ran to their end, by a panic or not.
+    /// Jobs that ran to their end, by a panic or not; repeating ones too, whatever they wanted next.
     pub finished: usize,
     /// Jobs that had started and were stopped, by the end of the grace or one by one.
     pub aborted: usize,
-    /// Jobs that had not started and never will; repeating ones that wanted a further run too.
+    /// Jobs that had not started and never will; repeating ones between two runs, or cancelled in one, too.
     pub dropped: usize,
 }
