@@ -64,18 +64,22 @@ impl Closing {
 
     /// A cancelled token or a passed deadline, if that ends the group now.
     pub(super) fn reason(&self, now: Tick, cancelled: bool) -> Option<End> {
-        match self.gate.ended {
-            Some(_) => None,
-            None if cancelled => Some(End::Cancelled),
-            None if now >= self.deadline && !self.gate.drained => Some(End::DeadlineExceeded),
-            None => None,
+        if self.gate.ended.is_some() || self.gate.drained {
+            None
+        } else if cancelled {
+            Some(End::Cancelled)
+        } else {
+            (now >= self.deadline).then_some(End::DeadlineExceeded)
         }
     }
 
-    /// No job starts from here on. The first reason stays: false for a later one.
+    /// No job starts from here on. The first reason stays, and what has drained ended without one: false for a
+    /// later one.
     pub(super) fn end(&mut self, why: End) -> bool {
-        let first = self.gate.ended.is_none();
-        self.gate.ended.get_or_insert(why);
+        let first = self.gate.ended.is_none() && !self.gate.drained;
+        if first {
+            self.gate.ended = Some(why);
+        }
         first
     }
 

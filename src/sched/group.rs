@@ -167,16 +167,19 @@ impl Group {
     /// It takes effect at the call and goes on if the future is dropped.
     pub fn shutdown(&self, grace: Duration) -> Shutdown<'_> {
         let now = self.shared.now();
-        let before = self
-            .shared
-            .enter(|state, todo| state.shut_down(now, now.after(grace), todo));
+        let cancelled = self.shared.is_cancelled();
+        let before = self.shared.enter(|state, todo| {
+            state.check_end(now, cancelled, todo);
+            state.shut_down(now, now.after(grace), todo)
+        });
         Shutdown::new(&self.shared, before)
     }
 
     /// Cancels the group: no further job starts, and what is pending is dropped.
     ///
     /// Running jobs are not interrupted; they see it through the token of their context. The first
-    /// reason stays: after the group's own deadline this changes nothing.
+    /// reason stays: after the group's own deadline this changes nothing, nor what
+    /// [`wait`](Group::wait) says once every job has ended.
     pub fn cancel(&self) {
         let now = self.shared.now();
         self.shared.enter(|state, todo| {

@@ -213,6 +213,8 @@ impl<'a> InRun<'a> {
         };
         let cancelled = shared.is_cancelled();
         let (finished, started) = shared.enter(|state, todo| {
+            // What came before the end of the last job is what ended the group.
+            state.check_end(now, cancelled, todo);
             let finished = state.finish(self.slot, ending, body, todo);
             let serve_on = serve_on && finished.is_empty();
             let started = serve_on.then(|| next(on_duty, state, now, cancelled, todo));
@@ -225,7 +227,7 @@ impl<'a> InRun<'a> {
         if let Err(payload) = panic::discard(finished.body) {
             shared.tell(&JobPanic::new(payload, self.id, self.scheduled_at));
         }
-        shared.enter(|state, todo| state.dropped(1, todo));
+        shared.dropped(1);
         serve_on.then(|| self.seat.next()).flatten()
     }
 }
@@ -260,6 +262,8 @@ impl Future for InRun<'_> {
 impl Drop for InRun<'_> {
     fn drop(&mut self) {
         if !matches!(self.stage, Stage::Over) {
+            // Only a runtime that goes drops a run. It is what ends the group, also if this run is the last.
+            self.seat.shared.enter(|state, todo| state.abandon(todo));
             self.end(Ok(None), false);
         }
     }

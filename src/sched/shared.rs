@@ -124,8 +124,18 @@ impl Shared {
             }
         }
         if count > 0 {
-            self.enter(|state, todo| state.dropped(count, todo));
+            self.dropped(count);
         }
+    }
+
+    /// The values of so many jobs have been dropped. If they were the last ones, a cancel that came before is
+    /// still what ended the group.
+    pub(super) fn dropped(&self, count: usize) {
+        let (now, cancelled) = (self.now(), self.is_cancelled());
+        self.enter(|state, todo| {
+            state.check_end(now, cancelled, todo);
+            state.dropped(count, todo);
+        });
     }
 
     /// Makes a panic seen though nobody may wait.

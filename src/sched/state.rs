@@ -232,11 +232,11 @@ impl State {
         }
     }
 
-    /// No job starts from here on. The first reason stays.
+    /// No job starts from here on. The first reason stays; once the group has drained, none is one.
     pub(super) fn end_all(&mut self, why: End, todo: &mut Todo) {
+        todo.cancel = true;
         if self.closing.end(why) {
             todo.wake.extend(self.waiters.take());
-            todo.cancel = true;
             self.poke(todo);
             self.settle(todo);
         }
