@@ -50,7 +50,6 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "parts",
         &[
-            "sched/until_wait",
             "sched/intake",
             "sched/gate",
             "sched/ends",

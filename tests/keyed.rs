@@ -527,6 +527,29 @@ async fn debounce_of_the_owner_answers_after_wait() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_the_end_a_handle_answers_refused_and_drops_the_job() {
+    let ends: [fn(&KeyedGroup<u8>); 2] = [
+        |keyed| drop(keyed.wait()),
+        |keyed| drop(keyed.shutdown(HOUR)),
+    ];
+    for end in ends {
+        let (keyed, flag) = (KeyedGroup::new(), Flag::new());
+        let (handle, elsewhere) = (keyed.handle(), KeyedGroup::on(keyed.group().handle()));
+        keyed.delay(1, Duration::ZERO, nothing(), Replace);
+        end(&keyed);
+        let answers = [&handle, &handle.clone(), &elsewhere].map(|keys| {
+            [
+                keys.delay(2, ms(1), flag.job(), Replace),
+                keys.schedule(1, Instant::now(), flag.job(), Replace),
+                keys.debounce(2, ms(1), ms(1), flag.job()),
+            ]
+        });
+        assert_eq!(answers, [[Refused; 3]; 3]);
+        assert_eq!(flag.drops(), 9);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_second_wait_is_misuse_at_its_line() {
     let keyed: KeyedGroup<u8> = KeyedGroup::new();
     keyed.wait().await.unwrap();

@@ -3,15 +3,18 @@
 
 mod common;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use schedgroup::keyed::{KeyedGroup, OnDuplicate};
 use schedgroup::{Group, JobContext, JobError, JobHandle, JobState, ScheduleError, WaitError};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use common::{
-    Flag, HOUR, Hold, Log, Misuse, context_of, ms, multi_thread, on_both, panic_of, settle, verbs,
+    Flag, HOUR, Hold, Key, Log, Misuse, OnDrop, context_of, ms, multi_thread, on_both, panic_of,
+    settle, verbs,
 };
 
 const AFTER_WAIT: &str = "schedgroup: attempted to schedule job after Group::wait was called";
@@ -50,53 +53,67 @@ mod scheduling_on_a_closed_group {
 
     #[tokio::test(start_paused = true)]
     async fn every_verb_panics_at_the_callers_line_after_wait() {
-        let group = Group::new();
-        let (handle, flag) = (group.handle(), Flag::new());
+        let (group, flag) = (Group::new(), Flag::new());
         group.wait().await.unwrap();
         let (now, job) = (Instant::now(), || flag.job());
-        let on_group = verbs!(group, now, job);
-        assert_all_panic(on_group, &flag, &at_line(line!() - 1, AFTER_WAIT));
-        let on_handle = verbs!(handle, now, job);
-        assert_all_panic(on_handle, &flag, &at_line(line!() - 1, AFTER_WAIT));
+        let verbs = verbs!(group, now, job);
+        assert_all_panic(verbs, &flag, &at_line(line!() - 1, AFTER_WAIT));
     }
 
     #[tokio::test(start_paused = true)]
     async fn every_verb_panics_at_the_callers_line_after_shutdown() {
-        let group = Group::new();
-        let (handle, flag) = (group.handle(), Flag::new());
+        let (group, flag) = (Group::new(), Flag::new());
         group.shutdown(HOUR).await;
         let (now, job) = (Instant::now(), || flag.job());
-        let on_group = verbs!(group, now, job);
-        assert_all_panic(on_group, &flag, &at_line(line!() - 1, AFTER_SHUTDOWN));
-        let on_handle = verbs!(handle, now, job);
-        assert_all_panic(on_handle, &flag, &at_line(line!() - 1, AFTER_SHUTDOWN));
+        let verbs = verbs!(group, now, job);
+        assert_all_panic(verbs, &flag, &at_line(line!() - 1, AFTER_SHUTDOWN));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_handle_is_refused_from_the_call_of_wait_on() {
-        let group = Group::new();
-        let (handle, flag) = (group.handle(), Flag::new());
+    async fn a_group_is_closed_from_the_call_of_wait_on() {
+        let (group, flag) = (Group::new(), Flag::new());
         group.delay(HOUR, async {});
         let wait = group.wait();
         let (now, job) = (Instant::now(), || flag.job());
-        let unpolled = verbs!(handle, now, job);
+        let unpolled = verbs!(group, now, job);
         assert_all_panic(unpolled, &flag, &at_line(line!() - 1, AFTER_WAIT));
         drop(wait);
-        let dropped = verbs!(handle, now, job);
+        let dropped = verbs!(group, now, job);
         assert_all_panic(dropped, &flag, &at_line(line!() - 1, AFTER_WAIT));
-        let later_handle = group.handle();
-        let new = verbs!(later_handle, now, job);
-        assert_all_panic(new, &flag, &at_line(line!() - 1, AFTER_WAIT));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_shutdown_refuses_from_its_call_on() {
-        let group = Group::new();
-        let (handle, flag) = (group.handle(), Flag::new());
+    async fn a_group_is_closed_from_the_call_of_shutdown_on() {
+        let (group, flag) = (Group::new(), Flag::new());
         drop(group.shutdown(HOUR));
         let (now, job) = (Instant::now(), || flag.job());
-        let verbs = verbs!(handle, now, job);
+        let verbs = verbs!(group, now, job);
         assert_all_panic(verbs, &flag, &at_line(line!() - 1, AFTER_SHUTDOWN));
+    }
+
+    /// What the rejected job's destructor panics with is not what the caller hears.
+    #[tokio::test(start_paused = true)]
+    async fn the_panic_is_ours_though_a_destructor_of_the_rejected_job_panics_too() {
+        let (group, keyed) = (Group::new(), KeyedGroup::new());
+        group.wait().await.unwrap();
+        keyed.wait().await.unwrap();
+        let now = Instant::now();
+        let bomb = || {
+            let bomb = OnDrop(|| panic!("in a destructor"));
+            async move { drop(bomb) }
+        };
+        let says_so = |what, call: Box<dyn FnOnce() + '_>| {
+            let panic = catch_unwind(AssertUnwindSafe(call)).unwrap_err();
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            assert_eq!(text, Some(AFTER_WAIT), "{what}");
+        };
+        for (verb, call) in verbs!(group, now, bomb) {
+            says_so(verb, Box::new(|| drop(call())));
+        }
+        let of_key = || keyed.delay(Key(1, true), ms(1), async {}, OnDuplicate::Replace);
+        says_so("a key", Box::new(|| _ = of_key()));
+        let of_job = || keyed.delay(Key(1, false), ms(1), bomb(), OnDuplicate::Replace);
+        says_so("a keyed job", Box::new(|| _ = of_job()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -151,6 +168,10 @@ mod waiting {
 
             let dropped = Group::new();
             drop(dropped.wait());
+            let second = dropped.wait();
+            let again = panic_of(|| drop(dropped.wait()));
+            assert_eq!(again, at_line(line!() - 1, WAIT_TWICE));
+            second.await.unwrap();
             let again = panic_of(|| drop(dropped.wait()));
             assert_eq!(again, at_line(line!() - 1, WAIT_TWICE));
 

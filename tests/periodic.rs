@@ -6,7 +6,7 @@ mod common;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use common::{Flag, HOUR, Hold, Log, Random, ms, panic_of, settle};
+use common::{Flag, HOUR, Hold, Log, Random, context_of, ms, panic_of, settle};
 use schedgroup::periodic::{MissedTicks, TimedHandle, WallClock, every};
 use schedgroup::{Group, JobState, WaitError};
 use tokio::time::{Instant, sleep};
@@ -237,17 +237,41 @@ async fn a_run_in_progress_is_the_last_after_a_cancel_and_is_stopped_by_an_abort
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_wait_a_series_and_a_wall_job_are_misuse_at_their_lines() {
-    let (group, clock) = (Group::new(), WallClock::system());
-    let handle = group.handle();
-    group.wait().await.unwrap();
-    let says = "schedgroup: attempted to schedule job after Group::wait was called";
-    let series = || every(HOUR).run(&handle, |_| async {});
-    let (line, misuse) = (line!() - 1, panic_of(series));
-    assert_eq!((misuse.message.as_str(), misuse.line), (says, line));
-    let job = || clock.schedule(&handle, SystemTime::now(), async {});
-    let (line, misuse) = (line!() - 1, panic_of(job));
-    assert_eq!((misuse.message.as_str(), misuse.line), (says, line));
+async fn begun_through_a_handle_after_the_end_they_are_finished_handles() {
+    let ends: [fn(&Group); 2] = [
+        |group| drop(group.wait()),
+        |group| drop(group.shutdown(HOUR)),
+    ];
+    for end in ends {
+        let (group, clock, flag) = (Group::new(), WallClock::system(), Flag::new());
+        let handle = group.handle();
+        end(&group);
+        let guard = flag.guard();
+        let series = every(HOUR).run(&handle, move |_| {
+            let _held = &guard;
+            async {}
+        });
+        let job = clock.schedule(&handle, SystemTime::now(), flag.job());
+        for begun in [series, job] {
+            assert_eq!(begun.state(), JobState::Cancelled);
+            assert!(!begun.cancel());
+        }
+        assert_eq!(flag.drops(), 2);
+    }
+}
+
+/// It would keep `wait` waiting until its first tick, which never comes.
+#[tokio::test(start_paused = true)]
+async fn a_series_begun_through_a_context_while_the_group_drains_is_a_finished_handle() {
+    let (group, hold) = (Group::new(), Hold::new());
+    let context = context_of(&group, &hold).await;
+    let wait = group.wait();
+    let begun = Instant::now();
+    let series = every(HOUR).run(&context.handle(), |_| async {});
+    assert_eq!(series.state(), JobState::Cancelled);
+    hold.release();
+    wait.await.unwrap();
+    assert_eq!(begun.elapsed(), ms(0));
 }
 
 #[tokio::test(start_paused = true)]

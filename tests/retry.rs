@@ -624,7 +624,7 @@ async fn an_aborted_probe_leaves_the_place_to_another() {
     ));
     sleep(SECOND).await;
     let hangs = policy.run_for(&group.handle(), 'k', |_| {
-        std::future::pending::<Outcome<(), ()>>()
+        std::future::pending::<Outcome<(), u32>>()
     });
     settle().await;
     let refused = policy.chain::<u32>('k').begin().unwrap_err();
@@ -697,7 +697,7 @@ async fn who_learns_that_a_probe_was_stopped_may_try() {
     _ = chain.end::<()>(Outcome::Retry(1));
     sleep(SECOND).await;
     let mut hangs = policy.run_for(&group.handle(), 'k', |_| {
-        std::future::pending::<Outcome<(), ()>>()
+        std::future::pending::<Outcome<(), u32>>()
     });
     settle().await;
     let waker = Waker::from(Arc::new(Tries(policy, log.clone())));
@@ -852,14 +852,16 @@ async fn misuse_panics_at_its_line() {
     let (line, misuse) = (line!() - 1, panic_of(circuit));
     let says = "schedgroup: Retry::circuit was called with zero failures: no attempt could be made";
     assert_eq!((misuse.message.as_str(), misuse.line), (says, line));
+}
 
+#[tokio::test(start_paused = true)]
+async fn attempts_through_a_handle_after_the_end_are_stopped_before_the_first() {
     let group = Group::new();
     let handle = group.handle();
     group.wait().await.unwrap();
-    let run = || policy.run(&handle, |_| std::future::pending::<Outcome<(), ()>>());
-    let (line, misuse) = (line!() - 1, panic_of(run));
-    let says = "schedgroup: attempted to schedule job after Group::wait was called";
-    assert_eq!((misuse.message.as_str(), misuse.line), (says, line));
+    let attempts = Retry::new(|| []).run(&handle, |_| std::future::pending::<Outcome<(), u32>>());
+    assert!(attempts.job().is_finished());
+    assert_eq!(told(attempts.await), (Reason::Stopped, 0, None));
 }
 
 // `Retry-After`.

@@ -1,4 +1,4 @@
-//! Who is late: jobs beside a flood, beside one that blocks, and the end of very many.
+//! Who is late: jobs beside a flood, beside one that blocks, and whoever asks beside the end of very many.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -10,6 +10,15 @@ use crate::two_workers;
 
 /// So far apart are the jobs whose lateness counts beside others.
 const APART: Duration = Duration::from_millis(10);
+
+/// Counts what was dropped.
+struct Gone(Arc<AtomicU64>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
 
 /// The lateness of jobs, in microseconds.
 struct Late(Vec<u64>);
@@ -118,12 +127,6 @@ pub(crate) fn blocked(seconds: u64) -> u64 {
 
 /// Very many pending jobs are cancelled at once, while another task wants its turns.
 pub(crate) fn cancel(jobs: u64) -> u64 {
-    struct Gone(Arc<AtomicU64>);
-    impl Drop for Gone {
-        fn drop(&mut self) {
-            self.0.fetch_add(1, Relaxed);
-        }
-    }
     let (waited, freed, gap) = two_workers().block_on(async move {
         let group = Group::new();
         let gone = Arc::new(AtomicU64::new(0));
@@ -158,4 +161,66 @@ pub(crate) fn cancel(jobs: u64) -> u64 {
         "cancel: {jobs} pending freed in {freed:.1?}, wait was back in {waited:.1?}, longest gap of another task {gap:.1?}"
     );
     u64::from(freed > Duration::from_millis(100))
+}
+
+/// A group of very many jobs is dropped, pending ones and then a tenth as many running ones, while another
+/// thread asks for the state of a job without a pause.
+pub(crate) fn end(jobs: u64) -> u64 {
+    let mut misses = 0;
+    for (what, count, delay) in [
+        ("pending", jobs, Duration::from_secs(3600)),
+        ("running", jobs / 10, Duration::ZERO),
+    ] {
+        let (before, beside, freed) = two_workers().block_on(async move {
+            let group = Group::new();
+            let gone = Arc::new(AtomicU64::new(0));
+            for _ in 0..count {
+                let payload = Gone(Arc::clone(&gone));
+                group.delay(delay, async move {
+                    std::future::pending::<()>().await;
+                    drop(payload);
+                });
+            }
+            while (delay.is_zero() && group.stats().running < count as usize)
+                || group.stats().waiting > 0
+            {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            let asked = group.delay(Duration::MAX, async {});
+            let (over, worst) = (
+                Arc::new(AtomicBool::new(false)),
+                Arc::new(AtomicU64::new(0)),
+            );
+            let asks = std::thread::spawn({
+                let (over, worst) = (Arc::clone(&over), Arc::clone(&worst));
+                move || {
+                    while !over.load(Relaxed) {
+                        let start = Instant::now();
+                        asked.state();
+                        worst.fetch_max(start.elapsed().as_micros() as u64, Relaxed);
+                    }
+                }
+            });
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let before = worst.swap(0, Relaxed);
+            let start = Instant::now();
+            drop(group);
+            while gone.load(Relaxed) < count {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let freed = start.elapsed();
+            over.store(true, Relaxed);
+            asks.join().expect("the thread that asks");
+            (before, worst.load(Relaxed), freed)
+        });
+        println!(
+            "end: {count} {what} dropped with their group in {freed:.1?}; another thread waited at most {:.3} ms for an answer, {:.3} ms before",
+            beside as f64 / 1000.0,
+            before as f64 / 1000.0
+        );
+        // A machine that does other work takes the processor away from the thread that asks, too.
+        misses += u64::from(beside > 2_000.max(2 * before));
+    }
+    misses
 }

@@ -14,6 +14,7 @@
 //! cargo run --release --example soak -- deluge [SECONDS]  # beside as many as two threads can push
 //! cargo run --release --example soak -- blocked [SECONDS] # beside jobs that block a worker
 //! cargo run --release --example soak -- cancel [JOBS]     # all pending ones at once
+//! cargo run --release --example soak -- end [JOBS]        # who asks while a group is dropped
 //! ```
 //!
 //! Each figure is a line; a miss ends the program with 1.
@@ -32,7 +33,7 @@ use tokio::runtime::{Builder, Runtime};
 type Soak = fn(u64) -> u64;
 
 /// Each with what it takes when nothing is said; it returns its misses.
-const ALL: [(&str, Soak, u64); 13] = [
+const ALL: [(&str, Soak, u64); 14] = [
     ("hang", ends::hang, 1_000_000),
     ("races", ends::races, 1_000_000),
     ("volume", volume::volume, 10_000_000),
@@ -46,6 +47,7 @@ const ALL: [(&str, Soak, u64); 13] = [
     ("deluge", late::deluge, 10),
     ("blocked", late::blocked, 10),
     ("cancel", late::cancel, 1_000_000),
+    ("end", late::end, 5_000_000),
 ];
 
 fn main() -> ExitCode {

@@ -48,7 +48,7 @@ impl<K, S> Duty<K, S> {
 }
 
 /// A key whose destructor panics harms no job, its own neither.
-fn drop_key<K>(key: Option<K>) {
+fn drop_key<K>(key: K) {
     if let Err(payload) = panic::discard(key) {
         panic::forget(payload);
     }
@@ -135,6 +135,8 @@ where
             Ok(job) => job,
             Err(refused) => {
                 drop(guard);
+                // The caller may be about to panic: the key's destructor must not do so first.
+                drop_key(key);
                 return Err(hand_back(refused));
             }
         };

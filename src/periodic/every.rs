@@ -99,12 +99,9 @@ impl Every {
     ///
     /// A run starts at its tick's time or after it, and never before the one before it has ended.
     ///
-    /// When `wait` was called no further tick starts, and a run in progress finishes. What a job begins
-    /// with its context's handle after that is a series that has ended.
-    ///
-    /// # Panics
-    ///
-    /// After `wait` or `shutdown` was called, unless this is the handle of a job's context.
+    /// When `wait` was called no further tick starts, and a run in progress finishes. A series that is begun
+    /// after that, or after `shutdown`, is dropped and the returned handle a finished one; through a job's context
+    /// too.
     #[track_caller]
     pub fn run<F, Fut>(self, group: &Handle, mut work: F) -> TimedHandle
     where

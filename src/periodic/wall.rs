@@ -11,11 +11,8 @@ use crate::{Handle, Job, Next};
 impl WallClock {
     /// Runs `job` once, when this clock has reached `at`; at once if it has.
     ///
-    /// `wait` waits for it, as for every job.
-    ///
-    /// # Panics
-    ///
-    /// After `wait` or `shutdown` of the group was called, unless this is the handle of a job's context.
+    /// `wait` waits for it, as for every job. In a group that takes no more jobs it is dropped, and the returned
+    /// handle is a finished one.
     #[track_caller]
     pub fn schedule(&self, group: &Handle, at: SystemTime, job: impl Job) -> TimedHandle {
         let origin = Origin::Wall(self.clone(), at);

@@ -137,12 +137,9 @@ where
 {
     /// Puts work of cost one at the end of its key's line.
     ///
-    /// In a group that was cancelled or dropped, or whose runtime has ended, the work is dropped.
-    ///
-    /// # Panics
-    ///
-    /// After `wait` or `shutdown` of the group was called, unless the pacer was made with the handle of a
-    /// job's context. Running work pushes more with [`Turn::push`].
+    /// In a group that was closed by `wait` or `shutdown`, was cancelled or dropped, or whose runtime has ended,
+    /// the work is dropped. Running work pushes more with [`Turn::push`], which is admitted while the group
+    /// drains, as a pacer is that was made with the handle of a job's context.
     #[track_caller]
     pub fn push(&self, key: K, work: T) {
         self.push_costly(key, 1, work);
@@ -152,10 +149,6 @@ where
     ///
     /// A cost of zero takes nothing of the rates and waits for its turn all the same. A cost above the
     /// burst goes when the whole burst is there; those after it wait until it is earned.
-    ///
-    /// # Panics
-    ///
-    /// Where [`push`](Pacer::push) does.
     #[track_caller]
     pub fn push_costly(&self, key: K, cost: u32, work: T) {
         let group = &self.shared.group;

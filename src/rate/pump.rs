@@ -130,8 +130,6 @@ where
     pub(super) fn push(self: &Arc<Self>, group: &Handle, key: Arc<K>, new: New<T>) {
         let hash = self.hasher.hash_one(&*key);
         if group.is_closed() {
-            // Outsiders are told in the group's own words; from a context it drops the job.
-            group.delay(Duration::ZERO, ready(()));
             return;
         }
         let mut fresh = None;

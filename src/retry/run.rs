@@ -44,11 +44,8 @@ impl Retry {
     ///
     /// Between two attempts the job is an entry of the group's heap: it has no task and holds no place of
     /// `max_running`. `wait` waits for the whole chain. A panic of an attempt ends the chain, and is the
-    /// group's to tell.
-    ///
-    /// # Panics
-    ///
-    /// After `wait` or `shutdown` was called, unless this is the handle of a job's context.
+    /// group's to tell. In a group that takes no more jobs no attempt is made, and the handle says
+    /// [`Stopped`](Reason::Stopped).
     #[track_caller]
     pub fn run<T, E, F, Fut>(&self, group: &Handle, attempt: F) -> RetryHandle<T, E>
     where
@@ -63,10 +60,6 @@ impl Retry {
 
 impl<K: Eq + Hash + Clone + Send + 'static> Retry<K> {
     /// Makes attempts for a key, which share its circuit; otherwise like [`run`](Retry::run).
-    ///
-    /// # Panics
-    ///
-    /// After `wait` or `shutdown` was called, unless this is the handle of a job's context.
     #[track_caller]
     pub fn run_for<T, E, F, Fut>(&self, group: &Handle, key: K, mut attempt: F) -> RetryHandle<T, E>
     where

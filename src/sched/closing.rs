@@ -64,27 +64,36 @@ impl Closing {
 
     /// A cancelled token or a passed deadline, if that ends the group now.
     pub(super) fn reason(&self, now: Tick, cancelled: bool) -> Option<End> {
-        match self.gate.ended {
-            Some(_) => None,
-            None if cancelled => Some(End::Cancelled),
-            None if now >= self.deadline && !self.gate.drained => Some(End::DeadlineExceeded),
-            None => None,
+        if self.gate.ended.is_some() || self.gate.drained {
+            None
+        } else if cancelled {
+            Some(End::Cancelled)
+        } else {
+            (now >= self.deadline).then_some(End::DeadlineExceeded)
         }
     }
 
-    /// No job starts from here on. The first reason stays: false for a later one.
+    /// No job starts from here on. The first reason stays, and what has drained ended without one: false for a
+    /// later one.
     pub(super) fn end(&mut self, why: End) -> bool {
-        let first = self.gate.ended.is_none();
-        self.gate.ended.get_or_insert(why);
+        let first = self.gate.ended.is_none() && !self.gate.drained;
+        if first {
+            self.gate.ended = Some(why);
+        }
         first
     }
 
-    /// `wait` was called; false if it had been before.
+    /// `wait` was called; false if another is on its way or has ended.
     pub(super) fn close_to_wait(&mut self) -> bool {
         if self.gate.door == Door::Open {
             self.gate.door = Door::Waited;
         }
         !std::mem::replace(&mut self.gate.waited, true)
+    }
+
+    /// The one that is on its way is no more; the group stays closed.
+    pub(super) fn give_up_wait(&mut self) {
+        self.gate.waited = false;
     }
 
     /// `shutdown` was called. The earliest end of grace among several calls holds.
@@ -142,6 +151,15 @@ impl Closing {
         self.gate.drained
     }
 
+    pub(super) fn is_shut_down(&self) -> bool {
+        self.shutdown.is_some()
+    }
+
+    /// Are series that end with `wait` to look at once? What else closes a group ends them itself.
+    pub(super) fn hurries(&self) -> bool {
+        self.is_draining() && self.lets_go_on()
+    }
+
     /// Can the clock end the group?
     pub(super) fn has_deadline(&self) -> bool {
         self.deadline < Tick::NEVER
@@ -154,28 +172,24 @@ impl Closing {
 
     /// May a job be moved, or run once more?
     pub(super) fn lets_go_on(&self) -> bool {
-        !(self.has_ended() || self.shutdown.is_some() || self.abandoned)
+        !(self.has_ended() || self.is_shut_down() || self.abandoned)
     }
 
     pub(super) fn is_aborting(&self) -> bool {
         self.aborting
     }
 
-    /// Is it time to abort what runs? True once.
-    pub(super) fn begins_to_abort(&mut self, now: Tick) -> bool {
-        let begins = !self.aborting && (self.abandoned || self.grace_ends() <= now);
-        self.aborting |= begins;
-        begins
-    }
-
-    /// What is due at that instant or later is to be dropped, if anything is.
-    pub(super) fn drops_from(&mut self, pending: usize) -> Option<Tick> {
-        if pending > 0 && (self.has_ended() || self.aborting) {
+    /// What is due at that instant or later is to be dropped, and what runs to be woken if it is to be aborted;
+    /// if there is anything of either.
+    pub(super) fn drops_from(&mut self, now: Tick, pending: usize) -> Option<Tick> {
+        let aborts = !self.aborting && (self.abandoned || self.grace_ends() <= now);
+        self.aborting |= aborts;
+        if aborts || (pending > 0 && !self.lets_start()) {
             return Some(Tick::ALWAYS);
         }
         let shutdown = self.shutdown.as_mut().filter(|shutdown| !shutdown.swept)?;
         shutdown.swept = true;
-        Some(shutdown.due.after(Duration::from_nanos(1)))
+        (pending > 0).then(|| shutdown.due.after(Duration::from_nanos(1)))
     }
 
     /// When the clock next changes something here.

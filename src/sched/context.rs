@@ -83,7 +83,11 @@ impl JobContext {
     }
 }
 
-verbs!(JobContext, "From a context this never panics.");
+verbs!(
+    JobContext,
+    "Never panics: once the group has drained or was shut down too the job is dropped and the returned handle is a \
+     finished one."
+);
 
 impl fmt::Debug for JobContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -57,6 +57,7 @@ impl Driver {
             match self.turn() {
                 Turn::Exit => break,
                 Turn::Drop(from) => self.drop_pending(from).await,
+                Turn::Hurry => self.hurry().await,
                 Turn::Work { arrived, due } => {
                     self.take_in(arrived).await;
                     self.sweep().await;
@@ -144,20 +145,25 @@ impl Driver {
         }
     }
 
-    /// Drops the pending jobs that are due at `from` or later.
+    /// Drops the pending jobs that are due at `from` or later, and wakes those that are to be aborted.
     async fn drop_pending(&mut self, from: Tick) {
         for chunk in 0..self.shared.enter(|state, _| state.chunks()) {
-            let jobs = self
-                .shared
-                .enter(|state, todo| state.unstart_chunk(chunk, from, todo));
-            if !jobs.is_empty() {
-                self.shared.drop_unstarted(jobs);
-                yield_now(&self.shared.runtime).await;
-            }
+            self.shared.drop_chunk(chunk, from);
+            yield_now(&self.shared.runtime).await;
         }
         if from == Tick::ALWAYS {
             self.queue.clear();
             self.shared.enter(|state, _| state.forget_entries());
+        }
+    }
+
+    /// Brings forward the series that end with `wait`, so that they see that it was called.
+    async fn hurry(&mut self) {
+        let now = self.shared.now();
+        for chunk in 0..self.shared.enter(|state, _| state.chunks()) {
+            self.shared
+                .enter(|state, todo| state.hurry_chunk(chunk, now, todo));
+            yield_now(&self.shared.runtime).await;
         }
     }
 
@@ -205,7 +211,9 @@ impl Drop for Driver {
     fn drop(&mut self) {
         if !self.done {
             self.shared.enter(|state, todo| state.abandon(todo));
-            self.shared.drop_all(Tick::ALWAYS);
+            for chunk in 0..self.shared.enter(|state, _| state.chunks()) {
+                self.shared.drop_chunk(chunk, Tick::ALWAYS);
+            }
         }
     }
 }

@@ -3,7 +3,9 @@
 /// Where a job comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Caller {
-    /// A `Group` or one of its handles.
+    /// The `Group`: scheduling on it once it is closed is a mistake.
+    Owner,
+    /// A handle of the group, which cannot know.
     Outside,
     /// The context of a job, which is let in while the group drains.
     Inside,
@@ -34,7 +36,7 @@ pub(super) enum Refusal {
 #[derive(Debug)]
 pub(super) struct Gate {
     pub(super) door: Door,
-    /// `wait` was called.
+    /// A `Wait` is on its way or has ended.
     pub(super) waited: bool,
     /// The first reason stays.
     pub(super) ended: Option<End>,
@@ -55,7 +57,7 @@ impl Gate {
     /// Closed beats cancelled: who schedules on a closed group has made a mistake either way.
     pub(super) fn admit(&self, caller: Caller, cancelled: bool) -> Result<(), Refusal> {
         let closed = match caller {
-            Caller::Outside => self.door != Door::Open,
+            Caller::Owner | Caller::Outside => self.door != Door::Open,
             Caller::Inside => {
                 self.door == Door::ShutDown || (self.drained && self.door != Door::Open)
             }
@@ -143,6 +145,9 @@ mod tests {
                 drained,
             };
             assert_eq!(gate.admit(caller, false), answer, "{gate:?} {caller:?}");
+            if caller == Outside {
+                assert_eq!(gate.admit(Caller::Owner, false), answer, "{gate:?}");
+            }
         }
     }
 

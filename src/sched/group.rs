@@ -97,19 +97,38 @@ impl Group {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not open the group again.
+    /// Dropping the future does not open the group again. If it was unfinished, as in a `select!` or a
+    /// `timeout`, `wait` may be called again.
     ///
     /// # Panics
     ///
-    /// On a second call, and from inside one of the group's own jobs, which could only wait for
-    /// itself.
+    /// While another `wait` of the group is alive or after one has completed, and from inside one of the
+    /// group's own jobs, which could only wait for itself.
     ///
     /// # Errors
     ///
     /// [`Cancelled`](crate::WaitError::Cancelled) or
     /// [`DeadlineExceeded`](crate::WaitError::DeadlineExceeded), whichever came first, before
     /// everything else; then [`Panicked`](crate::WaitError::Panicked) with the first panic in time,
-    /// after all other jobs have ended too.
+    /// after all other jobs have ended too. What comes once every job has ended changes nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::Group;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = Group::new();
+    /// group.delay(Duration::from_secs(5), async { println!("done") });
+    /// loop {
+    ///     match tokio::time::timeout(Duration::from_secs(2), group.wait()).await {
+    ///         Ok(outcome) => break outcome,
+    ///         Err(_) => println!("{} still pending", group.stats().pending),
+    ///     }
+    /// }
+    /// # }
+    /// ```
     #[track_caller]
     pub fn wait(&self) -> Wait<'_> {
         assert!(
@@ -118,11 +137,11 @@ impl Group {
         );
         let now = self.shared.now();
         let cancelled = self.shared.is_cancelled();
-        let first = self.shared.enter(|state, todo| {
+        let admitted = self.shared.enter(|state, todo| {
             state.check_end(now, cancelled, todo);
-            state.close_to_wait(now, todo)
+            state.close_to_wait(todo)
         });
-        assert!(first, "schedgroup: multiple calls to Group::wait");
+        assert!(admitted, "schedgroup: multiple calls to Group::wait");
         Wait::new(&self.shared)
     }
 
@@ -131,8 +150,9 @@ impl Group {
     /// From the call on no job is taken in, not even from running ones. What is not yet due is
     /// dropped. What runs, and what is due, may finish until `grace` is over; then running jobs are
     /// stopped at their next await and the others dropped. When the future ends no job code runs any
-    /// more: a job that blocks its thread is waited for. With several calls the earliest end of
-    /// grace holds. A `wait` beside it ends too, with an error if any job was dropped or aborted.
+    /// more: a job that blocks its thread is waited for. A repeating job whose run finishes meanwhile has
+    /// finished. With several calls the earliest end of grace holds. A `wait` beside it ends too, with an
+    /// error if any job was dropped or aborted.
     ///
     /// A job of the group that awaits this is one of those that it waits for, and is stopped when the
     /// grace is over.
@@ -142,16 +162,19 @@ impl Group {
     /// It takes effect at the call and goes on if the future is dropped.
     pub fn shutdown(&self, grace: Duration) -> Shutdown<'_> {
         let now = self.shared.now();
-        let before = self
-            .shared
-            .enter(|state, todo| state.shut_down(now, now.after(grace), todo));
+        let cancelled = self.shared.is_cancelled();
+        let before = self.shared.enter(|state, todo| {
+            state.check_end(now, cancelled, todo);
+            state.shut_down(now, now.after(grace), todo)
+        });
         Shutdown::new(&self.shared, before)
     }
 
     /// Cancels the group: no further job starts, and what is pending is dropped.
     ///
     /// Running jobs are not interrupted; they see it through the token of their context. The first
-    /// reason stays: after the group's own deadline this changes nothing.
+    /// reason stays: after the group's own deadline this changes nothing, nor what
+    /// [`wait`](Group::wait) says once every job has ended.
     pub fn cancel(&self) {
         let now = self.shared.now();
         self.shared.enter(|state, todo| {
@@ -166,7 +189,7 @@ impl Group {
         self.detached = true;
     }
 
-    /// The group's counts at this moment.
+    /// Returns the group's counts at this moment. It costs the same however many jobs there are.
     pub fn stats(&self) -> Stats {
         let now = self.shared.enter(|state, _| state.snapshot());
         Stats {
@@ -185,12 +208,15 @@ impl Group {
     fn entrance(&self) -> Entrance<'_> {
         Entrance {
             shared: &self.shared,
-            caller: Caller::Outside,
+            caller: Caller::Owner,
         }
     }
 }
 
-verbs!(Group, "# Panics\n\nAfter `wait` or `shutdown` was called.");
+verbs!(
+    Group,
+    "# Panics\n\nAfter `wait` or `shutdown` was called. Those of a [`Handle`] never do."
+);
 
 impl Default for Group {
     #[track_caller]
@@ -225,5 +251,91 @@ impl fmt::Debug for Group {
             .field("name", &self.shared.name())
             .field("stats", &self.stats())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    /// A walk looks at 512 slots before it lets go of the lock, and at each a few times.
+    const MOST: usize = 4 * 512;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    async fn settle() {
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Thousands of jobs of each kind: not due, waiting for a slot, running, and series that end with `wait`.
+    async fn crowd() -> Group {
+        let group = Group::builder().max_running(3_000).build();
+        for _ in 0..3_000 {
+            group.delay(Duration::ZERO, pending());
+            group.delay(HOUR, async {});
+        }
+        settle().await;
+        for _ in 0..3_000 {
+            group.delay(Duration::ZERO, async {});
+            group
+                .handle()
+                .repeat_until_wait(Instant::now() + HOUR, |_| pending());
+        }
+        settle().await;
+        let stats = group.stats();
+        assert_eq!((stats.running, stats.waiting), (3_000, 3_000), "{stats:?}");
+        assert_eq!(stats.pending, 9_000, "{stats:?}");
+        group
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_looks_at_more_than_a_page_of_jobs_under_the_lock() {
+        type Call = fn(Group) -> Option<Group>;
+        let calls: [(&str, Call); 7] = [
+            ("stats", |group| {
+                group.stats();
+                Some(group)
+            }),
+            ("Debug", |group| {
+                let _ = format!("{group:?}");
+                Some(group)
+            }),
+            ("wait", |group| {
+                drop(group.wait());
+                Some(group)
+            }),
+            ("shutdown", |group| {
+                drop(group.shutdown(Duration::from_secs(1)));
+                Some(group)
+            }),
+            ("cancel", |group| {
+                group.cancel();
+                Some(group)
+            }),
+            ("detach", |group| {
+                group.detach();
+                None
+            }),
+            ("drop", |_| None),
+        ];
+        for (what, call) in calls {
+            let group = crowd().await;
+            let shared = Arc::clone(&group.shared);
+            shared.most_looks.store(0, Relaxed);
+            let group = call(group);
+            settle().await;
+            sleep(Duration::from_secs(2)).await;
+            drop(group);
+            settle().await;
+            let most = shared.most_looks.load(Relaxed);
+            assert!(most <= MOST, "{what}: {most} looks");
+        }
     }
 }

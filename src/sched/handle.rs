@@ -20,8 +20,11 @@ use crate::ground::timeline::Tick;
 
 /// Schedules on a group from elsewhere: other tasks, other threads, other runtimes.
 ///
-/// Cheap to clone. It does not keep the group alive: once the [`Group`](crate::Group) was dropped its
-/// verbs drop the job and return a finished handle. Only a detached group goes on for its handles.
+/// Cheap to clone. It does not keep the group alive; only a detached group goes on for its handles.
+///
+/// Its verbs never panic, since whoever holds it cannot know how the group is: once `wait` or `shutdown` was
+/// called, or the group was cancelled or dropped, they drop the job and return a finished handle. The `try_` forms
+/// give the job back. A handle of a job's context is admitted while `wait` drains the group.
 ///
 /// A delay counts from tokio's clock as it reads where the verb is called. A clock that a test has
 /// paused stands still inside of its runtime alone, so there schedule from one of its tasks.
@@ -43,7 +46,7 @@ impl Handle {
         }
     }
 
-    /// Would the verbs of this handle be misuse? For who adds to what a job does that is there already.
+    /// Is every job rejected for good? For what adds to a job that is there already.
     pub(crate) fn is_closed(&self) -> bool {
         let admitted = self
             .shared
@@ -65,8 +68,8 @@ impl Handle {
         self.entrance().try_schedule_with(at, kept, make)
     }
 
-    /// Like [`repeat`](Handle::repeat); but a `wait` makes a pending one run at once, to see that its
-    /// group drains, and no run follows one that ends after that.
+    /// Like [`repeat`](Handle::repeat); but after a `wait` a pending one runs at once, to see that its
+    /// group drains, no run follows one that ends after that, and none begins.
     #[track_caller]
     pub(crate) fn repeat_until_wait<F, Fut>(&self, first: Instant, run: F) -> JobHandle
     where
@@ -79,7 +82,8 @@ impl Handle {
 
 verbs!(
     Handle,
-    "# Panics\n\nAfter `wait` or `shutdown` was called, unless this is the handle of a job's context."
+    "Never panics: after `wait` or `shutdown` too the job is dropped and the returned handle is a finished one, unless \
+     this is the handle of a job's context and the group still drains."
 );
 
 impl Clone for Handle {

@@ -17,8 +17,7 @@ use super::origin::{Course, Origins};
 use super::queue::{Entry, Queue, Stamp};
 use super::ready::Ready;
 use super::rt::AbortHandle;
-use super::slot::{Slot, Slots, Stage};
-use super::until_wait::UntilWait;
+use super::slot::{Emptied, Slot, Slots, Stage};
 use super::workers::Workers;
 use crate::ground::timeline::Tick;
 
@@ -75,7 +74,8 @@ pub(super) struct Jobs {
     tally: Tally,
     first_panic: FirstPanic,
     max_lateness: Duration,
-    until_wait: UntilWait,
+    /// A series that ends with `wait` came since it was asked last.
+    until_wait: bool,
 }
 
 impl Jobs {
@@ -90,7 +90,7 @@ impl Jobs {
             tally: Tally::default(),
             first_panic: FirstPanic::default(),
             max_lateness: Duration::ZERO,
-            until_wait: UntilWait::default(),
+            until_wait: false,
         }
     }
 
@@ -115,15 +115,35 @@ impl Jobs {
         let origin = self.origins.origin(scheduled_at, course);
         let slot = self.slots.insert(Slot::new(body, at, stamp, origin));
         self.pending += 1;
-        if course == Course::UntilWait {
-            self.until_wait.note(slot, id, &self.slots);
-        }
+        self.until_wait |= course == Course::UntilWait;
         (id, Entry { at, stamp, slot })
     }
 
-    /// The pending series that end with `wait`; once.
-    pub(super) fn take_until_wait(&mut self) -> Vec<u32> {
-        self.until_wait.take(&self.slots)
+    /// May there be series that end with `wait`? Asked and answered once.
+    pub(super) fn take_until_wait(&mut self) -> bool {
+        std::mem::take(&mut self.until_wait)
+    }
+
+    pub(super) fn has_until_wait(&self) -> bool {
+        self.until_wait
+    }
+
+    /// Brings forward the series of one chunk that end with `wait` and are not due; their entries are to be sent.
+    pub(super) fn hurry_chunk(&mut self, chunk: usize, now: Tick, workers: &Workers) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        for slot in self.slots.chunk(chunk) {
+            let not_due = self.slots.peek_mut(slot).is_some_and(|place| {
+                place.stage() == Stage::Waiting
+                    && place.origin.ends_with_wait()
+                    && place.deadline > now
+            });
+            if not_due {
+                if let Moved::Anew(entry) = self.reset(slot, now, workers) {
+                    entries.push(entry);
+                }
+            }
+        }
+        entries
     }
 
     // Handles on one job.
@@ -226,8 +246,15 @@ impl Jobs {
         self.unstart(slot)
     }
 
-    /// Takes the body of a job that has not started.
+    /// Takes the body of a job that has not started, and its entry out of the line.
     fn unstart(&mut self, slot: u32) -> Option<Unstarted> {
+        let (unstarted, stage) = self.take_unstarted(slot)?;
+        self.leave_line(stage);
+        Some(unstarted)
+    }
+
+    /// Takes the body of a job that has not started; the stage that it was at comes with it.
+    fn take_unstarted(&mut self, slot: u32) -> Option<(Unstarted, Stage)> {
         let place = self.slots.get_mut(slot);
         let stage = place.stage();
         let body = place.take_body(Stage::Ended(JobState::Cancelled))?;
@@ -242,8 +269,7 @@ impl Jobs {
         self.pending -= 1;
         self.dropping += 1;
         self.tally.dropped += 1;
-        self.leave_line(stage);
-        Some(unstarted)
+        Some((unstarted, stage))
     }
 
     /// A job that was at `stage` is pending no more, or elsewhere.
@@ -391,13 +417,12 @@ impl Jobs {
         self.slots.is_held_by(slot, id) && self.slots.get(slot).stage() == Stage::Running
     }
 
-    /// Tells every running job to stop at its next await. One that is at its first poll finds out there.
-    pub(super) fn abort_running(&mut self) {
-        for chunk in 0..self.slots.chunks() {
-            for slot in self.slots.chunk(chunk) {
-                if let Some(task) = self.slots.task(slot) {
-                    task.abort();
-                }
+    /// Tells the running jobs of one chunk to stop at their next await. One that is at its first poll finds
+    /// out there.
+    pub(super) fn abort_chunk(&mut self, chunk: usize) {
+        for slot in self.slots.chunk(chunk) {
+            if let Some(task) = self.slots.task(slot) {
+                task.abort();
             }
         }
     }
@@ -429,7 +454,9 @@ impl Jobs {
                     }
                     (next, body) => {
                         left.body = body;
-                        if control.cancelled || next.is_some() {
+                        // A shutdown lets a series end with this run, which was all that was left of it.
+                        let cut_short = next.is_some() && !closing.is_shut_down();
+                        if control.cancelled || cut_short {
                             self.tally.dropped += 1;
                             JobState::Cancelled
                         } else {
@@ -489,8 +516,15 @@ impl Jobs {
                 .slots
                 .peek_mut(slot)
                 .is_some_and(|place| place.deadline >= from);
-            if due_later {
-                bodies.extend(self.unstart(slot));
+            if !due_later {
+                continue;
+            }
+            if let Some((unstarted, stage)) = self.take_unstarted(slot) {
+                bodies.push(unstarted);
+                // All that wait go, and the line with the last of them: it is not worth a sweep.
+                if stage == Stage::Released {
+                    self.ready.withdraw();
+                }
             }
         }
         bodies
@@ -553,6 +587,15 @@ impl Jobs {
 
     pub(super) fn stop_hearing(&mut self) -> Option<JobPanic> {
         self.first_panic.stop_hearing()
+    }
+
+    pub(super) fn take_emptied(&mut self) -> Emptied {
+        self.slots.take_emptied()
+    }
+
+    #[cfg(test)]
+    pub(super) fn take_looks(&self) -> usize {
+        self.slots.take_looks()
     }
 
     /// `head` is not later than any entry that the driver has or is sent.

@@ -30,7 +30,7 @@
 //! faces    verbs  builder  group  handle  context  wait
 //! engines  driver  worker  job_task  run  yield_now
 //! joints   state  shared
-//! parts    until_wait  intake  gate  ends  closing  running  local_queue  spare  ready  workers  jobs  waiters
+//! parts    intake  gate  ends  closing  running  local_queue  spare  ready  workers  jobs  waiters
 //! ground   job  error  stats  wheel  queue  body  origin  slot  rt  alarm  timerfd
 //! ```
 
@@ -63,7 +63,6 @@ mod state;
 mod stats;
 #[cfg(all(feature = "timerfd", target_os = "linux"))]
 mod timerfd;
-mod until_wait;
 mod verbs;
 mod wait;
 mod waiters;

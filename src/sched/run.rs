@@ -89,14 +89,19 @@ impl RunningJob {
             }
         };
         drop(span);
-        let ended = shared.enter(|state, todo| state.finish(slot, ending, body, task, todo));
+        let (now, cancelled) = (shared.now(), shared.is_cancelled());
+        let ended = shared.enter(|state, todo| {
+            // What came before the end of the last job is what ended the group.
+            state.check_end(now, cancelled, todo);
+            state.finish(slot, ending, body, task, todo)
+        });
         worker::start(shared, ended.start);
         if !ended.left.is_empty() {
             drop(ended.left.panic);
             if let Err(payload) = panic::discard(ended.left.body) {
                 shared.tell(&JobPanic::new(payload, id, scheduled_at));
             }
-            shared.enter(|state, todo| state.dropped(1, todo));
+            shared.dropped(1);
         }
         ended.reuse
     }

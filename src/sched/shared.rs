@@ -32,6 +32,9 @@ pub(super) struct Shared {
     deadline: Tick,
     /// Worker threads of the runtime steal tasks from each other.
     steals: bool,
+    /// The most often that slots were looked at while the lock was held once.
+    #[cfg(test)]
+    pub(super) most_looks: std::sync::atomic::AtomicUsize,
 }
 
 /// There, no task sits in a slot from which it cannot be taken.
@@ -72,16 +75,22 @@ impl Shared {
             name,
             deadline,
             steals,
+            #[cfg(test)]
+            most_looks: std::sync::atomic::AtomicUsize::new(0),
         })
     }
 
     /// One transition under the lock, then what it leaves to be done.
     pub(super) fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Todo) -> R) -> R {
         let mut todo = Todo::default();
-        let result = transition(
-            &mut self.state.lock().unwrap_or_else(PoisonError::into_inner),
-            &mut todo,
-        );
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = transition(&mut state, &mut todo);
+        // An allocator may take its time to free it, and who waits for the lock would wait for that.
+        let _emptied = state.take_emptied();
+        #[cfg(test)]
+        self.most_looks
+            .fetch_max(state.take_looks(), std::sync::atomic::Ordering::Relaxed);
+        drop(state);
         // The driver's waker is tokio's; the others may be users', and so may those of the token.
         if let Some(driver) = todo.driver {
             driver.wake();
@@ -156,8 +165,18 @@ impl Shared {
             }
         }
         if count > 0 {
-            self.enter(|state, todo| state.dropped(count, todo));
+            self.dropped(count);
         }
+    }
+
+    /// The values of so many jobs have been dropped. If they were the last ones, a cancel that came before is
+    /// still what ended the group.
+    pub(super) fn dropped(&self, count: usize) {
+        let (now, cancelled) = (self.now(), self.is_cancelled());
+        self.enter(|state, todo| {
+            state.check_end(now, cancelled, todo);
+            state.dropped(count, todo);
+        });
     }
 
     /// Makes a panic seen though nobody may wait.
@@ -170,11 +189,10 @@ impl Shared {
         );
     }
 
-    /// Drops all pending jobs that are due at `from` or later, without a pause.
-    pub(super) fn drop_all(&self, from: Tick) {
-        for chunk in 0..self.enter(|state, _| state.chunks()) {
-            let jobs = self.enter(|state, todo| state.unstart_chunk(chunk, from, todo));
-            self.drop_unstarted(jobs);
-        }
+    /// Drops the pending jobs of one chunk that are due at `from` or later, and wakes those that are to be
+    /// aborted.
+    pub(super) fn drop_chunk(&self, chunk: usize, from: Tick) {
+        let jobs = self.enter(|state, todo| state.unstart_chunk(chunk, from, todo));
+        self.drop_unstarted(jobs);
     }
 }

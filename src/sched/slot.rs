@@ -14,7 +14,7 @@ pub(super) struct Slot {
     pub(super) deadline: Tick,
     /// The stamp of the one entry that speaks for the job.
     pub(super) stamp: Stamp,
-    /// How many `JobHandle`s there are; in a vacant slot, the next vacant one of the chunk.
+    /// How many `JobHandle`s there are; in a vacant slot, the next vacant one of the page.
     pub(super) handles: u32,
     stage: Stage,
     pub(super) origin: Origin,
@@ -23,7 +23,7 @@ pub(super) struct Slot {
 /// What a slot holds: two kinds of box in two words. The stage says which.
 enum Held {
     Body(Box<dyn Body>),
-    /// Of a running job; allocated when somebody wants something of it.
+    /// Of a running job; allocated when something is wanted of that job alone.
     Control(Option<Box<Control>>),
 }
 
@@ -145,7 +145,7 @@ impl Slot {
         self.stage = Stage::Ended(state);
     }
 
-    /// The controls of a running job.
+    /// The controls of a running job, which get their storage by this.
     pub(super) fn control(&mut self) -> Option<&mut Control> {
         match (&mut self.held, self.stage) {
             (Held::Control(control), Stage::Claimed | Stage::Running) => {
@@ -175,39 +175,84 @@ impl Slot {
     }
 }
 
-/// Slots in a chunk. A chunk is the unit in which storage is given back.
+/// Slots that a walk looks at before it lets go of the lock.
 const CHUNK: usize = 512;
-/// A chunk that is no larger than this keeps its storage when it empties, so that a group with one
+/// Slots in a page, the unit in which storage is given back: a job that outlives all others of its page
+/// keeps 2.5 KiB for itself.
+const PAGE: usize = 64;
+/// Pages in a block, the unit in which lists of pages are given back.
+const BLOCK: usize = 16;
+/// A page that is no larger than this keeps its storage when it empties, so that a group with one
 /// job at a time does not allocate for each.
 const KEPT: usize = 16;
 const NONE: u32 = u32::MAX;
 
+/// A tree of two levels: blocks of pages of slots. Where a slot is follows from its number, so nothing that is
+/// in use can be moved; what is empty is taken out, on either level.
 #[derive(Default)]
 pub(super) struct Slots {
-    chunks: Vec<Chunk>,
-    /// Chunks with room, the last one first. A chunk is listed at most once.
+    blocks: Vec<Block>,
+    /// Blocks with room, the last one first. A block is listed at most once.
     roomy: Vec<u32>,
     used: usize,
+    /// What has become empty, until it is dropped outside of the lock.
+    emptied: Emptied,
+    /// How often a slot was looked at.
+    #[cfg(test)]
+    looks: std::cell::Cell<usize>,
 }
 
-struct Chunk {
+#[derive(Default)]
+struct Block {
+    /// At most [`BLOCK`].
+    pages: Vec<Page>,
+    /// Bit `i` is set if page `i` is there and has room.
+    roomy: u32,
+    used: u32,
+    listed: bool,
+}
+
+struct Page {
+    /// At most [`PAGE`].
     slots: Vec<Slot>,
     /// The first vacant slot.
     vacant: u32,
     used: u32,
-    listed: bool,
     /// The tasks of the jobs that have awaited, by slot; empty as long as none has.
     tasks: Vec<Option<AbortHandle>>,
 }
 
-impl Chunk {
-    /// `whole` makes room for a whole chunk at once.
+/// Storage that is empty, to be dropped: freeing much of it can take an allocator long.
+#[derive(Default)]
+pub(super) struct Emptied(Vec<Storage>);
+
+// What is in it is only dropped.
+#[allow(dead_code)]
+enum Storage {
+    Page(Page),
+    Block(Block),
+    All(Vec<Block>),
+}
+
+impl Default for Page {
+    fn default() -> Page {
+        Page {
+            slots: Vec::new(),
+            vacant: NONE,
+            used: 0,
+            tasks: Vec::new(),
+        }
+    }
+}
+
+impl Page {
+    /// `whole` makes room for a whole page at once.
     fn insert(&mut self, slot: Slot, whole: bool) -> u32 {
         self.used += 1;
         let index = self.vacant;
         if index == NONE {
             if whole && self.slots.capacity() == 0 {
-                self.slots.reserve_exact(CHUNK);
+                self.slots.reserve_exact(PAGE);
             }
             self.slots.push(slot);
             return self.slots.len() as u32 - 1;
@@ -218,67 +263,108 @@ impl Chunk {
         index
     }
 
-    fn is_full(&self) -> bool {
-        self.vacant == NONE && self.slots.len() == CHUNK
+    fn remove(&mut self, index: u32) {
+        let freed = &mut self.slots[index as usize];
+        freed.stage = Stage::Vacant;
+        freed.handles = self.vacant;
+        self.vacant = index;
+        self.used -= 1;
     }
+
+    fn is_full(&self) -> bool {
+        self.vacant == NONE && self.slots.len() == PAGE
+    }
+
+    fn set_task(&mut self, index: u32, task: AbortHandle) {
+        if self.tasks.len() < self.slots.len() {
+            self.tasks.resize_with(self.slots.len(), || None);
+        }
+        self.tasks[index as usize] = Some(task);
+    }
+}
+
+impl Block {
+    /// The number of a page with room.
+    fn roomy_page(&mut self) -> usize {
+        if self.roomy == 0 {
+            self.roomy |= 1 << self.pages.len();
+            self.pages.push(Page::default());
+        }
+        self.roomy.trailing_zeros() as usize
+    }
+
+    fn is_full(&self) -> bool {
+        self.roomy == 0 && self.pages.len() == BLOCK
+    }
+}
+
+/// The numbers of a slot's block, of its page therein, and of its own therein.
+fn split(index: u32) -> (usize, usize, u32) {
+    let page = index as usize / PAGE;
+    (page / BLOCK, page % BLOCK, index % PAGE as u32)
 }
 
 impl Slots {
     pub(super) fn insert(&mut self, slot: Slot) -> u32 {
-        let chunk = match self.roomy.last() {
-            Some(&chunk) => chunk,
+        let number = match self.roomy.last() {
+            Some(&block) => block,
             None => {
-                let chunk = u32::try_from(self.chunks.len())
+                let block = u32::try_from(self.blocks.len())
                     .ok()
-                    .filter(|&chunk| chunk < NONE / CHUNK as u32)
+                    .filter(|&block| block < NONE / (BLOCK * PAGE) as u32)
                     .expect("schedgroup: more than four billion jobs at once");
-                self.chunks.push(Chunk {
-                    slots: Vec::new(),
-                    vacant: NONE,
-                    used: 0,
+                self.blocks.push(Block {
                     listed: true,
-                    tasks: Vec::new(),
+                    ..Block::default()
                 });
-                self.roomy.push(chunk);
-                chunk
+                self.roomy.push(block);
+                block
             }
         };
-        let whole = self.chunks.len() > 1;
-        let place = &mut self.chunks[chunk as usize];
-        let index = place.insert(slot, whole);
-        if place.is_full() {
-            place.listed = false;
+        let block = &mut self.blocks[number as usize];
+        let page = block.roomy_page();
+        let whole = (number, page) != (0, 0);
+        let index = block.pages[page].insert(slot, whole);
+        if block.pages[page].is_full() {
+            block.roomy &= !(1 << page);
+        }
+        if block.is_full() {
+            block.listed = false;
             self.roomy.pop();
         }
+        block.used += 1;
         self.used += 1;
-        chunk * CHUNK as u32 + index
+        (number * BLOCK as u32 + page as u32) * PAGE as u32 + index
     }
 
     /// Notes the task that a job runs in.
     pub(super) fn set_task(&mut self, index: u32, task: AbortHandle) {
-        let chunk = &mut self.chunks[index as usize / CHUNK];
-        if chunk.tasks.len() < chunk.slots.len() {
-            chunk.tasks.resize_with(chunk.slots.len(), || None);
-        }
-        chunk.tasks[index as usize % CHUNK] = Some(task);
+        let (block, page, index) = split(index);
+        self.blocks[block].pages[page].set_task(index, task);
     }
 
     pub(super) fn task(&self, index: u32) -> Option<&AbortHandle> {
-        let chunk = &self.chunks[index as usize / CHUNK];
-        chunk.tasks.get(index as usize % CHUNK)?.as_ref()
+        let (block, page, index) = split(index);
+        let page = self.blocks.get(block)?.pages.get(page)?;
+        page.tasks.get(index as usize)?.as_ref()
     }
 
     pub(super) fn take_task(&mut self, index: u32) -> Option<AbortHandle> {
-        let chunk = &mut self.chunks[index as usize / CHUNK];
-        chunk.tasks.get_mut(index as usize % CHUNK)?.take()
+        let (block, page, index) = split(index);
+        let tasks = &mut self.blocks[block].pages[page].tasks;
+        tasks.get_mut(index as usize)?.take()
     }
 
     pub(super) fn get(&self, index: u32) -> &Slot {
-        &self.chunks[index as usize / CHUNK].slots[index as usize % CHUNK]
+        self.look();
+        let (block, page, index) = split(index);
+        &self.blocks[block].pages[page].slots[index as usize]
     }
 
     pub(super) fn get_mut(&mut self, index: u32) -> &mut Slot {
-        &mut self.chunks[index as usize / CHUNK].slots[index as usize % CHUNK]
+        self.look();
+        let (block, page, index) = split(index);
+        &mut self.blocks[block].pages[page].slots[index as usize]
     }
 
     /// Is it still this job's slot?
@@ -311,58 +397,87 @@ impl Slots {
 
     /// Frees a slot; its job has ended and dropped its body.
     pub(super) fn remove(&mut self, index: u32) {
-        let chunk = index / CHUNK as u32;
-        let place = &mut self.chunks[chunk as usize];
-        let inner = index % CHUNK as u32;
-        let freed = &mut place.slots[inner as usize];
-        freed.stage = Stage::Vacant;
-        freed.handles = place.vacant;
-        place.vacant = inner;
-        place.used -= 1;
-        if place.used == 0 {
-            place.vacant = NONE;
-            place.tasks = Vec::new();
-            if place.slots.capacity() > KEPT {
-                place.slots = Vec::new();
+        let (number, page, index) = split(index);
+        let many = self.blocks.len() > 1;
+        let block = &mut self.blocks[number];
+        block.pages[page].remove(index);
+        block.roomy |= 1 << page;
+        block.used -= 1;
+        self.used -= 1;
+        if !block.listed {
+            block.listed = true;
+            self.roomy.push(number as u32);
+        }
+        if self.used == 0 && many {
+            let all = std::mem::take(&mut self.blocks);
+            self.emptied.0.push(Storage::All(all));
+            self.roomy = Vec::new();
+        } else if block.used == 0 && block.pages.len() > 1 {
+            let empty = Block {
+                listed: true,
+                ..Block::default()
+            };
+            let block = std::mem::replace(block, empty);
+            self.emptied.0.push(Storage::Block(block));
+        } else if block.pages[page].used == 0 {
+            let empty = &mut block.pages[page];
+            if empty.slots.capacity() > KEPT {
+                self.emptied.0.push(Storage::Page(std::mem::take(empty)));
             } else {
-                place.slots.clear();
+                empty.slots.clear();
+                empty.vacant = NONE;
             }
         }
-        if !place.listed {
-            place.listed = true;
-            self.roomy.push(chunk);
-        }
-        self.used -= 1;
-        if self.used == 0 && self.chunks.len() > 1 {
-            *self = Slots::default();
-        }
+    }
+
+    /// What has become empty since it was taken last, to be dropped outside of the lock.
+    pub(super) fn take_emptied(&mut self) -> Emptied {
+        std::mem::take(&mut self.emptied)
     }
 
     /// How many chunks there are, for a walk that lets go of the lock between them.
     pub(super) fn chunks(&self) -> usize {
-        self.chunks.len()
+        self.blocks.len() * BLOCK * PAGE / CHUNK
     }
 
     /// The numbers of the slots in a chunk.
-    pub(super) fn chunk(&self, chunk: usize) -> std::ops::Range<u32> {
-        let len = self.chunks.get(chunk).map_or(0, |chunk| chunk.slots.len());
-        let start = (chunk * CHUNK) as u32;
-        start..start + len as u32
+    pub(super) fn chunk(&self, chunk: usize) -> impl Iterator<Item = u32> + use<> {
+        const PAGES: usize = CHUNK / PAGE;
+        let pages: [_; PAGES] = std::array::from_fn(|page| {
+            let page = chunk * PAGES + page;
+            let block = self.blocks.get(page / BLOCK);
+            let found = block.and_then(|block| block.pages.get(page % BLOCK));
+            let len = found.map_or(0, |page| page.slots.len());
+            let start = (page * PAGE) as u32;
+            start..start + len as u32
+        });
+        pages.into_iter().flatten()
     }
 
     fn peek(&self, index: u32) -> Option<&Slot> {
-        self.chunks
-            .get(index as usize / CHUNK)?
-            .slots
-            .get(index as usize % CHUNK)
+        self.look();
+        let (block, page, index) = split(index);
+        let page = self.blocks.get(block)?.pages.get(page)?;
+        page.slots.get(index as usize)
     }
 
     /// The slot of that number, if the walk still finds it.
     pub(super) fn peek_mut(&mut self, index: u32) -> Option<&mut Slot> {
-        self.chunks
-            .get_mut(index as usize / CHUNK)?
-            .slots
-            .get_mut(index as usize % CHUNK)
+        self.look();
+        let (block, page, index) = split(index);
+        let page = self.blocks.get_mut(block)?.pages.get_mut(page)?;
+        page.slots.get_mut(index as usize)
+    }
+
+    /// Counts for the tests.
+    fn look(&self) {
+        #[cfg(test)]
+        self.looks.set(self.looks.get() + 1);
+    }
+
+    #[cfg(test)]
+    pub(super) fn take_looks(&self) -> usize {
+        self.looks.take()
     }
 }
 
@@ -399,50 +514,124 @@ mod tests {
         assert_eq!(slots.get(second).stamp, Stamp::first(2));
     }
 
-    #[test]
-    fn an_emptied_chunk_gives_its_storage_back_though_others_are_in_use() {
+    /// Slots for so many jobs, and their numbers.
+    fn filled(jobs: usize) -> (Slots, Vec<u32>) {
         let mut slots = Slots::default();
-        let numbers: Vec<u32> = (0..10 * CHUNK as u64)
-            .map(|job| slots.insert(slot(job)))
-            .collect();
-        let (last, rest) = numbers.split_last().unwrap();
-        for &number in rest {
-            slots.remove(number);
+        let numbers = (0..jobs as u64).map(|job| slots.insert(slot(job)));
+        let numbers = numbers.collect();
+        (slots, numbers)
+    }
+
+    /// Storage for so many slots and for so many pages.
+    fn kept(slots: &Slots) -> (usize, usize) {
+        let pages = slots.blocks.iter().flat_map(|block| &block.pages);
+        let kept = pages.map(|page| page.slots.capacity()).sum();
+        let lists = slots.blocks.iter().map(|block| block.pages.capacity());
+        (kept, lists.sum())
+    }
+
+    #[test]
+    fn numbers_are_given_once_and_name_their_slots() {
+        let (slots, numbers) = filled(3 * BLOCK * PAGE + 1);
+        let jobs: Vec<u64> = numbers.iter().map(|&n| slots.get(n).stamp.job()).collect();
+        assert!(jobs.iter().copied().eq(0..numbers.len() as u64));
+    }
+
+    #[test]
+    fn one_survivor_keeps_one_page_and_one_list_of_pages() {
+        for survivor in [0, PAGE, BLOCK * PAGE + 7, 10 * BLOCK * PAGE - 1] {
+            let (mut slots, numbers) = filled(10 * BLOCK * PAGE);
+            for &number in numbers.iter().filter(|&&n| n != numbers[survivor]) {
+                slots.remove(number);
+            }
+            assert_eq!(kept(&slots), (PAGE, BLOCK), "survivor {survivor}");
+            let found = slots.get(numbers[survivor]);
+            assert_eq!(found.stamp, Stamp::first(survivor as u64));
+            let again = slots.insert(slot(0));
+            assert!(
+                again < (10 * BLOCK * PAGE) as u32,
+                "emptied pages are used again"
+            );
         }
-        let kept: usize = slots
-            .chunks
-            .iter()
-            .map(|chunk| chunk.slots.capacity())
-            .sum();
-        assert_eq!(kept, CHUNK);
-        assert_eq!(slots.get(*last).stamp, Stamp::first(10 * CHUNK as u64 - 1));
-        assert!(
-            slots.insert(slot(0)) < 10 * CHUNK as u32,
-            "emptied chunks are used again"
-        );
+    }
+
+    #[test]
+    fn a_survivor_keeps_at_most_four_kib() {
+        let page = PAGE * size_of::<Slot>();
+        let list = BLOCK * size_of::<Page>();
+        let tasks = PAGE * size_of::<Option<AbortHandle>>();
+        // The malloc's own part of each of the three is 16 bytes.
+        let all = page + list + tasks + 3 * 16;
+        assert!(all <= 4096, "{page} + {list} + {tasks} bytes");
     }
 
     #[test]
     fn nothing_is_kept_after_the_last_of_many() {
-        let mut slots = Slots::default();
-        let numbers: Vec<u32> = (0..3 * CHUNK as u64)
-            .map(|job| slots.insert(slot(job)))
-            .collect();
+        let (mut slots, numbers) = filled(3 * BLOCK * PAGE);
         for number in numbers {
             slots.remove(number);
         }
-        assert_eq!((slots.chunks.capacity(), slots.roomy.capacity()), (0, 0));
+        assert_eq!((slots.blocks.capacity(), slots.roomy.capacity()), (0, 0));
     }
 
     #[test]
-    fn a_full_chunk_is_not_offered() {
-        let mut slots = Slots::default();
-        let numbers: Vec<u32> = (0..2 * CHUNK as u64 + 1)
-            .map(|job| slots.insert(slot(job)))
-            .collect();
-        let mut sorted = numbers.clone();
-        sorted.sort_unstable();
-        sorted.dedup();
-        assert_eq!(sorted.len(), numbers.len());
+    fn a_few_at_a_time_keep_their_storage_and_many_do_not() {
+        for (jobs, expected) in [(KEPT, KEPT), (KEPT + 1, 0), (PAGE + 1, 0)] {
+            let (mut slots, numbers) = filled(jobs);
+            for number in numbers {
+                slots.remove(number);
+            }
+            assert_eq!(kept(&slots).0, expected, "{jobs} jobs");
+        }
+    }
+
+    #[test]
+    fn what_has_become_empty_is_handed_out_to_be_dropped() {
+        let (mut slots, numbers) = filled(2 * BLOCK * PAGE);
+        let slots_of = |emptied: Emptied| -> Vec<usize> {
+            let spare = emptied.0.into_iter().map(|storage| match storage {
+                Storage::Page(page) => page.slots.capacity(),
+                Storage::Block(block) => block.pages.len() * PAGE,
+                Storage::All(blocks) => blocks.len() * BLOCK * PAGE,
+            });
+            spare.collect()
+        };
+        let mut numbers = numbers.into_iter();
+        let mut remove = |slots: &mut Slots, count| {
+            numbers.by_ref().take(count).for_each(|n| slots.remove(n));
+        };
+        remove(&mut slots, PAGE - 1);
+        assert_eq!(slots_of(slots.take_emptied()), []);
+        remove(&mut slots, 1);
+        assert_eq!(slots_of(slots.take_emptied()), [PAGE]);
+        remove(&mut slots, (BLOCK - 1) * PAGE);
+        let spare = slots_of(slots.take_emptied());
+        assert_eq!(
+            (spare.len(), spare.last()),
+            (BLOCK - 1, Some(&(BLOCK * PAGE)))
+        );
+        remove(&mut slots, BLOCK * PAGE);
+        let spare = slots_of(slots.take_emptied());
+        assert_eq!(spare.last(), Some(&(2 * BLOCK * PAGE)));
+    }
+
+    #[test]
+    fn the_chunks_of_a_walk_are_all_slots_once() {
+        let (mut slots, numbers) = filled(BLOCK * PAGE + CHUNK + 3);
+        for chunk in 0..slots.chunks() {
+            assert!(slots.chunk(chunk).count() <= CHUNK, "chunk {chunk}");
+        }
+        let walk = |slots: &Slots| {
+            (0..slots.chunks())
+                .flat_map(|chunk| slots.chunk(chunk))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(walk(&slots), numbers);
+        for &number in &numbers[PAGE..2 * PAGE] {
+            slots.remove(number);
+        }
+        let rest = [&numbers[..PAGE], &numbers[2 * PAGE..]].concat();
+        assert_eq!(walk(&slots), rest, "an emptied page is passed over");
+        assert_eq!(slots.chunk(slots.chunks()).count(), 0);
     }
 }

@@ -21,6 +21,7 @@ use super::local_queue::LocalQueue;
 use super::origin::Course;
 use super::queue::{Entry, Queue};
 use super::rt::AbortHandle;
+use super::slot::Emptied;
 use super::spare::{Spare, TaskParts};
 use super::stats::Report;
 use super::waiters::Waiters;
@@ -47,8 +48,10 @@ pub(super) struct Todo {
 pub(super) enum Turn {
     /// The group has drained: go.
     Exit,
-    /// Drop the pending jobs that are due later than this.
+    /// Drop the pending jobs that are due at that instant or later, and wake those that are to be aborted.
     Drop(Tick),
+    /// Bring the series that end with `wait` forward.
+    Hurry,
     /// Take in these entries and release what is due by then.
     Work { arrived: Vec<Entry>, due: Tick },
 }
@@ -240,8 +243,9 @@ impl State {
             self.workers.stays_parked(local, waker);
             return (Claimed::Parked, 0);
         }
-        self.jobs.book(local);
+        // What came before the end of the last job is what ended the group.
         self.check_end(now, cancelled, todo);
+        self.jobs.book(local);
         let claimed = match self.closing.lets_start() {
             true => self.jobs.claim(local, &self.workers),
             false => 0,
@@ -297,6 +301,13 @@ impl State {
             task.abort();
         }
         self.jobs.runs_in(slot, task);
+    }
+
+    /// The task that a job runs in is dropped. Only a runtime that goes drops one that was not aborted.
+    pub(super) fn task_dropped(&mut self, slot: u32, todo: &mut Todo) {
+        if !(self.jobs.is_aborted(slot) || self.closing.is_aborting()) {
+            self.abandon(todo);
+        }
     }
 
     /// The task of a worker ends, or is dropped.
@@ -403,25 +414,30 @@ impl State {
         }
     }
 
-    /// No job starts from here on. The first reason stays.
+    /// No job starts from here on. The first reason stays; once the group has drained, none is one.
     pub(super) fn end_all(&mut self, why: End, todo: &mut Todo) {
+        todo.cancel = true;
         if self.closing.end(why) {
             self.jobs.recall_all(&self.workers);
             todo.wake.extend(self.waiters.take());
-            todo.cancel = true;
             self.poke(todo);
             self.settle(todo);
         }
     }
 
-    /// `wait` was called; false if it had been before.
-    pub(super) fn close_to_wait(&mut self, now: Tick, todo: &mut Todo) -> bool {
-        let first = self.closing.close_to_wait();
-        for series in self.jobs.take_until_wait() {
-            self.reset(series, now, || now, todo);
+    /// `wait` was called; false if that is a mistake.
+    pub(super) fn close_to_wait(&mut self, todo: &mut Todo) -> bool {
+        let admitted = self.closing.close_to_wait();
+        if self.jobs.has_until_wait() {
+            self.poke(todo);
         }
         self.settle(todo);
-        first
+        admitted
+    }
+
+    /// What `wait` returned was dropped before it had ended.
+    pub(super) fn give_up_wait(&mut self) {
+        self.closing.give_up_wait();
     }
 
     /// `shutdown` was called: what it has to report on is counted from here.
@@ -501,18 +517,24 @@ impl State {
         if self.closing.is_drained() {
             return Turn::Exit;
         }
-        if self.closing.begins_to_abort(now) {
+        if !self.closing.lets_start() {
             self.jobs.recall_all(&self.workers);
-            self.jobs.abort_running();
         }
-        if let Some(from) = self.closing.drops_from(self.jobs.pending()) {
+        if let Some(from) = self.closing.drops_from(now, self.jobs.pending()) {
+            if from == Tick::ALWAYS {
+                self.jobs.recall_all(&self.workers);
+            }
             return Turn::Drop(from);
+        }
+        if self.closing.hurries() && self.jobs.take_until_wait() {
+            return Turn::Hurry;
         }
         let arrived = self.intake.drain();
         Turn::Work { arrived, due: now }
     }
 
-    /// Takes the bodies of one chunk's pending jobs that are due at `from` or later.
+    /// Takes the bodies of one chunk's pending jobs that are due at `from` or later, and wakes its running ones
+    /// if they are to be aborted.
     pub(super) fn unstart_chunk(
         &mut self,
         chunk: usize,
@@ -520,12 +542,27 @@ impl State {
         todo: &mut Todo,
     ) -> Vec<Unstarted> {
         let unstarted = self.jobs.unstart_chunk(chunk, from);
+        if self.closing.is_aborting() {
+            self.jobs.abort_chunk(chunk);
+        }
         self.call_for_sweep(todo);
         unstarted
     }
 
+    /// Brings forward the series of one chunk that end with `wait`.
+    pub(super) fn hurry_chunk(&mut self, chunk: usize, now: Tick, todo: &mut Todo) {
+        for entry in self.jobs.hurry_chunk(chunk, now, &self.workers) {
+            self.send(entry, todo);
+        }
+    }
+
     pub(super) fn chunks(&self) -> usize {
         self.jobs.chunks()
+    }
+
+    /// Storage that has become empty, to be dropped outside of the lock.
+    pub(super) fn take_emptied(&mut self) -> Emptied {
+        self.jobs.take_emptied()
     }
 
     /// Every entry was forgotten, since no job is pending and none will be.
@@ -578,6 +615,12 @@ impl State {
         let check = self.workers.next_check();
         let until = next.min(check).min(self.closing.next());
         self.intake.lie_down(until, waker).then_some(until)
+    }
+
+    /// How often slots were looked at since it was asked last.
+    #[cfg(test)]
+    pub(super) fn take_looks(&self) -> usize {
+        self.jobs.take_looks()
     }
 
     pub(super) fn snapshot(&mut self) -> Snapshot {

@@ -23,8 +23,8 @@ pub struct Stats {
     pub cancelled: u64,
     /// Jobs that ended by a panic.
     pub panicked: u64,
-    /// Never later than the earliest deadline of a pending job; after that job was moved or
-    /// cancelled it may be earlier, until the driver has looked again. `None` if nothing is pending.
+    /// Never later than the earliest deadline of a pending job, possibly earlier: a job that was moved,
+    /// cancelled or started since may still be counted. `None` if nothing is pending.
     pub next_deadline: Option<Instant>,
     /// How late the latest start of a job has been until now.
     pub max_lateness: Duration,
@@ -39,10 +39,10 @@ pub struct Stats {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
-    /// Jobs that ran to their end, by a panic or not.
+    /// Jobs that ran to their end, by a panic or not; repeating ones too, whatever they wanted next.
     pub finished: usize,
     /// Jobs that had started and were stopped, by the end of the grace or one by one.
     pub aborted: usize,
-    /// Jobs that had not started and never will; repeating ones that wanted a further run too.
+    /// Jobs that had not started and never will; repeating ones between two runs, or cancelled in one, too.
     pub dropped: usize,
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::body::{Body, Joined};
 use super::context::{JobContext, Repeat, With};
-use super::error::ScheduleError;
+use super::error::{JobPanic, ScheduleError};
 use super::gate::{Caller, Door, Refusal};
 use super::handle::{JobHandle, JoinHandle};
 use super::job::{Job, Next};
@@ -62,7 +62,7 @@ impl Entrance<'_> {
     }
 
     /// Lets a job in, or drops it and answers with a finished handle; panics if scheduling here is a
-    /// mistake of the caller's.
+    /// mistake of the group's owner.
     #[track_caller]
     fn put<B: Body + 'static>(self, at: Tick, body: B, course: Course) -> JobHandle {
         self.put_for(Location::caller(), at, body, course)
@@ -77,25 +77,23 @@ impl Entrance<'_> {
         body: B,
         course: Course,
     ) -> JobHandle {
-        match self.submit(at, body, course, site) {
-            Ok(handle) => handle,
-            Err((Refusal::Closed(door), body)) if self.caller == Caller::Outside => {
-                drop(body);
-                let verb = match door {
-                    Door::ShutDown => "shutdown",
-                    Door::Waited | Door::Open => "wait",
-                };
-                panic!("schedgroup: attempted to schedule job after Group::{verb} was called");
-            }
-            Err((_, body)) => {
-                let id = self.shared.enter(|state, _| state.name());
-                if let Err(payload) = panic::discard(body) {
-                    self.shared
-                        .tell(&super::error::JobPanic::new(payload, id, site));
-                }
-                JobHandle::refused(id, self.shared.timeline.instant(at))
-            }
+        let (refusal, body) = match self.submit(at, body, course, site) {
+            Ok(handle) => return handle,
+            Err(refused) => refused,
+        };
+        let id = self.shared.enter(|state, _| state.name());
+        // A destructor's panic must not take the place of the one below.
+        if let Err(payload) = panic::discard(body) {
+            self.shared.tell(&JobPanic::new(payload, id, site));
         }
+        if let (Caller::Owner, Refusal::Closed(door)) = (self.caller, refusal) {
+            let verb = match door {
+                Door::ShutDown => "shutdown",
+                Door::Waited | Door::Open => "wait",
+            };
+            panic!("schedgroup: attempted to schedule job after Group::{verb} was called");
+        }
+        JobHandle::refused(id, self.shared.timeline.instant(at))
     }
 
     #[track_caller]
@@ -235,7 +233,7 @@ macro_rules! verbs {
             /// The job never starts early. Any delay is accepted: `Duration::MAX` is far away, and
             /// such a job can be cancelled and moved like any other. Dropping the returned handle
             /// changes nothing. Once the group was cancelled or dropped, or its runtime has ended,
-            /// the job is dropped and the handle is a finished one.
+            /// the job is dropped and the returned handle is a finished one.
             ///
             #[doc = $panics]
             ///

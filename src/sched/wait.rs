@@ -19,16 +19,21 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///
 /// # Cancel safety
 ///
-/// It may be dropped at any time. That does not open the group again.
+/// It may be dropped at any time. That does not open the group again, and if it was unfinished,
+/// [`Group::wait`](crate::Group::wait) may be called again.
 #[must_use = "the group is closed already; await this to see its jobs end"]
 pub struct Wait<'a> {
+    shared: &'a Shared,
     inner: Boxed<'a, Result<(), WaitError>>,
+    ended: bool,
 }
 
 impl<'a> Wait<'a> {
     pub(super) fn new(shared: &'a Shared) -> Wait<'a> {
         Wait {
+            shared,
             inner: Box::pin(until(shared, outcome)),
+            ended: false,
         }
     }
 }
@@ -37,7 +42,17 @@ impl Future for Wait<'_> {
     type Output = Result<(), WaitError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.inner.as_mut().poll(cx)
+        let polled = self.inner.as_mut().poll(cx);
+        self.ended |= polled.is_ready();
+        polled
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.shared.enter(|state, _| state.give_up_wait());
+        }
     }
 }
 

@@ -126,7 +126,6 @@ pub(crate) struct Oracle {
     max_lateness: u64,
     first_panic: Option<usize>,
     waiter: bool,
-    was_waited: bool,
     shutdown: Option<Shutdown>,
     pub(crate) group_dropped: bool,
 }
@@ -150,7 +149,6 @@ impl Oracle {
             max_lateness: 0,
             first_panic: None,
             waiter: false,
-            was_waited: false,
             shutdown: None,
             group_dropped: false,
         }
@@ -159,7 +157,7 @@ impl Oracle {
     /// Is the history to leave this out, because its outcome is open or it would be misuse?
     pub(crate) fn passes_over(&self, op: &Op) -> bool {
         match op {
-            Op::Wait => self.group_dropped || self.was_waited,
+            Op::Wait => self.group_dropped || !self.may_wait(),
             Op::DropWait => !self.waiter,
             Op::Shutdown(_) => self.group_dropped || self.shutdown.is_some(),
             Op::DropGroup => self.group_dropped,
@@ -178,8 +176,9 @@ impl Oracle {
         self.door != Door::Open
     }
 
-    pub(crate) fn was_waited(&self) -> bool {
-        self.was_waited
+    /// No call of `wait` is on its way, and none has ended.
+    pub(crate) fn may_wait(&self) -> bool {
+        !self.waiter && self.waited.is_none()
     }
 
     pub(crate) fn is_ended(&self) -> bool {
@@ -205,7 +204,6 @@ impl Oracle {
             Op::Wait => {
                 self.check_deadline();
                 self.waiter = true;
-                self.was_waited = true;
                 if self.door == Door::Open {
                     self.door = Door::Waited;
                 }
@@ -374,9 +372,7 @@ impl Oracle {
             before: self.tally.report(),
             grace_ends: grace.ends(self.now),
         });
-        if self.pending().next().is_some() || self.running > 0 {
-            self.check_deadline();
-        }
+        self.check_deadline();
         self.door = Door::ShutDown;
         let late: Vec<usize> = self
             .pending()
@@ -426,7 +422,7 @@ impl Oracle {
 
     /// The first reason stays.
     fn end_all(&mut self, why: Waited) {
-        if self.ended.is_none() {
+        if self.ended.is_none() && !self.is_drained() {
             self.ended = Some(why);
             self.drop_all_pending();
         }
@@ -563,7 +559,8 @@ impl Oracle {
             End::Again { when, .. } => Some(when.after(self.now)),
         };
         let next = wanted.into_iter().chain(job.again.take()).min();
-        if next.is_none() && !job.cancelled {
+        // A shutdown lets a series end with this run.
+        if !job.cancelled && (next.is_none() || self.shutdown.is_some()) {
             job.state = JobState::Finished;
             self.tally.finished += 1;
         } else if let Some(at) = next.filter(|_| job.may_run_again() && !down) {

@@ -24,6 +24,7 @@ mod p15_runtimes;
 mod p16_memory;
 mod p17_destructors;
 mod p18_unsafe;
+mod p19_short_locks;
 mod values;
 
 use schedgroup::WaitError;

@@ -10,7 +10,7 @@ use schedgroup::{Group, JobState};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::{assert_cancelled, assert_deadline_exceeded};
+use super::{assert_cancelled, assert_deadline_exceeded, panic_message};
 use crate::common::{Flag, HOUR, Hold, Log, ms, on_both, settle};
 
 /// The three ways to end a group, each at ten milliseconds.
@@ -323,4 +323,103 @@ async fn a_group_that_ends_cancels_no_other_of_the_same_token() {
     other.wait().await.unwrap();
     assert_eq!(log.take(), [("other", ms(10))]);
     assert!(!token.is_cancelled());
+}
+
+/// Drained at one millisecond, ended at ten, and looked at only then.
+#[tokio::test(start_paused = true)]
+async fn once_the_group_has_drained_no_end_changes_what_wait_says() {
+    for way in WAYS {
+        for polled_early in [false, true] {
+            let token = CancellationToken::new();
+            let group = group_for(way, &token);
+            group.delay(ms(1), async {});
+            let mut wait = pin!(group.wait());
+            if polled_early {
+                let mut context = Context::from_waker(std::task::Waker::noop());
+                assert!(wait.as_mut().poll(&mut context).is_pending(), "{way}");
+            }
+            end_at_ten(way, &group, &token).await;
+            sleep(ms(5)).await;
+            let outcome = wait.await;
+            assert!(outcome.is_ok(), "{way}, {polled_early}: {outcome:?}");
+            assert_eq!(group.stats().finished, 1, "{way}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_after_the_group_has_drained_leaves_the_first_panic() {
+    for way in WAYS {
+        let token = CancellationToken::new();
+        let group = group_for(way, &token);
+        group.delay(ms(1), async { panic!("boom") });
+        let wait = group.wait();
+        end_at_ten(way, &group, &token).await;
+        sleep(ms(5)).await;
+        assert_eq!(panic_message(&wait.await), "boom", "{way}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_after_a_shutdown_is_complete_changes_neither_its_report_nor_wait() {
+    for way in WAYS {
+        let token = CancellationToken::new();
+        let group = group_for(way, &token);
+        group.delay(Duration::ZERO, sleep(ms(1)));
+        settle().await;
+        let shutdown = group.shutdown(HOUR);
+        end_at_ten(way, &group, &token).await;
+        sleep(ms(5)).await;
+        let report = shutdown.await;
+        let counts = (report.finished, report.aborted, report.dropped);
+        assert_eq!(counts, (1, 0, 0), "{way}");
+        let outcome = group.wait().await;
+        assert!(outcome.is_ok(), "{way}: {outcome:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_after_the_group_has_drained_still_cancels_the_token() {
+    let group = Group::new();
+    group.wait().await.unwrap();
+    group.cancel();
+    assert!(group.token().is_cancelled());
+}
+
+/// The group had drained before its runtime went, though its driver had not seen that.
+#[test]
+fn a_runtime_that_goes_after_the_group_has_drained_changes_nothing() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let group = Group::builder().runtime(runtime.handle().clone()).build();
+    let wait = group.wait();
+    drop(runtime);
+    let polled = pin!(wait).poll(&mut Context::from_waker(std::task::Waker::noop()));
+    assert!(
+        matches!(polled, std::task::Poll::Ready(Ok(()))),
+        "{polled:?}"
+    );
+}
+
+/// The other way round: the cancel comes first, by the token, and the driver has had no turn in between.
+#[tokio::test(start_paused = true)]
+async fn a_cancel_before_the_last_end_is_the_reason_though_it_went_unnoticed() {
+    let by_its_last_job = Group::new();
+    by_its_last_job.delay_with(ms(1), |context| async move { context.token().cancel() });
+    assert_cancelled(&by_its_last_job.wait().await);
+
+    let before_its_last_job_is_cancelled = Group::new();
+    let job = before_its_last_job_is_cancelled.delay(HOUR, async {});
+    let wait = before_its_last_job_is_cancelled.wait();
+    settle().await;
+    before_its_last_job_is_cancelled.token().cancel();
+    assert!(job.cancel());
+    assert_cancelled(&wait.await);
+
+    let before_a_shutdown = Group::new();
+    before_a_shutdown.token().cancel();
+    before_a_shutdown.shutdown(HOUR).await;
+    assert_cancelled(&before_a_shutdown.wait().await);
 }

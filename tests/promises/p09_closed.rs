@@ -3,7 +3,7 @@
 use std::future::ready;
 use std::time::Duration;
 
-use schedgroup::{Group, Handle, JobState, Next, ScheduleError};
+use schedgroup::{Group, Handle, JobError, JobState, Next, ScheduleError};
 use tokio::time::{Instant, sleep};
 
 use crate::common::{Flag, HOUR, Hold, Log, context_of, ms, settle, verbs};
@@ -164,4 +164,68 @@ async fn nothing_is_admitted_between_the_last_end_and_the_return_of_wait() {
     let refused = context.delay(HOUR, flag.job());
     assert_eq!((refused.state(), flag.drops()), (JobState::Cancelled, 1));
     wait.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loop_may_call_wait_again_whenever_the_unfinished_one_was_dropped() {
+    let group = Group::new();
+    let log = Log::new();
+    group.delay(ms(25), log.job("ran"));
+    let mut turns = 0;
+    let outcome = loop {
+        tokio::select! {
+            outcome = group.wait() => break outcome,
+            () = sleep(ms(10)) => turns += 1,
+        }
+    };
+    outcome.unwrap();
+    assert_eq!((turns, log.take()), (2, vec![("ran", ms(25))]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_after_a_dropped_one_says_what_happened_in_between() {
+    let group = Group::new();
+    group.delay(ms(10), async { panic!("boom") });
+    drop(group.wait());
+    let unfinished = tokio::time::timeout(ms(5), group.wait()).await;
+    assert!(unfinished.is_err(), "{unfinished:?}");
+    sleep(ms(20)).await;
+    assert_eq!(super::panic_message(&group.wait().await), "boom");
+}
+
+/// A handle lives in other tasks, for which the end of the group is no mistake.
+#[tokio::test(start_paused = true)]
+async fn a_handles_verbs_drop_the_job_once_the_group_is_closed() {
+    for end in ["wait", "shutdown"] {
+        for drained in [false, true] {
+            let group = Group::new();
+            let (handle, flag) = (group.handle(), Flag::new());
+            if !drained {
+                group.delay(HOUR, async {});
+            }
+            match end {
+                "wait" => drop(group.wait()),
+                _ => drop(group.shutdown(HOUR)),
+            }
+            settle().await;
+            let (at, job) = (Instant::now(), || flag.job());
+            let later = group.handle();
+            for (number, (verb, call)) in verbs!(handle, at, job)
+                .into_iter()
+                .chain(verbs!(later, at, job))
+                .enumerate()
+            {
+                let job = call();
+                let when = format!("{verb} after {end}, drained: {drained}");
+                assert_eq!(job.state(), JobState::Cancelled, "{when}");
+                assert_eq!(job.deadline(), at, "{when}");
+                assert_eq!(flag.drops(), number + 1, "{when}");
+                assert!(!job.cancel() && !job.reset_after(ms(1)), "{when}");
+            }
+            let value = handle.spawn_after(ms(1), async { 7 }).await;
+            assert!(matches!(value, Err(JobError::Cancelled)), "{value:?}");
+            let refused = handle.try_schedule(at, async {}).unwrap_err();
+            assert!(matches!(refused, ScheduleError::Closed(_)), "{refused:?}");
+        }
+    }
 }

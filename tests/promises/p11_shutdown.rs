@@ -170,12 +170,52 @@ async fn ends_a_series_after_its_run() {
     let done = series(now, Next::Done);
     let pending = series(now + ms(1), Next::Done);
     settle().await;
-    assert_eq!(shut_down(&group, HOUR).await, ((1, 0, 2), ms(10)));
+    assert_eq!(shut_down(&group, HOUR).await, ((2, 0, 1), ms(10)));
     assert_eq!(log.labels(), [1, 1]);
-    assert_eq!(done.state(), JobState::Finished);
-    for dropped in [wants_more, pending] {
-        assert_eq!(dropped.state(), JobState::Cancelled);
+    for finished in [done, wants_more] {
+        assert_eq!(finished.state(), JobState::Finished);
     }
+    assert_eq!(pending.state(), JobState::Cancelled);
+}
+
+/// Whatever it wanted next: a run at another time, or at the one that it was moved to.
+#[tokio::test(start_paused = true)]
+async fn a_series_whose_run_finishes_within_the_grace_is_finished_for_wait_too() {
+    for (next, moved) in [
+        (Next::After(Duration::ZERO), false),
+        (Next::After(HOUR), false),
+        (Next::At(Instant::now()), false),
+        (Next::Done, true),
+    ] {
+        let group = Group::new();
+        let job = group.repeat(Instant::now(), move |_| async move {
+            sleep(ms(10)).await;
+            next
+        });
+        settle().await;
+        if moved {
+            assert!(job.reset_after(HOUR));
+        }
+        let (outcome, report) = tokio::join!(group.wait(), group.shutdown(ms(50)));
+        assert_eq!(counts(report), (1, 0, 0), "{next:?}, moved: {moved}");
+        assert!(outcome.is_ok(), "{next:?}, moved: {moved}: {outcome:?}");
+        assert_eq!(job.state(), JobState::Finished, "{next:?}, moved: {moved}");
+        assert_eq!((group.stats().finished, group.stats().cancelled), (1, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_series_that_was_cancelled_in_its_run_counts_as_dropped() {
+    let group = Group::new();
+    let job = group.repeat(Instant::now(), |_| async {
+        sleep(ms(10)).await;
+        Next::After(HOUR)
+    });
+    settle().await;
+    assert!(job.cancel());
+    assert_eq!(shut_down(&group, HOUR).await, ((0, 0, 1), ms(10)));
+    assert_eq!(job.state(), JobState::Cancelled);
+    assert_cancelled(&group.wait().await);
 }
 
 #[tokio::test(start_paused = true)]

@@ -26,8 +26,6 @@ mod slot;
 mod state;
 #[path = "../../../../src/sched/stats.rs"]
 mod stats;
-#[path = "../../../../src/sched/until_wait.rs"]
-mod until_wait;
 #[path = "../../../../src/sched/waiters.rs"]
 mod waiters;
 #[path = "../../../../src/sched/wheel.rs"]
