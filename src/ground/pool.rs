@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 
 use super::ends::{Aftermath, End, Ends};
 use super::error::TaskError;
@@ -338,7 +339,7 @@ impl<E: Send + 'static> Pool<E> {
 
     fn skip_all<'a>(&'a self, mut state: MutexGuard<'a, State<E>>) -> MutexGuard<'a, State<E>> {
         while state.line.waiting() > 0 {
-            let skipped: Vec<_> = state.line.clear().collect();
+            let skipped = state.line.take_page();
             let taken_in = skipped.iter().filter(|parked| parked.is_taken_in());
             state.ends.skip(taken_in.count());
             drop(state);
@@ -385,9 +386,11 @@ impl<E: Send + 'static> Pool<E> {
     }
 
     fn abort_all(&self) {
-        let running = self.lock().seats.abort_all();
-        for task in running {
-            task.abort();
+        let mut next = 0;
+        loop {
+            let page = self.lock().seats.abort_page(&mut next);
+            let Some(page) = page else { return };
+            page.iter().for_each(AbortHandle::abort);
         }
     }
 
