@@ -63,9 +63,10 @@ impl<E> State<E> {
 
     /// Counts an end and, if the policy says so, stops what has not started.
     fn record(&mut self, end: End<E>, token: &Token) -> Aftermath<E> {
-        let after = self.ends.record(end, token);
-        if after.others != OnError::Continue {
-            self.gate.stop();
+        let mut after = self.ends.record(end, token);
+        if after.others != OnError::Continue && !self.gate.stop() {
+            // The failure before this one sees to the others, and is not over until it has.
+            after.others = OnError::Continue;
         }
         after
     }
@@ -73,7 +74,7 @@ impl<E> State<E> {
     /// The waiter, if this was the last step.
     fn settle(&mut self) -> Option<Waker> {
         if self.line.is_idle() {
-            return self.gate.drain();
+            return self.gate.drain(self.ends.has_lost());
         }
         None
     }
@@ -121,6 +122,10 @@ impl<E: Send + 'static> Pool<E> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
     pub(crate) fn token(&self) -> &Token {
         &self.token
     }
@@ -134,7 +139,8 @@ impl<E: Send + 'static> Pool<E> {
         }
     }
 
-    /// Never waits. A task of a cancelled group is dropped and counted as skipped.
+    /// Never waits. A rejected task is dropped and counted as skipped; but after its own `wait` the owner's
+    /// spawn is misuse.
     #[track_caller]
     pub(crate) fn spawn<F>(self: &Arc<Self>, asker: Asker, task: F) -> usize
     where
@@ -143,14 +149,14 @@ impl<E: Send + 'static> Pool<E> {
         let spawned_at = Location::caller();
         let mut state = self.lock();
         match state.gate.admit(asker, self.token.is_cancelled()) {
-            Err(Refused::Closed) => {
+            Err(Refused::Closed) if asker == Asker::Owner => {
                 drop(state);
                 // Before the panic: a second one, of the task's destructor, would end the process.
                 discard(task).unwrap_or_else(forget);
                 let name = self.name;
                 panic!("schedgroup: attempted to spawn a task after {name}::wait was called");
             }
-            Err(Refused::Cancelled) => {
+            Err(Refused::Closed | Refused::Cancelled) => {
                 state.ends.skip(1);
                 let index = state.index();
                 drop(state);
@@ -435,31 +441,34 @@ impl<E: Send + 'static> Pool<E> {
         wake_each(waiter);
     }
 
-    /// False for the second call.
-    pub(crate) fn close(&self) -> bool {
+    /// False if somebody waits already, or has waited to the end.
+    pub(super) fn close(&self) -> bool {
         self.lock().gate.close()
     }
 
-    /// All failures in order of time, and whether the group was cancelled from outside, or lost tasks with
-    /// their runtime.
-    pub(crate) fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<(Vec<TaskError<E>>, bool)> {
+    /// All failures in order of time, and whether a task was skipped or aborted.
+    pub(super) fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<(Vec<TaskError<E>>, bool)> {
         let fresh = cx.waker().clone();
         let mut state = self.lock();
         let former = state.settle();
-        if !state.gate.is_drained() {
+        let Some(lost) = state.gate.answer() else {
             let former = state.gate.listen(fresh);
             drop(state);
             drop(former);
             return Poll::Pending;
-        }
+        };
         let failures = state.ends.take_failures();
-        let lost = state.ends.stats().aborted > 0;
         drop(state);
         drop(former);
-        let cancelled = lost || self.token.cause() == Some(Cause::Cancelled);
         self.token.explain(Cause::Finished);
         self.token.cancel();
-        Poll::Ready((failures, cancelled))
+        Poll::Ready((failures, lost))
+    }
+
+    pub(super) fn stop_waiting(&self) {
+        // A user's waker: dropped outside of the lock, which is let go at the end of the line.
+        let waiter = self.lock().gate.stop_waiting();
+        drop(waiter);
     }
 }
 

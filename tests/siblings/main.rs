@@ -11,3 +11,4 @@ mod flow_ends;
 mod flow_retry;
 mod promises;
 mod stress;
+mod waits;
