@@ -5,8 +5,14 @@
 
 use std::future::Future;
 use std::panic::Location;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
+#[cfg(not(shuttle))]
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
+
+// Under the scheduler of tests/shuttle the lock is a place to switch.
+#[cfg(shuttle)]
+use shuttle::sync::{Mutex, MutexGuard};
 
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;

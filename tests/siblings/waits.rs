@@ -338,8 +338,12 @@ async fn by_default_the_first_failure_aborts_tasks_that_do_not_listen() {
         });
         let member = group.member();
         match how {
-            "error" => drop(group.spawn(async move { Err(how) })),
-            "panic" => drop(group.spawn(async { panic!("boom") })),
+            "error" => {
+                group.spawn(async move { Err(how) });
+            }
+            "panic" => {
+                group.spawn(async { panic!("boom") });
+            }
             _ => {
                 group.spawn(std::future::pending());
                 member.fail(how);
