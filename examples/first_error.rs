@@ -11,12 +11,16 @@
 use std::time::Duration;
 
 use schedgroup::TaskError;
-use schedgroup::errgroup::ErrGroup;
+use schedgroup::errgroup::{ErrGroup, OnError};
 use tokio::time::sleep;
 
 #[tokio::main]
 async fn main() {
-    let group = ErrGroup::builder().limit(3).build();
+    // The default is to abort the other tasks; here those that listen end in their own way.
+    let group = ErrGroup::builder()
+        .limit(3)
+        .on_error(OnError::Cancel)
+        .build();
     group.spawn(async {
         sleep(Duration::from_millis(5)).await;
         println!("exec #1");

@@ -11,6 +11,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     (
         "ground",
         &[
+            "ground/drained",
             "ground/ends",
             "ground/error",
             "ground/gate",
@@ -28,6 +29,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "ground/timeline",
             "ground/token",
             "ground/trace",
+            "ground/verbs",
         ],
     ),
     ("backoff", &["backoff/random", "backoff/delays"]),

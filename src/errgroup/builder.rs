@@ -11,7 +11,25 @@ use crate::ground::policy::OnError;
 use crate::ground::pool::Pool;
 use crate::ground::token::Token;
 
-/// Settings for an [`ErrGroup`]: no limit, no queue, the first error cancels.
+/// Settings for an [`ErrGroup`]; by default no limit, no queue, and the first error aborts the others.
+///
+/// # Examples
+///
+/// ```
+/// use schedgroup::errgroup::{ErrGroup, OnError};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let group = ErrGroup::builder().limit(4).on_error(OnError::Cancel).build();
+/// group.spawn_with(|token| async move {
+///     token.cancelled().await; // has its own last steps
+///     Ok(())
+/// });
+/// group.spawn(async { Err("no route") });
+/// assert!(group.wait().await.is_err());
+/// assert_eq!(group.stats().finished, 1);
+/// # }
+/// ```
 #[must_use = "a builder makes nothing until `build`"]
 pub struct Builder<E> {
     limit: usize,
@@ -23,7 +41,7 @@ pub struct Builder<E> {
 }
 
 impl<E: Send + 'static> ErrGroup<E> {
-    /// Settings for a group.
+    /// Returns the default settings for a group.
     pub fn builder() -> Builder<E> {
         Builder {
             limit: usize::MAX,
@@ -35,7 +53,7 @@ impl<E: Send + 'static> ErrGroup<E> {
         }
     }
 
-    /// A group whose first error cancels it, and that nothing else cancels but itself.
+    /// Creates a group with the default settings: its first error aborts the other tasks.
     ///
     /// # Panics
     ///
@@ -45,7 +63,7 @@ impl<E: Send + 'static> ErrGroup<E> {
         ErrGroup::builder().build()
     }
 
-    /// A group that is cancelled with `token`. It works on a child of `token`.
+    /// Creates a group that is cancelled with `token`. It works on a child of `token`.
     ///
     /// # Panics
     ///
@@ -64,7 +82,7 @@ impl<E: Send + 'static> Default for ErrGroup<E> {
 }
 
 impl<E: Send + 'static> Builder<E> {
-    /// At most so many tasks run at once.
+    /// Sets how many tasks run at a time.
     ///
     /// # Panics
     ///
@@ -79,32 +97,31 @@ impl<E: Send + 'static> Builder<E> {
         self
     }
 
-    /// So many more tasks are taken in by `try_spawn` and `submit` before they say full or wait.
-    /// `spawn` knows no such bound.
+    /// Sets the capacity of the queue behind the limit for `try_spawn` and `submit`. `spawn` is unbounded.
     pub fn queue(mut self, tasks: usize) -> Builder<E> {
         self.queue = tasks;
         self
     }
 
-    /// What the first error or panic does to the other tasks.
+    /// Sets what the first error or panic does to the other tasks.
     pub fn on_error(mut self, policy: OnError) -> Builder<E> {
         self.on_error = policy;
         self
     }
 
-    /// Cancelling `token` is like [`ErrGroup::cancel`]; the group works on a child of it.
+    /// Sets a parent token: cancelling it is like [`ErrGroup::cancel`]. The group works on a child of it.
     pub fn token(mut self, token: CancellationToken) -> Builder<E> {
         self.token = Some(token);
         self
     }
 
-    /// The tasks run there; without it, where the group is built.
+    /// Sets the runtime on which the tasks run; by default the one in which the group is built.
     pub fn runtime(mut self, runtime: runtime::Handle) -> Builder<E> {
         self.runtime = Some(runtime);
         self
     }
 
-    /// The group.
+    /// Creates the group.
     ///
     /// # Panics
     ///

@@ -1,166 +1,93 @@
-//! The owner of a group, and its ends elsewhere.
+//! The owner of a group, and its handles.
 
-use std::fmt;
-use std::future::Future;
-use std::panic::Location;
 use std::sync::Arc;
 
-use crate::ground::policy::{Asker, TaskStats};
-use crate::ground::pool::{Entry, Pool};
-use crate::ground::refusal::SpawnError;
-use crate::ground::submit::Submit;
-use crate::ground::token::Token;
+use crate::ground::policy::Asker;
+use crate::ground::pool::Pool;
+use crate::ground::verbs::task_verbs;
 
-/// Runs tasks that may fail, so many at once, to be waited for as one.
+/// Runs tasks that may fail, at most N at a time, to be waited for together.
 ///
-/// Over the limit a task is kept as data, one box, and starts in order the moment a place is free.
-/// Reach for [`tokio::task::JoinSet`] when the tasks have values that you take one by one.
+/// By default the first error or panic aborts the others; [`Builder::on_error`](super::Builder::on_error)
+/// says otherwise. A task over the limit is queued as one boxed allocation, in FIFO order. Reach for
+/// [`tokio::task::JoinSet`] when the tasks have values that you take one by one.
 ///
-/// Dropping the group aborts its tasks at their next await and blocks nobody.
+/// Dropping the group aborts its tasks at their next await and blocks nothing.
+///
+/// # Examples
+///
+/// ```
+/// use schedgroup::TaskError;
+/// use schedgroup::errgroup::ErrGroup;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let group = ErrGroup::<&str>::builder().limit(2).build();
+/// group.spawn(std::future::pending());
+/// group.spawn(async { Err("no route") });
+/// group.spawn(async { Ok(()) });
+/// let error = group.wait().await.unwrap_err();
+/// assert_eq!(error.to_string(), "task 1: no route");
+/// assert_eq!((group.stats().aborted, group.stats().skipped), (1, 1));
+/// # }
+/// ```
 #[must_use = "a group that is dropped aborts its tasks"]
 pub struct ErrGroup<E: Send + 'static> {
     pub(super) pool: Arc<Pool<E>>,
 }
 
-/// Spawns in a group from elsewhere, above all from the group's own tasks.
+/// A cloneable handle that spawns in a group from other tasks, above all from the group's own.
 ///
-/// It is admitted until the group is drained: so a task can always spawn, also while the group waits
-/// and at any limit. It does not keep the group alive.
+/// It is admitted until the group has drained: so a task can always spawn, also while the group waits, and at
+/// any limit. It never panics, and does not keep the group alive.
+///
+/// # Examples
+///
+/// ```
+/// use schedgroup::errgroup::ErrGroup;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let group = ErrGroup::<()>::new();
+/// let handle = group.handle();
+/// group.spawn(async move {
+///     handle.spawn(async { Ok(()) }); // the group waits already, and covers it
+///     Ok(())
+/// });
+/// group.wait().await.unwrap();
+/// assert_eq!(group.stats().finished, 2);
+/// # }
+/// ```
 pub struct Handle<E: Send + 'static> {
     pool: Arc<Pool<E>>,
 }
 
-macro_rules! verbs {
-    ($end:ident, $asker:expr, $closed:literal) => {
-        impl<E: Send + 'static> $end<E> {
-            /// Gives a task to the group, and answers with its index: tasks are counted from zero.
-            ///
-            /// Never waits. In a group that is cancelled, the task is dropped and counted as skipped.
-            ///
-            /// # Panics
-            ///
-            #[doc = $closed]
-            #[track_caller]
-            pub fn spawn<F>(&self, task: F) -> usize
-            where
-                F: Future<Output = Result<(), E>> + Send + 'static,
-            {
-                self.pool.spawn($asker, task)
-            }
-
-            /// Like `spawn`, for a task that wants to know when, and why, it should end.
-            ///
-            /// # Panics
-            ///
-            #[doc = $closed]
-            #[track_caller]
-            pub fn spawn_with<F>(&self, task: impl FnOnce(Token) -> F) -> usize
-            where
-                F: Future<Output = Result<(), E>> + Send + 'static,
-            {
-                self.pool.spawn($asker, task(self.token()))
-            }
-
-            /// Gives a task to the group if a place, or one in the queue, is free.
-            ///
-            /// # Errors
-            ///
-            /// Gives the task back if the group is full, closed or cancelled.
-            #[track_caller]
-            pub fn try_spawn<F>(&self, task: F) -> Result<usize, SpawnError<F>>
-            where
-                F: Future<Output = Result<(), E>> + Send + 'static,
-            {
-                match self.pool.try_spawn($asker, Location::caller(), task)? {
-                    Entry::In(index) => Ok(index),
-                    Entry::Full(task) => {
-                        self.pool.discarded();
-                        Err(SpawnError::Full(task))
-                    }
-                }
-            }
-
-            /// Waits until the group has a place for the task, or one in the queue; in the order of
-            /// their first polls, `spawn`s included.
-            ///
-            /// Ends early, with the task, when the group is cancelled. From a task of the group it can
-            /// wait for its own place: use `spawn` there.
-            ///
-            /// # Cancel safety
-            ///
-            /// Dropped before it ended, the task is dropped with it and no place is lost; if it was
-            /// taken in by then, it runs.
-            ///
-            /// # Errors
-            ///
-            /// Gives the task back if the group is closed or cancelled.
-            #[track_caller]
-            pub fn submit<F>(&self, task: F) -> Submit<'_, F, E>
-            where
-                F: Future<Output = Result<(), E>> + Send + 'static,
-            {
-                Submit::new(&self.pool, $asker, task)
-            }
-
-            /// The group's token.
-            pub fn token(&self) -> Token {
-                self.pool.token().clone()
-            }
-
-            /// Tasks that have no place yet.
-            pub fn pending(&self) -> usize {
-                self.stats().pending
-            }
-
-            /// Tasks that run.
-            pub fn running(&self) -> usize {
-                self.stats().running
-            }
-
-            /// What became of the tasks so far.
-            pub fn stats(&self) -> TaskStats {
-                self.pool.stats()
-            }
-
-            /// Cancels the token; tasks that have not started are skipped.
-            pub fn cancel(&self) {
-                self.pool.cancel();
-            }
-
-            /// Cancels, and stops running tasks at their next await.
-            pub fn abort(&self) {
-                self.pool.abort();
-            }
-        }
-
-        impl<E: Send + 'static> fmt::Debug for $end<E> {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct(stringify!($end))
-                    .field("stats", &self.pool.stats())
-                    .field("cause", &self.pool.token().cause())
-                    .finish_non_exhaustive()
-            }
-        }
-    };
+task_verbs! {
+    impl [<E: Send + 'static>] ErrGroup [<E>];
+    error = E;
+    output = Result<(), E>;
+    asker = Asker::Owner;
+    ///
+    /// # Panics
+    ///
+    /// After `wait` or `wait_all` was called.
 }
 
-verbs!(
-    ErrGroup,
-    Asker::Owner,
-    "After `wait` or `wait_all` was called."
-);
-verbs!(
-    Handle,
-    Asker::Handle,
-    "After `wait` or `wait_all` was called and the last task has ended."
-);
+task_verbs! {
+    impl [<E: Send + 'static>] Handle [<E>];
+    error = E;
+    output = Result<(), E>;
+    asker = Asker::Handle;
+    ///
+    /// Never panics: once the group has drained, the task is dropped and counted as skipped, too.
+}
 
 impl<E: Send + 'static> ErrGroup<E> {
     pub(super) fn over(pool: Arc<Pool<E>>) -> ErrGroup<E> {
         ErrGroup { pool }
     }
 
-    /// An end to spawn with from elsewhere.
+    /// Returns a cloneable handle for spawning from other tasks.
     pub fn handle(&self) -> Handle<E> {
         Handle {
             pool: Arc::clone(&self.pool),

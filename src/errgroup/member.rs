@@ -7,10 +7,24 @@ use super::group::ErrGroup;
 use crate::ground::policy::Asker;
 use crate::ground::pool::Pool;
 
-/// Holds a group open until it is dropped, for work that the group does not run.
+/// A guard that keeps a group open until it is dropped, for work that the group does not run.
 ///
-/// What other systems count by hand, plus one, minus one, is a value here: it cannot be forgotten or
-/// counted twice.
+/// It is what Go's `WaitGroup` counts by hand with `Add` and `Done`, and cannot be forgotten or counted twice.
+///
+/// # Examples
+///
+/// ```
+/// use schedgroup::errgroup::ErrGroup;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let group = ErrGroup::new();
+/// let member = group.member();
+/// tokio::task::spawn_blocking(move || member.fail("no disk"));
+/// let error = group.wait().await.unwrap_err();
+/// assert_eq!(error.to_string(), "task 0: no disk");
+/// # }
+/// ```
 #[must_use = "a member that is dropped no longer holds the group open"]
 pub struct Member<E: Send + 'static> {
     pool: Arc<Pool<E>>,
@@ -18,7 +32,7 @@ pub struct Member<E: Send + 'static> {
 }
 
 impl<E: Send + 'static> ErrGroup<E> {
-    /// A guard that `wait` waits for like for a task. It takes no place of the limit.
+    /// Creates a guard that `wait` waits for like for a task. It takes no slot of the limit.
     ///
     /// # Panics
     ///
@@ -37,12 +51,12 @@ impl<E: Send + 'static> ErrGroup<E> {
 }
 
 impl<E: Send + 'static> Member<E> {
-    /// Records an error under the member's index; the group's policy holds for it.
+    /// Records an error under the member's index; the group's policy applies to it.
     pub fn fail(&self, error: E) {
         self.pool.member_failed(self.index, error);
     }
 
-    /// Counted from zero, together with the tasks.
+    /// Returns its index, counted from zero together with the tasks.
     pub fn index(&self) -> usize {
         self.index
     }

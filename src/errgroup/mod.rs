@@ -1,4 +1,4 @@
-//! Tasks that may fail: the first error ends the group, or all are collected.
+//! Tasks that may fail: the first error aborts the others, only tells them, or all are collected.
 //!
 //! ```
 //! use schedgroup::TaskError;
@@ -8,10 +8,7 @@
 //! # async fn main() {
 //! let group = ErrGroup::new();
 //! group.spawn(async { Ok(()) });
-//! group.spawn_with(|token| async move {
-//!     token.cancelled().await; // the other task's error
-//!     Ok(())
-//! });
+//! group.spawn(std::future::pending()); // is aborted
 //! group.spawn(async { Err("no route") });
 //! let outcome = group.wait().await;
 //! assert!(matches!(outcome, Err(TaskError::Failed { index: 2, error: "no route" })));
@@ -22,11 +19,11 @@
 //!
 //! | there | here |
 //! |---|---|
-//! | x/sync `errgroup.WithContext(ctx)`, zero `Group` | [`ErrGroup::with_token`]; `on_error(OnError::Continue)` |
+//! | x/sync `errgroup.WithContext(ctx)`, zero `Group` | [`Builder::token`] with [`OnError::Cancel`]; `on_error(OnError::Continue)` |
 //! | `Go`, `TryGo`, `Wait`, `SetLimit(n)` | [`spawn`](ErrGroup::spawn), [`try_spawn`](ErrGroup::try_spawn), [`wait`](ErrGroup::wait), [`Builder::limit`] |
 //! | `Go` that blocks at the limit | [`submit`](ErrGroup::submit)`.await` |
 //! | `context.Cause(ctx)` | [`Token::cause`](crate::Token::cause) |
-//! | kratos `GOMAXPROCS(n)`, `WithCancel(ctx)`, recover | [`Builder::limit`], the default policy, [`TaskError::Panicked`] |
+//! | kratos `GOMAXPROCS(n)`, `WithCancel(ctx)`, recover | [`Builder::limit`], [`OnError::Cancel`], [`TaskError::Panicked`] |
 //! | kratos `WithContext(ctx)` | [`Builder::token`] with [`OnError::Continue`], [`spawn_with`](ErrGroup::spawn_with) |
 //! | neilotoole `WithContextN(ctx, numG, qSize)` | [`Builder::limit`] and [`Builder::queue`], with `submit` |
 //! | facebookgo `Add(1)`, `Done`, `Error` | [`member`](ErrGroup::member), its drop, [`Member::fail`] |
@@ -34,7 +31,7 @@
 //! | syncs `ErrSizedGroup`, `TermOnErr`, `Discard` | `limit(n)` with `OnError::Continue`, `OnError::Cancel`, `try_spawn` |
 //! | go-waitgroup `NewWaitGroup(n)`, `BlockAdd`, `PendingCount` | `limit(n)`, `submit`, [`stats`](ErrGroup::stats) |
 //! | conc `ErrorPool`, `ContextPool` with `WithFirstError`, `WithCancelOnError`, `WithFailFast` | `wait`, `OnError::Cancel`, `OnError::Abort` |
-//! | a group used again after `Wait` | a new group: a second `wait` is refused |
+//! | a group used again after `Wait` | a new group; `wait` is called again only if its future was dropped before its end |
 //!
 //! [`TaskError::Panicked`]: crate::TaskError::Panicked
 //! [`TaskErrors`]: crate::TaskErrors

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 
 use super::board::{Board, Ended, Report};
 use super::task::{Given, Task};
@@ -156,8 +157,9 @@ impl<I, K, T: Send + 'static> Crew<I, K, T> {
 
 impl<I, K, T> Crew<I, K, T> {
     fn abort(&mut self) {
-        for task in self.seats.abort_all() {
-            task.abort();
+        let mut next = 0;
+        while let Some(page) = self.seats.abort_page(&mut next) {
+            page.iter().for_each(AbortHandle::abort);
         }
     }
 }

@@ -89,6 +89,11 @@ impl<E> Ends<E> {
         self.stats
     }
 
+    /// Was a task skipped or aborted?
+    pub(super) fn has_lost(&self) -> bool {
+        self.stats.skipped + self.stats.aborted > 0
+    }
+
     pub(super) fn take_failures(&mut self) -> Vec<TaskError<E>> {
         std::mem::take(&mut self.failures)
     }

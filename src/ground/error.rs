@@ -10,6 +10,29 @@ use super::panic::{Payload, TaskPanic};
 /// Why a task has no value, or a group of them did not end well.
 ///
 /// Where tasks return no errors of their own, only the other two can be met.
+///
+/// Its text tells the task's own error, and [`source`](Error::source) goes on with that error's source, as that of
+/// [`std::io::Error`] does: a reporter that walks down the chain prints each text once. The task's error itself is
+/// had by its type, with [`error`](TaskError::error) or [`into_error`](TaskError::into_error). An error that shows
+/// its causes with `{:#}` is asked to by `{:#}`.
+///
+/// # Examples
+///
+/// ```
+/// use std::error::Error;
+/// use std::io;
+/// use schedgroup::errgroup::ErrGroup;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let group = ErrGroup::new();
+/// group.spawn(async { Err(io::Error::new(io::ErrorKind::NotFound, "no route")) });
+/// let error = group.wait().await.unwrap_err();
+/// assert_eq!(error.to_string(), "task 0: no route");
+/// assert!(error.source().is_none());
+/// assert_eq!(error.error().map(io::Error::kind), Some(io::ErrorKind::NotFound));
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum TaskError<E = Infallible> {
@@ -27,7 +50,7 @@ pub enum TaskError<E = Infallible> {
         /// The panic; [`TaskPanic::resume`] goes on with it.
         panic: TaskPanic,
     },
-    /// The task did not run to its end, or the group was cancelled from outside so that some did not.
+    /// The task did not run to its end, or one of the group's did not: it was skipped or aborted.
     Cancelled,
 }
 
@@ -43,7 +66,7 @@ impl<E> TaskError<E> {
         }
     }
 
-    /// The task's number; none for a cancel.
+    /// Returns the task's number; none for a cancel.
     pub fn index(&self) -> Option<usize> {
         match self {
             TaskError::Failed { index, .. } | TaskError::Panicked { index, .. } => Some(*index),
@@ -51,7 +74,15 @@ impl<E> TaskError<E> {
         }
     }
 
-    /// The task's own error, if it returned one.
+    /// Returns the task's own error, if it returned one.
+    pub fn error(&self) -> Option<&E> {
+        match self {
+            TaskError::Failed { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Converts into the task's own error, if it returned one.
     pub fn into_error(self) -> Option<E> {
         match self {
             TaskError::Failed { error, .. } => Some(error),
@@ -65,7 +96,11 @@ impl<E> TaskError<E> {
 impl<E: fmt::Display> fmt::Display for TaskError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TaskError::Failed { index, error } => write!(f, "task {index} failed: {error}"),
+            TaskError::Failed { index, error } => {
+                write!(f, "task {index}: ")?;
+                // With the reader's own flags: `{:#}` may ask it for its causes.
+                error.fmt(f)
+            }
             TaskError::Panicked { index, panic } => write!(f, "task {index}: {panic}"),
             TaskError::Cancelled => f.write_str("cancelled before the end"),
         }
@@ -75,17 +110,20 @@ impl<E: fmt::Display> fmt::Display for TaskError<E> {
 impl<E: Error + 'static> Error for TaskError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            TaskError::Failed { error, .. } => Some(error),
-            TaskError::Panicked { panic, .. } => Some(panic),
+            TaskError::Failed { error, .. } => error.source(),
+            TaskError::Panicked { panic, .. } => panic.source(),
             TaskError::Cancelled => None,
         }
     }
 }
 
-/// All errors of a group, at least one.
+/// The errors of a group's tasks, at least one.
 ///
 /// Those of [`wait_all`](crate::errgroup::ErrGroup::wait_all) are in order of the tasks, those of
 /// a race in order of time.
+///
+/// Its text tells each of them. One alone has its own [`source`](Error::source); several have no single one:
+/// [`iter`](TaskErrors::iter) has them all.
 #[derive(Clone, Debug)]
 pub struct TaskErrors<E> {
     errors: Vec<TaskError<E>>,
@@ -97,17 +135,17 @@ impl<E> TaskErrors<E> {
         (!errors.is_empty()).then_some(TaskErrors { errors })
     }
 
-    /// The errors, in their order.
+    /// Returns an iterator over the errors, in their order.
     pub fn iter(&self) -> std::slice::Iter<'_, TaskError<E>> {
         self.errors.iter()
     }
 
-    /// The one that is last in their order.
+    /// Returns the one that is last in their order.
     pub fn last(&self) -> &TaskError<E> {
         self.errors.last().expect("there is at least one")
     }
 
-    /// How many there are; never zero.
+    /// Returns how many there are; never zero.
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> usize {
         self.errors.len()
@@ -140,15 +178,18 @@ impl<E: fmt::Display> fmt::Display for TaskErrors<E> {
         write!(f, "{} errors: ", self.errors.len())?;
         for (n, error) in self.errors.iter().enumerate() {
             let between = if n == 0 { "" } else { " | " };
-            write!(f, "{between}{error}")?;
+            f.write_str(between)?;
+            error.fmt(f)?;
         }
         Ok(())
     }
 }
 
 impl<E: Error + 'static> Error for TaskErrors<E> {
-    /// The first in their order; [`iter`](TaskErrors::iter) has them all.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.errors.first().map(|error| error as _)
+        match &self.errors[..] {
+            [one] => one.source(),
+            _ => None,
+        }
     }
 }

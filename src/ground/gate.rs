@@ -14,7 +14,7 @@ pub(super) struct Gate {
     stopping: bool,
     /// Guards that hold the pool open without a task.
     members: usize,
-    waiter: Option<Waker>,
+    wait: Wait,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,9 +22,24 @@ enum Stage {
     Open,
     /// `wait` was called.
     Draining,
-    Drained,
+    /// Nothing that comes later changes what `wait` says.
+    Drained {
+        /// A task was skipped or aborted by then.
+        lost: bool,
+    },
     /// The owner is gone; it is stopping, too.
     Dropped,
+}
+
+/// The one `wait` of a pool, which may be called again if its future was dropped before it ended.
+#[derive(Debug)]
+enum Wait {
+    /// It may be called.
+    Free,
+    /// Its future is alive, and is woken when the pool has drained.
+    Alive(Option<Waker>),
+    /// Its future has ended.
+    Over,
 }
 
 /// Why a task was not let in.
@@ -49,13 +64,13 @@ impl Gate {
             stage: Stage::Open,
             stopping: false,
             members: 0,
-            waiter: None,
+            wait: Wait::Free,
         }
     }
 
     pub(super) fn admit(&self, asker: Asker, cancelled: bool) -> Result<(), Refused> {
         match (self.stage, asker) {
-            (Stage::Drained, _) | (Stage::Draining, Asker::Owner) => Err(Refused::Closed),
+            (Stage::Drained { .. }, _) | (Stage::Draining, Asker::Owner) => Err(Refused::Closed),
             _ if self.stopping || cancelled => Err(Refused::Cancelled),
             _ => Ok(()),
         }
@@ -76,22 +91,25 @@ impl Gate {
         self.members -= 1;
     }
 
-    /// Nothing more starts.
-    pub(super) fn stop(&mut self) {
-        self.stopping = true;
+    /// Nothing more starts; false if that was so before.
+    pub(super) fn stop(&mut self) -> bool {
+        !std::mem::replace(&mut self.stopping, true)
     }
 
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping
     }
 
-    /// `wait` was called; false for the second call.
+    /// `wait` is called; false if its future is alive already, or has ended.
     pub(super) fn close(&mut self) -> bool {
-        let first = self.stage == Stage::Open;
-        if first {
+        if !matches!(self.wait, Wait::Free) {
+            return false;
+        }
+        self.wait = Wait::Alive(None);
+        if self.stage == Stage::Open {
             self.stage = Stage::Draining;
         }
-        first
+        true
     }
 
     /// The owner is gone.
@@ -100,21 +118,40 @@ impl Gate {
         self.stop();
     }
 
-    /// The pool has no task: the waiter, if there is nothing else to wait for.
-    pub(super) fn drain(&mut self) -> Option<Waker> {
+    /// The pool has no task, and has or has not lost one: the waiter, if there is nothing else to wait for.
+    pub(super) fn drain(&mut self, lost: bool) -> Option<Waker> {
         if self.stage == Stage::Draining && self.members == 0 {
-            self.stage = Stage::Drained;
+            self.stage = Stage::Drained { lost };
         }
-        self.is_drained().then(|| self.waiter.take()).flatten()
+        match (self.stage, &mut self.wait) {
+            (Stage::Drained { .. }, Wait::Alive(waiter)) => waiter.take(),
+            _ => None,
+        }
     }
 
-    pub(super) fn is_drained(&self) -> bool {
-        self.stage == Stage::Drained
+    /// The end of `wait`, if the pool has drained: was a task lost?
+    pub(super) fn answer(&mut self) -> Option<bool> {
+        let Stage::Drained { lost } = self.stage else {
+            return None;
+        };
+        self.wait = Wait::Over;
+        Some(lost)
     }
 
     /// Wakes `waiter` at the end; the one before comes back.
     pub(super) fn listen(&mut self, waiter: Waker) -> Option<Waker> {
-        self.waiter.replace(waiter)
+        match &mut self.wait {
+            Wait::Alive(former) => former.replace(waiter),
+            Wait::Free | Wait::Over => Some(waiter),
+        }
+    }
+
+    /// The future of `wait` is dropped before its end: its waker comes back.
+    pub(super) fn stop_waiting(&mut self) -> Option<Waker> {
+        match std::mem::replace(&mut self.wait, Wait::Free) {
+            Wait::Alive(waiter) => waiter,
+            Wait::Free | Wait::Over => None,
+        }
     }
 }
 
@@ -129,7 +166,7 @@ mod tests {
         let (open, mut draining, mut drained) = (Gate::new(), Gate::new(), Gate::new());
         draining.close();
         drained.close();
-        drained.drain();
+        drained.drain(false);
         let mut dropped = Gate::new();
         dropped.abandon();
         let (closed, cancelled) = (Err(Refused::Closed), Err(Refused::Cancelled));
@@ -157,7 +194,7 @@ mod tests {
     fn a_pool_that_stops_refuses_before_its_token_is_cancelled() {
         let mut gate = Gate::new();
         assert!(!gate.is_stopping());
-        gate.stop();
+        assert!(gate.stop() && !gate.stop(), "once");
         assert!(gate.is_stopping());
         assert_eq!(gate.admit(Owner, false), Err(Refused::Cancelled));
         assert_eq!(gate.join(Owner), Ok(()), "a guard may still come");
@@ -167,12 +204,32 @@ mod tests {
     fn it_is_drained_once_it_is_closed_and_the_last_guard_has_left() {
         let mut gate = Gate::new();
         gate.join(Owner).unwrap();
-        gate.listen(Waker::noop().clone());
-        assert!(gate.drain().is_none(), "open");
-        assert!(gate.close() && !gate.close());
-        assert!(gate.drain().is_none(), "a guard is there");
+        assert!(
+            gate.drain(false).is_none() && gate.answer().is_none(),
+            "open"
+        );
+        assert!(gate.close());
+        assert!(gate.listen(Waker::noop().clone()).is_none());
+        assert!(
+            gate.drain(false).is_none() && gate.answer().is_none(),
+            "a guard is there"
+        );
         gate.leave();
-        assert!(gate.drain().is_some() && gate.is_drained());
+        assert!(gate.drain(true).is_some());
+        assert!(gate.drain(false).is_none(), "it was drained before");
         assert_eq!(gate.join(Handle), Err(Refused::Closed));
+        assert_eq!(gate.answer(), Some(true));
+    }
+
+    #[test]
+    fn one_wait_is_alive_at_a_time_and_none_comes_after_its_end() {
+        let mut gate = Gate::new();
+        assert!(gate.close() && !gate.close());
+        assert!(gate.listen(Waker::noop().clone()).is_none());
+        assert!(gate.stop_waiting().is_some(), "it takes its waker along");
+        assert_eq!(gate.admit(Owner, false), Err(Refused::Closed));
+        assert!(gate.drain(false).is_none(), "nobody waits");
+        assert!(gate.close() && gate.answer() == Some(false));
+        assert!(!gate.close());
     }
 }

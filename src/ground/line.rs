@@ -85,9 +85,9 @@ impl<P> Line<P> {
         self.permits.withdraw(number)
     }
 
-    /// Takes all out.
-    pub(super) fn clear(&mut self) -> impl Iterator<Item = Parked<P>> + use<P> {
-        self.permits.clear()
+    /// Takes a page of the line out, to be skipped: nothing is added to it any more.
+    pub(super) fn take_page(&mut self) -> Vec<Parked<P>> {
+        self.permits.take_page()
     }
 
     /// The head of the line, if there is a place for it.

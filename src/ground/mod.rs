@@ -1,6 +1,7 @@
 //! Pure pieces that every family of groups stands on.
 //!
 //! ```text
+//! drained   the end of a pool, waited for
 //! ends      how the tasks of a pool ended, and what a failure does to the others
 //! error     how tasks fail
 //! gate      who may come into a pool, and how it closes
@@ -18,8 +19,10 @@
 //! timeline  instants and durations as one ordered number
 //! token     a token that says why it was cancelled
 //! trace     spans and events, or nothing at all without the feature `tracing`
+//! verbs     what the owner of a pool and its handles can do
 //! ```
 
+pub(crate) mod drained;
 mod ends;
 pub(crate) mod error;
 mod gate;
@@ -37,3 +40,4 @@ pub(crate) mod table;
 pub(crate) mod timeline;
 pub(crate) mod token;
 pub(crate) mod trace;
+pub(crate) mod verbs;

@@ -1,24 +1,33 @@
 //! A limit, and what waits behind it in order, as plain values.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
 
-/// So many places, and a line of what found none.
+/// A limit, and a FIFO line of what found it reached.
 ///
-/// A free place is never passed by: whoever changes something asks [`next`](Permits::next) until it
-/// has no answer.
+/// The head of the line is taken in; what stands behind is still asking, and may leave from anywhere. A free
+/// place is never passed by: whoever changes something asks [`next`](Permits::next) until it has no answer.
+///
+/// Each step costs a search in a tree: nothing is swept or copied, however long the line is, and its storage
+/// goes as it gets shorter.
 #[derive(Debug)]
 pub(crate) struct Permits<T> {
     limit: usize,
-    /// So much of the line is taken in; what stands behind is still asking.
+    /// How much of the line is taken in at most.
     room: usize,
     taken: usize,
-    inside: VecDeque<T>,
-    /// Empty unless the room is full.
-    asking: Asking<T>,
+    /// By number, in order of arrival.
+    line: BTreeMap<u64, T>,
+    /// How much of the line is taken in. It fills the room if anything is asking.
+    inside: usize,
+    /// The number of the last one that was taken in: those behind it are asking.
+    newest: u64,
+    /// The last number that was given.
+    last: u64,
 }
 
-/// Storage that is not worth giving back.
-const KEPT: usize = 1024;
+/// So much of a line is taken out at once.
+const PAGE: usize = 512;
 
 impl<T> Permits<T> {
     pub(crate) fn new(limit: usize, room: usize) -> Permits<T> {
@@ -26,8 +35,10 @@ impl<T> Permits<T> {
             limit,
             room,
             taken: 0,
-            inside: VecDeque::new(),
-            asking: Asking::default(),
+            line: BTreeMap::new(),
+            inside: 0,
+            newest: 0,
+            last: 0,
         }
     }
 
@@ -36,12 +47,12 @@ impl<T> Permits<T> {
     }
 
     pub(crate) fn waiting(&self) -> usize {
-        self.inside.len() + self.asking.here
+        self.line.len()
     }
 
     /// Takes a place, if one is free and nobody has asked before.
     pub(crate) fn take(&mut self) -> bool {
-        let free = self.waiting() == 0 && self.taken < self.limit;
+        let free = self.line.is_empty() && self.taken < self.limit;
         self.taken += usize::from(free);
         free
     }
@@ -51,17 +62,18 @@ impl<T> Permits<T> {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        self.inside.len() < self.room
+        self.inside < self.room
     }
 
     /// Stands `value` at the end of the line. By the number it is found for as long as it is asking.
     pub(crate) fn park(&mut self, value: T) -> u64 {
+        self.last += 1;
         if self.has_room() {
-            self.inside.push_back(value);
-            self.asking.number()
-        } else {
-            self.asking.push(value)
+            self.inside += 1;
+            self.newest = self.last;
         }
+        self.line.insert(self.last, value);
+        self.last
     }
 
     /// The head of the line, with a place taken for it.
@@ -69,13 +81,15 @@ impl<T> Permits<T> {
         if self.taken == self.limit {
             return None;
         }
-        let value = self.inside.pop_front().or_else(|| self.asking.pop())?;
-        if self.has_room() {
-            self.inside.extend(self.asking.pop());
-        }
+        let (_, value) = self.line.pop_first()?;
         self.taken += 1;
-        if self.inside.is_empty() && self.inside.capacity() > KEPT {
-            self.inside = VecDeque::new();
+        if self.inside > 0 {
+            self.inside -= 1;
+            let mut asking = self.line.range((Excluded(self.newest), Unbounded));
+            if let Some((&number, _)) = asking.next() {
+                self.inside += 1;
+                self.newest = number;
+            }
         }
         Some(value)
     }
@@ -83,99 +97,34 @@ impl<T> Permits<T> {
     /// The last of those that are taken in, if they fill the room; after each step forward it may be new
     /// there.
     pub(crate) fn newest_inside(&mut self) -> Option<&mut T> {
-        let full = !self.has_room();
-        self.inside.back_mut().filter(|_| full)
+        if self.has_room() {
+            return None;
+        }
+        // Not there if there is no room at all.
+        self.line.get_mut(&self.newest)
     }
 
     pub(crate) fn asking(&mut self, number: u64) -> Option<&mut T> {
-        self.asking.find(number)?.as_mut()
+        if number <= self.newest {
+            return None;
+        }
+        self.line.get_mut(&number)
     }
 
     /// Takes one out that is asking, wherever it stands.
     pub(crate) fn withdraw(&mut self, number: u64) -> Option<T> {
-        self.asking.remove(number)
-    }
-
-    /// Takes all out, in order.
-    pub(crate) fn clear(&mut self) -> impl Iterator<Item = T> + use<T> {
-        let inside = std::mem::take(&mut self.inside);
-        inside.into_iter().chain(self.asking.clear())
-    }
-}
-
-/// A queue that one in the middle may leave. Its place stays empty until there are more empty places than
-/// others, and enough to be worth a sweep: leaving costs a search by bisection.
-#[derive(Debug)]
-struct Asking<T> {
-    /// By number, which only grows.
-    places: VecDeque<(u64, Option<T>)>,
-    /// Places that are not empty.
-    here: usize,
-    last: u64,
-}
-
-impl<T> Default for Asking<T> {
-    fn default() -> Asking<T> {
-        Asking {
-            places: VecDeque::new(),
-            here: 0,
-            last: 0,
+        if number <= self.newest {
+            return None;
         }
-    }
-}
-
-impl<T> Asking<T> {
-    fn number(&mut self) -> u64 {
-        self.last += 1;
-        self.last
+        self.line.remove(&number)
     }
 
-    fn push(&mut self, value: T) -> u64 {
-        let number = self.number();
-        self.places.push_back((number, Some(value)));
-        self.here += 1;
-        number
-    }
-
-    fn pop(&mut self) -> Option<T> {
-        let places = &mut self.places;
-        let value = std::iter::from_fn(|| places.pop_front()).find_map(|(_, value)| value)?;
-        self.left();
-        Some(value)
-    }
-
-    fn find(&mut self, number: u64) -> Option<&mut Option<T>> {
-        let place = self
-            .places
-            .binary_search_by_key(&number, |(n, _)| *n)
-            .ok()?;
-        Some(&mut self.places[place].1)
-    }
-
-    fn remove(&mut self, number: u64) -> Option<T> {
-        let value = self.find(number)?.take()?;
-        self.left();
-        Some(value)
-    }
-
-    /// One has left.
-    fn left(&mut self) {
-        self.here -= 1;
-        if self.places.len() > 2 * self.here + KEPT {
-            self.places.retain(|(_, value)| value.is_some());
-        }
-        if self.here == 0 {
-            self.places.clear();
-            if self.places.capacity() > KEPT {
-                self.places = VecDeque::new();
-            }
-        }
-    }
-
-    fn clear(&mut self) -> impl Iterator<Item = T> + use<T> {
-        self.here = 0;
-        let places = std::mem::take(&mut self.places);
-        places.into_iter().filter_map(|(_, value)| value)
+    /// Takes a page out of a line that nothing is added to any more, in order.
+    pub(crate) fn take_page(&mut self) -> Vec<T> {
+        let head = std::iter::from_fn(|| self.line.pop_first());
+        let page: Vec<T> = head.take(PAGE).map(|(_, value)| value).collect();
+        self.inside = self.inside.saturating_sub(page.len());
+        page
     }
 }
 
@@ -231,26 +180,37 @@ mod tests {
         assert_eq!(permits.next(), Some(0));
         assert_eq!(permits.asking(numbers[2]), None, "there was room for it");
         assert_eq!((permits.waiting(), permits.has_room()), (3, false));
-        assert_eq!(permits.clear().collect::<Vec<_>>(), [1, 2, 4]);
-        assert_eq!((permits.waiting(), permits.clear().count()), (0, 0));
+        assert_eq!(permits.take_page(), [1, 2, 4]);
+        assert_eq!((permits.waiting(), permits.take_page().len()), (0, 0));
     }
 
-    /// In the worst order, from the back.
     #[test]
-    fn empty_places_never_outnumber_the_others_by_more_than_a_constant() {
-        let mut permits = Permits::new(0, 0);
-        let numbers: Vec<u64> = (0..10_000).map(|value| permits.park(value)).collect();
-        let mut sweeps = 0;
-        for (value, &number) in numbers.iter().enumerate().skip(1).rev() {
-            let before = permits.asking.places.len();
-            assert_eq!(permits.withdraw(number), Some(value));
-            let (places, here) = (permits.asking.places.len(), permits.waiting());
-            assert!(places <= 2 * here + KEPT, "{places} places for {here}");
-            sweeps += usize::from(places < before);
+    fn those_in_the_middle_leave_the_room_to_those_behind() {
+        let mut permits = Permits::new(1, 1);
+        assert!(permits.take());
+        let numbers = ['a', 'b', 'c'].map(|value| permits.park(value));
+        assert_eq!(permits.withdraw(numbers[1]), Some('b'));
+        permits.give_back();
+        assert_eq!(permits.next(), Some('a'));
+        assert_eq!(permits.newest_inside(), Some(&mut 'c'));
+        assert_eq!(permits.withdraw(numbers[2]), None, "it is taken in");
+        permits.give_back();
+        assert_eq!(permits.next(), Some('c'));
+        assert!(permits.has_room());
+    }
+
+    #[test]
+    fn a_long_line_goes_page_by_page_in_order() {
+        for room in [0, 700, 2_000] {
+            let mut permits = Permits::new(0, room);
+            for value in 0..1_500 {
+                permits.park(value);
+            }
+            let pages = std::iter::from_fn(|| Some(permits.take_page())).take(4);
+            let pages: Vec<_> = pages.collect();
+            let lengths: Vec<_> = pages.iter().map(Vec::len).collect();
+            assert_eq!(lengths, [PAGE, PAGE, 1_500 - 2 * PAGE, 0], "room {room}");
+            assert!(pages.into_iter().flatten().eq(0..1_500), "room {room}");
         }
-        assert!(sweeps < 10, "{sweeps} sweeps");
-        assert_eq!(permits.asking(numbers[0]), Some(&mut 0));
-        permits.withdraw(numbers[0]);
-        assert!(permits.asking.places.capacity() <= KEPT);
     }
 }

@@ -23,13 +23,16 @@ impl<E: Send + 'static> Outcome<E> for Result<(), E> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnError {
-    /// Nothing: all of them run.
-    Continue,
-    /// The token is cancelled and what has not started is skipped.
+    /// Cancels the token, skips queued tasks and stops running ones at their next await.
+    ///
+    /// A task that blocks its thread cannot be stopped: the group waits for it.
     #[default]
-    Cancel,
-    /// The same, and running tasks are stopped at their next await.
     Abort,
+    /// Cancels the token and skips queued tasks. Running ones go on to their own end: they see it through
+    /// their token.
+    Cancel,
+    /// Leaves them alone: all of them run.
+    Continue,
 }
 
 /// What became of the tasks of a group so far; each task is in one of the numbers.
@@ -46,7 +49,7 @@ pub struct TaskStats {
     pub failed: u64,
     /// Panicked.
     pub panicked: u64,
-    /// Taken in, and never started: the group was cancelled before.
+    /// Never started: the group was cancelled before, or a handle spawned it after the group had drained.
     pub skipped: u64,
     /// Stopped while they ran.
     pub aborted: u64,

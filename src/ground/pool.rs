@@ -5,10 +5,17 @@
 
 use std::future::Future;
 use std::panic::Location;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
+#[cfg(not(shuttle))]
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
+// Under the scheduler of tests/shuttle the lock is a place to switch.
+#[cfg(shuttle)]
+use shuttle::sync::{Mutex, MutexGuard};
+
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 
 use super::ends::{Aftermath, End, Ends};
 use super::error::TaskError;
@@ -62,9 +69,10 @@ impl<E> State<E> {
 
     /// Counts an end and, if the policy says so, stops what has not started.
     fn record(&mut self, end: End<E>, token: &Token) -> Aftermath<E> {
-        let after = self.ends.record(end, token);
-        if after.others != OnError::Continue {
-            self.gate.stop();
+        let mut after = self.ends.record(end, token);
+        if after.others != OnError::Continue && !self.gate.stop() {
+            // The failure before this one sees to the others, and is not over until it has.
+            after.others = OnError::Continue;
         }
         after
     }
@@ -72,7 +80,7 @@ impl<E> State<E> {
     /// The waiter, if this was the last step.
     fn settle(&mut self) -> Option<Waker> {
         if self.line.is_idle() {
-            return self.gate.drain();
+            return self.gate.drain(self.ends.has_lost());
         }
         None
     }
@@ -120,6 +128,10 @@ impl<E: Send + 'static> Pool<E> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
     pub(crate) fn token(&self) -> &Token {
         &self.token
     }
@@ -133,7 +145,8 @@ impl<E: Send + 'static> Pool<E> {
         }
     }
 
-    /// Never waits. A task of a cancelled group is dropped and counted as skipped.
+    /// Never waits. A rejected task is dropped and counted as skipped; but after its own `wait` the owner's
+    /// spawn is misuse.
     #[track_caller]
     pub(crate) fn spawn<F>(self: &Arc<Self>, asker: Asker, task: F) -> usize
     where
@@ -142,14 +155,14 @@ impl<E: Send + 'static> Pool<E> {
         let spawned_at = Location::caller();
         let mut state = self.lock();
         match state.gate.admit(asker, self.token.is_cancelled()) {
-            Err(Refused::Closed) => {
+            Err(Refused::Closed) if asker == Asker::Owner => {
                 drop(state);
                 // Before the panic: a second one, of the task's destructor, would end the process.
                 discard(task).unwrap_or_else(forget);
                 let name = self.name;
                 panic!("schedgroup: attempted to spawn a task after {name}::wait was called");
             }
-            Err(Refused::Cancelled) => {
+            Err(Refused::Closed | Refused::Cancelled) => {
                 state.ends.skip(1);
                 let index = state.index();
                 drop(state);
@@ -338,7 +351,7 @@ impl<E: Send + 'static> Pool<E> {
 
     fn skip_all<'a>(&'a self, mut state: MutexGuard<'a, State<E>>) -> MutexGuard<'a, State<E>> {
         while state.line.waiting() > 0 {
-            let skipped: Vec<_> = state.line.clear().collect();
+            let skipped = state.line.take_page();
             let taken_in = skipped.iter().filter(|parked| parked.is_taken_in());
             state.ends.skip(taken_in.count());
             drop(state);
@@ -385,9 +398,11 @@ impl<E: Send + 'static> Pool<E> {
     }
 
     fn abort_all(&self) {
-        let running = self.lock().seats.abort_all();
-        for task in running {
-            task.abort();
+        let mut next = 0;
+        loop {
+            let page = self.lock().seats.abort_page(&mut next);
+            let Some(page) = page else { return };
+            page.iter().for_each(AbortHandle::abort);
         }
     }
 
@@ -432,31 +447,34 @@ impl<E: Send + 'static> Pool<E> {
         wake_each(waiter);
     }
 
-    /// False for the second call.
-    pub(crate) fn close(&self) -> bool {
+    /// False if somebody waits already, or has waited to the end.
+    pub(super) fn close(&self) -> bool {
         self.lock().gate.close()
     }
 
-    /// All failures in order of time, and whether the group was cancelled from outside, or lost tasks with
-    /// their runtime.
-    pub(crate) fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<(Vec<TaskError<E>>, bool)> {
+    /// All failures in order of time, and whether a task was skipped or aborted.
+    pub(super) fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<(Vec<TaskError<E>>, bool)> {
         let fresh = cx.waker().clone();
         let mut state = self.lock();
         let former = state.settle();
-        if !state.gate.is_drained() {
+        let Some(lost) = state.gate.answer() else {
             let former = state.gate.listen(fresh);
             drop(state);
             drop(former);
             return Poll::Pending;
-        }
+        };
         let failures = state.ends.take_failures();
-        let lost = state.ends.stats().aborted > 0;
         drop(state);
         drop(former);
-        let cancelled = lost || self.token.cause() == Some(Cause::Cancelled);
         self.token.explain(Cause::Finished);
         self.token.cancel();
-        Poll::Ready((failures, cancelled))
+        Poll::Ready((failures, lost))
+    }
+
+    pub(super) fn stop_waiting(&self) {
+        // A user's waker: dropped outside of the lock, which is let go at the end of the line.
+        let waiter = self.lock().gate.stop_waiting();
+        drop(waiter);
     }
 }
 

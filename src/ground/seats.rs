@@ -10,6 +10,9 @@ pub(crate) struct Seats {
     aborting: bool,
 }
 
+/// So many seats are looked at in one step, under the lock.
+const PAGE: usize = 512;
+
 #[derive(Debug)]
 enum Seat {
     Free,
@@ -67,14 +70,21 @@ impl Seats {
         Some(task)
     }
 
-    /// Every task that runs; those that are starting are given out as they arrive.
-    pub(crate) fn abort_all(&mut self) -> Vec<AbortHandle> {
+    /// The running tasks of the page that begins with the seat `next`, which moves on; `None` behind the
+    /// last page. The caller aborts them, outside of the lock.
+    ///
+    /// From the first page on, tasks that are starting are given out as they arrive, so a seat that is
+    /// taken behind the walker's back is not missed.
+    pub(crate) fn abort_page(&mut self, next: &mut usize) -> Option<Vec<AbortHandle>> {
         self.aborting = true;
-        let running = self.seats.iter().filter_map(|seat| match seat {
+        let rest = self.seats.get(*next..).filter(|rest| !rest.is_empty())?;
+        let page = &rest[..rest.len().min(PAGE)];
+        *next += page.len();
+        let running = page.iter().filter_map(|seat| match seat {
             Seat::Running(task) => Some(task.clone()),
             _ => None,
         });
-        running.collect()
+        Some(running.collect())
     }
 }
 
@@ -97,5 +107,31 @@ mod tests {
             }
             assert_eq!((seats.seats.len(), seats.free.len()), (kept, kept));
         }
+    }
+
+    #[tokio::test]
+    async fn tasks_are_aborted_page_by_page_and_late_ones_as_they_arrive() {
+        let task = tokio::spawn(async {}).abort_handle();
+        let (mut seats, mut next) = (Seats::default(), 0);
+        let claimed: Vec<u32> = (0..2 * PAGE + 10).map(|_| seats.claim()).collect();
+        for &seat in &claimed[1..] {
+            assert!(seats.started(seat, task.clone()).is_none());
+        }
+        assert!(seats.ended(claimed[PAGE]).is_some());
+        let mut page = |seats: &mut Seats| seats.abort_page(&mut next).map(|page| page.len());
+        assert_eq!(
+            page(&mut seats),
+            Some(PAGE - 1),
+            "the first has no handle yet"
+        );
+        assert!(
+            seats.started(claimed[0], task.clone()).is_some(),
+            "it is late"
+        );
+        assert_eq!(page(&mut seats), Some(PAGE - 1), "one has ended");
+        let seat = seats.claim();
+        assert!(seats.started(seat, task).is_some(), "all pages are aborted");
+        assert_eq!(page(&mut seats), Some(10));
+        assert_eq!((page(&mut seats), page(&mut seats)), (None, None));
     }
 }

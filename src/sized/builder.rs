@@ -8,6 +8,21 @@ use crate::ground::pool::Pool;
 use crate::ground::token::Token;
 
 /// Settings for a [`SizedGroup`].
+///
+/// # Examples
+///
+/// ```
+/// use schedgroup::SpawnError;
+/// use schedgroup::sized::SizedGroup;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let group = SizedGroup::builder(1).queue(1).build();
+/// assert!(group.try_spawn(async {}).is_ok()); // runs
+/// assert!(group.try_spawn(async {}).is_ok()); // is queued
+/// assert!(matches!(group.try_spawn(async {}), Err(SpawnError::Full(_))));
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "a builder makes nothing until `build`"]
 pub struct Builder {
@@ -18,7 +33,7 @@ pub struct Builder {
 }
 
 impl SizedGroup {
-    /// Settings for a group in which at most `size` tasks run at once.
+    /// Returns the default settings for a group in which at most `size` tasks run at a time.
     ///
     /// # Panics
     ///
@@ -37,7 +52,7 @@ impl SizedGroup {
         }
     }
 
-    /// A group in which at most `size` tasks run at once.
+    /// Creates a group in which at most `size` tasks run at a time.
     ///
     /// # Panics
     ///
@@ -49,26 +64,25 @@ impl SizedGroup {
 }
 
 impl Builder {
-    /// So many more tasks are taken in by `try_spawn` and `submit` before they say full or wait.
-    /// `spawn` knows no such bound.
+    /// Sets the capacity of the queue behind the size for `try_spawn` and `submit`. `spawn` is unbounded.
     pub fn queue(mut self, tasks: usize) -> Builder {
         self.queue = tasks;
         self
     }
 
-    /// Cancelling `token` is like [`SizedGroup::cancel`]; the group works on a child of it.
+    /// Sets a parent token: cancelling it is like [`SizedGroup::cancel`]. The group works on a child of it.
     pub fn token(mut self, token: CancellationToken) -> Builder {
         self.token = Some(token);
         self
     }
 
-    /// The tasks run there; without it, where the group is built.
+    /// Sets the runtime on which the tasks run; by default the one in which the group is built.
     pub fn runtime(mut self, runtime: runtime::Handle) -> Builder {
         self.runtime = Some(runtime);
         self
     }
 
-    /// The group.
+    /// Creates the group.
     ///
     /// # Panics
     ///
@@ -79,7 +93,7 @@ impl Builder {
             "SizedGroup",
             self.size,
             self.queue,
-            // A panic of one task is none of the others' business, and nobody asks for it later.
+            // A panic of one task does nothing to the others, and no verb asks for it later.
             None,
             Token::new(self.token.as_ref()),
             self.runtime,

@@ -1,28 +1,86 @@
-//! The owner of a group.
+//! The owner of a group, and its handles.
 
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
-use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use crate::ground::drained::Drained;
 use crate::ground::policy::{Asker, TaskStats};
-use crate::ground::pool::{Entry, Pool};
-use crate::ground::refusal::SpawnError;
-use crate::ground::submit::Submit;
-use crate::ground::token::Token;
+use crate::ground::pool::Pool;
+use crate::ground::verbs::task_verbs;
 
-/// Runs tasks without errors, at most so many at once.
+/// Runs tasks that return `()`, at most N at a time.
 ///
-/// A task that has no place yet is kept as data, one box, and starts in order the moment one is free.
-/// A task's panic ends that task alone; it is counted, and a tracing event.
+/// A task over the limit is queued as one boxed allocation, in FIFO order. A task's panic ends that task
+/// alone; it is counted, and a tracing event.
 ///
-/// Dropping the group aborts its tasks at their next await and blocks nobody.
+/// Dropping the group aborts its tasks at their next await and blocks nothing.
+///
+/// # Examples
+///
+/// ```
+/// use schedgroup::sized::SizedGroup;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let group = SizedGroup::new(1);
+/// group.spawn(async {});
+/// group.spawn(async {});
+/// assert_eq!((group.running(), group.pending()), (1, 1));
+/// assert_eq!(group.wait().await.finished, 2);
+/// # }
+/// ```
 #[must_use = "a group that is dropped aborts its tasks"]
 pub struct SizedGroup {
     pool: Arc<Pool<Infallible>>,
+}
+
+/// A cloneable handle that spawns in a group from other tasks, above all from the group's own.
+///
+/// It is admitted until the group has drained: so a task can always spawn, also while the group waits, and at
+/// any size. It never panics, and does not keep the group alive.
+///
+/// # Examples
+///
+/// ```
+/// use schedgroup::sized::SizedGroup;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let group = SizedGroup::new(1);
+/// let handle = group.handle();
+/// group.spawn(async move {
+///     handle.spawn(async {}); // the group waits already, and covers it
+/// });
+/// assert_eq!(group.wait().await.finished, 2);
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Handle {
+    pool: Arc<Pool<Infallible>>,
+}
+
+task_verbs! {
+    impl [] SizedGroup [];
+    error = Infallible;
+    output = ();
+    asker = Asker::Owner;
+    ///
+    /// # Panics
+    ///
+    /// After `wait` was called.
+}
+
+task_verbs! {
+    impl [] Handle [];
+    error = Infallible;
+    output = ();
+    asker = Asker::Handle;
+    ///
+    /// Never panics: once the group has drained, the task is dropped and counted as skipped, too.
 }
 
 impl SizedGroup {
@@ -30,108 +88,48 @@ impl SizedGroup {
         SizedGroup { pool }
     }
 
-    /// Gives a task to the group, which keeps it until a place is free. Never waits.
-    ///
-    /// In a group that is cancelled, the task is dropped and counted as skipped.
-    ///
-    /// # Panics
-    ///
-    /// After `wait` was called.
-    #[track_caller]
-    pub fn spawn<F>(&self, task: F) -> usize
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        self.pool.spawn(Asker::Owner, task)
-    }
-
-    /// Like [`spawn`](SizedGroup::spawn), for a task that wants to know when it should end.
-    ///
-    /// # Panics
-    ///
-    /// After `wait` was called.
-    #[track_caller]
-    pub fn spawn_with<F>(&self, task: impl FnOnce(Token) -> F) -> usize
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        self.pool.spawn(Asker::Owner, task(self.token()))
-    }
-
-    /// Gives a task to the group if a place, or one in the queue, is free.
-    ///
-    /// # Errors
-    ///
-    /// Gives the task back if the group is full, which is counted as discarded, closed or cancelled.
-    #[track_caller]
-    pub fn try_spawn<F>(&self, task: F) -> Result<usize, SpawnError<F>>
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        match self
-            .pool
-            .try_spawn(Asker::Owner, Location::caller(), task)?
-        {
-            Entry::In(index) => Ok(index),
-            Entry::Full(task) => {
-                self.pool.discarded();
-                Err(SpawnError::Full(task))
-            }
+    /// Returns a cloneable handle for spawning from other tasks.
+    pub fn handle(&self) -> Handle {
+        Handle {
+            pool: Arc::clone(&self.pool),
         }
     }
 
-    /// Waits until the group has a place for the task, or one in the queue.
+    /// Closes the group and waits until every task has ended; resolves to the counts of its tasks.
     ///
-    /// Ends early, with the task, when the group is cancelled. From a task of the group it can wait for
-    /// its own place: use `spawn` there.
+    /// The group is closed by the call itself. A task spawned concurrently with this call is either waited for
+    /// or rejected; a [`submit`](SizedGroup::submit) that is in the queue is waited for, and so is what tasks
+    /// spawn through a [`Handle`] while the group waits. At the end the token is cancelled.
     ///
-    /// # Cancel safety
-    ///
-    /// Dropped before it ended, the task is dropped with it and no place is lost; if it was taken in
-    /// by then, it runs.
-    ///
-    /// # Errors
-    ///
-    /// Gives the task back if the group is closed or cancelled.
-    #[track_caller]
-    pub fn submit<F>(&self, task: F) -> Submit<'_, F, Infallible>
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        Submit::new(&self.pool, Asker::Owner, task)
-    }
-
-    /// Closes the group, waits until every task has ended, and answers with what became of them.
+    /// Awaited from a task of the group, it waits for that task: for ever.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not open the group again.
+    /// If the future is dropped before it has resolved (`select!`, `timeout`), `wait` may be called again. The
+    /// group stays closed.
     ///
     /// # Panics
     ///
-    /// On a second call.
+    /// If the future of another `wait` is alive, or has resolved.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use schedgroup::sized::SizedGroup;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group = SizedGroup::new(10);
+    /// group.spawn(async { panic!("it is counted") });
+    /// let stats = group.wait().await;
+    /// assert_eq!((stats.finished, stats.panicked), (0, 1));
+    /// # }
+    /// ```
     #[track_caller]
     pub fn wait(&self) -> Wait<'_> {
-        assert!(
-            self.pool.close(),
-            "schedgroup: multiple calls to SizedGroup::wait"
-        );
-        Wait { pool: &self.pool }
-    }
-
-    /// The group's token.
-    pub fn token(&self) -> Token {
-        self.pool.token().clone()
-    }
-
-    /// What became of the tasks so far.
-    pub fn stats(&self) -> TaskStats {
-        self.pool.stats()
-    }
-
-    /// Cancels the token; tasks that have not started are skipped.
-    pub fn cancel(&self) {
-        self.pool.cancel();
+        Wait {
+            drained: Drained::new(&self.pool),
+        }
     }
 }
 
@@ -141,36 +139,29 @@ impl Drop for SizedGroup {
     }
 }
 
-impl fmt::Debug for SizedGroup {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SizedGroup")
-            .field("stats", &self.stats())
-            .finish_non_exhaustive()
-    }
-}
-
-/// Ends with the group; made by [`SizedGroup::wait`].
+/// Waits for a group and resolves to the counts of its tasks; created by [`SizedGroup::wait`].
 ///
 /// # Cancel safety
 ///
-/// It may be dropped at any time. That does not open the group again.
+/// It may be dropped at any time: the group stays closed, and `wait` may be called again.
 #[must_use = "a wait does nothing until it is awaited, but the group is closed"]
 pub struct Wait<'a> {
-    pool: &'a Pool<Infallible>,
+    drained: Drained<'a, Infallible>,
 }
 
 impl Future for Wait<'_> {
     type Output = TaskStats;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TaskStats> {
-        self.pool.poll_drained(cx).map(|_| self.pool.stats())
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TaskStats> {
+        let drained = Pin::new(&mut self.drained).poll(cx);
+        drained.map(|_| self.drained.stats())
     }
 }
 
 impl fmt::Debug for Wait<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Wait")
-            .field("stats", &self.pool.stats())
+            .field("stats", &self.drained.stats())
             .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! Tasks without errors, so many at once.
+//! Tasks that return `()`, at most N at a time.
 //!
 //! ```
 //! use schedgroup::sized::SizedGroup;
@@ -22,6 +22,7 @@
 //! | `Discard` | [`try_spawn`](SizedGroup::try_spawn): the task comes back, and is counted |
 //! | `Context(ctx)` | [`Builder::token`], [`spawn_with`](SizedGroup::spawn_with) |
 //! | `Wait` | [`wait`](SizedGroup::wait) |
+//! | `Go` from a task while `Wait` runs | [`SizedGroup::handle`] |
 //! | unmerged `WaitQueue(n)` | [`Builder::queue`] |
 //! | `ErrSizedGroup`, `TermOnErr` | [`ErrGroup`](crate::errgroup::ErrGroup) with a limit |
 
@@ -29,4 +30,4 @@ mod builder;
 mod group;
 
 pub use builder::Builder;
-pub use group::{SizedGroup, Wait};
+pub use group::{Handle, SizedGroup, Wait};

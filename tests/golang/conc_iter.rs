@@ -150,7 +150,7 @@ mod map_err {
     #[tokio::test]
     async fn the_first_error_alone() {
         let error = flow::try_all((1..=4).map(odd)).limit(1).await.unwrap_err();
-        assert_eq!(error.to_string(), "task 1 failed: 2 is even");
+        assert_eq!(error.to_string(), "task 1: 2 is even");
     }
 
     #[tokio::test]

@@ -13,6 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::common::{Meter, bounded, misuse, ms};
 
+/// Its `WithCancelOnError` tells the other tasks, and does not stop them as the default policy does.
+fn cancelling<E: Send + 'static>() -> ErrGroup<E> {
+    ErrGroup::builder().on_error(OnError::Cancel).build()
+}
+
 fn continuing<E: Send + 'static>() -> ErrGroup<E> {
     ErrGroup::builder().on_error(OnError::Continue).build()
 }
@@ -168,7 +173,7 @@ mod context_pool_test {
     #[tokio::test]
     async fn cancel_on_error_and_panic() {
         for panics in [false, true] {
-            let group = ErrGroup::new();
+            let group = cancelling();
             for _ in 0..2 {
                 group.spawn_with(|token| async move {
                     token.cancelled().await;
@@ -208,7 +213,7 @@ mod context_pool_test {
     /// The failure is there before the cancel is seen, so the errors that follow from it are not first.
     #[tokio::test]
     async fn with_first_error_and_fail_fast() {
-        let group = ErrGroup::new();
+        let group = cancelling();
         for _ in 0..2 {
             group.spawn_with(|token| async move {
                 token.cancelled().await;

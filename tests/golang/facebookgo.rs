@@ -28,10 +28,7 @@ async fn test_one_error() {
     let member = group.member();
     member.fail("1");
     drop(member);
-    assert_eq!(
-        group.wait_all().await.unwrap_err().to_string(),
-        "task 0 failed: 1"
-    );
+    assert_eq!(group.wait_all().await.unwrap_err().to_string(), "task 0: 1");
 }
 
 #[tokio::test]
@@ -42,7 +39,7 @@ async fn test_two_errors() {
     }
     assert_eq!(
         group.wait_all().await.unwrap_err().to_string(),
-        "2 errors: task 0 failed: 1 | task 1 failed: 2"
+        "2 errors: task 0: 1 | task 1: 2"
     );
 }
 
@@ -73,15 +70,28 @@ async fn test_new_multi_error() {
     assert_eq!(list, [1, 3]);
 }
 
-/// F-FB1: the source chain leads to the task's own error.
+/// F-FB1: the task's own error is had by its type, and the source chain goes on below it.
 #[tokio::test]
 async fn the_source_chain_reaches_the_error() {
+    #[derive(Debug, thiserror::Error)]
+    #[error("no settings")]
+    struct NoSettings(#[from] io::Error);
+
     let group = group();
-    group.spawn(async { Err(io::Error::from(io::ErrorKind::NotFound)) });
+    group.spawn(async { Err(NoSettings(io::ErrorKind::NotFound.into())) });
     let errors = group.wait_all().await.unwrap_err();
-    let own = errors.source().and_then(Error::source).unwrap();
-    let own = own.downcast_ref::<io::Error>().unwrap();
-    assert_eq!(own.kind(), io::ErrorKind::NotFound);
+    let own = errors
+        .iter()
+        .next()
+        .and_then(|error| error.error())
+        .unwrap();
+    assert_eq!(own.0.kind(), io::ErrorKind::NotFound);
+    let below = errors
+        .source()
+        .unwrap()
+        .downcast_ref::<io::Error>()
+        .unwrap();
+    assert_eq!(below.kind(), io::ErrorKind::NotFound);
 }
 
 /// F-FB4: a member that is lost in a panic still counts down.

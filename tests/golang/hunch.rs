@@ -113,7 +113,7 @@ mod all {
     async fn when_any_sub_function_failed() {
         let tasks = timed([(200, Ok(1)), (100, Err("boom")), (300, Ok(3))]);
         let error = flow::try_all(tasks).await.unwrap_err();
-        assert_eq!(error.to_string(), "task 1 failed: boom");
+        assert_eq!(error.to_string(), "task 1: boom");
     }
 }
 

@@ -9,6 +9,14 @@ use tokio::time::{Instant, sleep};
 
 use crate::common::{Meter, bounded, misuse, ms, multi_thread, watched};
 
+/// Its tasks are told of the first error by their context, and are not stopped as by the default policy.
+fn cancelling(limit: usize) -> ErrGroup<&'static str> {
+    ErrGroup::builder()
+        .limit(limit)
+        .on_error(OnError::Cancel)
+        .build()
+}
+
 #[tokio::test]
 async fn test_normal() {
     let (group, meter) = (ErrGroup::<()>::new(), Meter::default());
@@ -44,7 +52,7 @@ async fn test_gomaxprocs() {
 /// Its third part: at limit two a task that fails is told to the other one, which listens.
 #[tokio::test]
 async fn test_gomaxprocs_with_cancel() {
-    let group = ErrGroup::builder().limit(2).build();
+    let group = cancelling(2);
     group.spawn(async { Err("boom") });
     let (tell, told) = tokio::sync::oneshot::channel();
     group.spawn_with(|token| async move {
@@ -92,7 +100,7 @@ async fn test_recover2() {
 
 #[tokio::test(start_paused = true)]
 async fn test_with_cancel() {
-    let group = ErrGroup::new();
+    let group = cancelling(usize::MAX);
     group.spawn_with(|token| async move {
         token.cancelled().await;
         Err("cancelled")

@@ -1,6 +1,6 @@
 //! `github.com/pieterclaerhout/go-waitgroup`, `waitgroup_test.go`, Copyright Pieter Claerhout, MIT.
 
-use schedgroup::errgroup::ErrGroup;
+use schedgroup::errgroup::{ErrGroup, OnError};
 use tokio::sync::oneshot;
 
 use crate::common::bounded;
@@ -49,7 +49,8 @@ async fn test_error_group_add() {
 /// F-GW2: a member counts down once, however it ends; F-GW3: the rest is cancelled for real.
 #[tokio::test]
 async fn a_failing_member_cancels_the_tasks() {
-    let group = ErrGroup::new();
+    // The task is to hear of it, which under the default policy would be aborted.
+    let group = ErrGroup::builder().on_error(OnError::Cancel).build();
     let member = group.member();
     group.spawn_with(|token| async move {
         token.cancelled().await;
@@ -59,4 +60,5 @@ async fn a_failing_member_cancels_the_tasks() {
     drop(member);
     let outcome = bounded(group.wait()).await;
     assert_eq!(outcome.unwrap_err().into_error(), Some("stop"));
+    assert_eq!(group.stats().finished, 1);
 }

@@ -183,7 +183,8 @@ async fn tasks_after_the_first_error_are_skipped_and_counted() {
 /// F-XS4: the process lives, and the policy holds for panics too.
 #[tokio::test]
 async fn a_panic_cancels_the_others_like_an_error() {
-    let group = ErrGroup::<()>::new();
+    // The other task is to hear of it, which under the default policy would be aborted.
+    let group = ErrGroup::<()>::builder().on_error(OnError::Cancel).build();
     let token = group.token();
     group.spawn_with(|token| async move {
         token.cancelled().await;

@@ -195,6 +195,8 @@ async fn errors_say_what_happened_and_whose_error_it_was() {
     assert_eq!(indices, [0, 1]);
     let words = format!("too many tasks failed, at last {}", errors.last());
     assert_eq!(told(&lost), (words, None));
+    let each: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(each, [text("task 0"), text("task 1")]);
     let cancelled: RaceError<std::fmt::Error> = RaceError::Cancelled;
     let words = "cancelled before there were enough values";
     assert_eq!(told(&cancelled), (words.to_owned(), None));

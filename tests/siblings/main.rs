@@ -5,9 +5,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod errors;
 mod flow;
 mod flow_ends;
 mod flow_retry;
 mod flow_rules;
 mod promises;
 mod stress;
+mod waits;

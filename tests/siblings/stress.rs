@@ -37,6 +37,34 @@ fn a_task_beside_a_starting_wait_runs_or_comes_back() {
     });
 }
 
+/// A wait that is dropped in the very moment in which the group drains leaves the end to the next.
+#[test]
+fn waits_that_are_dropped_beside_the_last_end_lose_nothing() {
+    watched(|| {
+        multi_thread().block_on(async {
+            for round in 0..3_000 {
+                let group = ErrGroup::new();
+                group.spawn(async move {
+                    for _ in 0..round % 16 {
+                        tokio::task::yield_now().await;
+                    }
+                    Err(round)
+                });
+                let ended = bounded(async {
+                    loop {
+                        tokio::select! {
+                            biased;
+                            () = tokio::task::yield_now() => {}
+                            ended = group.wait() => break ended,
+                        }
+                    }
+                });
+                assert_eq!(ended.await.unwrap_err().into_error(), Some(round));
+            }
+        });
+    });
+}
+
 /// One worker starts what the other one runs, so that a turn of starting may be long and is handed over.
 #[test]
 fn a_long_line_behind_one_place_runs_in_order() {

@@ -9,8 +9,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::Poll;
 use std::time::Duration;
 
+use schedgroup::errgroup::ErrGroup;
 use schedgroup::{Group, Handle, JobState, Next, ScheduleError, WaitError};
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner, future, thread};
@@ -302,5 +304,58 @@ fn a_detached_group_goes_on_for_its_handles() {
         while ledger.counts() != (2, 2, 2) {
             thread::yield_now();
         }
+    });
+}
+
+/// The wait is woken beside its drop: the next one still sees the end, and the error.
+#[test]
+fn a_wait_of_tasks_that_was_dropped_leaves_the_end_to_the_next() {
+    explore(|| {
+        future::block_on(async {
+            let group = ErrGroup::builder().limit(1).build();
+            let handle = group.handle();
+            group.spawn(async move {
+                future::yield_now().await;
+                handle.spawn(async { Err(7) });
+                Ok(())
+            });
+            let polled = {
+                let mut wait = std::pin::pin!(group.wait());
+                std::future::poll_fn(|cx| Poll::Ready(wait.as_mut().poll(cx))).await
+            };
+            let ended = match polled {
+                Poll::Ready(ended) => ended,
+                Poll::Pending => group.wait().await,
+            };
+            assert_eq!(ended.unwrap_err().into_error(), Some(7));
+            assert_eq!(group.stats().finished, 1);
+        });
+    });
+}
+
+/// A spawn through a handle beside the end runs, or is skipped; what wait says agrees with what it covered.
+#[test]
+fn a_spawn_beside_the_end_of_its_group_runs_or_is_skipped() {
+    explore(|| {
+        future::block_on(async {
+            let group = ErrGroup::<()>::new();
+            let (handle, ran) = (group.handle(), Arc::new(AtomicUsize::new(0)));
+            let counter = Arc::clone(&ran);
+            let spawner = thread::spawn(move || {
+                handle.spawn(async move {
+                    counter.fetch_add(1, SeqCst);
+                    Ok(())
+                });
+            });
+            group.spawn(async { Ok(()) });
+            group.wait().await.expect("no task that it covers is lost");
+            let covered = ran.load(SeqCst);
+            spawner.join().unwrap();
+            let stats = group.stats();
+            assert_eq!(
+                (ran.load(SeqCst), stats.skipped),
+                (covered, 1 - covered as u64)
+            );
+        });
     });
 }

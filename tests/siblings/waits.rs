@@ -1,0 +1,431 @@
+//! The end of a group of tasks: what `wait` says, how often it may be called, and what comes too late.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::{Context, Poll, Wake, Waker};
+
+use schedgroup::errgroup::{ErrGroup, OnError};
+use schedgroup::sized::SizedGroup;
+use schedgroup::{SpawnError, TaskError};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::common::{Flag, HOUR, Hold, OnDrop, bounded, misuse, ms, settle, until};
+
+/// One poll of a future that is not ready.
+async fn poll_once(mut future: Pin<&mut impl Future>) {
+    poll_fn(|cx| {
+        assert!(future.as_mut().poll(cx).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cancel_after_the_last_end_changes_nothing_that_wait_says() {
+    for all in [false, true] {
+        let parent = CancellationToken::new();
+        let group = ErrGroup::<()>::with_token(parent.clone());
+        group.spawn(async { Ok(()) });
+        until("the task has ended", || group.stats().finished == 1).await;
+        parent.cancel();
+        let well = if all {
+            bounded(group.wait_all()).await.is_ok()
+        } else {
+            bounded(group.wait()).await.is_ok()
+        };
+        assert!(well, "all: {all}");
+    }
+}
+
+#[tokio::test]
+async fn tasks_that_heard_the_cancel_and_ended_well_are_no_error() {
+    let group = ErrGroup::<()>::new();
+    for _ in 0..3 {
+        group.spawn_with(|token| async move {
+            token.cancelled().await;
+            Ok(())
+        });
+    }
+    group.cancel();
+    bounded(group.wait()).await.unwrap();
+    assert_eq!(group.stats().finished, 3);
+}
+
+#[tokio::test]
+async fn wait_says_cancelled_if_a_task_was_skipped_or_aborted() {
+    let aborted = ErrGroup::<()>::new();
+    aborted.spawn(std::future::pending());
+    aborted.abort();
+    let skipped = ErrGroup::<()>::new();
+    skipped.cancel();
+    skipped.spawn(async { Ok(()) });
+    for (group, counts) in [(aborted, (1, 0)), (skipped, (0, 1))] {
+        let outcome = bounded(group.wait()).await;
+        assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
+        let stats = group.stats();
+        assert_eq!((stats.aborted, stats.skipped), counts);
+    }
+}
+
+/// The outcome is settled in the step that drains the group, not in the poll that reads it.
+#[tokio::test]
+async fn what_comes_after_the_last_end_changes_nothing_that_wait_says() {
+    let (group, hold) = (ErrGroup::<()>::new(), Hold::new());
+    let (handle, held) = (group.handle(), hold.job());
+    group.spawn(async {
+        held.await;
+        Ok(())
+    });
+    let mut wait = pin!(group.wait());
+    poll_once(wait.as_mut()).await;
+    hold.release();
+    settle().await;
+    handle.spawn(async { Ok(()) });
+    handle.cancel();
+    assert_eq!(handle.stats().skipped, 1);
+    bounded(wait).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_in_a_select_loop_goes_on_in_its_next_turn() {
+    let (group, all, sized) = (
+        ErrGroup::<()>::new(),
+        ErrGroup::<()>::new(),
+        SizedGroup::new(1),
+    );
+    let task = async || {
+        sleep(ms(35)).await;
+        Ok(())
+    };
+    let mut turns = [0; 3];
+    group.spawn(task());
+    loop {
+        tokio::select! {
+            outcome = group.wait() => break outcome.unwrap(),
+            () = sleep(ms(10)) => turns[0] += 1,
+        }
+    }
+    all.spawn(task());
+    loop {
+        tokio::select! {
+            outcome = all.wait_all() => break outcome.unwrap(),
+            () = sleep(ms(10)) => turns[1] += 1,
+        }
+    }
+    sized.spawn(sleep(ms(35)));
+    loop {
+        tokio::select! {
+            stats = sized.wait() => break assert_eq!(stats.finished, 1),
+            () = sleep(ms(10)) => turns[2] += 1,
+        }
+    }
+    assert_eq!(turns, [3, 3, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_wait_that_ran_out_of_time_the_group_can_be_aborted_and_waited_for() {
+    let group = ErrGroup::<()>::new();
+    group.spawn(async {
+        sleep(HOUR).await;
+        Ok(())
+    });
+    assert!(timeout(ms(10), group.wait()).await.is_err());
+    assert!(timeout(ms(10), group.wait_all()).await.is_err());
+    group.abort();
+    let outcome = group.wait().await;
+    assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_dropped_wait_loses_no_failure() {
+    let (group, hold) = (ErrGroup::new(), Hold::new());
+    let held = hold.job();
+    group.spawn(async {
+        held.await;
+        Err("the first")
+    });
+    let mut wait = Box::pin(group.wait());
+    poll_once(wait.as_mut()).await;
+    hold.release();
+    settle().await;
+    // It was woken, and never asked.
+    drop(wait);
+    let failed = bounded(group.wait()).await.unwrap_err();
+    assert_eq!(failed.into_error(), Some("the first"));
+}
+
+#[tokio::test]
+async fn a_dropped_wait_leaves_its_group_closed() {
+    let (group, sized) = (ErrGroup::<()>::new(), SizedGroup::new(1));
+    let handle = group.handle();
+    group.spawn(std::future::pending());
+    drop(group.wait());
+    drop(sized.wait());
+    let late = "schedgroup: attempted to spawn a task after ErrGroup::wait was called";
+    assert_eq!(misuse(|| group.spawn(async { Ok(()) })), late);
+    assert_eq!(misuse(|| group.spawn_with(|_| async { Ok(()) })), late);
+    assert_eq!(
+        misuse(|| drop(group.member())),
+        "schedgroup: attempted to add a member after ErrGroup::wait was called"
+    );
+    assert_eq!(
+        misuse(|| sized.spawn(async {})),
+        "schedgroup: attempted to spawn a task after SizedGroup::wait was called"
+    );
+    let tried = group.try_spawn(async { Ok(()) });
+    assert!(matches!(tried, Err(SpawnError::Closed(_))), "{tried:?}");
+    handle.try_spawn(async { Ok(()) }).unwrap();
+}
+
+#[tokio::test]
+async fn a_wait_beside_a_live_one_or_after_a_completed_one_is_misuse_at_its_line() {
+    const AGAIN: &str = "schedgroup: multiple calls to ErrGroup::wait";
+    let group = ErrGroup::<()>::new();
+    let first = group.wait();
+    assert_eq!(misuse(|| drop(group.wait())), AGAIN);
+    assert_eq!(misuse(|| drop(group.wait_all())), AGAIN);
+    drop(first);
+    let second = group.wait_all();
+    assert_eq!(misuse(|| drop(group.wait())), AGAIN);
+    bounded(second).await.unwrap();
+    assert_eq!(misuse(|| drop(group.wait())), AGAIN);
+    assert_eq!(misuse(|| drop(group.wait_all())), AGAIN);
+
+    const SIZED: &str = "schedgroup: multiple calls to SizedGroup::wait";
+    let group = SizedGroup::new(1);
+    let first = group.wait();
+    assert_eq!(misuse(|| drop(group.wait())), SIZED);
+    bounded(first).await;
+    assert_eq!(misuse(|| drop(group.wait())), SIZED);
+}
+
+#[tokio::test]
+async fn a_wait_that_has_ended_is_not_polled_again() {
+    let group = ErrGroup::<()>::new();
+    let mut wait = pin!(group.wait());
+    bounded(wait.as_mut()).await.unwrap();
+    let again = std::panic::AssertUnwindSafe(|| {
+        drop(wait.as_mut().poll(&mut Context::from_waker(Waker::noop())))
+    });
+    let payload = std::panic::catch_unwind(again).unwrap_err();
+    let text = payload.downcast_ref::<&str>().copied().map(str::to_owned);
+    let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+    assert_eq!(
+        text.as_deref(),
+        Some("schedgroup: a future was polled after it had ended")
+    );
+}
+
+#[tokio::test]
+async fn a_dropped_wait_leaves_no_waker_behind() {
+    struct Counted(#[expect(dead_code, reason = "it counts its drop")] crate::common::Guard);
+    impl Wake for Counted {
+        fn wake(self: Arc<Self>) {}
+    }
+    let (group, flag) = (ErrGroup::<()>::new(), Flag::new());
+    group.spawn(std::future::pending());
+    let mut wait = Box::pin(group.wait());
+    let waker = Arc::new(Counted(flag.guard())).into();
+    assert!(
+        wait.as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    drop(waker);
+    assert_eq!(flag.drops(), 0, "the wait holds it");
+    drop(wait);
+    assert_eq!(flag.drops(), 1);
+}
+
+/// A handle lives in other tasks, where the end of its group is no mistake.
+#[tokio::test]
+async fn a_spawn_through_a_handle_after_the_end_is_skipped_and_never_panics() {
+    let (group, flag) = (ErrGroup::<()>::new(), Flag::new());
+    let handle = group.handle();
+    group.wait().await.unwrap();
+    let guard = flag.guard();
+    handle.spawn(async move {
+        drop(guard);
+        Ok(())
+    });
+    let guard = flag.guard();
+    handle.spawn_with(|_| async move {
+        drop(guard);
+        Ok(())
+    });
+    let bomb = OnDrop(|| panic!("in a destructor"));
+    handle.spawn(async move {
+        let _bomb = bomb;
+        Ok(())
+    });
+    assert_eq!((flag.drops(), handle.stats().skipped), (2, 3));
+}
+
+/// A chain of tasks, each of which spawns the next through a handle, at size one.
+#[tokio::test]
+async fn a_sized_groups_tasks_spawn_while_it_waits() {
+    fn chain(handle: schedgroup::sized::Handle, left: u32) {
+        let next = handle.clone();
+        handle.spawn(async move {
+            if left > 0 {
+                chain(next, left - 1);
+            }
+        });
+    }
+    let group = SizedGroup::new(1);
+    chain(group.handle(), 100);
+    let handle = group.handle();
+    group.spawn(async move {
+        handle
+            .try_spawn(async {})
+            .map(drop)
+            .unwrap_err()
+            .into_inner()
+            .await
+    });
+    let stats = bounded(group.wait()).await;
+    assert_eq!((stats.finished, stats.panicked), (102, 0), "{stats:?}");
+
+    let group = SizedGroup::new(2);
+    let handle = group.handle();
+    group.spawn_with(|_| async move {
+        handle.submit(async {}).await.unwrap();
+    });
+    assert_eq!(bounded(group.wait()).await.finished, 2);
+    let late = group.handle();
+    late.spawn(async {});
+    late.spawn_with(|_| async {});
+    assert_eq!(late.stats().skipped, 2);
+}
+
+#[tokio::test]
+async fn a_rejected_task_that_panics_in_its_destructor_does_not_replace_the_panic_of_misuse() {
+    let (group, sized) = (ErrGroup::<()>::new(), SizedGroup::new(1));
+    group.wait().await.unwrap();
+    sized.wait().await;
+    let bomb = || OnDrop(|| panic!("in a destructor"));
+    let (first, second) = (bomb(), bomb());
+    let refused = [
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            group.spawn_with(|_| async move {
+                let _bomb = first;
+                Ok(())
+            })
+        })),
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            sized.spawn(async move {
+                let _bomb = second;
+            })
+        })),
+    ];
+    for refused in refused {
+        let payload = refused.unwrap_err();
+        let text = payload.downcast_ref::<String>().unwrap();
+        assert!(text.starts_with("schedgroup: attempted"), "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_default_the_first_failure_aborts_tasks_that_do_not_listen() {
+    for how in ["error", "panic", "member"] {
+        let group = ErrGroup::builder().limit(2).build();
+        group.spawn(async {
+            sleep(HOUR).await;
+            Ok(())
+        });
+        let member = group.member();
+        match how {
+            "error" => {
+                group.spawn(async move { Err(how) });
+            }
+            "panic" => {
+                group.spawn(async { panic!("boom") });
+            }
+            _ => {
+                group.spawn(std::future::pending());
+                member.fail(how);
+            }
+        }
+        for _ in 0..3 {
+            group.spawn(async { Ok(()) });
+        }
+        drop(member);
+        let start = tokio::time::Instant::now();
+        let failed = group.wait().await.unwrap_err();
+        assert!(failed.index().is_some(), "{how}: {failed:?}");
+        assert_eq!(start.elapsed(), ms(0), "{how}");
+        let stats = group.stats();
+        let aborted = if how == "member" { 2 } else { 1 };
+        assert_eq!((stats.aborted, stats.skipped), (aborted, 3), "{how}");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_an_error_of_its_task_in_every_policy() {
+    for policy in [OnError::Abort, OnError::Cancel, OnError::Continue] {
+        for all in [false, true] {
+            let group = ErrGroup::<()>::builder().on_error(policy).build();
+            group.spawn(async { Ok(()) });
+            group.spawn(async { panic!("boom") });
+            let failed = if all {
+                bounded(group.wait_all()).await.unwrap_err().last().clone()
+            } else {
+                bounded(group.wait()).await.unwrap_err()
+            };
+            let TaskError::Panicked { index: 1, panic } = failed else {
+                panic!("{policy:?}: {failed:?}");
+            };
+            assert_eq!(panic.message(), "boom", "{policy:?}");
+            assert_eq!(group.stats().panicked, 1, "{policy:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_submit_in_the_queue_is_covered_by_a_wait_also_by_the_second() {
+    let (group, hold) = (ErrGroup::<()>::builder().limit(1).build(), Hold::new());
+    let held = hold.job();
+    group.spawn(async {
+        held.await;
+        Ok(())
+    });
+    let mut submit = Box::pin(group.submit(async { Ok(()) }));
+    poll_once(submit.as_mut()).await;
+    {
+        let mut wait = pin!(group.wait());
+        poll_once(wait.as_mut()).await;
+    }
+    hold.release();
+    let (waited, submitted) = bounded(async { tokio::join!(group.wait(), submit) }).await;
+    waited.unwrap();
+    assert_eq!((submitted.unwrap(), group.stats().finished), (1, 2));
+}
+
+/// The lock is held for one page of the line, so that a long line keeps no other caller waiting.
+#[tokio::test]
+async fn a_long_line_is_skipped_page_by_page() {
+    const LINE: usize = 5_000;
+    for queue in [0, LINE] {
+        let builder = ErrGroup::<()>::builder().limit(1).queue(queue);
+        let (group, left) = (builder.build(), Arc::new(AtomicUsize::new(usize::MAX)));
+        group.spawn(std::future::pending());
+        for _ in 0..LINE {
+            let (handle, left) = (group.handle(), Arc::clone(&left));
+            let first = OnDrop(move || {
+                let pending = handle.stats().pending;
+                // Only the first destructor writes.
+                let _ = left.compare_exchange(usize::MAX, pending, SeqCst, SeqCst);
+            });
+            group.spawn(async move {
+                let _first = first;
+                Ok(())
+            });
+        }
+        group.cancel();
+        assert_eq!(left.load(SeqCst), LINE - 512, "queue {queue}");
+        assert_eq!(group.stats().skipped, LINE as u64, "queue {queue}");
+    }
+}
