@@ -4,31 +4,32 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::job::JobId;
 use super::running::RunningJob;
 use super::shared::Shared;
-use super::spare::{Mail, Mailbox, Spare, TaskParts};
+use super::spare::{Mail, Mailbox, TaskParts};
 use super::state::Reuse;
 
 /// A tokio task that polls one awaiting job after another, one at a time.
 ///
 /// A wake-up of the job is a wake-up of the task, and nothing of the group's is locked for it. When the
-/// job has ended the task stands ready as a [`Spare`], or ends if there are enough of those.
+/// job has ended, the task stands ready for another as a [`Spare`](super::spare::Spare), or ends if there
+/// are enough of those.
 pub(super) struct JobTask {
     shared: Arc<Shared>,
+    mailbox: Arc<Mailbox>,
     job: Option<RunningJob>,
-    /// Where the next job comes from; a task of one job needs none.
-    mailbox: Option<Arc<Mailbox>>,
+    is_new: bool,
 }
 
 impl JobTask {
-    /// Spawns a task for a job that awaits, which is polled there at once: it has registered another
-    /// waker.
-    pub(super) fn spawn(shared: &Arc<Shared>, job: RunningJob) {
-        let (slot, id) = (job.slot, job.id);
+    /// Spawns the task of a mailbox in which a job lies already.
+    pub(super) fn spawn(shared: &Arc<Shared>, mailbox: Arc<Mailbox>, slot: u32, id: JobId) {
         let task = shared.runtime.spawn(JobTask {
             shared: Arc::clone(shared),
-            job: Some(job),
-            mailbox: None,
+            mailbox,
+            job: None,
+            is_new: true,
         });
         shared.enter(|state, _| state.runs_in(slot, id, task.abort_handle()));
     }
@@ -40,18 +41,23 @@ impl Future for JobTask {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let JobTask {
             shared,
-            job,
             mailbox,
+            job,
+            is_new,
         } = self.get_mut();
-        let mut running = match (job.take(), &mailbox) {
-            (Some(running), _) => running,
-            (None, Some(mailbox)) => match mailbox.take() {
+        let mut running = match job.take() {
+            Some(running) => running,
+            None => match mailbox.take() {
                 Mail::Job(running) => running,
                 Mail::Nothing => return Poll::Pending,
                 Mail::Retired => return Poll::Ready(()),
             },
-            (None, None) => return Poll::Ready(()),
         };
+        // To be spawned is not to be woken: the job has registered the mailbox and waits.
+        if std::mem::take(is_new) && !mailbox.hear(cx.waker()) {
+            *job = Some(running);
+            return Poll::Pending;
+        }
         let outcome = match running.poll(shared, cx) {
             Poll::Ready(outcome) => outcome,
             Poll::Pending => {
@@ -59,18 +65,12 @@ impl Future for JobTask {
                 return Poll::Pending;
             }
         };
-        let parts = |mailbox: &Arc<Mailbox>| TaskParts {
+        let task = TaskParts {
             waker: cx.waker().clone(),
             mailbox: Arc::clone(mailbox),
         };
-        match running.end(shared, outcome, mailbox.as_ref().map(parts)) {
+        match running.end(shared, outcome, Some(task)) {
             Reuse::Kept => Poll::Pending,
-            Reuse::Wanted(abort) => {
-                let task = parts(mailbox.get_or_insert_default());
-                let spare = Spare { task, abort };
-                shared.enter(|state, todo| state.keep_spare(spare, todo));
-                Poll::Pending
-            }
             Reuse::No => Poll::Ready(()),
         }
     }
@@ -79,7 +79,7 @@ impl Future for JobTask {
 /// The job was aborted, or the runtime shuts down.
 impl Drop for JobTask {
     fn drop(&mut self) {
-        let mailed = self.mailbox.as_ref().and_then(|mailbox| mailbox.close());
+        let mailed = self.mailbox.close();
         if let Some(job) = self.job.take().or(mailed) {
             // A runtime that goes ends the group, also if this run is the last.
             self.shared

@@ -379,7 +379,7 @@ impl Jobs {
                 scheduled_at: self.origins.site(slot.origin),
             })
         });
-        local.push(claims);
+        local.push(count, claims);
         count
     }
 
@@ -630,6 +630,6 @@ fn steal(local: &Arc<LocalQueue>, workers: &Workers) -> usize {
         .find(|half| !half.is_empty())
         .unwrap_or_default();
     let count = stolen.len();
-    local.push(stolen);
+    local.push(count, stolen);
     count
 }

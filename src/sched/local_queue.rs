@@ -68,8 +68,12 @@ impl LocalQueue {
 
     // Others, under the group's lock.
 
-    pub(super) fn push(&self, claims: impl IntoIterator<Item = Claim>) {
-        self.lock().unstarted.extend(claims);
+    /// Adds so many jobs. Room for them is made at once, here and for their ends.
+    pub(super) fn push(&self, count: usize, claims: impl IntoIterator<Item = Claim>) {
+        let mut inner = self.lock();
+        inner.ended.reserve(count);
+        inner.unstarted.reserve(count);
+        inner.unstarted.extend(claims);
     }
 
     /// Takes out a job that has not started.

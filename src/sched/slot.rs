@@ -224,7 +224,19 @@ struct Page {
 
 /// Storage that is empty, to be dropped: freeing much of it can take an allocator long.
 #[derive(Default)]
-pub(super) struct Emptied(Vec<Storage>);
+pub(super) struct Emptied {
+    /// The last one; more than one at a time is rare.
+    one: Option<Storage>,
+    others: Vec<Storage>,
+}
+
+impl Emptied {
+    fn push(&mut self, storage: Storage) {
+        if let Some(before) = self.one.replace(storage) {
+            self.others.push(before);
+        }
+    }
+}
 
 // What is in it is only dropped.
 #[allow(dead_code)]
@@ -410,7 +422,7 @@ impl Slots {
         }
         if self.used == 0 && many {
             let all = std::mem::take(&mut self.blocks);
-            self.emptied.0.push(Storage::All(all));
+            self.emptied.push(Storage::All(all));
             self.roomy = Vec::new();
         } else if block.used == 0 && block.pages.len() > 1 {
             let empty = Block {
@@ -418,11 +430,11 @@ impl Slots {
                 ..Block::default()
             };
             let block = std::mem::replace(block, empty);
-            self.emptied.0.push(Storage::Block(block));
+            self.emptied.push(Storage::Block(block));
         } else if block.pages[page].used == 0 {
             let empty = &mut block.pages[page];
             if empty.slots.capacity() > KEPT {
-                self.emptied.0.push(Storage::Page(std::mem::take(empty)));
+                self.emptied.push(Storage::Page(std::mem::take(empty)));
             } else {
                 empty.slots.clear();
                 empty.vacant = NONE;
@@ -589,12 +601,13 @@ mod tests {
     fn what_has_become_empty_is_handed_out_to_be_dropped() {
         let (mut slots, numbers) = filled(2 * BLOCK * PAGE);
         let slots_of = |emptied: Emptied| -> Vec<usize> {
-            let spare = emptied.0.into_iter().map(|storage| match storage {
+            let all = emptied.others.into_iter().chain(emptied.one);
+            let sizes = all.map(|storage| match storage {
                 Storage::Page(page) => page.slots.capacity(),
                 Storage::Block(block) => block.pages.len() * PAGE,
                 Storage::All(blocks) => blocks.len() * BLOCK * PAGE,
             });
-            spare.collect()
+            sizes.collect()
         };
         let mut numbers = numbers.into_iter();
         let mut remove = |slots: &mut Slots, count| {

@@ -22,7 +22,7 @@ use super::origin::Course;
 use super::queue::{Entry, Queue};
 use super::rt::AbortHandle;
 use super::slot::Emptied;
-use super::spare::{Spare, TaskParts};
+use super::spare::{Mailbox, Spare, TaskParts};
 use super::stats::Report;
 use super::waiters::Waiters;
 use super::workers::{Duty, Workers};
@@ -79,18 +79,15 @@ pub(super) enum Claimed {
 
 /// Where a job goes on after its first poll.
 pub(super) enum Awaits {
-    In(TaskParts),
-    NewTask,
-    /// It is to be aborted.
-    Never,
+    InSpare(TaskParts),
+    /// In a task that is to be spawned, with this mailbox.
+    InNew(Arc<Mailbox>),
 }
 
 /// What becomes of the task of a job that has ended.
 pub(super) enum Reuse {
     /// It stands ready for the next one.
     Kept,
-    /// It is [to be kept](State::keep_spare).
-    Wanted(AbortHandle),
     /// It ends.
     No,
 }
@@ -233,7 +230,7 @@ impl State {
         &mut self,
         local: &Arc<LocalQueue>,
         duty: &mut Duty,
-        spare: &mut Option<Spare>,
+        spare: &mut Spare,
         now: Tick,
         cancelled: bool,
         waker: &Waker,
@@ -251,8 +248,8 @@ impl State {
             false => 0,
         };
         if claimed > 0 {
-            if spare.is_none() {
-                *spare = self.spares.pop();
+            if !spare.is_spawned() {
+                *spare = self.spares.pop().unwrap_or(std::mem::take(spare));
             }
             // The first of them could block, and the others are to be found then.
             if claimed > 1 && self.workers.watch() {
@@ -261,7 +258,9 @@ impl State {
             return (Claimed::Jobs, self.staff(todo));
         }
         local.shrink();
-        self.spares.extend(spare.take());
+        if spare.is_spawned() {
+            self.spares.push(std::mem::take(spare));
+        }
         self.settle(todo);
         if self.closing.is_drained() {
             self.workers.leaves(local, duty);
@@ -276,20 +275,21 @@ impl State {
         (claimed, 0)
     }
 
-    /// A job is at its first await: where it goes on. It leaves with the spare task of its worker if there
-    /// is one, and the worker gets the next.
-    pub(super) fn awaits(&mut self, slot: u32, spare: &mut Option<Spare>) -> Awaits {
+    /// A job is at its first await, and goes on in the spare task of its worker, which gets another. `None`
+    /// if the job is to be aborted.
+    pub(super) fn awaits(&mut self, slot: u32, spare: &mut Spare) -> Option<Awaits> {
         if self.jobs.awaits(slot) || self.closing.is_aborting() {
-            return Awaits::Never;
+            return None;
         }
-        let next = self.spares.pop();
-        match std::mem::replace(spare, next) {
-            Some(Spare { task, abort }) => {
+        let next = self.spares.pop().unwrap_or_default();
+        let Spare { task, abort } = std::mem::replace(spare, next);
+        Some(match abort {
+            Some(abort) => {
                 self.jobs.runs_in(slot, abort);
-                Awaits::In(task)
+                Awaits::InSpare(task)
             }
-            None => Awaits::NewTask,
-        }
+            None => Awaits::InNew(task.mailbox),
+        })
     }
 
     /// A job goes on in a new task, unless it has ended there already.
@@ -315,13 +315,18 @@ impl State {
         &mut self,
         local: &Arc<LocalQueue>,
         duty: Duty,
-        spare: Option<Spare>,
+        spare: Spare,
         todo: &mut Todo,
     ) {
         self.workers.dropped(local, duty);
         self.jobs.give_all_back(local);
-        self.spares.extend(spare);
+        if spare.is_spawned() {
+            self.spares.push(spare);
+        }
         self.settle(todo);
+        if self.closing.is_drained() {
+            todo.retire.append(&mut self.spares);
+        }
     }
 
     /// The jobs that may start now.
@@ -366,13 +371,12 @@ impl State {
             todo.retire.extend(self.spares.pop());
         }
         let reuse = match (abort, task) {
-            (Some(_), _) if self.spares.len() >= room => Reuse::No,
-            (Some(abort), Some(task)) => {
+            (Some(abort), Some(task)) if self.spares.len() < room => {
+                let abort = Some(abort);
                 self.spares.push(Spare { task, abort });
                 Reuse::Kept
             }
-            (Some(abort), None) => Reuse::Wanted(abort),
-            (None, _) => Reuse::No,
+            _ => Reuse::No,
         };
         Ended {
             left,
@@ -381,17 +385,11 @@ impl State {
         }
     }
 
-    /// A task that was wanted stands ready.
-    pub(super) fn keep_spare(&mut self, spare: Spare, todo: &mut Todo) {
-        if self.closing.is_drained() {
-            todo.retire.push(spare);
-        } else {
-            self.spares.push(spare);
-        }
-    }
-
     /// Spare tasks are kept for as many jobs as run or are about to start.
     fn room_for_spares(&self) -> usize {
+        if self.closing.is_drained() {
+            return 0;
+        }
         (1 + self.jobs.running() + self.jobs.waiting()).min(MOST_SPARES)
     }
 

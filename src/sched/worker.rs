@@ -37,7 +37,7 @@ pub(super) fn start(shared: &Arc<Shared>, count: usize) {
             shared: Arc::clone(shared),
             local: Arc::default(),
             duty: Duty::Coming,
-            spare: None,
+            spare: Spare::default(),
         };
         shared.runtime.spawn(worker.work());
     }
@@ -53,13 +53,14 @@ struct Worker {
     local: Arc<LocalQueue>,
     duty: Duty,
     /// The task for the next job that has to await.
-    spare: Option<Spare>,
+    spare: Spare,
 }
 
 /// A runtime that shuts down drops its tasks wherever they are.
 impl Drop for Worker {
     fn drop(&mut self) {
-        let (local, duty, spare) = (&self.local, self.duty, self.spare.take());
+        let (local, duty) = (&self.local, self.duty);
+        let spare = std::mem::take(&mut self.spare);
         self.shared
             .enter(|state, todo| state.worker_dropped(local, duty, spare, todo));
     }
@@ -69,7 +70,7 @@ impl Worker {
     async fn work(mut self) {
         let mut turn = JOBS_A_TURN;
         while poll_fn(|cx| self.poll_claim(cx)).await {
-            while !poll_fn(|cx| Poll::Ready(self.run_claimed(&mut turn, cx))).await {
+            while !self.run_claimed(&mut turn) {
                 turn = JOBS_A_TURN;
                 yield_now(&self.shared.runtime).await;
             }
@@ -98,7 +99,7 @@ impl Worker {
     }
 
     /// Runs what is claimed. False if others must have a turn first.
-    fn run_claimed(&mut self, turn: &mut usize, cx: &mut Context<'_>) -> bool {
+    fn run_claimed(&mut self, turn: &mut usize) -> bool {
         let mut ended = None;
         loop {
             let now = self.shared.now();
@@ -106,7 +107,7 @@ impl Worker {
             let Some((claim, lateness)) = self.local.next(ended.take(), now) else {
                 return true;
             };
-            ended = self.run(claim, lateness, cx);
+            ended = self.run(claim, lateness);
             *turn -= 1;
             if *turn == 0 || !coop::has_budget_remaining() {
                 self.local.ended(ended);
@@ -116,7 +117,7 @@ impl Worker {
     }
 
     /// Starts a job. Its slot if it has ended, and nothing is left to do but to book it.
-    fn run(&mut self, claim: Claim, lateness: Duration, cx: &mut Context<'_>) -> Option<u32> {
+    fn run(&mut self, claim: Claim, lateness: Duration) -> Option<u32> {
         let shared = &self.shared;
         let Claim {
             slot,
@@ -126,11 +127,7 @@ impl Worker {
             scheduled_at,
         } = claim;
         let span = Span::job(shared.name(), id.0, scheduled_at, lateness);
-        let waker = self
-            .spare
-            .as_ref()
-            .map_or(cx.waker(), |spare| &spare.task.waker);
-        let mut cx = Context::from_waker(waker);
+        let mut cx = Context::from_waker(&self.spare.task.waker);
         let mut live = None;
         let polled = span.enter(|| {
             shared.inside(|| {
@@ -175,20 +172,23 @@ impl Worker {
     /// A job has to await: it goes on in a task of its own.
     fn hand_over(&mut self, job: RunningJob) {
         let Worker { shared, spare, .. } = self;
-        let returned = match shared.enter(|state, _| state.awaits(job.slot, spare)) {
-            Awaits::In(task) => match task.mailbox.put(job) {
-                Ok(false) => None,
-                Ok(true) => {
-                    task.waker.wake();
+        let (slot, id) = (job.slot, job.id);
+        let returned = match shared.enter(|state, _| state.awaits(slot, spare)) {
+            Some(Awaits::InSpare(task)) => match task.mailbox.put(job) {
+                Ok(missed) => {
+                    if missed {
+                        task.waker.wake();
+                    }
                     None
                 }
                 Err(job) => Some(job),
             },
-            Awaits::NewTask => {
-                JobTask::spawn(shared, job);
-                None
+            Some(Awaits::InNew(mailbox)) => {
+                let returned = mailbox.put(job).err();
+                JobTask::spawn(shared, mailbox, slot, id);
+                returned
             }
-            Awaits::Never => Some(job),
+            None => Some(job),
         };
         // It is to be aborted, or the runtime has dropped its task.
         if let Some(job) = returned {
