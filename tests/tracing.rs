@@ -55,10 +55,10 @@ async fn a_job_allocates_its_box_and_nothing_else_when_nobody_listens() {
     wave(&group, 1_000).await;
     let one = wave(&group, 1_000).await;
     assert_eq!(wave(&group, 1_000).await, one, "the same again");
-    // What the group's own storage needs to grow, in pages of 64 jobs and by doubling, is no job's.
+    // What the group's own storage needs to grow, in pages and batches and by doubling, is no job's.
     for (jobs, allocations) in [(1_000, one), (2_000, wave(&group, 2_000).await)] {
         let beyond = allocations.checked_sub(jobs);
-        let few = beyond.is_some_and(|beyond| beyond < 64 + jobs / 32);
+        let few = beyond.is_some_and(|beyond| beyond < 64 + jobs / 16);
         assert!(few, "{allocations} allocations for {jobs} jobs");
     }
 }
