@@ -64,9 +64,9 @@ impl Driver {
                 Turn::Exit => break,
                 Turn::Drop(from) => self.drop_pending(from).await,
                 Turn::Work { arrived, due } => {
+                    self.catch_up(due).await;
                     self.take_in(arrived).await;
                     self.sweep().await;
-                    self.catch_up(due).await;
                     let released = self.release(due);
                     let busy = self.move_in(due) || released;
                     if busy || !self.lie_down().await {
@@ -103,6 +103,7 @@ impl Driver {
                 yield_now().await;
             }
         }
+        self.queue.go_on(now);
     }
 
     /// Moves entries whose time comes near into the heap's order; true if there may be more.
@@ -217,6 +218,101 @@ impl Drop for Driver {
         if !self.done {
             self.shared.enter(|state, todo| state.abandon(todo));
             self.shared.drop_all(Tick::ALWAYS);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::super::queue::Stamp;
+    use super::*;
+
+    const MS: u64 = 1 << 20;
+
+    fn tick(nanos: u64) -> Tick {
+        Tick::ALWAYS.after(Duration::from_nanos(nanos))
+    }
+
+    /// What a bucket of more than 4,096 entries is promised: so much ahead it has moved in.
+    fn lead(len: usize) -> u64 {
+        (16_000_000).max(500 * len as u64)
+    }
+
+    /// Lets a queue of these deadlines run empty as the driver does, which sleeps until `wakes`; when each
+    /// slot was looked up last.
+    fn looked_up(deadlines: &[u64]) -> Vec<u64> {
+        let entry = |slot: usize| Entry {
+            at: tick(deadlines[slot]),
+            stamp: Stamp::first(slot as u64),
+            slot: slot as u32,
+        };
+        let mut queue = Queue::new(Tick::ALWAYS);
+        queue.extend((0..deadlines.len()).map(entry));
+        let (mut now, mut seen) = (Tick::ALWAYS, vec![0; deadlines.len()]);
+        loop {
+            while let Some(slots) = queue.arriving(now, LOOKED_UP) {
+                for &slot in &slots {
+                    seen[slot as usize] = now.bits();
+                }
+                queue.extend(slots.into_iter().map(|slot| entry(slot as usize)));
+            }
+            while queue.pop_due(now).is_some() {}
+            match queue.wakes() {
+                Some(next) => {
+                    assert!(next > now, "it would not sleep");
+                    now = next;
+                }
+                None => return seen,
+            }
+        }
+    }
+
+    /// A distance within 64 buckets of a level.
+    fn distance() -> impl Strategy<Value = u64> {
+        (0..4_u32, 0..64 * MS).prop_map(|(level, part)| part << (6 * level))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever stands in front of them, a millisecond's crowd is in order its lead ahead of its time.
+        #[test]
+        fn a_crowd_moves_in_ahead_of_its_time_whatever_stands_in_front_of_it(
+            crowds in prop::collection::vec((distance(), 4_097..40_000_usize), 1..4),
+            small in prop::collection::vec((0..4_usize, distance(), 1..100_usize), 0..6),
+            first in any::<bool>(),
+        ) {
+            let mut large = Vec::new();
+            for &(at, len) in &crowds {
+                large.extend(std::iter::repeat_n(100 * MS + at, len));
+            }
+            let few = small.iter().flat_map(|&(crowd, ahead, len)| {
+                let at = 100 * MS + crowds[crowd % crowds.len()].0;
+                std::iter::repeat_n(at.saturating_sub(ahead), len)
+            });
+            let deadlines: Vec<u64> = if first {
+                few.chain(large).collect()
+            } else {
+                large.into_iter().chain(few).collect()
+            };
+            let seen = looked_up(&deadlines);
+            let mut granules = std::collections::BTreeMap::<u64, (u64, u64, usize)>::new();
+            for (&at, &seen) in deadlines.iter().zip(&seen) {
+                let (earliest, last, len) = granules.entry(at / MS).or_insert((at, seen, 0));
+                *earliest = at.min(*earliest);
+                *last = seen.max(*last);
+                *len += 1;
+            }
+            for (granule, (earliest, last, len)) in granules {
+                prop_assert!(
+                    len <= 4096 || last <= earliest.saturating_sub(lead(len)),
+                    "{len} due at {earliest}, in granule {granule}, have moved in only at {last}"
+                );
+            }
         }
     }
 }
