@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::runtime::RuntimeFlavor;
 use tokio::task::yield_now;
@@ -29,6 +30,8 @@ const RELEASES: usize = 512;
 const KEPT: usize = 16;
 /// Slots that are looked up under the lock in one go.
 const LOOKED_UP: usize = 512;
+/// No timer is armed for what is further away.
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 pub(super) struct Driver {
     shared: Arc<Shared>,
@@ -189,8 +192,8 @@ impl Driver {
                 return Poll::Ready(false);
             };
             asleep = true;
-            // Nothing to come arms nothing, so that an idle group leaves a paused clock alone.
-            if until < Tick::NEVER {
+            // What is too far away arms nothing, so that an idle group leaves a paused clock alone.
+            if until.since(self.shared.now()) < CENTURY {
                 self.alarm.set(self.shared.timeline.instant(until));
                 if self.alarm.poll(cx).is_ready() {
                     return Poll::Ready(true);
@@ -224,8 +227,6 @@ impl Drop for Driver {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::super::queue::Stamp;
