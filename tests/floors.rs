@@ -39,6 +39,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "sched/stats",
             "sched/wheel",
             "sched/queue",
+            "sched/sweep",
             "sched/body",
             "sched/origin",
             "sched/slot",

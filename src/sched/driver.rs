@@ -19,6 +19,7 @@ use super::queue::{Entry, Queue};
 use super::runner;
 use super::shared::Shared;
 use super::state::Turn;
+use super::sweep::Sweep;
 use super::tend::Tend;
 use crate::ground::timeline::Tick;
 
@@ -36,6 +37,8 @@ const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
 pub(super) struct Driver {
     shared: Arc<Shared>,
     queue: Queue,
+    /// While dead entries are got rid of.
+    sweep: Option<Box<Sweep>>,
     alarm: Alarm,
     /// `None` once it has been heard.
     cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
@@ -52,6 +55,7 @@ impl Driver {
         let tends = shared.runtime.runtime_flavor() != RuntimeFlavor::CurrentThread;
         Driver {
             queue: Queue::new(shared.now()),
+            sweep: None,
             shared,
             alarm,
             cancelled: Some(Box::pin(token.cancelled_owned())),
@@ -66,13 +70,17 @@ impl Driver {
             match self.turn() {
                 Turn::Exit => break,
                 Turn::Drop(from) => self.drop_pending(from).await,
-                Turn::Work { arrived, due } => {
+                Turn::Work { arrived, due, dead } => {
                     self.catch_up(due).await;
                     self.take_in(arrived).await;
-                    self.sweep().await;
-                    let released = self.release(due);
-                    let busy = self.move_in(due) || released;
-                    if busy || !self.lie_down().await {
+                    if dead && self.sweep.is_none() {
+                        self.sweep = Some(Box::new(Sweep::new(due, LOOKED_UP as u32)));
+                    }
+                    let more = self.pop_due(due);
+                    let busy = more || self.sweep.is_some() || self.queue.is_arriving(due);
+                    if !self.release_and_lie_down(due, busy).await {
+                        move_in(&self.shared, &mut self.queue, due);
+                        self.sweep(due, more);
                         yield_now().await;
                     }
                 }
@@ -81,11 +89,26 @@ impl Driver {
         self.done = true;
     }
 
-    fn turn(&self) -> Turn {
+    /// What there is to do. In the same step it looks up what falls due now, or the first part of it, and the
+    /// sweep's next page.
+    fn turn(&mut self) -> Turn {
         let now = self.shared.now();
         let cancelled = self.shared.is_cancelled();
-        self.shared
-            .enter(|state, todo| state.turn(now, cancelled, todo))
+        let (head, queued) = (self.queue.next(), self.queue.len());
+        let is_behind = self.queue.is_behind(now);
+        let slots = is_behind.then(|| self.queue.arriving(now, LOOKED_UP));
+        let page = self.sweep.as_ref().map(|sweep| sweep.page());
+        let (turn, entries, page) = self.shared.enter(|state, todo| {
+            state.told(head, queued);
+            let turn = state.turn(now, cancelled, todo);
+            let entries = state.entries(slots.flatten().unwrap_or_default());
+            (turn, entries, page.and_then(|page| state.page(page)))
+        });
+        self.queue.extend(entries);
+        if let Some(sweep) = &mut self.sweep {
+            sweep.turn_page(page);
+        }
+        turn
     }
 
     /// Everything that has arrived goes into the heap before anything is released, so that the order
@@ -96,65 +119,42 @@ impl Driver {
                 yield_now().await;
             }
             self.queue.extend(part.iter().copied());
+            if let Some(sweep) = &mut self.sweep {
+                sweep.take_in(part);
+            }
         }
     }
 
     /// Moves in whatever is due by now: before that nothing can be released in order.
     async fn catch_up(&mut self, now: Tick) {
         while self.queue.is_behind(now) {
-            if self.move_in(now) {
+            if move_in(&self.shared, &mut self.queue, now) {
                 yield_now().await;
             }
         }
         self.queue.go_on(now);
     }
 
-    /// Moves entries whose time comes near into the heap's order; true if there may be more.
-    fn move_in(&mut self, now: Tick) -> bool {
-        let mut moved = 0;
-        while let Some(slots) = self.queue.arriving(now, LOOKED_UP) {
-            moved += slots.len();
-            let entries = self.shared.enter(|state, _| state.entries(slots));
-            self.queue.extend(entries);
-            if moved >= ARRIVALS {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Releases a batch of due jobs; true if there may be more.
-    fn release(&mut self, due: Tick) -> bool {
+    /// Takes a batch of due entries from the heap; true if there are more.
+    fn pop_due(&mut self, due: Tick) -> bool {
         while self.batch.len() < RELEASES {
             match self.queue.pop_due(due) {
                 Some(entry) => self.batch.push(entry),
-                None => break,
+                None => return false,
             }
         }
-        let full = self.batch.len() == RELEASES;
-        let now = self.shared.now();
-        let hired = self.shared.enter(|state, _| {
-            state.release(&mut self.batch, &mut self.queue);
-            let places = state.places();
-            let tend = self.tend.as_mut();
-            let relief = tend.is_some_and(|tend| tend.look(places, now));
-            places.hire() + usize::from(relief)
-        });
-        self.batch.shrink_to(KEPT);
-        runner::start(&self.shared, hired);
-        full || self.queue.next().is_some_and(|next| next <= due)
+        self.queue.next().is_some_and(|next| next <= due)
     }
 
-    /// Gets rid of dead entries, when they are more than the live ones, by making all entries anew.
-    async fn sweep(&mut self) {
-        if !self.shared.enter(|state, _| state.has_too_many_dead()) {
-            return;
-        }
-        self.queue.clear();
-        for chunk in 0..self.shared.enter(|state, _| state.chunks()) {
-            let entries = self.shared.enter(|state, _| state.chunk_entries(chunk));
-            self.queue.extend(entries);
-            yield_now().await;
+    /// A step of the sweep, which ends when nothing due is left: what the old heap has released by now, the new
+    /// one must not bring up again.
+    fn sweep(&mut self, due: Tick, more: bool) {
+        let gathered = self.sweep.as_mut().and_then(|sweep| sweep.gathered());
+        if let Some(fresh) = gathered.filter(|_| !more) {
+            if !move_in(&self.shared, fresh, due) {
+                std::mem::swap(fresh, &mut self.queue);
+                self.sweep = None;
+            }
         }
     }
 
@@ -171,29 +171,45 @@ impl Driver {
         }
         if from == Tick::ALWAYS {
             self.queue.clear();
+            self.sweep = None;
             self.shared.enter(|state, _| state.forget_entries());
         }
     }
 
-    /// Sleeps until the next deadline, an earlier job, a cancelled token, or another reason to look.
-    /// False if there was one before it fell asleep.
-    async fn lie_down(&mut self) -> bool {
+    /// Releases the batch and, unless the driver is busy, sleeps until the next deadline, an earlier job, a
+    /// cancelled token, or another reason to look. False if there was one before it fell asleep.
+    ///
+    /// Both are one step under the lock, so that a lone job costs a turn no more than that.
+    async fn release_and_lie_down(&mut self, due: Tick, busy: bool) -> bool {
         let mut asleep = false;
         poll_fn(|cx| {
             if asleep {
                 return Poll::Ready(true);
             }
-            let next = self.queue.wakes();
-            let tend = self.tend.as_ref().map_or(Tick::NEVER, Tend::next);
-            let lain = self
-                .shared
-                .enter(|state, _| state.lie_down(next, tend, cx.waker()));
+            let now = self.shared.now();
+            let (hired, lain) = self.shared.enter(|state, _| {
+                state.release(&mut self.batch, &mut self.queue);
+                let places = state.places();
+                let tend = self.tend.as_mut();
+                let relief = tend.is_some_and(|tend| tend.look(places, now));
+                let hired = places.hire() + usize::from(relief);
+                // A moved job may have gone back to the heap and be due by now.
+                let next = self.queue.wakes();
+                if busy || next.is_some_and(|next| next <= due) {
+                    return (hired, None);
+                }
+                let tend = self.tend.as_ref().map_or(Tick::NEVER, Tend::next);
+                state.told(self.queue.next(), self.queue.len());
+                (hired, state.lie_down(next, tend, cx.waker()))
+            });
+            self.batch.shrink_to(KEPT);
+            runner::start(&self.shared, hired);
             let Some(until) = lain else {
                 return Poll::Ready(false);
             };
             asleep = true;
             // What is too far away arms nothing, so that an idle group leaves a paused clock alone.
-            if until.since(self.shared.now()) < CENTURY {
+            if until.since(now) < CENTURY {
                 self.alarm.set(self.shared.timeline.instant(until));
                 if self.alarm.poll(cx).is_ready() {
                     return Poll::Ready(true);
@@ -214,6 +230,20 @@ impl Driver {
     }
 }
 
+/// Moves entries whose time comes near into the heap's order; true if there may be more.
+fn move_in(shared: &Shared, queue: &mut Queue, now: Tick) -> bool {
+    let mut moved = 0;
+    while let Some(slots) = queue.arriving(now, LOOKED_UP) {
+        moved += slots.len();
+        let entries = shared.enter(|state, _| state.entries(slots));
+        queue.extend(entries);
+        if moved >= ARRIVALS {
+            return true;
+        }
+    }
+    false
+}
+
 /// The runtime has gone before the group had drained: nothing more will run, and nobody may be left
 /// waiting for it.
 impl Drop for Driver {
@@ -227,10 +257,92 @@ impl Drop for Driver {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use std::panic::Location;
+    use std::sync::atomic::Ordering;
+    use std::task::{Context, Waker};
 
+    use proptest::prelude::*;
+    use tokio::time::{Instant, advance};
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::origin::Course;
     use super::super::queue::Stamp;
+    use super::super::state::State;
     use super::*;
+    use crate::ground::timeline::Timeline;
+
+    /// A driver that only moves when it is polled here.
+    struct Stepped {
+        shared: Arc<Shared>,
+        drive: Pin<Box<dyn Future<Output = ()>>>,
+    }
+
+    impl Stepped {
+        fn new() -> Stepped {
+            let shared = Shared::new(
+                State::new(usize::MAX, 1, Tick::NEVER),
+                Timeline::new(Instant::now()),
+                CancellationToken::new(),
+                tokio::runtime::Handle::current(),
+                None,
+            );
+            let driver = Driver::new(Arc::clone(&shared), Alarm::new(None));
+            let drive = Box::pin(driver.drive());
+            let mut stepped = Stepped { shared, drive };
+            stepped.step();
+            stepped
+        }
+
+        fn submit(&self, delay: Duration) -> u32 {
+            let at = self.shared.now().after(delay);
+            let body = Box::new(async {});
+            let (_, slot) = self.shared.enter(|state, todo| {
+                state.insert(at, body, Course::Once, Location::caller(), todo)
+            });
+            slot
+        }
+
+        /// Polls the driver once; how often it took the lock.
+        fn step(&mut self) -> u64 {
+            let before = self.shared.entered.load(Ordering::Relaxed);
+            let polled = self
+                .drive
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()));
+            assert!(polled.is_pending(), "nobody ends the group");
+            self.shared.entered.load(Ordering::Relaxed) - before
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_takes_the_lock_twice_whether_one_thing_is_due_or_none() {
+        let mut driver = Stepped::new();
+        assert_eq!(driver.step(), 2, "nothing is there");
+        for delay in [0, 1, 10, 100, 3_600_000] {
+            let delay = Duration::from_millis(delay);
+            driver.submit(delay);
+            if !delay.is_zero() {
+                assert_eq!(driver.step(), 2, "{delay:?} is not over");
+                advance(delay).await;
+            }
+            assert_eq!(driver.step(), 2, "{delay:?} is over");
+            let started = driver.shared.enter(|state, _| state.snapshot().waiting);
+            assert_eq!(started, 1, "it was released after {delay:?}");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_an_idle_hour_a_job_costs_no_look_up_before_its_time() {
+        let mut driver = Stepped::new();
+        driver.submit(Duration::from_secs(7_200));
+        driver.step();
+        advance(Duration::from_secs(3_600)).await;
+        driver.submit(Duration::from_millis(1));
+        assert_eq!(driver.step(), 2);
+        advance(Duration::from_millis(1)).await;
+        assert_eq!(driver.step(), 2);
+    }
 
     const MS: u64 = 1 << 20;
 

@@ -31,7 +31,7 @@
 //! engines  driver  runner  tend
 //! joints   state  shared
 //! parts    until_wait  intake  gate  ends  closing  places  jobs  waiters
-//! ground   job  error  stats  wheel  queue  body  origin  slot  alarm  timerfd
+//! ground   job  error  stats  wheel  queue  sweep  body  origin  slot  alarm  timerfd
 //! ```
 
 mod alarm;
@@ -56,6 +56,7 @@ mod shared;
 mod slot;
 mod state;
 mod stats;
+mod sweep;
 mod tend;
 #[cfg(all(feature = "timerfd", target_os = "linux"))]
 mod timerfd;

@@ -120,6 +120,11 @@ impl Queue {
         }
     }
 
+    /// Keeps an entry whose slot is to be looked up before it is popped, even if it is due.
+    pub(super) fn push_late(&mut self, entry: Entry) {
+        self.wheel.push_late(entry.at, entry.slot);
+    }
+
     /// Goes on to what is near, over a time in which nothing was to do. What is pushed then does not have to
     /// come down from where it lay as seen from long ago.
     pub(super) fn go_on(&mut self, now: Tick) {
@@ -151,6 +156,12 @@ impl Queue {
             (large.start <= near).then_some(large.start)
         });
         large.fold(near(now), Granule::max)
+    }
+
+    /// Is anything near enough to [arrive](Queue::arriving)?
+    pub(super) fn is_arriving(&self, now: Tick) -> bool {
+        let first = self.wheel.peek();
+        self.left_to_move() > 0 || first.is_some_and(|first| first.start <= self.horizon(now))
     }
 
     fn left_to_move(&self) -> usize {

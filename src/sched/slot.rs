@@ -289,6 +289,11 @@ impl Slots {
         self.chunks.len()
     }
 
+    /// Every slot has a smaller number.
+    pub(super) fn end(&self) -> u32 {
+        self.chunk(self.chunks.len().saturating_sub(1)).end
+    }
+
     /// The numbers of the slots in a chunk.
     pub(super) fn chunk(&self, chunk: usize) -> std::ops::Range<u32> {
         let len = self.chunks.get(chunk).map_or(0, |chunk| chunk.slots.len());

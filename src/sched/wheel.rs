@@ -22,6 +22,11 @@ pub(super) fn granule(at: Tick) -> Granule {
     at.bits() >> GRANULE
 }
 
+/// The first instant of a granule.
+fn start_of(granule: Granule) -> Tick {
+    Tick::from_bits(granule << GRANULE)
+}
+
 /// Numbers of slots by the granule of their deadlines, all of them later than the wheel's own.
 ///
 /// Level 0 has a bucket for each granule of the current 64, level 1 one for each 64 granules of the
@@ -113,6 +118,11 @@ impl Wheel {
             level.large |= 1 << index;
         }
         self.len += 1;
+    }
+
+    /// Keeps a slot, whenever it is due; one that is due by now as if it were a little later.
+    pub(super) fn push_late(&mut self, at: Tick, slot: u32) {
+        self.push(at.max(start_of(self.at + 1)), slot);
     }
 
     /// The first granule of a bucket.
