@@ -14,6 +14,8 @@
 //! cargo run --release --example soak -- deluge [SECONDS]  # beside as many as two threads can push
 //! cargo run --release --example soak -- blocked [SECONDS] # beside jobs that block a worker
 //! cargo run --release --example soak -- cancel [JOBS]     # all pending ones at once
+//! cargo run --release --example soak -- sweep [JOBS]      # beside a sweep of dead entries
+//! cargo run --release --example soak -- front [JOBS]      # a crowd with one job just before it
 //! ```
 //!
 //! Each figure is a line; a miss ends the program with 1.
@@ -32,7 +34,7 @@ use tokio::runtime::{Builder, Runtime};
 type Soak = fn(u64) -> u64;
 
 /// Each with what it takes when nothing is said; it returns its misses.
-const ALL: [(&str, Soak, u64); 13] = [
+const ALL: [(&str, Soak, u64); 15] = [
     ("hang", ends::hang, 1_000_000),
     ("races", ends::races, 1_000_000),
     ("volume", volume::volume, 10_000_000),
@@ -46,6 +48,8 @@ const ALL: [(&str, Soak, u64); 13] = [
     ("deluge", late::deluge, 10),
     ("blocked", late::blocked, 10),
     ("cancel", late::cancel, 1_000_000),
+    ("sweep", late::sweep, 2_000_000),
+    ("front", late::front, 1_000_000),
 ];
 
 fn main() -> ExitCode {
