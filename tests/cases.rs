@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use schedgroup::{Group, Handle, JobState, WaitError};
+use schedgroup::{Group, Handle, JobHandle, JobState, WaitError};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, advance, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -894,4 +894,35 @@ async fn a_flood_of_due_jobs_leaves_others_their_turns() {
     let turns = bounded(turns_until(|| log.len() as u64 == 20 * PIECE)).await;
     let polls = 20 * PIECE / RUNS - 1;
     assert!(turns >= polls, "{turns} turns");
+}
+
+/// Of many pending jobs most are cancelled, and the heap is swept; jobs that fall due meanwhile are as
+/// prompt as ever.
+#[tokio::test(start_paused = true)]
+async fn a_sweep_of_dead_entries_holds_up_no_due_job() {
+    const PAGE: u64 = 512;
+    let (group, log) = (Group::new(), Log::new());
+    let mut jobs: Vec<_> = (0..200 * PAGE)
+        .map(|job| group.delay(HOUR, log.job(job)))
+        .collect();
+    settle().await;
+    let before = group.stats().driver_turns;
+    let kept = jobs.split_off(150 * PAGE as usize);
+    assert!(jobs.iter().all(JobHandle::cancel));
+    for job in 0..100 {
+        group.delay(Duration::ZERO, log.job(job));
+        let turns = bounded(turns_until(|| log.len() as u64 == job + 1)).await;
+        assert!(turns <= 4, "job {job} after {turns} turns");
+    }
+    for _ in 0..200 {
+        settle().await;
+    }
+    let turns = group.stats().driver_turns - before;
+    assert!(turns >= 200, "{turns} turns for 200 pages");
+    log.take();
+    group.wait().await.unwrap();
+    let ran = log.take();
+    assert_eq!(ran.len(), kept.len());
+    assert!(ran.is_sorted(), "in the order of submission");
+    assert!(ran.iter().all(|(_, at)| *at == HOUR), "at their time");
 }

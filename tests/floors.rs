@@ -41,6 +41,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "sched/stats",
             "sched/wheel",
             "sched/queue",
+            "sched/sweep",
             "sched/body",
             "sched/origin",
             "sched/slot",

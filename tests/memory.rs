@@ -43,6 +43,7 @@ async fn a_job_costs_little_and_leaves_nothing() {
         survivors_of_a_burst(one_in).await;
     }
     the_last_of_a_burst().await;
+    dead_entries_are_few().await;
     waves_are_flat().await;
     groups_leave_nothing().await;
     idle_groups_are_small().await;
@@ -143,6 +144,33 @@ async fn the_last_of_a_burst() {
         far.is_pending() && left <= 4096 + FIXED,
         "{left} bytes left after the burst"
     );
+}
+
+/// One job moved earlier again and again, and many cancelled: their entries are dead.
+async fn dead_entries_are_few() {
+    let group = Group::new();
+    let before = live();
+    let job = group.delay(2 * FAR, sized([0; 31]));
+    for earlier in 1..=JOBS as u64 {
+        assert!(job.reset_after(2 * FAR - Duration::from_millis(earlier)));
+        if earlier % 100 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    sleep(Duration::from_millis(1)).await;
+    let moved = live() - before;
+    assert!(moved <= SPARE, "{moved} bytes for one job that was moved");
+    let jobs: Vec<JobHandle> = (0..JOBS)
+        .map(|_| group.delay(FAR, sized([0; 31])))
+        .collect();
+    sleep(Duration::from_millis(1)).await;
+    let (rest, cancelled) = jobs.split_at(100);
+    assert!(cancelled.iter().all(JobHandle::cancel));
+    sleep(Duration::from_millis(1)).await;
+    assert!(rest.iter().all(JobHandle::is_pending));
+    drop(jobs);
+    let left = live() - before;
+    assert!(left <= 2 * SPARE, "{left} bytes for 100 jobs of {JOBS}");
 }
 
 async fn waves_are_flat() {

@@ -224,3 +224,53 @@ pub(crate) fn end(jobs: u64) -> u64 {
     }
     misses
 }
+
+/// Half of very many pending jobs are cancelled; two thousand more of them start a sweep of the dead entries.
+pub(crate) fn sweep(jobs: u64) -> u64 {
+    let beat = Duration::from_millis(2);
+    let late = two_workers().block_on(async move {
+        let group = Group::new();
+        let mut pending: Vec<_> = (0..jobs)
+            .map(|job| group.delay(Duration::from_secs(3600 + job % 3600), async {}))
+            .collect();
+        let kept = pending.split_off(jobs as usize / 2 + 2_000);
+        let (first, last) = pending.split_at(jobs as usize / 2);
+        first.iter().for_each(|job| assert!(job.cancel()));
+        // What has come in is in the heap before the first beat.
+        Late::of_jobs(&group, Duration::from_millis(500), 1).await;
+        let without = Late::of_jobs(&group, beat, 1).await;
+        last.iter().for_each(|job| assert!(job.cancel()));
+        let with = Late::of_jobs(&group, beat, 1).await;
+        assert!(kept.iter().all(|job| job.is_pending()));
+        [without, with].map(|late| late.figures())
+    });
+    for (what, [half, most, all]) in ["without", "with"].into_iter().zip(late) {
+        println!("{what} a sweep: late by p50 {half} ms, p99 {most} ms, at most {all} ms");
+    }
+    u64::from(late[1][2] > late[0][2].max(5.0) + 5.0)
+}
+
+/// Very many jobs are due at once, without and with one that is due just before them.
+pub(crate) fn front(jobs: u64) -> u64 {
+    let late = [None, Some(Duration::from_millis(6))].map(|before| {
+        two_workers().block_on(async move {
+            let group = Group::new();
+            let due = tokio::time::Instant::now() + Duration::from_secs(4);
+            let first = Arc::new(AtomicU64::new(u64::MAX));
+            for _ in 0..jobs {
+                let first = Arc::clone(&first);
+                group.schedule(due, async move {
+                    first.fetch_min(due.elapsed().as_micros() as u64, Relaxed);
+                });
+            }
+            if let Some(before) = before {
+                group.schedule(due - before, async {});
+            }
+            group.wait().await.expect("no job panics");
+            first.load(Relaxed) as f64 / 1000.0
+        })
+    });
+    let [without, with] = late;
+    println!("front: the first of {jobs} late by {without} ms, with one before them {with} ms");
+    u64::from(with > without.max(5.0) + 10.0)
+}

@@ -15,6 +15,8 @@
 //! cargo run --release --example soak -- blocked [SECONDS] # beside jobs that block a worker
 //! cargo run --release --example soak -- cancel [JOBS]     # all pending ones at once
 //! cargo run --release --example soak -- end [JOBS]        # who asks while a group is dropped
+//! cargo run --release --example soak -- sweep [JOBS]      # beside a sweep of dead entries
+//! cargo run --release --example soak -- front [JOBS]      # a crowd with one job just before it
 //! ```
 //!
 //! Each figure is a line; a miss ends the program with 1.
@@ -33,7 +35,7 @@ use tokio::runtime::{Builder, Runtime};
 type Soak = fn(u64) -> u64;
 
 /// Each with what it takes when nothing is said; it returns its misses.
-const ALL: [(&str, Soak, u64); 14] = [
+const ALL: [(&str, Soak, u64); 16] = [
     ("hang", ends::hang, 1_000_000),
     ("races", ends::races, 1_000_000),
     ("volume", volume::volume, 10_000_000),
@@ -48,6 +50,8 @@ const ALL: [(&str, Soak, u64); 14] = [
     ("blocked", late::blocked, 10),
     ("cancel", late::cancel, 1_000_000),
     ("end", late::end, 5_000_000),
+    ("sweep", late::sweep, 2_000_000),
+    ("front", late::front, 1_000_000),
 ];
 
 fn main() -> ExitCode {

@@ -23,7 +23,7 @@ impl Tick {
     }
 
     /// The tick of a number that [`bits`](Tick::bits) gave.
-    pub(crate) fn from_bits(bits: u64) -> Tick {
+    pub(crate) const fn from_bits(bits: u64) -> Tick {
         Tick(bits)
     }
 

@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
@@ -15,6 +16,7 @@ use super::alarm::Alarm;
 use super::queue::{Entry, Queue};
 use super::shared::Shared;
 use super::state::Turn;
+use super::sweep::Sweep;
 use super::worker;
 use super::yield_now::yield_now;
 use crate::ground::timeline::Tick;
@@ -27,10 +29,14 @@ const RELEASES: usize = 512;
 const KEPT: usize = 16;
 /// Slots that are looked up under the lock in one go.
 const LOOKED_UP: usize = 512;
+/// No timer is armed for what is further away.
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 pub(super) struct Driver {
     shared: Arc<Shared>,
     queue: Queue,
+    /// While dead entries are got rid of.
+    sweep: Option<Box<Sweep>>,
     alarm: Alarm,
     /// `None` once it has been heard.
     cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
@@ -44,6 +50,7 @@ impl Driver {
         let token = shared.token.clone();
         Driver {
             queue: Queue::new(shared.now()),
+            sweep: None,
             shared,
             alarm,
             cancelled: Some(Box::pin(token.cancelled_owned())),
@@ -58,13 +65,17 @@ impl Driver {
                 Turn::Exit => break,
                 Turn::Drop(from) => self.drop_pending(from).await,
                 Turn::Hurry => self.hurry().await,
-                Turn::Work { arrived, due } => {
-                    self.take_in(arrived).await;
-                    self.sweep().await;
+                Turn::Work { arrived, due, dead } => {
                     self.catch_up(due).await;
-                    let released = self.release(due);
-                    let busy = self.move_in(due) || released;
-                    if busy || !self.lie_down().await {
+                    self.take_in(arrived).await;
+                    if dead && self.sweep.is_none() {
+                        self.sweep = Some(Box::new(Sweep::new(due, LOOKED_UP as u32)));
+                    }
+                    let more = self.pop_due(due);
+                    let busy = more || self.sweep.is_some() || self.queue.is_arriving(due);
+                    if !self.release_and_lie_down(due, busy).await {
+                        move_in(&self.shared, &mut self.queue, due);
+                        self.sweep(due, more);
                         yield_now(&self.shared.runtime).await;
                     }
                 }
@@ -73,11 +84,31 @@ impl Driver {
         self.done = true;
     }
 
-    fn turn(&self) -> Turn {
+    /// What there is to do. In the same step it looks up what falls due soon, or the first part of it, and the
+    /// sweep's next page.
+    fn turn(&mut self) -> Turn {
         let now = self.shared.now();
         let cancelled = self.shared.is_cancelled();
-        self.shared
-            .enter(|state, todo| state.turn(now, cancelled, todo))
+        let (head, queued) = (self.queue.next(), self.queue.len());
+        let mut slots = Vec::new();
+        while let Some(part) = self.queue.arriving(now, LOOKED_UP - slots.len()) {
+            slots.extend(part);
+            if slots.len() >= LOOKED_UP {
+                break;
+            }
+        }
+        let page = self.sweep.as_ref().map(|sweep| sweep.page());
+        let (turn, entries, page) = self.shared.enter(|state, todo| {
+            state.told(head, queued);
+            let turn = state.turn(now, cancelled, todo);
+            let entries = state.entries(slots);
+            (turn, entries, page.and_then(|page| state.page(page)))
+        });
+        self.queue.extend(entries);
+        if let Some(sweep) = &mut self.sweep {
+            sweep.turn_page(page);
+        }
+        turn
     }
 
     /// Everything that has arrived goes into the heap before anything is released, so that the order
@@ -88,60 +119,42 @@ impl Driver {
                 yield_now(&self.shared.runtime).await;
             }
             self.queue.extend(part.iter().copied());
+            if let Some(sweep) = &mut self.sweep {
+                sweep.take_in(part);
+            }
         }
     }
 
     /// Moves in whatever is due by now: before that nothing can be released in order.
     async fn catch_up(&mut self, now: Tick) {
         while self.queue.is_behind(now) {
-            if self.move_in(now) {
+            if move_in(&self.shared, &mut self.queue, now) {
                 yield_now(&self.shared.runtime).await;
             }
         }
+        self.queue.go_on(now);
     }
 
-    /// Moves entries whose time comes near into the heap's order; true if there may be more.
-    fn move_in(&mut self, now: Tick) -> bool {
-        let mut moved = 0;
-        while let Some(slots) = self.queue.arriving(now, LOOKED_UP) {
-            moved += slots.len();
-            let entries = self.shared.enter(|state, _| state.entries(slots));
-            self.queue.extend(entries);
-            if moved >= ARRIVALS {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Releases a batch of due jobs; true if there may be more.
-    fn release(&mut self, due: Tick) -> bool {
+    /// Takes a batch of due entries from the heap; true if there are more.
+    fn pop_due(&mut self, due: Tick) -> bool {
         while self.batch.len() < RELEASES {
             match self.queue.pop_due(due) {
                 Some(entry) => self.batch.push(entry),
-                None => break,
+                None => return false,
             }
         }
-        let full = self.batch.len() == RELEASES;
-        let now = self.shared.now();
-        let start = self
-            .shared
-            .enter(|state, todo| state.release(&mut self.batch, &mut self.queue, now, todo));
-        self.batch.shrink_to(KEPT);
-        worker::start(&self.shared, start);
-        full || self.queue.next().is_some_and(|next| next <= due)
+        self.queue.next().is_some_and(|next| next <= due)
     }
 
-    /// Gets rid of dead entries, when they are more than the live ones, by making all entries anew.
-    async fn sweep(&mut self) {
-        if !self.shared.enter(|state, _| state.has_too_many_dead()) {
-            return;
-        }
-        self.queue.clear();
-        for chunk in 0..self.shared.enter(|state, _| state.chunks()) {
-            let entries = self.shared.enter(|state, _| state.chunk_entries(chunk));
-            self.queue.extend(entries);
-            yield_now(&self.shared.runtime).await;
+    /// A step of the sweep, which ends when nothing due is left: what the old heap has released by now, the new
+    /// one must not bring up again.
+    fn sweep(&mut self, due: Tick, more: bool) {
+        let gathered = self.sweep.as_mut().and_then(|sweep| sweep.gathered());
+        if let Some(fresh) = gathered.filter(|_| !more) {
+            if !move_in(&self.shared, fresh, due) {
+                std::mem::swap(fresh, &mut self.queue);
+                self.sweep = None;
+            }
         }
     }
 
@@ -153,6 +166,7 @@ impl Driver {
         }
         if from == Tick::ALWAYS {
             self.queue.clear();
+            self.sweep = None;
             self.shared.enter(|state, _| state.forget_entries());
         }
     }
@@ -167,24 +181,35 @@ impl Driver {
         }
     }
 
-    /// Sleeps until the next deadline, an earlier job, a cancelled token, or another reason to look.
-    /// False if there was one before it fell asleep.
-    async fn lie_down(&mut self) -> bool {
+    /// Releases the batch and, unless the driver is busy, sleeps until the next deadline, an earlier job, a
+    /// cancelled token, or another reason to look. False if there was one before it fell asleep.
+    ///
+    /// Both are one step under the lock, so that a lone job costs a turn no more than that.
+    async fn release_and_lie_down(&mut self, due: Tick, busy: bool) -> bool {
         let mut asleep = false;
         poll_fn(|cx| {
             if asleep {
                 return Poll::Ready(true);
             }
-            let next = self.queue.wakes();
-            let lain = self
-                .shared
-                .enter(|state, _| state.lie_down(next, cx.waker()));
+            let now = self.shared.now();
+            let (start, lain) = self.shared.enter(|state, todo| {
+                let start = state.release(&mut self.batch, &mut self.queue, now, todo);
+                // A moved job may have gone back to the heap and be due by now.
+                let next = self.queue.wakes();
+                if busy || next.is_some_and(|next| next <= due) {
+                    return (start, None);
+                }
+                state.told(self.queue.next(), self.queue.len());
+                (start, state.lie_down(next, cx.waker()))
+            });
+            self.batch.shrink_to(KEPT);
+            worker::start(&self.shared, start);
             let Some(until) = lain else {
                 return Poll::Ready(false);
             };
             asleep = true;
-            // Nothing to come arms nothing, so that an idle group leaves a paused clock alone.
-            if until < Tick::NEVER {
+            // What is too far away arms nothing, so that an idle group leaves a paused clock alone.
+            if until.since(now) < CENTURY {
                 self.alarm.set(self.shared.timeline.instant(until));
                 if self.alarm.poll(cx).is_ready() {
                     return Poll::Ready(true);
@@ -205,6 +230,20 @@ impl Driver {
     }
 }
 
+/// Moves entries whose time comes near into the heap's order; true if there may be more.
+fn move_in(shared: &Shared, queue: &mut Queue, now: Tick) -> bool {
+    let mut moved = 0;
+    while let Some(slots) = queue.arriving(now, LOOKED_UP) {
+        moved += slots.len();
+        let entries = shared.enter(|state, _| state.entries(slots));
+        queue.extend(entries);
+        if moved >= ARRIVALS {
+            return true;
+        }
+    }
+    false
+}
+
 /// The runtime has gone before the group had drained: nothing more will run, and nobody may be left
 /// waiting for it.
 impl Drop for Driver {
@@ -213,6 +252,184 @@ impl Drop for Driver {
             self.shared.enter(|state, todo| state.abandon(todo));
             for chunk in 0..self.shared.enter(|state, _| state.chunks()) {
                 self.shared.drop_chunk(chunk, Tick::ALWAYS);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::Location;
+    use std::sync::atomic::Ordering;
+    use std::task::{Context, Waker};
+
+    use proptest::prelude::*;
+    use tokio::time::{Instant, advance};
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::origin::Course;
+    use super::super::queue::Stamp;
+    use super::super::state::State;
+    use super::super::workers::Workers;
+    use super::*;
+    use crate::ground::timeline::Timeline;
+
+    /// A driver that only moves when it is polled here.
+    struct Stepped {
+        shared: Arc<Shared>,
+        drive: Pin<Box<dyn Future<Output = ()>>>,
+    }
+
+    impl Stepped {
+        fn new() -> Stepped {
+            let shared = Shared::new(
+                State::new(usize::MAX, Workers::new(1, false), Tick::NEVER),
+                Timeline::new(Instant::now()),
+                CancellationToken::new(),
+                tokio::runtime::Handle::current(),
+                None,
+                Tick::NEVER,
+                false,
+            );
+            let driver = Driver::new(Arc::clone(&shared), Alarm::new(None));
+            let drive = Box::pin(driver.drive());
+            let mut stepped = Stepped { shared, drive };
+            stepped.step();
+            stepped
+        }
+
+        fn submit(&self, delay: Duration) -> u32 {
+            let at = self.shared.now().after(delay);
+            let body = Box::new(async {});
+            let (_, slot) = self.shared.enter(|state, todo| {
+                state.insert(at, body, Course::Once, Location::caller(), todo)
+            });
+            slot
+        }
+
+        /// Polls the driver once; how often it took the lock.
+        fn step(&mut self) -> u64 {
+            let before = self.shared.entered.load(Ordering::Relaxed);
+            let polled = self
+                .drive
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()));
+            assert!(polled.is_pending(), "nobody ends the group");
+            self.shared.entered.load(Ordering::Relaxed) - before
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_takes_the_lock_twice_whether_one_thing_is_due_or_none() {
+        let mut driver = Stepped::new();
+        assert_eq!(driver.step(), 2, "nothing is there");
+        for delay in [0, 1, 10, 100, 3_600_000] {
+            let delay = Duration::from_millis(delay);
+            driver.submit(delay);
+            if !delay.is_zero() {
+                assert_eq!(driver.step(), 2, "{delay:?} is not over");
+                advance(delay).await;
+            }
+            assert_eq!(driver.step(), 2, "{delay:?} is over");
+            let started = driver.shared.enter(|state, _| state.snapshot().waiting);
+            assert_eq!(started, 1, "it was released after {delay:?}");
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_an_idle_hour_a_job_costs_no_look_up_before_its_time() {
+        let mut driver = Stepped::new();
+        driver.submit(Duration::from_secs(7_200));
+        driver.step();
+        advance(Duration::from_secs(3_600)).await;
+        driver.submit(Duration::from_millis(1));
+        assert_eq!(driver.step(), 2);
+        advance(Duration::from_millis(1)).await;
+        assert_eq!(driver.step(), 2);
+    }
+
+    const MS: u64 = 1 << 20;
+
+    fn tick(nanos: u64) -> Tick {
+        Tick::ALWAYS.after(Duration::from_nanos(nanos))
+    }
+
+    /// What a bucket of more than 4,096 entries is promised: so much ahead it has moved in.
+    fn lead(len: usize) -> u64 {
+        (16_000_000).max(500 * len as u64)
+    }
+
+    /// Lets a queue of these deadlines run empty as the driver does, which sleeps until `wakes`; when each
+    /// slot was looked up last.
+    fn looked_up(deadlines: &[u64]) -> Vec<u64> {
+        let entry = |slot: usize| Entry {
+            at: tick(deadlines[slot]),
+            stamp: Stamp::first(slot as u64),
+            slot: slot as u32,
+        };
+        let mut queue = Queue::new(Tick::ALWAYS);
+        queue.extend((0..deadlines.len()).map(entry));
+        let (mut now, mut seen) = (Tick::ALWAYS, vec![0; deadlines.len()]);
+        loop {
+            while let Some(slots) = queue.arriving(now, LOOKED_UP) {
+                for &slot in &slots {
+                    seen[slot as usize] = now.bits();
+                }
+                queue.extend(slots.into_iter().map(|slot| entry(slot as usize)));
+            }
+            while queue.pop_due(now).is_some() {}
+            match queue.wakes() {
+                Some(next) => {
+                    assert!(next > now, "it would not sleep");
+                    now = next;
+                }
+                None => return seen,
+            }
+        }
+    }
+
+    /// A distance within 64 buckets of a level.
+    fn distance() -> impl Strategy<Value = u64> {
+        (0..4_u32, 0..64 * MS).prop_map(|(level, part)| part << (6 * level))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever stands in front of them, a millisecond's crowd is in order its lead ahead of its time.
+        #[test]
+        fn a_crowd_moves_in_ahead_of_its_time_whatever_stands_in_front_of_it(
+            crowds in prop::collection::vec((distance(), 4_097..40_000_usize), 1..4),
+            small in prop::collection::vec((0..4_usize, distance(), 1..100_usize), 0..6),
+            first in any::<bool>(),
+        ) {
+            let mut large = Vec::new();
+            for &(at, len) in &crowds {
+                large.extend(std::iter::repeat_n(100 * MS + at, len));
+            }
+            let few = small.iter().flat_map(|&(crowd, ahead, len)| {
+                let at = 100 * MS + crowds[crowd % crowds.len()].0;
+                std::iter::repeat_n(at.saturating_sub(ahead), len)
+            });
+            let deadlines: Vec<u64> = if first {
+                few.chain(large).collect()
+            } else {
+                large.into_iter().chain(few).collect()
+            };
+            let seen = looked_up(&deadlines);
+            let mut granules = std::collections::BTreeMap::<u64, (u64, u64, usize)>::new();
+            for (&at, &seen) in deadlines.iter().zip(&seen) {
+                let (earliest, last, len) = granules.entry(at / MS).or_insert((at, seen, 0));
+                *earliest = at.min(*earliest);
+                *last = seen.max(*last);
+                *len += 1;
+            }
+            for (granule, (earliest, last, len)) in granules {
+                prop_assert!(
+                    len <= 4096 || last <= earliest.saturating_sub(lead(len)),
+                    "{len} due at {earliest}, in granule {granule}, have moved in only at {last}"
+                );
             }
         }
     }

@@ -1,8 +1,8 @@
 //! The channel into the driver: entries go in at one end, and the driver is woken only for an entry
 //! that is due before the one it sleeps for.
 //!
-//! The driver owns the heap behind it. What is known here of the heap's entries, it tells whenever it holds
-//! the lock.
+//! The driver owns the heap behind it. What is known here of the heap's entries, it tells when a turn begins
+//! and when it lies down.
 
 use std::task::Waker;
 

@@ -3,6 +3,7 @@
 //! A change that calls for a new entry of a job hands it out, to be sent to the driver. What is to be
 //! dropped is handed out too, and still counts as held until [`dropped`](Jobs::dropped).
 
+use std::ops::Range;
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
@@ -540,9 +541,9 @@ impl Jobs {
         slots.into_iter().filter_map(waiting).collect()
     }
 
-    /// The same for a whole chunk.
-    pub(super) fn chunk_entries(&self, chunk: usize) -> Vec<Entry> {
-        self.entries(self.slots.chunk(chunk))
+    /// The same for a page of slots; `None` behind the last one.
+    pub(super) fn page(&self, slots: Range<u32>) -> Option<Vec<Entry>> {
+        (slots.start < self.slots.end()).then(|| self.entries(slots))
     }
 
     /// Nothing is pending, running or being dropped.

@@ -31,7 +31,7 @@
 //! engines  driver  worker  job_task  run  yield_now
 //! joints   state  shared
 //! parts    intake  gate  ends  closing  running  local_queue  spare  ready  workers  jobs  waiters
-//! ground   job  error  stats  wheel  queue  body  origin  slot  rt  alarm  timerfd
+//! ground   job  error  stats  wheel  queue  sweep  body  origin  slot  rt  alarm  timerfd
 //! ```
 
 mod alarm;
@@ -61,6 +61,7 @@ mod slot;
 mod spare;
 mod state;
 mod stats;
+mod sweep;
 #[cfg(all(feature = "timerfd", target_os = "linux"))]
 mod timerfd;
 mod verbs;

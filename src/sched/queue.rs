@@ -71,13 +71,16 @@ const AHEAD: Duration = Duration::from_millis(16);
 /// A large bucket moves in so much ahead for each of its entries that no job is late for it, though
 /// others have the processor for most of the time.
 const AHEAD_EACH: Duration = Duration::from_nanos(500);
-/// A bucket of more than this is large: it is worth waking up ahead of its time for.
-const LARGE: usize = 4096;
 
 /// How much ahead of its time a bucket of so many entries moves in.
 fn ahead(len: usize) -> Duration {
     let len = u32::try_from(len).unwrap_or(u32::MAX);
     AHEAD.max(AHEAD_EACH * len)
+}
+
+/// Up to there everything is near.
+fn near(now: Tick) -> Granule {
+    granule(now.after(AHEAD))
 }
 
 impl Queue {
@@ -117,6 +120,17 @@ impl Queue {
         }
     }
 
+    /// Keeps an entry whose slot is to be looked up before it is popped, even if it is due.
+    pub(super) fn push_late(&mut self, entry: Entry) {
+        self.wheel.push_late(entry.at, entry.slot);
+    }
+
+    /// Goes on to what is near, over a time in which nothing was to do. What is pushed then does not have to
+    /// come down from where it lay as seen from long ago.
+    pub(super) fn go_on(&mut self, now: Tick) {
+        self.wheel.go_on(near(now));
+    }
+
     /// Some slots of a bucket whose time comes near, at most `most`; the caller looks up when they are
     /// due and pushes them again.
     pub(super) fn arriving(&mut self, now: Tick, most: usize) -> Option<Vec<u32>> {
@@ -124,7 +138,7 @@ impl Queue {
             self.moved = 0;
             self.moving = self.wheel.take(self.horizon(now)).unwrap_or_default();
             if self.left_to_move() == 0 {
-                self.wheel.go_on(granule(now.after(AHEAD)));
+                self.go_on(now);
                 return None;
             }
         }
@@ -137,12 +151,17 @@ impl Queue {
 
     /// Everything up to there moves in: it is near, or stands in front of something large that is.
     fn horizon(&self, now: Tick) -> Granule {
-        let firsts = self.wheel.peek_levels();
-        let starts = firsts.filter_map(|first| {
-            let near = granule(now.after(ahead(first.len)));
-            (first.start <= near).then_some(first.start)
+        let large = self.wheel.large().filter_map(|large| {
+            let near = granule(now.after(ahead(large.len)));
+            (large.start <= near).then_some(large.start)
         });
-        starts.max().unwrap_or(Granule::MIN)
+        large.fold(near(now), Granule::max)
+    }
+
+    /// Is anything near enough to [arrive](Queue::arriving)?
+    pub(super) fn is_arriving(&self, now: Tick) -> bool {
+        let first = self.wheel.peek();
+        self.left_to_move() > 0 || first.is_some_and(|first| first.start <= self.horizon(now))
     }
 
     fn left_to_move(&self) -> usize {
@@ -152,10 +171,9 @@ impl Queue {
     /// Is anything due by `now` still to [arrive](Queue::arriving)? Until then the order of what could
     /// be popped is not known.
     pub(super) fn is_behind(&self, now: Tick) -> bool {
-        let now = granule(now);
         match self.wheel.peek() {
-            _ if self.left_to_move() > 0 => self.wheel.at() <= now,
-            Some(first) => first.start <= now,
+            _ if self.left_to_move() > 0 => self.moving.earliest <= now,
+            Some(first) => first.start <= granule(now),
             None => false,
         }
     }
@@ -171,8 +189,8 @@ impl Queue {
 
     /// When there is something to do: at the earliest deadline, or ahead of it for a large bucket.
     pub(super) fn wakes(&self) -> Option<Tick> {
-        let large = self.wheel.peek_levels().filter(|first| first.len > LARGE);
-        let ahead = large.map(|first| first.earliest.before(ahead(first.len)));
+        let large = self.wheel.large();
+        let ahead = large.map(|large| large.earliest.before(ahead(large.len)));
         self.next().into_iter().chain(ahead).min()
     }
 
@@ -306,6 +324,8 @@ mod tests {
 
     #[test]
     fn a_large_bucket_wakes_ahead_of_its_time_and_a_small_one_does_not() {
+        use super::super::wheel::LARGE;
+
         let at = 60_000 * MS;
         let mut queue = queue();
         queue.push(entry(at, 0));
@@ -342,6 +362,30 @@ mod tests {
         assert_eq!(pop(&mut queue, small, &deadlines), [0]);
     }
 
+    /// The wheel stood still meanwhile: it goes on to now before it takes anything in.
+    #[test]
+    fn after_a_long_idle_time_an_entry_is_looked_up_at_most_once() {
+        for idle in [0, 70, 5_000, 400_000, 3_600_000] {
+            for delay in [1, 15, 30, 63, 64, 200, 4_000] {
+                let mut queue = queue();
+                let now = tick(idle * MS + 1);
+                queue.go_on(now);
+                queue.push(entry((idle + delay) * MS, 0));
+                let due = [(idle + delay) * MS];
+                let mut looked_up = 0;
+                while let Some(slots) = queue.arriving(tick(due[0]), 9) {
+                    looked_up += slots.len();
+                    queue.extend(slots.into_iter().map(|_| entry(due[0], 0)));
+                }
+                assert!(
+                    looked_up <= 1,
+                    "{looked_up} times, idle {idle} ms, {delay} ms"
+                );
+                assert_eq!(pop(&mut queue, due[0], &due), [0]);
+            }
+        }
+    }
+
     #[test]
     fn storage_is_given_back_after_a_burst() {
         for unit in [0, 1, MS] {
@@ -353,6 +397,53 @@ mod tests {
             assert_eq!(pop(&mut queue, 100_000 * MS, &deadlines).len(), 100_000);
             let kept = (queue.run.capacity(), queue.heap.capacity());
             assert!(kept.0 <= KEPT && kept.1 <= KEPT, "{kept:?} entries kept");
+        }
+    }
+
+    /// In entries of any kind, wherever they lie.
+    fn capacity(queue: &Queue) -> usize {
+        let stretches = queue.run.capacity() + queue.heap.capacity();
+        stretches + queue.moving.slots.capacity() + queue.wheel.capacity()
+    }
+
+    /// One in a thousand of the burst is due when the others have gone, or an hour later.
+    #[test]
+    fn storage_is_given_back_though_a_few_of_a_burst_survive() {
+        for (unit, later) in [
+            (0, 1),
+            (1, 50),
+            (1_000, 1),
+            (MS, 1),
+            (0, 3_600_000),
+            (MS, 3_600_000),
+        ] {
+            let last = 100_000 * unit;
+            let due = |job: u64| match job % 1_000 {
+                0 => last + later * MS,
+                _ => job * unit,
+            };
+            for moved in [false, true] {
+                let mut deadlines: Vec<u64> = (0..100_000).map(due).collect();
+                let mut queue = queue();
+                for (job, at) in (0..).zip(&mut deadlines) {
+                    // Moved ones are found where they were before.
+                    queue.push(entry(if moved { job * unit } else { *at }, job));
+                }
+                if moved {
+                    while let Some(slots) = queue.arriving(tick(last), 512) {
+                        let now = |slot: u32| entry(deadlines[slot as usize], slot.into());
+                        queue.extend(slots.into_iter().map(now));
+                    }
+                }
+                let popped = pop(&mut queue, last, &deadlines);
+                let live = queue.len();
+                assert_eq!(popped.len() + live, 100_000);
+                let kept = capacity(&queue);
+                assert!(
+                    kept <= 2 * KEPT + 8 * live,
+                    "{kept} entries kept for {live}, unit {unit}, {later} ms later, moved {moved}"
+                );
+            }
         }
     }
 

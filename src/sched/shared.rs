@@ -23,6 +23,9 @@ use crate::ground::trace;
 pub(super) struct Shared {
     /// The only lock. Nothing of the user's is run, dropped or woken under it.
     state: Mutex<State>,
+    /// How often it was taken.
+    #[cfg(test)]
+    pub(super) entered: std::sync::atomic::AtomicU64,
     pub(super) timeline: Timeline,
     /// A child of the caller's token, so that ending this group ends no other.
     pub(super) token: CancellationToken,
@@ -69,6 +72,8 @@ impl Shared {
     ) -> Arc<Shared> {
         Arc::new(Shared {
             state: Mutex::new(state),
+            #[cfg(test)]
+            entered: Default::default(),
             timeline,
             token,
             runtime,
@@ -82,6 +87,9 @@ impl Shared {
 
     /// One transition under the lock, then what it leaves to be done.
     pub(super) fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Todo) -> R) -> R {
+        #[cfg(test)]
+        self.entered
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let mut todo = Todo::default();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let result = transition(&mut state, &mut todo);

@@ -452,6 +452,11 @@ impl Slots {
         self.blocks.len() * BLOCK * PAGE / CHUNK
     }
 
+    /// Every slot has a smaller number.
+    pub(super) fn end(&self) -> u32 {
+        (self.blocks.len() * BLOCK * PAGE) as u32
+    }
+
     /// The numbers of the slots in a chunk.
     pub(super) fn chunk(&self, chunk: usize) -> impl Iterator<Item = u32> + use<> {
         const PAGES: usize = CHUNK / PAGE;

@@ -5,6 +5,7 @@
 //! value and wakes nobody. It notes in [`Todo`] what is to be done, and hands out what is to be dropped;
 //! [`Shared`](super::shared::Shared) sees to both when the lock is free again.
 
+use std::ops::Range;
 use std::panic::Location;
 use std::sync::Arc;
 use std::task::Waker;
@@ -52,8 +53,13 @@ pub(super) enum Turn {
     Drop(Tick),
     /// Bring the series that end with `wait` forward.
     Hurry,
-    /// Take in these entries and release what is due by then.
-    Work { arrived: Vec<Entry>, due: Tick },
+    /// Take in these entries and release what is due by then. If so many are dead that it is worth it, begin
+    /// a sweep.
+    Work {
+        arrived: Vec<Entry>,
+        due: Tick,
+        dead: bool,
+    },
 }
 
 pub(super) struct State {
@@ -527,8 +533,11 @@ impl State {
         if self.closing.hurries() && self.jobs.take_until_wait() {
             return Turn::Hurry;
         }
-        let arrived = self.intake.drain();
-        Turn::Work { arrived, due: now }
+        Turn::Work {
+            arrived: self.intake.drain(),
+            due: now,
+            dead: self.has_too_many_dead(),
+        }
     }
 
     /// Takes the bodies of one chunk's pending jobs that are due at `from` or later, and wakes its running ones
@@ -569,7 +578,7 @@ impl State {
     }
 
     /// More entries are dead than speak for a job: one entry does for each that waits for its time.
-    pub(super) fn has_too_many_dead(&self) -> bool {
+    fn has_too_many_dead(&self) -> bool {
         self.intake.has_too_many_for(self.jobs.not_due())
     }
 
@@ -584,9 +593,9 @@ impl State {
         self.jobs.entries(slots)
     }
 
-    /// The same for a whole chunk.
-    pub(super) fn chunk_entries(&self, chunk: usize) -> Vec<Entry> {
-        self.jobs.chunk_entries(chunk)
+    /// The same for a page of slots; `None` behind the last one.
+    pub(super) fn page(&self, slots: Range<u32>) -> Option<Vec<Entry>> {
+        self.jobs.page(slots)
     }
 
     /// Releases the due jobs of a batch that the driver took from the front of its heap, in order, and
@@ -599,12 +608,16 @@ impl State {
         todo: &mut Todo,
     ) -> usize {
         self.jobs.release(batch, queue);
-        self.intake.told(queue.next(), queue.len());
         let startable = self.startable();
         let staffing = self.workers.staff(startable);
         todo.worker = staffing.wake;
         // A watch that begins here needs no poke: the driver is up, and begins it.
         staffing.start + usize::from(self.workers.check(startable, now))
+    }
+
+    /// What the driver's heap holds now, as a turn begins and when it lies down.
+    pub(super) fn told(&mut self, head: Option<Tick>, queued: usize) {
+        self.intake.told(head, queued);
     }
 
     /// The driver lies down until its next deadline; `None` if there is something to do first.

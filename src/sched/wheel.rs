@@ -12,11 +12,19 @@ const GRANULE: u32 = 20;
 const FAN: u32 = 6;
 const BUCKETS: usize = 1 << FAN;
 
+/// A bucket of more than this is large: it is worth waking up ahead of its time for.
+pub(super) const LARGE: usize = 4096;
+
 /// A stretch of time: the unit that the wheel tells apart.
 pub(super) type Granule = u64;
 
 pub(super) fn granule(at: Tick) -> Granule {
     at.bits() >> GRANULE
+}
+
+/// The first instant of a granule.
+fn start_of(granule: Granule) -> Tick {
+    Tick::from_bits(granule << GRANULE)
 }
 
 /// Numbers of slots by the granule of their deadlines, all of them later than the wheel's own.
@@ -35,6 +43,8 @@ pub(super) struct Wheel {
 struct Level {
     /// Bit `i` is set if bucket `i` is not empty.
     occupied: u64,
+    /// Bit `i` is set if bucket `i` is [`LARGE`].
+    large: u64,
     buckets: Box<[Bucket; BUCKETS]>,
 }
 
@@ -45,8 +55,8 @@ pub(super) struct Bucket {
     pub(super) slots: Vec<u32>,
 }
 
-/// A bucket that is the first of its level.
-pub(super) struct First {
+/// What is known of a bucket without taking it out.
+pub(super) struct Glance {
     pub(super) start: Granule,
     /// Nothing in it is due before that.
     pub(super) earliest: Tick,
@@ -80,6 +90,12 @@ impl Wheel {
         self.len
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        let buckets = self.levels.iter().flat_map(|level| level.buckets.iter());
+        buckets.map(|bucket| bucket.slots.capacity()).sum()
+    }
+
     /// Keeps a slot whose deadline lies in a granule after the wheel's own.
     pub(super) fn push(&mut self, at: Tick, slot: u32) {
         let granule = granule(at);
@@ -89,6 +105,7 @@ impl Wheel {
         while self.levels.len() <= level as usize {
             self.levels.push(Level {
                 occupied: 0,
+                large: 0,
                 buckets: Box::new(std::array::from_fn(|_| Bucket::default())),
             });
         }
@@ -97,15 +114,15 @@ impl Wheel {
         let bucket = &mut level.buckets[index];
         bucket.earliest = bucket.earliest.min(at);
         bucket.slots.push(slot);
+        if bucket.slots.len() > LARGE {
+            level.large |= 1 << index;
+        }
         self.len += 1;
     }
 
-    /// The first bucket of each level that is not empty, by level and index; the earliest comes first.
-    fn firsts(&self) -> impl Iterator<Item = (usize, usize)> {
-        let levels = self.levels.iter().enumerate();
-        levels
-            .filter(|(_, level)| level.occupied != 0)
-            .map(|(number, level)| (number, level.occupied.trailing_zeros() as usize))
+    /// Keeps a slot, whenever it is due; one that is due by now as if it were a little later.
+    pub(super) fn push_late(&mut self, at: Tick, slot: u32) {
+        self.push(at.max(start_of(self.at + 1)), slot);
     }
 
     /// The first granule of a bucket.
@@ -115,43 +132,63 @@ impl Wheel {
         (above | index as u64) << bits
     }
 
-    /// The first bucket that is not empty.
-    pub(super) fn peek(&self) -> Option<First> {
-        self.peek_levels().next()
+    fn glance(&self, (level, index): (usize, usize)) -> Glance {
+        let bucket = &self.levels[level].buckets[index];
+        Glance {
+            start: self.start((level, index)),
+            earliest: bucket.earliest,
+            len: bucket.slots.len(),
+        }
     }
 
-    /// The same for each level, the earliest first.
-    pub(super) fn peek_levels(&self) -> impl Iterator<Item = First> {
-        self.firsts().map(|first| {
-            let bucket = &self.levels[first.0].buckets[first.1];
-            First {
-                start: self.start(first),
-                earliest: bucket.earliest,
-                len: bucket.slots.len(),
-            }
+    /// Where the first bucket lies that is not empty: the buckets of a level are earlier than those of the
+    /// levels above it.
+    fn first(&self) -> Option<(usize, usize)> {
+        let mut levels = self.levels.iter().enumerate();
+        levels.find_map(|(number, level)| {
+            let first = level.occupied.trailing_zeros() as usize;
+            (first < BUCKETS).then_some((number, first))
         })
     }
 
-    /// Takes the first bucket out if it starts by then; the wheel goes on to its start. What is due
-    /// after its first granule is for the caller to push again.
+    /// The first bucket that is not empty.
+    pub(super) fn peek(&self) -> Option<Glance> {
+        self.first().map(|first| self.glance(first))
+    }
+
+    /// All large buckets, whatever stands in front of them.
+    pub(super) fn large(&self) -> impl Iterator<Item = Glance> {
+        let levels = self.levels.iter().enumerate();
+        levels.flat_map(move |(number, level)| {
+            let mut left = level.large;
+            std::iter::from_fn(move || {
+                let index = left.trailing_zeros() as usize;
+                left &= left.wrapping_sub(1);
+                (index < BUCKETS).then(|| self.glance((number, index)))
+            })
+        })
+    }
+
+    /// Takes the first bucket out if it starts by then. The wheel goes on to the bucket's earliest deadline,
+    /// or to `until` if that comes first; what is due later is for the caller to push again.
     pub(super) fn take(&mut self, until: Granule) -> Option<Bucket> {
-        let first = self.firsts().next()?;
-        let start = self.start(first);
-        if start > until {
+        let (level, index) = self.first()?;
+        if self.start((level, index)) > until {
             return None;
         }
-        let level = &mut self.levels[first.0];
-        level.occupied &= !(1 << first.1);
-        let bucket = std::mem::take(&mut level.buckets[first.1]);
+        let level = &mut self.levels[level];
+        level.occupied &= !(1 << index);
+        level.large &= !(1 << index);
+        let bucket = std::mem::take(&mut level.buckets[index]);
         self.len -= bucket.slots.len();
-        self.at = start;
+        self.at = granule(bucket.earliest).min(until);
         Some(bucket)
     }
 
-    /// Goes on to a granule before which no bucket starts.
+    /// Goes on to a granule, or as far as no bucket starts.
     pub(super) fn go_on(&mut self, to: Granule) {
-        debug_assert!(self.peek().is_none_or(|first| first.start > to));
-        self.at = self.at.max(to);
+        let free = self.peek().map_or(to, |first| to.min(first.start - 1));
+        self.at = self.at.max(free);
     }
 }
 

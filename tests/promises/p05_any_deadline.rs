@@ -133,3 +133,55 @@ async fn a_far_deadline_is_exact_to_the_millisecond() {
         assert_eq!(fired, deadline);
     }
 }
+
+/// However many there are: no timer is armed for them, so no time passes in which nothing else is to do.
+#[tokio::test(start_paused = true)]
+async fn far_deadlines_arm_no_timer_however_many_there_are() {
+    for far in [Duration::MAX, 290 * YEAR, 101 * YEAR] {
+        for many in [1, 5_000, 50_000] {
+            let group = Group::new();
+            for _ in 0..many {
+                group.delay(far, async {});
+            }
+            settle().await;
+            let before = group.stats().driver_turns;
+            sleep(YEAR / 2).await;
+            let turns = group.stats().driver_turns - before;
+            assert_eq!(turns, 0, "{many} jobs {} days away", far.as_secs() / 86_400);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_far_end_of_the_group_arms_no_timer() {
+    let far = Instant::now() + 101 * YEAR;
+    let timeout = Group::builder().timeout(200 * YEAR).build();
+    let deadline = Group::builder().deadline(far).build();
+    let both = [timeout, deadline];
+    settle().await;
+    let turns = || both.each_ref().map(|group| group.stats().driver_turns);
+    let before = turns();
+    sleep(YEAR / 2).await;
+    assert_eq!(turns(), before);
+}
+
+/// Near jobs among far ones fire at their times, each in one turn of the driver and without another.
+#[tokio::test(start_paused = true)]
+async fn near_jobs_fire_among_far_ones_and_nothing_else_wakes_the_driver() {
+    let group = Group::new();
+    let log = Log::new();
+    for job in 0..20_000 {
+        let far = [Duration::MAX, 150 * YEAR, 101 * YEAR][job % 3];
+        group.delay(far, async {});
+    }
+    for n in 1..=10 {
+        group.delay(n * HOUR, log.job(n * HOUR));
+    }
+    settle().await;
+    let before = group.stats().driver_turns;
+    sleep(YEAR / 2).await;
+    assert_eq!(group.stats().driver_turns - before, 10);
+    let fired = log.take();
+    assert_eq!(fired.len(), 10);
+    assert!(fired.iter().all(|(due, at)| due == at), "{fired:?}");
+}

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use schedgroup::{Group, JobState, Next};
+use schedgroup::{Group, JobHandle, JobState, Next};
 use tokio::time::{Instant, sleep};
 
 use crate::common::{
-    Flag, HOUR, Hold, Log, bounded, context_of, ms, multi_thread, on_both, settle, us, verbs,
-    watched,
+    Flag, HOUR, Hold, Log, Random, bounded, context_of, ms, multi_thread, on_both, settle, us,
+    verbs, watched,
 };
 
 mod cancel {
@@ -411,4 +411,57 @@ async fn a_job_may_cancel_and_move_others_and_itself() {
         log.take(),
         [("itself", ms(10)), ("moved", ms(11)), ("repeating", ms(50))]
     );
+}
+
+/// Cancelled jobs leave dead entries, which are swept while jobs are made, cancelled, moved and due: each runs
+/// once, in its millisecond.
+#[tokio::test(start_paused = true)]
+async fn jobs_keep_their_deadlines_beside_a_sweep_of_dead_entries() {
+    for seed in 1..=4 {
+        let (group, log, mut random) = (Group::new(), Log::new(), Random(seed));
+        let (start, mut jobs) = (Instant::now(), Vec::<(JobHandle, _)>::new());
+        for _ in 0..8 {
+            let doomed: Vec<_> = (0..10_000).map(|_| group.delay(HOUR, async {})).collect();
+            settle().await;
+            assert!(doomed.iter().all(|job| job.cancel()));
+            drop(doomed);
+            for _ in 0..25 {
+                for _ in 0..20 {
+                    let now = start.elapsed();
+                    let most = [5, 50, 5_000][random.below(3) as usize];
+                    let delay = ms(1 + random.below(most));
+                    let other = random.below(1 + jobs.len() as u64) as usize;
+                    match jobs.get_mut(other) {
+                        Some((job, at)) if *at > Some(now) && random.below(2) == 0 => {
+                            if random.below(4) == 0 {
+                                assert!(job.cancel(), "seed {seed}: {job:?}");
+                                *at = None;
+                            } else {
+                                assert!(job.reset_after(delay), "seed {seed}: {job:?}");
+                                *at = Some(now + delay);
+                            }
+                        }
+                        _ => {
+                            let job = group.delay(delay, log.job(jobs.len()));
+                            jobs.push((job, Some(now + delay)));
+                        }
+                    }
+                }
+                tokio::time::advance(ms(1)).await;
+                // A turn of the driver, a turn of its runner, and one for each of their wake-ups.
+                for _ in 0..4 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        group.wait().await.unwrap();
+        let mut ran = log.take();
+        ran.sort_unstable();
+        let due = jobs.iter().map(|(_, due)| *due).enumerate();
+        let expected: Vec<_> = due.filter_map(|(job, due)| Some((job, due?))).collect();
+        assert_eq!(ran.len(), expected.len(), "seed {seed}");
+        for (ran, expected) in ran.into_iter().zip(expected) {
+            assert_eq!(ran, expected, "seed {seed}");
+        }
+    }
 }

@@ -26,6 +26,8 @@ mod slot;
 mod state;
 #[path = "../../../../src/sched/stats.rs"]
 mod stats;
+#[path = "../../../../src/sched/sweep.rs"]
+mod sweep;
 #[path = "../../../../src/sched/waiters.rs"]
 mod waiters;
 #[path = "../../../../src/sched/wheel.rs"]

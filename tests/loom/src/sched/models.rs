@@ -26,6 +26,9 @@ use crate::ground::timeline::Tick;
 
 const PREEMPTIONS: usize = 4;
 
+/// A time that has not come while the clock stands at [`Tick::ALWAYS`].
+const SOON: Tick = Tick::from_bits(1 << 32);
+
 fn check(model: impl Fn() + Send + Sync + 'static) {
     // `LOOM_MAX_PREEMPTIONS` and the like are read here.
     let mut builder = loom::model::Builder::new();
@@ -122,10 +125,23 @@ impl Group {
         let mut queue = Queue::new(now);
         let mut batch = Vec::new();
         loop {
-            match self.enter(|state, todo| state.turn(now, false, todo)) {
+            let page = sweep.as_ref().map(Sweep::page);
+            let (turn, page) = self.enter(|state, todo| {
+                state.told(queue.next(), queue.len());
+                let turn = state.turn(now, false, todo);
+                (turn, page.and_then(|page| state.page(page)))
+            });
+            if let Some(sweep) = &mut sweep {
+                sweep.turn_page(page);
+            }
+            match turn {
                 Turn::Exit => return,
                 Turn::Drop(from) => self.drop_pending(from),
-                Turn::Work { arrived, due } => {
+                Turn::Work { arrived, due, .. } => {
+                    if let Some(sweep) = &mut sweep {
+                        sweep.take_in(&arrived);
+                    }
+                    self.move_in(&mut queue, due);
                     queue.extend(arrived);
                     batch.extend(std::iter::from_fn(|| queue.pop_due(due)));
                     let start = self.enter(|state, _| state.release(&mut batch, &mut queue, now));
@@ -138,6 +154,12 @@ impl Group {
                     }
                 }
             }
+        }
+    }
+
+    fn move_in(&self, queue: &mut Queue, now: Tick) {
+        while let Some(slots) = queue.arriving(now, 1) {
+            queue.extend(self.enter(|state, _| state.entries(slots)));
         }
     }
 
@@ -200,7 +222,7 @@ impl Group {
 
 fn with_driver(group: &Arc<Group>) -> thread::JoinHandle<()> {
     let group = Arc::clone(group);
-    thread::spawn(move || group.drive(Tick::ALWAYS))
+    thread::spawn(move || group.drive(Tick::ALWAYS, None))
 }
 
 /// The admission rule: "open?" and "one more" are one step.
@@ -290,6 +312,35 @@ fn a_job_that_is_moved_earlier_wakes_the_driver() {
     });
 }
 
+/// The sweep beside the service: while the driver gathers the heap anew, a slot a turn, one job is due, one is
+/// moved from never to a time that comes after the sweep, and one is cancelled.
+#[test]
+fn jobs_that_are_due_moved_and_cancelled_beside_a_sweep_are_not_lost() {
+    check(|| {
+        let group = Group::new(1);
+        let [moved, cancelled] = [(); 2].map(|()| group.submit(Tick::NEVER).expect("it is open"));
+        group.submit(Tick::ALWAYS).expect("it is open");
+        let driver = {
+            let group = Arc::clone(&group);
+            thread::spawn(move || group.drive(Tick::ALWAYS, Some(Sweep::new(Tick::ALWAYS, 1))))
+        };
+        let mover = {
+            let group = Arc::clone(&group);
+            thread::spawn(move || {
+                group.enter(|state, todo| state.reset(moved, SOON, || Tick::ALWAYS, todo))
+            })
+        };
+        let (prevented, unstarted) = group.enter(|state, todo| state.cancel(cancelled, todo));
+        assert!(prevented, "nobody else ends it");
+        drop(unstarted);
+        group.enter(|state, todo| state.dropped(1, todo));
+        assert!(group.wait());
+        assert!(mover.join().unwrap(), "it was pending");
+        driver.join().unwrap();
+        assert_eq!(group.ran.load(SeqCst), 2);
+    });
+}
+
 /// The hand-over of a place: one job holds the only place in a task of its own while another falls due.
 /// Whoever comes second, the end of the one or the release of the other, starts it.
 #[test]
@@ -324,7 +375,7 @@ fn a_due_job_takes_the_place_that_is_freed_beside_it() {
 /// What a turn of the driver does to due jobs; how many workers are to start.
 fn release(group: &Group, queue: &mut Queue) -> usize {
     let turn = group.enter(|state, todo| state.turn(Tick::ALWAYS, false, todo));
-    let Turn::Work { arrived, due } = turn else {
+    let Turn::Work { arrived, due, .. } = turn else {
         panic!("the group is open");
     };
     queue.extend(arrived);
