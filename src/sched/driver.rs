@@ -167,7 +167,7 @@ impl Driver {
         if from == Tick::ALWAYS {
             self.queue.clear();
             self.sweep = None;
-            self.shared.enter(|state, _| state.forget_entries());
+            drop(self.shared.enter(|state, _| state.forget_entries()));
         }
     }
 

@@ -95,9 +95,10 @@ impl Intake {
     }
 
     /// No entry speaks for a job any more, and the driver has cleared its heap.
-    pub(super) fn forget(&mut self) {
-        drop(self.drain());
+    pub(super) fn forget(&mut self) -> Vec<Entry> {
+        let forgotten = self.drain();
         self.told(None, 0);
+        forgotten
     }
 
     /// The driver is up: what it was poked for, it is about to see.
@@ -199,7 +200,7 @@ mod tests {
         assert_eq!(intake.head(), tick(7), "the driver has it");
         intake.told(Some(tick(9)), 1);
         assert_eq!(intake.head(), tick(8));
-        intake.forget();
+        assert_eq!(intake.forget(), [entry(8)]);
         assert_eq!(intake.head(), Tick::NEVER);
     }
 

@@ -510,8 +510,7 @@ impl Jobs {
     // All of them.
 
     /// Takes the bodies of one chunk's pending jobs that are due at `from` or later.
-    pub(super) fn unstart_chunk(&mut self, chunk: usize, from: Tick) -> Vec<Unstarted> {
-        let mut bodies = Vec::new();
+    pub(super) fn unstart_chunk(&mut self, chunk: usize, from: Tick, jobs: &mut Vec<Unstarted>) {
         for slot in self.slots.chunk(chunk) {
             let due_later = self
                 .slots
@@ -521,14 +520,13 @@ impl Jobs {
                 continue;
             }
             if let Some((unstarted, stage)) = self.take_unstarted(slot) {
-                bodies.push(unstarted);
+                jobs.push(unstarted);
                 // All that wait go, and the line with the last of them: it is not worth a sweep.
                 if stage == Stage::Released {
                     self.ready.withdraw();
                 }
             }
         }
-        bodies
     }
 
     pub(super) fn chunks(&self) -> usize {

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::JobPanic;
 use super::jobs::Unstarted;
 use super::rt::Mutex;
+use super::slot::CHUNK;
 use super::spare::Spare;
 use super::state::{State, Todo};
 use crate::ground::panic::{self, Payload};
@@ -200,7 +201,10 @@ impl Shared {
     /// Drops the pending jobs of one chunk that are due at `from` or later, and wakes those that are to be
     /// aborted.
     pub(super) fn drop_chunk(&self, chunk: usize, from: Tick) {
-        let jobs = self.enter(|state, todo| state.unstart_chunk(chunk, from, todo));
+        // What is taken out under the lock has room before: an allocator that is asked for much may first put
+        // in order all that was freed, and has needed tens of milliseconds for that.
+        let mut jobs = Vec::with_capacity(CHUNK);
+        self.enter(|state, todo| state.unstart_chunk(chunk, from, &mut jobs, todo));
         self.drop_unstarted(jobs);
     }
 }

@@ -176,7 +176,7 @@ impl Slot {
 }
 
 /// Slots that a walk looks at before it lets go of the lock.
-const CHUNK: usize = 512;
+pub(super) const CHUNK: usize = 512;
 /// Slots in a page, the unit in which storage is given back: a job that outlives all others of its page
 /// keeps 2.5 KiB for itself.
 const PAGE: usize = 64;
@@ -192,8 +192,8 @@ const NONE: u32 = u32::MAX;
 #[derive(Default)]
 pub(super) struct Slots {
     blocks: Vec<Block>,
-    /// Blocks with room, the last one first. A block is listed at most once.
-    roomy: Vec<u32>,
+    /// The top of a stack of the blocks with room. It is linked, so that to free a slot allocates nothing.
+    roomy: Option<u32>,
     used: usize,
     /// What has become empty, until it is dropped outside of the lock.
     emptied: Emptied,
@@ -208,8 +208,11 @@ struct Block {
     pages: Vec<Page>,
     /// Bit `i` is set if page `i` is there and has room.
     roomy: u32,
-    used: u32,
+    used: u16,
+    /// Is it in the stack of those with room? At most once.
     listed: bool,
+    /// The next one below it in there.
+    below: Option<u32>,
 }
 
 struct Page {
@@ -318,8 +321,8 @@ fn split(index: u32) -> (usize, usize, u32) {
 
 impl Slots {
     pub(super) fn insert(&mut self, slot: Slot) -> u32 {
-        let number = match self.roomy.last() {
-            Some(&block) => block,
+        let number = match self.roomy {
+            Some(block) => block,
             None => {
                 let block = u32::try_from(self.blocks.len())
                     .ok()
@@ -329,7 +332,7 @@ impl Slots {
                     listed: true,
                     ..Block::default()
                 });
-                self.roomy.push(block);
+                self.roomy = Some(block);
                 block
             }
         };
@@ -342,7 +345,7 @@ impl Slots {
         }
         if block.is_full() {
             block.listed = false;
-            self.roomy.pop();
+            self.roomy = block.below.take();
         }
         block.used += 1;
         self.used += 1;
@@ -418,15 +421,16 @@ impl Slots {
         self.used -= 1;
         if !block.listed {
             block.listed = true;
-            self.roomy.push(number as u32);
+            block.below = self.roomy.replace(number as u32);
         }
         if self.used == 0 && many {
             let all = std::mem::take(&mut self.blocks);
             self.emptied.push(Storage::All(all));
-            self.roomy = Vec::new();
+            self.roomy = None;
         } else if block.used == 0 && block.pages.len() > 1 {
             let empty = Block {
                 listed: true,
+                below: block.below,
                 ..Block::default()
             };
             let block = std::mem::replace(block, empty);
@@ -554,6 +558,23 @@ mod tests {
         assert!(jobs.iter().copied().eq(0..numbers.len() as u64));
     }
 
+    /// Whatever was freed in whatever order, all of it is used again before anything new is made.
+    #[test]
+    fn all_room_is_found_again() {
+        let (mut slots, numbers) = filled(4 * BLOCK * PAGE);
+        let freed: Vec<u32> = (0..numbers.len())
+            .map(|at| numbers[at * 7919 % numbers.len()])
+            .filter(|number| number % 3 != 0)
+            .collect();
+        freed.iter().for_each(|&number| slots.remove(number));
+        let mut again: Vec<u32> = freed.iter().map(|_| slots.insert(slot(0))).collect();
+        let mut freed = freed;
+        freed.sort_unstable();
+        again.sort_unstable();
+        assert_eq!(again, freed);
+        assert_eq!(slots.insert(slot(0)), numbers.len() as u32, "it was full");
+    }
+
     #[test]
     fn one_survivor_keeps_one_page_and_one_list_of_pages() {
         for survivor in [0, PAGE, BLOCK * PAGE + 7, 10 * BLOCK * PAGE - 1] {
@@ -588,7 +609,7 @@ mod tests {
         for number in numbers {
             slots.remove(number);
         }
-        assert_eq!((slots.blocks.capacity(), slots.roomy.capacity()), (0, 0));
+        assert_eq!((slots.blocks.capacity(), slots.roomy), (0, None));
     }
 
     #[test]

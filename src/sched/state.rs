@@ -546,14 +546,14 @@ impl State {
         &mut self,
         chunk: usize,
         from: Tick,
+        jobs: &mut Vec<Unstarted>,
         todo: &mut Todo,
-    ) -> Vec<Unstarted> {
-        let unstarted = self.jobs.unstart_chunk(chunk, from);
+    ) {
+        self.jobs.unstart_chunk(chunk, from, jobs);
         if self.closing.is_aborting() {
             self.jobs.abort_chunk(chunk);
         }
         self.call_for_sweep(todo);
-        unstarted
     }
 
     /// Brings forward the series of one chunk that end with `wait`.
@@ -572,9 +572,10 @@ impl State {
         self.jobs.take_emptied()
     }
 
-    /// Every entry was forgotten, since no job is pending and none will be.
-    pub(super) fn forget_entries(&mut self) {
-        self.intake.forget();
+    /// Every entry was forgotten, since no job is pending and none will be. What is left of them is to be
+    /// dropped.
+    pub(super) fn forget_entries(&mut self) -> Vec<Entry> {
+        self.intake.forget()
     }
 
     /// More entries are dead than speak for a job: one entry does for each that waits for its time.

@@ -165,7 +165,8 @@ impl Group {
 
     fn drop_pending(&self, from: Tick) {
         for chunk in 0..self.enter(|state, _| state.chunks()) {
-            let jobs = self.enter(|state, todo| state.unstart_chunk(chunk, from, todo));
+            let mut jobs = Vec::new();
+            self.enter(|state, todo| state.unstart_chunk(chunk, from, &mut jobs, todo));
             let count = jobs.len();
             drop(jobs);
             self.enter(|state, todo| state.dropped(count, todo));
