@@ -213,10 +213,7 @@ impl Group {
     }
 }
 
-verbs!(
-    Group,
-    "# Panics\n\nAfter `wait` or `shutdown` was called. Those of a [`Handle`] never do."
-);
+verbs!(Group, "# Panics\n\nAfter `wait` or `shutdown` was called.");
 
 impl Default for Group {
     #[track_caller]
