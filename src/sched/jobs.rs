@@ -544,9 +544,9 @@ impl Jobs {
         (slots.start < self.slots.end()).then(|| self.entries(slots))
     }
 
-    /// Nothing is pending, running or being dropped.
-    pub(super) fn are_gone(&self) -> bool {
-        self.pending + self.ready.running() + self.dropping == 0
+    /// How many are pending, running or being dropped.
+    pub(super) fn held(&self) -> usize {
+        self.pending + self.ready.running() + self.dropping
     }
 
     pub(super) fn pending(&self) -> usize {

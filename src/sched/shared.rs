@@ -181,11 +181,21 @@ impl Shared {
     /// The values of so many jobs have been dropped. If they were the last ones, a cancel that came before is
     /// still what ended the group.
     pub(super) fn dropped(&self, count: usize) {
-        let (now, cancelled) = (self.now(), self.is_cancelled());
-        self.enter(|state, todo| {
-            state.check_end(now, cancelled, todo);
-            state.dropped(count, todo);
+        let last = self.enter(|state, todo| {
+            let last = state.drains_without(count);
+            if !last {
+                state.dropped(count, todo);
+            }
+            last
         });
+        // The clock and the token are asked only where the answer depends on them.
+        if last {
+            let (now, cancelled) = (self.now(), self.is_cancelled());
+            self.enter(|state, todo| {
+                state.check_end(now, cancelled, todo);
+                state.dropped(count, todo);
+            });
+        }
     }
 
     /// Makes a panic seen though nobody may wait.

@@ -193,6 +193,11 @@ impl State {
         unstarted
     }
 
+    /// Are the values of so many jobs the last that keep the group from having drained?
+    pub(super) fn drains_without(&self, count: usize) -> bool {
+        self.jobs.held() == count && self.closing.drains()
+    }
+
     /// The values of so many jobs have been dropped.
     pub(super) fn dropped(&mut self, count: usize, todo: &mut Todo) {
         self.jobs.dropped(count);
@@ -403,7 +408,7 @@ impl State {
 
     /// Closes the book once nothing is held and nothing more will come.
     fn settle(&mut self, todo: &mut Todo) {
-        if self.jobs.are_gone() && self.closing.drain() {
+        if self.jobs.held() == 0 && self.closing.drain() {
             todo.wake.extend(self.waiters.take());
             todo.wake.extend(self.workers.dismiss());
             todo.retire.append(&mut self.spares);
