@@ -22,10 +22,11 @@ impl Span {
         group: &str,
         id: u64,
         scheduled_at: &Location<'_>,
-        lateness: Duration,
+        lateness: impl FnOnce() -> Duration,
     ) -> Span {
         let mut span = tracing::Span::none();
         if tracing::level_filters::LevelFilter::current() >= tracing::Level::DEBUG {
+            let lateness = lateness();
             tell(|| {
                 span = tracing::debug_span!(
                     target: "schedgroup",
@@ -102,7 +103,7 @@ pub(crate) fn dropped(group: &str, pending: usize, running: usize) {
 
 #[cfg(not(feature = "tracing"))]
 impl Span {
-    pub(crate) fn job(_: &str, _: u64, _: &Location<'_>, _: Duration) -> Span {
+    pub(crate) fn job(_: &str, _: u64, _: &Location<'_>, _: impl FnOnce() -> Duration) -> Span {
         Span {}
     }
 

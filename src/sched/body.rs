@@ -3,7 +3,6 @@
 use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -17,7 +16,6 @@ use crate::ground::timeline::Tick;
 pub(super) struct Run {
     pub(super) id: JobId,
     pub(super) deadline: Tick,
-    pub(super) lateness: Duration,
 }
 
 /// A job that has not started: one allocation, as small as what the user handed in.

@@ -39,6 +39,7 @@ use crate::ground::timeline::{Tick, Timeline};
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder {
     token: CancellationToken,
+    has_token: bool,
     deadline: Option<Instant>,
     timeout: Option<Duration>,
     max_running: Option<usize>,
@@ -54,6 +55,7 @@ impl Builder {
     /// The group works on a child of it: ending the group does not cancel `token`.
     pub fn token(mut self, token: CancellationToken) -> Builder {
         self.token = token;
+        self.has_token = true;
         self
     }
 
@@ -146,10 +148,10 @@ impl Builder {
             ),
             timeline,
             self.token.child_token(),
+            self.has_token,
             runtime.clone(),
             self.name,
             deadline.min(timeout),
-            threads.is_some_and(|threads| threads > 1),
         );
         #[cfg(all(feature = "timerfd", target_os = "linux"))]
         let fine = if self.timerfd {

@@ -125,18 +125,13 @@ impl Closing {
         self.handles -= 1;
     }
 
-    /// Does the group drain when no job is held? Once it has, it does not any more.
-    pub(super) fn drains(&self) -> bool {
+    /// No job is held. True if none will come either, for the first time: the book is closed.
+    pub(super) fn drain(&mut self) -> bool {
         let closing = self.has_ended()
             || self.is_draining()
             || self.abandoned
             || (self.detached && self.handles == 0);
-        closing && !self.gate.drained
-    }
-
-    /// No job is held. True if none will come either, for the first time: the book is closed.
-    pub(super) fn drain(&mut self) -> bool {
-        let drains = self.drains();
+        let drains = closing && !self.gate.drained;
         self.gate.drained |= drains;
         drains
     }

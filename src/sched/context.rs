@@ -26,13 +26,24 @@ use super::verbs::{Entrance, verbs};
 pub struct JobContext {
     shared: Arc<Shared>,
     run: Run,
+    lateness: Duration,
     attempt: u64,
 }
 
 impl JobContext {
+    /// The context of a run that starts now.
+    fn new(shared: &Arc<Shared>, run: Run, attempt: u64) -> JobContext {
+        JobContext {
+            lateness: shared.now().since(run.deadline),
+            shared: Arc::clone(shared),
+            run,
+            attempt,
+        }
+    }
+
     /// The group's token. A cancel of the group does not interrupt running jobs: they see it here.
     pub fn token(&self) -> CancellationToken {
-        self.shared.token.clone()
+        self.shared.share_token()
     }
 
     /// When this run was due.
@@ -42,7 +53,7 @@ impl JobContext {
 
     /// How much later than that it started.
     pub fn lateness(&self) -> Duration {
-        self.run.lateness
+        self.lateness
     }
 
     /// Which run of the job this is; 1 for the first.
@@ -95,7 +106,7 @@ impl fmt::Debug for JobContext {
             .field("id", &self.run.id)
             .field("attempt", &self.attempt)
             .field("deadline", &self.deadline())
-            .field("lateness", &self.run.lateness)
+            .field("lateness", &self.lateness)
             .finish_non_exhaustive()
     }
 }
@@ -130,11 +141,7 @@ where
 {
     fn start(self: Box<Self>, run: Run) -> Live {
         let With { shared, kept, make } = *self;
-        let context = JobContext {
-            shared,
-            run,
-            attempt: 1,
-        };
+        let context = JobContext::new(&shared, run, 1);
         Live::Future(Box::pin(make(kept, context)))
     }
 }
@@ -165,11 +172,7 @@ where
 {
     fn start(mut self: Box<Self>, run: Run) -> Live {
         self.attempt += 1;
-        let context = JobContext {
-            shared: Arc::clone(&self.shared),
-            run,
-            attempt: self.attempt,
-        };
+        let context = JobContext::new(&self.shared, run, self.attempt);
         self.running = Some(Box::pin((self.make)(context)));
         Live::Own(self)
     }

@@ -72,9 +72,11 @@ impl Driver {
                         self.sweep = Some(Box::new(Sweep::new(due, LOOKED_UP as u32)));
                     }
                     let more = self.pop_due(due);
-                    let busy = more || self.sweep.is_some() || self.queue.is_arriving(due);
+                    // A little more that is near costs no turn of its own.
+                    let arriving = move_in(&self.shared, &mut self.queue, due, LOOKED_UP);
+                    let busy = more || arriving || self.sweep.is_some();
                     if !self.release_and_lie_down(due, busy).await {
-                        move_in(&self.shared, &mut self.queue, due);
+                        move_in(&self.shared, &mut self.queue, due, ARRIVALS);
                         self.sweep(due, more);
                         yield_now(&self.shared.runtime).await;
                     }
@@ -90,13 +92,7 @@ impl Driver {
         let now = self.shared.now();
         let cancelled = self.shared.is_cancelled();
         let (head, queued) = (self.queue.next(), self.queue.len());
-        let mut slots = Vec::new();
-        while let Some(part) = self.queue.arriving(now, LOOKED_UP - slots.len()) {
-            slots.extend(part);
-            if slots.len() >= LOOKED_UP {
-                break;
-            }
-        }
+        let slots = self.queue.arriving(now, LOOKED_UP).unwrap_or_default();
         let page = self.sweep.as_ref().map(|sweep| sweep.page());
         let (turn, entries, page) = self.shared.enter(|state, todo| {
             state.told(head, queued);
@@ -128,7 +124,7 @@ impl Driver {
     /// Moves in whatever is due by now: before that nothing can be released in order.
     async fn catch_up(&mut self, now: Tick) {
         while self.queue.is_behind(now) {
-            if move_in(&self.shared, &mut self.queue, now) {
+            if move_in(&self.shared, &mut self.queue, now, ARRIVALS) {
                 yield_now(&self.shared.runtime).await;
             }
         }
@@ -151,7 +147,7 @@ impl Driver {
     fn sweep(&mut self, due: Tick, more: bool) {
         let gathered = self.sweep.as_mut().and_then(|sweep| sweep.gathered());
         if let Some(fresh) = gathered.filter(|_| !more) {
-            if !move_in(&self.shared, fresh, due) {
+            if !move_in(&self.shared, fresh, due, ARRIVALS) {
                 std::mem::swap(fresh, &mut self.queue);
                 self.sweep = None;
             }
@@ -230,14 +226,14 @@ impl Driver {
     }
 }
 
-/// Moves entries whose time comes near into the heap's order; true if there may be more.
-fn move_in(shared: &Shared, queue: &mut Queue, now: Tick) -> bool {
+/// Moves about so many entries whose time comes near into the heap's order; true if there may be more.
+fn move_in(shared: &Shared, queue: &mut Queue, now: Tick, most: usize) -> bool {
     let mut moved = 0;
     while let Some(slots) = queue.arriving(now, LOOKED_UP) {
         moved += slots.len();
         let entries = shared.enter(|state, _| state.entries(slots));
         queue.extend(entries);
-        if moved >= ARRIVALS {
+        if moved >= most {
             return true;
         }
     }
@@ -286,10 +282,10 @@ mod tests {
                 State::new(usize::MAX, Workers::new(1, false), Tick::NEVER),
                 Timeline::new(Instant::now()),
                 CancellationToken::new(),
+                false,
                 tokio::runtime::Handle::current(),
                 None,
                 Tick::NEVER,
-                false,
             );
             let driver = Driver::new(Arc::clone(&shared), Alarm::new(None));
             let drive = Box::pin(driver.drive());

@@ -85,7 +85,7 @@ impl Group {
 
     /// The group's own token: cancelled with the group, and cancelling it cancels the group.
     pub fn token(&self) -> CancellationToken {
-        self.shared.token.clone()
+        self.shared.share_token()
     }
 
     /// Closes the group and waits until every job has ended.
@@ -225,7 +225,7 @@ impl Default for Group {
 impl Drop for Group {
     fn drop(&mut self) {
         // What a cancelled group has not dropped yet is no surprise to anybody.
-        let expected = self.shared.is_cancelled();
+        let expected = self.shared.token.is_cancelled();
         let (held, panic) = self.shared.enter(|state, todo| {
             let held = if self.detached {
                 state.detach(todo);

@@ -561,11 +561,6 @@ impl Jobs {
         self.slots.get(slot).is_aborted()
     }
 
-    /// How many due jobs wait for a slot or a worker.
-    pub(super) fn waiting(&self) -> usize {
-        self.ready.waiting()
-    }
-
     /// How many due jobs could start now.
     pub(super) fn startable(&self) -> usize {
         self.ready.startable()

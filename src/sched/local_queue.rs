@@ -48,17 +48,16 @@ impl LocalQueue {
 
     // The owner.
 
-    /// Takes the next job, which starts now, and says how late it is. `ended` is the slot of the job
-    /// before, if that has ended and only has to be booked: both are one step, so that a job is always
+    /// Takes the next job, which starts now. `ended` is the slot of the job before, if that has ended and only has to be booked: both are one step, so that a job is always
     /// found in one place.
-    pub(super) fn next(&self, ended: Option<u32>, now: Tick) -> Option<(Claim, Duration)> {
+    pub(super) fn next(&self, ended: Option<u32>, now: Tick) -> Option<Claim> {
         let mut inner = self.lock();
         inner.ended.extend(ended);
         let claim = inner.unstarted.pop_front()?;
         let lateness = now.since(claim.deadline);
         inner.started += 1;
         inner.max_lateness = inner.max_lateness.max(lateness);
-        Some((claim, lateness))
+        Some(claim)
     }
 
     /// The owner gives others a turn after a job; `ended` as in [`next`](LocalQueue::next).

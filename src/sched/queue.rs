@@ -128,7 +128,10 @@ impl Queue {
     /// Goes on to what is near, over a time in which nothing was to do. What is pushed then does not have to
     /// come down from where it lay as seen from long ago.
     pub(super) fn go_on(&mut self, now: Tick) {
-        self.wheel.go_on(near(now));
+        // What is left of a bucket on its way belongs behind what has gone before, wherever that lies.
+        if self.left_to_move() == 0 {
+            self.wheel.go_on(near(now));
+        }
     }
 
     /// Some slots of a bucket whose time comes near, at most `most`; the caller looks up when they are
@@ -156,12 +159,6 @@ impl Queue {
             (large.start <= near).then_some(large.start)
         });
         large.fold(near(now), Granule::max)
-    }
-
-    /// Is anything near enough to [arrive](Queue::arriving)?
-    pub(super) fn is_arriving(&self, now: Tick) -> bool {
-        let first = self.wheel.peek();
-        self.left_to_move() > 0 || first.is_some_and(|first| first.start <= self.horizon(now))
     }
 
     fn left_to_move(&self) -> usize {

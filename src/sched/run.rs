@@ -88,8 +88,11 @@ impl RunningJob {
                 Ending::Panicked(panic)
             }
         };
-        drop(span);
-        let (now, cancelled) = (shared.now(), shared.is_cancelled());
+        // Its subscriber hears of the end before the group does.
+        {
+            let _ended = span;
+        }
+        let (now, cancelled) = (shared.deadline_clock(), shared.is_cancelled());
         let ended = shared.enter(|state, todo| {
             // What came before the end of the last job is what ended the group.
             state.check_end(now, cancelled, todo);

@@ -1,12 +1,13 @@
 //! What the group, its handles, its runners and its driver share: the lock, and what is done after it.
 
 use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, PoisonError};
 
 // Under the scheduler of tests/shuttle a task is a thread.
 #[cfg(shuttle)]
 use shuttle::thread_local;
-use tokio::runtime;
+use tokio::runtime::{self, RuntimeFlavor};
 #[cfg(not(shuttle))]
 use tokio::task::try_id;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,9 @@ pub(super) struct Shared {
     pub(super) timeline: Timeline,
     /// A child of the caller's token, so that ending this group ends no other.
     pub(super) token: CancellationToken,
+    /// Somebody else can cancel the token: its parent or a clone of it was handed out. As long as nobody
+    /// can, the state knows all that ends the group, and the token's lock is not taken for each job.
+    token_is_shared: AtomicBool,
     pub(super) runtime: runtime::Handle,
     pub(super) name: Option<Box<str>>,
     /// The group's own deadline.
@@ -66,17 +70,20 @@ impl Shared {
         state: State,
         timeline: Timeline,
         token: CancellationToken,
+        token_is_shared: bool,
         runtime: runtime::Handle,
         name: Option<Box<str>>,
         deadline: Tick,
-        steals: bool,
     ) -> Arc<Shared> {
+        let steals = runtime.runtime_flavor() != RuntimeFlavor::CurrentThread
+            && runtime.metrics().num_workers() > 1;
         Arc::new(Shared {
             state: Mutex::new(state),
             #[cfg(test)]
             entered: Default::default(),
             timeline,
             token,
+            token_is_shared: AtomicBool::new(token_is_shared),
             runtime,
             name,
             deadline,
@@ -135,13 +142,31 @@ impl Shared {
         self.timeline.now()
     }
 
+    /// The group's token, for others.
+    pub(super) fn share_token(&self) -> CancellationToken {
+        // Before anybody can cancel it: who has seen it cancelled sees no job start after that.
+        self.token_is_shared.store(true, SeqCst);
+        self.token.clone()
+    }
+
+    /// Has somebody else cancelled the token?
     pub(super) fn is_cancelled(&self) -> bool {
-        self.token.is_cancelled()
+        self.token_is_shared.load(SeqCst) && self.token.is_cancelled()
+    }
+
+    /// The clock, as far as it can end the group: it is not read for one without a deadline.
+    pub(super) fn deadline_clock(&self) -> Tick {
+        if self.deadline < Tick::NEVER {
+            self.now()
+        } else {
+            Tick::ALWAYS
+        }
     }
 
     /// Notices that a token or the clock has ended the group.
-    pub(super) fn check_end(&self, now: Tick) {
+    pub(super) fn check_end(&self) {
         let cancelled = self.is_cancelled();
+        let now = self.deadline_clock();
         if cancelled || now >= self.deadline {
             self.enter(|state, todo| state.check_end(now, cancelled, todo));
         }
@@ -181,21 +206,11 @@ impl Shared {
     /// The values of so many jobs have been dropped. If they were the last ones, a cancel that came before is
     /// still what ended the group.
     pub(super) fn dropped(&self, count: usize) {
-        let last = self.enter(|state, todo| {
-            let last = state.drains_without(count);
-            if !last {
-                state.dropped(count, todo);
-            }
-            last
+        let (now, cancelled) = (self.deadline_clock(), self.is_cancelled());
+        self.enter(|state, todo| {
+            state.check_end(now, cancelled, todo);
+            state.dropped(count, todo);
         });
-        // The clock and the token are asked only where the answer depends on them.
-        if last {
-            let (now, cancelled) = (self.now(), self.is_cancelled());
-            self.enter(|state, todo| {
-                state.check_end(now, cancelled, todo);
-                state.dropped(count, todo);
-            });
-        }
     }
 
     /// Makes a panic seen though nobody may wait.

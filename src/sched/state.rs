@@ -193,11 +193,6 @@ impl State {
         unstarted
     }
 
-    /// Are the values of so many jobs the last that keep the group from having drained?
-    pub(super) fn drains_without(&self, count: usize) -> bool {
-        self.jobs.held() == count && self.closing.drains()
-    }
-
     /// The values of so many jobs have been dropped.
     pub(super) fn dropped(&mut self, count: usize, todo: &mut Todo) {
         self.jobs.dropped(count);
@@ -379,7 +374,7 @@ impl State {
         }
         let room = self.room_for_spares();
         if self.spares.len() > room {
-            todo.retire.extend(self.spares.pop());
+            todo.retire.extend(self.spares.drain(room..));
         }
         let reuse = match (abort, task) {
             (Some(abort), Some(task)) if self.spares.len() < room => {
@@ -396,12 +391,13 @@ impl State {
         }
     }
 
-    /// Spare tasks are kept for as many jobs as run or are about to start.
+    /// Spare tasks are kept for the jobs that are left, and one more.
     fn room_for_spares(&self) -> usize {
         if self.closing.is_drained() {
             return 0;
         }
-        (1 + self.jobs.running() + self.jobs.waiting()).min(MOST_SPARES)
+        let jobs = self.jobs.pending() + self.jobs.running();
+        (1 + jobs).min(MOST_SPARES)
     }
 
     // Going down.

@@ -25,6 +25,7 @@ use super::state::{Awaits, Claimed};
 use super::workers::Duty;
 use super::yield_now::yield_now;
 use crate::ground::panic;
+use crate::ground::timeline::Tick;
 use crate::ground::trace::Span;
 
 /// A worker starts this many jobs before other tasks of its thread get a turn.
@@ -45,6 +46,39 @@ pub(super) fn start(shared: &Arc<Shared>, count: usize) {
         // Alone it would sit in a slot of this thread from which no other can take it; and if its job then
         // blocks the thread, no other serves the runtime's timers meanwhile.
         shared.make_stealable();
+    }
+}
+
+/// The clock of a worker, for `max_lateness` alone: to read it for each job would cost as much as all the
+/// rest of a short one.
+///
+/// It is read at the first job of a turn and at each fourth, and at each single one as long as jobs take
+/// longer than a few microseconds.
+struct Clock {
+    now: Tick,
+    jobs: u32,
+}
+
+impl Clock {
+    const JOBS: u32 = 4;
+    const SHORT: Duration = Duration::from_micros(20);
+
+    fn new(shared: &Shared) -> Clock {
+        Clock {
+            now: shared.now(),
+            jobs: Clock::JOBS,
+        }
+    }
+
+    /// The time, as the next job starts.
+    fn look(&mut self, shared: &Shared) -> Tick {
+        self.jobs -= 1;
+        if self.jobs == 0 {
+            let before = std::mem::replace(&mut self.now, shared.now());
+            let are_short = self.now.since(before) < Clock::SHORT;
+            self.jobs = if are_short { Clock::JOBS } else { 1 };
+        }
+        self.now
     }
 }
 
@@ -86,7 +120,7 @@ impl Worker {
             duty,
             spare,
         } = self;
-        let now = shared.now();
+        let now = shared.deadline_clock();
         let cancelled = shared.is_cancelled();
         let (claimed, others) = shared
             .enter(|state, todo| state.claim(local, duty, spare, now, cancelled, cx.waker(), todo));
@@ -101,13 +135,14 @@ impl Worker {
     /// Runs what is claimed. False if others must have a turn first.
     fn run_claimed(&mut self, turn: &mut usize) -> bool {
         let mut ended = None;
+        let mut clock = Clock::new(&self.shared);
         loop {
-            let now = self.shared.now();
-            self.shared.check_end(now);
-            let Some((claim, lateness)) = self.local.next(ended.take(), now) else {
+            self.shared.check_end();
+            let now = clock.look(&self.shared);
+            let Some(claim) = self.local.next(ended.take(), now) else {
                 return true;
             };
-            ended = self.run(claim, lateness);
+            ended = self.run(claim);
             *turn -= 1;
             if *turn == 0 || !coop::has_budget_remaining() {
                 self.local.ended(ended);
@@ -117,7 +152,7 @@ impl Worker {
     }
 
     /// Starts a job. Its slot if it has ended, and nothing is left to do but to book it.
-    fn run(&mut self, claim: Claim, lateness: Duration) -> Option<u32> {
+    fn run(&mut self, claim: Claim) -> Option<u32> {
         let shared = &self.shared;
         let Claim {
             slot,
@@ -126,16 +161,14 @@ impl Worker {
             deadline,
             scheduled_at,
         } = claim;
-        let span = Span::job(shared.name(), id.0, scheduled_at, lateness);
+        let span = Span::job(shared.name(), id.0, scheduled_at, || {
+            shared.now().since(deadline)
+        });
         let mut cx = Context::from_waker(&self.spare.task.waker);
         let mut live = None;
         let polled = span.enter(|| {
             shared.inside(|| {
-                let run = Run {
-                    id,
-                    deadline,
-                    lateness,
-                };
+                let run = Run { id, deadline };
                 live.insert(body.start(run)).poll(&mut cx)
             })
         });

@@ -165,3 +165,18 @@ fn a_lone_job_wakes_the_driver_once() {
         assert!(turns <= JOBS + 3, "{turns} turns for {JOBS} jobs");
     });
 }
+/// Also when the next ones come near while the driver is up.
+#[tokio::test(start_paused = true)]
+async fn each_instant_at_which_jobs_fall_due_costs_one_turn() {
+    for apart in [1, 5, 10, 20, 100] {
+        let (group, log) = (Group::new(), Log::new());
+        for n in 1..=20 {
+            group.delay(ms(n * apart), log.job(n));
+        }
+        settle().await;
+        let before = group.stats().driver_turns;
+        sleep(ms(30 * apart)).await;
+        let turns = group.stats().driver_turns - before;
+        assert_eq!((log.len(), turns), (20, 20), "{apart} ms apart");
+    }
+}
