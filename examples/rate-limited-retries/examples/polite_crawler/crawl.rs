@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use hyper::StatusCode;
+use rate_limited_retries::backoff::{Backoff, Jitter};
+use rate_limited_retries::rate::{Pacer, Rate, Turn};
+use rate_limited_retries::retry::{Budget, Chain, Decision, Outcome, Reason, Retry, retry_after};
 use schedgroup::Group;
-use schedgroup::backoff::{Backoff, Jitter};
-use schedgroup::rate::{Pacer, Rate, Turn};
-use schedgroup::retry::{Budget, Chain, Decision, Outcome, Reason, Retry, retry_after};
 use tokio::runtime;
 use tokio::time::Instant;
 
-use crate::client::{self, Answer, Failure};
-use crate::server::{Host, Kind};
+use super::client::{self, Answer, Failure};
+use super::server::{Host, Kind};
 
 /// So many pages of one host are fetched at once.
 pub(crate) const IN_FLIGHT: u32 = 8;

@@ -5,8 +5,8 @@
 //! with `--no-retry-after` and look for `!`.
 //!
 //! ```sh
-//! cargo run --example polite_crawler
-//! cargo run --example polite_crawler -- --no-retry-after
+//! cargo run -p rate-limited-retries --example polite_crawler
+//! cargo run -p rate-limited-retries --example polite_crawler -- --no-retry-after
 //! ```
 #![forbid(unsafe_code)]
 

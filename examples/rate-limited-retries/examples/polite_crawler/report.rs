@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use hyper::StatusCode;
-use schedgroup::retry::Reason;
+use rate_limited_retries::retry::Reason;
 use tokio::time::Instant;
 
-use crate::crawl::{Crawled, Request, Then};
-use crate::server::{KINDS, Kind};
+use super::crawl::{Crawled, Request, Then};
+use super::server::{KINDS, Kind};
 
 pub(crate) fn table(crawled: &Crawled) {
     println!("host      sent  429s  retried  denied by budget  given up  worst lateness");

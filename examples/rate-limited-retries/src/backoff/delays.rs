@@ -4,7 +4,7 @@ use std::iter::FusedIterator;
 use std::time::Duration;
 
 use super::random::Random;
-use crate::ground::timeline::nanos;
+use crate::time::nanos;
 
 /// How a delay is spread, so that clients that failed together do not come back together.
 ///
@@ -31,7 +31,7 @@ pub enum Jitter {
 ///
 /// ```
 /// # use std::time::Duration;
-/// # use schedgroup::backoff::{Backoff, Jitter};
+/// # use rate_limited_retries::backoff::{Backoff, Jitter};
 /// let backoff = Backoff::exponential(Duration::from_millis(50), Duration::from_secs(30))
 ///     .factor(1.5)
 ///     .jitter(Jitter::Full)
@@ -66,11 +66,11 @@ impl Backoff {
     pub fn exponential(first: Duration, max_delay: Duration) -> Backoff {
         assert!(
             !first.is_zero(),
-            "schedgroup: Backoff::exponential was called with a first delay of zero"
+            "rate-limited-retries: Backoff::exponential was called with a first delay of zero"
         );
         assert!(
             first <= max_delay,
-            "schedgroup: Backoff::exponential was called with a first delay of {first:?}, above its cap of {max_delay:?}"
+            "rate-limited-retries: Backoff::exponential was called with a first delay of {first:?}, above its cap of {max_delay:?}"
         );
         Backoff {
             first: nanos(first),
@@ -91,7 +91,7 @@ impl Backoff {
     pub fn factor(mut self, factor: f64) -> Backoff {
         assert!(
             factor.is_finite() && factor >= 1.0,
-            "schedgroup: Backoff::factor must be a finite number of at least 1, not {factor}"
+            "rate-limited-retries: Backoff::factor must be a finite number of at least 1, not {factor}"
         );
         self.factor = factor;
         self

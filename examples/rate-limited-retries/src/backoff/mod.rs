@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use schedgroup::backoff::{Backoff, Jitter};
+//! use rate_limited_retries::backoff::{Backoff, Jitter};
 //!
 //! let ms = Duration::from_millis;
 //! let backoff = Backoff::exponential(ms(100), ms(1000)).max_delays(6);
@@ -27,13 +27,6 @@
 //! | [`Full`](Jitter::Full) | between 0 and `d` | a crowd: it spreads best |
 //! | [`Equal`](Jitter::Equal) | between `d / 2` and `d` | a crowd that must always pause |
 //! | [`Decorrelated`](Jitter::Decorrelated) | between the first delay and `last` × 3 | a crowd whose chains began together |
-//!
-//! # The house
-//!
-//! ```text
-//! delays the settings, and the iterator that follows them
-//! random numbers from a seed
-//! ```
 
 mod delays;
 mod random;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::ground::timeline::nanos;
+use crate::time::nanos;
 
 /// How much is allowed: so many in a period on the whole, and so many at once.
 ///
@@ -13,7 +13,7 @@ use crate::ground::timeline::nanos;
 ///
 /// ```
 /// # use std::time::Duration;
-/// # use schedgroup::rate::Rate;
+/// # use rate_limited_retries::rate::Rate;
 /// let gentle = Rate::per_second(20).burst(5);
 /// let quota = Rate::new(5000, Duration::from_secs(3600)).burst(100);
 /// # assert_ne!(gentle, quota);
@@ -38,11 +38,11 @@ impl Rate {
     pub fn new(count: u32, period: Duration) -> Rate {
         assert!(
             count > 0,
-            "schedgroup: Rate::new was called with a count of zero: nothing could ever go"
+            "rate-limited-retries: Rate::new was called with a count of zero: nothing could ever go"
         );
         assert!(
             !period.is_zero(),
-            "schedgroup: Rate::new was called with a period of zero"
+            "rate-limited-retries: Rate::new was called with a period of zero"
         );
         Rate {
             count,
@@ -70,7 +70,7 @@ impl Rate {
     pub fn burst(mut self, count: u32) -> Rate {
         assert!(
             count > 0,
-            "schedgroup: Rate::burst must be at least 1: nothing could ever go"
+            "rate-limited-retries: Rate::burst must be at least 1: nothing could ever go"
         );
         self.burst = count;
         self

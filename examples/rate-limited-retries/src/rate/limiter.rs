@@ -10,14 +10,14 @@ use tokio::time::Instant;
 use super::allowance::Rate;
 use super::bucket::Bucket;
 use super::calendar::Calendar;
-use crate::ground::panic::discard_each;
-use crate::ground::table::Table;
-use crate::ground::timeline::{Tick, Timeline};
+use crate::drops::drop_each;
+use crate::table::Table;
+use crate::time::Clock;
 
 /// Tells each caller when it may go: first come, first served for each key, and in all.
 ///
 /// It never waits and never says no. What it gives is the caller's own instant, to be slept for or to
-/// [`schedule`](crate::Group::schedule) a job at; nobody else gets it. A caller that does not come
+/// [`schedule`](schedgroup::Group::schedule) a job at; nobody else gets it. A caller that does not come
 /// gives nothing back.
 ///
 /// When the work itself should wait in line, and a [`not_before`](Limiter::not_before) should hold up what
@@ -32,7 +32,7 @@ use crate::ground::timeline::{Tick, Timeline};
 /// ```
 /// # use std::time::Duration;
 /// # use schedgroup::Group;
-/// # use schedgroup::rate::{Limiter, Rate};
+/// # use rate_limited_retries::rate::{Limiter, Rate};
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), schedgroup::WaitError> {
 /// let limiter = Limiter::new(Rate::per_second(2)).overall(Rate::per_second(100).burst(10));
@@ -47,7 +47,7 @@ use crate::ground::timeline::{Tick, Timeline};
 pub struct Limiter<K> {
     per_key: Rate,
     overall: Option<Rate>,
-    timeline: Timeline,
+    clock: Clock,
     hasher: RandomState,
     /// Of the user's code only `Eq` of keys runs under it.
     state: Mutex<State<K>>,
@@ -78,7 +78,7 @@ impl<K> Limiter<K> {
         Limiter {
             per_key,
             overall: None,
-            timeline: Timeline::new(Instant::now()),
+            clock: Clock::new(),
             hasher: RandomState::new(),
             state: Mutex::new(State {
                 keys: Table::new(),
@@ -102,10 +102,6 @@ impl<K> Limiter<K> {
     fn lock(&self) -> MutexGuard<'_, State<K>> {
         // Poisoned by `Eq` of a key, before anything was changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn now(&self) -> u64 {
-        self.timeline.now().bits()
     }
 
     /// How many keys it remembers.
@@ -142,7 +138,7 @@ impl<K: Eq + Hash> Limiter<K> {
             allowed.last = at;
             at
         });
-        self.timeline.instant(Tick::from_bits(at))
+        self.clock.instant(at)
     }
 
     /// From now on nothing of this key goes before `at`: a server's wish, for all who work with the key.
@@ -154,7 +150,7 @@ impl<K: Eq + Hash> Limiter<K> {
         K: Borrow<Q>,
         Q: Eq + Hash + ToOwned<Owned = K> + ?Sized,
     {
-        let at = self.timeline.tick(at).bits();
+        let at = self.clock.nanos(at);
         self.with(key, |allowed, _, _| {
             allowed.not_before = allowed.not_before.max(at);
         });
@@ -186,14 +182,14 @@ impl<K: Eq + Hash> Limiter<K> {
         if let Some(key) = fresh.take_if(|_| unknown) {
             state.keys.insert(hash, key, Allowed::default());
         }
-        let now = self.now();
+        let now = self.clock.now();
         let allowed = state.keys.find(hash, |known, _| known.borrow() == key);
         let allowed = allowed.expect("`Eq` of a key finds what it found before");
         let done = work(allowed, &mut state.overall, now);
         let idle = self.look_through(state, now);
         drop(guard);
         // Keys are dropped outside of the lock.
-        discard_each(idle);
+        drop_each(idle);
         done
     }
 

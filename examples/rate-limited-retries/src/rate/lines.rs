@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::allowance::Rate;
 use super::bucket::Bucket;
-use crate::ground::table::Table;
+use crate::table::Table;
 
 /// What a pacer keeps to.
 #[derive(Clone, Copy, Debug)]

@@ -5,7 +5,7 @@
 //! instant, first come, first served.
 //!
 //! ```
-//! use schedgroup::rate::{Limiter, Rate};
+//! use rate_limited_retries::rate::{Limiter, Rate};
 //!
 //! let limiter = Limiter::new(Rate::per_second(10).burst(2));
 //! let [a, b, c] = [(); 3].map(|()| limiter.reserve(&"example.org", 1));
@@ -20,18 +20,6 @@
 //!
 //! An instant that was given out cannot be moved; work that stands in line can. So a server's wish
 //! holds up what waits in a pacer already, and its rate over all is asked at the last moment.
-//!
-//! # The house
-//!
-//! ```text
-//! pacer     work in lines: the verbs
-//! pump      the job that lets it go
-//! lines     who may go next, and when
-//! limiter   instants for callers
-//! calendar  a bucket that is reserved ahead
-//! bucket    a bucket
-//! allowance so many in a period, and so many at once
-//! ```
 
 mod allowance;
 mod bucket;

@@ -5,12 +5,12 @@ use std::hash::Hash;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use schedgroup::Handle;
 use tokio::time::Instant;
 
 use super::allowance::Rate;
 use super::lines::{Limits, Place};
 use super::pump::{New, Shared, Turn};
-use crate::Handle;
 
 /// Work for many keys, each piece run as a job of a group as soon as the limits let it go.
 ///
@@ -41,7 +41,7 @@ use crate::Handle;
 /// ```
 /// # use std::time::Duration;
 /// # use schedgroup::Group;
-/// # use schedgroup::rate::{Pacer, Rate};
+/// # use rate_limited_retries::rate::{Pacer, Rate};
 /// # use tokio::time::Instant;
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), schedgroup::WaitError> {
@@ -101,16 +101,13 @@ impl Builder {
     pub fn in_flight(mut self, count: u32) -> Builder {
         assert!(
             count > 0,
-            "schedgroup: in_flight must be at least 1: nothing could ever go"
+            "rate-limited-retries: in_flight must be at least 1: nothing could ever go"
         );
         self.limits.in_flight = count;
         self
     }
 
     /// A pacer that runs `work` in this group for whatever is pushed, at its time.
-    ///
-    /// A panic of the work names the place of this call.
-    #[track_caller]
     pub fn run<K, T, F, Fut>(self, group: &Handle, work: F) -> Pacer<K, T>
     where
         K: Eq + Hash + Send + Sync + 'static,

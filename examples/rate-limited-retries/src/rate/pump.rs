@@ -3,17 +3,16 @@
 use std::fmt;
 use std::future::ready;
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::panic::Location;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use schedgroup::{Handle, JobContext, JobHandle, Next};
 use tokio::time::Instant;
 
 use super::lines::{Limits, LineId, Lines, Place, Released};
-use crate::ground::panic::discard_each;
-use crate::ground::timeline::{Tick, Timeline};
-use crate::{Handle, JobContext, JobHandle, Next};
+use crate::drops::drop_each;
+use crate::time::Clock;
 
 type Work<K, T> =
     Box<dyn Fn(T, Turn<K, T>) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
@@ -23,11 +22,9 @@ type Work<K, T> =
 /// Lock order: this one, then the group's. Of the user's code only `Eq` of keys runs under it.
 pub(super) struct Shared<K, T> {
     pub(super) group: Handle,
-    timeline: Timeline,
+    clock: Clock,
     hasher: RandomState,
     run: Work<K, T>,
-    /// Where the pacer was made: the place that the jobs of its work name as theirs.
-    site: &'static Location<'static>,
     state: Mutex<State<K, T>>,
 }
 
@@ -62,25 +59,15 @@ impl<K, T> Shared<K, T> {
         // Poisoned by `Eq` of a key, before a line was changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn now(&self) -> u64 {
-        self.timeline.now().bits()
-    }
-
-    fn instant(&self, nanos: u64) -> Instant {
-        self.timeline.instant(Tick::from_bits(nanos))
-    }
 }
 
 impl<K: Eq, T> Shared<K, T> {
-    #[track_caller]
     pub(super) fn new(limits: Limits, group: Handle, run: Work<K, T>) -> Shared<K, T> {
         Shared {
             group,
-            timeline: Timeline::new(Instant::now()),
+            clock: Clock::new(),
             hasher: RandomState::new(),
             run,
-            site: Location::caller(),
             state: Mutex::new(State {
                 lines: Lines::new(limits),
                 pump: None,
@@ -95,27 +82,27 @@ impl<K: Eq, T> Shared<K, T> {
         if let Some(pump) = state.pump.as_mut().filter(|pump| next < pump.armed) {
             pump.armed = next;
             // False only in a group that goes down, which drops the pump.
-            pump.job.reset_at(self.instant(next));
+            pump.job.reset_at(self.clock.instant(next));
         }
     }
 
     fn ended(&self, line: LineId) {
         let mut state = self.lock();
-        state.lines.ended(line, self.now());
+        state.lines.ended(line, self.clock.now());
         self.nudge(&mut state);
     }
 }
 
 impl<K: Eq + Hash, T> Shared<K, T> {
     pub(super) fn not_before(&self, key: Arc<K>, at: Instant) {
-        let (hash, at) = (self.hasher.hash_one(&*key), self.timeline.tick(at).bits());
+        let (hash, at) = (self.hasher.hash_one(&*key), self.clock.nanos(at));
         let mut state = self.lock();
         let line = state.lines.line(hash, &key);
         state.lines.not_before(line, at);
-        let idle = state.lines.look_through(self.now());
+        let idle = state.lines.look_through(self.clock.now());
         drop(state);
         // Keys are dropped outside of the lock.
-        discard_each(idle);
+        drop_each(idle);
     }
 }
 
@@ -129,13 +116,13 @@ where
     #[track_caller]
     pub(super) fn push(self: &Arc<Self>, group: &Handle, key: Arc<K>, new: New<T>) {
         let hash = self.hasher.hash_one(&*key);
-        if group.is_closed() {
+        if is_closed(group) {
             return;
         }
         let mut fresh = None;
         loop {
             let mut state = self.lock();
-            if let Some(spare) = state.adopt(fresh.take(), self.now()) {
+            if let Some(spare) = state.adopt(fresh.take(), self.clock.now()) {
                 drop(state);
                 spare.job.cancel();
                 continue;
@@ -146,7 +133,7 @@ where
                 let idle = self.put(&mut state, line, new);
                 drop(state);
                 // Keys are dropped outside of the lock.
-                discard_each(idle);
+                drop_each(idle);
                 return;
             }
             let number = state.number();
@@ -161,7 +148,7 @@ where
 
     /// The keys that come back are for the caller to drop.
     fn put(&self, state: &mut State<K, T>, line: LineId, new: New<T>) -> Vec<Arc<K>> {
-        let now = self.now();
+        let now = self.clock.now();
         state.lines.push(line, new.place, new.work, new.cost, now);
         self.nudge(state);
         state.lines.look_through(now)
@@ -174,7 +161,7 @@ where
             shared: Arc::clone(self),
             number,
         };
-        let job = group.repeat(self.instant(u64::MAX), move |context| {
+        let job = group.repeat(self.clock.instant(u64::MAX), move |context| {
             ready(watch.shared.turn(watch.number, context))
         });
         Pump {
@@ -187,7 +174,7 @@ where
     /// One run of the pump: lets go what may go, and the rest of a crowd in the next run.
     fn turn(self: &Arc<Self>, number: u64, context: JobContext) -> Next {
         for _ in 0..AT_ONCE {
-            let released = self.lock().lines.release(self.now());
+            let released = self.lock().lines.release(self.clock.now());
             let Some(released) = released else {
                 break;
             };
@@ -204,7 +191,7 @@ where
             pump.armed = next;
         }
         // What is due already goes behind what was sent.
-        Next::At(self.instant(next.max(self.now())))
+        Next::At(self.clock.instant(next.max(self.clock.now())))
     }
 
     /// Makes a job of work whose turn has come.
@@ -213,7 +200,7 @@ where
             shared: Arc::clone(self),
             line: released.line,
         };
-        context.start_for(self.site, move |context| {
+        context.delay_with(Duration::ZERO, move |context| {
             let is_held_up = duty.is_held_up();
             async move {
                 let shared = &duty.shared;
@@ -261,6 +248,15 @@ impl<K, T> State<K, T> {
     }
 }
 
+/// Returns `true` if the group rejects every job of this handle, so that no work joins a pump that is still there.
+fn is_closed(group: &Handle) -> bool {
+    // A handle does not tell. So a job is handed in, which is farther away than any timer is set.
+    match group.try_delay(Duration::MAX, ready(())) {
+        Ok(probe) => !probe.cancel(),
+        Err(_) => true,
+    }
+}
+
 /// Goes with the pump: when the group drops it, what waits is dropped too.
 struct Watch<K: Eq, T> {
     shared: Arc<Shared<K, T>>,
@@ -273,7 +269,7 @@ impl<K: Eq, T> Drop for Watch<K, T> {
         let mine = state.pump.take_if(|pump| pump.number == self.number);
         let waiting = mine.map(|_| state.lines.clear());
         drop(state);
-        discard_each(waiting.into_iter().flatten());
+        drop_each(waiting.into_iter().flatten());
     }
 }
 
@@ -287,7 +283,7 @@ impl<K: Eq, T> Duty<K, T> {
     /// Was there a wish since the work was let go, while it waited for a place in its group?
     fn is_held_up(&self) -> bool {
         let mut state = self.shared.lock();
-        state.lines.is_held_up(self.line, self.shared.now())
+        state.lines.is_held_up(self.line, self.shared.clock.now())
     }
 }
 
@@ -313,7 +309,7 @@ impl<K, T> Turn<K, T> {
 
     /// The exact instant at which the limits let it go.
     pub fn at(&self) -> Instant {
-        self.shared.instant(self.at)
+        self.shared.clock.instant(self.at)
     }
 
     /// The run's view of its group.

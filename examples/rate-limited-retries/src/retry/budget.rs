@@ -16,7 +16,7 @@ use tokio::time::Instant;
 /// # Examples
 ///
 /// ```
-/// # use schedgroup::retry::{Budget, Retry};
+/// # use rate_limited_retries::retry::{Budget, Retry};
 /// let budget = Budget::percent(20).floor_per_second(10);
 /// # let backoff = [std::time::Duration::from_secs(1)];
 /// let policy = Retry::new(move || backoff).budget(&budget);

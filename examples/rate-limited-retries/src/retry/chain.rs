@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::circuit::Probe;
 use super::outcome::{Decision, GaveUp, Outcome, Reason};
 use super::policy::{Delays, Retry};
-use crate::ground::timeline::later;
+use crate::time::later;
 
 /// One chain of attempts as a value, for code that makes the attempts itself.
 ///
@@ -22,7 +22,7 @@ use crate::ground::timeline::later;
 ///
 /// ```
 /// # use std::time::Duration;
-/// # use schedgroup::retry::{Chain, Decision, GaveUp, Outcome, Retry};
+/// # use rate_limited_retries::retry::{Chain, Decision, GaveUp, Outcome, Retry};
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), GaveUp<&'static str>> {
 /// let policy = Retry::new(|| [Duration::from_secs(1); 3]);

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::ground::panic::discard_each;
-use crate::ground::table::Table;
-use crate::ground::timeline::later;
+use crate::drops::drop_each;
+use crate::table::Table;
+use crate::time::later;
 
 /// The circuits of all keys of a policy. A key that does not fail has no row.
 pub(super) struct Circuits<K> {
@@ -129,7 +129,7 @@ impl<K: Eq + Hash + Clone> Circuits<K> {
         let old = self.look_through(rows, now);
         drop(guard);
         // Keys are dropped outside of the lock.
-        discard_each(old);
+        drop_each(old);
         drop(unused);
         (failures >= self.failures).then_some(until)
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 ///
 /// ```
 /// # use std::time::{Duration, SystemTime};
-/// # use schedgroup::retry::retry_after;
+/// # use rate_limited_retries::retry::retry_after;
 /// let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
 /// assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
 /// assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:40 GMT", now), Some(Duration::from_secs(3)));

@@ -4,13 +4,13 @@
 //! job of a group, which waits on its heap between two attempts and holds no place there.
 //!
 //! To try one thing again where you stand, without a group and with borrows, take
-//! [`flow::retry`](crate::flow::retry()). There a [`Verdict`](crate::flow::Verdict) is what the caller says of
+//! [`flow::retry`](schedgroup::flow::retry()). There a [`Verdict`](schedgroup::flow::Verdict) is what the caller says of
 //! an error, here an [`Outcome`]; what a [`Chain`] answers is a [`Decision`].
 //!
 //! ```
 //! use std::time::Duration;
 //! use schedgroup::Group;
-//! use schedgroup::retry::{Outcome, Retry};
+//! use rate_limited_retries::retry::{Outcome, Retry};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -38,18 +38,6 @@
 //! | not to drown a server that is down | [`Budget`], [`Retry::circuit`] |
 //! | attempts that also keep to a rate | [`Chain`], in a [`Pacer`](crate::rate::Pacer) |
 //! | to read `Retry-After` | [`retry_after`] |
-//!
-//! # The house
-//!
-//! ```text
-//! run     a chain as a job of a group
-//! chain   a chain as a value
-//! policy  when to try again, and when no more
-//! circuit for each key: may somebody try?
-//! budget  how many retries beside first attempts
-//! outcome what an attempt says, and what comes of it
-//! header  when a server says to come again
-//! ```
 
 mod budget;
 mod chain;

@@ -20,8 +20,8 @@ use super::circuit::Circuits;
 /// ```
 /// # use std::time::Duration;
 /// # use schedgroup::Group;
-/// # use schedgroup::backoff::{Backoff, Jitter};
-/// # use schedgroup::retry::{Budget, Outcome, Reason, Retry};
+/// # use rate_limited_retries::backoff::{Backoff, Jitter};
+/// # use rate_limited_retries::retry::{Budget, Outcome, Reason, Retry};
 /// # async fn fetch(_: u32) -> Result<u32, &'static str> { Err("busy") }
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
@@ -93,7 +93,7 @@ impl Retry {
     pub fn circuit<K: Eq + Hash + Clone>(self, failures: u32, pause: Duration) -> Retry<K> {
         assert!(
             failures > 0,
-            "schedgroup: Retry::circuit was called with zero failures: no attempt could be made"
+            "rate-limited-retries: Retry::circuit was called with zero failures: no attempt could be made"
         );
         Retry {
             rules: self.rules,
@@ -114,7 +114,7 @@ impl<K> Retry<K> {
     pub fn max_attempts(mut self, count: u32) -> Retry<K> {
         assert!(
             count > 0,
-            "schedgroup: Retry::max_attempts must be at least 1"
+            "rate-limited-retries: Retry::max_attempts must be at least 1"
         );
         self.rules.max_attempts = Some(count);
         self

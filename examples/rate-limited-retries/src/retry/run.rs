@@ -6,13 +6,13 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
+use schedgroup::{Handle, JobContext, JobHandle, Next};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::chain::Chain;
 use super::outcome::{Decision, GaveUp, Outcome, Reason};
 use super::policy::Retry;
-use crate::{Handle, JobContext, JobHandle, Next};
 
 /// One attempt, for the future that makes it.
 #[derive(Clone, Debug)]

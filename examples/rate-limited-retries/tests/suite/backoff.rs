@@ -1,12 +1,9 @@
 //! Delays between tries: their growth exactly, their spread by seed.
-#![forbid(unsafe_code)]
-
-mod common;
 
 use std::time::Duration;
 
-use common::{ms, panic_of};
-use schedgroup::backoff::{Backoff, Jitter};
+use crate::common::{ms, panic_of};
+use rate_limited_retries::backoff::{Backoff, Jitter};
 
 const JITTERS: [Jitter; 4] = [
     Jitter::None,
@@ -157,18 +154,18 @@ fn jitter_spreads_evenly() {
 fn misuse_panics_at_its_line() {
     let zero = Duration::ZERO;
     let (line, misuse) = (line!(), panic_of(|| Backoff::exponential(zero, ms(1))));
-    let says = "schedgroup: Backoff::exponential was called with a first delay of zero";
+    let says = "rate-limited-retries: Backoff::exponential was called with a first delay of zero";
     assert_eq!((misuse.message.as_str(), misuse.line), (says, line));
 
     let (line, misuse) = (line!(), panic_of(|| Backoff::exponential(ms(2), ms(1))));
-    let says = "schedgroup: Backoff::exponential was called with a first delay of 2ms, above its cap of 1ms";
+    let says = "rate-limited-retries: Backoff::exponential was called with a first delay of 2ms, above its cap of 1ms";
     assert_eq!((misuse.message.as_str(), misuse.line), (says, line));
 
     let backoff = Backoff::exponential(ms(1), ms(1));
     for factor in [0.99, -2.0, f64::INFINITY, f64::NAN] {
         let (line, misuse) = (line!(), panic_of(|| backoff.factor(factor)));
         let says = format!(
-            "schedgroup: Backoff::factor must be a finite number of at least 1, not {factor}"
+            "rate-limited-retries: Backoff::factor must be a finite number of at least 1, not {factor}"
         );
         assert_eq!((misuse.message, misuse.line), (says, line));
     }

@@ -1,20 +1,17 @@
 //! The crawler of the examples in small, on the real clock against its own server.
-#![forbid(unsafe_code)]
 // Its figures and its time line are left out here.
 #![allow(dead_code)]
 
-#[path = "../examples/polite_crawler/client.rs"]
+#[path = "../../examples/polite_crawler/client.rs"]
 mod client;
-#[path = "../examples/polite_crawler/crawl.rs"]
+#[path = "../../examples/polite_crawler/crawl.rs"]
 mod crawl;
-#[path = "../examples/polite_crawler/server.rs"]
+#[path = "../../examples/polite_crawler/server.rs"]
 mod server;
-
-mod common;
 
 use std::time::Duration;
 
-use common::{bounded, multi_thread};
+use crate::common::{bounded, multi_thread};
 use crawl::{Crawled, IN_FLIGHT, Manners, RETRIES, Then, crawl};
 use hyper::StatusCode;
 use server::{KINDS, Kind, Server};

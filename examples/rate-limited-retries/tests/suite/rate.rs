@@ -1,15 +1,12 @@
 //! Instants from a limiter against exact arithmetic, and what becomes of keys.
-#![forbid(unsafe_code)]
-
-mod common;
 
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::time::Duration;
 
-use common::{HOUR, Key, Random, ms, panic_of};
-use schedgroup::rate::{Limiter, Rate};
+use crate::common::{HOUR, Key, Random, ms, panic_of};
+use rate_limited_retries::rate::{Limiter, Rate};
 use tokio::time::{Instant, advance};
 
 /// A bucket of tokens in exact fractions: what the promise means, written down in another way.
@@ -293,22 +290,22 @@ fn misuse_panics_at_its_line() {
         (
             line!() + 1,
             panic_of(|| Rate::new(0, ms(1))),
-            "schedgroup: Rate::new was called with a count of zero: nothing could ever go",
+            "rate-limited-retries: Rate::new was called with a count of zero: nothing could ever go",
         ),
         (
             line!() + 1,
             panic_of(|| Rate::per_second(0)),
-            "schedgroup: Rate::new was called with a count of zero: nothing could ever go",
+            "rate-limited-retries: Rate::new was called with a count of zero: nothing could ever go",
         ),
         (
             line!() + 1,
             panic_of(|| Rate::new(1, Duration::ZERO)),
-            "schedgroup: Rate::new was called with a period of zero",
+            "rate-limited-retries: Rate::new was called with a period of zero",
         ),
         (
             line!() + 1,
             panic_of(|| Rate::per_second(1).burst(0)),
-            "schedgroup: Rate::burst must be at least 1: nothing could ever go",
+            "rate-limited-retries: Rate::burst must be at least 1: nothing could ever go",
         ),
     ];
     for (line, misuse, says) in table {

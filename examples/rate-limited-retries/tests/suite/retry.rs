@@ -1,7 +1,4 @@
 //! Attempts again and again: by which delays, until when, and what comes back.
-#![forbid(unsafe_code)]
-
-mod common;
 
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
@@ -11,9 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, SystemTime};
 
-use common::{Flag, HOUR, Hold, Key, Log, Random, context_of, ms, panic_of, settle};
-use schedgroup::backoff::{Backoff, Jitter};
-use schedgroup::retry::{
+use crate::common::{Flag, HOUR, Hold, Key, Log, Random, context_of, ms, panic_of, settle};
+use rate_limited_retries::backoff::{Backoff, Jitter};
+use rate_limited_retries::retry::{
     Budget, Chain, Decision, GaveUp, Outcome, Reason, Retry, RetryHandle, retry_after,
 };
 use schedgroup::{Group, JobState, WaitError};
@@ -845,12 +842,12 @@ async fn misuse_panics_at_its_line() {
     let policy = Retry::new(|| []);
     let attempts = || policy.clone().max_attempts(0);
     let (line, misuse) = (line!() - 1, panic_of(attempts));
-    let says = "schedgroup: Retry::max_attempts must be at least 1";
+    let says = "rate-limited-retries: Retry::max_attempts must be at least 1";
     assert_eq!((misuse.message.as_str(), misuse.line), (says, line));
 
     let circuit = || policy.clone().circuit::<u8>(0, SECOND);
     let (line, misuse) = (line!() - 1, panic_of(circuit));
-    let says = "schedgroup: Retry::circuit was called with zero failures: no attempt could be made";
+    let says = "rate-limited-retries: Retry::circuit was called with zero failures: no attempt could be made";
     assert_eq!((misuse.message.as_str(), misuse.line), (says, line));
 }
 
