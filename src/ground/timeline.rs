@@ -22,11 +22,6 @@ impl Tick {
         self.0
     }
 
-    /// The tick of a number that [`bits`](Tick::bits) gave.
-    pub(crate) fn from_bits(bits: u64) -> Tick {
-        Tick(bits)
-    }
-
     /// This tick, moved later; far away rather than an overflow.
     pub(crate) fn after(self, delay: Duration) -> Tick {
         Tick(self.0.saturating_add(nanos(delay)))
@@ -44,7 +39,7 @@ impl Tick {
 }
 
 /// A duration as one number; far away rather than an overflow.
-pub(crate) fn nanos(duration: Duration) -> u64 {
+fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
