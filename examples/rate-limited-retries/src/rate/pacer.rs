@@ -32,7 +32,8 @@ use super::pump::{New, Shared, Turn};
 ///   passing.
 ///
 /// Clones share the lines. Dropping a pacer changes nothing: what waits will go. It keeps `wait`
-/// waiting while it has work, and in the reports of its group all that waits in it is one job.
+/// waiting while it has work, and in the reports of its group all that waits in it is one job. Each push counts as one
+/// cancelled job in the group's [`stats`](schedgroup::Group::stats): with such a job it asks whether the group is open.
 ///
 /// For instants to be kept by code of your own, there is [`Limiter`](super::Limiter).
 ///
