@@ -31,9 +31,6 @@
 //! | to schedule from elsewhere | [`Handle`] |
 //! | at most one pending job a key: sessions, timeouts, debouncing | [`keyed::KeyedGroup`] |
 //! | ticks that neither drift nor overlap, times of the wall clock | [`periodic::every`], [`periodic::WallClock`] |
-//! | a job that may fail tried again | [`retry::Retry`] |
-//! | work that goes at so much a second, for each key and in all | [`rate::Pacer`], [`rate::Limiter`] |
-//! | delays between tries that grow and are spread | [`backoff::Backoff`] |
 //! | tasks that end together at the first error | [`errgroup::ErrGroup`] |
 //! | tasks without errors, so many at once | [`sized::SizedGroup`] |
 //! | all results, the first, the last; steps, tries, an ordered stream | [`flow`] |
@@ -43,26 +40,20 @@
 //! ```text
 //! keyed    jobs under keys, beside the scheduling group
 //! periodic regular ticks and the wall clock, beside the scheduling group
-//! retry    attempts again and again, beside the scheduling group
-//! rate     so much a second, for each key and in all
 //! sched    the scheduling group: from verbs down to the heap
 //! errgroup tasks that may fail
 //! sized    tasks that may not, so many at once
 //! flow     sets of tasks and what is made of their ends
-//! backoff  delays between tries
 //! ground   what every family stands on: panics, timeline, trace
 //! ```
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-pub mod backoff;
 pub mod errgroup;
 pub mod flow;
 mod ground;
 pub mod keyed;
 pub mod periodic;
-pub mod rate;
-pub mod retry;
 mod sched;
 pub mod sized;
 

@@ -32,7 +32,6 @@ const FLOORS: &[(&str, &[&str])] = &[
             "ground/verbs",
         ],
     ),
-    ("backoff", &["backoff/random", "backoff/delays"]),
     (
         "sched's ground",
         &[
@@ -128,30 +127,6 @@ const FLOORS: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "retry",
-        &[
-            "retry/outcome",
-            "retry/header",
-            "retry/budget",
-            "retry/circuit",
-            "retry/policy",
-            "retry/chain",
-            "retry/run",
-        ],
-    ),
-    (
-        "rate",
-        &[
-            "rate/allowance",
-            "rate/bucket",
-            "rate/calendar",
-            "rate/limiter",
-            "rate/lines",
-            "rate/pump",
-            "rate/pacer",
-        ],
-    ),
-    (
         "periodic",
         &[
             "periodic/table",
@@ -173,9 +148,6 @@ const SIGNBOARDS: &[&str] = &[
     "sched/mod",
     "keyed/mod",
     "periodic/mod",
-    "rate/mod",
-    "retry/mod",
-    "backoff/mod",
     "errgroup/mod",
     "flow/mod",
     "sized/mod",
@@ -464,15 +436,7 @@ fn signboards_declare_all_that_lies_beside_them() {
 #[test]
 fn the_drawn_maps_name_every_module_and_no_other() {
     let sources = sources();
-    for board in [
-        "lib",
-        "ground/mod",
-        "backoff/mod",
-        "keyed/mod",
-        "periodic/mod",
-        "rate/mod",
-        "retry/mod",
-    ] {
+    for board in ["lib", "ground/mod", "keyed/mod", "periodic/mod"] {
         let text = &sources[board];
         let drawn: Vec<&str> = drawing(text).iter().map(|row| row[0]).collect();
         let once: BTreeSet<&str> = drawn.iter().copied().collect();

@@ -150,7 +150,6 @@ fn tells_once(error: &dyn Error, parts: &[&str]) {
 async fn a_chain_of_errors_tells_each_text_once() {
     use schedgroup::errgroup::ErrGroup;
     use schedgroup::flow::{Attempts, Verdict};
-    use schedgroup::retry::{Outcome, Retry};
     use std::future::ready;
 
     let group = Group::new();
@@ -192,14 +191,6 @@ async fn a_chain_of_errors_tells_each_text_once() {
     });
     let error = panicking.await.unwrap_err();
     tells_once(&error, &["no route", "cable cut", "boom", "2 attempts"]);
-
-    let group = Group::new();
-    let retry = Retry::new(|| [Duration::ZERO]);
-    let tried = retry.run(&group.handle(), |_| {
-        ready(Outcome::<(), _>::Retry(NO_ROUTE))
-    });
-    let error = tried.await.unwrap_err();
-    tells_once(&error, &["no route", "cable cut", "gave up"]);
 }
 
 /// An error that is only text is told all the same.
@@ -353,8 +344,6 @@ async fn every_debug_of_a_set_of_tasks_shows_how_far_it_is() {
 async fn every_debug_of_what_hangs_on_a_group_shows_its_settings() {
     use schedgroup::keyed::{KeyedGroup, OnDuplicate};
     use schedgroup::periodic::WallClock;
-    use schedgroup::rate::{Limiter, Pacer, Rate};
-    use schedgroup::retry::{Outcome, Retry};
 
     let builder = KeyedGroup::builder().exclusive();
     shows(&builder, &["Builder", "exclusive: true"]);
@@ -362,28 +351,6 @@ async fn every_debug_of_what_hangs_on_a_group_shows_its_settings() {
     keyed.delay('k', HOUR, async {}, OnDuplicate::Replace);
     shows(&keyed, &["KeyedGroup", "len: 1", "exclusive: true"]);
     shows(&WallClock::system(), &["WallClock", "look_every"]);
-
-    let rate = Rate::per_second(3);
-    let limiter = Limiter::new(rate).overall(rate);
-    let _ = limiter.reserve(&'k', 1);
-    shows(&limiter, &["Limiter", "per_key", "overall: Some", "len: 1"]);
-    let group = Group::new();
-    let (send, turn) = tokio::sync::oneshot::channel();
-    let send = std::sync::Mutex::new(Some(send));
-    let pacer = Pacer::builder(rate).run(&group.handle(), move |(), turn| {
-        drop(send.lock().unwrap().take().unwrap().send(turn));
-        async {}
-    });
-    pacer.push("host", ());
-    shows(&pacer, &["Pacer", "waiting: 1", "keys: 1", "Handle"]);
-    shows(&turn.await.unwrap(), &["Turn", "host", "at"]);
-
-    let policy = Retry::new(|| [HOUR]).max_attempts(7);
-    shows(&policy, &["Retry", "max_attempts: Some(7)", "budget: None"]);
-    let chain = policy.chain::<()>(());
-    shows(&chain, &["Chain", "attempts: 0", "under_way: false"]);
-    let tried = policy.run(&group.handle(), |_| async { Outcome::<_, ()>::Done(()) });
-    shows(&tried, &["RetryHandle", "JobHandle"]);
 }
 
 #[test]

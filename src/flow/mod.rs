@@ -36,8 +36,7 @@
 //! the compiler cannot guess it. They are spawned on the runtime and run in parallel. They are taken out
 //! of the iterator as they start, so that with a limit there are never more futures than may run.
 //! `waterfall` and `retry` have one thing to do at a time: they run where they are awaited, and what
-//! they run may borrow. For many retries that share a policy, a budget or a circuit, and that run as jobs
-//! of a [`Group`](crate::Group), take the module [`retry`](mod@crate::retry).
+//! they run may borrow.
 //!
 //! **Settings** are the same everywhere. `limit(n)`: at most `n` tasks run at a time. Without it `map`,
 //! `for_each` and `stream` run as many as the machine has CPUs; the others start all tasks at once, which

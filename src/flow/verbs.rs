@@ -349,8 +349,7 @@ pub fn waterfall<T, E>(value: T) -> Waterfall<Seed<T, E>> {
 /// `attempts` is a number, or [`Attempts::Unlimited`]. It gives up when they, or the delays, have come to
 /// their end; [`verdict`](Retry::verdict) can stop it sooner, or choose the pause. A
 /// [`token`](Retry::token) ends it in the middle of an attempt or of a pause, unless the value is there. A
-/// panic of `op` ends it too: it is returned with the error of the attempt before. Retries that share a
-/// policy or a budget and run as jobs of a group are those of [`retry::Retry`](crate::retry::Retry).
+/// panic of `op` ends it too: it is returned with the error of the attempt before.
 ///
 /// It runs where it is awaited, so `op` may borrow. Without pauses it lets others run between attempts.
 ///
@@ -361,14 +360,15 @@ pub fn waterfall<T, E>(value: T) -> Waterfall<Seed<T, E>> {
 /// # Examples
 ///
 /// ```
-/// use std::time::Duration;
-/// use schedgroup::{backoff::Backoff, flow::{self, Ended}};
+/// use std::{iter::successors, time::Duration};
+/// use schedgroup::flow::{self, Ended};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
-/// let backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(10));
+/// let longest = Duration::from_secs(10);
+/// let delays = successors(Some(Duration::from_millis(100)), |delay| Some((*delay * 2).min(longest)));
 /// let mut calls = 0;
-/// let error = flow::retry(5, backoff, || {
+/// let error = flow::retry(5, delays, || {
 ///     calls += 1;
 ///     async { Err::<(), _>("failed") }
 /// })

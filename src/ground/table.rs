@@ -52,20 +52,10 @@ impl<K, V> Table<K, V> {
         }
     }
 
-    /// How many rows there are.
-    pub(crate) fn len(&self) -> usize {
-        self.rows.len()
-    }
-
     /// The row of that hash which passes the test.
     pub(crate) fn find(&mut self, hash: u64, is: impl FnMut(&K, &V) -> bool) -> Option<&mut V> {
         let place = self.place(hash, is)?;
         Some(&mut self.rows[place as usize].value)
-    }
-
-    /// All rows, in no order.
-    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        self.rows.iter_mut().map(|row| &mut row.value)
     }
 
     fn place(&self, hash: u64, mut is: impl FnMut(&K, &V) -> bool) -> Option<u32> {
@@ -94,24 +84,6 @@ impl<K, V> Table<K, V> {
     /// Takes the row of that hash which passes the test.
     pub(crate) fn remove(&mut self, hash: u64, is: impl FnMut(&K, &V) -> bool) -> Option<(K, V)> {
         let place = self.place(hash, is)?;
-        Some(self.take(place))
-    }
-
-    /// Takes out the rows that fail the test, for the caller to drop.
-    pub(crate) fn sift(&mut self, mut stays: impl FnMut(&V) -> bool) -> Vec<(K, V)> {
-        let (mut gone, mut place) = (Vec::new(), 0);
-        while let Some(row) = self.rows.get(place as usize) {
-            if stays(&row.value) {
-                place += 1;
-            } else {
-                // The last row comes to its place, and is looked at next.
-                gone.push(self.take(place));
-            }
-        }
-        gone
-    }
-
-    fn take(&mut self, place: u32) -> (K, V) {
         let next = self.rows[place as usize].next;
         self.redirect(place, next);
         let last = self.rows.len() as u32 - 1;
@@ -120,7 +92,7 @@ impl<K, V> Table<K, V> {
         }
         let row = self.rows.swap_remove(place as usize);
         self.give_back();
-        (row.key, row.value)
+        Some((row.key, row.value))
     }
 
     /// Whatever leads to the row at `place` leads to `to` from now on.
@@ -186,19 +158,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sifted_out_comes_back() {
-        let mut table = Table::new();
-        for key in 0..9 {
-            table.insert(u64::from(key % 3), key, key);
-        }
-        let mut gone = table.sift(|value| value % 2 == 0);
-        gone.sort_unstable();
-        assert_eq!(gone, [(1, 1), (3, 3), (5, 5), (7, 7)]);
-        assert_eq!(table.len(), 5);
-        assert_eq!(table.find(1, is(4)), Some(&mut 4));
-    }
-
-    #[test]
     fn storage_follows_the_rows() {
         let mut table = Table::new();
         for key in 0..10_000 {
@@ -206,7 +165,7 @@ mod tests {
         }
         for key in 100..10_000 {
             assert!(table.remove(u64::from(key), is(key)).is_some());
-            let len = table.len();
+            let len = table.rows.len();
             let capacity = table.rows.capacity().max(table.index.capacity());
             assert!(capacity <= (8 * len).max(KEPT), "{capacity} for {len} rows");
         }
@@ -223,8 +182,9 @@ mod tests {
             for key in 0..capacity as u32 {
                 table.insert(u64::from(key), key, key);
             }
-            let gone = table.sift(|&value| (value as usize) < left);
-            assert_eq!(gone.len(), capacity - left);
+            for key in left as u32..capacity as u32 {
+                assert!(table.remove(u64::from(key), is(key)).is_some());
+            }
             assert_eq!(table.rows.capacity(), kept);
         }
     }

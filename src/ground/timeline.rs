@@ -44,7 +44,7 @@ impl Tick {
 }
 
 /// A duration as one number; far away rather than an overflow.
-pub(crate) fn nanos(duration: Duration) -> u64 {
+fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

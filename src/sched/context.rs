@@ -1,7 +1,6 @@
 //! What a job sees of its group, and the jobs that ask for it.
 
 use std::fmt;
-use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::{Body, Live, Own, Run};
 use super::gate::Caller;
-use super::handle::{Handle, JobHandle};
+use super::handle::Handle;
 use super::job::{Job, JobId, Next};
 use super::shared::Shared;
 use super::verbs::{Entrance, verbs};
@@ -74,16 +73,6 @@ impl JobContext {
     /// A handle with this context's rights, to be passed on.
     pub fn handle(&self) -> Handle {
         Handle::new(Arc::clone(&self.shared), Caller::Inside)
-    }
-
-    /// Like [`delay_with`](JobContext::delay_with) without a delay, for a job that is the business of the
-    /// code at `site`: its panic and its span name that place.
-    pub(crate) fn start_for<J: Job>(
-        &self,
-        site: &'static Location<'static>,
-        job: impl FnOnce(JobContext) -> J + Send + 'static,
-    ) -> JobHandle {
-        self.entrance().start_for(site, job)
     }
 
     fn entrance(&self) -> Entrance<'_> {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::body::Receiver;
 use super::context::JobContext;
 use super::error::{JobError, ScheduleError};
-use super::gate::{Caller, Refusal};
+use super::gate::Caller;
 use super::job::{Job, JobId, JobState, Next};
 use super::origin::Course;
 use super::shared::Shared;
@@ -44,14 +44,6 @@ impl Handle {
             shared: &self.shared,
             caller: self.caller,
         }
-    }
-
-    /// Is every job rejected for good? For what adds to a job that is there already.
-    pub(crate) fn is_closed(&self) -> bool {
-        let admitted = self
-            .shared
-            .enter(|state, _| state.admit(self.caller, false));
-        matches!(admitted, Err(Refusal::Closed(_)))
     }
 
     /// Like [`schedule_with`](Handle::schedule_with), for what is kept until the job starts; a refused

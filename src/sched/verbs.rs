@@ -139,14 +139,6 @@ impl Entrance<'_> {
         self.put(self.after(delay), self.with(job), Course::Once)
     }
 
-    pub(super) fn start_for<J: Job>(
-        self,
-        site: &'static Location<'static>,
-        job: impl FnOnce(JobContext) -> J + Send + 'static,
-    ) -> JobHandle {
-        self.put_for(site, self.shared.now(), self.with(job), Course::Once)
-    }
-
     #[track_caller]
     pub(super) fn schedule_with<J: Job>(
         self,

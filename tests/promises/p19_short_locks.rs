@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use schedgroup::Group;
 use schedgroup::keyed::{KeyedGroup, OnDuplicate};
-use schedgroup::rate::{Pacer, Rate};
 use tokio::time::sleep;
 
 use crate::common::{HOUR, Hold, ms};
@@ -49,12 +48,6 @@ async fn keyed(count: u64) -> KeyedGroup<u64> {
 async fn counts_cost_the_same_however_many_jobs_there_are() {
     let (few, many) = (waiting(500).await, waiting(50_000).await);
     let (few_keys, many_keys) = (keyed(500).await, keyed(50_000).await);
-    let pacer = |group: &Group| {
-        Pacer::builder(Rate::per_second(1)).run(&group.handle(), |_: u64, _| async {})
-    };
-    let (few_works, many_works) = (pacer(few_keys.group()), pacer(many_keys.group()));
-    (0..500).for_each(|work| few_works.push(work, work));
-    (0..50_000).for_each(|work| many_works.push(work, work));
 
     for (call, of_few, of_many) in [
         (
@@ -71,11 +64,6 @@ async fn counts_cost_the_same_however_many_jobs_there_are() {
             "KeyedGroup::len",
             quickest(|| _ = black_box(few_keys.len())),
             quickest(|| _ = black_box(many_keys.len())),
-        ),
-        (
-            "Debug of a Pacer",
-            quickest(|| drop(black_box(format!("{few_works:?}")))),
-            quickest(|| drop(black_box(format!("{many_works:?}")))),
         ),
     ] {
         let most = 10 * of_few + Duration::from_micros(10);

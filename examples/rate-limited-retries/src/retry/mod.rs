@@ -1,0 +1,55 @@
+//! Attempts again and again, by a policy: with delays, caps, a budget and circuits.
+//!
+//! A [`Retry`] is made once and used for many chains of attempts. With [`run`](Retry::run) a chain is one
+//! job of a group, which waits on its heap between two attempts and holds no place there.
+//!
+//! To try one thing again where you stand, without a group and with borrows, take
+//! [`flow::retry`](schedgroup::flow::retry()). There a [`Verdict`](schedgroup::flow::Verdict) is what the caller says of
+//! an error, here an [`Outcome`]; what a [`Chain`] answers is a [`Decision`].
+//!
+//! ```
+//! use std::time::Duration;
+//! use schedgroup::Group;
+//! use rate_limited_retries::retry::{Outcome, Retry};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let group = Group::new();
+//! let policy = Retry::new(|| [Duration::from_millis(100), Duration::from_secs(1)]);
+//! let page = policy.run(&group.handle(), |attempt| async move {
+//!     match attempt.number() {
+//!         1 => Outcome::Retry(std::io::Error::other("connection reset")),
+//!         2 => Outcome::RetryAfter(std::io::Error::other("too many requests"), Duration::from_secs(5)),
+//!         _ => Outcome::Done("page"),
+//!     }
+//! });
+//! assert_eq!(page.await?, "page"); // after 5.1 seconds
+//! group.wait().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | you want | reach for |
+//! |---|---|
+//! | to try until it works | [`Retry::run`] |
+//! | to say what failed, and when to come again | [`Outcome`] |
+//! | delays that grow and are spread | [`Backoff`](crate::backoff::Backoff) |
+//! | an end to it | [`Retry::max_attempts`], [`Retry::max_delay`], [`Retry::timeout`] |
+//! | not to drown a server that is down | [`Budget`], [`Retry::circuit`] |
+//! | attempts that also keep to a rate | [`Chain`], in a [`Pacer`](crate::rate::Pacer) |
+//! | to read `Retry-After` | [`retry_after`] |
+
+mod budget;
+mod chain;
+mod circuit;
+mod header;
+mod outcome;
+mod policy;
+mod run;
+
+pub use budget::Budget;
+pub use chain::Chain;
+pub use header::retry_after;
+pub use outcome::{Decision, GaveUp, Outcome, Reason};
+pub use policy::Retry;
+pub use run::{Attempt, RetryHandle};

@@ -1,0 +1,276 @@
+//! What the tests share: bounded waits, recorders, held jobs, panics that are looked at.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, mpsc};
+use std::time::Duration;
+
+use schedgroup::{Group, JobContext};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::Instant;
+
+pub(crate) const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Longer than any correct test takes, also on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Two workers on the real clock.
+pub(crate) fn multi_thread() -> Runtime {
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+/// `future.await` on the real clock, and a panic if it has not ended after 30 seconds.
+pub(crate) async fn bounded<F: IntoFuture>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .unwrap_or_else(|_| panic!("still not done after {PATIENCE:?}"))
+}
+
+/// Runs code on a thread of its own, and panics if that thread is blocked for good.
+pub(crate) fn watched<R: Send + 'static>(code: impl FnOnce() -> R + Send + 'static) -> R {
+    let (done, result) = mpsc::channel();
+    let thread = std::thread::spawn(move || {
+        let result = catch_unwind(AssertUnwindSafe(code));
+        // Nobody listens any more if the time is over.
+        drop(done.send(result));
+    });
+    let result = result
+        .recv_timeout(3 * PATIENCE)
+        .unwrap_or_else(|_| panic!("a thread was still blocked after {:?}", 3 * PATIENCE));
+    thread.join().unwrap();
+    result.unwrap_or_else(|payload| resume_unwind(payload))
+}
+
+/// Lets every task that is ready run, on a `current_thread` runtime, without any passing of time.
+pub(crate) async fn settle() {
+    for _ in 0..64 {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Records what happened and when, counted from its own making.
+#[derive(Debug)]
+pub(crate) struct Log<T> {
+    start: Instant,
+    entries: Arc<Mutex<Vec<(T, Duration)>>>,
+}
+
+impl<T> Clone for Log<T> {
+    fn clone(&self) -> Self {
+        Log {
+            start: self.start,
+            entries: Arc::clone(&self.entries),
+        }
+    }
+}
+
+impl<T> Log<T> {
+    pub(crate) fn new() -> Self {
+        Log {
+            start: Instant::now(),
+            entries: Arc::default(),
+        }
+    }
+
+    pub(crate) fn push(&self, label: T) {
+        let elapsed = self.start.elapsed();
+        locked(&self.entries).push((label, elapsed));
+    }
+
+    /// All entries so far, which are forgotten.
+    pub(crate) fn take(&self) -> Vec<(T, Duration)> {
+        std::mem::take(&mut *locked(&self.entries))
+    }
+
+    /// The labels of all entries so far, which are forgotten.
+    pub(crate) fn labels(&self) -> Vec<T> {
+        self.take().into_iter().map(|(label, _)| label).collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        locked(&self.entries).len()
+    }
+}
+
+impl<T: Send + 'static> Log<T> {
+    /// A job that records its start and ends.
+    pub(crate) fn job(&self, label: T) -> impl Future<Output = ()> + Send + use<T> {
+        let log = self.clone();
+        async move { log.push(label) }
+    }
+}
+
+/// Counts how many of its guards were dropped.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Flag(Arc<AtomicUsize>);
+
+/// Adds one to its [`Flag`] when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Guard(Flag);
+
+impl Flag {
+    pub(crate) fn new() -> Flag {
+        Flag::default()
+    }
+
+    pub(crate) fn guard(&self) -> Guard {
+        Guard(self.clone())
+    }
+
+    pub(crate) fn drops(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Calls a closure when it is dropped: a payload with a destructor of its own.
+pub(crate) struct OnDrop<F: FnMut()>(pub(crate) F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// A key whose destructor panics, if it says so.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Key(pub(crate) u64, pub(crate) bool);
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        assert!(!self.1, "in the destructor of a key");
+    }
+}
+
+/// Holds jobs: each says that it has started, and ends when it is let go.
+#[derive(Clone, Debug)]
+pub(crate) struct Hold(Arc<(Semaphore, Semaphore)>);
+
+impl Hold {
+    pub(crate) fn new() -> Hold {
+        Hold(Arc::new((Semaphore::new(0), Semaphore::new(0))))
+    }
+
+    /// What the job does.
+    pub(crate) fn job(&self) -> impl Future<Output = ()> + Send + use<> {
+        let Hold(both) = self.clone();
+        async move {
+            both.0.add_permits(1);
+            both.1.acquire().await.unwrap().forget();
+        }
+    }
+
+    /// One more of the jobs has started.
+    pub(crate) async fn started(&self) {
+        self.0.0.acquire().await.unwrap().forget();
+    }
+
+    /// Lets one job go.
+    pub(crate) fn release(&self) {
+        self.0.1.add_permits(1);
+    }
+}
+
+/// The context of a job of this group that runs until it is released.
+pub(crate) async fn context_of(group: &Group, hold: &Hold) -> JobContext {
+    let (send, context) = oneshot::channel();
+    let held = hold.job();
+    group.delay_with(Duration::ZERO, |context| async move {
+        drop(send.send(context));
+        held.await;
+    });
+    context.await.unwrap()
+}
+
+/// Pseudo-random numbers (splitmix64): the same seed gives the same ones.
+#[derive(Clone, Debug)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `bound`.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
+/// What a panic said, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Misuse {
+    pub(crate) message: String,
+    pub(crate) file: String,
+    pub(crate) line: u32,
+}
+
+thread_local! {
+    /// `None`: panics of this thread are not being looked at.
+    static SEEN: RefCell<Option<Vec<Misuse>>> = const { RefCell::new(None) };
+}
+
+/// The panic that the code ends with; another panic if it ends without one.
+///
+/// The hook that looks at panics is installed once for the whole process, and hands on those of
+/// threads that are not in this function.
+pub(crate) fn panic_of<R>(code: impl FnOnce() -> R) -> Misuse {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let looked_at = SEEN.with_borrow_mut(|seen| {
+                let location = info.location().expect("a panic has a location");
+                seen.as_mut().map(|seen| {
+                    seen.push(Misuse {
+                        message: text(info.payload()),
+                        file: location.file().to_owned(),
+                        line: location.line(),
+                    })
+                })
+            });
+            if looked_at.is_none() {
+                before(info);
+            }
+        }));
+    });
+    SEEN.set(Some(Vec::new()));
+    let result = catch_unwind(AssertUnwindSafe(code));
+    let seen = SEEN.take().unwrap();
+    assert!(result.is_err(), "it did not panic");
+    let [panic] = &seen[..] else {
+        panic!("not one panic but {seen:?}")
+    };
+    panic.clone()
+}
+
+fn text(payload: &(dyn std::any::Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_default()
+}
