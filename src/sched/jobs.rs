@@ -149,8 +149,14 @@ impl Jobs {
 
     // Handles on one job.
 
+    /// A claimed job that has not started is pending, and stays where it is: to ask changes no order.
     pub(super) fn state(&mut self, slot: u32, workers: &Workers) -> JobState {
-        self.recall(slot, workers);
+        if self.slots.get(slot).stage() == Stage::Claimed {
+            if workers.locals().iter().any(|local| local.contains(slot)) {
+                return JobState::Pending;
+            }
+            workers.locals().iter().for_each(|local| self.book(local));
+        }
         self.slots.get(slot).state()
     }
 
