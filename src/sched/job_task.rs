@@ -81,10 +81,7 @@ impl Drop for JobTask {
     fn drop(&mut self) {
         let mailed = self.mailbox.close();
         if let Some(job) = self.job.take().or(mailed) {
-            // A runtime that goes ends the group, also if this run is the last.
-            self.shared
-                .enter(|state, todo| state.task_dropped(job.slot, todo));
-            job.end(&self.shared, Ok(None), None);
+            job.stop(&self.shared);
         }
     }
 }

@@ -223,9 +223,8 @@ impl Worker {
             }
             None => Some(job),
         };
-        // It is to be aborted, or the runtime has dropped its task.
         if let Some(job) = returned {
-            job.end(shared, Ok(None), None);
+            job.stop(shared);
         }
     }
 }
