@@ -414,14 +414,9 @@ impl Jobs {
         place.is_aborted()
     }
 
-    /// A job lives in a task from now on, or does already. False if it must be aborted there.
+    /// A job lives in a task from now on.
     pub(super) fn runs_in(&mut self, slot: u32, task: AbortHandle) {
         self.slots.set_task(slot, task);
-    }
-
-    /// Has a job started, and not ended?
-    pub(super) fn is_running(&self, slot: u32, id: JobId) -> bool {
-        self.slots.is_held_by(slot, id) && self.slots.get(slot).stage() == Stage::Running
     }
 
     /// Tells the running jobs of one chunk to stop at their next await. One that is at its first poll finds
