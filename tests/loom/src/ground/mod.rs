@@ -2,3 +2,5 @@
 pub(crate) mod panic;
 #[path = "../../../../src/ground/timeline.rs"]
 pub(crate) mod timeline;
+#[path = "../../../../src/ground/trace.rs"]
+pub(crate) mod trace;
