@@ -185,15 +185,13 @@ impl Jobs {
 
     /// Books the jobs that have ended at their first poll.
     pub(super) fn book(&mut self, local: &LocalQueue) {
-        self.max_lateness = self.max_lateness.max(local.max_lateness());
-        let ended = local.take_ended();
-        for &slot in &ended {
+        let lateness = local.book(|slot| {
             self.ready.free_slot();
             drop(self.slots.get_mut(slot).take_control());
             self.tally.finished += 1;
             self.end(slot, JobState::Finished);
-        }
-        local.booked(ended);
+        });
+        self.max_lateness = self.max_lateness.max(lateness);
     }
 
     pub(super) fn deadline(&self, slot: u32) -> Tick {
@@ -583,7 +581,7 @@ impl Jobs {
         self.first_panic.stop_hearing()
     }
 
-    pub(super) fn take_emptied(&mut self) -> Emptied {
+    pub(super) fn take_emptied(&mut self) -> Option<Emptied> {
         self.slots.take_emptied()
     }
 
