@@ -533,8 +533,11 @@ impl Jobs {
 
     /// An entry for each of these slots whose job waits for its time.
     pub(super) fn entries(&self, slots: impl IntoIterator<Item = u32>) -> Vec<Entry> {
-        let waiting = |slot| self.slots.waiting(slot);
-        slots.into_iter().filter_map(waiting).collect()
+        let slots = slots.into_iter();
+        // Nearly all of them are there.
+        let mut entries = Vec::with_capacity(slots.size_hint().0);
+        entries.extend(slots.filter_map(|slot| self.slots.waiting(slot)));
+        entries
     }
 
     /// The same for a page of slots; `None` behind the last one.
