@@ -149,8 +149,14 @@ impl Jobs {
 
     // Handles on one job.
 
+    /// A claimed job that has not started is pending, and stays where it is: to ask changes no order.
     pub(super) fn state(&mut self, slot: u32, workers: &Workers) -> JobState {
-        self.recall(slot, workers);
+        if self.slots.get(slot).stage() == Stage::Claimed {
+            if workers.locals().iter().any(|local| local.contains(slot)) {
+                return JobState::Pending;
+            }
+            workers.locals().iter().for_each(|local| self.book(local));
+        }
         self.slots.get(slot).state()
     }
 
@@ -406,14 +412,9 @@ impl Jobs {
         place.is_aborted()
     }
 
-    /// A job lives in a task from now on, or does already. False if it must be aborted there.
+    /// A job lives in a task from now on.
     pub(super) fn runs_in(&mut self, slot: u32, task: AbortHandle) {
         self.slots.set_task(slot, task);
-    }
-
-    /// Has a job started, and not ended?
-    pub(super) fn is_running(&self, slot: u32, id: JobId) -> bool {
-        self.slots.is_held_by(slot, id) && self.slots.get(slot).stage() == Stage::Running
     }
 
     /// Tells the running jobs of one chunk to stop at their next await. One that is at its first poll finds

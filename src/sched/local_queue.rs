@@ -75,6 +75,12 @@ impl LocalQueue {
         inner.unstarted.extend(claims);
     }
 
+    /// Is this a job that has not started?
+    pub(super) fn contains(&self, slot: u32) -> bool {
+        let unstarted = &self.lock().unstarted;
+        unstarted.iter().any(|claim| claim.slot == slot)
+    }
+
     /// Takes out a job that has not started.
     pub(super) fn remove(&self, slot: u32) -> Option<Claim> {
         let unstarted = &mut self.lock().unstarted;

@@ -1,7 +1,7 @@
 //! Where jobs are kept: numbered slots that give their storage back.
 
 use super::body::Body;
-use super::job::{JobId, JobState};
+use super::job::JobState;
 use super::origin::Origin;
 use super::queue::{Entry, Stamp};
 use super::rt::AbortHandle;
@@ -380,12 +380,6 @@ impl Slots {
         self.look();
         let (block, page, index) = split(index);
         &mut self.blocks[block].pages[page].slots[index as usize]
-    }
-
-    /// Is it still this job's slot?
-    pub(super) fn is_held_by(&self, index: u32, id: JobId) -> bool {
-        self.peek(index)
-            .is_some_and(|slot| slot.stage != Stage::Vacant && slot.stamp.job() == id.0)
     }
 
     /// Does the entry of a released job still speak for it?

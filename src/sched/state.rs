@@ -21,9 +21,8 @@ use super::jobs::{Finished, Jobs, Moved, Snapshot, Unstarted};
 use super::local_queue::LocalQueue;
 use super::origin::Course;
 use super::queue::{Entry, Queue};
-use super::rt::AbortHandle;
 use super::slot::Emptied;
-use super::spare::{Mailbox, Spare, TaskParts};
+use super::spare::{Spare, TaskParts};
 use super::stats::Report;
 use super::waiters::Waiters;
 use super::workers::{Duty, Workers};
@@ -81,13 +80,6 @@ pub(super) enum Claimed {
     Jobs,
     Parked,
     Leave,
-}
-
-/// Where a job goes on after its first poll.
-pub(super) enum Awaits {
-    InSpare(TaskParts),
-    /// In a task that is to be spawned, with this mailbox.
-    InNew(Arc<Mailbox>),
 }
 
 /// What becomes of the task of a job that has ended.
@@ -283,30 +275,16 @@ impl State {
 
     /// A job is at its first await, and goes on in the spare task of its worker, which gets another. `None`
     /// if the job is to be aborted.
-    pub(super) fn awaits(&mut self, slot: u32, spare: &mut Spare) -> Option<Awaits> {
+    pub(super) fn awaits(&mut self, slot: u32, spare: &mut Spare) -> Option<TaskParts> {
         if self.jobs.awaits(slot) || self.closing.is_aborting() {
             return None;
         }
         let next = self.spares.pop().unwrap_or_default();
         let Spare { task, abort } = std::mem::replace(spare, next);
-        Some(match abort {
-            Some(abort) => {
-                self.jobs.runs_in(slot, abort);
-                Awaits::InSpare(task)
-            }
-            None => Awaits::InNew(task.mailbox),
-        })
-    }
-
-    /// A job goes on in a new task, unless it has ended there already.
-    pub(super) fn runs_in(&mut self, slot: u32, id: JobId, task: AbortHandle) {
-        if !self.jobs.is_running(slot, id) {
-            return;
+        if let Some(abort) = abort {
+            self.jobs.runs_in(slot, abort);
         }
-        if self.jobs.is_aborted(slot) || self.closing.is_aborting() {
-            task.abort();
-        }
-        self.jobs.runs_in(slot, task);
+        Some(task)
     }
 
     /// The task that a job runs in is dropped. Only a runtime that goes drops one that was not aborted.
