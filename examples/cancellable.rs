@@ -11,7 +11,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use schedgroup::errgroup::ErrGroup;
+use schedgroup::task::ErrGroup;
 use schedgroup::{TaskError, Token};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;

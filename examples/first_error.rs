@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use schedgroup::TaskError;
-use schedgroup::errgroup::{ErrGroup, OnError};
+use schedgroup::task::{ErrGroup, OnError};
 use tokio::time::sleep;
 
 #[tokio::main]

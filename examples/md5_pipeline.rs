@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use md5::{Digest, Md5};
 use schedgroup::TaskError;
-use schedgroup::errgroup::{ErrGroup, Handle};
+use schedgroup::task::{ErrGroup, Handle};
 use tokio::fs;
 use tokio::sync::mpsc;
 

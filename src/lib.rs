@@ -34,7 +34,7 @@
 //! | a job that may fail tried again | [`retry::Retry`] |
 //! | work that goes at so much a second, for each key and in all | [`rate::Pacer`], [`rate::Limiter`] |
 //! | delays between tries that grow and are spread | [`backoff::Backoff`] |
-//! | tasks that end together at the first error | [`errgroup::ErrGroup`] |
+//! | tasks that end together at the first error | [`task::ErrGroup`] |
 //! | tasks without errors, so many at once | [`sized::SizedGroup`] |
 //! | all results, the first, the last; steps, tries, an ordered stream | [`flow`] |
 //!
@@ -46,7 +46,7 @@
 //! retry    attempts again and again, beside the scheduling group
 //! rate     so much a second, for each key and in all
 //! sched    the scheduling group: from verbs down to the heap
-//! errgroup tasks that may fail
+//! task     tasks that may fail
 //! sized    tasks that may not, so many at once
 //! flow     sets of tasks and what is made of their ends
 //! backoff  delays between tries
@@ -56,7 +56,6 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod backoff;
-pub mod errgroup;
 pub mod flow;
 mod ground;
 pub mod keyed;
@@ -65,17 +64,18 @@ pub mod rate;
 pub mod retry;
 mod sched;
 pub mod sized;
+pub mod task;
 
 pub use ground::error::{TaskError, TaskErrors};
 pub use ground::panic::TaskPanic;
-pub use ground::policy::TaskStats;
-pub use ground::refusal::SpawnError;
-pub use ground::submit::Submit;
 pub use ground::token::{Cause, Token};
 pub use sched::{
     Builder, Group, Handle, Job, JobContext, JobError, JobHandle, JobId, JobPanic, JobState,
     JoinHandle, Next, Report, ScheduleError, Shutdown, Stats, Wait, WaitError,
 };
+pub use task::policy::TaskStats;
+pub use task::refusal::SpawnError;
+pub use task::submit::Submit;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -4,8 +4,8 @@ mod counting;
 
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 
-use schedgroup::errgroup::ErrGroup;
 use schedgroup::flow;
+use schedgroup::task::ErrGroup;
 
 use counting::{allocations, live};
 

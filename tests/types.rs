@@ -148,9 +148,9 @@ fn tells_once(error: &dyn Error, parts: &[&str]) {
 
 #[tokio::test(start_paused = true)]
 async fn a_chain_of_errors_tells_each_text_once() {
-    use schedgroup::errgroup::ErrGroup;
     use schedgroup::flow::{Attempts, Verdict};
     use schedgroup::retry::{Outcome, Retry};
+    use schedgroup::task::ErrGroup;
     use std::future::ready;
 
     let group = Group::new();
@@ -307,8 +307,8 @@ async fn every_debug_shows_what_one_would_look_for() {
 
 #[tokio::test(start_paused = true)]
 async fn every_debug_of_a_group_of_tasks_shows_its_counts() {
-    use schedgroup::errgroup::ErrGroup;
     use schedgroup::sized::SizedGroup;
+    use schedgroup::task::ErrGroup;
 
     let builder = ErrGroup::<()>::builder().limit(1).queue(2);
     shows(&builder, &["Builder", "limit: 1", "queue: 2", "on_error"]);

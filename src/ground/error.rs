@@ -21,7 +21,7 @@ use super::panic::{Payload, TaskPanic};
 /// ```
 /// use std::error::Error;
 /// use std::io;
-/// use schedgroup::errgroup::ErrGroup;
+/// use schedgroup::task::ErrGroup;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
@@ -119,7 +119,7 @@ impl<E: Error + 'static> Error for TaskError<E> {
 
 /// The errors of a group's tasks, at least one.
 ///
-/// Those of [`wait_all`](crate::errgroup::ErrGroup::wait_all) are in order of the tasks, those of
+/// Those of [`wait_all`](crate::task::ErrGroup::wait_all) are in order of the tasks, those of
 /// a race in order of time.
 ///
 /// Its text tells each of them. One alone has its own [`source`](Error::source); several have no single one:

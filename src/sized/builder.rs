@@ -4,8 +4,8 @@ use tokio::runtime;
 use tokio_util::sync::CancellationToken;
 
 use super::group::SizedGroup;
-use crate::ground::pool::Pool;
 use crate::ground::token::Token;
+use crate::task::pool::shared::Pool;
 
 /// Settings for a [`SizedGroup`].
 ///

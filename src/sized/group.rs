@@ -7,10 +7,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::ground::drained::Drained;
-use crate::ground::policy::{Asker, TaskStats};
-use crate::ground::pool::Pool;
-use crate::ground::verbs::task_verbs;
+use crate::task::policy::{Asker, TaskStats};
+use crate::task::pool::drained::Drained;
+use crate::task::pool::shared::Pool;
+use crate::task::spawn::task_verbs;
 
 /// Runs tasks that return `()`, at most N at a time.
 ///

@@ -5,8 +5,8 @@
 //! the group begins); "is reusable", "reuse resets errors" and F-CO6 (a group waits once, the next one is
 //! a new one); `MaxGoroutines` (whoever built the group knows its limit).
 
-use schedgroup::errgroup::{ErrGroup, Handle, OnError};
 use schedgroup::sized::SizedGroup;
+use schedgroup::task::{ErrGroup, Handle, OnError};
 use schedgroup::{Cause, TaskError};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;

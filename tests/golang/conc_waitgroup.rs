@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 
 use schedgroup::TaskError;
-use schedgroup::errgroup::{ErrGroup, OnError};
+use schedgroup::task::{ErrGroup, OnError};
 
 use crate::common::{Meter, bounded};
 

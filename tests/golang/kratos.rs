@@ -3,7 +3,7 @@
 //! Not here: the second `GOMAXPROCS` call (the limit is fixed when the group is built), `GoWithArgs`
 //! (closures capture).
 
-use schedgroup::errgroup::{ErrGroup, OnError};
+use schedgroup::task::{ErrGroup, OnError};
 use schedgroup::{Cause, TaskError};
 use tokio::time::{Instant, sleep};
 

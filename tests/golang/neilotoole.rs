@@ -5,7 +5,7 @@
 //! group is made instead; `kratos::misuse_after_wait_is_named`); F-NE7, F-NE8 (no such races or
 //! benchmarks here).
 
-use schedgroup::errgroup::{ErrGroup, OnError};
+use schedgroup::task::{ErrGroup, OnError};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{Meter, bounded, misuse};

@@ -4,8 +4,8 @@
 //! Not here: the counts of goroutines (a parked task is data); F-SY5 (a data race does not compile). The
 //! semaphore is the places of a sized group: there is nothing to unlock that was not locked.
 
-use schedgroup::errgroup::{ErrGroup, OnError};
 use schedgroup::sized::SizedGroup;
+use schedgroup::task::{ErrGroup, OnError};
 use schedgroup::{SpawnError, TaskError};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;

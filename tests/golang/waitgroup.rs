@@ -1,6 +1,6 @@
 //! `github.com/pieterclaerhout/go-waitgroup`, `waitgroup_test.go`, Copyright Pieter Claerhout, MIT.
 
-use schedgroup::errgroup::{ErrGroup, OnError};
+use schedgroup::task::{ErrGroup, OnError};
 use tokio::sync::oneshot;
 
 use crate::common::bounded;

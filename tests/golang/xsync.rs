@@ -4,7 +4,7 @@
 //! while tasks run (F-XS1, F-XS2: the limit is fixed when the group is built, and zero is refused);
 //! a second `Wait` on one group (refused; each list below has a group of its own).
 
-use schedgroup::errgroup::{ErrGroup, OnError};
+use schedgroup::task::{ErrGroup, OnError};
 use schedgroup::{Cause, SpawnError, TaskError};
 use tokio_util::sync::CancellationToken;
 

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use schedgroup::errgroup::{ErrGroup, OnError};
+use schedgroup::task::{ErrGroup, OnError};
 use schedgroup::{TaskError, TaskErrors};
 
 use crate::common::bounded;

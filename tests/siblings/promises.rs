@@ -5,8 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use schedgroup::errgroup::{ErrGroup, OnError};
 use schedgroup::sized::SizedGroup;
+use schedgroup::task::{ErrGroup, OnError};
 use schedgroup::{Cause, SpawnError, TaskError};
 use tokio_util::sync::CancellationToken;
 
@@ -152,7 +152,7 @@ async fn a_destructor_that_panics_is_its_tasks_panic_alone() {
 /// The destructor of a skipped task spawns in the same group: no lock is held, nothing hangs.
 #[tokio::test]
 async fn a_skipped_task_may_call_back_into_the_group() {
-    struct Calls(schedgroup::errgroup::Handle<()>, Arc<AtomicUsize>);
+    struct Calls(schedgroup::task::Handle<()>, Arc<AtomicUsize>);
     impl Drop for Calls {
         fn drop(&mut self) {
             self.0.spawn(async { Ok(()) });

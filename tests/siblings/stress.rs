@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use schedgroup::errgroup::{ErrGroup, OnError};
 use schedgroup::sized::SizedGroup;
+use schedgroup::task::{ErrGroup, OnError};
 
 use crate::common::{Hold, bounded, multi_thread, watched};
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll, Wake, Waker};
 
-use schedgroup::errgroup::{ErrGroup, OnError};
 use schedgroup::sized::SizedGroup;
+use schedgroup::task::{ErrGroup, OnError};
 use schedgroup::{SpawnError, TaskError};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::Poll;
 use std::time::Duration;
 
-use schedgroup::errgroup::ErrGroup;
+use schedgroup::task::ErrGroup;
 use schedgroup::{Group, Handle, JobState, Next, ScheduleError, WaitError};
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner, future, thread};

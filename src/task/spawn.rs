@@ -44,11 +44,11 @@ macro_rules! task_verbs {
             pub fn try_spawn<F>(
                 &self,
                 task: F,
-            ) -> Result<usize, $crate::ground::refusal::SpawnError<F>>
+            ) -> Result<usize, $crate::task::refusal::SpawnError<F>>
             where
                 F: ::std::future::Future<Output = $output> + Send + 'static,
             {
-                use $crate::ground::{pool::Entry, refusal::SpawnError};
+                use $crate::task::{pool::shared::Entry, refusal::SpawnError};
 
                 let caller = ::std::panic::Location::caller();
                 match self.pool.try_spawn($asker, caller, task)? {
@@ -74,11 +74,11 @@ macro_rules! task_verbs {
             ///
             /// Gives the task back if the group is closed before the first poll, or cancelled.
             #[track_caller]
-            pub fn submit<F>(&self, task: F) -> $crate::ground::submit::Submit<'_, F, $error>
+            pub fn submit<F>(&self, task: F) -> $crate::task::submit::Submit<'_, F, $error>
             where
                 F: ::std::future::Future<Output = $output> + Send + 'static,
             {
-                $crate::ground::submit::Submit::new(&self.pool, $asker, task)
+                $crate::task::submit::Submit::new(&self.pool, $asker, task)
             }
 
             /// Returns the group's token.
@@ -97,7 +97,7 @@ macro_rules! task_verbs {
             }
 
             /// Returns the counts of the group's tasks by outcome.
-            pub fn stats(&self) -> $crate::ground::policy::TaskStats {
+            pub fn stats(&self) -> $crate::task::policy::TaskStats {
                 self.pool.stats()
             }
 

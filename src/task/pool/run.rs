@@ -4,11 +4,11 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 
-use super::ends::End;
-use super::error::TaskError;
-use super::panic::poll_caught;
-use super::parked::Ticket;
-use super::policy::Outcome;
+use super::outcome::End;
+use super::queued::Ticket;
+use crate::ground::error::TaskError;
+use crate::ground::panic::poll_caught;
+use crate::task::policy::Outcome;
 
 /// Who is told of the end of a task.
 pub(super) trait Employer {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::ground::policy::Asker;
-use crate::ground::pool::Pool;
-use crate::ground::verbs::task_verbs;
+use crate::task::policy::Asker;
+use crate::task::pool::shared::Pool;
+use crate::task::spawn::task_verbs;
 
 /// Runs tasks that may fail, at most N at a time, to be waited for together.
 ///
@@ -18,7 +18,7 @@ use crate::ground::verbs::task_verbs;
 ///
 /// ```
 /// use schedgroup::TaskError;
-/// use schedgroup::errgroup::ErrGroup;
+/// use schedgroup::task::ErrGroup;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
@@ -44,7 +44,7 @@ pub struct ErrGroup<E: Send + 'static> {
 /// # Examples
 ///
 /// ```
-/// use schedgroup::errgroup::ErrGroup;
+/// use schedgroup::task::ErrGroup;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {

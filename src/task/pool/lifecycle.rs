@@ -2,8 +2,8 @@
 
 use std::task::Waker;
 
-use super::policy::Asker;
-use super::refusal::SpawnError;
+use crate::task::policy::Asker;
+use crate::task::refusal::SpawnError;
 
 /// How far a pool is open. It only ever goes on to a later stage.
 #[derive(Debug)]

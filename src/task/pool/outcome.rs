@@ -1,8 +1,8 @@
 //! How the tasks of a pool ended, and what a failure does to the others.
 
-use super::error::TaskError;
-use super::policy::{OnError, TaskStats};
-use super::token::{Cause, Token};
+use crate::ground::error::TaskError;
+use crate::ground::token::{Cause, Token};
+use crate::task::policy::{OnError, TaskStats};
 
 /// How one task ended.
 pub(super) enum End<E> {

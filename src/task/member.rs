@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::group::ErrGroup;
-use crate::ground::policy::Asker;
-use crate::ground::pool::Pool;
+use crate::task::policy::Asker;
+use crate::task::pool::shared::Pool;
 
 /// A guard that keeps a group open until it is dropped, for work that the group does not run.
 ///
@@ -14,7 +14,7 @@ use crate::ground::pool::Pool;
 /// # Examples
 ///
 /// ```
-/// use schedgroup::errgroup::ErrGroup;
+/// use schedgroup::task::ErrGroup;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {

@@ -17,18 +17,18 @@ use shuttle::sync::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-use super::ends::{Aftermath, End, Ends};
-use super::error::TaskError;
-use super::gate::{Gate, Refused};
+use super::lifecycle::{Gate, Refused};
 use super::line::{Head, Line};
-use super::panic::{catch, discard, forget, message, wake_each};
-use super::parked::{InLine, Launch, Offer, Parked, Task, Ticket};
-use super::policy::{Asker, OnError, Outcome, TaskStats};
-use super::refusal::SpawnError;
+use super::outcome::{Aftermath, End, Ends};
+use super::queued::{InLine, Launch, Offer, Parked, Task, Ticket};
 use super::run::{Employer, Run, run};
-use super::seats::Seats;
-use super::token::{Cause, Token};
-use super::trace;
+use crate::ground::error::TaskError;
+use crate::ground::panic::{catch, discard, forget, message, wake_each};
+use crate::ground::seats::Seats;
+use crate::ground::token::{Cause, Token};
+use crate::ground::trace;
+use crate::task::policy::{Asker, OnError, Outcome, TaskStats};
+use crate::task::refusal::SpawnError;
 
 type Caller = &'static Location<'static>;
 

@@ -6,9 +6,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::group::ErrGroup;
-use crate::ground::drained::Drained;
 use crate::ground::error::{TaskError, TaskErrors};
 use crate::ground::panic::discard_each;
+use crate::task::pool::drained::Drained;
 
 impl<E: Send + 'static> ErrGroup<E> {
     /// Closes the group and waits until every task has ended; resolves to the first error in time.
@@ -39,7 +39,7 @@ impl<E: Send + 'static> ErrGroup<E> {
     /// ```
     /// use std::time::Duration;
     /// use schedgroup::TaskError;
-    /// use schedgroup::errgroup::ErrGroup;
+    /// use schedgroup::task::ErrGroup;
     ///
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() {
@@ -77,7 +77,7 @@ impl<E: Send + 'static> ErrGroup<E> {
     /// # Examples
     ///
     /// ```
-    /// use schedgroup::errgroup::{ErrGroup, OnError};
+    /// use schedgroup::task::{ErrGroup, OnError};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() {

@@ -4,10 +4,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::error::TaskError;
-use super::panic::ENDED;
-use super::policy::TaskStats;
-use super::pool::Pool;
+use super::shared::Pool;
+use crate::ground::error::TaskError;
+use crate::ground::panic::ENDED;
+use crate::task::policy::TaskStats;
 
 /// Ends when the pool has drained, with all failures in order of time, and whether a task was skipped or
 /// aborted.

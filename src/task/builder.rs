@@ -7,16 +7,16 @@ use tokio::runtime;
 use tokio_util::sync::CancellationToken;
 
 use super::group::ErrGroup;
-use crate::ground::policy::OnError;
-use crate::ground::pool::Pool;
 use crate::ground::token::Token;
+use crate::task::policy::OnError;
+use crate::task::pool::shared::Pool;
 
 /// Settings for an [`ErrGroup`]; by default no limit, no queue, and the first error aborts the others.
 ///
 /// # Examples
 ///
 /// ```
-/// use schedgroup::errgroup::{ErrGroup, OnError};
+/// use schedgroup::task::{ErrGroup, OnError};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {

@@ -9,9 +9,9 @@ use std::task::{Context, Poll};
 
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::parked::InLine;
 use super::policy::{Asker, Outcome};
-use super::pool::{Entry, Pool};
+use super::pool::queued::InLine;
+use super::pool::shared::{Entry, Pool};
 use super::refusal::SpawnError;
 
 /// Ends when the group has taken the task in, with the task's index, or hands the task back.

@@ -3,8 +3,8 @@
 
 use std::task::Waker;
 
-use super::parked::{Parked, Task};
-use super::permits::Permits;
+use super::queued::{Parked, Task};
+use super::wait_queue::Permits;
 
 /// The places of a pool, and the line behind them.
 pub(super) struct Line<P> {

@@ -2,7 +2,7 @@
 //!
 //! ```
 //! use schedgroup::TaskError;
-//! use schedgroup::errgroup::ErrGroup;
+//! use schedgroup::task::ErrGroup;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
@@ -19,7 +19,7 @@
 //!
 //! | there | here |
 //! |---|---|
-//! | x/sync `errgroup.WithContext(ctx)`, zero `Group` | [`Builder::token`] with [`OnError::Cancel`]; `on_error(OnError::Continue)` |
+//! | x/sync `task.WithContext(ctx)`, zero `Group` | [`Builder::token`] with [`OnError::Cancel`]; `on_error(OnError::Continue)` |
 //! | `Go`, `TryGo`, `Wait`, `SetLimit(n)` | [`spawn`](ErrGroup::spawn), [`try_spawn`](ErrGroup::try_spawn), [`wait`](ErrGroup::wait), [`Builder::limit`] |
 //! | `Go` that blocks at the limit | [`submit`](ErrGroup::submit)`.await` |
 //! | `context.Cause(ctx)` | [`Token::cause`](crate::Token::cause) |
@@ -39,10 +39,15 @@
 mod builder;
 mod group;
 mod member;
+pub(crate) mod policy;
+pub(crate) mod pool;
+pub(crate) mod refusal;
+pub(crate) mod spawn;
+pub(crate) mod submit;
 mod wait;
 
-pub use crate::ground::policy::OnError;
 pub use builder::Builder;
 pub use group::{ErrGroup, Handle};
 pub use member::Member;
+pub use policy::OnError;
 pub use wait::{Wait, WaitAll};
