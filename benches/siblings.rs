@@ -21,7 +21,7 @@ use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, iter};
 use schedgroup::flow;
 use schedgroup::sized::SizedGroup;
-use schedgroup::task::ErrGroup;
+use schedgroup::task::TaskGroup;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -124,7 +124,7 @@ async fn join_set_and_semaphore(work: Work) {
 }
 
 async fn errgroup(work: Work, limit: usize) {
-    let group = ErrGroup::<()>::builder().limit(limit).build();
+    let group = TaskGroup::<()>::builder().limit(limit).build();
     for _ in 0..work.tasks {
         group.spawn(work.task(OK));
     }
@@ -145,7 +145,7 @@ fn limited() -> Vec<(&'static str, Form)> {
             "JoinSet + Semaphore",
             form!(|work| join_set_and_semaphore(work).await),
         ),
-        ("ErrGroup", form!(|work| errgroup(work, LIMIT).await)),
+        ("TaskGroup", form!(|work| errgroup(work, LIMIT).await)),
         ("SizedGroup", form!(|work| sized(work, LIMIT).await)),
         (
             "buffer_unordered, spawned",
@@ -203,7 +203,7 @@ fn limited() -> Vec<(&'static str, Form)> {
 fn unlimited() -> Vec<(&'static str, Form)> {
     vec![
         ("JoinSet", form!(|work| join_set(work).await)),
-        ("ErrGroup", form!(|work| errgroup(work, usize::MAX).await)),
+        ("TaskGroup", form!(|work| errgroup(work, usize::MAX).await)),
         (
             "join_all, spawned",
             form!(|work| {

@@ -11,7 +11,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use schedgroup::task::ErrGroup;
+use schedgroup::task::TaskGroup;
 use schedgroup::{TaskError, Token};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +33,7 @@ async fn download(token: Token) -> Result<(), Infallible> {
 async fn main() {
     // What a program cancels when it is interrupted.
     let program = CancellationToken::new();
-    let group = ErrGroup::builder().limit(2).token(program.clone()).build();
+    let group = TaskGroup::builder().limit(2).token(program.clone()).build();
     group.spawn_with(download);
     group.spawn(async {
         sleep(Duration::from_secs(60)).await;

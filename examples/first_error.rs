@@ -11,13 +11,13 @@
 use std::time::Duration;
 
 use schedgroup::TaskError;
-use schedgroup::task::{ErrGroup, OnError};
+use schedgroup::task::{OnError, TaskGroup};
 use tokio::time::sleep;
 
 #[tokio::main]
 async fn main() {
     // The default is to abort the other tasks; here those that listen end in their own way.
-    let group = ErrGroup::builder()
+    let group = TaskGroup::builder()
         .limit(3)
         .on_error(OnError::Cancel)
         .build();

@@ -34,7 +34,7 @@
 //! | a job that may fail tried again | [`retry::Retry`] |
 //! | work that goes at so much a second, for each key and in all | [`rate::Pacer`], [`rate::Limiter`] |
 //! | delays between tries that grow and are spread | [`backoff::Backoff`] |
-//! | tasks that end together at the first error | [`task::ErrGroup`] |
+//! | tasks that end together at the first error | [`task::TaskGroup`] |
 //! | tasks without errors, so many at once | [`sized::SizedGroup`] |
 //! | all results, the first, the last; steps, tries, an ordered stream | [`flow`] |
 //!

@@ -72,7 +72,7 @@
 //! | conc `ResultPool`, `ResultErrorPool`, `ResultContextPool` with `WithFailFast` | [`map`], [`all`], [`try_all`] |
 //!
 //! Tasks that are spawned one by one, from many places, belong in an
-//! [`ErrGroup`](crate::task::ErrGroup); tasks that shall not leave the current one in the
+//! [`TaskGroup`](crate::task::TaskGroup); tasks that shall not leave the current one in the
 //! combinators of the crate futures.
 
 mod board;

@@ -21,11 +21,11 @@ use super::panic::{Payload, TaskPanic};
 /// ```
 /// use std::error::Error;
 /// use std::io;
-/// use schedgroup::task::ErrGroup;
+/// use schedgroup::task::TaskGroup;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
-/// let group = ErrGroup::new();
+/// let group = TaskGroup::new();
 /// group.spawn(async { Err(io::Error::new(io::ErrorKind::NotFound, "no route")) });
 /// let error = group.wait().await.unwrap_err();
 /// assert_eq!(error.to_string(), "task 0: no route");
@@ -119,7 +119,7 @@ impl<E: Error + 'static> Error for TaskError<E> {
 
 /// The errors of a group's tasks, at least one.
 ///
-/// Those of [`wait_all`](crate::task::ErrGroup::wait_all) are in order of the tasks, those of
+/// Those of [`wait_all`](crate::task::TaskGroup::wait_all) are in order of the tasks, those of
 /// a race in order of time.
 ///
 /// Its text tells each of them. One alone has its own [`source`](Error::source); several have no single one:

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use crate::task::policy::{Asker, TaskStats};
+use crate::task::policy::{Caller, TaskStats};
 use crate::task::pool::drained::Drained;
 use crate::task::pool::shared::Pool;
 use crate::task::spawn::task_verbs;
@@ -67,7 +67,7 @@ task_verbs! {
     impl [] SizedGroup [];
     error = Infallible;
     output = ();
-    asker = Asker::Owner;
+    caller = Caller::Owner;
     ///
     /// # Panics
     ///
@@ -78,7 +78,7 @@ task_verbs! {
     impl [] Handle [];
     error = Infallible;
     output = ();
-    asker = Asker::Handle;
+    caller = Caller::Handle;
     ///
     /// Never panics: once the group has drained, the task is dropped and counted as skipped, too.
 }

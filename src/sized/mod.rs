@@ -24,7 +24,7 @@
 //! | `Wait` | [`wait`](SizedGroup::wait) |
 //! | `Go` from a task while `Wait` runs | [`SizedGroup::handle`] |
 //! | unmerged `WaitQueue(n)` | [`Builder::queue`] |
-//! | `ErrSizedGroup`, `TermOnErr` | [`ErrGroup`](crate::task::ErrGroup) with a limit |
+//! | `ErrSizedGroup`, `TermOnErr` | [`TaskGroup`](crate::task::TaskGroup) with a limit |
 
 mod builder;
 mod group;

@@ -6,21 +6,21 @@ use std::marker::PhantomData;
 use tokio::runtime;
 use tokio_util::sync::CancellationToken;
 
-use super::group::ErrGroup;
+use super::group::TaskGroup;
 use crate::ground::token::Token;
 use crate::task::policy::OnError;
 use crate::task::pool::shared::Pool;
 
-/// Settings for an [`ErrGroup`]; by default no limit, no queue, and the first error aborts the others.
+/// Settings for an [`TaskGroup`]; by default no limit, no queue, and the first error aborts the others.
 ///
 /// # Examples
 ///
 /// ```
-/// use schedgroup::task::{ErrGroup, OnError};
+/// use schedgroup::task::{TaskGroup, OnError};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
-/// let group = ErrGroup::builder().limit(4).on_error(OnError::Cancel).build();
+/// let group = TaskGroup::builder().limit(4).on_error(OnError::Cancel).build();
 /// group.spawn_with(|token| async move {
 ///     token.cancelled().await; // has its own last steps
 ///     Ok(())
@@ -40,7 +40,7 @@ pub struct Builder<E> {
     errors: PhantomData<fn() -> E>,
 }
 
-impl<E: Send + 'static> ErrGroup<E> {
+impl<E: Send + 'static> TaskGroup<E> {
     /// Returns the default settings for a group.
     pub fn builder() -> Builder<E> {
         Builder {
@@ -59,8 +59,8 @@ impl<E: Send + 'static> ErrGroup<E> {
     ///
     /// Outside of a tokio runtime.
     #[track_caller]
-    pub fn new() -> ErrGroup<E> {
-        ErrGroup::builder().build()
+    pub fn new() -> TaskGroup<E> {
+        TaskGroup::builder().build()
     }
 
     /// Creates a group that is cancelled with `token`. It works on a child of `token`.
@@ -69,15 +69,15 @@ impl<E: Send + 'static> ErrGroup<E> {
     ///
     /// Outside of a tokio runtime.
     #[track_caller]
-    pub fn with_token(token: CancellationToken) -> ErrGroup<E> {
-        ErrGroup::builder().token(token).build()
+    pub fn with_token(token: CancellationToken) -> TaskGroup<E> {
+        TaskGroup::builder().token(token).build()
     }
 }
 
-impl<E: Send + 'static> Default for ErrGroup<E> {
+impl<E: Send + 'static> Default for TaskGroup<E> {
     #[track_caller]
-    fn default() -> ErrGroup<E> {
-        ErrGroup::new()
+    fn default() -> TaskGroup<E> {
+        TaskGroup::new()
     }
 }
 
@@ -109,7 +109,7 @@ impl<E: Send + 'static> Builder<E> {
         self
     }
 
-    /// Sets a parent token: cancelling it is like [`ErrGroup::cancel`]. The group works on a child of it.
+    /// Sets a parent token: cancelling it is like [`TaskGroup::cancel`]. The group works on a child of it.
     pub fn token(mut self, token: CancellationToken) -> Builder<E> {
         self.token = Some(token);
         self
@@ -127,9 +127,9 @@ impl<E: Send + 'static> Builder<E> {
     ///
     /// Outside of a tokio runtime, unless one was named.
     #[track_caller]
-    pub fn build(self) -> ErrGroup<E> {
-        ErrGroup::over(Pool::new(
-            "ErrGroup",
+    pub fn build(self) -> TaskGroup<E> {
+        TaskGroup::over(Pool::new(
+            "TaskGroup",
             self.limit,
             self.queue,
             Some(self.on_error),

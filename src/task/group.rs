@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::task::policy::Asker;
+use crate::task::policy::Caller;
 use crate::task::pool::shared::Pool;
 use crate::task::spawn::task_verbs;
 
@@ -18,11 +18,11 @@ use crate::task::spawn::task_verbs;
 ///
 /// ```
 /// use schedgroup::TaskError;
-/// use schedgroup::task::ErrGroup;
+/// use schedgroup::task::TaskGroup;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
-/// let group = ErrGroup::<&str>::builder().limit(2).build();
+/// let group = TaskGroup::<&str>::builder().limit(2).build();
 /// group.spawn(std::future::pending());
 /// group.spawn(async { Err("no route") });
 /// group.spawn(async { Ok(()) });
@@ -32,7 +32,7 @@ use crate::task::spawn::task_verbs;
 /// # }
 /// ```
 #[must_use = "a group that is dropped aborts its tasks"]
-pub struct ErrGroup<E: Send + 'static> {
+pub struct TaskGroup<E: Send + 'static> {
     pub(super) pool: Arc<Pool<E>>,
 }
 
@@ -44,11 +44,11 @@ pub struct ErrGroup<E: Send + 'static> {
 /// # Examples
 ///
 /// ```
-/// use schedgroup::task::ErrGroup;
+/// use schedgroup::task::TaskGroup;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
-/// let group = ErrGroup::<()>::new();
+/// let group = TaskGroup::<()>::new();
 /// let handle = group.handle();
 /// group.spawn(async move {
 ///     handle.spawn(async { Ok(()) }); // the group waits already, and covers it
@@ -58,15 +58,15 @@ pub struct ErrGroup<E: Send + 'static> {
 /// assert_eq!(group.stats().finished, 2);
 /// # }
 /// ```
-pub struct Handle<E: Send + 'static> {
+pub struct TaskHandle<E: Send + 'static> {
     pool: Arc<Pool<E>>,
 }
 
 task_verbs! {
-    impl [<E: Send + 'static>] ErrGroup [<E>];
+    impl [<E: Send + 'static>] TaskGroup [<E>];
     error = E;
     output = Result<(), E>;
-    asker = Asker::Owner;
+    caller = Caller::Owner;
     ///
     /// # Panics
     ///
@@ -74,36 +74,36 @@ task_verbs! {
 }
 
 task_verbs! {
-    impl [<E: Send + 'static>] Handle [<E>];
+    impl [<E: Send + 'static>] TaskHandle [<E>];
     error = E;
     output = Result<(), E>;
-    asker = Asker::Handle;
+    caller = Caller::Handle;
     ///
     /// Never panics: once the group has drained, the task is dropped and counted as skipped, too.
 }
 
-impl<E: Send + 'static> ErrGroup<E> {
-    pub(super) fn over(pool: Arc<Pool<E>>) -> ErrGroup<E> {
-        ErrGroup { pool }
+impl<E: Send + 'static> TaskGroup<E> {
+    pub(super) fn over(pool: Arc<Pool<E>>) -> TaskGroup<E> {
+        TaskGroup { pool }
     }
 
     /// Returns a cloneable handle for spawning from other tasks.
-    pub fn handle(&self) -> Handle<E> {
-        Handle {
+    pub fn handle(&self) -> TaskHandle<E> {
+        TaskHandle {
             pool: Arc::clone(&self.pool),
         }
     }
 }
 
-impl<E: Send + 'static> Clone for Handle<E> {
-    fn clone(&self) -> Handle<E> {
-        Handle {
+impl<E: Send + 'static> Clone for TaskHandle<E> {
+    fn clone(&self) -> TaskHandle<E> {
+        TaskHandle {
             pool: Arc::clone(&self.pool),
         }
     }
 }
 
-impl<E: Send + 'static> Drop for ErrGroup<E> {
+impl<E: Send + 'static> Drop for TaskGroup<E> {
     fn drop(&mut self) {
         self.pool.abandon();
     }

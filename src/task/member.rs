@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::group::ErrGroup;
-use crate::task::policy::Asker;
+use super::group::TaskGroup;
+use crate::task::policy::Caller;
 use crate::task::pool::shared::Pool;
 
 /// A guard that keeps a group open until it is dropped, for work that the group does not run.
@@ -14,11 +14,11 @@ use crate::task::pool::shared::Pool;
 /// # Examples
 ///
 /// ```
-/// use schedgroup::task::ErrGroup;
+/// use schedgroup::task::TaskGroup;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
-/// let group = ErrGroup::new();
+/// let group = TaskGroup::new();
 /// let member = group.member();
 /// tokio::task::spawn_blocking(move || member.fail("no disk"));
 /// let error = group.wait().await.unwrap_err();
@@ -31,7 +31,7 @@ pub struct Member<E: Send + 'static> {
     index: usize,
 }
 
-impl<E: Send + 'static> ErrGroup<E> {
+impl<E: Send + 'static> TaskGroup<E> {
     /// Creates a guard that `wait` waits for like for a task. It takes no slot of the limit.
     ///
     /// # Panics
@@ -39,9 +39,9 @@ impl<E: Send + 'static> ErrGroup<E> {
     /// After `wait` or `wait_all` was called.
     #[track_caller]
     pub fn member(&self) -> Member<E> {
-        let index = self.pool.join(Asker::Owner);
+        let index = self.pool.join(Caller::Owner);
         let Ok(index) = index else {
-            panic!("schedgroup: attempted to add a member after ErrGroup::wait was called");
+            panic!("schedgroup: attempted to add a member after TaskGroup::wait was called");
         };
         Member {
             pool: Arc::clone(&self.pool),

@@ -2,11 +2,11 @@
 //!
 //! ```
 //! use schedgroup::TaskError;
-//! use schedgroup::task::ErrGroup;
+//! use schedgroup::task::TaskGroup;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
-//! let group = ErrGroup::new();
+//! let group = TaskGroup::new();
 //! group.spawn(async { Ok(()) });
 //! group.spawn(std::future::pending()); // is aborted
 //! group.spawn(async { Err("no route") });
@@ -20,16 +20,16 @@
 //! | there | here |
 //! |---|---|
 //! | x/sync `task.WithContext(ctx)`, zero `Group` | [`Builder::token`] with [`OnError::Cancel`]; `on_error(OnError::Continue)` |
-//! | `Go`, `TryGo`, `Wait`, `SetLimit(n)` | [`spawn`](ErrGroup::spawn), [`try_spawn`](ErrGroup::try_spawn), [`wait`](ErrGroup::wait), [`Builder::limit`] |
-//! | `Go` that blocks at the limit | [`submit`](ErrGroup::submit)`.await` |
+//! | `Go`, `TryGo`, `Wait`, `SetLimit(n)` | [`spawn`](TaskGroup::spawn), [`try_spawn`](TaskGroup::try_spawn), [`wait`](TaskGroup::wait), [`Builder::limit`] |
+//! | `Go` that blocks at the limit | [`submit`](TaskGroup::submit)`.await` |
 //! | `context.Cause(ctx)` | [`Token::cause`](crate::Token::cause) |
 //! | kratos `GOMAXPROCS(n)`, `WithCancel(ctx)`, recover | [`Builder::limit`], [`OnError::Cancel`], [`TaskError::Panicked`] |
-//! | kratos `WithContext(ctx)` | [`Builder::token`] with [`OnError::Continue`], [`spawn_with`](ErrGroup::spawn_with) |
+//! | kratos `WithContext(ctx)` | [`Builder::token`] with [`OnError::Continue`], [`spawn_with`](TaskGroup::spawn_with) |
 //! | neilotoole `WithContextN(ctx, numG, qSize)` | [`Builder::limit`] and [`Builder::queue`], with `submit` |
-//! | facebookgo `Add(1)`, `Done`, `Error` | [`member`](ErrGroup::member), its drop, [`Member::fail`] |
-//! | facebookgo and syncs `MultiError` | [`wait_all`](ErrGroup::wait_all), [`TaskErrors`] |
+//! | facebookgo `Add(1)`, `Done`, `Error` | [`member`](TaskGroup::member), its drop, [`Member::fail`] |
+//! | facebookgo and syncs `MultiError` | [`wait_all`](TaskGroup::wait_all), [`TaskErrors`] |
 //! | syncs `ErrSizedGroup`, `TermOnErr`, `Discard` | `limit(n)` with `OnError::Continue`, `OnError::Cancel`, `try_spawn` |
-//! | go-waitgroup `NewWaitGroup(n)`, `BlockAdd`, `PendingCount` | `limit(n)`, `submit`, [`stats`](ErrGroup::stats) |
+//! | go-waitgroup `NewWaitGroup(n)`, `BlockAdd`, `PendingCount` | `limit(n)`, `submit`, [`stats`](TaskGroup::stats) |
 //! | conc `ErrorPool`, `ContextPool` with `WithFirstError`, `WithCancelOnError`, `WithFailFast` | `wait`, `OnError::Cancel`, `OnError::Abort` |
 //! | a group used again after `Wait` | a new group; `wait` is called again only if its future was dropped before its end |
 //!
@@ -47,7 +47,7 @@ pub(crate) mod submit;
 mod wait;
 
 pub use builder::Builder;
-pub use group::{ErrGroup, Handle};
+pub use group::{TaskGroup, TaskHandle};
 pub use member::Member;
 pub use policy::OnError;
 pub use wait::{Wait, WaitAll};

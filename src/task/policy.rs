@@ -59,7 +59,7 @@ pub struct TaskStats {
 
 /// Who asks: after `wait` only the ends that tasks hold are heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Asker {
+pub(crate) enum Caller {
     Owner,
     Handle,
 }

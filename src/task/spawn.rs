@@ -5,7 +5,7 @@ macro_rules! task_verbs {
         impl [$($generics:tt)*] $end:ident [$($arguments:tt)*];
         error = $error:ty;
         output = $output:ty;
-        asker = $asker:expr;
+        caller = $caller:expr;
         $(#[doc = $rejected:literal])*
     ) => {
         impl $($generics)* $end $($arguments)* {
@@ -19,7 +19,7 @@ macro_rules! task_verbs {
             where
                 F: ::std::future::Future<Output = $output> + Send + 'static,
             {
-                self.pool.spawn($asker, task)
+                self.pool.spawn($caller, task)
             }
 
             /// Spawns a task that gets the group's token, to learn when and why it should end.
@@ -31,7 +31,7 @@ macro_rules! task_verbs {
             where
                 F: ::std::future::Future<Output = $output> + Send + 'static,
             {
-                self.pool.spawn($asker, task(self.token()))
+                self.pool.spawn($caller, task(self.token()))
             }
 
             /// Spawns a task if the limit is not reached or the queue has capacity, and returns its index.
@@ -51,7 +51,7 @@ macro_rules! task_verbs {
                 use $crate::task::{pool::shared::Entry, refusal::SpawnError};
 
                 let caller = ::std::panic::Location::caller();
-                match self.pool.try_spawn($asker, caller, task)? {
+                match self.pool.try_spawn($caller, caller, task)? {
                     Entry::In(index) => Ok(index),
                     Entry::Full(task) => {
                         self.pool.discarded();
@@ -78,7 +78,7 @@ macro_rules! task_verbs {
             where
                 F: ::std::future::Future<Output = $output> + Send + 'static,
             {
-                $crate::task::submit::Submit::new(&self.pool, $asker, task)
+                $crate::task::submit::Submit::new(&self.pool, $caller, task)
             }
 
             /// Returns the group's token.

@@ -9,12 +9,12 @@ use std::task::{Context, Poll};
 
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::policy::{Asker, Outcome};
-use super::pool::queued::InLine;
+use super::policy::{Caller, Outcome};
+use super::pool::queued::SubmitTicket;
 use super::pool::shared::{Entry, Pool};
 use super::refusal::SpawnError;
 
-/// Ends when the group has taken the task in, with the task's index, or hands the task back.
+/// Outcomes when the group has taken the task in, with the task's index, or hands the task back.
 ///
 /// # Cancel safety
 ///
@@ -24,14 +24,14 @@ use super::refusal::SpawnError;
 #[must_use = "a submit does nothing until it is awaited"]
 pub struct Submit<'a, F, E: Send + 'static> {
     pool: &'a Arc<Pool<E>>,
-    asker: Asker,
+    caller: Caller,
     spawned_at: &'static Location<'static>,
     step: Step<F>,
 }
 
 enum Step<F> {
     New(F),
-    InLine(InLine<F>, Pin<Box<WaitForCancellationFutureOwned>>),
+    SubmitTicket(SubmitTicket<F>, Pin<Box<WaitForCancellationFutureOwned>>),
     Done,
 }
 
@@ -40,10 +40,10 @@ impl<F, E: Send + 'static> Unpin for Submit<'_, F, E> {}
 
 impl<'a, F, E: Send + 'static> Submit<'a, F, E> {
     #[track_caller]
-    pub(crate) fn new(pool: &'a Arc<Pool<E>>, asker: Asker, task: F) -> Submit<'a, F, E> {
+    pub(crate) fn new(pool: &'a Arc<Pool<E>>, caller: Caller, task: F) -> Submit<'a, F, E> {
         Submit {
             pool,
-            asker,
+            caller,
             spawned_at: Location::caller(),
             step: Step::New(task),
         }
@@ -61,24 +61,24 @@ where
         let this = &mut *self;
         match std::mem::replace(&mut this.step, Step::Done) {
             Step::New(task) => {
-                let task = match this.pool.try_spawn(this.asker, this.spawned_at, task) {
+                let task = match this.pool.try_spawn(this.caller, this.spawned_at, task) {
                     Err(refused) => return Poll::Ready(Err(refused)),
                     Ok(Entry::In(index)) => return Poll::Ready(Ok(index)),
                     Ok(Entry::Full(task)) => task,
                 };
                 let offered = this
                     .pool
-                    .offer(this.asker, this.spawned_at, task, cx.waker());
+                    .offer(this.caller, this.spawned_at, task, cx.waker());
                 let place = match offered {
                     Err(refused) => return Poll::Ready(Err(refused)),
                     Ok(place) => place,
                 };
                 let cancelled = this.pool.token().token().cancelled_owned();
-                this.step = Step::InLine(place, Box::pin(cancelled));
+                this.step = Step::SubmitTicket(place, Box::pin(cancelled));
             }
             step => this.step = step,
         }
-        let Step::InLine(place, cancelled) = &mut this.step else {
+        let Step::SubmitTicket(place, cancelled) = &mut this.step else {
             panic!("schedgroup: a Submit was polled after it had ended");
         };
         let index = place.index;
@@ -99,7 +99,7 @@ where
 
 impl<F, E: Send + 'static> Drop for Submit<'_, F, E> {
     fn drop(&mut self) {
-        if let Step::InLine(place, _) = &self.step {
+        if let Step::SubmitTicket(place, _) = &self.step {
             drop(self.pool.withdraw(place.number, &place.offer));
         }
     }
@@ -109,7 +109,7 @@ impl<F, E: Send + 'static> fmt::Debug for Submit<'_, F, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let step = match &self.step {
             Step::New(_) => "new",
-            Step::InLine(..) => "in line",
+            Step::SubmitTicket(..) => "in line",
             Step::Done => "done",
         };
         f.debug_struct("Submit")

@@ -5,17 +5,17 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::group::ErrGroup;
+use super::group::TaskGroup;
 use crate::ground::error::{TaskError, TaskErrors};
 use crate::ground::panic::discard_each;
 use crate::task::pool::drained::Drained;
 
-impl<E: Send + 'static> ErrGroup<E> {
+impl<E: Send + 'static> TaskGroup<E> {
     /// Closes the group and waits until every task has ended; resolves to the first error in time.
     ///
     /// The group is closed by the call itself. A task spawned concurrently with this call is either waited for
-    /// or rejected; a [`submit`](ErrGroup::submit) that is in the queue is waited for, and so is what tasks
-    /// spawn through a [`Handle`](super::Handle) while the group waits. At the end the token is cancelled; what
+    /// or rejected; a [`submit`](TaskGroup::submit) that is in the queue is waited for, and so is what tasks
+    /// spawn through a [`Handle`](super::TaskHandle) while the group waits. At the end the token is cancelled; what
     /// is cancelled or rejected after the last task has ended changes nothing that this says.
     ///
     /// Awaited from a task of the group, it waits for that task: for ever.
@@ -39,11 +39,11 @@ impl<E: Send + 'static> ErrGroup<E> {
     /// ```
     /// use std::time::Duration;
     /// use schedgroup::TaskError;
-    /// use schedgroup::task::ErrGroup;
+    /// use schedgroup::task::TaskGroup;
     ///
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() {
-    /// let group = ErrGroup::<()>::new();
+    /// let group = TaskGroup::<()>::new();
     /// group.spawn(std::future::pending());
     /// if tokio::time::timeout(Duration::from_secs(5), group.wait()).await.is_err() {
     ///     group.abort();
@@ -58,7 +58,7 @@ impl<E: Send + 'static> ErrGroup<E> {
         }
     }
 
-    /// Closes the group and waits like [`wait`](ErrGroup::wait); resolves to all errors, in order of their
+    /// Closes the group and waits like [`wait`](TaskGroup::wait); resolves to all errors, in order of their
     /// tasks.
     ///
     /// # Cancel safety
@@ -77,11 +77,11 @@ impl<E: Send + 'static> ErrGroup<E> {
     /// # Examples
     ///
     /// ```
-    /// use schedgroup::task::{ErrGroup, OnError};
+    /// use schedgroup::task::{TaskGroup, OnError};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() {
-    /// let group = ErrGroup::builder().on_error(OnError::Continue).build();
+    /// let group = TaskGroup::builder().on_error(OnError::Continue).build();
     /// for outcome in [Err("no route"), Ok(()), Err("no disk")] {
     ///     group.spawn(async move { outcome });
     /// }
@@ -97,7 +97,7 @@ impl<E: Send + 'static> ErrGroup<E> {
     }
 }
 
-/// Waits for a group and resolves to its first error; created by [`ErrGroup::wait`].
+/// Waits for a group and resolves to its first error; created by [`TaskGroup::wait`].
 ///
 /// # Cancel safety
 ///
@@ -107,7 +107,7 @@ pub struct Wait<'a, E: Send + 'static> {
     drained: Drained<'a, E>,
 }
 
-/// Waits for a group and resolves to all its errors; created by [`ErrGroup::wait_all`].
+/// Waits for a group and resolves to all its errors; created by [`TaskGroup::wait_all`].
 ///
 /// # Cancel safety
 ///

@@ -6,7 +6,7 @@
 //! a new one); `MaxGoroutines` (whoever built the group knows its limit).
 
 use schedgroup::sized::SizedGroup;
-use schedgroup::task::{ErrGroup, Handle, OnError};
+use schedgroup::task::{OnError, TaskGroup, TaskHandle};
 use schedgroup::{Cause, TaskError};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -14,12 +14,12 @@ use tokio_util::sync::CancellationToken;
 use crate::common::{Meter, bounded, misuse, ms};
 
 /// Its `WithCancelOnError` tells the other tasks, and does not stop them as the default policy does.
-fn cancelling<E: Send + 'static>() -> ErrGroup<E> {
-    ErrGroup::builder().on_error(OnError::Cancel).build()
+fn cancelling<E: Send + 'static>() -> TaskGroup<E> {
+    TaskGroup::builder().on_error(OnError::Cancel).build()
 }
 
-fn continuing<E: Send + 'static>() -> ErrGroup<E> {
-    ErrGroup::builder().on_error(OnError::Continue).build()
+fn continuing<E: Send + 'static>() -> TaskGroup<E> {
+    TaskGroup::builder().on_error(OnError::Continue).build()
 }
 
 mod pool_test {
@@ -50,7 +50,7 @@ mod pool_test {
     /// Ten panics at limit two do not use the places up.
     #[tokio::test]
     async fn panics_do_not_exhaust_goroutines() {
-        let group = ErrGroup::<()>::builder()
+        let group = TaskGroup::<()>::builder()
             .limit(2)
             .on_error(OnError::Continue)
             .build();
@@ -62,7 +62,7 @@ mod pool_test {
 
     #[test]
     fn panics_on_invalid_limit() {
-        let refused = misuse(|| drop(ErrGroup::<()>::builder().limit(0)));
+        let refused = misuse(|| drop(TaskGroup::<()>::builder().limit(0)));
         assert!(refused.starts_with("schedgroup: "), "{refused}");
     }
 }
@@ -113,7 +113,7 @@ mod error_pool_test {
     #[tokio::test]
     async fn limit() {
         for limit in [1, 10, 100] {
-            let group = ErrGroup::<()>::builder().limit(limit).build();
+            let group = TaskGroup::<()>::builder().limit(limit).build();
             let meter = Meter::default();
             for _ in 0..limit * 3 {
                 let meter = meter.clone();
@@ -132,9 +132,9 @@ mod context_pool_test {
     use super::*;
 
     /// A group whose task ends with its token, and that token's parent.
-    fn listening() -> (ErrGroup<&'static str>, CancellationToken) {
+    fn listening() -> (TaskGroup<&'static str>, CancellationToken) {
         let parent = CancellationToken::new();
-        let group = ErrGroup::with_token(parent.clone());
+        let group = TaskGroup::with_token(parent.clone());
         group.spawn_with(|token| async move {
             token.cancelled().await;
             Err("cancelled")
@@ -154,7 +154,7 @@ mod context_pool_test {
     async fn context_timed_out_and_in_time() {
         for (timeout, expected) in [(10, Some("cancelled")), (30, None)] {
             let parent = CancellationToken::new();
-            let group = ErrGroup::with_token(parent.clone());
+            let group = TaskGroup::with_token(parent.clone());
             group.spawn_with(|token| async move {
                 tokio::select! {
                     () = token.cancelled() => Err("cancelled"),
@@ -231,7 +231,7 @@ mod context_pool_test {
 /// A task spawns the next one while the group waits, a thousand times, at limit one.
 #[tokio::test]
 async fn f_co4_tasks_spawn_tasks_while_the_group_waits() {
-    fn chain(handle: Handle<()>, left: u32) {
+    fn chain(handle: TaskHandle<()>, left: u32) {
         let next = handle.clone();
         handle.spawn(async move {
             if left > 0 {
@@ -240,7 +240,7 @@ async fn f_co4_tasks_spawn_tasks_while_the_group_waits() {
             Ok(())
         });
     }
-    let group = ErrGroup::builder().limit(1).build();
+    let group = TaskGroup::builder().limit(1).build();
     chain(group.handle(), 1_000);
     bounded(group.wait()).await.unwrap();
     assert_eq!(group.stats().finished, 1_001);

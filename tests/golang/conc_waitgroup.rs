@@ -7,16 +7,16 @@ use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 
 use schedgroup::TaskError;
-use schedgroup::task::{ErrGroup, OnError};
+use schedgroup::task::{OnError, TaskGroup};
 
 use crate::common::{Meter, bounded};
 
-fn group() -> ErrGroup<Infallible> {
-    ErrGroup::builder().on_error(OnError::Continue).build()
+fn group() -> TaskGroup<Infallible> {
+    TaskGroup::builder().on_error(OnError::Continue).build()
 }
 
 /// The message of the first panic in time.
-async fn first(group: ErrGroup<Infallible>) -> Option<String> {
+async fn first(group: TaskGroup<Infallible>) -> Option<String> {
     match bounded(group.wait()).await {
         Ok(()) => None,
         Err(TaskError::Panicked { panic, .. }) => Some(panic.message().to_owned()),

@@ -5,7 +5,7 @@
 //! semaphore is the places of a sized group: there is nothing to unlock that was not locked.
 
 use schedgroup::sized::SizedGroup;
-use schedgroup::task::{ErrGroup, OnError};
+use schedgroup::task::{OnError, TaskGroup};
 use schedgroup::{SpawnError, TaskError};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -118,7 +118,7 @@ async fn futures_ready<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
 
 #[tokio::test]
 async fn test_error_sized_group() {
-    let group = ErrGroup::builder()
+    let group = TaskGroup::builder()
         .limit(10)
         .on_error(OnError::Continue)
         .build();
@@ -132,7 +132,7 @@ async fn test_error_sized_group() {
 
 #[tokio::test]
 async fn test_error_sized_group_preemptive() {
-    let group = ErrGroup::builder()
+    let group = TaskGroup::builder()
         .limit(10)
         .on_error(OnError::Continue)
         .build();
@@ -146,7 +146,7 @@ async fn test_error_sized_group_preemptive() {
 
 #[tokio::test]
 async fn test_error_sized_group_no_error() {
-    let group = ErrGroup::<()>::builder().limit(10).build();
+    let group = TaskGroup::<()>::builder().limit(10).build();
     for _ in 0..1000 {
         group.spawn(async { Ok(()) });
     }
@@ -156,13 +156,13 @@ async fn test_error_sized_group_no_error() {
 
 #[tokio::test]
 async fn test_error_sized_group_wait_without_go() {
-    let group = ErrGroup::<()>::builder().limit(10).build();
+    let group = TaskGroup::<()>::builder().limit(10).build();
     assert!(bounded(group.wait_all()).await.is_ok());
 }
 
 #[tokio::test]
 async fn test_error_sized_group_discard() {
-    let group = ErrGroup::<()>::builder().limit(10).build();
+    let group = TaskGroup::<()>::builder().limit(10).build();
     let taken = (0..1000).filter(|_| group.try_spawn(async { Ok(()) }).is_ok());
     assert_eq!(taken.count(), 10);
     assert!(bounded(group.wait_all()).await.is_ok());
@@ -172,7 +172,7 @@ async fn test_error_sized_group_discard() {
 /// F-SY2: one failing, 1,000 queued at size 1, none runs.
 #[tokio::test]
 async fn test_error_sized_group_term() {
-    let (group, meter) = (ErrGroup::builder().limit(1).build(), Meter::default());
+    let (group, meter) = (TaskGroup::builder().limit(1).build(), Meter::default());
     group.spawn(async { Err("term") });
     for _ in 0..1000 {
         let meter = meter.clone();
@@ -189,7 +189,7 @@ async fn test_error_sized_group_term() {
 #[tokio::test]
 async fn test_error_sized_group_term_on_err() {
     // Those beside it run to their end there; the default policy would abort them.
-    let builder = ErrGroup::builder().limit(10).on_error(OnError::Cancel);
+    let builder = TaskGroup::builder().limit(10).on_error(OnError::Cancel);
     let (group, meter) = (builder.build(), Meter::default());
     for n in 0..1000 {
         let meter = meter.clone();
@@ -208,7 +208,7 @@ async fn test_error_sized_group_term_on_err() {
 
 #[tokio::test]
 async fn test_error_sized_group_term_and_preemptive() {
-    let group = ErrGroup::builder().limit(2).build();
+    let group = TaskGroup::builder().limit(2).build();
     let mut taken = 0;
     for n in 0..1000 {
         let task = async move { if n == 100 { Err(n) } else { Ok(()) } };
@@ -220,7 +220,10 @@ async fn test_error_sized_group_term_and_preemptive() {
 
 #[tokio::test]
 async fn test_error_sized_group_concurrency_limit() {
-    let (group, meter) = (ErrGroup::<()>::builder().limit(5).build(), Meter::default());
+    let (group, meter) = (
+        TaskGroup::<()>::builder().limit(5).build(),
+        Meter::default(),
+    );
     for _ in 0..100 {
         let meter = meter.clone();
         group.spawn(async {
@@ -235,7 +238,7 @@ async fn test_error_sized_group_concurrency_limit() {
 /// F-SY7: all of them can be had, not only read.
 #[tokio::test]
 async fn test_error_sized_group_multi_error() {
-    let group = ErrGroup::builder()
+    let group = TaskGroup::builder()
         .limit(3)
         .on_error(OnError::Continue)
         .build();
@@ -254,7 +257,7 @@ async fn test_error_sized_group_multi_error() {
 #[tokio::test]
 async fn test_error_sized_group_cancel() {
     let parent = CancellationToken::new();
-    let group = ErrGroup::<()>::builder()
+    let group = TaskGroup::<()>::builder()
         .limit(1)
         .token(parent.clone())
         .build();
@@ -275,7 +278,7 @@ async fn test_error_sized_group_cancel() {
 #[tokio::test]
 async fn test_error_sized_group_cancel_with_preemptive() {
     let parent = CancellationToken::new();
-    let group = ErrGroup::<()>::builder()
+    let group = TaskGroup::<()>::builder()
         .limit(10)
         .token(parent.clone())
         .build();
@@ -299,7 +302,7 @@ async fn test_error_sized_group_cancel_with_preemptive() {
 #[tokio::test]
 async fn test_error_sized_group_cancel_with_active_errors() {
     let parent = CancellationToken::new();
-    let group = ErrGroup::builder()
+    let group = TaskGroup::builder()
         .on_error(OnError::Continue)
         .token(parent.clone())
         .build();

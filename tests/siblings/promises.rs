@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use schedgroup::sized::SizedGroup;
-use schedgroup::task::{ErrGroup, OnError};
+use schedgroup::task::{OnError, TaskGroup};
 use schedgroup::{Cause, SpawnError, TaskError};
 use tokio_util::sync::CancellationToken;
 
@@ -17,15 +17,15 @@ use crate::common::{
 #[test]
 fn without_a_runtime_the_remedy_is_named() {
     assert_eq!(
-        misuse(|| drop(ErrGroup::<()>::new())),
-        "schedgroup: ErrGroup was made outside of a tokio runtime: make it inside of one, or name \
+        misuse(|| drop(TaskGroup::<()>::new())),
+        "schedgroup: TaskGroup was made outside of a tokio runtime: make it inside of one, or name \
          one with Builder::runtime"
     );
 }
 
 #[tokio::test]
 async fn after_wait_the_try_forms_give_the_task_back() {
-    let group = ErrGroup::<()>::new();
+    let group = TaskGroup::<()>::new();
     let handle = group.handle();
     group.wait().await.unwrap();
     let tried = group.try_spawn(async { Ok(()) });
@@ -41,7 +41,7 @@ async fn after_wait_the_try_forms_give_the_task_back() {
 
 #[tokio::test]
 async fn a_handle_of_a_dropped_group_says_cancelled() {
-    let handle = ErrGroup::<()>::new().handle();
+    let handle = TaskGroup::<()>::new().handle();
     let tried = handle.try_spawn(async { Ok(()) });
     assert!(matches!(tried, Err(SpawnError::Cancelled(_))), "{tried:?}");
     handle.spawn(async { Ok(()) });
@@ -82,7 +82,7 @@ async fn a_sized_group_that_is_dropped_aborts_its_tasks() {
 
 #[tokio::test]
 async fn a_member_is_counted_with_the_tasks() {
-    let group = ErrGroup::<()>::new();
+    let group = TaskGroup::<()>::new();
     group.spawn(async { Ok(()) });
     let members = [group.member(), group.member()];
     assert_eq!(members.each_ref().map(|member| member.index()), [1, 2]);
@@ -103,7 +103,7 @@ async fn a_member_is_counted_with_the_tasks() {
 
 #[tokio::test]
 async fn a_dropped_submit_leaves_the_line() {
-    let group = ErrGroup::<()>::builder().limit(1).build();
+    let group = TaskGroup::<()>::builder().limit(1).build();
     let (go, gone) = tokio::sync::oneshot::channel::<()>();
     group.spawn(async {
         gone.await.unwrap();
@@ -129,7 +129,7 @@ async fn a_destructor_that_panics_is_its_tasks_panic_alone() {
             panic!("in a destructor");
         }
     }
-    let group = ErrGroup::<()>::builder()
+    let group = TaskGroup::<()>::builder()
         .limit(1)
         .on_error(OnError::Continue)
         .build();
@@ -152,14 +152,14 @@ async fn a_destructor_that_panics_is_its_tasks_panic_alone() {
 /// The destructor of a skipped task spawns in the same group: no lock is held, nothing hangs.
 #[tokio::test]
 async fn a_skipped_task_may_call_back_into_the_group() {
-    struct Calls(schedgroup::task::Handle<()>, Arc<AtomicUsize>);
+    struct Calls(schedgroup::task::TaskHandle<()>, Arc<AtomicUsize>);
     impl Drop for Calls {
         fn drop(&mut self) {
             self.0.spawn(async { Ok(()) });
             self.1.fetch_add(1, SeqCst);
         }
     }
-    let (group, dropped) = (ErrGroup::<()>::builder().limit(1).build(), Arc::default());
+    let (group, dropped) = (TaskGroup::<()>::builder().limit(1).build(), Arc::default());
     group.spawn_with(|token| async move {
         token.cancelled().await;
         Ok(())
@@ -182,7 +182,7 @@ async fn a_skipped_task_may_call_back_into_the_group() {
 fn a_runtime_that_is_gone_ends_a_long_line() {
     watched(|| {
         let runtime = multi_thread();
-        let group = ErrGroup::<()>::builder()
+        let group = TaskGroup::<()>::builder()
             .limit(1)
             .runtime(runtime.handle().clone())
             .build();
@@ -203,7 +203,7 @@ fn a_runtime_that_is_gone_ends_a_long_line() {
 
 #[tokio::test]
 async fn the_first_error_in_time_has_its_own_index() {
-    let group = ErrGroup::builder().on_error(OnError::Continue).build();
+    let group = TaskGroup::builder().on_error(OnError::Continue).build();
     group.spawn(async {
         tokio::task::yield_now().await;
         Err("late")
@@ -239,7 +239,7 @@ async fn a_sized_group_keeps_no_panics() {
 #[tokio::test]
 async fn a_cancelled_parent_drops_what_is_parked_at_once() {
     let parent = CancellationToken::new();
-    let group = ErrGroup::<()>::builder()
+    let group = TaskGroup::<()>::builder()
         .limit(1)
         .token(parent.clone())
         .build();
@@ -261,7 +261,7 @@ async fn a_cancelled_parent_drops_what_is_parked_at_once() {
 /// A task that was taken in is the group's, though its `submit` has not heard of it yet.
 #[tokio::test]
 async fn a_skipped_task_does_not_wait_for_its_submit() {
-    let group = ErrGroup::<()>::builder().limit(1).queue(1).build();
+    let group = TaskGroup::<()>::builder().limit(1).queue(1).build();
     let (go, gone) = tokio::sync::oneshot::channel::<()>();
     group.spawn(async {
         gone.await.unwrap();
@@ -288,7 +288,7 @@ async fn a_skipped_task_does_not_wait_for_its_submit() {
 
 #[tokio::test]
 async fn a_refused_task_may_panic_in_its_destructor() {
-    let group = ErrGroup::<()>::new();
+    let group = TaskGroup::<()>::new();
     group.wait().await.unwrap();
     let bomb = OnDrop(|| panic!("in a destructor"));
     let task = async move {
@@ -299,13 +299,13 @@ async fn a_refused_task_may_panic_in_its_destructor() {
     let refused = catch_unwind(AssertUnwindSafe(|| group.spawn(task))).unwrap_err();
     assert_eq!(
         refused.downcast_ref::<String>().unwrap(),
-        "schedgroup: attempted to spawn a task after ErrGroup::wait was called"
+        "schedgroup: attempted to spawn a task after TaskGroup::wait was called"
     );
 }
 
 #[tokio::test]
 async fn errors_that_panic_in_their_destructors_do_not_hide_the_first() {
-    let group = ErrGroup::builder().on_error(OnError::Continue).build();
+    let group = TaskGroup::builder().on_error(OnError::Continue).build();
     for bad in [false, true, true] {
         group.spawn(async move { Err(OnDrop(move || assert!(!bad, "in a destructor"))) });
     }
@@ -333,7 +333,7 @@ async fn a_waker_that_panics_leaves_the_line_its_turns() {
 
 #[tokio::test]
 async fn a_waker_that_panics_when_the_token_is_cancelled_does_not_keep_a_place() {
-    let group = ErrGroup::builder().limit(1).build();
+    let group = TaskGroup::builder().limit(1).build();
     let (token, hold) = (group.token(), Hold::new());
     let mut cancelled = Box::pin(token.cancelled());
     poll_with_bomb(cancelled.as_mut());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use schedgroup::sized::SizedGroup;
-use schedgroup::task::{ErrGroup, OnError};
+use schedgroup::task::{OnError, TaskGroup};
 
 use crate::common::{Hold, bounded, multi_thread, watched};
 
@@ -15,7 +15,7 @@ fn a_task_beside_a_starting_wait_runs_or_comes_back() {
         multi_thread().block_on(async {
             let mut refused = 0;
             for round in 0..3_000 {
-                let group = ErrGroup::<()>::builder().limit(1).build();
+                let group = TaskGroup::<()>::builder().limit(1).build();
                 let (handle, ran) = (group.handle(), Arc::new(AtomicUsize::new(0)));
                 let counted = ran.clone();
                 let rival = tokio::spawn(async move {
@@ -43,7 +43,7 @@ fn waits_that_are_dropped_beside_the_last_end_lose_nothing() {
     watched(|| {
         multi_thread().block_on(async {
             for round in 0..3_000 {
-                let group = ErrGroup::new();
+                let group = TaskGroup::new();
                 group.spawn(async move {
                     for _ in 0..round % 16 {
                         tokio::task::yield_now().await;
@@ -92,7 +92,7 @@ fn every_task_is_told_whatever_races() {
     watched(|| {
         multi_thread().block_on(async {
             for round in 0..500 {
-                let group = ErrGroup::builder().limit(2).queue(round % 3).build();
+                let group = TaskGroup::builder().limit(2).queue(round % 3).build();
                 let mut callers = Vec::new();
                 for n in 0..12 {
                     let handle = group.handle();
@@ -136,7 +136,7 @@ fn two_errors_at_once_agree_on_the_first() {
     watched(|| {
         multi_thread().block_on(async {
             for round in 0..1_000 {
-                let group = ErrGroup::builder().on_error(OnError::Cancel).build();
+                let group = TaskGroup::builder().on_error(OnError::Cancel).build();
                 let token = group.token();
                 for n in 0..4 {
                     group.spawn(async move { Err::<(), usize>(n) });
@@ -156,7 +156,7 @@ fn an_abort_reaches_tasks_that_are_just_starting() {
     watched(|| {
         multi_thread().block_on(async {
             for round in 0..1_000 {
-                let group = ErrGroup::builder().on_error(OnError::Abort).build();
+                let group = TaskGroup::builder().on_error(OnError::Abort).build();
                 group.spawn(async move { Err(round) });
                 for _ in 0..20 {
                     group.spawn(std::future::pending());

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll, Wake, Waker};
 
 use schedgroup::sized::SizedGroup;
-use schedgroup::task::{ErrGroup, OnError};
+use schedgroup::task::{OnError, TaskGroup};
 use schedgroup::{SpawnError, TaskError};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ async fn poll_once(mut future: Pin<&mut impl Future>) {
 async fn a_cancel_after_the_last_end_changes_nothing_that_wait_says() {
     for all in [false, true] {
         let parent = CancellationToken::new();
-        let group = ErrGroup::<()>::with_token(parent.clone());
+        let group = TaskGroup::<()>::with_token(parent.clone());
         group.spawn(async { Ok(()) });
         until("the task has ended", || group.stats().finished == 1).await;
         parent.cancel();
@@ -42,7 +42,7 @@ async fn a_cancel_after_the_last_end_changes_nothing_that_wait_says() {
 
 #[tokio::test]
 async fn tasks_that_heard_the_cancel_and_ended_well_are_no_error() {
-    let group = ErrGroup::<()>::new();
+    let group = TaskGroup::<()>::new();
     for _ in 0..3 {
         group.spawn_with(|token| async move {
             token.cancelled().await;
@@ -56,10 +56,10 @@ async fn tasks_that_heard_the_cancel_and_ended_well_are_no_error() {
 
 #[tokio::test]
 async fn wait_says_cancelled_if_a_task_was_skipped_or_aborted() {
-    let aborted = ErrGroup::<()>::new();
+    let aborted = TaskGroup::<()>::new();
     aborted.spawn(std::future::pending());
     aborted.abort();
-    let skipped = ErrGroup::<()>::new();
+    let skipped = TaskGroup::<()>::new();
     skipped.cancel();
     skipped.spawn(async { Ok(()) });
     for (group, counts) in [(aborted, (1, 0)), (skipped, (0, 1))] {
@@ -73,7 +73,7 @@ async fn wait_says_cancelled_if_a_task_was_skipped_or_aborted() {
 /// The outcome is settled in the step that drains the group, not in the poll that reads it.
 #[tokio::test]
 async fn what_comes_after_the_last_end_changes_nothing_that_wait_says() {
-    let (group, hold) = (ErrGroup::<()>::new(), Hold::new());
+    let (group, hold) = (TaskGroup::<()>::new(), Hold::new());
     let (handle, held) = (group.handle(), hold.job());
     group.spawn(async {
         held.await;
@@ -92,8 +92,8 @@ async fn what_comes_after_the_last_end_changes_nothing_that_wait_says() {
 #[tokio::test(start_paused = true)]
 async fn a_wait_in_a_select_loop_goes_on_in_its_next_turn() {
     let (group, all, sized) = (
-        ErrGroup::<()>::new(),
-        ErrGroup::<()>::new(),
+        TaskGroup::<()>::new(),
+        TaskGroup::<()>::new(),
         SizedGroup::new(1),
     );
     let task = async || {
@@ -127,7 +127,7 @@ async fn a_wait_in_a_select_loop_goes_on_in_its_next_turn() {
 
 #[tokio::test(start_paused = true)]
 async fn after_a_wait_that_ran_out_of_time_the_group_can_be_aborted_and_waited_for() {
-    let group = ErrGroup::<()>::new();
+    let group = TaskGroup::<()>::new();
     group.spawn(async {
         sleep(HOUR).await;
         Ok(())
@@ -141,7 +141,7 @@ async fn after_a_wait_that_ran_out_of_time_the_group_can_be_aborted_and_waited_f
 
 #[tokio::test]
 async fn a_dropped_wait_loses_no_failure() {
-    let (group, hold) = (ErrGroup::new(), Hold::new());
+    let (group, hold) = (TaskGroup::new(), Hold::new());
     let held = hold.job();
     group.spawn(async {
         held.await;
@@ -159,17 +159,17 @@ async fn a_dropped_wait_loses_no_failure() {
 
 #[tokio::test]
 async fn a_dropped_wait_leaves_its_group_closed() {
-    let (group, sized) = (ErrGroup::<()>::new(), SizedGroup::new(1));
+    let (group, sized) = (TaskGroup::<()>::new(), SizedGroup::new(1));
     let handle = group.handle();
     group.spawn(std::future::pending());
     drop(group.wait());
     drop(sized.wait());
-    let late = "schedgroup: attempted to spawn a task after ErrGroup::wait was called";
+    let late = "schedgroup: attempted to spawn a task after TaskGroup::wait was called";
     assert_eq!(misuse(|| group.spawn(async { Ok(()) })), late);
     assert_eq!(misuse(|| group.spawn_with(|_| async { Ok(()) })), late);
     assert_eq!(
         misuse(|| drop(group.member())),
-        "schedgroup: attempted to add a member after ErrGroup::wait was called"
+        "schedgroup: attempted to add a member after TaskGroup::wait was called"
     );
     assert_eq!(
         misuse(|| sized.spawn(async {})),
@@ -182,8 +182,8 @@ async fn a_dropped_wait_leaves_its_group_closed() {
 
 #[tokio::test]
 async fn a_wait_beside_a_live_one_or_after_a_completed_one_is_misuse_at_its_line() {
-    const AGAIN: &str = "schedgroup: multiple calls to ErrGroup::wait";
-    let group = ErrGroup::<()>::new();
+    const AGAIN: &str = "schedgroup: multiple calls to TaskGroup::wait";
+    let group = TaskGroup::<()>::new();
     let first = group.wait();
     assert_eq!(misuse(|| drop(group.wait())), AGAIN);
     assert_eq!(misuse(|| drop(group.wait_all())), AGAIN);
@@ -204,7 +204,7 @@ async fn a_wait_beside_a_live_one_or_after_a_completed_one_is_misuse_at_its_line
 
 #[tokio::test]
 async fn a_wait_that_has_ended_is_not_polled_again() {
-    let group = ErrGroup::<()>::new();
+    let group = TaskGroup::<()>::new();
     let mut wait = pin!(group.wait());
     bounded(wait.as_mut()).await.unwrap();
     let again = std::panic::AssertUnwindSafe(|| {
@@ -225,7 +225,7 @@ async fn a_dropped_wait_leaves_no_waker_behind() {
     impl Wake for Counted {
         fn wake(self: Arc<Self>) {}
     }
-    let (group, flag) = (ErrGroup::<()>::new(), Flag::new());
+    let (group, flag) = (TaskGroup::<()>::new(), Flag::new());
     group.spawn(std::future::pending());
     let mut wait = Box::pin(group.wait());
     let waker = Arc::new(Counted(flag.guard())).into();
@@ -243,7 +243,7 @@ async fn a_dropped_wait_leaves_no_waker_behind() {
 /// A handle lives in other tasks, where the end of its group is no mistake.
 #[tokio::test]
 async fn a_spawn_through_a_handle_after_the_end_is_skipped_and_never_panics() {
-    let (group, flag) = (ErrGroup::<()>::new(), Flag::new());
+    let (group, flag) = (TaskGroup::<()>::new(), Flag::new());
     let handle = group.handle();
     group.wait().await.unwrap();
     let guard = flag.guard();
@@ -303,7 +303,7 @@ async fn a_sized_groups_tasks_spawn_while_it_waits() {
 
 #[tokio::test]
 async fn a_rejected_task_that_panics_in_its_destructor_does_not_replace_the_panic_of_misuse() {
-    let (group, sized) = (ErrGroup::<()>::new(), SizedGroup::new(1));
+    let (group, sized) = (TaskGroup::<()>::new(), SizedGroup::new(1));
     group.wait().await.unwrap();
     sized.wait().await;
     let bomb = || OnDrop(|| panic!("in a destructor"));
@@ -331,7 +331,7 @@ async fn a_rejected_task_that_panics_in_its_destructor_does_not_replace_the_pani
 #[tokio::test(start_paused = true)]
 async fn by_default_the_first_failure_aborts_tasks_that_do_not_listen() {
     for how in ["error", "panic", "member"] {
-        let group = ErrGroup::builder().limit(2).build();
+        let group = TaskGroup::builder().limit(2).build();
         group.spawn(async {
             sleep(HOUR).await;
             Ok(())
@@ -367,7 +367,7 @@ async fn by_default_the_first_failure_aborts_tasks_that_do_not_listen() {
 async fn a_panic_is_an_error_of_its_task_in_every_policy() {
     for policy in [OnError::Abort, OnError::Cancel, OnError::Continue] {
         for all in [false, true] {
-            let group = ErrGroup::<()>::builder().on_error(policy).build();
+            let group = TaskGroup::<()>::builder().on_error(policy).build();
             group.spawn(async { Ok(()) });
             group.spawn(async { panic!("boom") });
             let failed = if all {
@@ -386,7 +386,7 @@ async fn a_panic_is_an_error_of_its_task_in_every_policy() {
 
 #[tokio::test]
 async fn a_submit_in_the_queue_is_covered_by_a_wait_also_by_the_second() {
-    let (group, hold) = (ErrGroup::<()>::builder().limit(1).build(), Hold::new());
+    let (group, hold) = (TaskGroup::<()>::builder().limit(1).build(), Hold::new());
     let held = hold.job();
     group.spawn(async {
         held.await;
@@ -409,7 +409,7 @@ async fn a_submit_in_the_queue_is_covered_by_a_wait_also_by_the_second() {
 async fn a_long_line_is_skipped_page_by_page() {
     const LINE: usize = 5_000;
     for queue in [0, LINE] {
-        let builder = ErrGroup::<()>::builder().limit(1).queue(queue);
+        let builder = TaskGroup::<()>::builder().limit(1).queue(queue);
         let (group, left) = (builder.build(), Arc::new(AtomicUsize::new(usize::MAX)));
         group.spawn(std::future::pending());
         for _ in 0..LINE {

@@ -9,7 +9,7 @@ use crate::ground::error::TaskError;
 use crate::ground::panic::ENDED;
 use crate::task::policy::TaskStats;
 
-/// Ends when the pool has drained, with all failures in order of time, and whether a task was skipped or
+/// Outcomes when the pool has drained, with all failures in order of time, and whether a task was skipped or
 /// aborted.
 ///
 /// Only one is alive at a time, and none comes after one that has ended. One that is dropped before leaves

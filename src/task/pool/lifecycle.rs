@@ -2,12 +2,12 @@
 
 use std::task::Waker;
 
-use crate::task::policy::Asker;
+use crate::task::policy::Caller;
 use crate::task::refusal::SpawnError;
 
 /// How far a pool is open. It only ever goes on to a later stage.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct Lifecycle {
     stage: Stage,
     /// Set in the step that records a failure, so that no parked task slips in before the token is
     /// cancelled.
@@ -44,23 +44,23 @@ enum Wait {
 
 /// Why a task was not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum Rejected {
     Closed,
     Cancelled,
 }
 
-impl Refused {
+impl Rejected {
     pub(super) fn with<F>(self, task: F) -> SpawnError<F> {
         match self {
-            Refused::Closed => SpawnError::Closed(task),
-            Refused::Cancelled => SpawnError::Cancelled(task),
+            Rejected::Closed => SpawnError::Closed(task),
+            Rejected::Cancelled => SpawnError::Cancelled(task),
         }
     }
 }
 
-impl Gate {
-    pub(super) fn new() -> Gate {
-        Gate {
+impl Lifecycle {
+    pub(super) fn new() -> Lifecycle {
+        Lifecycle {
             stage: Stage::Open,
             stopping: false,
             members: 0,
@@ -68,18 +68,18 @@ impl Gate {
         }
     }
 
-    pub(super) fn admit(&self, asker: Asker, cancelled: bool) -> Result<(), Refused> {
-        match (self.stage, asker) {
-            (Stage::Drained { .. }, _) | (Stage::Draining, Asker::Owner) => Err(Refused::Closed),
-            _ if self.stopping || cancelled => Err(Refused::Cancelled),
+    pub(super) fn admit(&self, caller: Caller, cancelled: bool) -> Result<(), Rejected> {
+        match (self.stage, caller) {
+            (Stage::Drained { .. }, _) | (Stage::Draining, Caller::Owner) => Err(Rejected::Closed),
+            _ if self.stopping || cancelled => Err(Rejected::Cancelled),
             _ => Ok(()),
         }
     }
 
     /// A guard comes. A cancelled pool may still be joined: the guard holds `wait` up, and learns of it.
-    pub(super) fn join(&mut self, asker: Asker) -> Result<(), Refused> {
-        match self.admit(asker, false) {
-            Err(Refused::Closed) => Err(Refused::Closed),
+    pub(super) fn join(&mut self, caller: Caller) -> Result<(), Rejected> {
+        match self.admit(caller, false) {
+            Err(Rejected::Closed) => Err(Rejected::Closed),
             _ => {
                 self.members += 1;
                 Ok(())
@@ -157,21 +157,22 @@ impl Gate {
 
 #[cfg(test)]
 mod tests {
-    use Asker::{Handle, Owner};
+    use Caller::{Handle, Owner};
 
     use super::*;
 
     #[test]
     fn the_table_of_admission() {
-        let (open, mut draining, mut drained) = (Gate::new(), Gate::new(), Gate::new());
+        let (open, mut draining, mut drained) =
+            (Lifecycle::new(), Lifecycle::new(), Lifecycle::new());
         draining.close();
         drained.close();
         drained.drain(false);
-        let mut dropped = Gate::new();
+        let mut dropped = Lifecycle::new();
         dropped.abandon();
-        let (closed, cancelled) = (Err(Refused::Closed), Err(Refused::Cancelled));
+        let (closed, cancelled) = (Err(Rejected::Closed), Err(Rejected::Cancelled));
         let table = [
-            // gate, asker, answer, answer when cancelled
+            // lifecycle, caller, answer, answer when cancelled
             (&open, Owner, Ok(()), cancelled),
             (&open, Handle, Ok(()), cancelled),
             (&draining, Owner, closed, closed),
@@ -180,56 +181,63 @@ mod tests {
             (&drained, Handle, closed, closed),
             (&dropped, Handle, cancelled, cancelled),
         ];
-        for (gate, asker, answer, when_cancelled) in table {
-            assert_eq!(gate.admit(asker, false), answer, "{gate:?} {asker:?}");
+        for (lifecycle, caller, answer, when_cancelled) in table {
             assert_eq!(
-                gate.admit(asker, true),
+                lifecycle.admit(caller, false),
+                answer,
+                "{lifecycle:?} {caller:?}"
+            );
+            assert_eq!(
+                lifecycle.admit(caller, true),
                 when_cancelled,
-                "{gate:?} {asker:?}"
+                "{lifecycle:?} {caller:?}"
             );
         }
     }
 
     #[test]
     fn a_pool_that_stops_refuses_before_its_token_is_cancelled() {
-        let mut gate = Gate::new();
-        assert!(!gate.is_stopping());
-        assert!(gate.stop() && !gate.stop(), "once");
-        assert!(gate.is_stopping());
-        assert_eq!(gate.admit(Owner, false), Err(Refused::Cancelled));
-        assert_eq!(gate.join(Owner), Ok(()), "a guard may still come");
+        let mut lifecycle = Lifecycle::new();
+        assert!(!lifecycle.is_stopping());
+        assert!(lifecycle.stop() && !lifecycle.stop(), "once");
+        assert!(lifecycle.is_stopping());
+        assert_eq!(lifecycle.admit(Owner, false), Err(Rejected::Cancelled));
+        assert_eq!(lifecycle.join(Owner), Ok(()), "a guard may still come");
     }
 
     #[test]
     fn it_is_drained_once_it_is_closed_and_the_last_guard_has_left() {
-        let mut gate = Gate::new();
-        gate.join(Owner).unwrap();
+        let mut lifecycle = Lifecycle::new();
+        lifecycle.join(Owner).unwrap();
         assert!(
-            gate.drain(false).is_none() && gate.answer().is_none(),
+            lifecycle.drain(false).is_none() && lifecycle.answer().is_none(),
             "open"
         );
-        assert!(gate.close());
-        assert!(gate.listen(Waker::noop().clone()).is_none());
+        assert!(lifecycle.close());
+        assert!(lifecycle.listen(Waker::noop().clone()).is_none());
         assert!(
-            gate.drain(false).is_none() && gate.answer().is_none(),
+            lifecycle.drain(false).is_none() && lifecycle.answer().is_none(),
             "a guard is there"
         );
-        gate.leave();
-        assert!(gate.drain(true).is_some());
-        assert!(gate.drain(false).is_none(), "it was drained before");
-        assert_eq!(gate.join(Handle), Err(Refused::Closed));
-        assert_eq!(gate.answer(), Some(true));
+        lifecycle.leave();
+        assert!(lifecycle.drain(true).is_some());
+        assert!(lifecycle.drain(false).is_none(), "it was drained before");
+        assert_eq!(lifecycle.join(Handle), Err(Rejected::Closed));
+        assert_eq!(lifecycle.answer(), Some(true));
     }
 
     #[test]
     fn one_wait_is_alive_at_a_time_and_none_comes_after_its_end() {
-        let mut gate = Gate::new();
-        assert!(gate.close() && !gate.close());
-        assert!(gate.listen(Waker::noop().clone()).is_none());
-        assert!(gate.stop_waiting().is_some(), "it takes its waker along");
-        assert_eq!(gate.admit(Owner, false), Err(Refused::Closed));
-        assert!(gate.drain(false).is_none(), "nobody waits");
-        assert!(gate.close() && gate.answer() == Some(false));
-        assert!(!gate.close());
+        let mut lifecycle = Lifecycle::new();
+        assert!(lifecycle.close() && !lifecycle.close());
+        assert!(lifecycle.listen(Waker::noop().clone()).is_none());
+        assert!(
+            lifecycle.stop_waiting().is_some(),
+            "it takes its waker along"
+        );
+        assert_eq!(lifecycle.admit(Owner, false), Err(Rejected::Closed));
+        assert!(lifecycle.drain(false).is_none(), "nobody waits");
+        assert!(lifecycle.close() && lifecycle.answer() == Some(false));
+        assert!(!lifecycle.close());
     }
 }

@@ -3,12 +3,12 @@
 
 use std::task::Waker;
 
-use super::queued::{Parked, Task};
-use super::wait_queue::Permits;
+use super::queued::{Queued, QueuedTask};
+use super::wait_queue::WaitQueue;
 
 /// The places of a pool, and the line behind them.
 pub(super) struct Line<P> {
-    permits: Permits<Parked<P>>,
+    queue: WaitQueue<Queued<P>>,
     /// Somebody is starting parked tasks: the others leave theirs to it.
     pumping: bool,
     /// Somebody listens to the token, for the line.
@@ -17,7 +17,7 @@ pub(super) struct Line<P> {
 
 /// The head of the line, which has its place.
 pub(super) struct Head<P> {
-    pub(super) parked: Parked<P>,
+    pub(super) parked: Queued<P>,
     /// Wakes the `submit` whose task is taken in by this step of the line.
     pub(super) taken_in: Option<Waker>,
 }
@@ -26,7 +26,7 @@ impl<P> Line<P> {
     /// So many places; so much of the line is taken in.
     pub(super) fn new(limit: usize, room: usize) -> Line<P> {
         Line {
-            permits: Permits::new(limit, room),
+            queue: WaitQueue::new(limit, room),
             pumping: false,
             watched: false,
         }
@@ -34,33 +34,33 @@ impl<P> Line<P> {
 
     /// Takes a place, if one is free and nobody has asked before.
     pub(super) fn take(&mut self) -> bool {
-        self.permits.take()
+        self.queue.take()
     }
 
     pub(super) fn give_back(&mut self) {
-        self.permits.give_back();
+        self.queue.give_back();
     }
 
     pub(super) fn running(&self) -> usize {
-        self.permits.taken()
+        self.queue.taken()
     }
 
     pub(super) fn waiting(&self) -> usize {
-        self.permits.waiting()
+        self.queue.waiting()
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.permits.has_room()
+        self.queue.has_room()
     }
 
     /// Stands a task at the end. A `submit` that finds room there is taken in at once.
-    pub(super) fn stand(&mut self, parked: Parked<P>) -> u64 {
-        if let Task::Offered(offer, _) = &parked.task {
+    pub(super) fn stand(&mut self, parked: Queued<P>) -> u64 {
+        if let QueuedTask::Submitted(offer, _) = &parked.task {
             if self.has_room() {
                 offer.accept();
             }
         }
-        self.permits.park(parked)
+        self.queue.park(parked)
     }
 
     /// Is it for the caller to have the token listened to? Once.
@@ -71,9 +71,9 @@ impl<P> Line<P> {
     /// Wakes `fresh` for the `submit` of that number, and gives back the waker before; `Err` if it is not
     /// asking any more.
     pub(super) fn listen(&mut self, number: u64, fresh: Waker) -> Result<Option<Waker>, Waker> {
-        match self.permits.asking(number) {
-            Some(Parked {
-                task: Task::Offered(_, waker),
+        match self.queue.asking(number) {
+            Some(Queued {
+                task: QueuedTask::Submitted(_, waker),
                 ..
             }) => Ok(waker.replace(fresh)),
             _ => Err(fresh),
@@ -81,23 +81,23 @@ impl<P> Line<P> {
     }
 
     /// Takes one out that is still asking.
-    pub(super) fn withdraw(&mut self, number: u64) -> Option<Parked<P>> {
-        self.permits.withdraw(number)
+    pub(super) fn withdraw(&mut self, number: u64) -> Option<Queued<P>> {
+        self.queue.withdraw(number)
     }
 
     /// Takes a page of the line out, to be skipped: nothing is added to it any more.
-    pub(super) fn take_page(&mut self) -> Vec<Parked<P>> {
-        self.permits.take_page()
+    pub(super) fn take_page(&mut self) -> Vec<Queued<P>> {
+        self.queue.take_page()
     }
 
     /// The head of the line, if there is a place for it.
     pub(super) fn next(&mut self) -> Option<Head<P>> {
-        let parked = self.permits.next()?;
-        if let Task::Offered(offer, _) = &parked.task {
+        let parked = self.queue.next()?;
+        if let QueuedTask::Submitted(offer, _) = &parked.task {
             offer.accept();
         }
-        let taken_in = match self.permits.newest_inside().map(|inside| &mut inside.task) {
-            Some(Task::Offered(offer, waker)) => {
+        let taken_in = match self.queue.newest_inside().map(|inside| &mut inside.task) {
+            Some(QueuedTask::Submitted(offer, waker)) => {
                 offer.accept();
                 waker.take()
             }

@@ -13,31 +13,31 @@ pub(super) enum End<E> {
 
 /// What is to be done after an end, outside of the lock.
 #[must_use]
-pub(super) struct Aftermath<E> {
+pub(super) struct OnFailure<E> {
     /// What becomes of the others.
     pub(super) others: OnError,
     /// A failure that is not kept, to be dropped.
     pub(super) unwanted: Option<TaskError<E>>,
 }
 
-impl<E> Aftermath<E> {
-    const NOTHING: Aftermath<E> = Aftermath {
+impl<E> OnFailure<E> {
+    const NOTHING: OnFailure<E> = OnFailure {
         others: OnError::Continue,
         unwanted: None,
     };
 }
 
-/// All ends so far, each in one of the counts; the failures in order of time.
-pub(super) struct Ends<E> {
+/// All outcomes so far, each in one of the counts; the failures in order of time.
+pub(super) struct Outcomes<E> {
     /// None: what fails is counted, and not kept.
     on_error: Option<OnError>,
     failures: Vec<TaskError<E>>,
     stats: TaskStats,
 }
 
-impl<E> Ends<E> {
-    pub(super) fn new(on_error: Option<OnError>) -> Ends<E> {
-        Ends {
+impl<E> Outcomes<E> {
+    pub(super) fn new(on_error: Option<OnError>) -> Outcomes<E> {
+        Outcomes {
             on_error,
             failures: Vec::new(),
             stats: TaskStats::default(),
@@ -45,31 +45,31 @@ impl<E> Ends<E> {
     }
 
     /// Counts the end of a task that ran. The token hears of a failure before it is cancelled for it.
-    pub(super) fn record(&mut self, end: End<E>, token: &Token) -> Aftermath<E> {
+    pub(super) fn record(&mut self, end: End<E>, token: &Token) -> OnFailure<E> {
         match end {
             End::Well => self.stats.finished += 1,
             End::Aborted => self.stats.aborted += 1,
             End::Failed(error) => return self.fail(error, token),
         }
-        Aftermath::NOTHING
+        OnFailure::NOTHING
     }
 
-    fn fail(&mut self, error: TaskError<E>, token: &Token) -> Aftermath<E> {
+    fn fail(&mut self, error: TaskError<E>, token: &Token) -> OnFailure<E> {
         match error {
             TaskError::Panicked { .. } => self.stats.panicked += 1,
             _ => self.stats.failed += 1,
         }
         let Some(others) = self.on_error else {
-            return Aftermath {
+            return OnFailure {
                 unwanted: Some(error),
-                ..Aftermath::NOTHING
+                ..OnFailure::NOTHING
             };
         };
         if others != OnError::Continue {
             token.explain(Cause::of(&error));
         }
         self.failures.push(error);
-        Aftermath {
+        OnFailure {
             others,
             unwanted: None,
         }

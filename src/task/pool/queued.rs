@@ -5,66 +5,66 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
-type Caller = &'static Location<'static>;
+type CallSite = &'static Location<'static>;
 
 /// A task that has no place yet.
-pub(super) struct Parked<P> {
+pub(super) struct Queued<P> {
     pub(super) index: usize,
-    pub(super) spawned_at: Caller,
-    pub(super) task: Task<P>,
+    pub(super) spawned_at: CallSite,
+    pub(super) task: QueuedTask<P>,
 }
 
-pub(super) enum Task<P> {
-    Own(Box<dyn Start<P>>),
+pub(super) enum QueuedTask<P> {
+    Owned(Box<dyn Start<P>>),
     /// A `submit` still holds the other end.
-    Offered(Arc<dyn Accept<P>>, Option<Waker>),
+    Submitted(Arc<dyn Accept<P>>, Option<Waker>),
 }
 
-impl<P> Task<P> {
+impl<P> QueuedTask<P> {
     /// Starts it. If a `submit` waits, its waker comes back.
-    pub(super) fn start(self, pool: &Arc<P>, ticket: Ticket) -> Option<Waker> {
+    pub(super) fn start(self, pool: &Arc<P>, meta: TaskMeta) -> Option<Waker> {
         match self {
-            Task::Own(task) => {
-                task.start(pool, ticket);
+            QueuedTask::Owned(task) => {
+                task.start(pool, meta);
                 None
             }
-            Task::Offered(offer, submit) => {
-                offer.start(pool, ticket);
+            QueuedTask::Submitted(offer, submit) => {
+                offer.start(pool, meta);
                 submit
             }
         }
     }
 }
 
-impl<P> Parked<P> {
+impl<P> Queued<P> {
     /// Does the group, and no `submit`, answer for the task?
     pub(super) fn is_taken_in(&self) -> bool {
         match &self.task {
-            Task::Own(_) => true,
-            Task::Offered(offer, _) => offer.is_accepted(),
+            QueuedTask::Owned(_) => true,
+            QueuedTask::Submitted(offer, _) => offer.is_accepted(),
         }
     }
 }
 
 /// Names one task while it runs.
-pub(super) struct Ticket {
+pub(super) struct TaskMeta {
     pub(super) index: usize,
     pub(super) seat: u32,
-    pub(super) spawned_at: Caller,
+    pub(super) spawned_at: CallSite,
 }
 
 /// What runs a task that has found its place.
 pub(super) trait Launch<F> {
-    fn launch(self: &Arc<Self>, task: F, ticket: Ticket);
+    fn launch(self: &Arc<Self>, task: F, meta: TaskMeta);
 }
 
 pub(super) trait Start<P>: Send {
-    fn start(self: Box<Self>, pool: &Arc<P>, ticket: Ticket);
+    fn start(self: Box<Self>, pool: &Arc<P>, meta: TaskMeta);
 }
 
 impl<P: Launch<F>, F: Send> Start<P> for F {
-    fn start(self: Box<Self>, pool: &Arc<P>, ticket: Ticket) {
-        pool.launch(*self, ticket);
+    fn start(self: Box<Self>, pool: &Arc<P>, meta: TaskMeta) {
+        pool.launch(*self, meta);
     }
 }
 
@@ -73,19 +73,19 @@ pub(super) trait Accept<P>: Send + Sync {
     fn is_accepted(&self) -> bool;
     /// Drops the task.
     fn clear(&self);
-    fn start(&self, pool: &Arc<P>, ticket: Ticket);
+    fn start(&self, pool: &Arc<P>, meta: TaskMeta);
 }
 
 /// A task between a waiting `submit` and the line: whoever takes it out has it.
-pub(crate) struct Offer<F> {
+pub(crate) struct PendingSubmit<F> {
     task: Mutex<Option<F>>,
     /// Written and read under the pool's lock, which orders it.
     accepted: AtomicBool,
 }
 
-impl<F> Offer<F> {
-    pub(super) fn new(task: F) -> Offer<F> {
-        Offer {
+impl<F> PendingSubmit<F> {
+    pub(super) fn new(task: F) -> PendingSubmit<F> {
+        PendingSubmit {
             task: Mutex::new(Some(task)),
             accepted: AtomicBool::new(false),
         }
@@ -107,30 +107,30 @@ impl<F> Offer<F> {
     }
 }
 
-impl<P: Launch<F>, F: Send> Accept<P> for Offer<F> {
+impl<P: Launch<F>, F: Send> Accept<P> for PendingSubmit<F> {
     fn accept(&self) {
-        Offer::accept(self);
+        PendingSubmit::accept(self);
     }
 
     fn is_accepted(&self) -> bool {
-        Offer::is_accepted(self)
+        PendingSubmit::is_accepted(self)
     }
 
     fn clear(&self) {
         drop(self.take());
     }
 
-    fn start(&self, pool: &Arc<P>, ticket: Ticket) {
+    fn start(&self, pool: &Arc<P>, meta: TaskMeta) {
         // Accepted, so the submit leaves it alone.
         if let Some(task) = self.take() {
-            pool.launch(task, ticket);
+            pool.launch(task, meta);
         }
     }
 }
 
 /// What a `submit` knows of its task in the line.
-pub(crate) struct InLine<F> {
+pub(crate) struct SubmitTicket<F> {
     pub(crate) index: usize,
     pub(crate) number: u64,
-    pub(crate) offer: Arc<Offer<F>>,
+    pub(crate) offer: Arc<PendingSubmit<F>>,
 }

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use super::outcome::End;
-use super::queued::Ticket;
+use super::queued::TaskMeta;
 use crate::ground::error::TaskError;
 use crate::ground::panic::poll_caught;
 use crate::task::policy::Outcome;
@@ -14,44 +14,44 @@ use crate::task::policy::Outcome;
 pub(super) trait Employer {
     type Error;
 
-    fn ended(self: &Arc<Self>, ticket: &Ticket, end: End<Self::Error>);
+    fn ended(self: &Arc<Self>, meta: &TaskMeta, end: End<Self::Error>);
 }
 
 /// Reports a task's end, whatever the end: if it is dropped, the task was aborted.
-struct Duty<P: Employer> {
+struct CompletionGuard<P: Employer> {
     /// Until the end was told.
     employer: Option<Arc<P>>,
-    ticket: Ticket,
+    meta: TaskMeta,
 }
 
-impl<P: Employer> Duty<P> {
+impl<P: Employer> CompletionGuard<P> {
     fn report(&mut self, end: End<P::Error>) {
         if let Some(employer) = self.employer.take() {
-            employer.ended(&self.ticket, end);
+            employer.ended(&self.meta, end);
         }
     }
 }
 
-impl<P: Employer> Drop for Duty<P> {
+impl<P: Employer> Drop for CompletionGuard<P> {
     fn drop(&mut self) {
         self.report(End::Aborted);
     }
 }
 
 /// A task on its way to its first poll. One value, so that a task that is aborted before is dropped before
-/// its duty is.
+/// its guard is.
 pub(super) struct Run<F, P: Employer> {
     task: F,
-    duty: Duty<P>,
+    guard: CompletionGuard<P>,
 }
 
 impl<F, P: Employer> Run<F, P> {
-    pub(super) fn new(task: F, employer: Arc<P>, ticket: Ticket) -> Run<F, P> {
-        let duty = Duty {
+    pub(super) fn new(task: F, employer: Arc<P>, meta: TaskMeta) -> Run<F, P> {
+        let guard = CompletionGuard {
             employer: Some(employer),
-            ticket,
+            meta,
         };
-        Run { task, duty }
+        Run { task, guard }
     }
 }
 
@@ -60,13 +60,13 @@ where
     P: Employer,
     F: Future<Output: Outcome<P::Error>>,
 {
-    let Run { task, mut duty } = run;
+    let Run { task, mut guard } = run;
     let mut task = pin!(Some(task));
     let outcome = poll_fn(|cx| poll_caught(task.as_mut(), cx)).await;
-    let Ticket {
+    let TaskMeta {
         index, spawned_at, ..
-    } = duty.ticket;
-    duty.report(match outcome.map(Outcome::into_result) {
+    } = guard.meta;
+    guard.report(match outcome.map(Outcome::into_result) {
         Ok(Ok(())) => End::Well,
         Ok(Err(error)) => End::Failed(TaskError::Failed { index, error }),
         Err(payload) => End::Failed(TaskError::panicked(index, payload, spawned_at)),

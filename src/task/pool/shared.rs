@@ -1,7 +1,7 @@
 //! Tasks of one group: so many at once, the others kept as data, until the last has ended.
 //!
 //! One lock guards the state. Under it no user code runs and no user value is dropped; a task that is
-//! parked, skipped or handed back is only moved. The lock of an [`Offer`] is taken by itself.
+//! parked, skipped or handed back is only moved. The lock of an [`PendingSubmit`] is taken by itself.
 
 use std::future::Future;
 use std::panic::Location;
@@ -17,23 +17,23 @@ use shuttle::sync::{Mutex, MutexGuard};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-use super::lifecycle::{Gate, Refused};
+use super::lifecycle::{Lifecycle, Rejected};
 use super::line::{Head, Line};
-use super::outcome::{Aftermath, End, Ends};
-use super::queued::{InLine, Launch, Offer, Parked, Task, Ticket};
+use super::outcome::{End, OnFailure, Outcomes};
+use super::queued::{Launch, PendingSubmit, Queued, QueuedTask, SubmitTicket, TaskMeta};
 use super::run::{Employer, Run, run};
 use crate::ground::error::TaskError;
 use crate::ground::panic::{catch, discard, forget, message, wake_each};
 use crate::ground::seats::Seats;
 use crate::ground::token::{Cause, Token};
 use crate::ground::trace;
-use crate::task::policy::{Asker, OnError, Outcome, TaskStats};
+use crate::task::policy::{Caller, OnError, Outcome, TaskStats};
 use crate::task::refusal::SpawnError;
 
-type Caller = &'static Location<'static>;
+type CallSite = &'static Location<'static>;
 
 /// So many parked tasks are started before other tasks of the worker get a turn.
-const STARTED: usize = 128;
+const BATCH: usize = 128;
 
 /// A group's shared state.
 pub(crate) struct Pool<E> {
@@ -44,10 +44,10 @@ pub(crate) struct Pool<E> {
 }
 
 struct State<E> {
-    gate: Gate,
+    lifecycle: Lifecycle,
     line: Line<Pool<E>>,
     seats: Seats,
-    ends: Ends<E>,
+    outcomes: Outcomes<E>,
     /// How many tasks and members there have been.
     named: usize,
 }
@@ -59,8 +59,8 @@ impl<E> State<E> {
     }
 
     /// For a task that has its place.
-    fn ticket(&mut self, index: usize, spawned_at: Caller) -> Ticket {
-        Ticket {
+    fn meta(&mut self, index: usize, spawned_at: CallSite) -> TaskMeta {
+        TaskMeta {
             index,
             seat: self.seats.claim(),
             spawned_at,
@@ -68,9 +68,9 @@ impl<E> State<E> {
     }
 
     /// Counts an end and, if the policy says so, stops what has not started.
-    fn record(&mut self, end: End<E>, token: &Token) -> Aftermath<E> {
-        let mut after = self.ends.record(end, token);
-        if after.others != OnError::Continue && !self.gate.stop() {
+    fn record(&mut self, end: End<E>, token: &Token) -> OnFailure<E> {
+        let mut after = self.outcomes.record(end, token);
+        if after.others != OnError::Continue && !self.lifecycle.stop() {
             // The failure before this one sees to the others, and is not over until it has.
             after.others = OnError::Continue;
         }
@@ -80,7 +80,7 @@ impl<E> State<E> {
     /// The waiter, if this was the last step.
     fn settle(&mut self) -> Option<Waker> {
         if self.line.is_idle() {
-            return self.gate.drain(self.ends.has_lost());
+            return self.lifecycle.drain(self.outcomes.has_lost());
         }
         None
     }
@@ -115,10 +115,10 @@ impl<E: Send + 'static> Pool<E> {
             token,
             runtime,
             state: Mutex::new(State {
-                gate: Gate::new(),
+                lifecycle: Lifecycle::new(),
                 line: Line::new(limit, room),
                 seats: Seats::default(),
-                ends: Ends::new(on_error),
+                outcomes: Outcomes::new(on_error),
                 named: 0,
             }),
         })
@@ -141,29 +141,29 @@ impl<E: Send + 'static> Pool<E> {
         TaskStats {
             pending: state.line.waiting(),
             running: state.line.running(),
-            ..state.ends.stats()
+            ..state.outcomes.stats()
         }
     }
 
     /// Never waits. A rejected task is dropped and counted as skipped; but after its own `wait` the owner's
     /// spawn is misuse.
     #[track_caller]
-    pub(crate) fn spawn<F>(self: &Arc<Self>, asker: Asker, task: F) -> usize
+    pub(crate) fn spawn<F>(self: &Arc<Self>, caller: Caller, task: F) -> usize
     where
         F: Future<Output: Outcome<E>> + Send + 'static,
     {
         let spawned_at = Location::caller();
         let mut state = self.lock();
-        match state.gate.admit(asker, self.token.is_cancelled()) {
-            Err(Refused::Closed) if asker == Asker::Owner => {
+        match state.lifecycle.admit(caller, self.token.is_cancelled()) {
+            Err(Rejected::Closed) if caller == Caller::Owner => {
                 drop(state);
                 // Before the panic: a second one, of the task's destructor, would end the process.
                 discard(task).unwrap_or_else(forget);
                 let name = self.name;
                 panic!("schedgroup: attempted to spawn a task after {name}::wait was called");
             }
-            Err(Refused::Closed | Refused::Cancelled) => {
-                state.ends.skip(1);
+            Err(Rejected::Closed | Rejected::Cancelled) => {
+                state.outcomes.skip(1);
                 let index = state.index();
                 drop(state);
                 self.drop_user(index, spawned_at, || drop(task));
@@ -173,11 +173,11 @@ impl<E: Send + 'static> Pool<E> {
         }
         let index = state.index();
         if state.line.take() {
-            let ticket = state.ticket(index, spawned_at);
+            let meta = state.meta(index, spawned_at);
             drop(state);
-            self.launch(task, ticket);
+            self.launch(task, meta);
         } else {
-            let task = Task::Own(Box::new(task));
+            let task = QueuedTask::Owned(Box::new(task));
             self.park(state, index, spawned_at, task);
         }
         index
@@ -185,30 +185,30 @@ impl<E: Send + 'static> Pool<E> {
 
     pub(crate) fn try_spawn<F>(
         self: &Arc<Self>,
-        asker: Asker,
-        spawned_at: Caller,
+        caller: Caller,
+        spawned_at: CallSite,
         task: F,
     ) -> Result<Entry<F>, SpawnError<F>>
     where
         F: Future<Output: Outcome<E>> + Send + 'static,
     {
         let mut state = self.lock();
-        if let Err(refused) = state.gate.admit(asker, self.token.is_cancelled()) {
+        if let Err(refused) = state.lifecycle.admit(caller, self.token.is_cancelled()) {
             drop(state);
             return Err(refused.with(task));
         }
         if state.line.take() {
             let index = state.index();
-            let ticket = state.ticket(index, spawned_at);
+            let meta = state.meta(index, spawned_at);
             drop(state);
-            self.launch(task, ticket);
+            self.launch(task, meta);
             return Ok(Entry::In(index));
         }
         if !state.line.has_room() {
             return Ok(Entry::Full(task));
         }
         let index = state.index();
-        let task = Task::Own(Box::new(task));
+        let task = QueuedTask::Owned(Box::new(task));
         self.park(state, index, spawned_at, task);
         Ok(Entry::In(index))
     }
@@ -219,10 +219,10 @@ impl<E: Send + 'static> Pool<E> {
         self: &Arc<Self>,
         mut state: MutexGuard<'_, State<E>>,
         index: usize,
-        spawned_at: Caller,
-        task: Task<Self>,
+        spawned_at: CallSite,
+        task: QueuedTask<Self>,
     ) -> u64 {
-        let number = state.line.stand(Parked {
+        let number = state.line.stand(Queued {
             index,
             spawned_at,
             task,
@@ -232,10 +232,10 @@ impl<E: Send + 'static> Pool<E> {
         if watch {
             let (token, pool) = (self.token.clone(), Arc::downgrade(self));
             self.runtime.spawn(async move {
-                // It ends with the group, whose end cancels the token.
+                // It outcomes with the group, whose end cancels the token.
                 token.cancelled().await;
                 if let Some(pool) = pool.upgrade() {
-                    pool.pump();
+                    pool.start_queued();
                 }
             });
         }
@@ -243,7 +243,7 @@ impl<E: Send + 'static> Pool<E> {
     }
 
     pub(crate) fn discarded(&self) {
-        self.lock().ends.discard();
+        self.lock().outcomes.discard();
     }
 
     /// Stands a task in line that its `submit` can take back.
@@ -251,27 +251,27 @@ impl<E: Send + 'static> Pool<E> {
     /// If a place has become free since the group was found full, the task starts at once.
     pub(crate) fn offer<F>(
         self: &Arc<Self>,
-        asker: Asker,
-        spawned_at: Caller,
+        caller: Caller,
+        spawned_at: CallSite,
         task: F,
         waker: &Waker,
-    ) -> Result<InLine<F>, SpawnError<F>>
+    ) -> Result<SubmitTicket<F>, SpawnError<F>>
     where
         F: Future<Output: Outcome<E>> + Send + 'static,
     {
         let waker = waker.clone();
-        let offer = Arc::new(Offer::new(task));
+        let offer = Arc::new(PendingSubmit::new(task));
         let mut state = self.lock();
-        if let Err(refused) = state.gate.admit(asker, self.token.is_cancelled()) {
+        if let Err(refused) = state.lifecycle.admit(caller, self.token.is_cancelled()) {
             drop(state);
             let task = offer.take().expect("nobody else has the offer");
             return Err(refused.with(task));
         }
         let index = state.index();
-        let task = Task::Offered(offer.clone(), Some(waker));
+        let task = QueuedTask::Submitted(offer.clone(), Some(waker));
         let number = self.park(state, index, spawned_at, task);
-        self.pump();
-        Ok(InLine {
+        self.start_queued();
+        Ok(SubmitTicket {
             index,
             number,
             offer,
@@ -282,7 +282,7 @@ impl<E: Send + 'static> Pool<E> {
     pub(crate) fn poll_offer<F>(
         &self,
         number: u64,
-        offer: &Offer<F>,
+        offer: &PendingSubmit<F>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), F>> {
         let fresh = cx.waker().clone();
@@ -302,7 +302,7 @@ impl<E: Send + 'static> Pool<E> {
     }
 
     /// Takes an offer out of the line, unless it was accepted.
-    pub(crate) fn withdraw<F>(&self, number: u64, offer: &Offer<F>) -> Option<F> {
+    pub(crate) fn withdraw<F>(&self, number: u64, offer: &PendingSubmit<F>) -> Option<F> {
         let mut state = self.lock();
         if offer.is_accepted() {
             return None;
@@ -318,20 +318,20 @@ impl<E: Send + 'static> Pool<E> {
     /// Starts what found a place, in order, until nothing more does; skips all in a stopped group.
     ///
     /// Only one caller does so at a time. Whoever gives a place back meanwhile leaves it to that one,
-    /// which looks again: starts stay in order, and on a runtime that is gone, where a start ends the
+    /// which looks again: starts stay in order, and on a runtime that is gone, where a start outcomes the
     /// task at once, the stack does not grow.
-    fn pump(self: &Arc<Self>) {
+    fn start_queued(self: &Arc<Self>) {
         if self.lock().line.begin() {
-            self.pump_on(STARTED);
+            self.start_up_to(BATCH);
         }
     }
 
-    /// Begun by [`pump`](Pool::pump). After so many starts the rest is left to a task of its own. Nothing
+    /// Begun by [`start_queued`](Pool::start_queued). After so many starts the rest is left to a task of its own. Nothing
     /// unwinds in between: the panics of wakers, destructors and subscribers are caught.
-    fn pump_on(self: &Arc<Self>, most: usize) {
+    fn start_up_to(self: &Arc<Self>, most: usize) {
         for _ in 0..most {
             let mut state = self.lock();
-            if state.gate.is_stopping() || self.token.is_cancelled() {
+            if state.lifecycle.is_stopping() || self.token.is_cancelled() {
                 state = self.skip_all(state);
             }
             let Some(Head { parked, taken_in }) = state.line.next() else {
@@ -340,20 +340,20 @@ impl<E: Send + 'static> Pool<E> {
                 drop(state);
                 return wake_each(waiter);
             };
-            let ticket = state.ticket(parked.index, parked.spawned_at);
+            let meta = state.meta(parked.index, parked.spawned_at);
             drop(state);
-            let submit = parked.task.start(self, ticket);
+            let submit = parked.task.start(self, meta);
             wake_each(taken_in.into_iter().chain(submit));
         }
-        let rest = Rest(Some(Arc::clone(self)));
-        self.runtime.spawn(rest.pump());
+        let rest = Remainder(Some(Arc::clone(self)));
+        self.runtime.spawn(rest.start_queued());
     }
 
     fn skip_all<'a>(&'a self, mut state: MutexGuard<'a, State<E>>) -> MutexGuard<'a, State<E>> {
         while state.line.waiting() > 0 {
             let skipped = state.line.take_page();
             let taken_in = skipped.iter().filter(|parked| parked.is_taken_in());
-            state.ends.skip(taken_in.count());
+            state.outcomes.skip(taken_in.count());
             drop(state);
             for parked in skipped {
                 self.skip(parked);
@@ -363,10 +363,12 @@ impl<E: Send + 'static> Pool<E> {
         state
     }
 
-    fn skip(&self, parked: Parked<Self>) {
+    fn skip(&self, parked: Queued<Self>) {
         match parked.task {
-            Task::Own(task) => self.drop_user(parked.index, parked.spawned_at, || drop(task)),
-            Task::Offered(offer, waker) => {
+            QueuedTask::Owned(task) => {
+                self.drop_user(parked.index, parked.spawned_at, || drop(task))
+            }
+            QueuedTask::Submitted(offer, waker) => {
                 // If it was not taken in, its submit has it back.
                 if offer.is_accepted() {
                     self.drop_user(parked.index, parked.spawned_at, || offer.clear());
@@ -378,7 +380,7 @@ impl<E: Send + 'static> Pool<E> {
     }
 
     /// Drops what a task was; its destructor's panic harms nobody and is told.
-    fn drop_user(&self, index: usize, spawned_at: Caller, dropping: impl FnOnce()) {
+    fn drop_user(&self, index: usize, spawned_at: CallSite, dropping: impl FnOnce()) {
         if let Err(payload) = catch(dropping) {
             trace::panicked(self.name, index as u64, spawned_at, message(&*payload));
             forget(payload);
@@ -386,7 +388,7 @@ impl<E: Send + 'static> Pool<E> {
     }
 
     /// Does to the other tasks what a failure asks for.
-    fn treat(&self, others: OnError) {
+    fn apply_policy(&self, others: OnError) {
         match others {
             OnError::Continue => {}
             OnError::Cancel => self.token.cancel(),
@@ -410,7 +412,7 @@ impl<E: Send + 'static> Pool<E> {
     pub(crate) fn cancel(self: &Arc<Self>) {
         self.token.explain(Cause::Cancelled);
         self.token.cancel();
-        self.pump();
+        self.start_queued();
     }
 
     pub(crate) fn abort(self: &Arc<Self>) {
@@ -420,14 +422,14 @@ impl<E: Send + 'static> Pool<E> {
 
     /// The owner is gone.
     pub(crate) fn abandon(self: &Arc<Self>) {
-        self.lock().gate.abandon();
+        self.lock().lifecycle.abandon();
         self.abort();
     }
 
     /// Holds the group open. `Err` if it is closed.
-    pub(crate) fn join(&self, asker: Asker) -> Result<usize, ()> {
+    pub(crate) fn join(&self, caller: Caller) -> Result<usize, ()> {
         let mut state = self.lock();
-        state.gate.join(asker).map_err(|_closed| ())?;
+        state.lifecycle.join(caller).map_err(|_closed| ())?;
         Ok(state.index())
     }
 
@@ -435,13 +437,13 @@ impl<E: Send + 'static> Pool<E> {
         let end = End::Failed(TaskError::Failed { index, error });
         let after = self.lock().record(end, &self.token);
         drop(after.unwanted);
-        self.treat(after.others);
-        self.pump();
+        self.apply_policy(after.others);
+        self.start_queued();
     }
 
     pub(crate) fn leave(&self) {
         let mut state = self.lock();
-        state.gate.leave();
+        state.lifecycle.leave();
         let waiter = state.settle();
         drop(state);
         wake_each(waiter);
@@ -449,7 +451,7 @@ impl<E: Send + 'static> Pool<E> {
 
     /// False if somebody waits already, or has waited to the end.
     pub(super) fn close(&self) -> bool {
-        self.lock().gate.close()
+        self.lock().lifecycle.close()
     }
 
     /// All failures in order of time, and whether a task was skipped or aborted.
@@ -457,13 +459,13 @@ impl<E: Send + 'static> Pool<E> {
         let fresh = cx.waker().clone();
         let mut state = self.lock();
         let former = state.settle();
-        let Some(lost) = state.gate.answer() else {
-            let former = state.gate.listen(fresh);
+        let Some(lost) = state.lifecycle.answer() else {
+            let former = state.lifecycle.listen(fresh);
             drop(state);
             drop(former);
             return Poll::Pending;
         };
-        let failures = state.ends.take_failures();
+        let failures = state.outcomes.take_failures();
         drop(state);
         drop(former);
         self.token.explain(Cause::Finished);
@@ -473,7 +475,7 @@ impl<E: Send + 'static> Pool<E> {
 
     pub(super) fn stop_waiting(&self) {
         // A user's waker: dropped outside of the lock, which is let go at the end of the line.
-        let waiter = self.lock().gate.stop_waiting();
+        let waiter = self.lock().lifecycle.stop_waiting();
         drop(waiter);
     }
 }
@@ -483,9 +485,9 @@ where
     E: Send + 'static,
     F: Future<Output: Outcome<E>> + Send + 'static,
 {
-    fn launch(self: &Arc<Self>, task: F, ticket: Ticket) {
-        let seat = ticket.seat;
-        let running = Run::new(task, Arc::clone(self), ticket);
+    fn launch(self: &Arc<Self>, task: F, meta: TaskMeta) {
+        let seat = meta.seat;
+        let running = Run::new(task, Arc::clone(self), meta);
         let abort = self.runtime.spawn(run(running)).abort_handle();
         let late = self.lock().seats.started(seat, abort);
         if let Some(task) = late {
@@ -497,18 +499,18 @@ where
 impl<E: Send + 'static> Employer for Pool<E> {
     type Error = E;
 
-    fn ended(self: &Arc<Self>, ticket: &Ticket, end: End<E>) {
+    fn ended(self: &Arc<Self>, meta: &TaskMeta, end: End<E>) {
         if let End::Failed(TaskError::Panicked { panic, .. }) = &end {
-            let (index, at) = (ticket.index as u64, ticket.spawned_at);
+            let (index, at) = (meta.index as u64, meta.spawned_at);
             trace::panicked(self.name, index, at, panic.message());
         }
         let mut state = self.lock();
         let after = state.record(end, &self.token);
-        let handle = state.seats.ended(ticket.seat);
-        // The place is kept until the others were told, so that `wait` ends after that.
+        let handle = state.seats.ended(meta.seat);
+        // The place is kept until the others were told, so that `wait` outcomes after that.
         if after.others != OnError::Continue {
             drop(state);
-            self.treat(after.others);
+            self.apply_policy(after.others);
             state = self.lock();
         }
         state.line.give_back();
@@ -518,27 +520,27 @@ impl<E: Send + 'static> Employer for Pool<E> {
         drop((handle, after.unwanted));
         wake_each(waiter);
         if line {
-            self.pump();
+            self.start_queued();
         }
     }
 }
 
 /// What is left of the line after so many starts.
-struct Rest<E: Send + 'static>(Option<Arc<Pool<E>>>);
+struct Remainder<E: Send + 'static>(Option<Arc<Pool<E>>>);
 
-impl<E: Send + 'static> Rest<E> {
-    async fn pump(mut self) {
+impl<E: Send + 'static> Remainder<E> {
+    async fn start_queued(mut self) {
         if let Some(pool) = self.0.take() {
-            pool.pump_on(STARTED);
+            pool.start_up_to(BATCH);
         }
     }
 }
 
-/// Its runtime is gone: each start ends at once and nobody waits for a turn, so it goes to the end.
-impl<E: Send + 'static> Drop for Rest<E> {
+/// Its runtime is gone: each start outcomes at once and nobody waits for a turn, so it goes to the end.
+impl<E: Send + 'static> Drop for Remainder<E> {
     fn drop(&mut self) {
         if let Some(pool) = self.0.take() {
-            pool.pump_on(usize::MAX);
+            pool.start_up_to(usize::MAX);
         }
     }
 }

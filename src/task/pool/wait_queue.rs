@@ -6,12 +6,12 @@ use std::ops::Bound::{Excluded, Unbounded};
 /// A limit, and a FIFO line of what found it reached.
 ///
 /// The head of the line is taken in; what stands behind is still asking, and may leave from anywhere. A free
-/// place is never passed by: whoever changes something asks [`next`](Permits::next) until it has no answer.
+/// place is never passed by: whoever changes something asks [`next`](WaitQueue::next) until it has no answer.
 ///
 /// Each step costs a search in a tree: nothing is swept or copied, however long the line is, and its storage
 /// goes as it gets shorter.
 #[derive(Debug)]
-pub(crate) struct Permits<T> {
+pub(crate) struct WaitQueue<T> {
     limit: usize,
     /// How much of the line is taken in at most.
     room: usize,
@@ -29,9 +29,9 @@ pub(crate) struct Permits<T> {
 /// So much of a line is taken out at once.
 const PAGE: usize = 512;
 
-impl<T> Permits<T> {
-    pub(crate) fn new(limit: usize, room: usize) -> Permits<T> {
-        Permits {
+impl<T> WaitQueue<T> {
+    pub(crate) fn new(limit: usize, room: usize) -> WaitQueue<T> {
+        WaitQueue {
             limit,
             room,
             taken: 0,
@@ -134,79 +134,79 @@ mod tests {
 
     #[test]
     fn nobody_overtakes_the_line() {
-        let mut permits = Permits::new(1, 0);
-        assert!(permits.take());
-        permits.park('a');
-        permits.give_back();
-        assert!(!permits.take(), "a place is free, but it is for the line");
-        assert_eq!(permits.next(), Some('a'));
-        assert_eq!((permits.next(), permits.taken()), (None, 1));
+        let mut queue = WaitQueue::new(1, 0);
+        assert!(queue.take());
+        queue.park('a');
+        queue.give_back();
+        assert!(!queue.take(), "a place is free, but it is for the line");
+        assert_eq!(queue.next(), Some('a'));
+        assert_eq!((queue.next(), queue.taken()), (None, 1));
     }
 
     #[test]
     fn one_in_the_middle_can_leave() {
-        let mut permits = Permits::new(1, 0);
-        assert!(permits.take());
-        let numbers = ['a', 'b', 'c'].map(|value| permits.park(value));
-        assert_eq!(permits.withdraw(numbers[1]), Some('b'));
-        assert_eq!(permits.withdraw(numbers[1]), None);
-        permits.give_back();
-        assert_eq!(permits.next(), Some('a'));
-        permits.give_back();
-        assert_eq!(permits.next(), Some('c'));
+        let mut queue = WaitQueue::new(1, 0);
+        assert!(queue.take());
+        let numbers = ['a', 'b', 'c'].map(|value| queue.park(value));
+        assert_eq!(queue.withdraw(numbers[1]), Some('b'));
+        assert_eq!(queue.withdraw(numbers[1]), None);
+        queue.give_back();
+        assert_eq!(queue.next(), Some('a'));
+        queue.give_back();
+        assert_eq!(queue.next(), Some('c'));
     }
 
     #[test]
     fn a_step_forward_brings_one_more_inside() {
-        let mut permits = Permits::new(1, 1);
-        assert!(permits.take() && permits.has_room());
-        permits.park('a');
-        assert!(!permits.has_room());
-        permits.park('b');
-        permits.give_back();
-        assert_eq!(permits.next(), Some('a'));
-        assert_eq!(permits.newest_inside(), Some(&mut 'b'));
+        let mut queue = WaitQueue::new(1, 1);
+        assert!(queue.take() && queue.has_room());
+        queue.park('a');
+        assert!(!queue.has_room());
+        queue.park('b');
+        queue.give_back();
+        assert_eq!(queue.next(), Some('a'));
+        assert_eq!(queue.newest_inside(), Some(&mut 'b'));
     }
 
     #[test]
     fn what_is_taken_in_and_what_asks_come_in_the_order_in_which_they_came() {
-        let mut permits = Permits::new(1, 2);
-        assert!(permits.take());
-        let numbers = [0, 1, 2, 3, 4].map(|value| permits.park(value));
-        assert_eq!(permits.withdraw(numbers[0]), None, "it is taken in");
-        assert_eq!(permits.withdraw(numbers[3]), Some(3));
-        assert_eq!(permits.asking(numbers[2]), Some(&mut 2));
-        permits.give_back();
-        assert_eq!(permits.next(), Some(0));
-        assert_eq!(permits.asking(numbers[2]), None, "there was room for it");
-        assert_eq!((permits.waiting(), permits.has_room()), (3, false));
-        assert_eq!(permits.take_page(), [1, 2, 4]);
-        assert_eq!((permits.waiting(), permits.take_page().len()), (0, 0));
+        let mut queue = WaitQueue::new(1, 2);
+        assert!(queue.take());
+        let numbers = [0, 1, 2, 3, 4].map(|value| queue.park(value));
+        assert_eq!(queue.withdraw(numbers[0]), None, "it is taken in");
+        assert_eq!(queue.withdraw(numbers[3]), Some(3));
+        assert_eq!(queue.asking(numbers[2]), Some(&mut 2));
+        queue.give_back();
+        assert_eq!(queue.next(), Some(0));
+        assert_eq!(queue.asking(numbers[2]), None, "there was room for it");
+        assert_eq!((queue.waiting(), queue.has_room()), (3, false));
+        assert_eq!(queue.take_page(), [1, 2, 4]);
+        assert_eq!((queue.waiting(), queue.take_page().len()), (0, 0));
     }
 
     #[test]
     fn those_in_the_middle_leave_the_room_to_those_behind() {
-        let mut permits = Permits::new(1, 1);
-        assert!(permits.take());
-        let numbers = ['a', 'b', 'c'].map(|value| permits.park(value));
-        assert_eq!(permits.withdraw(numbers[1]), Some('b'));
-        permits.give_back();
-        assert_eq!(permits.next(), Some('a'));
-        assert_eq!(permits.newest_inside(), Some(&mut 'c'));
-        assert_eq!(permits.withdraw(numbers[2]), None, "it is taken in");
-        permits.give_back();
-        assert_eq!(permits.next(), Some('c'));
-        assert!(permits.has_room());
+        let mut queue = WaitQueue::new(1, 1);
+        assert!(queue.take());
+        let numbers = ['a', 'b', 'c'].map(|value| queue.park(value));
+        assert_eq!(queue.withdraw(numbers[1]), Some('b'));
+        queue.give_back();
+        assert_eq!(queue.next(), Some('a'));
+        assert_eq!(queue.newest_inside(), Some(&mut 'c'));
+        assert_eq!(queue.withdraw(numbers[2]), None, "it is taken in");
+        queue.give_back();
+        assert_eq!(queue.next(), Some('c'));
+        assert!(queue.has_room());
     }
 
     #[test]
     fn a_long_line_goes_page_by_page_in_order() {
         for room in [0, 700, 2_000] {
-            let mut permits = Permits::new(0, room);
+            let mut queue = WaitQueue::new(0, room);
             for value in 0..1_500 {
-                permits.park(value);
+                queue.park(value);
             }
-            let pages = std::iter::from_fn(|| Some(permits.take_page())).take(4);
+            let pages = std::iter::from_fn(|| Some(queue.take_page())).take(4);
             let pages: Vec<_> = pages.collect();
             let lengths: Vec<_> = pages.iter().map(Vec::len).collect();
             assert_eq!(lengths, [PAGE, PAGE, 1_500 - 2 * PAGE, 0], "room {room}");

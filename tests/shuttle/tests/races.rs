@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::Poll;
 use std::time::Duration;
 
-use schedgroup::task::ErrGroup;
+use schedgroup::task::TaskGroup;
 use schedgroup::{Group, Handle, JobState, Next, ScheduleError, WaitError};
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner, future, thread};
@@ -312,7 +312,7 @@ fn a_detached_group_goes_on_for_its_handles() {
 fn a_wait_of_tasks_that_was_dropped_leaves_the_end_to_the_next() {
     explore(|| {
         future::block_on(async {
-            let group = ErrGroup::builder().limit(1).build();
+            let group = TaskGroup::builder().limit(1).build();
             let handle = group.handle();
             group.spawn(async move {
                 future::yield_now().await;
@@ -338,7 +338,7 @@ fn a_wait_of_tasks_that_was_dropped_leaves_the_end_to_the_next() {
 fn a_spawn_beside_the_end_of_its_group_runs_or_is_skipped() {
     explore(|| {
         future::block_on(async {
-            let group = ErrGroup::<()>::new();
+            let group = TaskGroup::<()>::new();
             let (handle, ran) = (group.handle(), Arc::new(AtomicUsize::new(0)));
             let counter = Arc::clone(&ran);
             let spawner = thread::spawn(move || {
