@@ -20,7 +20,6 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, iter};
 use schedgroup::flow;
-use schedgroup::sized::SizedGroup;
 use schedgroup::task::TaskGroup;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
@@ -123,7 +122,7 @@ async fn join_set_and_semaphore(work: Work) {
     }
 }
 
-async fn errgroup(work: Work, limit: usize) {
+async fn fallible(work: Work, limit: usize) {
     let group = TaskGroup::<()>::builder().limit(limit).build();
     for _ in 0..work.tasks {
         group.spawn(work.task(OK));
@@ -131,12 +130,12 @@ async fn errgroup(work: Work, limit: usize) {
     group.wait().await.unwrap();
 }
 
-async fn sized(work: Work, limit: usize) {
-    let group = SizedGroup::new(limit);
+async fn infallible(work: Work, limit: usize) {
+    let group = TaskGroup::builder().limit(limit).build();
     for _ in 0..work.tasks {
         group.spawn(work.task(()));
     }
-    assert_eq!(group.wait().await.finished, work.tasks as u64);
+    assert_eq!(group.wait().await.unwrap().finished, work.tasks as u64);
 }
 
 fn limited() -> Vec<(&'static str, Form)> {
@@ -145,8 +144,11 @@ fn limited() -> Vec<(&'static str, Form)> {
             "JoinSet + Semaphore",
             form!(|work| join_set_and_semaphore(work).await),
         ),
-        ("TaskGroup", form!(|work| errgroup(work, LIMIT).await)),
-        ("SizedGroup", form!(|work| sized(work, LIMIT).await)),
+        (
+            "TaskGroup of Results",
+            form!(|work| fallible(work, LIMIT).await),
+        ),
+        ("TaskGroup", form!(|work| infallible(work, LIMIT).await)),
         (
             "buffer_unordered, spawned",
             form!(|work| {
@@ -203,7 +205,10 @@ fn limited() -> Vec<(&'static str, Form)> {
 fn unlimited() -> Vec<(&'static str, Form)> {
     vec![
         ("JoinSet", form!(|work| join_set(work).await)),
-        ("TaskGroup", form!(|work| errgroup(work, usize::MAX).await)),
+        (
+            "TaskGroup of Results",
+            form!(|work| fallible(work, usize::MAX).await),
+        ),
         (
             "join_all, spawned",
             form!(|work| {

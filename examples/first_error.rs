@@ -31,25 +31,26 @@ async fn main() {
         println!("exec #2");
         Err("failed to exec #2")
     });
+    let handle = group.handle();
     group.spawn_with(|token| async move {
         tokio::select! {
             () = sleep(Duration::from_secs(15)) => println!("exec #3"),
-            () = token.cancelled() => println!("#3 ends early: {:?}", token.cause()),
+            () = token.cancelled() => println!("#3 ends early: {:?}", handle.cause()),
         }
         Ok(())
     });
-    // Over the limit: kept as data, and skipped if an error comes before a place is free.
+    // Over the limit: kept as data, and skipped if an error comes before a slot is free.
     for _ in 4..=6 {
         group.spawn(async {
             sleep(Duration::from_secs(15)).await;
             Ok(())
         });
     }
-    // The first place goes to #4 after 5 ms; it does not listen, so it is stopped here.
+    // The first slot goes to #4 after 5 ms; it does not listen, so it is stopped here.
     sleep(Duration::from_millis(50)).await;
     group.abort();
     match group.wait().await {
-        Ok(()) => println!("all went well"),
+        Ok(_) => println!("all went well"),
         Err(TaskError::Failed { index, error }) => println!("task {index}: {error}"),
         Err(other) => println!("{other}"),
     }

@@ -34,8 +34,7 @@
 //! | a job that may fail tried again | [`retry::Retry`] |
 //! | work that goes at so much a second, for each key and in all | [`rate::Pacer`], [`rate::Limiter`] |
 //! | delays between tries that grow and are spread | [`backoff::Backoff`] |
-//! | tasks that end together at the first error | [`task::TaskGroup`] |
-//! | tasks without errors, so many at once | [`sized::SizedGroup`] |
+//! | a group of tasks, at most N at a time, that ends at the first error | [`task::TaskGroup`] |
 //! | all results, the first, the last; steps, tries, an ordered stream | [`flow`] |
 //!
 //! # The house
@@ -46,8 +45,7 @@
 //! retry    attempts again and again, beside the scheduling group
 //! rate     so much a second, for each key and in all
 //! sched    the scheduling group: from verbs down to the heap
-//! task     tasks that may fail
-//! sized    tasks that may not, so many at once
+//! task     groups of tasks: a limit, a policy for errors, one end
 //! flow     sets of tasks and what is made of their ends
 //! backoff  delays between tries
 //! ground   what every family stands on: panics, timeline, trace
@@ -63,19 +61,16 @@ pub mod periodic;
 pub mod rate;
 pub mod retry;
 mod sched;
-pub mod sized;
 pub mod task;
 
 pub use ground::error::{TaskError, TaskErrors};
-pub use ground::panic::TaskPanic;
-pub use ground::token::{Cause, Token};
+pub use ground::panic::{Panic, TaskPanic};
 pub use sched::{
     Builder, Group, Handle, Job, JobContext, JobError, JobHandle, JobId, JobPanic, JobState,
     JoinHandle, Next, Report, ScheduleError, Shutdown, Stats, Wait, WaitError,
 };
-pub use task::policy::TaskStats;
-pub use task::refusal::SpawnError;
-pub use task::submit::Submit;
+
+pub use tokio_util::sync::CancellationToken;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

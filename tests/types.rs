@@ -295,7 +295,7 @@ async fn every_debug_shows_what_one_would_look_for() {
     shows(&wait, &["Wait"]);
     let error = (&mut wait).await.unwrap_err();
     drop(wait);
-    shows(&error, &["Panicked", "JobPanic", "boom", file!()]);
+    shows(&error, &["Panicked", "Panic", "JobId", "boom", file!()]);
     shows(&WaitError::Cancelled, &["Cancelled"]);
     let shutdown = group.shutdown(Duration::ZERO);
     shows(&shutdown, &["Shutdown"]);
@@ -307,7 +307,6 @@ async fn every_debug_shows_what_one_would_look_for() {
 
 #[tokio::test(start_paused = true)]
 async fn every_debug_of_a_group_of_tasks_shows_its_counts() {
-    use schedgroup::sized::SizedGroup;
     use schedgroup::task::TaskGroup;
 
     let builder = TaskGroup::<()>::builder().limit(1).queue(2);
@@ -315,20 +314,21 @@ async fn every_debug_of_a_group_of_tasks_shows_its_counts() {
     let group = builder.build();
     group.spawn(async { panic!("boom") });
     shows(&group, &["TaskGroup", "running: 1", "cause: None"]);
-    shows(&group.handle(), &["Handle", "running: 1"]);
+    shows(&group.handle(), &["TaskHandle", "running: 1"]);
     shows(&group.member(), &["Member", "index: 1"]);
     shows(&group.submit(async { Ok(()) }), &["Submit", "step: "]);
     let wait = group.wait();
     shows(&wait, &["Wait", "running: 1"]);
     let error = wait.await.unwrap_err();
-    shows(&error, &["Panicked", "TaskPanic", "boom", file!()]);
+    shows(&error, &["Panicked", "Panic", "id: 0", "boom", file!()]);
     shows(&group.try_spawn(async { Ok(()) }), &["Closed"]);
 
     let group = TaskGroup::<()>::new();
     shows(&group.wait_all(), &["WaitAll", "running: 0"]);
-    let group = SizedGroup::new(3);
-    shows(&group, &["SizedGroup", "running: 0"]);
-    shows(&group.wait(), &["Wait", "running: 0"]);
+    let group = TaskGroup::<()>::builder().name("mails").build();
+    shows(&group, &["TaskGroup", "mails"]);
+    shows(&group.drain(HOUR), &["Drain", "running: 0"]);
+    shows(&group.shutdown(HOUR), &["Shutdown", "running: 0"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,8 +6,8 @@
 //! seats     running tasks, to be aborted together
 //! table     rows by key, without calling the code of a key to hash
 //! timeline  instants and durations as one ordered number
-//! token     a token that says why it was cancelled
 //! trace     spans and events, or nothing at all without the feature `tracing`
+//! waiters   those who wait for a group to drain
 //! ```
 
 pub(crate) mod error;
@@ -15,5 +15,5 @@ pub(crate) mod panic;
 pub(crate) mod seats;
 pub(crate) mod table;
 pub(crate) mod timeline;
-pub(crate) mod token;
 pub(crate) mod trace;
+pub(crate) mod waiters;

@@ -1,15 +1,18 @@
-//! Holds a group open without a task.
+//! Keeps a group open without a task.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
-use super::group::TaskGroup;
-use crate::task::policy::Caller;
-use crate::task::pool::shared::Pool;
+use super::pool::{Caller, Pool};
 
 /// A guard that keeps a group open until it is dropped, for work that the group does not run.
 ///
 /// It is what Go's `WaitGroup` counts by hand with `Add` and `Done`, and cannot be forgotten or counted twice.
+/// Created by [`TaskGroup::member`](super::TaskGroup::member) and
+/// [`TaskHandle::member`](super::TaskHandle::member). A member that is alive when the grace of a
+/// [`shutdown`](super::TaskGroup::shutdown) or [`drain`](super::TaskGroup::drain) is over counts as aborted and
+/// is not waited for.
 ///
 /// # Examples
 ///
@@ -25,38 +28,65 @@ use crate::task::pool::shared::Pool;
 /// assert_eq!(error.to_string(), "task 0: no disk");
 /// # }
 /// ```
-#[must_use = "a member that is dropped no longer holds the group open"]
-pub struct Member<E: Send + 'static> {
+#[must_use = "a member that is dropped no longer keeps the group open"]
+pub struct Member<E: Send + 'static = Infallible> {
     pool: Arc<Pool<E>>,
     index: usize,
-}
-
-impl<E: Send + 'static> TaskGroup<E> {
-    /// Creates a guard that `wait` waits for like for a task. It takes no slot of the limit.
-    ///
-    /// # Panics
-    ///
-    /// After `wait` or `wait_all` was called.
-    #[track_caller]
-    pub fn member(&self) -> Member<E> {
-        let index = self.pool.join(Caller::Owner);
-        let Ok(index) = index else {
-            panic!("schedgroup: attempted to add a member after TaskGroup::wait was called");
-        };
-        Member {
-            pool: Arc::clone(&self.pool),
-            index,
-        }
-    }
+    /// Rejected by the group, it keeps nothing open.
+    is_admitted: bool,
 }
 
 impl<E: Send + 'static> Member<E> {
-    /// Records an error under the member's index; the group's policy applies to it.
-    pub fn fail(&self, error: E) {
-        self.pool.member_failed(self.index, error);
+    /// `Err` with one that was rejected.
+    pub(super) fn join(pool: &Arc<Pool<E>>, caller: Caller) -> Result<Member<E>, Member<E>> {
+        let (index, is_admitted) = pool.join(caller);
+        let member = Member {
+            pool: Arc::clone(pool),
+            index,
+            is_admitted,
+        };
+        if is_admitted { Ok(member) } else { Err(member) }
     }
 
-    /// Returns its index, counted from zero together with the tasks.
+    /// Records an error under the member's index; the group's policy applies to it.
+    ///
+    /// After the end of the group, which is then closed and no longer waits for this member, the error is
+    /// dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use schedgroup::task::{Cause, TaskGroup};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group = TaskGroup::new();
+    /// group.spawn(std::future::pending::<Result<(), &str>>());
+    /// group.member().fail("no disk"); // aborts the task
+    /// assert!(group.wait().await.is_err());
+    /// assert_eq!(group.cause(), Some(Cause::Failed { index: 1 }));
+    /// # }
+    /// ```
+    pub fn fail(&self, error: E) {
+        if self.is_admitted {
+            self.pool.member_failed(self.index, error);
+        }
+    }
+
+    /// Returns its index; members and tasks are counted together, from zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use schedgroup::task::TaskGroup;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group = TaskGroup::new();
+    /// assert_eq!(group.spawn(async {}), 0);
+    /// assert_eq!(group.member().index(), 1);
+    /// # }
+    /// ```
     pub fn index(&self) -> usize {
         self.index
     }
@@ -64,7 +94,9 @@ impl<E: Send + 'static> Member<E> {
 
 impl<E: Send + 'static> Drop for Member<E> {
     fn drop(&mut self) {
-        self.pool.leave();
+        if self.is_admitted {
+            self.pool.leave();
+        }
     }
 }
 

@@ -1,25 +1,26 @@
-//! The words of a group of tasks: what a task may return, what its failure does, what became of all.
+//! What a failure does to the other tasks, and why a group's token was cancelled.
 
-use std::convert::Infallible;
-
-/// What a task of a group may return: nothing, or an error.
-pub(crate) trait Outcome<E>: Send + 'static {
-    fn into_result(self) -> Result<(), E>;
-}
-
-impl Outcome<Infallible> for () {
-    fn into_result(self) -> Result<(), Infallible> {
-        Ok(())
-    }
-}
-
-impl<E: Send + 'static> Outcome<E> for Result<(), E> {
-    fn into_result(self) -> Result<(), E> {
-        self
-    }
-}
+use crate::ground::error::TaskError;
 
 /// What the first error or panic of a task does to the others.
+///
+/// The group's [deadline](super::Builder::deadline) does the same, but for `Continue`, which it treats as
+/// `Cancel`.
+///
+/// # Examples
+///
+/// ```
+/// use schedgroup::task::{OnError, TaskGroup};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let group = TaskGroup::builder().on_error(OnError::Continue).build();
+/// group.spawn(async { Err("no route") });
+/// group.spawn(async { Ok(()) });
+/// assert!(group.wait().await.is_err());
+/// assert_eq!(group.stats().finished, 1);
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnError {
@@ -31,35 +32,60 @@ pub enum OnError {
     /// Cancels the token and skips queued tasks. Running ones go on to their own end: they see it through
     /// their token.
     Cancel,
-    /// Leaves them alone: all of them run.
+    /// Leaves the others alone: all of them run.
+    ///
+    /// Each error and panic is kept until `wait`, so a group that lives for long should handle errors in
+    /// its tasks.
     Continue,
 }
 
-/// What became of the tasks of a group so far; each task is in one of the numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Why a group's token was cancelled; the first reason stays.
+///
+/// # Examples
+///
+/// ```
+/// use schedgroup::task::{Cause, TaskGroup};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let group = TaskGroup::new();
+/// assert_eq!(group.cause(), None);
+/// group.spawn(async { Err("no route") });
+/// assert!(group.wait().await.is_err());
+/// assert_eq!(group.cause(), Some(Cause::Failed { index: 0 }));
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub struct TaskStats {
-    /// Kept until a place is free; tasks of waiting `submit`s are among them.
-    pub pending: usize,
-    /// Running now.
-    pub running: usize,
-    /// Ended well.
-    pub finished: u64,
-    /// Returned an error.
-    pub failed: u64,
-    /// Panicked.
-    pub panicked: u64,
-    /// Never started: the group was cancelled before, or a handle spawned it after the group had drained.
-    pub skipped: u64,
-    /// Stopped while they ran.
-    pub aborted: u64,
-    /// Not taken in, because the group was full.
-    pub discarded: u64,
+pub enum Cause {
+    /// `cancel` or `abort` was called, the parent token was cancelled, a grace was over, or the group was
+    /// dropped.
+    Cancelled,
+    /// The group's own deadline passed.
+    DeadlineExceeded,
+    /// The task or member of this index returned an error.
+    Failed {
+        /// What `spawn` returned for it.
+        index: usize,
+    },
+    /// The task of this index panicked.
+    Panicked {
+        /// What `spawn` returned for it.
+        index: usize,
+    },
+    /// The group was closed and its last task ended.
+    Finished,
 }
 
-/// Who asks: after `wait` only the ends that tasks hold are heard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Caller {
-    Owner,
-    Handle,
+impl Cause {
+    pub(super) fn of<E>(error: &TaskError<E>) -> Cause {
+        match error {
+            TaskError::Failed { index, .. } => Cause::Failed { index: *index },
+            TaskError::Panicked(panic) => Cause::Panicked {
+                index: panic.index(),
+            },
+            TaskError::Cancelled => Cause::Cancelled,
+            TaskError::DeadlineExceeded => Cause::DeadlineExceeded,
+        }
+    }
 }

@@ -1,7 +1,6 @@
-//! Waits for a place of a pool.
+//! Waits for a slot of a group.
 
 use std::fmt;
-use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,18 +8,35 @@ use std::task::{Context, Poll};
 
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::policy::{Caller, Outcome};
-use super::pool::queued::SubmitTicket;
-use super::pool::shared::{Entry, Pool};
-use super::refusal::SpawnError;
+use super::output::TaskOutput;
+use super::pool::{Caller, Entry, Pool, SubmitTicket};
+use crate::ScheduleError;
 
-/// Outcomes when the group has taken the task in, with the task's index, or hands the task back.
+/// Waits until a group accepts a task; created by [`TaskGroup::submit`](super::TaskGroup::submit).
+///
+/// It resolves to the task's index, or gives the task back.
 ///
 /// # Cancel safety
 ///
-/// Dropping it before it has ended takes the task out of the line, unless the task was taken in by
-/// then: it runs. A place is never lost, because it is not the waiter that holds it: a place is given
-/// to the task itself.
+/// Dropping it before it has resolved takes the task out of the queue, unless the group had accepted the task
+/// by then: it runs. Cancelling a `submit` never leaks a slot: slots are assigned to tasks, not to waiting
+/// futures.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use schedgroup::task::TaskGroup;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let group = TaskGroup::builder().limit(1).build();
+/// group.spawn(tokio::time::sleep(Duration::from_secs(60)));
+/// let submit = group.submit(async { unreachable!("it does not start") });
+/// assert!(tokio::time::timeout(Duration::from_secs(1), submit).await.is_err());
+/// assert_eq!(group.wait().await.unwrap().finished, 1);
+/// # }
+/// ```
 #[must_use = "a submit does nothing until it is awaited"]
 pub struct Submit<'a, F, E: Send + 'static> {
     pool: &'a Arc<Pool<E>>,
@@ -31,7 +47,7 @@ pub struct Submit<'a, F, E: Send + 'static> {
 
 enum Step<F> {
     New(F),
-    SubmitTicket(SubmitTicket<F>, Pin<Box<WaitForCancellationFutureOwned>>),
+    Queued(SubmitTicket<F>, Pin<Box<WaitForCancellationFutureOwned>>),
     Done,
 }
 
@@ -40,7 +56,7 @@ impl<F, E: Send + 'static> Unpin for Submit<'_, F, E> {}
 
 impl<'a, F, E: Send + 'static> Submit<'a, F, E> {
     #[track_caller]
-    pub(crate) fn new(pool: &'a Arc<Pool<E>>, caller: Caller, task: F) -> Submit<'a, F, E> {
+    pub(super) fn new(pool: &'a Arc<Pool<E>>, caller: Caller, task: F) -> Submit<'a, F, E> {
         Submit {
             pool,
             caller,
@@ -53,38 +69,38 @@ impl<'a, F, E: Send + 'static> Submit<'a, F, E> {
 impl<F, E> Future for Submit<'_, F, E>
 where
     E: Send + 'static,
-    F: Future<Output: Outcome<E>> + Send + 'static,
+    F: Future<Output: TaskOutput<E>> + Send + 'static,
 {
-    type Output = Result<usize, SpawnError<F>>;
+    type Output = Result<usize, ScheduleError<F>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         match std::mem::replace(&mut this.step, Step::Done) {
             Step::New(task) => {
                 let task = match this.pool.try_spawn(this.caller, this.spawned_at, task) {
-                    Err(refused) => return Poll::Ready(Err(refused)),
+                    Err(rejected) => return Poll::Ready(Err(rejected)),
                     Ok(Entry::In(index)) => return Poll::Ready(Ok(index)),
                     Ok(Entry::Full(task)) => task,
                 };
-                let offered = this
+                let queued = this
                     .pool
-                    .offer(this.caller, this.spawned_at, task, cx.waker());
-                let place = match offered {
-                    Err(refused) => return Poll::Ready(Err(refused)),
-                    Ok(place) => place,
+                    .submit(this.caller, this.spawned_at, task, cx.waker());
+                let ticket = match queued {
+                    Err(rejected) => return Poll::Ready(Err(rejected)),
+                    Ok(ticket) => ticket,
                 };
-                let cancelled = this.pool.token().token().cancelled_owned();
-                this.step = Step::SubmitTicket(place, Box::pin(cancelled));
+                let cancelled = this.pool.token().clone().cancelled_owned();
+                this.step = Step::Queued(ticket, Box::pin(cancelled));
             }
             step => this.step = step,
         }
-        let Step::SubmitTicket(place, cancelled) = &mut this.step else {
+        let Step::Queued(ticket, cancelled) = &mut this.step else {
             panic!("schedgroup: a Submit was polled after it had ended");
         };
-        let index = place.index;
-        let mut answer = this.pool.poll_offer(place.number, &place.offer, cx);
+        let index = ticket.index;
+        let mut answer = this.pool.poll_submit(ticket, cx);
         if answer.is_pending() && cancelled.as_mut().poll(cx).is_ready() {
-            answer = Poll::Ready(match this.pool.withdraw(place.number, &place.offer) {
+            answer = Poll::Ready(match this.pool.withdraw(ticket) {
                 Some(task) => Err(task),
                 None => Ok(()),
             });
@@ -93,14 +109,14 @@ where
             return Poll::Pending;
         };
         this.step = Step::Done;
-        Poll::Ready(answer.map(|()| index).map_err(SpawnError::Cancelled))
+        Poll::Ready(answer.map(|()| index).map_err(ScheduleError::Cancelled))
     }
 }
 
 impl<F, E: Send + 'static> Drop for Submit<'_, F, E> {
     fn drop(&mut self) {
-        if let Step::SubmitTicket(place, _) = &self.step {
-            drop(self.pool.withdraw(place.number, &place.offer));
+        if let Step::Queued(ticket, _) = &self.step {
+            drop(self.pool.withdraw(ticket));
         }
     }
 }
@@ -109,7 +125,7 @@ impl<F, E: Send + 'static> fmt::Debug for Submit<'_, F, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let step = match &self.step {
             Step::New(_) => "new",
-            Step::SubmitTicket(..) => "in line",
+            Step::Queued(..) => "queued",
             Step::Done => "done",
         };
         f.debug_struct("Submit")

@@ -5,13 +5,13 @@
 //! the group begins); "is reusable", "reuse resets errors" and F-CO6 (a group waits once, the next one is
 //! a new one); `MaxGoroutines` (whoever built the group knows its limit).
 
-use schedgroup::sized::SizedGroup;
+use schedgroup::TaskError;
+use schedgroup::task::Cause;
 use schedgroup::task::{OnError, TaskGroup, TaskHandle};
-use schedgroup::{Cause, TaskError};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{Meter, bounded, misuse, ms};
+use crate::common::{Meter, bounded, misuse, ms, sized};
 
 /// Its `WithCancelOnError` tells the other tasks, and does not stop them as the default policy does.
 fn cancelling<E: Send + 'static>() -> TaskGroup<E> {
@@ -27,22 +27,22 @@ mod pool_test {
 
     #[tokio::test]
     async fn basic() {
-        let (group, meter) = (SizedGroup::new(100), Meter::default());
+        let (group, meter) = (sized(100), Meter::default());
         for _ in 0..100 {
             group.spawn(meter.clone().run());
         }
-        assert_eq!(bounded(group.wait()).await.finished, 100);
+        assert_eq!(bounded(group.wait()).await.unwrap().finished, 100);
         assert_eq!(meter.all(), 100);
     }
 
     #[tokio::test]
     async fn limit() {
         for limit in [1, 10, 100] {
-            let (group, meter) = (SizedGroup::new(limit), Meter::default());
+            let (group, meter) = (sized(limit), Meter::default());
             for _ in 0..limit * 5 {
                 group.spawn(meter.clone().run());
             }
-            bounded(group.wait()).await;
+            bounded(group.wait()).await.unwrap();
             assert_eq!((meter.all(), meter.most()), (limit * 5, limit));
         }
     }
@@ -105,7 +105,7 @@ mod error_pool_test {
         }
         let outcome = bounded(group.wait()).await;
         assert!(
-            matches!(outcome, Err(TaskError::Panicked { index: 5, .. })),
+            matches!(&outcome, Err(TaskError::Panicked(panic)) if panic.index() == 5),
             "{outcome:?}"
         );
     }
@@ -175,9 +175,10 @@ mod context_pool_test {
         for panics in [false, true] {
             let group = cancelling();
             for _ in 0..2 {
+                let handle = group.handle();
                 group.spawn_with(|token| async move {
                     token.cancelled().await;
-                    match token.cause() {
+                    match handle.cause() {
                         Some(Cause::Failed { index: 2 } | Cause::Panicked { index: 2 }) => Ok(()),
                         other => panic!("{other:?}"),
                     }
@@ -192,7 +193,6 @@ mod context_pool_test {
     #[tokio::test]
     async fn no_cancel_on_error() {
         let group = continuing();
-        let token = group.token();
         group.spawn(async { Err("boom") });
         group.spawn_with(|token| async move {
             tokio::task::yield_now().await;
@@ -205,7 +205,7 @@ mod context_pool_test {
             "{outcome:?}"
         );
         assert_eq!(
-            (group.stats().finished, token.cause()),
+            (group.stats().finished, group.cause()),
             (1, Some(Cause::Finished))
         );
     }

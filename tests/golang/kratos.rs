@@ -3,8 +3,9 @@
 //! Not here: the second `GOMAXPROCS` call (the limit is fixed when the group is built), `GoWithArgs`
 //! (closures capture).
 
+use schedgroup::TaskError;
+use schedgroup::task::Cause;
 use schedgroup::task::{OnError, TaskGroup};
-use schedgroup::{Cause, TaskError};
 use tokio::time::{Instant, sleep};
 
 use crate::common::{Meter, bounded, misuse, ms, multi_thread, watched};
@@ -55,9 +56,10 @@ async fn test_gomaxprocs_with_cancel() {
     let group = cancelling(2);
     group.spawn(async { Err("boom") });
     let (tell, told) = tokio::sync::oneshot::channel();
+    let handle = group.handle();
     group.spawn_with(|token| async move {
         token.cancelled().await;
-        tell.send(token.cause()).unwrap();
+        tell.send(handle.cause()).unwrap();
         Ok(())
     });
     let error = bounded(group.wait()).await.unwrap_err();
@@ -92,7 +94,7 @@ async fn test_recover2() {
     group.spawn(async { panic!("2233") });
     let error = group.wait_all().await.unwrap_err();
     let text = error.iter().map(|e| match e {
-        TaskError::Panicked { panic, .. } => panic.message().to_owned(),
+        TaskError::Panicked(panic) => panic.message().to_owned(),
         other => panic!("{other:?}"),
     });
     assert_eq!(text.collect::<Vec<_>>(), ["2233"]);
@@ -225,7 +227,7 @@ async fn a_dropped_group_ends_its_tasks() {
         let held = Told(Some(tell));
         group.spawn(async move {
             let _held = held;
-            std::future::pending().await
+            std::future::pending::<Result<_, _>>().await
         });
         ends.push(told);
     }
@@ -268,7 +270,7 @@ async fn a_panic_with_any_value_is_kept() {
         .build();
     group.spawn(async { std::panic::panic_any(42_i32) });
     group.spawn(async { Ok(()) });
-    let Err(TaskError::Panicked { panic, .. }) = group.wait().await else {
+    let Err(TaskError::Panicked(panic)) = group.wait().await else {
         panic!("expected a panic as a value");
     };
     assert_eq!(*panic.into_payload().downcast::<i32>().unwrap(), 42);

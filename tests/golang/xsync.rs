@@ -4,8 +4,9 @@
 //! while tasks run (F-XS1, F-XS2: the limit is fixed when the group is built, and zero is refused);
 //! a second `Wait` on one group (refused; each list below has a group of its own).
 
+use schedgroup::task::{Cause, TaskStats};
 use schedgroup::task::{OnError, TaskGroup};
-use schedgroup::{Cause, SpawnError, TaskError};
+use schedgroup::{ScheduleError, TaskError};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{HOUR, Meter, bounded, ms};
@@ -23,9 +24,9 @@ const LISTS: [List; 5] = [
     (&[Ok(()), Err("one"), Err("two")], Some((1, "one"))),
 ];
 
-fn first(outcome: Result<(), TaskError<&'static str>>) -> Option<(usize, &'static str)> {
+fn first(outcome: Result<TaskStats, TaskError<&'static str>>) -> Option<(usize, &'static str)> {
     match outcome {
-        Ok(()) => None,
+        Ok(_) => None,
         Err(TaskError::Failed { index, error }) => Some((index, error)),
         Err(other) => panic!("{other:?}"),
     }
@@ -60,11 +61,11 @@ async fn test_with_context() {
 async fn test_try_go() {
     let group = TaskGroup::<()>::builder().limit(42).build();
     for n in 0..42 {
-        let spawned = group.try_spawn(std::future::pending());
+        let spawned = group.try_spawn(std::future::pending::<Result<_, _>>());
         assert!(spawned.is_ok(), "{n}: {spawned:?}");
     }
     let full = group.try_spawn(async { Ok(()) });
-    assert!(matches!(full, Err(SpawnError::Full(_))), "{full:?}");
+    assert!(matches!(full, Err(ScheduleError::Full(_))), "{full:?}");
     assert_eq!(full.unwrap_err().into_inner().await, Ok(()));
     assert_eq!(group.stats().discarded, 1);
 
@@ -115,12 +116,11 @@ async fn test_cancel_cause() {
         for outcome in list {
             group.try_spawn(async move { *outcome }).unwrap();
         }
-        let token = group.token();
-        assert_eq!(token.cause(), None);
+        assert_eq!(group.cause(), None);
         let outcome = first(group.wait().await);
         assert_eq!(outcome, expected, "{list:?}");
         let cause = expected.map_or(Cause::Finished, |(index, _)| Cause::Failed { index });
-        assert_eq!(token.cause(), Some(cause), "{list:?}");
+        assert_eq!(group.cause(), Some(cause), "{list:?}");
     }
 }
 
@@ -130,10 +130,10 @@ async fn test_panic() {
     let group = TaskGroup::<()>::new();
     let line = line!() + 1;
     group.spawn(async { std::panic::panic_any(String::from("text")) });
-    let Err(TaskError::Panicked { index: 0, panic }) = group.wait().await else {
+    let Err(TaskError::Panicked(panic)) = group.wait().await else {
         panic!("expected a panic as a value");
     };
-    assert_eq!(panic.message(), "text");
+    assert_eq!((panic.index(), panic.message()), (0, "text"));
     assert_eq!(panic.spawned_at().line(), line);
     assert_eq!(panic.spawned_at().file(), file!());
     let resumed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| panic.resume()));
@@ -141,7 +141,7 @@ async fn test_panic() {
 
     let group = TaskGroup::<()>::new();
     group.spawn(async { std::panic::panic_any(42_u8) });
-    let Err(TaskError::Panicked { panic, .. }) = group.wait().await else {
+    let Err(TaskError::Panicked(panic)) = group.wait().await else {
         panic!("expected a panic as a value");
     };
     assert_eq!(*panic.into_payload().downcast::<u8>().unwrap(), 42);
@@ -155,11 +155,11 @@ async fn a_submit_at_the_limit_hears_the_cancel() {
         .limit(1)
         .token(parent.clone())
         .build();
-    group.spawn(std::future::pending());
+    group.spawn(std::future::pending::<Result<_, _>>());
     let submit = group.submit(async { Ok(()) });
     let (submitted, ()) = bounded(async { tokio::join!(submit, async { parent.cancel() }) }).await;
     assert!(
-        matches!(submitted, Err(SpawnError::Cancelled(_))),
+        matches!(submitted, Err(ScheduleError::Cancelled(_))),
         "{submitted:?}"
     );
     assert_eq!(submitted.unwrap_err().into_inner().await, Ok(()));
@@ -186,7 +186,6 @@ async fn tasks_after_the_first_error_are_skipped_and_counted() {
 async fn a_panic_cancels_the_others_like_an_error() {
     // The other task is to hear of it, which under the default policy would be aborted.
     let group = TaskGroup::<()>::builder().on_error(OnError::Cancel).build();
-    let token = group.token();
     group.spawn_with(|token| async move {
         token.cancelled().await;
         Ok(())
@@ -194,10 +193,10 @@ async fn a_panic_cancels_the_others_like_an_error() {
     group.spawn(async { panic!("boom") });
     let outcome = bounded(group.wait()).await;
     assert!(
-        matches!(outcome, Err(TaskError::Panicked { index: 1, .. })),
+        matches!(&outcome, Err(TaskError::Panicked(panic)) if panic.index() == 1),
         "{outcome:?}"
     );
-    assert_eq!(token.cause(), Some(Cause::Panicked { index: 1 }));
+    assert_eq!(group.cause(), Some(Cause::Panicked { index: 1 }));
 }
 
 /// F-XS6: all errors, in order of tasks and not of time.

@@ -67,7 +67,7 @@ async fn a_chain_tells_a_panic_once() {
     let error = bounded(group.wait()).await.unwrap_err();
     let report = report(&error);
     assert_eq!(report.matches("boom").count(), 1, "{report}");
-    assert!(report.starts_with("task 0: "), "{report}");
+    assert!(report.starts_with("task 0 spawned at "), "{report}");
 }
 
 #[tokio::test]

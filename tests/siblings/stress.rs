@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use schedgroup::sized::SizedGroup;
 use schedgroup::task::{OnError, TaskGroup};
 
-use crate::common::{Hold, bounded, multi_thread, watched};
+use crate::common::{Hold, bounded, multi_thread, sized, watched};
 
 /// A spawn that races with `wait` is covered or refused.
 #[test]
@@ -71,7 +70,7 @@ fn a_long_line_behind_one_place_runs_in_order() {
     const TASKS: usize = 50_000;
     watched(|| {
         multi_thread().block_on(async {
-            let group = SizedGroup::new(1);
+            let group = sized(1);
             let hold = Hold::new();
             group.spawn(hold.job());
             let ran = Arc::new(AtomicUsize::new(0));
@@ -80,7 +79,7 @@ fn a_long_line_behind_one_place_runs_in_order() {
                 group.spawn(async move { assert_eq!(ran.fetch_add(1, SeqCst), place) });
             }
             hold.release();
-            let stats = bounded(group.wait()).await;
+            let stats = bounded(group.wait()).await.unwrap();
             assert_eq!((stats.finished, stats.panicked), (TASKS as u64 + 1, 0));
         });
     });
@@ -137,13 +136,12 @@ fn two_errors_at_once_agree_on_the_first() {
         multi_thread().block_on(async {
             for round in 0..1_000 {
                 let group = TaskGroup::builder().on_error(OnError::Cancel).build();
-                let token = group.token();
                 for n in 0..4 {
                     group.spawn(async move { Err::<(), usize>(n) });
                 }
                 let first = bounded(group.wait()).await.unwrap_err().index().unwrap();
-                let cause = token.cause();
-                let expected = Some(schedgroup::Cause::Failed { index: first });
+                let cause = group.cause();
+                let expected = Some(schedgroup::task::Cause::Failed { index: first });
                 assert_eq!(cause, expected, "round {round}");
             }
         });
@@ -159,7 +157,7 @@ fn an_abort_reaches_tasks_that_are_just_starting() {
                 let group = TaskGroup::builder().on_error(OnError::Abort).build();
                 group.spawn(async move { Err(round) });
                 for _ in 0..20 {
-                    group.spawn(std::future::pending());
+                    group.spawn(std::future::pending::<Result<(), _>>());
                 }
                 let error = bounded(group.wait()).await.unwrap_err();
                 assert_eq!(error.into_error(), Some(round));

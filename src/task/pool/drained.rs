@@ -1,31 +1,35 @@
-//! The end of a pool, waited for.
+//! The end of a group, waited for.
 
-use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::shared::Pool;
-use crate::ground::error::TaskError;
 use crate::ground::panic::ENDED;
-use crate::task::policy::TaskStats;
+use crate::task::stats::TaskStats;
 
-/// Outcomes when the pool has drained, with all failures in order of time, and whether a task was skipped or
-/// aborted.
-///
-/// Only one is alive at a time, and none comes after one that has ended. One that is dropped before leaves
-/// the pool closed and takes its waker along; then the next may come.
+/// Resolves when the group has drained. It takes its waker along when it is dropped.
 pub(crate) struct Drained<'a, E: Send + 'static> {
-    pool: &'a Pool<E>,
+    pool: &'a Arc<Pool<E>>,
+    number: Option<u64>,
     ended: bool,
 }
 
 impl<'a, E: Send + 'static> Drained<'a, E> {
-    /// Closes the pool.
-    #[track_caller]
-    pub(crate) fn new(pool: &'a Pool<E>) -> Drained<'a, E> {
-        let first = pool.close();
-        assert!(first, "schedgroup: multiple calls to {}::wait", pool.name());
-        Drained { pool, ended: false }
+    pub(crate) fn new(pool: &'a Arc<Pool<E>>) -> Drained<'a, E> {
+        Drained {
+            pool,
+            number: None,
+            ended: false,
+        }
+    }
+
+    pub(crate) fn pool(&self) -> &'a Arc<Pool<E>> {
+        self.pool
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
     }
 
     pub(crate) fn stats(&self) -> TaskStats {
@@ -34,11 +38,12 @@ impl<'a, E: Send + 'static> Drained<'a, E> {
 }
 
 impl<E: Send + 'static> Future for Drained<'_, E> {
-    type Output = (Vec<TaskError<E>>, bool);
+    type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         assert!(!self.ended, "{ENDED}");
-        let drained = self.pool.poll_drained(cx);
+        let pool = self.pool;
+        let drained = pool.poll_drained(&mut self.number, cx);
         self.ended = drained.is_ready();
         drained
     }
@@ -46,8 +51,8 @@ impl<E: Send + 'static> Future for Drained<'_, E> {
 
 impl<E: Send + 'static> Drop for Drained<'_, E> {
     fn drop(&mut self) {
-        if !self.ended {
-            self.pool.stop_waiting();
+        if let Some(number) = self.number {
+            self.pool.stop_waiting(number);
         }
     }
 }

@@ -1,82 +1,88 @@
-//! A task in the line of a pool, as data.
+//! A task that waits for a slot, as data.
 
 use std::panic::Location;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
-type CallSite = &'static Location<'static>;
+use super::shared::Pool;
+use crate::task::output::TaskOutput;
 
-/// A task that has no place yet.
-pub(super) struct Queued<P> {
+pub(super) type CallSite = &'static Location<'static>;
+
+pub(super) struct Queued<E> {
     pub(super) index: usize,
     pub(super) spawned_at: CallSite,
-    pub(super) task: QueuedTask<P>,
+    pub(super) task: QueuedTask<E>,
 }
 
-pub(super) enum QueuedTask<P> {
-    Owned(Box<dyn Start<P>>),
-    /// A `submit` still holds the other end.
-    Submitted(Arc<dyn Accept<P>>, Option<Waker>),
+pub(super) enum QueuedTask<E> {
+    /// The group has it.
+    Owned(Box<dyn StartOwned<E>>),
+    /// Its `submit` holds the other end, and is woken when the task is accepted.
+    Submitted(Arc<dyn StartSubmitted<E>>, Option<Waker>),
 }
 
-impl<P> QueuedTask<P> {
-    /// Starts it. If a `submit` waits, its waker comes back.
-    pub(super) fn start(self, pool: &Arc<P>, meta: TaskMeta) -> Option<Waker> {
+impl<E> QueuedTask<E> {
+    /// Starts it. If a `submit` waits, its waker is returned.
+    pub(super) fn start(self, pool: &Arc<Pool<E>>, meta: TaskMeta) -> Option<Waker> {
         match self {
             QueuedTask::Owned(task) => {
                 task.start(pool, meta);
                 None
             }
-            QueuedTask::Submitted(offer, submit) => {
-                offer.start(pool, meta);
-                submit
+            QueuedTask::Submitted(task, waker) => {
+                task.start(pool, meta);
+                waker
             }
         }
     }
 }
 
-impl<P> Queued<P> {
+impl<E> Queued<E> {
     /// Does the group, and no `submit`, answer for the task?
-    pub(super) fn is_taken_in(&self) -> bool {
+    pub(super) fn is_accepted(&self) -> bool {
         match &self.task {
             QueuedTask::Owned(_) => true,
-            QueuedTask::Submitted(offer, _) => offer.is_accepted(),
+            QueuedTask::Submitted(task, _) => task.is_accepted(),
         }
     }
 }
 
-/// Names one task while it runs.
+/// What is known of a running task.
 pub(super) struct TaskMeta {
     pub(super) index: usize,
+    /// Its place among the abort handles.
     pub(super) seat: u32,
     pub(super) spawned_at: CallSite,
 }
 
-/// What runs a task that has found its place.
-pub(super) trait Launch<F> {
-    fn launch(self: &Arc<Self>, task: F, meta: TaskMeta);
+/// A boxed task whose type is forgotten until it starts.
+pub(super) trait StartOwned<E>: Send {
+    fn start(self: Box<Self>, pool: &Arc<Pool<E>>, meta: TaskMeta);
 }
 
-pub(super) trait Start<P>: Send {
-    fn start(self: Box<Self>, pool: &Arc<P>, meta: TaskMeta);
-}
-
-impl<P: Launch<F>, F: Send> Start<P> for F {
-    fn start(self: Box<Self>, pool: &Arc<P>, meta: TaskMeta) {
+impl<E, F> StartOwned<E> for F
+where
+    E: Send + 'static,
+    F: Future<Output: TaskOutput<E>> + Send + 'static,
+{
+    fn start(self: Box<Self>, pool: &Arc<Pool<E>>, meta: TaskMeta) {
         pool.launch(*self, meta);
     }
 }
 
-pub(super) trait Accept<P>: Send + Sync {
+/// The same for a task that its `submit` may take back.
+pub(super) trait StartSubmitted<E>: Send + Sync {
     fn accept(&self);
     fn is_accepted(&self) -> bool;
     /// Drops the task.
     fn clear(&self);
-    fn start(&self, pool: &Arc<P>, meta: TaskMeta);
+    fn start(&self, pool: &Arc<Pool<E>>, meta: TaskMeta);
 }
 
-/// A task between a waiting `submit` and the line: whoever takes it out has it.
+/// A task between a waiting `submit` and the queue: the one that takes it out has it. Cancelling the `submit`
+/// never leaks a slot, since slots are given to tasks and not to waiting futures.
 pub(crate) struct PendingSubmit<F> {
     task: Mutex<Option<F>>,
     /// Written and read under the pool's lock, which orders it.
@@ -91,10 +97,6 @@ impl<F> PendingSubmit<F> {
         }
     }
 
-    pub(super) fn accept(&self) {
-        self.accepted.store(true, Relaxed);
-    }
-
     pub(super) fn is_accepted(&self) -> bool {
         self.accepted.load(Relaxed)
     }
@@ -107,9 +109,13 @@ impl<F> PendingSubmit<F> {
     }
 }
 
-impl<P: Launch<F>, F: Send> Accept<P> for PendingSubmit<F> {
+impl<E, F> StartSubmitted<E> for PendingSubmit<F>
+where
+    E: Send + 'static,
+    F: Future<Output: TaskOutput<E>> + Send + 'static,
+{
     fn accept(&self) {
-        PendingSubmit::accept(self);
+        self.accepted.store(true, Relaxed);
     }
 
     fn is_accepted(&self) -> bool {
@@ -120,17 +126,17 @@ impl<P: Launch<F>, F: Send> Accept<P> for PendingSubmit<F> {
         drop(self.take());
     }
 
-    fn start(&self, pool: &Arc<P>, meta: TaskMeta) {
-        // Accepted, so the submit leaves it alone.
+    fn start(&self, pool: &Arc<Pool<E>>, meta: TaskMeta) {
+        // It is accepted, so its submit leaves it alone.
         if let Some(task) = self.take() {
             pool.launch(task, meta);
         }
     }
 }
 
-/// What a `submit` knows of its task in the line.
+/// What a `submit` knows of its task in the queue.
 pub(crate) struct SubmitTicket<F> {
     pub(crate) index: usize,
-    pub(crate) number: u64,
-    pub(crate) offer: Arc<PendingSubmit<F>>,
+    pub(super) number: u64,
+    pub(super) pending: Arc<PendingSubmit<F>>,
 }

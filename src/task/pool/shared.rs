@@ -1,89 +1,122 @@
-//! Tasks of one group: so many at once, the others kept as data, until the last has ended.
+//! The state of one group under its lock, and the steps that go beyond it.
 //!
-//! One lock guards the state. Under it no user code runs and no user value is dropped; a task that is
-//! parked, skipped or handed back is only moved. The lock of an [`PendingSubmit`] is taken by itself.
+//! Under the lock no user code runs and no user value is dropped; a task that is queued, skipped or handed back
+//! is only moved. The lock of a [`PendingSubmit`] is taken by itself. Locks are taken in this order: the
+//! pool's, then the token's (which is asked whether it is cancelled).
 
-use std::future::Future;
 use std::panic::Location;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 #[cfg(not(shuttle))]
 use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 // Under the scheduler of tests/shuttle the lock is a place to switch.
 #[cfg(shuttle)]
 use shuttle::sync::{Mutex, MutexGuard};
 
-use tokio::runtime::Handle;
+use tokio::runtime;
 use tokio::task::AbortHandle;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 
-use super::lifecycle::{Lifecycle, Rejected};
-use super::line::{Head, Line};
-use super::outcome::{End, OnFailure, Outcomes};
-use super::queued::{Launch, PendingSubmit, Queued, QueuedTask, SubmitTicket, TaskMeta};
-use super::run::{Employer, Run, run};
+use super::lifecycle::{Caller, Closing, Lifecycle, Rejected};
+use super::outcomes::{Counts, End, Outcomes};
+use super::queued::{CallSite, PendingSubmit, Queued, QueuedTask, SubmitTicket, TaskMeta};
+use super::run::{Run, run};
+use super::wait_queue::{Next, WaitQueue};
+use crate::ScheduleError;
 use crate::ground::error::TaskError;
 use crate::ground::panic::{catch, discard, forget, message, wake_each};
 use crate::ground::seats::Seats;
-use crate::ground::token::{Cause, Token};
+use crate::ground::timeline::later;
 use crate::ground::trace;
-use crate::task::policy::{Caller, OnError, Outcome, TaskStats};
-use crate::task::refusal::SpawnError;
+use crate::ground::waiters::Waiters;
+use crate::task::output::TaskOutput;
+use crate::task::policy::{Cause, OnError};
+use crate::task::stats::TaskStats;
 
-type CallSite = &'static Location<'static>;
-
-/// So many parked tasks are started before other tasks of the worker get a turn.
+/// How many queued tasks are started before other tasks of the worker get a turn.
 const BATCH: usize = 128;
+
+/// An instant that is farther away arms no timer, so it moves no paused clock either.
+const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// What a group is made with.
+pub(crate) struct Settings {
+    pub(crate) name: Option<Box<str>>,
+    pub(crate) limit: usize,
+    pub(crate) queue: usize,
+    pub(crate) on_error: OnError,
+    pub(crate) token: CancellationToken,
+    pub(crate) deadline: Option<Instant>,
+    pub(crate) runtime: runtime::Handle,
+}
 
 /// A group's shared state.
 pub(crate) struct Pool<E> {
-    name: &'static str,
-    token: Token,
-    runtime: Handle,
+    name: Option<Box<str>>,
+    on_error: OnError,
+    token: CancellationToken,
+    /// Written before the token is cancelled for it.
+    cause: OnceLock<Cause>,
+    deadline: Option<Instant>,
+    runtime: runtime::Handle,
     state: Mutex<State<E>>,
 }
 
 struct State<E> {
     lifecycle: Lifecycle,
-    line: Line<Pool<E>>,
-    seats: Seats,
+    queue: WaitQueue<E>,
+    abort_handles: Seats,
     outcomes: Outcomes<E>,
-    /// How many tasks and members there have been.
-    named: usize,
+    waiters: Waiters,
+    /// Those of the deadline and of graces, to be stopped at the end.
+    timers: Vec<AbortHandle>,
+    /// The counts at the end, once the group has drained.
+    drained: Option<TaskStats>,
+    /// A task of its own listens to the token, for the queue.
+    is_token_watched: bool,
+    next_index: usize,
 }
 
 impl<E> State<E> {
-    fn index(&mut self) -> usize {
-        self.named += 1;
-        self.named - 1
+    fn next_index(&mut self) -> usize {
+        self.next_index += 1;
+        self.next_index - 1
     }
 
-    /// For a task that has its place.
+    /// For a task that has its slot.
     fn meta(&mut self, index: usize, spawned_at: CallSite) -> TaskMeta {
         TaskMeta {
             index,
-            seat: self.seats.claim(),
+            seat: self.abort_handles.claim(),
             spawned_at,
         }
     }
 
-    /// Counts an end and, if the policy says so, stops what has not started.
-    fn record(&mut self, end: End<E>, token: &Token) -> OnFailure<E> {
-        let mut after = self.outcomes.record(end, token);
-        if after.others != OnError::Continue && !self.lifecycle.stop() {
-            // The failure before this one sees to the others, and is not over until it has.
-            after.others = OnError::Continue;
-        }
-        after
+    fn stats(&self) -> TaskStats {
+        self.outcomes.stats(self.queue.len(), self.queue.running())
     }
 
-    /// The waiter, if this was the last step.
-    fn settle(&mut self) -> Option<Waker> {
-        if self.line.is_idle() {
-            return self.lifecycle.drain(self.outcomes.has_lost());
+    /// Ends the group if this was its last step.
+    fn settle(&mut self) -> Option<Ended> {
+        if !self.queue.is_idle() || !self.lifecycle.try_drain() {
+            return None;
         }
-        None
+        self.drained = Some(self.stats());
+        Some(Ended {
+            waiters: self.waiters.take().collect(),
+            timers: std::mem::take(&mut self.timers),
+        })
     }
+}
+
+/// What the end of a group leaves to do, outside of the lock.
+#[must_use]
+struct Ended {
+    waiters: Vec<Waker>,
+    timers: Vec<AbortHandle>,
 }
 
 /// Where `try_spawn` and `submit` put a task.
@@ -92,93 +125,102 @@ pub(crate) enum Entry<F> {
     Full(F),
 }
 
+/// What `wait` is told.
+pub(crate) struct Outcome<E> {
+    /// In order of time.
+    pub(crate) failures: Vec<TaskError<E>>,
+    pub(crate) stats: TaskStats,
+    /// Why, if a task was skipped or aborted.
+    pub(crate) lost: Option<TaskError<E>>,
+}
+
 impl<E: Send + 'static> Pool<E> {
+    /// Panics at the caller's line on a runtime without a timer, if there is a deadline.
     #[track_caller]
-    pub(crate) fn new(
-        name: &'static str,
-        limit: usize,
-        room: usize,
-        on_error: Option<OnError>,
-        token: Token,
-        runtime: Option<Handle>,
-    ) -> Arc<Pool<E>> {
-        let runtime = runtime.or_else(|| Handle::try_current().ok());
-        // Not in a closure: there `track_caller` does not reach.
-        let Some(runtime) = runtime else {
-            panic!(
-                "schedgroup: {name} was made outside of a tokio runtime: make it inside of one, or \
-                 name one with Builder::runtime"
-            );
-        };
-        Arc::new(Pool {
-            name,
-            token,
-            runtime,
+    pub(crate) fn new(settings: Settings) -> Arc<Pool<E>> {
+        let pool = Arc::new(Pool {
+            name: settings.name,
+            on_error: settings.on_error,
+            token: settings.token,
+            cause: OnceLock::new(),
+            deadline: settings.deadline,
+            runtime: settings.runtime,
             state: Mutex::new(State {
                 lifecycle: Lifecycle::new(),
-                line: Line::new(limit, room),
-                seats: Seats::default(),
-                outcomes: Outcomes::new(on_error),
-                named: 0,
+                queue: WaitQueue::new(settings.limit, settings.queue),
+                abort_handles: Seats::default(),
+                outcomes: Outcomes::new(),
+                waiters: Waiters::default(),
+                timers: Vec::new(),
+                drained: None,
+                is_token_watched: false,
+                next_index: 0,
             }),
-        })
+        });
+        if let Some(deadline) = settings.deadline {
+            if let Some(sleep) = pool.sleep(deadline) {
+                pool.after(sleep, Pool::expire);
+            }
+            pool.check_deadline();
+        }
+        pool
     }
 
     fn lock(&self) -> MutexGuard<'_, State<E>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn name(&self) -> &'static str {
-        self.name
+    pub(crate) fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or("")
     }
 
-    pub(crate) fn token(&self) -> &Token {
+    pub(crate) fn token(&self) -> &CancellationToken {
         &self.token
     }
 
     pub(crate) fn stats(&self) -> TaskStats {
-        let state = self.lock();
-        TaskStats {
-            pending: state.line.waiting(),
-            running: state.line.running(),
-            ..state.outcomes.stats()
-        }
+        self.lock().stats()
     }
+
+    // Tasks come in.
 
     /// Never waits. A rejected task is dropped and counted as skipped; but after its own `wait` the owner's
     /// spawn is misuse.
     #[track_caller]
     pub(crate) fn spawn<F>(self: &Arc<Self>, caller: Caller, task: F) -> usize
     where
-        F: Future<Output: Outcome<E>> + Send + 'static,
+        F: Future<Output: TaskOutput<E>> + Send + 'static,
     {
         let spawned_at = Location::caller();
+        self.check_deadline();
         let mut state = self.lock();
         match state.lifecycle.admit(caller, self.token.is_cancelled()) {
             Err(Rejected::Closed) if caller == Caller::Owner => {
+                let method = state.lifecycle.closed_by();
                 drop(state);
                 // Before the panic: a second one, of the task's destructor, would end the process.
                 discard(task).unwrap_or_else(forget);
-                let name = self.name;
-                panic!("schedgroup: attempted to spawn a task after {name}::wait was called");
+                panic!(
+                    "schedgroup: attempted to spawn a task after TaskGroup::{method} was called"
+                );
             }
             Err(Rejected::Closed | Rejected::Cancelled) => {
-                state.outcomes.skip(1);
-                let index = state.index();
+                state.outcomes.reject();
+                let index = state.next_index();
                 drop(state);
-                self.drop_user(index, spawned_at, || drop(task));
+                self.drop_task(index, spawned_at, || drop(task));
                 return index;
             }
             Ok(()) => {}
         }
-        let index = state.index();
-        if state.line.take() {
+        let index = state.next_index();
+        if state.queue.try_acquire() {
             let meta = state.meta(index, spawned_at);
             drop(state);
             self.launch(task, meta);
         } else {
             let task = QueuedTask::Owned(Box::new(task));
-            self.park(state, index, spawned_at, task);
+            self.enqueue(state, index, spawned_at, task);
         }
         index
     }
@@ -188,51 +230,52 @@ impl<E: Send + 'static> Pool<E> {
         caller: Caller,
         spawned_at: CallSite,
         task: F,
-    ) -> Result<Entry<F>, SpawnError<F>>
+    ) -> Result<Entry<F>, ScheduleError<F>>
     where
-        F: Future<Output: Outcome<E>> + Send + 'static,
+        F: Future<Output: TaskOutput<E>> + Send + 'static,
     {
+        self.check_deadline();
         let mut state = self.lock();
-        if let Err(refused) = state.lifecycle.admit(caller, self.token.is_cancelled()) {
+        if let Err(rejected) = state.lifecycle.admit(caller, self.token.is_cancelled()) {
             drop(state);
-            return Err(refused.with(task));
+            return Err(rejected.with(task));
         }
-        if state.line.take() {
-            let index = state.index();
+        if state.queue.try_acquire() {
+            let index = state.next_index();
             let meta = state.meta(index, spawned_at);
             drop(state);
             self.launch(task, meta);
             return Ok(Entry::In(index));
         }
-        if !state.line.has_room() {
+        if !state.queue.has_capacity() {
             return Ok(Entry::Full(task));
         }
-        let index = state.index();
+        let index = state.next_index();
         let task = QueuedTask::Owned(Box::new(task));
-        self.park(state, index, spawned_at, task);
+        self.enqueue(state, index, spawned_at, task);
         Ok(Entry::In(index))
     }
 
-    /// Stands a task at the end of the line. The first one has the token listened to: if that is cancelled
-    /// from outside, the line does not wait for a running task to end.
-    fn park(
+    /// Queues a task at the end. The first one has the token watched: if that is cancelled from outside, the
+    /// queue does not wait for a running task to end.
+    fn enqueue(
         self: &Arc<Self>,
         mut state: MutexGuard<'_, State<E>>,
         index: usize,
         spawned_at: CallSite,
-        task: QueuedTask<Self>,
+        task: QueuedTask<E>,
     ) -> u64 {
-        let number = state.line.stand(Queued {
+        let number = state.queue.push(Queued {
             index,
             spawned_at,
             task,
         });
-        let watch = state.line.watch();
+        let is_watched = std::mem::replace(&mut state.is_token_watched, true);
         drop(state);
-        if watch {
+        if !is_watched {
             let (token, pool) = (self.token.clone(), Arc::downgrade(self));
             self.runtime.spawn(async move {
-                // It outcomes with the group, whose end cancels the token.
+                // It ends with the group, whose end cancels the token.
                 token.cancelled().await;
                 if let Some(pool) = pool.upgrade() {
                     pool.start_queued();
@@ -246,154 +289,205 @@ impl<E: Send + 'static> Pool<E> {
         self.lock().outcomes.discard();
     }
 
-    /// Stands a task in line that its `submit` can take back.
+    /// Queues a task that its `submit` can take back.
     ///
-    /// If a place has become free since the group was found full, the task starts at once.
-    pub(crate) fn offer<F>(
+    /// If a slot has become free since the group was found full, the task starts at once.
+    pub(crate) fn submit<F>(
         self: &Arc<Self>,
         caller: Caller,
         spawned_at: CallSite,
         task: F,
         waker: &Waker,
-    ) -> Result<SubmitTicket<F>, SpawnError<F>>
+    ) -> Result<SubmitTicket<F>, ScheduleError<F>>
     where
-        F: Future<Output: Outcome<E>> + Send + 'static,
+        F: Future<Output: TaskOutput<E>> + Send + 'static,
     {
         let waker = waker.clone();
-        let offer = Arc::new(PendingSubmit::new(task));
+        let pending = Arc::new(PendingSubmit::new(task));
         let mut state = self.lock();
-        if let Err(refused) = state.lifecycle.admit(caller, self.token.is_cancelled()) {
+        if let Err(rejected) = state.lifecycle.admit(caller, self.token.is_cancelled()) {
             drop(state);
-            let task = offer.take().expect("nobody else has the offer");
-            return Err(refused.with(task));
+            let task = pending.take().expect("nothing else has the task");
+            return Err(rejected.with(task));
         }
-        let index = state.index();
-        let task = QueuedTask::Submitted(offer.clone(), Some(waker));
-        let number = self.park(state, index, spawned_at, task);
+        let index = state.next_index();
+        let task = QueuedTask::Submitted(pending.clone(), Some(waker));
+        let number = self.enqueue(state, index, spawned_at, task);
         self.start_queued();
         Ok(SubmitTicket {
             index,
             number,
-            offer,
+            pending,
         })
     }
 
-    /// Is the offer accepted? `Some(Err)` gives back the task of a group that ended first.
-    pub(crate) fn poll_offer<F>(
+    /// Is the task accepted? `Some(Err)` gives back the task of a group that ended first.
+    pub(crate) fn poll_submit<F>(
         &self,
-        number: u64,
-        offer: &PendingSubmit<F>,
+        ticket: &SubmitTicket<F>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), F>> {
         let fresh = cx.waker().clone();
         let mut state = self.lock();
-        if offer.is_accepted() {
+        if ticket.pending.is_accepted() {
             return Poll::Ready(Ok(()));
         }
-        let listening = state.line.listen(number, fresh);
+        let registered = state.queue.register(ticket.number, fresh);
         drop(state);
-        if listening.is_ok() {
+        if registered.is_ok() {
             return Poll::Pending;
         }
-        Poll::Ready(match offer.take() {
+        Poll::Ready(match ticket.pending.take() {
             Some(task) => Err(task),
             None => Ok(()),
         })
     }
 
-    /// Takes an offer out of the line, unless it was accepted.
-    pub(crate) fn withdraw<F>(&self, number: u64, offer: &PendingSubmit<F>) -> Option<F> {
+    /// Takes a task out of the queue, unless it was accepted.
+    pub(crate) fn withdraw<F>(&self, ticket: &SubmitTicket<F>) -> Option<F> {
         let mut state = self.lock();
-        if offer.is_accepted() {
+        if ticket.pending.is_accepted() {
             return None;
         }
-        let parked = state.line.withdraw(number);
-        let waiter = state.settle();
+        let queued = state.queue.withdraw(ticket.number);
+        let ended = state.settle();
         drop(state);
-        drop(parked);
-        wake_each(waiter);
-        offer.take()
+        drop(queued);
+        self.finish(ended);
+        ticket.pending.take()
     }
 
-    /// Starts what found a place, in order, until nothing more does; skips all in a stopped group.
+    // Tasks start and end.
+
+    pub(super) fn launch<F>(self: &Arc<Self>, task: F, meta: TaskMeta)
+    where
+        F: Future<Output: TaskOutput<E>> + Send + 'static,
+    {
+        let seat = meta.seat;
+        let running = Run::new(task, Arc::clone(self), meta);
+        let abort = self.runtime.spawn(run(running)).abort_handle();
+        let late = self.lock().abort_handles.started(seat, abort);
+        if let Some(task) = late {
+            task.abort();
+        }
+    }
+
+    pub(super) fn ended(self: &Arc<Self>, meta: &TaskMeta, end: End<E>) {
+        if let End::Failed(TaskError::Panicked(panic)) = &end {
+            trace::task_panicked(self.name(), meta.index, meta.spawned_at, panic.message());
+        }
+        let mut state = self.lock();
+        let others = self.on_failure(&mut state, end.cause());
+        state.outcomes.record(end);
+        let handle = state.abort_handles.ended(meta.seat);
+        // The slot is kept until the others were told, so that `wait` ends after that.
+        if others != OnError::Continue {
+            drop(state);
+            self.apply_policy(others);
+            state = self.lock();
+        }
+        state.queue.release();
+        let queued = state.queue.len() > 0;
+        let ended = if queued { None } else { state.settle() };
+        drop(state);
+        drop(handle);
+        self.finish(ended);
+        if queued {
+            self.start_queued();
+        }
+    }
+
+    /// Starts what found a slot, in order, until nothing more does; skips all in a stopped group.
     ///
-    /// Only one caller does so at a time. Whoever gives a place back meanwhile leaves it to that one,
-    /// which looks again: starts stay in order, and on a runtime that is gone, where a start outcomes the
-    /// task at once, the stack does not grow.
+    /// Only one caller does so at a time. One that gives a slot back meanwhile leaves it to that one, which
+    /// looks again: starts stay in order, and on a runtime that is gone, where a start ends the task at once,
+    /// the stack does not grow.
     fn start_queued(self: &Arc<Self>) {
-        if self.lock().line.begin() {
+        if self.lock().queue.begin_starting() {
             self.start_up_to(BATCH);
         }
     }
 
-    /// Begun by [`start_queued`](Pool::start_queued). After so many starts the rest is left to a task of its own. Nothing
-    /// unwinds in between: the panics of wakers, destructors and subscribers are caught.
+    /// Begun by [`start_queued`](Pool::start_queued). After a batch the remainder is left to a task of its own.
+    /// Nothing unwinds in between: the panics of wakers, destructors and subscribers are caught.
     fn start_up_to(self: &Arc<Self>, most: usize) {
         for _ in 0..most {
             let mut state = self.lock();
             if state.lifecycle.is_stopping() || self.token.is_cancelled() {
                 state = self.skip_all(state);
             }
-            let Some(Head { parked, taken_in }) = state.line.next() else {
-                state.line.pause();
-                let waiter = state.settle();
+            let Some(Next { queued, accepted }) = state.queue.next() else {
+                state.queue.end_starting();
+                let ended = state.settle();
                 drop(state);
-                return wake_each(waiter);
+                return self.finish(ended);
             };
-            let meta = state.meta(parked.index, parked.spawned_at);
+            let meta = state.meta(queued.index, queued.spawned_at);
             drop(state);
-            let submit = parked.task.start(self, meta);
-            wake_each(taken_in.into_iter().chain(submit));
+            let submit = queued.task.start(self, meta);
+            wake_each(accepted.into_iter().chain(submit));
         }
-        let rest = Remainder(Some(Arc::clone(self)));
-        self.runtime.spawn(rest.start_queued());
+        let remainder = Remainder(Some(Arc::clone(self)));
+        self.runtime.spawn(remainder.start());
     }
 
     fn skip_all<'a>(&'a self, mut state: MutexGuard<'a, State<E>>) -> MutexGuard<'a, State<E>> {
-        while state.line.waiting() > 0 {
-            let skipped = state.line.take_page();
-            let taken_in = skipped.iter().filter(|parked| parked.is_taken_in());
-            state.outcomes.skip(taken_in.count());
+        while state.queue.len() > 0 {
+            let skipped = state.queue.take_page();
+            let accepted = skipped.iter().filter(|queued| queued.is_accepted());
+            state.outcomes.skip(accepted.count());
             drop(state);
-            for parked in skipped {
-                self.skip(parked);
+            for queued in skipped {
+                self.skip(queued);
             }
             state = self.lock();
         }
         state
     }
 
-    fn skip(&self, parked: Queued<Self>) {
-        match parked.task {
+    fn skip(&self, queued: Queued<E>) {
+        match queued.task {
             QueuedTask::Owned(task) => {
-                self.drop_user(parked.index, parked.spawned_at, || drop(task))
+                self.drop_task(queued.index, queued.spawned_at, || drop(task));
             }
-            QueuedTask::Submitted(offer, waker) => {
-                // If it was not taken in, its submit has it back.
-                if offer.is_accepted() {
-                    self.drop_user(parked.index, parked.spawned_at, || offer.clear());
+            QueuedTask::Submitted(task, waker) => {
+                // If it was not accepted, its submit takes it back.
+                if task.is_accepted() {
+                    self.drop_task(queued.index, queued.spawned_at, || task.clear());
                 }
-                drop(offer);
+                drop(task);
                 wake_each(waker);
             }
         }
     }
 
-    /// Drops what a task was; its destructor's panic harms nobody and is told.
-    fn drop_user(&self, index: usize, spawned_at: CallSite, dropping: impl FnOnce()) {
+    /// Drops what a task was; a panic of its destructor is an event and harms no other task.
+    fn drop_task(&self, index: usize, spawned_at: CallSite, dropping: impl FnOnce()) {
         if let Err(payload) = catch(dropping) {
-            trace::panicked(self.name, index as u64, spawned_at, message(&*payload));
+            trace::task_panicked(self.name(), index, spawned_at, message(&*payload));
             forget(payload);
         }
     }
 
-    /// Does to the other tasks what a failure asks for.
+    // The group ends, or its tasks are to.
+
+    /// What a failure does to the others: nothing, if the failure before it sees to them.
+    fn on_failure(&self, state: &mut State<E>, cause: Option<Cause>) -> OnError {
+        match cause {
+            Some(cause) if self.on_error != OnError::Continue && state.lifecycle.stop() => {
+                self.explain(cause);
+                self.on_error
+            }
+            _ => OnError::Continue,
+        }
+    }
+
     fn apply_policy(&self, others: OnError) {
         match others {
             OnError::Continue => {}
-            OnError::Cancel => self.token.cancel(),
+            OnError::Cancel => self.cancel_token(),
             OnError::Abort => {
-                self.token.cancel();
+                self.cancel_token();
                 self.abort_all();
             }
         }
@@ -402,16 +496,36 @@ impl<E: Send + 'static> Pool<E> {
     fn abort_all(&self) {
         let mut next = 0;
         loop {
-            let page = self.lock().seats.abort_page(&mut next);
+            let page = self.lock().abort_handles.abort_page(&mut next);
             let Some(page) = page else { return };
             page.iter().for_each(AbortHandle::abort);
         }
     }
 
+    /// Writes down why the token is about to be cancelled: who sees it cancelled finds the cause. A later one
+    /// is dropped.
+    fn explain(&self, cause: Cause) {
+        if !self.token.is_cancelled() {
+            // An error means that another cause was first, and that one stays.
+            let _ = self.cause.set(cause);
+        }
+    }
+
+    /// Wakes user code: not to be called under the lock. A waker's panic ends here.
+    fn cancel_token(&self) {
+        catch(|| self.token.cancel()).unwrap_or_else(forget);
+    }
+
+    pub(crate) fn cause(&self) -> Option<Cause> {
+        let cancelled = self.token.is_cancelled();
+        // Written down, so that a cause that comes late does not change what was read.
+        cancelled.then(|| *self.cause.get_or_init(|| Cause::Cancelled))
+    }
+
     /// Cancels the token; what has not started is skipped.
     pub(crate) fn cancel(self: &Arc<Self>) {
-        self.token.explain(Cause::Cancelled);
-        self.token.cancel();
+        self.explain(Cause::Cancelled);
+        self.cancel_token();
         self.start_queued();
     }
 
@@ -421,122 +535,230 @@ impl<E: Send + 'static> Pool<E> {
     }
 
     /// The owner is gone.
-    pub(crate) fn abandon(self: &Arc<Self>) {
-        self.lock().lifecycle.abandon();
+    pub(crate) fn drop_owner(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.lifecycle.drop_owner();
+        let timers = std::mem::take(&mut state.timers);
+        drop(state);
+        timers.iter().for_each(AbortHandle::abort);
         self.abort();
     }
 
-    /// Holds the group open. `Err` if it is closed.
-    pub(crate) fn join(&self, caller: Caller) -> Result<usize, ()> {
+    /// Tells of the end of the group, outside of the lock.
+    fn finish(&self, ended: Option<Ended>) {
+        if let Some(Ended { waiters, timers }) = ended {
+            self.end_token();
+            timers.iter().for_each(AbortHandle::abort);
+            wake_each(waiters);
+        }
+    }
+
+    fn end_token(&self) {
+        self.explain(Cause::Finished);
+        self.cancel_token();
+    }
+
+    // Time.
+
+    /// A timer for that instant; `None` if it is too far away to matter.
+    #[track_caller]
+    fn sleep(&self, at: Instant) -> Option<Sleep> {
+        let is_near = at.saturating_duration_since(Instant::now()) < FAR;
+        let _inside = self.runtime.enter();
+        // Not in a closure: there `track_caller` does not reach.
+        if is_near { Some(sleep_until(at)) } else { None }
+    }
+
+    /// Calls `then` when the timer fires, unless the group has ended by then.
+    fn after(self: &Arc<Self>, sleep: Sleep, then: fn(&Arc<Self>)) {
+        let pool = Arc::downgrade(self);
+        let timer = self.runtime.spawn(async move {
+            sleep.await;
+            if let Some(pool) = pool.upgrade() {
+                then(&pool);
+            }
+        });
+        let timer = timer.abort_handle();
         let mut state = self.lock();
-        state.lifecycle.join(caller).map_err(|_closed| ())?;
-        Ok(state.index())
+        if state.lifecycle.is_drained() {
+            drop(state);
+            timer.abort();
+        } else {
+            state.timers.push(timer);
+        }
+    }
+
+    /// Ends the group if its deadline has passed and the timer was late.
+    fn check_deadline(self: &Arc<Self>) {
+        if self.deadline.is_some_and(|at| at <= Instant::now()) {
+            self.expire();
+        }
+    }
+
+    /// The deadline has passed.
+    fn expire(self: &Arc<Self>) {
+        if !self.lock().lifecycle.expire() {
+            return;
+        }
+        self.explain(Cause::DeadlineExceeded);
+        self.cancel_token();
+        self.start_queued();
+        if self.on_error == OnError::Abort {
+            self.abort_all();
+        }
+    }
+
+    // The owner closes the group.
+
+    /// False if the future of another `wait` is alive, or has resolved.
+    pub(crate) fn close_to_wait(self: &Arc<Self>) -> bool {
+        self.check_deadline();
+        let mut state = self.lock();
+        let admitted = state.lifecycle.close_to_wait();
+        let ended = state.settle();
+        drop(state);
+        self.finish(ended);
+        admitted
+    }
+
+    /// Begins a drain or a shutdown, and returns the counts before it. It goes on by itself.
+    #[track_caller]
+    pub(crate) fn close_within(self: &Arc<Self>, closing: Closing, grace: Duration) -> Counts {
+        self.check_deadline();
+        let end = later(Instant::now(), grace);
+        // Made before anything changes: without a timer of the runtime it panics. No grace needs none.
+        let sleep = if grace.is_zero() {
+            None
+        } else {
+            self.sleep(end)
+        };
+        let mut state = self.lock();
+        let before = state.outcomes.counts();
+        let is_earliest = state.lifecycle.close_until(closing, end);
+        let ended = state.settle();
+        drop(state);
+        self.finish(ended);
+        match sleep {
+            Some(sleep) if is_earliest => self.after(sleep, Pool::end_grace),
+            None if grace.is_zero() => self.end_grace(),
+            _ => {}
+        }
+        before
+    }
+
+    /// The grace is over: what is left is aborted or dropped.
+    fn end_grace(self: &Arc<Self>) {
+        let mut state = self.lock();
+        let Some(members) = state.lifecycle.end_grace() else {
+            return;
+        };
+        state.outcomes.abort_members(members);
+        drop(state);
+        // This looks whether that was all, too.
+        self.abort();
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.lock().outcomes.counts()
+    }
+
+    /// Has the group drained? If not, the future of that number is woken when it has.
+    pub(crate) fn poll_drained(&self, number: &mut Option<u64>, cx: &mut Context<'_>) -> Poll<()> {
+        let fresh = cx.waker().clone();
+        let mut state = self.lock();
+        if !state.lifecycle.is_drained() {
+            let former = state.waiters.listen(number, fresh);
+            drop(state);
+            drop(former);
+            return Poll::Pending;
+        }
+        drop(state);
+        // The one that ended the group may not have come to it yet.
+        self.end_token();
+        Poll::Ready(())
+    }
+
+    pub(crate) fn stop_waiting(&self, number: u64) {
+        // A user's waker: dropped outside of the lock, which is let go at the end of the line.
+        let waker = self.lock().waiters.leave(number);
+        drop(waker);
+    }
+
+    pub(crate) fn give_up_wait(&self) {
+        self.lock().lifecycle.give_up_wait();
+    }
+
+    /// The end of `wait`, once the group has drained.
+    pub(crate) fn end_wait(&self) -> Outcome<E> {
+        let mut state = self.lock();
+        state.lifecycle.end_wait();
+        let failures = state.outcomes.take_failures();
+        let stats = state.drained.unwrap_or_default();
+        drop(state);
+        let lost = (stats.skipped + stats.aborted > 0).then(|| match self.cause() {
+            Some(Cause::DeadlineExceeded) => TaskError::DeadlineExceeded,
+            _ => TaskError::Cancelled,
+        });
+        Outcome {
+            failures,
+            stats,
+            lost,
+        }
+    }
+
+    // Members.
+
+    /// Keeps the group open, if it is not closed; and the index.
+    pub(crate) fn join(self: &Arc<Self>, caller: Caller) -> (usize, bool) {
+        self.check_deadline();
+        let mut state = self.lock();
+        let joins = state.lifecycle.join(caller);
+        (state.next_index(), joins)
+    }
+
+    pub(crate) fn closed_by(&self) -> &'static str {
+        self.lock().lifecycle.closed_by()
     }
 
     pub(crate) fn member_failed(self: &Arc<Self>, index: usize, error: E) {
-        let end = End::Failed(TaskError::Failed { index, error });
-        let after = self.lock().record(end, &self.token);
-        drop(after.unwanted);
-        self.apply_policy(after.others);
+        let error = TaskError::Failed { index, error };
+        let mut state = self.lock();
+        if !state.lifecycle.hears_members() {
+            drop(state);
+            drop(error);
+            return;
+        }
+        let others = self.on_failure(&mut state, Some(Cause::of(&error)));
+        state.outcomes.fail(error);
+        drop(state);
+        self.apply_policy(others);
         self.start_queued();
     }
 
     pub(crate) fn leave(&self) {
         let mut state = self.lock();
-        state.lifecycle.leave();
-        let waiter = state.settle();
+        if !state.lifecycle.leave() {
+            return;
+        }
+        state.outcomes.member_left();
+        let ended = state.settle();
         drop(state);
-        wake_each(waiter);
-    }
-
-    /// False if somebody waits already, or has waited to the end.
-    pub(super) fn close(&self) -> bool {
-        self.lock().lifecycle.close()
-    }
-
-    /// All failures in order of time, and whether a task was skipped or aborted.
-    pub(super) fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<(Vec<TaskError<E>>, bool)> {
-        let fresh = cx.waker().clone();
-        let mut state = self.lock();
-        let former = state.settle();
-        let Some(lost) = state.lifecycle.answer() else {
-            let former = state.lifecycle.listen(fresh);
-            drop(state);
-            drop(former);
-            return Poll::Pending;
-        };
-        let failures = state.outcomes.take_failures();
-        drop(state);
-        drop(former);
-        self.token.explain(Cause::Finished);
-        self.token.cancel();
-        Poll::Ready((failures, lost))
-    }
-
-    pub(super) fn stop_waiting(&self) {
-        // A user's waker: dropped outside of the lock, which is let go at the end of the line.
-        let waiter = self.lock().lifecycle.stop_waiting();
-        drop(waiter);
+        self.finish(ended);
     }
 }
 
-impl<E, F> Launch<F> for Pool<E>
-where
-    E: Send + 'static,
-    F: Future<Output: Outcome<E>> + Send + 'static,
-{
-    fn launch(self: &Arc<Self>, task: F, meta: TaskMeta) {
-        let seat = meta.seat;
-        let running = Run::new(task, Arc::clone(self), meta);
-        let abort = self.runtime.spawn(run(running)).abort_handle();
-        let late = self.lock().seats.started(seat, abort);
-        if let Some(task) = late {
-            task.abort();
-        }
-    }
-}
-
-impl<E: Send + 'static> Employer for Pool<E> {
-    type Error = E;
-
-    fn ended(self: &Arc<Self>, meta: &TaskMeta, end: End<E>) {
-        if let End::Failed(TaskError::Panicked { panic, .. }) = &end {
-            let (index, at) = (meta.index as u64, meta.spawned_at);
-            trace::panicked(self.name, index, at, panic.message());
-        }
-        let mut state = self.lock();
-        let after = state.record(end, &self.token);
-        let handle = state.seats.ended(meta.seat);
-        // The place is kept until the others were told, so that `wait` outcomes after that.
-        if after.others != OnError::Continue {
-            drop(state);
-            self.apply_policy(after.others);
-            state = self.lock();
-        }
-        state.line.give_back();
-        let line = state.line.waiting() > 0;
-        let waiter = if line { None } else { state.settle() };
-        drop(state);
-        drop((handle, after.unwanted));
-        wake_each(waiter);
-        if line {
-            self.start_queued();
-        }
-    }
-}
-
-/// What is left of the line after so many starts.
+/// The queue after a batch of starts.
 struct Remainder<E: Send + 'static>(Option<Arc<Pool<E>>>);
 
 impl<E: Send + 'static> Remainder<E> {
-    async fn start_queued(mut self) {
+    async fn start(mut self) {
         if let Some(pool) = self.0.take() {
             pool.start_up_to(BATCH);
         }
     }
 }
 
-/// Its runtime is gone: each start outcomes at once and nobody waits for a turn, so it goes to the end.
+/// Its runtime is gone: each start ends at once and no task waits for a turn, so it goes to the end.
 impl<E: Send + 'static> Drop for Remainder<E> {
     fn drop(&mut self) {
         if let Some(pool) = self.0.take() {

@@ -26,8 +26,6 @@ mod slot;
 mod state;
 #[path = "../../../../src/sched/stats.rs"]
 mod stats;
-#[path = "../../../../src/sched/waiters.rs"]
-mod waiters;
 #[path = "../../../../src/sched/wheel.rs"]
 mod wheel;
 #[path = "../../../../src/sched/workers.rs"]
