@@ -76,6 +76,8 @@ impl<T> Returns for fn() -> T {
     type Output = T;
 }
 
+// Hidden, since its name would be shown in full; the table above has it as `!`.
+#[doc(hidden)]
 impl<E> TaskOutput<E> for Never {
     fn into_result(self, _: Sealed) -> Result<(), E> {
         self
