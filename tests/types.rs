@@ -148,8 +148,8 @@ fn tells_once(error: &dyn Error, parts: &[&str]) {
 
 #[tokio::test(start_paused = true)]
 async fn a_chain_of_errors_tells_each_text_once() {
-    use schedgroup::errgroup::ErrGroup;
     use schedgroup::flow::{Attempts, Verdict};
+    use schedgroup::task::TaskGroup;
     use std::future::ready;
 
     let group = Group::new();
@@ -168,7 +168,7 @@ async fn a_chain_of_errors_tells_each_text_once() {
     tells_once(&ScheduleError::Closed(()), &["closed"]);
     tells_once(&ScheduleError::Cancelled(()), &["cancelled"]);
 
-    let tasks = ErrGroup::<()>::new();
+    let tasks = TaskGroup::<()>::new();
     drop(tasks.wait());
     let refused = tasks.try_spawn(async { Ok(()) });
     tells_once(&refused.err().unwrap(), &["closed"]);
@@ -286,7 +286,7 @@ async fn every_debug_shows_what_one_would_look_for() {
     shows(&wait, &["Wait"]);
     let error = (&mut wait).await.unwrap_err();
     drop(wait);
-    shows(&error, &["Panicked", "JobPanic", "boom", file!()]);
+    shows(&error, &["Panicked", "Panic", "JobId", "boom", file!()]);
     shows(&WaitError::Cancelled, &["Cancelled"]);
     let shutdown = group.shutdown(Duration::ZERO);
     shows(&shutdown, &["Shutdown"]);
@@ -298,28 +298,28 @@ async fn every_debug_shows_what_one_would_look_for() {
 
 #[tokio::test(start_paused = true)]
 async fn every_debug_of_a_group_of_tasks_shows_its_counts() {
-    use schedgroup::errgroup::ErrGroup;
-    use schedgroup::sized::SizedGroup;
+    use schedgroup::task::TaskGroup;
 
-    let builder = ErrGroup::<()>::builder().limit(1).queue(2);
+    let builder = TaskGroup::<()>::builder().limit(1).queue(2);
     shows(&builder, &["Builder", "limit: 1", "queue: 2", "on_error"]);
     let group = builder.build();
     group.spawn(async { panic!("boom") });
-    shows(&group, &["ErrGroup", "running: 1", "cause: None"]);
-    shows(&group.handle(), &["Handle", "running: 1"]);
+    shows(&group, &["TaskGroup", "running: 1", "cause: None"]);
+    shows(&group.handle(), &["TaskHandle", "running: 1"]);
     shows(&group.member(), &["Member", "index: 1"]);
     shows(&group.submit(async { Ok(()) }), &["Submit", "step: "]);
     let wait = group.wait();
     shows(&wait, &["Wait", "running: 1"]);
     let error = wait.await.unwrap_err();
-    shows(&error, &["Panicked", "TaskPanic", "boom", file!()]);
+    shows(&error, &["Panicked", "Panic", "id: 0", "boom", file!()]);
     shows(&group.try_spawn(async { Ok(()) }), &["Closed"]);
 
-    let group = ErrGroup::<()>::new();
+    let group = TaskGroup::<()>::new();
     shows(&group.wait_all(), &["WaitAll", "running: 0"]);
-    let group = SizedGroup::new(3);
-    shows(&group, &["SizedGroup", "running: 0"]);
-    shows(&group.wait(), &["Wait", "running: 0"]);
+    let group = TaskGroup::<()>::builder().name("mails").build();
+    shows(&group, &["TaskGroup", "mails"]);
+    shows(&group.drain(HOUR), &["Drain", "running: 0"]);
+    shows(&group.shutdown(HOUR), &["Shutdown", "running: 0"]);
 }
 
 #[tokio::test(start_paused = true)]

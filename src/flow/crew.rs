@@ -11,13 +11,13 @@ use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::board::{Board, Ended, Report};
 use super::task::{Given, Task};
 use super::watch::Watch;
-use crate::ground::panic::{TaskPanic, discard, discard_each, forget, message, poll_caught};
+use crate::ground::panic::{TaskPanic, catch, discard, discard_each, forget, message, poll_caught};
 use crate::ground::seats::Seats;
-use crate::ground::token::{Cause, Token};
 use crate::ground::trace;
 
 /// So many ends are taken in one poll, before the others have a turn.
@@ -30,7 +30,7 @@ pub(super) struct Crew<I, K, T> {
     name: &'static str,
     called_at: &'static Location<'static>,
     runtime: Handle,
-    token: Token,
+    token: CancellationToken,
     watch: Watch,
     /// Those that have not started; none when there are no more.
     tasks: Option<I>,
@@ -64,14 +64,14 @@ impl<I, K, T: Send + 'static> Crew<I, K, T> {
     pub(super) fn new(
         name: &'static str,
         called_at: &'static Location<'static>,
-        token: Token,
+        token: CancellationToken,
         tasks: I,
     ) -> Option<Crew<I, K, T>> {
         Some(Crew {
             name,
             called_at,
             runtime: Handle::try_current().ok()?,
-            watch: Watch::new(token.token()),
+            watch: Watch::new(token.clone()),
             token,
             tasks: Some(tasks),
             started: 0,
@@ -137,25 +137,29 @@ impl<I, K, T: Send + 'static> Crew<I, K, T> {
         self.ended.pop_front()
     }
 
-    /// Aborts what runs. The first cause stays.
-    pub(super) fn stop(&mut self, cause: Cause) {
+    /// Cancels the token and aborts what runs.
+    pub(super) fn stop(&mut self) {
         self.stopped = true;
-        self.token.explain(cause);
-        self.token.cancel();
+        self.cancel();
         self.abort();
     }
 
     /// Drops a value of the user's; a panic of its destructor is an event and harms nobody.
     pub(super) fn bury<V>(&self, value: V) {
         if let Err(payload) = discard(value) {
-            let (index, text) = (self.started as u64, message(&*payload));
-            trace::panicked(self.name, index, self.called_at, text);
+            let (index, text) = (self.started, message(&*payload));
+            trace::task_panicked(self.name, index, self.called_at, text);
             forget(payload);
         }
     }
 }
 
 impl<I, K, T> Crew<I, K, T> {
+    /// Wakes those who listen; a panic of such a waker ends here.
+    fn cancel(&self) {
+        catch(|| self.token.cancel()).unwrap_or_else(forget);
+    }
+
     fn abort(&mut self) {
         let mut next = 0;
         while let Some(page) = self.seats.abort_page(&mut next) {
@@ -217,8 +221,7 @@ where
 
 impl<I, K, T> Drop for Crew<I, K, T> {
     fn drop(&mut self) {
-        self.token.explain(Cause::Cancelled);
-        self.token.cancel();
+        self.cancel();
         self.abort();
         discard_each(self.board.close());
         discard_each(std::mem::take(&mut self.ended));
@@ -230,7 +233,7 @@ impl<I, K, T> fmt::Debug for Crew<I, K, T> {
         f.debug_struct(self.name)
             .field("started", &self.started)
             .field("running", &self.running)
-            .field("cause", &self.token.cause())
+            .field("cancelled", &self.token.is_cancelled())
             .finish_non_exhaustive()
     }
 }
@@ -254,8 +257,8 @@ async fn run<F: Future>(run: Run<F>) {
     let mut task = pin!(Some(task));
     let end = poll_fn(|cx| poll_caught(task.as_mut(), cx)).await;
     report.tell(Some(end.map_err(|payload| {
-        let index = report.index() as u64;
-        trace::panicked(name, index, called_at, message(&*payload));
-        TaskPanic::new(payload, called_at)
+        let index = report.index();
+        trace::task_panicked(name, index, called_at, message(&*payload));
+        TaskPanic::new(payload, index, called_at)
     })));
 }

@@ -32,7 +32,7 @@
 //! | [`retry`]`(attempts, delays, op)` | the first value | at the first value, at a panic, at [`Verdict::Stop`] | – |
 //!
 //! **Tasks** are an iterator or an array of futures, or of closures that take a
-//! [`Token`](crate::Token) and return a future; `|token: Token| async { .. }` names its type, since
+//! [`CancellationToken`](crate::CancellationToken) and return a future; `|token: CancellationToken| async { .. }` names its type, since
 //! the compiler cannot guess it. They are spawned on the runtime and run in parallel. They are taken out
 //! of the iterator as they start, so that with a limit there are never more futures than may run.
 //! `waterfall` and `retry` have one thing to do at a time: they run where they are awaited, and what
@@ -71,7 +71,7 @@
 //! | conc `ResultPool`, `ResultErrorPool`, `ResultContextPool` with `WithFailFast` | [`map`], [`all`], [`try_all`] |
 //!
 //! Tasks that are spawned one by one, from many places, belong in an
-//! [`ErrGroup`](crate::errgroup::ErrGroup); tasks that shall not leave the current one in the
+//! [`TaskGroup`](crate::task::TaskGroup); tasks that shall not leave the current one in the
 //! combinators of the crate futures.
 
 mod board;

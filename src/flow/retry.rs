@@ -159,7 +159,8 @@ where
     }
 
     fn panicked(&self, payload: Payload) -> Ended {
-        Ended::Panicked(TaskPanic::new(payload, self.retry.called_at))
+        let attempt = self.begun.saturating_sub(1) as usize;
+        Ended::Panicked(TaskPanic::new(payload, attempt, self.retry.called_at))
     }
 
     /// The pause after an error, or the reason why there is none.

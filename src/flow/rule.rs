@@ -9,7 +9,6 @@ use std::ops::{Deref, DerefMut};
 use super::error::RaceError;
 use crate::ground::error::{TaskError, TaskErrors};
 use crate::ground::panic::{TaskPanic, discard_each};
-use crate::ground::token::Cause;
 
 /// The rule of one combinator: it gets the ends of the tasks in order of time.
 pub trait Rule {
@@ -24,9 +23,9 @@ pub trait Rule {
     /// Takes the end of a task in.
     fn ended(&mut self, index: usize, end: Result<Self::Input, TaskPanic>);
 
-    /// Breaks when the value is there, with the cause for the tasks that still run; at most `to_come`
+    /// Breaks when the value is there; at most `to_come`
     /// tasks have no end yet, where that is known. Asked before the first start and after each end.
-    fn decide(&self, to_come: Option<usize>) -> ControlFlow<Cause>;
+    fn decide(&self, to_come: Option<usize>) -> ControlFlow<()>;
 
     /// The value, when all tasks have ended or after a break.
     fn settle(self) -> Self::Output;
@@ -40,7 +39,7 @@ fn fallible<T, E>(index: usize, end: Result<Result<T, E>, TaskPanic>) -> Result<
     match end {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(TaskError::Failed { index, error }),
-        Err(panic) => Err(TaskError::Panicked { index, panic }),
+        Err(panic) => Err(TaskError::Panicked(panic)),
     }
 }
 
@@ -96,9 +95,9 @@ impl<T> Slots<T> {
 /// The first error or panic, which decides.
 type Fault<E> = Option<TaskError<E>>;
 
-fn stop_at<E>(fault: &Fault<E>) -> ControlFlow<Cause> {
+fn stop_at<E>(fault: &Fault<E>) -> ControlFlow<()> {
     match fault {
-        Some(error) => Break(Cause::of(error)),
+        Some(_) => Break(()),
         None => Continue(()),
     }
 }
@@ -124,11 +123,11 @@ impl<T: Send + 'static> Rule for All<T> {
     const SLOTS: bool = true;
 
     fn ended(&mut self, index: usize, end: Result<T, TaskPanic>) {
-        let end = end.map_err(|panic| TaskError::Panicked { index, panic });
+        let end = end.map_err(TaskError::Panicked);
         self.slots.put(index, end);
     }
 
-    fn decide(&self, _: Option<usize>) -> ControlFlow<Cause> {
+    fn decide(&self, _: Option<usize>) -> ControlFlow<()> {
         Continue(())
     }
 
@@ -176,7 +175,7 @@ impl<T: Send + 'static, E: Send + 'static> Rule for TryAll<T, E> {
         }
     }
 
-    fn decide(&self, _: Option<usize>) -> ControlFlow<Cause> {
+    fn decide(&self, _: Option<usize>) -> ControlFlow<()> {
         stop_at(&self.fault)
     }
 
@@ -222,15 +221,13 @@ impl<T: Send + 'static, E: Send + 'static> Rule for Take<T, E> {
         }
     }
 
-    fn decide(&self, to_come: Option<usize>) -> ControlFlow<Cause> {
+    fn decide(&self, to_come: Option<usize>) -> ControlFlow<()> {
         let wanted = self.count - self.values.len();
         if wanted == 0 {
-            return Break(Cause::Finished);
+            return Break(());
         }
         match to_come {
-            Some(most) if most < wanted => {
-                Break(self.errors.last().map_or(Cause::Finished, Cause::of))
-            }
+            Some(most) if most < wanted => Break(()),
             _ => Continue(()),
         }
     }
@@ -269,7 +266,7 @@ impl<T: Send + 'static, E: Send + 'static> Rule for Race<T, E> {
         self.0.ended(index, end);
     }
 
-    fn decide(&self, to_come: Option<usize>) -> ControlFlow<Cause> {
+    fn decide(&self, to_come: Option<usize>) -> ControlFlow<()> {
         self.0.decide(to_come)
     }
 
@@ -311,9 +308,9 @@ impl<T: Send + 'static, E: Send + 'static> Rule for TryTake<T, E> {
         }
     }
 
-    fn decide(&self, _: Option<usize>) -> ControlFlow<Cause> {
+    fn decide(&self, _: Option<usize>) -> ControlFlow<()> {
         if self.values.len() == self.count {
-            return Break(Cause::Finished);
+            return Break(());
         }
         stop_at(&self.fault)
     }
@@ -362,7 +359,7 @@ impl<T: Send + 'static, E: Send + 'static> Rule for Last<T, E> {
         }
     }
 
-    fn decide(&self, _: Option<usize>) -> ControlFlow<Cause> {
+    fn decide(&self, _: Option<usize>) -> ControlFlow<()> {
         stop_at(&self.fault)
     }
 
@@ -394,13 +391,13 @@ impl Rule for Each {
     type Input = ();
     type Output = Result<(), TaskError>;
 
-    fn ended(&mut self, index: usize, end: Result<(), TaskPanic>) {
+    fn ended(&mut self, _: usize, end: Result<(), TaskPanic>) {
         if let Err(panic) = end {
-            self.fault = Some(TaskError::Panicked { index, panic });
+            self.fault = Some(TaskError::Panicked(panic));
         }
     }
 
-    fn decide(&self, _: Option<usize>) -> ControlFlow<Cause> {
+    fn decide(&self, _: Option<usize>) -> ControlFlow<()> {
         stop_at(&self.fault)
     }
 

@@ -10,7 +10,6 @@ use super::crew::{Crew, News};
 use super::rule::Rule;
 use super::task::Task;
 use crate::ground::panic::TaskPanic;
-use crate::ground::token::Cause;
 
 /// Runs the tasks and ends with their value; a [`Flow`](super::Flow) becomes it when it is awaited.
 ///
@@ -70,16 +69,16 @@ where
         let (None | Some(Over::Cancelled), Some(rule)) = (self.over, &self.rule) else {
             return;
         };
-        if let Break(cause) = rule.decide(self.crew.without_end()) {
+        if let Break(()) = rule.decide(self.crew.without_end()) {
             self.over = Some(Over::Settled);
-            self.crew.stop(cause);
+            self.crew.stop();
             self.crew.cut_off(0);
         }
     }
 
     fn cancel(&mut self) {
         self.over = Some(Over::Cancelled);
-        self.crew.stop(Cause::Cancelled);
+        self.crew.stop();
     }
 
     fn ended(&mut self, index: usize, end: Result<R::Input, TaskPanic>) {
@@ -94,7 +93,7 @@ where
         let Some(rule) = self.rule.take() else {
             panic!("schedgroup: a combinator was polled after it had ended");
         };
-        self.crew.stop(Cause::Finished);
+        self.crew.stop();
         if self.over != Some(Over::Cancelled) {
             return rule.settle();
         }

@@ -12,7 +12,6 @@ use super::rule::{Ordered, Rule};
 use super::running::Running;
 use super::stream::Stream;
 use super::task::Task;
-use crate::ground::token::Token;
 
 /// Tasks, what is to be made of them, and how: awaited, it runs them.
 ///
@@ -74,7 +73,8 @@ impl<I, K, R> Flow<I, K, R> {
 
     #[track_caller]
     fn crew<T: Send + 'static>(self) -> (Crew<I, K, T>, R, usize) {
-        let token = Token::new(self.token.as_ref());
+        let token = self.token.as_ref();
+        let token = token.map_or_else(CancellationToken::new, CancellationToken::child_token);
         let Some(crew) = Crew::new(self.name, self.called_at, token, self.tasks) else {
             let name = self.name;
             panic!("schedgroup: {name} was run outside of a tokio runtime: its tasks need one");

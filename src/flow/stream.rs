@@ -10,7 +10,6 @@ use super::rule::Kept;
 use super::task::Task;
 use crate::ground::error::TaskError;
 use crate::ground::panic::TaskPanic;
-use crate::ground::token::Cause;
 
 /// Runs tasks in parallel and hands their ends out in the order of the tasks.
 ///
@@ -101,13 +100,13 @@ where
 
     fn put(&mut self, index: usize, end: Result<T, TaskPanic>) {
         let first = self.crew.started() - self.ends.len();
-        let end = end.map_err(|panic| TaskError::Panicked { index, panic });
+        let end = end.map_err(TaskError::Panicked);
         self.ends[index - first] = Some(end);
     }
 
     fn cancel(&mut self) {
         self.phase = Phase::Cancelled;
-        self.crew.stop(Cause::Cancelled);
+        self.crew.stop();
     }
 
     /// Takes what is left when no task runs any more.
@@ -119,7 +118,7 @@ where
             }
         }
         let phase = std::mem::replace(&mut self.phase, Phase::Over);
-        self.crew.stop(Cause::Finished);
+        self.crew.stop();
         let cut_off = phase == Phase::Cancelled && self.crew.cut_off(1) > 0;
         cut_off.then_some(Err(TaskError::Cancelled))
     }

@@ -2,17 +2,17 @@
 
 use std::future::Future;
 
-use crate::ground::token::Token;
+use tokio_util::sync::CancellationToken;
 
-/// A future, or a closure that is handed the combinator's [`Token`] and answers with one.
+/// A future, or a closure that is handed the combinator's [`CancellationToken`] and answers with one.
 ///
 /// The closure is called by the task itself. `Kind` tells the two apart; the compiler finds it. The
 /// trait cannot be implemented by hand.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no task: neither a future nor a closure from a `Token` to a future",
+    message = "`{Self}` is no task: neither a future nor a closure from a `CancellationToken` to a future",
     label = "not a task",
     note = "the future, its output and what it captures must be `Send + 'static`",
-    note = "a closure must name its argument's type: `|token: Token| async move {{ .. }}`",
+    note = "a closure must name its argument's type: `|token: CancellationToken| async move {{ .. }}`",
     note = "`try_all`, `race`, `take`, `try_take` and `last` want tasks that return a `Result`"
 )]
 pub trait Task<Kind>: Send + 'static {
@@ -37,7 +37,7 @@ pub struct Told;
 /// A token for the tasks that listen: each clone takes the token's lock, so the others get none. It
 /// cannot be named elsewhere, which seals the trait.
 #[derive(Debug)]
-pub struct Given(pub(super) Option<Token>);
+pub struct Given(pub(super) Option<CancellationToken>);
 
 impl<F> Task<Plain> for F
 where
@@ -54,7 +54,7 @@ where
 
 impl<C, F> Task<Told> for C
 where
-    C: FnOnce(Token) -> F + Send + 'static,
+    C: FnOnce(CancellationToken) -> F + Send + 'static,
     F: Future<Output: Send + 'static> + Send + 'static,
 {
     type Output = F::Output;

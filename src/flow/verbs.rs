@@ -84,14 +84,14 @@ where
 ///
 /// ```
 /// use std::time::Duration;
-/// use schedgroup::{Token, flow};
+/// use schedgroup::{CancellationToken, flow};
 /// use tokio::time::sleep;
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
 /// let mirrors = [("slow", 300), ("broken", 10), ("fast", 100)];
 /// let first = flow::race(mirrors.map(|(mirror, millis)| {
-///     move |_token: Token| async move {
+///     move |_token: CancellationToken| async move {
 ///         sleep(Duration::from_millis(millis)).await;
 ///         if mirror == "broken" { Err("no answer") } else { Ok(mirror) }
 ///     }

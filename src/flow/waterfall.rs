@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::watch::Watch;
 use crate::ground::error::TaskError;
-use crate::ground::panic::{ENDED, Payload, catch, discard, forget, poll_caught};
+use crate::ground::panic::{ENDED, Payload, TaskPanic, catch, discard, forget, poll_caught};
 
 /// Steps, each with the value of the one before; made by [`waterfall`](super::waterfall()).
 ///
@@ -170,7 +170,8 @@ where
 
     fn poll(&mut self, cx: &mut Context<'_>, watch: &mut Watch) -> Fallen<Self> {
         let index = S::COUNT;
-        let panicked = |payload: Payload| TaskError::panicked(index, payload, self.called_at);
+        let panicked =
+            |payload: Payload| TaskError::Panicked(TaskPanic::new(payload, index, self.called_at));
         if self.running.is_none() {
             let value = match ready!(self.before.poll(cx, watch)) {
                 Ok(value) if watch.is_cancelled(cx) => {

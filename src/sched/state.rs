@@ -24,9 +24,9 @@ use super::queue::{Entry, Queue};
 use super::slot::Emptied;
 use super::spare::{Spare, TaskParts};
 use super::stats::Report;
-use super::waiters::Waiters;
 use super::workers::{Duty, Workers};
 use crate::ground::timeline::Tick;
+use crate::ground::waiters::Waiters;
 
 /// What is to be done once the lock is free.
 #[derive(Default)]

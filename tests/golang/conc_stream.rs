@@ -46,8 +46,11 @@ async fn panic_in_task() {
     for n in 0..10 {
         match bounded(stream.next()).await.unwrap() {
             Ok(value) => assert_eq!(value, n),
-            Err(TaskError::Panicked { index, panic }) => {
-                assert_eq!((index, n, panic.message()), (5, 5, "something awful"));
+            Err(TaskError::Panicked(panic)) => {
+                assert_eq!(
+                    (panic.index(), n, panic.message()),
+                    (5, 5, "something awful")
+                );
             }
             Err(other) => panic!("{other:?}"),
         }

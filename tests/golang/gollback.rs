@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
+use schedgroup::TaskError;
 use schedgroup::flow::{self, Attempts, Ended, RaceError};
-use schedgroup::{TaskError, Token};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -279,7 +279,7 @@ mod examples {
     #[tokio::test(start_paused = true)]
     async fn example_all() {
         let tasks = [(3_000, Ok(1)), (10, Err("failed")), (2_000, Ok(3))].map(|(millis, end)| {
-            move |_: Token| async move {
+            move |_: CancellationToken| async move {
                 sleep(ms(millis)).await;
                 end
             }

@@ -4,8 +4,8 @@ use std::future::{Ready, pending};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
 
+use schedgroup::TaskError;
 use schedgroup::flow::{self, RaceError};
-use schedgroup::{Cause, TaskError, Token};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -27,10 +27,10 @@ fn panicking() -> [impl Future<Output = Outcome> + Send + 'static; 2] {
 
 #[track_caller]
 fn assert_panicked<T: std::fmt::Debug, E: std::fmt::Debug>(outcome: Result<T, TaskError<E>>) {
-    let Err(TaskError::Panicked { index: 0, panic }) = outcome else {
+    let Err(TaskError::Panicked(panic)) = outcome else {
         panic!("{outcome:?}");
     };
-    assert_eq!(panic.message(), "boom");
+    assert_eq!((panic.index(), panic.message()), (0, "boom"));
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn a_panic_loses_a_race() {
 async fn a_panic_names_the_line_of_the_call() {
     let line = line!() + 1;
     let mut ends = flow::all([async { panic!("boom") }]).await;
-    let Some(Err(TaskError::Panicked { panic, .. })) = ends.pop() else {
+    let Some(Err(TaskError::Panicked(panic))) = ends.pop() else {
         panic!("expected a panic as a value");
     };
     assert_eq!(
@@ -90,14 +90,14 @@ async fn a_panic_names_the_line_of_the_call() {
 #[tokio::test]
 async fn a_closure_that_panics_is_its_tasks_panic() {
     let tasks = [true, false].map(|panics| {
-        move |_: Token| {
+        move |_: CancellationToken| {
             assert!(!panics, "boom");
             async { 7 }
         }
     });
     let ends = flow::all(tasks).await;
     assert!(
-        matches!(ends[..], [Err(TaskError::Panicked { index: 0, .. }), Ok(7)]),
+        matches!(&ends[..], [Err(TaskError::Panicked(panic)), Ok(7)] if panic.index() == 0),
         "{ends:?}"
     );
     let values = flow::map([true], |panics| {
@@ -175,16 +175,16 @@ async fn nothing_runs_until_it_is_awaited() {
 fn dropping_it_aborts_what_it_started() {
     watched(|| {
         multi_thread().block_on(async {
-            let (flag, causes) = (Flag::new(), Arc::new(std::sync::Mutex::new(Vec::new())));
+            let (flag, told) = (Flag::new(), Arc::new(AtomicUsize::new(0)));
             let tasks = |count: usize| {
-                let (flag, causes) = (flag.clone(), causes.clone());
+                let (flag, told) = (flag.clone(), told.clone());
                 (0..count).map(move |_| {
-                    let (guard, causes) = (flag.guard(), causes.clone());
-                    move |token: Token| async move {
+                    let (guard, told) = (flag.guard(), told.clone());
+                    move |token: CancellationToken| async move {
                         let _guard = guard;
                         tokio::spawn(async move {
                             token.cancelled().await;
-                            causes.lock().unwrap().push(token.cause());
+                            told.fetch_add(1, SeqCst);
                         });
                         pending::<Outcome>().await
                     }
@@ -196,15 +196,7 @@ fn dropping_it_aborts_what_it_started() {
             assert!(late.await.is_err());
             drop(flow::stream(tasks(5)).limit(3).start());
             until("all tasks are gone", || flag.drops() >= 5 + 3).await;
-            until("all have been told", || {
-                causes.lock().unwrap().len() >= 5 + 3
-            })
-            .await;
-            let causes = causes.lock().unwrap();
-            assert!(
-                causes.iter().all(|cause| *cause == Some(Cause::Cancelled)),
-                "{causes:?}"
-            );
+            until("all have been told", || told.load(SeqCst) >= 5 + 3).await;
         });
     });
 }
@@ -284,16 +276,16 @@ async fn all_keeps_what_had_ended_before_a_cancel() {
 }
 
 #[tokio::test]
-async fn a_winner_tells_the_others_that_it_is_finished() {
+async fn a_winner_cancels_the_token_of_the_others() {
     let (tell, told) = tokio::sync::oneshot::channel();
     let mut tell = Some(tell);
     let tasks = [0, 1].map(|n| {
         let tell = if n == 0 { tell.take() } else { None };
-        move |token: Token| async move {
+        move |token: CancellationToken| async move {
             if let Some(tell) = tell {
                 tokio::spawn(async move {
                     token.cancelled().await;
-                    tell.send(token.cause()).unwrap();
+                    tell.send(()).unwrap();
                 });
                 pending::<()>().await;
             }
@@ -301,14 +293,14 @@ async fn a_winner_tells_the_others_that_it_is_finished() {
         }
     });
     assert_eq!(flow::race(tasks).await.unwrap(), 1);
-    assert_eq!(bounded(told).await.unwrap(), Some(Cause::Finished));
+    bounded(told).await.unwrap();
 }
 
 /// A task can end all of it by the token that it is handed.
 #[tokio::test]
 async fn a_task_may_cancel_the_whole() {
-    let task = |token: Token| async move {
-        token.token().cancel();
+    let task = |token: CancellationToken| async move {
+        token.cancel();
         pending::<Outcome>().await
     };
     let outcome = bounded(flow::try_all([task])).await;

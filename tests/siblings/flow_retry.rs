@@ -183,10 +183,11 @@ async fn a_step_that_panics_is_named_with_its_line() {
             })
             .then(|()| async { unreachable!() });
         let outcome: Result<(), _> = outcome.await;
-        let Err(TaskError::Panicked { index: 1, panic }) = outcome else {
+        let Err(TaskError::Panicked(panic)) = outcome else {
             panic!("{outcome:?}");
         };
         assert_eq!((panic.message(), panic.spawned_at().line()), ("boom", line));
+        assert_eq!(panic.index(), 1);
     }
 }
 

@@ -5,7 +5,7 @@ use std::task::Waker;
 /// One waker for each `Wait` and `Shutdown` that has looked and not found what it waits for. Looking and
 /// listening are one step under the group's lock, so no end falls in between.
 #[derive(Debug, Default)]
-pub(super) struct Waiters {
+pub(crate) struct Waiters {
     wakers: Vec<(u64, Waker)>,
     /// The number of the last one that came.
     last: u64,
@@ -14,7 +14,7 @@ pub(super) struct Waiters {
 impl Waiters {
     /// Wakes `waker` next time, for the one of that number, which is given to it when it first comes. What
     /// it was to be woken by before comes back, to be dropped outside of the lock.
-    pub(super) fn listen(&mut self, number: &mut Option<u64>, waker: Waker) -> Option<Waker> {
+    pub(crate) fn listen(&mut self, number: &mut Option<u64>, waker: Waker) -> Option<Waker> {
         let number = *number.get_or_insert_with(|| {
             self.last += 1;
             self.last
@@ -29,13 +29,13 @@ impl Waiters {
     }
 
     /// The one of that number waits no more.
-    pub(super) fn leave(&mut self, number: u64) -> Option<Waker> {
+    pub(crate) fn leave(&mut self, number: u64) -> Option<Waker> {
         self.find(number)
             .map(|place| self.wakers.swap_remove(place).1)
     }
 
     /// All of them, to be woken and to look again.
-    pub(super) fn take(&mut self) -> impl Iterator<Item = Waker> + use<> {
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = Waker> + use<> {
         let wakers = std::mem::take(&mut self.wakers);
         wakers.into_iter().map(|(_, waker)| waker)
     }
