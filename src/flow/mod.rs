@@ -75,19 +75,22 @@
 //! [`ErrGroup`](crate::errgroup::ErrGroup); tasks that shall not leave the current one in the
 //! combinators of the crate futures.
 
-mod board;
-mod crew;
+mod combinators;
+mod completions;
 mod error;
 mod retry;
 mod rule;
 mod running;
 mod settings;
+mod stop;
 mod stream;
 mod task;
-mod verbs;
-mod watch;
+mod task_set;
 mod waterfall;
 
+pub use combinators::{
+    all, for_each, last, map, race, retry, stream, take, try_all, try_take, waterfall,
+};
 pub use error::{Ended, RaceError, RetryError};
 pub use retry::{Attempts, Retry, Retrying, Verdict};
 pub use rule::{All, Each, Last, Map, Ordered, Race, Take, TryAll, TryTake};
@@ -95,7 +98,4 @@ pub use running::Running;
 pub use settings::Flow;
 pub use stream::Stream;
 pub use task::Task;
-pub use verbs::{
-    all, for_each, last, map, race, retry, stream, take, try_all, try_take, waterfall,
-};
 pub use waterfall::{Falling, Seed, Then, Waterfall};

@@ -11,7 +11,7 @@ use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::error::{Ended, RetryError};
-use super::watch::Watch;
+use super::stop::Watch;
 use crate::ground::panic::{Payload, TaskPanic, catch, forget, poll_caught};
 
 /// How often a retry tries.

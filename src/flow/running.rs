@@ -6,9 +6,9 @@ use std::ops::ControlFlow::Break;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use super::crew::{Crew, News};
 use super::rule::Rule;
 use super::task::Task;
+use super::task_set::{Event, TaskSet};
 use crate::ground::panic::TaskPanic;
 use crate::ground::token::Cause;
 
@@ -19,7 +19,7 @@ use crate::ground::token::Cause;
 /// Dropping it aborts its tasks at their next await, and the values that they had are lost.
 #[must_use = "nothing runs until it is awaited"]
 pub struct Running<I, K, R: Rule> {
-    crew: Crew<I, K, R::Input>,
+    set: TaskSet<I, K, R::Input>,
     limit: usize,
     rule: Option<R>,
     over: Option<Over>,
@@ -42,9 +42,9 @@ where
     I: Iterator<Item: Task<K, Output = R::Input>>,
     R: Rule,
 {
-    pub(super) fn new(crew: Crew<I, K, R::Input>, rule: R, limit: usize) -> Running<I, K, R> {
+    pub(super) fn new(set: TaskSet<I, K, R::Input>, rule: R, limit: usize) -> Running<I, K, R> {
         Running {
-            crew,
+            set,
             limit,
             rule: Some(rule),
             over: None,
@@ -55,11 +55,11 @@ where
     fn start(&mut self) {
         self.decide();
         // Asked before any start, also the first one.
-        if self.over.is_none() && self.crew.is_cancelled() {
+        if self.over.is_none() && self.set.is_cancelled() {
             self.cancel();
         }
         if self.over.is_none() {
-            while self.crew.running() < self.limit && self.crew.start_next() {}
+            while self.set.running() < self.limit && self.set.start_next() {}
             // The end of the input may be known only now.
             self.decide();
         }
@@ -70,22 +70,22 @@ where
         let (None | Some(Over::Cancelled), Some(rule)) = (self.over, &self.rule) else {
             return;
         };
-        if let Break(cause) = rule.decide(self.crew.without_end()) {
+        if let Break(cause) = rule.decide(self.set.without_end()) {
             self.over = Some(Over::Settled);
-            self.crew.stop(cause);
-            self.crew.cut_off(0);
+            self.set.stop(cause);
+            self.set.cut_off(0);
         }
     }
 
     fn cancel(&mut self) {
         self.over = Some(Over::Cancelled);
-        self.crew.stop(Cause::Cancelled);
+        self.set.stop(Cause::Cancelled);
     }
 
     fn ended(&mut self, index: usize, end: Result<R::Input, TaskPanic>) {
         match (self.over, &mut self.rule) {
             (None | Some(Over::Cancelled), Some(rule)) => rule.ended(index, end),
-            _ => self.crew.bury(end),
+            _ => self.set.bury(end),
         }
     }
 
@@ -94,12 +94,12 @@ where
         let Some(rule) = self.rule.take() else {
             panic!("schedgroup: a combinator was polled after it had ended");
         };
-        self.crew.stop(Cause::Finished);
+        self.set.stop(Cause::Finished);
         if self.over != Some(Over::Cancelled) {
             return rule.settle();
         }
         // Without slots one task is enough to show that the cancel cut something off.
-        match self.crew.cut_off(if R::SLOTS { usize::MAX } else { 1 }) {
+        match self.set.cut_off(if R::SLOTS { usize::MAX } else { 1 }) {
             0 => rule.settle(),
             cut_off => rule.cancelled(cut_off),
         }
@@ -117,10 +117,10 @@ where
         let this = &mut *self;
         loop {
             this.start();
-            match ready!(this.crew.poll_news(cx)) {
-                News::Ended(index, end) => this.ended(index, end),
-                News::Cancelled => this.cancel(),
-                News::Idle => return Poll::Ready(this.finish()),
+            match ready!(this.set.poll_event(cx)) {
+                Event::Ended(index, end) => this.ended(index, end),
+                Event::Cancelled => this.cancel(),
+                Event::Idle => return Poll::Ready(this.finish()),
             }
         }
     }
@@ -129,7 +129,7 @@ where
 impl<I, K, R: Rule> fmt::Debug for Running<I, K, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Running")
-            .field("crew", &self.crew)
+            .field("set", &self.set)
             .field("limit", &self.limit)
             .finish_non_exhaustive()
     }

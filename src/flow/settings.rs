@@ -7,11 +7,11 @@ use std::panic::Location;
 
 use tokio_util::sync::CancellationToken;
 
-use super::crew::Crew;
 use super::rule::{Ordered, Rule};
 use super::running::Running;
 use super::stream::Stream;
 use super::task::Task;
+use super::task_set::TaskSet;
 use crate::ground::token::Token;
 
 /// Tasks, what is to be made of them, and how: awaited, it runs them.
@@ -73,13 +73,13 @@ impl<I, K, R> Flow<I, K, R> {
     }
 
     #[track_caller]
-    fn crew<T: Send + 'static>(self) -> (Crew<I, K, T>, R, usize) {
+    fn set<T: Send + 'static>(self) -> (TaskSet<I, K, T>, R, usize) {
         let token = Token::new(self.token.as_ref());
-        let Some(crew) = Crew::new(self.name, self.called_at, token, self.tasks) else {
+        let Some(set) = TaskSet::new(self.name, self.called_at, token, self.tasks) else {
             let name = self.name;
             panic!("schedgroup: {name} was run outside of a tokio runtime: its tasks need one");
         };
-        (crew, self.rule, self.limit)
+        (set, self.rule, self.limit)
     }
 }
 
@@ -96,8 +96,8 @@ where
     /// Outside of a tokio runtime.
     #[track_caller]
     fn into_future(self) -> Running<I, K, R> {
-        let (crew, rule, limit) = self.crew();
-        Running::new(crew, rule, limit)
+        let (set, rule, limit) = self.set();
+        Running::new(set, rule, limit)
     }
 }
 
@@ -113,8 +113,8 @@ where
     /// Outside of a tokio runtime.
     #[track_caller]
     pub fn start(self) -> Stream<I, K, T> {
-        let (crew, Ordered { .. }, limit) = self.crew();
-        Stream::new(crew, limit)
+        let (set, Ordered { .. }, limit) = self.set();
+        Stream::new(set, limit)
     }
 }
 

@@ -5,9 +5,9 @@ use std::fmt;
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
-use super::crew::{Crew, News};
 use super::rule::Kept;
 use super::task::Task;
+use super::task_set::{Event, TaskSet};
 use crate::ground::error::TaskError;
 use crate::ground::panic::TaskPanic;
 use crate::ground::token::Cause;
@@ -18,7 +18,7 @@ use crate::ground::token::Cause;
 /// slows the tasks down. Dropping the stream aborts them.
 #[must_use = "a stream that is dropped aborts its tasks"]
 pub struct Stream<I, K, T> {
-    crew: Crew<I, K, T>,
+    set: TaskSet<I, K, T>,
     limit: usize,
     /// The ends of the tasks that started and were not taken, in order, as far as they are known.
     ends: Kept<VecDeque<Option<Result<T, TaskError>>>>,
@@ -38,15 +38,15 @@ where
     I: Iterator<Item: Task<K, Output = T>>,
     T: Send + 'static,
 {
-    pub(super) fn new(crew: Crew<I, K, T>, limit: usize) -> Stream<I, K, T> {
+    pub(super) fn new(set: TaskSet<I, K, T>, limit: usize) -> Stream<I, K, T> {
         let mut stream = Stream {
-            crew,
+            set,
             limit,
             ends: Kept::default(),
             phase: Phase::Open,
         };
         // A cancel that is there already comes before any start.
-        if !stream.crew.is_cancelled() {
+        if !stream.set.is_cancelled() {
             stream.fill();
         }
         stream
@@ -70,16 +70,16 @@ where
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, TaskError>>> {
         loop {
             if self.phase == Phase::Open {
-                if self.crew.is_cancelled() {
+                if self.set.is_cancelled() {
                     self.cancel();
                 } else if let Some(end) = self.take() {
                     return Poll::Ready(Some(end));
                 }
             }
-            match ready!(self.crew.poll_news(cx)) {
-                News::Ended(index, end) => self.put(index, end),
-                News::Cancelled => self.cancel(),
-                News::Idle => return Poll::Ready(self.idle()),
+            match ready!(self.set.poll_event(cx)) {
+                Event::Ended(index, end) => self.put(index, end),
+                Event::Cancelled => self.cancel(),
+                Event::Idle => return Poll::Ready(self.idle()),
             }
         }
     }
@@ -94,20 +94,20 @@ where
     }
 
     fn fill(&mut self) {
-        while self.ends.len() < self.limit && self.crew.start_next() {
+        while self.ends.len() < self.limit && self.set.start_next() {
             self.ends.push_back(None);
         }
     }
 
     fn put(&mut self, index: usize, end: Result<T, TaskPanic>) {
-        let first = self.crew.started() - self.ends.len();
+        let first = self.set.started() - self.ends.len();
         let end = end.map_err(|panic| TaskError::Panicked { index, panic });
         self.ends[index - first] = Some(end);
     }
 
     fn cancel(&mut self) {
         self.phase = Phase::Cancelled;
-        self.crew.stop(Cause::Cancelled);
+        self.set.stop(Cause::Cancelled);
     }
 
     /// Takes what is left when no task runs any more.
@@ -119,8 +119,8 @@ where
             }
         }
         let phase = std::mem::replace(&mut self.phase, Phase::Over);
-        self.crew.stop(Cause::Finished);
-        let cut_off = phase == Phase::Cancelled && self.crew.cut_off(1) > 0;
+        self.set.stop(Cause::Finished);
+        let cut_off = phase == Phase::Cancelled && self.set.cut_off(1) > 0;
         cut_off.then_some(Err(TaskError::Cancelled))
     }
 }
@@ -128,7 +128,7 @@ where
 impl<I, K, T> fmt::Debug for Stream<I, K, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stream")
-            .field("crew", &self.crew)
+            .field("set", &self.set)
             .field("limit", &self.limit)
             .finish_non_exhaustive()
     }

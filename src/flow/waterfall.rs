@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio_util::sync::CancellationToken;
 
-use super::watch::Watch;
+use super::stop::Watch;
 use crate::ground::error::TaskError;
 use crate::ground::panic::{ENDED, Payload, catch, discard, forget, poll_caught};
 

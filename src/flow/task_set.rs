@@ -12,9 +12,9 @@ use std::task::{Context, Poll};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-use super::board::{Board, Ended, Report};
+use super::completions::{Completer, Completion, Completions};
+use super::stop::Watch;
 use super::task::{Given, Task};
-use super::watch::Watch;
 use crate::ground::panic::{TaskPanic, discard, discard_each, forget, message, poll_caught};
 use crate::ground::seats::Seats;
 use crate::ground::token::{Cause, Token};
@@ -26,7 +26,7 @@ const TURN: u32 = 128;
 /// Starts tasks in order, tells their ends in order of time, and leaves none behind.
 ///
 /// It knows of no limit and of no result: whoever has it asks for one more task or for one more end.
-pub(super) struct Crew<I, K, T> {
+pub(super) struct TaskSet<I, K, T> {
     name: &'static str,
     called_at: &'static Location<'static>,
     runtime: Handle,
@@ -40,17 +40,17 @@ pub(super) struct Crew<I, K, T> {
     /// Started, and aborted before they ended by themselves.
     aborted: usize,
     seats: Seats,
-    board: Arc<Board<T>>,
-    /// Read from the board, and not taken.
-    ended: VecDeque<Ended<T>>,
+    completions: Arc<Completions<T>>,
+    /// Read from the completions, and not taken.
+    ended: VecDeque<Completion<T>>,
     /// Ends that were taken since the others had a turn.
     taken: u32,
     stopped: bool,
     kind: PhantomData<fn() -> K>,
 }
 
-/// What a crew is asked for.
-pub(super) enum News<T> {
+/// What a set is asked for.
+pub(super) enum Event<T> {
     /// The task of this index ended by itself.
     Ended(usize, Result<T, TaskPanic>),
     /// All that started have ended.
@@ -59,15 +59,15 @@ pub(super) enum News<T> {
     Cancelled,
 }
 
-impl<I, K, T: Send + 'static> Crew<I, K, T> {
+impl<I, K, T: Send + 'static> TaskSet<I, K, T> {
     /// `None` outside of a runtime.
     pub(super) fn new(
         name: &'static str,
         called_at: &'static Location<'static>,
         token: Token,
         tasks: I,
-    ) -> Option<Crew<I, K, T>> {
-        Some(Crew {
+    ) -> Option<TaskSet<I, K, T>> {
+        Some(TaskSet {
             name,
             called_at,
             runtime: Handle::try_current().ok()?,
@@ -78,7 +78,7 @@ impl<I, K, T: Send + 'static> Crew<I, K, T> {
             running: 0,
             aborted: 0,
             seats: Seats::default(),
-            board: Board::new(),
+            completions: Completions::new(),
             ended: VecDeque::new(),
             taken: 0,
             stopped: false,
@@ -99,20 +99,20 @@ impl<I, K, T: Send + 'static> Crew<I, K, T> {
         self.token.is_cancelled()
     }
 
-    pub(super) fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<News<T>> {
+    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Event<T>> {
         loop {
             if self.running == 0 {
-                return Poll::Ready(News::Idle);
+                return Poll::Ready(Event::Idle);
             }
             if self.taken == TURN {
                 self.taken = 0;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let Some(Ended { index, seat, end }) = self.next_ended(cx) else {
+            let Some(Completion { index, seat, end }) = self.next_ended(cx) else {
                 self.taken = 0;
                 if !self.stopped && self.watch.is_cancelled(cx) {
-                    return Poll::Ready(News::Cancelled);
+                    return Poll::Ready(Event::Cancelled);
                 }
                 return Poll::Pending;
             };
@@ -120,19 +120,19 @@ impl<I, K, T: Send + 'static> Crew<I, K, T> {
             self.running -= 1;
             drop(self.seats.ended(seat));
             match end {
-                Some(end) => return Poll::Ready(News::Ended(index, end)),
+                Some(end) => return Poll::Ready(Event::Ended(index, end)),
                 None => self.aborted += 1,
             }
             // Without a stop it is the runtime that is gone.
             if !self.stopped {
-                return Poll::Ready(News::Cancelled);
+                return Poll::Ready(Event::Cancelled);
             }
         }
     }
 
-    fn next_ended(&mut self, cx: &mut Context<'_>) -> Option<Ended<T>> {
+    fn next_ended(&mut self, cx: &mut Context<'_>) -> Option<Completion<T>> {
         if self.ended.is_empty() {
-            self.board.read(&mut self.ended, cx.waker());
+            self.completions.read(&mut self.ended, cx.waker());
         }
         self.ended.pop_front()
     }
@@ -155,7 +155,7 @@ impl<I, K, T: Send + 'static> Crew<I, K, T> {
     }
 }
 
-impl<I, K, T> Crew<I, K, T> {
+impl<I, K, T> TaskSet<I, K, T> {
     fn abort(&mut self) {
         let mut next = 0;
         while let Some(page) = self.seats.abort_page(&mut next) {
@@ -164,7 +164,7 @@ impl<I, K, T> Crew<I, K, T> {
     }
 }
 
-impl<I, K, T> Crew<I, K, T>
+impl<I, K, T> TaskSet<I, K, T>
 where
     I: Iterator<Item: Task<K, Output = T>>,
     T: Send + 'static,
@@ -207,7 +207,7 @@ where
             task: task.run(token),
             name: self.name,
             called_at: self.called_at,
-            report: Report::new(&self.board, index, seat),
+            report: Completer::new(&self.completions, index, seat),
         }));
         let late = self.seats.started(seat, running.abort_handle());
         debug_assert!(late.is_none(), "nothing starts after a stop");
@@ -215,17 +215,17 @@ where
     }
 }
 
-impl<I, K, T> Drop for Crew<I, K, T> {
+impl<I, K, T> Drop for TaskSet<I, K, T> {
     fn drop(&mut self) {
         self.token.explain(Cause::Cancelled);
         self.token.cancel();
         self.abort();
-        discard_each(self.board.close());
+        discard_each(self.completions.close());
         discard_each(std::mem::take(&mut self.ended));
     }
 }
 
-impl<I, K, T> fmt::Debug for Crew<I, K, T> {
+impl<I, K, T> fmt::Debug for TaskSet<I, K, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct(self.name)
             .field("started", &self.started)
@@ -240,7 +240,7 @@ struct Run<F: Future> {
     task: F,
     name: &'static str,
     called_at: &'static Location<'static>,
-    report: Report<F::Output>,
+    report: Completer<F::Output>,
 }
 
 /// One task, whose panic is its end. It is an event here too, so that it is seen if nobody waits.

@@ -9,28 +9,28 @@ use crate::ground::panic::{TaskPanic, discard, forget, wake_each};
 /// Ends in order of time, and who is to be woken by the next one.
 ///
 /// Under its lock values are only moved.
-pub(super) struct Board<T> {
+pub(super) struct Completions<T> {
     state: Mutex<State<T>>,
 }
 
 struct State<T> {
-    ended: VecDeque<Ended<T>>,
+    ended: VecDeque<Completion<T>>,
     reader: Option<Waker>,
     /// Nobody reads any more.
     closed: bool,
 }
 
 /// The end of one task.
-pub(super) struct Ended<T> {
+pub(super) struct Completion<T> {
     pub(super) index: usize,
     pub(super) seat: u32,
     /// None: it was aborted.
     pub(super) end: Option<Result<T, TaskPanic>>,
 }
 
-impl<T> Board<T> {
-    pub(super) fn new() -> Arc<Board<T>> {
-        Arc::new(Board {
+impl<T> Completions<T> {
+    pub(super) fn new() -> Arc<Completions<T>> {
+        Arc::new(Completions {
             state: Mutex::new(State {
                 ended: VecDeque::new(),
                 reader: None,
@@ -45,7 +45,7 @@ impl<T> Board<T> {
 
     /// Puts all that is new in `list`, which is empty; if there is nothing, `reader` is woken by the next
     /// end. The two lists take turns, so that neither is made anew.
-    pub(super) fn read(&self, list: &mut VecDeque<Ended<T>>, reader: &Waker) {
+    pub(super) fn read(&self, list: &mut VecDeque<Completion<T>>, reader: &Waker) {
         let fresh = reader.clone();
         let mut state = self.lock();
         std::mem::swap(&mut state.ended, list);
@@ -58,7 +58,7 @@ impl<T> Board<T> {
     }
 
     /// What comes from now on is dropped by its task.
-    pub(super) fn close(&self) -> VecDeque<Ended<T>> {
+    pub(super) fn close(&self) -> VecDeque<Completion<T>> {
         let mut state = self.lock();
         state.closed = true;
         let (ended, reader) = (std::mem::take(&mut state.ended), state.reader.take());
@@ -67,7 +67,7 @@ impl<T> Board<T> {
         ended
     }
 
-    fn tell(&self, ended: Ended<T>) {
+    fn tell(&self, ended: Completion<T>) {
         let mut state = self.lock();
         if state.closed {
             drop(state);
@@ -81,17 +81,17 @@ impl<T> Board<T> {
 }
 
 /// Tells the end of one task, whatever the end: if it is dropped, the task was aborted.
-pub(super) struct Report<T> {
+pub(super) struct Completer<T> {
     /// Until the end was told.
-    board: Option<Arc<Board<T>>>,
+    completions: Option<Arc<Completions<T>>>,
     index: usize,
     seat: u32,
 }
 
-impl<T> Report<T> {
-    pub(super) fn new(board: &Arc<Board<T>>, index: usize, seat: u32) -> Report<T> {
-        Report {
-            board: Some(Arc::clone(board)),
+impl<T> Completer<T> {
+    pub(super) fn new(completions: &Arc<Completions<T>>, index: usize, seat: u32) -> Completer<T> {
+        Completer {
+            completions: Some(Arc::clone(completions)),
             index,
             seat,
         }
@@ -102,14 +102,14 @@ impl<T> Report<T> {
     }
 
     pub(super) fn tell(&mut self, end: Option<Result<T, TaskPanic>>) {
-        if let Some(board) = self.board.take() {
+        if let Some(completions) = self.completions.take() {
             let (index, seat) = (self.index, self.seat);
-            board.tell(Ended { index, seat, end });
+            completions.tell(Completion { index, seat, end });
         }
     }
 }
 
-impl<T> Drop for Report<T> {
+impl<T> Drop for Completer<T> {
     fn drop(&mut self) {
         self.tell(None);
     }
