@@ -36,7 +36,7 @@
 //! | delays between tries that grow and are spread | [`backoff::Backoff`] |
 //! | tasks that end together at the first error | [`errgroup::ErrGroup`] |
 //! | tasks without errors, so many at once | [`sized::SizedGroup`] |
-//! | all results, the first, the last; steps, tries, an ordered stream | [`flow`] |
+//! | all results of tasks, the first, the last, a stream of them; retries | [`flow`] |
 //!
 //! # The house
 //!
@@ -48,7 +48,7 @@
 //! sched    the scheduling group: from verbs down to the heap
 //! errgroup tasks that may fail
 //! sized    tasks that may not, so many at once
-//! flow     sets of tasks and what is made of their ends
+//! flow     sets of tasks and what is made of their ends; retries
 //! backoff  delays between tries
 //! ground   what every family stands on: panics, timeline, trace
 //! ```

@@ -87,23 +87,6 @@ const FLOORS: &[(&str, &[&str])] = &[
     ),
     ("sized", &["sized/builder", "sized/group"]),
     (
-        "flow",
-        &[
-            "flow/combinators",
-            "flow/completions",
-            "flow/error",
-            "flow/retry",
-            "flow/rule",
-            "flow/running",
-            "flow/settings",
-            "flow/stop",
-            "flow/stream",
-            "flow/task",
-            "flow/task_set",
-            "flow/waterfall",
-        ],
-    ),
-    (
         FACES,
         &[
             "sched/verbs",
@@ -112,6 +95,23 @@ const FLOORS: &[(&str, &[&str])] = &[
             "sched/handle",
             "sched/context",
             "sched/wait",
+        ],
+    ),
+    (
+        "flow",
+        &[
+            "flow/combinators",
+            "flow/completions",
+            "flow/error",
+            "flow/future",
+            "flow/retry",
+            "flow/retry_job",
+            "flow/rule",
+            "flow/settings",
+            "flow/stop",
+            "flow/stream",
+            "flow/task_set",
+            "flow/waterfall",
         ],
     ),
     (

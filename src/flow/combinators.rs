@@ -1,23 +1,35 @@
 //! The functions that a user calls.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
 use std::thread::available_parallelism;
-use std::time::Duration;
 
-use super::retry::{Attempts, Retry, Verdict};
-use super::rule::{All, Each, Last, Map, Ordered, Race, Take, TryAll, TryTake};
-use super::settings::Flow;
-use super::task::{Plain, Task};
-use super::waterfall::{Seed, Waterfall};
+use super::error::RaceError;
+use super::future::Flow;
+use super::retry::Retry;
+use super::rule::{All, Each, Last, Map, Race, Take, TryAll, TryTake};
+use super::stream::Stream;
+use super::waterfall::Waterfall;
+use crate::ground::error::TaskError;
 
-/// Runs all tasks, and ends with the end of each one, by position.
+/// Without a limit all tasks start at once.
+const ALL: usize = usize::MAX;
+
+/// The limit where the items may be many, and the work on each is small.
+fn cpus() -> usize {
+    available_parallelism().map_or(1, usize::from)
+}
+
+/// Runs all tasks and returns the end of each one, in order of the input.
 ///
-/// What a task returns is not looked at: if it is a `Result`, then so is the value in its slot. A panic is
-/// its slot's error. After a cancel the slots of tasks that had not ended say
-/// [`Cancelled`](crate::TaskError::Cancelled), also of those that had not started: the rest of the input is
-/// consumed for it, so the input must be finite even with a limit. No tasks: no slots.
+/// What a task returns is not looked at: if it is a `Result`, then so is the value in its slot. An empty input
+/// gives an empty vector.
+///
+/// # Errors
+///
+/// It has no error of its own; each slot has its task's: `Panicked`, and after a cancel or the deadline `Cancelled` or
+/// `DeadlineExceeded` for each task that had not ended. Tasks that never started are among them, so the rest of the
+/// input is consumed then, and the input must be finite even with a limit.
 ///
 /// # Examples
 ///
@@ -32,16 +44,22 @@ use super::waterfall::{Seed, Waterfall};
 /// # }
 /// ```
 #[track_caller]
-pub fn all<I, K, T>(tasks: I) -> Flow<I::IntoIter, K, All<T>>
+pub fn all<'a, I, T>(tasks: I) -> Flow<'a, Vec<Result<T, TaskError>>>
 where
-    I: IntoIterator<Item: Task<K, Output = T>>,
+    I: IntoIterator<Item: Future<Output = T> + Send + 'static, IntoIter: Send + 'a>,
+    T: Send + 'static,
 {
-    Flow::new("flow::all", tasks.into_iter(), All::new())
+    Flow::new("flow::all", ALL, tasks.into_iter(), All::new())
 }
 
-/// Runs all tasks, and ends with their values by position, or with the first error or panic in time.
+/// Runs all tasks and returns their values in order of the input, or the first error in time.
 ///
-/// No tasks: no values.
+/// The first error aborts the other tasks. An empty input gives an empty vector.
+///
+/// # Errors
+///
+/// The first task that fails or panics ends it, with `Failed` or `Panicked` and the task's index; else `Cancelled` or
+/// `DeadlineExceeded`, if tasks were cut off.
 ///
 /// # Examples
 ///
@@ -64,61 +82,64 @@ where
 /// # }
 /// ```
 #[track_caller]
-pub fn try_all<I, K, T, E>(tasks: I) -> Flow<I::IntoIter, K, TryAll<T, E>>
+pub fn try_all<'a, I, T, E>(tasks: I) -> Flow<'a, Result<Vec<T>, TaskError<E>>>
 where
-    I: IntoIterator<Item: Task<K, Output = Result<T, E>>>,
+    I: IntoIterator<Item: Future<Output = Result<T, E>> + Send + 'static, IntoIter: Send + 'a>,
+    T: Send + 'static,
+    E: Send + 'static,
 {
-    Flow::new("flow::try_all", tasks.into_iter(), TryAll::new())
+    Flow::new("flow::try_all", ALL, tasks.into_iter(), TryAll::new())
 }
 
-/// Runs all tasks until one has a value, and ends with it.
+/// Runs all tasks until one has a value, and returns it.
 ///
 /// Errors and panics are skipped. It is [`take`] for one value.
 ///
 /// # Errors
 ///
-/// [`Failed`](super::RaceError::Failed), with all errors in order of time, if no task has a value;
-/// [`TooFew`](super::RaceError::TooFew) if there are no tasks; [`Cancelled`](super::RaceError::Cancelled).
+/// [`Failed`](RaceError::Failed), with all errors in order of completion, if no task has a value;
+/// [`TooFew`](RaceError::TooFew) if there are no tasks; else [`Cancelled`](RaceError::Cancelled) or
+/// [`DeadlineExceeded`](RaceError::DeadlineExceeded).
 ///
 /// # Examples
 ///
 /// ```
 /// use std::time::Duration;
-/// use schedgroup::{Token, flow};
+/// use schedgroup::flow;
 /// use tokio::time::sleep;
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
 /// let mirrors = [("slow", 300), ("broken", 10), ("fast", 100)];
-/// let first = flow::race(mirrors.map(|(mirror, millis)| {
-///     move |_token: Token| async move {
-///         sleep(Duration::from_millis(millis)).await;
-///         if mirror == "broken" { Err("no answer") } else { Ok(mirror) }
-///     }
+/// let first = flow::race(mirrors.map(|(mirror, millis)| async move {
+///     sleep(Duration::from_millis(millis)).await;
+///     if mirror == "broken" { Err("no answer") } else { Ok(mirror) }
 /// }));
 /// assert_eq!(first.await.unwrap(), "fast");
 /// # }
 /// ```
 #[track_caller]
-pub fn race<I, K, T, E>(tasks: I) -> Flow<I::IntoIter, K, Race<T, E>>
+pub fn race<'a, I, T, E>(tasks: I) -> Flow<'a, Result<T, RaceError<E>>>
 where
-    I: IntoIterator<Item: Task<K, Output = Result<T, E>>>,
+    I: IntoIterator<Item: Future<Output = Result<T, E>> + Send + 'static, IntoIter: Send + 'a>,
+    T: Send + 'static,
+    E: Send + 'static,
 {
-    Flow::new("flow::race", tasks.into_iter(), Race::new())
+    Flow::new("flow::race", ALL, tasks.into_iter(), Race::new())
 }
 
-/// Runs all tasks until `count` of them have a value, and ends with those in order of completion.
+/// Runs all tasks until `count` of them have a value, and returns those in order of completion.
 ///
-/// Errors and panics are skipped, like those of a [`race`]; [`try_take`] ends with the first instead. With
-/// a `count` of zero nothing starts.
+/// Errors and panics are skipped, like those of a [`race`]; [`try_take`] ends with the first instead. With a `count`
+/// of zero nothing starts.
 ///
 /// # Errors
 ///
-/// As soon as `count` values can no longer be had: [`Failed`](super::RaceError::Failed), with the errors in
-/// order of time, or [`TooFew`](super::RaceError::TooFew) if none failed and there are too few tasks. How
-/// many there are is known from the upper bound of the input's `size_hint`, so an array that is too short
-/// starts nothing; without a bound it is known at the input's end. Else
-/// [`Cancelled`](super::RaceError::Cancelled).
+/// As soon as `count` values can no longer be had: [`Failed`](RaceError::Failed), with the errors in order of
+/// completion, or [`TooFew`](RaceError::TooFew) if none failed and there are too few tasks. The number of tasks is
+/// known from the upper bound of the input's `size_hint`, so an array that is too short starts nothing; without a bound
+/// it is known at the input's end. Else [`Cancelled`](RaceError::Cancelled) or
+/// [`DeadlineExceeded`](RaceError::DeadlineExceeded).
 ///
 /// # Examples
 ///
@@ -138,22 +159,25 @@ where
 /// # }
 /// ```
 #[track_caller]
-pub fn take<I, K, T, E>(count: usize, tasks: I) -> Flow<I::IntoIter, K, Take<T, E>>
+pub fn take<'a, I, T, E>(count: usize, tasks: I) -> Flow<'a, Result<Vec<T>, RaceError<E>>>
 where
-    I: IntoIterator<Item: Task<K, Output = Result<T, E>>>,
+    I: IntoIterator<Item: Future<Output = Result<T, E>> + Send + 'static, IntoIter: Send + 'a>,
+    T: Send + 'static,
+    E: Send + 'static,
 {
-    Flow::new("flow::take", tasks.into_iter(), Take::new(count))
+    Flow::new("flow::take", ALL, tasks.into_iter(), Take::new(count))
 }
 
-/// Runs all tasks until `count` of them have a value, and ends with those in order of completion, or with
-/// the first error or panic before.
+/// Runs all tasks until `count` of them have a value, and returns those in order of completion; or the first error
+/// before.
 ///
-/// It ends with all values if there are fewer. With a `count` of zero nothing starts. [`take`] skips
-/// errors instead.
+/// If there are fewer tasks it returns all values. With a `count` of zero nothing starts. [`take`] skips errors
+/// instead.
 ///
 /// # Errors
 ///
-/// The first error or panic in time; [`Cancelled`](crate::TaskError::Cancelled).
+/// The first task that fails or panics before ends it, with `Failed` or `Panicked` and the task's index; else
+/// `Cancelled` or `DeadlineExceeded`, if tasks were cut off.
 ///
 /// # Examples
 ///
@@ -174,17 +198,28 @@ where
 /// # }
 /// ```
 #[track_caller]
-pub fn try_take<I, K, T, E>(count: usize, tasks: I) -> Flow<I::IntoIter, K, TryTake<T, E>>
+pub fn try_take<'a, I, T, E>(count: usize, tasks: I) -> Flow<'a, Result<Vec<T>, TaskError<E>>>
 where
-    I: IntoIterator<Item: Task<K, Output = Result<T, E>>>,
+    I: IntoIterator<Item: Future<Output = Result<T, E>> + Send + 'static, IntoIter: Send + 'a>,
+    T: Send + 'static,
+    E: Send + 'static,
 {
-    Flow::new("flow::try_take", tasks.into_iter(), TryTake::new(count))
+    Flow::new(
+        "flow::try_take",
+        ALL,
+        tasks.into_iter(),
+        TryTake::new(count),
+    )
 }
 
-/// Runs all tasks, and ends with the `count` values that came last, in order of completion.
+/// Runs all tasks and returns the `count` values that came last, in order of completion.
 ///
-/// It ends with all values if there are fewer, and with the first error or panic. With a `count` of zero
-/// all tasks run.
+/// If there are fewer tasks it returns all values. With a `count` of zero all tasks run.
+///
+/// # Errors
+///
+/// The first task that fails or panics ends it, with `Failed` or `Panicked` and the task's index; else `Cancelled` or
+/// `DeadlineExceeded`, if tasks were cut off.
 ///
 /// # Examples
 ///
@@ -204,17 +239,24 @@ where
 /// # }
 /// ```
 #[track_caller]
-pub fn last<I, K, T, E>(count: usize, tasks: I) -> Flow<I::IntoIter, K, Last<T, E>>
+pub fn last<'a, I, T, E>(count: usize, tasks: I) -> Flow<'a, Result<Vec<T>, TaskError<E>>>
 where
-    I: IntoIterator<Item: Task<K, Output = Result<T, E>>>,
+    I: IntoIterator<Item: Future<Output = Result<T, E>> + Send + 'static, IntoIter: Send + 'a>,
+    T: Send + 'static,
+    E: Send + 'static,
 {
-    Flow::new("flow::last", tasks.into_iter(), Last::new(count))
+    Flow::new("flow::last", ALL, tasks.into_iter(), Last::new(count))
 }
 
-/// Runs `f` on each item, and ends with what it made of them, by position.
+/// Runs `f` on each item and returns its values, in order of the items.
 ///
-/// `f` is called by the tasks. Without a [`limit`](Flow::limit) as many run at a time as the machine has
-/// CPUs. A panic ends it. Where `f` can fail, use [`try_all`] or [`all`] over `items.map(f)`.
+/// `f` is called by the tasks. Without a [`limit`](Flow::limit) as many run at a time as the machine has CPUs. Where
+/// `f` can fail, use [`try_all`] or [`all`] over `items.map(f)`.
+///
+/// # Errors
+///
+/// The first panic ends it, with `Panicked` and the item's index; else `Cancelled` or `DeadlineExceeded`, if items were
+/// cut off.
 ///
 /// # Examples
 ///
@@ -227,17 +269,9 @@ where
 /// # }
 /// ```
 #[track_caller]
-pub fn map<I, F, R>(
-    items: I,
-    f: F,
-) -> Flow<
-    impl Iterator<Item = impl Future<Output = Result<R::Output, Infallible>> + Send + use<I, F, R>>
-    + use<I, F, R>,
-    Plain,
-    Map<R::Output>,
->
+pub fn map<'a, I, F, R>(items: I, f: F) -> Flow<'a, Result<Vec<R::Output>, TaskError>>
 where
-    I: IntoIterator<Item: Send + 'static>,
+    I: IntoIterator<Item: Send + 'static, IntoIter: Send + 'a>,
     F: Fn(I::Item) -> R + Send + Sync + 'static,
     R: Future<Output: Send + 'static> + Send + 'static,
 {
@@ -246,12 +280,17 @@ where
         let f = Arc::clone(&f);
         async move { Ok(f(item).await) }
     });
-    Flow::new("flow::map", tasks, TryAll::new()).limit(processors())
+    Flow::new("flow::map", cpus(), tasks, Map::new())
 }
 
-/// Runs `f` on each item, and keeps nothing, so that the items may be endless.
+/// Runs `f` on each item and returns when the last has ended; it keeps nothing, so the items may be endless.
 ///
-/// Otherwise like [`map`].
+/// `f` is called by the tasks. Without a [`limit`](Flow::limit) as many run at a time as the machine has CPUs.
+///
+/// # Errors
+///
+/// The first panic ends it, with `Panicked` and the item's index; else `Cancelled` or `DeadlineExceeded`, if items were
+/// cut off.
 ///
 /// # Examples
 ///
@@ -262,16 +301,9 @@ where
 /// # }
 /// ```
 #[track_caller]
-pub fn for_each<I, F, R>(
-    items: I,
-    f: F,
-) -> Flow<
-    impl Iterator<Item = impl Future<Output = ()> + Send + use<I, F, R>> + use<I, F, R>,
-    Plain,
-    Each,
->
+pub fn for_each<'a, I, F, R>(items: I, f: F) -> Flow<'a, Result<(), TaskError>>
 where
-    I: IntoIterator<Item: Send + 'static>,
+    I: IntoIterator<Item: Send + 'static, IntoIter: Send + 'a>,
     F: Fn(I::Item) -> R + Send + Sync + 'static,
     R: Future<Output = ()> + Send + 'static,
 {
@@ -280,17 +312,13 @@ where
         let f = Arc::clone(&f);
         async move { f(item).await }
     });
-    Flow::new("flow::for_each", tasks, Each::new()).limit(processors())
+    Flow::new("flow::for_each", cpus(), tasks, Each::new())
 }
 
-fn processors() -> usize {
-    available_parallelism().map_or(1, usize::from)
-}
-
-/// Runs tasks in parallel, to hand their ends out one by one, in the order of the tasks.
+/// Runs tasks in parallel and hands their ends out one by one, in order of the input.
 ///
-/// Without a [`limit`](Flow::limit) as many run at a time as the machine has CPUs. The input may be
-/// endless.
+/// Without a [`limit`](Stream::limit) as many run at a time as the machine has CPUs. The input may be endless.
+/// [`unordered`](Stream::unordered) hands the ends out in order of completion.
 ///
 /// # Examples
 ///
@@ -300,30 +328,33 @@ fn processors() -> usize {
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), schedgroup::TaskError> {
 /// let pages = (1..).map(|page| async move { format!("page {page}") });
-/// let mut pages = flow::stream(pages).limit(4).start();
+/// let mut pages = flow::stream(pages).limit(4);
 /// while let Some(page) = pages.next().await {
 ///     let page = page?;
 ///     println!("{page}");
 ///     if page == "page 10" {
-///         break; // the tasks that run ahead are aborted
+///         break; // dropping the stream aborts the tasks that run ahead
 ///     }
 /// }
 /// # Ok(())
 /// # }
 /// ```
 #[track_caller]
-pub fn stream<I, K, T>(tasks: I) -> Flow<I::IntoIter, K, Ordered<T>>
+pub fn stream<'a, I, T>(tasks: I) -> Stream<'a, T>
 where
-    I: IntoIterator<Item: Task<K, Output = T>>,
+    I: IntoIterator<Item: Future<Output = T> + Send + 'static, IntoIter: Send + 'a>,
+    T: Send + 'static,
 {
-    Flow::new("flow::stream", tasks.into_iter(), Ordered::new()).limit(processors())
+    Stream::new(cpus(), tasks.into_iter())
 }
 
 /// Hands a value through steps, one after the other.
 ///
-/// It does what `?` does in an `async` block, and adds a token and caught panics. It ends with the last
-/// step's value, or with the first error or panic and the number of its step, from zero. Without steps it
-/// ends with `value`.
+/// In Rust `?` does the same: `let number = parse(text).await?; let list = make(number).await?;`. What this adds is a
+/// token, a deadline, and the panic of a step as an error. It resolves to the last step's value, or to the first error
+/// with the number of its step, from zero; without steps to `value`.
+///
+/// Where no step names the error, name it here: `waterfall::<_, Error>(value)`.
 ///
 /// # Examples
 ///
@@ -340,54 +371,50 @@ where
 /// # Ok(())
 /// # }
 /// ```
-pub fn waterfall<T, E>(value: T) -> Waterfall<Seed<T, E>> {
-    Waterfall::new(Seed::new(value))
+pub fn waterfall<'a, T, E>(value: T) -> Waterfall<'a, T, E>
+where
+    T: Send + 'a,
+    E: 'a,
+{
+    Waterfall::new(value)
 }
 
-/// Tries `op` again until it has a value, with pauses of `delays` between.
+/// Tries `op` again until it has a value.
 ///
-/// `attempts` is a number, or [`Attempts::Unlimited`]. It gives up when they, or the delays, have come to
-/// their end; [`verdict`](Retry::verdict) can stop it sooner, or choose the pause. A
-/// [`token`](Retry::token) ends it in the middle of an attempt or of a pause, unless the value is there. A
-/// panic of `op` ends it too: it is returned with the error of the attempt before. Retries that share a
-/// policy or a budget and run as jobs of a group are those of [`retry::Retry`](crate::retry::Retry).
+/// It makes at most three attempts without a pause between them; [`attempts`](Retry::attempts),
+/// [`delays`](Retry::delays) and the other settings of [`Retry`] change that. Await it to make the attempts here, so
+/// that `op` may borrow; [`spawn_on`](Retry::spawn_on) makes them as a job of a scheduling group, whose pauses cost no
+/// task.
 ///
-/// It runs where it is awaited, so `op` may borrow. Without pauses it lets others run between attempts.
+/// # Errors
+///
+/// [`RetryError`](super::RetryError): what ended it, the number of attempts, and the last error.
 ///
 /// # Panics
 ///
-/// For a number of zero, with which `op` could never run.
+/// A panic of `op` is passed on to the caller.
 ///
 /// # Examples
 ///
 /// ```
 /// use std::time::Duration;
-/// use schedgroup::{backoff::Backoff, flow::{self, Ended}};
+/// use schedgroup::flow;
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() {
-/// let backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(10));
-/// let mut calls = 0;
-/// let error = flow::retry(5, backoff, || {
-///     calls += 1;
-///     async { Err::<(), _>("failed") }
-/// })
-/// .await
-/// .unwrap_err();
-/// assert_eq!((calls, error.last), (5, Some("failed")));
-/// assert!(matches!(error.ended, Ended::Attempts));
+/// let text = String::from("twenty-one");
+/// let error = flow::retry(|| async { text.parse::<u32>() })
+///     .attempts(5)
+///     .delays(std::iter::repeat(Duration::from_millis(100)))
+///     .await
+///     .unwrap_err();
+/// assert_eq!(error.to_string(), "gave up after 5 attempts: invalid digit found in string");
 /// # }
 /// ```
-#[track_caller]
-pub fn retry<D, O, F, T, E>(
-    attempts: impl Into<Attempts>,
-    delays: D,
-    op: O,
-) -> Retry<D::IntoIter, O, fn(&E) -> Verdict>
+pub fn retry<'a, O, F, T, E>(op: O) -> Retry<'a, O, F, E>
 where
-    D: IntoIterator<Item = Duration>,
     O: FnMut() -> F,
     F: Future<Output = Result<T, E>>,
 {
-    Retry::new(attempts.into(), delays.into_iter(), op)
+    Retry::new(op)
 }

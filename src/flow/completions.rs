@@ -1,4 +1,4 @@
-//! Where the tasks of a combinator tell that they have ended.
+//! Where the tasks of a combinator report that they have ended.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use crate::ground::panic::{TaskPanic, discard, forget, wake_each};
 
-/// Ends in order of time, and who is to be woken by the next one.
+/// Ends in order of completion, and the waker for the next one.
 ///
 /// Under its lock values are only moved.
 pub(super) struct Completions<T> {
@@ -16,7 +16,7 @@ pub(super) struct Completions<T> {
 struct State<T> {
     ended: VecDeque<Completion<T>>,
     reader: Option<Waker>,
-    /// Nobody reads any more.
+    /// The reader is gone.
     closed: bool,
 }
 
@@ -57,7 +57,7 @@ impl<T> Completions<T> {
         drop(old);
     }
 
-    /// What comes from now on is dropped by its task.
+    /// Returns what was not read; what comes from now on is dropped by its task.
     pub(super) fn close(&self) -> VecDeque<Completion<T>> {
         let mut state = self.lock();
         state.closed = true;
@@ -67,22 +67,22 @@ impl<T> Completions<T> {
         ended
     }
 
-    fn tell(&self, ended: Completion<T>) {
+    fn push(&self, completion: Completion<T>) {
         let mut state = self.lock();
         if state.closed {
             drop(state);
-            return discard(ended).unwrap_or_else(forget);
+            return discard(completion).unwrap_or_else(forget);
         }
-        state.ended.push_back(ended);
+        state.ended.push_back(completion);
         let reader = state.reader.take();
         drop(state);
         wake_each(reader);
     }
 }
 
-/// Tells the end of one task, whatever the end: if it is dropped, the task was aborted.
+/// Reports the end of one task, whatever the end: if it is dropped, the task was aborted.
 pub(super) struct Completer<T> {
-    /// Until the end was told.
+    /// Until the end was reported.
     completions: Option<Arc<Completions<T>>>,
     index: usize,
     seat: u32,
@@ -101,16 +101,16 @@ impl<T> Completer<T> {
         self.index
     }
 
-    pub(super) fn tell(&mut self, end: Option<Result<T, TaskPanic>>) {
+    pub(super) fn complete(&mut self, end: Option<Result<T, TaskPanic>>) {
         if let Some(completions) = self.completions.take() {
             let (index, seat) = (self.index, self.seat);
-            completions.tell(Completion { index, seat, end });
+            completions.push(Completion { index, seat, end });
         }
     }
 }
 
 impl<T> Drop for Completer<T> {
     fn drop(&mut self) {
-        self.tell(None);
+        self.complete(None);
     }
 }

@@ -9,7 +9,7 @@ use super::panic::{Payload, TaskPanic};
 
 /// Why a task has no value, or a group of them did not end well.
 ///
-/// Where tasks return no errors of their own, only the other two can be met.
+/// Where tasks return no errors of their own, only the others can be met.
 ///
 /// Its text tells the task's own error, and [`source`](Error::source) goes on with that error's source, as that of
 /// [`std::io::Error`] does: a reporter that walks down the chain prints each text once. The task's error itself is
@@ -52,6 +52,8 @@ pub enum TaskError<E = Infallible> {
     },
     /// The task did not run to its end, or one of the group's did not: it was skipped or aborted.
     Cancelled,
+    /// The same, because the deadline of its [`flow`](crate::flow) passed.
+    DeadlineExceeded,
 }
 
 impl<E> TaskError<E> {
@@ -66,11 +68,11 @@ impl<E> TaskError<E> {
         }
     }
 
-    /// Returns the task's number; none for a cancel.
+    /// Returns the task's number; none for a cancel or a deadline.
     pub fn index(&self) -> Option<usize> {
         match self {
             TaskError::Failed { index, .. } | TaskError::Panicked { index, .. } => Some(*index),
-            TaskError::Cancelled => None,
+            TaskError::Cancelled | TaskError::DeadlineExceeded => None,
         }
     }
 
@@ -103,6 +105,7 @@ impl<E: fmt::Display> fmt::Display for TaskError<E> {
             }
             TaskError::Panicked { index, panic } => write!(f, "task {index}: {panic}"),
             TaskError::Cancelled => f.write_str("cancelled before the end"),
+            TaskError::DeadlineExceeded => f.write_str("deadline exceeded before the end"),
         }
     }
 }
@@ -112,7 +115,7 @@ impl<E: Error + 'static> Error for TaskError<E> {
         match self {
             TaskError::Failed { error, .. } => error.source(),
             TaskError::Panicked { panic, .. } => panic.source(),
-            TaskError::Cancelled => None,
+            TaskError::Cancelled | TaskError::DeadlineExceeded => None,
         }
     }
 }

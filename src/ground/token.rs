@@ -32,7 +32,7 @@ impl Cause {
         match *error {
             TaskError::Failed { index, .. } => Cause::Failed { index },
             TaskError::Panicked { index, .. } => Cause::Panicked { index },
-            TaskError::Cancelled => Cause::Cancelled,
+            TaskError::Cancelled | TaskError::DeadlineExceeded => Cause::Cancelled,
         }
     }
 }

@@ -427,3 +427,9 @@ macro_rules! verbs {
     }};
 }
 pub(crate) use verbs;
+
+/// Polls a future once, with a waker that does nothing.
+#[track_caller]
+pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> std::task::Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(std::task::Waker::noop()))
+}
