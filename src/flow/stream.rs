@@ -22,6 +22,8 @@ use crate::ground::panic::TaskPanic;
 /// or wait for their end to be taken, so a slow reader slows the tasks down (backpressure). `'a` is the lifetime
 /// of what the input iterator borrows, and `T` what a task returns.
 ///
+/// With the feature `stream` it is a `futures_core::Stream` of `Result<T, TaskError>`.
+///
 /// # Cancel safety
 ///
 /// Dropping it aborts its tasks at their next await, and drops the ends that were not taken.
@@ -232,6 +234,17 @@ impl<'a, T> Stream<'a, T> {
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, TaskError>>> {
         self.settings.start();
         (self.work)(&mut self.settings, cx)
+    }
+}
+
+#[cfg(feature = "stream")]
+#[cfg_attr(docsrs, doc(cfg(feature = "stream")))]
+impl<T> futures_core::Stream for Stream<'_, T> {
+    type Item = Result<T, TaskError>;
+
+    #[track_caller]
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_end(cx)
     }
 }
 
