@@ -153,10 +153,8 @@ async fn an_attempt_that_takes_too_long_is_retried() {
 #[tokio::test(start_paused = true)]
 async fn a_deadline_ends_an_attempt_and_spares_a_pause() {
     let start = Instant::now();
-    let error = flow::retry(pending::<Result<(), ()>>)
-        .deadline(start + ms(10))
-        .await
-        .unwrap_err();
+    let retry = flow::retry(pending::<Result<(), ()>>).deadline(start + ms(10));
+    let error = bounded(retry).await.unwrap_err();
     assert_eq!((error.attempts, error.ended), (1, Ended::DeadlineExceeded));
     assert_eq!(start.elapsed(), ms(10));
 
@@ -363,7 +361,7 @@ async fn a_deadline_ends_an_attempt_of_a_job_and_spares_a_pause() {
     let handle = flow::retry(pending::<Tried>)
         .deadline(start + ms(10))
         .spawn_on(group.handle());
-    let error = handle.await.unwrap_err();
+    let error = bounded(handle).await.unwrap_err();
     assert_eq!((error.attempts, error.ended), (1, Ended::DeadlineExceeded));
     assert_eq!(start.elapsed(), ms(10));
 

@@ -464,7 +464,7 @@ fn now_and_late() -> [impl Future<Output = Outcome> + Send + 'static; 2] {
 async fn a_deadline_ends_every_combinator() {
     let start = Instant::now();
     let at = start + ms(5);
-    let ends = flow::all(now_and_late()).deadline(at).await;
+    let ends = bounded(flow::all(now_and_late()).deadline(at)).await;
     assert!(
         matches!(ends[..], [Ok(Ok(1)), Err(TaskError::DeadlineExceeded)]),
         "{ends:?}"
@@ -478,25 +478,39 @@ async fn a_deadline_ends_every_combinator() {
             "{outcome:?}"
         );
     };
-    late(flow::try_all(now_and_late()).deadline(soon()).await);
-    late(flow::try_take(2, now_and_late()).deadline(soon()).await);
-    late(flow::last(2, now_and_late()).deadline(soon()).await);
-    let outcome = flow::map([1], |_| pending::<u32>()).deadline(soon()).await;
-    assert!(matches!(outcome, Err(TaskError::DeadlineExceeded)));
-    let outcome = flow::for_each([1], |_| pending()).deadline(soon()).await;
-    assert!(matches!(outcome, Err(TaskError::DeadlineExceeded)));
-    let outcome = flow::take(2, now_and_late()).deadline(soon()).await;
-    assert!(matches!(outcome, Err(RaceError::DeadlineExceeded)));
+    late(bounded(flow::try_all(now_and_late()).deadline(soon())).await);
+    late(bounded(flow::try_take(2, now_and_late()).deadline(soon())).await);
+    late(bounded(flow::last(2, now_and_late()).deadline(soon())).await);
+    let map = flow::map([1], |_| pending::<u32>()).deadline(soon());
+    assert!(matches!(
+        bounded(map).await,
+        Err(TaskError::DeadlineExceeded)
+    ));
+    let each = flow::for_each([1], |_| pending()).deadline(soon());
+    assert!(matches!(
+        bounded(each).await,
+        Err(TaskError::DeadlineExceeded)
+    ));
+    let take = flow::take(2, now_and_late()).deadline(soon());
+    assert!(matches!(
+        bounded(take).await,
+        Err(RaceError::DeadlineExceeded)
+    ));
     let [_, second] = now_and_late();
-    let outcome = flow::race([second]).deadline(soon()).await;
-    assert!(matches!(outcome, Err(RaceError::DeadlineExceeded)));
-    let outcome = flow::waterfall(())
-        .then(|()| pending::<Outcome>())
-        .deadline(soon());
-    late(outcome.await.map(|value| vec![value]));
+    let race = flow::race([second]).deadline(soon());
+    assert!(matches!(
+        bounded(race).await,
+        Err(RaceError::DeadlineExceeded)
+    ));
+    let steps = flow::waterfall(()).then(|()| pending::<Outcome>());
+    late(
+        bounded(steps.deadline(soon()))
+            .await
+            .map(|value| vec![value]),
+    );
     let mut stream = flow::stream(now_and_late()).limit(2).deadline(soon());
     assert_eq!(stream.next().await.unwrap().unwrap(), Ok(1));
-    let end = stream.next().await;
+    let end = bounded(stream.next()).await;
     assert!(
         matches!(end, Some(Err(TaskError::DeadlineExceeded))),
         "{end:?}"
@@ -505,27 +519,43 @@ async fn a_deadline_ends_every_combinator() {
     assert_eq!(start.elapsed(), 10 * ms(5));
 }
 
-/// Nor does anything start behind it; and a value that is there wins.
-#[tokio::test(start_paused = true)]
-async fn a_deadline_that_has_passed_starts_nothing() {
-    let meter = Meter::default();
-    let tasks = || [meter.clone().run()];
-    let ends = flow::all(tasks()).deadline(Instant::now()).await;
-    assert!(matches!(ends[..], [Err(TaskError::DeadlineExceeded)]));
-    let mut stream = flow::stream(tasks()).deadline(Instant::now());
-    let end = stream.next().await;
-    assert!(matches!(end, Some(Err(TaskError::DeadlineExceeded))));
-    let begun = AtomicUsize::new(0);
-    let outcome = flow::waterfall::<_, ()>(())
-        .then(|()| {
-            begun.fetch_add(1, SeqCst);
-            ready(Ok(()))
-        })
-        .deadline(Instant::now())
-        .await;
-    assert!(matches!(outcome, Err(TaskError::DeadlineExceeded)));
-    assert_eq!((meter.all(), begun.load(SeqCst)), (0, 0));
+/// On several threads, where a task that is started and aborted at once may run.
+#[test]
+fn a_deadline_that_has_passed_starts_nothing() {
+    on_both(|| async {
+        for round in 0..500 {
+            let started = Arc::new(AtomicUsize::new(0));
+            let tasks = || {
+                [(); 2].map(|()| {
+                    let started = Arc::clone(&started);
+                    async move { started.fetch_add(1, SeqCst) }
+                })
+            };
+            let at = Instant::now();
+            let ends = flow::all(tasks()).deadline(at).await;
+            assert!(
+                matches!(ends[..], [Err(TaskError::DeadlineExceeded), Err(_)]),
+                "{ends:?}"
+            );
+            let mut stream = flow::stream(tasks()).deadline(at);
+            let end = stream.next().await;
+            assert!(
+                matches!(end, Some(Err(TaskError::DeadlineExceeded))),
+                "{end:?}"
+            );
+            let step = |()| ready(Ok::<_, ()>(started.fetch_add(1, SeqCst)));
+            let outcome = flow::waterfall(()).then(step).deadline(at).await;
+            assert!(
+                matches!(outcome, Err(TaskError::DeadlineExceeded)),
+                "{outcome:?}"
+            );
+            assert_eq!(started.load(SeqCst), 0, "round {round}");
+        }
+    });
+}
 
+#[tokio::test(start_paused = true)]
+async fn a_value_that_is_there_at_the_deadline_is_returned() {
     let mut values = flow::try_all(timed([(5, Ok(7))])).deadline(Instant::now() + ms(10));
     assert!(poll_once(&mut values).is_pending());
     settle().await;
@@ -543,11 +573,10 @@ async fn the_first_reason_to_stop_is_the_one_that_is_returned() {
             sleep(ms(millis)).await;
             cancel.cancel();
         });
-        let outcome = flow::for_each([1], |_| pending())
+        let each = flow::for_each([1], |_| pending())
             .token(token)
-            .deadline(Instant::now() + ms(5))
-            .await;
-        match outcome {
+            .deadline(Instant::now() + ms(5));
+        match bounded(each).await {
             Err(TaskError::Cancelled) => assert!(cancelled),
             Err(TaskError::DeadlineExceeded) => assert!(!cancelled),
             other => panic!("{other:?}"),
