@@ -191,7 +191,7 @@ fn limited() -> Vec<(&'static str, Form)> {
             "flow::stream",
             form!(|work| {
                 let tasks = (0..work.tasks).map(|_| work.task(OK));
-                let mut ends = flow::stream(tasks).limit(LIMIT).start();
+                let mut ends = flow::stream(tasks).limit(LIMIT);
                 while let Some(end) = ends.next().await {
                     end.unwrap().unwrap();
                 }

@@ -32,7 +32,7 @@
 //! | at most one pending job a key: sessions, timeouts, debouncing | [`keyed::KeyedGroup`] |
 //! | ticks that neither drift nor overlap, times of the wall clock | [`periodic::every`], [`periodic::WallClock`] |
 //! | a group of tasks, at most N at a time, that ends at the first error | [`task::TaskGroup`] |
-//! | all results, the first, the last; steps, tries, an ordered stream | [`flow`] |
+//! | all results of tasks, the first, the last, a stream of them; retries | [`flow`] |
 //!
 //! # The house
 //!
@@ -41,7 +41,7 @@
 //! periodic regular ticks and the wall clock, beside the scheduling group
 //! sched    the scheduling group: from verbs down to the heap
 //! task     groups of tasks: a limit, a policy for errors, one end
-//! flow     sets of tasks and what is made of their ends
+//! flow     sets of tasks and what is made of their ends; retries
 //! ground   what every family stands on: panics, timeline, trace
 //! ```
 #![forbid(unsafe_code)]

@@ -64,23 +64,6 @@ const FLOORS: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "flow",
-        &[
-            "flow/board",
-            "flow/crew",
-            "flow/error",
-            "flow/retry",
-            "flow/rule",
-            "flow/running",
-            "flow/settings",
-            "flow/stream",
-            "flow/task",
-            "flow/verbs",
-            "flow/watch",
-            "flow/waterfall",
-        ],
-    ),
-    (
         FACES,
         &[
             "sched/verbs",
@@ -89,6 +72,23 @@ const FLOORS: &[(&str, &[&str])] = &[
             "sched/handle",
             "sched/context",
             "sched/wait",
+        ],
+    ),
+    (
+        "flow",
+        &[
+            "flow/combinators",
+            "flow/completions",
+            "flow/error",
+            "flow/future",
+            "flow/retry",
+            "flow/retry_job",
+            "flow/rule",
+            "flow/settings",
+            "flow/stop",
+            "flow/stream",
+            "flow/task_set",
+            "flow/waterfall",
         ],
     ),
     (

@@ -8,7 +8,7 @@ use super::panic::TaskPanic;
 
 /// Why a task has no value, or a group of them did not end well.
 ///
-/// Where tasks return no errors of their own, only the other two can be met.
+/// Where tasks return no errors of their own, only the others can be met.
 ///
 /// Its text tells the task's own error, and [`source`](Error::source) goes on with that error's source, as that of
 /// [`std::io::Error`] does: a reporter that walks down the chain prints each text once. The task's error itself is

@@ -435,3 +435,9 @@ pub(crate) fn sized(limit: usize) -> TaskGroup {
     let builder = TaskGroup::builder().limit(limit);
     builder.on_error(OnError::Continue).build()
 }
+
+/// Polls a future once, with a waker that does nothing.
+#[track_caller]
+pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> std::task::Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(std::task::Waker::noop()))
+}

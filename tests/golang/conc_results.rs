@@ -108,10 +108,10 @@ mod result_context_pool_test {
         let parent = CancellationToken::new();
         let cancel = parent.clone();
         let tasks = [0, 1].map(|n| {
-            let cancel = cancel.clone();
-            move |token: CancellationToken| async move {
+            let token = cancel.clone();
+            async move {
                 if n == 1 {
-                    cancel.cancel();
+                    token.cancel();
                 }
                 token.cancelled().await;
             }
@@ -120,20 +120,22 @@ mod result_context_pool_test {
         assert_eq!(ends.len(), 2, "{ends:?}");
     }
 
-    /// `WithFailFast`: the first error ends it and is told to those that listen.
+    /// `WithFailFast`: the first error aborts the others, and what they spawned hears of it by their guards.
     #[tokio::test]
     async fn with_cancel_on_error_and_fail_fast() {
         let (tell, told) = std::sync::mpsc::channel();
         let tasks = [0, 1].map(|n| {
             let tell = tell.clone();
-            move |token: CancellationToken| async move {
+            async move {
                 if n == 1 {
                     return Err::<(), _>("boom");
                 }
+                let token = CancellationToken::new();
+                let _guard = token.clone().drop_guard();
                 // A task of its own outlives the abort.
                 tokio::spawn(async move {
                     token.cancelled().await;
-                    tell.send(n).unwrap();
+                    tell.send(()).unwrap();
                 });
                 std::future::pending().await
             }
@@ -151,7 +153,7 @@ mod result_context_pool_test {
             "{error:?}"
         );
         tokio::task::yield_now().await;
-        assert_eq!(told.try_recv(), Ok(0));
+        assert_eq!(told.try_recv(), Ok(()));
     }
 
     /// All values and all errors, in whatever order the settings are made.
@@ -183,7 +185,10 @@ mod result_context_pool_test {
         let tasks = (0..3).map(|n| async move { if n == 2 { panic!("boom") } else { n } });
         let ends = flow::all(tasks).await;
         assert!(
-            matches!(&ends[..], [Ok(0), Ok(1), Err(TaskError::Panicked(panic))] if panic.index() == 2),
+            matches!(
+                &ends[..],
+                [Ok(0), Ok(1), Err(TaskError::Panicked(panic))] if panic.index() == 2
+            ),
             "{ends:?}"
         );
     }

@@ -1,4 +1,4 @@
-//! Where the tasks of a combinator tell that they have ended.
+//! Where the tasks of a combinator report that they have ended.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,31 +6,31 @@ use std::task::Waker;
 
 use crate::ground::panic::{TaskPanic, discard, forget, wake_each};
 
-/// Ends in order of time, and who is to be woken by the next one.
+/// Ends in order of completion, and the waker for the next one.
 ///
 /// Under its lock values are only moved.
-pub(super) struct Board<T> {
+pub(super) struct Completions<T> {
     state: Mutex<State<T>>,
 }
 
 struct State<T> {
-    ended: VecDeque<Ended<T>>,
+    ended: VecDeque<Completion<T>>,
     reader: Option<Waker>,
-    /// Nobody reads any more.
+    /// The reader is gone.
     closed: bool,
 }
 
 /// The end of one task.
-pub(super) struct Ended<T> {
+pub(super) struct Completion<T> {
     pub(super) index: usize,
     pub(super) seat: u32,
     /// None: it was aborted.
     pub(super) end: Option<Result<T, TaskPanic>>,
 }
 
-impl<T> Board<T> {
-    pub(super) fn new() -> Arc<Board<T>> {
-        Arc::new(Board {
+impl<T> Completions<T> {
+    pub(super) fn new() -> Arc<Completions<T>> {
+        Arc::new(Completions {
             state: Mutex::new(State {
                 ended: VecDeque::new(),
                 reader: None,
@@ -45,7 +45,7 @@ impl<T> Board<T> {
 
     /// Puts all that is new in `list`, which is empty; if there is nothing, `reader` is woken by the next
     /// end. The two lists take turns, so that neither is made anew.
-    pub(super) fn read(&self, list: &mut VecDeque<Ended<T>>, reader: &Waker) {
+    pub(super) fn read(&self, list: &mut VecDeque<Completion<T>>, reader: &Waker) {
         let fresh = reader.clone();
         let mut state = self.lock();
         std::mem::swap(&mut state.ended, list);
@@ -57,8 +57,8 @@ impl<T> Board<T> {
         drop(old);
     }
 
-    /// What comes from now on is dropped by its task.
-    pub(super) fn close(&self) -> VecDeque<Ended<T>> {
+    /// Returns what was not read; what comes from now on is dropped by its task.
+    pub(super) fn close(&self) -> VecDeque<Completion<T>> {
         let mut state = self.lock();
         state.closed = true;
         let (ended, reader) = (std::mem::take(&mut state.ended), state.reader.take());
@@ -67,31 +67,31 @@ impl<T> Board<T> {
         ended
     }
 
-    fn tell(&self, ended: Ended<T>) {
+    fn push(&self, completion: Completion<T>) {
         let mut state = self.lock();
         if state.closed {
             drop(state);
-            return discard(ended).unwrap_or_else(forget);
+            return discard(completion).unwrap_or_else(forget);
         }
-        state.ended.push_back(ended);
+        state.ended.push_back(completion);
         let reader = state.reader.take();
         drop(state);
         wake_each(reader);
     }
 }
 
-/// Tells the end of one task, whatever the end: if it is dropped, the task was aborted.
-pub(super) struct Report<T> {
-    /// Until the end was told.
-    board: Option<Arc<Board<T>>>,
+/// Reports the end of one task, whatever the end: if it is dropped, the task was aborted.
+pub(super) struct Completer<T> {
+    /// Until the end was reported.
+    completions: Option<Arc<Completions<T>>>,
     index: usize,
     seat: u32,
 }
 
-impl<T> Report<T> {
-    pub(super) fn new(board: &Arc<Board<T>>, index: usize, seat: u32) -> Report<T> {
-        Report {
-            board: Some(Arc::clone(board)),
+impl<T> Completer<T> {
+    pub(super) fn new(completions: &Arc<Completions<T>>, index: usize, seat: u32) -> Completer<T> {
+        Completer {
+            completions: Some(Arc::clone(completions)),
             index,
             seat,
         }
@@ -101,16 +101,16 @@ impl<T> Report<T> {
         self.index
     }
 
-    pub(super) fn tell(&mut self, end: Option<Result<T, TaskPanic>>) {
-        if let Some(board) = self.board.take() {
+    pub(super) fn complete(&mut self, end: Option<Result<T, TaskPanic>>) {
+        if let Some(completions) = self.completions.take() {
             let (index, seat) = (self.index, self.seat);
-            board.tell(Ended { index, seat, end });
+            completions.push(Completion { index, seat, end });
         }
     }
 }
 
-impl<T> Drop for Report<T> {
+impl<T> Drop for Completer<T> {
     fn drop(&mut self) {
-        self.tell(None);
+        self.complete(None);
     }
 }
