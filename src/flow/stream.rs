@@ -216,7 +216,7 @@ impl<'a, T> Stream<'a, T> {
     /// # async fn main() {
     /// let mut ends = flow::stream([1, 0].map(|n| async move { 6 / n }));
     /// assert!(matches!(ends.next().await, Some(Ok(6))));
-    /// assert!(matches!(ends.next().await, Some(Err(TaskError::Panicked { index: 1, .. }))));
+    /// assert!(matches!(ends.next().await, Some(Err(TaskError::Panicked(_)))));
     /// assert!(ends.next().await.is_none());
     /// # }
     /// ```
