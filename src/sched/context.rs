@@ -26,17 +26,17 @@ pub struct JobContext {
     shared: Arc<Shared>,
     run: Run,
     lateness: Duration,
-    attempt: u64,
+    number: u64,
 }
 
 impl JobContext {
     /// The context of a run that starts now.
-    fn new(shared: &Arc<Shared>, run: Run, attempt: u64) -> JobContext {
+    fn new(shared: &Arc<Shared>, run: Run, number: u64) -> JobContext {
         JobContext {
             lateness: shared.now().since(run.deadline),
             shared: Arc::clone(shared),
             run,
-            attempt,
+            number,
         }
     }
 
@@ -55,9 +55,9 @@ impl JobContext {
         self.lateness
     }
 
-    /// Which run of the job this is; 1 for the first.
-    pub fn attempt(&self) -> u64 {
-        self.attempt
+    /// Returns the number of this run of the job; 1 for the first.
+    pub fn run(&self) -> u64 {
+        self.number
     }
 
     /// Was `wait` or `shutdown` called?
@@ -93,7 +93,7 @@ impl fmt::Debug for JobContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JobContext")
             .field("id", &self.run.id)
-            .field("attempt", &self.attempt)
+            .field("run", &self.number)
             .field("deadline", &self.deadline())
             .field("lateness", &self.lateness)
             .finish_non_exhaustive()
@@ -139,7 +139,7 @@ where
 pub(super) struct Repeat<F, Fut> {
     shared: Arc<Shared>,
     make: F,
-    attempt: u64,
+    runs: u64,
     running: Option<Pin<Box<Fut>>>,
 }
 
@@ -148,7 +148,7 @@ impl<F, Fut> Repeat<F, Fut> {
         Repeat {
             shared: Arc::clone(shared),
             make,
-            attempt: 0,
+            runs: 0,
             running: None,
         }
     }
@@ -160,8 +160,8 @@ where
     Fut: Future<Output = Next> + Send + 'static,
 {
     fn start(mut self: Box<Self>, run: Run) -> Live {
-        self.attempt += 1;
-        let context = JobContext::new(&self.shared, run, self.attempt);
+        self.runs += 1;
+        let context = JobContext::new(&self.shared, run, self.runs);
         self.running = Some(Box::pin((self.make)(context)));
         Live::Own(self)
     }

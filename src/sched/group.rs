@@ -201,7 +201,7 @@ impl Group {
             panicked: now.tally.panicked,
             next_deadline: now.next.map(|at: Tick| self.shared.timeline.instant(at)),
             max_lateness: now.max_lateness,
-            driver_turns: now.turns,
+            driver_wakeups: now.turns,
         }
     }
 

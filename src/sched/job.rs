@@ -89,7 +89,7 @@ pub enum JobState {
 /// # async fn main() -> Result<(), schedgroup::WaitError> {
 /// let group = Group::new();
 /// group.repeat(tokio::time::Instant::now(), |job| async move {
-///     match job.attempt() {
+///     match job.run() {
 ///         3 => Next::Done,
 ///         _ => Next::After(Duration::from_secs(60)),
 ///     }

@@ -28,9 +28,9 @@ pub struct Stats {
     pub next_deadline: Option<Instant>,
     /// How late the latest start of a job has been until now.
     pub max_lateness: Duration,
-    /// How often the driver has been awake. A job that is due later than the one the driver sleeps
+    /// How often the driver has woken. A job that is due later than the one the driver sleeps
     /// for does not wake it.
-    pub driver_turns: u64,
+    pub driver_wakeups: u64,
 }
 
 /// What became of the jobs that a group held when [`shutdown`](crate::Group::shutdown) was called.

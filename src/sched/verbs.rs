@@ -426,7 +426,7 @@ macro_rules! verbs {
             /// # async fn main() -> Result<(), schedgroup::WaitError> {
             /// let group = schedgroup::Group::new();
             /// group.repeat(tokio::time::Instant::now(), |job| async move {
-            ///     println!("beat {}", job.attempt());
+            ///     println!("beat {}", job.run());
             ///     if job.is_draining() { Next::Done } else { Next::After(Duration::from_secs(1)) }
             /// });
             /// group.wait().await

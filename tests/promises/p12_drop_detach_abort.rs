@@ -104,7 +104,7 @@ mod detaching {
             group.delay(ms(5), log.job("once"));
             group.repeat(Instant::now() + ms(10), move |context| {
                 repeating.push("again");
-                let last = context.attempt() == 2;
+                let last = context.run() == 2;
                 async move { if last { Next::Done } else { Next::After(ms(5)) } }
             });
             group.detach();
@@ -302,7 +302,7 @@ mod aborting {
         let (runs, guard) = (log.clone(), flag.guard());
         let job = group.repeat(Instant::now(), move |context| {
             let _held_by_the_series = &guard;
-            runs.push(context.attempt());
+            runs.push(context.run());
             async {
                 sleep(ms(10)).await;
                 Next::After(Duration::ZERO)

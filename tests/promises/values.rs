@@ -58,7 +58,7 @@ async fn the_counts_are_those_of_the_jobs_at_every_moment() {
                     0 => group.delay(delay, async { std::panic::resume_unwind(Box::new(())) }),
                     1 => group.repeat(Instant::now() + delay, move |context| async move {
                         sleep(work).await;
-                        if context.attempt() == runs {
+                        if context.run() == runs {
                             Next::Done
                         } else {
                             Next::After(work)
