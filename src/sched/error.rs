@@ -111,24 +111,44 @@ impl fmt::Display for JobPanic {
 
 impl std::error::Error for JobPanic {}
 
-/// Why a job was refused; it hands the job back.
+/// Why a job or a task was rejected; it gives the job back.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # use schedgroup::{Group, ScheduleError};
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let group = Group::new();
+/// group.cancel();
+/// let rejected = group.try_delay(Duration::from_secs(1), async { println!("now") });
+/// if let Err(error @ ScheduleError::Cancelled(_)) = rejected {
+///     error.into_inner().await; // now
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ScheduleError<J> {
-    /// The group takes no more jobs since `wait` or `shutdown` was called: schedule from inside a
-    /// running job, or on another group.
-    #[error("group is closed: wait or shutdown was called")]
+    /// `wait`, `drain` or `shutdown` was called: schedule from inside a running job, or on another group.
+    #[error("group is closed: wait, drain or shutdown was called")]
     Closed(J),
     /// The group was cancelled or dropped, or its runtime ended.
     #[error("group is cancelled")]
     Cancelled(J),
+    /// The limit of a group of tasks is reached and its queue is full: try again later, or wait for a slot.
+    #[error("group is full: its limit is reached and its queue has no capacity left")]
+    Full(J),
 }
 
 impl<J> ScheduleError<J> {
-    /// The job that was refused.
+    /// Returns the job that was rejected; it was never polled.
     pub fn into_inner(self) -> J {
         match self {
-            ScheduleError::Closed(job) | ScheduleError::Cancelled(job) => job,
+            ScheduleError::Closed(job)
+            | ScheduleError::Cancelled(job)
+            | ScheduleError::Full(job) => job,
         }
     }
 }
@@ -138,6 +158,7 @@ impl<J> fmt::Debug for ScheduleError<J> {
         f.write_str(match self {
             ScheduleError::Closed(_) => "Closed(..)",
             ScheduleError::Cancelled(_) => "Cancelled(..)",
+            ScheduleError::Full(_) => "Full(..)",
         })
     }
 }

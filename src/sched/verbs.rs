@@ -93,7 +93,8 @@ impl Entrance<'_> {
             };
             panic!("schedgroup: attempted to schedule job after Group::{verb} was called");
         }
-        JobHandle::refused(id, self.shared.timeline.instant(at))
+        let deadline = self.shared.timeline.instant(at);
+        JobHandle::rejected(Arc::clone(self.shared), id, deadline)
     }
 
     #[track_caller]
