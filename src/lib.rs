@@ -60,7 +60,6 @@ pub use sched::{
     Builder, Group, Handle, Job, JobContext, JobError, JobHandle, JobId, JobPanic, JobState,
     JoinHandle, Next, Report, ScheduleError, Shutdown, Stats, Wait, WaitError,
 };
-
 pub use tokio_util::sync::CancellationToken;
 
 #[cfg(doctest)]

@@ -207,7 +207,7 @@ mod heard {
         let group = mails();
         let start = Instant::now();
         let series = group.repeat(start, move |context| async move {
-            match context.attempt() {
+            match context.run() {
                 1 => Next::At(start + us(1_500)),
                 2 => Next::After(ms(1)),
                 _ => Next::Done,
@@ -292,7 +292,7 @@ mod heard {
         assert_eq!(made.state(), JobState::Panicked);
         assert_one(&records.take("ERROR"), &["panic=of a context's"]);
         group.repeat(Instant::now(), |context| async move {
-            assert!(context.attempt() < 3, "third run");
+            assert!(context.run() < 3, "third run");
             Next::After(ms(1))
         });
         group.wait().await.unwrap_err();

@@ -167,6 +167,7 @@ async fn a_chain_of_errors_tells_each_text_once() {
     tells_once(&WaitError::DeadlineExceeded, &["deadline"]);
     tells_once(&ScheduleError::Closed(()), &["closed"]);
     tells_once(&ScheduleError::Cancelled(()), &["cancelled"]);
+    tells_once(&ScheduleError::Full(()), &["full"]);
 
     let tasks = TaskGroup::<()>::new();
     drop(tasks.wait());
@@ -234,6 +235,78 @@ fn plain_values_compare() {
     compares(Next::At(Instant::now()), Next::Done);
     compares(JobState::Pending, JobState::Running);
     compares(ScheduleError::Closed(1), ScheduleError::Cancelled(1));
+    compares(ScheduleError::Full(1), ScheduleError::Full(2));
+}
+
+#[test]
+fn counts_begin_at_zero() {
+    let Stats {
+        pending,
+        finished,
+        next_deadline,
+        ..
+    } = Stats::default();
+    assert_eq!((pending, finished, next_deadline), (0, 0, None));
+    let Report {
+        finished,
+        aborted,
+        dropped,
+        ..
+    } = Report::default();
+    assert_eq!((finished, aborted, dropped), (0, 0, 0));
+}
+
+/// With the feature and without it, on Linux and elsewhere.
+#[tokio::test(start_paused = true)]
+async fn a_timer_of_the_kernel_may_be_asked_for_everywhere() {
+    let group = Group::builder().timerfd().build();
+    group.delay(HOUR, async {});
+    group.wait().await.unwrap();
+}
+
+/// Two groups give the same ids.
+#[tokio::test(start_paused = true)]
+async fn handles_are_equal_if_they_refer_to_the_same_job_of_the_same_group() {
+    let (one, other) = (Group::new(), Group::new());
+    let (job, twin) = (one.delay(HOUR, async {}), other.delay(HOUR, async {}));
+    let sibling = one.delay(HOUR, async {});
+    assert_eq!(job.id(), twin.id());
+    assert_eq!(job, job.clone());
+    assert_ne!(job, twin);
+    assert_ne!(job, sibling);
+    let jobs = HashSet::from([job.clone(), job, twin, sibling]);
+    assert_eq!(jobs.len(), 3);
+    drop((one.wait(), other.wait()));
+    let (rejected, twin) = (one.handle(), other.handle());
+    let (rejected, twin) = (rejected.delay(HOUR, async {}), twin.delay(HOUR, async {}));
+    assert_eq!(rejected, rejected.clone());
+    assert_ne!(rejected, twin);
+}
+
+/// Whatever takes a handle takes each of these by reference.
+#[tokio::test(start_paused = true)]
+async fn what_works_in_a_group_lends_its_handle() {
+    use schedgroup::keyed::{KeyedContext, KeyedGroup, OnDuplicate};
+
+    fn pending(group: &impl AsRef<Handle>) -> usize {
+        group.as_ref().stats().pending
+    }
+    let (group, keyed) = (Group::new(), KeyedGroup::new());
+    group.delay(HOUR, async {});
+    assert_eq!((pending(&group), pending(&group.handle())), (1, 1));
+    let of_key = KeyedGroup::<u8>::on(&group);
+    assert_eq!(pending(&of_key), 1);
+    group.delay_with(ms(1), |context: JobContext| async move {
+        assert_eq!(pending(&context), 1);
+    });
+    keyed.delay('h', HOUR, async {}, OnDuplicate::Replace);
+    let of_its_job = |context: KeyedContext<char>| async move {
+        assert_eq!((pending(&context), pending(&context.handle())), (1, 1));
+    };
+    keyed.delay_with('k', ms(1), of_its_job, OnDuplicate::Replace);
+    assert_eq!((pending(&keyed), pending(&keyed.handle())), (2, 2));
+    group.wait().await.unwrap();
+    keyed.wait().await.unwrap();
 }
 
 /// That the text is there, and that it shows these.
@@ -359,4 +432,5 @@ fn the_debug_of_a_refusal_hides_the_job() {
     struct Secret;
     shows(&ScheduleError::Closed(Secret), &["Closed"]);
     shows(&ScheduleError::Cancelled(Secret), &["Cancelled"]);
+    shows(&ScheduleError::Full(Secret), &["Full"]);
 }

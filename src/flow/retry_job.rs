@@ -48,7 +48,7 @@ where
     ///     async move { if calls < 3 { Err("busy") } else { Ok("page") } }
     /// })
     /// .delays([Duration::from_secs(1); 2])
-    /// .spawn_on(group.handle());
+    /// .spawn_on(&group);
     /// assert_eq!(page.await, Ok("page")); // after 2 seconds
     /// # }
     /// ```
@@ -184,7 +184,7 @@ where
 /// let group = Group::new();
 /// let handle = flow::retry(|| async { Err::<(), _>("busy") })
 ///     .delays([Duration::from_secs(3_600)])
-///     .spawn_on(group.handle());
+///     .spawn_on(&group);
 /// tokio::time::sleep(Duration::from_secs(1)).await;
 /// assert!(handle.job().cancel()); // in its pause
 /// let error = handle.await.unwrap_err();
@@ -215,7 +215,7 @@ impl<T, E> RetryHandle<T, E> {
     ///     async move { if calls == 1 { Err("busy") } else { Ok(()) } }
     /// })
     /// .delays([Duration::from_secs(3_600)])
-    /// .spawn_on(group.handle());
+    /// .spawn_on(&group);
     /// tokio::time::sleep(Duration::from_secs(1)).await;
     /// assert!(handle.job().reset_after(Duration::ZERO)); // the server is back: do not wait for an hour
     /// assert!(handle.await.is_ok());
@@ -240,11 +240,5 @@ impl<T, E> fmt::Debug for RetryHandle<T, E> {
         f.debug_struct("RetryHandle")
             .field("job", &self.job)
             .finish_non_exhaustive()
-    }
-}
-
-impl AsRef<Handle> for Handle {
-    fn as_ref(&self) -> &Handle {
-        self
     }
 }

@@ -63,13 +63,28 @@ impl fmt::Display for Panic<JobId> {
     }
 }
 
-/// Why a job or a task was rejected; it hands the job back.
+/// Why a job or a task was rejected; it gives the job back.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # use schedgroup::{Group, ScheduleError};
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let group = Group::new();
+/// group.cancel();
+/// let rejected = group.try_delay(Duration::from_secs(1), async { println!("now") });
+/// if let Err(error @ ScheduleError::Cancelled(_)) = rejected {
+///     error.into_inner().await; // now
+/// }
+/// # }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ScheduleError<J> {
-    /// The group takes no more jobs since `wait` or `shutdown` was called: schedule from inside a
-    /// running job, or on another group.
-    #[error("group is closed: wait or shutdown was called")]
+    /// `wait`, `drain` or `shutdown` was called: schedule from inside a running job, or on another group.
+    #[error("group is closed: wait, drain or shutdown was called")]
     Closed(J),
     /// The group was cancelled or dropped, or its runtime ended.
     #[error("group is cancelled")]
