@@ -21,8 +21,8 @@ const GRACE: Duration = Duration::from_secs(2);
 async fn main() -> std::io::Result<()> {
     let group = Group::new();
 
-    group.repeat(Instant::now(), |run| async move {
-        println!("tick {}", run.attempt());
+    group.repeat(Instant::now(), |context| async move {
+        println!("tick {}", context.run());
         Next::After(Duration::from_millis(500))
     });
     // Under way when the end comes: one fits into the grace, one does not.

@@ -906,7 +906,7 @@ async fn a_sweep_of_dead_entries_holds_up_no_due_job() {
         .map(|job| group.delay(HOUR, log.job(job)))
         .collect();
     settle().await;
-    let before = group.stats().driver_turns;
+    let before = group.stats().driver_wakeups;
     let kept = jobs.split_off(150 * PAGE as usize);
     assert!(jobs.iter().all(JobHandle::cancel));
     for job in 0..100 {
@@ -917,7 +917,7 @@ async fn a_sweep_of_dead_entries_holds_up_no_due_job() {
     for _ in 0..200 {
         settle().await;
     }
-    let turns = group.stats().driver_turns - before;
+    let turns = group.stats().driver_wakeups - before;
     assert!(turns >= 200, "{turns} turns for 200 pages");
     log.take();
     group.wait().await.unwrap();

@@ -534,7 +534,7 @@ async fn after_the_end_a_handle_answers_refused_and_drops_the_job() {
     ];
     for end in ends {
         let (keyed, flag) = (KeyedGroup::new(), Flag::new());
-        let (handle, elsewhere) = (keyed.handle(), KeyedGroup::on(keyed.group().handle()));
+        let (handle, elsewhere) = (keyed.handle(), KeyedGroup::on(&keyed));
         keyed.delay(1, Duration::ZERO, nothing(), Replace);
         end(&keyed);
         let answers = [&handle, &handle.clone(), &elsewhere].map(|keys| {
@@ -647,10 +647,7 @@ fn a_runtime_that_ends_takes_the_keys_along() {
 #[tokio::test(start_paused = true)]
 async fn keys_live_in_a_group_of_somebody_else_too() {
     let (group, log) = (Group::new(), Log::new());
-    let (saves, loads) = (
-        KeyedGroup::on(group.handle()),
-        KeyedGroup::on(group.handle()),
-    );
+    let (saves, loads) = (KeyedGroup::on(&group), KeyedGroup::on(&group));
     saves.delay(1, ms(2), log.job("saved"), Replace);
     loads.delay(1, ms(1), log.job("loaded"), Replace);
     let also_saves = saves.clone();
@@ -665,7 +662,7 @@ async fn the_handle_of_a_context_is_admitted_while_the_group_drains() {
     let (group, log) = (Group::new(), Log::new());
     let of_job = log.clone();
     group.delay_with(ms(1), |context| async move {
-        let keyed = KeyedGroup::on(context.handle());
+        let keyed = KeyedGroup::on(&context);
         keyed.delay(1, ms(1), of_job.job("from inside"), Replace);
     });
     group.wait().await.unwrap();

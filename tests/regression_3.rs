@@ -38,9 +38,9 @@ fn jobs_from_another_thread_leave_others_their_turns() {
                 });
                 let (start, mut most) = (Instant::now(), 0);
                 while start.elapsed() < ms(200) {
-                    let before = group.stats().driver_turns;
+                    let before = group.stats().driver_wakeups;
                     yield_now().await;
-                    most = most.max(group.stats().driver_turns - before);
+                    most = most.max(group.stats().driver_wakeups - before);
                 }
                 over.store(true, SeqCst);
                 producer.join().unwrap();

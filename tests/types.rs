@@ -148,8 +148,8 @@ fn tells_once(error: &dyn Error, parts: &[&str]) {
 
 #[tokio::test(start_paused = true)]
 async fn a_chain_of_errors_tells_each_text_once() {
-    use schedgroup::errgroup::ErrGroup;
-    use schedgroup::flow::{Attempts, Verdict};
+    use schedgroup::flow::Verdict;
+    use schedgroup::task::TaskGroup;
     use std::future::ready;
 
     let group = Group::new();
@@ -167,8 +167,9 @@ async fn a_chain_of_errors_tells_each_text_once() {
     tells_once(&WaitError::DeadlineExceeded, &["deadline"]);
     tells_once(&ScheduleError::Closed(()), &["closed"]);
     tells_once(&ScheduleError::Cancelled(()), &["cancelled"]);
+    tells_once(&ScheduleError::Full(()), &["full"]);
 
-    let tasks = ErrGroup::<()>::new();
+    let tasks = TaskGroup::<()>::new();
     drop(tasks.wait());
     let refused = tasks.try_spawn(async { Ok(()) });
     tells_once(&refused.err().unwrap(), &["closed"]);
@@ -178,19 +179,18 @@ async fn a_chain_of_errors_tells_each_text_once() {
     tells_once(&error, &["no route", "cable cut", "task 1", "too many"]);
     let error = flow::take(3, [failing()]).await.unwrap_err();
     tells_once(&error, &["fewer tasks"]);
-    let retry = || flow::retry(Attempts::Unlimited, [Duration::ZERO], failing);
+    let retry = || flow::retry(failing).delays([Duration::ZERO]);
     let error = retry().await.unwrap_err();
     tells_once(&error, &["no route", "cable cut", "gave up", "2 attempts"]);
-    let error = retry().verdict(|_| Verdict::Stop).await.unwrap_err();
+    let error = retry().when(|_| Verdict::Stop).await.unwrap_err();
     tells_once(&error, &["no route", "cable cut", "stopped", "1 attempt"]);
-    let mut attempts = 0;
-    let panicking = flow::retry(2, [Duration::ZERO], || {
-        attempts += 1;
-        assert!(attempts < 2, "boom");
-        failing()
-    });
-    let error = panicking.await.unwrap_err();
-    tells_once(&error, &["no route", "cable cut", "boom", "2 attempts"]);
+    let late = flow::retry(failing).delays([HOUR]).deadline(Instant::now());
+    let error = late.await.unwrap_err();
+    tells_once(&error, &["deadline", "0 attempts"]);
+    let error = flow::race([failing()]).deadline(Instant::now());
+    tells_once(&error.await.unwrap_err(), &["deadline"]);
+    let error = flow::try_all([failing()]).deadline(Instant::now());
+    tells_once(&error.await.unwrap_err(), &["deadline"]);
 }
 
 /// An error that is only text is told all the same.
@@ -199,7 +199,7 @@ async fn an_error_that_is_only_text_is_in_the_line() {
     let failing = || std::future::ready(Err::<(), _>("no route"));
     let error = flow::race([failing()]).await.unwrap_err();
     assert_eq!(error.to_string().matches("no route").count(), 1, "{error}");
-    let error = flow::retry(1, [], failing).await.unwrap_err();
+    let error = flow::retry(failing).attempts(1).await.unwrap_err();
     assert_eq!(error.to_string(), "gave up after 1 attempt: no route");
 }
 
@@ -235,6 +235,78 @@ fn plain_values_compare() {
     compares(Next::At(Instant::now()), Next::Done);
     compares(JobState::Pending, JobState::Running);
     compares(ScheduleError::Closed(1), ScheduleError::Cancelled(1));
+    compares(ScheduleError::Full(1), ScheduleError::Full(2));
+}
+
+#[test]
+fn counts_begin_at_zero() {
+    let Stats {
+        pending,
+        finished,
+        next_deadline,
+        ..
+    } = Stats::default();
+    assert_eq!((pending, finished, next_deadline), (0, 0, None));
+    let Report {
+        finished,
+        aborted,
+        dropped,
+        ..
+    } = Report::default();
+    assert_eq!((finished, aborted, dropped), (0, 0, 0));
+}
+
+/// With the feature and without it, on Linux and elsewhere.
+#[tokio::test(start_paused = true)]
+async fn a_timer_of_the_kernel_may_be_asked_for_everywhere() {
+    let group = Group::builder().timerfd().build();
+    group.delay(HOUR, async {});
+    group.wait().await.unwrap();
+}
+
+/// Two groups give the same ids.
+#[tokio::test(start_paused = true)]
+async fn handles_are_equal_if_they_refer_to_the_same_job_of_the_same_group() {
+    let (one, other) = (Group::new(), Group::new());
+    let (job, twin) = (one.delay(HOUR, async {}), other.delay(HOUR, async {}));
+    let sibling = one.delay(HOUR, async {});
+    assert_eq!(job.id(), twin.id());
+    assert_eq!(job, job.clone());
+    assert_ne!(job, twin);
+    assert_ne!(job, sibling);
+    let jobs = HashSet::from([job.clone(), job, twin, sibling]);
+    assert_eq!(jobs.len(), 3);
+    drop((one.wait(), other.wait()));
+    let (rejected, twin) = (one.handle(), other.handle());
+    let (rejected, twin) = (rejected.delay(HOUR, async {}), twin.delay(HOUR, async {}));
+    assert_eq!(rejected, rejected.clone());
+    assert_ne!(rejected, twin);
+}
+
+/// Whatever takes a handle takes each of these by reference.
+#[tokio::test(start_paused = true)]
+async fn what_works_in_a_group_lends_its_handle() {
+    use schedgroup::keyed::{KeyedContext, KeyedGroup, OnDuplicate};
+
+    fn pending(group: &impl AsRef<Handle>) -> usize {
+        group.as_ref().stats().pending
+    }
+    let (group, keyed) = (Group::new(), KeyedGroup::new());
+    group.delay(HOUR, async {});
+    assert_eq!((pending(&group), pending(&group.handle())), (1, 1));
+    let of_key = KeyedGroup::<u8>::on(&group);
+    assert_eq!(pending(&of_key), 1);
+    group.delay_with(ms(1), |context: JobContext| async move {
+        assert_eq!(pending(&context), 1);
+    });
+    keyed.delay('h', HOUR, async {}, OnDuplicate::Replace);
+    let of_its_job = |context: KeyedContext<char>| async move {
+        assert_eq!((pending(&context), pending(&context.handle())), (1, 1));
+    };
+    keyed.delay_with('k', ms(1), of_its_job, OnDuplicate::Replace);
+    assert_eq!((pending(&keyed), pending(&keyed.handle())), (2, 2));
+    group.wait().await.unwrap();
+    keyed.wait().await.unwrap();
 }
 
 /// That the text is there, and that it shows these.
@@ -286,7 +358,7 @@ async fn every_debug_shows_what_one_would_look_for() {
     shows(&wait, &["Wait"]);
     let error = (&mut wait).await.unwrap_err();
     drop(wait);
-    shows(&error, &["Panicked", "JobPanic", "boom", file!()]);
+    shows(&error, &["Panicked", "Panic", "JobId", "boom", file!()]);
     shows(&WaitError::Cancelled, &["Cancelled"]);
     let shutdown = group.shutdown(Duration::ZERO);
     shows(&shutdown, &["Shutdown"]);
@@ -298,46 +370,48 @@ async fn every_debug_shows_what_one_would_look_for() {
 
 #[tokio::test(start_paused = true)]
 async fn every_debug_of_a_group_of_tasks_shows_its_counts() {
-    use schedgroup::errgroup::ErrGroup;
-    use schedgroup::sized::SizedGroup;
+    use schedgroup::task::TaskGroup;
 
-    let builder = ErrGroup::<()>::builder().limit(1).queue(2);
+    let builder = TaskGroup::<()>::builder().limit(1).queue(2);
     shows(&builder, &["Builder", "limit: 1", "queue: 2", "on_error"]);
     let group = builder.build();
     group.spawn(async { panic!("boom") });
-    shows(&group, &["ErrGroup", "running: 1", "cause: None"]);
-    shows(&group.handle(), &["Handle", "running: 1"]);
+    shows(&group, &["TaskGroup", "running: 1", "cause: None"]);
+    shows(&group.handle(), &["TaskHandle", "running: 1"]);
     shows(&group.member(), &["Member", "index: 1"]);
     shows(&group.submit(async { Ok(()) }), &["Submit", "step: "]);
     let wait = group.wait();
     shows(&wait, &["Wait", "running: 1"]);
     let error = wait.await.unwrap_err();
-    shows(&error, &["Panicked", "TaskPanic", "boom", file!()]);
+    shows(&error, &["Panicked", "Panic", "id: 0", "boom", file!()]);
     shows(&group.try_spawn(async { Ok(()) }), &["Closed"]);
 
-    let group = ErrGroup::<()>::new();
+    let group = TaskGroup::<()>::new();
     shows(&group.wait_all(), &["WaitAll", "running: 0"]);
-    let group = SizedGroup::new(3);
-    shows(&group, &["SizedGroup", "running: 0"]);
-    shows(&group.wait(), &["Wait", "running: 0"]);
+    let group = TaskGroup::<()>::builder().name("mails").build();
+    shows(&group, &["TaskGroup", "mails"]);
+    shows(&group.drain(HOUR), &["Drain", "running: 0"]);
+    shows(&group.shutdown(HOUR), &["Shutdown", "running: 0"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_debug_of_a_set_of_tasks_shows_how_far_it_is() {
-    use std::future::{IntoFuture, ready};
+async fn every_debug_of_a_set_of_tasks_shows_its_settings() {
+    use std::future::ready;
 
-    let all = flow::all([ready(())]).limit(3);
-    shows(&all, &["Flow", "flow::all", "limit: 3", file!()]);
-    let all = all.into_future();
-    shows(&all, &["Running", "flow::all", "started: 0", "running: 0"]);
-    let stream = flow::stream([ready(())]).start();
-    shows(&stream, &["Stream", "flow::stream", "limit"]);
+    let mut all = flow::all([ready(())]).limit(3);
+    let started = ["Flow", "flow::all", "limit: 3", "started: false", file!()];
+    shows(&all, &started);
+    (&mut all).await;
+    shows(&all, &["started: true"]);
+    let stream = flow::stream([ready(())]);
+    shows(&stream, &["Stream", "flow::stream", "limit", file!()]);
     let waterfall = flow::waterfall::<_, ()>(1).then(|_| ready(Ok(2)));
     shows(&waterfall, &["Waterfall", "steps: 1"]);
-    shows(&waterfall.into_future(), &["Falling", "steps: 1"]);
-    let retry = flow::retry(7, [HOUR], || ready(Err::<(), _>(())));
-    shows(&retry, &["Retry", "7", file!()]);
-    shows(&retry.into_future(), &["Retrying", "begun: 0", "7"]);
+    let retry = || flow::retry(|| ready(Err::<(), _>(()))).attempts(7);
+    shows(&retry(), &["Retry", "attempts: 0", "max_attempts: 7"]);
+    let group = Group::new();
+    let spawned = retry().spawn_on(group.handle());
+    shows(&spawned, &["RetryHandle", "JobHandle"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -358,4 +432,5 @@ fn the_debug_of_a_refusal_hides_the_job() {
     struct Secret;
     shows(&ScheduleError::Closed(Secret), &["Closed"]);
     shows(&ScheduleError::Cancelled(Secret), &["Cancelled"]);
+    shows(&ScheduleError::Full(Secret), &["Full"]);
 }

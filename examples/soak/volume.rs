@@ -104,7 +104,7 @@ pub(crate) fn years(years: u64) -> u64 {
         group.repeat(begin + HOUR, move |context| {
             let (counter, astray) = (counter.clone(), astray.clone());
             async move {
-                let hour = context.attempt();
+                let hour = context.run();
                 let due = begin + HOUR * hour as u32;
                 astray.fetch_add(u64::from(tokio::time::Instant::now() != due), SeqCst);
                 counter.fetch_add(1, SeqCst);

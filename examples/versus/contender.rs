@@ -310,6 +310,6 @@ impl<S: Setting> Contender for Ours<S> {
     }
 
     fn turns(&self) -> Option<u64> {
-        Some(self.0.stats().driver_turns)
+        Some(self.0.stats().driver_wakeups)
     }
 }

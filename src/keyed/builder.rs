@@ -84,14 +84,13 @@ where
 
     /// Creates a keyed group that owns this group.
     pub fn build_in(self, group: Group) -> KeyedGroup<K, S> {
-        KeyedGroup::own(self.build_on(group.handle()), group)
+        KeyedGroup::own(self.build_on(&group), group)
     }
 
-    /// Creates keys in a group that belongs to somebody else, who waits for it, cancels it and shuts it
-    /// down.
-    pub fn build_on(self, group: Handle) -> KeyedHandle<K, S> {
+    /// Creates keys in a group that has another owner, who waits for it, cancels it and shuts it down.
+    pub fn build_on(self, group: &impl AsRef<Handle>) -> KeyedHandle<K, S> {
         let keys = Keys::new(self.hasher, self.exclusive);
-        KeyedHandle::new(Arc::new(keys), group)
+        KeyedHandle::new(Arc::new(keys), group.as_ref().clone())
     }
 }
 

@@ -59,11 +59,10 @@ impl<K: Eq + Hash + Send + 'static> KeyedGroup<K> {
         KeyedGroup::builder().build()
     }
 
-    /// Creates keys in a group that belongs to somebody else, who waits for it, cancels it and shuts it
-    /// down.
+    /// Creates keys in a group that has another owner, who waits for it, cancels it and shuts it down.
     ///
-    /// The handle of a job's context is admitted while the group drains, as ever.
-    pub fn on(group: Handle) -> KeyedHandle<K> {
+    /// Through a job's context, what is scheduled by key is admitted while the group drains, as ever.
+    pub fn on(group: &impl AsRef<Handle>) -> KeyedHandle<K> {
         KeyedGroup::builder().build_on(group)
     }
 }
@@ -144,6 +143,13 @@ verbs!(
     "# Panics\n\nIf the job had to go to the group after `wait` or `shutdown` was called. A
     [`KeyedHandle`] does not panic."
 );
+
+impl<K, S> AsRef<Handle> for KeyedGroup<K, S> {
+    /// Returns a handle to the group in which the keys' jobs are.
+    fn as_ref(&self) -> &Handle {
+        self.group.as_ref()
+    }
+}
 
 impl<K: Eq + Hash + Send + 'static> Default for KeyedGroup<K> {
     #[track_caller]

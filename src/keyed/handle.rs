@@ -33,7 +33,7 @@ use crate::{Handle, Job, JobContext, JobId, ScheduleError};
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), schedgroup::WaitError> {
 /// let group = Group::new();
-/// let saves = KeyedGroup::on(group.handle());
+/// let saves = KeyedGroup::on(&group);
 /// let save = async { println!("saved") };
 /// saves.delay("draft", Duration::from_secs(5), save, OnDuplicate::Replace);
 /// group.wait().await?;
@@ -141,6 +141,13 @@ verbs!(
     [`Outcome::Refused`]."
 );
 
+impl<K, S> AsRef<Handle> for KeyedHandle<K, S> {
+    /// Returns a handle to the group in which the keys' jobs are.
+    fn as_ref(&self) -> &Handle {
+        &self.group
+    }
+}
+
 impl<K, S> Clone for KeyedHandle<K, S> {
     fn clone(&self) -> Self {
         KeyedHandle::new(Arc::clone(&self.keys), self.group.clone())
@@ -220,6 +227,13 @@ verbs!(
     "From a context it does not panic: a job that the group rejects is dropped, and the answer is
     [`Outcome::Refused`]."
 );
+
+impl<K, S> AsRef<Handle> for KeyedContext<K, S> {
+    /// Returns a handle that is admitted while the group drains.
+    fn as_ref(&self) -> &Handle {
+        self.context.as_ref()
+    }
+}
 
 impl<K, S> Clone for KeyedContext<K, S> {
     fn clone(&self) -> Self {

@@ -175,5 +175,6 @@ fn hand_back<K, S, T>(refused: ScheduleError<Kept<K, S, T>>) -> ScheduleError<T>
     match refused {
         ScheduleError::Closed(kept) => ScheduleError::Closed(kept.job),
         ScheduleError::Cancelled(kept) => ScheduleError::Cancelled(kept.job),
+        ScheduleError::Full(kept) => ScheduleError::Full(kept.job),
     }
 }

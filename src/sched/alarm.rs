@@ -7,14 +7,18 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 #[cfg(all(feature = "timerfd", target_os = "linux"))]
-use super::timerfd::TimerFd;
+pub(super) use super::timerfd::TimerFd;
 
-/// Not to be had here.
+/// Not to be had here: to ask for it changes nothing.
 #[cfg(not(all(feature = "timerfd", target_os = "linux")))]
 pub(super) enum TimerFd {}
 
 #[cfg(not(all(feature = "timerfd", target_os = "linux")))]
 impl TimerFd {
+    pub(super) fn new() -> Result<TimerFd, ()> {
+        Err(())
+    }
+
     fn set(&mut self, _: Duration) {
         match *self {}
     }
@@ -50,12 +54,12 @@ impl Alarm {
         }
     }
 
-    pub(super) fn set(&mut self, at: Instant) {
-        let now = Instant::now();
+    /// `now` may be a little ago.
+    pub(super) fn set(&mut self, at: Instant, now: Instant) {
         self.at = at.min(now + LONGEST);
         self.sleep.as_mut().reset(self.at);
         if let Some(fine) = &mut self.fine {
-            fine.set(self.at.saturating_duration_since(now));
+            fine.set(self.at.saturating_duration_since(Instant::now()));
         }
     }
 

@@ -7,17 +7,15 @@ use tokio::runtime::{self, RuntimeFlavor};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::alarm::Alarm;
+use super::alarm::{Alarm, TimerFd};
 use super::driver::Driver;
 use super::group::Group;
 use super::shared::Shared;
 use super::state::State;
-#[cfg(all(feature = "timerfd", target_os = "linux"))]
-use super::timerfd::TimerFd;
 use super::workers::Workers;
 use crate::ground::timeline::{Tick, Timeline};
 
-/// Settings for a [`Group`]; made by [`Group::builder`].
+/// Configures a [`Group`]; created by [`Group::builder`].
 ///
 /// # Examples
 ///
@@ -45,44 +43,102 @@ pub struct Builder {
     max_running: Option<usize>,
     name: Option<Box<str>>,
     runtime: Option<runtime::Handle>,
-    #[cfg(all(feature = "timerfd", target_os = "linux"))]
     timerfd: bool,
 }
 
 impl Builder {
-    /// Cancels the group when `token` is cancelled.
+    /// Sets a parent token: the group is cancelled when `token` is.
     ///
     /// The group works on a child of it: ending the group does not cancel `token`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use schedgroup::{CancellationToken, Group};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let token = CancellationToken::new();
+    /// let group = Group::builder().token(token.clone()).build();
+    /// group.cancel();
+    /// assert!(!token.is_cancelled());
+    /// # }
+    /// ```
     pub fn token(mut self, token: CancellationToken) -> Builder {
         self.token = token;
         self.has_token = true;
         self
     }
 
-    /// Ends the group at this instant: no job starts at it or later, and `wait` returns
+    /// Sets the instant at which the group ends: no job starts at it or later, and `wait` returns
     /// [`DeadlineExceeded`](crate::WaitError::DeadlineExceeded).
     ///
-    /// With a [`timeout`](Builder::timeout) beside it the earlier one holds.
+    /// If a [`timeout`](Builder::timeout) is set too, the earlier one holds.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::{Group, WaitError};
+    /// # use tokio::time::Instant;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let at = Instant::now() + Duration::from_secs(1);
+    /// let group = Group::builder().deadline(at).build();
+    /// group.schedule(at, async { unreachable!() });
+    /// assert!(matches!(group.wait().await, Err(WaitError::DeadlineExceeded)));
+    /// # }
+    /// ```
     pub fn deadline(mut self, deadline: Instant) -> Builder {
         self.deadline = Some(deadline);
         self
     }
 
-    /// Ends the group so long after [`build`](Builder::build), as a [`deadline`](Builder::deadline)
-    /// does.
+    /// Sets the time after [`build`](Builder::build) at which the group ends, as it does at a
+    /// [`deadline`](Builder::deadline).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::{Group, WaitError};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let group = Group::builder().timeout(Duration::from_secs(1)).build();
+    /// group.delay(Duration::from_secs(2), async { unreachable!() });
+    /// assert!(matches!(group.wait().await, Err(WaitError::DeadlineExceeded)));
+    /// # }
+    /// ```
     pub fn timeout(mut self, timeout: Duration) -> Builder {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Lets at most `limit` jobs run at once.
+    /// Limits the number of jobs that run at a time.
     ///
-    /// Due jobs wait for a place in the order in which they were due, and take a free one at once.
-    /// Only running jobs hold places.
+    /// Due jobs wait for a slot in the order of their deadlines, and take a free one at once.
+    /// Only running jobs hold slots.
     ///
     /// # Panics
     ///
     /// If `limit` is zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::builder().max_running(2).build();
+    /// let start = tokio::time::Instant::now();
+    /// for _ in 0..4 {
+    ///     group.delay(Duration::ZERO, tokio::time::sleep(Duration::from_secs(1)));
+    /// }
+    /// group.wait().await?;
+    /// assert_eq!(start.elapsed().as_secs(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn max_running(mut self, limit: usize) -> Builder {
         assert!(limit > 0, "schedgroup: max_running must be at least 1");
@@ -90,19 +146,42 @@ impl Builder {
         self
     }
 
-    /// Names the group in spans, events and `Debug`.
+    /// Sets the name of the group, for spans, events and `Debug`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group = schedgroup::Group::builder().name("mails").build();
+    /// assert!(format!("{group:?}").contains("mails"));
+    /// # }
+    /// ```
     pub fn name(mut self, name: impl Into<String>) -> Builder {
         self.name = Some(name.into().into_boxed_str());
         self
     }
 
-    /// Runs the group on this runtime rather than the one that `build` is called in.
+    /// Sets the runtime on which the group runs; by default the one in which `build` is called.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// let runtime = tokio::runtime::Runtime::new()?;
+    /// let group = schedgroup::Group::builder().runtime(runtime.handle().clone()).build();
+    /// let answer = group.spawn_after(Duration::from_millis(1), async { 42 });
+    /// assert_eq!(runtime.block_on(answer)?, 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn runtime(mut self, runtime: runtime::Handle) -> Builder {
         self.runtime = Some(runtime);
         self
     }
 
-    /// Starts jobs within some tens of microseconds of their deadlines, by a timerfd of the kernel.
+    /// Starts jobs within some tens of microseconds of their deadlines, by a timerfd of the Linux kernel.
+    ///
+    /// It needs the crate's feature `timerfd`. Without it, and on other systems, this setting changes nothing.
     ///
     /// tokio's timers work in whole milliseconds, and jobs start half a millisecond late in the middle
     /// and two at worst. A group with a timerfd holds one file open and wakes the runtime for each
@@ -111,18 +190,38 @@ impl Builder {
     ///
     /// The runtime needs its I/O driver (`enable_io` or `enable_all`): [`build`](Builder::build) panics
     /// without it.
-    #[cfg(all(feature = "timerfd", target_os = "linux"))]
-    #[cfg_attr(docsrs, doc(cfg(all(feature = "timerfd", target_os = "linux"))))]
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::builder().timerfd().build();
+    /// group.delay(Duration::from_micros(300), async { println!("now") });
+    /// group.wait().await
+    /// # }
+    /// ```
     pub fn timerfd(mut self) -> Builder {
         self.timerfd = true;
         self
     }
 
-    /// Starts the group.
+    /// Creates the group and starts its driver.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime if none was named, and on a runtime without a timer.
+    /// Outside of a tokio runtime if none was set, and on a runtime without a timer.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::builder().build();
+    /// group.wait().await
+    /// # }
+    /// ```
     #[track_caller]
     pub fn build(self) -> Group {
         let Some(runtime) = self.runtime.or_else(|| runtime::Handle::try_current().ok()) else {
@@ -153,14 +252,11 @@ impl Builder {
             self.name,
             deadline.min(timeout),
         );
-        #[cfg(all(feature = "timerfd", target_os = "linux"))]
         let fine = if self.timerfd {
             TimerFd::new().ok()
         } else {
             None
         };
-        #[cfg(not(all(feature = "timerfd", target_os = "linux")))]
-        let fine = None;
         let driver = Driver::new(Arc::clone(&shared), Alarm::new(fine));
         drop(entered);
         runtime.spawn(driver.drive());

@@ -16,70 +16,197 @@ use super::job::{Job, JobId, Next};
 use super::shared::Shared;
 use super::verbs::{Entrance, verbs};
 
-/// A running job's view of its group: when it was due, whether to stop, and the verbs to schedule more.
+/// A running job's view of its group: its deadline, the cancel token, and the verbs to schedule more.
 ///
-/// The verbs are admitted while the group drains, and `wait` covers what they schedule. They never
+/// It is given to the jobs of `delay_with`, `schedule_with` and `repeat`. The verbs are admitted while the group
+/// drains, and `wait` covers what they schedule. They never
 /// panic: once the group is shut down, cancelled or drained they drop the job and return a finished
 /// handle. A context may outlive its job.
-#[derive(Clone)]
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), schedgroup::WaitError> {
+/// let group = schedgroup::Group::new();
+/// group.delay_with(Duration::from_secs(1), |context| async move {
+///     println!("{:?} late", context.lateness());
+///     context.delay(Duration::from_secs(1), async { println!("and then") });
+/// });
+/// group.wait().await // covers both
+/// # }
+/// ```
 pub struct JobContext {
-    shared: Arc<Shared>,
+    /// Of the group's own jobs, which are admitted while it drains.
+    lent: Handle,
     run: Run,
     lateness: Duration,
-    attempt: u64,
+    number: u64,
 }
 
 impl JobContext {
     /// The context of a run that starts now.
-    fn new(shared: &Arc<Shared>, run: Run, attempt: u64) -> JobContext {
+    fn new(shared: &Arc<Shared>, run: Run, number: u64) -> JobContext {
         JobContext {
             lateness: shared.now().since(run.deadline),
-            shared: Arc::clone(shared),
+            lent: Handle::lent(Arc::clone(shared), Caller::Inside),
             run,
-            attempt,
+            number,
         }
     }
 
-    /// The group's token. A cancel of the group does not interrupt running jobs: they see it here.
+    /// Returns the group's token. A cancel of the group does not interrupt running jobs: they see it here.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let group = schedgroup::Group::new();
+    /// group.delay_with(Duration::ZERO, |context| async move {
+    ///     context.token().cancelled().await;
+    ///     println!("tidied up");
+    /// });
+    /// tokio::time::sleep(Duration::from_secs(1)).await;
+    /// group.cancel();
+    /// group.shutdown(Duration::from_secs(1)).await;
+    /// # }
+    /// ```
     pub fn token(&self) -> CancellationToken {
-        self.shared.share_token()
+        self.lent.token()
     }
 
-    /// When this run was due.
+    /// Returns the instant at which this run was due.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tokio::time::Instant;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::new();
+    /// let at = Instant::now() + Duration::from_secs(1);
+    /// group.schedule_with(at, move |context| async move {
+    ///     assert_eq!(context.deadline(), at);
+    /// });
+    /// group.wait().await
+    /// # }
+    /// ```
     pub fn deadline(&self) -> Instant {
-        self.shared.timeline.instant(self.run.deadline)
+        self.lent.shared().timeline.instant(self.run.deadline)
     }
 
-    /// How much later than that it started.
+    /// Returns how late this run started, measured from [`deadline`](JobContext::deadline).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tokio::time::Instant;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::new();
+    /// let minute = Duration::from_secs(60);
+    /// group.schedule_with(Instant::now() - minute, move |context| async move {
+    ///     assert_eq!(context.lateness(), minute);
+    /// });
+    /// group.wait().await
+    /// # }
+    /// ```
     pub fn lateness(&self) -> Duration {
         self.lateness
     }
 
-    /// Which run of the job this is; 1 for the first.
-    pub fn attempt(&self) -> u64 {
-        self.attempt
+    /// Returns the number of this run of the job; 1 for the first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::{Group, Next};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = Group::new();
+    /// group.repeat(tokio::time::Instant::now(), |context| async move {
+    ///     match context.run() {
+    ///         3 => Next::Done,
+    ///         _ => Next::After(Duration::from_secs(1)),
+    ///     }
+    /// });
+    /// group.wait().await // after two seconds
+    /// # }
+    /// ```
+    pub fn run(&self) -> u64 {
+        self.number
     }
 
-    /// Was `wait` or `shutdown` called?
+    /// Returns `true` if `wait`, `drain` or `shutdown` of the group was called.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::{Group, Next};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = Group::new();
+    /// group.repeat(tokio::time::Instant::now(), |context| async move {
+    ///     if context.is_draining() { Next::Done } else { Next::After(Duration::from_secs(1)) }
+    /// });
+    /// group.wait().await
+    /// # }
+    /// ```
     pub fn is_draining(&self) -> bool {
-        self.shared.enter(|state, _| state.is_draining())
+        self.lent.shared().enter(|state, _| state.is_draining())
     }
 
-    /// The name of the job.
+    /// Returns the id of the job.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::new();
+    /// group.delay_with(Duration::ZERO, |context| async move {
+    ///     println!("job {}", context.id());
+    /// });
+    /// group.wait().await
+    /// # }
+    /// ```
     pub fn id(&self) -> JobId {
         self.run.id
     }
 
-    /// A handle with this context's rights, to be passed on.
+    /// Returns a handle that is admitted while the group drains, as this context is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::new();
+    /// group.delay_with(Duration::ZERO, |context| async move {
+    ///     let handle = context.handle();
+    ///     let other = tokio::spawn(async move {
+    ///         handle.delay(Duration::from_secs(1), async { println!("waited for, too") });
+    ///     });
+    ///     other.await.unwrap_or_else(|error| println!("{error}"));
+    /// });
+    /// group.wait().await
+    /// # }
+    /// ```
     pub fn handle(&self) -> Handle {
-        Handle::new(Arc::clone(&self.shared), Caller::Inside)
+        self.lent.clone()
     }
 
     fn entrance(&self) -> Entrance<'_> {
-        Entrance {
-            shared: &self.shared,
-            caller: Caller::Inside,
-        }
+        self.lent.entrance()
     }
 }
 
@@ -89,11 +216,28 @@ verbs!(
      finished one."
 );
 
+impl AsRef<Handle> for JobContext {
+    /// Returns a handle that is admitted while the group drains, and that [`detach`](crate::Group::detach) does not
+    /// count.
+    fn as_ref(&self) -> &Handle {
+        &self.lent
+    }
+}
+
+impl Clone for JobContext {
+    fn clone(&self) -> JobContext {
+        JobContext {
+            lent: Handle::lent(Arc::clone(self.lent.shared()), Caller::Inside),
+            ..*self
+        }
+    }
+}
+
 impl fmt::Debug for JobContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JobContext")
             .field("id", &self.run.id)
-            .field("attempt", &self.attempt)
+            .field("run", &self.number)
             .field("deadline", &self.deadline())
             .field("lateness", &self.lateness)
             .finish_non_exhaustive()
@@ -139,7 +283,7 @@ where
 pub(super) struct Repeat<F, Fut> {
     shared: Arc<Shared>,
     make: F,
-    attempt: u64,
+    runs: u64,
     running: Option<Pin<Box<Fut>>>,
 }
 
@@ -148,7 +292,7 @@ impl<F, Fut> Repeat<F, Fut> {
         Repeat {
             shared: Arc::clone(shared),
             make,
-            attempt: 0,
+            runs: 0,
             running: None,
         }
     }
@@ -160,8 +304,8 @@ where
     Fut: Future<Output = Next> + Send + 'static,
 {
     fn start(mut self: Box<Self>, run: Run) -> Live {
-        self.attempt += 1;
-        let context = JobContext::new(&self.shared, run, self.attempt);
+        self.runs += 1;
+        let context = JobContext::new(&self.shared, run, self.runs);
         self.running = Some(Box::pin((self.make)(context)));
         Live::Own(self)
     }

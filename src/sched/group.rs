@@ -13,17 +13,19 @@ use super::shared::Shared;
 use super::stats::Stats;
 use super::verbs::{Entrance, verbs};
 use super::wait::{Shutdown, Wait};
-use crate::ground::timeline::Tick;
 use crate::ground::trace;
 
-/// Runs many jobs at their times from one task, to be waited for, cancelled and shut down together.
+/// Schedules many delayed jobs on one tokio driver task, and waits for, cancels or shuts down all of them together.
 ///
-/// One driver task owns one heap of deadlines and one sleep; a pending job is a few dozen bytes beside
-/// its own future, not a task and a timer. Reach for [`tokio::time::sleep`] in a task of your own when
-/// there is a handful of timers and nothing to wait for as a whole.
+/// The driver owns one heap of deadlines and one sleep; due jobs run in parallel on the runtime's workers. A pending
+/// job is a few dozen bytes beside its own future, not a task and a timer. Use [`tokio::time::sleep`] in a task of
+/// your own when there is a handful of timers and nothing to wait for as a whole.
 ///
-/// Dropping the group ends it: pending jobs never run, running ones are stopped at their next await, and
-/// its token is cancelled. [`detach`](Group::detach) lets it go on by itself.
+/// The group belongs to one owner; other tasks schedule through a [`Handle`]. Functions that take
+/// `&impl AsRef<Handle>` are called with `&group`.
+///
+/// Dropping the group ends it: pending jobs never run, running ones are aborted at their next await, and
+/// its token is cancelled. [`detach`](Group::detach) keeps it running in the background.
 ///
 /// # Examples
 ///
@@ -41,63 +43,137 @@ use crate::ground::trace;
 /// ```
 #[must_use = "a group that is dropped drops its pending jobs"]
 pub struct Group {
-    shared: Arc<Shared>,
+    /// What its owner schedules through, for whom a closed group is a mistake.
+    own: Handle,
+    /// What it lends to functions that take a handle, for which it is none.
+    lent: Handle,
     detached: bool,
 }
 
 impl Group {
-    /// A group that nothing cancels but itself.
+    /// Creates a group that is not tied to a parent cancellation token.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime, and on one without a timer.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::new();
+    /// group.wait().await
+    /// # }
+    /// ```
     #[track_caller]
     pub fn new() -> Group {
         Group::builder().build()
     }
 
-    /// A group that ends when `token` is cancelled. It works on a child of `token`.
+    /// Creates a group that is cancelled when `token` is. It works on a child of `token`.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime, and on one without a timer.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use schedgroup::{CancellationToken, Group, WaitError};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let token = CancellationToken::new();
+    /// let group = Group::with_token(token.clone());
+    /// group.delay(Duration::from_secs(3600), async { unreachable!() });
+    /// token.cancel();
+    /// assert!(matches!(group.wait().await, Err(WaitError::Cancelled)));
+    /// # }
+    /// ```
     #[track_caller]
     pub fn with_token(token: CancellationToken) -> Group {
         Group::builder().token(token).build()
     }
 
-    /// Settings for a group.
+    /// Returns a [`Builder`] with the default settings.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group = schedgroup::Group::builder().max_running(8).name("mails").build();
+    /// assert!(format!("{group:?}").contains("mails"));
+    /// # }
+    /// ```
     pub fn builder() -> Builder {
         Builder::default()
     }
 
     pub(super) fn new_from(shared: Arc<Shared>) -> Group {
         Group {
-            shared,
+            own: Handle::lent(Arc::clone(&shared), Caller::Owner),
+            lent: Handle::lent(shared, Caller::Outside),
             detached: false,
         }
     }
 
-    /// An end to schedule with from elsewhere.
-    pub fn handle(&self) -> Handle {
-        Handle::new(Arc::clone(&self.shared), Caller::Outside)
+    fn shared(&self) -> &Arc<Shared> {
+        self.own.shared()
     }
 
-    /// The group's own token: cancelled with the group, and cancelling it cancels the group.
+    /// Returns a cheap, cloneable handle for scheduling from other tasks and threads.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let group = schedgroup::Group::new();
+    /// let handle = group.handle();
+    /// tokio::spawn(async move {
+    ///     handle.delay(Duration::from_secs(1), async { println!("hello") });
+    /// })
+    /// .await?;
+    /// group.wait().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn handle(&self) -> Handle {
+        self.lent.clone()
+    }
+
+    /// Returns the group's own token, which is cancelled with the group. Cancelling it cancels the group.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let group = schedgroup::Group::new();
+    /// let token = group.token();
+    /// group.cancel();
+    /// assert!(token.is_cancelled());
+    /// # }
+    /// ```
     pub fn token(&self) -> CancellationToken {
-        self.shared.share_token()
+        self.own.token()
     }
 
     /// Closes the group and waits until every job has ended.
     ///
-    /// The group is closed by the call itself, not by the first poll. Whatever races with it is either
-    /// covered or refused. Running jobs may go on scheduling through their context, and are covered.
-    /// The future ends as soon as nothing is pending or running and all that jobs held was dropped, or
-    /// at once when the group is cancelled, in which case running jobs may still be running.
+    /// The group is closed by the call itself, not by the first poll. A job scheduled concurrently with this call is
+    /// either waited for or rejected; it is never lost. Running jobs may go on scheduling through their context, and
+    /// what they schedule is waited for. The future resolves as soon as nothing is pending or running and all that
+    /// jobs held was dropped, or at once when the group is cancelled, in which case running jobs may still be running.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not open the group again. If it was unfinished, as in a `select!` or a
+    /// Dropping the future does not open the group again. If it had not resolved, as in a `select!` or a
     /// `timeout`, `wait` may be called again.
     ///
     /// # Panics
@@ -131,89 +207,149 @@ impl Group {
     /// ```
     #[track_caller]
     pub fn wait(&self) -> Wait<'_> {
+        let shared = self.shared();
         assert!(
-            !self.shared.is_inside(),
+            !shared.is_inside(),
             "schedgroup: Group::wait was called from inside one of the group's own jobs"
         );
-        let now = self.shared.now();
-        let cancelled = self.shared.is_cancelled();
-        let admitted = self.shared.enter(|state, todo| {
+        let now = shared.now();
+        let cancelled = shared.is_cancelled();
+        let admitted = shared.enter(|state, todo| {
             state.check_end(now, cancelled, todo);
             state.close_to_wait(todo)
         });
         assert!(admitted, "schedgroup: multiple calls to Group::wait");
-        Wait::new(&self.shared)
+        Wait::new(shared)
     }
 
     /// Ends the group within `grace`, and reports what became of the jobs it held.
     ///
-    /// From the call on no job is taken in, not even from running ones. What is not yet due is
+    /// From the call on every job is rejected, also those of running jobs. What is not yet due is
     /// dropped. What runs, and what is due, may finish until `grace` is over; then running jobs are
-    /// stopped at their next await and the others dropped. When the future ends no job code runs any
+    /// aborted at their next await and the others dropped. When the future resolves no job code runs any
     /// more: a job that blocks its thread is waited for. A repeating job whose run finishes meanwhile has
-    /// finished. With several calls the earliest end of grace holds. A `wait` beside it ends too, with an
+    /// finished. With several calls the earliest end of a grace holds. A `wait` concurrent with it resolves too, to an
     /// error if any job was dropped or aborted.
     ///
-    /// A job of the group that awaits this is one of those that it waits for, and is stopped when the
+    /// A job of the group that awaits this is one of those that it waits for, and is aborted when the
     /// grace is over.
     ///
     /// # Cancel safety
     ///
     /// It takes effect at the call and goes on if the future is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let group = schedgroup::Group::new();
+    /// let second = Duration::from_secs(1);
+    /// group.delay(Duration::ZERO, tokio::time::sleep(second)); // finishes within the grace
+    /// group.delay(Duration::ZERO, std::future::pending()); // has to be aborted
+    /// group.delay(3600 * second, async {}); // is not due, and dropped at once
+    /// tokio::time::sleep(second / 2).await;
+    /// let report = group.shutdown(10 * second).await;
+    /// assert_eq!((report.finished, report.aborted, report.dropped), (1, 1, 1));
+    /// # }
+    /// ```
     pub fn shutdown(&self, grace: Duration) -> Shutdown<'_> {
-        let now = self.shared.now();
-        let cancelled = self.shared.is_cancelled();
-        let before = self.shared.enter(|state, todo| {
+        let shared = self.shared();
+        let now = shared.now();
+        let cancelled = shared.is_cancelled();
+        let before = shared.enter(|state, todo| {
             state.check_end(now, cancelled, todo);
             state.shut_down(now, now.after(grace), todo)
         });
-        Shutdown::new(&self.shared, before)
+        Shutdown::new(shared, before)
     }
 
     /// Cancels the group: no further job starts, and what is pending is dropped.
     ///
     /// Running jobs are not interrupted; they see it through the token of their context. The first
     /// reason stays: after the group's own deadline this changes nothing, nor what
-    /// [`wait`](Group::wait) says once every job has ended.
+    /// [`wait`](Group::wait) returns once every job has ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let group = schedgroup::Group::new();
+    /// group.delay_with(Duration::ZERO, |context| async move {
+    ///     context.token().cancelled().await;
+    ///     println!("tidied up");
+    /// });
+    /// tokio::time::sleep(Duration::from_secs(1)).await;
+    /// group.cancel();
+    /// group.shutdown(Duration::from_secs(1)).await; // waits for the job
+    /// # }
+    /// ```
     pub fn cancel(&self) {
-        let now = self.shared.now();
-        self.shared.enter(|state, todo| {
+        let shared = self.shared();
+        let now = shared.now();
+        shared.enter(|state, todo| {
             state.check_end(now, false, todo);
             state.end_all(End::Cancelled, todo);
         });
     }
 
-    /// Lets the group go on by itself: until it is empty and no [`Handle`] is left, or its token is
-    /// cancelled.
+    /// Detaches the group: it keeps running in the background until it has no jobs and no [`Handle`] is left, or its
+    /// token is cancelled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::JobError> {
+    /// let group = schedgroup::Group::new();
+    /// let answer = group.spawn_after(Duration::from_secs(1), async { 42 });
+    /// group.detach();
+    /// assert_eq!(answer.await?, 42);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn detach(mut self) {
         self.detached = true;
     }
 
-    /// Returns the group's counts at this moment. It costs the same however many jobs there are.
+    /// Returns the group's counts at this moment. The cost does not depend on the number of jobs.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let group = schedgroup::Group::new();
+    /// let job = group.delay(Duration::from_secs(1), async {});
+    /// let stats = group.stats();
+    /// assert_eq!((stats.pending, stats.next_deadline), (1, Some(job.deadline())));
+    /// # }
+    /// ```
     pub fn stats(&self) -> Stats {
-        let now = self.shared.enter(|state, _| state.snapshot());
-        Stats {
-            pending: now.pending,
-            waiting: now.waiting,
-            running: now.running,
-            finished: now.tally.finished,
-            cancelled: now.tally.aborted + now.tally.dropped,
-            panicked: now.tally.panicked,
-            next_deadline: now.next.map(|at: Tick| self.shared.timeline.instant(at)),
-            max_lateness: now.max_lateness,
-            driver_turns: now.turns,
-        }
+        self.own.stats()
     }
 
     fn entrance(&self) -> Entrance<'_> {
-        Entrance {
-            shared: &self.shared,
-            caller: Caller::Owner,
-        }
+        self.own.entrance()
     }
 }
 
-verbs!(Group, "# Panics\n\nAfter `wait` or `shutdown` was called.");
+verbs!(
+    Group,
+    "# Panics\n\nAfter `wait`, `drain` or `shutdown` was called."
+);
+
+impl AsRef<Handle> for Group {
+    /// Returns a handle that [`detach`](Group::detach) does not count.
+    fn as_ref(&self) -> &Handle {
+        &self.lent
+    }
+}
 
 impl Default for Group {
     #[track_caller]
@@ -224,9 +360,10 @@ impl Default for Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // What a cancelled group has not dropped yet is no surprise to anybody.
-        let expected = self.shared.token.is_cancelled();
-        let (held, panic) = self.shared.enter(|state, todo| {
+        let shared = self.shared();
+        // What a cancelled group has not dropped yet surprises no one.
+        let expected = shared.token.is_cancelled();
+        let (held, panic) = shared.enter(|state, todo| {
             let held = if self.detached {
                 state.detach(todo);
                 None
@@ -237,7 +374,7 @@ impl Drop for Group {
         });
         drop(panic);
         if let Some((pending, running)) = held.filter(|held| held.0 > 0 && !expected) {
-            trace::dropped(self.shared.name(), pending, running);
+            trace::dropped(shared.name(), pending, running);
         }
     }
 }
@@ -245,7 +382,7 @@ impl Drop for Group {
 impl fmt::Debug for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Group")
-            .field("name", &self.shared.name())
+            .field("name", &self.shared().name())
             .field("stats", &self.stats())
             .finish_non_exhaustive()
     }
@@ -324,7 +461,7 @@ mod tests {
         ];
         for (what, call) in calls {
             let group = crowd().await;
-            let shared = Arc::clone(&group.shared);
+            let shared = Arc::clone(group.shared());
             shared.most_looks.store(0, Relaxed);
             let group = call(group);
             settle().await;

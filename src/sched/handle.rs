@@ -1,12 +1,14 @@
-//! Ends that are held elsewhere: of a group, of one job, of one job's value.
+//! What other tasks hold: of a group, of one job, of one job's value.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::body::Receiver;
 use super::context::JobContext;
@@ -15,35 +17,156 @@ use super::gate::Caller;
 use super::job::{Job, JobId, JobState, Next};
 use super::origin::Course;
 use super::shared::Shared;
+use super::stats::Stats;
 use super::verbs::{Entrance, verbs};
 use crate::ground::timeline::Tick;
 
-/// Schedules on a group from elsewhere: other tasks, other threads, other runtimes.
+/// Schedules on a group from other tasks, threads and runtimes; created by [`Group::handle`](crate::Group::handle).
 ///
-/// Cheap to clone. It does not keep the group alive; only a detached group goes on for its handles.
+/// A handle is cheap to clone and does not keep the group alive; only a [detached](crate::Group::detach) group
+/// goes on for its handles.
 ///
-/// Its verbs never panic, since whoever holds it cannot know how the group is: once `wait` or `shutdown` was
-/// called, or the group was cancelled or dropped, they drop the job and return a finished handle. The `try_` forms
-/// give the job back. A handle of a job's context is admitted while `wait` drains the group.
+/// Its verbs never panic, since the end of the group is no mistake of the task that holds a handle: once `wait`,
+/// `drain` or `shutdown` was called, or the group was cancelled or dropped, they drop the job and return a finished
+/// [`JobHandle`]. The `try_` forms give the job back, and [`is_closed`](Handle::is_closed) says so beforehand. A
+/// handle of a job's context is admitted while `wait` or `drain` drains the group.
+///
+/// A function that takes `&impl AsRef<Handle>`, as those of this crate do, can be called with a
+/// [`Group`](crate::Group), a `Handle`, a [`JobContext`], or a keyed group. What they lend by it is not counted by
+/// `detach`; a clone of it is.
 ///
 /// A delay counts from tokio's clock as it reads where the verb is called. A clock that a test has
-/// paused stands still inside of its runtime alone, so there schedule from one of its tasks.
+/// paused stands still only inside its runtime, so there schedule from one of its tasks.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # use schedgroup::Group;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let group = Group::new();
+/// let handle = group.handle();
+/// let elsewhere = tokio::spawn(async move {
+///     handle.delay(Duration::from_secs(1), async { println!("scheduled by another task") });
+/// });
+/// elsewhere.await?;
+/// group.wait().await?;
+/// # Ok(())
+/// # }
+/// ```
 pub struct Handle {
     shared: Arc<Shared>,
     caller: Caller,
+    /// A detached group goes on for it.
+    counted: bool,
 }
 
 impl Handle {
+    /// One that is handed out.
     pub(super) fn new(shared: Arc<Shared>, caller: Caller) -> Handle {
         shared.enter(|state, _| state.handle_made());
-        Handle { shared, caller }
+        Handle {
+            shared,
+            caller,
+            counted: true,
+        }
     }
 
-    fn entrance(&self) -> Entrance<'_> {
+    /// One that lies in a `Group` or a `JobContext`, which only lend it.
+    pub(super) fn lent(shared: Arc<Shared>, caller: Caller) -> Handle {
+        Handle {
+            shared,
+            caller,
+            counted: false,
+        }
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(super) fn entrance(&self) -> Entrance<'_> {
         Entrance {
             shared: &self.shared,
             caller: self.caller,
         }
+    }
+
+    /// Returns the group's own token, which is cancelled with the group. Cancelling it cancels the group.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::{Group, WaitError};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let group = Group::new();
+    /// let handle = group.handle();
+    /// group.delay(Duration::from_secs(3600), async { unreachable!() });
+    /// handle.token().cancel();
+    /// assert!(matches!(group.wait().await, Err(WaitError::Cancelled)));
+    /// # }
+    /// ```
+    pub fn token(&self) -> CancellationToken {
+        self.shared.share_token()
+    }
+
+    /// Returns the group's counts at this moment. The cost does not depend on the number of jobs.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::Group;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let group = Group::new();
+    /// let handle = group.handle();
+    /// handle.delay(Duration::from_secs(60), async {});
+    /// assert_eq!(handle.stats().pending, 1);
+    /// # }
+    /// ```
+    pub fn stats(&self) -> Stats {
+        let now = self.shared.enter(|state, _| state.snapshot());
+        Stats {
+            pending: now.pending,
+            waiting: now.waiting,
+            running: now.running,
+            finished: now.tally.finished,
+            cancelled: now.tally.aborted + now.tally.dropped,
+            panicked: now.tally.panicked,
+            next_deadline: now.next.map(|at: Tick| self.shared.timeline.instant(at)),
+            max_lateness: now.max_lateness,
+            driver_wakeups: now.turns,
+        }
+    }
+
+    /// Returns `true` if the group rejects jobs of this handle: whenever
+    /// [`try_delay`](Handle::try_delay) would return an error.
+    ///
+    /// Once it is `true` it stays so. While it is `false`, another task may close the group at any moment.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use schedgroup::Group;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group = Group::new();
+    /// let handle = group.handle();
+    /// assert!(!handle.is_closed());
+    /// group.cancel();
+    /// assert!(handle.is_closed());
+    /// # }
+    /// ```
+    pub fn is_closed(&self) -> bool {
+        let cancelled = self.shared.is_cancelled();
+        let admitted = self
+            .shared
+            .enter(|state, _| state.admit(self.caller, cancelled));
+        admitted.is_err()
     }
 
     /// Like [`schedule_with`](Handle::schedule_with), for what is kept until the job starts; a refused
@@ -74,9 +197,15 @@ impl Handle {
 
 verbs!(
     Handle,
-    "Never panics: after `wait` or `shutdown` too the job is dropped and the returned handle is a finished one, unless \
-     this is the handle of a job's context and the group still drains."
+    "Never panics: after `wait`, `drain` or `shutdown` too the job is dropped and the returned handle is a finished \
+     one, unless this is the handle of a job's context and the group still drains."
 );
+
+impl AsRef<Handle> for Handle {
+    fn as_ref(&self) -> &Handle {
+        self
+    }
+}
 
 impl Clone for Handle {
     fn clone(&self) -> Handle {
@@ -86,7 +215,9 @@ impl Clone for Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.enter(|state, todo| state.handle_gone(todo));
+        if self.counted {
+            self.shared.enter(|state, todo| state.handle_gone(todo));
+        }
     }
 }
 
@@ -99,22 +230,41 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// One job: cancel it, move it, ask how it is.
+/// A handle to one scheduled job: cancel it, reschedule it, or query its state.
 ///
-/// Clones speak for the same job. Dropping a handle changes nothing, and a handle keeps nothing of
-/// what the job held.
+/// Clones refer to the same job, and compare equal; handles of two jobs do not, also not of jobs of two groups
+/// that have the same id. Dropping a handle does not cancel the job. A handle keeps nothing of what the job held.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # use schedgroup::{Group, JobState};
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), schedgroup::WaitError> {
+/// let group = Group::new();
+/// let hour = Duration::from_secs(3600);
+/// let soon = group.delay(hour, async { println!("done") });
+/// let never = group.delay(hour, async { unreachable!("it was cancelled") });
+/// assert!(soon.reset_after(Duration::from_secs(1)));
+/// assert!(never.cancel());
+/// group.wait().await?; // after a second
+/// assert_eq!((soon.state(), never.state()), (JobState::Finished, JobState::Cancelled));
+/// # Ok(())
+/// # }
+/// ```
 pub struct JobHandle {
     id: JobId,
-    link: Link,
+    /// Of the group that the job was submitted to, accepted or not.
+    shared: Arc<Shared>,
+    admission: Admission,
 }
 
-enum Link {
-    Live {
-        shared: Arc<Shared>,
-        slot: u32,
-    },
+#[derive(Clone, Copy)]
+enum Admission {
+    Slot(u32),
     /// The job was not accepted.
-    Refused {
+    Rejected {
         deadline: Instant,
     },
 }
@@ -123,125 +273,270 @@ impl JobHandle {
     pub(super) fn live(shared: Arc<Shared>, id: JobId, slot: u32) -> JobHandle {
         JobHandle {
             id,
-            link: Link::Live { shared, slot },
+            shared,
+            admission: Admission::Slot(slot),
         }
     }
 
-    pub(super) fn refused(id: JobId, deadline: Instant) -> JobHandle {
+    pub(super) fn rejected(shared: Arc<Shared>, id: JobId, deadline: Instant) -> JobHandle {
         JobHandle {
             id,
-            link: Link::Refused { deadline },
+            shared,
+            admission: Admission::Rejected { deadline },
         }
     }
 
-    /// Cancels the job. True if this call prevented its next run; at most one call ever answers true.
+    /// Cancels the job. Returns `true` if this call prevented its next run; at most one call ever returns `true`.
     ///
-    /// What a pending job holds is dropped before this returns. A race with the job's start has one
-    /// winner. A due job that waits for a place is still pending. A repeating job that is running
-    /// finishes this run and makes it its last.
+    /// What a pending job holds is dropped before this returns. If the job is just about to start, either the
+    /// cancel or the start wins, never both. A due job that waits for a slot is still pending. A repeating job that
+    /// is running finishes this run and makes it its last.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let group = schedgroup::Group::new();
+    /// let job = group.delay(Duration::from_secs(1), async { unreachable!() });
+    /// assert!(job.cancel());
+    /// assert!(!job.cancel(), "it was cancelled before");
+    /// # }
+    /// ```
     pub fn cancel(&self) -> bool {
-        let Link::Live { shared, slot } = &self.link else {
+        let Admission::Slot(slot) = self.admission else {
             return false;
         };
-        let (prevented, unstarted) = shared.enter(|state, todo| state.cancel(*slot, todo));
+        let shared = &self.shared;
+        let (prevented, unstarted) = shared.enter(|state, todo| state.cancel(slot, todo));
         shared.drop_unstarted(unstarted);
         prevented
     }
 
-    /// Moves the job to another instant. True if the move will be honoured.
+    /// Moves the job to another instant. Returns `true` if the move will be honoured.
     ///
-    /// A pending job moves, also one that is due and waits for a place. A repeating job that is running
-    /// will run again at that instant at the latest. Everything else answers false: a job that has
-    /// ended, one that runs for its only time, and any job of a group that is shut down or cancelled.
+    /// A pending job moves, also one that is due and waits for a slot. A repeating job that is running
+    /// will run again at that instant at the latest. It returns `false` for a job that has ended or runs for its
+    /// only time, and for any job of a group that was shut down or cancelled.
     ///
     /// Moving a job later costs no more than storing the instant.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tokio::time::Instant;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::new();
+    /// let job = group.delay(Duration::from_secs(3600), async {});
+    /// let sooner = Instant::now() + Duration::from_secs(1);
+    /// assert!(job.reset_at(sooner));
+    /// assert_eq!(job.deadline(), sooner);
+    /// group.wait().await
+    /// # }
+    /// ```
     pub fn reset_at(&self, at: Instant) -> bool {
         self.reset(|shared| shared.timeline.tick(at))
     }
 
     /// Moves the job to `delay` from now; otherwise like [`reset_at`](JobHandle::reset_at).
+    ///
+    /// # Examples
+    ///
+    /// A job that runs once nothing has happened for a minute:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::new();
+    /// let minute = Duration::from_secs(60);
+    /// let idle = group.delay(minute, async { println!("idle for a minute") });
+    /// for _ in 0..3 {
+    ///     tokio::time::sleep(minute / 2).await;
+    ///     idle.reset_after(minute);
+    /// }
+    /// group.wait().await
+    /// # }
+    /// ```
     pub fn reset_after(&self, delay: Duration) -> bool {
         self.reset(|shared| shared.now().after(delay))
     }
 
     fn reset(&self, at: impl FnOnce(&Shared) -> Tick) -> bool {
-        let Link::Live { shared, slot } = &self.link else {
+        let Admission::Slot(slot) = self.admission else {
             return false;
         };
+        let shared = &self.shared;
         let at = at(shared);
         !shared.is_cancelled()
-            && shared.enter(|state, todo| state.reset(*slot, at, || shared.now(), todo))
+            && shared.enter(|state, todo| state.reset(slot, at, || shared.now(), todo))
     }
 
-    /// Stops the job: a pending one is cancelled, a running one ends at its next await and gives its
-    /// place free. `wait` does not count it as an error.
+    /// Stops the job: a pending one is cancelled, a running one ends at its next await and its slot is free. `wait`
+    /// does not count it as an error.
     ///
     /// A job that does not await cannot be stopped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::{Group, JobState};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = Group::new();
+    /// let endless = group.delay(Duration::ZERO, std::future::pending());
+    /// tokio::time::sleep(Duration::from_secs(1)).await;
+    /// endless.abort();
+    /// group.wait().await?;
+    /// assert_eq!(endless.state(), JobState::Cancelled);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn abort(&self) {
-        if let Link::Live { shared, slot } = &self.link {
-            let unstarted = shared.enter(|state, todo| state.abort(*slot, todo));
+        if let Admission::Slot(slot) = self.admission {
+            let shared = &self.shared;
+            let unstarted = shared.enter(|state, todo| state.abort(slot, todo));
             shared.drop_unstarted(unstarted);
         }
     }
 
-    /// The name of the job.
+    /// Returns the id of the job.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let group = schedgroup::Group::new();
+    /// let first = group.delay(Duration::from_secs(2), async {});
+    /// let second = group.delay(Duration::from_secs(1), async {});
+    /// assert!(first.id() < second.id(), "ids rise in the order of submission");
+    /// # }
+    /// ```
     pub fn id(&self) -> JobId {
         self.id
     }
 
-    /// When the job is due; while it runs and afterwards, when its last run was.
+    /// Returns the instant at which the job is due; while it runs and afterwards, that at which its last run was.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tokio::time::Instant;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let group = schedgroup::Group::new();
+    /// let job = group.delay(Duration::from_secs(1), async {});
+    /// assert_eq!(job.deadline(), Instant::now() + Duration::from_secs(1));
+    /// # }
+    /// ```
     pub fn deadline(&self) -> Instant {
-        match &self.link {
-            Link::Live { shared, slot } => shared
+        match self.admission {
+            Admission::Slot(slot) => self
+                .shared
                 .timeline
-                .instant(shared.enter(|state, _| state.job_deadline(*slot))),
-            Link::Refused { deadline } => *deadline,
+                .instant(self.shared.enter(|state, _| state.job_deadline(slot))),
+            Admission::Rejected { deadline } => deadline,
         }
     }
 
-    /// Has the job not started, or is it between two runs?
+    /// Returns `true` if the job has not started, or is between two runs.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let group = schedgroup::Group::new();
+    /// assert!(group.delay(Duration::from_secs(1), async {}).is_pending());
+    /// # }
+    /// ```
     pub fn is_pending(&self) -> bool {
         self.state() == JobState::Pending
     }
 
-    /// Has the job come to an end, whichever?
+    /// Returns `true` if the job has finished, was cancelled, or panicked.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::new();
+    /// let job = group.delay(Duration::from_secs(1), async {});
+    /// group.wait().await?;
+    /// assert!(job.is_finished());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_finished(&self) -> bool {
         !matches!(self.state(), JobState::Pending | JobState::Running)
     }
 
-    /// Where the job is in its life.
+    /// Returns the state of the job; see [`JobState`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::{Group, JobState};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let group = Group::new();
+    /// let job = group.delay(Duration::from_secs(1), async {});
+    /// assert_eq!(job.state(), JobState::Pending);
+    /// group.cancel();
+    /// tokio::time::sleep(Duration::from_secs(1)).await;
+    /// assert_eq!(job.state(), JobState::Cancelled);
+    /// # }
+    /// ```
     pub fn state(&self) -> JobState {
-        match &self.link {
-            Link::Live { shared, slot } => shared.enter(|state, _| state.job_state(*slot)),
-            Link::Refused { .. } => JobState::Cancelled,
+        match self.admission {
+            Admission::Slot(slot) => self.shared.enter(|state, _| state.job_state(slot)),
+            Admission::Rejected { .. } => JobState::Cancelled,
         }
+    }
+}
+
+impl PartialEq for JobHandle {
+    fn eq(&self, other: &JobHandle) -> bool {
+        self.id == other.id && Arc::ptr_eq(&self.shared, &other.shared)
+    }
+}
+
+impl Eq for JobHandle {}
+
+impl Hash for JobHandle {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
     }
 }
 
 impl Clone for JobHandle {
     fn clone(&self) -> JobHandle {
+        if let Admission::Slot(slot) = self.admission {
+            self.shared.enter(|state, _| state.hold(slot));
+        }
         JobHandle {
             id: self.id,
-            link: match &self.link {
-                Link::Live { shared, slot } => {
-                    shared.enter(|state, _| state.hold(*slot));
-                    Link::Live {
-                        shared: Arc::clone(shared),
-                        slot: *slot,
-                    }
-                }
-                Link::Refused { deadline } => Link::Refused {
-                    deadline: *deadline,
-                },
-            },
+            shared: Arc::clone(&self.shared),
+            admission: self.admission,
         }
     }
 }
 
 impl Drop for JobHandle {
     fn drop(&mut self) {
-        if let Link::Live { shared, slot } = &self.link {
-            shared.enter(|state, _| state.let_go(*slot));
+        if let Admission::Slot(slot) = self.admission {
+            self.shared.enter(|state, _| state.let_go(slot));
         }
     }
 }
@@ -256,35 +551,91 @@ impl fmt::Debug for JobHandle {
     }
 }
 
-/// The value of a job that was scheduled with `spawn_after` or `spawn_at`.
+/// A future of the value of a job that was scheduled with `spawn_after` or `spawn_at`.
 ///
 /// # Cancel safety
 ///
-/// Awaiting `&mut handle` loses nothing when it is dropped; dropping the handle changes nothing for the
-/// job, only its value is dropped with it.
+/// Awaiting `&mut handle` loses nothing when it is dropped. Dropping the handle changes nothing for the
+/// job, whose value is dropped then; with [`abort_on_drop`](JoinHandle::abort_on_drop) it stops the job.
 ///
 /// # Panics
 ///
-/// Like tokio's, if it is polled again after it has given its value.
+/// Like tokio's, if it is polled again after it has resolved.
 ///
 /// # Errors
 ///
 /// [`JobError::Cancelled`] if the job was cancelled, aborted or dropped with its group;
 /// [`JobError::Panicked`] if it panicked.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), schedgroup::JobError> {
+/// let group = schedgroup::Group::new();
+/// let page = group.spawn_after(Duration::from_secs(1), async { "page" });
+/// assert!(page.job().is_pending());
+/// assert_eq!(page.await?, "page");
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a job runs without its JoinHandle; use `delay` or `schedule` if its value is not wanted"]
 pub struct JoinHandle<T> {
     job: JobHandle,
     receiver: Receiver<T>,
+    aborts: bool,
 }
 
 impl<T> JoinHandle<T> {
     pub(super) fn new(job: JobHandle, receiver: Receiver<T>) -> JoinHandle<T> {
-        JoinHandle { job, receiver }
+        JoinHandle {
+            job,
+            receiver,
+            aborts: false,
+        }
     }
 
-    /// The job behind the value: to cancel, move, and ask.
+    /// Returns the handle to the job itself: to cancel it, move it, or query its state.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::{Group, JobError};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let group = Group::new();
+    /// let answer = group.spawn_after(Duration::from_secs(1), async { 42 });
+    /// assert!(answer.job().cancel());
+    /// assert!(matches!(answer.await, Err(JobError::Cancelled)));
+    /// # }
+    /// ```
     pub fn job(&self) -> &JobHandle {
         &self.job
+    }
+
+    /// Makes the drop of this handle [abort](JobHandle::abort) the job; without it the job goes on.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::Group;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = Group::new();
+    /// let hour = Duration::from_secs(3600);
+    /// let report = group.spawn_after(hour, async { unreachable!() }).abort_on_drop();
+    /// let in_time = tokio::time::timeout(Duration::from_secs(1), report).await;
+    /// assert!(in_time.is_err());
+    /// group.wait().await // at once: the job was dropped with its handle
+    /// # }
+    /// ```
+    #[must_use = "dropping the handle aborts the job"]
+    pub fn abort_on_drop(mut self) -> JoinHandle<T> {
+        self.aborts = true;
+        self
     }
 }
 
@@ -298,10 +649,19 @@ impl<T> Future for JoinHandle<T> {
     }
 }
 
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        if self.aborts {
+            self.job.abort();
+        }
+    }
+}
+
 impl<T> fmt::Debug for JoinHandle<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JoinHandle")
             .field("job", &self.job)
+            .field("abort_on_drop", &self.aborts)
             .finish_non_exhaustive()
     }
 }

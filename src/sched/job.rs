@@ -1,4 +1,4 @@
-//! The words for a job: what it is, its name, its state, and what it wants next.
+//! The words for a job: what it is, its id, its state, and what it wants next.
 
 use std::fmt;
 use std::time::Duration;
@@ -50,7 +50,19 @@ mod sealed {
     impl<F: Future<Output = ()> + Send + 'static> Sealed for F {}
 }
 
-/// The name of a job, unique in its group; later submitted jobs compare greater.
+/// The id of a job, unique in its group. Jobs that were submitted later compare greater.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let group = schedgroup::Group::new();
+/// let job = group.delay(Duration::from_secs(1), async {});
+/// println!("scheduled job {}", job.id());
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct JobId(pub(super) u64);
 
@@ -60,13 +72,28 @@ impl fmt::Display for JobId {
     }
 }
 
-/// Where a job is in its life.
+/// The state of a job.
 ///
 /// The last three are final. A repeating job is `Pending` between its runs.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # use schedgroup::{Group, JobState};
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let group = Group::new();
+/// let job = group.delay(Duration::from_secs(1), std::future::pending());
+/// assert_eq!(job.state(), JobState::Pending);
+/// tokio::time::sleep(Duration::from_secs(2)).await;
+/// assert_eq!(job.state(), JobState::Running);
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum JobState {
-    /// Not started: its deadline lies ahead, or it is due and has no place yet.
+    /// Not started: its deadline lies ahead, or it is due and waits for a slot.
     Pending,
     /// Started and not finished.
     Running,
@@ -78,7 +105,7 @@ pub enum JobState {
     Panicked,
 }
 
-/// What a repeating job wants after a run.
+/// What a repeating job wants after a run; returned by each run of [`repeat`](crate::Group::repeat).
 ///
 /// # Examples
 ///
@@ -88,8 +115,8 @@ pub enum JobState {
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), schedgroup::WaitError> {
 /// let group = Group::new();
-/// group.repeat(tokio::time::Instant::now(), |job| async move {
-///     match job.attempt() {
+/// group.repeat(tokio::time::Instant::now(), |context| async move {
+///     match context.run() {
 ///         3 => Next::Done,
 ///         _ => Next::After(Duration::from_secs(60)),
 ///     }
@@ -97,12 +124,12 @@ pub enum JobState {
 /// group.wait().await
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Next {
     /// No further run.
     Done,
-    /// Run again so long after the end of this run.
+    /// Run again after this delay, counted from the end of this run.
     After(Duration),
     /// Run again at this instant; at once if it has passed.
     At(Instant),

@@ -191,15 +191,13 @@ impl Jobs {
 
     /// Books the jobs that have ended at their first poll.
     pub(super) fn book(&mut self, local: &LocalQueue) {
-        self.max_lateness = self.max_lateness.max(local.max_lateness());
-        let ended = local.take_ended();
-        for &slot in &ended {
+        let lateness = local.book(|slot| {
             self.ready.free_slot();
             drop(self.slots.get_mut(slot).take_control());
             self.tally.finished += 1;
             self.end(slot, JobState::Finished);
-        }
-        local.booked(ended);
+        });
+        self.max_lateness = self.max_lateness.max(lateness);
     }
 
     pub(super) fn deadline(&self, slot: u32) -> Tick {
@@ -536,8 +534,11 @@ impl Jobs {
 
     /// An entry for each of these slots whose job waits for its time.
     pub(super) fn entries(&self, slots: impl IntoIterator<Item = u32>) -> Vec<Entry> {
-        let waiting = |slot| self.slots.waiting(slot);
-        slots.into_iter().filter_map(waiting).collect()
+        let slots = slots.into_iter();
+        // Nearly all of them are there.
+        let mut entries = Vec::with_capacity(slots.size_hint().0);
+        entries.extend(slots.filter_map(|slot| self.slots.waiting(slot)));
+        entries
     }
 
     /// The same for a page of slots; `None` behind the last one.
@@ -584,7 +585,7 @@ impl Jobs {
         self.first_panic.stop_hearing()
     }
 
-    pub(super) fn take_emptied(&mut self) -> Emptied {
+    pub(super) fn take_emptied(&mut self) -> Option<Emptied> {
         self.slots.take_emptied()
     }
 

@@ -30,7 +30,7 @@
 //! faces    verbs  builder  group  handle  context  wait
 //! engines  driver  worker  job_task  run  yield_now
 //! joints   state  shared
-//! parts    intake  gate  ends  closing  running  local_queue  spare  ready  workers  jobs  waiters
+//! parts    intake  gate  ends  closing  running  local_queue  spare  ready  workers  jobs
 //! ground   job  error  stats  wheel  queue  sweep  body  origin  slot  rt  alarm  timerfd
 //! ```
 
@@ -66,7 +66,6 @@ mod sweep;
 mod timerfd;
 mod verbs;
 mod wait;
-mod waiters;
 mod wheel;
 mod worker;
 mod workers;

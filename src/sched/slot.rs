@@ -441,8 +441,9 @@ impl Slots {
     }
 
     /// What has become empty since it was taken last, to be dropped outside of the lock.
-    pub(super) fn take_emptied(&mut self) -> Emptied {
-        std::mem::take(&mut self.emptied)
+    pub(super) fn take_emptied(&mut self) -> Option<Emptied> {
+        let some = self.emptied.one.is_some();
+        some.then(|| std::mem::take(&mut self.emptied))
     }
 
     /// How many chunks there are, for a walk that lets go of the lock between them.
@@ -620,8 +621,9 @@ mod tests {
     #[test]
     fn what_has_become_empty_is_handed_out_to_be_dropped() {
         let (mut slots, numbers) = filled(2 * BLOCK * PAGE);
-        let slots_of = |emptied: Emptied| -> Vec<usize> {
-            let all = emptied.others.into_iter().chain(emptied.one);
+        let slots_of = |emptied: Option<Emptied>| -> Vec<usize> {
+            let Emptied { one, others } = emptied.unwrap_or_default();
+            let all = others.into_iter().chain(one);
             let sizes = all.map(|storage| match storage {
                 Storage::Page(page) => page.slots.capacity(),
                 Storage::Block(block) => block.pages.len() * PAGE,

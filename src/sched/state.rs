@@ -24,9 +24,9 @@ use super::queue::{Entry, Queue};
 use super::slot::Emptied;
 use super::spare::{Spare, TaskParts};
 use super::stats::Report;
-use super::waiters::Waiters;
 use super::workers::{Duty, Workers};
 use crate::ground::timeline::Tick;
+use crate::ground::waiters::Waiters;
 
 /// What is to be done once the lock is free.
 #[derive(Default)]
@@ -492,8 +492,14 @@ impl State {
 
     // The driver.
 
-    /// The driver is up.
-    pub(super) fn turn(&mut self, now: Tick, cancelled: bool, todo: &mut Todo) -> Turn {
+    /// The driver is up. It gives an empty buffer for what arrives next.
+    pub(super) fn turn(
+        &mut self,
+        now: Tick,
+        cancelled: bool,
+        empty: Vec<Entry>,
+        todo: &mut Todo,
+    ) -> Turn {
         self.turns += 1;
         self.intake.rise();
         self.check_end(now, cancelled, todo);
@@ -513,7 +519,7 @@ impl State {
             return Turn::Hurry;
         }
         Turn::Work {
-            arrived: self.intake.drain(),
+            arrived: self.intake.drain(empty),
             due: now,
             dead: self.has_too_many_dead(),
         }
@@ -547,7 +553,7 @@ impl State {
     }
 
     /// Storage that has become empty, to be dropped outside of the lock.
-    pub(super) fn take_emptied(&mut self) -> Emptied {
+    pub(super) fn take_emptied(&mut self) -> Option<Emptied> {
         self.jobs.take_emptied()
     }
 

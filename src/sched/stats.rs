@@ -1,19 +1,35 @@
-//! What a group tells about itself.
+//! What a group says about itself.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A group's counts at one moment, all taken together.
+/// Counts of a group's jobs at one moment, all taken together; returned by [`stats`](crate::Group::stats).
 ///
 /// Every job that was accepted is in exactly one of `pending`, `running`, `finished`, `cancelled` and
 /// `panicked`. A repeating job is one job: it is pending or running until its series ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let group = schedgroup::Group::builder().max_running(1).build();
+/// for _ in 0..3 {
+///     group.delay(Duration::ZERO, std::future::pending());
+/// }
+/// tokio::time::sleep(Duration::from_millis(1)).await;
+/// let stats = group.stats();
+/// assert_eq!((stats.running, stats.waiting, stats.pending), (1, 2, 2));
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
     /// Jobs that have not started.
     pub pending: usize,
-    /// The part of `pending` that is due and has no place to run yet.
+    /// The part of `pending` that is due and has no slot yet.
     pub waiting: usize,
     /// Jobs that have started and not ended.
     pub running: usize,
@@ -28,20 +44,33 @@ pub struct Stats {
     pub next_deadline: Option<Instant>,
     /// How late the latest start of a job has been until now.
     pub max_lateness: Duration,
-    /// How often the driver has been awake. A job that is due later than the one the driver sleeps
+    /// How often the driver has woken. A job that is due later than the one the driver sleeps
     /// for does not wake it.
-    pub driver_turns: u64,
+    pub driver_wakeups: u64,
 }
 
-/// What became of the jobs that a group held when [`shutdown`](crate::Group::shutdown) was called.
+/// Counts of what became of a group's jobs when it was ended; returned by [`shutdown`](crate::Group::shutdown).
 ///
-/// The three numbers add up to their count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The three numbers add up to all the jobs that the group held at the call.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let group = schedgroup::Group::new();
+/// group.delay(Duration::from_secs(1), async {});
+/// let report = group.shutdown(Duration::ZERO).await;
+/// assert_eq!((report.finished, report.aborted, report.dropped), (0, 0, 1));
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Report {
     /// Jobs that ran to their end, by a panic or not; repeating ones too, whatever they wanted next.
     pub finished: usize,
-    /// Jobs that had started and were stopped, by the end of the grace or one by one.
+    /// Jobs that had started and were aborted, at the end of the grace or one by one.
     pub aborted: usize,
     /// Jobs that had not started and never will; repeating ones between two runs, or cancelled in one, too.
     pub dropped: usize,

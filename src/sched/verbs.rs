@@ -93,7 +93,8 @@ impl Entrance<'_> {
             };
             panic!("schedgroup: attempted to schedule job after Group::{verb} was called");
         }
-        JobHandle::refused(id, self.shared.timeline.instant(at))
+        let deadline = self.shared.timeline.instant(at);
+        JobHandle::rejected(Arc::clone(self.shared), id, deadline)
     }
 
     #[track_caller]
@@ -426,7 +427,7 @@ macro_rules! verbs {
             /// # async fn main() -> Result<(), schedgroup::WaitError> {
             /// let group = schedgroup::Group::new();
             /// group.repeat(tokio::time::Instant::now(), |job| async move {
-            ///     println!("beat {}", job.attempt());
+            ///     println!("beat {}", job.run());
             ///     if job.is_draining() { Next::Done } else { Next::After(Duration::from_secs(1)) }
             /// });
             /// group.wait().await

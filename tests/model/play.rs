@@ -203,13 +203,13 @@ async fn run(tape: &Tape, job: &Job, index: usize, context: Option<&JobContext>)
         at: now,
         told: context.map(|context| {
             (
-                context.attempt(),
+                context.run(),
                 tape.nanos(context.deadline()),
                 context.lateness().as_nanos() as u64,
             )
         }),
     });
-    let run = job.run(context.map_or(1, |context| context.attempt()));
+    let run = job.run(context.map_or(1, |context| context.run()));
     if let Some(context) = context {
         for act in &run.acts {
             tape.act(Via::Context(context), false, act);

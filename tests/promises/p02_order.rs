@@ -191,9 +191,7 @@ async fn to_ask_for_the_state_of_a_due_job_does_not_change_when_it_starts() {
         let jobs: &Vec<JobHandle> = later.get().unwrap();
         assert!(jobs.iter().all(JobHandle::is_pending));
     });
-    let jobs: Vec<_> = (1..10)
-        .map(|n| group.schedule(due, log.job(n)))
-        .collect();
+    let jobs: Vec<_> = (1..10).map(|n| group.schedule(due, log.job(n))).collect();
     asked.set(jobs.into_iter().step_by(2).collect()).unwrap();
     group.wait().await.unwrap();
     assert_eq!(log.labels(), (0..10).collect::<Vec<_>>());

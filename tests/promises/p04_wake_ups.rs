@@ -100,16 +100,16 @@ async fn a_later_job_does_not_wake_the_driver() {
     let group = Group::new();
     group.delay(ms(1_000), async {});
     settle().await;
-    let before = group.stats().driver_turns;
+    let before = group.stats().driver_wakeups;
     for n in 0..10_000 {
         group.delay(ms(1_000 + n), async {});
     }
     settle().await;
-    assert_eq!(group.stats().driver_turns, before);
+    assert_eq!(group.stats().driver_wakeups, before);
     // And one earlier job wakes it.
     group.delay(ms(10), async {});
     settle().await;
-    assert_ne!(group.stats().driver_turns, before);
+    assert_ne!(group.stats().driver_wakeups, before);
 }
 
 #[tokio::test(start_paused = true)]
@@ -117,9 +117,9 @@ async fn an_idle_group_does_not_look_around() {
     let group = Group::new();
     group.delay(ms(1), async {});
     sleep(ms(2)).await;
-    let before = group.stats().driver_turns;
+    let before = group.stats().driver_wakeups;
     sleep(ms(60_000)).await;
-    assert_eq!(group.stats().driver_turns, before);
+    assert_eq!(group.stats().driver_wakeups, before);
 }
 
 /// A wait that was polled by one task and then another wakes the last one.
@@ -160,7 +160,7 @@ fn a_lone_job_wakes_the_driver_once() {
             group.delay(ms(10 * n), async {});
         }
         group.wait().await.unwrap();
-        let turns = group.stats().driver_turns;
+        let turns = group.stats().driver_wakeups;
         // The group's first turn, that for the first job, one each, and the last.
         assert!(turns <= JOBS + 3, "{turns} turns for {JOBS} jobs");
     });
@@ -174,9 +174,9 @@ async fn each_instant_at_which_jobs_fall_due_costs_one_turn() {
             group.delay(ms(n * apart), log.job(n));
         }
         settle().await;
-        let before = group.stats().driver_turns;
+        let before = group.stats().driver_wakeups;
         sleep(ms(30 * apart)).await;
-        let turns = group.stats().driver_turns - before;
+        let turns = group.stats().driver_wakeups - before;
         assert_eq!((log.len(), turns), (20, 20), "{apart} ms apart");
     }
 }

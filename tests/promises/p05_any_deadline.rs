@@ -60,9 +60,9 @@ async fn a_repeating_job_may_want_to_run_at_the_end_of_time() {
     let log = Log::new();
     let runs = log.clone();
     let job = group.repeat(Instant::now(), move |context| {
-        runs.push(context.attempt());
+        runs.push(context.run());
         async move {
-            match context.attempt() {
+            match context.run() {
                 1 => Next::After(Duration::MAX),
                 _ => Next::Done,
             }
@@ -144,9 +144,9 @@ async fn far_deadlines_arm_no_timer_however_many_there_are() {
                 group.delay(far, async {});
             }
             settle().await;
-            let before = group.stats().driver_turns;
+            let before = group.stats().driver_wakeups;
             sleep(YEAR / 2).await;
-            let turns = group.stats().driver_turns - before;
+            let turns = group.stats().driver_wakeups - before;
             assert_eq!(turns, 0, "{many} jobs {} days away", far.as_secs() / 86_400);
         }
     }
@@ -159,7 +159,7 @@ async fn a_far_end_of_the_group_arms_no_timer() {
     let deadline = Group::builder().deadline(far).build();
     let both = [timeout, deadline];
     settle().await;
-    let turns = || both.each_ref().map(|group| group.stats().driver_turns);
+    let turns = || both.each_ref().map(|group| group.stats().driver_wakeups);
     let before = turns();
     sleep(YEAR / 2).await;
     assert_eq!(turns(), before);
@@ -178,9 +178,9 @@ async fn near_jobs_fire_among_far_ones_and_nothing_else_wakes_the_driver() {
         group.delay(n * HOUR, log.job(n * HOUR));
     }
     settle().await;
-    let before = group.stats().driver_turns;
+    let before = group.stats().driver_wakeups;
     sleep(YEAR / 2).await;
-    assert_eq!(group.stats().driver_turns - before, 10);
+    assert_eq!(group.stats().driver_wakeups - before, 10);
     let fired = log.take();
     assert_eq!(fired.len(), 10);
     assert!(fired.iter().all(|(due, at)| due == at), "{fired:?}");

@@ -234,7 +234,7 @@ async fn a_repeating_job_does_not_run_again_after_the_cancel() {
     let log = Log::new();
     let runs = log.clone();
     let job = group.repeat(Instant::now(), move |context| {
-        runs.push(context.attempt());
+        runs.push(context.run());
         async {
             sleep(ms(10)).await;
             schedgroup::Next::After(Duration::ZERO)

@@ -104,7 +104,7 @@ async fn a_panic_ends_a_series() {
         let (runs, guard) = (log.clone(), flag.guard());
         let job = group.repeat(Instant::now(), move |context| {
             let _held_by_the_series = &guard;
-            let attempt = context.attempt();
+            let attempt = context.run();
             runs.push(attempt);
             assert!(!(in_the_maker && attempt == 2), "second run");
             async move {

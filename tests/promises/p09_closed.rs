@@ -3,6 +3,7 @@
 use std::future::ready;
 use std::time::Duration;
 
+use schedgroup::keyed::KeyedGroup;
 use schedgroup::{Group, Handle, JobError, JobState, Next, ScheduleError};
 use tokio::time::{Instant, sleep};
 
@@ -227,5 +228,102 @@ async fn a_handles_verbs_drop_the_job_once_the_group_is_closed() {
             let refused = handle.try_schedule(at, async {}).unwrap_err();
             assert!(matches!(refused, ScheduleError::Closed(_)), "{refused:?}");
         }
+    }
+}
+
+/// What takes a handle takes a group, and must not be ended by what its owner did before.
+#[tokio::test(start_paused = true)]
+async fn the_handle_that_a_group_lends_never_panics() {
+    fn lent(group: &impl AsRef<Handle>) -> &Handle {
+        group.as_ref()
+    }
+    let (group, keyed, flag) = (Group::new(), KeyedGroup::<u8>::new(), Flag::new());
+    let by_key = keyed.handle();
+    group.wait().await.unwrap();
+    keyed.wait().await.unwrap();
+    for handle in [lent(&group), lent(&keyed), lent(&by_key)] {
+        let (at, job) = (Instant::now(), || flag.job());
+        for (verb, call) in verbs!(handle, at, job) {
+            assert_eq!(call().state(), JobState::Cancelled, "{verb}");
+        }
+    }
+    assert_eq!(flag.drops(), 21);
+}
+
+/// A context lends a handle that is admitted as the context is.
+#[tokio::test(start_paused = true)]
+async fn the_handle_that_a_context_lends_is_admitted_while_the_group_drains() {
+    let (group, hold, log) = (Group::new(), Hold::new(), Log::new());
+    let context = context_of(&group, &hold).await;
+    let wait = group.wait();
+    let lent: &Handle = context.as_ref();
+    lent.delay(ms(1), log.job("lent"));
+    lent.clone().delay(ms(2), log.job("cloned"));
+    context.clone().delay(ms(3), log.job("of a clone"));
+    hold.release();
+    wait.await.unwrap();
+    assert_eq!(log.labels(), ["lent", "cloned", "of a clone"]);
+}
+
+/// In whatever state the group is, `is_closed` says what `try_delay` would.
+#[tokio::test(start_paused = true)]
+async fn a_handle_is_closed_whenever_it_would_reject_a_job() {
+    type End = fn(Group) -> Option<Group>;
+    let ends: [(&str, End, bool, bool); 6] = [
+        ("none", Some, false, false),
+        (
+            "wait",
+            |group| {
+                drop(group.wait());
+                Some(group)
+            },
+            true,
+            false,
+        ),
+        (
+            "shutdown",
+            |group| {
+                drop(group.shutdown(HOUR));
+                Some(group)
+            },
+            true,
+            true,
+        ),
+        (
+            "cancel",
+            |group| {
+                group.cancel();
+                Some(group)
+            },
+            true,
+            true,
+        ),
+        (
+            "token",
+            |group| {
+                group.token().cancel();
+                Some(group)
+            },
+            true,
+            true,
+        ),
+        ("drop", |_| None, true, true),
+    ];
+    for (end, call, closed, closed_inside) in ends {
+        let (group, hold) = (Group::new(), Hold::new());
+        let context = context_of(&group, &hold).await;
+        let (handle, inside) = (group.handle(), context.handle());
+        let group = call(group);
+        for turn in ["at once", "after a while"] {
+            for (handle, expected) in [(&handle, closed), (&inside, closed_inside)] {
+                assert_eq!(handle.is_closed(), expected, "{end}, {turn}: {handle:?}");
+                let tried = handle.try_delay(HOUR, ready(()));
+                assert_eq!(tried.is_err(), expected, "{end}, {turn}: {handle:?}");
+                tried.into_iter().for_each(|job| assert!(job.cancel()));
+            }
+            settle().await;
+        }
+        hold.release();
+        drop(group);
     }
 }

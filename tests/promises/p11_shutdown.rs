@@ -158,7 +158,7 @@ async fn ends_a_series_after_its_run() {
     let series = |first, next| {
         let log = log.clone();
         group.repeat(first, move |context| {
-            log.push(context.attempt());
+            log.push(context.run());
             async move {
                 sleep(ms(10)).await;
                 next

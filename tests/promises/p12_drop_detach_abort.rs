@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use schedgroup::{Group, JobError, JobState, Next};
+use schedgroup::{Group, Handle, JobError, JobState, Next};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{Flag, HOUR, Hold, Log, ms, on_both, settle, until};
+use crate::common::{Flag, HOUR, Hold, Log, context_of, ms, on_both, settle, until};
 
 fn alive_tasks() -> usize {
     tokio::runtime::Handle::current()
@@ -104,7 +104,7 @@ mod detaching {
             group.delay(ms(5), log.job("once"));
             group.repeat(Instant::now() + ms(10), move |context| {
                 repeating.push("again");
-                let last = context.attempt() == 2;
+                let last = context.run() == 2;
                 async move { if last { Next::Done } else { Next::After(ms(5)) } }
             });
             group.detach();
@@ -158,6 +158,24 @@ mod detaching {
         drop(handle);
         settle().await;
         assert_eq!(alive_tasks(), before);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn goes_on_for_a_clone_of_what_it_lends_and_not_for_what_it_lends() {
+        let before = alive_tasks();
+        let lent = |group: &Group| AsRef::<Handle>::as_ref(group).clone();
+        let group = Group::new();
+        let (clone, hold) = (lent(&group), Hold::new());
+        let context = context_of(&group, &hold).await;
+        hold.release();
+        settle().await;
+        group.detach();
+        settle().await;
+        assert!(!clone.is_closed(), "it goes on for the clone");
+        drop(clone);
+        settle().await;
+        assert_eq!(alive_tasks(), before, "it does not for the context");
+        assert!(context.try_delay(HOUR, async {}).is_err());
     }
 
     #[test]
@@ -221,6 +239,30 @@ mod aborting {
         group.wait().await.unwrap();
         assert_eq!(log.take(), [("started", ms(0)), ("next", ms(10))]);
         assert_eq!((running.state(), flag.drops()), (JobState::Cancelled, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn with_its_join_handle_stops_a_job_only_if_that_was_asked_for() {
+        let (group, log) = (Group::new(), Log::new());
+        let (running, pending) = (Flag::new(), Flag::new());
+        let guard = running.guard();
+        let runs = group
+            .spawn_after(Duration::ZERO, async move {
+                sleep(HOUR).await;
+                drop(guard);
+            })
+            .abort_on_drop();
+        let waits = group.spawn_after(HOUR, pending.job()).abort_on_drop();
+        let value = group.spawn_after(ms(1), async { 7 }).abort_on_drop();
+        drop(group.spawn_after(ms(5), log.job("kept")));
+        sleep(ms(2)).await;
+        assert_eq!(value.await.unwrap(), 7);
+        let jobs = [runs.job().clone(), waits.job().clone()];
+        drop((runs, waits));
+        assert_eq!(pending.drops(), 1, "a pending job is dropped at once");
+        group.wait().await.unwrap();
+        assert_eq!((running.drops(), log.take()), (1, vec![("kept", ms(5))]));
+        assert!(jobs.iter().all(|job| job.state() == JobState::Cancelled));
     }
 
     #[test]
@@ -302,7 +344,7 @@ mod aborting {
         let (runs, guard) = (log.clone(), flag.guard());
         let job = group.repeat(Instant::now(), move |context| {
             let _held_by_the_series = &guard;
-            runs.push(context.attempt());
+            runs.push(context.run());
             async {
                 sleep(ms(10)).await;
                 Next::After(Duration::ZERO)

@@ -19,7 +19,7 @@ fn series(
 ) -> JobHandle {
     let (log, next) = (log.clone(), Arc::new(next));
     group.repeat(Instant::now(), move |context| {
-        log.push(context.attempt());
+        log.push(context.run());
         let next = Arc::clone(&next);
         async move {
             sleep(work).await;
@@ -31,7 +31,7 @@ fn series(
 /// Done at that attempt.
 fn until(last: u64, next: Next) -> impl Fn(&JobContext) -> Next + Send + Sync {
     move |context| {
-        if context.attempt() == last {
+        if context.run() == last {
             Next::Done
         } else {
             next
@@ -51,12 +51,10 @@ async fn after_counts_from_the_end_of_the_run() {
 async fn at_is_an_instant_and_at_once_if_it_has_passed() {
     let (group, log) = (Group::new(), Log::new());
     let start = Instant::now();
-    series(&group, &log, ms(7), move |context| {
-        match context.attempt() {
-            1 => Next::At(start + ms(50)),
-            2 => Next::At(start + ms(1)),
-            _ => Next::Done,
-        }
+    series(&group, &log, ms(7), move |context| match context.run() {
+        1 => Next::At(start + ms(50)),
+        2 => Next::At(start + ms(1)),
+        _ => Next::Done,
     });
     group.wait().await.unwrap();
     assert_eq!(log.take(), [(1, ms(0)), (2, ms(50)), (3, ms(57))]);
@@ -68,10 +66,10 @@ async fn each_run_is_told_its_own_attempt_deadline_and_lateness() {
     let (start, runs) = (Instant::now(), log.clone());
     let job = group.repeat(start + ms(5), move |context| {
         let due = context.deadline() - start;
-        runs.push((context.id(), context.attempt(), due, context.lateness()));
+        runs.push((context.id(), context.run(), due, context.lateness()));
         async move {
             sleep(ms(20)).await;
-            match context.attempt() {
+            match context.run() {
                 1 => Next::At(start + ms(10)),
                 2 => Next::After(ms(5)),
                 _ => Next::Done,
@@ -88,9 +86,9 @@ async fn after_nothing_it_runs_again_at_once_and_starves_nobody() {
     let (group, log) = (Group::new(), Log::new());
     let (runs, other) = (log.clone(), log.clone());
     group.repeat(Instant::now(), move |context| {
-        runs.push(context.attempt());
+        runs.push(context.run());
         async move {
-            match context.attempt() {
+            match context.run() {
                 1_000 => Next::Done,
                 _ => Next::After(Duration::ZERO),
             }
@@ -167,11 +165,7 @@ async fn a_reset_during_a_run_is_honoured_at_the_earlier_instant() {
         let (group, log) = (Group::new(), Log::new());
         let start = Instant::now();
         let job = series(&group, &log, ms(10), move |context| {
-            if context.attempt() == 1 {
-                next
-            } else {
-                Next::Done
-            }
+            if context.run() == 1 { next } else { Next::Done }
         });
         sleep(ms(5)).await;
         assert!(job.reset_at(start + ms(reset_to)), "{next:?}");
@@ -207,7 +201,7 @@ async fn a_cancel_during_a_run_makes_it_the_last_one() {
             let ends = ends.clone();
             async move {
                 sleep(ms(10)).await;
-                ends.push(context.attempt());
+                ends.push(context.run());
                 next
             }
         });
@@ -241,7 +235,7 @@ async fn a_cancel_between_two_runs_ends_the_series_and_frees_what_it_held() {
     let (runs, guard) = (log.clone(), flag.guard());
     let job = group.repeat(Instant::now(), move |context| {
         let _held_by_the_series = &guard;
-        runs.push(context.attempt());
+        runs.push(context.run());
         async { Next::After(ms(10)) }
     });
     sleep(ms(15)).await;
@@ -261,9 +255,9 @@ async fn it_may_cancel_and_move_itself() {
             let (begun, runs, myself) = (held.job(), runs.clone(), Arc::clone(&myself));
             async move {
                 begun.await;
-                runs.push(context.attempt());
+                runs.push(context.run());
                 let own = myself.lock().unwrap().clone().unwrap();
-                match context.attempt() {
+                match context.run() {
                     1 if cancels => assert!(own.cancel()),
                     1 => assert!(own.reset_after(ms(5))),
                     _ => return Next::Done,

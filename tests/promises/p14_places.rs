@@ -110,7 +110,7 @@ async fn a_series_holds_no_place_between_its_runs() {
         runs.push("series");
         async move {
             sleep(ms(10)).await;
-            match context.attempt() {
+            match context.run() {
                 3 => Next::Done,
                 _ => Next::After(ms(90)),
             }
@@ -140,7 +140,7 @@ async fn a_series_that_goes_on_at_once_lines_up_behind_what_was_due_before() {
         runs.push("series");
         async move {
             sleep(ms(10)).await;
-            match context.attempt() {
+            match context.run() {
                 2 => Next::Done,
                 _ => Next::After(Duration::ZERO),
             }

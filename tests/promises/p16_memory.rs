@@ -77,14 +77,14 @@ async fn what_a_run_of_a_series_held_is_gone_before_the_next() {
     let mut last = Weak::new();
     let (of_series, seen) = held();
     let job = group.repeat(Instant::now(), move |context| {
-        assert_eq!(last.strong_count(), 0, "run {}", context.attempt());
+        assert_eq!(last.strong_count(), 0, "run {}", context.run());
         let (of_run, seen) = held();
         last = seen;
         let of_series = Arc::clone(&of_series);
         async move {
             holder(of_run, ms(5)).await;
             drop(of_series);
-            match context.attempt() {
+            match context.run() {
                 5 => Next::Done,
                 _ => Next::After(ms(5)),
             }

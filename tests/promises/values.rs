@@ -36,6 +36,28 @@ async fn ids_are_unique_and_rise_across_verbs_and_ends() {
     hold.release();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_handle_has_the_counts_and_the_token_of_its_group() {
+    let (group, hold) = (Group::new(), Hold::new());
+    let context = context_of(&group, &hold).await;
+    group.delay(HOUR, async {});
+    let handles = [group.handle(), context.handle()];
+    for handle in &handles {
+        assert_eq!(handle.stats(), group.stats());
+        assert!(!handle.token().is_cancelled());
+    }
+    group.cancel();
+    assert!(handles.iter().all(|handle| handle.token().is_cancelled()));
+    hold.release();
+    drop(group);
+    settle().await;
+    assert_eq!(
+        context.handle().stats().cancelled,
+        1,
+        "also when it is gone"
+    );
+}
+
 /// Ends of jobs, by the states of their handles.
 fn count(jobs: &[JobHandle], state: JobState) -> usize {
     jobs.iter().filter(|job| job.state() == state).count()
@@ -58,7 +80,7 @@ async fn the_counts_are_those_of_the_jobs_at_every_moment() {
                     0 => group.delay(delay, async { std::panic::resume_unwind(Box::new(())) }),
                     1 => group.repeat(Instant::now() + delay, move |context| async move {
                         sleep(work).await;
-                        if context.attempt() == runs {
+                        if context.run() == runs {
                             Next::Done
                         } else {
                             Next::After(work)

@@ -18,7 +18,7 @@
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), schedgroup::WaitError> {
 //! let group = Group::new();
-//! let pacer = Pacer::builder(Rate::per_second(2)).run(&group.handle(), |page: u32, turn| async move {
+//! let pacer = Pacer::builder(Rate::per_second(2)).run(&group, |page: u32, turn| async move {
 //!     println!("{} {page}", turn.key());
 //! });
 //! for page in 1..=3 {

@@ -50,7 +50,7 @@ async fn waiting_work_is_small_and_leaves_nothing() {
     let before = live();
     let pacer = Pacer::builder(Rate::per_second(20).burst(5))
         .overall(Rate::per_second(2_000))
-        .run(&group.handle(), |_: Payload, _| async {});
+        .run(&group, |_: Payload, _| async {});
     for url in 0..URLS {
         pacer.push(url % HOSTS, [0; 4]);
     }
@@ -72,8 +72,7 @@ async fn waiting_work_is_small_and_leaves_nothing() {
 async fn memory_follows_the_keys_also_while_some_are_in_use() {
     const CROWD: i64 = 50_000;
     let group = Group::new();
-    let pacer =
-        Pacer::builder(Rate::per_second(1_000)).run(&group.handle(), |_: Payload, _| async {});
+    let pacer = Pacer::builder(Rate::per_second(1_000)).run(&group, |_: Payload, _| async {});
     pacer.not_before(-1, Instant::now() + Duration::from_secs(3_600));
     pacer.push(-1, [0; 4]);
     sleep(Duration::from_secs(1)).await;

@@ -339,10 +339,8 @@ impl Life {
             handlers: worker.handlers,
             schedules: worker.schedules,
             lanes,
-            hints: KeyedGroup::on(clockwork.handle()),
-            rounds: KeyedGroup::builder()
-                .exclusive()
-                .build_on(clockwork.handle()),
+            hints: KeyedGroup::on(&clockwork),
+            rounds: KeyedGroup::builder().exclusive().build_on(&clockwork),
             metrics: worker.metrics,
             closing: AtomicBool::new(false),
             look_cost: AtomicU64::new(0),

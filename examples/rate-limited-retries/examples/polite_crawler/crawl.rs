@@ -84,7 +84,7 @@ pub(crate) async fn crawl(hosts: &[Host], pages: u32, manners: Manners) -> Crawl
     let pacer = Pacer::builder(Rate::per_second(150).burst(IN_FLIGHT))
         .overall(Rate::per_second(500).burst(20))
         .in_flight(IN_FLIGHT)
-        .run(&group.handle(), move |page, turn| {
+        .run(&group, move |page, turn| {
             visit(page, turn, manners, Arc::clone(&of_visits))
         });
 

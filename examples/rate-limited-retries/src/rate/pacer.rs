@@ -50,7 +50,7 @@ use super::pump::{New, Shared, Turn};
 /// let pacer = Pacer::builder(Rate::per_second(2).burst(2))
 ///     .overall(Rate::per_second(100).burst(10))
 ///     .in_flight(8)
-///     .run(&group.handle(), |page: u32, turn| async move {
+///     .run(&group, |page: u32, turn| async move {
 ///         println!("{} {page}", turn.key());
 ///     });
 /// for page in 1..=3 {
@@ -109,7 +109,7 @@ impl Builder {
     }
 
     /// A pacer that runs `work` in this group for whatever is pushed, at its time.
-    pub fn run<K, T, F, Fut>(self, group: &Handle, work: F) -> Pacer<K, T>
+    pub fn run<K, T, F, Fut>(self, group: &impl AsRef<Handle>, work: F) -> Pacer<K, T>
     where
         K: Eq + Hash + Send + Sync + 'static,
         T: Send + 'static,
@@ -121,7 +121,7 @@ impl Builder {
                 Box::pin(work(item, turn))
             },
         );
-        let shared = Shared::new(self.limits, group.clone(), work);
+        let shared = Shared::new(self.limits, group.as_ref().clone(), work);
         Pacer {
             shared: Arc::new(shared),
         }

@@ -116,7 +116,7 @@ where
     #[track_caller]
     pub(super) fn push(self: &Arc<Self>, group: &Handle, key: Arc<K>, new: New<T>) {
         let hash = self.hasher.hash_one(&*key);
-        if is_closed(group) {
+        if group.is_closed() {
             return;
         }
         let mut fresh = None;
@@ -210,7 +210,7 @@ where
                         cost: released.cost,
                         work: released.work,
                     };
-                    return shared.push(&context.handle(), released.key, new);
+                    return shared.push(context.as_ref(), released.key, new);
                 }
                 let turn = Turn {
                     shared: Arc::clone(shared),
@@ -245,15 +245,6 @@ impl<K, T> State<K, T> {
             self.pump = Some(fresh);
         }
         None
-    }
-}
-
-/// Returns `true` if the group rejects every job of this handle, so that no work joins a pump that is still there.
-fn is_closed(group: &Handle) -> bool {
-    // A handle does not tell. So a job is handed in, which is farther away than any timer is set.
-    match group.try_delay(Duration::MAX, ready(())) {
-        Ok(probe) => !probe.cancel(),
-        Err(_) => true,
     }
 }
 
@@ -348,7 +339,7 @@ where
             work,
         };
         self.context.schedule_with(at, move |context| async move {
-            shared.push(&context.handle(), key, new);
+            shared.push(context.as_ref(), key, new);
         });
     }
 

@@ -16,7 +16,7 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let group = Group::new();
 //! let policy = Retry::new(|| [Duration::from_millis(100), Duration::from_secs(1)]);
-//! let page = policy.run(&group.handle(), |attempt| async move {
+//! let page = policy.run(&group, |attempt| async move {
 //!     match attempt.number() {
 //!         1 => Outcome::Retry(std::io::Error::other("connection reset")),
 //!         2 => Outcome::RetryAfter(std::io::Error::other("too many requests"), Duration::from_secs(5)),

@@ -33,7 +33,7 @@ use super::circuit::Circuits;
 ///     .budget(&Budget::percent(20).floor_per_second(10));
 ///
 /// let group = Group::new();
-/// let page = policy.run(&group.handle(), |attempt| async move {
+/// let page = policy.run(&group, |attempt| async move {
 ///     fetch(attempt.number()).await.into() // or an `Outcome` that knows more
 /// });
 /// let gave_up = page.await.expect_err("it is always busy");

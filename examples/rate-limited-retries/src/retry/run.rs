@@ -47,7 +47,7 @@ impl Retry {
     /// group's to tell. In a group that takes no more jobs no attempt is made, and the handle says
     /// [`Stopped`](Reason::Stopped).
     #[track_caller]
-    pub fn run<T, E, F, Fut>(&self, group: &Handle, attempt: F) -> RetryHandle<T, E>
+    pub fn run<T, E, F, Fut>(&self, group: &impl AsRef<Handle>, attempt: F) -> RetryHandle<T, E>
     where
         T: Send + 'static,
         E: Send + 'static,
@@ -61,7 +61,12 @@ impl Retry {
 impl<K: Eq + Hash + Clone + Send + 'static> Retry<K> {
     /// Makes attempts for a key, which share its circuit; otherwise like [`run`](Retry::run).
     #[track_caller]
-    pub fn run_for<T, E, F, Fut>(&self, group: &Handle, key: K, mut attempt: F) -> RetryHandle<T, E>
+    pub fn run_for<T, E, F, Fut>(
+        &self,
+        group: &impl AsRef<Handle>,
+        key: K,
+        mut attempt: F,
+    ) -> RetryHandle<T, E>
     where
         T: Send + 'static,
         E: Send + 'static,
@@ -73,7 +78,7 @@ impl<K: Eq + Hash + Clone + Send + 'static> Retry<K> {
             chain: self.chain(key),
             report: Some(report),
         })));
-        let job = group.repeat(Instant::now(), move |context| {
+        let job = group.as_ref().repeat(Instant::now(), move |context| {
             let begun = progress.begin(context).map(&mut attempt);
             let progress = Arc::clone(&progress);
             async move {

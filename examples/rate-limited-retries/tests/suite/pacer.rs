@@ -21,7 +21,7 @@ use tokio::time::{Instant, advance, sleep};
 fn logged(group: &Group, rate: Rate) -> (Pacer<&'static str, u64>, Log<(&'static str, u64)>) {
     let log = Log::new();
     let of_work = log.clone();
-    let pacer = Pacer::builder(rate).run(&group.handle(), move |n, turn| {
+    let pacer = Pacer::builder(rate).run(&group, move |n, turn| {
         of_work.push((*turn.key(), n));
         async {}
     });
@@ -59,7 +59,7 @@ async fn fifty_thousand_urls_of_five_hundred_hosts_go_at_their_exact_instants() 
     let of_work = Arc::clone(&sent);
     let pacer = Pacer::builder(Rate::per_second(20).burst(5))
         .overall(Rate::per_second(2_000).burst(50))
-        .run(&group.handle(), move |url: u64, turn| {
+        .run(&group, move |url: u64, turn| {
             let (exact, now) = (turn.at() - start, start.elapsed());
             of_work.lock().unwrap().push((*turn.key(), url, exact, now));
             async {}
@@ -111,7 +111,7 @@ async fn thirds_of_a_second_do_not_drift() {
     let group = Group::new();
     let log = Log::new();
     let of_work = log.clone();
-    let pacer = Pacer::builder(Rate::per_second(3)).run(&group.handle(), move |n, turn| {
+    let pacer = Pacer::builder(Rate::per_second(3)).run(&group, move |n, turn| {
         of_work.push((n, turn.at()));
         async {}
     });
@@ -204,7 +204,7 @@ async fn a_key_that_is_held_up_takes_nothing_of_the_rate_over_all() {
     let of_work = log.clone();
     let pacer = Pacer::builder(Rate::per_second(100))
         .overall(Rate::per_second(10))
-        .run(&group.handle(), move |n: u64, _| of_work.job(n));
+        .run(&group, move |n: u64, _| of_work.job(n));
     pacer.not_before("held", Instant::now() + ms(150));
     pacer.push("held", 9);
     (0..3).for_each(|n| pacer.push("free", n));
@@ -232,7 +232,7 @@ async fn a_program_that_was_stopped_does_not_make_up_for_it_all_at_once() {
 #[tokio::test(start_paused = true)]
 async fn a_crowd_that_may_go_at_once_leaves_other_tasks_their_turns() {
     let (group, rate) = (Group::new(), Rate::per_second(10_000).burst(10_000));
-    let pacer = Pacer::builder(rate).run(&group.handle(), |_, _| async {});
+    let pacer = Pacer::builder(rate).run(&group, |_, _| async {});
     (0..10_000).for_each(|n| pacer.push('k', n));
     let seen = pacer.clone();
     let beside = tokio::spawn(async move {
@@ -259,7 +259,7 @@ async fn a_key_that_hangs_keeps_no_other_waiting() {
     let (held, of_work) = (hold.clone(), log.clone());
     let pacer = Pacer::builder(Rate::per_second(1000).burst(10))
         .in_flight(2)
-        .run(&group.handle(), move |n: u64, turn| {
+        .run(&group, move |n: u64, turn| {
             of_work.push((*turn.key(), n));
             let held = held.job();
             async move {
@@ -294,8 +294,7 @@ async fn a_key_that_hangs_keeps_no_other_waiting() {
 async fn what_waits_holds_no_place_and_no_task() {
     let (group, log) = (Group::builder().max_running(1).build(), Log::new());
     let of_work = log.clone();
-    let pacer =
-        Pacer::builder(Rate::per_second(1)).run(&group.handle(), move |n, _| of_work.job(n));
+    let pacer = Pacer::builder(Rate::per_second(1)).run(&group, move |n, _| of_work.job(n));
     let tasks = || {
         tokio::runtime::Handle::current()
             .metrics()
@@ -320,13 +319,13 @@ async fn what_waits_holds_no_place_and_no_task() {
 async fn a_panic_frees_its_place_and_is_the_groups_to_tell() {
     let (group, log) = (Group::new(), Log::new());
     let of_work = log.clone();
-    let pacer = Pacer::builder(Rate::per_second(1000)).in_flight(1).run(
-        &group.handle(),
-        move |n: u64, _| {
-            assert_ne!(n, 0, "the first one");
-            of_work.job(n)
-        },
-    );
+    let pacer =
+        Pacer::builder(Rate::per_second(1000))
+            .in_flight(1)
+            .run(&group, move |n: u64, _| {
+                assert_ne!(n, 0, "the first one");
+                of_work.job(n)
+            });
     (0..3).for_each(|n| pacer.push('k', n));
     let ended = group.wait().await;
     assert!(matches!(ended, Err(WaitError::Panicked(_))), "{ended:?}");
@@ -339,7 +338,7 @@ async fn a_panic_frees_its_place_and_is_the_groups_to_tell() {
 async fn work_can_come_again_while_the_group_drains() {
     let (group, log) = (Group::new(), Log::new());
     let of_work = log.clone();
-    let pacer = Pacer::builder(Rate::per_second(100)).run(&group.handle(), move |n: u64, turn| {
+    let pacer = Pacer::builder(Rate::per_second(100)).run(&group, move |n: u64, turn| {
         of_work.push(n);
         async move {
             match n {
@@ -365,7 +364,7 @@ async fn what_comes_again_goes_before_what_was_pushed_later() {
     let (group, log) = (Group::new(), Log::new());
     let of_work = log.clone();
     let rate = Rate::per_second(10).burst(3);
-    let pacer = Pacer::builder(rate).run(&group.handle(), move |n: u64, turn| {
+    let pacer = Pacer::builder(rate).run(&group, move |n: u64, turn| {
         of_work.push(n);
         async move {
             if n < 2 {
@@ -393,7 +392,7 @@ async fn work_that_is_pushed_after_the_end_is_dropped() {
     for end in ends {
         for (waiting, has_run) in [(0, true), (2, true), (2, false)] {
             let (group, flag) = (Group::new(), Flag::new());
-            let pacer = Pacer::builder(Rate::per_second(1)).run(&group.handle(), |_, _| async {});
+            let pacer = Pacer::builder(Rate::per_second(1)).run(&group, |_, _| async {});
             (0..waiting).for_each(|_| pacer.push('k', flag.guard()));
             if has_run {
                 settle().await;
@@ -419,7 +418,7 @@ async fn a_group_that_ends_drops_what_waits() {
     ];
     for (end, is_cancel) in ends {
         let (group, flag) = (Group::new(), Flag::new());
-        let pacer = Pacer::builder(Rate::per_second(1)).run(&group.handle(), |_, _| async {});
+        let pacer = Pacer::builder(Rate::per_second(1)).run(&group, |_, _| async {});
         (0..10).for_each(|_| pacer.push('k', flag.guard()));
         settle().await;
         assert_eq!((pacer.waiting(), flag.drops()), (9, 1));
@@ -440,7 +439,7 @@ fn a_runtime_that_ends_drops_what_waits() {
         let _inside = runtime.enter();
         let group = Group::new();
         let rate = Rate::new(1, HOUR);
-        let pacer = Pacer::builder(rate).run(&group.handle(), |_, _| async {});
+        let pacer = Pacer::builder(rate).run(&group, |_, _| async {});
         group.detach();
         pacer
     };
@@ -456,7 +455,7 @@ async fn work_pushes_in_vain_and_without_a_panic_when_its_group_has_ended() {
     let (group, hold, flag) = (Group::new(), Hold::new(), Flag::new());
     let (held, of_work) = (hold.clone(), flag.clone());
     let rate = Rate::per_second(1);
-    let pacer = Pacer::builder(rate).run(&group.handle(), move |(), turn: Turn<char, ()>| {
+    let pacer = Pacer::builder(rate).run(&group, move |(), turn: Turn<char, ()>| {
         let (held, guard) = (held.job(), of_work.guard());
         async move {
             held.await;
@@ -512,7 +511,7 @@ async fn a_pacer_made_from_inside_takes_work_while_the_group_drains() {
 async fn destructors_may_call_back() {
     let (group, pushed) = (Group::new(), Arc::new(AtomicUsize::new(0)));
     let pacer: Pacer<char, Box<dyn Send>> =
-        Pacer::builder(Rate::per_second(1)).run(&group.handle(), |_, _| async {});
+        Pacer::builder(Rate::per_second(1)).run(&group, |_, _| async {});
     for _ in 0..3 {
         let (calls, pushed) = (pacer.clone(), Arc::clone(&pushed));
         let calls_back = OnDrop(move || {
@@ -530,7 +529,7 @@ async fn destructors_may_call_back() {
 #[tokio::test(start_paused = true)]
 async fn destructors_that_panic_harm_nobody() {
     let (group, drops) = (Group::new(), Flag::new());
-    let pacer = Pacer::builder(Rate::per_second(1)).run(&group.handle(), |_, _| async {});
+    let pacer = Pacer::builder(Rate::per_second(1)).run(&group, |_, _| async {});
     for n in 0..9 {
         let guard = drops.guard();
         let bomb = OnDrop(move || {
@@ -550,7 +549,7 @@ async fn destructors_that_panic_harm_nobody() {
 async fn forgotten_keys_that_panic_in_their_destructors_harm_nobody() {
     let (group, log) = (Group::new(), Log::new());
     let of_work = log.clone();
-    let pacer = Pacer::builder(Rate::per_second(1000)).run(&group.handle(), move |n, _| {
+    let pacer = Pacer::builder(Rate::per_second(1000)).run(&group, move |n, _| {
         of_work.push(n);
         async {}
     });
@@ -589,7 +588,7 @@ impl PartialEq for Fickle {
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_eq_goes_to_the_caller_and_changes_nothing() {
     let (group, flag) = (Group::new(), Flag::new());
-    let pacer = Pacer::builder(Rate::per_second(1)).run(&group.handle(), |_, _| async {});
+    let pacer = Pacer::builder(Rate::per_second(1)).run(&group, |_, _| async {});
     // It does not wait any more, and is remembered.
     pacer.push(Fickle, flag.guard());
     settle().await;
@@ -628,18 +627,18 @@ async fn a_key_is_known_while_it_runs_or_is_held_up() {
     let (group, log, hold) = (Group::new(), Log::new(), Hold::new());
     let (of_work, held) = (log.clone(), hold.clone());
     let rate = Rate::per_second(1000);
-    let pacer = Pacer::builder(rate).in_flight(1).run(
-        &group.handle(),
-        move |n: u64, turn: Turn<u64, u64>| {
-            of_work.push((*turn.key(), n));
-            let held = held.clone();
-            async move {
-                if n == 1 {
-                    held.job().await;
+    let pacer =
+        Pacer::builder(rate)
+            .in_flight(1)
+            .run(&group, move |n: u64, turn: Turn<u64, u64>| {
+                of_work.push((*turn.key(), n));
+                let held = held.clone();
+                async move {
+                    if n == 1 {
+                        held.job().await;
+                    }
                 }
-            }
-        },
-    );
+            });
     pacer.push(1, 1);
     pacer.not_before(2, Instant::now() + HOUR);
     assert_eq!((pacer.keys(), pacer.waiting()), (2, 1));
@@ -668,13 +667,12 @@ async fn keys_that_may_go_at_the_same_instant_go_in_the_order_of_their_work() {
     let (group, log) = (Group::new(), Log::new());
     let of_work = log.clone();
     let rate = Rate::per_second(10);
-    let pacer =
-        Pacer::builder(rate)
-            .overall(rate)
-            .run(&group.handle(), move |(), turn: Turn<char, ()>| {
-                of_work.push(*turn.key());
-                async {}
-            });
+    let pacer = Pacer::builder(rate)
+        .overall(rate)
+        .run(&group, move |(), turn: Turn<char, ()>| {
+            of_work.push(*turn.key());
+            async {}
+        });
     for key in ['a', 'b', 'c'] {
         pacer.not_before(key, Instant::now() + ms(500));
     }
@@ -696,7 +694,7 @@ fn pushes_that_race_with_wait_run_before_it_ends_or_are_dropped() {
                 let group = Group::new();
                 let of_work = Arc::clone(&ran);
                 let rate = Rate::per_second(1_000_000).burst(1000);
-                let pacer = Pacer::builder(rate).run(&group.handle(), move |_held, _| {
+                let pacer = Pacer::builder(rate).run(&group, move |_held, _| {
                     of_work.fetch_add(1, Ordering::SeqCst);
                     async {}
                 });
@@ -750,8 +748,7 @@ impl Eq for Brittle {}
 #[tokio::test(start_paused = true)]
 async fn a_key_that_panics_leaves_no_job_behind_and_its_work_may_call_back() {
     let (group, broken) = (Group::new(), Arc::new(AtomicUsize::new(0)));
-    let pacer =
-        Pacer::builder(Rate::per_second(1)).run(&group.handle(), |work, _| async { drop(work) });
+    let pacer = Pacer::builder(Rate::per_second(1)).run(&group, |work, _| async { drop(work) });
     let key = Brittle(Arc::clone(&broken));
     pacer.not_before(key.clone(), Instant::now() + HOUR);
     broken.store(1, Ordering::SeqCst);
@@ -779,7 +776,7 @@ fn a_waker_of_the_group_may_call_the_pacer_back() {
         let runtime = builder.enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let group = Group::builder().timeout(Duration::ZERO).build();
-            let pacer = Pacer::builder(Rate::per_second(1)).run(&group.handle(), |(), _| async {});
+            let pacer = Pacer::builder(Rate::per_second(1)).run(&group, |(), _| async {});
             let calls = Arc::new(CallsBack(pacer.clone(), AtomicUsize::new(0)));
             let waker = Arc::clone(&calls).into();
             let mut cancelled = pin!(group.token().cancelled_owned());

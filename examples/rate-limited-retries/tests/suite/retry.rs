@@ -26,7 +26,7 @@ fn scripted(
 ) -> (RetryHandle<u32, u32>, Log<u32>) {
     let (log, mut script) = (Log::new(), script.into_iter());
     let of_attempts = log.clone();
-    let handle = policy.run(&group.handle(), move |attempt| {
+    let handle = policy.run(&group, move |attempt| {
         of_attempts.push(attempt.number());
         let outcome = script.next().expect("no attempt beyond the script");
         async move { outcome }
@@ -70,7 +70,7 @@ async fn a_delay_counts_from_the_end_of_an_attempt() {
     let (group, log) = (Group::new(), Log::new());
     let of_attempts = log.clone();
     let policy = Retry::new(|| [ms(10); 2]);
-    let handle = policy.run(&group.handle(), move |attempt| {
+    let handle = policy.run(&group, move |attempt| {
         of_attempts.push(attempt.number());
         async move {
             sleep(ms(50)).await;
@@ -268,7 +268,7 @@ async fn random_chains_agree_with_a_plain_model() {
             .timeout(ms(plain.timeout));
         let (group, log) = (Group::builder().max_running(1).build(), Log::new());
         let (of_attempts, steps) = (log.clone(), script.clone());
-        let handle = policy.run(&group.handle(), move |attempt| {
+        let handle = policy.run(&group, move |attempt| {
             of_attempts.push(());
             let (length, answer) = steps[attempt.number() as usize - 1];
             async move {
@@ -350,7 +350,7 @@ async fn a_group_that_ends_tells_the_last_error() {
 async fn an_attempt_under_way_can_be_aborted() {
     let (group, hold) = (Group::new(), Hold::new());
     let held = hold.clone();
-    let handle = Retry::new(|| [SECOND]).run(&group.handle(), move |_| {
+    let handle = Retry::new(|| [SECOND]).run(&group, move |_| {
         let held = held.job();
         async move {
             held.await;
@@ -367,7 +367,7 @@ async fn an_attempt_under_way_can_be_aborted() {
 async fn a_panic_ends_the_chain_and_is_the_groups_to_tell() {
     let group = Group::new();
     let handle: RetryHandle<(), u32> =
-        Retry::new(|| [SECOND; 5]).run(&group.handle(), |attempt| async move {
+        Retry::new(|| [SECOND; 5]).run(&group, |attempt| async move {
             assert!(attempt.number() < 2, "the second one");
             Outcome::Retry(attempt.number())
         });
@@ -381,7 +381,7 @@ async fn a_panic_ends_the_chain_and_is_the_groups_to_tell() {
 async fn a_move_while_the_last_attempt_runs_makes_no_further_one() {
     let (group, hold, log) = (Group::new(), Hold::new(), Log::new());
     let (held, of_attempts) = (hold.clone(), log.clone());
-    let handle = Retry::new(|| [SECOND]).run(&group.handle(), move |attempt| {
+    let handle = Retry::new(|| [SECOND]).run(&group, move |attempt| {
         of_attempts.push(attempt.number());
         let held = held.job();
         async move {
@@ -402,7 +402,7 @@ async fn an_attempt_knows_its_deadline_and_its_group() {
     let group = Group::new();
     let start = Instant::now();
     let policy = Retry::new(|| [SECOND]).timeout(HOUR);
-    let handle = policy.run(&group.handle(), |attempt| async move {
+    let handle = policy.run(&group, |attempt| async move {
         attempt.context().delay(Duration::ZERO, async {});
         Outcome::<_, ()>::Done(attempt.deadline())
     });
@@ -431,7 +431,7 @@ async fn a_chain_made_from_inside_runs_while_the_group_drains() {
 async fn what_a_chain_held_is_dropped_at_its_end() {
     let (group, flag) = (Group::new(), Flag::new());
     let guard = flag.guard();
-    let handle = Retry::new(|| [SECOND]).run(&group.handle(), move |_| {
+    let handle = Retry::new(|| [SECOND]).run(&group, move |_| {
         let _held = &guard;
         async { Outcome::<(), ()>::Retry(()) }
     });
@@ -481,7 +481,7 @@ async fn retries_stay_within_the_budget() {
     let (attempts, denied) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicUsize::new(0)));
     for _ in 0..100 {
         let attempts = Arc::clone(&attempts);
-        let handle = policy.run(&group.handle(), move |_| {
+        let handle = policy.run(&group, move |_| {
             attempts.fetch_add(1, Ordering::SeqCst);
             async { Outcome::<(), ()>::Retry(()) }
         });
@@ -523,7 +523,7 @@ async fn a_circuit_opens_for_its_key_alone_and_lets_one_try() {
     let (start, broken) = (Instant::now(), Arc::new(Mutex::new(true)));
     let run = |key: &'static str| {
         let broken = Arc::clone(&broken);
-        policy.run_for(&group.handle(), key, move |attempt| {
+        policy.run_for(&group, key, move |attempt| {
             let fails = key == "broken" && *broken.lock().unwrap();
             async move {
                 sleep(ms(50)).await;
@@ -571,7 +571,7 @@ async fn a_chain_that_runs_into_an_open_circuit_takes_no_credit_for_it() {
     let start = Instant::now();
     let run = |key, error| {
         let fails = move |_| async move { Outcome::<(), _>::Retry(error) };
-        policy.run_for(&group.handle(), key, fails)
+        policy.run_for(&group, key, fails)
     };
     let until = start + 10 * SECOND;
     for error in [1, 2] {
@@ -620,9 +620,7 @@ async fn an_aborted_probe_leaves_the_place_to_another() {
         Decision::GaveUp(_)
     ));
     sleep(SECOND).await;
-    let hangs = policy.run_for(&group.handle(), 'k', |_| {
-        std::future::pending::<Outcome<(), u32>>()
-    });
+    let hangs = policy.run_for(&group, 'k', |_| std::future::pending::<Outcome<(), u32>>());
     settle().await;
     let refused = policy.chain::<u32>('k').begin().unwrap_err();
     assert!(matches!(refused.reason(), Reason::CircuitOpen { .. }));
@@ -693,9 +691,7 @@ async fn who_learns_that_a_probe_was_stopped_may_try() {
     chain.begin().unwrap();
     _ = chain.end::<()>(Outcome::Retry(1));
     sleep(SECOND).await;
-    let mut hangs = policy.run_for(&group.handle(), 'k', |_| {
-        std::future::pending::<Outcome<(), u32>>()
-    });
+    let mut hangs = policy.run_for(&group, 'k', |_| std::future::pending::<Outcome<(), u32>>());
     settle().await;
     let waker = Waker::from(Arc::new(Tries(policy, log.clone())));
     let polled = Pin::new(&mut hangs).poll(&mut Context::from_waker(&waker));

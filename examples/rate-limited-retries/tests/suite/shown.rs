@@ -30,7 +30,7 @@ async fn every_debug_shows_settings_and_counts() {
     let group = Group::new();
     let (send, turn) = oneshot::channel();
     let send = Mutex::new(Some(send));
-    let pacer = Pacer::builder(rate).run(&group.handle(), move |(), turn| {
+    let pacer = Pacer::builder(rate).run(&group, move |(), turn| {
         drop(send.lock().unwrap().take().unwrap().send(turn));
         async {}
     });
@@ -42,7 +42,7 @@ async fn every_debug_shows_settings_and_counts() {
     shows(&policy, &["Retry", "max_attempts: Some(7)", "budget: None"]);
     let chain = policy.chain::<()>(());
     shows(&chain, &["Chain", "attempts: 0", "under_way: false"]);
-    let tried = policy.run(&group.handle(), |_| async { Outcome::<_, ()>::Done(()) });
+    let tried = policy.run(&group, |_| async { Outcome::<_, ()>::Done(()) });
     shows(&tried, &["RetryHandle", "JobHandle"]);
 }
 
@@ -61,7 +61,7 @@ fn quickest(mut call: impl FnMut()) -> Duration {
 async fn debug_of_a_pacer_costs_the_same_however_much_waits() {
     let group = Group::new();
     let pacer = |keys: u64| {
-        let pacer = Pacer::builder(Rate::per_second(1)).run(&group.handle(), |_: u64, _| async {});
+        let pacer = Pacer::builder(Rate::per_second(1)).run(&group, |_: u64, _| async {});
         (0..keys).for_each(|work| pacer.push(work, work));
         pacer
     };
@@ -103,7 +103,7 @@ impl Error for CableCut {}
 async fn a_chain_of_errors_tells_each_text_once() {
     let group = Group::new();
     let retry = Retry::new(|| [Duration::ZERO]);
-    let tried = retry.run(&group.handle(), |_| ready(Outcome::<(), _>::Retry(NoRoute)));
+    let tried = retry.run(&group, |_| ready(Outcome::<(), _>::Retry(NoRoute)));
     let error = tried.await.unwrap_err();
     let mut text = error.to_string();
     let mut source = error.source();

@@ -4,3 +4,5 @@ pub(crate) mod panic;
 pub(crate) mod timeline;
 #[path = "../../../../src/ground/trace.rs"]
 pub(crate) mod trace;
+#[path = "../../../../src/ground/waiters.rs"]
+pub(crate) mod waiters;

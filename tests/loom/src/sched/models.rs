@@ -201,7 +201,7 @@ impl Group {
     /// What a turn of the driver does with jobs that are due by then.
     fn release(&self, queue: &mut Queue, now: Tick) {
         let start = self.0.enter(|state, todo| {
-            let Turn::Work { arrived, due, .. } = state.turn(now, false, todo) else {
+            let Turn::Work { arrived, due, .. } = state.turn(now, false, Vec::new(), todo) else {
                 panic!("the group is open");
             };
             queue.extend(arrived);
@@ -249,7 +249,9 @@ impl Group {
 
     /// What the driver does when it sees that nothing more starts.
     fn drop_all(&self, now: Tick) {
-        let turn = self.0.enter(|state, todo| state.turn(now, false, todo));
+        let turn = self
+            .0
+            .enter(|state, todo| state.turn(now, false, Vec::new(), todo));
         if let Turn::Drop(from) = turn {
             self.drop_pending(from);
         }
@@ -298,7 +300,7 @@ async fn drive(group: &Group, mut now: Tick, mut sweep: Option<Sweep>) {
         let page = sweep.as_ref().map(Sweep::page);
         let (turn, page) = shared.enter(|state, todo| {
             state.told(queue.next(), queue.len());
-            let turn = state.turn(now, false, todo);
+            let turn = state.turn(now, false, Vec::new(), todo);
             (turn, page.and_then(|page| state.page(page)))
         });
         if let Some(sweep) = &mut sweep {
