@@ -391,6 +391,7 @@ async fn nothing_starts_at_the_deadline_or_later() {
 #[tokio::test]
 async fn a_deadline_holds_also_where_its_timer_is_late() {
     let group = TaskGroup::<()>::builder().timeout(ms(5)).build();
+    group.spawn(pending::<Result<_, _>>());
     // On this runtime nothing else runs meanwhile.
     while group.cause().is_none() {
         std::thread::sleep(ms(1));
@@ -399,7 +400,7 @@ async fn a_deadline_holds_also_where_its_timer_is_late() {
     assert_eq!(group.cause(), Some(Cause::DeadlineExceeded));
     assert!(
         bounded(group.wait()).await.is_err(),
-        "those before it were aborted"
+        "that task was aborted or skipped"
     );
 }
 
