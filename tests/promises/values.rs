@@ -49,6 +49,7 @@ async fn a_handle_has_the_counts_and_the_token_of_its_group() {
     group.cancel();
     assert!(handles.iter().all(|handle| handle.token().is_cancelled()));
     hold.release();
+    settle().await;
     drop(group);
     settle().await;
     assert_eq!(
