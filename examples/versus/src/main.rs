@@ -1,10 +1,10 @@
 //! schedgroup beside what one would use instead: a task and a sleep for each job, or a `DelayQueue`.
 //!
 //! ```sh
-//! cargo run --release --example versus                     # the table, in under a minute
-//! cargo run --release --example versus -- --full           # all sizes up to 10 million, some minutes
-//! cargo run --release --example versus -- --only lateness  # rows with that word
-//! cargo run --release --example versus -- --plot docs/growth.svg
+//! cargo run --release -p versus                     # the table, in under a minute
+//! cargo run --release -p versus -- --full           # all sizes up to 10 million, some minutes
+//! cargo run --release -p versus -- --only lateness  # rows with that word
+//! cargo run --release -p versus -- --plot docs/growth.svg
 //! ```
 //!
 //! Every cell is the median of several runs, each in a process of its own. Read ratios, and of these

@@ -118,7 +118,7 @@ fn machine() -> String {
         .lines()
         .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let versions = include_str!("../../Cargo.lock");
+    let versions = include_str!("../../../Cargo.lock");
     let version = |name: &str| {
         let entry = versions.split_once(&format!("name = \"{name}\"\nversion = \""));
         entry
