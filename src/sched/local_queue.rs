@@ -99,6 +99,12 @@ impl LocalQueue {
         (inner.unstarted.len(), first)
     }
 
+    /// The slots of those that have not started.
+    pub(super) fn unstarted_slots(&self) -> Vec<u32> {
+        let inner = self.lock();
+        inner.unstarted.iter().map(|claim| claim.slot).collect()
+    }
+
     /// The slots of the jobs that have ended, to be booked; the storage is to be
     /// [given back](LocalQueue::booked).
     pub(super) fn take_ended(&self) -> Vec<u32> {
