@@ -64,6 +64,8 @@ pub(super) struct Control {
     pub(super) cancelled: bool,
     /// Run again at this instant at the latest.
     pub(super) again: Option<Tick>,
+    /// The number of the run, of a series.
+    run: u64,
 }
 
 impl Control {
@@ -125,6 +127,24 @@ impl Slot {
         match std::mem::replace(&mut self.held, Held::Control(None)) {
             Held::Body(body) => Some(body),
             Held::Control(_) => unreachable!("a pending job has a body"),
+        }
+    }
+
+    /// A claimed job is about to begin a run. Between its runs the body of a series knows how many there were.
+    pub(super) fn begin_run(&mut self, body: &dyn Body) {
+        if self.origin.is_series() {
+            if let Some(control) = self.control() {
+                control.run = body.runs() + 1;
+            }
+        }
+    }
+
+    /// The number of the run that the job is at, or waits for.
+    pub(super) fn run(&self) -> u64 {
+        match &self.held {
+            Held::Body(body) => body.runs() + 1,
+            Held::Control(Some(control)) if self.origin.is_series() => control.run,
+            Held::Control(_) => 1,
         }
     }
 
