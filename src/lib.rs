@@ -27,7 +27,8 @@
 //! | to move, cancel or abort one | [`JobHandle`] |
 //! | a limit on how many run | [`Builder::max_running`] |
 //! | all of them done | [`Group::wait`] |
-//! | a graceful end, with a report | [`Group::shutdown`], [`Report`] |
+//! | all of them done within a time, with a report | [`Group::drain`], [`Report`] |
+//! | a graceful end of what runs, with a report | [`Group::shutdown`], [`Report`] |
 //! | to schedule from elsewhere | [`Handle`] |
 //! | at most one pending job a key: sessions, timeouts, debouncing | [`keyed::KeyedGroup`] |
 //! | ticks that neither drift nor overlap, times of the wall clock | [`periodic::every`], [`periodic::WallClock`] |
@@ -57,8 +58,8 @@ pub mod task;
 pub use ground::error::{TaskError, TaskErrors};
 pub use ground::panic::{Panic, TaskPanic};
 pub use sched::{
-    Builder, Group, Handle, Job, JobContext, JobError, JobHandle, JobId, JobPanic, JobState,
-    JoinHandle, Next, Report, ScheduleError, Shutdown, Stats, Wait, WaitError,
+    Builder, Drain, Group, Handle, Job, JobContext, JobError, JobHandle, JobId, JobInfo, JobPanic,
+    JobState, JoinHandle, Next, Report, ScheduleError, Shutdown, Stats, Wait, WaitError,
 };
 pub use tokio_util::sync::CancellationToken;
 

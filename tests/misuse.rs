@@ -18,6 +18,7 @@ use common::{
 };
 
 const AFTER_WAIT: &str = "schedgroup: attempted to schedule job after Group::wait was called";
+const AFTER_DRAIN: &str = "schedgroup: attempted to schedule job after Group::drain was called";
 const AFTER_SHUTDOWN: &str =
     "schedgroup: attempted to schedule job after Group::shutdown was called";
 const WAIT_TWICE: &str = "schedgroup: multiple calls to Group::wait";
@@ -65,6 +66,27 @@ mod scheduling_on_a_closed_group {
         let (group, flag) = (Group::new(), Flag::new());
         group.shutdown(HOUR).await;
         let (now, job) = (Instant::now(), || flag.job());
+        let verbs = verbs!(group, now, job);
+        assert_all_panic(verbs, &flag, &at_line(line!() - 1, AFTER_SHUTDOWN));
+    }
+
+    /// Also when its grace is over; and whatever else is called, the words are those of the verb that closed it
+    /// furthest.
+    #[tokio::test(start_paused = true)]
+    async fn every_verb_panics_at_the_callers_line_after_drain() {
+        let (group, flag) = (Group::new(), Flag::new());
+        group.delay(HOUR, async {});
+        let drain = group.drain(ms(10));
+        let (now, job) = (Instant::now(), || flag.job());
+        let verbs = verbs!(group, now, job);
+        assert_all_panic(verbs, &flag, &at_line(line!() - 1, AFTER_DRAIN));
+        drop(group.wait());
+        drain.await;
+        let verbs = verbs!(group, now, job);
+        assert_all_panic(verbs, &flag, &at_line(line!() - 1, AFTER_DRAIN));
+        let refused = group.try_delay(ms(1), flag.job()).unwrap_err();
+        assert!(matches!(refused, ScheduleError::Closed(_)), "{refused:?}");
+        group.shutdown(HOUR).await;
         let verbs = verbs!(group, now, job);
         assert_all_panic(verbs, &flag, &at_line(line!() - 1, AFTER_SHUTDOWN));
     }

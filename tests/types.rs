@@ -10,8 +10,8 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
 use schedgroup::{
-    Builder, Group, Handle, JobContext, JobError, JobHandle, JobId, JobPanic, JobState, JoinHandle,
-    Next, Report, ScheduleError, Shutdown, Stats, Wait, WaitError, flow,
+    Builder, Drain, Group, Handle, JobContext, JobError, JobHandle, JobId, JobInfo, JobPanic,
+    JobState, JoinHandle, Next, Report, ScheduleError, Shutdown, Stats, Wait, WaitError, flow,
 };
 use tokio::time::Instant;
 
@@ -66,12 +66,14 @@ fn the_table_of_auto_traits() {
         JoinHandle<OnlySend>: Send Sync Unpin;
         JoinHandle<NotSend>: Unpin;
         Wait<'static>: Send Unpin;
+        Drain<'static>: Send Unpin;
         Shutdown<'static>: Send Unpin;
         JobId: Send Sync Unpin Clone Copy UnwindSafe RefUnwindSafe;
         JobState: Send Sync Unpin Clone Copy UnwindSafe RefUnwindSafe;
         Next: Send Sync Unpin Clone Copy UnwindSafe RefUnwindSafe;
         Stats: Send Sync Unpin Clone Copy UnwindSafe RefUnwindSafe;
         Report: Send Sync Unpin Clone Copy UnwindSafe RefUnwindSafe;
+        JobInfo: Send Sync Unpin Clone Copy UnwindSafe RefUnwindSafe;
         JobPanic: Send Sync Unpin Clone UnwindSafe RefUnwindSafe;
         WaitError: Send Sync Unpin Clone UnwindSafe RefUnwindSafe;
         JobError: Send Sync Unpin Clone UnwindSafe RefUnwindSafe;
@@ -207,6 +209,7 @@ async fn an_error_that_is_only_text_is_in_the_line() {
 fn futures_have_the_promised_outputs() {
     fn is_future<F: Future<Output = T>, T>() {}
     is_future::<Wait<'_>, Result<(), WaitError>>();
+    is_future::<Drain<'_>, Report>();
     is_future::<Shutdown<'_>, Report>();
     is_future::<JoinHandle<u8>, Result<u8, JobError>>();
 }
@@ -329,6 +332,10 @@ async fn every_debug_shows_what_one_would_look_for() {
     shows(&group.handle(), &["Handle", "mails"]);
     shows(&job, &["JobHandle", &id, "Pending"]);
     shows(&job.id(), &["JobId", &id]);
+    shows(
+        &group.jobs()[0],
+        &["JobInfo", &id, "Pending", file!(), "run: 1"],
+    );
     shows(&job.state(), &["Pending"]);
     shows(
         &group.stats(),
@@ -360,6 +367,7 @@ async fn every_debug_shows_what_one_would_look_for() {
     drop(wait);
     shows(&error, &["Panicked", "Panic", "JobId", "boom", file!()]);
     shows(&WaitError::Cancelled, &["Cancelled"]);
+    shows(&group.drain(Duration::ZERO), &["Drain"]);
     let shutdown = group.shutdown(Duration::ZERO);
     shows(&shutdown, &["Shutdown"]);
     shows(

@@ -140,7 +140,7 @@ impl<K, S> KeyedGroup<K, S> {
 
 verbs!(
     KeyedGroup,
-    "# Panics\n\nIf the job had to go to the group after `wait` or `shutdown` was called. A
+    "# Panics\n\nIf the job had to go to the group after `wait`, `drain` or `shutdown` was called. A
     [`KeyedHandle`] does not panic."
 );
 

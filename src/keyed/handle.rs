@@ -198,7 +198,7 @@ impl<K, S> KeyedContext<K, S> {
         self.context.lateness()
     }
 
-    /// Returns `true` if `wait` or `shutdown` of the group was called.
+    /// Returns `true` if `wait`, `drain` or `shutdown` of the group was called.
     pub fn is_draining(&self) -> bool {
         self.context.is_draining()
     }

@@ -77,7 +77,7 @@ macro_rules! verbs {
             /// # Errors
             ///
             /// [`ScheduleError`](crate::ScheduleError) with the job in it, if it had to go to the
-            /// group: `Closed` after `wait` or `shutdown`, else `Cancelled`. The key keeps what it
+            /// group: `Closed` after `wait`, `drain` or `shutdown`, else `Cancelled`. The key keeps what it
             /// had.
             #[track_caller]
             pub fn try_schedule<J: $crate::Job>(

@@ -22,6 +22,11 @@ pub(super) struct Run {
 pub(super) trait Body: Send {
     /// Begins a run. This is user code: it may panic.
     fn start(self: Box<Self>, run: Run) -> Live;
+
+    /// How many runs a series has begun.
+    fn runs(&self) -> u64 {
+        0
+    }
 }
 
 /// A job that has started.

@@ -1,5 +1,15 @@
-//! How a group goes down: closed by `wait`, shut down, cancelled, past its deadline, dropped, or left to
-//! itself. It knows no job: it is told when none is held.
+//! How a group goes down: closed by `wait` or `drain`, shut down, cancelled, past its deadline, dropped, or
+//! detached. It knows no job: the state says when none is held.
+//!
+//! ```text
+//!           wait          drain             shutdown, or the grace of a drain is over
+//!   open ─────────▶ closed to others ──────────────────▶ closed to jobs too
+//!                                                              │ the grace is over
+//!                                                              ▼
+//!                                                           aborting
+//! ```
+//!
+//! From each of them it comes to drained when no job is held any more.
 
 use std::time::Duration;
 
@@ -14,9 +24,11 @@ pub(super) struct Closing {
     /// The group's own deadline.
     deadline: Tick,
     shutdown: Option<Shutdown>,
+    /// When the grace of a drain or a shutdown is over: the earliest of them.
+    grace_ends: Tick,
     /// The group was dropped: running jobs are to be aborted.
     abandoned: bool,
-    /// Running jobs have been told to stop, and any that still reaches an await will be. Only in a group that
+    /// Running jobs have been asked to stop, and any that still reaches an await will be. Only in a group that
     /// was abandoned or shut down.
     aborting: bool,
     /// The `Group` was detached.
@@ -29,10 +41,9 @@ pub(super) struct Closing {
 struct Shutdown {
     /// What is due later than this is dropped.
     due: Tick,
-    /// When the grace is over.
-    abort: Tick,
     /// The driver has dropped what was not due.
     swept: bool,
+    /// What had become of jobs when it began: what is lost from then on is what `wait` calls a cancel.
     before: Tally,
 }
 
@@ -49,6 +60,7 @@ impl Closing {
             gate: Gate::new(),
             deadline,
             shutdown: None,
+            grace_ends: Tick::NEVER,
             abandoned: false,
             aborting: false,
             detached: false,
@@ -85,9 +97,7 @@ impl Closing {
 
     /// `wait` was called; false if another is on its way or has ended.
     pub(super) fn close_to_wait(&mut self) -> bool {
-        if self.gate.door == Door::Open {
-            self.gate.door = Door::Waited;
-        }
+        self.gate.close(Door::Waited);
         !std::mem::replace(&mut self.gate.waited, true)
     }
 
@@ -96,16 +106,27 @@ impl Closing {
         self.gate.waited = false;
     }
 
-    /// `shutdown` was called. The earliest end of grace among several calls holds.
+    /// `drain` was called: nothing is dropped before the grace is over.
+    pub(super) fn drain_until(&mut self, abort: Tick) {
+        self.gate.close(Door::Draining);
+        self.grace_ends = self.grace_ends.min(abort);
+    }
+
+    /// `shutdown` was called.
     pub(super) fn shut_down(&mut self, now: Tick, abort: Tick, before: Tally) {
-        self.gate.door = Door::ShutDown;
-        let shutdown = self.shutdown.get_or_insert(Shutdown {
+        self.gate.close(Door::ShutDown);
+        self.grace_ends = self.grace_ends.min(abort);
+        self.seal(now, before);
+    }
+
+    /// No job comes any more, and none that is due later than now will run.
+    fn seal(&mut self, now: Tick, before: Tally) {
+        self.gate.sealed = true;
+        self.shutdown.get_or_insert(Shutdown {
             due: now,
-            abort,
             swept: false,
             before,
         });
-        shutdown.abort = shutdown.abort.min(abort);
     }
 
     /// The group was dropped, or its runtime is gone.
@@ -142,7 +163,7 @@ impl Closing {
         self.gate.ended.is_some()
     }
 
-    /// `wait` or `shutdown` was called.
+    /// `wait`, `drain` or `shutdown` was called.
     pub(super) fn is_draining(&self) -> bool {
         self.gate.door != Door::Open
     }
@@ -180,9 +201,12 @@ impl Closing {
     }
 
     /// What is due at that instant or later is to be dropped, and what runs to be woken if it is to be aborted;
-    /// if there is anything of either.
-    pub(super) fn drops_from(&mut self, now: Tick, pending: usize) -> Option<Tick> {
-        let aborts = !self.aborting && (self.abandoned || self.grace_ends() <= now);
+    /// if there is anything of either. When its grace is over, a drain goes on as a shutdown without any.
+    pub(super) fn drops_from(&mut self, now: Tick, pending: usize, tally: Tally) -> Option<Tick> {
+        if self.grace_ends <= now {
+            self.seal(now, tally);
+        }
+        let aborts = !self.aborting && (self.abandoned || self.grace_ends <= now);
         self.aborting |= aborts;
         if aborts || (pending > 0 && !self.lets_start()) {
             return Some(Tick::ALWAYS);
@@ -202,18 +226,12 @@ impl Closing {
         let grace = if self.aborting {
             Tick::NEVER
         } else {
-            self.grace_ends()
+            self.grace_ends
         };
         deadline.min(grace)
     }
 
-    fn grace_ends(&self) -> Tick {
-        self.shutdown
-            .as_ref()
-            .map_or(Tick::NEVER, |shutdown| shutdown.abort)
-    }
-
-    // What is told at the end.
+    // What is reported at the end.
 
     /// What `wait` returns, once it is known.
     pub(super) fn outcome<'a>(&self, tally: Tally, first: &'a FirstPanic) -> Option<Outcome<'a>> {
@@ -234,7 +252,7 @@ impl Closing {
         })
     }
 
-    /// What `shutdown` returns, once it is known.
+    /// What `drain` and `shutdown` return, once it is known.
     pub(super) fn report(&self, tally: Tally, before: Tally) -> Option<Report> {
         self.gate.drained.then(|| tally.report_since(before))
     }

@@ -309,6 +309,10 @@ where
         self.running = Some(Box::pin((self.make)(context)));
         Live::Own(self)
     }
+
+    fn runs(&self) -> u64 {
+        self.runs
+    }
 }
 
 impl<F, Fut> Own for Repeat<F, Fut>

@@ -11,12 +11,24 @@ pub(super) enum Caller {
     Inside,
 }
 
-/// How far the group is open.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How far the group is closed: by the verb of its owner that closes it furthest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Door {
     Open,
     Waited,
+    Draining,
     ShutDown,
+}
+
+impl Door {
+    /// The verb that closed it.
+    pub(super) fn verb(self) -> &'static str {
+        match self {
+            Door::Open | Door::Waited => "wait",
+            Door::Draining => "drain",
+            Door::ShutDown => "shutdown",
+        }
+    }
 }
 
 /// Why no further job starts.
@@ -36,6 +48,8 @@ pub(super) enum Refusal {
 #[derive(Debug)]
 pub(super) struct Gate {
     pub(super) door: Door,
+    /// It is closed to jobs too: shut down, or the grace of a drain is over.
+    pub(super) sealed: bool,
     /// A `Wait` is on its way or has ended.
     pub(super) waited: bool,
     /// The first reason stays.
@@ -48,19 +62,23 @@ impl Gate {
     pub(super) fn new() -> Gate {
         Gate {
             door: Door::Open,
+            sealed: false,
             waited: false,
             ended: None,
             drained: false,
         }
     }
 
+    /// What was closed further stays so.
+    pub(super) fn close(&mut self, door: Door) {
+        self.door = self.door.max(door);
+    }
+
     /// Closed beats cancelled: who schedules on a closed group has made a mistake either way.
     pub(super) fn admit(&self, caller: Caller, cancelled: bool) -> Result<(), Refusal> {
         let closed = match caller {
             Caller::Owner | Caller::Outside => self.door != Door::Open,
-            Caller::Inside => {
-                self.door == Door::ShutDown || (self.drained && self.door != Door::Open)
-            }
+            Caller::Inside => self.sealed || (self.drained && self.door != Door::Open),
         };
         if closed {
             Err(Refusal::Closed(self.door))
@@ -140,6 +158,7 @@ mod tests {
         for (door, ended, drained, caller, answer) in table {
             let gate = Gate {
                 door,
+                sealed: door == Door::ShutDown,
                 waited: false,
                 ended,
                 drained,
@@ -149,6 +168,18 @@ mod tests {
                 assert_eq!(gate.admit(Caller::Owner, false), answer, "{gate:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_drain_admits_jobs_until_it_is_sealed() {
+        let mut gate = Gate::new();
+        gate.close(Door::Draining);
+        gate.close(Door::Waited);
+        let closed = Err(Refusal::Closed(Door::Draining));
+        assert_eq!(gate.admit(Caller::Outside, false), closed);
+        assert_eq!(gate.admit(Caller::Inside, false), Ok(()));
+        gate.sealed = true;
+        assert_eq!(gate.admit(Caller::Inside, false), closed);
     }
 
     #[test]

@@ -10,9 +10,9 @@ use super::builder::Builder;
 use super::gate::{Caller, End};
 use super::handle::Handle;
 use super::shared::Shared;
-use super::stats::Stats;
+use super::stats::{JobInfo, Stats};
 use super::verbs::{Entrance, verbs};
-use super::wait::{Shutdown, Wait};
+use super::wait::{Drain, Shutdown, Wait};
 use crate::ground::trace;
 
 /// Schedules many delayed jobs on one tokio driver task, and waits for, cancels or shuts down all of them together.
@@ -222,6 +222,52 @@ impl Group {
         Wait::new(shared)
     }
 
+    /// Closes the group and waits until every job has ended, or `grace` is over; then it ends the group.
+    ///
+    /// It is [`wait`](Group::wait) with an end. From the call on jobs from outside are rejected, those of running jobs
+    /// are admitted. What falls due within the grace runs. When the grace is over, what is left is ended as by a
+    /// [`shutdown`](Group::shutdown) without any: running jobs are aborted at their next await, pending ones
+    /// dropped, also one that falls due at that very instant. The future resolves as soon as no job is left, and then
+    /// no job code runs any more.
+    ///
+    /// The report counts the jobs that the group held at the call and those that came later. A repeating job whose
+    /// next run lies beyond the grace counts as dropped. With several drains and shutdowns the earliest end of a grace
+    /// holds. A `wait` may be called before, meanwhile and afterwards: it resolves to an error if any job was dropped
+    /// or aborted at the end of the grace.
+    ///
+    /// A job of the group that awaits this is one of those that it waits for, and is aborted when the grace is over.
+    ///
+    /// # Cancel safety
+    ///
+    /// It takes effect at the call and stays in force if the future is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let group = schedgroup::Group::new();
+    /// let second = Duration::from_secs(1);
+    /// group.delay_with(second, move |context| async move {
+    ///     context.delay(second, async { println!("runs too") });
+    /// });
+    /// group.delay(3600 * second, async { unreachable!("beyond the grace") });
+    /// let report = group.drain(10 * second).await;
+    /// assert_eq!((report.finished, report.aborted, report.dropped), (2, 0, 1));
+    /// # }
+    /// ```
+    pub fn drain(&self, grace: Duration) -> Drain<'_> {
+        let shared = self.shared();
+        let now = shared.now();
+        let cancelled = shared.is_cancelled();
+        let before = shared.enter(|state, todo| {
+            state.check_end(now, cancelled, todo);
+            state.drain(now.after(grace), todo)
+        });
+        Drain::new(shared, before)
+    }
+
     /// Ends the group within `grace`, and reports what became of the jobs it held.
     ///
     /// From the call on every job is rejected, also those of running jobs. What is not yet due is
@@ -334,6 +380,28 @@ impl Group {
         self.own.stats()
     }
 
+    /// Returns a list of the jobs that have not ended, in the order of their submission: a snapshot for debugging.
+    ///
+    /// It is copied a page of jobs at a time, so it does not hold up other threads, and is not of one moment as a
+    /// whole: a job that comes or ends meanwhile may be in it or not.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let group = schedgroup::Group::new();
+    /// group.delay(Duration::from_secs(3600), async {});
+    /// for job in group.jobs() {
+    ///     println!("job {} of {} is {:?}", job.id, job.scheduled_at, job.state);
+    /// }
+    /// # }
+    /// ```
+    pub fn jobs(&self) -> Vec<JobInfo> {
+        self.shared().jobs()
+    }
+
     fn entrance(&self) -> Entrance<'_> {
         self.own.entrance()
     }
@@ -432,13 +500,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nothing_looks_at_more_than_a_page_of_jobs_under_the_lock() {
         type Call = fn(Group) -> Option<Group>;
-        let calls: [(&str, Call); 7] = [
+        let calls: [(&str, Call); 9] = [
             ("stats", |group| {
                 group.stats();
                 Some(group)
             }),
             ("Debug", |group| {
                 let _ = format!("{group:?}");
+                Some(group)
+            }),
+            ("jobs", |group| {
+                group.jobs();
+                Some(group)
+            }),
+            ("drain", |group| {
+                drop(group.drain(Duration::from_secs(1)));
                 Some(group)
             }),
             ("wait", |group| {

@@ -3,6 +3,7 @@
 //! A change that calls for a new entry of a job hands it out, to be sent to the driver. What is to be
 //! dropped is handed out too, and still counts as held until [`dropped`](Jobs::dropped).
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::panic::Location;
 use std::sync::Arc;
@@ -19,8 +20,9 @@ use super::queue::{Entry, Queue, Stamp};
 use super::ready::Ready;
 use super::rt::AbortHandle;
 use super::slot::{Emptied, Slot, Slots, Stage};
+use super::stats::JobInfo;
 use super::workers::Workers;
-use crate::ground::timeline::Tick;
+use crate::ground::timeline::{Tick, Timeline};
 
 /// A job that lost its body before it started.
 pub(super) struct Unstarted {
@@ -375,6 +377,7 @@ impl Jobs {
             let Some(body) = slot.take_body(Stage::Claimed) else {
                 unreachable!("a live entry speaks for a body");
             };
+            slot.begin_run(&*body);
             self.pending -= 1;
             Some(Claim {
                 slot: entry.slot,
@@ -530,6 +533,35 @@ impl Jobs {
 
     pub(super) fn chunks(&self) -> usize {
         self.slots.chunks()
+    }
+
+    /// Notes the jobs of one chunk that have not ended. `claimed` are the slots of those that are claimed and
+    /// have not started.
+    pub(super) fn list_chunk(
+        &mut self,
+        chunk: usize,
+        claimed: &HashSet<u32>,
+        timeline: &Timeline,
+        jobs: &mut Vec<JobInfo>,
+    ) {
+        for slot in self.slots.chunk(chunk) {
+            let Some(place) = self.slots.peek_mut(slot) else {
+                continue;
+            };
+            let state = match place.stage() {
+                Stage::Waiting | Stage::Released => JobState::Pending,
+                Stage::Claimed if claimed.contains(&slot) => JobState::Pending,
+                Stage::Claimed | Stage::Running => JobState::Running,
+                Stage::Vacant | Stage::Ended(_) => continue,
+            };
+            jobs.push(JobInfo {
+                id: JobId(place.stamp.job()),
+                state,
+                deadline: timeline.instant(place.deadline),
+                scheduled_at: self.origins.site(place.origin),
+                run: place.run(),
+            });
+        }
     }
 
     /// An entry for each of these slots whose job waits for its time.

@@ -105,6 +105,12 @@ impl LocalQueue {
         (inner.unstarted.len(), first)
     }
 
+    /// The slots of those that have not started.
+    pub(super) fn unstarted_slots(&self) -> Vec<u32> {
+        let inner = self.lock();
+        inner.unstarted.iter().map(|claim| claim.slot).collect()
+    }
+
     /// Books the jobs that have ended, by their slots, and says how late the latest start was. `book` takes
     /// no lock.
     pub(super) fn book(&self, book: impl FnMut(u32)) -> Duration {

@@ -21,7 +21,7 @@
 //!   state: drained?                      the last one wakes who waits
 //!         │
 //!         ▼
-//!   Wait, Shutdown
+//!   Wait, Drain, Shutdown
 //! ```
 //!
 //! Floors, imports go down only:
@@ -77,5 +77,5 @@ pub use error::{JobError, JobPanic, ScheduleError, WaitError};
 pub use group::Group;
 pub use handle::{Handle, JobHandle, JoinHandle};
 pub use job::{Job, JobId, JobState, Next};
-pub use stats::{Report, Stats};
-pub use wait::{Shutdown, Wait};
+pub use stats::{JobInfo, Report, Stats};
+pub use wait::{Drain, Shutdown, Wait};

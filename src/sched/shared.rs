@@ -18,6 +18,7 @@ use super::rt::Mutex;
 use super::slot::CHUNK;
 use super::spare::Spare;
 use super::state::{State, Todo};
+use super::stats::JobInfo;
 use crate::ground::panic::{self, Payload};
 use crate::ground::timeline::{Tick, Timeline};
 use crate::ground::trace;
@@ -221,6 +222,17 @@ impl Shared {
             panic.scheduled_at(),
             panic.message(),
         );
+    }
+
+    /// The jobs that have not ended, in the order of their submission.
+    pub(super) fn jobs(&self) -> Vec<JobInfo> {
+        let mut jobs = Vec::new();
+        for chunk in 0..self.enter(|state, _| state.chunks()) {
+            jobs.reserve(CHUNK);
+            self.enter(|state, _| state.list_chunk(chunk, &self.timeline, &mut jobs));
+        }
+        jobs.sort_unstable_by_key(|job: &JobInfo| job.id);
+        jobs
     }
 
     /// Drops the pending jobs of one chunk that are due at `from` or later, and wakes those that are to be

@@ -64,6 +64,8 @@ pub(super) struct Control {
     pub(super) cancelled: bool,
     /// Run again at this instant at the latest.
     pub(super) again: Option<Tick>,
+    /// The number of the run, of a series.
+    run: u64,
 }
 
 impl Control {
@@ -125,6 +127,24 @@ impl Slot {
         match std::mem::replace(&mut self.held, Held::Control(None)) {
             Held::Body(body) => Some(body),
             Held::Control(_) => unreachable!("a pending job has a body"),
+        }
+    }
+
+    /// A claimed job is about to begin a run. Between its runs the body of a series knows how many there were.
+    pub(super) fn begin_run(&mut self, body: &dyn Body) {
+        if self.origin.is_series() {
+            if let Some(control) = self.control() {
+                control.run = body.runs() + 1;
+            }
+        }
+    }
+
+    /// The number of the run that the job is at, or waits for.
+    pub(super) fn run(&self) -> u64 {
+        match &self.held {
+            Held::Body(body) => body.runs() + 1,
+            Held::Control(Some(control)) if self.origin.is_series() => control.run,
+            Held::Control(_) => 1,
         }
     }
 
@@ -227,19 +247,7 @@ struct Page {
 
 /// Storage that is empty, to be dropped: freeing much of it can take an allocator long.
 #[derive(Default)]
-pub(super) struct Emptied {
-    /// The last one; more than one at a time is rare.
-    one: Option<Storage>,
-    others: Vec<Storage>,
-}
-
-impl Emptied {
-    fn push(&mut self, storage: Storage) {
-        if let Some(before) = self.one.replace(storage) {
-            self.others.push(before);
-        }
-    }
-}
+pub(super) struct Emptied(Vec<Storage>);
 
 // What is in it is only dropped.
 #[allow(dead_code)]
@@ -419,7 +427,7 @@ impl Slots {
         }
         if self.used == 0 && many {
             let all = std::mem::take(&mut self.blocks);
-            self.emptied.push(Storage::All(all));
+            self.emptied.0.push(Storage::All(all));
             self.roomy = None;
         } else if block.used == 0 && block.pages.len() > 1 {
             let empty = Block {
@@ -428,11 +436,11 @@ impl Slots {
                 ..Block::default()
             };
             let block = std::mem::replace(block, empty);
-            self.emptied.push(Storage::Block(block));
+            self.emptied.0.push(Storage::Block(block));
         } else if block.pages[page].used == 0 {
             let empty = &mut block.pages[page];
             if empty.slots.capacity() > KEPT {
-                self.emptied.push(Storage::Page(std::mem::take(empty)));
+                self.emptied.0.push(Storage::Page(std::mem::take(empty)));
             } else {
                 empty.slots.clear();
                 empty.vacant = NONE;
@@ -442,7 +450,7 @@ impl Slots {
 
     /// What has become empty since it was taken last, to be dropped outside of the lock.
     pub(super) fn take_emptied(&mut self) -> Option<Emptied> {
-        let some = self.emptied.one.is_some();
+        let some = !self.emptied.0.is_empty();
         some.then(|| std::mem::take(&mut self.emptied))
     }
 
@@ -622,8 +630,7 @@ mod tests {
     fn what_has_become_empty_is_handed_out_to_be_dropped() {
         let (mut slots, numbers) = filled(2 * BLOCK * PAGE);
         let slots_of = |emptied: Option<Emptied>| -> Vec<usize> {
-            let Emptied { one, others } = emptied.unwrap_or_default();
-            let all = others.into_iter().chain(one);
+            let all = emptied.unwrap_or_default().0.into_iter();
             let sizes = all.map(|storage| match storage {
                 Storage::Page(page) => page.slots.capacity(),
                 Storage::Block(block) => block.pages.len() * PAGE,

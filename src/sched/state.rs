@@ -5,6 +5,7 @@
 //! value and wakes nobody. It notes in [`Todo`] what is to be done, and hands out what is to be dropped;
 //! [`Shared`](super::shared::Shared) sees to both when the lock is free again.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::panic::Location;
 use std::sync::Arc;
@@ -23,9 +24,9 @@ use super::origin::Course;
 use super::queue::{Entry, Queue};
 use super::slot::Emptied;
 use super::spare::{Spare, TaskParts};
-use super::stats::Report;
+use super::stats::{JobInfo, Report};
 use super::workers::{Duty, Workers};
-use crate::ground::timeline::Tick;
+use crate::ground::timeline::{Tick, Timeline};
 use crate::ground::waiters::Waiters;
 
 /// What is to be done once the lock is free.
@@ -423,6 +424,15 @@ impl State {
         self.closing.give_up_wait();
     }
 
+    /// `drain` was called: what it has to report on is counted from here.
+    pub(super) fn drain(&mut self, abort: Tick, todo: &mut Todo) -> Tally {
+        self.book_all();
+        self.closing.drain_until(abort);
+        self.poke(todo);
+        self.settle(todo);
+        self.jobs.tally()
+    }
+
     /// `shutdown` was called: what it has to report on is counted from here.
     pub(super) fn shut_down(&mut self, now: Tick, abort: Tick, todo: &mut Todo) -> Tally {
         self.book_all();
@@ -480,7 +490,7 @@ impl State {
             .outcome(self.jobs.tally(), self.jobs.first_panic())
     }
 
-    /// What `shutdown` returns, once it is known.
+    /// What `drain` and `shutdown` return, once it is known.
     pub(super) fn report_since(&self, before: Tally) -> Option<Report> {
         self.closing.report(self.jobs.tally(), before)
     }
@@ -509,7 +519,8 @@ impl State {
         if !self.closing.lets_start() {
             self.jobs.recall_all(&self.workers);
         }
-        if let Some(from) = self.closing.drops_from(now, self.jobs.pending()) {
+        let (pending, tally) = (self.jobs.pending(), self.jobs.tally());
+        if let Some(from) = self.closing.drops_from(now, pending, tally) {
             if from == Tick::ALWAYS {
                 self.jobs.recall_all(&self.workers);
             }
@@ -618,6 +629,19 @@ impl State {
     #[cfg(test)]
     pub(super) fn take_looks(&self) -> usize {
         self.jobs.take_looks()
+    }
+
+    /// Notes the jobs of one chunk that have not ended.
+    pub(super) fn list_chunk(
+        &mut self,
+        chunk: usize,
+        timeline: &Timeline,
+        jobs: &mut Vec<JobInfo>,
+    ) {
+        let locals = self.workers.locals().iter();
+        let claimed: HashSet<u32> = locals.flat_map(|local| local.unstarted_slots()).collect();
+        self.book_all();
+        self.jobs.list_chunk(chunk, &claimed, timeline, jobs);
     }
 
     pub(super) fn snapshot(&mut self) -> Snapshot {

@@ -1,8 +1,11 @@
 //! What a group says about itself.
 
+use std::panic::Location;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use super::job::{JobId, JobState};
 
 /// Counts of a group's jobs at one moment, all taken together; returned by [`stats`](crate::Group::stats).
 ///
@@ -49,9 +52,11 @@ pub struct Stats {
     pub driver_wakeups: u64,
 }
 
-/// Counts of what became of a group's jobs when it was ended; returned by [`shutdown`](crate::Group::shutdown).
+/// Counts of what became of a group's jobs when it was ended; returned by [`drain`](crate::Group::drain) and
+/// [`shutdown`](crate::Group::shutdown).
 ///
-/// The three numbers add up to all the jobs that the group held at the call.
+/// The three numbers add up to all the jobs that the group held at the call; after a drain, also those that came
+/// later.
 ///
 /// # Examples
 ///
@@ -74,4 +79,36 @@ pub struct Report {
     pub aborted: usize,
     /// Jobs that had not started and never will; repeating ones between two runs, or cancelled in one, too.
     pub dropped: usize,
+}
+
+/// One job of a group that has not ended, as it was at one moment; listed by [`jobs`](crate::Group::jobs).
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// use schedgroup::{Group, JobState};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let group = Group::new();
+/// group.delay(Duration::from_secs(60), async {});
+/// let jobs = group.jobs();
+/// assert_eq!((jobs[0].state, jobs[0].run), (JobState::Pending, 1));
+/// println!("job {} was scheduled at {}", jobs[0].id, jobs[0].scheduled_at);
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JobInfo {
+    /// The id of the job.
+    pub id: JobId,
+    /// Whether it is pending or running.
+    pub state: JobState,
+    /// When it is due; if it runs, when this run was.
+    pub deadline: Instant,
+    /// The place in the program that scheduled it.
+    pub scheduled_at: &'static Location<'static>,
+    /// The number of the run that it is at; if it is pending, of the one that comes next. 1 is the first.
+    pub run: u64,
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::body::{Body, Joined};
 use super::context::{JobContext, Repeat, With};
 use super::error::{JobPanic, ScheduleError};
-use super::gate::{Caller, Door, Refusal};
+use super::gate::{Caller, Refusal};
 use super::handle::{JobHandle, JoinHandle};
 use super::job::{Job, Next};
 use super::origin::Course;
@@ -87,10 +87,7 @@ impl Entrance<'_> {
             self.shared.tell(&JobPanic::new(payload, id, site));
         }
         if let (Caller::Owner, Refusal::Closed(door)) = (self.caller, refusal) {
-            let verb = match door {
-                Door::ShutDown => "shutdown",
-                Door::Waited | Door::Open => "wait",
-            };
+            let verb = door.verb();
             panic!("schedgroup: attempted to schedule job after Group::{verb} was called");
         }
         let deadline = self.shared.timeline.instant(at);
@@ -272,7 +269,7 @@ macro_rules! verbs {
             ///
             /// # Errors
             ///
-            /// [`ScheduleError`](crate::ScheduleError) with the job in it: `Closed` after `wait` or
+            /// [`ScheduleError`](crate::ScheduleError) with the job in it: `Closed` after `wait`, `drain` or
             /// `shutdown`, else `Cancelled` after a cancel, the drop of the group, or the end of its
             /// runtime.
             ///

@@ -1,4 +1,4 @@
-//! The futures of `wait` and `shutdown`. What they wait for is state: to be woken only says "look again".
+//! The futures of `wait`, `drain` and `shutdown`. What they wait for is state: to be woken only says "look again".
 
 use std::fmt;
 use std::future::poll_fn;
@@ -15,12 +15,33 @@ use super::stats::Report;
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Waits for a group; made by [`Group::wait`](crate::Group::wait).
+/// Waits until every job of a group has ended; created by [`Group::wait`](crate::Group::wait).
 ///
 /// # Cancel safety
 ///
-/// It may be dropped at any time. That does not open the group again, and if it was unfinished,
+/// It may be dropped at any time. That does not open the group again, and if it had not resolved,
 /// [`Group::wait`](crate::Group::wait) may be called again.
+///
+/// # Errors
+///
+/// Those of [`Group::wait`](crate::Group::wait).
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), schedgroup::WaitError> {
+/// let group = schedgroup::Group::new();
+/// group.delay(Duration::from_secs(1), async {});
+/// let mut wait = group.wait(); // closes the group
+/// tokio::select! {
+///     outcome = &mut wait => return outcome,
+///     () = tokio::time::sleep(Duration::from_millis(1)) => println!("not yet"),
+/// }
+/// wait.await
+/// # }
+/// ```
 #[must_use = "the group is closed already; await this to see its jobs end"]
 pub struct Wait<'a> {
     shared: &'a Shared,
@@ -62,11 +83,72 @@ impl fmt::Debug for Wait<'_> {
     }
 }
 
-/// Waits until a shutdown is complete; made by [`Group::shutdown`](crate::Group::shutdown).
+/// Waits until a drain is complete and resolves to a [`Report`]; created by [`Group::drain`](crate::Group::drain).
 ///
 /// # Cancel safety
 ///
-/// It may be dropped at any time. The shutdown goes on.
+/// It may be dropped at any time. The drain stays in force.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let group = schedgroup::Group::new();
+/// let job = group.delay(Duration::from_secs(3600), async {});
+/// drop(group.drain(Duration::from_secs(1)));
+/// tokio::time::sleep(Duration::from_secs(2)).await;
+/// assert!(job.is_finished(), "it was dropped when the grace was over");
+/// # }
+/// ```
+#[must_use = "the group drains already; await this to see its jobs end"]
+pub struct Drain<'a> {
+    inner: Boxed<'a, Report>,
+}
+
+impl<'a> Drain<'a> {
+    pub(super) fn new(shared: &'a Shared, before: Tally) -> Drain<'a> {
+        Drain {
+            inner: report(shared, before),
+        }
+    }
+}
+
+impl Future for Drain<'_> {
+    type Output = Report;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.inner.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for Drain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drain").finish_non_exhaustive()
+    }
+}
+
+/// Waits until a shutdown is complete and resolves to a [`Report`]; created by
+/// [`Group::shutdown`](crate::Group::shutdown).
+///
+/// # Cancel safety
+///
+/// It may be dropped at any time. The shutdown stays in force.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let group = schedgroup::Group::new();
+/// let job = group.delay(Duration::ZERO, std::future::pending());
+/// drop(group.shutdown(Duration::from_secs(1)));
+/// tokio::time::sleep(Duration::from_secs(2)).await;
+/// assert!(job.is_finished(), "it was aborted when the grace was over");
+/// # }
+/// ```
 #[must_use = "the shutdown is on its way already; await this to see it complete"]
 pub struct Shutdown<'a> {
     inner: Boxed<'a, Report>,
@@ -75,7 +157,7 @@ pub struct Shutdown<'a> {
 impl<'a> Shutdown<'a> {
     pub(super) fn new(shared: &'a Shared, before: Tally) -> Shutdown<'a> {
         Shutdown {
-            inner: Box::pin(until(shared, move |state| state.report_since(before))),
+            inner: report(shared, before),
         }
     }
 }
@@ -92,6 +174,11 @@ impl fmt::Debug for Shutdown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shutdown").finish_non_exhaustive()
     }
+}
+
+/// What has become of jobs since then, when none is left.
+fn report(shared: &Shared, before: Tally) -> Boxed<'_, Report> {
+    Box::pin(until(shared, move |state| state.report_since(before)))
 }
 
 fn outcome(state: &State) -> Option<Result<(), WaitError>> {

@@ -16,6 +16,7 @@ mod p07_one_job;
 mod p08_panics;
 mod p09_closed;
 mod p10_gone;
+mod p11_drain;
 mod p11_shutdown;
 mod p12_drop_detach_abort;
 mod p13_repeat;

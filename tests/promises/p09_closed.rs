@@ -197,7 +197,7 @@ async fn a_wait_after_a_dropped_one_says_what_happened_in_between() {
 /// A handle lives in other tasks, for which the end of the group is no mistake.
 #[tokio::test(start_paused = true)]
 async fn a_handles_verbs_drop_the_job_once_the_group_is_closed() {
-    for end in ["wait", "shutdown"] {
+    for end in ["wait", "drain", "shutdown"] {
         for drained in [false, true] {
             let group = Group::new();
             let (handle, flag) = (group.handle(), Flag::new());
@@ -206,6 +206,7 @@ async fn a_handles_verbs_drop_the_job_once_the_group_is_closed() {
             }
             match end {
                 "wait" => drop(group.wait()),
+                "drain" => drop(group.drain(HOUR)),
                 _ => drop(group.shutdown(HOUR)),
             }
             settle().await;
@@ -269,12 +270,21 @@ async fn the_handle_that_a_context_lends_is_admitted_while_the_group_drains() {
 #[tokio::test(start_paused = true)]
 async fn a_handle_is_closed_whenever_it_would_reject_a_job() {
     type End = fn(Group) -> Option<Group>;
-    let ends: [(&str, End, bool, bool); 6] = [
+    let ends: [(&str, End, bool, bool); 7] = [
         ("none", Some, false, false),
         (
             "wait",
             |group| {
                 drop(group.wait());
+                Some(group)
+            },
+            true,
+            false,
+        ),
+        (
+            "drain",
+            |group| {
+                drop(group.drain(HOUR));
                 Some(group)
             },
             true,

@@ -4,9 +4,11 @@
 //! Traits and `Debug` texts of the types are in `tests/types.rs`.
 
 use std::collections::BTreeSet;
+use std::panic::Location;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use schedgroup::{Group, JobHandle, JobState, Next, Stats};
+use schedgroup::{Group, JobHandle, JobInfo, JobState, Next, Stats};
 use tokio::time::{Instant, sleep};
 
 use crate::common::{HOUR, Hold, Log, Random, context_of, ms, settle, us, verbs};
@@ -49,13 +51,114 @@ async fn a_handle_has_the_counts_and_the_token_of_its_group() {
     group.cancel();
     assert!(handles.iter().all(|handle| handle.token().is_cancelled()));
     hold.release();
-    drop(group);
     settle().await;
+    drop(group);
+    let stats = context.handle().stats();
     assert_eq!(
-        context.handle().stats().cancelled,
-        1,
+        (stats.finished, stats.cancelled),
+        (1, 1),
         "also when it is gone"
     );
+}
+
+/// That these are the jobs of the group, by their states and the numbers of their runs.
+#[track_caller]
+fn assert_listed<const N: usize>(group: &Group, expected: [(&JobHandle, JobState, u64); N]) {
+    let listed = group.jobs();
+    let listed: Vec<_> = listed
+        .iter()
+        .map(|job| (job.id, job.state, job.run))
+        .collect();
+    assert_eq!(
+        listed,
+        expected.map(|(job, state, run)| (job.id(), state, run))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_jobs_that_have_not_ended_are_listed_in_the_order_of_submission() {
+    use JobState::{Pending, Running};
+    let (group, hold) = (Group::builder().max_running(1).build(), Hold::new());
+    assert_eq!(group.jobs(), []);
+    let later = group.delay(2 * HOUR, async {});
+    let runs = group.delay(Duration::ZERO, hold.job());
+    let waits = group.delay(Duration::ZERO, async {});
+    let site = Location::caller().line() - 1;
+    let (ended, cancelled) = (group.delay(HOUR, async {}), group.delay(HOUR, async {}));
+    hold.started().await;
+    cancelled.cancel();
+    let expected = [
+        (&later, Pending, 1),
+        (&runs, Running, 1),
+        (&waits, Pending, 1),
+        (&ended, Pending, 1),
+    ];
+    assert_listed(&group, expected);
+    let JobInfo {
+        deadline,
+        scheduled_at,
+        ..
+    } = group.jobs()[2];
+    assert_eq!(deadline, waits.deadline());
+    assert_eq!((scheduled_at.file(), scheduled_at.line()), (file!(), site));
+    runs.abort();
+    ended.reset_after(Duration::ZERO);
+    settle().await;
+    assert!(ended.is_finished() && waits.is_finished());
+    assert_listed(&group, [(&later, Pending, 1)]);
+}
+
+/// The number of its run, while it runs and for the next one; whatever is asked of it meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_series_is_listed_with_the_number_of_its_run() {
+    let (group, hold) = (Group::new(), Hold::new());
+    let held = hold.clone();
+    let series = group.repeat(Instant::now() + ms(1), move |_| {
+        let held = held.job();
+        async move {
+            held.await;
+            Next::After(HOUR)
+        }
+    });
+    for run in 1..=3 {
+        assert_listed(&group, [(&series, JobState::Pending, run)]);
+        assert!(series.reset_after(ms(1)));
+        assert_listed(&group, [(&series, JobState::Pending, run)]);
+        hold.started().await;
+        assert_listed(&group, [(&series, JobState::Running, run)]);
+        assert!(series.reset_after(HOUR));
+        assert_listed(&group, [(&series, JobState::Running, run)]);
+        hold.release();
+        settle().await;
+    }
+    assert!(series.cancel());
+    assert_listed(&group, []);
+}
+
+/// A worker claims several jobs at a time, and those behind the first have not started.
+#[tokio::test(start_paused = true)]
+async fn a_job_in_its_first_poll_is_listed_as_running_and_those_behind_it_are_not() {
+    let group = Arc::new(Group::new());
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let look = || {
+        let (group, seen) = (Arc::downgrade(&group), Arc::clone(&seen));
+        move || {
+            let jobs = group.upgrade().map(|group| group.jobs());
+            let states = jobs.into_iter().flatten().map(|job| (job.state, job.run));
+            seen.lock().unwrap().push(states.collect::<Vec<_>>());
+        }
+    };
+    let (first, second) = (look(), look());
+    group.delay(ms(1), async move { first() });
+    group.repeat(Instant::now() + ms(1), move |_| {
+        second();
+        async { Next::Done }
+    });
+    group.delay(ms(1), async {});
+    group.wait().await.unwrap();
+    let (running, pending) = ((JobState::Running, 1), (JobState::Pending, 1));
+    let expected = [vec![running, pending, pending], vec![running, pending]];
+    assert_eq!(*seen.lock().unwrap(), expected);
 }
 
 /// Ends of jobs, by the states of their handles.
@@ -98,17 +201,18 @@ async fn the_counts_are_those_of_the_jobs_at_every_moment() {
                     _ => {}
                 }
             }
-            assert_true(&group.stats(), &jobs, &format!("seed {seed}, {at} ms"));
+            assert_true(&group, &jobs, &format!("seed {seed}, {at} ms"));
             sleep(ms(1)).await;
         }
         assert!(jobs.iter().any(|job| job.is_pending()), "seed {seed}");
         group.cancel();
         settle().await;
-        assert_true(&group.stats(), &jobs, &format!("seed {seed}, cancelled"));
+        assert_true(&group, &jobs, &format!("seed {seed}, cancelled"));
     }
 }
 
-fn assert_true(stats: &Stats, jobs: &[JobHandle], when: &str) {
+fn assert_true(group: &Group, jobs: &[JobHandle], when: &str) {
+    let stats: Stats = group.stats();
     let counted = [
         stats.pending,
         stats.running,
@@ -129,6 +233,16 @@ fn assert_true(stats: &Stats, jobs: &[JobHandle], when: &str) {
     assert!(stats.waiting <= stats.pending, "{when}: {stats:?}");
     let pending = jobs.iter().filter(|job| job.is_pending());
     let earliest = pending.map(JobHandle::deadline).min();
+    let held = jobs.iter().filter(|job| !job.is_finished());
+    let held: Vec<_> = held
+        .map(|job| (job.id(), job.state(), job.deadline()))
+        .collect();
+    let listed = group.jobs();
+    let listed: Vec<_> = listed
+        .iter()
+        .map(|job| (job.id, job.state, job.deadline))
+        .collect();
+    assert_eq!(listed, held, "{when}");
     match (stats.next_deadline, earliest) {
         (Some(told), Some(earliest)) => assert!(told <= earliest, "{when}: {stats:?}"),
         (told, earliest) => assert_eq!(told, earliest, "{when}: {stats:?}"),

@@ -1,7 +1,9 @@
 //! The rows of the table, as data.
 
+use std::time::Duration;
+
 use crate::cell::Who;
-use crate::workload::{Beside, Workload};
+use crate::workload::{Beside, Job, Workload};
 
 /// One line of the table: one figure of one workload at one size.
 pub(crate) struct Row {
@@ -29,6 +31,21 @@ const FINE: &[Who] = &[
     Who::DelayQueue,
     Who::Ours,
     Who::OursFine,
+];
+const SPLIT: &[Who] = &[
+    Who::Tracker,
+    Who::JoinSet,
+    Who::DelayQueue,
+    Who::Ours,
+    Who::OursSplit,
+];
+const TIMEOUTS: &[Who] = &[
+    Who::Tracker,
+    Who::JoinSet,
+    Who::DelayQueue,
+    Who::Ours,
+    Who::TokioTimeout,
+    Who::PingoraTimeout,
 ];
 
 const fn row(
@@ -66,6 +83,17 @@ const HOG: Workload = Workload::Lateness(Beside::Hog);
 const ALONE: Workload = Workload::Lateness(Beside::BlockingJob);
 const AMONG: Workload = Workload::Lateness(Beside::BlockingJobAmongOthers);
 const FLOOD: Workload = Workload::Lateness(Beside::Flood);
+const READY: Workload = Workload::Burst(Job::Ready);
+const PENDS_ONCE: Workload = Workload::Burst(Job::Pends(1));
+const PENDS_FIVE_TIMES: Workload = Workload::Burst(Job::Pends(5));
+const SLEEPS: Workload = Workload::Burst(Job::Sleeps);
+const SPREAD: Workload = Workload::Spread(Job::Ready);
+const REPEAT_10_PER_SECOND: Workload = Workload::RepeatOnTwoWorkers {
+    period: Duration::from_millis(100),
+};
+const REPEAT_EACH_SECOND: Workload = Workload::RepeatOnTwoWorkers {
+    period: Duration::from_secs(1),
+};
 
 pub(crate) const ROWS: &[Row] = &[
     row(ONE, 100 * K, "wall", "schedule, ns a call", OURS),
@@ -104,6 +132,13 @@ pub(crate) const ROWS: &[Row] = &[
         100 * K,
         "wall",
         "schedule, 8 producers, ns a job",
+        PEERS,
+    ),
+    row(
+        EIGHT,
+        100 * K,
+        "cpu",
+        "schedule, 8 producers, CPU ns a job until quiet",
         PEERS,
     ),
     row(
@@ -155,47 +190,116 @@ pub(crate) const ROWS: &[Row] = &[
     )
     .full(),
     row(
-        Workload::Burst,
+        Workload::AlreadyDue,
         100 * K,
         "wall",
-        "all due at once, ns a job",
+        "already due when scheduled, ns a job, schedule to wait",
+        PEERS,
+    ),
+    row(
+        Workload::AlreadyDue,
+        100 * K,
+        "cpu",
+        "already due when scheduled, CPU ns a job, schedule to wait",
+        PEERS,
+    )
+    .full(),
+    row(READY, 100 * K, "wall", "all due at once, ns a job", OURS),
+    row(
+        READY,
+        100 * K,
+        "firing",
+        "all due at once, CPU ns a job of the firing",
         OURS,
     ),
     row(
-        Workload::Burst,
+        READY,
         100 * K,
-        "cpu",
+        "life",
         "all due at once, CPU ns a job, schedule to wait",
         OURS,
     ),
+    row(READY, M, "wall", "1 M due at once, ns a job", PEERS).full(),
     row(
-        Workload::Burst,
+        READY,
         M,
-        "wall",
-        "1 M due at once, ns a job",
+        "firing",
+        "1 M due at once, CPU ns a job of the firing",
         PEERS,
     )
     .full(),
     row(
-        Workload::Burst,
+        READY,
         M,
-        "cpu",
+        "life",
         "1 M due at once, CPU ns a job, schedule to wait",
         PEERS,
     )
     .full(),
     row(
-        Workload::BurstThatWaitsOnce,
+        PENDS_ONCE,
         100 * K,
         "wall",
-        "all due at once, each waits once, ns a job",
+        "all due at once, each pends once, ns a job",
         PEERS,
     ),
     row(
-        Workload::BurstThatWaitsOnce,
+        PENDS_ONCE,
         100 * K,
-        "cpu",
-        "all due at once, each waits once, CPU ns a job",
+        "firing",
+        "all due at once, each pends once, CPU ns a job of the firing",
+        PEERS,
+    ),
+    row(
+        PENDS_ONCE,
+        100 * K,
+        "life",
+        "all due at once, each pends once, CPU ns a job, schedule to wait",
+        PEERS,
+    ),
+    row(
+        PENDS_FIVE_TIMES,
+        100 * K,
+        "wall",
+        "all due at once, each pends five times, ns a job",
+        PEERS,
+    )
+    .full(),
+    row(
+        PENDS_FIVE_TIMES,
+        100 * K,
+        "firing",
+        "all due at once, each pends five times, CPU ns a job of the firing",
+        PEERS,
+    ),
+    row(
+        PENDS_FIVE_TIMES,
+        100 * K,
+        "life",
+        "all due at once, each pends five times, CPU ns a job, schedule to wait",
+        PEERS,
+    )
+    .full(),
+    row(
+        SLEEPS,
+        100 * K,
+        "wall",
+        "all due at once, each sleeps 1 ms, ns a job",
+        PEERS,
+    )
+    .full(),
+    row(
+        SLEEPS,
+        100 * K,
+        "firing",
+        "all due at once, each sleeps 1 ms, CPU ns a job of the firing",
+        PEERS,
+    ),
+    row(
+        SLEEPS,
+        100 * K,
+        "life",
+        "all due at once, each sleeps 1 ms, CPU ns a job, schedule to wait",
         PEERS,
     ),
     row(
@@ -207,35 +311,110 @@ pub(crate) const ROWS: &[Row] = &[
     )
     .full(),
     row(
-        Workload::Spread,
+        Workload::BurstOnCurrentThread,
+        100 * K,
+        "firing",
+        "all due at once, current_thread, CPU ns a job of the firing",
+        PEERS,
+    )
+    .full(),
+    row(
+        Workload::BurstOnCurrentThread,
+        100 * K,
+        "life",
+        "all due at once, current_thread, CPU ns a job, schedule to wait",
+        PEERS,
+    )
+    .full(),
+    row(
+        SPREAD,
         10 * K,
-        "cpu",
+        "firing",
         "10 k over a second, CPU ns a job of the firing",
         FINE,
     ),
     row(
-        Workload::Spread,
+        SPREAD,
         100 * K,
-        "cpu",
+        "firing",
         "100 k over a second, CPU ns a job of the firing",
         PEERS,
     ),
     row(
-        Workload::Spread,
+        SPREAD,
         M,
-        "cpu",
+        "firing",
         "1 M over a second, CPU ns a job of the firing",
         PEERS,
     )
     .full(),
     row(
-        Workload::Spread,
+        SPREAD,
         M,
         "end",
         "1 M over a second, µs from the last deadline to the end of wait",
         PEERS,
     )
     .full(),
+    row(
+        Workload::Spread(Job::Pends(1)),
+        100 * K,
+        "firing",
+        "100 k over a second, each pends once, CPU ns a job of the firing",
+        PEERS,
+    ),
+    row(
+        Workload::Spread(Job::Sleeps),
+        100 * K,
+        "firing",
+        "100 k over a second, each sleeps 1 ms, CPU ns a job of the firing",
+        PEERS,
+    ),
+    row(
+        Workload::Lone,
+        100 * K,
+        "cpu",
+        "lone firings in 64 groups, paused clock, CPU ns each",
+        PEERS,
+    ),
+    row(
+        Workload::LoneOnTwoWorkers,
+        K,
+        "cpu",
+        "lone firings in 64 groups, two workers, CPU ns each",
+        PEERS,
+    )
+    .full(),
+    row(
+        Workload::Repeat,
+        K,
+        "cpu",
+        "repeat of 1 k series, paused clock, CPU ns a run",
+        PEERS,
+    ),
+    row(
+        REPEAT_10_PER_SECOND,
+        K,
+        "cpu",
+        "repeat of 1 k series, 10 k/s, CPU ns a run",
+        PEERS,
+    )
+    .full(),
+    row(
+        REPEAT_EACH_SECOND,
+        200 * K,
+        "cpu",
+        "repeat of 200 k series, 200 k/s, CPU ns a run",
+        SPLIT,
+    )
+    .full(),
+    row(
+        Workload::Timeouts,
+        100 * K,
+        "cpu",
+        "timeout of which 1 in 1,000 elapses, CPU ns a call",
+        TIMEOUTS,
+    ),
     row(PLAIN, K, "p50", "lateness at 1 k/s, µs, p50", FINE).full(),
     row(PLAIN, K, "p99", "lateness at 1 k/s, µs, p99", FINE).full(),
     row(PLAIN, 10 * K, "p50", "lateness at 10 k/s, µs, p50", FINE),

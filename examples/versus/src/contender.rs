@@ -3,12 +3,14 @@
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
-use schedgroup::{Group, JobHandle};
+use schedgroup::{Group, JobHandle, Next};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, interval_at, sleep_until};
 use tokio_util::task::TaskTracker;
 use tokio_util::time::{DelayQueue, delay_queue};
 
@@ -32,6 +34,12 @@ pub(crate) trait Contender: Send + Sync + 'static {
         at: Instant,
         job: impl Future<Output = ()> + Send + 'static,
     );
+    /// Runs a job at `first`, and again after each `period`, without an end.
+    fn repeat<J>(&self, first: Instant, period: Duration, job: fn() -> J)
+    where
+        J: Future<Output = ()> + Send + 'static;
+    /// Forgets the jobs that have ended, where the user has to see to it.
+    fn reap(&self) {}
     fn wait(self) -> impl Future<Output = ()> + Send;
     /// Never called for those that [cannot](Contender::CANCELS_ALL).
     fn cancel_all(self) -> impl Future<Output = ()> + Send
@@ -43,6 +51,15 @@ pub(crate) trait Contender: Send + Sync + 'static {
     /// How often the driver was awake, if there is one that counts it.
     fn turns(&self) -> Option<u64> {
         None
+    }
+}
+
+/// A series as a task of its own.
+async fn ticks<J: Future<Output = ()>>(first: Instant, period: Duration, job: fn() -> J) {
+    let mut ticks = interval_at(first, period);
+    loop {
+        ticks.tick().await;
+        job().await;
     }
 }
 
@@ -75,7 +92,17 @@ impl Contender for Joined {
     ) {
         key.abort();
         *key = self.schedule(at, job);
-        // Those that have ended would pile up.
+        self.reap();
+    }
+
+    fn repeat<J>(&self, first: Instant, period: Duration, job: fn() -> J)
+    where
+        J: Future<Output = ()> + Send + 'static,
+    {
+        self.0.lock().unwrap().spawn(ticks(first, period, job));
+    }
+
+    fn reap(&self) {
         while self.0.lock().unwrap().try_join_next().is_some() {}
     }
 
@@ -126,6 +153,13 @@ impl Contender for Tracked {
         *key = self.schedule(at, job);
     }
 
+    fn repeat<J>(&self, first: Instant, period: Duration, job: fn() -> J)
+    where
+        J: Future<Output = ()> + Send + 'static,
+    {
+        self.0.spawn(ticks(first, period, job));
+    }
+
     async fn wait(self) {
         self.0.close();
         self.0.wait().await;
@@ -151,6 +185,23 @@ struct QueueState {
 }
 
 impl Queue {
+    fn insert(&self, at: Instant, job: Boxed) -> delay_queue::Key {
+        self.state.lock().unwrap().queue.insert_at(job, at)
+    }
+
+    /// The run of a series that is due at `at`; it puts the next one into the queue.
+    fn run_of_series<J>(self: Arc<Self>, at: Instant, period: Duration, job: fn() -> J) -> Boxed
+    where
+        J: Future<Output = ()> + Send + 'static,
+    {
+        Box::pin(async move {
+            job().await;
+            let next = at + period;
+            let run = Arc::clone(&self).run_of_series(next, period, job);
+            self.insert(next, run);
+        })
+    }
+
     /// One look at the queue by the driver: spawns what is due; ready when closed and empty.
     fn drive(&self, cx: &mut std::task::Context<'_>) -> Poll<()> {
         for _ in 0..128 {
@@ -194,8 +245,7 @@ impl Contender for Delayed {
         at: Instant,
         job: impl Future<Output = ()> + Send + 'static,
     ) -> delay_queue::Key {
-        let job = Box::pin(job);
-        self.shared.state.lock().unwrap().queue.insert_at(job, at)
+        self.shared.insert(at, Box::pin(job))
     }
 
     fn cancel(&self, key: &delay_queue::Key) {
@@ -209,6 +259,14 @@ impl Contender for Delayed {
         _job: impl Future<Output = ()> + Send + 'static,
     ) {
         self.shared.state.lock().unwrap().queue.reset_at(key, at);
+    }
+
+    fn repeat<J>(&self, first: Instant, period: Duration, job: fn() -> J)
+    where
+        J: Future<Output = ()> + Send + 'static,
+    {
+        let run = Arc::clone(&self.shared).run_of_series(first, period, job);
+        self.shared.insert(first, run);
     }
 
     async fn wait(self) {
@@ -231,11 +289,18 @@ impl Contender for Delayed {
 }
 
 /// Ours.
-pub(crate) struct Ours<S: Setting>(Group, PhantomData<S>);
+pub(crate) struct Ours<S: Setting> {
+    groups: Vec<Group>,
+    /// The group that the next job goes to.
+    turn: AtomicUsize,
+    setting: PhantomData<S>,
+}
 
 /// How ours is set up and used.
 pub(crate) trait Setting: Send + Sync + 'static {
     const KEEPS: bool = false;
+    /// The jobs are dealt out to that many groups.
+    const GROUPS: usize = 1;
 
     fn builder() -> schedgroup::Builder {
         Group::builder()
@@ -262,6 +327,13 @@ impl Setting for Limited {
     }
 }
 
+/// In 200 groups.
+pub(crate) struct Split;
+
+impl Setting for Split {
+    const GROUPS: usize = 200;
+}
+
 /// Woken by the kernel's timer too, where there is one.
 pub(crate) struct Fine;
 
@@ -274,16 +346,29 @@ impl Setting for Fine {
     }
 }
 
+impl<S: Setting> Ours<S> {
+    fn group(&self) -> &Group {
+        if S::GROUPS == 1 {
+            return &self.groups[0];
+        }
+        &self.groups[self.turn.fetch_add(1, Relaxed) % S::GROUPS]
+    }
+}
+
 impl<S: Setting> Contender for Ours<S> {
     type Key = JobHandle;
     const KEEPS: bool = S::KEEPS;
 
     fn new() -> Self {
-        Ours(S::builder().build(), PhantomData)
+        Ours {
+            groups: (0..S::GROUPS).map(|_| S::builder().build()).collect(),
+            turn: AtomicUsize::new(0),
+            setting: PhantomData,
+        }
     }
 
     fn schedule(&self, at: Instant, job: impl Future<Output = ()> + Send + 'static) -> JobHandle {
-        self.0.schedule(at, job)
+        self.group().schedule(at, job)
     }
 
     fn cancel(&self, key: &JobHandle) {
@@ -299,17 +384,34 @@ impl<S: Setting> Contender for Ours<S> {
         key.reset_at(at);
     }
 
+    fn repeat<J>(&self, first: Instant, period: Duration, job: fn() -> J)
+    where
+        J: Future<Output = ()> + Send + 'static,
+    {
+        self.group().repeat(first, move |context| async move {
+            job().await;
+            Next::At(context.deadline() + period)
+        });
+    }
+
     async fn wait(self) {
-        self.0.wait().await.unwrap();
+        for group in &self.groups {
+            group.wait().await.unwrap();
+        }
     }
 
     async fn cancel_all(self) {
-        self.0.cancel();
-        // Ends when all that jobs held has been dropped.
-        self.0.shutdown(std::time::Duration::MAX).await;
+        for group in &self.groups {
+            group.cancel();
+        }
+        for group in &self.groups {
+            // Ends when all that jobs held has been dropped.
+            group.shutdown(Duration::MAX).await;
+        }
     }
 
     fn turns(&self) -> Option<u64> {
-        Some(self.0.stats().driver_wakeups)
+        let wakeups = self.groups.iter().map(|group| group.stats().driver_wakeups);
+        Some(wakeups.sum())
     }
 }

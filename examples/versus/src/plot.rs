@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::cell::{Who, measure};
-use crate::workload::Workload;
+use crate::workload::{Job, Workload};
 
 const SIZES: [usize; 5] = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 const LINES: [(Who, &str); 3] = [
@@ -11,13 +11,16 @@ const LINES: [(Who, &str); 3] = [
     (Who::DelayQueue, "#8a6d1f"),
     (Who::Ours, "#1f6f8b"),
 ];
-const PANELS: [(Workload, &str); 2] = [
+/// The workload, the figure and the title of each.
+const PANELS: [(Workload, &str, &str); 2] = [
     (
         Workload::Schedule { producers: 1 },
+        "cpu",
         "schedule, CPU ns a job until quiet",
     ),
     (
-        Workload::Burst,
+        Workload::Burst(Job::Ready),
+        "life",
         "all due at once, CPU ns a job, schedule to wait",
     ),
 ];
@@ -41,15 +44,21 @@ pub(crate) fn draw(file: &str) {
         whole.0, whole.1
     )
     .expect("a string takes all");
-    for (panel, (workload, title)) in PANELS.into_iter().enumerate() {
+    for (panel, (workload, figure, title)) in PANELS.into_iter().enumerate() {
         let left = LEFT + panel as f64 * (WIDTH + GAP);
         frame(&mut svg, left, title);
+        let sizes = SIZES.map(|size| {
+            let rounds = if size < 1_000_000 { 5 } else { 1 };
+            (
+                size,
+                measure(&LINES.map(|(who, _)| who), workload, size, rounds),
+            )
+        });
         for (who, colour) in LINES {
-            let points = SIZES.map(|size| {
-                let times = if size < 1_000_000 { 5 } else { 1 };
-                let cell = measure(who, &format!("{workload:?}"), size, times);
-                println!("{title}: {} of {size}: {:.0}", who.name(), cell["cpu"]);
-                place(left, size, cell["cpu"])
+            let points = sizes.each_ref().map(|(size, cells)| {
+                let nanos = cells[&who].median(figure).expect("a figure of each size");
+                println!("{title}: {} of {size}: {nanos:.0}", who.name());
+                place(left, *size, nanos)
             });
             line(&mut svg, &points, colour);
         }

@@ -1,19 +1,22 @@
 //! What each contender is put through. Each runs in a process of its own and returns figures by name.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::runtime::Builder;
+use tokio::sync::Notify;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::contender::Contender;
 use crate::meter::{self, Lateness, Stopwatch, quiet};
+use crate::timeouts::Timeouts;
 
 pub(crate) type Figures = Vec<(&'static str, f64)>;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Workload {
     /// Far deadlines in random order, by so many tasks on two workers.
     Schedule {
@@ -24,13 +27,14 @@ pub(crate) enum Workload {
     ScheduleLarge,
     Memory,
     MemoryLarge,
-    /// All due at once, and ready at the first poll.
-    Burst,
-    BurstThatWaitsOnce,
+    /// All due by the time they are scheduled.
+    AlreadyDue,
+    /// All due at once.
+    Burst(Job),
     BurstOnCurrentThread,
     /// Due at random times within a second.
-    Spread,
-    /// The same, with the lateness of each; the size is the rate.
+    Spread(Job),
+    /// Jobs that are ready, due likewise, and the lateness of each; the size is the rate.
     Lateness(Beside),
     CancelAll,
     /// Every second one, by its key.
@@ -41,9 +45,30 @@ pub(crate) enum Workload {
     Churn,
     Idle,
     AfterBurst,
+    /// One job at a time, in one of 64 groups after the other, on a paused clock.
+    Lone,
+    LoneOnTwoWorkers,
+    /// Series of a second, on a paused clock.
+    Repeat,
+    RepeatOnTwoWorkers {
+        period: Duration,
+    },
+    /// Calls that are done after one turn, and one in a thousand that its timer has to end.
+    Timeouts,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What each job of a workload does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Job {
+    /// Ready at its first poll.
+    Ready,
+    /// Pending that many times, and woken at once.
+    Pends(u32),
+    /// Sleeps for a millisecond.
+    Sleeps,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Beside {
     Nothing,
     /// A task that computes for 5 ms between its awaits.
@@ -82,14 +107,29 @@ fn large() -> impl Future<Output = ()> + Send + 'static {
     job
 }
 
-async fn waits_once() {
-    tokio::task::yield_now().await;
+async fn pends(times: u32) {
+    for _ in 0..times {
+        yield_now().await;
+    }
+    small().await;
+}
+
+async fn sleeps() {
+    sleep(MILLISECOND).await;
     small().await;
 }
 
 static DONE: AtomicU64 = AtomicU64::new(0);
 
+const MILLISECOND: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// The exit code of a process that had not scheduled all jobs when the first was due.
+pub(crate) const TOO_LATE: i32 = 75;
+
+/// How many times the usual time there is before the first job is due; more on a slow or busy machine.
+pub(crate) static PATIENCE: AtomicU32 = AtomicU32::new(1);
 
 /// Numbers that look random and are the same in every run.
 struct Random(u64);
@@ -116,23 +156,41 @@ fn offsets(size: usize, end: Duration) -> Vec<Duration> {
     (0..size).map(|_| random.duration(end)).collect()
 }
 
-/// Time enough to schedule so many jobs before the first is due.
+/// Time enough to schedule so many jobs before the first is due, and for all to be at rest.
 fn lead(size: usize) -> Duration {
-    Duration::from_millis(50) + Duration::from_micros(3) * size as u32
+    let usual = Duration::from_millis(100) + Duration::from_micros(3) * size as u32;
+    usual * PATIENCE.load(Relaxed)
+}
+
+/// Waits until what was scheduled is at rest, and gives up on this process if it was due by then.
+async fn at_rest_before(due: Instant) {
+    quiet().await;
+    if due <= Instant::now() {
+        std::process::exit(TOO_LATE);
+    }
 }
 
 fn two_workers(work: impl Future<Output = Figures>) -> Figures {
-    run_on(Builder::new_multi_thread().worker_threads(2), work)
+    run_on(
+        Builder::new_multi_thread().worker_threads(2).enable_all(),
+        work,
+    )
 }
 
 fn one_thread(work: impl Future<Output = Figures>) -> Figures {
-    run_on(&mut Builder::new_current_thread(), work)
+    run_on(Builder::new_current_thread().enable_all(), work)
+}
+
+/// Without I/O, for which a runtime would ask the system at each step of the clock.
+fn paused_clock(work: impl Future<Output = Figures>) -> Figures {
+    let mut builder = Builder::new_current_thread();
+    run_on(builder.enable_time().start_paused(true), work)
 }
 
 /// Whatever is pending at the end is left behind: the process ends, and nobody waits for a million
 /// tasks to be taken down.
 fn run_on(builder: &mut Builder, work: impl Future<Output = Figures>) -> Figures {
-    let runtime = builder.enable_all().build().unwrap();
+    let runtime = builder.build().unwrap();
     let figures = runtime.block_on(work);
     std::mem::forget(runtime);
     figures
@@ -145,10 +203,18 @@ pub(crate) fn run<C: Contender>(workload: Workload, size: usize) -> Figures {
         Workload::ScheduleLarge => two_workers(schedule::<C, _>(size, 1, large)),
         Workload::Memory => two_workers(memory::<C, _>(size, small)),
         Workload::MemoryLarge => two_workers(memory::<C, _>(size, large)),
-        Workload::Burst => two_workers(burst::<C, _>(size, small)),
-        Workload::BurstThatWaitsOnce => two_workers(burst::<C, _>(size, waits_once)),
+        Workload::AlreadyDue => two_workers(already_due::<C>(size)),
+        Workload::Burst(job) => match job {
+            Job::Ready => two_workers(burst::<C, _>(size, small)),
+            Job::Pends(times) => two_workers(burst::<C, _>(size, move || pends(times))),
+            Job::Sleeps => two_workers(burst::<C, _>(size, sleeps)),
+        },
         Workload::BurstOnCurrentThread => one_thread(burst::<C, _>(size, small)),
-        Workload::Spread => two_workers(spread::<C>(size)),
+        Workload::Spread(job) => match job {
+            Job::Ready => two_workers(spread::<C, _>(size, small)),
+            Job::Pends(times) => two_workers(spread::<C, _>(size, move || pends(times))),
+            Job::Sleeps => two_workers(spread::<C, _>(size, sleeps)),
+        },
         Workload::Lateness(beside) => two_workers(lateness::<C>(size, beside)),
         Workload::CancelAll => two_workers(cancel_all::<C>(size)),
         Workload::CancelHalf => two_workers(cancel_half::<C>(size)),
@@ -156,7 +222,19 @@ pub(crate) fn run<C: Contender>(workload: Workload, size: usize) -> Figures {
         Workload::Churn => two_workers(churn::<C>(size)),
         Workload::Idle => two_workers(idle::<C>(size)),
         Workload::AfterBurst => two_workers(after_burst::<C>(size)),
+        Workload::Lone => paused_clock(lone::<C>(size)),
+        Workload::LoneOnTwoWorkers => two_workers(lone::<C>(size)),
+        Workload::Repeat => paused_clock(repeat::<C>(size, SECOND, 100)),
+        Workload::RepeatOnTwoWorkers { period } => {
+            let periods = (2 * SECOND).div_duration_f64(period) as u32;
+            two_workers(repeat::<C>(size, period, periods))
+        }
+        Workload::Timeouts => run_timeouts::<C>(size),
     }
+}
+
+pub(crate) fn run_timeouts<T: Timeouts>(size: usize) -> Figures {
+    two_workers(timeouts::<T>(size))
 }
 
 /// Schedules a job at each instant; the keys, if this contender keeps them or `keep` says so.
@@ -165,7 +243,7 @@ fn fill<C, J>(
     base: Instant,
     offsets: &[Duration],
     keep: bool,
-    job: fn() -> J,
+    job: impl Fn() -> J,
 ) -> Vec<C::Key>
 where
     C: Contender,
@@ -235,45 +313,66 @@ where
     figures
 }
 
-async fn burst<C, J>(size: usize, job: fn() -> J) -> Figures
+async fn already_due<C: Contender>(size: usize) -> Figures {
+    let group = C::new();
+    let same = vec![Duration::ZERO; size];
+    quiet().await;
+    let watch = Stopwatch::start();
+    let keys = fill(&group, Instant::now(), &same, false, small);
+    group.wait().await;
+    let (wall, cpu) = (watch.wall(), watch.cpu());
+    assert_eq!(DONE.load(Relaxed), size as u64);
+    drop(keys);
+    vec![("wall", wall / size as f64), ("cpu", cpu / size as f64)]
+}
+
+async fn burst<C, J>(size: usize, job: impl Fn() -> J) -> Figures
 where
     C: Contender,
     J: Future<Output = ()> + Send + 'static,
 {
     let group = C::new();
     let same = vec![Duration::ZERO; size];
-    let watch = Stopwatch::start();
+    let life = Stopwatch::start();
     let due = Instant::now() + lead(size);
     let keys = fill(&group, due, &same, false, job);
+    at_rest_before(due).await;
+    let firing = Stopwatch::start();
     sleep_until(due).await;
     group.wait().await;
     let wall = due.elapsed().as_nanos() as f64;
-    let cpu = watch.cpu();
+    let (firing, life) = (firing.cpu(), life.cpu());
     assert_eq!(DONE.load(Relaxed), size as u64);
     drop(keys);
-    vec![("wall", wall / size as f64), ("cpu", cpu / size as f64)]
-}
-
-async fn spread<C: Contender>(size: usize) -> Figures {
-    const SECOND: Duration = Duration::from_secs(1);
-    let group = C::new();
-    let offsets = offsets(size, SECOND);
-    let due = Instant::now() + lead(size);
-    let keys = fill(&group, due, &offsets, false, small);
-    sleep_until(due).await;
-    let watch = Stopwatch::start();
-    group.wait().await;
-    let cpu = watch.cpu();
-    let last = due + offsets.into_iter().max().unwrap_or_default();
-    drop(keys);
     vec![
-        ("cpu", cpu / size as f64),
-        ("end", last.elapsed().as_nanos() as f64 / 1e3),
+        ("wall", wall / size as f64),
+        ("firing", firing / size as f64),
+        ("life", life / size as f64),
     ]
 }
 
+async fn spread<C, J>(size: usize, job: impl Fn() -> J) -> Figures
+where
+    C: Contender,
+    J: Future<Output = ()> + Send + 'static,
+{
+    let group = C::new();
+    let offsets = offsets(size, SECOND);
+    let due = Instant::now() + lead(size);
+    let keys = fill(&group, due, &offsets, false, job);
+    at_rest_before(due).await;
+    let firing = Stopwatch::start();
+    sleep_until(due).await;
+    group.wait().await;
+    let firing = firing.cpu();
+    let last = due + offsets.into_iter().max().unwrap_or_default();
+    let end = last.elapsed().as_nanos() as f64 / 1e3;
+    assert_eq!(DONE.load(Relaxed), size as u64);
+    drop(keys);
+    vec![("firing", firing / size as f64), ("end", end)]
+}
+
 async fn lateness<C: Contender>(rate: usize, beside: Beside) -> Figures {
-    const SECOND: Duration = Duration::from_secs(1);
     let lateness: &'static Lateness = Box::leak(Box::default());
     let group = Arc::new(C::new());
     let due = Instant::now() + lead(rate);
@@ -429,7 +528,7 @@ async fn idle<C: Contender>(size: usize) -> Figures {
     let keys = fill(&group, far, &offsets(size, MINUTE), false, small);
     quiet().await;
     let (watch, sleeps) = (Stopwatch::start(), meter::sleeps());
-    sleep(SECONDS * Duration::from_secs(1)).await;
+    sleep(SECONDS * SECOND).await;
     let each = |total: f64| total / f64::from(SECONDS);
     let figures = vec![
         ("cpu", each(watch.cpu()) / 1e3),
@@ -451,8 +550,91 @@ async fn after_burst<C: Contender>(size: usize) -> Figures {
     while DONE.load(Relaxed) < size as u64 {
         sleep(Duration::from_millis(5)).await;
     }
-    sleep(Duration::from_secs(1)).await;
+    sleep(SECOND).await;
     let left = meter::live_bytes() - live;
     std::mem::forget(group);
     vec![("live", left)]
+}
+
+async fn lone<C: Contender>(size: usize) -> Figures {
+    static FIRED: Notify = Notify::const_new();
+    const GROUPS: usize = 64;
+
+    async fn fire<C: Contender>(group: &C) {
+        let at = Instant::now() + MILLISECOND;
+        let key = group.schedule(at, async { FIRED.notify_one() });
+        FIRED.notified().await;
+        drop(key);
+        group.reap();
+    }
+
+    let groups: Vec<C> = (0..GROUPS).map(|_| C::new()).collect();
+    // What a group makes at its first job is not counted.
+    for group in &groups {
+        fire(group).await;
+    }
+    let watch = Stopwatch::start();
+    for group in groups.iter().cycle().take(size) {
+        fire(group).await;
+    }
+    let cpu = watch.cpu();
+    std::mem::forget(groups);
+    vec![("cpu", cpu / size as f64)]
+}
+
+/// Counts from the second run of each series on.
+async fn repeat<C: Contender>(size: usize, period: Duration, periods: u32) -> Figures {
+    let group = C::new();
+    let begin = Instant::now() + lead(size);
+    for offset in offsets(size, period) {
+        group.repeat(begin + offset, period, small);
+    }
+    sleep_until(begin + period).await;
+    let (watch, before) = (Stopwatch::start(), DONE.load(Relaxed));
+    sleep_until(begin + period + periods * period).await;
+    let (cpu, runs) = (watch.cpu(), DONE.load(Relaxed) - before);
+    assert!(
+        runs >= size as u64,
+        "{runs} runs of {size} series in {periods} periods"
+    );
+    std::mem::forget(group);
+    vec![("cpu", cpu / runs as f64)]
+}
+
+async fn timeouts<T: Timeouts>(size: usize) -> Figures {
+    const LIMIT: Duration = Duration::from_millis(200);
+    const ONE_IN: usize = 1_000;
+    let tasks = size.min(1_000);
+    let calls = size / tasks;
+    let timeouts = Arc::new(T::new());
+    quiet().await;
+    let watch = Stopwatch::start();
+    let tasks = (0..tasks).map(|task| {
+        let timeouts = Arc::clone(&timeouts);
+        tokio::spawn(async move {
+            let mut elapsed = 0;
+            for call in task * calls..(task + 1) * calls {
+                let hangs = call % ONE_IN == 0;
+                let work = async move {
+                    if hangs {
+                        pending::<()>().await;
+                    }
+                    yield_now().await;
+                };
+                elapsed += u64::from(!timeouts.within(LIMIT, work).await);
+            }
+            elapsed
+        })
+    });
+    let tasks: Vec<_> = tasks.collect();
+    let mut elapsed = 0;
+    for task in tasks {
+        elapsed += task.await.unwrap();
+    }
+    quiet().await;
+    let cpu = watch.cpu();
+    let hung = size.div_ceil(ONE_IN) as u64;
+    assert!(elapsed >= hung, "{elapsed} of {hung} were ended");
+    std::mem::forget(timeouts);
+    vec![("cpu", cpu / size as f64)]
 }
