@@ -31,7 +31,8 @@
 //! | a graceful end of what runs, with a report | [`Group::shutdown`], [`Report`] |
 //! | to schedule from elsewhere | [`Handle`] |
 //! | at most one pending job a key: sessions, timeouts, debouncing | [`keyed::KeyedGroup`] |
-//! | ticks that neither drift nor overlap, times of the wall clock | [`periodic::every`], [`periodic::WallClock`] |
+//! | ticks that neither drift nor overlap | [`Group::every`] |
+//! | a job or ticks at times of the wall clock or of a calendar | [`Group::at_wall`], [`periodic::WallClock`], [`periodic::at`] |
 //! | tasks that end together at the first error | [`errgroup::ErrGroup`] |
 //! | tasks without errors, so many at once | [`sized::SizedGroup`] |
 //! | all results, the first, the last; steps, tries, an ordered stream | [`flow`] |
