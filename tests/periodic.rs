@@ -585,7 +585,8 @@ async fn a_wall_job_that_went_down_with_its_group_cannot_be_cancelled() {
 /// They are verbs of the owner's; through a handle they are not.
 #[tokio::test(start_paused = true)]
 async fn begun_by_the_owner_of_a_closed_group_they_panic_at_their_line() {
-    let ends: [(&str, fn(&Group)); 3] = [
+    type End = fn(&Group);
+    let ends: [(&str, End); 3] = [
         ("wait", |group| drop(group.wait())),
         ("drain", |group| drop(group.drain(HOUR))),
         ("shutdown", |group| drop(group.shutdown(HOUR))),
@@ -820,7 +821,8 @@ async fn a_time_that_is_not_later_than_the_last_is_taken_at_the_next_look() {
 
 #[tokio::test(start_paused = true)]
 async fn a_calendar_ends_with_its_group_and_by_its_handle() {
-    let ends: [(fn(&Group, &TimedHandle), JobState); 4] = [
+    type End = fn(&Group, &TimedHandle);
+    let ends: [(End, JobState); 4] = [
         (|group, _| drop(group.wait()), JobState::Finished),
         (|group, _| drop(group.drain(2 * HOUR)), JobState::Finished),
         (|group, _| group.cancel(), JobState::Cancelled),
