@@ -19,9 +19,8 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, iter};
-use schedgroup::errgroup::ErrGroup;
 use schedgroup::flow;
-use schedgroup::sized::SizedGroup;
+use schedgroup::task::TaskGroup;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -123,20 +122,20 @@ async fn join_set_and_semaphore(work: Work) {
     }
 }
 
-async fn errgroup(work: Work, limit: usize) {
-    let group = ErrGroup::<()>::builder().limit(limit).build();
+async fn fallible(work: Work, limit: usize) {
+    let group = TaskGroup::<()>::builder().limit(limit).build();
     for _ in 0..work.tasks {
         group.spawn(work.task(OK));
     }
     group.wait().await.unwrap();
 }
 
-async fn sized(work: Work, limit: usize) {
-    let group = SizedGroup::new(limit);
+async fn infallible(work: Work, limit: usize) {
+    let group = TaskGroup::builder().limit(limit).build();
     for _ in 0..work.tasks {
         group.spawn(work.task(()));
     }
-    assert_eq!(group.wait().await.finished, work.tasks as u64);
+    assert_eq!(group.wait().await.unwrap().finished, work.tasks as u64);
 }
 
 fn limited() -> Vec<(&'static str, Form)> {
@@ -145,8 +144,11 @@ fn limited() -> Vec<(&'static str, Form)> {
             "JoinSet + Semaphore",
             form!(|work| join_set_and_semaphore(work).await),
         ),
-        ("ErrGroup", form!(|work| errgroup(work, LIMIT).await)),
-        ("SizedGroup", form!(|work| sized(work, LIMIT).await)),
+        (
+            "TaskGroup of Results",
+            form!(|work| fallible(work, LIMIT).await),
+        ),
+        ("TaskGroup", form!(|work| infallible(work, LIMIT).await)),
         (
             "buffer_unordered, spawned",
             form!(|work| {
@@ -189,7 +191,7 @@ fn limited() -> Vec<(&'static str, Form)> {
             "flow::stream",
             form!(|work| {
                 let tasks = (0..work.tasks).map(|_| work.task(OK));
-                let mut ends = flow::stream(tasks).limit(LIMIT).start();
+                let mut ends = flow::stream(tasks).limit(LIMIT);
                 while let Some(end) = ends.next().await {
                     end.unwrap().unwrap();
                 }
@@ -203,7 +205,10 @@ fn limited() -> Vec<(&'static str, Form)> {
 fn unlimited() -> Vec<(&'static str, Form)> {
     vec![
         ("JoinSet", form!(|work| join_set(work).await)),
-        ("ErrGroup", form!(|work| errgroup(work, usize::MAX).await)),
+        (
+            "TaskGroup of Results",
+            form!(|work| fallible(work, usize::MAX).await),
+        ),
         (
             "join_all, spawned",
             form!(|work| {

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use md5::{Digest, Md5};
 use schedgroup::TaskError;
-use schedgroup::errgroup::{ErrGroup, Handle};
+use schedgroup::task::{TaskGroup, TaskHandle};
 use tokio::fs;
 use tokio::sync::mpsc;
 
@@ -24,7 +24,7 @@ type Sum = (PathBuf, String);
 /// A task per entry: a folder spawns one for each entry in it, a file sends its sum.
 async fn walk(
     path: PathBuf,
-    group: Handle<io::Error>,
+    group: TaskHandle<io::Error>,
     sums: mpsc::UnboundedSender<Sum>,
 ) -> io::Result<()> {
     let kind = fs::symlink_metadata(&path).await?.file_type();
@@ -42,7 +42,7 @@ async fn walk(
     Ok(())
 }
 
-fn spawn_walk(path: PathBuf, group: &Handle<io::Error>, sums: &mpsc::UnboundedSender<Sum>) {
+fn spawn_walk(path: PathBuf, group: &TaskHandle<io::Error>, sums: &mpsc::UnboundedSender<Sum>) {
     let task: std::pin::Pin<Box<dyn Future<Output = io::Result<()>> + Send>> =
         Box::pin(walk(path, group.clone(), sums.clone()));
     group.spawn(task);
@@ -53,7 +53,7 @@ async fn main() -> Result<(), TaskError<io::Error>> {
     let root = std::env::args()
         .nth(1)
         .unwrap_or_else(|| String::from("src"));
-    let group = ErrGroup::builder().limit(DIGESTERS).build();
+    let group = TaskGroup::builder().limit(DIGESTERS).build();
     let (sums, mut collected) = mpsc::unbounded_channel();
     spawn_walk(root.into(), &group.handle(), &sums);
     drop(sums);

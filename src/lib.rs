@@ -33,9 +33,8 @@
 //! | at most one pending job a key: sessions, timeouts, debouncing | [`keyed::KeyedGroup`] |
 //! | ticks that neither drift nor overlap | [`Group::every`] |
 //! | a job or ticks at times of the wall clock or of a calendar | [`Group::at_wall`], [`periodic::WallClock`], [`periodic::at`] |
-//! | tasks that end together at the first error | [`errgroup::ErrGroup`] |
-//! | tasks without errors, so many at once | [`sized::SizedGroup`] |
-//! | all results, the first, the last; steps, tries, an ordered stream | [`flow`] |
+//! | a group of tasks, at most N at a time, that ends at the first error | [`task::TaskGroup`] |
+//! | all results of tasks, the first, the last, a stream of them; retries | [`flow`] |
 //!
 //! # The house
 //!
@@ -43,28 +42,22 @@
 //! keyed    jobs under keys, beside the scheduling group
 //! periodic regular ticks and the wall clock, beside the scheduling group
 //! sched    the scheduling group: from verbs down to the heap
-//! errgroup tasks that may fail
-//! sized    tasks that may not, so many at once
-//! flow     sets of tasks and what is made of their ends
+//! task     groups of tasks: a limit, a policy for errors, one end
+//! flow     sets of tasks and what is made of their ends; retries
 //! ground   what every family stands on: panics, timeline, trace
 //! ```
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-pub mod errgroup;
 pub mod flow;
 mod ground;
 pub mod keyed;
 pub mod periodic;
 mod sched;
-pub mod sized;
+pub mod task;
 
 pub use ground::error::{TaskError, TaskErrors};
-pub use ground::panic::TaskPanic;
-pub use ground::policy::TaskStats;
-pub use ground::refusal::SpawnError;
-pub use ground::submit::Submit;
-pub use ground::token::{Cause, Token};
+pub use ground::panic::{Panic, TaskPanic};
 pub use sched::{
     Builder, Drain, Group, Handle, Job, JobContext, JobError, JobHandle, JobId, JobInfo, JobPanic,
     JobState, JoinHandle, Next, Report, ScheduleError, Shutdown, Stats, Wait, WaitError,

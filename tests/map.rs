@@ -274,8 +274,8 @@ fn each_family_has_its_promises_and_each_of_them_a_test() {
     let map = map();
     let folders = names(root().join("src")).into_iter();
     let folders = folders.filter(|name| root().join("src").join(name).is_dir());
-    // The scheduling group has tables of its own, and two families those of `docs/siblings.md`.
-    let elsewhere = ["ground", "sched", "errgroup", "sized"];
+    // The scheduling group has tables of its own.
+    let elsewhere = ["ground", "sched"];
     let families: Vec<_> = folders
         .filter(|name| !elsewhere.contains(&name.as_str()))
         .collect();

@@ -4,8 +4,8 @@ mod counting;
 
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 
-use schedgroup::errgroup::ErrGroup;
 use schedgroup::flow;
+use schedgroup::task::TaskGroup;
 
 use counting::{allocations, live};
 
@@ -16,7 +16,7 @@ const TASKS: u64 = 100_000;
 async fn what_a_task_of_a_group_costs() {
     let before = live();
     {
-        let group = ErrGroup::<()>::builder().limit(1).build();
+        let group = TaskGroup::<()>::builder().limit(1).build();
         let start = allocations();
         for n in 0..TASKS {
             group.spawn(async move {
@@ -38,7 +38,7 @@ async fn what_a_task_of_a_group_costs() {
         );
     }
     {
-        let group = ErrGroup::<()>::new();
+        let group = TaskGroup::<()>::new();
         let start = allocations();
         for _ in 0..TASKS {
             group.spawn(async { Ok(()) });

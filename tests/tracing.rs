@@ -48,11 +48,18 @@ async fn wave(group: &Group, jobs: usize) -> usize {
     ALLOCATIONS.get() - before
 }
 
+/// Those that schedule and the driver exchange two buffers: after this both have grown.
+async fn warm(group: &Group) {
+    for _ in 0..3 {
+        wave(group, 1_000).await;
+    }
+}
+
 /// This holds with the feature and without it.
 #[tokio::test(start_paused = true)]
 async fn a_job_allocates_its_box_and_nothing_else_when_nobody_listens() {
     let group = Group::builder().name("mails").build();
-    wave(&group, 1_000).await;
+    warm(&group).await;
     let one = wave(&group, 1_000).await;
     assert_eq!(wave(&group, 1_000).await, one, "the same again");
     // What the group's own storage needs to grow, in pages and batches and by doubling, is no job's.
@@ -71,7 +78,7 @@ mod heard {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
-    use schedgroup::sized::SizedGroup;
+    use schedgroup::task::TaskGroup;
     use schedgroup::{JobHandle, JobState, Next, TaskError, WaitError, flow};
     use tokio::time::timeout;
     use tracing::field::{Field, Visit};
@@ -80,7 +87,7 @@ mod heard {
     use tracing::{Event, Level, Metadata, Subscriber};
 
     use super::*;
-    use crate::common::{HOUR, Hold, OnDrop, context_of, settle, us};
+    use crate::common::{HOUR, Hold, OnDrop, context_of, settle, sized, us};
 
     /// Records what this crate says on this thread for as long as the guard lives.
     fn record(most: Level) -> (Records, DefaultGuard) {
@@ -298,8 +305,33 @@ mod heard {
         let line = line!() + 1;
         let ends = flow::all((0..4).map(|n| async move { assert!(n < 3, "boom") })).await;
         assert_eq!(ends.iter().filter(|end| end.is_err()).count(), 1);
-        let place = format!("scheduled_at={}:{line}:", file!());
-        let parts = ["group=flow::all", "id=3 ", &place, "panic=boom"];
+        let place = format!("spawned_at={}:{line}:", file!());
+        let parts = [
+            "task panicked",
+            "group=flow::all",
+            "index=3 ",
+            &place,
+            "panic=boom",
+        ];
+        assert_one(&records.take("ERROR"), &parts);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_in_a_group_of_tasks_is_an_event_under_its_name_and_index() {
+        let (records, _recording) = record(Level::TRACE);
+        let group = TaskGroup::builder().name("mails").build();
+        group.spawn(async {});
+        let line = line!() + 1;
+        group.spawn(async { panic!("boom") });
+        assert!(group.wait().await.is_err());
+        let place = format!("spawned_at={}:{line}:", file!());
+        let parts = [
+            "task panicked",
+            "group=mails",
+            "index=1 ",
+            &place,
+            "panic=boom",
+        ];
         assert_one(&records.take("ERROR"), &parts);
     }
 
@@ -392,10 +424,10 @@ mod heard {
     #[tokio::test(start_paused = true)]
     async fn who_listens_to_errors_only_costs_no_run_an_allocation() {
         let group = mails();
-        wave(&group, 1_000).await;
+        warm(&group).await;
         let alone = wave(&group, 1_000).await;
         let (records, _recording) = record(Level::ERROR);
-        wave(&group, 1_000).await;
+        warm(&group).await;
         assert_eq!(wave(&group, 1_000).await, alone);
         assert_eq!(records.take(""), Vec::<String>::new());
     }
@@ -499,21 +531,23 @@ mod heard {
             at: "ERROR",
             panicked: Arc::clone(&panicked),
         });
-        let group = SizedGroup::new(1);
+        let group = sized(1);
         group.spawn(async { panic!("boom") });
         group.spawn(bomb("at its end"));
         group.spawn(async {});
-        let stats = timeout(HOUR, group.wait()).await.expect("wait ends");
+        let outcome = timeout(HOUR, group.wait()).await.expect("wait ends");
+        assert!(outcome.is_err(), "{outcome:?}");
+        let stats = group.stats();
         assert_eq!((stats.finished, stats.panicked), (1, 2), "{stats:?}");
-        let cancelled = SizedGroup::new(1);
-        cancelled.spawn(std::future::pending());
+        let cancelled = sized(1);
+        cancelled.spawn(std::future::pending::<()>());
         cancelled.spawn(bomb("when it is skipped"));
         cancelled.cancel();
         assert_eq!(cancelled.stats().skipped, 1);
         let tasks = [true, false].map(|bad| async move { assert!(!bad, "of a flow") });
         let ended = timeout(HOUR, flow::all(tasks)).await.expect("it ends");
         assert!(
-            matches!(ended[..], [Err(TaskError::Panicked { .. }), Ok(())]),
+            matches!(ended[..], [Err(TaskError::Panicked(_)), Ok(())]),
             "{ended:?}"
         );
         assert_eq!(panicked.load(Relaxed), 4);

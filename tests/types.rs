@@ -150,8 +150,8 @@ fn tells_once(error: &dyn Error, parts: &[&str]) {
 
 #[tokio::test(start_paused = true)]
 async fn a_chain_of_errors_tells_each_text_once() {
-    use schedgroup::errgroup::ErrGroup;
-    use schedgroup::flow::{Attempts, Verdict};
+    use schedgroup::flow::Verdict;
+    use schedgroup::task::TaskGroup;
     use std::future::ready;
 
     let group = Group::new();
@@ -171,7 +171,7 @@ async fn a_chain_of_errors_tells_each_text_once() {
     tells_once(&ScheduleError::Cancelled(()), &["cancelled"]);
     tells_once(&ScheduleError::Full(()), &["full"]);
 
-    let tasks = ErrGroup::<()>::new();
+    let tasks = TaskGroup::<()>::new();
     drop(tasks.wait());
     let refused = tasks.try_spawn(async { Ok(()) });
     tells_once(&refused.err().unwrap(), &["closed"]);
@@ -181,19 +181,18 @@ async fn a_chain_of_errors_tells_each_text_once() {
     tells_once(&error, &["no route", "cable cut", "task 1", "too many"]);
     let error = flow::take(3, [failing()]).await.unwrap_err();
     tells_once(&error, &["fewer tasks"]);
-    let retry = || flow::retry(Attempts::Unlimited, [Duration::ZERO], failing);
+    let retry = || flow::retry(failing).delays([Duration::ZERO]);
     let error = retry().await.unwrap_err();
     tells_once(&error, &["no route", "cable cut", "gave up", "2 attempts"]);
-    let error = retry().verdict(|_| Verdict::Stop).await.unwrap_err();
+    let error = retry().when(|_| Verdict::Stop).await.unwrap_err();
     tells_once(&error, &["no route", "cable cut", "stopped", "1 attempt"]);
-    let mut attempts = 0;
-    let panicking = flow::retry(2, [Duration::ZERO], || {
-        attempts += 1;
-        assert!(attempts < 2, "boom");
-        failing()
-    });
-    let error = panicking.await.unwrap_err();
-    tells_once(&error, &["no route", "cable cut", "boom", "2 attempts"]);
+    let late = flow::retry(failing).delays([HOUR]).deadline(Instant::now());
+    let error = late.await.unwrap_err();
+    tells_once(&error, &["deadline", "0 attempts"]);
+    let error = flow::race([failing()]).deadline(Instant::now());
+    tells_once(&error.await.unwrap_err(), &["deadline"]);
+    let error = flow::try_all([failing()]).deadline(Instant::now());
+    tells_once(&error.await.unwrap_err(), &["deadline"]);
 }
 
 /// An error that is only text is told all the same.
@@ -202,7 +201,7 @@ async fn an_error_that_is_only_text_is_in_the_line() {
     let failing = || std::future::ready(Err::<(), _>("no route"));
     let error = flow::race([failing()]).await.unwrap_err();
     assert_eq!(error.to_string().matches("no route").count(), 1, "{error}");
-    let error = flow::retry(1, [], failing).await.unwrap_err();
+    let error = flow::retry(failing).attempts(1).await.unwrap_err();
     assert_eq!(error.to_string(), "gave up after 1 attempt: no route");
 }
 
@@ -278,6 +277,7 @@ async fn handles_are_equal_if_they_refer_to_the_same_job_of_the_same_group() {
     assert_eq!(job, job.clone());
     assert_ne!(job, twin);
     assert_ne!(job, sibling);
+    #[allow(clippy::mutable_key_type)] // What is hashed is the id, which never changes.
     let jobs = HashSet::from([job.clone(), job, twin, sibling]);
     assert_eq!(jobs.len(), 3);
     drop((one.wait(), other.wait()));
@@ -366,7 +366,7 @@ async fn every_debug_shows_what_one_would_look_for() {
     shows(&wait, &["Wait"]);
     let error = (&mut wait).await.unwrap_err();
     drop(wait);
-    shows(&error, &["Panicked", "JobPanic", "boom", file!()]);
+    shows(&error, &["Panicked", "Panic", "JobId", "boom", file!()]);
     shows(&WaitError::Cancelled, &["Cancelled"]);
     shows(&group.drain(Duration::ZERO), &["Drain"]);
     let shutdown = group.shutdown(Duration::ZERO);
@@ -379,46 +379,48 @@ async fn every_debug_shows_what_one_would_look_for() {
 
 #[tokio::test(start_paused = true)]
 async fn every_debug_of_a_group_of_tasks_shows_its_counts() {
-    use schedgroup::errgroup::ErrGroup;
-    use schedgroup::sized::SizedGroup;
+    use schedgroup::task::TaskGroup;
 
-    let builder = ErrGroup::<()>::builder().limit(1).queue(2);
+    let builder = TaskGroup::<()>::builder().limit(1).queue(2);
     shows(&builder, &["Builder", "limit: 1", "queue: 2", "on_error"]);
     let group = builder.build();
     group.spawn(async { panic!("boom") });
-    shows(&group, &["ErrGroup", "running: 1", "cause: None"]);
-    shows(&group.handle(), &["Handle", "running: 1"]);
+    shows(&group, &["TaskGroup", "running: 1", "cause: None"]);
+    shows(&group.handle(), &["TaskHandle", "running: 1"]);
     shows(&group.member(), &["Member", "index: 1"]);
     shows(&group.submit(async { Ok(()) }), &["Submit", "step: "]);
     let wait = group.wait();
     shows(&wait, &["Wait", "running: 1"]);
     let error = wait.await.unwrap_err();
-    shows(&error, &["Panicked", "TaskPanic", "boom", file!()]);
+    shows(&error, &["Panicked", "Panic", "id: 0", "boom", file!()]);
     shows(&group.try_spawn(async { Ok(()) }), &["Closed"]);
 
-    let group = ErrGroup::<()>::new();
+    let group = TaskGroup::<()>::new();
     shows(&group.wait_all(), &["WaitAll", "running: 0"]);
-    let group = SizedGroup::new(3);
-    shows(&group, &["SizedGroup", "running: 0"]);
-    shows(&group.wait(), &["Wait", "running: 0"]);
+    let group = TaskGroup::<()>::builder().name("mails").build();
+    shows(&group, &["TaskGroup", "mails"]);
+    shows(&group.drain(HOUR), &["Drain", "running: 0"]);
+    shows(&group.shutdown(HOUR), &["Shutdown", "running: 0"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_debug_of_a_set_of_tasks_shows_how_far_it_is() {
-    use std::future::{IntoFuture, ready};
+async fn every_debug_of_a_set_of_tasks_shows_its_settings() {
+    use std::future::ready;
 
-    let all = flow::all([ready(())]).limit(3);
-    shows(&all, &["Flow", "flow::all", "limit: 3", file!()]);
-    let all = all.into_future();
-    shows(&all, &["Running", "flow::all", "started: 0", "running: 0"]);
-    let stream = flow::stream([ready(())]).start();
-    shows(&stream, &["Stream", "flow::stream", "limit"]);
+    let mut all = flow::all([ready(())]).limit(3);
+    let started = ["Flow", "flow::all", "limit: 3", "started: false", file!()];
+    shows(&all, &started);
+    (&mut all).await;
+    shows(&all, &["started: true"]);
+    let stream = flow::stream([ready(())]);
+    shows(&stream, &["Stream", "flow::stream", "limit", file!()]);
     let waterfall = flow::waterfall::<_, ()>(1).then(|_| ready(Ok(2)));
     shows(&waterfall, &["Waterfall", "steps: 1"]);
-    shows(&waterfall.into_future(), &["Falling", "steps: 1"]);
-    let retry = flow::retry(7, [HOUR], || ready(Err::<(), _>(())));
-    shows(&retry, &["Retry", "7", file!()]);
-    shows(&retry.into_future(), &["Retrying", "begun: 0", "7"]);
+    let retry = || flow::retry(|| ready(Err::<(), _>(()))).attempts(7);
+    shows(&retry(), &["Retry", "attempts: 0", "max_attempts: 7"]);
+    let group = Group::new();
+    let spawned = retry().spawn_on(group.handle());
+    shows(&spawned, &["RetryHandle", "JobHandle"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,8 +5,8 @@
 //! cargo bench --bench engine -- queue   # those with that word
 //! ```
 //!
-//! What a whole group costs beside its neighbours is told by `cargo run --release --example versus`, and
-//! what was tried by `benches/NOTES.md`.
+//! What a whole group costs beside its neighbours is measured by `cargo run --release -p versus`; what was
+//! tried is in `benches/NOTES.md`.
 #![forbid(unsafe_code)]
 
 mod ground;

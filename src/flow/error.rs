@@ -3,26 +3,52 @@
 use std::error::Error;
 use std::fmt;
 
+use super::stop::Stop;
 use crate::ground::error::{TaskError, TaskErrors};
-use crate::ground::panic::TaskPanic;
 
-/// Why a [`race`](super::race) has no winner, or a [`take`](super::take) fewer values than wanted.
+/// Why a [`race`](super::race()) has no winner, or a [`take`](super::take()) fewer values than wanted.
 ///
 /// For a race the number of values wanted is one.
+///
+/// # Examples
+///
+/// ```
+/// use schedgroup::flow::{self, RaceError};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let failing = ["down", "busy"].map(|error| async move { Err::<(), _>(error) });
+/// let error = flow::race(failing).limit(1).await.unwrap_err();
+/// assert_eq!(error.to_string(), "too many tasks failed, at last task 1: busy");
+/// let RaceError::Failed(errors) = error else { unreachable!() };
+/// assert_eq!(errors.len(), 2);
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum RaceError<E> {
     /// There were fewer tasks than values wanted, and none of them failed.
     TooFew,
-    /// So many tasks failed or panicked that the values wanted can no longer be had: their errors in
-    /// order of time, so that the last in time is [`last`](TaskErrors::last). In a race, all failed.
+    /// Too many tasks failed or panicked, so the values wanted can no longer be had: their errors in order of
+    /// completion, so the latest is [`last`](TaskErrors::last). In a race, all failed.
     Failed(TaskErrors<E>),
     /// The token was cancelled before there were as many values as wanted.
     Cancelled,
+    /// The deadline passed before there were as many values as wanted.
+    DeadlineExceeded,
+}
+
+impl<E> From<Stop> for RaceError<E> {
+    fn from(stop: Stop) -> RaceError<E> {
+        match stop {
+            Stop::Cancelled => RaceError::Cancelled,
+            Stop::DeadlineExceeded => RaceError::DeadlineExceeded,
+        }
+    }
 }
 
 impl<E> RaceError<E> {
-    /// Returns the last error in time, if tasks failed.
+    /// Returns the latest error, if tasks failed.
     pub fn last(&self) -> Option<&TaskError<E>> {
         match self {
             RaceError::Failed(errors) => Some(errors.last()),
@@ -40,12 +66,15 @@ impl<E: fmt::Display> fmt::Display for RaceError<E> {
                 write!(f, "too many tasks failed, at last {}", errors.last())
             }
             RaceError::Cancelled => f.write_str("cancelled before there were enough values"),
+            RaceError::DeadlineExceeded => {
+                f.write_str("deadline exceeded before there were enough values")
+            }
         }
     }
 }
 
 impl<E: Error + 'static> Error for RaceError<E> {
-    /// The source of the user's error that was last in time, which `Display` has told itself.
+    /// The source of the user's error that was the latest, which `Display` has told itself.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self.last()? {
             TaskError::Failed { error, .. } => error.source(),
@@ -54,42 +83,82 @@ impl<E: Error + 'static> Error for RaceError<E> {
     }
 }
 
-/// Why a retry gave up, beside the last error.
-#[derive(Clone, Debug)]
+/// Why a [`retry`](super::retry()) gave up, and the last error.
+///
+/// Its text tells the last error, and [`source`](Error::source) goes on with that error's source.
+///
+/// # Examples
+///
+/// ```
+/// use schedgroup::flow::{self, Ended};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let error = flow::retry(|| async { Err::<(), _>("no route") }).await.unwrap_err();
+/// assert_eq!((error.attempts, error.ended, error.last), (3, Ended::Attempts, Some("no route")));
+/// assert_eq!(error.to_string(), "gave up after 3 attempts: no route");
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct RetryError<E> {
+    /// How many attempts were begun.
+    pub attempts: u32,
     /// What ended it.
     pub ended: Ended,
     /// The error of the last attempt that returned one.
     pub last: Option<E>,
-    /// How many attempts were begun.
-    pub attempts: u32,
 }
 
-/// What ended a retry.
-#[derive(Clone, Debug)]
+/// What ended a retry without a value.
+///
+/// # Examples
+///
+/// ```
+/// use schedgroup::flow::{self, Ended, Verdict};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let retry = flow::retry(|| async { Err::<(), _>("forbidden") }).when(|_| Verdict::Stop);
+/// match retry.await.unwrap_err().ended {
+///     Ended::Attempts | Ended::Delays => println!("try again later"),
+///     Ended::Stopped => println!("it would not help"),
+///     ended => println!("{ended:?}"),
+/// }
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Ended {
-    /// That was the last attempt.
+    /// The last attempt that may be made has failed.
     Attempts,
     /// There were no more delays.
     Delays,
     /// [`Verdict::Stop`](super::Verdict::Stop).
     Stopped,
-    /// The token, in the middle of an attempt or of a pause, or before the first.
+    /// The token was cancelled; or the job of a [`spawn_on`](super::Retry::spawn_on) ended before the retry did.
     Cancelled,
-    /// The last attempt panicked.
-    Panicked(TaskPanic),
+    /// The deadline passed, or the next pause would have reached it.
+    DeadlineExceeded,
+}
+
+impl From<Stop> for Ended {
+    fn from(stop: Stop) -> Ended {
+        match stop {
+            Stop::Cancelled => Ended::Cancelled,
+            Stop::DeadlineExceeded => Ended::DeadlineExceeded,
+        }
+    }
 }
 
 impl<E: fmt::Display> fmt::Display for RetryError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.ended {
-            Ended::Attempts | Ended::Delays => f.write_str("gave up")?,
-            Ended::Stopped => f.write_str("stopped")?,
-            Ended::Cancelled => f.write_str("cancelled")?,
-            Ended::Panicked(panic) => panic.fmt(f)?,
-        }
+        f.write_str(match self.ended {
+            Ended::Attempts | Ended::Delays => "gave up",
+            Ended::Stopped => "stopped",
+            Ended::Cancelled => "cancelled",
+            Ended::DeadlineExceeded => "deadline exceeded",
+        })?;
         let plural = if self.attempts == 1 { "" } else { "s" };
         write!(f, " after {} attempt{plural}", self.attempts)?;
         match &self.last {

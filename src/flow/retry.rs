@@ -1,264 +1,462 @@
-//! The same again, until it succeeds.
+//! Attempts until one succeeds.
 
 use std::fmt;
-use std::future::{Future, IntoFuture};
-use std::panic::Location;
+use std::future::Future;
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::error::{Ended, RetryError};
-use super::watch::Watch;
-use crate::ground::panic::{Payload, TaskPanic, catch, forget, poll_caught};
+use super::stop::StopSignal;
+use crate::ground::panic::ENDED;
 
-/// How often a retry tries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Attempts {
-    /// So many times.
-    AtMost(u32),
-    /// For ever, or as long as there are delays.
-    Unlimited,
-}
-
-impl From<u32> for Attempts {
-    fn from(count: u32) -> Attempts {
-        Attempts::AtMost(count)
-    }
-}
-
-/// What an error means for a retry; see [`Retry::verdict`].
+/// What to do after an attempt that failed; see [`Retry::when`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use schedgroup::flow::{self, Verdict};
+///
+/// struct Refusal { status: u16, retry_after: Option<Duration> }
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let failing = || async { Err::<(), _>(Refusal { status: 404, retry_after: None }) };
+/// let error = flow::retry(failing)
+///     .when(|refusal| match (refusal.status, refusal.retry_after) {
+///         (429 | 503, Some(pause)) => Verdict::RetryAfter(pause),
+///         (429 | 500.., _) => Verdict::Retry,
+///         _ => Verdict::Stop,
+///     })
+///     .await
+///     .unwrap_err();
+/// assert_eq!((error.attempts, error.ended), (1, flow::Ended::Stopped));
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// Again, after the next delay.
-    Again,
-    /// Again, after this pause in place of the next delay: what a server asks for with `Retry-After`.
-    After(Duration),
-    /// Not again: it would not help.
+    /// Try again after the next delay.
+    Retry,
+    /// Try again after this pause instead of the next delay, which is used up: what a server asks for with
+    /// `Retry-After`.
+    RetryAfter(Duration),
+    /// Do not try again.
     Stop,
 }
 
-/// Attempts and their settings; made by [`retry`](super::retry()).
-#[must_use = "nothing runs until it is awaited"]
-pub struct Retry<D, O, V> {
-    attempts: Attempts,
-    delays: D,
-    op: O,
-    verdict: V,
-    token: Option<CancellationToken>,
-    called_at: &'static Location<'static>,
-}
-
-impl<D, O, E> Retry<D, O, fn(&E) -> Verdict> {
-    #[track_caller]
-    pub(super) fn new(attempts: Attempts, delays: D, op: O) -> Self {
-        assert!(
-            attempts != Attempts::AtMost(0),
-            "schedgroup: flow::retry needs at least one attempt: with none it could never succeed"
-        );
-        Retry {
-            attempts,
-            delays,
-            op,
-            verdict: |_| Verdict::Again,
-            token: None,
-            called_at: Location::caller(),
-        }
-    }
-}
-
-impl<D, O, V> Retry<D, O, V> {
-    /// Asks `verdict` about each error but the last attempt's; without it all are tried again.
-    pub fn verdict<E, W>(self, verdict: W) -> Retry<D, O, W>
-    where
-        W: FnMut(&E) -> Verdict,
-    {
-        Retry {
-            attempts: self.attempts,
-            delays: self.delays,
-            op: self.op,
-            verdict,
-            token: self.token,
-            called_at: self.called_at,
-        }
-    }
-
-    /// Ends it when `token` is cancelled, in the middle of an attempt or of a pause.
-    ///
-    /// If the value is there by then, it is returned.
-    pub fn token(mut self, token: CancellationToken) -> Retry<D, O, V> {
-        self.token = Some(token);
-        self
-    }
-}
-
-impl<D, O, V, F, T, E> IntoFuture for Retry<D, O, V>
-where
-    D: Iterator<Item = Duration>,
-    O: FnMut() -> F,
-    F: Future<Output = Result<T, E>>,
-    V: FnMut(&E) -> Verdict,
-{
-    type Output = Result<T, RetryError<E>>;
-    type IntoFuture = Retrying<D, O, V, F, E>;
-
-    fn into_future(self) -> Retrying<D, O, V, F, E> {
-        Retrying {
-            watch: self.token.clone().map(Watch::new).unwrap_or_default(),
-            retry: self,
-            begun: 0,
-            last: None,
-            attempt: Box::pin(None),
-            step: Step::Begin,
-        }
-    }
-}
-
-/// A [`Retry`] under way.
+/// Attempts and their settings; returned by [`retry`](super::retry()).
+///
+/// Awaited, it is a future that resolves to the first value, and makes the attempts where it is awaited, so the
+/// operation may borrow. With [`spawn_on`](Retry::spawn_on) a scheduling group makes them instead. `O` is the
+/// operation, `F` the future of one attempt, and `E` its error; `'a` is the lifetime of what the settings borrow.
+///
+/// | setting | without it |
+/// |---|---|
+/// | [`attempts`](Retry::attempts) | 3 |
+/// | [`delays`](Retry::delays) | no pause; other tasks get a turn between two attempts |
+/// | [`when`](Retry::when) | every error is retried |
+/// | [`attempt_timeout`](Retry::attempt_timeout) | an attempt may take any time |
+/// | [`notify`](Retry::notify) | nothing is called |
+/// | [`token`](Retry::token), [`deadline`](Retry::deadline) | nothing else ends it |
 ///
 /// # Cancel safety
 ///
-/// Dropping it drops the attempt that runs.
-#[must_use = "nothing runs until it is awaited"]
-pub struct Retrying<D, O, V, F, E> {
-    retry: Retry<D, O, V>,
-    watch: Watch,
-    begun: u32,
+/// Awaiting `&mut retry` in a `select!` loses nothing. Dropping it drops the attempt that runs.
+///
+/// # Panics
+///
+/// A poll after the end panics, at the line of the `.await`. A panic of the operation, of the delays, of `when` or
+/// of `notify` is passed on to the caller. With delays, timeouts or a deadline it must be polled in a tokio runtime
+/// whose timer is enabled.
+///
+/// # Errors
+///
+/// [`RetryError`], with the reason, the number of attempts and the last error.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use schedgroup::flow::{self, RetryError};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), RetryError<&'static str>> {
+/// let delays = std::iter::successors(Some(Duration::from_millis(100)), |delay| Some(*delay * 2));
+/// let mut calls = 0;
+/// let page = flow::retry(|| {
+///     calls += 1;
+///     let call = calls;
+///     async move { if call < 4 { Err("busy") } else { Ok("page") } }
+/// })
+/// .attempts(5)
+/// .delays(delays)
+/// .attempt_timeout(Duration::from_secs(10));
+/// assert_eq!(page.await?, "page"); // after 100 + 200 + 400 ms
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a retry runs nothing until it is awaited or spawned"]
+pub struct Retry<'a, O, F, E> {
+    op: O,
+    max_attempts: u32,
+    /// None: no pause, without an end.
+    delays: Option<Box<dyn Iterator<Item = Duration> + Send + 'a>>,
+    when: Option<Box<When<'a, E>>>,
+    notify: Option<Box<Notify<'a, E>>>,
+    attempt_timeout: Option<Duration>,
+    pub(super) stop: StopSignal,
+    /// How many were begun.
+    attempts: u32,
     last: Option<E>,
-    /// One box for all of them.
+    /// The one that runs, in one box for all of them.
     attempt: Pin<Box<Option<F>>>,
-    step: Step,
+    timeout: Option<Pin<Box<Sleep>>>,
+    /// Between two attempts that are made where it is awaited.
+    pause: Option<Pin<Box<Sleep>>>,
+    ended: bool,
 }
 
-enum Step {
-    Begin,
-    Attempt,
-    Pause(Pin<Box<Sleep>>),
-}
+type When<'a, E> = dyn FnMut(&E) -> Verdict + Send + 'a;
+type Notify<'a, E> = dyn FnMut(&E, Duration) + Send + 'a;
 
-/// Only the attempt and the pause are polled in place, and they have their boxes.
-impl<D, O, V, F, E> Unpin for Retrying<D, O, V, F, E> {}
-
-impl<D, O, V, F, T, E> Retrying<D, O, V, F, E>
-where
-    D: Iterator<Item = Duration>,
-    O: FnMut() -> F,
-    F: Future<Output = Result<T, E>>,
-    V: FnMut(&E) -> Verdict,
-{
-    fn begin(&mut self) -> Result<(), Ended> {
-        self.begun = self.begun.saturating_add(1);
-        let attempt = catch(&mut self.retry.op).map_err(|payload| self.panicked(payload))?;
-        self.attempt.set(Some(attempt));
-        self.step = Step::Attempt;
-        Ok(())
+impl<'a, O, F, E> Retry<'a, O, F, E> {
+    pub(super) fn new(op: O) -> Retry<'a, O, F, E> {
+        Retry {
+            op,
+            max_attempts: 3,
+            delays: None,
+            when: None,
+            notify: None,
+            attempt_timeout: None,
+            stop: StopSignal::default(),
+            attempts: 0,
+            last: None,
+            attempt: Box::pin(None),
+            timeout: None,
+            pause: None,
+            ended: false,
+        }
     }
 
-    fn panicked(&self, payload: Payload) -> Ended {
-        Ended::Panicked(TaskPanic::new(payload, self.retry.called_at))
+    /// Sets how many attempts are made at most; `u32::MAX` sets no limit.
+    ///
+    /// # Panics
+    ///
+    /// Panics for zero, with which it could never succeed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let error = schedgroup::flow::retry(|| async { Err::<(), _>("busy") }).attempts(5).await.unwrap_err();
+    /// assert_eq!(error.attempts, 5);
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn attempts(mut self, most: u32) -> Self {
+        assert!(
+            most > 0,
+            "schedgroup: Retry::attempts must be at least 1: with none it could never succeed"
+        );
+        self.max_attempts = most;
+        self
     }
 
-    /// The pause after an error, or the reason why there is none.
-    fn failed(&mut self, error: &E) -> Result<Duration, Ended> {
-        if self.retry.attempts == Attempts::AtMost(self.begun) {
+    /// Sets the pauses between attempts; when they come to their end, so does the retry.
+    ///
+    /// Any iterator of durations will do: an array, `std::iter::repeat`, or the builders of the crate backon,
+    /// for exponential backoff with jitter. Any duration is accepted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use schedgroup::flow::{self, Ended};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let error = flow::retry(|| async { Err::<(), _>("busy") })
+    ///     .attempts(u32::MAX)
+    ///     .delays([Duration::from_millis(100), Duration::from_secs(1)])
+    ///     .await
+    ///     .unwrap_err();
+    /// assert_eq!((error.attempts, error.ended), (3, Ended::Delays));
+    /// # }
+    /// ```
+    pub fn delays<D>(mut self, delays: D) -> Self
+    where
+        D: IntoIterator<Item = Duration, IntoIter: Send + 'a>,
+    {
+        self.delays = Some(Box::new(delays.into_iter()));
+        self
+    }
+
+    /// Sets what decides about each error whether, and when, to try again.
+    ///
+    /// It is not asked about the error of the last attempt that may be made, nor when an attempt ran into its
+    /// timeout.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::{Error, ErrorKind};
+    /// use schedgroup::flow::{self, Verdict};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let error = flow::retry(|| async { Err::<(), _>(Error::from(ErrorKind::NotFound)) })
+    ///     .when(|error| match error.kind() {
+    ///         ErrorKind::ConnectionReset | ErrorKind::TimedOut => Verdict::Retry,
+    ///         _ => Verdict::Stop,
+    ///     })
+    ///     .await
+    ///     .unwrap_err();
+    /// assert_eq!(error.attempts, 1);
+    /// # }
+    /// ```
+    pub fn when(mut self, verdict: impl FnMut(&E) -> Verdict + Send + 'a) -> Self {
+        self.when = Some(Box::new(verdict));
+        self
+    }
+
+    /// Sets how long one attempt may take.
+    ///
+    /// One that takes longer is dropped, counts, and is retried after the next delay. It has no error: in the end
+    /// [`RetryError::last`] is that of an attempt before it, if there was one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let error = schedgroup::flow::retry(std::future::pending::<Result<(), ()>>)
+    ///     .attempt_timeout(Duration::from_secs(1))
+    ///     .await
+    ///     .unwrap_err();
+    /// assert_eq!((error.attempts, error.last), (3, None)); // after 3 seconds
+    /// # }
+    /// ```
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.attempt_timeout = Some(timeout);
+        self
+    }
+
+    /// Sets what is called with each error that is retried, and the pause that follows.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let mut seen = Vec::new();
+    /// let error = schedgroup::flow::retry(|| async { Err::<(), _>("busy") })
+    ///     .delays([1, 2].map(Duration::from_secs))
+    ///     .notify(|error, pause| seen.push(format!("{error}: again in {pause:?}")))
+    ///     .await;
+    /// assert!(error.is_err());
+    /// assert_eq!(seen, ["busy: again in 1s", "busy: again in 2s"]);
+    /// # }
+    /// ```
+    pub fn notify(mut self, call: impl FnMut(&E, Duration) + Send + 'a) -> Self {
+        self.notify = Some(Box::new(call));
+        self
+    }
+
+    /// Sets a token whose cancel ends it with [`Ended::Cancelled`], in an attempt or in a pause.
+    ///
+    /// If the value is there by then, it is returned.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use schedgroup::flow::{self, Ended};
+    /// use tokio_util::sync::CancellationToken;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let token = CancellationToken::new();
+    /// token.cancel();
+    /// let error = flow::retry(|| async { Ok::<_, ()>(1) }).token(token).await.unwrap_err();
+    /// assert_eq!((error.attempts, error.ended), (0, Ended::Cancelled));
+    /// # }
+    /// ```
+    pub fn token(mut self, token: CancellationToken) -> Self {
+        self.stop.set_token(token);
+        self
+    }
+
+    /// Sets an instant at which it ends with [`Ended::DeadlineExceeded`].
+    ///
+    /// An attempt that runs then is dropped. A pause that would reach the deadline is not begun: the retry ends
+    /// at once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use schedgroup::flow::{self, Ended};
+    /// use tokio::time::Instant;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let error = flow::retry(|| async { Err::<(), _>("busy") })
+    ///     .attempts(u32::MAX)
+    ///     .delays(std::iter::repeat(Duration::from_secs(2)))
+    ///     .deadline(Instant::now() + Duration::from_secs(5))
+    ///     .await
+    ///     .unwrap_err();
+    /// assert_eq!((error.attempts, error.ended), (3, Ended::DeadlineExceeded)); // at 0, 2 and 4 seconds
+    /// # }
+    /// ```
+    pub fn deadline(mut self, at: Instant) -> Self {
+        self.stop.set_deadline(at);
+        self
+    }
+
+    pub(super) fn give_up(&mut self, ended: Ended) -> RetryError<E> {
+        RetryError {
+            attempts: self.attempts,
+            ended,
+            last: self.last.take(),
+        }
+    }
+
+    /// Returns the pause after an attempt that failed, with the last error or by its timeout; or why there is none.
+    fn pause_after(&mut self, timed_out: bool) -> Result<Duration, Ended> {
+        let error = self.last.as_ref().filter(|_| !timed_out);
+        if self.attempts >= self.max_attempts && self.max_attempts != u32::MAX {
             return Err(Ended::Attempts);
         }
-        let verdict = (self.retry.verdict)(error);
+        let verdict = match (&mut self.when, error) {
+            (Some(when), Some(error)) => when(error),
+            _ => Verdict::Retry,
+        };
         if verdict == Verdict::Stop {
             return Err(Ended::Stopped);
         }
-        // The delay is used up all the same: they may be the bound.
-        let delay = self.retry.delays.next().ok_or(Ended::Delays)?;
-        Ok(match verdict {
-            Verdict::After(pause) => pause,
-            _ => delay,
+        let mut pause = match &mut self.delays {
+            Some(delays) => delays.next().ok_or(Ended::Delays)?,
+            None => Duration::ZERO,
+        };
+        // The delay is used up all the same: the delays may be the limit.
+        if let Verdict::RetryAfter(asked) = verdict {
+            pause = asked;
+        }
+        if self.stop.is_over(pause) {
+            return Err(Ended::DeadlineExceeded);
+        }
+        if let (Some(notify), Some(error)) = (&mut self.notify, error) {
+            notify(error, pause);
+        }
+        Ok(pause)
+    }
+}
+
+impl<O, F, T, E> Retry<'_, O, F, E>
+where
+    O: FnMut() -> F,
+    F: Future<Output = Result<T, E>>,
+{
+    /// Makes one attempt to its end. Continues with the pause before the next one.
+    pub(super) fn poll_attempt(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ControlFlow<Result<T, RetryError<E>>, Duration>> {
+        if self.attempt.is_none() {
+            if let Some(stop) = self.stop.poll(cx) {
+                return Poll::Ready(Break(Err(self.give_up(stop.into()))));
+            }
+            self.attempts = self.attempts.saturating_add(1);
+            self.attempt.set(Some((self.op)()));
+            self.timeout = self.attempt_timeout.map(|limit| Box::pin(sleep(limit)));
+        }
+        let running = self.attempt.as_mut().as_pin_mut().expect("it has begun");
+        let failed = match running.poll(cx) {
+            Poll::Ready(Ok(value)) => {
+                self.attempt.set(None);
+                return Poll::Ready(Break(Ok(value)));
+            }
+            Poll::Ready(Err(error)) => Some(error),
+            // Behind the attempt: a value that is there wins over a stop.
+            Poll::Pending => {
+                if let Some(stop) = self.stop.poll(cx) {
+                    self.attempt.set(None);
+                    return Poll::Ready(Break(Err(self.give_up(stop.into()))));
+                }
+                let Some(timeout) = &mut self.timeout else {
+                    return Poll::Pending;
+                };
+                ready!(timeout.as_mut().poll(cx));
+                None
+            }
+        };
+        self.attempt.set(None);
+        self.timeout = None;
+        let timed_out = failed.is_none();
+        self.last = failed.or_else(|| self.last.take());
+        Poll::Ready(match self.pause_after(timed_out) {
+            Ok(pause) => Continue(pause),
+            Err(ended) => Break(Err(self.give_up(ended))),
         })
     }
 
-    fn give_up(&mut self, ended: Ended) -> RetryError<E> {
-        RetryError {
-            ended,
-            last: self.last.take(),
-            attempts: self.begun,
-        }
-    }
-
-    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Ended>> {
+    fn poll_here(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, RetryError<E>>> {
         loop {
-            // While an attempt runs, it is polled first: a value that is there wins over a cancel.
-            if !matches!(self.step, Step::Attempt) && self.watch.is_cancelled(cx) {
-                return Poll::Ready(Err(Ended::Cancelled));
+            if let Some(pause) = &mut self.pause {
+                if let Some(stop) = self.stop.poll(cx) {
+                    return Poll::Ready(Err(self.give_up(stop.into())));
+                }
+                ready!(pause.as_mut().poll(cx));
+                self.pause = None;
             }
-            match &mut self.step {
-                Step::Begin => self.begin()?,
-                Step::Pause(pause) => {
-                    ready!(pause.as_mut().poll(cx));
-                    self.step = Step::Begin;
+            match ready!(self.poll_attempt(cx)) {
+                Break(end) => return Poll::Ready(end),
+                Continue(Duration::ZERO) => {
+                    // No sleep, but a turn for other tasks.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
                 }
-                Step::Attempt => {
-                    let Poll::Ready(end) = poll_caught(self.attempt.as_mut(), cx) else {
-                        if self.watch.is_cancelled(cx) {
-                            let attempt = &mut self.attempt;
-                            catch(|| attempt.set(None)).unwrap_or_else(forget);
-                            return Poll::Ready(Err(Ended::Cancelled));
-                        }
-                        return Poll::Pending;
-                    };
-                    let pause = match end {
-                        Ok(Ok(value)) => return Poll::Ready(Ok(value)),
-                        Ok(Err(error)) => {
-                            let pause = self.failed(&error);
-                            self.last = Some(error);
-                            pause?
-                        }
-                        Err(payload) => return Poll::Ready(Err(self.panicked(payload))),
-                    };
-                    if pause.is_zero() {
-                        // No sleep, but a turn for the others.
-                        self.step = Step::Begin;
-                        cx.waker().wake_by_ref();
-                        return Poll::Pending;
-                    }
-                    self.step = Step::Pause(Box::pin(sleep(pause)));
-                }
+                Continue(pause) => self.pause = Some(Box::pin(sleep(pause))),
             }
         }
     }
 }
 
-impl<D, O, V, F, T, E> Future for Retrying<D, O, V, F, E>
+/// Only the attempt and the timers are polled in place, and they have their boxes.
+impl<O, F, E> Unpin for Retry<'_, O, F, E> {}
+
+impl<O, F, T, E> Future for Retry<'_, O, F, E>
 where
-    D: Iterator<Item = Duration>,
     O: FnMut() -> F,
     F: Future<Output = Result<T, E>>,
-    V: FnMut(&E) -> Verdict,
 {
     type Output = Result<T, RetryError<E>>;
 
+    #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let end = ready!(self.poll_step(cx));
-        Poll::Ready(end.map_err(|ended| self.give_up(ended)))
+        assert!(!self.ended, "{ENDED}");
+        let end = ready!(self.poll_here(cx));
+        self.ended = true;
+        Poll::Ready(end)
     }
 }
 
-impl<D, O, V> fmt::Debug for Retry<D, O, V> {
+impl<O, F, E> fmt::Debug for Retry<'_, O, F, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Retry")
             .field("attempts", &self.attempts)
-            .field("called_at", &format_args!("{}", self.called_at))
-            .finish_non_exhaustive()
-    }
-}
-
-impl<D, O, V, F, E> fmt::Debug for Retrying<D, O, V, F, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Retrying")
-            .field("begun", &self.begun)
-            .field("of", &self.retry.attempts)
+            .field("max_attempts", &self.max_attempts)
             .finish_non_exhaustive()
     }
 }

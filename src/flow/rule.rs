@@ -2,17 +2,16 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::marker::PhantomData;
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::ops::{Deref, DerefMut};
 
 use super::error::RaceError;
+use super::stop::Stop;
 use crate::ground::error::{TaskError, TaskErrors};
 use crate::ground::panic::{TaskPanic, discard_each};
-use crate::ground::token::Cause;
 
-/// The rule of one combinator: it gets the ends of the tasks in order of time.
-pub trait Rule {
+/// The rule of one combinator: it gets the ends of the tasks in order of completion.
+pub(super) trait Rule {
     /// What the tasks return.
     type Input: Send + 'static;
     /// What the combinator returns.
@@ -24,15 +23,15 @@ pub trait Rule {
     /// Takes the end of a task in.
     fn ended(&mut self, index: usize, end: Result<Self::Input, TaskPanic>);
 
-    /// Breaks when the value is there, with the cause for the tasks that still run; at most `to_come`
-    /// tasks have no end yet, where that is known. Asked before the first start and after each end.
-    fn decide(&self, to_come: Option<usize>) -> ControlFlow<Cause>;
+    /// Breaks when the value is there; at most `to_come` tasks have no end yet, where that is known.
+    /// Asked before the first start and after each end.
+    fn decide(&self, to_come: Option<usize>) -> ControlFlow<()>;
 
     /// The value, when all tasks have ended or after a break.
     fn settle(self) -> Self::Output;
 
-    /// The value when a cancel cut tasks off: with slots all of them are counted, else at least one is.
-    fn cancelled(self, cut_off: usize) -> Self::Output;
+    /// The value when a stop cut tasks off: with slots all of them are counted, else at least one is.
+    fn stopped(self, stop: Stop, cut_off: usize) -> Self::Output;
 }
 
 /// An end of a task that may fail.
@@ -40,13 +39,13 @@ fn fallible<T, E>(index: usize, end: Result<Result<T, E>, TaskPanic>) -> Result<
     match end {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(TaskError::Failed { index, error }),
-        Err(panic) => Err(TaskError::Panicked { index, panic }),
+        Err(panic) => Err(TaskError::Panicked(panic)),
     }
 }
 
 /// A collection of what tasks made, dropped one by one: in one go the second destructor that panics would
 /// end the process.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Kept<C: Default + IntoIterator>(C);
 
 impl<C: Default + IntoIterator> Kept<C> {
@@ -96,16 +95,15 @@ impl<T> Slots<T> {
 /// The first error or panic, which decides.
 type Fault<E> = Option<TaskError<E>>;
 
-fn stop_at<E>(fault: &Fault<E>) -> ControlFlow<Cause> {
+fn stop_at<E>(fault: &Fault<E>) -> ControlFlow<()> {
     match fault {
-        Some(error) => Break(Cause::of(error)),
+        Some(_) => Break(()),
         None => Continue(()),
     }
 }
 
-/// The rule of [`all`](super::all).
-#[derive(Debug)]
-pub struct All<T> {
+/// The rule of `all`.
+pub(super) struct All<T> {
     slots: Slots<Result<T, TaskError>>,
 }
 
@@ -124,11 +122,11 @@ impl<T: Send + 'static> Rule for All<T> {
     const SLOTS: bool = true;
 
     fn ended(&mut self, index: usize, end: Result<T, TaskPanic>) {
-        let end = end.map_err(|panic| TaskError::Panicked { index, panic });
+        let end = end.map_err(TaskError::Panicked);
         self.slots.put(index, end);
     }
 
-    fn decide(&self, _: Option<usize>) -> ControlFlow<Cause> {
+    fn decide(&self, _: Option<usize>) -> ControlFlow<()> {
         Continue(())
     }
 
@@ -136,25 +134,23 @@ impl<T: Send + 'static> Rule for All<T> {
         self.slots.full()
     }
 
-    fn cancelled(self, cut_off: usize) -> Self::Output {
+    fn stopped(self, stop: Stop, cut_off: usize) -> Self::Output {
         let mut slots = self.slots.take();
         let ended = slots.iter().flatten().count();
         slots.resize_with(ended + cut_off, || None);
         let ends = slots.into_iter();
-        ends.map(|end| end.unwrap_or(Err(TaskError::Cancelled)))
-            .collect()
+        ends.map(|end| end.unwrap_or(Err(stop.into()))).collect()
     }
 }
 
-/// The rule of [`try_all`](super::try_all).
-#[derive(Debug)]
-pub struct TryAll<T, E> {
+/// The rule of `try_all`.
+pub(super) struct TryAll<T, E> {
     slots: Slots<T>,
     fault: Fault<E>,
 }
 
-/// The rule of [`map`](super::map).
-pub type Map<T> = TryAll<T, Infallible>;
+/// The rule of `map`.
+pub(super) type Map<T> = TryAll<T, Infallible>;
 
 impl<T, E> TryAll<T, E> {
     pub(super) fn new() -> TryAll<T, E> {
@@ -176,7 +172,7 @@ impl<T: Send + 'static, E: Send + 'static> Rule for TryAll<T, E> {
         }
     }
 
-    fn decide(&self, _: Option<usize>) -> ControlFlow<Cause> {
+    fn decide(&self, _: Option<usize>) -> ControlFlow<()> {
         stop_at(&self.fault)
     }
 
@@ -187,14 +183,13 @@ impl<T: Send + 'static, E: Send + 'static> Rule for TryAll<T, E> {
         }
     }
 
-    fn cancelled(self, _: usize) -> Self::Output {
-        Err(TaskError::Cancelled)
+    fn stopped(self, stop: Stop, _: usize) -> Self::Output {
+        Err(stop.into())
     }
 }
 
-/// The rule of [`take`](super::take).
-#[derive(Debug)]
-pub struct Take<T, E> {
+/// The rule of `take`.
+pub(super) struct Take<T, E> {
     count: usize,
     values: Kept<Vec<T>>,
     /// In order of time.
@@ -222,15 +217,13 @@ impl<T: Send + 'static, E: Send + 'static> Rule for Take<T, E> {
         }
     }
 
-    fn decide(&self, to_come: Option<usize>) -> ControlFlow<Cause> {
+    fn decide(&self, to_come: Option<usize>) -> ControlFlow<()> {
         let wanted = self.count - self.values.len();
         if wanted == 0 {
-            return Break(Cause::Finished);
+            return Break(());
         }
         match to_come {
-            Some(most) if most < wanted => {
-                Break(self.errors.last().map_or(Cause::Finished, Cause::of))
-            }
+            Some(most) if most < wanted => Break(()),
             _ => Continue(()),
         }
     }
@@ -242,14 +235,13 @@ impl<T: Send + 'static, E: Send + 'static> Rule for Take<T, E> {
         Err(TaskErrors::new(self.errors.take()).map_or(RaceError::TooFew, RaceError::Failed))
     }
 
-    fn cancelled(self, _: usize) -> Self::Output {
-        Err(RaceError::Cancelled)
+    fn stopped(self, stop: Stop, _: usize) -> Self::Output {
+        Err(stop.into())
     }
 }
 
-/// The rule of [`race`](super::race): that of `take` for one value.
-#[derive(Debug)]
-pub struct Race<T, E>(Take<T, E>);
+/// The rule of `race`: that of `take` for one value.
+pub(super) struct Race<T, E>(Take<T, E>);
 
 impl<T, E> Race<T, E> {
     pub(super) fn new() -> Race<T, E> {
@@ -269,7 +261,7 @@ impl<T: Send + 'static, E: Send + 'static> Rule for Race<T, E> {
         self.0.ended(index, end);
     }
 
-    fn decide(&self, to_come: Option<usize>) -> ControlFlow<Cause> {
+    fn decide(&self, to_come: Option<usize>) -> ControlFlow<()> {
         self.0.decide(to_come)
     }
 
@@ -277,14 +269,13 @@ impl<T: Send + 'static, E: Send + 'static> Rule for Race<T, E> {
         Race::one(self.0.settle())
     }
 
-    fn cancelled(self, cut_off: usize) -> Self::Output {
-        Race::one(self.0.cancelled(cut_off))
+    fn stopped(self, stop: Stop, cut_off: usize) -> Self::Output {
+        Race::one(self.0.stopped(stop, cut_off))
     }
 }
 
-/// The rule of [`try_take`](super::try_take).
-#[derive(Debug)]
-pub struct TryTake<T, E> {
+/// The rule of `try_take`.
+pub(super) struct TryTake<T, E> {
     count: usize,
     values: Kept<Vec<T>>,
     fault: Fault<E>,
@@ -311,9 +302,9 @@ impl<T: Send + 'static, E: Send + 'static> Rule for TryTake<T, E> {
         }
     }
 
-    fn decide(&self, _: Option<usize>) -> ControlFlow<Cause> {
+    fn decide(&self, _: Option<usize>) -> ControlFlow<()> {
         if self.values.len() == self.count {
-            return Break(Cause::Finished);
+            return Break(());
         }
         stop_at(&self.fault)
     }
@@ -325,14 +316,13 @@ impl<T: Send + 'static, E: Send + 'static> Rule for TryTake<T, E> {
         }
     }
 
-    fn cancelled(self, _: usize) -> Self::Output {
-        Err(TaskError::Cancelled)
+    fn stopped(self, stop: Stop, _: usize) -> Self::Output {
+        Err(stop.into())
     }
 }
 
-/// The rule of [`last`](super::last).
-#[derive(Debug)]
-pub struct Last<T, E> {
+/// The rule of `last`.
+pub(super) struct Last<T, E> {
     count: usize,
     values: Kept<VecDeque<T>>,
     fault: Fault<E>,
@@ -362,7 +352,7 @@ impl<T: Send + 'static, E: Send + 'static> Rule for Last<T, E> {
         }
     }
 
-    fn decide(&self, _: Option<usize>) -> ControlFlow<Cause> {
+    fn decide(&self, _: Option<usize>) -> ControlFlow<()> {
         stop_at(&self.fault)
     }
 
@@ -373,14 +363,13 @@ impl<T: Send + 'static, E: Send + 'static> Rule for Last<T, E> {
         }
     }
 
-    fn cancelled(self, _: usize) -> Self::Output {
-        Err(TaskError::Cancelled)
+    fn stopped(self, stop: Stop, _: usize) -> Self::Output {
+        Err(stop.into())
     }
 }
 
-/// The rule of [`for_each`](super::for_each): nothing is kept.
-#[derive(Debug)]
-pub struct Each {
+/// The rule of `for_each`: nothing is kept.
+pub(super) struct Each {
     fault: Fault<Infallible>,
 }
 
@@ -394,13 +383,13 @@ impl Rule for Each {
     type Input = ();
     type Output = Result<(), TaskError>;
 
-    fn ended(&mut self, index: usize, end: Result<(), TaskPanic>) {
+    fn ended(&mut self, _: usize, end: Result<(), TaskPanic>) {
         if let Err(panic) = end {
-            self.fault = Some(TaskError::Panicked { index, panic });
+            self.fault = Some(TaskError::Panicked(panic));
         }
     }
 
-    fn decide(&self, _: Option<usize>) -> ControlFlow<Cause> {
+    fn decide(&self, _: Option<usize>) -> ControlFlow<()> {
         stop_at(&self.fault)
     }
 
@@ -408,17 +397,7 @@ impl Rule for Each {
         self.fault.map_or(Ok(()), Err)
     }
 
-    fn cancelled(self, _: usize) -> Self::Output {
-        Err(TaskError::Cancelled)
-    }
-}
-
-/// The rule of [`stream`](super::stream): each end is handed out in its turn.
-#[derive(Debug)]
-pub struct Ordered<T>(PhantomData<fn() -> T>);
-
-impl<T> Ordered<T> {
-    pub(super) fn new() -> Ordered<T> {
-        Ordered(PhantomData)
+    fn stopped(self, stop: Stop, _: usize) -> Self::Output {
+        Err(stop.into())
     }
 }

@@ -1,128 +1,79 @@
-//! The settings that all sets of tasks share.
+//! What a set of tasks is run with.
 
 use std::fmt;
-use std::future::IntoFuture;
-use std::marker::PhantomData;
 use std::panic::Location;
+use std::task::{Context, Poll};
 
-use tokio_util::sync::CancellationToken;
+use tokio::runtime::Handle;
 
-use super::crew::Crew;
-use super::rule::{Ordered, Rule};
-use super::running::Running;
-use super::stream::Stream;
-use super::task::Task;
-use crate::ground::token::Token;
+use super::stop::StopSignal;
+use crate::ground::panic::{discard, forget, message};
+use crate::ground::trace;
 
-/// Tasks, what is to be made of them, and how: awaited, it runs them.
-///
-/// `R` is the rule, by the name of the function that made it.
-#[must_use = "nothing runs until it is awaited; a stream is started with `start`"]
-pub struct Flow<I, K, R> {
-    name: &'static str,
-    called_at: &'static Location<'static>,
-    tasks: I,
-    rule: R,
-    limit: usize,
-    token: Option<CancellationToken>,
-    kind: PhantomData<fn() -> K>,
+/// The settings of one call, and where it was.
+pub(super) struct Settings {
+    pub(super) name: &'static str,
+    pub(super) called_at: &'static Location<'static>,
+    pub(super) limit: usize,
+    /// Of a stream: are ends handed out as they come?
+    pub(super) unordered: bool,
+    pub(super) stop: StopSignal,
+    /// The runtime of the first poll, from then on.
+    pub(super) runtime: Option<Handle>,
 }
 
-impl<I, K, R> Flow<I, K, R> {
+/// A set of tasks behind its own types: the combinator's, the iterator's and the tasks'.
+pub(super) type Work<'a, T> =
+    Box<dyn FnMut(&mut Settings, &mut Context<'_>) -> Poll<T> + Send + 'a>;
+
+impl Settings {
     #[track_caller]
-    pub(super) fn new(name: &'static str, tasks: I, rule: R) -> Flow<I, K, R> {
-        Flow {
+    pub(super) fn new(name: &'static str, limit: usize) -> Settings {
+        Settings {
             name,
             called_at: Location::caller(),
-            tasks,
-            rule,
-            // As many as there are. Those with a default of their own set it.
-            limit: usize::MAX,
-            token: None,
-            kind: PhantomData,
+            limit,
+            unordered: false,
+            stop: StopSignal::default(),
+            runtime: None,
         }
     }
 
-    /// Runs at most `tasks` tasks at a time; those of a [`stream`](super::stream) whose end is not taken
-    /// yet are among them.
-    ///
-    /// The input is then taken as slots become free: at most `tasks` futures exist, and it may be endless
-    /// where the combinator ends early. Without a limit `map`, `for_each` and `stream` run as many as the
-    /// machine has CPUs; all others take the whole input and start it at once, so it must be finite.
-    ///
-    /// # Panics
-    ///
-    /// For zero, with which no task could ever run.
     #[track_caller]
-    pub fn limit(mut self, tasks: usize) -> Flow<I, K, R> {
+    pub(super) fn set_limit(&mut self, setter: &str, tasks: usize) {
         assert!(
             tasks > 0,
-            "schedgroup: Flow::limit must be at least 1: no task could ever run"
+            "schedgroup: {setter} must be at least 1: no task could ever run"
         );
         self.limit = tasks;
-        self
     }
 
-    /// Ends it when `token` is cancelled; tasks get a child of it.
-    ///
-    /// A cancel ends only what has not finished: a value that is there when it arrives is returned, and so
-    /// is an error.
-    pub fn token(mut self, token: CancellationToken) -> Flow<I, K, R> {
-        self.token = Some(token);
-        self
-    }
-
+    /// Takes the runtime of the first poll.
     #[track_caller]
-    fn crew<T: Send + 'static>(self) -> (Crew<I, K, T>, R, usize) {
-        let token = Token::new(self.token.as_ref());
-        let Some(crew) = Crew::new(self.name, self.called_at, token, self.tasks) else {
-            let name = self.name;
-            panic!("schedgroup: {name} was run outside of a tokio runtime: its tasks need one");
-        };
-        (crew, self.rule, self.limit)
+    pub(super) fn start(&mut self) {
+        if self.runtime.is_none() {
+            let Ok(runtime) = Handle::try_current() else {
+                let name = self.name;
+                panic!("schedgroup: {name} was run outside of a tokio runtime: its tasks need one");
+            };
+            self.runtime = Some(runtime);
+        }
+    }
+
+    /// Drops a value of the user's; a panic of its destructor is an event and harms nothing else.
+    pub(super) fn discard<V>(&self, index: usize, value: V) {
+        if let Err(payload) = discard(value) {
+            trace::task_panicked(self.name, index, self.called_at, message(&*payload));
+            forget(payload);
+        }
     }
 }
 
-impl<I, K, R> IntoFuture for Flow<I, K, R>
-where
-    I: Iterator<Item: Task<K, Output = R::Input>>,
-    R: Rule,
-{
-    type Output = R::Output;
-    type IntoFuture = Running<I, K, R>;
-
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
-    #[track_caller]
-    fn into_future(self) -> Running<I, K, R> {
-        let (crew, rule, limit) = self.crew();
-        Running::new(crew, rule, limit)
-    }
-}
-
-impl<I, K, T> Flow<I, K, Ordered<T>>
-where
-    I: Iterator<Item: Task<K, Output = T>>,
-    T: Send + 'static,
-{
-    /// Starts the first tasks; their ends come out of the stream in order.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
-    #[track_caller]
-    pub fn start(self) -> Stream<I, K, T> {
-        let (crew, Ordered { .. }, limit) = self.crew();
-        Stream::new(crew, limit)
-    }
-}
-
-impl<I, K, R> fmt::Debug for Flow<I, K, R> {
+impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Flow")
-            .field("of", &self.name)
+        f.debug_struct(self.name)
             .field("limit", &self.limit)
+            .field("started", &self.runtime.is_some())
             .field("called_at", &format_args!("{}", self.called_at))
             .finish_non_exhaustive()
     }

@@ -1,26 +1,275 @@
-//! The ends of tasks, in order.
+//! The ends of tasks, one by one.
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::poll_fn;
+use std::future::Future;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use super::crew::{Crew, News};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
 use super::rule::Kept;
-use super::task::Task;
+use super::settings::{Settings, Work};
+use super::stop::Stop;
+use super::task_set::{Event, TaskSet};
 use crate::ground::error::TaskError;
 use crate::ground::panic::TaskPanic;
-use crate::ground::token::Cause;
 
-/// Runs tasks in parallel and hands their ends out in the order of the tasks.
+/// Tasks that run in parallel and hand out their ends one by one; returned by [`stream`](super::stream()).
 ///
-/// At most [`limit`](super::Flow::limit) tasks run or wait with their end to be taken, so a slow reader
-/// slows the tasks down. Dropping the stream aborts them.
-#[must_use = "a stream that is dropped aborts its tasks"]
-pub struct Stream<I, K, T> {
-    crew: Crew<I, K, T>,
-    limit: usize,
-    /// The ends of the tasks that started and were not taken, in order, as far as they are known.
+/// Nothing runs until the first poll of [`next`](Stream::next). Then at most [`limit`](Stream::limit) tasks run
+/// or wait for their end to be taken, so a slow reader slows the tasks down (backpressure). `'a` is the lifetime
+/// of what the input iterator borrows, and `T` what a task returns.
+///
+/// With the feature `stream` it is a `futures_core::Stream` of `Result<T, TaskError>`.
+///
+/// # Cancel safety
+///
+/// Dropping it aborts its tasks at their next await, and drops the ends that were not taken.
+///
+/// # Panics
+///
+/// The first poll panics outside of a tokio runtime, at the line of the `.await`. With a
+/// [`deadline`](Stream::deadline), the runtime needs its timer enabled. A panic of the input iterator is passed on
+/// to the caller; a panic of a task is its end.
+///
+/// # Examples
+///
+/// ```
+/// use schedgroup::flow;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), schedgroup::TaskError> {
+/// let lines = ["a", "b", "c"].map(|line| async move { line.to_uppercase() });
+/// let mut lines = flow::stream(lines).limit(2);
+/// let mut text = String::new();
+/// while let Some(line) = lines.next().await {
+///     text += &line?;
+/// }
+/// assert_eq!(text, "ABC");
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a stream runs nothing until its `next` is awaited"]
+pub struct Stream<'a, T> {
+    settings: Settings,
+    work: Work<'a, Option<Result<T, TaskError>>>,
+}
+
+impl<'a, T: Send + 'static> Stream<'a, T> {
+    #[track_caller]
+    pub(super) fn new<I>(limit: usize, tasks: I) -> Stream<'a, T>
+    where
+        I: Iterator<Item: Future<Output = T> + Send + 'static> + Send + 'a,
+    {
+        let mut run = Run {
+            set: TaskSet::new(tasks),
+            ends: Kept::default(),
+            phase: Phase::Open,
+        };
+        Stream {
+            settings: Settings::new("flow::stream", limit),
+            work: Box::new(move |settings, cx| run.poll_next(settings, cx)),
+        }
+    }
+}
+
+impl<'a, T> Stream<'a, T> {
+    /// Sets the limit: at most `tasks` tasks run at a time; those whose end is not taken yet are counted.
+    ///
+    /// Without it the limit is the number of CPUs of the machine.
+    ///
+    /// # Panics
+    ///
+    /// Panics for zero, with which no task could ever run.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let numbers = (1_u64..).map(|n| async move { n });
+    /// let mut numbers = schedgroup::flow::stream(numbers).limit(8);
+    /// assert!(matches!(numbers.next().await, Some(Ok(1))));
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn limit(mut self, tasks: usize) -> Stream<'a, T> {
+        self.settings.set_limit("Stream::limit", tasks);
+        self
+    }
+
+    /// Hands the ends out in order of completion instead of that of the input.
+    ///
+    /// A slow task then delays no other's end.
+    ///
+    /// # Panics
+    ///
+    /// Panics after the first poll.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tokio::time::sleep;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let tasks = [300, 100].map(|millis| async move {
+    ///     sleep(Duration::from_millis(millis)).await;
+    ///     millis
+    /// });
+    /// let mut ends = schedgroup::flow::stream(tasks).limit(2).unordered();
+    /// assert!(matches!(ends.next().await, Some(Ok(100))));
+    /// assert!(matches!(ends.next().await, Some(Ok(300))));
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn unordered(mut self) -> Stream<'a, T> {
+        assert!(
+            self.settings.runtime.is_none(),
+            "schedgroup: Stream::unordered was called after the first poll"
+        );
+        self.settings.unordered = true;
+        self
+    }
+
+    /// Sets a token whose cancel ends the stream.
+    ///
+    /// The tasks that run are aborted. `next` then returns the ends that are there, once
+    /// [`Cancelled`](TaskError::Cancelled) if the cancel cut anything off, and `None` from then on.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use schedgroup::TaskError;
+    /// use tokio_util::sync::CancellationToken;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let token = CancellationToken::new();
+    /// let numbers = (1_u64..).map(|n| async move { n });
+    /// let mut numbers = schedgroup::flow::stream(numbers).limit(1).token(token.clone());
+    /// assert!(matches!(numbers.next().await, Some(Ok(1))));
+    /// token.cancel();
+    /// assert!(matches!(numbers.next().await, Some(Err(TaskError::Cancelled))));
+    /// assert!(numbers.next().await.is_none());
+    /// # }
+    /// ```
+    pub fn token(mut self, token: CancellationToken) -> Stream<'a, T> {
+        self.settings.stop.set_token(token);
+        self
+    }
+
+    /// Sets an instant at which the stream ends, with [`DeadlineExceeded`](TaskError::DeadlineExceeded).
+    ///
+    /// Otherwise it is what a cancel of the [`token`](Stream::token) at that instant is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use schedgroup::TaskError;
+    /// use tokio::time::{Instant, sleep};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let beats = (1_u64..).map(|n| async move { sleep(Duration::from_secs(n)).await });
+    /// let deadline = Instant::now() + Duration::from_millis(3_500);
+    /// let mut beats = schedgroup::flow::stream(beats).limit(1).deadline(deadline);
+    /// assert!(matches!(beats.next().await, Some(Ok(()))));
+    /// assert!(matches!(beats.next().await, Some(Ok(()))));
+    /// assert!(matches!(beats.next().await, Some(Err(TaskError::DeadlineExceeded))));
+    /// # }
+    /// ```
+    pub fn deadline(mut self, at: Instant) -> Stream<'a, T> {
+        self.settings.stop.set_deadline(at);
+        self
+    }
+
+    /// Returns the end of the next task: its value, or [`Panicked`](TaskError::Panicked); `None` after the last.
+    ///
+    /// After a cancel or the deadline it returns the ends that are there, the first of them when all tasks have
+    /// ended, then once the reason, if anything was cut off, then `None`.
+    ///
+    /// # Cancel safety
+    ///
+    /// No end is lost if the future is dropped.
+    ///
+    /// # Errors
+    ///
+    /// `Panicked` if the task panicked; the stream goes on. `Cancelled` or `DeadlineExceeded`, once, as its last
+    /// item, if tasks were cut off by the [`token`](Stream::token), the [`deadline`](Stream::deadline) or the end
+    /// of the runtime.
+    ///
+    /// # Panics
+    ///
+    /// The first poll panics outside of a tokio runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use schedgroup::{TaskError, flow};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let mut ends = flow::stream([1, 0].map(|n| async move { 6 / n }));
+    /// assert!(matches!(ends.next().await, Some(Ok(6))));
+    /// assert!(matches!(ends.next().await, Some(Err(TaskError::Panicked(_)))));
+    /// assert!(ends.next().await.is_none());
+    /// # }
+    /// ```
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it is the name that streams have for it"
+    )]
+    pub fn next(
+        &mut self,
+    ) -> impl Future<Output = Option<Result<T, TaskError>>> + Send + use<'_, 'a, T> {
+        Next(self)
+    }
+
+    #[track_caller]
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, TaskError>>> {
+        self.settings.start();
+        (self.work)(&mut self.settings, cx)
+    }
+}
+
+#[cfg(feature = "stream")]
+#[cfg_attr(docsrs, doc(cfg(feature = "stream")))]
+impl<T> futures_core::Stream for Stream<'_, T> {
+    type Item = Result<T, TaskError>;
+
+    #[track_caller]
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_end(cx)
+    }
+}
+
+impl<T> fmt::Debug for Stream<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Stream").field(&self.settings).finish()
+    }
+}
+
+/// The future of `next`, by hand so that a misuse is at the caller's line.
+struct Next<'s, 'a, T>(&'s mut Stream<'a, T>);
+
+impl<T> Future for Next<'_, '_, T> {
+    type Output = Option<Result<T, TaskError>>;
+
+    #[track_caller]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll_end(cx)
+    }
+}
+
+/// The tasks of a stream, and their ends.
+struct Run<I, T> {
+    set: TaskSet<I, T>,
+    /// In order of the input: a slot for each task that started and was not taken. Else: what was not taken.
     ends: Kept<VecDeque<Option<Result<T, TaskError>>>>,
     phase: Phase,
 }
@@ -28,108 +277,84 @@ pub struct Stream<I, K, T> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
-    Cancelled,
+    Stopped(Stop),
     /// There is nothing more to take.
     Over,
 }
 
-impl<I, K, T> Stream<I, K, T>
+impl<I, T> Run<I, T>
 where
-    I: Iterator<Item: Task<K, Output = T>>,
+    I: Iterator<Item: Future<Output = T> + Send + 'static>,
     T: Send + 'static,
 {
-    pub(super) fn new(crew: Crew<I, K, T>, limit: usize) -> Stream<I, K, T> {
-        let mut stream = Stream {
-            crew,
-            limit,
-            ends: Kept::default(),
-            phase: Phase::Open,
-        };
-        // A cancel that is there already comes before any start.
-        if !stream.crew.is_cancelled() {
-            stream.fill();
-        }
-        stream
-    }
-
-    /// Returns the end of the next task in order; `None` after the last.
-    ///
-    /// After a cancel it returns the ends that are there, in order of the tasks but without those that the
-    /// cancel cut off; then [`Cancelled`](TaskError::Cancelled), once, if it cut any off; then `None`. The
-    /// first of these comes when all tasks have ended.
-    ///
-    /// # Cancel safety
-    ///
-    /// No end is lost if the future is dropped.
-    pub async fn next(&mut self) -> Option<Result<T, TaskError>> {
-        poll_fn(|cx| self.poll_next(cx)).await
-    }
-
-    /// Polls for what [`next`](Stream::next) returns: `poll_fn(move |cx| stream.poll_next(cx))` is a stream
-    /// of the crate futures.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, TaskError>>> {
+    fn poll_next(
+        &mut self,
+        settings: &mut Settings,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<T, TaskError>>> {
         loop {
             if self.phase == Phase::Open {
-                if self.crew.is_cancelled() {
-                    self.cancel();
-                } else if let Some(end) = self.take() {
+                // A reason to stop that is there already comes before any start.
+                if let Some(stop) = settings.stop.get() {
+                    self.stop(stop);
+                } else if let Some(end) = self.take(settings) {
                     return Poll::Ready(Some(end));
                 }
             }
-            match ready!(self.crew.poll_news(cx)) {
-                News::Ended(index, end) => self.put(index, end),
-                News::Cancelled => self.cancel(),
-                News::Idle => return Poll::Ready(self.idle()),
+            match ready!(self.set.poll_event(&mut settings.stop, cx)) {
+                Event::Ended(index, end) => self.put(index, end, settings.unordered),
+                Event::Stopped(stop) => self.stop(stop),
+                Event::Idle => return Poll::Ready(self.idle(settings)),
             }
         }
     }
 
-    /// The first end, if it is there; its place goes to the next task.
-    fn take(&mut self) -> Option<Result<T, TaskError>> {
-        self.fill();
+    /// The first end, if it is there; its slot goes to the next task.
+    fn take(&mut self, settings: &Settings) -> Option<Result<T, TaskError>> {
+        self.fill(settings);
         self.ends.front()?.as_ref()?;
         let end = self.ends.pop_front().flatten();
-        self.fill();
+        self.fill(settings);
         end
     }
 
-    fn fill(&mut self) {
-        while self.ends.len() < self.limit && self.crew.start_next() {
+    fn fill(&mut self, settings: &Settings) {
+        if settings.unordered {
+            while self.set.running() + self.ends.len() < settings.limit
+                && self.set.start_next(settings)
+            {}
+            return;
+        }
+        while self.ends.len() < settings.limit && self.set.start_next(settings) {
             self.ends.push_back(None);
         }
     }
 
-    fn put(&mut self, index: usize, end: Result<T, TaskPanic>) {
-        let first = self.crew.started() - self.ends.len();
-        let end = end.map_err(|panic| TaskError::Panicked { index, panic });
-        self.ends[index - first] = Some(end);
+    fn put(&mut self, index: usize, end: Result<T, TaskPanic>, unordered: bool) {
+        let end = Some(end.map_err(TaskError::Panicked));
+        if unordered {
+            return self.ends.push_back(end);
+        }
+        let first = self.set.started() - self.ends.len();
+        self.ends[index - first] = end;
     }
 
-    fn cancel(&mut self) {
-        self.phase = Phase::Cancelled;
-        self.crew.stop(Cause::Cancelled);
+    fn stop(&mut self, stop: Stop) {
+        self.phase = Phase::Stopped(stop);
+        self.set.stop();
     }
 
     /// Takes what is left when no task runs any more.
-    fn idle(&mut self) -> Option<Result<T, TaskError>> {
-        // After a cancel there are gaps, of the tasks that were aborted.
+    fn idle(&mut self, settings: &Settings) -> Option<Result<T, TaskError>> {
+        // After a stop there are gaps, of the tasks that were aborted.
         while let Some(end) = self.ends.pop_front() {
             if end.is_some() {
                 return end;
             }
         }
-        let phase = std::mem::replace(&mut self.phase, Phase::Over);
-        self.crew.stop(Cause::Finished);
-        let cut_off = phase == Phase::Cancelled && self.crew.cut_off(1) > 0;
-        cut_off.then_some(Err(TaskError::Cancelled))
-    }
-}
-
-impl<I, K, T> fmt::Debug for Stream<I, K, T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stream")
-            .field("crew", &self.crew)
-            .field("limit", &self.limit)
-            .finish_non_exhaustive()
+        match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Stopped(stop) if self.set.cut_off(1, settings) > 0 => Some(Err(stop.into())),
+            _ => None,
+        }
     }
 }

@@ -1,232 +1,213 @@
 //! Steps one after the other.
 
 use std::fmt;
-use std::future::{Future, IntoFuture};
-use std::marker::PhantomData;
+use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::watch::Watch;
+use super::stop::StopSignal;
 use crate::ground::error::TaskError;
-use crate::ground::panic::{ENDED, Payload, catch, discard, forget, poll_caught};
+use crate::ground::panic::{ENDED, Payload, TaskPanic, catch, discard, forget, poll_caught};
 
-/// Steps, each with the value of the one before; made by [`waterfall`](super::waterfall()).
+/// Steps, each with the value of the one before; returned by [`waterfall`](super::waterfall()).
 ///
-/// They run where it is awaited, so that they may borrow.
-#[must_use = "nothing runs until it is awaited"]
-pub struct Waterfall<S> {
-    steps: S,
-    token: Option<CancellationToken>,
+/// A future that resolves to the last step's value, or to the first error. The steps run where it is awaited, so
+/// they may borrow; `'a` is the lifetime of what they borrow.
+///
+/// # Cancel safety
+///
+/// Awaiting `&mut waterfall` in a `select!` loses nothing. Dropping it drops the step that runs, and the value
+/// with it.
+///
+/// # Panics
+///
+/// A poll after the end panics, at the line of the `.await`. With a [`deadline`](Waterfall::deadline) it must be
+/// polled in a tokio runtime whose timer is enabled.
+///
+/// # Errors
+///
+/// A [`TaskError`] with the number of the step, from zero: `Failed` if it returned an error, `Panicked` if it
+/// panicked; without a number `Cancelled` or `DeadlineExceeded`.
+///
+/// # Examples
+///
+/// ```
+/// use schedgroup::flow::{self, Waterfall};
+///
+/// fn double<'a>(text: &'a str) -> Waterfall<'a, u32, std::num::ParseIntError> {
+///     flow::waterfall(text)
+///         .then(|text| async move { text.parse() })
+///         .then(|number: u32| async move { Ok(2 * number) })
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// assert_eq!(double("21").await.unwrap(), 42);
+/// assert_eq!(double("x").await.unwrap_err().index(), Some(0));
+/// # }
+/// ```
+#[must_use = "a waterfall runs nothing until it is awaited"]
+pub struct Waterfall<'a, T, E> {
+    stop: StopSignal,
+    /// How many there are.
+    steps: usize,
+    /// Until the end.
+    run: Option<Run<'a, T, E>>,
 }
 
-impl<S> Waterfall<S> {
-    pub(super) fn new(steps: S) -> Waterfall<S> {
-        Waterfall { steps, token: None }
+/// Polls all steps up to one.
+type Run<'a, T, E> =
+    Box<dyn FnMut(&mut StopSignal, &mut Context<'_>) -> Poll<Result<T, TaskError<E>>> + Send + 'a>;
+
+impl<'a, T: Send + 'a, E: 'a> Waterfall<'a, T, E> {
+    pub(super) fn new(value: T) -> Waterfall<'a, T, E> {
+        let mut value = Some(value);
+        Waterfall {
+            stop: StopSignal::default(),
+            steps: 0,
+            run: Some(Box::new(move |_, _| {
+                Poll::Ready(Ok(value.take().expect(ENDED)))
+            })),
+        }
     }
 
-    /// Ends it when `token` is cancelled, in the middle of a step or between two.
+    /// Adds a step, which gets the value of the one before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let names = vec!["b".to_owned(), "a".to_owned()];
+    /// let sorted = schedgroup::flow::waterfall::<_, ()>(&names)
+    ///     .then(|names| async move { Ok(names.iter().collect::<Vec<_>>()) })
+    ///     .then(|mut names| async move { names.sort(); Ok(names) });
+    /// assert_eq!(sorted.await.unwrap(), ["a", "b"]);
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn then<U, N, F>(self, next: N) -> Waterfall<'a, U, E>
+    where
+        U: 'a,
+        N: FnOnce(T) -> F + Send + 'a,
+        F: Future<Output = Result<U, E>> + Send + 'a,
+    {
+        let (index, called_at) = (self.steps, Location::caller());
+        let panicked =
+            move |payload: Payload| TaskError::Panicked(TaskPanic::new(payload, index, called_at));
+        let (mut before, mut next) = (self.run, Some(next));
+        let mut running: Option<Pin<Box<Option<F>>>> = None;
+        let run = move |stop: &mut StopSignal, cx: &mut Context<'_>| {
+            if running.is_none() {
+                let value = match ready!(before.as_mut().expect(ENDED)(stop, cx)) {
+                    Ok(value) => value,
+                    Err(error) => return Poll::Ready(Err(error)),
+                };
+                // What is borrowed by the steps before is not needed any more.
+                before = None;
+                if let Some(stop) = stop.get() {
+                    discard(value).unwrap_or_else(forget);
+                    return Poll::Ready(Err(stop.into()));
+                }
+                let next = next.take().expect(ENDED);
+                match catch(|| Box::pin(Some(next(value)))) {
+                    Ok(first) => running = Some(first),
+                    Err(payload) => return Poll::Ready(Err(panicked(payload))),
+                }
+            }
+            let step = running.as_mut().expect("it was just begun");
+            Poll::Ready(match ready!(poll_caught(step.as_mut(), cx)) {
+                Ok(end) => end.map_err(|error| TaskError::Failed { index, error }),
+                Err(payload) => Err(panicked(payload)),
+            })
+        };
+        Waterfall {
+            stop: self.stop,
+            steps: self.steps + 1,
+            run: Some(Box::new(run)),
+        }
+    }
+}
+
+impl<'a, T, E> Waterfall<'a, T, E> {
+    /// Sets a token whose cancel ends it with [`Cancelled`](TaskError::Cancelled), in a step or between two.
     ///
     /// If the last step's value is there by then, it is returned.
-    pub fn token(mut self, token: CancellationToken) -> Waterfall<S> {
-        self.token = Some(token);
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use schedgroup::{TaskError, flow};
+    /// use tokio_util::sync::CancellationToken;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let token = CancellationToken::new();
+    /// token.cancel();
+    /// let steps = flow::waterfall::<_, ()>(1).then(|n| async move { Ok(n + 1) });
+    /// assert!(matches!(steps.token(token).await, Err(TaskError::Cancelled)));
+    /// # }
+    /// ```
+    pub fn token(mut self, token: CancellationToken) -> Waterfall<'a, T, E> {
+        self.stop.set_token(token);
+        self
+    }
+
+    /// Sets an instant at which it ends with [`DeadlineExceeded`](TaskError::DeadlineExceeded).
+    ///
+    /// Otherwise it is what a cancel of the [`token`](Waterfall::token) at that instant is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use schedgroup::{TaskError, flow};
+    /// use tokio::time::{Instant, sleep};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let steps = flow::waterfall::<_, ()>(())
+    ///     .then(|()| async { Ok(sleep(Duration::from_secs(60)).await) })
+    ///     .deadline(Instant::now() + Duration::from_secs(1));
+    /// assert!(matches!(steps.await, Err(TaskError::DeadlineExceeded)));
+    /// # }
+    /// ```
+    pub fn deadline(mut self, at: Instant) -> Waterfall<'a, T, E> {
+        self.stop.set_deadline(at);
         self
     }
 }
 
-impl<S: Steps> Waterfall<S> {
-    /// One step more, which is handed the value of those before.
+impl<T, E> Future for Waterfall<'_, T, E> {
+    type Output = Result<T, TaskError<E>>;
+
     #[track_caller]
-    pub fn then<U, N, F>(self, next: N) -> Waterfall<Then<S, N, F>>
-    where
-        N: FnOnce(S::Value) -> F,
-        F: Future<Output = Result<U, S::Error>>,
-    {
-        Waterfall {
-            steps: Then {
-                before: self.steps,
-                next: Some(next),
-                running: None,
-                called_at: Location::caller(),
-            },
-            token: self.token,
-        }
-    }
-}
-
-impl<S: Steps> IntoFuture for Waterfall<S> {
-    type Output = Result<S::Value, TaskError<S::Error>>;
-    type IntoFuture = Falling<S>;
-
-    fn into_future(self) -> Falling<S> {
-        Falling {
-            steps: self.steps,
-            watch: self.token.map(Watch::new).unwrap_or_default(),
-        }
-    }
-}
-
-/// A [`Waterfall`] under way.
-///
-/// # Cancel safety
-///
-/// Dropping it drops the step that runs, and the value with it.
-#[must_use = "nothing runs until it is awaited"]
-pub struct Falling<S> {
-    steps: S,
-    watch: Watch,
-}
-
-/// Steps are moved about; their futures have a box each.
-impl<S> Unpin for Falling<S> {}
-
-impl<S: Steps> Future for Falling<S> {
-    type Output = Result<S::Value, TaskError<S::Error>>;
-
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        let end = match this.steps.poll(cx, &mut this.watch) {
-            Poll::Ready(end) => end,
-            // After the step: a value that is there wins over a cancel.
-            Poll::Pending if this.watch.is_cancelled(cx) => Err(TaskError::Cancelled),
-            Poll::Pending => return Poll::Pending,
+        let Waterfall { stop, run, .. } = &mut *self;
+        let Some(steps) = run else {
+            panic!("{ENDED}");
         };
-        catch(|| this.steps.clear()).unwrap_or_else(forget);
+        let end = match steps(stop, cx) {
+            Poll::Ready(end) => end,
+            // After the step: a value that is there wins over a stop.
+            Poll::Pending => match stop.poll(cx) {
+                Some(stop) => Err(stop.into()),
+                None => return Poll::Pending,
+            },
+        };
+        discard(run.take()).unwrap_or_else(forget);
         Poll::Ready(end)
     }
 }
 
-/// What a poll of steps makes.
-type Fallen<S> = Poll<Result<<S as Steps>::Value, TaskError<<S as Steps>::Error>>>;
-
-/// A chain of steps.
-pub trait Steps {
-    /// What the last one makes.
-    type Value;
-    /// What each may fail with.
-    type Error;
-
-    #[doc(hidden)]
-    const COUNT: usize;
-
-    #[doc(hidden)]
-    fn poll(&mut self, cx: &mut Context<'_>, watch: &mut Watch) -> Fallen<Self>;
-
-    #[doc(hidden)]
-    fn clear(&mut self);
-}
-
-/// No step: the value that a waterfall begins with.
-pub struct Seed<T, E> {
-    value: Option<T>,
-    error: PhantomData<fn() -> E>,
-}
-
-impl<T, E> Seed<T, E> {
-    pub(super) fn new(value: T) -> Seed<T, E> {
-        Seed {
-            value: Some(value),
-            error: PhantomData,
-        }
-    }
-}
-
-impl<T, E> Steps for Seed<T, E> {
-    type Value = T;
-    type Error = E;
-
-    const COUNT: usize = 0;
-
-    fn poll(&mut self, _: &mut Context<'_>, _: &mut Watch) -> Fallen<Self> {
-        let value = self.value.take();
-        Poll::Ready(Ok(value.expect(ENDED)))
-    }
-
-    fn clear(&mut self) {
-        self.value = None;
-    }
-}
-
-/// The steps before, and one more.
-pub struct Then<S, N, F> {
-    before: S,
-    next: Option<N>,
-    running: Option<Pin<Box<Option<F>>>>,
-    called_at: &'static Location<'static>,
-}
-
-impl<S, N, F, U> Steps for Then<S, N, F>
-where
-    S: Steps,
-    N: FnOnce(S::Value) -> F,
-    F: Future<Output = Result<U, S::Error>>,
-{
-    type Value = U;
-    type Error = S::Error;
-
-    const COUNT: usize = S::COUNT + 1;
-
-    fn poll(&mut self, cx: &mut Context<'_>, watch: &mut Watch) -> Fallen<Self> {
-        let index = S::COUNT;
-        let panicked = |payload: Payload| TaskError::panicked(index, payload, self.called_at);
-        if self.running.is_none() {
-            let value = match ready!(self.before.poll(cx, watch)) {
-                Ok(value) if watch.is_cancelled(cx) => {
-                    discard(value).unwrap_or_else(forget);
-                    return Poll::Ready(Err(TaskError::Cancelled));
-                }
-                Ok(value) => value,
-                Err(error) => return Poll::Ready(Err(error)),
-            };
-            let next = self.next.take().expect(ENDED);
-            match catch(|| Box::pin(Some(next(value)))) {
-                Ok(running) => self.running = Some(running),
-                Err(payload) => return Poll::Ready(Err(panicked(payload))),
-            }
-        }
-        let running = self.running.as_mut().expect("it was just begun");
-        let end = ready!(poll_caught(running.as_mut(), cx));
-        Poll::Ready(match end {
-            Ok(end) => end.map_err(|error| TaskError::Failed { index, error }),
-            Err(payload) => Err(panicked(payload)),
-        })
-    }
-
-    fn clear(&mut self) {
-        self.running = None;
-        self.next = None;
-        self.before.clear();
-    }
-}
-
-impl<S: Steps> fmt::Debug for Waterfall<S> {
+impl<T, E> fmt::Debug for Waterfall<'_, T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Waterfall")
-            .field("steps", &S::COUNT)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<S: Steps> fmt::Debug for Falling<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Falling")
-            .field("steps", &S::COUNT)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<T, E> fmt::Debug for Seed<T, E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Seed").finish_non_exhaustive()
-    }
-}
-
-impl<S, N, F> fmt::Debug for Then<S, N, F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Then")
-            .field("called_at", &format_args!("{}", self.called_at))
+            .field("steps", &self.steps)
             .finish_non_exhaustive()
     }
 }

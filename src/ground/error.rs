@@ -3,13 +3,12 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
-use std::panic::Location;
 
-use super::panic::{Payload, TaskPanic};
+use super::panic::TaskPanic;
 
 /// Why a task has no value, or a group of them did not end well.
 ///
-/// Where tasks return no errors of their own, only the other two can be met.
+/// Where tasks return no errors of their own, only the others can be met.
 ///
 /// Its text tells the task's own error, and [`source`](Error::source) goes on with that error's source, as that of
 /// [`std::io::Error`] does: a reporter that walks down the chain prints each text once. The task's error itself is
@@ -21,11 +20,11 @@ use super::panic::{Payload, TaskPanic};
 /// ```
 /// use std::error::Error;
 /// use std::io;
-/// use schedgroup::errgroup::ErrGroup;
+/// use schedgroup::task::TaskGroup;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
-/// let group = ErrGroup::new();
+/// let group = TaskGroup::new();
 /// group.spawn(async { Err(io::Error::new(io::ErrorKind::NotFound, "no route")) });
 /// let error = group.wait().await.unwrap_err();
 /// assert_eq!(error.to_string(), "task 0: no route");
@@ -38,39 +37,26 @@ use super::panic::{Payload, TaskPanic};
 pub enum TaskError<E = Infallible> {
     /// A task returned an error.
     Failed {
-        /// The task's number, from zero, in the order in which the tasks were handed in.
+        /// The task's index, from zero, in the order in which the tasks were handed in.
         index: usize,
         /// What the task returned.
         error: E,
     },
-    /// A task panicked.
-    Panicked {
-        /// The task's number, likewise.
-        index: usize,
-        /// The panic; [`TaskPanic::resume`] goes on with it.
-        panic: TaskPanic,
-    },
+    /// A task panicked; [`resume`](crate::Panic::resume) goes on with its panic.
+    Panicked(TaskPanic),
     /// The task did not run to its end, or one of the group's did not: it was skipped or aborted.
     Cancelled,
+    /// The same, and what ended it was the deadline.
+    DeadlineExceeded,
 }
 
 impl<E> TaskError<E> {
-    pub(crate) fn panicked(
-        index: usize,
-        payload: Payload,
-        spawned_at: &'static Location<'static>,
-    ) -> TaskError<E> {
-        TaskError::Panicked {
-            index,
-            panic: TaskPanic::new(payload, spawned_at),
-        }
-    }
-
-    /// Returns the task's number; none for a cancel.
+    /// Returns the task's index; `None` if no task failed.
     pub fn index(&self) -> Option<usize> {
         match self {
-            TaskError::Failed { index, .. } | TaskError::Panicked { index, .. } => Some(*index),
-            TaskError::Cancelled => None,
+            TaskError::Failed { index, .. } => Some(*index),
+            TaskError::Panicked(panic) => Some(panic.index()),
+            TaskError::Cancelled | TaskError::DeadlineExceeded => None,
         }
     }
 
@@ -101,8 +87,9 @@ impl<E: fmt::Display> fmt::Display for TaskError<E> {
                 // With the reader's own flags: `{:#}` may ask it for its causes.
                 error.fmt(f)
             }
-            TaskError::Panicked { index, panic } => write!(f, "task {index}: {panic}"),
+            TaskError::Panicked(panic) => panic.fmt(f),
             TaskError::Cancelled => f.write_str("cancelled before the end"),
+            TaskError::DeadlineExceeded => f.write_str("deadline passed before the end"),
         }
     }
 }
@@ -111,15 +98,15 @@ impl<E: Error + 'static> Error for TaskError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             TaskError::Failed { error, .. } => error.source(),
-            TaskError::Panicked { panic, .. } => panic.source(),
-            TaskError::Cancelled => None,
+            // Its text is in the line above, and it has no source of its own.
+            _ => None,
         }
     }
 }
 
 /// The errors of a group's tasks, at least one.
 ///
-/// Those of [`wait_all`](crate::errgroup::ErrGroup::wait_all) are in order of the tasks, those of
+/// Those of [`wait_all`](crate::task::TaskGroup::wait_all) are in order of the tasks, those of
 /// a race in order of time.
 ///
 /// Its text tells each of them. One alone has its own [`source`](Error::source); several have no single one:

@@ -88,15 +88,39 @@ pub(crate) fn message(payload: &(dyn Any + Send)) -> &str {
     }
 }
 
-/// The panic of one task, as a value: what it said, what it carried, and who spawned the task.
+/// The panic of one job or task: its message, its payload, which one it was, and where it was handed in.
 ///
-/// Clones share one payload.
+/// It is met as [`JobPanic`](crate::JobPanic) and as [`TaskPanic`]. Clones share one payload.
+///
+/// # Examples
+///
+/// ```
+/// use schedgroup::TaskError;
+/// use schedgroup::task::TaskGroup;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let group = TaskGroup::new();
+/// group.spawn(async {});
+/// group.spawn(async { panic!("no route") });
+/// let Err(TaskError::Panicked(panic)) = group.wait().await else {
+///     unreachable!("a panic is an error of its task");
+/// };
+/// assert_eq!((panic.index(), panic.message()), (1, "no route"));
+/// assert_eq!(panic.spawned_at().file(), file!());
+/// assert!(panic.into_payload().is::<&str>());
+/// # }
+/// ```
 #[derive(Clone)]
-pub struct TaskPanic {
+pub struct Panic<I> {
     message: Arc<str>,
     payload: Arc<Keep>,
-    spawned_at: &'static Location<'static>,
+    id: I,
+    call_site: &'static Location<'static>,
 }
+
+/// The panic of a task, which is known by its index.
+pub type TaskPanic = Panic<usize>;
 
 /// The payload until somebody takes it; dropped with care when nobody does.
 struct Keep(Mutex<Option<Payload>>);
@@ -115,66 +139,80 @@ impl Drop for Keep {
     }
 }
 
-impl TaskPanic {
-    pub(crate) fn new(payload: Payload, spawned_at: &'static Location<'static>) -> TaskPanic {
-        TaskPanic {
+impl<I> Panic<I> {
+    pub(crate) fn new(payload: Payload, id: I, call_site: &'static Location<'static>) -> Panic<I> {
+        Panic {
             message: message(&*payload).into(),
             payload: Arc::new(Keep(Mutex::new(Some(payload)))),
-            spawned_at,
+            id,
+            call_site,
         }
     }
 
-    /// The text of the panic; `Box<dyn Any>` if it was none.
+    pub(crate) fn id(&self) -> &I {
+        &self.id
+    }
+
+    pub(crate) fn call_site(&self) -> &'static Location<'static> {
+        self.call_site
+    }
+
+    /// Returns the message of the panic, as the default hook prints it; `Box<dyn Any>` if it is no text.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The place in the program that spawned the task.
-    pub fn spawned_at(&self) -> &'static Location<'static> {
-        self.spawned_at
-    }
-
-    /// What the panic carried, for the first who asks; the second gets the message, as a `String`.
+    /// Returns the payload of the panic. Only the first call gets the original; later calls, also on clones,
+    /// get the message as a `String`.
     pub fn into_payload(self) -> Box<dyn Any + Send> {
         self.payload
             .take()
             .unwrap_or_else(|| Box::new(String::from(&*self.message)))
     }
 
-    /// Goes on panicking here, with what the task's panic carried. The panic hook is not run again.
+    /// Continues the panic on this thread, with its payload. The panic hook does not run again.
     pub fn resume(self) -> ! {
         std::panic::resume_unwind(self.into_payload())
     }
 }
 
-impl fmt::Debug for TaskPanic {
+impl Panic<usize> {
+    /// Returns the index of the task: what `spawn` returned, or its position in the input of a combinator.
+    pub fn index(&self) -> usize {
+        self.id
+    }
+
+    /// Returns the place in the program that spawned the task.
+    pub fn spawned_at(&self) -> &'static Location<'static> {
+        self.call_site
+    }
+}
+
+impl fmt::Display for Panic<usize> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskPanic")
-            .field("message", &self.message())
-            .field("spawned_at", &format_args!("{}", self.spawned_at))
+        let (index, at) = (self.id, self.call_site);
+        write!(f, "task {index} spawned at {at} panicked: {}", self.message)
+    }
+}
+
+impl<I: fmt::Debug> fmt::Debug for Panic<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Panic")
+            .field("message", &self.message)
+            .field("id", &self.id)
+            .field("call_site", &format_args!("{}", self.call_site))
             .finish_non_exhaustive()
     }
 }
 
-impl fmt::Display for TaskPanic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "task spawned at {} panicked: {}",
-            self.spawned_at,
-            self.message()
-        )
-    }
-}
-
-impl std::error::Error for TaskPanic {}
+impl<I> std::error::Error for Panic<I> where Panic<I>: fmt::Debug + fmt::Display {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn caught(code: fn()) -> TaskPanic {
-        TaskPanic::new(catch(code).unwrap_err(), Location::caller())
+        TaskPanic::new(catch(code).unwrap_err(), 0, Location::caller())
     }
 
     #[test]
@@ -206,7 +244,7 @@ mod tests {
             }
         }
         struct Second;
-        drop(TaskPanic::new(Box::new(Bomb), Location::caller()));
+        drop(TaskPanic::new(Box::new(Bomb), 0, Location::caller()));
         forget(Box::new(Bomb));
     }
 }

@@ -87,6 +87,21 @@ pub(crate) fn panicked(group: &str, id: u64, scheduled_at: &Location<'_>, messag
     });
 }
 
+/// A task of a group of tasks or of a combinator panicked, or a destructor of one did.
+#[cfg(feature = "tracing")]
+pub(crate) fn task_panicked(group: &str, index: usize, spawned_at: &Location<'_>, message: &str) {
+    tell(|| {
+        tracing::error!(
+            target: "schedgroup",
+            group,
+            index,
+            spawned_at = %spawned_at,
+            panic = message,
+            "task panicked"
+        );
+    });
+}
+
 /// A group was dropped that still held jobs.
 #[cfg(feature = "tracing")]
 pub(crate) fn dropped(group: &str, pending: usize, running: usize) {
@@ -114,6 +129,9 @@ impl Span {
 
 #[cfg(not(feature = "tracing"))]
 pub(crate) fn panicked(_: &str, _: u64, _: &Location<'_>, _: &str) {}
+
+#[cfg(not(feature = "tracing"))]
+pub(crate) fn task_panicked(_: &str, _: usize, _: &Location<'_>, _: &str) {}
 
 #[cfg(not(feature = "tracing"))]
 pub(crate) fn dropped(_: &str, _: usize, _: usize) {}

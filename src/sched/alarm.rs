@@ -54,12 +54,12 @@ impl Alarm {
         }
     }
 
-    pub(super) fn set(&mut self, at: Instant) {
-        let now = Instant::now();
+    /// `now` may be a little ago.
+    pub(super) fn set(&mut self, at: Instant, now: Instant) {
         self.at = at.min(now + LONGEST);
         self.sleep.as_mut().reset(self.at);
         if let Some(fine) = &mut self.fine {
-            fine.set(self.at.saturating_duration_since(now));
+            fine.set(self.at.saturating_duration_since(Instant::now()));
         }
     }
 

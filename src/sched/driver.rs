@@ -27,6 +27,8 @@ const ARRIVALS: usize = 4096;
 const RELEASES: usize = 512;
 /// As many entries of a batch keep their storage for the next one: an idle group is small.
 const KEPT: usize = 16;
+/// Room for as many arrivals is given back to those that schedule.
+const KEPT_ARRIVED: usize = 1024;
 /// Slots that are looked up under the lock in one go.
 const LOOKED_UP: usize = 512;
 /// No timer is armed for what is further away.
@@ -41,6 +43,10 @@ pub(super) struct Driver {
     /// `None` once it has been heard.
     cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     batch: Vec<Entry>,
+    /// What had arrived in the last turn, emptied: a buffer for what arrives next.
+    arrived: Vec<Entry>,
+    /// The token knows this task's waker.
+    listens: bool,
     /// Ended by itself, not with its runtime.
     done: bool,
 }
@@ -55,6 +61,8 @@ impl Driver {
             alarm,
             cancelled: Some(Box::pin(token.cancelled_owned())),
             batch: Vec::new(),
+            arrived: Vec::new(),
+            listens: false,
             done: false,
         }
     }
@@ -89,6 +97,7 @@ impl Driver {
     /// What there is to do. In the same step it looks up what falls due soon, or the first part of it, and the
     /// sweep's next page.
     fn turn(&mut self) -> Turn {
+        let empty = std::mem::take(&mut self.arrived);
         let now = self.shared.now();
         let cancelled = self.shared.is_cancelled();
         let (head, queued) = (self.queue.next(), self.queue.len());
@@ -96,7 +105,7 @@ impl Driver {
         let page = self.sweep.as_ref().map(|sweep| sweep.page());
         let (turn, entries, page) = self.shared.enter(|state, todo| {
             state.told(head, queued);
-            let turn = state.turn(now, cancelled, todo);
+            let turn = state.turn(now, cancelled, empty, todo);
             let entries = state.entries(slots);
             (turn, entries, page.and_then(|page| state.page(page)))
         });
@@ -109,7 +118,7 @@ impl Driver {
 
     /// Everything that has arrived goes into the heap before anything is released, so that the order
     /// of release is that of the deadlines, whatever the order of arrival.
-    async fn take_in(&mut self, arrived: Vec<Entry>) {
+    async fn take_in(&mut self, mut arrived: Vec<Entry>) {
         for (count, part) in arrived.chunks(ARRIVALS).enumerate() {
             if count > 0 {
                 yield_now(&self.shared.runtime).await;
@@ -118,6 +127,10 @@ impl Driver {
             if let Some(sweep) = &mut self.sweep {
                 sweep.take_in(part);
             }
+        }
+        arrived.clear();
+        if arrived.capacity() <= KEPT_ARRIVED {
+            self.arrived = arrived;
         }
     }
 
@@ -187,9 +200,8 @@ impl Driver {
             if asleep {
                 return Poll::Ready(true);
             }
-            let now = self.shared.now();
             let (start, lain) = self.shared.enter(|state, todo| {
-                let start = state.release(&mut self.batch, &mut self.queue, now, todo);
+                let start = state.release(&mut self.batch, &mut self.queue, due, todo);
                 // A moved job may have gone back to the heap and be due by now.
                 let next = self.queue.wakes();
                 if busy || next.is_some_and(|next| next <= due) {
@@ -205,21 +217,24 @@ impl Driver {
             };
             asleep = true;
             // What is too far away arms nothing, so that an idle group leaves a paused clock alone.
-            if until.since(now) < CENTURY {
-                self.alarm.set(self.shared.timeline.instant(until));
+            if until.since(due) < CENTURY {
+                let at = |tick| self.shared.timeline.instant(tick);
+                self.alarm.set(at(until), at(due));
                 if self.alarm.poll(cx).is_ready() {
                     return Poll::Ready(true);
                 }
             }
+            // One poll does for as long as nothing is heard: the waker of a task stays the same.
             match &mut self.cancelled {
-                Some(cancelled) => {
+                Some(cancelled) if !self.listens => {
                     let heard = cancelled.as_mut().poll(cx);
+                    self.listens = heard.is_pending();
                     if heard.is_ready() {
                         self.cancelled = None;
                     }
                     heard.map(|()| true)
                 }
-                None => Poll::Pending,
+                _ => Poll::Pending,
             }
         })
         .await

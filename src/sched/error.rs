@@ -1,13 +1,12 @@
 //! What can go wrong, and what is handed back.
 
-use std::any::Any;
 use std::fmt;
 use std::panic::Location;
 
 use thiserror::Error;
 
 use super::job::JobId;
-use crate::ground::panic::{Payload, TaskPanic};
+use crate::ground::panic::Panic;
 
 /// Why a [`wait`](crate::Group::wait) failed; returned by [`Wait`](crate::Wait).
 ///
@@ -69,79 +68,32 @@ pub enum JobError {
     Panicked(JobPanic),
 }
 
-/// The panic of one job: what it said, which job it was, and who scheduled it.
-///
-/// Clones share one payload.
-#[derive(Clone)]
-pub struct JobPanic {
-    panic: TaskPanic,
-    job: JobId,
-}
+/// The panic of a job, which is known by its id.
+pub type JobPanic = Panic<JobId>;
 
-impl JobPanic {
-    pub(super) fn new(
-        payload: Payload,
-        job: JobId,
-        scheduled_at: &'static Location<'static>,
-    ) -> JobPanic {
-        JobPanic {
-            panic: TaskPanic::new(payload, scheduled_at),
-            job,
-        }
-    }
-
-    /// The text of the panic; `Box<dyn Any>` if it was none.
-    pub fn message(&self) -> &str {
-        self.panic.message()
-    }
-
-    /// The place in the program that scheduled the job.
-    pub fn scheduled_at(&self) -> &'static Location<'static> {
-        self.panic.spawned_at()
-    }
-
-    /// The job that panicked.
+impl Panic<JobId> {
+    /// Returns the id of the job.
     pub fn job(&self) -> JobId {
-        self.job
+        *self.id()
     }
 
-    /// What the panic carried, for the first who asks.
-    ///
-    /// One panic can be reported twice, by a [`JoinHandle`](crate::JoinHandle) and by
-    /// [`wait`](crate::Group::wait). The second to ask gets the message, as a `String`.
-    pub fn into_payload(self) -> Box<dyn Any + Send> {
-        self.panic.into_payload()
-    }
-
-    /// Goes on panicking here, with what the job's panic carried. The panic hook is not run again.
-    pub fn resume(self) -> ! {
-        self.panic.resume()
+    /// Returns the place in the program that scheduled the job.
+    pub fn scheduled_at(&self) -> &'static Location<'static> {
+        self.call_site()
     }
 }
 
-impl fmt::Debug for JobPanic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("JobPanic")
-            .field("message", &self.message())
-            .field("job", &self.job)
-            .field("scheduled_at", &format_args!("{}", self.scheduled_at()))
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Display for JobPanic {
+impl fmt::Display for Panic<JobId> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "job {} scheduled at {} panicked: {}",
-            self.job,
+            self.job(),
             self.scheduled_at(),
             self.message()
         )
     }
 }
-
-impl std::error::Error for JobPanic {}
 
 /// Why a job or a task was rejected; it gives the job back.
 ///
@@ -169,7 +121,9 @@ pub enum ScheduleError<J> {
     /// The group was cancelled or dropped, or its runtime ended.
     #[error("group is cancelled")]
     Cancelled(J),
-    /// The limit of a group of tasks is reached and its queue is full: try again later, or wait for a slot.
+    /// The limit of a [`TaskGroup`](crate::task::TaskGroup) is reached and its queue is full: try again
+    /// later, wait with [`submit`](crate::task::TaskGroup::submit), or have the task queued with
+    /// [`spawn`](crate::task::TaskGroup::spawn).
     #[error("group is full: its limit is reached and its queue has no capacity left")]
     Full(J),
 }

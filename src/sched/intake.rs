@@ -80,12 +80,12 @@ impl Intake {
         }
     }
 
-    /// The driver is up and takes what has come in.
-    pub(super) fn drain(&mut self) -> Vec<Entry> {
+    /// The driver is up and takes what has come in; it gives an empty buffer for what comes next.
+    pub(super) fn drain(&mut self, empty: Vec<Entry>) -> Vec<Entry> {
         self.head = self.head();
         self.earliest = Tick::NEVER;
         self.queued += self.entries.len();
-        std::mem::take(&mut self.entries)
+        std::mem::replace(&mut self.entries, empty)
     }
 
     /// The driver's heap holds so many entries, the first of them due then.
@@ -96,7 +96,7 @@ impl Intake {
 
     /// No entry speaks for a job any more, and the driver has cleared its heap.
     pub(super) fn forget(&mut self) -> Vec<Entry> {
-        let forgotten = self.drain();
+        let forgotten = self.drain(Vec::new());
         self.told(None, 0);
         forgotten
     }
@@ -167,7 +167,7 @@ mod tests {
         intake.push(entry(5));
         assert!(!intake.lie_down(tick(6), Waker::noop()));
         assert!(intake.lie_down(tick(5), Waker::noop()));
-        assert_eq!(intake.drain(), [entry(5)]);
+        assert_eq!(intake.drain(Vec::new()), [entry(5)]);
     }
 
     #[test]
@@ -195,7 +195,7 @@ mod tests {
     fn the_head_is_the_earliest_here_and_with_the_driver() {
         let mut intake = Intake::default();
         intake.push(entry(7));
-        intake.drain();
+        intake.drain(Vec::new());
         intake.push(entry(8));
         assert_eq!(intake.head(), tick(7), "the driver has it");
         intake.told(Some(tick(9)), 1);
@@ -212,7 +212,7 @@ mod tests {
         for place in ["here", "with the driver"] {
             assert!(!intake.has_too_many_for(10), "{place}");
             assert!(intake.has_too_many_for(9), "{place}");
-            intake.drain();
+            intake.drain(Vec::new());
         }
         intake.told(None, 0);
         assert!(!intake.has_too_many_for(0));

@@ -4,10 +4,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::job::JobId;
 use super::running::RunningJob;
 use super::shared::Shared;
-use super::spare::{Mail, Mailbox, TaskParts};
+use super::spare::{Mail, Mailbox, Spare, TaskParts};
 use super::state::Reuse;
 
 /// A tokio task that polls one awaiting job after another, one at a time.
@@ -23,15 +22,17 @@ pub(super) struct JobTask {
 }
 
 impl JobTask {
-    /// Spawns the task of a mailbox in which a job lies already.
-    pub(super) fn spawn(shared: &Arc<Shared>, mailbox: Arc<Mailbox>, slot: u32, id: JobId) {
-        let task = shared.runtime.spawn(JobTask {
-            shared: Arc::clone(shared),
-            mailbox,
-            job: None,
-            is_new: true,
-        });
-        shared.enter(|state, _| state.runs_in(slot, id, task.abort_handle()));
+    /// Spawns the task of a worker's spare, if that has still to be done. Its job comes later.
+    pub(super) fn spawn(shared: &Arc<Shared>, spare: &mut Spare) {
+        if !spare.is_spawned() {
+            let task = shared.runtime.spawn(JobTask {
+                shared: Arc::clone(shared),
+                mailbox: Arc::clone(&spare.task.mailbox),
+                job: None,
+                is_new: true,
+            });
+            spare.abort = Some(task.abort_handle());
+        }
     }
 }
 
@@ -45,6 +46,10 @@ impl Future for JobTask {
             job,
             is_new,
         } = self.get_mut();
+        // To be spawned is not to be woken: what comes has registered the mailbox and waits.
+        if std::mem::take(is_new) && !mailbox.hear(cx.waker()) {
+            return Poll::Pending;
+        }
         let mut running = match job.take() {
             Some(running) => running,
             None => match mailbox.take() {
@@ -53,11 +58,6 @@ impl Future for JobTask {
                 Mail::Retired => return Poll::Ready(()),
             },
         };
-        // To be spawned is not to be woken: the job has registered the mailbox and waits.
-        if std::mem::take(is_new) && !mailbox.hear(cx.waker()) {
-            *job = Some(running);
-            return Poll::Pending;
-        }
         let outcome = match running.poll(shared, cx) {
             Poll::Ready(outcome) => outcome,
             Poll::Pending => {
@@ -81,10 +81,7 @@ impl Drop for JobTask {
     fn drop(&mut self) {
         let mailed = self.mailbox.close();
         if let Some(job) = self.job.take().or(mailed) {
-            // A runtime that goes ends the group, also if this run is the last.
-            self.shared
-                .enter(|state, todo| state.task_dropped(job.slot, todo));
-            job.end(&self.shared, Ok(None), None);
+            job.stop(&self.shared);
         }
     }
 }

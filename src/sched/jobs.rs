@@ -151,8 +151,14 @@ impl Jobs {
 
     // Handles on one job.
 
+    /// A claimed job that has not started is pending, and stays where it is: to ask changes no order.
     pub(super) fn state(&mut self, slot: u32, workers: &Workers) -> JobState {
-        self.recall(slot, workers);
+        if self.slots.get(slot).stage() == Stage::Claimed {
+            if workers.locals().iter().any(|local| local.contains(slot)) {
+                return JobState::Pending;
+            }
+            workers.locals().iter().for_each(|local| self.book(local));
+        }
         self.slots.get(slot).state()
     }
 
@@ -187,15 +193,13 @@ impl Jobs {
 
     /// Books the jobs that have ended at their first poll.
     pub(super) fn book(&mut self, local: &LocalQueue) {
-        self.max_lateness = self.max_lateness.max(local.max_lateness());
-        let ended = local.take_ended();
-        for &slot in &ended {
+        let lateness = local.book(|slot| {
             self.ready.free_slot();
             drop(self.slots.get_mut(slot).take_control());
             self.tally.finished += 1;
             self.end(slot, JobState::Finished);
-        }
-        local.booked(ended);
+        });
+        self.max_lateness = self.max_lateness.max(lateness);
     }
 
     pub(super) fn deadline(&self, slot: u32) -> Tick {
@@ -411,14 +415,9 @@ impl Jobs {
         place.is_aborted()
     }
 
-    /// A job lives in a task from now on, or does already. False if it must be aborted there.
+    /// A job lives in a task from now on.
     pub(super) fn runs_in(&mut self, slot: u32, task: AbortHandle) {
         self.slots.set_task(slot, task);
-    }
-
-    /// Has a job started, and not ended?
-    pub(super) fn is_running(&self, slot: u32, id: JobId) -> bool {
-        self.slots.is_held_by(slot, id) && self.slots.get(slot).stage() == Stage::Running
     }
 
     /// Tells the running jobs of one chunk to stop at their next await. One that is at its first poll finds
@@ -567,8 +566,11 @@ impl Jobs {
 
     /// An entry for each of these slots whose job waits for its time.
     pub(super) fn entries(&self, slots: impl IntoIterator<Item = u32>) -> Vec<Entry> {
-        let waiting = |slot| self.slots.waiting(slot);
-        slots.into_iter().filter_map(waiting).collect()
+        let slots = slots.into_iter();
+        // Nearly all of them are there.
+        let mut entries = Vec::with_capacity(slots.size_hint().0);
+        entries.extend(slots.filter_map(|slot| self.slots.waiting(slot)));
+        entries
     }
 
     /// The same for a page of slots; `None` behind the last one.
@@ -619,7 +621,7 @@ impl Jobs {
         self.first_panic.stop_hearing()
     }
 
-    pub(super) fn take_emptied(&mut self) -> Emptied {
+    pub(super) fn take_emptied(&mut self) -> Option<Emptied> {
         self.slots.take_emptied()
     }
 

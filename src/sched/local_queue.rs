@@ -75,6 +75,12 @@ impl LocalQueue {
         inner.unstarted.extend(claims);
     }
 
+    /// Is this a job that has not started?
+    pub(super) fn contains(&self, slot: u32) -> bool {
+        let unstarted = &self.lock().unstarted;
+        unstarted.iter().any(|claim| claim.slot == slot)
+    }
+
     /// Takes out a job that has not started.
     pub(super) fn remove(&self, slot: u32) -> Option<Claim> {
         let unstarted = &mut self.lock().unstarted;
@@ -105,28 +111,17 @@ impl LocalQueue {
         inner.unstarted.iter().map(|claim| claim.slot).collect()
     }
 
-    /// The slots of the jobs that have ended, to be booked; the storage is to be
-    /// [given back](LocalQueue::booked).
-    pub(super) fn take_ended(&self) -> Vec<u32> {
-        std::mem::take(&mut self.lock().ended)
-    }
-
-    /// Keeps the storage of a booking for the next one.
-    pub(super) fn booked(&self, mut ended: Vec<u32>) {
+    /// Books the jobs that have ended, by their slots, and says how late the latest start was. `book` takes
+    /// no lock.
+    pub(super) fn book(&self, book: impl FnMut(u32)) -> Duration {
         let mut inner = self.lock();
-        if inner.ended.is_empty() {
-            ended.clear();
-            inner.ended = ended;
-        }
+        inner.ended.drain(..).for_each(book);
+        inner.max_lateness
     }
 
     /// How many jobs were started, ever.
     pub(super) fn started(&self) -> u64 {
         self.lock().started
-    }
-
-    pub(super) fn max_lateness(&self) -> Duration {
-        self.lock().max_lateness
     }
 
     /// The owner has nothing to do.

@@ -14,8 +14,11 @@
 //!         ▼  due: released in the order of (deadline, submission)
 //!   state: jobs, ready                   counted against `max_running`
 //!         │
-//!         ▼  start check, then polled with its panic caught
-//!   worker                               or job_task, if it has to await
+//!         ▼  claimed, up to 32 at a time, into the local queue of a worker
+//!   worker, local_queue                  start check, then polled once with its panic caught
+//!         │
+//!         ▼  only if it has to await
+//!   job_task, spare                      a tokio task that is used again
 //!         │
 //!         ▼  dropped, then counted down
 //!   state: drained?                      the last one wakes who waits
@@ -30,7 +33,7 @@
 //! faces    verbs  builder  group  handle  context  wait
 //! engines  driver  worker  job_task  run  yield_now
 //! joints   state  shared
-//! parts    intake  gate  ends  closing  running  local_queue  spare  ready  workers  jobs  waiters
+//! parts    intake  gate  ends  closing  running  local_queue  spare  ready  workers  jobs
 //! ground   job  error  stats  wheel  queue  sweep  body  origin  slot  rt  alarm  timerfd
 //! ```
 
@@ -66,7 +69,6 @@ mod sweep;
 mod timerfd;
 mod verbs;
 mod wait;
-mod waiters;
 mod wheel;
 mod worker;
 mod workers;

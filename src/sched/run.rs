@@ -40,6 +40,13 @@ impl RunningJob {
         }
     }
 
+    /// Ends a run that cannot go on: it is to be aborted, or its task was dropped.
+    pub(super) fn stop(self, shared: &Arc<Shared>) {
+        // A runtime that goes ends the group, also if this run is the last.
+        shared.enter(|state, todo| state.task_dropped(self.slot, todo));
+        self.end(shared, Ok(None), None);
+    }
+
     /// Ends the run, in two steps: what it held is dropped before its end is told, and what is left of it
     /// then, a value or a body that is not wanted again, before the group counts it as gone.
     ///

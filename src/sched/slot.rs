@@ -1,7 +1,7 @@
 //! Where jobs are kept: numbered slots that give their storage back.
 
 use super::body::Body;
-use super::job::{JobId, JobState};
+use super::job::JobState;
 use super::origin::Origin;
 use super::queue::{Entry, Stamp};
 use super::rt::AbortHandle;
@@ -247,19 +247,7 @@ struct Page {
 
 /// Storage that is empty, to be dropped: freeing much of it can take an allocator long.
 #[derive(Default)]
-pub(super) struct Emptied {
-    /// The last one; more than one at a time is rare.
-    one: Option<Storage>,
-    others: Vec<Storage>,
-}
-
-impl Emptied {
-    fn push(&mut self, storage: Storage) {
-        if let Some(before) = self.one.replace(storage) {
-            self.others.push(before);
-        }
-    }
-}
+pub(super) struct Emptied(Vec<Storage>);
 
 // What is in it is only dropped.
 #[allow(dead_code)]
@@ -402,12 +390,6 @@ impl Slots {
         &mut self.blocks[block].pages[page].slots[index as usize]
     }
 
-    /// Is it still this job's slot?
-    pub(super) fn is_held_by(&self, index: u32, id: JobId) -> bool {
-        self.peek(index)
-            .is_some_and(|slot| slot.stage != Stage::Vacant && slot.stamp.job() == id.0)
-    }
-
     /// Does the entry of a released job still speak for it?
     pub(super) fn is_released(&self, entry: &Entry) -> bool {
         self.peek(entry.slot)
@@ -445,7 +427,7 @@ impl Slots {
         }
         if self.used == 0 && many {
             let all = std::mem::take(&mut self.blocks);
-            self.emptied.push(Storage::All(all));
+            self.emptied.0.push(Storage::All(all));
             self.roomy = None;
         } else if block.used == 0 && block.pages.len() > 1 {
             let empty = Block {
@@ -454,11 +436,11 @@ impl Slots {
                 ..Block::default()
             };
             let block = std::mem::replace(block, empty);
-            self.emptied.push(Storage::Block(block));
+            self.emptied.0.push(Storage::Block(block));
         } else if block.pages[page].used == 0 {
             let empty = &mut block.pages[page];
             if empty.slots.capacity() > KEPT {
-                self.emptied.push(Storage::Page(std::mem::take(empty)));
+                self.emptied.0.push(Storage::Page(std::mem::take(empty)));
             } else {
                 empty.slots.clear();
                 empty.vacant = NONE;
@@ -467,8 +449,9 @@ impl Slots {
     }
 
     /// What has become empty since it was taken last, to be dropped outside of the lock.
-    pub(super) fn take_emptied(&mut self) -> Emptied {
-        std::mem::take(&mut self.emptied)
+    pub(super) fn take_emptied(&mut self) -> Option<Emptied> {
+        let some = !self.emptied.0.is_empty();
+        some.then(|| std::mem::take(&mut self.emptied))
     }
 
     /// How many chunks there are, for a walk that lets go of the lock between them.
@@ -646,8 +629,8 @@ mod tests {
     #[test]
     fn what_has_become_empty_is_handed_out_to_be_dropped() {
         let (mut slots, numbers) = filled(2 * BLOCK * PAGE);
-        let slots_of = |emptied: Emptied| -> Vec<usize> {
-            let all = emptied.others.into_iter().chain(emptied.one);
+        let slots_of = |emptied: Option<Emptied>| -> Vec<usize> {
+            let all = emptied.unwrap_or_default().0.into_iter();
             let sizes = all.map(|storage| match storage {
                 Storage::Page(page) => page.slots.capacity(),
                 Storage::Block(block) => block.pages.len() * PAGE,

@@ -60,7 +60,7 @@ impl Spare {
 /// - between the first poll and `put`, the task is polled for it and finds nothing. It notes that, and
 ///   `put` says that it has to be woken again.
 /// - before the task has been spawned and polled, the mailbox itself is woken. It notes that, and the task
-///   [hears](Mailbox::hear) of it; from then on the mailbox wakes the task.
+///   [hears](Mailbox::hear) of it when it is polled first; from then on the mailbox wakes the task.
 #[derive(Default)]
 pub(super) struct Mailbox(Mutex<Inner>);
 
@@ -129,7 +129,7 @@ impl Mailbox {
         }
     }
 
-    /// The task is polled for the first time. True if its job was woken already.
+    /// The task is polled for the first time. True if it was woken already.
     pub(super) fn hear(&self, task: &Waker) -> bool {
         let mut inner = self.lock();
         inner.task = Some(task.clone());

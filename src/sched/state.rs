@@ -22,13 +22,12 @@ use super::jobs::{Finished, Jobs, Moved, Snapshot, Unstarted};
 use super::local_queue::LocalQueue;
 use super::origin::Course;
 use super::queue::{Entry, Queue};
-use super::rt::AbortHandle;
 use super::slot::Emptied;
-use super::spare::{Mailbox, Spare, TaskParts};
+use super::spare::{Spare, TaskParts};
 use super::stats::{JobInfo, Report};
-use super::waiters::Waiters;
 use super::workers::{Duty, Workers};
 use crate::ground::timeline::{Tick, Timeline};
+use crate::ground::waiters::Waiters;
 
 /// What is to be done once the lock is free.
 #[derive(Default)]
@@ -82,13 +81,6 @@ pub(super) enum Claimed {
     Jobs,
     Parked,
     Leave,
-}
-
-/// Where a job goes on after its first poll.
-pub(super) enum Awaits {
-    InSpare(TaskParts),
-    /// In a task that is to be spawned, with this mailbox.
-    InNew(Arc<Mailbox>),
 }
 
 /// What becomes of the task of a job that has ended.
@@ -284,30 +276,16 @@ impl State {
 
     /// A job is at its first await, and goes on in the spare task of its worker, which gets another. `None`
     /// if the job is to be aborted.
-    pub(super) fn awaits(&mut self, slot: u32, spare: &mut Spare) -> Option<Awaits> {
+    pub(super) fn awaits(&mut self, slot: u32, spare: &mut Spare) -> Option<TaskParts> {
         if self.jobs.awaits(slot) || self.closing.is_aborting() {
             return None;
         }
         let next = self.spares.pop().unwrap_or_default();
         let Spare { task, abort } = std::mem::replace(spare, next);
-        Some(match abort {
-            Some(abort) => {
-                self.jobs.runs_in(slot, abort);
-                Awaits::InSpare(task)
-            }
-            None => Awaits::InNew(task.mailbox),
-        })
-    }
-
-    /// A job goes on in a new task, unless it has ended there already.
-    pub(super) fn runs_in(&mut self, slot: u32, id: JobId, task: AbortHandle) {
-        if !self.jobs.is_running(slot, id) {
-            return;
+        if let Some(abort) = abort {
+            self.jobs.runs_in(slot, abort);
         }
-        if self.jobs.is_aborted(slot) || self.closing.is_aborting() {
-            task.abort();
-        }
-        self.jobs.runs_in(slot, task);
+        Some(task)
     }
 
     /// The task that a job runs in is dropped. Only a runtime that goes drops one that was not aborted.
@@ -529,8 +507,14 @@ impl State {
 
     // The driver.
 
-    /// The driver is up.
-    pub(super) fn turn(&mut self, now: Tick, cancelled: bool, todo: &mut Todo) -> Turn {
+    /// The driver is up. It gives an empty buffer for what arrives next.
+    pub(super) fn turn(
+        &mut self,
+        now: Tick,
+        cancelled: bool,
+        empty: Vec<Entry>,
+        todo: &mut Todo,
+    ) -> Turn {
         self.turns += 1;
         self.intake.rise();
         self.check_end(now, cancelled, todo);
@@ -551,7 +535,7 @@ impl State {
             return Turn::Hurry;
         }
         Turn::Work {
-            arrived: self.intake.drain(),
+            arrived: self.intake.drain(empty),
             due: now,
             dead: self.has_too_many_dead(),
         }
@@ -585,7 +569,7 @@ impl State {
     }
 
     /// Storage that has become empty, to be dropped outside of the lock.
-    pub(super) fn take_emptied(&mut self) -> Emptied {
+    pub(super) fn take_emptied(&mut self) -> Option<Emptied> {
         self.jobs.take_emptied()
     }
 

@@ -45,7 +45,8 @@ pub struct Stats {
     /// Never later than the earliest deadline of a pending job, possibly earlier: a job that was moved,
     /// cancelled or started since may still be counted. `None` if nothing is pending.
     pub next_deadline: Option<Instant>,
-    /// How late the latest start of a job has been until now.
+    /// How late the latest start of a job has been until now. While jobs are short the clock is read for each
+    /// fourth of them; [`JobContext::lateness`](crate::JobContext::lateness) is exact for its run.
     pub max_lateness: Duration,
     /// How often the driver has woken. A job that is due later than the one the driver sleeps
     /// for does not wake it.

@@ -21,7 +21,7 @@ use super::local_queue::{Claim, LocalQueue};
 use super::running::RunningJob;
 use super::shared::Shared;
 use super::spare::Spare;
-use super::state::{Awaits, Claimed};
+use super::state::Claimed;
 use super::workers::Duty;
 use super::yield_now::yield_now;
 use crate::ground::panic;
@@ -209,9 +209,9 @@ impl Worker {
     /// A job has to await: it goes on in a task of its own.
     fn hand_over(&mut self, job: RunningJob) {
         let Worker { shared, spare, .. } = self;
-        let (slot, id) = (job.slot, job.id);
-        let returned = match shared.enter(|state, _| state.awaits(slot, spare)) {
-            Some(Awaits::InSpare(task)) => match task.mailbox.put(job) {
+        JobTask::spawn(shared, spare);
+        let returned = match shared.enter(|state, _| state.awaits(job.slot, spare)) {
+            Some(task) => match task.mailbox.put(job) {
                 Ok(missed) => {
                     if missed {
                         task.waker.wake();
@@ -220,16 +220,10 @@ impl Worker {
                 }
                 Err(job) => Some(job),
             },
-            Some(Awaits::InNew(mailbox)) => {
-                let returned = mailbox.put(job).err();
-                JobTask::spawn(shared, mailbox, slot, id);
-                returned
-            }
             None => Some(job),
         };
-        // It is to be aborted, or the runtime has dropped its task.
         if let Some(job) = returned {
-            job.end(shared, Ok(None), None);
+            job.stop(shared);
         }
     }
 }

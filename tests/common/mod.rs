@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, mpsc};
 use std::task::{Context, Wake};
 use std::time::Duration;
 
+use schedgroup::task::{OnError, TaskGroup};
 use schedgroup::{Group, JobContext};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, oneshot};
@@ -427,3 +428,16 @@ macro_rules! verbs {
     }};
 }
 pub(crate) use verbs;
+
+/// A sized group, as go-pkgz/syncs has it: at most `limit` tasks at a time, and a panic ends its own task alone.
+#[track_caller]
+pub(crate) fn sized(limit: usize) -> TaskGroup {
+    let builder = TaskGroup::builder().limit(limit);
+    builder.on_error(OnError::Continue).build()
+}
+
+/// Polls a future once, with a waker that does nothing.
+#[track_caller]
+pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> std::task::Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(std::task::Waker::noop()))
+}

@@ -5,21 +5,21 @@
 //! the group begins); "is reusable", "reuse resets errors" and F-CO6 (a group waits once, the next one is
 //! a new one); `MaxGoroutines` (whoever built the group knows its limit).
 
-use schedgroup::errgroup::{ErrGroup, Handle, OnError};
-use schedgroup::sized::SizedGroup;
-use schedgroup::{Cause, TaskError};
+use schedgroup::TaskError;
+use schedgroup::task::Cause;
+use schedgroup::task::{OnError, TaskGroup, TaskHandle};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{Meter, bounded, misuse, ms};
+use crate::common::{Meter, bounded, misuse, ms, sized};
 
 /// Its `WithCancelOnError` tells the other tasks, and does not stop them as the default policy does.
-fn cancelling<E: Send + 'static>() -> ErrGroup<E> {
-    ErrGroup::builder().on_error(OnError::Cancel).build()
+fn cancelling<E: Send + 'static>() -> TaskGroup<E> {
+    TaskGroup::builder().on_error(OnError::Cancel).build()
 }
 
-fn continuing<E: Send + 'static>() -> ErrGroup<E> {
-    ErrGroup::builder().on_error(OnError::Continue).build()
+fn continuing<E: Send + 'static>() -> TaskGroup<E> {
+    TaskGroup::builder().on_error(OnError::Continue).build()
 }
 
 mod pool_test {
@@ -27,22 +27,22 @@ mod pool_test {
 
     #[tokio::test]
     async fn basic() {
-        let (group, meter) = (SizedGroup::new(100), Meter::default());
+        let (group, meter) = (sized(100), Meter::default());
         for _ in 0..100 {
             group.spawn(meter.clone().run());
         }
-        assert_eq!(bounded(group.wait()).await.finished, 100);
+        assert_eq!(bounded(group.wait()).await.unwrap().finished, 100);
         assert_eq!(meter.all(), 100);
     }
 
     #[tokio::test]
     async fn limit() {
         for limit in [1, 10, 100] {
-            let (group, meter) = (SizedGroup::new(limit), Meter::default());
+            let (group, meter) = (sized(limit), Meter::default());
             for _ in 0..limit * 5 {
                 group.spawn(meter.clone().run());
             }
-            bounded(group.wait()).await;
+            bounded(group.wait()).await.unwrap();
             assert_eq!((meter.all(), meter.most()), (limit * 5, limit));
         }
     }
@@ -50,7 +50,7 @@ mod pool_test {
     /// Ten panics at limit two do not use the places up.
     #[tokio::test]
     async fn panics_do_not_exhaust_goroutines() {
-        let group = ErrGroup::<()>::builder()
+        let group = TaskGroup::<()>::builder()
             .limit(2)
             .on_error(OnError::Continue)
             .build();
@@ -62,7 +62,7 @@ mod pool_test {
 
     #[test]
     fn panics_on_invalid_limit() {
-        let refused = misuse(|| drop(ErrGroup::<()>::builder().limit(0)));
+        let refused = misuse(|| drop(TaskGroup::<()>::builder().limit(0)));
         assert!(refused.starts_with("schedgroup: "), "{refused}");
     }
 }
@@ -105,7 +105,7 @@ mod error_pool_test {
         }
         let outcome = bounded(group.wait()).await;
         assert!(
-            matches!(outcome, Err(TaskError::Panicked { index: 5, .. })),
+            matches!(&outcome, Err(TaskError::Panicked(panic)) if panic.index() == 5),
             "{outcome:?}"
         );
     }
@@ -113,7 +113,7 @@ mod error_pool_test {
     #[tokio::test]
     async fn limit() {
         for limit in [1, 10, 100] {
-            let group = ErrGroup::<()>::builder().limit(limit).build();
+            let group = TaskGroup::<()>::builder().limit(limit).build();
             let meter = Meter::default();
             for _ in 0..limit * 3 {
                 let meter = meter.clone();
@@ -132,9 +132,9 @@ mod context_pool_test {
     use super::*;
 
     /// A group whose task ends with its token, and that token's parent.
-    fn listening() -> (ErrGroup<&'static str>, CancellationToken) {
+    fn listening() -> (TaskGroup<&'static str>, CancellationToken) {
         let parent = CancellationToken::new();
-        let group = ErrGroup::with_token(parent.clone());
+        let group = TaskGroup::with_token(parent.clone());
         group.spawn_with(|token| async move {
             token.cancelled().await;
             Err("cancelled")
@@ -154,7 +154,7 @@ mod context_pool_test {
     async fn context_timed_out_and_in_time() {
         for (timeout, expected) in [(10, Some("cancelled")), (30, None)] {
             let parent = CancellationToken::new();
-            let group = ErrGroup::with_token(parent.clone());
+            let group = TaskGroup::with_token(parent.clone());
             group.spawn_with(|token| async move {
                 tokio::select! {
                     () = token.cancelled() => Err("cancelled"),
@@ -175,9 +175,10 @@ mod context_pool_test {
         for panics in [false, true] {
             let group = cancelling();
             for _ in 0..2 {
+                let handle = group.handle();
                 group.spawn_with(|token| async move {
                     token.cancelled().await;
-                    match token.cause() {
+                    match handle.cause() {
                         Some(Cause::Failed { index: 2 } | Cause::Panicked { index: 2 }) => Ok(()),
                         other => panic!("{other:?}"),
                     }
@@ -192,7 +193,6 @@ mod context_pool_test {
     #[tokio::test]
     async fn no_cancel_on_error() {
         let group = continuing();
-        let token = group.token();
         group.spawn(async { Err("boom") });
         group.spawn_with(|token| async move {
             tokio::task::yield_now().await;
@@ -205,7 +205,7 @@ mod context_pool_test {
             "{outcome:?}"
         );
         assert_eq!(
-            (group.stats().finished, token.cause()),
+            (group.stats().finished, group.cause()),
             (1, Some(Cause::Finished))
         );
     }
@@ -231,7 +231,7 @@ mod context_pool_test {
 /// A task spawns the next one while the group waits, a thousand times, at limit one.
 #[tokio::test]
 async fn f_co4_tasks_spawn_tasks_while_the_group_waits() {
-    fn chain(handle: Handle<()>, left: u32) {
+    fn chain(handle: TaskHandle<()>, left: u32) {
         let next = handle.clone();
         handle.spawn(async move {
             if left > 0 {
@@ -240,7 +240,7 @@ async fn f_co4_tasks_spawn_tasks_while_the_group_waits() {
             Ok(())
         });
     }
-    let group = ErrGroup::builder().limit(1).build();
+    let group = TaskGroup::builder().limit(1).build();
     chain(group.handle(), 1_000);
     bounded(group.wait()).await.unwrap();
     assert_eq!(group.stats().finished, 1_001);

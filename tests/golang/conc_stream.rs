@@ -17,7 +17,7 @@ async fn simple() {
         sleep(ms(50 - 10 * n)).await;
         2 * n
     });
-    let mut stream = flow::stream(tasks).start();
+    let mut stream = flow::stream(tasks);
     let mut values = Vec::new();
     while let Some(end) = stream.next().await {
         values.push(end.unwrap());
@@ -30,7 +30,7 @@ async fn simple() {
 async fn max_goroutines() {
     let meter = Meter::default();
     let tasks = (0..100).map(|_| meter.clone().run());
-    let mut stream = flow::stream(tasks).limit(5).start();
+    let mut stream = flow::stream(tasks).limit(5);
     let mut taken = 0;
     while let Some(end) = bounded(stream.next()).await {
         end.unwrap();
@@ -42,12 +42,15 @@ async fn max_goroutines() {
 #[tokio::test]
 async fn panic_in_task() {
     let tasks = (0..10).map(|n| async move { if n == 5 { panic!("something awful") } else { n } });
-    let mut stream = flow::stream(tasks).limit(2).start();
+    let mut stream = flow::stream(tasks).limit(2);
     for n in 0..10 {
         match bounded(stream.next()).await.unwrap() {
             Ok(value) => assert_eq!(value, n),
-            Err(TaskError::Panicked { index, panic }) => {
-                assert_eq!((index, n, panic.message()), (5, 5, "something awful"));
+            Err(TaskError::Panicked(panic)) => {
+                assert_eq!(
+                    (panic.index(), n, panic.message()),
+                    (5, 5, "something awful")
+                );
             }
             Err(other) => panic!("{other:?}"),
         }
@@ -66,7 +69,7 @@ async fn panic_in_callback() {
         })
         .collect();
     let taker = tokio::spawn(async move {
-        let mut stream = flow::stream(tasks).limit(3).start();
+        let mut stream = flow::stream(tasks).limit(3);
         stream.next().await.unwrap().unwrap();
         panic!("something awful");
     });
@@ -80,10 +83,10 @@ async fn f_co3_unlimited_is_parallel() {
     let processors = std::thread::available_parallelism().unwrap().get();
     let tasks = || (0..3 * processors).map(|_| sleep(ms(50)));
     let start = Instant::now();
-    let mut stream = flow::stream(tasks()).start();
+    let mut stream = flow::stream(tasks());
     while stream.next().await.is_some() {}
     assert_eq!(start.elapsed(), 3 * ms(50));
-    let mut stream = flow::stream(tasks()).limit(3 * processors).start();
+    let mut stream = flow::stream(tasks()).limit(3 * processors);
     while stream.next().await.is_some() {}
     assert_eq!(start.elapsed(), 4 * ms(50));
 }
@@ -91,7 +94,7 @@ async fn f_co3_unlimited_is_parallel() {
 /// A stream that has ended says so as often as it is asked.
 #[tokio::test]
 async fn f_co5_an_ended_stream_can_be_asked_again() {
-    let mut stream = flow::stream([async { 1 }]).start();
+    let mut stream = flow::stream([async { 1 }]);
     assert_eq!(stream.next().await.unwrap().unwrap(), 1);
     for _ in 0..3 {
         assert!(stream.next().await.is_none());
@@ -116,7 +119,7 @@ async fn a_stream_ends_with_its_token() {
             n
         }
     });
-    let mut stream = flow::stream(tasks).limit(4).token(token).start();
+    let mut stream = flow::stream(tasks).limit(4).token(token);
     for n in 0..3 {
         assert_eq!(stream.next().await.unwrap().unwrap(), n);
     }

@@ -3,23 +3,22 @@
 //!
 //! Not here: the nil cases of `Recovered` (there is a panic or there is none).
 
-use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 
 use schedgroup::TaskError;
-use schedgroup::errgroup::{ErrGroup, OnError};
+use schedgroup::task::{OnError, TaskGroup};
 
 use crate::common::{Meter, bounded};
 
-fn group() -> ErrGroup<Infallible> {
-    ErrGroup::builder().on_error(OnError::Continue).build()
+fn group() -> TaskGroup {
+    TaskGroup::builder().on_error(OnError::Continue).build()
 }
 
 /// The message of the first panic in time.
-async fn first(group: ErrGroup<Infallible>) -> Option<String> {
+async fn first(group: TaskGroup) -> Option<String> {
     match bounded(group.wait()).await {
-        Ok(()) => None,
-        Err(TaskError::Panicked { panic, .. }) => Some(panic.message().to_owned()),
+        Ok(_) => None,
+        Err(TaskError::Panicked(panic)) => Some(panic.message().to_owned()),
         Err(other) => panic!("{other:?}"),
     }
 }
@@ -34,7 +33,6 @@ mod waitgroup_test {
             let meter = meter.clone();
             group.spawn(async move {
                 meter.run().await;
-                Ok(())
             });
         }
         assert_eq!(first(group).await, None);
@@ -45,7 +43,7 @@ mod waitgroup_test {
     async fn panic_is_propagated() {
         let group = group();
         group.spawn(async { panic!("super bad thing") });
-        let Err(TaskError::Panicked { panic, .. }) = group.wait().await else {
+        let Err(TaskError::Panicked(panic)) = group.wait().await else {
             panic!("expected a panic as a value");
         };
         let again = catch_unwind(AssertUnwindSafe(|| panic.resume())).unwrap_err();
@@ -70,7 +68,6 @@ mod waitgroup_test {
                     panic!("super bad thing");
                 }
                 meter.run().await;
-                Ok(())
             });
         }
         assert_eq!(first(group).await.as_deref(), Some("super bad thing"));
@@ -89,7 +86,7 @@ mod panics_test {
     async fn a_payload_that_is_an_error_is_kept() {
         let group = group();
         group.spawn(async { panic_any(Own) });
-        let Err(TaskError::Panicked { panic, .. }) = group.wait().await else {
+        let Err(TaskError::Panicked(panic)) = group.wait().await else {
             panic!("expected a panic as a value");
         };
         assert!(panic.into_payload().is::<Own>());
@@ -99,7 +96,7 @@ mod panics_test {
     async fn a_payload_that_is_no_error_is_kept() {
         let group = group();
         group.spawn(async { panic_any(7_u64) });
-        let Err(TaskError::Panicked { panic, .. }) = group.wait().await else {
+        let Err(TaskError::Panicked(panic)) = group.wait().await else {
             panic!("expected a panic as a value");
         };
         assert_eq!(panic.into_payload().downcast_ref(), Some(&7_u64));
@@ -122,7 +119,7 @@ mod panics_test {
         group.spawn(async { panic!("boom") });
         let error = group.wait().await.unwrap_err();
         assert!(error.to_string().ends_with("panicked: boom"), "{error}");
-        let TaskError::Panicked { panic, .. } = &error else {
+        let TaskError::Panicked(panic) = &error else {
             panic!("{error:?}");
         };
         let panic: &dyn Error = panic;
@@ -144,7 +141,7 @@ mod try_test {
         }))
         .await;
         assert!(
-            matches!(ends[..], [Err(TaskError::Panicked { index: 0, .. }), Ok(7)]),
+            matches!(&ends[..], [Err(TaskError::Panicked(panic)), Ok(7)] if panic.index() == 0),
             "{ends:?}"
         );
     }

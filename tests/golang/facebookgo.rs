@@ -9,12 +9,12 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use schedgroup::errgroup::{ErrGroup, OnError};
+use schedgroup::task::{OnError, TaskGroup};
 
 use crate::common::bounded;
 
-fn group<E: Send + 'static>() -> ErrGroup<E> {
-    ErrGroup::builder().on_error(OnError::Continue).build()
+fn group<E: Send + 'static>() -> TaskGroup<E> {
+    TaskGroup::builder().on_error(OnError::Continue).build()
 }
 
 #[tokio::test]

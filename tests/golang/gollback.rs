@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use schedgroup::flow::{self, Attempts, Ended, RaceError};
-use schedgroup::{TaskError, Token};
+use schedgroup::TaskError;
+use schedgroup::flow::{self, Ended, RaceError};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -84,7 +84,9 @@ async fn test_retry_timeout() {
         timer.cancel();
     });
     let op = || async { Err::<(), _>("failed") };
-    let error = flow::retry(Attempts::Unlimited, repeat(ms(20)), op)
+    let error = flow::retry(op)
+        .attempts(u32::MAX)
+        .delays(repeat(ms(20)))
         .token(token)
         .await
         .unwrap_err();
@@ -101,7 +103,11 @@ async fn test_retry_fail() {
         calls += 1;
         async { Err::<(), _>("failed") }
     };
-    let error = flow::retry(5, repeat(ms(1)), op).await.unwrap_err();
+    let error = flow::retry(op)
+        .attempts(5)
+        .delays(repeat(ms(1)))
+        .await
+        .unwrap_err();
     assert!(matches!(error.ended, Ended::Attempts), "{error:?}");
     assert_eq!((error.last, error.attempts, calls), (Some("failed"), 5, 5));
 }
@@ -113,7 +119,8 @@ async fn test_retry_success() {
         calls += 1;
         async { Ok::<_, &str>("yes") }
     };
-    assert_eq!(flow::retry(5, repeat(HOUR), op).await.unwrap(), "yes");
+    let retry = flow::retry(op).attempts(5).delays(repeat(HOUR));
+    assert_eq!(retry.await.unwrap(), "yes");
     assert_eq!(calls, 1);
 }
 
@@ -196,7 +203,9 @@ async fn f_gb3_a_retry_hears_a_cancel_in_the_middle_of_an_attempt() {
         sleep(ms(200)).await;
         Err::<(), _>("failed")
     };
-    let retry = flow::retry(Attempts::Unlimited, repeat(Duration::ZERO), op);
+    let retry = flow::retry(op)
+        .attempts(u32::MAX)
+        .delays(repeat(Duration::ZERO));
     let error = retry.token(token).await.unwrap_err();
     assert!(matches!(error.ended, Ended::Cancelled), "{error:?}");
     assert_eq!((start.elapsed(), error.attempts), (ms(20), 1));
@@ -212,7 +221,9 @@ async fn f_gb3_a_retry_without_pauses_is_no_hot_loop() {
         other.cancel();
     });
     let op = || async { Err::<(), _>(()) };
-    let retry = flow::retry(Attempts::Unlimited, repeat(Duration::ZERO), op);
+    let retry = flow::retry(op)
+        .attempts(u32::MAX)
+        .delays(repeat(Duration::ZERO));
     let error = bounded(retry.token(token)).await.unwrap_err();
     assert!(matches!(error.ended, Ended::Cancelled), "{error:?}");
 }
@@ -278,12 +289,11 @@ mod examples {
 
     #[tokio::test(start_paused = true)]
     async fn example_all() {
-        let tasks = [(3_000, Ok(1)), (10, Err("failed")), (2_000, Ok(3))].map(|(millis, end)| {
-            move |_: Token| async move {
+        let tasks =
+            [(3_000, Ok(1)), (10, Err("failed")), (2_000, Ok(3))].map(|(millis, end)| async move {
                 sleep(ms(millis)).await;
                 end
-            }
-        });
+            });
         let ends: Vec<Outcome> = flow::all(tasks)
             .await
             .into_iter()
@@ -295,7 +305,11 @@ mod examples {
     #[tokio::test(start_paused = true)]
     async fn example_retry_five_times() {
         let op = || async { Err::<(), _>("failed") };
-        let error = flow::retry(5, repeat(ms(10)), op).await.unwrap_err();
+        let error = flow::retry(op)
+            .attempts(5)
+            .delays(repeat(ms(10)))
+            .await
+            .unwrap_err();
         assert_eq!(error.to_string(), "gave up after 5 attempts: failed");
     }
 }

@@ -6,7 +6,7 @@ use std::future::{Ready, pending};
 use std::iter::repeat;
 
 use schedgroup::TaskError;
-use schedgroup::flow::{self, Attempts, Ended};
+use schedgroup::flow::{self, Ended};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -122,7 +122,7 @@ mod retry {
 
     /// Counts the calls of an op that fails until its `success`th call.
     async fn run(
-        attempts: impl Into<Attempts>,
+        attempts: u32,
         success: u32,
         token: Option<CancellationToken>,
     ) -> (Result<u32, flow::RetryError<&'static str>>, u32) {
@@ -139,7 +139,7 @@ mod retry {
                 }
             }
         };
-        let retry = flow::retry(attempts, repeat(ms(10)), op);
+        let retry = flow::retry(op).attempts(attempts).delays(repeat(ms(10)));
         let outcome = match token {
             Some(token) => retry.token(token).await,
             None => retry.await,
@@ -155,7 +155,7 @@ mod retry {
 
     #[tokio::test(start_paused = true)]
     async fn should_returns_on_success() {
-        let (outcome, calls) = run(Attempts::Unlimited, 1, None).await;
+        let (outcome, calls) = run(u32::MAX, 1, None).await;
         assert_eq!((outcome.unwrap(), calls), (1, 1));
     }
 
@@ -247,7 +247,11 @@ async fn f_hu3_a_retry_pauses_as_its_delays_say() {
         times.push(start.elapsed());
         async { Err::<(), _>("boom") }
     };
-    let error = flow::retry(9, [10, 20, 40].map(ms), op).await.unwrap_err();
+    let error = flow::retry(op)
+        .attempts(9)
+        .delays([10, 20, 40].map(ms))
+        .await
+        .unwrap_err();
     assert!(matches!(error.ended, Ended::Delays), "{error:?}");
     assert_eq!(times, [0, 10, 30, 70].map(ms));
 }
@@ -292,10 +296,7 @@ async fn f_hu5_a_cancelled_token_starts_nothing() {
     assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
     let ends = flow::all(panics()).token(token.clone()).await;
     assert!(matches!(ends[..], [Err(TaskError::Cancelled)]), "{ends:?}");
-    let error = flow::retry(1, repeat(HOUR), started)
-        .token(token.clone())
-        .await
-        .unwrap_err();
+    let error = flow::retry(started).token(token.clone()).await.unwrap_err();
     assert_eq!((error.attempts, error.last), (0, None));
     let outcome = flow::waterfall(()).then(|()| started()).token(token).await;
     assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
@@ -351,11 +352,13 @@ mod examples {
     #[tokio::test(start_paused = true)]
     async fn retry_that_succeeds_at_the_sixth_call() {
         let mut failures = 0;
-        let value = flow::retry(10, repeat(ms(1)), || {
+        let value = flow::retry(|| {
             let done = failures == 5;
             failures += u32::from(!done);
             async move { if done { Ok(1) } else { Err("failed") } }
         })
+        .attempts(10)
+        .delays(repeat(ms(1)))
         .await;
         assert_eq!((value.unwrap(), failures), (1, 5));
     }

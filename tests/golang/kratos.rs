@@ -3,15 +3,16 @@
 //! Not here: the second `GOMAXPROCS` call (the limit is fixed when the group is built), `GoWithArgs`
 //! (closures capture).
 
-use schedgroup::errgroup::{ErrGroup, OnError};
-use schedgroup::{Cause, TaskError};
+use schedgroup::TaskError;
+use schedgroup::task::Cause;
+use schedgroup::task::{OnError, TaskGroup};
 use tokio::time::{Instant, sleep};
 
 use crate::common::{Meter, bounded, misuse, ms, multi_thread, watched};
 
 /// Its tasks are told of the first error by their context, and are not stopped as by the default policy.
-fn cancelling(limit: usize) -> ErrGroup<&'static str> {
-    ErrGroup::builder()
+fn cancelling(limit: usize) -> TaskGroup<&'static str> {
+    TaskGroup::builder()
         .limit(limit)
         .on_error(OnError::Cancel)
         .build()
@@ -19,7 +20,7 @@ fn cancelling(limit: usize) -> ErrGroup<&'static str> {
 
 #[tokio::test]
 async fn test_normal() {
-    let (group, meter) = (ErrGroup::<()>::new(), Meter::default());
+    let (group, meter) = (TaskGroup::<()>::new(), Meter::default());
     for _ in 0..2 {
         let meter = meter.clone();
         group.spawn(async {
@@ -35,7 +36,7 @@ async fn test_normal() {
 async fn test_gomaxprocs() {
     for (limit, expected) in [(4, ms(1000)), (2, ms(2000))] {
         let (group, start) = (
-            ErrGroup::<()>::builder().limit(limit).build(),
+            TaskGroup::<()>::builder().limit(limit).build(),
             Instant::now(),
         );
         for _ in 0..4 {
@@ -55,9 +56,10 @@ async fn test_gomaxprocs_with_cancel() {
     let group = cancelling(2);
     group.spawn(async { Err("boom") });
     let (tell, told) = tokio::sync::oneshot::channel();
+    let handle = group.handle();
     group.spawn_with(|token| async move {
         token.cancelled().await;
-        tell.send(token.cause()).unwrap();
+        tell.send(handle.cause()).unwrap();
         Ok(())
     });
     let error = bounded(group.wait()).await.unwrap_err();
@@ -68,7 +70,7 @@ async fn test_gomaxprocs_with_cancel() {
 #[tokio::test]
 async fn test_zero_group() {
     super::xsync::each_list_has_its_first_error(|| {
-        ErrGroup::builder()
+        TaskGroup::builder()
             .on_error(OnError::Continue)
             .limit(2)
             .build()
@@ -79,7 +81,7 @@ async fn test_zero_group() {
 /// A panic of the runtime's own making; the original writes into a nil map.
 #[tokio::test]
 async fn test_recover() {
-    let group = ErrGroup::<&str>::new();
+    let group = TaskGroup::<&str>::new();
     let none: Vec<u8> = Vec::new();
     group.spawn(async move { if none[0] == 0 { Ok(()) } else { Err("no") } });
     let error = group.wait().await.unwrap_err();
@@ -88,11 +90,11 @@ async fn test_recover() {
 
 #[tokio::test]
 async fn test_recover2() {
-    let group = ErrGroup::<()>::new();
+    let group = TaskGroup::<()>::new();
     group.spawn(async { panic!("2233") });
     let error = group.wait_all().await.unwrap_err();
     let text = error.iter().map(|e| match e {
-        TaskError::Panicked { panic, .. } => panic.message().to_owned(),
+        TaskError::Panicked(panic) => panic.message().to_owned(),
         other => panic!("{other:?}"),
     });
     assert_eq!(text.collect::<Vec<_>>(), ["2233"]);
@@ -125,7 +127,7 @@ async fn test_with_cancel() {
 /// F-KR1: a free place takes the next task at once, nobody waits for it.
 #[tokio::test(start_paused = true)]
 async fn parked_tasks_run_before_wait() {
-    let group = ErrGroup::<()>::builder().limit(2).build();
+    let group = TaskGroup::<()>::builder().limit(2).build();
     for _ in 0..10 {
         group.spawn(async {
             sleep(ms(1)).await;
@@ -142,7 +144,7 @@ fn ten_thousand_tasks_from_many_threads_are_all_run() {
     watched(|| {
         multi_thread().block_on(async {
             for round in 0..100 {
-                let group = ErrGroup::<()>::builder().limit(1).build();
+                let group = TaskGroup::<()>::builder().limit(1).build();
                 let meter = Meter::default();
                 let callers: Vec<_> = (0..10)
                     .map(|_| {
@@ -171,7 +173,10 @@ fn ten_thousand_tasks_from_many_threads_are_all_run() {
 /// F-KR3: tasks that a task adds while the group waits.
 #[tokio::test]
 async fn a_task_spawns_while_the_group_waits_at_limit_one() {
-    let (group, meter) = (ErrGroup::<()>::builder().limit(1).build(), Meter::default());
+    let (group, meter) = (
+        TaskGroup::<()>::builder().limit(1).build(),
+        Meter::default(),
+    );
     let (handle, counted) = (group.handle(), meter.clone());
     group.spawn(async move {
         tokio::task::yield_now().await;
@@ -191,19 +196,19 @@ async fn a_task_spawns_while_the_group_waits_at_limit_one() {
 /// F-KR4: a second wait and a spawn after it are refused, in words.
 #[tokio::test]
 async fn misuse_after_wait_is_named() {
-    let group = ErrGroup::<()>::new();
+    let group = TaskGroup::<()>::new();
     group.wait().await.unwrap();
     let again = misuse(|| drop(group.wait()));
-    assert_eq!(again, "schedgroup: multiple calls to ErrGroup::wait");
+    assert_eq!(again, "schedgroup: multiple calls to TaskGroup::wait");
     let late = misuse(|| group.spawn(async { Ok(()) }));
     assert_eq!(
         late,
-        "schedgroup: attempted to spawn a task after ErrGroup::wait was called"
+        "schedgroup: attempted to spawn a task after TaskGroup::wait was called"
     );
     let late = misuse(|| drop(group.member()));
     assert_eq!(
         late,
-        "schedgroup: attempted to add a member after ErrGroup::wait was called"
+        "schedgroup: attempted to add a member after TaskGroup::wait was called"
     );
 }
 
@@ -216,13 +221,13 @@ async fn a_dropped_group_ends_its_tasks() {
             self.0.take().map(|told| told.send(()));
         }
     }
-    let (group, mut ends) = (ErrGroup::<()>::builder().limit(1).build(), Vec::new());
+    let (group, mut ends) = (TaskGroup::<()>::builder().limit(1).build(), Vec::new());
     for _ in 0..2 {
         let (tell, told) = tokio::sync::oneshot::channel();
         let held = Told(Some(tell));
         group.spawn(async move {
             let _held = held;
-            std::future::pending().await
+            std::future::pending::<Result<_, _>>().await
         });
         ends.push(told);
     }
@@ -236,7 +241,10 @@ async fn a_dropped_group_ends_its_tasks() {
 /// F-KR6: what is parked does not start after a cancel.
 #[tokio::test]
 async fn parked_tasks_are_skipped_after_a_cancel() {
-    let (group, meter) = (ErrGroup::<()>::builder().limit(1).build(), Meter::default());
+    let (group, meter) = (
+        TaskGroup::<()>::builder().limit(1).build(),
+        Meter::default(),
+    );
     group.spawn_with(|token| async move {
         token.cancelled().await;
         Ok(())
@@ -257,12 +265,12 @@ async fn parked_tasks_are_skipped_after_a_cancel() {
 /// F-KR7, and the level without cancel: a panic keeps its value, and the others go on.
 #[tokio::test]
 async fn a_panic_with_any_value_is_kept() {
-    let group = ErrGroup::<()>::builder()
+    let group = TaskGroup::<()>::builder()
         .on_error(OnError::Continue)
         .build();
     group.spawn(async { std::panic::panic_any(42_i32) });
     group.spawn(async { Ok(()) });
-    let Err(TaskError::Panicked { panic, .. }) = group.wait().await else {
+    let Err(TaskError::Panicked(panic)) = group.wait().await else {
         panic!("expected a panic as a value");
     };
     assert_eq!(*panic.into_payload().downcast::<i32>().unwrap(), 42);

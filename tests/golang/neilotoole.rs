@@ -5,7 +5,7 @@
 //! group is made instead; `kratos::misuse_after_wait_is_named`); F-NE7, F-NE8 (no such races or
 //! benchmarks here).
 
-use schedgroup::errgroup::{ErrGroup, OnError};
+use schedgroup::task::{OnError, TaskGroup};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{Meter, bounded, misuse};
@@ -13,7 +13,7 @@ use crate::common::{Meter, bounded, misuse};
 #[tokio::test]
 async fn test_zero_group() {
     super::xsync::each_list_has_its_first_error(|| {
-        ErrGroup::builder()
+        TaskGroup::builder()
             .limit(2)
             .queue(2)
             .on_error(OnError::Continue)
@@ -26,7 +26,7 @@ async fn test_zero_group() {
 async fn test_with_context() {
     super::xsync::each_list_has_its_first_error(|| {
         let token = CancellationToken::new();
-        ErrGroup::builder().limit(2).queue(2).token(token).build()
+        TaskGroup::builder().limit(2).queue(2).token(token).build()
     })
     .await;
 }
@@ -35,7 +35,7 @@ async fn test_with_context() {
 async fn test_group() {
     for limit in [1, 2, 4, 16] {
         for queue in [0, 1, 4, 16] {
-            let group = ErrGroup::<()>::builder().limit(limit).queue(queue).build();
+            let group = TaskGroup::<()>::builder().limit(limit).queue(queue).build();
             let meter = Meter::default();
             for _ in 0..50 {
                 let meter = meter.clone();
@@ -59,7 +59,7 @@ async fn test_group() {
 /// F-NE1: a task spawns while the group waits.
 #[tokio::test]
 async fn a_task_submits_through_its_handle_while_the_group_waits() {
-    let group = ErrGroup::<()>::builder().limit(2).build();
+    let group = TaskGroup::<()>::builder().limit(2).build();
     let handle = group.handle();
     group.spawn(async move {
         tokio::task::yield_now().await;
@@ -74,7 +74,7 @@ async fn a_task_submits_through_its_handle_while_the_group_waits() {
 #[tokio::test]
 async fn an_error_at_limit_one_blocks_nothing() {
     for round in 0..1_000 {
-        let group = ErrGroup::builder().limit(1).queue(1).build();
+        let group = TaskGroup::builder().limit(1).queue(1).build();
         let (mut taken, mut refused) = (0, 0);
         for n in 0..4 {
             let task = async move { if n == 0 { Err(n) } else { Ok(()) } };
@@ -98,14 +98,14 @@ async fn an_error_at_limit_one_blocks_nothing() {
 #[test]
 fn a_limit_of_zero_is_refused() {
     assert_eq!(
-        misuse(|| drop(ErrGroup::<()>::builder().limit(0))),
+        misuse(|| drop(TaskGroup::<()>::builder().limit(0))),
         "schedgroup: Builder::limit must be at least 1: no task could ever run"
     );
 }
 
 #[tokio::test]
 async fn continue_runs_all_tasks_after_an_error() {
-    let group = ErrGroup::builder()
+    let group = TaskGroup::builder()
         .limit(1)
         .on_error(OnError::Continue)
         .build();

@@ -2,47 +2,46 @@
 //! Copyright (c) 2018 Umputun, MIT.
 //!
 //! Not here: the counts of goroutines (a parked task is data); F-SY5 (a data race does not compile). The
-//! semaphore is the places of a sized group: there is nothing to unlock that was not locked.
+//! semaphore is the slots of a group with a limit: there is nothing to unlock that was not locked.
 
-use schedgroup::errgroup::{ErrGroup, OnError};
-use schedgroup::sized::SizedGroup;
-use schedgroup::{SpawnError, TaskError};
+use schedgroup::task::{OnError, TaskGroup};
+use schedgroup::{ScheduleError, TaskError};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{Hold, Meter, bounded, misuse, ms, settle};
+use crate::common::{Hold, Meter, bounded, misuse, ms, settle, sized};
 
 #[tokio::test]
 async fn test_sized_group() {
-    let (group, meter) = (SizedGroup::new(10), Meter::default());
+    let (group, meter) = (sized(10), Meter::default());
     for _ in 0..1000 {
         group.spawn(meter.clone().run());
     }
     assert_eq!((group.stats().running, group.stats().pending), (10, 990));
-    assert_eq!(bounded(group.wait()).await.finished, 1000);
+    assert_eq!(bounded(group.wait()).await.unwrap().finished, 1000);
     assert_eq!((meter.all(), meter.most()), (1000, 10));
 }
 
 #[tokio::test]
 async fn test_sized_group_preemptive() {
-    let (group, meter) = (SizedGroup::new(10), Meter::default());
+    let (group, meter) = (sized(10), Meter::default());
     for _ in 0..100 {
         bounded(group.submit(meter.clone().run())).await.unwrap();
         assert_eq!(group.stats().pending, 0);
     }
-    assert_eq!(bounded(group.wait()).await.finished, 100);
+    assert_eq!(bounded(group.wait()).await.unwrap().finished, 100);
     assert_eq!(meter.most(), 10);
 }
 
 /// F-SY8: what is discarded comes back and is counted.
 #[tokio::test]
 async fn test_sized_group_discard() {
-    let (group, meter) = (SizedGroup::new(10), Meter::default());
+    let (group, meter) = (sized(10), Meter::default());
     for n in 0..100 {
         let spawned = group.try_spawn(meter.clone().run());
         assert_eq!(spawned.is_ok(), n < 10, "{n}: {spawned:?}");
     }
-    let stats = bounded(group.wait()).await;
+    let stats = bounded(group.wait()).await.unwrap();
     assert_eq!((meter.all(), stats.finished, stats.discarded), (10, 10, 90));
 }
 
@@ -50,21 +49,32 @@ async fn test_sized_group_discard() {
 #[tokio::test(start_paused = true)]
 async fn test_sized_group_canceled() {
     let parent = CancellationToken::new();
-    let group = SizedGroup::builder(10).token(parent.clone()).build();
+    let group = TaskGroup::builder()
+        .limit(10)
+        .on_error(OnError::Continue)
+        .token(parent.clone())
+        .build();
     for _ in 0..100 {
         group.spawn(sleep(ms(100)));
     }
     sleep(ms(10)).await;
     parent.cancel();
-    let stats = group.wait().await;
-    assert_eq!((stats.finished, stats.skipped), (10, 90));
+    let outcome = group.wait().await;
+    assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
+    assert_eq!((group.stats().finished, group.stats().skipped), (10, 90));
 }
 
 /// F-SY1: size 1, four producers at the cancel, all four come back and the place is not lost.
 #[tokio::test]
 async fn a_cancelled_submit_loses_no_place() {
     let parent = CancellationToken::new();
-    let group = std::sync::Arc::new(SizedGroup::builder(1).token(parent.clone()).build());
+    let group = std::sync::Arc::new(
+        TaskGroup::builder()
+            .limit(1)
+            .on_error(OnError::Continue)
+            .token(parent.clone())
+            .build(),
+    );
     group.spawn_with(|token| async move { token.cancelled().await });
     let producers: Vec<_> = (0..4)
         .map(|_| {
@@ -77,24 +87,28 @@ async fn a_cancelled_submit_loses_no_place() {
     for producer in producers {
         assert_eq!(bounded(producer).await.unwrap(), Err(()));
     }
-    let stats = bounded(group.wait()).await;
+    let stats = bounded(group.wait()).await.unwrap();
     assert_eq!((stats.running, stats.pending, stats.finished), (0, 0, 1));
 }
 
 /// F-SY6: the place is free again after a panic.
 #[tokio::test]
 async fn a_panic_gives_its_place_back() {
-    let group = SizedGroup::new(1);
+    let group = sized(1);
     group.spawn(async { panic!("boom") });
     group.spawn(async {});
-    let stats = bounded(group.wait()).await;
+    assert!(
+        bounded(group.wait()).await.is_err(),
+        "a panic is an error of its task"
+    );
+    let stats = group.stats();
     assert_eq!((stats.panicked, stats.finished), (1, 1));
 }
 
 /// F-SY9: a submit that is in line when `wait` is called is covered.
 #[tokio::test]
 async fn wait_covers_a_submit_in_line() {
-    let group = SizedGroup::new(1);
+    let group = sized(1);
     let (go, gone) = tokio::sync::oneshot::channel::<()>();
     group.spawn(async { gone.await.unwrap() });
     let mut submit = Box::pin(group.submit(async {}));
@@ -102,7 +116,7 @@ async fn wait_covers_a_submit_in_line() {
     let wait = group.wait();
     go.send(()).unwrap();
     let (stats, submitted) = bounded(async { tokio::join!(wait, submit) }).await;
-    assert_eq!((stats.finished, submitted.ok()), (2, Some(1)));
+    assert_eq!((stats.unwrap().finished, submitted.ok()), (2, Some(1)));
 }
 
 /// One poll.
@@ -118,7 +132,7 @@ async fn futures_ready<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
 
 #[tokio::test]
 async fn test_error_sized_group() {
-    let group = ErrGroup::builder()
+    let group = TaskGroup::builder()
         .limit(10)
         .on_error(OnError::Continue)
         .build();
@@ -132,7 +146,7 @@ async fn test_error_sized_group() {
 
 #[tokio::test]
 async fn test_error_sized_group_preemptive() {
-    let group = ErrGroup::builder()
+    let group = TaskGroup::builder()
         .limit(10)
         .on_error(OnError::Continue)
         .build();
@@ -146,7 +160,7 @@ async fn test_error_sized_group_preemptive() {
 
 #[tokio::test]
 async fn test_error_sized_group_no_error() {
-    let group = ErrGroup::<()>::builder().limit(10).build();
+    let group = TaskGroup::<()>::builder().limit(10).build();
     for _ in 0..1000 {
         group.spawn(async { Ok(()) });
     }
@@ -156,13 +170,13 @@ async fn test_error_sized_group_no_error() {
 
 #[tokio::test]
 async fn test_error_sized_group_wait_without_go() {
-    let group = ErrGroup::<()>::builder().limit(10).build();
+    let group = TaskGroup::<()>::builder().limit(10).build();
     assert!(bounded(group.wait_all()).await.is_ok());
 }
 
 #[tokio::test]
 async fn test_error_sized_group_discard() {
-    let group = ErrGroup::<()>::builder().limit(10).build();
+    let group = TaskGroup::<()>::builder().limit(10).build();
     let taken = (0..1000).filter(|_| group.try_spawn(async { Ok(()) }).is_ok());
     assert_eq!(taken.count(), 10);
     assert!(bounded(group.wait_all()).await.is_ok());
@@ -172,7 +186,7 @@ async fn test_error_sized_group_discard() {
 /// F-SY2: one failing, 1,000 queued at size 1, none runs.
 #[tokio::test]
 async fn test_error_sized_group_term() {
-    let (group, meter) = (ErrGroup::builder().limit(1).build(), Meter::default());
+    let (group, meter) = (TaskGroup::builder().limit(1).build(), Meter::default());
     group.spawn(async { Err("term") });
     for _ in 0..1000 {
         let meter = meter.clone();
@@ -189,7 +203,7 @@ async fn test_error_sized_group_term() {
 #[tokio::test]
 async fn test_error_sized_group_term_on_err() {
     // Those beside it run to their end there; the default policy would abort them.
-    let builder = ErrGroup::builder().limit(10).on_error(OnError::Cancel);
+    let builder = TaskGroup::builder().limit(10).on_error(OnError::Cancel);
     let (group, meter) = (builder.build(), Meter::default());
     for n in 0..1000 {
         let meter = meter.clone();
@@ -208,7 +222,7 @@ async fn test_error_sized_group_term_on_err() {
 
 #[tokio::test]
 async fn test_error_sized_group_term_and_preemptive() {
-    let group = ErrGroup::builder().limit(2).build();
+    let group = TaskGroup::builder().limit(2).build();
     let mut taken = 0;
     for n in 0..1000 {
         let task = async move { if n == 100 { Err(n) } else { Ok(()) } };
@@ -220,7 +234,10 @@ async fn test_error_sized_group_term_and_preemptive() {
 
 #[tokio::test]
 async fn test_error_sized_group_concurrency_limit() {
-    let (group, meter) = (ErrGroup::<()>::builder().limit(5).build(), Meter::default());
+    let (group, meter) = (
+        TaskGroup::<()>::builder().limit(5).build(),
+        Meter::default(),
+    );
     for _ in 0..100 {
         let meter = meter.clone();
         group.spawn(async {
@@ -235,7 +252,7 @@ async fn test_error_sized_group_concurrency_limit() {
 /// F-SY7: all of them can be had, not only read.
 #[tokio::test]
 async fn test_error_sized_group_multi_error() {
-    let group = ErrGroup::builder()
+    let group = TaskGroup::builder()
         .limit(3)
         .on_error(OnError::Continue)
         .build();
@@ -254,7 +271,7 @@ async fn test_error_sized_group_multi_error() {
 #[tokio::test]
 async fn test_error_sized_group_cancel() {
     let parent = CancellationToken::new();
-    let group = ErrGroup::<()>::builder()
+    let group = TaskGroup::<()>::builder()
         .limit(1)
         .token(parent.clone())
         .build();
@@ -275,7 +292,7 @@ async fn test_error_sized_group_cancel() {
 #[tokio::test]
 async fn test_error_sized_group_cancel_with_preemptive() {
     let parent = CancellationToken::new();
-    let group = ErrGroup::<()>::builder()
+    let group = TaskGroup::<()>::builder()
         .limit(10)
         .token(parent.clone())
         .build();
@@ -286,7 +303,7 @@ async fn test_error_sized_group_cancel_with_preemptive() {
         }
         match bounded(group.submit(async { Ok(()) })).await {
             Ok(_) => taken += 1,
-            Err(SpawnError::Cancelled(_)) => told += 1,
+            Err(ScheduleError::Cancelled(_)) => told += 1,
             Err(other) => panic!("{other:?}"),
         }
     }
@@ -299,7 +316,7 @@ async fn test_error_sized_group_cancel_with_preemptive() {
 #[tokio::test]
 async fn test_error_sized_group_cancel_with_active_errors() {
     let parent = CancellationToken::new();
-    let group = ErrGroup::builder()
+    let group = TaskGroup::builder()
         .on_error(OnError::Continue)
         .token(parent.clone())
         .build();
@@ -311,7 +328,7 @@ async fn test_error_sized_group_cancel_with_active_errors() {
     }
     parent.cancel();
     let late = group.try_spawn(async { Ok(()) });
-    assert!(matches!(late, Err(SpawnError::Cancelled(_))), "{late:?}");
+    assert!(matches!(late, Err(ScheduleError::Cancelled(_))), "{late:?}");
     assert_eq!(bounded(group.wait_all()).await.unwrap_err().len(), 10);
 }
 
@@ -319,7 +336,7 @@ async fn test_error_sized_group_cancel_with_active_errors() {
 #[tokio::test]
 async fn test_semaphore() {
     for capacity in [1, 2] {
-        let (group, hold) = (SizedGroup::new(capacity), Hold::new());
+        let (group, hold) = (sized(capacity), Hold::new());
         for _ in 0..capacity {
             bounded(group.submit(hold.job())).await.unwrap();
         }
@@ -328,14 +345,14 @@ async fn test_semaphore() {
         hold.release();
         bounded(more).await.unwrap();
         (0..capacity).for_each(|_| hold.release());
-        bounded(group.wait()).await;
+        bounded(group.wait()).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn test_semaphore_try_lock() {
     for capacity in [1, 2] {
-        let (group, hold) = (SizedGroup::new(capacity), Hold::new());
+        let (group, hold) = (sized(capacity), Hold::new());
         for _ in 0..capacity {
             group.try_spawn(hold.job()).unwrap();
         }
@@ -344,29 +361,32 @@ async fn test_semaphore_try_lock() {
         settle().await;
         assert!(group.try_spawn(hold.job()).is_ok(), "{capacity}");
         (0..capacity).for_each(|_| hold.release());
-        bounded(group.wait()).await;
+        bounded(group.wait()).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn test_sized_group_waiters() {
-    let group = SizedGroup::builder(1).queue(2).build();
+    let group = TaskGroup::builder()
+        .limit(1)
+        .on_error(OnError::Continue)
+        .queue(2)
+        .build();
     let taken = (0..5).filter(|_| group.try_spawn(async {}).is_ok());
     assert_eq!(taken.count(), 3);
     let full = group.try_spawn(async {});
-    assert!(matches!(full, Err(SpawnError::Full(_))), "{full:?}");
-    assert_eq!(bounded(group.wait()).await.finished, 3);
+    assert!(matches!(full, Err(ScheduleError::Full(_))), "{full:?}");
+    assert_eq!(bounded(group.wait()).await.unwrap().finished, 3);
 }
 
 #[test]
 fn misuse_of_a_sized_group_is_named() {
     assert_eq!(
-        misuse(|| drop(SizedGroup::builder(0))),
-        "schedgroup: the size of a SizedGroup must be at least 1: no task could ever run"
+        misuse(|| drop(TaskGroup::<()>::builder().limit(0))),
+        "schedgroup: Builder::limit must be at least 1: no task could ever run"
     );
     assert_eq!(
-        misuse(|| drop(SizedGroup::new(1))),
-        "schedgroup: SizedGroup was made outside of a tokio runtime: make it inside of one, or name \
-         one with Builder::runtime"
+        misuse(|| drop(sized(1))),
+        "schedgroup: TaskGroup::new must be called inside a tokio runtime; enter one, or name one with TaskGroup::builder().runtime(handle)"
     );
 }

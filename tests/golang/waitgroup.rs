@@ -1,30 +1,36 @@
 //! `github.com/pieterclaerhout/go-waitgroup`, `waitgroup_test.go`, Copyright Pieter Claerhout, MIT.
 
-use schedgroup::errgroup::{ErrGroup, OnError};
+use schedgroup::task::{OnError, TaskGroup};
 use tokio::sync::oneshot;
 
 use crate::common::bounded;
 
+/// Running and waiting.
+fn held(group: &TaskGroup<()>) -> (usize, usize) {
+    let stats = group.stats();
+    (stats.running, stats.pending)
+}
+
 /// F-GW1: running and waiting apart, and no race in the middle.
 #[tokio::test]
 async fn test_wait_group() {
-    let group = ErrGroup::<()>::builder().limit(1).build();
-    assert_eq!((group.running(), group.pending()), (0, 0));
+    let group = TaskGroup::<()>::builder().limit(1).build();
+    assert_eq!(held(&group), (0, 0));
     let (go, gone) = oneshot::channel::<()>();
     group.spawn(async {
         gone.await.unwrap();
         Ok(())
     });
     group.spawn(async { Ok(()) });
-    assert_eq!((group.running(), group.pending()), (1, 1));
+    assert_eq!(held(&group), (1, 1));
     go.send(()).unwrap();
     bounded(group.wait()).await.unwrap();
-    assert_eq!((group.running(), group.pending()), (0, 0));
+    assert_eq!(held(&group), (0, 0));
 }
 
 #[tokio::test]
 async fn test_wait_group_add() {
-    let group = ErrGroup::<()>::builder().limit(1).build();
+    let group = TaskGroup::<()>::builder().limit(1).build();
     let order = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     for n in 0..3 {
         let order = order.clone();
@@ -39,7 +45,7 @@ async fn test_wait_group_add() {
 
 #[tokio::test]
 async fn test_error_group_add() {
-    let group = ErrGroup::new();
+    let group = TaskGroup::new();
     for outcome in [Ok(()), Err("failed")] {
         group.spawn(async move { outcome });
     }
@@ -50,7 +56,7 @@ async fn test_error_group_add() {
 #[tokio::test]
 async fn a_failing_member_cancels_the_tasks() {
     // The task is to hear of it, which under the default policy would be aborted.
-    let group = ErrGroup::builder().on_error(OnError::Cancel).build();
+    let group = TaskGroup::builder().on_error(OnError::Cancel).build();
     let member = group.member();
     group.spawn_with(|token| async move {
         token.cancelled().await;

@@ -4,8 +4,9 @@
 //! while tasks run (F-XS1, F-XS2: the limit is fixed when the group is built, and zero is refused);
 //! a second `Wait` on one group (refused; each list below has a group of its own).
 
-use schedgroup::errgroup::{ErrGroup, OnError};
-use schedgroup::{Cause, SpawnError, TaskError};
+use schedgroup::task::{Cause, TaskStats};
+use schedgroup::task::{OnError, TaskGroup};
+use schedgroup::{ScheduleError, TaskError};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{HOUR, Meter, bounded, ms};
@@ -23,9 +24,9 @@ const LISTS: [List; 5] = [
     (&[Ok(()), Err("one"), Err("two")], Some((1, "one"))),
 ];
 
-fn first(outcome: Result<(), TaskError<&'static str>>) -> Option<(usize, &'static str)> {
+fn first(outcome: Result<TaskStats, TaskError<&'static str>>) -> Option<(usize, &'static str)> {
     match outcome {
-        Ok(()) => None,
+        Ok(_) => None,
         Err(TaskError::Failed { index, error }) => Some((index, error)),
         Err(other) => panic!("{other:?}"),
     }
@@ -33,7 +34,7 @@ fn first(outcome: Result<(), TaskError<&'static str>>) -> Option<(usize, &'stati
 
 /// The first error of each list, in a group of any make, whose token is cancelled in the end. Other
 /// systems have the same test.
-pub(crate) async fn each_list_has_its_first_error(group: fn() -> ErrGroup<&'static str>) {
+pub(crate) async fn each_list_has_its_first_error(group: fn() -> TaskGroup<&'static str>) {
     for (list, expected) in LISTS {
         let group = group();
         for outcome in list {
@@ -47,27 +48,28 @@ pub(crate) async fn each_list_has_its_first_error(group: fn() -> ErrGroup<&'stat
 
 #[tokio::test]
 async fn test_zero_group() {
-    each_list_has_its_first_error(|| ErrGroup::builder().on_error(OnError::Continue).build()).await;
+    each_list_has_its_first_error(|| TaskGroup::builder().on_error(OnError::Continue).build())
+        .await;
 }
 
 #[tokio::test]
 async fn test_with_context() {
-    each_list_has_its_first_error(|| ErrGroup::with_token(CancellationToken::new())).await;
+    each_list_has_its_first_error(|| TaskGroup::with_token(CancellationToken::new())).await;
 }
 
 #[tokio::test]
 async fn test_try_go() {
-    let group = ErrGroup::<()>::builder().limit(42).build();
+    let group = TaskGroup::<()>::builder().limit(42).build();
     for n in 0..42 {
-        let spawned = group.try_spawn(std::future::pending());
+        let spawned = group.try_spawn(std::future::pending::<Result<_, _>>());
         assert!(spawned.is_ok(), "{n}: {spawned:?}");
     }
     let full = group.try_spawn(async { Ok(()) });
-    assert!(matches!(full, Err(SpawnError::Full(_))), "{full:?}");
+    assert!(matches!(full, Err(ScheduleError::Full(_))), "{full:?}");
     assert_eq!(full.unwrap_err().into_inner().await, Ok(()));
     assert_eq!(group.stats().discarded, 1);
 
-    let group = ErrGroup::<()>::builder().limit(1).build();
+    let group = TaskGroup::<()>::builder().limit(1).build();
     assert!(group.try_spawn(async { Ok(()) }).is_ok());
     assert!(group.try_spawn(async { Ok(()) }).is_err());
     bounded(group.wait()).await.unwrap();
@@ -77,7 +79,7 @@ async fn test_try_go() {
 #[tokio::test]
 async fn f_xs1_every_task_runs_under_the_one_limit() {
     let meter = Meter::default();
-    let builder = ErrGroup::<()>::builder().limit(9).limit(2);
+    let builder = TaskGroup::<()>::builder().limit(9).limit(2);
     let group = builder.build();
     for _ in 0..20 {
         let meter = meter.clone();
@@ -93,7 +95,7 @@ async fn f_xs1_every_task_runs_under_the_one_limit() {
 #[tokio::test]
 async fn test_go_limit() {
     let (group, meter) = (
-        ErrGroup::<()>::builder().limit(10).build(),
+        TaskGroup::<()>::builder().limit(10).build(),
         Meter::default(),
     );
     for _ in 0..1025 {
@@ -110,37 +112,36 @@ async fn test_go_limit() {
 #[tokio::test]
 async fn test_cancel_cause() {
     for (list, expected) in LISTS {
-        let group = ErrGroup::new();
+        let group = TaskGroup::new();
         for outcome in list {
             group.try_spawn(async move { *outcome }).unwrap();
         }
-        let token = group.token();
-        assert_eq!(token.cause(), None);
+        assert_eq!(group.cause(), None);
         let outcome = first(group.wait().await);
         assert_eq!(outcome, expected, "{list:?}");
         let cause = expected.map_or(Cause::Finished, |(index, _)| Cause::Failed { index });
-        assert_eq!(token.cause(), Some(cause), "{list:?}");
+        assert_eq!(group.cause(), Some(cause), "{list:?}");
     }
 }
 
 /// Versions 0.14 and 0.15: the error and the other value.
 #[tokio::test]
 async fn test_panic() {
-    let group = ErrGroup::<()>::new();
+    let group = TaskGroup::<()>::new();
     let line = line!() + 1;
     group.spawn(async { std::panic::panic_any(String::from("text")) });
-    let Err(TaskError::Panicked { index: 0, panic }) = group.wait().await else {
+    let Err(TaskError::Panicked(panic)) = group.wait().await else {
         panic!("expected a panic as a value");
     };
-    assert_eq!(panic.message(), "text");
+    assert_eq!((panic.index(), panic.message()), (0, "text"));
     assert_eq!(panic.spawned_at().line(), line);
     assert_eq!(panic.spawned_at().file(), file!());
     let resumed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| panic.resume()));
     assert_eq!(*resumed.unwrap_err().downcast::<String>().unwrap(), "text");
 
-    let group = ErrGroup::<()>::new();
+    let group = TaskGroup::<()>::new();
     group.spawn(async { std::panic::panic_any(42_u8) });
-    let Err(TaskError::Panicked { panic, .. }) = group.wait().await else {
+    let Err(TaskError::Panicked(panic)) = group.wait().await else {
         panic!("expected a panic as a value");
     };
     assert_eq!(*panic.into_payload().downcast::<u8>().unwrap(), 42);
@@ -150,15 +151,15 @@ async fn test_panic() {
 #[tokio::test]
 async fn a_submit_at_the_limit_hears_the_cancel() {
     let parent = CancellationToken::new();
-    let group = ErrGroup::<()>::builder()
+    let group = TaskGroup::<()>::builder()
         .limit(1)
         .token(parent.clone())
         .build();
-    group.spawn(std::future::pending());
+    group.spawn(std::future::pending::<Result<_, _>>());
     let submit = group.submit(async { Ok(()) });
     let (submitted, ()) = bounded(async { tokio::join!(submit, async { parent.cancel() }) }).await;
     assert!(
-        matches!(submitted, Err(SpawnError::Cancelled(_))),
+        matches!(submitted, Err(ScheduleError::Cancelled(_))),
         "{submitted:?}"
     );
     assert_eq!(submitted.unwrap_err().into_inner().await, Ok(()));
@@ -167,7 +168,7 @@ async fn a_submit_at_the_limit_hears_the_cancel() {
 /// F-XS3: what is queued or comes after the first error does not start, and is counted.
 #[tokio::test]
 async fn tasks_after_the_first_error_are_skipped_and_counted() {
-    let (group, meter) = (ErrGroup::builder().limit(1).build(), Meter::default());
+    let (group, meter) = (TaskGroup::builder().limit(1).build(), Meter::default());
     group.spawn(async { Err("first") });
     for _ in 0..10 {
         let meter = meter.clone();
@@ -184,8 +185,7 @@ async fn tasks_after_the_first_error_are_skipped_and_counted() {
 #[tokio::test]
 async fn a_panic_cancels_the_others_like_an_error() {
     // The other task is to hear of it, which under the default policy would be aborted.
-    let group = ErrGroup::<()>::builder().on_error(OnError::Cancel).build();
-    let token = group.token();
+    let group = TaskGroup::<()>::builder().on_error(OnError::Cancel).build();
     group.spawn_with(|token| async move {
         token.cancelled().await;
         Ok(())
@@ -193,16 +193,16 @@ async fn a_panic_cancels_the_others_like_an_error() {
     group.spawn(async { panic!("boom") });
     let outcome = bounded(group.wait()).await;
     assert!(
-        matches!(outcome, Err(TaskError::Panicked { index: 1, .. })),
+        matches!(&outcome, Err(TaskError::Panicked(panic)) if panic.index() == 1),
         "{outcome:?}"
     );
-    assert_eq!(token.cause(), Some(Cause::Panicked { index: 1 }));
+    assert_eq!(group.cause(), Some(Cause::Panicked { index: 1 }));
 }
 
 /// F-XS6: all errors, in order of tasks and not of time.
 #[tokio::test(start_paused = true)]
 async fn wait_all_has_every_error_in_order_of_tasks() {
-    let group = ErrGroup::builder().on_error(OnError::Continue).build();
+    let group = TaskGroup::builder().on_error(OnError::Continue).build();
     for n in 0..3 {
         group.spawn(async move {
             tokio::time::sleep(ms(10) * (3 - n)).await;
@@ -220,7 +220,7 @@ async fn wait_all_has_every_error_in_order_of_tasks() {
 /// F-XS7: a task that does not listen is aborted by the policy.
 #[tokio::test(start_paused = true)]
 async fn abort_ends_tasks_that_do_not_listen() {
-    let group = ErrGroup::builder().on_error(OnError::Abort).build();
+    let group = TaskGroup::builder().on_error(OnError::Abort).build();
     group.spawn(async {
         tokio::time::sleep(HOUR).await;
         Ok(())

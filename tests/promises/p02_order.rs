@@ -2,9 +2,10 @@
 //! so.
 
 use std::cell::Cell;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use schedgroup::Group;
+use schedgroup::{Group, JobHandle};
 use tokio::time::Instant;
 
 use crate::common::{
@@ -176,4 +177,22 @@ async fn a_job_that_comes_later_with_an_earlier_deadline_overtakes_those_that_wa
     expected.push(120);
     expected.extend(21..60);
     assert_eq!(log.labels(), expected);
+}
+
+/// Due jobs that a worker has claimed already stay where they are in the order.
+#[tokio::test(start_paused = true)]
+async fn to_ask_for_the_state_of_a_due_job_does_not_change_when_it_starts() {
+    let group = Group::new();
+    let (log, asked) = (Log::new(), Arc::new(OnceLock::new()));
+    let due = Instant::now() + ms(1);
+    let (first, later) = (log.job(0), Arc::clone(&asked));
+    group.schedule(due, async move {
+        first.await;
+        let jobs: &Vec<JobHandle> = later.get().unwrap();
+        assert!(jobs.iter().all(JobHandle::is_pending));
+    });
+    let jobs: Vec<_> = (1..10).map(|n| group.schedule(due, log.job(n))).collect();
+    asked.set(jobs.into_iter().step_by(2).collect()).unwrap();
+    group.wait().await.unwrap();
+    assert_eq!(log.labels(), (0..10).collect::<Vec<_>>());
 }

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use schedgroup::errgroup::{ErrGroup, OnError};
+use schedgroup::task::{OnError, TaskGroup};
 use schedgroup::{TaskError, TaskErrors};
 
 use crate::common::bounded;
@@ -29,7 +29,7 @@ fn report(error: &dyn Error) -> String {
 }
 
 async fn errors<E: Send + 'static>(failures: impl IntoIterator<Item = E>) -> TaskErrors<E> {
-    let group = ErrGroup::builder().on_error(OnError::Continue).build();
+    let group = TaskGroup::builder().on_error(OnError::Continue).build();
     for failure in failures {
         group.spawn(async { Err(failure) });
     }
@@ -62,12 +62,12 @@ async fn a_chain_of_all_errors_tells_each_once() {
 
 #[tokio::test]
 async fn a_chain_tells_a_panic_once() {
-    let group = ErrGroup::<NoRoute>::new();
+    let group = TaskGroup::<NoRoute>::new();
     group.spawn(async { panic!("boom") });
     let error = bounded(group.wait()).await.unwrap_err();
     let report = report(&error);
     assert_eq!(report.matches("boom").count(), 1, "{report}");
-    assert!(report.starts_with("task 0: "), "{report}");
+    assert!(report.starts_with("task 0 spawned at "), "{report}");
 }
 
 #[tokio::test]

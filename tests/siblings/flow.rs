@@ -4,13 +4,14 @@ use std::future::{Ready, pending};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
 
+use schedgroup::TaskError;
 use schedgroup::flow::{self, RaceError};
-use schedgroup::{Cause, TaskError, Token};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{
-    Flag, HOUR, Meter, OnDrop, Random, bounded, misuse, ms, multi_thread, settle, until, watched,
+    Flag, HOUR, Meter, OnDrop, Random, bounded, misuse, ms, multi_thread, poll_once, settle, until,
+    watched,
 };
 
 type Outcome = Result<u32, &'static str>;
@@ -27,9 +28,10 @@ fn panicking() -> [impl Future<Output = Outcome> + Send + 'static; 2] {
 
 #[track_caller]
 fn assert_panicked<T: std::fmt::Debug, E: std::fmt::Debug>(outcome: Result<T, TaskError<E>>) {
-    let Err(TaskError::Panicked { index: 0, panic }) = outcome else {
+    let Err(TaskError::Panicked(panic)) = outcome else {
         panic!("{outcome:?}");
     };
+    assert_eq!(panic.index(), 0);
     assert_eq!(panic.message(), "boom");
 }
 
@@ -47,7 +49,7 @@ async fn a_panic_is_the_error_of_its_task() {
     let [first, _] = panicking();
     let mut ends = flow::all([first]).await;
     assert_panicked(ends.pop().unwrap());
-    let mut stream = flow::stream(panicking()).start();
+    let mut stream = flow::stream(panicking());
     assert_panicked(bounded(stream.next()).await.unwrap());
     let [first, _] = panicking();
     let Err(RaceError::Failed(errors)) = flow::race([first]).await else {
@@ -77,7 +79,7 @@ async fn a_panic_loses_a_race() {
 async fn a_panic_names_the_line_of_the_call() {
     let line = line!() + 1;
     let mut ends = flow::all([async { panic!("boom") }]).await;
-    let Some(Err(TaskError::Panicked { panic, .. })) = ends.pop() else {
+    let Some(Err(TaskError::Panicked(panic))) = ends.pop() else {
         panic!("expected a panic as a value");
     };
     assert_eq!(
@@ -89,17 +91,6 @@ async fn a_panic_names_the_line_of_the_call() {
 /// The closure itself is called by the task.
 #[tokio::test]
 async fn a_closure_that_panics_is_its_tasks_panic() {
-    let tasks = [true, false].map(|panics| {
-        move |_: Token| {
-            assert!(!panics, "boom");
-            async { 7 }
-        }
-    });
-    let ends = flow::all(tasks).await;
-    assert!(
-        matches!(ends[..], [Err(TaskError::Panicked { index: 0, .. }), Ok(7)]),
-        "{ends:?}"
-    );
     let values = flow::map([true], |panics| {
         assert!(!panics, "boom");
         async { 7 }
@@ -175,17 +166,13 @@ async fn nothing_runs_until_it_is_awaited() {
 fn dropping_it_aborts_what_it_started() {
     watched(|| {
         multi_thread().block_on(async {
-            let (flag, causes) = (Flag::new(), Arc::new(std::sync::Mutex::new(Vec::new())));
+            let flag = Flag::new();
             let tasks = |count: usize| {
-                let (flag, causes) = (flag.clone(), causes.clone());
+                let flag = flag.clone();
                 (0..count).map(move |_| {
-                    let (guard, causes) = (flag.guard(), causes.clone());
-                    move |token: Token| async move {
+                    let guard = flag.guard();
+                    async move {
                         let _guard = guard;
-                        tokio::spawn(async move {
-                            token.cancelled().await;
-                            causes.lock().unwrap().push(token.cause());
-                        });
                         pending::<Outcome>().await
                     }
                 })
@@ -194,17 +181,13 @@ fn dropping_it_aborts_what_it_started() {
             assert!(late.is_err());
             let late = tokio::time::timeout(ms(2), flow::race(tasks(5)).limit(3));
             assert!(late.await.is_err());
-            drop(flow::stream(tasks(5)).limit(3).start());
-            until("all tasks are gone", || flag.drops() >= 5 + 3).await;
-            until("all have been told", || {
-                causes.lock().unwrap().len() >= 5 + 3
+            let mut stream = flow::stream(tasks(5)).limit(3);
+            assert!(poll_once(&mut Box::pin(stream.next())).is_pending());
+            drop(stream);
+            until("all that had started are gone", || {
+                flag.drops() == 5 + 3 + 3
             })
             .await;
-            let causes = causes.lock().unwrap();
-            assert!(
-                causes.iter().all(|cause| *cause == Some(Cause::Cancelled)),
-                "{causes:?}"
-            );
         });
     });
 }
@@ -283,35 +266,16 @@ async fn all_keeps_what_had_ended_before_a_cancel() {
     assert!(start.elapsed() < ms(100));
 }
 
-#[tokio::test]
-async fn a_winner_tells_the_others_that_it_is_finished() {
-    let (tell, told) = tokio::sync::oneshot::channel();
-    let mut tell = Some(tell);
-    let tasks = [0, 1].map(|n| {
-        let tell = if n == 0 { tell.take() } else { None };
-        move |token: Token| async move {
-            if let Some(tell) = tell {
-                tokio::spawn(async move {
-                    token.cancelled().await;
-                    tell.send(token.cause()).unwrap();
-                });
-                pending::<()>().await;
-            }
-            Ok::<_, ()>(n)
-        }
-    });
-    assert_eq!(flow::race(tasks).await.unwrap(), 1);
-    assert_eq!(bounded(told).await.unwrap(), Some(Cause::Finished));
-}
-
-/// A task can end all of it by the token that it is handed.
+/// A task can end all of it by the token that it captured.
 #[tokio::test]
 async fn a_task_may_cancel_the_whole() {
-    let task = |token: Token| async move {
-        token.token().cancel();
+    let token = CancellationToken::new();
+    let own = token.clone();
+    let task = async move {
+        own.cancel();
         pending::<Outcome>().await
     };
-    let outcome = bounded(flow::try_all([task])).await;
+    let outcome = bounded(flow::try_all([task]).token(token)).await;
     assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
 }
 
@@ -320,7 +284,10 @@ async fn a_task_may_cancel_the_whole() {
 async fn a_slow_taker_holds_a_stream_back() {
     let meter = Meter::default();
     let tasks = (0..100).map(|_| meter.clone().run());
-    let mut stream = flow::stream(tasks).limit(4).start();
+    let mut stream = flow::stream(tasks).limit(4);
+    settle().await;
+    assert_eq!(meter.all(), 0, "nothing runs before the first poll");
+    assert!(poll_once(&mut Box::pin(stream.next())).is_pending());
     settle().await;
     assert_eq!(meter.all(), 4);
     stream.next().await.unwrap().unwrap();
@@ -334,7 +301,7 @@ async fn a_next_that_is_dropped_loses_no_end() {
         sleep(ms(30 - 10 * n)).await;
         n
     });
-    let mut stream = flow::stream(tasks).start();
+    let mut stream = flow::stream(tasks);
     let mut values = Vec::new();
     loop {
         match tokio::time::timeout(ms(7), stream.next()).await {
@@ -390,11 +357,9 @@ async fn values_that_panic_in_their_destructors_do_not_hide_the_error() {
     assert!(third(taken.and_then(|error| error.last().cloned())));
     assert!(third(bounded(flow::last(1, tasks()).limit(1)).await.err()));
     // Ends that wait to be taken when the stream is dropped, and those behind a cancel.
-    let mut stream = flow::stream(tasks().take(2)).start();
-    for _ in 0..10 {
-        tokio::task::yield_now().await;
-    }
+    let mut stream = flow::stream(tasks().take(2)).limit(2);
     std::mem::forget(stream.next().await);
+    settle().await;
     drop(stream);
 }
 
@@ -414,16 +379,13 @@ async fn a_destructor_of_a_task_is_part_of_it() {
 fn a_runtime_that_is_gone_is_a_cancel() {
     watched(|| {
         let runtime = multi_thread();
-        let all = {
+        let mut all = flow::all((0..3).map(|_| pending::<()>()));
+        let mut stream = flow::stream((0..3).map(|_| pending::<()>())).limit(2);
+        {
             let _inside = runtime.enter();
-            flow::all((0..3).map(|_| pending::<()>())).into_future()
-        };
-        let mut stream = {
-            let _inside = runtime.enter();
-            flow::stream((0..3).map(|_| pending::<()>()))
-                .limit(2)
-                .start()
-        };
+            assert!(poll_once(&mut all).is_pending());
+            assert!(poll_once(&mut Box::pin(stream.next())).is_pending());
+        }
         runtime.shutdown_timeout(ms(10_000));
         multi_thread().block_on(async {
             let ends = bounded(all).await;
@@ -443,18 +405,51 @@ fn a_runtime_that_is_gone_is_a_cancel() {
 #[test]
 fn misuse_of_a_flow_is_named() {
     let none = || -> [Ready<Outcome>; 0] { [] };
+    let no_task = "must be at least 1: no task could ever run";
     assert_eq!(
         misuse(|| drop(flow::race(none()).limit(0))),
-        "schedgroup: Flow::limit must be at least 1: no task could ever run"
+        format!("schedgroup: Flow::limit {no_task}")
     );
     assert_eq!(
-        misuse(|| drop(flow::race(none()).into_future())),
-        "schedgroup: flow::race was run outside of a tokio runtime: its tasks need one"
+        misuse(|| drop(flow::stream(none()).limit(0))),
+        format!("schedgroup: Stream::limit {no_task}")
     );
+    let outside = "was run outside of a tokio runtime: its tasks need one";
+    let race = flow::race(none());
+    let awaited = misuse(|| poll_once(&mut Box::pin(async { race.await.is_ok() })));
+    assert_eq!(awaited, format!("schedgroup: flow::race {outside}"));
+    let mut stream = flow::stream(none());
+    let awaited = misuse(|| poll_once(&mut Box::pin(async { stream.next().await.is_some() })));
+    assert_eq!(awaited, format!("schedgroup: flow::stream {outside}"));
+}
+
+#[tokio::test]
+async fn the_order_of_a_stream_is_settled_by_its_first_poll() {
+    let mut stream = flow::stream([pending::<()>()]);
+    assert!(poll_once(&mut Box::pin(stream.next())).is_pending());
     assert_eq!(
-        misuse(|| drop(flow::stream(none()).start())),
-        "schedgroup: flow::stream was run outside of a tokio runtime: its tasks need one"
+        misuse(|| drop(stream.unordered())),
+        "schedgroup: Stream::unordered was called after the first poll"
     );
+}
+
+/// What else it is set to holds from then on.
+#[tokio::test]
+async fn a_flow_that_runs_can_still_be_given_a_limit_and_a_token() {
+    let (meter, token) = (Meter::default(), CancellationToken::new());
+    let endless = (0..).map(|_| meter.clone().run());
+    let mut stream = flow::stream(endless).limit(2);
+    stream.next().await.unwrap().unwrap();
+    let mut stream = stream.limit(5).token(token.clone());
+    stream.next().await.unwrap().unwrap();
+    settle().await;
+    assert_eq!(meter.all(), 2 + 5, "two were taken");
+    token.cancel();
+    let mut last = None;
+    while let Some(end) = bounded(stream.next()).await {
+        last = Some(end);
+    }
+    assert!(matches!(last, Some(Err(TaskError::Cancelled))), "{last:?}");
 }
 
 /// Ends, cancels and drops at the same moment, on two workers: every task is gone in the end, each
@@ -505,7 +500,7 @@ fn whatever_races_no_task_is_left() {
                         2 => drop(flow::race(tasks).limit(limit).token(token).await),
                         3 => drop(flow::take(3, tasks).limit(limit).token(token).await),
                         _ => {
-                            let mut stream = flow::stream(tasks).limit(limit).token(token).start();
+                            let mut stream = flow::stream(tasks).limit(limit).token(token);
                             while stream.next().await.is_some() {}
                         }
                     }
@@ -523,15 +518,56 @@ fn they_can_be_sent_where_their_parts_can() {
     fn send<T: Send>(_: &T) {}
     let tasks = || [async { Ok::<_, ()>(1) }];
     send(&flow::all(tasks()));
-    multi_thread().block_on(async {
-        send(&flow::race(tasks()).into_future());
-        send(&flow::map([1], |n| async move { n }).into_future());
-        send(&flow::stream(tasks()).start());
-        send(
-            &flow::waterfall::<_, ()>(1)
-                .then(|n| async move { Ok(n) })
-                .into_future(),
-        );
-        send(&flow::retry(1, [HOUR], || async { Ok::<_, ()>(1) }).into_future());
+    send(&flow::map([1], |n| async move { n }));
+    let mut stream = flow::stream(tasks());
+    send(&stream.next());
+    send(&stream);
+    send(&flow::waterfall::<_, ()>(1).then(|n| async move { Ok(n) }));
+    send(&flow::retry(|| async { Ok::<_, ()>(1) }).delays([HOUR]));
+}
+
+/// A retry is made where it is awaited, so it takes also what must stay on its thread.
+#[tokio::test]
+async fn a_retry_takes_what_cannot_be_sent() {
+    use std::rc::Rc;
+
+    let calls = Rc::new(AtomicUsize::new(0));
+    let retry = flow::retry(|| {
+        let calls = Rc::clone(&calls);
+        async move {
+            tokio::task::yield_now().await;
+            let call = calls.fetch_add(1, SeqCst);
+            if call == 2 {
+                Ok(call)
+            } else {
+                Err(Box::<dyn std::error::Error>::from("failed"))
+            }
+        }
     });
+    assert_eq!(retry.await.unwrap(), 2);
+}
+
+/// By its type, with what the input borrows.
+#[tokio::test]
+async fn each_can_be_named_and_stored() {
+    struct Parts<'a> {
+        flow: flow::Flow<'a, Result<Vec<usize>, TaskError<()>>>,
+        stream: flow::Stream<'a, usize>,
+        steps: flow::Waterfall<'a, usize, ()>,
+    }
+    let words = [String::from("a"), String::from("bc")];
+    let lengths = || {
+        words.iter().map(|word| {
+            let length = word.len();
+            async move { length }
+        })
+    };
+    let mut parts = Parts {
+        flow: flow::try_all(lengths().map(|length| async move { Ok(length.await) })),
+        stream: flow::stream(lengths()),
+        steps: flow::waterfall(&words[1]).then(|word| async move { Ok(word.len()) }),
+    };
+    assert_eq!(parts.flow.await.unwrap(), [1, 2]);
+    assert_eq!(parts.stream.next().await.unwrap().unwrap(), 1);
+    assert_eq!(parts.steps.await.unwrap(), 2);
 }

@@ -1,18 +1,18 @@
 //! How combinators end: what is dropped and when, how many ends one poll takes, what errors say.
 
 use std::error::Error;
-use std::future::{IntoFuture, pending, ready};
-use std::pin::pin;
+use std::future::{pending, ready};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use schedgroup::TaskError;
-use schedgroup::flow::{self, Ended, RaceError};
+use schedgroup::flow::{self, RaceError, Verdict};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{Flag, Guard, bounded, multi_thread, settle, until, watched};
+use crate::common::{Flag, Guard, bounded, multi_thread, poll_once, settle, until, watched};
 
 /// Counts how often it was woken.
 #[derive(Default)]
@@ -42,14 +42,11 @@ fn a_combinator_that_is_dropped_keeps_no_value_of_a_task_that_ended() {
         runtime.block_on(async {
             let (early, late, last) = (Flag::new(), Flag::new(), Flag::new());
             let ((go, gone), (end, ended)) = (mpsc::channel(), mpsc::channel());
-            let mut all = Box::pin(
-                flow::all([
-                    ending(None, early.guard()),
-                    ending(Some(gone), late.guard()),
-                    ending(Some(ended), last.guard()),
-                ])
-                .into_future(),
-            );
+            let mut all = Box::pin(flow::all([
+                ending(None, early.guard()),
+                ending(Some(gone), late.guard()),
+                ending(Some(ended), last.guard()),
+            ]));
             let woken = Arc::new(Woken::default());
             let waker = Waker::from(Arc::clone(&woken));
             let polled = all.as_mut().poll(&mut Context::from_waker(&waker));
@@ -70,7 +67,7 @@ fn a_combinator_that_is_dropped_keeps_no_value_of_a_task_that_ended() {
 /// Many ends that are there at once do not keep others from their turn.
 #[tokio::test]
 async fn one_poll_takes_so_many_ends_and_no_more() {
-    let mut all = Box::pin(flow::all((0..1000).map(ready)).into_future());
+    let mut all = Box::pin(flow::all((0..1000).map(ready)));
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(Arc::clone(&woken));
     let mut polls = 0;
@@ -136,13 +133,18 @@ fn a_panic_of_the_iterator_is_the_callers_own() {
 async fn a_panic_of_a_retrys_delays_or_verdict_is_the_callers_own() {
     let failing = || ready(Err::<(), _>(()));
     let delays = std::iter::from_fn(|| -> Option<Duration> { panic!("delays") });
-    let caller = tokio::spawn(async move { drop(flow::retry(2, delays, failing).await) });
+    let retry = flow::retry(failing).delays(delays);
+    let caller = tokio::spawn(async move { retry.await.is_ok() });
     let panic = bounded(caller).await.unwrap_err().into_panic();
     assert_eq!(panic.downcast_ref(), Some(&"delays"));
-    let retry = flow::retry(2, [Duration::ZERO], failing).verdict(|()| panic!("verdict"));
-    let caller = tokio::spawn(async move { drop(retry.await) });
+    let retry = flow::retry(failing).when(|()| panic!("verdict"));
+    let caller = tokio::spawn(async move { retry.await.is_ok() });
     let panic = bounded(caller).await.unwrap_err().into_panic();
     assert_eq!(panic.downcast_ref(), Some(&"verdict"));
+    let retry = flow::retry(failing).notify(|(), _| panic!("notify"));
+    let caller = tokio::spawn(async move { retry.await.is_ok() });
+    let panic = bounded(caller).await.unwrap_err().into_panic();
+    assert_eq!(panic.downcast_ref(), Some(&"notify"));
 }
 
 /// Whoever holds on to it holds on to nothing of its steps.
@@ -151,7 +153,7 @@ async fn a_waterfall_that_is_cancelled_drops_its_steps() {
     let (running, waiting) = (Flag::new(), Flag::new());
     let (in_the_future, in_the_closure) = (running.guard(), waiting.guard());
     let token = CancellationToken::new();
-    let falling = flow::waterfall::<_, ()>(())
+    let mut falling = flow::waterfall::<_, ()>(())
         .then(|()| async move {
             let _held = in_the_future;
             pending::<Result<(), ()>>().await
@@ -161,13 +163,9 @@ async fn a_waterfall_that_is_cancelled_drops_its_steps() {
             ready(Ok(()))
         })
         .token(token.clone());
-    let mut falling = pin!(falling.into_future());
-    let polled = falling
-        .as_mut()
-        .poll(&mut Context::from_waker(Waker::noop()));
-    assert!(polled.is_pending());
+    assert!(poll_once(&mut falling).is_pending());
     token.cancel();
-    let ended = falling.as_mut().await;
+    let ended = (&mut falling).await;
     assert!(matches!(ended, Err(TaskError::Cancelled)));
     assert_eq!((running.drops(), waiting.drops()), (1, 1));
 }
@@ -201,32 +199,29 @@ async fn errors_say_what_happened_and_whose_error_it_was() {
     let words = "cancelled before there were enough values";
     assert_eq!(told(&cancelled), (words.to_owned(), None));
 
-    const NO_DELAYS: [Duration; 2] = [Duration::ZERO; 2];
+    let late: RaceError<std::fmt::Error> = RaceError::DeadlineExceeded;
+    let words = "deadline exceeded before there were enough values";
+    assert_eq!(told(&late), (words.to_owned(), None));
+    let late: TaskError<std::fmt::Error> = TaskError::DeadlineExceeded;
+    let words = "deadline passed before the end";
+    assert_eq!(told(&late), (words.to_owned(), None));
+
     let failing = || ready(Err::<(), _>(std::fmt::Error));
-    let gave_up = flow::retry(1, NO_DELAYS, failing).await.unwrap_err();
+    let gave_up = flow::retry(failing).attempts(1).await.unwrap_err();
     let words = text("gave up after 1 attempt");
     assert_eq!(told(&gave_up), (words, None));
-    let mut attempts = 0;
-    let panicked = flow::retry(2, NO_DELAYS, || {
-        attempts += 1;
-        let first = attempts == 1;
-        async move {
-            assert!(first, "boom");
-            Err::<(), _>(std::fmt::Error)
-        }
-    });
-    let panicked = panicked.await.unwrap_err();
-    let Ended::Panicked(panic) = &panicked.ended else {
-        panic!("{panicked:?}");
-    };
-    let words = text(&format!("{panic} after 2 attempts"));
-    assert_eq!(told(&panicked), (words, None));
+    let stopped = flow::retry(failing).when(|_| Verdict::Stop);
+    let stopped = stopped.await.unwrap_err();
+    let words = text("stopped after 1 attempt");
+    assert_eq!(told(&stopped), (words, None));
+    let late = flow::retry(failing)
+        .delays([Duration::MAX])
+        .deadline(Instant::now() + Duration::from_secs(60));
+    let words = text("deadline exceeded after 1 attempt");
+    assert_eq!(told(&late.await.unwrap_err()), (words, None));
     let token = CancellationToken::new();
     token.cancel();
-    let cancelled = flow::retry(1, NO_DELAYS, failing)
-        .token(token)
-        .await
-        .unwrap_err();
+    let cancelled = flow::retry(failing).token(token).await.unwrap_err();
     assert_eq!(
         told(&cancelled),
         ("cancelled after 0 attempts".to_owned(), None)

@@ -1,17 +1,21 @@
 //! One thing at a time: retries and waterfalls.
 
-use std::future::{Future, IntoFuture, pending};
+use std::future::{pending, ready};
 use std::iter::{empty, repeat};
 use std::num::ParseIntError;
-use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
-use schedgroup::TaskError;
-use schedgroup::flow::{self, Attempts, Ended, Verdict};
+use schedgroup::flow::{self, Ended, Verdict};
+use schedgroup::{Group, JobState, TaskError, WaitError};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{OnDrop, bounded, misuse, ms, panic_of};
+use crate::common::{
+    Flag, HOUR, Hold, OnDrop, bounded, context_of, misuse, ms, on_both, panic_of, poll_once, settle,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
@@ -25,15 +29,17 @@ enum Fault {
 async fn an_error_can_choose_the_pause() {
     let (start, mut times) = (Instant::now(), Vec::new());
     let mut faults = [Fault::Flaky, Fault::Busy(ms(500)), Fault::Flaky].into_iter();
-    let value = flow::retry(Attempts::Unlimited, [10, 20, 40].map(ms), || {
+    let value = flow::retry(|| {
         times.push(start.elapsed());
         let fault = faults.next();
         async move { fault.map_or(Ok(7), Err) }
     })
-    .verdict(|fault: &Fault| match fault {
-        Fault::Busy(pause) => Verdict::After(*pause),
+    .attempts(u32::MAX)
+    .delays([10, 20, 40].map(ms))
+    .when(|fault| match fault {
+        Fault::Busy(pause) => Verdict::RetryAfter(*pause),
         Fault::Broken => Verdict::Stop,
-        Fault::Flaky => Verdict::Again,
+        Fault::Flaky => Verdict::Retry,
     });
     assert_eq!(value.await.unwrap(), 7);
     assert_eq!(times, [0, 10, 510, 550].map(ms));
@@ -41,69 +47,150 @@ async fn an_error_can_choose_the_pause() {
 
 #[tokio::test]
 async fn an_error_can_stop_it() {
-    let error = flow::retry(9, repeat(ms(1)), || async { Err::<(), _>(Fault::Broken) })
-        .verdict(|_: &Fault| Verdict::Stop)
+    let error = flow::retry(|| ready(Err::<(), _>(Fault::Broken)))
+        .delays(repeat(ms(1)))
+        .when(|_| Verdict::Stop)
         .await
         .unwrap_err();
-    assert!(matches!(error.ended, Ended::Stopped), "{error:?}");
+    assert_eq!(error.ended, Ended::Stopped);
     assert_eq!((error.last, error.attempts), (Some(Fault::Broken), 1));
 }
 
 #[tokio::test]
 async fn the_last_attempt_asks_for_no_verdict_and_no_pause() {
-    let retry = flow::retry(1, empty(), || async { Err::<(), _>("boom") });
-    let error = retry.verdict(|_: &&str| unreachable!()).await.unwrap_err();
-    assert!(matches!(error.ended, Ended::Attempts), "{error:?}");
+    let error = flow::retry(|| ready(Err::<(), _>("boom")))
+        .attempts(1)
+        .delays(empty())
+        .when(|_| unreachable!())
+        .notify(|_, _| unreachable!())
+        .await
+        .unwrap_err();
+    assert_eq!(error.ended, Ended::Attempts);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unless_said_it_makes_three_attempts_without_a_pause() {
+    let start = Instant::now();
+    let error = flow::retry(|| ready(Err::<(), _>("boom")))
+        .await
+        .unwrap_err();
+    assert_eq!((error.attempts, error.ended), (3, Ended::Attempts));
+    assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test]
 async fn no_delays_is_one_attempt() {
-    let retry = flow::retry(Attempts::Unlimited, empty(), || async {
-        Err::<(), _>("boom")
-    });
-    let error = retry.await.unwrap_err();
-    assert!(matches!(error.ended, Ended::Delays), "{error:?}");
-    assert_eq!(error.attempts, 1);
+    let error = flow::retry(|| ready(Err::<(), _>("boom")))
+        .delays(empty())
+        .await
+        .unwrap_err();
+    assert_eq!((error.attempts, error.ended), (1, Ended::Delays));
 }
 
 #[test]
 fn no_attempts_are_refused() {
-    let op = || async { Ok::<_, ()>(()) };
+    let retry = flow::retry(|| ready(Ok::<_, ()>(())));
     assert_eq!(
-        misuse(|| drop(flow::retry(0, empty(), op))),
-        "schedgroup: flow::retry needs at least one attempt: with none it could never succeed"
+        misuse(|| drop(retry.attempts(0))),
+        "schedgroup: Retry::attempts must be at least 1: with none it could never succeed"
     );
 }
 
+/// Each error that is retried with the pause that follows, and no other.
 #[tokio::test(start_paused = true)]
-async fn a_panic_ends_it_beside_the_error_before() {
-    let mut calls = 0;
-    let line = line!() + 1;
-    let error = flow::retry(9, repeat(ms(1)), || {
+async fn errors_that_are_retried_are_notified_with_their_pauses() {
+    let (mut calls, mut seen) = (0, Vec::new());
+    let error = flow::retry(|| {
         calls += 1;
         let call = calls;
         async move {
-            if call == 3 {
-                panic!("boom")
-            } else {
-                Err::<(), _>(call)
+            if call == 2 {
+                pending::<()>().await;
             }
+            Err::<(), _>(call)
         }
     })
+    .attempts(4)
+    .delays([10, 20, 30].map(ms))
+    .attempt_timeout(ms(5))
+    .notify(|error, pause| seen.push((*error, pause)))
     .await
     .unwrap_err();
-    let Ended::Panicked(panic) = error.ended else {
-        panic!("{error:?}");
-    };
-    assert_eq!((panic.message(), panic.spawned_at().line()), ("boom", line));
-    assert_eq!((error.last, error.attempts), (Some(2), 3));
-    // Outside of its future, too.
-    let error = flow::retry(
-        9,
-        repeat(ms(1)),
-        || -> std::future::Ready<Result<(), ()>> { panic!("boom") },
-    );
-    assert!(matches!(error.await.unwrap_err().ended, Ended::Panicked(_)));
+    assert_eq!(error.attempts, 4);
+    assert_eq!(seen, [(1, ms(10)), (3, ms(30))]);
+}
+
+/// It is dropped and counts; there is no error to ask about, and that of the attempt before is kept.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_takes_too_long_is_retried() {
+    let (flag, start, mut calls) = (Flag::new(), Instant::now(), 0);
+    let error = flow::retry(|| {
+        calls += 1;
+        let (call, guard) = (calls, flag.guard());
+        async move {
+            let _guard = guard;
+            if call > 1 {
+                pending::<()>().await;
+            }
+            Err::<(), _>(call)
+        }
+    })
+    .delays([ms(1), ms(2)])
+    .when(|error| {
+        assert_eq!(*error, 1);
+        Verdict::Retry
+    })
+    .attempt_timeout(ms(100))
+    .await
+    .unwrap_err();
+    assert_eq!((error.attempts, error.ended), (3, Ended::Attempts));
+    assert_eq!(error.last, Some(1));
+    assert_eq!(start.elapsed(), ms(1 + 100 + 2 + 100));
+    assert_eq!(flag.drops(), 3);
+}
+
+/// In an attempt that runs; and a pause that would reach it is not begun.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_ends_an_attempt_and_spares_a_pause() {
+    let start = Instant::now();
+    let retry = flow::retry(pending::<Result<(), ()>>).deadline(start + ms(10));
+    let error = bounded(retry).await.unwrap_err();
+    assert_eq!((error.attempts, error.ended), (1, Ended::DeadlineExceeded));
+    assert_eq!(start.elapsed(), ms(10));
+
+    let start = Instant::now();
+    let error = flow::retry(|| ready(Err::<(), _>("boom")))
+        .delays([ms(9), ms(1)])
+        .deadline(start + ms(10))
+        .await
+        .unwrap_err();
+    assert_eq!((error.attempts, error.ended), (2, Ended::DeadlineExceeded));
+    assert_eq!((error.last, start.elapsed()), (Some("boom"), ms(9)));
+
+    let error = flow::retry(|| ready(Ok::<_, ()>(())))
+        .deadline(Instant::now())
+        .await
+        .unwrap_err();
+    assert_eq!((error.attempts, error.ended), (0, Ended::DeadlineExceeded));
+}
+
+/// It runs where it is awaited.
+#[tokio::test]
+async fn a_panic_of_the_operation_is_the_callers_own() {
+    for early in [false, true] {
+        let retry = flow::retry(|| {
+            assert!(!early, "boom");
+            async {
+                if true {
+                    panic!("boom")
+                } else {
+                    Ok::<_, ()>(())
+                }
+            }
+        });
+        let mut retry = retry;
+        assert_eq!(panic_of(|| poll_once(&mut retry)).message, "boom");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,23 +201,23 @@ async fn any_pause_can_be_cancelled() {
         sleep(ms(1_000)).await;
         timer.cancel();
     });
-    let retry = flow::retry(2, [Duration::MAX], || async { Err::<(), _>("boom") });
+    let retry = flow::retry(|| ready(Err::<(), _>("boom"))).delays([Duration::MAX]);
     let error = retry.token(token).await.unwrap_err();
-    assert!(matches!(error.ended, Ended::Cancelled), "{error:?}");
+    assert_eq!(error.ended, Ended::Cancelled);
     assert_eq!(error.to_string(), "cancelled after 1 attempt: boom");
     assert_eq!(start.elapsed(), ms(1_000));
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_takes_a_backoff_and_may_borrow() {
+async fn it_takes_any_delays_and_may_borrow() {
     let (start, text) = (Instant::now(), String::from("not a number"));
-    let delays = [10, 20, 40, 40].map(ms).into_iter();
-    let error = flow::retry(Attempts::Unlimited, delays, || async {
-        text.parse::<u32>()
-    })
-    .await
-    .unwrap_err();
-    assert!(matches!(error.ended, Ended::Delays), "{error:?}");
+    let pauses = [ms(10), ms(20), ms(40), ms(40)];
+    let error = flow::retry(|| async { text.parse::<u32>() })
+        .attempts(u32::MAX)
+        .delays(pauses.iter().copied())
+        .await
+        .unwrap_err();
+    assert_eq!(error.ended, Ended::Delays);
     let last: Option<ParseIntError> = error.last;
     assert!(last.is_some());
     assert_eq!(
@@ -139,22 +226,336 @@ async fn it_takes_a_backoff_and_may_borrow() {
     );
 }
 
+/// What the attempt held is gone when its cancel is returned.
 #[tokio::test]
-async fn a_cancelled_attempt_is_dropped_with_care() {
-    let token = CancellationToken::new();
-    let cancel = token.clone();
-    let error = flow::retry(1, empty(), || {
-        let bomb = OnDrop(|| panic!("in a destructor"));
-        let cancel = cancel.clone();
+async fn a_cancelled_attempt_is_dropped() {
+    let (token, flag) = (CancellationToken::new(), Flag::new());
+    let retry = flow::retry(|| {
+        let (cancel, guard) = (token.clone(), flag.guard());
         async move {
-            let _bomb = bomb;
+            let _guard = guard;
             cancel.cancel();
             pending::<Result<(), ()>>().await
         }
+    });
+    let mut retry = retry.token(token.clone());
+    let error = bounded(&mut retry).await.unwrap_err();
+    assert_eq!((error.ended, flag.drops()), (Ended::Cancelled, 1));
+}
+
+/// Which a group makes: attempts that fail so often, and then have a value.
+fn failing(times: u32) -> (Arc<AtomicU32>, impl FnMut() -> Attempt + Send + 'static) {
+    let calls = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&calls);
+    (calls, move || {
+        let call = count.fetch_add(1, SeqCst) + 1;
+        ready(if call > times { Ok(call) } else { Err("busy") })
     })
-    .token(token);
-    let error = bounded(error).await.unwrap_err();
-    assert!(matches!(error.ended, Ended::Cancelled), "{error:?}");
+}
+
+type Attempt = std::future::Ready<Tried>;
+type Tried = Result<u32, &'static str>;
+
+/// The pauses are entries of the heap: the job holds no slot then, and `wait` covers all of it.
+#[tokio::test(start_paused = true)]
+async fn a_group_makes_the_attempts_and_waits_for_them() {
+    let (group, start) = (Group::builder().max_running(1).build(), Instant::now());
+    let (_, op) = failing(2);
+    let handle = flow::retry(op)
+        .delays([HOUR, HOUR])
+        .spawn_on(group.handle());
+    settle().await;
+    let stats = group.stats();
+    assert_eq!((stats.pending, stats.running), (1, 0), "in its pause");
+    assert_eq!(handle.job().state(), JobState::Pending);
+    assert_eq!(handle.job().deadline(), start + HOUR);
+    let between = group.spawn_after(ms(1), async move { start.elapsed() });
+    assert_eq!(between.await.unwrap(), ms(1), "the slot is free");
+    group.wait().await.unwrap();
+    assert_eq!(start.elapsed(), 2 * HOUR);
+    assert_eq!(handle.await, Ok(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_can_have_the_next_attempt_at_another_time() {
+    let (group, start) = (Group::new(), Instant::now());
+    let (_, op) = failing(1);
+    let handle = flow::retry(op).delays([HOUR]).spawn_on(group.handle());
+    settle().await;
+    assert!(handle.job().reset_after(ms(5)));
+    assert_eq!(handle.await, Ok(2));
+    assert_eq!(start.elapsed(), ms(5));
+}
+
+/// In its pause, and in an attempt, which may still have a value.
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_job_ends_its_retry() {
+    let group = Group::new();
+    let (calls, op) = failing(9);
+    let handle = flow::retry(op).delays([HOUR]).spawn_on(group.handle());
+    settle().await;
+    assert!(handle.job().cancel());
+    let error = handle.await.unwrap_err();
+    assert_eq!((error.attempts, error.ended), (1, Ended::Cancelled));
+    assert_eq!((error.last, calls.load(SeqCst)), (Some("busy"), 1));
+
+    for outcome in [Ok(7), Err("busy")] {
+        let (go, gone) = oneshot::channel();
+        let mut gone = Some(gone);
+        let retry = flow::retry(move || {
+            let gone = gone.take().expect("it is the last attempt");
+            async move { gone.await.unwrap() }
+        });
+        let handle = retry.spawn_on(group.handle());
+        settle().await;
+        assert!(handle.job().cancel());
+        go.send(outcome).unwrap();
+        let end = handle.await;
+        assert_eq!(end.map_err(|error| error.last), outcome.map_err(Some));
+    }
+    group.wait().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_aborted_job_drops_its_attempt() {
+    let (group, flag) = (Group::new(), Flag::new());
+    let guards = flag.clone();
+    let handle = flow::retry(move || {
+        let guard = guards.guard();
+        async move {
+            let _guard = guard;
+            pending::<Result<(), ()>>().await
+        }
+    });
+    let handle = handle.spawn_on(group.handle());
+    settle().await;
+    handle.job().abort();
+    let error = handle.await.unwrap_err();
+    assert_eq!((error.attempts, error.ended), (1, Ended::Cancelled));
+    assert_eq!(flag.drops(), 1);
+    group.wait().await.unwrap();
+}
+
+/// No task waits for it in the pause: its job is moved instead.
+#[tokio::test(start_paused = true)]
+async fn a_token_ends_a_pause_of_a_job() {
+    let (group, token, start) = (Group::new(), CancellationToken::new(), Instant::now());
+    let (calls, op) = failing(9);
+    let handle = flow::retry(op)
+        .delays([HOUR])
+        .token(token.clone())
+        .spawn_on(group.handle());
+    settle().await;
+    token.cancel();
+    let error = handle.await.unwrap_err();
+    assert_eq!((error.attempts, error.ended), (1, Ended::Cancelled));
+    assert_eq!((error.last, calls.load(SeqCst)), (Some("busy"), 1));
+    group.wait().await.unwrap();
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+/// Its pauses need no timer of the runtime: the clock stands still while only the group's own is due.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_ends_an_attempt_of_a_job_and_spares_a_pause() {
+    let (group, start) = (Group::new(), Instant::now());
+    let handle = flow::retry(pending::<Tried>)
+        .deadline(start + ms(10))
+        .spawn_on(group.handle());
+    let error = bounded(handle).await.unwrap_err();
+    assert_eq!((error.attempts, error.ended), (1, Ended::DeadlineExceeded));
+    assert_eq!(start.elapsed(), ms(10));
+
+    let (_, op) = failing(9);
+    let handle = flow::retry(op)
+        .delays([ms(9), HOUR])
+        .deadline(Instant::now() + ms(10))
+        .spawn_on(group.handle());
+    let error = handle.await.unwrap_err();
+    assert_eq!((error.attempts, error.ended), (2, Ended::DeadlineExceeded));
+    assert_eq!(start.elapsed(), ms(10 + 9));
+
+    // An attempt that was moved behind it is not made.
+    let (calls, op) = failing(9);
+    let handle = flow::retry(op)
+        .delays([ms(1)])
+        .deadline(Instant::now() + ms(10))
+        .spawn_on(group.handle());
+    settle().await;
+    assert!(handle.job().reset_after(ms(20)));
+    let error = handle.await.unwrap_err();
+    assert_eq!((error.attempts, error.ended), (1, Ended::DeadlineExceeded));
+    assert_eq!(calls.load(SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_of_a_job_that_takes_too_long_is_retried() {
+    let (group, start) = (Group::new(), Instant::now());
+    let mut calls = 0;
+    let handle = flow::retry(move || {
+        calls += 1;
+        let call = calls;
+        async move {
+            if call == 1 {
+                pending::<()>().await;
+            }
+            Tried::Ok(call)
+        }
+    });
+    let handle = handle
+        .attempt_timeout(ms(100))
+        .delays([ms(7)])
+        .spawn_on(group.handle());
+    assert_eq!(handle.await.unwrap(), 2);
+    assert_eq!(start.elapsed(), ms(107));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_spawned_retry_is_its_jobs() {
+    let group = Group::new();
+    let (mut calls, line) = (0, line!() + 6);
+    let handle = flow::retry(move || {
+        calls += 1;
+        assert!(calls < 2, "boom");
+        ready(Err::<(), _>("busy"))
+    })
+    .spawn_on(group.handle());
+    let job = handle.job().clone();
+    let error = handle.await.unwrap_err();
+    assert_eq!((error.ended, error.last), (Ended::Cancelled, Some("busy")));
+    let Err(WaitError::Panicked(panic)) = group.wait().await else {
+        panic!("the group tells the panic");
+    };
+    assert_eq!(job.state(), JobState::Panicked);
+    assert_eq!((panic.message(), panic.job()), ("boom", job.id()));
+    assert_eq!(panic.scheduled_at().file(), file!());
+    assert_eq!(panic.scheduled_at().line(), line);
+}
+
+/// A panic of an attempt, and then that of what the operation held: two in one go would end the process.
+#[tokio::test(start_paused = true)]
+async fn a_spawned_retry_that_panics_drops_what_it_holds_afterwards() {
+    let group = Group::new();
+    let held = OnDrop(|| panic!("in a destructor"));
+    let handle = flow::retry(move || {
+        let _held = &held;
+        if true {
+            panic!("boom")
+        } else {
+            ready(Ok::<_, ()>(()))
+        }
+    })
+    .spawn_on(group.handle());
+    assert_eq!(handle.await.unwrap_err().ended, Ended::Cancelled);
+    let Err(WaitError::Panicked(panic)) = group.wait().await else {
+        panic!("the group tells the panic");
+    };
+    assert_eq!(panic.message(), "boom");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_that_accepts_no_job_makes_no_attempt() {
+    let group = Group::new();
+    let (calls, op) = failing(0);
+    let outside = group.handle();
+    let hold = Hold::new();
+    let context = context_of(&group, &hold).await;
+    let wait = group.wait();
+    let handle = flow::retry(op).spawn_on(&outside);
+    assert_eq!(handle.job().state(), JobState::Cancelled);
+    let error = handle.await.unwrap_err();
+    assert_eq!((error.attempts, error.ended), (0, Ended::Cancelled));
+    assert_eq!(calls.load(SeqCst), 0);
+    // From inside it is accepted, and waited for.
+    let (_, op) = failing(1);
+    let handle = flow::retry(op).delays([HOUR]).spawn_on(context.handle());
+    drop(context);
+    hold.release();
+    wait.await.unwrap();
+    assert_eq!(handle.await, Ok(2));
+}
+
+/// The group drops what pauses; what runs goes on to its end.
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_group_ends_its_retries() {
+    let group = Group::new();
+    let (_, op) = failing(9);
+    let pausing = flow::retry(op).delays([HOUR]).spawn_on(group.handle());
+    let (go, gone) = oneshot::channel::<()>();
+    let mut gone = Some(gone);
+    let running = flow::retry(move || {
+        let gone = gone.take().expect("it succeeds");
+        async move { gone.await.map(|()| 7) }
+    })
+    .spawn_on(group.handle());
+    settle().await;
+    group.cancel();
+    let error = pausing.await.unwrap_err();
+    assert_eq!((error.attempts, error.ended), (1, Ended::Cancelled));
+    go.send(()).unwrap();
+    assert_eq!(running.await, Ok(7));
+}
+
+/// Its job is then moved once more than it has attempts.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_moved_in_its_last_attempt_makes_no_other() {
+    let (group, calls) = (Group::new(), Arc::new(AtomicU32::new(0)));
+    let count = Arc::clone(&calls);
+    let (go, gone) = oneshot::channel::<()>();
+    let mut gone = Some(gone);
+    let handle = flow::retry(move || {
+        count.fetch_add(1, SeqCst);
+        let gone = gone.take().expect("it succeeds");
+        async move { gone.await.map(|()| 7) }
+    })
+    .spawn_on(group.handle());
+    settle().await;
+    let job = handle.job().clone();
+    assert!(job.reset_after(HOUR));
+    go.send(()).unwrap();
+    assert_eq!(handle.await, Ok(7), "an hour before the job's last run");
+    group.wait().await.unwrap();
+    assert_eq!((calls.load(SeqCst), job.state()), (1, JobState::Finished));
+}
+
+/// On several threads: the cancel meets the first attempt, its end, the pause, or the start of the next.
+#[test]
+fn a_cancel_at_any_moment_ends_a_spawned_retry() {
+    on_both(|| async {
+        let group = Group::new();
+        for round in 0..1_000 {
+            let token = CancellationToken::new();
+            let handle = flow::retry(|| ready(Err::<(), _>("busy")))
+                .attempts(u32::MAX)
+                .delays([ms(0)].into_iter().chain(repeat(HOUR)))
+                .token(token.clone())
+                .spawn_on(group.handle());
+            for _ in 0..round % 17 {
+                tokio::task::yield_now().await;
+            }
+            token.cancel();
+            let error = bounded(handle).await.unwrap_err();
+            assert_eq!(error.ended, Ended::Cancelled, "round {round}");
+        }
+        bounded(group.wait()).await.unwrap();
+    });
+}
+
+/// Nothing is left of it: neither in the group, nor in the token that it listened to.
+#[tokio::test(start_paused = true)]
+async fn a_spawned_retry_that_ended_holds_nothing() {
+    let (group, token, flag) = (Group::new(), CancellationToken::new(), Flag::new());
+    let guard = flag.guard();
+    let handle = flow::retry(move || {
+        let _guard = &guard;
+        ready(Err::<(), _>("busy"))
+    })
+    .delays([ms(1)])
+    .token(token.clone())
+    .spawn_on(group.handle());
+    assert_eq!(handle.await.unwrap_err().ended, Ended::Delays);
+    group.wait().await.unwrap();
+    assert_eq!(flag.drops(), 1);
+    token.cancel();
 }
 
 #[tokio::test]
@@ -183,9 +584,10 @@ async fn a_step_that_panics_is_named_with_its_line() {
             })
             .then(|()| async { unreachable!() });
         let outcome: Result<(), _> = outcome.await;
-        let Err(TaskError::Panicked { index: 1, panic }) = outcome else {
+        let Err(TaskError::Panicked(panic)) = outcome else {
             panic!("{outcome:?}");
         };
+        assert_eq!(panic.index(), 1);
         assert_eq!((panic.message(), panic.spawned_at().line()), ("boom", line));
     }
 }
@@ -209,7 +611,7 @@ async fn a_waterfall_is_cancelled_in_the_middle_of_a_step() {
 
 #[tokio::test]
 async fn what_a_step_held_is_gone_before_the_next_begins() {
-    let flag = crate::common::Flag::new();
+    let flag = Flag::new();
     let (guard, seen) = (flag.guard(), flag.clone());
     let drops = flow::waterfall::<_, ()>(guard)
         .then(|guard| async move {
@@ -223,20 +625,14 @@ async fn what_a_step_held_is_gone_before_the_next_begins() {
 
 #[tokio::test]
 async fn a_poll_after_the_end_is_named() {
-    let mut retry = flow::retry(1, empty(), || async { Ok::<_, ()>(1) }).into_future();
-    let mut steps = flow::waterfall(1)
-        .then(|n| async move { Ok::<_, ()>(n) })
-        .into_future();
-    bounded(&mut retry).await.unwrap();
-    bounded(&mut steps).await.unwrap();
     let named = "schedgroup: a future was polled after it had ended";
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    assert_eq!(
-        panic_of(|| drop(Pin::new(&mut retry).poll(&mut cx))).message,
-        named
-    );
-    assert_eq!(
-        panic_of(|| drop(Pin::new(&mut steps).poll(&mut cx))).message,
-        named
-    );
+    let mut retry = flow::retry(|| ready(Ok::<_, ()>(1)));
+    bounded(&mut retry).await.unwrap();
+    assert_eq!(misuse(|| poll_once(&mut retry)), named);
+    let mut steps = flow::waterfall(1).then(|n| ready(Ok::<_, ()>(n)));
+    bounded(&mut steps).await.unwrap();
+    assert_eq!(misuse(|| poll_once(&mut steps)), named);
+    let mut all = flow::all([ready(1)]);
+    bounded(&mut all).await;
+    assert_eq!(misuse(|| poll_once(&mut all)), named);
 }

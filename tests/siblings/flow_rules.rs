@@ -1,10 +1,8 @@
 //! What a limit, a cancel and an error mean to each combinator.
 
-use std::future::{Future, IntoFuture, pending, ready};
-use std::pin::Pin;
+use std::future::{Future, pending, ready};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::task::{Context, Waker};
 
 use schedgroup::TaskError;
 use schedgroup::flow::{self, RaceError};
@@ -12,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{Flag, HOUR, Meter, OnDrop, bounded, ms, on_both, settle};
+use crate::common::{Flag, HOUR, Meter, OnDrop, bounded, ms, on_both, poll_once, settle};
 
 type Outcome = Result<u32, &'static str>;
 
@@ -42,19 +40,18 @@ async fn without_a_limit_map_for_each_and_stream_run_as_many_as_there_are_proces
             pending::<()>()
         }
     };
-    let mut cx = Context::from_waker(Waker::noop());
-
-    let mut stream = flow::stream(endless().map(start())).start();
-    assert!(stream.poll_next(&mut cx).is_pending());
+    let mut stream = flow::stream(endless().map(start()));
+    assert!(poll_once(&mut Box::pin(stream.next())).is_pending());
+    settle().await;
     assert_eq!(started.swap(0, SeqCst), processors, "stream");
 
-    let mut map = flow::map(endless(), start()).into_future();
-    assert!(Pin::new(&mut map).poll(&mut cx).is_pending());
+    let mut map = flow::map(endless(), start());
+    assert!(poll_once(&mut map).is_pending());
     settle().await;
     assert_eq!(started.swap(0, SeqCst), processors, "map");
 
-    let mut each = flow::for_each(endless(), start()).into_future();
-    assert!(Pin::new(&mut each).poll(&mut cx).is_pending());
+    let mut each = flow::for_each(endless(), start());
+    assert!(poll_once(&mut each).is_pending());
     settle().await;
     assert_eq!(started.swap(0, SeqCst), processors, "for_each");
 }
@@ -113,7 +110,7 @@ async fn every_combinator_prefers_its_value_to_a_cancel() {
     let each = flow::for_each([token.clone()], |token| async move { token.cancel() });
     each.token(token).await.unwrap();
     let token = fresh();
-    let mut stream = flow::stream(task(&token)).token(token).start();
+    let mut stream = flow::stream(task(&token)).token(token);
     assert_eq!(stream.next().await.unwrap().unwrap(), Ok(7));
     assert!(stream.next().await.is_none(), "nothing was cut off");
     let token = fresh();
@@ -122,30 +119,24 @@ async fn every_combinator_prefers_its_value_to_a_cancel() {
     assert_eq!(value.unwrap(), 7);
     let token = fresh();
     let op = || cancelling(token.clone());
-    let value = flow::retry(1, [], op).token(token.clone()).await;
+    let value = flow::retry(op).token(token.clone()).await;
     assert_eq!(value.unwrap(), 7);
 }
 
 /// What runs where it is awaited: the value and the cancel come between two polls.
 #[tokio::test]
 async fn a_value_that_came_with_the_cancel_is_looked_for_first() {
-    let mut cx = Context::from_waker(Waker::noop());
     let (token, (send, value)) = (CancellationToken::new(), oneshot::channel());
-    let mut steps = flow::waterfall(())
-        .then(|()| value)
-        .token(token.clone())
-        .into_future();
-    assert!(Pin::new(&mut steps).poll(&mut cx).is_pending());
+    let mut steps = flow::waterfall(()).then(|()| value).token(token.clone());
+    assert!(poll_once(&mut steps).is_pending());
     send.send(7).unwrap();
     token.cancel();
     assert_eq!(steps.await.unwrap(), 7);
 
     let (token, (send, value)) = (CancellationToken::new(), oneshot::channel());
     let mut value = Some(value);
-    let mut retry = flow::retry(1, [], || value.take().unwrap())
-        .token(token.clone())
-        .into_future();
-    assert!(Pin::new(&mut retry).poll(&mut cx).is_pending());
+    let mut retry = flow::retry(|| value.take().unwrap()).token(token.clone());
+    assert!(poll_once(&mut retry).is_pending());
     send.send(7).unwrap();
     token.cancel();
     assert_eq!(retry.await.unwrap(), 7);
@@ -237,7 +228,8 @@ async fn a_cancelled_stream_hands_out_all_values_that_are_there() {
         }
         n
     });
-    let mut stream = flow::stream(tasks).limit(4).token(token.clone()).start();
+    let mut stream = flow::stream(tasks).limit(4).token(token.clone());
+    assert!(poll_once(&mut Box::pin(stream.next())).is_pending());
     settle().await;
     token.cancel();
     assert_eq!(bounded(stream.next()).await.unwrap().unwrap(), 1);
@@ -250,13 +242,10 @@ async fn a_cancelled_stream_hands_out_all_values_that_are_there() {
 /// Two in one go, which in one collection would end the process.
 #[tokio::test]
 async fn values_of_a_dropped_combinator_may_panic_in_their_destructors() {
-    async fn poll_and_drop(combinator: impl IntoFuture) {
-        let mut running = Box::pin(combinator.into_future());
+    async fn poll_and_drop(combinator: impl Future) {
+        let mut running = Box::pin(combinator);
         for _ in 0..2 {
-            let polled = running
-                .as_mut()
-                .poll(&mut Context::from_waker(Waker::noop()));
-            assert!(polled.is_pending());
+            assert!(poll_once(&mut running).is_pending());
             settle().await;
         }
         drop(running);
@@ -274,7 +263,7 @@ async fn values_of_a_dropped_combinator_may_panic_in_their_destructors() {
     poll_and_drop(flow::take(3, tasks())).await;
     poll_and_drop(flow::try_take(3, tasks())).await;
     poll_and_drop(flow::last(3, tasks())).await;
-    let mut stream = flow::stream(tasks()).limit(3).start();
+    let mut stream = flow::stream(tasks()).limit(3);
     poll_and_drop(async move { stream.next().await.is_some() }).await;
 }
 
@@ -316,13 +305,12 @@ impl Made {
 async fn with_a_limit_every_combinator_takes_its_input_lazily() {
     async fn check<F>(name: &str, flow: impl FnOnce(Made, CancellationToken) -> F)
     where
-        F: IntoFuture<IntoFuture: Unpin>,
+        F: Future + Unpin,
     {
         let (made, token) = (Made::default(), CancellationToken::new());
-        let mut running = flow(made.clone(), token.clone()).into_future();
+        let mut running = flow(made.clone(), token.clone());
         for _ in 0..10 {
-            let polled = Pin::new(&mut running).poll(&mut Context::from_waker(Waker::noop()));
-            assert!(polled.is_pending(), "{name}");
+            assert!(poll_once(&mut running).is_pending(), "{name}");
             settle().await;
         }
         made.assert(name, 10 + 4, 4);
@@ -366,7 +354,7 @@ async fn with_a_limit_every_combinator_takes_its_input_lazily() {
     })
     .await;
     check("stream", |made, token| {
-        let mut stream = flow::stream(made.tasks(10)).limit(4).token(token).start();
+        let mut stream = flow::stream(made.tasks(10)).limit(4).token(token);
         Box::pin(async move { while stream.next().await.is_some() {} })
     })
     .await;
@@ -465,4 +453,200 @@ async fn try_take_ends_at_the_first_error() {
         "{outcome:?}"
     );
     assert_eq!(flow::try_take(1, tasks()).await.unwrap(), [1]);
+}
+
+/// An end at once, and one after an hour.
+fn now_and_late() -> [impl Future<Output = Outcome> + Send + 'static; 2] {
+    timed([(0, Ok(1)), (3_600_000, Ok(2))])
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_ends_every_combinator() {
+    let start = Instant::now();
+    let at = start + ms(5);
+    let ends = bounded(flow::all(now_and_late()).deadline(at)).await;
+    assert!(
+        matches!(ends[..], [Ok(Ok(1)), Err(TaskError::DeadlineExceeded)]),
+        "{ends:?}"
+    );
+    assert_eq!(start.elapsed(), ms(5));
+
+    let soon = || Instant::now() + ms(5);
+    let late = |outcome: Result<_, TaskError<&str>>| {
+        assert!(
+            matches!(outcome, Err(TaskError::DeadlineExceeded)),
+            "{outcome:?}"
+        );
+    };
+    late(bounded(flow::try_all(now_and_late()).deadline(soon())).await);
+    late(bounded(flow::try_take(2, now_and_late()).deadline(soon())).await);
+    late(bounded(flow::last(2, now_and_late()).deadline(soon())).await);
+    let map = flow::map([1], |_| pending::<u32>()).deadline(soon());
+    assert!(matches!(
+        bounded(map).await,
+        Err(TaskError::DeadlineExceeded)
+    ));
+    let each = flow::for_each([1], |_| pending()).deadline(soon());
+    assert!(matches!(
+        bounded(each).await,
+        Err(TaskError::DeadlineExceeded)
+    ));
+    let take = flow::take(2, now_and_late()).deadline(soon());
+    assert!(matches!(
+        bounded(take).await,
+        Err(RaceError::DeadlineExceeded)
+    ));
+    let [_, second] = now_and_late();
+    let race = flow::race([second]).deadline(soon());
+    assert!(matches!(
+        bounded(race).await,
+        Err(RaceError::DeadlineExceeded)
+    ));
+    let steps = flow::waterfall(()).then(|()| pending::<Outcome>());
+    late(
+        bounded(steps.deadline(soon()))
+            .await
+            .map(|value| vec![value]),
+    );
+    let mut stream = flow::stream(now_and_late()).limit(2).deadline(soon());
+    assert_eq!(stream.next().await.unwrap().unwrap(), Ok(1));
+    let end = bounded(stream.next()).await;
+    assert!(
+        matches!(end, Some(Err(TaskError::DeadlineExceeded))),
+        "{end:?}"
+    );
+    assert!(stream.next().await.is_none());
+    assert_eq!(start.elapsed(), 10 * ms(5));
+}
+
+/// On several threads, where a task that is started and aborted at once may run.
+#[test]
+fn a_deadline_that_has_passed_starts_nothing() {
+    on_both(|| async {
+        for round in 0..500 {
+            let started = Arc::new(AtomicUsize::new(0));
+            let tasks = || {
+                [(); 2].map(|()| {
+                    let started = Arc::clone(&started);
+                    async move { started.fetch_add(1, SeqCst) }
+                })
+            };
+            let at = Instant::now();
+            let ends = flow::all(tasks()).deadline(at).await;
+            assert!(
+                matches!(ends[..], [Err(TaskError::DeadlineExceeded), Err(_)]),
+                "{ends:?}"
+            );
+            let mut stream = flow::stream(tasks()).deadline(at);
+            let end = stream.next().await;
+            assert!(
+                matches!(end, Some(Err(TaskError::DeadlineExceeded))),
+                "{end:?}"
+            );
+            let step = |()| ready(Ok::<_, ()>(started.fetch_add(1, SeqCst)));
+            let outcome = flow::waterfall(()).then(step).deadline(at).await;
+            assert!(
+                matches!(outcome, Err(TaskError::DeadlineExceeded)),
+                "{outcome:?}"
+            );
+            assert_eq!(started.load(SeqCst), 0, "round {round}");
+        }
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_is_there_at_the_deadline_is_returned() {
+    let mut values = flow::try_all(timed([(5, Ok(7))])).deadline(Instant::now() + ms(10));
+    assert!(poll_once(&mut values).is_pending());
+    settle().await;
+    tokio::time::advance(ms(20)).await;
+    settle().await;
+    assert_eq!(values.await.unwrap(), [7], "it is looked at late");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_reason_to_stop_is_the_one_that_is_returned() {
+    for (millis, cancelled) in [(4, true), (6, false)] {
+        let token = CancellationToken::new();
+        let cancel = token.clone();
+        tokio::spawn(async move {
+            sleep(ms(millis)).await;
+            cancel.cancel();
+        });
+        let each = flow::for_each([1], |_| pending())
+            .token(token)
+            .deadline(Instant::now() + ms(5));
+        match bounded(each).await {
+            Err(TaskError::Cancelled) => assert!(cancelled),
+            Err(TaskError::DeadlineExceeded) => assert!(!cancelled),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// In order of completion, with the limit and the stop of an ordered one.
+#[tokio::test(start_paused = true)]
+async fn an_unordered_stream_hands_ends_out_as_they_come() {
+    let tasks = || timed([(30, Ok(1)), (10, Ok(2)), (20, Err("c"))]);
+    let mut stream = flow::stream(tasks()).limit(3).unordered();
+    let mut ends = Vec::new();
+    while let Some(end) = stream.next().await {
+        ends.push(end.unwrap());
+    }
+    assert_eq!(ends, [Ok(2), Err("c"), Ok(1)]);
+    assert!(stream.next().await.is_none(), "and again");
+
+    let mut stream = flow::stream(tasks()).limit(2).unordered();
+    assert_eq!(stream.next().await.unwrap().unwrap(), Ok(2));
+    // The third started at 10.
+    assert_eq!(stream.next().await.unwrap().unwrap(), Ok(1));
+    assert_eq!(stream.next().await.unwrap().unwrap(), Err("c"));
+
+    let meter = Meter::default();
+    let endless = (0..).map(|_| meter.clone().run());
+    let token = CancellationToken::new();
+    let mut stream = flow::stream(endless)
+        .limit(4)
+        .unordered()
+        .token(token.clone());
+    stream.next().await.unwrap().unwrap();
+    settle().await;
+    assert_eq!(meter.all(), 5, "a slow taker holds it back");
+    token.cancel();
+    for _ in 0..4 {
+        stream.next().await.unwrap().unwrap();
+    }
+    let end = stream.next().await;
+    assert!(matches!(end, Some(Err(TaskError::Cancelled))), "{end:?}");
+    assert!(stream.next().await.is_none());
+
+    let panicking = [0, 1].map(|n| async move {
+        assert!(n > 0, "boom");
+        n
+    });
+    let mut stream = flow::stream(panicking).limit(1).unordered();
+    let end = stream.next().await;
+    assert!(
+        matches!(&end, Some(Err(TaskError::Panicked(panic))) if panic.index() == 0),
+        "{end:?}"
+    );
+    assert_eq!(stream.next().await.unwrap().unwrap(), 1);
+}
+
+/// With what the crates futures and tokio-stream have for streams.
+#[cfg(feature = "stream")]
+#[tokio::test]
+async fn a_stream_is_a_stream_of_the_crate_futures() {
+    use futures_util::{StreamExt, TryStreamExt};
+
+    let tasks = (0..100).map(|n| async move { n });
+    let sum = flow::stream(tasks)
+        .limit(8)
+        .unordered()
+        .try_fold(0, |sum, n| ready(Ok(sum + n)));
+    assert_eq!(sum.await.unwrap(), 4950);
+    let evens = flow::stream((0..5).map(|n| async move { n }))
+        .filter(|end| ready(matches!(end, Ok(n) if n % 2 == 0)))
+        .count();
+    assert_eq!(evens.await, 3);
 }

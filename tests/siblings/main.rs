@@ -5,6 +5,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod closing;
 mod errors;
 mod flow;
 mod flow_ends;

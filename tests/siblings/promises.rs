@@ -5,75 +5,75 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use schedgroup::errgroup::{ErrGroup, OnError};
-use schedgroup::sized::SizedGroup;
-use schedgroup::{Cause, SpawnError, TaskError};
+use schedgroup::task::Cause;
+use schedgroup::task::{OnError, TaskGroup};
+use schedgroup::{ScheduleError, TaskError};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{
-    Flag, Hold, OnDrop, bounded, misuse, multi_thread, poll_with_bomb, until, watched,
+    Flag, Hold, OnDrop, bounded, misuse, multi_thread, poll_with_bomb, sized, until, watched,
 };
 
 #[test]
 fn without_a_runtime_the_remedy_is_named() {
     assert_eq!(
-        misuse(|| drop(ErrGroup::<()>::new())),
-        "schedgroup: ErrGroup was made outside of a tokio runtime: make it inside of one, or name \
-         one with Builder::runtime"
+        misuse(|| drop(TaskGroup::<()>::new())),
+        "schedgroup: TaskGroup::new must be called inside a tokio runtime; enter one, or name one with TaskGroup::builder().runtime(handle)"
     );
 }
 
 #[tokio::test]
 async fn after_wait_the_try_forms_give_the_task_back() {
-    let group = ErrGroup::<()>::new();
+    let group = TaskGroup::<()>::new();
     let handle = group.handle();
     group.wait().await.unwrap();
     let tried = group.try_spawn(async { Ok(()) });
-    assert!(matches!(tried, Err(SpawnError::Closed(_))), "{tried:?}");
+    assert!(matches!(tried, Err(ScheduleError::Closed(_))), "{tried:?}");
     let submitted = group.submit(async { Ok(()) }).await;
     assert!(
-        matches!(submitted, Err(SpawnError::Closed(_))),
+        matches!(submitted, Err(ScheduleError::Closed(_))),
         "{submitted:?}"
     );
     let tried = handle.try_spawn(async { Ok(()) });
-    assert!(matches!(tried, Err(SpawnError::Closed(_))), "{tried:?}");
+    assert!(matches!(tried, Err(ScheduleError::Closed(_))), "{tried:?}");
 }
 
 #[tokio::test]
 async fn a_handle_of_a_dropped_group_says_cancelled() {
-    let handle = ErrGroup::<()>::new().handle();
+    let handle = TaskGroup::<()>::new().handle();
     let tried = handle.try_spawn(async { Ok(()) });
-    assert!(matches!(tried, Err(SpawnError::Cancelled(_))), "{tried:?}");
+    assert!(
+        matches!(tried, Err(ScheduleError::Cancelled(_))),
+        "{tried:?}"
+    );
     handle.spawn(async { Ok(()) });
     assert_eq!(handle.stats().skipped, 1);
-    assert_eq!(handle.token().cause(), Some(Cause::Cancelled));
+    assert_eq!(handle.cause(), Some(Cause::Cancelled));
 }
 
 #[tokio::test]
 async fn a_sized_group_that_is_cancelled_skips_what_has_not_started() {
-    let (group, parked) = (SizedGroup::new(1), Flag::new());
+    let (group, parked) = (sized(1), Flag::new());
     let token = group.token();
     group.spawn(async move { token.cancelled().await });
     for _ in 0..3 {
         group.spawn(parked.job());
     }
     group.cancel();
-    let stats = bounded(group.wait()).await;
-    assert_eq!((stats.finished, stats.skipped), (1, 3));
-    assert_eq!(
-        (parked.drops(), group.token().cause()),
-        (3, Some(Cause::Cancelled))
-    );
+    let outcome = bounded(group.wait()).await;
+    assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
+    assert_eq!((group.stats().finished, group.stats().skipped), (1, 3));
+    assert_eq!((parked.drops(), group.cause()), (3, Some(Cause::Cancelled)));
 }
 
 #[tokio::test]
 async fn a_sized_group_that_is_dropped_aborts_its_tasks() {
-    let (group, flag) = (SizedGroup::new(1), Flag::new());
+    let (group, flag) = (sized(1), Flag::new());
     for _ in 0..3 {
         let guard = flag.guard();
         group.spawn(async move {
             let _guard = guard;
-            std::future::pending().await
+            std::future::pending::<()>().await
         });
     }
     drop(group);
@@ -82,7 +82,7 @@ async fn a_sized_group_that_is_dropped_aborts_its_tasks() {
 
 #[tokio::test]
 async fn a_member_is_counted_with_the_tasks() {
-    let group = ErrGroup::<()>::new();
+    let group = TaskGroup::<()>::new();
     group.spawn(async { Ok(()) });
     let members = [group.member(), group.member()];
     assert_eq!(members.each_ref().map(|member| member.index()), [1, 2]);
@@ -103,7 +103,7 @@ async fn a_member_is_counted_with_the_tasks() {
 
 #[tokio::test]
 async fn a_dropped_submit_leaves_the_line() {
-    let group = ErrGroup::<()>::builder().limit(1).build();
+    let group = TaskGroup::<()>::builder().limit(1).build();
     let (go, gone) = tokio::sync::oneshot::channel::<()>();
     group.spawn(async {
         gone.await.unwrap();
@@ -114,7 +114,7 @@ async fn a_dropped_submit_leaves_the_line() {
         _ = group.submit(async { panic!("it was dropped") }) => panic!("no place was free"),
         () = tokio::task::yield_now() => {}
     }
-    assert_eq!(group.pending(), 0);
+    assert_eq!(group.stats().pending, 0);
     group.spawn(async { Ok(()) });
     go.send(()).unwrap();
     bounded(group.wait()).await.unwrap();
@@ -129,7 +129,7 @@ async fn a_destructor_that_panics_is_its_tasks_panic_alone() {
             panic!("in a destructor");
         }
     }
-    let group = ErrGroup::<()>::builder()
+    let group = TaskGroup::<()>::builder()
         .limit(1)
         .on_error(OnError::Continue)
         .build();
@@ -143,7 +143,7 @@ async fn a_destructor_that_panics_is_its_tasks_panic_alone() {
     group.spawn(async { Ok(()) });
     let outcome = bounded(group.wait()).await;
     assert!(
-        matches!(outcome, Err(TaskError::Panicked { index: 0, .. })),
+        matches!(&outcome, Err(TaskError::Panicked(panic)) if panic.index() == 0),
         "{outcome:?}"
     );
     assert_eq!(group.stats().finished, 1);
@@ -152,14 +152,14 @@ async fn a_destructor_that_panics_is_its_tasks_panic_alone() {
 /// The destructor of a skipped task spawns in the same group: no lock is held, nothing hangs.
 #[tokio::test]
 async fn a_skipped_task_may_call_back_into_the_group() {
-    struct Calls(schedgroup::errgroup::Handle<()>, Arc<AtomicUsize>);
+    struct Calls(schedgroup::task::TaskHandle<()>, Arc<AtomicUsize>);
     impl Drop for Calls {
         fn drop(&mut self) {
             self.0.spawn(async { Ok(()) });
             self.1.fetch_add(1, SeqCst);
         }
     }
-    let (group, dropped) = (ErrGroup::<()>::builder().limit(1).build(), Arc::default());
+    let (group, dropped) = (TaskGroup::<()>::builder().limit(1).build(), Arc::default());
     group.spawn_with(|token| async move {
         token.cancelled().await;
         Ok(())
@@ -182,12 +182,12 @@ async fn a_skipped_task_may_call_back_into_the_group() {
 fn a_runtime_that_is_gone_ends_a_long_line() {
     watched(|| {
         let runtime = multi_thread();
-        let group = ErrGroup::<()>::builder()
+        let group = TaskGroup::<()>::builder()
             .limit(1)
             .runtime(runtime.handle().clone())
             .build();
         for _ in 0..100_000 {
-            group.spawn(std::future::pending());
+            group.spawn(std::future::pending::<Result<_, _>>());
         }
         runtime.shutdown_timeout(std::time::Duration::from_secs(10));
         let here = tokio::runtime::Builder::new_current_thread()
@@ -203,7 +203,7 @@ fn a_runtime_that_is_gone_ends_a_long_line() {
 
 #[tokio::test]
 async fn the_first_error_in_time_has_its_own_index() {
-    let group = ErrGroup::builder().on_error(OnError::Continue).build();
+    let group = TaskGroup::builder().on_error(OnError::Continue).build();
     group.spawn(async {
         tokio::task::yield_now().await;
         Err("late")
@@ -222,28 +222,38 @@ async fn the_first_error_in_time_has_its_own_index() {
     );
 }
 
-/// Nobody can ask a sized group for its panics, so it keeps none, however long it lives.
+/// A panic's payload is kept for `wait` to return, and one of a group that nobody waits for goes with it.
 #[tokio::test]
-async fn a_sized_group_keeps_no_panics() {
-    let (group, flag) = (SizedGroup::new(1), Flag::new());
+async fn panics_are_kept_until_they_are_returned_or_the_group_is_dropped() {
+    let (group, flag) = (sized(1), Flag::new());
     for _ in 0..10 {
         let guard = flag.guard();
         group.spawn(async move { std::panic::panic_any(guard) });
     }
     until("all have panicked", || group.stats().panicked == 10).await;
-    until("all are gone", || flag.drops() == 10).await;
-    assert_eq!(bounded(group.wait()).await.panicked, 10);
+    assert_eq!(flag.drops(), 0);
+    let first = bounded(group.wait()).await.unwrap_err();
+    assert_eq!((first.index(), flag.drops()), (Some(0), 9));
+    drop(first);
+    assert_eq!(flag.drops(), 10);
+
+    let group = sized(1);
+    let guard = flag.guard();
+    group.spawn(async move { std::panic::panic_any(guard) });
+    until("it has panicked", || group.stats().panicked == 1).await;
+    drop(group);
+    until("its payload is gone", || flag.drops() == 11).await;
 }
 
 /// Nobody calls `cancel`, and the task that runs does not listen.
 #[tokio::test]
 async fn a_cancelled_parent_drops_what_is_parked_at_once() {
     let parent = CancellationToken::new();
-    let group = ErrGroup::<()>::builder()
+    let group = TaskGroup::<()>::builder()
         .limit(1)
         .token(parent.clone())
         .build();
-    group.spawn(std::future::pending());
+    group.spawn(std::future::pending::<Result<_, _>>());
     let flag = Flag::new();
     for _ in 0..3 {
         let guard = flag.guard();
@@ -261,13 +271,13 @@ async fn a_cancelled_parent_drops_what_is_parked_at_once() {
 /// A task that was taken in is the group's, though its `submit` has not heard of it yet.
 #[tokio::test]
 async fn a_skipped_task_does_not_wait_for_its_submit() {
-    let group = ErrGroup::<()>::builder().limit(1).queue(1).build();
+    let group = TaskGroup::<()>::builder().limit(1).queue(1).build();
     let (go, gone) = tokio::sync::oneshot::channel::<()>();
     group.spawn(async {
         gone.await.unwrap();
         Ok(())
     });
-    group.spawn(std::future::pending());
+    group.spawn(std::future::pending::<Result<_, _>>());
     let flag = Flag::new();
     let guard = flag.guard();
     let mut submit = group.submit(async move {
@@ -288,7 +298,7 @@ async fn a_skipped_task_does_not_wait_for_its_submit() {
 
 #[tokio::test]
 async fn a_refused_task_may_panic_in_its_destructor() {
-    let group = ErrGroup::<()>::new();
+    let group = TaskGroup::<()>::new();
     group.wait().await.unwrap();
     let bomb = OnDrop(|| panic!("in a destructor"));
     let task = async move {
@@ -299,13 +309,13 @@ async fn a_refused_task_may_panic_in_its_destructor() {
     let refused = catch_unwind(AssertUnwindSafe(|| group.spawn(task))).unwrap_err();
     assert_eq!(
         refused.downcast_ref::<String>().unwrap(),
-        "schedgroup: attempted to spawn a task after ErrGroup::wait was called"
+        "schedgroup: attempted to spawn a task after TaskGroup::wait was called"
     );
 }
 
 #[tokio::test]
 async fn errors_that_panic_in_their_destructors_do_not_hide_the_first() {
-    let group = ErrGroup::builder().on_error(OnError::Continue).build();
+    let group = TaskGroup::builder().on_error(OnError::Continue).build();
     for bad in [false, true, true] {
         group.spawn(async move { Err(OnDrop(move || assert!(!bad, "in a destructor"))) });
     }
@@ -315,7 +325,7 @@ async fn errors_that_panic_in_their_destructors_do_not_hide_the_first() {
 
 #[tokio::test]
 async fn a_waker_that_panics_leaves_the_line_its_turns() {
-    let group = SizedGroup::new(1);
+    let group = sized(1);
     let (hold, flag) = (Hold::new(), Flag::new());
     group.spawn(hold.job());
     let mut submits = [(); 2].map(|()| Box::pin(group.submit(flag.job())));
@@ -324,7 +334,7 @@ async fn a_waker_that_panics_leaves_the_line_its_turns() {
     }
     group.spawn(flag.job());
     hold.release();
-    let stats = bounded(group.wait()).await;
+    let stats = bounded(group.wait()).await.unwrap();
     assert_eq!((stats.finished, flag.drops()), (4, 3));
     for submit in submits {
         bounded(submit).await.unwrap();
@@ -333,7 +343,7 @@ async fn a_waker_that_panics_leaves_the_line_its_turns() {
 
 #[tokio::test]
 async fn a_waker_that_panics_when_the_token_is_cancelled_does_not_keep_a_place() {
-    let group = ErrGroup::builder().limit(1).build();
+    let group = TaskGroup::builder().limit(1).build();
     let (token, hold) = (group.token(), Hold::new());
     let mut cancelled = Box::pin(token.cancelled());
     poll_with_bomb(cancelled.as_mut());

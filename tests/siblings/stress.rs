@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use schedgroup::errgroup::{ErrGroup, OnError};
-use schedgroup::sized::SizedGroup;
+use schedgroup::task::{OnError, TaskGroup};
 
-use crate::common::{Hold, bounded, multi_thread, watched};
+use crate::common::{Hold, bounded, multi_thread, sized, watched};
 
 /// A spawn that races with `wait` is covered or refused.
 #[test]
@@ -15,7 +14,7 @@ fn a_task_beside_a_starting_wait_runs_or_comes_back() {
         multi_thread().block_on(async {
             let mut refused = 0;
             for round in 0..3_000 {
-                let group = ErrGroup::<()>::builder().limit(1).build();
+                let group = TaskGroup::<()>::builder().limit(1).build();
                 let (handle, ran) = (group.handle(), Arc::new(AtomicUsize::new(0)));
                 let counted = ran.clone();
                 let rival = tokio::spawn(async move {
@@ -43,7 +42,7 @@ fn waits_that_are_dropped_beside_the_last_end_lose_nothing() {
     watched(|| {
         multi_thread().block_on(async {
             for round in 0..3_000 {
-                let group = ErrGroup::new();
+                let group = TaskGroup::new();
                 group.spawn(async move {
                     for _ in 0..round % 16 {
                         tokio::task::yield_now().await;
@@ -71,7 +70,7 @@ fn a_long_line_behind_one_place_runs_in_order() {
     const TASKS: usize = 50_000;
     watched(|| {
         multi_thread().block_on(async {
-            let group = SizedGroup::new(1);
+            let group = sized(1);
             let hold = Hold::new();
             group.spawn(hold.job());
             let ran = Arc::new(AtomicUsize::new(0));
@@ -80,7 +79,7 @@ fn a_long_line_behind_one_place_runs_in_order() {
                 group.spawn(async move { assert_eq!(ran.fetch_add(1, SeqCst), place) });
             }
             hold.release();
-            let stats = bounded(group.wait()).await;
+            let stats = bounded(group.wait()).await.unwrap();
             assert_eq!((stats.finished, stats.panicked), (TASKS as u64 + 1, 0));
         });
     });
@@ -92,7 +91,7 @@ fn every_task_is_told_whatever_races() {
     watched(|| {
         multi_thread().block_on(async {
             for round in 0..500 {
-                let group = ErrGroup::builder().limit(2).queue(round % 3).build();
+                let group = TaskGroup::builder().limit(2).queue(round % 3).build();
                 let mut callers = Vec::new();
                 for n in 0..12 {
                     let handle = group.handle();
@@ -136,14 +135,13 @@ fn two_errors_at_once_agree_on_the_first() {
     watched(|| {
         multi_thread().block_on(async {
             for round in 0..1_000 {
-                let group = ErrGroup::builder().on_error(OnError::Cancel).build();
-                let token = group.token();
+                let group = TaskGroup::builder().on_error(OnError::Cancel).build();
                 for n in 0..4 {
                     group.spawn(async move { Err::<(), usize>(n) });
                 }
                 let first = bounded(group.wait()).await.unwrap_err().index().unwrap();
-                let cause = token.cause();
-                let expected = Some(schedgroup::Cause::Failed { index: first });
+                let cause = group.cause();
+                let expected = Some(schedgroup::task::Cause::Failed { index: first });
                 assert_eq!(cause, expected, "round {round}");
             }
         });
@@ -156,10 +154,10 @@ fn an_abort_reaches_tasks_that_are_just_starting() {
     watched(|| {
         multi_thread().block_on(async {
             for round in 0..1_000 {
-                let group = ErrGroup::builder().on_error(OnError::Abort).build();
+                let group = TaskGroup::builder().on_error(OnError::Abort).build();
                 group.spawn(async move { Err(round) });
                 for _ in 0..20 {
-                    group.spawn(std::future::pending());
+                    group.spawn(std::future::pending::<Result<(), _>>());
                 }
                 let error = bounded(group.wait()).await.unwrap_err();
                 assert_eq!(error.into_error(), Some(round));

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll, Wake, Waker};
 
-use schedgroup::errgroup::{ErrGroup, OnError};
-use schedgroup::sized::SizedGroup;
-use schedgroup::{SpawnError, TaskError};
+use schedgroup::task::{OnError, TaskGroup, TaskHandle};
+use schedgroup::{ScheduleError, TaskError};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{Flag, HOUR, Hold, OnDrop, bounded, misuse, ms, settle, until};
+use crate::common::{Flag, HOUR, Hold, OnDrop, bounded, misuse, ms, settle, sized, until};
 
 /// One poll of a future that is not ready.
 async fn poll_once(mut future: Pin<&mut impl Future>) {
@@ -27,7 +26,7 @@ async fn poll_once(mut future: Pin<&mut impl Future>) {
 async fn a_cancel_after_the_last_end_changes_nothing_that_wait_says() {
     for all in [false, true] {
         let parent = CancellationToken::new();
-        let group = ErrGroup::<()>::with_token(parent.clone());
+        let group = TaskGroup::<()>::with_token(parent.clone());
         group.spawn(async { Ok(()) });
         until("the task has ended", || group.stats().finished == 1).await;
         parent.cancel();
@@ -42,7 +41,7 @@ async fn a_cancel_after_the_last_end_changes_nothing_that_wait_says() {
 
 #[tokio::test]
 async fn tasks_that_heard_the_cancel_and_ended_well_are_no_error() {
-    let group = ErrGroup::<()>::new();
+    let group = TaskGroup::<()>::new();
     for _ in 0..3 {
         group.spawn_with(|token| async move {
             token.cancelled().await;
@@ -56,10 +55,10 @@ async fn tasks_that_heard_the_cancel_and_ended_well_are_no_error() {
 
 #[tokio::test]
 async fn wait_says_cancelled_if_a_task_was_skipped_or_aborted() {
-    let aborted = ErrGroup::<()>::new();
-    aborted.spawn(std::future::pending());
+    let aborted = TaskGroup::<()>::new();
+    aborted.spawn(std::future::pending::<Result<_, _>>());
     aborted.abort();
-    let skipped = ErrGroup::<()>::new();
+    let skipped = TaskGroup::<()>::new();
     skipped.cancel();
     skipped.spawn(async { Ok(()) });
     for (group, counts) in [(aborted, (1, 0)), (skipped, (0, 1))] {
@@ -73,7 +72,7 @@ async fn wait_says_cancelled_if_a_task_was_skipped_or_aborted() {
 /// The outcome is settled in the step that drains the group, not in the poll that reads it.
 #[tokio::test]
 async fn what_comes_after_the_last_end_changes_nothing_that_wait_says() {
-    let (group, hold) = (ErrGroup::<()>::new(), Hold::new());
+    let (group, hold) = (TaskGroup::<()>::new(), Hold::new());
     let (handle, held) = (group.handle(), hold.job());
     group.spawn(async {
         held.await;
@@ -91,11 +90,7 @@ async fn what_comes_after_the_last_end_changes_nothing_that_wait_says() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_in_a_select_loop_goes_on_in_its_next_turn() {
-    let (group, all, sized) = (
-        ErrGroup::<()>::new(),
-        ErrGroup::<()>::new(),
-        SizedGroup::new(1),
-    );
+    let (group, all, limited) = (TaskGroup::<()>::new(), TaskGroup::<()>::new(), sized(1));
     let task = async || {
         sleep(ms(35)).await;
         Ok(())
@@ -104,21 +99,21 @@ async fn a_wait_in_a_select_loop_goes_on_in_its_next_turn() {
     group.spawn(task());
     loop {
         tokio::select! {
-            outcome = group.wait() => break outcome.unwrap(),
+            outcome = group.wait() => break assert_eq!(outcome.unwrap().finished, 1),
             () = sleep(ms(10)) => turns[0] += 1,
         }
     }
     all.spawn(task());
     loop {
         tokio::select! {
-            outcome = all.wait_all() => break outcome.unwrap(),
+            outcome = all.wait_all() => break assert_eq!(outcome.unwrap().finished, 1),
             () = sleep(ms(10)) => turns[1] += 1,
         }
     }
-    sized.spawn(sleep(ms(35)));
+    limited.spawn(sleep(ms(35)));
     loop {
         tokio::select! {
-            stats = sized.wait() => break assert_eq!(stats.finished, 1),
+            outcome = limited.wait() => break assert_eq!(outcome.unwrap().finished, 1),
             () = sleep(ms(10)) => turns[2] += 1,
         }
     }
@@ -127,7 +122,7 @@ async fn a_wait_in_a_select_loop_goes_on_in_its_next_turn() {
 
 #[tokio::test(start_paused = true)]
 async fn after_a_wait_that_ran_out_of_time_the_group_can_be_aborted_and_waited_for() {
-    let group = ErrGroup::<()>::new();
+    let group = TaskGroup::<()>::new();
     group.spawn(async {
         sleep(HOUR).await;
         Ok(())
@@ -141,7 +136,7 @@ async fn after_a_wait_that_ran_out_of_time_the_group_can_be_aborted_and_waited_f
 
 #[tokio::test]
 async fn a_dropped_wait_loses_no_failure() {
-    let (group, hold) = (ErrGroup::new(), Hold::new());
+    let (group, hold) = (TaskGroup::new(), Hold::new());
     let held = hold.job();
     group.spawn(async {
         held.await;
@@ -159,31 +154,28 @@ async fn a_dropped_wait_loses_no_failure() {
 
 #[tokio::test]
 async fn a_dropped_wait_leaves_its_group_closed() {
-    let (group, sized) = (ErrGroup::<()>::new(), SizedGroup::new(1));
+    let (group, limited) = (TaskGroup::<()>::new(), sized(1));
     let handle = group.handle();
-    group.spawn(std::future::pending());
+    group.spawn(std::future::pending::<Result<_, _>>());
     drop(group.wait());
-    drop(sized.wait());
-    let late = "schedgroup: attempted to spawn a task after ErrGroup::wait was called";
+    drop(limited.wait());
+    let late = "schedgroup: attempted to spawn a task after TaskGroup::wait was called";
     assert_eq!(misuse(|| group.spawn(async { Ok(()) })), late);
     assert_eq!(misuse(|| group.spawn_with(|_| async { Ok(()) })), late);
     assert_eq!(
         misuse(|| drop(group.member())),
-        "schedgroup: attempted to add a member after ErrGroup::wait was called"
+        "schedgroup: attempted to add a member after TaskGroup::wait was called"
     );
-    assert_eq!(
-        misuse(|| sized.spawn(async {})),
-        "schedgroup: attempted to spawn a task after SizedGroup::wait was called"
-    );
+    assert_eq!(misuse(|| limited.spawn(async {})), late);
     let tried = group.try_spawn(async { Ok(()) });
-    assert!(matches!(tried, Err(SpawnError::Closed(_))), "{tried:?}");
+    assert!(matches!(tried, Err(ScheduleError::Closed(_))), "{tried:?}");
     handle.try_spawn(async { Ok(()) }).unwrap();
 }
 
 #[tokio::test]
 async fn a_wait_beside_a_live_one_or_after_a_completed_one_is_misuse_at_its_line() {
-    const AGAIN: &str = "schedgroup: multiple calls to ErrGroup::wait";
-    let group = ErrGroup::<()>::new();
+    const AGAIN: &str = "schedgroup: multiple calls to TaskGroup::wait";
+    let group = TaskGroup::<()>::new();
     let first = group.wait();
     assert_eq!(misuse(|| drop(group.wait())), AGAIN);
     assert_eq!(misuse(|| drop(group.wait_all())), AGAIN);
@@ -193,18 +185,11 @@ async fn a_wait_beside_a_live_one_or_after_a_completed_one_is_misuse_at_its_line
     bounded(second).await.unwrap();
     assert_eq!(misuse(|| drop(group.wait())), AGAIN);
     assert_eq!(misuse(|| drop(group.wait_all())), AGAIN);
-
-    const SIZED: &str = "schedgroup: multiple calls to SizedGroup::wait";
-    let group = SizedGroup::new(1);
-    let first = group.wait();
-    assert_eq!(misuse(|| drop(group.wait())), SIZED);
-    bounded(first).await;
-    assert_eq!(misuse(|| drop(group.wait())), SIZED);
 }
 
 #[tokio::test]
 async fn a_wait_that_has_ended_is_not_polled_again() {
-    let group = ErrGroup::<()>::new();
+    let group = TaskGroup::<()>::new();
     let mut wait = pin!(group.wait());
     bounded(wait.as_mut()).await.unwrap();
     let again = std::panic::AssertUnwindSafe(|| {
@@ -225,8 +210,8 @@ async fn a_dropped_wait_leaves_no_waker_behind() {
     impl Wake for Counted {
         fn wake(self: Arc<Self>) {}
     }
-    let (group, flag) = (ErrGroup::<()>::new(), Flag::new());
-    group.spawn(std::future::pending());
+    let (group, flag) = (TaskGroup::<()>::new(), Flag::new());
+    group.spawn(std::future::pending::<Result<_, _>>());
     let mut wait = Box::pin(group.wait());
     let waker = Arc::new(Counted(flag.guard())).into();
     assert!(
@@ -243,7 +228,7 @@ async fn a_dropped_wait_leaves_no_waker_behind() {
 /// A handle lives in other tasks, where the end of its group is no mistake.
 #[tokio::test]
 async fn a_spawn_through_a_handle_after_the_end_is_skipped_and_never_panics() {
-    let (group, flag) = (ErrGroup::<()>::new(), Flag::new());
+    let (group, flag) = (TaskGroup::<()>::new(), Flag::new());
     let handle = group.handle();
     group.wait().await.unwrap();
     let guard = flag.guard();
@@ -267,7 +252,7 @@ async fn a_spawn_through_a_handle_after_the_end_is_skipped_and_never_panics() {
 /// A chain of tasks, each of which spawns the next through a handle, at size one.
 #[tokio::test]
 async fn a_sized_groups_tasks_spawn_while_it_waits() {
-    fn chain(handle: schedgroup::sized::Handle, left: u32) {
+    fn chain(handle: TaskHandle, left: u32) {
         let next = handle.clone();
         handle.spawn(async move {
             if left > 0 {
@@ -275,7 +260,7 @@ async fn a_sized_groups_tasks_spawn_while_it_waits() {
             }
         });
     }
-    let group = SizedGroup::new(1);
+    let group = sized(1);
     chain(group.handle(), 100);
     let handle = group.handle();
     group.spawn(async move {
@@ -286,15 +271,15 @@ async fn a_sized_groups_tasks_spawn_while_it_waits() {
             .into_inner()
             .await
     });
-    let stats = bounded(group.wait()).await;
+    let stats = bounded(group.wait()).await.unwrap();
     assert_eq!((stats.finished, stats.panicked), (102, 0), "{stats:?}");
 
-    let group = SizedGroup::new(2);
+    let group = sized(2);
     let handle = group.handle();
     group.spawn_with(|_| async move {
         handle.submit(async {}).await.unwrap();
     });
-    assert_eq!(bounded(group.wait()).await.finished, 2);
+    assert_eq!(bounded(group.wait()).await.unwrap().finished, 2);
     let late = group.handle();
     late.spawn(async {});
     late.spawn_with(|_| async {});
@@ -303,9 +288,9 @@ async fn a_sized_groups_tasks_spawn_while_it_waits() {
 
 #[tokio::test]
 async fn a_rejected_task_that_panics_in_its_destructor_does_not_replace_the_panic_of_misuse() {
-    let (group, sized) = (ErrGroup::<()>::new(), SizedGroup::new(1));
+    let (group, limited) = (TaskGroup::<()>::new(), sized(1));
     group.wait().await.unwrap();
-    sized.wait().await;
+    limited.wait().await.unwrap();
     let bomb = || OnDrop(|| panic!("in a destructor"));
     let (first, second) = (bomb(), bomb());
     let refused = [
@@ -316,7 +301,7 @@ async fn a_rejected_task_that_panics_in_its_destructor_does_not_replace_the_pani
             })
         })),
         std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            sized.spawn(async move {
+            limited.spawn(async move {
                 let _bomb = second;
             })
         })),
@@ -331,7 +316,7 @@ async fn a_rejected_task_that_panics_in_its_destructor_does_not_replace_the_pani
 #[tokio::test(start_paused = true)]
 async fn by_default_the_first_failure_aborts_tasks_that_do_not_listen() {
     for how in ["error", "panic", "member"] {
-        let group = ErrGroup::builder().limit(2).build();
+        let group = TaskGroup::builder().limit(2).build();
         group.spawn(async {
             sleep(HOUR).await;
             Ok(())
@@ -345,7 +330,7 @@ async fn by_default_the_first_failure_aborts_tasks_that_do_not_listen() {
                 group.spawn(async { panic!("boom") });
             }
             _ => {
-                group.spawn(std::future::pending());
+                group.spawn(std::future::pending::<Result<_, _>>());
                 member.fail(how);
             }
         }
@@ -367,7 +352,7 @@ async fn by_default_the_first_failure_aborts_tasks_that_do_not_listen() {
 async fn a_panic_is_an_error_of_its_task_in_every_policy() {
     for policy in [OnError::Abort, OnError::Cancel, OnError::Continue] {
         for all in [false, true] {
-            let group = ErrGroup::<()>::builder().on_error(policy).build();
+            let group = TaskGroup::<()>::builder().on_error(policy).build();
             group.spawn(async { Ok(()) });
             group.spawn(async { panic!("boom") });
             let failed = if all {
@@ -375,10 +360,10 @@ async fn a_panic_is_an_error_of_its_task_in_every_policy() {
             } else {
                 bounded(group.wait()).await.unwrap_err()
             };
-            let TaskError::Panicked { index: 1, panic } = failed else {
+            let TaskError::Panicked(panic) = failed else {
                 panic!("{policy:?}: {failed:?}");
             };
-            assert_eq!(panic.message(), "boom", "{policy:?}");
+            assert_eq!((panic.index(), panic.message()), (1, "boom"), "{policy:?}");
             assert_eq!(group.stats().panicked, 1, "{policy:?}");
         }
     }
@@ -386,7 +371,7 @@ async fn a_panic_is_an_error_of_its_task_in_every_policy() {
 
 #[tokio::test]
 async fn a_submit_in_the_queue_is_covered_by_a_wait_also_by_the_second() {
-    let (group, hold) = (ErrGroup::<()>::builder().limit(1).build(), Hold::new());
+    let (group, hold) = (TaskGroup::<()>::builder().limit(1).build(), Hold::new());
     let held = hold.job();
     group.spawn(async {
         held.await;
@@ -409,9 +394,9 @@ async fn a_submit_in_the_queue_is_covered_by_a_wait_also_by_the_second() {
 async fn a_long_line_is_skipped_page_by_page() {
     const LINE: usize = 5_000;
     for queue in [0, LINE] {
-        let builder = ErrGroup::<()>::builder().limit(1).queue(queue);
+        let builder = TaskGroup::<()>::builder().limit(1).queue(queue);
         let (group, left) = (builder.build(), Arc::new(AtomicUsize::new(usize::MAX)));
-        group.spawn(std::future::pending());
+        group.spawn(std::future::pending::<Result<_, _>>());
         for _ in 0..LINE {
             let (handle, left) = (group.handle(), Arc::clone(&left));
             let first = OnDrop(move || {

@@ -2,3 +2,5 @@
 pub(crate) mod panic;
 #[path = "../../../../src/ground/timeline.rs"]
 pub(crate) mod timeline;
+#[path = "../../../../src/ground/waiters.rs"]
+pub(crate) mod waiters;

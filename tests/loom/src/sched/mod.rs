@@ -28,8 +28,6 @@ mod state;
 mod stats;
 #[path = "../../../../src/sched/sweep.rs"]
 mod sweep;
-#[path = "../../../../src/sched/waiters.rs"]
-mod waiters;
 #[path = "../../../../src/sched/wheel.rs"]
 mod wheel;
 #[path = "../../../../src/sched/workers.rs"]

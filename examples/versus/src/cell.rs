@@ -1,0 +1,161 @@
+//! One cell of the table: one contender, one workload, one size, in a process of its own.
+
+use std::collections::HashMap;
+use std::process::{Command, Stdio};
+
+use crate::contender::{
+    Contender, Delayed, Fine, Joined, Limited, Ours, Plain, Split, Tracked, WithHandles,
+};
+use crate::timeouts::{OfPingora, OfTokio};
+use crate::workload::{self, Figures, TOO_LATE, Workload, run};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Who {
+    Tracker,
+    JoinSet,
+    DelayQueue,
+    Ours,
+    /// With `max_running(64)`.
+    OursLimited,
+    /// With all handles kept.
+    OursWithHandles,
+    /// With the feature `timerfd`, and a timer of the kernel's.
+    OursFine,
+    /// The jobs dealt out to 200 groups.
+    OursSplit,
+    /// Timeouts alone.
+    TokioTimeout,
+    /// Likewise.
+    PingoraTimeout,
+}
+
+impl Who {
+    pub(crate) const ALL: [Who; 10] = [
+        Who::Tracker,
+        Who::JoinSet,
+        Who::DelayQueue,
+        Who::Ours,
+        Who::OursLimited,
+        Who::OursWithHandles,
+        Who::OursFine,
+        Who::OursSplit,
+        Who::TokioTimeout,
+        Who::PingoraTimeout,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Who::Tracker => "TaskTracker + sleep",
+            Who::JoinSet => "JoinSet + sleep",
+            Who::DelayQueue => "DelayQueue + driver",
+            Who::Ours => "schedgroup",
+            Who::OursLimited => "with a limit",
+            Who::OursWithHandles => "with handles",
+            Who::OursFine => "with a timerfd",
+            Who::OursSplit => "in 200 groups",
+            Who::TokioTimeout => "tokio::time::timeout",
+            Who::PingoraTimeout => "pingora-timeout",
+        }
+    }
+
+    /// Has it what the workload asks for?
+    pub(crate) fn can(self, workload: Workload) -> bool {
+        match self {
+            Who::Tracker => Tracked::CANCELS_ALL || workload != Workload::CancelAll,
+            Who::OursFine => cfg!(all(feature = "timerfd", target_os = "linux")),
+            Who::TokioTimeout | Who::PingoraTimeout => workload == Workload::Timeouts,
+            _ => true,
+        }
+    }
+
+    fn run(self, workload: Workload, size: usize) -> Figures {
+        match self {
+            Who::Tracker => run::<Tracked>(workload, size),
+            Who::JoinSet => run::<Joined>(workload, size),
+            Who::DelayQueue => run::<Delayed>(workload, size),
+            Who::Ours => run::<Ours<Plain>>(workload, size),
+            Who::OursLimited => run::<Ours<Limited>>(workload, size),
+            Who::OursWithHandles => run::<Ours<WithHandles>>(workload, size),
+            Who::OursFine => run::<Ours<Fine>>(workload, size),
+            Who::OursSplit => run::<Ours<Split>>(workload, size),
+            Who::TokioTimeout => workload::run_timeouts::<OfTokio>(size),
+            Who::PingoraTimeout => workload::run_timeouts::<OfPingora>(size),
+        }
+    }
+}
+
+/// The figures of one contender at one workload and size: for each name one of every round.
+#[derive(Default)]
+pub(crate) struct Cell(HashMap<String, Vec<f64>>);
+
+impl Cell {
+    pub(crate) fn median(&self, figure: &str) -> Option<f64> {
+        median(self.0.get(figure)?.clone())
+    }
+
+    /// How many times that of `other` a figure is: the median over the rounds, in each of which the two were
+    /// measured right after each other.
+    pub(crate) fn ratio_to(&self, other: &Cell, figure: &str) -> Option<f64> {
+        let (ours, theirs) = (self.0.get(figure)?, other.0.get(figure)?);
+        let ratios = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs);
+        median(ratios.collect()).filter(|ratio| ratio.is_finite() && *ratio > 0.0)
+    }
+}
+
+fn median(mut figures: Vec<f64>) -> Option<f64> {
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied()
+}
+
+/// Runs a cell in this process and prints its figures for the parent.
+pub(crate) fn measure_here(who: Who, workload: Workload, size: usize) {
+    for (name, figure) in who.run(workload, size) {
+        println!("{name}={figure}");
+    }
+}
+
+/// Measures the contenders in turn, then all of them again, and so on, each time in a fresh process: what else the
+/// machine does meanwhile befalls all of them alike.
+pub(crate) fn measure(
+    contenders: &[Who],
+    workload: Workload,
+    size: usize,
+    rounds: usize,
+) -> HashMap<Who, Cell> {
+    let mut cells: HashMap<Who, Cell> = HashMap::new();
+    for _ in 0..rounds {
+        for &who in contenders {
+            let cell = cells.entry(who).or_default();
+            for (name, figure) in measure_once(who, workload, size) {
+                cell.0.entry(name).or_default().push(figure);
+            }
+        }
+    }
+    cells
+}
+
+fn measure_once(who: Who, workload: Workload, size: usize) -> Vec<(String, f64)> {
+    let program = std::env::current_exe().expect("this program's path");
+    for patience in [1, 2, 4, 8] {
+        let child = Command::new(&program)
+            .args(["--cell", &format!("{who:?}"), &format!("{workload:?}")])
+            .args([size.to_string(), patience.to_string()])
+            .stderr(Stdio::inherit())
+            .output()
+            .expect("this program, started again");
+        if child.status.code() == Some(TOO_LATE) {
+            continue;
+        }
+        assert!(
+            child.status.success(),
+            "{who:?} failed at {workload:?} of {size}"
+        );
+        let text = String::from_utf8(child.stdout).expect("figures");
+        return text
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .map(|(name, figure)| (name.to_owned(), figure.parse().expect("a number")))
+            .collect();
+    }
+    panic!("{who:?} is too slow to schedule {size} jobs of {workload:?} before they are due");
+}

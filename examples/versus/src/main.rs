@@ -1,0 +1,86 @@
+//! schedgroup beside what one would use instead: a task and a sleep for each job, a `DelayQueue`, a `timeout`.
+//!
+//! ```sh
+//! cargo run --release -p versus                     # the table, in some minutes
+//! cargo run --release -p versus -- --full           # all rows, up to 10 million jobs, nine rounds, in an hour or more
+//! cargo run --release -p versus -- --only sleeps    # the rows of either with that word
+//! cargo run --release -p versus -- --rounds 9       # a median of nine
+//! cargo run --release -p versus -- --small          # each row once, at a hundredth of its size: does it work?
+//! cargo run --release -p versus -- --plot docs/growth.svg
+//! ```
+//!
+//! Every figure is the median of several rounds. In a round each contender is measured once, in a process of its own,
+//! one right after the other. Read the ratios, and of these only such as are above 1.3 or below 0.8: the rest is noise of
+//! the machine. Where other programs keep it busy, the two workers seldom run at the same time, and what they cost each
+//! other does not show: that flatters the forms with a task for each job most.
+
+mod cell;
+mod contender;
+mod meter;
+mod plot;
+mod rows;
+mod table;
+mod timeouts;
+mod workload;
+
+use std::process::ExitCode;
+use std::sync::atomic::Ordering::Relaxed;
+
+use table::Choice;
+
+const USAGE: &str =
+    "usage: versus [--full] [--only WORD] [--rounds N] [--small] | versus --plot FILE";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match *words {
+        ["--plot", file] => {
+            plot::draw(file);
+            ExitCode::SUCCESS
+        }
+        ["--cell", who, workload, size, patience] => measure_cell(who, workload, size, patience),
+        ref words => match choice(words) {
+            Some(choice) => table::print(&choice),
+            None => {
+                eprintln!("{USAGE}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn choice(words: &[&str]) -> Option<Choice> {
+    let mut choice = Choice::default();
+    let mut words = words.iter();
+    while let Some(&word) = words.next() {
+        match word {
+            "--full" => choice.full = true,
+            "--small" => choice.small = true,
+            "--only" => choice.word = Some((*words.next()?).to_owned()),
+            "--rounds" => {
+                choice.rounds = Some(words.next()?.parse().ok().filter(|&rounds| rounds > 0)?);
+            }
+            _ => return None,
+        }
+    }
+    Some(choice)
+}
+
+/// What a child process does; its parent wrote the arguments.
+fn measure_cell(who: &str, workload: &str, size: &str, patience: &str) -> ExitCode {
+    let who = cell::Who::ALL
+        .into_iter()
+        .find(|known| format!("{known:?}") == who);
+    let row = rows::ROWS
+        .iter()
+        .find(|row| format!("{:?}", row.workload) == workload);
+    match (who, row, size.parse(), patience.parse()) {
+        (Some(who), Some(row), Ok(size), Ok(patience)) => {
+            workload::PATIENCE.store(patience, Relaxed);
+            cell::measure_here(who, row.workload, size);
+            ExitCode::SUCCESS
+        }
+        _ => ExitCode::FAILURE,
+    }
+}

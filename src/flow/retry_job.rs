@@ -1,0 +1,244 @@
+//! A retry that is a job of a scheduling group.
+
+use std::fmt;
+use std::future::Future;
+use std::ops::ControlFlow::{Break, Continue};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker, ready};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::error::{Ended, RetryError};
+use super::retry::Retry;
+use crate::{Handle, JobHandle, Next};
+
+impl<O, F, T, E> Retry<'static, O, F, E>
+where
+    O: FnMut() -> F + Send + 'static,
+    F: Future<Output = Result<T, E>> + Send + 'static,
+    T: Send + 'static,
+    E: Send + 'static,
+{
+    /// Makes the attempts as one job of a scheduling group, the first at once.
+    ///
+    /// A pause is a deadline in the group's heap: the job has no task then, and takes no slot of `max_running`.
+    /// `wait` waits for the whole retry. The [`job`](RetryHandle::job) of the returned handle can be cancelled,
+    /// aborted or moved like any other; moved in a pause, it makes the next attempt at that instant.
+    ///
+    /// A panic of the operation, of the delays, of `when` or of `notify` is the job's: `wait` returns it. In a group
+    /// that accepts no more jobs no attempt is made, and the handle resolves to [`Ended::Cancelled`]. A cancel of the
+    /// group drops a retry that pauses and lets a running attempt finish, as with any job; to abort the attempt,
+    /// pass the group's token to [`token`](Retry::token).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use schedgroup::{Group, flow};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let group = Group::new();
+    /// let mut calls = 0;
+    /// let page = flow::retry(move || {
+    ///     calls += 1;
+    ///     async move { if calls < 3 { Err("busy") } else { Ok("page") } }
+    /// })
+    /// .delays([Duration::from_secs(1); 2])
+    /// .spawn_on(&group);
+    /// assert_eq!(page.await, Ok("page")); // after 2 seconds
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn spawn_on(self, group: impl AsRef<Handle>) -> RetryHandle<T, E> {
+        let (report, receiver) = oneshot::channel();
+        let place = Arc::new(Place::new(None));
+        let runs = Arc::clone(&place);
+        // The first run waits for this lock, so that it finds the retry with its job's handle.
+        let mut filled = lock(&place);
+        let job = group.as_ref().repeat(Instant::now(), move |_| Run {
+            spawned: lock(&runs).take(),
+            place: Arc::clone(&runs),
+        });
+        *filled = Some(Spawned {
+            retry: self,
+            report: Some(report),
+            waker: Arc::new(AttemptNow(job.clone())).into(),
+        });
+        drop(filled);
+        RetryHandle { job, receiver }
+    }
+}
+
+/// Where a retry lies between two runs of its job. Values are only moved under its lock.
+type Place<O, F, T, E> = Mutex<Option<Spawned<O, F, T, E>>>;
+
+fn lock<V>(place: &Mutex<V>) -> MutexGuard<'_, V> {
+    place.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A retry with the other end of its handle.
+struct Spawned<O, F, T, E> {
+    retry: Retry<'static, O, F, E>,
+    /// Until the end was reported.
+    report: Option<oneshot::Sender<Result<T, RetryError<E>>>>,
+    waker: Waker,
+}
+
+impl<O, F, T, E> Spawned<O, F, T, E> {
+    fn end(&mut self, end: Result<T, RetryError<E>>) -> Next {
+        if let Some(report) = self.report.take() {
+            // Without a handle the end is dropped.
+            drop(report.send(end));
+        }
+        Next::Done
+    }
+}
+
+/// The job was cancelled, aborted, rejected or dropped with its group, or it panicked.
+impl<O, F, T, E> Drop for Spawned<O, F, T, E> {
+    fn drop(&mut self) {
+        if self.report.is_some() {
+            let cancelled = self.retry.give_up(Ended::Cancelled);
+            self.end(Err(cancelled));
+        }
+    }
+}
+
+/// Ends a pause when the token is cancelled: the job's next run is due now, and sees it.
+struct AttemptNow(JobHandle);
+
+impl Wake for AttemptNow {
+    fn wake(self: Arc<Self>) {
+        self.0.reset_after(Duration::ZERO);
+    }
+}
+
+/// One attempt, as a run of the job.
+///
+/// It is no `async` block, so that a panic leaves it whole: what it holds is dropped by the group, and not while
+/// the thread is panicking, where a destructor that panics too would end the process.
+struct Run<O, F, T, E> {
+    /// None if it has ended: its job was moved while the last attempt ran, and comes once more.
+    spawned: Option<Spawned<O, F, T, E>>,
+    place: Arc<Place<O, F, T, E>>,
+}
+
+/// The attempt has a box of its own.
+impl<O, F, T, E> Unpin for Run<O, F, T, E> {}
+
+impl<O, F, T, E> Future for Run<O, F, T, E>
+where
+    O: FnMut() -> F,
+    F: Future<Output = Result<T, E>>,
+{
+    type Output = Next;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Next> {
+        let Some(spawned) = &mut self.spawned else {
+            return Poll::Ready(Next::Done);
+        };
+        let pause = match ready!(spawned.retry.poll_attempt(cx)) {
+            Continue(pause) => pause,
+            Break(end) => return Poll::Ready(spawned.end(end)),
+        };
+        let mut paused = Context::from_waker(&spawned.waker);
+        if let Some(stop) = spawned.retry.stop.poll_paused(&mut paused) {
+            let error = spawned.retry.give_up(stop.into());
+            return Poll::Ready(spawned.end(Err(error)));
+        }
+        let spawned = self.spawned.take();
+        *lock(&self.place) = spawned;
+        Poll::Ready(Next::After(pause))
+    }
+}
+
+/// The end of a retry that a scheduling group makes; returned by [`Retry::spawn_on`].
+///
+/// # Cancel safety
+///
+/// Awaiting `&mut handle` in a `select!` loses nothing. Dropping it changes nothing for the attempts; only their
+/// value is dropped.
+///
+/// # Panics
+///
+/// A poll after the end panics.
+///
+/// # Errors
+///
+/// [`RetryError`], with the reason, the number of attempts and the last error. If the job ended otherwise, the
+/// reason is [`Ended::Cancelled`], and the [`state`](JobHandle::state) of the [`job`](RetryHandle::job) tells a
+/// cancel from a panic.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use schedgroup::{Group, flow};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let group = Group::new();
+/// let handle = flow::retry(|| async { Err::<(), _>("busy") })
+///     .delays([Duration::from_secs(3_600)])
+///     .spawn_on(&group);
+/// tokio::time::sleep(Duration::from_secs(1)).await;
+/// assert!(handle.job().cancel()); // in its pause
+/// let error = handle.await.unwrap_err();
+/// assert_eq!((error.attempts, error.last), (1, Some("busy")));
+/// # }
+/// ```
+#[must_use = "the attempts are made without their handle, but their value and their errors are lost"]
+pub struct RetryHandle<T, E> {
+    job: JobHandle,
+    receiver: oneshot::Receiver<Result<T, RetryError<E>>>,
+}
+
+impl<T, E> RetryHandle<T, E> {
+    /// Returns the handle of the job that makes the attempts, to cancel, abort or move it, or to query its state.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use schedgroup::{Group, flow};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let group = Group::new();
+    /// let mut calls = 0;
+    /// let handle = flow::retry(move || {
+    ///     calls += 1;
+    ///     async move { if calls == 1 { Err("busy") } else { Ok(()) } }
+    /// })
+    /// .delays([Duration::from_secs(3_600)])
+    /// .spawn_on(&group);
+    /// tokio::time::sleep(Duration::from_secs(1)).await;
+    /// assert!(handle.job().reset_after(Duration::ZERO)); // the server is back: do not wait for an hour
+    /// assert!(handle.await.is_ok());
+    /// # }
+    /// ```
+    pub fn job(&self) -> &JobHandle {
+        &self.job
+    }
+}
+
+impl<T, E> Future for RetryHandle<T, E> {
+    type Output = Result<T, RetryError<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let received = Pin::new(&mut self.receiver).poll(cx);
+        received.map(|end| end.expect("a retry reports before it is dropped"))
+    }
+}
+
+impl<T, E> fmt::Debug for RetryHandle<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RetryHandle")
+            .field("job", &self.job)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,211 @@
+//! The tasks of one combinator, while they run.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::panic::Location;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::task::AbortHandle;
+
+use super::completions::{Completer, Completion, Completions};
+use super::settings::Settings;
+use super::stop::{Stop, StopSignal};
+use crate::ground::panic::{TaskPanic, discard_each, message, poll_caught};
+use crate::ground::seats::Seats;
+use crate::ground::trace;
+
+/// At most this many ends are taken in one poll, before other tasks have a turn.
+const TURN: u32 = 128;
+
+/// Starts tasks in order, hands their ends out in order of completion, and leaves none behind.
+///
+/// It knows of no limit and of no result: its owner asks for one more task, or for one more end.
+pub(super) struct TaskSet<I, T> {
+    /// Those that have not started; none when there are no more.
+    tasks: Option<I>,
+    started: usize,
+    /// Started, and their end is not taken.
+    running: usize,
+    /// Started, and aborted before they ended by themselves.
+    aborted: usize,
+    seats: Seats,
+    completions: Arc<Completions<T>>,
+    /// Read from the completions, and not taken.
+    ended: VecDeque<Completion<T>>,
+    /// Ends that were taken since the others had a turn.
+    taken: u32,
+    stopped: bool,
+}
+
+/// What a set is asked for.
+pub(super) enum Event<T> {
+    /// The task of this index ended by itself.
+    Ended(usize, Result<T, TaskPanic>),
+    /// All that started have ended.
+    Idle,
+    /// There is a reason to stop, and no end that came before it; or the runtime is gone.
+    Stopped(Stop),
+}
+
+impl<I, T> TaskSet<I, T> {
+    pub(super) fn new(tasks: I) -> TaskSet<I, T> {
+        TaskSet {
+            tasks: Some(tasks),
+            started: 0,
+            running: 0,
+            aborted: 0,
+            seats: Seats::default(),
+            completions: Completions::new(),
+            ended: VecDeque::new(),
+            taken: 0,
+            stopped: false,
+        }
+    }
+
+    pub(super) fn running(&self) -> usize {
+        self.running
+    }
+
+    /// How many tasks have started.
+    pub(super) fn started(&self) -> usize {
+        self.started
+    }
+
+    pub(super) fn poll_event(
+        &mut self,
+        stop: &mut StopSignal,
+        cx: &mut Context<'_>,
+    ) -> Poll<Event<T>> {
+        loop {
+            if self.running == 0 {
+                return Poll::Ready(Event::Idle);
+            }
+            if self.taken == TURN {
+                self.taken = 0;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let Some(Completion { index, seat, end }) = self.next_ended(cx) else {
+                self.taken = 0;
+                // Behind the ends: what is there when the stop comes is not lost.
+                return match stop.poll(cx) {
+                    Some(stop) if !self.stopped => Poll::Ready(Event::Stopped(stop)),
+                    _ => Poll::Pending,
+                };
+            };
+            self.taken += 1;
+            self.running -= 1;
+            drop(self.seats.ended(seat));
+            match end {
+                Some(end) => return Poll::Ready(Event::Ended(index, end)),
+                None => self.aborted += 1,
+            }
+            // Without a stop it is the runtime that is gone.
+            if !self.stopped {
+                return Poll::Ready(Event::Stopped(Stop::Cancelled));
+            }
+        }
+    }
+
+    fn next_ended(&mut self, cx: &mut Context<'_>) -> Option<Completion<T>> {
+        if self.ended.is_empty() {
+            self.completions.read(&mut self.ended, cx.waker());
+        }
+        self.ended.pop_front()
+    }
+
+    /// Aborts what runs.
+    pub(super) fn stop(&mut self) {
+        self.stopped = true;
+        let mut next = 0;
+        while let Some(page) = self.seats.abort_page(&mut next) {
+            page.iter().for_each(AbortHandle::abort);
+        }
+    }
+}
+
+impl<I, T> TaskSet<I, T>
+where
+    I: Iterator<Item: Future<Output = T> + Send + 'static>,
+    T: Send + 'static,
+{
+    /// Returns how many tasks have no end yet, at most; `None` where the input does not know.
+    ///
+    /// Those that were aborted are among them: they never had one.
+    pub(super) fn without_end(&self) -> Option<usize> {
+        let started = self.running + self.aborted;
+        match &self.tasks {
+            Some(tasks) => tasks.size_hint().1?.checked_add(started),
+            None => Some(started),
+        }
+    }
+
+    /// Drops what has not started, and counts the tasks that never ended by themselves: at most `most`,
+    /// and the input is taken no further than that needs.
+    pub(super) fn cut_off(&mut self, most: usize, settings: &Settings) -> usize {
+        let mut count = self.aborted.min(most);
+        let mut rest = self.tasks.take().into_iter().flatten();
+        for task in rest.by_ref().take(most - count) {
+            settings.discard(self.started, task);
+            count += 1;
+        }
+        settings.discard(self.started, rest);
+        count
+    }
+
+    /// Starts the next task, on the runtime of the first poll. False when there are no more.
+    pub(super) fn start_next(&mut self, settings: &Settings) -> bool {
+        let task = self.tasks.as_mut().and_then(Iterator::next);
+        let (Some(task), Some(runtime)) = (task, &settings.runtime) else {
+            self.tasks = None;
+            return false;
+        };
+        let (index, seat) = (self.started, self.seats.claim());
+        self.started += 1;
+        self.running += 1;
+        let running = runtime.spawn(run(Run {
+            task,
+            name: settings.name,
+            called_at: settings.called_at,
+            completer: Completer::new(&self.completions, index, seat),
+        }));
+        let late = self.seats.started(seat, running.abort_handle());
+        debug_assert!(late.is_none(), "nothing starts after a stop");
+        true
+    }
+}
+
+impl<I, T> Drop for TaskSet<I, T> {
+    fn drop(&mut self) {
+        self.stop();
+        discard_each(self.completions.close());
+        discard_each(std::mem::take(&mut self.ended));
+    }
+}
+
+/// One argument, so that a task that is aborted before its first poll is dropped before its end is reported.
+struct Run<F: Future> {
+    task: F,
+    name: &'static str,
+    called_at: &'static Location<'static>,
+    completer: Completer<F::Output>,
+}
+
+/// One task, whose panic is its end. It is an event here too, so that it is seen if the combinator is gone.
+async fn run<F: Future>(run: Run<F>) {
+    let Run {
+        task,
+        name,
+        called_at,
+        mut completer,
+    } = run;
+    let mut task = pin!(Some(task));
+    let end = poll_fn(|cx| poll_caught(task.as_mut(), cx)).await;
+    completer.complete(Some(end.map_err(|payload| {
+        let index = completer.index();
+        trace::task_panicked(name, index, called_at, message(&*payload));
+        TaskPanic::new(payload, index, called_at)
+    })));
+}

@@ -1,0 +1,68 @@
+//! Who waits for the group to drain or to end.
+
+use std::task::Waker;
+
+/// One waker for each `Wait` and `Shutdown` that has looked and not found what it waits for. Looking and
+/// listening are one step under the group's lock, so no end falls in between.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    wakers: Vec<(u64, Waker)>,
+    /// The number of the last one that came.
+    last: u64,
+}
+
+impl Waiters {
+    /// Wakes `waker` next time, for the one of that number, which is given to it when it first comes. What
+    /// it was to be woken by before comes back, to be dropped outside of the lock.
+    pub(crate) fn listen(&mut self, number: &mut Option<u64>, waker: Waker) -> Option<Waker> {
+        let number = *number.get_or_insert_with(|| {
+            self.last += 1;
+            self.last
+        });
+        match self.find(number) {
+            Some(place) => Some(std::mem::replace(&mut self.wakers[place].1, waker)),
+            None => {
+                self.wakers.push((number, waker));
+                None
+            }
+        }
+    }
+
+    /// The one of that number waits no more.
+    pub(crate) fn leave(&mut self, number: u64) -> Option<Waker> {
+        self.find(number)
+            .map(|place| self.wakers.swap_remove(place).1)
+    }
+
+    /// All of them, to be woken and to look again.
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = Waker> + use<> {
+        let wakers = std::mem::take(&mut self.wakers);
+        wakers.into_iter().map(|(_, waker)| waker)
+    }
+
+    fn find(&self, number: u64) -> Option<usize> {
+        self.wakers.iter().position(|(found, _)| *found == number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listen(waiters: &mut Waiters, number: &mut Option<u64>) -> bool {
+        waiters.listen(number, Waker::noop().clone()).is_some()
+    }
+
+    #[test]
+    fn each_has_one_waker_and_comes_again_after_it_was_woken() {
+        let mut waiters = Waiters::default();
+        let (mut one, mut two) = (None, None);
+        assert!(!listen(&mut waiters, &mut one) && !listen(&mut waiters, &mut two));
+        assert!(listen(&mut waiters, &mut one), "polled again");
+        assert_eq!(waiters.take().count(), 2);
+        assert_eq!(waiters.take().count(), 0);
+        assert!(!listen(&mut waiters, &mut two));
+        assert!(waiters.leave(one.unwrap()).is_none());
+        assert!(waiters.leave(two.unwrap()).is_some());
+    }
+}

@@ -1,0 +1,179 @@
+//! Settings of a group.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use tokio::runtime;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::group::TaskGroup;
+use super::policy::OnError;
+use super::pool::{Pool, Settings};
+use crate::ground::timeline::later;
+
+/// Settings for a [`TaskGroup`]; created by [`TaskGroup::builder`].
+///
+/// By default there is no limit, no queue capacity and no deadline, and the first error aborts the others.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use schedgroup::task::{OnError, TaskGroup};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let group = TaskGroup::builder()
+///     .name("downloads")
+///     .limit(4)
+///     .on_error(OnError::Cancel)
+///     .timeout(Duration::from_secs(30))
+///     .build();
+/// group.spawn_with(|token| async move {
+///     token.cancelled().await; // has its own last steps
+///     Ok(())
+/// });
+/// group.spawn(async { Err("no route") });
+/// assert!(group.wait().await.is_err());
+/// assert_eq!(group.stats().finished, 1);
+/// # }
+/// ```
+#[must_use = "a builder does nothing until `build`"]
+pub struct Builder<E = Infallible> {
+    limit: usize,
+    queue: usize,
+    on_error: OnError,
+    token: CancellationToken,
+    deadline: Option<Instant>,
+    timeout: Option<Duration>,
+    name: Option<Box<str>>,
+    runtime: Option<runtime::Handle>,
+    errors: PhantomData<fn() -> E>,
+}
+
+impl<E> Default for Builder<E> {
+    fn default() -> Builder<E> {
+        Builder {
+            limit: usize::MAX,
+            queue: 0,
+            on_error: OnError::default(),
+            token: CancellationToken::new(),
+            deadline: None,
+            timeout: None,
+            name: None,
+            runtime: None,
+            errors: PhantomData,
+        }
+    }
+}
+
+impl<E: Send + 'static> Builder<E> {
+    /// Sets how many tasks run at a time: the concurrency limit.
+    ///
+    /// Tasks beyond it are queued in FIFO order and start as slots become free.
+    ///
+    /// # Panics
+    ///
+    /// If `tasks` is zero: no task could ever run.
+    #[doc(alias = "SetLimit")]
+    #[track_caller]
+    pub fn limit(mut self, tasks: usize) -> Builder<E> {
+        assert!(
+            tasks > 0,
+            "schedgroup: Builder::limit must be at least 1: no task could ever run"
+        );
+        self.limit = tasks;
+        self
+    }
+
+    /// Sets the capacity of the queue behind the limit for `try_spawn` and `submit`; by default zero.
+    /// `spawn` is unbounded.
+    pub fn queue(mut self, tasks: usize) -> Builder<E> {
+        self.queue = tasks;
+        self
+    }
+
+    /// Sets what the first error or panic does to the other tasks.
+    pub fn on_error(mut self, policy: OnError) -> Builder<E> {
+        self.on_error = policy;
+        self
+    }
+
+    /// Sets a parent token: cancelling it cancels the group.
+    ///
+    /// The group works on a child of it: ending the group does not cancel `token`.
+    pub fn token(mut self, token: CancellationToken) -> Builder<E> {
+        self.token = token;
+        self
+    }
+
+    /// Ends the group at this instant: no task starts at it or later, and `wait` returns
+    /// [`DeadlineExceeded`](crate::TaskError::DeadlineExceeded) if it cost a task its end.
+    ///
+    /// What becomes of running tasks is for [`on_error`](Builder::on_error) to say: by default they are
+    /// aborted, else they see the group's token cancelled. With a [`timeout`](Builder::timeout) too, the
+    /// earlier one holds.
+    pub fn deadline(mut self, deadline: Instant) -> Builder<E> {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// Ends the group this long after [`build`](Builder::build), as a [`deadline`](Builder::deadline) does.
+    pub fn timeout(mut self, timeout: Duration) -> Builder<E> {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Sets the name of the group in events and `Debug`.
+    pub fn name(mut self, name: impl Into<String>) -> Builder<E> {
+        self.name = Some(name.into().into_boxed_str());
+        self
+    }
+
+    /// Sets the runtime on which the tasks run; by default the one in which `build` is called.
+    pub fn runtime(mut self, runtime: runtime::Handle) -> Builder<E> {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Creates the group.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime if none was named, and with a deadline or a timeout on a runtime without a
+    /// timer.
+    #[track_caller]
+    pub fn build(self) -> TaskGroup<E> {
+        let Some(runtime) = self.runtime.or_else(|| runtime::Handle::try_current().ok()) else {
+            panic!(
+                "schedgroup: TaskGroup::new must be called inside a tokio runtime; enter one, or name one with TaskGroup::builder().runtime(handle)"
+            );
+        };
+        let timeout = self.timeout.map(|timeout| later(Instant::now(), timeout));
+        TaskGroup::over(Pool::new(Settings {
+            name: self.name,
+            limit: self.limit,
+            queue: self.queue,
+            on_error: self.on_error,
+            token: self.token.child_token(),
+            deadline: self.deadline.into_iter().chain(timeout).min(),
+            runtime,
+        }))
+    }
+}
+
+impl<E> fmt::Debug for Builder<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("limit", &self.limit)
+            .field("queue", &self.queue)
+            .field("on_error", &self.on_error)
+            .field("deadline", &self.deadline)
+            .field("timeout", &self.timeout)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

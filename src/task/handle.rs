@@ -1,0 +1,90 @@
+//! Handles of a group.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use super::member::Member;
+use super::methods::task_methods;
+use super::pool::{Caller, Pool};
+
+/// A cheap, cloneable handle for spawning into a group from other tasks and threads, above all from the
+/// group's own tasks.
+///
+/// It is admitted while the group waits or drains: so a task can always spawn, at any limit. It is rejected by
+/// a shutdown and when the group has drained. It never panics, and does not keep the group alive.
+///
+/// # Examples
+///
+/// ```
+/// use schedgroup::task::{TaskGroup, TaskHandle};
+///
+/// /// Visits a tree, a task for each node.
+/// fn visit(handle: TaskHandle, depth: u32) {
+///     let children = handle.clone();
+///     handle.spawn(async move {
+///         if depth > 0 {
+///             visit(children.clone(), depth - 1);
+///             visit(children, depth - 1);
+///         }
+///     });
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let group = TaskGroup::builder().limit(2).build();
+/// visit(group.handle(), 5);
+/// assert_eq!(group.wait().await.unwrap().finished, 63);
+/// # }
+/// ```
+pub struct TaskHandle<E: Send + 'static = Infallible> {
+    pool: Arc<Pool<E>>,
+}
+
+impl<E: Send + 'static> TaskHandle<E> {
+    pub(super) fn over(pool: Arc<Pool<E>>) -> TaskHandle<E> {
+        TaskHandle { pool }
+    }
+
+    /// Creates a member: a guard that keeps the group open like a task, and takes no slot of the limit.
+    ///
+    /// If the group has been shut down or has drained, the member is rejected: it keeps nothing open, and the
+    /// errors it is given are dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use schedgroup::task::TaskGroup;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group = TaskGroup::new();
+    /// let handle = group.handle();
+    /// group.spawn(async move {
+    ///     let member = handle.member();
+    ///     tokio::task::spawn_blocking(move || member.fail("no disk"));
+    ///     Ok(())
+    /// });
+    /// let error = group.wait().await.unwrap_err();
+    /// assert_eq!(error.to_string(), "task 1: no disk");
+    /// # }
+    /// ```
+    pub fn member(&self) -> Member<E> {
+        Member::join(&self.pool, Caller::Handle).unwrap_or_else(|rejected| rejected)
+    }
+}
+
+task_methods! {
+    impl TaskHandle;
+    caller = Caller::Handle;
+    ///
+    /// Never panics: when the group has been shut down or has drained, the task is dropped and counted as
+    /// skipped, too.
+}
+
+impl<E: Send + 'static> Clone for TaskHandle<E> {
+    fn clone(&self) -> TaskHandle<E> {
+        TaskHandle {
+            pool: Arc::clone(&self.pool),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Keeps a group open without a task.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+
+use super::pool::{Caller, Pool};
+
+/// A guard that keeps a group open until it is dropped, for work that the group does not run.
+///
+/// It is what Go's `WaitGroup` counts by hand with `Add` and `Done`, and cannot be forgotten or counted twice.
+/// Created by [`TaskGroup::member`](super::TaskGroup::member) and
+/// [`TaskHandle::member`](super::TaskHandle::member). A member that is alive when the grace of a
+/// [`shutdown`](super::TaskGroup::shutdown) or [`drain`](super::TaskGroup::drain) is over counts as aborted and
+/// is not waited for.
+///
+/// # Examples
+///
+/// ```
+/// use schedgroup::task::TaskGroup;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let group = TaskGroup::new();
+/// let member = group.member();
+/// tokio::task::spawn_blocking(move || member.fail("no disk"));
+/// let error = group.wait().await.unwrap_err();
+/// assert_eq!(error.to_string(), "task 0: no disk");
+/// # }
+/// ```
+#[must_use = "a member that is dropped no longer keeps the group open"]
+pub struct Member<E: Send + 'static = Infallible> {
+    pool: Arc<Pool<E>>,
+    index: usize,
+    /// Rejected by the group, it keeps nothing open.
+    is_admitted: bool,
+}
+
+impl<E: Send + 'static> Member<E> {
+    /// `Err` with one that was rejected.
+    pub(super) fn join(pool: &Arc<Pool<E>>, caller: Caller) -> Result<Member<E>, Member<E>> {
+        let (index, is_admitted) = pool.join(caller);
+        let member = Member {
+            pool: Arc::clone(pool),
+            index,
+            is_admitted,
+        };
+        if is_admitted { Ok(member) } else { Err(member) }
+    }
+
+    /// Records an error under the member's index; the group's policy applies to it.
+    ///
+    /// After the end of the group, which is then closed and no longer waits for this member, the error is
+    /// dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use schedgroup::task::{Cause, TaskGroup};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group = TaskGroup::new();
+    /// group.spawn(std::future::pending::<Result<(), &str>>());
+    /// group.member().fail("no disk"); // aborts the task
+    /// assert!(group.wait().await.is_err());
+    /// assert_eq!(group.cause(), Some(Cause::Failed { index: 1 }));
+    /// # }
+    /// ```
+    pub fn fail(&self, error: E) {
+        if self.is_admitted {
+            self.pool.member_failed(self.index, error);
+        }
+    }
+
+    /// Returns its index; members and tasks are counted together, from zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use schedgroup::task::TaskGroup;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group = TaskGroup::new();
+    /// assert_eq!(group.spawn(async {}), 0);
+    /// assert_eq!(group.member().index(), 1);
+    /// # }
+    /// ```
+    pub fn index(&self) -> usize {
+        self.index
+    }
+}
+
+impl<E: Send + 'static> Drop for Member<E> {
+    fn drop(&mut self) {
+        if self.is_admitted {
+            self.pool.leave();
+        }
+    }
+}
+
+impl<E: Send + 'static> fmt::Debug for Member<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Member")
+            .field("index", &self.index)
+            .finish_non_exhaustive()
+    }
+}

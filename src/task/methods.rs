@@ -1,0 +1,271 @@
+//! What the owner of a group and its handles can do, written once.
+
+macro_rules! task_methods {
+    (
+        impl $end:ident;
+        caller = $caller:expr;
+        $(#[doc = $rejected:literal])*
+    ) => {
+        impl<E: Send + 'static> $end<E> {
+            /// Spawns a task and returns its index; tasks and members are counted together, from zero.
+            ///
+            /// Returns at once: a task beyond the limit is queued, in FIFO order, however long the queue is. In
+            /// a group that was cancelled or has failed the task is dropped and counted as skipped.
+            $(#[doc = $rejected])*
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use schedgroup::task::TaskGroup;
+            ///
+            /// # #[tokio::main(flavor = "current_thread")]
+            /// # async fn main() {
+            /// let group = TaskGroup::new();
+            /// assert_eq!(group.spawn(async { Ok(()) }), 0);
+            /// assert_eq!(group.handle().spawn(async { Err("no route") }), 1);
+            /// assert_eq!(group.wait().await.unwrap_err().index(), Some(1));
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn spawn<F>(&self, task: F) -> usize
+            where
+                F: ::std::future::Future<Output: $crate::task::output::TaskOutput<E>> + Send + 'static,
+            {
+                self.pool.spawn($caller, task)
+            }
+
+            /// Spawns a task that gets the group's token, to see when it should end, and returns its index.
+            ///
+            /// Otherwise like `spawn`. Why the token was cancelled is returned by `cause`.
+            $(#[doc = $rejected])*
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use schedgroup::task::TaskGroup;
+            ///
+            /// # #[tokio::main(flavor = "current_thread")]
+            /// # async fn main() {
+            /// let group = TaskGroup::new();
+            /// group.spawn_with(|token| async move {
+            ///     token.cancelled().await;
+            ///     println!("the last steps");
+            /// });
+            /// group.cancel();
+            /// assert_eq!(group.wait().await.unwrap().finished, 1);
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn spawn_with<F>(
+                &self,
+                task: impl FnOnce($crate::CancellationToken) -> F,
+            ) -> usize
+            where
+                F: ::std::future::Future<Output: $crate::task::output::TaskOutput<E>> + Send + 'static,
+            {
+                self.pool.spawn($caller, task(self.token()))
+            }
+
+            /// Spawns a task if the limit is not reached or the queue has capacity, and returns its index.
+            ///
+            /// # Errors
+            ///
+            /// Gives the task back: as [`Full`](crate::ScheduleError::Full) if the limit is reached and the
+            /// queue is full, which is counted as discarded, as [`Closed`](crate::ScheduleError::Closed) or
+            /// [`Cancelled`](crate::ScheduleError::Cancelled) if the group has ended.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use schedgroup::ScheduleError;
+            /// use schedgroup::task::TaskGroup;
+            ///
+            /// # #[tokio::main(flavor = "current_thread")]
+            /// # async fn main() {
+            /// let group = TaskGroup::builder().limit(1).queue(1).build();
+            /// assert!(group.try_spawn(async {}).is_ok()); // runs
+            /// assert!(group.try_spawn(async {}).is_ok()); // is queued
+            /// assert!(matches!(group.try_spawn(async {}), Err(ScheduleError::Full(_))));
+            /// # }
+            /// ```
+            #[doc(alias = "TryGo")]
+            #[track_caller]
+            pub fn try_spawn<F>(&self, task: F) -> Result<usize, $crate::ScheduleError<F>>
+            where
+                F: ::std::future::Future<Output: $crate::task::output::TaskOutput<E>> + Send + 'static,
+            {
+                use $crate::task::pool::Entry;
+
+                let caller = ::std::panic::Location::caller();
+                match self.pool.try_spawn($caller, caller, task)? {
+                    Entry::In(index) => Ok(index),
+                    Entry::Full(task) => {
+                        self.pool.discarded();
+                        Err($crate::ScheduleError::Full(task))
+                    }
+                }
+            }
+
+            /// Spawns a task once the limit is not reached or the queue has capacity: backpressure for the
+            /// caller. Resolves to the task's index.
+            ///
+            /// Callers are served in FIFO order of their first polls, and tasks that were spawned before them
+            /// come first. In a task of the group it can wait for that task's own slot: use `spawn` there.
+            ///
+            /// # Cancel safety
+            ///
+            /// If the future is dropped before it has resolved, the task is dropped with it and no slot is
+            /// lost; if the group had accepted the task by then, it runs.
+            ///
+            /// # Errors
+            ///
+            /// Gives the task back: as [`Closed`](crate::ScheduleError::Closed) if the group was closed before
+            /// the first poll, as [`Cancelled`](crate::ScheduleError::Cancelled) if it was cancelled.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use schedgroup::task::TaskGroup;
+            ///
+            /// # #[tokio::main(flavor = "current_thread")]
+            /// # async fn main() {
+            /// let group = TaskGroup::builder().limit(10).build();
+            /// for _ in 0..100 {
+            ///     group.submit(async {}).await.expect("nothing closes or cancels it");
+            ///     assert_eq!(group.stats().pending, 0);
+            /// }
+            /// assert_eq!(group.wait().await.unwrap().finished, 100);
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn submit<F>(&self, task: F) -> $crate::task::submit::Submit<'_, F, E>
+            where
+                F: ::std::future::Future<Output: $crate::task::output::TaskOutput<E>> + Send + 'static,
+            {
+                $crate::task::submit::Submit::new(&self.pool, $caller, task)
+            }
+
+            /// Returns the group's own token: it is cancelled with the group and at its end, and cancelling it
+            /// cancels the group.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use schedgroup::task::TaskGroup;
+            ///
+            /// # #[tokio::main(flavor = "current_thread")]
+            /// # async fn main() {
+            /// let group = TaskGroup::new();
+            /// let token = group.token();
+            /// group.spawn(async { Err("no route") });
+            /// assert!(group.wait().await.is_err());
+            /// assert!(token.is_cancelled());
+            /// # }
+            /// ```
+            pub fn token(&self) -> $crate::CancellationToken {
+                self.pool.token().clone()
+            }
+
+            /// Returns why the group's token was cancelled; `None` while it is not.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use schedgroup::task::{Cause, OnError, TaskGroup};
+            ///
+            /// # #[tokio::main(flavor = "current_thread")]
+            /// # async fn main() {
+            /// let group = TaskGroup::builder().on_error(OnError::Cancel).build();
+            /// let handle = group.handle();
+            /// group.spawn_with(|token| async move {
+            ///     token.cancelled().await;
+            ///     assert_eq!(handle.cause(), Some(Cause::Failed { index: 1 }));
+            ///     Ok(())
+            /// });
+            /// group.spawn(async { Err("no route") });
+            /// assert_eq!(group.wait().await.unwrap_err().index(), Some(1));
+            /// # }
+            /// ```
+            pub fn cause(&self) -> Option<$crate::task::policy::Cause> {
+                self.pool.cause()
+            }
+
+            /// Returns the counts of the group's tasks by outcome.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use schedgroup::task::TaskGroup;
+            ///
+            /// # #[tokio::main(flavor = "current_thread")]
+            /// # async fn main() {
+            /// let group = TaskGroup::builder().limit(1).build();
+            /// group.spawn(async {});
+            /// group.spawn(async {});
+            /// assert_eq!((group.stats().running, group.stats().pending), (1, 1));
+            /// # }
+            /// ```
+            pub fn stats(&self) -> $crate::task::stats::TaskStats {
+                self.pool.stats()
+            }
+
+            /// Cancels the group's token; tasks that have not started are skipped.
+            ///
+            /// Running tasks are not interrupted: they see it through their token. The group is not closed:
+            /// what is spawned later is skipped.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use schedgroup::task::{Cause, TaskGroup};
+            ///
+            /// # #[tokio::main(flavor = "current_thread")]
+            /// # async fn main() {
+            /// let group = TaskGroup::builder().limit(1).build();
+            /// group.spawn_with(|token| async move { token.cancelled().await });
+            /// group.spawn(async { unreachable!("it is skipped") });
+            /// group.cancel();
+            /// assert_eq!(group.cause(), Some(Cause::Cancelled));
+            /// assert!(group.wait().await.is_err(), "a task was skipped");
+            /// assert_eq!((group.stats().finished, group.stats().skipped), (1, 1));
+            /// # }
+            /// ```
+            pub fn cancel(&self) {
+                self.pool.cancel();
+            }
+
+            /// Cancels the group, and stops running tasks at their next await.
+            ///
+            /// A task that blocks its thread cannot be stopped. Members are waited for.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use schedgroup::TaskError;
+            /// use schedgroup::task::TaskGroup;
+            ///
+            /// # #[tokio::main(flavor = "current_thread")]
+            /// # async fn main() {
+            /// let group = TaskGroup::new();
+            /// group.spawn(std::future::pending::<()>());
+            /// group.abort();
+            /// assert!(matches!(group.wait().await, Err(TaskError::Cancelled)));
+            /// # }
+            /// ```
+            pub fn abort(&self) {
+                self.pool.abort();
+            }
+        }
+
+        impl<E: Send + 'static> ::std::fmt::Debug for $end<E> {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                f.debug_struct(stringify!($end))
+                    .field("name", &self.pool.name())
+                    .field("stats", &self.pool.stats())
+                    .field("cause", &self.pool.cause())
+                    .finish_non_exhaustive()
+            }
+        }
+    };
+}
+pub(super) use task_methods;

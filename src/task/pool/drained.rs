@@ -1,0 +1,58 @@
+//! The end of a group, waited for.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::shared::Pool;
+use crate::ground::panic::ENDED;
+use crate::task::stats::TaskStats;
+
+/// Resolves when the group has drained. It takes its waker along when it is dropped.
+pub(crate) struct Drained<'a, E: Send + 'static> {
+    pool: &'a Arc<Pool<E>>,
+    number: Option<u64>,
+    ended: bool,
+}
+
+impl<'a, E: Send + 'static> Drained<'a, E> {
+    pub(crate) fn new(pool: &'a Arc<Pool<E>>) -> Drained<'a, E> {
+        Drained {
+            pool,
+            number: None,
+            ended: false,
+        }
+    }
+
+    pub(crate) fn pool(&self) -> &'a Arc<Pool<E>> {
+        self.pool
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    pub(crate) fn stats(&self) -> TaskStats {
+        self.pool.stats()
+    }
+}
+
+impl<E: Send + 'static> Future for Drained<'_, E> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        assert!(!self.ended, "{ENDED}");
+        let pool = self.pool;
+        let drained = pool.poll_drained(&mut self.number, cx);
+        self.ended = drained.is_ready();
+        drained
+    }
+}
+
+impl<E: Send + 'static> Drop for Drained<'_, E> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.pool.stop_waiting(number);
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! How far a group is closed, and who may still come in.
+//!
+//! ```text
+//!         wait, drain              the last task or member has ended
+//! Open ───────────────▶ Draining ───────────────────────────────────▶ Drained
+//!   │                       │ shutdown, or the grace is over              ▲
+//!   │ shutdown              ▼                                             │
+//!   └──────────────────▶ ShutDown ────────────────────────────────────────┘
+//!
+//! Any ── the owner is dropped ──▶ Dropped
+//! ```
+//!
+//! A group goes on to a later phase and never back. Each question and the step that follows from it are one
+//! under the pool's lock: so a task that comes beside a starting `wait` is waited for or rejected, never lost.
+
+use tokio::time::Instant;
+
+use crate::ScheduleError;
+
+#[derive(Debug)]
+pub(super) struct Lifecycle {
+    phase: Phase,
+    /// The method that closed the group first, for the message of misuse.
+    closed_by: &'static str,
+    /// Nothing queued starts any more. Set in the step that records a failure, so that no queued task slips in
+    /// before the token is cancelled for it.
+    stopping: bool,
+    /// The deadline has passed.
+    expired: bool,
+    /// Guards that keep the group open without a task.
+    members: usize,
+    /// When running tasks are aborted.
+    grace_ends: Option<Instant>,
+    /// The grace is over: members are not waited for any more.
+    grace_over: bool,
+    wait: Wait,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The owner is rejected, its handles are not.
+    Draining,
+    /// Both are rejected; what is held runs until the grace is over.
+    ShutDown,
+    /// What comes later changes nothing that `wait` says.
+    Drained,
+    /// The owner is gone; the group is stopping, too.
+    Dropped,
+}
+
+/// The one `wait` of a group, which may be called again if its future was dropped before it had resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    Free,
+    Alive,
+    Over,
+}
+
+/// Who spawns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// The group itself: after its own `wait` that is misuse.
+    Owner,
+    /// A handle, which lives in other tasks: there the end of the group is no mistake.
+    Handle,
+}
+
+/// Why a task was not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rejected {
+    Closed,
+    Cancelled,
+}
+
+impl Rejected {
+    pub(super) fn with<F>(self, task: F) -> ScheduleError<F> {
+        match self {
+            Rejected::Closed => ScheduleError::Closed(task),
+            Rejected::Cancelled => ScheduleError::Cancelled(task),
+        }
+    }
+}
+
+/// What closes a group with a grace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closing {
+    Drain,
+    ShutDown,
+}
+
+impl Lifecycle {
+    pub(super) fn new() -> Lifecycle {
+        Lifecycle {
+            phase: Phase::Open,
+            closed_by: "wait",
+            stopping: false,
+            expired: false,
+            members: 0,
+            grace_ends: None,
+            grace_over: false,
+            wait: Wait::Free,
+        }
+    }
+
+    pub(super) fn admit(&self, caller: Caller, cancelled: bool) -> Result<(), Rejected> {
+        match (self.phase, caller) {
+            (Phase::Drained | Phase::ShutDown, _) | (Phase::Draining, Caller::Owner) => {
+                Err(Rejected::Closed)
+            }
+            _ if self.stopping || cancelled => Err(Rejected::Cancelled),
+            _ => Ok(()),
+        }
+    }
+
+    /// A member comes; false if it is rejected. A cancelled group may still be joined: the member holds `wait`
+    /// up, and sees the token.
+    pub(super) fn join(&mut self, caller: Caller) -> bool {
+        let joins = self.admit(caller, false) != Err(Rejected::Closed);
+        self.members += usize::from(joins);
+        joins
+    }
+
+    /// A member goes; false if it is not waited for any more.
+    pub(super) fn leave(&mut self) -> bool {
+        let counts = !self.grace_over;
+        self.members -= usize::from(counts);
+        counts
+    }
+
+    pub(super) fn closed_by(&self) -> &'static str {
+        self.closed_by
+    }
+
+    fn close(&mut self, method: &'static str, phase: Phase) {
+        if self.phase == Phase::Open {
+            self.closed_by = method;
+        }
+        if matches!(
+            (self.phase, phase),
+            (Phase::Open, _) | (Phase::Draining, Phase::ShutDown)
+        ) {
+            self.phase = phase;
+        }
+    }
+
+    /// `wait` is called; false if its future is alive already, or has resolved.
+    pub(super) fn close_to_wait(&mut self) -> bool {
+        let admitted = self.wait == Wait::Free;
+        if admitted {
+            self.wait = Wait::Alive;
+            self.close("wait", Phase::Draining);
+        }
+        admitted
+    }
+
+    /// The future of `wait` is dropped before it has resolved.
+    pub(super) fn give_up_wait(&mut self) {
+        self.wait = Wait::Free;
+    }
+
+    pub(super) fn end_wait(&mut self) {
+        self.wait = Wait::Over;
+    }
+
+    /// A drain or shutdown begins. True if it is for the caller to end the grace then: the earliest end of
+    /// several holds.
+    pub(super) fn close_until(&mut self, closing: Closing, end: Instant) -> bool {
+        match closing {
+            Closing::Drain => self.close("drain", Phase::Draining),
+            Closing::ShutDown => self.close("shutdown", Phase::ShutDown),
+        }
+        let earlier = self.grace_ends.is_none_or(|before| end < before);
+        if earlier {
+            self.grace_ends = Some(end);
+        }
+        earlier
+    }
+
+    /// The grace is over: the number of members that are not waited for any more. `None` if that was so
+    /// before, or there is nothing left to end.
+    pub(super) fn end_grace(&mut self) -> Option<usize> {
+        if self.grace_over || matches!(self.phase, Phase::Drained | Phase::Dropped) {
+            return None;
+        }
+        self.phase = Phase::ShutDown;
+        self.grace_over = true;
+        self.stopping = true;
+        Some(std::mem::take(&mut self.members))
+    }
+
+    /// The deadline has passed; false if that was so before, or there is nothing left to end.
+    pub(super) fn expire(&mut self) -> bool {
+        let expires = !self.expired && !matches!(self.phase, Phase::Drained | Phase::Dropped);
+        self.expired = true;
+        self.stopping |= expires;
+        expires
+    }
+
+    /// Nothing more starts; false if that was so before.
+    pub(super) fn stop(&mut self) -> bool {
+        !std::mem::replace(&mut self.stopping, true)
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// The owner is gone.
+    pub(super) fn drop_owner(&mut self) {
+        self.phase = Phase::Dropped;
+        self.stopping = true;
+    }
+
+    /// The group has no task: true if none will come any more and no member is left, for the first time.
+    pub(super) fn try_drain(&mut self) -> bool {
+        let drains = matches!(self.phase, Phase::Draining | Phase::ShutDown) && self.members == 0;
+        if drains {
+            self.phase = Phase::Drained;
+        }
+        drains
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        self.phase == Phase::Drained
+    }
+
+    /// Is what a member says still heard?
+    pub(super) fn hears_members(&self) -> bool {
+        !self.grace_over && !self.is_drained()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use Caller::{Handle, Owner};
+
+    use super::*;
+
+    fn open() -> Lifecycle {
+        Lifecycle::new()
+    }
+
+    fn draining() -> Lifecycle {
+        let mut draining = open();
+        assert!(draining.close_to_wait());
+        draining
+    }
+
+    #[test]
+    fn the_table_of_admission() {
+        let now = Instant::now();
+        let [mut drained, mut drain, mut shut_down, mut late, mut dropped] =
+            [(); 5].map(|()| open());
+        drained.close_to_wait();
+        assert!(drained.try_drain());
+        drain.close_until(Closing::Drain, now);
+        shut_down.close_until(Closing::ShutDown, now);
+        late.close_until(Closing::Drain, now);
+        late.end_grace();
+        dropped.drop_owner();
+        let (closed, cancelled) = (Err(Rejected::Closed), Err(Rejected::Cancelled));
+        let table = [
+            // phase, caller, answer, answer when cancelled
+            (&open(), Owner, Ok(()), cancelled),
+            (&open(), Handle, Ok(()), cancelled),
+            (&draining(), Owner, closed, closed),
+            (&draining(), Handle, Ok(()), cancelled),
+            (&drain, Owner, closed, closed),
+            (&drain, Handle, Ok(()), cancelled),
+            (&shut_down, Owner, closed, closed),
+            (&shut_down, Handle, closed, closed),
+            (&late, Handle, closed, closed),
+            (&drained, Owner, closed, closed),
+            (&drained, Handle, closed, closed),
+            (&dropped, Handle, cancelled, cancelled),
+        ];
+        for (lifecycle, caller, answer, when_cancelled) in table {
+            let answers = [false, true].map(|cancelled| lifecycle.admit(caller, cancelled));
+            assert_eq!(
+                answers,
+                [answer, when_cancelled],
+                "{lifecycle:?} {caller:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_stops_rejects_before_its_token_is_cancelled() {
+        let mut lifecycle = open();
+        assert!(!lifecycle.is_stopping());
+        assert!(lifecycle.stop() && !lifecycle.stop(), "once");
+        assert_eq!(lifecycle.admit(Owner, false), Err(Rejected::Cancelled));
+        assert!(lifecycle.join(Owner), "a member may still come");
+    }
+
+    #[test]
+    fn it_is_drained_once_it_is_closed_and_the_last_member_has_left() {
+        let mut lifecycle = open();
+        assert!(lifecycle.join(Owner) && !lifecycle.try_drain(), "open");
+        assert!(
+            lifecycle.close_to_wait() && !lifecycle.try_drain(),
+            "a member is there"
+        );
+        assert!(lifecycle.leave() && lifecycle.try_drain());
+        assert!(!lifecycle.try_drain(), "it was drained before");
+        assert!(!lifecycle.join(Handle));
+    }
+
+    #[test]
+    fn a_member_that_is_there_when_the_grace_is_over_is_not_waited_for() {
+        let mut lifecycle = open();
+        assert!(lifecycle.join(Owner));
+        assert!(lifecycle.close_until(Closing::Drain, Instant::now()));
+        assert!(lifecycle.join(Handle) && !lifecycle.try_drain());
+        assert_eq!(lifecycle.end_grace(), Some(2));
+        assert_eq!(lifecycle.end_grace(), None);
+        assert!(lifecycle.try_drain() && !lifecycle.leave());
+    }
+
+    #[test]
+    fn the_earliest_end_of_grace_holds() {
+        let (mut lifecycle, now) = (open(), Instant::now());
+        let later = now + std::time::Duration::from_secs(1);
+        assert!(lifecycle.close_until(Closing::Drain, later));
+        assert!(!lifecycle.close_until(Closing::ShutDown, later));
+        assert!(lifecycle.close_until(Closing::Drain, now));
+        assert_eq!(lifecycle.closed_by(), "drain");
+        assert_eq!(lifecycle.admit(Handle, false), Err(Rejected::Closed));
+    }
+
+    #[test]
+    fn one_wait_is_alive_at_a_time_and_none_comes_after_its_end() {
+        let mut lifecycle = draining();
+        assert!(!lifecycle.close_to_wait());
+        lifecycle.give_up_wait();
+        assert_eq!(lifecycle.admit(Owner, false), Err(Rejected::Closed));
+        assert!(lifecycle.close_to_wait() && lifecycle.try_drain());
+        lifecycle.end_wait();
+        assert!(!lifecycle.close_to_wait());
+    }
+
+    #[test]
+    fn a_deadline_ends_a_group_once_and_only_one_that_is_left() {
+        let mut lifecycle = open();
+        assert!(lifecycle.expire() && lifecycle.is_stopping() && !lifecycle.expire());
+        let mut drained = draining();
+        assert!(drained.try_drain() && !drained.expire());
+    }
+}

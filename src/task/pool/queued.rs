@@ -1,0 +1,142 @@
+//! A task that waits for a slot, as data.
+
+use std::panic::Location;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
+
+use super::shared::Pool;
+use crate::task::output::TaskOutput;
+
+pub(super) type CallSite = &'static Location<'static>;
+
+pub(super) struct Queued<E> {
+    pub(super) index: usize,
+    pub(super) spawned_at: CallSite,
+    pub(super) task: QueuedTask<E>,
+}
+
+pub(super) enum QueuedTask<E> {
+    /// The group has it.
+    Owned(Box<dyn StartOwned<E>>),
+    /// Its `submit` holds the other end, and is woken when the task is accepted.
+    Submitted(Arc<dyn StartSubmitted<E>>, Option<Waker>),
+}
+
+impl<E> QueuedTask<E> {
+    /// Starts it. If a `submit` waits, its waker is returned.
+    pub(super) fn start(self, pool: &Arc<Pool<E>>, meta: TaskMeta) -> Option<Waker> {
+        match self {
+            QueuedTask::Owned(task) => {
+                task.start(pool, meta);
+                None
+            }
+            QueuedTask::Submitted(task, waker) => {
+                task.start(pool, meta);
+                waker
+            }
+        }
+    }
+}
+
+impl<E> Queued<E> {
+    /// Does the group, and no `submit`, answer for the task?
+    pub(super) fn is_accepted(&self) -> bool {
+        match &self.task {
+            QueuedTask::Owned(_) => true,
+            QueuedTask::Submitted(task, _) => task.is_accepted(),
+        }
+    }
+}
+
+/// What is known of a running task.
+pub(super) struct TaskMeta {
+    pub(super) index: usize,
+    /// Its place among the abort handles.
+    pub(super) seat: u32,
+    pub(super) spawned_at: CallSite,
+}
+
+/// A boxed task whose type is forgotten until it starts.
+pub(super) trait StartOwned<E>: Send {
+    fn start(self: Box<Self>, pool: &Arc<Pool<E>>, meta: TaskMeta);
+}
+
+impl<E, F> StartOwned<E> for F
+where
+    E: Send + 'static,
+    F: Future<Output: TaskOutput<E>> + Send + 'static,
+{
+    fn start(self: Box<Self>, pool: &Arc<Pool<E>>, meta: TaskMeta) {
+        pool.launch(*self, meta);
+    }
+}
+
+/// The same for a task that its `submit` may take back.
+pub(super) trait StartSubmitted<E>: Send + Sync {
+    fn accept(&self);
+    fn is_accepted(&self) -> bool;
+    /// Drops the task.
+    fn clear(&self);
+    fn start(&self, pool: &Arc<Pool<E>>, meta: TaskMeta);
+}
+
+/// A task between a waiting `submit` and the queue: the one that takes it out has it. Cancelling the `submit`
+/// never leaks a slot, since slots are given to tasks and not to waiting futures.
+pub(crate) struct PendingSubmit<F> {
+    task: Mutex<Option<F>>,
+    /// Written and read under the pool's lock, which orders it.
+    accepted: AtomicBool,
+}
+
+impl<F> PendingSubmit<F> {
+    pub(super) fn new(task: F) -> PendingSubmit<F> {
+        PendingSubmit {
+            task: Mutex::new(Some(task)),
+            accepted: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn is_accepted(&self) -> bool {
+        self.accepted.load(Relaxed)
+    }
+
+    pub(super) fn take(&self) -> Option<F> {
+        self.task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+}
+
+impl<E, F> StartSubmitted<E> for PendingSubmit<F>
+where
+    E: Send + 'static,
+    F: Future<Output: TaskOutput<E>> + Send + 'static,
+{
+    fn accept(&self) {
+        self.accepted.store(true, Relaxed);
+    }
+
+    fn is_accepted(&self) -> bool {
+        PendingSubmit::is_accepted(self)
+    }
+
+    fn clear(&self) {
+        drop(self.take());
+    }
+
+    fn start(&self, pool: &Arc<Pool<E>>, meta: TaskMeta) {
+        // It is accepted, so its submit leaves it alone.
+        if let Some(task) = self.take() {
+            pool.launch(task, meta);
+        }
+    }
+}
+
+/// What a `submit` knows of its task in the queue.
+pub(crate) struct SubmitTicket<F> {
+    pub(crate) index: usize,
+    pub(super) number: u64,
+    pub(super) pending: Arc<PendingSubmit<F>>,
+}

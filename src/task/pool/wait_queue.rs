@@ -1,0 +1,314 @@
+//! The limit of a group, and the FIFO queue of tasks that found it reached.
+
+use std::collections::BTreeMap;
+use std::ops::Bound::{Excluded, Unbounded};
+use std::task::Waker;
+
+use super::queued::{Queued, QueuedTask};
+
+/// A limit, and a FIFO queue of what found it reached.
+///
+/// The front of the queue, as far as its capacity goes, is accepted: the group has those tasks. Behind it
+/// stand the tasks of waiting `submit`s, which may leave from anywhere. A free slot is never passed by: after
+/// each change [`next`](WaitQueue::next) is asked until it has no answer.
+///
+/// Each step costs a search in a tree: nothing is swept or copied, however long the queue is, and its storage
+/// goes as it gets shorter.
+pub(super) struct WaitQueue<E> {
+    limit: usize,
+    /// How many queued tasks are accepted at most; those of `spawn`, which is unbounded, go beyond.
+    capacity: usize,
+    running: usize,
+    /// By number, in order of arrival.
+    queue: BTreeMap<u64, Queued<E>>,
+    /// How many at the front count towards the capacity. They fill it if anything stands behind.
+    accepted: usize,
+    /// The number of the last one of those.
+    newest: u64,
+    /// The last number that was given.
+    last: u64,
+    /// Someone is starting queued tasks: the others leave theirs to it.
+    starting: bool,
+}
+
+/// The head of the queue, which has its slot.
+pub(super) struct Next<E> {
+    pub(super) queued: Queued<E>,
+    /// Wakes the `submit` whose task is accepted by this step of the queue.
+    pub(super) accepted: Option<Waker>,
+}
+
+/// How much of a queue is taken out in one step, under the lock.
+const PAGE: usize = 512;
+
+impl<E> WaitQueue<E> {
+    pub(super) fn new(limit: usize, capacity: usize) -> WaitQueue<E> {
+        WaitQueue {
+            limit,
+            capacity,
+            running: 0,
+            queue: BTreeMap::new(),
+            accepted: 0,
+            newest: 0,
+            last: 0,
+            starting: false,
+        }
+    }
+
+    pub(super) fn running(&self) -> usize {
+        self.running
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Takes a slot, if one is free and nothing is queued for it.
+    pub(super) fn try_acquire(&mut self) -> bool {
+        let free = self.queue.is_empty() && self.running < self.limit;
+        self.running += usize::from(free);
+        free
+    }
+
+    pub(super) fn release(&mut self) {
+        self.running -= 1;
+    }
+
+    pub(super) fn has_capacity(&self) -> bool {
+        self.accepted < self.capacity
+    }
+
+    /// Queues a task at the end; one of a `submit` that finds capacity is accepted at once. By the number a
+    /// `submit` is found as long as it waits.
+    pub(super) fn push(&mut self, queued: Queued<E>) -> u64 {
+        self.last += 1;
+        if self.has_capacity() {
+            if let QueuedTask::Submitted(task, _) = &queued.task {
+                task.accept();
+            }
+            self.accepted += 1;
+            self.newest = self.last;
+        }
+        self.queue.insert(self.last, queued);
+        self.last
+    }
+
+    /// The head of the queue, with a slot taken for it.
+    pub(super) fn next(&mut self) -> Option<Next<E>> {
+        if self.running == self.limit {
+            return None;
+        }
+        let (_, queued) = self.queue.pop_first()?;
+        self.running += 1;
+        if let QueuedTask::Submitted(task, _) = &queued.task {
+            task.accept();
+        }
+        let accepted = self.accept_next();
+        Some(Next { queued, accepted })
+    }
+
+    /// The head is gone, and leaves its part of the capacity to the first that waits behind: its waker.
+    fn accept_next(&mut self) -> Option<Waker> {
+        if self.accepted == 0 {
+            // There is no capacity, or nothing was queued.
+            return None;
+        }
+        let behind = (Excluded(self.newest), Unbounded);
+        let Some((&number, queued)) = self.queue.range_mut(behind).next() else {
+            self.accepted -= 1;
+            return None;
+        };
+        self.newest = number;
+        match &mut queued.task {
+            QueuedTask::Submitted(task, waker) => {
+                task.accept();
+                waker.take()
+            }
+            QueuedTask::Owned(_) => None,
+        }
+    }
+
+    /// Registers a waker for the `submit` of that number, and returns the one before; `Err` if its task is not
+    /// waiting to be accepted any more.
+    pub(super) fn register(&mut self, number: u64, fresh: Waker) -> Result<Option<Waker>, Waker> {
+        match self.queue.get_mut(&number).map(|queued| &mut queued.task) {
+            Some(QueuedTask::Submitted(_, waker)) if number > self.newest => {
+                Ok(waker.replace(fresh))
+            }
+            _ => Err(fresh),
+        }
+    }
+
+    /// Takes out a task that is not accepted.
+    pub(super) fn withdraw(&mut self, number: u64) -> Option<Queued<E>> {
+        if number <= self.newest {
+            return None;
+        }
+        self.queue.remove(&number)
+    }
+
+    /// Takes a page out, in order, of a queue that nothing is added to any more.
+    pub(super) fn take_page(&mut self) -> Vec<Queued<E>> {
+        let head = std::iter::from_fn(|| self.queue.pop_first());
+        let page: Vec<_> = head.take(PAGE).map(|(_, queued)| queued).collect();
+        self.accepted = self.accepted.saturating_sub(page.len());
+        page
+    }
+
+    /// Begins to start queued tasks; false if someone is at it.
+    pub(super) fn begin_starting(&mut self) -> bool {
+        !std::mem::replace(&mut self.starting, true)
+    }
+
+    pub(super) fn end_starting(&mut self) {
+        self.starting = false;
+    }
+
+    /// No task runs, is queued, or is about to start.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.starting && self.running == 0 && self.queue.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::panic::Location;
+    use std::sync::Arc;
+
+    use super::super::queued::PendingSubmit;
+    use super::*;
+
+    type Tasks = WaitQueue<()>;
+
+    /// A queue behind a limit of one, which is reached.
+    fn full(capacity: usize) -> Tasks {
+        let mut queue = WaitQueue::new(1, capacity);
+        assert!(queue.try_acquire());
+        queue
+    }
+
+    fn spawn(queue: &mut Tasks, index: usize) -> u64 {
+        push(
+            queue,
+            index,
+            QueuedTask::Owned(Box::new(pending::<Result<(), ()>>())),
+        )
+    }
+
+    fn submit(queue: &mut Tasks, index: usize) -> u64 {
+        let task = Arc::new(PendingSubmit::new(pending::<Result<(), ()>>()));
+        push(
+            queue,
+            index,
+            QueuedTask::Submitted(task, Some(Waker::noop().clone())),
+        )
+    }
+
+    fn push(queue: &mut Tasks, index: usize, task: QueuedTask<()>) -> u64 {
+        queue.push(Queued {
+            index,
+            spawned_at: Location::caller(),
+            task,
+        })
+    }
+
+    /// Gives the slot to the next, and says which one that is.
+    fn step(queue: &mut Tasks) -> Option<usize> {
+        queue.release();
+        queue.next().map(|next| next.queued.index)
+    }
+
+    fn listens(queue: &mut Tasks, number: u64) -> bool {
+        queue.register(number, Waker::noop().clone()).is_ok()
+    }
+
+    #[test]
+    fn a_free_slot_is_for_the_queue() {
+        let mut queue = full(0);
+        spawn(&mut queue, 1);
+        queue.release();
+        assert!(!queue.try_acquire());
+        assert_eq!(queue.next().map(|next| next.queued.index), Some(1));
+        assert!(queue.next().is_none());
+        assert_eq!(queue.running(), 1);
+    }
+
+    #[test]
+    fn a_submit_in_the_middle_can_leave() {
+        let mut queue = full(0);
+        let numbers = [1, 2, 3].map(|index| submit(&mut queue, index));
+        assert_eq!(
+            queue.withdraw(numbers[1]).map(|queued| queued.index),
+            Some(2)
+        );
+        assert!(queue.withdraw(numbers[1]).is_none());
+        assert_eq!([(); 3].map(|()| step(&mut queue)), [Some(1), Some(3), None]);
+    }
+
+    #[test]
+    fn a_step_accepts_the_first_that_waits_and_returns_its_waker() {
+        let mut queue = full(1);
+        submit(&mut queue, 1);
+        assert!(!queue.has_capacity());
+        let waiting = submit(&mut queue, 2);
+        assert!(listens(&mut queue, waiting));
+        queue.release();
+        let next = queue.next().unwrap();
+        assert!(next.queued.is_accepted() && next.accepted.is_some());
+        assert!(!listens(&mut queue, waiting), "it is accepted");
+        assert!(queue.withdraw(waiting).is_none(), "likewise");
+    }
+
+    #[test]
+    fn accepted_tasks_and_waiting_submits_start_in_the_order_in_which_they_came() {
+        let mut queue = full(2);
+        let numbers = [1, 2, 3, 4, 5].map(|index| submit(&mut queue, index));
+        assert!(queue.withdraw(numbers[0]).is_none(), "it is accepted");
+        assert!(queue.withdraw(numbers[3]).is_some());
+        assert!(listens(&mut queue, numbers[2]));
+        assert_eq!(step(&mut queue), Some(1));
+        assert!(
+            !listens(&mut queue, numbers[2]),
+            "there was capacity for it"
+        );
+        assert_eq!((queue.len(), queue.has_capacity()), (3, false));
+        let page: Vec<_> = queue
+            .take_page()
+            .iter()
+            .map(|queued| queued.index)
+            .collect();
+        assert_eq!((page, queue.len()), (vec![2, 3, 5], 0));
+        assert!(queue.take_page().is_empty());
+    }
+
+    #[test]
+    fn those_that_leave_in_the_middle_leave_the_capacity_to_those_behind() {
+        let mut queue = full(1);
+        let numbers = [1, 2, 3].map(|index| submit(&mut queue, index));
+        assert!(queue.withdraw(numbers[1]).is_some());
+        assert_eq!(step(&mut queue), Some(1));
+        assert!(queue.withdraw(numbers[2]).is_none(), "it is accepted");
+        assert_eq!(step(&mut queue), Some(3));
+        assert!(queue.has_capacity());
+    }
+
+    #[test]
+    fn a_long_queue_goes_page_by_page_in_order() {
+        for capacity in [0, 700, 2_000] {
+            let mut queue = full(capacity);
+            for index in 0..1_500 {
+                spawn(&mut queue, index);
+            }
+            let pages: Vec<_> = [(); 4].into_iter().map(|()| queue.take_page()).collect();
+            let lengths: Vec<_> = pages.iter().map(Vec::len).collect();
+            assert_eq!(
+                lengths,
+                [PAGE, PAGE, 1_500 - 2 * PAGE, 0],
+                "capacity {capacity}"
+            );
+            let order = pages.into_iter().flatten().map(|queued| queued.index);
+            assert!(order.eq(0..1_500), "capacity {capacity}");
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Waits for a slot of a group.
+
+use std::fmt;
+use std::panic::Location;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::output::TaskOutput;
+use super::pool::{Caller, Entry, Pool, SubmitTicket};
+use crate::ScheduleError;
+
+/// Waits until a group accepts a task; created by [`TaskGroup::submit`](super::TaskGroup::submit).
+///
+/// It resolves to the task's index, or gives the task back.
+///
+/// # Cancel safety
+///
+/// Dropping it before it has resolved takes the task out of the queue, unless the group had accepted the task
+/// by then: it runs. Cancelling a `submit` never leaks a slot: slots are assigned to tasks, not to waiting
+/// futures.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use schedgroup::task::TaskGroup;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let group = TaskGroup::builder().limit(1).build();
+/// group.spawn(tokio::time::sleep(Duration::from_secs(60)));
+/// let submit = group.submit(async { unreachable!("it does not start") });
+/// assert!(tokio::time::timeout(Duration::from_secs(1), submit).await.is_err());
+/// assert_eq!(group.wait().await.unwrap().finished, 1);
+/// # }
+/// ```
+#[must_use = "a submit does nothing until it is awaited"]
+pub struct Submit<'a, F, E: Send + 'static> {
+    pool: &'a Arc<Pool<E>>,
+    caller: Caller,
+    spawned_at: &'static Location<'static>,
+    step: Step<F>,
+}
+
+enum Step<F> {
+    New(F),
+    Queued(SubmitTicket<F>, Pin<Box<WaitForCancellationFutureOwned>>),
+    Done,
+}
+
+/// The task is moved about until it starts, and not polled here.
+impl<F, E: Send + 'static> Unpin for Submit<'_, F, E> {}
+
+impl<'a, F, E: Send + 'static> Submit<'a, F, E> {
+    #[track_caller]
+    pub(super) fn new(pool: &'a Arc<Pool<E>>, caller: Caller, task: F) -> Submit<'a, F, E> {
+        Submit {
+            pool,
+            caller,
+            spawned_at: Location::caller(),
+            step: Step::New(task),
+        }
+    }
+}
+
+impl<F, E> Future for Submit<'_, F, E>
+where
+    E: Send + 'static,
+    F: Future<Output: TaskOutput<E>> + Send + 'static,
+{
+    type Output = Result<usize, ScheduleError<F>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        match std::mem::replace(&mut this.step, Step::Done) {
+            Step::New(task) => {
+                let task = match this.pool.try_spawn(this.caller, this.spawned_at, task) {
+                    Err(rejected) => return Poll::Ready(Err(rejected)),
+                    Ok(Entry::In(index)) => return Poll::Ready(Ok(index)),
+                    Ok(Entry::Full(task)) => task,
+                };
+                let queued = this
+                    .pool
+                    .submit(this.caller, this.spawned_at, task, cx.waker());
+                let ticket = match queued {
+                    Err(rejected) => return Poll::Ready(Err(rejected)),
+                    Ok(ticket) => ticket,
+                };
+                let cancelled = this.pool.token().clone().cancelled_owned();
+                this.step = Step::Queued(ticket, Box::pin(cancelled));
+            }
+            step => this.step = step,
+        }
+        let Step::Queued(ticket, cancelled) = &mut this.step else {
+            panic!("schedgroup: a Submit was polled after it had ended");
+        };
+        let index = ticket.index;
+        let mut answer = this.pool.poll_submit(ticket, cx);
+        if answer.is_pending() && cancelled.as_mut().poll(cx).is_ready() {
+            answer = Poll::Ready(match this.pool.withdraw(ticket) {
+                Some(task) => Err(task),
+                None => Ok(()),
+            });
+        }
+        let Poll::Ready(answer) = answer else {
+            return Poll::Pending;
+        };
+        this.step = Step::Done;
+        Poll::Ready(answer.map(|()| index).map_err(ScheduleError::Cancelled))
+    }
+}
+
+impl<F, E: Send + 'static> Drop for Submit<'_, F, E> {
+    fn drop(&mut self) {
+        if let Step::Queued(ticket, _) = &self.step {
+            drop(self.pool.withdraw(ticket));
+        }
+    }
+}
+
+impl<F, E: Send + 'static> fmt::Debug for Submit<'_, F, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let step = match &self.step {
+            Step::New(_) => "new",
+            Step::Queued(..) => "queued",
+            Step::Done => "done",
+        };
+        f.debug_struct("Submit")
+            .field("step", &step)
+            .field("spawned_at", &format_args!("{}", self.spawned_at))
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,295 @@
+//! The futures of `wait`, `wait_all`, `drain` and `shutdown`.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use super::pool::{Closing, Counts, Drained, Outcome, Pool};
+use super::stats::TaskStats;
+use crate::Report;
+use crate::ground::error::{TaskError, TaskErrors};
+use crate::ground::panic::discard_each;
+
+/// The one `wait` of a group that may be alive. If it is dropped before it has resolved, the next may come.
+struct TheWait<'a, E: Send + 'static> {
+    drained: Drained<'a, E>,
+}
+
+impl<'a, E: Send + 'static> TheWait<'a, E> {
+    #[track_caller]
+    fn new(pool: &'a Arc<Pool<E>>) -> TheWait<'a, E> {
+        let admitted = pool.close_to_wait();
+        assert!(admitted, "schedgroup: multiple calls to TaskGroup::wait");
+        TheWait {
+            drained: Drained::new(pool),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<E>> {
+        ready!(Pin::new(&mut self.drained).poll(cx));
+        Poll::Ready(self.drained.pool().end_wait())
+    }
+}
+
+impl<E: Send + 'static> Drop for TheWait<'_, E> {
+    fn drop(&mut self) {
+        if !self.drained.has_ended() {
+            self.drained.pool().give_up_wait();
+        }
+    }
+}
+
+/// Waits for a group and resolves to its counts or its first error; created by
+/// [`TaskGroup::wait`](super::TaskGroup::wait).
+///
+/// # Cancel safety
+///
+/// It may be dropped at any time: the group stays closed, and `wait` may be called again.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use schedgroup::task::TaskGroup;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let group = TaskGroup::new();
+/// group.spawn(tokio::time::sleep(Duration::from_secs(5)));
+/// let stats = loop {
+///     tokio::select! {
+///         outcome = group.wait() => break outcome.unwrap(),
+///         () = tokio::time::sleep(Duration::from_secs(2)) => println!("{:?}", group.stats()),
+///     }
+/// };
+/// assert_eq!(stats.finished, 1);
+/// # }
+/// ```
+#[must_use = "the group is closed already; await this to see its tasks end"]
+pub struct Wait<'a, E: Send + 'static = Infallible> {
+    wait: TheWait<'a, E>,
+}
+
+/// Waits for a group and resolves to its counts or to all its errors; created by
+/// [`TaskGroup::wait_all`](super::TaskGroup::wait_all).
+///
+/// # Cancel safety
+///
+/// It may be dropped at any time: the group stays closed, and `wait_all` may be called again.
+///
+/// # Examples
+///
+/// ```
+/// use schedgroup::task::{OnError, TaskGroup};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let group = TaskGroup::builder().on_error(OnError::Continue).build();
+/// for part in 0..4 {
+///     group.spawn(async move { if part % 2 == 0 { Ok(()) } else { Err(part) } });
+/// }
+/// let errors = group.wait_all().await.unwrap_err();
+/// assert!(errors.iter().map(|error| error.index()).eq([Some(1), Some(3)]));
+/// # }
+/// ```
+#[must_use = "the group is closed already; await this to see its tasks end"]
+pub struct WaitAll<'a, E: Send + 'static = Infallible> {
+    wait: TheWait<'a, E>,
+}
+
+impl<'a, E: Send + 'static> Wait<'a, E> {
+    #[track_caller]
+    pub(super) fn new(pool: &'a Arc<Pool<E>>) -> Wait<'a, E> {
+        Wait {
+            wait: TheWait::new(pool),
+        }
+    }
+}
+
+impl<'a, E: Send + 'static> WaitAll<'a, E> {
+    #[track_caller]
+    pub(super) fn new(pool: &'a Arc<Pool<E>>) -> WaitAll<'a, E> {
+        WaitAll {
+            wait: TheWait::new(pool),
+        }
+    }
+}
+
+impl<E: Send + 'static> Future for Wait<'_, E> {
+    type Output = Result<TaskStats, TaskError<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let end = ready!(self.wait.poll(cx));
+        let mut failures = end.failures.into_iter();
+        let first = failures.next();
+        discard_each(failures);
+        Poll::Ready(match first.or(end.lost) {
+            Some(error) => Err(error),
+            None => Ok(end.stats),
+        })
+    }
+}
+
+impl<E: Send + 'static> Future for WaitAll<'_, E> {
+    type Output = Result<TaskStats, TaskErrors<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let end = ready!(self.wait.poll(cx));
+        let mut errors = end.failures;
+        errors.sort_by_key(TaskError::index);
+        if errors.is_empty() {
+            errors.extend(end.lost);
+        }
+        Poll::Ready(TaskErrors::new(errors).map_or(Ok(end.stats), Err))
+    }
+}
+
+/// Waits for a group and resolves to a [`Report`]; created by [`TaskGroup::drain`](super::TaskGroup::drain).
+///
+/// # Cancel safety
+///
+/// It may be dropped at any time: the drain goes on.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use schedgroup::task::TaskGroup;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let group = TaskGroup::new();
+/// group.spawn(std::future::pending::<()>());
+/// drop(group.drain(Duration::from_secs(10)));
+/// assert!(group.wait().await.is_err(), "its task was aborted after the grace");
+/// # }
+/// ```
+#[must_use = "the drain is on its way already; await this to see it complete"]
+pub struct Drain<'a, E: Send + 'static = Infallible> {
+    closed: Closed<'a, E>,
+}
+
+/// Waits until a shutdown is complete and resolves to a [`Report`]; created by
+/// [`TaskGroup::shutdown`](super::TaskGroup::shutdown).
+///
+/// # Cancel safety
+///
+/// It may be dropped at any time: the shutdown goes on.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use schedgroup::task::TaskGroup;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let group = TaskGroup::new();
+/// group.spawn(std::future::pending::<()>());
+/// group.cancel(); // tells those that listen
+/// let report = group.shutdown(Duration::from_secs(10)).await;
+/// assert_eq!(report.aborted, 1);
+/// # }
+/// ```
+#[must_use = "the shutdown is on its way already; await this to see it complete"]
+pub struct Shutdown<'a, E: Send + 'static = Infallible> {
+    closed: Closed<'a, E>,
+}
+
+/// A group that was closed with a grace.
+struct Closed<'a, E: Send + 'static> {
+    drained: Drained<'a, E>,
+    before: Counts,
+}
+
+impl<'a, E: Send + 'static> Closed<'a, E> {
+    #[track_caller]
+    fn new(pool: &'a Arc<Pool<E>>, closing: Closing, grace: Duration) -> Closed<'a, E> {
+        let before = pool.close_within(closing, grace);
+        Closed {
+            drained: Drained::new(pool),
+            before,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Report> {
+        ready!(Pin::new(&mut self.drained).poll(cx));
+        let counts = self.drained.pool().counts();
+        Poll::Ready(counts.report_since(self.before))
+    }
+}
+
+impl<'a, E: Send + 'static> Drain<'a, E> {
+    #[track_caller]
+    pub(super) fn new(pool: &'a Arc<Pool<E>>, closing: Closing, grace: Duration) -> Drain<'a, E> {
+        Drain {
+            closed: Closed::new(pool, closing, grace),
+        }
+    }
+}
+
+impl<'a, E: Send + 'static> Shutdown<'a, E> {
+    #[track_caller]
+    pub(super) fn new(
+        pool: &'a Arc<Pool<E>>,
+        closing: Closing,
+        grace: Duration,
+    ) -> Shutdown<'a, E> {
+        Shutdown {
+            closed: Closed::new(pool, closing, grace),
+        }
+    }
+}
+
+impl<E: Send + 'static> Future for Drain<'_, E> {
+    type Output = Report;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Report> {
+        self.closed.poll(cx)
+    }
+}
+
+impl<E: Send + 'static> Future for Shutdown<'_, E> {
+    type Output = Report;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Report> {
+        self.closed.poll(cx)
+    }
+}
+
+impl<E: Send + 'static> fmt::Debug for Wait<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        show("Wait", &self.wait.drained, f)
+    }
+}
+
+impl<E: Send + 'static> fmt::Debug for WaitAll<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        show("WaitAll", &self.wait.drained, f)
+    }
+}
+
+impl<E: Send + 'static> fmt::Debug for Drain<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        show("Drain", &self.closed.drained, f)
+    }
+}
+
+impl<E: Send + 'static> fmt::Debug for Shutdown<'_, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        show("Shutdown", &self.closed.drained, f)
+    }
+}
+
+fn show<E: Send + 'static>(
+    name: &str,
+    drained: &Drained<'_, E>,
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
+    f.debug_struct(name)
+        .field("stats", &drained.stats())
+        .finish_non_exhaustive()
+}

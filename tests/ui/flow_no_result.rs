@@ -1,0 +1,3 @@
+fn main() {
+    let _first = schedgroup::flow::race([async { 1 }]);
+}
