@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use schedgroup::keyed::{KeyedGroup, OnDuplicate};
-use schedgroup::periodic::every;
 use tokio::time::{Instant, sleep};
 
 const PEERS: u32 = 1_000;
@@ -36,7 +35,7 @@ async fn main() {
     }
 
     let beating = peers.handle();
-    every(BEAT).run(&peers.group().handle(), move |tick| {
+    peers.group().every(BEAT).run(move |tick| {
         for peer in 0..PEERS {
             // From the tenth beat on every hundredth peer keeps silent.
             if tick.number() < 10 || peer % 100 != 0 {

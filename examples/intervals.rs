@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use schedgroup::periodic::{MissedTicks, every};
+use schedgroup::periodic::MissedTicks;
 use schedgroup::{Group, WaitError};
 use tokio::time::{Instant, sleep};
 
@@ -19,8 +19,8 @@ async fn main() -> Result<(), WaitError> {
     for missed in [MissedTicks::Skip, MissedTicks::Delay, MissedTicks::Burst(2)] {
         println!("{missed:?}");
         let (group, start) = (Group::new(), Instant::now());
-        let ticks = every(Duration::from_millis(100)).missed(missed);
-        ticks.run(&group.handle(), move |tick| async move {
+        let ticks = group.every(Duration::from_millis(100)).missed(missed);
+        ticks.run(move |tick| async move {
             println!(
                 "  tick {} at {:>3} ms",
                 tick.number(),

@@ -31,7 +31,8 @@
 //! | a graceful end of what runs, with a report | [`Group::shutdown`], [`Report`] |
 //! | to schedule from elsewhere | [`Handle`] |
 //! | at most one pending job a key: sessions, timeouts, debouncing | [`keyed::KeyedGroup`] |
-//! | ticks that neither drift nor overlap, times of the wall clock | [`periodic::every`], [`periodic::WallClock`] |
+//! | ticks that neither drift nor overlap | [`Group::every`] |
+//! | a job or ticks at times of the wall clock or of a calendar | [`Group::at_wall`], [`periodic::WallClock`], [`periodic::at`] |
 //! | a group of tasks, at most N at a time, that ends at the first error | [`task::TaskGroup`] |
 //! | all results of tasks, the first, the last, a stream of them; retries | [`flow`] |
 //!

@@ -125,8 +125,12 @@ const FLOORS: &[(&str, &[&str])] = &[
             "periodic/table",
             "periodic/clock",
             "periodic/handle",
+            "periodic/tick",
+            "periodic/on_panic",
             "periodic/wall",
+            "periodic/calendar",
             "periodic/every",
+            "periodic/methods",
         ],
     ),
 ];

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use common::{Flag, HOUR, Hold, Log, Random, context_of, ms, panic_of, settle};
-use schedgroup::periodic::{MissedTicks, TimedHandle, WallClock, every};
-use schedgroup::{Group, JobState, WaitError};
+use schedgroup::periodic::{MissedTicks, OnPanic, Tick, TimedHandle, WallClock};
+use schedgroup::{Group, Job, JobContext, JobState, WaitError, periodic};
 use tokio::time::{Instant, sleep};
 
 /// The starts of runs that take so long each: what the policies mean, written down once more.
@@ -56,15 +56,13 @@ async fn runs_start_at_the_intended_times() {
         let lengths: Vec<u64> = (0..40).map(|_| random.below(3 * period)).collect();
         let (group, log) = (Group::new(), Log::new());
         let (of_series, mut left) = (log.clone(), lengths.clone().into_iter());
-        every(ms(period))
-            .missed(missed)
-            .run(&group.handle(), move |tick| {
-                let length = left.next();
-                if length.is_some() {
-                    of_series.push(tick.number());
-                }
-                async move { sleep(length.map_or(HOUR, ms)).await }
-            });
+        group.every(ms(period)).missed(missed).run(move |tick| {
+            let length = left.next();
+            if length.is_some() {
+                of_series.push(tick.number());
+            }
+            async move { sleep(length.map_or(HOUR, ms)).await }
+        });
         sleep(ms(40 * 3 * period)).await;
         let expected = intended(missed, period, &lengths);
         assert_eq!(
@@ -80,12 +78,10 @@ async fn a_start_in_the_past_aligns_the_series() {
     let (group, log) = (Group::new(), Log::new());
     let of_series = log.clone();
     let start = Instant::now() - ms(25);
-    every(ms(10))
-        .starting_at(start)
-        .run(&group.handle(), move |tick| {
-            of_series.push(tick.number());
-            async {}
-        });
+    group.every(ms(10)).starting_at(start).run(move |tick| {
+        of_series.push(tick.number());
+        async {}
+    });
     sleep(ms(20)).await;
     assert_eq!(log.take(), [(3, ms(5)), (4, ms(15))]);
 }
@@ -94,7 +90,7 @@ async fn a_start_in_the_past_aligns_the_series() {
 async fn wait_lets_a_run_finish_and_starts_no_further_tick() {
     let (group, hold, log) = (Group::new(), Hold::new(), Log::new());
     let (of_series, held) = (log.clone(), hold.clone());
-    let series = every(ms(10)).run(&group.handle(), move |_| {
+    let series = group.every(ms(10)).run(move |_| {
         let (log, held) = (of_series.clone(), held.job());
         async move {
             held.await;
@@ -113,7 +109,7 @@ async fn wait_lets_a_run_finish_and_starts_no_further_tick() {
 async fn wait_between_two_far_ticks_ends_at_once() {
     let (group, start, log) = (Group::new(), Instant::now(), Log::new());
     let of_series = log.clone();
-    let series = every(HOUR).run(&group.handle(), move |_| of_series.job(()));
+    let series = group.every(HOUR).run(move |_| of_series.job(()));
     sleep(ms(300)).await;
     group.wait().await.unwrap();
     assert_eq!((start.elapsed(), log.len()), (ms(300), 1));
@@ -126,9 +122,9 @@ async fn a_series_that_a_job_begins_while_the_group_drains_has_ended() {
     let of_job = log.clone();
     group.delay_with(ms(5), |context| async move {
         for starts_in in [Duration::ZERO, HOUR] {
-            let ticks = every(HOUR).starting_at(Instant::now() + starts_in);
+            let ticks = context.every(HOUR).starting_at(Instant::now() + starts_in);
             let of_series = of_job.clone();
-            let series = ticks.run(&context.handle(), move |_| of_series.job("tick"));
+            let series = ticks.run(move |_| of_series.job("tick"));
             assert!(series.is_finished(), "{starts_in:?}");
         }
     });
@@ -140,8 +136,8 @@ async fn a_series_that_a_job_begins_while_the_group_drains_has_ended() {
 async fn wait_ends_every_series_also_those_that_were_made_beside_ended_ones() {
     let (group, start) = (Group::new(), Instant::now());
     for _ in 0..20 {
-        every(HOUR).run(&group.handle(), |_| async {}).cancel();
-        every(HOUR).run(&group.handle(), |_| async {});
+        group.every(HOUR).run(|_| async {}).cancel();
+        group.every(HOUR).run(|_| async {});
     }
     sleep(ms(300)).await;
     assert_eq!(group.stats().pending, 20);
@@ -154,7 +150,7 @@ async fn wait_ends_every_series_also_those_that_were_made_beside_ended_ones() {
 async fn a_job_in_the_place_of_an_ended_series_is_not_early_when_the_group_is_waited_for() {
     let (group, start, log) = (Group::new(), Instant::now(), Log::new());
     for _ in 0..20 {
-        assert!(every(HOUR).run(&group.handle(), |_| async {}).cancel());
+        assert!(group.every(HOUR).run(|_| async {}).cancel());
     }
     for n in 0..20 {
         drop(group.delay(HOUR, log.job(n)));
@@ -171,7 +167,7 @@ async fn a_job_in_the_place_of_an_ended_series_is_not_early_when_the_group_is_wa
 async fn a_cancelled_series_ends_and_says_so_once() {
     let (group, log) = (Group::new(), Log::new());
     let of_series = log.clone();
-    let series = every(ms(10)).run(&group.handle(), move |_| of_series.job(()));
+    let series = group.every(ms(10)).run(move |_| of_series.job(()));
     sleep(ms(15)).await;
     assert!(!series.is_finished());
     assert_eq!((series.cancel(), series.cancel()), (true, false));
@@ -183,10 +179,11 @@ async fn a_cancelled_series_ends_and_says_so_once() {
 async fn a_series_begins_at_its_start_and_its_ticks_tell_how_late_they_are() {
     let (group, log) = (Group::new(), Log::new());
     let of_series = log.clone();
-    every(ms(10))
+    group
+        .every(ms(10))
         .starting_at(Instant::now() + ms(5))
         .missed(MissedTicks::Burst(u64::MAX))
-        .run(&group.handle(), move |tick| {
+        .run(move |tick| {
             of_series.push((tick.number(), tick.lateness()));
             sleep(ms(if tick.number() == 0 { 25 } else { 1 }))
         });
@@ -200,7 +197,7 @@ async fn a_series_begins_at_its_start_and_its_ticks_tell_how_late_they_are() {
 async fn a_run_that_panics_ends_its_series_and_is_the_groups_to_tell() {
     let (group, log) = (Group::new(), Log::new());
     let of_series = log.clone();
-    let series = every(ms(10)).run(&group.handle(), move |tick| {
+    let series = group.every(ms(10)).run(move |tick| {
         of_series.push(tick.number());
         async move { assert_ne!(tick.number(), 1, "the second one") }
     });
@@ -222,7 +219,7 @@ async fn a_run_in_progress_is_the_last_after_a_cancel_and_is_stopped_by_an_abort
     for (end, finished) in ends {
         let (group, log) = (Group::new(), Log::new());
         let of_series = log.clone();
-        let series = every(ms(10)).run(&group.handle(), move |_| {
+        let series = group.every(ms(10)).run(move |_| {
             let log = of_series.clone();
             async move {
                 sleep(ms(5)).await;
@@ -247,11 +244,11 @@ async fn begun_through_a_handle_after_the_end_they_are_finished_handles() {
         let handle = group.handle();
         end(&group);
         let guard = flag.guard();
-        let series = every(HOUR).run(&handle, move |_| {
+        let series = handle.every(HOUR).run(move |_| {
             let _held = &guard;
             async {}
         });
-        let job = clock.schedule(&handle, SystemTime::now(), flag.job());
+        let job = clock.schedule(&handle, SystemTime::now(), only(flag.job()));
         for begun in [series, job] {
             assert_eq!(begun.state(), JobState::Cancelled);
             assert!(!begun.cancel());
@@ -267,7 +264,7 @@ async fn a_series_begun_through_a_context_while_the_group_drains_is_a_finished_h
     let context = context_of(&group, &hold).await;
     let wait = group.wait();
     let begun = Instant::now();
-    let series = every(HOUR).run(&context.handle(), |_| async {});
+    let series = context.every(HOUR).run(|_| async {});
     assert_eq!(series.state(), JobState::Cancelled);
     hold.release();
     wait.await.unwrap();
@@ -284,7 +281,7 @@ async fn a_group_that_goes_down_ends_its_series() {
     for end in ends {
         let (group, log, flag) = (Group::new(), Log::new(), Flag::new());
         let (of_series, guard) = (log.clone(), flag.guard());
-        let series = every(ms(10)).run(&group.handle(), move |_| {
+        let series = group.every(ms(10)).run(move |_| {
             let _held = &guard;
             of_series.job(())
         });
@@ -296,15 +293,21 @@ async fn a_group_that_goes_down_ends_its_series() {
     }
 }
 
-#[test]
-fn a_period_of_zero_is_misuse_at_its_line() {
-    let (line, misuse) = (line!(), panic_of(|| every(Duration::ZERO)));
+#[tokio::test(start_paused = true)]
+async fn a_period_of_zero_is_misuse_at_its_line() {
+    let group = Group::new();
+    let (line, misuse) = (line!(), panic_of(|| group.every(Duration::ZERO)));
     let says = "schedgroup: every was called with a period of zero";
     assert_eq!((misuse.message.as_str(), misuse.line), (says, line));
     let clock = WallClock::system();
     let (line, misuse) = (line!(), panic_of(|| clock.look_every(Duration::ZERO)));
     let says = "schedgroup: WallClock::look_every was called with zero";
     assert_eq!((misuse.message.as_str(), misuse.line), (says, line));
+}
+
+/// A job that has no use for its context.
+fn only<J: Job>(job: J) -> impl FnOnce(JobContext) -> J + Send {
+    |_| job
 }
 
 /// A wall clock that goes with tokio's, and can be stepped.
@@ -334,8 +337,8 @@ impl Stepped {
 async fn a_wall_job_runs_at_its_time_on_a_steady_clock() {
     let (group, log, (wall, clock)) = (Group::new(), Log::new(), Stepped::new());
     let at = wall.now() + ms(1234);
-    clock.schedule(&group.handle(), at, log.job("due"));
-    clock.schedule(&group.handle(), wall.now() - HOUR, log.job("past"));
+    clock.schedule(&group, at, only(log.job("due")));
+    clock.schedule(&group, wall.now() - HOUR, only(log.job("past")));
     group.wait().await.unwrap();
     assert_eq!(log.take(), [("past", ms(0)), ("due", ms(1234))]);
 }
@@ -343,12 +346,12 @@ async fn a_wall_job_runs_at_its_time_on_a_steady_clock() {
 #[tokio::test(start_paused = true)]
 async fn a_wall_job_survives_steps_both_ways() {
     let (group, log, (wall, clock)) = (Group::new(), Log::new(), Stepped::new());
-    clock.schedule(&group.handle(), wall.now() + HOUR, log.job("forward"));
+    clock.schedule(&group, wall.now() + HOUR, only(log.job("forward")));
     sleep(ms(250)).await;
     wall.step(|begun| begun + HOUR);
     sleep(ms(100)).await;
     assert_eq!(log.take(), [("forward", ms(300))], "seen at the next look");
-    clock.schedule(&group.handle(), wall.now() + ms(500), log.job("back"));
+    clock.schedule(&group, wall.now() + ms(500), only(log.job("back")));
     wall.step(|begun| begun - ms(1000));
     group.wait().await.unwrap();
     assert_eq!(log.take(), [("back", ms(350 + 1500))]);
@@ -359,9 +362,10 @@ async fn a_wall_series_from_long_ago_keeps_to_its_hours() {
     let (group, log, (wall, clock)) = (Group::new(), Log::new(), Stepped::new());
     wall.step(|begun| begun + HOUR / 4);
     let of_series = log.clone();
-    every(HOUR)
+    group
+        .every(HOUR)
         .on_wall_clock(&clock, SystemTime::UNIX_EPOCH)
-        .run(&group.handle(), move |tick| of_series.job(tick.number()));
+        .run(move |tick| of_series.job(tick.number()));
     sleep(2 * HOUR).await;
     assert_eq!(log.take(), [(1001, 3 * HOUR / 4), (1002, 7 * HOUR / 4)]);
 }
@@ -370,8 +374,8 @@ async fn a_wall_series_from_long_ago_keeps_to_its_hours() {
 async fn no_tick_of_a_wall_series_runs_twice() {
     let (group, log, (wall, clock)) = (Group::new(), Log::new(), Stepped::new());
     let of_series = log.clone();
-    let ticks = every(ms(1000)).on_wall_clock(&clock, wall.now());
-    ticks.run(&group.handle(), move |tick| of_series.job(tick.number()));
+    let ticks = group.every(ms(1000)).on_wall_clock(&clock, wall.now());
+    ticks.run(move |tick| of_series.job(tick.number()));
     sleep(ms(1500)).await;
     wall.step(|begun| begun - ms(1000));
     sleep(ms(2000)).await;
@@ -395,10 +399,11 @@ const YEAR: Duration = Duration::from_secs(365 * 86_400);
 fn by_seconds(missed: MissedTicks) -> (Group, Stepped, Log<u64>) {
     let (group, log, (wall, clock)) = (Group::new(), Log::new(), Stepped::new());
     let of_series = log.clone();
-    every(ms(1000))
+    group
+        .every(ms(1000))
         .on_wall_clock(&clock, wall.now())
         .missed(missed)
-        .run(&group.handle(), move |tick| of_series.job(tick.number()));
+        .run(move |tick| of_series.job(tick.number()));
     (group, wall, log)
 }
 
@@ -427,9 +432,10 @@ async fn a_wall_clock_that_was_ahead_during_a_run_does_not_silence_a_series() {
     let (group, log, (wall, clock)) = (Group::new(), Log::new(), Stepped::new());
     let (of_series, of_run, hold) = (log.clone(), wall.clone(), Hold::new());
     let held = hold.clone();
-    every(ms(1000))
+    group
+        .every(ms(1000))
         .on_wall_clock(&clock, wall.now())
-        .run(&group.handle(), move |tick| {
+        .run(move |tick| {
             of_series.push(tick.number());
             let (wall, hold) = (of_run.clone(), held.job());
             async move {
@@ -453,9 +459,10 @@ async fn a_wall_series_that_is_late_for_a_start_far_ahead_begins_with_its_first_
     let group = Group::builder().max_running(1).build();
     let (log, hold, (wall, clock)) = (Log::new(), Hold::new(), Stepped::new());
     let of_series = log.clone();
-    every(ms(100))
+    group
+        .every(ms(100))
         .on_wall_clock(&clock.look_every(HOUR), wall.now() + ms(1000))
-        .run(&group.handle(), move |tick| of_series.job(tick.number()));
+        .run(move |tick| of_series.job(tick.number()));
     sleep(ms(990)).await;
     group.delay(Duration::ZERO, hold.job());
     hold.started().await;
@@ -514,14 +521,14 @@ async fn after_a_step_of_a_day_a_burst_runs_the_last_missed_ticks() {
 #[tokio::test(start_paused = true)]
 async fn a_cancelled_wall_job_is_dropped_at_once() {
     let (group, flag, (wall, clock)) = (Group::new(), Flag::new(), Stepped::new());
-    let job = clock.schedule(&group.handle(), wall.now() + HOUR, flag.job());
+    let job = clock.schedule(&group, wall.now() + HOUR, only(flag.job()));
     assert_eq!((job.cancel(), job.cancel(), flag.drops()), (true, false, 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_running_wall_job_cannot_be_cancelled() {
     let (group, hold, (wall, clock)) = (Group::new(), Hold::new(), Stepped::new());
-    let job = clock.schedule(&group.handle(), wall.now(), hold.job());
+    let job = clock.schedule(&group, wall.now(), only(hold.job()));
     hold.started().await;
     assert!(!job.cancel());
     hold.release();
@@ -534,7 +541,7 @@ async fn a_wall_clock_is_looked_at_each_second_unless_told_otherwise() {
     let (group, log, (wall, _)) = (Group::new(), Log::new(), Stepped::new());
     let read = wall.clone();
     let clock = WallClock::new(move || read.now());
-    clock.schedule(&group.handle(), wall.now() + HOUR, log.job("forward"));
+    clock.schedule(&group, wall.now() + HOUR, only(log.job("forward")));
     sleep(ms(2100)).await;
     wall.step(|begun| begun + HOUR);
     group.wait().await.unwrap();
@@ -553,10 +560,13 @@ async fn a_tick_tells_how_late_it_starts() {
     hold.started().await;
     let (wall, clock) = Stepped::new();
     let by_wall = of_series.clone();
-    every(HOUR).run(&group.handle(), move |tick| of_series.job(tick.lateness()));
-    every(HOUR)
+    group
+        .every(HOUR)
+        .run(move |tick| of_series.job(tick.lateness()));
+    group
+        .every(HOUR)
         .on_wall_clock(&clock, wall.now())
-        .run(&group.handle(), move |tick| by_wall.job(tick.lateness()));
+        .run(move |tick| by_wall.job(tick.lateness()));
     sleep(ms(30)).await;
     hold.release();
     sleep(ms(10)).await;
@@ -566,8 +576,296 @@ async fn a_tick_tells_how_late_it_starts() {
 #[tokio::test(start_paused = true)]
 async fn a_wall_job_that_went_down_with_its_group_cannot_be_cancelled() {
     let (group, flag, (wall, clock)) = (Group::new(), Flag::new(), Stepped::new());
-    let job = clock.schedule(&group.handle(), wall.now() + HOUR, flag.job());
+    let job = clock.schedule(&group, wall.now() + HOUR, only(flag.job()));
     drop(group);
     settle().await;
     assert_eq!((flag.drops(), job.cancel()), (1, false));
+}
+
+/// They are verbs of the owner's; through a handle they are not.
+#[tokio::test(start_paused = true)]
+async fn begun_by_the_owner_of_a_closed_group_they_panic_at_their_line() {
+    type End = fn(&Group);
+    let ends: [(&str, End); 3] = [
+        ("wait", |group| drop(group.wait())),
+        ("drain", |group| drop(group.drain(HOUR))),
+        ("shutdown", |group| drop(group.shutdown(HOUR))),
+    ];
+    for (verb, end) in ends {
+        let (group, clock, now) = (Group::new(), WallClock::system(), SystemTime::now());
+        end(&group);
+        let says = format!("schedgroup: attempted to schedule job after Group::{verb} was called");
+        let series = group.every(HOUR);
+        let misuse = panic_of(|| series.run(|_| async {}));
+        assert_eq!((misuse.message, misuse.line), (says.clone(), line!() - 1));
+        let misuse = panic_of(|| group.at_wall(&clock, now, |_| async {}));
+        assert_eq!((misuse.message, misuse.line), (says, line!() - 1));
+        let lent = clock.schedule(&group, now, |_| async {});
+        let handle = group.handle().at_wall(&clock, now, |_| async {});
+        let calendar = periodic::at(Some).run(&group, |_| async {});
+        for begun in [lent, handle, calendar] {
+            assert_eq!(begun.state(), JobState::Cancelled, "{verb}");
+        }
+    }
+}
+
+/// The future of a run, and the closure that makes it.
+#[tokio::test(start_paused = true)]
+async fn a_series_may_go_on_after_a_panic_which_wait_returns_all_the_same() {
+    for panics_early in [true, false] {
+        let (group, log) = (Group::new(), Log::new());
+        let of_series = log.clone();
+        let ticks = group.every(ms(10)).on_panic(OnPanic::Continue);
+        let series = ticks.run(move |tick| {
+            let number = tick.number();
+            of_series.push(number);
+            assert!(!panics_early || number % 2 == 0, "tick {number}");
+            async move { assert_eq!(number % 2, 0, "tick {number}") }
+        });
+        sleep(ms(45)).await;
+        assert_eq!(log.labels(), [0, 1, 2, 3, 4]);
+        assert_eq!(series.state(), JobState::Pending);
+        let Err(WaitError::Panicked(panic)) = group.wait().await else {
+            panic!("it has panicked");
+        };
+        assert!(panic.message().contains("tick 1"), "{panic}");
+        assert_eq!(
+            (panic.job(), panic.scheduled_at().file()),
+            (series.id(), file!())
+        );
+        let stats = group.stats();
+        assert_eq!((stats.finished, stats.panicked), (1, 0), "{stats:?}");
+        assert_eq!(series.state(), JobState::Finished);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tick_tells_for_when_it_was_meant_by_either_clock() {
+    let (group, (wall, clock)) = (Group::builder().max_running(1).build(), Stepped::new());
+    let (log, hold, start, begun) = (Log::new(), Hold::new(), Instant::now(), wall.now());
+    let see = |tick: Tick| {
+        (
+            tick.number(),
+            tick.intended(),
+            tick.wall_time(),
+            tick.context().run(),
+        )
+    };
+    let (by_tokio, by_wall) = (log.clone(), log.clone());
+    group
+        .every(ms(100))
+        .starting_at(start)
+        .run(move |tick| by_tokio.job(see(tick)));
+    let ticks = group.every(ms(100)).on_wall_clock(&clock, begun - ms(250));
+    ticks.run(move |tick| by_wall.job(see(tick)));
+    sleep(ms(10)).await;
+    group.delay(Duration::ZERO, hold.job());
+    hold.started().await;
+    sleep(ms(130)).await;
+    hold.release();
+    settle().await;
+    // Both run late by the time that the only slot was taken.
+    let expected = [
+        (0, start, None, 1),
+        (3, start + ms(50), Some(begun + ms(50)), 1),
+        (1, start + ms(100), None, 2),
+    ];
+    assert_eq!(log.labels(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_at_a_time_of_the_wall_clock_has_its_context() {
+    let (group, log, (wall, clock)) = (Group::new(), Log::new(), Stepped::new());
+    let of_job = log.clone();
+    clock.schedule(
+        &group,
+        wall.now() + ms(1000),
+        |context: JobContext| async move {
+            of_job.push(context.run());
+            assert!(context.is_draining());
+            context.delay(ms(1), of_job.job(2));
+        },
+    );
+    group.wait().await.unwrap();
+    assert_eq!(
+        log.take(),
+        [(1, ms(1000)), (2, ms(1001))],
+        "looks are no runs"
+    );
+}
+
+/// A calendar of these times after the beginning, in milliseconds, that counts how often it is asked.
+fn calendar(
+    begun: SystemTime,
+    times: impl IntoIterator<Item = u64>,
+) -> (
+    Arc<Mutex<u64>>,
+    impl FnMut(SystemTime) -> Option<SystemTime> + Send + 'static,
+) {
+    let times: Vec<_> = times.into_iter().map(|at| begun + ms(at)).collect();
+    let asked = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&asked);
+    let next = move |now| {
+        *count.lock().unwrap() += 1;
+        times.iter().copied().find(|&at| at > now)
+    };
+    (asked, next)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_calendar_is_asked_once_a_tick_and_ends_its_series() {
+    let (group, log, (wall, clock)) = (Group::new(), Log::new(), Stepped::new());
+    let (of_series, begun) = (log.clone(), wall.now());
+    let (asked, next) = calendar(begun, [5, 1000, 1500, 7777]);
+    let series = periodic::at(next)
+        .on_wall_clock(&clock)
+        .run(&group, move |tick| {
+            let since = tick.wall_time().map(|at| at.duration_since(begun).unwrap());
+            of_series.job((tick.number(), since, tick.context().run(), tick.lateness()))
+        });
+    sleep(ms(10_000)).await;
+    let expected = [(0, 5), (1, 1000), (2, 1500), (3, 7777)];
+    let expected = expected.map(|(tick, at)| ((tick, Some(ms(at)), tick + 1, ms(0)), ms(at)));
+    assert_eq!(log.take(), expected);
+    assert_eq!(
+        (*asked.lock().unwrap(), series.state()),
+        (5, JobState::Finished)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_of_a_calendar_that_passes_during_a_run_is_left_out() {
+    let (group, log, (wall, clock)) = (Group::new(), Log::new(), Stepped::new());
+    let of_series = log.clone();
+    let (_, next) = calendar(wall.now(), (1..100).map(|n| 100 * n));
+    let ticks = periodic::at(next).on_wall_clock(&clock);
+    ticks.run(&group, move |tick| {
+        of_series.push(tick.number());
+        sleep(ms(if tick.number() == 1 { 250 } else { 10 }))
+    });
+    sleep(ms(620)).await;
+    let expected = [(0, 100), (1, 200), (2, 500), (3, 600)];
+    assert_eq!(log.take(), expected.map(|(tick, at)| (tick, ms(at))));
+}
+
+/// The tick of a time that the clock was set forward over runs when the step is seen, and no tick is early.
+#[tokio::test(start_paused = true)]
+async fn a_calendar_is_asked_again_after_a_step_of_its_clock() {
+    let (group, log, (wall, clock)) = (Group::new(), Log::new(), Stepped::new());
+    let (of_series, begun) = (log.clone(), wall.now());
+    let (asked, next) = calendar(begun, [1000, 3000, 5000, 9000]);
+    periodic::at(next)
+        .on_wall_clock(&clock)
+        .run(&group, move |tick| {
+            let since = tick.wall_time().map(|at| at.duration_since(begun).unwrap());
+            of_series.job(since.unwrap())
+        });
+    sleep(ms(1550)).await;
+    assert_eq!(
+        (log.take(), *asked.lock().unwrap()),
+        (vec![(ms(1000), ms(1000))], 2)
+    );
+    wall.step(|begun| begun + ms(4000));
+    sleep(ms(150)).await;
+    assert_eq!(
+        log.take(),
+        [(ms(3000), ms(1600))],
+        "5000 has passed as well"
+    );
+    // The clock reads 5700, and 9000 is next; it is set back to 700, and 1000 comes again.
+    wall.step(|begun| begun - ms(5000));
+    sleep(ms(1000)).await;
+    assert_eq!(log.take(), [(ms(1000), ms(2000))]);
+    let before = *asked.lock().unwrap();
+    wall.step(|begun| begun + ms(90));
+    sleep(ms(1000)).await;
+    assert_eq!(
+        *asked.lock().unwrap(),
+        before,
+        "less than a look is no step"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_was_a_year_ahead_does_not_silence_a_calendar() {
+    let (group, log, (wall, clock)) = (Group::new(), Log::new(), Stepped::new());
+    let of_series = log.clone();
+    let hourly = |now: SystemTime| {
+        let hours = now
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap()
+            .as_secs()
+            / 3600;
+        Some(SystemTime::UNIX_EPOCH + (hours as u32 + 1) * HOUR)
+    };
+    let series = periodic::at(hourly).on_wall_clock(&clock);
+    series.run(&group, move |tick| of_series.job(tick.number()));
+    sleep(ms(500)).await;
+    wall.step(|begun| begun + YEAR);
+    sleep(ms(2000)).await;
+    assert_eq!(log.take().len(), 1, "that of the hour that it was set over");
+    wall.step(|begun| begun - YEAR);
+    sleep(HOUR).await;
+    assert_eq!(log.take(), [(1, HOUR)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_time_that_is_not_later_than_the_last_is_taken_at_the_next_look() {
+    let (group, log, (wall, clock)) = (Group::new(), Log::new(), Stepped::new());
+    let (of_series, past) = (log.clone(), wall.now() - HOUR);
+    let ticks = periodic::at(move |_| Some(past)).on_wall_clock(&clock);
+    ticks.run(&group, move |tick| of_series.job(tick.number()));
+    sleep(ms(250)).await;
+    assert_eq!(log.take(), [(0, ms(0)), (1, ms(100)), (2, ms(200))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_calendar_ends_with_its_group_and_by_its_handle() {
+    type End = fn(&Group, &TimedHandle);
+    let ends: [(End, JobState); 4] = [
+        (|group, _| drop(group.wait()), JobState::Finished),
+        (|group, _| drop(group.drain(2 * HOUR)), JobState::Finished),
+        (|group, _| group.cancel(), JobState::Cancelled),
+        (|_, series| assert!(series.cancel()), JobState::Cancelled),
+    ];
+    for (end, state) in ends {
+        let (group, log, (wall, clock)) = (Group::new(), Log::new(), Stepped::new());
+        let (of_series, (asked, next)) = (log.clone(), calendar(wall.now(), [100, 3_600_000]));
+        let series = periodic::at(next)
+            .on_wall_clock(&clock)
+            .run(&group, move |_| of_series.job(()));
+        sleep(ms(250)).await;
+        end(&group, &series);
+        sleep(HOUR).await;
+        assert_eq!(
+            (log.len(), *asked.lock().unwrap(), series.state()),
+            (1, 2, state)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_run_need_not_end_a_calendar_and_one_of_the_calendar_does() {
+    let (group, log, (wall, clock)) = (Group::new(), Log::new(), Stepped::new());
+    let (of_series, (asked, mut next)) = (log.clone(), calendar(wall.now(), [100, 200, 300]));
+    let next = move |now| {
+        assert_ne!(*asked.lock().unwrap(), 2, "in the calendar");
+        next(now)
+    };
+    let ticks = periodic::at(next)
+        .on_wall_clock(&clock)
+        .on_panic(OnPanic::Continue);
+    let series = ticks.run(&group, move |tick| {
+        of_series.push(tick.number());
+        async { panic!("in a run") }
+    });
+    sleep(HOUR).await;
+    assert_eq!(
+        (log.labels(), series.state()),
+        (vec![0, 1], JobState::Panicked)
+    );
+    let Err(WaitError::Panicked(first)) = group.wait().await else {
+        panic!("it has panicked");
+    };
+    assert_eq!(first.message(), "in a run");
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::ground::timeline::later;
 
-/// So often a wall clock is looked at, unless it says otherwise.
+/// The time between two looks at a wall clock, unless it is set.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A source of calendar time, and how often to look at it.
@@ -24,17 +24,17 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// ```
 /// # use std::time::{Duration, SystemTime};
 /// # use schedgroup::Group;
-/// # use schedgroup::periodic::{WallClock, every};
+/// # use schedgroup::periodic::WallClock;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), schedgroup::WaitError> {
 /// let group = Group::new();
 /// let clock = WallClock::system();
 /// let soon = SystemTime::now() + Duration::from_millis(5);
-/// clock.schedule(&group.handle(), soon, async { println!("now") });
+/// clock.schedule(&group, soon, |_| async { println!("now") });
 ///
 /// let hour = Duration::from_secs(3600);
-/// let hourly = every(hour).on_wall_clock(&clock, SystemTime::UNIX_EPOCH); // on the hour, UTC
-/// let chimes = hourly.run(&group.handle(), |_| async { println!("ding dong") });
+/// let hourly = group.every(hour).on_wall_clock(&clock, SystemTime::UNIX_EPOCH); // on the hour, UTC
+/// let chimes = hourly.run(|_| async { println!("ding dong") });
 /// chimes.cancel();
 /// group.wait().await
 /// # }
@@ -46,12 +46,12 @@ pub struct WallClock {
 }
 
 impl WallClock {
-    /// The clock of the operating system.
+    /// Returns the clock of the operating system.
     pub fn system() -> WallClock {
         WallClock::new(SystemTime::now)
     }
 
-    /// A clock that reads what `now` says, for tests and for other sources of time.
+    /// Creates a clock that reads what `now` returns, for tests and for other sources of time.
     pub fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> WallClock {
         WallClock {
             now: Arc::new(now),
@@ -59,7 +59,7 @@ impl WallClock {
         }
     }
 
-    /// The longest time between two looks; a second by default.
+    /// Sets the longest time between two looks; a second by default.
     ///
     /// # Panics
     ///
@@ -73,6 +73,15 @@ impl WallClock {
         );
         self.look_every = interval;
         self
+    }
+
+    pub(super) fn now(&self) -> SystemTime {
+        (self.now)()
+    }
+
+    /// The longest time between two looks.
+    pub(super) fn interval(&self) -> Duration {
+        self.look_every
     }
 }
 
@@ -100,7 +109,7 @@ impl Origin {
                 start.saturating_duration_since(before),
                 before.saturating_duration_since(*start),
             ),
-            Origin::Wall(clock, start) => match (clock.now)().duration_since(*start) {
+            Origin::Wall(clock, start) => match clock.now().duration_since(*start) {
                 Ok(elapsed) => (Duration::ZERO, elapsed),
                 Err(error) => (error.duration(), Duration::ZERO),
             },
@@ -110,6 +119,14 @@ impl Origin {
             elapsed,
             before,
             after: Instant::now(),
+        }
+    }
+
+    /// The time of the wall clock that lies `offset` behind this moment, if it is one of a wall clock.
+    pub(super) fn wall_time(&self, offset: Duration) -> Option<SystemTime> {
+        match self {
+            Origin::Tokio(_) => None,
+            Origin::Wall(_, start) => start.checked_add(offset),
         }
     }
 
@@ -140,6 +157,12 @@ impl Reading {
     pub(super) fn left(&self, offset: Duration) -> Duration {
         let left = offset.saturating_sub(self.elapsed);
         left.saturating_add(self.ahead)
+    }
+
+    /// The instant at which the clock read what lies `offset` behind the origin, if it was not set since.
+    pub(super) fn instant_of(&self, offset: Duration) -> Instant {
+        let ago = self.elapsed.saturating_sub(offset);
+        self.before.checked_sub(ago).unwrap_or(self.before)
     }
 
     /// How far the clock was set back between an earlier reading and this one, at the least.

@@ -1,4 +1,4 @@
-//! The builder of a series, and its ticks.
+//! A series of ticks with a period: its builder, and how it runs.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -7,30 +7,30 @@ use tokio::time::Instant;
 
 use super::clock::{Origin, Reading, WallClock};
 use super::handle::TimedHandle;
+use super::on_panic::OnPanic;
 use super::table::{MissedTicks, Position, Timetable};
+use super::tick::Tick;
+use crate::ground::panic::catch;
 use crate::{Handle, JobContext, Next};
 
-/// A series of runs, one each `period`; nothing happens until [`run`](Every::run).
-///
-/// # Panics
-///
-/// If the period is zero.
+/// A series of ticks that is not running yet; created by [`Group::every`](crate::Group::every).
 ///
 /// # Examples
 ///
 /// ```
 /// # use std::time::Duration;
 /// # use schedgroup::Group;
-/// # use schedgroup::periodic::{MissedTicks, every};
+/// # use schedgroup::periodic::MissedTicks;
 /// # use tokio::time::Instant;
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), schedgroup::WaitError> {
 /// let group = Group::new();
 /// let second = Duration::from_secs(1);
-/// let polls = every(10 * second)
+/// let polls = group
+///     .every(10 * second)
 ///     .starting_at(Instant::now() + second)
 ///     .missed(MissedTicks::Delay)
-///     .run(&group.handle(), |tick| async move {
+///     .run(|tick| async move {
 ///         println!("poll {}, {:?} late", tick.number(), tick.lateness());
 ///     });
 /// tokio::time::sleep(15 * second).await; // poll 0, poll 1
@@ -38,40 +38,43 @@ use crate::{Handle, JobContext, Next};
 /// group.wait().await
 /// # }
 /// ```
-#[track_caller]
-pub fn every(period: Duration) -> Every {
-    assert!(
-        !period.is_zero(),
-        "schedgroup: every was called with a period of zero"
-    );
-    Every {
-        table: Timetable {
-            period,
-            missed: MissedTicks::default(),
-        },
-        origin: None,
-    }
-}
-
-/// A series that is not running yet; see [`every`].
 #[derive(Clone, Debug)]
 #[must_use = "a series does not start until `run` is called"]
-pub struct Every {
+pub struct Every<'a> {
+    group: &'a Handle,
     table: Timetable,
     origin: Option<Origin>,
+    on_panic: OnPanic,
 }
 
-impl Every {
-    /// Tick 0 is meant for this instant; without it, for that of the call of [`run`](Every::run).
+impl<'a> Every<'a> {
+    #[track_caller]
+    pub(super) fn new(group: &'a Handle, period: Duration) -> Every<'a> {
+        assert!(
+            !period.is_zero(),
+            "schedgroup: every was called with a period of zero"
+        );
+        Every {
+            group,
+            table: Timetable {
+                period,
+                missed: MissedTicks::default(),
+            },
+            origin: None,
+            on_panic: OnPanic::default(),
+        }
+    }
+
+    /// Sets the instant for which tick 0 is meant; by default that of the call of [`run`](Every::run).
     ///
     /// If it has passed by then, the series begins with the first tick that has not. It takes the place
     /// of an [`on_wall_clock`](Every::on_wall_clock) before it.
-    pub fn starting_at(mut self, start: Instant) -> Every {
+    pub fn starting_at(mut self, start: Instant) -> Every<'a> {
         self.origin = Some(Origin::Tokio(start));
         self
     }
 
-    /// Tick 0 is meant for this time of the wall clock, and tick k for k periods later by that clock.
+    /// Sets the time of a wall clock for which tick 0 is meant; tick k is meant for k periods later by that clock.
     ///
     /// A start in the past aligns the series: a period of an hour from `SystemTime::UNIX_EPOCH` means
     /// every full hour, UTC.
@@ -84,26 +87,36 @@ impl Every {
     /// a clock that was far ahead for a moment does not silence a series.
     ///
     /// It takes the place of a [`starting_at`](Every::starting_at) before it.
-    pub fn on_wall_clock(mut self, clock: &WallClock, start: SystemTime) -> Every {
+    pub fn on_wall_clock(mut self, clock: &WallClock, start: SystemTime) -> Every<'a> {
         self.origin = Some(Origin::Wall(clock.clone(), start));
         self
     }
 
     /// Sets what becomes of missed ticks; [`Skip`](MissedTicks::Skip) by default.
-    pub fn missed(mut self, missed: MissedTicks) -> Every {
+    pub fn missed(mut self, missed: MissedTicks) -> Every<'a> {
         self.table.missed = missed;
         self
     }
 
-    /// Runs `work` for each tick, until the series is cancelled, a run panics, or the group goes down.
+    /// Sets what becomes of the series when a run panics; [`End`](OnPanic::End) by default.
+    pub fn on_panic(mut self, on_panic: OnPanic) -> Every<'a> {
+        self.on_panic = on_panic;
+        self
+    }
+
+    /// Runs `work` for each tick, until the series is cancelled, a run panics, or the group ends.
     ///
     /// A run starts at its tick's time or after it, and never before the one before it has ended.
     ///
     /// When `wait` was called no further tick starts, and a run in progress finishes. A series that is begun
-    /// after that, or after `shutdown`, is dropped and the returned handle a finished one; through a job's context
-    /// too.
+    /// through a handle after that, or after `drain` or `shutdown`, is dropped and the returned handle a finished one;
+    /// through a job's context too.
+    ///
+    /// # Panics
+    ///
+    /// If it was created by the [`Group`](crate::Group) itself, and `wait`, `drain` or `shutdown` was called.
     #[track_caller]
-    pub fn run<F, Fut>(self, group: &Handle, mut work: F) -> TimedHandle
+    pub fn run<F, Fut>(self, mut work: F) -> TimedHandle
     where
         F: FnMut(Tick) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
@@ -113,19 +126,21 @@ impl Every {
         let place = Mutex::new(Place {
             position: self.table.first(now.elapsed),
             read: now,
+            runs: 0,
         });
+        let on_panic = self.on_panic;
         let series = Arc::new(Series {
             table: self.table,
             origin,
             place,
         });
         let first = series.look().unwrap_or_else(Instant::now);
-        let job = group.repeat_until_wait(first, move |context| {
+        let job = self.group.repeat_until_wait(first, move |context| {
             let series = Arc::clone(&series);
-            let run = series.tick(&context).map(&mut work);
+            let run = series.tick(&context).map(|tick| catch(|| work(tick)));
             async move {
                 if let Some(run) = run {
-                    run.await;
+                    on_panic.run(run, &context).await;
                     series.advance();
                 }
                 Next::At(series.look().unwrap_or_else(Instant::now))
@@ -149,6 +164,8 @@ struct Place {
     position: Position,
     /// The clock when it was last read.
     read: Reading,
+    /// How many runs it has begun. Its job comes to look at the clock more often.
+    runs: u64,
 }
 
 impl Series {
@@ -184,10 +201,14 @@ impl Series {
             return None;
         }
         place.position = self.table.begin(place.position, now.elapsed);
+        place.runs += 1;
+        let due = self.table.due(place.position);
         Some(Tick {
             number: place.position.number,
-            lateness: now.elapsed.saturating_sub(self.table.due(place.position)),
-            context: context.clone(),
+            intended: now.instant_of(due),
+            wall_time: self.origin.wall_time(due),
+            lateness: now.elapsed.saturating_sub(due),
+            context: context.clone().with_run(place.runs),
         })
     }
 
@@ -198,33 +219,5 @@ impl Series {
         if !anew {
             place.position = self.table.after(place.position, now.elapsed);
         }
-    }
-}
-
-/// One tick of a series, for the run that is made for it.
-#[derive(Clone, Debug)]
-pub struct Tick {
-    number: u64,
-    lateness: Duration,
-    context: JobContext,
-}
-
-impl Tick {
-    /// Returns the number of the tick: tick k is meant for the start plus k periods.
-    ///
-    /// Missed ticks leave gaps in the numbers, unless they are made up for. Numbers go back only when a
-    /// wall clock was set back by more than a period.
-    pub fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// How much later than its time it starts, by its own clock.
-    pub fn lateness(&self) -> Duration {
-        self.lateness
-    }
-
-    /// The run's view of its group: its token, and the verbs to schedule more.
-    pub fn context(&self) -> &JobContext {
-        &self.context
     }
 }

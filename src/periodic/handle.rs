@@ -5,10 +5,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::{JobHandle, JobId, JobState};
 
-/// A series of ticks, or a job at a time of the wall clock: cancel it, ask how it is.
+/// A handle to a series of ticks, or to a job at a time of a wall clock: cancel it, abort it, or query its state.
 ///
-/// Clones speak for the same job. Dropping a handle changes nothing. It cannot be moved: its clock says
+/// Clones refer to the same job. Dropping a handle does not cancel the job. It cannot be moved: its clock says
 /// when it runs.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), schedgroup::WaitError> {
+/// let group = schedgroup::Group::new();
+/// let beats = group.every(Duration::from_secs(1)).run(|_| async { println!("beat") });
+/// tokio::time::sleep(Duration::from_secs(3)).await;
+/// assert!(beats.cancel());
+/// assert!(beats.is_finished());
+/// group.wait().await
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct TimedHandle {
     job: JobHandle,
@@ -67,8 +82,8 @@ impl TimedHandle {
         }
     }
 
-    /// Cancels what has not started. True if this call prevented a run; at most one call ever answers
-    /// true.
+    /// Cancels what has not started. Returns `true` if this call prevented a run; at most one call ever returns
+    /// `true`.
     ///
     /// A run in progress is left alone; of a series it is then the last.
     pub fn cancel(&self) -> bool {
@@ -84,23 +99,23 @@ impl TimedHandle {
         }
     }
 
-    /// Cancels what has not started, and stops a run in progress at its next await.
+    /// Cancels what has not started, and aborts a run in progress at its next await.
     pub fn abort(&self) {
         self.job.abort();
     }
 
-    /// The name of the job in its group.
+    /// Returns the id of the job in its group.
     pub fn id(&self) -> JobId {
         self.job.id()
     }
 
-    /// Where the job is in its life. It is `Pending` between two ticks, and for a moment `Running` when
+    /// Returns the state of the job. It is `Pending` between two ticks, and for a moment `Running` when
     /// it looks at its clock.
     pub fn state(&self) -> JobState {
         self.job.state()
     }
 
-    /// Has it come to an end, whichever?
+    /// Returns `true` if it has finished, was cancelled, or panicked.
     pub fn is_finished(&self) -> bool {
         self.job.is_finished()
     }

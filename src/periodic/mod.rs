@@ -1,19 +1,18 @@
-//! Work at regular times that neither drifts nor overlaps, and jobs at times of the wall clock.
+//! Fixed-rate ticks that neither drift nor overlap, and jobs at times of the wall clock.
 //!
-//! [`every`] is [`repeat`](crate::Handle::repeat) with a timetable: tick k is meant for the start plus
-//! k periods, however long the runs take. [`MissedTicks`] says what becomes of ticks whose time passes
-//! during a run. A [`WallClock`] brings the calendar's time, which people and servers set forward and
-//! back.
+//! [`Group::every`](crate::Group::every) is [`repeat`](crate::Group::repeat) with a timetable: tick k is meant for the
+//! start plus k periods, however long the runs take. [`MissedTicks`] says what becomes of ticks whose time passes
+//! during a run. A [`WallClock`] has the calendar's time, which people and servers set forward and
+//! back; [`at`] is a series at the times that a calendar returns.
 //!
 //! ```
 //! use std::time::Duration;
 //! use schedgroup::Group;
-//! use schedgroup::periodic::every;
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), schedgroup::WaitError> {
 //! let group = Group::new();
-//! every(Duration::from_secs(1)).run(&group.handle(), |tick| async move {
+//! group.every(Duration::from_secs(1)).run(|tick| async move {
 //!     println!("beat {}", tick.number());
 //! });
 //! tokio::time::sleep(Duration::from_millis(2500)).await; // beat 0, beat 1, beat 2
@@ -34,20 +33,31 @@
 //! # The house
 //!
 //! ```text
-//! every  the builder and its ticks
-//! wall   jobs at times of the wall clock
-//! handle what the caller keeps
-//! clock  when a time is due, and when to look again
-//! table  which tick comes next
+//! methods  those of the group, its handles and contexts
+//! every    series with a period
+//! calendar series at the times of a calendar
+//! wall     jobs at times of the wall clock
+//! tick     what a run sees
+//! on_panic what a panic of one run does to its series
+//! handle   what the caller keeps
+//! clock    when a time is due, and when to look again
+//! table    which tick comes next
 //! ```
 
+mod calendar;
 mod clock;
 mod every;
 mod handle;
+mod methods;
+mod on_panic;
 mod table;
+mod tick;
 mod wall;
 
+pub use calendar::{At, at};
 pub use clock::WallClock;
-pub use every::{Every, Tick, every};
+pub use every::Every;
 pub use handle::TimedHandle;
+pub use on_panic::OnPanic;
 pub use table::MissedTicks;
+pub use tick::Tick;

@@ -1,4 +1,4 @@
-//! Which tick comes next. It is pure: all times are told, as durations since the start.
+//! Which tick comes next. It is pure: all times are given to it, as durations since the start.
 
 use std::time::Duration;
 
@@ -7,6 +7,26 @@ use std::time::Duration;
 /// The words are those of [`tokio::time::MissedTickBehavior`]. One meaning differs: tokio's `Skip`
 /// makes up for one missed tick at once, ours for none, so that each run is meant for a time of the
 /// timetable. So does one default: tokio's is `Burst`.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # use schedgroup::periodic::MissedTicks;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), schedgroup::WaitError> {
+/// let group = schedgroup::Group::new();
+/// let second = Duration::from_secs(1);
+/// group.every(second).missed(MissedTicks::Burst(1)).run(move |tick| async move {
+///     if tick.number() == 0 {
+///         tokio::time::sleep(3 * second + second / 2).await;
+///     }
+///     println!("tick {}", tick.number());
+/// });
+/// tokio::time::sleep(4 * second).await; // tick 0, tick 3, tick 4
+/// group.wait().await
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MissedTicks {

@@ -6,27 +6,51 @@ use tokio::time::Instant;
 
 use super::clock::{Origin, WallClock};
 use super::handle::{Once, TimedHandle};
-use crate::{Handle, Job, Next};
+use crate::{Handle, Job, JobContext, Next};
 
 impl WallClock {
-    /// Runs `job` once, when this clock has reached `at`; at once if it has.
+    /// Schedules the job that `job` makes, once, when this clock has reached `at`; at once if it has.
     ///
-    /// `wait` waits for it, as for every job. In a group that takes no more jobs it is dropped, and the returned
-    /// handle is a finished one.
+    /// `wait` waits for it, as for every job. In a group that rejects jobs it is dropped, and the returned
+    /// handle is a finished one. [`at_wall`](crate::Group::at_wall) is the same as a method of the group.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::{Duration, SystemTime};
+    /// # use schedgroup::Group;
+    /// # use schedgroup::periodic::WallClock;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let (group, clock) = (Group::new(), WallClock::system());
+    /// let soon = SystemTime::now() + Duration::from_millis(5);
+    /// clock.schedule(&group, soon, |context| async move {
+    ///     println!("job {} runs", context.id());
+    /// });
+    /// group.wait().await
+    /// # }
+    /// ```
     #[track_caller]
-    pub fn schedule(&self, group: &Handle, at: SystemTime, job: impl Job) -> TimedHandle {
+    pub fn schedule<F, J>(&self, group: &impl AsRef<Handle>, at: SystemTime, job: F) -> TimedHandle
+    where
+        F: FnOnce(JobContext) -> J + Send + 'static,
+        J: Job,
+    {
         let origin = Origin::Wall(self.clone(), at);
         let (mut once, claim) = Once::new(job);
         let first = origin.look_for(Duration::ZERO, origin.read());
-        let handle = group.repeat(first.unwrap_or_else(Instant::now), move |_| {
+        let first = first.unwrap_or_else(Instant::now);
+        let handle = group.as_ref().repeat(first, move |context| {
             let again = origin.look_for(Duration::ZERO, origin.read());
-            let job = match again {
+            let begun = match again {
                 None => once.begin(),
                 Some(_) => None,
             };
+            // Looks are not runs of the job.
+            let run = begun.map(|job| job(context.with_run(1)));
             async move {
-                if let Some(job) = job {
-                    job.await;
+                if let Some(run) = run {
+                    run.await;
                 }
                 again.map_or(Next::Done, Next::At)
             }

@@ -16,6 +16,7 @@ use crate::ground::timeline::Tick;
 pub(super) struct Run {
     pub(super) id: JobId,
     pub(super) deadline: Tick,
+    pub(super) scheduled_at: &'static Location<'static>,
 }
 
 /// A job that has not started: one allocation, as small as what the user handed in.

@@ -132,7 +132,7 @@ impl Builder {
     /// let group = schedgroup::Group::builder().max_running(2).build();
     /// let start = tokio::time::Instant::now();
     /// for _ in 0..4 {
-    ///     group.delay(Duration::ZERO, tokio::time::sleep(Duration::from_secs(1)));
+    ///     group.delay_with(Duration::ZERO, |_| tokio::time::sleep(Duration::from_secs(1)));
     /// }
     /// group.wait().await?;
     /// assert_eq!(start.elapsed().as_secs(), 2);

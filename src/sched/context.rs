@@ -10,11 +10,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::body::{Body, Live, Own, Run};
+use super::error::JobPanic;
 use super::gate::Caller;
 use super::handle::Handle;
 use super::job::{Job, JobId, Next};
 use super::shared::Shared;
 use super::verbs::{Entrance, verbs};
+use crate::ground::panic::Payload;
 
 /// A running job's view of its group: its deadline, the cancel token, and the verbs to schedule more.
 ///
@@ -203,6 +205,21 @@ impl JobContext {
     /// ```
     pub fn handle(&self) -> Handle {
         self.lent.clone()
+    }
+
+    /// The same for a run that counts differently: a look at a clock is none.
+    pub(crate) fn with_run(mut self, number: u64) -> JobContext {
+        self.number = number;
+        self
+    }
+
+    /// Reports a panic that its series survives, as those that end a job are.
+    pub(crate) fn report_panic(&self, payload: Payload) {
+        let shared = self.lent.shared();
+        let panic = JobPanic::new(payload, self.run.id, self.run.scheduled_at);
+        shared.tell(&panic);
+        // One that is not the first is dropped here, outside of the lock.
+        let _unwanted = shared.enter(|state, _| state.keep_panic(panic));
     }
 
     fn entrance(&self) -> Entrance<'_> {

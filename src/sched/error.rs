@@ -8,7 +8,24 @@ use thiserror::Error;
 use super::job::JobId;
 use crate::ground::panic::Panic;
 
-/// Why a [`wait`](crate::Group::wait) did not end with all jobs run to their ends.
+/// Why a [`wait`](crate::Group::wait) failed; returned by [`Wait`](crate::Wait).
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// use schedgroup::{Group, WaitError};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let group = Group::new();
+/// group.delay(Duration::from_secs(1), async { panic!("no disk") });
+/// match group.wait().await {
+///     Err(WaitError::Panicked(panic)) => println!("job {} panicked", panic.job()),
+///     other => unreachable!("{other:?}"),
+/// }
+/// # }
+/// ```
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum WaitError {
@@ -24,7 +41,22 @@ pub enum WaitError {
     Panicked(JobPanic),
 }
 
-/// Why a [`JoinHandle`](crate::JoinHandle) has no value.
+/// Why a job has no value; returned by [`JoinHandle`](crate::JoinHandle).
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// use schedgroup::{Group, JobError};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let group = Group::new();
+/// let value = group.spawn_after(Duration::from_secs(1), async { 42 });
+/// group.cancel();
+/// assert!(matches!(value.await, Err(JobError::Cancelled)));
+/// # }
+/// ```
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum JobError {

@@ -120,6 +120,11 @@ impl Group {
         }
     }
 
+    /// The handle for methods that are the owner's: in a closed group they panic.
+    pub(crate) fn own(&self) -> &Handle {
+        &self.own
+    }
+
     fn shared(&self) -> &Arc<Shared> {
         self.own.shared()
     }

@@ -613,6 +613,10 @@ impl Jobs {
         &self.first_panic
     }
 
+    pub(super) fn keep_panic(&mut self, panic: JobPanic) -> Option<JobPanic> {
+        self.first_panic.keep(panic)
+    }
+
     pub(super) fn stop_hearing(&mut self) -> Option<JobPanic> {
         self.first_panic.stop_hearing()
     }

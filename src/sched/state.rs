@@ -464,6 +464,11 @@ impl State {
         self.settle(todo);
     }
 
+    /// A panic that its series survives; it comes back if it is not the first.
+    pub(super) fn keep_panic(&mut self, panic: JobPanic) -> Option<JobPanic> {
+        self.jobs.keep_panic(panic)
+    }
+
     /// Nobody can wait any more. The first panic comes back to be dropped.
     pub(super) fn stop_hearing(&mut self) -> Option<JobPanic> {
         self.jobs.stop_hearing()

@@ -218,12 +218,12 @@ fn hand_back<J>((refusal, job): (Refusal, J)) -> ScheduleError<J> {
 macro_rules! verbs {
     ($type:ty, $panics:literal) => {
         impl $type {
-            /// Runs `job` once, `delay` from now; at once if that is zero.
+            /// Schedules `job` to run once, `delay` from now, or at once if that is zero.
             ///
             /// The job never starts early. Any delay is accepted: `Duration::MAX` is far away, and
             /// such a job can be cancelled and moved like any other. Dropping the returned handle
-            /// changes nothing. Once the group was cancelled or dropped, or its runtime has ended,
-            /// the job is dropped and the returned handle is a finished one.
+            /// does not cancel the job. Once the group was cancelled or dropped, or its runtime has
+            /// ended, the job is dropped and the returned handle is a finished one.
             ///
             #[doc = $panics]
             ///
@@ -248,11 +248,25 @@ macro_rules! verbs {
                 self.entrance().delay(delay, job)
             }
 
-            /// Runs `job` once, at the instant `at`; at once if that has passed.
+            /// Schedules `job` to run once, at the instant `at`, or at once if that has passed.
             ///
             /// Otherwise like [`delay`](Self::delay).
             ///
             #[doc = $panics]
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # use tokio::time::Instant;
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() -> Result<(), schedgroup::WaitError> {
+            /// let group = schedgroup::Group::new();
+            /// let at = Instant::now() + Duration::from_secs(1);
+            /// group.schedule(at, async move { assert!(Instant::now() >= at) });
+            /// group.wait().await
+            /// # }
+            /// ```
             #[track_caller]
             pub fn schedule(
                 &self,
@@ -262,7 +276,7 @@ macro_rules! verbs {
                 self.entrance().schedule(at, job)
             }
 
-            /// Runs `job` once, `delay` from now, or hands it back.
+            /// Schedules `job` to run once, `delay` from now, or gives it back if the group rejects it.
             ///
             /// For callers that do not know whether the group is still open. It never panics and
             /// never waits.
@@ -297,11 +311,29 @@ macro_rules! verbs {
                 self.entrance().try_delay(delay, job)
             }
 
-            /// Runs `job` once, at the instant `at`, or hands it back.
+            /// Schedules `job` to run once, at the instant `at`, or gives it back if the group rejects it.
             ///
             /// # Errors
             ///
             /// Those of [`try_delay`](Self::try_delay).
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # use schedgroup::{Group, ScheduleError};
+            /// # use tokio::time::Instant;
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() -> Result<(), schedgroup::WaitError> {
+            /// let group = Group::new();
+            /// let at = Instant::now() + Duration::from_secs(1);
+            /// assert!(group.try_schedule(at, async {}).is_ok());
+            /// let wait = group.wait();
+            /// let rejected = group.try_schedule(at, async {});
+            /// assert!(matches!(rejected, Err(ScheduleError::Closed(_))));
+            /// wait.await
+            /// # }
+            /// ```
             #[track_caller]
             pub fn try_schedule<J: $crate::Job>(
                 &self,
@@ -311,11 +343,11 @@ macro_rules! verbs {
                 self.entrance().try_schedule(at, job)
             }
 
-            /// Runs the job that `job` makes, `delay` from now; it is given its
-            /// [`JobContext`](crate::JobContext) when it starts.
+            /// Schedules the job that `job` makes, `delay` from now; the closure is given the
+            /// [`JobContext`](crate::JobContext) when the job starts.
             ///
             /// Through the context a job sees the cancel token and schedules further jobs, also
-            /// while `wait` drains the group. Until its time comes only the closure is kept.
+            /// while `wait` drains the group. Until the job is due only the closure is kept.
             ///
             #[doc = $panics]
             ///
@@ -341,10 +373,26 @@ macro_rules! verbs {
                 self.entrance().delay_with(delay, job)
             }
 
-            /// Runs the job that `job` makes, at the instant `at`; otherwise like
+            /// Schedules the job that `job` makes, at the instant `at`; otherwise like
             /// [`delay_with`](Self::delay_with).
             ///
             #[doc = $panics]
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # use tokio::time::Instant;
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() -> Result<(), schedgroup::WaitError> {
+            /// let group = schedgroup::Group::new();
+            /// let at = Instant::now() + Duration::from_secs(1);
+            /// group.schedule_with(at, |job| async move {
+            ///     println!("{:?} late", job.lateness());
+            /// });
+            /// group.wait().await
+            /// # }
+            /// ```
             #[track_caller]
             pub fn schedule_with<J: $crate::Job>(
                 &self,
@@ -354,10 +402,10 @@ macro_rules! verbs {
                 self.entrance().schedule_with(at, job)
             }
 
-            /// Runs `future` once, `delay` from now, and gives its value to whoever awaits the
-            /// returned [`JoinHandle`](crate::JoinHandle).
+            /// Schedules `future` to run once, `delay` from now, and returns a
+            /// [`JoinHandle`](crate::JoinHandle) that resolves to its value.
             ///
-            /// A panic is reported by the handle and by `wait` both.
+            /// A panic is reported by both the handle and `wait`.
             ///
             #[doc = $panics]
             ///
@@ -386,10 +434,25 @@ macro_rules! verbs {
                 self.entrance().spawn_after(delay, future)
             }
 
-            /// Runs `future` once, at the instant `at`; otherwise like
+            /// Schedules `future` to run once, at the instant `at`; otherwise like
             /// [`spawn_after`](Self::spawn_after).
             ///
             #[doc = $panics]
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # use tokio::time::Instant;
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() -> Result<(), schedgroup::JobError> {
+            /// let group = schedgroup::Group::new();
+            /// let at = Instant::now() + Duration::from_secs(1);
+            /// let answer = group.spawn_at(at, async { 6 * 7 });
+            /// assert_eq!(answer.await?, 42);
+            /// # Ok(())
+            /// # }
+            /// ```
             #[track_caller]
             pub fn spawn_at<F>(
                 &self,
@@ -403,15 +466,16 @@ macro_rules! verbs {
                 self.entrance().spawn_at(at, future)
             }
 
-            /// Runs a job at `first`, and again when it asks for it, until it returns
-            /// [`Next::Done`](crate::Next::Done).
+            /// Schedules a repeating job: it runs at `first`, and again when it asks for it, until it
+            /// returns [`Next::Done`](crate::Next::Done).
             ///
-            /// The runs never overlap. Between them the job is pending, holds no place of
-            /// `max_running`, and can be cancelled and moved; it keeps `wait` waiting until its
-            /// series ends, and learns from [`is_draining`](crate::JobContext::is_draining) that
-            /// somebody waits. A reset during a run is not lost: the job runs again at the earlier
-            /// of that instant and the one it returns, also after `Done`. A cancel during a run
-            /// makes it the last one.
+            /// The runs never overlap. Between them the job is pending, holds no slot of
+            /// `max_running`, and can be cancelled and moved. `wait` waits until its series ends, so a
+            /// series without an end of its own must look at
+            /// [`is_draining`](crate::JobContext::is_draining), or `wait` never resolves;
+            /// [`every`](Self::every) ends at `wait` by itself. A reset during a run is not lost: the job
+            /// runs again at the earlier of that instant and the one it returns, also after `Done`. A
+            /// cancel during a run makes it the last one.
             ///
             #[doc = $panics]
             ///

@@ -168,7 +168,11 @@ impl Worker {
         let mut live = None;
         let polled = span.enter(|| {
             shared.inside(|| {
-                let run = Run { id, deadline };
+                let run = Run {
+                    id,
+                    deadline,
+                    scheduled_at,
+                };
                 live.insert(body.start(run)).poll(&mut cx)
             })
         });

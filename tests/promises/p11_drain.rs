@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use schedgroup::periodic::every;
 use schedgroup::{Group, JobState, Next, Report, ScheduleError};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -179,7 +178,7 @@ async fn a_series_goes_on_within_the_grace_and_counts_as_dropped_if_its_next_run
 async fn ticks_end_after_their_present_run() {
     let (group, log) = (Group::new(), Log::new());
     let of_series = log.clone();
-    every(HOUR).run(&group.handle(), move |_| {
+    group.every(HOUR).run(move |_| {
         let log = of_series.clone();
         async move {
             sleep(ms(10)).await;

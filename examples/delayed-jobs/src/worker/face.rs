@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use schedgroup::Group;
 use schedgroup::keyed::KeyedGroup;
-use schedgroup::periodic::every;
 use tokio_util::sync::CancellationToken;
 
 use super::engine::{Engine, HeldJobs, Lane};
@@ -358,14 +357,13 @@ impl Life {
     }
 
     fn keep_up(engine: &Arc<Engine>, upkeep: &Group) {
-        let handle = upkeep.handle();
         let beating = Arc::clone(engine);
-        every(engine.settings.lease / 3).run(&handle, move |_| {
+        upkeep.every(engine.settings.lease / 3).run(move |_| {
             let engine = Arc::clone(&beating);
             async move { engine.renew().await }
         });
         let pruning = Arc::clone(engine);
-        every(Duration::from_secs(60)).run(&handle, move |_| {
+        upkeep.every(Duration::from_secs(60)).run(move |_| {
             let engine = Arc::clone(&pruning);
             async move { engine.prune().await }
         });

@@ -1,0 +1,261 @@
+//! Series at the times of a calendar.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::clock::WallClock;
+use super::handle::TimedHandle;
+use super::on_panic::OnPanic;
+use super::tick::Tick;
+use crate::ground::panic::catch;
+use crate::ground::timeline::later;
+use crate::{Handle, JobContext, Next};
+
+/// Creates a series at the times of a calendar: `next` returns the time of the next tick after the one that it is
+/// given, or `None` to end the series. It starts with [`run`](At::run).
+///
+/// For times that no fixed period has: daily at 02:30 in a time zone, the last Friday of the month, a cron
+/// expression. The crate knows no calendar; `next` asks one, as `croner` or `jiff`.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, SystemTime};
+/// use schedgroup::{Group, periodic};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), schedgroup::WaitError> {
+/// let group = Group::new();
+/// let mut left = 3;
+/// let next = move |now: SystemTime| {
+///     left -= 1;
+///     (left >= 0).then(|| now + Duration::from_millis(5))
+/// };
+/// let series = periodic::at(next).run(&group, |tick| async move {
+///     println!("tick {} at {:?}", tick.number(), tick.wall_time());
+/// });
+/// # while !series.is_finished() { tokio::time::sleep(Duration::from_millis(1)).await }
+/// group.wait().await
+/// # }
+/// ```
+pub fn at<F>(next: F) -> At<F>
+where
+    F: FnMut(SystemTime) -> Option<SystemTime> + Send + 'static,
+{
+    At {
+        next,
+        clock: WallClock::system(),
+        on_panic: OnPanic::default(),
+    }
+}
+
+/// A series at the times of a calendar that is not running yet; created by [`at`].
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// use schedgroup::periodic::{self, OnPanic, WallClock};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), schedgroup::WaitError> {
+/// let group = schedgroup::Group::new();
+/// let clock = WallClock::system().look_every(Duration::from_millis(10));
+/// let series = periodic::at(|now| Some(now + Duration::from_secs(3600)))
+///     .on_wall_clock(&clock)
+///     .on_panic(OnPanic::Continue)
+///     .run(&group, |_| async { println!("an hour later") });
+/// assert!(series.cancel());
+/// group.wait().await
+/// # }
+/// ```
+#[must_use = "a series does not start until `run` is called"]
+pub struct At<F> {
+    next: F,
+    clock: WallClock,
+    on_panic: OnPanic,
+}
+
+impl<F> At<F>
+where
+    F: FnMut(SystemTime) -> Option<SystemTime> + Send + 'static,
+{
+    /// Sets the clock that the series follows; by default that of the operating system.
+    pub fn on_wall_clock(mut self, clock: &WallClock) -> At<F> {
+        self.clock = clock.clone();
+        self
+    }
+
+    /// Sets what becomes of the series when a run panics; [`End`](OnPanic::End) by default. A panic of the
+    /// closure that returns the times ends it in any case.
+    pub fn on_panic(mut self, on_panic: OnPanic) -> At<F> {
+        self.on_panic = on_panic;
+        self
+    }
+
+    /// Runs `work` for each tick, until there is no next time, the series is cancelled, a run panics, or the group
+    /// ends.
+    ///
+    /// The closure that returns the times is called by the series' job: at its beginning, after the run of
+    /// each tick, and when the clock was stepped by more than the time between two [looks](WallClock::look_every)
+    /// while a tick waits for its time. It is given the time that the clock reads then, so ticks whose time passes
+    /// during a run are left out. A run starts at its tick's time or after it; the first that the clock was set
+    /// forward over runs when the step is seen. A time that is not later than that of the last tick is taken at the
+    /// next look, so a closure that returns the same time again and again does not keep a thread busy.
+    ///
+    /// When `wait` was called no further tick starts, and a run in progress finishes. A series that is begun
+    /// after that, or after `drain` or `shutdown`, is dropped and the returned handle a finished one, also through a
+    /// job's context.
+    #[track_caller]
+    pub fn run<W, Fut>(self, group: &impl AsRef<Handle>, mut work: W) -> TimedHandle
+    where
+        W: FnMut(Tick) -> Fut + Send + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let on_panic = self.on_panic;
+        let mut series = Series {
+            next: self.next,
+            clock: self.clock,
+            coming: None,
+            last: None,
+            read: None,
+            ticks: 0,
+        };
+        let job = group
+            .as_ref()
+            .repeat_until_wait(Instant::now(), move |context| {
+                let found = match context.is_draining() {
+                    true => Found::Nothing(Next::Done),
+                    false => series.look(&context),
+                };
+                let found = match found {
+                    Found::Tick(tick) => Ok(catch(|| work(tick))),
+                    Found::Nothing(next) => Err(next),
+                };
+                async move {
+                    match found {
+                        Ok(run) => {
+                            on_panic.run(run, &context).await;
+                            Next::At(Instant::now())
+                        }
+                        Err(next) => next,
+                    }
+                }
+            });
+        TimedHandle::series(job)
+    }
+}
+
+impl<F> fmt::Debug for At<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("At")
+            .field("clock", &self.clock)
+            .field("on_panic", &self.on_panic)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A series that is running. Only its own runs have it, one at a time.
+struct Series<F> {
+    next: F,
+    clock: WallClock,
+    /// The tick that comes next, once it was asked for.
+    coming: Option<Coming>,
+    /// The time of the last tick.
+    last: Option<SystemTime>,
+    /// The clock when it was last read.
+    read: Option<Reading>,
+    ticks: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Coming {
+    at: SystemTime,
+    /// Not before this instant, whatever the clock says.
+    not_before: Instant,
+}
+
+enum Found {
+    Tick(Tick),
+    Nothing(Next),
+}
+
+impl<F: FnMut(SystemTime) -> Option<SystemTime>> Series<F> {
+    /// The tick that is to run now, or when to look again.
+    fn look(&mut self, context: &JobContext) -> Found {
+        let now = Reading::of(&self.clock);
+        let look_every = self.clock.interval();
+        let before = self.read.replace(now);
+        let stepped = before.is_some_and(|before| now.step_since(before) > look_every);
+        // A time that has come has its tick, also if the clock was set forward over it.
+        let waits = self
+            .coming
+            .filter(|coming| coming.at <= now.wall || !stepped);
+        let coming = match waits {
+            Some(coming) => coming,
+            None => {
+                let Some(at) = (self.next)(now.wall) else {
+                    return Found::Nothing(Next::Done);
+                };
+                let again = self.last.is_some_and(|last| at <= last);
+                let pause = if again { look_every } else { Duration::ZERO };
+                Coming {
+                    at,
+                    not_before: later(now.after, pause),
+                }
+            }
+        };
+        self.coming = Some(coming);
+        let left = coming.at.duration_since(now.wall).unwrap_or_default();
+        let look = later(now.after, left.min(look_every)).max(coming.not_before);
+        if !left.is_zero() || coming.not_before > now.after {
+            return Found::Nothing(Next::At(look));
+        }
+        let number = self.ticks;
+        self.ticks += 1;
+        self.coming = None;
+        self.last = Some(coming.at);
+        let lateness = now.wall.duration_since(coming.at).unwrap_or_default();
+        Found::Tick(Tick {
+            number,
+            intended: now.before.checked_sub(lateness).unwrap_or(now.before),
+            wall_time: Some(coming.at),
+            lateness,
+            context: context.clone().with_run(self.ticks),
+        })
+    }
+}
+
+/// A wall clock as it was read once, between two instants: to read it takes time of its own.
+#[derive(Clone, Copy)]
+struct Reading {
+    wall: SystemTime,
+    before: Instant,
+    after: Instant,
+}
+
+impl Reading {
+    fn of(clock: &WallClock) -> Reading {
+        let before = Instant::now();
+        let wall = clock.now();
+        let after = Instant::now();
+        Reading {
+            wall,
+            before,
+            after,
+        }
+    }
+
+    /// How far the clock was set, forward or back, since an earlier reading, at the least.
+    fn step_since(&self, earlier: Reading) -> Duration {
+        let least = self.before.saturating_duration_since(earlier.after);
+        let most = self.after.saturating_duration_since(earlier.before);
+        match self.wall.duration_since(earlier.wall) {
+            Ok(read) if read < least => least - read,
+            Ok(read) => read.saturating_sub(most),
+            Err(back) => back.duration().saturating_add(least),
+        }
+    }
+}

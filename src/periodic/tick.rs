@@ -1,0 +1,101 @@
+//! One tick, as its run sees it.
+
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use crate::JobContext;
+
+/// One tick of a series, for the run that is made for it.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), schedgroup::WaitError> {
+/// let group = schedgroup::Group::new();
+/// group.every(Duration::from_secs(1)).run(|tick| async move {
+///     println!("tick {}, {:?} late", tick.number(), tick.lateness());
+///     tick.context().delay(Duration::from_millis(500), async { println!("half a second later") });
+/// });
+/// tokio::time::sleep(Duration::from_secs(3)).await;
+/// group.wait().await
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Tick {
+    pub(super) number: u64,
+    pub(super) intended: Instant,
+    pub(super) wall_time: Option<SystemTime>,
+    pub(super) lateness: Duration,
+    pub(super) context: JobContext,
+}
+
+impl Tick {
+    /// Returns the number of the tick. Tick k of [`every`](crate::Group::every) is meant for the start plus k
+    /// periods; those of [`at`](super::at) are counted.
+    ///
+    /// Missed ticks leave gaps in the numbers, unless they are made up for. Numbers go back only when a
+    /// wall clock was set back by more than a period.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Returns the instant for which the tick is meant. On a wall clock it is an estimate, by the clock as it
+    /// reads when the run starts.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tokio::time::Instant;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::new();
+    /// let (start, minute) = (Instant::now(), Duration::from_secs(60));
+    /// group.every(minute).starting_at(start).run(move |tick| async move {
+    ///     assert_eq!(tick.intended(), start + tick.number() as u32 * minute);
+    /// });
+    /// tokio::time::sleep(3 * minute).await;
+    /// group.wait().await
+    /// # }
+    /// ```
+    pub fn intended(&self) -> Instant {
+        self.intended
+    }
+
+    /// Returns the time of the wall clock for which the tick is meant; `None` if its series does not follow one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::{Duration, SystemTime};
+    /// # use schedgroup::Group;
+    /// # use schedgroup::periodic::WallClock;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = Group::new();
+    /// let (clock, start) = (WallClock::system(), SystemTime::now());
+    /// group
+    ///     .every(Duration::from_secs(3600))
+    ///     .on_wall_clock(&clock, start)
+    ///     .run(move |tick| async move { assert_eq!(tick.wall_time(), Some(start)) });
+    /// # tokio::task::yield_now().await;
+    /// group.wait().await
+    /// # }
+    /// ```
+    pub fn wall_time(&self) -> Option<SystemTime> {
+        self.wall_time
+    }
+
+    /// Returns how late the run starts, by the clock that its series follows.
+    pub fn lateness(&self) -> Duration {
+        self.lateness
+    }
+
+    /// Returns the run's view of its group: its token, and the verbs to schedule more.
+    pub fn context(&self) -> &JobContext {
+        &self.context
+    }
+}
