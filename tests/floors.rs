@@ -199,7 +199,7 @@ fn files() -> BTreeMap<String, String> {
     found
 }
 
-/// The text without comments and without the items under `#[cfg(test)]` and `#[cfg(doctest)]`.
+/// The text without comments and without the items under `#[cfg(test)]`, alone or with more, and `#[cfg(doctest)]`.
 ///
 /// Leans on rustfmt: an item ends at the first line of its own indentation that closes it.
 fn built(text: &str) -> String {
@@ -208,7 +208,10 @@ fn built(text: &str) -> String {
     let mut kept = String::new();
     while let Some(line) = lines.next() {
         let bare = line.trim_start();
-        if bare.starts_with("#[cfg(test)]") || bare.starts_with("#[cfg(doctest)]") {
+        if bare.starts_with("#[cfg(test)]")
+            || bare.starts_with("#[cfg(all(test,")
+            || bare.starts_with("#[cfg(doctest)]")
+        {
             let depth = indent(line);
             for line in lines.by_ref() {
                 let end = line.trim_end();

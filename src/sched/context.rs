@@ -162,7 +162,7 @@ impl JobContext {
     /// # }
     /// ```
     pub fn is_draining(&self) -> bool {
-        self.lent.shared().enter(|state, _| state.is_draining())
+        self.lent.shared().with(|state| state.is_draining())
     }
 
     /// Returns the id of the job.
@@ -219,7 +219,7 @@ impl JobContext {
         let panic = JobPanic::new(payload, self.run.id, self.run.scheduled_at);
         shared.tell(&panic);
         // One that is not the first is dropped here, outside of the lock.
-        let _unwanted = shared.enter(|state, _| state.keep_panic(panic));
+        let _unwanted = shared.with(|state| state.keep_panic(panic));
     }
 
     fn entrance(&self) -> Entrance<'_> {

@@ -169,21 +169,21 @@ impl Driver {
 
     /// Drops the pending jobs that are due at `from` or later, and wakes those that are to be aborted.
     async fn drop_pending(&mut self, from: Tick) {
-        for chunk in 0..self.shared.enter(|state, _| state.chunks()) {
+        for chunk in 0..self.shared.with(|state| state.chunks()) {
             self.shared.drop_chunk(chunk, from);
             yield_now(&self.shared.runtime).await;
         }
         if from == Tick::ALWAYS {
             self.queue.clear();
             self.sweep = None;
-            drop(self.shared.enter(|state, _| state.forget_entries()));
+            drop(self.shared.with(|state| state.forget_entries()));
         }
     }
 
     /// Brings forward the series that end with `wait`, so that they see that it was called.
     async fn hurry(&mut self) {
         let now = self.shared.now();
-        for chunk in 0..self.shared.enter(|state, _| state.chunks()) {
+        for chunk in 0..self.shared.with(|state| state.chunks()) {
             self.shared
                 .enter(|state, todo| state.hurry_chunk(chunk, now, todo));
             yield_now(&self.shared.runtime).await;
@@ -246,7 +246,7 @@ fn move_in(shared: &Shared, queue: &mut Queue, now: Tick, most: usize) -> bool {
     let mut moved = 0;
     while let Some(slots) = queue.arriving(now, LOOKED_UP) {
         moved += slots.len();
-        let entries = shared.enter(|state, _| state.entries(slots));
+        let entries = shared.with(|state| state.entries(slots));
         queue.extend(entries);
         if moved >= most {
             return true;
@@ -261,7 +261,7 @@ impl Drop for Driver {
     fn drop(&mut self) {
         if !self.done {
             self.shared.enter(|state, todo| state.abandon(todo));
-            for chunk in 0..self.shared.enter(|state, _| state.chunks()) {
+            for chunk in 0..self.shared.with(|state| state.chunks()) {
                 self.shared.drop_chunk(chunk, Tick::ALWAYS);
             }
         }
@@ -342,7 +342,7 @@ mod tests {
                 advance(delay).await;
             }
             assert_eq!(driver.step(), 2, "{delay:?} is over");
-            let started = driver.shared.enter(|state, _| state.snapshot().waiting);
+            let started = driver.shared.with(|state| state.snapshot().waiting);
             assert_eq!(started, 1, "it was released after {delay:?}");
             tokio::task::yield_now().await;
         }

@@ -65,7 +65,7 @@ pub struct Handle {
 impl Handle {
     /// One that is handed out.
     pub(super) fn new(shared: Arc<Shared>, caller: Caller) -> Handle {
-        shared.enter(|state, _| state.handle_made());
+        shared.with(|state| state.handle_made());
         Handle {
             shared,
             caller,
@@ -129,7 +129,7 @@ impl Handle {
     /// # }
     /// ```
     pub fn stats(&self) -> Stats {
-        let now = self.shared.enter(|state, _| state.snapshot());
+        let now = self.shared.with(|state| state.snapshot());
         Stats {
             pending: now.pending,
             waiting: now.waiting,
@@ -165,7 +165,7 @@ impl Handle {
         let cancelled = self.shared.is_cancelled();
         let admitted = self
             .shared
-            .enter(|state, _| state.admit(self.caller, cancelled));
+            .with(|state| state.admit(self.caller, cancelled));
         admitted.is_err()
     }
 
@@ -441,7 +441,7 @@ impl JobHandle {
             Admission::Slot(slot) => self
                 .shared
                 .timeline
-                .instant(self.shared.enter(|state, _| state.job_deadline(slot))),
+                .instant(self.shared.with(|state| state.job_deadline(slot))),
             Admission::Rejected { deadline } => deadline,
         }
     }
@@ -500,7 +500,7 @@ impl JobHandle {
     /// ```
     pub fn state(&self) -> JobState {
         match self.admission {
-            Admission::Slot(slot) => self.shared.enter(|state, _| state.job_state(slot)),
+            Admission::Slot(slot) => self.shared.with(|state| state.job_state(slot)),
             Admission::Rejected { .. } => JobState::Cancelled,
         }
     }
@@ -523,7 +523,7 @@ impl Hash for JobHandle {
 impl Clone for JobHandle {
     fn clone(&self) -> JobHandle {
         if let Admission::Slot(slot) = self.admission {
-            self.shared.enter(|state, _| state.hold(slot));
+            self.shared.with(|state| state.hold(slot));
         }
         JobHandle {
             id: self.id,
@@ -536,7 +536,7 @@ impl Clone for JobHandle {
 impl Drop for JobHandle {
     fn drop(&mut self) {
         if let Admission::Slot(slot) = self.admission {
-            self.shared.enter(|state, _| state.let_go(slot));
+            self.shared.with(|state| state.let_go(slot));
         }
     }
 }

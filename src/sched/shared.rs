@@ -94,20 +94,27 @@ impl Shared {
         })
     }
 
-    /// One transition under the lock, then what it leaves to be done.
-    pub(super) fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Todo) -> R) -> R {
+    /// A look under the lock, or a transition that leaves nothing to be done.
+    pub(super) fn with<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
         #[cfg(test)]
         self.entered
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let mut todo = Todo::default();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = transition(&mut state, &mut todo);
-        // An allocator may take its time to free it, and who waits for the lock would wait for that.
-        let _emptied = state.take_emptied();
+        let result = transition(&mut state);
+        // An allocator may take its time to free it, and all that wait for the lock would wait for that.
+        let emptied = state.take_emptied();
         #[cfg(test)]
         self.most_looks
             .fetch_max(state.take_looks(), std::sync::atomic::Ordering::Relaxed);
         drop(state);
+        drop(emptied);
+        result
+    }
+
+    /// One transition under the lock, then what it leaves to be done.
+    pub(super) fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Todo) -> R) -> R {
+        let mut todo = Todo::default();
+        let result = self.with(|state| transition(state, &mut todo));
         // The driver's waker is tokio's; the others may be users', and so may those of the token.
         if let Some(driver) = todo.driver {
             driver.wake();
@@ -117,7 +124,9 @@ impl Shared {
             worker.wake();
             self.make_stealable();
         }
-        todo.retire.into_iter().for_each(Spare::retire);
+        if !todo.retire.is_empty() {
+            todo.retire.into_iter().for_each(Spare::retire);
+        }
         if todo.cancel {
             panic::catch(|| self.token.cancel()).unwrap_or_else(panic::forget);
         }
@@ -227,9 +236,9 @@ impl Shared {
     /// The jobs that have not ended, in the order of their submission.
     pub(super) fn jobs(&self) -> Vec<JobInfo> {
         let mut jobs = Vec::new();
-        for chunk in 0..self.enter(|state, _| state.chunks()) {
+        for chunk in 0..self.with(|state| state.chunks()) {
             jobs.reserve(CHUNK);
-            self.enter(|state, _| state.list_chunk(chunk, &self.timeline, &mut jobs));
+            self.with(|state| state.list_chunk(chunk, &self.timeline, &mut jobs));
         }
         jobs.sort_unstable_by_key(|job: &JobInfo| job.id);
         jobs

@@ -81,7 +81,7 @@ impl Entrance<'_> {
             Ok(handle) => return handle,
             Err(refused) => refused,
         };
-        let id = self.shared.enter(|state, _| state.name());
+        let id = self.shared.with(|state| state.name());
         // A destructor's panic must not take the place of the one below.
         if let Err(payload) = panic::discard(body) {
             self.shared.tell(&JobPanic::new(payload, id, site));

@@ -72,7 +72,7 @@ impl Future for Wait<'_> {
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            self.shared.enter(|state, _| state.give_up_wait());
+            self.shared.with(|state| state.give_up_wait());
         }
     }
 }
@@ -219,7 +219,7 @@ impl Waiter<'_> {
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         if let Some(number) = self.number {
-            drop(self.shared.enter(|state, _| state.waiters().leave(number)));
+            drop(self.shared.with(|state| state.waiters().leave(number)));
         }
     }
 }

@@ -210,7 +210,7 @@ impl Worker {
     fn hand_over(&mut self, job: RunningJob) {
         let Worker { shared, spare, .. } = self;
         JobTask::spawn(shared, spare.get_or_insert_default());
-        let returned = match shared.enter(|state, _| state.awaits(job.slot, spare)) {
+        let returned = match shared.with(|state| state.awaits(job.slot, spare)) {
             Some(task) => match task.mailbox.put(job) {
                 Ok(missed) => {
                     if missed {
