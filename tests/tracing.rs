@@ -7,8 +7,10 @@ mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::future::poll_fn;
+use std::task::Poll;
 
-use schedgroup::Group;
+use schedgroup::{Group, Job};
 use tokio::time::{Instant, sleep};
 
 use common::ms;
@@ -68,6 +70,42 @@ async fn a_job_allocates_its_box_and_nothing_else_when_nobody_listens() {
         let few = beyond.is_some_and(|beyond| beyond < 64 + jobs / 16);
         assert!(few, "{allocations} allocations for {jobs} jobs");
     }
+}
+
+/// Is not ready when it is polled first, and wakes itself.
+async fn awaits_once() {
+    let mut awaited = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut awaited, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Fifty jobs one after the other; how often each of the last ones and the group allocated, at most.
+async fn lone<J: Job>(group: &Group, job: impl Fn() -> J) -> usize {
+    let mut most = 0;
+    for round in 0..50 {
+        let before = ALLOCATIONS.get();
+        group.delay(ms(1), job());
+        sleep(ms(2)).await;
+        if round > 25 {
+            most = most.max(ALLOCATIONS.get() - before);
+        }
+    }
+    most
+}
+
+/// The task that it lives in is one that others have used.
+#[tokio::test(start_paused = true)]
+async fn a_lone_job_allocates_its_box_and_nothing_else_though_it_awaits() {
+    let group = Group::new();
+    let ready = lone(&group, || async {}).await;
+    let awaits = lone(&group, awaits_once).await;
+    assert_eq!((ready, awaits), (1, 1));
 }
 
 #[cfg(feature = "tracing")]

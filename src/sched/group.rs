@@ -553,4 +553,56 @@ mod tests {
             assert!(most <= MOST, "{what}: {most} looks");
         }
     }
+
+    /// How often the lock was taken since it was asked last.
+    fn locks(group: &Group) -> u64 {
+        group.shared().entered.swap(0, Relaxed)
+    }
+
+    /// Two for the job and the drop of its handle, two turns of the driver of two each, and two claims of the
+    /// worker, the second of which books the end.
+    #[tokio::test(start_paused = true)]
+    async fn a_lone_firing_takes_the_lock_eight_times() {
+        let group = Group::new();
+        for round in 0..10 {
+            locks(&group);
+            group.delay(Duration::from_millis(1), async {});
+            sleep(Duration::from_millis(2)).await;
+            assert_eq!(locks(&group), 8, "round {round}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_due_jobs_share_their_locks() {
+        const JOBS: u64 = 10_000;
+        let group = Group::new();
+        let at = Instant::now() + Duration::from_millis(1);
+        for _ in 0..JOBS {
+            group.schedule(at, async {});
+        }
+        assert_eq!(locks(&group), 2 * JOBS, "one more for each handle");
+        sleep(Duration::from_millis(2)).await;
+        assert_eq!(group.stats().finished, JOBS);
+        let firing = locks(&group);
+        assert!(firing <= JOBS / 25, "{firing} for {JOBS} jobs");
+    }
+
+    /// What it waits for wakes its task, and the group has no part in that.
+    #[tokio::test(start_paused = true)]
+    async fn a_job_that_awaits_takes_no_lock_when_it_is_woken() {
+        let group = Group::new();
+        let wakes = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counter = Arc::clone(&wakes);
+        group.delay(Duration::ZERO, async move {
+            loop {
+                sleep(Duration::from_millis(1)).await;
+                counter.fetch_add(1, Relaxed);
+            }
+        });
+        sleep(Duration::from_millis(10)).await;
+        locks(&group);
+        sleep(Duration::from_millis(100)).await;
+        assert_eq!(locks(&group), 0);
+        assert!(wakes.load(Relaxed) >= 100);
+    }
 }

@@ -131,3 +131,111 @@ impl LocalQueue {
         inner.ended.shrink_to(KEPT);
     }
 }
+
+// Those of loom can only be locked in a model.
+#[cfg(all(test, not(loom)))]
+pub(super) mod tests {
+    use super::*;
+
+    fn tick(nanos: u64) -> Tick {
+        Tick::ALWAYS.after(Duration::from_nanos(nanos))
+    }
+
+    /// The job in that slot, which was due so many nanoseconds after the beginning.
+    pub(in super::super) fn claim(slot: u32) -> Claim {
+        Claim {
+            slot,
+            id: JobId(slot.into()),
+            body: Box::new(async {}),
+            deadline: tick(slot.into()),
+            scheduled_at: Location::caller(),
+        }
+    }
+
+    fn filled(slots: impl IntoIterator<Item = u32>) -> LocalQueue {
+        let claims: Vec<Claim> = slots.into_iter().map(claim).collect();
+        let local = LocalQueue::default();
+        local.push(claims.len(), claims);
+        local
+    }
+
+    fn slots(claims: impl IntoIterator<Item = Claim>) -> Vec<u32> {
+        claims.into_iter().map(|claim| claim.slot).collect()
+    }
+
+    fn booked(local: &LocalQueue) -> Vec<u32> {
+        let mut slots = Vec::new();
+        local.book(|slot| slots.push(slot));
+        slots
+    }
+
+    #[test]
+    fn jobs_start_in_the_order_in_which_they_were_claimed() {
+        let local = filled([3, 5, 9]);
+        assert_eq!(local.unstarted(), (3, Some(tick(3))));
+        let started = std::iter::from_fn(|| local.next(None, tick(0)));
+        assert_eq!(slots(started), [3, 5, 9]);
+        assert_eq!((local.unstarted(), local.started()), ((0, None), 3));
+    }
+
+    #[test]
+    fn a_job_that_has_ended_is_booked_once() {
+        let local = filled([1, 2]);
+        let first = local.next(None, tick(0)).map(|claim| claim.slot);
+        assert_eq!(booked(&local), [], "it has not ended");
+        let second = local.next(first, tick(0)).map(|claim| claim.slot);
+        assert_eq!(booked(&local), [1]);
+        local.ended(second);
+        assert!(local.next(None, tick(0)).is_none());
+        assert_eq!(booked(&local), [2]);
+        assert_eq!(booked(&local), []);
+    }
+
+    #[test]
+    fn the_latest_start_is_kept() {
+        let local = filled([10, 20, 30]);
+        for now in [12, 29, 31] {
+            assert!(local.next(None, tick(now)).is_some());
+        }
+        assert_eq!(local.book(|_| ()), Duration::from_nanos(9));
+    }
+
+    #[test]
+    fn a_job_that_has_not_started_is_found_and_taken_out_once() {
+        let local = filled([1, 2, 3]);
+        assert!(local.next(None, tick(0)).is_some());
+        assert!(!local.contains(1) && local.contains(2));
+        assert!(local.remove(1).is_none(), "it has started");
+        assert_eq!(slots(local.remove(2)), [2]);
+        assert!(local.remove(2).is_none());
+        assert_eq!(slots(local.take_all()), [3]);
+        assert_eq!((local.unstarted(), local.started()), ((0, None), 1));
+    }
+
+    #[test]
+    fn the_later_half_is_taken_and_a_single_job_whole() {
+        for (len, taken) in [(0, 0), (1, 1), (2, 1), (5, 3)] {
+            let local = filled(0..len);
+            let half = slots(local.take_half());
+            assert!(
+                half.iter().copied().eq(len - taken..len),
+                "{half:?} of {len}"
+            );
+            assert!(slots(local.take_all()).into_iter().eq(0..len - taken));
+        }
+    }
+
+    #[test]
+    fn a_worker_that_has_nothing_to_do_keeps_little_storage() {
+        let local = filled(0..1_000);
+        let mut ended = None;
+        while let Some(claim) = local.next(ended, tick(0)) {
+            ended = Some(claim.slot);
+        }
+        assert_eq!(booked(&local).len(), 1_000);
+        local.shrink();
+        let inner = local.lock();
+        let kept = (inner.unstarted.capacity(), inner.ended.capacity());
+        assert!(kept.0 <= KEPT && kept.1 <= KEPT, "{kept:?}");
+    }
+}

@@ -62,10 +62,14 @@ pub(super) struct Queue {
     moved: usize,
     run: VecDeque<Entry>,
     heap: BinaryHeap<Reverse<Entry>>,
+    /// A small buffer for what is put in order, empty.
+    near: Vec<Entry>,
 }
 
 /// Below this capacity storage is not worth giving back.
 const KEPT: usize = 1024;
+/// A buffer of this size keeps its storage for the next time: an idle group is small.
+const KEPT_NEAR: usize = 16;
 /// Buckets move in at least this much ahead of their time.
 const AHEAD: Duration = Duration::from_millis(16);
 /// A large bucket moves in so much ahead for each of its entries that no job is late for it, though
@@ -91,6 +95,7 @@ impl Queue {
             moved: 0,
             run: VecDeque::new(),
             heap: BinaryHeap::new(),
+            near: Vec::new(),
         }
     }
 
@@ -104,7 +109,7 @@ impl Queue {
 
     /// Pushes many, which are in no order.
     pub(super) fn extend(&mut self, entries: impl IntoIterator<Item = Entry>) {
-        let mut near = Vec::new();
+        let mut near = std::mem::take(&mut self.near);
         for entry in entries {
             if granule(entry.at) > self.wheel.at() {
                 self.wheel.push(entry.at, entry.slot);
@@ -114,9 +119,12 @@ impl Queue {
         }
         near.sort_unstable();
         if near.first() >= self.run.back() {
-            self.run.extend(near);
+            self.run.extend(near.drain(..));
         } else {
-            self.heap.extend(near.into_iter().map(Reverse));
+            self.heap.extend(near.drain(..).map(Reverse));
+        }
+        if near.capacity() <= KEPT_NEAR {
+            self.near = near;
         }
     }
 
@@ -224,6 +232,7 @@ impl Queue {
             moved: 0,
             run: VecDeque::new(),
             heap: BinaryHeap::new(),
+            near: Vec::new(),
         };
     }
 }

@@ -144,3 +144,121 @@ impl Mailbox {
         inner.job.take()
     }
 }
+
+// Those of loom can only be locked in a model.
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::panic::Location;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::time::Duration;
+
+    use super::super::job::JobId;
+    use super::*;
+    use crate::ground::trace::Span;
+
+    fn job(slot: u32) -> RunningJob {
+        let site = Location::caller();
+        RunningJob {
+            slot,
+            id: JobId(slot.into()),
+            scheduled_at: site,
+            span: Span::job("", slot.into(), site, || Duration::ZERO),
+            live: None,
+        }
+    }
+
+    fn slot(mail: Mail) -> Option<u32> {
+        match mail {
+            Mail::Job(job) => Some(job.slot),
+            Mail::Nothing => None,
+            Mail::Retired => panic!("it is needed"),
+        }
+    }
+
+    fn put(mailbox: &Mailbox, slot: u32) -> bool {
+        let put = mailbox.put(job(slot));
+        put.unwrap_or_else(|_| panic!("its task is there"))
+    }
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn counted() -> (Arc<Count>, Waker) {
+        let count = Arc::<Count>::default();
+        (Arc::clone(&count), Waker::from(count))
+    }
+
+    #[test]
+    fn a_job_is_taken_once() {
+        let mailbox = Mailbox::default();
+        assert!(!put(&mailbox, 7));
+        assert_eq!(slot(mailbox.take()), Some(7));
+        assert_eq!(slot(mailbox.take()), None);
+    }
+
+    #[test]
+    fn a_task_that_looked_too_early_is_to_be_woken_for_the_job_once() {
+        let mailbox = Mailbox::default();
+        assert_eq!(slot(mailbox.take()), None);
+        assert!(put(&mailbox, 1));
+        assert_eq!(slot(mailbox.take()), Some(1));
+        assert!(!put(&mailbox, 2));
+    }
+
+    #[test]
+    fn a_wake_up_before_the_task_is_polled_first_is_heard_then_and_later_ones_wake_it() {
+        for early in [false, true] {
+            let spare = Spare::default();
+            let TaskParts { waker, mailbox } = spare.task;
+            let (count, task) = counted();
+            if early {
+                waker.wake_by_ref();
+            }
+            assert_eq!(mailbox.hear(&task), early);
+            assert_eq!(count.0.load(SeqCst), 0);
+            waker.wake_by_ref();
+            waker.wake();
+            assert_eq!(count.0.load(SeqCst), 2);
+        }
+    }
+
+    #[test]
+    fn a_job_comes_back_whose_task_was_dropped_before_or_after() {
+        let mailbox = Mailbox::default();
+        put(&mailbox, 1);
+        assert_eq!(mailbox.close().map(|job| job.slot), Some(1));
+        assert_eq!(mailbox.put(job(2)).err().map(|job| job.slot), Some(2));
+        assert!(mailbox.close().is_none());
+    }
+
+    /// Else a task and its mailbox would keep each other for ever.
+    #[test]
+    fn a_closed_mailbox_lets_go_of_its_task() {
+        let mailbox = Mailbox::default();
+        let (count, task) = counted();
+        mailbox.hear(&task);
+        drop(task);
+        assert_eq!(Arc::strong_count(&count), 2);
+        drop(mailbox.close());
+        assert_eq!(Arc::strong_count(&count), 1);
+    }
+
+    #[test]
+    fn a_task_that_is_retired_is_woken_to_see_it() {
+        let (count, waker) = counted();
+        let mailbox = Arc::<Mailbox>::default();
+        let task = TaskParts {
+            waker,
+            mailbox: Arc::clone(&mailbox),
+        };
+        Spare { task, abort: None }.retire();
+        assert_eq!(count.0.load(SeqCst), 1);
+        assert!(matches!(mailbox.take(), Mail::Retired));
+    }
+}

@@ -229,7 +229,7 @@ impl State {
         &mut self,
         local: &Arc<LocalQueue>,
         duty: &mut Duty,
-        spare: &mut Spare,
+        spare: &mut Option<Spare>,
         now: Tick,
         cancelled: bool,
         waker: &Waker,
@@ -247,8 +247,8 @@ impl State {
             false => 0,
         };
         if claimed > 0 {
-            if !spare.is_spawned() {
-                *spare = self.spares.pop().unwrap_or(std::mem::take(spare));
+            if !spare.as_ref().is_some_and(Spare::is_spawned) {
+                *spare = self.spares.pop().or(spare.take());
             }
             // The first of them could block, and the others are to be found then.
             if claimed > 1 && self.workers.watch() {
@@ -257,13 +257,12 @@ impl State {
             return (Claimed::Jobs, self.staff(todo));
         }
         local.shrink();
-        if spare.is_spawned() {
-            self.spares.push(std::mem::take(spare));
-        }
+        self.spares
+            .extend(spare.take_if(|spare| spare.is_spawned()));
         self.settle(todo);
+        self.retire_spares(todo);
         if self.closing.is_drained() {
             self.workers.leaves(local, duty);
-            todo.retire.append(&mut self.spares);
         } else {
             self.workers.rests(local, duty, waker);
         }
@@ -274,14 +273,13 @@ impl State {
         (claimed, 0)
     }
 
-    /// A job is at its first await, and goes on in the spare task of its worker, which gets another. `None`
-    /// if the job is to be aborted.
-    pub(super) fn awaits(&mut self, slot: u32, spare: &mut Spare) -> Option<TaskParts> {
+    /// A job is at its first await, and goes on in the spare task of its worker, which gets another if there is
+    /// one. `None` if the job is to be aborted.
+    pub(super) fn awaits(&mut self, slot: u32, spare: &mut Option<Spare>) -> Option<TaskParts> {
         if self.jobs.awaits(slot) || self.closing.is_aborting() {
             return None;
         }
-        let next = self.spares.pop().unwrap_or_default();
-        let Spare { task, abort } = std::mem::replace(spare, next);
+        let Spare { task, abort } = std::mem::replace(spare, self.spares.pop())?;
         if let Some(abort) = abort {
             self.jobs.runs_in(slot, abort);
         }
@@ -300,18 +298,14 @@ impl State {
         &mut self,
         local: &Arc<LocalQueue>,
         duty: Duty,
-        spare: Spare,
+        spare: Option<Spare>,
         todo: &mut Todo,
     ) {
         self.workers.dropped(local, duty);
         self.jobs.give_all_back(local);
-        if spare.is_spawned() {
-            self.spares.push(spare);
-        }
+        self.spares.extend(spare.filter(Spare::is_spawned));
         self.settle(todo);
-        if self.closing.is_drained() {
-            todo.retire.append(&mut self.spares);
-        }
+        self.retire_spares(todo);
     }
 
     /// The jobs that may start now.
@@ -351,12 +345,9 @@ impl State {
             Some(entry) => self.send(entry, todo),
             None => self.settle(todo),
         }
-        let room = self.room_for_spares();
-        if self.spares.len() > room {
-            todo.retire.extend(self.spares.drain(room..));
-        }
+        self.retire_spares(todo);
         let reuse = match (abort, task) {
-            (Some(abort), Some(task)) if self.spares.len() < room => {
+            (Some(abort), Some(task)) if self.spares.len() < self.room_for_spares() => {
                 let abort = Some(abort);
                 self.spares.push(Spare { task, abort });
                 Reuse::Kept
@@ -379,6 +370,13 @@ impl State {
         (1 + jobs).min(MOST_SPARES)
     }
 
+    fn retire_spares(&mut self, todo: &mut Todo) {
+        let room = self.room_for_spares();
+        if self.spares.len() > room {
+            todo.retire.extend(self.spares.drain(room..));
+        }
+    }
+
     // Going down.
 
     /// Closes the book once nothing is held and nothing more will come.
@@ -386,7 +384,7 @@ impl State {
         if self.jobs.held() == 0 && self.closing.drain() {
             todo.wake.extend(self.waiters.take());
             todo.wake.extend(self.workers.dismiss());
-            todo.retire.append(&mut self.spares);
+            self.retire_spares(todo);
             self.poke(todo);
         }
     }

@@ -38,7 +38,7 @@ pub(super) fn start(shared: &Arc<Shared>, count: usize) {
             shared: Arc::clone(shared),
             local: Arc::default(),
             duty: Duty::Coming,
-            spare: Spare::default(),
+            spare: None,
         };
         shared.runtime.spawn(worker.work());
     }
@@ -86,15 +86,15 @@ struct Worker {
     shared: Arc<Shared>,
     local: Arc<LocalQueue>,
     duty: Duty,
-    /// The task for the next job that has to await.
-    spare: Spare,
+    /// The task for the next job that has to await. It is kept as long as no job has.
+    spare: Option<Spare>,
 }
 
 /// A runtime that shuts down drops its tasks wherever they are.
 impl Drop for Worker {
     fn drop(&mut self) {
         let (local, duty) = (&self.local, self.duty);
-        let spare = std::mem::take(&mut self.spare);
+        let spare = self.spare.take();
         self.shared
             .enter(|state, todo| state.worker_dropped(local, duty, spare, todo));
     }
@@ -153,7 +153,7 @@ impl Worker {
 
     /// Starts a job. Its slot if it has ended, and nothing is left to do but to book it.
     fn run(&mut self, claim: Claim) -> Option<u32> {
-        let shared = &self.shared;
+        let Worker { shared, spare, .. } = self;
         let Claim {
             slot,
             id,
@@ -164,7 +164,7 @@ impl Worker {
         let span = Span::job(shared.name(), id.0, scheduled_at, || {
             shared.now().since(deadline)
         });
-        let mut cx = Context::from_waker(&self.spare.task.waker);
+        let mut cx = Context::from_waker(&spare.get_or_insert_default().task.waker);
         let mut live = None;
         let polled = span.enter(|| {
             shared.inside(|| {
@@ -209,7 +209,7 @@ impl Worker {
     /// A job has to await: it goes on in a task of its own.
     fn hand_over(&mut self, job: RunningJob) {
         let Worker { shared, spare, .. } = self;
-        JobTask::spawn(shared, spare);
+        JobTask::spawn(shared, spare.get_or_insert_default());
         let returned = match shared.enter(|state, _| state.awaits(job.slot, spare)) {
             Some(task) => match task.mailbox.put(job) {
                 Ok(missed) => {

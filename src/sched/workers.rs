@@ -248,3 +248,216 @@ impl Workers {
         &self.locals
     }
 }
+
+// Those of loom can only be locked in a model.
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::super::local_queue::tests::claim;
+    use super::*;
+
+    fn at(millis: u64) -> Tick {
+        Tick::ALWAYS.after(Duration::from_millis(millis))
+    }
+
+    /// The task of a worker.
+    struct Task {
+        local: Arc<LocalQueue>,
+        duty: Duty,
+    }
+
+    impl Task {
+        fn new() -> Task {
+            Task {
+                local: Arc::default(),
+                duty: Duty::Coming,
+            }
+        }
+
+        fn comes(&mut self, workers: &mut Workers) -> bool {
+            workers.comes(&self.local, &mut self.duty)
+        }
+
+        fn rests(&mut self, workers: &mut Workers) -> Duty {
+            workers.rests(&self.local, &mut self.duty, Waker::noop());
+            self.duty
+        }
+
+        /// Claims so many jobs and starts one.
+        fn starts_one_of(&self, count: usize) {
+            self.local.push(count, (0..count as u32).map(claim));
+            assert!(self.local.next(None, at(0)).is_some());
+        }
+    }
+
+    /// So many threads, and one worker that is with a job.
+    fn busy(threads: usize) -> (Workers, Task) {
+        let mut workers = Workers::new(threads, true);
+        let mut task = Task::new();
+        assert_eq!(workers.staff(1).start, 1);
+        assert!(task.comes(&mut workers));
+        task.starts_one_of(1);
+        (workers, task)
+    }
+
+    #[test]
+    fn one_worker_is_started_per_job_and_thread() {
+        for (threads, startable, started) in [(1, 1, 1), (4, 1, 1), (4, 3, 3), (4, 9, 4), (4, 0, 0)]
+        {
+            let mut workers = Workers::new(threads, true);
+            assert_eq!(workers.staff(startable).start, started);
+        }
+    }
+
+    #[test]
+    fn a_worker_that_is_coming_is_not_started_twice() {
+        let mut workers = Workers::new(4, true);
+        for (startable, started) in [(1, 1), (1, 0), (2, 1)] {
+            let staffing = workers.staff(startable);
+            assert_eq!((staffing.start, staffing.watch), (started, false));
+        }
+        assert_eq!(workers.next_check(), Tick::NEVER, "all jobs are served");
+    }
+
+    #[test]
+    fn a_worker_that_rests_parks_and_a_second_one_leaves() {
+        let (mut workers, mut first) = busy(2);
+        let mut second = Task::new();
+        assert_eq!(workers.staff(1).start, 1);
+        assert!(second.comes(&mut workers));
+        assert_eq!(workers.locals().len(), 2);
+        assert_eq!(first.rests(&mut workers), Duty::Parked);
+        assert_eq!(second.rests(&mut workers), Duty::Gone);
+        assert_eq!(workers.locals().len(), 1);
+    }
+
+    #[test]
+    fn the_parked_worker_is_woken_before_another_is_started() {
+        let (mut workers, mut task) = busy(2);
+        task.rests(&mut workers);
+        assert!(!task.comes(&mut workers), "it has not been woken");
+        let staffing = workers.staff(2);
+        assert!(staffing.wake.is_some());
+        assert_eq!(staffing.start, 1);
+        assert!(task.comes(&mut workers));
+        assert!(workers.staff(1).wake.is_none());
+        assert_eq!(task.duty, Duty::Busy);
+    }
+
+    #[test]
+    fn each_worker_claims_its_part_and_never_too_much() {
+        for (threads, startable, share) in
+            [(1, 1, 1), (1, 99, 32), (4, 4, 1), (4, 9, 3), (4, 999, 32)]
+        {
+            assert_eq!(Workers::new(threads, true).share_of(startable), share);
+        }
+    }
+
+    #[test]
+    fn a_watch_begins_when_no_worker_comes_and_ends_when_no_job_waits() {
+        let (mut workers, _task) = busy(1);
+        let staffing = workers.staff(1);
+        assert_eq!((staffing.start, staffing.watch), (0, true));
+        assert!(!workers.staff(2).watch, "it has begun");
+        assert_eq!(workers.next_check(), Tick::ALWAYS);
+        assert!(!workers.check(1, at(10)));
+        assert_eq!(workers.next_check(), at(15));
+        assert!(!workers.check(0, at(13)));
+        assert_eq!(workers.next_check(), Tick::NEVER);
+    }
+
+    #[test]
+    fn without_a_start_for_long_one_spare_worker_comes_and_then_another() {
+        let (mut workers, _task) = busy(1);
+        assert!(workers.staff(1).watch);
+        assert!(!workers.check(1, at(10)));
+        assert!(!workers.check(1, at(14)));
+        assert!(workers.check(1, at(15)));
+        assert!(!workers.check(1, at(30)), "it is coming");
+        let mut spare = Task::new();
+        assert!(spare.comes(&mut workers));
+        spare.starts_one_of(1);
+        assert!(!workers.check(1, at(40)), "it took one");
+        assert_eq!(workers.next_check(), at(45));
+        assert!(workers.check(1, at(45)));
+    }
+
+    #[test]
+    fn what_a_worker_has_claimed_and_not_started_is_watched_too() {
+        let (mut workers, task) = busy(1);
+        task.starts_one_of(3);
+        assert!(workers.watch());
+        assert!(!workers.watch(), "it has begun");
+        assert!(!workers.check(0, at(10)));
+        assert!(workers.check(0, at(15)));
+    }
+
+    #[test]
+    fn a_start_is_a_sign_of_progress_also_of_a_worker_that_has_gone() {
+        let (mut workers, task) = busy(1);
+        assert!(workers.staff(2).watch);
+        assert!(!workers.check(2, at(10)));
+        task.starts_one_of(1);
+        assert!(!workers.check(1, at(15)));
+        workers.dropped(&task.local, task.duty);
+        assert!(!workers.check(1, at(19)));
+        assert_eq!(workers.next_check(), at(20), "nothing was lost");
+    }
+
+    #[test]
+    fn a_spare_worker_counts_against_the_threads() {
+        let (mut workers, mut task) = busy(1);
+        assert!(workers.staff(1).watch);
+        assert!(!workers.check(1, at(0)) && workers.check(1, at(5)));
+        let mut spare = Task::new();
+        assert!(spare.comes(&mut workers));
+        assert_eq!(spare.rests(&mut workers), Duty::Parked);
+        let staffing = workers.staff(1);
+        assert!(
+            staffing.wake.is_none() && staffing.start == 0,
+            "one is busy"
+        );
+        assert_eq!(task.rests(&mut workers), Duty::Gone);
+        assert!(workers.staff(1).wake.is_some());
+    }
+
+    #[test]
+    fn a_worker_that_is_dropped_makes_room_wherever_it_was() {
+        for duty in [Duty::Coming, Duty::Busy, Duty::Parked] {
+            let mut workers = Workers::new(1, true);
+            let mut task = Task::new();
+            assert_eq!(workers.staff(1).start, 1);
+            if duty != Duty::Coming {
+                assert!(task.comes(&mut workers));
+            }
+            if duty == Duty::Parked {
+                task.rests(&mut workers);
+            }
+            assert_eq!(task.duty, duty);
+            workers.dropped(&task.local, duty);
+            let staffing = workers.staff(1);
+            assert!(staffing.wake.is_none() && staffing.start == 1, "{duty:?}");
+            assert_eq!(workers.locals().len(), 0, "{duty:?}");
+        }
+    }
+
+    #[test]
+    fn a_parked_worker_is_dismissed_once() {
+        let (mut workers, mut task) = busy(1);
+        assert!(workers.dismiss().is_none(), "it is busy");
+        task.rests(&mut workers);
+        assert!(workers.dismiss().is_some());
+        assert!(workers.dismiss().is_none());
+        assert!(task.comes(&mut workers));
+        workers.leaves(&task.local, &mut task.duty);
+        assert_eq!((task.duty, workers.locals().len()), (Duty::Gone, 0));
+    }
+
+    #[test]
+    fn where_a_blocked_worker_blocks_the_driver_nothing_is_watched() {
+        let mut workers = Workers::new(1, false);
+        let staffing = workers.staff(2);
+        assert_eq!((staffing.start, staffing.watch), (1, false));
+        assert!(!workers.watch());
+        assert_eq!(workers.next_check(), Tick::NEVER);
+    }
+}

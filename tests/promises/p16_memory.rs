@@ -6,9 +6,11 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use schedgroup::{Group, JobHandle, JobState, Next};
+use tokio::runtime::{Builder, Handle};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use crate::common::{HOUR, ms, settle, verbs};
+use crate::common::{HOUR, bounded, ms, settle, until, verbs};
 
 /// What a job holds, and who can see whether somebody still does.
 fn held() -> (Arc<()>, Weak<()>) {
@@ -174,5 +176,40 @@ async fn a_panic_that_carries_its_own_group_is_gone_when_nobody_can_hear_of_it()
         sleep(ms(3)).await;
         assert_eq!(seen.strong_count(), 0, "detached: {detached}");
         token.cancel();
+    }
+}
+
+/// Jobs that await live in tasks that are used again. A burst of them, whatever comes with it and after it, leaves at
+/// most one of those behind, beside the driver and a worker.
+#[test]
+fn a_burst_of_jobs_that_await_leaves_at_most_one_task_behind() {
+    let one = Builder::new_current_thread().enable_all().build();
+    let four = Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .build();
+    for runtime in [one.unwrap(), four.unwrap()] {
+        runtime.block_on(bounded(async {
+            let tasks = || Handle::current().metrics().num_alive_tasks();
+            let before = tasks();
+            let group = Group::new();
+            for (naps, yields, ready) in [(500, 0, 0), (0, 500, 0), (0, 500, 5_000), (9, 9, 9)] {
+                let at = Instant::now() + ms(1);
+                for _ in 0..naps {
+                    group.schedule(at, sleep(ms(1)));
+                }
+                for _ in 0..yields {
+                    group.schedule(at, yield_now());
+                }
+                for _ in 0..ready {
+                    group.schedule(at, async {});
+                }
+                let what = format!("{naps} sleep, {yields} yield, {ready} are ready");
+                until(&what, || group.stats().pending + group.stats().running == 0).await;
+                until(&what, || tasks() <= before + 3).await;
+            }
+            group.wait().await.unwrap();
+            until("no task is left", || tasks() == before).await;
+        }));
     }
 }

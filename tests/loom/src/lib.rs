@@ -1,7 +1,8 @@
-//! The pure part of the group, compiled from the crate's own files, for the models of `sched::models`.
+//! The group without its driver and its faces, compiled from the crate's own files, for the models of
+//! `sched::models`.
 //!
-//! Left out is what needs a runtime: `driver`, `runner`, `shared` and the faces. The models have a few
-//! lines each in their stead, over loom's lock.
+//! What needs a runtime has a stand-in here: `rt` has loom's locks and a runtime whose threads are loom's,
+//! `shared` has no token and no clock, and the models have a driver of a few lines.
 #![cfg(test)]
 // The models use a part of it.
 #![allow(dead_code)]

@@ -7,6 +7,7 @@
 //! `SHUTTLE_SCHEDULES` sets how many orders each scheduler tries.
 #![forbid(unsafe_code)]
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::Poll;
@@ -240,6 +241,153 @@ fn an_aborted_job_gives_its_place_to_the_next() {
             abort.join().unwrap();
             assert_eq!((ledger.counts().1, ledger.counts().2), (1, 2));
             assert_eq!(next.state(), JobState::Finished);
+        });
+    });
+}
+
+/// Workers claim and steal due jobs while others cancel, move, ask and abort them: each job is run or dropped, as
+/// was answered.
+#[test]
+fn claimed_and_stolen_jobs_are_cancelled_or_run_once() {
+    explore(|| {
+        future::block_on(async {
+            let (group, ledger) = (Group::new(), Ledger::default());
+            let jobs: Vec<_> = (0..5)
+                .map(|_| {
+                    let job = ledger.job();
+                    group.delay(NOW, async move {
+                        // The others have time to steal what this worker has claimed.
+                        thread::yield_now();
+                        job.await;
+                    })
+                })
+                .collect();
+            let callers = [[1, 3], [3, 2]].map(|slots| {
+                let jobs = slots.map(|slot| jobs[slot].clone());
+                thread::spawn(move || {
+                    let [first, second] = &jobs;
+                    second.reset_after(NOW);
+                    second.state();
+                    usize::from(first.cancel())
+                })
+            });
+            let abort = {
+                let job = jobs[4].clone();
+                thread::spawn(move || job.abort())
+            };
+            group.wait().await.expect("no job panics");
+            abort.join().unwrap();
+            let prevented: usize = callers.map(|caller| caller.join().unwrap()).iter().sum();
+            let aborted = usize::from(jobs[4].state() == JobState::Cancelled);
+            let (_, ran, gone) = ledger.counts();
+            assert_eq!((ran + prevented + aborted, gone), (5, 5));
+            let stats = group.stats();
+            assert_eq!(stats.finished, ran as u64);
+            assert_eq!(stats.cancelled, (prevented + aborted) as u64);
+        });
+    });
+}
+
+/// The end of a group beside the jobs that its workers have claimed: all of them are gone, and the counts say how. At
+/// most `late` of those that were pending just after it start.
+fn end_beside_claimed_jobs(late: usize, end: impl AsyncFn(&Group) + Clone + Send + Sync + 'static) {
+    explore(move || {
+        let end = end.clone();
+        future::block_on(async {
+            let (group, ledger) = (Group::new(), Ledger::default());
+            for _ in 0..4 {
+                group.delay(NOW, ledger.job());
+            }
+            let value = group.spawn_after(NOW, async {});
+            thread::yield_now();
+            end(&group).await;
+            let started = ledger.counts().1 + group.stats().running;
+            group.shutdown(NOW).await;
+            let (_, ran, gone) = ledger.counts();
+            assert_eq!(gone, 4);
+            assert!(ran <= started + late, "{ran} ran of {started}");
+            let stats = group.stats();
+            let joined = usize::from(value.await.is_ok());
+            assert_eq!(stats.finished, (ran + joined) as u64);
+            assert_eq!(stats.finished + stats.cancelled, 5);
+            assert_eq!((stats.pending, stats.running), (0, 0));
+        });
+    });
+}
+
+#[test]
+fn a_cancel_of_the_group_beside_claimed_jobs_loses_none() {
+    end_beside_claimed_jobs(0, async |group: &Group| group.cancel());
+}
+
+#[test]
+fn a_cancelled_token_beside_claimed_jobs_loses_none() {
+    // The token is asked before a job starts: each of the two workers may just have done so.
+    end_beside_claimed_jobs(2, async |group: &Group| group.token().cancel());
+}
+
+#[test]
+fn a_shutdown_without_grace_beside_claimed_jobs_loses_none() {
+    end_beside_claimed_jobs(0, async |group: &Group| {
+        group.shutdown(NOW).await;
+    });
+}
+
+/// A job's wake-up against its abort, in a task that the job before has used: it ends by itself or is stopped, and the
+/// job after it, which lives in the same task, is not hit.
+#[test]
+fn a_wake_up_beside_an_abort_has_one_winner_and_no_other_job_is_hit() {
+    explore(|| {
+        future::block_on(async {
+            let (group, ledger) = (Group::builder().max_running(1).build(), Ledger::default());
+            let yields = |job: Pin<Box<dyn Future<Output = ()> + Send>>| async move {
+                future::yield_now().await;
+                job.await;
+            };
+            group.delay(NOW, yields(Box::pin(ledger.job())));
+            let (sender, receiver) = tokio::sync::oneshot::channel();
+            let job = ledger.job();
+            let waits = group.delay(NOW, async move {
+                receiver.await.expect("it is sent");
+                job.await;
+            });
+            let next: Vec<_> = (0..2)
+                .map(|_| group.delay(NOW, yields(Box::pin(ledger.job()))))
+                .collect();
+            let wake = thread::spawn(move || sender.send(()).is_ok());
+            let aborted = waits.clone();
+            let abort = thread::spawn(move || aborted.abort());
+            group.wait().await.expect("an abort is no error");
+            wake.join().unwrap();
+            abort.join().unwrap();
+            let lost = usize::from(waits.state() == JobState::Cancelled);
+            assert_eq!((ledger.counts().1 + lost, ledger.counts().2), (4, 4));
+            assert!(next.iter().all(|job| job.state() == JobState::Finished));
+            assert_eq!(group.stats().finished, 4 - lost as u64);
+        });
+    });
+}
+
+/// Runs of a series find other tasks each time; an abort beside their ends is for the present one.
+#[test]
+fn an_abort_beside_the_runs_of_a_series_stops_it() {
+    explore(|| {
+        future::block_on(async {
+            let group = Group::new();
+            let series = group.repeat(tokio::time::Instant::now(), |context| async move {
+                match context.run() {
+                    1 | 2 => future::yield_now().await,
+                    _ => std::future::pending().await,
+                }
+                Next::After(NOW)
+            });
+            let other = group.delay(NOW, future::yield_now());
+            let aborted = series.clone();
+            let abort = thread::spawn(move || aborted.abort());
+            group.wait().await.expect("an abort is no error");
+            abort.join().unwrap();
+            assert_eq!(series.state(), JobState::Cancelled);
+            assert_eq!(other.state(), JobState::Finished);
         });
     });
 }

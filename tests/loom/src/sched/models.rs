@@ -1,70 +1,74 @@
-//! What may not go wrong between two takings of the lock.
+//! What may not go wrong between two takings of a lock.
 //!
-//! A model is a few threads that do what the driver, the runners and the faces do. loom runs it in every
-//! order that differs, with at most [`PREEMPTIONS`] switches that no thread asked for, and reports a
-//! deadlock, which is what a lost wake-up looks like here.
+//! A model is a few threads: those of the runtime, which poll workers, job tasks and the driver as tokio does,
+//! and those of the callers. loom runs it in every order that differs, with at most [`PREEMPTIONS`] switches
+//! that no thread asked for, and reports a deadlock, which is what a lost wake-up looks like here.
 
+use std::future::{pending, poll_fn};
 use std::panic::Location;
-use std::sync::Arc;
-use std::task::{Wake, Waker};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex as Plain};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
-use loom::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use loom::sync::{Condvar, Mutex};
-use loom::thread;
+use loom::thread::{self, JoinHandle};
 
-use super::body::Body;
+use super::body::{Body, Live, Own, Run};
 use super::closing::Outcome;
-use super::ends::Ending;
+use super::ends::Tally;
 use super::gate::{Caller, End};
-use super::job::JobState;
-use super::jobs::Started;
+use super::job::{JobState, Next};
+use super::jobs::Snapshot;
 use super::origin::Course;
 use super::queue::Queue;
-use super::state::{State, Todo, Turn};
-use super::workers::{Duty, Workers};
+use super::shared::Shared;
+use super::state::{State, Turn};
+use super::sweep::Sweep;
+use super::worker;
+use super::workers::Workers;
+use super::yield_now::yield_now;
 use crate::ground::timeline::Tick;
 
-const PREEMPTIONS: usize = 4;
+/// In the models with few threads; the others have one less, and still more orders. The long form has more.
+const PREEMPTIONS: usize = 3;
 
-/// A time that has not come while the clock stands at [`Tick::ALWAYS`].
+/// A time that has come.
+const NOW: Tick = Tick::ALWAYS;
+/// A time that has not come while the clock stands at [`NOW`].
 const SOON: Tick = Tick::from_bits(1 << 32);
 
 fn check(model: impl Fn() + Send + Sync + 'static) {
-    // `LOOM_MAX_PREEMPTIONS` and the like are read here.
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound.get_or_insert(PREEMPTIONS);
-    let orders = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
-    let counted = std::sync::Arc::clone(&orders);
-    builder.check(move || {
-        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        model();
-    });
-    println!(
-        "{} orders",
-        orders.load(std::sync::atomic::Ordering::Relaxed)
-    );
+    check_within(PREEMPTIONS, model);
 }
 
-/// Stays rung until somebody has heard it, as a task stays woken until it is polled.
-#[derive(Debug)]
+fn check_large(model: impl Fn() + Send + Sync + 'static) {
+    check_within(PREEMPTIONS - 1, model);
+}
+
+fn check_within(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    // `LOOM_MAX_PREEMPTIONS` and the like are read here.
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound.get_or_insert(preemptions);
+    builder.max_branches = builder.max_branches.max(20_000);
+    let orders = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&orders);
+    builder.check(move || {
+        counted.fetch_add(1, Relaxed);
+        model();
+    });
+    println!("{} orders", orders.load(Relaxed));
+}
+
+/// Stays rung until somebody has heard it.
+#[derive(Debug, Default)]
 struct Bell {
     rung: Mutex<bool>,
     heard: Condvar,
 }
 
 impl Bell {
-    fn new() -> Arc<Bell> {
-        Arc::new(Bell {
-            rung: Mutex::new(false),
-            heard: Condvar::new(),
-        })
-    }
-
-    fn ring(&self) {
-        *self.rung.lock().unwrap() = true;
-        self.heard.notify_all();
-    }
-
     fn listen(&self) {
         let mut rung = self.rung.lock().unwrap();
         while !*rung {
@@ -76,136 +80,201 @@ impl Bell {
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
-        self.ring();
+        *self.rung.lock().unwrap() = true;
+        self.heard.notify_all();
     }
 }
 
-/// Stands for `Shared`: the lock, and what is done after it.
-struct Group {
-    state: Mutex<State>,
-    /// Runs of jobs.
-    ran: AtomicUsize,
+/// What a job awaits.
+#[derive(Clone, Default)]
+struct Signal(Arc<Mutex<(bool, Option<Waker>)>>);
+
+impl Signal {
+    fn send(&self) {
+        let waker = {
+            let mut signal = self.0.lock().unwrap();
+            signal.0 = true;
+            signal.1.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    async fn received(self) {
+        poll_fn(|cx| {
+            let mut signal = self.0.lock().unwrap();
+            if signal.0 {
+                return Poll::Ready(());
+            }
+            signal.1 = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
 }
+
+/// Labels in the order in which jobs noted them. No thread ever waits for it.
+#[derive(Clone, Default)]
+struct Log(Arc<Plain<Vec<u32>>>);
+
+impl Log {
+    fn note(&self, label: u32) {
+        self.0.lock().unwrap().push(label);
+    }
+
+    /// A job that is ready at its first poll.
+    fn job(&self, label: u32) -> impl Future<Output = ()> + Send + use<> {
+        let log = self.clone();
+        async move { log.note(label) }
+    }
+
+    /// A job that awaits the signal before.
+    fn after(&self, signal: &Signal, label: u32) -> impl Future<Output = ()> + Send + use<> {
+        let (log, signal) = (self.clone(), signal.clone());
+        async move {
+            signal.received().await;
+            log.note(label);
+        }
+    }
+
+    fn labels(&self) -> Vec<u32> {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
+
+/// A group, as its owner, its handles and its driver see it.
+#[derive(Clone)]
+struct Group(Arc<Shared>);
 
 impl Group {
-    /// Of one worker thread.
-    fn new(limit: usize) -> Arc<Group> {
-        let workers = Workers::new(1, true);
-        Arc::new(Group {
-            state: Mutex::new(State::new(limit, workers, Tick::NEVER)),
-            ran: AtomicUsize::new(0),
-        })
+    /// `threads` is how many workers it has, unless one is stuck.
+    fn new(limit: usize, threads: usize) -> Group {
+        let workers = Workers::new(threads, true);
+        Group(Shared::new(State::new(limit, workers, Tick::NEVER)))
     }
 
-    fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Todo) -> R) -> R {
-        let mut todo = Todo::default();
-        let result = transition(&mut self.state.lock().unwrap(), &mut todo);
-        if let Some(driver) = todo.driver {
-            driver.wake();
-        }
-        todo.wake.into_iter().for_each(Waker::wake);
-        result
+    /// Lets a caller do something beside all others.
+    fn beside<T: 'static>(&self, call: impl FnOnce(Group) -> T + 'static) -> JoinHandle<T> {
+        let group = self.clone();
+        thread::spawn(move || call(group))
     }
 
-    /// A job that is due at `at`; its slot if it was let in.
-    fn submit(&self, at: Tick) -> Option<u32> {
-        let body: Box<dyn Body> = Box::new(async {});
-        self.enter(|state, todo| {
+    /// A thread of the runtime.
+    fn thread(&self) -> JoinHandle<()> {
+        self.beside(|group| group.0.runtime.run())
+    }
+
+    fn threads(&self) -> [JoinHandle<()>; 2] {
+        [self.thread(), self.thread()]
+    }
+
+    fn drive(&self) {
+        self.drive_beside(None);
+    }
+
+    fn drive_beside(&self, sweep: Option<Sweep>) {
+        let driver = Driver {
+            group: self.clone(),
+            done: false,
+        };
+        self.0.runtime.spawn(driver.drive(NOW, sweep));
+    }
+
+    /// A job's slot if it was let in.
+    fn submit(&self, at: Tick, body: impl Body + 'static, course: Course) -> Option<u32> {
+        let body = Box::new(body);
+        self.0.enter(|state, todo| {
             state.admit(Caller::Outside, false).ok()?;
-            let (_, slot) = state.insert(at, body, Course::Once, Location::caller(), todo);
-            Some(slot)
+            Some(state.insert(at, body, course, Location::caller(), todo).1)
         })
     }
 
-    /// Drives until the group has drained. `now` is how far its clock has come; it goes on when the driver
-    /// sleeps for an instant.
-    fn drive(&self, mut now: Tick) {
-        let bell = Bell::new();
-        let waker = Waker::from(Arc::clone(&bell));
-        let mut queue = Queue::new(now);
-        let mut batch = Vec::new();
-        loop {
-            let page = sweep.as_ref().map(Sweep::page);
-            let (turn, page) = self.enter(|state, todo| {
-                state.told(queue.next(), queue.len());
-                let turn = state.turn(now, false, todo);
-                (turn, page.and_then(|page| state.page(page)))
-            });
-            if let Some(sweep) = &mut sweep {
-                sweep.turn_page(page);
-            }
-            match turn {
-                Turn::Exit => return,
-                Turn::Drop(from) => self.drop_pending(from),
-                Turn::Work { arrived, due, .. } => {
-                    if let Some(sweep) = &mut sweep {
-                        sweep.take_in(&arrived);
-                    }
-                    self.move_in(&mut queue, due);
-                    queue.extend(arrived);
-                    batch.extend(std::iter::from_fn(|| queue.pop_due(due)));
-                    let start = self.enter(|state, _| state.release(&mut batch, &mut queue, now));
-                    (0..start).for_each(|_| self.serve(Duty::Coming, None));
-                    let next = queue.wakes();
-                    match self.enter(|state, _| state.lie_down(next, &waker)) {
-                        Some(Tick::NEVER) => bell.listen(),
-                        Some(until) => now = until,
-                        None => {}
-                    }
-                }
-            }
-        }
+    fn add(&self, at: Tick, body: impl Body + 'static) -> u32 {
+        self.submit(at, body, Course::Once).expect("it is open")
     }
 
-    fn move_in(&self, queue: &mut Queue, now: Tick) {
-        while let Some(slots) = queue.arriving(now, 1) {
-            queue.extend(self.enter(|state, _| state.entries(slots)));
-        }
+    /// What a turn of the driver does with jobs that are due by then.
+    fn release(&self, queue: &mut Queue, now: Tick) {
+        let start = self.0.enter(|state, todo| {
+            let Turn::Work { arrived, due, .. } = state.turn(now, false, Vec::new(), todo) else {
+                panic!("the group is open");
+            };
+            queue.extend(arrived);
+            while let Some(slots) = queue.arriving(due, 512) {
+                queue.extend(state.entries(slots));
+            }
+            let mut batch = std::iter::from_fn(|| queue.pop_due(due)).collect();
+            state.release(&mut batch, queue, now, todo)
+        });
+        worker::start(&self.0, start);
+    }
+
+    fn cancel(&self, slot: u32) -> bool {
+        let (prevented, unstarted) = self.0.enter(|state, todo| state.cancel(slot, todo));
+        self.0.drop_unstarted(unstarted);
+        prevented
+    }
+
+    fn abort(&self, slot: u32) {
+        let unstarted = self.0.enter(|state, todo| state.abort(slot, todo));
+        self.0.drop_unstarted(unstarted);
+    }
+
+    fn reset(&self, slot: u32, at: Tick) -> bool {
+        let now = || NOW;
+        self.0.enter(|state, todo| state.reset(slot, at, now, todo))
+    }
+
+    fn state(&self, slot: u32) -> JobState {
+        self.0.enter(|state, _| state.job_state(slot))
+    }
+
+    fn counts(&self) -> Snapshot {
+        self.0.enter(|state, _| state.snapshot())
     }
 
     fn drop_pending(&self, from: Tick) {
-        for chunk in 0..self.enter(|state, _| state.chunks()) {
+        for chunk in 0..self.0.enter(|state, _| state.chunks()) {
             let mut jobs = Vec::new();
-            self.enter(|state, todo| state.unstart_chunk(chunk, from, &mut jobs, todo));
-            let count = jobs.len();
-            drop(jobs);
-            self.enter(|state, todo| state.dropped(count, todo));
+            self.0
+                .enter(|state, todo| state.unstart_chunk(chunk, from, &mut jobs, todo));
+            self.0.drop_unstarted(jobs);
         }
     }
 
-    /// Takes the next job for a worker, and starts no other: those serve in the calling thread.
-    fn take(&self, state: &mut State, duty: &mut Duty, todo: &mut Todo) -> Option<Started> {
-        let (job, others) = state.take(duty, Tick::ALWAYS, false, todo);
-        assert_eq!(others, 0, "there is one worker thread");
-        job
-    }
-
-    /// Runs jobs, each to its end at once, until there is none for this worker. `running` is the slot of a
-    /// job that it is with already.
-    fn serve(&self, mut duty: Duty, running: Option<u32>) {
-        let mut running = running;
-        loop {
-            let next = self.enter(|state, todo| {
-                if let Some(slot) = running.take() {
-                    let left = state.finish(slot, Ending::Ran(None), None, todo);
-                    assert!(left.is_empty());
-                }
-                self.take(state, &mut duty, todo)
-            });
-            let Some(started) = next else { return };
-            self.ran.fetch_add(1, SeqCst);
-            running = Some(started.slot);
+    /// What the driver does when it sees that nothing more starts.
+    fn drop_all(&self, now: Tick) {
+        let turn = self
+            .0
+            .enter(|state, todo| state.turn(now, false, Vec::new(), todo));
+        if let Turn::Drop(from) = turn {
+            self.drop_pending(from);
         }
     }
 
-    /// What `wait` does; true if all is well.
+    fn close(&self) -> bool {
+        self.0.enter(|state, todo| state.close_to_wait(todo))
+    }
+
+    /// What `wait` does; true if all is well. No task is left when the threads end.
     fn wait(&self) -> bool {
-        self.enter(|state, todo| state.close_to_wait(Tick::ALWAYS, todo));
-        let bell = Bell::new();
+        assert!(self.close());
+        let well = self.outcome();
+        self.0.runtime.close();
+        well
+    }
+
+    fn outcome(&self) -> bool {
+        let bell = Arc::<Bell>::default();
         let waker = Waker::from(Arc::clone(&bell));
         let mut number = None;
         loop {
-            let outcome = self.enter(|state, _| {
+            let outcome = self.0.enter(|state, _| {
                 let outcome = state.outcome();
                 let done = outcome.map(|outcome| matches!(outcome, Outcome::Done));
                 if done.is_none() {
@@ -221,288 +290,889 @@ impl Group {
     }
 }
 
-fn with_driver(group: &Arc<Group>) -> thread::JoinHandle<()> {
-    let group = Arc::clone(group);
-    thread::spawn(move || group.drive(Tick::ALWAYS, None))
+/// Drives until the group has drained, at first beside a sweep if there is one. `now` is how far the clock has
+/// come: it goes on when the driver sleeps for an instant, and is [`SOON`] after the sweep.
+async fn drive(group: &Group, mut now: Tick, mut sweep: Option<Sweep>) {
+    let shared = &group.0;
+    let mut queue = Queue::new(now);
+    let mut batch = Vec::new();
+    loop {
+        let page = sweep.as_ref().map(Sweep::page);
+        let (turn, page) = shared.enter(|state, todo| {
+            state.told(queue.next(), queue.len());
+            let turn = state.turn(now, false, Vec::new(), todo);
+            (turn, page.and_then(|page| state.page(page)))
+        });
+        if let Some(sweep) = &mut sweep {
+            sweep.turn_page(page);
+        }
+        let (arrived, due) = match turn {
+            Turn::Exit => break,
+            Turn::Drop(from) => {
+                group.drop_pending(from);
+                continue;
+            }
+            Turn::Hurry => unreachable!("no series here ends with `wait`"),
+            Turn::Work { arrived, due, .. } => (arrived, due),
+        };
+        if let Some(sweep) = &mut sweep {
+            sweep.take_in(&arrived);
+        }
+        move_in(shared, &mut queue, due);
+        queue.extend(arrived);
+        batch.extend(std::iter::from_fn(|| queue.pop_due(due)));
+        let busy = sweep.is_some();
+        let mut slept = false;
+        let until = poll_fn(|cx| {
+            if slept {
+                return Poll::Ready(None);
+            }
+            let (start, until) = shared.enter(|state, todo| {
+                let start = state.release(&mut batch, &mut queue, now, todo);
+                if busy {
+                    return (start, None);
+                }
+                state.told(queue.next(), queue.len());
+                (start, state.lie_down(queue.wakes(), cx.waker()))
+            });
+            worker::start(shared, start);
+            slept = until == Some(Tick::NEVER);
+            if slept {
+                Poll::Pending
+            } else {
+                Poll::Ready(until)
+            }
+        })
+        .await;
+        if let Some(until) = until {
+            // The clock goes on by itself, and the others have their time meanwhile.
+            now = now.max(until);
+            thread::yield_now();
+        }
+        if let Some(fresh) = sweep.as_mut().and_then(Sweep::gathered) {
+            move_in(shared, fresh, due);
+            std::mem::swap(fresh, &mut queue);
+            (sweep, now) = (None, SOON);
+        }
+        if busy || until.is_some() {
+            yield_now(&shared.runtime).await;
+        }
+    }
 }
 
-/// The admission rule: "open?" and "one more" are one step.
-#[test]
-fn a_job_beside_a_starting_wait_has_run_or_was_refused() {
-    check(|| {
-        let group = Group::new(1);
-        let driver = with_driver(&group);
-        let producer = {
-            let group = Arc::clone(&group);
-            thread::spawn(move || group.submit(Tick::ALWAYS).is_some())
-        };
-        assert!(group.wait());
-        let ran = group.ran.load(SeqCst);
-        let accepted = producer.join().unwrap();
-        driver.join().unwrap();
-        assert_eq!(ran, usize::from(accepted), "ran when wait returned");
-    });
+fn move_in(shared: &Shared, queue: &mut Queue, now: Tick) {
+    while let Some(slots) = queue.arriving(now, 512) {
+        queue.extend(shared.enter(|state, _| state.entries(slots)));
+    }
 }
 
-/// The same with a cancel: what was let in is dropped, what comes later is refused.
-#[test]
-fn a_job_beside_a_cancel_is_run_or_dropped_once() {
-    check(|| {
-        let group = Group::new(1);
-        let driver = with_driver(&group);
-        let producer = {
-            let group = Arc::clone(&group);
-            thread::spawn(move || group.submit(Tick::ALWAYS))
+fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
+    threads
+        .into_iter()
+        .for_each(|thread| thread.join().unwrap());
+}
+
+struct Driver {
+    group: Group,
+    done: bool,
+}
+
+impl Driver {
+    async fn drive(mut self, now: Tick, sweep: Option<Sweep>) {
+        drive(&self.group, now, sweep).await;
+        self.done = true;
+    }
+}
+
+/// Only a runtime that goes drops it before its end.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if !self.done {
+            self.group.0.enter(|state, todo| state.abandon(todo));
+            self.group.drop_pending(Tick::ALWAYS);
+        }
+    }
+}
+
+/// A series: its runs await the signals, one each, and it ends after the last.
+struct Series {
+    signals: std::vec::IntoIter<Signal>,
+    run: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Series {
+    fn new(signals: Vec<Signal>) -> Series {
+        Series {
+            signals: signals.into_iter(),
+            run: None,
+        }
+    }
+}
+
+impl Body for Series {
+    fn start(mut self: Box<Self>, _: Run) -> Live {
+        let signal = self.signals.next().expect("it has ended");
+        self.run = Some(Box::pin(signal.received()));
+        Live::Own(self)
+    }
+}
+
+impl Own for Series {
+    fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        let run = self.run.as_mut().expect("it runs");
+        let next = match self.signals.len() {
+            0 => Next::Done,
+            _ => Next::After(Duration::ZERO),
         };
-        group.enter(|state, todo| state.end_all(End::Cancelled, todo));
-        let slot = producer.join().unwrap();
-        driver.join().unwrap();
-        let ran = group.ran.load(SeqCst);
-        group.enter(|state, _| {
-            let counts = state.snapshot();
+        run.as_mut().poll(cx).map(|()| next)
+    }
+
+    fn into_body(self: Box<Self>) -> Box<dyn Body> {
+        self
+    }
+}
+
+mod admission {
+    use super::*;
+
+    /// The admission rule: "open?" and "one more" are one step.
+    #[test]
+    fn a_job_beside_a_starting_wait_has_run_or_was_refused() {
+        check(|| {
+            let (group, log) = (Group::new(1, 1), Log::default());
+            group.drive();
+            let thread = group.thread();
+            let job = log.job(1);
+            let producer = group.beside(|group| group.submit(NOW, job, Course::Once).is_some());
+            assert!(group.wait());
+            let ran = log.len();
+            let accepted = producer.join().unwrap();
+            join([thread]);
+            assert_eq!(ran, usize::from(accepted), "ran when wait returned");
+        });
+    }
+
+    /// The same with a cancel: what was let in is dropped, what comes later is refused.
+    #[test]
+    fn a_job_beside_a_cancel_is_run_or_dropped_once() {
+        check(|| {
+            let (group, log) = (Group::new(1, 1), Log::default());
+            group.drive();
+            let thread = group.thread();
+            let job = log.job(1);
+            let producer = group.beside(|group| group.submit(NOW, job, Course::Once));
+            group
+                .0
+                .enter(|state, todo| state.end_all(End::Cancelled, todo));
+            group.0.runtime.close();
+            let slot = producer.join().unwrap();
+            join([thread]);
+            let counts = group.counts();
             assert_eq!((counts.pending, counts.running), (0, 0));
             if let Some(slot) = slot {
-                let expected = [JobState::Cancelled, JobState::Finished][ran];
-                assert_eq!(state.job_state(slot), expected);
+                let expected = [JobState::Cancelled, JobState::Finished][log.len()];
+                assert_eq!(group.state(slot), expected);
             }
             let over = counts.tally.finished + counts.tally.dropped;
             assert_eq!(over, u64::from(slot.is_some()));
         });
-    });
+    }
 }
 
-/// Arm or wake: "is there something earlier?" and "lie down" are one step, and so are "push" and "is it
-/// asleep?".
-#[test]
-fn an_earlier_job_wakes_the_driver_that_lies_down_for_a_later_one() {
-    check(|| {
-        let group = Group::new(1);
-        group.submit(Tick::NEVER).expect("it is open");
-        let driver = with_driver(&group);
-        // Due now: only a driver that was woken for it, or looked before it lay down, runs it.
-        group.submit(Tick::ALWAYS).expect("it is open");
-        let canceller = {
-            let group = Arc::clone(&group);
-            thread::spawn(move || {
-                let (prevented, unstarted) = group.enter(|state, todo| state.cancel(0, todo));
-                assert!(prevented, "nobody else ends it");
-                drop(unstarted);
-                group.enter(|state, todo| state.dropped(1, todo));
-            })
-        };
-        assert!(group.wait());
-        assert_eq!(group.ran.load(SeqCst), 1);
-        canceller.join().unwrap();
-        driver.join().unwrap();
-    });
-}
+mod driver {
+    use super::*;
 
-/// The same for a job that is moved from never to now.
-#[test]
-fn a_job_that_is_moved_earlier_wakes_the_driver() {
-    check(|| {
-        let group = Group::new(1);
-        let slot = group.submit(Tick::NEVER).expect("it is open");
-        let driver = with_driver(&group);
-        let moved =
-            group.enter(|state, todo| state.reset(slot, Tick::ALWAYS, || Tick::ALWAYS, todo));
-        assert!(moved);
-        assert!(group.wait());
-        assert_eq!(group.ran.load(SeqCst), 1);
-        driver.join().unwrap();
-    });
-}
-
-/// The sweep beside the service: while the driver gathers the heap anew, a slot a turn, one job is due, one is
-/// moved from never to a time that comes after the sweep, and one is cancelled.
-#[test]
-fn jobs_that_are_due_moved_and_cancelled_beside_a_sweep_are_not_lost() {
-    check(|| {
-        let group = Group::new(1);
-        let [moved, cancelled] = [(); 2].map(|()| group.submit(Tick::NEVER).expect("it is open"));
-        group.submit(Tick::ALWAYS).expect("it is open");
-        let driver = {
-            let group = Arc::clone(&group);
-            thread::spawn(move || group.drive(Tick::ALWAYS, Some(Sweep::new(Tick::ALWAYS, 1))))
-        };
-        let mover = {
-            let group = Arc::clone(&group);
-            thread::spawn(move || {
-                group.enter(|state, todo| state.reset(moved, SOON, || Tick::ALWAYS, todo))
-            })
-        };
-        let (prevented, unstarted) = group.enter(|state, todo| state.cancel(cancelled, todo));
-        assert!(prevented, "nobody else ends it");
-        drop(unstarted);
-        group.enter(|state, todo| state.dropped(1, todo));
-        assert!(group.wait());
-        assert!(mover.join().unwrap(), "it was pending");
-        driver.join().unwrap();
-        assert_eq!(group.ran.load(SeqCst), 2);
-    });
-}
-
-/// The hand-over of a place: one job holds the only place in a task of its own while another falls due.
-/// Whoever comes second, the end of the one or the release of the other, starts it.
-#[test]
-fn a_due_job_takes_the_place_that_is_freed_beside_it() {
-    check(|| {
-        let group = Group::new(1);
-        let first = group.submit(Tick::ALWAYS).expect("it is open");
-        let mut queue = Queue::new(Tick::ALWAYS);
-        assert_eq!(release(&group, &mut queue), 1);
-        // The first runs, and has its task to itself.
-        group.enter(|state, todo| {
-            let started = group
-                .take(state, &mut Duty::Coming, todo)
-                .expect("it is due");
-            assert_eq!(started.slot, first);
-            let (stop, others) = state.park(first, Waker::noop(), Tick::ALWAYS, todo);
-            assert!(!stop && others == 0, "no other waits");
+    /// Arm or wake: "is there something earlier?" and "lie down" are one step, and so are "push" and "is it
+    /// asleep?".
+    #[test]
+    fn an_earlier_job_wakes_the_driver_that_lies_down_for_a_later_one() {
+        check(|| {
+            let (group, log) = (Group::new(1, 1), Log::default());
+            let far = group.add(Tick::NEVER, log.job(0));
+            group.drive();
+            let thread = group.thread();
+            // Due now: only a driver that was woken for it, or looked before it lay down, runs it.
+            group.add(NOW, log.job(1));
+            let canceller = group.beside(move |group| group.cancel(far));
+            assert!(group.wait());
+            assert_eq!(log.labels(), [1]);
+            assert!(canceller.join().unwrap(), "nothing else ends it");
+            join([thread]);
         });
-        let ends = {
-            let group = Arc::clone(&group);
-            thread::spawn(move || group.serve(Duty::Off, Some(first)))
-        };
-        group.submit(Tick::ALWAYS).expect("it is open");
-        let start = release(&group, &mut queue);
-        (0..start).for_each(|_| group.serve(Duty::Coming, None));
-        ends.join().unwrap();
-        let counts = group.enter(|state, _| state.snapshot());
-        assert_eq!(counts.tally.finished, 2, "{} wait", counts.waiting);
-    });
-}
+    }
 
-/// What a turn of the driver does to due jobs; how many workers are to start.
-fn release(group: &Group, queue: &mut Queue) -> usize {
-    let turn = group.enter(|state, todo| state.turn(Tick::ALWAYS, false, todo));
-    let Turn::Work { arrived, due, .. } = turn else {
-        panic!("the group is open");
-    };
-    queue.extend(arrived);
-    let mut batch: Vec<_> = std::iter::from_fn(|| queue.pop_due(due)).collect();
-    group.enter(|state, _| state.release(&mut batch, queue, Tick::ALWAYS))
-}
+    /// The same for a job that is moved from never to now.
+    #[test]
+    fn a_job_that_is_moved_earlier_wakes_the_driver() {
+        check(|| {
+            let (group, log) = (Group::new(1, 1), Log::default());
+            let job = group.add(Tick::NEVER, log.job(1));
+            group.drive();
+            let thread = group.thread();
+            assert!(group.reset(job, NOW));
+            assert!(group.wait());
+            assert_eq!(log.labels(), [1]);
+            join([thread]);
+        });
+    }
 
-/// The places are kept: two runners and three due jobs, one of which is cancelled meanwhile.
-#[test]
-fn a_cancel_beside_the_start_has_one_winner_and_no_place_is_lost() {
-    check(|| {
-        let group = Group::new(1);
-        let slots = [(); 2].map(|()| group.submit(Tick::ALWAYS).expect("it is open"));
-        let mut queue = Queue::new(Tick::ALWAYS);
-        assert_eq!(release(&group, &mut queue), 1);
-        let runner = {
-            let group = Arc::clone(&group);
-            thread::spawn(move || group.serve(Duty::Coming, None))
-        };
-        let (prevented, unstarted) = group.enter(|state, todo| state.cancel(slots[1], todo));
-        if unstarted.is_some() {
-            group.enter(|state, todo| state.dropped(1, todo));
-        }
-        runner.join().unwrap();
-        let (counts, state) = group.enter(|state, _| (state.snapshot(), state.job_state(slots[1])));
-        assert_eq!(group.ran.load(SeqCst), 2 - usize::from(prevented));
-        assert_eq!(state == JobState::Cancelled, prevented);
-        assert_eq!((counts.waiting, counts.running), (0, 0));
-    });
-}
+    /// Slots that a sweep looks at in a turn: it takes two for all slots here.
+    const PAGE: u32 = 512;
 
-/// An abort reaches a run whatever it does at the moment: at its first await, or after it.
-#[test]
-fn an_abort_beside_the_first_await_stops_the_run() {
-    check(|| {
-        let group = Group::new(1);
-        let slot = group.submit(Tick::ALWAYS).expect("it is open");
-        release(&group, &mut Queue::new(Tick::ALWAYS));
-        group
-            .enter(|state, todo| group.take(state, &mut Duty::Coming, todo))
-            .expect("it is due");
-        let run = {
-            let group = Arc::clone(&group);
-            thread::spawn(move || {
-                let bell = Bell::new();
-                let waker = Waker::from(Arc::clone(&bell));
-                let (stop, _) =
-                    group.enter(|state, todo| state.park(slot, &waker, Tick::ALWAYS, todo));
-                if !stop {
-                    bell.listen();
-                    assert!(group.enter(|state, _| state.must_stop(slot)));
-                }
-                group.enter(|state, todo| drop(state.finish(slot, Ending::Aborted, None, todo)));
-            })
-        };
-        assert!(group.enter(|state, todo| state.abort(slot, todo)).is_none());
-        run.join().unwrap();
-        let state = group.enter(|state, _| state.job_state(slot));
-        assert_eq!(state, JobState::Cancelled);
-    });
-}
+    /// A group with a job that is far away in the first page of a sweep, and another one in the second, beside
+    /// which its driver begins. What fills the first page is to be cancelled in the end.
+    fn beside_a_sweep(log: &Log) -> (Group, [u32; 2], Vec<u32>) {
+        let group = Group::new(1, 1);
+        let first = group.add(Tick::NEVER, log.job(1));
+        let fill = group.0.enter(|state, todo| {
+            let mut add = || {
+                let job = Box::new(async {});
+                let site = Location::caller();
+                state.insert(Tick::NEVER, job, Course::Once, site, todo).1
+            };
+            (1..PAGE).map(|_| add()).collect()
+        });
+        let second = group.add(Tick::NEVER, log.job(2));
+        group.drive_beside(Some(Sweep::new(NOW, PAGE)));
+        (group, [first, second], fill)
+    }
 
-/// The last one out rings: two jobs end beside the call of `wait`.
-#[test]
-fn wait_hears_of_the_last_end() {
-    check(|| {
-        let group = Group::new(2);
-        let slots = [(); 2].map(|()| group.submit(Tick::ALWAYS).expect("it is open"));
-        release(&group, &mut Queue::new(Tick::ALWAYS));
-        let mut duty = Duty::Coming;
-        for slot in slots {
-            group.enter(|state, todo| {
-                let (started, _) = state.take(&mut duty, Tick::ALWAYS, false, todo);
-                assert_eq!(started.expect("a slot").slot, slot);
+    fn cancel_all(group: &Group, fill: Vec<u32>) {
+        let jobs = group.0.enter(|state, todo| {
+            let cancelled = fill.into_iter().map(|slot| state.cancel(slot, todo).1);
+            cancelled.collect::<Vec<_>>()
+        });
+        group.0.drop_unstarted(jobs.into_iter().flatten());
+    }
+
+    /// The sweep beside the service: while the driver gathers the heap anew, one job is due, one is moved from
+    /// never to a time that comes after the sweep, and one is cancelled.
+    #[test]
+    fn jobs_that_are_due_moved_and_cancelled_beside_a_sweep_are_not_lost() {
+        for [moved, cancelled] in [[0, 1], [1, 0]] {
+            check(move || {
+                let log = Log::default();
+                let (group, slots, fill) = beside_a_sweep(&log);
+                group.add(NOW, log.job(0));
+                let thread = group.thread();
+                assert!(group.reset(slots[moved], SOON), "it was pending");
+                assert!(group.cancel(slots[cancelled]), "nothing else ends it");
+                cancel_all(&group, fill);
+                assert!(group.wait());
+                join([thread]);
+                assert_eq!(log.labels(), [0, 1 + moved as u32]);
             });
         }
-        let ends = slots.map(|slot| {
-            let group = Arc::clone(&group);
-            thread::spawn(move || {
-                group.enter(|state, todo| drop(state.finish(slot, Ending::Ran(None), None, todo)));
-            })
-        });
-        assert!(group.wait());
-        for end in ends {
-            end.join().unwrap();
+    }
+
+    /// The same for a job that comes meanwhile, into a slot of either page.
+    #[test]
+    fn a_job_that_comes_beside_a_sweep_is_not_lost() {
+        for page in [0, 1] {
+            check(move || {
+                let log = Log::default();
+                let (group, slots, fill) = beside_a_sweep(&log);
+                let thread = group.thread();
+                assert!(group.cancel(slots[page]), "nothing else ends it");
+                group.0.enter(|state, _| state.let_go(slots[page]));
+                assert_eq!(group.add(SOON, log.job(3)), slots[page]);
+                assert!(group.reset(slots[1 - page], SOON), "it was pending");
+                cancel_all(&group, fill);
+                assert!(group.wait());
+                join([thread]);
+                let mut ran = log.labels();
+                ran.sort_unstable();
+                assert_eq!(ran, [2 - page as u32, 3]);
+            });
         }
-    });
+    }
 }
 
-/// A slot gets free beside the release of the job that takes it, while the only worker thread is with a job
-/// that never returns. Whichever comes second, the driver watches, and starts a spare worker in time.
-#[test]
-fn a_slot_that_gets_free_is_taken_though_no_worker_returns() {
-    check(|| {
-        let group = Group::new(2);
-        let awaits = group.submit(Tick::ALWAYS).expect("it is open");
-        let mut queue = Queue::new(Tick::ALWAYS);
-        assert_eq!(release(&group, &mut queue), 1);
-        group.enter(|state, todo| {
-            let started = group.take(state, &mut Duty::Coming, todo);
-            assert_eq!(started.expect("it is due").slot, awaits);
-            let (stop, others) = state.park(awaits, Waker::noop(), Tick::ALWAYS, todo);
-            assert!(!stop && others == 0, "no other waits");
-        });
-        let blocks = group.submit(Tick::ALWAYS).expect("it is open");
-        assert_eq!(release(&group, &mut queue), 1);
-        let blocked = group.enter(|state, todo| group.take(state, &mut Duty::Coming, todo));
-        assert_eq!(blocked.expect("it is due").slot, blocks);
+mod slots {
+    use super::*;
 
-        let ends = {
-            let group = Arc::clone(&group);
-            thread::spawn(move || group.serve(Duty::Off, Some(awaits)))
-        };
-        let driver = with_driver(&group);
-        group.submit(Tick::ALWAYS).expect("it is open");
-        ends.join().unwrap();
-        while group.ran.load(SeqCst) == 0 {
-            thread::yield_now();
-        }
-        // Now the blocked one may end too.
-        group.enter(|state, todo| {
-            state.close_to_wait(Tick::ALWAYS, todo);
-            drop(state.finish(blocks, Ending::Ran(None), None, todo));
+    /// The hand-over of a slot: one job holds the only one while it awaits, and another falls due. Whichever
+    /// comes second, the end of the one or the release of the other, starts it.
+    #[test]
+    fn a_due_job_takes_the_slot_that_is_freed_beside_it() {
+        check(|| {
+            let (group, log, signal) = (Group::new(1, 1), Log::default(), Signal::default());
+            let mut queue = Queue::new(NOW);
+            group.add(NOW, log.after(&signal, 1));
+            group.release(&mut queue, NOW);
+            group.0.runtime.run_ready();
+            let sender = group.beside(move |_| signal.send());
+            let thread = group.thread();
+            group.add(NOW, log.job(2));
+            group.release(&mut queue, NOW);
+            assert!(group.wait());
+            assert_eq!(log.labels(), [1, 2]);
+            sender.join().unwrap();
+            join([thread]);
         });
-        driver.join().unwrap();
-        let counts = group.enter(|state, _| state.snapshot());
-        assert_eq!(counts.tally.finished, 3, "{} wait", counts.waiting);
-    });
+    }
+
+    /// The same while the only worker is with a job that blocks its thread: the driver watches, and adds a spare
+    /// worker in time.
+    #[test]
+    fn a_slot_that_gets_free_is_taken_though_no_worker_returns() {
+        check_large(|| {
+            let (group, log, signal) = (Group::new(2, 1), Log::default(), Signal::default());
+            let (started, blocked) = (Signal::default(), Arc::<Bell>::default());
+            group.add(NOW, log.after(&signal, 1));
+            group.drive();
+            group.0.runtime.run_ready();
+            let (held, begun) = (Arc::clone(&blocked), started.clone());
+            group.add(NOW, async move {
+                begun.send();
+                held.listen();
+            });
+            // Freed when the third is waiting already, or only then.
+            let (freed, third) = (log.clone(), log.job(2));
+            group.add(NOW, async move {
+                third.await;
+                assert_eq!(freed.labels(), [1, 2]);
+                Waker::from(blocked).wake();
+            });
+            let threads = group.threads();
+            let sender = group.beside(move |_| {
+                let bell = Arc::<Bell>::default();
+                let waker = Waker::from(Arc::clone(&bell));
+                let mut begun = std::pin::pin!(started.received());
+                let polled = begun.as_mut().poll(&mut Context::from_waker(&waker));
+                if polled.is_pending() {
+                    bell.listen();
+                }
+                signal.send();
+            });
+            assert!(group.wait());
+            sender.join().unwrap();
+            join(threads);
+        });
+    }
+
+    /// A worker that finds nothing parks; a job that is released beside that wakes it, or is found.
+    #[test]
+    fn a_job_that_is_released_beside_a_worker_that_parks_is_started() {
+        for threads in [1, 2] {
+            check_large(move || {
+                let (group, log) = (Group::new(9, threads), Log::default());
+                let mut queue = Queue::new(NOW);
+                group.add(NOW, log.job(1));
+                group.release(&mut queue, NOW);
+                let runtime: Vec<_> = (0..threads).map(|_| group.thread()).collect();
+                for label in [2, 3] {
+                    group.add(NOW, log.job(label));
+                    group.release(&mut queue, NOW);
+                }
+                assert!(group.wait());
+                let mut labels = log.labels();
+                labels.sort_unstable();
+                assert_eq!(labels, [1, 2, 3]);
+                join(runtime);
+            });
+        }
+    }
+
+    /// Release order is (deadline, submission), whatever comes when and is asked or cancelled meanwhile.
+    #[test]
+    fn jobs_that_wait_for_the_slot_start_in_the_order_of_their_deadlines() {
+        check(|| {
+            let (group, log, signal) = (Group::new(1, 2), Log::default(), Signal::default());
+            let mut queue = Queue::new(NOW);
+            let at = |millis| NOW.after(Duration::from_millis(millis));
+            group.add(at(1), log.after(&signal, 1));
+            group.release(&mut queue, at(5));
+            group.0.runtime.run_ready();
+            let [late, lost] = [4, 3].map(|n| group.add(at(n), log.job(n as u32)));
+            group.release(&mut queue, at(5));
+            let early = group.add(at(2), log.job(2));
+            group.release(&mut queue, at(5));
+            let asker = group.beside(move |group| {
+                for slot in [early, late] {
+                    group.state(slot);
+                }
+                group.cancel(lost)
+            });
+            let thread = group.thread();
+            signal.send();
+            assert!(group.wait());
+            let expected = match asker.join().unwrap() {
+                true => vec![1, 2, 4],
+                false => vec![1, 2, 3, 4],
+            };
+            assert_eq!(log.labels(), expected);
+            join([thread]);
+        });
+    }
+}
+
+/// Jobs that a worker has claimed and not started.
+mod claimed {
+    use super::*;
+
+    /// Two due jobs, which one worker claims at once, on a runtime of one thread, beside a caller who does
+    /// something about the second; what is answered, and the order of what has run.
+    fn beside_a_claim<T: 'static>(call: impl Fn(&Group, u32) -> T) -> (Group, T, Vec<u32>) {
+        let (group, log) = (Group::new(9, 1), Log::default());
+        let slots = [0, 1].map(|label| group.add(NOW, log.job(label)));
+        let mut queue = Queue::new(NOW);
+        group.release(&mut queue, NOW);
+        let thread = group.thread();
+        let answer = call(&group, slots[1]);
+        // What was moved is due now.
+        group.release(&mut queue, SOON);
+        assert!(group.wait());
+        join([thread]);
+        let counts = group.counts();
+        assert_eq!((counts.pending, counts.waiting, counts.running), (0, 0, 0));
+        let over = counts.tally.finished + counts.tally.dropped;
+        assert_eq!(
+            (over, counts.tally.finished),
+            (2, log.len() as u64),
+            "each once"
+        );
+        (group, answer, log.labels())
+    }
+
+    #[test]
+    fn a_cancel_has_one_winner() {
+        check(|| {
+            let (group, prevented, ran) = beside_a_claim(|group, slot| {
+                let prevented = group.cancel(slot);
+                assert!(!group.cancel(slot), "one call at most prevents it");
+                prevented
+            });
+            let expected: &[u32] = if prevented { &[0] } else { &[0, 1] };
+            assert_eq!(ran, expected);
+            assert_eq!(group.state(1) == JobState::Cancelled, prevented);
+        });
+    }
+
+    #[test]
+    fn an_abort_cancels_it_or_comes_too_late() {
+        check(|| {
+            let (group, (), ran) = beside_a_claim(Group::abort);
+            let cancelled = group.state(1) == JobState::Cancelled;
+            let expected: &[u32] = if cancelled { &[0] } else { &[0, 1] };
+            assert_eq!(ran, expected);
+        });
+    }
+
+    #[test]
+    fn a_reset_moves_it_or_comes_too_late() {
+        check(|| {
+            let (_, moved, ran) = beside_a_claim(|group, slot| {
+                let moved = group.reset(slot, SOON);
+                assert!(!moved || group.state(slot) == JobState::Pending);
+                moved
+            });
+            assert_eq!(ran, [0, 1], "moved: {moved}");
+        });
+    }
+
+    #[test]
+    fn its_state_goes_forward_and_its_order_stays() {
+        check(|| {
+            let (_, seen, ran) = beside_a_claim(|group, slot| [(); 3].map(|()| group.state(slot)));
+            assert_eq!(ran, [0, 1]);
+            let step = |state: &JobState| match state {
+                JobState::Pending => 0,
+                JobState::Running => 1,
+                JobState::Finished => 2,
+                _ => panic!("{seen:?}"),
+            };
+            assert!(seen.iter().map(step).is_sorted(), "{seen:?}");
+        });
+    }
+
+    /// The same with counts: at each moment the three jobs are all there, and none runs that is pending.
+    #[test]
+    fn the_counts_of_one_moment_add_up() {
+        check(|| {
+            let (group, log) = (Group::new(9, 1), Log::default());
+            for label in 0..3 {
+                group.add(NOW, log.job(label));
+            }
+            group.release(&mut Queue::new(NOW), NOW);
+            let thread = group.thread();
+            let counts = group.counts();
+            let held = (counts.pending + counts.running) as u64;
+            assert_eq!(held + counts.tally.finished, 3);
+            assert!(counts.running <= 1 && counts.waiting == counts.pending);
+            assert!(group.wait());
+            join([thread]);
+        });
+    }
+
+    /// Two workers: one claims two of three jobs, the other one, and then steals. Beside that one is cancelled.
+    #[test]
+    fn a_cancel_beside_a_theft_has_one_winner() {
+        check(|| {
+            let (group, log) = (Group::new(9, 2), Log::default());
+            let slots = [0, 1, 2].map(|label| group.add(NOW, log.job(label)));
+            group.release(&mut Queue::new(NOW), NOW);
+            let threads = group.threads();
+            let prevented = group.cancel(slots[1]);
+            assert!(group.wait());
+            join(threads);
+            let mut ran = log.labels();
+            ran.sort_unstable();
+            let expected: &[u32] = if prevented { &[0, 2] } else { &[0, 1, 2] };
+            assert_eq!(ran, expected);
+            let tally = group.counts().tally;
+            assert_eq!(tally.finished, 3 - u64::from(prevented));
+            assert_eq!(tally.dropped, u64::from(prevented));
+        });
+    }
+
+    /// Three due jobs and two workers, which claim and steal, beside the end of their group. What is pending
+    /// after it never starts, what runs then may go on.
+    fn beside_the_end_of_their_group(end: impl Fn(&Group) + Send + Sync + 'static) {
+        check(move || {
+            let (group, log) = (Group::new(9, 2), Log::default());
+            let slots = [0, 1, 2].map(|label| group.add(NOW, log.job(label)));
+            group.release(&mut Queue::new(NOW), NOW);
+            let threads = group.threads();
+            end(&group);
+            let at_the_end = group.counts();
+            assert!(at_the_end.running <= 2, "one for each worker");
+            let lost = at_the_end.tally.dropped + at_the_end.pending as u64;
+            group.drop_all(NOW);
+            group.0.runtime.close();
+            join(threads);
+            let counts = group.counts();
+            assert_eq!((counts.pending, counts.running), (0, 0));
+            let Tally {
+                finished, dropped, ..
+            } = counts.tally;
+            assert_eq!((dropped, finished), (lost, 3 - lost));
+            assert_eq!(finished, log.len() as u64);
+            let finished = slots.map(|slot| group.state(slot) == JobState::Finished);
+            let ran = log.labels();
+            let expected = [0, 1, 2].map(|label| ran.contains(&label));
+            assert_eq!(finished, expected);
+        });
+    }
+
+    #[test]
+    fn none_starts_after_a_cancel_of_the_group() {
+        beside_the_end_of_their_group(|group| {
+            group
+                .0
+                .enter(|state, todo| state.end_all(End::Cancelled, todo));
+        });
+    }
+
+    #[test]
+    fn none_starts_after_the_group_was_dropped() {
+        beside_the_end_of_their_group(|group| {
+            group.0.enter(|state, todo| {
+                state.abandon(todo);
+            });
+        });
+    }
+
+    /// With a grace of zero; the driver sees that it is over.
+    #[test]
+    fn none_starts_when_the_grace_of_a_shutdown_is_over() {
+        beside_the_end_of_their_group(|group| {
+            group.0.enter(|state, todo| {
+                state.shut_down(NOW, NOW, todo);
+            });
+            group.drop_all(NOW);
+        });
+    }
+
+    /// A worker is dropped with what it has claimed: only a runtime that goes does that.
+    #[test]
+    fn none_is_lost_when_the_runtime_goes() {
+        check(|| {
+            let (group, log) = (Group::new(9, 2), Log::default());
+            group.drive();
+            for label in 0..3 {
+                group.add(NOW, log.job(label));
+            }
+            let threads = group.threads();
+            group.0.runtime.shut_down();
+            join(threads);
+            let counts = group.counts();
+            assert_eq!((counts.pending, counts.running), (0, 0));
+            assert_eq!(counts.tally.finished + counts.tally.dropped, 3);
+            assert_eq!(counts.tally.finished as usize, log.len());
+        });
+    }
+}
+
+/// Jobs that await, and the tasks that they live in.
+mod awaiting {
+    use super::*;
+
+    /// A group with a task that stands ready, if `ready`, in which other jobs have lived.
+    fn group(limit: usize, ready: bool) -> Group {
+        let group = Group::new(limit, 1);
+        if ready {
+            let signal = Signal::default();
+            group.add(NOW, signal.clone().received());
+            group.release(&mut Queue::new(NOW), NOW);
+            group.0.runtime.run_ready();
+            signal.send();
+            group.0.runtime.run_ready();
+        }
+        group
+    }
+
+    /// A wake-up that comes while the job is on its way into its task: before it is in the mailbox, before the
+    /// task is polled for the first time, or later.
+    fn hears_of_its_wake_up(ready: bool) {
+        check(move || {
+            let (group, log, signal) = (group(9, ready), Log::default(), Signal::default());
+            group.add(NOW, log.after(&signal, 1));
+            group.release(&mut Queue::new(NOW), NOW);
+            let threads = group.threads();
+            signal.send();
+            assert!(group.wait());
+            assert_eq!(log.labels(), [1]);
+            join(threads);
+        });
+    }
+
+    #[test]
+    fn a_job_hears_of_its_wake_up_in_a_new_task() {
+        hears_of_its_wake_up(false);
+    }
+
+    #[test]
+    fn a_job_hears_of_its_wake_up_in_a_task_that_is_used_again() {
+        hears_of_its_wake_up(true);
+    }
+
+    /// Wake-ups of a former job, which kept its waker, are not taken for those of the next, and harm nothing.
+    #[test]
+    fn a_late_wake_up_of_a_former_job_harms_nothing() {
+        check(|| {
+            let (group, log, signal) = (Group::new(1, 1), Log::default(), Signal::default());
+            let kept = Arc::new(Plain::new(None));
+            let keeper = Arc::clone(&kept);
+            group.add(
+                NOW,
+                poll_fn(move |cx| {
+                    *keeper.lock().unwrap() = Some(cx.waker().clone());
+                    Poll::Ready(())
+                }),
+            );
+            group.add(NOW, log.after(&signal, 1));
+            let mut queue = Queue::new(NOW);
+            group.release(&mut queue, NOW);
+            let threads = group.threads();
+            if let Some(waker) = kept.lock().unwrap().take() {
+                waker.wake();
+            }
+            signal.send();
+            assert!(group.wait());
+            assert_eq!(log.labels(), [1]);
+            join(threads);
+        });
+    }
+
+    /// An abort reaches a run whatever it does at the moment: before its start, at its first await, on its way into
+    /// a task, or after.
+    fn is_stopped_by_an_abort(ready: bool) {
+        check(move || {
+            let group = group(9, ready);
+            let job = group.add(NOW, pending());
+            group.release(&mut Queue::new(NOW), NOW);
+            let threads = group.threads();
+            group.abort(job);
+            assert!(group.wait(), "it is no error");
+            assert_eq!(group.state(job), JobState::Cancelled);
+            join(threads);
+        });
+    }
+
+    #[test]
+    fn an_abort_stops_a_run_on_its_way_into_a_new_task() {
+        is_stopped_by_an_abort(false);
+    }
+
+    #[test]
+    fn an_abort_stops_a_run_on_its_way_into_a_task_that_is_used_again() {
+        is_stopped_by_an_abort(true);
+    }
+
+    /// A wake-up against an abort: the job ends by itself or is stopped, once.
+    #[test]
+    fn a_wake_up_beside_an_abort_has_one_winner() {
+        check(|| {
+            let (group, log, signal) = (group(9, true), Log::default(), Signal::default());
+            let job = group.add(NOW, log.after(&signal, 1));
+            group.release(&mut Queue::new(NOW), NOW);
+            group.0.runtime.run_ready();
+            let thread = group.thread();
+            let sender = group.beside(move |_| signal.send());
+            group.abort(job);
+            assert!(group.wait());
+            sender.join().unwrap();
+            join([thread]);
+            let tally = group.counts().tally;
+            let (finished, aborted) = (tally.finished - 1, tally.aborted);
+            assert_eq!((finished as usize, finished + aborted), (log.len(), 1));
+        });
+    }
+
+    /// An abort of a job beside its end, after which its task is the next job's: that one is not hit.
+    #[test]
+    fn an_abort_never_hits_the_next_job_of_the_same_task() {
+        check(|| {
+            let (group, log) = (group(1, true), Log::default());
+            let signals = [(); 2].map(|()| Signal::default());
+            let job = group.add(NOW, log.after(&signals[0], 0));
+            let mut queue = Queue::new(NOW);
+            group.release(&mut queue, NOW);
+            group.0.runtime.run_ready();
+            let next = group.add(NOW, log.after(&signals[1], 1));
+            group.release(&mut queue, NOW);
+            let threads = group.threads();
+            signals[0].send();
+            group.abort(job);
+            signals[1].send();
+            assert!(group.wait());
+            assert_eq!(group.state(next), JobState::Finished);
+            assert_eq!(log.labels().last(), Some(&1));
+            join(threads);
+        });
+    }
+
+    /// A run of a series that awaits again finds another task; an abort is for the one that it is in.
+    #[test]
+    fn an_abort_of_a_series_is_for_the_task_of_its_present_run() {
+        check_large(|| {
+            let (group, never) = (Group::new(9, 2), Signal::default());
+            group.drive();
+            let signal = Signal::default();
+            let runs = Series::new(vec![signal.clone(), never.clone()]);
+            let series = group.submit(NOW, runs, Course::Series).expect("it is open");
+            let threads = group.threads();
+            signal.send();
+            // Until its second run awaits.
+            while never.0.lock().unwrap().1.is_none() {
+                thread::yield_now();
+            }
+            group.abort(series);
+            assert!(group.wait());
+            let tally = group.counts().tally;
+            assert_eq!((tally.finished, tally.aborted), (0, 1));
+            join(threads);
+        });
+    }
+
+    /// The walk that wakes what is to be aborted beside a run that comes to its first await: it is told there, or
+    /// woken afterwards.
+    fn is_stopped_by_the_end_of_its_group(ready: bool) {
+        check(move || {
+            let group = group(9, ready);
+            group.add(NOW, pending());
+            group.release(&mut Queue::new(NOW), NOW);
+            let threads = group.threads();
+            group.0.enter(|state, todo| {
+                state.abandon(todo);
+            });
+            group.drop_all(NOW);
+            group.0.runtime.close();
+            join(threads);
+            let counts = group.counts();
+            assert_eq!((counts.pending, counts.running), (0, 0));
+            assert_eq!(counts.tally.aborted + counts.tally.dropped, 1);
+        });
+    }
+
+    #[test]
+    fn the_end_of_a_group_stops_a_run_on_its_way_into_a_new_task() {
+        is_stopped_by_the_end_of_its_group(false);
+    }
+
+    #[test]
+    fn the_end_of_a_group_stops_a_run_on_its_way_into_a_task_that_is_used_again() {
+        is_stopped_by_the_end_of_its_group(true);
+    }
+
+    /// The runtime drops the tasks one after the other while a job is on its way into one of them: the job was lost,
+    /// and `wait` must not say that all is well.
+    fn is_not_well_when_the_runtime_goes(ready: bool) {
+        check(move || {
+            let group = group(9, ready);
+            group.drive();
+            let job = group.add(NOW, pending());
+            let threads = group.threads();
+            assert!(group.close());
+            group.0.runtime.shut_down();
+            assert!(!group.outcome());
+            join(threads);
+            assert_eq!(group.state(job), JobState::Cancelled);
+            let counts = group.counts();
+            assert_eq!((counts.pending, counts.running), (0, 0));
+        });
+    }
+
+    #[test]
+    fn a_runtime_that_goes_beside_the_first_await_ends_the_group() {
+        is_not_well_when_the_runtime_goes(false);
+    }
+
+    #[test]
+    fn a_runtime_that_goes_beside_an_await_in_a_task_that_is_used_again_ends_the_group() {
+        is_not_well_when_the_runtime_goes(true);
+    }
+}
+
+mod wait {
+    use super::*;
+
+    /// Two jobs that await, which end beside the call of `wait`.
+    fn two_that_end() -> (Group, [JoinHandle<()>; 3]) {
+        let (group, log) = (Group::new(2, 1), Log::default());
+        let signals = [(); 2].map(|()| Signal::default());
+        for signal in &signals {
+            group.add(NOW, log.after(signal, 1));
+        }
+        group.release(&mut Queue::new(NOW), NOW);
+        group.0.runtime.run_ready();
+        let sender = group.beside(move |_| signals.iter().for_each(Signal::send));
+        let [one, two] = group.threads();
+        (group, [sender, one, two])
+    }
+
+    /// The last one out rings.
+    #[test]
+    fn it_hears_of_the_last_end() {
+        check_large(|| {
+            let (group, threads) = two_that_end();
+            assert!(group.wait());
+            join(threads);
+        });
+    }
+
+    /// A `wait` that is given up, as a `select!` does, and called again.
+    #[test]
+    fn one_after_another_that_was_given_up_hears_of_the_last_end() {
+        check_large(|| {
+            let (group, threads) = two_that_end();
+            assert!(group.close());
+            let mut number = None;
+            group.0.enter(|state, _| {
+                if state.outcome().is_none() {
+                    let unheard = Waker::from(Arc::<Bell>::default());
+                    state.waiters().listen(&mut number, unheard);
+                }
+            });
+            if let Some(number) = number {
+                group
+                    .0
+                    .enter(|state, _| drop(state.waiters().leave(number)));
+            }
+            group.0.enter(|state, _| state.give_up_wait());
+            assert!(group.wait());
+            join(threads);
+        });
+    }
 }

@@ -13,8 +13,9 @@ pub mod runtime {
     #[derive(Clone, Debug)]
     pub struct Handle(runtime::Handle);
 
-    /// There is always a runtime.
-    pub type TryCurrentError = std::convert::Infallible;
+    /// There is always a runtime, which the crate cannot know.
+    #[derive(Debug)]
+    pub struct TryCurrentError;
 
     /// The kinds that the crate tells apart.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
