@@ -116,6 +116,7 @@ mod heard {
     use std::sync::{Arc, Mutex};
     use std::time::Duration;
 
+    use schedgroup::periodic::OnPanic;
     use schedgroup::task::TaskGroup;
     use schedgroup::{JobHandle, JobState, Next, TaskError, WaitError, flow};
     use tokio::time::timeout;
@@ -333,8 +334,13 @@ mod heard {
             assert!(context.run() < 3, "third run");
             Next::After(ms(1))
         });
-        group.wait().await.unwrap_err();
+        sleep(ms(10)).await;
         assert_one(&records.take("ERROR"), &["panic=third run"]);
+        let ticks = group.every(ms(10)).on_panic(OnPanic::Continue);
+        ticks.run(|tick| async move { assert_ne!(tick.number(), 1, "second tick") });
+        sleep(ms(25)).await;
+        group.wait().await.unwrap_err();
+        assert_one(&records.take("ERROR"), &["second tick"]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -40,6 +40,7 @@ use crate::{Handle, JobContext, Next};
 /// group.wait().await
 /// # }
 /// ```
+#[doc(alias = "cron")]
 pub fn at<F>(next: F) -> At<F>
 where
     F: FnMut(SystemTime) -> Option<SystemTime> + Send + 'static,
@@ -83,6 +84,26 @@ where
     F: FnMut(SystemTime) -> Option<SystemTime> + Send + 'static,
 {
     /// Sets the clock that the series follows; by default that of the operating system.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::{Duration, SystemTime};
+    /// use schedgroup::periodic::{self, WallClock};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::new();
+    /// let begun = tokio::time::Instant::now();
+    /// let clock = WallClock::new(move || SystemTime::UNIX_EPOCH + begun.elapsed());
+    /// let minute = Duration::from_secs(60);
+    /// periodic::at(move |now| Some(now + minute))
+    ///     .on_wall_clock(&clock)
+    ///     .run(&group, |tick| async move { println!("{:?}", tick.wall_time()) });
+    /// tokio::time::sleep(3 * minute).await;
+    /// group.wait().await
+    /// # }
+    /// ```
     pub fn on_wall_clock(mut self, clock: &WallClock) -> At<F> {
         self.clock = clock.clone();
         self

@@ -52,6 +52,26 @@ impl WallClock {
     }
 
     /// Creates a clock that reads what `now` returns, for tests and for other sources of time.
+    ///
+    /// # Examples
+    ///
+    /// A wall clock for tests on a paused clock, which goes with it:
+    ///
+    /// ```
+    /// # use std::time::{Duration, SystemTime};
+    /// # use schedgroup::periodic::WallClock;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let (begun, start) = (tokio::time::Instant::now(), SystemTime::UNIX_EPOCH);
+    /// let clock = WallClock::new(move || start + begun.elapsed());
+    /// let group = schedgroup::Group::new();
+    /// let hour = Duration::from_secs(3600);
+    /// clock.schedule(&group, start + hour, |_| async { println!("01:00") });
+    /// group.wait().await?;
+    /// assert_eq!(begun.elapsed(), hour);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> WallClock {
         WallClock {
             now: Arc::new(now),
@@ -59,7 +79,7 @@ impl WallClock {
         }
     }
 
-    /// Sets the longest time between two looks; a second by default.
+    /// Sets the longest time between two looks at the clock; a second by default.
     ///
     /// # Panics
     ///

@@ -69,6 +69,23 @@ impl<'a> Every<'a> {
     ///
     /// If it has passed by then, the series begins with the first tick that has not. It takes the place
     /// of an [`on_wall_clock`](Every::on_wall_clock) before it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tokio::time::Instant;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::new();
+    /// let (minute, start) = (Duration::from_secs(60), Instant::now());
+    /// group.every(minute).starting_at(start + minute / 2).run(move |tick| async move {
+    ///     println!("{:?}: tick {}", start.elapsed(), tick.number()); // 30s: tick 0, 90s: tick 1
+    /// });
+    /// tokio::time::sleep(2 * minute).await;
+    /// group.wait().await
+    /// # }
+    /// ```
     pub fn starting_at(mut self, start: Instant) -> Every<'a> {
         self.origin = Some(Origin::Tokio(start));
         self
@@ -87,6 +104,23 @@ impl<'a> Every<'a> {
     /// a clock that was far ahead for a moment does not silence a series.
     ///
     /// It takes the place of a [`starting_at`](Every::starting_at) before it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::{Duration, SystemTime};
+    /// # use schedgroup::periodic::WallClock;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::new();
+    /// let hour = Duration::from_secs(3600);
+    /// group
+    ///     .every(hour)
+    ///     .on_wall_clock(&WallClock::system(), SystemTime::UNIX_EPOCH + hour / 4)
+    ///     .run(|_| async { println!("a quarter past the hour, UTC") });
+    /// group.wait().await
+    /// # }
+    /// ```
     pub fn on_wall_clock(mut self, clock: &WallClock, start: SystemTime) -> Every<'a> {
         self.origin = Some(Origin::Wall(clock.clone(), start));
         self

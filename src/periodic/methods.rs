@@ -35,6 +35,7 @@ macro_rules! methods {
             /// group.wait().await
             /// # }
             /// ```
+            #[doc(alias = "interval")]
             #[track_caller]
             pub fn every(&self, period: Duration) -> Every<'_> {
                 let handle: fn(&$type) -> &Handle = $handle;

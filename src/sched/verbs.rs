@@ -239,6 +239,7 @@ macro_rules! verbs {
             /// group.wait().await
             /// # }
             /// ```
+            #[doc(alias = "AfterFunc")]
             #[track_caller]
             pub fn delay(
                 &self,
