@@ -1,5 +1,5 @@
-//! What the group's state needs of the runtime, in one place: the models of `tests/loom` and
-//! `tests/shuttle` have other locks, and those of `tests/loom` have no runtime.
+//! What the group's state needs of the runtime, in one place: `tests/shuttle` has other locks, and `tests/loom` a
+//! file of its own instead of this one.
 
 #[cfg(not(shuttle))]
 pub(super) use std::sync::{Mutex, MutexGuard};
