@@ -413,6 +413,42 @@ async fn a_job_may_cancel_and_move_others_and_itself() {
     );
 }
 
+/// They are due with it, so its worker has claimed them already.
+#[tokio::test(start_paused = true)]
+async fn a_job_may_cancel_abort_and_move_those_that_are_due_after_it() {
+    let group = Group::new();
+    let (log, flag) = (Log::new(), Flag::new());
+    let due = Instant::now() + ms(10);
+    let (send, others) = tokio::sync::oneshot::channel::<[schedgroup::JobHandle; 3]>();
+    let (first, gone) = (log.clone(), flag.clone());
+    group.schedule(due, async move {
+        let [cancelled, aborted, moved] = others.await.unwrap();
+        assert!(cancelled.is_pending() && aborted.is_pending() && moved.is_pending());
+        assert!(cancelled.cancel());
+        assert!(!cancelled.cancel());
+        assert_eq!((gone.drops(), cancelled.state()), (1, JobState::Cancelled));
+        aborted.abort();
+        assert_eq!((gone.drops(), aborted.state()), (2, JobState::Cancelled));
+        assert!(moved.reset_after(ms(5)));
+        assert!(moved.is_pending());
+        first.push("first");
+    });
+    let others = [
+        group.schedule(due, flag.job()),
+        group.schedule(due, flag.job()),
+        group.schedule(due, log.job("moved")),
+    ];
+    group.schedule(due, log.job("last"));
+    assert!(send.send(others).is_ok());
+    group.wait().await.unwrap();
+    assert_eq!(
+        log.take(),
+        [("first", ms(10)), ("last", ms(10)), ("moved", ms(15))]
+    );
+    let stats = group.stats();
+    assert_eq!((stats.finished, stats.cancelled), (3, 2));
+}
+
 /// Cancelled jobs leave dead entries, which are swept while jobs are made, cancelled, moved and due: each runs
 /// once, in its millisecond.
 #[tokio::test(start_paused = true)]

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use schedgroup::{Group, JobError, JobState, Next, ScheduleError};
+use schedgroup::{Group, JobError, JobHandle, JobState, Next, ScheduleError};
 use tokio::runtime::{Builder, Handle, Id, Runtime};
 use tokio::sync::oneshot;
+use tokio::task::coop;
 use tokio::time::{Instant, sleep};
 
 use super::assert_cancelled;
@@ -285,4 +286,41 @@ fn jobs_that_a_runtime_cuts_short_make_wait_say_cancelled() {
         println!("{flavour}");
         assert_cancelled(&outcome);
     }
+}
+
+/// Its worker lets others have a turn after each job, in the middle of a batch, and is dropped there: before the
+/// driver or after it.
+#[test]
+fn jobs_that_a_worker_has_claimed_are_dropped_with_its_runtime() {
+    const JOBS: u64 = 500;
+    watched(|| {
+        for round in 0..16 {
+            let home = multi_thread();
+            let group = group_on(&home);
+            // The order in which a runtime drops its tasks depends on their numbers.
+            (0..round).for_each(|_| drop(home.spawn(async {})));
+            let flag = Flag::new();
+            let jobs: Vec<_> = (0..JOBS)
+                .map(|_| {
+                    let job = flag.job();
+                    group.delay(Duration::ZERO, async move {
+                        job.await;
+                        while coop::has_budget_remaining() {
+                            coop::consume_budget().await;
+                        }
+                        std::thread::sleep(Duration::from_micros(50));
+                    })
+                })
+                .collect();
+            while flag.drops() < 40 {
+                std::thread::yield_now();
+            }
+            drop(home);
+            let stats = group.stats();
+            assert_eq!((stats.pending, stats.running), (0, 0), "{stats:?}");
+            assert_eq!(stats.finished + stats.cancelled, JOBS);
+            assert!(jobs.iter().all(JobHandle::is_finished));
+            assert_eq!(flag.drops() as u64, JOBS);
+        }
+    });
 }
