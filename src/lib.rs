@@ -1,4 +1,4 @@
-//! Run many jobs at their times from one tokio task, in a group you can wait for, cancel and trust.
+//! Schedule many delayed jobs on one tokio driver task, and wait for, cancel or shut down all of them together.
 //!
 //! A [`Group`] is one driver task with one heap of deadlines and one sleep, a port of Go's
 //! [schedgroup](https://github.com/mdlayher/schedgroup) by Matt Layher without its lost wake-ups,

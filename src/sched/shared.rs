@@ -1,4 +1,4 @@
-//! What the group, its handles, its runners and its driver share: the lock, and what is done after it.
+//! What the group, its handles, its workers and its driver share: the lock, and what is done after it.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
