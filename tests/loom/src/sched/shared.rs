@@ -35,6 +35,10 @@ impl Shared {
         result
     }
 
+    pub(super) fn with<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
+        transition(&mut self.state.lock().unwrap())
+    }
+
     pub(super) fn now(&self) -> Tick {
         Tick::ALWAYS
     }
