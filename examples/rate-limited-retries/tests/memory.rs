@@ -1,42 +1,14 @@
 //! What waiting work costs and what it leaves behind, in exact bytes of a counting allocator.
 
-// A global allocator cannot be written without it; this one only counts and passes on.
-#![allow(unsafe_code)]
+#[path = "../../../tests/counting/mod.rs"]
+mod counting;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use std::time::Duration;
 
+use counting::live;
 use rate_limited_retries::rate::{Pacer, Rate};
 use schedgroup::Group;
 use tokio::time::{Instant, sleep};
-
-struct Counting;
-
-static LIVE: AtomicI64 = AtomicI64::new(0);
-
-/// Bytes that are allocated and not freed.
-fn live() -> i64 {
-    LIVE.load(SeqCst)
-}
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size() as i64, SeqCst);
-        // SAFETY: as our caller promised.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size() as i64, SeqCst);
-        // SAFETY: as our caller promised.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 type Payload = [u64; 4];
 

@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+// The crate's own, as it is.
+#[path = "../../../../tests/common/mod.rs"]
 mod common;
 mod pacer;
 mod polite_crawler;
