@@ -277,7 +277,10 @@ async fn handles_are_equal_if_they_refer_to_the_same_job_of_the_same_group() {
     assert_eq!(job, job.clone());
     assert_ne!(job, twin);
     assert_ne!(job, sibling);
-    #[allow(clippy::mutable_key_type)] // What is hashed is the id, which never changes.
+    #[allow(
+        clippy::mutable_key_type,
+        reason = "what is hashed is the job's number, which never changes"
+    )]
     let jobs = HashSet::from([job.clone(), job, twin, sibling]);
     assert_eq!(jobs.len(), 3);
     drop((one.wait(), other.wait()));

@@ -249,8 +249,7 @@ struct Page {
 #[derive(Default)]
 pub(super) struct Emptied(Vec<Storage>);
 
-// What is in it is only dropped.
-#[allow(dead_code)]
+#[allow(dead_code, reason = "what is in it is only dropped")]
 enum Storage {
     Page(Page),
     Block(Block),

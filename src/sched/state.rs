@@ -1,14 +1,13 @@
 //! Everything that a group knows, under one lock, and every transition of it.
 //!
 //! It is five parts that do not know the lock: its [`Jobs`], its [`Workers`], its [`Closing`], the
-//! [`Intake`] of its driver, and its [`Waiters`]. A transition brings them together. It never runs user code, drops no user
-//! value and wakes nobody. It notes in [`Todo`] what is to be done, and hands out what is to be dropped;
-//! [`Shared`](super::shared::Shared) sees to both when the lock is free again.
+//! [`Intake`] of its driver, and its [`Waiters`]. A transition brings them together. It never runs user
+//! code, drops no user value and wakes nobody. It notes in [`Todo`] what is to be done, and hands out what
+//! is to be dropped; [`Shared`](super::shared::Shared) sees to both when the lock is free again.
 
 use std::collections::HashSet;
 use std::ops::Range;
 use std::panic::Location;
-use std::sync::Arc;
 use std::task::Waker;
 
 use super::body::Body;
@@ -19,13 +18,12 @@ use super::gate::{Caller, End, Refusal};
 use super::intake::Intake;
 use super::job::{JobId, JobState};
 use super::jobs::{Finished, Jobs, Moved, Snapshot, Unstarted};
-use super::local_queue::LocalQueue;
 use super::origin::Course;
 use super::queue::{Entry, Queue};
 use super::slot::Emptied;
 use super::spare::{Spare, TaskParts};
 use super::stats::{JobInfo, Report};
-use super::workers::{Duty, Workers};
+use super::workers::{Duty, Registration, Workers};
 use crate::ground::timeline::{Tick, Timeline};
 use crate::ground::waiters::Waiters;
 
@@ -224,26 +222,24 @@ impl State {
 
     /// Books what a worker has done, and claims its next jobs; it parks or leaves if there are none. How many
     /// workers to start beside it. What was cancelled before this does not start.
-    #[allow(clippy::too_many_arguments)] // One step under the lock.
     pub(super) fn claim(
         &mut self,
-        local: &Arc<LocalQueue>,
-        duty: &mut Duty,
+        worker: &mut Registration,
         spare: &mut Option<Spare>,
         now: Tick,
         cancelled: bool,
         waker: &Waker,
         todo: &mut Todo,
     ) -> (Claimed, usize) {
-        if !self.workers.comes(local, duty) {
-            self.workers.stays_parked(local, waker);
+        if !self.workers.comes(worker) {
+            self.workers.stays_parked(worker, waker);
             return (Claimed::Parked, 0);
         }
         // What came before the end of the last job is what ended the group.
         self.check_end(now, cancelled, todo);
-        self.jobs.book(local);
+        self.jobs.book(&worker.local);
         let claimed = match self.closing.lets_start() {
-            true => self.jobs.claim(local, &self.workers),
+            true => self.jobs.claim(&worker.local, &self.workers),
             false => 0,
         };
         if claimed > 0 {
@@ -256,17 +252,17 @@ impl State {
             }
             return (Claimed::Jobs, self.staff(todo));
         }
-        local.shrink();
+        worker.local.shrink();
         self.spares
             .extend(spare.take_if(|spare| spare.is_spawned()));
         self.settle(todo);
         self.retire_spares(todo);
         if self.closing.is_drained() {
-            self.workers.leaves(local, duty);
+            self.workers.leaves(worker);
         } else {
-            self.workers.rests(local, duty, waker);
+            self.workers.rests(worker, waker);
         }
-        let claimed = match duty {
+        let claimed = match worker.duty {
             Duty::Parked => Claimed::Parked,
             _ => Claimed::Leave,
         };
@@ -296,13 +292,12 @@ impl State {
     /// The task of a worker ends, or is dropped.
     pub(super) fn worker_dropped(
         &mut self,
-        local: &Arc<LocalQueue>,
-        duty: Duty,
+        worker: &mut Registration,
         spare: Option<Spare>,
         todo: &mut Todo,
     ) {
-        self.workers.dropped(local, duty);
-        self.jobs.give_all_back(local);
+        self.workers.dropped(worker);
+        self.jobs.give_all_back(&worker.local);
         self.spares.extend(spare.filter(Spare::is_spawned));
         self.settle(todo);
         self.retire_spares(todo);

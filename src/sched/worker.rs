@@ -17,12 +17,12 @@ use tokio::task::coop;
 
 use super::body::{Live, Run};
 use super::job_task::JobTask;
-use super::local_queue::{Claim, LocalQueue};
+use super::local_queue::Claim;
 use super::running::RunningJob;
 use super::shared::Shared;
 use super::spare::Spare;
 use super::state::Claimed;
-use super::workers::Duty;
+use super::workers::Registration;
 use super::yield_now::yield_now;
 use crate::ground::panic;
 use crate::ground::timeline::Tick;
@@ -36,8 +36,7 @@ pub(super) fn start(shared: &Arc<Shared>, count: usize) {
     for _ in 0..count {
         let worker = Worker {
             shared: Arc::clone(shared),
-            local: Arc::default(),
-            duty: Duty::Coming,
+            registration: Registration::new(),
             spare: None,
         };
         shared.runtime.spawn(worker.work());
@@ -84,8 +83,7 @@ impl Clock {
 
 struct Worker {
     shared: Arc<Shared>,
-    local: Arc<LocalQueue>,
-    duty: Duty,
+    registration: Registration,
     /// The task for the next job that has to await. It is kept as long as no job has.
     spare: Option<Spare>,
 }
@@ -93,10 +91,9 @@ struct Worker {
 /// A runtime that shuts down drops its tasks wherever they are.
 impl Drop for Worker {
     fn drop(&mut self) {
-        let (local, duty) = (&self.local, self.duty);
-        let spare = self.spare.take();
+        let (worker, spare) = (&mut self.registration, self.spare.take());
         self.shared
-            .enter(|state, todo| state.worker_dropped(local, duty, spare, todo));
+            .enter(|state, todo| state.worker_dropped(worker, spare, todo));
     }
 }
 
@@ -116,14 +113,14 @@ impl Worker {
     fn poll_claim(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let Worker {
             shared,
-            local,
-            duty,
+            registration,
             spare,
         } = self;
         let now = shared.deadline_clock();
         let cancelled = shared.is_cancelled();
-        let (claimed, others) = shared
-            .enter(|state, todo| state.claim(local, duty, spare, now, cancelled, cx.waker(), todo));
+        let (claimed, others) = shared.enter(|state, todo| {
+            state.claim(registration, spare, now, cancelled, cx.waker(), todo)
+        });
         start(shared, others);
         match claimed {
             Claimed::Jobs => Poll::Ready(true),
@@ -139,13 +136,13 @@ impl Worker {
         loop {
             self.shared.check_end();
             let now = clock.look(&self.shared);
-            let Some(claim) = self.local.next(ended.take(), now) else {
+            let Some(claim) = self.registration.local.next(ended.take(), now) else {
                 return true;
             };
             ended = self.run(claim);
             *turn -= 1;
             if *turn == 0 || !coop::has_budget_remaining() {
-                self.local.ended(ended);
+                self.registration.local.ended(ended);
                 return false;
             }
         }

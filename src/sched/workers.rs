@@ -65,6 +65,22 @@ pub(super) enum Duty {
     Gone,
 }
 
+/// What a worker brings along whenever it reports: the queue that the others know it by, and its duty.
+pub(super) struct Registration {
+    pub(super) local: Arc<LocalQueue>,
+    pub(super) duty: Duty,
+}
+
+impl Registration {
+    /// Of a worker that has been counted and has not come yet.
+    pub(super) fn new() -> Registration {
+        Registration {
+            local: Arc::default(),
+            duty: Duty::Coming,
+        }
+    }
+}
+
 /// How long a job may be startable without any being started.
 const PATIENCE: Duration = Duration::from_millis(5);
 /// A worker claims at most this many jobs at a time.
@@ -175,65 +191,66 @@ impl Workers {
     // What becomes of a worker.
 
     /// A worker that is coming looks at the ready queue. False if it has not been woken: it is parked.
-    pub(super) fn comes(&mut self, local: &Arc<LocalQueue>, duty: &mut Duty) -> bool {
-        match duty {
-            Duty::Coming => self.locals.push(Arc::clone(local)),
-            Duty::Parked if self.is_parked(local) => return false,
+    pub(super) fn comes(&mut self, worker: &mut Registration) -> bool {
+        match worker.duty {
+            Duty::Coming => self.locals.push(Arc::clone(&worker.local)),
+            Duty::Parked if self.is_parked(worker) => return false,
             Duty::Parked => {}
             Duty::Busy | Duty::Gone => return true,
         }
         self.coming -= 1;
-        *duty = Duty::Busy;
+        worker.duty = Duty::Busy;
         true
     }
 
     /// A busy worker has found nothing. It parks, unless another one has.
-    pub(super) fn rests(&mut self, local: &Arc<LocalQueue>, duty: &mut Duty, waker: &Waker) {
+    pub(super) fn rests(&mut self, worker: &mut Registration, waker: &Waker) {
         self.active -= 1;
         if self.parked.is_none() {
-            *duty = Duty::Parked;
-            self.parked = Some((Arc::clone(local), waker.clone()));
+            worker.duty = Duty::Parked;
+            self.parked = Some((Arc::clone(&worker.local), waker.clone()));
         } else {
-            self.forget(local, duty);
+            self.forget(worker);
         }
     }
 
     /// A busy worker has found nothing, and nothing will come.
-    pub(super) fn leaves(&mut self, local: &Arc<LocalQueue>, duty: &mut Duty) {
+    pub(super) fn leaves(&mut self, worker: &mut Registration) {
         self.active -= 1;
-        self.forget(local, duty);
+        self.forget(worker);
     }
 
-    fn forget(&mut self, local: &Arc<LocalQueue>, duty: &mut Duty) {
-        *duty = Duty::Gone;
-        self.started += local.started();
-        self.locals.retain(|other| !Arc::ptr_eq(other, local));
+    fn forget(&mut self, worker: &mut Registration) {
+        worker.duty = Duty::Gone;
+        self.started += worker.local.started();
+        self.locals
+            .retain(|other| !Arc::ptr_eq(other, &worker.local));
     }
 
     /// A parked worker was polled for nothing, by another waker perhaps.
-    pub(super) fn stays_parked(&mut self, local: &Arc<LocalQueue>, waker: &Waker) {
-        if self.is_parked(local) {
-            self.parked = Some((Arc::clone(local), waker.clone()));
+    pub(super) fn stays_parked(&mut self, worker: &Registration, waker: &Waker) {
+        if self.is_parked(worker) {
+            self.parked = Some((Arc::clone(&worker.local), waker.clone()));
         }
     }
 
     /// The task of a worker ends, or is dropped.
-    pub(super) fn dropped(&mut self, local: &Arc<LocalQueue>, mut duty: Duty) {
-        match duty {
+    pub(super) fn dropped(&mut self, worker: &mut Registration) {
+        match worker.duty {
             Duty::Gone => return,
-            Duty::Parked if self.is_parked(local) => self.parked = None,
+            Duty::Parked if self.is_parked(worker) => self.parked = None,
             Duty::Coming | Duty::Parked => {
                 self.active -= 1;
                 self.coming -= 1;
             }
             Duty::Busy => self.active -= 1,
         }
-        self.forget(local, &mut duty);
+        self.forget(worker);
     }
 
-    fn is_parked(&self, local: &Arc<LocalQueue>) -> bool {
+    fn is_parked(&self, worker: &Registration) -> bool {
         let parked = self.parked.as_ref();
-        parked.is_some_and(|(other, _)| Arc::ptr_eq(other, local))
+        parked.is_some_and(|(other, _)| Arc::ptr_eq(other, &worker.local))
     }
 
     /// No job will come: the parked worker is to be woken for the last time, and goes.
@@ -259,26 +276,9 @@ mod tests {
         Tick::ALWAYS.after(Duration::from_millis(millis))
     }
 
-    /// The task of a worker.
-    struct Task {
-        local: Arc<LocalQueue>,
-        duty: Duty,
-    }
-
-    impl Task {
-        fn new() -> Task {
-            Task {
-                local: Arc::default(),
-                duty: Duty::Coming,
-            }
-        }
-
-        fn comes(&mut self, workers: &mut Workers) -> bool {
-            workers.comes(&self.local, &mut self.duty)
-        }
-
-        fn rests(&mut self, workers: &mut Workers) -> Duty {
-            workers.rests(&self.local, &mut self.duty, Waker::noop());
+    impl Registration {
+        fn rest(&mut self, workers: &mut Workers) -> Duty {
+            workers.rests(self, Waker::noop());
             self.duty
         }
 
@@ -290,11 +290,11 @@ mod tests {
     }
 
     /// So many threads, and one worker that is with a job.
-    fn busy(threads: usize) -> (Workers, Task) {
+    fn busy(threads: usize) -> (Workers, Registration) {
         let mut workers = Workers::new(threads, true);
-        let mut task = Task::new();
+        let mut task = Registration::new();
         assert_eq!(workers.staff(1).start, 1);
-        assert!(task.comes(&mut workers));
+        assert!(workers.comes(&mut task));
         task.starts_one_of(1);
         (workers, task)
     }
@@ -321,24 +321,24 @@ mod tests {
     #[test]
     fn a_worker_that_rests_parks_and_a_second_one_leaves() {
         let (mut workers, mut first) = busy(2);
-        let mut second = Task::new();
+        let mut second = Registration::new();
         assert_eq!(workers.staff(1).start, 1);
-        assert!(second.comes(&mut workers));
+        assert!(workers.comes(&mut second));
         assert_eq!(workers.locals().len(), 2);
-        assert_eq!(first.rests(&mut workers), Duty::Parked);
-        assert_eq!(second.rests(&mut workers), Duty::Gone);
+        assert_eq!(first.rest(&mut workers), Duty::Parked);
+        assert_eq!(second.rest(&mut workers), Duty::Gone);
         assert_eq!(workers.locals().len(), 1);
     }
 
     #[test]
     fn the_parked_worker_is_woken_before_another_is_started() {
         let (mut workers, mut task) = busy(2);
-        task.rests(&mut workers);
-        assert!(!task.comes(&mut workers), "it has not been woken");
+        task.rest(&mut workers);
+        assert!(!workers.comes(&mut task), "it has not been woken");
         let staffing = workers.staff(2);
         assert!(staffing.wake.is_some());
         assert_eq!(staffing.start, 1);
-        assert!(task.comes(&mut workers));
+        assert!(workers.comes(&mut task));
         assert!(workers.staff(1).wake.is_none());
         assert_eq!(task.duty, Duty::Busy);
     }
@@ -373,8 +373,8 @@ mod tests {
         assert!(!workers.check(1, at(14)));
         assert!(workers.check(1, at(15)));
         assert!(!workers.check(1, at(30)), "it is coming");
-        let mut spare = Task::new();
-        assert!(spare.comes(&mut workers));
+        let mut spare = Registration::new();
+        assert!(workers.comes(&mut spare));
         spare.starts_one_of(1);
         assert!(!workers.check(1, at(40)), "it took one");
         assert_eq!(workers.next_check(), at(45));
@@ -393,12 +393,12 @@ mod tests {
 
     #[test]
     fn a_start_is_a_sign_of_progress_also_of_a_worker_that_has_gone() {
-        let (mut workers, task) = busy(1);
+        let (mut workers, mut task) = busy(1);
         assert!(workers.staff(2).watch);
         assert!(!workers.check(2, at(10)));
         task.starts_one_of(1);
         assert!(!workers.check(1, at(15)));
-        workers.dropped(&task.local, task.duty);
+        workers.dropped(&mut task);
         assert!(!workers.check(1, at(19)));
         assert_eq!(workers.next_check(), at(20), "nothing was lost");
     }
@@ -408,15 +408,15 @@ mod tests {
         let (mut workers, mut task) = busy(1);
         assert!(workers.staff(1).watch);
         assert!(!workers.check(1, at(0)) && workers.check(1, at(5)));
-        let mut spare = Task::new();
-        assert!(spare.comes(&mut workers));
-        assert_eq!(spare.rests(&mut workers), Duty::Parked);
+        let mut spare = Registration::new();
+        assert!(workers.comes(&mut spare));
+        assert_eq!(spare.rest(&mut workers), Duty::Parked);
         let staffing = workers.staff(1);
         assert!(
             staffing.wake.is_none() && staffing.start == 0,
             "one is busy"
         );
-        assert_eq!(task.rests(&mut workers), Duty::Gone);
+        assert_eq!(task.rest(&mut workers), Duty::Gone);
         assert!(workers.staff(1).wake.is_some());
     }
 
@@ -424,16 +424,16 @@ mod tests {
     fn a_worker_that_is_dropped_makes_room_wherever_it_was() {
         for duty in [Duty::Coming, Duty::Busy, Duty::Parked] {
             let mut workers = Workers::new(1, true);
-            let mut task = Task::new();
+            let mut task = Registration::new();
             assert_eq!(workers.staff(1).start, 1);
             if duty != Duty::Coming {
-                assert!(task.comes(&mut workers));
+                assert!(workers.comes(&mut task));
             }
             if duty == Duty::Parked {
-                task.rests(&mut workers);
+                task.rest(&mut workers);
             }
             assert_eq!(task.duty, duty);
-            workers.dropped(&task.local, duty);
+            workers.dropped(&mut task);
             let staffing = workers.staff(1);
             assert!(staffing.wake.is_none() && staffing.start == 1, "{duty:?}");
             assert_eq!(workers.locals().len(), 0, "{duty:?}");
@@ -444,11 +444,11 @@ mod tests {
     fn a_parked_worker_is_dismissed_once() {
         let (mut workers, mut task) = busy(1);
         assert!(workers.dismiss().is_none(), "it is busy");
-        task.rests(&mut workers);
+        task.rest(&mut workers);
         assert!(workers.dismiss().is_some());
         assert!(workers.dismiss().is_none());
-        assert!(task.comes(&mut workers));
-        workers.leaves(&task.local, &mut task.duty);
+        assert!(workers.comes(&mut task));
+        workers.leaves(&mut task);
         assert_eq!((task.duty, workers.locals().len()), (Duty::Gone, 0));
     }
 

@@ -308,6 +308,7 @@ fn jobs_that_a_worker_has_claimed_are_dropped_with_its_runtime() {
                         while coop::has_budget_remaining() {
                             coop::consume_budget().await;
                         }
+                        // Some are still to come when the runtime goes.
                         std::thread::sleep(Duration::from_micros(50));
                     })
                 })
