@@ -48,8 +48,8 @@ impl LocalQueue {
 
     // The owner.
 
-    /// Takes the next job, which starts now. `ended` is the slot of the job before, if that has ended and only has to be booked: both are one step, so that a job is always
-    /// found in one place.
+    /// Takes the next job, which starts now. `ended` is the slot of the job before, if that has ended and
+    /// only has to be booked: both are one step, so that a job is always found in one place.
     pub(super) fn next(&self, ended: Option<u32>, now: Tick) -> Option<Claim> {
         let mut inner = self.lock();
         inner.ended.extend(ended);

@@ -154,7 +154,7 @@ impl Shared {
 
     /// The group's token, for others.
     pub(super) fn share_token(&self) -> CancellationToken {
-        // Before anybody can cancel it: who has seen it cancelled sees no job start after that.
+        // Before anybody can cancel it, so that each start check from then on asks it.
         self.token_is_shared.store(true, SeqCst);
         self.token.clone()
     }
