@@ -27,30 +27,37 @@ impl Wake for Woken {
 /// A task that blocks keeps what the tasks share; the values of the others go all the same.
 #[test]
 fn a_combinator_that_is_dropped_keeps_no_value_of_a_task_that_ended() {
-    async fn ending(gone: Option<mpsc::Receiver<()>>, value: Guard) -> Guard {
-        if let Some(gone) = gone {
-            gone.recv().expect("it is let go");
-        }
+    async fn ending(begun: Arc<AtomicUsize>, gone: mpsc::Receiver<()>, value: Guard) -> Guard {
+        begun.fetch_add(1, SeqCst);
+        gone.recv().expect("it is let go");
         value
     }
     watched(|| {
+        // One for each task, and one that serves the timer meanwhile.
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(3)
+            .worker_threads(4)
             .enable_time()
             .build()
             .unwrap();
         runtime.block_on(async {
             let (early, late, last) = (Flag::new(), Flag::new(), Flag::new());
+            let (first, started) = mpsc::channel();
             let ((go, gone), (end, ended)) = (mpsc::channel(), mpsc::channel());
+            let begun = Arc::new(AtomicUsize::new(0));
             let mut all = Box::pin(flow::all([
-                ending(None, early.guard()),
-                ending(Some(gone), late.guard()),
-                ending(Some(ended), last.guard()),
+                ending(Arc::clone(&begun), started, early.guard()),
+                ending(Arc::clone(&begun), gone, late.guard()),
+                ending(Arc::clone(&begun), ended, last.guard()),
             ]));
             let woken = Arc::new(Woken::default());
             let waker = Waker::from(Arc::clone(&woken));
             let polled = all.as_mut().poll(&mut Context::from_waker(&waker));
             assert!(polled.is_pending());
+            // One that is aborted before its first poll would lose its value there and then.
+            until("all have begun", || begun.load(SeqCst) == 3).await;
+            // Not before: the first poll would take its end, and nobody be woken.
+            assert_eq!(woken.0.load(SeqCst), 0);
+            first.send(()).unwrap();
             until("the first has ended", || woken.0.load(SeqCst) == 1).await;
             assert_eq!(early.drops(), 0, "it has not been taken");
             drop(all);
