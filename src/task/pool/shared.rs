@@ -321,7 +321,7 @@ impl<E: Send + 'static> Pool<E> {
         })
     }
 
-    /// Is the task accepted? `Some(Err)` gives back the task of a group that ended first.
+    /// Returns `Some(Ok)` if the task is accepted. `Some(Err)` gives back the task of a group that ended first.
     pub(crate) fn poll_submit<F>(
         &self,
         ticket: &SubmitTicket<F>,
