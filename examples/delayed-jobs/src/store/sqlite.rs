@@ -44,10 +44,10 @@ const LONGEST_LOG: i64 = 16_000;
 /// Longer statements are made for one use, and not worth keeping.
 const KEPT_LENGTH: usize = 3000;
 
-/// Opens a SQLite file, makes it if there is none, and brings its schema up to date.
+/// Opens a SQLite file, creates it if there is none, and brings its schema up to date.
 ///
-/// It is in WAL mode with `synchronous = FULL`: what was answered survives a loss of power. The file must
-/// be on a disk of this machine.
+/// It is in WAL mode with `synchronous = FULL`: what a resolved call has written survives a loss of power. The
+/// file must be on a disk of this machine.
 ///
 /// # Errors
 ///
