@@ -193,7 +193,7 @@ impl<K: Eq + Hash> Limiter<K> {
         done
     }
 
-    /// Takes out, once in a while, the keys that nothing shows of.
+    /// Takes out, once in a while, the keys whose past no longer counts.
     fn look_through(&self, state: &mut State<K>, now: u64) -> Vec<(K, Allowed)> {
         state.patience -= 1;
         if state.patience > 0 {

@@ -273,7 +273,7 @@ impl<K: Eq, T> Lines<K, T> {
         })
     }
 
-    /// Takes out, once in as many calls as there were lines left, those that nothing shows of; the
+    /// Takes out, once in as many calls as there were lines left, the idle ones; the
     /// caller drops their keys.
     pub(super) fn look_through(&mut self, now: u64) -> Vec<Arc<K>> {
         self.patience -= 1;
