@@ -29,23 +29,22 @@
 //! | all of them done | [`Group::wait`] |
 //! | all of them done within a time, with a report | [`Group::drain`], [`Report`] |
 //! | a graceful end of what runs, with a report | [`Group::shutdown`], [`Report`] |
-//! | to schedule from elsewhere | [`Handle`] |
-//! | at most one pending job a key: sessions, timeouts, debouncing | [`keyed::KeyedGroup`] |
+//! | to schedule from other tasks and threads | [`Handle`] |
+//! | at most one pending job per key: sessions, timeouts, debouncing | [`keyed::KeyedGroup`] |
 //! | ticks that neither drift nor overlap | [`Group::every`] |
 //! | a job or ticks at times of the wall clock or of a calendar | [`Group::at_wall`], [`periodic::WallClock`], [`periodic::at`] |
 //! | a group of tasks, at most N at a time, that ends at the first error | [`task::TaskGroup`] |
 //! | all results of tasks, the first, the last, a stream of them; retries | [`flow`] |
-//!
-//! # The house
-//!
-//! ```text
-//! keyed    jobs under keys, beside the scheduling group
-//! periodic regular ticks and the wall clock, beside the scheduling group
-//! sched    the scheduling group: from verbs down to the heap
-//! task     groups of tasks: a limit, a policy for errors, one end
-//! flow     sets of tasks and what is made of their ends; retries
-//! ground   what every family stands on: panics, timeline, trace
-//! ```
+
+// Modules:
+//
+// keyed    jobs under keys, beside the scheduling group
+// periodic regular ticks and the wall clock, beside the scheduling group
+// sched    the scheduling group: from verbs down to the heap
+// task     groups of tasks: a limit, a policy for errors, one end
+// flow     sets of tasks and what is made of their results; retries
+// ground   what every module above uses: panics, timeline, trace
+
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -315,10 +315,10 @@ where
     Flow::new("flow::for_each", cpus(), tasks, Each::new())
 }
 
-/// Runs tasks in parallel and hands their ends out one by one, in order of the input.
+/// Runs tasks in parallel and returns their ends one by one, in order of the input.
 ///
 /// Without a [`limit`](Stream::limit) as many run at a time as the machine has CPUs. The input may be endless.
-/// [`unordered`](Stream::unordered) hands the ends out in order of completion.
+/// [`unordered`](Stream::unordered) returns the ends in order of completion.
 ///
 /// # Examples
 ///
@@ -348,7 +348,7 @@ where
     Stream::new(cpus(), tasks.into_iter())
 }
 
-/// Hands a value through steps, one after the other.
+/// Passes a value through steps, one after the other.
 ///
 /// In Rust `?` does the same: `let number = parse(text).await?; let list = make(number).await?;`. What this adds is a
 /// token, a deadline, and the panic of a step as an error. It resolves to the last step's value, or to the first error

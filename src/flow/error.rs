@@ -6,7 +6,7 @@ use std::fmt;
 use super::stop::Stop;
 use crate::ground::error::{TaskError, TaskErrors};
 
-/// Why a [`race`](super::race()) has no winner, or a [`take`](super::take()) fewer values than wanted.
+/// The error of a [`race`](super::race()) without a winner, or of a [`take`](super::take()) with too few values.
 ///
 /// For a race the number of values wanted is one.
 ///
@@ -83,9 +83,9 @@ impl<E: Error + 'static> Error for RaceError<E> {
     }
 }
 
-/// Why a [`retry`](super::retry()) gave up, and the last error.
+/// The error of a [`retry`](super::retry()) that gave up: why, and the last error.
 ///
-/// Its text tells the last error, and [`source`](Error::source) goes on with that error's source.
+/// Its text includes the last error, and [`source`](Error::source) continues with that error's source.
 ///
 /// # Examples
 ///
@@ -102,7 +102,7 @@ impl<E: Error + 'static> Error for RaceError<E> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct RetryError<E> {
-    /// How many attempts were begun.
+    /// The number of attempts that were begun.
     pub attempts: u32,
     /// What ended it.
     pub ended: Ended,
@@ -110,7 +110,7 @@ pub struct RetryError<E> {
     pub last: Option<E>,
 }
 
-/// What ended a retry without a value.
+/// The reason why a retry ended without a value.
 ///
 /// # Examples
 ///

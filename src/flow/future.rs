@@ -15,7 +15,7 @@ use super::stop::Stop;
 use super::task_set::{Event, TaskSet};
 use crate::ground::panic::{ENDED, TaskPanic};
 
-/// A set of tasks and what is made of their results, as one future that resolves to `T`.
+/// A future that runs a set of tasks and combines their results into `T`.
 ///
 /// Returned by [`all`](super::all), [`try_all`](super::try_all), [`race`](super::race),
 /// [`take`](super::take), [`try_take`](super::try_take), [`last`](super::last), [`map`](super::map) and

@@ -42,7 +42,7 @@
 //! `Cancelled` or `DeadlineExceeded`. A value or an error that is there by then is returned. If the token was cancelled
 //! or the deadline had passed before the first poll, nothing starts. Stopped by either, `all` takes the input to its
 //! end, to have a slot for each task; the others take at most one more item, to see whether they had all. A task that
-//! wants to hear of the cancel captures a clone of the token.
+//! has to see the cancel captures a clone of the token.
 //!
 //! **The end.** When the future resolves, all other tasks have been aborted and have ended. (A task that blocks its
 //! thread cannot be aborted: it is waited for.) Dropping the future aborts them too, without the waiting.

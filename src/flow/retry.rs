@@ -14,7 +14,7 @@ use super::error::{Ended, RetryError};
 use super::stop::StopSignal;
 use crate::ground::panic::ENDED;
 
-/// What to do after an attempt that failed; see [`Retry::when`].
+/// The decision after an attempt that failed; see [`Retry::when`].
 ///
 /// # Examples
 ///
@@ -198,9 +198,9 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
         self
     }
 
-    /// Sets what decides about each error whether, and when, to try again.
+    /// Sets a closure that decides for each error whether, and when, to try again.
     ///
-    /// It is not asked about the error of the last attempt that may be made, nor when an attempt ran into its
+    /// It is not called for the error of the last attempt that may be made, nor when an attempt ran into its
     /// timeout.
     ///
     /// # Examples
@@ -228,7 +228,7 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
 
     /// Sets how long one attempt may take.
     ///
-    /// One that takes longer is dropped, counts, and is retried after the next delay. It has no error: in the end
+    /// One that takes longer is dropped, counts, and is retried after the next delay. It has no error: at the end
     /// [`RetryError::last`] is that of an attempt before it, if there was one.
     ///
     /// # Examples
@@ -250,7 +250,7 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
         self
     }
 
-    /// Sets what is called with each error that is retried, and the pause that follows.
+    /// Sets a closure that is called with each error that is retried, and the pause that follows.
     ///
     /// # Examples
     ///

@@ -156,11 +156,11 @@ where
     }
 }
 
-/// The end of a retry that a scheduling group makes; returned by [`Retry::spawn_on`].
+/// A future of the result of a retry that a scheduling group makes; returned by [`Retry::spawn_on`].
 ///
 /// # Cancel safety
 ///
-/// Awaiting `&mut handle` in a `select!` loses nothing. Dropping it changes nothing for the attempts; only their
+/// Awaiting `&mut handle` in a `select!` loses nothing. Dropping it does not affect the attempts; only their
 /// value is dropped.
 ///
 /// # Panics
@@ -170,8 +170,8 @@ where
 /// # Errors
 ///
 /// [`RetryError`], with the reason, the number of attempts and the last error. If the job ended otherwise, the
-/// reason is [`Ended::Cancelled`], and the [`state`](JobHandle::state) of the [`job`](RetryHandle::job) tells a
-/// cancel from a panic.
+/// reason is [`Ended::Cancelled`], and the [`state`](JobHandle::state) of the [`job`](RetryHandle::job) distinguishes
+/// a cancel from a panic.
 ///
 /// # Examples
 ///

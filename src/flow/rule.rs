@@ -17,10 +17,10 @@ pub(super) trait Rule {
     /// What the combinator returns.
     type Output;
 
-    /// Does each task have a slot in the value, also when it never started?
+    /// Whether each task has a slot in the value, also when it never started.
     const SLOTS: bool = false;
 
-    /// Takes the end of a task in.
+    /// Adds the end of a task.
     fn ended(&mut self, index: usize, end: Result<Self::Input, TaskPanic>);
 
     /// Breaks when the value is there; at most `to_come` tasks have no end yet, where that is known.

@@ -15,7 +15,7 @@ pub(super) struct Settings {
     pub(super) name: &'static str,
     pub(super) called_at: &'static Location<'static>,
     pub(super) limit: usize,
-    /// Of a stream: are ends handed out as they come?
+    /// Whether a stream hands out ends in order of completion.
     pub(super) unordered: bool,
     pub(super) stop: StopSignal,
     /// The runtime of the first poll, from then on.

@@ -66,7 +66,7 @@ impl StopSignal {
         self.poll_token(cx).or_else(|| self.poll_deadline(cx))
     }
 
-    /// Like `poll`, for the time between two attempts of a job: the waker hears of the token alone, and no timer
+    /// Like `poll`, for the time between two attempts of a job: only the token wakes the waker, and no timer
     /// of the runtime is held.
     pub(super) fn poll_paused(&mut self, cx: &mut Context<'_>) -> Option<Stop> {
         self.timer = None;

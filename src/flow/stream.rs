@@ -199,7 +199,7 @@ impl<'a, T> Stream<'a, T> {
     ///
     /// # Errors
     ///
-    /// `Panicked` if the task panicked; the stream goes on. `Cancelled` or `DeadlineExceeded`, once, as its last
+    /// `Panicked` if the task panicked; the stream continues. `Cancelled` or `DeadlineExceeded`, once, as its last
     /// item, if tasks were cut off by the [`token`](Stream::token), the [`deadline`](Stream::deadline) or the end
     /// of the runtime.
     ///

@@ -6,14 +6,14 @@ use std::fmt;
 
 use super::panic::TaskPanic;
 
-/// Why a task has no value, or a group of them did not end well.
+/// The error of a task that has no value, or of a group whose tasks did not all succeed.
 ///
-/// Where tasks return no errors of their own, only the others can be met.
+/// Where tasks return no errors of their own, only the other variants occur.
 ///
-/// Its text tells the task's own error, and [`source`](Error::source) goes on with that error's source, as that of
-/// [`std::io::Error`] does: a reporter that walks down the chain prints each text once. The task's error itself is
-/// had by its type, with [`error`](TaskError::error) or [`into_error`](TaskError::into_error). An error that shows
-/// its causes with `{:#}` is asked to by `{:#}`.
+/// Its text includes the task's own error, and [`source`](Error::source) continues with that error's source, as that
+/// of [`std::io::Error`] does: a reporter that walks down the chain prints each text once. The task's error itself is
+/// returned, with its type, by [`error`](TaskError::error) or [`into_error`](TaskError::into_error). An error that shows
+/// its causes with `{:#}` is printed so by `{:#}`.
 ///
 /// # Examples
 ///
@@ -42,7 +42,7 @@ pub enum TaskError<E = Infallible> {
         /// What the task returned.
         error: E,
     },
-    /// A task panicked; [`resume`](crate::Panic::resume) goes on with its panic.
+    /// A task panicked; [`resume`](crate::Panic::resume) continues its panic.
     Panicked(TaskPanic),
     /// The task did not run to its end, or one of the group's did not: it was skipped or aborted.
     Cancelled,
@@ -109,7 +109,7 @@ impl<E: Error + 'static> Error for TaskError<E> {
 /// Those of [`wait_all`](crate::task::TaskGroup::wait_all) are in order of the tasks, those of
 /// a race in order of time.
 ///
-/// Its text tells each of them. One alone has its own [`source`](Error::source); several have no single one:
+/// Its text includes each of them. One alone has its own [`source`](Error::source); several have no single one:
 /// [`iter`](TaskErrors::iter) has them all.
 #[derive(Clone, Debug)]
 pub struct TaskErrors<E> {
@@ -127,12 +127,12 @@ impl<E> TaskErrors<E> {
         self.errors.iter()
     }
 
-    /// Returns the one that is last in their order.
+    /// Returns the last error in their order.
     pub fn last(&self) -> &TaskError<E> {
         self.errors.last().expect("there is at least one")
     }
 
-    /// Returns how many there are; never zero.
+    /// Returns the number of errors; never zero.
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> usize {
         self.errors.len()

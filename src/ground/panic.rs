@@ -23,7 +23,7 @@ pub(crate) fn discard<T>(value: T) -> Result<(), Payload> {
     catch(move || drop(value))
 }
 
-/// Drops a payload that nobody wants.
+/// Drops a payload that is not needed.
 ///
 /// A payload can panic in its own destructor, and so can what *that* panic carries: the second one
 /// is leaked, which ends the chain.
@@ -48,11 +48,11 @@ pub(crate) fn wake_each(wakers: impl IntoIterator<Item = Waker>) {
     }
 }
 
-/// What is said when a future of ours is polled once too often.
+/// The message when a future of ours is polled after it has resolved.
 pub(crate) const ENDED: &str = "schedgroup: a future was polled after it had ended";
 
 /// Polls a task whose panic must end here, and drops it at its end, so that what it held is gone before
-/// its end is told. A panic of its destructors counts as its own.
+/// its end is reported. A panic of its destructors counts as its own.
 pub(crate) fn poll_caught<F: Future>(
     mut task: Pin<&mut Option<F>>,
     cx: &mut Context<'_>,
@@ -90,7 +90,7 @@ pub(crate) fn message(payload: &(dyn Any + Send)) -> &str {
 
 /// The panic of one job or task: its message, its payload, which one it was, and where it was handed in.
 ///
-/// It is met as [`JobPanic`](crate::JobPanic) and as [`TaskPanic`]. Clones share one payload.
+/// It occurs as [`JobPanic`](crate::JobPanic) and as [`TaskPanic`]. Clones share one payload.
 ///
 /// # Examples
 ///
@@ -119,10 +119,10 @@ pub struct Panic<I> {
     call_site: &'static Location<'static>,
 }
 
-/// The panic of a task, which is known by its index.
+/// The panic of a task, which is identified by its index.
 pub type TaskPanic = Panic<usize>;
 
-/// The payload until somebody takes it; dropped with care when nobody does.
+/// The payload until it is taken; dropped with care if it never is.
 struct Keep(Mutex<Option<Payload>>);
 
 impl Keep {

@@ -50,14 +50,14 @@ impl<K, S> Builder<K, S> {
     /// Makes the runs of one key exclusive: what is scheduled for a key while its job runs starts when
     /// that run has ended, or later if it is not due by then.
     ///
-    /// However many events come during a run, one more run follows. It holds no place of
+    /// However many events come during a run, one more run follows. It holds no slot of
     /// `max_running` until it starts. `shutdown` counts it among what is not yet due, and drops it.
     pub fn exclusive(mut self) -> Builder<K, S> {
         self.exclusive = true;
         self
     }
 
-    /// Sets the hasher of keys: a faster one than the default, if nobody hostile chooses the keys.
+    /// Sets the hasher of keys: a faster one than the default, if keys are not chosen by an attacker.
     pub fn hasher<T: BuildHasher>(self, hasher: T) -> Builder<K, T> {
         Builder {
             hasher,
@@ -87,7 +87,7 @@ where
         KeyedGroup::own(self.build_on(&group), group)
     }
 
-    /// Creates keys in a group that has another owner, who waits for it, cancels it and shuts it down.
+    /// Creates keys in a group that has another owner, which waits for it, cancels it and shuts it down.
     pub fn build_on(self, group: &impl AsRef<Handle>) -> KeyedHandle<K, S> {
         let keys = Keys::new(self.hasher, self.exclusive);
         KeyedHandle::new(Arc::new(keys), group.as_ref().clone())

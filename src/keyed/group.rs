@@ -13,7 +13,7 @@ use super::state::{OnDuplicate, Outcome};
 use super::verbs::verbs;
 use crate::{Group, Handle, ScheduleError, Shutdown, Wait};
 
-/// At most one pending job for each key, in a group that it owns.
+/// A group with at most one pending job per key.
 ///
 /// Each pending key is one job of the group: it is never early, is counted in the group's stats, and
 /// is waited for, cancelled and shut down with it. A key is pending until its job starts; then it is
@@ -49,7 +49,7 @@ pub struct KeyedGroup<K, S = RandomState> {
 }
 
 impl<K: Eq + Hash + Send + 'static> KeyedGroup<K> {
-    /// Creates a keyed group with a group of its own, which nothing cancels but itself.
+    /// Creates a keyed group with a group of its own that is not tied to a parent cancellation token.
     ///
     /// # Panics
     ///
@@ -59,7 +59,7 @@ impl<K: Eq + Hash + Send + 'static> KeyedGroup<K> {
         KeyedGroup::builder().build()
     }
 
-    /// Creates keys in a group that has another owner, who waits for it, cancels it and shuts it down.
+    /// Creates keys in a group that has another owner, which waits for it, cancels it and shuts it down.
     ///
     /// Through a job's context, what is scheduled by key is admitted while the group drains, as ever.
     pub fn on(group: &impl AsRef<Handle>) -> KeyedHandle<K> {
@@ -73,7 +73,7 @@ impl<K, S> KeyedGroup<K, S> {
     }
 
     /// Returns the group in which the keys' jobs are: to cancel it, for its stats and its token, and to
-    /// schedule on without a key.
+    /// schedule without a key.
     pub fn group(&self) -> &Group {
         &self.group
     }
@@ -103,11 +103,11 @@ impl<K, S> KeyedGroup<K, S> {
         self.group.wait()
     }
 
-    /// Ends the group within `grace`, and reports what became of its jobs: [`Group::shutdown`].
+    /// Ends the group within `grace`, and reports the outcomes of its jobs: [`Group::shutdown`].
     ///
     /// # Cancel safety
     ///
-    /// It takes effect at the call and goes on if the future is dropped.
+    /// It takes effect at the call and continues if the future is dropped.
     pub fn shutdown(&self, grace: Duration) -> Shutdown<'_> {
         self.group.shutdown(grace)
     }

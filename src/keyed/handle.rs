@@ -19,7 +19,7 @@ use crate::{Handle, Job, JobContext, JobId, ScheduleError};
 /// A handle to the keys of a [`KeyedGroup`](super::KeyedGroup), for other tasks, or to keys in a group of
 /// your own.
 ///
-/// It has all the verbs that work by key, and none of them panics: a job that the group rejects, because
+/// It has all the methods that work by key, and none of them panics: a job that the group rejects, because
 /// it was waited for, shut down, cancelled or dropped, is dropped and reported as [`Outcome::Refused`].
 ///
 /// Cheap to clone; clones refer to the same keys. It does not keep the group alive, like a [`Handle`].
@@ -137,7 +137,7 @@ where
 
 verbs!(
     KeyedHandle,
-    "From a handle it does not panic: a job that the group rejects is dropped, and the answer is
+    "From a handle it does not panic: a job that the group rejects is dropped, and the outcome is
     [`Outcome::Refused`]."
 );
 
@@ -170,10 +170,10 @@ pub(super) fn drop_rejected<T>(rejected: ScheduleError<T>) -> Outcome {
     Outcome::Refused
 }
 
-/// A running keyed job's view of its group: when it was due, whether to stop, and the verbs by key.
+/// A running keyed job's view of its group: when it was due, whether to stop, and the methods by key.
 ///
-/// It is given to the jobs that [`delay_with`](super::KeyedGroup::delay_with) and
-/// [`schedule_with`](super::KeyedGroup::schedule_with) make. The verbs are admitted while the group
+/// The jobs that [`delay_with`](super::KeyedGroup::delay_with) and
+/// [`schedule_with`](super::KeyedGroup::schedule_with) make get one. Its methods are admitted while the group
 /// drains, and `wait` covers what they schedule; so a job may schedule its own key again. They never
 /// panic: a job that is rejected, because the group was shut down, cancelled or has drained, is dropped and
 /// reported as [`Outcome::Refused`]. A context may outlive its job.
@@ -224,7 +224,7 @@ impl<K, S> KeyedContext<K, S> {
 
 verbs!(
     KeyedContext,
-    "From a context it does not panic: a job that the group rejects is dropped, and the answer is
+    "From a context it does not panic: a job that the group rejects is dropped, and the outcome is
     [`Outcome::Refused`]."
 );
 

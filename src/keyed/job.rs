@@ -14,8 +14,8 @@ use crate::ground::panic;
 use crate::ground::timeline::later;
 use crate::{Handle, Job, JobContext, ScheduleError};
 
-/// What the group keeps for a key until its job starts: what the user handed in, and the duty to tell
-/// the keys what becomes of it.
+/// What the group keeps for a key until its job starts: what the user handed in, and the duty to report
+/// its outcome to the keys.
 struct Kept<K, S, T> {
     job: T,
     duty: Duty<K, S>,
@@ -87,7 +87,7 @@ where
     /// Hands to the group, for a key, the job that `start` makes of `job` when it is due, as `decide`
     /// plans it; drops it if `decide` has no plan.
     ///
-    /// `decide` is told of the key's pending job. It runs under the lock and calls no user code.
+    /// `decide` gets the key's pending job. It runs under the lock and calls no user code.
     /// It all happens in one step under the lock, the group's admission in the middle of it: a job that
     /// starts at once waits for the lock and finds its ticket there.
     #[track_caller]

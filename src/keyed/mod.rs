@@ -1,4 +1,4 @@
-//! Jobs under keys: at most one pending job for each, to be replaced, moved, kept or cancelled by key.
+//! Jobs under keys: at most one pending job per key, to be replaced, moved, kept or cancelled by key.
 //!
 //! What session and cache expiry, debouncing, request timeouts and watchdogs are made of. A
 //! [`KeyedGroup`] owns a [`Group`](crate::Group), or works in one that is there already as a
@@ -29,27 +29,25 @@
 //! | one run after a burst of events | [`KeyedGroup::debounce`] |
 //! | a key's job moved, nothing else | [`KeyedGroup::touch`] |
 //! | a key's job dropped | [`KeyedGroup::cancel`] |
-//! | never two runs of a key at once | [`Builder::exclusive`] |
+//! | at most one run of a key at a time | [`Builder::exclusive`] |
 //! | a job that schedules its own key again | [`KeyedGroup::schedule_with`], [`KeyedContext`] |
 //!
 //! # Keys
 //!
-//! A key is hashed once a call, outside of any lock. `Eq` is asked under the lock, for keys of equal
+//! A key is hashed once per call, outside of any lock. `Eq` runs under the lock, for keys of equal
 //! hashes only: it must not call back into the keyed group. A panic of `Hash` or `Eq` goes to the
 //! caller and changes nothing. Keys and jobs are dropped outside of the lock, so their destructors may
 //! call back. The hasher is the second of the keyed group's types; the default withstands chosen keys.
-//!
-//! # The house
-//!
-//! ```text
-//! builder  settings
-//! group    the owner of the keys and of their group
-//! handle   the keys for other tasks, and for a key's own job
-//! verbs    the verbs by key, of all three
-//! job      a key's job, on its way through the group
-//! shared   the lock
-//! state    what becomes of each key
-//! ```
+
+// Modules:
+//
+// builder  settings
+// group    the owner of the keys and of their group
+// handle   the keys for other tasks, and for a key's own job
+// verbs    the verbs by key, of all three
+// job      a key's job, on its way through the group
+// shared   the lock
+// state    the state of each key
 
 mod builder;
 mod group;

@@ -1,4 +1,4 @@
-//! What becomes of each key, and every transition of it, under the lock of [`shared`](super::shared).
+//! The state of each key, and every transition of it, under the lock of [`shared`](super::shared).
 //!
 //! The jobs themselves are the group's. A ticket says which job speaks for a key: a job that starts
 //! and finds that its ticket no longer counts was replaced or cancelled, and does nothing. So it is
@@ -12,15 +12,15 @@ use tokio::time::Instant;
 use crate::JobHandle;
 use crate::ground::table::Table;
 
-/// What happens to a job that is scheduled for a key which has a pending job already.
+/// A rule for a job that is scheduled for a key which has a pending job already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OnDuplicate {
-    /// The new job takes the place of the pending one, at its own instant.
+    /// The new job replaces the pending one, at its own instant.
     Replace,
-    /// Whichever is due first stays, and the other is dropped. The pending one wins a tie.
+    /// The one that is due first stays, and the other is dropped. The pending one wins a tie.
     KeepEarliest,
-    /// Whichever is due last stays, and the other is dropped. The pending one wins a tie.
+    /// The one that is due last stays, and the other is dropped. The pending one wins a tie.
     KeepLatest,
     /// The pending one stays as it is, and the new one is dropped.
     KeepExisting,
@@ -38,7 +38,7 @@ impl OnDuplicate {
         }
     }
 
-    /// Does a job that is due at `new` take the place of one that is due at `pending`?
+    /// Returns whether a job that is due at `new` replaces one that is due at `pending`.
     fn replaces(self, pending: Instant, new: Instant) -> bool {
         match self {
             OnDuplicate::Replace => true,
@@ -49,17 +49,17 @@ impl OnDuplicate {
     }
 }
 
-/// What became of a job that was scheduled for a key.
+/// The outcome of scheduling a job for a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
     /// The key had no pending job, and now has this one.
     Inserted,
-    /// The key had a pending job, which will not run; this one has its place.
+    /// The key had a pending job, which will not run; this one replaces it.
     Replaced,
     /// The key keeps the pending job that it had; this one was dropped.
     Kept,
-    /// The group takes no more jobs (it was waited for, shut down, cancelled or dropped, or its runtime has
+    /// The group rejects jobs (it was waited for, shut down, cancelled or dropped, or its runtime has
     /// ended): this one was dropped, and the key keeps the pending job that it had.
     Refused,
 }

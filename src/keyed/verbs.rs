@@ -67,11 +67,11 @@ macro_rules! verbs {
                 }
             }
 
-            /// Schedules `job` for `key` at the instant `at`, or hands it back if the group takes no
-            /// more jobs.
+            /// Schedules `job` for `key` at the instant `at`, or gives it back if the group rejects
+            /// it.
             ///
             /// For callers that do not know whether the group is still open. Otherwise like
-            /// [`schedule`](Self::schedule); the answer is never
+            /// [`schedule`](Self::schedule); the outcome is never
             /// [`Outcome::Refused`](crate::keyed::Outcome::Refused).
             ///
             /// # Errors
@@ -90,7 +90,7 @@ macro_rules! verbs {
                 self.inner().put(key, at, job, on_duplicate)
             }
 
-            /// Schedules `job` for `key`, `delay` from now, or hands it back.
+            /// Schedules `job` for `key`, `delay` from now, or gives it back if the group rejects it.
             ///
             /// # Errors
             ///
@@ -173,14 +173,14 @@ macro_rules! verbs {
             }
 
             /// Schedules `job` for `key` to run once no other call has come for `quiet`, and at most
-            /// `ceiling` after the first; it takes the place of the key's pending job.
+            /// `ceiling` after the first; it replaces the key's pending job.
             ///
             /// Call it for every event, and the last job of a burst runs. The first call is the first
             /// `debounce` of the pending entry: what is scheduled for the key in another way begins a
             /// new one. Without a ceiling (`Duration::MAX`), events that never pause put the job off
             /// for good.
             ///
-            /// It always answers: a job that the group rejects is dropped
+            /// It never panics: a job that the group rejects is dropped
             /// ([`Outcome::Refused`](crate::keyed::Outcome::Refused)), and the key keeps what it had.
             ///
             /// # Examples

@@ -109,7 +109,7 @@ where
         self
     }
 
-    /// Sets what becomes of the series when a run panics; [`End`](OnPanic::End) by default. A panic of the
+    /// Sets what happens to the series when a run panics; [`End`](OnPanic::End) by default. A panic of the
     /// closure that returns the times ends it in any case.
     pub fn on_panic(mut self, on_panic: OnPanic) -> At<F> {
         self.on_panic = on_panic;

@@ -13,10 +13,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A source of calendar time, and how often to look at it.
 ///
-/// A wall clock can be set forward and back while a job waits for it, and no timer tells. So a job that
+/// A wall clock can be set forward and back while a job waits for it, and no timer reports it. So a job that
 /// waits for a time of it looks again at least once a second, or as often as
 /// [`look_every`](WallClock::look_every) says: after a step forward the job is late by at most that
-/// long, and after a step back it goes on waiting. It is never early by the clock as it reads when the
+/// long, and after a step back it keeps waiting. It is never early by the clock as it reads when the
 /// job starts.
 ///
 /// # Examples

@@ -67,8 +67,8 @@ impl<'a> Every<'a> {
 
     /// Sets the instant for which tick 0 is meant; by default that of the call of [`run`](Every::run).
     ///
-    /// If it has passed by then, the series begins with the first tick that has not. It takes the place
-    /// of an [`on_wall_clock`](Every::on_wall_clock) before it.
+    /// If it has passed by then, the series begins with the first tick that has not. It replaces an
+    /// earlier [`on_wall_clock`](Every::on_wall_clock).
     ///
     /// # Examples
     ///
@@ -103,7 +103,7 @@ impl<'a> Every<'a> {
     /// timetable by the clock as it reads now, and the times that come again have their ticks again. So
     /// a clock that was far ahead for a moment does not silence a series.
     ///
-    /// It takes the place of a [`starting_at`](Every::starting_at) before it.
+    /// It replaces an earlier [`starting_at`](Every::starting_at).
     ///
     /// # Examples
     ///
@@ -126,13 +126,13 @@ impl<'a> Every<'a> {
         self
     }
 
-    /// Sets what becomes of missed ticks; [`Skip`](MissedTicks::Skip) by default.
+    /// Sets how missed ticks are handled; [`Skip`](MissedTicks::Skip) by default.
     pub fn missed(mut self, missed: MissedTicks) -> Every<'a> {
         self.table.missed = missed;
         self
     }
 
-    /// Sets what becomes of the series when a run panics; [`End`](OnPanic::End) by default.
+    /// Sets what happens to the series when a run panics; [`End`](OnPanic::End) by default.
     pub fn on_panic(mut self, on_panic: OnPanic) -> Every<'a> {
         self.on_panic = on_panic;
         self

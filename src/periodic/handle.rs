@@ -30,7 +30,7 @@ pub struct TimedHandle {
     once: Option<Claim>,
 }
 
-/// Who decides about a job that runs once: the first to ask, its start, its cancel or its end.
+/// What decides about a job that runs once: the first of its start, its cancel and its end.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Claim(Arc<AtomicBool>);
 
@@ -57,8 +57,7 @@ impl<J> Once<J> {
         (once, claim)
     }
 
-    /// The job, to be started, unless it was cancelled. Whoever cancels after this is told that it was
-    /// too late.
+    /// The job, to be started, unless it was cancelled. A cancel after this returns `false`.
     pub(super) fn begin(&mut self) -> Option<J> {
         self.job.take().filter(|_| self.claim.claim())
     }
@@ -85,7 +84,7 @@ impl TimedHandle {
     /// Cancels what has not started. Returns `true` if this call prevented a run; at most one call ever returns
     /// `true`.
     ///
-    /// A run in progress is left alone; of a series it is then the last.
+    /// A run in progress is not interrupted; of a series it is then the last.
     pub fn cancel(&self) -> bool {
         match &self.once {
             None => self.job.cancel(),

@@ -1,7 +1,7 @@
 //! Fixed-rate ticks that neither drift nor overlap, and jobs at times of the wall clock.
 //!
 //! [`Group::every`](crate::Group::every) is [`repeat`](crate::Group::repeat) with a timetable: tick k is meant for the
-//! start plus k periods, however long the runs take. [`MissedTicks`] says what becomes of ticks whose time passes
+//! start plus k periods, however long the runs take. [`MissedTicks`] sets what happens to ticks whose time passes
 //! during a run. A [`WallClock`] has the calendar's time, which people and servers set forward and
 //! back; [`at`] is a series at the times that a calendar returns.
 //!
@@ -26,23 +26,21 @@
 //! |---|---|---|---|---|---|
 //! | intended | 0 | 10 | 20 | 30 | 40 |
 //! | `Skip` leaves missed ticks out | 0 | 10 | – | – | 40 |
-//! | `Delay` puts all later ones off | 0 | 10 | 35 | 45 | 55 |
+//! | `Delay` postpones all later ones | 0 | 10 | 35 | 45 | 55 |
 //! | `Burst(2)` catches up | 0 | 10 | 35 | 38 | 41 |
 //! | `Burst(1)` makes up for one | 0 | 10 | – | 35 | 40 |
-//!
-//! # The house
-//!
-//! ```text
-//! methods  those of the group, its handles and contexts
-//! every    series with a period
-//! calendar series at the times of a calendar
-//! wall     jobs at times of the wall clock
-//! tick     what a run sees
-//! on_panic what a panic of one run does to its series
-//! handle   what the caller keeps
-//! clock    when a time is due, and when to look again
-//! table    which tick comes next
-//! ```
+
+// Modules:
+//
+// methods  those of the group, its handles and contexts
+// every    series with a period
+// calendar series at the times of a calendar
+// wall     jobs at times of the wall clock
+// tick     what a run sees
+// on_panic what a panic of one run does to its series
+// handle   what the caller keeps
+// clock    when a time is due, and when to look again
+// table    which tick comes next
 
 mod calendar;
 mod clock;

@@ -7,7 +7,7 @@ use std::pin::pin;
 use crate::JobContext;
 use crate::ground::panic::{Payload, poll_caught};
 
-/// What becomes of a series when one of its runs panics.
+/// The effect on a series when one of its runs panics.
 ///
 /// # Examples
 ///

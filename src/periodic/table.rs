@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What becomes of ticks whose time passes while a run is in progress. No two runs ever overlap.
+/// The handling of ticks whose time passes while a run is in progress. No two runs ever overlap.
 ///
 /// The words are those of [`tokio::time::MissedTickBehavior`]. One meaning differs: tokio's `Skip`
 /// makes up for one missed tick at once, ours for none, so that each run is meant for a time of the
@@ -33,7 +33,7 @@ pub enum MissedTicks {
     /// They are left out; the next run is at the next time of the timetable.
     #[default]
     Skip,
-    /// The first of them runs at once, and all later ones are put off by as much as it was late.
+    /// The first of them runs at once, and all later ones are postponed by as much as it was late.
     Delay,
     /// The last `max` of them run, one after the other without a pause, and the rest are left out;
     /// with `u64::MAX` all of them run, and with zero none, as with `Skip`.
@@ -121,7 +121,7 @@ const NANOS: u128 = 1_000_000_000;
 mod tests {
     use super::*;
 
-    /// The times at which runs start that take so long each, with a period of ten seconds.
+    /// Returns the times at which runs of these lengths start, with a period of ten seconds.
     fn starts(missed: MissedTicks, lengths: &[u64]) -> Vec<u64> {
         let table = Timetable {
             period: Duration::from_secs(10),

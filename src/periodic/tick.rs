@@ -36,7 +36,7 @@ impl Tick {
     /// Returns the number of the tick. Tick k of [`every`](crate::Group::every) is meant for the start plus k
     /// periods; those of [`at`](super::at) are counted.
     ///
-    /// Missed ticks leave gaps in the numbers, unless they are made up for. Numbers go back only when a
+    /// Missed ticks leave gaps in the numbers, unless they run later. Numbers go back only when a
     /// wall clock was set back by more than a period.
     pub fn number(&self) -> u64 {
         self.number
@@ -94,7 +94,7 @@ impl Tick {
         self.lateness
     }
 
-    /// Returns the run's view of its group: its token, and the verbs to schedule more.
+    /// Returns the run's view of its group: its token, and the methods to schedule more.
     pub fn context(&self) -> &JobContext {
         &self.context
     }

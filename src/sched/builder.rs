@@ -15,7 +15,7 @@ use super::state::State;
 use super::workers::Workers;
 use crate::ground::timeline::{Tick, Timeline};
 
-/// Configures a [`Group`]; created by [`Group::builder`].
+/// Settings for a [`Group`]; created by [`Group::builder`].
 ///
 /// # Examples
 ///
@@ -186,7 +186,7 @@ impl Builder {
     /// tokio's timers work in whole milliseconds, and jobs start half a millisecond late in the middle
     /// and two at worst. A group with a timerfd holds one file open and wakes the runtime for each
     /// deadline by itself, so it costs more CPU where there are many. Where the process may open no more
-    /// files, it goes on with tokio's timer alone. On a paused clock it makes no difference.
+    /// files, it uses tokio's timer alone. On a paused clock it makes no difference.
     ///
     /// The runtime needs its I/O driver (`enable_io` or `enable_all`): [`build`](Builder::build) panics
     /// without it.

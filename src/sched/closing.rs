@@ -176,22 +176,22 @@ impl Closing {
         self.shutdown.is_some()
     }
 
-    /// Are series that end with `wait` to look at once? What else closes a group ends them itself.
+    /// Returns whether series that end with `wait` are to look at once. What else closes a group ends them itself.
     pub(super) fn hurries(&self) -> bool {
         self.is_draining() && self.lets_go_on()
     }
 
-    /// Can the clock end the group?
+    /// Returns whether the clock can end the group.
     pub(super) fn has_deadline(&self) -> bool {
         self.deadline < Tick::NEVER
     }
 
-    /// May a due job start?
+    /// Returns whether a due job may start.
     pub(super) fn lets_start(&self) -> bool {
         !(self.has_ended() || self.aborting || self.abandoned)
     }
 
-    /// May a job be moved, or run once more?
+    /// Returns whether a job may be moved, or run once more.
     pub(super) fn lets_go_on(&self) -> bool {
         !(self.has_ended() || self.is_shut_down() || self.abandoned)
     }

@@ -1,4 +1,4 @@
-//! What a job sees of its group, and the jobs that ask for it.
+//! A job's view of its group, and the jobs that get it.
 
 use std::fmt;
 use std::pin::Pin;
@@ -18,12 +18,11 @@ use super::shared::Shared;
 use super::verbs::{Entrance, verbs};
 use crate::ground::panic::Payload;
 
-/// A running job's view of its group: its deadline, the cancel token, and the verbs to schedule more.
+/// A running job's view of its group: its deadline, the cancel token, and the methods to schedule more.
 ///
-/// It is given to the jobs of `delay_with`, `schedule_with` and `repeat`. The verbs are admitted while the group
-/// drains, and `wait` covers what they schedule. They never
-/// panic: once the group is shut down, cancelled or drained they drop the job and return a finished
-/// handle. A context may outlive its job.
+/// The jobs of `delay_with`, `schedule_with` and `repeat` get one. Its methods are admitted while the
+/// group drains, and `wait` covers what they schedule. They never panic: once the group is shut down, cancelled or
+/// drained they drop the job and return a finished handle. A context may outlive its job.
 ///
 /// # Examples
 ///

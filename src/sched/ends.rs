@@ -22,7 +22,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// What became of jobs since then.
+    /// Returns the outcomes of jobs since then.
     pub(super) fn report_since(self, then: Tally) -> Report {
         let count = |now: u64, then: u64| usize::try_from(now - then).unwrap_or(usize::MAX);
         Report {

@@ -1,4 +1,4 @@
-//! What can go wrong, and what is handed back.
+//! Errors of jobs and of groups.
 
 use std::fmt;
 use std::panic::Location;
@@ -8,7 +8,7 @@ use thiserror::Error;
 use super::job::JobId;
 use crate::ground::panic::Panic;
 
-/// Why a [`wait`](crate::Group::wait) failed; returned by [`Wait`](crate::Wait).
+/// The error of a [`wait`](crate::Group::wait) that failed; returned by [`Wait`](crate::Wait).
 ///
 /// # Examples
 ///
@@ -41,7 +41,7 @@ pub enum WaitError {
     Panicked(JobPanic),
 }
 
-/// Why a job has no value; returned by [`JoinHandle`](crate::JoinHandle).
+/// The error of a job that has no value; returned by [`JoinHandle`](crate::JoinHandle).
 ///
 /// # Examples
 ///
@@ -68,7 +68,7 @@ pub enum JobError {
     Panicked(JobPanic),
 }
 
-/// The panic of a job, which is known by its id.
+/// The panic of a job, which is identified by its id.
 pub type JobPanic = Panic<JobId>;
 
 impl Panic<JobId> {
@@ -95,7 +95,7 @@ impl fmt::Display for Panic<JobId> {
     }
 }
 
-/// Why a job or a task was rejected; it gives the job back.
+/// The error of a job or a task that was rejected; it gives the job back.
 ///
 /// # Examples
 ///

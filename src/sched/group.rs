@@ -15,7 +15,7 @@ use super::verbs::{Entrance, verbs};
 use super::wait::{Drain, Shutdown, Wait};
 use crate::ground::trace;
 
-/// Schedules many delayed jobs on one tokio driver task, and waits for, cancels or shuts down all of them together.
+/// A group of delayed jobs on one tokio driver task, to be waited for, cancelled and shut down together.
 ///
 /// The driver owns one heap of deadlines and one sleep; due jobs run in parallel on the runtime's workers. A pending
 /// job is a few dozen bytes beside its own future, not a task and a timer. Use [`tokio::time::sleep`] in a task of
@@ -43,9 +43,9 @@ use crate::ground::trace;
 /// ```
 #[must_use = "a group that is dropped drops its pending jobs"]
 pub struct Group {
-    /// What its owner schedules through, for whom a closed group is a mistake.
+    /// The handle its owner schedules through, for which a closed group is misuse.
     own: Handle,
-    /// What it lends to functions that take a handle, for which it is none.
+    /// The handle it lends to functions that take one, for which it is not.
     lent: Handle,
     detached: bool,
 }
@@ -172,7 +172,7 @@ impl Group {
     /// Closes the group and waits until every job has ended.
     ///
     /// The group is closed by the call itself, not by the first poll. A job scheduled concurrently with this call is
-    /// either waited for or rejected; it is never lost. Running jobs may go on scheduling through their context, and
+    /// either waited for or rejected; it is never lost. Running jobs may still schedule through their context, and
     /// what they schedule is waited for. The future resolves as soon as nothing is pending or running and all that
     /// jobs held was dropped, or at once when the group is cancelled, in which case running jobs may still be running.
     ///
@@ -273,7 +273,7 @@ impl Group {
         Drain::new(shared, before)
     }
 
-    /// Ends the group within `grace`, and reports what became of the jobs it held.
+    /// Ends the group within `grace`, and reports the outcomes of the jobs it held.
     ///
     /// From the call on every job is rejected, also those of running jobs. What is not yet due is
     /// dropped. What runs, and what is due, may finish until `grace` is over; then running jobs are
@@ -287,7 +287,7 @@ impl Group {
     ///
     /// # Cancel safety
     ///
-    /// It takes effect at the call and goes on if the future is dropped.
+    /// It takes effect at the call and continues if the future is dropped.
     ///
     /// # Examples
     ///

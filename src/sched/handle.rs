@@ -1,4 +1,4 @@
-//! What other tasks hold: of a group, of one job, of one job's value.
+//! Handles to a group, to one job, and to one job's value.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -21,21 +21,22 @@ use super::stats::Stats;
 use super::verbs::{Entrance, verbs};
 use crate::ground::timeline::Tick;
 
-/// Schedules on a group from other tasks, threads and runtimes; created by [`Group::handle`](crate::Group::handle).
+/// A handle for scheduling on a group from other tasks, threads and runtimes; created by
+/// [`Group::handle`](crate::Group::handle).
 ///
 /// A handle is cheap to clone and does not keep the group alive; only a [detached](crate::Group::detach) group
-/// goes on for its handles.
+/// keeps running for its handles.
 ///
-/// Its verbs never panic, since the end of the group is no mistake of the task that holds a handle: once `wait`,
+/// Its methods never panic, since the end of the group is no misuse by the task that holds a handle: once `wait`,
 /// `drain` or `shutdown` was called, or the group was cancelled or dropped, they drop the job and return a finished
-/// [`JobHandle`]. The `try_` forms give the job back, and [`is_closed`](Handle::is_closed) says so beforehand. A
+/// [`JobHandle`]. The `try_` forms give the job back, and [`is_closed`](Handle::is_closed) tests for it. A
 /// handle of a job's context is admitted while `wait` or `drain` drains the group.
 ///
 /// A function that takes `&impl AsRef<Handle>`, as those of this crate do, can be called with a
 /// [`Group`](crate::Group), a `Handle`, a [`JobContext`], or a keyed group. What they lend by it is not counted by
 /// `detach`; a clone of it is.
 ///
-/// A delay counts from tokio's clock as it reads where the verb is called. A clock that a test has
+/// A delay counts from tokio's clock as it reads where the method is called. A clock that a test has
 /// paused stands still only inside its runtime, so there schedule from one of its tasks.
 ///
 /// # Examples
@@ -58,12 +59,12 @@ use crate::ground::timeline::Tick;
 pub struct Handle {
     shared: Arc<Shared>,
     caller: Caller,
-    /// A detached group goes on for it.
+    /// A detached group keeps running for it.
     counted: bool,
 }
 
 impl Handle {
-    /// One that is handed out.
+    /// Creates a handle that is handed out.
     pub(super) fn new(shared: Arc<Shared>, caller: Caller) -> Handle {
         shared.with(|state| state.handle_made());
         Handle {
@@ -73,7 +74,7 @@ impl Handle {
         }
     }
 
-    /// One that lies in a `Group` or a `JobContext`, which only lend it.
+    /// Creates the handle of a `Group` or a `JobContext`, which only lend it.
     pub(super) fn lent(shared: Arc<Shared>, caller: Caller) -> Handle {
         Handle {
             shared,
@@ -169,8 +170,8 @@ impl Handle {
         admitted.is_err()
     }
 
-    /// Like [`schedule_with`](Handle::schedule_with), for what is kept until the job starts; a refused
-    /// job's comes back.
+    /// Like [`schedule_with`](Handle::schedule_with), for what is kept until the job starts, which a rejected
+    /// job gives back.
     ///
     /// It runs and drops nothing of a user's and wakes no waker of theirs, so a lock may be held.
     #[track_caller]
@@ -233,7 +234,7 @@ impl fmt::Debug for Handle {
 /// A handle to one scheduled job: cancel it, reschedule it, or query its state.
 ///
 /// Clones refer to the same job, and compare equal; handles of two jobs do not, also not of jobs of two groups
-/// that have the same id. Dropping a handle does not cancel the job. A handle keeps nothing of what the job held.
+/// that have the same id. Dropping a handle does not cancel the job. A handle keeps nothing alive that the job held.
 ///
 /// # Examples
 ///
@@ -314,7 +315,7 @@ impl JobHandle {
         prevented
     }
 
-    /// Moves the job to another instant. Returns `true` if the move will be honoured.
+    /// Moves the job to another instant. Returns `true` if the move takes effect.
     ///
     /// A pending job moves, also one that is due and waits for a slot. A repeating job that is running
     /// will run again at that instant at the latest. It returns `false` for a job that has ended or runs for its
@@ -555,7 +556,7 @@ impl fmt::Debug for JobHandle {
 ///
 /// # Cancel safety
 ///
-/// Awaiting `&mut handle` loses nothing when it is dropped. Dropping the handle changes nothing for the
+/// Awaiting `&mut handle` loses nothing when it is dropped. Dropping the handle does not affect the
 /// job, whose value is dropped then; with [`abort_on_drop`](JoinHandle::abort_on_drop) it stops the job.
 ///
 /// # Panics
@@ -615,7 +616,7 @@ impl<T> JoinHandle<T> {
         &self.job
     }
 
-    /// Makes the drop of this handle [abort](JobHandle::abort) the job; without it the job goes on.
+    /// Makes the drop of this handle [abort](JobHandle::abort) the job; without it the job continues.
     ///
     /// # Examples
     ///

@@ -126,7 +126,7 @@ impl Intake {
         self.head.min(self.earliest)
     }
 
-    /// Are there more dead entries than live ones, and enough to be worth a sweep?
+    /// Returns whether there are more dead entries than live ones, and enough to be worth a sweep.
     pub(super) fn has_too_many_for(&self, live: usize) -> bool {
         self.queued + self.entries.len() > 2 * live + KEPT_DEAD
     }

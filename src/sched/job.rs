@@ -1,4 +1,4 @@
-//! The words for a job: what it is, its id, its state, and what it wants next.
+//! The types of a job: what it is, its id, its state, and its next step.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 /// `tokio::task::spawn_blocking`, whose handle the job awaits.
 ///
 /// Due jobs run in parallel on the runtime's worker threads, never on the driver. A worker task of the group polls
-/// each of them once. One that is ready then has cost no task of its own; one that has to await goes on in a tokio
+/// each of them once. One that is ready then has cost no task of its own; one that has to await continues in a tokio
 /// task that the group uses again for other jobs afterwards. So `tokio::task::id` is the worker's at the first poll
 /// and that task's later, and is shared by several jobs; the waker stays valid for the whole run; and the first
 /// poll shares the cooperative budget of its worker, while later ones have a budget of their own. The span of the
@@ -112,7 +112,7 @@ pub enum JobState {
     Panicked,
 }
 
-/// What a repeating job wants after a run; returned by each run of [`repeat`](crate::Group::repeat).
+/// The next step of a repeating job; returned by each run of [`repeat`](crate::Group::repeat).
 ///
 /// # Examples
 ///

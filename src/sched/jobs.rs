@@ -122,7 +122,7 @@ impl Jobs {
         (id, Entry { at, stamp, slot })
     }
 
-    /// May there be series that end with `wait`? Asked and answered once.
+    /// Returns whether there may be series that end with `wait`, and resets that.
     pub(super) fn take_until_wait(&mut self) -> bool {
         std::mem::take(&mut self.until_wait)
     }

@@ -75,7 +75,7 @@ impl LocalQueue {
         inner.unstarted.extend(claims);
     }
 
-    /// Is this a job that has not started?
+    /// Returns whether this is a job that has not started.
     pub(super) fn contains(&self, slot: u32) -> bool {
         let unstarted = &self.lock().unstarted;
         unstarted.iter().any(|claim| claim.slot == slot)

@@ -173,8 +173,8 @@ impl Queue {
         self.moving.slots.len() - self.moved
     }
 
-    /// Is anything due by `now` still to [arrive](Queue::arriving)? Until then the order of what could
-    /// be popped is not known.
+    /// Returns whether anything due by `now` is still to [arrive](Queue::arriving). Until then the order of
+    /// what could be popped is not known.
     pub(super) fn is_behind(&self, now: Tick) -> bool {
         match self.wheel.peek() {
             _ if self.left_to_move() > 0 => self.moving.earliest <= now,

@@ -100,7 +100,7 @@ impl Ready {
         self.running -= 1;
     }
 
-    /// Is there a limit on how many run?
+    /// Returns whether there is a limit on how many run.
     pub(super) fn is_limited(&self) -> bool {
         self.limit < usize::MAX
     }

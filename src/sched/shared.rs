@@ -159,7 +159,7 @@ impl Shared {
         self.token.clone()
     }
 
-    /// Has somebody else cancelled the token?
+    /// Returns whether the token was cancelled from outside the group.
     pub(super) fn is_cancelled(&self) -> bool {
         self.token_is_shared.load(SeqCst) && self.token.is_cancelled()
     }
@@ -193,7 +193,7 @@ impl Shared {
         panic::catch(code)
     }
 
-    /// Is this called by the code of one of the group's own jobs?
+    /// Returns whether this is called by the code of one of the group's own jobs.
     pub(super) fn is_inside(&self) -> bool {
         INSIDE.with(Cell::get) == std::ptr::from_ref(self) as usize
     }

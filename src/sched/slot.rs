@@ -175,7 +175,7 @@ impl Slot {
         }
     }
 
-    /// Is a running job to be stopped?
+    /// Returns whether a running job is to be stopped.
     pub(super) fn is_aborted(&self) -> bool {
         matches!(&self.held, Held::Control(Some(control)) if control.abort)
     }
@@ -229,7 +229,7 @@ struct Block {
     /// Bit `i` is set if page `i` is there and has room.
     roomy: u32,
     used: u16,
-    /// Is it in the stack of those with room? At most once.
+    /// Whether it is in the stack of those with room, where it is at most once.
     listed: bool,
     /// The next one below it in there.
     below: Option<u32>,
@@ -389,7 +389,7 @@ impl Slots {
         &mut self.blocks[block].pages[page].slots[index as usize]
     }
 
-    /// Does the entry of a released job still speak for it?
+    /// Returns whether the entry of a released job still speaks for it.
     pub(super) fn is_released(&self, entry: &Entry) -> bool {
         self.peek(entry.slot)
             .is_some_and(|slot| slot.is_spoken_for_by(entry, Stage::Released))

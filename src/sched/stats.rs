@@ -1,4 +1,4 @@
-//! What a group says about itself.
+//! Counts and lists of a group's jobs.
 
 use std::panic::Location;
 use std::time::Duration;
@@ -42,8 +42,8 @@ pub struct Stats {
     pub cancelled: u64,
     /// Jobs that ended by a panic.
     pub panicked: u64,
-    /// Never later than the earliest deadline of a pending job, possibly earlier: a job that was moved,
-    /// cancelled or started since may still be counted. `None` if nothing is pending.
+    /// A lower bound of the earliest deadline of a pending job: a job that was moved, cancelled or started
+    /// since may still be counted. `None` if nothing is pending.
     pub next_deadline: Option<Instant>,
     /// How late the latest start of a job has been until now. While jobs are short the clock is read for each
     /// fourth of them; [`JobContext::lateness`](crate::JobContext::lateness) is exact for its run.
@@ -53,7 +53,7 @@ pub struct Stats {
     pub driver_wakeups: u64,
 }
 
-/// Counts of what became of a group's jobs when it was ended; returned by [`drain`](crate::Group::drain) and
+/// Counts of a group's jobs by outcome when it was ended; returned by [`drain`](crate::Group::drain) and
 /// [`shutdown`](crate::Group::shutdown).
 ///
 /// The three numbers add up to all the jobs that the group held at the call; after a drain, also those that came
@@ -74,7 +74,7 @@ pub struct Stats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Report {
-    /// Jobs that ran to their end, by a panic or not; repeating ones too, whatever they wanted next.
+    /// Jobs that ran to their end, by a panic or not; repeating ones too, whatever they returned.
     pub finished: usize,
     /// Jobs that had started and were aborted, at the end of the grace or one by one.
     pub aborted: usize,

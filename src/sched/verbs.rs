@@ -33,7 +33,7 @@ impl Entrance<'_> {
         self.shared.timeline.tick(at)
     }
 
-    /// Lets a job in, or says why not and hands it back.
+    /// Accepts a job, or gives it back with the reason.
     fn submit<B: Body + 'static>(
         self,
         at: Tick,
@@ -61,8 +61,8 @@ impl Entrance<'_> {
         }
     }
 
-    /// Lets a job in, or drops it and answers with a finished handle; panics if scheduling here is a
-    /// mistake of the group's owner.
+    /// Accepts a job, or drops it and returns a finished handle; panics if scheduling here is misuse by
+    /// the group's owner.
     #[track_caller]
     fn put<B: Body + 'static>(self, at: Tick, body: B, course: Course) -> JobHandle {
         self.put_for(Location::caller(), at, body, course)
@@ -146,7 +146,7 @@ impl Entrance<'_> {
         self.put(self.at(at), self.with(job), Course::Once)
     }
 
-    /// Like `schedule_with`, for what is kept until the job starts; a refused job's comes back.
+    /// Like `schedule_with`, for what is kept until the job starts, which a rejected job gives back.
     #[track_caller]
     pub(super) fn try_schedule_with<T: Send + 'static, J: Job>(
         self,
@@ -344,7 +344,7 @@ macro_rules! verbs {
                 self.entrance().try_schedule(at, job)
             }
 
-            /// Schedules the job that `job` makes, `delay` from now; the closure is given the
+            /// Schedules the job that `job` makes, `delay` from now; the closure gets the
             /// [`JobContext`](crate::JobContext) when the job starts.
             ///
             /// Through the context a job sees the cancel token and schedules further jobs, also

@@ -15,7 +15,7 @@ use super::stats::Report;
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Waits until every job of a group has ended; created by [`Group::wait`](crate::Group::wait).
+/// A future that resolves when every job of a group has ended; created by [`Group::wait`](crate::Group::wait).
 ///
 /// # Cancel safety
 ///
@@ -83,7 +83,8 @@ impl fmt::Debug for Wait<'_> {
     }
 }
 
-/// Waits until a drain is complete and resolves to a [`Report`]; created by [`Group::drain`](crate::Group::drain).
+/// A future that resolves to a [`Report`] when a drain is complete; created by
+/// [`Group::drain`](crate::Group::drain).
 ///
 /// # Cancel safety
 ///
@@ -129,7 +130,7 @@ impl fmt::Debug for Drain<'_> {
     }
 }
 
-/// Waits until a shutdown is complete and resolves to a [`Report`]; created by
+/// A future that resolves to a [`Report`] when a shutdown is complete; created by
 /// [`Group::shutdown`](crate::Group::shutdown).
 ///
 /// # Cancel safety
@@ -176,7 +177,7 @@ impl fmt::Debug for Shutdown<'_> {
     }
 }
 
-/// What has become of jobs since then, when none is left.
+/// Reports the outcomes of jobs since then, when none is left.
 fn report(shared: &Shared, before: Tally) -> Boxed<'_, Report> {
     Box::pin(until(shared, move |state| state.report_since(before)))
 }
@@ -190,7 +191,7 @@ fn outcome(state: &State) -> Option<Result<(), WaitError>> {
     })
 }
 
-/// One who waits: takes its waker along when it goes.
+/// One waiting task: takes its waker along when it goes.
 struct Waiter<'a> {
     shared: &'a Shared,
     number: Option<u64>,

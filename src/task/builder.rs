@@ -71,7 +71,7 @@ impl<E> Default for Builder<E> {
 }
 
 impl<E: Send + 'static> Builder<E> {
-    /// Sets how many tasks run at a time: the concurrency limit.
+    /// Sets the concurrency limit: at most `tasks` tasks run at a time.
     ///
     /// Tasks beyond it are queued in FIFO order and start as slots become free.
     ///
@@ -113,8 +113,8 @@ impl<E: Send + 'static> Builder<E> {
     /// Ends the group at this instant: no task starts at it or later, and `wait` returns
     /// [`DeadlineExceeded`](crate::TaskError::DeadlineExceeded) if it cost a task its end.
     ///
-    /// What becomes of running tasks is for [`on_error`](Builder::on_error) to say: by default they are
-    /// aborted, else they see the group's token cancelled. With a [`timeout`](Builder::timeout) too, the
+    /// [`on_error`](Builder::on_error) decides about running tasks: by default they are aborted, else they
+    /// see the group's token cancelled. With a [`timeout`](Builder::timeout) too, the
     /// earlier one holds.
     pub fn deadline(mut self, deadline: Instant) -> Builder<E> {
         self.deadline = Some(deadline);
@@ -143,7 +143,7 @@ impl<E: Send + 'static> Builder<E> {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime if none was named, and with a deadline or a timeout on a runtime without a
+    /// Outside of a tokio runtime if none was set, and with a deadline or a timeout on a runtime without a
     /// timer.
     #[track_caller]
     pub fn build(self) -> TaskGroup<E> {

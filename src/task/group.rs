@@ -13,11 +13,11 @@ use super::methods::task_methods;
 use super::pool::{Caller, Closing, Pool};
 use super::wait::{Drain, Shutdown, Wait, WaitAll};
 
-/// Runs tasks concurrently, at most N at a time, to be waited for, cancelled and shut down together.
+/// A group of concurrent tasks, at most N at a time, to be waited for, cancelled and shut down together.
 ///
 /// In a `TaskGroup`, which is `TaskGroup<Infallible>`, a task returns `()`; in a `TaskGroup<E>` it returns
-/// `Result<(), E>`. The first task that is spawned says which one it is; where none does, write
-/// `TaskGroup::<E>::new()`. A task that never ends, like `async { loop { .. } }`, is taken by both.
+/// `Result<(), E>`. The first task that is spawned determines which one it is; where none does, write
+/// `TaskGroup::<E>::new()`. A task that never ends, like `async { loop { .. } }`, is accepted by both.
 ///
 /// A task beyond the [`limit`](Builder::limit) is queued, as one boxed allocation, and starts in FIFO order as
 /// soon as a slot is free. By default the first error or panic aborts the others;
@@ -111,7 +111,7 @@ impl<E: Send + 'static> TaskGroup<E> {
         Builder::default().token(token).build()
     }
 
-    /// Returns the default settings for a group, to be changed.
+    /// Returns a builder with the default settings.
     ///
     /// # Examples
     ///
@@ -278,7 +278,7 @@ impl<E: Send + 'static> TaskGroup<E> {
     /// Closes the group and waits until every task has ended, at most for `grace`; resolves to a report.
     ///
     /// Until the grace is over it is like [`wait`](TaskGroup::wait): the group's own methods are rejected, and
-    /// what tasks spawn through a [`TaskHandle`] is admitted and run. Then it goes on like
+    /// what tasks spawn through a [`TaskHandle`] is admitted and run. Then it continues like
     /// [`shutdown`](TaskGroup::shutdown) without a grace. With several drains and shutdowns the earliest end of
     /// a grace holds.
     ///
@@ -288,7 +288,7 @@ impl<E: Send + 'static> TaskGroup<E> {
     ///
     /// # Cancel safety
     ///
-    /// It takes effect at the call and goes on if the future is dropped.
+    /// It takes effect at the call and continues if the future is dropped.
     ///
     /// # Panics
     ///
@@ -324,7 +324,7 @@ impl<E: Send + 'static> TaskGroup<E> {
     /// become free until the grace is over. When the future resolves no code of the tasks runs any more: a
     /// task that blocks its thread is waited for. A member that is alive when the grace is over counts as
     /// aborted and is not waited for. The token is cancelled when the grace is over: call
-    /// [`cancel`](TaskGroup::cancel) before if running tasks are to hear of it at once, which drops queued ones.
+    /// [`cancel`](TaskGroup::cancel) before to notify running tasks at once, which drops queued ones.
     /// With several drains and shutdowns the earliest end of a grace holds.
     ///
     /// The three numbers of the report add up to the tasks and members that the group held at the call; `finished`
@@ -333,7 +333,7 @@ impl<E: Send + 'static> TaskGroup<E> {
     ///
     /// # Cancel safety
     ///
-    /// It takes effect at the call and goes on if the future is dropped.
+    /// It takes effect at the call and continues if the future is dropped.
     ///
     /// # Panics
     ///

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 
-/// What a task of a [`TaskGroup<E>`](super::TaskGroup) may return.
+/// The output of a task of a [`TaskGroup<E>`](super::TaskGroup).
 ///
 /// | group | its tasks return |
 /// |---|---|
@@ -10,7 +10,7 @@ use std::convert::Infallible;
 /// | `TaskGroup<E>` | `Result<(), E>` |
 /// | any | `!`: the task never ends, as `async { loop { .. } }` |
 ///
-/// The trait cannot be implemented elsewhere.
+/// The trait is sealed: other crates cannot implement it.
 ///
 /// # Examples
 ///
@@ -43,7 +43,7 @@ pub trait TaskOutput<E>: Send + 'static {
     fn into_result(self, _: Sealed) -> Result<(), E>;
 }
 
-/// It cannot be named elsewhere, which seals the trait.
+/// Other crates cannot name it, which seals the trait.
 #[derive(Debug)]
 pub struct Sealed(());
 

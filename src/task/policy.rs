@@ -2,7 +2,7 @@
 
 use crate::ground::error::TaskError;
 
-/// What the first error or panic of a task does to the others.
+/// The effect of the first error or panic of a task on the others.
 ///
 /// The group's [deadline](super::Builder::deadline) does the same, but for `Continue`, which it treats as
 /// `Cancel`.
@@ -29,17 +29,17 @@ pub enum OnError {
     /// A task that blocks its thread cannot be stopped: the group waits for it.
     #[default]
     Abort,
-    /// Cancels the token and skips queued tasks. Running ones go on to their own end: they see it through
+    /// Cancels the token and skips queued tasks. Running ones continue to their own end: they see it through
     /// their token.
     Cancel,
-    /// Leaves the others alone: all of them run.
+    /// Does not affect the others: all of them run.
     ///
     /// Each error and panic is kept until `wait`, so a group that lives for long should handle errors in
     /// its tasks.
     Continue,
 }
 
-/// Why a group's token was cancelled; the first reason stays.
+/// The reason why a group's token was cancelled; the first reason stays.
 ///
 /// # Examples
 ///

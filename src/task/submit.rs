@@ -12,7 +12,7 @@ use super::output::TaskOutput;
 use super::pool::{Caller, Entry, Pool, SubmitTicket};
 use crate::ScheduleError;
 
-/// Waits until a group accepts a task; created by [`TaskGroup::submit`](super::TaskGroup::submit).
+/// A future that waits until a group accepts a task; created by [`TaskGroup::submit`](super::TaskGroup::submit).
 ///
 /// It resolves to the task's index, or gives the task back.
 ///

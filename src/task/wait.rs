@@ -42,7 +42,7 @@ impl<E: Send + 'static> Drop for TheWait<'_, E> {
     }
 }
 
-/// Waits for a group and resolves to its counts or its first error; created by
+/// A future that waits for a group and resolves to its counts or its first error; created by
 /// [`TaskGroup::wait`](super::TaskGroup::wait).
 ///
 /// # Cancel safety
@@ -73,7 +73,7 @@ pub struct Wait<'a, E: Send + 'static = Infallible> {
     wait: TheWait<'a, E>,
 }
 
-/// Waits for a group and resolves to its counts or to all its errors; created by
+/// A future that waits for a group and resolves to its counts or to all its errors; created by
 /// [`TaskGroup::wait_all`](super::TaskGroup::wait_all).
 ///
 /// # Cancel safety
@@ -147,11 +147,12 @@ impl<E: Send + 'static> Future for WaitAll<'_, E> {
     }
 }
 
-/// Waits for a group and resolves to a [`Report`]; created by [`TaskGroup::drain`](super::TaskGroup::drain).
+/// A future that resolves to a [`Report`] when a drain is complete; created by
+/// [`TaskGroup::drain`](super::TaskGroup::drain).
 ///
 /// # Cancel safety
 ///
-/// It may be dropped at any time: the drain goes on.
+/// It may be dropped at any time: the drain continues.
 ///
 /// # Examples
 ///
@@ -172,12 +173,12 @@ pub struct Drain<'a, E: Send + 'static = Infallible> {
     closed: Closed<'a, E>,
 }
 
-/// Waits until a shutdown is complete and resolves to a [`Report`]; created by
+/// A future that resolves to a [`Report`] when a shutdown is complete; created by
 /// [`TaskGroup::shutdown`](super::TaskGroup::shutdown).
 ///
 /// # Cancel safety
 ///
-/// It may be dropped at any time: the shutdown goes on.
+/// It may be dropped at any time: the shutdown continues.
 ///
 /// # Examples
 ///
@@ -189,7 +190,7 @@ pub struct Drain<'a, E: Send + 'static = Infallible> {
 /// # async fn main() {
 /// let group = TaskGroup::new();
 /// group.spawn(std::future::pending::<()>());
-/// group.cancel(); // tells those that listen
+/// group.cancel(); // notifies those that listen
 /// let report = group.shutdown(Duration::from_secs(10)).await;
 /// assert_eq!(report.aborted, 1);
 /// # }

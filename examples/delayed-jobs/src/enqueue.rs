@@ -12,7 +12,7 @@ use crate::store::{
 };
 use crate::time::Micros;
 
-/// A job that is not enqueued yet; made by [`Queue::enqueue`]. Await it, or hand it to a transaction.
+/// A job that is not enqueued yet; created by [`Queue::enqueue`]. Await it, or hand it to a transaction.
 ///
 /// # Examples
 ///
@@ -55,11 +55,11 @@ enum Due {
     At(Micros),
 }
 
-/// Why a job was not enqueued.
+/// The error of a job that was not enqueued.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnqueueError {
-    /// The key belongs to an unfinished job: wait for it, cancel it, or say what to do about it.
+    /// The key belongs to an unfinished job: wait for it, cancel it, or choose another [`OnDuplicate`].
     #[error("job {job} has the key `{key}` and is not finished")]
     Duplicate {
         /// The key.
@@ -94,36 +94,36 @@ impl<'a> Enqueue<'a> {
         }
     }
 
-    /// Due this long after it is enqueued; at once if nothing is said.
+    /// Sets the delay after which it is due; by default it is due at once.
     pub fn after(mut self, delay: Duration) -> Self {
         self.due = Due::After(delay);
         self
     }
 
-    /// Due at this time of the wall clock: a `SystemTime`, or [`Micros`].
+    /// Sets the time of the wall clock at which it is due: a `SystemTime`, or [`Micros`].
     pub fn at(mut self, time: impl Into<Micros>) -> Self {
         self.due = Due::At(time.into());
         self
     }
 
-    /// Into this queue rather than that of its payload.
+    /// Sets the queue; by default that of its payload.
     pub fn queue(mut self, queue: impl Into<String>) -> Self {
         self.lane = queue.into();
         self
     }
 
-    /// Which of the due jobs go first.
+    /// Sets the priority among due jobs.
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = priority;
         self
     }
 
-    /// Refused if an unfinished job has this key.
+    /// Sets a unique key: the job is rejected if an unfinished job has it.
     pub fn unique(self, key: impl Into<String>) -> Self {
         self.unique_or(key, OnDuplicate::Reject)
     }
 
-    /// With a key, and a rule for when an unfinished job has it.
+    /// Sets a unique key, and a rule for when an unfinished job has it.
     pub fn unique_or(mut self, key: impl Into<String>, on_duplicate: OnDuplicate) -> Self {
         self.key = Some(UniqueKey {
             key: key.into(),

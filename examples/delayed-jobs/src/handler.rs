@@ -13,50 +13,50 @@ use crate::retry::{Failure, Retry};
 use crate::store::{Claimed, Lease, Store, StoreError};
 use crate::time::Micros;
 
-/// A job that runs: its payload, and what there is to know and to say meanwhile.
+/// A running job: its payload, its token, and its progress.
 ///
 /// It may run more than once: if its worker is lost before the end is in the store, another one starts
 /// it again. Make its effects idempotent, by its [`id`](Job::id).
 pub struct Job<T> {
-    /// What it carries.
+    /// The payload.
     pub payload: T,
     context: Context,
 }
 
 impl<T> Job<T> {
-    /// Its name, the same for each try.
+    /// Returns the id of the job, the same for each attempt.
     pub fn id(&self) -> JobId {
         self.context.lease.id
     }
 
-    /// Which try this is, from 1. Tries that a crash cut off do not count.
+    /// Returns the number of this attempt, from 1. Attempts that a crash cut off do not count.
     pub fn attempt(&self) -> u32 {
         self.context.attempt
     }
 
-    /// When it was due.
+    /// Returns the time at which it was due.
     pub fn run_at(&self) -> Micros {
         self.context.run_at
     }
 
-    /// How much later than that it started.
+    /// Returns how late this run started, measured from [`run_at`](Job::run_at).
     pub fn lateness(&self) -> Duration {
         self.context.lateness
     }
 
-    /// Cancelled when somebody cancels the job, when its lease was lost, and when its worker shuts down.
+    /// Returns a token that is cancelled when the job is cancelled, when its lease is lost, and when its worker
+    /// shuts down.
     ///
-    /// A handler that does not look at it is dropped at its next await when the time is over that the
-    /// worker gives.
+    /// A handler that ignores it is dropped at its next await when the worker's grace is over.
     pub fn token(&self) -> &CancellationToken {
         &self.context.token
     }
 
-    /// Writes down how far it is, for all to see. More than 100 is 100.
+    /// Stores the progress of the job. More than 100 is 100.
     ///
     /// # Errors
     ///
-    /// Those of the store. A job may go on without its progress being seen.
+    /// Those of the store. A job may continue without its progress being stored.
     pub async fn progress(&self, percent: u8) -> Result<(), StoreError> {
         let Context { store, lease, .. } = &self.context;
         store.progress(*lease, percent.min(100)).await?;

@@ -1,4 +1,4 @@
-//! What a job is: its name, its place in life, its payload, and the row a store keeps of it.
+//! A job: its id, its state, its payload, and the row that a store keeps of it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::Micros;
 
-/// Names a job in its store. Later jobs have greater ids.
+/// The id of a job in its store. Later jobs have greater ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct JobId(pub i64);
@@ -19,7 +19,7 @@ impl fmt::Display for JobId {
     }
 }
 
-/// What a job carries, and which handler it is for.
+/// The data of a job, which also selects its handler.
 ///
 /// # Examples
 ///
@@ -37,28 +37,28 @@ impl fmt::Display for JobId {
 /// }
 /// ```
 pub trait Payload: Serialize + DeserializeOwned + Send + 'static {
-    /// The name in the store. It outlives the program: a new meaning wants a new name.
+    /// The name in the store. It outlives the program: a new meaning needs a new name.
     const KIND: &'static str;
 
-    /// The queue that its jobs go to, unless they are told otherwise.
+    /// The queue of its jobs, unless [`Enqueue::queue`](crate::Enqueue::queue) sets another.
     const QUEUE: &'static str = DEFAULT_QUEUE;
 }
 
 /// The queue of jobs that name none.
 pub const DEFAULT_QUEUE: &str = "default";
 
-/// Where a job is in its life.
+/// The state of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum State {
-    /// It waits for its time, for the first one or for a retry.
+    /// It waits until it is due, for the first time or for a retry.
     Pending,
     /// A worker holds its lease.
     Running,
-    /// It was done.
+    /// It has succeeded.
     Done,
-    /// It failed for good, and waits for somebody to look at it.
+    /// It failed for good, and is kept for inspection.
     Dead,
     /// It was cancelled.
     Cancelled,
@@ -74,7 +74,7 @@ impl State {
         State::Cancelled,
     ];
 
-    /// The word for it, in the store and in print.
+    /// Returns the word for it, in the store and in print.
     pub fn word(self) -> &'static str {
         match self {
             State::Pending => "pending",
@@ -103,7 +103,7 @@ impl FromStr for State {
     }
 }
 
-/// Which of the due jobs of a queue go first.
+/// The priority of a job among the due jobs of its queue.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -119,7 +119,7 @@ pub enum Priority {
 }
 
 impl Priority {
-    /// The number in the store; lower goes first.
+    /// Returns the number in the store; lower goes first.
     pub fn rank(self) -> i64 {
         self as i64
     }
@@ -137,7 +137,7 @@ impl Priority {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Record {
-    /// Its name.
+    /// Its id.
     pub id: JobId,
     /// Which handler it is for.
     pub kind: String,
@@ -145,30 +145,30 @@ pub struct Record {
     pub queue: String,
     /// The payload, as JSON.
     pub payload: String,
-    /// Which of the due jobs go first.
+    /// Its priority among due jobs.
     pub priority: Priority,
     /// When it is due; once it has started, when it was.
     pub run_at: Micros,
-    /// Where it is in its life.
+    /// Its state.
     pub state: State,
-    /// Which try this is, or was the last; 0 before the first. Tries that a crash cut off do not count.
+    /// The number of the current or last attempt; 0 before the first. Attempts that a crash cut off do not count.
     pub attempt: u32,
-    /// How often the worker that ran it was lost.
+    /// The number of times that the worker that ran it was lost.
     pub crashes: u32,
     /// The key that no other unfinished job has.
     pub key: Option<String>,
-    /// Who runs it.
+    /// The worker that runs it.
     pub worker: Option<String>,
-    /// Until when that is believed without a further sign of life.
+    /// When the lease of that worker expires, unless it is renewed.
     pub lease_until: Option<Micros>,
-    /// How far it said it was, in percent.
+    /// The progress that it reported, in percent.
     pub progress: Option<u8>,
-    /// Why the last try failed.
+    /// The error of the last attempt that failed.
     pub error: Option<String>,
     /// When it was enqueued.
     pub created_at: Micros,
-    /// When the last try started.
+    /// When the last attempt started.
     pub started_at: Option<Micros>,
-    /// When it came to its end, whichever.
+    /// When it was done, died or was cancelled.
     pub finished_at: Option<Micros>,
 }

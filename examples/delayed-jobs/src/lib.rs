@@ -9,35 +9,34 @@
 //!
 //! | you want | reach for |
 //! |---|---|
-//! | a store opened | [`Queue::open`] |
+//! | to open a store | [`Queue::open`] |
 //! | a payload of your own | [`Payload`] |
-//! | a job after a while, at a time, once for each key, before others | [`Queue::enqueue`], [`Enqueue`] |
+//! | a job after a delay, at a time, once per key, before others | [`Queue::enqueue`], [`Enqueue`] |
 //! | the same within your transaction | [`Enqueue::in_sqlite`], [`Enqueue::in_postgres`] |
-//! | many at once | [`Queue::enqueue_all`] |
+//! | many jobs in one call | [`Queue::enqueue_all`] |
 //! | to run them | [`Queue::worker`], [`Worker`] |
 //! | retries, a timeout | [`Handling`], [`Retry`], [`Failure`] |
-//! | the try, the progress, the cancel | [`Job`] |
+//! | the number of the attempt, the progress, the cancellation | [`Job`] |
 //! | jobs at regular times | [`Worker::every`] |
-//! | to look after them | [`Queue::list`], [`Queue::cancel`], [`Queue::retry`], [`Queue::pause`] |
+//! | to manage them | [`Queue::list`], [`Queue::cancel`], [`Queue::retry`], [`Queue::pause`] |
 //! | figures | [`Metrics`] |
 //! | a page for people | [`page`] |
 //! | tests on a paused clock | [`testkit`] |
-//!
-//! # The house
-//!
-//! ```text
-//! page     a page on loopback
-//! testkit  for tests of programs that have jobs
-//! queue    the face: open, look after, make workers
-//! enqueue  a job on its way into the store
-//! worker   who runs the jobs
-//! handler  what a handler gets
-//! store    where jobs are kept
-//! metrics  lateness and counts
-//! retry    when a failed job is tried again
-//! job      names, states, payloads
-//! time     microseconds, and the clock of a store
-//! ```
+
+// Modules:
+//
+// page     a page on loopback
+// testkit  for tests of programs that have jobs
+// queue    the public API: open a store, manage its jobs, create workers
+// enqueue  a job on its way into the store
+// worker   runs the jobs
+// handler  what a handler gets
+// store    where jobs are kept
+// metrics  lateness and counts
+// retry    when a failed job is retried
+// job      ids, states, payloads
+// time     microseconds, and the clock of a store
+
 #![forbid(unsafe_code)]
 
 mod enqueue;

@@ -1,4 +1,4 @@
-//! How late jobs started, and what became of them, in this process.
+//! The lateness and the outcomes of jobs in this process.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// Each power of two is split into so many buckets: a quantile is right to an eighth.
+/// The number of buckets per power of two: a quantile is right to an eighth.
 const SPLIT: u64 = 8;
 const BUCKETS: usize = 8 * 40;
 
@@ -24,7 +24,7 @@ pub struct Metrics {
     pub(crate) reclaimed: AtomicU64,
 }
 
-/// What [`Metrics`] said at one moment.
+/// The counts of [`Metrics`] at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Snapshot {
@@ -33,9 +33,9 @@ pub struct Snapshot {
     /// Those of them whose job was due before the worker lived. The figures of lateness are about the
     /// others.
     pub overdue: u64,
-    /// Runs that did their job.
+    /// Runs that succeeded.
     pub done: u64,
-    /// Runs that failed, and are tried again.
+    /// Runs that failed, and are retried.
     pub failed: u64,
     /// Runs that failed for good.
     pub dead: u64,
@@ -45,11 +45,11 @@ pub struct Snapshot {
     pub released: u64,
     /// Leases of lost workers that were taken back.
     pub reclaimed: u64,
-    /// How late the median start was, in microseconds.
+    /// The median lateness of a start, in microseconds.
     pub p50: u64,
-    /// One start of a hundred was later than this.
+    /// The 99th percentile of the lateness, in microseconds.
     pub p99: u64,
-    /// The latest.
+    /// The greatest lateness, in microseconds.
     pub max: u64,
     /// Starts by lateness: each bucket's upper bound in microseconds, and its count. Those without any
     /// are left out.
@@ -86,7 +86,7 @@ impl Metrics {
         self.started.fetch_add(1, Relaxed);
     }
 
-    /// All counts at this moment.
+    /// Returns all counts at this moment.
     pub fn snapshot(&self) -> Snapshot {
         let counts: Vec<u64> = self
             .lateness

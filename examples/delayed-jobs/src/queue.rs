@@ -1,4 +1,4 @@
-//! The face: a store opened, and what one can ask of it.
+//! The public API of an open store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::store::{
 };
 use crate::worker::{Site, Worker};
 
-/// Jobs in a store: enqueue them, look after them, and make workers for them.
+/// A handle to the jobs in a store: enqueue them, manage them, and create workers for them.
 ///
 /// Cheap to clone. One value for a store and a process is best: what is enqueued through it is known to
 /// its workers at once.
@@ -20,14 +20,14 @@ pub struct Queue {
     site: Arc<Site>,
 }
 
-/// Why a job was not cancelled or retried.
+/// The error of a job that was not cancelled or retried.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AskError {
     /// There is no such job; it may have been forgotten.
     #[error("there is no job {0}")]
     Unknown(JobId),
-    /// It makes no sense for a job in this state.
+    /// The request does not apply to a job in this state.
     #[error("job {id} is {state}")]
     State {
         /// The job.
@@ -61,33 +61,34 @@ impl Queue {
         Ok(Queue::on(store))
     }
 
-    /// Jobs in a store of your own.
+    /// Creates a queue on a store of your own.
     pub fn on(store: Arc<dyn Store>) -> Queue {
         Queue {
             site: Arc::new(Site::new(store)),
         }
     }
 
-    /// The store.
+    /// Returns the store.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.site.store
     }
 
-    /// A job with this payload; await what comes back.
+    /// Enqueues a job with this payload once the returned [`Enqueue`] is awaited.
     pub fn enqueue<T: Payload>(&self, payload: T) -> Enqueue<'_> {
         let payload = serde_json::to_string(&payload);
         Enqueue::new(self, T::KIND.to_owned(), T::QUEUE.to_owned(), payload)
     }
 
-    /// The same for a kind that this program has no type for. The payload is JSON.
+    /// Enqueues a job of a kind that this program has no type for; otherwise like [`enqueue`](Queue::enqueue). The
+    /// payload is JSON.
     pub fn enqueue_json(&self, kind: &str, payload: &serde_json::Value) -> Enqueue<'_> {
         let payload = serde_json::to_string(payload);
         let lane = crate::job::DEFAULT_QUEUE.to_owned();
         Enqueue::new(self, kind.to_owned(), lane, payload)
     }
 
-    /// Many jobs at once, which is much faster than one by one: up to 1,000 without keys are one
-    /// transaction. What became of each comes back in their order, [`Enqueued::Refused`] too.
+    /// Enqueues many jobs in one call, which is much faster than one by one: up to 1,000 without keys are one
+    /// transaction. It returns the outcome of each in their order, [`Enqueued::Refused`] too.
     ///
     /// # Errors
     ///
@@ -121,12 +122,12 @@ impl Queue {
         Ok(enqueued)
     }
 
-    /// Cancels a job, and tells its state now: a pending one is cancelled at once. A running one sees
+    /// Cancels a job, and returns its state now: a pending one is cancelled at once. A running one sees
     /// its token, has some time to return, and is then dropped; it is `Running` still.
     ///
     /// # Errors
     ///
-    /// [`AskError`], also for a job that has come to its end.
+    /// [`AskError`], also for a job that has ended.
     pub async fn cancel(&self, id: JobId) -> Result<State, AskError> {
         let asked = self.store().cancel(id, self.store().clock().now()).await?;
         let state = granted(id, asked)?;
@@ -136,7 +137,7 @@ impl Queue {
         Ok(state)
     }
 
-    /// Makes a dead or cancelled job due now, with all its tries; a pending one does not wait on.
+    /// Makes a dead or cancelled job due now, with all its attempts; a pending one becomes due now.
     ///
     /// # Errors
     ///
@@ -148,7 +149,7 @@ impl Queue {
         Ok(state)
     }
 
-    /// All that is known of a job.
+    /// Returns the record of a job.
     ///
     /// # Errors
     ///
@@ -157,7 +158,7 @@ impl Queue {
         self.store().get(id).await
     }
 
-    /// Jobs, pending ones by the time when they are due and others latest first.
+    /// Lists jobs, pending ones by the time when they are due and others latest first.
     ///
     /// # Errors
     ///
@@ -166,7 +167,7 @@ impl Queue {
         self.store().list(filter).await
     }
 
-    /// How many jobs there are in each state.
+    /// Returns the number of jobs in each state.
     ///
     /// # Errors
     ///
@@ -175,7 +176,7 @@ impl Queue {
         self.store().counts().await
     }
 
-    /// The queues that hold unfinished jobs or are paused.
+    /// Lists the queues that hold unfinished jobs or are paused.
     ///
     /// # Errors
     ///
@@ -184,7 +185,7 @@ impl Queue {
         self.store().queues().await
     }
 
-    /// Lets a queue's jobs wait, for all workers. Running ones go on.
+    /// Pauses a queue for all workers. Running jobs continue.
     ///
     /// # Errors
     ///
@@ -193,7 +194,7 @@ impl Queue {
         self.store().pause(queue).await
     }
 
-    /// Lets them go again.
+    /// Resumes a paused queue.
     ///
     /// # Errors
     ///
@@ -204,7 +205,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Forgets done and cancelled jobs that ended longer ago than `age`, and tells how many. Workers do
+    /// Deletes done and cancelled jobs that ended longer ago than `age`, and returns how many. Workers do
     /// so by themselves.
     ///
     /// # Errors
@@ -215,7 +216,7 @@ impl Queue {
         self.store().prune(before, usize::MAX >> 1).await
     }
 
-    /// A worker for these jobs, to be given its handlers.
+    /// Creates a worker for these jobs, still without handlers.
     pub fn worker(&self) -> Worker {
         Worker::new(Arc::clone(&self.site))
     }

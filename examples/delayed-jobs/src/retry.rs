@@ -1,13 +1,13 @@
-//! When a failed job is tried again, and what a handler can say about that.
+//! When a failed job is retried, and how a handler decides about that.
 
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
-/// How often a job is tried, and how long it waits in between.
+/// A retry policy: the number of attempts, and exponential backoff with jitter.
 ///
-/// The waits double from `first` up to `cap`. Each is then shortened by up to a half at random, so that
-/// jobs which failed together do not come back together.
+/// The delays double from `first` up to `cap`. Each is then shortened by up to a half at random, so that
+/// jobs which failed together are not retried together.
 ///
 /// # Examples
 ///
@@ -29,7 +29,7 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// Waits of `first`, twice that, and so on up to `cap`; ten tries in all.
+    /// Creates a policy with delays of `first`, twice that, and so on up to `cap`, and ten attempts in all.
     pub fn exponential(first: Duration, cap: Duration) -> Retry {
         Retry {
             first,
@@ -39,29 +39,29 @@ impl Retry {
         }
     }
 
-    /// Always the same wait; ten tries in all.
+    /// Creates a policy with a constant delay, and ten attempts in all.
     pub fn fixed(wait: Duration) -> Retry {
         Retry::exponential(wait, wait)
     }
 
-    /// One try and no other.
+    /// Creates a policy of a single attempt.
     pub fn never() -> Retry {
         Retry::fixed(Duration::ZERO).attempts(1)
     }
 
-    /// So many tries in all, the first one too.
+    /// Sets the maximum number of attempts, including the first.
     pub fn attempts(mut self, attempts: u32) -> Retry {
         self.attempts = attempts.max(1);
         self
     }
 
-    /// The waits as they are, for tests and for jobs that fail alone.
+    /// Turns the jitter off, for tests and for jobs that fail alone.
     pub fn without_jitter(mut self) -> Retry {
         self.jitter = false;
         self
     }
 
-    /// How long to wait after try number `attempt` has failed; `None` if it was the last.
+    /// Returns the delay after attempt number `attempt` has failed; `None` if it was the last.
     pub fn wait(&self, attempt: u32) -> Option<Duration> {
         if attempt >= self.attempts {
             return None;
@@ -76,13 +76,13 @@ impl Retry {
 }
 
 impl Default for Retry {
-    /// From a second to an hour, ten tries.
+    /// Returns a policy with delays from a second to an hour, and ten attempts.
     fn default() -> Retry {
         Retry::exponential(Duration::from_secs(1), Duration::from_secs(3600))
     }
 }
 
-/// Why a handler did not do its job. Any error becomes one by `?`.
+/// The error of a handler. Any error converts into one by `?`.
 pub struct Failure {
     pub(crate) error: Box<dyn Error + Send + Sync>,
     pub(crate) next: Next,
@@ -100,7 +100,7 @@ pub(crate) enum Next {
 }
 
 impl Failure {
-    /// Tried again as the handler's [`Retry`] says.
+    /// Creates a failure that is retried by the handler's [`Retry`].
     pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
         Failure {
             error: error.into(),
@@ -108,7 +108,7 @@ impl Failure {
         }
     }
 
-    /// Never tried again: the job is dead at once.
+    /// Creates a failure that is never retried: the job is dead at once.
     pub fn dead(error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
         Failure {
             error: error.into(),
@@ -116,7 +116,7 @@ impl Failure {
         }
     }
 
-    /// Tried again after `wait`, as a server asked for with `Retry-After`, if a try is left.
+    /// Creates a failure that is retried after `wait`, as by `Retry-After`, if an attempt is left.
     pub fn after(wait: Duration, error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
         Failure {
             error: error.into(),

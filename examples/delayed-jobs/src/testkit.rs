@@ -31,7 +31,7 @@ use crate::queue::Queue;
 use crate::store::{MemoryStore, StoreError};
 use crate::worker::Worker;
 
-/// A queue in memory, on tokio's clock.
+/// Creates a queue in memory, on tokio's clock.
 ///
 /// # Panics
 ///
@@ -40,7 +40,7 @@ pub fn queue() -> Queue {
     Queue::on(Arc::new(MemoryStore::new()))
 }
 
-/// Runs a worker until no job is pending or running, and tells what it did.
+/// Runs a worker until no job is pending or running, and returns its counts.
 ///
 /// With a schedule there always is one: see [`run_for`].
 ///
@@ -64,7 +64,7 @@ pub async fn drain(worker: Worker) -> Result<Snapshot, StoreError> {
     summary
 }
 
-/// Runs a worker for so long, and tells what it did.
+/// Runs a worker for this long, and returns its counts.
 ///
 /// # Errors
 ///

@@ -7,28 +7,28 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-/// Microseconds since 1970, UTC. What lies too far away is the end of time, not an error.
+/// Microseconds since 1970, UTC. What lies too far away is saturated, not an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Micros(pub i64);
 
 impl Micros {
-    /// As late as can be said.
+    /// The latest time.
     pub const NEVER: Micros = Micros(i64::MAX);
 
-    /// This much later.
+    /// Returns the time `delay` later.
     pub fn after(self, delay: Duration) -> Micros {
         let delay = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
         Micros(self.0.saturating_add(delay))
     }
 
-    /// This much earlier.
+    /// Returns the time `delay` earlier.
     pub fn before(self, delay: Duration) -> Micros {
         let delay = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
         Micros(self.0.saturating_sub(delay))
     }
 
-    /// How long from `earlier` until now; zero if that lies ahead.
+    /// Returns the duration since `earlier`; zero if that lies ahead.
     pub fn since(self, earlier: Micros) -> Duration {
         let micros = self.0.saturating_sub(earlier.0);
         Duration::from_micros(u64::try_from(micros).unwrap_or(0))
@@ -36,7 +36,7 @@ impl Micros {
 }
 
 impl From<SystemTime> for Micros {
-    /// Rounds up, so that nothing becomes early by it.
+    /// Rounds up, so that nothing starts early.
     fn from(time: SystemTime) -> Micros {
         match time.duration_since(SystemTime::UNIX_EPOCH) {
             Ok(since) => Micros(0).after(since + Duration::from_nanos(999)),
@@ -116,9 +116,9 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (era * 400 + year + i64::from(month <= 2), month, day)
 }
 
-/// What a store takes for the present.
+/// The clock of a store.
 ///
-/// Everyone who works on one store should agree about it: for SQLite that is the clock of the machine,
+/// All programs that work on one store should agree about it: for SQLite that is the clock of the machine,
 /// for Postgres that of the server, as an offset that was measured once. In memory it is tokio's clock,
 /// which tests pause.
 #[derive(Clone, Copy, Debug)]
@@ -131,17 +131,17 @@ enum Source {
 }
 
 impl Clock {
-    /// The clock of this machine.
+    /// Returns the clock of this machine.
     pub fn system() -> Clock {
         Clock::system_with_offset(0)
     }
 
-    /// A clock that is `offset` microseconds ahead of this machine's.
+    /// Returns a clock that is `offset` microseconds ahead of this machine's.
     pub fn system_with_offset(offset: i64) -> Clock {
         Clock(Source::System { offset })
     }
 
-    /// A clock that starts at the time of day and then goes as tokio's does, paused or not.
+    /// Returns a clock that starts at the time of day and then follows tokio's, paused or not.
     pub fn tokio() -> Clock {
         Clock(Source::Tokio {
             start: Instant::now(),
@@ -149,7 +149,7 @@ impl Clock {
         })
     }
 
-    /// The present. Rounded down, so that nothing becomes early by it.
+    /// Returns the current time, rounded down, so that nothing starts early.
     pub fn now(&self) -> Micros {
         match self.0 {
             Source::System { offset } => {
@@ -161,7 +161,7 @@ impl Clock {
         }
     }
 
-    /// How long from now until `at`; zero if it has passed.
+    /// Returns the duration from now until `at`; zero if it has passed.
     pub fn until(&self, at: Micros) -> Duration {
         at.since(self.now())
     }

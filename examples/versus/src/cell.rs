@@ -58,7 +58,7 @@ impl Who {
         }
     }
 
-    /// Has it what the workload asks for?
+    /// Returns whether it supports the workload.
     pub(crate) fn can(self, workload: Workload) -> bool {
         match self {
             Who::Tracker => Tracked::CANCELS_ALL || workload != Workload::CancelAll,

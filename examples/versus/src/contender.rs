@@ -19,9 +19,9 @@ pub(crate) type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) trait Contender: Send + Sync + 'static {
     /// What speaks for one job.
     type Key: Send + 'static;
-    /// Are keys kept until the job has ended?
+    /// Whether keys are kept until the job has ended.
     const KEEPS: bool = false;
-    /// Can the whole be cancelled?
+    /// Whether the whole can be cancelled.
     const CANCELS_ALL: bool = true;
 
     fn new() -> Self;

@@ -153,7 +153,7 @@ impl Lateness {
             .collect()
     }
 
-    /// So much of all was at most this late.
+    /// The lateness that this share of all did not exceed.
     pub(crate) fn quantile(&self, share: f64) -> f64 {
         let counts = self.counts();
         let total: u64 = counts.iter().sum();

@@ -11,7 +11,7 @@ use crate::contender::Contender;
 
 pub(crate) trait Timeouts: Send + Sync + 'static {
     fn new() -> Self;
-    /// Runs `work` for `limit` at most; was it done by then?
+    /// Runs `work` for at most `limit`, and returns whether it was done by then.
     fn within(
         &self,
         limit: Duration,

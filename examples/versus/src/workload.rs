@@ -18,7 +18,7 @@ pub(crate) type Figures = Vec<(&'static str, f64)>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Workload {
-    /// Far deadlines in random order, by so many tasks on two workers.
+    /// Far deadlines in random order, by this many tasks on two workers.
     Schedule {
         producers: usize,
     },

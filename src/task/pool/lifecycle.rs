@@ -225,7 +225,7 @@ impl Lifecycle {
         self.phase == Phase::Drained
     }
 
-    /// Is what a member says still heard?
+    /// Returns whether errors of members still count.
     pub(super) fn hears_members(&self) -> bool {
         !self.grace_over && !self.is_drained()
     }

@@ -40,7 +40,7 @@ impl<E> QueuedTask<E> {
 }
 
 impl<E> Queued<E> {
-    /// Does the group, and no `submit`, answer for the task?
+    /// Returns whether the group, and no `submit`, owns the task.
     pub(super) fn is_accepted(&self) -> bool {
         match &self.task {
             QueuedTask::Owned(_) => true,

@@ -321,7 +321,7 @@ impl<E: Send + 'static> Pool<E> {
         })
     }
 
-    /// Is the task accepted? `Some(Err)` gives back the task of a group that ended first.
+    /// Returns `Some(Ok)` if the task is accepted. `Some(Err)` gives back the task of a group that ended first.
     pub(crate) fn poll_submit<F>(
         &self,
         ticket: &SubmitTicket<F>,
@@ -662,7 +662,7 @@ impl<E: Send + 'static> Pool<E> {
         self.lock().outcomes.counts()
     }
 
-    /// Has the group drained? If not, the future of that number is woken when it has.
+    /// Returns whether the group has drained. If not, the future of that number is woken when it has.
     pub(crate) fn poll_drained(&self, number: &mut Option<u64>, cx: &mut Context<'_>) -> Poll<()> {
         let fresh = cx.waker().clone();
         let mut state = self.lock();

@@ -27,7 +27,7 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Enqueues 500 jobs over 20 seconds and works them; goes on with them if it was killed
+    /// Enqueues 500 jobs over 20 seconds and works them; continues them if it was killed
     Demo(Demo),
     /// Works jobs of the kinds `print` and `demo` until ctrl-c
     Worker(Worker),
@@ -73,7 +73,7 @@ pub(super) struct Demo {
     /// Where the page is served; 127.0.0.1:8080, or a free port if that is taken
     #[arg(long)]
     pub(super) page: Option<SocketAddr>,
-    /// Goes on serving the page when all jobs have ended, until ctrl-c
+    /// Keeps serving the page when all jobs have ended, until ctrl-c
     #[arg(long)]
     pub(super) stay: bool,
 }
@@ -146,7 +146,7 @@ pub(super) struct Ls {
     /// Those of this kind
     #[arg(long)]
     pub(super) kind: Option<String>,
-    /// At most so many
+    /// The maximum number of jobs
     #[arg(long, default_value_t = 20)]
     pub(super) limit: usize,
 }

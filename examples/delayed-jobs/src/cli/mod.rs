@@ -1,4 +1,4 @@
-//! What the program can be told.
+//! The commands of the program.
 //!
 //! ```text
 //! args    the words of the command line

@@ -22,7 +22,7 @@ pub(super) struct Demo {
     pub(super) batch: i64,
     /// Which job of it, from 0.
     pub(super) number: u32,
-    /// Of so many.
+    /// The number of jobs in the demo.
     pub(super) of: u32,
 }
 

@@ -15,7 +15,7 @@ use crate::queue::{AskError, Queue};
 use crate::store::{Counts, Filter, QueueRow, StoreError};
 use crate::time::Micros;
 
-/// So many jobs are shown of each kind.
+/// The number of jobs that are shown of each kind.
 const SHOWN: usize = 20;
 
 #[derive(Clone)]

@@ -1,7 +1,7 @@
 //! A page that shows the jobs to people: counts, what is due next, how late jobs start, and buttons.
 //!
 //! It is three files that are part of the program, and works without the internet. Serve it on loopback
-//! or behind a door of your own: whoever can reach it may retry and cancel. A page of another origin
+//! or behind your own authentication: any client that can reach it may retry and cancel. A page of another origin
 //! cannot press the buttons, since they ask for a header that such a page may not send.
 //!
 //! ```no_run
@@ -36,7 +36,7 @@ pub async fn serve(listener: TcpListener, queue: Queue, metrics: Arc<Metrics>) -
     axum::serve(listener, router(queue, metrics)).await
 }
 
-/// The page as a part of a server of your own; it wants to be at the root.
+/// Returns the page as a router for a server of your own, to be served at the root.
 pub fn router(queue: Queue, metrics: Arc<Metrics>) -> Router {
     let html = include_str!("page.html");
     let script = include_str!("page.js");

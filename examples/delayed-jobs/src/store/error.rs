@@ -1,18 +1,18 @@
-//! What goes wrong with a store.
+//! Errors of a store.
 
 use tokio_postgres::error::SqlState;
 
-/// Why a store did not answer.
+/// The error of a store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// SQLite says so.
+    /// An error of SQLite.
     #[error("SQLite: {0}")]
     Sqlite(#[from] rusqlite::Error),
     /// The group of statements that this one was in could not be committed, so nothing of it was.
     #[error("SQLite could not commit: {0}")]
     Commit(String),
-    /// Postgres says so, or cannot be reached.
+    /// An error of Postgres, or it cannot be reached.
     #[error("Postgres: {}", in_full(.0))]
     Postgres(#[from] tokio_postgres::Error),
     /// The schema is newer than this program.
@@ -31,12 +31,12 @@ pub enum StoreError {
     /// The store's thread has ended, because the store was dropped or its thread panicked.
     #[error("the store has been closed")]
     Closed,
-    /// A row holds what no row should: somebody else wrote it.
+    /// A row holds a value that this program never writes.
     #[error("a row of the table of jobs holds {found}, where {wanted} was expected")]
     Row {
-        /// What was looked for.
+        /// The value that was expected.
         wanted: &'static str,
-        /// What was there.
+        /// The value that was found.
         found: String,
     },
     /// A unique key was freed and taken again each time it was looked at; try again.
@@ -48,7 +48,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Is it that two unfinished jobs would have one key?
+    /// Returns whether the error is that two unfinished jobs would have one key.
     pub(super) fn is_key_taken(&self) -> bool {
         match self {
             StoreError::Sqlite(error) => {

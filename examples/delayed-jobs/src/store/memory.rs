@@ -16,7 +16,7 @@ use super::{Answer, Store};
 use crate::job::{JobId, Record, State};
 use crate::time::{Clock, Micros};
 
-/// A store that ends with the program.
+/// A store in memory, which ends with the program.
 #[derive(Debug)]
 pub struct MemoryStore {
     clock: Clock,
@@ -40,7 +40,7 @@ struct Row {
 }
 
 impl MemoryStore {
-    /// An empty store, on tokio's clock.
+    /// Creates an empty store, on tokio's clock.
     pub fn new() -> MemoryStore {
         MemoryStore {
             clock: Clock::tokio(),

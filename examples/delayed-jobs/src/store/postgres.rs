@@ -29,7 +29,7 @@ const MIGRATIONS: &[&str] = &[include_str!("../../schema/postgres/001_jobs.sql")
 /// Keeps two programs from migrating at once. The number is only ours.
 const LOCK: i64 = 0x6465_6c61_7965_6421;
 
-/// So many connections, beside the one that listens.
+/// The number of connections, beside the one that listens.
 const LANES: usize = 4;
 
 /// At most one notification in this time.
@@ -321,7 +321,7 @@ impl ToSql for Value {
 /// When a notification went out with a transaction last, in microseconds of the machine's clock.
 static LAST_TOLD: AtomicI64 = AtomicI64::new(0);
 
-/// Takes a job in within the caller's transaction. Workers hear of it with the commit.
+/// Enqueues a job within the caller's transaction. Workers are notified at the commit.
 pub(crate) async fn enqueue_in<C: GenericClient + Sync>(
     client: &C,
     job: &NewJob,

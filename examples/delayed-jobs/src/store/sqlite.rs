@@ -4,7 +4,7 @@
 //! commit and commits them together, so that a hundred jobs that end at once cost one `fsync`. The reader
 //! answers what only looks, beside it. A third copies the log of writes into the file, which would hold
 //! the writer up for tens of milliseconds. Other processes may open the same file: the writer asks SQLite
-//! whether somebody else has committed, which costs no query and no lock.
+//! whether another program has committed, which costs no query and no lock.
 
 use std::fmt;
 use std::path::Path;
@@ -32,22 +32,22 @@ const BUSY: Duration = Duration::from_secs(10);
 /// How often an idle writer looks whether another process has committed.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// So many statements go into one commit at most.
+/// At most this many statements go into one commit.
 const GROUP: usize = 512;
 
 /// How often the log of writes is copied into the file.
 const CHECKPOINT: Duration = Duration::from_secs(1);
 
-/// At this length, in pages of 4 KiB, the writer does so itself: nobody else came to it.
+/// At this length, in pages of 4 KiB, the writer does so itself, since no other thread did.
 const LONGEST_LOG: i64 = 16_000;
 
 /// Longer statements are made for one use, and not worth keeping.
 const KEPT_LENGTH: usize = 3000;
 
-/// Opens a SQLite file, makes it if there is none, and brings its schema up to date.
+/// Opens a SQLite file, creates it if there is none, and brings its schema up to date.
 ///
-/// It is in WAL mode with `synchronous = FULL`: what was answered survives a loss of power. The file must
-/// be on a disk of this machine.
+/// It is in WAL mode with `synchronous = FULL`: what a resolved call has written survives a loss of power. The
+/// file must be on a disk of this machine.
 ///
 /// # Errors
 ///
@@ -153,7 +153,7 @@ fn read(connection: &Connection, inbox: &Receiver<Command>) {
     }
 }
 
-/// Copies what can be copied without holding anybody up. Ends when the writer has.
+/// Copies what can be copied without blocking other threads. Ends when the writer has.
 fn copy(connection: &Connection, lives: &Receiver<()>) {
     while let Err(RecvTimeoutError::Timeout) = lives.recv_timeout(CHECKPOINT) {
         // It answers a row. If it fails, the log is longer for a while.

@@ -1,4 +1,4 @@
-//! What goes into a store and what comes out of it.
+//! Arguments and results of a store.
 
 use serde::Serialize;
 
@@ -33,35 +33,35 @@ pub struct UniqueKey {
     pub on_duplicate: OnDuplicate,
 }
 
-/// What happens to a new job whose key an unfinished job has already.
+/// A rule for a new job whose key an unfinished job has already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnDuplicate {
-    /// The new one is refused.
+    /// The new one is rejected.
     Reject,
     /// The old one stays as it is, and the new one is dropped.
     Keep,
-    /// The new one takes the old one's place and its id. If the old one is running already, it goes on
-    /// without the key, beside the new one.
+    /// The new one replaces the old one and gets its id. If the old one is running already, it continues
+    /// without the key, concurrently with the new one.
     Replace,
 }
 
-/// What became of a new job.
+/// The outcome of enqueueing a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Enqueued {
-    /// It is in.
+    /// It was enqueued.
     New(JobId),
-    /// It took the place of this pending job.
+    /// It replaced this pending job.
     Replaced(JobId),
     /// It was dropped, for this job has its key.
     Kept(JobId),
-    /// It was refused, for this job has its key.
+    /// It was rejected, for this job has its key.
     Refused(JobId),
 }
 
 impl Enqueued {
-    /// The job that has the key now, or the new one.
+    /// Returns the id of the job that has the key now, or of the new one.
     pub fn id(self) -> JobId {
         match self {
             Enqueued::New(id)
@@ -72,18 +72,18 @@ impl Enqueued {
     }
 }
 
-/// Who wants to run how many jobs of which queue.
+/// A request of a worker for due jobs of a queue.
 #[derive(Clone, Debug)]
 pub struct Claim {
-    /// The worker. No two have the same name.
+    /// The name of the worker, which is unique.
     pub worker: String,
     /// The queue.
     pub queue: String,
-    /// At most so many.
+    /// The maximum number of jobs.
     pub limit: usize,
-    /// Jobs due later than this are left alone.
+    /// The current time: jobs due later are not claimed.
     pub now: Micros,
-    /// Until when the leases hold.
+    /// When the leases expire.
     pub lease_until: Micros,
 }
 
@@ -96,7 +96,7 @@ pub struct Claimed {
     pub kind: String,
     /// The payload, as JSON.
     pub payload: String,
-    /// Which try this is, from 1.
+    /// The number of this attempt, from 1.
     pub attempt: u32,
     /// When it was due.
     pub run_at: Micros,
@@ -118,52 +118,52 @@ pub struct Ended {
     pub lease: Lease,
     /// When it ended.
     pub at: Micros,
-    /// How.
+    /// How it ended.
     pub verdict: Verdict,
 }
 
-/// How a run ended.
+/// The outcome of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// It did its job.
+    /// It succeeded.
     Done,
-    /// It failed, and is tried again then.
+    /// It failed, and is retried.
     Retry {
-        /// When.
+        /// When it is retried.
         at: Micros,
-        /// Why it failed.
+        /// Its error.
         error: String,
     },
     /// It failed for good.
     Dead {
-        /// Why.
+        /// Its error.
         error: String,
     },
     /// It was cancelled.
     Cancelled,
-    /// Its worker gave it back: it is due as it was, and this try does not count.
+    /// Its worker gave it back: it is due as it was, and this attempt does not count.
     Released,
 }
 
-/// What happened to a job whose worker was lost.
+/// A job whose lease was taken back because its worker was lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reclaimed {
     /// The job.
     pub id: JobId,
     /// Its queue.
     pub queue: String,
-    /// Pending, dead or cancelled.
+    /// Its state now: pending, dead or cancelled.
     pub state: State,
 }
 
-/// What a request for one job met.
+/// The outcome of a request for one job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Asked {
     /// It was done: the job is in this state now. A running job that is to be cancelled is running still.
     Granted(State),
-    /// It makes no sense for a job in this state.
+    /// It does not apply to a job in this state.
     Refused(State),
     /// Another unfinished job has its key by now.
     KeyTaken,
@@ -182,21 +182,21 @@ pub struct Slot {
     pub job: NewJob,
 }
 
-/// Which jobs to list.
+/// A filter for the jobs to list.
 #[derive(Clone, Debug)]
 pub struct Filter {
-    /// Those in this state.
+    /// Only jobs in this state.
     pub state: Option<State>,
-    /// Those in this queue.
+    /// Only jobs in this queue.
     pub queue: Option<String>,
-    /// Those of this kind.
+    /// Only jobs of this kind.
     pub kind: Option<String>,
-    /// At most so many.
+    /// The maximum number of jobs.
     pub limit: usize,
 }
 
 impl Default for Filter {
-    /// Any job, at most 100.
+    /// Returns a filter for any job, at most 100.
     fn default() -> Filter {
         Filter {
             state: None,
@@ -207,24 +207,24 @@ impl Default for Filter {
     }
 }
 
-/// How many jobs there are in each state.
+/// The number of jobs in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Waiting for their time.
+    /// Jobs that wait until they are due.
     pub pending: u64,
-    /// Leased.
+    /// Jobs that are leased.
     pub running: u64,
-    /// Done.
+    /// Jobs that are done.
     pub done: u64,
-    /// Failed for good.
+    /// Jobs that failed for good.
     pub dead: u64,
-    /// Cancelled.
+    /// Jobs that were cancelled.
     pub cancelled: u64,
 }
 
 impl Counts {
-    /// Jobs that have not come to an end.
+    /// Returns the number of jobs that have not ended.
     pub fn unfinished(&self) -> u64 {
         self.pending + self.running
     }
@@ -245,8 +245,8 @@ impl Counts {
 pub struct QueueRow {
     /// Its name.
     pub name: String,
-    /// Do its jobs wait for a resume?
+    /// Whether the queue is paused.
     pub paused: bool,
-    /// How many of its jobs are pending or running.
+    /// The number of its jobs that are pending or running.
     pub unfinished: u64,
 }

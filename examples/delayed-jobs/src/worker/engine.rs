@@ -26,13 +26,13 @@ use crate::time::{Clock, Micros};
 /// After a store has failed.
 const AFTER_ERROR: Duration = Duration::from_millis(500);
 
-/// From a change elsewhere to the look at it, so that many changes are one look.
+/// From a change by another worker to the look at it, so that many changes are one look.
 const AFTER_CHANGE: Duration = Duration::from_millis(20);
 
 /// However early the window ends.
 const SHORTEST: Duration = Duration::from_millis(50);
 
-/// So many finished jobs are forgotten by one statement.
+/// At most this many finished jobs are deleted by one statement.
 const PRUNED: usize = 1000;
 
 /// A piece of work that never overlaps itself.
@@ -49,11 +49,11 @@ pub(super) enum Round {
 pub(super) struct Lane {
     pub(super) queue: String,
     pub(super) limit: usize,
-    /// The group that the jobs run in; it has this many places.
+    /// The group that the jobs run in, which limits them.
     pub(super) runs: Handle,
     /// How many jobs are held, running or on their way to it.
     pub(super) held: AtomicUsize,
-    /// The last claim may have left due jobs behind, for want of places.
+    /// The last claim may have left due jobs behind, for want of slots.
     pub(super) more: AtomicBool,
     /// Up to here the hints are complete.
     pub(super) reach: AtomicI64,
@@ -251,7 +251,7 @@ impl Engine {
             .try_delay(Round::Look, delay, round, OnDuplicate::KeepEarliest);
     }
 
-    /// Brings the hints up to date, and takes back the leases of lost workers. Tells when to look again.
+    /// Brings the hints up to date, and takes back the leases of lost workers. Returns when to look again.
     async fn look(self: &Arc<Self>) -> Result<Duration, StoreError> {
         let Settings {
             crashes,
@@ -303,7 +303,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Looks whenever somebody else has changed something, but spends no more than a tenth of its time
+    /// Looks whenever another program has changed something, but spends no more than a tenth of its time
     /// with that. Does not end.
     pub(super) async fn listen(self: Arc<Self>) {
         let mut changes = self.store.changes();

@@ -20,10 +20,10 @@ use crate::metrics::{Metrics, Snapshot};
 use crate::retry::{Failure, Retry};
 use crate::store::StoreError;
 
-/// Runs jobs; made by [`Queue::worker`](crate::Queue::worker).
+/// A worker that runs jobs; created by [`Queue::worker`](crate::Queue::worker).
 ///
-/// It works the queues of the payloads that it has handlers for. Many workers may work one store, in one
-/// process or on many machines.
+/// It runs the jobs of the queues of the payloads that it has handlers for. Many workers may share one store, in
+/// one process or on many machines.
 ///
 /// # Examples
 ///
@@ -83,7 +83,7 @@ pub struct Worker {
     metrics: Arc<Metrics>,
 }
 
-/// How the jobs of a handler are treated.
+/// Settings for the jobs of a handler.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use = "hand it to `Worker::register_with`"]
 pub struct Handling {
@@ -92,13 +92,13 @@ pub struct Handling {
 }
 
 impl Handling {
-    /// When a failed job is tried again.
+    /// Sets when a failed job is retried.
     pub fn retry(mut self, retry: Retry) -> Handling {
         self.retry = retry;
         self
     }
 
-    /// A run that takes longer is dropped, and has failed.
+    /// Sets a timeout: a run that takes longer is dropped, and has failed.
     pub fn timeout(mut self, timeout: Duration) -> Handling {
         self.timeout = Some(timeout);
         self
@@ -132,7 +132,7 @@ impl Worker {
         self.register_with(Handling::default(), handler)
     }
 
-    /// Runs the jobs of payload `T` with `handler`, treated like this.
+    /// Runs the jobs of payload `T` with `handler` and these settings.
     ///
     /// # Panics
     ///
@@ -159,7 +159,7 @@ impl Worker {
         self
     }
 
-    /// Works this queue, with at most `limit` jobs at once; 16 for a queue that is not named here.
+    /// Sets the concurrency of a queue: at most `limit` jobs at a time; 16 for a queue that is not named here.
     ///
     /// # Panics
     ///
@@ -171,10 +171,10 @@ impl Worker {
         self
     }
 
-    /// Makes a job at each full period since 1970, UTC: every hour on the hour.
+    /// Schedules a job at each full period since 1970, UTC: every hour on the hour.
     ///
-    /// There is one job for each time, however many workers say this. If no worker lives at that time it
-    /// runs when one does; further times that passed meanwhile are left out.
+    /// There is one job per time, however many workers have this schedule. If no worker is alive at that time it
+    /// runs when one is; further times that passed meanwhile are skipped.
     ///
     /// # Panics
     ///
@@ -205,9 +205,9 @@ impl Worker {
         self
     }
 
-    /// How long a job is left to a worker that gives no sign of life; 30 s by default.
+    /// Sets the lease: how long a worker keeps a job without a heartbeat; 30 s by default.
     ///
-    /// A living worker gives one three times in that time.
+    /// A worker that is alive sends three heartbeats in that time.
     ///
     /// # Panics
     ///
@@ -222,31 +222,31 @@ impl Worker {
         self
     }
 
-    /// A job that has lost so many workers while it ran is dead; 3 by default.
+    /// Sets the number of lost workers after which a job is dead; 3 by default.
     pub fn crashes(mut self, crashes: u32) -> Worker {
         self.settings.crashes = crashes.max(1);
         self
     }
 
-    /// How long running jobs may go on after the shutdown; 15 s by default.
+    /// Sets how long running jobs may continue after the shutdown; 15 s by default.
     pub fn grace(mut self, grace: Duration) -> Worker {
         self.settings.grace = grace;
         self
     }
 
-    /// How long a handler may go on after its job was cancelled; 5 s by default.
+    /// Sets how long a handler may continue after its job was cancelled; 5 s by default.
     pub fn cancel_grace(mut self, grace: Duration) -> Worker {
         self.settings.cancel_grace = grace;
         self
     }
 
-    /// Forgets done and cancelled jobs after this long; after a day by default. Dead ones stay.
+    /// Sets how long done and cancelled jobs are kept; a day by default. Dead ones are never deleted.
     pub fn retention(mut self, retention: Duration) -> Worker {
         self.settings.retention = Some(retention);
         self
     }
 
-    /// Its counts, to be looked at while it runs.
+    /// Returns its counts, to be read while it runs.
     pub fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.metrics)
     }
@@ -265,8 +265,8 @@ impl Worker {
     /// Runs jobs until `shutdown` is cancelled.
     ///
     /// Then nothing more is claimed, running jobs see their token and may finish within the grace, and
-    /// those that do not are stopped and given back, due as they were. A store that fails for a while is
-    /// tried again; no job is lost by that.
+    /// those that do not are stopped and given back, due as they were. Calls of a store that fails for a while are
+    /// retried; no job is lost by that.
     ///
     /// # Cancel safety
     ///
@@ -279,7 +279,7 @@ impl Worker {
     ///
     /// # Errors
     ///
-    /// Those of the store at the first look. Later ones are told as `tracing` events.
+    /// Those of the store at the first look. Later ones are `tracing` events.
     pub async fn run(self, shutdown: CancellationToken) -> Result<Snapshot, StoreError> {
         assert!(
             !self.limits.is_empty(),

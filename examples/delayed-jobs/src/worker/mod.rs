@@ -1,4 +1,4 @@
-//! Who runs the jobs.
+//! The worker, which runs the jobs.
 //!
 //! ```text
 //! face      the builder, and a worker's life from the first look to the last job given back
@@ -12,15 +12,15 @@
 //! One job's way, once it is in the store:
 //!
 //! ```text
-//! look      every 2.5 s, and when somebody says that something changed: what is due in the next 10 s?
+//! look      every 2.5 s, and when the store reports a change: finds what is due in the next 10 s
 //!   │
 //!   ▼  (due, id) into the scheduling group; nothing is leased yet
 //! hint      fires when the job is due, and rings its queue
 //!   │
 //!   ▼  never two rounds of one queue at once; what rings meanwhile is one more round
-//! claim     one statement leases as many due jobs as there are free places
+//! claim     one statement leases as many due jobs as there are free slots
 //!   │
-//!   ▼  a group of its own for each queue, with so many places
+//!   ▼  a group of its own for each queue, limited to its concurrency
 //! run       the handler, beside its timeout, its cancellation and the loss of its lease
 //!   │
 //!   ▼

@@ -44,7 +44,7 @@ enum End {
     TimedOut(Duration),
     /// It was to be cancelled and did not return in time.
     Cancelled,
-    /// Somebody else has the job by now.
+    /// Another worker has the job by now.
     Lost,
 }
 

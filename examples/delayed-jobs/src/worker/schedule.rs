@@ -19,14 +19,14 @@ pub(crate) struct Schedule {
     pub(crate) filled: AtomicI64,
 }
 
-/// So many slots are filled by one look at most, however short the period.
+/// At most this many slots are filled by one look, however short the period.
 const AT_ONCE: usize = 1000;
 
 impl Schedule {
     /// The slots that should be filled by now: the next one, wherever it is, and all up to `until`.
     ///
     /// The next one is in the store long before its time, so that it is not lost if no worker lives then:
-    /// it runs when one does. Slots that nobody filled in their time are left out.
+    /// it runs when one does. Slots that were not filled in their time are skipped.
     pub(crate) fn slots(&self, now: Micros, until: Micros) -> impl Iterator<Item = Slot> {
         let period = i64::try_from(self.period.as_micros()).unwrap_or(i64::MAX);
         let next = (now.0.div_euclid(period) + 1).saturating_mul(period);

@@ -1,8 +1,8 @@
-//! What can be set, and what it is if nobody does.
+//! Settings and their defaults.
 
 use std::time::Duration;
 
-/// How many jobs of a queue run at once, unless somebody says otherwise.
+/// The default limit on jobs of a queue that run at a time.
 pub(super) const CONCURRENCY: usize = 16;
 
 #[derive(Clone, Debug)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::random::Random;
 use crate::time::nanos;
 
-/// How a delay is spread, so that clients that failed together do not come back together.
+/// The jitter of a delay, so that clients that failed together do not retry together.
 ///
 /// The table in [the module's head](crate::backoff) has the formulas.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -23,7 +23,7 @@ pub enum Jitter {
     Decorrelated,
 }
 
-/// Settings for growing delays; each [`iter`](Backoff::iter) follows them from the start.
+/// Settings for exponential backoff; each [`iter`](Backoff::iter) follows them from the start.
 ///
 /// It is `Copy`, so that `move || backoff` makes the delays of one chain after the other.
 ///
@@ -54,7 +54,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Delays that begin with `first` and double until they reach `max_delay`, without jitter and
+    /// Creates delays that begin with `first` and double until they reach `max_delay`, without jitter and
     /// without an end.
     ///
     /// No delay is ever above `max_delay`, whatever the jitter. Equal arguments make a constant delay.
@@ -82,7 +82,7 @@ impl Backoff {
         }
     }
 
-    /// Each delay is so many times the one before; 2 by default.
+    /// Sets the factor from one delay to the next; 2 by default.
     ///
     /// # Panics
     ///
@@ -97,28 +97,28 @@ impl Backoff {
         self
     }
 
-    /// Spreads the delays.
+    /// Sets the jitter of the delays.
     pub fn jitter(mut self, jitter: Jitter) -> Backoff {
         self.jitter = jitter;
         self
     }
 
-    /// Ends after so many delays: a chain of tries then has one try more. Zero means a single try.
+    /// Sets the number of delays: a chain then has one attempt more. Zero means a single attempt.
     pub fn max_delays(mut self, count: usize) -> Backoff {
         self.max_delays = Some(count);
         self
     }
 
-    /// Takes the jitter from this seed, for tests: all iterators are then the same.
+    /// Sets the seed of the jitter, for tests: all iterators are then the same.
     ///
-    /// Without it each iterator has a seed of its own. Do not ship a fixed seed: it brings a crowd back
-    /// together.
+    /// Without it each iterator has a seed of its own. Do not ship a fixed seed: all clients would then
+    /// retry together.
     pub fn seed(mut self, seed: u64) -> Backoff {
         self.seed = Some(seed);
         self
     }
 
-    /// The delays, from the first.
+    /// Returns an iterator over the delays, from the first.
     pub fn iter(&self) -> Delays {
         Delays {
             settings: *self,
@@ -148,7 +148,7 @@ impl IntoIterator for &Backoff {
     }
 }
 
-/// The delays of one chain of tries; made by [`Backoff::iter`].
+/// An iterator over the delays of one chain of attempts; returned by [`Backoff::iter`].
 #[derive(Clone, Debug)]
 #[must_use = "an iterator does nothing until it is asked"]
 pub struct Delays {

@@ -1,7 +1,7 @@
-//! Delays between tries: an iterator of durations that grow, are spread by jitter, and stay below a cap.
+//! Exponential backoff with jitter: an iterator of growing delays that stay below a cap.
 //!
-//! A [`Backoff`] is settings, made once and used for many chains of tries; each chain takes an iterator
-//! of its own, [`Delays`]. Whatever takes delays takes any `Iterator<Item = Duration>`, so that an array,
+//! A [`Backoff`] is settings, made once and used for many chains of attempts; each chain has an iterator
+//! of its own, [`Delays`]. Every function for delays takes any `Iterator<Item = Duration>`, so that an array,
 //! [`std::iter::repeat`] or the iterators of the crate backon do as well.
 //!
 //! ```

@@ -1,10 +1,10 @@
-//! So many in a period, and so many at once.
+//! A rate: at most N per period, with a burst.
 
 use std::time::Duration;
 
 use crate::time::nanos;
 
-/// How much is allowed: so many in a period on the whole, and so many at once.
+/// A rate limit: at most N per period, with a burst.
 ///
 /// It is kept exactly: three a second are three a second for ever, though their distance is no whole
 /// number of nanoseconds.
@@ -29,7 +29,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// So many in each `period`, evenly spaced: one at once, unless [`burst`](Rate::burst) says more.
+    /// Creates a rate of `count` per `period`, evenly spaced; the burst is one unless [`burst`](Rate::burst) sets it.
     ///
     /// # Panics
     ///
@@ -51,7 +51,7 @@ impl Rate {
         }
     }
 
-    /// So many in each second: [`Rate::new`] with a period of one.
+    /// Creates a rate of `count` per second: [`Rate::new`] with a period of one second.
     ///
     /// # Panics
     ///
@@ -61,7 +61,7 @@ impl Rate {
         Rate::new(count, Duration::from_secs(1))
     }
 
-    /// After a pause, so many may go at once.
+    /// Sets the burst: at most this many go at once after a pause.
     ///
     /// # Panics
     ///

@@ -1,4 +1,4 @@
-//! One GCRA bucket, pure: it is told all times, in nanoseconds.
+//! One GCRA bucket, pure: it gets all times, in nanoseconds.
 
 use super::allowance::Rate;
 
@@ -32,7 +32,7 @@ impl Bucket {
         self.full = self.full.max(exact).saturating_add(rate.earned(cost));
     }
 
-    /// Does nothing show any more that something went through?
+    /// Returns whether the bucket is full, as if nothing had ever gone through.
     pub(super) fn is_full(&self, rate: Rate, now: u64) -> bool {
         self.full <= rate.parts(now)
     }

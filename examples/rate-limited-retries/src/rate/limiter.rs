@@ -1,4 +1,4 @@
-//! A limit for each key, and one for all of them.
+//! A rate limit per key, and one for all of them.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -14,18 +14,18 @@ use crate::drops::drop_each;
 use crate::table::Table;
 use crate::time::Clock;
 
-/// Tells each caller when it may go: first come, first served for each key, and in all.
+/// A rate limiter that returns to each caller the instant at which it may go: in FIFO order, per key and overall.
 ///
-/// It never waits and never says no. What it gives is the caller's own instant, to be slept for or to
-/// [`schedule`](schedgroup::Group::schedule) a job at; nobody else gets it. A caller that does not come
-/// gives nothing back.
+/// It never waits and never rejects. It returns the caller's own instant, to be slept for or to
+/// [`schedule`](schedgroup::Group::schedule) a job at; no one else gets it. A caller that does not use its
+/// instant gives nothing back.
 ///
-/// When the work itself should wait in line, and a [`not_before`](Limiter::not_before) should hold up what
+/// When the work itself should be queued, and a [`not_before`](Limiter::not_before) should hold up what
 /// has been asked for already, reach for a [`Pacer`](super::Pacer). For "now or not at all", and
 /// no view of the future: the crate governor.
 ///
-/// A key that nothing shows of any more costs nothing: the keys are looked through in passing, once
-/// in as many calls as there were keys left.
+/// A key whose past no longer counts costs nothing: such keys are removed in passing, by one scan in as many calls
+/// as there were keys left.
 ///
 /// # Examples
 ///
@@ -56,7 +56,7 @@ pub struct Limiter<K> {
 struct State<K> {
     keys: Table<K, Allowed>,
     overall: Calendar,
-    /// So many more calls until the keys are looked through.
+    /// The number of calls until the keys are looked through.
     patience: usize,
 }
 
@@ -65,7 +65,7 @@ struct State<K> {
 struct Allowed {
     bucket: Bucket,
     not_before: u64,
-    /// The last instant that was given out: nobody goes before it.
+    /// The last instant that was given out: no later call gets an earlier one.
     last: u64,
 }
 
@@ -73,7 +73,7 @@ struct Allowed {
 const FEW: usize = 64;
 
 impl<K> Limiter<K> {
-    /// A limiter that allows so much to each key.
+    /// Creates a limiter with this rate per key.
     pub fn new(per_key: Rate) -> Limiter<K> {
         Limiter {
             per_key,
@@ -88,7 +88,7 @@ impl<K> Limiter<K> {
         }
     }
 
-    /// Allows so much to all keys together.
+    /// Sets a rate for all keys together.
     ///
     /// It is taken last, for the instant at which the key itself may go; so a key whose instant is far
     /// away keeps no other from going before. What is given away ahead may be spaced wider than the rate
@@ -104,19 +104,19 @@ impl<K> Limiter<K> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many keys it remembers.
+    /// Returns the number of keys it remembers.
     pub fn len(&self) -> usize {
         self.lock().keys.len()
     }
 
-    /// Does it remember no key?
+    /// Returns `true` if it remembers no key.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
 impl<K: Eq + Hash> Limiter<K> {
-    /// The caller's own instant to go, now or later, for work of this cost.
+    /// Reserves and returns the caller's own instant, now or later, for work of this cost.
     ///
     /// For one key these never go back, whatever the costs. A cost of zero takes nothing and waits for
     /// its own key alone, of which it overtakes nothing. A cost above the burst waits until the whole
@@ -141,7 +141,7 @@ impl<K: Eq + Hash> Limiter<K> {
         self.clock.instant(at)
     }
 
-    /// From now on nothing of this key goes before `at`: a server's wish, for all who work with the key.
+    /// Delays all later reservations of this key until `at`, as a server asks for with `Retry-After`.
     ///
     /// Of several the latest holds, and no success takes it back. It is for what is reserved after it;
     /// instants that were given out before stay as they are.
@@ -193,7 +193,7 @@ impl<K: Eq + Hash> Limiter<K> {
         done
     }
 
-    /// Takes out, once in a while, the keys that nothing shows of.
+    /// Takes out, once in a while, the keys whose past no longer counts.
     fn look_through(&self, state: &mut State<K>, now: u64) -> Vec<(K, Allowed)> {
         state.patience -= 1;
         if state.patience > 0 {

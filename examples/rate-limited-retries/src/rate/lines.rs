@@ -1,4 +1,4 @@
-//! Who stands in line for what, and who may go next; pure: it is told `now`, in nanoseconds.
+//! The queues per key, and what may go next; pure: it gets `now`, in nanoseconds.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -13,12 +13,12 @@ use crate::table::Table;
 pub(super) struct Limits {
     pub(super) per_key: Rate,
     pub(super) overall: Option<Rate>,
-    /// So many of one key run at once.
+    /// At most this many of one key run at a time.
     pub(super) in_flight: u32,
 }
 
-/// A timer wakes up to so late, in nanoseconds. What goes within it is charged at its exact instant, so
-/// that a rate is not lost to rounding; what goes later is charged as if it had been so late, so that a
+/// A timer wakes up to this late, in nanoseconds. What goes within it is charged at its exact instant, so
+/// that a rate is not lost to rounding; what goes later is charged as if it had been this late, so that a
 /// program that was stopped does not make up for it all at once.
 const LATE: u64 = 1_000_000;
 
@@ -95,12 +95,12 @@ pub(super) struct Lines<K, T> {
     lines: Table<Arc<K>, Line<K, T>>,
     /// How many lines there have been.
     begun: u64,
-    /// For each line with work and a place: when its own limits let its head go, or earlier; then in
+    /// For each line with work and a free slot: when its own limits let its head go, or earlier; then in
     /// the order in which heads came up.
     heads: BinaryHeap<Reverse<(u64, u64, LineId)>>,
     came_up: u64,
     waiting: usize,
-    /// So many more calls until the lines are looked through for idle ones.
+    /// The number of calls until the lines are looked through for idle ones.
     patience: usize,
 }
 
@@ -186,7 +186,7 @@ impl<K: Eq, T> Lines<K, T> {
         line.not_before = line.not_before.max(at);
     }
 
-    /// Must nothing of this line go yet?
+    /// Returns whether nothing of this line may go yet.
     pub(super) fn is_held_up(&mut self, line: LineId, now: u64) -> bool {
         self.at(line).not_before > now
     }
@@ -206,7 +206,7 @@ impl<K: Eq, T> Lines<K, T> {
         Some(earliest.max(line.not_before).max(now))
     }
 
-    /// Gives the line its entry, if it has work and a place and none yet.
+    /// Gives the line its entry, if it has work and a free slot and none yet.
     fn come_up(&mut self, id: LineId, now: u64) {
         let in_flight = self.limits.in_flight;
         let line = self.at(id);
@@ -273,7 +273,7 @@ impl<K: Eq, T> Lines<K, T> {
         })
     }
 
-    /// Takes out, once in as many calls as there were lines left, those that nothing shows of; the
+    /// Takes out, once in as many calls as there were lines left, the idle ones; the
     /// caller drops their keys.
     pub(super) fn look_through(&mut self, now: u64) -> Vec<Arc<K>> {
         self.patience -= 1;

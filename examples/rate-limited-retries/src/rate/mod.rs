@@ -1,8 +1,7 @@
-//! Limits of rate: how much may go, for each key and in all, and when the next may.
+//! Rate limits per key and overall: throttled queues of work, or the instant at which a caller may go.
 //!
-//! Both ends keep to GCRA, the generic cell rate algorithm, in whole numbers: a bucket for each key that
-//! fills steadily, and one for all of them. Nothing is refused and nobody polls: each has its own
-//! instant, first come, first served.
+//! Both types follow GCRA, the generic cell rate algorithm, a token bucket in whole numbers: one bucket per key,
+//! and one for all of them. Nothing is rejected and nothing polls: each caller has its own instant, in FIFO order.
 //!
 //! ```
 //! use rate_limited_retries::rate::{Limiter, Rate};
@@ -14,12 +13,12 @@
 //!
 //! | you want | reach for |
 //! |---|---|
-//! | work in lines, run at its time by a group | [`Pacer`] |
-//! | an instant, to be kept by your own code | [`Limiter`] |
-//! | to hold up a key: `429 Too Many Requests` | [`Pacer::not_before`], [`Limiter::not_before`] |
+//! | work in a queue per key, run by a group when it is due | [`Pacer`] |
+//! | an instant that your own code waits for | [`Limiter`] |
+//! | to delay a key: `429 Too Many Requests` | [`Pacer::not_before`], [`Limiter::not_before`] |
 //!
-//! An instant that was given out cannot be moved; work that stands in line can. So a server's wish
-//! holds up what waits in a pacer already, and its rate over all is asked at the last moment.
+//! An instant that was returned cannot be moved; queued work can. So `not_before` also delays what waits in a
+//! pacer already, and a pacer applies its overall rate at the last moment.
 
 mod allowance;
 mod bucket;

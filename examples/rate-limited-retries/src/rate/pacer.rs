@@ -1,4 +1,4 @@
-//! Work that waits in line for its turn, in a group.
+//! Queued work that a group runs at a rate.
 
 use std::fmt;
 use std::hash::Hash;
@@ -12,30 +12,30 @@ use super::allowance::Rate;
 use super::lines::{Limits, Place};
 use super::pump::{New, Shared, Turn};
 
-/// Work for many keys, each piece run as a job of a group as soon as the limits let it go.
+/// A queue of work per key, each piece run as a job of a group as soon as the rate limits allow.
 ///
-/// What waits is data in a line of its key: no task, no timer, and no place of `max_running`. When
-/// its turn comes it is a job of the group like any other; the pacer itself is one job while
-/// something waits. Three limits hold: a [`Rate`] for each key, one for all of them, and how many of one
-/// key run at once.
+/// What waits is data in the queue of its key: no task, no timer, and no slot of `max_running`. When
+/// it is due it becomes a job of the group like any other; the pacer itself is one job while
+/// something waits. Three limits hold: a [`Rate`] for each key, one for all of them, and a maximum of runs per
+/// key at a time.
 ///
-/// What is promised:
+/// Guarantees:
 ///
-/// - Work of one key goes in the order in which it was pushed, what comes [`again`](Turn::again) first, each at the exact instant of its rate,
-///   rounded up to the timer's millisecond.
+/// - Work of one key goes in the order in which it was pushed, what comes [`again`](Turn::again) first, each at the
+///   exact instant of its rate, rounded up to the timer's millisecond.
 /// - The rate over all is taken last, when the key itself may go. So no key waits for another's
 ///   instant that is further away: with costs of one, no key that may go waits while the rate over all has
 ///   something left. Those that wait for it go in the order of their own instants.
-/// - After [`not_before`](Pacer::not_before) nothing of the key starts until then; what has started goes
-///   on. It only ever moves later.
+/// - After [`not_before`](Pacer::not_before) nothing of the key starts until then; what has started
+///   continues. It only ever moves later.
 /// - A key costs memory while it has work, or a past that still counts; after that it is forgotten in
 ///   passing.
 ///
-/// Clones share the lines. Dropping a pacer changes nothing: what waits will go. It keeps `wait`
+/// Clones share the queues. Dropping a pacer does not affect queued work: it still runs. It keeps `wait`
 /// waiting while it has work, and in the reports of its group all that waits in it is one job. Each push counts as one
-/// cancelled job in the group's [`stats`](schedgroup::Group::stats): with such a job it asks whether the group is open.
+/// cancelled job in the group's [`stats`](schedgroup::Group::stats): such a job tests whether the group is open.
 ///
-/// For instants to be kept by code of your own, there is [`Limiter`](super::Limiter).
+/// For instants that your own code waits for, use [`Limiter`](super::Limiter).
 ///
 /// # Examples
 ///
@@ -73,7 +73,7 @@ pub struct Builder {
 }
 
 impl Pacer<(), ()> {
-    /// Settings for a pacer that lets so much go for each key.
+    /// Returns settings for a pacer with this rate per key.
     pub fn builder(per_key: Rate) -> Builder {
         Builder {
             limits: Limits {
@@ -86,14 +86,13 @@ impl Pacer<(), ()> {
 }
 
 impl Builder {
-    /// Lets so much go in all.
+    /// Sets a rate for all keys together.
     pub fn overall(mut self, rate: Rate) -> Builder {
         self.limits.overall = Some(rate);
         self
     }
 
-    /// At most so many of one key run at once; a key that has as many lets nothing go until one has
-    /// ended.
+    /// Sets how much work of one key runs at a time: at most `count`; more waits until a run has ended.
     ///
     /// # Panics
     ///
@@ -108,7 +107,7 @@ impl Builder {
         self
     }
 
-    /// A pacer that runs `work` in this group for whatever is pushed, at its time.
+    /// Creates a pacer that runs `work` in this group for each piece that is pushed, when it is due.
     pub fn run<K, T, F, Fut>(self, group: &impl AsRef<Handle>, work: F) -> Pacer<K, T>
     where
         K: Eq + Hash + Send + Sync + 'static,
@@ -133,7 +132,7 @@ where
     K: Eq + Hash + Send + Sync + 'static,
     T: Send + 'static,
 {
-    /// Puts work of cost one at the end of its key's line.
+    /// Queues work of cost one for its key.
     ///
     /// In a group that was closed by `wait` or `shutdown`, was cancelled or dropped, or whose runtime has ended,
     /// the work is dropped. Running work pushes more with [`Turn::push`], which is admitted while the group
@@ -143,9 +142,9 @@ where
         self.push_costly(key, 1, work);
     }
 
-    /// Puts work of this cost at the end of its key's line; otherwise like [`push`](Pacer::push).
+    /// Queues work of this cost for its key; otherwise like [`push`](Pacer::push).
     ///
-    /// A cost of zero takes nothing of the rates and waits for its turn all the same. A cost above the
+    /// A cost of zero takes nothing of the rates and is queued all the same. A cost above the
     /// burst goes when the whole burst is there; those after it wait until it is earned.
     #[track_caller]
     pub fn push_costly(&self, key: K, cost: u32, work: T) {
@@ -155,22 +154,22 @@ where
             .push(group, Arc::new(key), New { place, cost, work });
     }
 
-    /// From now on nothing of this key starts before `at`: a server's wish, for all of its work.
+    /// Delays the start of this key's work until `at`, as a server asks for with `Retry-After`.
     ///
-    /// Of several the latest holds, and no success takes it back. What has started goes on; what waits
-    /// for a place in its group does not start.
+    /// Of several the latest holds, and no success takes it back. What has started continues; what waits
+    /// for a slot in its group does not start.
     pub fn not_before(&self, key: K, at: Instant) {
         self.shared.not_before(Arc::new(key), at);
     }
 }
 
 impl<K: Eq, T> Pacer<K, T> {
-    /// How much work waits.
+    /// Returns the number of queued pieces of work.
     pub fn waiting(&self) -> usize {
         self.shared.lock().lines.waiting()
     }
 
-    /// How many keys it remembers.
+    /// Returns the number of keys it remembers.
     pub fn keys(&self) -> usize {
         self.shared.lock().lines.len()
     }

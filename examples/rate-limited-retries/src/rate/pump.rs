@@ -47,11 +47,11 @@ struct Pump {
     number: u64,
     job: JobHandle,
     /// When it looks at the lines the next time, or earlier: not later than any head may go, so that
-    /// nobody nudges it while it runs, when it may be about to go.
+    /// nothing nudges it while it runs, when it may be about to go.
     armed: u64,
 }
 
-/// So much goes in one run of the pump, before other jobs and tasks get their turns.
+/// At most this many go in one run of the pump, before other jobs and tasks get their turns.
 const AT_ONCE: usize = 128;
 
 impl<K, T> Shared<K, T> {
@@ -230,7 +230,7 @@ impl<K, T> State<K, T> {
         self.pumps
     }
 
-    /// Takes in a pump that the group has admitted; it comes back if there is another one.
+    /// Stores a pump that the group has admitted; it comes back if there is another one.
     fn adopt(&mut self, fresh: Option<Pump>, now: u64) -> Option<Pump> {
         let mut fresh = fresh?;
         if self.pump.is_some() {
@@ -264,14 +264,14 @@ impl<K: Eq, T> Drop for Watch<K, T> {
     }
 }
 
-/// Goes with a job that is work: its place in its line is free when it ends, however it does.
+/// Goes with a job that is work: its slot in its line is free when it ends, however it does.
 struct Duty<K: Eq, T> {
     shared: Arc<Shared<K, T>>,
     line: LineId,
 }
 
 impl<K: Eq, T> Duty<K, T> {
-    /// Was there a wish since the work was let go, while it waited for a place in its group?
+    /// Returns whether a `not_before` came after the work was released, while it waited for a slot in its group.
     fn is_held_up(&self) -> bool {
         let mut state = self.shared.lock();
         state.lines.is_held_up(self.line, self.shared.clock.now())
@@ -284,7 +284,7 @@ impl<K: Eq, T> Drop for Duty<K, T> {
     }
 }
 
-/// One piece of work whose turn has come: whose it is, and the verbs to ask for more.
+/// The view of a running piece of work: its key, its instant, and the methods to push more.
 pub struct Turn<K, T> {
     shared: Arc<Shared<K, T>>,
     key: Arc<K>,
@@ -293,17 +293,17 @@ pub struct Turn<K, T> {
 }
 
 impl<K, T> Turn<K, T> {
-    /// The key in whose line it stood.
+    /// Returns the key in whose queue it was.
     pub fn key(&self) -> &K {
         &self.key
     }
 
-    /// The exact instant at which the limits let it go.
+    /// Returns the exact instant at which the limits let it go.
     pub fn at(&self) -> Instant {
         self.shared.clock.instant(self.at)
     }
 
-    /// The run's view of its group.
+    /// Returns the run's view of its group.
     pub fn context(&self) -> &JobContext {
         &self.context
     }
@@ -314,7 +314,7 @@ where
     K: Eq + Hash + Send + Sync + 'static,
     T: Send + 'static,
 {
-    /// Puts more work of cost one into the line of a key, also while the group drains. It never panics.
+    /// Queues more work of cost one for a key, also while the group drains. It never panics.
     #[track_caller]
     pub fn push(&self, key: K, work: T) {
         let group = self.context.handle();
@@ -326,8 +326,7 @@ where
         self.shared.push(&group, Arc::new(key), new);
     }
 
-    /// Puts work of cost one back at the head of this key's line, once `at` has come: it has waited
-    /// before.
+    /// Puts work of cost one back at the head of this key's queue when `at` is due, since it has waited before.
     ///
     /// Until then it is a job of the group, and keeps no other work of the key waiting.
     #[track_caller]
@@ -343,7 +342,7 @@ where
         });
     }
 
-    /// From now on nothing of this key starts before `at`: [`Pacer::not_before`](super::Pacer::not_before).
+    /// Delays the start of this key's work until `at`: [`Pacer::not_before`](super::Pacer::not_before).
     pub fn not_before(&self, at: Instant) {
         self.shared.not_before(Arc::clone(&self.key), at);
     }

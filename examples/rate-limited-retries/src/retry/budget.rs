@@ -1,13 +1,13 @@
-//! How many retries there may be beside first attempts.
+//! A limit on retries in proportion to first attempts.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
 
-/// A limit on retries that follows the traffic, shared by all that retry against one place.
+/// A retry budget: a limit on retries in proportion to first attempts, shared by all that retry against one server.
 ///
 /// When a server is down, every request becomes as many as there are attempts, and keeps it down. With a
-/// budget only a share of the recent first attempts may come again, and a floor of so many a second for
+/// budget only a share of the recent first attempts may come again, and a floor per second for
 /// when there is little traffic. Both count over the last ten seconds, by the whole second: a credit lives
 /// no longer, so quiet times are not saved up.
 ///
@@ -29,11 +29,11 @@ pub struct Budget {
     recent: Arc<Mutex<Recent>>,
 }
 
-/// Credits live so many seconds.
+/// The number of seconds that credits live.
 const LIFE: usize = 10;
 
 impl Budget {
-    /// So many retries for every hundred first attempts, and no more.
+    /// Creates a budget of `share` retries per hundred first attempts.
     pub fn percent(share: u32) -> Budget {
         Budget {
             percent: share,
@@ -43,7 +43,7 @@ impl Budget {
         }
     }
 
-    /// So many retries a second besides, on average over ten seconds.
+    /// Sets a floor of retries per second that are allowed besides, on average over ten seconds.
     #[must_use = "the budget is returned"]
     pub fn floor_per_second(mut self, retries: u32) -> Budget {
         self.floor = retries;

@@ -11,12 +11,11 @@ use super::outcome::{Decision, GaveUp, Outcome, Reason};
 use super::policy::{Delays, Retry};
 use crate::time::later;
 
-/// One chain of attempts as a value, for code that makes the attempts itself.
+/// A chain of attempts as a value, for code that makes the attempts itself.
 ///
 /// [`Retry::run`] does this for you with a job of a group. With a chain of your own an attempt can
-/// wait its turn elsewhere, in the lines of a [`Pacer`](crate::rate::Pacer) for one: call
-/// [`begin`](Chain::begin) before each attempt and [`end`](Chain::end) after it, and do as the
-/// [`Decision`] says.
+/// wait in another queue, as that of a [`Pacer`](crate::rate::Pacer): call [`begin`](Chain::begin) before each
+/// attempt and [`end`](Chain::end) after it, and follow the [`Decision`].
 ///
 /// # Examples
 ///
@@ -49,12 +48,12 @@ pub struct Chain<E, K: Eq + Hash + Clone = ()> {
     last_error: Option<E>,
     /// An attempt has begun and not ended.
     under_way: bool,
-    /// It is the one that sees how its key's circuit goes, and has not been told of.
+    /// The attempt is the probe of its key's half-open circuit, and is not reported yet.
     probe: Option<Probe>,
 }
 
 impl<K: Eq + Hash + Clone> Retry<K> {
-    /// A chain of attempts for this key, to be made by code of your own.
+    /// Creates a chain of attempts for this key, to be made by code of your own.
     pub fn chain<E>(&self, key: K) -> Chain<E, K> {
         Chain {
             policy: self.clone(),
@@ -73,23 +72,23 @@ impl<K: Eq + Hash + Clone> Retry<K> {
 }
 
 impl<E, K: Eq + Hash + Clone> Chain<E, K> {
-    /// How many attempts have begun.
+    /// Returns the number of attempts that have begun.
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// When the time for all attempts is over.
+    /// Returns the deadline of the whole chain, if the policy has a timeout.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
-    /// An attempt is about to be made.
+    /// Begins an attempt.
     ///
-    /// One that begins while another is under way takes its place.
+    /// One that begins while another is in progress replaces it.
     ///
     /// # Errors
     ///
-    /// If it must not be made: its key's circuit is open, or it is too late for it.
+    /// [`GaveUp`] if the attempt must not be made: its key's circuit is open, or the chain's deadline has passed.
     pub fn begin(&mut self) -> Result<(), GaveUp<E>> {
         let now = Instant::now();
         self.abandon();
@@ -110,7 +109,7 @@ impl<E, K: Eq + Hash + Clone> Chain<E, K> {
         Ok(())
     }
 
-    /// The attempt has ended so.
+    /// Ends the attempt with this outcome, and returns what to do next.
     pub fn end<T>(&mut self, outcome: Outcome<T, E>) -> Decision<T, E> {
         self.under_way = false;
         let (error, after) = match outcome {
@@ -134,7 +133,7 @@ impl<E, K: Eq + Hash + Clone> Chain<E, K> {
         }
     }
 
-    /// When the next attempt is due, with a circuit that may be open until then. The budget is asked
+    /// When the next attempt is due, with a circuit that may be open until then. The budget is charged
     /// last, so that no credit is lost.
     fn next(&mut self, after: Option<Duration>, open: Option<Instant>) -> Result<Instant, Reason> {
         let (now, rules) = (Instant::now(), self.policy.rules);
@@ -160,7 +159,7 @@ impl<E, K: Eq + Hash + Clone> Chain<E, K> {
         }
     }
 
-    /// Tells the circuit of its key; until when it is open now, if it is. The code of a key may panic:
+    /// Reports to the circuit of its key; until when it is open now, if it is. The code of a key may panic:
     /// then its probe is still there, to be abandoned.
     fn report(&mut self, answered: bool) -> Option<Instant> {
         let circuits = self.policy.circuits.as_ref();
@@ -175,7 +174,7 @@ impl<E, K: Eq + Hash + Clone> Chain<E, K> {
         open
     }
 
-    /// An attempt under way gets no answer any more.
+    /// An attempt in progress gets no answer any more.
     fn abandon(&mut self) {
         self.under_way = false;
         let probe = self.probe.take();
@@ -184,7 +183,7 @@ impl<E, K: Eq + Hash + Clone> Chain<E, K> {
         }
     }
 
-    /// The end of the chain, with all that is known. Who is told may try at once.
+    /// The end of the chain, with all that is known. Whoever gets it may try again at once.
     pub(super) fn give_up(&mut self, reason: Reason) -> GaveUp<E> {
         self.abandon();
         GaveUp {

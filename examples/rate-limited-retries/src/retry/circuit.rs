@@ -1,4 +1,4 @@
-//! For each key: does it fail all the time, and may somebody try?
+//! Circuit breakers, one per key.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,7 @@ pub(super) struct Circuits<K> {
 
 struct Rows<K> {
     table: Table<K, Row>,
-    /// So many more failures until the rows are looked through.
+    /// The number of failures until the rows are looked through.
     patience: usize,
     /// The number of the last probe.
     probes: u64,
@@ -32,12 +32,11 @@ struct Row {
     failures: u32,
     /// A pause after the last failure.
     until: Instant,
-    /// The attempt that is under way to see how it goes. Others may be under way that began before the
-    /// circuit opened.
+    /// The probe in progress. Other attempts may be in progress that began before the circuit opened.
     probe: Option<Probe>,
 }
 
-/// The one attempt that may see how it goes. It names the row without code of the key.
+/// The probe of a half-open circuit. It names the row without code of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Probe {
     hash: u64,
@@ -69,7 +68,7 @@ impl<K: Eq + Hash + Clone> Circuits<K> {
         row.failures >= self.failures
     }
 
-    /// May an attempt be made, and is it to see how it goes? If not, until when at least.
+    /// Returns the probe if an attempt may be made and is one, and until when the circuit is open at least if none may.
     pub(super) fn begin(&self, key: &K, now: Instant) -> Result<Option<Probe>, Instant> {
         let hash = self.hasher.hash_one(key);
         let mut guard = self.lock();
@@ -134,7 +133,7 @@ impl<K: Eq + Hash + Clone> Circuits<K> {
         (failures >= self.failures).then_some(until)
     }
 
-    /// The probe ended without an answer: another may see how it goes.
+    /// The probe ended without an answer: another one may be made.
     pub(super) fn unanswered(&self, probe: Probe) {
         let is_its = |_: &K, row: &Row| row.probe == Some(probe);
         if let Some(row) = self.lock().table.find(probe.hash, is_its) {
@@ -142,8 +141,8 @@ impl<K: Eq + Hash + Clone> Circuits<K> {
         }
     }
 
-    /// Takes out, once in a while, the rows of keys that nobody asked for any more: those whose next
-    /// failure would not be in a row, and open circuits that nobody tried for another pause.
+    /// Takes out, once in a while, the rows of idle keys: those whose next failure would not be in a
+    /// row, and open circuits that were not tried for another pause.
     fn look_through(&self, rows: &mut Rows<K>, now: Instant) -> Vec<(K, Row)> {
         rows.patience -= 1;
         if rows.patience > 0 {

@@ -2,11 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-/// How long to wait, by the value of an HTTP `Retry-After` header: seconds, or a date, told what time it
-/// is.
+/// Returns how long to wait by the value of an HTTP `Retry-After` header, which is in seconds or a date.
 ///
-/// It knows the three forms of dates that HTTP has had. `None` for a date that has passed and for
-/// anything that is neither: go by a delay of your own. What is absurdly long comes back as it is, up to
+/// It reads the three date formats that HTTP has had. It returns `None` for a date that has passed and for
+/// anything else: use a delay of your own then. A very long delay is returned as it is, up to
 /// [`Duration::MAX`]; [`Retry::max_delay`](super::Retry::max_delay) decides whether to wait for it. It
 /// never panics.
 ///

@@ -1,11 +1,11 @@
 //! Attempts again and again, by a policy: with delays, caps, a budget and circuits.
 //!
 //! A [`Retry`] is made once and used for many chains of attempts. With [`run`](Retry::run) a chain is one
-//! job of a group, which waits on its heap between two attempts and holds no place there.
+//! job of a group, which waits on its heap between two attempts and holds no slot there.
 //!
-//! To try one thing again where you stand, without a group and with borrows, take
-//! [`flow::retry`](schedgroup::flow::retry()). There a [`Verdict`](schedgroup::flow::Verdict) is what the caller says of
-//! an error, here an [`Outcome`]; what a [`Chain`] answers is a [`Decision`].
+//! To retry one operation in the current task, without a group and with borrows, use
+//! [`flow::retry`](schedgroup::flow::retry()). There the caller classifies an error by
+//! a [`Verdict`](schedgroup::flow::Verdict), here by an [`Outcome`]; a [`Chain`] returns a [`Decision`].
 //!
 //! ```
 //! use std::time::Duration;
@@ -32,11 +32,11 @@
 //! | you want | reach for |
 //! |---|---|
 //! | to try until it works | [`Retry::run`] |
-//! | to say what failed, and when to come again | [`Outcome`] |
-//! | delays that grow and are spread | [`Backoff`](crate::backoff::Backoff) |
-//! | an end to it | [`Retry::max_attempts`], [`Retry::max_delay`], [`Retry::timeout`] |
-//! | not to drown a server that is down | [`Budget`], [`Retry::circuit`] |
-//! | attempts that also keep to a rate | [`Chain`], in a [`Pacer`](crate::rate::Pacer) |
+//! | to report what failed, and when to retry | [`Outcome`] |
+//! | exponential backoff with jitter | [`Backoff`](crate::backoff::Backoff) |
+//! | a limit on attempts and time | [`Retry::max_attempts`], [`Retry::max_delay`], [`Retry::timeout`] |
+//! | not to overload a server that is down | [`Budget`], [`Retry::circuit`] |
+//! | attempts under a rate limit | [`Chain`], in a [`Pacer`](crate::rate::Pacer) |
 //! | to read `Retry-After` | [`retry_after`] |
 
 mod budget;

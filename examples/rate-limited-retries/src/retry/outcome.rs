@@ -1,4 +1,4 @@
-//! What an attempt says, and what comes of a chain of them.
+//! The outcome of an attempt, and that of a chain of them.
 
 use std::error::Error;
 use std::fmt;
@@ -7,9 +7,9 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::Instant;
 
-/// What an attempt says of itself.
+/// The outcome of an attempt.
 ///
-/// A `Result` becomes one with `into`: every error is then worth another attempt.
+/// A `Result` becomes one with `into`: every error is then retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome<T, E> {
@@ -17,7 +17,7 @@ pub enum Outcome<T, E> {
     Done(T),
     /// It failed, and may succeed later: after the next of the policy's delays.
     Retry(E),
-    /// It failed, and was told when to come again: neither sooner nor later.
+    /// It failed, and the server set the delay until the next attempt.
     RetryAfter(E, Duration),
     /// It failed for good.
     GiveUp(E),
@@ -32,41 +32,40 @@ impl<T, E> From<Result<T, E>> for Outcome<T, E> {
     }
 }
 
-/// Why there is no further attempt.
+/// The reason why there is no further attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Reason {
     /// The last attempt failed for good.
     #[error("the failure is for good")]
     GiveUp,
-    /// As many attempts were made as there may be.
+    /// The maximum number of attempts was made, or the delays have ended.
     #[error("all attempts were used")]
     Exhausted,
-    /// The next attempt would have come after the time for the whole chain.
+    /// The next attempt would have come after the deadline of the whole chain.
     #[error("the time for all attempts is over")]
     TimedOut,
-    /// The attempt was told to come again later than a delay may be.
+    /// The delay that the server asked for is longer than the maximum.
     #[error("told to come again later than a delay may be")]
     TooLong {
-        /// When it may come again.
+        /// The instant that the server asked for.
         until: Instant,
     },
     /// Too many of the recent attempts were retries.
     #[error("the budget for retries is spent")]
     Budget,
-    /// Attempts for this key failed in a row, and none is made for a while, or one is being made to
-    /// see how it goes.
+    /// The circuit of this key is open after failures in a row, or a probe of it is in progress.
     #[error("the circuit is open")]
     CircuitOpen {
-        /// When one attempt may see how it goes.
+        /// The instant at which a probe may be made.
         until: Instant,
     },
-    /// The job was cancelled, aborted, dropped with its group, or panicked: its handle says which.
+    /// The job was cancelled, aborted, dropped with its group, or panicked: its handle has the state.
     #[error("the job ended before it was decided")]
     Stopped,
 }
 
-/// The end of a chain without success: why, after how many attempts, and the last error.
+/// The error of a chain that gave up: why, after how many attempts, and the last error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GaveUp<E> {
     pub(super) reason: Reason,
@@ -75,22 +74,22 @@ pub struct GaveUp<E> {
 }
 
 impl<E> GaveUp<E> {
-    /// Why there is no further attempt.
+    /// Returns the reason why there is no further attempt.
     pub fn reason(&self) -> Reason {
         self.reason
     }
 
-    /// How many attempts were started.
+    /// Returns the number of attempts that were started.
     pub fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// What the last attempt failed with; none if none has ended.
+    /// Returns the error of the last attempt; `None` if none has ended.
     pub fn last_error(&self) -> Option<&E> {
         self.last_error.as_ref()
     }
 
-    /// What the last attempt failed with.
+    /// Converts into the error of the last attempt.
     pub fn into_last_error(self) -> Option<E> {
         self.last_error
     }
@@ -112,13 +111,13 @@ impl<E: fmt::Display> fmt::Display for GaveUp<E> {
 }
 
 impl<E: Error + 'static> Error for GaveUp<E> {
-    /// The source of the last error, which `Display` has told itself.
+    /// The source of the last error, which `Display` has printed itself.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.last_error.as_ref()?.source()
     }
 }
 
-/// What is to be done after an attempt, by [`Chain::end`](super::Chain::end).
+/// The next step after an attempt; returned by [`Chain::end`](super::Chain::end).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Decision<T, E> {

@@ -1,4 +1,4 @@
-//! The policy: when to try again, and when no more.
+//! The retry policy.
 
 use std::fmt;
 use std::hash::Hash;
@@ -8,10 +8,10 @@ use std::time::Duration;
 use super::budget::Budget;
 use super::circuit::Circuits;
 
-/// When to try again, and when no more; made once, and used for many chains of attempts.
+/// A retry policy: delays and limits; made once, and used for many chains of attempts.
 ///
-/// What it limits together, the budget and the circuits, clones share. Without any cap, and with delays
-/// that never end, a chain goes on until it succeeds or its group ends.
+/// Clones share the budget and the circuits. Without any cap, and with delays that never end, a chain continues
+/// until it succeeds or its group ends.
 ///
 /// With a [`circuit`](Retry::circuit) each chain belongs to a key of type `K`: a server, a shard.
 ///
@@ -60,10 +60,10 @@ pub(super) struct Rules {
 }
 
 impl Retry {
-    /// Attempts so far apart: each chain asks `delays` for an iterator of its own, and ends with it.
+    /// Creates a policy with these delays: each chain gets an iterator of its own from `delays`, and ends with it.
     ///
-    /// `move || backoff` with a [`Backoff`](crate::backoff::Backoff), or with an array; or whatever else
-    /// makes an iterator of durations, such as the builders of the crate backon.
+    /// `move || backoff` with a [`Backoff`](crate::backoff::Backoff), or with an array; or anything else
+    /// that returns an iterator of durations, such as the builders of the crate backon.
     pub fn new<I>(delays: impl Fn() -> I + Send + Sync + 'static) -> Retry
     where
         I: IntoIterator<Item = Duration>,
@@ -77,12 +77,12 @@ impl Retry {
         }
     }
 
-    /// Opens a key's circuit after so many failures in a row: for a `pause` no attempt is made for it.
+    /// Sets a circuit breaker per key: `failures` in a row open it, and for a `pause` no attempt is made.
     ///
     /// Chains whose next attempt would be due in that time give up with
-    /// [`CircuitOpen`](super::Reason::CircuitOpen), as new ones do. After the pause a single attempt
-    /// may see how it goes, one at a time: if it fails there is another pause, else the circuit closes.
-    /// One that nobody tried for another pause may be forgotten, and is closed then.
+    /// [`CircuitOpen`](super::Reason::CircuitOpen), as new ones do. After `pause` the circuit is
+    /// half-open: one probe at a time is let through; if it fails there is another pause, else the circuit closes.
+    /// A circuit that was not tried for another pause may be forgotten, and is closed then.
     /// Failures further apart than the pause are not in a row. An attempt that gives up for good was
     /// answered, and counts as a success here.
     ///
@@ -105,7 +105,7 @@ impl Retry {
 }
 
 impl<K> Retry<K> {
-    /// At most so many attempts in a chain, the first among them.
+    /// Sets the maximum number of attempts in a chain, including the first.
     ///
     /// # Panics
     ///
@@ -120,23 +120,23 @@ impl<K> Retry<K> {
         self
     }
 
-    /// No delay is longer. Longer ones of the iterator are cut; if an attempt is told to come again
-    /// later than that, the chain gives up with [`TooLong`](super::Reason::TooLong).
+    /// Sets the maximum delay. Longer ones of the iterator are cut; if [`RetryAfter`](super::Outcome::RetryAfter)
+    /// asks for more, the chain gives up with [`TooLong`](super::Reason::TooLong).
     pub fn max_delay(mut self, delay: Duration) -> Retry<K> {
         self.rules.max_delay = Some(delay);
         self
     }
 
-    /// No attempt starts so long after its chain was made or later: a chain gives up as soon as its next
+    /// Sets a timeout for the whole chain: no attempt starts after it, and a chain gives up as soon as its next
     /// one would.
     ///
-    /// An attempt under way is left alone; it can ask for the [`deadline`](super::Attempt::deadline).
+    /// An attempt in progress is not interrupted; it can read the [`deadline`](super::Attempt::deadline).
     pub fn timeout(mut self, timeout: Duration) -> Retry<K> {
         self.rules.timeout = Some(timeout);
         self
     }
 
-    /// Retries are made only as long as this budget has credit.
+    /// Sets a budget: retries are made only while it has credit.
     pub fn budget(mut self, budget: &Budget) -> Retry<K> {
         self.budget = Some(budget.clone());
         self

@@ -14,7 +14,7 @@ use super::chain::Chain;
 use super::outcome::{Decision, GaveUp, Outcome, Reason};
 use super::policy::Retry;
 
-/// One attempt, for the future that makes it.
+/// An attempt, for the future that makes it.
 #[derive(Clone, Debug)]
 pub struct Attempt {
     number: u32,
@@ -23,17 +23,17 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Which attempt it is; 1 for the first.
+    /// Returns the number of the attempt; 1 for the first.
     pub fn number(&self) -> u32 {
         self.number
     }
 
-    /// When the time for all attempts is over, if the policy has a timeout.
+    /// Returns the deadline of the whole chain, if the policy has a timeout.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
-    /// The attempt's view of its group: its token, and the verbs to schedule more.
+    /// Returns the attempt's view of its group: its token, and the methods to schedule more.
     pub fn context(&self) -> &JobContext {
         &self.context
     }
@@ -42,9 +42,9 @@ impl Attempt {
 impl Retry {
     /// Makes an attempt at once, and more of them by this policy, as one job of the group.
     ///
-    /// Between two attempts the job is an entry of the group's heap: it has no task and holds no place of
-    /// `max_running`. `wait` waits for the whole chain. A panic of an attempt ends the chain, and is the
-    /// group's to tell. In a group that takes no more jobs no attempt is made, and the handle says
+    /// Between two attempts the job is an entry of the group's heap: it has no task and holds no slot of
+    /// `max_running`. `wait` waits for the whole chain. A panic of an attempt ends the chain, and is
+    /// reported by the group. In a group that rejects jobs no attempt is made, and the handle resolves to
     /// [`Stopped`](Reason::Stopped).
     #[track_caller]
     pub fn run<T, E, F, Fut>(&self, group: &impl AsRef<Handle>, attempt: F) -> RetryHandle<T, E>
@@ -153,12 +153,12 @@ impl<T, E, K: Eq + Hash + Clone> Drop for Course<T, E, K> {
     }
 }
 
-/// The end of a chain of attempts, for whoever awaits it.
+/// A future of the result of a chain of attempts.
 ///
 /// # Cancel safety
 ///
-/// Awaiting `&mut handle` loses nothing when it is dropped. Dropping the handle changes nothing for the
-/// attempts; only what becomes of them is dropped.
+/// Awaiting `&mut handle` loses nothing when it is dropped. Dropping the handle does not affect the
+/// attempts; only their result is dropped.
 ///
 /// # Panics
 ///
@@ -174,7 +174,7 @@ pub struct RetryHandle<T, E> {
 }
 
 impl<T, E> RetryHandle<T, E> {
-    /// The job that makes the attempts: to cancel it, to have the next attempt at another time, to ask.
+    /// Returns the job that makes the attempts: to cancel it, to move the next attempt, or to query its state.
     pub fn job(&self) -> &JobHandle {
         &self.job
     }

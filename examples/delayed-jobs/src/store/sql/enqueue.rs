@@ -6,7 +6,7 @@ use super::execute::{Execute, one};
 use super::text::{HAS_KEY, LOSE_KEY, REPLACE, insert, values_of};
 use super::value::{Value, values};
 
-/// Takes in one job, perhaps inside somebody's transaction.
+/// Enqueues one job, perhaps inside the caller's transaction.
 ///
 /// Between two of its statements others may free the key or take it; then it begins anew.
 pub(in crate::store) async fn enqueue<E: Execute>(

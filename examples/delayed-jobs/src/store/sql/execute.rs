@@ -19,7 +19,7 @@ pub(in crate::store) trait Database:
     /// Tells other workers to look.
     fn announce(&self);
 
-    /// A number that moves when somebody else does.
+    /// A number that moves when others have changed something.
     fn changes(&self) -> watch::Receiver<u64>;
 }
 

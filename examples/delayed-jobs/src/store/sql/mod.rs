@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! store    the store, statement by statement
-//! enqueue  one job on its way into the table, perhaps in somebody's transaction
+//! enqueue  one job on its way into the table, perhaps in the caller's transaction
 //! text     the statements
 //! execute  what a database is, seen from the statements
 //! value    what goes into a statement and what comes out of it

@@ -26,7 +26,7 @@ pub(in crate::store) struct Sql<D> {
     pub(in crate::store) clock: Clock,
 }
 
-/// At most so many jobs go in by one statement; SQLite takes 32,766 parameters.
+/// At most this many jobs go in by one statement; SQLite takes 32,766 parameters.
 const ROWS: usize = 1000;
 
 /// Jobs due later than this are found by other workers' looking ahead; they need no telling.
