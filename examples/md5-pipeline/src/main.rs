@@ -3,7 +3,7 @@
 //! Look for: one line per file in the order of their paths, as `md5sum` prints them, and a count.
 //!
 //! ```sh
-//! cargo run --example md5_pipeline -- src
+//! cargo run -p md5-pipeline -- src
 //! ```
 #![forbid(unsafe_code)]
 
