@@ -1,7 +1,4 @@
 //! Jobs under keys: one pending job a key, moved, replaced, kept and cancelled by key.
-#![forbid(unsafe_code)]
-
-mod common;
 
 use std::future::{Ready, poll_fn};
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -11,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
-use common::{
+use crate::common::{
     Flag, HOUR, Hold, Log, OnDrop, Random, bounded, ms, multi_thread, panic_of, settle, until,
     watched,
 };

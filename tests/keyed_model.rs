@@ -1,12 +1,9 @@
 //! Random histories of keyed jobs beside a plain map, on the paused clock.
-#![forbid(unsafe_code)]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use common::{Log, Random, ms};
+use crate::common::{Log, Random, ms};
 use schedgroup::keyed::{KeyedGroup, OnDuplicate, Outcome};
 use tokio::time::{Instant, sleep_until};
 

@@ -3,10 +3,6 @@
 //! Names are kept. The clock is paused where time matters, so what Go allows some leeway is exact here.
 //! Each module's head names source and licence, and what of it makes no sense in Rust, and why. The faults
 //! of those systems stand beside their tests; `docs/siblings.md` has both by name.
-#![forbid(unsafe_code)]
-
-#[path = "../common/mod.rs"]
-mod common;
 
 mod conc_iter;
 mod conc_pool;

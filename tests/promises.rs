@@ -3,9 +3,6 @@
 //!
 //! What other files of `tests/` hold already is not said again; `tests/README.md` is the map.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod p01_never_early;
 mod p02_order;
 mod p03_accepted;

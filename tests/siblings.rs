@@ -1,9 +1,5 @@
 //! The groups of tasks, `errgroup`, `sized` and `flow`: what they promise beyond the systems that they come
 //! from.
-#![forbid(unsafe_code)]
-
-#[path = "../common/mod.rs"]
-mod common;
 
 mod closing;
 mod errors;
