@@ -48,15 +48,15 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod common;
 pub mod flow;
-mod ground;
 pub mod keyed;
 pub mod periodic;
 mod sched;
 pub mod task;
 
-pub use ground::error::{TaskError, TaskErrors};
-pub use ground::panic::{Panic, TaskPanic};
+pub use common::error::{TaskError, TaskErrors};
+pub use common::panic::{Panic, TaskPanic};
 pub use sched::{
     Builder, Drain, Group, Handle, Job, JobContext, JobError, JobHandle, JobId, JobInfo, JobPanic,
     JobState, JoinHandle, Next, Report, ScheduleError, Shutdown, Stats, Wait, WaitError,

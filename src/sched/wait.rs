@@ -5,12 +5,12 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use super::closing::Outcome;
-use super::ends::Tally;
 use super::error::WaitError;
-use super::gate::End;
 use super::shared::Shared;
+use super::state::Counts;
+use super::state::GroupOutcome;
 use super::state::State;
+use super::state::StopReason;
 use super::stats::Report;
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -72,7 +72,7 @@ impl Future for Wait<'_> {
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            self.shared.with(|state| state.give_up_wait());
+            self.shared.with(|state| state.lifecycle.give_up_wait());
         }
     }
 }
@@ -109,7 +109,7 @@ pub struct Drain<'a> {
 }
 
 impl<'a> Drain<'a> {
-    pub(super) fn new(shared: &'a Shared, before: Tally) -> Drain<'a> {
+    pub(super) fn new(shared: &'a Shared, before: Counts) -> Drain<'a> {
         Drain {
             inner: report(shared, before),
         }
@@ -156,7 +156,7 @@ pub struct Shutdown<'a> {
 }
 
 impl<'a> Shutdown<'a> {
-    pub(super) fn new(shared: &'a Shared, before: Tally) -> Shutdown<'a> {
+    pub(super) fn new(shared: &'a Shared, before: Counts) -> Shutdown<'a> {
         Shutdown {
             inner: report(shared, before),
         }
@@ -178,16 +178,16 @@ impl fmt::Debug for Shutdown<'_> {
 }
 
 /// Reports the outcomes of jobs since then, when none is left.
-fn report(shared: &Shared, before: Tally) -> Boxed<'_, Report> {
+fn report(shared: &Shared, before: Counts) -> Boxed<'_, Report> {
     Box::pin(until(shared, move |state| state.report_since(before)))
 }
 
 fn outcome(state: &State) -> Option<Result<(), WaitError>> {
     state.outcome().map(|outcome| match outcome {
-        Outcome::Done => Ok(()),
-        Outcome::Ended(End::Cancelled) => Err(WaitError::Cancelled),
-        Outcome::Ended(End::DeadlineExceeded) => Err(WaitError::DeadlineExceeded),
-        Outcome::Panicked(panic) => Err(WaitError::Panicked(panic.clone())),
+        GroupOutcome::Done => Ok(()),
+        GroupOutcome::Stopped(StopReason::Cancelled) => Err(WaitError::Cancelled),
+        GroupOutcome::Stopped(StopReason::DeadlineExceeded) => Err(WaitError::DeadlineExceeded),
+        GroupOutcome::Panicked(panic) => Err(WaitError::Panicked(panic.clone())),
     })
 }
 
@@ -203,12 +203,12 @@ impl Waiter<'_> {
         let fresh = cx.waker().clone();
         let now = self.shared.now();
         let cancelled = self.shared.is_cancelled();
-        let (found, _former) = self.shared.enter(|state, todo| {
-            state.check_end(now, cancelled, todo);
+        let (found, _former) = self.shared.enter(|state, effects| {
+            state.check_end(now, cancelled, effects);
             match look(state) {
                 Some(found) => (Poll::Ready(found), Some(fresh)),
                 None => {
-                    let former = state.waiters().listen(&mut self.number, fresh);
+                    let former = state.waiters.listen(&mut self.number, fresh);
                     (Poll::Pending, former)
                 }
             }
@@ -220,7 +220,7 @@ impl Waiter<'_> {
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         if let Some(number) = self.number {
-            drop(self.shared.with(|state| state.waiters().leave(number)));
+            drop(self.shared.with(|state| state.waiters.leave(number)));
         }
     }
 }
