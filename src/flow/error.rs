@@ -49,6 +49,24 @@ impl<E> From<Stop> for RaceError<E> {
 
 impl<E> RaceError<E> {
     /// Returns the latest error, if tasks failed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use schedgroup::flow;
+    /// # use tokio::time::sleep;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let mirrors = [("slow", 200), ("fast", 100)].map(|(mirror, millis)| async move {
+    ///     sleep(Duration::from_millis(millis)).await;
+    ///     Err::<(), _>(mirror)
+    /// });
+    /// let error = flow::race(mirrors).await.unwrap_err();
+    /// assert_eq!(error.last().and_then(|last| last.error()), Some(&"slow"));
+    /// # }
+    /// ```
     pub fn last(&self) -> Option<&TaskError<E>> {
         match self {
             RaceError::Failed(errors) => Some(errors.last()),
