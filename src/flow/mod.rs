@@ -67,7 +67,7 @@
 //! | conc `iter.MapErr`, `ResultErrorPool` with `WithCollectErrored` | [`all`] |
 //! | conc `ResultPool`, `ResultErrorPool`, `ResultContextPool` with `WithFailFast` | [`map`](map()), [`all`], [`try_all`] |
 //!
-//! Tasks that are spawned one by one, from many places, belong in a [`TaskGroup`](crate::task::TaskGroup); futures
+//! Tasks that are spawned one by one, by several parts of a program, belong in a [`TaskGroup`](crate::task::TaskGroup); futures
 //! that shall stay in the current task belong in the combinators of the crate futures.
 
 mod combinators;

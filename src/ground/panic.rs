@@ -273,7 +273,7 @@ impl Panic<usize> {
         self.id
     }
 
-    /// Returns the place in the program that spawned the task.
+    /// Returns the line of the program that spawned the task.
     ///
     /// # Examples
     ///

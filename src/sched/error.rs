@@ -114,7 +114,7 @@ impl Panic<JobId> {
         *self.id()
     }
 
-    /// Returns the place in the program that scheduled the job.
+    /// Returns the line of the program that scheduled the job.
     ///
     /// # Examples
     ///
