@@ -76,20 +76,11 @@
 //! | `timerfd` | off | [`Builder::timerfd`]: on Linux, jobs start within some tens of microseconds of their deadlines |
 //! | `stream` | off | [`flow::Stream`] implements `futures_core::Stream` |
 
-// Modules:
-//
-// keyed    jobs under keys, beside the scheduling group
-// periodic regular ticks and the wall clock, beside the scheduling group
-// sched    the scheduling group: from verbs down to the heap
-// task     groups of tasks: a limit, a policy for errors, one end
-// flow     sets of tasks and what is made of their results; retries
-// ground   what every module above uses: panics, timeline, trace
-
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod common;
 pub mod flow;
-mod ground;
 #[doc(alias = "DelayQueue")]
 #[doc(alias = "debounce")]
 #[doc(alias = "throttle")]
@@ -100,8 +91,8 @@ mod sched;
 #[doc(alias = "errgroup")]
 pub mod task;
 
-pub use ground::error::{TaskError, TaskErrors};
-pub use ground::panic::{Panic, TaskPanic};
+pub use common::error::{TaskError, TaskErrors};
+pub use common::panic::{Panic, TaskPanic};
 pub use sched::{
     Builder, Drain, Group, Handle, Job, JobContext, JobError, JobHandle, JobId, JobInfo, JobPanic,
     JobState, JoinHandle, Next, Report, ScheduleError, Shutdown, Stats, Wait, WaitError,

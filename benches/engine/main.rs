@@ -9,7 +9,7 @@
 //! tried is in `benches/NOTES.md`.
 #![forbid(unsafe_code)]
 
-mod ground;
+mod common;
 mod sched;
 mod verbs;
 

@@ -8,16 +8,13 @@ use std::time::Duration;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 
-use self::queue::{Entry, Queue, Stamp};
-use crate::ground::timeline::Tick;
+use self::queue::{Entry, Queue, Sequence};
+use crate::common::time::Timestamp;
 
-// The driver asks more of both than this does.
-#[allow(dead_code)]
-#[path = "../../src/sched/queue.rs"]
+// The driver asks more of it than this does, and sweeps it.
+#[allow(dead_code, unused_imports)]
+#[path = "../../src/sched/queue/mod.rs"]
 mod queue;
-#[allow(dead_code)]
-#[path = "../../src/sched/wheel.rs"]
-mod wheel;
 
 const SIZES: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const MINUTE: u64 = 60_000_000_000;
@@ -32,8 +29,8 @@ fn entries(size: usize) -> Vec<Entry> {
             random ^= random >> 7;
             random ^= random << 17;
             Entry {
-                at: Tick::ALWAYS.after(Duration::from_nanos(random % MINUTE)),
-                stamp: Stamp::first(job),
+                at: Timestamp::ALWAYS.after(Duration::from_nanos(random % MINUTE)),
+                sequence: Sequence::first(job),
                 slot: job as u32,
             }
         })
@@ -50,12 +47,12 @@ fn count(bencher: Bencher<'_, '_>, size: usize, drain: fn(&[Entry]) -> usize) {
 #[divan::bench(args = SIZES, sample_count = 10)]
 fn queue_of_the_driver(bencher: Bencher<'_, '_>, size: usize) {
     count(bencher, size, |entries| {
-        let mut queue = Queue::new(Tick::ALWAYS);
+        let mut queue = Queue::new(Timestamp::ALWAYS);
         entries.iter().for_each(|&entry| queue.push(entry));
         let mut out = 0;
         for turn in 0..=MINUTE / TURN {
-            let now = Tick::ALWAYS.after(Duration::from_nanos(turn * TURN));
-            while let Some(slots) = queue.arriving(now, 512) {
+            let now = Timestamp::ALWAYS.after(Duration::from_nanos(turn * TURN));
+            while let Some(slots) = queue.cascade(now, 512) {
                 queue.extend(slots.into_iter().map(|slot| entries[slot as usize]));
             }
             out += std::iter::from_fn(|| queue.pop_due(now)).count();

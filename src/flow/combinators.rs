@@ -10,7 +10,7 @@ use super::retry::Retry;
 use super::rule::{All, Each, Last, Map, Race, Take, TryAll, TryTake};
 use super::stream::Stream;
 use super::waterfall::Waterfall;
-use crate::ground::error::TaskError;
+use crate::common::error::TaskError;
 
 /// Without a limit all tasks start at once.
 const ALL: usize = usize::MAX;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use crate::ground::panic::{TaskPanic, discard, forget, wake_each};
+use crate::common::panic::{TaskPanic, discard, forget, wake_each};
 
 /// Ends in order of completion, and the waker for the next one.
 ///

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use super::stop::Stop;
-use crate::ground::error::{TaskError, TaskErrors};
+use crate::common::error::{TaskError, TaskErrors};
 
 /// The error of a [`race`](super::race()) without a winner, or of a [`take`](super::take()) with too few values.
 ///

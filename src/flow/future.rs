@@ -13,7 +13,7 @@ use super::rule::Rule;
 use super::settings::{Settings, Work};
 use super::stop::Stop;
 use super::task_set::{Event, TaskSet};
-use crate::ground::panic::{ENDED, TaskPanic};
+use crate::common::panic::{ENDED, TaskPanic};
 
 /// A future that runs a set of tasks and combines their results into `T`.
 ///

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::{Ended, RetryError};
 use super::stop::StopSignal;
-use crate::ground::panic::ENDED;
+use crate::common::panic::ENDED;
 
 /// The decision after an attempt that failed; see [`Retry::when`].
 ///

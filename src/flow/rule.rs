@@ -7,8 +7,8 @@ use std::ops::{Deref, DerefMut};
 
 use super::error::RaceError;
 use super::stop::Stop;
-use crate::ground::error::{TaskError, TaskErrors};
-use crate::ground::panic::{TaskPanic, discard_each};
+use crate::common::error::{TaskError, TaskErrors};
+use crate::common::panic::{TaskPanic, discard_each};
 
 /// The rule of one combinator: it gets the ends of the tasks in order of completion.
 pub(super) trait Rule {

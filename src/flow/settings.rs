@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use tokio::runtime::Handle;
 
 use super::stop::StopSignal;
-use crate::ground::panic::{discard, forget, message};
-use crate::ground::trace;
+use crate::common::panic::{discard, forget, message};
+use crate::common::trace;
 
 /// The settings of one call, and where it was.
 pub(super) struct Settings {

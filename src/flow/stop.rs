@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::ground::error::TaskError;
+use crate::common::error::TaskError;
 
 /// Why a combinator was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

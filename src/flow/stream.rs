@@ -13,8 +13,8 @@ use super::rule::Kept;
 use super::settings::{Settings, Work};
 use super::stop::Stop;
 use super::task_set::{Event, TaskSet};
-use crate::ground::error::TaskError;
-use crate::ground::panic::TaskPanic;
+use crate::common::error::TaskError;
+use crate::common::panic::TaskPanic;
 
 /// Tasks that run in parallel and hand out their ends one by one; returned by [`stream`](super::stream()).
 ///

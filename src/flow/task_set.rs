@@ -12,9 +12,9 @@ use tokio::task::AbortHandle;
 use super::completions::{Completer, Completion, Completions};
 use super::settings::Settings;
 use super::stop::{Stop, StopSignal};
-use crate::ground::panic::{TaskPanic, discard_each, message, poll_caught};
-use crate::ground::seats::Seats;
-use crate::ground::trace;
+use crate::common::abort_handles::Seats;
+use crate::common::panic::{TaskPanic, discard_each, message, poll_caught};
+use crate::common::trace;
 
 /// At most this many ends are taken in one poll, before other tasks have a turn.
 const TURN: u32 = 128;

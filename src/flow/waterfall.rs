@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::stop::StopSignal;
-use crate::ground::error::TaskError;
-use crate::ground::panic::{ENDED, Payload, TaskPanic, catch, discard, forget, poll_caught};
+use crate::common::error::TaskError;
+use crate::common::panic::{ENDED, Payload, TaskPanic, catch, discard, forget, poll_caught};
 
 /// Steps, each with the value of the one before; returned by [`waterfall`](super::waterfall()).
 ///

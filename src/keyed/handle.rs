@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::shared::Keys;
 use super::state::{OnDuplicate, Outcome, Pending, Plan};
 use super::verbs::verbs;
-use crate::ground::panic;
-use crate::ground::timeline::later;
+use crate::common::panic;
+use crate::common::time::later;
 use crate::{Handle, Job, JobContext, JobId, ScheduleError};
 
 /// A handle to the keys of a [`KeyedGroup`](super::KeyedGroup), for other tasks, or to keys in a group of

@@ -10,8 +10,8 @@ use tokio::time::Instant;
 
 use super::shared::Keys;
 use super::state::{Entry, Outcome, Pending, Plan, Taken, Ticket};
-use crate::ground::panic;
-use crate::ground::timeline::later;
+use crate::common::panic;
+use crate::common::time::later;
 use crate::{Handle, Job, JobContext, ScheduleError};
 
 /// What the group keeps for a key until its job starts: what the user handed in, and the duty to report

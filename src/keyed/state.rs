@@ -10,7 +10,7 @@ use std::num::NonZeroU64;
 use tokio::time::Instant;
 
 use crate::JobHandle;
-use crate::ground::table::Table;
+use crate::common::table::Table;
 
 /// A rule for a job that is scheduled for a key which has a pending job already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -105,7 +105,7 @@ macro_rules! verbs {
             ) -> Result<Outcome, $crate::ScheduleError<J>> {
                 self.try_schedule(
                     key,
-                    $crate::ground::timeline::later(tokio::time::Instant::now(), delay),
+                    $crate::common::time::later(tokio::time::Instant::now(), delay),
                     job,
                     on_duplicate,
                 )
@@ -166,7 +166,7 @@ macro_rules! verbs {
             ) -> Outcome {
                 self.schedule_with(
                     key,
-                    $crate::ground::timeline::later(tokio::time::Instant::now(), delay),
+                    $crate::common::time::later(tokio::time::Instant::now(), delay),
                     job,
                     on_duplicate,
                 )
@@ -233,7 +233,7 @@ macro_rules! verbs {
             {
                 self.touch(
                     key,
-                    $crate::ground::timeline::later(tokio::time::Instant::now(), delay),
+                    $crate::common::time::later(tokio::time::Instant::now(), delay),
                 )
             }
 

@@ -9,8 +9,8 @@ use super::clock::WallClock;
 use super::handle::TimedHandle;
 use super::on_panic::OnPanic;
 use super::tick::Tick;
-use crate::ground::panic::catch;
-use crate::ground::timeline::later;
+use crate::common::panic::catch;
+use crate::common::time::later;
 use crate::{Handle, JobContext, Next};
 
 /// Creates a series at the times of a calendar: `next` returns the time of the next tick after the one that it is

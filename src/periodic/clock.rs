@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use crate::ground::timeline::later;
+use crate::common::time::later;
 
 /// The time between two looks at a wall clock, unless it is set.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

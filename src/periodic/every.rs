@@ -10,7 +10,7 @@ use super::handle::TimedHandle;
 use super::on_panic::OnPanic;
 use super::table::{MissedTicks, Position, Timetable};
 use super::tick::Tick;
-use crate::ground::panic::catch;
+use crate::common::panic::catch;
 use crate::{Handle, JobContext, Next};
 
 /// A series of ticks that is not running yet; created by [`Group::every`](crate::Group::every).

@@ -5,7 +5,7 @@ use std::panic::resume_unwind;
 use std::pin::pin;
 
 use crate::JobContext;
-use crate::ground::panic::{Payload, poll_caught};
+use crate::common::panic::{Payload, poll_caught};
 
 /// The effect on a series when one of its runs panics.
 ///

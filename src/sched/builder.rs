@@ -7,13 +7,13 @@ use tokio::runtime::{self, RuntimeFlavor};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::alarm::{Alarm, TimerFd};
 use super::driver::Driver;
 use super::group::Group;
 use super::shared::Shared;
 use super::state::State;
-use super::workers::Workers;
-use crate::ground::timeline::{Tick, Timeline};
+use super::state::Workers;
+use super::timer::{Timer, TimerFd};
+use crate::common::time::{Clock, Timestamp};
 
 /// Settings for a [`Group`]; created by [`Group::builder`].
 ///
@@ -230,11 +230,13 @@ impl Builder {
             );
         };
         let entered = runtime.enter();
-        let timeline = Timeline::new(Instant::now());
-        let deadline = self.deadline.map_or(Tick::NEVER, |at| timeline.tick(at));
+        let clock = Clock::new(Instant::now());
+        let deadline = self
+            .deadline
+            .map_or(Timestamp::NEVER, |at| clock.timestamp(at));
         let timeout = self
             .timeout
-            .map_or(Tick::NEVER, |timeout| timeline.now().after(timeout));
+            .map_or(Timestamp::NEVER, |timeout| clock.now().after(timeout));
         let threads = match runtime.runtime_flavor() {
             RuntimeFlavor::CurrentThread => None,
             _ => Some(runtime.metrics().num_workers()),
@@ -245,7 +247,7 @@ impl Builder {
                 Workers::new(threads.unwrap_or(1), threads.is_some()),
                 deadline.min(timeout),
             ),
-            timeline,
+            clock,
             self.token.child_token(),
             self.has_token,
             runtime.clone(),
@@ -257,7 +259,7 @@ impl Builder {
         } else {
             None
         };
-        let driver = Driver::new(Arc::clone(&shared), Alarm::new(fine));
+        let driver = Driver::new(Arc::clone(&shared), Timer::new(fine));
         drop(entered);
         runtime.spawn(driver.drive());
         Group::new_from(shared)

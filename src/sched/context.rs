@@ -9,14 +9,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::body::{Body, Live, Own, Run};
 use super::error::JobPanic;
-use super::gate::Caller;
 use super::handle::Handle;
 use super::job::{Job, JobId, Next};
+use super::runnable::{Run, Runnable, Started, Stateful};
+use super::schedule::{Submitter, schedule_methods};
 use super::shared::Shared;
-use super::verbs::{Entrance, verbs};
-use crate::ground::panic::Payload;
+use super::state::Caller;
+use crate::common::panic::Payload;
 
 /// A running job's view of its group: its deadline, the cancel token, and the methods to schedule more.
 ///
@@ -51,7 +51,7 @@ impl JobContext {
     fn new(shared: &Arc<Shared>, run: Run, number: u64) -> JobContext {
         JobContext {
             lateness: shared.now().since(run.deadline),
-            lent: Handle::lent(Arc::clone(shared), Caller::Inside),
+            lent: Handle::lent(Arc::clone(shared), Caller::Job),
             run,
             number,
         }
@@ -97,7 +97,7 @@ impl JobContext {
     /// # }
     /// ```
     pub fn deadline(&self) -> Instant {
-        self.lent.shared().timeline.instant(self.run.deadline)
+        self.lent.shared().clock.instant(self.run.deadline)
     }
 
     /// Returns how late this run started, measured from [`deadline`](JobContext::deadline).
@@ -216,17 +216,17 @@ impl JobContext {
     pub(crate) fn report_panic(&self, payload: Payload) {
         let shared = self.lent.shared();
         let panic = JobPanic::new(payload, self.run.id, self.run.scheduled_at);
-        shared.tell(&panic);
+        shared.report_panic(&panic);
         // One that is not the first is dropped here, outside of the lock.
         let _unwanted = shared.with(|state| state.keep_panic(panic));
     }
 
-    fn entrance(&self) -> Entrance<'_> {
-        self.lent.entrance()
+    fn submitter(&self) -> Submitter<'_> {
+        self.lent.submitter()
     }
 }
 
-verbs!(
+schedule_methods!(
     JobContext,
     "Never panics: once the group has drained or was shut down too the job is dropped and the returned handle is a \
      finished one."
@@ -243,7 +243,7 @@ impl AsRef<Handle> for JobContext {
 impl Clone for JobContext {
     fn clone(&self) -> JobContext {
         JobContext {
-            lent: Handle::lent(Arc::clone(self.lent.shared()), Caller::Inside),
+            lent: Handle::lent(Arc::clone(self.lent.shared()), Caller::Job),
             ..*self
         }
     }
@@ -261,15 +261,15 @@ impl fmt::Debug for JobContext {
 }
 
 /// A job that is made when it starts, of what is kept for it until then.
-pub(super) struct With<T, F> {
+pub(super) struct Lazy<T, F> {
     shared: Arc<Shared>,
     kept: T,
     make: F,
 }
 
-impl<T, F> With<T, F> {
-    pub(super) fn new(shared: &Arc<Shared>, kept: T, make: F) -> With<T, F> {
-        With {
+impl<T, F> Lazy<T, F> {
+    pub(super) fn new(shared: &Arc<Shared>, kept: T, make: F) -> Lazy<T, F> {
+        Lazy {
             shared: Arc::clone(shared),
             kept,
             make,
@@ -282,30 +282,30 @@ impl<T, F> With<T, F> {
     }
 }
 
-impl<T, F, J> Body for With<T, F>
+impl<T, F, J> Runnable for Lazy<T, F>
 where
     T: Send + 'static,
     F: FnOnce(T, JobContext) -> J + Send + 'static,
     J: Job,
 {
-    fn start(self: Box<Self>, run: Run) -> Live {
-        let With { shared, kept, make } = *self;
+    fn start(self: Box<Self>, run: Run) -> Started {
+        let Lazy { shared, kept, make } = *self;
         let context = JobContext::new(&shared, run, 1);
-        Live::Future(Box::pin(make(kept, context)))
+        Started::Future(Box::pin(make(kept, context)))
     }
 }
 
 /// A job that runs until it says that it is done.
-pub(super) struct Repeat<F, Fut> {
+pub(super) struct Repeating<F, Fut> {
     shared: Arc<Shared>,
     make: F,
     runs: u64,
     running: Option<Pin<Box<Fut>>>,
 }
 
-impl<F, Fut> Repeat<F, Fut> {
-    pub(super) fn new(shared: &Arc<Shared>, make: F) -> Repeat<F, Fut> {
-        Repeat {
+impl<F, Fut> Repeating<F, Fut> {
+    pub(super) fn new(shared: &Arc<Shared>, make: F) -> Repeating<F, Fut> {
+        Repeating {
             shared: Arc::clone(shared),
             make,
             runs: 0,
@@ -314,16 +314,16 @@ impl<F, Fut> Repeat<F, Fut> {
     }
 }
 
-impl<F, Fut> Body for Repeat<F, Fut>
+impl<F, Fut> Runnable for Repeating<F, Fut>
 where
     F: FnMut(JobContext) -> Fut + Send + 'static,
     Fut: Future<Output = Next> + Send + 'static,
 {
-    fn start(mut self: Box<Self>, run: Run) -> Live {
+    fn start(mut self: Box<Self>, run: Run) -> Started {
         self.runs += 1;
         let context = JobContext::new(&self.shared, run, self.runs);
         self.running = Some(Box::pin((self.make)(context)));
-        Live::Own(self)
+        Started::Stateful(self)
     }
 
     fn runs(&self) -> u64 {
@@ -331,7 +331,7 @@ where
     }
 }
 
-impl<F, Fut> Own for Repeat<F, Fut>
+impl<F, Fut> Stateful for Repeating<F, Fut>
 where
     F: FnMut(JobContext) -> Fut + Send + 'static,
     Fut: Future<Output = Next> + Send + 'static,
@@ -347,7 +347,7 @@ where
         polled
     }
 
-    fn into_body(self: Box<Self>) -> Box<dyn Body> {
+    fn into_runnable(self: Box<Self>) -> Box<dyn Runnable> {
         self
     }
 }

@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::alarm::Alarm;
+use super::queue::Sweep;
 use super::queue::{Entry, Queue};
 use super::shared::Shared;
 use super::state::Turn;
-use super::sweep::Sweep;
+use super::timer::Timer;
 use super::worker;
 use super::yield_now::yield_now;
-use crate::ground::timeline::Tick;
+use crate::common::time::Timestamp;
 
 /// Entries that are taken into the heap before others get a turn.
 const ARRIVALS: usize = 4096;
@@ -29,7 +29,7 @@ const RELEASES: usize = 512;
 const KEPT: usize = 16;
 /// Room for as many arrivals is given back to those that schedule.
 const KEPT_ARRIVED: usize = 1024;
-/// Slots that are looked up under the lock in one go.
+/// Slab that are looked up under the lock in one go.
 const LOOKED_UP: usize = 512;
 /// No timer is armed for what is further away.
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -39,7 +39,7 @@ pub(super) struct Driver {
     queue: Queue,
     /// While dead entries are got rid of.
     sweep: Option<Box<Sweep>>,
-    alarm: Alarm,
+    timer: Timer,
     /// `None` once it has been heard.
     cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     batch: Vec<Entry>,
@@ -52,13 +52,13 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(shared: Arc<Shared>, alarm: Alarm) -> Driver {
+    pub(super) fn new(shared: Arc<Shared>, timer: Timer) -> Driver {
         let token = shared.token.clone();
         Driver {
             queue: Queue::new(shared.now()),
             sweep: None,
             shared,
-            alarm,
+            timer,
             cancelled: Some(Box::pin(token.cancelled_owned())),
             batch: Vec::new(),
             arrived: Vec::new(),
@@ -74,17 +74,17 @@ impl Driver {
                 Turn::Drop(from) => self.drop_pending(from).await,
                 Turn::Hurry => self.hurry().await,
                 Turn::Work { arrived, due, dead } => {
-                    self.catch_up(due).await;
-                    self.take_in(arrived).await;
+                    self.cascade_due(due).await;
+                    self.drain_inbox(arrived).await;
                     if dead && self.sweep.is_none() {
                         self.sweep = Some(Box::new(Sweep::new(due, LOOKED_UP as u32)));
                     }
                     let more = self.pop_due(due);
                     // A little more that is near costs no turn of its own.
-                    let arriving = move_in(&self.shared, &mut self.queue, due, LOOKED_UP);
-                    let busy = more || arriving || self.sweep.is_some();
-                    if !self.release_and_lie_down(due, busy).await {
-                        move_in(&self.shared, &mut self.queue, due, ARRIVALS);
+                    let cascade = cascade_near(&self.shared, &mut self.queue, due, LOOKED_UP);
+                    let busy = more || cascade || self.sweep.is_some();
+                    if !self.release_and_park(due, busy).await {
+                        cascade_near(&self.shared, &mut self.queue, due, ARRIVALS);
                         self.sweep(due, more);
                         yield_now(&self.shared.runtime).await;
                     }
@@ -101,11 +101,11 @@ impl Driver {
         let now = self.shared.now();
         let cancelled = self.shared.is_cancelled();
         let (head, queued) = (self.queue.next(), self.queue.len());
-        let slots = self.queue.arriving(now, LOOKED_UP).unwrap_or_default();
+        let slots = self.queue.cascade(now, LOOKED_UP).unwrap_or_default();
         let page = self.sweep.as_ref().map(|sweep| sweep.page());
-        let (turn, entries, page) = self.shared.enter(|state, todo| {
-            state.told(head, queued);
-            let turn = state.turn(now, cancelled, empty, todo);
+        let (turn, entries, page) = self.shared.enter(|state, effects| {
+            state.set_queue_stats(head, queued);
+            let turn = state.turn(now, cancelled, empty, effects);
             let entries = state.entries(slots);
             (turn, entries, page.and_then(|page| state.page(page)))
         });
@@ -118,14 +118,14 @@ impl Driver {
 
     /// Everything that has arrived goes into the heap before anything is released, so that the order
     /// of release is that of the deadlines, whatever the order of arrival.
-    async fn take_in(&mut self, mut arrived: Vec<Entry>) {
+    async fn drain_inbox(&mut self, mut arrived: Vec<Entry>) {
         for (count, part) in arrived.chunks(ARRIVALS).enumerate() {
             if count > 0 {
                 yield_now(&self.shared.runtime).await;
             }
             self.queue.extend(part.iter().copied());
             if let Some(sweep) = &mut self.sweep {
-                sweep.take_in(part);
+                sweep.drain_inbox(part);
             }
         }
         arrived.clear();
@@ -135,17 +135,17 @@ impl Driver {
     }
 
     /// Moves in whatever is due by now: before that nothing can be released in order.
-    async fn catch_up(&mut self, now: Tick) {
+    async fn cascade_due(&mut self, now: Timestamp) {
         while self.queue.is_behind(now) {
-            if move_in(&self.shared, &mut self.queue, now, ARRIVALS) {
+            if cascade_near(&self.shared, &mut self.queue, now, ARRIVALS) {
                 yield_now(&self.shared.runtime).await;
             }
         }
-        self.queue.go_on(now);
+        self.queue.advance(now);
     }
 
     /// Takes a batch of due entries from the heap; true if there are more.
-    fn pop_due(&mut self, due: Tick) -> bool {
+    fn pop_due(&mut self, due: Timestamp) -> bool {
         while self.batch.len() < RELEASES {
             match self.queue.pop_due(due) {
                 Some(entry) => self.batch.push(entry),
@@ -157,10 +157,10 @@ impl Driver {
 
     /// A step of the sweep, which ends when nothing due is left: what the old heap has released by now, the new
     /// one must not bring up again.
-    fn sweep(&mut self, due: Tick, more: bool) {
+    fn sweep(&mut self, due: Timestamp, more: bool) {
         let gathered = self.sweep.as_mut().and_then(|sweep| sweep.gathered());
         if let Some(fresh) = gathered.filter(|_| !more) {
-            if !move_in(&self.shared, fresh, due, ARRIVALS) {
+            if !cascade_near(&self.shared, fresh, due, ARRIVALS) {
                 std::mem::swap(fresh, &mut self.queue);
                 self.sweep = None;
             }
@@ -168,12 +168,12 @@ impl Driver {
     }
 
     /// Drops the pending jobs that are due at `from` or later, and wakes those that are to be aborted.
-    async fn drop_pending(&mut self, from: Tick) {
+    async fn drop_pending(&mut self, from: Timestamp) {
         for chunk in 0..self.shared.with(|state| state.chunks()) {
             self.shared.drop_chunk(chunk, from);
             yield_now(&self.shared.runtime).await;
         }
-        if from == Tick::ALWAYS {
+        if from == Timestamp::ALWAYS {
             self.queue.clear();
             self.sweep = None;
             drop(self.shared.with(|state| state.forget_entries()));
@@ -185,7 +185,7 @@ impl Driver {
         let now = self.shared.now();
         for chunk in 0..self.shared.with(|state| state.chunks()) {
             self.shared
-                .enter(|state, todo| state.hurry_chunk(chunk, now, todo));
+                .enter(|state, effects| state.hurry_chunk(chunk, now, effects));
             yield_now(&self.shared.runtime).await;
         }
     }
@@ -194,33 +194,33 @@ impl Driver {
     /// cancelled token, or another reason to look. False if there was one before it fell asleep.
     ///
     /// Both are one step under the lock, so that a lone job costs a turn no more than that.
-    async fn release_and_lie_down(&mut self, due: Tick, busy: bool) -> bool {
+    async fn release_and_park(&mut self, due: Timestamp, busy: bool) -> bool {
         let mut asleep = false;
         poll_fn(|cx| {
             if asleep {
                 return Poll::Ready(true);
             }
-            let (start, lain) = self.shared.enter(|state, todo| {
-                let start = state.release(&mut self.batch, &mut self.queue, due, todo);
+            let (start, parked) = self.shared.enter(|state, effects| {
+                let start = state.release(&mut self.batch, &mut self.queue, due, effects);
                 // A moved job may have gone back to the heap and be due by now.
-                let next = self.queue.wakes();
+                let next = self.queue.next_wake();
                 if busy || next.is_some_and(|next| next <= due) {
                     return (start, None);
                 }
-                state.told(self.queue.next(), self.queue.len());
-                (start, state.lie_down(next, cx.waker()))
+                state.set_queue_stats(self.queue.next(), self.queue.len());
+                (start, state.park(next, cx.waker()))
             });
             self.batch.shrink_to(KEPT);
             worker::start(&self.shared, start);
-            let Some(until) = lain else {
+            let Some(until) = parked else {
                 return Poll::Ready(false);
             };
             asleep = true;
             // What is too far away arms nothing, so that an idle group leaves a paused clock alone.
             if until.since(due) < CENTURY {
-                let at = |tick| self.shared.timeline.instant(tick);
-                self.alarm.set(at(until), at(due));
-                if self.alarm.poll(cx).is_ready() {
+                let at = |timestamp| self.shared.clock.instant(timestamp);
+                self.timer.set(at(until), at(due));
+                if self.timer.poll(cx).is_ready() {
                     return Poll::Ready(true);
                 }
             }
@@ -242,9 +242,9 @@ impl Driver {
 }
 
 /// Moves about so many entries whose time comes near into the heap's order; true if there may be more.
-fn move_in(shared: &Shared, queue: &mut Queue, now: Tick, most: usize) -> bool {
+fn cascade_near(shared: &Shared, queue: &mut Queue, now: Timestamp, most: usize) -> bool {
     let mut moved = 0;
-    while let Some(slots) = queue.arriving(now, LOOKED_UP) {
+    while let Some(slots) = queue.cascade(now, LOOKED_UP) {
         moved += slots.len();
         let entries = shared.with(|state| state.entries(slots));
         queue.extend(entries);
@@ -260,9 +260,10 @@ fn move_in(shared: &Shared, queue: &mut Queue, now: Tick, most: usize) -> bool {
 impl Drop for Driver {
     fn drop(&mut self) {
         if !self.done {
-            self.shared.enter(|state, todo| state.abandon(todo));
+            self.shared
+                .enter(|state, effects| state.group_dropped(effects));
             for chunk in 0..self.shared.with(|state| state.chunks()) {
-                self.shared.drop_chunk(chunk, Tick::ALWAYS);
+                self.shared.drop_chunk(chunk, Timestamp::ALWAYS);
             }
         }
     }
@@ -278,12 +279,12 @@ mod tests {
     use tokio::time::{Instant, advance};
     use tokio_util::sync::CancellationToken;
 
-    use super::super::origin::Course;
-    use super::super::queue::Stamp;
+    use super::super::queue::Sequence;
+    use super::super::state::JobKind;
     use super::super::state::State;
-    use super::super::workers::Workers;
+    use super::super::state::Workers;
     use super::*;
-    use crate::ground::timeline::Timeline;
+    use crate::common::time::Clock;
 
     /// A driver that only moves when it is polled here.
     struct Stepped {
@@ -294,15 +295,15 @@ mod tests {
     impl Stepped {
         fn new() -> Stepped {
             let shared = Shared::new(
-                State::new(usize::MAX, Workers::new(1, false), Tick::NEVER),
-                Timeline::new(Instant::now()),
+                State::new(usize::MAX, Workers::new(1, false), Timestamp::NEVER),
+                Clock::new(Instant::now()),
                 CancellationToken::new(),
                 false,
                 tokio::runtime::Handle::current(),
                 None,
-                Tick::NEVER,
+                Timestamp::NEVER,
             );
-            let driver = Driver::new(Arc::clone(&shared), Alarm::new(None));
+            let driver = Driver::new(Arc::clone(&shared), Timer::new(None));
             let drive = Box::pin(driver.drive());
             let mut stepped = Stepped { shared, drive };
             stepped.step();
@@ -311,9 +312,9 @@ mod tests {
 
         fn submit(&self, delay: Duration) -> u32 {
             let at = self.shared.now().after(delay);
-            let body = Box::new(async {});
-            let (_, slot) = self.shared.enter(|state, todo| {
-                state.insert(at, body, Course::Once, Location::caller(), todo)
+            let runnable = Box::new(async {});
+            let (_, slot) = self.shared.enter(|state, effects| {
+                state.insert(at, runnable, JobKind::Once, Location::caller(), effects)
             });
             slot
         }
@@ -342,7 +343,9 @@ mod tests {
                 advance(delay).await;
             }
             assert_eq!(driver.step(), 2, "{delay:?} is over");
-            let started = driver.shared.with(|state| state.snapshot().waiting);
+            let started = driver
+                .shared
+                .with(|state| state.stats(&driver.shared.clock).waiting);
             assert_eq!(started, 1, "it was released after {delay:?}");
             tokio::task::yield_now().await;
         }
@@ -362,8 +365,8 @@ mod tests {
 
     const MS: u64 = 1 << 20;
 
-    fn tick(nanos: u64) -> Tick {
-        Tick::ALWAYS.after(Duration::from_nanos(nanos))
+    fn timestamp(nanos: u64) -> Timestamp {
+        Timestamp::ALWAYS.after(Duration::from_nanos(nanos))
     }
 
     /// What a bucket of more than 4,096 entries is promised: so much ahead it has moved in.
@@ -371,26 +374,26 @@ mod tests {
         (16_000_000).max(500 * len as u64)
     }
 
-    /// Lets a queue of these deadlines run empty as the driver does, which sleeps until `wakes`; when each
+    /// Lets a queue of these deadlines run empty as the driver does, which sleeps until `next_wake`; when each
     /// slot was looked up last.
     fn looked_up(deadlines: &[u64]) -> Vec<u64> {
         let entry = |slot: usize| Entry {
-            at: tick(deadlines[slot]),
-            stamp: Stamp::first(slot as u64),
+            at: timestamp(deadlines[slot]),
+            sequence: Sequence::first(slot as u64),
             slot: slot as u32,
         };
-        let mut queue = Queue::new(Tick::ALWAYS);
+        let mut queue = Queue::new(Timestamp::ALWAYS);
         queue.extend((0..deadlines.len()).map(entry));
-        let (mut now, mut seen) = (Tick::ALWAYS, vec![0; deadlines.len()]);
+        let (mut now, mut seen) = (Timestamp::ALWAYS, vec![0; deadlines.len()]);
         loop {
-            while let Some(slots) = queue.arriving(now, LOOKED_UP) {
+            while let Some(slots) = queue.cascade(now, LOOKED_UP) {
                 for &slot in &slots {
                     seen[slot as usize] = now.bits();
                 }
                 queue.extend(slots.into_iter().map(|slot| entry(slot as usize)));
             }
             while queue.pop_due(now).is_some() {}
-            match queue.wakes() {
+            match queue.next_wake() {
                 Some(next) => {
                     assert!(next > now, "it would not sleep");
                     now = next;
@@ -429,17 +432,17 @@ mod tests {
                 large.into_iter().chain(few).collect()
             };
             let seen = looked_up(&deadlines);
-            let mut granules = std::collections::BTreeMap::<u64, (u64, u64, usize)>::new();
+            let mut ticks = std::collections::BTreeMap::<u64, (u64, u64, usize)>::new();
             for (&at, &seen) in deadlines.iter().zip(&seen) {
-                let (earliest, last, len) = granules.entry(at / MS).or_insert((at, seen, 0));
+                let (earliest, last, len) = ticks.entry(at / MS).or_insert((at, seen, 0));
                 *earliest = at.min(*earliest);
                 *last = seen.max(*last);
                 *len += 1;
             }
-            for (granule, (earliest, last, len)) in granules {
+            for (tick, (earliest, last, len)) in ticks {
                 prop_assert!(
                     len <= 4096 || last <= earliest.saturating_sub(lead(len)),
-                    "{len} due at {earliest}, in granule {granule}, have moved in only at {last}"
+                    "{len} due at {earliest}, in tick {tick}, have moved in only at {last}"
                 );
             }
         }

@@ -6,7 +6,7 @@ use std::panic::Location;
 use thiserror::Error;
 
 use super::job::JobId;
-use crate::ground::panic::Panic;
+use crate::common::panic::Panic;
 
 /// The error of a [`wait`](crate::Group::wait) that failed; returned by [`Wait`](crate::Wait).
 ///

@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::builder::Builder;
-use super::gate::{Caller, End};
 use super::handle::Handle;
+use super::schedule::{Submitter, schedule_methods};
 use super::shared::Shared;
+use super::state::{Caller, End};
 use super::stats::{JobInfo, Stats};
-use super::verbs::{Entrance, verbs};
 use super::wait::{Drain, Shutdown, Wait};
-use crate::ground::trace;
+use crate::common::trace;
 
 /// A group of delayed jobs on one tokio driver task, to be waited for, cancelled and shut down together.
 ///
@@ -115,7 +115,7 @@ impl Group {
     pub(super) fn new_from(shared: Arc<Shared>) -> Group {
         Group {
             own: Handle::lent(Arc::clone(&shared), Caller::Owner),
-            lent: Handle::lent(shared, Caller::Outside),
+            lent: Handle::lent(shared, Caller::External),
             detached: false,
         }
     }
@@ -213,14 +213,14 @@ impl Group {
     pub fn wait(&self) -> Wait<'_> {
         let shared = self.shared();
         assert!(
-            !shared.is_inside(),
+            !shared.is_current(),
             "schedgroup: Group::wait was called from inside one of the group's own jobs"
         );
         let now = shared.now();
         let cancelled = shared.is_cancelled();
-        let admitted = shared.enter(|state, todo| {
-            state.check_end(now, cancelled, todo);
-            state.close_to_wait(todo)
+        let admitted = shared.enter(|state, effects| {
+            state.check_end(now, cancelled, effects);
+            state.close_to_wait(effects)
         });
         assert!(admitted, "schedgroup: multiple calls to Group::wait");
         Wait::new(shared)
@@ -265,9 +265,9 @@ impl Group {
         let shared = self.shared();
         let now = shared.now();
         let cancelled = shared.is_cancelled();
-        let before = shared.enter(|state, todo| {
-            state.check_end(now, cancelled, todo);
-            state.drain(now.after(grace), todo)
+        let before = shared.enter(|state, effects| {
+            state.check_end(now, cancelled, effects);
+            state.drain(now.after(grace), effects)
         });
         Drain::new(shared, before)
     }
@@ -308,9 +308,9 @@ impl Group {
         let shared = self.shared();
         let now = shared.now();
         let cancelled = shared.is_cancelled();
-        let before = shared.enter(|state, todo| {
-            state.check_end(now, cancelled, todo);
-            state.shut_down(now, now.after(grace), todo)
+        let before = shared.enter(|state, effects| {
+            state.check_end(now, cancelled, effects);
+            state.shut_down(now, now.after(grace), effects)
         });
         Shutdown::new(shared, before)
     }
@@ -340,9 +340,9 @@ impl Group {
     pub fn cancel(&self) {
         let shared = self.shared();
         let now = shared.now();
-        shared.enter(|state, todo| {
-            state.check_end(now, false, todo);
-            state.end_all(End::Cancelled, todo);
+        shared.enter(|state, effects| {
+            state.check_end(now, false, effects);
+            state.end_all(End::Cancelled, effects);
         });
     }
 
@@ -406,12 +406,12 @@ impl Group {
         self.shared().jobs()
     }
 
-    fn entrance(&self) -> Entrance<'_> {
-        self.own.entrance()
+    fn submitter(&self) -> Submitter<'_> {
+        self.own.submitter()
     }
 }
 
-verbs!(
+schedule_methods!(
     Group,
     "# Panics\n\nAfter `wait`, `drain` or `shutdown` was called."
 );
@@ -435,14 +435,14 @@ impl Drop for Group {
         let shared = self.shared();
         // What a cancelled group has not dropped yet surprises no one.
         let expected = shared.token.is_cancelled();
-        let (held, panic) = shared.enter(|state, todo| {
+        let (held, panic) = shared.enter(|state, effects| {
             let held = if self.detached {
-                state.detach(todo);
+                state.detach(effects);
                 None
             } else {
-                Some(state.abandon(todo))
+                Some(state.group_dropped(effects))
             };
-            (held, state.stop_hearing())
+            (held, state.discard_first_panic())
         });
         drop(panic);
         if let Some((pending, running)) = held.filter(|held| held.0 > 0 && !expected) {
@@ -474,7 +474,7 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(3600);
 
-    async fn settle() {
+    async fn check_drained() {
         for _ in 0..1000 {
             tokio::task::yield_now().await;
         }
@@ -487,14 +487,14 @@ mod tests {
             group.delay(Duration::ZERO, pending());
             group.delay(HOUR, async {});
         }
-        settle().await;
+        check_drained().await;
         for _ in 0..3_000 {
             group.delay(Duration::ZERO, async {});
             group
                 .handle()
                 .repeat_until_wait(Instant::now() + HOUR, |_| pending());
         }
-        settle().await;
+        check_drained().await;
         let stats = group.stats();
         assert_eq!((stats.running, stats.waiting), (3_000, 3_000), "{stats:?}");
         assert_eq!(stats.pending, 9_000, "{stats:?}");
@@ -544,10 +544,10 @@ mod tests {
             let shared = Arc::clone(group.shared());
             shared.most_looks.store(0, Relaxed);
             let group = call(group);
-            settle().await;
+            check_drained().await;
             sleep(Duration::from_secs(2)).await;
             drop(group);
-            settle().await;
+            check_drained().await;
             let most = shared.most_looks.load(Relaxed);
             assert!(most <= MOST, "{what}: {most} looks");
         }
@@ -590,8 +590,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_job_that_awaits_takes_no_lock_when_it_is_woken() {
         let group = Group::new();
-        let wakes = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-        let counter = Arc::clone(&wakes);
+        let next_wake = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counter = Arc::clone(&next_wake);
         group.delay(Duration::ZERO, async move {
             loop {
                 sleep(Duration::from_millis(1)).await;
@@ -602,6 +602,6 @@ mod tests {
         locks(&group);
         sleep(Duration::from_millis(100)).await;
         assert_eq!(locks(&group), 0);
-        assert!(wakes.load(Relaxed) >= 100);
+        assert!(next_wake.load(Relaxed) >= 100);
     }
 }

@@ -10,16 +10,16 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::body::Receiver;
 use super::context::JobContext;
 use super::error::{JobError, ScheduleError};
-use super::gate::Caller;
 use super::job::{Job, JobId, JobState, Next};
-use super::origin::Course;
+use super::runnable::Receiver;
+use super::schedule::{Submitter, schedule_methods};
 use super::shared::Shared;
+use super::state::Caller;
+use super::state::JobKind;
 use super::stats::Stats;
-use super::verbs::{Entrance, verbs};
-use crate::ground::timeline::Tick;
+use crate::common::time::Timestamp;
 
 /// A handle for scheduling on a group from other tasks, threads and runtimes; created by
 /// [`Group::handle`](crate::Group::handle).
@@ -87,8 +87,8 @@ impl Handle {
         &self.shared
     }
 
-    pub(super) fn entrance(&self) -> Entrance<'_> {
-        Entrance {
+    pub(super) fn submitter(&self) -> Submitter<'_> {
+        Submitter {
             shared: &self.shared,
             caller: self.caller,
         }
@@ -130,18 +130,8 @@ impl Handle {
     /// # }
     /// ```
     pub fn stats(&self) -> Stats {
-        let now = self.shared.with(|state| state.snapshot());
-        Stats {
-            pending: now.pending,
-            waiting: now.waiting,
-            running: now.running,
-            finished: now.tally.finished,
-            cancelled: now.tally.aborted + now.tally.dropped,
-            panicked: now.tally.panicked,
-            next_deadline: now.next.map(|at: Tick| self.shared.timeline.instant(at)),
-            max_lateness: now.max_lateness,
-            driver_wakeups: now.turns,
-        }
+        let shared = &self.shared;
+        shared.with(|state| state.stats(&shared.clock))
     }
 
     /// Returns `true` if the group rejects jobs of this handle: whenever
@@ -181,7 +171,7 @@ impl Handle {
         kept: T,
         make: impl FnOnce(T, JobContext) -> J + Send + 'static,
     ) -> Result<JobHandle, ScheduleError<T>> {
-        self.entrance().try_schedule_with(at, kept, make)
+        self.submitter().try_schedule_with(at, kept, make)
     }
 
     /// Like [`repeat`](Handle::repeat); but after a `wait` a pending one runs at once, to see that its
@@ -192,11 +182,11 @@ impl Handle {
         F: FnMut(JobContext) -> Fut + Send + 'static,
         Fut: Future<Output = Next> + Send + 'static,
     {
-        self.entrance().repeat(first, run, Course::UntilWait)
+        self.submitter().repeat(first, run, JobKind::UntilWait)
     }
 }
 
-verbs!(
+schedule_methods!(
     Handle,
     "Never panics: after `wait`, `drain` or `shutdown` too the job is dropped and the returned handle is a finished \
      one, unless this is the handle of a job's context and the group still drains."
@@ -217,7 +207,8 @@ impl Clone for Handle {
 impl Drop for Handle {
     fn drop(&mut self) {
         if self.counted {
-            self.shared.enter(|state, todo| state.handle_gone(todo));
+            self.shared
+                .enter(|state, effects| state.handle_gone(effects));
         }
     }
 }
@@ -310,8 +301,8 @@ impl JobHandle {
             return false;
         };
         let shared = &self.shared;
-        let (prevented, unstarted) = shared.enter(|state, todo| state.cancel(slot, todo));
-        shared.drop_unstarted(unstarted);
+        let (prevented, unstarted) = shared.enter(|state, effects| state.cancel(slot, effects));
+        shared.drop_jobs(unstarted);
         prevented
     }
 
@@ -339,7 +330,7 @@ impl JobHandle {
     /// # }
     /// ```
     pub fn reset_at(&self, at: Instant) -> bool {
-        self.reset(|shared| shared.timeline.tick(at))
+        self.reset(|shared| shared.clock.timestamp(at))
     }
 
     /// Moves the job to `delay` from now; otherwise like [`reset_at`](JobHandle::reset_at).
@@ -366,14 +357,14 @@ impl JobHandle {
         self.reset(|shared| shared.now().after(delay))
     }
 
-    fn reset(&self, at: impl FnOnce(&Shared) -> Tick) -> bool {
+    fn reset(&self, at: impl FnOnce(&Shared) -> Timestamp) -> bool {
         let Admission::Slot(slot) = self.admission else {
             return false;
         };
         let shared = &self.shared;
         let at = at(shared);
         !shared.is_cancelled()
-            && shared.enter(|state, todo| state.reset(slot, at, || shared.now(), todo))
+            && shared.enter(|state, effects| state.reset(slot, at, || shared.now(), effects))
     }
 
     /// Stops the job: a pending one is cancelled, a running one ends at its next await and its slot is free. `wait`
@@ -400,8 +391,8 @@ impl JobHandle {
     pub fn abort(&self) {
         if let Admission::Slot(slot) = self.admission {
             let shared = &self.shared;
-            let unstarted = shared.enter(|state, todo| state.abort(slot, todo));
-            shared.drop_unstarted(unstarted);
+            let unstarted = shared.enter(|state, effects| state.abort(slot, effects));
+            shared.drop_jobs(unstarted);
         }
     }
 
@@ -441,7 +432,7 @@ impl JobHandle {
         match self.admission {
             Admission::Slot(slot) => self
                 .shared
-                .timeline
+                .clock
                 .instant(self.shared.with(|state| state.job_deadline(slot))),
             Admission::Rejected { deadline } => deadline,
         }
@@ -524,7 +515,7 @@ impl Hash for JobHandle {
 impl Clone for JobHandle {
     fn clone(&self) -> JobHandle {
         if let Admission::Slot(slot) = self.admission {
-            self.shared.with(|state| state.hold(slot));
+            self.shared.with(|state| state.ref_inc(slot));
         }
         JobHandle {
             id: self.id,
@@ -537,7 +528,7 @@ impl Clone for JobHandle {
 impl Drop for JobHandle {
     fn drop(&mut self) {
         if let Admission::Slot(slot) = self.admission {
-            self.shared.with(|state| state.let_go(slot));
+            self.shared.with(|state| state.ref_dec(slot));
         }
     }
 }

@@ -5,24 +5,24 @@ use std::panic::Location;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use super::body::Body;
 use super::job::JobId;
 use super::rt::{Mutex, MutexGuard};
-use crate::ground::timeline::Tick;
+use super::runnable::Runnable;
+use crate::common::time::Timestamp;
 
 /// A due job that a worker is about to start.
 pub(super) struct Claim {
     pub(super) slot: u32,
     pub(super) id: JobId,
-    pub(super) body: Box<dyn Body>,
-    pub(super) deadline: Tick,
+    pub(super) runnable: Box<dyn Runnable>,
+    pub(super) deadline: Timestamp,
     pub(super) scheduled_at: &'static Location<'static>,
 }
 
 /// What a worker claims in one step of the group's lock, and works off without it.
 ///
 /// The owner takes from the front. Everybody else comes with the group's lock held: to take a job out
-/// again that is cancelled or moved, to take the later half for another worker, and to book the jobs
+/// again that is cancelled or moved, to take the later half for another worker, and to record the jobs
 /// that have ended. So this lock comes after the group's, and nothing else is locked under it.
 #[derive(Default)]
 pub(super) struct LocalQueue(Mutex<Inner>);
@@ -31,7 +31,7 @@ pub(super) struct LocalQueue(Mutex<Inner>);
 struct Inner {
     /// In release order.
     unstarted: VecDeque<Claim>,
-    /// Jobs that ended at their first poll and are not booked yet.
+    /// Jobs that ended at their first poll and are not recorded yet.
     ended: Vec<u32>,
     /// Jobs that were started, and how late the latest of them was.
     started: u64,
@@ -49,8 +49,8 @@ impl LocalQueue {
     // The owner.
 
     /// Takes the next job, which starts now. `ended` is the slot of the job before, if that has ended and
-    /// only has to be booked: both are one step, so that a job is always found in one place.
-    pub(super) fn next(&self, ended: Option<u32>, now: Tick) -> Option<Claim> {
+    /// only has to be recorded: both are one step, so that a job is always found in one place.
+    pub(super) fn next(&self, ended: Option<u32>, now: Timestamp) -> Option<Claim> {
         let mut inner = self.lock();
         inner.ended.extend(ended);
         let claim = inner.unstarted.pop_front()?;
@@ -99,7 +99,7 @@ impl LocalQueue {
     }
 
     /// How many have not started, and when the first of them was due.
-    pub(super) fn unstarted(&self) -> (usize, Option<Tick>) {
+    pub(super) fn unstarted(&self) -> (usize, Option<Timestamp>) {
         let inner = self.lock();
         let first = inner.unstarted.front().map(|claim| claim.deadline);
         (inner.unstarted.len(), first)
@@ -111,11 +111,11 @@ impl LocalQueue {
         inner.unstarted.iter().map(|claim| claim.slot).collect()
     }
 
-    /// Books the jobs that have ended, by their slots, and says how late the latest start was. `book` takes
+    /// Books the jobs that have ended, by their slots, and says how late the latest start was. `record` takes
     /// no lock.
-    pub(super) fn book(&self, book: impl FnMut(u32)) -> Duration {
+    pub(super) fn record(&self, record: impl FnMut(u32)) -> Duration {
         let mut inner = self.lock();
-        inner.ended.drain(..).for_each(book);
+        inner.ended.drain(..).for_each(record);
         inner.max_lateness
     }
 
@@ -137,8 +137,8 @@ impl LocalQueue {
 pub(super) mod tests {
     use super::*;
 
-    fn tick(nanos: u64) -> Tick {
-        Tick::ALWAYS.after(Duration::from_nanos(nanos))
+    fn timestamp(nanos: u64) -> Timestamp {
+        Timestamp::ALWAYS.after(Duration::from_nanos(nanos))
     }
 
     /// The job in that slot, which was due so many nanoseconds after the beginning.
@@ -146,8 +146,8 @@ pub(super) mod tests {
         Claim {
             slot,
             id: JobId(slot.into()),
-            body: Box::new(async {}),
-            deadline: tick(slot.into()),
+            runnable: Box::new(async {}),
+            deadline: timestamp(slot.into()),
             scheduled_at: Location::caller(),
         }
     }
@@ -163,17 +163,17 @@ pub(super) mod tests {
         claims.into_iter().map(|claim| claim.slot).collect()
     }
 
-    fn booked(local: &LocalQueue) -> Vec<u32> {
+    fn recorded(local: &LocalQueue) -> Vec<u32> {
         let mut slots = Vec::new();
-        local.book(|slot| slots.push(slot));
+        local.record(|slot| slots.push(slot));
         slots
     }
 
     #[test]
     fn jobs_start_in_the_order_in_which_they_were_claimed() {
         let local = filled([3, 5, 9]);
-        assert_eq!(local.unstarted(), (3, Some(tick(3))));
-        let started = std::iter::from_fn(|| local.next(None, tick(0)));
+        assert_eq!(local.unstarted(), (3, Some(timestamp(3))));
+        let started = std::iter::from_fn(|| local.next(None, timestamp(0)));
         assert_eq!(slots(started), [3, 5, 9]);
         assert_eq!((local.unstarted(), local.started()), ((0, None), 3));
     }
@@ -181,29 +181,29 @@ pub(super) mod tests {
     #[test]
     fn a_job_that_has_ended_is_booked_once() {
         let local = filled([1, 2]);
-        let first = local.next(None, tick(0)).map(|claim| claim.slot);
-        assert_eq!(booked(&local), [], "it has not ended");
-        let second = local.next(first, tick(0)).map(|claim| claim.slot);
-        assert_eq!(booked(&local), [1]);
+        let first = local.next(None, timestamp(0)).map(|claim| claim.slot);
+        assert_eq!(recorded(&local), [], "it has not ended");
+        let second = local.next(first, timestamp(0)).map(|claim| claim.slot);
+        assert_eq!(recorded(&local), [1]);
         local.ended(second);
-        assert!(local.next(None, tick(0)).is_none());
-        assert_eq!(booked(&local), [2]);
-        assert_eq!(booked(&local), []);
+        assert!(local.next(None, timestamp(0)).is_none());
+        assert_eq!(recorded(&local), [2]);
+        assert_eq!(recorded(&local), []);
     }
 
     #[test]
     fn the_latest_start_is_kept() {
         let local = filled([10, 20, 30]);
         for now in [12, 29, 31] {
-            assert!(local.next(None, tick(now)).is_some());
+            assert!(local.next(None, timestamp(now)).is_some());
         }
-        assert_eq!(local.book(|_| ()), Duration::from_nanos(9));
+        assert_eq!(local.record(|_| ()), Duration::from_nanos(9));
     }
 
     #[test]
     fn a_job_that_has_not_started_is_found_and_taken_out_once() {
         let local = filled([1, 2, 3]);
-        assert!(local.next(None, tick(0)).is_some());
+        assert!(local.next(None, timestamp(0)).is_some());
         assert!(!local.contains(1) && local.contains(2));
         assert!(local.remove(1).is_none(), "it has started");
         assert_eq!(slots(local.remove(2)), [2]);
@@ -229,10 +229,10 @@ pub(super) mod tests {
     fn a_worker_that_has_nothing_to_do_keeps_little_storage() {
         let local = filled(0..1_000);
         let mut ended = None;
-        while let Some(claim) = local.next(ended, tick(0)) {
+        while let Some(claim) = local.next(ended, timestamp(0)) {
             ended = Some(claim.slot);
         }
-        assert_eq!(booked(&local).len(), 1_000);
+        assert_eq!(recorded(&local).len(), 1_000);
         local.shrink();
         let inner = local.lock();
         let kept = (inner.unstarted.capacity(), inner.ended.capacity());

@@ -3,32 +3,32 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::body::{Live, job_panic};
-use super::ends::Ending;
 use super::error::JobPanic;
 use super::job::Next;
+use super::runnable::{Started, job_panic};
 use super::running::RunningJob;
 use super::shared::Shared;
 use super::spare::TaskParts;
+use super::state::Ending;
 use super::state::Reuse;
 use super::worker;
-use crate::ground::panic::{self, Payload};
+use crate::common::panic::{self, Payload};
 
 /// How the code of a run ended: what it wants next, `None` if it was stopped, or its panic.
-pub(super) type Outcome = Result<Option<Next>, Payload>;
+pub(super) type RunOutcome = Result<Option<Next>, Payload>;
 
-impl Live {
+impl Started {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         match self {
-            Live::Future(future) => future.as_mut().poll(cx).map(|()| Next::Done),
-            Live::Own(own) => own.poll_run(cx),
+            Started::Future(future) => future.as_mut().poll(cx).map(|()| Next::Done),
+            Started::Stateful(own) => own.poll_run(cx),
         }
     }
 }
 
 impl RunningJob {
     /// Polls the user's code; its panic ends here.
-    pub(super) fn poll(&mut self, shared: &Shared, cx: &mut Context<'_>) -> Poll<Outcome> {
+    pub(super) fn poll(&mut self, shared: &Shared, cx: &mut Context<'_>) -> Poll<RunOutcome> {
         let RunningJob { span, live, .. } = self;
         let Some(live) = live else {
             return Poll::Ready(Ok(None));
@@ -43,12 +43,12 @@ impl RunningJob {
     /// Ends a run that cannot go on: it is to be aborted, or its task was dropped.
     pub(super) fn stop(self, shared: &Arc<Shared>) {
         // A runtime that goes ends the group, also if this run is the last.
-        shared.enter(|state, todo| state.task_dropped(self.slot, todo));
+        shared.enter(|state, effects| state.task_dropped(self.slot, effects));
         self.end(shared, Ok(None), None);
     }
 
     /// Ends the run, in two steps: what it held is dropped before its end is told, and what is left of it
-    /// then, a value or a body that is not wanted again, before the group counts it as gone.
+    /// then, a value or a runnable that is not wanted again, before the group counts it as gone.
     ///
     /// The slot is free from the first step on, and who takes it is decided there. So a destructor in the
     /// second step that blocks holds up nobody.
@@ -57,7 +57,7 @@ impl RunningJob {
     pub(super) fn end(
         self,
         shared: &Arc<Shared>,
-        outcome: Outcome,
+        outcome: RunOutcome,
         task: Option<TaskParts>,
     ) -> Reuse {
         let RunningJob {
@@ -67,13 +67,13 @@ impl RunningJob {
             span,
             live,
         } = self;
-        let mut body = None;
+        let mut runnable = None;
         let discarded = match live {
-            Some(Live::Own(own)) => {
-                body = Some(own.into_body());
+            Some(Started::Stateful(own)) => {
+                runnable = Some(own.into_runnable());
                 Ok(())
             }
-            Some(Live::Future(future)) => panic::discard(future),
+            Some(Started::Future(future)) => panic::discard(future),
             None => Ok(()),
         };
         let outcome = match (outcome, discarded) {
@@ -87,11 +87,11 @@ impl RunningJob {
         let ending = match outcome {
             Ok(Some(Next::Done)) => Ending::Ran(None),
             Ok(Some(Next::After(delay))) => Ending::Ran(Some(shared.now().after(delay))),
-            Ok(Some(Next::At(at))) => Ending::Ran(Some(shared.timeline.tick(at))),
+            Ok(Some(Next::At(at))) => Ending::Ran(Some(shared.clock.timestamp(at))),
             Ok(None) => Ending::Aborted,
             Err(payload) => {
                 let panic = job_panic(payload, id, scheduled_at);
-                shared.tell(&panic);
+                shared.report_panic(&panic);
                 Ending::Panicked(panic)
             }
         };
@@ -100,16 +100,16 @@ impl RunningJob {
             let _ended = span;
         }
         let (now, cancelled) = (shared.deadline_clock(), shared.is_cancelled());
-        let ended = shared.enter(|state, todo| {
+        let ended = shared.enter(|state, effects| {
             // What came before the end of the last job is what ended the group.
-            state.check_end(now, cancelled, todo);
-            state.finish(slot, ending, body, task, todo)
+            state.check_end(now, cancelled, effects);
+            state.finish(slot, ending, runnable, task, effects)
         });
         worker::start(shared, ended.start);
         if !ended.left.is_empty() {
             drop(ended.left.panic);
-            if let Err(payload) = panic::discard(ended.left.body) {
-                shared.tell(&JobPanic::new(payload, id, scheduled_at));
+            if let Err(payload) = panic::discard(ended.left.runnable) {
+                shared.report_panic(&JobPanic::new(payload, id, scheduled_at));
             }
             shared.dropped(1);
         }

@@ -2,9 +2,9 @@
 
 use std::panic::Location;
 
-use super::body::Live;
 use super::job::JobId;
-use crate::ground::trace::Span;
+use super::runnable::Started;
+use crate::common::trace::Span;
 
 /// One run of one job, from its first poll to its end. Whoever holds it has to [end](super::run) it.
 pub(super) struct RunningJob {
@@ -13,5 +13,5 @@ pub(super) struct RunningJob {
     pub(super) scheduled_at: &'static Location<'static>,
     pub(super) span: Span,
     /// `None` if the job panicked before it had a future.
-    pub(super) live: Option<Live>,
+    pub(super) live: Option<Started>,
 }

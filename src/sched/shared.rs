@@ -13,15 +13,15 @@ use tokio::task::try_id;
 use tokio_util::sync::CancellationToken;
 
 use super::error::JobPanic;
-use super::jobs::Unstarted;
 use super::rt::Mutex;
-use super::slot::CHUNK;
 use super::spare::Spare;
-use super::state::{State, Todo};
+use super::state::CHUNK;
+use super::state::DroppedJob;
+use super::state::{Effects, State};
 use super::stats::JobInfo;
-use crate::ground::panic::{self, Payload};
-use crate::ground::timeline::{Tick, Timeline};
-use crate::ground::trace;
+use crate::common::panic::{self, Payload};
+use crate::common::time::{Clock, Timestamp};
+use crate::common::trace;
 
 pub(super) struct Shared {
     /// The only lock. Nothing of the user's is run, dropped or woken under it.
@@ -29,7 +29,7 @@ pub(super) struct Shared {
     /// How often it was taken.
     #[cfg(test)]
     pub(super) entered: std::sync::atomic::AtomicU64,
-    pub(super) timeline: Timeline,
+    pub(super) clock: Clock,
     /// A child of the caller's token, so that ending this group ends no other.
     pub(super) token: CancellationToken,
     /// Somebody else can cancel the token: its parent or a clone of it was handed out. As long as nobody
@@ -38,7 +38,7 @@ pub(super) struct Shared {
     pub(super) runtime: runtime::Handle,
     pub(super) name: Option<Box<str>>,
     /// The group's own deadline.
-    deadline: Tick,
+    deadline: Timestamp,
     /// Worker threads of the runtime steal tasks from each other.
     steals: bool,
     /// The most often that slots were looked at while the lock was held once.
@@ -54,7 +54,7 @@ fn try_id() -> Option<std::convert::Infallible> {
 
 thread_local! {
     /// The group whose job this thread is polling, by its address; 0 for none.
-    static INSIDE: Cell<usize> = const { Cell::new(0) };
+    static CURRENT_GROUP: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Puts the former value back, also when the job panics.
@@ -62,19 +62,19 @@ struct Restore(usize);
 
 impl Drop for Restore {
     fn drop(&mut self) {
-        INSIDE.with(|inside| inside.set(self.0));
+        CURRENT_GROUP.with(|inside| inside.set(self.0));
     }
 }
 
 impl Shared {
     pub(super) fn new(
         state: State,
-        timeline: Timeline,
+        clock: Clock,
         token: CancellationToken,
         token_is_shared: bool,
         runtime: runtime::Handle,
         name: Option<Box<str>>,
-        deadline: Tick,
+        deadline: Timestamp,
     ) -> Arc<Shared> {
         let steals = runtime.runtime_flavor() != RuntimeFlavor::CurrentThread
             && runtime.metrics().num_workers() > 1;
@@ -82,7 +82,7 @@ impl Shared {
             state: Mutex::new(state),
             #[cfg(test)]
             entered: Default::default(),
-            timeline,
+            clock,
             token,
             token_is_shared: AtomicBool::new(token_is_shared),
             runtime,
@@ -112,27 +112,27 @@ impl Shared {
     }
 
     /// One transition under the lock, then what it leaves to be done.
-    pub(super) fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Todo) -> R) -> R {
-        let mut todo = Todo::default();
-        let result = self.with(|state| transition(state, &mut todo));
+    pub(super) fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
+        let mut effects = Effects::default();
+        let result = self.with(|state| transition(state, &mut effects));
         // The driver's waker is tokio's; the others may be users', and so may those of the token.
-        if let Some(driver) = todo.driver {
+        if let Some(driver) = effects.driver {
             driver.wake();
             self.make_stealable();
         }
-        if let Some(worker) = todo.worker {
+        if let Some(worker) = effects.worker {
             worker.wake();
             self.make_stealable();
         }
-        if !todo.retire.is_empty() {
-            todo.retire.into_iter().for_each(Spare::retire);
+        if !effects.retire.is_empty() {
+            effects.retire.into_iter().for_each(Spare::retire);
         }
-        if todo.cancel {
+        if effects.cancel {
             panic::catch(|| self.token.cancel()).unwrap_or_else(panic::forget);
         }
         // After that: who waited for an end finds the token cancelled.
-        if !todo.wake.is_empty() {
-            panic::wake_each(todo.wake);
+        if !effects.wake.is_empty() {
+            panic::wake_each(effects.wake);
         }
         result
     }
@@ -148,8 +148,8 @@ impl Shared {
         }
     }
 
-    pub(super) fn now(&self) -> Tick {
-        self.timeline.now()
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// The group's token, for others.
@@ -165,11 +165,11 @@ impl Shared {
     }
 
     /// The clock, as far as it can end the group: it is not read for one without a deadline.
-    pub(super) fn deadline_clock(&self) -> Tick {
-        if self.deadline < Tick::NEVER {
+    pub(super) fn deadline_clock(&self) -> Timestamp {
+        if self.deadline < Timestamp::NEVER {
             self.now()
         } else {
-            Tick::ALWAYS
+            Timestamp::ALWAYS
         }
     }
 
@@ -178,7 +178,7 @@ impl Shared {
         let cancelled = self.is_cancelled();
         let now = self.deadline_clock();
         if cancelled || now >= self.deadline {
-            self.enter(|state, todo| state.check_end(now, cancelled, todo));
+            self.enter(|state, effects| state.check_end(now, cancelled, effects));
         }
     }
 
@@ -189,23 +189,23 @@ impl Shared {
     /// Runs a job's code: its panic ends here.
     pub(super) fn inside<R>(&self, code: impl FnOnce() -> R) -> Result<R, Payload> {
         let _restore =
-            Restore(INSIDE.with(|inside| inside.replace(std::ptr::from_ref(self) as usize)));
+            Restore(CURRENT_GROUP.with(|inside| inside.replace(std::ptr::from_ref(self) as usize)));
         panic::catch(code)
     }
 
     /// Returns whether this is called by the code of one of the group's own jobs.
-    pub(super) fn is_inside(&self) -> bool {
-        INSIDE.with(Cell::get) == std::ptr::from_ref(self) as usize
+    pub(super) fn is_current(&self) -> bool {
+        CURRENT_GROUP.with(Cell::get) == std::ptr::from_ref(self) as usize
     }
 
-    /// Drops the bodies of jobs that never started, and stops counting them.
-    pub(super) fn drop_unstarted(&self, jobs: impl IntoIterator<Item = Unstarted>) {
+    /// Drops the runnables of jobs that never started, and stops counting them.
+    pub(super) fn drop_jobs(&self, jobs: impl IntoIterator<Item = DroppedJob>) {
         let mut count = 0;
         for job in jobs {
             count += 1;
-            if let Err(payload) = panic::discard(job.body) {
+            if let Err(payload) = panic::discard(job.runnable) {
                 let panic = JobPanic::new(payload, job.id, job.scheduled_at);
-                self.tell(&panic);
+                self.report_panic(&panic);
             }
         }
         if count > 0 {
@@ -217,14 +217,14 @@ impl Shared {
     /// still what ended the group.
     pub(super) fn dropped(&self, count: usize) {
         let (now, cancelled) = (self.deadline_clock(), self.is_cancelled());
-        self.enter(|state, todo| {
-            state.check_end(now, cancelled, todo);
-            state.dropped(count, todo);
+        self.enter(|state, effects| {
+            state.check_end(now, cancelled, effects);
+            state.dropped(count, effects);
         });
     }
 
     /// Makes a panic seen though nobody may wait.
-    pub(super) fn tell(&self, panic: &JobPanic) {
+    pub(super) fn report_panic(&self, panic: &JobPanic) {
         trace::panicked(
             self.name(),
             panic.job().0,
@@ -238,7 +238,7 @@ impl Shared {
         let mut jobs = Vec::new();
         for chunk in 0..self.with(|state| state.chunks()) {
             jobs.reserve(CHUNK);
-            self.with(|state| state.list_chunk(chunk, &self.timeline, &mut jobs));
+            self.with(|state| state.list_chunk(chunk, &self.clock, &mut jobs));
         }
         jobs.sort_unstable_by_key(|job: &JobInfo| job.id);
         jobs
@@ -246,11 +246,11 @@ impl Shared {
 
     /// Drops the pending jobs of one chunk that are due at `from` or later, and wakes those that are to be
     /// aborted.
-    pub(super) fn drop_chunk(&self, chunk: usize, from: Tick) {
+    pub(super) fn drop_chunk(&self, chunk: usize, from: Timestamp) {
         // What is taken out under the lock has room before: an allocator that is asked for much may first put
         // in order all that was freed, and has needed tens of milliseconds for that.
         let mut jobs = Vec::with_capacity(CHUNK);
-        self.enter(|state, todo| state.unstart_chunk(chunk, from, &mut jobs, todo));
-        self.drop_unstarted(jobs);
+        self.enter(|state, effects| state.take_pending_chunk(chunk, from, &mut jobs, effects));
+        self.drop_jobs(jobs);
     }
 }

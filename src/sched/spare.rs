@@ -154,7 +154,7 @@ mod tests {
 
     use super::super::job::JobId;
     use super::*;
-    use crate::ground::trace::Span;
+    use crate::common::trace::Span;
 
     fn job(slot: u32) -> RunningJob {
         let site = Location::caller();

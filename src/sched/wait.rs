@@ -5,11 +5,11 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
-use super::closing::Outcome;
-use super::ends::Tally;
 use super::error::WaitError;
-use super::gate::End;
 use super::shared::Shared;
+use super::state::Counts;
+use super::state::End;
+use super::state::GroupOutcome;
 use super::state::State;
 use super::stats::Report;
 
@@ -117,7 +117,7 @@ pub struct Drain<'a> {
 }
 
 impl<'a> Drain<'a> {
-    pub(super) fn new(shared: &'a Shared, before: Tally) -> Drain<'a> {
+    pub(super) fn new(shared: &'a Shared, before: Counts) -> Drain<'a> {
         Drain {
             inner: report(shared, before),
         }
@@ -168,7 +168,7 @@ pub struct Shutdown<'a> {
 }
 
 impl<'a> Shutdown<'a> {
-    pub(super) fn new(shared: &'a Shared, before: Tally) -> Shutdown<'a> {
+    pub(super) fn new(shared: &'a Shared, before: Counts) -> Shutdown<'a> {
         Shutdown {
             inner: report(shared, before),
         }
@@ -190,16 +190,16 @@ impl fmt::Debug for Shutdown<'_> {
 }
 
 /// Reports the outcomes of jobs since then, when none is left.
-fn report(shared: &Shared, before: Tally) -> Boxed<'_, Report> {
+fn report(shared: &Shared, before: Counts) -> Boxed<'_, Report> {
     Box::pin(until(shared, move |state| state.report_since(before)))
 }
 
 fn outcome(state: &State) -> Option<Result<(), WaitError>> {
     state.outcome().map(|outcome| match outcome {
-        Outcome::Done => Ok(()),
-        Outcome::Ended(End::Cancelled) => Err(WaitError::Cancelled),
-        Outcome::Ended(End::DeadlineExceeded) => Err(WaitError::DeadlineExceeded),
-        Outcome::Panicked(panic) => Err(WaitError::Panicked(panic.clone())),
+        GroupOutcome::Done => Ok(()),
+        GroupOutcome::Ended(End::Cancelled) => Err(WaitError::Cancelled),
+        GroupOutcome::Ended(End::DeadlineExceeded) => Err(WaitError::DeadlineExceeded),
+        GroupOutcome::Panicked(panic) => Err(WaitError::Panicked(panic.clone())),
     })
 }
 
@@ -215,8 +215,8 @@ impl Waiter<'_> {
         let fresh = cx.waker().clone();
         let now = self.shared.now();
         let cancelled = self.shared.is_cancelled();
-        let (found, _former) = self.shared.enter(|state, todo| {
-            state.check_end(now, cancelled, todo);
+        let (found, _former) = self.shared.enter(|state, effects| {
+            state.check_end(now, cancelled, effects);
             match look(state) {
                 Some(found) => (Poll::Ready(found), Some(fresh)),
                 None => {

@@ -1,7 +1,7 @@
 //! Workers: tasks that start due jobs in release order, and poll each once.
 //!
 //! A worker claims a few jobs in one step of the group's lock and works them off without it. A job that
-//! is ready at its first poll costs no task, no allocation and no lock of its own: it is booked with the
+//! is ready at its first poll costs no task, no allocation and no lock of its own: it is recorded with the
 //! next claim. One that has to await goes on in a [`JobTask`], and the worker is at its next job already.
 //!
 //! The start check is made for each job: what ends the group takes the claims out of all local queues,
@@ -15,18 +15,18 @@ use std::time::Duration;
 
 use tokio::task::coop;
 
-use super::body::{Live, Run};
 use super::job_task::JobTask;
 use super::local_queue::Claim;
+use super::runnable::{Run, Started};
 use super::running::RunningJob;
 use super::shared::Shared;
 use super::spare::Spare;
 use super::state::Claimed;
-use super::workers::Registration;
+use super::state::Registration;
 use super::yield_now::yield_now;
-use crate::ground::panic;
-use crate::ground::timeline::Tick;
-use crate::ground::trace::Span;
+use crate::common::panic;
+use crate::common::time::Timestamp;
+use crate::common::trace::Span;
 
 /// A worker starts this many jobs before other tasks of its thread get a turn.
 const JOBS_A_TURN: usize = 128;
@@ -53,29 +53,29 @@ pub(super) fn start(shared: &Arc<Shared>, count: usize) {
 ///
 /// It is read at the first job of a turn and at each fourth, and at each single one as long as jobs take
 /// longer than a few microseconds.
-struct Clock {
-    now: Tick,
+struct CachedClock {
+    now: Timestamp,
     jobs: u32,
 }
 
-impl Clock {
+impl CachedClock {
     const JOBS: u32 = 4;
     const SHORT: Duration = Duration::from_micros(20);
 
-    fn new(shared: &Shared) -> Clock {
-        Clock {
+    fn new(shared: &Shared) -> CachedClock {
+        CachedClock {
             now: shared.now(),
-            jobs: Clock::JOBS,
+            jobs: CachedClock::JOBS,
         }
     }
 
     /// The time, as the next job starts.
-    fn look(&mut self, shared: &Shared) -> Tick {
+    fn look(&mut self, shared: &Shared) -> Timestamp {
         self.jobs -= 1;
         if self.jobs == 0 {
             let before = std::mem::replace(&mut self.now, shared.now());
-            let are_short = self.now.since(before) < Clock::SHORT;
-            self.jobs = if are_short { Clock::JOBS } else { 1 };
+            let are_short = self.now.since(before) < CachedClock::SHORT;
+            self.jobs = if are_short { CachedClock::JOBS } else { 1 };
         }
         self.now
     }
@@ -93,7 +93,7 @@ impl Drop for Worker {
     fn drop(&mut self) {
         let (worker, spare) = (&mut self.registration, self.spare.take());
         self.shared
-            .enter(|state, todo| state.worker_dropped(worker, spare, todo));
+            .enter(|state, effects| state.worker_dropped(worker, spare, effects));
     }
 }
 
@@ -118,8 +118,8 @@ impl Worker {
         } = self;
         let now = shared.deadline_clock();
         let cancelled = shared.is_cancelled();
-        let (claimed, others) = shared.enter(|state, todo| {
-            state.claim(registration, spare, now, cancelled, cx.waker(), todo)
+        let (claimed, others) = shared.enter(|state, effects| {
+            state.claim(registration, spare, now, cancelled, cx.waker(), effects)
         });
         start(shared, others);
         match claimed {
@@ -132,7 +132,7 @@ impl Worker {
     /// Runs what is claimed. False if others must have a turn first.
     fn run_claimed(&mut self, turn: &mut usize) -> bool {
         let mut ended = None;
-        let mut clock = Clock::new(&self.shared);
+        let mut clock = CachedClock::new(&self.shared);
         loop {
             self.shared.check_end();
             let now = clock.look(&self.shared);
@@ -148,13 +148,13 @@ impl Worker {
         }
     }
 
-    /// Starts a job. Its slot if it has ended, and nothing is left to do but to book it.
+    /// Starts a job. Its slot if it has ended, and nothing is left to do but to record it.
     fn run(&mut self, claim: Claim) -> Option<u32> {
         let Worker { shared, spare, .. } = self;
         let Claim {
             slot,
             id,
-            body,
+            runnable,
             deadline,
             scheduled_at,
         } = claim;
@@ -170,12 +170,12 @@ impl Worker {
                     deadline,
                     scheduled_at,
                 };
-                live.insert(body.start(run)).poll(&mut cx)
+                live.insert(runnable.start(run)).poll(&mut cx)
             })
         });
         let outcome = match polled {
             Ok(Poll::Ready(next)) => match live.take() {
-                Some(Live::Future(future)) => match panic::discard(future) {
+                Some(Started::Future(future)) => match panic::discard(future) {
                     Ok(()) => return Some(slot),
                     Err(payload) => Some(Err(payload)),
                 },

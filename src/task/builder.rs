@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::group::TaskGroup;
 use super::policy::OnError;
 use super::pool::{Pool, Settings};
-use crate::ground::timeline::later;
+use crate::common::time::later;
 
 /// Settings for a [`TaskGroup`]; created by [`TaskGroup::builder`].
 ///

@@ -1,6 +1,6 @@
 //! What a failure does to the other tasks, and why a group's token was cancelled.
 
-use crate::ground::error::TaskError;
+use crate::common::error::TaskError;
 
 /// The effect of the first error or panic of a task on the others.
 ///

@@ -10,8 +10,8 @@ use std::time::Duration;
 use super::pool::{Closing, Counts, Drained, Outcome, Pool};
 use super::stats::TaskStats;
 use crate::Report;
-use crate::ground::error::{TaskError, TaskErrors};
-use crate::ground::panic::discard_each;
+use crate::common::error::{TaskError, TaskErrors};
+use crate::common::panic::discard_each;
 
 /// The one `wait` of a group that may be alive. If it is dropped before it has resolved, the next may come.
 struct TheWait<'a, E: Send + 'static> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::shared::Pool;
-use crate::ground::panic::ENDED;
+use crate::common::panic::ENDED;
 use crate::task::stats::TaskStats;
 
 /// Resolves when the group has drained. It takes its waker along when it is dropped.

@@ -1,8 +1,8 @@
 //! How the tasks of a group ended.
 
 use crate::Report;
-use crate::ground::error::TaskError;
-use crate::ground::panic::discard_each;
+use crate::common::error::TaskError;
+use crate::common::panic::discard_each;
 use crate::task::policy::Cause;
 use crate::task::stats::TaskStats;
 

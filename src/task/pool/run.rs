@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::outcomes::End;
 use super::queued::TaskMeta;
 use super::shared::Pool;
-use crate::ground::error::TaskError;
-use crate::ground::panic::{TaskPanic, poll_caught};
+use crate::common::error::TaskError;
+use crate::common::panic::{TaskPanic, poll_caught};
 use crate::task::output::{Sealed, TaskOutput};
 
 /// Reports the end of a task: if it is dropped before, the task was aborted.

@@ -26,12 +26,12 @@ use super::queued::{CallSite, PendingSubmit, Queued, QueuedTask, SubmitTicket, T
 use super::run::{Run, run};
 use super::wait_queue::{Next, WaitQueue};
 use crate::ScheduleError;
-use crate::ground::error::TaskError;
-use crate::ground::panic::{catch, discard, forget, message, wake_each};
-use crate::ground::seats::Seats;
-use crate::ground::timeline::later;
-use crate::ground::trace;
-use crate::ground::waiters::Waiters;
+use crate::common::abort_handles::Seats;
+use crate::common::error::TaskError;
+use crate::common::panic::{catch, discard, forget, message, wake_each};
+use crate::common::time::later;
+use crate::common::trace;
+use crate::common::waiters::Waiters;
 use crate::task::output::TaskOutput;
 use crate::task::policy::{Cause, OnError};
 use crate::task::stats::TaskStats;

@@ -5,7 +5,7 @@
 //! `shared` has no token and no clock, and the models have a driver of a few lines.
 #![cfg(test)]
 // The models use a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
-mod ground;
+mod common;
 mod sched;

@@ -15,29 +15,28 @@ use std::time::Duration;
 use loom::sync::{Condvar, Mutex};
 use loom::thread::{self, JoinHandle};
 
-use super::body::{Body, Live, Own, Run};
-use super::closing::Outcome;
-use super::ends::Tally;
-use super::gate::{Caller, End};
 use super::job::{JobState, Next};
-use super::jobs::Snapshot;
-use super::origin::Course;
 use super::queue::Queue;
+use super::queue::Sweep;
+use super::runnable::{Run, Runnable, Started, Stateful};
 use super::shared::Shared;
+use super::state::GroupOutcome;
+use super::state::JobKind;
+use super::state::Workers;
+use super::state::{Caller, End};
 use super::state::{State, Turn};
-use super::sweep::Sweep;
+use super::stats::Stats;
 use super::worker;
-use super::workers::Workers;
 use super::yield_now::yield_now;
-use crate::ground::timeline::Tick;
+use crate::common::time::Timestamp;
 
 /// In the models with few threads; the others have one less, and still more orders. The long form has more.
 const PREEMPTIONS: usize = 3;
 
 /// A time that has come.
-const NOW: Tick = Tick::ALWAYS;
+const NOW: Timestamp = Timestamp::ALWAYS;
 /// A time that has not come while the clock stands at [`NOW`].
-const SOON: Tick = Tick::from_bits(1 << 32);
+const SOON: Timestamp = Timestamp::from_bits(1 << 32);
 
 fn check(model: impl Fn() + Send + Sync + 'static) {
     check_within(PREEMPTIONS, model);
@@ -155,7 +154,7 @@ impl Group {
     /// `threads` is how many workers it has, unless one is stuck.
     fn new(limit: usize, threads: usize) -> Group {
         let workers = Workers::new(threads, true);
-        Group(Shared::new(State::new(limit, workers, Tick::NEVER)))
+        Group(Shared::new(State::new(limit, workers, Timestamp::NEVER)))
     }
 
     /// Lets a caller do something beside all others.
@@ -186,79 +185,91 @@ impl Group {
     }
 
     /// A job's slot if it was let in.
-    fn submit(&self, at: Tick, body: impl Body + 'static, course: Course) -> Option<u32> {
-        let body = Box::new(body);
-        self.0.enter(|state, todo| {
-            state.admit(Caller::Outside, false).ok()?;
-            Some(state.insert(at, body, course, Location::caller(), todo).1)
+    fn submit(
+        &self,
+        at: Timestamp,
+        runnable: impl Runnable + 'static,
+        kind: JobKind,
+    ) -> Option<u32> {
+        let runnable = Box::new(runnable);
+        self.0.enter(|state, effects| {
+            state.admit(Caller::External, false).ok()?;
+            Some(
+                state
+                    .insert(at, runnable, kind, Location::caller(), effects)
+                    .1,
+            )
         })
     }
 
-    fn add(&self, at: Tick, body: impl Body + 'static) -> u32 {
-        self.submit(at, body, Course::Once).expect("it is open")
+    fn add(&self, at: Timestamp, runnable: impl Runnable + 'static) -> u32 {
+        self.submit(at, runnable, JobKind::Once)
+            .expect("it is open")
     }
 
     /// What a turn of the driver does with jobs that are due by then.
-    fn release(&self, queue: &mut Queue, now: Tick) {
-        let start = self.0.enter(|state, todo| {
-            let Turn::Work { arrived, due, .. } = state.turn(now, false, Vec::new(), todo) else {
+    fn release(&self, queue: &mut Queue, now: Timestamp) {
+        let start = self.0.enter(|state, effects| {
+            let Turn::Work { arrived, due, .. } = state.turn(now, false, Vec::new(), effects)
+            else {
                 panic!("the group is open");
             };
             queue.extend(arrived);
-            while let Some(slots) = queue.arriving(due, 512) {
+            while let Some(slots) = queue.cascade(due, 512) {
                 queue.extend(state.entries(slots));
             }
             let mut batch = std::iter::from_fn(|| queue.pop_due(due)).collect();
-            state.release(&mut batch, queue, now, todo)
+            state.release(&mut batch, queue, now, effects)
         });
         worker::start(&self.0, start);
     }
 
     fn cancel(&self, slot: u32) -> bool {
-        let (prevented, unstarted) = self.0.enter(|state, todo| state.cancel(slot, todo));
-        self.0.drop_unstarted(unstarted);
+        let (prevented, unstarted) = self.0.enter(|state, effects| state.cancel(slot, effects));
+        self.0.drop_jobs(unstarted);
         prevented
     }
 
     fn abort(&self, slot: u32) {
-        let unstarted = self.0.enter(|state, todo| state.abort(slot, todo));
-        self.0.drop_unstarted(unstarted);
+        let unstarted = self.0.enter(|state, effects| state.abort(slot, effects));
+        self.0.drop_jobs(unstarted);
     }
 
-    fn reset(&self, slot: u32, at: Tick) -> bool {
+    fn reset(&self, slot: u32, at: Timestamp) -> bool {
         let now = || NOW;
-        self.0.enter(|state, todo| state.reset(slot, at, now, todo))
+        self.0
+            .enter(|state, effects| state.reset(slot, at, now, effects))
     }
 
     fn state(&self, slot: u32) -> JobState {
         self.0.enter(|state, _| state.job_state(slot))
     }
 
-    fn counts(&self) -> Snapshot {
-        self.0.enter(|state, _| state.snapshot())
+    fn stats(&self) -> Stats {
+        self.0.enter(|state, _| state.stats(&self.0.clock))
     }
 
-    fn drop_pending(&self, from: Tick) {
+    fn drop_pending(&self, from: Timestamp) {
         for chunk in 0..self.0.enter(|state, _| state.chunks()) {
             let mut jobs = Vec::new();
             self.0
-                .enter(|state, todo| state.unstart_chunk(chunk, from, &mut jobs, todo));
-            self.0.drop_unstarted(jobs);
+                .enter(|state, effects| state.take_pending_chunk(chunk, from, &mut jobs, effects));
+            self.0.drop_jobs(jobs);
         }
     }
 
     /// What the driver does when it sees that nothing more starts.
-    fn drop_all(&self, now: Tick) {
+    fn drop_all(&self, now: Timestamp) {
         let turn = self
             .0
-            .enter(|state, todo| state.turn(now, false, Vec::new(), todo));
+            .enter(|state, effects| state.turn(now, false, Vec::new(), effects));
         if let Turn::Drop(from) = turn {
             self.drop_pending(from);
         }
     }
 
     fn close(&self) -> bool {
-        self.0.enter(|state, todo| state.close_to_wait(todo))
+        self.0.enter(|state, effects| state.close_to_wait(effects))
     }
 
     /// What `wait` does; true if all is well. No task is left when the threads end.
@@ -276,7 +287,7 @@ impl Group {
         loop {
             let outcome = self.0.enter(|state, _| {
                 let outcome = state.outcome();
-                let done = outcome.map(|outcome| matches!(outcome, Outcome::Done));
+                let done = outcome.map(|outcome| matches!(outcome, GroupOutcome::Done));
                 if done.is_none() {
                     state.waiters().listen(&mut number, waker.clone());
                 }
@@ -292,15 +303,15 @@ impl Group {
 
 /// Drives until the group has drained, at first beside a sweep if there is one. `now` is how far the clock has
 /// come: it goes on when the driver sleeps for an instant, and is [`SOON`] after the sweep.
-async fn drive(group: &Group, mut now: Tick, mut sweep: Option<Sweep>) {
+async fn drive(group: &Group, mut now: Timestamp, mut sweep: Option<Sweep>) {
     let shared = &group.0;
     let mut queue = Queue::new(now);
     let mut batch = Vec::new();
     loop {
         let page = sweep.as_ref().map(Sweep::page);
-        let (turn, page) = shared.enter(|state, todo| {
-            state.told(queue.next(), queue.len());
-            let turn = state.turn(now, false, Vec::new(), todo);
+        let (turn, page) = shared.enter(|state, effects| {
+            state.set_queue_stats(queue.next(), queue.len());
+            let turn = state.turn(now, false, Vec::new(), effects);
             (turn, page.and_then(|page| state.page(page)))
         });
         if let Some(sweep) = &mut sweep {
@@ -316,9 +327,9 @@ async fn drive(group: &Group, mut now: Tick, mut sweep: Option<Sweep>) {
             Turn::Work { arrived, due, .. } => (arrived, due),
         };
         if let Some(sweep) = &mut sweep {
-            sweep.take_in(&arrived);
+            sweep.drain_inbox(&arrived);
         }
-        move_in(shared, &mut queue, due);
+        cascade_near(shared, &mut queue, due);
         queue.extend(arrived);
         batch.extend(std::iter::from_fn(|| queue.pop_due(due)));
         let busy = sweep.is_some();
@@ -327,16 +338,16 @@ async fn drive(group: &Group, mut now: Tick, mut sweep: Option<Sweep>) {
             if slept {
                 return Poll::Ready(None);
             }
-            let (start, until) = shared.enter(|state, todo| {
-                let start = state.release(&mut batch, &mut queue, now, todo);
+            let (start, until) = shared.enter(|state, effects| {
+                let start = state.release(&mut batch, &mut queue, now, effects);
                 if busy {
                     return (start, None);
                 }
-                state.told(queue.next(), queue.len());
-                (start, state.lie_down(queue.wakes(), cx.waker()))
+                state.set_queue_stats(queue.next(), queue.len());
+                (start, state.park(queue.next_wake(), cx.waker()))
             });
             worker::start(shared, start);
-            slept = until == Some(Tick::NEVER);
+            slept = until == Some(Timestamp::NEVER);
             if slept {
                 Poll::Pending
             } else {
@@ -350,7 +361,7 @@ async fn drive(group: &Group, mut now: Tick, mut sweep: Option<Sweep>) {
             thread::yield_now();
         }
         if let Some(fresh) = sweep.as_mut().and_then(Sweep::gathered) {
-            move_in(shared, fresh, due);
+            cascade_near(shared, fresh, due);
             std::mem::swap(fresh, &mut queue);
             (sweep, now) = (None, SOON);
         }
@@ -360,8 +371,8 @@ async fn drive(group: &Group, mut now: Tick, mut sweep: Option<Sweep>) {
     }
 }
 
-fn move_in(shared: &Shared, queue: &mut Queue, now: Tick) {
-    while let Some(slots) = queue.arriving(now, 512) {
+fn cascade_near(shared: &Shared, queue: &mut Queue, now: Timestamp) {
+    while let Some(slots) = queue.cascade(now, 512) {
         queue.extend(shared.enter(|state, _| state.entries(slots)));
     }
 }
@@ -378,7 +389,7 @@ struct Driver {
 }
 
 impl Driver {
-    async fn drive(mut self, now: Tick, sweep: Option<Sweep>) {
+    async fn drive(mut self, now: Timestamp, sweep: Option<Sweep>) {
         drive(&self.group, now, sweep).await;
         self.done = true;
     }
@@ -388,8 +399,10 @@ impl Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         if !self.done {
-            self.group.0.enter(|state, todo| state.abandon(todo));
-            self.group.drop_pending(Tick::ALWAYS);
+            self.group
+                .0
+                .enter(|state, effects| state.group_dropped(effects));
+            self.group.drop_pending(Timestamp::ALWAYS);
         }
     }
 }
@@ -409,15 +422,15 @@ impl Series {
     }
 }
 
-impl Body for Series {
-    fn start(mut self: Box<Self>, _: Run) -> Live {
+impl Runnable for Series {
+    fn start(mut self: Box<Self>, _: Run) -> Started {
         let signal = self.signals.next().expect("it has ended");
         self.run = Some(Box::pin(signal.received()));
-        Live::Own(self)
+        Started::Stateful(self)
     }
 }
 
-impl Own for Series {
+impl Stateful for Series {
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         let run = self.run.as_mut().expect("it runs");
         let next = match self.signals.len() {
@@ -427,7 +440,7 @@ impl Own for Series {
         run.as_mut().poll(cx).map(|()| next)
     }
 
-    fn into_body(self: Box<Self>) -> Box<dyn Body> {
+    fn into_runnable(self: Box<Self>) -> Box<dyn Runnable> {
         self
     }
 }
@@ -443,7 +456,7 @@ mod admission {
             group.drive();
             let thread = group.thread();
             let job = log.job(1);
-            let producer = group.beside(|group| group.submit(NOW, job, Course::Once).is_some());
+            let producer = group.beside(|group| group.submit(NOW, job, JobKind::Once).is_some());
             assert!(group.wait());
             let ran = log.len();
             let accepted = producer.join().unwrap();
@@ -460,20 +473,20 @@ mod admission {
             group.drive();
             let thread = group.thread();
             let job = log.job(1);
-            let producer = group.beside(|group| group.submit(NOW, job, Course::Once));
+            let producer = group.beside(|group| group.submit(NOW, job, JobKind::Once));
             group
                 .0
-                .enter(|state, todo| state.end_all(End::Cancelled, todo));
+                .enter(|state, effects| state.end_all(End::Cancelled, effects));
             group.0.runtime.close();
             let slot = producer.join().unwrap();
             join([thread]);
-            let counts = group.counts();
-            assert_eq!((counts.pending, counts.running), (0, 0));
+            let stats = group.stats();
+            assert_eq!((stats.pending, stats.running), (0, 0));
             if let Some(slot) = slot {
                 let expected = [JobState::Cancelled, JobState::Finished][log.len()];
                 assert_eq!(group.state(slot), expected);
             }
-            let over = counts.tally.finished + counts.tally.dropped;
+            let over = stats.finished + stats.cancelled;
             assert_eq!(over, u64::from(slot.is_some()));
         });
     }
@@ -488,7 +501,7 @@ mod driver {
     fn an_earlier_job_wakes_the_driver_that_lies_down_for_a_later_one() {
         check(|| {
             let (group, log) = (Group::new(1, 1), Log::default());
-            let far = group.add(Tick::NEVER, log.job(0));
+            let far = group.add(Timestamp::NEVER, log.job(0));
             group.drive();
             let thread = group.thread();
             // Due now: only a driver that was woken for it, or looked before it lay down, runs it.
@@ -506,7 +519,7 @@ mod driver {
     fn a_job_that_is_moved_earlier_wakes_the_driver() {
         check(|| {
             let (group, log) = (Group::new(1, 1), Log::default());
-            let job = group.add(Tick::NEVER, log.job(1));
+            let job = group.add(Timestamp::NEVER, log.job(1));
             group.drive();
             let thread = group.thread();
             assert!(group.reset(job, NOW));
@@ -516,33 +529,35 @@ mod driver {
         });
     }
 
-    /// Slots that a sweep looks at in a turn: it takes two for all slots here.
+    /// Slab that a sweep looks at in a turn: it takes two for all slots here.
     const PAGE: u32 = 512;
 
     /// A group with a job that is far away in the first page of a sweep, and another one in the second, beside
     /// which its driver begins. What fills the first page is to be cancelled in the end.
     fn beside_a_sweep(log: &Log) -> (Group, [u32; 2], Vec<u32>) {
         let group = Group::new(1, 1);
-        let first = group.add(Tick::NEVER, log.job(1));
-        let fill = group.0.enter(|state, todo| {
+        let first = group.add(Timestamp::NEVER, log.job(1));
+        let fill = group.0.enter(|state, effects| {
             let mut add = || {
                 let job = Box::new(async {});
                 let site = Location::caller();
-                state.insert(Tick::NEVER, job, Course::Once, site, todo).1
+                state
+                    .insert(Timestamp::NEVER, job, JobKind::Once, site, effects)
+                    .1
             };
             (1..PAGE).map(|_| add()).collect()
         });
-        let second = group.add(Tick::NEVER, log.job(2));
+        let second = group.add(Timestamp::NEVER, log.job(2));
         group.drive_beside(Some(Sweep::new(NOW, PAGE)));
         (group, [first, second], fill)
     }
 
     fn cancel_all(group: &Group, fill: Vec<u32>) {
-        let jobs = group.0.enter(|state, todo| {
-            let cancelled = fill.into_iter().map(|slot| state.cancel(slot, todo).1);
+        let jobs = group.0.enter(|state, effects| {
+            let cancelled = fill.into_iter().map(|slot| state.cancel(slot, effects).1);
             cancelled.collect::<Vec<_>>()
         });
-        group.0.drop_unstarted(jobs.into_iter().flatten());
+        group.0.drop_jobs(jobs.into_iter().flatten());
     }
 
     /// The sweep beside the service: while the driver gathers the heap anew, one job is due, one is moved from
@@ -574,7 +589,7 @@ mod driver {
                 let (group, slots, fill) = beside_a_sweep(&log);
                 let thread = group.thread();
                 assert!(group.cancel(slots[page]), "nothing else ends it");
-                group.0.enter(|state, _| state.let_go(slots[page]));
+                group.0.enter(|state, _| state.ref_dec(slots[page]));
                 assert_eq!(group.add(SOON, log.job(3)), slots[page]);
                 assert!(group.reset(slots[1 - page], SOON), "it was pending");
                 cancel_all(&group, fill);
@@ -724,14 +739,10 @@ mod claimed {
         group.release(&mut queue, SOON);
         assert!(group.wait());
         join([thread]);
-        let counts = group.counts();
-        assert_eq!((counts.pending, counts.waiting, counts.running), (0, 0, 0));
-        let over = counts.tally.finished + counts.tally.dropped;
-        assert_eq!(
-            (over, counts.tally.finished),
-            (2, log.len() as u64),
-            "each once"
-        );
+        let stats = group.stats();
+        assert_eq!((stats.pending, stats.waiting, stats.running), (0, 0, 0));
+        let over = stats.finished + stats.cancelled;
+        assert_eq!((over, stats.finished), (2, log.len() as u64), "each once");
         (group, answer, log.labels())
     }
 
@@ -796,10 +807,10 @@ mod claimed {
             }
             group.release(&mut Queue::new(NOW), NOW);
             let thread = group.thread();
-            let counts = group.counts();
-            let held = (counts.pending + counts.running) as u64;
-            assert_eq!(held + counts.tally.finished, 3);
-            assert!(counts.running <= 1 && counts.waiting == counts.pending);
+            let stats = group.stats();
+            let held = (stats.pending + stats.running) as u64;
+            assert_eq!(held + stats.finished, 3);
+            assert!(stats.running <= 1 && stats.waiting == stats.pending);
             assert!(group.wait());
             join([thread]);
         });
@@ -820,9 +831,9 @@ mod claimed {
             ran.sort_unstable();
             let expected: &[u32] = if prevented { &[0, 2] } else { &[0, 1, 2] };
             assert_eq!(ran, expected);
-            let tally = group.counts().tally;
-            assert_eq!(tally.finished, 3 - u64::from(prevented));
-            assert_eq!(tally.dropped, u64::from(prevented));
+            let stats = group.stats();
+            assert_eq!(stats.finished, 3 - u64::from(prevented));
+            assert_eq!(stats.cancelled, u64::from(prevented));
         });
     }
 
@@ -835,17 +846,15 @@ mod claimed {
             group.release(&mut Queue::new(NOW), NOW);
             let threads = group.threads();
             end(&group);
-            let at_the_end = group.counts();
+            let at_the_end = group.stats();
             assert!(at_the_end.running <= 2, "one for each worker");
-            let lost = at_the_end.tally.dropped + at_the_end.pending as u64;
+            let lost = at_the_end.cancelled + at_the_end.pending as u64;
             group.drop_all(NOW);
             group.0.runtime.close();
             join(threads);
-            let counts = group.counts();
-            assert_eq!((counts.pending, counts.running), (0, 0));
-            let Tally {
-                finished, dropped, ..
-            } = counts.tally;
+            let stats = group.stats();
+            assert_eq!((stats.pending, stats.running), (0, 0));
+            let (finished, dropped) = (stats.finished, stats.cancelled);
             assert_eq!((dropped, finished), (lost, 3 - lost));
             assert_eq!(finished, log.len() as u64);
             let finished = slots.map(|slot| group.state(slot) == JobState::Finished);
@@ -860,15 +869,15 @@ mod claimed {
         beside_the_end_of_their_group(|group| {
             group
                 .0
-                .enter(|state, todo| state.end_all(End::Cancelled, todo));
+                .enter(|state, effects| state.end_all(End::Cancelled, effects));
         });
     }
 
     #[test]
     fn none_starts_after_the_group_was_dropped() {
         beside_the_end_of_their_group(|group| {
-            group.0.enter(|state, todo| {
-                state.abandon(todo);
+            group.0.enter(|state, effects| {
+                state.group_dropped(effects);
             });
         });
     }
@@ -877,8 +886,8 @@ mod claimed {
     #[test]
     fn none_starts_when_the_grace_of_a_shutdown_is_over() {
         beside_the_end_of_their_group(|group| {
-            group.0.enter(|state, todo| {
-                state.shut_down(NOW, NOW, todo);
+            group.0.enter(|state, effects| {
+                state.shut_down(NOW, NOW, effects);
             });
             group.drop_all(NOW);
         });
@@ -896,10 +905,10 @@ mod claimed {
             let threads = group.threads();
             group.0.runtime.shut_down();
             join(threads);
-            let counts = group.counts();
-            assert_eq!((counts.pending, counts.running), (0, 0));
-            assert_eq!(counts.tally.finished + counts.tally.dropped, 3);
-            assert_eq!(counts.tally.finished as usize, log.len());
+            let stats = group.stats();
+            assert_eq!((stats.pending, stats.running), (0, 0));
+            assert_eq!(stats.finished + stats.cancelled, 3);
+            assert_eq!(stats.finished as usize, log.len());
         });
     }
 }
@@ -1014,8 +1023,8 @@ mod awaiting {
             assert!(group.wait());
             sender.join().unwrap();
             join([thread]);
-            let tally = group.counts().tally;
-            let (finished, aborted) = (tally.finished - 1, tally.aborted);
+            let stats = group.stats();
+            let (finished, aborted) = (stats.finished - 1, stats.cancelled);
             assert_eq!((finished as usize, finished + aborted), (log.len(), 1));
         });
     }
@@ -1051,7 +1060,9 @@ mod awaiting {
             group.drive();
             let signal = Signal::default();
             let runs = Series::new(vec![signal.clone(), never.clone()]);
-            let series = group.submit(NOW, runs, Course::Series).expect("it is open");
+            let series = group
+                .submit(NOW, runs, JobKind::Series)
+                .expect("it is open");
             let threads = group.threads();
             signal.send();
             // Until its second run awaits.
@@ -1060,8 +1071,8 @@ mod awaiting {
             }
             group.abort(series);
             assert!(group.wait());
-            let tally = group.counts().tally;
-            assert_eq!((tally.finished, tally.aborted), (0, 1));
+            let stats = group.stats();
+            assert_eq!((stats.finished, stats.cancelled), (0, 1));
             join(threads);
         });
     }
@@ -1074,15 +1085,15 @@ mod awaiting {
             group.add(NOW, pending());
             group.release(&mut Queue::new(NOW), NOW);
             let threads = group.threads();
-            group.0.enter(|state, todo| {
-                state.abandon(todo);
+            group.0.enter(|state, effects| {
+                state.group_dropped(effects);
             });
             group.drop_all(NOW);
             group.0.runtime.close();
             join(threads);
-            let counts = group.counts();
-            assert_eq!((counts.pending, counts.running), (0, 0));
-            assert_eq!(counts.tally.aborted + counts.tally.dropped, 1);
+            let stats = group.stats();
+            assert_eq!((stats.pending, stats.running), (0, 0));
+            assert_eq!(stats.cancelled, 1);
         });
     }
 
@@ -1109,8 +1120,8 @@ mod awaiting {
             assert!(!group.outcome());
             join(threads);
             assert_eq!(group.state(job), JobState::Cancelled);
-            let counts = group.counts();
-            assert_eq!((counts.pending, counts.running), (0, 0));
+            let stats = group.stats();
+            assert_eq!((stats.pending, stats.running), (0, 0));
         });
     }
 

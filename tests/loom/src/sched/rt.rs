@@ -42,7 +42,7 @@ struct Task {
 enum Stage {
     Idle,
     /// In the run queue.
-    Ready,
+    ReadyQueue,
     Polled,
     /// The same, and to be polled again.
     Woken,
@@ -73,12 +73,12 @@ impl Threads {
         task.stage.lock().unwrap().1 |= abort;
         match task.stage() {
             Stage::Idle => {
-                task.set(Stage::Ready);
+                task.set(Stage::ReadyQueue);
                 tasks.ready.push_back(Arc::clone(task));
                 self.called.notify_one();
             }
             Stage::Polled => task.set(Stage::Woken),
-            Stage::Ready | Stage::Woken | Stage::Ended => {}
+            Stage::ReadyQueue | Stage::Woken | Stage::Ended => {}
         }
     }
 
@@ -101,7 +101,7 @@ impl Threads {
             tasks.alive.retain(|other| !Arc::ptr_eq(other, task));
             self.called.notify_all();
         } else if task.stage() == Stage::Woken || task.is_aborted() {
-            task.set(Stage::Ready);
+            task.set(Stage::ReadyQueue);
             tasks.ready.push_back(Arc::clone(task));
             self.called.notify_one();
         } else {
@@ -125,7 +125,7 @@ impl Runtime {
     pub(super) fn spawn(&self, code: impl Future<Output = ()> + Send + 'static) -> Spawned {
         let task = Arc::new(Task {
             threads: Arc::clone(&self.0),
-            stage: std::sync::Mutex::new((Stage::Ready, false)),
+            stage: std::sync::Mutex::new((Stage::ReadyQueue, false)),
             code: std::sync::Mutex::new(Some(Box::pin(code))),
         });
         let mut tasks = self.0.tasks.lock().unwrap();
@@ -181,7 +181,7 @@ impl Runtime {
         let mut tasks = self.0.tasks.lock().unwrap();
         tasks.gone = true;
         tasks.ready.clear();
-        let idle = |task: &Arc<Task>| matches!(task.stage(), Stage::Idle | Stage::Ready);
+        let idle = |task: &Arc<Task>| matches!(task.stage(), Stage::Idle | Stage::ReadyQueue);
         let (dropped, alive) = std::mem::take(&mut tasks.alive)
             .into_iter()
             .partition::<Vec<_>, _>(idle);

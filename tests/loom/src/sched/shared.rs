@@ -4,16 +4,16 @@
 use std::sync::Arc;
 
 use super::error::JobPanic;
-use super::jobs::Unstarted;
 use super::rt::{Mutex, Runtime};
 use super::spare::Spare;
-use super::state::{State, Todo};
-use crate::ground::panic::{self, Payload};
-use crate::ground::timeline::{Tick, Timeline};
+use super::state::DroppedJob;
+use super::state::{Effects, State};
+use crate::common::panic::{self, Payload};
+use crate::common::time::{Clock, Timestamp};
 
 pub(super) struct Shared {
     state: Mutex<State>,
-    pub(super) timeline: Timeline,
+    pub(super) clock: Clock,
     pub(super) runtime: Runtime,
 }
 
@@ -21,17 +21,21 @@ impl Shared {
     pub(super) fn new(state: State) -> Arc<Shared> {
         Arc::new(Shared {
             state: Mutex::new(state),
-            timeline: Timeline::new(tokio::time::Instant::now()),
+            clock: Clock::new(tokio::time::Instant::now()),
             runtime: Runtime::new(),
         })
     }
 
-    pub(super) fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Todo) -> R) -> R {
-        let mut todo = Todo::default();
-        let result = transition(&mut self.state.lock().unwrap(), &mut todo);
-        let wakers = todo.driver.into_iter().chain(todo.worker).chain(todo.wake);
+    pub(super) fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
+        let mut effects = Effects::default();
+        let result = transition(&mut self.state.lock().unwrap(), &mut effects);
+        let wakers = effects
+            .driver
+            .into_iter()
+            .chain(effects.worker)
+            .chain(effects.wake);
         wakers.for_each(std::task::Waker::wake);
-        todo.retire.into_iter().for_each(Spare::retire);
+        effects.retire.into_iter().for_each(Spare::retire);
         result
     }
 
@@ -39,16 +43,16 @@ impl Shared {
         transition(&mut self.state.lock().unwrap())
     }
 
-    pub(super) fn now(&self) -> Tick {
-        Tick::ALWAYS
+    pub(super) fn now(&self) -> Timestamp {
+        Timestamp::ALWAYS
     }
 
     pub(super) fn is_cancelled(&self) -> bool {
         false
     }
 
-    pub(super) fn deadline_clock(&self) -> Tick {
-        Tick::ALWAYS
+    pub(super) fn deadline_clock(&self) -> Timestamp {
+        Timestamp::ALWAYS
     }
 
     pub(super) fn check_end(&self) {}
@@ -63,7 +67,7 @@ impl Shared {
         panic::catch(code)
     }
 
-    pub(super) fn drop_unstarted(&self, jobs: impl IntoIterator<Item = Unstarted>) {
+    pub(super) fn drop_jobs(&self, jobs: impl IntoIterator<Item = DroppedJob>) {
         let count = jobs.into_iter().map(drop).count();
         if count > 0 {
             self.dropped(count);
@@ -71,8 +75,8 @@ impl Shared {
     }
 
     pub(super) fn dropped(&self, count: usize) {
-        self.enter(|state, todo| state.dropped(count, todo));
+        self.enter(|state, effects| state.dropped(count, effects));
     }
 
-    pub(super) fn tell(&self, _: &JobPanic) {}
+    pub(super) fn report_panic(&self, _: &JobPanic) {}
 }

@@ -1,29 +1,29 @@
 //! How jobs ended: how one run did, how many did, and the first panic.
 
-use super::error::JobPanic;
-use super::stats::Report;
-use crate::ground::timeline::Tick;
+use crate::common::time::Timestamp;
+use crate::sched::error::JobPanic;
+use crate::sched::stats::Report;
 
 /// How a run ended.
-pub(super) enum Ending {
+pub(in crate::sched) enum Ending {
     /// By itself; when it wants to run again, if at all.
-    Ran(Option<Tick>),
+    Ran(Option<Timestamp>),
     Panicked(JobPanic),
     Aborted,
 }
 
 /// How many jobs ended in which way.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tally {
-    pub(super) finished: u64,
-    pub(super) panicked: u64,
-    pub(super) aborted: u64,
-    pub(super) dropped: u64,
+pub(in crate::sched) struct Counts {
+    pub(in crate::sched) finished: u64,
+    pub(in crate::sched) panicked: u64,
+    pub(in crate::sched) aborted: u64,
+    pub(in crate::sched) dropped: u64,
 }
 
-impl Tally {
+impl Counts {
     /// Returns the outcomes of jobs since then.
-    pub(super) fn report_since(self, then: Tally) -> Report {
+    pub(in crate::sched) fn report_since(self, then: Counts) -> Report {
         let count = |now: u64, then: u64| usize::try_from(now - then).unwrap_or(usize::MAX);
         Report {
             finished: count(self.finished + self.panicked, then.finished + then.panicked),
@@ -56,7 +56,7 @@ impl FirstPanic {
 
     /// Nobody can wait any more. What was kept comes back to be dropped: it may hold a handle of this very
     /// group, and would keep it for ever.
-    pub(super) fn stop_hearing(&mut self) -> Option<JobPanic> {
+    pub(super) fn discard_first_panic(&mut self) -> Option<JobPanic> {
         self.unheard = true;
         self.panic.take()
     }

@@ -2,52 +2,52 @@
 
 /// Where a job comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Caller {
+pub(in crate::sched) enum Caller {
     /// The `Group`: scheduling on it once it is closed is a mistake.
     Owner,
     /// A handle of the group, which cannot know.
-    Outside,
+    External,
     /// The context of a job, which is let in while the group drains.
-    Inside,
+    Job,
 }
 
 /// How far the group is closed: by the verb of its owner that closes it furthest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Door {
+pub(in crate::sched) enum Phase {
     Open,
     Waited,
     Draining,
     ShutDown,
 }
 
-impl Door {
+impl Phase {
     /// The verb that closed it.
-    pub(super) fn verb(self) -> &'static str {
+    pub(in crate::sched) fn verb(self) -> &'static str {
         match self {
-            Door::Open | Door::Waited => "wait",
-            Door::Draining => "drain",
-            Door::ShutDown => "shutdown",
+            Phase::Open | Phase::Waited => "wait",
+            Phase::Draining => "drain",
+            Phase::ShutDown => "shutdown",
         }
     }
 }
 
 /// Why no further job starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(in crate::sched) enum End {
     Cancelled,
     DeadlineExceeded,
 }
 
 /// Why a job was not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    Closed(Door),
+pub(in crate::sched) enum Rejected {
+    Closed(Phase),
     Cancelled,
 }
 
 #[derive(Debug)]
 pub(super) struct Gate {
-    pub(super) door: Door,
+    pub(super) door: Phase,
     /// It is closed to jobs too: shut down, or the grace of a drain is over.
     pub(super) sealed: bool,
     /// A `Wait` is on its way or has ended.
@@ -61,7 +61,7 @@ pub(super) struct Gate {
 impl Gate {
     pub(super) fn new() -> Gate {
         Gate {
-            door: Door::Open,
+            door: Phase::Open,
             sealed: false,
             waited: false,
             ended: None,
@@ -70,20 +70,20 @@ impl Gate {
     }
 
     /// What was closed further stays so.
-    pub(super) fn close(&mut self, door: Door) {
+    pub(super) fn close(&mut self, door: Phase) {
         self.door = self.door.max(door);
     }
 
     /// Closed beats cancelled: who schedules on a closed group has made a mistake either way.
-    pub(super) fn admit(&self, caller: Caller, cancelled: bool) -> Result<(), Refusal> {
+    pub(super) fn admit(&self, caller: Caller, cancelled: bool) -> Result<(), Rejected> {
         let closed = match caller {
-            Caller::Owner | Caller::Outside => self.door != Door::Open,
-            Caller::Inside => self.sealed || (self.drained && self.door != Door::Open),
+            Caller::Owner | Caller::External => self.door != Phase::Open,
+            Caller::Job => self.sealed || (self.drained && self.door != Phase::Open),
         };
         if closed {
-            Err(Refusal::Closed(self.door))
+            Err(Rejected::Closed(self.door))
         } else if cancelled || self.ended.is_some() || self.drained {
-            Err(Refusal::Cancelled)
+            Err(Rejected::Cancelled)
         } else {
             Ok(())
         }
@@ -96,75 +96,75 @@ mod tests {
 
     #[test]
     fn the_table_of_admission() {
-        use Caller::{Inside, Outside};
+        use Caller::{External, Job};
         let cancelled = Some(End::Cancelled);
         let table = [
             // door, ended, drained, caller, answer
-            (Door::Open, None, false, Outside, Ok(())),
-            (Door::Open, None, false, Inside, Ok(())),
+            (Phase::Open, None, false, External, Ok(())),
+            (Phase::Open, None, false, Job, Ok(())),
             (
-                Door::Open,
+                Phase::Open,
                 cancelled,
                 false,
-                Outside,
-                Err(Refusal::Cancelled),
+                External,
+                Err(Rejected::Cancelled),
             ),
-            (Door::Open, cancelled, true, Inside, Err(Refusal::Cancelled)),
-            (Door::Open, None, true, Outside, Err(Refusal::Cancelled)),
+            (Phase::Open, cancelled, true, Job, Err(Rejected::Cancelled)),
+            (Phase::Open, None, true, External, Err(Rejected::Cancelled)),
             (
-                Door::Waited,
+                Phase::Waited,
                 None,
                 false,
-                Outside,
-                Err(Refusal::Closed(Door::Waited)),
+                External,
+                Err(Rejected::Closed(Phase::Waited)),
             ),
-            (Door::Waited, None, false, Inside, Ok(())),
+            (Phase::Waited, None, false, Job, Ok(())),
             (
-                Door::Waited,
+                Phase::Waited,
                 cancelled,
                 false,
-                Outside,
-                Err(Refusal::Closed(Door::Waited)),
+                External,
+                Err(Rejected::Closed(Phase::Waited)),
             ),
             (
-                Door::Waited,
+                Phase::Waited,
                 cancelled,
                 false,
-                Inside,
-                Err(Refusal::Cancelled),
+                Job,
+                Err(Rejected::Cancelled),
             ),
             (
-                Door::Waited,
+                Phase::Waited,
                 None,
                 true,
-                Inside,
-                Err(Refusal::Closed(Door::Waited)),
+                Job,
+                Err(Rejected::Closed(Phase::Waited)),
             ),
             (
-                Door::ShutDown,
+                Phase::ShutDown,
                 None,
                 false,
-                Outside,
-                Err(Refusal::Closed(Door::ShutDown)),
+                External,
+                Err(Rejected::Closed(Phase::ShutDown)),
             ),
             (
-                Door::ShutDown,
+                Phase::ShutDown,
                 None,
                 false,
-                Inside,
-                Err(Refusal::Closed(Door::ShutDown)),
+                Job,
+                Err(Rejected::Closed(Phase::ShutDown)),
             ),
         ];
         for (door, ended, drained, caller, answer) in table {
             let gate = Gate {
                 door,
-                sealed: door == Door::ShutDown,
+                sealed: door == Phase::ShutDown,
                 waited: false,
                 ended,
                 drained,
             };
             assert_eq!(gate.admit(caller, false), answer, "{gate:?} {caller:?}");
-            if caller == Outside {
+            if caller == External {
                 assert_eq!(gate.admit(Caller::Owner, false), answer, "{gate:?}");
             }
         }
@@ -173,20 +173,20 @@ mod tests {
     #[test]
     fn a_drain_admits_jobs_until_it_is_sealed() {
         let mut gate = Gate::new();
-        gate.close(Door::Draining);
-        gate.close(Door::Waited);
-        let closed = Err(Refusal::Closed(Door::Draining));
-        assert_eq!(gate.admit(Caller::Outside, false), closed);
-        assert_eq!(gate.admit(Caller::Inside, false), Ok(()));
+        gate.close(Phase::Draining);
+        gate.close(Phase::Waited);
+        let closed = Err(Rejected::Closed(Phase::Draining));
+        assert_eq!(gate.admit(Caller::External, false), closed);
+        assert_eq!(gate.admit(Caller::Job, false), Ok(()));
         gate.sealed = true;
-        assert_eq!(gate.admit(Caller::Inside, false), closed);
+        assert_eq!(gate.admit(Caller::Job, false), closed);
     }
 
     #[test]
     fn a_cancelled_token_refuses_before_the_group_has_noticed() {
         assert_eq!(
-            Gate::new().admit(Caller::Outside, true),
-            Err(Refusal::Cancelled)
+            Gate::new().admit(Caller::External, true),
+            Err(Rejected::Cancelled)
         );
     }
 }

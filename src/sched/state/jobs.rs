@@ -9,72 +9,61 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::body::Body;
-use super::closing::Closing;
-use super::ends::{Ending, FirstPanic, Tally};
-use super::error::JobPanic;
-use super::job::{JobId, JobState};
-use super::local_queue::{Claim, LocalQueue};
-use super::origin::{Course, Origins};
-use super::queue::{Entry, Queue, Stamp};
-use super::ready::Ready;
-use super::rt::AbortHandle;
-use super::slot::{Emptied, Slot, Slots, Stage};
-use super::stats::JobInfo;
+use super::call_site::{CallSites, JobKind};
+use super::counts::{Counts, Ending, FirstPanic};
+use super::lifecycle::Lifecycle;
+use super::ready::ReadyQueue;
+use super::slab::{Emptied, Slab, Slot, Stage};
 use super::workers::Workers;
-use crate::ground::timeline::{Tick, Timeline};
+use crate::common::time::{Clock, Timestamp};
+use crate::sched::error::JobPanic;
+use crate::sched::job::{JobId, JobState};
+use crate::sched::local_queue::{Claim, LocalQueue};
+use crate::sched::queue::{Entry, Queue, Sequence};
+use crate::sched::rt::AbortHandle;
+use crate::sched::runnable::Runnable;
+use crate::sched::stats::{JobInfo, Stats};
 
-/// A job that lost its body before it started.
-pub(super) struct Unstarted {
-    pub(super) body: Box<dyn Body>,
-    pub(super) id: JobId,
-    pub(super) scheduled_at: &'static Location<'static>,
+/// A job that lost its runnable before it started.
+pub(in crate::sched) struct DroppedJob {
+    pub(in crate::sched) runnable: Box<dyn Runnable>,
+    pub(in crate::sched) id: JobId,
+    pub(in crate::sched) scheduled_at: &'static Location<'static>,
 }
 
 /// What is left of a finished run.
-pub(super) struct Finished {
-    pub(super) body: Option<Box<dyn Body>>,
+pub(in crate::sched) struct Finished {
+    pub(in crate::sched) runnable: Option<Box<dyn Runnable>>,
     /// A panic that is not the group's first, or that nobody can hear of.
-    pub(super) panic: Option<JobPanic>,
+    pub(in crate::sched) panic: Option<JobPanic>,
 }
 
 impl Finished {
-    pub(super) fn is_empty(&self) -> bool {
-        self.body.is_none() && self.panic.is_none()
+    pub(in crate::sched) fn is_empty(&self) -> bool {
+        self.runnable.is_none() && self.panic.is_none()
     }
 }
 
 /// Whether a job is moved.
-pub(super) enum Moved {
-    No,
+pub(super) enum Reset {
+    Rejected,
     /// The entry that it has will do.
-    Kept,
+    InPlace,
     /// This entry speaks for it from now on.
-    Anew(Entry),
-}
-
-/// Counts and moments, all of one moment.
-pub(super) struct Snapshot {
-    pub(super) pending: usize,
-    pub(super) waiting: usize,
-    pub(super) running: usize,
-    pub(super) tally: Tally,
-    pub(super) next: Option<Tick>,
-    pub(super) max_lateness: Duration,
-    pub(super) turns: u64,
+    Requeued(Entry),
 }
 
 pub(super) struct Jobs {
-    slots: Slots,
-    origins: Origins,
-    ready: Ready,
+    slab: Slab,
+    call_sites: CallSites,
+    ready: ReadyQueue,
     /// The number of the last job.
     last: u64,
-    /// Jobs with a body in their slot.
+    /// Jobs with a runnable in their slot.
     pending: usize,
     /// Jobs that have ended while their values are still being dropped.
     dropping: usize,
-    tally: Tally,
+    counts: Counts,
     first_panic: FirstPanic,
     max_lateness: Duration,
     /// A series that ends with `wait` came since it was asked last.
@@ -84,23 +73,23 @@ pub(super) struct Jobs {
 impl Jobs {
     pub(super) fn new(limit: usize) -> Jobs {
         Jobs {
-            slots: Slots::default(),
-            origins: Origins::default(),
-            ready: Ready::new(limit),
+            slab: Slab::default(),
+            call_sites: CallSites::default(),
+            ready: ReadyQueue::new(limit),
             last: 0,
             pending: 0,
             dropping: 0,
-            tally: Tally::default(),
+            counts: Counts::default(),
             first_panic: FirstPanic::default(),
             max_lateness: Duration::ZERO,
             until_wait: false,
         }
     }
 
-    // Coming in.
+    // Starting in.
 
     /// A number for a job, accepted or not.
-    pub(super) fn name(&mut self) -> JobId {
+    pub(super) fn next_id(&mut self) -> JobId {
         self.last += 1;
         JobId(self.last)
     }
@@ -108,18 +97,20 @@ impl Jobs {
     /// Takes a job in, with one handle on it; its entry is to be sent.
     pub(super) fn insert(
         &mut self,
-        at: Tick,
-        body: Box<dyn Body>,
-        course: Course,
+        at: Timestamp,
+        runnable: Box<dyn Runnable>,
+        kind: JobKind,
         scheduled_at: &'static Location<'static>,
     ) -> (JobId, Entry) {
-        let id = self.name();
-        let stamp = Stamp::first(id.0);
-        let origin = self.origins.origin(scheduled_at, course);
-        let slot = self.slots.insert(Slot::new(body, at, stamp, origin));
+        let id = self.next_id();
+        let sequence = Sequence::first(id.0);
+        let call_site = self.call_sites.call_site(scheduled_at, kind);
+        let slot = self
+            .slab
+            .insert(Slot::new(runnable, at, sequence, call_site));
         self.pending += 1;
-        self.until_wait |= course == Course::UntilWait;
-        (id, Entry { at, stamp, slot })
+        self.until_wait |= kind == JobKind::UntilWait;
+        (id, Entry { at, sequence, slot })
     }
 
     /// Returns whether there may be series that end with `wait`, and resets that.
@@ -132,16 +123,21 @@ impl Jobs {
     }
 
     /// Brings forward the series of one chunk that end with `wait` and are not due; their entries are to be sent.
-    pub(super) fn hurry_chunk(&mut self, chunk: usize, now: Tick, workers: &Workers) -> Vec<Entry> {
+    pub(super) fn hurry_chunk(
+        &mut self,
+        chunk: usize,
+        now: Timestamp,
+        workers: &Workers,
+    ) -> Vec<Entry> {
         let mut entries = Vec::new();
-        for slot in self.slots.chunk(chunk) {
-            let not_due = self.slots.peek_mut(slot).is_some_and(|place| {
+        for slot in self.slab.chunk(chunk) {
+            let not_due = self.slab.peek_mut(slot).is_some_and(|place| {
                 place.stage() == Stage::Waiting
-                    && place.origin.ends_with_wait()
+                    && place.call_site.ends_with_wait()
                     && place.deadline > now
             });
             if not_due {
-                if let Moved::Anew(entry) = self.reset(slot, now, workers) {
+                if let Reset::Requeued(entry) = self.reset(slot, now, workers) {
                     entries.push(entry);
                 }
             }
@@ -153,37 +149,37 @@ impl Jobs {
 
     /// A claimed job that has not started is pending, and stays where it is: to ask changes no order.
     pub(super) fn state(&mut self, slot: u32, workers: &Workers) -> JobState {
-        if self.slots.get(slot).stage() == Stage::Claimed {
+        if self.slab.get(slot).stage() == Stage::Claimed {
             if workers.locals().iter().any(|local| local.contains(slot)) {
                 return JobState::Pending;
             }
-            workers.locals().iter().for_each(|local| self.book(local));
+            workers.locals().iter().for_each(|local| self.record(local));
         }
-        self.slots.get(slot).state()
+        self.slab.get(slot).state()
     }
 
-    /// Settles how far a claimed job is: it is released again if it has not started, and booked if it has
+    /// Settles how far a claimed job is: it is released again if it has not started, and recorded if it has
     /// ended. Else it is at its first poll, and stays claimed.
     fn recall(&mut self, slot: u32, workers: &Workers) {
-        if self.slots.get(slot).stage() != Stage::Claimed {
+        if self.slab.get(slot).stage() != Stage::Claimed {
             return;
         }
         for local in workers.locals() {
             if let Some(claim) = local.remove(slot) {
-                self.give_back(claim);
+                self.requeue(claim);
                 return;
             }
         }
-        workers.locals().iter().for_each(|local| self.book(local));
+        workers.locals().iter().for_each(|local| self.record(local));
     }
 
     /// A claimed job has not started, and waits in the ready queue again.
-    fn give_back(&mut self, claim: Claim) {
-        let slot = self.slots.get_mut(claim.slot);
-        slot.give_back(claim.body);
+    fn requeue(&mut self, claim: Claim) {
+        let slot = self.slab.get_mut(claim.slot);
+        slot.requeue(claim.runnable);
         let entry = Entry {
             at: slot.deadline,
-            stamp: slot.stamp,
+            sequence: slot.sequence,
             slot: claim.slot,
         };
         self.pending += 1;
@@ -192,43 +188,43 @@ impl Jobs {
     }
 
     /// Books the jobs that have ended at their first poll.
-    pub(super) fn book(&mut self, local: &LocalQueue) {
-        let lateness = local.book(|slot| {
+    pub(super) fn record(&mut self, local: &LocalQueue) {
+        let lateness = local.record(|slot| {
             self.ready.free_slot();
-            drop(self.slots.get_mut(slot).take_control());
-            self.tally.finished += 1;
+            drop(self.slab.get_mut(slot).take_control());
+            self.counts.finished += 1;
             self.end(slot, JobState::Finished);
         });
         self.max_lateness = self.max_lateness.max(lateness);
     }
 
-    pub(super) fn deadline(&self, slot: u32) -> Tick {
-        self.slots.get(slot).deadline
+    pub(super) fn deadline(&self, slot: u32) -> Timestamp {
+        self.slab.get(slot).deadline
     }
 
-    pub(super) fn hold(&mut self, slot: u32) {
-        let handles = &mut self.slots.get_mut(slot).handles;
+    pub(super) fn ref_inc(&mut self, slot: u32) {
+        let handles = &mut self.slab.get_mut(slot).handles;
         *handles = handles
             .checked_add(1)
             .expect("schedgroup: more than four billion handles on one job");
     }
 
-    pub(super) fn let_go(&mut self, slot: u32) {
-        let place = self.slots.get_mut(slot);
+    pub(super) fn ref_dec(&mut self, slot: u32) {
+        let place = self.slab.get_mut(slot);
         place.handles -= 1;
         if place.handles == 0 && matches!(place.stage(), Stage::Ended(_)) {
-            self.slots.remove(slot);
+            self.slab.remove(slot);
         }
     }
 
     /// Cancels a job. True if that prevents its next run; what it held comes back if it had not started.
-    pub(super) fn cancel(&mut self, slot: u32, workers: &Workers) -> (bool, Option<Unstarted>) {
+    pub(super) fn cancel(&mut self, slot: u32, workers: &Workers) -> (bool, Option<DroppedJob>) {
         self.recall(slot, workers);
-        if let Some(unstarted) = self.unstart(slot) {
+        if let Some(unstarted) = self.take_pending(slot) {
             return (true, Some(unstarted));
         }
-        let place = self.slots.get_mut(slot);
-        let series = place.origin.is_series();
+        let place = self.slab.get_mut(slot);
+        let series = place.call_site.is_series();
         match place.control() {
             Some(control) if series && !control.is_last_run() => {
                 control.cancelled = true;
@@ -239,50 +235,50 @@ impl Jobs {
     }
 
     /// Stops a running job at its next await, and cancels one that has not started.
-    pub(super) fn abort(&mut self, slot: u32, workers: &Workers) -> Option<Unstarted> {
+    pub(super) fn abort(&mut self, slot: u32, workers: &Workers) -> Option<DroppedJob> {
         self.recall(slot, workers);
-        if let Some(control) = self.slots.get_mut(slot).control() {
+        if let Some(control) = self.slab.get_mut(slot).control() {
             control.abort = true;
-            // Under the lock, since the task is another job's as soon as the end of this one is booked.
+            // Under the lock, since the task is another job's as soon as the end of this one is recorded.
             // tokio drops the job later, in the task.
-            if let Some(task) = self.slots.task(slot) {
+            if let Some(task) = self.slab.task(slot) {
                 task.abort();
             }
             return None;
         }
-        self.unstart(slot)
+        self.take_pending(slot)
     }
 
-    /// Takes the body of a job that has not started, and its entry out of the line.
-    fn unstart(&mut self, slot: u32) -> Option<Unstarted> {
-        let (unstarted, stage) = self.take_unstarted(slot)?;
-        self.leave_line(stage);
+    /// Takes the runnable of a job that has not started, and its entry out of the line.
+    fn take_pending(&mut self, slot: u32) -> Option<DroppedJob> {
+        let (unstarted, stage) = self.take_pending_at(slot)?;
+        self.remove_from_ready(stage);
         Some(unstarted)
     }
 
-    /// Takes the body of a job that has not started; the stage that it was at comes with it.
-    fn take_unstarted(&mut self, slot: u32) -> Option<(Unstarted, Stage)> {
-        let place = self.slots.get_mut(slot);
+    /// Takes the runnable of a job that has not started; the stage that it was at comes with it.
+    fn take_pending_at(&mut self, slot: u32) -> Option<(DroppedJob, Stage)> {
+        let place = self.slab.get_mut(slot);
         let stage = place.stage();
-        let body = place.take_body(Stage::Ended(JobState::Cancelled))?;
-        let unstarted = Unstarted {
-            body,
-            id: JobId(place.stamp.job()),
-            scheduled_at: self.origins.site(place.origin),
+        let runnable = place.take_runnable(Stage::Ended(JobState::Cancelled))?;
+        let unstarted = DroppedJob {
+            runnable,
+            id: JobId(place.sequence.job()),
+            scheduled_at: self.call_sites.site(place.call_site),
         };
         if place.handles == 0 {
-            self.slots.remove(slot);
+            self.slab.remove(slot);
         }
         self.pending -= 1;
         self.dropping += 1;
-        self.tally.dropped += 1;
+        self.counts.dropped += 1;
         Some((unstarted, stage))
     }
 
     /// A job that was at `stage` is pending no more, or elsewhere.
-    fn leave_line(&mut self, stage: Stage) {
+    fn remove_from_ready(&mut self, stage: Stage) {
         if stage == Stage::Released && self.ready.withdraw() {
-            let slots = &self.slots;
+            let slots = &self.slab;
             self.ready.sweep(|entry| slots.is_released(entry));
         }
     }
@@ -291,29 +287,30 @@ impl Jobs {
     ///
     /// Later costs a store: the entry stays where it is and is sent on when it surfaces. Only earlier
     /// makes a new entry.
-    pub(super) fn reset(&mut self, slot: u32, at: Tick, workers: &Workers) -> Moved {
+    pub(super) fn reset(&mut self, slot: u32, at: Timestamp, workers: &Workers) -> Reset {
         self.recall(slot, workers);
-        let place = self.slots.get_mut(slot);
+        let place = self.slab.get_mut(slot);
         match place.stage() {
             Stage::Waiting if at >= place.deadline => {
                 place.deadline = at;
-                Moved::Kept
+                Reset::InPlace
             }
             stage @ (Stage::Waiting | Stage::Released) => {
                 place.deadline = at;
                 place.wait_anew();
-                let stamp = place.stamp;
-                self.leave_line(stage);
-                Moved::Anew(Entry { at, stamp, slot })
+                let sequence = place.sequence;
+                self.remove_from_ready(stage);
+                Reset::Requeued(Entry { at, sequence, slot })
             }
-            Stage::Claimed | Stage::Running if place.origin.is_series() => match place.control() {
+            Stage::Claimed | Stage::Running if place.call_site.is_series() => match place.control()
+            {
                 Some(control) if !control.is_last_run() => {
                     control.again = Some(at);
-                    Moved::Kept
+                    Reset::InPlace
                 }
-                _ => Moved::No,
+                _ => Reset::Rejected,
             },
-            _ => Moved::No,
+            _ => Reset::Rejected,
         }
     }
 
@@ -330,7 +327,7 @@ impl Jobs {
         };
         let mut moved = false;
         batch.retain_mut(|entry| {
-            let Some(slot) = self.slots.waiting_mut(entry) else {
+            let Some(slot) = self.slab.waiting_mut(entry) else {
                 return false;
             };
             if slot.deadline == entry.at {
@@ -349,7 +346,7 @@ impl Jobs {
         }
         for entry in batch.drain(..) {
             // Two entries may say the same: a bucket knows only slots, and a slot is used again.
-            if let Some(slot) = self.slots.waiting_mut(&entry) {
+            if let Some(slot) = self.slab.waiting_mut(&entry) {
                 slot.release();
                 self.ready.push(entry);
             }
@@ -371,20 +368,20 @@ impl Jobs {
             false => workers.share_of(startable),
         };
         let claims = (0..count).map_while(|_| {
-            let slots = &self.slots;
+            let slots = &self.slab;
             let entry = self.ready.take(|entry| slots.is_released(entry))?;
-            let slot = self.slots.get_mut(entry.slot);
-            let Some(body) = slot.take_body(Stage::Claimed) else {
-                unreachable!("a live entry speaks for a body");
+            let slot = self.slab.get_mut(entry.slot);
+            let Some(runnable) = slot.take_runnable(Stage::Claimed) else {
+                unreachable!("a live entry speaks for a runnable");
             };
-            slot.begin_run(&*body);
+            slot.begin_run(&*runnable);
             self.pending -= 1;
             Some(Claim {
                 slot: entry.slot,
-                id: JobId(slot.stamp.job()),
-                body,
+                id: JobId(slot.sequence.job()),
+                runnable,
                 deadline: slot.deadline,
-                scheduled_at: self.origins.site(slot.origin),
+                scheduled_at: self.call_sites.site(slot.call_site),
             })
         });
         local.push(count, claims);
@@ -395,36 +392,36 @@ impl Jobs {
     pub(super) fn recall_all(&mut self, workers: &Workers) {
         for local in workers.locals() {
             for claim in local.take_all() {
-                self.give_back(claim);
+                self.requeue(claim);
             }
         }
     }
 
     /// A worker is dropped with what it has claimed.
-    pub(super) fn give_all_back(&mut self, local: &LocalQueue) {
-        self.book(local);
+    pub(super) fn requeue_all(&mut self, local: &LocalQueue) {
+        self.record(local);
         for claim in local.take_all() {
-            self.give_back(claim);
+            self.requeue(claim);
         }
     }
 
     /// A job is at its first await. True if it must stop instead.
     pub(super) fn awaits(&mut self, slot: u32) -> bool {
-        let place = self.slots.get_mut(slot);
+        let place = self.slab.get_mut(slot);
         place.run_on();
         place.is_aborted()
     }
 
     /// A job lives in a task from now on.
     pub(super) fn runs_in(&mut self, slot: u32, task: AbortHandle) {
-        self.slots.set_task(slot, task);
+        self.slab.set_task(slot, task);
     }
 
     /// Tells the running jobs of one chunk to stop at their next await. One that is at its first poll finds
     /// out there.
     pub(super) fn abort_chunk(&mut self, chunk: usize) {
-        for slot in self.slots.chunk(chunk) {
-            if let Some(task) = self.slots.task(slot) {
+        for slot in self.slab.chunk(chunk) {
+            if let Some(task) = self.slab.task(slot) {
                 task.abort();
             }
         }
@@ -436,46 +433,51 @@ impl Jobs {
         &mut self,
         slot: u32,
         ending: Ending,
-        body: Option<Box<dyn Body>>,
-        closing: &Closing,
+        runnable: Option<Box<dyn Runnable>>,
+        lifecycle: &Lifecycle,
     ) -> (Finished, Option<Entry>, Option<AbortHandle>) {
         self.ready.free_slot();
-        let task = self.slots.take_task(slot);
-        let place = self.slots.get_mut(slot);
+        let task = self.slab.take_task(slot);
+        let place = self.slab.get_mut(slot);
         let control = place.take_control();
         let control = control.map(|control| *control).unwrap_or_default();
-        let task = task.filter(|_| !control.abort && !closing.is_aborting());
-        let done = closing.is_draining() && place.origin.ends_with_wait();
-        let mut left = Finished { body, panic: None };
+        let task = task.filter(|_| !control.abort && !lifecycle.is_aborting());
+        let done = lifecycle.is_draining() && place.call_site.ends_with_wait();
+        let mut left = Finished {
+            runnable,
+            panic: None,
+        };
         let state = match ending {
             Ending::Ran(next) => {
                 let wanted = next.into_iter().chain(control.again).min();
-                match (wanted.filter(|_| !done), left.body.take()) {
-                    (Some(at), Some(body)) if !control.is_last_run() && closing.lets_go_on() => {
-                        let again = self.run_again(slot, at, body);
+                match (wanted.filter(|_| !done), left.runnable.take()) {
+                    (Some(at), Some(runnable))
+                        if !control.is_last_run() && lifecycle.may_reschedule() =>
+                    {
+                        let again = self.run_again(slot, at, runnable);
                         return (left, Some(again), task);
                     }
-                    (next, body) => {
-                        left.body = body;
+                    (next, runnable) => {
+                        left.runnable = runnable;
                         // A shutdown lets a series end with this run, which was all that was left of it.
-                        let cut_short = next.is_some() && !closing.is_shut_down();
+                        let cut_short = next.is_some() && !lifecycle.is_shut_down();
                         if control.cancelled || cut_short {
-                            self.tally.dropped += 1;
+                            self.counts.dropped += 1;
                             JobState::Cancelled
                         } else {
-                            self.tally.finished += 1;
+                            self.counts.finished += 1;
                             JobState::Finished
                         }
                     }
                 }
             }
             Ending::Panicked(panic) => {
-                self.tally.panicked += 1;
+                self.counts.panicked += 1;
                 left.panic = self.first_panic.keep(panic);
                 JobState::Panicked
             }
             Ending::Aborted => {
-                self.tally.aborted += 1;
+                self.counts.aborted += 1;
                 JobState::Cancelled
             }
         };
@@ -484,23 +486,23 @@ impl Jobs {
         (left, None, task)
     }
 
-    fn run_again(&mut self, slot: u32, at: Tick, body: Box<dyn Body>) -> Entry {
+    fn run_again(&mut self, slot: u32, at: Timestamp, runnable: Box<dyn Runnable>) -> Entry {
         self.pending += 1;
-        let place = self.slots.get_mut(slot);
-        place.put_body(body, at);
+        let place = self.slab.get_mut(slot);
+        place.put_runnable(runnable, at);
         Entry {
             at,
-            stamp: place.stamp,
+            sequence: place.sequence,
             slot,
         }
     }
 
     /// Ends a job that runs; its slot goes with its last handle.
     fn end(&mut self, slot: u32, state: JobState) {
-        let place = self.slots.get_mut(slot);
+        let place = self.slab.get_mut(slot);
         place.end(state);
         if place.handles == 0 {
-            self.slots.remove(slot);
+            self.slab.remove(slot);
         }
     }
 
@@ -511,17 +513,22 @@ impl Jobs {
 
     // All of them.
 
-    /// Takes the bodies of one chunk's pending jobs that are due at `from` or later.
-    pub(super) fn unstart_chunk(&mut self, chunk: usize, from: Tick, jobs: &mut Vec<Unstarted>) {
-        for slot in self.slots.chunk(chunk) {
+    /// Takes the runnables of one chunk's pending jobs that are due at `from` or later.
+    pub(super) fn take_pending_chunk(
+        &mut self,
+        chunk: usize,
+        from: Timestamp,
+        jobs: &mut Vec<DroppedJob>,
+    ) {
+        for slot in self.slab.chunk(chunk) {
             let due_later = self
-                .slots
+                .slab
                 .peek_mut(slot)
                 .is_some_and(|place| place.deadline >= from);
             if !due_later {
                 continue;
             }
-            if let Some((unstarted, stage)) = self.take_unstarted(slot) {
+            if let Some((unstarted, stage)) = self.take_pending_at(slot) {
                 jobs.push(unstarted);
                 // All that wait go, and the line with the last of them: it is not worth a sweep.
                 if stage == Stage::Released {
@@ -532,7 +539,7 @@ impl Jobs {
     }
 
     pub(super) fn chunks(&self) -> usize {
-        self.slots.chunks()
+        self.slab.chunks()
     }
 
     /// Notes the jobs of one chunk that have not ended. `claimed` are the slots of those that are claimed and
@@ -541,11 +548,11 @@ impl Jobs {
         &mut self,
         chunk: usize,
         claimed: &HashSet<u32>,
-        timeline: &Timeline,
+        clock: &Clock,
         jobs: &mut Vec<JobInfo>,
     ) {
-        for slot in self.slots.chunk(chunk) {
-            let Some(place) = self.slots.peek_mut(slot) else {
+        for slot in self.slab.chunk(chunk) {
+            let Some(place) = self.slab.peek_mut(slot) else {
                 continue;
             };
             let state = match place.stage() {
@@ -555,10 +562,10 @@ impl Jobs {
                 Stage::Vacant | Stage::Ended(_) => continue,
             };
             jobs.push(JobInfo {
-                id: JobId(place.stamp.job()),
+                id: JobId(place.sequence.job()),
                 state,
-                deadline: timeline.instant(place.deadline),
-                scheduled_at: self.origins.site(place.origin),
+                deadline: clock.instant(place.deadline),
+                scheduled_at: self.call_sites.site(place.call_site),
                 run: place.run(),
             });
         }
@@ -569,13 +576,13 @@ impl Jobs {
         let slots = slots.into_iter();
         // Nearly all of them are there.
         let mut entries = Vec::with_capacity(slots.size_hint().0);
-        entries.extend(slots.filter_map(|slot| self.slots.waiting(slot)));
+        entries.extend(slots.filter_map(|slot| self.slab.waiting(slot)));
         entries
     }
 
     /// The same for a page of slots; `None` behind the last one.
     pub(super) fn page(&self, slots: Range<u32>) -> Option<Vec<Entry>> {
-        (slots.start < self.slots.end()).then(|| self.entries(slots))
+        (slots.start < self.slab.end()).then(|| self.entries(slots))
     }
 
     /// How many are pending, running or being dropped.
@@ -592,7 +599,7 @@ impl Jobs {
     }
 
     pub(super) fn is_aborted(&self, slot: u32) -> bool {
-        self.slots.get(slot).is_aborted()
+        self.slab.get(slot).is_aborted()
     }
 
     /// How many due jobs could start now.
@@ -605,8 +612,8 @@ impl Jobs {
         self.pending - self.ready.waiting()
     }
 
-    pub(super) fn tally(&self) -> Tally {
-        self.tally
+    pub(super) fn counts(&self) -> Counts {
+        self.counts
     }
 
     pub(super) fn first_panic(&self) -> &FirstPanic {
@@ -617,38 +624,40 @@ impl Jobs {
         self.first_panic.keep(panic)
     }
 
-    pub(super) fn stop_hearing(&mut self) -> Option<JobPanic> {
-        self.first_panic.stop_hearing()
+    pub(super) fn discard_first_panic(&mut self) -> Option<JobPanic> {
+        self.first_panic.discard_first_panic()
     }
 
     pub(super) fn take_emptied(&mut self) -> Option<Emptied> {
-        self.slots.take_emptied()
+        self.slab.take_emptied()
     }
 
     #[cfg(test)]
     pub(super) fn take_looks(&self) -> usize {
-        self.slots.take_looks()
+        self.slab.take_looks()
     }
 
     /// `head` is not later than any entry that the driver has or is sent.
-    pub(super) fn snapshot(&mut self, head: Tick, turns: u64, workers: &Workers) -> Snapshot {
-        let mut next = head.min(self.ready.earliest().unwrap_or(Tick::NEVER));
+    pub(super) fn stats(&mut self, head: Timestamp, workers: &Workers, clock: &Clock) -> Stats {
+        let mut next = head.min(self.ready.earliest().unwrap_or(Timestamp::NEVER));
         let mut claimed = 0;
         for local in workers.locals() {
-            self.book(local);
+            self.record(local);
             let (unstarted, first) = local.unstarted();
             claimed += unstarted;
-            next = next.min(first.unwrap_or(Tick::NEVER));
+            next = next.min(first.unwrap_or(Timestamp::NEVER));
         }
         let pending = self.pending + claimed;
-        Snapshot {
+        Stats {
             pending,
             waiting: self.ready.waiting() + claimed,
             running: self.ready.running() - claimed,
-            tally: self.tally,
-            next: (pending > 0).then_some(next),
+            finished: self.counts.finished,
+            cancelled: self.counts.aborted + self.counts.dropped,
+            panicked: self.counts.panicked,
+            next_deadline: (pending > 0).then(|| clock.instant(next)),
             max_lateness: self.max_lateness,
-            turns,
+            driver_wakeups: 0,
         }
     }
 }

@@ -2,7 +2,7 @@
 //! serving.
 //!
 //! 1. In each turn of the driver a page of slots is looked up, in the same step under the lock that empties
-//!    the intake. So an entry that arrives later for a slot of a former page is newer than what was seen there.
+//!    the inbox. So an entry that arrives later for a slot of a former page is newer than what was seen there.
 //! 2. Such an entry goes into both heaps. For a slot that is still to come its page will do, so that
 //!    nothing is gathered twice.
 //! 3. A job that is moved later keeps its entry in either heap. What the old heap releases meanwhile, the new
@@ -12,22 +12,22 @@
 
 use std::ops::Range;
 
-use super::queue::{Entry, Queue};
-use crate::ground::timeline::Tick;
+use super::heap::{Entry, Queue};
+use crate::common::time::Timestamp;
 
 #[derive(Debug)]
-pub(super) struct Sweep {
+pub(in crate::sched) struct Sweep {
     fresh: Queue,
-    /// Slots below this one were looked up in former turns.
+    /// Slab below this one were looked up in former turns.
     seen: u32,
     /// The first slot that is still to come; none is when it is `u32::MAX`, which is no slot.
     next: u32,
-    /// Slots in a page.
+    /// Slab in a page.
     page: u32,
 }
 
 impl Sweep {
-    pub(super) fn new(now: Tick, page: u32) -> Sweep {
+    pub(in crate::sched) fn new(now: Timestamp, page: u32) -> Sweep {
         Sweep {
             fresh: Queue::new(now),
             seen: 0,
@@ -37,12 +37,12 @@ impl Sweep {
     }
 
     /// The slots to look up next.
-    pub(super) fn page(&self) -> Range<u32> {
+    pub(in crate::sched) fn page(&self) -> Range<u32> {
         self.next..self.next.saturating_add(self.page)
     }
 
     /// What that page held; `None` behind the last one.
-    pub(super) fn turn_page(&mut self, entries: Option<Vec<Entry>>) {
+    pub(in crate::sched) fn turn_page(&mut self, entries: Option<Vec<Entry>>) {
         self.seen = self.next;
         self.next = match &entries {
             Some(_) => self.page().end,
@@ -53,13 +53,13 @@ impl Sweep {
     }
 
     /// Entries that had arrived when this turn's page was looked up.
-    pub(super) fn take_in(&mut self, arrived: &[Entry]) {
+    pub(in crate::sched) fn drain_inbox(&mut self, arrived: &[Entry]) {
         let seen = arrived.iter().filter(|entry| entry.slot < self.seen);
         seen.for_each(|&entry| self.fresh.push_late(entry));
     }
 
     /// The new heap, when all pages have been turned.
-    pub(super) fn gathered(&mut self) -> Option<&mut Queue> {
+    pub(in crate::sched) fn gathered(&mut self) -> Option<&mut Queue> {
         (self.next == u32::MAX).then_some(&mut self.fresh)
     }
 }

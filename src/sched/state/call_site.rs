@@ -7,7 +7,7 @@ type Site = &'static Location<'static>;
 
 /// How often a job runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Course {
+pub(in crate::sched) enum JobKind {
     Once,
     /// Until it says that it is done.
     Series,
@@ -17,21 +17,21 @@ pub(super) enum Course {
 
 /// Which place in the program scheduled a job, and how often the job runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Origin([u8; 3]);
+pub(super) struct CallSite([u8; 3]);
 
 /// The bits above those of a place's number.
 const SERIES: u32 = 1 << 23;
 const UNTIL_WAIT: u32 = 1 << 22;
 
-impl Origin {
-    fn new(number: u32, course: Course) -> Origin {
-        let course = match course {
-            Course::Once => 0,
-            Course::Series => SERIES,
-            Course::UntilWait => SERIES | UNTIL_WAIT,
+impl CallSite {
+    fn new(number: u32, kind: JobKind) -> CallSite {
+        let kind = match kind {
+            JobKind::Once => 0,
+            JobKind::Series => SERIES,
+            JobKind::UntilWait => SERIES | UNTIL_WAIT,
         };
-        let [a, b, c, _] = (number | course).to_le_bytes();
-        Origin([a, b, c])
+        let [a, b, c, _] = (number | kind).to_le_bytes();
+        CallSite([a, b, c])
     }
 
     fn bits(self) -> u32 {
@@ -51,7 +51,7 @@ impl Origin {
 /// The places that have scheduled jobs of one group: there are few, and a number is smaller than an
 /// address.
 #[derive(Debug, Default)]
-pub(super) struct Origins {
+pub(super) struct CallSites {
     sites: Vec<Site>,
     /// Numbers by address. A place that has several addresses gets several numbers.
     numbers: HashMap<usize, u32>,
@@ -59,13 +59,13 @@ pub(super) struct Origins {
     last: (usize, u32),
 }
 
-impl Origins {
-    pub(super) fn origin(&mut self, site: Site, course: Course) -> Origin {
+impl CallSites {
+    pub(super) fn call_site(&mut self, site: Site, kind: JobKind) -> CallSite {
         let address = std::ptr::from_ref(site) as usize;
         if self.last.0 != address {
             self.last = (address, self.number(address, site));
         }
-        Origin::new(self.last.1, course)
+        CallSite::new(self.last.1, kind)
     }
 
     fn number(&mut self, address: usize, site: Site) -> u32 {
@@ -78,8 +78,8 @@ impl Origins {
         })
     }
 
-    pub(super) fn site(&self, origin: Origin) -> Site {
-        self.sites[(origin.bits() & (UNTIL_WAIT - 1)) as usize]
+    pub(super) fn site(&self, call_site: CallSite) -> Site {
+        self.sites[(call_site.bits() & (UNTIL_WAIT - 1)) as usize]
     }
 }
 
@@ -94,25 +94,29 @@ mod tests {
 
     #[test]
     fn an_origin_tells_its_place_and_its_course() {
-        let mut origins = Origins::default();
+        let mut call_sites = CallSites::default();
         let sites = [here(), here()];
         for round in 0..2 {
             for (number, site) in sites.into_iter().enumerate() {
-                for course in [Course::Once, Course::Series, Course::UntilWait] {
-                    let origin = origins.origin(site, course);
-                    assert_eq!(origin, Origin::new(number as u32, course), "round {round}");
-                    assert_eq!(origins.site(origin), site);
-                    assert_eq!(origin.is_series(), course != Course::Once);
-                    assert_eq!(origin.ends_with_wait(), course == Course::UntilWait);
+                for kind in [JobKind::Once, JobKind::Series, JobKind::UntilWait] {
+                    let call_site = call_sites.call_site(site, kind);
+                    assert_eq!(
+                        call_site,
+                        CallSite::new(number as u32, kind),
+                        "round {round}"
+                    );
+                    assert_eq!(call_sites.site(call_site), site);
+                    assert_eq!(call_site.is_series(), kind != JobKind::Once);
+                    assert_eq!(call_site.ends_with_wait(), kind == JobKind::UntilWait);
                 }
             }
         }
-        assert_eq!(origins.sites.len(), 2);
+        assert_eq!(call_sites.sites.len(), 2);
     }
 
     #[test]
     fn the_last_number_fits() {
-        let origin = Origin::new(UNTIL_WAIT - 1, Course::UntilWait);
-        assert_eq!(origin.bits(), 2 * SERIES - 1);
+        let call_site = CallSite::new(UNTIL_WAIT - 1, JobKind::UntilWait);
+        assert_eq!(call_site.bits(), 2 * SERIES - 1);
     }
 }

@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
-use super::queue::Entry;
-use crate::ground::timeline::Tick;
+use crate::common::time::Timestamp;
+use crate::sched::queue::Entry;
 
 /// Due jobs in release order, and the slots that `max_running` gives out.
 ///
@@ -12,7 +12,7 @@ use crate::ground::timeline::Tick;
 /// others. One that becomes due after a job of a later deadline lies in `overtaking`, and the earlier
 /// of the two fronts is next.
 #[derive(Debug)]
-pub(super) struct Ready {
+pub(super) struct ReadyQueue {
     in_order: VecDeque<Entry>,
     overtaking: BinaryHeap<Reverse<Entry>>,
     /// Entries that speak for a job; the others are stale.
@@ -24,9 +24,9 @@ pub(super) struct Ready {
 /// Stale entries beyond the live ones, and spare storage, up to here are not worth a sweep.
 const KEPT: usize = 1024;
 
-impl Ready {
-    pub(super) fn new(limit: usize) -> Ready {
-        Ready {
+impl ReadyQueue {
+    pub(super) fn new(limit: usize) -> ReadyQueue {
+        ReadyQueue {
             in_order: VecDeque::new(),
             overtaking: BinaryHeap::new(),
             waiting: 0,
@@ -119,7 +119,7 @@ impl Ready {
     }
 
     /// Not later than the earliest deadline of a waiting job.
-    pub(super) fn earliest(&self) -> Option<Tick> {
+    pub(super) fn earliest(&self) -> Option<Timestamp> {
         let overtaking = self.overtaking.peek().map(|Reverse(entry)| entry);
         let fronts = self.in_order.front().into_iter().chain(overtaking);
         fronts.map(|entry| entry.at).min()
@@ -130,27 +130,27 @@ impl Ready {
 mod tests {
     use std::time::Duration;
 
-    use super::super::queue::Stamp;
     use super::*;
+    use crate::sched::queue::Sequence;
 
     /// An entry that is due after `at` milliseconds.
     fn entry(at: u64, job: u64) -> Entry {
         Entry {
-            at: Tick::ALWAYS.after(Duration::from_millis(at)),
-            stamp: Stamp::first(job),
+            at: Timestamp::ALWAYS.after(Duration::from_millis(at)),
+            sequence: Sequence::first(job),
             slot: 0,
         }
     }
 
-    fn ready(limit: usize, waiting: u64) -> Ready {
-        let mut ready = Ready::new(limit);
+    fn ready(limit: usize, waiting: u64) -> ReadyQueue {
+        let mut ready = ReadyQueue::new(limit);
         (0..waiting).for_each(|job| ready.push(entry(0, job)));
         ready
     }
 
-    fn drain(ready: &mut Ready) -> Vec<u64> {
+    fn drain(ready: &mut ReadyQueue) -> Vec<u64> {
         std::iter::from_fn(|| ready.take(|_| true))
-            .map(|entry| entry.stamp.job())
+            .map(|entry| entry.sequence.job())
             .collect()
     }
 
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_job_that_becomes_due_later_with_an_earlier_deadline_overtakes() {
-        let mut ready = Ready::new(9);
+        let mut ready = ReadyQueue::new(9);
         for (at, job) in [(10, 0), (30, 1), (20, 2), (5, 3), (40, 4), (30, 5)] {
             ready.push(entry(at, job));
             let first = [10, 10, 10, 5, 5, 5][job as usize];
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn jobs_that_become_due_in_order_need_no_heap() {
-        let mut ready = Ready::new(0);
+        let mut ready = ReadyQueue::new(0);
         (0..1000).for_each(|job| ready.push(entry(job / 3, job)));
         assert_eq!(ready.overtaking.capacity(), 0);
     }
@@ -187,21 +187,21 @@ mod tests {
     fn a_stale_entry_is_passed_over() {
         let mut ready = ready(9, 2);
         ready.withdraw();
-        let taken = ready.take(|found| found.stamp != Stamp::first(0));
+        let taken = ready.take(|found| found.sequence != Sequence::first(0));
         assert_eq!(taken, Some(entry(0, 1)));
         assert_eq!((ready.waiting(), ready.running()), (0, 1));
     }
 
     #[test]
     fn stale_entries_never_outnumber_live_ones_by_more_than_a_constant() {
-        let mut ready = Ready::new(0);
+        let mut ready = ReadyQueue::new(0);
         for job in 0..10_000 {
             ready.push(entry(10 + job % 2, job));
         }
         let swept = (0..9_000).position(|_| ready.withdraw());
         assert_eq!(swept, Some(5_512), "waiting {}", ready.waiting());
         let live = ready.waiting() as u64;
-        ready.sweep(|found| found.stamp.job() < live);
+        ready.sweep(|found| found.sequence.job() < live);
         let kept = ready.in_order.len() + ready.overtaking.len();
         assert_eq!(kept as u64, live);
         assert!(ready.in_order.capacity() <= 2 * ready.in_order.len());
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn storage_is_given_back_when_the_queue_empties() {
-        let mut ready = Ready::new(usize::MAX);
+        let mut ready = ReadyQueue::new(usize::MAX);
         for job in 0..20_000 {
             ready.push(entry(10 + job % 2, job));
         }

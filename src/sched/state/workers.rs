@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use super::local_queue::LocalQueue;
-use crate::ground::timeline::Tick;
+use crate::common::time::Timestamp;
+use crate::sched::local_queue::LocalQueue;
 
 /// The worker tasks of a group.
 ///
@@ -20,15 +20,15 @@ use crate::ground::timeline::Tick;
 ///                                       woken
 /// ```
 ///
-/// Coming and busy workers are *active*: they look at the ready queue without being asked, a busy one
+/// Starting and busy workers are *active*: they look at the ready queue without being asked, a busy one
 /// after the jobs that it has claimed. There are at most as many as the runtime has worker threads. One
 /// that finds nothing parks, if no other is, so that a lone job wakes a task instead of spawning one.
 ///
 /// If all of them block their threads, a job that could start waits although no limit keeps it. That
 /// cannot be seen; that no job was started for a while can. So as long as there may be jobs that no
-/// coming worker is there for, the driver *watches*, and adds a spare worker when [`PATIENCE`] has passed
+/// coming worker is there for, the driver *watches*, and adds a spare worker when [`STALL_AFTER`] has passed
 /// without a start. The spare one takes from the ready queue, or from the local queues of the others.
-pub(super) struct Workers {
+pub(in crate::sched) struct Workers {
     active: usize,
     /// The part of `active` that is about to look at the ready queue.
     coming: usize,
@@ -52,44 +52,44 @@ enum Watch {
     /// So many jobs had been started then.
     Since {
         started: u64,
-        at: Tick,
+        at: Timestamp,
     },
 }
 
 /// What the task of a worker is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Duty {
-    Coming,
+pub(in crate::sched) enum WorkerState {
+    Starting,
     Busy,
     Parked,
     Gone,
 }
 
 /// What a worker brings along whenever it reports: the queue that the others know it by, and its duty.
-pub(super) struct Registration {
-    pub(super) local: Arc<LocalQueue>,
-    pub(super) duty: Duty,
+pub(in crate::sched) struct Registration {
+    pub(in crate::sched) local: Arc<LocalQueue>,
+    pub(in crate::sched) duty: WorkerState,
 }
 
 impl Registration {
     /// Of a worker that has been counted and has not come yet.
-    pub(super) fn new() -> Registration {
+    pub(in crate::sched) fn new() -> Registration {
         Registration {
             local: Arc::default(),
-            duty: Duty::Coming,
+            duty: WorkerState::Starting,
         }
     }
 }
 
 /// How long a job may be startable without any being started.
-const PATIENCE: Duration = Duration::from_millis(5);
+const STALL_AFTER: Duration = Duration::from_millis(5);
 /// A worker claims at most this many jobs at a time.
 const MOST_CLAIMED: usize = 32;
 
 /// What is to be done for the jobs that could start.
 #[derive(Default)]
 #[must_use]
-pub(super) struct Staffing {
+pub(super) struct WorkersWanted {
     /// The parked worker, to be woken.
     pub(super) wake: Option<Waker>,
     /// Workers to start beside it. All of them are counted as coming.
@@ -101,7 +101,7 @@ pub(super) struct Staffing {
 impl Workers {
     /// `threads` is how many worker threads the runtime has; `watches` if one can be blocked without
     /// blocking the driver.
-    pub(super) fn new(threads: usize, watches: bool) -> Workers {
+    pub(in crate::sched) fn new(threads: usize, watches: bool) -> Workers {
         Workers {
             active: 0,
             coming: 0,
@@ -117,16 +117,16 @@ impl Workers {
     // For the jobs that could start.
 
     /// Sees to it that somebody comes for the jobs that could start now.
-    pub(super) fn staff(&mut self, startable: usize) -> Staffing {
+    pub(super) fn want_workers(&mut self, startable: usize) -> WorkersWanted {
         let wanted = startable.saturating_sub(self.coming);
         if wanted == 0 {
-            return Staffing::default();
+            return WorkersWanted::default();
         }
         let coming = wanted.min(self.threads.saturating_sub(self.active));
         self.active += coming;
         self.coming += coming;
         let parked = if coming > 0 { self.parked.take() } else { None };
-        Staffing {
+        WorkersWanted {
             start: coming - usize::from(parked.is_some()),
             wake: parked.map(|(_, waker)| waker),
             watch: coming < wanted && self.watch(),
@@ -144,7 +144,7 @@ impl Workers {
 
     /// The driver looks: true if a spare worker is to start, since all others seem to be stuck. It is
     /// counted as coming.
-    pub(super) fn check(&mut self, startable: usize, now: Tick) -> bool {
+    pub(super) fn check(&mut self, startable: usize, now: Timestamp) -> bool {
         if self.watch == Watch::Off {
             return false;
         }
@@ -156,7 +156,7 @@ impl Workers {
                 started: before,
                 at,
             } if before == started && waiting > 0 => {
-                if now < at.after(PATIENCE) {
+                if now < at.after(STALL_AFTER) {
                     return false;
                 }
                 true
@@ -174,11 +174,11 @@ impl Workers {
     }
 
     /// When the driver has to [check](Workers::check) next.
-    pub(super) fn next_check(&self) -> Tick {
+    pub(super) fn next_check(&self) -> Timestamp {
         match self.watch {
-            Watch::Off => Tick::NEVER,
-            Watch::Wanted => Tick::ALWAYS,
-            Watch::Since { at, .. } => at.after(PATIENCE),
+            Watch::Off => Timestamp::NEVER,
+            Watch::Wanted => Timestamp::ALWAYS,
+            Watch::Since { at, .. } => at.after(STALL_AFTER),
         }
     }
 
@@ -193,13 +193,13 @@ impl Workers {
     /// A worker that is coming looks at the ready queue. False if it has not been woken: it is parked.
     pub(super) fn comes(&mut self, worker: &mut Registration) -> bool {
         match worker.duty {
-            Duty::Coming => self.locals.push(Arc::clone(&worker.local)),
-            Duty::Parked if self.is_parked(worker) => return false,
-            Duty::Parked => {}
-            Duty::Busy | Duty::Gone => return true,
+            WorkerState::Starting => self.locals.push(Arc::clone(&worker.local)),
+            WorkerState::Parked if self.is_parked(worker) => return false,
+            WorkerState::Parked => {}
+            WorkerState::Busy | WorkerState::Gone => return true,
         }
         self.coming -= 1;
-        worker.duty = Duty::Busy;
+        worker.duty = WorkerState::Busy;
         true
     }
 
@@ -207,7 +207,7 @@ impl Workers {
     pub(super) fn rests(&mut self, worker: &mut Registration, waker: &Waker) {
         self.active -= 1;
         if self.parked.is_none() {
-            worker.duty = Duty::Parked;
+            worker.duty = WorkerState::Parked;
             self.parked = Some((Arc::clone(&worker.local), waker.clone()));
         } else {
             self.forget(worker);
@@ -221,7 +221,7 @@ impl Workers {
     }
 
     fn forget(&mut self, worker: &mut Registration) {
-        worker.duty = Duty::Gone;
+        worker.duty = WorkerState::Gone;
         self.started += worker.local.started();
         self.locals
             .retain(|other| !Arc::ptr_eq(other, &worker.local));
@@ -237,13 +237,13 @@ impl Workers {
     /// The task of a worker ends, or is dropped.
     pub(super) fn dropped(&mut self, worker: &mut Registration) {
         match worker.duty {
-            Duty::Gone => return,
-            Duty::Parked if self.is_parked(worker) => self.parked = None,
-            Duty::Coming | Duty::Parked => {
+            WorkerState::Gone => return,
+            WorkerState::Parked if self.is_parked(worker) => self.parked = None,
+            WorkerState::Starting | WorkerState::Parked => {
                 self.active -= 1;
                 self.coming -= 1;
             }
-            Duty::Busy => self.active -= 1,
+            WorkerState::Busy => self.active -= 1,
         }
         self.forget(worker);
     }
@@ -269,15 +269,15 @@ impl Workers {
 // Those of loom can only be locked in a model.
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::local_queue::tests::claim;
     use super::*;
+    use crate::sched::local_queue::tests::claim;
 
-    fn at(millis: u64) -> Tick {
-        Tick::ALWAYS.after(Duration::from_millis(millis))
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::ALWAYS.after(Duration::from_millis(millis))
     }
 
     impl Registration {
-        fn rest(&mut self, workers: &mut Workers) -> Duty {
+        fn rest(&mut self, workers: &mut Workers) -> WorkerState {
             workers.rests(self, Waker::noop());
             self.duty
         }
@@ -293,7 +293,7 @@ mod tests {
     fn busy(threads: usize) -> (Workers, Registration) {
         let mut workers = Workers::new(threads, true);
         let mut task = Registration::new();
-        assert_eq!(workers.staff(1).start, 1);
+        assert_eq!(workers.want_workers(1).start, 1);
         assert!(workers.comes(&mut task));
         task.starts_one_of(1);
         (workers, task)
@@ -304,7 +304,7 @@ mod tests {
         for (threads, startable, started) in [(1, 1, 1), (4, 1, 1), (4, 3, 3), (4, 9, 4), (4, 0, 0)]
         {
             let mut workers = Workers::new(threads, true);
-            assert_eq!(workers.staff(startable).start, started);
+            assert_eq!(workers.want_workers(startable).start, started);
         }
     }
 
@@ -312,21 +312,25 @@ mod tests {
     fn a_worker_that_is_coming_is_not_started_twice() {
         let mut workers = Workers::new(4, true);
         for (startable, started) in [(1, 1), (1, 0), (2, 1)] {
-            let staffing = workers.staff(startable);
-            assert_eq!((staffing.start, staffing.watch), (started, false));
+            let wanted = workers.want_workers(startable);
+            assert_eq!((wanted.start, wanted.watch), (started, false));
         }
-        assert_eq!(workers.next_check(), Tick::NEVER, "all jobs are served");
+        assert_eq!(
+            workers.next_check(),
+            Timestamp::NEVER,
+            "all jobs are served"
+        );
     }
 
     #[test]
     fn a_worker_that_rests_parks_and_a_second_one_leaves() {
         let (mut workers, mut first) = busy(2);
         let mut second = Registration::new();
-        assert_eq!(workers.staff(1).start, 1);
+        assert_eq!(workers.want_workers(1).start, 1);
         assert!(workers.comes(&mut second));
         assert_eq!(workers.locals().len(), 2);
-        assert_eq!(first.rest(&mut workers), Duty::Parked);
-        assert_eq!(second.rest(&mut workers), Duty::Gone);
+        assert_eq!(first.rest(&mut workers), WorkerState::Parked);
+        assert_eq!(second.rest(&mut workers), WorkerState::Gone);
         assert_eq!(workers.locals().len(), 1);
     }
 
@@ -335,12 +339,12 @@ mod tests {
         let (mut workers, mut task) = busy(2);
         task.rest(&mut workers);
         assert!(!workers.comes(&mut task), "it has not been woken");
-        let staffing = workers.staff(2);
-        assert!(staffing.wake.is_some());
-        assert_eq!(staffing.start, 1);
+        let wanted = workers.want_workers(2);
+        assert!(wanted.wake.is_some());
+        assert_eq!(wanted.start, 1);
         assert!(workers.comes(&mut task));
-        assert!(workers.staff(1).wake.is_none());
-        assert_eq!(task.duty, Duty::Busy);
+        assert!(workers.want_workers(1).wake.is_none());
+        assert_eq!(task.duty, WorkerState::Busy);
     }
 
     #[test]
@@ -355,20 +359,20 @@ mod tests {
     #[test]
     fn a_watch_begins_when_no_worker_comes_and_ends_when_no_job_waits() {
         let (mut workers, _task) = busy(1);
-        let staffing = workers.staff(1);
-        assert_eq!((staffing.start, staffing.watch), (0, true));
-        assert!(!workers.staff(2).watch, "it has begun");
-        assert_eq!(workers.next_check(), Tick::ALWAYS);
+        let wanted = workers.want_workers(1);
+        assert_eq!((wanted.start, wanted.watch), (0, true));
+        assert!(!workers.want_workers(2).watch, "it has begun");
+        assert_eq!(workers.next_check(), Timestamp::ALWAYS);
         assert!(!workers.check(1, at(10)));
         assert_eq!(workers.next_check(), at(15));
         assert!(!workers.check(0, at(13)));
-        assert_eq!(workers.next_check(), Tick::NEVER);
+        assert_eq!(workers.next_check(), Timestamp::NEVER);
     }
 
     #[test]
     fn without_a_start_for_long_one_spare_worker_comes_and_then_another() {
         let (mut workers, _task) = busy(1);
-        assert!(workers.staff(1).watch);
+        assert!(workers.want_workers(1).watch);
         assert!(!workers.check(1, at(10)));
         assert!(!workers.check(1, at(14)));
         assert!(workers.check(1, at(15)));
@@ -394,7 +398,7 @@ mod tests {
     #[test]
     fn a_start_is_a_sign_of_progress_also_of_a_worker_that_has_gone() {
         let (mut workers, mut task) = busy(1);
-        assert!(workers.staff(2).watch);
+        assert!(workers.want_workers(2).watch);
         assert!(!workers.check(2, at(10)));
         task.starts_one_of(1);
         assert!(!workers.check(1, at(15)));
@@ -406,36 +410,37 @@ mod tests {
     #[test]
     fn a_spare_worker_counts_against_the_threads() {
         let (mut workers, mut task) = busy(1);
-        assert!(workers.staff(1).watch);
+        assert!(workers.want_workers(1).watch);
         assert!(!workers.check(1, at(0)) && workers.check(1, at(5)));
         let mut spare = Registration::new();
         assert!(workers.comes(&mut spare));
-        assert_eq!(spare.rest(&mut workers), Duty::Parked);
-        let staffing = workers.staff(1);
-        assert!(
-            staffing.wake.is_none() && staffing.start == 0,
-            "one is busy"
-        );
-        assert_eq!(task.rest(&mut workers), Duty::Gone);
-        assert!(workers.staff(1).wake.is_some());
+        assert_eq!(spare.rest(&mut workers), WorkerState::Parked);
+        let wanted = workers.want_workers(1);
+        assert!(wanted.wake.is_none() && wanted.start == 0, "one is busy");
+        assert_eq!(task.rest(&mut workers), WorkerState::Gone);
+        assert!(workers.want_workers(1).wake.is_some());
     }
 
     #[test]
     fn a_worker_that_is_dropped_makes_room_wherever_it_was() {
-        for duty in [Duty::Coming, Duty::Busy, Duty::Parked] {
+        for duty in [
+            WorkerState::Starting,
+            WorkerState::Busy,
+            WorkerState::Parked,
+        ] {
             let mut workers = Workers::new(1, true);
             let mut task = Registration::new();
-            assert_eq!(workers.staff(1).start, 1);
-            if duty != Duty::Coming {
+            assert_eq!(workers.want_workers(1).start, 1);
+            if duty != WorkerState::Starting {
                 assert!(workers.comes(&mut task));
             }
-            if duty == Duty::Parked {
+            if duty == WorkerState::Parked {
                 task.rest(&mut workers);
             }
             assert_eq!(task.duty, duty);
             workers.dropped(&mut task);
-            let staffing = workers.staff(1);
-            assert!(staffing.wake.is_none() && staffing.start == 1, "{duty:?}");
+            let wanted = workers.want_workers(1);
+            assert!(wanted.wake.is_none() && wanted.start == 1, "{duty:?}");
             assert_eq!(workers.locals().len(), 0, "{duty:?}");
         }
     }
@@ -449,15 +454,15 @@ mod tests {
         assert!(workers.dismiss().is_none());
         assert!(workers.comes(&mut task));
         workers.leaves(&mut task);
-        assert_eq!((task.duty, workers.locals().len()), (Duty::Gone, 0));
+        assert_eq!((task.duty, workers.locals().len()), (WorkerState::Gone, 0));
     }
 
     #[test]
     fn where_a_blocked_worker_blocks_the_driver_nothing_is_watched() {
         let mut workers = Workers::new(1, false);
-        let staffing = workers.staff(2);
-        assert_eq!((staffing.start, staffing.watch), (1, false));
+        let wanted = workers.want_workers(2);
+        assert_eq!((wanted.start, wanted.watch), (1, false));
         assert!(!workers.watch());
-        assert_eq!(workers.next_check(), Tick::NEVER);
+        assert_eq!(workers.next_check(), Timestamp::NEVER);
     }
 }

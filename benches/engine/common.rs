@@ -2,5 +2,5 @@
 
 // The queue needs a part of it.
 #[allow(dead_code)]
-#[path = "../../src/ground/timeline.rs"]
-pub(crate) mod timeline;
+#[path = "../../src/common/time.rs"]
+pub(crate) mod time;

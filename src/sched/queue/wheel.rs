@@ -4,9 +4,9 @@
 //! 200 at a million. Here an entry far away is four bytes in a bucket, and is touched again only when
 //! its bucket's time comes near.
 
-use crate::ground::timeline::Tick;
+use crate::common::time::Timestamp;
 
-/// Nanoseconds in a granule, as a power of two: 2^20 are about a millisecond.
+/// Nanoseconds in a tick, as a power of two: 2^20 are about a millisecond.
 const GRANULE: u32 = 20;
 /// Buckets in a level, as a power of two: one for each bit of a word.
 const FAN: u32 = 6;
@@ -16,25 +16,25 @@ const BUCKETS: usize = 1 << FAN;
 pub(super) const LARGE: usize = 4096;
 
 /// A stretch of time: the unit that the wheel tells apart.
-pub(super) type Granule = u64;
+pub(super) type Tick = u64;
 
-pub(super) fn granule(at: Tick) -> Granule {
+pub(super) fn tick(at: Timestamp) -> Tick {
     at.bits() >> GRANULE
 }
 
-/// The first instant of a granule.
-fn start_of(granule: Granule) -> Tick {
-    Tick::from_bits(granule << GRANULE)
+/// The first instant of a tick.
+fn start_of(tick: Tick) -> Timestamp {
+    Timestamp::from_bits(tick << GRANULE)
 }
 
-/// Numbers of slots by the granule of their deadlines, all of them later than the wheel's own.
+/// Numbers of slots by the tick of their deadlines, all of them later than the wheel's own.
 ///
-/// Level 0 has a bucket for each granule of the current 64, level 1 one for each 64 granules of the
-/// current 64 x 64, and so on. A bucket lies in the level of the highest six bits in which its granule
+/// Level 0 has a bucket for each tick of the current 64, level 1 one for each 64 ticks of the
+/// current 64 x 64, and so on. A bucket lies in the level of the highest six bits in which its tick
 /// differs from the wheel's.
 #[derive(Debug)]
 pub(super) struct Wheel {
-    at: Granule,
+    at: Tick,
     levels: Vec<Level>,
     len: usize,
 }
@@ -51,29 +51,29 @@ struct Level {
 #[derive(Debug)]
 pub(super) struct Bucket {
     /// No entry in it is due before that.
-    pub(super) earliest: Tick,
+    pub(super) earliest: Timestamp,
     pub(super) slots: Vec<u32>,
 }
 
 /// What is known of a bucket without taking it out.
 pub(super) struct Glance {
-    pub(super) start: Granule,
+    pub(super) start: Tick,
     /// Nothing in it is due before that.
-    pub(super) earliest: Tick,
+    pub(super) earliest: Timestamp,
     pub(super) len: usize,
 }
 
 impl Default for Bucket {
     fn default() -> Bucket {
         Bucket {
-            earliest: Tick::NEVER,
+            earliest: Timestamp::NEVER,
             slots: Vec::new(),
         }
     }
 }
 
 impl Wheel {
-    pub(super) fn new(at: Granule) -> Wheel {
+    pub(super) fn new(at: Tick) -> Wheel {
         Wheel {
             at,
             levels: Vec::new(),
@@ -81,8 +81,8 @@ impl Wheel {
         }
     }
 
-    /// Everything up to the end of this granule is not the wheel's matter.
-    pub(super) fn at(&self) -> Granule {
+    /// Everything up to the end of this tick is not the wheel's matter.
+    pub(super) fn at(&self) -> Tick {
         self.at
     }
 
@@ -96,12 +96,12 @@ impl Wheel {
         buckets.map(|bucket| bucket.slots.capacity()).sum()
     }
 
-    /// Keeps a slot whose deadline lies in a granule after the wheel's own.
-    pub(super) fn push(&mut self, at: Tick, slot: u32) {
-        let granule = granule(at);
-        debug_assert!(granule > self.at, "not later than the wheel's own granule");
-        let level = (granule ^ self.at).ilog2() / FAN;
-        let index = (granule >> (level * FAN)) as usize % BUCKETS;
+    /// Keeps a slot whose deadline lies in a tick after the wheel's own.
+    pub(super) fn push(&mut self, at: Timestamp, slot: u32) {
+        let tick = tick(at);
+        debug_assert!(tick > self.at, "not later than the wheel's own tick");
+        let level = (tick ^ self.at).ilog2() / FAN;
+        let index = (tick >> (level * FAN)) as usize % BUCKETS;
         while self.levels.len() <= level as usize {
             self.levels.push(Level {
                 occupied: 0,
@@ -121,12 +121,12 @@ impl Wheel {
     }
 
     /// Keeps a slot, whenever it is due; one that is due by now as if it were a little later.
-    pub(super) fn push_late(&mut self, at: Tick, slot: u32) {
+    pub(super) fn push_late(&mut self, at: Timestamp, slot: u32) {
         self.push(at.max(start_of(self.at + 1)), slot);
     }
 
-    /// The first granule of a bucket.
-    fn start(&self, (level, index): (usize, usize)) -> Granule {
+    /// The first tick of a bucket.
+    fn start(&self, (level, index): (usize, usize)) -> Tick {
         let bits = level as u32 * FAN;
         let above = self.at >> bits >> FAN << FAN;
         (above | index as u64) << bits
@@ -171,7 +171,7 @@ impl Wheel {
 
     /// Takes the first bucket out if it starts by then. The wheel goes on to the bucket's earliest deadline,
     /// or to `until` if that comes first; what is due later is for the caller to push again.
-    pub(super) fn take(&mut self, until: Granule) -> Option<Bucket> {
+    pub(super) fn take(&mut self, until: Tick) -> Option<Bucket> {
         let (level, index) = self.first()?;
         if self.start((level, index)) > until {
             return None;
@@ -181,12 +181,12 @@ impl Wheel {
         level.large &= !(1 << index);
         let bucket = std::mem::take(&mut level.buckets[index]);
         self.len -= bucket.slots.len();
-        self.at = granule(bucket.earliest).min(until);
+        self.at = tick(bucket.earliest).min(until);
         Some(bucket)
     }
 
-    /// Goes on to a granule, or as far as no bucket starts.
-    pub(super) fn go_on(&mut self, to: Granule) {
+    /// Goes on to a tick, or as far as no bucket starts.
+    pub(super) fn advance(&mut self, to: Tick) {
         let free = self.peek().map_or(to, |first| to.min(first.start - 1));
         self.at = self.at.max(free);
     }
@@ -198,37 +198,37 @@ mod tests {
 
     use super::*;
 
-    fn tick(granule: Granule) -> Tick {
-        Tick::ALWAYS.after(Duration::from_nanos(granule << GRANULE))
+    fn timestamp(tick: Tick) -> Timestamp {
+        Timestamp::ALWAYS.after(Duration::from_nanos(tick << GRANULE))
     }
 
-    /// Turns the wheel by one granule at a time and notes when each slot comes out.
-    fn run(wheel: &mut Wheel, deadlines: &[Granule], until: Granule) -> Vec<(Granule, u32)> {
+    /// Turns the wheel by one tick at a time and notes when each slot comes out.
+    fn run(wheel: &mut Wheel, deadlines: &[Tick], until: Tick) -> Vec<(Tick, u32)> {
         let mut out = Vec::new();
         for now in wheel.at()..=until {
             while let Some(bucket) = wheel.take(now) {
-                assert!(granule(bucket.earliest) >= wheel.at());
+                assert!(tick(bucket.earliest) >= wheel.at());
                 for slot in bucket.slots {
                     let due = deadlines[slot as usize];
                     if due <= wheel.at() {
                         out.push((wheel.at(), slot));
                     } else {
-                        wheel.push(tick(due), slot);
+                        wheel.push(timestamp(due), slot);
                     }
                 }
             }
-            wheel.go_on(now);
+            wheel.advance(now);
         }
         out
     }
 
     #[test]
     fn every_slot_comes_out_in_its_own_granule() {
-        let mut deadlines: Vec<Granule> = (1..200).collect();
+        let mut deadlines: Vec<Tick> = (1..200).collect();
         deadlines.extend([255, 256, 4095, 4096, 4097, 262_143, 262_144, 262_145]);
         let mut wheel = Wheel::new(0);
         for (slot, &due) in deadlines.iter().enumerate() {
-            wheel.push(tick(due), slot as u32);
+            wheel.push(timestamp(due), slot as u32);
         }
         let out = run(&mut wheel, &deadlines, 300_000);
         let expected: Vec<_> = deadlines.iter().copied().zip(0..).collect();
@@ -240,24 +240,21 @@ mod tests {
     fn the_first_bucket_tells_the_earliest_deadline_exactly() {
         let mut wheel = Wheel::new(0);
         for due in [900_000, 5_000, 5_001, 70_000] {
-            wheel.push(tick(due), 0);
+            wheel.push(timestamp(due), 0);
             let earliest = wheel.peek().unwrap().earliest;
-            assert_eq!(
-                granule(earliest),
-                if due == 900_000 { 900_000 } else { 5_000 }
-            );
+            assert_eq!(tick(earliest), if due == 900_000 { 900_000 } else { 5_000 });
         }
     }
 
     #[test]
     fn the_end_of_time_has_a_bucket() {
         let mut wheel = Wheel::new(0);
-        wheel.push(Tick::NEVER, 7);
-        assert_eq!(wheel.peek().unwrap().earliest, Tick::NEVER);
-        let mut deadline = wheel.take(Granule::MAX).unwrap();
-        while wheel.at() < granule(Tick::NEVER) {
-            wheel.push(Tick::NEVER, deadline.slots[0]);
-            deadline = wheel.take(Granule::MAX).unwrap();
+        wheel.push(Timestamp::NEVER, 7);
+        assert_eq!(wheel.peek().unwrap().earliest, Timestamp::NEVER);
+        let mut deadline = wheel.take(Tick::MAX).unwrap();
+        while wheel.at() < tick(Timestamp::NEVER) {
+            wheel.push(Timestamp::NEVER, deadline.slots[0]);
+            deadline = wheel.take(Tick::MAX).unwrap();
         }
         assert_eq!(deadline.slots, [7]);
     }
@@ -265,8 +262,8 @@ mod tests {
     #[test]
     fn the_wheel_goes_on_over_empty_stretches() {
         let mut wheel = Wheel::new(0);
-        wheel.push(tick(1 << 30), 1);
-        wheel.go_on((1 << 30) - 1);
+        wheel.push(timestamp(1 << 30), 1);
+        wheel.advance((1 << 30) - 1);
         assert!(wheel.take((1 << 30) - 1).is_none());
         assert_eq!(wheel.take(1 << 30).unwrap().slots, [1]);
     }

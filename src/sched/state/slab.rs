@@ -1,30 +1,30 @@
 //! Where jobs are kept: numbered slots that give their storage back.
 
-use super::body::Body;
-use super::job::JobState;
-use super::origin::Origin;
-use super::queue::{Entry, Stamp};
-use super::rt::AbortHandle;
-use crate::ground::timeline::Tick;
+use super::call_site::CallSite;
+use crate::common::time::Timestamp;
+use crate::sched::job::JobState;
+use crate::sched::queue::{Entry, Sequence};
+use crate::sched::rt::AbortHandle;
+use crate::sched::runnable::Runnable;
 
 /// One job, from its submission until it has ended and no handle is left.
 pub(super) struct Slot {
-    held: Held,
+    contents: Contents,
     /// When the job is due; while it runs, when it was.
-    pub(super) deadline: Tick,
-    /// The stamp of the one entry that speaks for the job.
-    pub(super) stamp: Stamp,
+    pub(super) deadline: Timestamp,
+    /// The sequence of the one entry that speaks for the job.
+    pub(super) sequence: Sequence,
     /// How many `JobHandle`s there are; in a vacant slot, the next vacant one of the page.
     pub(super) handles: u32,
     stage: Stage,
-    pub(super) origin: Origin,
+    pub(super) call_site: CallSite,
 }
 
 /// What a slot holds: two kinds of box in two words. The stage says which.
-enum Held {
-    Body(Box<dyn Body>),
+enum Contents {
+    Runnable(Box<dyn Runnable>),
     /// Of a running job; allocated when something is wanted of that job alone.
-    Control(Option<Box<Control>>),
+    RunControl(Option<Box<RunControl>>),
 }
 
 /// ```text
@@ -44,11 +44,11 @@ enum Held {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Vacant,
-    /// Has not started, and has a body.
+    /// Has not started, and has a runnable.
     Waiting,
     /// The same; due, and in the ready queue.
     Released,
-    /// The body is in the local queue of a worker, or at its first poll.
+    /// The runnable is in the local queue of a worker, or at its first poll.
     Claimed,
     /// The job has awaited, and lives in a task.
     Running,
@@ -57,32 +57,37 @@ pub(super) enum Stage {
 
 /// What is asked of a running job.
 #[derive(Default)]
-pub(super) struct Control {
+pub(super) struct RunControl {
     /// Stop at the next await; no run after this one.
     pub(super) abort: bool,
     /// Somebody was told that there is no run after this one.
     pub(super) cancelled: bool,
     /// Run again at this instant at the latest.
-    pub(super) again: Option<Tick>,
+    pub(super) again: Option<Timestamp>,
     /// The number of the run, of a series.
     run: u64,
 }
 
-impl Control {
+impl RunControl {
     pub(super) fn is_last_run(&self) -> bool {
         self.abort || self.cancelled
     }
 }
 
 impl Slot {
-    pub(super) fn new(body: Box<dyn Body>, deadline: Tick, stamp: Stamp, origin: Origin) -> Slot {
+    pub(super) fn new(
+        runnable: Box<dyn Runnable>,
+        deadline: Timestamp,
+        sequence: Sequence,
+        call_site: CallSite,
+    ) -> Slot {
         Slot {
-            held: Held::Body(body),
+            contents: Contents::Runnable(runnable),
             deadline,
-            stamp,
+            sequence,
             handles: 1,
             stage: Stage::Waiting,
-            origin,
+            call_site,
         }
     }
 
@@ -113,51 +118,51 @@ impl Slot {
     }
 
     /// A claimed job has not started, and is released again.
-    pub(super) fn give_back(&mut self, body: Box<dyn Body>) {
-        self.held = Held::Body(body);
+    pub(super) fn requeue(&mut self, runnable: Box<dyn Runnable>) {
+        self.contents = Contents::Runnable(runnable);
         self.stage = Stage::Released;
     }
 
-    /// Takes the body of a pending job, which goes on to `stage`.
-    pub(super) fn take_body(&mut self, stage: Stage) -> Option<Box<dyn Body>> {
+    /// Takes the runnable of a pending job, which goes on to `stage`.
+    pub(super) fn take_runnable(&mut self, stage: Stage) -> Option<Box<dyn Runnable>> {
         if !self.is_pending() {
             return None;
         }
         self.stage = stage;
-        match std::mem::replace(&mut self.held, Held::Control(None)) {
-            Held::Body(body) => Some(body),
-            Held::Control(_) => unreachable!("a pending job has a body"),
+        match std::mem::replace(&mut self.contents, Contents::RunControl(None)) {
+            Contents::Runnable(runnable) => Some(runnable),
+            Contents::RunControl(_) => unreachable!("a pending job has a runnable"),
         }
     }
 
-    /// A claimed job is about to begin a run. Between its runs the body of a series knows how many there were.
-    pub(super) fn begin_run(&mut self, body: &dyn Body) {
-        if self.origin.is_series() {
+    /// A claimed job is about to begin a run. Between its runs the runnable of a series knows how many there were.
+    pub(super) fn begin_run(&mut self, runnable: &dyn Runnable) {
+        if self.call_site.is_series() {
             if let Some(control) = self.control() {
-                control.run = body.runs() + 1;
+                control.run = runnable.runs() + 1;
             }
         }
     }
 
     /// The number of the run that the job is at, or waits for.
     pub(super) fn run(&self) -> u64 {
-        match &self.held {
-            Held::Body(body) => body.runs() + 1,
-            Held::Control(Some(control)) if self.origin.is_series() => control.run,
-            Held::Control(_) => 1,
+        match &self.contents {
+            Contents::Runnable(runnable) => runnable.runs() + 1,
+            Contents::RunControl(Some(control)) if self.call_site.is_series() => control.run,
+            Contents::RunControl(_) => 1,
         }
     }
 
     /// A running job becomes pending again.
-    pub(super) fn put_body(&mut self, body: Box<dyn Body>, deadline: Tick) {
-        self.held = Held::Body(body);
+    pub(super) fn put_runnable(&mut self, runnable: Box<dyn Runnable>, deadline: Timestamp) {
+        self.contents = Contents::Runnable(runnable);
         self.deadline = deadline;
         self.wait_anew();
     }
 
     /// Waits from now on under a new entry: the former one is dead.
     pub(super) fn wait_anew(&mut self) {
-        self.stamp = self.stamp.renewed();
+        self.sequence = self.sequence.renewed();
         self.stage = Stage::Waiting;
     }
 
@@ -166,9 +171,9 @@ impl Slot {
     }
 
     /// The controls of a running job, which get their storage by this.
-    pub(super) fn control(&mut self) -> Option<&mut Control> {
-        match (&mut self.held, self.stage) {
-            (Held::Control(control), Stage::Claimed | Stage::Running) => {
+    pub(super) fn control(&mut self) -> Option<&mut RunControl> {
+        match (&mut self.contents, self.stage) {
+            (Contents::RunControl(control), Stage::Claimed | Stage::Running) => {
                 Some(control.get_or_insert_default())
             }
             _ => None,
@@ -177,27 +182,27 @@ impl Slot {
 
     /// Returns whether a running job is to be stopped.
     pub(super) fn is_aborted(&self) -> bool {
-        matches!(&self.held, Held::Control(Some(control)) if control.abort)
+        matches!(&self.contents, Contents::RunControl(Some(control)) if control.abort)
     }
 
     /// The controls of a run that ends, if there are any.
-    pub(super) fn take_control(&mut self) -> Option<Box<Control>> {
-        match &mut self.held {
-            Held::Control(control) => control.take(),
-            Held::Body(_) => None,
+    pub(super) fn take_control(&mut self) -> Option<Box<RunControl>> {
+        match &mut self.contents {
+            Contents::RunControl(control) => control.take(),
+            Contents::Runnable(_) => None,
         }
     }
 
     /// An entry speaks for a job at one stage: in the heap while it waits for its time, and among the
     /// released ones after it.
     fn is_spoken_for_by(&self, entry: &Entry, stage: Stage) -> bool {
-        self.stage == stage && self.stamp == entry.stamp
+        self.stage == stage && self.sequence == entry.sequence
     }
 }
 
-/// Slots that a walk looks at before it lets go of the lock.
-pub(super) const CHUNK: usize = 512;
-/// Slots in a page, the unit in which storage is given back: a job that outlives all others of its page
+/// Slab that a walk looks at before it lets go of the lock.
+pub(in crate::sched) const CHUNK: usize = 512;
+/// Slab in a page, the unit in which storage is given back: a job that outlives all others of its page
 /// keeps 2.5 KiB for itself.
 const PAGE: usize = 64;
 /// Pages in a block, the unit in which lists of pages are given back.
@@ -210,7 +215,7 @@ const NONE: u32 = u32::MAX;
 /// A tree of two levels: blocks of pages of slots. Where a slot is follows from its number, so nothing that is
 /// in use can be moved; what is empty is taken out, on either level.
 #[derive(Default)]
-pub(super) struct Slots {
+pub(super) struct Slab {
     blocks: Vec<Block>,
     /// The top of a stack of the blocks with room. It is linked, so that to free a slot allocates nothing.
     roomy: Option<u32>,
@@ -247,7 +252,7 @@ struct Page {
 
 /// Storage that is empty, to be dropped: freeing much of it can take an allocator long.
 #[derive(Default)]
-pub(super) struct Emptied(Vec<Storage>);
+pub(in crate::sched) struct Emptied(Vec<Storage>);
 
 #[allow(dead_code, reason = "what is in it is only dropped")]
 enum Storage {
@@ -326,7 +331,7 @@ fn split(index: u32) -> (usize, usize, u32) {
     (page / BLOCK, page % BLOCK, index % PAGE as u32)
 }
 
-impl Slots {
+impl Slab {
     pub(super) fn insert(&mut self, slot: Slot) -> u32 {
         let number = match self.roomy {
             Some(block) => block,
@@ -400,7 +405,7 @@ impl Slots {
         let slot = self.peek(index)?;
         (slot.stage == Stage::Waiting).then_some(Entry {
             at: slot.deadline,
-            stamp: slot.stamp,
+            sequence: slot.sequence,
             slot: index,
         })
     }
@@ -411,7 +416,7 @@ impl Slots {
             .filter(|slot| slot.is_spoken_for_by(entry, Stage::Waiting))
     }
 
-    /// Frees a slot; its job has ended and dropped its body.
+    /// Frees a slot; its job has ended and dropped its runnable.
     pub(super) fn remove(&mut self, index: u32) {
         let (number, page, index) = split(index);
         let many = self.blocks.len() > 1;
@@ -508,17 +513,17 @@ impl Slots {
 mod tests {
     use std::panic::Location;
 
-    use super::super::origin::{Course, Origins};
+    use super::super::call_site::{CallSites, JobKind};
     use super::*;
 
     fn slot(job: u64) -> Slot {
         Slot {
-            held: Held::Control(None),
-            deadline: Tick::NEVER,
-            stamp: Stamp::first(job),
+            contents: Contents::RunControl(None),
+            deadline: Timestamp::NEVER,
+            sequence: Sequence::first(job),
             handles: 0,
             stage: Stage::Running,
-            origin: Origins::default().origin(Location::caller(), Course::Once),
+            call_site: CallSites::default().call_site(Location::caller(), JobKind::Once),
         }
     }
 
@@ -529,24 +534,24 @@ mod tests {
 
     #[test]
     fn a_removed_slot_is_used_again_before_new_ones() {
-        let mut slots = Slots::default();
+        let mut slots = Slab::default();
         let first = slots.insert(slot(1));
         let second = slots.insert(slot(2));
         slots.remove(first);
         assert_eq!(slots.insert(slot(3)), first);
-        assert_eq!(slots.get(second).stamp, Stamp::first(2));
+        assert_eq!(slots.get(second).sequence, Sequence::first(2));
     }
 
-    /// Slots for so many jobs, and their numbers.
-    fn filled(jobs: usize) -> (Slots, Vec<u32>) {
-        let mut slots = Slots::default();
+    /// Slab for so many jobs, and their numbers.
+    fn filled(jobs: usize) -> (Slab, Vec<u32>) {
+        let mut slots = Slab::default();
         let numbers = (0..jobs as u64).map(|job| slots.insert(slot(job)));
         let numbers = numbers.collect();
         (slots, numbers)
     }
 
     /// Storage for so many slots and for so many pages.
-    fn kept(slots: &Slots) -> (usize, usize) {
+    fn kept(slots: &Slab) -> (usize, usize) {
         let pages = slots.blocks.iter().flat_map(|block| &block.pages);
         let kept = pages.map(|page| page.slots.capacity()).sum();
         let lists = slots.blocks.iter().map(|block| block.pages.capacity());
@@ -556,7 +561,10 @@ mod tests {
     #[test]
     fn numbers_are_given_once_and_name_their_slots() {
         let (slots, numbers) = filled(3 * BLOCK * PAGE + 1);
-        let jobs: Vec<u64> = numbers.iter().map(|&n| slots.get(n).stamp.job()).collect();
+        let jobs: Vec<u64> = numbers
+            .iter()
+            .map(|&n| slots.get(n).sequence.job())
+            .collect();
         assert!(jobs.iter().copied().eq(0..numbers.len() as u64));
     }
 
@@ -586,7 +594,7 @@ mod tests {
             }
             assert_eq!(kept(&slots), (PAGE, BLOCK), "survivor {survivor}");
             let found = slots.get(numbers[survivor]);
-            assert_eq!(found.stamp, Stamp::first(survivor as u64));
+            assert_eq!(found.sequence, Sequence::first(survivor as u64));
             let again = slots.insert(slot(0));
             assert!(
                 again < (10 * BLOCK * PAGE) as u32,
@@ -638,7 +646,7 @@ mod tests {
             sizes.collect()
         };
         let mut numbers = numbers.into_iter();
-        let mut remove = |slots: &mut Slots, count| {
+        let mut remove = |slots: &mut Slab, count| {
             numbers.by_ref().take(count).for_each(|n| slots.remove(n));
         };
         remove(&mut slots, PAGE - 1);
@@ -662,7 +670,7 @@ mod tests {
         for chunk in 0..slots.chunks() {
             assert!(slots.chunk(chunk).count() <= CHUNK, "chunk {chunk}");
         }
-        let walk = |slots: &Slots| {
+        let walk = |slots: &Slab| {
             (0..slots.chunks())
                 .flat_map(|chunk| slots.chunk(chunk))
                 .collect::<Vec<_>>()

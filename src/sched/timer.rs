@@ -32,7 +32,7 @@ impl TimerFd {
 ///
 /// tokio's sleep is what counts: it knows the paused clock, and is up to two milliseconds late. A
 /// timerfd beside it only makes the driver look earlier.
-pub(super) struct Alarm {
+pub(super) struct Timer {
     sleep: Pin<Box<Sleep>>,
     fine: Option<TimerFd>,
     at: Instant,
@@ -42,12 +42,12 @@ pub(super) struct Alarm {
 /// and a job's deadline is kept by the heap anyway.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-impl Alarm {
+impl Timer {
     /// Must be called inside the runtime that will drive it, for its timer.
     #[track_caller]
-    pub(super) fn new(fine: Option<TimerFd>) -> Alarm {
+    pub(super) fn new(fine: Option<TimerFd>) -> Timer {
         let at = Instant::now() + LONGEST;
-        Alarm {
+        Timer {
             sleep: Box::pin(sleep_until(at)),
             fine,
             at,

@@ -1,4 +1,4 @@
-//! The scheduling verbs, written once for the three that have them: `Group`, `Handle`, `JobContext`.
+//! The scheduling methods, written once for the three that have them: `Group`, `Handle`, `JobContext`.
 
 use std::panic::Location;
 use std::sync::Arc;
@@ -6,108 +6,112 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::body::{Body, Joined};
-use super::context::{JobContext, Repeat, With};
+use super::context::{JobContext, Lazy, Repeating};
 use super::error::{JobPanic, ScheduleError};
-use super::gate::{Caller, Refusal};
 use super::handle::{JobHandle, JoinHandle};
 use super::job::{Job, Next};
-use super::origin::Course;
+use super::runnable::{Runnable, WithResult};
 use super::shared::Shared;
-use crate::ground::panic;
-use crate::ground::timeline::Tick;
+use super::state::JobKind;
+use super::state::{Caller, Rejected};
+use crate::common::panic;
+use crate::common::time::Timestamp;
 
 /// Where a job enters a group: which group, and from which side.
 #[derive(Clone, Copy)]
-pub(super) struct Entrance<'a> {
+pub(super) struct Submitter<'a> {
     pub(super) shared: &'a Arc<Shared>,
     pub(super) caller: Caller,
 }
 
-impl Entrance<'_> {
-    fn after(self, delay: Duration) -> Tick {
+impl Submitter<'_> {
+    fn after(self, delay: Duration) -> Timestamp {
         self.shared.now().after(delay)
     }
 
-    fn at(self, at: Instant) -> Tick {
-        self.shared.timeline.tick(at)
+    fn at(self, at: Instant) -> Timestamp {
+        self.shared.clock.timestamp(at)
     }
 
     /// Accepts a job, or gives it back with the reason.
-    fn submit<B: Body + 'static>(
+    fn submit<B: Runnable + 'static>(
         self,
-        at: Tick,
-        body: B,
-        course: Course,
+        at: Timestamp,
+        runnable: B,
+        kind: JobKind,
         site: &'static Location<'static>,
-    ) -> Result<JobHandle, (Refusal, B)> {
-        let body = Box::new(body);
+    ) -> Result<JobHandle, (Rejected, B)> {
+        let runnable = Box::new(runnable);
         let cancelled = self.shared.is_cancelled();
         // A series that ends with `wait` cannot begin after it, not even for a job.
-        let caller = match course {
-            Course::UntilWait => Caller::Outside,
-            Course::Once | Course::Series => self.caller,
+        let caller = match kind {
+            JobKind::UntilWait => Caller::External,
+            JobKind::Once | JobKind::Series => self.caller,
         };
         let (result, refused) =
             self.shared
-                .enter(|state, todo| match state.admit(caller, cancelled) {
-                    Ok(()) => (Ok(state.insert(at, body, course, site, todo)), None),
-                    Err(refusal) => (Err(refusal), Some(body)),
+                .enter(|state, effects| match state.admit(caller, cancelled) {
+                    Ok(()) => (Ok(state.insert(at, runnable, kind, site, effects)), None),
+                    Err(rejected) => (Err(rejected), Some(runnable)),
                 });
         match (result, refused) {
             (Ok((id, slot)), _) => Ok(JobHandle::live(Arc::clone(self.shared), id, slot)),
-            (Err(refusal), Some(body)) => Err((refusal, *body)),
-            (Err(_), None) => unreachable!("a refused body comes back"),
+            (Err(rejected), Some(runnable)) => Err((rejected, *runnable)),
+            (Err(_), None) => unreachable!("a refused runnable comes back"),
         }
     }
 
     /// Accepts a job, or drops it and returns a finished handle; panics if scheduling here is misuse by
     /// the group's owner.
     #[track_caller]
-    fn put<B: Body + 'static>(self, at: Tick, body: B, course: Course) -> JobHandle {
-        self.put_for(Location::caller(), at, body, course)
+    fn put<B: Runnable + 'static>(self, at: Timestamp, runnable: B, kind: JobKind) -> JobHandle {
+        self.schedule_runnable_for(Location::caller(), at, runnable, kind)
     }
 
     /// Like `put`, for a job that is scheduled in the name of the code at `site`.
     #[track_caller]
-    fn put_for<B: Body + 'static>(
+    fn schedule_runnable_for<B: Runnable + 'static>(
         self,
         site: &'static Location<'static>,
-        at: Tick,
-        body: B,
-        course: Course,
+        at: Timestamp,
+        runnable: B,
+        kind: JobKind,
     ) -> JobHandle {
-        let (refusal, body) = match self.submit(at, body, course, site) {
+        let (rejected, runnable) = match self.submit(at, runnable, kind, site) {
             Ok(handle) => return handle,
             Err(refused) => refused,
         };
-        let id = self.shared.with(|state| state.name());
+        let id = self.shared.with(|state| state.next_id());
         // A destructor's panic must not take the place of the one below.
-        if let Err(payload) = panic::discard(body) {
-            self.shared.tell(&JobPanic::new(payload, id, site));
+        if let Err(payload) = panic::discard(runnable) {
+            self.shared.report_panic(&JobPanic::new(payload, id, site));
         }
-        if let (Caller::Owner, Refusal::Closed(door)) = (self.caller, refusal) {
+        if let (Caller::Owner, Rejected::Closed(door)) = (self.caller, rejected) {
             let verb = door.verb();
             panic!("schedgroup: attempted to schedule job after Group::{verb} was called");
         }
-        let deadline = self.shared.timeline.instant(at);
+        let deadline = self.shared.clock.instant(at);
         JobHandle::rejected(Arc::clone(self.shared), id, deadline)
     }
 
     #[track_caller]
-    fn try_put<J: Job>(self, at: Tick, job: J) -> Result<JobHandle, ScheduleError<J>> {
-        self.submit(at, job, Course::Once, Location::caller())
+    fn try_schedule_job<J: Job>(
+        self,
+        at: Timestamp,
+        job: J,
+    ) -> Result<JobHandle, ScheduleError<J>> {
+        self.submit(at, job, JobKind::Once, Location::caller())
             .map_err(hand_back)
     }
 
     #[track_caller]
     pub(super) fn delay(self, delay: Duration, job: impl Job) -> JobHandle {
-        self.put(self.after(delay), job, Course::Once)
+        self.put(self.after(delay), job, JobKind::Once)
     }
 
     #[track_caller]
     pub(super) fn schedule(self, at: Instant, job: impl Job) -> JobHandle {
-        self.put(self.at(at), job, Course::Once)
+        self.put(self.at(at), job, JobKind::Once)
     }
 
     #[track_caller]
@@ -116,7 +120,7 @@ impl Entrance<'_> {
         delay: Duration,
         job: J,
     ) -> Result<JobHandle, ScheduleError<J>> {
-        self.try_put(self.after(delay), job)
+        self.try_schedule_job(self.after(delay), job)
     }
 
     #[track_caller]
@@ -125,7 +129,7 @@ impl Entrance<'_> {
         at: Instant,
         job: J,
     ) -> Result<JobHandle, ScheduleError<J>> {
-        self.try_put(self.at(at), job)
+        self.try_schedule_job(self.at(at), job)
     }
 
     #[track_caller]
@@ -134,7 +138,7 @@ impl Entrance<'_> {
         delay: Duration,
         job: impl FnOnce(JobContext) -> J + Send + 'static,
     ) -> JobHandle {
-        self.put(self.after(delay), self.with(job), Course::Once)
+        self.put(self.after(delay), self.with(job), JobKind::Once)
     }
 
     #[track_caller]
@@ -143,7 +147,7 @@ impl Entrance<'_> {
         at: Instant,
         job: impl FnOnce(JobContext) -> J + Send + 'static,
     ) -> JobHandle {
-        self.put(self.at(at), self.with(job), Course::Once)
+        self.put(self.at(at), self.with(job), JobKind::Once)
     }
 
     /// Like `schedule_with`, for what is kept until the job starts, which a rejected job gives back.
@@ -154,17 +158,17 @@ impl Entrance<'_> {
         kept: T,
         make: impl FnOnce(T, JobContext) -> J + Send + 'static,
     ) -> Result<JobHandle, ScheduleError<T>> {
-        let body = With::new(self.shared, kept, make);
-        self.submit(self.at(at), body, Course::Once, Location::caller())
-            .map_err(|(refusal, body)| hand_back((refusal, body.into_kept())))
+        let runnable = Lazy::new(self.shared, kept, make);
+        self.submit(self.at(at), runnable, JobKind::Once, Location::caller())
+            .map_err(|(rejected, runnable)| hand_back((rejected, runnable.into_kept())))
     }
 
-    fn with<F, J>(self, job: F) -> impl Body + use<F, J>
+    fn with<F, J>(self, job: F) -> impl Runnable + use<F, J>
     where
         F: FnOnce(JobContext) -> J + Send + 'static,
         J: Job,
     {
-        With::new(self.shared, job, |job: F, context| job(context))
+        Lazy::new(self.shared, job, |job: F, context| job(context))
     }
 
     #[track_caller]
@@ -186,36 +190,36 @@ impl Entrance<'_> {
     }
 
     #[track_caller]
-    fn join<F>(self, at: Tick, future: F) -> JoinHandle<F::Output>
+    fn join<F>(self, at: Timestamp, future: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let (body, receiver) = Joined::new(future, Location::caller());
-        JoinHandle::new(self.put(at, body, Course::Once), receiver)
+        let (runnable, receiver) = WithResult::new(future, Location::caller());
+        JoinHandle::new(self.put(at, runnable, JobKind::Once), receiver)
     }
 
     #[track_caller]
-    pub(super) fn repeat<F, Fut>(self, first: Instant, run: F, course: Course) -> JobHandle
+    pub(super) fn repeat<F, Fut>(self, first: Instant, run: F, kind: JobKind) -> JobHandle
     where
         F: FnMut(JobContext) -> Fut + Send + 'static,
         Fut: Future<Output = Next> + Send + 'static,
     {
-        self.put(self.at(first), Repeat::new(self.shared, run), course)
+        self.put(self.at(first), Repeating::new(self.shared, run), kind)
     }
 }
 
-fn hand_back<J>((refusal, job): (Refusal, J)) -> ScheduleError<J> {
-    match refusal {
-        Refusal::Closed(_) => ScheduleError::Closed(job),
-        Refusal::Cancelled => ScheduleError::Cancelled(job),
+fn hand_back<J>((rejected, job): (Rejected, J)) -> ScheduleError<J> {
+    match rejected {
+        Rejected::Closed(_) => ScheduleError::Closed(job),
+        Rejected::Cancelled => ScheduleError::Cancelled(job),
     }
 }
 
-/// Gives a type the scheduling verbs; it says with `entrance` where they lead.
+/// Gives a type the scheduling methods; it says with `submitter` where they lead.
 ///
 /// `$panics` is what its callers must know about misuse.
-macro_rules! verbs {
+macro_rules! schedule_methods {
     ($type:ty, $panics:literal) => {
         impl $type {
             /// Schedules `job` to run once, `delay` from now, or at once if that is zero.
@@ -246,7 +250,7 @@ macro_rules! verbs {
                 delay: std::time::Duration,
                 job: impl $crate::Job,
             ) -> $crate::JobHandle {
-                self.entrance().delay(delay, job)
+                self.submitter().delay(delay, job)
             }
 
             /// Schedules `job` to run once, at the instant `at`, or at once if that has passed.
@@ -274,7 +278,7 @@ macro_rules! verbs {
                 at: tokio::time::Instant,
                 job: impl $crate::Job,
             ) -> $crate::JobHandle {
-                self.entrance().schedule(at, job)
+                self.submitter().schedule(at, job)
             }
 
             /// Schedules `job` to run once, `delay` from now, or gives it back if the group rejects it.
@@ -309,7 +313,7 @@ macro_rules! verbs {
                 delay: std::time::Duration,
                 job: J,
             ) -> Result<$crate::JobHandle, $crate::ScheduleError<J>> {
-                self.entrance().try_delay(delay, job)
+                self.submitter().try_delay(delay, job)
             }
 
             /// Schedules `job` to run once, at the instant `at`, or gives it back if the group rejects it.
@@ -341,7 +345,7 @@ macro_rules! verbs {
                 at: tokio::time::Instant,
                 job: J,
             ) -> Result<$crate::JobHandle, $crate::ScheduleError<J>> {
-                self.entrance().try_schedule(at, job)
+                self.submitter().try_schedule(at, job)
             }
 
             /// Schedules the job that `job` makes, `delay` from now; the closure gets the
@@ -371,7 +375,7 @@ macro_rules! verbs {
                 delay: std::time::Duration,
                 job: impl FnOnce($crate::JobContext) -> J + Send + 'static,
             ) -> $crate::JobHandle {
-                self.entrance().delay_with(delay, job)
+                self.submitter().delay_with(delay, job)
             }
 
             /// Schedules the job that `job` makes, at the instant `at`; otherwise like
@@ -400,7 +404,7 @@ macro_rules! verbs {
                 at: tokio::time::Instant,
                 job: impl FnOnce($crate::JobContext) -> J + Send + 'static,
             ) -> $crate::JobHandle {
-                self.entrance().schedule_with(at, job)
+                self.submitter().schedule_with(at, job)
             }
 
             /// Schedules `future` to run once, `delay` from now, and returns a
@@ -438,7 +442,7 @@ macro_rules! verbs {
                 F: Future + Send + 'static,
                 F::Output: Send + 'static,
             {
-                self.entrance().spawn_after(delay, future)
+                self.submitter().spawn_after(delay, future)
             }
 
             /// Schedules `future` to run once, at the instant `at`; otherwise like
@@ -474,7 +478,7 @@ macro_rules! verbs {
                 F: Future + Send + 'static,
                 F::Output: Send + 'static,
             {
-                self.entrance().spawn_at(at, future)
+                self.submitter().spawn_at(at, future)
             }
 
             /// Schedules a repeating job: it runs at `first`, and again when it asks for it, until it
@@ -512,10 +516,10 @@ macro_rules! verbs {
                 F: FnMut($crate::JobContext) -> Fut + Send + 'static,
                 Fut: Future<Output = $crate::Next> + Send + 'static,
             {
-                self.entrance()
-                    .repeat(first, run, $crate::sched::origin::Course::Series)
+                self.submitter()
+                    .repeat(first, run, $crate::sched::state::JobKind::Series)
             }
         }
     };
 }
-pub(super) use verbs;
+pub(super) use schedule_methods;

@@ -13,23 +13,23 @@
 
 use std::time::Duration;
 
-use super::ends::{FirstPanic, Tally};
-use super::error::JobPanic;
-use super::gate::{Caller, Door, End, Gate, Refusal};
-use super::stats::Report;
-use crate::ground::timeline::Tick;
+use super::admission::{Caller, End, Gate, Phase, Rejected};
+use super::counts::{Counts, FirstPanic};
+use crate::common::time::Timestamp;
+use crate::sched::error::JobPanic;
+use crate::sched::stats::Report;
 
-pub(super) struct Closing {
+pub(super) struct Lifecycle {
     gate: Gate,
     /// The group's own deadline.
-    deadline: Tick,
+    deadline: Timestamp,
     shutdown: Option<Shutdown>,
     /// When the grace of a drain or a shutdown is over: the earliest of them.
-    grace_ends: Tick,
+    grace_ends: Timestamp,
     /// The group was dropped: running jobs are to be aborted.
-    abandoned: bool,
+    group_dropped: bool,
     /// Running jobs have been asked to stop, and any that still reaches an await will be. Only in a group that
-    /// was abandoned or shut down.
+    /// was dropped or shut down.
     aborting: bool,
     /// The `Group` was detached.
     detached: bool,
@@ -40,42 +40,42 @@ pub(super) struct Closing {
 /// A shutdown on its way.
 struct Shutdown {
     /// What is due later than this is dropped.
-    due: Tick,
+    due: Timestamp,
     /// The driver has dropped what was not due.
     swept: bool,
     /// What had become of jobs when it began: what is lost from then on is what `wait` calls a cancel.
-    before: Tally,
+    before: Counts,
 }
 
 /// How the group ended.
-pub(super) enum Outcome<'a> {
+pub(in crate::sched) enum GroupOutcome<'a> {
     Done,
     Ended(End),
     Panicked(&'a JobPanic),
 }
 
-impl Closing {
-    pub(super) fn new(deadline: Tick) -> Closing {
-        Closing {
+impl Lifecycle {
+    pub(super) fn new(deadline: Timestamp) -> Lifecycle {
+        Lifecycle {
             gate: Gate::new(),
             deadline,
             shutdown: None,
-            grace_ends: Tick::NEVER,
-            abandoned: false,
+            grace_ends: Timestamp::NEVER,
+            group_dropped: false,
             aborting: false,
             detached: false,
             handles: 0,
         }
     }
 
-    pub(super) fn admit(&self, caller: Caller, cancelled: bool) -> Result<(), Refusal> {
+    pub(super) fn admit(&self, caller: Caller, cancelled: bool) -> Result<(), Rejected> {
         self.gate.admit(caller, cancelled)
     }
 
     // What happens to the group.
 
     /// A cancelled token or a passed deadline, if that ends the group now.
-    pub(super) fn reason(&self, now: Tick, cancelled: bool) -> Option<End> {
+    pub(super) fn reason(&self, now: Timestamp, cancelled: bool) -> Option<End> {
         if self.gate.ended.is_some() || self.gate.drained {
             None
         } else if cancelled {
@@ -97,7 +97,7 @@ impl Closing {
 
     /// `wait` was called; false if another is on its way or has ended.
     pub(super) fn close_to_wait(&mut self) -> bool {
-        self.gate.close(Door::Waited);
+        self.gate.close(Phase::Waited);
         !std::mem::replace(&mut self.gate.waited, true)
     }
 
@@ -107,20 +107,20 @@ impl Closing {
     }
 
     /// `drain` was called: nothing is dropped before the grace is over.
-    pub(super) fn drain_until(&mut self, abort: Tick) {
-        self.gate.close(Door::Draining);
+    pub(super) fn drain_until(&mut self, abort: Timestamp) {
+        self.gate.close(Phase::Draining);
         self.grace_ends = self.grace_ends.min(abort);
     }
 
     /// `shutdown` was called.
-    pub(super) fn shut_down(&mut self, now: Tick, abort: Tick, before: Tally) {
-        self.gate.close(Door::ShutDown);
+    pub(super) fn shut_down(&mut self, now: Timestamp, abort: Timestamp, before: Counts) {
+        self.gate.close(Phase::ShutDown);
         self.grace_ends = self.grace_ends.min(abort);
         self.seal(now, before);
     }
 
     /// No job comes any more, and none that is due later than now will run.
-    fn seal(&mut self, now: Tick, before: Tally) {
+    fn seal(&mut self, now: Timestamp, before: Counts) {
         self.gate.sealed = true;
         self.shutdown.get_or_insert(Shutdown {
             due: now,
@@ -130,8 +130,8 @@ impl Closing {
     }
 
     /// The group was dropped, or its runtime is gone.
-    pub(super) fn abandon(&mut self) {
-        self.abandoned = true;
+    pub(super) fn group_dropped(&mut self) {
+        self.group_dropped = true;
     }
 
     pub(super) fn detach(&mut self) {
@@ -146,11 +146,11 @@ impl Closing {
         self.handles -= 1;
     }
 
-    /// No job is held. True if none will come either, for the first time: the book is closed.
+    /// No job is held. True if none will come either, for the first time: it is final.
     pub(super) fn drain(&mut self) -> bool {
         let closing = self.has_ended()
             || self.is_draining()
-            || self.abandoned
+            || self.group_dropped
             || (self.detached && self.handles == 0);
         let drains = closing && !self.gate.drained;
         self.gate.drained |= drains;
@@ -165,7 +165,7 @@ impl Closing {
 
     /// `wait`, `drain` or `shutdown` was called.
     pub(super) fn is_draining(&self) -> bool {
-        self.gate.door != Door::Open
+        self.gate.door != Phase::Open
     }
 
     pub(super) fn is_drained(&self) -> bool {
@@ -178,22 +178,22 @@ impl Closing {
 
     /// Returns whether series that end with `wait` are to look at once. What else closes a group ends them itself.
     pub(super) fn hurries(&self) -> bool {
-        self.is_draining() && self.lets_go_on()
+        self.is_draining() && self.may_reschedule()
     }
 
     /// Returns whether the clock can end the group.
     pub(super) fn has_deadline(&self) -> bool {
-        self.deadline < Tick::NEVER
+        self.deadline < Timestamp::NEVER
     }
 
     /// Returns whether a due job may start.
-    pub(super) fn lets_start(&self) -> bool {
-        !(self.has_ended() || self.aborting || self.abandoned)
+    pub(super) fn may_start(&self) -> bool {
+        !(self.has_ended() || self.aborting || self.group_dropped)
     }
 
     /// Returns whether a job may be moved, or run once more.
-    pub(super) fn lets_go_on(&self) -> bool {
-        !(self.has_ended() || self.is_shut_down() || self.abandoned)
+    pub(super) fn may_reschedule(&self) -> bool {
+        !(self.has_ended() || self.is_shut_down() || self.group_dropped)
     }
 
     pub(super) fn is_aborting(&self) -> bool {
@@ -202,14 +202,19 @@ impl Closing {
 
     /// What is due at that instant or later is to be dropped, and what runs to be woken if it is to be aborted;
     /// if there is anything of either. When its grace is over, a drain goes on as a shutdown without any.
-    pub(super) fn drops_from(&mut self, now: Tick, pending: usize, tally: Tally) -> Option<Tick> {
+    pub(super) fn drops_from(
+        &mut self,
+        now: Timestamp,
+        pending: usize,
+        counts: Counts,
+    ) -> Option<Timestamp> {
         if self.grace_ends <= now {
-            self.seal(now, tally);
+            self.seal(now, counts);
         }
-        let aborts = !self.aborting && (self.abandoned || self.grace_ends <= now);
+        let aborts = !self.aborting && (self.group_dropped || self.grace_ends <= now);
         self.aborting |= aborts;
-        if aborts || (pending > 0 && !self.lets_start()) {
-            return Some(Tick::ALWAYS);
+        if aborts || (pending > 0 && !self.may_start()) {
+            return Some(Timestamp::ALWAYS);
         }
         let shutdown = self.shutdown.as_mut().filter(|shutdown| !shutdown.swept)?;
         shutdown.swept = true;
@@ -217,14 +222,14 @@ impl Closing {
     }
 
     /// When the clock next changes something here.
-    pub(super) fn next(&self) -> Tick {
+    pub(super) fn next(&self) -> Timestamp {
         let deadline = if self.has_ended() {
-            Tick::NEVER
+            Timestamp::NEVER
         } else {
             self.deadline
         };
         let grace = if self.aborting {
-            Tick::NEVER
+            Timestamp::NEVER
         } else {
             self.grace_ends
         };
@@ -234,26 +239,30 @@ impl Closing {
     // What is reported at the end.
 
     /// What `wait` returns, once it is known.
-    pub(super) fn outcome<'a>(&self, tally: Tally, first: &'a FirstPanic) -> Option<Outcome<'a>> {
+    pub(super) fn outcome<'a>(
+        &self,
+        counts: Counts,
+        first: &'a FirstPanic,
+    ) -> Option<GroupOutcome<'a>> {
         if let Some(end) = self.gate.ended {
-            return Some(Outcome::Ended(end));
+            return Some(GroupOutcome::Ended(end));
         }
         if !self.gate.drained {
             return None;
         }
         let left_over = self.shutdown.as_ref().is_some_and(|shutdown| {
-            let report = tally.report_since(shutdown.before);
+            let report = counts.report_since(shutdown.before);
             report.aborted + report.dropped > 0
         });
         Some(match first.get() {
-            _ if left_over => Outcome::Ended(End::Cancelled),
-            Some(panic) => Outcome::Panicked(panic),
-            None => Outcome::Done,
+            _ if left_over => GroupOutcome::Ended(End::Cancelled),
+            Some(panic) => GroupOutcome::Panicked(panic),
+            None => GroupOutcome::Done,
         })
     }
 
     /// What `drain` and `shutdown` return, once it is known.
-    pub(super) fn report(&self, tally: Tally, before: Tally) -> Option<Report> {
-        self.gate.drained.then(|| tally.report_since(before))
+    pub(super) fn report(&self, counts: Counts, before: Counts) -> Option<Report> {
+        self.gate.drained.then(|| counts.report_since(before))
     }
 }

@@ -8,21 +8,21 @@ use tokio::sync::oneshot;
 
 use super::error::{JobError, JobPanic};
 use super::job::{JobId, Next};
-use crate::ground::panic::{Payload, catch, discard, forget};
-use crate::ground::timeline::Tick;
+use crate::common::panic::{Payload, catch, discard, forget};
+use crate::common::time::Timestamp;
 
 /// What a run is told about itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run {
     pub(super) id: JobId,
-    pub(super) deadline: Tick,
+    pub(super) deadline: Timestamp,
     pub(super) scheduled_at: &'static Location<'static>,
 }
 
 /// A job that has not started: one allocation, as small as what the user handed in.
-pub(super) trait Body: Send {
+pub(super) trait Runnable: Send {
     /// Begins a run. This is user code: it may panic.
-    fn start(self: Box<Self>, run: Run) -> Live;
+    fn start(self: Box<Self>, run: Run) -> Started;
 
     /// How many runs a series has begun.
     fn runs(&self) -> u64 {
@@ -31,32 +31,32 @@ pub(super) trait Body: Send {
 }
 
 /// A job that has started.
-pub(super) enum Live {
+pub(super) enum Started {
     /// The user's own future, in the very box that it waited in.
     Future(Pin<Box<dyn Future<Output = ()> + Send>>),
-    /// A body that holds the future of its run and outlives it.
-    Own(Box<dyn Own>),
+    /// A runnable that holds the future of its run and outlives it.
+    Stateful(Box<dyn Stateful>),
 }
 
-/// A body that is polled itself.
-pub(super) trait Own: Body {
+/// A runnable that is polled itself.
+pub(super) trait Stateful: Runnable {
     /// Polls the run; its end says what the job wants next.
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Next>;
-    fn into_body(self: Box<Self>) -> Box<dyn Body>;
+    fn into_runnable(self: Box<Self>) -> Box<dyn Runnable>;
 }
 
-impl<F: Future<Output = ()> + Send + 'static> Body for F {
-    fn start(self: Box<Self>, _: Run) -> Live {
-        Live::Future(Box::into_pin(self))
+impl<F: Future<Output = ()> + Send + 'static> Runnable for F {
+    fn start(self: Box<Self>, _: Run) -> Started {
+        Started::Future(Box::into_pin(self))
     }
 }
 
-/// The body behind a [`JoinHandle`](super::handle::JoinHandle).
+/// The runnable behind a [`JoinHandle`](super::handle::JoinHandle).
 ///
 /// It sends its result when it is dropped, which is after the job's state was set and its future
 /// dropped, and before `wait` stops counting the job: who has the value sees a finished job that holds
 /// nothing any more, and after `wait` no value is on its way.
-pub(super) struct Joined<F: Future> {
+pub(super) struct WithResult<F: Future> {
     future: Option<Pin<Box<F>>>,
     result: Option<Result<F::Output, JobError>>,
     receiver: Option<oneshot::Sender<Result<F::Output, JobError>>>,
@@ -64,16 +64,16 @@ pub(super) struct Joined<F: Future> {
     scheduled_at: &'static Location<'static>,
 }
 
-/// The receiving end of a [`Joined`].
+/// The receiving end of a [`WithResult`].
 pub(super) type Receiver<T> = oneshot::Receiver<Result<T, JobError>>;
 
-impl<F: Future> Joined<F> {
+impl<F: Future> WithResult<F> {
     pub(super) fn new(
         future: F,
         scheduled_at: &'static Location<'static>,
-    ) -> (Joined<F>, Receiver<F::Output>) {
+    ) -> (WithResult<F>, Receiver<F::Output>) {
         let (sender, receiver) = oneshot::channel();
-        let joined = Joined {
+        let joined = WithResult {
             future: Some(Box::pin(future)),
             result: None,
             receiver: Some(sender),
@@ -84,18 +84,18 @@ impl<F: Future> Joined<F> {
     }
 }
 
-impl<F> Body for Joined<F>
+impl<F> Runnable for WithResult<F>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    fn start(mut self: Box<Self>, run: Run) -> Live {
+    fn start(mut self: Box<Self>, run: Run) -> Started {
         self.id = run.id;
-        Live::Own(self)
+        Started::Stateful(self)
     }
 }
 
-impl<F> Own for Joined<F>
+impl<F> Stateful for WithResult<F>
 where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
@@ -129,12 +129,12 @@ where
         }
     }
 
-    fn into_body(self: Box<Self>) -> Box<dyn Body> {
+    fn into_runnable(self: Box<Self>) -> Box<dyn Runnable> {
         self
     }
 }
 
-impl<F: Future> Drop for Joined<F> {
+impl<F: Future> Drop for WithResult<F> {
     fn drop(&mut self) {
         let future = discard(self.future.take());
         let result = self.result.take().unwrap_or(Err(JobError::Cancelled));
@@ -153,10 +153,10 @@ impl<F: Future> Drop for Joined<F> {
     }
 }
 
-/// A panic that was made a value by the job's own body, on its way to the group.
+/// A panic that was made a value by the job's own runnable, on its way to the group.
 struct Reported(JobPanic);
 
-/// The panic of a job as a value, the same one that its body may have reported already.
+/// The panic of a job as a value, the same one that its runnable may have reported already.
 pub(super) fn job_panic(
     payload: Payload,
     id: JobId,

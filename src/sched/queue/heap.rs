@@ -4,16 +4,16 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use super::wheel::{Bucket, Granule, Wheel, granule};
-use crate::ground::timeline::Tick;
+use super::wheel::{Bucket, Tick, Wheel, tick};
+use crate::common::time::Timestamp;
 
 /// A hint: "look at this slot no later than `at`". Whether the job is still there, and due, only its
 /// slot knows; an entry that no longer speaks for its slot is dead and is passed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Entry {
-    pub(super) at: Tick,
-    pub(super) stamp: Stamp,
-    pub(super) slot: u32,
+pub(in crate::sched) struct Entry {
+    pub(in crate::sched) at: Timestamp,
+    pub(in crate::sched) sequence: Sequence,
+    pub(in crate::sched) slot: u32,
 }
 
 /// Ties entries to jobs, and orders equal deadlines by submission.
@@ -22,20 +22,20 @@ pub(super) struct Entry {
 /// lower eight count how often the job got a new entry. After 256 of them an old entry could speak
 /// for the job again: the slot is then looked at once for nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Stamp(u64);
+pub(in crate::sched) struct Sequence(u64);
 
-impl Stamp {
-    pub(super) fn first(job: u64) -> Stamp {
-        Stamp(job << 8)
+impl Sequence {
+    pub(in crate::sched) fn first(job: u64) -> Sequence {
+        Sequence(job << 8)
     }
 
-    pub(super) fn job(self) -> u64 {
+    pub(in crate::sched) fn job(self) -> u64 {
         self.0 >> 8
     }
 
-    /// The stamp of the same job's next entry.
-    pub(super) fn renewed(self) -> Stamp {
-        Stamp((self.0 & !0xff) | (self.0.wrapping_add(1) & 0xff))
+    /// The sequence of the same job's next entry.
+    pub(in crate::sched) fn renewed(self) -> Sequence {
+        Sequence((self.0 & !0xff) | (self.0.wrapping_add(1) & 0xff))
     }
 }
 
@@ -54,7 +54,7 @@ impl Stamp {
 /// appended to the run. A job that was moved later is found there with its new deadline and goes on
 /// into a later bucket, which is all that moving it ever costs.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(in crate::sched) struct Queue {
     wheel: Wheel,
     /// A bucket of the wheel on its way to the run.
     moving: Bucket,
@@ -83,14 +83,14 @@ fn ahead(len: usize) -> Duration {
 }
 
 /// Up to there everything is near.
-fn near(now: Tick) -> Granule {
-    granule(now.after(AHEAD))
+fn near(now: Timestamp) -> Tick {
+    tick(now.after(AHEAD))
 }
 
 impl Queue {
-    pub(super) fn new(now: Tick) -> Queue {
+    pub(in crate::sched) fn new(now: Timestamp) -> Queue {
         Queue {
-            wheel: Wheel::new(granule(now)),
+            wheel: Wheel::new(tick(now)),
             moving: Bucket::default(),
             moved: 0,
             run: VecDeque::new(),
@@ -99,8 +99,8 @@ impl Queue {
         }
     }
 
-    pub(super) fn push(&mut self, entry: Entry) {
-        if granule(entry.at) > self.wheel.at() {
+    pub(in crate::sched) fn push(&mut self, entry: Entry) {
+        if tick(entry.at) > self.wheel.at() {
             self.wheel.push(entry.at, entry.slot);
         } else {
             self.heap.push(Reverse(entry));
@@ -108,10 +108,10 @@ impl Queue {
     }
 
     /// Pushes many, which are in no order.
-    pub(super) fn extend(&mut self, entries: impl IntoIterator<Item = Entry>) {
+    pub(in crate::sched) fn extend(&mut self, entries: impl IntoIterator<Item = Entry>) {
         let mut near = std::mem::take(&mut self.near);
         for entry in entries {
-            if granule(entry.at) > self.wheel.at() {
+            if tick(entry.at) > self.wheel.at() {
                 self.wheel.push(entry.at, entry.slot);
             } else {
                 near.push(entry);
@@ -129,27 +129,30 @@ impl Queue {
     }
 
     /// Keeps an entry whose slot is to be looked up before it is popped, even if it is due.
-    pub(super) fn push_late(&mut self, entry: Entry) {
+    pub(in crate::sched) fn push_late(&mut self, entry: Entry) {
         self.wheel.push_late(entry.at, entry.slot);
     }
 
     /// Goes on to what is near, over a time in which nothing was to do. What is pushed then does not have to
     /// come down from where it lay as seen from long ago.
-    pub(super) fn go_on(&mut self, now: Tick) {
+    pub(in crate::sched) fn advance(&mut self, now: Timestamp) {
         // What is left of a bucket on its way belongs behind what has gone before, wherever that lies.
         if self.left_to_move() == 0 {
-            self.wheel.go_on(near(now));
+            self.wheel.advance(near(now));
         }
     }
 
     /// Some slots of a bucket whose time comes near, at most `most`; the caller looks up when they are
     /// due and pushes them again.
-    pub(super) fn arriving(&mut self, now: Tick, most: usize) -> Option<Vec<u32>> {
+    pub(in crate::sched) fn cascade(&mut self, now: Timestamp, most: usize) -> Option<Vec<u32>> {
         if self.left_to_move() == 0 {
             self.moved = 0;
-            self.moving = self.wheel.take(self.horizon(now)).unwrap_or_default();
+            self.moving = self
+                .wheel
+                .take(self.prefetch_until(now))
+                .unwrap_or_default();
             if self.left_to_move() == 0 {
-                self.go_on(now);
+                self.advance(now);
                 return None;
             }
         }
@@ -161,30 +164,30 @@ impl Queue {
     }
 
     /// Everything up to there moves in: it is near, or stands in front of something large that is.
-    fn horizon(&self, now: Tick) -> Granule {
+    fn prefetch_until(&self, now: Timestamp) -> Tick {
         let large = self.wheel.large().filter_map(|large| {
-            let near = granule(now.after(ahead(large.len)));
+            let near = tick(now.after(ahead(large.len)));
             (large.start <= near).then_some(large.start)
         });
-        large.fold(near(now), Granule::max)
+        large.fold(near(now), Tick::max)
     }
 
     fn left_to_move(&self) -> usize {
         self.moving.slots.len() - self.moved
     }
 
-    /// Returns whether anything due by `now` is still to [arrive](Queue::arriving). Until then the order of
+    /// Returns whether anything due by `now` is still to [arrive](Queue::cascade). Until then the order of
     /// what could be popped is not known.
-    pub(super) fn is_behind(&self, now: Tick) -> bool {
+    pub(in crate::sched) fn is_behind(&self, now: Timestamp) -> bool {
         match self.wheel.peek() {
             _ if self.left_to_move() > 0 => self.moving.earliest <= now,
-            Some(first) => first.start <= granule(now),
+            Some(first) => first.start <= tick(now),
             None => false,
         }
     }
 
     /// The earliest deadline.
-    pub(super) fn next(&self) -> Option<Tick> {
+    pub(in crate::sched) fn next(&self) -> Option<Timestamp> {
         let run = self.run.front().map(|entry| entry.at);
         let heap = self.heap.peek().map(|Reverse(entry)| entry.at);
         let wheel = self.wheel.peek().map(|first| first.earliest);
@@ -193,26 +196,26 @@ impl Queue {
     }
 
     /// When there is something to do: at the earliest deadline, or ahead of it for a large bucket.
-    pub(super) fn wakes(&self) -> Option<Tick> {
+    pub(in crate::sched) fn next_wake(&self) -> Option<Timestamp> {
         let large = self.wheel.large();
         let ahead = large.map(|large| large.earliest.before(ahead(large.len)));
         self.next().into_iter().chain(ahead).min()
     }
 
     /// Takes the first entry if it is due. Nothing may be [behind](Queue::is_behind).
-    pub(super) fn pop_due(&mut self, now: Tick) -> Option<Entry> {
+    pub(in crate::sched) fn pop_due(&mut self, now: Timestamp) -> Option<Entry> {
         let heap = self.heap.peek().map(|Reverse(entry)| entry);
         match (self.run.front(), heap) {
             (Some(run), heap) if run.at <= now && heap.is_none_or(|heap| run < heap) => {
                 let entry = self.run.pop_front();
-                give_back(self.run.len(), self.run.capacity(), |kept| {
+                requeue(self.run.len(), self.run.capacity(), |kept| {
                     self.run.shrink_to(kept)
                 });
                 entry
             }
             (_, Some(heap)) if heap.at <= now => {
                 let entry = self.heap.pop();
-                give_back(self.heap.len(), self.heap.capacity(), |kept| {
+                requeue(self.heap.len(), self.heap.capacity(), |kept| {
                     self.heap.shrink_to(kept)
                 });
                 entry.map(|Reverse(entry)| entry)
@@ -221,11 +224,11 @@ impl Queue {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::sched) fn len(&self) -> usize {
         self.wheel.len() + self.left_to_move() + self.run.len() + self.heap.len()
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(in crate::sched) fn clear(&mut self) {
         *self = Queue {
             wheel: Wheel::new(self.wheel.at()),
             moving: Bucket::default(),
@@ -238,7 +241,7 @@ impl Queue {
 }
 
 /// Storage shrinks when it is a quarter full, so that each shrink is paid for by as many pops.
-fn give_back(len: usize, capacity: usize, shrink_to: impl FnOnce(usize)) {
+fn requeue(len: usize, capacity: usize, shrink_to: impl FnOnce(usize)) {
     if capacity > KEPT && len < capacity / 4 {
         shrink_to(2 * len);
     }
@@ -248,31 +251,33 @@ fn give_back(len: usize, capacity: usize, shrink_to: impl FnOnce(usize)) {
 mod tests {
     use super::*;
 
-    fn tick(nanos: u64) -> Tick {
-        Tick::ALWAYS.after(Duration::from_nanos(nanos))
+    fn timestamp(nanos: u64) -> Timestamp {
+        Timestamp::ALWAYS.after(Duration::from_nanos(nanos))
     }
 
     fn entry(at: u64, job: u64) -> Entry {
         Entry {
-            at: tick(at),
-            stamp: Stamp::first(job),
+            at: timestamp(at),
+            sequence: Sequence::first(job),
             slot: job as u32,
         }
     }
 
     fn queue() -> Queue {
-        Queue::new(Tick::ALWAYS)
+        Queue::new(Timestamp::ALWAYS)
     }
 
     /// Pops what is due by `now`, as the driver does; slot `i` is due at `deadlines[i]`.
     fn pop(queue: &mut Queue, now: u64, deadlines: &[u64]) -> Vec<u64> {
-        while queue.is_behind(tick(now)) {
-            let slots = queue.arriving(tick(now), 3).expect("something is behind");
+        while queue.is_behind(timestamp(now)) {
+            let slots = queue
+                .cascade(timestamp(now), 3)
+                .expect("something is behind");
             let due = |slot: u32| entry(deadlines[slot as usize], slot.into());
             queue.extend(slots.into_iter().map(due));
         }
-        std::iter::from_fn(|| queue.pop_due(tick(now)))
-            .map(|entry| entry.stamp.job())
+        std::iter::from_fn(|| queue.pop_due(timestamp(now)))
+            .map(|entry| entry.sequence.job())
             .collect()
     }
 
@@ -286,7 +291,7 @@ mod tests {
             for (job, at) in deadlines.into_iter().enumerate() {
                 queue.push(entry(at, job as u64));
             }
-            assert_eq!(queue.next(), Some(tick(unit)));
+            assert_eq!(queue.next(), Some(timestamp(unit)));
             assert_eq!(
                 pop(&mut queue, 3 * unit, &deadlines),
                 [1, 3, 2, 5, 0, 4],
@@ -324,7 +329,7 @@ mod tests {
         queue.push(entry(50 * MS, 0));
         let moved = [5_000 * MS];
         assert_eq!(pop(&mut queue, 4_999 * MS, &moved), []);
-        assert_eq!(queue.next(), Some(tick(moved[0])));
+        assert_eq!(queue.next(), Some(timestamp(moved[0])));
         assert_eq!(pop(&mut queue, 5_000 * MS, &moved), [0]);
     }
 
@@ -335,17 +340,17 @@ mod tests {
         let at = 60_000 * MS;
         let mut queue = queue();
         queue.push(entry(at, 0));
-        assert_eq!(queue.wakes(), Some(tick(at)));
+        assert_eq!(queue.next_wake(), Some(timestamp(at)));
         for _ in 0..LARGE {
             queue.push(entry(at, 0));
         }
-        assert_eq!(queue.wakes(), Some(tick(at).before(AHEAD)));
+        assert_eq!(queue.next_wake(), Some(timestamp(at).before(AHEAD)));
         for _ in 0..100 * LARGE {
             queue.push(entry(at, 0));
         }
         let ahead = AHEAD_EACH * (1 + 101 * LARGE as u32);
-        assert_eq!(queue.wakes(), Some(tick(at).before(ahead)));
-        assert_eq!(queue.next(), Some(tick(at)));
+        assert_eq!(queue.next_wake(), Some(timestamp(at).before(ahead)));
+        assert_eq!(queue.next(), Some(timestamp(at)));
     }
 
     #[test]
@@ -358,13 +363,13 @@ mod tests {
             queue.push(entry(at, slot as u64));
         }
         let mut moved = 0;
-        while let Some(slots) = queue.arriving(tick(0), 4096) {
+        while let Some(slots) = queue.cascade(timestamp(0), 4096) {
             moved += slots.len();
             let due = |slot: u32| entry(deadlines[slot as usize], slot.into());
             queue.extend(slots.into_iter().map(due));
         }
         assert!(moved >= deadlines.len(), "{moved} moved");
-        assert_eq!(queue.wakes(), Some(tick(small)));
+        assert_eq!(queue.next_wake(), Some(timestamp(small)));
         assert_eq!(pop(&mut queue, small, &deadlines), [0]);
     }
 
@@ -374,12 +379,12 @@ mod tests {
         for idle in [0, 70, 5_000, 400_000, 3_600_000] {
             for delay in [1, 15, 30, 63, 64, 200, 4_000] {
                 let mut queue = queue();
-                let now = tick(idle * MS + 1);
-                queue.go_on(now);
+                let now = timestamp(idle * MS + 1);
+                queue.advance(now);
                 queue.push(entry((idle + delay) * MS, 0));
                 let due = [(idle + delay) * MS];
                 let mut looked_up = 0;
-                while let Some(slots) = queue.arriving(tick(due[0]), 9) {
+                while let Some(slots) = queue.cascade(timestamp(due[0]), 9) {
                     looked_up += slots.len();
                     queue.extend(slots.into_iter().map(|_| entry(due[0], 0)));
                 }
@@ -432,11 +437,11 @@ mod tests {
                 let mut deadlines: Vec<u64> = (0..100_000).map(due).collect();
                 let mut queue = queue();
                 for (job, at) in (0..).zip(&mut deadlines) {
-                    // Moved ones are found where they were before.
+                    // Reset ones are found where they were before.
                     queue.push(entry(if moved { job * unit } else { *at }, job));
                 }
                 if moved {
-                    while let Some(slots) = queue.arriving(tick(last), 512) {
+                    while let Some(slots) = queue.cascade(timestamp(last), 512) {
                         let now = |slot: u32| entry(deadlines[slot as usize], slot.into());
                         queue.extend(slots.into_iter().map(now));
                     }
@@ -457,7 +462,7 @@ mod tests {
     fn storage_shrinks_when_it_is_large_and_less_than_a_quarter_full() {
         let shrunk = |len, capacity| {
             let mut to = None;
-            give_back(len, capacity, |kept| to = Some(kept));
+            requeue(len, capacity, |kept| to = Some(kept));
             to
         };
         assert_eq!(shrunk(0, KEPT), None);
@@ -474,9 +479,9 @@ mod tests {
             queue.push(entry(at, at));
         }
         assert_eq!(queue.len(), 6);
-        assert!(queue.pop_due(tick(3)).is_some());
+        assert!(queue.pop_due(timestamp(3)).is_some());
         assert_eq!(queue.len(), 5);
-        assert!(queue.arriving(tick(100_000 * MS), 0).is_some());
+        assert!(queue.cascade(timestamp(100_000 * MS), 0).is_some());
         assert_eq!(queue.len(), 5, "one is on its way");
         queue.clear();
         assert_eq!(queue.len(), 0);
@@ -484,13 +489,13 @@ mod tests {
 
     #[test]
     fn a_renewed_stamp_keeps_its_job_and_wraps_within_it() {
-        let first = Stamp::first(7);
-        let mut stamp = first;
+        let first = Sequence::first(7);
+        let mut sequence = first;
         for _ in 0..255 {
-            stamp = stamp.renewed();
-            assert_eq!(stamp.job(), 7);
-            assert_ne!(stamp, first);
+            sequence = sequence.renewed();
+            assert_eq!(sequence.job(), 7);
+            assert_ne!(sequence, first);
         }
-        assert_eq!(stamp.renewed(), first);
+        assert_eq!(sequence.renewed(), first);
     }
 }

@@ -1,0 +1,155 @@
+//! Instants and durations as one ordered number.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A point on a [`Clock`], in nanoseconds: eight bytes that compare like the instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Timestamp(u64);
+
+/// Where the epoch lies among the timestamps: past and future have 292 years each.
+const ORIGIN: u64 = 1 << 63;
+
+impl Timestamp {
+    /// Before or at every instant.
+    pub(crate) const ALWAYS: Timestamp = Timestamp(0);
+    /// As far as the line goes. A deadline beyond it is cut to it, so that none is ever an error.
+    pub(crate) const NEVER: Timestamp = Timestamp(u64::MAX);
+
+    /// The number itself, for who sorts timestamps by their digits.
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// The timestamp of a number that [`bits`](Timestamp::bits) gave.
+    pub(crate) const fn from_bits(bits: u64) -> Timestamp {
+        Timestamp(bits)
+    }
+
+    /// This timestamp, moved later; far away rather than an overflow.
+    pub(crate) fn after(self, delay: Duration) -> Timestamp {
+        Timestamp(self.0.saturating_add(nanos(delay)))
+    }
+
+    /// This timestamp, moved earlier.
+    pub(crate) fn before(self, by: Duration) -> Timestamp {
+        Timestamp(self.0.saturating_sub(nanos(by)))
+    }
+
+    /// How much later this timestamp is; zero if it is not.
+    pub(crate) fn since(self, earlier: Timestamp) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// A duration as one number; far away rather than an overflow.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Translates between tokio's instants and timestamps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    epoch: Instant,
+}
+
+impl Clock {
+    pub(crate) fn new(epoch: Instant) -> Clock {
+        Clock { epoch }
+    }
+
+    pub(crate) fn timestamp(&self, at: Instant) -> Timestamp {
+        match at.checked_duration_since(self.epoch) {
+            Some(future) => Timestamp(ORIGIN.saturating_add(nanos(future))),
+            None => Timestamp(ORIGIN.saturating_sub(nanos(self.epoch.duration_since(at)))),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.timestamp(Instant::now())
+    }
+
+    /// The instant of a timestamp; on a platform whose clock does not reach so far, the farthest that
+    /// tokio itself counts on, 30 years, or the epoch for the past.
+    pub(crate) fn instant(&self, timestamp: Timestamp) -> Instant {
+        if timestamp.0 >= ORIGIN {
+            self.epoch
+                .checked_add(Duration::from_nanos(timestamp.0 - ORIGIN))
+                .unwrap_or_else(|| self.epoch + Duration::from_secs(86_400 * 365 * 30))
+        } else {
+            self.epoch
+                .checked_sub(Duration::from_nanos(ORIGIN - timestamp.0))
+                .unwrap_or(self.epoch)
+        }
+    }
+}
+
+/// The instant `delay` after `at`; far away rather than an overflow.
+pub(crate) fn later(at: Instant, delay: Duration) -> Instant {
+    let line = Clock::new(at);
+    line.instant(line.timestamp(at).after(delay))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line() -> Clock {
+        Clock::new(Instant::now())
+    }
+
+    #[test]
+    fn an_instant_survives_the_round_trip() {
+        let line = line();
+        for offset in [0, 1, 999, 1_000_000, 86_400_000_000_000] {
+            let offset = Duration::from_nanos(offset);
+            for at in [line.epoch + offset, line.epoch - offset] {
+                assert_eq!(line.instant(line.timestamp(at)), at);
+            }
+        }
+    }
+
+    #[test]
+    fn ticks_compare_like_instants_on_both_sides_of_the_epoch() {
+        let line = line();
+        let nano = Duration::from_nanos(1);
+        let timestamps = [
+            line.epoch - nano - nano,
+            line.epoch - nano,
+            line.epoch,
+            line.epoch + nano,
+        ]
+        .map(|at| line.timestamp(at));
+        assert!(timestamps.is_sorted_by(|a, b| a < b), "{timestamps:?}");
+    }
+
+    #[test]
+    fn a_delay_beyond_the_line_is_far_away() {
+        let line = line();
+        assert_eq!(
+            line.timestamp(line.epoch).after(Duration::MAX),
+            Timestamp::NEVER
+        );
+        assert!(
+            line.instant(Timestamp::NEVER) > line.epoch + Duration::from_secs(86_400 * 365 * 200)
+        );
+    }
+
+    #[test]
+    fn later_is_exact_or_far_away() {
+        let at = Instant::now();
+        let delay = Duration::new(1, 1);
+        assert_eq!(later(at, delay), at + delay);
+        assert!(later(at, Duration::MAX) > at + Duration::from_secs(86_400 * 365 * 29));
+    }
+
+    #[test]
+    fn since_counts_only_forward() {
+        let line = line();
+        let start = line.timestamp(line.epoch);
+        let later = start.after(Duration::from_micros(3));
+        assert_eq!(later.since(start), Duration::from_micros(3));
+        assert_eq!(start.since(later), Duration::ZERO);
+    }
+}

@@ -1,0 +1,220 @@
+//! The channel into the driver: entries go in at one end, and the driver is woken only for an entry
+//! that is due before the one it sleeps for.
+//!
+//! The driver owns the heap behind it. What is known here of the heap's entries, it tells when a turn begins
+//! and when it lies down.
+
+use std::task::Waker;
+
+use crate::common::time::Timestamp;
+use crate::sched::queue::Entry;
+
+/// Entries that the driver has not taken yet, and how deep it sleeps.
+///
+/// Both are under the group's lock, so "is there something earlier?" and "lie down" are one step, and
+/// so are "push" and "is it asleep?": no wake-up falls in between.
+pub(super) struct Inbox {
+    entries: Vec<Entry>,
+    /// The earliest deadline among `entries`.
+    earliest: Timestamp,
+    /// Not later than any live entry in the driver's heap.
+    head: Timestamp,
+    /// How many entries the driver holds.
+    queued: usize,
+    driver: DriverState,
+    /// Something else than an entry wants the driver to look.
+    notified: bool,
+}
+
+enum DriverState {
+    /// The driver looks at the inbox before it lies down.
+    Running,
+    Parked {
+        until: Timestamp,
+        waker: Waker,
+    },
+}
+
+/// So many entries wake the driver though none is early: it moves them into its heap while the
+/// producers go on, and the buffer stays small.
+const FULL: usize = 1 << 16;
+/// Dead entries beyond the live ones up to here are not worth a sweep.
+const KEPT_DEAD: usize = 1024;
+
+impl Default for Inbox {
+    fn default() -> Inbox {
+        Inbox {
+            entries: Vec::new(),
+            earliest: Timestamp::NEVER,
+            head: Timestamp::NEVER,
+            queued: 0,
+            driver: DriverState::Running,
+            notified: false,
+        }
+    }
+}
+
+impl Inbox {
+    /// Takes an entry in; the driver's waker if it must be woken for it.
+    pub(super) fn push(&mut self, entry: Entry) -> Option<Waker> {
+        self.entries.push(entry);
+        self.earliest = self.earliest.min(entry.at);
+        match &self.driver {
+            DriverState::Parked { until, .. }
+                if entry.at < *until || self.entries.len() >= FULL =>
+            {
+                self.take_waker()
+            }
+            _ => None,
+        }
+    }
+
+    /// Makes the driver look; its waker if it is asleep.
+    pub(super) fn notify(&mut self) -> Option<Waker> {
+        self.notified = true;
+        self.take_waker()
+    }
+
+    fn take_waker(&mut self) -> Option<Waker> {
+        match std::mem::replace(&mut self.driver, DriverState::Running) {
+            DriverState::Parked { waker, .. } => Some(waker),
+            DriverState::Running => None,
+        }
+    }
+
+    /// The driver is up and takes what has come in; it gives an empty buffer for what comes next.
+    pub(super) fn drain(&mut self, empty: Vec<Entry>) -> Vec<Entry> {
+        self.head = self.head();
+        self.earliest = Timestamp::NEVER;
+        self.queued += self.entries.len();
+        std::mem::replace(&mut self.entries, empty)
+    }
+
+    /// The driver's heap holds so many entries, the first of them due then.
+    pub(super) fn set_queue_stats(&mut self, head: Option<Timestamp>, queued: usize) {
+        self.head = head.unwrap_or(Timestamp::NEVER);
+        self.queued = queued;
+    }
+
+    /// No entry speaks for a job any more, and the driver has cleared its heap.
+    pub(super) fn forget(&mut self) -> Vec<Entry> {
+        let forgotten = self.drain(Vec::new());
+        self.set_queue_stats(None, 0);
+        forgotten
+    }
+
+    /// The driver is up: what it was notified for, it is about to see.
+    pub(super) fn on_wake(&mut self) {
+        self.driver = DriverState::Running;
+        self.notified = false;
+    }
+
+    /// The driver lies down until then, unless there is something to look at first.
+    pub(super) fn park(&mut self, until: Timestamp, waker: &Waker) -> bool {
+        let early =
+            !self.entries.is_empty() && (self.earliest < until || self.entries.len() >= FULL);
+        if early || self.notified {
+            return false;
+        }
+        self.driver = DriverState::Parked {
+            until,
+            waker: waker.clone(),
+        };
+        true
+    }
+
+    /// Not later than any live entry, here and in the driver's heap.
+    pub(super) fn head(&self) -> Timestamp {
+        self.head.min(self.earliest)
+    }
+
+    /// Returns whether there are more dead entries than live ones, and enough to be worth a sweep.
+    pub(super) fn has_too_many_for(&self, live: usize) -> bool {
+        self.queued + self.entries.len() > 2 * live + KEPT_DEAD
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::sched::queue::Sequence;
+
+    fn timestamp(at: u64) -> Timestamp {
+        Timestamp::ALWAYS.after(Duration::from_nanos(at))
+    }
+
+    fn entry(at: u64) -> Entry {
+        Entry {
+            at: timestamp(at),
+            sequence: Sequence::first(at),
+            slot: 0,
+        }
+    }
+
+    #[test]
+    fn only_an_earlier_entry_wakes_the_sleeping_driver_and_only_once() {
+        let mut inbox = Inbox::default();
+        assert!(inbox.park(timestamp(10), Waker::noop()));
+        assert!(inbox.push(entry(10)).is_none());
+        assert!(inbox.push(entry(11)).is_none());
+        assert!(inbox.push(entry(9)).is_some());
+        assert!(inbox.push(entry(8)).is_none());
+    }
+
+    #[test]
+    fn the_driver_does_not_lie_down_on_an_earlier_entry() {
+        let mut inbox = Inbox::default();
+        inbox.push(entry(5));
+        assert!(!inbox.park(timestamp(6), Waker::noop()));
+        assert!(inbox.park(timestamp(5), Waker::noop()));
+        assert_eq!(inbox.drain(Vec::new()), [entry(5)]);
+    }
+
+    #[test]
+    fn a_poke_is_not_lost_on_a_driver_that_is_up() {
+        let mut inbox = Inbox::default();
+        assert!(inbox.notify().is_none());
+        assert!(!inbox.park(timestamp(1), Waker::noop()));
+        inbox.on_wake();
+        assert!(inbox.park(timestamp(1), Waker::noop()));
+        assert!(inbox.notify().is_some());
+    }
+
+    #[test]
+    fn a_full_intake_wakes_the_driver() {
+        let mut inbox = Inbox::default();
+        assert!(inbox.park(timestamp(1), Waker::noop()));
+        let woken = (0..FULL).filter(|_| inbox.push(entry(2)).is_some()).count();
+        assert_eq!(woken, 1);
+        assert!(!inbox.park(timestamp(1), Waker::noop()));
+    }
+
+    #[test]
+    fn the_head_is_the_earliest_here_and_with_the_driver() {
+        let mut inbox = Inbox::default();
+        inbox.push(entry(7));
+        inbox.drain(Vec::new());
+        inbox.push(entry(8));
+        assert_eq!(inbox.head(), timestamp(7), "the driver has it");
+        inbox.set_queue_stats(Some(timestamp(9)), 1);
+        assert_eq!(inbox.head(), timestamp(8));
+        assert_eq!(inbox.forget(), [entry(8)]);
+        assert_eq!(inbox.head(), Timestamp::NEVER);
+    }
+
+    #[test]
+    fn entries_are_too_many_when_the_dead_outnumber_the_live_by_a_constant() {
+        let mut inbox = Inbox::default();
+        inbox.set_queue_stats(None, KEPT_DEAD + 18);
+        inbox.push(entry(1));
+        for place in ["here", "with the driver"] {
+            assert!(!inbox.has_too_many_for(10), "{place}");
+            assert!(inbox.has_too_many_for(9), "{place}");
+            inbox.drain(Vec::new());
+        }
+        inbox.set_queue_stats(None, 0);
+        assert!(!inbox.has_too_many_for(0));
+    }
+}

@@ -1,0 +1,686 @@
+//! Everything that a group knows, under one lock, and every transition of it.
+//!
+//! It is five parts that do not know the lock: its [`Jobs`], its [`Workers`], its [`Lifecycle`], the
+//! [`Inbox`] of its driver, and its [`Waiters`]. A transition brings them together. It never runs user
+//! code, drops no user value and wakes nobody. It notes in [`Effects`] what is to be done, and hands out what
+//! is to be dropped; [`Shared`](crate::sched::shared::Shared) sees to both when the lock is free again.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::panic::Location;
+use std::task::Waker;
+
+use crate::common::time::{Clock, Timestamp};
+use crate::common::waiters::Waiters;
+
+use super::admission::{Caller, End, Rejected};
+use super::call_site::JobKind;
+use super::counts::{Counts, Ending};
+use super::inbox::Inbox;
+use super::jobs::{DroppedJob, Finished};
+use super::jobs::{Jobs, Reset};
+use super::lifecycle::GroupOutcome;
+use super::lifecycle::Lifecycle;
+use super::slab::Emptied;
+use super::workers::WorkerState;
+use super::workers::{Registration, Workers};
+use crate::sched::error::JobPanic;
+use crate::sched::job::{JobId, JobState};
+use crate::sched::queue::{Entry, Queue};
+use crate::sched::runnable::Runnable;
+use crate::sched::spare::{Spare, TaskParts};
+use crate::sched::stats::{JobInfo, Report, Stats};
+
+/// What is to be done once the lock is free.
+#[derive(Default)]
+#[must_use]
+pub(in crate::sched) struct Effects {
+    /// Wake the driver.
+    pub(in crate::sched) driver: Option<Waker>,
+    /// Wake the parked worker.
+    pub(in crate::sched) worker: Option<Waker>,
+    /// Wake these, who wait for a group that has drained or ended.
+    pub(in crate::sched) wake: Vec<Waker>,
+    /// Let these tasks end.
+    pub(in crate::sched) retire: Vec<Spare>,
+    /// Cancel the group's token.
+    pub(in crate::sched) cancel: bool,
+}
+
+/// What the driver has to do in this turn.
+pub(in crate::sched) enum Turn {
+    /// The group has drained: go.
+    Exit,
+    /// Drop the pending jobs that are due at that instant or later, and wake those that are to be aborted.
+    Drop(Timestamp),
+    /// Bring the series that end with `wait` forward.
+    Hurry,
+    /// Take in these entries and release what is due by then. If so many are dead that it is worth it, begin
+    /// a sweep.
+    Work {
+        arrived: Vec<Entry>,
+        due: Timestamp,
+        dead: bool,
+    },
+}
+
+pub(in crate::sched) struct State {
+    jobs: Jobs,
+    workers: Workers,
+    inbox: Inbox,
+    lifecycle: Lifecycle,
+    waiters: Waiters,
+    /// Tasks for jobs that await.
+    spares: Vec<Spare>,
+    /// How often the driver has woken.
+    wakeups: u64,
+}
+
+/// What a worker does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sched) enum Claimed {
+    /// It starts what it has claimed.
+    Jobs,
+    Parked,
+    Leave,
+}
+
+/// What becomes of the task of a job that has ended.
+pub(in crate::sched) enum Reuse {
+    /// It stands ready for the next one.
+    Kept,
+    /// It ends.
+    No,
+}
+
+/// What follows from the end of a run.
+pub(in crate::sched) struct Ended {
+    pub(in crate::sched) left: Finished,
+    pub(in crate::sched) reuse: Reuse,
+    /// How many workers to start.
+    pub(in crate::sched) start: usize,
+}
+
+/// Spare tasks are kept up to here.
+const MOST_SPARES: usize = 256;
+
+impl State {
+    pub(in crate::sched) fn new(limit: usize, workers: Workers, deadline: Timestamp) -> State {
+        State {
+            jobs: Jobs::new(limit),
+            workers,
+            inbox: Inbox::default(),
+            lifecycle: Lifecycle::new(deadline),
+            waiters: Waiters::default(),
+            spares: Vec::new(),
+            wakeups: 0,
+        }
+    }
+
+    // Starting in.
+
+    pub(in crate::sched) fn admit(&self, caller: Caller, cancelled: bool) -> Result<(), Rejected> {
+        self.lifecycle.admit(caller, cancelled)
+    }
+
+    /// A number for a job, accepted or not.
+    pub(in crate::sched) fn next_id(&mut self) -> JobId {
+        self.jobs.next_id()
+    }
+
+    /// Takes an admitted job in, with one handle on it.
+    pub(in crate::sched) fn insert(
+        &mut self,
+        at: Timestamp,
+        runnable: Box<dyn Runnable>,
+        kind: JobKind,
+        scheduled_at: &'static Location<'static>,
+        effects: &mut Effects,
+    ) -> (JobId, u32) {
+        let (id, entry) = self.jobs.insert(at, runnable, kind, scheduled_at);
+        self.send(entry, effects);
+        (id, entry.slot)
+    }
+
+    /// Sends an entry to the driver.
+    fn send(&mut self, entry: Entry, effects: &mut Effects) {
+        if let Some(driver) = self.inbox.push(entry) {
+            effects.driver = Some(driver);
+        }
+    }
+
+    fn notify(&mut self, effects: &mut Effects) {
+        if let Some(driver) = self.inbox.notify() {
+            effects.driver = Some(driver);
+        }
+    }
+
+    // Handles on one job.
+
+    pub(in crate::sched) fn job_state(&mut self, slot: u32) -> JobState {
+        self.jobs.state(slot, &self.workers)
+    }
+
+    pub(in crate::sched) fn job_deadline(&self, slot: u32) -> Timestamp {
+        self.jobs.deadline(slot)
+    }
+
+    pub(in crate::sched) fn ref_inc(&mut self, slot: u32) {
+        self.jobs.ref_inc(slot);
+    }
+
+    pub(in crate::sched) fn ref_dec(&mut self, slot: u32) {
+        self.jobs.ref_dec(slot);
+    }
+
+    /// Cancels a job. True if that prevents its next run; what it held, if it had not started, is for
+    /// the caller to drop, who then says [`dropped`](State::dropped).
+    pub(in crate::sched) fn cancel(
+        &mut self,
+        slot: u32,
+        effects: &mut Effects,
+    ) -> (bool, Option<DroppedJob>) {
+        let cancelled = self.jobs.cancel(slot, &self.workers);
+        self.call_for_sweep(effects);
+        cancelled
+    }
+
+    /// Stops a running job at its next await, and cancels one that has not started.
+    pub(in crate::sched) fn abort(
+        &mut self,
+        slot: u32,
+        effects: &mut Effects,
+    ) -> Option<DroppedJob> {
+        let unstarted = self.jobs.abort(slot, &self.workers);
+        self.call_for_sweep(effects);
+        unstarted
+    }
+
+    /// The values of so many jobs have been dropped.
+    pub(in crate::sched) fn dropped(&mut self, count: usize, effects: &mut Effects) {
+        self.jobs.dropped(count);
+        self.check_drained(effects);
+    }
+
+    /// Moves a job. True if the move will be honoured.
+    pub(in crate::sched) fn reset(
+        &mut self,
+        slot: u32,
+        at: Timestamp,
+        now: impl FnOnce() -> Timestamp,
+        effects: &mut Effects,
+    ) -> bool {
+        // A clock is read only for a group that it can end. It is the driver that ends it: other locks
+        // may be held here, as that of a keyed group, and who waits for the end must not be woken under them.
+        if self.lifecycle.has_deadline() && self.lifecycle.reason(now(), false).is_some() {
+            self.notify(effects);
+            return false;
+        }
+        if !self.lifecycle.may_reschedule() {
+            return false;
+        }
+        match self.jobs.reset(slot, at, &self.workers) {
+            Reset::Rejected => return false,
+            Reset::InPlace => {}
+            Reset::Requeued(entry) => {
+                self.send(entry, effects);
+                self.call_for_sweep(effects);
+            }
+        }
+        true
+    }
+
+    // Running.
+
+    /// Books what a worker has done, and claims its next jobs; it parks or leaves if there are none. How many
+    /// workers to start beside it. What was cancelled before this does not start.
+    pub(in crate::sched) fn claim(
+        &mut self,
+        worker: &mut Registration,
+        spare: &mut Option<Spare>,
+        now: Timestamp,
+        cancelled: bool,
+        waker: &Waker,
+        effects: &mut Effects,
+    ) -> (Claimed, usize) {
+        if !self.workers.comes(worker) {
+            self.workers.stays_parked(worker, waker);
+            return (Claimed::Parked, 0);
+        }
+        // What came before the end of the last job is what ended the group.
+        self.check_end(now, cancelled, effects);
+        self.jobs.record(&worker.local);
+        let claimed = match self.lifecycle.may_start() {
+            true => self.jobs.claim(&worker.local, &self.workers),
+            false => 0,
+        };
+        if claimed > 0 {
+            if !spare.as_ref().is_some_and(Spare::is_spawned) {
+                *spare = self.spares.pop().or(spare.take());
+            }
+            // The first of them could block, and the others are to be found then.
+            if claimed > 1 && self.workers.watch() {
+                self.notify(effects);
+            }
+            return (Claimed::Jobs, self.want_workers(effects));
+        }
+        worker.local.shrink();
+        self.spares
+            .extend(spare.take_if(|spare| spare.is_spawned()));
+        self.check_drained(effects);
+        self.retire_spares(effects);
+        if self.lifecycle.is_drained() {
+            self.workers.leaves(worker);
+        } else {
+            self.workers.rests(worker, waker);
+        }
+        let claimed = match worker.duty {
+            WorkerState::Parked => Claimed::Parked,
+            _ => Claimed::Leave,
+        };
+        (claimed, 0)
+    }
+
+    /// A job is at its first await, and goes on in the spare task of its worker, which gets another if there is
+    /// one. `None` if the job is to be aborted.
+    pub(in crate::sched) fn awaits(
+        &mut self,
+        slot: u32,
+        spare: &mut Option<Spare>,
+    ) -> Option<TaskParts> {
+        if self.jobs.awaits(slot) || self.lifecycle.is_aborting() {
+            return None;
+        }
+        let Spare { task, abort } = std::mem::replace(spare, self.spares.pop())?;
+        if let Some(abort) = abort {
+            self.jobs.runs_in(slot, abort);
+        }
+        Some(task)
+    }
+
+    /// The task that a job runs in is dropped. Only a runtime that goes drops one that was not aborted.
+    pub(in crate::sched) fn task_dropped(&mut self, slot: u32, effects: &mut Effects) {
+        if !(self.jobs.is_aborted(slot) || self.lifecycle.is_aborting()) {
+            self.group_dropped(effects);
+        }
+    }
+
+    /// The task of a worker ends, or is dropped.
+    pub(in crate::sched) fn worker_dropped(
+        &mut self,
+        worker: &mut Registration,
+        spare: Option<Spare>,
+        effects: &mut Effects,
+    ) {
+        self.workers.dropped(worker);
+        self.jobs.requeue_all(&worker.local);
+        self.spares.extend(spare.filter(Spare::is_spawned));
+        self.check_drained(effects);
+        self.retire_spares(effects);
+    }
+
+    /// The jobs that may start now.
+    fn startable(&self) -> usize {
+        if self.lifecycle.may_start() {
+            self.jobs.startable()
+        } else {
+            0
+        }
+    }
+
+    /// Sees to it that a slot that is free is taken, whatever the workers do: how many to start. Where
+    /// all of them could be stuck the driver watches over them.
+    fn want_workers(&mut self, effects: &mut Effects) -> usize {
+        let wanted = self.workers.want_workers(self.startable());
+        if let Some(worker) = wanted.wake {
+            effects.worker = Some(worker);
+        }
+        if wanted.watch {
+            self.notify(effects);
+        }
+        wanted.start
+    }
+
+    /// A run has ended. A runnable that is not wanted for a further run comes back, and a panic that is not
+    /// kept; if there is any, the caller drops it and then says [`dropped`](State::dropped).
+    pub(in crate::sched) fn finish(
+        &mut self,
+        slot: u32,
+        ending: Ending,
+        runnable: Option<Box<dyn Runnable>>,
+        task: Option<TaskParts>,
+        effects: &mut Effects,
+    ) -> Ended {
+        let (left, again, abort) = self.jobs.finish(slot, ending, runnable, &self.lifecycle);
+        match again {
+            Some(entry) => self.send(entry, effects),
+            None => self.check_drained(effects),
+        }
+        self.retire_spares(effects);
+        let reuse = match (abort, task) {
+            (Some(abort), Some(task)) if self.spares.len() < self.room_for_spares() => {
+                let abort = Some(abort);
+                self.spares.push(Spare { task, abort });
+                Reuse::Kept
+            }
+            _ => Reuse::No,
+        };
+        Ended {
+            left,
+            reuse,
+            start: self.want_workers(effects),
+        }
+    }
+
+    /// Spare tasks are kept for the jobs that are left, and one more.
+    fn room_for_spares(&self) -> usize {
+        if self.lifecycle.is_drained() {
+            return 0;
+        }
+        let jobs = self.jobs.pending() + self.jobs.running();
+        (1 + jobs).min(MOST_SPARES)
+    }
+
+    fn retire_spares(&mut self, effects: &mut Effects) {
+        let room = self.room_for_spares();
+        if self.spares.len() > room {
+            effects.retire.extend(self.spares.drain(room..));
+        }
+    }
+
+    // Going down.
+
+    /// Closes it once nothing is held and nothing more will come.
+    fn check_drained(&mut self, effects: &mut Effects) {
+        if self.jobs.held() == 0 && self.lifecycle.drain() {
+            effects.wake.extend(self.waiters.take());
+            effects.wake.extend(self.workers.dismiss());
+            self.retire_spares(effects);
+            self.notify(effects);
+        }
+    }
+
+    /// Notices a cancelled token and a passed deadline.
+    pub(in crate::sched) fn check_end(
+        &mut self,
+        now: Timestamp,
+        cancelled: bool,
+        effects: &mut Effects,
+    ) {
+        if let Some(why) = self.lifecycle.reason(now, cancelled) {
+            self.end_all(why, effects);
+        }
+    }
+
+    /// No job starts from here on. The first reason stays; once the group has drained, none is one.
+    pub(in crate::sched) fn end_all(&mut self, why: End, effects: &mut Effects) {
+        effects.cancel = true;
+        if self.lifecycle.end(why) {
+            self.jobs.recall_all(&self.workers);
+            effects.wake.extend(self.waiters.take());
+            self.notify(effects);
+            self.check_drained(effects);
+        }
+    }
+
+    /// `wait` was called; false if that is a mistake.
+    pub(in crate::sched) fn close_to_wait(&mut self, effects: &mut Effects) -> bool {
+        let admitted = self.lifecycle.close_to_wait();
+        if self.jobs.has_until_wait() {
+            self.notify(effects);
+        }
+        self.check_drained(effects);
+        admitted
+    }
+
+    /// What `wait` returned was dropped before it had ended.
+    pub(in crate::sched) fn give_up_wait(&mut self) {
+        self.lifecycle.give_up_wait();
+    }
+
+    /// `drain` was called: what it has to report on is counted from here.
+    pub(in crate::sched) fn drain(&mut self, abort: Timestamp, effects: &mut Effects) -> Counts {
+        self.record_all();
+        self.lifecycle.drain_until(abort);
+        self.notify(effects);
+        self.check_drained(effects);
+        self.jobs.counts()
+    }
+
+    /// `shutdown` was called: what it has to report on is counted from here.
+    pub(in crate::sched) fn shut_down(
+        &mut self,
+        now: Timestamp,
+        abort: Timestamp,
+        effects: &mut Effects,
+    ) -> Counts {
+        self.record_all();
+        let before = self.jobs.counts();
+        self.lifecycle.shut_down(now, abort, before);
+        self.notify(effects);
+        self.check_drained(effects);
+        before
+    }
+
+    /// Books what has ended and is not recorded yet.
+    fn record_all(&mut self) {
+        let locals = self.workers.locals().iter();
+        locals.for_each(|local| self.jobs.record(local));
+    }
+
+    /// The group was dropped, or its runtime is gone. How many jobs were pending and running.
+    pub(in crate::sched) fn group_dropped(&mut self, effects: &mut Effects) -> (usize, usize) {
+        self.lifecycle.group_dropped();
+        self.jobs.recall_all(&self.workers);
+        let held = (self.jobs.pending(), self.jobs.running());
+        self.end_all(End::Cancelled, effects);
+        effects.cancel = true;
+        self.notify(effects);
+        self.check_drained(effects);
+        held
+    }
+
+    pub(in crate::sched) fn detach(&mut self, effects: &mut Effects) {
+        self.lifecycle.detach();
+        self.check_drained(effects);
+    }
+
+    /// A panic that its series survives; it comes back if it is not the first.
+    pub(in crate::sched) fn keep_panic(&mut self, panic: JobPanic) -> Option<JobPanic> {
+        self.jobs.keep_panic(panic)
+    }
+
+    /// Nobody can wait any more. The first panic comes back to be dropped.
+    pub(in crate::sched) fn discard_first_panic(&mut self) -> Option<JobPanic> {
+        self.jobs.discard_first_panic()
+    }
+
+    pub(in crate::sched) fn handle_made(&mut self) {
+        self.lifecycle.handle_made();
+    }
+
+    pub(in crate::sched) fn handle_gone(&mut self, effects: &mut Effects) {
+        self.lifecycle.handle_gone();
+        self.check_drained(effects);
+    }
+
+    pub(in crate::sched) fn is_draining(&self) -> bool {
+        self.lifecycle.is_draining()
+    }
+
+    /// What `wait` returns, once it is known.
+    pub(in crate::sched) fn outcome(&self) -> Option<GroupOutcome<'_>> {
+        self.lifecycle
+            .outcome(self.jobs.counts(), self.jobs.first_panic())
+    }
+
+    /// What `drain` and `shutdown` return, once it is known.
+    pub(in crate::sched) fn report_since(&self, before: Counts) -> Option<Report> {
+        self.lifecycle.report(self.jobs.counts(), before)
+    }
+
+    /// Who waits for the end.
+    pub(in crate::sched) fn waiters(&mut self) -> &mut Waiters {
+        &mut self.waiters
+    }
+
+    // The driver.
+
+    /// The driver is up. It gives an empty buffer for what arrives next.
+    pub(in crate::sched) fn turn(
+        &mut self,
+        now: Timestamp,
+        cancelled: bool,
+        empty: Vec<Entry>,
+        effects: &mut Effects,
+    ) -> Turn {
+        self.wakeups += 1;
+        self.inbox.on_wake();
+        self.check_end(now, cancelled, effects);
+        if self.lifecycle.is_drained() {
+            return Turn::Exit;
+        }
+        if !self.lifecycle.may_start() {
+            self.jobs.recall_all(&self.workers);
+        }
+        let (pending, counts) = (self.jobs.pending(), self.jobs.counts());
+        if let Some(from) = self.lifecycle.drops_from(now, pending, counts) {
+            if from == Timestamp::ALWAYS {
+                self.jobs.recall_all(&self.workers);
+            }
+            return Turn::Drop(from);
+        }
+        if self.lifecycle.hurries() && self.jobs.take_until_wait() {
+            return Turn::Hurry;
+        }
+        Turn::Work {
+            arrived: self.inbox.drain(empty),
+            due: now,
+            dead: self.has_too_many_dead(),
+        }
+    }
+
+    /// Takes the runnables of one chunk's pending jobs that are due at `from` or later, and wakes its running ones
+    /// if they are to be aborted.
+    pub(in crate::sched) fn take_pending_chunk(
+        &mut self,
+        chunk: usize,
+        from: Timestamp,
+        jobs: &mut Vec<DroppedJob>,
+        effects: &mut Effects,
+    ) {
+        self.jobs.take_pending_chunk(chunk, from, jobs);
+        if self.lifecycle.is_aborting() {
+            self.jobs.abort_chunk(chunk);
+        }
+        self.call_for_sweep(effects);
+    }
+
+    /// Brings forward the series of one chunk that end with `wait`.
+    pub(in crate::sched) fn hurry_chunk(
+        &mut self,
+        chunk: usize,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        for entry in self.jobs.hurry_chunk(chunk, now, &self.workers) {
+            self.send(entry, effects);
+        }
+    }
+
+    pub(in crate::sched) fn chunks(&self) -> usize {
+        self.jobs.chunks()
+    }
+
+    /// Storage that has become empty, to be dropped outside of the lock.
+    pub(in crate::sched) fn take_emptied(&mut self) -> Option<Emptied> {
+        self.jobs.take_emptied()
+    }
+
+    /// Every entry was forgotten, since no job is pending and none will be. What is left of them is to be
+    /// dropped.
+    pub(in crate::sched) fn forget_entries(&mut self) -> Vec<Entry> {
+        self.inbox.forget()
+    }
+
+    /// More entries are dead than speak for a job: one entry does for each that waits for its time.
+    fn has_too_many_dead(&self) -> bool {
+        self.inbox.has_too_many_for(self.jobs.not_due())
+    }
+
+    fn call_for_sweep(&mut self, effects: &mut Effects) {
+        if self.has_too_many_dead() {
+            self.notify(effects);
+        }
+    }
+
+    /// An entry for each of these slots whose job waits for its time.
+    pub(in crate::sched) fn entries(&self, slots: impl IntoIterator<Item = u32>) -> Vec<Entry> {
+        self.jobs.entries(slots)
+    }
+
+    /// The same for a page of slots; `None` behind the last one.
+    pub(in crate::sched) fn page(&self, slots: Range<u32>) -> Option<Vec<Entry>> {
+        self.jobs.page(slots)
+    }
+
+    /// Releases the due jobs of a batch that the driver took from the front of its heap, in order, and
+    /// looks after the workers: how many to start.
+    pub(in crate::sched) fn release(
+        &mut self,
+        batch: &mut Vec<Entry>,
+        queue: &mut Queue,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> usize {
+        self.jobs.release(batch, queue);
+        let startable = self.startable();
+        let wanted = self.workers.want_workers(startable);
+        effects.worker = wanted.wake;
+        // A watch that begins here needs no notification: the driver is up, and begins it.
+        wanted.start + usize::from(self.workers.check(startable, now))
+    }
+
+    /// What the driver's heap holds now, as a turn begins and when it lies down.
+    pub(in crate::sched) fn set_queue_stats(&mut self, head: Option<Timestamp>, queued: usize) {
+        self.inbox.set_queue_stats(head, queued);
+    }
+
+    /// The driver lies down until its next deadline; `None` if there is something to do first.
+    pub(in crate::sched) fn park(
+        &mut self,
+        next: Option<Timestamp>,
+        waker: &Waker,
+    ) -> Option<Timestamp> {
+        let next = next.unwrap_or(Timestamp::NEVER);
+        let check = self.workers.next_check();
+        let until = next.min(check).min(self.lifecycle.next());
+        self.inbox.park(until, waker).then_some(until)
+    }
+
+    /// How often slots were looked at since it was asked last.
+    #[cfg(test)]
+    pub(in crate::sched) fn take_looks(&self) -> usize {
+        self.jobs.take_looks()
+    }
+
+    /// Notes the jobs of one chunk that have not ended.
+    pub(in crate::sched) fn list_chunk(
+        &mut self,
+        chunk: usize,
+        clock: &Clock,
+        jobs: &mut Vec<JobInfo>,
+    ) {
+        let locals = self.workers.locals().iter();
+        let claimed: HashSet<u32> = locals.flat_map(|local| local.unstarted_slots()).collect();
+        self.record_all();
+        self.jobs.list_chunk(chunk, &claimed, clock, jobs);
+    }
+
+    pub(in crate::sched) fn stats(&mut self, clock: &Clock) -> Stats {
+        Stats {
+            driver_wakeups: self.wakeups,
+            ..self.jobs.stats(self.inbox.head(), &self.workers, clock)
+        }
+    }
+}
