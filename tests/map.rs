@@ -1,4 +1,4 @@
-//! `tests/README.md` and `docs/siblings.md` are true: what they name exists, and no file, family, promise,
+//! `tests/README.md`, `docs/guarantees.md` and `docs/siblings.md` are true: what they name exists, and no file, family, promise,
 //! case, row or fault is missing.
 #![forbid(unsafe_code)]
 
@@ -130,6 +130,23 @@ fn each_promise_has_its_module() {
     for (_, module) in promises {
         let name = module.trim_start_matches("promises::");
         assert!(main.contains(&format!("mod {name};")), "{name} is not run");
+    }
+}
+
+#[test]
+fn each_promise_names_its_files_of_tests() {
+    let guarantees = fs::read_to_string(root().join("docs/guarantees.md"))
+        .expect("docs/guarantees.md can be read");
+    let promises: Vec<&str> = guarantees.split("\n## ").skip(1).collect();
+    assert_eq!(promises.len(), 19);
+    for (number, promise) in (1..).zip(promises) {
+        assert!(promise.starts_with(&format!("{number}. ")), "{promise}");
+        let files: Vec<&str> = promise.split("](../").skip(1).collect();
+        assert!(!files.is_empty(), "{number} names no file");
+        for file in files {
+            let file = file.split(')').next().expect("split gives at least one");
+            assert!(root().join(file).exists(), "{number}: {file}");
+        }
     }
 }
 
