@@ -46,7 +46,7 @@ pub enum TaskError<E = Infallible> {
     Panicked(TaskPanic),
     /// The task did not run to its end, or one of the group's did not: it was skipped or aborted.
     Cancelled,
-    /// The same, and what ended it was the deadline.
+    /// The task, or one of the group's, was skipped or aborted because the deadline passed.
     DeadlineExceeded,
 }
 

@@ -88,7 +88,7 @@ pub(crate) fn message(payload: &(dyn Any + Send)) -> &str {
     }
 }
 
-/// The panic of one job or task: its message, its payload, which one it was, and where it was handed in.
+/// The panic of one job or task: its message, its payload, which job or task it was, and the line that scheduled or spawned it.
 ///
 /// It occurs as [`JobPanic`](crate::JobPanic) and as [`TaskPanic`]. Clones share one payload.
 ///
@@ -174,7 +174,7 @@ impl<I> Panic<I> {
         self.call_site
     }
 
-    /// Returns the message of the panic, as the default hook prints it; `Box<dyn Any>` if it is no text.
+    /// Returns the message of the panic, as the default hook prints it; `Box<dyn Any>` if its payload is not a string.
     ///
     /// # Examples
     ///

@@ -92,7 +92,7 @@ impl<E: fmt::Display> fmt::Display for RaceError<E> {
 }
 
 impl<E: Error + 'static> Error for RaceError<E> {
-    /// The source of the user's error that was the latest, which `Display` has told itself.
+    /// Returns the source of the latest task's error; the error itself is in the text of `Display`.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self.last()? {
             TaskError::Failed { error, .. } => error.source(),
@@ -152,7 +152,7 @@ pub enum Ended {
     Attempts,
     /// There were no more delays.
     Delays,
-    /// [`Verdict::Stop`](super::Verdict::Stop).
+    /// [`when`](super::Retry::when) returned [`Verdict::Stop`](super::Verdict::Stop).
     Stopped,
     /// The token was cancelled; or the job of a [`spawn_on`](super::Retry::spawn_on) ended before the retry did.
     Cancelled,
@@ -187,7 +187,7 @@ impl<E: fmt::Display> fmt::Display for RetryError<E> {
 }
 
 impl<E: Error + 'static> Error for RetryError<E> {
-    /// The source of the last error, which `Display` has told itself.
+    /// Returns the source of the last error; the error itself is in the text of `Display`.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.last.as_ref()?.source()
     }

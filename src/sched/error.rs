@@ -60,7 +60,7 @@ pub enum WaitError {
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum JobError {
-    /// The job was cancelled, aborted, or dropped with its group.
+    /// The job was cancelled, aborted, rejected, or dropped with its group.
     #[error("job was cancelled before it had finished")]
     Cancelled,
     /// The job panicked.

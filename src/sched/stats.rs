@@ -54,7 +54,7 @@ pub struct Stats {
 }
 
 /// Counts of a group's jobs by outcome when it was ended; returned by [`drain`](crate::Group::drain) and
-/// [`shutdown`](crate::Group::shutdown).
+/// [`shutdown`](crate::Group::shutdown), also by those of a [`TaskGroup`](crate::task::TaskGroup).
 ///
 /// The three numbers add up to all the jobs that the group held at the call; after a drain, also those that came
 /// later.

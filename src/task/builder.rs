@@ -175,7 +175,7 @@ impl<E: Send + 'static> Builder<E> {
     }
 
     /// Ends the group at this instant: no task starts at it or later, and `wait` returns
-    /// [`DeadlineExceeded`](crate::TaskError::DeadlineExceeded) if it cost a task its end.
+    /// [`DeadlineExceeded`](crate::TaskError::DeadlineExceeded) if a task was skipped or aborted by it.
     ///
     /// [`on_error`](Builder::on_error) decides about running tasks: by default they are aborted, else they
     /// see the group's token cancelled. With a [`timeout`](Builder::timeout) too, the
