@@ -104,10 +104,10 @@ impl Driver {
         let slots = self.queue.cascade(now, LOOKED_UP).unwrap_or_default();
         let page = self.sweep.as_ref().map(|sweep| sweep.page());
         let (turn, entries, page) = self.shared.enter(|state, effects| {
-            state.set_queue_stats(head, queued);
+            state.inbox.set_queue_stats(head, queued);
             let turn = state.turn(now, cancelled, empty, effects);
-            let entries = state.entries(slots);
-            (turn, entries, page.and_then(|page| state.page(page)))
+            let entries = state.jobs.entries(slots);
+            (turn, entries, page.and_then(|page| state.jobs.page(page)))
         });
         self.queue.extend(entries);
         if let Some(sweep) = &mut self.sweep {
@@ -169,21 +169,21 @@ impl Driver {
 
     /// Drops the pending jobs that are due at `from` or later, and wakes those that are to be aborted.
     async fn drop_pending(&mut self, from: Timestamp) {
-        for chunk in 0..self.shared.with(|state| state.chunks()) {
+        for chunk in 0..self.shared.with(|state| state.jobs.chunks()) {
             self.shared.drop_chunk(chunk, from);
             yield_now(&self.shared.runtime).await;
         }
         if from == Timestamp::ALWAYS {
             self.queue.clear();
             self.sweep = None;
-            drop(self.shared.with(|state| state.forget_entries()));
+            drop(self.shared.with(|state| state.inbox.forget()));
         }
     }
 
     /// Brings forward the series that end with `wait`, so that they see that it was called.
     async fn hurry(&mut self) {
         let now = self.shared.now();
-        for chunk in 0..self.shared.with(|state| state.chunks()) {
+        for chunk in 0..self.shared.with(|state| state.jobs.chunks()) {
             self.shared
                 .enter(|state, effects| state.hurry_chunk(chunk, now, effects));
             yield_now(&self.shared.runtime).await;
@@ -207,7 +207,9 @@ impl Driver {
                 if busy || next.is_some_and(|next| next <= due) {
                     return (start, None);
                 }
-                state.set_queue_stats(self.queue.next(), self.queue.len());
+                state
+                    .inbox
+                    .set_queue_stats(self.queue.next(), self.queue.len());
                 (start, state.park(next, cx.waker()))
             });
             self.batch.shrink_to(KEPT);
@@ -246,7 +248,7 @@ fn cascade_near(shared: &Shared, queue: &mut Queue, now: Timestamp, most: usize)
     let mut moved = 0;
     while let Some(slots) = queue.cascade(now, LOOKED_UP) {
         moved += slots.len();
-        let entries = shared.with(|state| state.entries(slots));
+        let entries = shared.with(|state| state.jobs.entries(slots));
         queue.extend(entries);
         if moved >= most {
             return true;
@@ -262,7 +264,7 @@ impl Drop for Driver {
         if !self.done {
             self.shared
                 .enter(|state, effects| state.group_dropped(effects));
-            for chunk in 0..self.shared.with(|state| state.chunks()) {
+            for chunk in 0..self.shared.with(|state| state.jobs.chunks()) {
                 self.shared.drop_chunk(chunk, Timestamp::ALWAYS);
             }
         }

@@ -10,7 +10,7 @@ use super::builder::Builder;
 use super::handle::Handle;
 use super::schedule::{Submitter, schedule_methods};
 use super::shared::Shared;
-use super::state::{Caller, End};
+use super::state::{Caller, StopReason};
 use super::stats::{JobInfo, Stats};
 use super::wait::{Drain, Shutdown, Wait};
 use crate::common::trace;
@@ -342,7 +342,7 @@ impl Group {
         let now = shared.now();
         shared.enter(|state, effects| {
             state.check_end(now, false, effects);
-            state.end_all(End::Cancelled, effects);
+            state.stop(StopReason::Cancelled, effects);
         });
     }
 
@@ -442,7 +442,7 @@ impl Drop for Group {
             } else {
                 Some(state.group_dropped(effects))
             };
-            (held, state.discard_first_panic())
+            (held, state.jobs.discard_first_panic())
         });
         drop(panic);
         if let Some((pending, running)) = held.filter(|held| held.0 > 0 && !expected) {

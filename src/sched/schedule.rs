@@ -49,11 +49,12 @@ impl Submitter<'_> {
             JobKind::Once | JobKind::Series => self.caller,
         };
         let (result, refused) =
-            self.shared
-                .enter(|state, effects| match state.admit(caller, cancelled) {
+            self.shared.enter(
+                |state, effects| match state.lifecycle.admit(caller, cancelled) {
                     Ok(()) => (Ok(state.insert(at, runnable, kind, site, effects)), None),
                     Err(rejected) => (Err(rejected), Some(runnable)),
-                });
+                },
+            );
         match (result, refused) {
             (Ok((id, slot)), _) => Ok(JobHandle::live(Arc::clone(self.shared), id, slot)),
             (Err(rejected), Some(runnable)) => Err((rejected, *runnable)),
@@ -81,7 +82,7 @@ impl Submitter<'_> {
             Ok(handle) => return handle,
             Err(refused) => refused,
         };
-        let id = self.shared.with(|state| state.next_id());
+        let id = self.shared.with(|state| state.jobs.next_id());
         // A destructor's panic must not take the place of the one below.
         if let Err(payload) = panic::discard(runnable) {
             self.shared.report_panic(&JobPanic::new(payload, id, site));

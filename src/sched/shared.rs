@@ -102,10 +102,12 @@ impl Shared {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let result = transition(&mut state);
         // An allocator may take its time to free it, and all that wait for the lock would wait for that.
-        let emptied = state.take_emptied();
+        let emptied = state.jobs.take_emptied();
         #[cfg(test)]
-        self.most_looks
-            .fetch_max(state.take_looks(), std::sync::atomic::Ordering::Relaxed);
+        self.most_looks.fetch_max(
+            state.jobs.take_looks(),
+            std::sync::atomic::Ordering::Relaxed,
+        );
         drop(state);
         drop(emptied);
         result
@@ -236,7 +238,7 @@ impl Shared {
     /// The jobs that have not ended, in the order of their submission.
     pub(super) fn jobs(&self) -> Vec<JobInfo> {
         let mut jobs = Vec::new();
-        for chunk in 0..self.with(|state| state.chunks()) {
+        for chunk in 0..self.with(|state| state.jobs.chunks()) {
             jobs.reserve(CHUNK);
             self.with(|state| state.list_chunk(chunk, &self.clock, &mut jobs));
         }
