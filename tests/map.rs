@@ -1,5 +1,5 @@
-//! `tests/README.md`, `docs/guarantees.md` and `docs/siblings.md` are true: what they name exists, and no file, family, promise,
-//! case, row or fault is missing.
+//! The maps are true, `tests/README.md`, `docs/guarantees.md`, `docs/siblings.md` and that of `CONTRIBUTING.md`: what they
+//! name exists, and no file, family, promise, case, row or fault is missing.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
@@ -148,6 +148,35 @@ fn each_promise_names_its_files_of_tests() {
             assert!(root().join(file).exists(), "{number}: {file}");
         }
     }
+}
+
+/// `CONTRIBUTING.md` names each file of the crate, or its folder.
+#[test]
+fn each_file_of_the_crate_is_in_the_contributing_guide() {
+    let guide =
+        fs::read_to_string(root().join("CONTRIBUTING.md")).expect("CONTRIBUTING.md can be read");
+    let named: BTreeSet<&str> = rows(&guide, "What each file holds, in `src`:")
+        .iter()
+        .flat_map(|cells| cells[0].split('`').skip(1).step_by(2))
+        .collect();
+    for name in &named {
+        assert!(root().join("src").join(name).exists(), "no src/{name}");
+    }
+    let (mut folders, mut files) = (vec![root().join("src")], 0);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("src can be listed") {
+            let path = entry.expect("src can be listed").path();
+            let name = path.strip_prefix(root().join("src")).expect("it is in src");
+            let name = name.display().to_string();
+            if path.is_dir() && !named.contains(format!("{name}/").as_str()) {
+                folders.push(path);
+            } else if path.is_file() && !name.ends_with("mod.rs") && name != "lib.rs" {
+                assert!(named.contains(name.as_str()), "src/{name} is in no row");
+                files += 1;
+            }
+        }
+    }
+    assert!(files > 50, "only {files} files were found");
 }
 
 #[test]
