@@ -30,8 +30,8 @@
 //! | repeat | [`group.every(period).run(job)`](Group::every) | [`repeat`](Group::repeat) where the job says when; [`periodic::at`] for calendars and cron |
 //! | one per key | [`keyed::KeyedGroup`] | sessions, request timeouts, debouncing, throttling |
 //! | limit how many run | [`Group::builder().max_running(n)`](Builder::max_running) | a slot is held only while a job runs |
-//! | shut down | [`group.shutdown(grace).await`](Group::shutdown) | [`Report`]; [`cancel`](Group::cancel), or drop the group, for now |
-//! | get results | [`group.spawn_after(delay, future)`](Group::spawn_after) | [`JoinHandle`]; without a delay [`flow`]: `all`, `race`, `map`, `stream` |
+//! | shut down | [`group.shutdown(grace).await`](Group::shutdown) | [`Report`]; to end at once, [`cancel`](Group::cancel) or drop the group |
+//! | get results | [`group.spawn_after(delay, future)`](Group::spawn_after) | [`JoinHandle`]; of tasks that start at once: `all`, `race`, `map`, `stream` of [`flow`] |
 //! | run tasks that can fail | [`task::TaskGroup`] | the first error ends the others; a limit; back pressure; retries: [`flow::retry`](flow::retry()) |
 //!
 //! # Where jobs run
