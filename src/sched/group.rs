@@ -188,10 +188,9 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// [`Cancelled`](crate::WaitError::Cancelled) or
-    /// [`DeadlineExceeded`](crate::WaitError::DeadlineExceeded), whichever came first, before
-    /// everything else; then [`Panicked`](crate::WaitError::Panicked) with the first panic in time,
-    /// after all other jobs have ended too. What comes once every job has ended changes nothing.
+    /// [`Cancelled`](crate::WaitError::Cancelled) or [`DeadlineExceeded`](crate::WaitError::DeadlineExceeded), the first
+    /// of the two, at once and also if a job has panicked. Else [`Panicked`](crate::WaitError::Panicked) with the first
+    /// panic in time, once all other jobs have ended too. What comes after every job has ended changes nothing.
     ///
     /// # Examples
     ///

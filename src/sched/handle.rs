@@ -48,10 +48,10 @@ use crate::common::time::Timestamp;
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let group = Group::new();
 /// let handle = group.handle();
-/// let elsewhere = tokio::spawn(async move {
+/// let other = tokio::spawn(async move {
 ///     handle.delay(Duration::from_secs(1), async { println!("scheduled by another task") });
 /// });
-/// elsewhere.await?;
+/// other.await?;
 /// group.wait().await?;
 /// # Ok(())
 /// # }

@@ -22,6 +22,10 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// It may be dropped at any time. That does not open the group again, and if it had not resolved,
 /// [`Group::wait`](crate::Group::wait) may be called again.
 ///
+/// # Panics
+///
+/// A poll after the end panics.
+///
 /// # Errors
 ///
 /// Those of [`Group::wait`](crate::Group::wait).
@@ -90,6 +94,10 @@ impl fmt::Debug for Wait<'_> {
 ///
 /// It may be dropped at any time. The drain stays in force.
 ///
+/// # Panics
+///
+/// A poll after the end panics.
+///
 /// # Examples
 ///
 /// ```
@@ -136,6 +144,10 @@ impl fmt::Debug for Drain<'_> {
 /// # Cancel safety
 ///
 /// It may be dropped at any time. The shutdown stays in force.
+///
+/// # Panics
+///
+/// A poll after the end panics.
 ///
 /// # Examples
 ///

@@ -36,7 +36,7 @@ async fn walk(
     } else if kind.is_file() {
         let sum = Md5::digest(fs::read(&path).await?);
         let hex: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
-        // An error means that nobody collects any more.
+        // An error means that the receiver is gone.
         let _ = sums.send((path, hex));
     }
     Ok(())
