@@ -49,7 +49,7 @@ pub(super) struct Settings {
 const LEND: u64 = 1_000_000;
 
 /// At most this many start in one run of a job, before other jobs and tasks get their turns.
-const AT_ONCE: u32 = 128;
+const AT_ONCE: u32 = 32;
 
 /// Lock order: this one, then the group's. Of the user's code only `Eq` of keys runs under it. The group's methods
 /// that are called under it, `reset_at` and `is_finished`, run, drop and wake nothing of a user's.

@@ -1,0 +1,64 @@
+//! A crawler that heeds what servers say, beside forty hosts of seven kinds on the loopback.
+//!
+//! Look for: no request in a window that a server has forbidden, none over the rate, each page of the hosts that answer
+//! once, retries within the budget. Ctrl-C stops it, and shows what was left after five seconds.
+//!
+//! ```sh
+//! cargo run --release -p rate-limited-retries --example polite_crawler
+//! cargo run --release -p rate-limited-retries --example polite_crawler -- --urls 50 --hosts 20
+//! cargo run --release -p rate-limited-retries --example polite_crawler -- --stop-after 3   # as by Ctrl-C
+//! cargo run --release -p rate-limited-retries --example polite_crawler -- --runs 20
+//! cargo run --release -p rate-limited-retries --example polite_crawler -- --rude           # what the check finds
+//! ```
+#![forbid(unsafe_code)]
+
+mod client;
+mod crawl;
+mod report;
+mod server;
+
+use std::time::Duration;
+
+use crawl::Manners;
+use server::Server;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let number = |name: &str| {
+        let at = words.iter().position(|word| word == name)?;
+        words.get(at + 1)?.parse::<usize>().ok()
+    };
+    let urls = number("--urls").unwrap_or(500);
+    let manners = match words.iter().any(|word| word == "--rude") {
+        true => Manners::Rude,
+        false => Manners::Polite,
+    };
+    let (mut forbidden, mut over) = (0, 0);
+    for _ in 0..number("--runs").unwrap_or(1) {
+        let server = Server::start(number("--hosts").unwrap_or(40))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?;
+        let stop_after = number("--stop-after");
+        let stop = async {
+            match stop_after {
+                Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds as u64)).await,
+                None if tokio::signal::ctrl_c().await.is_ok() => {}
+                None => std::future::pending().await,
+            }
+        };
+        let crawl = crawl::crawl(&server.hosts, urls, manners, report::live, stop);
+        let crawled = runtime.block_on(crawl);
+        let found = report::report(&server.hosts, &crawled);
+        forbidden += found.0;
+        over += found.1;
+    }
+    println!(
+        "\nby the servers' logs: {forbidden} requests in a forbidden window, {over} over the rate"
+    );
+    if manners == Manners::Polite && (forbidden > 0 || over > 0) {
+        return Err("the crawler was not polite".into());
+    }
+    Ok(())
+}
