@@ -64,6 +64,7 @@ pub struct Policy<E> {
     budget: Option<Arc<dyn Budget + Send + Sync>>,
     max_retry_after: Duration,
     attempt_timeout: Option<Duration>,
+    in_order: bool,
 }
 
 type When<E> = dyn Fn(&E) -> Verdict + Send + Sync;
@@ -96,6 +97,7 @@ impl<E> Policy<E> {
             budget: None,
             max_retry_after: Duration::MAX,
             attempt_timeout: None,
+            in_order: false,
         }
     }
 
@@ -193,6 +195,26 @@ impl<E> Policy<E> {
         self
     }
 
+    /// Keeps the work of a key in order: each pause holds up the whole key, not only those that a server asks for.
+    ///
+    /// Together with [`in_flight(1)`](crate::Builder::in_flight), nothing overtakes work that is retried. A pause that is longer
+    /// than the dispatcher's [`max_hold`](crate::Builder::max_hold) keeps the others waiting for that long.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use backon::ExponentialBuilder;
+    /// use rate_limited_retries::Policy;
+    ///
+    /// let policy = Policy::<String>::new(ExponentialBuilder::default()).in_order();
+    /// # drop(policy);
+    /// ```
+    #[must_use = "the policy is returned"]
+    pub fn in_order(mut self) -> Policy<E> {
+        self.in_order = true;
+        self
+    }
+
     /// Sets how long one [`attempt`](Policy::attempt) may take.
     ///
     /// # Examples
@@ -268,7 +290,7 @@ impl<E> Policy<E> {
         let decision = match verdict {
             Verdict::Retry => Decision {
                 pause: delays.next().ok_or(Reason::Delays)?,
-                holds_key: false,
+                holds_key: self.in_order,
             },
             Verdict::RetryAfter(pause) => {
                 delays.next().ok_or(Reason::Delays)?;
@@ -319,6 +341,7 @@ impl<E> fmt::Debug for Policy<E> {
             .field("has_budget", &self.budget.is_some())
             .field("max_retry_after", &self.max_retry_after)
             .field("attempt_timeout", &self.attempt_timeout)
+            .field("in_order", &self.in_order)
             .finish_non_exhaustive()
     }
 }

@@ -144,6 +144,31 @@ async fn a_retry_after_holds_up_its_key_alone_and_goes_first() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_policy_in_order_lets_nothing_overtake_what_is_retried() {
+    let (group, log) = (Group::new(), Log::new());
+    let starts = log.clone();
+    let policy = Policy::new(ConstantBuilder::default().with_delay(ms(500))).in_order();
+    let dispatcher = Dispatcher::builder()
+        .in_flight(1)
+        .run(&group, move |work: u64, context| {
+            starts.push(work);
+            let policy = policy.clone();
+            async move {
+                if work == 0 && context.attempt() < 3 {
+                    let failure = Failure::Error("busy");
+                    context.retry(&policy, work, &failure).unwrap();
+                }
+            }
+        });
+    for work in 0..3 {
+        dispatcher.push("k", work).await.unwrap();
+    }
+    group.wait().await.unwrap();
+    let expected = [(0, 0), (0, 500), (0, 1_000), (1, 1_000), (2, 1_000)];
+    assert_eq!(log.take(), expected.map(|(work, at)| (work, ms(at))));
+}
+
 /// The work is given up, and nobody else of the key need ask.
 #[tokio::test(start_paused = true)]
 async fn a_retry_after_that_is_too_long_holds_up_its_key_all_the_same() {

@@ -149,7 +149,8 @@ async fn a_rejected_push_gives_its_place_back() {
 
 #[tokio::test(start_paused = true)]
 async fn pushes_that_wait_end_with_the_dispatcher_and_with_the_group() {
-    let ends: [fn(&Group, &Dispatcher<&'static str, u64>); 2] = [
+    type End = fn(&Group, &Dispatcher<&'static str, u64>);
+    let ends: [End; 2] = [
         |group, _| group.cancel(),
         |_, dispatcher| drop(dispatcher.drain(HOUR)),
     ];
