@@ -51,3 +51,7 @@ pub use dispatcher::{
 };
 pub use rate::Rate;
 pub use retry::{Failure, GaveUp, Policy, Reason, retry_after};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

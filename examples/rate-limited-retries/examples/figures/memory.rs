@@ -45,7 +45,7 @@ fn peers(items: i64) -> f64 {
         let before = live();
         let peers = Peers::new(Rate::new(1, std::time::Duration::from_secs(3_600)), 1);
         for n in 0..items {
-            let work = move || {
+            let work = move |_| {
                 std::hint::black_box(n);
                 std::future::ready(Ok(()))
             };

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use backon::{ExponentialBuilder, Retryable};
 use governor::clock::DefaultClock;
@@ -42,7 +43,7 @@ impl Peers {
         work: F,
     ) -> impl Future<Output = ()> + Send + use<F, Fut>
     where
-        F: Fn() -> Fut + Send + Sync + 'static,
+        F: Fn(Instant) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), String>> + Send + 'static,
     {
         let mut slots = self.slots.lock().expect("no holder panics");
@@ -53,7 +54,7 @@ impl Peers {
             let attempt = || async {
                 let _slot = slot.acquire().await.map_err(|error| error.to_string())?;
                 limiter.until_key_ready(&key).await;
-                work().await
+                work(Instant::now()).await
             };
             let retried = attempt
                 .retry(ExponentialBuilder::default().with_jitter())

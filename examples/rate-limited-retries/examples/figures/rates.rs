@@ -1,27 +1,26 @@
 //! The rate that is reached with a backlog of one key and a burst of one, and what starts in one period.
 
+use std::future::ready;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rate_limited_retries::{Dispatcher, Rate};
-use schedgroup::Group;
+use rate_limited_retries::Rate;
 
 use crate::meter::{counted, cpu, polls, runtime};
-use crate::peers;
+use crate::ours::Ours;
+use crate::peers::Peers;
 
 /// What one contender did.
 struct Run {
-    /// When the work started, by its own clock.
-    starts: Vec<Instant>,
-    /// The same as the dispatcher has it.
-    charged: Vec<Instant>,
+    /// When work started: by its own clock, and by that of whoever let it start.
+    starts: Vec<(Instant, Instant)>,
     cpu: Duration,
     wakeups: u64,
 }
 
 pub(crate) fn run(small: bool) {
     println!(
-        "\na backlog of one key, burst 1        share of the rate   over in a period (own clock)   CPU a start   wake-ups a start"
+        "\na backlog of one key, burst 1        share of the rate   over in a period (by the work's clock)   CPU a start   wake-ups a start"
     );
     let seconds = if small { 2 } else { 10 };
     for count in [100, 1_000, 5_000] {
@@ -31,21 +30,21 @@ pub(crate) fn run(small: bool) {
             ("governor, backon, semaphore", governor),
         ] {
             let Run {
-                mut starts,
-                mut charged,
+                starts,
                 cpu,
                 wakeups,
             } = contender(rate, seconds);
+            let (mut by_work, mut starts): (Vec<_>, Vec<_>) = starts.into_iter().unzip();
+            by_work.sort_unstable();
             starts.sort_unstable();
-            charged.sort_unstable();
             let started = starts.len() as f64;
             let length = (starts[starts.len() - 1] - starts[0]).as_secs_f64();
             let share = (started - 1.0) / length / f64::from(count);
             println!(
-                "{count:>5}/s  {name:<28}{:>15.2} %{:>22} ({}){:>13.1} us{:>19.2}",
+                "{count:>5}/s  {name:<28}{:>15.2} %{:>19} ({}){:>13.1} us{:>19.2}",
                 100.0 * share,
                 over(&starts, rate),
-                over(&charged, rate),
+                over(&by_work, rate),
                 cpu.as_secs_f64() * 1e6 / started,
                 wakeups as f64 / started,
             );
@@ -67,30 +66,23 @@ fn over(starts: &[Instant], rate: Rate) -> i64 {
 
 fn dispatcher(rate: Rate, seconds: u64) -> Run {
     runtime().block_on(async {
-        let group = Group::new();
         let backlog = u64::from(rate.count()) * seconds;
         let starts = Arc::new(Mutex::new(Vec::with_capacity(backlog as usize + 1)));
-        let of_work = Arc::clone(&starts);
         let before = (cpu(), polls());
-        let dispatcher = Dispatcher::builder()
-            .per_key(rate)
-            .run(&group, move |_: u64, context| {
-                let starts = Arc::clone(&of_work);
-                let charged = context.started().into_std();
-                counted(async move { starts.lock().unwrap().push((Instant::now(), charged)) })
+        let ours = Ours::new(rate, 64);
+        for _ in 0..=backlog {
+            let starts = Arc::clone(&starts);
+            ours.item("key", move |started| {
+                starts.lock().unwrap().push((Instant::now(), started));
+                counted(ready(Ok(())))
             });
-        for n in 0..=backlog {
-            dispatcher.push("key", n).await.expect("it is open");
         }
-        group.wait().await.expect("no work panics");
+        ours.group.wait().await.expect("no work panics");
         // Each time the driver woke up, and each poll of the work.
-        let wakeups = polls() - before.1 + group.stats().driver_wakeups;
-        let (starts, charged) = std::mem::take(&mut *starts.lock().unwrap())
-            .into_iter()
-            .unzip();
+        let wakeups = polls() - before.1 + ours.group.stats().driver_wakeups;
+        let starts = std::mem::take(&mut *starts.lock().unwrap());
         Run {
             starts,
-            charged,
             cpu: cpu() - before.0,
             wakeups,
         }
@@ -102,13 +94,13 @@ fn governor(rate: Rate, seconds: u64) -> Run {
         let backlog = u64::from(rate.count()) * seconds;
         let starts = Arc::new(Mutex::new(Vec::with_capacity(backlog as usize + 1)));
         let before = (cpu(), polls());
-        let crawl = peers::Peers::new(rate, 64);
+        let crawl = Peers::new(rate, 64);
         let tasks: Vec<_> = (0..=backlog)
             .map(|_| {
                 let starts = Arc::clone(&starts);
-                let work = crawl.item("key", move || {
-                    starts.lock().unwrap().push(Instant::now());
-                    std::future::ready(Ok(()))
+                let work = crawl.item("key", move |started| {
+                    starts.lock().unwrap().push((Instant::now(), started));
+                    ready(Ok(()))
                 });
                 tokio::spawn(counted(work))
             })
@@ -119,7 +111,6 @@ fn governor(rate: Rate, seconds: u64) -> Run {
         let wakeups = polls() - before.1;
         let starts = std::mem::take(&mut *starts.lock().unwrap());
         Run {
-            charged: starts.clone(),
             starts,
             cpu: cpu() - before.0,
             wakeups,

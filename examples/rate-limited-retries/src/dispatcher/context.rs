@@ -191,7 +191,7 @@ impl<K, T> Context<K, T> {
         self.cost
     }
 
-    /// Returns the job's view of its group.
+    /// Returns the job's view of its group. Short pieces of work that start one after the other share a job.
     ///
     /// # Examples
     ///

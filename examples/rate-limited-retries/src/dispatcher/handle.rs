@@ -35,7 +35,9 @@ use crate::lanes::{Item, Place};
 /// - A key costs memory while it has work, or a past that still counts; after that it is forgotten in passing.
 ///
 /// Clones share the queues. Dropping a dispatcher does not affect queued work: it still runs. In the counts of its group
-/// all that is queued is one job.
+/// all that is queued is one job, and so are short pieces of work that start one after the other: only work that has to
+/// wait keeps the job, and then what is due goes on in another one. What blocks its thread keeps the others waiting for
+/// one or two milliseconds; then another worker goes on.
 ///
 /// # Panics
 ///
