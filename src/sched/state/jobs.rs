@@ -86,7 +86,7 @@ impl Jobs {
         }
     }
 
-    // Starting in.
+    // Admission.
 
     /// A number for a job, accepted or not.
     pub(in crate::sched) fn next_id(&mut self) -> JobId {
