@@ -13,6 +13,7 @@ use tokio::task::try_id;
 use tokio_util::sync::CancellationToken;
 
 use super::error::JobPanic;
+use super::local_queue::Claim;
 use super::rt::Mutex;
 use super::spare::Spare;
 use super::state::CHUNK;
@@ -175,13 +176,20 @@ impl Shared {
         }
     }
 
-    /// Notices that a token or the clock has ended the group.
-    pub(super) fn check_end(&self) {
-        let cancelled = self.is_cancelled();
-        let now = self.deadline_clock();
-        if cancelled || now >= self.deadline {
-            self.enter(|state, effects| state.check_end(now, cancelled, effects));
-        }
+    /// The start check of a job: returns whether a token or the clock has ended the group from outside.
+    ///
+    /// What ends it from within takes the claims out of the local queues itself.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_cancelled() || self.deadline_clock() >= self.deadline
+    }
+
+    /// Ends the group that [`is_over`](Shared::is_over), and gives back a job that was about to start.
+    pub(super) fn give_back(&self, claim: Claim) {
+        let (now, cancelled) = (self.deadline_clock(), self.is_cancelled());
+        self.enter(|state, effects| {
+            state.check_end(now, cancelled, effects);
+            state.give_back(claim, effects);
+        });
     }
 
     pub(super) fn name(&self) -> &str {

@@ -174,7 +174,7 @@ impl Jobs {
     }
 
     /// A claimed job has not started, and waits in the ready queue again.
-    fn requeue(&mut self, claim: Claim) {
+    pub(super) fn requeue(&mut self, claim: Claim) {
         let slot = self.slab.get_mut(claim.slot);
         slot.requeue(claim.runnable);
         let entry = Entry {

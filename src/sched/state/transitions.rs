@@ -19,6 +19,7 @@ use super::jobs::{DroppedJob, EndedRun, Jobs, Reset};
 use super::lifecycle::{GroupOutcome, Lifecycle, StopReason};
 use super::workers::{Registration, WorkerState, Workers};
 use crate::sched::job::{JobId, JobState};
+use crate::sched::local_queue::Claim;
 use crate::sched::queue::{Entry, Queue};
 use crate::sched::runnable::Runnable;
 use crate::sched::spare::{Spare, TaskParts};
@@ -289,6 +290,12 @@ impl State {
         self.spares.extend(spare.filter(Spare::is_spawned));
         self.check_drained(effects);
         self.retire_spares(effects);
+    }
+
+    /// A worker gives back a job that it did not start, since the group is over. The driver drops it.
+    pub(in crate::sched) fn give_back(&mut self, claim: Claim, effects: &mut Effects) {
+        self.jobs.requeue(claim);
+        self.notify(effects);
     }
 
     /// The jobs that may start now.
