@@ -210,7 +210,7 @@ impl Driver {
                 state
                     .inbox
                     .set_queue_stats(self.queue.next(), self.queue.len());
-                (start, state.park(next, cx.waker()))
+                (start, state.park(next, due, cx.waker(), effects))
             });
             self.batch.shrink_to(KEPT);
             worker::start(&self.shared, start);

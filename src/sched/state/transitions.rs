@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 use std::panic::Location;
 use std::task::Waker;
+use std::time::Duration;
 
 use crate::common::time::{Clock, Timestamp};
 use crate::common::waiters::Waiters;
@@ -66,6 +67,8 @@ pub(in crate::sched) struct State {
     pub(in crate::sched) waiters: Waiters,
     /// Tasks for jobs that await.
     spares: Vec<Spare>,
+    /// Nothing falls due for a while.
+    quiet: bool,
     /// How often the driver has woken.
     wakeups: u64,
 }
@@ -97,6 +100,8 @@ pub(in crate::sched) struct Ended {
 
 /// Spare tasks are kept up to here.
 const MOST_SPARES: usize = 256;
+/// They are kept from one deadline to the next if those are no further apart.
+const SPARES_KEPT_FOR: Duration = Duration::from_millis(100);
 
 impl State {
     pub(in crate::sched) fn new(limit: usize, workers: Workers, deadline: Timestamp) -> State {
@@ -107,6 +112,7 @@ impl State {
             lifecycle: Lifecycle::new(deadline),
             waiters: Waiters::default(),
             spares: Vec::new(),
+            quiet: false,
             wakeups: 0,
         }
     }
@@ -351,19 +357,24 @@ impl State {
         }
     }
 
-    /// Spare tasks are kept for the jobs that are left, and one more.
+    /// Spare tasks are kept for the jobs that are left, and one more; for those that are not due only as long
+    /// as the next of them soon is.
     fn room_for_spares(&self) -> usize {
         if self.lifecycle.is_drained() {
             return 0;
         }
-        let jobs = self.jobs.pending() + self.jobs.running();
-        (1 + jobs).min(MOST_SPARES)
+        let pending = match self.quiet {
+            true => self.jobs.startable(),
+            false => self.jobs.pending(),
+        };
+        (1 + pending + self.jobs.running()).min(MOST_SPARES)
     }
 
     fn retire_spares(&mut self, effects: &mut Effects) {
         let room = self.room_for_spares();
         if self.spares.len() > room {
             effects.retire.extend(self.spares.drain(room..));
+            self.spares.shrink_to(2 * room);
         }
     }
 
@@ -567,13 +578,17 @@ impl State {
         wanted.start + usize::from(self.workers.check(startable, now))
     }
 
-    /// The driver lies down until its next deadline; `None` if there is something to do first.
+    /// The driver parks until its next deadline; `None` if there is something to do first.
     pub(in crate::sched) fn park(
         &mut self,
         next: Option<Timestamp>,
+        now: Timestamp,
         waker: &Waker,
+        effects: &mut Effects,
     ) -> Option<Timestamp> {
         let next = next.unwrap_or(Timestamp::NEVER);
+        self.quiet = next.since(now) > SPARES_KEPT_FOR;
+        self.retire_spares(effects);
         let check = self.workers.next_check();
         let until = next.min(check).min(self.lifecycle.next());
         self.inbox.park(until, waker).then_some(until)
