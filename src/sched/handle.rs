@@ -160,20 +160,6 @@ impl Handle {
         admitted.is_err()
     }
 
-    /// Like [`schedule_with`](Handle::schedule_with), for what is kept until the job starts, which a rejected
-    /// job gives back.
-    ///
-    /// It runs and drops nothing of a user's and wakes no waker of theirs, so a lock may be held.
-    #[track_caller]
-    pub(crate) fn try_schedule_with<T: Send + 'static, J: Job>(
-        &self,
-        at: Instant,
-        kept: T,
-        make: impl FnOnce(T, JobContext) -> J + Send + 'static,
-    ) -> Result<JobHandle, ScheduleError<T>> {
-        self.submitter().try_schedule_with(at, kept, make)
-    }
-
     /// Like [`repeat`](Handle::repeat); but after a `wait` a pending one runs at once, to see that its
     /// group drains, no run follows one that ends after that, and none begins.
     #[track_caller]

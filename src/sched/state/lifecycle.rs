@@ -138,6 +138,10 @@ impl Lifecycle {
         self.detached = true;
     }
 
+    pub(super) fn is_detached(&self) -> bool {
+        self.detached
+    }
+
     pub(super) fn handle_made(&mut self) {
         self.handles += 1;
     }

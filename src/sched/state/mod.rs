@@ -8,6 +8,7 @@ mod jobs;
 mod lifecycle;
 mod ready;
 mod slab;
+mod tables;
 mod transitions;
 mod workers;
 

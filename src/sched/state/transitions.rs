@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 use std::panic::Location;
+use std::sync::Arc;
 use std::task::Waker;
 
 use crate::common::time::{Clock, Timestamp};
@@ -22,12 +23,13 @@ use super::jobs::{Jobs, Reset};
 use super::lifecycle::GroupOutcome;
 use super::lifecycle::Lifecycle;
 use super::slab::Emptied;
+use super::tables::Tables;
 use super::workers::WorkerState;
 use super::workers::{Registration, Workers};
 use crate::sched::error::JobPanic;
 use crate::sched::job::{JobId, JobState};
 use crate::sched::queue::{Entry, Queue};
-use crate::sched::runnable::Runnable;
+use crate::sched::runnable::{RowKey, RowTable, Runnable};
 use crate::sched::spare::{Spare, TaskParts};
 use crate::sched::stats::{JobInfo, Report, Stats};
 
@@ -117,7 +119,7 @@ impl State {
         }
     }
 
-    // Starting in.
+    // Coming in.
 
     pub(in crate::sched) fn admit(&self, caller: Caller, cancelled: bool) -> Result<(), Rejected> {
         self.lifecycle.admit(caller, cancelled)
@@ -228,6 +230,65 @@ impl State {
             }
         }
         true
+    }
+
+    // Rows of tables.
+
+    pub(in crate::sched) fn tables(&mut self) -> &mut Tables {
+        self.jobs.tables()
+    }
+
+    /// Takes an admitted job in that is a row of a table.
+    pub(in crate::sched) fn insert_row(
+        &mut self,
+        at: Timestamp,
+        key: RowKey,
+        table: impl FnOnce() -> Arc<dyn RowTable>,
+        scheduled_at: &'static Location<'static>,
+        effects: &mut Effects,
+    ) -> u32 {
+        let entry = self.jobs.insert_row(at, key, table, scheduled_at);
+        self.send(entry, effects);
+        entry.slot
+    }
+
+    /// Returns whether the job of a row has not started.
+    pub(in crate::sched) fn is_row(&mut self, slot: u32) -> bool {
+        self.jobs.is_row(slot, &self.workers)
+    }
+
+    pub(in crate::sched) fn row_deadline(&self, slot: u32) -> Option<Timestamp> {
+        self.jobs.row_deadline(slot)
+    }
+
+    /// Cancels the job of a row, if it has not started. Its table is the caller's.
+    pub(in crate::sched) fn cancel_row(&mut self, slot: u32, effects: &mut Effects) {
+        self.jobs.cancel_row(slot, &self.workers);
+        self.call_for_sweep(effects);
+        self.check_drained(effects);
+    }
+
+    /// A claimed row may not start yet. In a group that has ended meanwhile it never will.
+    pub(in crate::sched) fn block(
+        &mut self,
+        slot: u32,
+        key: RowKey,
+        table: &Arc<dyn RowTable>,
+        effects: &mut Effects,
+    ) {
+        if self.lifecycle.may_start() {
+            self.jobs.block(slot, key, table);
+        } else {
+            self.jobs.drop_claimed(slot);
+            self.check_drained(effects);
+        }
+    }
+
+    /// A blocked row may start.
+    pub(in crate::sched) fn unblock(&mut self, slot: u32, effects: &mut Effects) {
+        if let Some(entry) = self.jobs.unblock(slot) {
+            self.send(entry, effects);
+        }
     }
 
     // Running.
@@ -483,6 +544,10 @@ impl State {
     pub(in crate::sched) fn detach(&mut self, effects: &mut Effects) {
         self.lifecycle.detach();
         self.check_drained(effects);
+    }
+
+    pub(in crate::sched) fn is_detached(&self) -> bool {
+        self.lifecycle.is_detached()
     }
 
     /// A panic that its series survives; it comes back if it is not the first.
