@@ -41,7 +41,7 @@ use crate::{Handle, JobContext, JobId, Stats};
 /// # Ok(())
 /// # }
 /// ```
-pub struct KeyedHandle<K, V, S = RandomState> {
+pub struct KeyedHandle<K, V = super::BoxedJob, S = RandomState> {
     keys: Arc<Keys<K, V, S>>,
     group: Handle,
 }

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::context::JobContext;
-use super::error::{JobError, ScheduleError};
-use super::job::{Job, JobId, JobState, Next};
+use super::error::JobError;
+use super::job::{JobId, JobState, Next};
 use super::runnable::Receiver;
 use super::schedule::{Submitter, schedule_methods};
 use super::shared::Shared;
