@@ -70,6 +70,7 @@
 // job      jobs as values
 // shared   the lock, and every verb under it
 // table    keys with what is pending for them
+// index    the rows of a hash
 // rows     the rows of the table
 // key      keys that are read while their rows may go
 // rule     what happens to a key that has an entry already
@@ -78,6 +79,7 @@ mod builder;
 mod end;
 mod group;
 mod handle;
+mod index;
 mod job;
 mod key;
 mod methods;

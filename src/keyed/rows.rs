@@ -17,10 +17,10 @@ pub(super) enum Row<K, V> {
 #[derive(Clone, Copy)]
 pub(super) struct Meta {
     pub(super) hash: u32,
-    /// The next row of the same hash, or [`NONE`], or [`EXPIRED`].
-    pub(super) next: u32,
     /// Of the row's job in the group.
     pub(super) slot: u32,
+    /// It is on its way, and found by its number alone: its key is free for another.
+    pub(super) expired: bool,
 }
 
 pub(super) struct Run<K, V> {
@@ -31,10 +31,8 @@ pub(super) struct Run<K, V> {
     pub(super) blocked: Vec<u32>,
 }
 
-/// No further row.
-pub(super) const NONE: u32 = u32::MAX;
-/// The row is on its way and found by number alone: its key is free for another.
-pub(super) const EXPIRED: u32 = u32::MAX - 1;
+/// No page.
+const NONE: u32 = u32::MAX;
 
 impl<K, V> Row<K, V> {
     pub(super) fn meta(&mut self) -> Option<&mut Meta> {
@@ -111,7 +109,7 @@ impl<K, V> Rows<K, V> {
             .checked_mul(PAGE)
             .and_then(|first| first.checked_add(row));
         number
-            .filter(|number| *number < EXPIRED)
+            .filter(|number| *number < NONE)
             .expect("schedgroup: more than four billion keys at once")
     }
 
@@ -194,8 +192,8 @@ mod tests {
     fn row(slot: u32) -> Row<u64, [u64; 2]> {
         let meta = Meta {
             hash: 0,
-            next: NONE,
             slot,
+            expired: false,
         };
         Row::Own(0, [0; 2], meta)
     }
@@ -229,7 +227,9 @@ mod tests {
     fn all_room_is_found_again() {
         let mut rows = Rows::new();
         let all = 10 * PAGE;
-        (0..all).for_each(|slot| drop(rows.insert(row(slot))));
+        for slot in 0..all {
+            rows.insert(row(slot));
+        }
         let mut freed: Vec<u32> = (0..all)
             .map(|at| at * 7919 % all)
             .filter(|number| number % 3 != 0 || number / PAGE == 4)
@@ -245,7 +245,9 @@ mod tests {
     #[test]
     fn an_empty_page_has_no_storage_and_the_last_row_leaves_nothing() {
         let mut rows = Rows::new();
-        (0..10 * PAGE).for_each(|slot| drop(rows.insert(row(slot))));
+        for slot in 0..10 * PAGE {
+            rows.insert(row(slot));
+        }
         (1..10 * PAGE).for_each(|number| drop(rows.remove(number)));
         let there = |page: &&Page<_, _>| matches!(page, Page::There(_));
         assert_eq!(rows.pages.iter().filter(there).count(), 1);

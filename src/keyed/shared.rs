@@ -329,7 +329,8 @@ where
         Q: Hash + ?Sized,
     {
         let hash = self.keys.hasher.hash_one(key);
-        (hash ^ (hash >> 32)) as u32
+        // Of a poor hasher only some bits differ, and those count that come out on top.
+        (hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
     }
 
     fn me(self) -> impl FnOnce() -> Arc<dyn RowTable> + use<'a, K, V, S> {

@@ -7,8 +7,9 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 
+use super::index::Index;
 use super::key::{SharedKey, TakenKey};
-use super::rows::{EXPIRED, Meta, NONE, Row, Rows, Run};
+use super::rows::{Meta, Row, Rows, Run};
 use crate::common::time::Timestamp;
 
 /// ```text
@@ -21,20 +22,18 @@ use crate::common::time::Timestamp;
 ///                 └────────────────────────────────────────▶ run ───────────▶
 /// ```
 pub(super) struct Table<K, V> {
-    /// The first row of each hash. It knows hashes alone, so that growing calls no user code.
-    index: HashMap<u32, u32, Bits>,
+    /// Of what is pending, and of runs.
+    index: Index,
     rows: Rows<K, V>,
     /// The first debounce of those that are debounced.
-    first: HashMap<u32, Timestamp, Bits>,
+    first: HashMap<u32, Timestamp, BuildHasherDefault<Spread>>,
     /// How many are pending, without those that have expired.
     len: usize,
 }
 
-type Bits = BuildHasherDefault<Spread>;
-
-/// Spreads a number that is a hash, or small, over all bits: the map takes them from both ends.
+/// Spreads a number of a row over all bits: the map takes them from both ends.
 #[derive(Default)]
-pub(super) struct Spread(u64);
+struct Spread(u64);
 
 impl Hasher for Spread {
     fn finish(&self) -> u64 {
@@ -47,25 +46,16 @@ impl Hasher for Spread {
 
     fn write_u32(&mut self, number: u32) {
         self.0 = u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        self.0 ^= self.0 >> 32;
     }
 }
 
 /// Below this capacity storage is not worth giving back.
 const KEPT: usize = 64;
 
-/// Memory follows what is in a map: what is three quarters empty is halved.
-fn give_back<T>(map: &mut HashMap<u32, T, Bits>) {
-    let capacity = map.capacity();
-    if capacity > KEPT && map.len() < capacity / 4 {
-        map.shrink_to(map.len() * 2);
-    }
-}
-
 impl<K, V> Table<K, V> {
     pub(super) fn new() -> Table<K, V> {
         Table {
-            index: HashMap::default(),
+            index: Index::default(),
             rows: Rows::new(),
             first: HashMap::default(),
             len: 0,
@@ -76,32 +66,20 @@ impl<K, V> Table<K, V> {
         self.len
     }
 
-    /// The row of that hash which passes the test.
-    fn search(&self, hash: u32, mut is: impl FnMut(&Row<K, V>) -> bool) -> Option<u32> {
-        let mut number = *self.index.get(&hash)?;
-        loop {
-            let row = self.rows.get(number)?;
-            if is(row) {
-                return Some(number);
-            }
-            number = match row {
-                Row::Own(.., meta) | Row::Shared(.., meta) | Row::Run(_, meta) => meta.next,
-                Row::Vacant(_) => return None,
-            };
-        }
-    }
-
     /// The row of what is pending for a key.
     pub(super) fn find(&self, hash: u32, mut is: impl FnMut(&K) -> bool) -> Option<u32> {
-        self.search(hash, |row| row.key().is_some_and(&mut is))
+        self.index.find(hash, |row| {
+            let key = self.rows.get(row).and_then(Row::key);
+            key.is_some_and(&mut is)
+        })
     }
 
-    /// The row of the run of a key, and the slot of its job.
+    /// The row of the run of a key.
     pub(super) fn find_run(&self, hash: u32, mut is: impl FnMut(&K) -> bool) -> Option<u32> {
-        self.search(
-            hash,
-            |row| matches!(row, Row::Run(run, _) if is(run.key.key())),
-        )
+        self.index.find(hash, |row| match self.rows.get(row) {
+            Some(Row::Run(run, _)) => is(run.key.key()),
+            _ => false,
+        })
     }
 
     /// The row of the run that keeps the pending or expired `row` waiting.
@@ -109,25 +87,30 @@ impl<K, V> Table<K, V> {
     where
         K: Eq,
     {
-        let (Row::Own(.., meta) | Row::Shared(.., meta)) = self.rows.get(row)? else {
+        let row = self.rows.get(row)?;
+        let (Row::Own(.., meta) | Row::Shared(.., meta)) = row else {
             return None;
         };
-        let key = self.rows.get(row)?.key()?;
+        let key = row.key()?;
         self.find_run(meta.hash, |other| other == key)
+    }
+
+    fn meta(&mut self, row: u32) -> Option<&mut Meta> {
+        self.rows.get_mut(row)?.meta()
     }
 
     /// The slot of the job of a row.
     pub(super) fn slot(&mut self, row: u32) -> Option<u32> {
-        Some(self.rows.get_mut(row)?.meta()?.slot)
+        Some(self.meta(row)?.slot)
     }
 
     pub(super) fn set_slot(&mut self, row: u32, slot: u32) {
-        if let Some(meta) = self.rows.get_mut(row).and_then(Row::meta) {
+        if let Some(meta) = self.meta(row) {
             meta.slot = slot;
         }
     }
 
-    /// What is pending in a row.
+    /// What is pending or has expired in a row.
     pub(super) fn value(&mut self, row: u32) -> Option<&mut V> {
         match self.rows.get_mut(row)? {
             Row::Own(_, value, _) | Row::Shared(_, value, _) => Some(value),
@@ -147,59 +130,25 @@ impl<K, V> Table<K, V> {
 
     /// Adds the row of a key that has nothing pending.
     pub(super) fn insert(&mut self, hash: u32, key: K, value: V, slot: u32) -> u32 {
-        let next = NONE;
-        let row = self
-            .rows
-            .insert(Row::Own(key, value, Meta { hash, next, slot }));
-        self.link(hash, row);
+        let meta = Meta {
+            hash,
+            slot,
+            expired: false,
+        };
+        let row = self.rows.insert(Row::Own(key, value, meta));
+        self.index.insert(hash, row);
         self.len += 1;
         row
     }
 
-    /// Puts a row before the others of its hash.
-    fn link(&mut self, hash: u32, row: u32) {
-        let next = self.index.insert(hash, row).unwrap_or(NONE);
-        if let Some(meta) = self.rows.get_mut(row).and_then(Row::meta) {
-            meta.next = next;
-        }
-    }
-
-    /// Takes a row out of those of its hash. It is found by its number alone from then on.
-    fn unlink(&mut self, row: u32) {
-        let Some(meta) = self.rows.get_mut(row).and_then(Row::meta) else {
-            return;
-        };
-        let hash = meta.hash;
-        let next = std::mem::replace(&mut meta.next, EXPIRED);
-        let Some(first) = self.index.get_mut(&hash) else {
-            return;
-        };
-        if *first != row {
-            let mut before = *first;
-            while let Some(meta) = self.rows.get_mut(before).and_then(Row::meta) {
-                if meta.next == row {
-                    meta.next = next;
-                    return;
-                }
-                before = meta.next;
-            }
-        } else if next != NONE {
-            *first = next;
-        } else {
-            self.index.remove(&hash);
-            give_back(&mut self.index);
-        }
-    }
-
     /// Lets what is pending in a row go its way: its key is free for another.
     pub(super) fn expire(&mut self, row: u32) {
-        let is_pending = self
-            .rows
-            .get_mut(row)
-            .and_then(Row::meta)
-            .is_some_and(|meta| meta.next != EXPIRED);
-        if is_pending {
-            self.unlink(row);
+        let Some(meta) = self.meta(row) else {
+            return;
+        };
+        if !std::mem::replace(&mut meta.expired, true) {
+            let hash = meta.hash;
+            self.index.remove(hash, row);
             self.set_first(row, None);
             self.len -= 1;
         }
@@ -211,12 +160,12 @@ impl<K, V> Table<K, V> {
     }
 
     pub(super) fn set_first(&mut self, row: u32, first: Option<Timestamp>) {
-        match first {
-            Some(first) => drop(self.first.insert(row, first)),
-            None if self.first.is_empty() => {}
-            None => {
-                self.first.remove(&row);
-                give_back(&mut self.first);
+        if let Some(first) = first {
+            self.first.insert(row, first);
+        } else if !self.first.is_empty() && self.first.remove(&row).is_some() {
+            let (len, capacity) = (self.first.len(), self.first.capacity());
+            if capacity > KEPT && len < capacity / 4 {
+                self.first.shrink_to(2 * len);
             }
         }
     }
@@ -236,17 +185,17 @@ impl<K, V> Table<K, V> {
 
     /// Turns a row into the run of its key. Its value waits there for the handler.
     pub(super) fn begin(&mut self, row: u32, share: fn(K) -> SharedKey<K>) {
-        if self.value(row).is_none() {
-            return;
-        }
         self.expire(row);
         let Some(place) = self.rows.get_mut(row) else {
             return;
         };
-        let (key, value, meta) = match std::mem::replace(place, Row::Vacant(NONE)) {
+        let (key, value, meta) = match std::mem::replace(place, Row::Vacant(0)) {
             Row::Own(key, value, meta) => (share(key), value, meta),
             Row::Shared(key, value, meta) => (*key, value, meta),
-            Row::Vacant(_) | Row::Run(..) => unreachable!("it has a value"),
+            other => {
+                *place = other;
+                return;
+            }
         };
         let run = Run {
             key,
@@ -254,7 +203,7 @@ impl<K, V> Table<K, V> {
             blocked: Vec::new(),
         };
         *place = Row::Run(Box::new(run), meta);
-        self.link(meta.hash, row);
+        self.index.insert(meta.hash, row);
     }
 
     /// Takes the value of a run that begins, if `slot` is its job, and its key.
@@ -269,14 +218,13 @@ impl<K, V> Table<K, V> {
 
     /// Notes that a row waits for the end of a run.
     pub(super) fn block(&mut self, run: u32, row: u32) {
-        // Those that were removed meanwhile are forgotten here, or the list could grow as long as the run lasts.
         let Some(Row::Run(here, meta)) = self.rows.get_mut(run) else {
             return;
         };
         let (mut blocked, hash) = (std::mem::take(&mut here.blocked), meta.hash);
+        // Those that were removed meanwhile are forgotten here, or the list could grow as long as the run lasts.
         blocked.retain(|&other| {
-            let meta = self.rows.get_mut(other).and_then(Row::meta);
-            other != row && meta.is_some_and(|meta| meta.hash == hash)
+            other != row && self.meta(other).is_some_and(|meta| meta.hash == hash)
         });
         blocked.push(row);
         if let Some(Row::Run(here, _)) = self.rows.get_mut(run) {
@@ -289,9 +237,11 @@ impl<K, V> Table<K, V> {
         if !matches!(self.rows.get(row)?, Row::Run(..)) {
             return None;
         }
-        self.unlink(row);
         match self.rows.remove(row) {
-            Row::Run(run, _) => Some(run),
+            Row::Run(run, meta) => {
+                self.index.remove(meta.hash, row);
+                Some(run)
+            }
             _ => None,
         }
     }
@@ -303,7 +253,7 @@ impl<K, V> Table<K, V> {
         self.rows.end()
     }
 
-    /// Shares the keys of these rows that are pending. With each comes its row if nobody shared it before.
+    /// Shares the keys of these rows that are pending: `share` does so for those that nobody has shared before.
     pub(super) fn share(
         &mut self,
         rows: Range<u32>,
@@ -314,13 +264,13 @@ impl<K, V> Table<K, V> {
             let Some(place) = self.rows.get_mut(row) else {
                 continue;
             };
-            *place = match std::mem::replace(place, Row::Vacant(NONE)) {
-                Row::Own(key, value, meta) if meta.next != EXPIRED => {
+            *place = match std::mem::replace(place, Row::Vacant(0)) {
+                Row::Own(key, value, meta) if !meta.expired => {
                     let key = share(row, key);
                     keys.push(SharedKey::clone(&key));
                     Row::Shared(Box::new(key), value, meta)
                 }
-                Row::Shared(key, value, meta) if meta.next != EXPIRED => {
+                Row::Shared(key, value, meta) if !meta.expired => {
                     keys.push(SharedKey::clone(&key));
                     Row::Shared(key, value, meta)
                 }
@@ -339,7 +289,7 @@ impl<K, V> Table<K, V> {
         let Some(place) = self.rows.get_mut(row) else {
             return;
         };
-        *place = match std::mem::replace(place, Row::Vacant(NONE)) {
+        *place = match std::mem::replace(place, Row::Vacant(0)) {
             Row::Shared(key, value, meta) => match restore(*key) {
                 Ok(key) => Row::Own(key, value, meta),
                 Err(key) => Row::Shared(Box::new(key), value, meta),
