@@ -103,7 +103,7 @@ impl<K, V, S> Keys<K, V, S> {
             return None;
         }
         for (key, value, slot) in (first..first + PAGE).filter_map(|row| guard.table.take(row)) {
-            rows.cancel(slot);
+            rows.cancel(slot, self.id);
             taken.push((key, value));
         }
         Some(taken)
@@ -349,7 +349,20 @@ where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        let hash = self.hash(key);
+        self.find_hashed(self.hash(key), key, then)
+    }
+
+    #[track_caller]
+    fn find_hashed<Q, R>(
+        self,
+        hash: u32,
+        key: &Q,
+        then: impl FnOnce(&mut Table<K, V>, u32, &mut crate::sched::Rows<'_>) -> R,
+    ) -> Option<R>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
         let mut rows = self.group.rows();
         let mut guard = self.keys.lock();
         let row = guard.table.find(hash, |known| known.borrow() == key)?;
@@ -542,10 +555,11 @@ where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        let taken = self.find(key, |table, row, rows| {
-            let taken = table.take(row);
+        let hash = self.hash(key);
+        let taken = self.find_hashed(hash, key, |table, row, rows| {
+            let taken = table.take_of(hash, row);
             if let Some((_, _, slot)) = taken {
-                rows.cancel(slot);
+                rows.cancel(slot, self.keys.id);
             }
             taken
         });

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::index::Index;
 use super::key::{SharedKey, TakenKey};
-use super::rows::{Meta, Row, Rows, Run};
+use super::rows::{Row, Rows, Run};
 use crate::common::time::Timestamp;
 
 /// ```text
@@ -87,35 +87,24 @@ impl<K, V> Table<K, V> {
     where
         K: Eq,
     {
-        let row = self.rows.get(row)?;
-        let (Row::Own(.., meta) | Row::Shared(.., meta)) = row else {
-            return None;
-        };
-        let key = row.key()?;
-        self.find_run(meta.hash, |other| other == key)
-    }
-
-    fn meta(&mut self, row: u32) -> Option<&mut Meta> {
-        self.rows.get_mut(row)?.meta()
+        let (hash, key) = (self.rows.hash(row)?, self.rows.get(row)?.key()?);
+        self.find_run(hash, |other| other == key)
     }
 
     /// The slot of the job of a row.
     pub(super) fn slot(&mut self, row: u32) -> Option<u32> {
-        Some(self.meta(row)?.slot)
+        self.rows.get_mut(row)?.slot().copied()
     }
 
     pub(super) fn set_slot(&mut self, row: u32, slot: u32) {
-        if let Some(meta) = self.meta(row) {
-            meta.slot = slot;
+        if let Some(place) = self.rows.get_mut(row).and_then(Row::slot) {
+            *place = slot;
         }
     }
 
     /// What is pending or has expired in a row.
     pub(super) fn value(&mut self, row: u32) -> Option<&mut V> {
-        match self.rows.get_mut(row)? {
-            Row::Own(_, value, _) | Row::Shared(_, value, _) => Some(value),
-            Row::Vacant(_) | Row::Run(..) => None,
-        }
+        self.rows.get_mut(row)?.value()
     }
 
     /// Returns whether something is pending or has expired in a row, and `slot` is its job.
@@ -130,12 +119,7 @@ impl<K, V> Table<K, V> {
 
     /// Adds the row of a key that has nothing pending.
     pub(super) fn insert(&mut self, hash: u32, key: K, value: V, slot: u32) -> u32 {
-        let meta = Meta {
-            hash,
-            slot,
-            expired: false,
-        };
-        let row = self.rows.insert(Row::Own(key, value, meta));
+        let row = self.rows.insert(hash, Row::Own(key, value, slot, false));
         self.index.insert(hash, row);
         self.len += 1;
         row
@@ -143,15 +127,17 @@ impl<K, V> Table<K, V> {
 
     /// Lets what is pending in a row go its way: its key is free for another.
     pub(super) fn expire(&mut self, row: u32) {
-        let Some(meta) = self.meta(row) else {
-            return;
-        };
-        if !std::mem::replace(&mut meta.expired, true) {
-            let hash = meta.hash;
-            self.index.remove(hash, row);
-            self.set_first(row, None);
-            self.len -= 1;
+        if self.rows.get_mut(row).is_some_and(Row::expire) {
+            if let Some(hash) = self.rows.hash(row) {
+                self.unlink(hash, row);
+            }
         }
+    }
+
+    fn unlink(&mut self, hash: u32, row: u32) {
+        self.index.remove(hash, row);
+        self.set_first(row, None);
+        self.len -= 1;
     }
 
     /// The first debounce of what is pending in a row, if it is debounced.
@@ -173,12 +159,24 @@ impl<K, V> Table<K, V> {
     /// Takes what is pending or has expired in a row, with the slot of its job.
     pub(super) fn take(&mut self, row: u32) -> Option<(TakenKey<K>, V, u32)> {
         self.value(row)?;
-        self.expire(row);
-        match self.rows.remove(row) {
-            Row::Own(key, value, meta) => Some((TakenKey::Own(key), value, meta.slot)),
-            Row::Shared(key, value, meta) => Some((TakenKey::Shared(*key), value, meta.slot)),
-            Row::Vacant(_) | Row::Run(..) => None,
+        let hash = self.rows.hash(row)?;
+        self.take_of(hash, row)
+    }
+
+    /// The same, for who has the hash of its key.
+    pub(super) fn take_of(&mut self, hash: u32, row: u32) -> Option<(TakenKey<K>, V, u32)> {
+        self.value(row)?;
+        let (key, value, slot, expired) = match self.rows.remove(row)? {
+            Row::Own(key, value, slot, expired) => (TakenKey::Own(key), value, slot, expired),
+            Row::Shared(key, value, slot, expired) => {
+                (TakenKey::Shared(*key), value, slot, expired)
+            }
+            Row::Vacant(_) | Row::Run(..) => return None,
+        };
+        if !expired {
+            self.unlink(hash, row);
         }
+        Some((key, value, slot))
     }
 
     // Keys that run alone.
@@ -186,12 +184,13 @@ impl<K, V> Table<K, V> {
     /// Turns a row into the run of its key. Its value waits there for the handler.
     pub(super) fn begin(&mut self, row: u32, share: fn(K) -> SharedKey<K>) {
         self.expire(row);
-        let Some(place) = self.rows.get_mut(row) else {
+        let hash = self.rows.hash(row);
+        let (Some(hash), Some(place)) = (hash, self.rows.get_mut(row)) else {
             return;
         };
-        let (key, value, meta) = match std::mem::replace(place, Row::Vacant(0)) {
-            Row::Own(key, value, meta) => (share(key), value, meta),
-            Row::Shared(key, value, meta) => (*key, value, meta),
+        let (key, value, slot) = match std::mem::replace(place, Row::Vacant(0)) {
+            Row::Own(key, value, slot, _) => (share(key), value, slot),
+            Row::Shared(key, value, slot, _) => (*key, value, slot),
             other => {
                 *place = other;
                 return;
@@ -202,14 +201,14 @@ impl<K, V> Table<K, V> {
             value: Some(value),
             blocked: Vec::new(),
         };
-        *place = Row::Run(Box::new(run), meta);
-        self.index.insert(meta.hash, row);
+        *place = Row::Run(Box::new(run), slot);
+        self.index.insert(hash, row);
     }
 
     /// Takes the value of a run that begins, if `slot` is its job, and its key.
     pub(super) fn start_run(&mut self, row: u32, slot: u32) -> Option<(SharedKey<K>, V)> {
         match self.rows.get_mut(row)? {
-            Row::Run(run, meta) if meta.slot == slot => {
+            Row::Run(run, known) if *known == slot => {
                 Some((SharedKey::clone(&run.key), run.value.take()?))
             }
             _ => None,
@@ -218,13 +217,14 @@ impl<K, V> Table<K, V> {
 
     /// Notes that a row waits for the end of a run.
     pub(super) fn block(&mut self, run: u32, row: u32) {
-        let Some(Row::Run(here, meta)) = self.rows.get_mut(run) else {
+        let hash = self.rows.hash(run);
+        let Some(Row::Run(here, _)) = self.rows.get_mut(run) else {
             return;
         };
-        let (mut blocked, hash) = (std::mem::take(&mut here.blocked), meta.hash);
+        let mut blocked = std::mem::take(&mut here.blocked);
         // Those that were removed meanwhile are forgotten here, or the list could grow as long as the run lasts.
         blocked.retain(|&other| {
-            other != row && self.meta(other).is_some_and(|meta| meta.hash == hash)
+            other != row && self.value(other).is_some() && self.rows.hash(other) == hash
         });
         blocked.push(row);
         if let Some(Row::Run(here, _)) = self.rows.get_mut(run) {
@@ -234,12 +234,10 @@ impl<K, V> Table<K, V> {
 
     /// Takes a run out that has ended.
     pub(super) fn end(&mut self, row: u32) -> Option<Box<Run<K, V>>> {
-        if !matches!(self.rows.get(row)?, Row::Run(..)) {
-            return None;
-        }
-        match self.rows.remove(row) {
-            Row::Run(run, meta) => {
-                self.index.remove(meta.hash, row);
+        let hash = self.rows.hash(row)?;
+        match self.rows.remove(row)? {
+            Row::Run(run, _) => {
+                self.index.remove(hash, row);
                 Some(run)
             }
             _ => None,
@@ -265,14 +263,14 @@ impl<K, V> Table<K, V> {
                 continue;
             };
             *place = match std::mem::replace(place, Row::Vacant(0)) {
-                Row::Own(key, value, meta) if !meta.expired => {
+                Row::Own(key, value, slot, false) => {
                     let key = share(row, key);
                     keys.push(SharedKey::clone(&key));
-                    Row::Shared(Box::new(key), value, meta)
+                    Row::Shared(Box::new(key), value, slot, false)
                 }
-                Row::Shared(key, value, meta) if !meta.expired => {
+                Row::Shared(key, value, slot, false) => {
                     keys.push(SharedKey::clone(&key));
-                    Row::Shared(key, value, meta)
+                    Row::Shared(key, value, slot, false)
                 }
                 other => other,
             };
@@ -290,9 +288,9 @@ impl<K, V> Table<K, V> {
             return;
         };
         *place = match std::mem::replace(place, Row::Vacant(0)) {
-            Row::Shared(key, value, meta) => match restore(*key) {
-                Ok(key) => Row::Own(key, value, meta),
-                Err(key) => Row::Shared(Box::new(key), value, meta),
+            Row::Shared(key, value, slot, expired) => match restore(*key) {
+                Ok(key) => Row::Own(key, value, slot, expired),
+                Err(key) => Row::Shared(Box::new(key), value, slot, expired),
             },
             other => other,
         };

@@ -94,7 +94,7 @@ impl Rows<'_> {
             state.admit(self.caller, cancelled).ok()?;
             let slot = state.insert_row(at, key, table, site, effects);
             if let Some(former) = former {
-                state.cancel_row(former, effects);
+                state.cancel_row(former, key.table, effects);
             }
             Some(slot)
         })
@@ -114,7 +114,7 @@ impl Rows<'_> {
         let cancelled = shared.is_cancelled();
         shared.with(|state| {
             state.admit(self.caller, cancelled).ok()?;
-            if !state.is_row(slot) {
+            if !state.is_pending_row(slot) {
                 return Some(state.insert_row(at, key, table, site, effects));
             }
             // False only in a group that is past its own deadline.
@@ -124,9 +124,10 @@ impl Rows<'_> {
     }
 
     /// Cancels the job of a row, if it has not started.
-    pub(crate) fn cancel(&mut self, slot: u32) {
+    pub(crate) fn cancel(&mut self, slot: u32, table: TableId) {
         let effects = &mut self.effects;
-        self.shared.with(|state| state.cancel_row(slot, effects));
+        self.shared
+            .with(|state| state.cancel_row(slot, table, effects));
     }
 
     /// Moves the job of a row. Returns `true` if the move will be honoured; otherwise it is just being started, or
@@ -135,7 +136,7 @@ impl Rows<'_> {
         let (shared, effects) = (self.shared, &mut self.effects);
         !shared.is_cancelled()
             && shared.with(|state| {
-                state.is_row(slot) && {
+                state.is_pending_row(slot) && {
                     let at = at(state.job_deadline(slot));
                     state.reset(slot, at, || shared.now(), effects)
                 }

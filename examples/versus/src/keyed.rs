@@ -383,17 +383,19 @@ async fn measure<C: Keyed>(cell: &str, size: u64) -> Vec<(&'static str, f64)> {
             vec![("call", per(call)), ("cpu", per(watch.cpu()))]
         }
         "request" => {
-            // That many are open at a time.
-            const OPEN: u64 = 1_000;
+            // As many are open at a time, and the replies come in another order than the requests.
+            let open = size / 10;
             let contender = C::new();
             quiet().await;
             let watch = Stopwatch::start();
-            for key in 0..size + OPEN {
-                if key < size {
-                    contender.insert(key, [key; 2], Instant::now() + FAR);
-                }
-                if let Some(answered) = key.checked_sub(OPEN) {
-                    assert_eq!(contender.remove(answered), Some([answered; 2]));
+            for first in (0..size + open).step_by(open as usize) {
+                for (at, answered) in (0..).zip(shuffled(open, 7_368_787)) {
+                    if first < size {
+                        contender.insert(first + at, [at; 2], Instant::now() + FAR);
+                    }
+                    if let Some(block) = first.checked_sub(open) {
+                        assert_eq!(contender.remove(block + answered), Some([answered; 2]));
+                    }
                 }
             }
             let call = watch.wall();

@@ -22,7 +22,7 @@ use crate::sched::job::{JobId, JobState};
 use crate::sched::local_queue::{Claim, LocalQueue};
 use crate::sched::queue::{Entry, Queue, Sequence};
 use crate::sched::rt::AbortHandle;
-use crate::sched::runnable::{Row, RowKey, RowTable, Runnable, Work};
+use crate::sched::runnable::{Row, RowKey, RowTable, Runnable, TableId, Work};
 use crate::sched::stats::{JobInfo, Stats};
 
 /// What a job was that will not start.
@@ -387,34 +387,31 @@ impl Jobs {
     }
 
     /// Returns whether the job of a row has not started.
-    pub(super) fn is_row(&mut self, slot: u32, workers: &Workers) -> bool {
-        if self.slab.peek(slot).is_none() {
-            return false;
+    pub(super) fn is_pending_row(&mut self, slot: u32, workers: &Workers) -> bool {
+        let stage = self.slab.peek(slot).map(Slot::stage);
+        if stage == Some(Stage::Claimed) {
+            self.recall(slot, workers);
         }
-        self.recall(slot, workers);
-        self.slab.get(slot).is_row()
+        self.slab.peek(slot).is_some_and(Slot::is_pending)
     }
 
     /// When the row's job is due, or was if it has just started.
     pub(super) fn row_deadline(&self, slot: u32) -> Option<Timestamp> {
         let place = self.slab.peek(slot)?;
-        let is_there = place.is_row() || place.stage() == Stage::Claimed;
+        let is_there = place.is_pending() || place.stage() == Stage::Claimed;
         is_there.then_some(place.deadline)
     }
 
     /// Cancels the job of a row, if it has not started. What it held is the table's, and dropped there.
-    pub(super) fn cancel_row(&mut self, slot: u32, workers: &Workers) {
-        if !self.is_row(slot, workers) {
+    pub(super) fn cancel_row(&mut self, slot: u32, table: TableId, workers: &Workers) {
+        if !self.is_pending_row(slot, workers) {
             return;
         }
         let place = self.slab.get_mut(slot);
         let stage = place.stage();
-        if let Some(Contents::Row(Some(key))) =
-            place.take_contents(Stage::Ended(JobState::Cancelled))
-        {
-            self.tables.forget(key.table);
-        }
+        place.end(JobState::Cancelled);
         self.slab.remove(slot);
+        self.tables.forget(table);
         self.pending -= 1;
         self.counts.dropped += 1;
         self.remove_from_ready(stage);

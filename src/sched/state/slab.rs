@@ -122,11 +122,6 @@ impl Slot {
         )
     }
 
-    /// Returns whether it is a row of a table that has not started.
-    pub(super) fn is_row(&self) -> bool {
-        self.is_pending() && matches!(self.contents, Contents::Row(_))
-    }
-
     pub(super) fn release(&mut self) {
         self.stage = Stage::Released;
     }

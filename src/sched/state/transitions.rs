@@ -29,7 +29,7 @@ use super::workers::{Registration, Workers};
 use crate::sched::error::JobPanic;
 use crate::sched::job::{JobId, JobState};
 use crate::sched::queue::{Entry, Queue};
-use crate::sched::runnable::{RowKey, RowTable, Runnable};
+use crate::sched::runnable::{RowKey, RowTable, Runnable, TableId};
 use crate::sched::spare::{Spare, TaskParts};
 use crate::sched::stats::{JobInfo, Report, Stats};
 
@@ -253,8 +253,8 @@ impl State {
     }
 
     /// Returns whether the job of a row has not started.
-    pub(in crate::sched) fn is_row(&mut self, slot: u32) -> bool {
-        self.jobs.is_row(slot, &self.workers)
+    pub(in crate::sched) fn is_pending_row(&mut self, slot: u32) -> bool {
+        self.jobs.is_pending_row(slot, &self.workers)
     }
 
     pub(in crate::sched) fn row_deadline(&self, slot: u32) -> Option<Timestamp> {
@@ -262,8 +262,13 @@ impl State {
     }
 
     /// Cancels the job of a row, if it has not started. Its table is the caller's.
-    pub(in crate::sched) fn cancel_row(&mut self, slot: u32, effects: &mut Effects) {
-        self.jobs.cancel_row(slot, &self.workers);
+    pub(in crate::sched) fn cancel_row(
+        &mut self,
+        slot: u32,
+        table: TableId,
+        effects: &mut Effects,
+    ) {
+        self.jobs.cancel_row(slot, table, &self.workers);
         self.call_for_sweep(effects);
         self.check_drained(effects);
     }
