@@ -94,6 +94,7 @@ impl<K, V, S> Keys<K, V, S> {
     }
 
     /// Takes out what is pending or has expired in one page of rows; `None` behind the last one.
+    #[track_caller]
     fn take_page(&self, page: u32) -> Option<Vec<(TakenKey<K>, V)>> {
         let first = page.checked_mul(PAGE)?;
         let mut taken = Vec::with_capacity(PAGE as usize);
@@ -113,16 +114,20 @@ impl<K, V, S> Keys<K, V, S> {
     #[track_caller]
     pub(super) fn drain(&self) -> Vec<(K, V)> {
         let mut all = Vec::new();
-        let mut pages = 0..;
-        while let Some(page) = pages.next().and_then(|page| self.take_page(page)) {
+        for page in 0.. {
+            let Some(page) = self.take_page(page) else {
+                break;
+            };
             all.extend(page.into_iter().map(|(key, value)| (key.into_key(), value)));
         }
         all
     }
 
     fn drop_all(&self) {
-        let mut pages = 0..;
-        while let Some(page) = pages.next().and_then(|page| self.take_page(page)) {
+        for page in 0.. {
+            let Some(page) = self.take_page(page) else {
+                break;
+            };
             for (key, value) in page {
                 drop_key(key);
                 drop_key(value);
