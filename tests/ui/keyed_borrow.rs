@@ -1,0 +1,10 @@
+use schedgroup::keyed::KeyedGroup;
+
+#[tokio::main]
+async fn main() {
+    let prefix = String::from("session");
+    let sessions = KeyedGroup::with_handler(|_, user: u64, _: String| async {
+        println!("{prefix} {user}");
+    });
+    drop(sessions);
+}
