@@ -1,6 +1,6 @@
 //! A group whose tasks can be cancelled: from outside, and each in the way that it can.
 //!
-//! Look for: the download that puts its file away when it is told to end, the one that does not listen and
+//! Look for: the download that puts its file away when it sees the cancel, the one that does not listen and
 //! is stopped, the three that never started, and a `wait` that says who ended it all.
 //!
 //! ```sh
@@ -19,7 +19,7 @@ async fn download(token: CancellationToken, group: TaskHandle) {
     tokio::select! {
         () = sleep(Duration::from_secs(60)) => println!("#0 is complete"),
         () = token.cancelled() => {
-            println!("#0 is told: {:?}", group.cause());
+            println!("#0 sees the cancel: {:?}", group.cause());
             sleep(Duration::from_millis(5)).await;
             println!("#0 has put its file away");
         }

@@ -99,7 +99,7 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
         - 719_469
 }
 
-/// Year, month and day of so many days since 1 January 1970.
+/// The year, month and day that is `since` days after 1 January 1970.
 fn date(since: i64) -> (i64, i64, i64) {
     let year = 1970 + since.div_euclid(365);
     let begun = |year| days(year, 1, 1);
@@ -110,7 +110,7 @@ fn date(since: i64) -> (i64, i64, i64) {
     (year, month, since - days(year, month, 1) + 1)
 }
 
-/// Seconds since 1 January 1970 of a time, and the time of so many.
+/// Converts a time to seconds since 1 January 1970, and below back to a time.
 fn seconds(at: SystemTime) -> i64 {
     let since = at.duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs() as i64)

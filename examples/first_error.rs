@@ -1,6 +1,6 @@
 //! The first error of three tasks, and a group whose tasks can be cancelled.
 //!
-//! Look for: the second task's error with its index, the third task told why it should end, and two
+//! Look for: the second task's error with its index, the third task, which sees why it should end, and two
 //! tasks that never started.
 //!
 //! ```sh

@@ -4,8 +4,6 @@
 //! What depends on time runs on a paused clock and is exact. What depends on threads runs on both
 //! flavours of runtime, under a bounded wait.
 
-mod common;
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, advance, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use common::{
+use crate::common::{
     Flag, HOUR, Hold, Log, Misuse, Random, bounded, ms, multi_thread, on_both, panic_of, runtimes,
     settle, until, us, watched,
 };

@@ -4,13 +4,11 @@
 //! made the original hang or lose jobs. `n_…` are cases of our own. What is timed exactly runs on a paused
 //! clock; what needs two cores runs on two workers under a bounded wait.
 
-mod common;
-
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use common::{
+use crate::common::{
     Flag, HOUR, Log, Random, bounded, ms, multi_thread, on_both, runtimes, until, us, watched,
 };
 use schedgroup::{Builder, Group, Handle, JobState, Next, Report, ScheduleError, Stats, WaitError};
@@ -695,7 +693,7 @@ fn n_limit_is_kept_on_two_workers_by_jobs_that_panic_and_are_aborted() {
                     let (most, running) = (Arc::clone(&most), Arc::clone(&running));
                     group.delay(us(job * 10), async move {
                         most.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
-                        let leave = common::OnDrop(move || {
+                        let leave = crate::common::OnDrop(move || {
                             running.fetch_sub(1, SeqCst);
                         });
                         if job % 3 == 0 {

@@ -1,8 +1,5 @@
 //! Entries under keys: at most one pending per key, moved, replaced, kept and removed by key. Those whose values are
 //! jobs; the values themselves are in `keyed_values`.
-#![forbid(unsafe_code)]
-
-mod common;
 
 use std::future::{Ready, poll_fn};
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -12,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
-use common::{
+use crate::common::{
     Flag, HOUR, Hold, Log, OnDrop, Random, bounded, ms, multi_thread, panic_of, settle, until,
     watched,
 };

@@ -1,7 +1,4 @@
 //! Values under keys, with one handler: what each verb gives back, and what becomes of values at each end.
-#![forbid(unsafe_code)]
-
-mod common;
 
 use std::hash::{Hash, Hasher};
 use std::pin::pin;
@@ -10,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
-use common::{
+use crate::common::{
     Flag, HOUR, Hold, Log, OnDrop, bounded, ms, multi_thread, panic_of, settle, until, watched,
 };
 use schedgroup::keyed::OnDuplicate::{Keep, KeepEarliest, KeepLatest, Replace};
@@ -294,7 +291,10 @@ async fn entries_run_though_nobody_holds_their_keys_any_more() {
 /// A value that holds a handle of its own entries would keep them, and itself, for ever.
 #[tokio::test(start_paused = true)]
 async fn a_group_that_is_dropped_drops_the_values_whoever_holds_them() {
-    type Value = (Arc<OnceLock<KeyedHandle<char, Looped>>>, common::Guard);
+    type Value = (
+        Arc<OnceLock<KeyedHandle<char, Looped>>>,
+        crate::common::Guard,
+    );
     struct Looped(#[allow(dead_code, reason = "it is only dropped")] Value);
     type End = fn(Group);
     let ends: [(&str, End); 4] = [
@@ -835,7 +835,7 @@ async fn an_eq_that_panics_as_an_entry_starts_ends_that_entry_alone() {
     let (log, flag) = (Log::new(), Flag::new());
     let handled = log.clone();
     let keyed = KeyedGroup::builder().exclusive().build_with(
-        move |_, key: Odd, (value, _guard): (u32, common::Guard)| {
+        move |_, key: Odd, (value, _guard): (u32, crate::common::Guard)| {
             handled.push((key.name, value));
             sleep(ms(10))
         },

@@ -1,5 +1,5 @@
-//! `tests/README.md` and `docs/siblings.md` are true: what they name exists, and no file, family, promise,
-//! case, row or fault is missing.
+//! The maps are true, `tests/README.md`, `docs/guarantees.md`, `docs/siblings.md` and that of `CONTRIBUTING.md`: what they
+//! name exists, and no file, family, promise, case, row or fault is missing.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
@@ -131,6 +131,52 @@ fn each_promise_has_its_module() {
         let name = module.trim_start_matches("promises::");
         assert!(main.contains(&format!("mod {name};")), "{name} is not run");
     }
+}
+
+#[test]
+fn each_promise_names_its_files_of_tests() {
+    let guarantees = fs::read_to_string(root().join("docs/guarantees.md"))
+        .expect("docs/guarantees.md can be read");
+    let promises: Vec<&str> = guarantees.split("\n## ").skip(1).collect();
+    assert_eq!(promises.len(), 19);
+    for (number, promise) in (1..).zip(promises) {
+        assert!(promise.starts_with(&format!("{number}. ")), "{promise}");
+        let files: Vec<&str> = promise.split("](../").skip(1).collect();
+        assert!(!files.is_empty(), "{number} names no file");
+        for file in files {
+            let file = file.split(')').next().expect("split gives at least one");
+            assert!(root().join(file).exists(), "{number}: {file}");
+        }
+    }
+}
+
+/// `CONTRIBUTING.md` names each file of the crate, or its folder.
+#[test]
+fn each_file_of_the_crate_is_in_the_contributing_guide() {
+    let guide =
+        fs::read_to_string(root().join("CONTRIBUTING.md")).expect("CONTRIBUTING.md can be read");
+    let named: BTreeSet<&str> = rows(&guide, "What each file holds, in `src`:")
+        .iter()
+        .flat_map(|cells| cells[0].split('`').skip(1).step_by(2))
+        .collect();
+    for name in &named {
+        assert!(root().join("src").join(name).exists(), "no src/{name}");
+    }
+    let (mut folders, mut files) = (vec![root().join("src")], 0);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("src can be listed") {
+            let path = entry.expect("src can be listed").path();
+            let name = path.strip_prefix(root().join("src")).expect("it is in src");
+            let name = name.display().to_string();
+            if path.is_dir() && !named.contains(format!("{name}/").as_str()) {
+                folders.push(path);
+            } else if path.is_file() && !name.ends_with("mod.rs") && name != "lib.rs" {
+                assert!(named.contains(name.as_str()), "src/{name} is in no row");
+                files += 1;
+            }
+        }
+    }
+    assert!(files > 50, "only {files} files were found");
 }
 
 #[test]

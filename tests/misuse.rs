@@ -1,8 +1,6 @@
 //! Every misuse panics with these words, at the line of the caller; every `try_` form gives the job
 //! back instead; a context's verbs do neither; and what errors say.
 
-mod common;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -12,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use common::{
+use crate::common::{
     Flag, HOUR, Hold, Key, Log, Misuse, OnDrop, context_of, ms, multi_thread, on_both, panic_of,
     settle, verbs,
 };

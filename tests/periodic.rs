@@ -1,12 +1,9 @@
 //! Regular ticks against a list of intended times, and jobs at times of a wall clock.
-#![forbid(unsafe_code)]
-
-mod common;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use common::{Flag, HOUR, Hold, Log, Random, context_of, ms, panic_of, settle};
+use crate::common::{Flag, HOUR, Hold, Log, Random, context_of, ms, panic_of, settle};
 use schedgroup::periodic::{MissedTicks, OnPanic, Tick, TimedHandle, WallClock};
 use schedgroup::{Group, Job, JobContext, JobState, WaitError, periodic};
 use tokio::time::{Instant, sleep};

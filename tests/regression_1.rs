@@ -3,15 +3,12 @@
 //! The first panic is kept for `wait`. A later one was dropped after its job had been counted down, so a
 //! payload with a slow destructor outlived the group on another worker; after `shutdown` too, which says
 //! that no code of a job runs any more.
-#![forbid(unsafe_code)]
-
-mod common;
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use common::{OnDrop, bounded, ms, multi_thread};
+use crate::common::{OnDrop, bounded, ms, multi_thread};
 use schedgroup::{Group, WaitError};
 
 #[test]

@@ -3,15 +3,12 @@
 //! The value that a `spawn_*` job had just returned was held while its future was dropped. If that
 //! destructor panicked, the value was dropped in the course of the panic, and a second panic there is
 //! an abort.
-#![forbid(unsafe_code)]
-
-mod common;
 
 use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use common::ms;
+use crate::common::ms;
 use schedgroup::{Group, JobError, JobState, WaitError};
 
 /// A value that panics when it is dropped, past the panic hook, which would print it.

@@ -4,15 +4,12 @@
 //! The driver yields after a bounded piece of work. But when the next entry had come in before the
 //! driver lay down, it began its next turn without that, and again, as long as there was a next entry each
 //! time: on a `current_thread` runtime nothing else ran meanwhile. 359 turns in a row were seen.
-#![forbid(unsafe_code)]
-
-mod common;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-use common::{bounded, ms, watched};
+use crate::common::{bounded, ms, watched};
 use schedgroup::Group;
 use tokio::runtime::Builder;
 use tokio::task::yield_now;

@@ -1,14 +1,11 @@
 //! What the tests of other trusted timers ask, and no other file here does.
-#![forbid(unsafe_code)]
-
-mod common;
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use common::{Log, Random, bounded, ms, multi_thread, watched};
+use crate::common::{Log, Random, bounded, ms, multi_thread, watched};
 use schedgroup::{Group, JobContext, JobHandle, WaitError};
 use tokio::time::{Instant, sleep};
 

@@ -1,7 +1,5 @@
 //! What the types promise to the compiler, and what they show of themselves.
 
-mod common;
-
 use std::collections::HashSet;
 use std::error::Error;
 use std::fmt::{self, Debug, Display};
@@ -15,7 +13,7 @@ use schedgroup::{
 };
 use tokio::time::Instant;
 
-use common::{HOUR, ms};
+use crate::common::{HOUR, ms};
 
 /// `true` if the type has the trait: an inherent constant is found before one of a trait.
 macro_rules! has {

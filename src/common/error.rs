@@ -46,12 +46,27 @@ pub enum TaskError<E = Infallible> {
     Panicked(TaskPanic),
     /// The task did not run to its end, or one of the group's did not: it was skipped or aborted.
     Cancelled,
-    /// The same, and what ended it was the deadline.
+    /// The task, or one of the group's, was skipped or aborted because the deadline passed.
     DeadlineExceeded,
 }
 
 impl<E> TaskError<E> {
     /// Returns the task's index; `None` if no task failed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use schedgroup::task::TaskGroup;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group = TaskGroup::new();
+    /// group.spawn(async { Ok(()) });
+    /// group.spawn(async { Err("no route") });
+    /// let error = group.wait().await.unwrap_err();
+    /// assert_eq!(error.index(), Some(1));
+    /// # }
+    /// ```
     pub fn index(&self) -> Option<usize> {
         match self {
             TaskError::Failed { index, .. } => Some(*index),
@@ -61,6 +76,20 @@ impl<E> TaskError<E> {
     }
 
     /// Returns the task's own error, if it returned one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use schedgroup::task::TaskGroup;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group = TaskGroup::new();
+    /// group.spawn(async { Err("no route") });
+    /// let error = group.wait().await.unwrap_err();
+    /// assert_eq!(error.error(), Some(&"no route"));
+    /// # }
+    /// ```
     pub fn error(&self) -> Option<&E> {
         match self {
             TaskError::Failed { error, .. } => Some(error),
@@ -69,6 +98,25 @@ impl<E> TaskError<E> {
     }
 
     /// Converts into the task's own error, if it returned one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::{Error, ErrorKind};
+    /// use schedgroup::TaskError;
+    /// use schedgroup::task::TaskGroup;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group = TaskGroup::new();
+    /// group.spawn(async { Err(Error::from(ErrorKind::NotFound)) });
+    /// match group.wait().await.map_err(TaskError::into_error) {
+    ///     Ok(stats) => println!("{} tasks", stats.finished),
+    ///     Err(Some(error)) => assert_eq!(error.kind(), ErrorKind::NotFound),
+    ///     Err(None) => println!("a task panicked, or the group was cancelled"),
+    /// }
+    /// # }
+    /// ```
     pub fn into_error(self) -> Option<E> {
         match self {
             TaskError::Failed { error, .. } => Some(error),
@@ -111,6 +159,25 @@ impl<E: Error + 'static> Error for TaskError<E> {
 ///
 /// Its text includes each of them. One alone has its own [`source`](Error::source); several have no single one:
 /// [`iter`](TaskErrors::iter) has them all.
+///
+/// # Examples
+///
+/// ```
+/// use schedgroup::task::{OnError, TaskGroup};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let group = TaskGroup::builder().on_error(OnError::Continue).build();
+/// for outcome in [Err("no route"), Ok(()), Err("no disk")] {
+///     group.spawn(async move { outcome });
+/// }
+/// let errors = group.wait_all().await.unwrap_err();
+/// for error in &errors {
+///     println!("{error}"); // task 0: no route, task 2: no disk
+/// }
+/// assert_eq!(errors.len(), 2);
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct TaskErrors<E> {
     errors: Vec<TaskError<E>>,
@@ -123,16 +190,67 @@ impl<E> TaskErrors<E> {
     }
 
     /// Returns an iterator over the errors, in their order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use schedgroup::task::{OnError, TaskGroup};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group = TaskGroup::builder().on_error(OnError::Continue).build();
+    /// for outcome in [Err("no route"), Ok(()), Err("no disk")] {
+    ///     group.spawn(async move { outcome });
+    /// }
+    /// let errors = group.wait_all().await.unwrap_err();
+    /// assert!(errors.iter().filter_map(|error| error.error()).eq(&["no route", "no disk"]));
+    /// # }
+    /// ```
     pub fn iter(&self) -> std::slice::Iter<'_, TaskError<E>> {
         self.errors.iter()
     }
 
     /// Returns the last error in their order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use schedgroup::flow::{self, RaceError};
+    /// # use tokio::time::sleep;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let mirrors = [("slow", 200), ("fast", 100)].map(|(mirror, millis)| async move {
+    ///     sleep(Duration::from_millis(millis)).await;
+    ///     Err::<(), _>(mirror)
+    /// });
+    /// if let Err(RaceError::Failed(errors)) = flow::race(mirrors).await {
+    ///     assert_eq!(errors.last().error(), Some(&"slow")); // in order of time
+    /// }
+    /// # }
+    /// ```
     pub fn last(&self) -> &TaskError<E> {
         self.errors.last().expect("there is at least one")
     }
 
     /// Returns the number of errors; never zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use schedgroup::task::{OnError, TaskGroup};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group = TaskGroup::builder().on_error(OnError::Continue).build();
+    /// for outcome in [Err("no route"), Ok(()), Err("no disk")] {
+    ///     group.spawn(async move { outcome });
+    /// }
+    /// let errors = group.wait_all().await.unwrap_err();
+    /// assert_eq!(errors.len(), 2);
+    /// # }
+    /// ```
     #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
     pub fn len(&self) -> usize {
         self.errors.len()

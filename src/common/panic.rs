@@ -88,7 +88,7 @@ pub(crate) fn message(payload: &(dyn Any + Send)) -> &str {
     }
 }
 
-/// The panic of one job or task: its message, its payload, which one it was, and where it was handed in.
+/// The panic of one job or task: its message, its payload, which job or task it was, and the line that scheduled or spawned it.
 ///
 /// It occurs as [`JobPanic`](crate::JobPanic) and as [`TaskPanic`]. Clones share one payload.
 ///
@@ -120,6 +120,23 @@ pub struct Panic<I> {
 }
 
 /// The panic of a task, which is identified by its index.
+///
+/// # Examples
+///
+/// ```
+/// use schedgroup::task::TaskGroup;
+/// use schedgroup::{TaskError, TaskPanic};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let group: TaskGroup = TaskGroup::new();
+/// group.spawn(async { panic!("no route") });
+/// if let Err(TaskError::Panicked(panic)) = group.wait().await {
+///     let panic: TaskPanic = panic;
+///     assert_eq!(panic.message(), "no route");
+/// }
+/// # }
+/// ```
 pub type TaskPanic = Panic<usize>;
 
 /// The payload until it is taken; dropped with care if it never is.
@@ -157,13 +174,49 @@ impl<I> Panic<I> {
         self.call_site
     }
 
-    /// Returns the message of the panic, as the default hook prints it; `Box<dyn Any>` if it is no text.
+    /// Returns the message of the panic, as the default hook prints it; `Box<dyn Any>` if its payload is not a string.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use schedgroup::{Group, JobError};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group = Group::new();
+    /// let value = group.spawn_after(Duration::ZERO, async { panic!("{} routes", 0) });
+    /// if let Err(JobError::Panicked(panic)) = value.await {
+    ///     assert_eq!(panic.message(), "0 routes");
+    /// }
+    /// # }
+    /// ```
     pub fn message(&self) -> &str {
         &self.message
     }
 
     /// Returns the payload of the panic. Only the first call gets the original; later calls, also on clones,
     /// get the message as a `String`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::panic::panic_any;
+    /// # use std::time::Duration;
+    /// use schedgroup::{Group, WaitError};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// struct Code(u32);
+    ///
+    /// let group = Group::new();
+    /// group.delay(Duration::ZERO, async { panic_any(Code(7)) });
+    /// if let Err(WaitError::Panicked(panic)) = group.wait().await {
+    ///     let code = panic.into_payload().downcast::<Code>();
+    ///     assert_eq!(code.map(|code| code.0).ok(), Some(7));
+    /// }
+    /// # }
+    /// ```
     pub fn into_payload(self) -> Box<dyn Any + Send> {
         self.payload
             .take()
@@ -171,6 +224,30 @@ impl<I> Panic<I> {
     }
 
     /// Continues the panic on this thread, with its payload. The panic hook does not run again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use schedgroup::task::TaskGroup;
+    /// use schedgroup::TaskError;
+    ///
+    /// /// Panics if a task did, as the scope of `std::thread::scope` does.
+    /// async fn join(group: TaskGroup) {
+    ///     if let Err(TaskError::Panicked(panic)) = group.wait().await {
+    ///         panic.resume();
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let joined = tokio::spawn(async {
+    ///     let group = TaskGroup::new();
+    ///     group.spawn(async { panic!("no route") });
+    ///     join(group).await;
+    /// });
+    /// assert!(joined.await.is_err_and(|error| error.is_panic()));
+    /// # }
+    /// ```
     pub fn resume(self) -> ! {
         std::panic::resume_unwind(self.into_payload())
     }
@@ -178,11 +255,41 @@ impl<I> Panic<I> {
 
 impl Panic<usize> {
     /// Returns the index of the task: what `spawn` returned, or its position in the input of a combinator.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use schedgroup::{TaskError, flow};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let ends = flow::all([1, 0].map(|n| async move { 6 / n })).await;
+    /// if let Err(TaskError::Panicked(panic)) = &ends[1] {
+    ///     assert_eq!(panic.index(), 1);
+    /// }
+    /// # }
+    /// ```
     pub fn index(&self) -> usize {
         self.id
     }
 
-    /// Returns the place in the program that spawned the task.
+    /// Returns the line of the program that spawned the task.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use schedgroup::TaskError;
+    /// use schedgroup::task::TaskGroup;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group: TaskGroup = TaskGroup::new();
+    /// group.spawn(async { panic!("no route") });
+    /// if let Err(TaskError::Panicked(panic)) = group.wait().await {
+    ///     println!("spawned at {}", panic.spawned_at()); // src/main.rs:6:7
+    /// }
+    /// # }
+    /// ```
     pub fn spawned_at(&self) -> &'static Location<'static> {
         self.call_site
     }

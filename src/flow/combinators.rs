@@ -20,7 +20,7 @@ fn cpus() -> usize {
     available_parallelism().map_or(1, usize::from)
 }
 
-/// Runs all tasks and returns the end of each one, in order of the input.
+/// Runs all tasks and returns the result of each, in order of the input.
 ///
 /// What a task returns is not looked at: if it is a `Result`, then so is the value in its slot. An empty input
 /// gives an empty vector.
@@ -38,9 +38,9 @@ fn cpus() -> usize {
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
-/// let ends = flow::all((1..=3).map(|n| async move { if n == 2 { Err("failed") } else { Ok(n) } })).await;
-/// let ends: Vec<_> = ends.into_iter().map(|end| end.expect("none panicked")).collect();
-/// assert_eq!(ends, [Ok(1), Err("failed"), Ok(3)]);
+/// let results = flow::all((1..=3).map(|n| async move { if n == 2 { Err("failed") } else { Ok(n) } })).await;
+/// let results: Vec<_> = results.into_iter().map(|result| result.expect("none panicked")).collect();
+/// assert_eq!(results, [Ok(1), Err("failed"), Ok(3)]);
 /// # }
 /// ```
 #[track_caller]
@@ -315,10 +315,10 @@ where
     Flow::new("flow::for_each", cpus(), tasks, Each::new())
 }
 
-/// Runs tasks in parallel and returns their ends one by one, in order of the input.
+/// Runs tasks in parallel and returns their results one by one, in order of the input.
 ///
 /// Without a [`limit`](Stream::limit) as many run at a time as the machine has CPUs. The input may be endless.
-/// [`unordered`](Stream::unordered) returns the ends in order of completion.
+/// [`unordered`](Stream::unordered) returns them in order of completion.
 ///
 /// # Examples
 ///

@@ -49,6 +49,24 @@ impl<E> From<Stop> for RaceError<E> {
 
 impl<E> RaceError<E> {
     /// Returns the latest error, if tasks failed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use schedgroup::flow;
+    /// # use tokio::time::sleep;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let mirrors = [("slow", 200), ("fast", 100)].map(|(mirror, millis)| async move {
+    ///     sleep(Duration::from_millis(millis)).await;
+    ///     Err::<(), _>(mirror)
+    /// });
+    /// let error = flow::race(mirrors).await.unwrap_err();
+    /// assert_eq!(error.last().and_then(|last| last.error()), Some(&"slow"));
+    /// # }
+    /// ```
     pub fn last(&self) -> Option<&TaskError<E>> {
         match self {
             RaceError::Failed(errors) => Some(errors.last()),
@@ -74,7 +92,7 @@ impl<E: fmt::Display> fmt::Display for RaceError<E> {
 }
 
 impl<E: Error + 'static> Error for RaceError<E> {
-    /// The source of the user's error that was the latest, which `Display` has told itself.
+    /// Returns the source of the latest task's error; the error itself is in the text of `Display`.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self.last()? {
             TaskError::Failed { error, .. } => error.source(),
@@ -134,7 +152,7 @@ pub enum Ended {
     Attempts,
     /// There were no more delays.
     Delays,
-    /// [`Verdict::Stop`](super::Verdict::Stop).
+    /// [`when`](super::Retry::when) returned [`Verdict::Stop`](super::Verdict::Stop).
     Stopped,
     /// The token was cancelled; or the job of a [`spawn_on`](super::Retry::spawn_on) ended before the retry did.
     Cancelled,
@@ -169,7 +187,7 @@ impl<E: fmt::Display> fmt::Display for RetryError<E> {
 }
 
 impl<E: Error + 'static> Error for RetryError<E> {
-    /// The source of the last error, which `Display` has told itself.
+    /// Returns the source of the last error; the error itself is in the text of `Display`.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.last.as_ref()?.source()
     }

@@ -16,23 +16,23 @@ use super::task_set::{Event, TaskSet};
 use crate::common::error::TaskError;
 use crate::common::panic::TaskPanic;
 
-/// Tasks that run in parallel and hand out their ends one by one; returned by [`stream`](super::stream()).
+/// A stream of the results of tasks that run in parallel; returned by [`stream`](super::stream()).
 ///
 /// Nothing runs until the first poll of [`next`](Stream::next). Then at most [`limit`](Stream::limit) tasks run
-/// or wait for their end to be taken, so a slow reader slows the tasks down (backpressure). `'a` is the lifetime
+/// or wait for their result to be taken, so a slow reader slows the tasks down (backpressure). `'a` is the lifetime
 /// of what the input iterator borrows, and `T` what a task returns.
 ///
 /// With the feature `stream` it is a `futures_core::Stream` of `Result<T, TaskError>`.
 ///
 /// # Cancel safety
 ///
-/// Dropping it aborts its tasks at their next await, and drops the ends that were not taken.
+/// Dropping it aborts its tasks at their next await, and drops the results that were not taken.
 ///
 /// # Panics
 ///
 /// The first poll panics outside of a tokio runtime, at the line of the `.await`. With a
 /// [`deadline`](Stream::deadline), the runtime needs its timer enabled. A panic of the input iterator is passed on
-/// to the caller; a panic of a task is its end.
+/// to the caller; a panic of a task is its result.
 ///
 /// # Examples
 ///
@@ -76,7 +76,7 @@ impl<'a, T: Send + 'static> Stream<'a, T> {
 }
 
 impl<'a, T> Stream<'a, T> {
-    /// Sets the limit: at most `tasks` tasks run at a time; those whose end is not taken yet are counted.
+    /// Sets the limit: at most `tasks` tasks run at a time; those whose result is not taken yet are counted.
     ///
     /// Without it the limit is the number of CPUs of the machine.
     ///
@@ -100,9 +100,9 @@ impl<'a, T> Stream<'a, T> {
         self
     }
 
-    /// Hands the ends out in order of completion instead of that of the input.
+    /// Returns the results in order of completion instead of that of the input.
     ///
-    /// A slow task then delays no other's end.
+    /// A slow task then delays no other's result.
     ///
     /// # Panics
     ///
@@ -120,9 +120,9 @@ impl<'a, T> Stream<'a, T> {
     ///     sleep(Duration::from_millis(millis)).await;
     ///     millis
     /// });
-    /// let mut ends = schedgroup::flow::stream(tasks).limit(2).unordered();
-    /// assert!(matches!(ends.next().await, Some(Ok(100))));
-    /// assert!(matches!(ends.next().await, Some(Ok(300))));
+    /// let mut results = schedgroup::flow::stream(tasks).limit(2).unordered();
+    /// assert!(matches!(results.next().await, Some(Ok(100))));
+    /// assert!(matches!(results.next().await, Some(Ok(300))));
     /// # }
     /// ```
     #[track_caller]
@@ -137,7 +137,7 @@ impl<'a, T> Stream<'a, T> {
 
     /// Sets a token whose cancel ends the stream.
     ///
-    /// The tasks that run are aborted. `next` then returns the ends that are there, once
+    /// The tasks that run are aborted. `next` then returns the results that are there, once
     /// [`Cancelled`](TaskError::Cancelled) if the cancel cut anything off, and `None` from then on.
     ///
     /// # Examples
@@ -188,14 +188,14 @@ impl<'a, T> Stream<'a, T> {
         self
     }
 
-    /// Returns the end of the next task: its value, or [`Panicked`](TaskError::Panicked); `None` after the last.
+    /// Returns the result of the next task: its value, or [`Panicked`](TaskError::Panicked); `None` after the last.
     ///
-    /// After a cancel or the deadline it returns the ends that are there, the first of them when all tasks have
+    /// After a cancel or the deadline it returns the results that are there, the first of them when all tasks have
     /// ended, then once the reason, if anything was cut off, then `None`.
     ///
     /// # Cancel safety
     ///
-    /// No end is lost if the future is dropped.
+    /// No result is lost if the future is dropped.
     ///
     /// # Errors
     ///
@@ -214,10 +214,10 @@ impl<'a, T> Stream<'a, T> {
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() {
-    /// let mut ends = flow::stream([1, 0].map(|n| async move { 6 / n }));
-    /// assert!(matches!(ends.next().await, Some(Ok(6))));
-    /// assert!(matches!(ends.next().await, Some(Err(TaskError::Panicked(_)))));
-    /// assert!(ends.next().await.is_none());
+    /// let mut results = flow::stream([1, 0].map(|n| async move { 6 / n }));
+    /// assert!(matches!(results.next().await, Some(Ok(6))));
+    /// assert!(matches!(results.next().await, Some(Err(TaskError::Panicked(_)))));
+    /// assert!(results.next().await.is_none());
     /// # }
     /// ```
     #[expect(

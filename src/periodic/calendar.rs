@@ -111,6 +111,28 @@ where
 
     /// Sets what happens to the series when a run panics; [`End`](OnPanic::End) by default. A panic of the
     /// closure that returns the times ends it in any case.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::{Duration, SystemTime};
+    /// use schedgroup::periodic::{self, OnPanic, WallClock};
+    /// use schedgroup::{Group, WaitError};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let group = Group::new();
+    /// let begun = tokio::time::Instant::now();
+    /// let clock = WallClock::new(move || SystemTime::UNIX_EPOCH + begun.elapsed());
+    /// let minute = Duration::from_secs(60);
+    /// periodic::at(move |now| Some(now + minute))
+    ///     .on_wall_clock(&clock)
+    ///     .on_panic(OnPanic::Continue)
+    ///     .run(&group, |tick| async move { assert_ne!(tick.number(), 1, "the second tick") });
+    /// tokio::time::sleep(4 * minute).await;
+    /// assert!(matches!(group.wait().await, Err(WaitError::Panicked(_)))); // after ticks 2 and 3
+    /// # }
+    /// ```
     pub fn on_panic(mut self, on_panic: OnPanic) -> At<F> {
         self.on_panic = on_panic;
         self
@@ -129,6 +151,28 @@ where
     /// When `wait` was called no further tick starts, and a run in progress finishes. A series that is begun
     /// after that, or after `drain` or `shutdown`, is dropped and the returned handle a finished one, also through a
     /// job's context.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::{Duration, SystemTime};
+    /// use schedgroup::Group;
+    /// use schedgroup::periodic::{self, WallClock};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = Group::new();
+    /// let begun = tokio::time::Instant::now();
+    /// let clock = WallClock::new(move || SystemTime::UNIX_EPOCH + begun.elapsed());
+    /// let (minute, end) = (Duration::from_secs(60), SystemTime::UNIX_EPOCH + Duration::from_secs(200));
+    /// let series = periodic::at(move |now| Some(now + minute).filter(|next| *next < end))
+    ///     .on_wall_clock(&clock)
+    ///     .run(&group, |tick| async move { println!("minute {}", tick.number() + 1) }); // 1, 2, 3
+    /// tokio::time::sleep(5 * minute).await;
+    /// assert!(series.is_finished(), "there was no next time");
+    /// group.wait().await
+    /// # }
+    /// ```
     #[track_caller]
     pub fn run<W, Fut>(self, group: &impl AsRef<Handle>, mut work: W) -> TimedHandle
     where

@@ -47,6 +47,22 @@ pub struct WallClock {
 
 impl WallClock {
     /// Returns the clock of the operating system.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::{Duration, SystemTime};
+    /// use schedgroup::periodic::WallClock;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::new();
+    /// let day = Duration::from_secs(24 * 3600);
+    /// let daily = group.every(day).on_wall_clock(&WallClock::system(), SystemTime::UNIX_EPOCH);
+    /// daily.run(|_| async { println!("midnight, UTC") });
+    /// group.wait().await
+    /// # }
+    /// ```
     pub fn system() -> WallClock {
         WallClock::new(SystemTime::now)
     }
@@ -84,6 +100,24 @@ impl WallClock {
     /// # Panics
     ///
     /// If it is zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::{Duration, SystemTime};
+    /// use schedgroup::periodic::WallClock;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::new();
+    /// let begun = tokio::time::Instant::now();
+    /// let clock = WallClock::new(move || SystemTime::UNIX_EPOCH + begun.elapsed())
+    ///     .look_every(Duration::from_secs(3600)); // it is never set, so a test of years has fewer looks
+    /// let year = Duration::from_secs(365 * 24 * 3600);
+    /// group.at_wall(&clock, SystemTime::UNIX_EPOCH + year, |_| async { println!("a year later") });
+    /// group.wait().await
+    /// # }
+    /// ```
     #[track_caller]
     #[must_use = "the clock is returned"]
     pub fn look_every(mut self, interval: Duration) -> WallClock {

@@ -127,12 +127,53 @@ impl<'a> Every<'a> {
     }
 
     /// Sets how missed ticks are handled; [`Skip`](MissedTicks::Skip) by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use schedgroup::periodic::MissedTicks;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::new();
+    /// let second = Duration::from_secs(1);
+    /// group.every(second).missed(MissedTicks::Delay).run(move |tick| async move {
+    ///     if tick.number() == 0 {
+    ///         tokio::time::sleep(second + second / 2).await;
+    ///     }
+    ///     println!("tick {}", tick.number());
+    /// });
+    /// tokio::time::sleep(3 * second).await; // tick 0, and half a second late: tick 1, tick 2
+    /// group.wait().await
+    /// # }
+    /// ```
     pub fn missed(mut self, missed: MissedTicks) -> Every<'a> {
         self.table.missed = missed;
         self
     }
 
     /// Sets what happens to the series when a run panics; [`End`](OnPanic::End) by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use schedgroup::periodic::OnPanic;
+    /// use schedgroup::{Group, WaitError};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let group = Group::new();
+    /// let second = Duration::from_secs(1);
+    /// let polls = group.every(second).on_panic(OnPanic::Continue).run(|tick| async move {
+    ///     assert_ne!(tick.number(), 1, "the second tick");
+    /// });
+    /// tokio::time::sleep(3 * second).await;
+    /// assert!(!polls.is_finished());
+    /// assert!(matches!(group.wait().await, Err(WaitError::Panicked(_))));
+    /// # }
+    /// ```
     pub fn on_panic(mut self, on_panic: OnPanic) -> Every<'a> {
         self.on_panic = on_panic;
         self
@@ -149,6 +190,26 @@ impl<'a> Every<'a> {
     /// # Panics
     ///
     /// If it was created by the [`Group`](crate::Group) itself, and `wait`, `drain` or `shutdown` was called.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// # use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::new();
+    /// let (connections, second) = (Arc::new(()), Duration::from_secs(1));
+    /// let pings = group.every(second).run(move |tick| {
+    ///     let connections = Arc::clone(&connections); // one for each run
+    ///     async move { println!("ping {} to {connections:?}", tick.number()) }
+    /// });
+    /// tokio::time::sleep(3 * second).await;
+    /// assert!(pings.cancel());
+    /// group.wait().await
+    /// # }
+    /// ```
     #[track_caller]
     pub fn run<F, Fut>(self, mut work: F) -> TimedHandle
     where

@@ -85,6 +85,21 @@ impl TimedHandle {
     /// `true`.
     ///
     /// A run in progress is not interrupted; of a series it is then the last.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::new();
+    /// let beats = group.every(Duration::from_secs(1)).run(|_| async { println!("beat") });
+    /// assert!(beats.cancel());
+    /// assert!(!beats.clone().cancel(), "it was cancelled before");
+    /// group.wait().await
+    /// # }
+    /// ```
     pub fn cancel(&self) -> bool {
         match &self.once {
             None => self.job.cancel(),
@@ -99,22 +114,84 @@ impl TimedHandle {
     }
 
     /// Cancels what has not started, and aborts a run in progress at its next await.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::new();
+    /// let stuck = group.every(Duration::from_secs(1)).run(|_| std::future::pending());
+    /// tokio::time::sleep(Duration::from_secs(3)).await;
+    /// stuck.abort();
+    /// group.wait().await // an abort is no error
+    /// # }
+    /// ```
     pub fn abort(&self) {
         self.job.abort();
     }
 
     /// Returns the id of the job in its group.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::new();
+    /// let beats = group.every(Duration::from_secs(1)).run(|_| async {});
+    /// assert!(group.jobs().iter().any(|job| job.id == beats.id()));
+    /// group.wait().await
+    /// # }
+    /// ```
     pub fn id(&self) -> JobId {
         self.job.id()
     }
 
     /// Returns the state of the job. It is `Pending` between two ticks, and for a moment `Running` when
     /// it looks at its clock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use schedgroup::{Group, JobState};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = Group::new();
+    /// let beats = group.every(Duration::from_secs(1)).run(|_| async {});
+    /// assert_eq!(beats.state(), JobState::Pending);
+    /// group.wait().await?;
+    /// assert_eq!(beats.state(), JobState::Finished);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn state(&self) -> JobState {
         self.job.state()
     }
 
     /// Returns `true` if it has finished, was cancelled, or panicked.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::new();
+    /// let beats = group.every(Duration::from_secs(1)).run(|_| async {});
+    /// assert!(!beats.is_finished());
+    /// group.wait().await?;
+    /// assert!(beats.is_finished(), "a series ends at `wait`");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_finished(&self) -> bool {
         self.job.is_finished()
     }

@@ -38,6 +38,24 @@ impl Tick {
     ///
     /// Missed ticks leave gaps in the numbers, unless they run later. Numbers go back only when a
     /// wall clock was set back by more than a period.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::new();
+    /// let second = Duration::from_secs(1);
+    /// group.every(second).run(move |tick| async move {
+    ///     println!("tick {}", tick.number()); // tick 0, tick 3: those missed meanwhile are skipped
+    ///     tokio::time::sleep(2 * second + second / 2).await;
+    /// });
+    /// tokio::time::sleep(4 * second).await;
+    /// group.wait().await
+    /// # }
+    /// ```
     pub fn number(&self) -> u64 {
         self.number
     }
@@ -90,11 +108,53 @@ impl Tick {
     }
 
     /// Returns how late the run starts, by the clock that its series follows.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use schedgroup::periodic::MissedTicks;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::new();
+    /// let second = Duration::from_secs(1);
+    /// group.every(second).missed(MissedTicks::Burst(1)).run(move |tick| async move {
+    ///     if tick.number() == 0 {
+    ///         tokio::time::sleep(second + second / 2).await;
+    ///     } else if tick.number() == 1 {
+    ///         assert_eq!(tick.lateness(), second / 2);
+    ///     }
+    /// });
+    /// tokio::time::sleep(3 * second).await;
+    /// group.wait().await
+    /// # }
+    /// ```
     pub fn lateness(&self) -> Duration {
         self.lateness
     }
 
     /// Returns the run's view of its group: its token, and the methods to schedule more.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::new();
+    /// group.every(Duration::from_secs(60)).run(|tick| async move {
+    ///     let token = tick.context().token();
+    ///     tokio::select! {
+    ///         () = token.cancelled() => println!("the group was cancelled"),
+    ///         () = tokio::time::sleep(Duration::from_secs(5)) => println!("run {} is done", tick.context().run()),
+    ///     }
+    /// });
+    /// tokio::time::sleep(Duration::from_secs(1)).await;
+    /// group.wait().await // run 1 is done
+    /// # }
+    /// ```
     pub fn context(&self) -> &JobContext {
         &self.context
     }

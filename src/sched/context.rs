@@ -161,7 +161,9 @@ impl JobContext {
     /// # }
     /// ```
     pub fn is_draining(&self) -> bool {
-        self.lent.shared().with(|state| state.is_draining())
+        self.lent
+            .shared()
+            .with(|state| state.lifecycle.is_draining())
     }
 
     /// Returns the id of the job.
@@ -218,7 +220,7 @@ impl JobContext {
         let panic = JobPanic::new(payload, self.run.id, self.run.scheduled_at);
         shared.report_panic(&panic);
         // One that is not the first is dropped here, outside of the lock.
-        let _unwanted = shared.with(|state| state.keep_panic(panic));
+        let _unwanted = shared.with(|state| state.jobs.keep_panic(panic));
     }
 
     fn submitter(&self) -> Submitter<'_> {

@@ -60,7 +60,7 @@ pub enum WaitError {
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum JobError {
-    /// The job was cancelled, aborted, or dropped with its group.
+    /// The job was cancelled, aborted, rejected, or dropped with its group.
     #[error("job was cancelled before it had finished")]
     Cancelled,
     /// The job panicked.
@@ -69,15 +69,68 @@ pub enum JobError {
 }
 
 /// The panic of a job, which is identified by its id.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// use schedgroup::{Group, JobPanic, WaitError};
+///
+/// /// A line for the log.
+/// fn line(panic: &JobPanic) -> String {
+///     format!("job {} of {}: {}", panic.job(), panic.scheduled_at(), panic.message())
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let group = Group::new();
+/// group.delay(Duration::ZERO, async { panic!("no route") });
+/// if let Err(WaitError::Panicked(panic)) = group.wait().await {
+///     assert!(line(&panic).ends_with("no route"));
+/// }
+/// # }
+/// ```
 pub type JobPanic = Panic<JobId>;
 
 impl Panic<JobId> {
     /// Returns the id of the job.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use schedgroup::{Group, WaitError};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group = Group::new();
+    /// let job = group.delay(Duration::ZERO, async { panic!("no route") });
+    /// if let Err(WaitError::Panicked(panic)) = group.wait().await {
+    ///     assert_eq!(panic.job(), job.id());
+    /// }
+    /// # }
+    /// ```
     pub fn job(&self) -> JobId {
         *self.id()
     }
 
-    /// Returns the place in the program that scheduled the job.
+    /// Returns the line of the program that scheduled the job.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use schedgroup::{Group, WaitError};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group = Group::new();
+    /// group.delay(Duration::ZERO, async { panic!("no route") });
+    /// if let Err(WaitError::Panicked(panic)) = group.wait().await {
+    ///     println!("scheduled at {}", panic.scheduled_at()); // src/main.rs:6:7
+    /// }
+    /// # }
+    /// ```
     pub fn scheduled_at(&self) -> &'static Location<'static> {
         self.call_site()
     }
@@ -130,6 +183,23 @@ pub enum ScheduleError<J> {
 
 impl<J> ScheduleError<J> {
     /// Returns the job that was rejected; it was never polled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use schedgroup::Group;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group = Group::new();
+    /// group.shutdown(Duration::ZERO).await;
+    /// let job = async { println!("runs here instead") };
+    /// if let Err(rejected) = group.try_delay(Duration::from_secs(1), job) {
+    ///     rejected.into_inner().await;
+    /// }
+    /// # }
+    /// ```
     pub fn into_inner(self) -> J {
         match self {
             ScheduleError::Closed(job)

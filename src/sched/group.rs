@@ -10,7 +10,7 @@ use super::builder::Builder;
 use super::handle::Handle;
 use super::schedule::{Submitter, schedule_methods};
 use super::shared::Shared;
-use super::state::{Caller, End};
+use super::state::{Caller, StopReason};
 use super::stats::{JobInfo, Stats};
 use super::wait::{Drain, Shutdown, Wait};
 use crate::common::trace;
@@ -188,10 +188,9 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// [`Cancelled`](crate::WaitError::Cancelled) or
-    /// [`DeadlineExceeded`](crate::WaitError::DeadlineExceeded), whichever came first, before
-    /// everything else; then [`Panicked`](crate::WaitError::Panicked) with the first panic in time,
-    /// after all other jobs have ended too. What comes once every job has ended changes nothing.
+    /// [`Cancelled`](crate::WaitError::Cancelled) or [`DeadlineExceeded`](crate::WaitError::DeadlineExceeded), the first
+    /// of the two, at once and also if a job has panicked. Else [`Panicked`](crate::WaitError::Panicked) with the first
+    /// panic in time, once all other jobs have ended too. What comes after every job has ended changes nothing.
     ///
     /// # Examples
     ///
@@ -343,7 +342,7 @@ impl Group {
         let now = shared.now();
         shared.enter(|state, effects| {
             state.check_end(now, false, effects);
-            state.end_all(End::Cancelled, effects);
+            state.stop(StopReason::Cancelled, effects);
         });
     }
 
@@ -443,7 +442,7 @@ impl Drop for Group {
             } else {
                 Some(state.group_dropped(effects))
             };
-            (held, state.discard_first_panic())
+            (held, state.jobs.discard_first_panic())
         });
         drop(panic);
         if !self.detached {

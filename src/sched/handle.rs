@@ -48,10 +48,10 @@ use crate::common::time::Timestamp;
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let group = Group::new();
 /// let handle = group.handle();
-/// let elsewhere = tokio::spawn(async move {
+/// let other = tokio::spawn(async move {
 ///     handle.delay(Duration::from_secs(1), async { println!("scheduled by another task") });
 /// });
-/// elsewhere.await?;
+/// other.await?;
 /// group.wait().await?;
 /// # Ok(())
 /// # }
@@ -66,7 +66,7 @@ pub struct Handle {
 impl Handle {
     /// Creates a handle that is handed out.
     pub(super) fn new(shared: Arc<Shared>, caller: Caller) -> Handle {
-        shared.with(|state| state.handle_made());
+        shared.with(|state| state.lifecycle.handle_created());
         Handle {
             shared,
             caller,
@@ -156,7 +156,7 @@ impl Handle {
         let cancelled = self.shared.is_cancelled();
         let admitted = self
             .shared
-            .with(|state| state.admit(self.caller, cancelled));
+            .with(|state| state.lifecycle.admit(self.caller, cancelled));
         admitted.is_err()
     }
 
@@ -194,7 +194,7 @@ impl Drop for Handle {
     fn drop(&mut self) {
         if self.counted {
             self.shared
-                .enter(|state, effects| state.handle_gone(effects));
+                .enter(|state, effects| state.handle_dropped(effects));
         }
     }
 }
@@ -419,7 +419,7 @@ impl JobHandle {
             Admission::Slot(slot) => self
                 .shared
                 .clock
-                .instant(self.shared.with(|state| state.job_deadline(slot))),
+                .instant(self.shared.with(|state| state.jobs.deadline(slot))),
             Admission::Rejected { deadline } => deadline,
         }
     }
@@ -501,7 +501,7 @@ impl Hash for JobHandle {
 impl Clone for JobHandle {
     fn clone(&self) -> JobHandle {
         if let Admission::Slot(slot) = self.admission {
-            self.shared.with(|state| state.ref_inc(slot));
+            self.shared.with(|state| state.jobs.ref_inc(slot));
         }
         JobHandle {
             id: self.id,
@@ -514,7 +514,7 @@ impl Clone for JobHandle {
 impl Drop for JobHandle {
     fn drop(&mut self) {
         if let Admission::Slot(slot) = self.admission {
-            self.shared.with(|state| state.ref_dec(slot));
+            self.shared.with(|state| state.jobs.ref_dec(slot));
         }
     }
 }

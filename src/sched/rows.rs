@@ -40,11 +40,13 @@ impl Handle {
     }
 
     pub(crate) fn register(&self, table: Weak<dyn RowTable>) -> TableId {
-        self.shared().with(|state| state.tables().register(table))
+        self.shared()
+            .with(|state| state.jobs.tables.register(table))
     }
 
     pub(crate) fn unregister(&self, table: TableId) {
-        self.shared().with(|state| state.tables().unregister(table));
+        self.shared()
+            .with(|state| state.jobs.tables.unregister(table));
     }
 
     /// Returns the context of a row's run, which starts now.
@@ -75,7 +77,7 @@ impl Rows<'_> {
         let cancelled = self.shared.is_cancelled();
         let admitted = self
             .shared
-            .with(|state| state.admit(self.caller, cancelled));
+            .with(|state| state.lifecycle.admit(self.caller, cancelled));
         admitted.map_err(|rejected| hand_back((rejected, ())))
     }
 
@@ -91,7 +93,7 @@ impl Rows<'_> {
         let cancelled = self.shared.is_cancelled();
         let effects = &mut self.effects;
         self.shared.with(|state| {
-            state.admit(self.caller, cancelled).ok()?;
+            state.lifecycle.admit(self.caller, cancelled).ok()?;
             let slot = state.insert_row(at, key, table, site, effects);
             if let Some(former) = former {
                 state.cancel_row(former, key.table, effects);
@@ -113,7 +115,7 @@ impl Rows<'_> {
         let (shared, effects) = (self.shared, &mut self.effects);
         let cancelled = shared.is_cancelled();
         shared.with(|state| {
-            state.admit(self.caller, cancelled).ok()?;
+            state.lifecycle.admit(self.caller, cancelled).ok()?;
             if !state.is_pending_row(slot) {
                 return Some(state.insert_row(at, key, table, site, effects));
             }
@@ -137,7 +139,7 @@ impl Rows<'_> {
         !shared.is_cancelled()
             && shared.with(|state| {
                 state.is_pending_row(slot) && {
-                    let at = at(state.job_deadline(slot));
+                    let at = at(state.jobs.deadline(slot));
                     state.reset(slot, at, || shared.now(), effects)
                 }
             })
@@ -145,7 +147,7 @@ impl Rows<'_> {
 
     /// Returns the instant at which the job of a row is due, if it has one.
     pub(crate) fn deadline(&self, slot: u32) -> Option<Timestamp> {
-        self.shared.with(|state| state.row_deadline(slot))
+        self.shared.with(|state| state.jobs.row_deadline(slot))
     }
 
     /// Gives the job of a row back that may not start before it is unblocked.

@@ -49,11 +49,12 @@ impl Submitter<'_> {
             JobKind::Once | JobKind::Series => self.caller,
         };
         let (result, refused) =
-            self.shared
-                .enter(|state, effects| match state.admit(caller, cancelled) {
+            self.shared.enter(
+                |state, effects| match state.lifecycle.admit(caller, cancelled) {
                     Ok(()) => (Ok(state.insert(at, runnable, kind, site, effects)), None),
                     Err(rejected) => (Err(rejected), Some(runnable)),
-                });
+                },
+            );
         match (result, refused) {
             (Ok((id, slot)), _) => Ok(JobHandle::live(Arc::clone(self.shared), id, slot)),
             (Err(rejected), Some(runnable)) => Err((rejected, *runnable)),
@@ -81,7 +82,7 @@ impl Submitter<'_> {
             Ok(handle) => return handle,
             Err(refused) => refused,
         };
-        let id = self.shared.with(|state| state.next_id());
+        let id = self.shared.with(|state| state.jobs.next_id());
         // A destructor's panic must not take the place of the one below.
         if let Err(payload) = panic::discard(runnable) {
             self.shared.report_panic(&JobPanic::new(payload, id, site));
@@ -401,6 +402,12 @@ macro_rules! schedule_methods {
             ///
             #[doc = $panics]
             ///
+            /// # Errors
+            ///
+            /// The handle resolves to [`JobError::Cancelled`](crate::JobError::Cancelled) if the job was
+            /// cancelled, aborted, dropped with its group or rejected, and to
+            /// [`JobError::Panicked`](crate::JobError::Panicked) if it panicked.
+            ///
             /// # Examples
             ///
             /// ```
@@ -430,6 +437,10 @@ macro_rules! schedule_methods {
             /// [`spawn_after`](Self::spawn_after).
             ///
             #[doc = $panics]
+            ///
+            /// # Errors
+            ///
+            /// Those of [`spawn_after`](Self::spawn_after).
             ///
             /// # Examples
             ///
@@ -461,11 +472,12 @@ macro_rules! schedule_methods {
             /// Schedules a repeating job: it runs at `first`, and again when it asks for it, until it
             /// returns [`Next::Done`](crate::Next::Done).
             ///
+            /// `wait` waits for that too: a series that runs for as long as the group is open has to look at
+            /// [`is_draining`](crate::JobContext::is_draining), or `wait` never resolves. A series of
+            /// [`every`](Self::every) ends at `wait` by itself.
+            ///
             /// The runs never overlap. Between them the job is pending, holds no slot of
-            /// `max_running`, and can be cancelled and moved. `wait` waits until its series ends, so a
-            /// series without an end of its own must look at
-            /// [`is_draining`](crate::JobContext::is_draining), or `wait` never resolves;
-            /// [`every`](Self::every) ends at `wait` by itself. A reset during a run is not lost: the job
+            /// `max_running`, and can be cancelled and moved. A reset during a run is not lost: the job
             /// runs again at the earlier of that instant and the one it returns, also after `Done`. A
             /// cancel during a run makes it the last one.
             ///

@@ -13,6 +13,7 @@ use tokio::task::try_id;
 use tokio_util::sync::CancellationToken;
 
 use super::error::JobPanic;
+use super::local_queue::Claim;
 use super::rt::Mutex;
 use super::spare::Spare;
 use super::state::CHUNK;
@@ -102,10 +103,12 @@ impl Shared {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let result = transition(&mut state);
         // An allocator may take its time to free it, and all that wait for the lock would wait for that.
-        let emptied = state.take_emptied();
+        let emptied = state.jobs.take_emptied();
         #[cfg(test)]
-        self.most_looks
-            .fetch_max(state.take_looks(), std::sync::atomic::Ordering::Relaxed);
+        self.most_looks.fetch_max(
+            state.jobs.take_looks(),
+            std::sync::atomic::Ordering::Relaxed,
+        );
         drop(state);
         drop(emptied);
         result
@@ -178,13 +181,20 @@ impl Shared {
         }
     }
 
-    /// Notices that a token or the clock has ended the group.
-    pub(super) fn check_end(&self) {
-        let cancelled = self.is_cancelled();
-        let now = self.deadline_clock();
-        if cancelled || now >= self.deadline {
-            self.enter(|state, effects| state.check_end(now, cancelled, effects));
-        }
+    /// The start check of a job: returns whether a token or the clock has ended the group from outside.
+    ///
+    /// What ends it from within takes the claims out of the local queues itself.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_cancelled() || self.deadline_clock() >= self.deadline
+    }
+
+    /// Ends the group that [`is_over`](Shared::is_over), and gives back a job that was about to start.
+    pub(super) fn give_back(&self, claim: Claim) {
+        let (now, cancelled) = (self.deadline_clock(), self.is_cancelled());
+        self.enter(|state, effects| {
+            state.check_end(now, cancelled, effects);
+            state.give_back(claim, effects);
+        });
     }
 
     pub(super) fn name(&self) -> &str {
@@ -230,7 +240,7 @@ impl Shared {
 
     /// Drops what is left in the tables of a group that nobody can ask for it.
     pub(super) fn clear_tables(&self) {
-        let tables = self.with(|state| state.tables().all());
+        let tables = self.with(|state| state.jobs.tables.all());
         tables.iter().for_each(|table| table.clear());
     }
 
@@ -247,7 +257,7 @@ impl Shared {
     /// The jobs that have not ended, in the order of their submission.
     pub(super) fn jobs(&self) -> Vec<JobInfo> {
         let mut jobs = Vec::new();
-        for chunk in 0..self.with(|state| state.chunks()) {
+        for chunk in 0..self.with(|state| state.jobs.chunks()) {
             jobs.reserve(CHUNK);
             self.with(|state| state.list_chunk(chunk, &self.clock, &mut jobs));
         }

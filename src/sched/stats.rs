@@ -54,7 +54,7 @@ pub struct Stats {
 }
 
 /// Counts of a group's jobs by outcome when it was ended; returned by [`drain`](crate::Group::drain) and
-/// [`shutdown`](crate::Group::shutdown).
+/// [`shutdown`](crate::Group::shutdown), also by those of a [`TaskGroup`](crate::task::TaskGroup).
 ///
 /// The three numbers add up to all the jobs that the group held at the call; after a drain, also those that came
 /// later.
@@ -108,7 +108,7 @@ pub struct JobInfo {
     pub state: JobState,
     /// When it is due; if it runs, when this run was.
     pub deadline: Instant,
-    /// The place in the program that scheduled it.
+    /// The line of the program that scheduled it.
     pub scheduled_at: &'static Location<'static>,
     /// The number of the run that it is at; if it is pending, of the one that comes next. 1 is the first.
     pub run: u64,

@@ -8,9 +8,9 @@ use std::task::{Context, Poll};
 use super::error::WaitError;
 use super::shared::Shared;
 use super::state::Counts;
-use super::state::End;
 use super::state::GroupOutcome;
 use super::state::State;
+use super::state::StopReason;
 use super::stats::Report;
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -21,6 +21,10 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///
 /// It may be dropped at any time. That does not open the group again, and if it had not resolved,
 /// [`Group::wait`](crate::Group::wait) may be called again.
+///
+/// # Panics
+///
+/// A poll after the end panics.
 ///
 /// # Errors
 ///
@@ -72,7 +76,7 @@ impl Future for Wait<'_> {
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            self.shared.with(|state| state.give_up_wait());
+            self.shared.with(|state| state.lifecycle.give_up_wait());
         }
     }
 }
@@ -89,6 +93,10 @@ impl fmt::Debug for Wait<'_> {
 /// # Cancel safety
 ///
 /// It may be dropped at any time. The drain stays in force.
+///
+/// # Panics
+///
+/// A poll after the end panics.
 ///
 /// # Examples
 ///
@@ -136,6 +144,10 @@ impl fmt::Debug for Drain<'_> {
 /// # Cancel safety
 ///
 /// It may be dropped at any time. The shutdown stays in force.
+///
+/// # Panics
+///
+/// A poll after the end panics.
 ///
 /// # Examples
 ///
@@ -185,8 +197,8 @@ fn report(shared: &Shared, before: Counts) -> Boxed<'_, Report> {
 fn outcome(state: &State) -> Option<Result<(), WaitError>> {
     state.outcome().map(|outcome| match outcome {
         GroupOutcome::Done => Ok(()),
-        GroupOutcome::Ended(End::Cancelled) => Err(WaitError::Cancelled),
-        GroupOutcome::Ended(End::DeadlineExceeded) => Err(WaitError::DeadlineExceeded),
+        GroupOutcome::Stopped(StopReason::Cancelled) => Err(WaitError::Cancelled),
+        GroupOutcome::Stopped(StopReason::DeadlineExceeded) => Err(WaitError::DeadlineExceeded),
         GroupOutcome::Panicked(panic) => Err(WaitError::Panicked(panic.clone())),
     })
 }
@@ -208,7 +220,7 @@ impl Waiter<'_> {
             match look(state) {
                 Some(found) => (Poll::Ready(found), Some(fresh)),
                 None => {
-                    let former = state.waiters().listen(&mut self.number, fresh);
+                    let former = state.waiters.listen(&mut self.number, fresh);
                     (Poll::Pending, former)
                 }
             }
@@ -220,7 +232,7 @@ impl Waiter<'_> {
 impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         if let Some(number) = self.number {
-            drop(self.shared.with(|state| state.waiters().leave(number)));
+            drop(self.shared.with(|state| state.waiters.leave(number)));
         }
     }
 }

@@ -5,8 +5,8 @@
 //! next claim. One that has to await goes on in a [`JobTask`], and the worker is at its next job already.
 //!
 //! The start check is made for each job: what ends the group takes the claims out of all local queues,
-//! under the group's lock, before anybody sees the end; and of a token or a clock, which end the group
-//! from outside, the worker asks itself.
+//! under the group's lock, before anyone sees the end; a token or a clock, which end the group from
+//! outside, the worker checks itself.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -134,11 +134,16 @@ impl Worker {
         let mut ended = None;
         let mut clock = CachedClock::new(&self.shared);
         loop {
-            self.shared.check_end();
             let now = clock.look(&self.shared);
             let Some(claim) = self.registration.local.next(ended.take(), now) else {
                 return true;
             };
+            // The start check comes after the job has left the queue. So whoever has seen the end, and after
+            // that a job that is pending, will not see it start.
+            if self.shared.is_over() {
+                self.shared.give_back(claim);
+                continue;
+            }
             ended = self.run(claim);
             *turn -= 1;
             if *turn == 0 || !coop::has_budget_remaining() {

@@ -78,6 +78,22 @@ impl<E: Send + 'static> Builder<E> {
     /// # Panics
     ///
     /// If `tasks` is zero: no task could ever run.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use schedgroup::task::TaskGroup;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group = TaskGroup::builder().limit(2).build();
+    /// for _ in 0..5 {
+    ///     group.spawn(async {});
+    /// }
+    /// assert_eq!((group.stats().running, group.stats().pending), (2, 3));
+    /// assert_eq!(group.wait().await.unwrap().finished, 5);
+    /// # }
+    /// ```
     #[doc(alias = "SetLimit")]
     #[track_caller]
     pub fn limit(mut self, tasks: usize) -> Builder<E> {
@@ -91,12 +107,44 @@ impl<E: Send + 'static> Builder<E> {
 
     /// Sets the capacity of the queue behind the limit for `try_spawn` and `submit`; by default zero.
     /// `spawn` is unbounded.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use schedgroup::task::TaskGroup;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group = TaskGroup::builder().limit(1).queue(2).build();
+    /// let accepted = (0..5).filter(|_| group.try_spawn(async {}).is_ok());
+    /// assert_eq!(accepted.count(), 3); // one runs, two are queued
+    /// # }
+    /// ```
     pub fn queue(mut self, tasks: usize) -> Builder<E> {
         self.queue = tasks;
         self
     }
 
     /// Sets what the first error or panic does to the other tasks.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use schedgroup::task::{OnError, TaskGroup};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group = TaskGroup::builder().on_error(OnError::Cancel).build();
+    /// group.spawn_with(|token| async move {
+    ///     token.cancelled().await;
+    ///     println!("the last steps");
+    ///     Ok(())
+    /// });
+    /// group.spawn(async { Err("no route") });
+    /// assert_eq!(group.wait().await.unwrap_err().index(), Some(1));
+    /// assert_eq!(group.stats().finished, 1);
+    /// # }
+    /// ```
     pub fn on_error(mut self, policy: OnError) -> Builder<E> {
         self.on_error = policy;
         self
@@ -105,35 +153,108 @@ impl<E: Send + 'static> Builder<E> {
     /// Sets a parent token: cancelling it cancels the group.
     ///
     /// The group works on a child of it: ending the group does not cancel `token`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use schedgroup::CancellationToken;
+    /// use schedgroup::task::TaskGroup;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let program = CancellationToken::new();
+    /// let group = TaskGroup::builder().token(program.clone()).build();
+    /// group.spawn_with(|token| async move { token.cancelled().await });
+    /// program.cancel();
+    /// assert_eq!(group.wait().await.unwrap().finished, 1);
+    /// # }
+    /// ```
     pub fn token(mut self, token: CancellationToken) -> Builder<E> {
         self.token = token;
         self
     }
 
     /// Ends the group at this instant: no task starts at it or later, and `wait` returns
-    /// [`DeadlineExceeded`](crate::TaskError::DeadlineExceeded) if it cost a task its end.
+    /// [`DeadlineExceeded`](crate::TaskError::DeadlineExceeded) if a task was skipped or aborted by it.
     ///
     /// [`on_error`](Builder::on_error) decides about running tasks: by default they are aborted, else they
     /// see the group's token cancelled. With a [`timeout`](Builder::timeout) too, the
     /// earlier one holds.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use schedgroup::TaskError;
+    /// use schedgroup::task::TaskGroup;
+    /// use tokio::time::Instant;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let deadline = Instant::now() + Duration::from_secs(1);
+    /// let group = TaskGroup::builder().deadline(deadline).build();
+    /// group.spawn(std::future::pending::<()>());
+    /// assert!(matches!(group.wait().await, Err(TaskError::DeadlineExceeded)));
+    /// assert_eq!(Instant::now(), deadline);
+    /// # }
+    /// ```
     pub fn deadline(mut self, deadline: Instant) -> Builder<E> {
         self.deadline = Some(deadline);
         self
     }
 
     /// Ends the group this long after [`build`](Builder::build), as a [`deadline`](Builder::deadline) does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// use schedgroup::TaskError;
+    /// use schedgroup::task::TaskGroup;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let group = TaskGroup::builder().timeout(Duration::from_secs(1)).build();
+    /// group.spawn(std::future::pending::<()>());
+    /// assert!(matches!(group.wait().await, Err(TaskError::DeadlineExceeded)));
+    /// # }
+    /// ```
     pub fn timeout(mut self, timeout: Duration) -> Builder<E> {
         self.timeout = Some(timeout);
         self
     }
 
     /// Sets the name of the group in events and `Debug`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use schedgroup::task::TaskGroup;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group: TaskGroup = TaskGroup::builder().name("downloads").build();
+    /// assert!(format!("{group:?}").contains("downloads"));
+    /// # }
+    /// ```
     pub fn name(mut self, name: impl Into<String>) -> Builder<E> {
         self.name = Some(name.into().into_boxed_str());
         self
     }
 
     /// Sets the runtime on which the tasks run; by default the one in which `build` is called.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use schedgroup::task::TaskGroup;
+    ///
+    /// let runtime = tokio::runtime::Runtime::new()?;
+    /// let group = TaskGroup::builder().runtime(runtime.handle().clone()).build();
+    /// group.spawn(async {});
+    /// assert_eq!(runtime.block_on(group.wait()).unwrap().finished, 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn runtime(mut self, runtime: runtime::Handle) -> Builder<E> {
         self.runtime = Some(runtime);
         self
@@ -145,6 +266,19 @@ impl<E: Send + 'static> Builder<E> {
     ///
     /// Outside of a tokio runtime if none was set, and with a deadline or a timeout on a runtime without a
     /// timer.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use schedgroup::task::TaskGroup;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let group = TaskGroup::builder().build(); // the same as `TaskGroup::new()`
+    /// group.spawn(async {});
+    /// assert_eq!(group.wait().await.unwrap().finished, 1);
+    /// # }
+    /// ```
     #[track_caller]
     pub fn build(self) -> TaskGroup<E> {
         let Some(runtime) = self.runtime.or_else(|| runtime::Handle::try_current().ok()) else {

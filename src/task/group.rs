@@ -214,8 +214,8 @@ impl<E: Send + 'static> TaskGroup<E> {
     ///
     /// The first error or panic in time. Without one, if a task was skipped or aborted,
     /// [`DeadlineExceeded`](crate::TaskError::DeadlineExceeded) if the group's deadline came first, and
-    /// [`Cancelled`](crate::TaskError::Cancelled) for any other reason. A cancel that cost no task its end is
-    /// no error.
+    /// [`Cancelled`](crate::TaskError::Cancelled) for any other reason. A cancel by which no task was
+    /// skipped or aborted is no error.
     ///
     /// # Examples
     ///

@@ -28,6 +28,7 @@ use super::pool::{Caller, Pool};
 /// assert_eq!(error.to_string(), "task 0: no disk");
 /// # }
 /// ```
+#[doc(alias = "WaitGroup")]
 #[must_use = "a member that is dropped no longer keeps the group open"]
 pub struct Member<E: Send + 'static = Infallible> {
     pool: Arc<Pool<E>>,

@@ -22,6 +22,14 @@ use crate::ScheduleError;
 /// by then: it runs. Cancelling a `submit` never leaks a slot: slots are assigned to tasks, not to waiting
 /// futures.
 ///
+/// # Panics
+///
+/// A poll after the end panics.
+///
+/// # Errors
+///
+/// Those of [`TaskGroup::submit`](super::TaskGroup::submit).
+///
 /// # Examples
 ///
 /// ```

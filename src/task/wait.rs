@@ -49,6 +49,14 @@ impl<E: Send + 'static> Drop for TheWait<'_, E> {
 ///
 /// It may be dropped at any time: the group stays closed, and `wait` may be called again.
 ///
+/// # Panics
+///
+/// A poll after the end panics.
+///
+/// # Errors
+///
+/// Those of [`TaskGroup::wait`](super::TaskGroup::wait).
+///
 /// # Examples
 ///
 /// ```
@@ -79,6 +87,14 @@ pub struct Wait<'a, E: Send + 'static = Infallible> {
 /// # Cancel safety
 ///
 /// It may be dropped at any time: the group stays closed, and `wait_all` may be called again.
+///
+/// # Panics
+///
+/// A poll after the end panics.
+///
+/// # Errors
+///
+/// Those of [`TaskGroup::wait_all`](super::TaskGroup::wait_all).
 ///
 /// # Examples
 ///
@@ -154,6 +170,10 @@ impl<E: Send + 'static> Future for WaitAll<'_, E> {
 ///
 /// It may be dropped at any time: the drain continues.
 ///
+/// # Panics
+///
+/// A poll after the end panics.
+///
 /// # Examples
 ///
 /// ```
@@ -179,6 +199,10 @@ pub struct Drain<'a, E: Send + 'static = Infallible> {
 /// # Cancel safety
 ///
 /// It may be dropped at any time: the shutdown continues.
+///
+/// # Panics
+///
+/// A poll after the end panics.
 ///
 /// # Examples
 ///

@@ -1,6 +1,6 @@
 //! What the integration tests share: runtimes, bounded waits, recorders.
 
-// Each test file compiles its own copy and uses a part of it.
+// Each test program compiles its own copy and uses a part of it.
 #![allow(dead_code, unused_imports, unused_macros)]
 
 use std::cell::RefCell;

@@ -43,15 +43,16 @@ impl Sequence {
 ///
 /// ```text
 ///             later than the wheel                  its time comes near
-///   push -----------------------------> wheel ----------------------------> run
-///     |                                                                      |  the earlier of the
-///     +-------------------------------> heap -------------------------------+-> two is next
+///   push -----------------------------> wheel ----------------------------> runs
+///     |                                                                      |  the earliest of
+///     +-------------------------------> heap -------------------------------+-> them is next
 ///             not later than the wheel
 /// ```
 ///
 /// Only the heap compares entry with entry, and it is small: what comes for a later time lies in the
 /// [`Wheel`] as a slot's number. Near its time a whole bucket is looked up by the driver, sorted, and
-/// appended to the run. A job that was moved later is found there with its new deadline and goes on
+/// appended to a run. There are several, since jobs of one deadline that were scheduled over some time lie in
+/// buckets of several levels, of which the ones scheduled last move in first. A job that was moved later is found there with its new deadline and goes on
 /// into a later bucket, which is all that moving it ever costs.
 #[derive(Debug)]
 pub(in crate::sched) struct Queue {
@@ -60,12 +61,15 @@ pub(in crate::sched) struct Queue {
     moving: Bucket,
     /// How much of it is there already.
     moved: usize,
-    run: VecDeque<Entry>,
+    /// Each is in order. At most [`RUNS`].
+    runs: Vec<VecDeque<Entry>>,
     heap: BinaryHeap<Reverse<Entry>>,
     /// A small buffer for what is put in order, empty.
     near: Vec<Entry>,
 }
 
+/// Jobs of one deadline lie in about as many levels of the wheel.
+const RUNS: usize = 3;
 /// Below this capacity storage is not worth giving back.
 const KEPT: usize = 1024;
 /// A buffer of this size keeps its storage for the next time: an idle group is small.
@@ -93,7 +97,7 @@ impl Queue {
             wheel: Wheel::new(tick(now)),
             moving: Bucket::default(),
             moved: 0,
-            run: VecDeque::new(),
+            runs: Vec::new(),
             heap: BinaryHeap::new(),
             near: Vec::new(),
         }
@@ -118,14 +122,27 @@ impl Queue {
             }
         }
         near.sort_unstable();
-        if near.first() >= self.run.back() {
-            self.run.extend(near.drain(..));
-        } else {
-            self.heap.extend(near.drain(..).map(Reverse));
+        if let Some(first) = near.first() {
+            match self.run_behind(first) {
+                Some(run) => run.extend(near.drain(..)),
+                None => self.heap.extend(near.drain(..).map(Reverse)),
+            }
         }
         if near.capacity() <= KEPT_NEAR {
             self.near = near;
         }
+    }
+
+    /// A run that can be continued with that entry, or begun.
+    fn run_behind(&mut self, first: &Entry) -> Option<&mut VecDeque<Entry>> {
+        let continued = |run: &VecDeque<Entry>| run.back().is_some_and(|last| last < first);
+        let number = self.runs.iter().position(continued);
+        let number = number.or_else(|| self.runs.iter().position(VecDeque::is_empty));
+        let number = number.unwrap_or(self.runs.len());
+        if number == self.runs.len() && number < RUNS {
+            self.runs.push(VecDeque::new());
+        }
+        self.runs.get_mut(number)
     }
 
     /// Keeps an entry whose slot is to be looked up before it is popped, even if it is due.
@@ -188,11 +205,12 @@ impl Queue {
 
     /// The earliest deadline.
     pub(in crate::sched) fn next(&self) -> Option<Timestamp> {
-        let run = self.run.front().map(|entry| entry.at);
+        let runs = self.runs.iter().filter_map(VecDeque::front);
+        let runs = runs.map(|entry| entry.at);
         let heap = self.heap.peek().map(|Reverse(entry)| entry.at);
         let wheel = self.wheel.peek().map(|first| first.earliest);
         let moving = (self.left_to_move() > 0).then_some(self.moving.earliest);
-        run.into_iter().chain(heap).chain(wheel).chain(moving).min()
+        runs.chain(heap).chain(wheel).chain(moving).min()
     }
 
     /// When there is something to do: at the earliest deadline, or ahead of it for a large bucket.
@@ -205,19 +223,21 @@ impl Queue {
     /// Takes the first entry if it is due. Nothing may be [behind](Queue::is_behind).
     pub(in crate::sched) fn pop_due(&mut self, now: Timestamp) -> Option<Entry> {
         let heap = self.heap.peek().map(|Reverse(entry)| entry);
-        match (self.run.front(), heap) {
-            (Some(run), heap) if run.at <= now && heap.is_none_or(|heap| run < heap) => {
-                let entry = self.run.pop_front();
-                requeue(self.run.len(), self.run.capacity(), |kept| {
-                    self.run.shrink_to(kept)
-                });
+        let fronts = self.runs.iter().map(VecDeque::front).enumerate();
+        let fronts = fronts.filter_map(|(number, front)| Some((front?, number)));
+        match (fronts.min(), heap) {
+            (Some((first, number)), heap)
+                if first.at <= now && heap.is_none_or(|heap| first < heap) =>
+            {
+                let run = &mut self.runs[number];
+                let entry = run.pop_front();
+                shrink(run.len(), run.capacity(), |kept| run.shrink_to(kept));
                 entry
             }
-            (_, Some(heap)) if heap.at <= now => {
-                let entry = self.heap.pop();
-                requeue(self.heap.len(), self.heap.capacity(), |kept| {
-                    self.heap.shrink_to(kept)
-                });
+            (_, Some(first)) if first.at <= now => {
+                let heap = &mut self.heap;
+                let entry = heap.pop();
+                shrink(heap.len(), heap.capacity(), |kept| heap.shrink_to(kept));
                 entry.map(|Reverse(entry)| entry)
             }
             _ => None,
@@ -225,7 +245,10 @@ impl Queue {
     }
 
     pub(in crate::sched) fn len(&self) -> usize {
-        self.wheel.len() + self.left_to_move() + self.run.len() + self.heap.len()
+        self.wheel.len()
+            + self.left_to_move()
+            + self.runs.iter().map(VecDeque::len).sum::<usize>()
+            + self.heap.len()
     }
 
     pub(in crate::sched) fn clear(&mut self) {
@@ -233,7 +256,7 @@ impl Queue {
             wheel: Wheel::new(self.wheel.at()),
             moving: Bucket::default(),
             moved: 0,
-            run: VecDeque::new(),
+            runs: Vec::new(),
             heap: BinaryHeap::new(),
             near: Vec::new(),
         };
@@ -241,7 +264,7 @@ impl Queue {
 }
 
 /// Storage shrinks when it is a quarter full, so that each shrink is paid for by as many pops.
-fn requeue(len: usize, capacity: usize, shrink_to: impl FnOnce(usize)) {
+fn shrink(len: usize, capacity: usize, shrink_to: impl FnOnce(usize)) {
     if capacity > KEPT && len < capacity / 4 {
         shrink_to(2 * len);
     }
@@ -397,6 +420,23 @@ mod tests {
         }
     }
 
+    /// Those that were scheduled last lie in the finest level, and move in first.
+    #[test]
+    fn jobs_of_one_deadline_meet_no_heap_however_long_it_took_to_schedule_them() {
+        let (at, mut queue) = (5_000 * MS, queue());
+        let mut jobs = 0;
+        for scheduled in [0, 1_000, 4_900] {
+            queue.advance(timestamp(scheduled * MS));
+            for _ in 0..2_000 {
+                queue.push(entry(at, jobs));
+                jobs += 1;
+            }
+        }
+        let popped = pop(&mut queue, at, &vec![at; jobs as usize]);
+        assert!(popped.is_sorted() && popped.len() == jobs as usize);
+        assert_eq!(queue.heap.capacity(), 0);
+    }
+
     #[test]
     fn storage_is_given_back_after_a_burst() {
         for unit in [0, 1, MS] {
@@ -406,14 +446,16 @@ mod tests {
                 queue.push(entry(at, job as u64));
             }
             assert_eq!(pop(&mut queue, 100_000 * MS, &deadlines).len(), 100_000);
-            let kept = (queue.run.capacity(), queue.heap.capacity());
+            let runs: usize = queue.runs.iter().map(VecDeque::capacity).sum();
+            let kept = (runs, queue.heap.capacity());
             assert!(kept.0 <= KEPT && kept.1 <= KEPT, "{kept:?} entries kept");
         }
     }
 
     /// In entries of any kind, wherever they lie.
     fn capacity(queue: &Queue) -> usize {
-        let stretches = queue.run.capacity() + queue.heap.capacity();
+        let runs = queue.runs.iter().map(VecDeque::capacity);
+        let stretches = runs.sum::<usize>() + queue.heap.capacity();
         stretches + queue.moving.slots.capacity() + queue.wheel.capacity()
     }
 
@@ -462,7 +504,7 @@ mod tests {
     fn storage_shrinks_when_it_is_large_and_less_than_a_quarter_full() {
         let shrunk = |len, capacity| {
             let mut to = None;
-            requeue(len, capacity, |kept| to = Some(kept));
+            shrink(len, capacity, |kept| to = Some(kept));
             to
         };
         assert_eq!(shrunk(0, KEPT), None);

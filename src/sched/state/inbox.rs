@@ -13,7 +13,7 @@ use crate::sched::queue::Entry;
 ///
 /// Both are under the group's lock, so "is there something earlier?" and "lie down" are one step, and
 /// so are "push" and "is it asleep?": no wake-up falls in between.
-pub(super) struct Inbox {
+pub(in crate::sched) struct Inbox {
     entries: Vec<Entry>,
     /// The earliest deadline among `entries`.
     earliest: Timestamp,
@@ -91,13 +91,13 @@ impl Inbox {
     }
 
     /// The driver's heap holds so many entries, the first of them due then.
-    pub(super) fn set_queue_stats(&mut self, head: Option<Timestamp>, queued: usize) {
+    pub(in crate::sched) fn set_queue_stats(&mut self, head: Option<Timestamp>, queued: usize) {
         self.head = head.unwrap_or(Timestamp::NEVER);
         self.queued = queued;
     }
 
     /// No entry speaks for a job any more, and the driver has cleared its heap.
-    pub(super) fn forget(&mut self) -> Vec<Entry> {
+    pub(in crate::sched) fn forget(&mut self) -> Vec<Entry> {
         let forgotten = self.drain(Vec::new());
         self.set_queue_stats(None, 0);
         forgotten

@@ -33,13 +33,13 @@ pub(in crate::sched) struct DroppedJob {
 }
 
 /// What is left of a finished run.
-pub(in crate::sched) struct Finished {
+pub(in crate::sched) struct EndedRun {
     pub(in crate::sched) runnable: Option<Box<dyn Runnable>>,
     /// A panic that is not the group's first, or that nobody can hear of.
     pub(in crate::sched) panic: Option<JobPanic>,
 }
 
-impl Finished {
+impl EndedRun {
     pub(in crate::sched) fn is_empty(&self) -> bool {
         self.runnable.is_none() && self.panic.is_none()
     }
@@ -54,10 +54,10 @@ pub(super) enum Reset {
     Requeued(Entry),
 }
 
-pub(super) struct Jobs {
+pub(in crate::sched) struct Jobs {
     slab: Slab,
     /// The tables whose rows are jobs.
-    tables: Tables,
+    pub(in crate::sched) tables: Tables,
     call_sites: CallSites,
     ready: ReadyQueue,
     /// The number of the last job.
@@ -95,10 +95,10 @@ impl Jobs {
         }
     }
 
-    // Coming in.
+    // Admission.
 
     /// A number for a job, accepted or not.
-    pub(super) fn next_id(&mut self) -> JobId {
+    pub(in crate::sched) fn next_id(&mut self) -> JobId {
         self.last += 1;
         JobId(self.last)
     }
@@ -192,7 +192,7 @@ impl Jobs {
     }
 
     /// A claimed job has not started, and waits in the ready queue again.
-    fn requeue(&mut self, claim: Claim) {
+    pub(super) fn requeue(&mut self, claim: Claim) {
         let contents = self.contents_of(claim.work);
         let slot = self.slab.get_mut(claim.slot);
         slot.put_back(contents, Stage::Released);
@@ -239,18 +239,18 @@ impl Jobs {
         self.max_lateness = self.max_lateness.max(lateness);
     }
 
-    pub(super) fn deadline(&self, slot: u32) -> Timestamp {
+    pub(in crate::sched) fn deadline(&self, slot: u32) -> Timestamp {
         self.slab.get(slot).deadline
     }
 
-    pub(super) fn ref_inc(&mut self, slot: u32) {
+    pub(in crate::sched) fn ref_inc(&mut self, slot: u32) {
         let handles = &mut self.slab.get_mut(slot).handles;
         *handles = handles
             .checked_add(1)
             .expect("schedgroup: more than four billion handles on one job");
     }
 
-    pub(super) fn ref_dec(&mut self, slot: u32) {
+    pub(in crate::sched) fn ref_dec(&mut self, slot: u32) {
         let place = self.slab.get_mut(slot);
         place.handles -= 1;
         if place.handles == 0 && matches!(place.stage(), Stage::Ended(_)) {
@@ -368,10 +368,6 @@ impl Jobs {
     // Rows of tables. Their tables call under their own locks, with the slot that they noted for the row; a group
     // that ends may have freed that, and takes nothing new in afterwards.
 
-    pub(super) fn tables(&mut self) -> &mut Tables {
-        &mut self.tables
-    }
-
     /// Takes a job in that is a row of a table. Nothing refers to it but the table.
     pub(super) fn insert_row(
         &mut self,
@@ -396,7 +392,7 @@ impl Jobs {
     }
 
     /// When the row's job is due, or was if it has just started.
-    pub(super) fn row_deadline(&self, slot: u32) -> Option<Timestamp> {
+    pub(in crate::sched) fn row_deadline(&self, slot: u32) -> Option<Timestamp> {
         let place = self.slab.peek(slot)?;
         let is_there = place.is_pending() || place.stage() == Stage::Claimed;
         is_there.then_some(place.deadline)
@@ -580,14 +576,14 @@ impl Jobs {
         ending: Ending,
         runnable: Option<Box<dyn Runnable>>,
         lifecycle: &Lifecycle,
-    ) -> (Finished, Option<Entry>, Option<AbortHandle>) {
+    ) -> (EndedRun, Option<Entry>, Option<AbortHandle>) {
         self.ready.free_slot();
         let task = self.slab.take_task(slot);
         let control = self.slab.take_control(slot).unwrap_or_default();
         let place = self.slab.get(slot);
         let task = task.filter(|_| !control.abort && !lifecycle.is_aborting());
         let done = lifecycle.is_draining() && place.call_site.ends_with_wait();
-        let mut left = Finished {
+        let mut left = EndedRun {
             runnable,
             panic: None,
         };
@@ -684,7 +680,7 @@ impl Jobs {
         }
     }
 
-    pub(super) fn chunks(&self) -> usize {
+    pub(in crate::sched) fn chunks(&self) -> usize {
         self.slab.chunks()
     }
 
@@ -720,7 +716,7 @@ impl Jobs {
     }
 
     /// An entry for each of these slots whose job waits for its time.
-    pub(super) fn entries(&self, slots: impl IntoIterator<Item = u32>) -> Vec<Entry> {
+    pub(in crate::sched) fn entries(&self, slots: impl IntoIterator<Item = u32>) -> Vec<Entry> {
         let slots = slots.into_iter();
         // Nearly all of them are there.
         let mut entries = Vec::with_capacity(slots.size_hint().0);
@@ -729,7 +725,7 @@ impl Jobs {
     }
 
     /// The same for a page of slots; `None` behind the last one.
-    pub(super) fn page(&self, slots: Range<u32>) -> Option<Vec<Entry>> {
+    pub(in crate::sched) fn page(&self, slots: Range<u32>) -> Option<Vec<Entry>> {
         (slots.start < self.slab.end()).then(|| self.entries(slots))
     }
 
@@ -768,20 +764,20 @@ impl Jobs {
         &self.first_panic
     }
 
-    pub(super) fn keep_panic(&mut self, panic: JobPanic) -> Option<JobPanic> {
+    pub(in crate::sched) fn keep_panic(&mut self, panic: JobPanic) -> Option<JobPanic> {
         self.first_panic.keep(panic)
     }
 
-    pub(super) fn discard_first_panic(&mut self) -> Option<JobPanic> {
+    pub(in crate::sched) fn discard_first_panic(&mut self) -> Option<JobPanic> {
         self.first_panic.discard_first_panic()
     }
 
-    pub(super) fn take_emptied(&mut self) -> Option<Emptied> {
+    pub(in crate::sched) fn take_emptied(&mut self) -> Option<Emptied> {
         self.slab.take_emptied()
     }
 
     #[cfg(test)]
-    pub(super) fn take_looks(&self) -> usize {
+    pub(in crate::sched) fn take_looks(&self) -> usize {
         self.slab.take_looks()
     }
 

@@ -13,14 +13,67 @@
 
 use std::time::Duration;
 
-use super::admission::{Caller, End, Gate, Phase, Rejected};
 use super::counts::{Counts, FirstPanic};
 use crate::common::time::Timestamp;
 use crate::sched::error::JobPanic;
 use crate::sched::stats::Report;
 
-pub(super) struct Lifecycle {
-    gate: Gate,
+/// Where a job comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sched) enum Caller {
+    /// The `Group`: scheduling on it once it is closed is a mistake.
+    Owner,
+    /// A handle of the group, which cannot know.
+    External,
+    /// The context of a job, which is let in while the group drains.
+    Job,
+}
+
+/// How far the group is closed: by the verb of its owner that closes it furthest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::sched) enum Phase {
+    Open,
+    Waited,
+    Draining,
+    ShutDown,
+}
+
+impl Phase {
+    /// The verb that closed it.
+    pub(in crate::sched) fn verb(self) -> &'static str {
+        match self {
+            Phase::Open | Phase::Waited => "wait",
+            Phase::Draining => "drain",
+            Phase::ShutDown => "shutdown",
+        }
+    }
+}
+
+/// Why no further job starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sched) enum StopReason {
+    Cancelled,
+    DeadlineExceeded,
+}
+
+/// Why a job was not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sched) enum Rejected {
+    Closed(Phase),
+    Cancelled,
+}
+
+#[derive(Debug)]
+pub(in crate::sched) struct Lifecycle {
+    phase: Phase,
+    /// Closed to jobs too: shut down, or the grace of a drain is over.
+    sealed: bool,
+    /// A `Wait` is on its way or has ended.
+    waited: bool,
+    /// The first reason stays.
+    stopped: Option<StopReason>,
+    /// Closed or stopped, and nothing is held any more. Final.
+    drained: bool,
     /// The group's own deadline.
     deadline: Timestamp,
     shutdown: Option<Shutdown>,
@@ -38,6 +91,7 @@ pub(super) struct Lifecycle {
 }
 
 /// A shutdown on its way.
+#[derive(Debug)]
 struct Shutdown {
     /// What is due later than this is dropped.
     due: Timestamp,
@@ -50,14 +104,18 @@ struct Shutdown {
 /// How the group ended.
 pub(in crate::sched) enum GroupOutcome<'a> {
     Done,
-    Ended(End),
+    Stopped(StopReason),
     Panicked(&'a JobPanic),
 }
 
 impl Lifecycle {
     pub(super) fn new(deadline: Timestamp) -> Lifecycle {
         Lifecycle {
-            gate: Gate::new(),
+            phase: Phase::Open,
+            sealed: false,
+            waited: false,
+            stopped: None,
+            drained: false,
             deadline,
             shutdown: None,
             grace_ends: Timestamp::NEVER,
@@ -68,60 +126,76 @@ impl Lifecycle {
         }
     }
 
-    pub(super) fn admit(&self, caller: Caller, cancelled: bool) -> Result<(), Rejected> {
-        self.gate.admit(caller, cancelled)
+    /// What was closed further stays so.
+    fn close(&mut self, phase: Phase) {
+        self.phase = self.phase.max(phase);
+    }
+
+    /// Closed beats cancelled: who schedules on a closed group has made a mistake either way.
+    pub(in crate::sched) fn admit(&self, caller: Caller, cancelled: bool) -> Result<(), Rejected> {
+        let closed = match caller {
+            Caller::Owner | Caller::External => self.phase != Phase::Open,
+            Caller::Job => self.sealed || (self.drained && self.phase != Phase::Open),
+        };
+        if closed {
+            Err(Rejected::Closed(self.phase))
+        } else if cancelled || self.stopped.is_some() || self.drained {
+            Err(Rejected::Cancelled)
+        } else {
+            Ok(())
+        }
     }
 
     // What happens to the group.
 
     /// A cancelled token or a passed deadline, if that ends the group now.
-    pub(super) fn reason(&self, now: Timestamp, cancelled: bool) -> Option<End> {
-        if self.gate.ended.is_some() || self.gate.drained {
+    pub(super) fn reason(&self, now: Timestamp, cancelled: bool) -> Option<StopReason> {
+        if self.stopped.is_some() || self.drained {
             None
         } else if cancelled {
-            Some(End::Cancelled)
+            Some(StopReason::Cancelled)
         } else {
-            (now >= self.deadline).then_some(End::DeadlineExceeded)
+            (now >= self.deadline).then_some(StopReason::DeadlineExceeded)
         }
     }
 
     /// No job starts from here on. The first reason stays, and what has drained ended without one: false for a
     /// later one.
-    pub(super) fn end(&mut self, why: End) -> bool {
-        let first = self.gate.ended.is_none() && !self.gate.drained;
+    pub(super) fn end(&mut self, why: StopReason) -> bool {
+        let first = self.stopped.is_none() && !self.drained;
         if first {
-            self.gate.ended = Some(why);
+            self.stopped = Some(why);
         }
         first
     }
 
     /// `wait` was called; false if another is on its way or has ended.
     pub(super) fn close_to_wait(&mut self) -> bool {
-        self.gate.close(Phase::Waited);
-        !std::mem::replace(&mut self.gate.waited, true)
+        self.close(Phase::Waited);
+        !std::mem::replace(&mut self.waited, true)
     }
 
     /// The one that is on its way is no more; the group stays closed.
-    pub(super) fn give_up_wait(&mut self) {
-        self.gate.waited = false;
+    pub(in crate::sched) fn give_up_wait(&mut self) {
+        self.waited = false;
     }
 
     /// `drain` was called: nothing is dropped before the grace is over.
     pub(super) fn drain_until(&mut self, abort: Timestamp) {
-        self.gate.close(Phase::Draining);
+        self.close(Phase::Draining);
         self.grace_ends = self.grace_ends.min(abort);
     }
 
     /// `shutdown` was called.
     pub(super) fn shut_down(&mut self, now: Timestamp, abort: Timestamp, before: Counts) {
-        self.gate.close(Phase::ShutDown);
+        self.close(Phase::ShutDown);
         self.grace_ends = self.grace_ends.min(abort);
         self.seal(now, before);
     }
 
     /// No job comes any more, and none that is due later than now will run.
     fn seal(&mut self, now: Timestamp, before: Counts) {
-        self.gate.sealed = true;
+        self.sealed = true;
         self.shutdown.get_or_insert(Shutdown {
             due: now,
             swept: false,
@@ -138,42 +212,42 @@ impl Lifecycle {
         self.detached = true;
     }
 
-    pub(super) fn is_detached(&self) -> bool {
+    pub(in crate::sched) fn is_detached(&self) -> bool {
         self.detached
     }
 
-    pub(super) fn handle_made(&mut self) {
+    pub(in crate::sched) fn handle_created(&mut self) {
         self.handles += 1;
     }
 
-    pub(super) fn handle_gone(&mut self) {
+    pub(super) fn handle_dropped(&mut self) {
         self.handles -= 1;
     }
 
     /// No job is held. True if none will come either, for the first time: it is final.
     pub(super) fn drain(&mut self) -> bool {
-        let closing = self.has_ended()
+        let closing = self.has_stopped()
             || self.is_draining()
             || self.group_dropped
             || (self.detached && self.handles == 0);
-        let drains = closing && !self.gate.drained;
-        self.gate.drained |= drains;
+        let drains = closing && !self.drained;
+        self.drained |= drains;
         drains
     }
 
     // What follows for its jobs.
 
-    pub(super) fn has_ended(&self) -> bool {
-        self.gate.ended.is_some()
+    pub(super) fn has_stopped(&self) -> bool {
+        self.stopped.is_some()
     }
 
     /// `wait`, `drain` or `shutdown` was called.
-    pub(super) fn is_draining(&self) -> bool {
-        self.gate.door != Phase::Open
+    pub(in crate::sched) fn is_draining(&self) -> bool {
+        self.phase != Phase::Open
     }
 
     pub(super) fn is_drained(&self) -> bool {
-        self.gate.drained
+        self.drained
     }
 
     pub(super) fn is_shut_down(&self) -> bool {
@@ -192,12 +266,12 @@ impl Lifecycle {
 
     /// Returns whether a due job may start.
     pub(super) fn may_start(&self) -> bool {
-        !(self.has_ended() || self.aborting || self.group_dropped)
+        !(self.has_stopped() || self.aborting || self.group_dropped)
     }
 
     /// Returns whether a job may be moved, or run once more.
     pub(super) fn may_reschedule(&self) -> bool {
-        !(self.has_ended() || self.is_shut_down() || self.group_dropped)
+        !(self.has_stopped() || self.is_shut_down() || self.group_dropped)
     }
 
     pub(super) fn is_aborting(&self) -> bool {
@@ -227,7 +301,7 @@ impl Lifecycle {
 
     /// When the clock next changes something here.
     pub(super) fn next(&self) -> Timestamp {
-        let deadline = if self.has_ended() {
+        let deadline = if self.has_stopped() {
             Timestamp::NEVER
         } else {
             self.deadline
@@ -248,10 +322,10 @@ impl Lifecycle {
         counts: Counts,
         first: &'a FirstPanic,
     ) -> Option<GroupOutcome<'a>> {
-        if let Some(end) = self.gate.ended {
-            return Some(GroupOutcome::Ended(end));
+        if let Some(end) = self.stopped {
+            return Some(GroupOutcome::Stopped(end));
         }
-        if !self.gate.drained {
+        if !self.drained {
             return None;
         }
         let left_over = self.shutdown.as_ref().is_some_and(|shutdown| {
@@ -259,7 +333,7 @@ impl Lifecycle {
             report.aborted + report.dropped > 0
         });
         Some(match first.get() {
-            _ if left_over => GroupOutcome::Ended(End::Cancelled),
+            _ if left_over => GroupOutcome::Stopped(StopReason::Cancelled),
             Some(panic) => GroupOutcome::Panicked(panic),
             None => GroupOutcome::Done,
         })
@@ -267,6 +341,119 @@ impl Lifecycle {
 
     /// What `drain` and `shutdown` return, once it is known.
     pub(super) fn report(&self, counts: Counts, before: Counts) -> Option<Report> {
-        self.gate.drained.then(|| counts.report_since(before))
+        self.drained.then(|| counts.report_since(before))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open() -> Lifecycle {
+        Lifecycle::new(Timestamp::NEVER)
+    }
+
+    #[test]
+    fn the_table_of_admission() {
+        use Caller::{External, Job};
+        let cancelled = Some(StopReason::Cancelled);
+        let table = [
+            // phase, stopped, drained, caller, answer
+            (Phase::Open, None, false, External, Ok(())),
+            (Phase::Open, None, false, Job, Ok(())),
+            (
+                Phase::Open,
+                cancelled,
+                false,
+                External,
+                Err(Rejected::Cancelled),
+            ),
+            (Phase::Open, cancelled, true, Job, Err(Rejected::Cancelled)),
+            (Phase::Open, None, true, External, Err(Rejected::Cancelled)),
+            (
+                Phase::Waited,
+                None,
+                false,
+                External,
+                Err(Rejected::Closed(Phase::Waited)),
+            ),
+            (Phase::Waited, None, false, Job, Ok(())),
+            (
+                Phase::Waited,
+                cancelled,
+                false,
+                External,
+                Err(Rejected::Closed(Phase::Waited)),
+            ),
+            (
+                Phase::Waited,
+                cancelled,
+                false,
+                Job,
+                Err(Rejected::Cancelled),
+            ),
+            (
+                Phase::Waited,
+                None,
+                true,
+                Job,
+                Err(Rejected::Closed(Phase::Waited)),
+            ),
+            (
+                Phase::ShutDown,
+                None,
+                false,
+                External,
+                Err(Rejected::Closed(Phase::ShutDown)),
+            ),
+            (
+                Phase::ShutDown,
+                None,
+                false,
+                Job,
+                Err(Rejected::Closed(Phase::ShutDown)),
+            ),
+        ];
+        for (phase, stopped, drained, caller, answer) in table {
+            let lifecycle = Lifecycle {
+                phase,
+                sealed: phase == Phase::ShutDown,
+                stopped,
+                drained,
+                ..open()
+            };
+            assert_eq!(
+                lifecycle.admit(caller, false),
+                answer,
+                "{lifecycle:?} {caller:?}"
+            );
+            if caller == External {
+                assert_eq!(
+                    lifecycle.admit(Caller::Owner, false),
+                    answer,
+                    "{lifecycle:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_drain_admits_jobs_until_it_is_sealed() {
+        let mut lifecycle = open();
+        lifecycle.close(Phase::Draining);
+        lifecycle.close(Phase::Waited);
+        let closed = Err(Rejected::Closed(Phase::Draining));
+        assert_eq!(lifecycle.admit(Caller::External, false), closed);
+        assert_eq!(lifecycle.admit(Caller::Job, false), Ok(()));
+        lifecycle.sealed = true;
+        assert_eq!(lifecycle.admit(Caller::Job, false), closed);
+    }
+
+    #[test]
+    fn a_cancelled_token_refuses_before_the_group_has_noticed() {
+        assert_eq!(
+            open().admit(Caller::External, true),
+            Err(Rejected::Cancelled)
+        );
     }
 }

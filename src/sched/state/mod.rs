@@ -1,6 +1,5 @@
 //! What a group knows, and each step that changes it: pure, told what time it is, and under one lock.
 
-mod admission;
 mod call_site;
 mod counts;
 mod inbox;
@@ -12,11 +11,10 @@ mod tables;
 mod transitions;
 mod workers;
 
-pub(super) use admission::{Caller, End, Rejected};
 pub(super) use call_site::JobKind;
 pub(super) use counts::{Counts, Ending};
 pub(super) use jobs::DroppedJob;
-pub(super) use lifecycle::GroupOutcome;
+pub(super) use lifecycle::{Caller, GroupOutcome, Rejected, StopReason};
 pub(super) use slab::CHUNK;
 pub(super) use transitions::{Claimed, Effects, Reuse, State, Turn};
 pub(super) use workers::{Registration, Workers};

@@ -6,28 +6,22 @@
 //! is to be dropped; [`Shared`](crate::sched::shared::Shared) sees to both when the lock is free again.
 
 use std::collections::HashSet;
-use std::ops::Range;
 use std::panic::Location;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use crate::common::time::{Clock, Timestamp};
 use crate::common::waiters::Waiters;
 
-use super::admission::{Caller, End, Rejected};
 use super::call_site::JobKind;
 use super::counts::{Counts, Ending};
 use super::inbox::Inbox;
-use super::jobs::{DroppedJob, Finished};
-use super::jobs::{Jobs, Reset};
-use super::lifecycle::GroupOutcome;
-use super::lifecycle::Lifecycle;
-use super::slab::Emptied;
-use super::tables::Tables;
-use super::workers::WorkerState;
-use super::workers::{Registration, Workers};
-use crate::sched::error::JobPanic;
+use super::jobs::{DroppedJob, EndedRun, Jobs, Reset};
+use super::lifecycle::{GroupOutcome, Lifecycle, StopReason};
+use super::workers::{Registration, WorkerState, Workers};
 use crate::sched::job::{JobId, JobState};
+use crate::sched::local_queue::Claim;
 use crate::sched::queue::{Entry, Queue};
 use crate::sched::runnable::{RowKey, RowTable, Runnable, TableId};
 use crate::sched::spare::{Spare, TaskParts};
@@ -67,13 +61,15 @@ pub(in crate::sched) enum Turn {
 }
 
 pub(in crate::sched) struct State {
-    jobs: Jobs,
+    pub(in crate::sched) jobs: Jobs,
     workers: Workers,
-    inbox: Inbox,
-    lifecycle: Lifecycle,
-    waiters: Waiters,
+    pub(in crate::sched) inbox: Inbox,
+    pub(in crate::sched) lifecycle: Lifecycle,
+    pub(in crate::sched) waiters: Waiters,
     /// Tasks for jobs that await.
     spares: Vec<Spare>,
+    /// Nothing falls due for a while.
+    quiet: bool,
     /// How often the driver has woken.
     wakeups: u64,
 }
@@ -97,7 +93,7 @@ pub(in crate::sched) enum Reuse {
 
 /// What follows from the end of a run.
 pub(in crate::sched) struct Ended {
-    pub(in crate::sched) left: Finished,
+    pub(in crate::sched) left: EndedRun,
     pub(in crate::sched) reuse: Reuse,
     /// How many workers to start.
     pub(in crate::sched) start: usize,
@@ -105,6 +101,8 @@ pub(in crate::sched) struct Ended {
 
 /// Spare tasks are kept up to here.
 const MOST_SPARES: usize = 256;
+/// They are kept from one deadline to the next if those are no further apart.
+const SPARES_KEPT_FOR: Duration = Duration::from_millis(100);
 
 impl State {
     pub(in crate::sched) fn new(limit: usize, workers: Workers, deadline: Timestamp) -> State {
@@ -115,20 +113,12 @@ impl State {
             lifecycle: Lifecycle::new(deadline),
             waiters: Waiters::default(),
             spares: Vec::new(),
+            quiet: false,
             wakeups: 0,
         }
     }
 
-    // Coming in.
-
-    pub(in crate::sched) fn admit(&self, caller: Caller, cancelled: bool) -> Result<(), Rejected> {
-        self.lifecycle.admit(caller, cancelled)
-    }
-
-    /// A number for a job, accepted or not.
-    pub(in crate::sched) fn next_id(&mut self) -> JobId {
-        self.jobs.next_id()
-    }
+    // Admission.
 
     /// Takes an admitted job in, with one handle on it.
     pub(in crate::sched) fn insert(
@@ -161,18 +151,6 @@ impl State {
 
     pub(in crate::sched) fn job_state(&mut self, slot: u32) -> JobState {
         self.jobs.state(slot, &self.workers)
-    }
-
-    pub(in crate::sched) fn job_deadline(&self, slot: u32) -> Timestamp {
-        self.jobs.deadline(slot)
-    }
-
-    pub(in crate::sched) fn ref_inc(&mut self, slot: u32) {
-        self.jobs.ref_inc(slot);
-    }
-
-    pub(in crate::sched) fn ref_dec(&mut self, slot: u32) {
-        self.jobs.ref_dec(slot);
     }
 
     /// Cancels a job. True if that prevents its next run; what it held, if it had not started, is for
@@ -234,10 +212,6 @@ impl State {
 
     // Rows of tables.
 
-    pub(in crate::sched) fn tables(&mut self) -> &mut Tables {
-        self.jobs.tables()
-    }
-
     /// Takes an admitted job in that is a row of a table.
     pub(in crate::sched) fn insert_row(
         &mut self,
@@ -255,10 +229,6 @@ impl State {
     /// Returns whether the job of a row has not started.
     pub(in crate::sched) fn is_pending_row(&mut self, slot: u32) -> bool {
         self.jobs.is_pending_row(slot, &self.workers)
-    }
-
-    pub(in crate::sched) fn row_deadline(&self, slot: u32) -> Option<Timestamp> {
-        self.jobs.row_deadline(slot)
     }
 
     /// Cancels the job of a row, if it has not started. Its table is the caller's.
@@ -309,8 +279,8 @@ impl State {
         waker: &Waker,
         effects: &mut Effects,
     ) -> (Claimed, usize) {
-        if !self.workers.comes(worker) {
-            self.workers.stays_parked(worker, waker);
+        if !self.workers.activate(worker) {
+            self.workers.refresh_waker(worker, waker);
             return (Claimed::Parked, 0);
         }
         // What came before the end of the last job is what ended the group.
@@ -336,11 +306,11 @@ impl State {
         self.check_drained(effects);
         self.retire_spares(effects);
         if self.lifecycle.is_drained() {
-            self.workers.leaves(worker);
+            self.workers.exit(worker);
         } else {
-            self.workers.rests(worker, waker);
+            self.workers.park_or_exit(worker, waker);
         }
-        let claimed = match worker.duty {
+        let claimed = match worker.state {
             WorkerState::Parked => Claimed::Parked,
             _ => Claimed::Leave,
         };
@@ -378,11 +348,17 @@ impl State {
         spare: Option<Spare>,
         effects: &mut Effects,
     ) {
-        self.workers.dropped(worker);
+        self.workers.worker_dropped(worker);
         self.jobs.requeue_all(&worker.local);
         self.spares.extend(spare.filter(Spare::is_spawned));
         self.check_drained(effects);
         self.retire_spares(effects);
+    }
+
+    /// A worker gives back a job that it did not start, since the group is over. The driver drops it.
+    pub(in crate::sched) fn give_back(&mut self, claim: Claim, effects: &mut Effects) {
+        self.jobs.requeue(claim);
+        self.notify(effects);
     }
 
     /// The jobs that may start now.
@@ -438,19 +414,24 @@ impl State {
         }
     }
 
-    /// Spare tasks are kept for the jobs that are left, and one more.
+    /// Spare tasks are kept for the jobs that are left, and one more; for those that are not due only as long
+    /// as the next of them soon is.
     fn room_for_spares(&self) -> usize {
         if self.lifecycle.is_drained() {
             return 0;
         }
-        let jobs = self.jobs.pending() + self.jobs.running();
-        (1 + jobs).min(MOST_SPARES)
+        let pending = match self.quiet {
+            true => self.jobs.startable(),
+            false => self.jobs.pending(),
+        };
+        (1 + pending + self.jobs.running()).min(MOST_SPARES)
     }
 
     fn retire_spares(&mut self, effects: &mut Effects) {
         let room = self.room_for_spares();
         if self.spares.len() > room {
             effects.retire.extend(self.spares.drain(room..));
+            self.spares.shrink_to(2 * room);
         }
     }
 
@@ -460,7 +441,7 @@ impl State {
     fn check_drained(&mut self, effects: &mut Effects) {
         if self.jobs.held() == 0 && self.lifecycle.drain() {
             effects.wake.extend(self.waiters.take());
-            effects.wake.extend(self.workers.dismiss());
+            effects.wake.extend(self.workers.take_last_parked());
             self.retire_spares(effects);
             self.notify(effects);
         }
@@ -474,12 +455,12 @@ impl State {
         effects: &mut Effects,
     ) {
         if let Some(why) = self.lifecycle.reason(now, cancelled) {
-            self.end_all(why, effects);
+            self.stop(why, effects);
         }
     }
 
     /// No job starts from here on. The first reason stays; once the group has drained, none is one.
-    pub(in crate::sched) fn end_all(&mut self, why: End, effects: &mut Effects) {
+    pub(in crate::sched) fn stop(&mut self, why: StopReason, effects: &mut Effects) {
         effects.cancel = true;
         if self.lifecycle.end(why) {
             self.jobs.recall_all(&self.workers);
@@ -497,11 +478,6 @@ impl State {
         }
         self.check_drained(effects);
         admitted
-    }
-
-    /// What `wait` returned was dropped before it had ended.
-    pub(in crate::sched) fn give_up_wait(&mut self) {
-        self.lifecycle.give_up_wait();
     }
 
     /// `drain` was called: what it has to report on is counted from here.
@@ -539,7 +515,7 @@ impl State {
         self.lifecycle.group_dropped();
         self.jobs.recall_all(&self.workers);
         let held = (self.jobs.pending(), self.jobs.running());
-        self.end_all(End::Cancelled, effects);
+        self.stop(StopReason::Cancelled, effects);
         effects.cancel = true;
         self.notify(effects);
         self.check_drained(effects);
@@ -551,31 +527,9 @@ impl State {
         self.check_drained(effects);
     }
 
-    pub(in crate::sched) fn is_detached(&self) -> bool {
-        self.lifecycle.is_detached()
-    }
-
-    /// A panic that its series survives; it comes back if it is not the first.
-    pub(in crate::sched) fn keep_panic(&mut self, panic: JobPanic) -> Option<JobPanic> {
-        self.jobs.keep_panic(panic)
-    }
-
-    /// Nobody can wait any more. The first panic comes back to be dropped.
-    pub(in crate::sched) fn discard_first_panic(&mut self) -> Option<JobPanic> {
-        self.jobs.discard_first_panic()
-    }
-
-    pub(in crate::sched) fn handle_made(&mut self) {
-        self.lifecycle.handle_made();
-    }
-
-    pub(in crate::sched) fn handle_gone(&mut self, effects: &mut Effects) {
-        self.lifecycle.handle_gone();
+    pub(in crate::sched) fn handle_dropped(&mut self, effects: &mut Effects) {
+        self.lifecycle.handle_dropped();
         self.check_drained(effects);
-    }
-
-    pub(in crate::sched) fn is_draining(&self) -> bool {
-        self.lifecycle.is_draining()
     }
 
     /// What `wait` returns, once it is known.
@@ -587,11 +541,6 @@ impl State {
     /// What `drain` and `shutdown` return, once it is known.
     pub(in crate::sched) fn report_since(&self, before: Counts) -> Option<Report> {
         self.lifecycle.report(self.jobs.counts(), before)
-    }
-
-    /// Who waits for the end.
-    pub(in crate::sched) fn waiters(&mut self) -> &mut Waiters {
-        &mut self.waiters
     }
 
     // The driver.
@@ -658,21 +607,6 @@ impl State {
         }
     }
 
-    pub(in crate::sched) fn chunks(&self) -> usize {
-        self.jobs.chunks()
-    }
-
-    /// Storage that has become empty, to be dropped outside of the lock.
-    pub(in crate::sched) fn take_emptied(&mut self) -> Option<Emptied> {
-        self.jobs.take_emptied()
-    }
-
-    /// Every entry was forgotten, since no job is pending and none will be. What is left of them is to be
-    /// dropped.
-    pub(in crate::sched) fn forget_entries(&mut self) -> Vec<Entry> {
-        self.inbox.forget()
-    }
-
     /// More entries are dead than speak for a job: one entry does for each that waits for its time.
     fn has_too_many_dead(&self) -> bool {
         self.inbox.has_too_many_for(self.jobs.not_due())
@@ -682,16 +616,6 @@ impl State {
         if self.has_too_many_dead() {
             self.notify(effects);
         }
-    }
-
-    /// An entry for each of these slots whose job waits for its time.
-    pub(in crate::sched) fn entries(&self, slots: impl IntoIterator<Item = u32>) -> Vec<Entry> {
-        self.jobs.entries(slots)
-    }
-
-    /// The same for a page of slots; `None` behind the last one.
-    pub(in crate::sched) fn page(&self, slots: Range<u32>) -> Option<Vec<Entry>> {
-        self.jobs.page(slots)
     }
 
     /// Releases the due jobs of a batch that the driver took from the front of its heap, in order, and
@@ -711,27 +635,20 @@ impl State {
         wanted.start + usize::from(self.workers.check(startable, now))
     }
 
-    /// What the driver's heap holds now, as a turn begins and when it lies down.
-    pub(in crate::sched) fn set_queue_stats(&mut self, head: Option<Timestamp>, queued: usize) {
-        self.inbox.set_queue_stats(head, queued);
-    }
-
-    /// The driver lies down until its next deadline; `None` if there is something to do first.
+    /// The driver parks until its next deadline; `None` if there is something to do first.
     pub(in crate::sched) fn park(
         &mut self,
         next: Option<Timestamp>,
+        now: Timestamp,
         waker: &Waker,
+        effects: &mut Effects,
     ) -> Option<Timestamp> {
         let next = next.unwrap_or(Timestamp::NEVER);
+        self.quiet = next.since(now) > SPARES_KEPT_FOR;
+        self.retire_spares(effects);
         let check = self.workers.next_check();
         let until = next.min(check).min(self.lifecycle.next());
         self.inbox.park(until, waker).then_some(until)
-    }
-
-    /// How often slots were looked at since it was asked last.
-    #[cfg(test)]
-    pub(in crate::sched) fn take_looks(&self) -> usize {
-        self.jobs.take_looks()
     }
 
     /// Notes the jobs of one chunk that have not ended.

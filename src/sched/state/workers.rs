@@ -11,7 +11,7 @@ use crate::sched::local_queue::LocalQueue;
 ///
 /// ```text
 ///           start              claim                 nothing to start
-///   (none) ───────▶ coming ─────────────▶ busy ──────────────────────────▶ parked
+///   (none) ───────▶ starting ──────────▶ busy ─────────────────────────▶ parked
 ///                     ▲                    │                                 │
 ///                     │                    │ nothing, and another is parked  │
 ///                     │                    ▼                                 │
@@ -26,12 +26,12 @@ use crate::sched::local_queue::LocalQueue;
 ///
 /// If all of them block their threads, a job that could start waits although no limit keeps it. That
 /// cannot be seen; that no job was started for a while can. So as long as there may be jobs that no
-/// coming worker is there for, the driver *watches*, and adds a spare worker when [`STALL_AFTER`] has passed
+/// starting worker is there for, the driver *watches*, and adds a spare worker when [`STALL_AFTER`] has passed
 /// without a start. The spare one takes from the ready queue, or from the local queues of the others.
 pub(in crate::sched) struct Workers {
     active: usize,
     /// The part of `active` that is about to look at the ready queue.
-    coming: usize,
+    starting: usize,
     /// The runtime's worker threads.
     threads: usize,
     /// Of the workers that are active or parked.
@@ -39,13 +39,13 @@ pub(in crate::sched) struct Workers {
     parked: Option<(Arc<LocalQueue>, Waker)>,
     /// Jobs that were started by workers that have gone.
     started: u64,
-    watch: Watch,
+    watch: StallWatch,
     /// A worker can block without blocking the driver.
     watches: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Watch {
+enum StallWatch {
     Off,
     /// The driver has not looked yet.
     Wanted,
@@ -65,10 +65,10 @@ pub(in crate::sched) enum WorkerState {
     Gone,
 }
 
-/// What a worker brings along whenever it reports: the queue that the others know it by, and its duty.
+/// What a worker brings along whenever it reports: the queue that the others know it by, and its state.
 pub(in crate::sched) struct Registration {
     pub(in crate::sched) local: Arc<LocalQueue>,
-    pub(in crate::sched) duty: WorkerState,
+    pub(in crate::sched) state: WorkerState,
 }
 
 impl Registration {
@@ -76,7 +76,7 @@ impl Registration {
     pub(in crate::sched) fn new() -> Registration {
         Registration {
             local: Arc::default(),
-            duty: WorkerState::Starting,
+            state: WorkerState::Starting,
         }
     }
 }
@@ -92,7 +92,7 @@ const MOST_CLAIMED: usize = 32;
 pub(super) struct WorkersWanted {
     /// The parked worker, to be woken.
     pub(super) wake: Option<Waker>,
-    /// Workers to start beside it. All of them are counted as coming.
+    /// Workers to start beside it. All of them are counted as starting.
     pub(super) start: usize,
     /// The driver must look again: it does not know of the watch yet.
     pub(super) watch: bool,
@@ -104,12 +104,12 @@ impl Workers {
     pub(in crate::sched) fn new(threads: usize, watches: bool) -> Workers {
         Workers {
             active: 0,
-            coming: 0,
+            starting: 0,
             threads,
             locals: Vec::new(),
             parked: None,
             started: 0,
-            watch: Watch::Off,
+            watch: StallWatch::Off,
             watches,
         }
     }
@@ -118,41 +118,45 @@ impl Workers {
 
     /// Sees to it that somebody comes for the jobs that could start now.
     pub(super) fn want_workers(&mut self, startable: usize) -> WorkersWanted {
-        let wanted = startable.saturating_sub(self.coming);
+        let wanted = startable.saturating_sub(self.starting);
         if wanted == 0 {
             return WorkersWanted::default();
         }
-        let coming = wanted.min(self.threads.saturating_sub(self.active));
-        self.active += coming;
-        self.coming += coming;
-        let parked = if coming > 0 { self.parked.take() } else { None };
+        let starting = wanted.min(self.threads.saturating_sub(self.active));
+        self.active += starting;
+        self.starting += starting;
+        let parked = if starting > 0 {
+            self.parked.take()
+        } else {
+            None
+        };
         WorkersWanted {
-            start: coming - usize::from(parked.is_some()),
+            start: starting - usize::from(parked.is_some()),
             wake: parked.map(|(_, waker)| waker),
-            watch: coming < wanted && self.watch(),
+            watch: starting < wanted && self.watch(),
         }
     }
 
     /// True if the driver does not watch yet, and must.
     pub(super) fn watch(&mut self) -> bool {
-        let begins = self.watches && self.watch == Watch::Off;
+        let begins = self.watches && self.watch == StallWatch::Off;
         if begins {
-            self.watch = Watch::Wanted;
+            self.watch = StallWatch::Wanted;
         }
         begins
     }
 
     /// The driver looks: true if a spare worker is to start, since all others seem to be stuck. It is
-    /// counted as coming.
+    /// counted as starting.
     pub(super) fn check(&mut self, startable: usize, now: Timestamp) -> bool {
-        if self.watch == Watch::Off {
+        if self.watch == StallWatch::Off {
             return false;
         }
         let claimed: usize = self.locals.iter().map(|local| local.unstarted().0).sum();
         let waiting = startable + claimed;
         let started = self.started + self.locals.iter().map(|local| local.started()).sum::<u64>();
         let stands_still = match self.watch {
-            Watch::Since {
+            StallWatch::Since {
                 started: before,
                 at,
             } if before == started && waiting > 0 => {
@@ -164,21 +168,21 @@ impl Workers {
             _ => false,
         };
         self.watch = match waiting {
-            0 => Watch::Off,
-            _ => Watch::Since { started, at: now },
+            0 => StallWatch::Off,
+            _ => StallWatch::Since { started, at: now },
         };
-        let spare = stands_still && waiting > self.coming;
+        let spare = stands_still && waiting > self.starting;
         self.active += usize::from(spare);
-        self.coming += usize::from(spare);
+        self.starting += usize::from(spare);
         spare
     }
 
     /// When the driver has to [check](Workers::check) next.
     pub(super) fn next_check(&self) -> Timestamp {
         match self.watch {
-            Watch::Off => Timestamp::NEVER,
-            Watch::Wanted => Timestamp::ALWAYS,
-            Watch::Since { at, .. } => at.after(STALL_AFTER),
+            StallWatch::Off => Timestamp::NEVER,
+            StallWatch::Wanted => Timestamp::ALWAYS,
+            StallWatch::Since { at, .. } => at.after(STALL_AFTER),
         }
     }
 
@@ -190,62 +194,62 @@ impl Workers {
 
     // What becomes of a worker.
 
-    /// A worker that is coming looks at the ready queue. False if it has not been woken: it is parked.
-    pub(super) fn comes(&mut self, worker: &mut Registration) -> bool {
-        match worker.duty {
+    /// A worker that is starting looks at the ready queue. False if it has not been woken: it is parked.
+    pub(super) fn activate(&mut self, worker: &mut Registration) -> bool {
+        match worker.state {
             WorkerState::Starting => self.locals.push(Arc::clone(&worker.local)),
             WorkerState::Parked if self.is_parked(worker) => return false,
             WorkerState::Parked => {}
             WorkerState::Busy | WorkerState::Gone => return true,
         }
-        self.coming -= 1;
-        worker.duty = WorkerState::Busy;
+        self.starting -= 1;
+        worker.state = WorkerState::Busy;
         true
     }
 
     /// A busy worker has found nothing. It parks, unless another one has.
-    pub(super) fn rests(&mut self, worker: &mut Registration, waker: &Waker) {
+    pub(super) fn park_or_exit(&mut self, worker: &mut Registration, waker: &Waker) {
         self.active -= 1;
         if self.parked.is_none() {
-            worker.duty = WorkerState::Parked;
+            worker.state = WorkerState::Parked;
             self.parked = Some((Arc::clone(&worker.local), waker.clone()));
         } else {
-            self.forget(worker);
+            self.remove(worker);
         }
     }
 
     /// A busy worker has found nothing, and nothing will come.
-    pub(super) fn leaves(&mut self, worker: &mut Registration) {
+    pub(super) fn exit(&mut self, worker: &mut Registration) {
         self.active -= 1;
-        self.forget(worker);
+        self.remove(worker);
     }
 
-    fn forget(&mut self, worker: &mut Registration) {
-        worker.duty = WorkerState::Gone;
+    fn remove(&mut self, worker: &mut Registration) {
+        worker.state = WorkerState::Gone;
         self.started += worker.local.started();
         self.locals
             .retain(|other| !Arc::ptr_eq(other, &worker.local));
     }
 
     /// A parked worker was polled for nothing, by another waker perhaps.
-    pub(super) fn stays_parked(&mut self, worker: &Registration, waker: &Waker) {
+    pub(super) fn refresh_waker(&mut self, worker: &Registration, waker: &Waker) {
         if self.is_parked(worker) {
             self.parked = Some((Arc::clone(&worker.local), waker.clone()));
         }
     }
 
     /// The task of a worker ends, or is dropped.
-    pub(super) fn dropped(&mut self, worker: &mut Registration) {
-        match worker.duty {
+    pub(super) fn worker_dropped(&mut self, worker: &mut Registration) {
+        match worker.state {
             WorkerState::Gone => return,
             WorkerState::Parked if self.is_parked(worker) => self.parked = None,
             WorkerState::Starting | WorkerState::Parked => {
                 self.active -= 1;
-                self.coming -= 1;
+                self.starting -= 1;
             }
             WorkerState::Busy => self.active -= 1,
         }
-        self.forget(worker);
+        self.remove(worker);
     }
 
     fn is_parked(&self, worker: &Registration) -> bool {
@@ -254,10 +258,10 @@ impl Workers {
     }
 
     /// No job will come: the parked worker is to be woken for the last time, and goes.
-    pub(super) fn dismiss(&mut self) -> Option<Waker> {
+    pub(super) fn take_last_parked(&mut self) -> Option<Waker> {
         let (_, waker) = self.parked.take()?;
         self.active += 1;
-        self.coming += 1;
+        self.starting += 1;
         Some(waker)
     }
 
@@ -278,8 +282,8 @@ mod tests {
 
     impl Registration {
         fn rest(&mut self, workers: &mut Workers) -> WorkerState {
-            workers.rests(self, Waker::noop());
-            self.duty
+            workers.park_or_exit(self, Waker::noop());
+            self.state
         }
 
         /// Claims so many jobs and starts one.
@@ -294,7 +298,7 @@ mod tests {
         let mut workers = Workers::new(threads, true);
         let mut task = Registration::new();
         assert_eq!(workers.want_workers(1).start, 1);
-        assert!(workers.comes(&mut task));
+        assert!(workers.activate(&mut task));
         task.starts_one_of(1);
         (workers, task)
     }
@@ -327,7 +331,7 @@ mod tests {
         let (mut workers, mut first) = busy(2);
         let mut second = Registration::new();
         assert_eq!(workers.want_workers(1).start, 1);
-        assert!(workers.comes(&mut second));
+        assert!(workers.activate(&mut second));
         assert_eq!(workers.locals().len(), 2);
         assert_eq!(first.rest(&mut workers), WorkerState::Parked);
         assert_eq!(second.rest(&mut workers), WorkerState::Gone);
@@ -338,13 +342,13 @@ mod tests {
     fn the_parked_worker_is_woken_before_another_is_started() {
         let (mut workers, mut task) = busy(2);
         task.rest(&mut workers);
-        assert!(!workers.comes(&mut task), "it has not been woken");
+        assert!(!workers.activate(&mut task), "it has not been woken");
         let wanted = workers.want_workers(2);
         assert!(wanted.wake.is_some());
         assert_eq!(wanted.start, 1);
-        assert!(workers.comes(&mut task));
+        assert!(workers.activate(&mut task));
         assert!(workers.want_workers(1).wake.is_none());
-        assert_eq!(task.duty, WorkerState::Busy);
+        assert_eq!(task.state, WorkerState::Busy);
     }
 
     #[test]
@@ -376,9 +380,9 @@ mod tests {
         assert!(!workers.check(1, at(10)));
         assert!(!workers.check(1, at(14)));
         assert!(workers.check(1, at(15)));
-        assert!(!workers.check(1, at(30)), "it is coming");
+        assert!(!workers.check(1, at(30)), "it is starting");
         let mut spare = Registration::new();
-        assert!(workers.comes(&mut spare));
+        assert!(workers.activate(&mut spare));
         spare.starts_one_of(1);
         assert!(!workers.check(1, at(40)), "it took one");
         assert_eq!(workers.next_check(), at(45));
@@ -402,7 +406,7 @@ mod tests {
         assert!(!workers.check(2, at(10)));
         task.starts_one_of(1);
         assert!(!workers.check(1, at(15)));
-        workers.dropped(&mut task);
+        workers.worker_dropped(&mut task);
         assert!(!workers.check(1, at(19)));
         assert_eq!(workers.next_check(), at(20), "nothing was lost");
     }
@@ -413,7 +417,7 @@ mod tests {
         assert!(workers.want_workers(1).watch);
         assert!(!workers.check(1, at(0)) && workers.check(1, at(5)));
         let mut spare = Registration::new();
-        assert!(workers.comes(&mut spare));
+        assert!(workers.activate(&mut spare));
         assert_eq!(spare.rest(&mut workers), WorkerState::Parked);
         let wanted = workers.want_workers(1);
         assert!(wanted.wake.is_none() && wanted.start == 0, "one is busy");
@@ -423,7 +427,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_is_dropped_makes_room_wherever_it_was() {
-        for duty in [
+        for state in [
             WorkerState::Starting,
             WorkerState::Busy,
             WorkerState::Parked,
@@ -431,30 +435,30 @@ mod tests {
             let mut workers = Workers::new(1, true);
             let mut task = Registration::new();
             assert_eq!(workers.want_workers(1).start, 1);
-            if duty != WorkerState::Starting {
-                assert!(workers.comes(&mut task));
+            if state != WorkerState::Starting {
+                assert!(workers.activate(&mut task));
             }
-            if duty == WorkerState::Parked {
+            if state == WorkerState::Parked {
                 task.rest(&mut workers);
             }
-            assert_eq!(task.duty, duty);
-            workers.dropped(&mut task);
+            assert_eq!(task.state, state);
+            workers.worker_dropped(&mut task);
             let wanted = workers.want_workers(1);
-            assert!(wanted.wake.is_none() && wanted.start == 1, "{duty:?}");
-            assert_eq!(workers.locals().len(), 0, "{duty:?}");
+            assert!(wanted.wake.is_none() && wanted.start == 1, "{state:?}");
+            assert_eq!(workers.locals().len(), 0, "{state:?}");
         }
     }
 
     #[test]
     fn a_parked_worker_is_dismissed_once() {
         let (mut workers, mut task) = busy(1);
-        assert!(workers.dismiss().is_none(), "it is busy");
+        assert!(workers.take_last_parked().is_none(), "it is busy");
         task.rest(&mut workers);
-        assert!(workers.dismiss().is_some());
-        assert!(workers.dismiss().is_none());
-        assert!(workers.comes(&mut task));
-        workers.leaves(&mut task);
-        assert_eq!((task.duty, workers.locals().len()), (WorkerState::Gone, 0));
+        assert!(workers.take_last_parked().is_some());
+        assert!(workers.take_last_parked().is_none());
+        assert!(workers.activate(&mut task));
+        workers.exit(&mut task);
+        assert_eq!((task.state, workers.locals().len()), (WorkerState::Gone, 0));
     }
 
     #[test]

@@ -24,9 +24,9 @@
 //! | jitter | the delay is | for |
 //! |---|---|---|
 //! | [`None`](Jitter::None) | `d` | a single client, and tests |
-//! | [`Full`](Jitter::Full) | between 0 and `d` | a crowd: it spreads best |
-//! | [`Equal`](Jitter::Equal) | between `d / 2` and `d` | a crowd that must always pause |
-//! | [`Decorrelated`](Jitter::Decorrelated) | between the first delay and `last` × 3 | a crowd whose chains began together |
+//! | [`Full`](Jitter::Full) | between 0 and `d` | many clients: it spreads them best |
+//! | [`Equal`](Jitter::Equal) | between `d / 2` and `d` | many clients that must always pause |
+//! | [`Decorrelated`](Jitter::Decorrelated) | between the first delay and `last` × 3 | many clients whose retries began together |
 
 mod delays;
 mod random;

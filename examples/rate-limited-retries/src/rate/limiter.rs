@@ -121,7 +121,7 @@ impl<K: Eq + Hash> Limiter<K> {
     /// For one key these never go back, whatever the costs. A cost of zero takes nothing and waits for
     /// its own key alone, of which it overtakes nothing. A cost above the burst waits until the whole
     /// burst is there, and those after it until it is earned. The key is cloned if it is not known.
-    #[must_use = "the instant is taken: nobody else gets it"]
+    #[must_use = "the instant is reserved: no other caller gets it"]
     pub fn reserve<Q>(&self, key: &Q, cost: u32) -> Instant
     where
         K: Borrow<Q>,

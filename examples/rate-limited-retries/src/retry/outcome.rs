@@ -46,7 +46,7 @@ pub enum Reason {
     #[error("the time for all attempts is over")]
     TimedOut,
     /// The delay that the server asked for is longer than the maximum.
-    #[error("told to come again later than a delay may be")]
+    #[error("the server asked for a longer delay than the maximum")]
     TooLong {
         /// The instant that the server asked for.
         until: Instant,

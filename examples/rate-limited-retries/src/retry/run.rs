@@ -167,7 +167,7 @@ impl<T, E, K: Eq + Hash + Clone> Drop for Course<T, E, K> {
 /// # Errors
 ///
 /// [`GaveUp`] with the reason, the number of attempts and the last error.
-#[must_use = "attempts are made without their handle, but nobody learns of a failure"]
+#[must_use = "attempts are made without their handle, but their failure is not seen"]
 pub struct RetryHandle<T, E> {
     job: JobHandle,
     receiver: oneshot::Receiver<Result<T, GaveUp<E>>>,

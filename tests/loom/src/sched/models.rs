@@ -23,7 +23,7 @@ use super::shared::Shared;
 use super::state::GroupOutcome;
 use super::state::JobKind;
 use super::state::Workers;
-use super::state::{Caller, End};
+use super::state::{Caller, StopReason};
 use super::state::{State, Turn};
 use super::stats::Stats;
 use super::worker;
@@ -193,7 +193,7 @@ impl Group {
     ) -> Option<u32> {
         let runnable = Box::new(runnable);
         self.0.enter(|state, effects| {
-            state.admit(Caller::External, false).ok()?;
+            state.lifecycle.admit(Caller::External, false).ok()?;
             Some(
                 state
                     .insert(at, runnable, kind, Location::caller(), effects)
@@ -216,7 +216,7 @@ impl Group {
             };
             queue.extend(arrived);
             while let Some(slots) = queue.cascade(due, 512) {
-                queue.extend(state.entries(slots));
+                queue.extend(state.jobs.entries(slots));
             }
             let mut batch = std::iter::from_fn(|| queue.pop_due(due)).collect();
             state.release(&mut batch, queue, now, effects)
@@ -250,7 +250,7 @@ impl Group {
     }
 
     fn drop_pending(&self, from: Timestamp) {
-        for chunk in 0..self.0.enter(|state, _| state.chunks()) {
+        for chunk in 0..self.0.enter(|state, _| state.jobs.chunks()) {
             let mut jobs = Vec::new();
             self.0
                 .enter(|state, effects| state.take_pending_chunk(chunk, from, &mut jobs, effects));
@@ -289,7 +289,7 @@ impl Group {
                 let outcome = state.outcome();
                 let done = outcome.map(|outcome| matches!(outcome, GroupOutcome::Done));
                 if done.is_none() {
-                    state.waiters().listen(&mut number, waker.clone());
+                    state.waiters.listen(&mut number, waker.clone());
                 }
                 done
             });
@@ -310,9 +310,9 @@ async fn drive(group: &Group, mut now: Timestamp, mut sweep: Option<Sweep>) {
     loop {
         let page = sweep.as_ref().map(Sweep::page);
         let (turn, page) = shared.enter(|state, effects| {
-            state.set_queue_stats(queue.next(), queue.len());
+            state.inbox.set_queue_stats(queue.next(), queue.len());
             let turn = state.turn(now, false, Vec::new(), effects);
-            (turn, page.and_then(|page| state.page(page)))
+            (turn, page.and_then(|page| state.jobs.page(page)))
         });
         if let Some(sweep) = &mut sweep {
             sweep.turn_page(page);
@@ -343,8 +343,8 @@ async fn drive(group: &Group, mut now: Timestamp, mut sweep: Option<Sweep>) {
                 if busy {
                     return (start, None);
                 }
-                state.set_queue_stats(queue.next(), queue.len());
-                (start, state.park(queue.next_wake(), cx.waker()))
+                state.inbox.set_queue_stats(queue.next(), queue.len());
+                (start, state.park(queue.next_wake(), now, cx.waker(), effects))
             });
             worker::start(shared, start);
             slept = until == Some(Timestamp::NEVER);
@@ -373,7 +373,7 @@ async fn drive(group: &Group, mut now: Timestamp, mut sweep: Option<Sweep>) {
 
 fn cascade_near(shared: &Shared, queue: &mut Queue, now: Timestamp) {
     while let Some(slots) = queue.cascade(now, 512) {
-        queue.extend(shared.enter(|state, _| state.entries(slots)));
+        queue.extend(shared.enter(|state, _| state.jobs.entries(slots)));
     }
 }
 
@@ -476,7 +476,7 @@ mod admission {
             let producer = group.beside(|group| group.submit(NOW, job, JobKind::Once));
             group
                 .0
-                .enter(|state, effects| state.end_all(End::Cancelled, effects));
+                .enter(|state, effects| state.stop(StopReason::Cancelled, effects));
             group.0.runtime.close();
             let slot = producer.join().unwrap();
             join([thread]);
@@ -589,7 +589,7 @@ mod driver {
                 let (group, slots, fill) = beside_a_sweep(&log);
                 let thread = group.thread();
                 assert!(group.cancel(slots[page]), "nothing else ends it");
-                group.0.enter(|state, _| state.ref_dec(slots[page]));
+                group.0.enter(|state, _| state.jobs.ref_dec(slots[page]));
                 assert_eq!(group.add(SOON, log.job(3)), slots[page]);
                 assert!(group.reset(slots[1 - page], SOON), "it was pending");
                 cancel_all(&group, fill);
@@ -869,7 +869,7 @@ mod claimed {
         beside_the_end_of_their_group(|group| {
             group
                 .0
-                .enter(|state, effects| state.end_all(End::Cancelled, effects));
+                .enter(|state, effects| state.stop(StopReason::Cancelled, effects));
         });
     }
 
@@ -1173,15 +1173,13 @@ mod wait {
             group.0.enter(|state, _| {
                 if state.outcome().is_none() {
                     let unheard = Waker::from(Arc::<Bell>::default());
-                    state.waiters().listen(&mut number, unheard);
+                    state.waiters.listen(&mut number, unheard);
                 }
             });
             if let Some(number) = number {
-                group
-                    .0
-                    .enter(|state, _| drop(state.waiters().leave(number)));
+                group.0.enter(|state, _| drop(state.waiters.leave(number)));
             }
-            group.0.enter(|state, _| state.give_up_wait());
+            group.0.enter(|state, _| state.lifecycle.give_up_wait());
             assert!(group.wait());
             join(threads);
         });
