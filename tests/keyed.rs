@@ -125,7 +125,7 @@ async fn keys_are_found_by_what_they_borrow_as() {
 // Moving and cancelling.
 
 #[tokio::test(start_paused = true)]
-async fn a_touched_key_runs_its_own_job_at_the_new_time() {
+async fn a_moved_key_runs_its_own_job_at_the_new_time() {
     let (keyed, log) = (KeyedGroup::new(), Log::new());
     let start = Instant::now();
     keyed.delay("later", ms(10), log.job("later"), Replace);
@@ -138,7 +138,7 @@ async fn a_touched_key_runs_its_own_job_at_the_new_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_touch_brings_no_new_job() {
+async fn a_reset_brings_no_new_job() {
     let keyed = KeyedGroup::new();
     keyed.delay(1, HOUR, nothing(), Replace);
     for step in 0..1000 {
@@ -174,7 +174,7 @@ async fn a_removed_job_is_given_back_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_job_that_is_not_kept_is_dropped_before_schedule_returns() {
+async fn the_job_that_is_not_kept_is_given_back() {
     let (keyed, old, new) = (KeyedGroup::new(), Flag::new(), Flag::new());
     keyed.delay(1, HOUR, old.job(), Replace);
     keyed.delay(1, HOUR, new.job(), Keep);
