@@ -34,6 +34,14 @@ impl<K, V> Row<K, V> {
         }
     }
 
+    /// The key of something pending.
+    pub(super) fn pending_key(&self) -> Option<&K> {
+        match self {
+            Row::Own(_, _, _, true) | Row::Shared(_, _, _, true) => None,
+            row => row.key(),
+        }
+    }
+
     /// Where the slot of its job is noted.
     pub(super) fn slot(&mut self) -> Option<&mut u32> {
         match self {

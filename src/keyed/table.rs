@@ -69,7 +69,7 @@ impl<K, V> Table<K, V> {
     /// The row of what is pending for a key.
     pub(super) fn find(&self, hash: u32, mut is: impl FnMut(&K) -> bool) -> Option<u32> {
         self.index.find(hash, |row| {
-            let key = self.rows.get(row).and_then(Row::key);
+            let key = self.rows.get(row).and_then(Row::pending_key);
             key.is_some_and(&mut is)
         })
     }
@@ -129,13 +129,13 @@ impl<K, V> Table<K, V> {
     pub(super) fn expire(&mut self, row: u32) {
         if self.rows.get_mut(row).is_some_and(Row::expire) {
             if let Some(hash) = self.rows.hash(row) {
-                self.unlink(hash, row);
+                self.index.remove(hash, row);
+                self.is_pending_no_more(row);
             }
         }
     }
 
-    fn unlink(&mut self, hash: u32, row: u32) {
-        self.index.remove(hash, row);
+    fn is_pending_no_more(&mut self, row: u32) {
         self.set_first(row, None);
         self.len -= 1;
     }
@@ -160,11 +160,19 @@ impl<K, V> Table<K, V> {
     pub(super) fn take(&mut self, row: u32) -> Option<(TakenKey<K>, V, u32)> {
         self.value(row)?;
         let hash = self.rows.hash(row)?;
-        self.take_of(hash, row)
+        self.take_by(row, |index| index.remove_later(hash, row))
     }
 
-    /// The same, for who has the hash of its key.
+    /// The same, for a caller who has looked for the key just now.
     pub(super) fn take_of(&mut self, hash: u32, row: u32) -> Option<(TakenKey<K>, V, u32)> {
+        self.take_by(row, |index| index.remove(hash, row))
+    }
+
+    fn take_by(
+        &mut self,
+        row: u32,
+        unlink: impl FnOnce(&mut Index),
+    ) -> Option<(TakenKey<K>, V, u32)> {
         self.value(row)?;
         let (key, value, slot, expired) = match self.rows.remove(row)? {
             Row::Own(key, value, slot, expired) => (TakenKey::Own(key), value, slot, expired),
@@ -174,7 +182,8 @@ impl<K, V> Table<K, V> {
             Row::Vacant(_) | Row::Run(..) => return None,
         };
         if !expired {
-            self.unlink(hash, row);
+            unlink(&mut self.index);
+            self.is_pending_no_more(row);
         }
         Some((key, value, slot))
     }
