@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::methods::{keyed_deadline, keyed_methods};
 use super::rule::{Inserted, OnDuplicate};
 use super::shared::{Entries, Keys};
-use crate::{Handle, JobContext, JobId, Stats};
+use crate::sched::Run;
+use crate::{Handle, JobId, Stats};
 
 /// A handle to the entries of a [`KeyedGroup`](super::KeyedGroup), for other tasks, or to entries in a group of your
 /// own.
@@ -132,12 +133,12 @@ impl<K, V, S> fmt::Debug for KeyedHandle<K, V, S> {
 /// ```
 pub struct KeyedContext<K, V = super::BoxedJob, S = RandomState> {
     keys: Arc<Keys<K, V, S>>,
-    context: JobContext,
+    run: Run,
 }
 
 impl<K, V, S> KeyedContext<K, V, S> {
-    pub(super) fn new(keys: Arc<Keys<K, V, S>>, context: JobContext) -> KeyedContext<K, V, S> {
-        KeyedContext { keys, context }
+    pub(super) fn new(keys: Arc<Keys<K, V, S>>, run: Run) -> KeyedContext<K, V, S> {
+        KeyedContext { keys, run }
     }
 
     fn entries(&self) -> Entries<'_, K, V, S> {
@@ -153,38 +154,39 @@ impl<K, V, S> KeyedContext<K, V, S> {
 
     /// Returns the group's token. A cancel of the group does not interrupt runs: they see it here.
     pub fn token(&self) -> CancellationToken {
-        self.context.token()
+        self.keys.group().token()
     }
 
     /// Returns the instant at which this entry was due. That of another is told by a
     /// [`handle`](KeyedContext::handle).
     pub fn deadline(&self) -> Instant {
-        self.context.deadline()
+        self.keys.group().instant(self.run.deadline)
     }
 
-    /// Returns how late the run started, measured from [`deadline`](KeyedContext::deadline).
+    /// Returns how late the run started, measured from [`deadline`](KeyedContext::deadline), to some tens of
+    /// microseconds: the clock is not read for each of many entries that start one right after another.
     pub fn lateness(&self) -> Duration {
-        self.context.lateness()
+        self.run.now.since(self.run.deadline)
     }
 
     /// Returns the number of this run of the entry, which is 1: an entry that inserts itself again is a new one.
     pub fn run(&self) -> u64 {
-        self.context.run()
+        1
     }
 
     /// Returns `true` if `wait`, `drain` or `shutdown` of the group was called.
     pub fn is_draining(&self) -> bool {
-        self.context.is_draining()
+        self.keys.group().is_draining()
     }
 
     /// Returns the id of the run among the jobs of the group.
     pub fn id(&self) -> JobId {
-        self.context.id()
+        self.run.id
     }
 
     /// Returns a handle that is admitted while the group drains, as this context is.
     pub fn handle(&self) -> KeyedHandle<K, V, S> {
-        KeyedHandle::new(Arc::clone(&self.keys), self.context.handle())
+        KeyedHandle::new(Arc::clone(&self.keys), self.keys.group().clone())
     }
 }
 
@@ -196,20 +198,22 @@ keyed_methods!(
 impl<K, V, S> AsRef<Handle> for KeyedContext<K, V, S> {
     /// Returns a handle that is admitted while the group drains.
     fn as_ref(&self) -> &Handle {
-        self.context.as_ref()
+        self.keys.group()
     }
 }
 
 impl<K, V, S> Clone for KeyedContext<K, V, S> {
     fn clone(&self) -> Self {
-        KeyedContext::new(Arc::clone(&self.keys), self.context.clone())
+        KeyedContext::new(Arc::clone(&self.keys), self.run)
     }
 }
 
 impl<K, V, S> fmt::Debug for KeyedContext<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyedContext")
-            .field("job", &self.context)
+            .field("id", &self.run.id)
+            .field("deadline", &self.deadline())
+            .field("lateness", &self.lateness())
             .field("len", &self.len())
             .finish_non_exhaustive()
     }

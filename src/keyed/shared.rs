@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::future::ready;
 use std::hash::{BuildHasher, Hash};
-use std::panic::{Location, resume_unwind};
+use std::panic::Location;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::key::{Owned, SharedKey, TakenKey};
 use super::rule::{Inserted, OnDuplicate};
 use super::table::Table;
 use crate::Handle;
-use crate::common::panic;
+use crate::common::panic::{self, Payload};
 use crate::common::time::Timestamp;
 use crate::sched::{JobFuture, RowKey, RowTable, Run, TableId};
 
@@ -249,34 +249,34 @@ where
     V: Send + 'static,
     S: Send + Sync + 'static,
 {
-    fn may_start(&self, me: &Arc<dyn RowTable>, row: u32, slot: u32) -> bool {
+    fn may_start(&self, me: &Arc<dyn RowTable>, row: u32, slot: u32) -> Result<bool, Payload> {
         let Some(share) = self.exclusive else {
-            return true;
+            return Ok(true);
         };
         let mut rows = self.group.rows();
         let mut guard = self.lock();
         let table = &mut guard.table;
         if !table.awaits(row, slot) {
             // It was removed or replaced just now, and there is nothing to start.
-            return true;
+            return Ok(true);
         }
         match panic::catch(|| table.running(row)) {
             Ok(Some(run)) => {
                 table.block(run, row);
                 // Under the lock: the run cannot end before this.
                 rows.block(slot, self.row_key(row), me);
-                false
+                Ok(false)
             }
             Ok(None) => {
                 table.begin(row, share);
-                true
+                Ok(true)
             }
             // It ends its job, and what that held goes with it.
             Err(payload) => {
                 let taken = table.take(row);
                 drop(guard);
                 drop_key(taken);
-                resume_unwind(payload)
+                Err(payload)
             }
         }
     }
@@ -297,7 +297,7 @@ where
             // It was removed or replaced just as it was about to start.
             return Box::pin(ready(()));
         };
-        let context = KeyedContext::new(Arc::clone(&self), self.group.context_of(run));
+        let context = KeyedContext::new(Arc::clone(&self), run);
         (self.handler)(context, key.into_key(), value, duty)
     }
 

@@ -48,7 +48,7 @@ pub struct JobContext {
 
 impl JobContext {
     /// The context of a run that starts now.
-    pub(super) fn new(shared: &Arc<Shared>, run: Run, number: u64) -> JobContext {
+    fn new(shared: &Arc<Shared>, run: Run, number: u64) -> JobContext {
         JobContext {
             lateness: shared.now().since(run.deadline),
             lent: Handle::lent(Arc::clone(shared), Caller::Job),

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::context::JobContext;
 use super::error::ScheduleError;
 use super::handle::Handle;
-use super::runnable::{RowKey, RowTable, Run, TableId};
+use super::runnable::{RowKey, RowTable, TableId};
 use super::schedule::hand_back;
 use super::shared::Shared;
 use super::state::{Caller, Effects};
@@ -49,9 +48,8 @@ impl Handle {
             .with(|state| state.jobs.tables.unregister(table));
     }
 
-    /// Returns the context of a row's run, which starts now.
-    pub(crate) fn context_of(&self, run: Run) -> JobContext {
-        JobContext::new(self.shared(), run, 1)
+    pub(crate) fn is_draining(&self) -> bool {
+        self.shared().with(|state| state.lifecycle.is_draining())
     }
 
     pub(crate) fn now(&self) -> Timestamp {

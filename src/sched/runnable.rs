@@ -15,8 +15,10 @@ use crate::common::time::Timestamp;
 /// What a run is told about itself.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run {
-    pub(super) id: JobId,
-    pub(super) deadline: Timestamp,
+    pub(crate) id: JobId,
+    pub(crate) deadline: Timestamp,
+    /// The worker's clock as it starts, which is some tens of microseconds slow at most.
+    pub(crate) now: Timestamp,
     pub(super) scheduled_at: &'static Location<'static>,
 }
 
@@ -51,8 +53,8 @@ pub(crate) type JobFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// lock comes before the group's, and what it does to the job of a row it does under both.
 pub(crate) trait RowTable: Send + Sync {
     /// Returns whether the row can start now. If not, the table has given the job back to the group as a
-    /// blocked one, and unblocks it later. `me` is the table itself.
-    fn may_start(&self, me: &Arc<dyn RowTable>, row: u32, slot: u32) -> bool;
+    /// blocked one, and unblocks it later. `me` is the table itself. A panic of user code ends the job.
+    fn may_start(&self, me: &Arc<dyn RowTable>, row: u32, slot: u32) -> Result<bool, Payload>;
 
     /// Begins the run of the row whose job is in `slot`. This is user code: it may panic.
     fn start(self: Arc<Self>, row: u32, slot: u32, run: Run) -> JobFuture;

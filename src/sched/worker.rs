@@ -144,7 +144,7 @@ impl Worker {
                 self.shared.give_back(claim);
                 continue;
             }
-            ended = self.run(claim);
+            ended = self.run(claim, now);
             *turn -= 1;
             if *turn == 0 || !coop::has_budget_remaining() {
                 self.registration.local.ended(ended);
@@ -154,7 +154,7 @@ impl Worker {
     }
 
     /// Starts a job. Its slot if it has ended, and nothing is left to do but to record it.
-    fn run(&mut self, claim: Claim) -> Option<u32> {
+    fn run(&mut self, claim: Claim, now: Timestamp) -> Option<u32> {
         let Worker { shared, spare, .. } = self;
         let Claim {
             slot,
@@ -165,9 +165,7 @@ impl Worker {
         } = claim;
         let may_start = match &work {
             Work::Boxed(_) => Ok(true),
-            Work::Row(Row { table, key }) => {
-                shared.inside(|| table.may_start(table, key.row, slot))
-            }
+            Work::Row(Row { table, key }) => table.may_start(table, key.row, slot),
         };
         if let Ok(false) = may_start {
             return None;
@@ -180,6 +178,7 @@ impl Worker {
         let run = Run {
             id,
             deadline,
+            now,
             scheduled_at,
         };
         let polled = may_start.and_then(|_| {
