@@ -94,6 +94,10 @@ impl Driver {
             }
         }
         self.done = true;
+        // A group that was dropped has done so itself; one that is there may still be asked for what is left.
+        if self.shared.with(|state| state.lifecycle.is_detached()) {
+            self.shared.clear_tables();
+        }
     }
 
     /// What there is to do. In the same step it looks up what falls due soon, or the first part of it, and the
