@@ -646,7 +646,7 @@ async fn a_group_a_handle_and_a_context_retry_as_methods() {
     let other = group.handle().retry(retry());
     let (sender, inner) = oneshot::channel();
     group.delay_with(ms(1), move |job| async move {
-        sender.send(job.retry(retry())).ok().expect("it is awaited");
+        assert!(sender.send(job.retry(retry())).is_ok(), "it is awaited");
     });
     let inner = inner.await.unwrap();
     assert!(group.wait().await.is_ok());
