@@ -4,21 +4,25 @@ use std::collections::VecDeque;
 
 use crate::rate::Rate;
 
-/// A start that is at most this late is charged at its exact instant, so that no capacity is lost to the timer and
-/// to other programs; a later one is charged at the start. So what a program missed while it was stopped is not made
-/// up for all at once.
-pub(crate) const TOLERANCE: u64 = 20_000_000;
+/// A start that is at most so late is charged at its exact instant, so that no capacity is lost to timers and to other
+/// programs; a later one is charged at the start. So what a program missed while it was stopped is not made up for all
+/// at once.
+///
+/// It is a tenth of the period, but no less than a busy machine takes, and no more than a tenth of a second.
+fn tolerance(rate: Rate) -> u64 {
+    (rate.window() / 10).clamp(20_000_000, 100_000_000)
+}
 
 /// What has started through one bucket: the instant at which it will be full again.
 ///
-/// By itself that keeps the rate of the exact instants. Starts are later than these, by up to [`TOLERANCE`], and
+/// By itself that keeps the rate of the exact instants. Starts are later than these, by up to [`tolerance`], and
 /// where that is longer than the distance of two of them, a late one and punctual ones after it could come to more
-/// than the rate allows in a period. So such a bucket also keeps a [`Window`].
+/// than the rate allows in a period. So a bucket that had such a start also keeps a [`Window`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bucket {
     /// In parts of a nanosecond, so that nothing is ever rounded; see [`Rate::parts`].
     full: u128,
-    /// For rates whose distance is below the tolerance.
+    /// While there are late starts to be kept in mind.
     window: Option<Box<Window>>,
 }
 
@@ -41,7 +45,7 @@ impl Bucket {
 
     /// This cost starts `now`, and could have started at `at`, which is not before its exact instant.
     pub(crate) fn take(&mut self, rate: Rate, cost: u32, at: u64, now: u64) {
-        let charged = if now - at > TOLERANCE { now } else { at };
+        let charged = if now - at > tolerance(rate) { now } else { at };
         let opens = self.opens(rate, cost);
         // Within the nanosecond of its earliest instant it starts exactly then: the rest of the nanosecond is not
         // lost.
@@ -52,11 +56,13 @@ impl Bucket {
         };
         let begins = self.full.max(exact);
         self.full = begins.saturating_add(rate.earned(cost));
-        // In a slower one no start is later than its whole distance, which is what a burst of one allows for.
-        if rate.earned(1) < rate.parts(TOLERANCE) {
-            let late = rate.parts(now) > begins.saturating_add(rate.earned(1));
+        let late = rate.parts(now) > begins.saturating_add(rate.earned(1));
+        if late || self.window.is_some() {
             let window = self.window.get_or_insert_default();
             window.take(rate, cost, now, late);
+            if window.late.is_empty() && window.floor <= now {
+                self.window = None;
+            }
         }
     }
 
@@ -77,7 +83,7 @@ impl Bucket {
 /// exact instant at `v + period + T` or later, which is not before `s + period`.
 #[derive(Clone, Debug, Default)]
 struct Window {
-    /// The costs of all starts.
+    /// The costs of all starts since the first that was late.
     started: u64,
     /// Nothing more starts before this, whatever its cost: the end of the period of the last late start that has
     /// left `late`.
@@ -121,8 +127,6 @@ impl Window {
         }
         if late {
             self.late.push_back(Late { before, at: now });
-        } else if self.late.is_empty() {
-            self.late.shrink_to(64);
         }
     }
 }
@@ -184,15 +188,18 @@ mod tests {
 
     #[test]
     fn a_start_within_the_tolerance_costs_nothing_and_a_later_one_is_charged_then() {
-        let slow = rate(1, 1_000_000_000, 1);
-        for (late, next) in [
-            (0, 1_000_000_000),
-            (TOLERANCE, 1_000_000_000),
-            (TOLERANCE + 1, 1_000_000_000 + TOLERANCE + 1),
-        ] {
-            let mut bucket = Bucket::default();
-            bucket.take(slow, 1, 0, late);
-            assert_eq!(bucket.exact(slow, 1), next, "{late} late");
+        for (millis, tolerated) in [(50, 20), (500, 50), (1_000, 100), (10_000, 100)] {
+            let (period, tolerated) = (millis * 1_000_000, tolerated * 1_000_000);
+            let rate = rate(1, period, 1);
+            for (late, next) in [
+                (0, period),
+                (tolerated, period),
+                (tolerated + 1, period + tolerated + 1),
+            ] {
+                let mut bucket = Bucket::default();
+                bucket.take(rate, 1, 0, late);
+                assert_eq!(bucket.exact(rate, 1), next, "{late} late, {millis} ms");
+            }
         }
     }
 
@@ -216,7 +223,7 @@ mod tests {
             let burst = 1 + below(&mut state, 5) as u32;
             let period = 1_000_000 * (1 + below(&mut state, 200));
             let rate = rate(count, period, burst);
-            let lateness = 1 + below(&mut state, 2 * TOLERANCE);
+            let lateness = 1 + below(&mut state, 2 * tolerance(rate));
             let (mut bucket, mut now, mut starts) = (Bucket::default(), 0, Vec::new());
             for _ in 0..2_000 {
                 let cost = below(&mut state, u64::from(burst) + 1) as u32;
@@ -289,5 +296,8 @@ mod tests {
         assert!(kept <= 1_001, "{kept} kept");
         assert!(!bucket.is_idle(rate, 50_500_000_000));
         assert!(bucket.is_idle(rate, 51_100_000_000));
+        let at = 52_000_000_000;
+        bucket.take(rate, 1, at, at);
+        assert!(bucket.window.is_none(), "nothing late is left");
     }
 }

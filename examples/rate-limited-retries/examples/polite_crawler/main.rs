@@ -5,7 +5,7 @@
 //!
 //! ```sh
 //! cargo run --release -p rate-limited-retries --example polite_crawler
-//! cargo run --release -p rate-limited-retries --example polite_crawler -- --urls 50 --hosts 20
+//! cargo run --release -p rate-limited-retries --example polite_crawler -- --urls 100 --hosts 20
 //! cargo run --release -p rate-limited-retries --example polite_crawler -- --stop-after 3   # as by Ctrl-C
 //! cargo run --release -p rate-limited-retries --example polite_crawler -- --runs 20
 //! cargo run --release -p rate-limited-retries --example polite_crawler -- --rude           # what the check finds

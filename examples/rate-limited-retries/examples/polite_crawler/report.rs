@@ -1,6 +1,6 @@
 //! What the crawl came to, by the servers' own logs.
 
-use super::crawl::{Counts, Crawled, GRACE, overall, per_host};
+use super::crawl::{Counts, Crawled, GRACE, allowed, overall};
 use super::server::{Host, KINDS, Verdict};
 use rate_limited_retries::Stats;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub(crate) fn live(counts: &Counts, stats: &Stats, since: Duration) {
 
 /// Prints the report. Returns how many requests were sent in a forbidden window, and how many too many in a period.
 pub(crate) fn report(hosts: &[Host], crawled: &Crawled) -> (usize, u64) {
-    let (rate, mut forbidden, mut over) = (per_host(), 0, 0);
+    let (rate, mut forbidden, mut over) = (allowed(), 0, 0);
     println!(
         "\nhosts      requests  pages once  twice  'wait' said  in a forbidden window  most in a second, of {}",
         rate.in_a_period()

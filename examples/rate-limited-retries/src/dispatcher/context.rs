@@ -120,7 +120,7 @@ impl<K, T> Context<K, T> {
         self.shared.clock.instant(self.at)
     }
 
-    /// Returns the instant at which it did start, and at which the rates were charged if that was late.
+    /// Returns the instant at which it did start, and at which the rates were charged if that was very late.
     ///
     /// # Examples
     ///

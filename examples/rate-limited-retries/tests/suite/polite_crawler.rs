@@ -12,7 +12,7 @@ mod server;
 use std::future::pending;
 
 use crate::common::{bounded, ms, multi_thread};
-use crawl::{Crawled, IN_FLIGHT, Manners, crawl, per_host};
+use crawl::{Crawled, IN_FLIGHT, Manners, allowed, crawl};
 use server::{Kind, Server, Verdict};
 use tokio::time::sleep;
 
@@ -28,7 +28,7 @@ fn crawled(urls: usize, manners: Manners, stop: impl Future<Output = ()>) -> (Se
 fn verdicts(server: &Server) -> Vec<(Kind, Verdict)> {
     let verdicts = server.hosts.iter();
     verdicts
-        .map(|host| (host.kind, host.verdict(per_host())))
+        .map(|host| (host.kind, host.verdict(allowed())))
         .collect()
 }
 
@@ -39,7 +39,7 @@ fn a_polite_crawl_gets_each_page_once_and_keeps_to_every_limit() {
     for (kind, verdict) in verdicts(&server) {
         assert_eq!(verdict.forbidden, 0, "{kind:?}: {verdict:?}");
         assert!(
-            verdict.most <= per_host().in_a_period(),
+            verdict.most <= allowed().in_a_period(),
             "{kind:?}: {verdict:?}"
         );
         assert_eq!(verdict.twice, 0, "{kind:?}: {verdict:?}");
