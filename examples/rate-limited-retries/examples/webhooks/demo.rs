@@ -123,7 +123,7 @@ pub(crate) async fn demo() -> Result<(), Box<dyn Error>> {
         post(format!("delayed-{n}"), targets[0], 0.5)
             .await
             .map_err(|error| error.to_string())?;
-        post(format!("deleted-{n}"), targets[0], 0.6)
+        post(format!("deleted-{n}"), targets[0], 3.0)
             .await
             .map_err(|error| error.to_string())?;
         post(format!("far-{n}"), targets[0], 3_600.0)

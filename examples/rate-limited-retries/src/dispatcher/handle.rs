@@ -23,10 +23,10 @@ use crate::lanes::{Item, Place};
 /// overall, how much of a key runs at a time, how much in all, how much is queued.
 ///
 /// - Work of one key starts in the order in which it was pushed, what comes [again](crate::Context::again) first.
-/// - A rate is charged when work starts, at its exact instant; at the start itself if that is late by more than a tenth of its period (at
-///   least 20, at most 100 ms). So
-///   no capacity is lost to timers, and in any window of one period no more than the rate's count and burst start. Work
-///   that waits for a slot of the group has not started, and is charged for once.
+/// - A rate is charged when work starts, at its exact instant; at the start itself if that is late by more than a tenth of
+///   the period, which counts as 20 ms at least and 100 ms at most. So no capacity is lost to timers, and in any window of
+///   one period no more than the rate's count and burst start. Work that waits for a slot of the group has not started,
+///   and is charged for once.
 /// - The rate over all is taken last, when the key itself may start, so no key waits for another's instant that is
 ///   further away. Those that wait for it start in the order of their own instants. With costs above one, the one whose
 ///   turn it is waits for its whole cost, and the others behind it.
