@@ -64,9 +64,6 @@ pub(in crate::sched) struct Jobs {
     last: u64,
     /// Jobs that have not started, and are not claimed.
     pending: usize,
-    /// Those of them that are due and wait for their table, and an instant that none of them was due before.
-    blocked: usize,
-    earliest_blocked: Timestamp,
     /// Jobs that have ended while their values are still being dropped.
     dropping: usize,
     counts: Counts,
@@ -85,8 +82,6 @@ impl Jobs {
             ready: ReadyQueue::new(limit),
             last: 0,
             pending: 0,
-            blocked: 0,
-            earliest_blocked: Timestamp::NEVER,
             dropping: 0,
             counts: Counts::default(),
             first_panic: FirstPanic::default(),
@@ -323,15 +318,8 @@ impl Jobs {
                 let slots = &self.slab;
                 self.ready.sweep(|entry| slots.is_released(entry));
             }
-            Stage::Blocked => self.leave_blocked(),
+            Stage::Blocked => self.tables.unblock(),
             _ => {}
-        }
-    }
-
-    fn leave_blocked(&mut self) {
-        self.blocked -= 1;
-        if self.blocked == 0 {
-            self.earliest_blocked = Timestamp::NEVER;
         }
     }
 
@@ -421,8 +409,7 @@ impl Jobs {
         let place = self.slab.get_mut(slot);
         place.put_back(Contents::Row(Some(key)), Stage::Blocked);
         self.pending += 1;
-        self.blocked += 1;
-        self.earliest_blocked = self.earliest_blocked.min(place.deadline);
+        self.tables.block(place.deadline);
     }
 
     /// A claimed row may not start yet, and never will.
@@ -441,7 +428,7 @@ impl Jobs {
         }
         place.wait_anew();
         let (at, sequence) = (place.deadline, place.sequence);
-        self.leave_blocked();
+        self.tables.unblock();
         Some(Entry { at, sequence, slot })
     }
 
@@ -673,7 +660,7 @@ impl Jobs {
                 // All that wait go, and the line with the last of them: it is not worth a sweep.
                 match stage {
                     Stage::Released => drop(self.ready.withdraw()),
-                    Stage::Blocked => self.leave_blocked(),
+                    Stage::Blocked => self.tables.unblock(),
                     _ => {}
                 }
             }
@@ -753,7 +740,7 @@ impl Jobs {
 
     /// How many wait for their time, and need an entry of the driver's for it.
     pub(super) fn not_due(&self) -> usize {
-        self.pending - self.blocked - self.ready.waiting()
+        self.pending - self.tables.blocked() - self.ready.waiting()
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -784,7 +771,7 @@ impl Jobs {
     /// `head` is not later than any entry that the driver has or is sent.
     pub(super) fn stats(&mut self, head: Timestamp, workers: &Workers, clock: &Clock) -> Stats {
         let mut next = head.min(self.ready.earliest().unwrap_or(Timestamp::NEVER));
-        next = next.min(self.earliest_blocked);
+        next = next.min(self.tables.earliest_blocked());
         let mut claimed = 0;
         for local in workers.locals() {
             self.record(local);
@@ -795,7 +782,7 @@ impl Jobs {
         let pending = self.pending + claimed;
         Stats {
             pending,
-            waiting: self.ready.waiting() + self.blocked + claimed,
+            waiting: self.ready.waiting() + self.tables.blocked() + claimed,
             running: self.ready.running() - claimed,
             finished: self.counts.finished,
             cancelled: self.counts.aborted + self.counts.dropped,

@@ -178,6 +178,9 @@ impl Slot {
     }
 }
 
+/// Most groups have none, and an idle group is to be small.
+type Controls = Option<Box<BTreeMap<u32, RunControl>>>;
+
 /// Slab that a walk looks at before it lets go of the lock.
 pub(in crate::sched) const CHUNK: usize = 512;
 /// Slab in a page, the unit in which storage is given back: a job that outlives all others of its page
@@ -199,7 +202,7 @@ pub(super) struct Slab {
     roomy: Option<u32>,
     used: usize,
     /// What is asked of running jobs, by slot: of few, and it gives its storage back.
-    controls: BTreeMap<u32, RunControl>,
+    controls: Controls,
     /// What has become empty, until it is dropped outside of the lock.
     emptied: Emptied,
     /// How often a slot was looked at.
@@ -365,24 +368,27 @@ impl Slab {
     /// The controls of a running job, which come to be by this.
     pub(super) fn control(&mut self, index: u32) -> Option<&mut RunControl> {
         let runs = matches!(self.get(index).stage, Stage::Claimed | Stage::Running);
-        runs.then(|| self.controls.entry(index).or_default())
+        runs.then(|| {
+            let controls = self.controls.get_or_insert_default();
+            controls.entry(index).or_default()
+        })
     }
 
     /// Returns whether a running job is to be stopped.
     pub(super) fn is_aborted(&self, index: u32) -> bool {
-        self.controls
-            .get(&index)
-            .is_some_and(|control| control.abort)
+        let control = self.controls.as_ref().and_then(|all| all.get(&index));
+        control.is_some_and(|control| control.abort)
     }
 
     /// The controls of a run that ends, if there are any.
     pub(super) fn take_control(&mut self, index: u32) -> Option<RunControl> {
-        self.controls.remove(&index)
+        self.controls.as_mut()?.remove(&index)
     }
 
     /// The number of the run that the job is at, or waits for.
     pub(super) fn run(&self, index: u32) -> u64 {
-        let control = self.controls.get(&index).filter(|control| control.run > 0);
+        let control = self.controls.as_ref().and_then(|all| all.get(&index));
+        let control = control.filter(|control| control.run > 0);
         match self.get(index).runs() {
             Some(runs) => runs + 1,
             None => control.map_or(1, |control| control.run),
