@@ -43,11 +43,31 @@ impl Spare {
 
     /// The task is not needed any more, and ends.
     pub(super) fn retire(self) {
+        // Before the wake-up: the task finds the reason for it, and nothing else wakes it any more.
         self.task.mailbox.lock().retired = true;
         self.task.waker.wake();
     }
 }
 
+// A wake-up that comes while a job is on its way into its task must not be lost. There are two ways for it:
+//
+// Into a task that is there. The first poll of the job got the task's own waker.
+//
+// 1. The worker polls the job, which registers the waker and is pending.
+// 2. What the job waits for wakes the task. The task is polled, finds no job, and returns `Pending`.
+// 3. The worker puts the job into the mailbox. No further wake-up will come.
+//
+// So the task leaves `missed` in step 2, and the worker, which finds it in step 3, wakes the task again.
+//
+// Into a task that is spawned for it. The first poll of the job got the mailbox as its waker.
+//
+// 1. The worker polls the job, which registers the mailbox and is pending.
+// 2. What the job waits for wakes the mailbox. There is no task to wake yet, so it leaves `woken`.
+// 3. The task is polled for the first time, unasked, as tokio polls each task that is spawned. `hear` leaves its
+//    waker for later wake-ups and returns `woken`: only then has the poll a meaning.
+//
+// If the first poll of the task comes between 1 and 2, the mailbox finds the task's waker and wakes it. If step 3
+// comes before the job is in the mailbox, the first case applies from there on.
 /// Where a job waits for the task that it is to live in.
 ///
 /// ```text
@@ -56,20 +76,17 @@ impl Spare {
 ///                        └─ the task is dropped: the job goes with it
 /// ```
 ///
-/// A wake-up can come before the job is where it belongs, and must not be lost:
-/// - between the first poll and `put`, the task is polled for it and finds nothing. It notes that, and
-///   `put` says that it has to be woken again.
-/// - before the task has been spawned and polled, the mailbox itself is woken. It notes that, and the task
-///   [hears](Mailbox::hear) of it when it is polled first; from then on the mailbox wakes the task.
+/// It remembers a wake-up that comes before the job is there, or before the task has been polled.
 #[derive(Default)]
 pub(super) struct Mailbox(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
+    /// The worker's until `put`, the task's from `take` on; in between it goes with the task if that is dropped.
     job: Option<RunningJob>,
-    /// The task was polled and found no job.
+    /// The task was polled and found no job. Written by the task, reset by `put`.
     missed: bool,
-    /// The mailbox was woken before the task could be.
+    /// The mailbox was woken before the task could be. Read once, by the first poll.
     woken: bool,
     /// The task, if it was spawned for a job that has the mailbox as its waker.
     task: Option<Waker>,
@@ -93,6 +110,8 @@ impl Wake for Mailbox {
 
     fn wake_by_ref(self: &Arc<Self>) {
         let mut inner = self.lock();
+        // One step with `hear`: either it finds `woken`, or this finds its waker. The waker is tokio's, so no user
+        // code runs under this lock.
         match &inner.task {
             Some(task) => task.wake_by_ref(),
             None => inner.woken = true,
@@ -105,10 +124,11 @@ impl Mailbox {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands a job to the task. True if the task must be woken for it; the job comes back if the task was
-    /// dropped.
+    /// Hands a job to the task. Returns `true` if the task must be woken for it; the job comes back if the task
+    /// was dropped.
     pub(super) fn put(&self, job: RunningJob) -> Result<bool, RunningJob> {
         let mut inner = self.lock();
+        // The task will not look into its mailbox again: a job that is left here would be neither polled nor ended.
         if inner.closed {
             return Err(job);
         }
@@ -129,7 +149,7 @@ impl Mailbox {
         }
     }
 
-    /// The task is polled for the first time. True if it was woken already.
+    /// The task is polled for the first time. Returns `true` if it was woken already.
     pub(super) fn hear(&self, task: &Waker) -> bool {
         let mut inner = self.lock();
         inner.task = Some(task.clone());
@@ -139,6 +159,7 @@ impl Mailbox {
     /// The task is dropped.
     pub(super) fn close(&self) -> Option<RunningJob> {
         let mut inner = self.lock();
+        // The waker refers to the task, which refers to this mailbox: kept, it would keep both for ever.
         inner.closed = true;
         inner.task = None;
         inner.job.take()
