@@ -60,14 +60,14 @@ impl RunningJob {
         // The end of a run has four parts, and each relies on the ones before it:
         //
         // 1. Under no lock, the future is dropped. The job still counts as running and holds its slot of
-        //    `max_running`: a panic of the destructor is a panic of this job, and `wait` cannot return meanwhile.
+        //    `max_running`: a panic of the destructor is a panic of this job, and the group cannot drain meanwhile.
         // 2. Under the lock, `finish` records the end, frees the slot, and starts a worker for the job that takes
         //    it. What is left of the run counts as `dropping` from here on.
         // 3. Under no lock, what is left is dropped: a runnable that does not run again, a panic that is not kept.
         //    A `JoinHandle` gets its value by this drop. Since 2 came first, its reader finds a finished job, and
         //    a destructor that blocks holds no slot.
         // 4. Under the lock, `dropped` ends the count of 2, and wakes `wait` if that was the last job. So when
-        //    `wait` returns, no value of a job is on its way and no destructor of one is running.
+        //    a group has drained, no value of a job is on its way and no destructor of one is running.
         let RunningJob {
             slot,
             id,

@@ -41,6 +41,9 @@ impl Submitter<'_> {
         kind: JobKind,
         site: &'static Location<'static>,
     ) -> Result<JobHandle, (Rejected, B)> {
+        // Both before the lock: the size of the box is the user's choice, and the token has a lock of its own. If
+        // the token is cancelled between this look and the step below, the job is accepted, never starts, and is
+        // dropped.
         let runnable = Box::new(runnable);
         let cancelled = self.shared.is_cancelled();
         // A series that ends with `wait` cannot begin after it, not even for a job.
@@ -48,6 +51,8 @@ impl Submitter<'_> {
             JobKind::UntilWait => Caller::External,
             JobKind::Once | JobKind::Series => self.caller,
         };
+        // Admission: "is the group open?" and "one more job" are one step under the lock. So a `wait` beside this
+        // call either finds the job held, or has closed the group before and the job comes back.
         let (result, refused) =
             self.shared.enter(
                 |state, effects| match state.lifecycle.admit(caller, cancelled) {
@@ -82,8 +87,9 @@ impl Submitter<'_> {
             Ok(handle) => return handle,
             Err(refused) => refused,
         };
+        // A second step under the lock, which only rejected jobs pay for: the handle of each has a unique id.
         let id = self.shared.with(|state| state.jobs.next_id());
-        // A destructor's panic must not take the place of the one below.
+        // Before the panic below: a destructor that panics while another panic unwinds would end the process.
         if let Err(payload) = panic::discard(runnable) {
             self.shared.report_panic(&JobPanic::new(payload, id, site));
         }

@@ -151,7 +151,8 @@ impl Worker {
             // 1. The caller cancels the token, and then finds this job pending: it was in the local queue,
             //    whose lock is taken for that look.
             // 2. This worker takes the job out, under the same lock, and so after the cancel.
-            // 3. The check below sees the cancel. The job does not start: it is given back, and dropped with the others.
+            // 3. The check below sees the cancel. The job does not start: it is given back, and dropped with the
+            //    others.
             //
             // A check before 2 could miss a cancel that comes between the two.
             if self.shared.is_over() {

@@ -2,14 +2,22 @@
 //! detached. It knows no job: the state says when none is held.
 //!
 //! ```text
-//!           wait          drain             shutdown, or the grace of a drain is over
-//!   open ─────────▶ closed to others ──────────────────▶ closed to jobs too
-//!                                                              │ the grace is over
-//!                                                              ▼
-//!                                                           aborting
+//!          wait, drain                shutdown, or the grace of a drain is over
+//!   open ───────────────▶ closed ───────────────────────────────────────────────▶ sealed
+//!     │               to others; jobs                                        to jobs too
+//!     │             may schedule more                                            ▲ │
+//!     │                             shutdown                                     │ │ the grace is over
+//!     ├──────────────────────────────────────────────────────────────────────────┘ ▼
+//!     │                     the group is dropped; also when closed or sealed
+//!     └────────────────────────────────────────────────────────────────────────▶ aborting
+//!
+//!   beside that:  running ──── cancel, the token, the deadline, drop ────▶ stopped: no due job starts
+//!
+//!   each of them, when no job is held and none will come ────▶ drained
 //! ```
 //!
-//! From each of them it comes to drained when no job is held any more.
+//! None will come once the group is closed, stopped or dropped, or is detached and has no handle. Each arrow is taken
+//! at most once, and none leads back.
 
 use std::time::Duration;
 
@@ -29,7 +37,7 @@ pub(in crate::sched) enum Caller {
     Job,
 }
 
-/// How far the group is closed: by the verb of its owner that closes it furthest.
+/// How far the group is closed: by the method of its owner that closes it furthest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::sched) enum Phase {
     Open,
@@ -39,7 +47,7 @@ pub(in crate::sched) enum Phase {
 }
 
 impl Phase {
-    /// The verb that closed it.
+    /// The method that closed it.
     pub(in crate::sched) fn verb(self) -> &'static str {
         match self {
             Phase::Open | Phase::Waited => "wait",
@@ -68,7 +76,7 @@ pub(in crate::sched) struct Lifecycle {
     phase: Phase,
     /// Closed to jobs too: shut down, or the grace of a drain is over.
     sealed: bool,
-    /// A `Wait` is on its way or has ended.
+    /// A `Wait` is alive or has resolved. Reset if it is dropped before that.
     waited: bool,
     /// The first reason stays.
     stopped: Option<StopReason>,
@@ -82,7 +90,7 @@ pub(in crate::sched) struct Lifecycle {
     /// The group was dropped: running jobs are to be aborted.
     group_dropped: bool,
     /// Running jobs have been asked to stop, and any that still reaches an await will be. Only in a group that
-    /// was dropped or shut down.
+    /// was dropped or whose grace is over. Set in a turn of the driver, which then walks over the running jobs.
     aborting: bool,
     /// The `Group` was detached.
     detached: bool,
@@ -131,8 +139,11 @@ impl Lifecycle {
         self.phase = self.phase.max(phase);
     }
 
-    /// Closed beats cancelled: who schedules on a closed group has made a mistake either way.
+    /// Closed beats cancelled: to schedule on a closed group is a mistake of the owner either way.
     pub(in crate::sched) fn admit(&self, caller: Caller, cancelled: bool) -> Result<(), Rejected> {
+        // The answer holds only as long as the lock is held: the caller inserts the job in the same step. Taken
+        // apart, a `wait` in between could find nothing held and return, and the job that was accepted would be
+        // lost.
         let closed = match caller {
             Caller::Owner | Caller::External => self.phase != Phase::Open,
             Caller::Job => self.sealed || (self.drained && self.phase != Phase::Open),
@@ -159,8 +170,8 @@ impl Lifecycle {
         }
     }
 
-    /// No job starts from here on. The first reason stays, and what has drained ended without one: false for a
-    /// later one.
+    /// No job starts from here on. The first reason stays, and what has drained ended without one: returns `false`
+    /// for a later one.
     pub(super) fn end(&mut self, why: StopReason) -> bool {
         let first = self.stopped.is_none() && !self.drained;
         if first {
@@ -169,13 +180,13 @@ impl Lifecycle {
         first
     }
 
-    /// `wait` was called; false if another is on its way or has ended.
+    /// Closes the group for `wait`. Returns `false` if another `Wait` is alive or has resolved.
     pub(super) fn close_to_wait(&mut self) -> bool {
         self.close(Phase::Waited);
         !std::mem::replace(&mut self.waited, true)
     }
 
-    /// The one that is on its way is no more; the group stays closed.
+    /// The `Wait` was dropped before it had resolved; the group stays closed.
     pub(in crate::sched) fn give_up_wait(&mut self) {
         self.waited = false;
     }
@@ -195,6 +206,8 @@ impl Lifecycle {
 
     /// No job comes any more, and none that is due later than now will run.
     fn seal(&mut self, now: Timestamp, before: Counts) {
+        // The first one stays: a second shutdown must not let later jobs run, nor count as "before" what the first
+        // lost.
         self.sealed = true;
         self.shutdown.get_or_insert(Shutdown {
             due: now,
@@ -220,8 +233,10 @@ impl Lifecycle {
         self.handles -= 1;
     }
 
-    /// No job is held. True if none will come either, for the first time: it is final.
+    /// Notes that no job is held. Returns `true` if none will come either, for the first time: it is final.
     pub(super) fn drain(&mut self) -> bool {
+        // A closed group still admits what its running jobs schedule. But here none is running, and a context that
+        // outlived its job is rejected from now on, in the same step.
         let closing = self.has_stopped()
             || self.is_draining()
             || self.group_dropped
@@ -274,8 +289,8 @@ impl Lifecycle {
         self.aborting
     }
 
-    /// What is due at that instant or later is to be dropped, and what runs to be woken if it is to be aborted;
-    /// if there is anything of either. When its grace is over, a drain goes on as a shutdown without any.
+    /// Returns the instant from which on pending jobs are to be dropped, if there is anything to drop or to abort.
+    /// When its grace is over, a drain continues as a shutdown without any.
     pub(super) fn drops_from(
         &mut self,
         now: Timestamp,
@@ -285,6 +300,8 @@ impl Lifecycle {
         if self.grace_ends <= now {
             self.seal(now, counts);
         }
+        // True in one turn only. A run that reaches its first await after the walk of that turn sees `aborting`
+        // there, under this lock; one that reached it before has a task by then, which the walk aborts.
         let aborts = !self.aborting && (self.group_dropped || self.grace_ends <= now);
         self.aborting |= aborts;
         if aborts || (pending > 0 && !self.may_start()) {
