@@ -41,7 +41,7 @@ pub(super) struct FirstPanic {
 }
 
 impl FirstPanic {
-    /// A panic that is not the first, or that nobody can hear of, comes back.
+    /// Keeps the panic, or returns it if it is not the first or no `wait` can return it any more.
     pub(super) fn keep(&mut self, panic: JobPanic) -> Option<JobPanic> {
         if self.unheard || self.panic.is_some() {
             return Some(panic);
@@ -54,8 +54,8 @@ impl FirstPanic {
         self.panic.as_ref()
     }
 
-    /// Nobody can wait any more. What was kept comes back to be dropped: it may hold a handle of this very
-    /// group, and would keep it for ever.
+    /// The group was dropped, so no `wait` comes any more. Returns what was kept, to be dropped: it may hold a handle
+    /// of this very group, and would keep it for ever.
     pub(super) fn discard_first_panic(&mut self) -> Option<JobPanic> {
         self.unheard = true;
         self.panic.take()

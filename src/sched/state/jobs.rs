@@ -1,7 +1,7 @@
-//! The jobs of a group: the life of each, from its coming to its end, and the counts that go with it.
+//! The jobs of a group: the life of each, from its admission to its end, and the counts that go with it.
 //!
-//! A change that calls for a new entry of a job hands it out, to be sent to the driver. What is to be
-//! dropped is handed out too, and still counts as held until [`dropped`](Jobs::dropped).
+//! A change that calls for a new entry of a job returns it, to be sent to the driver. What is to be
+//! dropped is returned too, and still counts as held until [`dropped`](Jobs::dropped).
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -34,7 +34,7 @@ pub(in crate::sched) struct DroppedJob {
 /// What is left of a finished run.
 pub(in crate::sched) struct EndedRun {
     pub(in crate::sched) runnable: Option<Box<dyn Runnable>>,
-    /// A panic that is not the group's first, or that nobody can hear of.
+    /// A panic that is not the group's first, or that no `wait` can return any more.
     pub(in crate::sched) panic: Option<JobPanic>,
 }
 
@@ -44,7 +44,7 @@ impl EndedRun {
     }
 }
 
-/// Whether a job is moved.
+/// What a reset does to a job.
 pub(super) enum Reset {
     Rejected,
     /// The entry that it has will do.
@@ -53,13 +53,16 @@ pub(super) enum Reset {
     Requeued(Entry),
 }
 
+// All under the group's lock. A job that was accepted is in exactly one of three counts until its values have been
+// dropped: `pending`, `running` of the ready queue, `dropping`. Each transition moves it from one to another in one
+// step, so their sum, `held`, is zero only when nothing is left: that is what drains the group.
 pub(in crate::sched) struct Jobs {
     slab: Slab,
     call_sites: CallSites,
     ready: ReadyQueue,
     /// The number of the last job.
     last: u64,
-    /// Jobs with a runnable in their slot.
+    /// Jobs with a runnable in their slot. A claimed one counts as running, also while it has not started.
     pending: usize,
     /// Jobs that have ended while their values are still being dropped.
     dropping: usize,
@@ -113,7 +116,7 @@ impl Jobs {
         (id, Entry { at, sequence, slot })
     }
 
-    /// Returns whether there may be series that end with `wait`, and resets that.
+    /// Returns whether a series that ends with `wait` was scheduled since the last call.
     pub(super) fn take_until_wait(&mut self) -> bool {
         std::mem::take(&mut self.until_wait)
     }
@@ -147,23 +150,35 @@ impl Jobs {
 
     // Handles on one job.
 
-    /// A claimed job that has not started is pending, and stays where it is: to ask changes no order.
+    /// Returns the state of a job. A claimed one that has not started is pending.
     pub(super) fn state(&mut self, slot: u32, workers: &Workers) -> JobState {
         if self.slab.get(slot).stage() == Stage::Claimed {
+            // Only looked at, not recalled: a look must not change the order in which jobs start.
             if workers.locals().iter().any(|local| local.contains(slot)) {
                 return JobState::Pending;
             }
+            // It has left its queue. If it has ended since, it is among the `ended` of one of them.
             workers.locals().iter().for_each(|local| self.record(local));
         }
         self.slab.get(slot).state()
     }
 
-    /// Settles how far a claimed job is: it is released again if it has not started, and recorded if it has
+    /// Determines how far a claimed job is: it is released again if it has not started, and recorded if it has
     /// ended. Else it is at its first poll, and stays claimed.
     fn recall(&mut self, slot: u32, workers: &Workers) {
         if self.slab.get(slot).stage() != Stage::Claimed {
             return;
         }
+        // The race of a caller with the worker that has claimed the job:
+        //
+        // 1. The job is in a local queue, and both want it. The lock of that queue decides, so one of them gets it.
+        // 2. If the caller does, the job is in the ready queue from here on, as if it had not been claimed. The
+        //    caller cancels or moves it, under the group's lock all the time, so no other worker claims it.
+        // 3. If the worker does, the job is found in no queue: it is running, or it has ended, which is recorded
+        //    below.
+        //
+        // It cannot slip from a queue that is still to be looked at into one that has been: jobs are stolen only
+        // under the group's lock.
         for local in workers.locals() {
             if let Some(claim) = local.remove(slot) {
                 self.requeue(claim);
@@ -182,14 +197,16 @@ impl Jobs {
             sequence: slot.sequence,
             slot: claim.slot,
         };
+        // Its own entry again, with the same sequence: it takes its former position among those that are due.
         self.pending += 1;
         self.ready.free_slot();
         self.ready.push(entry);
     }
 
-    /// Books the jobs that have ended at their first poll.
+    /// Records the jobs that have ended at their first poll.
     pub(super) fn record(&mut self, local: &LocalQueue) {
         let lateness = local.record(|slot| {
+            // A cancel or an abort that came during the first poll was too late: the job ended by itself.
             self.ready.free_slot();
             drop(self.slab.get_mut(slot).take_control());
             self.counts.finished += 1;
@@ -203,6 +220,9 @@ impl Jobs {
     }
 
     pub(in crate::sched) fn ref_inc(&mut self, slot: u32) {
+        // A slot is freed when its job has ended and no handle counts it: by `ref_dec` or by `end`, the later of the
+        // two. Entries in the driver's heap and in the ready queue do not count. They may outlive the job, and
+        // compare sequences before they trust a slot.
         let handles = &mut self.slab.get_mut(slot).handles;
         *handles = handles
             .checked_add(1)
@@ -217,7 +237,7 @@ impl Jobs {
         }
     }
 
-    /// Cancels a job. True if that prevents its next run; what it held comes back if it had not started.
+    /// Cancels a job. Returns whether that prevents its next run, and what it held if it had not started.
     pub(super) fn cancel(&mut self, slot: u32, workers: &Workers) -> (bool, Option<DroppedJob>) {
         self.recall(slot, workers);
         if let Some(unstarted) = self.take_pending(slot) {
@@ -226,6 +246,7 @@ impl Jobs {
         let place = self.slab.get_mut(slot);
         let series = place.call_site.is_series();
         match place.control() {
+            // The run continues, and its end finds this. A second cancel prevents nothing more, and returns `false`.
             Some(control) if series && !control.is_last_run() => {
                 control.cancelled = true;
                 (true, None)
@@ -239,8 +260,8 @@ impl Jobs {
         self.recall(slot, workers);
         if let Some(control) = self.slab.get_mut(slot).control() {
             control.abort = true;
-            // Under the lock, since the task is another job's as soon as the end of this one is recorded.
-            // tokio drops the job later, in the task.
+            // Under the lock: as soon as the end of this job is recorded its task may run another, which an abort
+            // after the lock could hit. tokio drops the job later, in its task, so nothing of the user's runs here.
             if let Some(task) = self.slab.task(slot) {
                 task.abort();
             }
@@ -249,14 +270,14 @@ impl Jobs {
         self.take_pending(slot)
     }
 
-    /// Takes the runnable of a job that has not started, and its entry out of the line.
+    /// Takes the runnable of a job that has not started, and its entry out of the ready queue.
     fn take_pending(&mut self, slot: u32) -> Option<DroppedJob> {
         let (unstarted, stage) = self.take_pending_at(slot)?;
         self.remove_from_ready(stage);
         Some(unstarted)
     }
 
-    /// Takes the runnable of a job that has not started; the stage that it was at comes with it.
+    /// Takes the runnable of a job that has not started. Returns it with the stage that it was at.
     fn take_pending_at(&mut self, slot: u32) -> Option<(DroppedJob, Stage)> {
         let place = self.slab.get_mut(slot);
         let stage = place.stage();
@@ -269,13 +290,14 @@ impl Jobs {
         if place.handles == 0 {
             self.slab.remove(slot);
         }
+        // Held until the caller has dropped the runnable, after the lock. The entry stays where it is, and is dead.
         self.pending -= 1;
         self.dropping += 1;
         self.counts.dropped += 1;
         Some((unstarted, stage))
     }
 
-    /// A job that was at `stage` is pending no more, or elsewhere.
+    /// A job that was at `stage` is no longer pending, or no longer in the ready queue.
     fn remove_from_ready(&mut self, stage: Stage) {
         if stage == Stage::Released && self.ready.withdraw() {
             let slots = &self.slab;
@@ -285,8 +307,8 @@ impl Jobs {
 
     /// Moves a job.
     ///
-    /// Later costs a store: the entry stays where it is and is sent on when it surfaces. Only earlier
-    /// makes a new entry.
+    /// Later costs a store: the entry stays where it is, and is queued anew when its time comes. Only earlier makes
+    /// a new entry.
     pub(super) fn reset(&mut self, slot: u32, at: Timestamp, workers: &Workers) -> Reset {
         self.recall(slot, workers);
         let place = self.slab.get_mut(slot);
@@ -296,12 +318,16 @@ impl Jobs {
                 Reset::InPlace
             }
             stage @ (Stage::Waiting | Stage::Released) => {
+                // The new sequence makes the former entry dead, in the heap or in the ready queue. A released job
+                // waits for its time again: it may have been moved later, and the driver is what keeps the order.
                 place.deadline = at;
                 place.wait_anew();
                 let sequence = place.sequence;
                 self.remove_from_ready(stage);
                 Reset::Requeued(Entry { at, sequence, slot })
             }
+            // A run of a series: the reset is kept for its end, which takes the earlier of this and what the run
+            // wants.
             Stage::Claimed | Stage::Running if place.call_site.is_series() => match place.control()
             {
                 Some(control) if !control.is_last_run() => {
@@ -327,6 +353,7 @@ impl Jobs {
         };
         let mut moved = false;
         batch.retain_mut(|entry| {
+            // Cancelled, moved or ended since: the entry is dead, and this is where it is dropped.
             let Some(slot) = self.slab.waiting_mut(entry) else {
                 return false;
             };
@@ -334,6 +361,7 @@ impl Jobs {
                 return true;
             }
             entry.at = slot.deadline;
+            // Moved later, and its turn comes only after this batch.
             if entry.at > last {
                 queue.push(*entry);
                 return false;
@@ -353,16 +381,16 @@ impl Jobs {
         }
     }
 
-    /// Claims the next jobs in release order for which slots are free, or else the later half of what
-    /// another worker has claimed. How many.
-    ///
-    /// In a group with a limit a worker claims one at a time: so each slot is seen to be free as soon as
-    /// its job has ended.
+    /// Claims the next jobs in release order for which slots are free, or else steals the later half of what
+    /// another worker has claimed. Returns how many.
     pub(super) fn claim(&mut self, local: &Arc<LocalQueue>, workers: &Workers) -> usize {
         let startable = self.ready.startable();
+        // A stolen job has its slot already, so the limit does not matter here.
         if startable == 0 {
             return steal(local, workers);
         }
+        // In a group with a limit a claim holds a slot from here on, also while it waits behind other jobs of its
+        // worker. One at a time, each that holds a slot is running.
         let count = match self.ready.is_limited() {
             true => 1,
             false => workers.share_of(startable),
@@ -375,6 +403,8 @@ impl Jobs {
                 unreachable!("a live entry speaks for a runnable");
             };
             slot.begin_run(&*runnable);
+            // The stage, the slot and the count change in the step that takes the runnable out: no caller finds a
+            // pending job without one.
             self.pending -= 1;
             Some(Claim {
                 slot: entry.slot,
@@ -390,6 +420,8 @@ impl Jobs {
 
     /// Takes the claimed jobs that have not started out of all local queues: none of them starts.
     pub(super) fn recall_all(&mut self, workers: &Workers) {
+        // What has left its queue before this step starts before the end of the group, or is given back. What is
+        // taken out here has not started, and the ready queue of a group that has ended gives out no job.
         for local in workers.locals() {
             for claim in local.take_all() {
                 self.requeue(claim);
@@ -405,9 +437,11 @@ impl Jobs {
         }
     }
 
-    /// A job is at its first await. True if it must stop instead.
+    /// A job is at its first await. Returns `true` if it must stop instead.
     pub(super) fn awaits(&mut self, slot: u32) -> bool {
         let place = self.slab.get_mut(slot);
+        // An abort during the first poll found no task to abort, and left its mark. From this step on there is a
+        // task.
         place.run_on();
         place.is_aborted()
     }
@@ -417,8 +451,8 @@ impl Jobs {
         self.slab.set_task(slot, task);
     }
 
-    /// Tells the running jobs of one chunk to stop at their next await. One that is at its first poll finds
-    /// out there.
+    /// Aborts the tasks of the running jobs of one chunk. A job at its first poll has none: it stops when it has to
+    /// await.
     pub(super) fn abort_chunk(&mut self, chunk: usize) {
         for slot in self.slab.chunk(chunk) {
             if let Some(task) = self.slab.task(slot) {
@@ -427,8 +461,8 @@ impl Jobs {
         }
     }
 
-    /// A run has ended. What is left of it comes back, the entry of the further run if there is one, and
-    /// its task if that was not told to stop.
+    /// Ends a run. Returns what is left of it, the entry of the further run if there is one, and its task if that
+    /// can be used again.
     pub(super) fn finish(
         &mut self,
         slot: u32,
@@ -441,7 +475,9 @@ impl Jobs {
         let place = self.slab.get_mut(slot);
         let control = place.take_control();
         let control = control.map(|control| *control).unwrap_or_default();
+        // A task that was aborted is dropped by tokio when this poll returns, with the job that it had by then.
         let task = task.filter(|_| !control.abort && !lifecycle.is_aborting());
+        // The `wait` that ends such a series may have come during this run, after the walk that brings them forward.
         let done = lifecycle.is_draining() && place.call_site.ends_with_wait();
         let mut left = EndedRun {
             runnable,
@@ -482,6 +518,8 @@ impl Jobs {
             }
         };
         self.end(slot, state);
+        // In the step that stops counting the run: in between, the group could drain, and `wait` return while what
+        // is left is being dropped.
         self.dropping += usize::from(!left.is_empty());
         (left, None, task)
     }
@@ -497,7 +535,7 @@ impl Jobs {
         }
     }
 
-    /// Ends a job that runs; its slot goes with its last handle.
+    /// Ends a job that runs. Its slot is freed here if it has no handle left.
     fn end(&mut self, slot: u32, state: JobState) {
         let place = self.slab.get_mut(slot);
         place.end(state);
@@ -506,7 +544,7 @@ impl Jobs {
         }
     }
 
-    /// The values of so many jobs have been dropped.
+    /// The values of `count` jobs have been dropped.
     pub(super) fn dropped(&mut self, count: usize) {
         self.dropping -= count;
     }
@@ -530,7 +568,8 @@ impl Jobs {
             }
             if let Some((unstarted, stage)) = self.take_pending_at(slot) {
                 jobs.push(unstarted);
-                // All that wait go, and the line with the last of them: it is not worth a sweep.
+                // All that wait for a slot are taken, and the ready queue is cleared with the last of them: it is
+                // not worth a sweep.
                 if stage == Stage::Released {
                     self.ready.withdraw();
                 }
@@ -542,8 +581,8 @@ impl Jobs {
         self.slab.chunks()
     }
 
-    /// Notes the jobs of one chunk that have not ended. `claimed` are the slots of those that are claimed and
-    /// have not started.
+    /// Lists the jobs of one chunk that have not ended. `claimed` are the slots of those that are claimed and have
+    /// not started.
     pub(super) fn list_chunk(
         &mut self,
         chunk: usize,
@@ -585,7 +624,7 @@ impl Jobs {
         (slots.start < self.slab.end()).then(|| self.entries(slots))
     }
 
-    /// How many are pending, running or being dropped.
+    /// Returns how many are pending, running or being dropped.
     pub(super) fn held(&self) -> usize {
         self.pending + self.ready.running() + self.dropping
     }
@@ -602,12 +641,12 @@ impl Jobs {
         self.slab.get(slot).is_aborted()
     }
 
-    /// How many due jobs could start now.
+    /// Returns how many due jobs could start now.
     pub(super) fn startable(&self) -> usize {
         self.ready.startable()
     }
 
-    /// How many wait for their time, and need an entry of the driver's for it.
+    /// Returns how many wait for their time, and need an entry of the driver's for it.
     pub(super) fn not_due(&self) -> usize {
         self.pending - self.ready.waiting()
     }
@@ -642,6 +681,8 @@ impl Jobs {
         let mut next = head.min(self.ready.earliest().unwrap_or(Timestamp::NEVER));
         let mut claimed = 0;
         for local in workers.locals() {
+            // Two looks at one queue, while its owner works. A job that starts in between counts as running, and so
+            // does one that ends in between: each is counted once, but `running` may be too high for a moment.
             self.record(local);
             let (unstarted, first) = local.unstarted();
             claimed += unstarted;
@@ -662,8 +703,10 @@ impl Jobs {
     }
 }
 
-/// Takes the later half of what another worker has claimed. How many.
+/// Steals the later half of what another worker has claimed. Returns how many.
 fn steal(local: &Arc<LocalQueue>, workers: &Workers) -> usize {
+    // The slots, stages and counts of these jobs stay as they are: they only change queues, in one step of the
+    // group's lock. A thief is a worker that would park, or a spare one that was added because the others are stuck.
     let others = workers.locals().iter();
     let stolen = others
         .filter(|other| !Arc::ptr_eq(other, local))

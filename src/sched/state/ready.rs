@@ -8,11 +8,13 @@ use crate::sched::queue::Entry;
 
 /// Due jobs in release order, and the slots that `max_running` gives out.
 ///
-/// Jobs become due in order but for few, so most lie in `in_order`, which costs no comparison with
-/// others. One that becomes due after a job of a later deadline lies in `overtaking`, and the earlier
-/// of the two fronts is next.
+/// Jobs become due in order but for few, so most are in `in_order`, which costs no comparison with
+/// others. One that becomes due after a job of a later deadline is in `overtaking`, a binary heap, and the
+/// earlier of the two fronts is next.
 #[derive(Debug)]
 pub(super) struct ReadyQueue {
+    // A job that is cancelled or moved leaves its entry behind, stale: neither structure can remove from its middle.
+    // Whether an entry is live its slot says, which the caller looks up (`live`).
     in_order: VecDeque<Entry>,
     overtaking: BinaryHeap<Reverse<Entry>>,
     /// Entries that speak for a job; the others are stale.
@@ -45,8 +47,9 @@ impl ReadyQueue {
         self.waiting += 1;
     }
 
-    /// A due job was cancelled or moved: its entry is stale. True if the stale ones call for a sweep.
+    /// A due job was cancelled or moved: its entry is stale. Returns `true` if the stale ones call for a sweep.
     pub(super) fn withdraw(&mut self) -> bool {
+        // Counted, not removed: `take` passes over it. The counts say how many stale ones there are.
         self.waiting -= 1;
         if self.waiting == 0 {
             self.clear();
@@ -67,6 +70,8 @@ impl ReadyQueue {
             return None;
         }
         let entry = std::iter::from_fn(|| self.pop()).find(|entry| live(entry))?;
+        // The entry was the one that speaks for its job, so the slot is taken for a job that is there: a stale entry
+        // never takes one.
         self.waiting -= 1;
         self.running += 1;
         if self.waiting == 0 {
