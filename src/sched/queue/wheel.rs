@@ -1,8 +1,9 @@
-//! Coarse buckets for what is due later, so that the heap holds only what is due soon.
+//! A hierarchical timing wheel (Varghese and Lauck 1987) for what is due later, so that the heap holds only what
+//! is due soon. It has up to eight levels of 64 buckets, and cascades lazily.
 //!
 //! A pop of a binary heap costs a cache miss for each of its deeper levels: 30 ns at ten thousand entries,
 //! 200 at a million. Here an entry far away is four bytes in a bucket, and is touched again only when
-//! its bucket's time comes near.
+//! its bucket is near.
 
 use crate::common::time::Timestamp;
 
@@ -27,6 +28,14 @@ fn start_of(tick: Tick) -> Timestamp {
     Timestamp::from_bits(tick << GRANULE)
 }
 
+// Why nothing is ever removed. An entry is a hint: "look at this slot when this bucket is near". A job that was
+// cancelled or moved changes its slot alone, and the hint is found dead when its bucket is taken out and each slot
+// in it is looked up. To remove it at once, each job would need links to its neighbours in the bucket, which is more
+// memory than the hint. The sweep keeps the dead ones from outnumbering the live ones.
+//
+// Lazy cascading: no bucket moves down because time passes. A bucket of a higher level is taken out when it is the
+// first one and near, and what it holds is pushed anew, each at the level that its deadline has by then. Over a time
+// in which nothing is due `advance` skips all ticks at once.
 /// Numbers of slots by the tick of their deadlines, all of them later than the wheel's own.
 ///
 /// Level 0 has a bucket for each tick of the current 64, level 1 one for each 64 ticks of the
@@ -81,7 +90,7 @@ impl Wheel {
         }
     }
 
-    /// Everything up to the end of this tick is not the wheel's matter.
+    /// The wheel's tick: it holds only what is due later than that.
     pub(super) fn at(&self) -> Tick {
         self.at
     }
@@ -100,6 +109,8 @@ impl Wheel {
     pub(super) fn push(&mut self, at: Timestamp, slot: u32) {
         let tick = tick(at);
         debug_assert!(tick > self.at, "not later than the wheel's own tick");
+        // The highest bits in which the two differ. What is above them is the same, so a bucket of this level is
+        // ahead of `at`, and behind all buckets of the lower levels.
         let level = (tick ^ self.at).ilog2() / FAN;
         let index = (tick >> (level * FAN)) as usize % BUCKETS;
         while self.levels.len() <= level as usize {
@@ -169,8 +180,8 @@ impl Wheel {
         })
     }
 
-    /// Takes the first bucket out if it starts by then. The wheel goes on to the bucket's earliest deadline,
-    /// or to `until` if that comes first; what is due later is for the caller to push again.
+    /// Takes the first bucket out if it starts by then. The wheel advances to the bucket's earliest deadline, or to
+    /// `until` if that comes first; what is due later is for the caller to push again.
     pub(super) fn take(&mut self, until: Tick) -> Option<Bucket> {
         let (level, index) = self.first()?;
         if self.start((level, index)) > until {
@@ -181,12 +192,16 @@ impl Wheel {
         level.large &= !(1 << index);
         let bucket = std::mem::take(&mut level.buckets[index]);
         self.len -= bucket.slots.len();
+        // Into the time of this bucket, or what is pushed anew would come to be in it again. But not past its first
+        // deadline, nor past `until`: what is not later than `at` goes to the heap, which is to stay small.
         self.at = tick(bucket.earliest).min(until);
         Some(bucket)
     }
 
-    /// Goes on to a tick, or as far as no bucket starts.
+    /// Advances to a tick, or as far as no bucket starts.
     pub(super) fn advance(&mut self, to: Tick) {
+        // To just before the next bucket. Inside of its time, what is pushed for that time would go to lower levels,
+        // and be found before it.
         let free = self.peek().map_or(to, |first| to.min(first.start - 1));
         self.at = self.at.max(free);
     }

@@ -1,4 +1,4 @@
-//! Where jobs are kept: numbered slots that give their storage back.
+//! A slab of jobs: numbered slots that give their storage back.
 
 use super::call_site::CallSite;
 use crate::common::time::Timestamp;
@@ -9,12 +9,13 @@ use crate::sched::runnable::Runnable;
 
 /// One job, from its submission until it has ended and no handle is left.
 pub(super) struct Slot {
+    // All under the group's lock. The runnable leaves the slot when it is claimed or dropped.
     contents: Contents,
     /// When the job is due; while it runs, when it was.
     pub(super) deadline: Timestamp,
     /// The sequence of the one entry that speaks for the job.
     pub(super) sequence: Sequence,
-    /// How many `JobHandle`s there are; in a vacant slot, the next vacant one of the page.
+    /// How many `JobHandle`s there are; in a vacant slot, the next vacant one of the page (an intrusive free list).
     pub(super) handles: u32,
     stage: Stage,
     pub(super) call_site: CallSite,
@@ -27,26 +28,31 @@ enum Contents {
     RunControl(Option<Box<RunControl>>),
 }
 
+/// The state machine of a slot.
+///
 /// ```text
-///               reset earlier                recalled
-///             ┌───────────────┐          ┌──────────────┐
-///   insert    ▼               │          ▼              │
-///  ────────▶ Waiting ───────▶ Released ───────────────▶ Claimed ──────▶ Running
-///             ▲      due           │        claimed      │    │ awaits    │
-///             │                    │ cancelled           │    │           │
-///             │                    ▼                     │    ▼           │
-///             │                  Ended ◀─────────────────│────────────────┤
-///             │                    │ last handle gone    │   ended        │
-///             │                    ▼                     │                │
-///             │                  Vacant                  │ runs again     │
-///             └──────────────────────────────────────────┴────────────────┘
+///                  reset                recalled
+///            ┌───────────────┐      ┌────────────────┐
+///   insert   ▼      due      │      ▼    claimed     │     awaits
+///  ───────▶ Waiting ──────▶ Released ───────────▶ Claimed ──────────▶ Running
+///            │  ▲             │                    │   │              │   │
+///            │  │             │                    │   │  runs again  │   │
+///            │  └─────────────│────────────────────│───┴──────────────┘   │
+///            │ cancelled      │ cancelled          │ ended                │ ended
+///            ▼                ▼                    ▼                      ▼
+///          Ended ◀──────────────────────────────────────────────────────────
+///            │ the last handle is dropped
+///            ▼
+///          Vacant
 /// ```
+///
+/// A reset to earlier keeps a waiting job at its stage, under a new sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Vacant,
     /// Has not started, and has a runnable.
     Waiting,
-    /// The same; due, and in the ready queue.
+    /// The same, and due: it has an entry in the ready queue.
     Released,
     /// The runnable is in the local queue of a worker, or at its first poll.
     Claimed,
@@ -60,7 +66,7 @@ pub(super) enum Stage {
 pub(super) struct RunControl {
     /// Stop at the next await; no run after this one.
     pub(super) abort: bool,
-    /// Somebody was told that there is no run after this one.
+    /// A cancel has returned `true`: there is no run after this one.
     pub(super) cancelled: bool,
     /// Run again at this instant at the latest.
     pub(super) again: Option<Timestamp>,
@@ -123,7 +129,7 @@ impl Slot {
         self.stage = Stage::Released;
     }
 
-    /// Takes the runnable of a pending job, which goes on to `stage`.
+    /// Takes the runnable of a pending job, which changes to `stage`.
     pub(super) fn take_runnable(&mut self, stage: Stage) -> Option<Box<dyn Runnable>> {
         if !self.is_pending() {
             return None;
@@ -162,6 +168,7 @@ impl Slot {
 
     /// Waits from now on under a new entry: the former one is dead.
     pub(super) fn wait_anew(&mut self) {
+        // The job keeps its number, and so its position among equal deadlines.
         self.sequence = self.sequence.renewed();
         self.stage = Stage::Waiting;
     }
@@ -200,9 +207,12 @@ impl Slot {
     }
 }
 
-/// Slab that a walk looks at before it lets go of the lock.
+// Two units, with one name each. A *page* is a unit of storage, below. A *chunk* is the unit of a walk: what is looked
+// at before the lock is released for others.
+
+/// Slots in a chunk.
 pub(in crate::sched) const CHUNK: usize = 512;
-/// Slab in a page, the unit in which storage is given back: a job that outlives all others of its page
+/// Slots in a page, the unit in which storage is given back: a job that outlives all others of its page
 /// keeps 2.5 KiB for itself.
 const PAGE: usize = 64;
 /// Pages in a block, the unit in which lists of pages are given back.
@@ -212,8 +222,19 @@ const BLOCK: usize = 16;
 const KEPT: usize = 16;
 const NONE: u32 = u32::MAX;
 
-/// A tree of two levels: blocks of pages of slots. Where a slot is follows from its number, so nothing that is
+/// A slab of two levels: blocks of pages of slots. Where a slot is follows from its number, so nothing that is
 /// in use can be moved; what is empty is taken out, on either level.
+// Free storage is found without a search, on three levels:
+//
+// - Blocks with room are in a linked stack: `Slab::roomy`, then `Block::below`. A slot is always taken from the
+//   block at the top, so a block that becomes full is at the top, and is popped. One that gets room again, anywhere,
+//   is pushed, unless it is `listed` already.
+// - Pages with room of one block are bits of a word, `Block::roomy`.
+// - Vacant slots of one page are an intrusive free list: `Page::vacant`, then `Slot::handles`.
+//
+// So to take or to free a slot costs the same however many there are, and grows none of these lists. An empty page
+// or block is exchanged for one without storage under the same number, and keeps its bit or its position in the
+// stack.
 #[derive(Default)]
 pub(super) struct Slab {
     blocks: Vec<Block>,
@@ -340,6 +361,7 @@ impl Slab {
                     .ok()
                     .filter(|&block| block < NONE / (BLOCK * PAGE) as u32)
                     .expect("schedgroup: more than four billion jobs at once");
+                // No block has room, so the stack is empty, and the new block is all of it.
                 self.blocks.push(Block {
                     listed: true,
                     ..Block::default()
@@ -355,6 +377,7 @@ impl Slab {
         if block.pages[page].is_full() {
             block.roomy &= !(1 << page);
         }
+        // It is the top of the stack, since the slot was taken from there.
         if block.is_full() {
             block.listed = false;
             self.roomy = block.below.take();
@@ -429,11 +452,13 @@ impl Slab {
             block.listed = true;
             block.below = self.roomy.replace(number as u32);
         }
+        // Emptied storage is handed out (`take_emptied`), not freed here: an allocator may take its time.
         if self.used == 0 && many {
             let all = std::mem::take(&mut self.blocks);
             self.emptied.0.push(Storage::All(all));
             self.roomy = None;
         } else if block.used == 0 && block.pages.len() > 1 {
+            // It may be in the middle of the stack, so it keeps its link.
             let empty = Block {
                 listed: true,
                 below: block.below,
@@ -458,7 +483,7 @@ impl Slab {
         some.then(|| std::mem::take(&mut self.emptied))
     }
 
-    /// How many chunks there are, for a walk that lets go of the lock between them.
+    /// Returns how many chunks there are, for a walk that lets go of the lock between them.
     pub(super) fn chunks(&self) -> usize {
         self.blocks.len() * BLOCK * PAGE / CHUNK
     }
@@ -542,7 +567,7 @@ mod tests {
         assert_eq!(slots.get(second).sequence, Sequence::first(2));
     }
 
-    /// Slab for so many jobs, and their numbers.
+    /// A slab of `jobs` jobs, and their numbers.
     fn filled(jobs: usize) -> (Slab, Vec<u32>) {
         let mut slots = Slab::default();
         let numbers = (0..jobs as u64).map(|job| slots.insert(slot(job)));
@@ -550,7 +575,7 @@ mod tests {
         (slots, numbers)
     }
 
-    /// Storage for so many slots and for so many pages.
+    /// How many slots and how many pages there is storage for.
     fn kept(slots: &Slab) -> (usize, usize) {
         let pages = slots.blocks.iter().flat_map(|block| &block.pages);
         let kept = pages.map(|page| page.slots.capacity()).sum();

@@ -2,8 +2,8 @@
 //!
 //! It is five parts that do not know the lock: its [`Jobs`], its [`Workers`], its [`Lifecycle`], the
 //! [`Inbox`] of its driver, and its [`Waiters`]. A transition brings them together. It never runs user
-//! code, drops no user value and wakes nobody. It notes in [`Effects`] what is to be done, and hands out what
-//! is to be dropped; [`Shared`](crate::sched::shared::Shared) sees to both when the lock is free again.
+//! code, drops no user value and wakes no task. It notes in [`Effects`] what is to be done, and returns what
+//! is to be dropped; [`Shared`](crate::sched::shared::Shared) does both after the lock.
 
 use std::collections::HashSet;
 use std::panic::Location;
@@ -44,14 +44,13 @@ pub(in crate::sched) struct Effects {
 
 /// What the driver has to do in this turn.
 pub(in crate::sched) enum Turn {
-    /// The group has drained: go.
+    /// The group has drained: the driver ends.
     Exit,
     /// Drop the pending jobs that are due at that instant or later, and wake those that are to be aborted.
     Drop(Timestamp),
     /// Bring the series that end with `wait` forward.
     Hurry,
-    /// Take in these entries and release what is due by then. If so many are dead that it is worth it, begin
-    /// a sweep.
+    /// Take in these entries and release what is due by then. If enough of all entries are dead, begin a sweep.
     Work {
         arrived: Vec<Entry>,
         due: Timestamp,
@@ -65,9 +64,9 @@ pub(in crate::sched) struct State {
     pub(in crate::sched) inbox: Inbox,
     pub(in crate::sched) lifecycle: Lifecycle,
     pub(in crate::sched) waiters: Waiters,
-    /// Tasks for jobs that await.
+    /// Tasks for jobs that await. Each is idle or about to be: no job has it, and no worker.
     spares: Vec<Spare>,
-    /// Nothing falls due for a while.
+    /// Nothing falls due for a while. As of when the driver parked.
     quiet: bool,
     /// How often the driver has woken.
     wakeups: u64,
@@ -152,8 +151,8 @@ impl State {
         self.jobs.state(slot, &self.workers)
     }
 
-    /// Cancels a job. True if that prevents its next run; what it held, if it had not started, is for
-    /// the caller to drop, who then says [`dropped`](State::dropped).
+    /// Cancels a job. Returns whether that prevents its next run, and what it held if it had not started. The caller
+    /// drops that, and then calls [`dropped`](State::dropped).
     pub(in crate::sched) fn cancel(
         &mut self,
         slot: u32,
@@ -175,13 +174,13 @@ impl State {
         unstarted
     }
 
-    /// The values of so many jobs have been dropped.
+    /// The values of `count` jobs have been dropped.
     pub(in crate::sched) fn dropped(&mut self, count: usize, effects: &mut Effects) {
         self.jobs.dropped(count);
         self.check_drained(effects);
     }
 
-    /// Moves a job. True if the move will be honoured.
+    /// Moves a job. Returns `true` if the move will be honoured.
     pub(in crate::sched) fn reset(
         &mut self,
         slot: u32,
@@ -189,8 +188,9 @@ impl State {
         now: impl FnOnce() -> Timestamp,
         effects: &mut Effects,
     ) -> bool {
-        // A clock is read only for a group that it can end. It is the driver that ends it: other locks
-        // may be held here, as that of a keyed group, and who waits for the end must not be woken under them.
+        // A clock is read only for a group that it can end. The driver ends it, not this call: the table of a keyed
+        // group may be locked here, and the wakers of tasks that wait for the end, which may be users', must not be
+        // called under that lock.
         if self.lifecycle.has_deadline() && self.lifecycle.reason(now(), false).is_some() {
             self.notify(effects);
             return false;
@@ -211,8 +211,8 @@ impl State {
 
     // Running.
 
-    /// Books what a worker has done, and claims its next jobs; it parks or leaves if there are none. How many
-    /// workers to start beside it. What was cancelled before this does not start.
+    /// Records what a worker has done, and claims its next jobs; it parks or exits if there are none. Returns also how
+    /// many workers to start beside it. What was cancelled before this does not start.
     pub(in crate::sched) fn claim(
         &mut self,
         worker: &mut Registration,
@@ -226,7 +226,7 @@ impl State {
             self.workers.refresh_waker(worker, waker);
             return (Claimed::Parked, 0);
         }
-        // What came before the end of the last job is what ended the group.
+        // Before the ends are recorded: a cancel that came before the end of the last job is what ended the group.
         self.check_end(now, cancelled, effects);
         self.jobs.record(&worker.local);
         let claimed = match self.lifecycle.may_start() {
@@ -237,17 +237,22 @@ impl State {
             if !spare.as_ref().is_some_and(Spare::is_spawned) {
                 *spare = self.spares.pop().or(spare.take());
             }
-            // The first of them could block, and the others are to be found then.
+            // The first of them could block, and then only a watch finds the others: `startable` does not count what
+            // is claimed.
             if claimed > 1 && self.workers.watch() {
                 self.notify(effects);
             }
+            // For what is left, and for the slots that the record has freed.
             return (Claimed::Jobs, self.want_workers(effects));
         }
         worker.local.shrink();
+        // A parked worker keeps no task from others. One that has not been spawned costs nothing.
         self.spares
             .extend(spare.take_if(|spare| spare.is_spawned()));
         self.check_drained(effects);
         self.retire_spares(effects);
+        // After `check_drained`: this worker may have recorded the last end, and would park in a group that has
+        // drained with no wake-up to come.
         if self.lifecycle.is_drained() {
             self.workers.exit(worker);
         } else {
@@ -260,13 +265,15 @@ impl State {
         (claimed, 0)
     }
 
-    /// A job is at its first await, and goes on in the spare task of its worker, which gets another if there is
-    /// one. `None` if the job is to be aborted.
+    /// A job is at its first await, and continues in the spare task of its worker, which gets another if there is
+    /// one. Returns `None` if the job is to be aborted.
     pub(in crate::sched) fn awaits(
         &mut self,
         slot: u32,
         spare: &mut Option<Spare>,
     ) -> Option<TaskParts> {
+        // What stops it is looked at in the step that records its task: an abort, or the walk that aborts all, comes
+        // before this step and is seen here, or after it and finds the task.
         if self.jobs.awaits(slot) || self.lifecycle.is_aborting() {
             return None;
         }
@@ -277,7 +284,7 @@ impl State {
         Some(task)
     }
 
-    /// The task that a job runs in is dropped. Only a runtime that goes drops one that was not aborted.
+    /// The task that a job runs in is dropped. Only a runtime that shuts down drops one that was not aborted.
     pub(in crate::sched) fn task_dropped(&mut self, slot: u32, effects: &mut Effects) {
         if !(self.jobs.is_aborted(slot) || self.lifecycle.is_aborting()) {
             self.group_dropped(effects);
@@ -304,7 +311,7 @@ impl State {
         self.notify(effects);
     }
 
-    /// The jobs that may start now.
+    /// Returns how many jobs may start now.
     fn startable(&self) -> usize {
         if self.lifecycle.may_start() {
             self.jobs.startable()
@@ -313,8 +320,8 @@ impl State {
         }
     }
 
-    /// Sees to it that a slot that is free is taken, whatever the workers do: how many to start. Where
-    /// all of them could be stuck the driver watches over them.
+    /// Makes sure that a free slot is taken, whatever the workers do. Returns how many to start. Where all of them
+    /// could be stuck the driver watches over them.
     fn want_workers(&mut self, effects: &mut Effects) -> usize {
         let wanted = self.workers.want_workers(self.startable());
         if let Some(worker) = wanted.wake {
@@ -326,8 +333,8 @@ impl State {
         wanted.start
     }
 
-    /// A run has ended. A runnable that is not wanted for a further run comes back, and a panic that is not
-    /// kept; if there is any, the caller drops it and then says [`dropped`](State::dropped).
+    /// Ends a run. Returns a runnable that does not run again, and a panic that is not kept; if there is any, the
+    /// caller drops it and then calls [`dropped`](State::dropped).
     pub(in crate::sched) fn finish(
         &mut self,
         slot: u32,
@@ -338,12 +345,16 @@ impl State {
     ) -> Ended {
         let (left, again, abort) = self.jobs.finish(slot, ending, runnable, &self.lifecycle);
         match again {
+            // A further run is pending, so the group still holds it.
             Some(entry) => self.send(entry, effects),
             None => self.check_drained(effects),
         }
         self.retire_spares(effects);
+        // There is an abort handle only for a task that was not told to stop: one that was must get no other job.
         let reuse = match (abort, task) {
             (Some(abort), Some(task)) if self.spares.len() < self.room_for_spares() => {
+                // From here on any worker can take it, while the task is still on its way out of the poll that ended
+                // the run. The task touches its mailbox only when it is polled again.
                 let abort = Some(abort);
                 self.spares.push(Spare { task, abort });
                 Reuse::Kept
@@ -380,8 +391,11 @@ impl State {
 
     // Going down.
 
-    /// Closes it once nothing is held and nothing more will come.
+    /// Ends the group once no job is held and none will come.
     fn check_drained(&mut self, effects: &mut Effects) {
+        // Called in each step that may be the last one: where a count goes down, and where the group is closed.
+        // Since it is the same step, the last end and a `wait` that closes the group cannot miss each other. A mere
+        // look that records an end leaves this to the worker of that job, whose next claim comes here.
         if self.jobs.held() == 0 && self.lifecycle.drain() {
             effects.wake.extend(self.waiters.take());
             effects.wake.extend(self.workers.take_last_parked());
@@ -402,10 +416,12 @@ impl State {
         }
     }
 
-    /// No job starts from here on. The first reason stays; once the group has drained, none is one.
+    /// Stops the group: no job starts from here on. The first reason stays; a group that has drained gets none.
     pub(in crate::sched) fn stop(&mut self, why: StopReason, effects: &mut Effects) {
         effects.cancel = true;
         if self.lifecycle.end(why) {
+            // In the step that makes the reason visible. This is the start check for what ends the group from
+            // within: a caller that has seen the end does not see a claimed job start afterwards.
             self.jobs.recall_all(&self.workers);
             effects.wake.extend(self.waiters.take());
             self.notify(effects);
@@ -413,7 +429,7 @@ impl State {
         }
     }
 
-    /// `wait` was called; false if that is a mistake.
+    /// Closes the group for `wait`. Returns `false` if that is misuse.
     pub(in crate::sched) fn close_to_wait(&mut self, effects: &mut Effects) -> bool {
         let admitted = self.lifecycle.close_to_wait();
         if self.jobs.has_until_wait() {
@@ -447,14 +463,15 @@ impl State {
         before
     }
 
-    /// Books what has ended and is not recorded yet.
+    /// Records what has ended and is not recorded yet.
     fn record_all(&mut self) {
         let locals = self.workers.locals().iter();
         locals.for_each(|local| self.jobs.record(local));
     }
 
-    /// The group was dropped, or its runtime is gone. How many jobs were pending and running.
+    /// The group was dropped, or its runtime was shut down. Returns how many jobs were pending and running.
     pub(in crate::sched) fn group_dropped(&mut self, effects: &mut Effects) -> (usize, usize) {
+        // Recalled before the counts, so that claimed jobs that have not started count as pending.
         self.lifecycle.group_dropped();
         self.jobs.recall_all(&self.workers);
         let held = (self.jobs.pending(), self.jobs.running());
@@ -488,7 +505,7 @@ impl State {
 
     // The driver.
 
-    /// The driver is up. It gives an empty buffer for what arrives next.
+    /// The driver is awake. It gives an empty buffer for what arrives next.
     pub(in crate::sched) fn turn(
         &mut self,
         now: Timestamp,
@@ -502,11 +519,13 @@ impl State {
         if self.lifecycle.is_drained() {
             return Turn::Exit;
         }
+        // `pending` must count what is still in local queues, or `drops_from` would not let the driver drop it.
         if !self.lifecycle.may_start() {
             self.jobs.recall_all(&self.workers);
         }
         let (pending, counts) = (self.jobs.pending(), self.jobs.counts());
         if let Some(from) = self.lifecycle.drops_from(now, pending, counts) {
+            // `drops_from` may have set `aborting` just now, from which on nothing starts.
             if from == Timestamp::ALWAYS {
                 self.jobs.recall_all(&self.workers);
             }
@@ -550,7 +569,7 @@ impl State {
         }
     }
 
-    /// More entries are dead than speak for a job: one entry does for each that waits for its time.
+    /// Returns whether more entries are dead than speak for a job: one entry does for each that waits for its time.
     fn has_too_many_dead(&self) -> bool {
         self.inbox.has_too_many_for(self.jobs.not_due())
     }
@@ -561,8 +580,8 @@ impl State {
         }
     }
 
-    /// Releases the due jobs of a batch that the driver took from the front of its heap, in order, and
-    /// looks after the workers: how many to start.
+    /// Releases the due jobs of a batch that the driver took from the front of its heap, in order. Returns how many
+    /// workers to start.
     pub(in crate::sched) fn release(
         &mut self,
         batch: &mut Vec<Entry>,
@@ -574,7 +593,7 @@ impl State {
         let startable = self.startable();
         let wanted = self.workers.want_workers(startable);
         effects.worker = wanted.wake;
-        // A watch that begins here needs no notification: the driver is up, and begins it.
+        // A watch that begins here needs no notification: the driver is awake, and takes its first look right here.
         wanted.start + usize::from(self.workers.check(startable, now))
     }
 
@@ -589,12 +608,13 @@ impl State {
         let next = next.unwrap_or(Timestamp::NEVER);
         self.quiet = next.since(now) > SPARES_KEPT_FOR;
         self.retire_spares(effects);
+        // All that the clock can change has to be in here, since the driver has one timer.
         let check = self.workers.next_check();
         let until = next.min(check).min(self.lifecycle.next());
         self.inbox.park(until, waker).then_some(until)
     }
 
-    /// Notes the jobs of one chunk that have not ended.
+    /// Lists the jobs of one chunk that have not ended.
     pub(in crate::sched) fn list_chunk(
         &mut self,
         chunk: usize,
@@ -602,6 +622,8 @@ impl State {
         jobs: &mut Vec<JobInfo>,
     ) {
         let locals = self.workers.locals().iter();
+        // The set comes before the record: a job that starts in between is listed as pending, and one that has ended
+        // is not listed as running.
         let claimed: HashSet<u32> = locals.flat_map(|local| local.unstarted_slots()).collect();
         self.record_all();
         self.jobs.list_chunk(chunk, &claimed, clock, jobs);
