@@ -1,4 +1,15 @@
 //! The running tasks, to be aborted together.
+//!
+//! ```text
+//!           reserve              its handle arrives            it ends
+//!   Free ────────────▶ Starting ───────────────────▶ Running ───────────▶ Free
+//!                         │ it ends                                         ▲
+//!                         └──────────▶ Ended ───────────────────────────────┘
+//!                                             its handle arrives
+//! ```
+//!
+//! A task is spawned after the lock, and can end before its abort handle is known. So a number is free again only
+//! when both have come, the end and the handle: a late handle never gets to the next task of that number.
 
 use tokio::task::AbortHandle;
 
@@ -7,10 +18,11 @@ use tokio::task::AbortHandle;
 pub(crate) struct Seats {
     seats: Vec<Seat>,
     free: Vec<u32>,
+    /// All are to be aborted: a handle that arrives from now on is returned for that at once.
     aborting: bool,
 }
 
-/// So many seats are looked at in one step, under the lock.
+/// How many are looked at in one step, under the lock.
 const PAGE: usize = 512;
 
 #[derive(Debug)]
@@ -76,6 +88,8 @@ impl Seats {
     /// From the first page on, tasks that are starting are given out as they arrive, so a seat that is
     /// taken behind the walker's back is not missed.
     pub(crate) fn abort_page(&mut self, next: &mut usize) -> Option<Vec<AbortHandle>> {
+        // Before the first page: a task whose handle arrives behind the walk sees this, and one ahead of it is met
+        // by the walk too.
         self.aborting = true;
         let rest = self.seats.get(*next..).filter(|rest| !rest.is_empty())?;
         let page = &rest[..rest.len().min(PAGE)];

@@ -21,6 +21,7 @@ struct TheWait<'a, E: Send + 'static> {
 impl<'a, E: Send + 'static> TheWait<'a, E> {
     #[track_caller]
     fn new(pool: &'a Arc<Pool<E>>) -> TheWait<'a, E> {
+        // At the call and not at the first poll, so that misuse panics at the caller's line.
         let admitted = pool.close_to_wait();
         assert!(admitted, "schedgroup: multiple calls to TaskGroup::wait");
         TheWait {
@@ -29,6 +30,7 @@ impl<'a, E: Send + 'static> TheWait<'a, E> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<E>> {
+        // The failures are taken only now: a `wait` that is dropped before leaves them to the next one.
         ready!(Pin::new(&mut self.drained).poll(cx));
         Poll::Ready(self.drained.pool().end_wait())
     }
@@ -36,6 +38,7 @@ impl<'a, E: Send + 'static> TheWait<'a, E> {
 
 impl<E: Send + 'static> Drop for TheWait<'_, E> {
     fn drop(&mut self) {
+        // One that has resolved has taken the failures, and must stay the last.
         if !self.drained.has_ended() {
             self.drained.pool().give_up_wait();
         }
@@ -141,6 +144,7 @@ impl<E: Send + 'static> Future for Wait<'_, E> {
         let end = ready!(self.wait.poll(cx));
         let mut failures = end.failures.into_iter();
         let first = failures.next();
+        // One by one: errors are users' values, and two destructors that panic at once would end the process.
         discard_each(failures);
         Poll::Ready(match first.or(end.lost) {
             Some(error) => Err(error),

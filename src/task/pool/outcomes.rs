@@ -65,6 +65,8 @@ impl<E> Outcomes<E> {
 
     /// Counts the end of a task that ran.
     pub(super) fn record(&mut self, end: End<E>) {
+        // For the reports: an aborted task has not ended by itself. Members count in the same number when they
+        // leave.
         self.counts.ended += u64::from(!matches!(end, End::Aborted));
         match end {
             End::Finished => self.counts.finished += 1,

@@ -8,12 +8,21 @@ use super::queued::{Queued, QueuedTask};
 
 /// A limit, and a FIFO queue of what found it reached.
 ///
-/// The front of the queue, as far as its capacity goes, is accepted: the group has those tasks. Behind it
-/// stand the tasks of waiting `submit`s, which may leave from anywhere. A free slot is never passed by: after
-/// each change [`next`](WaitQueue::next) is asked until it has no answer.
+/// The front of the queue, as far as its capacity goes, is accepted: the group owns those tasks. Behind it
+/// are the tasks of waiting `submit`s, which may be taken out from anywhere. A free slot is never passed by:
+/// after each change [`next`](WaitQueue::next) is called until it returns `None`.
 ///
 /// Each step costs a search in a tree: nothing is swept or copied, however long the queue is, and its storage
 /// goes as it gets shorter.
+// All under the pool's lock. A slot is handed from one task to the next without becoming free in between for others:
+// `try_acquire` refuses as long as anything is queued, so only `next` can take the slot of a `release`.
+//
+//     number:   3   5   6   8 │ 9  12
+//               accepted      │ waiting submits, and tasks of `spawn` beyond the capacity
+//                       newest┘
+//
+// With capacity left nothing is behind `newest`: a task that comes then is accepted at once, and when an accepted
+// one leaves, the first behind `newest` is accepted in the same step.
 pub(super) struct WaitQueue<E> {
     limit: usize,
     /// How many queued tasks are accepted at most; those of `spawn`, which is unbounded, go beyond.
@@ -27,7 +36,7 @@ pub(super) struct WaitQueue<E> {
     newest: u64,
     /// The last number that was given.
     last: u64,
-    /// Someone is starting queued tasks: the others leave theirs to it.
+    /// A caller is starting queued tasks: the others leave theirs to it.
     starting: bool,
 }
 
@@ -65,6 +74,7 @@ impl<E> WaitQueue<E> {
 
     /// Takes a slot, if one is free and nothing is queued for it.
     pub(super) fn try_acquire(&mut self) -> bool {
+        // Not past the queue: a task that comes now would overtake those that wait for this very slot.
         let free = self.queue.is_empty() && self.running < self.limit;
         self.running += usize::from(free);
         free
@@ -83,6 +93,7 @@ impl<E> WaitQueue<E> {
     pub(super) fn push(&mut self, queued: Queued<E>) -> u64 {
         self.last += 1;
         if self.has_capacity() {
+            // The submit is still in its poll and finds itself accepted, so its waker is not called.
             if let QueuedTask::Submitted(task, _) = &queued.task {
                 task.accept();
             }
@@ -98,6 +109,8 @@ impl<E> WaitQueue<E> {
         if self.running == self.limit {
             return None;
         }
+        // The slot belongs to the task and not to its submit: if that is dropped from here on, the task runs all the
+        // same.
         let (_, queued) = self.queue.pop_first()?;
         self.running += 1;
         if let QueuedTask::Submitted(task, _) = &queued.task {
@@ -107,10 +120,10 @@ impl<E> WaitQueue<E> {
         Some(Next { queued, accepted })
     }
 
-    /// The head is gone, and leaves its part of the capacity to the first that waits behind: its waker.
+    /// The head has left, and its part of the capacity is for the first that waits behind. Returns that one's waker.
     fn accept_next(&mut self) -> Option<Waker> {
         if self.accepted == 0 {
-            // There is no capacity, or nothing was queued.
+            // There is no capacity, or nothing was queued: what left the queue was not accepted before.
             return None;
         }
         let behind = (Excluded(self.newest), Unbounded);
@@ -118,12 +131,14 @@ impl<E> WaitQueue<E> {
             self.accepted -= 1;
             return None;
         };
+        // `accepted` stays: one has left and one was added.
         self.newest = number;
         match &mut queued.task {
             QueuedTask::Submitted(task, waker) => {
                 task.accept();
                 waker.take()
             }
+            // Of a `spawn`, which is unbounded: it was the group's before, and now counts towards the capacity.
             QueuedTask::Owned(_) => None,
         }
     }
@@ -141,6 +156,7 @@ impl<E> WaitQueue<E> {
 
     /// Takes out a task that is not accepted.
     pub(super) fn withdraw(&mut self, number: u64) -> Option<Queued<E>> {
+        // Accepted, and so not the submit's any more. One behind `newest` may leave: no count has it.
         if number <= self.newest {
             return None;
         }
@@ -155,7 +171,7 @@ impl<E> WaitQueue<E> {
         page
     }
 
-    /// Begins to start queued tasks; false if someone is at it.
+    /// Begins to start queued tasks. Returns `false` if another caller does so already.
     pub(super) fn begin_starting(&mut self) -> bool {
         !std::mem::replace(&mut self.starting, true)
     }
@@ -164,8 +180,9 @@ impl<E> WaitQueue<E> {
         self.starting = false;
     }
 
-    /// No task runs, is queued, or is about to start.
+    /// Returns whether no task runs, is queued, or is about to start.
     pub(super) fn is_idle(&self) -> bool {
+        // While one is starting, a page of skipped tasks may be out of the queue and not dropped yet.
         !self.starting && self.running == 0 && self.queue.is_empty()
     }
 }
