@@ -13,7 +13,7 @@
 
 use tokio::task::AbortHandle;
 
-/// Where a running task is found; free again when it has ended *and* its handle has arrived.
+/// Running tasks by number; a number is free again when its task has ended *and* its handle has arrived.
 #[derive(Debug, Default)]
 pub(crate) struct Seats {
     seats: Vec<Seat>,
@@ -22,7 +22,7 @@ pub(crate) struct Seats {
     aborting: bool,
 }
 
-/// How many are looked at in one step, under the lock.
+/// The number of them that are looked at in one step, under the lock.
 const PAGE: usize = 512;
 
 #[derive(Debug)]
@@ -116,7 +116,7 @@ mod tests {
                 assert!(seats.started(seat, task.clone()).is_none());
             }
             for &seat in &claimed {
-                assert_eq!(seats.seats.len(), crowd, "somebody is seated");
+                assert_eq!(seats.seats.len(), crowd, "one is running");
                 assert!(seats.ended(seat).is_some());
             }
             assert_eq!((seats.seats.len(), seats.free.len()), (kept, kept));

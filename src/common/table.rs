@@ -6,7 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 /// A table of rows, found by a hash that the caller brings and a test that the caller runs.
 ///
 /// The map's own key is the hash, so that growing and shrinking call no user code: a `Hash` that
-/// panics could otherwise lose rows that have nothing to do with the call. The rows lie in a vector of
+/// panics could otherwise lose rows that have nothing to do with the call. The rows are in a vector of
 /// their own: the map stays small enough for the caches, and rows that were made one after the other are
 /// found one beside the other.
 pub(crate) struct Table<K, V> {
@@ -95,7 +95,7 @@ impl<K, V> Table<K, V> {
         Some((row.key, row.value))
     }
 
-    /// Whatever leads to the row at `place` leads to `to` from now on.
+    /// Makes the link that leads to the row at `place` lead to `to`.
     fn redirect(&mut self, place: u32, to: Option<u32>) {
         let hash = self.rows[place as usize].hash;
         let mut before = self.index.get(&hash).copied();

@@ -1,8 +1,8 @@
 //! Spans and events, or nothing at all without the feature `tracing`.
 //!
 //! The macros of `tracing` evaluate their arguments only when a subscriber listens, so nothing is
-//! formatted or allocated for nobody. A subscriber that panics costs no job its end: the panic ends here,
-//! and the panic hook has told of it.
+//! formatted or allocated without one. A subscriber that panics costs no job its end: the panic ends here,
+//! and the panic hook has reported it.
 
 use std::panic::Location;
 use std::time::Duration;
@@ -56,7 +56,7 @@ impl Span {
     }
 }
 
-/// The subscriber hears of the span's end.
+/// Closes the span in the subscriber.
 #[cfg(feature = "tracing")]
 impl Drop for Span {
     fn drop(&mut self) {

@@ -1,4 +1,4 @@
-//! Where the tasks of a combinator report that they have ended.
+//! The queue in which the tasks of a combinator report that they have ended.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ pub(super) struct Completions<T> {
 struct State<T> {
     ended: VecDeque<Completion<T>>,
     reader: Option<Waker>,
-    /// The reader is gone.
+    /// The reader was dropped.
     closed: bool,
 }
 
@@ -80,7 +80,7 @@ impl<T> Completions<T> {
     }
 }
 
-/// Reports the end of one task, whatever the end: if it is dropped, the task was aborted.
+/// Reports the end of one task, of any kind: if it is dropped, the task was aborted.
 pub(super) struct Completer<T> {
     /// Until the end was reported.
     completions: Option<Arc<Completions<T>>>,

@@ -73,7 +73,7 @@ where
     }
 }
 
-/// Where a retry lies between two runs of its job. Values are only moved under its lock.
+/// The retry, between two runs of its job. Values are only moved under its lock.
 type Place<O, F, T, E> = Mutex<Option<Spawned<O, F, T, E>>>;
 
 fn lock<V>(place: &Mutex<V>) -> MutexGuard<'_, V> {

@@ -39,13 +39,13 @@ pub(super) struct TaskSet<I, T> {
     stopped: bool,
 }
 
-/// What a set is asked for.
+/// The settings of a set.
 pub(super) enum Event<T> {
     /// The task of this index ended by itself.
     Ended(usize, Result<T, TaskPanic>),
     /// All that started have ended.
     Idle,
-    /// There is a reason to stop, and no end that came before it; or the runtime is gone.
+    /// There is a reason to stop, and no end that came before it; or the runtime was shut down.
     Stopped(Stop),
 }
 
@@ -68,7 +68,7 @@ impl<I, T> TaskSet<I, T> {
         self.running
     }
 
-    /// How many tasks have started.
+    /// The number of tasks that have started.
     pub(super) fn started(&self) -> usize {
         self.started
     }
@@ -102,7 +102,7 @@ impl<I, T> TaskSet<I, T> {
                 Some(end) => return Poll::Ready(Event::Ended(index, end)),
                 None => self.aborted += 1,
             }
-            // Without a stop it is the runtime that is gone.
+            // Without a stop it is the runtime that was shut down.
             if !self.stopped {
                 return Poll::Ready(Event::Stopped(Stop::Cancelled));
             }
@@ -155,7 +155,7 @@ where
         count
     }
 
-    /// Starts the next task, on the runtime of the first poll. False when there are no more.
+    /// Starts the next task, on the runtime of the first poll. Returns `false` when there are no more.
     pub(super) fn start_next(&mut self, settings: &Settings) -> bool {
         let task = self.tasks.as_mut().and_then(Iterator::next);
         let (Some(task), Some(runtime)) = (task, &settings.runtime) else {
@@ -193,7 +193,7 @@ struct Run<F: Future> {
     completer: Completer<F::Output>,
 }
 
-/// One task, whose panic is its end. It is an event here too, so that it is seen if the combinator is gone.
+/// One task, whose panic is its end. It is an event here too, so that it is seen if the combinator was dropped.
 async fn run<F: Future>(run: Run<F>) {
     let Run {
         task,

@@ -253,13 +253,13 @@ struct Series {
     place: Mutex<Place>,
 }
 
-/// How far a series is.
+/// The progress of a series.
 struct Place {
     /// The tick that runs or comes next.
     position: Position,
     /// The clock when it was last read.
     read: Reading,
-    /// How many runs it has begun. Its job comes to look at the clock more often.
+    /// The number of runs that it has begun. Its job runs more often, to look at the clock.
     runs: u64,
 }
 
@@ -278,7 +278,7 @@ impl Series {
         (place, anew)
     }
 
-    /// When to look for the tick that comes next; `None` if it is due.
+    /// Returns when to look for the tick that comes next; `None` if it is due.
     fn look(&self) -> Option<Instant> {
         let now = self.origin.read();
         let due = self.table.due(self.place(now).0.position);

@@ -278,7 +278,7 @@ impl<T, F> Lazy<T, F> {
         }
     }
 
-    /// What was kept for a job that will not start.
+    /// Returns what was kept for a job that will not start.
     pub(super) fn into_kept(self) -> T {
         self.kept
     }

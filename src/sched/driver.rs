@@ -44,7 +44,7 @@ pub(super) struct Driver {
     /// `None` once it has resolved.
     cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     batch: Vec<Entry>,
-    /// What had arrived in the last turn, emptied: a buffer for what arrives next.
+    /// The buffer of what had arrived in the last turn, emptied, for what arrives next.
     arrived: Vec<Entry>,
     /// This task's waker is registered with the token.
     listens: bool,
@@ -345,7 +345,7 @@ mod tests {
                 .drive
                 .as_mut()
                 .poll(&mut Context::from_waker(Waker::noop()));
-            assert!(polled.is_pending(), "nobody ends the group");
+            assert!(polled.is_pending(), "the group does not end");
             self.shared.entered.load(Ordering::Relaxed) - before
         }
     }
@@ -388,7 +388,7 @@ mod tests {
         Timestamp::ALWAYS.after(Duration::from_nanos(nanos))
     }
 
-    /// What a bucket of more than 4,096 entries is promised: so much ahead it has moved in.
+    /// The time by which a bucket of more than 4,096 entries moves in ahead.
     fn lead(len: usize) -> u64 {
         (16_000_000).max(500 * len as u64)
     }
@@ -441,7 +441,7 @@ mod tests {
         }
     }
 
-    /// Whatever stands in front of them, a millisecond's crowd is in order its lead ahead of its time.
+    /// The many jobs of one millisecond are in order their lead ahead of their time, also behind other buckets.
     ///
     /// `SCHEDGROUP_SEED` sets the first of the 64 seeds.
     #[test]

@@ -556,7 +556,7 @@ mod tests {
         }
     }
 
-    /// How often the lock was taken since it was asked last.
+    /// Returns how often the lock was taken since the last call.
     fn locks(group: &Group) -> u64 {
         group.shared().entered.swap(0, Relaxed)
     }
@@ -589,7 +589,7 @@ mod tests {
         assert!(firing <= JOBS / 25, "{firing} for {JOBS} jobs");
     }
 
-    /// What it waits for wakes its task, and the group has no part in that.
+    /// Its task is woken by what it waits for, and the group has no part in that.
     #[tokio::test(start_paused = true)]
     async fn a_job_that_awaits_takes_no_lock_when_it_is_woken() {
         let group = Group::new();

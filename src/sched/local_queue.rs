@@ -27,7 +27,7 @@ pub(super) struct Claim {
 // So under the group's lock no claim moves between queues, and a claimed job that is in none of them has left its
 // queue to start: it is at its first poll, or among `ended`, or about to be given back because the group is over.
 // Between an owner and a caller who want the same job, this lock decides.
-/// What a worker claims in one step of the group's lock, and works off without it.
+/// The due jobs that a worker claims in one step of the group's lock, and works off without it.
 ///
 /// The owner takes from the front. All others come with the group's lock held: to take out a job that is
 /// cancelled or moved, to steal the later half for another worker, and to record the jobs that have ended. So
@@ -112,7 +112,7 @@ impl LocalQueue {
         unstarted.split_off(unstarted.len() / 2)
     }
 
-    /// How many have not started, and when the first of them was due.
+    /// Returns how many have not started, and when the first of them was due.
     pub(super) fn unstarted(&self) -> (usize, Option<Timestamp>) {
         let inner = self.lock();
         let first = inner.unstarted.front().map(|claim| claim.deadline);
@@ -133,7 +133,7 @@ impl LocalQueue {
         inner.max_lateness
     }
 
-    /// How many jobs were started, ever.
+    /// Returns how many jobs were started, ever.
     pub(super) fn started(&self) -> u64 {
         self.lock().started
     }
@@ -155,7 +155,7 @@ pub(super) mod tests {
         Timestamp::ALWAYS.after(Duration::from_nanos(nanos))
     }
 
-    /// The job in that slot, which was due so many nanoseconds after the beginning.
+    /// The job in that slot, which was due `slot` nanoseconds after the beginning.
     pub(in super::super) fn claim(slot: u32) -> Claim {
         Claim {
             slot,

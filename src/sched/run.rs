@@ -1,4 +1,4 @@
-//! How a run is polled, and how it ends.
+//! The polls of a run, and its end.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,7 +14,7 @@ use super::state::Reuse;
 use super::worker;
 use crate::common::panic::{self, Payload};
 
-/// How the code of a run ended: what it wants next, `None` if it was stopped, or its panic.
+/// The end of the code of a run: what it wants next, `None` if it was stopped, or its panic.
 pub(super) type RunOutcome = Result<Option<Next>, Payload>;
 
 impl Started {

@@ -1,4 +1,4 @@
-//! What is inside a job: how it starts, and how it is polled.
+//! The code of a job: its start, and its polls.
 
 use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use super::job::{JobId, Next};
 use crate::common::panic::{Payload, catch, discard, forget};
 use crate::common::time::Timestamp;
 
-/// What a run is told about itself.
+/// The data of a run that its code can ask for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run {
     pub(super) id: JobId,
@@ -24,7 +24,7 @@ pub(super) trait Runnable: Send {
     /// Begins a run. This is user code: it may panic.
     fn start(self: Box<Self>, run: Run) -> Started;
 
-    /// How many runs a series has begun.
+    /// Returns the number of runs that a series has begun.
     fn runs(&self) -> u64 {
         0
     }
@@ -138,10 +138,10 @@ impl<F: Future> Drop for WithResult<F> {
     fn drop(&mut self) {
         let future = discard(self.future.take());
         let result = self.result.take().unwrap_or(Err(JobError::Cancelled));
-        // Nobody may be there to receive it, which is the caller's choice.
+        // The `JoinHandle` may have been dropped, which is the caller's choice.
         let unsent = self.receiver.take().map(|receiver| receiver.send(result));
         let value = discard(unsent);
-        // One panic goes on to whoever drops this, and two at once would end the process.
+        // One panic continues in the caller that drops this, and two at once would end the process.
         match (future, value) {
             (Ok(()), Ok(())) => {}
             (Err(payload), Ok(())) | (Ok(()), Err(payload)) => resume_unwind(payload),

@@ -17,7 +17,7 @@ use super::state::{Caller, Rejected};
 use crate::common::panic;
 use crate::common::time::Timestamp;
 
-/// Where a job enters a group: which group, and from which side.
+/// The entrance for jobs: the group, and the kind of caller.
 #[derive(Clone, Copy)]
 pub(super) struct Submitter<'a> {
     pub(super) shared: &'a Arc<Shared>,

@@ -1,4 +1,4 @@
-//! What the group, its handles, its workers and its driver share: the lock, and what is done after it.
+//! The state that the group, its handles, its workers and its driver share: the lock, and the effects after it.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -34,7 +34,7 @@ use crate::common::trace;
 pub(super) struct Shared {
     /// All that changes, under the group's lock. Nothing of the user's is run, dropped or woken under it.
     state: Mutex<State>,
-    /// How often it was taken.
+    /// The number of times it was taken.
     #[cfg(test)]
     pub(super) entered: std::sync::atomic::AtomicU64,
     pub(super) clock: Clock,

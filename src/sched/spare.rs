@@ -1,4 +1,4 @@
-//! Tasks that stand ready for jobs that await.
+//! Spare tasks: tasks that are kept for jobs that await.
 
 use std::sync::{Arc, PoisonError};
 use std::task::{Wake, Waker};
@@ -16,7 +16,7 @@ pub(super) struct Spare {
     pub(super) abort: Option<AbortHandle>,
 }
 
-/// How a task is woken, and given a job.
+/// The waker of a task, and the mailbox through which it is given a job.
 pub(super) struct TaskParts {
     pub(super) waker: Waker,
     pub(super) mailbox: Arc<Mailbox>,
@@ -68,7 +68,7 @@ impl Spare {
 //
 // If the first poll of the task comes between 1 and 2, the mailbox finds the task's waker and wakes it. If step 3
 // comes before the job is in the mailbox, the first case applies from there on.
-/// Where a job waits for the task that it is to live in.
+/// A mailbox of one job, which waits in it for the task that it is to live in.
 ///
 /// ```text
 ///   worker: put ──▶ job in the mailbox ──▶ task: take
@@ -95,7 +95,7 @@ struct Inner {
     closed: bool,
 }
 
-/// What a task finds in its mailbox.
+/// The content of a mailbox, as its task finds it.
 pub(super) enum Mail {
     Job(RunningJob),
     Nothing,

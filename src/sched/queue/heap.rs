@@ -49,7 +49,7 @@ impl Sequence {
 ///             not later than the wheel
 /// ```
 ///
-/// Only the heap compares entry with entry, and it is small: what comes for a later time lies in the
+/// Only the heap compares entry with entry, and it is small: what comes for a later time is in the
 /// [`Wheel`] as a slot's number. Near its time a whole bucket is looked up by the driver, sorted, and
 /// appended to a run. There are several, since jobs of one deadline that were scheduled over some time are in
 /// buckets of several levels, of which the ones scheduled last move in first. A job that was moved later is found
@@ -59,7 +59,7 @@ pub(in crate::sched) struct Queue {
     wheel: Wheel,
     /// A bucket of the wheel on its way to the run.
     moving: Bucket,
-    /// How much of it is there already.
+    /// The number of its slots that have been moved already.
     moved: usize,
     /// Each is in order. At most [`RUNS`].
     runs: Vec<VecDeque<Entry>>,
@@ -68,7 +68,7 @@ pub(in crate::sched) struct Queue {
     near: Vec<Entry>,
 }
 
-/// Jobs of one deadline lie in about as many levels of the wheel.
+/// Jobs of one deadline are in about as many levels of the wheel.
 const RUNS: usize = 3;
 /// Below this capacity storage is not worth giving back.
 const KEPT: usize = 1024;
@@ -185,7 +185,7 @@ impl Queue {
         Some(part)
     }
 
-    /// Everything up to there moves in: it is near, or stands in front of something large that is.
+    /// Returns the tick up to which everything moves in: it is near, or in front of something large that is.
     fn prefetch_until(&self, now: Timestamp) -> Tick {
         let large = self.wheel.large().filter_map(|large| {
             let near = tick(now.after(ahead(large.len)));
@@ -208,7 +208,7 @@ impl Queue {
         }
     }
 
-    /// The earliest deadline.
+    /// Returns the earliest deadline.
     pub(in crate::sched) fn next(&self) -> Option<Timestamp> {
         let runs = self.runs.iter().filter_map(VecDeque::front);
         let runs = runs.map(|entry| entry.at);
@@ -218,7 +218,7 @@ impl Queue {
         runs.chain(heap).chain(wheel).chain(moving).min()
     }
 
-    /// When there is something to do: at the earliest deadline, or ahead of it for a large bucket.
+    /// Returns when there is something to do: at the earliest deadline, or ahead of it for a large bucket.
     pub(in crate::sched) fn next_wake(&self) -> Option<Timestamp> {
         let large = self.wheel.large();
         let ahead = large.map(|large| large.earliest.before(ahead(large.len)));
@@ -425,7 +425,7 @@ mod tests {
         }
     }
 
-    /// Those that were scheduled last lie in the finest level, and move in first.
+    /// Those that were scheduled last are in the finest level, and move in first.
     #[test]
     fn jobs_of_one_deadline_meet_no_heap_however_long_it_took_to_schedule_them() {
         let (at, mut queue) = (5_000 * MS, queue());
@@ -457,7 +457,7 @@ mod tests {
         }
     }
 
-    /// In entries of any kind, wherever they lie.
+    /// In entries of any kind, in all parts of the queue.
     fn capacity(queue: &Queue) -> usize {
         let runs = queue.runs.iter().map(VecDeque::capacity);
         let stretches = runs.sum::<usize>() + queue.heap.capacity();

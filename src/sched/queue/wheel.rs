@@ -16,7 +16,7 @@ const BUCKETS: usize = 1 << FAN;
 /// A bucket of more than this is large: it is worth waking up ahead of its time for.
 pub(super) const LARGE: usize = 4096;
 
-/// A stretch of time: the unit that the wheel tells apart.
+/// The number of a tick: the wheel distinguishes no times within one.
 pub(super) type Tick = u64;
 
 pub(super) fn tick(at: Timestamp) -> Tick {
@@ -39,7 +39,7 @@ fn start_of(tick: Tick) -> Timestamp {
 /// Numbers of slots by the tick of their deadlines, all of them later than the wheel's own.
 ///
 /// Level 0 has a bucket for each tick of the current 64, level 1 one for each 64 ticks of the
-/// current 64 x 64, and so on. A bucket lies in the level of the highest six bits in which its tick
+/// current 64 x 64, and so on. A bucket is in the level of the highest six bits in which its tick
 /// differs from the wheel's.
 #[derive(Debug)]
 pub(super) struct Wheel {
@@ -64,7 +64,7 @@ pub(super) struct Bucket {
     pub(super) slots: Vec<u32>,
 }
 
-/// What is known of a bucket without taking it out.
+/// A bucket, without its slots.
 pub(super) struct Glance {
     pub(super) start: Tick,
     /// Nothing in it is due before that.
@@ -152,7 +152,7 @@ impl Wheel {
         }
     }
 
-    /// Where the first bucket lies that is not empty: the buckets of a level are earlier than those of the
+    /// Finds the first bucket that is not empty: the buckets of a level are earlier than those of the
     /// levels above it.
     fn first(&self) -> Option<(usize, usize)> {
         let mut levels = self.levels.iter().enumerate();
@@ -167,7 +167,7 @@ impl Wheel {
         self.first().map(|first| self.glance(first))
     }
 
-    /// All large buckets, whatever stands in front of them.
+    /// Returns all large buckets, also those behind other ones.
     pub(super) fn large(&self) -> impl Iterator<Item = Glance> {
         let levels = self.levels.iter().enumerate();
         levels.flat_map(move |(number, level)| {

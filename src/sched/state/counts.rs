@@ -1,10 +1,10 @@
-//! How jobs ended: how one run did, how many did, and the first panic.
+//! The ends of jobs: of one run, counted by kind, and the first panic.
 
 use crate::common::time::Timestamp;
 use crate::sched::error::JobPanic;
 use crate::sched::stats::Report;
 
-/// How a run ended.
+/// The end of a run.
 pub(in crate::sched) enum Ending {
     /// By itself; when it wants to run again, if at all.
     Ran(Option<Timestamp>),
@@ -12,7 +12,7 @@ pub(in crate::sched) enum Ending {
     Aborted,
 }
 
-/// How many jobs ended in which way.
+/// The number of jobs for each kind of end.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::sched) struct Counts {
     pub(in crate::sched) finished: u64,

@@ -32,7 +32,7 @@ pub(in crate::sched) struct Inbox {
     /// Not later than any live entry in the driver's heap. As the driver reported it last; what it has taken since
     /// is counted in by `drain`.
     head: Timestamp,
-    /// How many entries the driver holds, likewise.
+    /// The number of entries that the driver holds, likewise.
     queued: usize,
     driver: DriverState,
     /// Something else than an entry wants the driver to look.

@@ -31,7 +31,7 @@ pub(in crate::sched) struct DroppedJob {
     pub(in crate::sched) scheduled_at: &'static Location<'static>,
 }
 
-/// What is left of a finished run.
+/// The values that are left of a run that has ended.
 pub(in crate::sched) struct EndedRun {
     pub(in crate::sched) runnable: Option<Box<dyn Runnable>>,
     /// A panic that is not the group's first, or that no `wait` can return any more.
@@ -44,7 +44,7 @@ impl EndedRun {
     }
 }
 
-/// What a reset does to a job.
+/// The effect of a reset on a job.
 pub(super) enum Reset {
     Rejected,
     /// The entry that it has will do.

@@ -1,4 +1,4 @@
-//! How a group goes down: closed by `wait` or `drain`, shut down, cancelled, past its deadline, dropped, or
+//! The end of a group: closed by `wait` or `drain`, shut down, cancelled, past its deadline, dropped, or
 //! detached. It knows no job: the state says when none is held.
 //!
 //! ```text
@@ -26,18 +26,18 @@ use crate::common::time::Timestamp;
 use crate::sched::error::JobPanic;
 use crate::sched::stats::Report;
 
-/// Where a job comes from.
+/// The caller that schedules a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sched) enum Caller {
     /// The `Group`: scheduling on it once it is closed is a mistake.
     Owner,
     /// A handle of the group, which cannot know.
     External,
-    /// The context of a job, which is let in while the group drains.
+    /// The context of a job, which is admitted while the group drains.
     Job,
 }
 
-/// How far the group is closed: by the method of its owner that closes it furthest.
+/// The method of its owner that has closed the group furthest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::sched) enum Phase {
     Open,
@@ -57,14 +57,14 @@ impl Phase {
     }
 }
 
-/// Why no further job starts.
+/// The reason why no further job starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sched) enum StopReason {
     Cancelled,
     DeadlineExceeded,
 }
 
-/// Why a job was not let in.
+/// The reason why a job was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sched) enum Rejected {
     Closed(Phase),
@@ -85,7 +85,7 @@ pub(in crate::sched) struct Lifecycle {
     /// The group's own deadline.
     deadline: Timestamp,
     shutdown: Option<Shutdown>,
-    /// When the grace of a drain or a shutdown is over: the earliest of them.
+    /// The earliest end of the grace of a drain or a shutdown.
     grace_ends: Timestamp,
     /// The group was dropped: running jobs are to be aborted.
     group_dropped: bool,
@@ -94,22 +94,22 @@ pub(in crate::sched) struct Lifecycle {
     aborting: bool,
     /// The `Group` was detached.
     detached: bool,
-    /// How many `Handle`s there are.
+    /// The number of `Handle`s.
     handles: usize,
 }
 
 /// A shutdown on its way.
 #[derive(Debug)]
 struct Shutdown {
-    /// What is due later than this is dropped.
+    /// Jobs that are due later than this are dropped.
     due: Timestamp,
     /// The driver has dropped what was not due.
     swept: bool,
-    /// What had become of jobs when it began: what is lost from then on is what `wait` calls a cancel.
+    /// The counts when it began: for `wait`, a job that is lost from then on makes it a cancel.
     before: Counts,
 }
 
-/// How the group ended.
+/// The outcome of a group.
 pub(in crate::sched) enum GroupOutcome<'a> {
     Done,
     Stopped(StopReason),
@@ -134,7 +134,7 @@ impl Lifecycle {
         }
     }
 
-    /// What was closed further stays so.
+    /// Closes the group up to `phase`, or leaves it closed further.
     fn close(&mut self, phase: Phase) {
         self.phase = self.phase.max(phase);
     }
@@ -216,7 +216,7 @@ impl Lifecycle {
         });
     }
 
-    /// The group was dropped, or its runtime is gone.
+    /// The group was dropped, or its runtime was shut down.
     pub(super) fn group_dropped(&mut self) {
         self.group_dropped = true;
     }
@@ -312,7 +312,7 @@ impl Lifecycle {
         (pending > 0).then(|| shutdown.due.after(Duration::from_nanos(1)))
     }
 
-    /// When the clock next changes something here.
+    /// Returns when the clock next changes something here.
     pub(super) fn next(&self) -> Timestamp {
         let deadline = if self.has_stopped() {
             Timestamp::NEVER
@@ -329,7 +329,7 @@ impl Lifecycle {
 
     // What is reported at the end.
 
-    /// What `wait` returns, once it is known.
+    /// Returns the outcome for `wait`, once it is known.
     pub(super) fn outcome<'a>(
         &self,
         counts: Counts,
@@ -352,7 +352,7 @@ impl Lifecycle {
         })
     }
 
-    /// What `drain` and `shutdown` return, once it is known.
+    /// Returns the report for `drain` and `shutdown`, once it is known.
     pub(super) fn report(&self, counts: Counts, before: Counts) -> Option<Report> {
         self.drained.then(|| counts.report_since(before))
     }

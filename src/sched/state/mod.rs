@@ -1,4 +1,4 @@
-//! What a group knows, and each step that changes it: pure, told what time it is, and under one lock.
+//! The state of a group, and each step that changes it: pure, with the time as an argument, and under one lock.
 
 mod call_site;
 mod counts;

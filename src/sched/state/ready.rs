@@ -37,7 +37,7 @@ impl ReadyQueue {
         }
     }
 
-    /// A job is due.
+    /// Adds a job that is due.
     pub(super) fn push(&mut self, entry: Entry) {
         if self.in_order.back().is_none_or(|last| *last < entry) {
             self.in_order.push_back(entry);
@@ -110,7 +110,7 @@ impl ReadyQueue {
         self.limit < usize::MAX
     }
 
-    /// How many jobs could start now.
+    /// Returns how many jobs could start now.
     pub(super) fn startable(&self) -> usize {
         self.waiting.min(self.limit - self.running)
     }

@@ -11,17 +11,17 @@ use crate::sched::runnable::Runnable;
 pub(super) struct Slot {
     // All under the group's lock. The runnable leaves the slot when it is claimed or dropped.
     contents: Contents,
-    /// When the job is due; while it runs, when it was.
+    /// The deadline; while the job runs, that of this run.
     pub(super) deadline: Timestamp,
     /// The sequence of the one entry that speaks for the job.
     pub(super) sequence: Sequence,
-    /// How many `JobHandle`s there are; in a vacant slot, the next vacant one of the page (an intrusive free list).
+    /// The number of `JobHandle`s; in a vacant slot, the next vacant one of the page (an intrusive free list).
     pub(super) handles: u32,
     stage: Stage,
     pub(super) call_site: CallSite,
 }
 
-/// What a slot holds: two kinds of box in two words. The stage says which.
+/// The contents of a slot: two kinds of box in two words. The stage says which.
 enum Contents {
     Runnable(Box<dyn Runnable>),
     /// Of a running job; allocated when something is wanted of that job alone.
@@ -61,7 +61,7 @@ pub(super) enum Stage {
     Ended(JobState),
 }
 
-/// What is asked of a running job.
+/// The requests to a running job.
 #[derive(Default)]
 pub(super) struct RunControl {
     /// Stop at the next await; no run after this one.
@@ -241,9 +241,9 @@ pub(super) struct Slab {
     /// The top of a stack of the blocks with room. It is linked, so that to free a slot allocates nothing.
     roomy: Option<u32>,
     used: usize,
-    /// What has become empty, until it is dropped outside of the lock.
+    /// Empty storage, until it is dropped after the lock.
     emptied: Emptied,
-    /// How often a slot was looked at.
+    /// The number of looks at slots.
     #[cfg(test)]
     looks: std::cell::Cell<usize>,
 }
@@ -477,7 +477,7 @@ impl Slab {
         }
     }
 
-    /// What has become empty since it was taken last, to be dropped outside of the lock.
+    /// Takes the storage that has become empty since the last call, to be dropped after the lock.
     pub(super) fn take_emptied(&mut self) -> Option<Emptied> {
         let some = !self.emptied.0.is_empty();
         some.then(|| std::mem::take(&mut self.emptied))
@@ -488,7 +488,7 @@ impl Slab {
         self.blocks.len() * BLOCK * PAGE / CHUNK
     }
 
-    /// Every slot has a smaller number.
+    /// Returns a number that is larger than that of every slot.
     pub(super) fn end(&self) -> u32 {
         (self.blocks.len() * BLOCK * PAGE) as u32
     }
@@ -575,7 +575,7 @@ mod tests {
         (slots, numbers)
     }
 
-    /// How many slots and how many pages there is storage for.
+    /// Returns for how many slots, and for how many pages, there is storage.
     fn kept(slots: &Slab) -> (usize, usize) {
         let pages = slots.blocks.iter().flat_map(|block| &block.pages);
         let kept = pages.map(|page| page.slots.capacity()).sum();
@@ -593,7 +593,7 @@ mod tests {
         assert!(jobs.iter().copied().eq(0..numbers.len() as u64));
     }
 
-    /// Whatever was freed in whatever order, all of it is used again before anything new is made.
+    /// All that was freed is used again before anything new is made, in any order.
     #[test]
     fn all_room_is_found_again() {
         let (mut slots, numbers) = filled(4 * BLOCK * PAGE);

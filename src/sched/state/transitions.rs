@@ -26,7 +26,7 @@ use crate::sched::runnable::Runnable;
 use crate::sched::spare::{Spare, TaskParts};
 use crate::sched::stats::{JobInfo, Report, Stats};
 
-/// What is to be done once the lock is free.
+/// The effects of a transition that are applied after the lock.
 #[derive(Default)]
 #[must_use]
 pub(in crate::sched) struct Effects {
@@ -42,7 +42,7 @@ pub(in crate::sched) struct Effects {
     pub(in crate::sched) cancel: bool,
 }
 
-/// What the driver has to do in this turn.
+/// The work of the driver in one turn.
 pub(in crate::sched) enum Turn {
     /// The group has drained: the driver ends.
     Exit,
@@ -68,11 +68,11 @@ pub(in crate::sched) struct State {
     spares: Vec<Spare>,
     /// Nothing falls due for a while. As of when the driver parked.
     quiet: bool,
-    /// How often the driver has woken.
+    /// The number of turns of the driver.
     wakeups: u64,
 }
 
-/// What a worker does next.
+/// The next step of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sched) enum Claimed {
     /// It starts what it has claimed.
@@ -81,19 +81,19 @@ pub(in crate::sched) enum Claimed {
     Leave,
 }
 
-/// What becomes of the task of a job that has ended.
+/// The fate of the task of a job that has ended.
 pub(in crate::sched) enum Reuse {
-    /// It stands ready for the next one.
+    /// It is kept for the next one.
     Kept,
     /// It ends.
     No,
 }
 
-/// What follows from the end of a run.
+/// The consequences of the end of a run.
 pub(in crate::sched) struct Ended {
     pub(in crate::sched) left: EndedRun,
     pub(in crate::sched) reuse: Reuse,
-    /// How many workers to start.
+    /// The number of workers to start.
     pub(in crate::sched) start: usize,
 }
 
@@ -350,7 +350,7 @@ impl State {
             None => self.check_drained(effects),
         }
         self.retire_spares(effects);
-        // There is an abort handle only for a task that was not told to stop: one that was must get no other job.
+        // There is an abort handle only for a task that was not aborted: one that was must get no other job.
         let reuse = match (abort, task) {
             (Some(abort), Some(task)) if self.spares.len() < self.room_for_spares() => {
                 // From here on any worker can take it, while the task is still on its way out of the poll that ended
@@ -492,13 +492,13 @@ impl State {
         self.check_drained(effects);
     }
 
-    /// What `wait` returns, once it is known.
+    /// Returns the outcome for `wait`, once it is known.
     pub(in crate::sched) fn outcome(&self) -> Option<GroupOutcome<'_>> {
         self.lifecycle
             .outcome(self.jobs.counts(), self.jobs.first_panic())
     }
 
-    /// What `drain` and `shutdown` return, once it is known.
+    /// Returns the report for `drain` and `shutdown`, once it is known.
     pub(in crate::sched) fn report_since(&self, before: Counts) -> Option<Report> {
         self.lifecycle.report(self.jobs.counts(), before)
     }

@@ -75,7 +75,7 @@ pub(in crate::sched) enum WorkerState {
     Gone,
 }
 
-/// What a worker brings along whenever it reports: the queue that the others know it by, and its state.
+/// A worker as the group knows it: its local queue, by which it is identified, and its state.
 pub(in crate::sched) struct Registration {
     pub(in crate::sched) local: Arc<LocalQueue>,
     pub(in crate::sched) state: WorkerState,
@@ -91,12 +91,12 @@ impl Registration {
     }
 }
 
-/// How long a job may be startable without any being started.
+/// The time for which jobs may be startable without any being started.
 const STALL_AFTER: Duration = Duration::from_millis(5);
 /// A worker claims at most this many jobs at a time.
 const MOST_CLAIMED: usize = 32;
 
-/// What is to be done for the jobs that could start.
+/// The steps to take for the jobs that could start.
 #[derive(Default)]
 #[must_use]
 pub(super) struct WorkersWanted {
@@ -194,7 +194,7 @@ impl Workers {
         spare
     }
 
-    /// When the driver has to [check](Workers::check) next.
+    /// Returns when the driver has to [check](Workers::check) next.
     pub(super) fn next_check(&self) -> Timestamp {
         match self.watch {
             StallWatch::Off => Timestamp::NEVER,

@@ -1,4 +1,4 @@
-//! How far a group is closed, and who may still come in.
+//! How far a group is closed, and which callers it still admits.
 //!
 //! ```text
 //!         wait, drain              the last task or member has ended
@@ -32,7 +32,7 @@ pub(super) struct Lifecycle {
     expired: bool,
     /// Guards that keep the group open without a task.
     members: usize,
-    /// When running tasks are aborted.
+    /// The instant at which running tasks are aborted.
     grace_ends: Option<Instant>,
     /// The grace is over: members are not waited for any more.
     grace_over: bool,
@@ -46,7 +46,7 @@ enum Phase {
     Draining,
     /// Both are rejected; what is held runs until the grace is over.
     ShutDown,
-    /// What comes later changes nothing that `wait` says.
+    /// No later event changes what `wait` returns.
     Drained,
     /// The owner was dropped; the group is stopping, too. No `wait` is left to drain for.
     Dropped,
@@ -60,7 +60,7 @@ enum Wait {
     Over,
 }
 
-/// Who spawns.
+/// The caller that spawns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
     /// The group itself: after its own `wait` that is misuse.
@@ -69,7 +69,7 @@ pub(crate) enum Caller {
     Handle,
 }
 
-/// Why a task was not let in.
+/// The reason why a task was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rejected {
     Closed,
@@ -85,7 +85,7 @@ impl Rejected {
     }
 }
 
-/// What closes a group with a grace.
+/// The method that closes a group with a grace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Closing {
     Drain,

@@ -1,4 +1,4 @@
-//! How the tasks of a group ended.
+//! The ends of the tasks of a group.
 
 use crate::Report;
 use crate::common::error::TaskError;
@@ -6,7 +6,7 @@ use crate::common::panic::discard_each;
 use crate::task::policy::Cause;
 use crate::task::stats::TaskStats;
 
-/// How one task ended.
+/// The end of one task.
 pub(super) enum End<E> {
     Finished,
     Failed(TaskError<E>),
@@ -14,7 +14,7 @@ pub(super) enum End<E> {
 }
 
 impl<E> End<E> {
-    /// Why the others are to end, if this is a failure.
+    /// Returns the cause for which the others are to end, if this is a failure.
     pub(super) fn cause(&self) -> Option<Cause> {
         match self {
             End::Failed(error) => Some(Cause::of(error)),

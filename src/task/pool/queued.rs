@@ -66,7 +66,7 @@ impl<E> Queued<E> {
     }
 }
 
-/// What is known of a running task.
+/// The data of a running task.
 pub(super) struct TaskMeta {
     pub(super) index: usize,
     /// Its number among the abort handles.
@@ -155,7 +155,7 @@ where
     }
 }
 
-/// What a `submit` knows of its task in the queue.
+/// The claim of a `submit` on its task in the queue.
 pub(crate) struct SubmitTicket<F> {
     pub(crate) index: usize,
     pub(super) number: u64,

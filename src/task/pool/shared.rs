@@ -37,13 +37,13 @@ use crate::task::output::TaskOutput;
 use crate::task::policy::{Cause, OnError};
 use crate::task::stats::TaskStats;
 
-/// How many queued tasks are started before other tasks of the worker get a turn.
+/// The number of queued tasks that are started before other tasks of the worker get a turn.
 const BATCH: usize = 128;
 
 /// An instant that is farther away arms no timer, so it moves no paused clock either.
 const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// What a group is made with.
+/// The settings of a group.
 pub(crate) struct Settings {
     pub(crate) name: Option<Box<str>>,
     pub(crate) limit: usize,
@@ -59,7 +59,7 @@ pub(crate) struct Pool<E> {
     name: Option<Box<str>>,
     on_error: OnError,
     token: CancellationToken,
-    /// Why the token was cancelled. Written before the token is cancelled for it, so a task that sees the token
+    /// The cause of the token's cancel. Written before the token is cancelled for it, so a task that sees the token
     /// cancelled finds the cause; not under the lock, since the first writer wins.
     cause: OnceLock<Cause>,
     deadline: Option<Instant>,
@@ -120,25 +120,25 @@ impl<E> State<E> {
     }
 }
 
-/// What the end of a group leaves to do, outside of the lock.
+/// The effects of the end of a group, to be applied after the lock.
 #[must_use]
 struct Ended {
     waiters: Vec<Waker>,
     timers: Vec<AbortHandle>,
 }
 
-/// Where `try_spawn` and `submit` put a task.
+/// The answer to a task of `try_spawn` or `submit`.
 pub(crate) enum Entry<F> {
     In(usize),
     Full(F),
 }
 
-/// What `wait` returns, before it picks from it.
+/// All that `wait` and `wait_all` choose their result from.
 pub(crate) struct Outcome<E> {
     /// In order of time.
     pub(crate) failures: Vec<TaskError<E>>,
     pub(crate) stats: TaskStats,
-    /// Why, if a task was skipped or aborted.
+    /// The reason, if a task was skipped or aborted.
     pub(crate) lost: Option<TaskError<E>>,
 }
 
@@ -190,7 +190,7 @@ impl<E: Send + 'static> Pool<E> {
         self.lock().stats()
     }
 
-    // Tasks come in.
+    // Admission.
 
     /// Never waits. A rejected task is dropped and counted as skipped; but after its own `wait` the owner's
     /// spawn is misuse.
@@ -524,9 +524,9 @@ impl<E: Send + 'static> Pool<E> {
         }
     }
 
-    // The group ends, or its tasks are to.
+    // The end of the group, or of its tasks.
 
-    /// What a failure does to the others: nothing, if the failure before it sees to them.
+    /// Returns the policy to apply to the others for a failure: none if it was applied for an earlier one.
     fn on_failure(&self, state: &mut State<E>, cause: Option<Cause>) -> OnError {
         match cause {
             // `stop` answers `true` once: the first failure gives the cause, and applies the policy.

@@ -25,12 +25,12 @@ use super::queued::{Queued, QueuedTask};
 // one leaves, the first behind `newest` is accepted in the same step.
 pub(super) struct WaitQueue<E> {
     limit: usize,
-    /// How many queued tasks are accepted at most; those of `spawn`, which is unbounded, go beyond.
+    /// The most queued tasks that are accepted; those of `spawn`, which is unbounded, go beyond.
     capacity: usize,
     running: usize,
     /// By number, in order of arrival.
     queue: BTreeMap<u64, Queued<E>>,
-    /// How many at the front count towards the capacity. They fill it if anything stands behind.
+    /// The number at the front that count towards the capacity. They fill it if anything is queued behind.
     accepted: usize,
     /// The number of the last one of those.
     newest: u64,
@@ -47,7 +47,7 @@ pub(super) struct Next<E> {
     pub(super) accepted: Option<Waker>,
 }
 
-/// How much of a queue is taken out in one step, under the lock.
+/// The most tasks that are taken out of a queue in one step, under the lock.
 const PAGE: usize = 512;
 
 impl<E> WaitQueue<E> {
