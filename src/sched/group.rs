@@ -448,6 +448,9 @@ impl Drop for Group {
         // The first panic is taken out in the same step as the end: later ones are not kept. It is dropped after the
         // lock. Its payload may hold a handle of this group, and kept it would keep `Shared` alive for ever.
         drop(panic);
+        if !self.detached {
+            shared.clear_tables();
+        }
         if let Some((pending, running)) = held.filter(|held| held.0 > 0 && !expected) {
             trace::dropped(shared.name(), pending, running);
         }

@@ -127,6 +127,14 @@ impl Shared {
 
     /// One transition under the lock, then what it leaves to be done.
     pub(super) fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
+        let mut effects = Effects::default();
+        let result = self.with(|state| transition(state, &mut effects));
+        self.apply(effects);
+        result
+    }
+
+    /// Does what transitions have left to be done, when no lock is held.
+    pub(super) fn apply(&self, effects: Effects) {
         // The order of the effects:
         //
         // 1. The driver and the worker. Their wakers are tokio's, so they neither block nor panic, and the group
@@ -138,8 +146,6 @@ impl Shared {
         //
         // A caller that looks at the state between the lock and these may see the end before any of them has
         // happened.
-        let mut effects = Effects::default();
-        let result = self.with(|state| transition(state, &mut effects));
         if let Some(driver) = effects.driver {
             driver.wake();
             self.make_stealable();
@@ -158,7 +164,6 @@ impl Shared {
         if !effects.wake.is_empty() {
             panic::wake_each(effects.wake);
         }
-        result
     }
 
     /// Lets other worker threads take the task that was woken or spawned last.
@@ -233,7 +238,7 @@ impl Shared {
         CURRENT_GROUP.with(Cell::get) == std::ptr::from_ref(self) as usize
     }
 
-    /// Drops the runnables of jobs that never started, and stops counting them.
+    /// Drops what jobs were that never started, and stops counting them.
     pub(super) fn drop_jobs(&self, jobs: impl IntoIterator<Item = DroppedJob>) {
         // Each by itself, since a second panic while one unwinds would end the process. All of them are counted down
         // after the last: until then the group does not drain, and so `wait` does not return `Ok` while a value is
@@ -241,7 +246,7 @@ impl Shared {
         let mut count = 0;
         for job in jobs {
             count += 1;
-            if let Err(payload) = panic::discard(job.runnable) {
+            if let Err(payload) = panic::discard(job.work) {
                 let panic = JobPanic::new(payload, job.id, job.scheduled_at);
                 self.report_panic(&panic);
             }
@@ -259,6 +264,13 @@ impl Shared {
             state.check_end(now, cancelled, effects);
             state.dropped(count, effects);
         });
+    }
+
+    /// Drops what is left in the tables of a group that no caller can ask for it.
+    pub(super) fn clear_tables(&self) {
+        // The list is taken under the lock, the values are dropped after it: they are users'.
+        let tables = self.with(|state| state.jobs.tables.all());
+        tables.iter().for_each(|table| table.clear());
     }
 
     /// Emits the error event of a panic, which is seen also if no task ever waits for the group.

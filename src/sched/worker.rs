@@ -17,7 +17,7 @@ use tokio::task::coop;
 
 use super::job_task::JobTask;
 use super::local_queue::Claim;
-use super::runnable::{Run, Started};
+use super::runnable::{Row, Run, Started, Work};
 use super::running::RunningJob;
 use super::shared::Shared;
 use super::spare::Spare;
@@ -159,7 +159,7 @@ impl Worker {
                 self.shared.give_back(claim);
                 continue;
             }
-            ended = self.run(claim);
+            ended = self.run(claim, now);
             *turn -= 1;
             if *turn == 0 || !coop::has_budget_remaining() {
                 // Not kept over the yield: a caller that asks for the state of this job meanwhile, or for counts,
@@ -171,15 +171,24 @@ impl Worker {
     }
 
     /// Starts a job. Returns its slot if it has ended and only has to be recorded.
-    fn run(&mut self, claim: Claim) -> Option<u32> {
+    fn run(&mut self, claim: Claim, now: Timestamp) -> Option<u32> {
         let Worker { shared, spare, .. } = self;
         let Claim {
             slot,
             id,
-            runnable,
+            work,
             deadline,
             scheduled_at,
         } = claim;
+        let may_start = match &work {
+            Work::Boxed(_) => Ok(true),
+            Work::Row(Row { table, key }) => table.may_start(table, key.row, slot),
+        };
+        // The table has given the job back to the group already, as a blocked one, under its own lock and the
+        // group's. So nothing is left to record or to end here.
+        if let Ok(false) = may_start {
+            return None;
+        }
         let span = Span::job(shared.name(), id.0, scheduled_at, || {
             shared.now().since(deadline)
         });
@@ -188,14 +197,23 @@ impl Worker {
         // reaches that task, or its mailbox, which remembers it.
         let mut cx = Context::from_waker(&spare.get_or_insert_default().task.waker);
         let mut live = None;
-        let polled = span.enter(|| {
-            shared.inside(|| {
-                let run = Run {
-                    id,
-                    deadline,
-                    scheduled_at,
-                };
-                live.insert(runnable.start(run)).poll(&mut cx)
+        let run = Run {
+            id,
+            deadline,
+            now,
+            scheduled_at,
+        };
+        let polled = may_start.and_then(|_| {
+            span.enter(|| {
+                shared.inside(|| {
+                    let started = match work {
+                        Work::Boxed(runnable) => runnable.start(run),
+                        Work::Row(Row { table, key }) => {
+                            Started::Future(table.start(key.row, slot, run))
+                        }
+                    };
+                    live.insert(started).poll(&mut cx)
+                })
             })
         });
         let outcome = match polled {

@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::panic::Location;
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use super::workers::{Registration, WorkerState, Workers};
 use crate::sched::job::{JobId, JobState};
 use crate::sched::local_queue::Claim;
 use crate::sched::queue::{Entry, Queue};
-use crate::sched::runnable::Runnable;
+use crate::sched::runnable::{RowKey, RowTable, Runnable, TableId};
 use crate::sched::spare::{Spare, TaskParts};
 use crate::sched::stats::{JobInfo, Report, Stats};
 
@@ -188,9 +189,9 @@ impl State {
         now: impl FnOnce() -> Timestamp,
         effects: &mut Effects,
     ) -> bool {
-        // A clock is read only for a group that it can end. The driver ends it, not this call: the table of a keyed
-        // group may be locked here, and the wakers of tasks that wait for the end, which may be users', must not be
-        // called under that lock.
+        // A clock is read only for a group that it can end. The driver ends it, not this call: locks may be held here,
+        // as that of a keyed group's table, and the tasks that wait for the end, whose wakers may be users', are not to
+        // be woken by a reset.
         if self.lifecycle.has_deadline() && self.lifecycle.reason(now(), false).is_some() {
             self.notify(effects);
             return false;
@@ -207,6 +208,62 @@ impl State {
             }
         }
         true
+    }
+
+    // Rows of tables.
+
+    /// Takes an admitted job in that is a row of a table.
+    pub(in crate::sched) fn insert_row(
+        &mut self,
+        at: Timestamp,
+        key: RowKey,
+        table: impl FnOnce() -> Arc<dyn RowTable>,
+        scheduled_at: &'static Location<'static>,
+        effects: &mut Effects,
+    ) -> u32 {
+        let entry = self.jobs.insert_row(at, key, table, scheduled_at);
+        self.send(entry, effects);
+        entry.slot
+    }
+
+    /// Returns whether the job of a row has not started.
+    pub(in crate::sched) fn is_pending_row(&mut self, slot: u32) -> bool {
+        self.jobs.is_pending_row(slot, &self.workers)
+    }
+
+    /// Cancels the job of a row, if it has not started. Its table is the caller's.
+    pub(in crate::sched) fn cancel_row(
+        &mut self,
+        slot: u32,
+        table: TableId,
+        effects: &mut Effects,
+    ) {
+        self.jobs.cancel_row(slot, table, &self.workers);
+        self.call_for_sweep(effects);
+        self.check_drained(effects);
+    }
+
+    /// A claimed row may not start yet. In a group that has ended meanwhile it never will.
+    pub(in crate::sched) fn block(
+        &mut self,
+        slot: u32,
+        key: RowKey,
+        table: &Arc<dyn RowTable>,
+        effects: &mut Effects,
+    ) {
+        if self.lifecycle.may_start() {
+            self.jobs.block(slot, key, table);
+        } else {
+            self.jobs.drop_claimed(slot);
+            self.check_drained(effects);
+        }
+    }
+
+    /// A blocked row may start.
+    pub(in crate::sched) fn unblock(&mut self, slot: u32, effects: &mut Effects) {
+        if let Some(entry) = self.jobs.unblock(slot) {
+            self.send(entry, effects);
+        }
     }
 
     // Running.
