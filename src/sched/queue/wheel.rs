@@ -8,10 +8,10 @@
 use crate::common::time::Timestamp;
 
 /// Nanoseconds in a tick, as a power of two: 2^20 are about a millisecond.
-const GRANULE: u32 = 20;
+const TICK_BITS: u32 = 20;
 /// Buckets in a level, as a power of two: one for each bit of a word.
-const FAN: u32 = 6;
-const BUCKETS: usize = 1 << FAN;
+const LEVEL_BITS: u32 = 6;
+const BUCKETS: usize = 1 << LEVEL_BITS;
 
 /// A bucket of more than this is large: it is worth waking up ahead of its time for.
 pub(super) const LARGE: usize = 4096;
@@ -20,12 +20,12 @@ pub(super) const LARGE: usize = 4096;
 pub(super) type Tick = u64;
 
 pub(super) fn tick(at: Timestamp) -> Tick {
-    at.bits() >> GRANULE
+    at.bits() >> TICK_BITS
 }
 
 /// The first instant of a tick.
 fn start_of(tick: Tick) -> Timestamp {
-    Timestamp::from_bits(tick << GRANULE)
+    Timestamp::from_bits(tick << TICK_BITS)
 }
 
 // Why nothing is ever removed. An entry is a hint: "look at this slot when this bucket is near". A job that was
@@ -65,7 +65,7 @@ pub(super) struct Bucket {
 }
 
 /// A bucket, without its slots.
-pub(super) struct Glance {
+pub(super) struct BucketInfo {
     pub(super) start: Tick,
     /// Nothing in it is due before that.
     pub(super) earliest: Timestamp,
@@ -111,8 +111,8 @@ impl Wheel {
         debug_assert!(tick > self.at, "not later than the wheel's own tick");
         // The highest bits in which the two differ. What is above them is the same, so a bucket of this level is
         // ahead of `at`, and behind all buckets of the lower levels.
-        let level = (tick ^ self.at).ilog2() / FAN;
-        let index = (tick >> (level * FAN)) as usize % BUCKETS;
+        let level = (tick ^ self.at).ilog2() / LEVEL_BITS;
+        let index = (tick >> (level * LEVEL_BITS)) as usize % BUCKETS;
         while self.levels.len() <= level as usize {
             self.levels.push(Level {
                 occupied: 0,
@@ -138,14 +138,14 @@ impl Wheel {
 
     /// The first tick of a bucket.
     fn start(&self, (level, index): (usize, usize)) -> Tick {
-        let bits = level as u32 * FAN;
-        let above = self.at >> bits >> FAN << FAN;
+        let bits = level as u32 * LEVEL_BITS;
+        let above = self.at >> bits >> LEVEL_BITS << LEVEL_BITS;
         (above | index as u64) << bits
     }
 
-    fn glance(&self, (level, index): (usize, usize)) -> Glance {
+    fn info(&self, (level, index): (usize, usize)) -> BucketInfo {
         let bucket = &self.levels[level].buckets[index];
-        Glance {
+        BucketInfo {
             start: self.start((level, index)),
             earliest: bucket.earliest,
             len: bucket.slots.len(),
@@ -163,19 +163,19 @@ impl Wheel {
     }
 
     /// The first bucket that is not empty.
-    pub(super) fn peek(&self) -> Option<Glance> {
-        self.first().map(|first| self.glance(first))
+    pub(super) fn peek(&self) -> Option<BucketInfo> {
+        self.first().map(|first| self.info(first))
     }
 
     /// Returns all large buckets, also those behind other ones.
-    pub(super) fn large(&self) -> impl Iterator<Item = Glance> {
+    pub(super) fn large(&self) -> impl Iterator<Item = BucketInfo> {
         let levels = self.levels.iter().enumerate();
         levels.flat_map(move |(number, level)| {
             let mut left = level.large;
             std::iter::from_fn(move || {
                 let index = left.trailing_zeros() as usize;
                 left &= left.wrapping_sub(1);
-                (index < BUCKETS).then(|| self.glance((number, index)))
+                (index < BUCKETS).then(|| self.info((number, index)))
             })
         })
     }
@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     fn timestamp(tick: Tick) -> Timestamp {
-        Timestamp::ALWAYS.after(Duration::from_nanos(tick << GRANULE))
+        Timestamp::ALWAYS.after(Duration::from_nanos(tick << TICK_BITS))
     }
 
     /// Turns the wheel by one tick at a time and notes when each slot comes out.
