@@ -104,27 +104,31 @@ impl Driver {
     }
 
     /// Returns what there is to do. In the same step it looks up what falls due soon, or the first part of it, and
-    /// the sweep's next page.
+    /// the sweep's next chunk.
     fn turn(&mut self) -> Turn {
         let empty = std::mem::take(&mut self.arrived);
         let now = self.shared.now();
         let cancelled = self.shared.is_cancelled();
         let (head, queued) = (self.queue.next(), self.queue.len());
         let slots = self.queue.cascade(now, LOOKED_UP).unwrap_or_default();
-        let page = self.sweep.as_ref().map(|sweep| sweep.page());
-        // The look at the sweep's page has to be one step with the one that empties the inbox (`queue/sweep.rs` says
+        let chunk = self.sweep.as_ref().map(|sweep| sweep.chunk());
+        // The look at the sweep's chunk has to be one step with the one that empties the inbox (`queue/sweep.rs` says
         // why). The rest is in it to save taking the lock twice more.
-        let (turn, entries, page) = self.shared.enter(|state, effects| {
+        let (turn, entries, chunk) = self.shared.enter(|state, effects| {
             state.inbox.set_queue_stats(head, queued);
             let turn = state.turn(now, cancelled, empty, effects);
             let entries = state.jobs.entries(slots);
-            (turn, entries, page.and_then(|page| state.jobs.page(page)))
+            (
+                turn,
+                entries,
+                chunk.and_then(|chunk| state.jobs.entries_in(chunk)),
+            )
         });
         // Also if the turn drops jobs instead: these entries have left the wheel, and nothing else speaks for their
         // jobs.
         self.queue.extend(entries);
         if let Some(sweep) = &mut self.sweep {
-            sweep.turn_page(page);
+            sweep.add_chunk(chunk);
         }
         turn
     }

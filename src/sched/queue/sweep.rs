@@ -23,30 +23,30 @@ pub(in crate::sched) struct Sweep {
     /// The first slot that is still to come; none is when it is `u32::MAX`, which is no slot.
     next: u32,
     /// Slots in a chunk.
-    page: u32,
+    chunk_len: u32,
 }
 
 impl Sweep {
-    pub(in crate::sched) fn new(now: Timestamp, page: u32) -> Sweep {
+    pub(in crate::sched) fn new(now: Timestamp, chunk_len: u32) -> Sweep {
         Sweep {
             fresh: Queue::new(now),
             seen: 0,
             next: 0,
-            page,
+            chunk_len,
         }
     }
 
     /// Returns the slots to look up next.
-    pub(in crate::sched) fn page(&self) -> Range<u32> {
-        self.next..self.next.saturating_add(self.page)
+    pub(in crate::sched) fn chunk(&self) -> Range<u32> {
+        self.next..self.next.saturating_add(self.chunk_len)
     }
 
     /// Adds what that chunk held; `None` behind the last one.
-    pub(in crate::sched) fn turn_page(&mut self, entries: Option<Vec<Entry>>) {
+    pub(in crate::sched) fn add_chunk(&mut self, entries: Option<Vec<Entry>>) {
         // Not up to the chunk of this turn: what has arrived with it is seen there, and would be gathered twice.
         self.seen = self.next;
         self.next = match &entries {
-            Some(_) => self.page().end,
+            Some(_) => self.chunk().end,
             None => u32::MAX,
         };
         let entries = entries.into_iter().flatten();

@@ -764,8 +764,8 @@ impl Jobs {
         entries
     }
 
-    /// The same for a page of slots; `None` behind the last one.
-    pub(in crate::sched) fn page(&self, slots: Range<u32>) -> Option<Vec<Entry>> {
+    /// The same for a chunk of slots; `None` behind the last one.
+    pub(in crate::sched) fn entries_in(&self, slots: Range<u32>) -> Option<Vec<Entry>> {
         (slots.start < self.slab.end()).then(|| self.entries(slots))
     }
 
