@@ -75,7 +75,7 @@ impl Driver {
             match self.turn() {
                 Turn::Exit => break,
                 Turn::Drop(from) => self.drop_pending(from).await,
-                Turn::Hurry => self.hurry().await,
+                Turn::Expedite => self.expedite().await,
                 Turn::Work { arrived, due, dead } => {
                     // Release order is (deadline, submission), so all that is due by now has to be in order before
                     // the first of it is released: what the wheel still holds, and what has just arrived.
@@ -205,11 +205,11 @@ impl Driver {
     }
 
     /// Brings forward the series that end with `wait`, so that they see that it was called.
-    async fn hurry(&mut self) {
+    async fn expedite(&mut self) {
         let now = self.shared.now();
         for chunk in 0..self.shared.with(|state| state.jobs.chunks()) {
             self.shared
-                .enter(|state, effects| state.hurry_chunk(chunk, now, effects));
+                .enter(|state, effects| state.expedite_chunk(chunk, now, effects));
             yield_now(&self.shared.runtime).await;
         }
     }

@@ -144,7 +144,7 @@ impl Jobs {
     }
 
     /// Brings forward the series of one chunk that end with `wait` and are not due; their entries are to be sent.
-    pub(super) fn hurry_chunk(
+    pub(super) fn expedite_chunk(
         &mut self,
         chunk: usize,
         now: Timestamp,

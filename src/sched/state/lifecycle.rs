@@ -270,7 +270,7 @@ impl Lifecycle {
     }
 
     /// Returns whether series that end with `wait` are to look at once. What else closes a group ends them itself.
-    pub(super) fn hurries(&self) -> bool {
+    pub(super) fn must_expedite(&self) -> bool {
         self.is_draining() && self.may_reschedule()
     }
 

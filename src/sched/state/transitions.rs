@@ -50,7 +50,7 @@ pub(in crate::sched) enum Turn {
     /// Drop the pending jobs that are due at that instant or later, and wake those that are to be aborted.
     Drop(Timestamp),
     /// Bring the series that end with `wait` forward.
-    Hurry,
+    Expedite,
     /// Take in these entries and release what is due by then. If enough of all entries are dead, begin a sweep.
     Work {
         arrived: Vec<Entry>,
@@ -588,8 +588,8 @@ impl State {
             }
             return Turn::Drop(from);
         }
-        if self.lifecycle.hurries() && self.jobs.take_until_wait() {
-            return Turn::Hurry;
+        if self.lifecycle.must_expedite() && self.jobs.take_until_wait() {
+            return Turn::Expedite;
         }
         Turn::Work {
             arrived: self.inbox.drain(empty),
@@ -615,13 +615,13 @@ impl State {
     }
 
     /// Brings forward the series of one chunk that end with `wait`.
-    pub(in crate::sched) fn hurry_chunk(
+    pub(in crate::sched) fn expedite_chunk(
         &mut self,
         chunk: usize,
         now: Timestamp,
         effects: &mut Effects,
     ) {
-        for entry in self.jobs.hurry_chunk(chunk, now, &self.workers) {
+        for entry in self.jobs.expedite_chunk(chunk, now, &self.workers) {
             self.send(entry, effects);
         }
     }

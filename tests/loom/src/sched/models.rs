@@ -323,7 +323,7 @@ async fn drive(group: &Group, mut now: Timestamp, mut sweep: Option<Sweep>) {
                 group.drop_pending(from);
                 continue;
             }
-            Turn::Hurry => unreachable!("no series here ends with `wait`"),
+            Turn::Expedite => unreachable!("no series here ends with `wait`"),
             Turn::Work { arrived, due, .. } => (arrived, due),
         };
         if let Some(sweep) = &mut sweep {
