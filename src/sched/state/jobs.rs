@@ -76,7 +76,7 @@ pub(in crate::sched) struct Jobs {
     first_panic: FirstPanic,
     max_lateness: Duration,
     /// A series that ends with `wait` came since it was asked last.
-    until_wait: bool,
+    to_expedite: bool,
 }
 
 impl Jobs {
@@ -94,7 +94,7 @@ impl Jobs {
             counts: Counts::default(),
             first_panic: FirstPanic::default(),
             max_lateness: Duration::ZERO,
-            until_wait: false,
+            to_expedite: false,
         }
     }
 
@@ -114,7 +114,7 @@ impl Jobs {
         kind: JobKind,
         scheduled_at: &'static Location<'static>,
     ) -> (JobId, Entry) {
-        self.until_wait |= kind == JobKind::UntilWait;
+        self.to_expedite |= kind == JobKind::UntilWait;
         self.insert_contents(at, Contents::Runnable(runnable), kind, scheduled_at)
     }
 
@@ -135,12 +135,12 @@ impl Jobs {
     }
 
     /// Returns whether a series that ends with `wait` was scheduled since the last call.
-    pub(super) fn take_until_wait(&mut self) -> bool {
-        std::mem::take(&mut self.until_wait)
+    pub(super) fn take_to_expedite(&mut self) -> bool {
+        std::mem::take(&mut self.to_expedite)
     }
 
-    pub(super) fn has_until_wait(&self) -> bool {
-        self.until_wait
+    pub(super) fn has_to_expedite(&self) -> bool {
+        self.to_expedite
     }
 
     /// Brings forward the series of one chunk that end with `wait` and are not due; their entries are to be sent.

@@ -489,7 +489,7 @@ impl State {
     /// Closes the group for `wait`. Returns `false` if that is misuse.
     pub(in crate::sched) fn close_to_wait(&mut self, effects: &mut Effects) -> bool {
         let admitted = self.lifecycle.close_to_wait();
-        if self.jobs.has_until_wait() {
+        if self.jobs.has_to_expedite() {
             self.notify(effects);
         }
         self.check_drained(effects);
@@ -588,7 +588,7 @@ impl State {
             }
             return Turn::Drop(from);
         }
-        if self.lifecycle.must_expedite() && self.jobs.take_until_wait() {
+        if self.lifecycle.must_expedite() && self.jobs.take_to_expedite() {
             return Turn::Expedite;
         }
         Turn::Work {
