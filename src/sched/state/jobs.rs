@@ -341,7 +341,7 @@ impl Jobs {
     /// A job that was at `stage` is no longer pending, or no longer in the ready queue.
     fn remove_from_ready(&mut self, stage: Stage) {
         match stage {
-            Stage::Released if self.ready.withdraw() => {
+            Stage::Released if self.ready.remove() => {
                 let slots = &self.slab;
                 self.ready.sweep(|entry| slots.is_released(entry));
             }
@@ -712,7 +712,7 @@ impl Jobs {
                 // All that wait for a slot are taken, and the ready queue is cleared with the last of them: it is
                 // not worth a sweep.
                 match stage {
-                    Stage::Released => drop(self.ready.withdraw()),
+                    Stage::Released => drop(self.ready.remove()),
                     Stage::Blocked => self.leave_blocked(),
                     _ => {}
                 }

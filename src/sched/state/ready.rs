@@ -48,7 +48,7 @@ impl ReadyQueue {
     }
 
     /// A due job was cancelled or moved: its entry is stale. Returns `true` if the stale ones call for a sweep.
-    pub(super) fn withdraw(&mut self) -> bool {
+    pub(super) fn remove(&mut self) -> bool {
         // Counted, not removed: `take` passes over it. The counts say how many stale ones there are.
         self.waiting -= 1;
         if self.waiting == 0 {
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn a_stale_entry_is_passed_over() {
         let mut ready = ready(9, 2);
-        ready.withdraw();
+        ready.remove();
         let taken = ready.take(|found| found.sequence != Sequence::first(0));
         assert_eq!(taken, Some(entry(0, 1)));
         assert_eq!((ready.waiting(), ready.running()), (0, 1));
@@ -203,7 +203,7 @@ mod tests {
         for job in 0..10_000 {
             ready.push(entry(10 + job % 2, job));
         }
-        let swept = (0..9_000).position(|_| ready.withdraw());
+        let swept = (0..9_000).position(|_| ready.remove());
         assert_eq!(swept, Some(5_512), "waiting {}", ready.waiting());
         let live = ready.waiting() as u64;
         ready.sweep(|found| found.sequence.job() < live);
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(kept as u64, live);
         assert!(ready.in_order.capacity() <= 2 * ready.in_order.len());
         assert!(ready.overtaking.capacity() <= 2 * ready.overtaking.len());
-        assert!(!ready.withdraw(), "it was swept");
+        assert!(!ready.remove(), "it was swept");
     }
 
     #[test]
