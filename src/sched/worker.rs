@@ -262,7 +262,7 @@ impl Worker {
         //
         // So an abort ends the run exactly once, wherever it finds it.
         JobTask::spawn(shared, spare.get_or_insert_default());
-        let returned = match shared.with(|state| state.awaits(job.slot, spare)) {
+        let returned = match shared.with(|state| state.assign_task(job.slot, spare)) {
             Some(task) => match task.mailbox.put(job) {
                 Ok(missed) => {
                     // The task was woken for this job before it was there. What the job waits for will not wake it

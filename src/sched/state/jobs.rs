@@ -581,15 +581,15 @@ impl Jobs {
     }
 
     /// A job is at its first await. Returns `true` if it must stop instead.
-    pub(super) fn awaits(&mut self, slot: u32) -> bool {
+    pub(super) fn set_running(&mut self, slot: u32) -> bool {
         // An abort during the first poll found no task to abort, and left its mark. From this step on there is a
         // task.
-        self.slab.get_mut(slot).run_on();
+        self.slab.get_mut(slot).set_running();
         self.slab.is_aborted(slot)
     }
 
     /// A job lives in a task from now on.
-    pub(super) fn runs_in(&mut self, slot: u32, task: AbortHandle) {
+    pub(super) fn set_task(&mut self, slot: u32, task: AbortHandle) {
         self.slab.set_task(slot, task);
     }
 

@@ -133,7 +133,7 @@ impl Slot {
     }
 
     /// The job could not be finished at its first poll.
-    pub(super) fn run_on(&mut self) {
+    pub(super) fn set_running(&mut self) {
         self.stage = Stage::Running;
     }
 

@@ -324,19 +324,19 @@ impl State {
 
     /// A job is at its first await, and continues in the spare task of its worker, which gets another if there is
     /// one. Returns `None` if the job is to be aborted.
-    pub(in crate::sched) fn awaits(
+    pub(in crate::sched) fn assign_task(
         &mut self,
         slot: u32,
         spare: &mut Option<Spare>,
     ) -> Option<TaskParts> {
         // What stops it is looked at in the step that records its task: an abort, or the walk that aborts all, comes
         // before this step and is seen here, or after it and finds the task.
-        if self.jobs.awaits(slot) || self.lifecycle.is_aborting() {
+        if self.jobs.set_running(slot) || self.lifecycle.is_aborting() {
             return None;
         }
         let Spare { task, abort } = std::mem::replace(spare, self.spares.pop())?;
         if let Some(abort) = abort {
-            self.jobs.runs_in(slot, abort);
+            self.jobs.set_task(slot, abort);
         }
         Some(task)
     }
