@@ -21,7 +21,7 @@ use super::runnable::{Row, Run, Started, Work};
 use super::running::RunningJob;
 use super::shared::Shared;
 use super::spare::Spare;
-use super::state::Claimed;
+use super::state::ClaimResult;
 use super::state::Registration;
 use super::yield_now::yield_now;
 use crate::common::panic;
@@ -131,9 +131,9 @@ impl Worker {
         });
         start(shared, others);
         match claimed {
-            Claimed::Jobs => Poll::Ready(true),
-            Claimed::Parked => Poll::Pending,
-            Claimed::Leave => Poll::Ready(false),
+            ClaimResult::Jobs => Poll::Ready(true),
+            ClaimResult::Parked => Poll::Pending,
+            ClaimResult::Exit => Poll::Ready(false),
         }
     }
 

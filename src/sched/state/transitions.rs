@@ -75,11 +75,11 @@ pub(in crate::sched) struct State {
 
 /// The next step of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::sched) enum Claimed {
+pub(in crate::sched) enum ClaimResult {
     /// It starts what it has claimed.
     Jobs,
     Parked,
-    Leave,
+    Exit,
 }
 
 /// The fate of the task of a job that has ended.
@@ -278,10 +278,10 @@ impl State {
         cancelled: bool,
         waker: &Waker,
         effects: &mut Effects,
-    ) -> (Claimed, usize) {
+    ) -> (ClaimResult, usize) {
         if !self.workers.activate(worker) {
             self.workers.refresh_waker(worker, waker);
-            return (Claimed::Parked, 0);
+            return (ClaimResult::Parked, 0);
         }
         // Before the ends are recorded: a cancel that came before the end of the last job is what ended the group.
         self.check_end(now, cancelled, effects);
@@ -300,7 +300,7 @@ impl State {
                 self.notify(effects);
             }
             // For what is left, and for the slots that the record has freed.
-            return (Claimed::Jobs, self.want_workers(effects));
+            return (ClaimResult::Jobs, self.want_workers(effects));
         }
         worker.local.shrink();
         // A parked worker keeps no task from others. One that has not been spawned costs nothing.
@@ -316,8 +316,8 @@ impl State {
             self.workers.park_or_exit(worker, waker);
         }
         let claimed = match worker.state {
-            WorkerState::Parked => Claimed::Parked,
-            _ => Claimed::Leave,
+            WorkerState::Parked => ClaimResult::Parked,
+            _ => ClaimResult::Exit,
         };
         (claimed, 0)
     }

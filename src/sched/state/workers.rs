@@ -72,7 +72,7 @@ pub(in crate::sched) enum WorkerState {
     Busy,
     // Still so after it was woken, until it is polled: then `Workers::parked` does not name it any more.
     Parked,
-    Gone,
+    Exited,
 }
 
 /// A worker as the group knows it: its local queue, by which it is identified, and its state.
@@ -217,7 +217,7 @@ impl Workers {
             // A poll that no wake-up of ours has caused: the worker is counted as parked, and must not claim.
             WorkerState::Parked if self.is_parked(worker) => return false,
             WorkerState::Parked => {}
-            WorkerState::Busy | WorkerState::Gone => return true,
+            WorkerState::Busy | WorkerState::Exited => return true,
         }
         self.starting -= 1;
         worker.state = WorkerState::Busy;
@@ -243,7 +243,7 @@ impl Workers {
     }
 
     fn remove(&mut self, worker: &mut Registration) {
-        worker.state = WorkerState::Gone;
+        worker.state = WorkerState::Exited;
         // Also what the local queue of this worker had: the sum of starts must not go back (see `check`).
         self.started += worker.local.started();
         self.locals
@@ -260,7 +260,7 @@ impl Workers {
     /// The task of a worker ends, or is dropped.
     pub(super) fn worker_dropped(&mut self, worker: &mut Registration) {
         match worker.state {
-            WorkerState::Gone => return,
+            WorkerState::Exited => return,
             WorkerState::Parked if self.is_parked(worker) => self.parked = None,
             // Woken, and dropped before it was polled: it counts as starting.
             WorkerState::Starting | WorkerState::Parked => {
@@ -355,7 +355,7 @@ mod tests {
         assert!(workers.activate(&mut second));
         assert_eq!(workers.locals().len(), 2);
         assert_eq!(first.rest(&mut workers), WorkerState::Parked);
-        assert_eq!(second.rest(&mut workers), WorkerState::Gone);
+        assert_eq!(second.rest(&mut workers), WorkerState::Exited);
         assert_eq!(workers.locals().len(), 1);
     }
 
@@ -442,7 +442,7 @@ mod tests {
         assert_eq!(spare.rest(&mut workers), WorkerState::Parked);
         let wanted = workers.want_workers(1);
         assert!(wanted.wake.is_none() && wanted.start == 0, "one is busy");
-        assert_eq!(task.rest(&mut workers), WorkerState::Gone);
+        assert_eq!(task.rest(&mut workers), WorkerState::Exited);
         assert!(workers.want_workers(1).wake.is_some());
     }
 
@@ -479,7 +479,10 @@ mod tests {
         assert!(workers.take_last_parked().is_none());
         assert!(workers.activate(&mut task));
         workers.exit(&mut task);
-        assert_eq!((task.state, workers.locals().len()), (WorkerState::Gone, 0));
+        assert_eq!(
+            (task.state, workers.locals().len()),
+            (WorkerState::Exited, 0)
+        );
     }
 
     #[test]
