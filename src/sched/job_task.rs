@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use super::running::RunningJob;
 use super::shared::Shared;
-use super::spare::{Mail, Mailbox, Spare, TaskParts};
+use super::spare::{Mail, Mailbox, SpareTask, TaskParts};
 use super::state::Reuse;
 
 //              first poll, or        take                     its end, if the group
@@ -20,7 +20,7 @@ use super::state::Reuse;
 /// A tokio task that polls one awaiting job after another, one at a time.
 ///
 /// A wake-up of the job is a wake-up of the task, and nothing of the group's is locked for it. When the
-/// job has ended, the task is kept for another as a [`Spare`](super::spare::Spare), or ends if there
+/// job has ended, the task is kept for another as a [`SpareTask`](super::spare::SpareTask), or ends if there
 /// are enough of those.
 pub(super) struct JobTask {
     shared: Arc<Shared>,
@@ -31,7 +31,7 @@ pub(super) struct JobTask {
 
 impl JobTask {
     /// Spawns the task of a worker's spare, if that has still to be done. Its job comes later.
-    pub(super) fn spawn(shared: &Arc<Shared>, spare: &mut Spare) {
+    pub(super) fn spawn(shared: &Arc<Shared>, spare: &mut SpareTask) {
         if !spare.is_spawned() {
             let task = shared.runtime.spawn(JobTask {
                 shared: Arc::clone(shared),
@@ -56,7 +56,7 @@ impl Future for JobTask {
         } = self.get_mut();
         // tokio polls a spawned task unasked. Its job has been polled by the worker just now, and has the mailbox
         // as its waker: it is polled again only if that was woken.
-        if std::mem::take(is_new) && !mailbox.hear(cx.waker()) {
+        if std::mem::take(is_new) && !mailbox.set_waker(cx.waker()) {
             return Poll::Pending;
         }
         let mut running = match job.take() {

@@ -1,4 +1,4 @@
-//! Spare tasks: tasks that are kept for jobs that await.
+//! SpareTask tasks: tasks that are kept for jobs that await.
 
 use std::sync::{Arc, PoisonError};
 use std::task::{Wake, Waker};
@@ -10,7 +10,7 @@ use super::running::RunningJob;
 ///
 /// A worker polls a job for the first time with the waker of a spare task. If the job has to await, it
 /// moves into that task as it is: no second poll, and the task is woken only by what the job waits for.
-pub(super) struct Spare {
+pub(super) struct SpareTask {
     pub(super) task: TaskParts,
     /// `None` if the task has still to be spawned.
     pub(super) abort: Option<AbortHandle>,
@@ -22,11 +22,11 @@ pub(super) struct TaskParts {
     pub(super) mailbox: Arc<Mailbox>,
 }
 
-impl Default for Spare {
+impl Default for SpareTask {
     /// A spare task that is spawned when a job has to await. Until then its mailbox is woken in its stead.
-    fn default() -> Spare {
+    fn default() -> SpareTask {
         let mailbox: Arc<Mailbox> = Arc::default();
-        Spare {
+        SpareTask {
             task: TaskParts {
                 waker: Waker::from(Arc::clone(&mailbox)),
                 mailbox,
@@ -36,7 +36,7 @@ impl Default for Spare {
     }
 }
 
-impl Spare {
+impl SpareTask {
     pub(super) fn is_spawned(&self) -> bool {
         self.abort.is_some()
     }
@@ -63,7 +63,7 @@ impl Spare {
 //
 // 1. The worker polls the job, which registers the mailbox and is pending.
 // 2. What the job waits for wakes the mailbox. There is no task to wake yet, so it leaves `woken`.
-// 3. The task is polled for the first time, unasked, as tokio polls each task that is spawned. `hear` leaves its
+// 3. The task is polled for the first time, unasked, as tokio polls each task that is spawned. `set_waker` leaves its
 //    waker for later wake-ups and returns `woken`: only then has the poll a meaning.
 //
 // If the first poll of the task comes between 1 and 2, the mailbox finds the task's waker and wakes it. If step 3
@@ -110,7 +110,7 @@ impl Wake for Mailbox {
 
     fn wake_by_ref(self: &Arc<Self>) {
         let mut inner = self.lock();
-        // One step with `hear`: either it finds `woken`, or this finds its waker. The waker is tokio's, so no user
+        // One step with `set_waker`: either it finds `woken`, or this finds its waker. The waker is tokio's, so no user
         // code runs under this lock.
         match &inner.task {
             Some(task) => task.wake_by_ref(),
@@ -150,7 +150,7 @@ impl Mailbox {
     }
 
     /// The task is polled for the first time. Returns `true` if it was woken already.
-    pub(super) fn hear(&self, task: &Waker) -> bool {
+    pub(super) fn set_waker(&self, task: &Waker) -> bool {
         let mut inner = self.lock();
         inner.task = Some(task.clone());
         inner.woken
@@ -235,13 +235,13 @@ mod tests {
     #[test]
     fn a_wake_up_before_the_task_is_polled_first_is_heard_then_and_later_ones_wake_it() {
         for early in [false, true] {
-            let spare = Spare::default();
+            let spare = SpareTask::default();
             let TaskParts { waker, mailbox } = spare.task;
             let (count, task) = counted();
             if early {
                 waker.wake_by_ref();
             }
-            assert_eq!(mailbox.hear(&task), early);
+            assert_eq!(mailbox.set_waker(&task), early);
             assert_eq!(count.0.load(SeqCst), 0);
             waker.wake_by_ref();
             waker.wake();
@@ -263,7 +263,7 @@ mod tests {
     fn a_closed_mailbox_lets_go_of_its_task() {
         let mailbox = Mailbox::default();
         let (count, task) = counted();
-        mailbox.hear(&task);
+        mailbox.set_waker(&task);
         drop(task);
         assert_eq!(Arc::strong_count(&count), 2);
         drop(mailbox.close());
@@ -278,7 +278,7 @@ mod tests {
             waker,
             mailbox: Arc::clone(&mailbox),
         };
-        Spare { task, abort: None }.retire();
+        SpareTask { task, abort: None }.retire();
         assert_eq!(count.0.load(SeqCst), 1);
         assert!(matches!(mailbox.take(), Mail::Retired));
     }

@@ -20,7 +20,7 @@ use super::local_queue::Claim;
 use super::runnable::{Row, Run, Started, Work};
 use super::running::RunningJob;
 use super::shared::Shared;
-use super::spare::Spare;
+use super::spare::SpareTask;
 use super::state::ClaimResult;
 use super::state::Registration;
 use super::yield_now::yield_now;
@@ -87,7 +87,7 @@ struct Worker {
     // it agrees with the counts in `Workers` whenever the lock is free.
     registration: Registration,
     /// The task for the next job that has to await. It is kept as long as no job has.
-    spare: Option<Spare>,
+    spare: Option<SpareTask>,
 }
 
 /// A runtime that shuts down drops its tasks wherever they are.

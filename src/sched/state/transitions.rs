@@ -24,7 +24,7 @@ use crate::sched::job::{JobId, JobState};
 use crate::sched::local_queue::Claim;
 use crate::sched::queue::{Entry, Queue};
 use crate::sched::runnable::{RowKey, RowTable, Runnable, TableId};
-use crate::sched::spare::{Spare, TaskParts};
+use crate::sched::spare::{SpareTask, TaskParts};
 use crate::sched::stats::{JobInfo, Report, Stats};
 
 /// The effects of a transition that are applied after the lock.
@@ -38,7 +38,7 @@ pub(in crate::sched) struct Effects {
     /// Wake these, who wait for a group that has drained or ended.
     pub(in crate::sched) wake: Vec<Waker>,
     /// Let these tasks end.
-    pub(in crate::sched) retire: Vec<Spare>,
+    pub(in crate::sched) retire: Vec<SpareTask>,
     /// Cancel the group's token.
     pub(in crate::sched) cancel: bool,
 }
@@ -66,7 +66,7 @@ pub(in crate::sched) struct State {
     pub(in crate::sched) lifecycle: Lifecycle,
     pub(in crate::sched) waiters: Waiters,
     /// Tasks for jobs that await. Each is idle or about to be: no job has it, and no worker.
-    spares: Vec<Spare>,
+    spare_tasks: Vec<SpareTask>,
     /// Nothing falls due for a while. As of when the driver parked.
     quiet: bool,
     /// The number of turns of the driver.
@@ -98,10 +98,10 @@ pub(in crate::sched) struct Ended {
     pub(in crate::sched) start: usize,
 }
 
-/// Spare tasks are kept up to here.
-const MOST_SPARES: usize = 256;
+/// SpareTask tasks are kept up to here.
+const MOST_SPARE_TASKS: usize = 256;
 /// They are kept from one deadline to the next if those are no further apart.
-const SPARES_KEPT_FOR: Duration = Duration::from_millis(100);
+const SPARE_TASKS_KEPT_FOR: Duration = Duration::from_millis(100);
 
 impl State {
     pub(in crate::sched) fn new(limit: usize, workers: Workers, deadline: Timestamp) -> State {
@@ -111,7 +111,7 @@ impl State {
             inbox: Inbox::default(),
             lifecycle: Lifecycle::new(deadline),
             waiters: Waiters::default(),
-            spares: Vec::new(),
+            spare_tasks: Vec::new(),
             quiet: false,
             wakeups: 0,
         }
@@ -273,7 +273,7 @@ impl State {
     pub(in crate::sched) fn claim(
         &mut self,
         worker: &mut Registration,
-        spare: &mut Option<Spare>,
+        spare: &mut Option<SpareTask>,
         now: Timestamp,
         cancelled: bool,
         waker: &Waker,
@@ -291,8 +291,8 @@ impl State {
             false => 0,
         };
         if claimed > 0 {
-            if !spare.as_ref().is_some_and(Spare::is_spawned) {
-                *spare = self.spares.pop().or(spare.take());
+            if !spare.as_ref().is_some_and(SpareTask::is_spawned) {
+                *spare = self.spare_tasks.pop().or(spare.take());
             }
             // The first of them could block, and then only a watch finds the others: `startable` does not count what
             // is claimed.
@@ -304,10 +304,10 @@ impl State {
         }
         worker.local.shrink();
         // A parked worker keeps no task from others. One that has not been spawned costs nothing.
-        self.spares
+        self.spare_tasks
             .extend(spare.take_if(|spare| spare.is_spawned()));
         self.check_drained(effects);
-        self.retire_spares(effects);
+        self.retire_spare_tasks(effects);
         // After `check_drained`: this worker may have recorded the last end, and would park in a group that has
         // drained with no wake-up to come.
         if self.lifecycle.is_drained() {
@@ -327,14 +327,14 @@ impl State {
     pub(in crate::sched) fn assign_task(
         &mut self,
         slot: u32,
-        spare: &mut Option<Spare>,
+        spare: &mut Option<SpareTask>,
     ) -> Option<TaskParts> {
         // What stops it is looked at in the step that records its task: an abort, or the walk that aborts all, comes
         // before this step and is seen here, or after it and finds the task.
         if self.jobs.set_running(slot) || self.lifecycle.is_aborting() {
             return None;
         }
-        let Spare { task, abort } = std::mem::replace(spare, self.spares.pop())?;
+        let SpareTask { task, abort } = std::mem::replace(spare, self.spare_tasks.pop())?;
         if let Some(abort) = abort {
             self.jobs.set_task(slot, abort);
         }
@@ -352,14 +352,14 @@ impl State {
     pub(in crate::sched) fn worker_dropped(
         &mut self,
         worker: &mut Registration,
-        spare: Option<Spare>,
+        spare: Option<SpareTask>,
         effects: &mut Effects,
     ) {
         self.workers.worker_dropped(worker);
         self.jobs.requeue_all(&worker.local);
-        self.spares.extend(spare.filter(Spare::is_spawned));
+        self.spare_tasks.extend(spare.filter(SpareTask::is_spawned));
         self.check_drained(effects);
-        self.retire_spares(effects);
+        self.retire_spare_tasks(effects);
     }
 
     /// A worker gives back a job that it did not start, since the group is over. The driver drops it.
@@ -406,14 +406,14 @@ impl State {
             Some(entry) => self.send(entry, effects),
             None => self.check_drained(effects),
         }
-        self.retire_spares(effects);
+        self.retire_spare_tasks(effects);
         // There is an abort handle only for a task that was not aborted: one that was must get no other job.
         let reuse = match (abort, task) {
-            (Some(abort), Some(task)) if self.spares.len() < self.room_for_spares() => {
+            (Some(abort), Some(task)) if self.spare_tasks.len() < self.room_for_spare_tasks() => {
                 // From here on any worker can take it, while the task is still on its way out of the poll that ended
                 // the run. The task touches its mailbox only when it is polled again.
                 let abort = Some(abort);
-                self.spares.push(Spare { task, abort });
+                self.spare_tasks.push(SpareTask { task, abort });
                 Reuse::Kept
             }
             _ => Reuse::No,
@@ -425,9 +425,9 @@ impl State {
         }
     }
 
-    /// Spare tasks are kept for the jobs that are left, and one more; for those that are not due only as long
+    /// SpareTask tasks are kept for the jobs that are left, and one more; for those that are not due only as long
     /// as the next of them soon is.
-    fn room_for_spares(&self) -> usize {
+    fn room_for_spare_tasks(&self) -> usize {
         if self.lifecycle.is_drained() {
             return 0;
         }
@@ -435,14 +435,14 @@ impl State {
             true => self.jobs.startable(),
             false => self.jobs.pending(),
         };
-        (1 + pending + self.jobs.running()).min(MOST_SPARES)
+        (1 + pending + self.jobs.running()).min(MOST_SPARE_TASKS)
     }
 
-    fn retire_spares(&mut self, effects: &mut Effects) {
-        let room = self.room_for_spares();
-        if self.spares.len() > room {
-            effects.retire.extend(self.spares.drain(room..));
-            self.spares.shrink_to(2 * room);
+    fn retire_spare_tasks(&mut self, effects: &mut Effects) {
+        let room = self.room_for_spare_tasks();
+        if self.spare_tasks.len() > room {
+            effects.retire.extend(self.spare_tasks.drain(room..));
+            self.spare_tasks.shrink_to(2 * room);
         }
     }
 
@@ -456,7 +456,7 @@ impl State {
         if self.jobs.held() == 0 && self.lifecycle.drain() {
             effects.wake.extend(self.waiters.take());
             effects.wake.extend(self.workers.take_last_parked());
-            self.retire_spares(effects);
+            self.retire_spare_tasks(effects);
             self.notify(effects);
         }
     }
@@ -663,8 +663,8 @@ impl State {
         effects: &mut Effects,
     ) -> Option<Timestamp> {
         let next = next.unwrap_or(Timestamp::NEVER);
-        self.quiet = next.since(now) > SPARES_KEPT_FOR;
-        self.retire_spares(effects);
+        self.quiet = next.since(now) > SPARE_TASKS_KEPT_FOR;
+        self.retire_spare_tasks(effects);
         // All that the clock can change has to be in here, since the driver has one timer.
         let check = self.workers.next_check();
         let until = next.min(check).min(self.lifecycle.next());
