@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use super::running::RunningJob;
 use super::shared::Shared;
-use super::spare::{Mail, Mailbox, SpareTask, TaskParts};
+use super::spare_task::{Mail, Mailbox, SpareTask, TaskParts};
 use super::state::Reuse;
 
 //              first poll, or        take                     its end, if the group
@@ -20,7 +20,7 @@ use super::state::Reuse;
 /// A tokio task that polls one awaiting job after another, one at a time.
 ///
 /// A wake-up of the job is a wake-up of the task, and nothing of the group's is locked for it. When the
-/// job has ended, the task is kept for another as a [`SpareTask`](super::spare::SpareTask), or ends if there
+/// job has ended, the task is kept for another as a [`SpareTask`](super::spare_task::SpareTask), or ends if there
 /// are enough of those.
 pub(super) struct JobTask {
     shared: Arc<Shared>,

@@ -8,7 +8,7 @@ use super::job::Next;
 use super::runnable::{Started, job_panic};
 use super::running::RunningJob;
 use super::shared::Shared;
-use super::spare::TaskParts;
+use super::spare_task::TaskParts;
 use super::state::Ending;
 use super::state::Reuse;
 use super::worker;

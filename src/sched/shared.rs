@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::JobPanic;
 use super::local_queue::Claim;
 use super::rt::Mutex;
-use super::spare::SpareTask;
+use super::spare_task::SpareTask;
 use super::state::CHUNK;
 use super::state::DroppedJob;
 use super::state::{Effects, State};
@@ -139,7 +139,7 @@ impl Shared {
         //
         // 1. The driver and the worker. Their wakers are tokio's, so they neither block nor panic, and the group
         //    continues whatever the users' wakers do that come after them.
-        // 2. SpareTask tasks that are to end. Nothing waits for them.
+        // 2. Spare tasks that are to end. Nothing waits for them.
         // 3. The token. Its wakers may be users', and so may panic.
         // 4. The tasks that wait for the end of the group. They come after the token, so that a task that is woken
         //    for the end finds the token cancelled.

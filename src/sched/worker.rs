@@ -20,7 +20,7 @@ use super::local_queue::Claim;
 use super::runnable::{Row, Run, Started, Work};
 use super::running::RunningJob;
 use super::shared::Shared;
-use super::spare::SpareTask;
+use super::spare_task::SpareTask;
 use super::state::ClaimResult;
 use super::state::Registration;
 use super::yield_now::yield_now;

@@ -24,7 +24,7 @@ use crate::sched::job::{JobId, JobState};
 use crate::sched::local_queue::Claim;
 use crate::sched::queue::{Entry, Queue};
 use crate::sched::runnable::{RowKey, RowTable, Runnable, TableId};
-use crate::sched::spare::{SpareTask, TaskParts};
+use crate::sched::spare_task::{SpareTask, TaskParts};
 use crate::sched::stats::{JobInfo, Report, Stats};
 
 /// The effects of a transition that are applied after the lock.
@@ -98,7 +98,7 @@ pub(in crate::sched) struct Ended {
     pub(in crate::sched) start: usize,
 }
 
-/// SpareTask tasks are kept up to here.
+/// Spare tasks are kept up to here.
 const MOST_SPARE_TASKS: usize = 256;
 /// They are kept from one deadline to the next if those are no further apart.
 const SPARE_TASKS_KEPT_FOR: Duration = Duration::from_millis(100);
@@ -425,7 +425,7 @@ impl State {
         }
     }
 
-    /// SpareTask tasks are kept for the jobs that are left, and one more; for those that are not due only as long
+    /// Spare tasks are kept for the jobs that are left, and one more; for those that are not due only as long
     /// as the next of them soon is.
     fn room_for_spare_tasks(&self) -> usize {
         if self.lifecycle.is_drained() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::error::JobPanic;
 use super::local_queue::Claim;
 use super::rt::{Mutex, Runtime};
-use super::spare::SpareTask;
+use super::spare_task::SpareTask;
 use super::state::DroppedJob;
 use super::state::{Effects, State};
 use crate::common::panic::{self, Payload};

@@ -1,4 +1,4 @@
-//! SpareTask tasks: tasks that are kept for jobs that await.
+//! Spare tasks: tasks that are kept for jobs that await.
 
 use std::sync::{Arc, PoisonError};
 use std::task::{Wake, Waker};
