@@ -23,7 +23,7 @@ struct State<T> {
 /// The end of one task.
 pub(super) struct Completion<T> {
     pub(super) index: usize,
-    pub(super) seat: u32,
+    pub(super) handle_index: u32,
     /// None: it was aborted.
     pub(super) end: Option<Result<T, TaskPanic>>,
 }
@@ -85,15 +85,19 @@ pub(super) struct Completer<T> {
     /// Until the end was reported.
     completions: Option<Arc<Completions<T>>>,
     index: usize,
-    seat: u32,
+    handle_index: u32,
 }
 
 impl<T> Completer<T> {
-    pub(super) fn new(completions: &Arc<Completions<T>>, index: usize, seat: u32) -> Completer<T> {
+    pub(super) fn new(
+        completions: &Arc<Completions<T>>,
+        index: usize,
+        handle_index: u32,
+    ) -> Completer<T> {
         Completer {
             completions: Some(Arc::clone(completions)),
             index,
-            seat,
+            handle_index,
         }
     }
 
@@ -103,8 +107,12 @@ impl<T> Completer<T> {
 
     pub(super) fn complete(&mut self, end: Option<Result<T, TaskPanic>>) {
         if let Some(completions) = self.completions.take() {
-            let (index, seat) = (self.index, self.seat);
-            completions.push(Completion { index, seat, end });
+            let (index, handle_index) = (self.index, self.handle_index);
+            completions.push(Completion {
+                index,
+                handle_index,
+                end,
+            });
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 use super::completions::{Completer, Completion, Completions};
 use super::settings::Settings;
 use super::stop::{Stop, StopSignal};
-use crate::common::abort_handles::Seats;
+use crate::common::abort_handles::AbortHandles;
 use crate::common::panic::{TaskPanic, discard_each, message, poll_caught};
 use crate::common::trace;
 
@@ -30,7 +30,7 @@ pub(super) struct TaskSet<I, T> {
     running: usize,
     /// Started, and aborted before they ended by themselves.
     aborted: usize,
-    seats: Seats,
+    abort_handles: AbortHandles,
     completions: Arc<Completions<T>>,
     /// Read from the completions, and not taken.
     ended: VecDeque<Completion<T>>,
@@ -56,7 +56,7 @@ impl<I, T> TaskSet<I, T> {
             started: 0,
             running: 0,
             aborted: 0,
-            seats: Seats::default(),
+            abort_handles: AbortHandles::default(),
             completions: Completions::new(),
             ended: VecDeque::new(),
             taken: 0,
@@ -87,7 +87,12 @@ impl<I, T> TaskSet<I, T> {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let Some(Completion { index, seat, end }) = self.next_ended(cx) else {
+            let Some(Completion {
+                index,
+                handle_index,
+                end,
+            }) = self.next_ended(cx)
+            else {
                 self.taken = 0;
                 // Behind the ends: what is there when the stop comes is not lost.
                 return match stop.poll(cx) {
@@ -97,7 +102,7 @@ impl<I, T> TaskSet<I, T> {
             };
             self.taken += 1;
             self.running -= 1;
-            drop(self.seats.ended(seat));
+            drop(self.abort_handles.ended(handle_index));
             match end {
                 Some(end) => return Poll::Ready(Event::Ended(index, end)),
                 None => self.aborted += 1,
@@ -120,7 +125,7 @@ impl<I, T> TaskSet<I, T> {
     pub(super) fn stop(&mut self) {
         self.stopped = true;
         let mut next = 0;
-        while let Some(page) = self.seats.abort_page(&mut next) {
+        while let Some(page) = self.abort_handles.abort_page(&mut next) {
             page.iter().for_each(AbortHandle::abort);
         }
     }
@@ -162,16 +167,18 @@ where
             self.tasks = None;
             return false;
         };
-        let (index, seat) = (self.started, self.seats.claim());
+        let (index, handle_index) = (self.started, self.abort_handles.reserve());
         self.started += 1;
         self.running += 1;
         let running = runtime.spawn(run(Run {
             task,
             name: settings.name,
             called_at: settings.called_at,
-            completer: Completer::new(&self.completions, index, seat),
+            completer: Completer::new(&self.completions, index, handle_index),
         }));
-        let late = self.seats.started(seat, running.abort_handle());
+        let late = self
+            .abort_handles
+            .started(handle_index, running.abort_handle());
         debug_assert!(late.is_none(), "nothing starts after a stop");
         true
     }

@@ -27,7 +27,7 @@ use super::queued::{CallSite, PendingSubmit, Queued, QueuedTask, SubmitTicket, T
 use super::run::{Run, run};
 use super::wait_queue::{Next, WaitQueue};
 use crate::ScheduleError;
-use crate::common::abort_handles::Seats;
+use crate::common::abort_handles::AbortHandles;
 use crate::common::error::TaskError;
 use crate::common::panic::{catch, discard, forget, message, wake_each};
 use crate::common::time::later;
@@ -72,7 +72,7 @@ pub(crate) struct Pool<E> {
 struct State<E> {
     lifecycle: Lifecycle,
     queue: WaitQueue<E>,
-    abort_handles: Seats,
+    abort_handles: AbortHandles,
     outcomes: Outcomes<E>,
     waiters: Waiters,
     /// Those of the deadline and of graces, to be aborted at the end. They hold the pool weakly.
@@ -94,7 +94,7 @@ impl<E> State<E> {
     fn meta(&mut self, index: usize, spawned_at: CallSite) -> TaskMeta {
         TaskMeta {
             index,
-            seat: self.abort_handles.claim(),
+            handle_index: self.abort_handles.reserve(),
             spawned_at,
         }
     }
@@ -156,7 +156,7 @@ impl<E: Send + 'static> Pool<E> {
             state: Mutex::new(State {
                 lifecycle: Lifecycle::new(),
                 queue: WaitQueue::new(settings.limit, settings.queue),
-                abort_handles: Seats::default(),
+                abort_handles: AbortHandles::default(),
                 outcomes: Outcomes::new(),
                 waiters: Waiters::default(),
                 timers: Vec::new(),
@@ -402,10 +402,10 @@ impl<E: Send + 'static> Pool<E> {
         //
         // If all tasks were aborted between 1 and 3, the walk found no handle here. It has left `aborting`, and this
         // handle comes back to be aborted now.
-        let seat = meta.seat;
+        let handle_index = meta.handle_index;
         let running = Run::new(task, Arc::clone(self), meta);
         let abort = self.runtime.spawn(run(running)).abort_handle();
-        let late = self.lock().abort_handles.started(seat, abort);
+        let late = self.lock().abort_handles.started(handle_index, abort);
         if let Some(task) = late {
             task.abort();
         }
@@ -419,7 +419,7 @@ impl<E: Send + 'static> Pool<E> {
         let mut state = self.lock();
         let others = self.on_failure(&mut state, end.cause());
         state.outcomes.record(end);
-        let handle = state.abort_handles.ended(meta.seat);
+        let handle = state.abort_handles.ended(meta.handle_index);
         // The slot is kept while the policy is applied, without the lock. So `wait` does not return before the token is
         // cancelled and the others are aborted, and no queued task takes this slot meanwhile.
         if others != OnError::Continue {
@@ -472,7 +472,7 @@ impl<E: Send + 'static> Pool<E> {
                 drop(state);
                 return self.finish(ended);
             };
-            // Accepted, with its slot and its seat: no `submit` can take it back any more, so it is started without
+            // Accepted, with its slot and its number: no `submit` can take it back any more, so it is started without
             // the lock.
             let meta = state.meta(queued.index, queued.spawned_at);
             drop(state);
