@@ -23,7 +23,7 @@ pub(crate) struct AbortHandles {
 }
 
 /// The number of them that are looked at in one step, under the lock.
-const PAGE: usize = 512;
+const CHUNK: usize = 512;
 
 #[derive(Debug)]
 enum State {
@@ -82,19 +82,19 @@ impl AbortHandles {
         Some(task)
     }
 
-    /// The running tasks of the page that begins at `next`, which moves on; `None` behind the
-    /// last page. The caller aborts them, outside of the lock.
+    /// The running tasks of the chunk that begins at `next`, which moves on; `None` behind the
+    /// last chunk. The caller aborts them, outside of the lock.
     ///
-    /// From the first page on, tasks that are starting are given out as they arrive, so a number that is
+    /// From the first chunk on, tasks that are starting are given out as they arrive, so a number that is
     /// taken behind the walker's back is not missed.
-    pub(crate) fn abort_page(&mut self, next: &mut usize) -> Option<Vec<AbortHandle>> {
-        // Before the first page: a task whose handle arrives behind the walk sees this, and one ahead of it is met
+    pub(crate) fn abort_chunk(&mut self, next: &mut usize) -> Option<Vec<AbortHandle>> {
+        // Before the first chunk: a task whose handle arrives behind the walk sees this, and one ahead of it is met
         // by the walk too.
         self.aborting = true;
         let rest = self.handles.get(*next..).filter(|rest| !rest.is_empty())?;
-        let page = &rest[..rest.len().min(PAGE)];
-        *next += page.len();
-        let running = page.iter().filter_map(|state| match state {
+        let chunk = &rest[..rest.len().min(CHUNK)];
+        *next += chunk.len();
+        let running = chunk.iter().filter_map(|state| match state {
             State::Running(task) => Some(task.clone()),
             _ => None,
         });
@@ -127,37 +127,39 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tasks_are_aborted_page_by_page_and_late_ones_as_they_arrive() {
+    async fn tasks_are_aborted_chunk_by_chunk_and_late_ones_as_they_arrive() {
         let task = tokio::spawn(async {}).abort_handle();
         let (mut abort_handles, mut next) = (AbortHandles::default(), 0);
-        let reserved: Vec<u32> = (0..2 * PAGE + 10)
+        let reserved: Vec<u32> = (0..2 * CHUNK + 10)
             .map(|_| abort_handles.reserve())
             .collect();
         for &index in &reserved[1..] {
             assert!(abort_handles.started(index, task.clone()).is_none());
         }
-        assert!(abort_handles.ended(reserved[PAGE]).is_some());
-        let mut page = |abort_handles: &mut AbortHandles| {
-            abort_handles.abort_page(&mut next).map(|page| page.len())
+        assert!(abort_handles.ended(reserved[CHUNK]).is_some());
+        let mut chunk = |abort_handles: &mut AbortHandles| {
+            abort_handles
+                .abort_chunk(&mut next)
+                .map(|chunk| chunk.len())
         };
         assert_eq!(
-            page(&mut abort_handles),
-            Some(PAGE - 1),
+            chunk(&mut abort_handles),
+            Some(CHUNK - 1),
             "the first has no handle yet"
         );
         assert!(
             abort_handles.started(reserved[0], task.clone()).is_some(),
             "it is late"
         );
-        assert_eq!(page(&mut abort_handles), Some(PAGE - 1), "one has ended");
+        assert_eq!(chunk(&mut abort_handles), Some(CHUNK - 1), "one has ended");
         let index = abort_handles.reserve();
         assert!(
             abort_handles.started(index, task).is_some(),
-            "all pages are aborted"
+            "all chunks are aborted"
         );
-        assert_eq!(page(&mut abort_handles), Some(10));
+        assert_eq!(chunk(&mut abort_handles), Some(10));
         assert_eq!(
-            (page(&mut abort_handles), page(&mut abort_handles)),
+            (chunk(&mut abort_handles), chunk(&mut abort_handles)),
             (None, None)
         );
     }

@@ -125,8 +125,8 @@ impl<I, T> TaskSet<I, T> {
     pub(super) fn stop(&mut self) {
         self.stopped = true;
         let mut next = 0;
-        while let Some(page) = self.abort_handles.abort_page(&mut next) {
-            page.iter().for_each(AbortHandle::abort);
+        while let Some(chunk) = self.abort_handles.abort_chunk(&mut next) {
+            chunk.iter().for_each(AbortHandle::abort);
         }
     }
 }

@@ -486,11 +486,11 @@ impl<E: Send + 'static> Pool<E> {
 
     fn skip_all<'a>(&'a self, mut state: MutexGuard<'a, State<E>>) -> MutexGuard<'a, State<E>> {
         while state.queue.len() > 0 {
-            let skipped = state.queue.take_page();
+            let skipped = state.queue.take_chunk();
             let accepted = skipped.iter().filter(|queued| queued.is_accepted());
             state.outcomes.skip(accepted.count());
             drop(state);
-            // Page by page, and each task dropped after the lock. `starting` keeps the group from draining until all
+            // Page by chunk, and each task dropped after the lock. `starting` keeps the group from draining until all
             // are.
             for queued in skipped {
                 self.skip(queued);
@@ -552,11 +552,11 @@ impl<E: Send + 'static> Pool<E> {
     fn abort_all(&self) {
         let mut next = 0;
         loop {
-            // The lock is released between pages, and while they are aborted. A task that starts behind this walk is
+            // The lock is released between chunks, and while they are aborted. A task that starts behind this walk is
             // aborted as its handle arrives (see `launch`).
-            let page = self.lock().abort_handles.abort_page(&mut next);
-            let Some(page) = page else { return };
-            page.iter().for_each(AbortHandle::abort);
+            let chunk = self.lock().abort_handles.abort_chunk(&mut next);
+            let Some(chunk) = chunk else { return };
+            chunk.iter().for_each(AbortHandle::abort);
         }
     }
 

@@ -48,7 +48,7 @@ pub(super) struct Next<E> {
 }
 
 /// The most tasks that are taken out of a queue in one step, under the lock.
-const PAGE: usize = 512;
+const CHUNK: usize = 512;
 
 impl<E> WaitQueue<E> {
     pub(super) fn new(limit: usize, capacity: usize) -> WaitQueue<E> {
@@ -163,12 +163,12 @@ impl<E> WaitQueue<E> {
         self.queue.remove(&number)
     }
 
-    /// Takes a page out, in order, of a queue that nothing is added to any more.
-    pub(super) fn take_page(&mut self) -> Vec<Queued<E>> {
+    /// Takes a chunk out, in order, of a queue that nothing is added to any more.
+    pub(super) fn take_chunk(&mut self) -> Vec<Queued<E>> {
         let head = std::iter::from_fn(|| self.queue.pop_first());
-        let page: Vec<_> = head.take(PAGE).map(|(_, queued)| queued).collect();
-        self.accepted = self.accepted.saturating_sub(page.len());
-        page
+        let chunk: Vec<_> = head.take(CHUNK).map(|(_, queued)| queued).collect();
+        self.accepted = self.accepted.saturating_sub(chunk.len());
+        chunk
     }
 
     /// Begins to start queued tasks. Returns `false` if another caller does so already.
@@ -182,7 +182,7 @@ impl<E> WaitQueue<E> {
 
     /// Returns whether no task runs, is queued, or is about to start.
     pub(super) fn is_idle(&self) -> bool {
-        // While one is starting, a page of skipped tasks may be out of the queue and not dropped yet.
+        // While one is starting, a chunk of skipped tasks may be out of the queue and not dropped yet.
         !self.starting && self.running == 0 && self.queue.is_empty()
     }
 }
@@ -290,13 +290,13 @@ mod tests {
             "there was capacity for it"
         );
         assert_eq!((queue.len(), queue.has_capacity()), (3, false));
-        let page: Vec<_> = queue
-            .take_page()
+        let chunk: Vec<_> = queue
+            .take_chunk()
             .iter()
             .map(|queued| queued.index)
             .collect();
-        assert_eq!((page, queue.len()), (vec![2, 3, 5], 0));
-        assert!(queue.take_page().is_empty());
+        assert_eq!((chunk, queue.len()), (vec![2, 3, 5], 0));
+        assert!(queue.take_chunk().is_empty());
     }
 
     #[test]
@@ -311,20 +311,20 @@ mod tests {
     }
 
     #[test]
-    fn a_long_queue_goes_page_by_page_in_order() {
+    fn a_long_queue_goes_chunk_by_chunk_in_order() {
         for capacity in [0, 700, 2_000] {
             let mut queue = full(capacity);
             for index in 0..1_500 {
                 spawn(&mut queue, index);
             }
-            let pages: Vec<_> = [(); 4].into_iter().map(|()| queue.take_page()).collect();
-            let lengths: Vec<_> = pages.iter().map(Vec::len).collect();
+            let chunks: Vec<_> = [(); 4].into_iter().map(|()| queue.take_chunk()).collect();
+            let lengths: Vec<_> = chunks.iter().map(Vec::len).collect();
             assert_eq!(
                 lengths,
-                [PAGE, PAGE, 1_500 - 2 * PAGE, 0],
+                [CHUNK, CHUNK, 1_500 - 2 * CHUNK, 0],
                 "capacity {capacity}"
             );
-            let order = pages.into_iter().flatten().map(|queued| queued.index);
+            let order = chunks.into_iter().flatten().map(|queued| queued.index);
             assert!(order.eq(0..1_500), "capacity {capacity}");
         }
     }
