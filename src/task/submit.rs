@@ -115,7 +115,7 @@ where
         let mut answer = this.pool.poll_submit(ticket, cx);
         if answer.is_pending() && cancelled.as_mut().poll(cx).is_ready() {
             // The group accepts until the lock is taken here: then the task is the group's, which runs or skips it.
-            answer = Poll::Ready(match this.pool.withdraw(ticket) {
+            answer = Poll::Ready(match this.pool.cancel_submit(ticket) {
                 Some(task) => Err(task),
                 None => Ok(()),
             });
@@ -133,7 +133,7 @@ impl<F, E: Send + 'static> Drop for Submit<'_, F, E> {
         if let Step::Queued(ticket, _) = &self.step {
             // The task of a submit that waits is dropped here, after the lock. An accepted one is the group's, and
             // runs.
-            drop(self.pool.withdraw(ticket));
+            drop(self.pool.cancel_submit(ticket));
         }
     }
 }

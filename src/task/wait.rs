@@ -14,17 +14,17 @@ use crate::common::error::{TaskError, TaskErrors};
 use crate::common::panic::discard_each;
 
 /// The one `wait` of a group that may be alive. If it is dropped before it has resolved, the next may come.
-struct TheWait<'a, E: Send + 'static> {
+struct WaitInner<'a, E: Send + 'static> {
     drained: Drained<'a, E>,
 }
 
-impl<'a, E: Send + 'static> TheWait<'a, E> {
+impl<'a, E: Send + 'static> WaitInner<'a, E> {
     #[track_caller]
-    fn new(pool: &'a Arc<Pool<E>>) -> TheWait<'a, E> {
+    fn new(pool: &'a Arc<Pool<E>>) -> WaitInner<'a, E> {
         // At the call and not at the first poll, so that misuse panics at the caller's line.
         let admitted = pool.close_to_wait();
         assert!(admitted, "schedgroup: multiple calls to TaskGroup::wait");
-        TheWait {
+        WaitInner {
             drained: Drained::new(pool),
         }
     }
@@ -36,7 +36,7 @@ impl<'a, E: Send + 'static> TheWait<'a, E> {
     }
 }
 
-impl<E: Send + 'static> Drop for TheWait<'_, E> {
+impl<E: Send + 'static> Drop for WaitInner<'_, E> {
     fn drop(&mut self) {
         // One that has resolved has taken the failures, and must stay the last.
         if !self.drained.has_ended() {
@@ -81,7 +81,7 @@ impl<E: Send + 'static> Drop for TheWait<'_, E> {
 /// ```
 #[must_use = "the group is closed already; await this to see its tasks end"]
 pub struct Wait<'a, E: Send + 'static = Infallible> {
-    wait: TheWait<'a, E>,
+    wait: WaitInner<'a, E>,
 }
 
 /// A future that waits for a group and resolves to its counts or to all its errors; created by
@@ -116,14 +116,14 @@ pub struct Wait<'a, E: Send + 'static = Infallible> {
 /// ```
 #[must_use = "the group is closed already; await this to see its tasks end"]
 pub struct WaitAll<'a, E: Send + 'static = Infallible> {
-    wait: TheWait<'a, E>,
+    wait: WaitInner<'a, E>,
 }
 
 impl<'a, E: Send + 'static> Wait<'a, E> {
     #[track_caller]
     pub(super) fn new(pool: &'a Arc<Pool<E>>) -> Wait<'a, E> {
         Wait {
-            wait: TheWait::new(pool),
+            wait: WaitInner::new(pool),
         }
     }
 }
@@ -132,7 +132,7 @@ impl<'a, E: Send + 'static> WaitAll<'a, E> {
     #[track_caller]
     pub(super) fn new(pool: &'a Arc<Pool<E>>) -> WaitAll<'a, E> {
         WaitAll {
-            wait: TheWait::new(pool),
+            wait: WaitInner::new(pool),
         }
     }
 }

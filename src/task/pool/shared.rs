@@ -372,14 +372,14 @@ impl<E: Send + 'static> Pool<E> {
 
     /// Takes a task out of the queue, unless it was accepted. Called when its `submit` is dropped or sees the token
     /// cancelled.
-    pub(crate) fn withdraw<F>(&self, ticket: &SubmitTicket<F>) -> Option<F> {
+    pub(crate) fn cancel_submit<F>(&self, ticket: &SubmitTicket<F>) -> Option<F> {
         let mut state = self.lock();
         if ticket.pending.is_accepted() {
             return None;
         }
         // "Not accepted" and "taken out" are one step, so this submit has the task, or the group has. In a closed
         // group it may have been the last that `wait` waited for.
-        let queued = state.queue.withdraw(ticket.number);
+        let queued = state.queue.remove(ticket.number);
         let ended = state.settle();
         drop(state);
         // The queue's end holds the waker of the submit, which may be a user's: it is dropped after the lock.

@@ -155,7 +155,7 @@ impl<E> WaitQueue<E> {
     }
 
     /// Takes out a task that is not accepted.
-    pub(super) fn withdraw(&mut self, number: u64) -> Option<Queued<E>> {
+    pub(super) fn remove(&mut self, number: u64) -> Option<Queued<E>> {
         // Accepted, and so not the submit's any more. One behind `newest` may leave: no count has it.
         if number <= self.newest {
             return None;
@@ -255,11 +255,8 @@ mod tests {
     fn a_submit_in_the_middle_can_leave() {
         let mut queue = full(0);
         let numbers = [1, 2, 3].map(|index| submit(&mut queue, index));
-        assert_eq!(
-            queue.withdraw(numbers[1]).map(|queued| queued.index),
-            Some(2)
-        );
-        assert!(queue.withdraw(numbers[1]).is_none());
+        assert_eq!(queue.remove(numbers[1]).map(|queued| queued.index), Some(2));
+        assert!(queue.remove(numbers[1]).is_none());
         assert_eq!([(); 3].map(|()| step(&mut queue)), [Some(1), Some(3), None]);
     }
 
@@ -274,15 +271,15 @@ mod tests {
         let next = queue.next().unwrap();
         assert!(next.queued.is_accepted() && next.accepted.is_some());
         assert!(!listens(&mut queue, waiting), "it is accepted");
-        assert!(queue.withdraw(waiting).is_none(), "likewise");
+        assert!(queue.remove(waiting).is_none(), "likewise");
     }
 
     #[test]
     fn accepted_tasks_and_waiting_submits_start_in_the_order_in_which_they_came() {
         let mut queue = full(2);
         let numbers = [1, 2, 3, 4, 5].map(|index| submit(&mut queue, index));
-        assert!(queue.withdraw(numbers[0]).is_none(), "it is accepted");
-        assert!(queue.withdraw(numbers[3]).is_some());
+        assert!(queue.remove(numbers[0]).is_none(), "it is accepted");
+        assert!(queue.remove(numbers[3]).is_some());
         assert!(listens(&mut queue, numbers[2]));
         assert_eq!(step(&mut queue), Some(1));
         assert!(
@@ -303,9 +300,9 @@ mod tests {
     fn those_that_leave_in_the_middle_leave_the_capacity_to_those_behind() {
         let mut queue = full(1);
         let numbers = [1, 2, 3].map(|index| submit(&mut queue, index));
-        assert!(queue.withdraw(numbers[1]).is_some());
+        assert!(queue.remove(numbers[1]).is_some());
         assert_eq!(step(&mut queue), Some(1));
-        assert!(queue.withdraw(numbers[2]).is_none(), "it is accepted");
+        assert!(queue.remove(numbers[2]).is_none(), "it is accepted");
         assert_eq!(step(&mut queue), Some(3));
         assert!(queue.has_capacity());
     }
