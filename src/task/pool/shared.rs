@@ -490,7 +490,7 @@ impl<E: Send + 'static> Pool<E> {
             let accepted = skipped.iter().filter(|queued| queued.is_accepted());
             state.outcomes.skip(accepted.count());
             drop(state);
-            // Page by chunk, and each task dropped after the lock. `starting` keeps the group from draining until all
+            // Chunk by chunk, and each task dropped after the lock. `starting` keeps the group from draining until all
             // are.
             for queued in skipped {
                 self.skip(queued);
