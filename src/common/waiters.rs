@@ -22,7 +22,7 @@ impl Waiters {
             self.last
         });
         match self.find(number) {
-            Some(place) => Some(std::mem::replace(&mut self.wakers[place].1, waker)),
+            Some(index) => Some(std::mem::replace(&mut self.wakers[index].1, waker)),
             None => {
                 self.wakers.push((number, waker));
                 None
@@ -33,7 +33,7 @@ impl Waiters {
     /// Removes the waker of that number, to be dropped after the lock.
     pub(crate) fn leave(&mut self, number: u64) -> Option<Waker> {
         self.find(number)
-            .map(|place| self.wakers.swap_remove(place).1)
+            .map(|index| self.wakers.swap_remove(index).1)
     }
 
     /// Takes all of them, to be woken and to look again.

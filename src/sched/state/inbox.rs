@@ -228,9 +228,9 @@ mod tests {
         let mut inbox = Inbox::default();
         inbox.set_queue_stats(None, KEPT_DEAD + 18);
         inbox.push(entry(1));
-        for place in ["here", "with the driver"] {
-            assert!(!inbox.has_too_many_for(10), "{place}");
-            assert!(inbox.has_too_many_for(9), "{place}");
+        for holder in ["here", "with the driver"] {
+            assert!(!inbox.has_too_many_for(10), "{holder}");
+            assert!(inbox.has_too_many_for(9), "{holder}");
             inbox.drain(Vec::new());
         }
         inbox.set_queue_stats(None, 0);

@@ -152,10 +152,10 @@ impl Jobs {
     ) -> Vec<Entry> {
         let mut entries = Vec::new();
         for slot in self.slab.chunk(chunk) {
-            let not_due = self.slab.peek_mut(slot).is_some_and(|place| {
-                place.stage() == Stage::Waiting
-                    && place.call_site.ends_with_wait()
-                    && place.deadline > now
+            let not_due = self.slab.peek_mut(slot).is_some_and(|job| {
+                job.stage() == Stage::Waiting
+                    && job.call_site.ends_with_wait()
+                    && job.deadline > now
             });
             if not_due {
                 if let Reset::Requeued(entry) = self.reset(slot, now, workers) {
@@ -271,9 +271,9 @@ impl Jobs {
     }
 
     pub(in crate::sched) fn ref_dec(&mut self, slot: u32) {
-        let place = self.slab.get_mut(slot);
-        place.handles -= 1;
-        if place.handles == 0 && matches!(place.stage(), Stage::Ended(_)) {
+        let job = self.slab.get_mut(slot);
+        job.handles -= 1;
+        if job.handles == 0 && matches!(job.stage(), Stage::Ended(_)) {
             self.slab.remove(slot);
         }
     }
@@ -319,11 +319,11 @@ impl Jobs {
 
     /// Takes a job that has not started. Returns it with the stage that it was at.
     fn take_pending_at(&mut self, slot: u32) -> Option<(DroppedJob, Stage)> {
-        let place = self.slab.get_mut(slot);
-        let stage = place.stage();
-        let contents = place.take_contents(Stage::Ended(JobState::Cancelled))?;
-        let (id, call_site) = (JobId(place.sequence.job()), place.call_site);
-        if place.handles == 0 {
+        let job = self.slab.get_mut(slot);
+        let stage = job.stage();
+        let contents = job.take_contents(Stage::Ended(JobState::Cancelled))?;
+        let (id, call_site) = (JobId(job.sequence.job()), job.call_site);
+        if job.handles == 0 {
             self.slab.remove(slot);
         }
         // Held until the caller has dropped the runnable, after the lock. The entry stays where it is, and is dead.
@@ -363,24 +363,24 @@ impl Jobs {
     /// a new entry.
     pub(super) fn reset(&mut self, slot: u32, at: Timestamp, workers: &Workers) -> Reset {
         self.recall(slot, workers);
-        let place = self.slab.get_mut(slot);
-        match place.stage() {
-            Stage::Waiting if at >= place.deadline => {
-                place.deadline = at;
+        let job = self.slab.get_mut(slot);
+        match job.stage() {
+            Stage::Waiting if at >= job.deadline => {
+                job.deadline = at;
                 Reset::InPlace
             }
             stage @ (Stage::Waiting | Stage::Released | Stage::Blocked) => {
                 // The new sequence makes the former entry dead, in the heap or in the ready queue. A due job waits
                 // for its time again: it may have been moved later, and the driver is what keeps the order.
-                place.deadline = at;
-                place.wait_anew();
-                let sequence = place.sequence;
+                job.deadline = at;
+                job.wait_anew();
+                let sequence = job.sequence;
                 self.remove_from_ready(stage);
                 Reset::Requeued(Entry { at, sequence, slot })
             }
             // A run of a series: the reset is kept for its end, which takes the earlier of this and what the run
             // wants.
-            _ if place.call_site.is_series() => match self.slab.control(slot) {
+            _ if job.call_site.is_series() => match self.slab.control(slot) {
                 Some(control) if !control.is_last_run() => {
                     control.again = Some(at);
                     Reset::InPlace
@@ -420,9 +420,9 @@ impl Jobs {
 
     /// Returns when the row's job is due, or was if it has just started.
     pub(in crate::sched) fn row_deadline(&self, slot: u32) -> Option<Timestamp> {
-        let place = self.slab.peek(slot)?;
-        let is_there = place.is_pending() || place.stage() == Stage::Claimed;
-        is_there.then_some(place.deadline)
+        let job = self.slab.peek(slot)?;
+        let is_there = job.is_pending() || job.stage() == Stage::Claimed;
+        is_there.then_some(job.deadline)
     }
 
     /// Cancels the job of a row, if it has not started. What it held is the table's, and dropped there.
@@ -430,9 +430,9 @@ impl Jobs {
         if !self.is_pending_row(slot, workers) {
             return;
         }
-        let place = self.slab.get_mut(slot);
-        let stage = place.stage();
-        place.end(JobState::Cancelled);
+        let job = self.slab.get_mut(slot);
+        let stage = job.stage();
+        job.end(JobState::Cancelled);
         self.slab.remove(slot);
         self.tables.forget(table);
         self.pending -= 1;
@@ -445,11 +445,11 @@ impl Jobs {
         self.tables.hold(key.table, || Arc::clone(table));
         self.ready.free_slot();
         self.slab.take_control(slot);
-        let place = self.slab.get_mut(slot);
-        place.put_back(Contents::Row(Some(key)), Stage::Blocked);
+        let job = self.slab.get_mut(slot);
+        job.put_back(Contents::Row(Some(key)), Stage::Blocked);
         self.pending += 1;
         self.blocked += 1;
-        self.earliest_blocked = self.earliest_blocked.min(place.deadline);
+        self.earliest_blocked = self.earliest_blocked.min(job.deadline);
     }
 
     /// A claimed row may not start yet, and never will.
@@ -462,12 +462,12 @@ impl Jobs {
 
     /// Unblocks a row that may start. Returns the entry that speaks for it from now on.
     pub(super) fn unblock(&mut self, slot: u32) -> Option<Entry> {
-        let place = self.slab.peek_mut(slot)?;
-        if place.stage() != Stage::Blocked {
+        let job = self.slab.peek_mut(slot)?;
+        if job.stage() != Stage::Blocked {
             return None;
         }
-        place.wait_anew();
-        let (at, sequence) = (place.deadline, place.sequence);
+        job.wait_anew();
+        let (at, sequence) = (job.deadline, job.sequence);
         self.leave_blocked();
         Some(Entry { at, sequence, slot })
     }
@@ -615,11 +615,11 @@ impl Jobs {
         self.ready.free_slot();
         let task = self.slab.take_task(slot);
         let control = self.slab.take_control(slot).unwrap_or_default();
-        let place = self.slab.get(slot);
+        let job = self.slab.get(slot);
         // A task that was aborted is dropped by tokio when this poll returns, with the job that it had by then.
         let task = task.filter(|_| !control.abort && !lifecycle.is_aborting());
         // The `wait` that ends such a series may have come during this run, after the walk that brings them forward.
-        let done = lifecycle.is_draining() && place.call_site.ends_with_wait();
+        let done = lifecycle.is_draining() && job.call_site.ends_with_wait();
         let mut left = EndedRun {
             runnable,
             panic: None,
@@ -667,20 +667,20 @@ impl Jobs {
 
     fn run_again(&mut self, slot: u32, at: Timestamp, runnable: Box<dyn Runnable>) -> Entry {
         self.pending += 1;
-        let place = self.slab.get_mut(slot);
-        place.put_runnable(runnable, at);
+        let job = self.slab.get_mut(slot);
+        job.put_runnable(runnable, at);
         Entry {
             at,
-            sequence: place.sequence,
+            sequence: job.sequence,
             slot,
         }
     }
 
     /// Ends a job that runs. Its slot is freed here if it has no handle left.
     fn end(&mut self, slot: u32, state: JobState) {
-        let place = self.slab.get_mut(slot);
-        place.end(state);
-        if place.handles == 0 {
+        let job = self.slab.get_mut(slot);
+        job.end(state);
+        if job.handles == 0 {
             self.slab.remove(slot);
         }
     }
@@ -703,7 +703,7 @@ impl Jobs {
             let due_later = self
                 .slab
                 .peek_mut(slot)
-                .is_some_and(|place| place.deadline >= from);
+                .is_some_and(|job| job.deadline >= from);
             if !due_later {
                 continue;
             }
@@ -734,17 +734,17 @@ impl Jobs {
         jobs: &mut Vec<JobInfo>,
     ) {
         for slot in self.slab.chunk(chunk) {
-            let Some(place) = self.slab.peek_mut(slot) else {
+            let Some(job) = self.slab.peek_mut(slot) else {
                 continue;
             };
-            let state = match place.stage() {
+            let state = match job.stage() {
                 Stage::Waiting | Stage::Released | Stage::Blocked => JobState::Pending,
                 Stage::Claimed if claimed.contains(&slot) => JobState::Pending,
                 Stage::Claimed | Stage::Running => JobState::Running,
                 Stage::Vacant | Stage::Ended(_) => continue,
             };
-            let (id, deadline) = (JobId(place.sequence.job()), place.deadline);
-            let scheduled_at = self.call_sites.site(place.call_site);
+            let (id, deadline) = (JobId(job.sequence.job()), job.deadline);
+            let scheduled_at = self.call_sites.site(job.call_site);
             jobs.push(JobInfo {
                 id,
                 state,

@@ -285,9 +285,9 @@ impl Page {
             self.slots.push(slot);
             return self.slots.len() as u32 - 1;
         }
-        let place = &mut self.slots[index as usize];
-        self.vacant = place.handles;
-        *place = slot;
+        let free = &mut self.slots[index as usize];
+        self.vacant = free.handles;
+        *free = slot;
         index
     }
 
