@@ -53,28 +53,33 @@ impl Submitter<'_> {
         };
         // Admission: "is the group open?" and "one more job" are one step under the lock. So a `wait` beside this
         // call either finds the job held, or has closed the group before and the job comes back.
-        let (result, refused) =
+        let (result, runnable_back) =
             self.shared.enter(
                 |state, effects| match state.lifecycle.admit(caller, cancelled) {
                     Ok(()) => (Ok(state.insert(at, runnable, kind, site, effects)), None),
                     Err(rejected) => (Err(rejected), Some(runnable)),
                 },
             );
-        match (result, refused) {
+        match (result, runnable_back) {
             (Ok((id, slot)), _) => Ok(JobHandle::live(Arc::clone(self.shared), id, slot)),
             (Err(rejected), Some(runnable)) => Err((rejected, *runnable)),
-            (Err(_), None) => unreachable!("a refused runnable comes back"),
+            (Err(_), None) => unreachable!("a rejected runnable comes back"),
         }
     }
 
     /// Accepts a job, or drops it and returns a finished handle; panics if scheduling here is misuse by
     /// the group's owner.
     #[track_caller]
-    fn put<B: Runnable + 'static>(self, at: Timestamp, runnable: B, kind: JobKind) -> JobHandle {
+    fn schedule_runnable<B: Runnable + 'static>(
+        self,
+        at: Timestamp,
+        runnable: B,
+        kind: JobKind,
+    ) -> JobHandle {
         self.schedule_runnable_for(Location::caller(), at, runnable, kind)
     }
 
-    /// Like `put`, for a job that is scheduled in the name of the code at `site`.
+    /// Like `schedule_runnable`, for a job that is scheduled in the name of the code at `site`.
     #[track_caller]
     fn schedule_runnable_for<B: Runnable + 'static>(
         self,
@@ -85,7 +90,7 @@ impl Submitter<'_> {
     ) -> JobHandle {
         let (rejected, runnable) = match self.submit(at, runnable, kind, site) {
             Ok(handle) => return handle,
-            Err(refused) => refused,
+            Err(rejected) => rejected,
         };
         // A second step under the lock, which only rejected jobs pay for: the handle of each has a unique id.
         let id = self.shared.with(|state| state.jobs.next_id());
@@ -93,9 +98,9 @@ impl Submitter<'_> {
         if let Err(payload) = panic::discard(runnable) {
             self.shared.report_panic(&JobPanic::new(payload, id, site));
         }
-        if let (Caller::Owner, Rejected::Closed(door)) = (self.caller, rejected) {
-            let verb = door.verb();
-            panic!("schedgroup: attempted to schedule job after Group::{verb} was called");
+        if let (Caller::Owner, Rejected::Closed(phase)) = (self.caller, rejected) {
+            let method = phase.method();
+            panic!("schedgroup: attempted to schedule job after Group::{method} was called");
         }
         let deadline = self.shared.clock.instant(at);
         JobHandle::rejected(Arc::clone(self.shared), id, deadline)
@@ -113,12 +118,12 @@ impl Submitter<'_> {
 
     #[track_caller]
     pub(super) fn delay(self, delay: Duration, job: impl Job) -> JobHandle {
-        self.put(self.after(delay), job, JobKind::Once)
+        self.schedule_runnable(self.after(delay), job, JobKind::Once)
     }
 
     #[track_caller]
     pub(super) fn schedule(self, at: Instant, job: impl Job) -> JobHandle {
-        self.put(self.at(at), job, JobKind::Once)
+        self.schedule_runnable(self.at(at), job, JobKind::Once)
     }
 
     #[track_caller]
@@ -145,7 +150,7 @@ impl Submitter<'_> {
         delay: Duration,
         job: impl FnOnce(JobContext) -> J + Send + 'static,
     ) -> JobHandle {
-        self.put(self.after(delay), self.with(job), JobKind::Once)
+        self.schedule_runnable(self.after(delay), self.with(job), JobKind::Once)
     }
 
     #[track_caller]
@@ -154,7 +159,7 @@ impl Submitter<'_> {
         at: Instant,
         job: impl FnOnce(JobContext) -> J + Send + 'static,
     ) -> JobHandle {
-        self.put(self.at(at), self.with(job), JobKind::Once)
+        self.schedule_runnable(self.at(at), self.with(job), JobKind::Once)
     }
 
     fn with<F, J>(self, job: F) -> impl Runnable + use<F, J>
@@ -190,7 +195,10 @@ impl Submitter<'_> {
         F::Output: Send + 'static,
     {
         let (runnable, receiver) = WithResult::new(future, Location::caller());
-        JoinHandle::new(self.put(at, runnable, JobKind::Once), receiver)
+        JoinHandle::new(
+            self.schedule_runnable(at, runnable, JobKind::Once),
+            receiver,
+        )
     }
 
     #[track_caller]
@@ -199,7 +207,7 @@ impl Submitter<'_> {
         F: FnMut(JobContext) -> Fut + Send + 'static,
         Fut: Future<Output = Next> + Send + 'static,
     {
-        self.put(self.at(first), Repeating::new(self.shared, run), kind)
+        self.schedule_runnable(self.at(first), Repeating::new(self.shared, run), kind)
     }
 }
 

@@ -48,7 +48,7 @@ pub(in crate::sched) enum Phase {
 
 impl Phase {
     /// The method that closed it.
-    pub(in crate::sched) fn verb(self) -> &'static str {
+    pub(in crate::sched) fn method(self) -> &'static str {
         match self {
             Phase::Open | Phase::Waited => "wait",
             Phase::Draining => "drain",
