@@ -33,7 +33,7 @@ impl RunningJob {
         let Some(live) = live else {
             return Poll::Ready(Ok(None));
         };
-        match span.enter(|| shared.inside(|| live.poll(cx))) {
+        match span.enter(|| shared.catch_as_current(|| live.poll(cx))) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(next)) => Poll::Ready(Ok(Some(next))),
             Err(payload) => Poll::Ready(Err(payload)),

@@ -74,7 +74,7 @@ struct Restore(usize);
 
 impl Drop for Restore {
     fn drop(&mut self) {
-        CURRENT_GROUP.with(|inside| inside.set(self.0));
+        CURRENT_GROUP.with(|current| current.set(self.0));
     }
 }
 
@@ -227,9 +227,10 @@ impl Shared {
     }
 
     /// Runs a job's code: its panic ends here.
-    pub(super) fn inside<R>(&self, code: impl FnOnce() -> R) -> Result<R, Payload> {
-        let _restore =
-            Restore(CURRENT_GROUP.with(|inside| inside.replace(std::ptr::from_ref(self) as usize)));
+    pub(super) fn catch_as_current<R>(&self, code: impl FnOnce() -> R) -> Result<R, Payload> {
+        let _restore = Restore(
+            CURRENT_GROUP.with(|current| current.replace(std::ptr::from_ref(self) as usize)),
+        );
         panic::catch(code)
     }
 

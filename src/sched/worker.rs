@@ -205,7 +205,7 @@ impl Worker {
         };
         let polled = may_start.and_then(|_| {
             span.enter(|| {
-                shared.inside(|| {
+                shared.catch_as_current(|| {
                     let started = match work {
                         Work::Boxed(runnable) => runnable.start(run),
                         Work::Row(Row { table, key }) => {

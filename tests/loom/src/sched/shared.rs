@@ -70,7 +70,7 @@ impl Shared {
         ""
     }
 
-    pub(super) fn inside<R>(&self, code: impl FnOnce() -> R) -> Result<R, Payload> {
+    pub(super) fn catch_as_current<R>(&self, code: impl FnOnce() -> R) -> Result<R, Payload> {
         panic::catch(code)
     }
 
