@@ -53,14 +53,14 @@ impl Submitter<'_> {
         };
         // Admission: "is the group open?" and "one more job" are one step under the lock. So a `wait` beside this
         // call either finds the job held, or has closed the group before and the job comes back.
-        let (result, runnable_back) =
+        let (result, returned) =
             self.shared.enter(
                 |state, effects| match state.lifecycle.admit(caller, cancelled) {
                     Ok(()) => (Ok(state.insert(at, runnable, kind, site, effects)), None),
                     Err(rejected) => (Err(rejected), Some(runnable)),
                 },
             );
-        match (result, runnable_back) {
+        match (result, returned) {
             (Ok((id, slot)), _) => Ok(JobHandle::live(Arc::clone(self.shared), id, slot)),
             (Err(rejected), Some(runnable)) => Err((rejected, *runnable)),
             (Err(_), None) => unreachable!("a rejected runnable comes back"),
