@@ -20,8 +20,7 @@ use super::state::Reuse;
 /// A tokio task that polls one awaiting job after another, one at a time.
 ///
 /// A wake-up of the job is a wake-up of the task, and nothing of the group's is locked for it. When the
-/// job has ended, the task is kept for another as a [`SpareTask`](super::spare_task::SpareTask), or ends if there
-/// are enough of those.
+/// job has ended, the task is kept for another as a [`SpareTask`], or ends if there are enough of those.
 pub(super) struct JobTask {
     shared: Arc<Shared>,
     mailbox: Arc<Mailbox>,

@@ -17,7 +17,8 @@ use crate::common::time::Timestamp;
 /// Jobs that are rows of a table, as the table sees them. It calls under its own lock.
 ///
 /// The effects of the group's transitions, as to wake the tasks that wait for its end, are applied when this is
-/// dropped. So it is made before the table's lock is taken, and dropped after that is free again, also when user code panics.
+/// dropped. So it is made before the table's lock is taken, and dropped after that is free again, also when user code
+/// panics.
 pub(crate) struct Rows<'a> {
     shared: &'a Arc<Shared>,
     caller: Caller,

@@ -75,7 +75,7 @@ pub(in crate::sched) struct Jobs {
     counts: Counts,
     first_panic: FirstPanic,
     max_lateness: Duration,
-    /// A series that ends with `wait` came since it was asked last.
+    /// A series that ends with `wait` was scheduled since the last walk that expedited them.
     to_expedite: bool,
 }
 
