@@ -43,6 +43,8 @@ struct Step {
     pause: u64,
     /// What its error asks for.
     asks: Asks,
+    /// The token of the whole, at its end.
+    cancels: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -121,8 +123,8 @@ impl Steps {
 
     // What must come of it.
 
-    fn stop(&self, now: u64) -> Option<Stop> {
-        if self.cancel <= now {
+    fn stop(&self, cancel: u64, now: u64) -> Option<Stop> {
+        if cancel <= now {
             Some(Stop::Cancelled)
         } else {
             (self.deadline <= now).then_some(Stop::DeadlineExceeded)
@@ -136,23 +138,27 @@ impl Steps {
             end: End::Value,
             pause: 0,
             asks: Asks::Nothing,
+            cancels: false,
         })
     }
 
     fn waterfall(&self) -> Seen {
-        let (mut now, mut begun) = (0, Vec::new());
+        let (mut now, mut cancel, mut begun) = (0, self.cancel, Vec::new());
         let mut outcome = Outcome::Value(self.steps.len());
         for (number, step) in self.steps.iter().enumerate() {
-            if let Some(stop) = self.stop(now) {
+            if let Some(stop) = self.stop(cancel, now) {
                 outcome = Outcome::Stopped(stop);
                 break;
             }
             begun.push(now);
             let ends = now.saturating_add(step.takes);
-            now = ends.min(self.cancel).min(self.deadline);
+            now = ends.min(cancel).min(self.deadline);
             if now < ends {
-                outcome = Outcome::Stopped(self.stop(now).expect("it came first"));
+                outcome = Outcome::Stopped(self.stop(cancel, now).expect("it came first"));
                 break;
+            }
+            if step.cancels {
+                cancel = cancel.min(now);
             }
             match step.end {
                 End::Value => continue,
@@ -170,10 +176,10 @@ impl Steps {
     }
 
     fn retry(&self) -> Seen {
-        let (mut now, mut last) = (0, None);
+        let (mut now, mut cancel, mut last) = (0, self.cancel, None);
         let (mut begun, mut notified) = (Vec::new(), Vec::new());
         let ended = loop {
-            if let Some(stop) = self.stop(now) {
+            if let Some(stop) = self.stop(cancel, now) {
                 break stop.into();
             }
             let number = begun.len();
@@ -181,7 +187,7 @@ impl Steps {
             begun.push(now);
             let ends = now.saturating_add(step.takes);
             let given_up = now.saturating_add(self.attempt_timeout);
-            now = ends.min(given_up).min(self.cancel).min(self.deadline);
+            now = ends.min(given_up).min(cancel).min(self.deadline);
             if now == ends && step.end == End::Value {
                 return Seen {
                     outcome: Outcome::Value(number),
@@ -196,6 +202,9 @@ impl Steps {
             let failed = now == ends;
             if failed {
                 last = Some(number);
+                if step.cancels {
+                    cancel = cancel.min(now);
+                }
             }
             if self.attempts == begun.len() as u32 {
                 break Ended::Attempts;
@@ -216,7 +225,7 @@ impl Steps {
             if failed {
                 notified.push((number, pause));
             }
-            now = (now + pause).min(self.cancel.max(now));
+            now = (now + pause).min(cancel.max(now));
         };
         Seen {
             outcome: Outcome::GaveUp {
@@ -268,12 +277,12 @@ impl Steps {
         let outcome = match self.call {
             Call::Waterfall => self.play_waterfall(origin, token, begin).await,
             Call::Retry | Call::SpawnedRetry => {
-                let steps = self.clone();
+                let (steps, whole) = (self.clone(), token.clone());
                 let op = move || {
                     let number = begin();
-                    steps.step(number).run(number)
+                    steps.step(number).run(number, token.clone())
                 };
-                self.play_retry(origin, token, op, &notified).await
+                self.play_retry(origin, whole, op, &notified).await
             }
         };
         Seen {
@@ -292,7 +301,7 @@ impl Steps {
     ) -> Outcome {
         let mut waterfall = flow::waterfall::<usize, usize>(0);
         for &step in &self.steps {
-            let begin = begin.clone();
+            let (begin, token) = (begin.clone(), token.clone());
             waterfall = waterfall.then(move |value| {
                 let number = begin();
                 assert_eq!(number, value, "the value of the step before");
@@ -300,7 +309,7 @@ impl Steps {
                 if step.takes == 0 && step.end == End::Panic {
                     resume_unwind(Box::new("in a closure"));
                 }
-                async move { step.run(number).await.map(|number| number + 1) }
+                async move { step.run(number, token).await.map(|number| number + 1) }
             });
         }
         waterfall = waterfall.token(token);
@@ -375,11 +384,14 @@ impl Steps {
 }
 
 impl Step {
-    async fn run(self, number: usize) -> Result<usize, usize> {
+    async fn run(self, number: usize, token: CancellationToken) -> Result<usize, usize> {
         match self.takes {
             0 => {}
             NEVER => pending().await,
             millis => sleep(Duration::from_millis(millis)).await,
+        }
+        if self.cancels {
+            token.cancel();
         }
         match self.end {
             End::Value => Ok(number),
@@ -409,7 +421,7 @@ fn some_time(bytes: &mut Bytes<'_>, past: u64) -> u64 {
 }
 
 fn step(bytes: &mut Bytes<'_>, of: &Steps) -> Step {
-    let [takes, end, pause, asks] = [8, 8, 4, 8].map(|bound| bytes.below(bound));
+    let [takes, end, pause, asks] = [8, 8, 4, 16].map(|bound| bytes.below(bound));
     Step {
         takes: match takes {
             0..=4 => 0,
@@ -424,10 +436,11 @@ fn step(bytes: &mut Bytes<'_>, of: &Steps) -> Step {
         },
         pause: pause as u64 * SECOND,
         asks: match asks {
-            0..=4 => Asks::Nothing,
-            5..=6 => Asks::Pause((asks as u64 - 5) * 2 * SECOND),
-            _ => Asks::Stop,
+            9..=12 => Asks::Pause((asks as u64 - 9) * SECOND),
+            13 => Asks::Stop,
+            _ => Asks::Nothing,
         },
+        cancels: asks > 13,
     }
 }
 
