@@ -1,9 +1,8 @@
-//! What several of the modules are built with.
+//! The parts that several of the modules are built on.
 
 pub(crate) mod abort_handles;
 pub(crate) mod error;
 pub(crate) mod panic;
-pub(crate) mod table;
 pub(crate) mod time;
 pub(crate) mod trace;
 pub(crate) mod waiters;

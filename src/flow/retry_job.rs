@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::error::{Ended, RetryError};
 use super::retry::Retry;
-use crate::{Handle, JobHandle, Next};
+use crate::{Group, Handle, JobContext, JobHandle, Next};
 
 impl<O, F, T, E> Retry<'static, O, F, E>
 where
@@ -55,13 +55,13 @@ where
     #[track_caller]
     pub fn spawn_on(self, group: impl AsRef<Handle>) -> RetryHandle<T, E> {
         let (report, receiver) = oneshot::channel();
-        let place = Arc::new(Place::new(None));
-        let runs = Arc::clone(&place);
+        let cell = Arc::new(RetryCell::new(None));
+        let runs = Arc::clone(&cell);
         // The first run waits for this lock, so that it finds the retry with its job's handle.
-        let mut filled = lock(&place);
+        let mut filled = lock(&cell);
         let job = group.as_ref().repeat(Instant::now(), move |_| Run {
             spawned: lock(&runs).take(),
-            place: Arc::clone(&runs),
+            cell: Arc::clone(&runs),
         });
         *filled = Some(Spawned {
             retry: self,
@@ -73,11 +73,65 @@ where
     }
 }
 
-/// Where a retry lies between two runs of its job. Values are only moved under its lock.
-type Place<O, F, T, E> = Mutex<Option<Spawned<O, F, T, E>>>;
+/// Gives a type the method `retry`. It schedules through `$handle`; `$panics` is for its docs, about misuse.
+macro_rules! retry_method {
+    ($type:ty, $handle:expr, $panics:literal) => {
+        impl $type {
+            /// Makes the attempts of a [`flow::retry`](crate::flow::retry) as one job of this group:
+            /// [`Retry::spawn_on`] as a method.
+            ///
+            #[doc = $panics]
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use std::time::Duration;
+            /// use schedgroup::{Group, flow};
+            ///
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() {
+            /// let group = Group::new();
+            /// let fetch = flow::retry(|| async { Err::<(), _>("busy") });
+            /// let page = group.retry(fetch.attempts(2).delays([Duration::from_secs(1)]));
+            /// assert!(page.await.is_err_and(|error| error.attempts == 2));
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn retry<O, F, T, E>(&self, retry: Retry<'static, O, F, E>) -> RetryHandle<T, E>
+            where
+                O: FnMut() -> F + Send + 'static,
+                F: Future<Output = Result<T, E>> + Send + 'static,
+                T: Send + 'static,
+                E: Send + 'static,
+            {
+                let handle: fn(&$type) -> &Handle = $handle;
+                retry.spawn_on(handle(self))
+            }
+        }
+    };
+}
 
-fn lock<V>(place: &Mutex<V>) -> MutexGuard<'_, V> {
-    place.lock().unwrap_or_else(PoisonError::into_inner)
+retry_method!(
+    Group,
+    Group::own,
+    "# Panics\n\nAfter `wait`, `drain` or `shutdown` was called."
+);
+retry_method!(
+    Handle,
+    |handle| handle,
+    "Never panics: in a group that rejects it no attempt is made, and the handle resolves to [`Ended::Cancelled`]."
+);
+retry_method!(
+    JobContext,
+    AsRef::as_ref,
+    "Never panics: in a group that rejects it no attempt is made, and the handle resolves to [`Ended::Cancelled`]."
+);
+
+/// The retry, between two runs of its job. Values are only moved under its lock.
+type RetryCell<O, F, T, E> = Mutex<Option<Spawned<O, F, T, E>>>;
+
+fn lock<V>(cell: &Mutex<V>) -> MutexGuard<'_, V> {
+    cell.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A retry with the other end of its handle.
@@ -124,7 +178,7 @@ impl Wake for AttemptNow {
 struct Run<O, F, T, E> {
     /// None if it has ended: its job was moved while the last attempt ran, and comes once more.
     spawned: Option<Spawned<O, F, T, E>>,
-    place: Arc<Place<O, F, T, E>>,
+    cell: Arc<RetryCell<O, F, T, E>>,
 }
 
 /// The attempt has a box of its own.
@@ -151,7 +205,7 @@ where
             return Poll::Ready(spawned.end(Err(error)));
         }
         let spawned = self.spawned.take();
-        *lock(&self.place) = spawned;
+        *lock(&self.cell) = spawned;
         Poll::Ready(Next::After(pause))
     }
 }

@@ -18,7 +18,7 @@
 //   worker, local_queue                  start check, then polled once with its panic caught
 //         │
 //         ▼  only if it has to await
-//   job_task, spare                      a tokio task that is used again
+//   job_task, spare_task                      a tokio task that is used again
 //         │
 //         ▼  dropped, then counted down
 //   state: drained?                      the last one wakes who waits
@@ -37,13 +37,14 @@ mod job;
 mod job_task;
 mod local_queue;
 mod queue;
+mod rows;
 mod rt;
 mod run;
 mod runnable;
 mod running;
 mod schedule;
 mod shared;
-mod spare;
+mod spare_task;
 mod state;
 mod stats;
 mod timer;
@@ -59,5 +60,7 @@ pub use error::{JobError, JobPanic, ScheduleError, WaitError};
 pub use group::Group;
 pub use handle::{Handle, JobHandle, JoinHandle};
 pub use job::{Job, JobId, JobState, Next};
+pub(crate) use rows::Rows;
+pub(crate) use runnable::{JobFuture, RowKey, RowTable, Run, TableId};
 pub use stats::{JobInfo, Report, Stats};
 pub use wait::{Drain, Shutdown, Wait};

@@ -1,7 +1,8 @@
-//! What is inside a job: how it starts, and how it is polled.
+//! The code of a job: its start, and its polls.
 
 use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
@@ -11,12 +12,55 @@ use super::job::{JobId, Next};
 use crate::common::panic::{Payload, catch, discard, forget};
 use crate::common::time::Timestamp;
 
-/// What a run is told about itself.
+/// The data of a run that its code can ask for.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Run {
-    pub(super) id: JobId,
-    pub(super) deadline: Timestamp,
+pub(crate) struct Run {
+    pub(crate) id: JobId,
+    pub(crate) deadline: Timestamp,
+    /// The worker's clock as it starts, which is some tens of microseconds slow at most.
+    pub(crate) now: Timestamp,
     pub(super) scheduled_at: &'static Location<'static>,
+}
+
+/// A job until it starts.
+pub(super) enum Work {
+    Boxed(Box<dyn Runnable>),
+    Row(Row),
+}
+
+/// A job that is a row of a table, and has no allocation of its own.
+pub(super) struct Row {
+    pub(super) table: Arc<dyn RowTable>,
+    pub(super) key: RowKey,
+}
+
+/// The row of a table that a job is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowKey {
+    pub(crate) table: TableId,
+    pub(crate) row: u32,
+}
+
+/// The number of a table in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TableId(pub(super) std::num::NonZeroU32);
+
+pub(crate) type JobFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A table whose rows are jobs of a group.
+///
+/// A row that waits is its slot in the group and nothing else: what it holds lies in the table. The table's
+/// lock comes before the group's, and what it does to the job of a row it does under both.
+pub(crate) trait RowTable: Send + Sync {
+    /// Returns whether the row can start now. If not, the table has given the job back to the group as a
+    /// blocked one, and unblocks it later. `me` is the table itself. A panic of user code ends the job.
+    fn may_start(&self, me: &Arc<dyn RowTable>, row: u32, slot: u32) -> Result<bool, Payload>;
+
+    /// Begins the run of the row whose job is in `slot`. This is user code: it may panic.
+    fn start(self: Arc<Self>, row: u32, slot: u32, run: Run) -> JobFuture;
+
+    /// Drops all that is left in it: its group was dropped.
+    fn clear(&self);
 }
 
 /// A job that has not started: one allocation, as small as what the user handed in.
@@ -24,7 +68,7 @@ pub(super) trait Runnable: Send {
     /// Begins a run. This is user code: it may panic.
     fn start(self: Box<Self>, run: Run) -> Started;
 
-    /// How many runs a series has begun.
+    /// Returns the number of runs that a series has begun.
     fn runs(&self) -> u64 {
         0
     }
@@ -33,7 +77,7 @@ pub(super) trait Runnable: Send {
 /// A job that has started.
 pub(super) enum Started {
     /// The user's own future, in the very box that it waited in.
-    Future(Pin<Box<dyn Future<Output = ()> + Send>>),
+    Future(JobFuture),
     /// A runnable that holds the future of its run and outlives it.
     Stateful(Box<dyn Stateful>),
 }
@@ -138,10 +182,10 @@ impl<F: Future> Drop for WithResult<F> {
     fn drop(&mut self) {
         let future = discard(self.future.take());
         let result = self.result.take().unwrap_or(Err(JobError::Cancelled));
-        // Nobody may be there to receive it, which is the caller's choice.
+        // The `JoinHandle` may have been dropped, which is the caller's choice.
         let unsent = self.receiver.take().map(|receiver| receiver.send(result));
         let value = discard(unsent);
-        // One panic goes on to whoever drops this, and two at once would end the process.
+        // One panic continues in the caller that drops this, and two at once would end the process.
         match (future, value) {
             (Ok(()), Ok(())) => {}
             (Err(payload), Ok(())) | (Ok(()), Err(payload)) => resume_unwind(payload),

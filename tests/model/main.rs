@@ -11,6 +11,7 @@
 mod common;
 mod flows;
 mod history;
+mod keyed;
 mod oracle;
 mod play;
 mod rounds;

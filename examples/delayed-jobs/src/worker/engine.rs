@@ -90,7 +90,8 @@ pub(crate) struct Engine {
     pub(super) handlers: Handlers,
     pub(super) schedules: Vec<Schedule>,
     pub(super) lanes: Vec<Lane>,
-    pub(super) hints: KeyedHandle<JobId>,
+    /// The lane of each job of the near future, and when it is due.
+    pub(super) hints: KeyedHandle<JobId, (usize, Micros)>,
     pub(super) rounds: KeyedHandle<Round>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) closing: AtomicBool,
@@ -142,10 +143,9 @@ impl Engine {
     fn claim_after(self: &Arc<Self>, lane: usize, delay: Duration) {
         let engine = Arc::clone(self);
         let round = async move { engine.claim(lane).await };
-        // It is refused when the worker goes down, which claims nothing more.
-        let _ = self
-            .rounds
-            .try_delay(Round::Claim(lane), delay, round, OnDuplicate::KeepEarliest);
+        // It is rejected when the worker goes down, which claims nothing more.
+        self.rounds
+            .delay(Round::Claim(lane), delay, round, OnDuplicate::KeepEarliest);
     }
 
     async fn claim(self: &Arc<Self>, at: usize) {
@@ -219,13 +219,8 @@ impl Engine {
         {
             return;
         }
-        let engine = Arc::clone(self);
-        // Timers and the clock of the store do not go quite alike: `hint` waits on if it is too early.
-        let fire = async move { engine.hint(at, id, due) };
-        let fire_at = Instant::now() + wait;
-        let _ = self
-            .hints
-            .try_schedule(id, fire_at, fire, OnDuplicate::KeepEarliest);
+        self.hints
+            .insert_after(id, (at, due), wait, OnDuplicate::KeepEarliest);
     }
 
     pub(super) fn hint_for(self: &Arc<Self>, queue: &str, id: JobId, due: Micros) {
@@ -246,9 +241,8 @@ impl Engine {
             engine.look_cost.store(cost, Ordering::Relaxed);
             engine.look_after(next);
         };
-        let _ = self
-            .rounds
-            .try_delay(Round::Look, delay, round, OnDuplicate::KeepEarliest);
+        self.rounds
+            .delay(Round::Look, delay, round, OnDuplicate::KeepEarliest);
     }
 
     /// Brings the hints up to date, and takes back the leases of lost workers. Returns when to look again.

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::future::ready;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use schedgroup::Group;
@@ -329,7 +330,7 @@ impl Life {
             runs.push(group);
         }
         let clock = worker.site.store.clock();
-        let engine = Arc::new(Engine {
+        let engine = Arc::new_cyclic(|engine: &Weak<Engine>| Engine {
             name: format!("{}-{:08x}", std::process::id(), fastrand::u32(..)),
             store: Arc::clone(&worker.site.store),
             clock,
@@ -338,8 +339,17 @@ impl Life {
             handlers: worker.handlers,
             schedules: worker.schedules,
             lanes,
-            hints: KeyedGroup::on(&clockwork),
-            rounds: KeyedGroup::builder().exclusive().build_on(&clockwork),
+            hints: KeyedGroup::builder().on_with(&clockwork, {
+                let engine = Weak::clone(engine);
+                move |_, id, (at, due)| {
+                    if let Some(engine) = engine.upgrade() {
+                        // Timers and the clock of the store do not go quite alike: it waits on if it is too early.
+                        engine.hint(at, id, due);
+                    }
+                    ready(())
+                }
+            }),
+            rounds: KeyedGroup::builder().exclusive().on(&clockwork),
             metrics: worker.metrics,
             closing: AtomicBool::new(false),
             look_cost: AtomicU64::new(0),
