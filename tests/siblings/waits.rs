@@ -480,3 +480,23 @@ async fn a_panic_of_a_tasks_destructor_is_its_tasks_and_the_first_one_counts() {
         assert_eq!(group.stats().panicked, 1);
     }
 }
+
+/// Likewise where it was accepted into the queue, and has not started yet.
+#[tokio::test]
+async fn a_submit_that_is_dropped_after_it_was_accepted_into_the_queue_runs_its_task() {
+    let group = TaskGroup::builder().limit(1).queue(1).build();
+    let (hold, flag) = (Hold::new(), Flag::new());
+    for _ in 0..2 {
+        group.spawn(hold.job());
+    }
+    let mut submit = Box::pin(group.submit(flag.job()));
+    poll_once(submit.as_mut()).await;
+    // The second one starts, and leaves its part of the queue to the third.
+    hold.release();
+    settle().await;
+    drop(submit);
+    assert_eq!((group.stats().pending, flag.drops()), (1, 0));
+    hold.release();
+    assert_eq!(bounded(group.wait()).await.unwrap().finished, 3);
+    assert_eq!(flag.drops(), 1);
+}
