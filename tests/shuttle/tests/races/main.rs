@@ -7,13 +7,13 @@
 //! `SHUTTLE_SCHEDULES` sets how many orders each scheduler tries.
 #![forbid(unsafe_code)]
 
+mod tasks;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::task::Poll;
 use std::time::Duration;
 
-use schedgroup::task::TaskGroup;
 use schedgroup::{Group, Handle, JobState, Next, ScheduleError, WaitError};
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, Runner, future, thread};
@@ -451,118 +451,5 @@ fn a_detached_group_goes_on_for_its_handles() {
         while ledger.counts() != (2, 2, 2) {
             thread::yield_now();
         }
-    });
-}
-
-/// The wait is woken beside its drop: the next one still sees the end, and the error.
-#[test]
-fn a_wait_of_tasks_that_was_dropped_leaves_the_end_to_the_next() {
-    explore(|| {
-        future::block_on(async {
-            let group = TaskGroup::builder().limit(1).build();
-            let handle = group.handle();
-            group.spawn(async move {
-                future::yield_now().await;
-                handle.spawn(async { Err(7) });
-                Ok(())
-            });
-            let polled = {
-                let mut wait = std::pin::pin!(group.wait());
-                std::future::poll_fn(|cx| Poll::Ready(wait.as_mut().poll(cx))).await
-            };
-            let ended = match polled {
-                Poll::Ready(ended) => ended,
-                Poll::Pending => group.wait().await,
-            };
-            assert_eq!(ended.unwrap_err().into_error(), Some(7));
-            assert_eq!(group.stats().finished, 1);
-        });
-    });
-}
-
-/// A spawn through a handle beside the end runs, or is skipped; what wait says agrees with what it covered.
-#[test]
-fn a_spawn_beside_the_end_of_its_group_runs_or_is_skipped() {
-    explore(|| {
-        future::block_on(async {
-            let group = TaskGroup::<()>::new();
-            let (handle, ran) = (group.handle(), Arc::new(AtomicUsize::new(0)));
-            let counter = Arc::clone(&ran);
-            let spawner = thread::spawn(move || {
-                handle.spawn(async move {
-                    counter.fetch_add(1, SeqCst);
-                    Ok(())
-                });
-            });
-            group.spawn(async { Ok(()) });
-            group.wait().await.expect("no task that it covers is lost");
-            let covered = ran.load(SeqCst);
-            spawner.join().unwrap();
-            let stats = group.stats();
-            assert_eq!(
-                (ran.load(SeqCst), stats.skipped),
-                (covered, 1 - covered as u64)
-            );
-        });
-    });
-}
-
-/// A shutdown beside spawns through handles: what it held is in its report, what came too late is skipped.
-#[test]
-fn every_task_beside_a_shutdown_is_in_its_report_or_is_skipped() {
-    explore(|| {
-        future::block_on(async {
-            let group = TaskGroup::builder().limit(1).build();
-            let (handle, ledger) = (group.handle(), Ledger::default());
-            group.spawn(ledger.job());
-            let spawned = ledger.clone();
-            let spawner = thread::spawn(move || {
-                for _ in 0..2 {
-                    handle.spawn(spawned.job());
-                }
-            });
-            let report = group.shutdown(NEVER).await;
-            spawner.join().unwrap();
-            let (_, ran, gone) = ledger.counts();
-            let stats = group.stats();
-            assert_eq!(
-                (report.aborted, report.dropped, gone),
-                (0, 0, 3),
-                "{report:?}"
-            );
-            // What ended before the call is not in the report.
-            assert!(report.finished <= ran, "{report:?} {ledger:?}");
-            assert_eq!(
-                (stats.finished, stats.skipped),
-                (ran as u64, 3 - ran as u64)
-            );
-        });
-    });
-}
-
-/// The grace is over beside the end of a task, a member that leaves, and one who waits.
-#[test]
-fn an_end_of_grace_beside_the_last_end_wakes_all_who_wait() {
-    explore(|| {
-        future::block_on(async {
-            let (group, ledger) = (TaskGroup::builder().limit(1).build(), Ledger::default());
-            for _ in 0..2 {
-                group.spawn(ledger.job());
-            }
-            let member = group.member();
-            let leaver = thread::spawn(move || drop(member));
-            let drain = group.drain(NEVER);
-            let now = group.shutdown(NOW).await;
-            let all = drain.await;
-            leaver.join().unwrap();
-            let (_, ran, gone) = ledger.counts();
-            assert_eq!(
-                (gone, all.finished + all.aborted + all.dropped <= 3),
-                (2, true)
-            );
-            assert!(now.finished <= all.finished, "{now:?} {all:?}");
-            assert_eq!(group.wait().await.is_ok(), all.aborted + all.dropped == 0);
-            assert_eq!(group.stats().finished, ran as u64);
-        });
     });
 }
