@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use sqlx::{Connection, Executor};
 use tempfile::TempDir;
 
 /// Set by those who want a missing Postgres or browser to be a failure.
@@ -132,14 +133,18 @@ impl Postgres {
         }
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The address of a new, empty database.
     pub(crate) async fn database(&self) -> String {
         let address = |name: &str| format!("postgres://postgres@127.0.0.1:{}/{name}", self.port);
         let number = self.databases.fetch_add(1, Ordering::Relaxed);
         let name = format!("test_{}_{number}", std::process::id());
         let mut tries = 0;
-        let (client, connection) = loop {
-            match tokio_postgres::connect(&address("postgres"), tokio_postgres::NoTls).await {
+        let mut client = loop {
+            match sqlx::PgConnection::connect(&address("postgres")).await {
                 Ok(connected) => break connected,
                 // It listens before it lets in.
                 Err(error) if tries == 100 => panic!("no connection: {error}"),
@@ -147,13 +152,17 @@ impl Postgres {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
-        tokio::spawn(connection);
-        client
-            .batch_execute(&format!("create database {name}"))
-            .await
-            .expect("a database");
+        let sql = format!("create database {name}");
+        let made = client.execute(sqlx::AssertSqlSafe(sql)).await;
+        made.expect("a database");
         address(&name)
     }
+}
+
+/// A connection of one's own to a database.
+pub(crate) async fn client(address: &str) -> sqlx::PgConnection {
+    let client = sqlx::PgConnection::connect(address).await;
+    client.expect("a connection")
 }
 
 /// The server of this test program; started by the first test that asks for it.
