@@ -449,3 +449,62 @@ pub(crate) fn enqueue_in(connection: &Connection, job: &NewJob) -> Result<Enqueu
         Poll::Pending => unreachable!("a connection answers at once"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_memory() -> Connection {
+        let connection = Connection::open_in_memory().expect("a database");
+        migrate(&connection, true).expect("its tables");
+        connection
+    }
+
+    #[test]
+    fn every_statement_finds_its_rows_by_an_index_and_in_order() {
+        let connection = in_memory();
+        let mut wrong = Vec::new();
+        for sql in sql::all_statements() {
+            let text = format!("explain query plan {}", for_sqlite(&sql));
+            let mut plan = connection.prepare(&text).expect("a statement");
+            for at in 1..=plan.parameter_count() {
+                plan.raw_bind_parameter(at, "[]").expect("a parameter");
+            }
+            let mut rows = plan.raw_query();
+            while let Some(row) = rows.next().expect("a plan") {
+                let step: String = row.get(3).expect("a step");
+                let reads_all = step.starts_with("SCAN delayed_jobs") && !step.contains("INDEX");
+                // The newest by their ids are the end of the table itself.
+                let newest = sql.ends_with("order by id desc limit $1") && !sql.contains("state =");
+                if (reads_all && !newest) || step.contains("TEMP B-TREE FOR ORDER") {
+                    wrong.push(format!("{step}: {sql}"));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn old_rows_are_found_by_the_time_of_their_end() {
+        let connection = in_memory();
+        for (sql, index) in sql::all_statements().iter().filter_map(|sql| {
+            let (_, rest) = sql.split_once("indexed by ")?;
+            Some((sql, rest.split(' ').next()?))
+        }) {
+            let text = format!("explain query plan {}", for_sqlite(sql));
+            let mut plan = connection
+                .prepare(&text)
+                .expect("a statement that can use it");
+            for at in 1..=plan.parameter_count() {
+                plan.raw_bind_parameter(at, 1).expect("a parameter");
+            }
+            let mut rows = plan.raw_query();
+            let mut steps = Vec::new();
+            while let Some(row) = rows.next().expect("a plan") {
+                steps.push(row.get::<_, String>(3).expect("a step"));
+            }
+            let found = steps.iter().any(|step| step.contains(index));
+            assert!(found, "{steps:?} of {sql}");
+        }
+    }
+}

@@ -4,9 +4,14 @@
 mod clock;
 mod ends;
 mod files;
+mod load;
+mod pages;
+mod plans;
 mod program;
 mod schedules;
 mod servers;
+mod steps;
+mod watch;
 
 #[path = "../support/mod.rs"]
 mod support;

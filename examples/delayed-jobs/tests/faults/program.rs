@@ -114,8 +114,13 @@ impl Drop for Program {
 
 impl Program {
     pub(super) fn start(args: &[&str]) -> Program {
+        Program::start_with(args, |_| {})
+    }
+
+    pub(super) fn start_with(args: &[&str], also: impl FnOnce(&mut Command)) -> Program {
         let mut command = Command::new(env!("CARGO_BIN_EXE_delayed-jobs"));
         command.args(args).env_remove("DATABASE_URL");
+        also(&mut command);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         Program(command.spawn().expect("the program runs"))
     }

@@ -12,10 +12,10 @@ use tokio::time::{sleep, timeout};
 use super::*;
 
 /// A way to the server that can be made silent.
-struct Proxy {
+pub(super) struct Proxy {
     port: u16,
     /// Nothing passes, and connections are accepted all the same.
-    frozen: watch::Sender<bool>,
+    pub(super) frozen: watch::Sender<bool>,
     /// The connections that there are fall silent, and new ones pass.
     strand: watch::Sender<u64>,
 }
@@ -78,7 +78,7 @@ async fn pump(
 }
 
 /// A database, and the same one by way of a proxy.
-async fn by_proxy() -> Option<(String, String, Proxy)> {
+pub(super) async fn by_proxy() -> Option<(String, String, Proxy)> {
     let server = support::postgres()?;
     let database = server.database().await;
     let proxy = Proxy::to(server.port()).await;
@@ -164,11 +164,7 @@ async fn heartbeats_leave_nothing_behind_on_the_server() {
     let Some((database, queue)) = opened().await else {
         return;
     };
-    let memory = || {
-        let sql = "select pg_backend_pid()";
-        let _ = sql;
-        backends(&database)
-    };
+    let memory = || backends(&database);
     let store: Arc<dyn Store> = Arc::clone(queue.store());
     let mut seen = Vec::new();
     for round in 0..1501_i64 {

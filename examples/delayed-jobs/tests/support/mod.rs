@@ -37,6 +37,7 @@ pub(crate) fn say_loudly(what: &str) {
 /// A Postgres server in a temporary folder, which ends with this process, however that ends.
 pub(crate) struct Postgres {
     port: u16,
+    dir: PathBuf,
     databases: AtomicU32,
     /// Its standard input is what tells the server's keeper that this process lives.
     _keeper: Child,
@@ -113,6 +114,7 @@ impl Postgres {
         run_as(&mut keeper);
         let server = Postgres {
             port,
+            dir: dir.clone(),
             databases: AtomicU32::new(0),
             _keeper: keeper.spawn().expect("sh runs"),
         };
@@ -135,6 +137,18 @@ impl Postgres {
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// What the server has told so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    /// The process of the server, which starts all others.
+    pub(crate) fn pid(&self) -> String {
+        let file = fs::read_to_string(self.dir.join("data/postmaster.pid"));
+        let file = file.expect("a server has such a file");
+        file.lines().next().unwrap_or_default().to_owned()
     }
 
     /// The address of a new, empty database.
@@ -163,6 +177,13 @@ impl Postgres {
 pub(crate) async fn client(address: &str) -> sqlx::PgConnection {
     let client = sqlx::PgConnection::connect(address).await;
     client.expect("a connection")
+}
+
+/// Runs a statement on a connection of its own.
+pub(crate) async fn run(address: &str, sql: &str) {
+    let mut client = client(address).await;
+    let ran = client.execute(sqlx::AssertSqlSafe(sql.to_owned())).await;
+    ran.expect("it runs");
 }
 
 /// The server of this test program; started by the first test that asks for it.

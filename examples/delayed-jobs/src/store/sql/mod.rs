@@ -21,5 +21,7 @@ mod value;
 pub(super) use enqueue::enqueue;
 pub(super) use execute::{Database, Execute, Purpose};
 pub(super) use store::Sql;
+#[cfg(test)]
+pub(super) use text::all as all_statements;
 pub(super) use text::{FINISH, dialect};
 pub(super) use value::{Row, Value};

@@ -176,7 +176,7 @@ where delayed_jobs.id = due.id and not exists (select 1 from delayed_jobs_paused
 returning delayed_jobs.priority, delayed_jobs.run_at, delayed_jobs.id, delayed_jobs.claim, delayed_jobs.kind, delayed_jobs.payload, delayed_jobs.attempt";
 
 pub(super) const NEXT_SUSPECT: &str = "\
-select run_at, queue from delayed_jobs
+select run_at, queue from delayed_jobs /*sqlite indexed by delayed_jobs_suspects */
 where state = 'pending' and crashes > 0 and crashes >= $3
     and queue in (/*sqlite select value from json_each($1) *//*postgres select jsonb_array_elements_text($1::text::jsonb) */)
     and kind in (/*sqlite select value from json_each($2) *//*postgres select jsonb_array_elements_text($2::text::jsonb) */)
@@ -242,7 +242,7 @@ where delayed_jobs.id = lost.id
 returning delayed_jobs.id, delayed_jobs.queue, delayed_jobs.state";
 
 pub(super) const NEXT_EXPIRY: &str = "\
-select lease_until from delayed_jobs
+select lease_until from delayed_jobs /*sqlite indexed by delayed_jobs_leased */
 where state = 'running' and worker <> $1 and lease_until is not null order by lease_until limit 1";
 
 pub(super) const PROGRESS: &str = "\
@@ -317,7 +317,12 @@ pub(super) fn list(filter: &Filter) -> (String, Vec<Value>) {
         ("kind", filter.kind.clone()),
     ];
     let mut values = Vec::new();
-    let mut sql = format!("select {COLUMNS} from delayed_jobs where 1 = 1");
+    // Without statistics SQLite would rather sort them all.
+    let index = match filter.state {
+        Some(State::Pending) => " /*sqlite indexed by delayed_jobs_next */",
+        _ => "",
+    };
+    let mut sql = format!("select {COLUMNS} from delayed_jobs{index} where 1 = 1");
     if let Some(state) = filter.state {
         // As a literal, since the indexes are for one state each.
         sql += &format!(" and state = '{}'", state.word());
@@ -357,4 +362,45 @@ pub(super) fn values_of_end(ended: Ended) -> Vec<Value> {
         Verdict::Released => (State::Pending, None, None, 1),
     };
     values![id, claim, state.word(), at, error, back, ended.at]
+}
+
+/// All that are used again and again, for those who look at their plans. Counting reads all rows, and is done seldom
+/// and apart.
+#[cfg(test)]
+pub(in crate::store) fn all() -> Vec<String> {
+    let mut all: Vec<String> = [
+        FILL_SLOT,
+        REMEMBER_SLOT,
+        LAST_SLOT,
+        DROP_SLOTS,
+        DROP_PENDING,
+        REPLACE,
+        LOSE_KEY,
+        HAS_KEY,
+        AHEAD,
+        CLAIM,
+        CLAIM_ALONE,
+        NEXT_SUSPECT,
+        FINISH,
+        RENEW,
+        HELD_BY,
+        ASKED_TO_CANCEL,
+        RECLAIM,
+        NEXT_EXPIRY,
+        PROGRESS,
+        CANCEL,
+        RETRY,
+        STATE,
+        PRUNE,
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    for state in State::ALL.map(Some).into_iter().chain([None]) {
+        let filter = Filter {
+            state,
+            ..Filter::default()
+        };
+        all.push(list(&filter).0);
+    }
+    all
 }
