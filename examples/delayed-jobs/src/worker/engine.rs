@@ -27,8 +27,8 @@ use crate::metrics::Metrics;
 use crate::store::{Answer, Claim, Claimed, Ended, Lease, Store, StoreError, Suspects, Verdict};
 use crate::time::{Clock, Micros};
 
-/// From a change by another worker to the look at it, so that many changes are one look.
-const AFTER_CHANGE: Duration = Duration::from_millis(20);
+/// From a change by another worker to the claim for it, so that many changes are one claim.
+const AFTER_CHANGE: Duration = Duration::from_millis(5);
 
 /// However early the window ends.
 const SHORTEST: Duration = Duration::from_millis(50);
@@ -113,6 +113,8 @@ pub(crate) struct Engine {
     pub(super) closing: AtomicBool,
     /// How many microseconds the last look took.
     pub(super) look_cost: AtomicU64,
+    /// The same of the last claim.
+    pub(super) claim_cost: AtomicU64,
     pub(super) held: HeldJobs,
     /// Rung when a job is let go.
     pub(super) let_gone: Notify,
@@ -230,7 +232,11 @@ impl Engine {
             return;
         }
         let claim = self.request(at, free, Suspects::Without(self.suspicious()));
-        match self.limited(self.store.claim(claim)).await {
+        let begun = Instant::now();
+        let claimed = self.limited(self.store.claim(claim)).await;
+        let cost = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.claim_cost.store(cost, Ordering::Relaxed);
+        match claimed {
             Ok(claimed) => {
                 self.trouble.is_well();
                 if claimed.len() < free {
@@ -542,13 +548,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Looks whenever another program has changed something, but spends no more than a tenth of its time
-    /// with that. Does not end.
+    /// Claims whenever another program has changed something, and looks ahead after it, but spends no more than a part
+    /// of its time with either. Does not end.
     pub(super) async fn listen(self: Arc<Self>) {
         let mut changes = self.store.changes();
         while changes.changed().await.is_ok() {
-            let cost = Duration::from_micros(self.look_cost.load(Ordering::Relaxed));
-            self.look_after(AFTER_CHANGE.max(10 * cost));
+            sleep(AFTER_CHANGE).await;
+            self.ring_all();
+            let cost = |of: &AtomicU64| Duration::from_micros(of.load(Ordering::Relaxed));
+            self.look_after(10 * cost(&self.look_cost));
+            sleep(3 * cost(&self.claim_cost)).await;
         }
     }
 

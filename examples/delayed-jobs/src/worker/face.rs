@@ -398,6 +398,7 @@ impl Life {
             metrics: worker.metrics,
             closing: AtomicBool::new(false),
             look_cost: AtomicU64::new(0),
+            claim_cost: AtomicU64::new(0),
             held: HeldJobs::default(),
             let_gone: Notify::new(),
             isolating: AtomicBool::new(false),

@@ -61,11 +61,9 @@ async fn pages_make_no_job_late(queue: Queue, there: Queue) {
         page.abort();
     }
     println!("late by (p50, p99) in ms: {alone:?}, with three pages {beside:?}");
-    // The test is built without optimization, on a machine that is not quiet.
-    assert!(
-        beside.1 <= (3 * alone.1 / 2).max(150),
-        "alone {alone:?} ms, with pages {beside:?} ms"
-    );
+    // The test is built without optimization, and others run beside it; a page that holds jobs up does so by seconds.
+    let is_late = beside.0 > alone.0 + 100 || beside.1 > (2 * alone.1).max(1000);
+    assert!(!is_late, "alone {alone:?} ms, with pages {beside:?} ms");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -120,8 +120,8 @@ impl Program {
     pub(super) fn start_with(args: &[&str], also: impl FnOnce(&mut Command)) -> Program {
         let mut command = Command::new(env!("CARGO_BIN_EXE_delayed-jobs"));
         command.args(args).env_remove("DATABASE_URL");
-        also(&mut command);
         command.stdout(Stdio::null()).stderr(Stdio::null());
+        also(&mut command);
         Program(command.spawn().expect("the program runs"))
     }
 
