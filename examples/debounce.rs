@@ -19,15 +19,16 @@ const CEILING: Duration = Duration::from_secs(1);
 
 #[tokio::main]
 async fn main() -> Result<(), WaitError> {
-    let saves = KeyedGroup::builder().exclusive().build();
     let begun = Instant::now();
+    // Two saves of one file never overlap.
+    let saves = KeyedGroup::builder().exclusive().build_with(
+        move |_, file: &str, stroke: u32| async move {
+            let ms = begun.elapsed().as_millis();
+            println!("{ms:>4} ms  saved stroke {stroke} of {file}");
+        },
+    );
     for stroke in 1..=40 {
-        saves.debounce("draft.txt", QUIET, CEILING, async move {
-            println!(
-                "{:>4} ms  saved stroke {stroke}",
-                begun.elapsed().as_millis()
-            );
-        });
+        saves.debounce("draft.txt", QUIET, CEILING, stroke);
         let pause = if stroke == 5 { 400 } else { 50 };
         sleep(Duration::from_millis(pause)).await;
     }

@@ -20,26 +20,24 @@ const PATIENCE: Duration = Duration::from_millis(300);
 
 #[tokio::main]
 async fn main() {
-    let peers = KeyedGroup::new();
     let (begun, found) = (Instant::now(), Arc::new(AtomicUsize::new(0)));
+    let silent = Arc::clone(&found);
+    let peers = KeyedGroup::with_handler(move |_, peer: u32, port: u16| {
+        silent.fetch_add(1, Ordering::Relaxed);
+        let ms = begun.elapsed().as_millis();
+        async move { println!("{ms:>4} ms  peer {peer} on port {port} is silent") }
+    });
     for peer in 0..PEERS {
-        let found = Arc::clone(&found);
-        let silent = async move {
-            found.fetch_add(1, Ordering::Relaxed);
-            println!(
-                "{:>4} ms  peer {peer} is silent",
-                begun.elapsed().as_millis()
-            );
-        };
-        peers.delay(peer, PATIENCE, silent, OnDuplicate::Replace);
+        let port = 20_000 + peer as u16;
+        peers.insert_after(peer, port, PATIENCE, OnDuplicate::Replace);
     }
 
     let beating = peers.handle();
-    peers.group().every(BEAT).run(move |tick| {
+    peers.as_ref().every(BEAT).run(move |tick| {
         for peer in 0..PEERS {
             // From the tenth beat on every hundredth peer keeps silent.
             if tick.number() < 10 || peer % 100 != 0 {
-                beating.touch_after(&peer, PATIENCE);
+                beating.reset_after(&peer, PATIENCE);
             }
         }
         async {}

@@ -28,7 +28,7 @@
 //! | cancel one | [`job.cancel()`](JobHandle::cancel) | [`abort`](JobHandle::abort) stops one that runs |
 //! | move one | [`job.reset_after(delay)`](JobHandle::reset_after) | [`reset_at`](JobHandle::reset_at) |
 //! | repeat | [`group.every(period).run(job)`](Group::every) | [`repeat`](Group::repeat) where the job says when; [`periodic::at`] for calendars and cron |
-//! | one per key | [`keyed::KeyedGroup`] | sessions, request timeouts, debouncing, throttling |
+//! | one per key, with a value or a job | [`keyed::KeyedGroup`] | sessions, request timeouts, debouncing, batches |
 //! | limit how many run | [`Group::builder().max_running(n)`](Builder::max_running) | a slot is held only while a job runs |
 //! | shut down | [`group.shutdown(grace).await`](Group::shutdown) | [`Report`]; to end at once, [`cancel`](Group::cancel) or drop the group |
 //! | get results | [`group.spawn_after(delay, future)`](Group::spawn_after) | [`JoinHandle`]; of tasks that start at once: `all`, `race`, `map`, `stream` of [`flow`] |

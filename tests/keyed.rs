@@ -1,4 +1,5 @@
-//! Jobs under keys: one pending job a key, moved, replaced, kept and cancelled by key.
+//! Entries under keys: at most one pending per key, moved, replaced, kept and removed by key. Those whose values are
+//! jobs; the values themselves are in `keyed_values`.
 
 use std::future::{Ready, poll_fn};
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -12,13 +13,34 @@ use crate::common::{
     Flag, HOUR, Hold, Log, OnDrop, Random, bounded, ms, multi_thread, panic_of, settle, until,
     watched,
 };
-use schedgroup::keyed::OnDuplicate::{KeepEarliest, KeepExisting, KeepLatest, Replace};
-use schedgroup::keyed::Outcome::{Inserted, Kept, Refused, Replaced};
-use schedgroup::keyed::{KeyedContext, KeyedGroup, KeyedHandle, OnDuplicate};
-use schedgroup::{Group, ScheduleError, WaitError};
+use schedgroup::keyed::OnDuplicate::{Keep, KeepEarliest, KeepLatest, Replace};
+use schedgroup::keyed::{BoxedJob, Inserted, KeyedContext, KeyedGroup, KeyedHandle, OnDuplicate};
+use schedgroup::{Group, WaitError};
 use tokio::time::{Instant, sleep};
 
 async fn nothing() {}
+
+/// What became of a job that was handed in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Answer {
+    New,
+    Replaced,
+    Kept,
+    Rejected,
+}
+
+use Answer::{Kept, New, Rejected, Replaced};
+
+/// The answer without the job that comes back, which is dropped.
+fn answer<V>(inserted: Inserted<V>) -> Answer {
+    match inserted {
+        Inserted::New => New,
+        Inserted::Replaced(_) => Replaced,
+        Inserted::Kept(_) => Kept,
+        Inserted::Rejected(_) => Rejected,
+        other => panic!("{}", std::any::type_name_of_val(&other)),
+    }
+}
 
 // One pending job for each key.
 
@@ -34,19 +56,15 @@ async fn the_rules_for_duplicates() {
         (KeepLatest, 10, 5, Kept, "first", 10),
         (KeepLatest, 10, 10, Kept, "first", 10),
         (KeepLatest, 10, 20, Replaced, "second", 20),
-        (KeepExisting, 10, 5, Kept, "first", 10),
-        (KeepExisting, 10, 20, Kept, "first", 10),
+        (Keep, 10, 5, Kept, "first", 10),
+        (Keep, 10, 20, Kept, "first", 10),
     ];
-    for (rule, first, second, answer, who, when) in table {
+    for (rule, first, second, expected, who, when) in table {
         let (keyed, log) = (KeyedGroup::new(), Log::new());
         let now = Instant::now();
-        let inserted = keyed.schedule('k', now + ms(first), log.job("first"), rule);
-        let answered = keyed.schedule('k', now + ms(second), log.job("second"), rule);
-        assert_eq!(
-            (inserted, answered),
-            (Inserted, answer),
-            "{rule:?} {second}"
-        );
+        let inserted = answer(keyed.schedule('k', now + ms(first), log.job("first"), rule));
+        let answered = answer(keyed.schedule('k', now + ms(second), log.job("second"), rule));
+        assert_eq!((inserted, answered), (New, expected), "{rule:?} {second}");
         assert_eq!(
             keyed.deadline(&'k'),
             Some(now + ms(when)),
@@ -85,10 +103,10 @@ async fn a_key_is_free_from_the_start_of_its_job() {
     let (keyed, hold, log) = (KeyedGroup::new(), Hold::new(), Log::new());
     keyed.delay('k', Duration::ZERO, hold.job(), Replace);
     hold.started().await;
-    assert_eq!((keyed.len(), keyed.contains(&'k')), (0, false));
-    assert!(!keyed.cancel(&'k') && !keyed.touch(&'k', Instant::now()));
-    let again = keyed.delay('k', ms(1), log.job("beside it"), KeepExisting);
-    assert_eq!(again, Inserted);
+    assert_eq!((keyed.len(), keyed.contains_key(&'k')), (0, false));
+    assert!(keyed.remove(&'k').is_none() && !keyed.reset_at(&'k', Instant::now()));
+    let again = keyed.delay('k', ms(1), log.job("beside it"), Keep);
+    assert_eq!(answer(again), New);
     sleep(ms(2)).await;
     assert_eq!(log.labels(), ["beside it"]);
     hold.release();
@@ -99,34 +117,34 @@ async fn a_key_is_free_from_the_start_of_its_job() {
 async fn keys_are_found_by_what_they_borrow_as() {
     let keyed: KeyedGroup<String> = KeyedGroup::new();
     keyed.delay("ada".to_owned(), HOUR, nothing(), Replace);
-    assert!(keyed.contains("ada") && !keyed.contains("ben"));
-    assert!(keyed.touch_after("ada", ms(1)) && !keyed.touch_after("ben", ms(1)));
-    assert!(keyed.cancel("ada") && keyed.is_empty());
+    assert!(keyed.contains_key("ada") && !keyed.contains_key("ben"));
+    assert!(keyed.reset_after("ada", ms(1)) && !keyed.reset_after("ben", ms(1)));
+    assert!(keyed.remove("ada").is_some() && keyed.is_empty());
 }
 
 // Moving and cancelling.
 
 #[tokio::test(start_paused = true)]
-async fn a_touched_key_runs_its_own_job_at_the_new_time() {
+async fn a_moved_key_runs_its_own_job_at_the_new_time() {
     let (keyed, log) = (KeyedGroup::new(), Log::new());
     let start = Instant::now();
     keyed.delay("later", ms(10), log.job("later"), Replace);
     keyed.delay("sooner", ms(500), log.job("sooner"), Replace);
-    assert!(keyed.touch("later", start + ms(300)));
-    assert!(keyed.touch("sooner", start + ms(20)));
+    assert!(keyed.reset_at("later", start + ms(300)));
+    assert!(keyed.reset_at("sooner", start + ms(20)));
     assert_eq!(keyed.deadline("later"), Some(start + ms(300)));
     keyed.wait().await.unwrap();
     assert_eq!(log.take(), [("sooner", ms(20)), ("later", ms(300))]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_touch_brings_no_new_job() {
+async fn a_reset_brings_no_new_job() {
     let keyed = KeyedGroup::new();
     keyed.delay(1, HOUR, nothing(), Replace);
     for step in 0..1000 {
-        assert!(keyed.touch_after(&1, HOUR + ms(step)));
+        assert!(keyed.reset_after(&1, HOUR + ms(step)));
     }
-    let stats = keyed.group().stats();
+    let stats = keyed.stats();
     assert_eq!((stats.pending, stats.cancelled), (1, 0));
 }
 
@@ -135,31 +153,31 @@ async fn any_deadline_will_do() {
     let (keyed, log) = (KeyedGroup::new(), Log::new());
     keyed.delay("far", Duration::MAX, log.job("far"), Replace);
     keyed.delay("near", ms(1), log.job("near"), Replace);
-    assert!(keyed.touch_after("near", Duration::MAX));
+    assert!(keyed.reset_after("near", Duration::MAX));
     keyed.debounce("calm", Duration::MAX, Duration::MAX, log.job("calm"));
     sleep(HOUR).await;
     assert_eq!((keyed.len(), log.len()), (3, 0));
-    assert!(keyed.touch("near", Instant::now() - ms(1)));
-    assert!(keyed.cancel("far") && keyed.cancel("calm"));
+    assert!(keyed.reset_at("near", Instant::now() - ms(1)));
+    assert!(keyed.remove("far").is_some() && keyed.remove("calm").is_some());
     keyed.wait().await.unwrap();
     assert_eq!(log.take(), [("near", HOUR)]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn cancel_drops_the_job_before_it_returns_and_is_true_once() {
+async fn a_removed_job_is_given_back_once() {
     let (keyed, flag) = (KeyedGroup::new(), Flag::new());
     keyed.delay(1, HOUR, flag.job(), Replace);
-    assert!(keyed.cancel(&1));
+    assert!(keyed.remove(&1).is_some());
     assert_eq!((flag.drops(), keyed.len()), (1, 0));
-    assert!(!keyed.cancel(&1));
+    assert!(keyed.remove(&1).is_none());
     assert_eq!(keyed.wait().await.ok(), Some(()));
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_job_that_is_not_kept_is_dropped_before_schedule_returns() {
+async fn the_job_that_is_not_kept_is_given_back() {
     let (keyed, old, new) = (KeyedGroup::new(), Flag::new(), Flag::new());
     keyed.delay(1, HOUR, old.job(), Replace);
-    keyed.delay(1, HOUR, new.job(), KeepExisting);
+    keyed.delay(1, HOUR, new.job(), Keep);
     assert_eq!((old.drops(), new.drops()), (0, 1), "kept");
     keyed.delay(1, HOUR, new.job(), Replace);
     assert_eq!((old.drops(), new.drops()), (1, 1), "replaced");
@@ -172,7 +190,8 @@ async fn a_burst_runs_its_last_job_once_after_the_quiet() {
     let (keyed, log) = (KeyedGroup::new(), Log::new());
     for event in 0..5 {
         let outcome = keyed.debounce('k', ms(100), HOUR, log.job(event));
-        assert_eq!(outcome, if event == 0 { Inserted } else { Replaced });
+        let expected = if event == 0 { New } else { Replaced };
+        assert_eq!(answer(outcome), expected);
         sleep(ms(50)).await;
     }
     keyed.wait().await.unwrap();
@@ -212,7 +231,7 @@ async fn the_ceiling_counts_from_the_first_debounce_of_what_is_pending() {
 
 // Never twice at once.
 
-fn exclusive<K: Eq + Hash + Send + 'static>() -> KeyedGroup<K> {
+fn exclusive<K: Clone + Eq + Hash + Send + Sync + 'static>() -> KeyedGroup<K> {
     KeyedGroup::builder().exclusive().build()
 }
 
@@ -229,10 +248,11 @@ async fn events_during_a_run_cause_exactly_one_more_run_after_it() {
     sleep(ms(10)).await;
     for event in 0..5 {
         let outcome = keyed.delay('k', Duration::ZERO, log.job("again"), Replace);
-        assert_eq!(outcome, if event == 0 { Inserted } else { Replaced });
+        let expected = if event == 0 { New } else { Replaced };
+        assert_eq!(answer(outcome), expected);
         sleep(ms(10)).await;
     }
-    assert_eq!((keyed.len(), keyed.contains(&'k')), (1, true));
+    assert_eq!((keyed.len(), keyed.contains_key(&'k')), (1, true));
     keyed.wait().await.unwrap();
     let expected = [("begin", ms(0)), ("end", ms(100)), ("again", ms(100))];
     assert_eq!(log.take(), expected);
@@ -245,7 +265,7 @@ async fn what_waits_for_a_run_keeps_its_own_time() {
     settle().await;
     keyed.schedule('k', start + ms(400), log.job(()), Replace);
     assert_eq!(keyed.deadline(&'k'), Some(start + ms(400)));
-    assert!(keyed.touch(&'k', start + ms(300)));
+    assert!(keyed.reset_at(&'k', start + ms(300)));
     assert_eq!(keyed.deadline(&'k'), Some(start + ms(300)));
     keyed.wait().await.unwrap();
     assert_eq!(log.take(), [((), ms(300))]);
@@ -257,11 +277,9 @@ async fn rules_look_at_the_time_of_what_waits_for_a_run() {
     keyed.delay('k', Duration::ZERO, sleep(ms(100)), Replace);
     settle().await;
     keyed.delay('k', ms(300), log.job(300), KeepEarliest);
-    assert_eq!(keyed.delay('k', ms(400), log.job(400), KeepEarliest), Kept);
-    assert_eq!(
-        keyed.delay('k', ms(200), log.job(200), KeepEarliest),
-        Replaced
-    );
+    let later = keyed.delay('k', ms(400), log.job(400), KeepEarliest);
+    let sooner = keyed.delay('k', ms(200), log.job(200), KeepEarliest);
+    assert_eq!((answer(later), answer(sooner)), (Kept, Replaced));
     keyed.wait().await.unwrap();
     assert_eq!(log.take(), [(200, ms(200))]);
 }
@@ -272,11 +290,11 @@ async fn what_waits_for_a_run_can_be_cancelled() {
     keyed.delay('k', Duration::ZERO, hold.job(), Replace);
     hold.started().await;
     keyed.delay('k', Duration::ZERO, flag.job(), Replace);
-    assert!(keyed.cancel(&'k'));
+    assert!(keyed.remove(&'k').is_some());
     assert_eq!((flag.drops(), keyed.len()), (1, 0));
     hold.release();
     keyed.wait().await.unwrap();
-    assert_eq!(keyed.group().stats().finished, 1);
+    assert_eq!(keyed.stats().finished, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -296,9 +314,8 @@ async fn a_run_that_panics_lets_the_next_one_of_its_key_run() {
 
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_a_run_takes_no_place() {
-    let group = Group::builder().max_running(2).build();
     let (keyed, hold, log) = (
-        KeyedGroup::builder().exclusive().build_in(group),
+        KeyedGroup::builder().max_running(2).exclusive().build(),
         Hold::new(),
         Log::new(),
     );
@@ -326,16 +343,18 @@ async fn wait_covers_what_waits_for_a_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shutdown_drops_what_waits_for_a_run() {
-    let (keyed, hold, flag) = (exclusive(), Hold::new(), Flag::new());
-    keyed.delay('k', Duration::ZERO, hold.job(), Replace);
-    hold.started().await;
-    keyed.delay('k', Duration::ZERO, flag.job(), Replace);
-    let shutdown = keyed.shutdown(HOUR);
-    hold.release();
-    let report = shutdown.await;
-    assert_eq!((report.finished, report.dropped), (1, 1));
-    assert_eq!((flag.drops(), keyed.len()), (1, 0));
+async fn shutdown_lets_what_is_due_and_waits_for_a_run_follow_within_the_grace() {
+    for (grace, ran) in [(HOUR, 2), (ms(5), 0)] {
+        let (keyed, flag) = (exclusive(), Flag::new());
+        keyed.delay('k', Duration::ZERO, sleep(ms(10)), Replace);
+        settle().await;
+        keyed.delay('k', Duration::ZERO, flag.job(), Replace);
+        settle().await;
+        let (report, left) = keyed.shutdown(grace).await;
+        assert_eq!(report.finished, ran, "{grace:?}: {report:?}");
+        assert_eq!(left.len(), report.dropped, "{grace:?}: {report:?}");
+        assert_eq!((flag.drops(), keyed.len()), (ran / 2, 0), "{grace:?}");
+    }
 }
 
 #[test]
@@ -353,7 +372,7 @@ fn runs_of_one_key_never_overlap_on_two_workers() {
                     inside.fetch_sub(1, Ordering::SeqCst);
                     runs.fetch_add(1, Ordering::SeqCst);
                 };
-                if keyed.delay('k', Duration::ZERO, run, Replace) == Inserted {
+                if answer(keyed.delay('k', Duration::ZERO, run, Replace)) == New {
                     inserted += 1;
                 }
                 tokio::task::yield_now().await;
@@ -366,7 +385,7 @@ fn runs_of_one_key_never_overlap_on_two_workers() {
 
 // Races.
 
-/// Each pending time of a key begins with an `Inserted`, and ends in one run or one cancel.
+/// Each pending time of a key begins with a `New`, and ends in one run or one removal.
 #[test]
 fn every_insertion_ends_in_exactly_one_run_or_cancel() {
     watched(|| {
@@ -382,17 +401,17 @@ fn every_insertion_ends_in_exactly_one_run_or_cancel() {
                         for _ in 0..20_000 {
                             let key = random.below(3);
                             if random.below(8) == 0 {
-                                cancelled += usize::from(keyed.cancel(&key));
+                                cancelled += usize::from(keyed.remove(&key).is_some());
                                 continue;
                             }
                             let runs = Arc::clone(&runs);
                             let run = async move {
                                 runs.fetch_add(1, Ordering::SeqCst);
                             };
-                            let rule = [Replace, KeepEarliest, KeepLatest, KeepExisting]
-                                [random.below(4) as usize];
+                            let rule =
+                                [Replace, KeepEarliest, KeepLatest, Keep][random.below(4) as usize];
                             let outcome = keyed.delay(key, Duration::ZERO, run, rule);
-                            inserted += usize::from(outcome == Inserted);
+                            inserted += usize::from(answer(outcome) == New);
                         }
                         (inserted, cancelled)
                     })
@@ -422,9 +441,8 @@ fn every_insertion_ends_in_exactly_one_run_or_cancel() {
 
 #[tokio::test(start_paused = true)]
 async fn a_due_job_that_has_no_place_is_still_pending() {
-    let group = Group::builder().max_running(1).build();
     let (keyed, hold, log) = (
-        KeyedGroup::builder().build_in(group),
+        KeyedGroup::builder().max_running(1).build(),
         Hold::new(),
         Log::new(),
     );
@@ -433,7 +451,7 @@ async fn a_due_job_that_has_no_place_is_still_pending() {
     keyed.delay("k", Duration::ZERO, log.job("first"), Replace);
     sleep(ms(5)).await;
     let second = keyed.delay("k", Duration::ZERO, log.job("second"), Replace);
-    assert_eq!(second, Replaced);
+    assert_eq!(answer(second), Replaced);
     hold.release();
     keyed.wait().await.unwrap();
     assert_eq!(log.labels(), ["second"]);
@@ -474,6 +492,7 @@ macro_rules! answers {
             on.schedule_with(key, Instant::now() + ms(1), made(job()), Replace),
             on.debounce(key, ms(1), ms(1), job()),
         ]
+        .map(answer)
     }};
 }
 
@@ -482,7 +501,7 @@ async fn a_handle_does_not_panic_in_a_group_that_was_closed_or_cancelled() {
     let ends: [fn(&KeyedGroup<u8>); 3] = [
         |keyed| drop(keyed.wait()),
         |keyed| drop(keyed.shutdown(HOUR)),
-        |keyed| keyed.group().cancel(),
+        |keyed| keyed.cancel(),
     ];
     for (end, door) in ends.iter().zip(["wait", "shutdown", "cancel"]) {
         let (keyed, hold, flag) = (KeyedGroup::new(), Hold::new(), Flag::new());
@@ -490,7 +509,7 @@ async fn a_handle_does_not_panic_in_a_group_that_was_closed_or_cancelled() {
         handle.delay(0, Duration::ZERO, hold.job(), Replace);
         hold.started().await;
         end(&keyed);
-        assert_eq!(answers!(handle, 1, || flag.job()), [Refused; 5], "{door}");
+        assert_eq!(answers!(handle, 1, || flag.job()), [Rejected; 5], "{door}");
         assert_eq!((flag.drops(), handle.len()), (5, 0), "{door}");
     }
 }
@@ -500,14 +519,8 @@ async fn what_a_handle_is_refused_leaves_the_key_its_job() {
     let (keyed, log, flag) = (KeyedGroup::new(), Log::new(), Flag::new());
     keyed.delay(1, ms(5), log.job("kept"), Replace);
     let (wait, handle) = (keyed.wait(), keyed.handle());
-    assert_eq!(answers!(handle, 1, || flag.job()), [Refused; 5]);
-    let refused = handle.try_delay(1, ms(1), flag.job(), Replace);
-    assert!(
-        matches!(refused, Err(ScheduleError::Closed(_))),
-        "{refused:?}"
-    );
-    drop(refused);
-    assert_eq!(flag.drops(), 6);
+    assert_eq!(answers!(handle, 1, || flag.job()), [Rejected; 5]);
+    assert_eq!(flag.drops(), 5);
     wait.await.unwrap();
     assert_eq!(log.take(), [("kept", ms(5))]);
 }
@@ -517,8 +530,8 @@ async fn debounce_of_the_owner_answers_after_wait() {
     let (keyed, log, flag) = (KeyedGroup::new(), Log::new(), Flag::new());
     keyed.delay(1, ms(5), log.job("kept"), Replace);
     let wait = keyed.wait();
-    let answers = [1, 2].map(|key| keyed.debounce(key, ms(1), ms(1), flag.job()));
-    assert_eq!((answers, flag.drops()), ([Refused; 2], 2));
+    let answers = [1, 2].map(|key| answer(keyed.debounce(key, ms(1), ms(1), flag.job())));
+    assert_eq!((answers, flag.drops()), ([Rejected; 2], 2));
     wait.await.unwrap();
     assert_eq!(log.take(), [("kept", ms(5))]);
 }
@@ -531,7 +544,7 @@ async fn after_the_end_a_handle_answers_refused_and_drops_the_job() {
     ];
     for end in ends {
         let (keyed, flag) = (KeyedGroup::new(), Flag::new());
-        let (handle, elsewhere) = (keyed.handle(), KeyedGroup::on(&keyed));
+        let (handle, elsewhere) = (keyed.handle(), KeyedGroup::builder().on(&keyed));
         keyed.delay(1, Duration::ZERO, nothing(), Replace);
         end(&keyed);
         let answers = [&handle, &handle.clone(), &elsewhere].map(|keys| {
@@ -540,8 +553,9 @@ async fn after_the_end_a_handle_answers_refused_and_drops_the_job() {
                 keys.schedule(1, Instant::now(), flag.job(), Replace),
                 keys.debounce(2, ms(1), ms(1), flag.job()),
             ]
+            .map(answer)
         });
-        assert_eq!(answers, [[Refused; 3]; 3]);
+        assert_eq!(answers, [[Rejected; 3]; 3]);
         assert_eq!(flag.drops(), 9);
     }
 }
@@ -567,24 +581,24 @@ fn a_keyed_group_needs_a_runtime() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_job_comes_back_and_the_key_keeps_what_it_had() {
-    let (keyed, log) = (KeyedGroup::new(), Log::new());
+async fn a_rejected_job_comes_back_and_the_key_keeps_what_it_had() {
+    let (keyed, other, log) = (KeyedGroup::new(), KeyedGroup::new(), Log::new());
     keyed.delay(1, ms(5), log.job("kept"), Replace);
     let wait = keyed.wait();
-    let refused = keyed.try_delay(1, ms(1), log.job("refused"), Replace);
-    let Err(ScheduleError::Closed(job)) = refused else {
-        panic!("{refused:?}")
+    let job = BoxedJob::new(log.job("rejected"));
+    let Inserted::Rejected(job) = keyed.insert_after(1, job, ms(1), Replace) else {
+        panic!("the group is closed")
     };
-    job.await;
-    assert_eq!(log.labels(), ["refused"]);
-    let kept = keyed.try_schedule(1, Instant::now(), nothing(), KeepExisting);
-    assert_eq!(kept.ok(), Some(Kept));
+    other.insert_after("elsewhere", job, ms(1), Replace);
+    let job = BoxedJob::new(nothing());
+    let kept = keyed.insert_at(1, job, Instant::now(), Keep);
+    assert_eq!(answer(kept), Rejected, "also where the other would be kept");
     assert!(
-        keyed.touch_after(&1, ms(7)),
+        keyed.reset_after(&1, ms(7)),
         "a pending key can be moved while the group drains"
     );
     wait.await.unwrap();
-    assert_eq!(log.take(), [("kept", ms(7))]);
+    assert_eq!(log.take(), [("rejected", ms(1)), ("kept", ms(7))]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -593,43 +607,51 @@ async fn a_key_can_be_cancelled_while_the_group_drains() {
     keyed.delay(1, HOUR, flag.job(), Replace);
     keyed.delay(2, ms(5), nothing(), Replace);
     let wait = keyed.wait();
-    assert_eq!((keyed.cancel(&1), flag.drops()), (true, 1));
+    let removed = keyed.remove(&1).is_some();
+    assert_eq!((removed, flag.drops()), (true, 1));
     wait.await.unwrap();
     assert_eq!(start.elapsed(), ms(5));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cancelled_group_drops_all_keys_and_refuses() {
+async fn a_cancelled_group_keeps_all_values_and_rejects_others() {
     let (keyed, flag) = (KeyedGroup::new(), Flag::new());
     for key in 0..10 {
         keyed.delay(key, HOUR, flag.job(), Replace);
     }
-    keyed.group().cancel();
-    assert!(!keyed.touch_after(&1, ms(1)));
-    assert_eq!(keyed.delay(11, HOUR, flag.job(), Replace), Refused);
-    let refused = keyed.try_delay(12, HOUR, nothing(), Replace);
-    assert!(
-        matches!(refused, Err(ScheduleError::Cancelled(_))),
-        "{refused:?}"
-    );
+    keyed.cancel();
+    assert!(!keyed.reset_after(&1, ms(1)) && !keyed.expire(&1));
+    for key in [1, 11] {
+        let rejected = keyed.delay(key, HOUR, flag.job(), Replace);
+        assert_eq!(answer(rejected), Rejected);
+    }
     assert!(matches!(keyed.wait().await, Err(WaitError::Cancelled)));
     settle().await;
-    assert_eq!((keyed.len(), flag.drops()), (0, 11));
+    assert_eq!((keyed.len(), flag.drops()), (10, 2));
+    assert_eq!(keyed.deadline(&1), None, "it has none any more");
+    assert!(keyed.remove(&1).is_some());
+    assert_eq!((keyed.drain_values().len(), keyed.len()), (9, 0));
+    assert_eq!(flag.drops(), 12);
 }
 
 #[tokio::test(start_paused = true)]
 async fn dropping_the_keyed_group_drops_its_jobs() {
-    let (keyed, flag) = (KeyedGroup::new(), Flag::new());
-    keyed.delay(1, HOUR, flag.job(), Replace);
-    let handle = keyed.handle();
-    drop(keyed);
-    settle().await;
-    assert_eq!((handle.len(), flag.drops()), (0, 1));
-    assert_eq!(handle.delay(1, HOUR, nothing(), Replace), Refused);
+    for cancelled in [false, true] {
+        let (keyed, flag) = (KeyedGroup::new(), Flag::new());
+        keyed.delay(1, HOUR, flag.job(), Replace);
+        let handle = keyed.handle();
+        if cancelled {
+            keyed.cancel();
+            settle().await;
+        }
+        drop(keyed);
+        assert_eq!((handle.len(), flag.drops()), (0, 1));
+        assert_eq!(answer(handle.delay(1, HOUR, nothing(), Replace)), Rejected);
+    }
 }
 
 #[test]
-fn a_runtime_that_ends_takes_the_keys_along() {
+fn a_runtime_that_ends_leaves_the_values() {
     let (runtime, flag) = (multi_thread(), Flag::new());
     let keyed = {
         let _inside = runtime.enter();
@@ -637,18 +659,23 @@ fn a_runtime_that_ends_takes_the_keys_along() {
     };
     keyed.delay(1, HOUR, flag.job(), Replace);
     drop(runtime);
-    assert_eq!((keyed.len(), flag.drops()), (0, 1));
-    assert_eq!(keyed.delay(1, HOUR, nothing(), Replace), Refused);
+    assert_eq!((keyed.len(), flag.drops()), (1, 0));
+    assert_eq!(answer(keyed.delay(2, HOUR, nothing(), Replace)), Rejected);
+    drop(keyed);
+    assert_eq!(flag.drops(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn keys_live_in_a_group_of_somebody_else_too() {
     let (group, log) = (Group::new(), Log::new());
-    let (saves, loads) = (KeyedGroup::on(&group), KeyedGroup::on(&group));
+    let (saves, loads) = (
+        KeyedGroup::builder().on(&group),
+        KeyedGroup::builder().on(&group),
+    );
     saves.delay(1, ms(2), log.job("saved"), Replace);
     loads.delay(1, ms(1), log.job("loaded"), Replace);
     let also_saves = saves.clone();
-    assert!(also_saves.touch_after(&1, ms(3)));
+    assert!(also_saves.reset_after(&1, ms(3)));
     assert_eq!(group.stats().pending, 2);
     group.wait().await.unwrap();
     assert_eq!(log.take(), [("loaded", ms(1)), ("saved", ms(3))]);
@@ -659,7 +686,7 @@ async fn the_handle_of_a_context_is_admitted_while_the_group_drains() {
     let (group, log) = (Group::new(), Log::new());
     let of_job = log.clone();
     group.delay_with(ms(1), |context| async move {
-        let keyed = KeyedGroup::on(&context);
+        let keyed = KeyedGroup::builder().on(&context);
         keyed.delay(1, ms(1), of_job.job("from inside"), Replace);
     });
     group.wait().await.unwrap();
@@ -707,8 +734,8 @@ async fn a_job_schedules_its_own_key_while_the_group_drains() {
             log.push((left, context.is_draining()));
             if left > 0 {
                 let again = move |context| hook(context, left - 1, log);
-                let answer = context.delay_with(1, ms(10), again, KeepExisting);
-                assert_eq!(answer, Inserted);
+                let again = context.delay_with(1, ms(10), again, Keep);
+                assert_eq!(answer(again), New);
             }
         })
     }
@@ -734,16 +761,17 @@ async fn all_verbs_of_a_context_are_admitted_while_the_group_drains() {
     let of_job = log.clone();
     let run = move |context: KeyedContext<u8>| async move {
         let job = || of_job.job("by a verb");
-        let expected = [Inserted, Replaced, Replaced, Replaced, Replaced];
+        let expected = [New, Replaced, Replaced, Replaced, Replaced];
         assert_eq!(answers!(context, 1, job), expected);
         assert_eq!(answers!(context.handle(), 2, job), expected);
-        let tried = context.try_delay(3, ms(1), job(), Replace);
-        assert_eq!(tried.ok(), Some(Inserted));
-        let tried = context.try_schedule(3, Instant::now() + ms(2), job(), KeepLatest);
-        assert_eq!(tried.ok(), Some(Replaced));
-        assert!(context.touch(&2, Instant::now() + ms(5)) && context.touch_after(&1, ms(5)));
-        assert_eq!((context.len(), context.contains(&3)), (3, true));
-        assert!(context.cancel(&3) && !context.is_empty());
+        let inserted = context.insert_after(3, BoxedJob::new(job()), ms(1), Replace);
+        assert_eq!(answer(inserted), New);
+        let at = Instant::now() + ms(2);
+        let inserted = context.insert_at(3, BoxedJob::new(job()), at, KeepLatest);
+        assert_eq!(answer(inserted), Replaced);
+        assert!(context.reset_at(&2, Instant::now() + ms(5)) && context.reset_after(&1, ms(5)));
+        assert_eq!((context.len(), context.contains_key(&3)), (3, true));
+        assert!(context.remove(&3).is_some() && !context.is_empty());
     };
     keyed.delay_with(1, ms(1), run, Replace);
     keyed.wait().await.unwrap();
@@ -766,30 +794,32 @@ async fn a_context_never_panics_and_may_outlive_its_job() {
     let context = context_of(&keyed, &hold).await;
     hold.release();
     keyed.wait().await.unwrap();
-    assert_eq!(answers!(context, 1, || flag.job()), [Refused; 5], "drained");
+    assert_eq!(
+        answers!(context, 1, || flag.job()),
+        [Rejected; 5],
+        "drained"
+    );
 
     let keyed = KeyedGroup::new();
     let context = context_of(&keyed, &hold).await;
     drop(keyed.shutdown(HOUR));
     assert_eq!(
         answers!(context, 1, || flag.job()),
-        [Refused; 5],
+        [Rejected; 5],
         "shut down"
     );
-    let refused = context.try_delay(1, ms(1), flag.job(), Replace);
-    assert!(
-        matches!(refused, Err(ScheduleError::Closed(_))),
-        "{refused:?}"
+    drop(keyed);
+    assert_eq!(
+        answers!(context, 1, || flag.job()),
+        [Rejected; 5],
+        "dropped"
     );
-    drop((refused, keyed));
-    assert_eq!(answers!(context, 1, || flag.job()), [Refused; 5], "dropped");
-    assert_eq!(flag.drops(), 16);
+    assert_eq!(flag.drops(), 15);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_context_tells_of_its_run() {
-    let group = Group::builder().max_running(1).build();
-    let keyed = KeyedGroup::builder().build_in(group);
+    let keyed = KeyedGroup::builder().max_running(1).build();
     let (log, hold, start) = (Log::new(), Hold::new(), Instant::now());
     keyed.delay("busy", Duration::ZERO, hold.job(), Replace);
     hold.started().await;
@@ -799,13 +829,13 @@ async fn a_context_tells_of_its_run() {
         of_job.push((context.id(), times, context.is_draining()));
         context.token().cancelled().await;
     };
-    let before = keyed.group().delay(HOUR, nothing()).id();
+    let before = keyed.as_ref().delay(HOUR, nothing()).id();
     keyed.delay_with("k", ms(10), run, Replace);
-    let after = keyed.group().delay(HOUR, nothing()).id();
+    let after = keyed.as_ref().delay(HOUR, nothing()).id();
     sleep(ms(25)).await;
     hold.release();
     settle().await;
-    keyed.group().cancel();
+    keyed.cancel();
     assert!(matches!(keyed.wait().await, Err(WaitError::Cancelled)));
     let [(id, times, is_draining)] = log.labels()[..] else {
         panic!("it ran once")
@@ -827,19 +857,20 @@ async fn a_closure_that_panics_while_it_makes_its_job_frees_its_key() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cancel_drops_what_a_closure_holds_before_it_returns() {
+async fn what_a_closure_holds_goes_with_the_removed_job() {
     let (keyed, flag) = (KeyedGroup::new(), Flag::new());
     let guard = flag.guard();
     let made = move |_| async move { drop(guard) };
     keyed.delay_with('k', HOUR, made, Replace);
-    assert_eq!((keyed.cancel(&'k'), flag.drops()), (true, 1));
+    let removed = keyed.remove(&'k').is_some();
+    assert_eq!((removed, flag.drops()), (true, 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_type_of_the_keys_can_be_named_at_the_builder() {
     let keyed = KeyedGroup::<String>::builder().exclusive().build();
     keyed.delay("k".to_owned(), HOUR, nothing(), Replace);
-    assert!(keyed.contains("k"));
+    assert!(keyed.contains_key("k"));
 }
 
 // The user's own code.
@@ -889,16 +920,16 @@ async fn a_panic_of_hash_or_eq_goes_to_the_caller_and_changes_nothing() {
         let says = if hash_panics { "hash" } else { "eq" };
         let misuses = [
             panic_of(|| keyed.delay(bad.clone(), ms(1), flag.job(), Replace)),
-            panic_of(|| keyed.touch(&bad, Instant::now())),
-            panic_of(|| keyed.cancel(&bad)),
-            panic_of(|| keyed.contains(&bad)),
+            panic_of(|| keyed.reset_at(&bad, Instant::now())),
+            panic_of(|| keyed.remove(&bad).is_some()),
+            panic_of(|| keyed.contains_key(&bad)),
             panic_of(|| keyed.deadline(&bad)),
         ];
         for misuse in misuses {
             assert_eq!(misuse.message, says);
         }
         assert_eq!((keyed.len(), flag.drops()), (1, 1));
-        assert!(keyed.touch_after(&calm(1), ms(3)));
+        assert!(keyed.reset_after(&calm(1), ms(3)));
         keyed.wait().await.unwrap();
         assert_eq!(log.take(), [("it runs", ms(3))]);
     }
@@ -948,18 +979,18 @@ impl Wake for CallsBack {
 
 #[test]
 fn wakers_of_a_group_that_is_past_its_deadline_may_call_back() {
-    let touches = ["touch", "touch of what waits for a run"];
-    for way in touches.into_iter().chain(["end of a run", "schedule"]) {
+    let resets = ["reset", "reset of what waits for a run"];
+    for way in resets.into_iter().chain(["end of a run", "schedule"]) {
         println!("{way}");
         watched(move || {
             let mut builder = tokio::runtime::Builder::new_current_thread();
             let runtime = builder.enable_time().start_paused(true).build().unwrap();
             runtime.block_on(async {
-                let group = Group::builder().timeout(ms(10)).build();
-                let keyed: KeyedGroup<u8> = KeyedGroup::builder().exclusive().build_in(group);
+                let builder = KeyedGroup::<u8>::builder().exclusive();
+                let keyed = builder.timeout(ms(10)).build();
                 let calls = Arc::new(CallsBack(keyed.handle(), AtomicUsize::new(0)));
                 let waker = Arc::clone(&calls).into();
-                let mut cancelled = pin!(keyed.group().token().cancelled_owned());
+                let mut cancelled = pin!(keyed.token().cancelled_owned());
                 let polled = cancelled.as_mut().poll(&mut Context::from_waker(&waker));
                 assert!(polled.is_pending());
 
@@ -978,13 +1009,13 @@ fn wakers_of_a_group_that_is_past_its_deadline_may_call_back() {
                         keyed.delay(1, HOUR, nothing(), Replace);
                     }
                     way => {
-                        if way != "touch" {
+                        if way != "reset" {
                             keyed.delay(1, Duration::ZERO, hold.job(), Replace);
                             hold.started().await;
                         }
                         keyed.delay(1, HOUR, nothing(), Replace);
                         pass(ms(10)).await;
-                        assert!(!keyed.touch_after(&1, ms(1)));
+                        assert!(!keyed.reset_after(&1, ms(1)));
                         hold.release();
                     }
                 }
@@ -1061,25 +1092,26 @@ fn hashes_and_destructors_of_keys_and_jobs_may_call_back() {
                 };
                 keyed.delay(key(1), HOUR, job(), Replace);
                 keyed.delay(key(1), HOUR, job(), Replace);
-                keyed.delay(key(1), HOUR, job(), KeepExisting);
+                keyed.delay(key(1), HOUR, job(), Keep);
                 let job_with = |job| move |_| job;
                 keyed.delay_with(key(1), HOUR, job_with(job()), Replace);
-                keyed.delay_with(key(1), HOUR, job_with(job()), KeepExisting);
-                assert!(keyed.touch_after(&key(1), HOUR) && keyed.contains(&key(1)));
-                assert!(keyed.cancel(&key(1)));
+                keyed.delay_with(key(1), HOUR, job_with(job()), Keep);
+                assert!(keyed.reset_after(&key(1), HOUR) && keyed.contains_key(&key(1)));
+                assert!(keyed.remove(&key(1)).is_some());
                 keyed.delay(key(2), Duration::ZERO, job(), Replace);
-                let stats = || keyed.group().stats();
+                let stats = || keyed.stats();
                 until("the due job has run", || stats().finished == 1).await;
                 keyed.delay(key(3), HOUR, job(), Replace);
-                keyed.group().cancel();
+                keyed.cancel();
                 until("the last job was dropped", || stats().pending == 0).await;
                 keyed.delay(key(4), HOUR, job(), Replace);
                 drop(keyed.wait());
-                assert_eq!(keyed.debounce(key(4), HOUR, HOUR, job()), Refused);
-                assert_eq!(
-                    home.get().unwrap().delay(key(4), HOUR, job(), Replace),
-                    Refused
-                );
+                let handle = home.get().unwrap();
+                let answers = [
+                    keyed.debounce(key(4), HOUR, HOUR, job()),
+                    handle.delay(key(4), HOUR, job(), Replace),
+                ];
+                assert_eq!(answers.map(answer), [Rejected; 2]);
                 assert!(calls.load(Ordering::SeqCst) > 0, "no key called back");
             }));
         }
@@ -1132,11 +1164,11 @@ async fn keys_of_one_hash_are_kept_apart() {
         for key in 0..20_u64 {
             keyed.delay(key, ms(10 + key), log.job(key), Replace);
         }
-        assert!((0..20).step_by(3).all(|key| keyed.cancel(&key)));
+        assert!((0..20).step_by(3).all(|key| keyed.remove(&key).is_some()));
         assert!(
             (1..20)
                 .step_by(3)
-                .all(|key| keyed.touch_after(&key, ms(100 + key)))
+                .all(|key| keyed.reset_after(&key, ms(100 + key)))
         );
         keyed.wait().await.unwrap();
         let kept = (2..20).step_by(3).map(|key| (key, ms(10 + key)));

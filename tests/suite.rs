@@ -11,7 +11,7 @@ mod faults;
 mod floors;
 mod golang;
 mod keyed;
-mod keyed_model;
+mod keyed_values;
 mod map;
 mod misuse;
 mod periodic;

@@ -299,7 +299,7 @@ async fn what_works_in_a_group_lends_its_handle() {
     let (group, keyed) = (Group::new(), KeyedGroup::new());
     group.delay(HOUR, async {});
     assert_eq!((pending(&group), pending(&group.handle())), (1, 1));
-    let of_key = KeyedGroup::<u8>::on(&group);
+    let of_key = KeyedGroup::<u8>::builder().on(&group);
     assert_eq!(pending(&of_key), 1);
     group.delay_with(ms(1), |context: JobContext| async move {
         assert_eq!(pending(&context), 1);
@@ -429,8 +429,8 @@ async fn every_debug_of_what_hangs_on_a_group_shows_its_settings() {
     use schedgroup::keyed::{KeyedGroup, OnDuplicate};
     use schedgroup::periodic::WallClock;
 
-    let builder = KeyedGroup::builder().exclusive();
-    shows(&builder, &["Builder", "exclusive: true"]);
+    let builder = KeyedGroup::builder().exclusive().name("keys");
+    shows(&builder, &["Builder", "exclusive: true", "keys"]);
     let keyed = builder.build();
     keyed.delay('k', HOUR, async {}, OnDuplicate::Replace);
     shows(&keyed, &["KeyedGroup", "len: 1", "exclusive: true"]);

@@ -3,7 +3,6 @@
 pub(crate) mod abort_handles;
 pub(crate) mod error;
 pub(crate) mod panic;
-pub(crate) mod table;
 pub(crate) mod time;
 pub(crate) mod trace;
 pub(crate) mod waiters;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::error::{Ended, RetryError};
 use super::retry::Retry;
-use crate::{Handle, JobHandle, Next};
+use crate::{Group, Handle, JobContext, JobHandle, Next};
 
 impl<O, F, T, E> Retry<'static, O, F, E>
 where
@@ -72,6 +72,60 @@ where
         RetryHandle { job, receiver }
     }
 }
+
+/// `$handle` is through which handle it schedules, and `$panics` what its callers must know about misuse.
+macro_rules! retry_method {
+    ($type:ty, $handle:expr, $panics:literal) => {
+        impl $type {
+            /// Makes the attempts of a [`flow::retry`](crate::flow::retry) as one job of this group:
+            /// [`Retry::spawn_on`] as a method.
+            ///
+            #[doc = $panics]
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// use std::time::Duration;
+            /// use schedgroup::{Group, flow};
+            ///
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() {
+            /// let group = Group::new();
+            /// let fetch = flow::retry(|| async { Err::<(), _>("busy") });
+            /// let page = group.retry(fetch.attempts(2).delays([Duration::from_secs(1)]));
+            /// assert!(page.await.is_err_and(|error| error.attempts == 2));
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn retry<O, F, T, E>(&self, retry: Retry<'static, O, F, E>) -> RetryHandle<T, E>
+            where
+                O: FnMut() -> F + Send + 'static,
+                F: Future<Output = Result<T, E>> + Send + 'static,
+                T: Send + 'static,
+                E: Send + 'static,
+            {
+                let handle: fn(&$type) -> &Handle = $handle;
+                retry.spawn_on(handle(self))
+            }
+        }
+    };
+}
+
+retry_method!(
+    Group,
+    Group::own,
+    "# Panics\n\nAfter `wait`, `drain` or `shutdown` was called."
+);
+retry_method!(
+    Handle,
+    |handle| handle,
+    "Never panics: in a group that rejects it no attempt is made, and the handle resolves to [`Ended::Cancelled`]."
+);
+retry_method!(
+    JobContext,
+    AsRef::as_ref,
+    "Never panics: in a group that rejects it no attempt is made, and the handle resolves to [`Ended::Cancelled`]."
+);
 
 /// Where a retry lies between two runs of its job. Values are only moved under its lock.
 type Place<O, F, T, E> = Mutex<Option<Spawned<O, F, T, E>>>;

@@ -3,101 +3,341 @@
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::group::KeyedGroup;
-use super::handle::KeyedHandle;
-use super::shared::Keys;
-use crate::{Group, Handle};
+use super::handle::{KeyedContext, KeyedHandle};
+use super::job::BoxedJob;
+use super::key::share;
+use super::shared::{Exclusive, Handler, Keys};
+use crate::common::panic;
+use crate::{Group, Handle, Job};
 
-/// Settings for a [`KeyedGroup`]: whether a key's runs may overlap, and how keys are hashed.
+/// Settings for a [`KeyedGroup`]: those of a [`Group`], whether a key's runs may overlap, and how keys are hashed.
 ///
 /// # Examples
 ///
 /// ```
 /// # use std::time::Duration;
-/// # use schedgroup::Group;
 /// # use schedgroup::keyed::{KeyedGroup, OnDuplicate};
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), schedgroup::WaitError> {
 /// let reloads = KeyedGroup::builder()
 ///     .exclusive()
-///     .build_in(Group::builder().max_running(4).build());
-/// let reload = async { println!("reloading") };
-/// reloads.delay("config.toml", Duration::from_millis(50), reload, OnDuplicate::Replace);
+///     .max_running(4)
+///     .build_with(|_, path: &str, revision: u64| async move {
+///         println!("{path} at revision {revision}");
+///     });
+/// reloads.insert_after("config.toml", 7, Duration::from_millis(50), OnDuplicate::Replace);
 /// reloads.wait().await
 /// # }
 /// ```
-#[must_use = "settings are nothing until `build` is called"]
-pub struct Builder<K, S = RandomState> {
+#[must_use = "settings are nothing until one of the `build` and `on` methods is called"]
+pub struct Builder<K, V = BoxedJob, S = RandomState> {
+    group: crate::Builder,
     hasher: S,
-    exclusive: bool,
-    keys: PhantomData<fn(K)>,
+    exclusive: Exclusive<K>,
+    values: PhantomData<fn(V)>,
 }
 
-impl<K: Eq + Hash + Send + 'static> KeyedGroup<K> {
-    /// Returns settings for a keyed group.
-    pub fn builder() -> Builder<K> {
+impl<K, V> KeyedGroup<K, V> {
+    /// Returns a [`Builder`] with the default settings.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use schedgroup::keyed::KeyedGroup;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let jobs = KeyedGroup::<String>::builder().name("reports").build();
+    /// let values = KeyedGroup::<String, u64>::builder().build_with(|_, _, _| async {});
+    /// assert!(jobs.is_empty() && values.is_empty());
+    /// # }
+    /// ```
+    pub fn builder() -> Builder<K, V> {
         Builder {
+            group: Group::builder(),
             hasher: RandomState::new(),
-            exclusive: false,
-            keys: PhantomData,
+            exclusive: None,
+            values: PhantomData,
         }
     }
 }
 
-impl<K, S> Builder<K, S> {
-    /// Makes the runs of one key exclusive: what is scheduled for a key while its job runs starts when
-    /// that run has ended, or later if it is not due by then.
+impl<K, V, S> Builder<K, V, S> {
+    /// Makes the runs of one key exclusive: an entry that expires during its key's run runs after it.
     ///
-    /// However many events come during a run, one more run follows. It holds no slot of
-    /// `max_running` until it starts. `shutdown` counts it among what is not yet due, and drops it.
-    pub fn exclusive(mut self) -> Builder<K, S> {
-        self.exclusive = true;
+    /// It holds no slot of `max_running` until it starts, and takes its turn by its deadline. However many events
+    /// come during a run, they replace one pending entry, and so one more run follows; but one that was
+    /// [expired](KeyedGroup::expire) is not pending, and runs for itself. `shutdown` lets those run that are due,
+    /// until its grace is over.
+    ///
+    /// Two allocations for each run are its price, one of them for a clone of the key, which the handler gets.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let second = Duration::from_secs(1);
+    /// let syncs = KeyedGroup::builder().exclusive().build_with(move |_, _: &str, _: u32| async move {
+    ///     tokio::time::sleep(10 * second).await;
+    /// });
+    /// let start = tokio::time::Instant::now();
+    /// syncs.insert_after("ada", 1, second, OnDuplicate::Replace);
+    /// tokio::time::sleep(2 * second).await;
+    /// syncs.insert_after("ada", 2, second, OnDuplicate::Replace);
+    /// syncs.wait().await?;
+    /// assert_eq!(start.elapsed(), 21 * second);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn exclusive(mut self) -> Builder<K, V, S>
+    where
+        K: Clone + Send + Sync + 'static,
+    {
+        self.exclusive = Some(share);
         self
     }
 
     /// Sets the hasher of keys: a faster one than the default, if keys are not chosen by an attacker.
-    pub fn hasher<T: BuildHasher>(self, hasher: T) -> Builder<K, T> {
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::collections::hash_map::RandomState;
+    /// # use schedgroup::keyed::KeyedGroup;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let hasher = RandomState::new();
+    /// let jobs = KeyedGroup::<u64>::builder().hasher(hasher).build();
+    /// # drop(jobs);
+    /// # }
+    /// ```
+    pub fn hasher<T: BuildHasher>(self, hasher: T) -> Builder<K, V, T> {
         Builder {
+            group: self.group,
             hasher,
             exclusive: self.exclusive,
-            keys: PhantomData,
+            values: PhantomData,
         }
+    }
+
+    fn set(mut self, set: impl FnOnce(crate::Builder) -> crate::Builder) -> Builder<K, V, S> {
+        self.group = set(self.group);
+        self
+    }
+
+    /// Sets a parent token: [`Builder::token`](crate::Builder::token).
+    pub fn token(self, token: CancellationToken) -> Builder<K, V, S> {
+        self.set(|group| group.token(token))
+    }
+
+    /// Sets the instant at which the group ends: [`Builder::deadline`](crate::Builder::deadline).
+    pub fn deadline(self, deadline: Instant) -> Builder<K, V, S> {
+        self.set(|group| group.deadline(deadline))
+    }
+
+    /// Sets the time after which the group ends: [`Builder::timeout`](crate::Builder::timeout).
+    pub fn timeout(self, timeout: Duration) -> Builder<K, V, S> {
+        self.set(|group| group.timeout(timeout))
+    }
+
+    /// Limits the number of entries that are handled at a time:
+    /// [`Builder::max_running`](crate::Builder::max_running).
+    ///
+    /// # Panics
+    ///
+    /// If `limit` is zero.
+    #[track_caller]
+    pub fn max_running(mut self, limit: usize) -> Builder<K, V, S> {
+        self.group = self.group.max_running(limit);
+        self
+    }
+
+    /// Sets the name of the group: [`Builder::name`](crate::Builder::name).
+    pub fn name(self, name: impl Into<String>) -> Builder<K, V, S> {
+        self.set(|group| group.name(name))
+    }
+
+    /// Sets the runtime on which the group runs: [`Builder::runtime`](crate::Builder::runtime).
+    pub fn runtime(self, runtime: runtime::Handle) -> Builder<K, V, S> {
+        self.set(|group| group.runtime(runtime))
+    }
+
+    /// Starts runs within some tens of microseconds of their deadlines, on Linux:
+    /// [`Builder::timerfd`](crate::Builder::timerfd).
+    pub fn timerfd(self) -> Builder<K, V, S> {
+        self.set(crate::Builder::timerfd)
     }
 }
 
-impl<K, S> Builder<K, S>
+impl<K, V, S> Builder<K, V, S>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
+    /// Creates a keyed group whose entries are handled by `handler` when they expire.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime if none was set, and on one without a timer.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let sessions = KeyedGroup::builder().build_with(|_, user: String, cart: Vec<u64>| async move {
+    ///     println!("{user} left {} things behind", cart.len());
+    /// });
+    /// let idle = Duration::from_secs(600);
+    /// sessions.insert_after("ada".to_owned(), vec![7, 8], idle, OnDuplicate::Replace);
+    /// sessions.wait().await
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn build_with<J: Job>(
+        mut self,
+        handler: impl Fn(KeyedContext<K, V, S>, K, V) -> J + Send + Sync + 'static,
+    ) -> KeyedGroup<K, V, S> {
+        let group = std::mem::take(&mut self.group).build();
+        KeyedGroup::own(self.on_with(&group, handler), group)
+    }
+
+    /// Creates entries in a group that has another owner, which waits for it, cancels it and shuts it down. Those
+    /// settings that concern the group are its owner's, and have no effect here.
+    ///
+    /// Through a job's context they are admitted while the group drains.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::Group;
+    /// # use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = Group::new();
+    /// let requests = KeyedGroup::builder().on_with(&group, |_, id: u64, to: &str| async move {
+    ///     println!("request {id}: no answer from {to}");
+    /// });
+    /// requests.insert_after(7, "db-1", Duration::from_secs(1), OnDuplicate::Replace);
+    /// group.wait().await
+    /// # }
+    /// ```
+    pub fn on_with<J: Job>(
+        self,
+        group: &impl AsRef<Handle>,
+        handler: impl Fn(KeyedContext<K, V, S>, K, V) -> J + Send + Sync + 'static,
+    ) -> KeyedHandle<K, V, S> {
+        self.on_handled(
+            group,
+            Box::new(move |context, key, value, duty| {
+                let job = handler(context, key, value);
+                match duty {
+                    None => Box::pin(job),
+                    Some(duty) => Box::pin(async move {
+                        // Dropped after the job, also if that is aborted or panics.
+                        let _duty = duty;
+                        job.await;
+                    }),
+                }
+            }),
+        )
+    }
+
+    fn on_handled(
+        self,
+        group: &impl AsRef<Handle>,
+        handler: Handler<K, V, S>,
+    ) -> KeyedHandle<K, V, S> {
+        let group = group.as_ref();
+        let keys = Keys::new(group, self.hasher, self.exclusive, handler);
+        KeyedHandle::new(keys, group.clone())
+    }
+}
+
+impl<K, S> Builder<K, BoxedJob, S>
 where
     K: Eq + Hash + Send + 'static,
     S: BuildHasher + Send + Sync + 'static,
 {
-    /// Creates a keyed group with a group of its own.
+    /// Creates a keyed group of jobs: each entry's value is the job that runs when it expires.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime, and on one without a timer.
+    /// Outside of a tokio runtime if none was set, and on one without a timer.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let reloads = KeyedGroup::builder().exclusive().build();
+    /// let reload = async { println!("reloading") };
+    /// reloads.delay("config.toml", Duration::from_millis(50), reload, OnDuplicate::Replace);
+    /// reloads.wait().await
+    /// # }
+    /// ```
     #[track_caller]
-    pub fn build(self) -> KeyedGroup<K, S> {
-        self.build_in(Group::new())
+    pub fn build(mut self) -> KeyedGroup<K, BoxedJob, S> {
+        let group = std::mem::take(&mut self.group).build();
+        KeyedGroup::own(self.on(&group), group)
     }
 
-    /// Creates a keyed group that owns this group.
-    pub fn build_in(self, group: Group) -> KeyedGroup<K, S> {
-        KeyedGroup::own(self.build_on(&group), group)
-    }
-
-    /// Creates keys in a group that has another owner, which waits for it, cancels it and shuts it down.
-    pub fn build_on(self, group: &impl AsRef<Handle>) -> KeyedHandle<K, S> {
-        let keys = Keys::new(self.hasher, self.exclusive);
-        KeyedHandle::new(Arc::new(keys), group.as_ref().clone())
+    /// Creates entries whose values are jobs in a group that has another owner, like
+    /// [`on_with`](Builder::on_with).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::Group;
+    /// # use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = Group::new();
+    /// let saves = KeyedGroup::builder().on(&group);
+    /// saves.delay("draft", Duration::from_secs(5), async { println!("saved") }, OnDuplicate::Replace);
+    /// group.wait().await
+    /// # }
+    /// ```
+    pub fn on(self, group: &impl AsRef<Handle>) -> KeyedHandle<K, BoxedJob, S> {
+        self.on_handled(
+            group,
+            Box::new(|context, key, job: BoxedJob, duty| {
+                // A key whose destructor panics does not cost its job the run.
+                panic::discard(key).unwrap_or_else(panic::forget);
+                let job = job.start(context);
+                match duty {
+                    None => job,
+                    Some(duty) => Box::pin(async move {
+                        let _duty = duty;
+                        job.await;
+                    }),
+                }
+            }),
+        )
     }
 }
 
-impl<K, S> fmt::Debug for Builder<K, S> {
+impl<K, V, S> fmt::Debug for Builder<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
-            .field("exclusive", &self.exclusive)
+            .field("group", &self.group)
+            .field("exclusive", &self.exclusive.is_some())
             .finish_non_exhaustive()
     }
 }

@@ -1,91 +1,154 @@
-//! A keyed group and its owner's verbs.
+//! A keyed group and its owner's methods.
 
-use std::borrow::Borrow;
 use std::fmt;
 use std::future::ready;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{Hash, RandomState};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use super::handle::{KeyedContext, KeyedHandle, drop_rejected};
-use super::state::{OnDuplicate, Outcome};
-use super::verbs::verbs;
-use crate::{Group, Handle, ScheduleError, Shutdown, Wait};
+use super::end::End;
+use super::handle::{KeyedContext, KeyedHandle};
+use super::job::BoxedJob;
+use super::methods::{keyed_deadline, keyed_methods};
+use super::rule::{Inserted, OnDuplicate};
+use super::shared::Entries;
+use crate::common::panic;
+use crate::{Group, Handle, Job, ScheduleError, Stats, Wait};
 
-/// A group with at most one pending job per key.
+/// A group with at most one pending entry per key. When an entry expires, the handler runs with its key and value.
 ///
-/// Each pending key is one job of the group: it is never early, is counted in the group's stats, and
-/// is waited for, cancelled and shut down with it. A key is pending until its job starts; then it is
-/// free for a new one, and leaves nothing behind. Memory follows the keys that are in use.
+/// Where values are jobs, as in a `KeyedGroup<K>`, the job itself runs, and no handler is needed.
 ///
-/// Dropping it ends the group, like dropping a [`Group`]. Share it in an `Arc`, or hand out
-/// [`handle`](KeyedGroup::handle)s; a job should hold a handle, since a job that holds the group keeps
+/// Each pending entry is one job of a scheduling group: it never expires early, is counted in the group's stats, and is
+/// waited for, cancelled and shut down with it. An entry is pending until its handler starts; then its key is free for
+/// a new one. Memory follows the keys that are in use. The [module](super) says what an entry costs.
+///
+/// Dropping it ends the group, like dropping a [`Group`], and drops the entries. Share it in an `Arc`, or hand out
+/// [`handle`](KeyedGroup::handle)s; a handler works through its [`KeyedContext`], since one that holds the group keeps
 /// itself alive.
-///
-/// For keys with values that expire, and no code to run, in a loop of your own:
-/// `DelayQueue` of tokio-util.
 ///
 /// # Examples
 ///
 /// ```
 /// # use std::time::Duration;
-/// # use schedgroup::keyed::{KeyedGroup, OnDuplicate, Outcome};
+/// # use schedgroup::keyed::{KeyedGroup, OnDuplicate};
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), schedgroup::WaitError> {
-/// let timeouts = KeyedGroup::new();
-/// let second = Duration::from_secs(1);
-/// timeouts.delay(7, 2 * second, async { println!("request 7: no answer") }, OnDuplicate::Replace);
-/// let sooner = timeouts.delay(7, second, async { println!("now!") }, OnDuplicate::KeepEarliest);
-/// assert_eq!(sooner, Outcome::Replaced);
-/// assert_eq!(timeouts.len(), 1);
-/// timeouts.wait().await // now!
+/// let idle = Duration::from_secs(600);
+/// let sessions = KeyedGroup::with_handler(|_, user: String, cart: Vec<u64>| async move {
+///     println!("{user} left {} things behind", cart.len());
+/// });
+/// sessions.insert_after("ada".to_owned(), vec![7], idle, OnDuplicate::Replace);
+/// sessions.with("ada", |cart| cart.push(8));
+/// assert!(sessions.reset_after("ada", idle));
+/// sessions.wait().await // ada left 2 things behind
 /// # }
 /// ```
-#[must_use = "a keyed group that is dropped drops its pending jobs"]
-pub struct KeyedGroup<K, S = RandomState> {
-    inner: KeyedHandle<K, S>,
+#[must_use = "a keyed group that is dropped drops its pending entries"]
+pub struct KeyedGroup<K, V = BoxedJob, S = RandomState> {
+    inner: KeyedHandle<K, V, S>,
     group: Group,
 }
 
-impl<K: Eq + Hash + Send + 'static> KeyedGroup<K> {
-    /// Creates a keyed group with a group of its own that is not tied to a parent cancellation token.
+impl<K, V> KeyedGroup<K, V>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + 'static,
+{
+    /// Creates a keyed group whose entries are handled by `handler` when they expire, and that is not tied to a parent
+    /// cancellation token.
+    ///
+    /// One handler serves all entries, and several of its runs go on in parallel.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime, and on one without a timer.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::keyed::{KeyedContext, KeyedGroup, OnDuplicate};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// async fn expired(context: KeyedContext<u64, String>, id: u64, name: String) {
+    ///     println!("{name} ({id}) is {:?} late", context.lateness());
+    /// }
+    /// let leases = KeyedGroup::with_handler(expired);
+    /// leases.insert_after(7, "printer".to_owned(), Duration::from_secs(60), OnDuplicate::Replace);
+    /// leases.wait().await
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn with_handler<J: Job>(
+        handler: impl Fn(KeyedContext<K, V>, K, V) -> J + Send + Sync + 'static,
+    ) -> KeyedGroup<K, V> {
+        KeyedGroup::builder().build_with(handler)
+    }
+}
+
+impl<K: Eq + Hash + Send + 'static> KeyedGroup<K> {
+    /// Creates a keyed group of jobs that is not tied to a parent cancellation token.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime, and on one without a timer.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let reports = KeyedGroup::new();
+    /// reports.delay("sales", Duration::from_secs(60), async { println!("sold: 7") }, OnDuplicate::Keep);
+    /// reports.wait().await
+    /// # }
+    /// ```
     #[track_caller]
     pub fn new() -> KeyedGroup<K> {
         KeyedGroup::builder().build()
     }
-
-    /// Creates keys in a group that has another owner, which waits for it, cancels it and shuts it down.
-    ///
-    /// Through a job's context, what is scheduled by key is admitted while the group drains, as ever.
-    pub fn on(group: &impl AsRef<Handle>) -> KeyedHandle<K> {
-        KeyedGroup::builder().build_on(group)
-    }
 }
 
-impl<K, S> KeyedGroup<K, S> {
-    pub(super) fn own(inner: KeyedHandle<K, S>, group: Group) -> KeyedGroup<K, S> {
+impl<K, V, S> KeyedGroup<K, V, S> {
+    pub(super) fn own(inner: KeyedHandle<K, V, S>, group: Group) -> KeyedGroup<K, V, S> {
         KeyedGroup { inner, group }
     }
 
-    /// Returns the group in which the keys' jobs are: to cancel it, for its stats and its token, and to
-    /// schedule without a key.
-    pub fn group(&self) -> &Group {
-        &self.group
+    fn entries(&self) -> Entries<'_, K, V, S> {
+        self.inner.entries()
     }
 
-    /// Returns a handle to work with the keys from other tasks and threads.
-    pub fn handle(&self) -> KeyedHandle<K, S> {
+    /// Returns a handle to work with the entries from other tasks and threads.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let sessions = KeyedGroup::with_handler(|_, _: &str, _: u64| async {});
+    /// let handle = sessions.handle();
+    /// tokio::spawn(async move {
+    ///     handle.insert_after("ada", 7, Duration::from_secs(60), OnDuplicate::Replace);
+    /// })
+    /// .await?;
+    /// assert!(sessions.contains_key("ada"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn handle(&self) -> KeyedHandle<K, V, S> {
         self.inner.clone()
     }
 
-    /// Closes the group and waits until every job has ended: [`Group::wait`].
+    /// Closes the group and waits until every entry has been handled: [`Group::wait`].
     ///
-    /// Pending keys keep their times, and can still be moved and cancelled.
+    /// Pending entries keep their deadlines, and can still be moved and removed. After a cancel the entries are left
+    /// for [`drain_values`](KeyedGroup::drain_values).
     ///
     /// # Cancel safety
     ///
@@ -98,54 +161,136 @@ impl<K, S> KeyedGroup<K, S> {
     /// # Errors
     ///
     /// Those of [`Group::wait`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let sessions = KeyedGroup::with_handler(|_, _: &str, _: u64| async {});
+    /// sessions.insert_after("ada", 7, Duration::from_secs(60), OnDuplicate::Replace);
+    /// sessions.wait().await // after a minute
+    /// # }
+    /// ```
     #[track_caller]
     pub fn wait(&self) -> Wait<'_> {
         self.group.wait()
     }
 
-    /// Ends the group within `grace`, and reports the outcomes of its jobs: [`Group::shutdown`].
+    /// Closes the group and waits until every entry has been handled, or `grace` is over: [`Group::drain`].
+    ///
+    /// The future resolves to a report and the entries that are left: what did not expire within the grace, and what
+    /// expired and found no slot. What running handlers insert is admitted.
+    ///
+    /// # Cancel safety
+    ///
+    /// It takes effect at the call and stays in force if the future is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let hooks = KeyedGroup::with_handler(|_, _: u64, _: &str| async {});
+    /// let second = Duration::from_secs(1);
+    /// hooks.insert_after(7, "order-7", second, OnDuplicate::Replace);
+    /// hooks.insert_after(8, "order-8", 3600 * second, OnDuplicate::Replace);
+    /// let (report, left) = hooks.drain(10 * second).await;
+    /// assert_eq!((report.finished, report.dropped), (1, 1));
+    /// assert_eq!(left, [(8, "order-8")]);
+    /// # }
+    /// ```
+    pub fn drain(&self, grace: Duration) -> End<'_, K, V, S> {
+        End::new(self.group.drain(grace), self.entries().keys)
+    }
+
+    /// Ends the group within `grace`: [`Group::shutdown`].
+    ///
+    /// What is due already may be handled until the grace is over. The future resolves to a report and the entries
+    /// that are left.
     ///
     /// # Cancel safety
     ///
     /// It takes effect at the call and continues if the future is dropped.
-    pub fn shutdown(&self, grace: Duration) -> Shutdown<'_> {
-        self.group.shutdown(grace)
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let hooks = KeyedGroup::with_handler(|_, _: u64, _: &str| async {});
+    /// hooks.insert_after(7, "order-7", Duration::from_secs(1), OnDuplicate::Replace);
+    /// let (report, left) = hooks.shutdown(Duration::from_secs(10)).await;
+    /// assert_eq!((report.dropped, left), (1, vec![(7, "order-7")]));
+    /// # }
+    /// ```
+    pub fn shutdown(&self, grace: Duration) -> End<'_, K, V, S> {
+        End::new(self.group.shutdown(grace), self.entries().keys)
     }
 
-    /// Returns the instant at which the key's pending job is due.
-    pub fn deadline<Q>(&self, key: &Q) -> Option<Instant>
-    where
-        K: Borrow<Q>,
-        S: BuildHasher,
-        Q: Eq + Hash + ?Sized,
-    {
-        self.inner.deadline(key)
+    /// Cancels the group: no further entry is handled. [`Group::cancel`].
+    ///
+    /// The entries stay for [`drain_values`](KeyedGroup::drain_values), [`remove`](KeyedGroup::remove) and
+    /// [`with`](KeyedGroup::with).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let hooks = KeyedGroup::with_handler(|_, _: u64, _: &str| async {});
+    /// hooks.insert_after(7, "order-7", Duration::from_secs(1), OnDuplicate::Replace);
+    /// hooks.cancel();
+    /// assert!(hooks.wait().await.is_err());
+    /// assert_eq!(hooks.drain_values(), [(7, "order-7")]);
+    /// # }
+    /// ```
+    pub fn cancel(&self) {
+        self.group.cancel();
     }
 
-    fn inner(&self) -> &KeyedHandle<K, S> {
-        &self.inner
+    /// Returns the counts of the group at this moment: [`Group::stats`].
+    pub fn stats(&self) -> Stats {
+        self.group.stats()
+    }
+
+    /// Returns the group's own token, which is cancelled with the group: [`Group::token`].
+    pub fn token(&self) -> CancellationToken {
+        self.group.token()
     }
 
     /// After `wait` it is the owner's mistake, and the group says so in its own words.
     #[track_caller]
-    fn reject<T>(&self, rejected: ScheduleError<T>) -> Outcome {
-        let misuse = matches!(rejected, ScheduleError::Closed(_));
-        let outcome = drop_rejected(rejected);
-        if misuse {
+    fn checked<T>(&self, answer: Inserted<T>) -> Inserted<T> {
+        let is_rejected = matches!(answer, Inserted::Rejected(_));
+        let closed = || self.group.as_ref().rows().admit();
+        if is_rejected && matches!(closed(), Err(ScheduleError::Closed(()))) {
+            // A destructor's panic must not take the place of the one below.
+            panic::discard(answer).unwrap_or_else(panic::forget);
             self.group.delay(Duration::ZERO, ready(()));
+            unreachable!("a closed group says that it is");
         }
-        outcome
+        answer
     }
 }
 
-verbs!(
+keyed_methods!(
     KeyedGroup,
-    "# Panics\n\nIf the job had to go to the group after `wait`, `drain` or `shutdown` was called. A
-    [`KeyedHandle`] does not panic."
+    "# Panics\n\nAfter `wait`, `drain` or `shutdown` was called. A [`KeyedHandle`] does not panic, and neither do \
+     [`insert_at`](Self::insert_at) and [`insert_after`](Self::insert_after)."
 );
+keyed_deadline!(KeyedGroup);
 
-impl<K, S> AsRef<Handle> for KeyedGroup<K, S> {
-    /// Returns a handle to the group in which the keys' jobs are.
+impl<K, V, S> AsRef<Handle> for KeyedGroup<K, V, S> {
+    /// Returns a handle to the group in which the entries are.
     fn as_ref(&self) -> &Handle {
         self.group.as_ref()
     }
@@ -158,10 +303,10 @@ impl<K: Eq + Hash + Send + 'static> Default for KeyedGroup<K> {
     }
 }
 
-impl<K, S> fmt::Debug for KeyedGroup<K, S> {
+impl<K, V, S> fmt::Debug for KeyedGroup<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyedGroup")
-            .field("keys", &self.inner)
+            .field("entries", &self.inner)
             .field("group", &self.group)
             .finish()
     }

@@ -1,253 +1,219 @@
-//! The keys of a group as other tasks hold them, and as a key's own job sees them.
+//! The entries as other tasks hold them, and as a run of one sees them.
 
-use std::borrow::Borrow;
 use std::fmt;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::shared::Keys;
-use super::state::{OnDuplicate, Outcome, Pending, Plan};
-use super::verbs::verbs;
-use crate::common::panic;
-use crate::common::time::later;
-use crate::{Handle, Job, JobContext, JobId, ScheduleError};
+use super::methods::{keyed_deadline, keyed_methods};
+use super::rule::{Inserted, OnDuplicate};
+use super::shared::{Entries, Keys};
+use crate::sched::Run;
+use crate::{Handle, JobId, Stats};
 
-/// A handle to the keys of a [`KeyedGroup`](super::KeyedGroup), for other tasks, or to keys in a group of
-/// your own.
+/// A handle to the entries of a [`KeyedGroup`](super::KeyedGroup), for other tasks, or to entries in a group of your
+/// own.
 ///
-/// It has all the methods that work by key, and none of them panics: a job that the group rejects, because
-/// it was waited for, shut down, cancelled or dropped, is dropped and reported as [`Outcome::Refused`].
+/// It has all the methods that work by key, and none of them panics in a group that rejects entries: the value comes
+/// back as [`Inserted::Rejected`].
 ///
-/// Cheap to clone; clones refer to the same keys. It does not keep the group alive, like a [`Handle`].
+/// Cheap to clone; clones refer to the same entries. It does not keep the group alive, like a [`Handle`]. When the
+/// group is dropped, the entries are dropped with it.
 ///
 /// # Examples
 ///
 /// ```
 /// # use std::time::Duration;
 /// # use schedgroup::Group;
-/// # use schedgroup::keyed::{KeyedGroup, OnDuplicate, Outcome};
+/// # use schedgroup::keyed::{Inserted, KeyedGroup, OnDuplicate};
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), schedgroup::WaitError> {
 /// let group = Group::new();
-/// let saves = KeyedGroup::on(&group);
-/// let save = async { println!("saved") };
-/// saves.delay("draft", Duration::from_secs(5), save, OnDuplicate::Replace);
+/// let save = |_, name: &'static str, text: String| async move { println!("{name}: {text}") };
+/// let saves = KeyedGroup::builder().on_with(&group, save);
+/// let pause = Duration::from_secs(5);
+/// saves.insert_after("draft", "hello".to_owned(), pause, OnDuplicate::Replace);
 /// group.wait().await?;
-/// let too_late = saves.delay("draft", Duration::ZERO, async {}, OnDuplicate::Replace);
-/// assert_eq!(too_late, Outcome::Refused);
+/// let late = saves.insert_after("draft", "hello?".to_owned(), pause, OnDuplicate::Replace);
+/// assert_eq!(late, Inserted::Rejected("hello?".to_owned()));
 /// # Ok(())
 /// # }
 /// ```
-pub struct KeyedHandle<K, S = RandomState> {
-    pub(super) keys: Arc<Keys<K, S>>,
+pub struct KeyedHandle<K, V = super::BoxedJob, S = RandomState> {
+    keys: Arc<Keys<K, V, S>>,
     group: Handle,
 }
 
-impl<K, S> KeyedHandle<K, S> {
-    pub(super) fn new(keys: Arc<Keys<K, S>>, group: Handle) -> KeyedHandle<K, S> {
+impl<K, V, S> KeyedHandle<K, V, S> {
+    pub(super) fn new(keys: Arc<Keys<K, V, S>>, group: Handle) -> KeyedHandle<K, V, S> {
         KeyedHandle { keys, group }
     }
 
-    fn inner(&self) -> &KeyedHandle<K, S> {
-        self
+    pub(super) fn entries(&self) -> Entries<'_, K, V, S> {
+        Entries {
+            keys: &self.keys,
+            group: &self.group,
+        }
     }
 
-    fn reject<T>(&self, rejected: ScheduleError<T>) -> Outcome {
-        drop_rejected(rejected)
+    fn checked<T>(&self, answer: T) -> T {
+        answer
     }
 
-    /// Returns the instant at which the key's pending job is due.
-    pub fn deadline<Q>(&self, key: &Q) -> Option<Instant>
-    where
-        K: Borrow<Q>,
-        S: BuildHasher,
-        Q: Eq + Hash + ?Sized,
-    {
-        self.keys.deadline(key)
-    }
-}
-
-impl<K, S> KeyedHandle<K, S>
-where
-    K: Eq + Hash + Send + 'static,
-    S: BuildHasher + Send + Sync + 'static,
-{
-    #[track_caller]
-    pub(super) fn put<J: Job>(
-        &self,
-        key: K,
-        at: Instant,
-        job: J,
-        on_duplicate: OnDuplicate,
-    ) -> Result<Outcome, ScheduleError<J>> {
-        let start = |job, _: &_, _| job;
-        self.keys
-            .put(&self.group, key, job, start, on_duplicate.plan(at))
+    /// Returns the token of the group, which is cancelled with it: [`Handle::token`].
+    pub fn token(&self) -> CancellationToken {
+        self.group.token()
     }
 
-    #[track_caller]
-    pub(super) fn put_with<F, J>(
-        &self,
-        key: K,
-        at: Instant,
-        job: F,
-        on_duplicate: OnDuplicate,
-    ) -> Result<Outcome, ScheduleError<F>>
-    where
-        F: FnOnce(KeyedContext<K, S>) -> J + Send + 'static,
-        J: Job,
-    {
-        let start = |job: F, keys: &Arc<_>, context: JobContext| {
-            job(KeyedContext {
-                inner: KeyedHandle::new(Arc::clone(keys), context.handle()),
-                context,
-            })
-        };
-        self.keys
-            .put(&self.group, key, job, start, on_duplicate.plan(at))
-    }
-
-    #[track_caller]
-    pub(super) fn debounced<J: Job>(
-        &self,
-        key: K,
-        quiet: Duration,
-        ceiling: Duration,
-        job: J,
-    ) -> Outcome {
-        let plan = |known: Option<&Pending>| {
-            // Under the lock: of two calls at once the job that stays is the one with the later instant.
-            let now = Instant::now();
-            let first = known.and_then(|pending| pending.debounced).unwrap_or(now);
-            Some(Plan {
-                at: later(now, quiet).min(later(first, ceiling)),
-                debounced: Some(first),
-            })
-        };
-        let start = |job, _: &_, _| job;
-        self.keys
-            .put(&self.group, key, job, start, plan)
-            .unwrap_or_else(drop_rejected)
+    /// Returns the counts of the group at this moment: [`Handle::stats`].
+    pub fn stats(&self) -> Stats {
+        self.group.stats()
     }
 }
 
-verbs!(
+keyed_methods!(
     KeyedHandle,
-    "From a handle it does not panic: a job that the group rejects is dropped, and the outcome is
-    [`Outcome::Refused`]."
+    "From a handle it does not panic: what the group rejects comes back as [`Inserted::Rejected`]."
 );
+keyed_deadline!(KeyedHandle);
 
-impl<K, S> AsRef<Handle> for KeyedHandle<K, S> {
-    /// Returns a handle to the group in which the keys' jobs are.
+impl<K, V, S> AsRef<Handle> for KeyedHandle<K, V, S> {
+    /// Returns a handle to the group in which the entries are.
     fn as_ref(&self) -> &Handle {
         &self.group
     }
 }
 
-impl<K, S> Clone for KeyedHandle<K, S> {
+impl<K, V, S> Clone for KeyedHandle<K, V, S> {
     fn clone(&self) -> Self {
         KeyedHandle::new(Arc::clone(&self.keys), self.group.clone())
     }
 }
 
-impl<K, S> fmt::Debug for KeyedHandle<K, S> {
+impl<K, V, S> fmt::Debug for KeyedHandle<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyedHandle")
             .field("len", &self.len())
-            .field("exclusive", &self.keys.exclusive)
+            .field("exclusive", &self.keys.is_exclusive())
             .field("group", &self.group)
             .finish()
     }
 }
 
-/// Drops what the group has rejected. A destructor that panics does not spoil the answer.
-pub(super) fn drop_rejected<T>(rejected: ScheduleError<T>) -> Outcome {
-    panic::discard(rejected).unwrap_or_else(panic::forget);
-    Outcome::Refused
-}
-
-/// A running keyed job's view of its group: when it was due, whether to stop, and the methods by key.
+/// A run's view of its group: when its entry was due, whether to stop, and the methods by key.
 ///
-/// The jobs that [`delay_with`](super::KeyedGroup::delay_with) and
-/// [`schedule_with`](super::KeyedGroup::schedule_with) make get one. Its methods are admitted while the group
-/// drains, and `wait` covers what they schedule; so a job may schedule its own key again. They never
-/// panic: a job that is rejected, because the group was shut down, cancelled or has drained, is dropped and
-/// reported as [`Outcome::Refused`]. A context may outlive its job.
-pub struct KeyedContext<K, S = RandomState> {
-    inner: KeyedHandle<K, S>,
-    context: JobContext,
+/// A handler gets one for each entry, and so do the jobs that
+/// [`delay_with`](super::KeyedGroup::delay_with) and [`schedule_with`](super::KeyedGroup::schedule_with) make. Its
+/// methods are admitted while the group drains, and `wait` covers what they insert; so an entry may insert itself
+/// again. They never panic in a group that rejects entries, because it was shut down, cancelled or has drained: the
+/// value comes back as [`Inserted::Rejected`]. A context may outlive its run.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # use schedgroup::keyed::{KeyedContext, KeyedGroup, OnDuplicate};
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), schedgroup::WaitError> {
+/// let pause = Duration::from_secs(1);
+/// let hooks = KeyedGroup::with_handler(
+///     move |hook: KeyedContext<u64, u32>, order: u64, attempt: u32| async move {
+///         println!("order {order}, attempt {attempt}");
+///         if attempt < 3 {
+///             hook.insert_after(order, attempt + 1, pause * attempt, OnDuplicate::Keep);
+///         }
+///     },
+/// );
+/// hooks.insert_after(7, 1, pause, OnDuplicate::Keep);
+/// hooks.wait().await // covers all three
+/// # }
+/// ```
+pub struct KeyedContext<K, V = super::BoxedJob, S = RandomState> {
+    keys: Arc<Keys<K, V, S>>,
+    run: Run,
 }
 
-impl<K, S> KeyedContext<K, S> {
-    /// Returns the group's token. A cancel of the group does not interrupt running jobs: they see it here.
+impl<K, V, S> KeyedContext<K, V, S> {
+    pub(super) fn new(keys: Arc<Keys<K, V, S>>, run: Run) -> KeyedContext<K, V, S> {
+        KeyedContext { keys, run }
+    }
+
+    fn entries(&self) -> Entries<'_, K, V, S> {
+        Entries {
+            keys: &self.keys,
+            group: self.keys.group(),
+        }
+    }
+
+    fn checked<T>(&self, answer: T) -> T {
+        answer
+    }
+
+    /// Returns the group's token. A cancel of the group does not interrupt runs: they see it here.
     pub fn token(&self) -> CancellationToken {
-        self.context.token()
+        self.keys.group().token()
     }
 
-    /// Returns the instant at which this job was due.
+    /// Returns the instant at which this entry was due. That of another is told by a
+    /// [`handle`](KeyedContext::handle).
     pub fn deadline(&self) -> Instant {
-        self.context.deadline()
+        self.keys.group().instant(self.run.deadline)
     }
 
-    /// Returns how late the job started, measured from [`deadline`](KeyedContext::deadline).
+    /// Returns how late the run started, measured from [`deadline`](KeyedContext::deadline), to some tens of
+    /// microseconds: the clock is not read for each of many entries that start one right after another.
     pub fn lateness(&self) -> Duration {
-        self.context.lateness()
+        self.run.now.since(self.run.deadline)
+    }
+
+    /// Returns the number of this run of the entry, which is 1: an entry that inserts itself again is a new one.
+    pub fn run(&self) -> u64 {
+        1
     }
 
     /// Returns `true` if `wait`, `drain` or `shutdown` of the group was called.
     pub fn is_draining(&self) -> bool {
-        self.context.is_draining()
+        self.keys.group().is_draining()
     }
 
-    /// Returns the number of the job in its group.
+    /// Returns the id of the run among the jobs of the group.
     pub fn id(&self) -> JobId {
-        self.context.id()
+        self.run.id
     }
 
     /// Returns a handle that is admitted while the group drains, as this context is.
-    pub fn handle(&self) -> KeyedHandle<K, S> {
-        self.inner.clone()
-    }
-
-    fn inner(&self) -> &KeyedHandle<K, S> {
-        &self.inner
-    }
-
-    fn reject<T>(&self, rejected: ScheduleError<T>) -> Outcome {
-        drop_rejected(rejected)
+    pub fn handle(&self) -> KeyedHandle<K, V, S> {
+        KeyedHandle::new(Arc::clone(&self.keys), self.keys.group().clone())
     }
 }
 
-verbs!(
+keyed_methods!(
     KeyedContext,
-    "From a context it does not panic: a job that the group rejects is dropped, and the outcome is
-    [`Outcome::Refused`]."
+    "From a context it does not panic: what the group rejects comes back as [`Inserted::Rejected`]."
 );
 
-impl<K, S> AsRef<Handle> for KeyedContext<K, S> {
+impl<K, V, S> AsRef<Handle> for KeyedContext<K, V, S> {
     /// Returns a handle that is admitted while the group drains.
     fn as_ref(&self) -> &Handle {
-        self.context.as_ref()
+        self.keys.group()
     }
 }
 
-impl<K, S> Clone for KeyedContext<K, S> {
+impl<K, V, S> Clone for KeyedContext<K, V, S> {
     fn clone(&self) -> Self {
-        KeyedContext {
-            inner: self.inner.clone(),
-            context: self.context.clone(),
-        }
+        KeyedContext::new(Arc::clone(&self.keys), self.run)
     }
 }
 
-impl<K, S> fmt::Debug for KeyedContext<K, S> {
+impl<K, V, S> fmt::Debug for KeyedContext<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyedContext")
-            .field("job", &self.context)
+            .field("id", &self.run.id)
+            .field("deadline", &self.deadline())
+            .field("lateness", &self.lateness())
             .field("len", &self.len())
             .finish_non_exhaustive()
     }

@@ -1,63 +1,96 @@
-//! Jobs under keys: at most one pending job per key, to be replaced, moved, kept or cancelled by key.
+//! Values under keys, each with a deadline: at most one pending entry per key, to be replaced, moved, kept or removed by
+//! key.
 //!
-//! What session and cache expiry, debouncing, request timeouts and watchdogs are made of. A
-//! [`KeyedGroup`] owns a [`Group`](crate::Group), or works in one that is there already as a
-//! [`KeyedHandle`]; each pending key is one job of that group.
+//! What session and cache expiry, request timeouts, debouncing, batching and watchdogs are made of. A [`KeyedGroup`]
+//! owns a [`Group`](crate::Group), or works in one that is there already as a [`KeyedHandle`]; each pending entry is one
+//! job of that group. One handler runs for each entry that expires, with its key and its value. In a `KeyedGroup<K>`
+//! the values are jobs, which run themselves.
 //!
 //! ```
 //! use std::time::Duration;
 //! use schedgroup::keyed::{KeyedGroup, OnDuplicate};
-//! use tokio::time::Instant;
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), schedgroup::WaitError> {
 //! const IDLE: Duration = Duration::from_secs(60);
-//! let sessions = KeyedGroup::new();
+//! let sessions = KeyedGroup::with_handler(|_, user: &str, cart: Vec<u64>| async move {
+//!     println!("{user} is gone, {} things in the cart", cart.len());
+//! });
 //! for user in ["ada", "ben"] {
-//!     let expired = async move { println!("{user} is gone") };
-//!     sessions.delay(user, IDLE, expired, OnDuplicate::Replace);
+//!     sessions.insert_after(user, Vec::new(), IDLE, OnDuplicate::Replace);
 //! }
-//! assert!(sessions.touch("ada", Instant::now() + 2 * IDLE));
-//! assert!(sessions.cancel("ben"));
-//! sessions.wait().await // ada is gone
+//! sessions.with("ada", |cart| cart.push(7));
+//! assert!(sessions.reset_after("ada", 2 * IDLE));
+//! assert_eq!(sessions.remove("ben"), Some(vec![]));
+//! sessions.wait().await // ada is gone, 1 things in the cart
 //! # }
 //! ```
 //!
 //! | you want | reach for |
 //! |---|---|
-//! | a job for a key, and a rule for when it has one | [`KeyedGroup::schedule`], [`OnDuplicate`] |
-//! | one run after a burst of events | [`KeyedGroup::debounce`] |
-//! | a key's job moved, nothing else | [`KeyedGroup::touch`] |
-//! | a key's job dropped | [`KeyedGroup::cancel`] |
+//! | a value under a key, and a rule for when the key has one | [`KeyedGroup::insert_after`], [`KeyedGroup::insert_at`], [`OnDuplicate`] |
+//! | an entry moved, and nothing else | [`KeyedGroup::reset_after`], [`KeyedGroup::reset_at`] |
+//! | the value looked at, or back | [`KeyedGroup::with`], [`KeyedGroup::remove`] |
+//! | one run after a burst of events; all events of it in one value | [`KeyedGroup::debounce`]; [`KeyedGroup::debounce_with`] |
+//! | an entry handled now | [`KeyedGroup::expire`] |
 //! | at most one run of a key at a time | [`Builder::exclusive`] |
-//! | a job that schedules its own key again | [`KeyedGroup::schedule_with`], [`KeyedContext`] |
+//! | an entry that inserts itself again | [`KeyedContext`] |
+//! | an end that gives back what is left | [`KeyedGroup::drain`], [`KeyedGroup::shutdown`], [`KeyedGroup::drain_values`] |
+//! | a job for a key, instead of a value and a handler | [`KeyedGroup::delay`], [`KeyedGroup::schedule`] |
+//! | entries in a group that somebody else owns | [`Builder::on_with`], [`Builder::on`] |
 //!
-//! # Keys
+//! For a loop of your own that polls values as they expire, without tasks that handle them, there is `DelayQueue` of
+//! tokio-util; for a cache with a bound on its size, `moka`.
 //!
-//! A key is hashed once per call, outside of any lock. `Eq` runs under the lock, for keys of equal
-//! hashes only: it must not call back into the keyed group. A panic of `Hash` or `Eq` goes to the
-//! caller and changes nothing. Keys and jobs are dropped outside of the lock, so their destructors may
-//! call back. The hasher is the second of the keyed group's types; the default withstands chosen keys.
+//! # What an entry costs
+//!
+//! A pending entry costs its key and value and 16 bytes in the table, about 40 in the group, and 10 to 20 in the index
+//! of the keys, and has no allocation of its own. A value that is a job is one allocation, of the size of the job. An
+//! entry that is debounced costs about 40 bytes more, for when it was debounced first.
+//!
+//! Each method but [`keys`](KeyedGroup::keys) and [`drain_values`](KeyedGroup::drain_values) costs the same however many
+//! entries there are: a hash, a look-up, and one step in the group. The storage grows and shrinks by a factor of two,
+//! and the index is built anew then. A run costs the allocation of the handler's future.
+//!
+//! # Keys and locks
+//!
+//! A key is hashed once per call. `Hash`, `Clone` and `Drop` of keys and values, and the handler, run under no lock and
+//! may call back. `Eq` of keys, and the closures of [`with`](KeyedGroup::with) and
+//! [`debounce_with`](KeyedGroup::debounce_with), run under the lock of the keyed group: they must not call it, which is
+//! a panic that says so. A panic of any of them goes to the caller and leaves the entries whole. The hasher is the third
+//! of the types; the default withstands keys that are chosen by an attacker.
 
 // Modules:
 //
 // builder  settings
-// group    the owner of the keys and of their group
-// handle   the keys for other tasks, and for a key's own job
-// verbs    the verbs by key, of all three
-// job      a key's job, on its way through the group
-// shared   the lock
-// state    the state of each key
+// group    the owner of the entries and of their group
+// handle   the entries for other tasks, and for a run of one
+// methods  the methods by key, of all three
+// end      drain and shutdown, with what is left
+// job      jobs as values
+// shared   the lock, and every verb under it
+// table    keys with what is pending for them
+// index    the rows of a hash
+// rows     the rows of the table
+// key      keys that are read while their rows may go
+// rule     what happens to a key that has an entry already
 
 mod builder;
+mod end;
 mod group;
 mod handle;
+mod index;
 mod job;
+mod key;
+mod methods;
+mod rows;
+mod rule;
 mod shared;
-mod state;
-mod verbs;
+mod table;
 
 pub use builder::Builder;
+pub use end::End;
 pub use group::KeyedGroup;
 pub use handle::{KeyedContext, KeyedHandle};
-pub use state::{OnDuplicate, Outcome};
+pub use job::{BoxedJob, IntoValue};
+pub use rule::{Inserted, OnDuplicate};

@@ -1,93 +1,617 @@
-//! What a keyed group, its handles and its jobs share: the lock.
+//! What a keyed group, its handles and its entries share: the lock, and every verb under it.
 
 use std::borrow::Borrow;
+use std::future::ready;
 use std::hash::{BuildHasher, Hash};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::panic::Location;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use super::handle::KeyedContext;
+use super::key::{Owned, SharedKey, TakenKey};
+use super::rule::{Inserted, OnDuplicate};
+use super::table::Table;
+use crate::Handle;
+use crate::common::panic::{self, Payload};
+use crate::common::time::Timestamp;
+use crate::sched::{JobFuture, RowKey, RowTable, Run, TableId};
 
-use super::state::State;
+/// What runs when an entry expires. It keeps the duty until its run has ended.
+pub(super) type Handler<K, V, S> =
+    Box<dyn Fn(KeyedContext<K, V, S>, K, V, Option<Duty<K, V, S>>) -> JobFuture + Send + Sync>;
 
-/// The keys of one keyed group.
+/// How keys come to be held by their runs, if no two runs of one may overlap.
+pub(super) type Exclusive<K> = Option<fn(K) -> SharedKey<K>>;
+
+/// The entries of one keyed group.
 ///
-/// Lock order: this one, then the group's. Of the user's code only `Eq` and `Borrow` of keys run under
-/// it, before anything is changed; so a lock that their panic has poisoned guards a whole state. The
-/// group's verbs that are called under it wake nothing but the group's driver.
-pub(super) struct Keys<K, S> {
+/// Lock order: this one, then the scheduling group's. Of the user's code only `Eq` and `Borrow` of keys and the
+/// closures of `with` and `debounce_with` run under it, and none of that after the table was half changed: so a lock
+/// that their panic has poisoned guards a whole table. Keys and values are dropped, keys cloned, and wakers woken
+/// when it is free.
+pub(super) struct Keys<K, V, S> {
+    id: TableId,
+    /// As of one of the group's jobs.
+    group: Handle,
     hasher: S,
-    /// Two runs of one key never overlap.
-    pub(super) exclusive: bool,
-    state: Mutex<State<K>>,
+    exclusive: Exclusive<K>,
+    handler: Handler<K, V, S>,
+    table: Mutex<Table<K, V>>,
+    /// The thread that holds the lock, by an address of its own. Only that thread needs to see what it wrote, so
+    /// `Relaxed` does.
+    holder: AtomicUsize,
 }
 
-impl<K, S> Keys<K, S> {
-    pub(super) fn new(hasher: S, exclusive: bool) -> Keys<K, S> {
-        Keys {
-            hasher,
-            exclusive,
-            state: Mutex::new(State::new()),
+thread_local! {
+    static HERE: u8 = const { 0 };
+}
+
+struct Guard<'a, K, V, S> {
+    keys: &'a Keys<K, V, S>,
+    table: MutexGuard<'a, Table<K, V>>,
+}
+
+impl<K, V, S> Drop for Guard<'_, K, V, S> {
+    fn drop(&mut self) {
+        self.keys.holder.store(0, Relaxed);
+    }
+}
+
+/// Rows that a walk over all of them looks at before it lets go of the lock.
+const PAGE: u32 = 512;
+
+/// A key whose destructor panics harms no call.
+fn drop_key<K>(key: K) {
+    panic::discard(key).unwrap_or_else(panic::forget);
+}
+
+impl<K, V, S> Keys<K, V, S> {
+    pub(super) fn is_exclusive(&self) -> bool {
+        self.exclusive.is_some()
+    }
+
+    pub(super) fn group(&self) -> &Handle {
+        &self.group
+    }
+
+    #[track_caller]
+    fn lock(&self) -> Guard<'_, K, V, S> {
+        let here = HERE.with(|here| std::ptr::from_ref(here) as usize);
+        assert!(
+            self.holder.load(Relaxed) != here,
+            "schedgroup: a keyed group was called from inside `Eq` of one of its keys, or a closure of `with` or \
+             `debounce_with`, which run under its lock"
+        );
+        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        self.holder.store(here, Relaxed);
+        Guard { keys: self, table }
+    }
+
+    #[track_caller]
+    pub(super) fn len(&self) -> usize {
+        self.lock().table.len()
+    }
+
+    /// Takes out what is pending or has expired in one page of rows; `None` behind the last one.
+    #[track_caller]
+    fn take_page(&self, page: u32) -> Option<Vec<(TakenKey<K>, V)>> {
+        let first = page.checked_mul(PAGE)?;
+        let mut taken = Vec::with_capacity(PAGE as usize);
+        let mut rows = self.group.rows();
+        let mut guard = self.lock();
+        if first >= guard.table.rows_end() {
+            return None;
+        }
+        for (key, value, slot) in (first..first + PAGE).filter_map(|row| guard.table.take(row)) {
+            rows.cancel(slot, self.id);
+            taken.push((key, value));
+        }
+        Some(taken)
+    }
+
+    /// Takes out all that has not started.
+    #[track_caller]
+    pub(super) fn drain(&self) -> Vec<(K, V)> {
+        let mut all = Vec::new();
+        for page in 0.. {
+            let Some(page) = self.take_page(page) else {
+                break;
+            };
+            all.extend(page.into_iter().map(|(key, value)| (key.into_key(), value)));
+        }
+        all
+    }
+
+    fn drop_all(&self) {
+        for page in 0.. {
+            let Some(page) = self.take_page(page) else {
+                break;
+            };
+            for (key, value) in page {
+                drop_key(key);
+                drop_key(value);
+            }
         }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State<K>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The keys of what is pending.
+    #[track_caller]
+    pub(super) fn keys(&self) -> Vec<K>
+    where
+        K: Clone + Send + Sync + 'static,
+    {
+        let mut all = Vec::new();
+        for first in (0..u32::MAX).step_by(PAGE as usize) {
+            // Cloning is user code, so it waits until the lock is free; and the keys may be gone by then.
+            let mut shared: Vec<(u32, Arc<Owned<K>>)> = Vec::new();
+            let keys = {
+                let mut guard = self.lock();
+                if first >= guard.table.rows_end() {
+                    break;
+                }
+                guard.table.share(first..first + PAGE, |row, key| {
+                    let key = Arc::new(Owned(key));
+                    shared.push((row, Arc::clone(&key)));
+                    key
+                })
+            };
+            all.extend(keys.iter().map(|key| key.cloned()));
+            drop(keys);
+            // Whose rows have gone meanwhile are dropped when the lock is free.
+            let mut others = Vec::new();
+            let mut guard = self.lock();
+            for (row, key) in shared {
+                let mut key = Some(key);
+                guard.table.unshare(row, |known| match key.take() {
+                    Some(key) if std::ptr::addr_eq(Arc::as_ptr(&known), Arc::as_ptr(&key)) => {
+                        // Not the last one: it drops nothing of the user's.
+                        drop(known);
+                        let key = Arc::try_unwrap(key).map(|Owned(key)| key);
+                        key.map_err(|key| key as SharedKey<K>)
+                    }
+                    other => {
+                        key = other;
+                        Err(known)
+                    }
+                });
+                others.extend(key);
+            }
+            drop(guard);
+        }
+        all
     }
 }
 
-impl<K, S: BuildHasher> Keys<K, S> {
+impl<K, V, S> Drop for Keys<K, V, S> {
+    fn drop(&mut self) {
+        self.drop_all();
+        self.group.unregister(self.id);
+    }
+}
+
+impl<K, V, S> Keys<K, V, S>
+where
+    K: Eq + Send + 'static,
+    V: Send + 'static,
+    S: Send + Sync + 'static,
+{
+    #[track_caller]
+    pub(super) fn new(
+        group: &Handle,
+        hasher: S,
+        exclusive: Exclusive<K>,
+        handler: Handler<K, V, S>,
+    ) -> Arc<Keys<K, V, S>> {
+        Arc::new_cyclic(|keys: &Weak<Keys<K, V, S>>| Keys {
+            id: group.register(Weak::clone(keys) as Weak<dyn RowTable>),
+            group: group.of_jobs(),
+            hasher,
+            exclusive,
+            handler,
+            table: Mutex::new(Table::new()),
+            holder: AtomicUsize::new(0),
+        })
+    }
+
+    fn row_key(&self, row: u32) -> RowKey {
+        RowKey {
+            table: self.id,
+            row,
+        }
+    }
+}
+
+/// A run of a key that runs alone. When this is dropped, after all that the run held, the next one may begin.
+pub(super) struct Duty<K, V, S> {
+    keys: Arc<Keys<K, V, S>>,
+    row: u32,
+}
+
+impl<K, V, S> Drop for Duty<K, V, S> {
+    fn drop(&mut self) {
+        let keys = &self.keys;
+        let mut rows = keys.group.rows();
+        let mut guard = keys.lock();
+        let run = guard.table.end(self.row);
+        let blocked = run.iter().flat_map(|run| &run.blocked);
+        for slot in blocked.filter_map(|&row| guard.table.slot(row)) {
+            rows.unblock(slot);
+        }
+        drop(guard);
+        drop_key(run);
+    }
+}
+
+impl<K, V, S> RowTable for Keys<K, V, S>
+where
+    K: Eq + Send + 'static,
+    V: Send + 'static,
+    S: Send + Sync + 'static,
+{
+    fn may_start(&self, me: &Arc<dyn RowTable>, row: u32, slot: u32) -> Result<bool, Payload> {
+        let Some(share) = self.exclusive else {
+            return Ok(true);
+        };
+        let mut rows = self.group.rows();
+        let mut guard = self.lock();
+        let table = &mut guard.table;
+        if !table.awaits(row, slot) {
+            // It was removed or replaced just now, and there is nothing to start.
+            return Ok(true);
+        }
+        match panic::catch(|| table.running(row)) {
+            Ok(Some(run)) => {
+                table.block(run, row);
+                // Under the lock: the run cannot end before this.
+                rows.block(slot, self.row_key(row), me);
+                Ok(false)
+            }
+            Ok(None) => {
+                table.begin(row, share);
+                Ok(true)
+            }
+            // It ends its job, and what that held goes with it.
+            Err(payload) => {
+                let taken = table.take(row);
+                drop(guard);
+                drop_key(taken);
+                Err(payload)
+            }
+        }
+    }
+
+    fn start(self: Arc<Self>, row: u32, slot: u32, run: Run) -> JobFuture {
+        let mut guard = self.lock();
+        let table = &mut guard.table;
+        let (key, value, duty) = if let Some((key, value)) = table.start_run(row, slot) {
+            drop(guard);
+            let keys = Arc::clone(&self);
+            (TakenKey::Shared(key), value, Some(Duty { keys, row }))
+        } else if table.awaits(row, slot) {
+            let taken = table.take(row);
+            drop(guard);
+            let (key, value, _) = taken.expect("it was there under the same lock");
+            (key, value, None)
+        } else {
+            // It was removed or replaced just as it was about to start.
+            return Box::pin(ready(()));
+        };
+        let context = KeyedContext::new(Arc::clone(&self), run);
+        (self.handler)(context, key.into_key(), value, duty)
+    }
+
+    fn clear(&self) {
+        self.drop_all();
+    }
+}
+
+/// The entries as seen from one side: that of the owner and of others, or of the group's own jobs, which are admitted
+/// while it drains.
+pub(super) struct Entries<'a, K, V, S> {
+    pub(super) keys: &'a Arc<Keys<K, V, S>>,
+    pub(super) group: &'a Handle,
+}
+
+impl<K, V, S> Clone for Entries<'_, K, V, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, V, S> Copy for Entries<'_, K, V, S> {}
+
+impl<'a, K, V, S> Entries<'a, K, V, S>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + 'static,
+    S: BuildHasher + Send + Sync + 'static,
+{
     /// User code: it is called outside of the lock.
-    pub(super) fn hash<Q>(&self, key: &Q) -> u64
+    fn hash<Q>(self, key: &Q) -> u32
     where
         K: Borrow<Q>,
         Q: Hash + ?Sized,
     {
-        self.hasher.hash_one(key)
+        let hash = self.keys.hasher.hash_one(key);
+        // Of a poor hasher only some bits differ, and those count that come out on top.
+        (hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
     }
 
-    /// Moves the key's pending job.
-    pub(super) fn touch<Q>(&self, key: &Q, at: Instant) -> bool
+    fn me(self) -> impl FnOnce() -> Arc<dyn RowTable> + use<'a, K, V, S> {
+        move || Arc::clone(self.keys) as Arc<dyn RowTable>
+    }
+
+    /// Calls `then` with the table and the key's row, if something is pending for it, and with the group, whose wakers
+    /// wait until the lock is free.
+    #[track_caller]
+    fn find<Q, R>(
+        self,
+        key: &Q,
+        then: impl FnOnce(&mut Table<K, V>, u32, &mut crate::sched::Rows<'_>) -> R,
+    ) -> Option<R>
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        let hash = self.hash(key);
-        let mut state = self.lock();
-        let Some(pending) = state.pending(hash, |known| known.borrow() == key) else {
-            return false;
+        self.find_hashed(self.hash(key), key, then)
+    }
+
+    #[track_caller]
+    fn find_hashed<Q, R>(
+        self,
+        hash: u32,
+        key: &Q,
+        then: impl FnOnce(&mut Table<K, V>, u32, &mut crate::sched::Rows<'_>) -> R,
+    ) -> Option<R>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        let mut rows = self.group.rows();
+        let mut guard = self.keys.lock();
+        let row = guard.table.find(hash, |known| known.borrow() == key)?;
+        Some(then(&mut guard.table, row, &mut rows))
+    }
+
+    #[track_caller]
+    pub(super) fn insert(
+        self,
+        key: K,
+        value: V,
+        at: Timestamp,
+        on_duplicate: OnDuplicate,
+    ) -> Inserted<V> {
+        let site = Location::caller();
+        let hash = self.hash(&key);
+        let mut rows = self.group.rows();
+        let mut guard = self.keys.lock();
+        let table = &mut guard.table;
+        let known = table.find(hash, |known| *known == key);
+        let former = known.and_then(|row| table.slot(row));
+        let wins = former.is_none_or(|slot| on_duplicate.replaces(|| rows.deadline(slot), at));
+        let inserted = if !wins {
+            // After the end of the group it is rejected all the same.
+            match rows.admit() {
+                Ok(()) => Inserted::Kept(value),
+                Err(_) => Inserted::Rejected(value),
+            }
+        } else {
+            let row = known.unwrap_or_else(|| table.next_row());
+            let row_key = self.keys.row_key(row);
+            match (
+                rows.insert(at, row_key, self.me(), former, site),
+                table.value(row),
+            ) {
+                (None, _) => Inserted::Rejected(value),
+                (Some(slot), Some(former)) => {
+                    let former = std::mem::replace(former, value);
+                    table.set_slot(row, slot);
+                    table.set_first(row, None);
+                    Inserted::Replaced(former)
+                }
+                (Some(slot), None) => {
+                    table.insert(hash, key, value, slot);
+                    return Inserted::New;
+                }
+            }
         };
-        if pending.held.is_none() {
-            return pending.job.reset_at(at);
-        }
-        // It stays far away until the run that holds it has ended; only the group knows if it may.
-        let honoured = pending.job.reset_after(Duration::MAX);
-        if honoured {
-            pending.held = Some(at);
-        }
-        honoured
+        drop(guard);
+        drop_key(key);
+        inserted
     }
 
-    /// Cancels the key's pending job.
-    pub(super) fn cancel<Q>(&self, key: &Q) -> bool
+    /// Moves what is pending for a key to `quiet` from now, at the latest to `ceiling` after its first debounce, or
+    /// inserts something. `apply` changes what is there, or makes what is to be. It runs under the lock.
+    ///
+    /// If the group rejects it, what was made comes back.
+    #[track_caller]
+    fn debounce_by(
+        self,
+        key: K,
+        quiet: Duration,
+        ceiling: Duration,
+        apply: impl FnOnce(Option<&mut V>) -> Option<V>,
+    ) -> Result<(), Option<V>> {
+        let site = Location::caller();
+        let hash = self.hash(&key);
+        let mut rows = self.group.rows();
+        let mut guard = self.keys.lock();
+        let table = &mut guard.table;
+        // Under the lock: of two calls at once the value that stays is that of the later instant.
+        let now = self.group.now();
+        let known = table.find(hash, |known| *known == key);
+        let Some((row, slot)) = known.and_then(|row| Some((row, table.slot(row)?))) else {
+            let row = table.next_row();
+            let at = now.after(quiet.min(ceiling));
+            // Nothing is made for a group that rejects it, as far as that is known.
+            let made = rows.admit().ok().and_then(|()| apply(None));
+            let (slot, value) = match made {
+                None => (None, None),
+                Some(value) => {
+                    let row_key = self.keys.row_key(row);
+                    let slot = rows.insert(at, row_key, self.me(), None, site);
+                    (slot, Some(value))
+                }
+            };
+            return match (slot, value) {
+                (Some(slot), Some(value)) => {
+                    table.insert(hash, key, value, slot);
+                    table.set_first(row, Some(now));
+                    Ok(())
+                }
+                (_, value) => {
+                    drop(guard);
+                    drop_key(key);
+                    Err(value)
+                }
+            };
+        };
+        let first = table.first(row).unwrap_or(now);
+        let at = now.after(quiet).min(first.after(ceiling));
+        let slot = rows.rearm(at, self.keys.row_key(row), self.me(), slot, site);
+        if let Some(slot) = slot {
+            table.set_slot(row, slot);
+            table.set_first(row, Some(first));
+            apply(table.value(row));
+        }
+        drop(guard);
+        drop_key(key);
+        slot.map(drop).ok_or(None)
+    }
+
+    #[track_caller]
+    pub(super) fn debounce(
+        self,
+        key: K,
+        quiet: Duration,
+        ceiling: Duration,
+        value: V,
+    ) -> Inserted<V> {
+        let (mut value, mut replaced) = (Some(value), None);
+        let debounced = self.debounce_by(key, quiet, ceiling, |known| match known {
+            Some(known) => {
+                replaced = value.take().map(|value| std::mem::replace(known, value));
+                None
+            }
+            None => value.take(),
+        });
+        match (debounced.map_err(|made| made.or(value)), replaced) {
+            (Ok(()), None) => Inserted::New,
+            (Ok(()), Some(replaced)) => Inserted::Replaced(replaced),
+            (Err(Some(value)), _) => Inserted::Rejected(value),
+            (Err(None), _) => unreachable!("what is rejected was not taken"),
+        }
+    }
+
+    #[track_caller]
+    pub(super) fn debounce_with(
+        self,
+        key: K,
+        quiet: Duration,
+        ceiling: Duration,
+        make: impl FnOnce() -> V,
+        update: impl FnOnce(&mut V),
+    ) -> bool {
+        let debounced = self.debounce_by(key, quiet, ceiling, |known| match known {
+            Some(known) => {
+                update(known);
+                None
+            }
+            None => Some(make()),
+        });
+        debounced.map_err(drop_key).is_ok()
+    }
+
+    #[track_caller]
+    pub(super) fn reset<Q>(self, key: &Q, at: Timestamp) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        let reset = self.find(key, |table, row, rows| {
+            let slot = table.slot(row);
+            slot.is_some_and(|slot| rows.reset(slot, |_| at))
+        });
+        reset == Some(true)
+    }
+
+    #[track_caller]
+    pub(super) fn expire<Q>(self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        let now = self.group.now();
+        let expired = self.find(key, |table, row, rows| {
+            let slot = table.slot(row);
+            let expires = slot.is_some_and(|slot| rows.reset(slot, |due| due.min(now)));
+            if expires {
+                table.expire(row);
+            }
+            expires
+        });
+        expired == Some(true)
+    }
+
+    #[track_caller]
+    pub(super) fn remove<Q>(self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
         let hash = self.hash(key);
-        let taken = self.lock().take(hash, |known, _| known.borrow() == key);
-        // Its ticket counts no more; this frees what the job holds.
-        taken.map(|taken| taken.pending.job.cancel()).is_some()
+        let taken = self.find_hashed(hash, key, |table, row, rows| {
+            let taken = table.take_of(hash, row);
+            if let Some((_, _, slot)) = taken {
+                rows.cancel(slot, self.keys.id);
+            }
+            taken
+        });
+        let (key, value, _) = taken??;
+        drop_key(key);
+        Some(value)
     }
 
-    /// When the key's pending job is due.
-    pub(super) fn deadline<Q>(&self, key: &Q) -> Option<Instant>
+    #[track_caller]
+    pub(super) fn with<Q, R>(self, key: &Q, look: impl FnOnce(&mut V) -> R) -> Option<R>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.find(key, |table, row, _| table.value(row).map(look))?
+    }
+
+    #[track_caller]
+    pub(super) fn deadline<Q>(self, key: &Q) -> Option<Timestamp>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.find(key, |table, row, rows| rows.deadline(table.slot(row)?))?
+    }
+
+    #[track_caller]
+    pub(super) fn contains<Q>(self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.find(key, |_, _, _| ()).is_some()
+    }
+
+    /// Stops the run of a key that runs alone.
+    #[track_caller]
+    pub(super) fn abort<Q>(self, key: &Q) -> bool
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
         let hash = self.hash(key);
-        let mut state = self.lock();
-        let pending = state.pending(hash, |known| known.borrow() == key)?;
-        Some(pending.deadline())
+        let mut rows = self.group.rows();
+        let mut guard = self.keys.lock();
+        let run = guard.table.find_run(hash, |known| known.borrow() == key);
+        let slot = run.and_then(|row| guard.table.slot(row));
+        slot.map(|slot| rows.abort(slot)).is_some()
     }
 }

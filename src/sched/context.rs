@@ -262,38 +262,30 @@ impl fmt::Debug for JobContext {
     }
 }
 
-/// A job that is made when it starts, of what is kept for it until then.
-pub(super) struct Lazy<T, F> {
+/// A job that is made when it starts.
+pub(super) struct Lazy<F> {
     shared: Arc<Shared>,
-    kept: T,
     make: F,
 }
 
-impl<T, F> Lazy<T, F> {
-    pub(super) fn new(shared: &Arc<Shared>, kept: T, make: F) -> Lazy<T, F> {
+impl<F> Lazy<F> {
+    pub(super) fn new(shared: &Arc<Shared>, make: F) -> Lazy<F> {
         Lazy {
             shared: Arc::clone(shared),
-            kept,
             make,
         }
     }
-
-    /// What was kept for a job that will not start.
-    pub(super) fn into_kept(self) -> T {
-        self.kept
-    }
 }
 
-impl<T, F, J> Runnable for Lazy<T, F>
+impl<F, J> Runnable for Lazy<F>
 where
-    T: Send + 'static,
-    F: FnOnce(T, JobContext) -> J + Send + 'static,
+    F: FnOnce(JobContext) -> J + Send + 'static,
     J: Job,
 {
     fn start(self: Box<Self>, run: Run) -> Started {
-        let Lazy { shared, kept, make } = *self;
+        let Lazy { shared, make } = *self;
         let context = JobContext::new(&shared, run, 1);
-        Started::Future(Box::pin(make(kept, context)))
+        Started::Future(Box::pin(make(context)))
     }
 }
 

@@ -23,13 +23,15 @@ use crate::common::time::Timestamp;
 
 /// Entries that are taken into the heap before others get a turn.
 const ARRIVALS: usize = 4096;
+/// Chunks of slots whose jobs are dropped before others get a turn: to drop one costs some 20 microseconds.
+const CHUNKS_A_TURN: usize = 8;
 /// Jobs that are released before others get a turn.
 const RELEASES: usize = 512;
 /// As many entries of a batch keep their storage for the next one: an idle group is small.
 const KEPT: usize = 16;
 /// Room for as many arrivals is given back to those that schedule.
 const KEPT_ARRIVED: usize = 1024;
-/// Slab that are looked up under the lock in one go.
+/// Slots that are looked up under the lock in one go.
 const LOOKED_UP: usize = 512;
 /// No timer is armed for what is further away.
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
@@ -92,6 +94,10 @@ impl Driver {
             }
         }
         self.done = true;
+        // A group that was dropped has done so itself; one that is there may still be asked for what is left.
+        if self.shared.with(|state| state.lifecycle.is_detached()) {
+            self.shared.clear_tables();
+        }
     }
 
     /// What there is to do. In the same step it looks up what falls due soon, or the first part of it, and the
@@ -171,7 +177,9 @@ impl Driver {
     async fn drop_pending(&mut self, from: Timestamp) {
         for chunk in 0..self.shared.with(|state| state.jobs.chunks()) {
             self.shared.drop_chunk(chunk, from);
-            yield_now(&self.shared.runtime).await;
+            if chunk % CHUNKS_A_TURN == CHUNKS_A_TURN - 1 {
+                yield_now(&self.shared.runtime).await;
+            }
         }
         if from == Timestamp::ALWAYS {
             self.queue.clear();
@@ -210,7 +218,7 @@ impl Driver {
                 state
                     .inbox
                     .set_queue_stats(self.queue.next(), self.queue.len());
-                (start, state.park(next, cx.waker()))
+                (start, state.park(next, due, cx.waker(), effects))
             });
             self.batch.shrink_to(KEPT);
             worker::start(&self.shared, start);

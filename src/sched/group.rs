@@ -445,6 +445,9 @@ impl Drop for Group {
             (held, state.jobs.discard_first_panic())
         });
         drop(panic);
+        if !self.detached {
+            shared.clear_tables();
+        }
         if let Some((pending, running)) = held.filter(|held| held.0 > 0 && !expected) {
             trace::dropped(shared.name(), pending, running);
         }

@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::context::JobContext;
-use super::error::{JobError, ScheduleError};
-use super::job::{Job, JobId, JobState, Next};
+use super::error::JobError;
+use super::job::{JobId, JobState, Next};
 use super::runnable::Receiver;
 use super::schedule::{Submitter, schedule_methods};
 use super::shared::Shared;
@@ -158,20 +158,6 @@ impl Handle {
             .shared
             .with(|state| state.lifecycle.admit(self.caller, cancelled));
         admitted.is_err()
-    }
-
-    /// Like [`schedule_with`](Handle::schedule_with), for what is kept until the job starts, which a rejected
-    /// job gives back.
-    ///
-    /// It runs and drops nothing of a user's and wakes no waker of theirs, so a lock may be held.
-    #[track_caller]
-    pub(crate) fn try_schedule_with<T: Send + 'static, J: Job>(
-        &self,
-        at: Instant,
-        kept: T,
-        make: impl FnOnce(T, JobContext) -> J + Send + 'static,
-    ) -> Result<JobHandle, ScheduleError<T>> {
-        self.submitter().try_schedule_with(at, kept, make)
     }
 
     /// Like [`repeat`](Handle::repeat); but after a `wait` a pending one runs at once, to see that its

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use super::job::JobId;
 use super::rt::{Mutex, MutexGuard};
-use super::runnable::Runnable;
+use super::runnable::Work;
 use crate::common::time::Timestamp;
 
 /// A due job that a worker is about to start.
 pub(super) struct Claim {
     pub(super) slot: u32,
     pub(super) id: JobId,
-    pub(super) runnable: Box<dyn Runnable>,
+    pub(super) work: Work,
     pub(super) deadline: Timestamp,
     pub(super) scheduled_at: &'static Location<'static>,
 }
@@ -146,7 +146,7 @@ pub(super) mod tests {
         Claim {
             slot,
             id: JobId(slot.into()),
-            runnable: Box::new(async {}),
+            work: Work::Boxed(Box::new(async {})),
             deadline: timestamp(slot.into()),
             scheduled_at: Location::caller(),
         }

@@ -2,6 +2,7 @@
 
 use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
@@ -13,10 +14,53 @@ use crate::common::time::Timestamp;
 
 /// What a run is told about itself.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Run {
-    pub(super) id: JobId,
-    pub(super) deadline: Timestamp,
+pub(crate) struct Run {
+    pub(crate) id: JobId,
+    pub(crate) deadline: Timestamp,
+    /// The worker's clock as it starts, which is some tens of microseconds slow at most.
+    pub(crate) now: Timestamp,
     pub(super) scheduled_at: &'static Location<'static>,
+}
+
+/// What a job is until it starts.
+pub(super) enum Work {
+    Boxed(Box<dyn Runnable>),
+    Row(Row),
+}
+
+/// A job that is a row of a table, and has no allocation of its own.
+pub(super) struct Row {
+    pub(super) table: Arc<dyn RowTable>,
+    pub(super) key: RowKey,
+}
+
+/// Which row of which table a job is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowKey {
+    pub(crate) table: TableId,
+    pub(crate) row: u32,
+}
+
+/// The number of a table in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TableId(pub(super) std::num::NonZeroU32);
+
+pub(crate) type JobFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A table whose rows are jobs of a group.
+///
+/// A row that waits is its slot in the group and nothing else: what it holds lies in the table. The table's
+/// lock comes before the group's, and what it does to the job of a row it does under both.
+pub(crate) trait RowTable: Send + Sync {
+    /// Returns whether the row can start now. If not, the table has given the job back to the group as a
+    /// blocked one, and unblocks it later. `me` is the table itself. A panic of user code ends the job.
+    fn may_start(&self, me: &Arc<dyn RowTable>, row: u32, slot: u32) -> Result<bool, Payload>;
+
+    /// Begins the run of the row whose job is in `slot`. This is user code: it may panic.
+    fn start(self: Arc<Self>, row: u32, slot: u32, run: Run) -> JobFuture;
+
+    /// Drops all that is left in it: its group is gone.
+    fn clear(&self);
 }
 
 /// A job that has not started: one allocation, as small as what the user handed in.
@@ -33,7 +77,7 @@ pub(super) trait Runnable: Send {
 /// A job that has started.
 pub(super) enum Started {
     /// The user's own future, in the very box that it waited in.
-    Future(Pin<Box<dyn Future<Output = ()> + Send>>),
+    Future(JobFuture),
     /// A runnable that holds the future of its run and outlives it.
     Stateful(Box<dyn Stateful>),
 }

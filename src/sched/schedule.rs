@@ -151,25 +151,12 @@ impl Submitter<'_> {
         self.put(self.at(at), self.with(job), JobKind::Once)
     }
 
-    /// Like `schedule_with`, for what is kept until the job starts, which a rejected job gives back.
-    #[track_caller]
-    pub(super) fn try_schedule_with<T: Send + 'static, J: Job>(
-        self,
-        at: Instant,
-        kept: T,
-        make: impl FnOnce(T, JobContext) -> J + Send + 'static,
-    ) -> Result<JobHandle, ScheduleError<T>> {
-        let runnable = Lazy::new(self.shared, kept, make);
-        self.submit(self.at(at), runnable, JobKind::Once, Location::caller())
-            .map_err(|(rejected, runnable)| hand_back((rejected, runnable.into_kept())))
-    }
-
     fn with<F, J>(self, job: F) -> impl Runnable + use<F, J>
     where
         F: FnOnce(JobContext) -> J + Send + 'static,
         J: Job,
     {
-        Lazy::new(self.shared, job, |job: F, context| job(context))
+        Lazy::new(self.shared, job)
     }
 
     #[track_caller]
@@ -210,7 +197,7 @@ impl Submitter<'_> {
     }
 }
 
-fn hand_back<J>((rejected, job): (Rejected, J)) -> ScheduleError<J> {
+pub(super) fn hand_back<J>((rejected, job): (Rejected, J)) -> ScheduleError<J> {
     match rejected {
         Rejected::Closed(_) => ScheduleError::Closed(job),
         Rejected::Cancelled => ScheduleError::Cancelled(job),

@@ -13,6 +13,7 @@ use tokio::task::try_id;
 use tokio_util::sync::CancellationToken;
 
 use super::error::JobPanic;
+use super::local_queue::Claim;
 use super::rt::Mutex;
 use super::spare::Spare;
 use super::state::CHUNK;
@@ -117,6 +118,12 @@ impl Shared {
     pub(super) fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
         let mut effects = Effects::default();
         let result = self.with(|state| transition(state, &mut effects));
+        self.apply(effects);
+        result
+    }
+
+    /// Does what transitions have left to be done, when no lock is held.
+    pub(super) fn apply(&self, effects: Effects) {
         // The driver's waker is tokio's; the others may be users', and so may those of the token.
         if let Some(driver) = effects.driver {
             driver.wake();
@@ -136,7 +143,6 @@ impl Shared {
         if !effects.wake.is_empty() {
             panic::wake_each(effects.wake);
         }
-        result
     }
 
     /// Lets other worker threads take the task that was woken or spawned last.
@@ -175,13 +181,20 @@ impl Shared {
         }
     }
 
-    /// Notices that a token or the clock has ended the group.
-    pub(super) fn check_end(&self) {
-        let cancelled = self.is_cancelled();
-        let now = self.deadline_clock();
-        if cancelled || now >= self.deadline {
-            self.enter(|state, effects| state.check_end(now, cancelled, effects));
-        }
+    /// The start check of a job: returns whether a token or the clock has ended the group from outside.
+    ///
+    /// What ends it from within takes the claims out of the local queues itself.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_cancelled() || self.deadline_clock() >= self.deadline
+    }
+
+    /// Ends the group that [`is_over`](Shared::is_over), and gives back a job that was about to start.
+    pub(super) fn give_back(&self, claim: Claim) {
+        let (now, cancelled) = (self.deadline_clock(), self.is_cancelled());
+        self.enter(|state, effects| {
+            state.check_end(now, cancelled, effects);
+            state.give_back(claim, effects);
+        });
     }
 
     pub(super) fn name(&self) -> &str {
@@ -200,12 +213,12 @@ impl Shared {
         CURRENT_GROUP.with(Cell::get) == std::ptr::from_ref(self) as usize
     }
 
-    /// Drops the runnables of jobs that never started, and stops counting them.
+    /// Drops what jobs were that never started, and stops counting them.
     pub(super) fn drop_jobs(&self, jobs: impl IntoIterator<Item = DroppedJob>) {
         let mut count = 0;
         for job in jobs {
             count += 1;
-            if let Err(payload) = panic::discard(job.runnable) {
+            if let Err(payload) = panic::discard(job.work) {
                 let panic = JobPanic::new(payload, job.id, job.scheduled_at);
                 self.report_panic(&panic);
             }
@@ -223,6 +236,12 @@ impl Shared {
             state.check_end(now, cancelled, effects);
             state.dropped(count, effects);
         });
+    }
+
+    /// Drops what is left in the tables of a group that nobody can ask for it.
+    pub(super) fn clear_tables(&self) {
+        let tables = self.with(|state| state.jobs.tables.all());
+        tables.iter().for_each(|table| table.clear());
     }
 
     /// Makes a panic seen though nobody may wait.

@@ -5,8 +5,8 @@
 //! next claim. One that has to await goes on in a [`JobTask`], and the worker is at its next job already.
 //!
 //! The start check is made for each job: what ends the group takes the claims out of all local queues,
-//! under the group's lock, before anybody sees the end; and of a token or a clock, which end the group
-//! from outside, the worker asks itself.
+//! under the group's lock, before anyone sees the end; a token or a clock, which end the group from
+//! outside, the worker checks itself.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use tokio::task::coop;
 
 use super::job_task::JobTask;
 use super::local_queue::Claim;
-use super::runnable::{Run, Started};
+use super::runnable::{Row, Run, Started, Work};
 use super::running::RunningJob;
 use super::shared::Shared;
 use super::spare::Spare;
@@ -134,12 +134,17 @@ impl Worker {
         let mut ended = None;
         let mut clock = CachedClock::new(&self.shared);
         loop {
-            self.shared.check_end();
             let now = clock.look(&self.shared);
             let Some(claim) = self.registration.local.next(ended.take(), now) else {
                 return true;
             };
-            ended = self.run(claim);
+            // The start check comes after the job has left the queue. So whoever has seen the end, and after
+            // that a job that is pending, will not see it start.
+            if self.shared.is_over() {
+                self.shared.give_back(claim);
+                continue;
+            }
+            ended = self.run(claim, now);
             *turn -= 1;
             if *turn == 0 || !coop::has_budget_remaining() {
                 self.registration.local.ended(ended);
@@ -149,28 +154,44 @@ impl Worker {
     }
 
     /// Starts a job. Its slot if it has ended, and nothing is left to do but to record it.
-    fn run(&mut self, claim: Claim) -> Option<u32> {
+    fn run(&mut self, claim: Claim, now: Timestamp) -> Option<u32> {
         let Worker { shared, spare, .. } = self;
         let Claim {
             slot,
             id,
-            runnable,
+            work,
             deadline,
             scheduled_at,
         } = claim;
+        let may_start = match &work {
+            Work::Boxed(_) => Ok(true),
+            Work::Row(Row { table, key }) => table.may_start(table, key.row, slot),
+        };
+        if let Ok(false) = may_start {
+            return None;
+        }
         let span = Span::job(shared.name(), id.0, scheduled_at, || {
             shared.now().since(deadline)
         });
         let mut cx = Context::from_waker(&spare.get_or_insert_default().task.waker);
         let mut live = None;
-        let polled = span.enter(|| {
-            shared.inside(|| {
-                let run = Run {
-                    id,
-                    deadline,
-                    scheduled_at,
-                };
-                live.insert(runnable.start(run)).poll(&mut cx)
+        let run = Run {
+            id,
+            deadline,
+            now,
+            scheduled_at,
+        };
+        let polled = may_start.and_then(|_| {
+            span.enter(|| {
+                shared.inside(|| {
+                    let started = match work {
+                        Work::Boxed(runnable) => runnable.start(run),
+                        Work::Row(Row { table, key }) => {
+                            Started::Future(table.start(key.row, slot, run))
+                        }
+                    };
+                    live.insert(started).poll(&mut cx)
+                })
             })
         });
         let outcome = match polled {

@@ -636,3 +636,25 @@ async fn a_poll_after_the_end_is_named() {
     bounded(&mut all).await;
     assert_eq!(misuse(|| poll_once(&mut all)), named);
 }
+
+/// As a method it is there for an `Arc<Group>` too, and in the group of a job.
+#[tokio::test(start_paused = true)]
+async fn a_group_a_handle_and_a_context_retry_as_methods() {
+    let group = Arc::new(Group::new());
+    let retry = || flow::retry(|| ready(Err::<(), _>("busy"))).delays([ms(5)]);
+    let owner = group.retry(retry());
+    let other = group.handle().retry(retry());
+    let (sender, inner) = oneshot::channel();
+    group.delay_with(ms(1), move |job| async move {
+        assert!(sender.send(job.retry(retry())).is_ok(), "it is awaited");
+    });
+    let inner = inner.await.unwrap();
+    assert!(group.wait().await.is_ok());
+    for retry in [owner, other, inner] {
+        assert_eq!(retry.await.unwrap_err().attempts, 2);
+    }
+    let said = misuse(|| drop(group.retry(retry())));
+    assert!(said.contains("after Group::wait was called"), "{said}");
+    let rejected = group.handle().retry(retry()).await.unwrap_err();
+    assert_eq!((rejected.ended, rejected.attempts), (Ended::Cancelled, 0));
+}

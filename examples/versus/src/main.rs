@@ -7,6 +7,7 @@
 //! cargo run --release -p versus -- --rounds 9       # a median of nine
 //! cargo run --release -p versus -- --small          # each row once, at a hundredth of its size: to see that it works
 //! cargo run --release -p versus -- --plot docs/growth.svg
+//! cargo run --release -p versus -- --keyed          # keyed groups, beside a DelayQueue behind a map
 //! ```
 //!
 //! Every figure is the median of several rounds. In a round each contender is measured once, in a process of its own,
@@ -16,6 +17,7 @@
 
 mod cell;
 mod contender;
+mod keyed;
 mod meter;
 mod plot;
 mod rows;
@@ -29,7 +31,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use table::Choice;
 
 const USAGE: &str =
-    "usage: versus [--full] [--only WORD] [--rounds N] [--small] | versus --plot FILE";
+    "usage: versus [--full] [--keyed] [--only WORD] [--rounds N] [--small] | versus --plot FILE";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -40,7 +42,15 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         ["--cell", who, workload, size, patience] => measure_cell(who, workload, size, patience),
+        ["--keyed-cell", who, cell, size] => match size.parse() {
+            Ok(size) => keyed::measure_cell(who, cell, size),
+            Err(_) => ExitCode::FAILURE,
+        },
         ref words => match choice(words) {
+            Some(choice) if choice.keyed => {
+                let rounds = if choice.small { 1 } else { 5 };
+                keyed::print(choice.rounds.unwrap_or(rounds), choice.small)
+            }
             Some(choice) => table::print(&choice),
             None => {
                 eprintln!("{USAGE}");
@@ -56,6 +66,7 @@ fn choice(words: &[&str]) -> Option<Choice> {
     while let Some(&word) = words.next() {
         match word {
             "--full" => choice.full = true,
+            "--keyed" => choice.keyed = true,
             "--small" => choice.small = true,
             "--only" => choice.word = Some((*words.next()?).to_owned()),
             "--rounds" => {

@@ -13,6 +13,8 @@ use crate::workload::{Beside, Workload};
 pub(crate) struct Choice {
     /// Nine rounds, and the rows that the quick table leaves out.
     pub(crate) full: bool,
+    /// The table of keyed groups instead.
+    pub(crate) keyed: bool,
     /// Rows of either table with this word in their text.
     pub(crate) word: Option<String>,
     pub(crate) rounds: Option<usize>,

@@ -61,8 +61,8 @@ pub(in crate::sched) struct Queue {
     moving: Bucket,
     /// How much of it is there already.
     moved: usize,
-    /// Each is in order.
-    runs: [VecDeque<Entry>; RUNS],
+    /// Each is in order. At most [`RUNS`].
+    runs: Vec<VecDeque<Entry>>,
     heap: BinaryHeap<Reverse<Entry>>,
     /// A small buffer for what is put in order, empty.
     near: Vec<Entry>,
@@ -97,7 +97,7 @@ impl Queue {
             wheel: Wheel::new(tick(now)),
             moving: Bucket::default(),
             moved: 0,
-            runs: Default::default(),
+            runs: Vec::new(),
             heap: BinaryHeap::new(),
             near: Vec::new(),
         }
@@ -122,9 +122,11 @@ impl Queue {
             }
         }
         near.sort_unstable();
-        match self.run_behind(near.first()) {
-            Some(run) => run.extend(near.drain(..)),
-            None => self.heap.extend(near.drain(..).map(Reverse)),
+        if let Some(first) = near.first() {
+            match self.run_behind(first) {
+                Some(run) => run.extend(near.drain(..)),
+                None => self.heap.extend(near.drain(..).map(Reverse)),
+            }
         }
         if near.capacity() <= KEPT_NEAR {
             self.near = near;
@@ -132,11 +134,15 @@ impl Queue {
     }
 
     /// A run that can be continued with that entry, or begun.
-    fn run_behind(&mut self, first: Option<&Entry>) -> Option<&mut VecDeque<Entry>> {
-        let continued = |run: &VecDeque<Entry>| !run.is_empty() && run.back() <= first;
+    fn run_behind(&mut self, first: &Entry) -> Option<&mut VecDeque<Entry>> {
+        let continued = |run: &VecDeque<Entry>| run.back().is_some_and(|last| last < first);
         let number = self.runs.iter().position(continued);
         let number = number.or_else(|| self.runs.iter().position(VecDeque::is_empty));
-        Some(&mut self.runs[number?])
+        let number = number.unwrap_or(self.runs.len());
+        if number == self.runs.len() && number < RUNS {
+            self.runs.push(VecDeque::new());
+        }
+        self.runs.get_mut(number)
     }
 
     /// Keeps an entry whose slot is to be looked up before it is popped, even if it is due.
@@ -250,7 +256,7 @@ impl Queue {
             wheel: Wheel::new(self.wheel.at()),
             moving: Bucket::default(),
             moved: 0,
-            runs: Default::default(),
+            runs: Vec::new(),
             heap: BinaryHeap::new(),
             near: Vec::new(),
         };

@@ -9,11 +9,12 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::call_site::{CallSites, JobKind};
+use super::call_site::{CallSite, CallSites, JobKind};
 use super::counts::{Counts, Ending, FirstPanic};
 use super::lifecycle::Lifecycle;
 use super::ready::ReadyQueue;
-use super::slab::{Emptied, Slab, Slot, Stage};
+use super::slab::{Contents, Emptied, Slab, Slot, Stage};
+use super::tables::Tables;
 use super::workers::Workers;
 use crate::common::time::{Clock, Timestamp};
 use crate::sched::error::JobPanic;
@@ -21,12 +22,12 @@ use crate::sched::job::{JobId, JobState};
 use crate::sched::local_queue::{Claim, LocalQueue};
 use crate::sched::queue::{Entry, Queue, Sequence};
 use crate::sched::rt::AbortHandle;
-use crate::sched::runnable::Runnable;
+use crate::sched::runnable::{Row, RowKey, RowTable, Runnable, TableId, Work};
 use crate::sched::stats::{JobInfo, Stats};
 
-/// A job that lost its runnable before it started.
+/// What a job was that will not start.
 pub(in crate::sched) struct DroppedJob {
-    pub(in crate::sched) runnable: Box<dyn Runnable>,
+    pub(in crate::sched) work: Work,
     pub(in crate::sched) id: JobId,
     pub(in crate::sched) scheduled_at: &'static Location<'static>,
 }
@@ -55,12 +56,17 @@ pub(super) enum Reset {
 
 pub(in crate::sched) struct Jobs {
     slab: Slab,
+    /// The tables whose rows are jobs.
+    pub(in crate::sched) tables: Tables,
     call_sites: CallSites,
     ready: ReadyQueue,
     /// The number of the last job.
     last: u64,
-    /// Jobs with a runnable in their slot.
+    /// Jobs that have not started, and are not claimed.
     pending: usize,
+    /// Those of them that are due and wait for their table, and an instant that none of them was due before.
+    blocked: usize,
+    earliest_blocked: Timestamp,
     /// Jobs that have ended while their values are still being dropped.
     dropping: usize,
     counts: Counts,
@@ -74,10 +80,13 @@ impl Jobs {
     pub(super) fn new(limit: usize) -> Jobs {
         Jobs {
             slab: Slab::default(),
+            tables: Tables::default(),
             call_sites: CallSites::default(),
             ready: ReadyQueue::new(limit),
             last: 0,
             pending: 0,
+            blocked: 0,
+            earliest_blocked: Timestamp::NEVER,
             dropping: 0,
             counts: Counts::default(),
             first_panic: FirstPanic::default(),
@@ -86,7 +95,7 @@ impl Jobs {
         }
     }
 
-    // Starting in.
+    // Admission.
 
     /// A number for a job, accepted or not.
     pub(in crate::sched) fn next_id(&mut self) -> JobId {
@@ -102,14 +111,23 @@ impl Jobs {
         kind: JobKind,
         scheduled_at: &'static Location<'static>,
     ) -> (JobId, Entry) {
+        self.until_wait |= kind == JobKind::UntilWait;
+        self.insert_contents(at, Contents::Runnable(runnable), kind, scheduled_at)
+    }
+
+    fn insert_contents(
+        &mut self,
+        at: Timestamp,
+        contents: Contents,
+        kind: JobKind,
+        scheduled_at: &'static Location<'static>,
+    ) -> (JobId, Entry) {
         let id = self.next_id();
         let sequence = Sequence::first(id.0);
         let call_site = self.call_sites.call_site(scheduled_at, kind);
-        let slot = self
-            .slab
-            .insert(Slot::new(runnable, at, sequence, call_site));
+        let slot = Slot::new(contents, at, sequence, call_site);
+        let slot = self.slab.insert(slot);
         self.pending += 1;
-        self.until_wait |= kind == JobKind::UntilWait;
         (id, Entry { at, sequence, slot })
     }
 
@@ -174,9 +192,10 @@ impl Jobs {
     }
 
     /// A claimed job has not started, and waits in the ready queue again.
-    fn requeue(&mut self, claim: Claim) {
+    pub(super) fn requeue(&mut self, claim: Claim) {
+        let contents = self.contents_of(claim.work);
         let slot = self.slab.get_mut(claim.slot);
-        slot.requeue(claim.runnable);
+        slot.put_back(contents, Stage::Released);
         let entry = Entry {
             at: slot.deadline,
             sequence: slot.sequence,
@@ -187,11 +206,33 @@ impl Jobs {
         self.ready.push(entry);
     }
 
+    /// What is taken out of a slot, and put back into it.
+    fn work_of(&mut self, contents: Contents) -> Work {
+        match contents {
+            Contents::Runnable(runnable) => Work::Boxed(runnable),
+            Contents::Row(Some(key)) => Work::Row(Row {
+                table: self.tables.release(key.table),
+                key,
+            }),
+            Contents::Row(None) => unreachable!("a pending job has not started"),
+        }
+    }
+
+    fn contents_of(&mut self, work: Work) -> Contents {
+        match work {
+            Work::Boxed(runnable) => Contents::Runnable(runnable),
+            Work::Row(Row { table, key }) => {
+                self.tables.hold(key.table, || table);
+                Contents::Row(Some(key))
+            }
+        }
+    }
+
     /// Books the jobs that have ended at their first poll.
     pub(super) fn record(&mut self, local: &LocalQueue) {
         let lateness = local.record(|slot| {
             self.ready.free_slot();
-            drop(self.slab.get_mut(slot).take_control());
+            self.slab.take_control(slot);
             self.counts.finished += 1;
             self.end(slot, JobState::Finished);
         });
@@ -223,9 +264,8 @@ impl Jobs {
         if let Some(unstarted) = self.take_pending(slot) {
             return (true, Some(unstarted));
         }
-        let place = self.slab.get_mut(slot);
-        let series = place.call_site.is_series();
-        match place.control() {
+        let series = self.slab.get(slot).call_site.is_series();
+        match self.slab.control(slot) {
             Some(control) if series && !control.is_last_run() => {
                 control.cancelled = true;
                 (true, None)
@@ -237,7 +277,7 @@ impl Jobs {
     /// Stops a running job at its next await, and cancels one that has not started.
     pub(super) fn abort(&mut self, slot: u32, workers: &Workers) -> Option<DroppedJob> {
         self.recall(slot, workers);
-        if let Some(control) = self.slab.get_mut(slot).control() {
+        if let Some(control) = self.slab.control(slot) {
             control.abort = true;
             // Under the lock, since the task is another job's as soon as the end of this one is recorded.
             // tokio drops the job later, in the task.
@@ -249,37 +289,49 @@ impl Jobs {
         self.take_pending(slot)
     }
 
-    /// Takes the runnable of a job that has not started, and its entry out of the line.
+    /// Takes a job that has not started, and its entry out of the line.
     fn take_pending(&mut self, slot: u32) -> Option<DroppedJob> {
         let (unstarted, stage) = self.take_pending_at(slot)?;
         self.remove_from_ready(stage);
         Some(unstarted)
     }
 
-    /// Takes the runnable of a job that has not started; the stage that it was at comes with it.
+    /// Takes a job that has not started; the stage that it was at comes with it.
     fn take_pending_at(&mut self, slot: u32) -> Option<(DroppedJob, Stage)> {
         let place = self.slab.get_mut(slot);
         let stage = place.stage();
-        let runnable = place.take_runnable(Stage::Ended(JobState::Cancelled))?;
-        let unstarted = DroppedJob {
-            runnable,
-            id: JobId(place.sequence.job()),
-            scheduled_at: self.call_sites.site(place.call_site),
-        };
+        let contents = place.take_contents(Stage::Ended(JobState::Cancelled))?;
+        let (id, call_site) = (JobId(place.sequence.job()), place.call_site);
         if place.handles == 0 {
             self.slab.remove(slot);
         }
         self.pending -= 1;
         self.dropping += 1;
         self.counts.dropped += 1;
+        let unstarted = DroppedJob {
+            work: self.work_of(contents),
+            id,
+            scheduled_at: self.call_sites.site(call_site),
+        };
         Some((unstarted, stage))
     }
 
     /// A job that was at `stage` is pending no more, or elsewhere.
     fn remove_from_ready(&mut self, stage: Stage) {
-        if stage == Stage::Released && self.ready.withdraw() {
-            let slots = &self.slab;
-            self.ready.sweep(|entry| slots.is_released(entry));
+        match stage {
+            Stage::Released if self.ready.withdraw() => {
+                let slots = &self.slab;
+                self.ready.sweep(|entry| slots.is_released(entry));
+            }
+            Stage::Blocked => self.leave_blocked(),
+            _ => {}
+        }
+    }
+
+    fn leave_blocked(&mut self) {
+        self.blocked -= 1;
+        if self.blocked == 0 {
+            self.earliest_blocked = Timestamp::NEVER;
         }
     }
 
@@ -295,15 +347,14 @@ impl Jobs {
                 place.deadline = at;
                 Reset::InPlace
             }
-            stage @ (Stage::Waiting | Stage::Released) => {
+            stage @ (Stage::Waiting | Stage::Released | Stage::Blocked) => {
                 place.deadline = at;
                 place.wait_anew();
                 let sequence = place.sequence;
                 self.remove_from_ready(stage);
                 Reset::Requeued(Entry { at, sequence, slot })
             }
-            Stage::Claimed | Stage::Running if place.call_site.is_series() => match place.control()
-            {
+            _ if place.call_site.is_series() => match self.slab.control(slot) {
                 Some(control) if !control.is_last_run() => {
                     control.again = Some(at);
                     Reset::InPlace
@@ -312,6 +363,86 @@ impl Jobs {
             },
             _ => Reset::Rejected,
         }
+    }
+
+    // Rows of tables. Their tables call under their own locks, with the slot that they noted for the row; a group
+    // that ends may have freed that, and takes nothing new in afterwards.
+
+    /// Takes a job in that is a row of a table. Nothing refers to it but the table.
+    pub(super) fn insert_row(
+        &mut self,
+        at: Timestamp,
+        key: RowKey,
+        table: impl FnOnce() -> Arc<dyn RowTable>,
+        scheduled_at: &'static Location<'static>,
+    ) -> Entry {
+        self.tables.hold(key.table, table);
+        let contents = Contents::Row(Some(key));
+        let (_, entry) = self.insert_contents(at, contents, JobKind::Once, scheduled_at);
+        entry
+    }
+
+    /// Returns whether the job of a row has not started.
+    pub(super) fn is_pending_row(&mut self, slot: u32, workers: &Workers) -> bool {
+        let stage = self.slab.peek(slot).map(Slot::stage);
+        if stage == Some(Stage::Claimed) {
+            self.recall(slot, workers);
+        }
+        self.slab.peek(slot).is_some_and(Slot::is_pending)
+    }
+
+    /// When the row's job is due, or was if it has just started.
+    pub(in crate::sched) fn row_deadline(&self, slot: u32) -> Option<Timestamp> {
+        let place = self.slab.peek(slot)?;
+        let is_there = place.is_pending() || place.stage() == Stage::Claimed;
+        is_there.then_some(place.deadline)
+    }
+
+    /// Cancels the job of a row, if it has not started. What it held is the table's, and dropped there.
+    pub(super) fn cancel_row(&mut self, slot: u32, table: TableId, workers: &Workers) {
+        if !self.is_pending_row(slot, workers) {
+            return;
+        }
+        let place = self.slab.get_mut(slot);
+        let stage = place.stage();
+        place.end(JobState::Cancelled);
+        self.slab.remove(slot);
+        self.tables.forget(table);
+        self.pending -= 1;
+        self.counts.dropped += 1;
+        self.remove_from_ready(stage);
+    }
+
+    /// A claimed row may not start yet.
+    pub(super) fn block(&mut self, slot: u32, key: RowKey, table: &Arc<dyn RowTable>) {
+        self.tables.hold(key.table, || Arc::clone(table));
+        self.ready.free_slot();
+        self.slab.take_control(slot);
+        let place = self.slab.get_mut(slot);
+        place.put_back(Contents::Row(Some(key)), Stage::Blocked);
+        self.pending += 1;
+        self.blocked += 1;
+        self.earliest_blocked = self.earliest_blocked.min(place.deadline);
+    }
+
+    /// A claimed row may not start yet, and never will.
+    pub(super) fn drop_claimed(&mut self, slot: u32) {
+        self.ready.free_slot();
+        self.slab.take_control(slot);
+        self.counts.dropped += 1;
+        self.end(slot, JobState::Cancelled);
+    }
+
+    /// A blocked row may start: the entry that speaks for it from now on.
+    pub(super) fn unblock(&mut self, slot: u32) -> Option<Entry> {
+        let place = self.slab.peek_mut(slot)?;
+        if place.stage() != Stage::Blocked {
+            return None;
+        }
+        place.wait_anew();
+        let (at, sequence) = (place.deadline, place.sequence);
+        self.leave_blocked();
+        Some(Entry { at, sequence, slot })
     }
 
     // Running.
@@ -371,21 +502,32 @@ impl Jobs {
             let slots = &self.slab;
             let entry = self.ready.take(|entry| slots.is_released(entry))?;
             let slot = self.slab.get_mut(entry.slot);
-            let Some(runnable) = slot.take_runnable(Stage::Claimed) else {
-                unreachable!("a live entry speaks for a runnable");
+            let Some(contents) = slot.take_contents(Stage::Claimed) else {
+                unreachable!("a live entry speaks for a pending job");
             };
-            slot.begin_run(&*runnable);
+            let (sequence, deadline, call_site) = (slot.sequence, slot.deadline, slot.call_site);
+            let work = self.work_of(contents);
+            self.begin_run(entry.slot, call_site, &work);
             self.pending -= 1;
             Some(Claim {
                 slot: entry.slot,
-                id: JobId(slot.sequence.job()),
-                runnable,
-                deadline: slot.deadline,
-                scheduled_at: self.call_sites.site(slot.call_site),
+                id: JobId(sequence.job()),
+                work,
+                deadline,
+                scheduled_at: self.call_sites.site(call_site),
             })
         });
         local.push(count, claims);
         count
+    }
+
+    /// A claimed job is about to begin a run. Between its runs the runnable of a series knows how many there were.
+    fn begin_run(&mut self, slot: u32, call_site: CallSite, work: &Work) {
+        if let (true, Work::Boxed(runnable)) = (call_site.is_series(), work) {
+            if let Some(control) = self.slab.control(slot) {
+                control.run = runnable.runs() + 1;
+            }
+        }
     }
 
     /// Takes the claimed jobs that have not started out of all local queues: none of them starts.
@@ -407,9 +549,8 @@ impl Jobs {
 
     /// A job is at its first await. True if it must stop instead.
     pub(super) fn awaits(&mut self, slot: u32) -> bool {
-        let place = self.slab.get_mut(slot);
-        place.run_on();
-        place.is_aborted()
+        self.slab.get_mut(slot).run_on();
+        self.slab.is_aborted(slot)
     }
 
     /// A job lives in a task from now on.
@@ -438,9 +579,8 @@ impl Jobs {
     ) -> (EndedRun, Option<Entry>, Option<AbortHandle>) {
         self.ready.free_slot();
         let task = self.slab.take_task(slot);
-        let place = self.slab.get_mut(slot);
-        let control = place.take_control();
-        let control = control.map(|control| *control).unwrap_or_default();
+        let control = self.slab.take_control(slot).unwrap_or_default();
+        let place = self.slab.get(slot);
         let task = task.filter(|_| !control.abort && !lifecycle.is_aborting());
         let done = lifecycle.is_draining() && place.call_site.ends_with_wait();
         let mut left = EndedRun {
@@ -513,7 +653,7 @@ impl Jobs {
 
     // All of them.
 
-    /// Takes the runnables of one chunk's pending jobs that are due at `from` or later.
+    /// Takes one chunk's pending jobs that are due at `from` or later.
     pub(super) fn take_pending_chunk(
         &mut self,
         chunk: usize,
@@ -531,8 +671,10 @@ impl Jobs {
             if let Some((unstarted, stage)) = self.take_pending_at(slot) {
                 jobs.push(unstarted);
                 // All that wait go, and the line with the last of them: it is not worth a sweep.
-                if stage == Stage::Released {
-                    self.ready.withdraw();
+                match stage {
+                    Stage::Released => drop(self.ready.withdraw()),
+                    Stage::Blocked => self.leave_blocked(),
+                    _ => {}
                 }
             }
         }
@@ -556,17 +698,19 @@ impl Jobs {
                 continue;
             };
             let state = match place.stage() {
-                Stage::Waiting | Stage::Released => JobState::Pending,
+                Stage::Waiting | Stage::Released | Stage::Blocked => JobState::Pending,
                 Stage::Claimed if claimed.contains(&slot) => JobState::Pending,
                 Stage::Claimed | Stage::Running => JobState::Running,
                 Stage::Vacant | Stage::Ended(_) => continue,
             };
+            let (id, deadline) = (JobId(place.sequence.job()), place.deadline);
+            let scheduled_at = self.call_sites.site(place.call_site);
             jobs.push(JobInfo {
-                id: JobId(place.sequence.job()),
+                id,
                 state,
-                deadline: clock.instant(place.deadline),
-                scheduled_at: self.call_sites.site(place.call_site),
-                run: place.run(),
+                deadline: clock.instant(deadline),
+                scheduled_at,
+                run: self.slab.run(slot),
             });
         }
     }
@@ -599,7 +743,7 @@ impl Jobs {
     }
 
     pub(super) fn is_aborted(&self, slot: u32) -> bool {
-        self.slab.get(slot).is_aborted()
+        self.slab.is_aborted(slot)
     }
 
     /// How many due jobs could start now.
@@ -609,7 +753,7 @@ impl Jobs {
 
     /// How many wait for their time, and need an entry of the driver's for it.
     pub(super) fn not_due(&self) -> usize {
-        self.pending - self.ready.waiting()
+        self.pending - self.blocked - self.ready.waiting()
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -640,6 +784,7 @@ impl Jobs {
     /// `head` is not later than any entry that the driver has or is sent.
     pub(super) fn stats(&mut self, head: Timestamp, workers: &Workers, clock: &Clock) -> Stats {
         let mut next = head.min(self.ready.earliest().unwrap_or(Timestamp::NEVER));
+        next = next.min(self.earliest_blocked);
         let mut claimed = 0;
         for local in workers.locals() {
             self.record(local);
@@ -650,7 +795,7 @@ impl Jobs {
         let pending = self.pending + claimed;
         Stats {
             pending,
-            waiting: self.ready.waiting() + claimed,
+            waiting: self.ready.waiting() + self.blocked + claimed,
             running: self.ready.running() - claimed,
             finished: self.counts.finished,
             cancelled: self.counts.aborted + self.counts.dropped,

@@ -212,6 +212,10 @@ impl Lifecycle {
         self.detached = true;
     }
 
+    pub(in crate::sched) fn is_detached(&self) -> bool {
+        self.detached
+    }
+
     pub(in crate::sched) fn handle_created(&mut self) {
         self.handles += 1;
     }

@@ -7,6 +7,7 @@ mod jobs;
 mod lifecycle;
 mod ready;
 mod slab;
+mod tables;
 mod transitions;
 mod workers;
 

@@ -1,11 +1,13 @@
 //! Where jobs are kept: numbered slots that give their storage back.
 
+use std::collections::BTreeMap;
+
 use super::call_site::CallSite;
 use crate::common::time::Timestamp;
 use crate::sched::job::JobState;
 use crate::sched::queue::{Entry, Sequence};
 use crate::sched::rt::AbortHandle;
-use crate::sched::runnable::Runnable;
+use crate::sched::runnable::{RowKey, Runnable};
 
 /// One job, from its submission until it has ended and no handle is left.
 pub(super) struct Slot {
@@ -14,17 +16,18 @@ pub(super) struct Slot {
     pub(super) deadline: Timestamp,
     /// The sequence of the one entry that speaks for the job.
     pub(super) sequence: Sequence,
-    /// How many `JobHandle`s there are; in a vacant slot, the next vacant one of the page.
+    /// How many `JobHandle`s there are, none for the row of a table; in a vacant slot, the next vacant one of
+    /// the page.
     pub(super) handles: u32,
     stage: Stage,
     pub(super) call_site: CallSite,
 }
 
-/// What a slot holds: two kinds of box in two words. The stage says which.
-enum Contents {
+/// What a slot holds, in two words.
+pub(super) enum Contents {
     Runnable(Box<dyn Runnable>),
-    /// Of a running job; allocated when something is wanted of that job alone.
-    RunControl(Option<Box<RunControl>>),
+    /// What a job is that has none; nothing once it has started.
+    Row(Option<RowKey>),
 }
 
 /// ```text
@@ -39,7 +42,9 @@ enum Contents {
 ///             │                    │ last handle gone    │   ended        │
 ///             │                    ▼                     │                │
 ///             │                  Vacant                  │ runs again     │
-///             └──────────────────────────────────────────┴────────────────┘
+///             ├──────────────────────────────────────────┼────────────────┘
+///             │              unblocked                   │ may not start yet
+///             └─────────────────────── Blocked ◀─────────┘
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
@@ -48,6 +53,8 @@ pub(super) enum Stage {
     Waiting,
     /// The same; due, and in the ready queue.
     Released,
+    /// The same; due, and no entry speaks for it until its table unblocks it.
+    Blocked,
     /// The runnable is in the local queue of a worker, or at its first poll.
     Claimed,
     /// The job has awaited, and lives in a task.
@@ -65,7 +72,7 @@ pub(super) struct RunControl {
     /// Run again at this instant at the latest.
     pub(super) again: Option<Timestamp>,
     /// The number of the run, of a series.
-    run: u64,
+    pub(super) run: u64,
 }
 
 impl RunControl {
@@ -76,16 +83,20 @@ impl RunControl {
 
 impl Slot {
     pub(super) fn new(
-        runnable: Box<dyn Runnable>,
+        contents: Contents,
         deadline: Timestamp,
         sequence: Sequence,
         call_site: CallSite,
     ) -> Slot {
+        let handles = match contents {
+            Contents::Runnable(_) => 1,
+            Contents::Row(_) => 0,
+        };
         Slot {
-            contents: Contents::Runnable(runnable),
+            contents,
             deadline,
             sequence,
-            handles: 1,
+            handles,
             stage: Stage::Waiting,
             call_site,
         }
@@ -97,7 +108,7 @@ impl Slot {
 
     pub(super) fn state(&self) -> JobState {
         match self.stage {
-            Stage::Waiting | Stage::Released => JobState::Pending,
+            Stage::Waiting | Stage::Released | Stage::Blocked => JobState::Pending,
             Stage::Claimed | Stage::Running => JobState::Running,
             Stage::Ended(state) => state,
             Stage::Vacant => unreachable!("a handle keeps its slot"),
@@ -105,7 +116,10 @@ impl Slot {
     }
 
     pub(super) fn is_pending(&self) -> bool {
-        matches!(self.stage, Stage::Waiting | Stage::Released)
+        matches!(
+            self.stage,
+            Stage::Waiting | Stage::Released | Stage::Blocked
+        )
     }
 
     pub(super) fn release(&mut self) {
@@ -117,39 +131,26 @@ impl Slot {
         self.stage = Stage::Running;
     }
 
-    /// A claimed job has not started, and is released again.
-    pub(super) fn requeue(&mut self, runnable: Box<dyn Runnable>) {
-        self.contents = Contents::Runnable(runnable);
-        self.stage = Stage::Released;
+    /// A claimed job has not started, and is pending again, at `stage`.
+    pub(super) fn put_back(&mut self, contents: Contents, stage: Stage) {
+        self.contents = contents;
+        self.stage = stage;
     }
 
-    /// Takes the runnable of a pending job, which goes on to `stage`.
-    pub(super) fn take_runnable(&mut self, stage: Stage) -> Option<Box<dyn Runnable>> {
+    /// Takes what a pending job is, which goes on to `stage`.
+    pub(super) fn take_contents(&mut self, stage: Stage) -> Option<Contents> {
         if !self.is_pending() {
             return None;
         }
         self.stage = stage;
-        match std::mem::replace(&mut self.contents, Contents::RunControl(None)) {
-            Contents::Runnable(runnable) => Some(runnable),
-            Contents::RunControl(_) => unreachable!("a pending job has a runnable"),
-        }
+        Some(std::mem::replace(&mut self.contents, Contents::Row(None)))
     }
 
-    /// A claimed job is about to begin a run. Between its runs the runnable of a series knows how many there were.
-    pub(super) fn begin_run(&mut self, runnable: &dyn Runnable) {
-        if self.call_site.is_series() {
-            if let Some(control) = self.control() {
-                control.run = runnable.runs() + 1;
-            }
-        }
-    }
-
-    /// The number of the run that the job is at, or waits for.
-    pub(super) fn run(&self) -> u64 {
+    /// How many runs of a series have begun, if the job has not started.
+    fn runs(&self) -> Option<u64> {
         match &self.contents {
-            Contents::Runnable(runnable) => runnable.runs() + 1,
-            Contents::RunControl(Some(control)) if self.call_site.is_series() => control.run,
-            Contents::RunControl(_) => 1,
+            Contents::Runnable(runnable) => Some(runnable.runs()),
+            Contents::Row(_) => None,
         }
     }
 
@@ -168,29 +169,6 @@ impl Slot {
 
     pub(super) fn end(&mut self, state: JobState) {
         self.stage = Stage::Ended(state);
-    }
-
-    /// The controls of a running job, which get their storage by this.
-    pub(super) fn control(&mut self) -> Option<&mut RunControl> {
-        match (&mut self.contents, self.stage) {
-            (Contents::RunControl(control), Stage::Claimed | Stage::Running) => {
-                Some(control.get_or_insert_default())
-            }
-            _ => None,
-        }
-    }
-
-    /// Returns whether a running job is to be stopped.
-    pub(super) fn is_aborted(&self) -> bool {
-        matches!(&self.contents, Contents::RunControl(Some(control)) if control.abort)
-    }
-
-    /// The controls of a run that ends, if there are any.
-    pub(super) fn take_control(&mut self) -> Option<Box<RunControl>> {
-        match &mut self.contents {
-            Contents::RunControl(control) => control.take(),
-            Contents::Runnable(_) => None,
-        }
     }
 
     /// An entry speaks for a job at one stage: in the heap while it waits for its time, and among the
@@ -220,6 +198,8 @@ pub(super) struct Slab {
     /// The top of a stack of the blocks with room. It is linked, so that to free a slot allocates nothing.
     roomy: Option<u32>,
     used: usize,
+    /// What is asked of running jobs, by slot: of few, and it gives its storage back.
+    controls: BTreeMap<u32, RunControl>,
     /// What has become empty, until it is dropped outside of the lock.
     emptied: Emptied,
     /// How often a slot was looked at.
@@ -382,6 +362,33 @@ impl Slab {
         tasks.get_mut(index as usize)?.take()
     }
 
+    /// The controls of a running job, which come to be by this.
+    pub(super) fn control(&mut self, index: u32) -> Option<&mut RunControl> {
+        let runs = matches!(self.get(index).stage, Stage::Claimed | Stage::Running);
+        runs.then(|| self.controls.entry(index).or_default())
+    }
+
+    /// Returns whether a running job is to be stopped.
+    pub(super) fn is_aborted(&self, index: u32) -> bool {
+        self.controls
+            .get(&index)
+            .is_some_and(|control| control.abort)
+    }
+
+    /// The controls of a run that ends, if there are any.
+    pub(super) fn take_control(&mut self, index: u32) -> Option<RunControl> {
+        self.controls.remove(&index)
+    }
+
+    /// The number of the run that the job is at, or waits for.
+    pub(super) fn run(&self, index: u32) -> u64 {
+        let control = self.controls.get(&index).filter(|control| control.run > 0);
+        match self.get(index).runs() {
+            Some(runs) => runs + 1,
+            None => control.map_or(1, |control| control.run),
+        }
+    }
+
     pub(super) fn get(&self, index: u32) -> &Slot {
         self.look();
         let (block, page, index) = split(index);
@@ -482,7 +489,8 @@ impl Slab {
         pages.into_iter().flatten()
     }
 
-    fn peek(&self, index: u32) -> Option<&Slot> {
+    /// The slot of that number, if there is one.
+    pub(super) fn peek(&self, index: u32) -> Option<&Slot> {
         self.look();
         let (block, page, index) = split(index);
         let page = self.blocks.get(block)?.pages.get(page)?;
@@ -518,7 +526,7 @@ mod tests {
 
     fn slot(job: u64) -> Slot {
         Slot {
-            contents: Contents::RunControl(None),
+            contents: Contents::Row(None),
             deadline: Timestamp::NEVER,
             sequence: Sequence::first(job),
             handles: 0,

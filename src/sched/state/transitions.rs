@@ -7,7 +7,9 @@
 
 use std::collections::HashSet;
 use std::panic::Location;
+use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
 
 use crate::common::time::{Clock, Timestamp};
 use crate::common::waiters::Waiters;
@@ -19,8 +21,9 @@ use super::jobs::{DroppedJob, EndedRun, Jobs, Reset};
 use super::lifecycle::{GroupOutcome, Lifecycle, StopReason};
 use super::workers::{Registration, WorkerState, Workers};
 use crate::sched::job::{JobId, JobState};
+use crate::sched::local_queue::Claim;
 use crate::sched::queue::{Entry, Queue};
-use crate::sched::runnable::Runnable;
+use crate::sched::runnable::{RowKey, RowTable, Runnable, TableId};
 use crate::sched::spare::{Spare, TaskParts};
 use crate::sched::stats::{JobInfo, Report, Stats};
 
@@ -65,6 +68,8 @@ pub(in crate::sched) struct State {
     pub(in crate::sched) waiters: Waiters,
     /// Tasks for jobs that await.
     spares: Vec<Spare>,
+    /// Nothing falls due for a while.
+    quiet: bool,
     /// How often the driver has woken.
     wakeups: u64,
 }
@@ -96,6 +101,8 @@ pub(in crate::sched) struct Ended {
 
 /// Spare tasks are kept up to here.
 const MOST_SPARES: usize = 256;
+/// They are kept from one deadline to the next if those are no further apart.
+const SPARES_KEPT_FOR: Duration = Duration::from_millis(100);
 
 impl State {
     pub(in crate::sched) fn new(limit: usize, workers: Workers, deadline: Timestamp) -> State {
@@ -106,6 +113,7 @@ impl State {
             lifecycle: Lifecycle::new(deadline),
             waiters: Waiters::default(),
             spares: Vec::new(),
+            quiet: false,
             wakeups: 0,
         }
     }
@@ -202,6 +210,62 @@ impl State {
         true
     }
 
+    // Rows of tables.
+
+    /// Takes an admitted job in that is a row of a table.
+    pub(in crate::sched) fn insert_row(
+        &mut self,
+        at: Timestamp,
+        key: RowKey,
+        table: impl FnOnce() -> Arc<dyn RowTable>,
+        scheduled_at: &'static Location<'static>,
+        effects: &mut Effects,
+    ) -> u32 {
+        let entry = self.jobs.insert_row(at, key, table, scheduled_at);
+        self.send(entry, effects);
+        entry.slot
+    }
+
+    /// Returns whether the job of a row has not started.
+    pub(in crate::sched) fn is_pending_row(&mut self, slot: u32) -> bool {
+        self.jobs.is_pending_row(slot, &self.workers)
+    }
+
+    /// Cancels the job of a row, if it has not started. Its table is the caller's.
+    pub(in crate::sched) fn cancel_row(
+        &mut self,
+        slot: u32,
+        table: TableId,
+        effects: &mut Effects,
+    ) {
+        self.jobs.cancel_row(slot, table, &self.workers);
+        self.call_for_sweep(effects);
+        self.check_drained(effects);
+    }
+
+    /// A claimed row may not start yet. In a group that has ended meanwhile it never will.
+    pub(in crate::sched) fn block(
+        &mut self,
+        slot: u32,
+        key: RowKey,
+        table: &Arc<dyn RowTable>,
+        effects: &mut Effects,
+    ) {
+        if self.lifecycle.may_start() {
+            self.jobs.block(slot, key, table);
+        } else {
+            self.jobs.drop_claimed(slot);
+            self.check_drained(effects);
+        }
+    }
+
+    /// A blocked row may start.
+    pub(in crate::sched) fn unblock(&mut self, slot: u32, effects: &mut Effects) {
+        if let Some(entry) = self.jobs.unblock(slot) {
+            self.send(entry, effects);
+        }
+    }
+
     // Running.
 
     /// Books what a worker has done, and claims its next jobs; it parks or leaves if there are none. How many
@@ -291,6 +355,12 @@ impl State {
         self.retire_spares(effects);
     }
 
+    /// A worker gives back a job that it did not start, since the group is over. The driver drops it.
+    pub(in crate::sched) fn give_back(&mut self, claim: Claim, effects: &mut Effects) {
+        self.jobs.requeue(claim);
+        self.notify(effects);
+    }
+
     /// The jobs that may start now.
     fn startable(&self) -> usize {
         if self.lifecycle.may_start() {
@@ -344,19 +414,24 @@ impl State {
         }
     }
 
-    /// Spare tasks are kept for the jobs that are left, and one more.
+    /// Spare tasks are kept for the jobs that are left, and one more; for those that are not due only as long
+    /// as the next of them soon is.
     fn room_for_spares(&self) -> usize {
         if self.lifecycle.is_drained() {
             return 0;
         }
-        let jobs = self.jobs.pending() + self.jobs.running();
-        (1 + jobs).min(MOST_SPARES)
+        let pending = match self.quiet {
+            true => self.jobs.startable(),
+            false => self.jobs.pending(),
+        };
+        (1 + pending + self.jobs.running()).min(MOST_SPARES)
     }
 
     fn retire_spares(&mut self, effects: &mut Effects) {
         let room = self.room_for_spares();
         if self.spares.len() > room {
             effects.retire.extend(self.spares.drain(room..));
+            self.spares.shrink_to(2 * room);
         }
     }
 
@@ -560,13 +635,17 @@ impl State {
         wanted.start + usize::from(self.workers.check(startable, now))
     }
 
-    /// The driver lies down until its next deadline; `None` if there is something to do first.
+    /// The driver parks until its next deadline; `None` if there is something to do first.
     pub(in crate::sched) fn park(
         &mut self,
         next: Option<Timestamp>,
+        now: Timestamp,
         waker: &Waker,
+        effects: &mut Effects,
     ) -> Option<Timestamp> {
         let next = next.unwrap_or(Timestamp::NEVER);
+        self.quiet = next.since(now) > SPARES_KEPT_FOR;
+        self.retire_spares(effects);
         let check = self.workers.next_check();
         let until = next.min(check).min(self.lifecycle.next());
         self.inbox.park(until, waker).then_some(until)

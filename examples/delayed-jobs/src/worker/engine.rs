@@ -106,8 +106,8 @@ pub(crate) struct Engine {
     pub(super) kinds: Vec<String>,
     pub(super) schedules: Vec<Schedule>,
     pub(super) lanes: Vec<Lane>,
-    /// By job and time: a job that was moved to another time has both.
-    pub(super) hints: KeyedHandle<(JobId, Micros)>,
+    /// By job and time, since a job that was moved to another time has both; the value is its lane.
+    pub(super) hints: KeyedHandle<(JobId, Micros), usize>,
     pub(super) rounds: KeyedHandle<Round>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) closing: AtomicBool,
@@ -182,10 +182,9 @@ impl Engine {
     fn claim_after(self: &Arc<Self>, lane: usize, delay: Duration) {
         let engine = Arc::clone(self);
         let round = async move { engine.claim(lane).await };
-        // It is refused when the worker goes down, which claims nothing more.
-        let _ = self
-            .rounds
-            .try_delay(Round::Claim(lane), delay, round, OnDuplicate::KeepEarliest);
+        // It is rejected when the worker goes down, which claims nothing more.
+        self.rounds
+            .delay(Round::Claim(lane), delay, round, OnDuplicate::KeepEarliest);
     }
 
     /// A call of the store, which may not take for ever. One that is given up is not undone.
@@ -270,9 +269,8 @@ impl Engine {
                 }
             }
         };
-        let _ = self
-            .rounds
-            .try_delay(Round::Alone, delay, round, OnDuplicate::KeepEarliest);
+        self.rounds
+            .delay(Round::Alone, delay, round, OnDuplicate::KeepEarliest);
     }
 
     /// Runs one job that has lost workers, with nothing beside it, so that whatever happens to this worker is that
@@ -370,13 +368,8 @@ impl Engine {
             // No room for it: the store is looked through at that time.
             return self.look_after(wait);
         }
-        let engine = Arc::clone(self);
-        // Timers and the clock of the store do not go quite alike: `hint` waits on if it is too early.
-        let fire = async move { engine.hint(at, id, due) };
-        let fire_at = Instant::now() + wait;
-        let _ = self
-            .hints
-            .try_schedule((id, due), fire_at, fire, OnDuplicate::KeepEarliest);
+        self.hints
+            .insert_after((id, due), at, wait, OnDuplicate::KeepEarliest);
     }
 
     pub(super) fn hint_for(self: &Arc<Self>, queue: &str, id: JobId, due: Micros) {
@@ -402,9 +395,8 @@ impl Engine {
             engine.look_cost.store(cost, Ordering::Relaxed);
             engine.look_after(next);
         };
-        let _ = self
-            .rounds
-            .try_delay(Round::Look, delay, round, OnDuplicate::KeepEarliest);
+        self.rounds
+            .delay(Round::Look, delay, round, OnDuplicate::KeepEarliest);
     }
 
     /// Brings the hints up to date, and takes back the leases of lost workers. Returns when to look again.
@@ -524,7 +516,7 @@ impl Engine {
                 engine.trouble.failed("no slot could be filled", &error);
             }
         };
-        let _ = self.rounds.try_delay(
+        self.rounds.delay(
             Round::Fill,
             Duration::ZERO,
             round,

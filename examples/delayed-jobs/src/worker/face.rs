@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::ready;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use schedgroup::Group;
@@ -382,7 +383,7 @@ impl Life {
             runs.push(group);
         }
         let clock = worker.site.store.clock();
-        let engine = Arc::new(Engine {
+        let engine = Arc::new_cyclic(|engine: &Weak<Engine>| Engine {
             name: format!("{}-{:08x}", std::process::id(), fastrand::u32(..)),
             store: Arc::clone(&worker.site.store),
             born: clock.now(),
@@ -393,8 +394,17 @@ impl Life {
             handlers: worker.handlers,
             schedules: worker.schedules,
             lanes,
-            hints: KeyedGroup::on(&clockwork),
-            rounds: KeyedGroup::builder().exclusive().build_on(&clockwork),
+            hints: KeyedGroup::builder().on_with(&clockwork, {
+                let engine = Weak::clone(engine);
+                move |_, (id, due), at| {
+                    if let Some(engine) = engine.upgrade() {
+                        // Timers and the clock of the store do not go quite alike: it waits on if it is too early.
+                        engine.hint(at, id, due);
+                    }
+                    ready(())
+                }
+            }),
+            rounds: KeyedGroup::builder().exclusive().on(&clockwork),
             metrics: worker.metrics,
             closing: AtomicBool::new(false),
             look_cost: AtomicU64::new(0),

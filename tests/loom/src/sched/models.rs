@@ -344,7 +344,7 @@ async fn drive(group: &Group, mut now: Timestamp, mut sweep: Option<Sweep>) {
                     return (start, None);
                 }
                 state.inbox.set_queue_stats(queue.next(), queue.len());
-                (start, state.park(queue.next_wake(), cx.waker()))
+                (start, state.park(queue.next_wake(), now, cx.waker(), effects))
             });
             worker::start(shared, start);
             slept = until == Some(Timestamp::NEVER);

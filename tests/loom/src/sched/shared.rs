@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::error::JobPanic;
+use super::local_queue::Claim;
 use super::rt::{Mutex, Runtime};
 use super::spare::Spare;
 use super::state::DroppedJob;
@@ -55,7 +56,13 @@ impl Shared {
         Timestamp::ALWAYS
     }
 
-    pub(super) fn check_end(&self) {}
+    pub(super) fn is_over(&self) -> bool {
+        false
+    }
+
+    pub(super) fn give_back(&self, claim: Claim) {
+        self.enter(|state, effects| state.give_back(claim, effects));
+    }
 
     pub(super) fn make_stealable(&self) {}
 

@@ -1,0 +1,587 @@
+//! The methods by key, written once for the three that have them: `KeyedGroup`, `KeyedHandle`, `KeyedContext`.
+
+/// Gives a type the methods by key. It says with `entries` which entries they concern and from which side, and with
+/// `checked` what it makes of an answer.
+///
+/// `$panics` is what its callers must know about misuse.
+macro_rules! keyed_methods {
+    ($type:ident, $panics:literal) => {
+        impl<K, V, S> $type<K, V, S> {
+            /// Returns the number of pending entries.
+            ///
+            /// An entry is pending until its handler starts, or until it is [expired](Self::expire). After a cancel
+            /// those count that are left.
+            #[track_caller]
+            pub fn len(&self) -> usize {
+                self.entries().keys.len()
+            }
+
+            /// Returns `true` if no entry is pending.
+            #[track_caller]
+            pub fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
+
+            /// Takes out all entries that have not been handled, in no particular order.
+            ///
+            /// After a cancel, a [`drain`](crate::keyed::KeyedGroup::drain) or a
+            /// [`shutdown`](crate::keyed::KeyedGroup::shutdown) these are the entries that are left; before it, all
+            /// pending ones, which are removed. The cost grows with their number; the lock is held for 512 at a time.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() {
+            /// let retries = KeyedGroup::with_handler(|_, _: u64, _: &str| async {});
+            /// retries.insert_after(7, "order-7", Duration::from_secs(60), OnDuplicate::Replace);
+            /// retries.cancel();
+            /// assert_eq!(retries.drain_values(), [(7, "order-7")]);
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn drain_values(&self) -> Vec<(K, V)> {
+                self.entries().keys.drain()
+            }
+        }
+
+        impl<K, V, S> $type<K, V, S>
+        where
+            K: Eq + std::hash::Hash + Send + 'static,
+            V: Send + 'static,
+            S: std::hash::BuildHasher + Send + Sync + 'static,
+        {
+            /// Inserts an entry that expires at the instant `when`, or at once if that has passed; `on_duplicate`
+            /// says what happens if the key has a pending entry already.
+            ///
+            /// It never panics and never waits: what the group rejects comes back as
+            /// [`Inserted::Rejected`](crate::keyed::Inserted::Rejected). If the pending entry is just about to start,
+            /// there is one winner: `Replaced` means that it will not be handled, and `New` that it is being handled.
+            /// A replaced entry keeps its key, and the one handed in is dropped.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # use schedgroup::keyed::{Inserted, KeyedGroup, OnDuplicate};
+            /// # use tokio::time::Instant;
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() -> Result<(), schedgroup::WaitError> {
+            /// let holds = KeyedGroup::with_handler(|_, seat: &str, user: u64| async move {
+            ///     println!("{seat} is free again, {user} has not paid");
+            /// });
+            /// let until = Instant::now() + Duration::from_secs(600);
+            /// assert_eq!(holds.insert_at("12a", 7, until, OnDuplicate::Keep), Inserted::New);
+            /// assert_eq!(holds.insert_at("12a", 8, until, OnDuplicate::Keep), Inserted::Kept(8));
+            /// holds.wait().await
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn insert_at(
+                &self,
+                key: K,
+                value: V,
+                when: tokio::time::Instant,
+                on_duplicate: OnDuplicate,
+            ) -> Inserted<V> {
+                let at = self.entries().group.timestamp(when);
+                self.entries().insert(key, value, at, on_duplicate)
+            }
+
+            /// Inserts an entry that expires `delay` from now; otherwise like [`insert_at`](Self::insert_at).
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # use schedgroup::keyed::{Inserted, KeyedGroup, OnDuplicate};
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() -> Result<(), schedgroup::WaitError> {
+            /// let requests = KeyedGroup::with_handler(|_, id: u64, to: &str| async move {
+            ///     println!("request {id}: no answer from {to}");
+            /// });
+            /// let second = Duration::from_secs(1);
+            /// requests.insert_after(1, "db-1", second, OnDuplicate::Replace);
+            /// requests.insert_after(2, "db-2", second, OnDuplicate::Replace);
+            /// assert_eq!(requests.remove(&1), Some("db-1")); // it has answered
+            /// requests.wait().await // request 2: no answer from db-2
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn insert_after(
+                &self,
+                key: K,
+                value: V,
+                delay: std::time::Duration,
+                on_duplicate: OnDuplicate,
+            ) -> Inserted<V> {
+                let at = self.entries().group.after(delay);
+                self.entries().insert(key, value, at, on_duplicate)
+            }
+
+            /// Inserts an entry that expires once no other call has come for `quiet`, and at most `ceiling` after
+            /// the first; or moves the key's pending entry so, with the new value in place of the old one.
+            ///
+            /// Call it for every event, and the last value of a burst is handled. The first call is the first
+            /// `debounce` of the pending entry; an insert starts anew. Without a ceiling (`Duration::MAX`), events
+            /// that never pause put the entry off for good. Where values are jobs, it takes the job itself.
+            ///
+            /// It never panics and never waits: what the group rejects comes back as
+            /// [`Inserted::Rejected`](crate::keyed::Inserted::Rejected), and the key keeps what it had.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # use schedgroup::keyed::KeyedGroup;
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() -> Result<(), schedgroup::WaitError> {
+            /// let saves = KeyedGroup::with_handler(|_, name: &str, text: &str| async move {
+            ///     println!("{name}: {text}");
+            /// });
+            /// let (quiet, ceiling) = (Duration::from_millis(200), Duration::from_secs(1));
+            /// for text in ["h", "he", "hel", "hell", "hello"] {
+            ///     saves.debounce("draft", quiet, ceiling, text);
+            ///     tokio::time::sleep(Duration::from_millis(50)).await;
+            /// }
+            /// saves.wait().await // draft: hello
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn debounce(
+                &self,
+                key: K,
+                quiet: std::time::Duration,
+                ceiling: std::time::Duration,
+                value: impl crate::keyed::IntoValue<V>,
+            ) -> Inserted<V> {
+                let value = value.into_value();
+                self.entries().debounce(key, quiet, ceiling, value)
+            }
+
+            /// Debounces an entry whose value gathers the events: `update` changes the pending value, `make` makes it
+            /// for the first event. Returns `false` if the group rejects entries.
+            ///
+            /// Otherwise like [`debounce`](Self::debounce). The closures run under the lock of the keyed group.
+            ///
+            /// # Panics
+            ///
+            /// If a closure calls a method of the same keyed group. A panic of a closure goes to the caller; the
+            /// entry keeps what `update` had made of it.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # use schedgroup::keyed::KeyedGroup;
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() -> Result<(), schedgroup::WaitError> {
+            /// let batches = KeyedGroup::with_handler(|_, tenant: &str, lines: Vec<u32>| async move {
+            ///     println!("{} lines of {tenant}", lines.len());
+            /// });
+            /// let (quiet, ceiling) = (Duration::from_millis(500), Duration::from_secs(5));
+            /// for line in 0..1_000 {
+            ///     batches.debounce_with("ada", quiet, ceiling, || vec![line], |lines| lines.push(line));
+            /// }
+            /// batches.wait().await // 1000 lines of ada
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn debounce_with(
+                &self,
+                key: K,
+                quiet: std::time::Duration,
+                ceiling: std::time::Duration,
+                make: impl FnOnce() -> V,
+                update: impl FnOnce(&mut V),
+            ) -> bool {
+                self.entries()
+                    .debounce_with(key, quiet, ceiling, make, update)
+            }
+
+            /// Moves the key's pending entry to another instant. Returns `true` if the move will be honoured.
+            ///
+            /// Returns `false` if nothing is pending for the key, if the entry is just being started, and in a group
+            /// that is shut down or cancelled. To a later instant it costs a look-up and a store.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+            /// # use tokio::time::Instant;
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() {
+            /// let sessions = KeyedGroup::with_handler(|_, _: String, _: u64| async {});
+            /// let idle = Duration::from_secs(600);
+            /// sessions.insert_after("ada".to_owned(), 7, idle, OnDuplicate::Replace);
+            /// let at = Instant::now() + 2 * idle;
+            /// assert!(sessions.reset_at("ada", at));
+            /// assert!(!sessions.reset_at("ben", at));
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn reset_at<Q>(&self, key: &Q, when: tokio::time::Instant) -> bool
+            where
+                K: std::borrow::Borrow<Q>,
+                Q: Eq + std::hash::Hash + ?Sized,
+            {
+                let at = self.entries().group.timestamp(when);
+                self.entries().reset(key, at)
+            }
+
+            /// Moves the key's pending entry to `delay` from now; otherwise like [`reset_at`](Self::reset_at).
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() -> Result<(), schedgroup::WaitError> {
+            /// let idle = Duration::from_secs(600);
+            /// let sessions = KeyedGroup::with_handler(|_, user: &str, _: u64| async move {
+            ///     println!("{user} has gone");
+            /// });
+            /// sessions.insert_after("ada", 7, idle, OnDuplicate::Replace);
+            /// for _ in 0..3 {
+            ///     tokio::time::sleep(idle / 2).await;
+            ///     assert!(sessions.reset_after("ada", idle));
+            /// }
+            /// sessions.wait().await // after 2.5 times `idle`
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn reset_after<Q>(&self, key: &Q, delay: std::time::Duration) -> bool
+            where
+                K: std::borrow::Borrow<Q>,
+                Q: Eq + std::hash::Hash + ?Sized,
+            {
+                let at = self.entries().group.after(delay);
+                self.entries().reset(key, at)
+            }
+
+            /// Removes the key's pending entry, and returns its value. It will not be handled.
+            ///
+            /// A run in progress is left alone. In a group that has ended it returns what is left.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() {
+            /// let requests = KeyedGroup::with_handler(|_, _: u64, _: &str| async {});
+            /// requests.insert_after(7, "db-1", Duration::from_secs(1), OnDuplicate::Replace);
+            /// assert_eq!(requests.remove(&7), Some("db-1"));
+            /// assert_eq!(requests.remove(&7), None);
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn remove<Q>(&self, key: &Q) -> Option<V>
+            where
+                K: std::borrow::Borrow<Q>,
+                Q: Eq + std::hash::Hash + ?Sized,
+            {
+                self.entries().remove(key)
+            }
+
+            /// Expires the key's pending entry now. Returns `true` if it was pending and will be handled.
+            ///
+            /// This is final: from now on the entry is not pending, its key is free, and a later debounce, reset
+            /// or removal does not concern it. It is handled as soon as there is a slot for it.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # use schedgroup::keyed::KeyedGroup;
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() -> Result<(), schedgroup::WaitError> {
+            /// let batches = KeyedGroup::with_handler(|_, tenant: &str, lines: u32| async move {
+            ///     println!("{lines} lines of {tenant}");
+            /// });
+            /// let (quiet, ceiling) = (Duration::from_millis(500), Duration::from_secs(5));
+            /// for _ in 0..1_500 {
+            ///     batches.debounce_with("ada", quiet, ceiling, || 1, |lines| *lines += 1);
+            ///     if batches.with("ada", |lines| *lines == 1_000) == Some(true) {
+            ///         batches.expire("ada");
+            ///     }
+            /// }
+            /// batches.wait().await // 1000 lines of ada, 500 lines of ada
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn expire<Q>(&self, key: &Q) -> bool
+            where
+                K: std::borrow::Borrow<Q>,
+                Q: Eq + std::hash::Hash + ?Sized,
+            {
+                self.entries().expire(key)
+            }
+
+            /// Stops the run of a key at its next await. Returns `true` if the key has a run.
+            ///
+            /// Only a keyed group that is [exclusive](crate::keyed::Builder::exclusive) knows which run is whose: in
+            /// others it returns `false`. What is pending for the key starts when the run has ended.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() -> Result<(), schedgroup::WaitError> {
+            /// let uploads = KeyedGroup::builder()
+            ///     .exclusive()
+            ///     .build_with(|_, _: &str, _: u64| std::future::pending());
+            /// uploads.insert_after("a.txt", 7, Duration::ZERO, OnDuplicate::Replace);
+            /// tokio::time::sleep(Duration::from_secs(1)).await;
+            /// assert!(uploads.abort("a.txt"));
+            /// uploads.wait().await
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn abort<Q>(&self, key: &Q) -> bool
+            where
+                K: std::borrow::Borrow<Q>,
+                Q: Eq + std::hash::Hash + ?Sized,
+            {
+                self.entries().abort(key)
+            }
+
+            /// Calls `look` with the value of the key's pending entry, and returns its result.
+            ///
+            /// The closure runs under the lock of the keyed group, so it should be short.
+            ///
+            /// # Panics
+            ///
+            /// If the closure calls a method of the same keyed group. A panic of the closure goes to the caller.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() {
+            /// let sessions = KeyedGroup::with_handler(|_, _: &str, _: Vec<u64>| async {});
+            /// sessions.insert_after("ada", vec![1], Duration::from_secs(60), OnDuplicate::Replace);
+            /// sessions.with("ada", |cart| cart.push(2));
+            /// assert_eq!(sessions.with("ada", |cart| cart.len()), Some(2));
+            /// assert_eq!(sessions.with("ben", |cart| cart.len()), None);
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn with<Q, R>(&self, key: &Q, look: impl FnOnce(&mut V) -> R) -> Option<R>
+            where
+                K: std::borrow::Borrow<Q>,
+                Q: Eq + std::hash::Hash + ?Sized,
+            {
+                self.entries().with(key, look)
+            }
+
+            /// Returns `true` if an entry is pending for the key.
+            #[track_caller]
+            pub fn contains_key<Q>(&self, key: &Q) -> bool
+            where
+                K: std::borrow::Borrow<Q>,
+                Q: Eq + std::hash::Hash + ?Sized,
+            {
+                self.entries().contains(key)
+            }
+
+            /// Returns the keys of the pending entries, in no particular order.
+            ///
+            /// The lock is held for 512 of them at a time, so they are not of one moment. The keys are cloned when it is
+            /// free.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() {
+            /// let sessions = KeyedGroup::with_handler(|_, _: &str, _: u64| async {});
+            /// sessions.insert_after("ada", 7, Duration::from_secs(60), OnDuplicate::Replace);
+            /// assert_eq!(sessions.keys(), ["ada"]);
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn keys(&self) -> Vec<K>
+            where
+                K: Clone + Sync,
+            {
+                self.entries().keys.keys()
+            }
+        }
+
+        /// Where the values are jobs.
+        impl<K, S> $type<K, $crate::keyed::BoxedJob, S>
+        where
+            K: Eq + std::hash::Hash + Send + 'static,
+            S: std::hash::BuildHasher + Send + Sync + 'static,
+        {
+            /// Schedules `job` for `key` at the instant `when`, or at once if that has passed; `on_duplicate` says
+            /// what happens if the key has a pending job already.
+            ///
+            /// Otherwise like [`insert_at`](Self::insert_at).
+            ///
+            #[doc = $panics]
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+            /// # use tokio::time::Instant;
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() -> Result<(), schedgroup::WaitError> {
+            /// let reports = KeyedGroup::new();
+            /// let noon = Instant::now() + Duration::from_secs(3600);
+            /// reports.schedule("sales", noon, async { println!("sold: 7") }, OnDuplicate::Keep);
+            /// reports.wait().await
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn schedule(
+                &self,
+                key: K,
+                when: tokio::time::Instant,
+                job: impl $crate::Job,
+                on_duplicate: OnDuplicate,
+            ) -> Inserted<$crate::keyed::BoxedJob> {
+                let job = $crate::keyed::BoxedJob::new(job);
+                self.checked(self.insert_at(key, job, when, on_duplicate))
+            }
+
+            /// Schedules `job` for `key`, `delay` from now; otherwise like [`schedule`](Self::schedule).
+            ///
+            #[doc = $panics]
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # use schedgroup::keyed::{Inserted, KeyedGroup, OnDuplicate};
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() -> Result<(), schedgroup::WaitError> {
+            /// let timeouts = KeyedGroup::new();
+            /// let second = Duration::from_secs(1);
+            /// timeouts.delay(7, 2 * second, async { println!("no answer") }, OnDuplicate::Replace);
+            /// let sooner = timeouts.delay(7, second, async { println!("now!") }, OnDuplicate::KeepEarliest);
+            /// assert!(matches!(sooner, Inserted::Replaced(_)));
+            /// timeouts.wait().await // now!
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn delay(
+                &self,
+                key: K,
+                delay: std::time::Duration,
+                job: impl $crate::Job,
+                on_duplicate: OnDuplicate,
+            ) -> Inserted<$crate::keyed::BoxedJob> {
+                let job = $crate::keyed::BoxedJob::new(job);
+                self.checked(self.insert_after(key, job, delay, on_duplicate))
+            }
+
+            /// Schedules the job that `job` makes, for `key` at the instant `when`; it is given its
+            /// [`KeyedContext`](crate::keyed::KeyedContext) when it starts.
+            ///
+            /// Until the job is due only the closure is kept. Otherwise like [`schedule`](Self::schedule).
+            ///
+            #[doc = $panics]
+            #[track_caller]
+            pub fn schedule_with<J: $crate::Job>(
+                &self,
+                key: K,
+                when: tokio::time::Instant,
+                job: impl FnOnce(KeyedContext<K, $crate::keyed::BoxedJob, S>) -> J + Send + 'static,
+                on_duplicate: OnDuplicate,
+            ) -> Inserted<$crate::keyed::BoxedJob> {
+                let job = $crate::keyed::BoxedJob::lazy(job);
+                self.checked(self.insert_at(key, job, when, on_duplicate))
+            }
+
+            /// Schedules the job that `job` makes, for `key`, `delay` from now; otherwise like
+            /// [`schedule_with`](Self::schedule_with).
+            ///
+            #[doc = $panics]
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # use schedgroup::keyed::{KeyedContext, KeyedGroup, OnDuplicate};
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() -> Result<(), schedgroup::WaitError> {
+            /// const PAUSE: Duration = Duration::from_millis(100);
+            /// let hooks = KeyedGroup::new();
+            /// let deliver = |hook: KeyedContext<&'static str>| async move {
+            ///     println!("no answer");
+            ///     let again = async { println!("delivered") };
+            ///     hook.delay("order-7", PAUSE, again, OnDuplicate::Replace);
+            /// };
+            /// hooks.delay_with("order-7", PAUSE, deliver, OnDuplicate::Replace);
+            /// hooks.wait().await // no answer, delivered
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn delay_with<J: $crate::Job>(
+                &self,
+                key: K,
+                delay: std::time::Duration,
+                job: impl FnOnce(KeyedContext<K, $crate::keyed::BoxedJob, S>) -> J + Send + 'static,
+                on_duplicate: OnDuplicate,
+            ) -> Inserted<$crate::keyed::BoxedJob> {
+                let job = $crate::keyed::BoxedJob::lazy(job);
+                self.checked(self.insert_after(key, job, delay, on_duplicate))
+            }
+        }
+    };
+}
+
+/// Gives a type the deadline by key. A context has the one of its run instead.
+macro_rules! keyed_deadline {
+    ($type:ident) => {
+        impl<K, V, S> $type<K, V, S>
+        where
+            K: Eq + std::hash::Hash + Send + 'static,
+            V: Send + 'static,
+            S: std::hash::BuildHasher + Send + Sync + 'static,
+        {
+            /// Returns the instant at which the key's pending entry expires; `None` if there is none, or its group has
+            /// ended.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+            /// # use tokio::time::Instant;
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() {
+            /// let sessions = KeyedGroup::with_handler(|_, _: &str, _: u64| async {});
+            /// let at = Instant::now() + Duration::from_secs(60);
+            /// sessions.insert_at("ada", 7, at, OnDuplicate::Replace);
+            /// assert_eq!(sessions.deadline("ada"), Some(at));
+            /// # }
+            /// ```
+            #[track_caller]
+            pub fn deadline<Q>(&self, key: &Q) -> Option<tokio::time::Instant>
+            where
+                K: std::borrow::Borrow<Q>,
+                Q: Eq + std::hash::Hash + ?Sized,
+            {
+                let entries = self.entries();
+                entries.deadline(key).map(|at| entries.group.instant(at))
+            }
+        }
+    };
+}
+pub(super) use {keyed_deadline, keyed_methods};

@@ -1,0 +1,273 @@
+//! Rows by number, in pages that give their storage back. A row never moves.
+
+use super::key::SharedKey;
+
+/// One key with what is pending for it, or with its run; and the slot of its job in the group.
+///
+/// The last of what is pending says whether it has expired: it is on its way, is found by its number alone, and its key
+/// is free for another. All fields lie side by side, so that a row is eight bytes more than its key and value.
+pub(super) enum Row<K, V> {
+    /// The next vacant row of the page.
+    Vacant(u32),
+    Own(K, V, u32, bool),
+    /// The same, while somebody else reads the key. It is rare, and must not make each row larger.
+    Shared(Box<SharedKey<K>>, V, u32, bool),
+    /// The run of a key that runs alone.
+    Run(Box<Run<K, V>>, u32),
+}
+
+pub(super) struct Run<K, V> {
+    pub(super) key: SharedKey<K>,
+    /// Until the handler has it.
+    pub(super) value: Option<V>,
+    /// Rows that wait for the end of this run.
+    pub(super) blocked: Vec<u32>,
+}
+
+impl<K, V> Row<K, V> {
+    /// The key of something pending or expired.
+    pub(super) fn key(&self) -> Option<&K> {
+        match self {
+            Row::Own(key, ..) => Some(key),
+            Row::Shared(key, ..) => Some(key.key()),
+            Row::Vacant(_) | Row::Run(..) => None,
+        }
+    }
+
+    /// The key of something pending.
+    pub(super) fn pending_key(&self) -> Option<&K> {
+        match self {
+            Row::Own(_, _, _, true) | Row::Shared(_, _, _, true) => None,
+            row => row.key(),
+        }
+    }
+
+    /// Where the slot of its job is noted.
+    pub(super) fn slot(&mut self) -> Option<&mut u32> {
+        match self {
+            Row::Own(_, _, slot, _) | Row::Shared(_, _, slot, _) | Row::Run(_, slot) => Some(slot),
+            Row::Vacant(_) => None,
+        }
+    }
+
+    /// What is pending or has expired.
+    pub(super) fn value(&mut self) -> Option<&mut V> {
+        match self {
+            Row::Own(_, value, ..) | Row::Shared(_, value, ..) => Some(value),
+            Row::Vacant(_) | Row::Run(..) => None,
+        }
+    }
+
+    /// Lets what is pending expire. False if there is nothing of the kind.
+    pub(super) fn expire(&mut self) -> bool {
+        match self {
+            Row::Own(.., expired) | Row::Shared(.., expired) => !std::mem::replace(expired, true),
+            Row::Vacant(_) | Row::Run(..) => false,
+        }
+    }
+}
+
+/// Rows in a page, the unit in which storage is given back.
+const PAGE: u32 = 32;
+/// No page.
+const NONE: u32 = u32::MAX;
+
+/// Numbered rows. Those with room are found at once; what is empty is given back.
+pub(super) struct Rows<K, V> {
+    pages: Vec<Page<K, V>>,
+    /// The top of a stack of pages with room. It is linked, so that to free a row allocates nothing.
+    roomy: u32,
+    used: usize,
+}
+
+struct Page<K, V> {
+    /// None while it is empty.
+    room: Option<Box<Room<K, V>>>,
+    /// The first vacant row.
+    vacant: u32,
+    used: u32,
+    /// The page below it in the stack, if it is in there.
+    below: u32,
+}
+
+/// It begins where a line of memory does: a row of 32 bytes never lies in two.
+#[repr(align(64))]
+struct Room<K, V> {
+    rows: [Row<K, V>; PAGE as usize],
+    /// Of their keys. Who has the key has the hash, so they lie apart from the rows.
+    hashes: [u32; PAGE as usize],
+}
+
+impl<K, V> Room<K, V> {
+    fn new() -> Room<K, V> {
+        Room {
+            rows: std::array::from_fn(|row| Row::Vacant(row as u32 + 1)),
+            hashes: [0; PAGE as usize],
+        }
+    }
+}
+
+impl<K, V> Rows<K, V> {
+    pub(super) fn new() -> Rows<K, V> {
+        Rows {
+            pages: Vec::new(),
+            roomy: NONE,
+            used: 0,
+        }
+    }
+
+    /// The number that the next row gets.
+    pub(super) fn next(&self) -> u32 {
+        let (page, row) = match self.pages.get(self.roomy as usize) {
+            Some(page) => (self.roomy, page.vacant),
+            None => (self.pages.len() as u32, 0),
+        };
+        let number = page
+            .checked_mul(PAGE)
+            .and_then(|first| first.checked_add(row));
+        number
+            .filter(|number| *number < NONE)
+            .expect("schedgroup: more than four billion keys at once")
+    }
+
+    pub(super) fn insert(&mut self, hash: u32, row: Row<K, V>) -> u32 {
+        let number = self.next();
+        if number / PAGE == self.pages.len() as u32 {
+            self.roomy = number / PAGE;
+            self.pages.push(Page {
+                room: None,
+                vacant: 0,
+                used: 0,
+                below: NONE,
+            });
+        }
+        let page = &mut self.pages[(number / PAGE) as usize];
+        let room = page.room.get_or_insert_with(|| Box::new(Room::new()));
+        let at = (number % PAGE) as usize;
+        if let Row::Vacant(next) = std::mem::replace(&mut room.rows[at], row) {
+            page.vacant = next;
+        }
+        room.hashes[at] = hash;
+        page.used += 1;
+        if page.used == PAGE {
+            self.roomy = page.below;
+        }
+        self.used += 1;
+        number
+    }
+
+    fn room(&self, number: u32) -> Option<&Room<K, V>> {
+        self.pages.get((number / PAGE) as usize)?.room.as_deref()
+    }
+
+    pub(super) fn get(&self, number: u32) -> Option<&Row<K, V>> {
+        Some(&self.room(number)?.rows[(number % PAGE) as usize])
+    }
+
+    pub(super) fn hash(&self, number: u32) -> Option<u32> {
+        Some(self.room(number)?.hashes[(number % PAGE) as usize])
+    }
+
+    pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut Row<K, V>> {
+        let page = self.pages.get_mut((number / PAGE) as usize)?;
+        Some(&mut page.room.as_mut()?.rows[(number % PAGE) as usize])
+    }
+
+    /// Takes a row out, if it is there.
+    pub(super) fn remove(&mut self, number: u32) -> Option<Row<K, V>> {
+        let page = self.pages.get_mut((number / PAGE) as usize)?;
+        let place = &mut page.room.as_mut()?.rows[(number % PAGE) as usize];
+        if let Row::Vacant(_) = place {
+            return None;
+        }
+        let row = std::mem::replace(place, Row::Vacant(page.vacant));
+        page.vacant = number % PAGE;
+        if page.used == PAGE {
+            page.below = std::mem::replace(&mut self.roomy, number / PAGE);
+        }
+        page.used -= 1;
+        if page.used == 0 {
+            // Only vacant rows are dropped here.
+            page.room = None;
+            page.vacant = 0;
+        }
+        self.used -= 1;
+        if self.used == 0 {
+            *self = Rows::new();
+        }
+        Some(row)
+    }
+
+    /// Every row has a smaller number.
+    pub(super) fn end(&self) -> u32 {
+        self.pages.len() as u32 * PAGE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(slot: u32) -> Row<u64, [u64; 2]> {
+        Row::Own(0, [0; 2], slot, false)
+    }
+
+    fn slot_of(rows: &mut Rows<u64, [u64; 2]>, number: u32) -> Option<u32> {
+        rows.get_mut(number)?.slot().copied()
+    }
+
+    #[test]
+    fn a_row_is_eight_bytes_more_than_key_and_value() {
+        assert_eq!(size_of::<Row<u64, [u64; 2]>>(), 24 + 8);
+        assert_eq!(size_of::<Row<&str, Box<dyn Send>>>(), 32 + 8);
+    }
+
+    #[test]
+    fn numbers_are_told_before_and_name_their_rows() {
+        let mut rows = Rows::new();
+        for slot in 0..3 * PAGE + 1 {
+            let told = rows.next();
+            assert_eq!(rows.insert(7 * slot, row(slot)), told);
+        }
+        for number in 0..3 * PAGE + 1 {
+            assert_eq!(slot_of(&mut rows, number), Some(number));
+            assert_eq!(rows.hash(number), Some(7 * number));
+        }
+        assert!(rows.get(100 * PAGE).is_none());
+        assert!(rows.remove(1).is_some() && rows.remove(1).is_none());
+    }
+
+    /// Whatever was freed in whatever order, all of it is used again before anything new is made.
+    #[test]
+    fn all_room_is_found_again() {
+        let mut rows = Rows::new();
+        let all = 10 * PAGE;
+        for slot in 0..all {
+            rows.insert(0, row(slot));
+        }
+        let mut freed: Vec<u32> = (0..all)
+            .map(|at| at * 7919 % all)
+            .filter(|number| number % 3 != 0 || number / PAGE == 4)
+            .collect();
+        freed.iter().for_each(|&number| drop(rows.remove(number)));
+        let mut again: Vec<u32> = freed.iter().map(|_| rows.insert(0, row(0))).collect();
+        freed.sort_unstable();
+        again.sort_unstable();
+        assert_eq!(again, freed);
+        assert_eq!(rows.insert(0, row(0)), all, "it was full");
+    }
+
+    #[test]
+    fn an_empty_page_has_no_storage_and_the_last_row_leaves_nothing() {
+        let mut rows = Rows::new();
+        for slot in 0..10 * PAGE {
+            rows.insert(0, row(slot));
+        }
+        (1..10 * PAGE).for_each(|number| drop(rows.remove(number)));
+        let there = rows.pages.iter().filter(|page| page.room.is_some());
+        assert_eq!(there.count(), 1);
+        drop(rows.remove(0));
+        assert_eq!(rows.pages.capacity(), 0);
+        assert_eq!(rows.insert(0, row(0)), 0);
+    }
+}

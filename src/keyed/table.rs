@@ -1,0 +1,307 @@
+//! Keys with what is pending for them: found by key, and by the number of the row.
+//!
+//! No transition here runs, clones or drops anything of the user's but the test that it is given to find a key,
+//! and that runs before anything is changed.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Range;
+
+use super::index::Index;
+use super::key::{SharedKey, TakenKey};
+use super::rows::{Row, Rows, Run};
+use crate::common::time::Timestamp;
+
+/// ```text
+///   insert ──▶ pending ──────────────────▶ taken: removed, drained, or started
+///                 │ expire                   ▲
+///                 ▼                          │
+///              expired: found by its number alone
+///                 │
+///                 │ with `exclusive`, pending or expired: begins        ends
+///                 └────────────────────────────────────────▶ run ───────────▶
+/// ```
+pub(super) struct Table<K, V> {
+    /// Of what is pending, and of runs.
+    index: Index,
+    rows: Rows<K, V>,
+    /// The first debounce of those that are debounced.
+    first: HashMap<u32, Timestamp, BuildHasherDefault<Spread>>,
+    /// How many are pending, without those that have expired.
+    len: usize,
+}
+
+/// Spreads a number of a row over all bits: the map takes them from both ends.
+#[derive(Default)]
+struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only numbers are hashed");
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.0 = u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+}
+
+/// Below this capacity storage is not worth giving back.
+const KEPT: usize = 64;
+
+impl<K, V> Table<K, V> {
+    pub(super) fn new() -> Table<K, V> {
+        Table {
+            index: Index::default(),
+            rows: Rows::new(),
+            first: HashMap::default(),
+            len: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The row of what is pending for a key.
+    pub(super) fn find(&self, hash: u32, mut is: impl FnMut(&K) -> bool) -> Option<u32> {
+        self.index.find(hash, |row| {
+            let key = self.rows.get(row).and_then(Row::pending_key);
+            key.is_some_and(&mut is)
+        })
+    }
+
+    /// The row of the run of a key.
+    pub(super) fn find_run(&self, hash: u32, mut is: impl FnMut(&K) -> bool) -> Option<u32> {
+        self.index.find(hash, |row| match self.rows.get(row) {
+            Some(Row::Run(run, _)) => is(run.key.key()),
+            _ => false,
+        })
+    }
+
+    /// The row of the run that keeps the pending or expired `row` waiting.
+    pub(super) fn running(&self, row: u32) -> Option<u32>
+    where
+        K: Eq,
+    {
+        let (hash, key) = (self.rows.hash(row)?, self.rows.get(row)?.key()?);
+        self.find_run(hash, |other| other == key)
+    }
+
+    /// The slot of the job of a row.
+    pub(super) fn slot(&mut self, row: u32) -> Option<u32> {
+        self.rows.get_mut(row)?.slot().copied()
+    }
+
+    pub(super) fn set_slot(&mut self, row: u32, slot: u32) {
+        if let Some(place) = self.rows.get_mut(row).and_then(Row::slot) {
+            *place = slot;
+        }
+    }
+
+    /// What is pending or has expired in a row.
+    pub(super) fn value(&mut self, row: u32) -> Option<&mut V> {
+        self.rows.get_mut(row)?.value()
+    }
+
+    /// Returns whether something is pending or has expired in a row, and `slot` is its job.
+    pub(super) fn awaits(&mut self, row: u32, slot: u32) -> bool {
+        self.value(row).is_some() && self.slot(row) == Some(slot)
+    }
+
+    /// The row that the next key gets.
+    pub(super) fn next_row(&self) -> u32 {
+        self.rows.next()
+    }
+
+    /// Adds the row of a key that has nothing pending.
+    pub(super) fn insert(&mut self, hash: u32, key: K, value: V, slot: u32) -> u32 {
+        let row = self.rows.insert(hash, Row::Own(key, value, slot, false));
+        self.index.insert(hash, row);
+        self.len += 1;
+        row
+    }
+
+    /// Lets what is pending in a row go its way: its key is free for another.
+    pub(super) fn expire(&mut self, row: u32) {
+        if self.rows.get_mut(row).is_some_and(Row::expire) {
+            if let Some(hash) = self.rows.hash(row) {
+                self.index.remove(hash, row);
+                self.is_pending_no_more(row);
+            }
+        }
+    }
+
+    fn is_pending_no_more(&mut self, row: u32) {
+        self.set_first(row, None);
+        self.len -= 1;
+    }
+
+    /// The first debounce of what is pending in a row, if it is debounced.
+    pub(super) fn first(&self, row: u32) -> Option<Timestamp> {
+        self.first.get(&row).copied()
+    }
+
+    pub(super) fn set_first(&mut self, row: u32, first: Option<Timestamp>) {
+        if let Some(first) = first {
+            self.first.insert(row, first);
+        } else if !self.first.is_empty() && self.first.remove(&row).is_some() {
+            let (len, capacity) = (self.first.len(), self.first.capacity());
+            if capacity > KEPT && len < capacity / 4 {
+                self.first.shrink_to(2 * len);
+            }
+        }
+    }
+
+    /// Takes what is pending or has expired in a row, with the slot of its job.
+    pub(super) fn take(&mut self, row: u32) -> Option<(TakenKey<K>, V, u32)> {
+        self.value(row)?;
+        let hash = self.rows.hash(row)?;
+        self.take_by(row, |index| index.remove_later(hash, row))
+    }
+
+    /// The same, for a caller who has looked for the key just now.
+    pub(super) fn take_of(&mut self, hash: u32, row: u32) -> Option<(TakenKey<K>, V, u32)> {
+        self.take_by(row, |index| index.remove(hash, row))
+    }
+
+    fn take_by(
+        &mut self,
+        row: u32,
+        unlink: impl FnOnce(&mut Index),
+    ) -> Option<(TakenKey<K>, V, u32)> {
+        self.value(row)?;
+        let (key, value, slot, expired) = match self.rows.remove(row)? {
+            Row::Own(key, value, slot, expired) => (TakenKey::Own(key), value, slot, expired),
+            Row::Shared(key, value, slot, expired) => {
+                (TakenKey::Shared(*key), value, slot, expired)
+            }
+            Row::Vacant(_) | Row::Run(..) => return None,
+        };
+        if !expired {
+            unlink(&mut self.index);
+            self.is_pending_no_more(row);
+        }
+        Some((key, value, slot))
+    }
+
+    // Keys that run alone.
+
+    /// Turns a row into the run of its key. Its value waits there for the handler.
+    pub(super) fn begin(&mut self, row: u32, share: fn(K) -> SharedKey<K>) {
+        self.expire(row);
+        let hash = self.rows.hash(row);
+        let (Some(hash), Some(place)) = (hash, self.rows.get_mut(row)) else {
+            return;
+        };
+        let (key, value, slot) = match std::mem::replace(place, Row::Vacant(0)) {
+            Row::Own(key, value, slot, _) => (share(key), value, slot),
+            Row::Shared(key, value, slot, _) => (*key, value, slot),
+            other => {
+                *place = other;
+                return;
+            }
+        };
+        let run = Run {
+            key,
+            value: Some(value),
+            blocked: Vec::new(),
+        };
+        *place = Row::Run(Box::new(run), slot);
+        self.index.insert(hash, row);
+    }
+
+    /// Takes the value of a run that begins, if `slot` is its job, and its key.
+    pub(super) fn start_run(&mut self, row: u32, slot: u32) -> Option<(SharedKey<K>, V)> {
+        match self.rows.get_mut(row)? {
+            Row::Run(run, known) if *known == slot => {
+                Some((SharedKey::clone(&run.key), run.value.take()?))
+            }
+            _ => None,
+        }
+    }
+
+    /// Notes that a row waits for the end of a run.
+    pub(super) fn block(&mut self, run: u32, row: u32) {
+        let hash = self.rows.hash(run);
+        let Some(Row::Run(here, _)) = self.rows.get_mut(run) else {
+            return;
+        };
+        let mut blocked = std::mem::take(&mut here.blocked);
+        // Those that were removed meanwhile are forgotten here, or the list could grow as long as the run lasts.
+        blocked.retain(|&other| {
+            other != row && self.value(other).is_some() && self.rows.hash(other) == hash
+        });
+        blocked.push(row);
+        if let Some(Row::Run(here, _)) = self.rows.get_mut(run) {
+            here.blocked = blocked;
+        }
+    }
+
+    /// Takes a run out that has ended.
+    pub(super) fn end(&mut self, row: u32) -> Option<Box<Run<K, V>>> {
+        let hash = self.rows.hash(row)?;
+        match self.rows.remove(row)? {
+            Row::Run(run, _) => {
+                self.index.remove(hash, row);
+                Some(run)
+            }
+            _ => None,
+        }
+    }
+
+    // All of them.
+
+    /// Every row has a smaller number.
+    pub(super) fn rows_end(&self) -> u32 {
+        self.rows.end()
+    }
+
+    /// Shares the keys of these rows that are pending: `share` does so for those that nobody has shared before.
+    pub(super) fn share(
+        &mut self,
+        rows: Range<u32>,
+        mut share: impl FnMut(u32, K) -> SharedKey<K>,
+    ) -> Vec<SharedKey<K>> {
+        let mut keys = Vec::new();
+        for row in rows {
+            let Some(place) = self.rows.get_mut(row) else {
+                continue;
+            };
+            *place = match std::mem::replace(place, Row::Vacant(0)) {
+                Row::Own(key, value, slot, false) => {
+                    let key = share(row, key);
+                    keys.push(SharedKey::clone(&key));
+                    Row::Shared(Box::new(key), value, slot, false)
+                }
+                Row::Shared(key, value, slot, false) => {
+                    keys.push(SharedKey::clone(&key));
+                    Row::Shared(key, value, slot, false)
+                }
+                other => other,
+            };
+        }
+        keys
+    }
+
+    /// Gives a row the key back that was shared, if it is still there: `restore` has it if nobody else does.
+    pub(super) fn unshare(
+        &mut self,
+        row: u32,
+        restore: impl FnOnce(SharedKey<K>) -> Result<K, SharedKey<K>>,
+    ) {
+        let Some(place) = self.rows.get_mut(row) else {
+            return;
+        };
+        *place = match std::mem::replace(place, Row::Vacant(0)) {
+            Row::Shared(key, value, slot, expired) => match restore(*key) {
+                Ok(key) => Row::Own(key, value, slot, expired),
+                Err(key) => Row::Shared(Box::new(key), value, slot, expired),
+            },
+            other => other,
+        };
+    }
+}

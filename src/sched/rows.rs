@@ -1,0 +1,175 @@
+//! What a table whose rows are jobs asks of its group.
+
+use std::panic::Location;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::error::ScheduleError;
+use super::handle::Handle;
+use super::runnable::{RowKey, RowTable, TableId};
+use super::schedule::hand_back;
+use super::shared::Shared;
+use super::state::{Caller, Effects};
+use crate::common::time::Timestamp;
+
+/// Jobs that are rows of a table, as the table sees them. It calls under its own lock.
+///
+/// What the group's transitions leave to be done, as to wake who waits for its end, is done when this is dropped. So
+/// it is made before the table's lock is taken, and dropped after that is free again, also when user code panics.
+pub(crate) struct Rows<'a> {
+    shared: &'a Arc<Shared>,
+    caller: Caller,
+    effects: Effects,
+}
+
+impl Handle {
+    pub(crate) fn rows(&self) -> Rows<'_> {
+        Rows {
+            shared: self.shared(),
+            caller: self.submitter().caller,
+            effects: Effects::default(),
+        }
+    }
+
+    /// Returns a handle that is admitted while the group drains, and that nobody counts.
+    pub(crate) fn of_jobs(&self) -> Handle {
+        Handle::lent(Arc::clone(self.shared()), Caller::Job)
+    }
+
+    pub(crate) fn register(&self, table: Weak<dyn RowTable>) -> TableId {
+        self.shared()
+            .with(|state| state.jobs.tables.register(table))
+    }
+
+    pub(crate) fn unregister(&self, table: TableId) {
+        self.shared()
+            .with(|state| state.jobs.tables.unregister(table));
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.shared().with(|state| state.lifecycle.is_draining())
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.shared().now()
+    }
+
+    pub(crate) fn timestamp(&self, at: Instant) -> Timestamp {
+        self.shared().clock.timestamp(at)
+    }
+
+    pub(crate) fn after(&self, delay: Duration) -> Timestamp {
+        self.now().after(delay)
+    }
+
+    pub(crate) fn instant(&self, at: Timestamp) -> Instant {
+        self.shared().clock.instant(at)
+    }
+}
+
+impl Rows<'_> {
+    /// Fails if the group rejects jobs.
+    pub(crate) fn admit(&self) -> Result<(), ScheduleError<()>> {
+        let cancelled = self.shared.is_cancelled();
+        let admitted = self
+            .shared
+            .with(|state| state.lifecycle.admit(self.caller, cancelled));
+        admitted.map_err(|rejected| hand_back((rejected, ())))
+    }
+
+    /// Schedules the job of a row, in place of the one in `former`. Returns its slot, unless the group rejects jobs.
+    pub(crate) fn insert(
+        &mut self,
+        at: Timestamp,
+        key: RowKey,
+        table: impl FnOnce() -> Arc<dyn RowTable>,
+        former: Option<u32>,
+        site: &'static Location<'static>,
+    ) -> Option<u32> {
+        let cancelled = self.shared.is_cancelled();
+        let effects = &mut self.effects;
+        self.shared.with(|state| {
+            state.lifecycle.admit(self.caller, cancelled).ok()?;
+            let slot = state.insert_row(at, key, table, site, effects);
+            if let Some(former) = former {
+                state.cancel_row(former, key.table, effects);
+            }
+            Some(slot)
+        })
+    }
+
+    /// Moves the job of a row, or schedules it anew if it is just being started. Returns its slot, unless the
+    /// group rejects jobs.
+    pub(crate) fn rearm(
+        &mut self,
+        at: Timestamp,
+        key: RowKey,
+        table: impl FnOnce() -> Arc<dyn RowTable>,
+        slot: u32,
+        site: &'static Location<'static>,
+    ) -> Option<u32> {
+        let (shared, effects) = (self.shared, &mut self.effects);
+        let cancelled = shared.is_cancelled();
+        shared.with(|state| {
+            state.lifecycle.admit(self.caller, cancelled).ok()?;
+            if !state.is_pending_row(slot) {
+                return Some(state.insert_row(at, key, table, site, effects));
+            }
+            // False only in a group that is past its own deadline.
+            let honoured = state.reset(slot, at, || shared.now(), effects);
+            honoured.then_some(slot)
+        })
+    }
+
+    /// Cancels the job of a row, if it has not started.
+    pub(crate) fn cancel(&mut self, slot: u32, table: TableId) {
+        let effects = &mut self.effects;
+        self.shared
+            .with(|state| state.cancel_row(slot, table, effects));
+    }
+
+    /// Moves the job of a row. Returns `true` if the move will be honoured; otherwise it is just being started, or
+    /// the group has ended.
+    pub(crate) fn reset(&mut self, slot: u32, at: impl FnOnce(Timestamp) -> Timestamp) -> bool {
+        let (shared, effects) = (self.shared, &mut self.effects);
+        !shared.is_cancelled()
+            && shared.with(|state| {
+                state.is_pending_row(slot) && {
+                    let at = at(state.jobs.deadline(slot));
+                    state.reset(slot, at, || shared.now(), effects)
+                }
+            })
+    }
+
+    /// Returns the instant at which the job of a row is due, if it has one.
+    pub(crate) fn deadline(&self, slot: u32) -> Option<Timestamp> {
+        self.shared.with(|state| state.jobs.row_deadline(slot))
+    }
+
+    /// Gives the job of a row back that may not start before it is unblocked.
+    pub(crate) fn block(&mut self, slot: u32, key: RowKey, table: &Arc<dyn RowTable>) {
+        let effects = &mut self.effects;
+        self.shared
+            .with(|state| state.block(slot, key, table, effects));
+    }
+
+    pub(crate) fn unblock(&mut self, slot: u32) {
+        let effects = &mut self.effects;
+        self.shared.with(|state| state.unblock(slot, effects));
+    }
+
+    /// Stops the run of a row at its next await.
+    pub(crate) fn abort(&mut self, slot: u32) {
+        let effects = &mut self.effects;
+        let pending = self.shared.with(|state| state.abort(slot, effects));
+        debug_assert!(pending.is_none(), "it runs");
+    }
+}
+
+impl Drop for Rows<'_> {
+    fn drop(&mut self) {
+        self.shared.apply(std::mem::take(&mut self.effects));
+    }
+}

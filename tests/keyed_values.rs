@@ -1,0 +1,910 @@
+//! Values under keys, with one handler: what each verb gives back, and what becomes of values at each end.
+
+use std::hash::{Hash, Hasher};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll, Wake};
+use std::time::Duration;
+
+use crate::common::{
+    Flag, HOUR, Hold, Log, OnDrop, bounded, ms, multi_thread, panic_of, settle, until, watched,
+};
+use schedgroup::keyed::OnDuplicate::{Keep, KeepEarliest, KeepLatest, Replace};
+use schedgroup::keyed::{Inserted, KeyedContext, KeyedGroup, KeyedHandle};
+use schedgroup::{Group, WaitError};
+use tokio::time::{Instant, sleep};
+
+/// A keyed group that logs what it handles.
+fn logging() -> (KeyedGroup<char, u32>, Log<(char, u32)>) {
+    let log = Log::new();
+    let handled = log.clone();
+    let keyed = KeyedGroup::with_handler(move |_, key, value| handled.job((key, value)));
+    (keyed, log)
+}
+
+// What the verbs give back.
+
+#[tokio::test(start_paused = true)]
+async fn the_rules_give_the_right_value_back() {
+    // rule, first at, second at, answer, whose value stays
+    let table = [
+        (Replace, 10, 5, Inserted::Replaced(1), 2),
+        (Replace, 10, 20, Inserted::Replaced(1), 2),
+        (Keep, 10, 5, Inserted::Kept(2), 1),
+        (KeepEarliest, 10, 5, Inserted::Replaced(1), 2),
+        (KeepEarliest, 10, 10, Inserted::Kept(2), 1),
+        (KeepEarliest, 10, 20, Inserted::Kept(2), 1),
+        (KeepLatest, 10, 5, Inserted::Kept(2), 1),
+        (KeepLatest, 10, 10, Inserted::Kept(2), 1),
+        (KeepLatest, 10, 20, Inserted::Replaced(1), 2),
+    ];
+    for (rule, first, second, expected, stays) in table {
+        let (keyed, log) = logging();
+        assert_eq!(keyed.insert_after('k', 1, ms(first), rule), Inserted::New);
+        let answer = keyed.insert_after('k', 2, ms(second), rule);
+        assert_eq!(answer, expected, "{rule:?} {second}");
+        let at = ms(if stays == 1 { first } else { second });
+        keyed.wait().await.unwrap();
+        assert_eq!(log.take(), [(('k', stays), at)], "{rule:?} {second}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_end_every_insert_gives_the_value_back() {
+    let (keyed, log) = logging();
+    keyed.insert_after('k', 1, ms(5), Replace);
+    let wait = keyed.wait();
+    for (key, rule) in [
+        ('k', Replace),
+        ('k', Keep),
+        ('k', KeepLatest),
+        ('l', Replace),
+    ] {
+        let rejected = keyed.insert_after(key, 2, ms(1), rule);
+        assert_eq!(rejected, Inserted::Rejected(2), "{key} {rule:?}");
+        let rejected = keyed.debounce(key, ms(1), ms(1), 2);
+        assert_eq!(rejected, Inserted::Rejected(2), "{key}");
+        let never = || -> u32 { unreachable!("nothing is made") };
+        assert!(!keyed.debounce_with(key, ms(1), ms(1), never, |_| unreachable!("nor changed")));
+    }
+    assert_eq!(keyed.with(&'k', |value| *value), Some(1));
+    wait.await.unwrap();
+    assert_eq!(log.take(), [(('k', 1), ms(5))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_value_is_given_back_once_and_not_handled() {
+    let (keyed, log) = logging();
+    keyed.insert_after('k', 7, ms(5), Replace);
+    assert_eq!((keyed.remove(&'k'), keyed.remove(&'k')), (Some(7), None));
+    keyed.wait().await.unwrap();
+    assert_eq!(log.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_can_be_looked_at_and_changed() {
+    let (keyed, log) = logging();
+    keyed.insert_after('k', 1, ms(5), Replace);
+    let doubled = keyed.with(&'k', |value| {
+        *value *= 2;
+        *value
+    });
+    assert_eq!((doubled, keyed.with(&'l', |value| *value)), (Some(2), None));
+    keyed.wait().await.unwrap();
+    assert_eq!(log.labels(), [('k', 2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_pending_keys_are_listed() {
+    let (keyed, _log) = logging();
+    for key in 'a'..='z' {
+        keyed.insert_after(key, 0, HOUR, Replace);
+    }
+    keyed.remove(&'c');
+    keyed.expire(&'d');
+    for _ in 0..2 {
+        let mut keys = keyed.keys();
+        keys.sort_unstable();
+        assert!(
+            keys.into_iter()
+                .eq(('a'..='z').filter(|key| !"cd".contains(*key)))
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn draining_a_living_group_takes_all_that_is_pending() {
+    let (keyed, log) = logging();
+    for (value, key) in (0..).zip('a'..='c') {
+        keyed.insert_after(key, value, ms(5), Replace);
+    }
+    let mut drained = keyed.drain_values();
+    drained.sort_unstable();
+    assert_eq!(drained, [('a', 0), ('b', 1), ('c', 2)]);
+    assert_eq!((keyed.len(), keyed.stats().pending), (0, 0));
+    keyed.insert_after('d', 3, ms(5), Replace);
+    keyed.wait().await.unwrap();
+    assert_eq!(log.labels(), [('d', 3)]);
+}
+
+// Debouncing, and expiring now.
+
+#[tokio::test(start_paused = true)]
+async fn a_debounced_value_gathers_the_events() {
+    let log = Log::new();
+    let shipped = log.clone();
+    let batches = KeyedGroup::with_handler(move |_, _: char, lines: Vec<u32>| shipped.job(lines));
+    for line in 0..7 {
+        assert!(batches.debounce_with(
+            'k',
+            ms(100),
+            ms(260),
+            || vec![line],
+            |lines| lines.push(line)
+        ));
+        sleep(ms(50)).await;
+    }
+    batches.wait().await.unwrap();
+    let expected = [((0..6).collect(), ms(260)), (vec![6], ms(400))];
+    assert_eq!(log.take(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_debounce_after_an_insert_starts_a_new_quiet_time() {
+    let (keyed, log) = logging();
+    keyed.debounce('k', ms(100), ms(150), 1);
+    sleep(ms(90)).await;
+    keyed.insert_after('k', 2, HOUR, Replace);
+    let replaced = keyed.debounce('k', ms(100), ms(150), 3);
+    assert_eq!(replaced, Inserted::Replaced(2));
+    sleep(ms(90)).await;
+    keyed.debounce('k', ms(100), ms(150), 4);
+    keyed.wait().await.unwrap();
+    assert_eq!(
+        log.take(),
+        [(('k', 4), ms(240))],
+        "150 after the debounce at 90"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_expired_is_final_and_its_key_is_free() {
+    let log = Log::new();
+    let (handled, hold) = (log.clone(), Hold::new());
+    let busy = hold.clone();
+    let keyed = KeyedGroup::builder()
+        .max_running(1)
+        .build_with(move |_, key: char, value: u32| {
+            let (job, busy) = (handled.job((key, value)), busy.clone());
+            async move {
+                if key == 'b' {
+                    busy.job().await;
+                }
+                job.await;
+            }
+        });
+    keyed.insert_after('b', 0, Duration::ZERO, Replace);
+    hold.started().await;
+    // It is due now, and waits for the slot.
+    keyed.insert_after('k', 1, HOUR, Replace);
+    assert!(keyed.expire(&'k'));
+    assert_eq!((keyed.len(), keyed.contains_key(&'k')), (0, false));
+    assert!(!keyed.reset_after(&'k', HOUR) && !keyed.expire(&'k'));
+    assert_eq!((keyed.remove(&'k'), keyed.deadline(&'k')), (None, None));
+    // A debounce is a new entry, and so is an insert.
+    assert_eq!(keyed.debounce('k', ms(10), ms(10), 2), Inserted::New);
+    assert!(keyed.expire(&'k'));
+    assert_eq!(keyed.insert_after('k', 3, ms(20), Keep), Inserted::New);
+    assert_eq!(keyed.stats().pending, 3);
+    hold.release();
+    keyed.wait().await.unwrap();
+    let expected = [('b', 0), ('k', 1), ('k', 2), ('k', 3)];
+    assert_eq!(log.labels(), expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_overdue_expires_in_its_turn() {
+    let (keyed, log) = logging();
+    keyed.insert_at('k', 1, Instant::now() - HOUR, Replace);
+    assert!(keyed.expire(&'k'));
+    keyed.wait().await.unwrap();
+    assert_eq!(log.labels(), [('k', 1)]);
+}
+
+// The ends.
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_gives_back_what_does_not_expire_within_the_grace() {
+    let (keyed, log) = logging();
+    for (key, delay) in [('a', ms(5)), ('b', ms(10)), ('c', ms(15)), ('d', HOUR)] {
+        keyed.insert_after(key, 0, delay, Replace);
+    }
+    let (report, mut left) = keyed.drain(ms(12)).await;
+    left.sort_unstable();
+    assert_eq!((report.finished, report.aborted, report.dropped), (2, 0, 2));
+    assert_eq!(left, [('c', 0), ('d', 0)]);
+    assert_eq!(log.labels(), [('a', 0), ('b', 0)]);
+    assert!(matches!(keyed.wait().await, Err(WaitError::Cancelled)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_found_no_slot_is_given_back_also_if_it_was_expired() {
+    for expired in [false, true] {
+        let hold = Hold::new();
+        let busy = hold.clone();
+        let keyed = KeyedGroup::builder()
+            .max_running(1)
+            .build_with(move |_, _: char, _: u32| busy.job());
+        keyed.insert_after('b', 0, Duration::ZERO, Replace);
+        hold.started().await;
+        keyed.insert_after('k', 1, Duration::ZERO, Replace);
+        if expired {
+            keyed.expire(&'k');
+        }
+        settle().await;
+        let (report, left) = keyed.shutdown(ms(5)).await;
+        assert_eq!((report.aborted, report.dropped), (1, 1), "{expired}");
+        assert_eq!(left, [('k', 1)], "{expired}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_dropped_future_leaves_the_values() {
+    let (keyed, _log) = logging();
+    keyed.insert_after('k', 1, HOUR, Replace);
+    drop(keyed.drain(ms(5)));
+    assert_eq!(keyed.len(), 1, "the grace is not over");
+    sleep(ms(10)).await;
+    assert_eq!(keyed.drain_values(), [('k', 1)]);
+    let (report, left) = keyed.shutdown(ms(5)).await;
+    assert_eq!((report.dropped, left.len()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancel_keeps_the_values() {
+    let (keyed, log) = logging();
+    keyed.insert_after('k', 1, ms(5), Replace);
+    keyed.insert_after('l', 2, HOUR, Replace);
+    keyed.token().cancel();
+    assert!(matches!(keyed.wait().await, Err(WaitError::Cancelled)));
+    sleep(ms(10)).await;
+    assert_eq!((keyed.len(), log.len()), (2, 0));
+    assert_eq!(keyed.with(&'k', |value| *value), Some(1));
+    assert!(!keyed.expire(&'k') && !keyed.reset_after(&'k', ms(1)));
+    assert_eq!(keyed.remove(&'k'), Some(1));
+    assert_eq!(keyed.handle().drain_values(), [('l', 2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn entries_run_though_nobody_holds_their_keys_any_more() {
+    let (group, log) = (Group::new(), Log::new());
+    let handled = log.clone();
+    let saves =
+        KeyedGroup::builder().on_with(&group, move |_, k: char, v: u32| handled.job((k, v)));
+    saves.insert_after('k', 1, ms(5), Replace);
+    drop(saves);
+    group.wait().await.unwrap();
+    assert_eq!(log.take(), [(('k', 1), ms(5))]);
+}
+
+/// A value that holds a handle of its own entries would keep them, and itself, for ever.
+#[tokio::test(start_paused = true)]
+async fn a_group_that_is_dropped_drops_the_values_whoever_holds_them() {
+    type Value = (
+        Arc<OnceLock<KeyedHandle<char, Looped>>>,
+        crate::common::Guard,
+    );
+    struct Looped(#[allow(dead_code, reason = "it is only dropped")] Value);
+    type End = fn(Group);
+    let ends: [(&str, End); 4] = [
+        ("dropped", drop),
+        ("cancelled and dropped", |group| {
+            group.cancel();
+            drop(group);
+        }),
+        ("detached and cancelled", |group| {
+            let token = group.token();
+            group.detach();
+            token.cancel();
+        }),
+        ("shut down and dropped", |group| {
+            drop(group.shutdown(Duration::ZERO));
+        }),
+    ];
+    for (end, ending) in ends {
+        let (group, flag) = (Group::new(), Flag::new());
+        let keyed = KeyedGroup::builder().on_with(&group, |_, _: char, _: Looped| async {});
+        let home = Arc::new(OnceLock::new());
+        keyed.insert_after(
+            'k',
+            Looped((Arc::clone(&home), flag.guard())),
+            HOUR,
+            Replace,
+        );
+        assert!(home.set(keyed.clone()).is_ok());
+        drop((keyed, home));
+        settle().await;
+        assert_eq!(flag.drops(), 0, "{end}");
+        ending(group);
+        settle().await;
+        assert_eq!(flag.drops(), 1, "{end}");
+    }
+}
+
+// Handlers.
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_inserts_itself_again_while_the_group_drains() {
+    for exclusive in [false, true] {
+        let log = Log::new();
+        let runs = log.clone();
+        let handler = move |context: KeyedContext<char, u32>, key: char, left: u32| {
+            let runs = runs.clone();
+            async move {
+                runs.push((left, context.is_draining()));
+                if left > 0 {
+                    let again = context.insert_after(key, left - 1, ms(10), Keep);
+                    assert_eq!(again, Inserted::New);
+                }
+            }
+        };
+        let builder = KeyedGroup::builder();
+        let keyed = match exclusive {
+            true => builder.exclusive().build_with(handler),
+            false => builder.build_with(handler),
+        };
+        keyed.insert_after('k', 2, ms(10), Replace);
+        keyed.wait().await.unwrap();
+        let runs = [(2, 10), (1, 20), (0, 30)].map(|(left, at)| ((left, true), ms(at)));
+        assert_eq!(log.take(), runs, "exclusive: {exclusive}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_covers_what_handlers_insert_and_gives_back_the_rest() {
+    let keyed = KeyedGroup::with_handler(
+        |context: KeyedContext<char, u32>, key: char, value: u32| async move {
+            context.insert_after(key, value + 1, ms(10), Replace);
+        },
+    );
+    keyed.insert_after('k', 0, ms(10), Replace);
+    let (report, left) = keyed.drain(ms(35)).await;
+    assert_eq!((report.finished, report.dropped), (3, 1));
+    assert_eq!(left, [('k', 3)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_panics_ends_its_run_alone_and_names_the_insert() {
+    let log = Log::new();
+    let handled = log.clone();
+    let keyed = KeyedGroup::with_handler(move |_, key: char, value: u32| {
+        assert_ne!(value, 1, "made");
+        let handled = handled.clone();
+        async move {
+            assert_ne!(value, 2, "polled");
+            handled.push((key, value));
+        }
+    });
+    let line = line!() + 1;
+    keyed.insert_after('a', 1, ms(1), Replace);
+    keyed.insert_after('b', 2, ms(2), Replace);
+    keyed.insert_after('c', 3, ms(3), Replace);
+    let Err(WaitError::Panicked(panic)) = keyed.wait().await else {
+        panic!("the panic is lost")
+    };
+    assert!(panic.message().contains("made"), "{panic}");
+    assert_eq!(panic.scheduled_at().line(), line);
+    assert!(panic.scheduled_at().file().ends_with("keyed_values.rs"));
+    assert_eq!(log.labels(), [('c', 3)]);
+    assert_eq!((keyed.stats().panicked, keyed.len()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_context_has_the_verbs_and_tells_of_its_run() {
+    let (log, start) = (Log::new(), Instant::now());
+    let seen = log.clone();
+    let keyed = KeyedGroup::with_handler(
+        move |context: KeyedContext<char, u32>, key: char, value: u32| {
+            let seen = seen.clone();
+            async move {
+                if key != 'a' {
+                    return seen.push((key, value));
+                }
+                assert_eq!(
+                    (context.deadline(), context.lateness()),
+                    (start + ms(5), ms(0))
+                );
+                assert_eq!((context.run(), context.is_draining()), (1, true));
+                context.insert_at('b', 1, start + ms(10), Replace);
+                assert!(context.debounce_with('b', ms(10), ms(20), || 0, |value| *value += 1));
+                assert!(context.reset_after(&'b', ms(1)) && context.contains_key(&'b'));
+                assert_eq!(context.handle().deadline(&'b'), Some(start + ms(6)));
+                context.insert_after('c', 9, HOUR, Replace);
+                assert!(context.expire(&'c') && !context.abort(&'c'));
+                assert_eq!((context.keys(), context.len()), (vec!['b'], 1));
+                assert_eq!(context.remove(&'b'), Some(2));
+                context.insert_after('d', 4, ms(1), Replace);
+            }
+        },
+    );
+    keyed.insert_after('a', 0, ms(5), Replace);
+    keyed.wait().await.unwrap();
+    assert_eq!(log.take(), [(('c', 9), ms(5)), (('d', 4), ms(6))]);
+}
+
+// Keys that run alone.
+
+/// Each run takes ten milliseconds.
+fn alone() -> (KeyedGroup<char, u32>, Log<(char, u32)>) {
+    let log = Log::new();
+    let runs = log.clone();
+    let keyed = KeyedGroup::builder()
+        .exclusive()
+        .build_with(move |_, key, value| {
+            runs.push((key, value));
+            sleep(ms(10))
+        });
+    (keyed, log)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_expires_during_its_keys_run_runs_after_it_and_other_keys_beside_it() {
+    let (keyed, log) = alone();
+    keyed.insert_after('k', 0, Duration::ZERO, Replace);
+    settle().await;
+    for value in 1..=3 {
+        keyed.insert_after('k', value, HOUR, Replace);
+        assert!(keyed.expire(&'k'));
+    }
+    keyed.insert_after('k', 4, ms(5), Replace);
+    keyed.insert_after('l', 5, ms(5), Replace);
+    sleep(ms(7)).await;
+    let stats = keyed.stats();
+    assert_eq!(
+        (stats.pending, stats.waiting, stats.running),
+        (4, 4, 2),
+        "{stats:?}"
+    );
+    assert!(stats.next_deadline <= Some(Instant::now()), "{stats:?}");
+    keyed.wait().await.unwrap();
+    let mut runs = log.take();
+    assert_eq!(runs.remove(1), (('l', 5), ms(5)));
+    let expected = [0, 1, 2, 3, 4].map(|value| (('k', value), ms(10 * u64::from(value))));
+    assert_eq!(runs, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_run_can_be_moved_replaced_and_removed() {
+    let (keyed, log) = alone();
+    for key in ['a', 'b', 'c'] {
+        keyed.insert_after(key, 0, Duration::ZERO, Replace);
+    }
+    settle().await;
+    for key in ['a', 'b', 'c'] {
+        keyed.insert_after(key, 1, Duration::ZERO, Replace);
+    }
+    settle().await;
+    assert!(keyed.reset_after(&'a', ms(30)));
+    let replaced = keyed.insert_after('b', 2, ms(5), Replace);
+    assert_eq!(replaced, Inserted::Replaced(1));
+    assert_eq!(keyed.remove(&'c'), Some(1));
+    keyed.wait().await.unwrap();
+    assert_eq!(log.take()[3..], [(('b', 2), ms(10)), (('a', 1), ms(30))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_is_aborted_by_its_key_and_the_next_one_follows() {
+    let (keyed, flag) = (KeyedGroup::builder().exclusive(), Flag::new());
+    let log = Log::new();
+    let (runs, held) = (log.clone(), flag.clone());
+    let keyed = keyed.build_with(move |_, _: char, value: u32| {
+        runs.push(value);
+        let guard = held.guard();
+        async move {
+            sleep(ms(10)).await;
+            drop(guard);
+        }
+    });
+    assert!(!keyed.abort(&'k'), "it does not run");
+    keyed.insert_after('k', 1, Duration::ZERO, Replace);
+    settle().await;
+    keyed.insert_after('k', 2, Duration::ZERO, Replace);
+    settle().await;
+    assert!(keyed.abort(&'k') && !keyed.abort(&'l'));
+    settle().await;
+    assert_eq!((log.labels(), flag.drops()), (vec![1, 2], 1));
+    keyed.wait().await.unwrap();
+    let stats = keyed.stats();
+    assert_eq!((stats.finished, stats.cancelled), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_gives_back_what_waits_for_a_run() {
+    for cancels in [false, true] {
+        let (keyed, log) = alone();
+        keyed.insert_after('k', 1, Duration::ZERO, Replace);
+        settle().await;
+        keyed.insert_after('k', 2, Duration::ZERO, Replace);
+        settle().await;
+        let left = if cancels {
+            keyed.cancel();
+            settle().await;
+            keyed.drain_values()
+        } else {
+            let (report, left) = keyed.shutdown(ms(5)).await;
+            assert_eq!((report.aborted, report.dropped), (1, 1));
+            left
+        };
+        assert_eq!((left, log.len()), (vec![('k', 2)], 1));
+        assert!(keyed.wait().await.is_err());
+    }
+}
+
+// The user's own code.
+
+/// A key whose methods do what they are told, by name.
+struct Odd {
+    name: u8,
+    on: Arc<Mutex<Option<Call>>>,
+}
+
+type Call = (&'static str, Box<dyn FnMut() + Send>);
+
+impl Odd {
+    fn call(&self, method: &str) {
+        let mut on = self
+            .on
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let call = on.take_if(|(wanted, _)| *wanted == method);
+        drop(on);
+        if let Some((_, mut call)) = call {
+            call();
+        }
+    }
+}
+
+impl Hash for Odd {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.call("hash");
+        self.name.hash(state);
+    }
+}
+
+impl PartialEq for Odd {
+    fn eq(&self, other: &Odd) -> bool {
+        self.call("eq");
+        self.name == other.name
+    }
+}
+
+impl Eq for Odd {}
+
+impl Clone for Odd {
+    fn clone(&self) -> Odd {
+        self.call("clone");
+        Odd {
+            name: self.name,
+            on: Arc::clone(&self.on),
+        }
+    }
+}
+
+impl Drop for Odd {
+    fn drop(&mut self) {
+        self.call("drop");
+    }
+}
+
+/// Each method of a key panics once at each verb, and afterwards the entries are all there and run.
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_keys_method_leaves_the_entries_whole() {
+    type Verb = fn(&KeyedGroup<Odd, u32>, Odd);
+    let verbs: [(&str, Verb); 9] = [
+        ("insert", |keyed, key| {
+            keyed.insert_after(key, 9, ms(5), Keep);
+        }),
+        ("debounce", |keyed, key| {
+            keyed.debounce(key, HOUR, ms(5), 1);
+        }),
+        ("debounce_with", |keyed, key| {
+            keyed.debounce_with(key, HOUR, ms(5), || 9, |_| {});
+        }),
+        ("reset", |keyed, key| {
+            keyed.reset_after(&key, ms(5));
+        }),
+        ("with", |keyed, key| {
+            keyed.with(&key, |_| ());
+        }),
+        ("contains", |keyed, key| {
+            keyed.contains_key(&key);
+        }),
+        ("deadline", |keyed, key| {
+            keyed.deadline(&key);
+        }),
+        ("abort", |keyed, key| {
+            keyed.abort(&key);
+        }),
+        ("keys", |keyed, _key| drop(keyed.keys())),
+    ];
+    for exclusive in [false, true] {
+        for method in ["hash", "eq", "clone", "drop"] {
+            for (verb, call) in verbs {
+                let log = Log::new();
+                let handled = log.clone();
+                let handler = move |_, key: Odd, value: u32| handled.job((key.name, value));
+                let builder = KeyedGroup::builder();
+                let keyed = match exclusive {
+                    true => builder.exclusive().build_with(handler),
+                    false => builder.build_with(handler),
+                };
+                let on = Arc::new(Mutex::new(None));
+                let key = |name| Odd {
+                    name,
+                    on: Arc::clone(&on),
+                };
+                keyed.insert_after(key(1), 1, ms(5), Replace);
+                keyed.insert_after(key(2), 2, ms(6), Replace);
+                let odd = key(1);
+                let boom: Call = (method, Box::new(|| panic!("boom")));
+                *on.lock().unwrap() = Some(boom);
+                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    call(&keyed, odd);
+                }));
+                *on.lock().unwrap() = None;
+                let what = format!("{method} at {verb}, exclusive: {exclusive}");
+                assert_eq!(keyed.len(), 2, "{what}");
+                keyed.wait().await.unwrap();
+                assert_eq!(log.labels(), [(1, 1), (2, 2)], "{what}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_a_closure_goes_to_the_caller_and_leaves_the_entries_whole() {
+    let (keyed, log) = logging();
+    keyed.insert_after('k', 1, ms(5), Replace);
+    let boom = |_: &mut u32| -> () { panic!("boom") };
+    let make = || -> u32 { panic!("boom") };
+    let panics = [
+        panic_of(|| keyed.with(&'k', boom)),
+        panic_of(|| keyed.debounce_with('k', ms(5), ms(5), || 0, boom)),
+        panic_of(|| keyed.debounce_with('l', ms(5), ms(5), make, |_| {})),
+    ];
+    for panic in panics {
+        assert_eq!(panic.message, "boom");
+    }
+    assert_eq!((keyed.len(), keyed.contains_key(&'l')), (1, false));
+    keyed.wait().await.unwrap();
+    assert_eq!(log.take(), [(('k', 1), ms(5))]);
+}
+
+const INSIDE: &str = "schedgroup: a keyed group was called from inside";
+
+#[test]
+fn calling_the_same_keyed_group_under_its_lock_is_a_panic_that_says_so() {
+    watched(|| {
+        multi_thread().block_on(bounded(async {
+            let (keyed, _log) = logging();
+            let keyed = Arc::new(keyed);
+            keyed.insert_after('k', 1, HOUR, Replace);
+            type Verb = fn(&KeyedGroup<char, u32>);
+            let verbs: [Verb; 8] = [
+                |keyed| _ = keyed.len(),
+                |keyed| _ = keyed.remove(&'k'),
+                |keyed| _ = keyed.insert_after('k', 2, HOUR, Replace),
+                |keyed| _ = keyed.debounce('l', HOUR, HOUR, 2),
+                |keyed| _ = keyed.reset_after(&'k', HOUR),
+                |keyed| _ = keyed.with(&'k', |_| ()),
+                |keyed| _ = keyed.keys(),
+                |keyed| _ = keyed.drain_values(),
+            ];
+            for verb in verbs {
+                let (line, panic) = (line!(), panic_of(|| keyed.with(&'k', |_| verb(&keyed))));
+                assert!(panic.message.starts_with(INSIDE), "{panic:?}");
+                assert!(
+                    panic.line < line && panic.file.ends_with("keyed_values.rs"),
+                    "{panic:?}"
+                );
+                let make = || -> u32 {
+                    verb(&keyed);
+                    0
+                };
+                let panic = panic_of(|| keyed.debounce_with('m', HOUR, HOUR, make, |_| {}));
+                assert!(panic.message.starts_with(INSIDE), "{panic:?}");
+            }
+            assert_eq!((keyed.len(), keyed.remove(&'k')), (1, Some(1)));
+            // Another group may be called, and the same one by another thread meanwhile.
+            let (other, _log) = logging();
+            keyed.insert_after('k', 1, HOUR, Replace);
+            let looked = keyed.with(&'k', |_| {
+                other.insert_after('k', 1, HOUR, Replace);
+                let keyed = Arc::clone(&keyed);
+                std::thread::spawn(move || keyed.len())
+            });
+            let len = looked.expect("it is pending").join();
+            assert_eq!((len.ok(), other.len()), (Some(1), 1));
+        }));
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_eq_that_calls_back_is_a_panic_that_says_so() {
+    let keyed = Arc::new(KeyedGroup::with_handler(|_, _: Odd, _: u32| async {}));
+    let on = Arc::new(Mutex::new(None));
+    let key = || Odd {
+        name: 1,
+        on: Arc::clone(&on),
+    };
+    keyed.insert_after(key(), 1, HOUR, Replace);
+    let (wanted, back) = (key(), Arc::clone(&keyed));
+    let call: Call = ("eq", Box::new(move || _ = back.len()));
+    *on.lock().unwrap() = Some(call);
+    let panic = panic_of(|| keyed.contains_key(&wanted));
+    assert!(panic.message.starts_with(INSIDE), "{panic:?}");
+    assert!(keyed.contains_key(&wanted));
+}
+
+/// `Hash`, `Clone` and `Drop` of keys, and destructors of values, at each place where they run.
+#[test]
+fn hashes_clones_and_destructors_may_call_back() {
+    type Verb = fn(&KeyedGroup<Odd, OnDrop<Box<dyn FnMut() + Send>>>, Odd);
+    let verbs: [(&str, Verb); 6] = [
+        ("insert", |keyed, key| {
+            let value = OnDrop(Box::new(|| ()) as Box<dyn FnMut() + Send>);
+            drop(keyed.insert_after(key, value, HOUR, Replace));
+        }),
+        ("keys", |keyed, _| drop(keyed.keys())),
+        ("remove", |keyed, key| drop(keyed.remove(&key))),
+        ("expire", |keyed, key| _ = keyed.expire(&key)),
+        ("drain_values", |keyed, _| drop(keyed.drain_values())),
+        ("cancel", |keyed, _| keyed.cancel()),
+    ];
+    watched(move || {
+        for method in ["hash", "clone", "drop", "value"] {
+            for (verb, call) in verbs {
+                multi_thread().block_on(bounded(async move {
+                    let keyed = KeyedGroup::builder()
+                        .exclusive()
+                        .build_with(|_, _: Odd, _: OnDrop<Box<dyn FnMut() + Send>>| async {});
+                    let (handle, called) = (keyed.handle(), Arc::new(AtomicBool::new(false)));
+                    let on = Arc::new(Mutex::new(None));
+                    let key = |name| Odd {
+                        name,
+                        on: Arc::clone(&on),
+                    };
+                    let (of_value, calls) = (handle.clone(), Arc::clone(&called));
+                    let value: Box<dyn FnMut() + Send> = Box::new(move || {
+                        of_value.len();
+                        calls.store(true, SeqCst);
+                    });
+                    keyed.insert_after(key(1), OnDrop(value), HOUR, Replace);
+                    let (wanted, calls) = (key(1), Arc::clone(&called));
+                    let back: Call = (
+                        method,
+                        Box::new(move || {
+                            // The row itself may go in the middle of it.
+                            handle.drain_values();
+                            calls.store(true, SeqCst);
+                        }),
+                    );
+                    *on.lock().unwrap() = Some(back);
+                    call(&keyed, wanted);
+                    until("it is still", || {
+                        keyed.stats().pending == 0 || verb == "keys" || verb == "insert"
+                    })
+                    .await;
+                    drop(keyed);
+                    *on.lock().unwrap() = None;
+                    let expected = method != "clone" || ["keys", "expire"].contains(&verb);
+                    let called = called.load(SeqCst);
+                    assert!(called || !expected, "{method} at {verb} did not call back");
+                }));
+            }
+        }
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_whose_clone_panics_ends_its_own_run_alone() {
+    let log = Log::new();
+    let handled = log.clone();
+    let keyed = KeyedGroup::builder()
+        .exclusive()
+        .build_with(move |_, key: Odd, value: u32| handled.job((key.name, value)));
+    let on = Arc::new(Mutex::new(None));
+    let key = |name| Odd {
+        name,
+        on: Arc::clone(&on),
+    };
+    let boom: Call = ("clone", Box::new(|| panic!("boom")));
+    *on.lock().unwrap() = Some(boom);
+    keyed.insert_after(key(1), 1, ms(1), Replace);
+    keyed.insert_after(key(2), 2, ms(2), Replace);
+    sleep(ms(3)).await;
+    keyed.insert_after(key(1), 3, ms(1), Replace);
+    let result = keyed.wait().await;
+    assert!(matches!(&result, Err(WaitError::Panicked(panic)) if panic.message() == "boom"));
+    assert_eq!(log.labels(), [(2, 2), (1, 3)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_eq_that_panics_as_an_entry_starts_ends_that_entry_alone() {
+    let (log, flag) = (Log::new(), Flag::new());
+    let handled = log.clone();
+    let keyed = KeyedGroup::builder().exclusive().build_with(
+        move |_, key: Odd, (value, _guard): (u32, crate::common::Guard)| {
+            handled.push((key.name, value));
+            sleep(ms(10))
+        },
+    );
+    let on = Arc::new(Mutex::new(None));
+    let key = || Odd {
+        name: 1,
+        on: Arc::clone(&on),
+    };
+    keyed.insert_after(key(), (1, flag.guard()), Duration::ZERO, Replace);
+    settle().await;
+    keyed.insert_after(key(), (2, flag.guard()), ms(5), Replace);
+    let boom: Call = ("eq", Box::new(|| panic!("boom")));
+    *on.lock().unwrap() = Some(boom);
+    sleep(ms(7)).await;
+    assert_eq!((keyed.len(), flag.drops()), (0, 2), "the run's own, too");
+    keyed.insert_after(key(), (3, flag.guard()), Duration::ZERO, Replace);
+    let result = keyed.wait().await;
+    assert!(matches!(&result, Err(WaitError::Panicked(panic)) if panic.message() == "boom"));
+    let expected = [((1, 1), ms(0)), ((1, 3), ms(10))];
+    assert_eq!(log.take(), expected);
+}
+
+/// What waits for the group is woken by whoever removes the last entry.
+#[test]
+fn a_waker_of_wait_may_call_back() {
+    struct CallsBack(KeyedHandle<char, u32>, AtomicUsize);
+    impl Wake for CallsBack {
+        fn wake(self: Arc<Self>) {
+            self.1.fetch_add(self.0.len() + 1, SeqCst);
+        }
+    }
+    type Verb = fn(&KeyedGroup<char, u32>);
+    let verbs: [Verb; 3] = [
+        |keyed| _ = keyed.remove(&'k'),
+        |keyed| drop(keyed.drain_values()),
+        |keyed| keyed.cancel(),
+    ];
+    watched(move || {
+        for verb in verbs {
+            multi_thread().block_on(bounded(async move {
+                let (keyed, _log) = logging();
+                keyed.insert_after('k', 1, HOUR, Replace);
+                let calls = Arc::new(CallsBack(keyed.handle(), AtomicUsize::new(0)));
+                let waker = Arc::clone(&calls).into();
+                let mut wait = pin!(keyed.wait());
+                let polled = wait.as_mut().poll(&mut Context::from_waker(&waker));
+                assert_eq!(polled.is_pending(), Poll::<()>::Pending.is_pending());
+                verb(&keyed);
+                until("the waker is called", || calls.1.load(SeqCst) > 0).await;
+            }));
+        }
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn values_whose_destructors_panic_are_all_dropped_with_the_group() {
+    let (keyed, drops) = (
+        KeyedGroup::with_handler(|_, _: u32, _: OnDrop<Box<dyn FnMut() + Send>>| async {}),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    for key in 0..10 {
+        let drops = Arc::clone(&drops);
+        let bomb: Box<dyn FnMut() + Send> = Box::new(move || {
+            drops.fetch_add(1, SeqCst);
+            panic!("bomb");
+        });
+        keyed.insert_after(key, OnDrop(bomb), HOUR, Replace);
+    }
+    drop(keyed);
+    assert_eq!(drops.load(SeqCst), 10);
+}
