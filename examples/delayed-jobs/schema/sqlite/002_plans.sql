@@ -1,8 +1,9 @@
 -- Jobs of one state, latest first, for people who look; and the counts of states.
 drop index delayed_jobs_state;
 create index delayed_jobs_state on delayed_jobs (state, id);
--- What is due next in all queues, for people who look.
-create index delayed_jobs_next on delayed_jobs (run_at, id) where state = 'pending';
+-- What is due next in all queues, for people who look. By an expression, so that no claim is tempted to read all
+-- queues by it.
+create index delayed_jobs_next on delayed_jobs ((run_at + 0), id) where state = 'pending';
 -- What a worker holds.
 create index delayed_jobs_held on delayed_jobs (worker) where state = 'running';
 -- Jobs that have lost a worker, which may have to run alone.

@@ -4,6 +4,7 @@
 //! open     options, and what is done once: connect, migrate, listen
 //! pool     the connections, each call with a limit in time
 //! finish   ends of jobs, many in one statement
+//! insert   new jobs, the same
 //! migrate  the schema
 //! ```
 //!
@@ -12,6 +13,7 @@
 //! of; whoever hears it looks again a little later, for what was enqueued meanwhile without one.
 
 mod finish;
+mod insert;
 mod migrate;
 mod open;
 mod pool;
@@ -31,6 +33,7 @@ use super::{Answer, Store, StoreError};
 use crate::time::{Clock, Micros};
 
 use finish::Finisher;
+use insert::Inserter;
 pub use open::{PostgresOptions, open_postgres};
 use pool::Pool;
 
@@ -47,6 +50,7 @@ struct Postgres {
     look: Arc<Pool>,
     clock: Clock,
     finisher: Finisher,
+    inserter: Inserter,
     changes: watch::Receiver<u64>,
     /// They end with the store.
     _tasks: JoinSet<()>,
@@ -90,12 +94,17 @@ impl Database for Postgres {
         Box::pin(self.finisher.finish(values))
     }
 
+    fn insert(&self, values: Vec<Value>, soon: bool) -> Answer<'_, Vec<Row>> {
+        Box::pin(self.inserter.insert(values, soon))
+    }
+
     fn apart(&self) -> Option<Arc<dyn Store>> {
         let pool = Arc::new(self.work.apart());
         Some(Arc::new(Sql {
             database: Postgres {
                 look: Arc::clone(&pool),
                 finisher: Finisher::idle(),
+                inserter: Inserter::idle(),
                 work: pool,
                 clock: self.clock.clone(),
                 changes: self.changes.clone(),
@@ -207,7 +216,7 @@ pub(crate) async fn enqueue_in(
     job: &NewJob,
 ) -> Result<Enqueued, StoreError> {
     let connection = AsyncMutex::new(connection);
-    sql::enqueue(&Theirs { connection, schema }, job).await
+    sql::enqueue(&Theirs { connection, schema }, job, true).await
 }
 
 #[cfg(test)]

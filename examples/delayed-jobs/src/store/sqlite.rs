@@ -419,6 +419,10 @@ impl Database for Lanes {
         Box::pin(async move { Ok(!finished.await?.is_empty()) })
     }
 
+    fn insert(&self, values: Vec<Value>, soon: bool) -> Answer<'_, Vec<Row>> {
+        self.query(Purpose::Write, &sql::insert(1, soon), values)
+    }
+
     fn apart(&self) -> Option<Arc<dyn Store>> {
         Some(Arc::new(Sql {
             database: self.clone(),
@@ -443,7 +447,7 @@ impl Execute for Connection {
 }
 
 pub(crate) fn enqueue_in(connection: &Connection, job: &NewJob) -> Result<Enqueued, StoreError> {
-    let enqueued = pin!(sql::enqueue(connection, job));
+    let enqueued = pin!(sql::enqueue(connection, job, true));
     match enqueued.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(enqueued) => enqueued,
         Poll::Pending => unreachable!("a connection answers at once"),

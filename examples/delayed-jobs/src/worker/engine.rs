@@ -30,6 +30,12 @@ use crate::time::{Clock, Micros};
 /// From a change by another worker to the claim for it, so that many changes are one claim.
 const AFTER_CHANGE: Duration = Duration::from_millis(5);
 
+/// Runs that take less than this are over before a job that waits for them here could have run elsewhere.
+const SHORT_RUN: Duration = Duration::from_millis(20);
+
+/// From the end of a run to the claim for its place, if many are due: ends that come together are one claim.
+const AFTER_RUN: Duration = Duration::from_millis(1);
+
 /// However early the window ends.
 const SHORTEST: Duration = Duration::from_millis(50);
 
@@ -71,6 +77,8 @@ pub(super) struct Lane {
     pub(super) more: AtomicBool,
     /// Up to here the hints are complete.
     pub(super) reach: AtomicI64,
+    /// How long a run takes of late, in microseconds.
+    run_time: AtomicU64,
 }
 
 impl Lane {
@@ -82,7 +90,31 @@ impl Lane {
             held: AtomicUsize::new(0),
             more: AtomicBool::new(false),
             reach: AtomicI64::new(0),
+            run_time: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// A run has taken this long.
+    pub(super) fn ran(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let before = self.run_time.load(Ordering::Relaxed);
+        let now = match before {
+            u64::MAX => took,
+            before => before - before / 8 + took / 8,
+        };
+        self.run_time.store(now, Ordering::Relaxed);
+    }
+
+    /// How many jobs may be held: of short ones the next lot is claimed while the last one runs.
+    fn capacity(&self) -> usize {
+        match self.is_short() {
+            true => 2 * self.limit,
+            false => self.limit,
+        }
+    }
+
+    fn is_short(&self) -> bool {
+        self.run_time.load(Ordering::Relaxed) < SHORT_RUN.as_micros() as u64
     }
 }
 
@@ -226,7 +258,9 @@ impl Engine {
             // All lanes are rung when that is over.
             return;
         }
-        let free = lane.limit.saturating_sub(lane.held.load(Ordering::SeqCst));
+        let free = lane
+            .capacity()
+            .saturating_sub(lane.held.load(Ordering::SeqCst));
         if free == 0 {
             return;
         }
@@ -350,7 +384,11 @@ impl Engine {
         lane.held.fetch_sub(1, Ordering::SeqCst);
         self.let_gone.notify_waiters();
         if lane.more.load(Ordering::SeqCst) {
-            self.ring(at);
+            let wait = match lane.is_short() {
+                true => AFTER_RUN,
+                false => Duration::ZERO,
+            };
+            self.claim_after(at, wait);
         }
     }
 

@@ -88,6 +88,7 @@ pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: S
     let begun = Instant::now();
     let end = caught(supervise(&engine, &job, context, &stops)).await;
     let took = begun.elapsed();
+    engine.lanes[lane].ran(took);
     if let Some(verdict) = judge(&engine, &job, end, &stops) {
         say(&job, &verdict, took);
         let again = match &verdict {

@@ -1,11 +1,13 @@
 //! Ends of jobs, as many in one statement as have come in since the last one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::Arguments;
 use sqlx::postgres::PgArguments;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::super::StoreError;
 use super::super::sql::{FINISH, Value};
@@ -16,6 +18,9 @@ const MOST: usize = 512;
 
 /// The statements that are on their way at a time. With two, one is made up while the other waits for the disk.
 const AT_ONCE: usize = 2;
+
+/// How long the first end of a statement waits for others, if others came with the one before.
+const LINGER: Duration = Duration::from_millis(1);
 
 /// Parameters of [`FINISH`], and where its answer goes.
 type End = (Vec<Value>, oneshot::Sender<Result<bool, Arc<StoreError>>>);
@@ -49,16 +54,30 @@ impl Finisher {
 
 async fn work(pool: Arc<Pool>, inbox: Arc<Mutex<mpsc::UnboundedReceiver<End>>>) {
     let sql = statement();
+    let mut is_busy = false;
     loop {
         let mut ends = Vec::new();
-        if inbox.lock().await.recv_many(&mut ends, MOST).await == 0 {
-            return;
+        {
+            let mut inbox = inbox.lock().await;
+            if inbox.recv_many(&mut ends, MOST).await == 0 {
+                return;
+            }
+            if is_busy && ends.len() < MOST {
+                // More are about to come.
+                sleep(LINGER).await;
+                while ends.len() < MOST
+                    && let Ok(end) = inbox.try_recv()
+                {
+                    ends.push(end);
+                }
+            }
         }
+        is_busy = ends.len() > 1;
         let (values, answers): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
         // The same job may be there twice, under an old claim and a new one.
         let key = |values: &[Value]| (values.first().cloned(), values.get(1).cloned());
         let keys: Vec<_> = values.iter().map(|values| key(values)).collect();
-        let outcome = match columns(values) {
+        let outcome = match columns(values, &[2, 4], 7) {
             Ok(arguments) => pool.query(&sql, arguments).await,
             Err(error) => Err(error),
         };
@@ -119,23 +138,26 @@ fn statement() -> String {
     )
 }
 
-/// Columns of parameters from rows of them.
-fn columns(rows: Vec<Vec<Value>>) -> Result<PgArguments, StoreError> {
-    let mut ints: [Vec<Option<i64>>; 7] = Default::default();
-    let mut texts: [Vec<Option<String>>; 7] = Default::default();
+/// Columns of parameters from rows of them; those at `texts` are texts, and the others numbers.
+pub(super) fn columns(
+    rows: Vec<Vec<Value>>,
+    texts: &[usize],
+    width: usize,
+) -> Result<PgArguments, StoreError> {
+    let mut columns = vec![(Vec::new(), Vec::new()); width];
     for row in rows {
-        for (at, value) in row.into_iter().enumerate().take(7) {
+        for (value, (ints, texts)) in row.into_iter().zip(&mut columns) {
             match value {
-                Value::Int(value) => ints[at].push(value),
-                Value::Text(value) => texts[at].push(value),
+                Value::Int(value) => ints.push(value),
+                Value::Text(value) => texts.push(value),
             }
         }
     }
     let mut arguments = PgArguments::default();
-    for (at, (ints, texts)) in ints.into_iter().zip(texts).enumerate() {
-        let added = match at {
-            2 | 4 => arguments.add(texts),
-            _ => arguments.add(ints),
+    for (at, (ints, words)) in columns.into_iter().enumerate() {
+        let added = match texts.contains(&at) {
+            true => arguments.add(words),
+            false => arguments.add(ints),
         };
         added.map_err(sqlx::Error::Encode)?;
     }

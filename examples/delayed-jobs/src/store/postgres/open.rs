@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 use super::super::sql::Sql;
 use super::super::{Store, StoreError};
 use super::finish::Finisher;
+use super::insert::Inserter;
 use super::pool::{Pool, Settings};
 use super::{Postgres, QUIET, ask_clock, channel, migrate};
 use crate::time::Clock;
@@ -198,12 +199,14 @@ impl PostgresOptions {
         tasks.spawn(tell(Arc::clone(&work), untold, settings.name.clone()));
         tasks.spawn(listen(settings, change));
         let finisher = Finisher::start(&work, &mut tasks);
+        let inserter = Inserter::start(&work, &mut tasks);
         Ok(Arc::new(Sql {
             database: Postgres {
                 work,
                 look,
                 clock: Clock::server(now),
                 finisher,
+                inserter,
                 changes,
                 _tasks: tasks,
             },

@@ -184,6 +184,11 @@ impl Pool {
         Ok(connected?)
     }
 
+    /// Something changed that nobody here was told of.
+    pub(super) fn changed(&self) {
+        self.change.send_modify(|changes| *changes += 1);
+    }
+
     /// Trusts none of the connections that there are.
     pub(super) fn distrust(&self) {
         self.generation.fetch_add(1, Ordering::Relaxed);
@@ -217,7 +222,7 @@ impl Drop for Watched<'_> {
             self.pool.distrust();
         }
         // It may have enqueued something all the same, now or in a moment.
-        self.pool.change.send_modify(|changes| *changes += 1);
+        self.pool.changed();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let change = self.pool.change.clone();
             runtime.spawn(async move {

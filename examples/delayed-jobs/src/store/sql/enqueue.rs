@@ -8,10 +8,11 @@ use super::value::{Value, values};
 
 /// Enqueues one job, perhaps inside the caller's transaction.
 ///
-/// Between two of its statements others may free the key or take it; then it begins anew.
+/// Other workers are told if it is due `soon`. Between two of its statements others may free the key or take it; then it begins anew.
 pub(in crate::store) async fn enqueue<E: Execute>(
     on: &E,
     job: &NewJob,
+    soon: bool,
 ) -> Result<Enqueued, StoreError> {
     for _ in 0..10 {
         if let Some(key) = &job.key
@@ -32,7 +33,7 @@ pub(in crate::store) async fn enqueue<E: Execute>(
             let values = values![key.key.as_str()];
             on.query(Purpose::Write, LOSE_KEY, values).await?;
         }
-        if let Some(mut row) = one(on, Purpose::Write, &insert(1), values_of(job)).await? {
+        if let Some(mut row) = one(on, Purpose::Write, &insert(1, soon), values_of(job)).await? {
             return row.id().map(Enqueued::New);
         }
         let Some(key) = &job.key else { continue };

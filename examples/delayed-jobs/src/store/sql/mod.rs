@@ -23,5 +23,7 @@ pub(super) use execute::{Database, Execute, Purpose};
 pub(super) use store::Sql;
 #[cfg(test)]
 pub(super) use text::all as all_statements;
+#[cfg(feature = "sqlite")]
+pub(super) use text::insert;
 pub(super) use text::{FINISH, dialect};
 pub(super) use value::{Row, Value};

@@ -1,6 +1,7 @@
 //! The store, statement by statement.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -30,6 +31,9 @@ pub(in crate::store) struct Sql<D> {
 /// At most this many jobs go in by one statement; SQLite takes 32,766 parameters.
 const ROWS: usize = 1000;
 
+/// However far a worker looks ahead, it looks again before that is over.
+const SOON: Duration = Duration::from_secs(60);
+
 /// A list of texts as one parameter.
 fn json(texts: &[String]) -> String {
     serde_json::Value::from(texts).to_string()
@@ -38,13 +42,25 @@ fn json(texts: &[String]) -> String {
 impl<D: Database> Sql<D> {
     async fn enqueue_all(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, StoreError> {
         let mut outcomes = Vec::with_capacity(jobs.len());
+        let until = self.clock().now().after(SOON);
+        let is_soon = |jobs: &[NewJob]| jobs.iter().any(|job| job.run_at <= until);
         for chunk in jobs.chunk_by(|a, b| a.key.is_none() && b.key.is_none()) {
             match chunk {
-                [job] => outcomes.push(enqueue(&self.database, job).await?),
+                [job] if job.key.is_none() => {
+                    let answer = self.database.insert(values_of(job), is_soon(chunk));
+                    let inserted = ids(answer.await?)?;
+                    outcomes.extend(inserted.into_iter().map(Enqueued::New));
+                }
+                [job] => {
+                    let soon = is_soon(chunk);
+                    outcomes.push(enqueue(&self.database, job, soon).await?);
+                }
                 many => {
                     for rows in many.chunks(ROWS) {
                         let values = rows.iter().flat_map(values_of).collect();
-                        let answer = self.write(&insert(rows.len()), values).await?;
+                        let answer = self
+                            .write(&insert(rows.len(), is_soon(rows)), values)
+                            .await?;
                         let ids: Result<Vec<_>, _> =
                             answer.into_iter().map(|mut row| row.id()).collect();
                         // Ids are given in the order of the rows, which come back in any.

@@ -25,7 +25,8 @@ pub(in crate::store) fn dialect(sql: &str, kind: &str) -> String {
 const COLUMNS_OF_NEW: &str = "kind, queue, payload, priority, run_at, created_at, key";
 const VALUES_OF_NEW: usize = 7;
 
-pub(super) fn insert(rows: usize) -> String {
+/// Jobs that are due later than `soon` are found by other workers' looking ahead; they need no telling.
+pub(in crate::store) fn insert(rows: usize, soon: bool) -> String {
     let mut sql = format!("insert into delayed_jobs ({COLUMNS_OF_NEW}) values ");
     for row in 0..rows {
         let numbers = (1..=VALUES_OF_NEW).map(|n| format!("${}", row * VALUES_OF_NEW + n));
@@ -34,7 +35,11 @@ pub(super) fn insert(rows: usize) -> String {
         sql += &numbers;
         sql += ")";
     }
-    sql + " on conflict do nothing returning id /*tell */"
+    sql += " on conflict do nothing returning id";
+    if soon {
+        sql += " /*tell */";
+    }
+    sql
 }
 
 pub(super) fn values_of(job: &NewJob) -> Vec<Value> {
@@ -118,8 +123,8 @@ select run_at, id from delayed_jobs
 where state = 'pending' and queue = $1 and run_at > $2 and run_at <= $3
 order by run_at limit $4";
 
-/// One range of the index for each priority; the later ones are not looked at once the limit is met. Nothing is
-/// claimed that is not due by the clock of the database, whatever the worker's says.
+/// One range of the index for each priority; the later ones are not looked at once the limit is met. The kinds are a
+/// filter and no join, which would read all that is due before it takes the first. Nothing is claimed that is not due by the clock of the database, whatever the worker's says.
 pub(super) const CLAIM: &str = "\
 with due as materialized (
     select id from (
@@ -128,7 +133,7 @@ with due as materialized (
             where state = 'pending' and queue = $4 and priority = 0
                 and run_at <= /*sqlite $3 *//*postgres least($3, (extract(epoch from now()) * 1000000)::bigint) */
                 and crashes < $7
-                and kind in (/*sqlite select value from json_each($6) *//*postgres select jsonb_array_elements_text($6::text::jsonb) */)
+                and kind /*sqlite in (select value from json_each($6)) *//*postgres = any (array(select jsonb_array_elements_text($6::text::jsonb))) */
             order by run_at, id limit $5 /*postgres for update skip locked */
         ) as high
         union all
@@ -137,7 +142,7 @@ with due as materialized (
             where state = 'pending' and queue = $4 and priority = 1
                 and run_at <= /*sqlite $3 *//*postgres least($3, (extract(epoch from now()) * 1000000)::bigint) */
                 and crashes < $7
-                and kind in (/*sqlite select value from json_each($6) *//*postgres select jsonb_array_elements_text($6::text::jsonb) */)
+                and kind /*sqlite in (select value from json_each($6)) *//*postgres = any (array(select jsonb_array_elements_text($6::text::jsonb))) */
             order by run_at, id limit $5 /*postgres for update skip locked */
         ) as normal
         union all
@@ -146,7 +151,7 @@ with due as materialized (
             where state = 'pending' and queue = $4 and priority = 2
                 and run_at <= /*sqlite $3 *//*postgres least($3, (extract(epoch from now()) * 1000000)::bigint) */
                 and crashes < $7
-                and kind in (/*sqlite select value from json_each($6) *//*postgres select jsonb_array_elements_text($6::text::jsonb) */)
+                and kind /*sqlite in (select value from json_each($6)) *//*postgres = any (array(select jsonb_array_elements_text($6::text::jsonb))) */
             order by run_at, id limit $5 /*postgres for update skip locked */
         ) as low
     ) as ranked
@@ -165,7 +170,7 @@ with due as materialized (
     select id from delayed_jobs
     where state = 'pending' and crashes > 0 and crashes >= $7 and queue = $4
         and run_at <= /*sqlite $3 *//*postgres least($3, (extract(epoch from now()) * 1000000)::bigint) */
-        and kind in (/*sqlite select value from json_each($6) *//*postgres select jsonb_array_elements_text($6::text::jsonb) */)
+        and kind /*sqlite in (select value from json_each($6)) *//*postgres = any (array(select jsonb_array_elements_text($6::text::jsonb))) */
     order by run_at limit $5 /*postgres for update skip locked */
 )
 update delayed_jobs
@@ -178,8 +183,8 @@ returning delayed_jobs.priority, delayed_jobs.run_at, delayed_jobs.id, delayed_j
 pub(super) const NEXT_SUSPECT: &str = "\
 select run_at, queue from delayed_jobs /*sqlite indexed by delayed_jobs_suspects */
 where state = 'pending' and crashes > 0 and crashes >= $3
-    and queue in (/*sqlite select value from json_each($1) *//*postgres select jsonb_array_elements_text($1::text::jsonb) */)
-    and kind in (/*sqlite select value from json_each($2) *//*postgres select jsonb_array_elements_text($2::text::jsonb) */)
+    and queue /*sqlite in (select value from json_each($1)) *//*postgres = any (array(select jsonb_array_elements_text($1::text::jsonb))) */
+    and kind /*sqlite in (select value from json_each($2)) *//*postgres = any (array(select jsonb_array_elements_text($2::text::jsonb))) */
     and queue not in (select queue from delayed_jobs_paused)
 order by run_at limit 1";
 
@@ -334,7 +339,7 @@ pub(super) fn list(filter: &Filter) -> (String, Vec<Value>) {
         }
     }
     sql += match filter.state {
-        Some(State::Pending) => " order by run_at, id",
+        Some(State::Pending) => " order by run_at + 0, id",
         _ => " order by id desc",
     };
     values.push(Value::from(i64::try_from(filter.limit).unwrap_or(i64::MAX)));
