@@ -34,7 +34,12 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
         log,
         command,
     } = Args::parse();
-    start_log(log);
+    // The demo has a live line, and jobs that fail on purpose.
+    let usual = match command {
+        Command::Demo(_) => "off",
+        _ => "info",
+    };
+    start_log(log, usual);
     if let Command::Migrate = command {
         return migrate(&database, schema.as_deref()).await;
     }
@@ -61,9 +66,9 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
 }
 
 /// What is worth telling goes to standard error; `RUST_LOG` says what that is.
-fn start_log(log: args::Log) {
+fn start_log(log: args::Log, usual: &str) {
     let filter = EnvFilter::try_from_default_env();
-    let filter = filter.unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new(usual));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
