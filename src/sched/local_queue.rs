@@ -19,11 +19,19 @@ pub(super) struct Claim {
     pub(super) scheduled_at: &'static Location<'static>,
 }
 
-/// What a worker claims in one step of the group's lock, and works off without it.
+// A claimed job is always in one known state, because of who may do what:
+//
+// - Only the owner starts jobs: it takes them from the front, under this lock alone.
+// - All others hold the group's lock when they take jobs out or move them to another queue.
+//
+// So under the group's lock no claim moves between queues, and a claimed job that is in none of them has left its
+// queue to start: it is at its first poll, or among `ended`, or about to be given back because the group is over.
+// Between an owner and a caller who want the same job, this lock decides.
+/// The due jobs that a worker claims in one step of the group's lock, and works off without it.
 ///
-/// The owner takes from the front. Everybody else comes with the group's lock held: to take a job out
-/// again that is cancelled or moved, to take the later half for another worker, and to record the jobs
-/// that have ended. So this lock comes after the group's, and nothing else is locked under it.
+/// The owner takes from the front. All others come with the group's lock held: to take out a job that is
+/// cancelled or moved, to steal the later half for another worker, and to record the jobs that have ended. So
+/// this lock comes after the group's, and nothing else is locked under it.
 #[derive(Default)]
 pub(super) struct LocalQueue(Mutex<Inner>);
 
@@ -49,12 +57,14 @@ impl LocalQueue {
     // The owner.
 
     /// Takes the next job, which starts now. `ended` is the slot of the job before, if that has ended and
-    /// only has to be recorded: both are one step, so that a job is always found in one place.
+    /// only has to be recorded.
     pub(super) fn next(&self, ended: Option<u32>, now: Timestamp) -> Option<Claim> {
         let mut inner = self.lock();
+        // One step, so that the counts never show two jobs running on one worker.
         inner.ended.extend(ended);
         let claim = inner.unstarted.pop_front()?;
         let lateness = now.since(claim.deadline);
+        // Stall detection reads this: a worker that starts jobs is not stuck.
         inner.started += 1;
         inner.max_lateness = inner.max_lateness.max(lateness);
         Some(claim)
@@ -67,9 +77,11 @@ impl LocalQueue {
 
     // Others, under the group's lock.
 
-    /// Adds so many jobs. Room for them is made at once, here and for their ends.
+    /// Adds `count` jobs. Room for them is made at once, here and for their ends.
     pub(super) fn push(&self, count: usize, claims: impl IntoIterator<Item = Claim>) {
         let mut inner = self.lock();
+        // `ended` is empty here, since a claim records before it pushes. With this room the owner allocates nothing
+        // under the lock until its next claim.
         inner.ended.reserve(count);
         inner.unstarted.reserve(count);
         inner.unstarted.extend(claims);
@@ -95,10 +107,12 @@ impl LocalQueue {
     /// Takes the later half.
     pub(super) fn take_half(&self) -> VecDeque<Claim> {
         let unstarted = &mut self.lock().unstarted;
+        // The later half, so that both workers continue in release order. Of a single job it is that job: it waits
+        // behind one that may block its thread.
         unstarted.split_off(unstarted.len() / 2)
     }
 
-    /// How many have not started, and when the first of them was due.
+    /// Returns how many have not started, and when the first of them was due.
     pub(super) fn unstarted(&self) -> (usize, Option<Timestamp>) {
         let inner = self.lock();
         let first = inner.unstarted.front().map(|claim| claim.deadline);
@@ -111,15 +125,15 @@ impl LocalQueue {
         inner.unstarted.iter().map(|claim| claim.slot).collect()
     }
 
-    /// Books the jobs that have ended, by their slots, and says how late the latest start was. `record` takes
-    /// no lock.
+    /// Calls `record` with the slot of each job that has ended since, and returns how late the latest start was.
+    /// `record` takes no lock.
     pub(super) fn record(&self, record: impl FnMut(u32)) -> Duration {
         let mut inner = self.lock();
         inner.ended.drain(..).for_each(record);
         inner.max_lateness
     }
 
-    /// How many jobs were started, ever.
+    /// Returns how many jobs were started, ever.
     pub(super) fn started(&self) -> u64 {
         self.lock().started
     }
@@ -141,7 +155,7 @@ pub(super) mod tests {
         Timestamp::ALWAYS.after(Duration::from_nanos(nanos))
     }
 
-    /// The job in that slot, which was due so many nanoseconds after the beginning.
+    /// The job in that slot, which was due `slot` nanoseconds after the beginning.
     pub(in super::super) fn claim(slot: u32) -> Claim {
         Claim {
             slot,

@@ -2,11 +2,11 @@
 //!
 //! A worker claims a few jobs in one step of the group's lock and works them off without it. A job that
 //! is ready at its first poll costs no task, no allocation and no lock of its own: it is recorded with the
-//! next claim. One that has to await goes on in a [`JobTask`], and the worker is at its next job already.
+//! next claim. One that has to await continues in a [`JobTask`], and the worker starts its next job meanwhile.
 //!
 //! The start check is made for each job: what ends the group takes the claims out of all local queues,
-//! under the group's lock, before anyone sees the end; a token or a clock, which end the group from
-//! outside, the worker checks itself.
+//! under the group's lock, in the step that makes the end visible; a token or a clock, which end the group
+//! from outside, the worker checks itself.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use super::local_queue::Claim;
 use super::runnable::{Row, Run, Started, Work};
 use super::running::RunningJob;
 use super::shared::Shared;
-use super::spare::Spare;
-use super::state::Claimed;
+use super::spare_task::SpareTask;
+use super::state::ClaimResult;
 use super::state::Registration;
 use super::yield_now::yield_now;
 use crate::common::panic;
@@ -42,8 +42,8 @@ pub(super) fn start(shared: &Arc<Shared>, count: usize) {
         shared.runtime.spawn(worker.work());
     }
     if count == 1 {
-        // Alone it would sit in a slot of this thread from which no other can take it; and if its job then
-        // blocks the thread, no other serves the runtime's timers meanwhile.
+        // A single spawned task may sit in a slot of this thread from which no other thread can take it. If its
+        // job then blocks this thread, no other has been woken that could turn the runtime's timers.
         shared.make_stealable();
     }
 }
@@ -83,14 +83,18 @@ impl CachedClock {
 
 struct Worker {
     shared: Arc<Shared>,
+    // Owned by this task, but its state changes only under the group's lock, where the worker hands it in. So
+    // it agrees with the counts in `Workers` whenever the lock is free.
     registration: Registration,
     /// The task for the next job that has to await. It is kept as long as no job has.
-    spare: Option<Spare>,
+    spare: Option<SpareTask>,
 }
 
 /// A runtime that shuts down drops its tasks wherever they are.
 impl Drop for Worker {
     fn drop(&mut self) {
+        // After a regular end there is nothing left to do. Otherwise the jobs that were claimed and not started go
+        // back to the ready queue: they are dropped with the group, and counted, instead of lost with this task.
         let (worker, spare) = (&mut self.registration, self.spare.take());
         self.shared
             .enter(|state, effects| state.worker_dropped(worker, spare, effects));
@@ -101,6 +105,8 @@ impl Worker {
     async fn work(mut self) {
         let mut turn = JOBS_A_TURN;
         while poll_fn(|cx| self.poll_claim(cx)).await {
+            // After the yield the local queue may be empty: others steal from it and cancel jobs in it. Then
+            // `run_claimed` returns at once, and the next claim records what has ended.
             while !self.run_claimed(&mut turn) {
                 turn = JOBS_A_TURN;
                 yield_now(&self.shared.runtime).await;
@@ -108,8 +114,8 @@ impl Worker {
         }
     }
 
-    /// Books what has ended and claims the next jobs, or parks until there are some. False if the worker is
-    /// not needed any more.
+    /// Records what has ended and claims the next jobs, or parks until there are some. Returns `false` if the
+    /// worker is not needed any more.
     fn poll_claim(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let Worker {
             shared,
@@ -118,18 +124,20 @@ impl Worker {
         } = self;
         let now = shared.deadline_clock();
         let cancelled = shared.is_cancelled();
+        // "Nothing to start" and "parked, with this waker" are one step under the lock. A job that is released before
+        // it is claimed here, one that is released after it finds the waker: no wake-up is lost in between.
         let (claimed, others) = shared.enter(|state, effects| {
             state.claim(registration, spare, now, cancelled, cx.waker(), effects)
         });
         start(shared, others);
         match claimed {
-            Claimed::Jobs => Poll::Ready(true),
-            Claimed::Parked => Poll::Pending,
-            Claimed::Leave => Poll::Ready(false),
+            ClaimResult::Jobs => Poll::Ready(true),
+            ClaimResult::Parked => Poll::Pending,
+            ClaimResult::Exit => Poll::Ready(false),
         }
     }
 
-    /// Runs what is claimed. False if others must have a turn first.
+    /// Runs what is claimed. Returns `false` if other tasks must have a turn first.
     fn run_claimed(&mut self, turn: &mut usize) -> bool {
         let mut ended = None;
         let mut clock = CachedClock::new(&self.shared);
@@ -138,8 +146,15 @@ impl Worker {
             let Some(claim) = self.registration.local.next(ended.take(), now) else {
                 return true;
             };
-            // The start check comes after the job has left the queue. So whoever has seen the end, and after
-            // that a job that is pending, will not see it start.
+            // The start check comes after the job has left the queue, since a caller may rely on this order:
+            //
+            // 1. The caller cancels the token, and then finds this job pending: it was in the local queue,
+            //    whose lock is taken for that look.
+            // 2. This worker takes the job out, under the same lock, and so after the cancel.
+            // 3. The check below sees the cancel. The job does not start: it is given back, and dropped with the
+            //    others.
+            //
+            // A check before 2 could miss a cancel that comes between the two.
             if self.shared.is_over() {
                 self.shared.give_back(claim);
                 continue;
@@ -147,13 +162,15 @@ impl Worker {
             ended = self.run(claim, now);
             *turn -= 1;
             if *turn == 0 || !coop::has_budget_remaining() {
+                // Not kept over the yield: a caller that asks for the state of this job meanwhile, or for counts,
+                // records what it finds here.
                 self.registration.local.ended(ended);
                 return false;
             }
         }
     }
 
-    /// Starts a job. Its slot if it has ended, and nothing is left to do but to record it.
+    /// Starts a job. Returns its slot if it has ended and only has to be recorded.
     fn run(&mut self, claim: Claim, now: Timestamp) -> Option<u32> {
         let Worker { shared, spare, .. } = self;
         let Claim {
@@ -167,12 +184,17 @@ impl Worker {
             Work::Boxed(_) => Ok(true),
             Work::Row(Row { table, key }) => table.may_start(table, key.row, slot),
         };
+        // The table has given the job back to the group already, as a blocked one, under its own lock and the
+        // group's. So nothing is left to record or to end here.
         if let Ok(false) = may_start {
             return None;
         }
         let span = Span::job(shared.name(), id.0, scheduled_at, || {
             shared.now().since(deadline)
         });
+        // The first poll gets the waker of the task that the job would move into. So a job that has to await is not
+        // polled a second time just to register another waker, and a wake-up that comes before the job has moved
+        // reaches that task, or its mailbox, which remembers it.
         let mut cx = Context::from_waker(&spare.get_or_insert_default().task.waker);
         let mut live = None;
         let run = Run {
@@ -183,7 +205,7 @@ impl Worker {
         };
         let polled = may_start.and_then(|_| {
             span.enter(|| {
-                shared.inside(|| {
+                shared.catch_as_current(|| {
                     let started = match work {
                         Work::Boxed(runnable) => runnable.start(run),
                         Work::Row(Row { table, key }) => {
@@ -197,9 +219,12 @@ impl Worker {
         let outcome = match polled {
             Ok(Poll::Ready(next)) => match live.take() {
                 Some(Started::Future(future)) => match panic::discard(future) {
+                    // The common case. The slot stays taken until the next claim, which records the ends of a whole
+                    // batch in one step; in a group with a limit a batch is one job, so no slot lies idle for it.
                     Ok(()) => return Some(slot),
                     Err(payload) => Some(Err(payload)),
                 },
+                // A series or a value: its runnable outlives the run, so the whole of `end` is needed.
                 own => {
                     live = own;
                     Some(Ok(Some(next)))
@@ -224,13 +249,24 @@ impl Worker {
         None
     }
 
-    /// A job has to await: it goes on in a task of its own.
+    /// A job has to await: it continues in a task of its own.
     fn hand_over(&mut self, job: RunningJob) {
         let Worker { shared, spare, .. } = self;
+        // An abort may come at any time. It reaches the run in each of these steps:
+        //
+        // 1. The task is spawned, unless it is there already, so that there is an abort handle.
+        // 2. Under the lock the job is recorded as running in that task. An abort that came before is seen in this
+        //    step, and the job stops here. One that comes after it aborts the task.
+        // 3. The job goes into the mailbox. If the task has been dropped by then, the job comes back, and stops here.
+        //    A task that is dropped later takes the job out of its mailbox, and stops it.
+        //
+        // So an abort ends the run exactly once, wherever it finds it.
         JobTask::spawn(shared, spare.get_or_insert_default());
-        let returned = match shared.with(|state| state.awaits(job.slot, spare)) {
+        let returned = match shared.with(|state| state.assign_task(job.slot, spare)) {
             Some(task) => match task.mailbox.put(job) {
                 Ok(missed) => {
+                    // The task was woken for this job before it was there. What the job waits for will not wake it
+                    // twice.
                     if missed {
                         task.waker.wake();
                     }

@@ -14,8 +14,8 @@ mod run;
 mod runnable;
 #[path = "../../../../src/sched/running.rs"]
 mod running;
-#[path = "../../../../src/sched/spare.rs"]
-mod spare;
+#[path = "../../../../src/sched/spare_task.rs"]
+mod spare_task;
 #[path = "../../../../src/sched/state/mod.rs"]
 mod state;
 #[path = "../../../../src/sched/stats.rs"]

@@ -308,14 +308,14 @@ async fn drive(group: &Group, mut now: Timestamp, mut sweep: Option<Sweep>) {
     let mut queue = Queue::new(now);
     let mut batch = Vec::new();
     loop {
-        let page = sweep.as_ref().map(Sweep::page);
-        let (turn, page) = shared.enter(|state, effects| {
+        let chunk = sweep.as_ref().map(Sweep::chunk);
+        let (turn, chunk) = shared.enter(|state, effects| {
             state.inbox.set_queue_stats(queue.next(), queue.len());
             let turn = state.turn(now, false, Vec::new(), effects);
-            (turn, page.and_then(|page| state.jobs.page(page)))
+            (turn, chunk.and_then(|chunk| state.jobs.entries_in(chunk)))
         });
         if let Some(sweep) = &mut sweep {
-            sweep.turn_page(page);
+            sweep.add_chunk(chunk);
         }
         let (arrived, due) = match turn {
             Turn::Exit => break,
@@ -323,7 +323,7 @@ async fn drive(group: &Group, mut now: Timestamp, mut sweep: Option<Sweep>) {
                 group.drop_pending(from);
                 continue;
             }
-            Turn::Hurry => unreachable!("no series here ends with `wait`"),
+            Turn::Expedite => unreachable!("no series here ends with `wait`"),
             Turn::Work { arrived, due, .. } => (arrived, due),
         };
         if let Some(sweep) = &mut sweep {
@@ -529,11 +529,11 @@ mod driver {
         });
     }
 
-    /// Slab that a sweep looks at in a turn: it takes two for all slots here.
-    const PAGE: u32 = 512;
+    /// Slots that a sweep looks at in a turn: it takes two for all slots here.
+    const CHUNK: u32 = 512;
 
-    /// A group with a job that is far away in the first page of a sweep, and another one in the second, beside
-    /// which its driver begins. What fills the first page is to be cancelled in the end.
+    /// A group with a job that is far away in the first chunk of a sweep, and another one in the second, beside
+    /// which its driver begins. What fills the first chunk is to be cancelled in the end.
     fn beside_a_sweep(log: &Log) -> (Group, [u32; 2], Vec<u32>) {
         let group = Group::new(1, 1);
         let first = group.add(Timestamp::NEVER, log.job(1));
@@ -545,10 +545,10 @@ mod driver {
                     .insert(Timestamp::NEVER, job, JobKind::Once, site, effects)
                     .1
             };
-            (1..PAGE).map(|_| add()).collect()
+            (1..CHUNK).map(|_| add()).collect()
         });
         let second = group.add(Timestamp::NEVER, log.job(2));
-        group.drive_beside(Some(Sweep::new(NOW, PAGE)));
+        group.drive_beside(Some(Sweep::new(NOW, CHUNK)));
         (group, [first, second], fill)
     }
 
@@ -580,24 +580,24 @@ mod driver {
         }
     }
 
-    /// The same for a job that comes meanwhile, into a slot of either page.
+    /// The same for a job that comes meanwhile, into a slot of either chunk.
     #[test]
     fn a_job_that_comes_beside_a_sweep_is_not_lost() {
-        for page in [0, 1] {
+        for chunk in [0, 1] {
             check(move || {
                 let log = Log::default();
                 let (group, slots, fill) = beside_a_sweep(&log);
                 let thread = group.thread();
-                assert!(group.cancel(slots[page]), "nothing else ends it");
-                group.0.enter(|state, _| state.jobs.ref_dec(slots[page]));
-                assert_eq!(group.add(SOON, log.job(3)), slots[page]);
-                assert!(group.reset(slots[1 - page], SOON), "it was pending");
+                assert!(group.cancel(slots[chunk]), "nothing else ends it");
+                group.0.enter(|state, _| state.jobs.ref_dec(slots[chunk]));
+                assert_eq!(group.add(SOON, log.job(3)), slots[chunk]);
+                assert!(group.reset(slots[1 - chunk], SOON), "it was pending");
                 cancel_all(&group, fill);
                 assert!(group.wait());
                 join([thread]);
                 let mut ran = log.labels();
                 ran.sort_unstable();
-                assert_eq!(ran, [2 - page as u32, 3]);
+                assert_eq!(ran, [2 - chunk as u32, 3]);
             });
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::error::JobPanic;
 use super::local_queue::Claim;
 use super::rt::{Mutex, Runtime};
-use super::spare::Spare;
+use super::spare_task::SpareTask;
 use super::state::DroppedJob;
 use super::state::{Effects, State};
 use crate::common::panic::{self, Payload};
@@ -36,7 +36,7 @@ impl Shared {
             .chain(effects.worker)
             .chain(effects.wake);
         wakers.for_each(std::task::Waker::wake);
-        effects.retire.into_iter().for_each(Spare::retire);
+        effects.retire.into_iter().for_each(SpareTask::retire);
         result
     }
 
@@ -70,7 +70,7 @@ impl Shared {
         ""
     }
 
-    pub(super) fn inside<R>(&self, code: impl FnOnce() -> R) -> Result<R, Payload> {
+    pub(super) fn catch_as_current<R>(&self, code: impl FnOnce() -> R) -> Result<R, Payload> {
         panic::catch(code)
     }
 

@@ -1,4 +1,4 @@
-//! Tasks that stand ready for jobs that await.
+//! Spare tasks: tasks that are kept for jobs that await.
 
 use std::sync::{Arc, PoisonError};
 use std::task::{Wake, Waker};
@@ -10,23 +10,23 @@ use super::running::RunningJob;
 ///
 /// A worker polls a job for the first time with the waker of a spare task. If the job has to await, it
 /// moves into that task as it is: no second poll, and the task is woken only by what the job waits for.
-pub(super) struct Spare {
+pub(super) struct SpareTask {
     pub(super) task: TaskParts,
     /// `None` if the task has still to be spawned.
     pub(super) abort: Option<AbortHandle>,
 }
 
-/// How a task is woken, and given a job.
+/// The waker of a task, and the mailbox through which it is given a job.
 pub(super) struct TaskParts {
     pub(super) waker: Waker,
     pub(super) mailbox: Arc<Mailbox>,
 }
 
-impl Default for Spare {
+impl Default for SpareTask {
     /// A spare task that is spawned when a job has to await. Until then its mailbox is woken in its stead.
-    fn default() -> Spare {
+    fn default() -> SpareTask {
         let mailbox: Arc<Mailbox> = Arc::default();
-        Spare {
+        SpareTask {
             task: TaskParts {
                 waker: Waker::from(Arc::clone(&mailbox)),
                 mailbox,
@@ -36,19 +36,39 @@ impl Default for Spare {
     }
 }
 
-impl Spare {
+impl SpareTask {
     pub(super) fn is_spawned(&self) -> bool {
         self.abort.is_some()
     }
 
     /// The task is not needed any more, and ends.
     pub(super) fn retire(self) {
+        // Before the wake-up: the task finds the reason for it, and nothing else wakes it any more.
         self.task.mailbox.lock().retired = true;
         self.task.waker.wake();
     }
 }
 
-/// Where a job waits for the task that it is to live in.
+// A wake-up that comes while a job is on its way into its task must not be lost. There are two ways for it:
+//
+// Into a task that is there. The first poll of the job got the task's own waker.
+//
+// 1. The worker polls the job, which registers the waker and is pending.
+// 2. What the job waits for wakes the task. The task is polled, finds no job, and returns `Pending`.
+// 3. The worker puts the job into the mailbox. No further wake-up will come.
+//
+// So the task leaves `missed` in step 2, and the worker, which finds it in step 3, wakes the task again.
+//
+// Into a task that is spawned for it. The first poll of the job got the mailbox as its waker.
+//
+// 1. The worker polls the job, which registers the mailbox and is pending.
+// 2. What the job waits for wakes the mailbox. There is no task to wake yet, so it leaves `woken`.
+// 3. The task is polled for the first time, unasked, as tokio polls each task that is spawned. `set_waker` leaves its
+//    waker for later wake-ups and returns `woken`: only then has the poll a meaning.
+//
+// If the first poll of the task comes between 1 and 2, the mailbox finds the task's waker and wakes it. If step 3
+// comes before the job is in the mailbox, the first case applies from there on.
+/// A mailbox of one job, which waits in it for the task that it is to live in.
 ///
 /// ```text
 ///   worker: put ──▶ job in the mailbox ──▶ task: take
@@ -56,20 +76,17 @@ impl Spare {
 ///                        └─ the task is dropped: the job goes with it
 /// ```
 ///
-/// A wake-up can come before the job is where it belongs, and must not be lost:
-/// - between the first poll and `put`, the task is polled for it and finds nothing. It notes that, and
-///   `put` says that it has to be woken again.
-/// - before the task has been spawned and polled, the mailbox itself is woken. It notes that, and the task
-///   [hears](Mailbox::hear) of it when it is polled first; from then on the mailbox wakes the task.
+/// It remembers a wake-up that comes before the job is there, or before the task has been polled.
 #[derive(Default)]
 pub(super) struct Mailbox(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
+    /// The worker's until `put`, the task's from `take` on; in between it goes with the task if that is dropped.
     job: Option<RunningJob>,
-    /// The task was polled and found no job.
+    /// The task was polled and found no job. Written by the task, reset by `put`.
     missed: bool,
-    /// The mailbox was woken before the task could be.
+    /// The mailbox was woken before the task could be. Read once, by the first poll.
     woken: bool,
     /// The task, if it was spawned for a job that has the mailbox as its waker.
     task: Option<Waker>,
@@ -78,7 +95,7 @@ struct Inner {
     closed: bool,
 }
 
-/// What a task finds in its mailbox.
+/// The content of a mailbox, as its task finds it.
 pub(super) enum Mail {
     Job(RunningJob),
     Nothing,
@@ -93,6 +110,8 @@ impl Wake for Mailbox {
 
     fn wake_by_ref(self: &Arc<Self>) {
         let mut inner = self.lock();
+        // One step with `set_waker`: either it finds `woken`, or this finds its waker. The waker is tokio's, so no user
+        // code runs under this lock.
         match &inner.task {
             Some(task) => task.wake_by_ref(),
             None => inner.woken = true,
@@ -105,10 +124,11 @@ impl Mailbox {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands a job to the task. True if the task must be woken for it; the job comes back if the task was
-    /// dropped.
+    /// Hands a job to the task. Returns `true` if the task must be woken for it; the job comes back if the task
+    /// was dropped.
     pub(super) fn put(&self, job: RunningJob) -> Result<bool, RunningJob> {
         let mut inner = self.lock();
+        // The task will not look into its mailbox again: a job that is left here would be neither polled nor ended.
         if inner.closed {
             return Err(job);
         }
@@ -129,8 +149,8 @@ impl Mailbox {
         }
     }
 
-    /// The task is polled for the first time. True if it was woken already.
-    pub(super) fn hear(&self, task: &Waker) -> bool {
+    /// The task is polled for the first time. Returns `true` if it was woken already.
+    pub(super) fn set_waker(&self, task: &Waker) -> bool {
         let mut inner = self.lock();
         inner.task = Some(task.clone());
         inner.woken
@@ -139,6 +159,7 @@ impl Mailbox {
     /// The task is dropped.
     pub(super) fn close(&self) -> Option<RunningJob> {
         let mut inner = self.lock();
+        // The waker refers to the task, which refers to this mailbox: kept, it would keep both for ever.
         inner.closed = true;
         inner.task = None;
         inner.job.take()
@@ -214,13 +235,13 @@ mod tests {
     #[test]
     fn a_wake_up_before_the_task_is_polled_first_is_heard_then_and_later_ones_wake_it() {
         for early in [false, true] {
-            let spare = Spare::default();
+            let spare = SpareTask::default();
             let TaskParts { waker, mailbox } = spare.task;
             let (count, task) = counted();
             if early {
                 waker.wake_by_ref();
             }
-            assert_eq!(mailbox.hear(&task), early);
+            assert_eq!(mailbox.set_waker(&task), early);
             assert_eq!(count.0.load(SeqCst), 0);
             waker.wake_by_ref();
             waker.wake();
@@ -242,7 +263,7 @@ mod tests {
     fn a_closed_mailbox_lets_go_of_its_task() {
         let mailbox = Mailbox::default();
         let (count, task) = counted();
-        mailbox.hear(&task);
+        mailbox.set_waker(&task);
         drop(task);
         assert_eq!(Arc::strong_count(&count), 2);
         drop(mailbox.close());
@@ -257,7 +278,7 @@ mod tests {
             waker,
             mailbox: Arc::clone(&mailbox),
         };
-        Spare { task, abort: None }.retire();
+        SpareTask { task, abort: None }.retire();
         assert_eq!(count.0.load(SeqCst), 1);
         assert!(matches!(mailbox.take(), Mail::Retired));
     }
