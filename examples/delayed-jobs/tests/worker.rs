@@ -246,7 +246,7 @@ async fn what_a_worker_cannot_read_fails_and_says_why() {
         |_: Job<Note>| async { Ok(()) },
     );
     let summary = testkit::run_for(worker, SECOND / 4).await.expect("a run");
-    assert_eq!((summary.dead, summary.failed), (1, 1));
+    assert_eq!((summary.dead, summary.failed), (1, 0));
     let error = job(&queue, wrong.id()).await.error.expect("an error");
     assert!(
         error.starts_with("the payload is no `note`: invalid type: string \"seven\""),
@@ -254,11 +254,7 @@ async fn what_a_worker_cannot_read_fails_and_says_why() {
     );
     let record = job(&queue, unknown.id()).await;
     assert_eq!(record.state, State::Pending, "a newer program may know it");
-    let error = record.error.expect("an error");
-    assert_eq!(
-        error,
-        "this worker has no handler for `memo`, only for: note"
-    );
+    assert_eq!((record.attempt, record.error), (0, None));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,9 +5,8 @@ use std::io::{IsTerminal, Write, stdout};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use delayed_jobs::{
-    Counts, Filter, Metrics, Payload, Queue, Record, Snapshot, State, StoreError, page,
-};
+use delayed_jobs::page::Page;
+use delayed_jobs::{Counts, Filter, Metrics, Payload, Queue, Record, Snapshot, State, StoreError};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -15,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::args;
 use super::tasks::{self, Demo};
 use super::words::{histogram, short};
-use super::work::{self, cancel_on_ctrl_c};
+use super::work::{self, cancel_on_signal};
 
 /// Short, so that a demo that was killed gets its running jobs back soon.
 const LEASE: Duration = Duration::from_secs(2);
@@ -35,10 +34,11 @@ pub(super) async fn run(
     let metrics = worker.metrics();
     let page = listen(args.page).await?;
     println!("page on http://{}", page.local_addr()?);
-    tokio::spawn(page::serve(page, queue.clone(), worker.metrics()));
+    let served = Page::new(queue.clone(), worker.metrics()).serve(page)?;
+    tokio::spawn(served);
 
     let shutdown = CancellationToken::new();
-    tokio::spawn(cancel_on_ctrl_c(shutdown.clone()));
+    tokio::spawn(cancel_on_signal(shutdown.clone()));
     let stopped = shutdown.clone();
     let watching = async {
         let ended = tokio::select! {
