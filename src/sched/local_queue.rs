@@ -35,6 +35,15 @@ pub(super) struct Claim {
 #[derive(Default)]
 pub(super) struct LocalQueue(Mutex<Inner>);
 
+/// What a worker has claimed and not started, and how late its latest start was.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    pub(super) unstarted: usize,
+    /// When the first of them was due.
+    pub(super) first: Option<Timestamp>,
+    pub(super) max_lateness: Duration,
+}
+
 #[derive(Default)]
 struct Inner {
     /// In release order.
@@ -112,25 +121,27 @@ impl LocalQueue {
         unstarted.split_off(unstarted.len() / 2)
     }
 
-    /// Returns how many have not started, and when the first of them was due.
-    pub(super) fn unstarted(&self) -> (usize, Option<Timestamp>) {
-        let inner = self.lock();
-        let first = inner.unstarted.front().map(|claim| claim.deadline);
-        (inner.unstarted.len(), first)
-    }
-
     /// The slots of those that have not started.
     pub(super) fn unstarted_slots(&self) -> Vec<u32> {
         let inner = self.lock();
         inner.unstarted.iter().map(|claim| claim.slot).collect()
     }
 
-    /// Calls `record` with the slot of each job that has ended since, and returns how late the latest start was.
-    /// `record` takes no lock.
-    pub(super) fn record(&self, record: impl FnMut(u32)) -> Duration {
+    /// Calls `record` with the slot of each job that has ended since, and returns what is left, in one step with
+    /// that. `record` takes no lock.
+    pub(super) fn record(&self, record: impl FnMut(u32)) -> Left {
         let mut inner = self.lock();
         inner.ended.drain(..).for_each(record);
-        inner.max_lateness
+        Left {
+            unstarted: inner.unstarted.len(),
+            first: inner.unstarted.front().map(|claim| claim.deadline),
+            max_lateness: inner.max_lateness,
+        }
+    }
+
+    /// Returns how many have not started.
+    pub(super) fn unstarted(&self) -> usize {
+        self.lock().unstarted.len()
     }
 
     /// Returns how many jobs were started, ever.
@@ -186,10 +197,12 @@ pub(super) mod tests {
     #[test]
     fn jobs_start_in_the_order_in_which_they_were_claimed() {
         let local = filled([3, 5, 9]);
-        assert_eq!(local.unstarted(), (3, Some(timestamp(3))));
+        let left = local.record(|_| ());
+        assert_eq!((left.unstarted, left.first), (3, Some(timestamp(3))));
         let started = std::iter::from_fn(|| local.next(None, timestamp(0)));
         assert_eq!(slots(started), [3, 5, 9]);
-        assert_eq!((local.unstarted(), local.started()), ((0, None), 3));
+        let left = local.record(|_| ());
+        assert_eq!((left.unstarted, left.first, local.started()), (0, None, 3));
     }
 
     #[test]
@@ -211,7 +224,7 @@ pub(super) mod tests {
         for now in [12, 29, 31] {
             assert!(local.next(None, timestamp(now)).is_some());
         }
-        assert_eq!(local.record(|_| ()), Duration::from_nanos(9));
+        assert_eq!(local.record(|_| ()).max_lateness, Duration::from_nanos(9));
     }
 
     #[test]
@@ -223,7 +236,8 @@ pub(super) mod tests {
         assert_eq!(slots(local.remove(2)), [2]);
         assert!(local.remove(2).is_none());
         assert_eq!(slots(local.take_all()), [3]);
-        assert_eq!((local.unstarted(), local.started()), ((0, None), 1));
+        let left = local.record(|_| ());
+        assert_eq!((left.unstarted, left.first, local.started()), (0, None, 1));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::workers::Workers;
 use crate::common::time::{Clock, Timestamp};
 use crate::sched::error::JobPanic;
 use crate::sched::job::{JobId, JobState};
-use crate::sched::local_queue::{Claim, LocalQueue};
+use crate::sched::local_queue::{Claim, Left, LocalQueue};
 use crate::sched::queue::{Entry, Queue, Sequence};
 use crate::sched::rt::AbortHandle;
 use crate::sched::runnable::{Row, RowKey, RowTable, Runnable, TableId, Work};
@@ -171,7 +171,7 @@ impl Jobs {
                 return JobState::Pending;
             }
             // It has left its queue. If it has ended since, it is among the `ended` of one of them.
-            workers.locals().iter().for_each(|local| self.record(local));
+            self.record_all(workers);
         }
         self.slab.get(slot).state()
     }
@@ -198,7 +198,7 @@ impl Jobs {
                 return;
             }
         }
-        workers.locals().iter().for_each(|local| self.record(local));
+        self.record_all(workers);
     }
 
     /// A claimed job has not started, and waits in the ready queue again.
@@ -240,15 +240,23 @@ impl Jobs {
     }
 
     /// Records the jobs that have ended at their first poll.
-    pub(super) fn record(&mut self, local: &LocalQueue) {
-        let lateness = local.record(|slot| {
+    pub(super) fn record(&mut self, local: &LocalQueue) -> Left {
+        let left = local.record(|slot| {
             // A cancel or an abort that came during the first poll was too late: the job ended by itself.
             self.ready.free_slot();
             self.slab.take_control(slot);
             self.counts.finished += 1;
             self.end(slot, JobState::Finished);
         });
-        self.max_lateness = self.max_lateness.max(lateness);
+        self.max_lateness = self.max_lateness.max(left.max_lateness);
+        left
+    }
+
+    /// Records what all workers have ended.
+    pub(super) fn record_all(&mut self, workers: &Workers) {
+        for local in workers.locals() {
+            self.record(local);
+        }
     }
 
     pub(in crate::sched) fn deadline(&self, slot: u32) -> Timestamp {
@@ -814,12 +822,9 @@ impl Jobs {
         next = next.min(self.tables.earliest_blocked());
         let mut claimed = 0;
         for local in workers.locals() {
-            // Two looks at one queue, while its owner works. A job that starts in between counts as running, and so
-            // does one that ends in between: each is counted once, but `running` may be too high for a moment.
-            self.record(local);
-            let (unstarted, first) = local.unstarted();
-            claimed += unstarted;
-            next = next.min(first.unwrap_or(Timestamp::NEVER));
+            let left = self.record(local);
+            claimed += left.unstarted;
+            next = next.min(left.first.unwrap_or(Timestamp::NEVER));
         }
         let pending = self.pending + claimed;
         Stats {

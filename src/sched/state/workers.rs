@@ -166,7 +166,7 @@ impl Workers {
             return false;
         }
         // What a stuck worker has claimed and not started waits no less than what is in the ready queue.
-        let claimed: usize = self.locals.iter().map(|local| local.unstarted().0).sum();
+        let claimed: usize = self.locals.iter().map(|local| local.unstarted()).sum();
         let waiting = startable + claimed;
         // Ever started, by all workers: it stands still only if each of them does, and it never goes back, since a
         // worker that exits leaves its number in `self.started`.

@@ -729,7 +729,7 @@ mod claimed {
     /// Two due jobs, which one worker claims at once, on a runtime of one thread, beside a caller who does
     /// something about the second; what is answered, and the order of what has run.
     fn beside_a_claim<T: 'static>(call: impl Fn(&Group, u32) -> T) -> (Group, T, Vec<u32>) {
-        let (group, log) = (Group::new(9, 1), Log::default());
+        let (group, log) = (Group::new(usize::MAX, 1), Log::default());
         let slots = [0, 1].map(|label| group.add(NOW, log.job(label)));
         let mut queue = Queue::new(NOW);
         group.release(&mut queue, NOW);
@@ -801,7 +801,7 @@ mod claimed {
     #[test]
     fn the_counts_of_one_moment_add_up() {
         check(|| {
-            let (group, log) = (Group::new(9, 1), Log::default());
+            let (group, log) = (Group::new(usize::MAX, 1), Log::default());
             for label in 0..3 {
                 group.add(NOW, log.job(label));
             }
@@ -820,7 +820,7 @@ mod claimed {
     #[test]
     fn a_cancel_beside_a_theft_has_one_winner() {
         check(|| {
-            let (group, log) = (Group::new(9, 2), Log::default());
+            let (group, log) = (Group::new(usize::MAX, 2), Log::default());
             let slots = [0, 1, 2].map(|label| group.add(NOW, log.job(label)));
             group.release(&mut Queue::new(NOW), NOW);
             let threads = group.threads();
@@ -841,7 +841,7 @@ mod claimed {
     /// after it never starts, what runs then may go on.
     fn beside_the_end_of_their_group(end: impl Fn(&Group) + Send + Sync + 'static) {
         check(move || {
-            let (group, log) = (Group::new(9, 2), Log::default());
+            let (group, log) = (Group::new(usize::MAX, 2), Log::default());
             let slots = [0, 1, 2].map(|label| group.add(NOW, log.job(label)));
             group.release(&mut Queue::new(NOW), NOW);
             let threads = group.threads();
@@ -897,7 +897,7 @@ mod claimed {
     #[test]
     fn none_is_lost_when_the_runtime_goes() {
         check(|| {
-            let (group, log) = (Group::new(9, 2), Log::default());
+            let (group, log) = (Group::new(usize::MAX, 2), Log::default());
             group.drive();
             for label in 0..3 {
                 group.add(NOW, log.job(label));
