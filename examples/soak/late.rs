@@ -1,4 +1,4 @@
-//! Who is late: jobs beside a flood, beside one that blocks, and whoever asks beside the end of very many.
+//! Who is late: jobs beside a flood, beside one that blocks, and callers beside the end of very many.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -35,7 +35,7 @@ impl Late {
         self.0.lock().expect("no job panics").push(late);
     }
 
-    /// Jobs so far apart on the real clock, for so many seconds.
+    /// Jobs at a fixed rate on the real clock, for a number of seconds.
     pub(crate) async fn of_jobs(group: &Group, apart: Duration, seconds: u64) -> Late {
         let start = tokio::time::Instant::now();
         let mut jobs = Vec::new();

@@ -1,4 +1,4 @@
-//! The long runs: nothing hangs, nothing is lost, nothing is early, nothing is kept, nobody starves.
+//! The long runs: nothing hangs, nothing is lost, nothing is early, nothing is kept, nothing starves.
 //!
 //! ```sh
 //! cargo run --release --example soak -- hang [ROUNDS]     # schedule, then wait, on two workers
@@ -16,7 +16,7 @@
 //! cargo run --release --example soak -- cancel [JOBS]     # all pending ones at once
 //! cargo run --release --example soak -- end [JOBS]        # who asks while a group is dropped
 //! cargo run --release --example soak -- sweep [JOBS]      # beside a sweep of dead entries
-//! cargo run --release --example soak -- front [JOBS]      # a crowd with one job just before it
+//! cargo run --release --example soak -- front [JOBS]      # a burst with one job just before it
 //! cargo run --release --example soak -- schedule-then-block [SECONDS] # beside jobs that do so
 //! cargo run --release --example soak -- block-after-await [SECONDS]   # beside jobs that do so
 //! cargo run --release --example soak -- repeating [SECONDS]  # 200,000 jobs that repeat

@@ -59,7 +59,7 @@ impl Ledger {
     }
 }
 
-/// Spawns until it is told that the group is at its end, at most this many.
+/// Spawns until the group rejects a task, at most this many.
 async fn produce(handle: TaskHandle, ledger: Ledger) {
     for number in 0..30 {
         let task = ledger.task(number);

@@ -18,7 +18,7 @@
 //   worker, local_queue                  start check, then polled once with its panic caught
 //         │
 //         ▼  only if it has to await
-//   job_task, spare_task                      a tokio task that is used again
+//   job_task, spare_task                 a tokio task that is used again
 //         │
 //         ▼  dropped, then counted down
 //   state: drained?                      the last one wakes who waits

@@ -50,7 +50,7 @@ impl RunningJob {
 
     /// Ends the run in two steps under the lock, and drops user values before each of them.
     ///
-    /// `task` is the task that the run lived in. Returns what becomes of it.
+    /// `task` is the task that the run lived in. Returns whether it is kept for another job.
     pub(super) fn end(
         self,
         shared: &Arc<Shared>,

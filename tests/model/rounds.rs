@@ -49,6 +49,14 @@ impl Deadline {
     }
 }
 
+/// How long a task sleeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sleep {
+    Not,
+    Rounds(u64),
+    Forever,
+}
+
 /// The bytes that decide; zeros when they are used up.
 pub(crate) struct Bytes<'a>(std::slice::Iter<'a, u8>);
 
@@ -59,6 +67,15 @@ impl<'a> Bytes<'a> {
 
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         usize::from(self.0.next().copied().unwrap_or(0)) % bound
+    }
+
+    pub(crate) fn sleep(&mut self) -> Sleep {
+        match self.below(8) {
+            0..=2 => Sleep::Not,
+            3..=4 => Sleep::Rounds(0),
+            5..=6 => Sleep::Rounds(1),
+            _ => Sleep::Forever,
+        }
     }
 
     pub(crate) fn deadline(&mut self) -> Deadline {

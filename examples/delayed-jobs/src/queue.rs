@@ -47,7 +47,7 @@ impl Queue {
     /// # Errors
     ///
     /// [`StoreError`] if it cannot be opened, or belongs to a newer program. [`StoreError::Address`] if it is none of
-    /// these; a database in memory is refused too, since it would be lost: see [`testkit`](crate::testkit).
+    /// these; a database in memory is rejected too, since it would be lost: see [`testkit`](crate::testkit).
     pub async fn open(database: &str) -> Result<Queue, StoreError> {
         match Address::parse(database)? {
             #[cfg(feature = "sqlite")]

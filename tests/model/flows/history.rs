@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::rounds::{Bytes, Deadline};
+use crate::rounds::{Bytes, Deadline, Sleep};
 
 /// The settings, a task, or an op. Zeros are the simplest one, and words can be left out.
 pub(crate) type Word = [u8; 4];
@@ -20,13 +20,6 @@ pub(crate) enum Call {
     Map,
     ForEach,
     Stream { unordered: bool },
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Sleep {
-    Not,
-    Rounds(u64),
-    Forever,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,12 +135,7 @@ fn call(bytes: &mut Bytes<'_>) -> Call {
 }
 
 fn task(bytes: &mut Bytes<'_>) -> Plan {
-    let sleep = match bytes.below(8) {
-        0..=2 => Sleep::Not,
-        3..=4 => Sleep::Rounds(0),
-        5..=6 => Sleep::Rounds(1),
-        _ => Sleep::Forever,
-    };
+    let sleep = bytes.sleep();
     let end = match bytes.below(8) {
         0..=4 => End::Value,
         5..=6 => End::Error,

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::history::{Call, End, History, Op, Sleep};
-use crate::rounds::{NEVER, acts, wakes};
+use super::history::{Call, End, History, Op};
+use crate::rounds::{NEVER, Sleep, acts, wakes};
 
 /// A task that started, and when.
 pub(crate) type Started = (usize, u64);

@@ -12,10 +12,10 @@ use schedgroup::flow::{self, Flow, RaceError, Stream};
 use schedgroup::{CancellationToken, TaskError};
 use tokio::time::{Instant, sleep_until};
 
-use super::history::{Call, End, History, Op, Plan, Sleep};
+use super::history::{Call, End, History, Op, Plan};
 use super::oracle::{Oracle, Outcome, Slot, Started, Stop};
-use crate::common::{Flag, Guard};
-use crate::rounds::{NEVER, acts, wakes};
+use crate::common::{Flag, Guard, paused};
+use crate::rounds::{NEVER, Sleep, acts, wakes};
 
 /// What the tasks and the history share.
 #[derive(Clone)]
@@ -249,11 +249,7 @@ impl From<std::convert::Infallible> for Task {
 
 /// Plays a history on a runtime of its own; panics where combinator and oracle differ.
 pub(crate) fn perform(history: &History) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
+    let runtime = paused();
     runtime.block_on(play(history));
 }
 

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::history::{End, Word};
 use super::oracle::Stop;
+use crate::common::paused;
 use crate::rounds::{Bytes, NEVER};
 
 const SECOND: u64 = 1000;
@@ -113,11 +114,7 @@ impl Steps {
             Call::Waterfall => self.waterfall(),
             Call::Retry | Call::SpawnedRetry => self.retry(),
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
+        let runtime = paused();
         assert_eq!(runtime.block_on(self.play()), expected);
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use schedgroup::task::OnError;
 
-use crate::rounds::{Bytes, Deadline, NEVER, grace_ends};
+use crate::rounds::{Bytes, Deadline, NEVER, Sleep, grace_ends};
 
 /// One op. Zeros are the simplest one, and words that are left out leave the others as they are: so a history
 /// that fails gets small.
@@ -34,13 +34,6 @@ pub(crate) enum Verb {
     Spawn,
     SpawnWith,
     TrySpawn,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Sleep {
-    Not,
-    Rounds(u64),
-    Forever,
 }
 
 /// What a task that sleeps does when its token is cancelled.
@@ -200,12 +193,7 @@ fn grace(bytes: &mut Bytes<'_>) -> Grace {
 }
 
 fn plan(bytes: &mut Bytes<'_>, depth: usize) -> Arc<Plan> {
-    let sleep = match bytes.below(8) {
-        0..=2 => Sleep::Not,
-        3..=4 => Sleep::Rounds(0),
-        5..=6 => Sleep::Rounds(1),
-        _ => Sleep::Forever,
-    };
+    let sleep = bytes.sleep();
     let end = match bytes.below(8) {
         0..=4 => End::Well,
         5..=6 => End::Error,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use schedgroup::task::{Cause, OnError};
 
-use super::history::{Act, End, Grace, History, OnCancel, Op, Plan, Sleep, Verb};
-use crate::rounds::{NEVER, acts, wakes};
+use super::history::{Act, End, Grace, History, OnCancel, Op, Plan, Verb};
+use crate::rounds::{NEVER, Sleep, acts, wakes};
 
 /// What is written down while it happens, in this order and no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

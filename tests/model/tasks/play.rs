@@ -10,12 +10,12 @@ use schedgroup::task::{Member, TaskGroup, TaskHandle, TaskStats};
 use schedgroup::{CancellationToken, Report, ScheduleError, TaskError};
 use tokio::time::{Instant, sleep_until};
 
-use super::history::{Act, End, Grace, History, OnCancel, Op, Plan, Sleep, Verb};
+use super::history::{Act, End, Grace, History, OnCancel, Op, Plan, Verb};
 use super::oracle::{
     Answer, Caller, Fault, Oracle, Record, Reported, Stats, Waited, error_of_member,
 };
-use crate::common::{Flag, Guard};
-use crate::rounds::{NEVER, acts, wakes};
+use crate::common::{Flag, Guard, paused};
+use crate::rounds::{NEVER, Sleep, acts, wakes};
 
 type Group = TaskGroup<usize>;
 type Handle = TaskHandle<usize>;
@@ -207,11 +207,7 @@ struct Player {
 
 /// Plays a history on a runtime of its own; panics where group and oracle differ.
 pub(crate) fn perform(history: &History) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
+    let runtime = paused();
     let player = runtime.block_on(play(history));
     if history.runtime_ends {
         drop(runtime);

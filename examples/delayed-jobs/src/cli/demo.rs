@@ -58,7 +58,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// The usual port if nobody says otherwise, or any if somebody has that.
+/// The usual port unless another is given, or any free one if that is in use.
 async fn listen(asked: Option<SocketAddr>) -> Result<TcpListener, Box<dyn Error>> {
     if let Some(address) = asked {
         return work::listen(address).await;
@@ -165,7 +165,7 @@ async fn watch(queue: &Queue, batch: &Batch, metrics: &Metrics) -> Result<(), Bo
     loop {
         let counts = queue.counts().await?;
         let over = counts.unfinished() == 0 || unfinished(&batch.jobs(queue).await?) == 0;
-        // Where nobody looks on, a line every two seconds is enough.
+        // Without a terminal, a line every two seconds is enough.
         if live || over || lines % 10 == 0 {
             let line = line(begun.elapsed(), &counts, &metrics.snapshot());
             print!(

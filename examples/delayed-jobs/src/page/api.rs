@@ -119,7 +119,7 @@ pub(super) async fn pause(
     State(shown): State<Shown>,
     Path(name): Path<String>,
 ) -> Result<(), Refusal> {
-    // A pause is kept in the store: nobody fills that with names which mean nothing.
+    // A pause is kept in the store, which must not fill with names that mean nothing.
     let known = shown.queue.queues().await?;
     if known.iter().all(|queue| queue.name != name) {
         return Err(Refusal {
@@ -143,7 +143,7 @@ pub(super) async fn resume(
 }
 
 /// Shows that the request was made by our script. A browser lets no other origin send such a header
-/// without asking first, and nobody answers.
+/// without asking first, and gets no answer.
 pub(super) struct Button;
 
 impl<S: Sync> FromRequestParts<S> for Button {

@@ -2,7 +2,7 @@
 //! machines: `/live`, `/ready`, and `/metrics` for Prometheus.
 //!
 //! It is three files that are part of the program, and works without the internet. It answers to names of this
-//! machine only, unless others are added, so that no page of somebody else's can reach it under a name that was bent
+//! machine only, unless others are added, so that no page of another site can reach it under a name that was bent
 //! here; and where other machines can reach it, a token is needed. Payloads are shown for one job at a time, and only
 //! as far as [`Page::redact`] lets them.
 //!

@@ -16,7 +16,7 @@ const SHOWN: usize = 20;
 /// However little it costs.
 const OFTEN: Duration = Duration::from_millis(400);
 
-/// The part of the time that is spent with looking is one in so many.
+/// Looking takes at most one part in this many of the time.
 const SELDOM: u32 = 12;
 
 /// Longer texts are cut.
@@ -123,7 +123,7 @@ impl Shared {
         Ok(overview)
     }
 
-    /// Somebody has changed something and wants to see it.
+    /// A visitor has changed something and wants to see it.
     pub(super) async fn forget(&self) {
         *self.0.lock().await = None;
     }

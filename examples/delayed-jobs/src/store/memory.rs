@@ -73,6 +73,12 @@ fn now<'a, T: Send + 'a>(value: T) -> Answer<'a, T> {
 }
 
 impl Table {
+    fn running_of<'a>(&'a self, worker: &'a str) -> impl Iterator<Item = &'a Row> {
+        self.rows.values().filter(move |row| {
+            row.record.state == State::Running && row.record.worker.as_deref() == Some(worker)
+        })
+    }
+
     fn holder(&self, key: &str) -> Option<JobId> {
         let unfinished = |row: &&Row| matches!(row.record.state, State::Pending | State::Running);
         let mut holders = self.rows.values().filter(unfinished);
@@ -406,11 +412,7 @@ impl Store for MemoryStore {
 
     fn held_by(&self, worker: &str) -> Answer<'_, Vec<Lease>> {
         let table = self.table();
-        let running = table
-            .rows
-            .values()
-            .filter(|row| row.record.state == State::Running);
-        let ours = running.filter(|row| row.record.worker.as_deref() == Some(worker));
+        let ours = table.running_of(worker);
         let lease = |row: &Row| Lease {
             id: row.record.id,
             claim: row.claim,
@@ -439,11 +441,7 @@ impl Store for MemoryStore {
 
     fn asked_to_cancel(&self, worker: &str) -> Answer<'_, Vec<JobId>> {
         let table = self.table();
-        let running = table
-            .rows
-            .values()
-            .filter(|row| row.record.state == State::Running);
-        let ours = running.filter(|row| row.record.worker.as_deref() == Some(worker));
+        let ours = table.running_of(worker);
         now(ours
             .filter(|row| row.cancel)
             .map(|row| row.record.id)

@@ -1,7 +1,7 @@
 //! Stores of jobs: one trait, and three implementations.
 //!
 //! The store is the source of truth. Workers hold hints of what is due soon, and [`Store::claim`] decides
-//! what they may run. A claim is a lease: it is renewed while the job runs, and whoever finds it expired
+//! what they may run. A claim is a lease: it is renewed while the job runs, and a worker that finds it expired
 //! gives the job back. Each claim of a job has a number of its own, so that a worker that was thought
 //! dead cannot end what another one has claimed since.
 //!

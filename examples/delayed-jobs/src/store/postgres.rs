@@ -10,8 +10,9 @@
 //!
 //! Commits of different connections share an `fsync`, which is Postgres' own group commit. `NOTIFY` takes a lock of
 //! the whole database at commit, so at most one goes out in [`QUIET`] from a process, with the commit that it tells
-//! of; whoever hears it looks again a little later, for what was enqueued meanwhile without one.
+//! of; a worker that hears it looks again a little later, for what was enqueued meanwhile without one.
 
+mod batch;
 mod finish;
 mod insert;
 mod migrate;

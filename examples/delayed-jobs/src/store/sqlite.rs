@@ -2,7 +2,7 @@
 //!
 //! Four threads have a connection each. The writer takes all statements that have come in since its last
 //! commit and commits them together, so that a hundred jobs that end at once cost one `fsync`. The reader
-//! answers the workers, and the looker whoever looks on, whose queries may take long. The copier copies the log
+//! answers the workers, and the looker those who look on, whose queries may take long. The copier copies the log
 //! of writes into the file, which would hold the writer up for tens of milliseconds. Other processes may open
 //! the same file: the writer asks SQLite whether another program has committed, which costs no query and no lock.
 
@@ -92,7 +92,7 @@ async fn open(path: &Path, make: bool) -> Result<Arc<dyn Store>, StoreError> {
     Ok(Arc::new(Sql { database }))
 }
 
-/// Payloads are nobody else's business. SQLite gives the files beside it the same rights.
+/// Payloads are private to the owner of the file. SQLite gives the files beside it the same rights.
 fn create(path: &Path) -> Result<(), StoreError> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -117,7 +117,7 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Several programs that open a new file at once do not wait for each other here, unless they are told to.
+/// Several programs that open a new file at once do not wait for each other here, unless they are made to.
 fn write_ahead(connection: &Connection) -> Result<(), StoreError> {
     let begun = Instant::now();
     loop {
@@ -227,7 +227,7 @@ fn read(connection: &Connection, inbox: &Receiver<Command>) {
     let mut texts = Texts::default();
     for command in inbox {
         let sql = texts.of(&command.sql);
-        // Whoever asked may have gone.
+        // The caller may have gone.
         let _ = command.answer.send(run(connection, &sql, command.values));
     }
 }
@@ -249,7 +249,7 @@ fn write(connection: &Connection, inbox: &Receiver<Command>, change: &watch::Sen
             Ok(first) => {
                 let left = commit_group(connection, first, inbox, &mut texts);
                 if left {
-                    // Somebody did not wait for the answer, and so has told no worker.
+                    // A caller did not wait for the answer, and so has notified no worker.
                     change.send_modify(|changes| *changes += 1);
                 }
             }
@@ -270,7 +270,7 @@ fn version(connection: &Connection) -> Option<i64> {
     version.ok()
 }
 
-/// Runs all that has come in as one transaction, and answers when it is on the disk. Returns whether somebody did
+/// Runs all that has come in as one transaction, and answers when it is on the disk. Returns whether a caller did
 /// not wait for the answer.
 ///
 /// A statement that fails leaves nothing behind and does not harm the others, unless it takes the whole transaction

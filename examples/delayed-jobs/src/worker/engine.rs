@@ -30,7 +30,7 @@ use crate::time::{Clock, Micros};
 /// From a change by another worker to the claim for it, so that many changes are one claim.
 const AFTER_CHANGE: Duration = Duration::from_millis(5);
 
-/// Runs that take less than this are over before a job that waits for them here could have run elsewhere.
+/// Runs that take less than this are over before a job that waits for them here could have run on another worker.
 const SHORT_RUN: Duration = Duration::from_millis(20);
 
 /// From the end of a run to the claim for its place, if many are due: ends that come together are one claim.
@@ -152,13 +152,13 @@ pub(crate) struct Engine {
     pub(super) let_gone: Notify,
     /// A job waits to run alone, or does: nothing else is claimed.
     pub(super) isolating: AtomicBool,
-    /// Held by each claim; taken whole by whoever has to know that none is on its way.
+    /// Held by each claim; taken whole by a step that must know that none is on its way.
     pub(super) claiming: RwLock<()>,
     /// How the store does.
     pub(super) trouble: Trouble,
     /// A claim was not answered: jobs may be leased to this worker that it does not know of.
     pub(super) strays: AtomicBool,
-    /// The clock at the last look, by itself and by a clock that nobody can set.
+    /// The clock at the last look, by itself and by a clock that cannot be set.
     pub(super) last_look: Mutex<Option<(Micros, Instant)>>,
     /// Until then no lease is taken back, since the clock was set.
     pub(super) quiet_until: Mutex<Option<Instant>>,
@@ -241,7 +241,7 @@ impl Engine {
         }
     }
 
-    /// So many lost workers make a job a suspect, which runs alone.
+    /// A job that has lost this many workers is a suspect, and runs alone.
     fn suspicious(&self) -> u32 {
         self.settings.crashes.saturating_sub(1).max(1)
     }
@@ -369,11 +369,11 @@ impl Engine {
         lane.held.fetch_add(1, Ordering::SeqCst);
         let before = self.held.lock().insert(job.lease.id, held);
         if let Some(before) = before {
-            // Its lease was lost, nobody has noticed yet, and here the job is again.
+            // Its lease was lost and that has not been noticed yet: here the job is again.
             before.stops.lose();
         }
         let run = run::run(Arc::clone(self), at, job, stops);
-        // If it is refused the job stays among the held ones, and is given back with them.
+        // If it is rejected the job stays among the held ones, and is given back with them.
         let _ = lane.runs.try_delay(Duration::ZERO, run);
     }
 

@@ -58,7 +58,7 @@ pub(super) fn drop_quietly<T>(value: T) {
     }
 }
 
-/// Takes so much and no more, which also ends what would never stop.
+/// Takes text up to a limit, which also ends what would never stop.
 #[derive(Default)]
 struct Text {
     kept: String,

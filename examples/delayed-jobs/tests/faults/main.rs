@@ -13,58 +13,28 @@ mod servers;
 mod steps;
 mod watch;
 
+#[path = "../support/notes.rs"]
+mod notes;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use delayed_jobs::{Job, JobId, Payload, Queue, Record, Snapshot, StoreError, Worker};
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use notes::{Log, Note, beside};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: Duration = Duration::from_millis(1);
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Note(u32);
-
-impl Payload for Note {
-    const KIND: &'static str = "note";
-}
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Other(u32);
 
 impl Payload for Other {
     const KIND: &'static str = "other";
-}
-
-/// When which try of which note began, in milliseconds since the start.
-#[derive(Clone)]
-struct Log {
-    start: Instant,
-    lines: Arc<Mutex<Vec<(u64, u32, u32)>>>,
-}
-
-impl Log {
-    fn new() -> Log {
-        Log {
-            start: Instant::now(),
-            lines: Arc::default(),
-        }
-    }
-
-    fn note(&self, job: &Job<Note>) {
-        let at = self.start.elapsed().as_millis() as u64;
-        let line = (at, job.payload.0, job.attempt());
-        self.lines.lock().expect("no panic").push(line);
-    }
-
-    fn lines(&self) -> Vec<(u64, u32, u32)> {
-        self.lines.lock().expect("no panic").clone()
-    }
 }
 
 /// A worker that notes what it runs.
@@ -82,17 +52,6 @@ async fn record(queue: &Queue, id: JobId) -> Record {
 
 async fn put(queue: &Queue, note: u32) -> JobId {
     queue.enqueue(Note(note)).await.expect("enqueued").id()
-}
-
-/// Runs a worker beside `work`, and shuts it down afterwards.
-async fn beside(worker: Worker, work: impl Future<Output = ()>) -> Snapshot {
-    let shutdown = CancellationToken::new();
-    let work = async {
-        work.await;
-        shutdown.cancel();
-    };
-    let (summary, ()) = tokio::join!(worker.run(shutdown.clone()), work);
-    summary.expect("a run")
 }
 
 /// A worker on its way, ended by its token.

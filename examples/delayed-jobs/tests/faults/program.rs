@@ -146,17 +146,18 @@ impl Program {
     }
 }
 
+/// Enqueues the demo job that takes two seconds, by its number.
+async fn put_slow(queue: &Queue) -> JobId {
+    let slow = json!({ "batch": 1, "number": 20, "of": 21 });
+    let enqueued = queue.enqueue_json("demo", &slow).await;
+    enqueued.expect("enqueued").id()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deploys_with_term_give_jobs_back_and_charge_nobody() {
     let (_dir, path) = support::sqlite();
     let queue = Queue::open(&path).await.expect("a new file");
-    // The demo job with this number takes two seconds.
-    let slow = json!({ "batch": 1, "number": 20, "of": 21 });
-    let id = queue
-        .enqueue_json("demo", &slow)
-        .await
-        .expect("enqueued")
-        .id();
+    let id = put_slow(&queue).await;
     for deploy in 0..4 {
         let mut worker = Program::start(&["--database", &path, "worker", "--grace", "100ms"]);
         let runs = || async { record(&queue, id).await.state == State::Running };
@@ -178,12 +179,7 @@ async fn deploys_with_term_give_jobs_back_and_charge_nobody() {
 async fn a_second_signal_ends_the_program_at_once() {
     let (_dir, path) = support::sqlite();
     let queue = Queue::open(&path).await.expect("a new file");
-    let slow = json!({ "batch": 1, "number": 20, "of": 21 });
-    let id = queue
-        .enqueue_json("demo", &slow)
-        .await
-        .expect("enqueued")
-        .id();
+    let id = put_slow(&queue).await;
     let mut worker = Program::start(&["--database", &path, "worker", "--grace", "1m"]);
     let runs = || async { record(&queue, id).await.state == State::Running };
     support::until("the job runs", runs).await;

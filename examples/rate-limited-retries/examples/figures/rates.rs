@@ -12,7 +12,7 @@ use crate::peers::Peers;
 
 /// What one contender did.
 struct Run {
-    /// When work started: by its own clock, and by that of whoever let it start.
+    /// When work started: by its own clock, and by that of its dispatcher.
     starts: Vec<(Instant, Instant)>,
     cpu: Duration,
     wakeups: u64,

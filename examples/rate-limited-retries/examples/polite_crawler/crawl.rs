@@ -71,7 +71,7 @@ impl Counts {
 struct Visited {
     host: Host,
     policy: Policy<Refusal>,
-    /// When the dispatcher was told of each `Retry-After`.
+    /// When each `Retry-After` was passed to the dispatcher.
     told: Mutex<Vec<Instant>>,
     failures: Mutex<u32>,
 }
@@ -85,7 +85,7 @@ pub(crate) struct Crawled {
     pub(crate) most_tasks: usize,
 }
 
-/// Crawls so many URLs of each host; `live` is told each second how it goes, and `stop` ends it early.
+/// Crawls `urls` URLs of each host; `live` is called each second with the progress, and `stop` ends it early.
 pub(crate) async fn crawl(
     hosts: &[Host],
     urls: usize,

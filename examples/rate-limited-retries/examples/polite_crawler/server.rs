@@ -30,7 +30,7 @@ pub(crate) enum Kind {
     Slow,
     /// Accepts, and never answers.
     Dead,
-    /// Nobody listens.
+    /// No program listens there.
     Refused,
 }
 
@@ -59,7 +59,7 @@ impl Kind {
     }
 }
 
-/// So many answers until a host with a stock wants a pause.
+/// The number of answers until a host with a stock wants a pause.
 const STOCK: u32 = 60;
 const SLOW: Duration = Duration::from_millis(100);
 
@@ -220,7 +220,7 @@ impl Moods {
             self.stock -= 1;
             return self.page(path);
         }
-        // Whoever comes too early does not make it longer.
+        // A request that comes too early does not make it longer.
         let until = self.said.last().copied().filter(|until| now < *until);
         let until = until.unwrap_or_else(|| self.pause(now));
         self.said.push(until);

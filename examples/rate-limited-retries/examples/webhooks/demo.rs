@@ -87,7 +87,7 @@ pub(crate) async fn demo() -> Result<(), Box<dyn Error>> {
         tokio::spawn(receive(listener, Arc::clone(&seen)));
         receivers.insert(target, seen);
     }
-    // Nobody listens here.
+    // No program listens here.
     let dead = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
 
     let listener = TcpListener::bind("127.0.0.1:0").await?;

@@ -373,7 +373,7 @@ where
             Ok(decision) => decision,
             Err(reason) => {
                 if let Reason::TooLong(pause) = reason {
-                    // Nobody else of this key need try.
+                    // No other item of this key need try.
                     self.not_before(later(Instant::now(), pause));
                 }
                 return Err(gave_up(work, reason));

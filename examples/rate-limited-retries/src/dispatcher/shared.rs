@@ -87,7 +87,7 @@ struct State<K, T> {
 /// ```
 enum Ticket {
     None,
-    /// Whoever wants it earlier leaves that to the job that schedules it.
+    /// A caller that wants it earlier leaves that to the job that schedules it.
     Scheduling(u64),
     Scheduled(u64, JobHandle),
 }

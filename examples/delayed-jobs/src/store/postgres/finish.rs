@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::Arguments;
-use sqlx::postgres::PgArguments;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::super::StoreError;
 use super::super::sql::{FINISH, Value};
+use super::batch::{Batch, Inbox, columns};
 use super::pool::Pool;
 
 /// At most this many ends go into one statement.
@@ -25,34 +24,27 @@ const LINGER: Duration = Duration::from_millis(1);
 /// Parameters of [`FINISH`], and where its answer goes.
 type End = (Vec<Value>, oneshot::Sender<Result<bool, Arc<StoreError>>>);
 
-pub(super) struct Finisher(Option<mpsc::UnboundedSender<End>>);
+pub(super) struct Finisher(Batch<End>);
 
 impl Finisher {
-    /// One that nobody uses.
+    /// Creates one that accepts nothing.
     pub(super) fn idle() -> Finisher {
-        Finisher(None)
+        Finisher(Batch::idle())
     }
 
     pub(super) fn start(pool: &Arc<Pool>, tasks: &mut JoinSet<()>) -> Finisher {
-        let (ends, inbox) = mpsc::unbounded_channel();
-        let inbox = Arc::new(Mutex::new(inbox));
-        for _ in 0..AT_ONCE {
-            tasks.spawn(work(Arc::clone(pool), Arc::clone(&inbox)));
-        }
-        Finisher(Some(ends))
+        Finisher(Batch::start(AT_ONCE, pool, tasks, work))
     }
 
     pub(super) async fn finish(&self, values: Vec<Value>) -> Result<bool, StoreError> {
         let (answer, answered) = oneshot::channel();
-        let ends = self.0.as_ref().ok_or(StoreError::Closed)?;
-        ends.send((values, answer))
-            .map_err(|_| StoreError::Closed)?;
+        self.0.send((values, answer))?;
         let outcome = answered.await.map_err(|_| StoreError::Closed)?;
         outcome.map_err(StoreError::Shared)
     }
 }
 
-async fn work(pool: Arc<Pool>, inbox: Arc<Mutex<mpsc::UnboundedReceiver<End>>>) {
+async fn work(pool: Arc<Pool>, inbox: Inbox<End>) {
     let sql = statement();
     let mut is_busy = false;
     loop {
@@ -136,30 +128,4 @@ fn statement() -> String {
         where delayed_jobs.id = held.id and delayed_jobs.id = e_id and delayed_jobs.claim = e_claim
         returning delayed_jobs.id, delayed_jobs.claim"
     )
-}
-
-/// Columns of parameters from rows of them; those at `texts` are texts, and the others numbers.
-pub(super) fn columns(
-    rows: Vec<Vec<Value>>,
-    texts: &[usize],
-    width: usize,
-) -> Result<PgArguments, StoreError> {
-    let mut columns = vec![(Vec::new(), Vec::new()); width];
-    for row in rows {
-        for (value, (ints, texts)) in row.into_iter().zip(&mut columns) {
-            match value {
-                Value::Int(value) => ints.push(value),
-                Value::Text(value) => texts.push(value),
-            }
-        }
-    }
-    let mut arguments = PgArguments::default();
-    for (at, (ints, words)) in columns.into_iter().enumerate() {
-        let added = match texts.contains(&at) {
-            true => arguments.add(words),
-            false => arguments.add(ints),
-        };
-        added.map_err(sqlx::Error::Encode)?;
-    }
-    Ok(arguments)
 }

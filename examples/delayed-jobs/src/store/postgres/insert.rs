@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::super::StoreError;
 use super::super::sql::{Row, Value};
-use super::finish::columns;
+use super::batch::{Batch, Inbox, columns};
 use super::pool::Pool;
 
 /// At most this many jobs go into one statement.
@@ -23,21 +23,16 @@ struct New {
     answer: oneshot::Sender<Result<Row, StoreError>>,
 }
 
-pub(super) struct Inserter(Option<mpsc::UnboundedSender<New>>);
+pub(super) struct Inserter(Batch<New>);
 
 impl Inserter {
-    /// One that nobody uses.
+    /// Creates one that accepts nothing.
     pub(super) fn idle() -> Inserter {
-        Inserter(None)
+        Inserter(Batch::idle())
     }
 
     pub(super) fn start(pool: &Arc<Pool>, tasks: &mut JoinSet<()>) -> Inserter {
-        let (jobs, inbox) = mpsc::unbounded_channel();
-        let inbox = Arc::new(Mutex::new(inbox));
-        for _ in 0..AT_ONCE {
-            tasks.spawn(work(Arc::clone(pool), Arc::clone(&inbox)));
-        }
-        Inserter(Some(jobs))
+        Inserter(Batch::start(AT_ONCE, pool, tasks, work))
     }
 
     pub(super) async fn insert(
@@ -46,19 +41,18 @@ impl Inserter {
         soon: bool,
     ) -> Result<Vec<Row>, StoreError> {
         let (answer, answered) = oneshot::channel();
-        let jobs = self.0.as_ref().ok_or(StoreError::Closed)?;
         let new = New {
             values,
             soon,
             answer,
         };
-        jobs.send(new).map_err(|_| StoreError::Closed)?;
+        self.0.send(new)?;
         let row = answered.await.map_err(|_| StoreError::Closed)??;
         Ok(vec![row])
     }
 }
 
-async fn work(pool: Arc<Pool>, inbox: Arc<Mutex<mpsc::UnboundedReceiver<New>>>) {
+async fn work(pool: Arc<Pool>, inbox: Inbox<New>) {
     loop {
         let mut jobs = Vec::new();
         if inbox.lock().await.recv_many(&mut jobs, MOST).await == 0 {
@@ -90,7 +84,7 @@ async fn work(pool: Arc<Pool>, inbox: Arc<Mutex<mpsc::UnboundedReceiver<New>>>) 
     }
 }
 
-/// Whoever does not wait for the answer has told no worker here.
+/// A caller that does not wait for the answer has notified no worker here.
 fn answer(pool: &Pool, job: New, row: Result<Row, StoreError>) {
     if job.answer.send(row).is_err() {
         pool.changed();

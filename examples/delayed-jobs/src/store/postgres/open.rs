@@ -267,7 +267,7 @@ async fn listen_once(settings: &Settings, change: &watch::Sender<u64>) -> Result
     timeout(limit, listener.listen(&channel))
         .await
         .map_err(late)??;
-    // Whatever was told while nobody listened.
+    // Whatever was announced while no connection listened.
     change.send_modify(|changes| *changes += 1);
     loop {
         match timeout(LISTENER_PING, listener.try_recv()).await {

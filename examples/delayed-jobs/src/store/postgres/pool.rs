@@ -56,7 +56,7 @@ pub(super) struct Pool {
     told: AtomicI64,
     /// Rung when something should be told and was not.
     pub(super) untold: Arc<Notify>,
-    /// Moved when a call was dropped, since nobody knows what it did.
+    /// Moved when a call was dropped, since it is not known what it did.
     change: watch::Sender<u64>,
 }
 
@@ -134,7 +134,7 @@ impl Pool {
         };
         let mut outcome = fetch(&mut connection, Arc::clone(&sql), arguments.clone()).await;
         if sql.starts_with("select") && outcome.as_ref().is_err_and(was_shut_down) {
-            // The server ended the session, and looking twice harms nobody.
+            // The server ended the session, and looking twice does no harm.
             self.distrust();
             connection = self.connect().await?;
             outcome = fetch(&mut connection, sql, arguments).await;
@@ -184,7 +184,7 @@ impl Pool {
         Ok(connected?)
     }
 
-    /// Something changed that nobody here was told of.
+    /// Something changed without a notification here.
     pub(super) fn changed(&self) {
         self.change.send_modify(|changes| *changes += 1);
     }

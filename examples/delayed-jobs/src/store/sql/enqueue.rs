@@ -8,7 +8,7 @@ use super::value::{Value, values};
 
 /// Enqueues one job, perhaps inside the caller's transaction.
 ///
-/// Other workers are told if it is due `soon`. Between two of its statements others may free the key or take it; then it begins anew.
+/// Other workers are notified if it is due `soon`. Between two of its statements others may free the key or take it; then it begins anew.
 pub(in crate::store) async fn enqueue<E: Execute>(
     on: &E,
     job: &NewJob,

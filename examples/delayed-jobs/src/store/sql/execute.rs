@@ -16,7 +16,7 @@ pub(in crate::store) enum Purpose {
     Write,
     /// A worker looks for what to do.
     Read,
-    /// Somebody looks on, who must not hold a worker up.
+    /// For people who look on, and must not hold a worker up.
     Look,
 }
 

@@ -294,7 +294,7 @@ impl<D: Database> Store for Sql<D> {
             let mut counts = Counts::default();
             let rows = self.database.query(Purpose::Look, COUNTS, Vec::new());
             for mut row in rows.await? {
-                // A state that a newer program, or somebody by hand, has written is left out.
+                // A state that a newer program has written, or a person by hand, is left out.
                 if let Ok(state) = row.state() {
                     *counts.of(state) = row.count()?;
                 }
