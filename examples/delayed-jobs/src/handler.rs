@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::job::{JobId, Payload};
@@ -62,6 +63,18 @@ impl<T> Job<T> {
         store.progress(*lease, percent.min(100)).await?;
         Ok(())
     }
+
+    /// Sets what the job has brought forth: it is stored with the success of this run, and kept as long as the job. A
+    /// second one replaces the first.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written as JSON.
+    pub fn output<O: Serialize + ?Sized>(&self, output: &O) -> Result<(), serde_json::Error> {
+        let output = serde_json::to_string(output)?;
+        *self.context.output.lock() = Some(output);
+        Ok(())
+    }
 }
 
 impl<T: fmt::Debug> fmt::Debug for Job<T> {
@@ -82,6 +95,17 @@ pub(crate) struct Context {
     pub(crate) run_at: Micros,
     pub(crate) lateness: Duration,
     pub(crate) token: CancellationToken,
+    pub(crate) output: Output,
+}
+
+/// What a job has brought forth so far, as JSON.
+#[derive(Clone, Default)]
+pub(crate) struct Output(Arc<Mutex<Option<String>>>);
+
+impl Output {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 pub(crate) type Running = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;

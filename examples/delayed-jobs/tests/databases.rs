@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use delayed_jobs::{
     Enqueued, Failure, Handling, Job, JobId, Micros, OnDuplicate, Payload, Queue, Retry, State,
-    StoreError, Worker,
+    StoreError, Unique, Worker,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, Executor};
@@ -82,6 +82,7 @@ on_both![
     replacing_a_key_from_many_sides_leaves_one_job,
     the_jobs_of_a_lost_worker_are_taken_over,
     a_schema_from_the_future_is_refused,
+    jobs_of_an_older_schema_keep_their_keys_and_run,
     opening_at_the_same_time_migrates_once,
 ];
 
@@ -250,7 +251,9 @@ async fn replacing_a_key_from_many_sides_leaves_one_job(database: Database) {
         let queue = queue.clone();
         tasks.spawn(async move {
             let job = queue.enqueue(Note(n)).after(Duration::from_secs(60));
-            let enqueued = job.unique_or("one", OnDuplicate::Replace).await;
+            let enqueued = job
+                .unique(Unique::key("one").or(OnDuplicate::Replace))
+                .await;
             enqueued.expect("enqueued")
         });
     }
@@ -294,8 +297,50 @@ async fn a_schema_from_the_future_is_refused(database: Database) {
     let refused = Queue::open(&database.address).await.expect_err("too new");
     assert_eq!(
         refused.to_string(),
-        "the schema has version 99, and this program knows versions up to 2: use a newer program"
+        "the schema has version 99, and this program knows versions up to 3: use a newer program"
     );
+}
+
+/// The schema as the program before made it, with a job that holds a key and one that has ended.
+fn second_version(files: [&str; 2]) -> String {
+    let [first, second] = files;
+    format!(
+        "{first} {second}
+        create table delayed_jobs_schema (version bigint primary key);
+        insert into delayed_jobs_schema (version) values (1), (2);
+        insert into delayed_jobs (kind, queue, payload, priority, run_at, state, key, created_at, finished_at)
+        values ('note', 'default', '1', 1, 5, 'pending', 'k', 5, null), ('note', 'default', '2', 1, 5, 'done', 'k', 5, 6);"
+    )
+}
+
+async fn jobs_of_an_older_schema_keep_their_keys_and_run(database: Database) {
+    if database.address.starts_with("postgres") {
+        let sql = second_version([
+            include_str!("../schema/postgres/001_jobs.sql"),
+            include_str!("../schema/postgres/002_plans.sql"),
+        ]);
+        support::run(&database.address, &sql).await;
+    } else {
+        let sql = second_version([
+            include_str!("../schema/sqlite/001_jobs.sql"),
+            include_str!("../schema/sqlite/002_plans.sql"),
+        ]);
+        let connection = rusqlite::Connection::open(&database.address).expect("a connection");
+        connection.execute_batch(&sql).expect("the old tables");
+    }
+    let queue = database.open().await;
+    let again = queue.enqueue(Note(3)).unique("k").await;
+    assert!(again.is_err(), "{again:?}");
+    let starts = Starts::default();
+    let running = spawn(noting(&queue, &starts));
+    until_done(&queue, 2).await;
+    running.end().await;
+    queue
+        .enqueue(Note(3))
+        .unique("k")
+        .await
+        .expect("the key is free");
+    assert_eq!(starts.lock().expect("no panic").len(), 1);
 }
 
 async fn opening_at_the_same_time_migrates_once(database: Database) {
@@ -341,10 +386,10 @@ async fn a_job_is_part_of_the_callers_sqlite_transaction() {
         .expect("a user");
     let job = queue
         .enqueue(Note(2))
-        .unique_or("ada", OnDuplicate::Replace);
+        .unique(Unique::key("ada").or(OnDuplicate::Replace));
     let id = job.in_sqlite(&transaction).expect("enqueued").id();
     let again = queue.enqueue(Note(3)).unique("ada").in_sqlite(&transaction);
-    let words = format!("job {id} has the key `ada` and is not finished");
+    let words = format!("job {id} holds the key `ada`");
     assert_eq!(again.expect_err("taken").to_string(), words);
     transaction.commit().expect("committed");
     until_done(&queue, 1).await;
@@ -374,7 +419,7 @@ async fn a_job_is_part_of_the_callers_postgres_transaction() {
     let mut transaction = theirs.begin().await.expect("a transaction");
     let job = queue
         .enqueue(Note(2))
-        .unique_or("ada", OnDuplicate::Replace);
+        .unique(Unique::key("ada").or(OnDuplicate::Replace));
     let id: JobId = job
         .in_postgres(&mut transaction)
         .await
@@ -385,7 +430,7 @@ async fn a_job_is_part_of_the_callers_postgres_transaction() {
         .unique("ada")
         .in_postgres(&mut transaction)
         .await;
-    let words = format!("job {id} has the key `ada` and is not finished");
+    let words = format!("job {id} holds the key `ada`");
     assert_eq!(again.expect_err("taken").to_string(), words);
     transaction.commit().await.expect("committed");
     until_done(&queue, 1).await;
@@ -419,7 +464,7 @@ async fn a_database_that_breaks_off_is_connected_to_again() {
     let again = || async {
         queue
             .enqueue(Note(2))
-            .unique_or("two", OnDuplicate::Keep)
+            .unique(Unique::key("two").or(OnDuplicate::Keep))
             .await
             .is_ok()
     };

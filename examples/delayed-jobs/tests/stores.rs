@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use delayed_jobs::store::{
-    Asked, Claim, Claimed, Ended, Lease, MemoryStore, NewJob, Reclaimed, ScheduleSpec, Slot, Store,
-    Suspects, UniqueKey, Verdict, open_postgres, open_sqlite,
+    Asked, Change, Claim, Claimed, Ended, Lease, MemoryStore, NewJob, Reclaimed, ScheduleSpec,
+    Slot, Store, Suspects, UniqueKey, Verdict, open_postgres, open_sqlite,
 };
-use delayed_jobs::{Enqueued, Filter, JobId, Micros, OnDuplicate, Priority, QueueRow, State};
+use delayed_jobs::{
+    Enqueued, Filter, JobId, Micros, OnDuplicate, Priority, QueueRow, State, UniqueWhile,
+};
 
 /// A store, and what has to live as long.
 struct Opened {
@@ -90,6 +92,16 @@ promises![
     progress_is_seen_until_the_next_claim,
     many_jobs_keep_their_order,
     texts_come_back_as_they_were,
+    a_key_is_held_in_the_states_of_its_rule,
+    a_key_is_another_in_another_period,
+    a_key_of_a_period_is_remembered_beyond_the_end_of_its_job,
+    a_job_brings_its_own_limits,
+    the_errors_of_the_last_tries_are_kept,
+    what_a_job_brought_forth_is_kept,
+    many_jobs_are_cancelled_by_a_filter,
+    many_jobs_are_retried_by_a_filter,
+    many_jobs_are_deleted_by_a_filter,
+    a_list_has_pages,
 ];
 
 const T: fn(i64) -> Micros = |seconds| Micros(seconds * 1_000_000);
@@ -102,6 +114,8 @@ fn job(run_at: i64) -> NewJob {
         priority: Priority::Normal,
         run_at: T(run_at),
         created_at: T(0),
+        attempts: None,
+        timeout: None,
         key: None,
     }
 }
@@ -110,6 +124,8 @@ fn keyed(key: &str, on_duplicate: OnDuplicate, run_at: i64) -> NewJob {
     let key = UniqueKey {
         key: key.to_owned(),
         on_duplicate,
+        within: UniqueWhile::Unfinished,
+        until: None,
     };
     NewJob {
         key: Some(key),
@@ -157,6 +173,17 @@ async fn state(store: &Opened, id: JobId) -> State {
 
 fn ids(claimed: &[Claimed]) -> Vec<JobId> {
     claimed.iter().map(|claimed| claimed.lease.id).collect()
+}
+
+async fn forget(store: &Opened, state: State, before: i64, limit: usize) -> usize {
+    let old = Filter {
+        state: Some(state),
+        ended_before: Some(T(before)),
+        limit,
+        ..Filter::default()
+    };
+    let forgotten = store.change(Change::Delete, old, T(0)).await;
+    forgotten.expect("deleted").len()
 }
 
 async fn a_claim_takes_what_is_due_by_priority_and_time(store: Opened) {
@@ -225,16 +252,16 @@ async fn an_old_claim_ends_nothing(store: Opened) {
     let id = put(&store, job(0)).await.id();
     let old = claim_one(&store, 1).await;
     store.reclaim(T(100), 3).await.expect("reclaimed");
-    assert!(!finish(&store, old, 101, Verdict::Done).await);
+    assert!(!finish(&store, old, 101, Verdict::Done { output: None }).await);
     let new = claim_one(&store, 102).await;
     assert_eq!(new.id, old.id);
-    assert!(!finish(&store, old, 103, Verdict::Done).await);
+    assert!(!finish(&store, old, 103, Verdict::Done { output: None }).await);
     let renewed = store.renew(vec![old], T(200)).await.expect("an answer");
     assert_eq!(renewed, []);
     assert!(!store.progress(old, 50).await.expect("an answer"));
     assert_eq!(state(&store, id).await, State::Running);
-    assert!(finish(&store, new, 104, Verdict::Done).await);
-    assert!(!finish(&store, new, 105, Verdict::Done).await);
+    assert!(finish(&store, new, 104, Verdict::Done { output: None }).await);
+    assert!(!finish(&store, new, 105, Verdict::Done { output: None }).await);
 }
 
 async fn verdicts_leave_the_job_as_they_say(store: Opened) {
@@ -377,13 +404,13 @@ async fn a_running_job_loses_its_key_to_its_replacement(store: Opened) {
     );
     let third = put(&store, keyed("k", OnDuplicate::Keep, 20)).await;
     assert_eq!(third, Enqueued::Kept(second.id()));
-    assert!(finish(&store, lease, 2, Verdict::Done).await);
+    assert!(finish(&store, lease, 2, Verdict::Done { output: None }).await);
 }
 
 async fn a_key_is_free_when_its_job_has_ended(store: Opened) {
     let first = put(&store, keyed("k", OnDuplicate::Reject, 0)).await.id();
     let lease = claim_one(&store, 1).await;
-    assert!(finish(&store, lease, 2, Verdict::Done).await);
+    assert!(finish(&store, lease, 2, Verdict::Done { output: None }).await);
     let second = put(&store, keyed("k", OnDuplicate::Reject, 0)).await;
     assert!(
         matches!(second, Enqueued::New(id) if id != first),
@@ -430,7 +457,7 @@ async fn a_cancel_that_was_granted_holds(store: Opened) {
         (Verdict::Dead { error: error() }, State::Cancelled),
         (Verdict::Released, State::Cancelled),
         (Verdict::Snoozed { at: T(9) }, State::Cancelled),
-        (Verdict::Done, State::Done),
+        (Verdict::Done { output: None }, State::Done),
     ] {
         let id = put(&store, job(0)).await.id();
         let lease = claim_one(&store, 1).await;
@@ -556,11 +583,11 @@ async fn a_slot_is_filled_once(store: Opened) {
         ..slot(20, "a")
     };
     assert!(fill(over).await, "it may begin all the same");
-    assert!(finish(&store, lease, 11, Verdict::Done).await);
+    assert!(finish(&store, lease, 11, Verdict::Done { output: None }).await);
     let lease = claim_one(&store, 20).await;
-    assert!(finish(&store, lease, 21, Verdict::Done).await);
+    assert!(finish(&store, lease, 21, Verdict::Done { output: None }).await);
     assert!(!fill(slot(20, "a")).await, "also when it is done");
-    assert_eq!(store.prune(T(100), 9).await.expect("pruned"), 2);
+    assert_eq!(forget(&store, State::Done, 100, 9).await, 2);
     assert!(!fill(slot(20, "a")).await, "also when it is forgotten");
 
     assert!(fill(slot(30, "a")).await);
@@ -589,7 +616,7 @@ async fn pruning_forgets_what_ended_before(store: Opened) {
     for end in [10, 20, 30] {
         put(&store, job(0)).await;
         let lease = claim_one(&store, 1).await;
-        assert!(finish(&store, lease, end, Verdict::Done).await);
+        assert!(finish(&store, lease, end, Verdict::Done { output: None }).await);
     }
     put(&store, job(0)).await;
     let lease = claim_one(&store, 1).await;
@@ -597,10 +624,13 @@ async fn pruning_forgets_what_ended_before(store: Opened) {
     assert!(finish(&store, lease, 5, Verdict::Dead { error }).await);
     put(&store, job(0)).await;
 
-    assert_eq!(store.prune(T(30), 1).await.expect("pruned"), 1);
-    assert_eq!(store.prune(T(30), 10).await.expect("pruned"), 1);
+    assert_eq!(forget(&store, State::Done, 30, 1).await, 1);
+    assert_eq!(forget(&store, State::Done, 30, 10).await, 1);
     let counts = store.counts().await.expect("counts");
     assert_eq!((counts.done, counts.dead, counts.pending), (1, 1, 1));
+    assert_eq!(forget(&store, State::Dead, 5, 10).await, 0);
+    assert_eq!(forget(&store, State::Dead, 6, 10).await, 1);
+    assert_eq!(store.counts().await.expect("counts").dead, 0);
 }
 
 async fn listing_filters_and_orders(store: Opened) {
@@ -681,4 +711,314 @@ async fn texts_come_back_as_they_were(store: Opened) {
     let record = store.get(id).await.expect("an answer").expect("a job");
     assert_eq!(record.payload, payload);
     assert_eq!(record.run_at, Micros(i64::MAX - 1));
+}
+
+/// A job with a key that is held in these states.
+fn held_while(within: UniqueWhile, until: Option<i64>, on_duplicate: OnDuplicate) -> NewJob {
+    let key = UniqueKey {
+        key: "k".to_owned(),
+        on_duplicate,
+        within,
+        until: until.map(T),
+    };
+    NewJob {
+        key: Some(key),
+        ..job(0)
+    }
+}
+
+async fn a_key_is_held_in_the_states_of_its_rule(store: Opened) {
+    use UniqueWhile::{Kept, Pending, Succeeded, Unfinished};
+    let error = || "x".to_owned();
+    let verdicts = [
+        Verdict::Done { output: None },
+        Verdict::Dead { error: error() },
+        Verdict::Cancelled,
+    ];
+    for (within, running, ended) in [
+        (Pending, false, [false, false, false]),
+        (Unfinished, true, [false, false, false]),
+        (Succeeded, true, [true, false, false]),
+        (Kept, true, [true, true, true]),
+    ] {
+        for (verdict, held) in verdicts.clone().into_iter().zip(ended) {
+            let new = || held_while(within, None, OnDuplicate::Reject);
+            let first = put(&store, new()).await.id();
+            assert_eq!(put(&store, new()).await, Enqueued::Refused(first));
+            let lease = claim_one(&store, 1).await;
+            assert_eq!(lease.id, first, "{within:?}");
+            let beside = put(&store, new()).await;
+            assert_eq!(beside == Enqueued::Refused(first), running, "{within:?}");
+            if !running {
+                // A retry of the first goes on beside it, without the key.
+                let retry = Verdict::Retry {
+                    at: T(0),
+                    error: error(),
+                };
+                assert!(finish(&store, lease, 2, retry).await);
+                store.cancel(beside.id(), T(2)).await.expect("an answer");
+            }
+            let lease = match running {
+                true => lease,
+                false => claim_one(&store, 3).await,
+            };
+            assert!(finish(&store, lease, 4, verdict.clone()).await);
+            let after = put(&store, new()).await;
+            let is_held = after == Enqueued::Refused(first);
+            assert_eq!(is_held, held, "{within:?} after {verdict:?}");
+            if is_held {
+                // It loses the key to its successor, and stays what it is.
+                let successor = held_while(within, None, OnDuplicate::Replace);
+                let after = put(&store, successor).await;
+                assert!(
+                    matches!(after, Enqueued::New(id) if id != first),
+                    "{after:?}"
+                );
+            }
+            let all = Filter {
+                limit: 99,
+                ..Filter::default()
+            };
+            store
+                .change(Change::Delete, all, T(9))
+                .await
+                .expect("deleted");
+        }
+    }
+}
+
+async fn a_key_is_another_in_another_period(store: Opened) {
+    let new = |until| held_while(UniqueWhile::Kept, until, OnDuplicate::Keep);
+    let first = put(&store, new(Some(10))).await;
+    assert_eq!(put(&store, new(Some(10))).await, Enqueued::Kept(first.id()));
+    let next = put(&store, new(Some(20))).await;
+    let without = put(&store, new(None)).await;
+    assert!(matches!(
+        (next, without),
+        (Enqueued::New(_), Enqueued::New(_))
+    ));
+    let by_key = Filter {
+        key: Some("k".to_owned()),
+        ..Filter::default()
+    };
+    assert_eq!(store.list(by_key).await.expect("a list").len(), 3);
+}
+
+async fn a_key_of_a_period_is_remembered_beyond_the_end_of_its_job(store: Opened) {
+    put(
+        &store,
+        held_while(UniqueWhile::Succeeded, Some(100), OnDuplicate::Keep),
+    )
+    .await;
+    let lease = claim_one(&store, 1).await;
+    assert!(finish(&store, lease, 2, Verdict::Done { output: None }).await);
+    assert_eq!(forget(&store, State::Done, 100, 9).await, 0);
+    assert_eq!(forget(&store, State::Done, 101, 9).await, 1);
+}
+
+async fn a_job_brings_its_own_limits(store: Opened) {
+    let own = || NewJob {
+        attempts: Some(3),
+        timeout: Some(Duration::from_millis(1500)),
+        ..job(0)
+    };
+    let one = put(&store, own()).await.id();
+    let many = vec![own(), own()];
+    store.enqueue(many).await.expect("enqueued");
+    put(&store, job(1)).await;
+    let claimed = claim(&store, "w", 9, 5).await;
+    let limits: Vec<_> = claimed
+        .iter()
+        .map(|job| (job.attempts, job.timeout))
+        .collect();
+    let theirs = (Some(3), Some(Duration::from_millis(1500)));
+    assert_eq!(limits, [theirs, theirs, theirs, (None, None)]);
+    let record = store.get(one).await.expect("an answer").expect("a job");
+    assert_eq!((record.attempts, record.timeout), theirs);
+}
+
+async fn the_errors_of_the_last_tries_are_kept(store: Opened) {
+    let id = put(&store, job(0)).await.id();
+    let record = async || store.get(id).await.expect("an answer").expect("a job");
+    for n in 1..=23 {
+        let lease = claim_one(&store, n).await;
+        let error = format!("error {n}: \"{}\" \\", "é".repeat(2000));
+        let retry = Verdict::Retry { at: T(n), error };
+        assert!(finish(&store, lease, n, retry).await);
+    }
+    let errors = record().await.errors;
+    let told: Vec<_> = errors
+        .iter()
+        .map(|error| (error.attempt, error.at, error.error.chars().count()))
+        .collect();
+    let expected: Vec<_> = (4..=23_u32).map(|n| (n, T(n.into()), 1000)).collect();
+    assert_eq!(told, expected);
+    assert!(
+        errors[0].error.starts_with("error 4: \"éé"),
+        "{}",
+        errors[0].error
+    );
+    claim_one(&store, 100).await;
+    store.reclaim(T(200), 9).await.expect("reclaimed");
+    let last = record().await.errors.pop().expect("an error");
+    assert_eq!(
+        (last.attempt, last.at, last.error.as_str()),
+        (24, T(200), "its worker was lost")
+    );
+    let lease = claim_one(&store, 300).await;
+    assert!(finish(&store, lease, 301, Verdict::Done { output: None }).await);
+    assert_eq!(record().await.errors.len(), 20, "also when it is done");
+}
+
+async fn what_a_job_brought_forth_is_kept(store: Opened) {
+    for output in [None, Some(r#"{"pages":["é",3]}"#.to_owned())] {
+        let id = put(&store, job(0)).await.id();
+        let lease = claim_one(&store, 1).await;
+        let done = Verdict::Done {
+            output: output.clone(),
+        };
+        assert!(finish(&store, lease, 2, done).await);
+        let record = store.get(id).await.expect("an answer").expect("a job");
+        assert_eq!((record.state, record.output), (State::Done, output));
+    }
+}
+
+/// A dead, a cancelled, a done, a running and two pending ones, all of this kind.
+async fn one_of_each(store: &Opened, kind: &str) -> [JobId; 6] {
+    let new = |run_at| NewJob {
+        kind: kind.to_owned(),
+        ..job(run_at)
+    };
+    let mut ids = Vec::new();
+    let error = "x".to_owned();
+    for verdict in [
+        Some(Verdict::Dead { error }),
+        Some(Verdict::Cancelled),
+        Some(Verdict::Done { output: None }),
+        None,
+    ] {
+        ids.push(put(store, new(0)).await.id());
+        let lease = claim_one(store, 1).await;
+        if let Some(verdict) = verdict {
+            assert!(finish(store, lease, 2, verdict).await);
+        }
+    }
+    ids.push(put(store, new(40)).await.id());
+    ids.push(put(store, new(50)).await.id());
+    ids.try_into().expect("six")
+}
+
+/// Only those of one kind, of which there are two; the other stays as it is.
+async fn changed(store: &Opened, change: Change, filter: Filter) -> Vec<JobId> {
+    let filter = Filter {
+        kind: Some("a".to_owned()),
+        ..filter
+    };
+    let mut changed = store.change(change, filter, T(9)).await.expect("an answer");
+    changed.sort();
+    changed
+}
+
+async fn many_jobs_are_cancelled_by_a_filter(store: Opened) {
+    let [.., running, pending, later] = one_of_each(&store, "a").await;
+    let [.., other] = one_of_each(&store, "b").await;
+    let next = Filter {
+        state: Some(State::Pending),
+        limit: 1,
+        ..Filter::default()
+    };
+    assert_eq!(changed(&store, Change::Cancel, next).await, [pending]);
+    let all = changed(&store, Change::Cancel, Filter::default()).await;
+    assert_eq!(all, [running, later]);
+    assert_eq!(
+        store.asked_to_cancel("w").await.expect("an answer"),
+        [running]
+    );
+    let again = changed(&store, Change::Cancel, Filter::default()).await;
+    assert_eq!(again, []);
+    assert_eq!(state(&store, later).await, State::Cancelled);
+    assert_eq!(state(&store, other).await, State::Pending);
+}
+
+async fn many_jobs_are_retried_by_a_filter(store: Opened) {
+    let [dead, cancelled, done, _, pending, later] = one_of_each(&store, "a").await;
+    one_of_each(&store, "b").await;
+    let all = changed(&store, Change::Retry, Filter::default()).await;
+    assert_eq!(all, [dead, cancelled]);
+    let waiting = Filter {
+        state: Some(State::Pending),
+        after: Some(pending),
+        ..Filter::default()
+    };
+    assert_eq!(changed(&store, Change::Retry, waiting).await, [later]);
+    assert_eq!(state(&store, done).await, State::Done);
+    let record = store.get(dead).await.expect("an answer").expect("a job");
+    assert_eq!((record.attempt, record.run_at), (0, T(9)));
+
+    // Of three with one key it is the last, and none if another one holds the key.
+    let mut keyed_ids = Vec::new();
+    for _ in 0..3 {
+        keyed_ids.push(put(&store, keyed("k", OnDuplicate::Reject, 0)).await.id());
+        store
+            .cancel(keyed_ids[keyed_ids.len() - 1], T(1))
+            .await
+            .expect("an answer");
+    }
+    let by_key = || Filter {
+        key: Some("k".to_owned()),
+        ..Filter::default()
+    };
+    let retry = async || {
+        let retried = store.change(Change::Retry, by_key(), T(9)).await;
+        retried.expect("an answer")
+    };
+    assert_eq!(retry().await, [keyed_ids[2]]);
+    assert_eq!(retry().await, []);
+}
+
+async fn many_jobs_are_deleted_by_a_filter(store: Opened) {
+    let [dead, cancelled, done, running, pending, later] = one_of_each(&store, "a").await;
+    let others = one_of_each(&store, "b").await;
+    let one = Filter {
+        id: Some(dead),
+        ..Filter::default()
+    };
+    assert_eq!(changed(&store, Change::Delete, one).await, [dead]);
+    let ended = Filter {
+        ended_before: Some(T(3)),
+        ..Filter::default()
+    };
+    let all = changed(&store, Change::Delete, ended).await;
+    assert_eq!(all, [cancelled, done]);
+    let all = changed(&store, Change::Delete, Filter::default()).await;
+    assert_eq!(all, [pending, later]);
+    assert_eq!(state(&store, running).await, State::Running);
+    assert_eq!(store.get(dead).await.expect("an answer"), None);
+    for other in others {
+        state(&store, other).await;
+    }
+}
+
+async fn a_list_has_pages(store: Opened) {
+    for run_at in [30, 10, 20, 20, 40] {
+        put(&store, job(run_at)).await;
+    }
+    for state in [None, Some(State::Pending)] {
+        let page = async |after, limit| {
+            let filter = Filter {
+                state,
+                after,
+                limit,
+                ..Filter::default()
+            };
+            let records = store.list(filter).await.expect("a list");
+            records.iter().map(|record| record.id).collect::<Vec<_>>()
+        };
+        let whole = page(None, 9).await;
+        let first = page(None, 2).await;
+        let second = page(first.last().copied(), 2).await;
+        let third = page(second.last().copied(), 2).await;
+        assert_eq!([first, second, third].concat(), whole);
+        assert_eq!(whole.len(), 5);
+    }
 }

@@ -2,7 +2,10 @@
 
 use std::error::Error;
 
-use delayed_jobs::{Enqueued, Filter, JobId, Micros, OnDuplicate, Priority, Queue, Record, State};
+use delayed_jobs::{
+    Change, Enqueued, Filter, JobId, Micros, OnDuplicate, Priority, Queue, Record, State, TryError,
+    Unique, UniqueWhile,
+};
 
 use super::args;
 use super::words::{printable, relative};
@@ -25,14 +28,28 @@ pub(super) async fn enqueue(queue: &Queue, args: args::Enqueue) -> Outcome {
         job = job.at(at);
     }
     if let Some(key) = args.key {
-        job = job.unique_or(
-            key,
-            match args.on_duplicate {
+        let mut unique = Unique::key(key)
+            .or(match args.on_duplicate {
                 args::OnDuplicate::Reject => OnDuplicate::Reject,
                 args::OnDuplicate::Keep => OnDuplicate::Keep,
                 args::OnDuplicate::Replace => OnDuplicate::Replace,
-            },
-        );
+            })
+            .within(match args.within {
+                args::Within::Pending => UniqueWhile::Pending,
+                args::Within::Unfinished => UniqueWhile::Unfinished,
+                args::Within::Succeeded => UniqueWhile::Succeeded,
+                args::Within::Kept => UniqueWhile::Kept,
+            });
+        if let Some(period) = args.per.filter(|period| !period.is_zero()) {
+            unique = unique.per(period);
+        }
+        job = job.unique(unique);
+    }
+    if let Some(attempts) = args.attempts {
+        job = job.attempts(attempts);
+    }
+    if let Some(timeout) = args.timeout {
+        job = job.timeout(timeout);
     }
     match job.await? {
         Enqueued::New(id) => println!("job {id} is enqueued"),
@@ -42,12 +59,24 @@ pub(super) async fn enqueue(queue: &Queue, args: args::Enqueue) -> Outcome {
     Ok(())
 }
 
+fn filter(queue: &Queue, those: args::Those) -> Filter {
+    let now = queue.store().clock().now();
+    Filter {
+        state: those.state,
+        queue: those.queue,
+        kind: those.kind,
+        key: those.key,
+        ended_before: those.ended.map(|age| now.before(age)),
+        limit: usize::MAX,
+        ..Filter::default()
+    }
+}
+
 pub(super) async fn list(queue: &Queue, args: args::Ls) -> Outcome {
     let filter = Filter {
-        state: args.state,
-        queue: args.queue,
-        kind: args.kind,
         limit: args.limit,
+        after: args.after.map(JobId),
+        ..filter(queue, args.those)
     };
     let jobs = queue.list(filter).await?;
     let now = queue.store().clock().now();
@@ -116,27 +145,75 @@ fn lines(job: &Record, now: Micros) -> Vec<(&'static str, String)> {
             "progress",
             job.progress.map(|percent| format!("{percent} %")),
         ),
+        (
+            "attempts",
+            job.attempts.map(|most| format!("{most} at most")),
+        ),
+        (
+            "timeout",
+            job.timeout.map(|limit| format!("{limit:?} a run")),
+        ),
         ("error", job.error.clone()),
+        ("output", job.output.clone()),
     ];
     lines.extend(
         maybe
             .into_iter()
             .filter_map(|(name, value)| Some((name, value?))),
     );
+    let failed = |error: &TryError| {
+        let TryError {
+            attempt, at, error, ..
+        } = error;
+        ("failed", format!("try {attempt}, {}: {error}", time(*at)))
+    };
+    lines.extend(job.errors.iter().map(failed));
     lines
 }
 
-pub(super) async fn cancel(queue: &Queue, id: i64) -> Outcome {
-    match queue.cancel(JobId(id)).await? {
-        State::Running => println!("job {id} runs; its worker is told to stop it"),
-        _ => println!("job {id} is cancelled"),
+pub(super) async fn cancel(queue: &Queue, which: args::Which) -> Outcome {
+    for id in &which.ids {
+        match queue.cancel(JobId(*id)).await? {
+            State::Running => println!("job {id} runs; its worker is told to stop it"),
+            _ => println!("job {id} is cancelled"),
+        }
     }
-    Ok(())
+    those(queue, which, Change::Cancel, "cancelled").await
 }
 
-pub(super) async fn retry(queue: &Queue, id: i64) -> Outcome {
-    queue.retry(JobId(id)).await?;
-    println!("job {id} is due now");
+pub(super) async fn retry(queue: &Queue, which: args::Which) -> Outcome {
+    for id in &which.ids {
+        queue.retry(JobId(*id)).await?;
+        println!("job {id} is due now");
+    }
+    those(queue, which, Change::Retry, "due now").await
+}
+
+pub(super) async fn delete(queue: &Queue, which: args::Which) -> Outcome {
+    for id in &which.ids {
+        let id = JobId(*id);
+        let filter = Filter {
+            id: Some(id),
+            ..Filter::default()
+        };
+        if queue.change(Change::Delete, filter).await? == 0 {
+            return Err(match queue.job(id).await? {
+                Some(job) => format!("job {id} is {}: cancel it first", job.state).into(),
+                None => format!("there is no job {id}").into(),
+            });
+        }
+        println!("job {id} is deleted");
+    }
+    those(queue, which, Change::Delete, "deleted").await
+}
+
+/// Changes those that were not named by their ids.
+async fn those(queue: &Queue, which: args::Which, change: Change, done: &str) -> Outcome {
+    if which.ids.is_empty() {
+        let filter = filter(queue, which.those);
+        let changed = queue.change(change, filter).await?;
+        println!("{changed} jobs are {done}");
+    }
     Ok(())
 }
 

@@ -10,12 +10,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::types::{
-    Asked, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, NewJob, OnDuplicate, QueueRow,
-    Reclaimed, ScheduleSpec, Slot, Suspects, Verdict,
+    Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, NewJob, OnDuplicate,
+    QueueRow, Reclaimed, ScheduleSpec, Slot, Suspects, Verdict,
 };
 use super::{Answer, Store};
-use crate::job::{JobId, Record, State};
+use crate::job::{JobId, Record, State, TryError};
 use crate::time::{Clock, Micros};
+use crate::unique::{UniqueWhile, holds_in};
 
 /// A store in memory, which ends with the program.
 #[derive(Debug)]
@@ -41,6 +42,30 @@ struct Row {
     cancel: bool,
     alone: bool,
     slot: Option<(String, Micros)>,
+    /// The states in which it holds its key, and until when.
+    holds: i64,
+    held_until: Option<Micros>,
+}
+
+impl Row {
+    fn holds(&self) -> bool {
+        self.record.key.is_some() && holds_in(self.holds, self.record.state)
+    }
+
+    /// The time before which it ended, for those who forget.
+    fn forgettable(&self) -> Option<Micros> {
+        let finished = self.record.finished_at?;
+        Some(finished.max(self.held_until.unwrap_or(finished)))
+    }
+
+    fn remember(&mut self, at: Micros, error: &str) {
+        let record = &mut self.record;
+        if record.errors.len() >= TryError::KEPT {
+            record.errors.remove(0);
+        }
+        let error = TryError::new(record.attempt, at, error);
+        record.errors.push(error);
+    }
 }
 
 impl MemoryStore {
@@ -79,16 +104,18 @@ impl Table {
         })
     }
 
-    fn holder(&self, key: &str) -> Option<JobId> {
-        let unfinished = |row: &&Row| matches!(row.record.state, State::Pending | State::Running);
-        let mut holders = self.rows.values().filter(unfinished);
-        let holder = holders.find(|row| row.record.key.as_deref() == Some(key))?;
+    fn holder(&self, key: &str, until: Option<Micros>) -> Option<JobId> {
+        let holder = self.rows.values().find(|row| {
+            row.record.key.as_deref() == Some(key) && row.held_until == until && row.holds()
+        })?;
         Some(holder.record.id)
     }
 
     fn insert(&mut self, job: NewJob, slot: Option<(String, Micros)>) -> JobId {
         self.last += 1;
         let id = JobId(self.last);
+        let holds = job.key.as_ref().map_or(0, |key| key.within.bits());
+        let held_until = job.key.as_ref().and_then(|key| key.until);
         let record = Record {
             id,
             kind: job.kind,
@@ -99,11 +126,15 @@ impl Table {
             state: State::Pending,
             attempt: 0,
             crashes: 0,
+            attempts: job.attempts,
+            timeout: job.timeout,
             key: job.key.map(|key| key.key),
             worker: None,
             lease_until: None,
             progress: None,
             error: None,
+            errors: Vec::new(),
+            output: None,
             created_at: job.created_at,
             started_at: None,
             finished_at: None,
@@ -114,6 +145,8 @@ impl Table {
             cancel: false,
             alone: false,
             slot,
+            holds,
+            held_until,
         };
         self.rows.insert(id, row);
         id
@@ -123,7 +156,8 @@ impl Table {
         let Some(key) = &job.key else {
             return Enqueued::New(self.insert(job, None));
         };
-        let holder = self.holder(&key.key);
+        let holder = self.holder(&key.key, key.until);
+        let holds = key.within.bits();
         match (
             holder.and_then(|id| self.rows.get_mut(&id)),
             key.on_duplicate,
@@ -131,14 +165,17 @@ impl Table {
             (None, _) => Enqueued::New(self.insert(job, None)),
             (Some(row), OnDuplicate::Reject) => Enqueued::Refused(row.record.id),
             (Some(row), OnDuplicate::Keep) => Enqueued::Kept(row.record.id),
-            (Some(row), OnDuplicate::Replace) if row.record.state == State::Running => {
-                row.record.key = None;
+            (Some(row), OnDuplicate::Replace) if row.record.state != State::Pending => {
+                row.holds = 0;
                 Enqueued::New(self.insert(job, None))
             }
             (Some(row), OnDuplicate::Replace) => {
+                row.holds = holds;
                 let record = &mut row.record;
                 (record.attempt, record.crashes) = (0, 0);
                 (record.progress, record.error) = (None, None);
+                record.errors.clear();
+                (record.attempts, record.timeout) = (job.attempts, job.timeout);
                 record.kind = job.kind;
                 record.queue = job.queue;
                 record.payload = job.payload;
@@ -172,6 +209,9 @@ impl Table {
             let record = &mut row.record;
             row.claim += 1;
             row.alone = alone;
+            if row.holds == UniqueWhile::Pending.bits() {
+                row.holds = 0;
+            }
             record.attempt += 1;
             record.state = State::Running;
             record.worker = Some(claim.worker.clone());
@@ -187,6 +227,8 @@ impl Table {
                 payload: record.payload.clone(),
                 attempt: record.attempt,
                 run_at: record.run_at,
+                attempts: record.attempts,
+                timeout: record.timeout,
             }
         };
         due.into_iter().take(claim.limit).map(lease).collect()
@@ -201,25 +243,25 @@ impl Table {
         let Some(row) = self.held(ended.lease) else {
             return false;
         };
+        if let Verdict::Retry { error, .. } | Verdict::Dead { error } = &ended.verdict {
+            row.remember(ended.at, error);
+            row.record.error = Some(error.clone());
+        }
         let record = &mut row.record;
         let verdict = match ended.verdict {
-            Verdict::Done => Verdict::Done,
-            Verdict::Retry { error, .. } | Verdict::Dead { error } if row.cancel => {
-                record.error = Some(error);
-                Verdict::Cancelled
-            }
+            done @ Verdict::Done { .. } => done,
             _ if row.cancel => Verdict::Cancelled,
             verdict => verdict,
         };
         record.state = match verdict {
-            Verdict::Done => State::Done,
-            Verdict::Cancelled => State::Cancelled,
-            Verdict::Dead { error } => {
-                record.error = Some(error);
-                State::Dead
+            Verdict::Done { output } => {
+                record.output = output;
+                State::Done
             }
-            Verdict::Retry { at, error } => {
-                (record.run_at, record.error) = (at, Some(error));
+            Verdict::Cancelled => State::Cancelled,
+            Verdict::Dead { .. } => State::Dead,
+            Verdict::Retry { at, .. } => {
+                record.run_at = at;
                 record.crashes = 0;
                 State::Pending
             }
@@ -244,6 +286,7 @@ impl Table {
         let expired = |row: &&mut Row| row.record.lease_until.is_some_and(|until| until <= now);
         let mut reclaimed = Vec::new();
         for row in self.rows.values_mut().filter(running).filter(expired) {
+            row.remember(now, "its worker was lost");
             let record = &mut row.record;
             if record.crashes > 0 {
                 let wait = 1 << (record.crashes - 1).min(6);
@@ -294,7 +337,8 @@ impl Table {
         if matches!(row.record.state, State::Running | State::Done) {
             return Asked::Refused(row.record.state);
         }
-        let holder = row.record.key.as_deref().and_then(|key| self.holder(key));
+        let key = row.record.key.as_deref().filter(|_| row.holds != 0);
+        let holder = key.and_then(|key| self.holder(key, row.held_until));
         if holder.is_some_and(|holder| holder != id) {
             return Asked::KeyTaken;
         }
@@ -307,39 +351,71 @@ impl Table {
         Asked::Granted(State::Pending)
     }
 
-    fn list(&self, filter: &Filter) -> Vec<Record> {
-        let records = self.rows.values().map(|row| &row.record);
-        let matches = |wanted: &Option<String>, found: &String| {
-            wanted.as_ref().is_none_or(|wanted| wanted == found)
+    /// The jobs of a filter, in the order of a list.
+    fn matching<'a>(&'a self, filter: &'a Filter) -> Vec<&'a Row> {
+        let is = |wanted: &Option<String>, found: Option<&String>| {
+            wanted.is_none() || wanted.as_ref() == found
         };
-        let mut found: Vec<_> = records
-            .filter(|record| filter.state.is_none_or(|state| record.state == state))
-            .filter(|record| matches(&filter.queue, &record.queue))
-            .filter(|record| matches(&filter.kind, &record.kind))
+        let by_time = filter.state == Some(State::Pending);
+        let place = |row: &Row| match by_time {
+            true => (row.record.run_at.0, row.record.id.0),
+            false => (0, -row.record.id.0),
+        };
+        let after = filter.after.map(|id| self.rows.get(&id).map(&place));
+        let mut found: Vec<_> = self
+            .rows
+            .values()
+            .filter(|row| {
+                let record = &row.record;
+                filter.id.is_none_or(|id| record.id == id)
+                    && filter.state.is_none_or(|state| record.state == state)
+                    && is(&filter.queue, Some(&record.queue))
+                    && is(&filter.kind, Some(&record.kind))
+                    && is(&filter.key, record.key.as_ref())
+                    && filter
+                        .ended_before
+                        .is_none_or(|before| row.forgettable().is_some_and(|at| at < before))
+                    && after.is_none_or(|after| after.is_some_and(|after| place(row) > after))
+            })
             .collect();
-        match filter.state {
-            Some(State::Pending) => found.sort_by_key(|record| (record.run_at, record.id)),
-            _ => found.reverse(),
-        }
-        found.into_iter().take(filter.limit).cloned().collect()
+        found.sort_by_key(|row| place(row));
+        found
     }
 
-    fn prune(&mut self, before: Micros, limit: usize) -> u64 {
-        let ended = |row: &&Row| {
-            let record = &row.record;
-            matches!(record.state, State::Done | State::Cancelled)
-                && record.finished_at.is_some_and(|at| at < before)
-        };
-        let old = self.rows.values().filter(ended);
-        let mut old: Vec<_> = old
-            .map(|row| (row.record.finished_at, row.record.id))
-            .collect();
-        old.sort();
-        old.truncate(limit);
-        for (_, id) in &old {
-            self.rows.remove(id);
+    fn list(&self, filter: &Filter) -> Vec<Record> {
+        let found = self.matching(filter).into_iter().take(filter.limit);
+        found.map(|row| row.record.clone()).collect()
+    }
+
+    fn change(&mut self, change: Change, filter: &Filter, now: Micros) -> Vec<JobId> {
+        let mut found = self.matching(filter);
+        found.sort_by_key(|row| (row.forgettable(), row.record.id));
+        if change == Change::Retry {
+            // Of those of one key it is the last.
+            found.reverse();
         }
-        old.len() as u64
+        let is_for = |row: &&Row| match (change, row.record.state) {
+            (Change::Cancel, State::Pending) => true,
+            (Change::Cancel, State::Running) => !row.cancel,
+            (Change::Retry, State::Pending) => filter.state.is_some() && row.record.run_at > now,
+            (Change::Retry, state) => matches!(state, State::Dead | State::Cancelled),
+            (Change::Delete, state) => state != State::Running,
+            (Change::Cancel, _) => false,
+        };
+        let ids = found.into_iter().filter(is_for).map(|row| row.record.id);
+        let ids: Vec<_> = ids.take(filter.limit).collect();
+        let mut changed = Vec::new();
+        for id in ids {
+            let is_changed = match change {
+                Change::Cancel => matches!(self.cancel(id, now), Asked::Granted(_)),
+                Change::Retry => matches!(self.retry(id, now), Asked::Granted(_)),
+                Change::Delete => self.rows.remove(&id).is_some(),
+            };
+            if is_changed {
+                changed.push(id);
+            }
+        }
+        changed
     }
 
     fn queues(&self) -> Vec<QueueRow> {
@@ -564,8 +640,10 @@ impl Store for MemoryStore {
         now(fills)
     }
 
-    fn prune(&self, before: Micros, limit: usize) -> Answer<'_, u64> {
-        now(self.table().prune(before, limit))
+    fn change(&self, change: Change, filter: Filter, at: Micros) -> Answer<'_, Vec<JobId>> {
+        let changed = self.table().change(change, &filter, at);
+        self.tell();
+        now(changed)
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -45,8 +45,8 @@ pub use sqlite::open_sqlite;
 #[cfg(feature = "sqlite")]
 pub(crate) use sqlite::{enqueue_in as enqueue_in_sqlite, open_existing as open_existing_sqlite};
 pub use types::{
-    Asked, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, NewJob, OnDuplicate, QueueRow,
-    Reclaimed, ScheduleSpec, Slot, Suspects, UniqueKey, Verdict,
+    Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, NewJob, OnDuplicate,
+    QueueRow, Reclaimed, ScheduleSpec, Slot, Suspects, UniqueKey, Verdict,
 };
 
 /// The error for a database that this program was built without.
@@ -151,8 +151,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// the schedule waits or, without overlap, runs. Returns `true` if this call did.
     fn fill_slot(&self, slot: Slot) -> Answer<'_, bool>;
 
-    /// Deletes done and cancelled jobs that ended before `before`, at most `limit`, and returns how many.
-    fn prune(&self, before: Micros, limit: usize) -> Answer<'_, u64>;
+    /// Changes the jobs of a filter, at most as many as it says, and returns which.
+    fn change(&self, change: Change, filter: Filter, now: Micros) -> Answer<'_, Vec<JobId>>;
 
     /// Returns a handle to the same store that works on another runtime, for heartbeats that go on while handlers
     /// block this one. `None` if there is no other way than this handle.

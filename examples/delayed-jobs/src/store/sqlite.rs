@@ -32,6 +32,7 @@ use crate::time::Clock;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../schema/sqlite/001_jobs.sql"),
     include_str!("../../schema/sqlite/002_plans.sql"),
+    include_str!("../../schema/sqlite/003_expected.sql"),
 ];
 
 /// How long to wait for another process that is writing.
@@ -337,7 +338,19 @@ impl Texts {
 }
 
 fn for_sqlite(sql: &str) -> String {
-    dialect(sql, "sqlite").replace('$', "?")
+    let text = dialect(sql, "sqlite");
+    let mut parts = text.split('$');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        // Before anything else than a number it begins a path into a JSON text.
+        text.push(if part.starts_with(|c: char| c.is_ascii_digit()) {
+            '?'
+        } else {
+            '$'
+        });
+        text += part;
+    }
+    text
 }
 
 fn run(connection: &Connection, sql: &str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {

@@ -1,9 +1,12 @@
 //! Arguments and results of a store.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::job::{JobId, Priority, State};
 use crate::time::Micros;
+use crate::unique::UniqueWhile;
 
 /// A job on its way into a store.
 #[derive(Clone, Debug)]
@@ -20,20 +23,28 @@ pub struct NewJob {
     pub run_at: Micros,
     /// When it was handed in.
     pub created_at: Micros,
-    /// The key that no other unfinished job may have.
+    /// The maximum number of attempts, if it is not for the handler to say.
+    pub attempts: Option<u32>,
+    /// How long a run may take, if it is not for the handler to say.
+    pub timeout: Option<Duration>,
+    /// The key that no other job may hold.
     pub key: Option<UniqueKey>,
 }
 
-/// A key, and what happens if an unfinished job has it.
+/// A key, and what happens if another job holds it.
 #[derive(Clone, Debug)]
 pub struct UniqueKey {
     /// The key. It is unique in the store, over all kinds and queues.
     pub key: String,
     /// What happens if it is taken.
     pub on_duplicate: OnDuplicate,
+    /// The states in which a job holds it.
+    pub within: UniqueWhile,
+    /// The end of the period that it is for, if it is for one: another period is another key.
+    pub until: Option<Micros>,
 }
 
-/// A rule for a new job whose key an unfinished job has already.
+/// A rule for a new job whose key another job holds already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnDuplicate {
@@ -41,8 +52,8 @@ pub enum OnDuplicate {
     Reject,
     /// The old one stays as it is, and the new one is dropped.
     Keep,
-    /// The new one replaces the old one and gets its id. If the old one is running already, it continues
-    /// without the key, concurrently with the new one.
+    /// The new one replaces the old one and gets its id. If the old one has started already, it loses the key to the
+    /// new one: a running one continues, concurrently with the new one.
     Replace,
 }
 
@@ -115,6 +126,10 @@ pub struct Claimed {
     pub attempt: u32,
     /// When it was due.
     pub run_at: Micros,
+    /// The maximum number of attempts, if the job has its own.
+    pub attempts: Option<u32>,
+    /// How long a run may take, if the job has its own limit.
+    pub timeout: Option<Duration>,
 }
 
 /// One claim of one job.
@@ -142,7 +157,10 @@ pub struct Ended {
 #[non_exhaustive]
 pub enum Verdict {
     /// It succeeded.
-    Done,
+    Done {
+        /// What it has brought forth, as JSON.
+        output: Option<String>,
+    },
     /// It failed, and is retried.
     Retry {
         /// When it is retried.
@@ -219,26 +237,51 @@ pub struct Slot {
     pub job: NewJob,
 }
 
-/// A filter for the jobs to list.
+/// A filter for jobs: those to list, or to change together.
 #[derive(Clone, Debug)]
 pub struct Filter {
+    /// Only this job.
+    pub id: Option<JobId>,
     /// Only jobs in this state.
     pub state: Option<State>,
     /// Only jobs in this queue.
     pub queue: Option<String>,
     /// Only jobs of this kind.
     pub kind: Option<String>,
+    /// Only jobs with this key, whether they still hold it or not.
+    pub key: Option<String>,
+    /// Only jobs that ended before this time, and whose key is not kept beyond it.
+    pub ended_before: Option<Micros>,
+    /// Only jobs that come after this one in the order of a list: the next page.
+    pub after: Option<JobId>,
     /// The maximum number of jobs.
     pub limit: usize,
+}
+
+/// A change of many jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// Pending ones are cancelled, and running ones are to be.
+    Cancel,
+    /// Dead and cancelled ones are pending again, due at once and with all their attempts; pending ones are due at once
+    /// if the filter asks for that state. Of several that would hold one key it is the latest.
+    Retry,
+    /// All but running ones are deleted.
+    Delete,
 }
 
 impl Default for Filter {
     /// Returns a filter for any job, at most 100.
     fn default() -> Filter {
         Filter {
+            id: None,
             state: None,
             queue: None,
             kind: None,
+            key: None,
+            ended_before: None,
+            after: None,
             limit: 100,
         }
     }

@@ -22,9 +22,11 @@ use super::schedule::Schedule;
 use super::settings::Settings;
 use super::trouble::Trouble;
 use crate::handler::Handlers;
-use crate::job::JobId;
+use crate::job::{JobId, State};
 use crate::metrics::Metrics;
-use crate::store::{Answer, Claim, Claimed, Ended, Lease, Store, StoreError, Suspects, Verdict};
+use crate::store::{
+    Answer, Change, Claim, Claimed, Ended, Filter, Lease, Store, StoreError, Suspects, Verdict,
+};
 use crate::time::{Clock, Micros};
 
 /// From a change by another worker to the claim for it, so that many changes are one claim.
@@ -617,23 +619,37 @@ impl Engine {
         Ok(())
     }
 
-    /// Forgets old jobs, few at a time and with pauses, since others wait for the same disk.
+    /// Forgets old jobs.
     pub(super) async fn prune(&self) {
-        let Some(retention) = self.settings.retention else {
-            return;
-        };
+        for (state, retention) in [
+            (State::Done, self.settings.retention),
+            (State::Cancelled, self.settings.retention),
+            (State::Dead, self.settings.dead_retention),
+        ] {
+            let Some(retention) = retention else { continue };
+            if let Err(error) = self.forget(state, retention).await {
+                self.trouble
+                    .failed("old jobs could not be forgotten", &error);
+            }
+        }
+    }
+
+    /// Few at a time and with pauses, since others wait for the same disk.
+    async fn forget(&self, state: State, retention: Duration) -> Result<(), StoreError> {
         loop {
             let begun = Instant::now();
-            let before = self.clock.now().before(retention);
-            match self.limited(self.store.prune(before, PRUNED)).await {
-                Ok(pruned) if pruned < PRUNED as u64 => return,
-                Ok(_) => sleep(Duration::from_millis(20).max(3 * begun.elapsed())).await,
-                Err(error) => {
-                    self.trouble
-                        .failed("old jobs could not be forgotten", &error);
-                    return;
-                }
+            let now = self.clock.now();
+            let old = Filter {
+                state: Some(state),
+                ended_before: Some(now.before(retention)),
+                limit: PRUNED,
+                ..Filter::default()
+            };
+            let forgotten = self.store.change(Change::Delete, old, now);
+            if self.limited(forgotten).await?.len() < PRUNED {
+                return Ok(());
             }
+            sleep(Duration::from_millis(20).max(3 * begun.elapsed())).await;
         }
     }
 

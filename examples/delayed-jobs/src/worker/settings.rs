@@ -23,6 +23,8 @@ pub(crate) struct Settings {
     pub(crate) grace: Duration,
     /// How long done and cancelled jobs are remembered.
     pub(crate) retention: Option<Duration>,
+    /// How long dead jobs are.
+    pub(crate) dead_retention: Option<Duration>,
 }
 
 impl Default for Settings {
@@ -36,6 +38,7 @@ impl Default for Settings {
             cancel_grace: Duration::from_secs(5),
             grace: Duration::from_secs(15),
             retention: Some(Duration::from_secs(24 * 3600)),
+            dead_retention: None,
         }
     }
 }

@@ -10,6 +10,7 @@ use super::pool::Pool;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../../schema/postgres/001_jobs.sql"),
     include_str!("../../../schema/postgres/002_plans.sql"),
+    include_str!("../../../schema/postgres/003_expected.sql"),
 ];
 
 /// Keeps two programs from migrating at once. The number is only ours.

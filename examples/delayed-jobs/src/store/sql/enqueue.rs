@@ -1,10 +1,16 @@
 //! One job on its way into the table.
 
 use super::super::StoreError;
-use super::super::types::{Enqueued, NewJob, OnDuplicate};
+use super::super::types::{Enqueued, NewJob, OnDuplicate, UniqueKey};
 use super::execute::{Execute, Purpose, one};
 use super::text::{HAS_KEY, LOSE_KEY, REPLACE, insert, values_of};
 use super::value::{Value, values};
+use crate::time::Micros;
+
+/// A key and its period.
+fn held(key: &UniqueKey) -> Vec<Value> {
+    values![key.key.as_str(), key.until.unwrap_or(Micros(0))]
+}
 
 /// Enqueues one job, perhaps inside the caller's transaction.
 ///
@@ -18,27 +24,16 @@ pub(in crate::store) async fn enqueue<E: Execute>(
         if let Some(key) = &job.key
             && key.on_duplicate == OnDuplicate::Replace
         {
-            let values = values![
-                key.key.as_str(),
-                job.kind.as_str(),
-                job.queue.as_str(),
-                job.payload.as_str(),
-                job.priority.rank(),
-                job.run_at,
-                job.created_at,
-            ];
-            if let Some(mut row) = one(on, Purpose::Write, REPLACE, values).await? {
+            if let Some(mut row) = one(on, Purpose::Write, REPLACE, values_of(job)).await? {
                 return row.id().map(Enqueued::Replaced);
             }
-            let values = values![key.key.as_str()];
-            on.query(Purpose::Write, LOSE_KEY, values).await?;
+            on.query(Purpose::Write, LOSE_KEY, held(key)).await?;
         }
         if let Some(mut row) = one(on, Purpose::Write, &insert(1, soon), values_of(job)).await? {
             return row.id().map(Enqueued::New);
         }
         let Some(key) = &job.key else { continue };
-        let values = values![key.key.as_str()];
-        if let Some(mut row) = one(on, Purpose::Write, HAS_KEY, values).await? {
+        if let Some(mut row) = one(on, Purpose::Write, HAS_KEY, held(key)).await? {
             match key.on_duplicate {
                 OnDuplicate::Reject => return row.id().map(Enqueued::Refused),
                 OnDuplicate::Keep => return row.id().map(Enqueued::Kept),

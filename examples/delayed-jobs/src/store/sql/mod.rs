@@ -8,12 +8,14 @@
 //! store    the store, statement by statement
 //! enqueue  one job on its way into the table, perhaps in the caller's transaction
 //! text     the statements
+//! filter   those for the jobs of a filter
 //! execute  what a database is, seen from the statements
 //! value    what goes into a statement and what comes out of it
 //! ```
 
 mod enqueue;
 mod execute;
+mod filter;
 mod store;
 mod text;
 mod value;

@@ -6,17 +6,17 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::super::types::{
-    Asked, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, NewJob, QueueRow, Reclaimed,
-    ScheduleSpec, Slot, Suspects,
+    Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, NewJob, QueueRow,
+    Reclaimed, ScheduleSpec, Slot, Suspects,
 };
 use super::super::{Answer, Store, StoreError};
 use super::enqueue::enqueue;
 use super::execute::{Database, Purpose, one};
+use super::filter::{self, COLUMNS, record};
 use super::text::{
-    AHEAD, ASKED_TO_CANCEL, CANCEL, CLAIM, CLAIM_ALONE, COLUMNS, COUNTS, DECLARE, DROP_PENDING,
-    DROP_SLOTS, FILL_SLOT, HELD_BY, LAST_SLOT, NEXT_EXPIRY, NEXT_SUSPECT, PAUSE, PROGRESS, PRUNE,
-    QUEUES, RECLAIM, REMEMBER_SLOT, RENEW, RESUME, RETRY, STATE, insert, list, record, values_of,
-    values_of_end, values_of_slot,
+    AHEAD, ASKED_TO_CANCEL, CANCEL, CLAIM, CLAIM_ALONE, COUNTS, DECLARE, DROP_PENDING, DROP_SLOTS,
+    FILL_SLOT, HELD_BY, LAST_SLOT, NEXT_EXPIRY, NEXT_SUSPECT, PAUSE, PROGRESS, QUEUES, RECLAIM,
+    REMEMBER_SLOT, RENEW, RESUME, RETRY, STATE, insert, values_of, values_of_end, values_of_slot,
 };
 use super::value::{Row, Value, values};
 use crate::job::{JobId, Record};
@@ -167,6 +167,8 @@ impl<D: Database> Store for Sql<D> {
                     payload: row.text()?,
                     attempt: row.small()?,
                     run_at,
+                    attempts: row.maybe_small()?,
+                    timeout: row.maybe_time()?,
                 };
                 Ok(((priority, run_at, lease.id), claimed))
             };
@@ -283,7 +285,7 @@ impl<D: Database> Store for Sql<D> {
 
     fn list(&self, filter: Filter) -> Answer<'_, Vec<Record>> {
         Box::pin(async move {
-            let (sql, values) = list(&filter);
+            let (sql, values) = filter::list(&filter);
             let rows = self.database.query(Purpose::Look, &sql, values).await?;
             rows.into_iter().map(record).collect()
         })
@@ -358,10 +360,23 @@ impl<D: Database> Store for Sql<D> {
         })
     }
 
-    fn prune(&self, before: Micros, limit: usize) -> Answer<'_, u64> {
+    fn change(&self, change: Change, mut filter: Filter, now: Micros) -> Answer<'_, Vec<JobId>> {
         Box::pin(async move {
-            let values = values![before, limit as i64];
-            Ok(self.write(PRUNE, values).await?.len() as u64)
+            let mut changed = Vec::new();
+            for state in filter::states(change, &filter) {
+                let (sql, values) = filter::change(change, &filter, state, now);
+                let mut tries = 0;
+                let found = loop {
+                    match self.write(&sql, values.clone()).await {
+                        // A job was enqueued meanwhile, and holds the key of one of them.
+                        Err(error) if error.is_key_taken() && tries < 10 => tries += 1,
+                        found => break ids(found?)?,
+                    }
+                };
+                filter.limit = filter.limit.saturating_sub(found.len());
+                changed.extend(found);
+            }
+            Ok(changed)
         })
     }
 
