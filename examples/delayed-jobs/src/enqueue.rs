@@ -50,6 +50,7 @@ pub struct Enqueue<'a> {
     due: Due,
     attempts: Option<u32>,
     timeout: Option<Duration>,
+    limit_key: Option<String>,
     unique: Option<Unique>,
 }
 
@@ -116,6 +117,7 @@ impl<'a> Enqueue<'a> {
             due: Due::After(Duration::ZERO),
             attempts: None,
             timeout: None,
+            limit_key: None,
             unique: None,
         }
     }
@@ -154,6 +156,13 @@ impl<'a> Enqueue<'a> {
     /// Sets how long a run may take; by default as long as the handler's [`Handling`](crate::Handling) says.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// Sets what the limits for keys of its queue are counted by: a customer, for example. See
+    /// [`Limit`](crate::Limit).
+    pub fn limit_key(mut self, key: impl Into<String>) -> Self {
+        self.limit_key = Some(key.into());
         self
     }
 
@@ -216,10 +225,12 @@ impl<'a> Enqueue<'a> {
         let now = self.queue.store().clock().now();
         let fits = |text: &str, most| (1..=most).contains(&text.len()) && !text.contains('\0');
         let key = self.unique.as_ref().and_then(Unique::own_key);
+        let limit_key = self.limit_key.as_deref();
         for (what, text, most) in [
             ("a kind", self.kind.as_str(), LONGEST_NAME),
             ("the name of a queue", self.lane.as_str(), LONGEST_NAME),
             ("a key", key.unwrap_or("key"), LONGEST_KEY),
+            ("a limit key", limit_key.unwrap_or("key"), LONGEST_KEY),
         ] {
             if !fits(text, most) {
                 return Err(EnqueueError::Name { what, most });
@@ -243,6 +254,7 @@ impl<'a> Enqueue<'a> {
             created_at: now,
             attempts: self.attempts,
             timeout: self.timeout,
+            limit_key: self.limit_key,
             key,
         })
     }

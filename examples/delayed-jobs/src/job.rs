@@ -189,6 +189,8 @@ pub struct Record {
     pub attempts: Option<u32>,
     /// How long a run may take, if it was enqueued with a limit.
     pub timeout: Option<Duration>,
+    /// What the limits for keys are counted by.
+    pub limit_key: Option<String>,
     /// The key that it was enqueued with, whether it still holds it or not.
     pub key: Option<String>,
     /// The worker that runs it.

@@ -21,6 +21,7 @@
 //! | jobs at regular times, by cron expressions too | [`Worker::every`], [`Every`] |
 //! | to manage them | [`Queue::list`], [`Queue::cancel`], [`Queue::retry`], [`Queue::pause`] |
 //! | to cancel, retry or delete many | [`Queue::change`], [`Filter`] |
+//! | limits over all workers, also by key | [`Queue::limit`], [`Limit`] |
 //! | figures | [`Metrics`] |
 //! | a page for people | `page`, with the feature of that name |
 //! | tests on a paused clock | [`testkit`] |
@@ -42,6 +43,7 @@
 // unique   which other jobs a new one may not stand beside
 // worker   runs the jobs
 // handler  what a handler gets
+// limit    limits of a queue over all workers
 // store    where jobs are kept
 // metrics  lateness and counts
 // retry    when a failed job is retried
@@ -53,6 +55,7 @@
 mod enqueue;
 mod handler;
 mod job;
+mod limit;
 mod metrics;
 #[cfg(feature = "page")]
 pub mod page;
@@ -67,6 +70,7 @@ mod worker;
 pub use enqueue::{Enqueue, EnqueueError};
 pub use handler::Job;
 pub use job::{DEFAULT_QUEUE, JobId, Payload, Priority, Record, State, TryError};
+pub use limit::Limit;
 pub use metrics::{Metrics, Snapshot};
 pub use queue::{AskError, Queue};
 pub use retry::{Failure, Retry};

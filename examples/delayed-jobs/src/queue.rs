@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::enqueue::{Enqueue, EnqueueError, accepted};
 use crate::job::{JobId, Payload, Record, State};
+use crate::limit::Limit;
 use crate::store::{
     Address, Asked, Change, Counts, Enqueued, Filter, NewJob, QueueRow, Store, StoreError,
 };
@@ -237,6 +238,26 @@ impl Queue {
         self.store().resume(queue).await?;
         self.site.look();
         Ok(())
+    }
+
+    /// Sets the limits of a queue over all workers, also of those that run; [`Limit::default`] is none.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn limit(&self, queue: &str, limit: Limit) -> Result<(), StoreError> {
+        self.store().set_limit(queue, limit).await?;
+        self.site.look();
+        Ok(())
+    }
+
+    /// Lists the queues that have limits.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn limits(&self) -> Result<Vec<(String, Limit)>, StoreError> {
+        self.store().limits().await
     }
 
     /// Changes all jobs of a filter, at most as many as its limit says, and returns how many. Retrying is for dead and

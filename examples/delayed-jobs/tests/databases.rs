@@ -4,12 +4,14 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use delayed_jobs::{
-    Enqueued, Failure, Handling, Job, JobId, Micros, OnDuplicate, Payload, Queue, Retry, State,
-    StoreError, Unique, Worker,
+    Enqueued, Failure, Handling, Job, JobId, Limit, Micros, OnDuplicate, Payload, Queue, Retry,
+    State, StoreError, Unique, Worker,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, Executor};
@@ -81,6 +83,7 @@ on_both![
     schedules_make_no_duplicates_across_processes,
     replacing_a_key_from_many_sides_leaves_one_job,
     the_jobs_of_a_lost_worker_are_taken_over,
+    limits_hold_over_two_workers,
     a_schema_from_the_future_is_refused,
     jobs_of_an_older_schema_keep_their_keys_and_run,
     opening_at_the_same_time_migrates_once,
@@ -284,6 +287,39 @@ async fn the_jobs_of_a_lost_worker_are_taken_over(database: Database) {
     assert_eq!(running.end().await.reclaimed, 4);
 }
 
+async fn limits_hold_over_two_workers(database: Database) {
+    let (first, second) = (database.open().await, database.open().await);
+    let limit = Limit::default().at_once(3).rate(50, Duration::from_secs(1));
+    first.limit("default", limit).await.expect("set");
+    let jobs = (0..80).map(|n| first.enqueue(Note(n)));
+    first.enqueue_all(jobs).await.expect("enqueued");
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let worker = |queue: &Queue| {
+        let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+        queue.worker().register(move |_: Job<Note>| {
+            let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+            async move {
+                most.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
+                sleep(10 * MILLI).await;
+                running.fetch_sub(1, SeqCst);
+                Ok(())
+            }
+        })
+    };
+    let begun = std::time::Instant::now();
+    let workers = [spawn(worker(&first)), spawn(worker(&second))];
+    until_done(&first, 80).await;
+    let took = begun.elapsed();
+    for worker in workers {
+        worker.end().await;
+    }
+    let most = most.load(SeqCst);
+    assert!(most <= 3, "{most} at a time");
+    // 80 of 50 a second, of which five may start together.
+    assert!(took >= 1450 * MILLI, "all within {took:?}");
+    println!("80 jobs at 50 a second took {took:?}, {most} at a time");
+}
+
 async fn a_schema_from_the_future_is_refused(database: Database) {
     drop(database.open().await);
     let sql = "insert into delayed_jobs_schema (version) values (99)";
@@ -297,7 +333,7 @@ async fn a_schema_from_the_future_is_refused(database: Database) {
     let refused = Queue::open(&database.address).await.expect_err("too new");
     assert_eq!(
         refused.to_string(),
-        "the schema has version 99, and this program knows versions up to 3: use a newer program"
+        "the schema has version 99, and this program knows versions up to 4: use a newer program"
     );
 }
 

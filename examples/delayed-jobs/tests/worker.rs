@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use delayed_jobs::{
-    Change, Failure, Filter, Handling, Job, JobId, OnDuplicate, Priority, Queue, Record, Retry,
-    State, Unique, UniqueWhile, testkit,
+    Change, Failure, Filter, Handling, Job, JobId, Limit, OnDuplicate, Priority, Queue, Record,
+    Retry, State, Unique, UniqueWhile, testkit,
 };
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -686,4 +686,68 @@ async fn many_dead_jobs_are_retried_by_one_call_and_run_at_once() {
     .await;
     assert_eq!(summary.done, 1200);
     assert!(summary.max < 100_000, "late by {} us", summary.max);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_is_kept_by_workers_together_and_changed_while_they_run() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let second = Limit::default().rate(1, SECOND);
+    queue.limit("default", second).await.expect("set");
+    for note in 0..30 {
+        put(&queue, note, Duration::ZERO).await;
+    }
+    let worker = || {
+        let seen = log.clone();
+        queue.worker().register(move |job: Job<Note>| {
+            seen.note(&job);
+            async { Ok(()) }
+        })
+    };
+    let changed = async {
+        sleep(Duration::from_millis(9500)).await;
+        assert_eq!(log.lines().len(), 10);
+        let faster = Limit::default().rate(4, SECOND);
+        queue.limit("default", faster).await.expect("set");
+        sleep(2 * SECOND).await;
+        let after = log.lines().len();
+        assert!((17..=19).contains(&after), "{after} after two seconds more");
+        queue.limit("default", Limit::default()).await.expect("set");
+        sleep(SECOND).await;
+    };
+    let (shutdown, other) = (CancellationToken::new(), worker());
+    let (first, _) = tokio::join!(
+        async {
+            let summary = beside(worker(), changed).await;
+            shutdown.cancel();
+            summary
+        },
+        other.run(shutdown.clone())
+    );
+    assert_eq!(log.lines().len(), 30, "without a limit all run: {first:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_of_one_key_run_one_after_the_other_and_others_beside_them() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let one = Limit::default().key_at_once(1);
+    queue.limit("default", one).await.expect("set");
+    for (note, key) in [(1, "ada"), (2, "ada"), (3, "bob")] {
+        let job = queue.enqueue(Note(note)).limit_key(key);
+        job.await.expect("enqueued");
+    }
+    let seen = log.clone();
+    let worker = queue.worker().register(move |job: Job<Note>| {
+        seen.note(&job);
+        async {
+            sleep(5 * SECOND).await;
+            Ok(())
+        }
+    });
+    testkit::drain(worker).await.expect("drained");
+    let lines = log.lines();
+    let starts: Vec<_> = lines
+        .iter()
+        .map(|(at, note, _)| (at / 1000, *note))
+        .collect();
+    assert_eq!(starts, [(0, 1), (0, 3), (5, 2)]);
 }

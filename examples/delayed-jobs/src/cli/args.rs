@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use delayed_jobs::{Micros, State};
 
-use super::words::{duration, lease};
+use super::words::{duration, lease, rate};
 
 /// Delayed jobs that survive a crash.
 #[derive(Debug, Parser)]
@@ -60,6 +60,10 @@ pub(super) enum Command {
     Retry(Which),
     /// Deletes jobs that do not run
     Delete(Which),
+    /// Limits the jobs of a queue over all workers, also those that run
+    Limit(Limit),
+    /// Lists the limits of queues
+    Limits,
     /// Lets the jobs of a queue wait
     Pause {
         /// The queue
@@ -123,6 +127,9 @@ pub(super) struct Enqueue {
     /// Due at this time: 2026-11-25 03:01:12Z
     #[arg(long)]
     pub(super) at: Option<Micros>,
+    /// What the limits for keys are counted by
+    #[arg(long)]
+    pub(super) limit_key: Option<String>,
     /// No other unfinished job may have this key
     #[arg(long)]
     pub(super) key: Option<String>,
@@ -148,6 +155,29 @@ pub(super) struct Enqueue {
     #[arg(long, default_value = delayed_jobs::DEFAULT_QUEUE)]
     pub(super) queue: String,
 }
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Limit {
+    /// The queue
+    pub(super) queue: String,
+    /// How many of its jobs run at a time
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) at_once: Option<u32>,
+    /// How many of its jobs start in a period: 100/1m
+    #[arg(long, value_parser = rate)]
+    pub(super) rate: Option<(u32, Duration)>,
+    /// How many jobs of each limit key run at a time
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) key_at_once: Option<u32>,
+    /// How many jobs of each limit key start in a period
+    #[arg(long, value_parser = rate)]
+    pub(super) key_rate: Option<(u32, Duration)>,
+    /// Takes the limits away
+    #[arg(long, conflicts_with_all = LIMITS, required_unless_present_any = LIMITS)]
+    pub(super) none: bool,
+}
+
+const LIMITS: [&str; 4] = ["at_once", "rate", "key_at_once", "key_rate"];
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum OnDuplicate {

@@ -3,8 +3,8 @@
 use std::error::Error;
 
 use delayed_jobs::{
-    Change, Enqueued, Filter, JobId, Micros, OnDuplicate, Priority, Queue, Record, State, TryError,
-    Unique, UniqueWhile,
+    Change, Enqueued, Filter, JobId, Limit, Micros, OnDuplicate, Priority, Queue, Record, State,
+    TryError, Unique, UniqueWhile,
 };
 
 use super::args;
@@ -26,6 +26,9 @@ pub(super) async fn enqueue(queue: &Queue, args: args::Enqueue) -> Outcome {
     }
     if let Some(at) = args.at {
         job = job.at(at);
+    }
+    if let Some(key) = args.limit_key {
+        job = job.limit_key(key);
     }
     if let Some(key) = args.key {
         let mut unique = Unique::key(key)
@@ -139,6 +142,7 @@ fn lines(job: &Record, now: Micros) -> Vec<(&'static str, String)> {
         ("started", job.started_at.map(time)),
         ("ended", job.finished_at.map(time)),
         ("key", job.key.clone()),
+        ("limit key", job.limit_key.clone()),
         ("worker", job.worker.clone()),
         ("lease", job.lease_until.map(time)),
         (
@@ -213,6 +217,35 @@ async fn those(queue: &Queue, which: args::Which, change: Change, done: &str) ->
         let filter = filter(queue, which.those);
         let changed = queue.change(change, filter).await?;
         println!("{changed} jobs are {done}");
+    }
+    Ok(())
+}
+
+pub(super) async fn limit(queue: &Queue, args: args::Limit) -> Outcome {
+    let mut limit = Limit::default();
+    if let Some(most) = args.at_once {
+        limit = limit.at_once(most);
+    }
+    if let Some((starts, period)) = args.rate {
+        limit = limit.rate(starts, period);
+    }
+    if let Some(most) = args.key_at_once {
+        limit = limit.key_at_once(most);
+    }
+    if let Some((starts, period)) = args.key_rate {
+        limit = limit.key_rate(starts, period);
+    }
+    queue.limit(&args.queue, limit).await?;
+    limits(queue).await
+}
+
+pub(super) async fn limits(queue: &Queue) -> Outcome {
+    let limits = queue.limits().await?;
+    if limits.is_empty() {
+        println!("no queue has limits");
+    }
+    for (name, limit) in limits {
+        println!("{}: {limit}", printable(&name));
     }
     Ok(())
 }

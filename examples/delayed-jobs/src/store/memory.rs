@@ -10,11 +10,12 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::types::{
-    Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, NewJob, OnDuplicate,
-    QueueRow, Reclaimed, ScheduleSpec, Slot, Suspects, Verdict,
+    Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, Lot, NewJob,
+    OnDuplicate, QueueRow, Reclaimed, ScheduleSpec, Slot, Suspects, Verdict,
 };
-use super::{Answer, Store};
+use super::{Answer, HELD_BACK, Store};
 use crate::job::{JobId, Record, State, TryError};
+use crate::limit::{Limit, Part};
 use crate::time::{Clock, Micros};
 use crate::unique::{UniqueWhile, holds_in};
 
@@ -31,6 +32,9 @@ struct Table {
     last: i64,
     rows: BTreeMap<JobId, Row>,
     paused: BTreeSet<String>,
+    limits: BTreeMap<String, Limit>,
+    /// When the next start is due by the rate alone, by queue and limit key.
+    paces: BTreeMap<(String, Option<String>), i64>,
     /// What each schedule is, and the slot that it filled last.
     schedules: BTreeMap<String, (String, Option<Micros>)>,
 }
@@ -56,6 +60,33 @@ impl Row {
     fn forgettable(&self) -> Option<Micros> {
         let finished = self.record.finished_at?;
         Some(finished.max(self.held_until.unwrap_or(finished)))
+    }
+
+    fn lease(&mut self, claim: &Claim) -> Claimed {
+        self.claim += 1;
+        self.alone = matches!(claim.suspects, Suspects::Alone(_));
+        if self.holds == UniqueWhile::Pending.bits() {
+            self.holds = 0;
+        }
+        let record = &mut self.record;
+        record.attempt += 1;
+        record.state = State::Running;
+        record.worker = Some(claim.worker.clone());
+        record.lease_until = Some(claim.lease_until);
+        record.started_at = Some(claim.now);
+        record.progress = None;
+        Claimed {
+            lease: Lease {
+                id: record.id,
+                claim: self.claim,
+            },
+            kind: record.kind.clone(),
+            payload: record.payload.clone(),
+            attempt: record.attempt,
+            run_at: record.run_at,
+            attempts: record.attempts,
+            timeout: record.timeout,
+        }
     }
 
     fn remember(&mut self, at: Micros, error: &str) {
@@ -128,6 +159,7 @@ impl Table {
             crashes: 0,
             attempts: job.attempts,
             timeout: job.timeout,
+            limit_key: job.limit_key,
             key: job.key.map(|key| key.key),
             worker: None,
             lease_until: None,
@@ -176,6 +208,7 @@ impl Table {
                 (record.progress, record.error) = (None, None);
                 record.errors.clear();
                 (record.attempts, record.timeout) = (job.attempts, job.timeout);
+                record.limit_key = job.limit_key;
                 record.kind = job.kind;
                 record.queue = job.queue;
                 record.payload = job.payload;
@@ -187,11 +220,34 @@ impl Table {
         }
     }
 
-    fn claim(&mut self, claim: Claim) -> Vec<Claimed> {
-        if self.paused.contains(&claim.queue) {
-            return Vec::new();
+    /// Whether one more job of the queue and of the key, or only of the queue, may start by its limits.
+    fn has_room(&self, queue: &str, key: Option<&String>, part: Part, now: Micros) -> bool {
+        let running = self.rows.values().filter(|row| {
+            row.record.state == State::Running
+                && row.record.queue == queue
+                && (key.is_none() || row.record.limit_key.as_ref() == key)
+        });
+        let pace = (queue.to_owned(), key.cloned());
+        let due = self.paces.get(&pace).copied().unwrap_or(0);
+        part.at_once
+            .is_none_or(|limit| running.count() < limit as usize)
+            && part.pace.is_none_or(|pace| pace.allows(due, now.0) > 0)
+    }
+
+    fn set_on(&mut self, queue: &str, key: Option<String>, part: Part, now: Micros) {
+        if let Some(pace) = part.pace {
+            let due = self.paces.entry((queue.to_owned(), key)).or_default();
+            *due = pace.after(*due, now.0, 1);
         }
-        let due = |row: &&mut Row| {
+    }
+
+    fn claim(&mut self, claim: Claim) -> Lot {
+        let limit = self.limits.get(&claim.queue).copied();
+        if self.paused.contains(&claim.queue) || limit.is_some() && !claim.limited {
+            return Lot::default();
+        }
+        let limit = limit.unwrap_or_default();
+        let is_due = |row: &&Row| {
             let record = &row.record;
             record.state == State::Pending
                 && record.queue == claim.queue
@@ -202,36 +258,44 @@ impl Table {
                     Suspects::Alone(crashes) => record.crashes >= crashes.max(1),
                 }
         };
-        let alone = matches!(claim.suspects, Suspects::Alone(_));
-        let mut due: Vec<_> = self.rows.values_mut().filter(due).collect();
-        due.sort_by_key(|row| (row.record.priority, row.record.run_at, row.record.id));
-        let lease = |row: &mut Row| {
-            let record = &mut row.record;
-            row.claim += 1;
-            row.alone = alone;
-            if row.holds == UniqueWhile::Pending.bits() {
-                row.holds = 0;
-            }
-            record.attempt += 1;
-            record.state = State::Running;
-            record.worker = Some(claim.worker.clone());
-            record.lease_until = Some(claim.lease_until);
-            record.started_at = Some(claim.now);
-            record.progress = None;
-            Claimed {
-                lease: Lease {
-                    id: record.id,
-                    claim: row.claim,
-                },
-                kind: record.kind.clone(),
-                payload: record.payload.clone(),
-                attempt: record.attempt,
-                run_at: record.run_at,
-                attempts: record.attempts,
-                timeout: record.timeout,
-            }
+        let turn = |record: &Record| {
+            let step = claim
+                .ageing
+                .map_or(i128::MAX >> 2, |step| step.as_micros() as i128);
+            let rank = i128::from(record.priority.rank());
+            (i128::from(record.run_at.0) + rank * step, record.id)
         };
-        due.into_iter().take(claim.limit).map(lease).collect()
+        let due = self.rows.values().filter(is_due);
+        let mut due: Vec<_> = due.map(|row| turn(&row.record)).collect();
+        due.sort();
+        let mut lot = Lot::default();
+        for (_, id) in due {
+            let key = self.rows[&id].record.limit_key.clone();
+            let has_room = self.has_room(&claim.queue, None, limit.all, claim.now)
+                && (key.is_none()
+                    || self.has_room(&claim.queue, key.as_ref(), limit.key, claim.now));
+            if lot.jobs.len() == claim.limit {
+                break;
+            }
+            if !has_room {
+                let pace = self.paces.get(&(claim.queue.clone(), None));
+                let next = limit
+                    .all
+                    .pace
+                    .zip(pace)
+                    .map(|(pace, due)| Micros(pace.next(*due)));
+                let soon = claim.now.after(HELD_BACK);
+                lot.again = Some(next.filter(|next| *next > claim.now).unwrap_or(soon));
+                continue;
+            }
+            self.set_on(&claim.queue, None, limit.all, claim.now);
+            if key.is_some() {
+                self.set_on(&claim.queue, key, limit.key, claim.now);
+            }
+            lot.jobs
+                .extend(self.rows.get_mut(&id).map(|row| row.lease(&claim)));
+        }
+        lot
     }
 
     fn held(&mut self, lease: Lease) -> Option<&mut Row> {
@@ -467,7 +531,7 @@ impl Store for MemoryStore {
         now(hints)
     }
 
-    fn claim(&self, claim: Claim) -> Answer<'_, Vec<Claimed>> {
+    fn claim(&self, claim: Claim) -> Answer<'_, Lot> {
         now(self.table().claim(claim))
     }
 
@@ -584,6 +648,25 @@ impl Store for MemoryStore {
         self.table().paused.remove(queue);
         self.tell();
         now(())
+    }
+
+    fn set_limit(&self, queue: &str, limit: Limit) -> Answer<'_, ()> {
+        let mut table = self.table();
+        match limit == Limit::default() {
+            true => table.limits.remove(queue),
+            false => table.limits.insert(queue.to_owned(), limit),
+        };
+        drop(table);
+        self.tell();
+        now(())
+    }
+
+    fn limits(&self) -> Answer<'_, Vec<(String, Limit)>> {
+        let table = self.table();
+        let limits = table.limits.iter();
+        now(limits
+            .map(|(queue, limit)| (queue.clone(), *limit))
+            .collect())
     }
 
     fn declare(&self, schedule: ScheduleSpec) -> Answer<'_, ()> {

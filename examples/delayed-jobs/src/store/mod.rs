@@ -31,6 +31,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::job::{JobId, Record};
+use crate::limit::Limit;
 use crate::time::{Clock, Micros};
 
 pub(crate) use address::Address;
@@ -45,8 +46,8 @@ pub use sqlite::open_sqlite;
 #[cfg(feature = "sqlite")]
 pub(crate) use sqlite::{enqueue_in as enqueue_in_sqlite, open_existing as open_existing_sqlite};
 pub use types::{
-    Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, NewJob, OnDuplicate,
-    QueueRow, Reclaimed, ScheduleSpec, Slot, Suspects, UniqueKey, Verdict,
+    Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, Lot, NewJob,
+    OnDuplicate, QueueRow, Reclaimed, ScheduleSpec, Slot, Suspects, UniqueKey, Verdict,
 };
 
 /// The error for a database that this program was built without.
@@ -54,6 +55,9 @@ pub use types::{
 pub(crate) fn not_built() -> StoreError {
     StoreError::Address("this program was built without that kind of database: see the features")
 }
+
+/// Until places of a queue that has limits are looked for again, if it is not known when there will be some.
+pub(crate) const HELD_BACK: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// The future that a call of a store returns.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -81,7 +85,7 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// Leases due jobs of a queue, by priority and then by time. No other claim gets them while the
     /// lease lives. A paused queue gives none, and no job starts before its time by the clock of the database.
-    fn claim(&self, claim: Claim) -> Answer<'_, Vec<Claimed>>;
+    fn claim(&self, claim: Claim) -> Answer<'_, Lot>;
 
     /// Ends a claim with its verdict. Returns `false` if the claim is no longer valid.
     ///
@@ -140,6 +144,12 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// Resumes a queue.
     fn resume(&self, queue: &str) -> Answer<'_, ()>;
+
+    /// Sets the limits of a queue over all workers; without any it has none.
+    fn set_limit(&self, queue: &str, limit: Limit) -> Answer<'_, ()>;
+
+    /// Lists the queues that have limits.
+    fn limits(&self) -> Answer<'_, Vec<(String, Limit)>>;
 
     /// Tells what a schedule is from now on. If it was something else, its pending jobs go.
     fn declare(&self, schedule: ScheduleSpec) -> Answer<'_, ()>;

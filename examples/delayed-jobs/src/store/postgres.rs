@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::{Arguments, AssertSqlSafe, Column, PgConnection, Row as _, TypeInfo};
+use sqlx::{Arguments, AssertSqlSafe, Column, Connection as _, PgConnection, Row as _, TypeInfo};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinSet;
 
@@ -88,6 +88,15 @@ impl Database for Postgres {
         Box::pin(async move {
             let (now, within) = ask_clock(&self.work).await?;
             Ok(self.clock.set(now, within))
+        })
+    }
+
+    fn steps(&self, steps: Vec<(&'static str, Vec<Value>)>) -> Answer<'_, Vec<Vec<Row>>> {
+        Box::pin(async move {
+            let steps = steps.into_iter();
+            let steps = steps.map(|(sql, values)| Ok((sql, arguments(values)?)));
+            let steps: Result<Vec<_>, StoreError> = steps.collect();
+            self.work.steps(steps?).await
         })
     }
 
@@ -180,6 +189,24 @@ async fn fetch(
     let query = sqlx::query_with(AssertSqlSafe(sql), arguments).persistent(is_kept);
     let rows = query.fetch_all(connection).await?;
     rows.into_iter().map(row).collect()
+}
+
+/// One statement, or many in a transaction.
+async fn fetch_steps(
+    connection: &mut PgConnection,
+    steps: &[(Arc<str>, PgArguments)],
+) -> Result<Vec<Vec<Row>>, sqlx::Error> {
+    if let [(sql, arguments)] = steps {
+        let rows = fetch(connection, Arc::clone(sql), arguments.clone()).await?;
+        return Ok(vec![rows]);
+    }
+    let mut transaction = connection.begin().await?;
+    let mut rows = Vec::with_capacity(steps.len());
+    for (sql, arguments) in steps {
+        rows.push(fetch(&mut transaction, Arc::clone(sql), arguments.clone()).await?);
+    }
+    transaction.commit().await?;
+    Ok(rows)
 }
 
 fn row(row: PgRow) -> Result<Row, sqlx::Error> {

@@ -33,6 +33,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../schema/sqlite/001_jobs.sql"),
     include_str!("../../schema/sqlite/002_plans.sql"),
     include_str!("../../schema/sqlite/003_expected.sql"),
+    include_str!("../../schema/sqlite/004_limits.sql"),
 ];
 
 /// How long to wait for another process that is writing.
@@ -172,11 +173,10 @@ fn migrate(connection: &Connection, make: bool) -> Result<(), StoreError> {
     Ok(transaction.commit()?)
 }
 
-/// A statement on its way to a thread, and the way back.
+/// Statements on their way to a thread, and the way back for their rows. More than one are one step.
 struct Command {
-    sql: String,
-    values: Vec<Value>,
-    answer: oneshot::Sender<Result<Vec<Row>, StoreError>>,
+    steps: Vec<(String, Vec<Value>)>,
+    answer: oneshot::Sender<Result<Vec<Vec<Row>>, StoreError>>,
 }
 
 /// Clones speak to the same threads, which end with the last of them.
@@ -227,9 +227,10 @@ impl fmt::Debug for Lanes {
 fn read(connection: &Connection, inbox: &Receiver<Command>) {
     let mut texts = Texts::default();
     for command in inbox {
-        let sql = texts.of(&command.sql);
         // The caller may have gone.
-        let _ = command.answer.send(run(connection, &sql, command.values));
+        let _ = command
+            .answer
+            .send(run_steps(connection, &mut texts, command.steps));
     }
 }
 
@@ -288,7 +289,7 @@ fn commit_group(
         .map_err(|error| error.to_string());
     for command in std::iter::once(first).chain(inbox.try_iter().take(GROUP)) {
         let result = match &outcome {
-            Ok(()) => run(connection, &texts.of(&command.sql), command.values),
+            Ok(()) => run_steps(connection, texts, command.steps),
             Err(_) => Ok(Vec::new()),
         };
         // Out of the transaction in the middle of it: SQLite has rolled it back. What came next would be
@@ -353,6 +354,29 @@ fn for_sqlite(sql: &str) -> String {
     text
 }
 
+/// Steps that fail leave nothing behind. One that fails by itself does so anyway.
+fn run_steps(
+    connection: &Connection,
+    texts: &mut Texts,
+    steps: Vec<(String, Vec<Value>)>,
+) -> Result<Vec<Vec<Row>>, StoreError> {
+    let are_many = steps.len() > 1;
+    if are_many {
+        connection.execute_batch("savepoint steps")?;
+    }
+    let steps = steps.into_iter();
+    let rows = steps.map(|(sql, values)| run(connection, &texts.of(&sql), values));
+    let rows: Result<Vec<_>, _> = rows.collect();
+    // A full disk has taken the whole transaction.
+    if are_many && !connection.is_autocommit() {
+        connection.execute_batch(match rows {
+            Ok(_) => "release steps",
+            Err(_) => "rollback to steps; release steps",
+        })?;
+    }
+    rows
+}
+
 fn run(connection: &Connection, sql: &str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
     let values = params_from_iter(values);
     if sql.len() > KEPT_LENGTH {
@@ -399,17 +423,24 @@ impl Execute for Lanes {
         sql: &str,
         values: Vec<Value>,
     ) -> Answer<'a, Vec<Row>> {
+        let steps = self.send(purpose, vec![(sql.to_owned(), values)]);
+        Box::pin(async move { Ok(steps.await?.pop().unwrap_or_default()) })
+    }
+}
+
+impl Lanes {
+    fn send<'a>(
+        &self,
+        purpose: Purpose,
+        steps: Vec<(String, Vec<Value>)>,
+    ) -> Answer<'a, Vec<Vec<Row>>> {
         let (answer, answered) = oneshot::channel();
         let lane = match purpose {
             Purpose::Write => &self.writer,
             Purpose::Read => &self.reader,
             Purpose::Look => &self.looker,
         };
-        let sent = lane.send(Command {
-            sql: sql.to_owned(),
-            values,
-            answer,
-        });
+        let sent = lane.send(Command { steps, answer });
         Box::pin(async move {
             sent.map_err(|_| StoreError::Closed)?;
             answered.await.map_err(|_| StoreError::Closed)?
@@ -424,6 +455,13 @@ impl Database for Lanes {
 
     fn set_clock(&self) -> Answer<'_, i64> {
         Box::pin(std::future::ready(Ok(0)))
+    }
+
+    fn steps(&self, steps: Vec<(&'static str, Vec<Value>)>) -> Answer<'_, Vec<Vec<Row>>> {
+        let steps = steps
+            .into_iter()
+            .map(|(sql, values)| (sql.to_owned(), values));
+        self.send(Purpose::Write, steps.collect())
     }
 
     /// The writer commits what it finds as one, so nothing is gained by putting ends together here.
@@ -482,6 +520,7 @@ mod tests {
         let connection = in_memory();
         let mut wrong = Vec::new();
         for sql in sql::all_statements() {
+            let mut sorted = 0;
             let text = format!("explain query plan {}", for_sqlite(&sql));
             let mut plan = connection.prepare(&text).expect("a statement");
             for at in 1..=plan.parameter_count() {
@@ -493,7 +532,11 @@ mod tests {
                 let reads_all = step.starts_with("SCAN delayed_jobs") && !step.contains("INDEX");
                 // The newest by their ids are the end of the table itself.
                 let newest = sql.ends_with("order by id desc limit $1") && !sql.contains("state =");
-                if (reads_all && !newest) || step.contains("TEMP B-TREE FOR ORDER") {
+                // Where priorities age, the few that may be claimed are put into their order.
+                let sorts = step.contains("TEMP B-TREE FOR ORDER");
+                sorted += usize::from(sorts);
+                let may_sort = sql.contains("candidates") && sorted <= 2;
+                if (reads_all && !newest) || sorts && !may_sort {
                     wrong.push(format!("{step}: {sql}"));
                 }
             }

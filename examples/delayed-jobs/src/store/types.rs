@@ -27,6 +27,8 @@ pub struct NewJob {
     pub attempts: Option<u32>,
     /// How long a run may take, if it is not for the handler to say.
     pub timeout: Option<Duration>,
+    /// What the limits for keys are counted by.
+    pub limit_key: Option<String>,
     /// The key that no other job may hold.
     pub key: Option<UniqueKey>,
 }
@@ -100,6 +102,21 @@ pub struct Claim {
     pub kinds: Vec<String>,
     /// Which jobs of lost workers are claimed.
     pub suspects: Suspects,
+    /// Whether the queue has limits over all workers. Nothing is claimed from one that has some if this is not so.
+    pub limited: bool,
+    /// How much longer a job may wait until it goes before others of the next higher priority; for ever if there is
+    /// no such time.
+    pub ageing: Option<Duration>,
+}
+
+/// What a claim brings.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Lot {
+    /// The jobs, in their order.
+    pub jobs: Vec<Claimed>,
+    /// When to claim again, if due jobs were left behind for the limits of their queue.
+    pub again: Option<Micros>,
 }
 
 /// A rule for jobs that were running when their worker was lost, and may have been the reason.

@@ -25,7 +25,7 @@ use crate::handler::Handlers;
 use crate::job::{JobId, State};
 use crate::metrics::Metrics;
 use crate::store::{
-    Answer, Change, Claim, Claimed, Ended, Filter, Lease, Store, StoreError, Suspects, Verdict,
+    Answer, Change, Claim, Claimed, Ended, Filter, Lease, Lot, Store, StoreError, Suspects, Verdict,
 };
 use crate::time::{Clock, Micros};
 
@@ -81,6 +81,8 @@ pub(super) struct Lane {
     pub(super) reach: AtomicI64,
     /// How long a run takes of late, in microseconds.
     run_time: AtomicU64,
+    /// The queue had limits over all workers at the last look.
+    limited: AtomicBool,
 }
 
 impl Lane {
@@ -93,6 +95,7 @@ impl Lane {
             more: AtomicBool::new(false),
             reach: AtomicI64::new(0),
             run_time: AtomicU64::new(u64::MAX),
+            limited: AtomicBool::new(false),
         }
     }
 
@@ -240,6 +243,8 @@ impl Engine {
             lease_until: now.after(self.settings.lease),
             kinds: self.kinds.clone(),
             suspects,
+            limited: self.lanes[at].limited.load(Ordering::Relaxed),
+            ageing: self.settings.ageing,
         }
     }
 
@@ -272,12 +277,14 @@ impl Engine {
         let cost = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.claim_cost.store(cost, Ordering::Relaxed);
         match claimed {
-            Ok(claimed) => {
+            Ok(Lot { jobs, again }) => {
                 self.trouble.is_well();
-                if claimed.len() < free {
+                if let Some(again) = again {
+                    self.claim_after(at, self.clock.until(again));
+                } else if jobs.len() < free {
                     lane.more.store(false, Ordering::SeqCst);
                 }
-                for job in claimed {
+                for job in jobs {
                     self.start(at, job);
                 }
             }
@@ -339,7 +346,7 @@ impl Engine {
         let claim = self.request(at, 1, Suspects::Alone(crashes));
         let claimed = self.limited(self.store.claim(claim)).await;
         let claimed = claimed.inspect_err(|_| self.strays.store(true, Ordering::SeqCst))?;
-        for job in claimed {
+        for job in claimed.jobs {
             tracing::info!(job = %job.lease.id, "a job that has lost workers runs alone");
             self.start(at, job);
         }
@@ -464,6 +471,11 @@ impl Engine {
             self.cancel(id);
         }
         self.fill_slots().await?;
+        let limits = self.limited(self.store.limits()).await?;
+        for lane in &self.lanes {
+            let is_limited = limits.iter().any(|(queue, _)| *queue == lane.queue);
+            lane.limited.store(is_limited, Ordering::Relaxed);
+        }
         let mut next = rescan;
         let until = now.after(look_ahead);
         let room = (window / self.lanes.len()).max(1);

@@ -275,6 +275,14 @@ impl Worker {
         self
     }
 
+    /// Lets priorities age: a due job that has waited for this long goes before jobs of the next higher priority that
+    /// become due, and so on. Without it, which is the default, a job waits for as long as others of a higher priority
+    /// are due.
+    pub fn ageing(mut self, step: Duration) -> Worker {
+        self.settings.ageing = Some(step);
+        self
+    }
+
     /// Sets how long done and cancelled jobs are kept; a day by default.
     pub fn retention(mut self, retention: Duration) -> Worker {
         self.settings.retention = Some(retention);

@@ -113,6 +113,7 @@ impl Schedule {
                 created_at: now,
                 attempts: None,
                 timeout: None,
+                limit_key: None,
                 key: None,
             },
         }

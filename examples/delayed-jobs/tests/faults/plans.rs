@@ -3,7 +3,7 @@
 //! The statements are taken from the databases themselves: a worker and a page run beside, and what they send is
 //! explained. So none is forgotten here.
 
-use delayed_jobs::Change;
+use delayed_jobs::{Change, Limit};
 use sqlx::{AssertSqlSafe, Executor, Row};
 use tokio::time::sleep;
 
@@ -35,6 +35,8 @@ async fn use_all(queue: &Queue) {
         .every("tick", 100 * MILLI, &Note(1))
         .concurrency("backlog", 4)
         .lease(300 * MILLI);
+    let limit = Limit::default().at_once(4).rate(500, SECOND).key_at_once(2);
+    queue.limit("backlog", limit).await.expect("set");
     let address = pages::served(queue).await;
     let busy = spawn(worker);
     for n in 0..20 {

@@ -482,8 +482,8 @@ async fn tables_live_in_the_schema_that_was_named() {
         matches!(missing, StoreError::TooOld { found: 0, .. }),
         "{missing}"
     );
-    assert_eq!(options().migrate().await.expect("made"), (0, 3));
-    assert_eq!(options().migrate().await.expect("made before"), (3, 3));
+    assert_eq!(options().migrate().await.expect("made"), (0, 4));
+    assert_eq!(options().migrate().await.expect("made before"), (4, 4));
     let queue = Queue::on(options().existing().open().await.expect("it opens"));
     let log = Log::new();
     let running = spawn(noting(&queue, &log).every("tick", 100 * MILLI, &Note(7)));

@@ -11,6 +11,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../schema/postgres/001_jobs.sql"),
     include_str!("../../../schema/postgres/002_plans.sql"),
     include_str!("../../../schema/postgres/003_expected.sql"),
+    include_str!("../../../schema/postgres/004_limits.sql"),
 ];
 
 /// Keeps two programs from migrating at once. The number is only ours.

@@ -36,6 +36,9 @@ pub(in crate::store) trait Database:
     /// Compares that clock with the database's, and sets it.
     fn set_clock(&self) -> Answer<'_, i64>;
 
+    /// Runs steps as one transaction, and returns the rows of each.
+    fn steps(&self, steps: Vec<(&'static str, Vec<Value>)>) -> Answer<'_, Vec<Vec<Row>>>;
+
     /// The outcomes of many [`FINISH`](super::text::FINISH), in one statement if that is cheaper.
     fn finish(&self, values: Vec<Value>) -> Answer<'_, bool>;
 

@@ -8,7 +8,7 @@ use crate::job::{JobId, Priority, Record, State};
 use crate::time::Micros;
 
 pub(super) const COLUMNS: &str = "\
-id, kind, queue, payload, priority, run_at, state, attempt, crashes, attempts, timeout, key, worker, lease_until, progress, \
+id, kind, queue, payload, priority, run_at, state, attempt, crashes, attempts, timeout, limit_key, key, worker, lease_until, progress, \
 error, errors, output, created_at, started_at, finished_at";
 
 pub(super) fn record(mut row: Row) -> Result<Record, StoreError> {
@@ -24,6 +24,7 @@ pub(super) fn record(mut row: Row) -> Result<Record, StoreError> {
         crashes: row.small()?,
         attempts: row.maybe_small()?,
         timeout: row.maybe_time()?,
+        limit_key: row.maybe_text()?,
         key: row.maybe_text()?,
         worker: row.maybe_text()?,
         lease_until: row.maybe_int()?.map(Micros),

@@ -9,6 +9,7 @@
 //! enqueue  one job on its way into the table, perhaps in the caller's transaction
 //! text     the statements
 //! filter   those for the jobs of a filter
+//! limit    those for queues that have limits over all workers
 //! execute  what a database is, seen from the statements
 //! value    what goes into a statement and what comes out of it
 //! ```
@@ -16,6 +17,7 @@
 mod enqueue;
 mod execute;
 mod filter;
+mod limit;
 mod store;
 mod text;
 mod value;

@@ -6,13 +6,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::super::types::{
-    Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, NewJob, QueueRow,
+    Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, Lot, NewJob, QueueRow,
     Reclaimed, ScheduleSpec, Slot, Suspects,
 };
-use super::super::{Answer, Store, StoreError};
+use super::super::{Answer, HELD_BACK, Store, StoreError};
 use super::enqueue::enqueue;
 use super::execute::{Database, Purpose, one};
 use super::filter::{self, COLUMNS, record};
+use super::limit;
 use super::text::{
     AHEAD, ASKED_TO_CANCEL, CANCEL, CLAIM, CLAIM_ALONE, COUNTS, DECLARE, DROP_PENDING, DROP_SLOTS,
     FILL_SLOT, HELD_BY, LAST_SLOT, NEXT_EXPIRY, NEXT_SUSPECT, PAUSE, PROGRESS, QUEUES, RECLAIM,
@@ -20,6 +21,7 @@ use super::text::{
 };
 use super::value::{Row, Value, values};
 use crate::job::{JobId, Record};
+use crate::limit::Limit;
 use crate::time::{Clock, Micros};
 
 /// A store on a database.
@@ -98,6 +100,34 @@ impl<D: Database> Sql<D> {
     }
 }
 
+/// Jobs as a claim brings them, in the order in which it chose them.
+fn claimed(rows: Vec<Row>, ageing: Option<Duration>) -> Result<Vec<Claimed>, StoreError> {
+    let step = ageing.map_or(i128::MAX >> 2, |step| step.as_micros() as i128);
+    let claimed = |mut row: Row| {
+        let priority = i128::from(row.int()?);
+        let run_at = row.int().map(Micros)?;
+        let lease = Lease {
+            id: row.id()?,
+            claim: row.int()?,
+        };
+        let claimed = Claimed {
+            lease,
+            kind: row.text()?,
+            payload: row.text()?,
+            attempt: row.small()?,
+            run_at,
+            attempts: row.maybe_small()?,
+            timeout: row.maybe_time()?,
+        };
+        let turn = i128::from(run_at.0) + priority * step;
+        Ok(((turn, lease.id), claimed))
+    };
+    let claimed: Result<Vec<_>, StoreError> = rows.into_iter().map(claimed).collect();
+    let mut claimed = claimed?;
+    claimed.sort_by_key(|(order, _)| *order);
+    Ok(claimed.into_iter().map(|(_, claimed)| claimed).collect())
+}
+
 fn ids(rows: Vec<Row>) -> Result<Vec<JobId>, StoreError> {
     rows.into_iter().map(|mut row| row.id()).collect()
 }
@@ -138,44 +168,46 @@ impl<D: Database> Store for Sql<D> {
         })
     }
 
-    fn claim(&self, claim: Claim) -> Answer<'_, Vec<Claimed>> {
+    fn claim(&self, claim: Claim) -> Answer<'_, Lot> {
         Box::pin(async move {
-            let (sql, crashes) = match claim.suspects {
-                Suspects::Without(crashes) => (CLAIM, crashes),
-                Suspects::Alone(crashes) => (CLAIM_ALONE, crashes),
+            let (sql, alone, crashes) = match claim.suspects {
+                Suspects::Without(crashes) => (CLAIM, false, crashes),
+                Suspects::Alone(crashes) => (CLAIM_ALONE, true, crashes),
             };
             let values = values![
-                claim.worker,
+                claim.worker.as_str(),
                 claim.lease_until,
                 claim.now,
-                claim.queue,
+                claim.queue.as_str(),
                 claim.limit as i64,
                 json(&claim.kinds),
                 i64::from(crashes),
             ];
-            let rows = self.write(sql, values).await?;
-            let claimed = |mut row: Row| {
-                let priority = row.int()?;
-                let run_at = row.int().map(Micros)?;
-                let lease = Lease {
-                    id: row.id()?,
-                    claim: row.int()?,
-                };
-                let claimed = Claimed {
-                    lease,
-                    kind: row.text()?,
-                    payload: row.text()?,
-                    attempt: row.small()?,
-                    run_at,
-                    attempts: row.maybe_small()?,
-                    timeout: row.maybe_time()?,
-                };
-                Ok(((priority, run_at, lease.id), claimed))
+            if !claim.limited && claim.ageing.is_none() {
+                let jobs = claimed(self.write(sql, values).await?, None)?;
+                return Ok(Lot { jobs, again: None });
+            }
+            let steps = limit::steps(&claim, alone, values);
+            let mut rows = self.database.steps(steps).await?;
+            let left = rows.pop().and_then(|rows| rows.into_iter().next());
+            let jobs = claimed(rows.swap_remove(1), claim.ageing)?;
+            let again = match left {
+                Some(mut next) if jobs.len() < claim.limit => {
+                    let next = Micros(next.int()?);
+                    // Of what was left the next claim may take some: another key may have been behind those of one.
+                    let soon = if jobs.is_empty() {
+                        HELD_BACK
+                    } else {
+                        HELD_BACK / 20
+                    };
+                    Some(match next > claim.now {
+                        true => next,
+                        false => claim.now.after(soon),
+                    })
+                }
+                _ => None,
             };
-            let claimed: Result<Vec<_>, StoreError> = rows.into_iter().map(claimed).collect();
-            let mut claimed = claimed?;
-            claimed.sort_by_key(|(order, _)| *order);
-            Ok(claimed.into_iter().map(|(_, claimed)| claimed).collect())
+            Ok(Lot { jobs, again })
         })
     }
 
@@ -327,6 +359,21 @@ impl<D: Database> Store for Sql<D> {
     fn resume(&self, queue: &str) -> Answer<'_, ()> {
         let values = values![queue];
         Box::pin(async move { self.write(RESUME, values).await.map(drop) })
+    }
+
+    fn set_limit(&self, queue: &str, limit: Limit) -> Answer<'_, ()> {
+        let (sql, values) = match limit == Limit::default() {
+            true => (limit::UNSET, values![queue]),
+            false => (limit::SET, limit::values_of(queue, &limit)),
+        };
+        Box::pin(async move { self.write(sql, values).await.map(drop) })
+    }
+
+    fn limits(&self) -> Answer<'_, Vec<(String, Limit)>> {
+        Box::pin(async move {
+            let rows = self.database.query(Purpose::Read, limit::LIST, Vec::new());
+            rows.await?.into_iter().map(limit::limit).collect()
+        })
     }
 
     fn declare(&self, schedule: ScheduleSpec) -> Answer<'_, ()> {

@@ -24,9 +24,8 @@ pub(in crate::store) fn dialect(sql: &str, kind: &str) -> String {
 }
 
 /// The last three are of the key.
-const COLUMNS_OF_NEW: &str =
-    "kind, queue, payload, priority, run_at, created_at, attempts, timeout, key, holds, held_until";
-const VALUES_OF_NEW: usize = 11;
+const COLUMNS_OF_NEW: &str = "kind, queue, payload, priority, run_at, created_at, attempts, timeout, limit_key, key, holds, held_until";
+const VALUES_OF_NEW: usize = 12;
 
 /// Jobs that are due later than `soon` are found by other workers' looking ahead; they need no telling.
 pub(in crate::store) fn insert(rows: usize, soon: bool) -> String {
@@ -55,6 +54,7 @@ pub(super) fn values_of(job: &NewJob) -> Vec<Value> {
         job.created_at,
         job.attempts.map(i64::from),
         job.timeout.map(micros),
+        job.limit_key.as_deref(),
     ];
     values.extend(match &job.key {
         Some(key) => values_of_key(key),
@@ -90,13 +90,6 @@ macro_rules! with_error {
     };
 }
 
-/// What a claim brings.
-macro_rules! claimed {
-    () => {
-        "\nreturning delayed_jobs.priority, delayed_jobs.run_at, delayed_jobs.id, delayed_jobs.claim, delayed_jobs.kind, delayed_jobs.payload, delayed_jobs.attempt, delayed_jobs.attempts, delayed_jobs.timeout"
-    };
-}
-
 /// A range of the index of due jobs, of one priority.
 macro_rules! due {
     ($priority:literal, $name:literal) => {
@@ -116,17 +109,21 @@ macro_rules! due {
 /// What a claim does with a job. A key that is held only while its job waits is let go.
 macro_rules! lease {
     ($alone:literal) => {
+        $crate::store::sql::text::lease!($alone, "")
+    };
+    ($alone:literal, $also:literal) => {
         concat!(
             "
 update delayed_jobs
 set state = 'running', claim = claim + 1, attempt = attempt + 1, worker = $1, lease_until = $2,
     started_at = $3, progress = null, alone = ", $alone, ", holds = case holds when 1 then 0 else holds end
-from due
-where delayed_jobs.id = due.id and not exists (select 1 from delayed_jobs_paused where queue = $4)",
-            claimed!()
+/*postgres from due where delayed_jobs.id = due.id *//*sqlite where id in (select id from due) */ and not exists (select 1 from delayed_jobs_paused where queue = $4)",
+            $also,
+            "\nreturning delayed_jobs.priority, delayed_jobs.run_at, delayed_jobs.id, delayed_jobs.claim, delayed_jobs.kind, delayed_jobs.payload, delayed_jobs.attempt, delayed_jobs.attempts, delayed_jobs.timeout"
         )
     };
 }
+pub(super) use lease;
 
 /// The spec stands first, so that a slot is filled only for the schedule that it was made for.
 pub(super) const FILL_SLOT: &str = "\
@@ -183,8 +180,8 @@ pub(super) const REPLACE: &str = concat!(
     "\
 update delayed_jobs
 set kind = $1, queue = $2, payload = $3, priority = $4, run_at = $5, created_at = $6, attempts = $7, timeout = $8,
-    holds = $10, attempt = 0, crashes = 0, progress = null, error = null, errors = null
-where key = $9 and held_until = $11 and state = 'pending' and ",
+    limit_key = $9, holds = $11, attempt = 0, crashes = 0, progress = null, error = null, errors = null
+where key = $10 and held_until = $12 and state = 'pending' and ",
     holds_key!(),
     "\nreturning id /*tell */"
 );
@@ -207,7 +204,8 @@ order by run_at limit $4";
 
 /// One range of the index for each priority; the later ones are not looked at once the limit is met. The kinds are a
 /// filter and no join, which would read all that is due before it takes the first. Nothing is claimed that is not due
-/// by the clock of the database, whatever the worker's says.
+/// by the clock of the database, whatever the worker's says; and nothing of a queue that has limits, which the worker does
+/// not know of yet.
 pub(super) const CLAIM: &str = concat!(
     "with due as materialized (
     select id from (
@@ -225,7 +223,10 @@ pub(super) const CLAIM: &str = concat!(
     ) as ranked
     limit $5
 )",
-    lease!("0")
+    lease!(
+        "0",
+        "\n    and not exists (select 1 from delayed_jobs_limits where queue = $4)"
+    )
 );
 
 /// The same for jobs that have lost workers, which are few and have an index of their own.
@@ -237,7 +238,7 @@ pub(super) const CLAIM_ALONE: &str = concat!(
         and kind /*sqlite in (select value from json_each($6)) *//*postgres = any (array(select jsonb_array_elements_text($6::text::jsonb))) */
     order by run_at limit $5 /*postgres for update skip locked */
 )",
-    lease!("1")
+    lease!("1", "\n    and not exists (select 1 from delayed_jobs_limits where queue = $4)")
 );
 
 pub(super) const NEXT_SUSPECT: &str = "\
@@ -436,5 +437,6 @@ pub(in crate::store) fn all() -> Vec<String> {
     .map(str::to_owned)
     .to_vec();
     all.extend(super::filter::all());
+    all.extend(super::limit::all());
     all
 }
