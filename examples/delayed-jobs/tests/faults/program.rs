@@ -220,6 +220,12 @@ async fn jobs_are_cancelled_retried_and_deleted_by_their_ids_or_by_what_they_are
             &["delete", "--state", "done", "--ended", "1d"],
             "0 jobs are deleted",
         ),
+        (
+            &["limit", "a", "--at-once", "3", "--rate", "120/1m"],
+            "a: 3 at once, one each 500ms",
+        ),
+        (&["limits"], "a: 3 at once"),
+        (&["limit", "a", "--none"], "no queue has limits"),
     ] {
         let output = program(&[&["--database", &path], args].concat());
         let said = said(&output);
