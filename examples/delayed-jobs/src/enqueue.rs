@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::job::{JobId, Priority};
 use crate::queue::Queue;
-use crate::store::{Enqueued, NewJob, StoreError, UniqueKey};
+use crate::store::{After, Enqueued, NewJob, StoreError, UniqueKey};
 use crate::time::Micros;
 use crate::unique::Unique;
 
@@ -52,6 +52,7 @@ pub struct Enqueue<'a> {
     timeout: Option<Duration>,
     limit_key: Option<String>,
     unique: Option<Unique>,
+    follows: Option<After>,
 }
 
 type Check = fn(&str) -> Result<(), serde_json::Error>;
@@ -93,6 +94,9 @@ pub enum EnqueueError {
         /// The longest that is taken.
         most: usize,
     },
+    /// A job that comes after others cannot replace one, which may be running by then.
+    #[error("a job that comes after others cannot replace another one")]
+    ReplacesAndWaits,
     /// The store failed. The job may be in it all the same, if the answer was lost on its way; a unique
     /// key makes it safe to try again.
     #[error(transparent)]
@@ -119,6 +123,7 @@ impl<'a> Enqueue<'a> {
             timeout: None,
             limit_key: None,
             unique: None,
+            follows: None,
         }
     }
 
@@ -163,6 +168,43 @@ impl<'a> Enqueue<'a> {
     /// [`Limit`](crate::Limit).
     pub fn limit_key(mut self, key: impl Into<String>) -> Self {
         self.limit_key = Some(key.into());
+        self
+    }
+
+    /// Lets it come after other jobs: it waits until all of them are done, and is cancelled if one of them is not in the
+    /// end. A job that is not there any more counts as done.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use delayed_jobs::{Payload, testkit};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Serialize, Deserialize)]
+    /// # struct Page(u32);
+    /// # impl Payload for Page { const KIND: &'static str = "page"; }
+    /// # #[derive(Serialize, Deserialize)]
+    /// # struct Bind(u32);
+    /// # impl Payload for Bind { const KIND: &'static str = "bind"; }
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let queue = testkit::queue();
+    /// let pages = queue.enqueue_all((0..20).map(|n| queue.enqueue(Page(n)))).await?;
+    /// queue.enqueue(Bind(20)).after_done(pages.iter().map(|page| page.id())).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn after_done(self, jobs: impl IntoIterator<Item = JobId>) -> Self {
+        self.follow(jobs, false)
+    }
+
+    /// Lets it come after other jobs, whatever their ends: the callback of a batch.
+    pub fn after_ended(self, jobs: impl IntoIterator<Item = JobId>) -> Self {
+        self.follow(jobs, true)
+    }
+
+    fn follow(mut self, jobs: impl IntoIterator<Item = JobId>, any_end: bool) -> Self {
+        let jobs = jobs.into_iter().collect();
+        self.follows = Some(After { jobs, any_end });
         self
     }
 
@@ -236,6 +278,10 @@ impl<'a> Enqueue<'a> {
                 return Err(EnqueueError::Name { what, most });
             }
         }
+        let replaces = self.unique.as_ref().is_some_and(Unique::replaces);
+        if replaces && self.follows.is_some() {
+            return Err(EnqueueError::ReplacesAndWaits);
+        }
         let payload = self.payload?;
         (self.check)(&payload).map_err(EnqueueError::Unreadable)?;
         let run_at = match self.due {
@@ -256,6 +302,7 @@ impl<'a> Enqueue<'a> {
             timeout: self.timeout,
             limit_key: self.limit_key,
             key,
+            after: self.follows,
         })
     }
 }

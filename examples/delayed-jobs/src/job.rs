@@ -205,6 +205,8 @@ pub struct Record {
     pub errors: Vec<TryError>,
     /// What it has brought forth, as JSON.
     pub output: Option<String>,
+    /// The jobs that it comes after. Until then it is due at [`Micros::NEVER`].
+    pub after: Vec<JobId>,
     /// When it was enqueued.
     pub created_at: Micros,
     /// When the last attempt started.

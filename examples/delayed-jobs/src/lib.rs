@@ -14,6 +14,7 @@
 //! | a job after a delay, at a time, before others | [`Queue::enqueue`], [`Enqueue`] |
 //! | one job per key, payload or period; debounced ones | [`Enqueue::unique`], [`Unique`] |
 //! | the same within your transaction | `Enqueue::in_sqlite`, `Enqueue::in_postgres` |
+//! | a job after others, the callback of a batch | [`Enqueue::after_done`], [`Enqueue::after_ended`] |
 //! | many jobs in one call | [`Queue::enqueue_all`] |
 //! | to run them | [`Queue::worker`], [`Worker`] |
 //! | retries, a timeout | [`Handling`], [`Retry`], [`Failure`] |

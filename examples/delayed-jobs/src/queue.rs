@@ -169,6 +169,8 @@ impl Queue {
         if state == State::Running {
             self.site.cancel(id);
         }
+        // Others may have waited for its end.
+        self.site.look();
         Ok(state)
     }
 
@@ -295,12 +297,11 @@ impl Queue {
             let now = self.store().clock().now();
             filter.limit = left.min(LOT);
             let changed = self.store().change(change, filter.clone(), now).await?;
-            match change {
+            if change == Change::Cancel {
                 // Those that were pending run nowhere.
-                Change::Cancel => changed.iter().for_each(|id| self.site.cancel(*id)),
-                Change::Retry => self.site.look(),
-                Change::Delete => {}
+                changed.iter().for_each(|id| self.site.cancel(*id));
             }
+            self.site.look();
             left -= changed.len().min(left);
             all += changed.len() as u64;
             if changed.len() < LOT || left == 0 {

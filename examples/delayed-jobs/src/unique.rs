@@ -138,6 +138,10 @@ impl Unique {
         self
     }
 
+    pub(crate) fn replaces(&self) -> bool {
+        self.on_duplicate == OnDuplicate::Replace
+    }
+
     /// The key that its own job is told by, if it has one.
     pub(crate) fn own_key(&self) -> Option<&str> {
         match &self.by {

@@ -84,6 +84,7 @@ on_both![
     replacing_a_key_from_many_sides_leaves_one_job,
     the_jobs_of_a_lost_worker_are_taken_over,
     limits_hold_over_two_workers,
+    jobs_that_end_at_once_let_the_next_one_go_and_only_once,
     a_schema_from_the_future_is_refused,
     jobs_of_an_older_schema_keep_their_keys_and_run,
     opening_at_the_same_time_migrates_once,
@@ -287,6 +288,39 @@ async fn the_jobs_of_a_lost_worker_are_taken_over(database: Database) {
     assert_eq!(running.end().await.reclaimed, 4);
 }
 
+/// Each of many jobs waits for two that end at about the same moment, on two workers.
+async fn jobs_that_end_at_once_let_the_next_one_go_and_only_once(database: Database) {
+    let (first, second) = (database.open().await, database.open().await);
+    let mut last = Vec::new();
+    for n in 0..60 {
+        let pair = (0..2).map(|_| first.enqueue(Note(n)));
+        let pair = first.enqueue_all(pair).await.expect("enqueued");
+        let next = first.enqueue(Note(100 + n));
+        let next = next.after_done(pair.iter().map(|job| job.id()));
+        last.push(next.await.expect("enqueued").id());
+    }
+    let callback = first.enqueue(Note(1000)).after_ended(last);
+    callback.await.expect("enqueued");
+    let starts = Starts::default();
+    let workers = [&first, &second].map(|queue| spawn(noting(queue, &starts)));
+    until_done(&first, 181).await;
+    for worker in workers {
+        worker.end().await;
+    }
+    let order: Vec<_> = starts
+        .lock()
+        .expect("no panic")
+        .iter()
+        .map(|start| start.0)
+        .collect();
+    assert_eq!(order.len(), 181, "each runs once");
+    assert_eq!(order.last(), Some(&1000));
+    for n in 0..60 {
+        let place = |note| order.iter().rposition(|start| *start == note);
+        assert!(place(100 + n) > place(n), "{n}: {order:?}");
+    }
+}
+
 async fn limits_hold_over_two_workers(database: Database) {
     let (first, second) = (database.open().await, database.open().await);
     let limit = Limit::default().at_once(3).rate(50, Duration::from_secs(1));
@@ -333,7 +367,7 @@ async fn a_schema_from_the_future_is_refused(database: Database) {
     let refused = Queue::open(&database.address).await.expect_err("too new");
     assert_eq!(
         refused.to_string(),
-        "the schema has version 99, and this program knows versions up to 4: use a newer program"
+        "the schema has version 99, and this program knows versions up to 5: use a newer program"
     );
 }
 

@@ -751,3 +751,38 @@ async fn jobs_of_one_key_run_one_after_the_other_and_others_beside_them() {
         .collect();
     assert_eq!(starts, [(0, 1), (0, 3), (5, 2)]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn jobs_come_after_others_without_delay() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let first = put(&queue, 1, 7 * SECOND).await;
+    let second = queue.enqueue(Note(2)).after_done([first]);
+    let second = second.await.expect("enqueued").id();
+    let third = queue.enqueue(Note(3)).after_done([second]).after(SECOND);
+    let third = third.await.expect("enqueued").id();
+    let callback = queue.enqueue(Note(4)).after_ended([first, third]);
+    callback.await.expect("enqueued");
+    let seen = log.clone();
+    let worker = queue.worker().register(move |job: Job<Note>| {
+        seen.note(&job);
+        async move {
+            sleep(SECOND).await;
+            match job.payload.0 {
+                3 => Err(Failure::dead("x")),
+                _ => Ok(()),
+            }
+        }
+    });
+    testkit::drain(worker).await.expect("drained");
+    let starts: Vec<_> = log
+        .lines()
+        .iter()
+        .map(|(at, note, _)| (*note, at / 100))
+        .collect();
+    assert_eq!(starts, [(1, 70), (2, 80), (3, 90), (4, 100)]);
+    let wrong = queue.enqueue(Note(5)).after_done([first]);
+    let wrong = wrong
+        .unique(Unique::key("k").or(OnDuplicate::Replace))
+        .await;
+    assert!(wrong.is_err(), "{wrong:?}");
+}

@@ -127,6 +127,9 @@ pub(super) struct Enqueue {
     /// Due at this time: 2026-11-25 03:01:12Z
     #[arg(long)]
     pub(super) at: Option<Micros>,
+    /// It waits until these jobs are done: 7,8
+    #[arg(long, value_delimiter = ',')]
+    pub(super) after_done: Vec<i64>,
     /// What the limits for keys are counted by
     #[arg(long)]
     pub(super) limit_key: Option<String>,

@@ -27,6 +27,9 @@ pub(super) async fn enqueue(queue: &Queue, args: args::Enqueue) -> Outcome {
     if let Some(at) = args.at {
         job = job.at(at);
     }
+    if !args.after_done.is_empty() {
+        job = job.after_done(args.after_done.into_iter().map(JobId));
+    }
     if let Some(key) = args.limit_key {
         job = job.limit_key(key);
     }
@@ -92,7 +95,10 @@ pub(super) async fn list(queue: &Queue, args: args::Ls) -> Outcome {
     for job in &jobs {
         let error = printable(job.error.as_deref().unwrap_or(""));
         let (kind, queue) = (printable(&job.kind), printable(&job.queue));
-        let when = relative(job.finished_at.unwrap_or(job.run_at), now);
+        let when = match job.finished_at.unwrap_or(job.run_at) {
+            Micros::NEVER => "after others".to_owned(),
+            at => relative(at, now),
+        };
         println!(
             "{:>8}  {:<10} {:<12} {:<10} {:>5}  {when:<14} {error}",
             job.id, job.state, kind, queue, job.attempt
@@ -136,13 +142,26 @@ fn lines(job: &Record, now: Micros) -> Vec<(&'static str, String)> {
         ("tries", job.attempt.to_string()),
         ("crashes", job.crashes.to_string()),
         ("enqueued", time(job.created_at)),
-        ("due", time(job.run_at)),
+        (
+            "due",
+            match job.run_at {
+                Micros::NEVER => "after others".to_owned(),
+                at => time(at),
+            },
+        ),
     ];
     let maybe = [
         ("started", job.started_at.map(time)),
         ("ended", job.finished_at.map(time)),
         ("key", job.key.clone()),
         ("limit key", job.limit_key.clone()),
+        (
+            "after",
+            (!job.after.is_empty()).then(|| {
+                let ids: Vec<_> = job.after.iter().map(ToString::to_string).collect();
+                ids.join(", ")
+            }),
+        ),
         ("worker", job.worker.clone()),
         ("lease", job.lease_until.map(time)),
         (

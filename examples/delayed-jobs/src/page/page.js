@@ -142,7 +142,8 @@ function countDown() {
   const now = Date.now() * 1000 + ahead;
   for (const cell of document.querySelectorAll("[data-due]")) {
     const left = cell.dataset.due - now;
-    cell.textContent = left > 0 ? duration(left) : "now";
+    // The end of time is the time of those that come after others.
+    cell.textContent = left > 9e18 ? "after others" : left > 0 ? duration(left) : "now";
   }
 }
 

@@ -49,6 +49,10 @@ struct Row {
     /// The states in which it holds its key, and until when.
     holds: i64,
     held_until: Option<Micros>,
+    /// The jobs that it waits for, whether their ends are enough, and when it is due by itself.
+    waits: BTreeSet<JobId>,
+    any_end: bool,
+    wanted_at: Micros,
 }
 
 impl Row {
@@ -145,6 +149,13 @@ impl Table {
     fn insert(&mut self, job: NewJob, slot: Option<(String, Micros)>) -> JobId {
         self.last += 1;
         let id = JobId(self.last);
+        let after = job.after.map(|after| (after.jobs, after.any_end));
+        let (after, any_end) = after.unwrap_or_default();
+        let state = |id: &JobId| self.rows.get(id).map(|row| row.record.state);
+        let has_failed = |id: &JobId| matches!(state(id), Some(State::Dead | State::Cancelled));
+        let is_open = |id: &&JobId| matches!(state(id), Some(State::Pending | State::Running));
+        let waits: BTreeSet<_> = after.iter().filter(is_open).copied().collect();
+        let is_cancelled = !any_end && after.iter().any(has_failed);
         let holds = job.key.as_ref().map_or(0, |key| key.within.bits());
         let held_until = job.key.as_ref().and_then(|key| key.until);
         let record = Record {
@@ -153,8 +164,14 @@ impl Table {
             queue: job.queue,
             payload: job.payload,
             priority: job.priority,
-            run_at: job.run_at,
-            state: State::Pending,
+            run_at: match waits.is_empty() {
+                true => job.run_at,
+                false => Micros::NEVER,
+            },
+            state: match is_cancelled {
+                true => State::Cancelled,
+                false => State::Pending,
+            },
             attempt: 0,
             crashes: 0,
             attempts: job.attempts,
@@ -164,12 +181,13 @@ impl Table {
             worker: None,
             lease_until: None,
             progress: None,
-            error: None,
+            error: is_cancelled.then(|| "a job that it comes after has failed".to_owned()),
             errors: Vec::new(),
             output: None,
+            after,
             created_at: job.created_at,
             started_at: None,
-            finished_at: None,
+            finished_at: is_cancelled.then_some(job.created_at),
         };
         let row = Row {
             record,
@@ -179,9 +197,35 @@ impl Table {
             slot,
             holds,
             held_until,
+            waits,
+            any_end,
+            wanted_at: job.run_at,
         };
         self.rows.insert(id, row);
         id
+    }
+
+    /// A job has ended: what becomes of those that come after it.
+    fn settle(&mut self, id: JobId, ending: &str, at: Micros) {
+        let mut cancelled = Vec::new();
+        for row in self.rows.values_mut().filter(|row| row.waits.contains(&id)) {
+            row.waits.remove(&id);
+            let record = &mut row.record;
+            if record.state != State::Pending || record.run_at != Micros::NEVER {
+                continue;
+            }
+            if ending != "done" && !row.any_end {
+                record.state = State::Cancelled;
+                record.finished_at = Some(at);
+                record.error = Some(format!("job {id}, which it comes after, is {ending}"));
+                cancelled.push(record.id);
+            } else if row.waits.is_empty() {
+                record.run_at = row.wanted_at.max(at);
+            }
+        }
+        for id in cancelled {
+            self.settle(id, "cancelled", at);
+        }
     }
 
     fn enqueue(&mut self, job: NewJob) -> Enqueued {
@@ -203,12 +247,14 @@ impl Table {
             }
             (Some(row), OnDuplicate::Replace) => {
                 row.holds = holds;
+                row.waits.clear();
                 let record = &mut row.record;
                 (record.attempt, record.crashes) = (0, 0);
                 (record.progress, record.error) = (None, None);
                 record.errors.clear();
                 (record.attempts, record.timeout) = (job.attempts, job.timeout);
                 record.limit_key = job.limit_key;
+                record.after.clear();
                 record.kind = job.kind;
                 record.queue = job.queue;
                 record.payload = job.payload;
@@ -341,7 +387,11 @@ impl Table {
         };
         record.finished_at = (record.state != State::Pending).then_some(ended.at);
         (record.worker, record.lease_until) = (None, None);
+        let (id, state) = (record.id, record.state);
         (row.cancel, row.alone) = (false, false);
+        if state != State::Pending {
+            self.settle(id, state.word(), ended.at);
+        }
         true
     }
 
@@ -376,6 +426,11 @@ impl Table {
                 state: record.state,
             });
         }
+        for lost in &reclaimed {
+            if lost.state != State::Pending {
+                self.settle(lost.id, lost.state.word(), now);
+            }
+        }
         reclaimed
     }
 
@@ -391,7 +446,11 @@ impl Table {
             State::Running => row.cancel = true,
             other => return Asked::Refused(other),
         }
-        Asked::Granted(row.record.state)
+        let state = row.record.state;
+        if state == State::Cancelled {
+            self.settle(id, state.word(), now);
+        }
+        Asked::Granted(state)
     }
 
     fn retry(&mut self, id: JobId, now: Micros) -> Asked {
@@ -473,7 +532,16 @@ impl Table {
             let is_changed = match change {
                 Change::Cancel => matches!(self.cancel(id, now), Asked::Granted(_)),
                 Change::Retry => matches!(self.retry(id, now), Asked::Granted(_)),
-                Change::Delete => self.rows.remove(&id).is_some(),
+                Change::Delete => {
+                    let row = self.rows.remove(&id);
+                    if row
+                        .as_ref()
+                        .is_some_and(|row| row.record.state == State::Pending)
+                    {
+                        self.settle(id, "deleted", now);
+                    }
+                    row.is_some()
+                }
             };
             if is_changed {
                 changed.push(id);

@@ -46,7 +46,7 @@ pub use sqlite::open_sqlite;
 #[cfg(feature = "sqlite")]
 pub(crate) use sqlite::{enqueue_in as enqueue_in_sqlite, open_existing as open_existing_sqlite};
 pub use types::{
-    Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, Lot, NewJob,
+    After, Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, Lot, NewJob,
     OnDuplicate, QueueRow, Reclaimed, ScheduleSpec, Slot, Suspects, UniqueKey, Verdict,
 };
 

@@ -154,7 +154,17 @@ fn for_postgres(sql: &str, schema: Option<&str>, tell: Option<&str>) -> String {
     let Some(schema) = schema else {
         return text;
     };
-    for before in ["from ", "into ", "update ", "table ", " on ", "drop index "] {
+    let before = [
+        "from ",
+        "into ",
+        "update ",
+        "table ",
+        " on ",
+        "join ",
+        "function ",
+        "drop index ",
+    ];
+    for before in before {
         let after = format!("{before}\"{schema}\".delayed_jobs");
         text = text.replace(&format!("{before}delayed_jobs"), &after);
     }

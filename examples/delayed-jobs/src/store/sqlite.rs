@@ -34,6 +34,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../schema/sqlite/002_plans.sql"),
     include_str!("../../schema/sqlite/003_expected.sql"),
     include_str!("../../schema/sqlite/004_limits.sql"),
+    include_str!("../../schema/sqlite/005_after.sql"),
 ];
 
 /// How long to wait for another process that is writing.
@@ -115,6 +116,8 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
         write_ahead(&connection)?;
         connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update(None, "wal_autocheckpoint", LONGEST_LOG)?;
+        // A job that is cancelled since one before it was may have others after it.
+        connection.pragma_update(None, "recursive_triggers", true)?;
     }
     Ok(connection)
 }
@@ -185,7 +188,7 @@ struct Lanes {
     writer: Sender<Command>,
     reader: Sender<Command>,
     looker: Sender<Command>,
-    changes: watch::Receiver<u64>,
+    change: watch::Sender<u64>,
 }
 
 impl Lanes {
@@ -198,11 +201,12 @@ impl Lanes {
         let (to_writer, writes) = mpsc::channel();
         let (to_reader, reads) = mpsc::channel();
         let (to_looker, looks) = mpsc::channel();
-        let (change, changes) = watch::channel(0);
+        let change = watch::Sender::new(0);
+        let changed = change.clone();
         let (alive, lives) = mpsc::channel();
         let thread = |name: &str| thread::Builder::new().name(name.to_owned());
         thread("jobs-writer").spawn(move || {
-            write(&writer, &writes, &change);
+            write(&writer, &writes, &changed);
             drop(alive);
         })?;
         thread("jobs-reader").spawn(move || read(&reader, &reads))?;
@@ -212,7 +216,7 @@ impl Lanes {
             writer: to_writer,
             reader: to_reader,
             looker: to_looker,
-            changes,
+            change,
         })
     }
 }
@@ -467,7 +471,17 @@ impl Database for Lanes {
     /// The writer commits what it finds as one, so nothing is gained by putting ends together here.
     fn finish(&self, values: Vec<Value>) -> Answer<'_, bool> {
         let finished = self.query(Purpose::Write, sql::FINISH, values);
-        Box::pin(async move { Ok(!finished.await?.is_empty()) })
+        Box::pin(async move {
+            let Some(mut row) = finished.await?.pop() else {
+                return Ok(false);
+            };
+            row.0.next();
+            if row.first_int()? == 1 {
+                // Others may have waited for it.
+                self.change.send_modify(|changes| *changes += 1);
+            }
+            Ok(true)
+        })
     }
 
     fn insert(&self, values: Vec<Value>, soon: bool) -> Answer<'_, Vec<Row>> {
@@ -485,7 +499,7 @@ impl Database for Lanes {
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.clone()
+        self.change.subscribe()
     }
 }
 

@@ -31,6 +31,17 @@ pub struct NewJob {
     pub limit_key: Option<String>,
     /// The key that no other job may hold.
     pub key: Option<UniqueKey>,
+    /// The jobs that it comes after.
+    pub after: Option<After>,
+}
+
+/// Jobs that another one comes after. One that is not there any more counts as done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct After {
+    /// Which.
+    pub jobs: Vec<JobId>,
+    /// Whether they have ended is enough; otherwise the job is cancelled if one of them is not done in the end.
+    pub any_end: bool,
 }
 
 /// A key, and what happens if another job holds it.

@@ -115,6 +115,7 @@ impl Schedule {
                 timeout: None,
                 limit_key: None,
                 key: None,
+                after: None,
             },
         }
     }

@@ -482,12 +482,17 @@ async fn tables_live_in_the_schema_that_was_named() {
         matches!(missing, StoreError::TooOld { found: 0, .. }),
         "{missing}"
     );
-    assert_eq!(options().migrate().await.expect("made"), (0, 4));
-    assert_eq!(options().migrate().await.expect("made before"), (4, 4));
+    assert_eq!(options().migrate().await.expect("made"), (0, 5));
+    assert_eq!(options().migrate().await.expect("made before"), (5, 5));
     let queue = Queue::on(options().existing().open().await.expect("it opens"));
     let log = Log::new();
     let running = spawn(noting(&queue, &log).every("tick", 100 * MILLI, &Note(7)));
+    let first = queue.enqueue(Note(1)).after(200 * MILLI);
+    let first = first.await.expect("enqueued").id();
+    let next = queue.enqueue(Note(2)).after_done([first]);
+    next.await.expect("enqueued");
     sleep(SECOND).await;
+    assert!(log.notes().contains(&2), "it came after the other one");
     let there = Queue::on(options().open().await.expect("it opens"));
     let mut client = support::client(&database).await;
     let mut transaction = client.begin().await.expect("a transaction");

@@ -9,7 +9,7 @@ use crate::time::Micros;
 
 pub(super) const COLUMNS: &str = "\
 id, kind, queue, payload, priority, run_at, state, attempt, crashes, attempts, timeout, limit_key, key, worker, lease_until, progress, \
-error, errors, output, created_at, started_at, finished_at";
+error, errors, output, after_jobs, created_at, started_at, finished_at";
 
 pub(super) fn record(mut row: Row) -> Result<Record, StoreError> {
     Ok(Record {
@@ -37,6 +37,10 @@ pub(super) fn record(mut row: Row) -> Result<Record, StoreError> {
             .and_then(|errors| serde_json::from_str(&errors).ok())
             .unwrap_or_default(),
         output: row.maybe_text()?,
+        after: row
+            .maybe_text()?
+            .and_then(|after| serde_json::from_str(&after).ok())
+            .unwrap_or_default(),
         created_at: row.int().map(Micros)?,
         started_at: row.maybe_int()?.map(Micros),
         finished_at: row.maybe_int()?.map(Micros),

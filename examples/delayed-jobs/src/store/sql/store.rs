@@ -48,7 +48,7 @@ impl<D: Database> Sql<D> {
         let is_soon = |jobs: &[NewJob]| jobs.iter().any(|job| job.run_at <= until);
         for chunk in jobs.chunk_by(|a, b| a.key.is_none() && b.key.is_none()) {
             match chunk {
-                [job] if job.key.is_none() => {
+                [job] if job.key.is_none() && job.after.is_none() => {
                     let answer = self.database.insert(values_of(job), is_soon(chunk));
                     let inserted = ids(answer.await?)?;
                     outcomes.extend(inserted.into_iter().map(Enqueued::New));

@@ -23,9 +23,9 @@ pub(in crate::store) fn dialect(sql: &str, kind: &str) -> String {
     text + rest
 }
 
-/// The last three are of the key.
-const COLUMNS_OF_NEW: &str = "kind, queue, payload, priority, run_at, created_at, attempts, timeout, limit_key, key, holds, held_until";
-const VALUES_OF_NEW: usize = 12;
+/// The last six are of the key and of jobs that it comes after.
+const COLUMNS_OF_NEW: &str = "kind, queue, payload, priority, run_at, created_at, attempts, timeout, limit_key, key, holds, held_until, after_jobs, after_any, wanted_at";
+const VALUES_OF_NEW: usize = 15;
 
 /// Jobs that are due later than `soon` are found by other workers' looking ahead; they need no telling.
 pub(in crate::store) fn insert(rows: usize, soon: bool) -> String {
@@ -45,12 +45,16 @@ pub(in crate::store) fn insert(rows: usize, soon: bool) -> String {
 }
 
 pub(super) fn values_of(job: &NewJob) -> Vec<Value> {
+    let run_at = match job.after {
+        Some(_) => Micros::NEVER,
+        None => job.run_at,
+    };
     let mut values = values![
         job.kind.as_str(),
         job.queue.as_str(),
         job.payload.as_str(),
         job.priority.rank(),
-        job.run_at,
+        run_at,
         job.created_at,
         job.attempts.map(i64::from),
         job.timeout.map(micros),
@@ -59,6 +63,14 @@ pub(super) fn values_of(job: &NewJob) -> Vec<Value> {
     values.extend(match &job.key {
         Some(key) => values_of_key(key),
         None => values![None::<&str>, 0_i64, 0_i64],
+    });
+    values.extend(match &job.after {
+        Some(after) => values![
+            serde_json::to_string(&after.jobs).unwrap_or_default(),
+            i64::from(after.any_end),
+            job.run_at,
+        ],
+        None => values![None::<&str>, 0_i64, None::<Micros>],
     });
     values
 }
@@ -180,7 +192,8 @@ pub(super) const REPLACE: &str = concat!(
     "\
 update delayed_jobs
 set kind = $1, queue = $2, payload = $3, priority = $4, run_at = $5, created_at = $6, attempts = $7, timeout = $8,
-    limit_key = $9, holds = $11, attempt = 0, crashes = 0, progress = null, error = null, errors = null
+    limit_key = $9, holds = $11, after_jobs = $13, after_any = $14, wanted_at = $15,
+    attempt = 0, crashes = 0, progress = null, error = null, errors = null
 where key = $10 and held_until = $12 and state = 'pending' and ",
     holds_key!(),
     "\nreturning id /*tell */"
@@ -263,7 +276,7 @@ set state = case when cancel = 1 and $3 <> 'done' then 'cancelled' else $3 end,
     crashes = case when $3 = 'pending' and $6 = 0 then 0 else crashes end,
     worker = null, lease_until = null, cancel = 0, alone = 0
 where id = $1 and claim = $2 and state = 'running'
-returning id"
+returning id, is_awaited"
 );
 
 /// Lists of numbers go as JSON, so that the statement is the same for any number of them. Rows are locked in the order

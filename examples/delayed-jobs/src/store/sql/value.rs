@@ -78,8 +78,7 @@ pub(super) use values;
 pub(in crate::store) struct Row(pub(in crate::store) vec::IntoIter<Value>);
 
 impl Row {
-    /// The number in the first cell.
-    #[cfg(feature = "postgres")]
+    /// The number in the next cell.
     pub(in crate::store) fn first_int(mut self) -> Result<i64, StoreError> {
         self.int()
     }
