@@ -19,6 +19,7 @@
 //! | to run them | [`Queue::worker`], [`Worker`] |
 //! | retries, a timeout | [`Handling`], [`Retry`], [`Failure`] |
 //! | the number of the attempt, the progress, the output, the cancellation | [`Job`] |
+//! | a job that ends with your transaction | `Job::complete_in_sqlite`, `Job::complete_in_postgres` |
 //! | jobs at regular times, by cron expressions too | [`Worker::every`], [`Every`] |
 //! | to manage them | [`Queue::list`], [`Queue::cancel`], [`Queue::retry`], [`Queue::pause`] |
 //! | to cancel, retry or delete many | [`Queue::change`], [`Filter`] |
@@ -69,6 +70,8 @@ mod unique;
 mod worker;
 
 pub use enqueue::{Enqueue, EnqueueError};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use handler::CompleteError;
 pub use handler::Job;
 pub use job::{DEFAULT_QUEUE, JobId, Payload, Priority, Record, State, TryError};
 pub use limit::Limit;

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use delayed_jobs::{
-    Enqueued, Failure, Handling, Job, JobId, Limit, Micros, OnDuplicate, Payload, Queue, Retry,
-    State, StoreError, Unique, Worker,
+    CompleteError, Enqueued, Failure, Handling, Job, JobId, Limit, Micros, OnDuplicate, Payload,
+    Queue, Retry, State, StoreError, Unique, Worker,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, Executor};
@@ -85,6 +85,8 @@ on_both![
     the_jobs_of_a_lost_worker_are_taken_over,
     limits_hold_over_two_workers,
     jobs_that_end_at_once_let_the_next_one_go_and_only_once,
+    a_job_ends_with_the_transaction_of_its_handler,
+    a_job_that_was_lost_cannot_be_ended_in_a_transaction,
     a_schema_from_the_future_is_refused,
     jobs_of_an_older_schema_keep_their_keys_and_run,
     opening_at_the_same_time_migrates_once,
@@ -286,6 +288,116 @@ async fn the_jobs_of_a_lost_worker_are_taken_over(database: Database) {
     let running = spawn(noting(&heir, &starts).lease(500 * MILLI));
     until_done(&heir, 6).await;
     assert_eq!(running.end().await.reclaimed, 4);
+}
+
+/// Writes an effect and ends the job in one transaction, which is committed or rolled back.
+async fn complete(address: &str, job: &Job<Note>, commit: bool) -> Result<(), CompleteError> {
+    let effect = format!("insert into effects (note) values ({})", job.payload.0);
+    if address.starts_with("postgres") {
+        let mut client = support::client(address).await;
+        let mut transaction = client.begin().await.expect("a transaction");
+        let sql = sqlx::AssertSqlSafe(effect);
+        transaction.execute(sql).await.expect("an effect");
+        job.complete_in_postgres(&mut transaction).await?;
+        if commit {
+            transaction.commit().await.expect("committed");
+        }
+        return Ok(());
+    }
+    tokio::task::block_in_place(|| {
+        let mut connection = rusqlite::Connection::open(address).expect("a connection");
+        let transaction = connection.transaction().expect("a transaction");
+        transaction.execute(&effect, []).expect("an effect");
+        job.complete_in_sqlite(&transaction)?;
+        if commit {
+            transaction.commit().expect("committed");
+        }
+        Ok(())
+    })
+}
+
+async fn run_sql(address: &str, sql: &str) {
+    if address.starts_with("postgres") {
+        return support::run(address, sql).await;
+    }
+    let connection = rusqlite::Connection::open(address).expect("a connection");
+    connection.execute_batch(sql).expect("it runs");
+}
+
+async fn effects(address: &str) -> i64 {
+    let sql = "select count(*) from effects";
+    if address.starts_with("postgres") {
+        let mut client = support::client(address).await;
+        let count = sqlx::query_scalar(sql).fetch_one(&mut client).await;
+        return count.expect("a count");
+    }
+    let connection = rusqlite::Connection::open(address).expect("a connection");
+    let count = connection.query_row(sql, [], |row| row.get(0));
+    count.expect("a count")
+}
+
+async fn a_job_ends_with_the_transaction_of_its_handler(database: Database) {
+    let queue = database.open().await;
+    run_sql(&database.address, "create table effects (note bigint)").await;
+    let id = queue.enqueue(Note(1)).await.expect("enqueued").id();
+    let next = queue.enqueue(Note(2)).after_done([id]);
+    let next = next.await.expect("enqueued").id();
+    let retry = Retry::fixed(MILLI).attempts(5);
+    let address = database.address.clone();
+    let worker = queue.worker().lease(300 * MILLI).register_with(
+        Handling::default().retry(retry),
+        move |job: Job<Note>| {
+            let address = address.clone();
+            async move {
+                if job.payload.0 == 2 {
+                    return Ok(());
+                }
+                job.output(&job.attempt())?;
+                complete(&address, &job, job.attempt() > 1).await?;
+                // For longer than the lease: it is not held any more, and nobody minds.
+                sleep(400 * MILLI).await;
+                match job.attempt() {
+                    1 => Err(Failure::new("rolled back")),
+                    _ => Err(Failure::new("it is done all the same")),
+                }
+            }
+        },
+    );
+    let metrics = worker.metrics();
+    let running = spawn(worker);
+    until_done(&queue, 2).await;
+    let ended = || async { metrics.snapshot().done == 2 };
+    support::until("the worker knows of both ends", ended).await;
+    running.end().await;
+    let record = queue.job(id).await.expect("an answer").expect("a job");
+    assert_eq!((record.state, record.attempt), (State::Done, 2));
+    assert_eq!(record.output.as_deref(), Some("2"));
+    assert_eq!(record.errors.len(), 1, "that of the first try");
+    assert_eq!(effects(&database.address).await, 1);
+    let next = queue.job(next).await.expect("an answer").expect("a job");
+    assert_eq!(next.state, State::Done);
+}
+
+async fn a_job_that_was_lost_cannot_be_ended_in_a_transaction(database: Database) {
+    let queue = database.open().await;
+    run_sql(&database.address, "create table effects (note bigint)").await;
+    queue.enqueue(Note(1)).await.expect("enqueued");
+    let (sender, mut refused) = tokio::sync::mpsc::unbounded_channel();
+    let address = database.address.clone();
+    let worker = queue.worker().register(move |job: Job<Note>| {
+        let (address, sender) = (address.clone(), sender.clone());
+        async move {
+            // As if another worker had claimed it.
+            run_sql(&address, "update delayed_jobs set claim = claim + 1").await;
+            let refusal = complete(&address, &job, true).await;
+            let _ = sender.send(matches!(refusal, Err(CompleteError::Lost(id)) if id == job.id()));
+            Ok(())
+        }
+    });
+    let running = spawn(worker);
+    assert_eq!(refused.recv().await, Some(true));
+    running.end().await;
+    assert_eq!(effects(&database.address).await, 0);
 }
 
 /// Each of many jobs waits for two that end at about the same moment, on two workers.

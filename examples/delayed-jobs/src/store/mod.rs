@@ -38,13 +38,16 @@ pub(crate) use address::Address;
 pub use error::StoreError;
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
-pub(crate) use postgres::enqueue_in as enqueue_in_postgres;
-#[cfg(feature = "postgres")]
 pub use postgres::{PostgresOptions, open_postgres};
+#[cfg(feature = "postgres")]
+pub(crate) use postgres::{enqueue_in as enqueue_in_postgres, finish_in as finish_in_postgres};
 #[cfg(feature = "sqlite")]
 pub use sqlite::open_sqlite;
 #[cfg(feature = "sqlite")]
-pub(crate) use sqlite::{enqueue_in as enqueue_in_sqlite, open_existing as open_existing_sqlite};
+pub(crate) use sqlite::{
+    enqueue_in as enqueue_in_sqlite, finish_in as finish_in_sqlite,
+    open_existing as open_existing_sqlite,
+};
 pub use types::{
     After, Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, Lot, NewJob,
     OnDuplicate, QueueRow, Reclaimed, ScheduleSpec, Slot, Suspects, UniqueKey, Verdict,

@@ -29,7 +29,7 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinSet;
 
 use super::sql::{self, Database, Execute, Purpose, Row, Sql, Value, dialect};
-use super::types::{Enqueued, NewJob};
+use super::types::{Ended, Enqueued, NewJob};
 use super::{Answer, Store, StoreError};
 use crate::time::{Clock, Micros};
 
@@ -255,6 +255,16 @@ pub(crate) async fn enqueue_in(
 ) -> Result<Enqueued, StoreError> {
     let connection = AsyncMutex::new(connection);
     sql::enqueue(&Theirs { connection, schema }, job, true).await
+}
+
+/// Ends a claim within the caller's transaction.
+pub(crate) async fn finish_in(
+    connection: &mut PgConnection,
+    schema: Option<&str>,
+    ended: Ended,
+) -> Result<bool, StoreError> {
+    let connection = AsyncMutex::new(connection);
+    sql::finish(&Theirs { connection, schema }, ended).await
 }
 
 #[cfg(test)]

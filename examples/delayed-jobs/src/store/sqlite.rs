@@ -25,7 +25,7 @@ use rusqlite::{
 use tokio::sync::{oneshot, watch};
 
 use super::sql::{self, Database, Execute, Purpose, Row, Sql, Value, dialect};
-use super::types::{Enqueued, NewJob};
+use super::types::{Ended, Enqueued, NewJob};
 use super::{Answer, Store, StoreError};
 use crate::time::Clock;
 
@@ -511,12 +511,22 @@ impl Execute for Connection {
     }
 }
 
-pub(crate) fn enqueue_in(connection: &Connection, job: &NewJob) -> Result<Enqueued, StoreError> {
-    let enqueued = pin!(sql::enqueue(connection, job, true));
-    match enqueued.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(enqueued) => enqueued,
+/// What is asked of a connection is there at once.
+fn at_once<T>(asked: impl Future<Output = T>) -> T {
+    match pin!(asked).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => answer,
         Poll::Pending => unreachable!("a connection answers at once"),
     }
+}
+
+/// Enqueues a job within the caller's transaction.
+pub(crate) fn enqueue_in(connection: &Connection, job: &NewJob) -> Result<Enqueued, StoreError> {
+    at_once(sql::enqueue(connection, job, true))
+}
+
+/// Ends a claim within the caller's transaction.
+pub(crate) fn finish_in(connection: &Connection, ended: Ended) -> Result<bool, StoreError> {
+    at_once(sql::finish(connection, ended))
 }
 
 #[cfg(test)]

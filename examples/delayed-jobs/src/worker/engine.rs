@@ -622,7 +622,8 @@ impl Engine {
         let kept: HashSet<_> = renewed.into_iter().collect();
         for lease in leases.iter().filter(|lease| !kept.contains(&lease.id)) {
             // It may have come to its end meanwhile.
-            if let Some(stops) = self.held.stops(lease.id, Some(*lease)) {
+            let stops = self.held.stops(lease.id, Some(*lease));
+            if let Some(stops) = stops.filter(|stops| !stops.completed.load(Ordering::SeqCst)) {
                 tracing::warn!(job = %lease.id, "the lease was lost: another worker may run the job");
                 self.metrics.lose_lease();
                 stops.lose();

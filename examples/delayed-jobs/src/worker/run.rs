@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ pub(super) struct Stops {
     pub(super) token: CancellationToken,
     cancelled: CancellationToken,
     lost: CancellationToken,
+    /// The handler has ended the job in a transaction of its own: whether the lease is held says nothing any more.
+    pub(super) completed: Arc<AtomicBool>,
 }
 
 impl Stops {
@@ -86,6 +88,7 @@ pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: S
         lateness,
         token: stops.token.clone(),
         output: output.clone(),
+        completed: Arc::clone(&stops.completed),
     };
     let begun = Instant::now();
     let end = caught(supervise(&engine, &job, context, &stops)).await;
@@ -97,7 +100,7 @@ pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: S
             Verdict::Retry { at, .. } | Verdict::Snoozed { at } => Some(*at),
             _ => None,
         };
-        conclude(&engine, &job, verdict, took).await;
+        conclude(&engine, &job, verdict, took, &stops).await;
         if let Some(at) = again {
             engine.hint(lane, job.lease.id, at);
         }
@@ -218,7 +221,7 @@ fn judge(
 }
 
 /// Tells the store, as long as the lease would last without a sign of life.
-async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Duration) {
+async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Duration, stops: &Stops) {
     let outcome = match &verdict {
         Verdict::Done { .. } => "done",
         Verdict::Retry { .. } => "failed",
@@ -238,6 +241,12 @@ async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Durati
             Ok(true) => {
                 engine.metrics.end(outcome);
                 crate::metrics::ended(&job.kind, outcome, took);
+                return;
+            }
+            Ok(false) if stops.completed.load(Ordering::SeqCst) => {
+                // The transaction of the handler was committed, whatever the handler has returned.
+                engine.metrics.end("done");
+                crate::metrics::ended(&job.kind, "done", took);
                 return;
             }
             Ok(false) => {

@@ -10,7 +10,6 @@ use super::super::types::{
     Reclaimed, ScheduleSpec, Slot, Suspects,
 };
 use super::super::{Answer, HELD_BACK, Store, StoreError};
-use super::enqueue::enqueue;
 use super::execute::{Database, Purpose, one};
 use super::filter::{self, COLUMNS, record};
 use super::limit;
@@ -19,6 +18,7 @@ use super::text::{
     FILL_SLOT, HELD_BY, LAST_SLOT, NEXT_EXPIRY, NEXT_SUSPECT, PAUSE, PROGRESS, QUEUES, RECLAIM,
     REMEMBER_SLOT, RENEW, RESUME, RETRY, STATE, insert, values_of, values_of_end, values_of_slot,
 };
+use super::theirs::enqueue;
 use super::value::{Row, Value, values};
 use crate::job::{JobId, Record};
 use crate::limit::Limit;

@@ -1,11 +1,17 @@
-//! One job on its way into the table.
+//! What may be done in a transaction of the caller's: a job on its way into the table, and the end of one.
 
 use super::super::StoreError;
-use super::super::types::{Enqueued, NewJob, OnDuplicate, UniqueKey};
+use super::super::types::{Ended, Enqueued, NewJob, OnDuplicate, UniqueKey};
 use super::execute::{Execute, Purpose, one};
-use super::text::{HAS_KEY, LOSE_KEY, REPLACE, insert, values_of};
+use super::text::{FINISH, HAS_KEY, LOSE_KEY, REPLACE, insert, values_of, values_of_end};
 use super::value::{Value, values};
 use crate::time::Micros;
+
+/// Ends a claim. Returns `false` if it is no longer valid.
+pub(in crate::store) async fn finish<E: Execute>(on: &E, ended: Ended) -> Result<bool, StoreError> {
+    let ended = one(on, Purpose::Write, FINISH, values_of_end(ended)).await?;
+    Ok(ended.is_some())
+}
 
 /// A key and its period.
 fn held(key: &UniqueKey) -> Vec<Value> {
