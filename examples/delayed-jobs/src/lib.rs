@@ -78,7 +78,9 @@ pub use limit::Limit;
 pub use metrics::{Metrics, Snapshot};
 pub use queue::{AskError, Queue};
 pub use retry::{Failure, Retry};
-pub use store::{Change, Counts, Enqueued, Filter, OnDuplicate, QueueRow, StoreError};
+pub use store::{
+    Change, Counts, Enqueued, Filter, OnDuplicate, QueueRow, ScheduleRow, StoreError, WorkerRow,
+};
 pub use time::{Clock, Micros};
 pub use unique::{Unique, UniqueWhile};
 #[cfg(feature = "cron")]

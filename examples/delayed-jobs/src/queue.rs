@@ -7,7 +7,8 @@ use crate::enqueue::{Enqueue, EnqueueError, accepted};
 use crate::job::{JobId, Payload, Record, State};
 use crate::limit::Limit;
 use crate::store::{
-    Address, Asked, Change, Counts, Enqueued, Filter, NewJob, QueueRow, Store, StoreError,
+    Address, Asked, Change, Counts, Enqueued, Filter, NewJob, QueueRow, ScheduleRow, Store,
+    StoreError, WorkerRow,
 };
 use crate::worker::{Site, Worker};
 
@@ -220,6 +221,24 @@ impl Queue {
     /// Those of the store.
     pub async fn queues(&self) -> Result<Vec<QueueRow>, StoreError> {
         self.store().queues().await
+    }
+
+    /// Lists the workers that live, in the order in which they began; one that was killed for half a minute more.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn workers(&self) -> Result<Vec<WorkerRow>, StoreError> {
+        self.store().workers(self.store().clock().now()).await
+    }
+
+    /// Lists the schedules that workers have told of.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn schedules(&self) -> Result<Vec<ScheduleRow>, StoreError> {
+        self.store().schedules().await
     }
 
     /// Pauses a queue for all workers. Running jobs continue.

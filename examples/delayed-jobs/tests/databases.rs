@@ -479,7 +479,7 @@ async fn a_schema_from_the_future_is_refused(database: Database) {
     let refused = Queue::open(&database.address).await.expect_err("too new");
     assert_eq!(
         refused.to_string(),
-        "the schema has version 99, and this program knows versions up to 5: use a newer program"
+        "the schema has version 99, and this program knows versions up to 6: use a newer program"
     );
 }
 

@@ -12,6 +12,7 @@ use delayed_jobs::store::{
 };
 use delayed_jobs::{
     Enqueued, Filter, JobId, Limit, Micros, OnDuplicate, Priority, QueueRow, State, UniqueWhile,
+    WorkerRow,
 };
 
 /// A store, and what has to live as long.
@@ -113,6 +114,8 @@ promises![
     a_job_is_cancelled_if_one_before_it_fails_and_so_are_those_after_it,
     a_callback_comes_after_all_ends,
     what_has_ended_before_is_not_waited_for,
+    workers_are_seen_while_they_live,
+    what_comes_and_goes_is_counted,
 ];
 
 const T: fn(i64) -> Micros = |seconds| Micros(seconds * 1_000_000);
@@ -1402,4 +1405,43 @@ async fn what_has_ended_before_is_not_waited_for(store: Opened) {
     let many = store.enqueue(many).await.expect("enqueued");
     assert_eq!(state(&store, many[0].id()).await, State::Cancelled);
     assert_eq!(run_at(&store, many[1].id()).await, T(5));
+}
+
+async fn workers_are_seen_while_they_live(store: Opened) {
+    let worker = |name: &str, began: i64, until: i64| WorkerRow {
+        name: name.to_owned(),
+        host: "here".to_owned(),
+        queues: "default 16".to_owned(),
+        began_at: T(began),
+        until: T(until),
+    };
+    let names = async |now| {
+        let workers = store.workers(T(now)).await.expect("workers");
+        workers
+            .into_iter()
+            .map(|worker| worker.name)
+            .collect::<Vec<_>>()
+    };
+    store.beat(worker("b", 1, 40), T(1)).await.expect("told");
+    store.beat(worker("a", 2, 41), T(2)).await.expect("told");
+    store.beat(worker("b", 1, 60), T(20)).await.expect("told");
+    assert_eq!(names(41).await, ["b", "a"]);
+    assert_eq!(names(42).await, ["b"]);
+    store.leave("b").await.expect("told");
+    assert_eq!(names(42).await, [""; 0]);
+    store.beat(worker("c", 50, 90), T(50)).await.expect("told");
+    assert_eq!(names(0).await, ["c"], "`a` is forgotten");
+}
+
+async fn what_comes_and_goes_is_counted(store: Opened) {
+    let before = store.flow(T(0)).await.expect("an answer");
+    for at in [10, 20, 30] {
+        put(&store, job(0)).await;
+        let lease = claim_one(&store, at).await;
+        assert!(finish(&store, lease, at, Verdict::Done { output: None }).await);
+    }
+    let id = put(&store, job(0)).await.id();
+    store.cancel(id, T(25)).await.expect("an answer");
+    let flow = store.flow(T(20)).await.expect("an answer");
+    assert_eq!((flow.last - before.last, flow.ended), (4, 3));
 }

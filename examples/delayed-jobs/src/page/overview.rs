@@ -1,5 +1,6 @@
 //! What all who look on share, so that ten open pages cost what one does.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -7,7 +8,7 @@ use tokio::sync::Mutex;
 
 use crate::job::{Record, State};
 use crate::queue::Queue;
-use crate::store::{Counts, Filter, QueueRow, StoreError};
+use crate::store::{Counts, Filter, QueueRow, ScheduleRow, StoreError, WorkerRow};
 use crate::time::Micros;
 
 /// The number of jobs that are shown of each state.
@@ -19,6 +20,8 @@ const OFTEN: Duration = Duration::from_millis(400);
 /// Looking takes at most one part in this many of the time.
 const SELDOM: u32 = 12;
 
+const MINUTE: Duration = Duration::from_secs(60);
+
 /// Longer texts are cut.
 const LONGEST: usize = 200;
 
@@ -26,10 +29,13 @@ const LONGEST: usize = 200;
 #[derive(Clone, Serialize)]
 pub(super) struct Row {
     id: crate::job::JobId,
+    state: State,
     kind: String,
     queue: String,
+    key: Option<String>,
     attempt: u32,
     run_at: Micros,
+    finished_at: Option<Micros>,
     progress: Option<u8>,
     error: Option<String>,
 }
@@ -44,10 +50,15 @@ pub(super) struct Overview {
     pub(super) dead: Vec<Row>,
     /// How long the first job that is due has waited, in microseconds.
     pub(super) oldest_due: u64,
+    pub(super) workers: Vec<WorkerRow>,
+    schedules: Vec<ScheduleRow>,
+    /// Jobs that were enqueued and that ended within the last minute.
+    pub(super) enqueued: u64,
+    pub(super) ended: u64,
 }
 
 impl Overview {
-    async fn look(queue: &Queue) -> Result<Overview, StoreError> {
+    async fn look(queue: &Queue, ids: &mut Ids) -> Result<Overview, StoreError> {
         let list = async |state| {
             let filter = Filter {
                 state: Some(state),
@@ -61,8 +72,19 @@ impl Overview {
         let now = queue.store().clock().now();
         let oldest = pending.first().map(|row| now.since(row.run_at));
         let oldest = oldest.unwrap_or_default().as_micros();
+        let flow = queue.store().flow(now.before(MINUTE)).await?;
+        let mut schedules = queue.schedules().await?;
+        for schedule in &mut schedules {
+            // Its payload is nobody's business here.
+            let spec = schedule.spec.split(" with ").next().unwrap_or_default();
+            schedule.spec = cut(spec.to_owned(), LONGEST);
+        }
         Ok(Overview {
             now,
+            enqueued: ids.within_a_minute(flow.last),
+            ended: flow.ended,
+            workers: queue.workers().await?,
+            schedules,
             counts: queue.counts().await?,
             queues: queue.queues().await?,
             pending,
@@ -73,13 +95,16 @@ impl Overview {
     }
 }
 
-fn row(job: Record) -> Row {
+pub(super) fn row(job: Record) -> Row {
     Row {
         id: job.id,
+        state: job.state,
         kind: cut(job.kind, LONGEST),
         queue: cut(job.queue, LONGEST),
+        key: job.key.map(|key| cut(key, LONGEST)),
         attempt: job.attempt,
         run_at: job.run_at,
+        finished_at: job.finished_at,
         progress: job.progress,
         error: job.error.map(|error| cut(error, LONGEST)),
     }
@@ -97,7 +122,31 @@ pub(super) fn cut(mut text: String, most: usize) -> String {
 
 /// The last look. Who asks for a new one waits for it, and looks that are asked for meanwhile are the same one.
 #[derive(Default)]
-pub(super) struct Shared(Mutex<Option<Look>>);
+pub(super) struct Shared(Mutex<Last>);
+
+#[derive(Default)]
+struct Last {
+    look: Option<Look>,
+    ids: Ids,
+}
+
+/// The ids of the last jobs of the looks of a minute, which tell how many jobs came meanwhile.
+#[derive(Default)]
+struct Ids(VecDeque<(Instant, u64)>);
+
+impl Ids {
+    /// The number since the first look that was less than a minute ago, and so of the whole minute after one.
+    fn within_a_minute(&mut self, last: u64) -> u64 {
+        let now = Instant::now();
+        self.0.push_back((now, last));
+        while self.0.front().is_some_and(|(at, _)| now - *at > MINUTE) {
+            self.0.pop_front();
+        }
+        self.0
+            .front()
+            .map_or(0, |(_, first)| last.saturating_sub(*first))
+    }
+}
 
 struct Look {
     overview: Overview,
@@ -108,14 +157,15 @@ struct Look {
 impl Shared {
     pub(super) async fn get(&self, queue: &Queue) -> Result<Overview, StoreError> {
         let mut last = self.0.lock().await;
-        if let Some(look) = last.as_ref()
+        let Last { look, ids } = &mut *last;
+        if let Some(look) = look
             && look.at.elapsed() < OFTEN.max(SELDOM * look.cost)
         {
             return Ok(look.overview.clone());
         }
         let begun = Instant::now();
-        let overview = Overview::look(queue).await?;
-        *last = Some(Look {
+        let overview = Overview::look(queue, ids).await?;
+        *look = Some(Look {
             overview: overview.clone(),
             at: Instant::now(),
             cost: begun.elapsed(),
@@ -125,6 +175,6 @@ impl Shared {
 
     /// A visitor has changed something and wants to see it.
     pub(super) async fn forget(&self) {
-        *self.0.lock().await = None;
+        self.0.lock().await.look = None;
     }
 }

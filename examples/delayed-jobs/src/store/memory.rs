@@ -10,8 +10,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::types::{
-    Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, Lot, NewJob,
-    OnDuplicate, QueueRow, Reclaimed, ScheduleSpec, Slot, Suspects, Verdict,
+    Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Flow, Lease, Lot, NewJob,
+    OnDuplicate, QueueRow, Reclaimed, ScheduleRow, ScheduleSpec, Slot, Suspects, Verdict,
+    WorkerRow,
 };
 use super::{Answer, HELD_BACK, Store};
 use crate::job::{JobId, Record, State, TryError};
@@ -35,6 +36,7 @@ struct Table {
     limits: BTreeMap<String, Limit>,
     /// When the next start is due by the rate alone, by queue and limit key.
     paces: BTreeMap<(String, Option<String>), i64>,
+    workers: BTreeMap<String, WorkerRow>,
     /// What each schedule is, and the slot that it filled last.
     schedules: BTreeMap<String, (String, Option<Micros>)>,
 }
@@ -705,6 +707,48 @@ impl Store for MemoryStore {
 
     fn queues(&self) -> Answer<'_, Vec<QueueRow>> {
         now(self.table().queues())
+    }
+
+    fn beat(&self, worker: WorkerRow, at: Micros) -> Answer<'_, ()> {
+        let mut table = self.table();
+        table.workers.insert(worker.name.clone(), worker);
+        table.workers.retain(|_, worker| worker.until >= at);
+        now(())
+    }
+
+    fn leave(&self, worker: &str) -> Answer<'_, ()> {
+        self.table().workers.remove(worker);
+        now(())
+    }
+
+    fn workers(&self, at: Micros) -> Answer<'_, Vec<WorkerRow>> {
+        let table = self.table();
+        let alive = table.workers.values().filter(|worker| worker.until >= at);
+        let mut alive: Vec<_> = alive.cloned().collect();
+        alive.sort_by_key(|worker| worker.began_at);
+        now(alive)
+    }
+
+    fn schedules(&self) -> Answer<'_, Vec<ScheduleRow>> {
+        let table = self.table();
+        let row = |(name, (spec, slot)): (&String, &(String, Option<Micros>))| ScheduleRow {
+            name: name.clone(),
+            spec: spec.clone(),
+            slot: *slot,
+        };
+        now(table.schedules.iter().map(row).collect())
+    }
+
+    fn flow(&self, since: Micros) -> Answer<'_, Flow> {
+        let table = self.table();
+        let ended = table
+            .rows
+            .values()
+            .filter(|row| row.record.finished_at >= Some(since));
+        now(Flow {
+            last: u64::try_from(table.last).unwrap_or(0),
+            ended: ended.count() as u64,
+        })
     }
 
     fn pause(&self, queue: &str) -> Answer<'_, ()> {

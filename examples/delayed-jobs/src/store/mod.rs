@@ -49,8 +49,9 @@ pub(crate) use sqlite::{
     open_existing as open_existing_sqlite,
 };
 pub use types::{
-    After, Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, Lot, NewJob,
-    OnDuplicate, QueueRow, Reclaimed, ScheduleSpec, Slot, Suspects, UniqueKey, Verdict,
+    After, Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Flow, Lease, Lot,
+    NewJob, OnDuplicate, QueueRow, Reclaimed, ScheduleRow, ScheduleSpec, Slot, Suspects, UniqueKey,
+    Verdict, WorkerRow,
 };
 
 /// The error for a database that this program was built without.
@@ -141,6 +142,21 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// Lists the queues that hold jobs or are paused.
     fn queues(&self) -> Answer<'_, Vec<QueueRow>>;
+
+    /// Tells that a worker lives, and forgets those that have not told so for too long.
+    fn beat(&self, worker: WorkerRow, now: Micros) -> Answer<'_, ()>;
+
+    /// Tells that a worker ends.
+    fn leave(&self, worker: &str) -> Answer<'_, ()>;
+
+    /// Lists the workers that live, in the order in which they began.
+    fn workers(&self, now: Micros) -> Answer<'_, Vec<WorkerRow>>;
+
+    /// Lists the schedules.
+    fn schedules(&self) -> Answer<'_, Vec<ScheduleRow>>;
+
+    /// Returns how many jobs have come, and how many have ended since `since`.
+    fn flow(&self, since: Micros) -> Answer<'_, Flow>;
 
     /// Pauses a queue.
     fn pause(&self, queue: &str) -> Answer<'_, ()>;

@@ -35,6 +35,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../schema/sqlite/003_expected.sql"),
     include_str!("../../schema/sqlite/004_limits.sql"),
     include_str!("../../schema/sqlite/005_after.sql"),
+    include_str!("../../schema/sqlite/006_workers.sql"),
 ];
 
 /// How long to wait for another process that is writing.

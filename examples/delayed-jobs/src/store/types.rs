@@ -358,3 +358,38 @@ pub struct QueueRow {
     /// The number of its jobs that are pending or running.
     pub unfinished: u64,
 }
+
+/// A worker that lives, by its own word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WorkerRow {
+    /// Its name, which is unique.
+    pub name: String,
+    /// The name of its machine.
+    pub host: String,
+    /// Its queues and their concurrency, in words.
+    pub queues: String,
+    /// When it began.
+    pub began_at: Micros,
+    /// Until then it is believed to live.
+    pub until: Micros,
+}
+
+/// A schedule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ScheduleRow {
+    /// Its name.
+    pub name: String,
+    /// What it is: its times, its kind, its queue and its payload, in words.
+    pub spec: String,
+    /// The slot that it has filled last: its next run, or the last one.
+    pub slot: Option<Micros>,
+}
+
+/// How many jobs have come and gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// The id of the last job that came.
+    pub last: u64,
+    /// The number of jobs that ended since the time that was asked for, and are remembered.
+    pub ended: u64,
+}

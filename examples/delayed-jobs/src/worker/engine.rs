@@ -25,7 +25,8 @@ use crate::handler::Handlers;
 use crate::job::{JobId, State};
 use crate::metrics::Metrics;
 use crate::store::{
-    Answer, Change, Claim, Claimed, Ended, Filter, Lease, Lot, Store, StoreError, Suspects, Verdict,
+    Answer, Change, Claim, Claimed, Ended, Filter, Lease, Lot, Store, StoreError, Suspects,
+    Verdict, WorkerRow,
 };
 use crate::time::{Clock, Micros};
 
@@ -46,6 +47,9 @@ const PRUNED: usize = 500;
 
 /// No call of a worker takes longer, however long the lease is.
 const LONGEST_CALL: Duration = Duration::from_secs(10);
+
+/// From one sign of life for those who look on to the next.
+const BEAT: Duration = Duration::from_secs(10);
 
 /// A clock that is off by more than this was set.
 const STEP: Duration = Duration::from_secs(1);
@@ -165,6 +169,8 @@ pub(crate) struct Engine {
     pub(super) strays: AtomicBool,
     /// The clock at the last look, by itself and by a clock that cannot be set.
     pub(super) last_look: Mutex<Option<(Micros, Instant)>>,
+    /// When it last told that it lives.
+    pub(super) last_beat: Mutex<Option<Instant>>,
     /// Until then no lease is taken back, since the clock was set.
     pub(super) quiet_until: Mutex<Option<Instant>>,
     /// When the runtime gave its last sign of life, in milliseconds since `begun`.
@@ -471,6 +477,7 @@ impl Engine {
             self.cancel(id);
         }
         self.fill_slots().await?;
+        self.show_life().await?;
         let limits = self.limited(self.store.limits()).await?;
         for lane in &self.lanes {
             let is_limited = limits.iter().any(|(queue, _)| *queue == lane.queue);
@@ -505,6 +512,27 @@ impl Engine {
             next = next.min(expiry);
         }
         Ok(next.max(SHORTEST))
+    }
+
+    /// Tells those who look on that this worker lives, now and then.
+    async fn show_life(&self) -> Result<(), StoreError> {
+        let is_due = lock(&self.last_beat).is_none_or(|last| last.elapsed() >= BEAT);
+        if self.closing.load(Ordering::SeqCst) || !is_due {
+            return Ok(());
+        }
+        let queues = self.lanes.iter();
+        let queues = queues.map(|lane| format!("{} {}", lane.queue, lane.limit));
+        let now = self.clock.now();
+        let worker = WorkerRow {
+            name: self.name.clone(),
+            host: host(),
+            queues: queues.collect::<Vec<_>>().join(", "),
+            began_at: self.born,
+            until: now.after(4 * BEAT),
+        };
+        self.limited(self.store.beat(worker, now)).await?;
+        *lock(&self.last_beat) = Some(Instant::now());
+        Ok(())
     }
 
     /// Notices when the clock was set. Leases of others are left alone for as long as one lasts then: they may look
@@ -700,6 +728,8 @@ impl Engine {
                 engine.store.finish(ended).await
             });
         }
+        let engine = Arc::clone(self);
+        calls.spawn(async move { engine.store.leave(&engine.name).await.map(|()| true) });
         let mut left = calls.len();
         let all = async {
             while let Some(Ok(given_back)) = calls.join_next().await {
@@ -720,6 +750,13 @@ impl Engine {
             );
         }
     }
+}
+
+/// The name of this machine.
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = name.or_else(|| std::env::var("HOSTNAME").ok());
+    name.map_or_else(|| "unknown".to_owned(), |name| name.trim().to_owned())
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

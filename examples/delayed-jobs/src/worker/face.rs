@@ -431,6 +431,7 @@ impl Life {
             claiming: RwLock::new(()),
             strays: AtomicBool::new(false),
             last_look: Mutex::default(),
+            last_beat: Mutex::default(),
             quiet_until: Mutex::default(),
             pulse: AtomicU64::new(0),
             begun: std::time::Instant::now(),

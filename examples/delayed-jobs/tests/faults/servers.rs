@@ -482,8 +482,8 @@ async fn tables_live_in_the_schema_that_was_named() {
         matches!(missing, StoreError::TooOld { found: 0, .. }),
         "{missing}"
     );
-    assert_eq!(options().migrate().await.expect("made"), (0, 5));
-    assert_eq!(options().migrate().await.expect("made before"), (5, 5));
+    assert_eq!(options().migrate().await.expect("made"), (0, 6));
+    assert_eq!(options().migrate().await.expect("made before"), (6, 6));
     let queue = Queue::on(options().existing().open().await.expect("it opens"));
     let log = Log::new();
     let running = spawn(noting(&queue, &log).every("tick", 100 * MILLI, &Note(7)));

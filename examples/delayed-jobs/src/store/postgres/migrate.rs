@@ -13,6 +13,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../schema/postgres/003_expected.sql"),
     include_str!("../../../schema/postgres/004_limits.sql"),
     include_str!("../../../schema/postgres/005_after.sql"),
+    include_str!("../../../schema/postgres/006_workers.sql"),
 ];
 
 /// Keeps two programs from migrating at once. The number is only ours.

@@ -10,6 +10,7 @@
 //! text     the statements
 //! filter   those for the jobs of a filter
 //! limit    those for queues that have limits over all workers
+//! look     what those who look on ask for beside jobs
 //! execute  what a database is, seen from the statements
 //! value    what goes into a statement and what comes out of it
 //! ```
@@ -17,6 +18,7 @@
 mod execute;
 mod filter;
 mod limit;
+mod look;
 mod store;
 mod text;
 mod theirs;

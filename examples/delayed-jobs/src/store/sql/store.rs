@@ -6,16 +6,17 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::super::types::{
-    Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, Lot, NewJob, QueueRow,
-    Reclaimed, ScheduleSpec, Slot, Suspects,
+    Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Flow, Lease, Lot, NewJob,
+    QueueRow, Reclaimed, ScheduleRow, ScheduleSpec, Slot, Suspects, WorkerRow,
 };
 use super::super::{Answer, HELD_BACK, Store, StoreError};
 use super::execute::{Database, Purpose, one};
 use super::filter::{self, COLUMNS, record};
 use super::limit;
+use super::look;
 use super::text::{
-    AHEAD, ASKED_TO_CANCEL, CANCEL, CLAIM, CLAIM_ALONE, COUNTS, DECLARE, DROP_PENDING, DROP_SLOTS,
-    FILL_SLOT, HELD_BY, LAST_SLOT, NEXT_EXPIRY, NEXT_SUSPECT, PAUSE, PROGRESS, QUEUES, RECLAIM,
+    AHEAD, ASKED_TO_CANCEL, CANCEL, CLAIM, CLAIM_ALONE, DECLARE, DROP_PENDING, DROP_SLOTS,
+    FILL_SLOT, HELD_BY, LAST_SLOT, NEXT_EXPIRY, NEXT_SUSPECT, PAUSE, PROGRESS, RECLAIM,
     REMEMBER_SLOT, RENEW, RESUME, RETRY, STATE, insert, values_of, values_of_end, values_of_slot,
 };
 use super::theirs::enqueue;
@@ -326,7 +327,7 @@ impl<D: Database> Store for Sql<D> {
     fn counts(&self) -> Answer<'_, Counts> {
         Box::pin(async move {
             let mut counts = Counts::default();
-            let rows = self.database.query(Purpose::Look, COUNTS, Vec::new());
+            let rows = self.database.query(Purpose::Look, look::COUNTS, Vec::new());
             for mut row in rows.await? {
                 // A state that a newer program has written, or a person by hand, is left out.
                 if let Ok(state) = row.state() {
@@ -339,7 +340,7 @@ impl<D: Database> Store for Sql<D> {
 
     fn queues(&self) -> Answer<'_, Vec<QueueRow>> {
         Box::pin(async move {
-            let rows = self.database.query(Purpose::Look, QUEUES, Vec::new());
+            let rows = self.database.query(Purpose::Look, look::QUEUES, Vec::new());
             let queue = |mut row: Row| {
                 Ok(QueueRow {
                     name: row.text()?,
@@ -348,6 +349,46 @@ impl<D: Database> Store for Sql<D> {
                 })
             };
             rows.await?.into_iter().map(queue).collect()
+        })
+    }
+
+    fn beat(&self, worker: WorkerRow, now: Micros) -> Answer<'_, ()> {
+        let steps = vec![
+            (look::BEAT, look::values_of(&worker)),
+            (look::FORGET, values![now]),
+        ];
+        Box::pin(async move { self.database.steps(steps).await.map(drop) })
+    }
+
+    fn leave(&self, worker: &str) -> Answer<'_, ()> {
+        let values = values![worker];
+        Box::pin(async move { self.write(look::LEAVE, values).await.map(drop) })
+    }
+
+    fn workers(&self, now: Micros) -> Answer<'_, Vec<WorkerRow>> {
+        let values = values![now];
+        Box::pin(async move {
+            let rows = self.database.query(Purpose::Look, look::WORKERS, values);
+            rows.await?.into_iter().map(look::worker).collect()
+        })
+    }
+
+    fn schedules(&self) -> Answer<'_, Vec<ScheduleRow>> {
+        Box::pin(async move {
+            let rows = self
+                .database
+                .query(Purpose::Look, look::SCHEDULES, Vec::new());
+            rows.await?.into_iter().map(look::schedule).collect()
+        })
+    }
+
+    fn flow(&self, since: Micros) -> Answer<'_, Flow> {
+        let values = values![since];
+        Box::pin(async move {
+            match one(&self.database, Purpose::Look, look::FLOW, values).await? {
+                Some(row) => look::flow(row),
+                None => Ok(Flow::default()),
+            }
         })
     }
 

@@ -382,19 +382,6 @@ pub(super) const RETRY_MANY: &str = retry!("$1");
 
 pub(super) const STATE: &str = "select state from delayed_jobs where id = $1";
 
-pub(super) const COUNTS: &str = "select state, count(*) from delayed_jobs group by state";
-
-pub(super) const QUEUES: &str = "\
-select name, cast(max(paused) as bigint), cast(sum(unfinished) as bigint) from (
-    select queue as name, 0 as paused, count(*) as unfinished from delayed_jobs
-    where state = 'pending' group by queue
-    union all
-    select queue, 0, count(*) from delayed_jobs where state = 'running' group by queue
-    union all
-    select queue, 1, 0 from delayed_jobs_paused
-) as all_kinds
-group by name order by name";
-
 pub(super) const PAUSE: &str =
     "insert into delayed_jobs_paused (queue) values ($1) on conflict do nothing";
 
@@ -419,8 +406,7 @@ pub(super) fn values_of_end(ended: Ended) -> Vec<Value> {
     values![id, claim, state.word(), at, error, back, ended.at, brought]
 }
 
-/// All that are used again and again, for those who look at their plans. Counting reads all rows, and is done seldom
-/// and apart.
+/// All that are used again and again, for those who look at their plans.
 #[cfg(test)]
 pub(in crate::store) fn all() -> Vec<String> {
     let mut all: Vec<String> = [
@@ -451,5 +437,6 @@ pub(in crate::store) fn all() -> Vec<String> {
     .to_vec();
     all.extend(super::filter::all());
     all.extend(super::limit::all());
+    all.extend(super::look::all());
     all
 }
