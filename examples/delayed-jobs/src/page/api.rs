@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::Redact;
-use super::overview::{Overview, Row, Shared, cut, row};
+use super::overview::{self, Overview, Row, Shared, cut, row};
 use super::prometheus;
 use crate::job::{JobId, Record, State as JobState};
 use crate::metrics::{Metrics, Snapshot};
@@ -77,11 +77,19 @@ pub(super) struct Search {
     after: Option<i64>,
 }
 
+/// A job that was found. Only who searches sees its key.
+#[derive(Serialize)]
+pub(super) struct Found {
+    #[serde(flatten)]
+    row: Row,
+    key: Option<String>,
+}
+
 /// One page of jobs.
 pub(super) async fn jobs(
     State(shown): State<Shown>,
     Query(search): Query<Search>,
-) -> Result<Json<Vec<Row>>, Refusal> {
+) -> Result<Json<Vec<Found>>, Refusal> {
     let filter = Filter {
         id: search.id.map(JobId),
         state: search.state,
@@ -97,7 +105,11 @@ pub(super) async fn jobs(
         status: StatusCode::GATEWAY_TIMEOUT,
         words: "the search took too long: name a state or a key".to_owned(),
     })?;
-    Ok(Json(found?.into_iter().map(row).collect()))
+    let found = found?.into_iter().map(|mut job| {
+        let key = job.key.take().map(|key| cut(key, overview::LONGEST));
+        Found { row: row(job), key }
+    });
+    Ok(Json(found.collect()))
 }
 
 /// All that is known of one job.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::sync::Mutex;
 
-use crate::job::{Record, State};
+use crate::job::{JobId, Record, State};
 use crate::queue::Queue;
 use crate::store::{Counts, Filter, QueueRow, ScheduleRow, StoreError, WorkerRow};
 use crate::time::Micros;
@@ -23,16 +23,15 @@ const SELDOM: u32 = 12;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Longer texts are cut.
-const LONGEST: usize = 200;
+pub(super) const LONGEST: usize = 200;
 
 /// A job as a list shows it: without its payload.
 #[derive(Clone, Serialize)]
 pub(super) struct Row {
-    id: crate::job::JobId,
+    id: JobId,
     state: State,
     kind: String,
     queue: String,
-    key: Option<String>,
     attempt: u32,
     run_at: Micros,
     finished_at: Option<Micros>,
@@ -52,9 +51,16 @@ pub(super) struct Overview {
     pub(super) oldest_due: u64,
     pub(super) workers: Vec<WorkerRow>,
     schedules: Vec<ScheduleRow>,
-    /// Jobs that were enqueued and that ended within the last minute.
-    pub(super) enqueued: u64,
-    pub(super) ended: u64,
+    flow: Flow,
+}
+
+/// The jobs that were enqueued and that ended within a time of a minute at most.
+#[derive(Clone, Default, Serialize)]
+struct Flow {
+    enqueued: i64,
+    ended: i64,
+    /// In microseconds.
+    within: u64,
 }
 
 impl Overview {
@@ -72,7 +78,8 @@ impl Overview {
         let now = queue.store().clock().now();
         let oldest = pending.first().map(|row| now.since(row.run_at));
         let oldest = oldest.unwrap_or_default().as_micros();
-        let flow = queue.store().flow(now.before(MINUTE)).await?;
+        let counts = queue.counts().await?;
+        let last = queue.store().last_id().await?;
         let mut schedules = queue.schedules().await?;
         for schedule in &mut schedules {
             // Its payload is nobody's business here.
@@ -81,11 +88,10 @@ impl Overview {
         }
         Ok(Overview {
             now,
-            enqueued: ids.within_a_minute(flow.last),
-            ended: flow.ended,
+            flow: ids.flow(last, counts.unfinished()),
             workers: queue.workers().await?,
             schedules,
-            counts: queue.counts().await?,
+            counts,
             queues: queue.queues().await?,
             pending,
             running: list(State::Running).await?,
@@ -101,7 +107,6 @@ pub(super) fn row(job: Record) -> Row {
         state: job.state,
         kind: cut(job.kind, LONGEST),
         queue: cut(job.queue, LONGEST),
-        key: job.key.map(|key| cut(key, LONGEST)),
         attempt: job.attempt,
         run_at: job.run_at,
         finished_at: job.finished_at,
@@ -130,21 +135,28 @@ struct Last {
     ids: Ids,
 }
 
-/// The ids of the last jobs of the looks of a minute, which tell how many jobs came meanwhile.
+/// The last ids and the numbers of unfinished jobs at the looks of a minute.
 #[derive(Default)]
-struct Ids(VecDeque<(Instant, u64)>);
+struct Ids(VecDeque<(Instant, i64, i64)>);
 
 impl Ids {
-    /// The number since the first look that was less than a minute ago, and so of the whole minute after one.
-    fn within_a_minute(&mut self, last: u64) -> u64 {
+    /// What has come since the first look of the minute and is not there any more has ended.
+    fn flow(&mut self, JobId(last): JobId, unfinished: u64) -> Flow {
         let now = Instant::now();
-        self.0.push_back((now, last));
-        while self.0.front().is_some_and(|(at, _)| now - *at > MINUTE) {
+        let unfinished = i64::try_from(unfinished).unwrap_or(i64::MAX);
+        self.0.push_back((now, last, unfinished));
+        while self.0.front().is_some_and(|(at, ..)| now - *at > MINUTE) {
             self.0.pop_front();
         }
-        self.0
-            .front()
-            .map_or(0, |(_, first)| last.saturating_sub(*first))
+        let Some((at, first, before)) = self.0.front() else {
+            return Flow::default();
+        };
+        let enqueued = (last - first).max(0);
+        Flow {
+            enqueued,
+            ended: (enqueued + before - unfinished).max(0),
+            within: u64::try_from((now - *at).as_micros()).unwrap_or(u64::MAX),
+        }
     }
 }
 

@@ -233,7 +233,9 @@ async function ask() {
   byId("oldest").textContent = overview.oldest_due > 1e6
     ? `the first due job has waited for ${duration(overview.oldest_due)}` : "no due job waits";
   byId("oldest").className = overview.oldest_due > 10e6 ? "wrong" : "";
-  byId("flow").textContent = `within the last minute ${overview.enqueued.toLocaleString("en")} came and ${overview.ended.toLocaleString("en")} ended`;
+  const { enqueued, ended, within } = overview.flow;
+  byId("flow").textContent = within
+    ? `within the last ${duration(within)} ${enqueued.toLocaleString("en")} came and ${ended.toLocaleString("en")} ended` : "";
   rows("workers", overview.workers, (worker) => [worker.name, worker.host, worker.queues, element("span", duration(overview.now - worker.began_at))]);
   rows("schedules", overview.schedules, (schedule) => [schedule.name, schedule.spec, schedule.slot === null ? "" : element("span", "", { "data-due": schedule.slot })]);
   const act = (job, word) => button(word, `/api/jobs/${job.id}/${word}`, `${word} job ${job.id}`);

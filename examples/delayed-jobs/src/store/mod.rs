@@ -49,8 +49,8 @@ pub(crate) use sqlite::{
     open_existing as open_existing_sqlite,
 };
 pub use types::{
-    After, Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Flow, Lease, Lot,
-    NewJob, OnDuplicate, QueueRow, Reclaimed, ScheduleRow, ScheduleSpec, Slot, Suspects, UniqueKey,
+    After, Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, Lot, NewJob,
+    OnDuplicate, QueueRow, Reclaimed, ScheduleRow, ScheduleSpec, Slot, Suspects, UniqueKey,
     Verdict, WorkerRow,
 };
 
@@ -155,8 +155,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Lists the schedules.
     fn schedules(&self) -> Answer<'_, Vec<ScheduleRow>>;
 
-    /// Returns how many jobs have come, and how many have ended since `since`.
-    fn flow(&self, since: Micros) -> Answer<'_, Flow>;
+    /// Returns the id of the last job that came, or 0. It tells how many have come since it was another.
+    fn last_id(&self) -> Answer<'_, JobId>;
 
     /// Pauses a queue.
     fn pause(&self, queue: &str) -> Answer<'_, ()>;

@@ -384,12 +384,3 @@ pub struct ScheduleRow {
     /// The slot that it has filled last: its next run, or the last one.
     pub slot: Option<Micros>,
 }
-
-/// How many jobs have come and gone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flow {
-    /// The id of the last job that came.
-    pub last: u64,
-    /// The number of jobs that ended since the time that was asked for, and are remembered.
-    pub ended: u64,
-}

@@ -129,7 +129,7 @@ promises![
     a_callback_comes_after_all_ends,
     what_has_ended_before_is_not_waited_for,
     workers_are_seen_while_they_live,
-    what_comes_and_goes_is_counted,
+    the_last_id_tells_how_many_have_come,
 ];
 
 const T: fn(i64) -> Micros = |seconds| Micros(seconds * 1_000_000);

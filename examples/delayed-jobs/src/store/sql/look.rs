@@ -1,6 +1,6 @@
-//! What those who look on ask for beside jobs: workers, schedules, and how many jobs come and go.
+//! What those who look on ask for beside jobs: workers, schedules, and counts.
 
-use super::super::types::{Flow, ScheduleRow, WorkerRow};
+use super::super::types::{ScheduleRow, WorkerRow};
 use super::value::{Row, Value, values};
 use crate::store::StoreError;
 use crate::time::Micros;
@@ -33,13 +33,7 @@ select name, host, queues, began_at, until from delayed_jobs_workers where until
 pub(super) const SCHEDULES: &str =
     "select name, spec, slot from delayed_jobs_schedules order by name";
 
-/// By the index of what has ended, which a short time ago reaches.
-pub(super) const FLOW: &str = "\
-select coalesce((select max(id) from delayed_jobs), 0), (
-    select count(*) from delayed_jobs
-    where state in ('done', 'dead', 'cancelled') and finished_at is not null
-        and /*sqlite max *//*postgres greatest */(finished_at, held_until) >= $1 and finished_at >= $1
-)";
+pub(super) const LAST_ID: &str = "select coalesce(max(id), 0) from delayed_jobs";
 
 pub(super) fn values_of(worker: &WorkerRow) -> Vec<Value> {
     values![
@@ -69,16 +63,9 @@ pub(super) fn schedule(mut row: Row) -> Result<ScheduleRow, StoreError> {
     })
 }
 
-pub(super) fn flow(mut row: Row) -> Result<Flow, StoreError> {
-    Ok(Flow {
-        last: row.count()?,
-        ended: row.count()?,
-    })
-}
-
 /// Those that are used again and again, but for what reads other tables than that of jobs, which are small, and for what
 /// counts all rows, which is done seldom and apart.
 #[cfg(test)]
 pub(super) fn all() -> Vec<String> {
-    vec![FLOW.to_owned()]
+    vec![LAST_ID.to_owned()]
 }

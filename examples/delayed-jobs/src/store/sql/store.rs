@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::super::types::{
-    Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Flow, Lease, Lot, NewJob,
-    QueueRow, Reclaimed, ScheduleRow, ScheduleSpec, Slot, Suspects, WorkerRow,
+    Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, Lot, NewJob, QueueRow,
+    Reclaimed, ScheduleRow, ScheduleSpec, Slot, Suspects, WorkerRow,
 };
 use super::super::{Answer, HELD_BACK, Store, StoreError};
 use super::execute::{Database, Purpose, one};
@@ -382,12 +382,11 @@ impl<D: Database> Store for Sql<D> {
         })
     }
 
-    fn flow(&self, since: Micros) -> Answer<'_, Flow> {
-        let values = values![since];
+    fn last_id(&self) -> Answer<'_, JobId> {
         Box::pin(async move {
-            match one(&self.database, Purpose::Look, look::FLOW, values).await? {
-                Some(row) => look::flow(row),
-                None => Ok(Flow::default()),
+            match one(&self.database, Purpose::Look, look::LAST_ID, Vec::new()).await? {
+                Some(mut row) => row.id(),
+                None => Ok(JobId(0)),
             }
         })
     }
