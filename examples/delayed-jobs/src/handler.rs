@@ -177,6 +177,10 @@ pub(crate) struct Context {
     pub(crate) token: CancellationToken,
     pub(crate) output: Output,
     /// It was ended in a transaction of the handler's, which may be committed or not.
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres")),
+        expect(dead_code, reason = "only a database has transactions")
+    )]
     pub(crate) completed: Arc<AtomicBool>,
 }
 
