@@ -34,15 +34,30 @@ begin
     where id = new.id and state = 'pending' and not exists (select 1 from delayed_jobs_waits where job = new.id);
 end;
 
+-- Ends of jobs that others wait for; each is dealt with as it comes, and goes. The triggers on the table of jobs are as
+-- small as they can be, since SQLite prepares for them at each change.
+create view delayed_jobs_ends as select null as id, null as ending, null as at where 0;
+
 create trigger delayed_jobs_end_wait after update of state on delayed_jobs
 when new.is_awaited = 1 and old.state in ('pending', 'running') and new.state in ('done', 'dead', 'cancelled')
 begin
+    insert into delayed_jobs_ends (id, ending, at) values (new.id, new.state, new.finished_at);
+end;
+
+create trigger delayed_jobs_lose_wait after delete on delayed_jobs
+when old.is_awaited = 1 and old.state in ('pending', 'running')
+begin
+    insert into delayed_jobs_ends (id, ending, at)
+    values (old.id, 'deleted', cast((julianday('now') - 2440587.5) * 86400000000 as integer));
+end;
+
+create trigger delayed_jobs_let_go instead of insert on delayed_jobs_ends
+begin
     update delayed_jobs
-    set state = 'cancelled', finished_at = new.finished_at,
-        error = 'job ' || new.id || ', which it comes after, is ' || new.state
-    where new.state <> 'done' and after_any = 0 and state = 'pending' and run_at = 9223372036854775807
+    set state = 'cancelled', finished_at = new.at, error = 'job ' || new.id || ', which it comes after, is ' || new.ending
+    where new.ending <> 'done' and after_any = 0 and state = 'pending' and run_at = 9223372036854775807
         and id in (select job from delayed_jobs_waits where awaited = new.id);
-    update delayed_jobs set run_at = max(wanted_at, new.finished_at)
+    update delayed_jobs set run_at = max(wanted_at, new.at)
     where state = 'pending' and run_at = 9223372036854775807
         and id in (select job from delayed_jobs_waits where awaited = new.id)
         and not exists (
@@ -50,21 +65,4 @@ begin
             where other.job = delayed_jobs.id and other.awaited <> new.id
         );
     delete from delayed_jobs_waits where awaited = new.id;
-end;
-
-create trigger delayed_jobs_lose_wait after delete on delayed_jobs
-when old.is_awaited = 1 and old.state in ('pending', 'running')
-begin
-    update delayed_jobs
-    set state = 'cancelled', finished_at = cast((julianday('now') - 2440587.5) * 86400000000 as integer), error = 'job ' || old.id || ', which it comes after, is deleted'
-    where after_any = 0 and state = 'pending' and run_at = 9223372036854775807
-        and id in (select job from delayed_jobs_waits where awaited = old.id);
-    update delayed_jobs set run_at = wanted_at
-    where state = 'pending' and run_at = 9223372036854775807
-        and id in (select job from delayed_jobs_waits where awaited = old.id)
-        and not exists (
-            select 1 from delayed_jobs_waits as other
-            where other.job = delayed_jobs.id and other.awaited <> old.id
-        );
-    delete from delayed_jobs_waits where awaited = old.id;
 end;

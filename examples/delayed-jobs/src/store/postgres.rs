@@ -104,7 +104,8 @@ impl Database for Postgres {
         Box::pin(self.finisher.finish(values))
     }
 
-    fn insert(&self, values: Vec<Value>, soon: bool) -> Answer<'_, Vec<Row>> {
+    /// All columns, whatever one job needs: it goes together with others.
+    fn insert(&self, values: Vec<Value>, _: usize, soon: bool) -> Answer<'_, Vec<Row>> {
         Box::pin(self.inserter.insert(values, soon))
     }
 

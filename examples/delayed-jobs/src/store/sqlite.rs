@@ -485,8 +485,9 @@ impl Database for Lanes {
         })
     }
 
-    fn insert(&self, values: Vec<Value>, soon: bool) -> Answer<'_, Vec<Row>> {
-        self.query(Purpose::Write, &sql::insert(1, soon), values)
+    fn insert(&self, mut values: Vec<Value>, width: usize, soon: bool) -> Answer<'_, Vec<Row>> {
+        values.truncate(width);
+        self.query(Purpose::Write, &sql::insert(1, width, soon), values)
     }
 
     fn apart(&self) -> Option<Arc<dyn Store>> {

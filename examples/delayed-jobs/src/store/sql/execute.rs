@@ -42,8 +42,9 @@ pub(in crate::store) trait Database:
     /// The outcomes of many [`FINISH`](super::text::FINISH), in one statement if that is cheaper.
     fn finish(&self, values: Vec<Value>) -> Answer<'_, bool>;
 
-    /// Inserts one job without a key, with others in one statement if that is cheaper.
-    fn insert(&self, values: Vec<Value>, soon: bool) -> Answer<'_, Vec<Row>>;
+    /// Inserts one job without a key, with others in one statement if that is cheaper. It needs the first `width`
+    /// columns.
+    fn insert(&self, values: Vec<Value>, width: usize, soon: bool) -> Answer<'_, Vec<Row>>;
 
     /// The same database for another runtime.
     fn apart(&self) -> Option<Arc<dyn Store>>;

@@ -18,6 +18,7 @@ use super::text::{
     AHEAD, ASKED_TO_CANCEL, CANCEL, CLAIM, CLAIM_ALONE, DECLARE, DROP_PENDING, DROP_SLOTS,
     FILL_SLOT, HELD_BY, LAST_SLOT, NEXT_EXPIRY, NEXT_SUSPECT, PAUSE, PROGRESS, RECLAIM,
     REMEMBER_SLOT, RENEW, RESUME, RETRY, STATE, insert, values_of, values_of_end, values_of_slot,
+    width,
 };
 use super::theirs::enqueue;
 use super::value::{Row, Value, values};
@@ -50,7 +51,9 @@ impl<D: Database> Sql<D> {
         for chunk in jobs.chunk_by(|a, b| a.key.is_none() && b.key.is_none()) {
             match chunk {
                 [job] if job.key.is_none() && job.after.is_none() => {
-                    let answer = self.database.insert(values_of(job), is_soon(chunk));
+                    let answer = self
+                        .database
+                        .insert(values_of(job), width(chunk), is_soon(chunk));
                     let inserted = ids(answer.await?)?;
                     outcomes.extend(inserted.into_iter().map(Enqueued::New));
                 }
@@ -60,10 +63,13 @@ impl<D: Database> Sql<D> {
                 }
                 many => {
                     for rows in many.chunks(ROWS) {
-                        let values = rows.iter().flat_map(values_of).collect();
-                        let answer = self
-                            .write(&insert(rows.len(), is_soon(rows)), values)
-                            .await?;
+                        let width = width(rows);
+                        let values = rows.iter().flat_map(|job| {
+                            let values = values_of(job).into_iter();
+                            values.take(width)
+                        });
+                        let sql = insert(rows.len(), width, is_soon(rows));
+                        let answer = self.write(&sql, values.collect()).await?;
                         let ids: Result<Vec<_>, _> =
                             answer.into_iter().map(|mut row| row.id()).collect();
                         // Ids are given in the order of the rows, which come back in any.

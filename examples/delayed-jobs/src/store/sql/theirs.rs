@@ -3,7 +3,7 @@
 use super::super::StoreError;
 use super::super::types::{Ended, Enqueued, NewJob, OnDuplicate, UniqueKey};
 use super::execute::{Execute, Purpose, one};
-use super::text::{FINISH, HAS_KEY, LOSE_KEY, REPLACE, insert, values_of, values_of_end};
+use super::text::{FINISH, HAS_KEY, LOSE_KEY, REPLACE, insert, values_of, values_of_end, width};
 use super::value::{Value, values};
 use crate::time::Micros;
 
@@ -35,7 +35,11 @@ pub(in crate::store) async fn enqueue<E: Execute>(
             }
             on.query(Purpose::Write, LOSE_KEY, held(key)).await?;
         }
-        if let Some(mut row) = one(on, Purpose::Write, &insert(1, soon), values_of(job)).await? {
+        let width = width(std::slice::from_ref(job));
+        let mut values = values_of(job);
+        values.truncate(width);
+        let sql = insert(1, width, soon);
+        if let Some(mut row) = one(on, Purpose::Write, &sql, values).await? {
             return row.id().map(Enqueued::New);
         }
         let Some(key) = &job.key else { continue };
