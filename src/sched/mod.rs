@@ -27,6 +27,7 @@
 //   Wait, Drain, Shutdown
 // ```
 
+mod awaiting;
 mod builder;
 mod context;
 mod driver;
@@ -34,7 +35,6 @@ mod error;
 mod group;
 mod handle;
 mod job;
-mod job_task;
 mod local_queue;
 mod queue;
 mod rows;
@@ -44,7 +44,6 @@ mod runnable;
 mod running;
 mod schedule;
 mod shared;
-mod spare;
 mod state;
 mod stats;
 mod timer;

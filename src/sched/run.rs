@@ -8,9 +8,7 @@ use super::job::Next;
 use super::runnable::{Started, job_panic};
 use super::running::RunningJob;
 use super::shared::Shared;
-use super::spare::TaskParts;
 use super::state::Ending;
-use super::state::Reuse;
 use super::worker;
 use crate::common::panic::{self, Payload};
 
@@ -40,26 +38,12 @@ impl RunningJob {
         }
     }
 
-    /// Ends a run that cannot go on: it is to be aborted, or its task was dropped.
-    pub(super) fn stop(self, shared: &Arc<Shared>) {
-        // A runtime that goes ends the group, also if this run is the last.
-        shared.enter(|state, effects| state.task_dropped(self.slot, effects));
-        self.end(shared, Ok(None), None);
-    }
-
     /// Ends the run, in two steps: what it held is dropped before its end is told, and what is left of it
     /// then, a value or a runnable that is not wanted again, before the group counts it as gone.
     ///
     /// The slot is free from the first step on, and who takes it is decided there. So a destructor in the
     /// second step that blocks holds up nobody.
-    ///
-    /// `task` is the task that the run lived in; what becomes of it is the answer.
-    pub(super) fn end(
-        self,
-        shared: &Arc<Shared>,
-        outcome: RunOutcome,
-        task: Option<TaskParts>,
-    ) -> Reuse {
+    pub(super) fn end(self, shared: &Arc<Shared>, outcome: RunOutcome) {
         let RunningJob {
             slot,
             id,
@@ -103,7 +87,7 @@ impl RunningJob {
         let ended = shared.enter(|state, effects| {
             // What came before the end of the last job is what ended the group.
             state.check_end(now, cancelled, effects);
-            state.finish(slot, ending, runnable, task, effects)
+            state.finish(slot, ending, runnable, effects)
         });
         worker::start(shared, ended.start);
         if !ended.left.is_empty() {
@@ -113,6 +97,5 @@ impl RunningJob {
             }
             shared.dropped(1);
         }
-        ended.reuse
     }
 }

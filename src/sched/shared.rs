@@ -12,19 +12,22 @@ use tokio::runtime::{self, RuntimeFlavor};
 use tokio::task::try_id;
 use tokio_util::sync::CancellationToken;
 
+use super::awaiting::{AwaitingJob, WokenJobs};
 use super::error::JobPanic;
 use super::local_queue::Claim;
 use super::rt::Mutex;
-use super::spare::Spare;
 use super::state::CHUNK;
 use super::state::DroppedJob;
 use super::state::{Effects, State};
 use super::stats::JobInfo;
+use super::worker;
 use crate::common::panic::{self, Payload};
 use crate::common::time::{Clock, Timestamp};
 use crate::common::trace;
 
 pub(super) struct Shared {
+    /// The state knows it too.
+    woken: Arc<WokenJobs>,
     /// The only lock. Nothing of the user's is run, dropped or woken under it.
     state: Mutex<State>,
     /// How often it was taken.
@@ -80,6 +83,7 @@ impl Shared {
         let steals = runtime.runtime_flavor() != RuntimeFlavor::CurrentThread
             && runtime.metrics().num_workers() > 1;
         Arc::new(Shared {
+            woken: Arc::clone(&state.woken),
             state: Mutex::new(state),
             #[cfg(test)]
             entered: Default::default(),
@@ -133,9 +137,6 @@ impl Shared {
             worker.wake();
             self.make_stealable();
         }
-        if !effects.retire.is_empty() {
-            effects.retire.into_iter().for_each(Spare::retire);
-        }
         if effects.cancel {
             panic::catch(|| self.token.cancel()).unwrap_or_else(panic::forget);
         }
@@ -178,6 +179,14 @@ impl Shared {
             self.now()
         } else {
             Timestamp::ALWAYS
+        }
+    }
+
+    /// A job that awaits was woken. Some worker polls it again.
+    pub(super) fn push_woken(self: &Arc<Self>, job: Arc<AwaitingJob>) {
+        if self.woken.push(job, self.is_current()) {
+            let start = self.enter(|state, effects| state.want_workers(effects));
+            worker::start(self, start);
         }
     }
 
@@ -273,5 +282,11 @@ impl Shared {
         let mut jobs = Vec::with_capacity(CHUNK);
         self.enter(|state, effects| state.take_pending_chunk(chunk, from, &mut jobs, effects));
         self.drop_jobs(jobs);
+    }
+
+    /// The runtime is gone: ends the running jobs of one chunk that no worker polls at the moment.
+    pub(super) fn end_chunk(&self, chunk: usize) {
+        let running = self.with(|state| state.jobs.running_of_chunk(chunk));
+        running.into_iter().for_each(AwaitingJob::end_now);
     }
 }

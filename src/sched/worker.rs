@@ -1,8 +1,9 @@
-//! Workers: tasks that start due jobs in release order, and poll each once.
+//! Workers: tasks that start due jobs in release order, and poll again those that were woken.
 //!
 //! A worker claims a few jobs in one step of the group's lock and works them off without it. A job that
 //! is ready at its first poll costs no task, no allocation and no lock of its own: it is recorded with the
-//! next claim. One that has to await goes on in a [`JobTask`], and the worker is at its next job already.
+//! next claim. One that has to await stays at its [place](super::awaiting::AwaitingJob) until it is woken, and the worker is
+//! at its next job already.
 //!
 //! The start check is made for each job: what ends the group takes the claims out of all local queues,
 //! under the group's lock, before anyone sees the end; a token or a clock, which end the group from
@@ -15,12 +16,11 @@ use std::time::Duration;
 
 use tokio::task::coop;
 
-use super::job_task::JobTask;
-use super::local_queue::Claim;
+use super::awaiting::VacantPlace;
+use super::local_queue::{Claim, Task};
 use super::runnable::{Row, Run, Started, Work};
 use super::running::RunningJob;
 use super::shared::Shared;
-use super::spare::Spare;
 use super::state::Claimed;
 use super::state::Registration;
 use super::yield_now::yield_now;
@@ -31,13 +31,16 @@ use crate::common::trace::Span;
 /// A worker starts this many jobs before other tasks of its thread get a turn.
 const JOBS_A_TURN: usize = 128;
 
+/// A worker keeps as many places of jobs that awaited for others: those of a turn, as long as it has work.
+const MOST_VACANT: usize = JOBS_A_TURN;
+
 /// Starts workers; they have been counted already.
 pub(super) fn start(shared: &Arc<Shared>, count: usize) {
     for _ in 0..count {
         let worker = Worker {
             shared: Arc::clone(shared),
             registration: Registration::new(),
-            spare: None,
+            vacant: Vec::new(),
         };
         shared.runtime.spawn(worker.work());
     }
@@ -84,16 +87,16 @@ impl CachedClock {
 struct Worker {
     shared: Arc<Shared>,
     registration: Registration,
-    /// The task for the next job that has to await. It is kept as long as no job has.
-    spare: Option<Spare>,
+    /// Places for the next jobs that have to await.
+    vacant: Vec<VacantPlace>,
 }
 
 /// A runtime that shuts down drops its tasks wherever they are.
 impl Drop for Worker {
     fn drop(&mut self) {
-        let (worker, spare) = (&mut self.registration, self.spare.take());
+        let worker = &mut self.registration;
         self.shared
-            .enter(|state, effects| state.worker_dropped(worker, spare, effects));
+            .enter(|state, effects| state.worker_dropped(worker, effects));
     }
 }
 
@@ -114,14 +117,17 @@ impl Worker {
         let Worker {
             shared,
             registration,
-            spare,
+            ..
         } = self;
         let now = shared.deadline_clock();
         let cancelled = shared.is_cancelled();
-        let (claimed, others) = shared.enter(|state, effects| {
-            state.claim(registration, spare, now, cancelled, cx.waker(), effects)
-        });
+        let (claimed, others) = shared
+            .enter(|state, effects| state.claim(registration, now, cancelled, cx.waker(), effects));
         start(shared, others);
+        if claimed != Claimed::Jobs {
+            self.vacant.truncate(1);
+            self.vacant.shrink_to(1);
+        }
         match claimed {
             Claimed::Jobs => Poll::Ready(true),
             Claimed::Parked => Poll::Pending,
@@ -135,16 +141,20 @@ impl Worker {
         let mut clock = CachedClock::new(&self.shared);
         loop {
             let now = clock.look(&self.shared);
-            let Some(claim) = self.registration.local.next(ended.take(), now) else {
-                return true;
-            };
-            // The start check comes after the job has left the queue. So whoever has seen the end, and after
-            // that a job that is pending, will not see it start.
-            if self.shared.is_over() {
-                self.shared.give_back(claim);
-                continue;
+            match self.registration.local.next(ended.take(), now) {
+                None => return true,
+                Some(Task::Resume(job)) => {
+                    if let Some(place) = job.resume() {
+                        if self.vacant.len() < MOST_VACANT {
+                            self.vacant.push(place);
+                        }
+                    }
+                }
+                // The start check comes after the job has left the queue. So whoever has seen the end, and
+                // after that a job that is pending, will not see it start.
+                Some(Task::Start(claim)) if self.shared.is_over() => self.shared.give_back(claim),
+                Some(Task::Start(claim)) => ended = self.run(claim, now),
             }
-            ended = self.run(claim, now);
             *turn -= 1;
             if *turn == 0 || !coop::has_budget_remaining() {
                 self.registration.local.ended(ended);
@@ -155,7 +165,7 @@ impl Worker {
 
     /// Starts a job. Its slot if it has ended, and nothing is left to do but to record it.
     fn run(&mut self, claim: Claim, now: Timestamp) -> Option<u32> {
-        let Worker { shared, spare, .. } = self;
+        let Worker { shared, vacant, .. } = self;
         let Claim {
             slot,
             id,
@@ -173,7 +183,13 @@ impl Worker {
         let span = Span::job(shared.name(), id.0, scheduled_at, || {
             shared.now().since(deadline)
         });
-        let mut cx = Context::from_waker(&spare.get_or_insert_default().task.waker);
+        if vacant.is_empty() {
+            vacant.push(VacantPlace::new(shared));
+        }
+        let mut cx = Context::from_waker(match vacant.last() {
+            Some(place) => &place.waker,
+            None => unreachable!("one was made"),
+        });
         let mut live = None;
         let run = Run {
             id,
@@ -216,32 +232,22 @@ impl Worker {
             live,
         };
         match outcome {
-            Some(outcome) => {
-                job.end(shared, outcome, None);
-            }
-            None => self.hand_over(job),
+            Some(outcome) => job.end(shared, outcome),
+            None => self.park(job),
         }
         None
     }
 
-    /// A job has to await: it goes on in a task of its own.
-    fn hand_over(&mut self, job: RunningJob) {
-        let Worker { shared, spare, .. } = self;
-        JobTask::spawn(shared, spare.get_or_insert_default());
-        let returned = match shared.with(|state| state.awaits(job.slot, spare)) {
-            Some(task) => match task.mailbox.put(job) {
-                Ok(missed) => {
-                    if missed {
-                        task.waker.wake();
-                    }
-                    None
-                }
-                Err(job) => Some(job),
-            },
-            None => Some(job),
+    /// A job has to await: it goes to its place, from where a wake-up brings it back to some worker.
+    fn park(&mut self, job: RunningJob) {
+        let shared = &self.shared;
+        let Some(VacantPlace { place, .. }) = self.vacant.pop() else {
+            unreachable!("the job was polled with its waker");
         };
-        if let Some(job) = returned {
-            job.stop(shared);
+        if shared.with(|state| state.awaits(job.slot, &place)) {
+            place.adopt(job);
+        } else {
+            job.end(shared, Ok(None));
         }
     }
 }

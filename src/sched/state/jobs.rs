@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::panic::Location;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use super::call_site::{CallSite, CallSites, JobKind};
@@ -17,11 +18,11 @@ use super::slab::{Contents, Emptied, Slab, Slot, Stage};
 use super::tables::Tables;
 use super::workers::Workers;
 use crate::common::time::{Clock, Timestamp};
+use crate::sched::awaiting::AwaitingJob;
 use crate::sched::error::JobPanic;
 use crate::sched::job::{JobId, JobState};
 use crate::sched::local_queue::{Claim, LocalQueue};
 use crate::sched::queue::{Entry, Queue, Sequence};
-use crate::sched::rt::AbortHandle;
 use crate::sched::runnable::{Row, RowKey, RowTable, Runnable, TableId, Work};
 use crate::sched::stats::{JobInfo, Stats};
 
@@ -274,19 +275,24 @@ impl Jobs {
         }
     }
 
-    /// Stops a running job at its next await, and cancels one that has not started.
-    pub(super) fn abort(&mut self, slot: u32, workers: &Workers) -> Option<DroppedJob> {
+    /// Stops a running job at its next await, and cancels one that has not started. If the job awaits, its
+    /// waker is handed out.
+    pub(super) fn abort(
+        &mut self,
+        slot: u32,
+        workers: &Workers,
+    ) -> (Option<DroppedJob>, Option<Waker>) {
         self.recall(slot, workers);
-        if let Some(control) = self.slab.control(slot) {
-            control.abort = true;
-            // Under the lock, since the task is another job's as soon as the end of this one is recorded.
-            // tokio drops the job later, in the task.
-            if let Some(task) = self.slab.task(slot) {
-                task.abort();
-            }
-            return None;
-        }
-        self.take_pending(slot)
+        let Some(control) = self.slab.control(slot) else {
+            return (self.take_pending(slot), None);
+        };
+        control.abort = true;
+        let place = self.slab.running(slot);
+        let waker = place.map(|place| {
+            place.abort();
+            Waker::from(Arc::clone(place))
+        });
+        (None, waker)
     }
 
     /// Takes a job that has not started, and its entry out of the line.
@@ -492,7 +498,7 @@ impl Jobs {
     pub(super) fn claim(&mut self, local: &Arc<LocalQueue>, workers: &Workers) -> usize {
         let startable = self.ready.startable();
         if startable == 0 {
-            return steal(local, workers);
+            return 0;
         }
         let count = match self.ready.is_limited() {
             true => 1,
@@ -553,35 +559,39 @@ impl Jobs {
         self.slab.is_aborted(slot)
     }
 
-    /// A job lives in a task from now on.
-    pub(super) fn runs_in(&mut self, slot: u32, task: AbortHandle) {
-        self.slab.set_task(slot, task);
+    /// Notes where a job is found while it runs.
+    pub(super) fn runs_at(&mut self, slot: u32, place: Arc<AwaitingJob>) {
+        self.slab.set_running(slot, place);
     }
 
-    /// Tells the running jobs of one chunk to stop at their next await. One that is at its first poll finds
-    /// out there.
-    pub(super) fn abort_chunk(&mut self, chunk: usize) {
-        for slot in self.slab.chunk(chunk) {
-            if let Some(task) = self.slab.task(slot) {
-                task.abort();
-            }
-        }
+    /// Tells the running jobs of one chunk to stop at their next await, and hands out what wakes them. One
+    /// that is at its first poll finds out there.
+    pub(super) fn abort_chunk(&mut self, chunk: usize) -> Vec<Waker> {
+        let running = self.running_of_chunk(chunk);
+        running.iter().for_each(|place| place.abort());
+        running.into_iter().map(Waker::from).collect()
     }
 
-    /// A run has ended. What is left of it comes back, the entry of the further run if there is one, and
-    /// its task if that was not told to stop.
+    /// Where the jobs of one chunk are found that have awaited.
+    pub(in crate::sched) fn running_of_chunk(&self, chunk: usize) -> Vec<Arc<AwaitingJob>> {
+        let slots = self.slab.chunk(chunk);
+        slots
+            .filter_map(|slot| self.slab.running(slot).cloned())
+            .collect()
+    }
+
+    /// A run has ended. What is left of it comes back, and the entry of the further run if there is one.
     pub(super) fn finish(
         &mut self,
         slot: u32,
         ending: Ending,
         runnable: Option<Box<dyn Runnable>>,
         lifecycle: &Lifecycle,
-    ) -> (EndedRun, Option<Entry>, Option<AbortHandle>) {
+    ) -> (EndedRun, Option<Entry>) {
         self.ready.free_slot();
-        let task = self.slab.take_task(slot);
+        drop(self.slab.take_running(slot));
         let control = self.slab.take_control(slot).unwrap_or_default();
         let place = self.slab.get(slot);
-        let task = task.filter(|_| !control.abort && !lifecycle.is_aborting());
         let done = lifecycle.is_draining() && place.call_site.ends_with_wait();
         let mut left = EndedRun {
             runnable,
@@ -595,7 +605,7 @@ impl Jobs {
                         if !control.is_last_run() && lifecycle.may_reschedule() =>
                     {
                         let again = self.run_again(slot, at, runnable);
-                        return (left, Some(again), task);
+                        return (left, Some(again));
                     }
                     (next, runnable) => {
                         left.runnable = runnable;
@@ -623,7 +633,7 @@ impl Jobs {
         };
         self.end(slot, state);
         self.dropping += usize::from(!left.is_empty());
-        (left, None, task)
+        (left, None)
     }
 
     fn run_again(&mut self, slot: u32, at: Timestamp, runnable: Box<dyn Runnable>) -> Entry {
@@ -742,10 +752,6 @@ impl Jobs {
         self.ready.running()
     }
 
-    pub(super) fn is_aborted(&self, slot: u32) -> bool {
-        self.slab.is_aborted(slot)
-    }
-
     /// How many due jobs could start now.
     pub(super) fn startable(&self) -> usize {
         self.ready.startable()
@@ -805,17 +811,4 @@ impl Jobs {
             driver_wakeups: 0,
         }
     }
-}
-
-/// Takes the later half of what another worker has claimed. How many.
-fn steal(local: &Arc<LocalQueue>, workers: &Workers) -> usize {
-    let others = workers.locals().iter();
-    let stolen = others
-        .filter(|other| !Arc::ptr_eq(other, local))
-        .map(|other| other.take_half())
-        .find(|half| !half.is_empty())
-        .unwrap_or_default();
-    let count = stolen.len();
-    local.push(count, stolen);
-    count
 }

@@ -9,7 +9,6 @@ use std::collections::HashSet;
 use std::panic::Location;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
 
 use crate::common::time::{Clock, Timestamp};
 use crate::common::waiters::Waiters;
@@ -20,11 +19,11 @@ use super::inbox::Inbox;
 use super::jobs::{DroppedJob, EndedRun, Jobs, Reset};
 use super::lifecycle::{GroupOutcome, Lifecycle, StopReason};
 use super::workers::{Registration, WorkerState, Workers};
+use crate::sched::awaiting::{AwaitingJob, WokenJobs};
 use crate::sched::job::{JobId, JobState};
-use crate::sched::local_queue::Claim;
+use crate::sched::local_queue::{Claim, LocalQueue};
 use crate::sched::queue::{Entry, Queue};
 use crate::sched::runnable::{RowKey, RowTable, Runnable, TableId};
-use crate::sched::spare::{Spare, TaskParts};
 use crate::sched::stats::{JobInfo, Report, Stats};
 
 /// What is to be done once the lock is free.
@@ -37,8 +36,6 @@ pub(in crate::sched) struct Effects {
     pub(in crate::sched) worker: Option<Waker>,
     /// Wake these, who wait for a group that has drained or ended.
     pub(in crate::sched) wake: Vec<Waker>,
-    /// Let these tasks end.
-    pub(in crate::sched) retire: Vec<Spare>,
     /// Cancel the group's token.
     pub(in crate::sched) cancel: bool,
 }
@@ -66,10 +63,8 @@ pub(in crate::sched) struct State {
     pub(in crate::sched) inbox: Inbox,
     pub(in crate::sched) lifecycle: Lifecycle,
     pub(in crate::sched) waiters: Waiters,
-    /// Tasks for jobs that await.
-    spares: Vec<Spare>,
-    /// Nothing falls due for a while.
-    quiet: bool,
+    /// Jobs that await, were woken, and are to be polled again.
+    pub(in crate::sched) woken: Arc<WokenJobs>,
     /// How often the driver has woken.
     wakeups: u64,
 }
@@ -83,26 +78,12 @@ pub(in crate::sched) enum Claimed {
     Leave,
 }
 
-/// What becomes of the task of a job that has ended.
-pub(in crate::sched) enum Reuse {
-    /// It stands ready for the next one.
-    Kept,
-    /// It ends.
-    No,
-}
-
 /// What follows from the end of a run.
 pub(in crate::sched) struct Ended {
     pub(in crate::sched) left: EndedRun,
-    pub(in crate::sched) reuse: Reuse,
     /// How many workers to start.
     pub(in crate::sched) start: usize,
 }
-
-/// Spare tasks are kept up to here.
-const MOST_SPARES: usize = 256;
-/// They are kept from one deadline to the next if those are no further apart.
-const SPARES_KEPT_FOR: Duration = Duration::from_millis(100);
 
 impl State {
     pub(in crate::sched) fn new(limit: usize, workers: Workers, deadline: Timestamp) -> State {
@@ -112,8 +93,7 @@ impl State {
             inbox: Inbox::default(),
             lifecycle: Lifecycle::new(deadline),
             waiters: Waiters::default(),
-            spares: Vec::new(),
-            quiet: false,
+            woken: Arc::default(),
             wakeups: 0,
         }
     }
@@ -171,7 +151,8 @@ impl State {
         slot: u32,
         effects: &mut Effects,
     ) -> Option<DroppedJob> {
-        let unstarted = self.jobs.abort(slot, &self.workers);
+        let (unstarted, waker) = self.jobs.abort(slot, &self.workers);
+        effects.wake.extend(waker);
         self.call_for_sweep(effects);
         unstarted
     }
@@ -273,7 +254,6 @@ impl State {
     pub(in crate::sched) fn claim(
         &mut self,
         worker: &mut Registration,
-        spare: &mut Option<Spare>,
         now: Timestamp,
         cancelled: bool,
         waker: &Waker,
@@ -286,14 +266,17 @@ impl State {
         // What came before the end of the last job is what ended the group.
         self.check_end(now, cancelled, effects);
         self.jobs.record(&worker.local);
-        let claimed = match self.lifecycle.may_start() {
-            true => self.jobs.claim(&worker.local, &self.workers),
-            false => 0,
-        };
+        let share = self.workers.share_of(self.woken.len());
+        let woken = self.woken.take(share);
+        let mut claimed = woken.len();
+        worker.local.push_woken(woken);
+        if self.lifecycle.may_start() {
+            claimed += self.jobs.claim(&worker.local, &self.workers);
+        }
+        if claimed == 0 {
+            claimed = steal(&worker.local, &self.workers);
+        }
         if claimed > 0 {
-            if !spare.as_ref().is_some_and(Spare::is_spawned) {
-                *spare = self.spares.pop().or(spare.take());
-            }
             // The first of them could block, and the others are to be found then.
             if claimed > 1 && self.workers.watch() {
                 self.notify(effects);
@@ -301,10 +284,7 @@ impl State {
             return (Claimed::Jobs, self.want_workers(effects));
         }
         worker.local.shrink();
-        self.spares
-            .extend(spare.take_if(|spare| spare.is_spawned()));
         self.check_drained(effects);
-        self.retire_spares(effects);
         if self.lifecycle.is_drained() {
             self.workers.exit(worker);
         } else {
@@ -317,42 +297,24 @@ impl State {
         (claimed, 0)
     }
 
-    /// A job is at its first await, and goes on in the spare task of its worker, which gets another if there is
-    /// one. `None` if the job is to be aborted.
-    pub(in crate::sched) fn awaits(
-        &mut self,
-        slot: u32,
-        spare: &mut Option<Spare>,
-    ) -> Option<TaskParts> {
-        if self.jobs.awaits(slot) || self.lifecycle.is_aborting() {
-            return None;
+    /// A job is at its first await, and will be found at that place. False if it is to be aborted.
+    pub(in crate::sched) fn awaits(&mut self, slot: u32, place: &Arc<AwaitingJob>) -> bool {
+        let goes_on = !self.jobs.awaits(slot) && !self.lifecycle.is_aborting();
+        if goes_on {
+            self.jobs.runs_at(slot, Arc::clone(place));
         }
-        let Spare { task, abort } = std::mem::replace(spare, self.spares.pop())?;
-        if let Some(abort) = abort {
-            self.jobs.runs_in(slot, abort);
-        }
-        Some(task)
-    }
-
-    /// The task that a job runs in is dropped. Only a runtime that goes drops one that was not aborted.
-    pub(in crate::sched) fn task_dropped(&mut self, slot: u32, effects: &mut Effects) {
-        if !(self.jobs.is_aborted(slot) || self.lifecycle.is_aborting()) {
-            self.group_dropped(effects);
-        }
+        goes_on
     }
 
     /// The task of a worker ends, or is dropped.
     pub(in crate::sched) fn worker_dropped(
         &mut self,
         worker: &mut Registration,
-        spare: Option<Spare>,
         effects: &mut Effects,
     ) {
         self.workers.worker_dropped(worker);
         self.jobs.requeue_all(&worker.local);
-        self.spares.extend(spare.filter(Spare::is_spawned));
         self.check_drained(effects);
-        self.retire_spares(effects);
     }
 
     /// A worker gives back a job that it did not start, since the group is over. The driver drops it.
@@ -372,8 +334,10 @@ impl State {
 
     /// Sees to it that a slot that is free is taken, whatever the workers do: how many to start. Where
     /// all of them could be stuck the driver watches over them.
-    fn want_workers(&mut self, effects: &mut Effects) -> usize {
-        let wanted = self.workers.want_workers(self.startable());
+    pub(in crate::sched) fn want_workers(&mut self, effects: &mut Effects) -> usize {
+        let wanted = self
+            .workers
+            .want_workers(self.startable() + self.woken.len());
         if let Some(worker) = wanted.wake {
             effects.worker = Some(worker);
         }
@@ -390,48 +354,16 @@ impl State {
         slot: u32,
         ending: Ending,
         runnable: Option<Box<dyn Runnable>>,
-        task: Option<TaskParts>,
         effects: &mut Effects,
     ) -> Ended {
-        let (left, again, abort) = self.jobs.finish(slot, ending, runnable, &self.lifecycle);
+        let (left, again) = self.jobs.finish(slot, ending, runnable, &self.lifecycle);
         match again {
             Some(entry) => self.send(entry, effects),
             None => self.check_drained(effects),
         }
-        self.retire_spares(effects);
-        let reuse = match (abort, task) {
-            (Some(abort), Some(task)) if self.spares.len() < self.room_for_spares() => {
-                let abort = Some(abort);
-                self.spares.push(Spare { task, abort });
-                Reuse::Kept
-            }
-            _ => Reuse::No,
-        };
         Ended {
             left,
-            reuse,
             start: self.want_workers(effects),
-        }
-    }
-
-    /// Spare tasks are kept for the jobs that are left, and one more; for those that are not due only as long
-    /// as the next of them soon is.
-    fn room_for_spares(&self) -> usize {
-        if self.lifecycle.is_drained() {
-            return 0;
-        }
-        let pending = match self.quiet {
-            true => self.jobs.startable(),
-            false => self.jobs.pending(),
-        };
-        (1 + pending + self.jobs.running()).min(MOST_SPARES)
-    }
-
-    fn retire_spares(&mut self, effects: &mut Effects) {
-        let room = self.room_for_spares();
-        if self.spares.len() > room {
-            effects.retire.extend(self.spares.drain(room..));
-            self.spares.shrink_to(2 * room);
         }
     }
 
@@ -442,7 +374,6 @@ impl State {
         if self.jobs.held() == 0 && self.lifecycle.drain() {
             effects.wake.extend(self.waiters.take());
             effects.wake.extend(self.workers.take_last_parked());
-            self.retire_spares(effects);
             self.notify(effects);
         }
     }
@@ -522,6 +453,12 @@ impl State {
         held
     }
 
+    /// The runtime is gone, and the driver with it: nothing will be polled any more.
+    pub(in crate::sched) fn runtime_gone(&mut self, effects: &mut Effects) {
+        self.group_dropped(effects);
+        self.lifecycle.abort();
+    }
+
     pub(in crate::sched) fn detach(&mut self, effects: &mut Effects) {
         self.lifecycle.detach();
         self.check_drained(effects);
@@ -590,7 +527,7 @@ impl State {
     ) {
         self.jobs.take_pending_chunk(chunk, from, jobs);
         if self.lifecycle.is_aborting() {
-            self.jobs.abort_chunk(chunk);
+            effects.wake.extend(self.jobs.abort_chunk(chunk));
         }
         self.call_for_sweep(effects);
     }
@@ -628,7 +565,7 @@ impl State {
         effects: &mut Effects,
     ) -> usize {
         self.jobs.release(batch, queue);
-        let startable = self.startable();
+        let startable = self.startable() + self.woken.len();
         let wanted = self.workers.want_workers(startable);
         effects.worker = wanted.wake;
         // A watch that begins here needs no notification: the driver is up, and begins it.
@@ -639,13 +576,9 @@ impl State {
     pub(in crate::sched) fn park(
         &mut self,
         next: Option<Timestamp>,
-        now: Timestamp,
         waker: &Waker,
-        effects: &mut Effects,
     ) -> Option<Timestamp> {
         let next = next.unwrap_or(Timestamp::NEVER);
-        self.quiet = next.since(now) > SPARES_KEPT_FOR;
-        self.retire_spares(effects);
         let check = self.workers.next_check();
         let until = next.min(check).min(self.lifecycle.next());
         self.inbox.park(until, waker).then_some(until)
@@ -670,4 +603,21 @@ impl State {
             ..self.jobs.stats(self.inbox.head(), &self.workers, clock)
         }
     }
+}
+
+/// Takes the later half of what another worker has claimed and not started, or of what it has still to poll
+/// again. How many.
+fn steal(local: &Arc<LocalQueue>, workers: &Workers) -> usize {
+    let others = workers.locals().iter();
+    let others = others.filter(|other| !Arc::ptr_eq(other, local));
+    for other in others {
+        let (woken, unstarted) = (other.take_half_of_woken(), other.take_half());
+        let count = woken.len() + unstarted.len();
+        if count > 0 {
+            local.push_woken(woken);
+            local.push(unstarted.len(), unstarted);
+            return count;
+        }
+    }
+    0
 }

@@ -152,9 +152,9 @@ impl Workers {
         if self.watch == StallWatch::Off {
             return false;
         }
-        let claimed: usize = self.locals.iter().map(|local| local.unstarted().0).sum();
+        let claimed: usize = self.locals.iter().map(|local| local.len()).sum();
         let waiting = startable + claimed;
-        let started = self.started + self.locals.iter().map(|local| local.started()).sum::<u64>();
+        let started = self.started + self.locals.iter().map(|local| local.polled()).sum::<u64>();
         let stands_still = match self.watch {
             StallWatch::Since {
                 started: before,
@@ -226,7 +226,7 @@ impl Workers {
 
     fn remove(&mut self, worker: &mut Registration) {
         worker.state = WorkerState::Gone;
-        self.started += worker.local.started();
+        self.started += worker.local.polled();
         self.locals
             .retain(|other| !Arc::ptr_eq(other, &worker.local));
     }

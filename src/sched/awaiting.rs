@@ -1,0 +1,197 @@
+//! Jobs that await: each is woken by itself, and polled by the workers, without a task of its own.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use super::rt::{AtomicU8, Mutex, MutexGuard};
+use super::running::RunningJob;
+use super::shared::Shared;
+
+/// A job that has awaited, and its waker.
+///
+/// ```text
+///                 put back: still pending           woken
+///   POLLED ────────────────────────────────▶ idle ────────▶ WOKEN, in the queue of those
+///    ▲  │ woken                  put back                    │
+///    │  └──────▶ POLLED | WOKEN ────────────────────────────▶│
+///    │                                                       │ a worker takes it
+///    └───────────────────────────────────────────────────────┘
+/// ```
+///
+/// Whoever sets `POLLED` owns the job until it puts it back or ends it: so a job is polled by one worker at a
+/// time, and ends once. An abort is a flag and a wake-up: who owns the job sees the flag before it lets go.
+///
+/// A worker polls a job for the first time with the waker of such a place that it has at hand, and puts the job
+/// in only if it is pending. So one that is ready at once costs no allocation, and a wake-up that comes
+/// before the job is in its place is not lost: it finds `POLLED`. A waker that a former job has left behind
+/// may wake the next one for nothing, as any waker may.
+pub(super) struct AwaitingJob {
+    shared: Arc<Shared>,
+    flags: AtomicU8,
+    /// Locked by the owner alone, and for as long as it polls.
+    job: Mutex<Option<RunningJob>>,
+}
+
+const POLLED: u8 = 1;
+const WOKEN: u8 = 2;
+/// Stop instead of being polled again. It is set under the group's lock, and only as long as the group knows that
+/// this is the job's place; so it never hits the next one.
+const ABORTED: u8 = 4;
+
+/// A place for the next job that a worker polls.
+pub(super) struct VacantPlace {
+    pub(super) place: Arc<AwaitingJob>,
+    pub(super) waker: Waker,
+}
+
+impl VacantPlace {
+    pub(super) fn new(shared: &Arc<Shared>) -> VacantPlace {
+        Arc::new(AwaitingJob {
+            shared: Arc::clone(shared),
+            flags: AtomicU8::new(POLLED),
+            job: Mutex::new(None),
+        })
+        .into()
+    }
+}
+
+impl From<Arc<AwaitingJob>> for VacantPlace {
+    fn from(place: Arc<AwaitingJob>) -> VacantPlace {
+        let waker = Waker::from(Arc::clone(&place));
+        VacantPlace { place, waker }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl AwaitingJob {
+    /// Takes a job in that is pending after its first poll. The group knows of this place already.
+    pub(super) fn adopt(self: Arc<Self>, job: RunningJob) {
+        *lock(&self.job) = Some(job);
+        self.put_back();
+    }
+
+    /// Polls the job that was taken out of the queue. If it has ended, its place comes back for another one.
+    pub(super) fn resume(self: Arc<Self>) -> Option<VacantPlace> {
+        let flags = self.own()?;
+        let waker = Waker::from(Arc::clone(&self));
+        let mut place = lock(&self.job);
+        let polled = match &mut *place {
+            Some(_) if flags & ABORTED != 0 => Poll::Ready(Ok(None)),
+            Some(job) => job.poll(&self.shared, &mut Context::from_waker(&waker)),
+            None => return None,
+        };
+        let Poll::Ready(outcome) = polled else {
+            drop(place);
+            self.put_back();
+            return None;
+        };
+        let job = place.take();
+        drop(place);
+        if let Some(job) = job {
+            job.end(&self.shared, outcome);
+        }
+        // The group has forgotten this place with the end of its job, so no abort is on its way.
+        self.flags.store(POLLED, Release);
+        Some(VacantPlace { place: self, waker })
+    }
+
+    /// The group is over with its runtime: a job that no worker owns ends here, and any other where it is.
+    pub(super) fn end_now(self: Arc<Self>) {
+        self.abort();
+        if self.own().is_some() {
+            self.stop();
+        }
+    }
+
+    /// Lets the job stop when its owner sees it, who has to be woken after this.
+    pub(super) fn abort(&self) {
+        self.flags.fetch_or(ABORTED, AcqRel);
+    }
+
+    /// Makes the caller the owner of a job that is idle or woken; the flags that it had.
+    fn own(&self) -> Option<u8> {
+        let owned = |flags| (flags & POLLED == 0).then_some((flags | POLLED) & !WOKEN);
+        self.flags.fetch_update(AcqRel, Acquire, owned).ok()
+    }
+
+    /// The owner lets go of a job that is pending.
+    fn put_back(self: Arc<Self>) {
+        let let_go = |flags| (flags & ABORTED == 0).then_some(flags & !POLLED);
+        match self.flags.fetch_update(AcqRel, Acquire, let_go) {
+            Err(_) => self.stop(),
+            Ok(flags) if flags & WOKEN != 0 => self.queue(),
+            Ok(_) => {}
+        }
+    }
+
+    /// The owner ends a job that is to stop.
+    fn stop(&self) {
+        let job = lock(&self.job).take();
+        if let Some(job) = job {
+            job.end(&self.shared, Ok(None));
+        }
+    }
+
+    fn queue(self: Arc<Self>) {
+        let shared = Arc::clone(&self.shared);
+        shared.push_woken(self);
+    }
+}
+
+impl Wake for AwaitingJob {
+    fn wake(self: Arc<Self>) {
+        // It pairs with the owner's: what was done before the wake-up is seen by the poll after it.
+        if self.flags.fetch_or(WOKEN, AcqRel) & (WOKEN | POLLED) == 0 {
+            self.queue();
+        }
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.flags.fetch_or(WOKEN, AcqRel) & (WOKEN | POLLED) == 0 {
+            Arc::clone(self).queue();
+        }
+    }
+}
+
+/// The jobs that were woken and no worker has taken yet, first come, first served.
+///
+/// Its lock comes after the group's, and nothing else is locked under it.
+#[derive(Default)]
+pub(super) struct WokenJobs(Mutex<Queue>);
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Arc<AwaitingJob>>,
+    /// A worker was called since the queue was empty. Until it is again, no other wake-up has to call one: a
+    /// worker that leaves some behind calls for help itself.
+    called: bool,
+}
+
+impl WokenJobs {
+    /// Returns whether a worker must be called. From inside of a job (`within`) that is not so: the worker
+    /// that polls it looks here afterwards.
+    pub(super) fn push(&self, job: Arc<AwaitingJob>, within: bool) -> bool {
+        let mut queue = lock(&self.0);
+        queue.jobs.push_back(job);
+        !within && !std::mem::replace(&mut queue.called, true)
+    }
+
+    /// Takes at most so many.
+    pub(super) fn take(&self, most: usize) -> VecDeque<Arc<AwaitingJob>> {
+        let mut queue = lock(&self.0);
+        if queue.jobs.len() <= most {
+            queue.called = false;
+            return std::mem::take(&mut queue.jobs);
+        }
+        queue.jobs.drain(..most).collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        lock(&self.0).jobs.len()
+    }
+}
