@@ -1,20 +1,32 @@
 //! The running tasks, to be aborted together.
+//!
+//! ```text
+//!           reserve              its handle arrives            it ends
+//!   Free ────────────▶ Starting ───────────────────▶ Running ───────────▶ Free
+//!                         │ it ends                                         ▲
+//!                         └──────────▶ Ended ───────────────────────────────┘
+//!                                             its handle arrives
+//! ```
+//!
+//! A task is spawned after the lock, and can end before its abort handle is known. So a number is free again only
+//! when both have come, the end and the handle: a late handle never gets to the next task of that number.
 
 use tokio::task::AbortHandle;
 
-/// Where a running task is found; free again when it has ended *and* its handle has arrived.
+/// Running tasks by number; a number is free again when its task has ended *and* its handle has arrived.
 #[derive(Debug, Default)]
-pub(crate) struct Seats {
-    seats: Vec<Seat>,
+pub(crate) struct AbortHandles {
+    handles: Vec<State>,
     free: Vec<u32>,
+    /// All are to be aborted: a handle that arrives from now on is returned for that at once.
     aborting: bool,
 }
 
-/// So many seats are looked at in one step, under the lock.
-const PAGE: usize = 512;
+/// The number of them that are looked at in one step, under the lock.
+const CHUNK: usize = 512;
 
 #[derive(Debug)]
-enum Seat {
+enum State {
     Free,
     /// Given to the runtime, which has not yet answered with the handle.
     Starting,
@@ -23,65 +35,67 @@ enum Seat {
     Ended,
 }
 
-impl Seats {
-    pub(crate) fn claim(&mut self) -> u32 {
-        if let Some(seat) = self.free.pop() {
-            self.seats[seat as usize] = Seat::Starting;
-            return seat;
+impl AbortHandles {
+    pub(crate) fn reserve(&mut self) -> u32 {
+        if let Some(index) = self.free.pop() {
+            self.handles[index as usize] = State::Starting;
+            return index;
         }
-        self.seats.push(Seat::Starting);
-        u32::try_from(self.seats.len() - 1).expect("fewer than 2^32 tasks run at once")
+        self.handles.push(State::Starting);
+        u32::try_from(self.handles.len() - 1).expect("fewer than 2^32 tasks run at once")
     }
 
-    /// Takes in the handle of the task on `seat`. What comes back is for the caller to abort, outside
+    /// Takes in the handle of the task at `index`. What is returned is for the caller to abort, outside
     /// of the lock; that is harmless for a task that has ended by itself.
     #[must_use]
-    pub(crate) fn started(&mut self, seat: u32, task: AbortHandle) -> Option<AbortHandle> {
-        let place = &mut self.seats[seat as usize];
-        if matches!(place, Seat::Ended) {
-            *place = Seat::Free;
-            self.free.push(seat);
+    pub(crate) fn started(&mut self, index: u32, task: AbortHandle) -> Option<AbortHandle> {
+        let state = &mut self.handles[index as usize];
+        if matches!(state, State::Ended) {
+            *state = State::Free;
+            self.free.push(index);
             return Some(task);
         }
         if self.aborting {
-            *place = Seat::Running(task.clone());
+            *state = State::Running(task.clone());
             return Some(task);
         }
-        *place = Seat::Running(task);
+        *state = State::Running(task);
         None
     }
 
-    /// The task on `seat` has ended. What is returned may be the task's last reference: drop it
+    /// The task at `index` has ended. What is returned may be the task's last reference: drop it
     /// outside of the lock.
     #[must_use]
-    pub(crate) fn ended(&mut self, seat: u32) -> Option<AbortHandle> {
-        let place = &mut self.seats[seat as usize];
-        if matches!(place, Seat::Starting) {
-            *place = Seat::Ended;
+    pub(crate) fn ended(&mut self, index: u32) -> Option<AbortHandle> {
+        let state = &mut self.handles[index as usize];
+        if matches!(state, State::Starting) {
+            *state = State::Ended;
             return None;
         }
-        let Seat::Running(task) = std::mem::replace(place, Seat::Free) else {
+        let State::Running(task) = std::mem::replace(state, State::Free) else {
             return None;
         };
-        self.free.push(seat);
-        if self.free.len() == self.seats.len() && self.seats.len() > 1024 {
-            (self.seats, self.free) = (Vec::new(), Vec::new());
+        self.free.push(index);
+        if self.free.len() == self.handles.len() && self.handles.len() > 1024 {
+            (self.handles, self.free) = (Vec::new(), Vec::new());
         }
         Some(task)
     }
 
-    /// The running tasks of the page that begins with the seat `next`, which moves on; `None` behind the
-    /// last page. The caller aborts them, outside of the lock.
+    /// The running tasks of the chunk that begins at `next`, which moves on; `None` behind the
+    /// last chunk. The caller aborts them, outside of the lock.
     ///
-    /// From the first page on, tasks that are starting are given out as they arrive, so a seat that is
+    /// From the first chunk on, tasks that are starting are given out as they arrive, so a number that is
     /// taken behind the walker's back is not missed.
-    pub(crate) fn abort_page(&mut self, next: &mut usize) -> Option<Vec<AbortHandle>> {
+    pub(crate) fn abort_chunk(&mut self, next: &mut usize) -> Option<Vec<AbortHandle>> {
+        // Before the first chunk: a task whose handle arrives behind the walk sees this, and one ahead of it is met
+        // by the walk too.
         self.aborting = true;
-        let rest = self.seats.get(*next..).filter(|rest| !rest.is_empty())?;
-        let page = &rest[..rest.len().min(PAGE)];
-        *next += page.len();
-        let running = page.iter().filter_map(|seat| match seat {
-            Seat::Running(task) => Some(task.clone()),
+        let rest = self.handles.get(*next..).filter(|rest| !rest.is_empty())?;
+        let chunk = &rest[..rest.len().min(CHUNK)];
+        *next += chunk.len();
+        let running = chunk.iter().filter_map(|state| match state {
+            State::Running(task) => Some(task.clone()),
             _ => None,
         });
         Some(running.collect())
@@ -96,42 +110,57 @@ mod tests {
     async fn storage_goes_back_after_a_crowd() {
         let task = tokio::spawn(async {}).abort_handle();
         for (crowd, kept) in [(1024, 1024), (1025, 0)] {
-            let mut seats = Seats::default();
-            let claimed: Vec<u32> = (0..crowd).map(|_| seats.claim()).collect();
-            for &seat in &claimed {
-                assert!(seats.started(seat, task.clone()).is_none());
+            let mut abort_handles = AbortHandles::default();
+            let reserved: Vec<u32> = (0..crowd).map(|_| abort_handles.reserve()).collect();
+            for &index in &reserved {
+                assert!(abort_handles.started(index, task.clone()).is_none());
             }
-            for &seat in &claimed {
-                assert_eq!(seats.seats.len(), crowd, "somebody is seated");
-                assert!(seats.ended(seat).is_some());
+            for &index in &reserved {
+                assert_eq!(abort_handles.handles.len(), crowd, "one is running");
+                assert!(abort_handles.ended(index).is_some());
             }
-            assert_eq!((seats.seats.len(), seats.free.len()), (kept, kept));
+            assert_eq!(
+                (abort_handles.handles.len(), abort_handles.free.len()),
+                (kept, kept)
+            );
         }
     }
 
     #[tokio::test]
-    async fn tasks_are_aborted_page_by_page_and_late_ones_as_they_arrive() {
+    async fn tasks_are_aborted_chunk_by_chunk_and_late_ones_as_they_arrive() {
         let task = tokio::spawn(async {}).abort_handle();
-        let (mut seats, mut next) = (Seats::default(), 0);
-        let claimed: Vec<u32> = (0..2 * PAGE + 10).map(|_| seats.claim()).collect();
-        for &seat in &claimed[1..] {
-            assert!(seats.started(seat, task.clone()).is_none());
+        let (mut abort_handles, mut next) = (AbortHandles::default(), 0);
+        let reserved: Vec<u32> = (0..2 * CHUNK + 10)
+            .map(|_| abort_handles.reserve())
+            .collect();
+        for &index in &reserved[1..] {
+            assert!(abort_handles.started(index, task.clone()).is_none());
         }
-        assert!(seats.ended(claimed[PAGE]).is_some());
-        let mut page = |seats: &mut Seats| seats.abort_page(&mut next).map(|page| page.len());
+        assert!(abort_handles.ended(reserved[CHUNK]).is_some());
+        let mut chunk = |abort_handles: &mut AbortHandles| {
+            abort_handles
+                .abort_chunk(&mut next)
+                .map(|chunk| chunk.len())
+        };
         assert_eq!(
-            page(&mut seats),
-            Some(PAGE - 1),
+            chunk(&mut abort_handles),
+            Some(CHUNK - 1),
             "the first has no handle yet"
         );
         assert!(
-            seats.started(claimed[0], task.clone()).is_some(),
+            abort_handles.started(reserved[0], task.clone()).is_some(),
             "it is late"
         );
-        assert_eq!(page(&mut seats), Some(PAGE - 1), "one has ended");
-        let seat = seats.claim();
-        assert!(seats.started(seat, task).is_some(), "all pages are aborted");
-        assert_eq!(page(&mut seats), Some(10));
-        assert_eq!((page(&mut seats), page(&mut seats)), (None, None));
+        assert_eq!(chunk(&mut abort_handles), Some(CHUNK - 1), "one has ended");
+        let index = abort_handles.reserve();
+        assert!(
+            abort_handles.started(index, task).is_some(),
+            "all chunks are aborted"
+        );
+        assert_eq!(chunk(&mut abort_handles), Some(10));
+        assert_eq!(
+            (chunk(&mut abort_handles), chunk(&mut abort_handles)),
+            (None, None)
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! How tasks fail.
+//! The errors of tasks.
 
 use std::convert::Infallible;
 use std::error::Error;

@@ -1,4 +1,4 @@
-//! What several of the modules are built with.
+//! The parts that several of the modules are built on.
 
 pub(crate) mod abort_handles;
 pub(crate) mod error;

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// What a panic carries.
+/// The payload of a panic.
 pub(crate) type Payload = Box<dyn Any + Send>;
 
 /// Runs user code whose panic must end here.
@@ -41,7 +41,7 @@ pub(crate) fn discard_each<T>(values: impl IntoIterator<Item = T>) {
     }
 }
 
-/// Wakes them one by one: a waker may be a user's, and panic. The panic hook has told of that.
+/// Wakes them one by one: a waker may be a user's, and panic. The panic hook has reported that.
 pub(crate) fn wake_each(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {
         catch(|| waker.wake()).unwrap_or_else(forget);
@@ -88,7 +88,8 @@ pub(crate) fn message(payload: &(dyn Any + Send)) -> &str {
     }
 }
 
-/// The panic of one job or task: its message, its payload, which job or task it was, and the line that scheduled or spawned it.
+/// The panic of one job or task: its message, its payload, which job or task it was, and the line that scheduled or
+/// spawned it.
 ///
 /// It occurs as [`JobPanic`](crate::JobPanic) and as [`TaskPanic`]. Clones share one payload.
 ///

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Timestamp(u64);
 
-/// Where the epoch lies among the timestamps: past and future have 292 years each.
+/// The timestamp of the epoch: past and future have 292 years each.
 const ORIGIN: u64 = 1 << 63;
 
 impl Timestamp {
@@ -37,7 +37,7 @@ impl Timestamp {
         Timestamp(self.0.saturating_sub(nanos(by)))
     }
 
-    /// How much later this timestamp is; zero if it is not.
+    /// Returns how much later this timestamp is; zero if it is not.
     pub(crate) fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }

@@ -1,8 +1,8 @@
 //! Spans and events, or nothing at all without the feature `tracing`.
 //!
 //! The macros of `tracing` evaluate their arguments only when a subscriber listens, so nothing is
-//! formatted or allocated for nobody. A subscriber that panics costs no job its end: the panic ends here,
-//! and the panic hook has told of it.
+//! formatted or allocated without one. A subscriber that panics costs no job its end: the panic ends here,
+//! and the panic hook has reported it.
 
 use std::panic::Location;
 use std::time::Duration;
@@ -27,7 +27,7 @@ impl Span {
         let mut span = tracing::Span::none();
         if tracing::level_filters::LevelFilter::current() >= tracing::Level::DEBUG {
             let lateness = lateness();
-            tell(|| {
+            call_subscriber(|| {
                 span = tracing::debug_span!(
                     target: "schedgroup",
                     parent: None,
@@ -49,33 +49,33 @@ impl Span {
             return code();
         }
         let mut entered = None;
-        tell(|| entered = Some(self.span.enter()));
+        call_subscriber(|| entered = Some(self.span.enter()));
         let result = code();
-        tell(|| drop(entered));
+        call_subscriber(|| drop(entered));
         result
     }
 }
 
-/// The subscriber hears of the span's end.
+/// Closes the span in the subscriber.
 #[cfg(feature = "tracing")]
 impl Drop for Span {
     fn drop(&mut self) {
         if !self.span.is_none() {
             let span = std::mem::replace(&mut self.span, tracing::Span::none());
-            tell(|| drop(span));
+            call_subscriber(|| drop(span));
         }
     }
 }
 
 #[cfg(feature = "tracing")]
-fn tell(subscriber: impl FnOnce()) {
+fn call_subscriber(subscriber: impl FnOnce()) {
     catch(subscriber).unwrap_or_else(forget);
 }
 
 /// A job panicked, or a destructor of one did.
 #[cfg(feature = "tracing")]
 pub(crate) fn panicked(group: &str, id: u64, scheduled_at: &Location<'_>, message: &str) {
-    tell(|| {
+    call_subscriber(|| {
         tracing::error!(
             target: "schedgroup",
             group,
@@ -90,7 +90,7 @@ pub(crate) fn panicked(group: &str, id: u64, scheduled_at: &Location<'_>, messag
 /// A task of a group of tasks or of a combinator panicked, or a destructor of one did.
 #[cfg(feature = "tracing")]
 pub(crate) fn task_panicked(group: &str, index: usize, spawned_at: &Location<'_>, message: &str) {
-    tell(|| {
+    call_subscriber(|| {
         tracing::error!(
             target: "schedgroup",
             group,
@@ -105,7 +105,7 @@ pub(crate) fn task_panicked(group: &str, index: usize, spawned_at: &Location<'_>
 /// A group was dropped that still held jobs.
 #[cfg(feature = "tracing")]
 pub(crate) fn dropped(group: &str, pending: usize, running: usize) {
-    tell(|| {
+    call_subscriber(|| {
         tracing::warn!(
             target: "schedgroup",
             group,

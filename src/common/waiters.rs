@@ -1,4 +1,4 @@
-//! Who waits for the group to drain or to end.
+//! The wakers of tasks that wait for a group to drain or to end.
 
 use std::task::Waker;
 
@@ -6,21 +6,23 @@ use std::task::Waker;
 /// listening are one step under the group's lock, so no end falls in between.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
+    // Under the lock of the group. `take` empties it: a waiter that is woken and does not find what it waits for
+    // registers again, under the number that it has.
     wakers: Vec<(u64, Waker)>,
     /// The number of the last one that came.
     last: u64,
 }
 
 impl Waiters {
-    /// Wakes `waker` next time, for the one of that number, which is given to it when it first comes. What
-    /// it was to be woken by before comes back, to be dropped outside of the lock.
+    /// Registers `waker` under that number, which is given out with the first call. Returns the waker that was
+    /// registered before, to be dropped after the lock.
     pub(crate) fn listen(&mut self, number: &mut Option<u64>, waker: Waker) -> Option<Waker> {
         let number = *number.get_or_insert_with(|| {
             self.last += 1;
             self.last
         });
         match self.find(number) {
-            Some(place) => Some(std::mem::replace(&mut self.wakers[place].1, waker)),
+            Some(index) => Some(std::mem::replace(&mut self.wakers[index].1, waker)),
             None => {
                 self.wakers.push((number, waker));
                 None
@@ -28,13 +30,13 @@ impl Waiters {
         }
     }
 
-    /// The one of that number waits no more.
+    /// Removes the waker of that number, to be dropped after the lock.
     pub(crate) fn leave(&mut self, number: u64) -> Option<Waker> {
         self.find(number)
-            .map(|place| self.wakers.swap_remove(place).1)
+            .map(|index| self.wakers.swap_remove(index).1)
     }
 
-    /// All of them, to be woken and to look again.
+    /// Takes all of them, to be woken and to look again.
     pub(crate) fn take(&mut self) -> impl Iterator<Item = Waker> + use<> {
         let wakers = std::mem::take(&mut self.wakers);
         wakers.into_iter().map(|(_, waker)| waker)

@@ -1,4 +1,4 @@
-//! Where the tasks of a combinator report that they have ended.
+//! The queue in which the tasks of a combinator report that they have ended.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,14 +16,14 @@ pub(super) struct Completions<T> {
 struct State<T> {
     ended: VecDeque<Completion<T>>,
     reader: Option<Waker>,
-    /// The reader is gone.
+    /// The reader was dropped.
     closed: bool,
 }
 
 /// The end of one task.
 pub(super) struct Completion<T> {
     pub(super) index: usize,
-    pub(super) seat: u32,
+    pub(super) handle_index: u32,
     /// None: it was aborted.
     pub(super) end: Option<Result<T, TaskPanic>>,
 }
@@ -80,20 +80,24 @@ impl<T> Completions<T> {
     }
 }
 
-/// Reports the end of one task, whatever the end: if it is dropped, the task was aborted.
+/// Reports the end of one task, of any kind: if it is dropped, the task was aborted.
 pub(super) struct Completer<T> {
     /// Until the end was reported.
     completions: Option<Arc<Completions<T>>>,
     index: usize,
-    seat: u32,
+    handle_index: u32,
 }
 
 impl<T> Completer<T> {
-    pub(super) fn new(completions: &Arc<Completions<T>>, index: usize, seat: u32) -> Completer<T> {
+    pub(super) fn new(
+        completions: &Arc<Completions<T>>,
+        index: usize,
+        handle_index: u32,
+    ) -> Completer<T> {
         Completer {
             completions: Some(Arc::clone(completions)),
             index,
-            seat,
+            handle_index,
         }
     }
 
@@ -103,8 +107,12 @@ impl<T> Completer<T> {
 
     pub(super) fn complete(&mut self, end: Option<Result<T, TaskPanic>>) {
         if let Some(completions) = self.completions.take() {
-            let (index, seat) = (self.index, self.seat);
-            completions.push(Completion { index, seat, end });
+            let (index, handle_index) = (self.index, self.handle_index);
+            completions.push(Completion {
+                index,
+                handle_index,
+                end,
+            });
         }
     }
 }

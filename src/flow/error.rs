@@ -1,4 +1,4 @@
-//! How races and retries fail.
+//! The errors of races and retries.
 
 use std::error::Error;
 use std::fmt;

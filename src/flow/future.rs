@@ -191,12 +191,12 @@ struct Run<I, R: Rule> {
     over: Option<Over>,
 }
 
-/// Why no more tasks start, while those that run are waited for.
+/// The reason why no more tasks start, while those that run are waited for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Over {
     /// The rule has its value: what still ends does not count.
     Settled,
-    /// What had ended by itself before the abort reached it still counts.
+    /// A task that had ended by itself before the abort reached it still counts.
     Stopped(Stop),
 }
 

@@ -55,13 +55,13 @@ where
     #[track_caller]
     pub fn spawn_on(self, group: impl AsRef<Handle>) -> RetryHandle<T, E> {
         let (report, receiver) = oneshot::channel();
-        let place = Arc::new(Place::new(None));
-        let runs = Arc::clone(&place);
+        let cell = Arc::new(RetryCell::new(None));
+        let runs = Arc::clone(&cell);
         // The first run waits for this lock, so that it finds the retry with its job's handle.
-        let mut filled = lock(&place);
+        let mut filled = lock(&cell);
         let job = group.as_ref().repeat(Instant::now(), move |_| Run {
             spawned: lock(&runs).take(),
-            place: Arc::clone(&runs),
+            cell: Arc::clone(&runs),
         });
         *filled = Some(Spawned {
             retry: self,
@@ -73,7 +73,7 @@ where
     }
 }
 
-/// `$handle` is through which handle it schedules, and `$panics` what its callers must know about misuse.
+/// Gives a type the method `retry`. It schedules through `$handle`; `$panics` is for its docs, about misuse.
 macro_rules! retry_method {
     ($type:ty, $handle:expr, $panics:literal) => {
         impl $type {
@@ -127,11 +127,11 @@ retry_method!(
     "Never panics: in a group that rejects it no attempt is made, and the handle resolves to [`Ended::Cancelled`]."
 );
 
-/// Where a retry lies between two runs of its job. Values are only moved under its lock.
-type Place<O, F, T, E> = Mutex<Option<Spawned<O, F, T, E>>>;
+/// The retry, between two runs of its job. Values are only moved under its lock.
+type RetryCell<O, F, T, E> = Mutex<Option<Spawned<O, F, T, E>>>;
 
-fn lock<V>(place: &Mutex<V>) -> MutexGuard<'_, V> {
-    place.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<V>(cell: &Mutex<V>) -> MutexGuard<'_, V> {
+    cell.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A retry with the other end of its handle.
@@ -178,7 +178,7 @@ impl Wake for AttemptNow {
 struct Run<O, F, T, E> {
     /// None if it has ended: its job was moved while the last attempt ran, and comes once more.
     spawned: Option<Spawned<O, F, T, E>>,
-    place: Arc<Place<O, F, T, E>>,
+    cell: Arc<RetryCell<O, F, T, E>>,
 }
 
 /// The attempt has a box of its own.
@@ -205,7 +205,7 @@ where
             return Poll::Ready(spawned.end(Err(error)));
         }
         let spawned = self.spawned.take();
-        *lock(&self.place) = spawned;
+        *lock(&self.cell) = spawned;
         Poll::Ready(Next::After(pause))
     }
 }

@@ -1,4 +1,4 @@
-//! What each combinator makes of the ends of its tasks, as plain values.
+//! The rule by which each combinator makes its value of the ends of its tasks, as plain values.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -12,9 +12,9 @@ use crate::common::panic::{TaskPanic, discard_each};
 
 /// The rule of one combinator: it gets the ends of the tasks in order of completion.
 pub(super) trait Rule {
-    /// What the tasks return.
+    /// The output of the tasks.
     type Input: Send + 'static;
-    /// What the combinator returns.
+    /// The output of the combinator.
     type Output;
 
     /// Whether each task has a slot in the value, also when it never started.
@@ -74,7 +74,7 @@ impl<C: Default + IntoIterator> DerefMut for Kept<C> {
     }
 }
 
-/// Values by position, in whatever order they come.
+/// Values by position, in any order of arrival.
 type Slots<T> = Kept<Vec<Option<T>>>;
 
 impl<T> Slots<T> {

@@ -1,4 +1,4 @@
-//! What a set of tasks is run with.
+//! The settings with which a set of tasks is run.
 
 use std::fmt;
 use std::panic::Location;

@@ -1,4 +1,4 @@
-//! What ends a combinator before its tasks have ended: its token, or its deadline.
+//! The stop of a combinator before its tasks have ended: its token, or its deadline.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::common::error::TaskError;
 
-/// Why a combinator was stopped.
+/// The reason why a combinator was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
     Cancelled,

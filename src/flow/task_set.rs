@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 use super::completions::{Completer, Completion, Completions};
 use super::settings::Settings;
 use super::stop::{Stop, StopSignal};
-use crate::common::abort_handles::Seats;
+use crate::common::abort_handles::AbortHandles;
 use crate::common::panic::{TaskPanic, discard_each, message, poll_caught};
 use crate::common::trace;
 
@@ -30,7 +30,7 @@ pub(super) struct TaskSet<I, T> {
     running: usize,
     /// Started, and aborted before they ended by themselves.
     aborted: usize,
-    seats: Seats,
+    abort_handles: AbortHandles,
     completions: Arc<Completions<T>>,
     /// Read from the completions, and not taken.
     ended: VecDeque<Completion<T>>,
@@ -39,13 +39,13 @@ pub(super) struct TaskSet<I, T> {
     stopped: bool,
 }
 
-/// What a set is asked for.
+/// The settings of a set.
 pub(super) enum Event<T> {
     /// The task of this index ended by itself.
     Ended(usize, Result<T, TaskPanic>),
     /// All that started have ended.
     Idle,
-    /// There is a reason to stop, and no end that came before it; or the runtime is gone.
+    /// There is a reason to stop, and no end that came before it; or the runtime was shut down.
     Stopped(Stop),
 }
 
@@ -56,7 +56,7 @@ impl<I, T> TaskSet<I, T> {
             started: 0,
             running: 0,
             aborted: 0,
-            seats: Seats::default(),
+            abort_handles: AbortHandles::default(),
             completions: Completions::new(),
             ended: VecDeque::new(),
             taken: 0,
@@ -68,7 +68,7 @@ impl<I, T> TaskSet<I, T> {
         self.running
     }
 
-    /// How many tasks have started.
+    /// The number of tasks that have started.
     pub(super) fn started(&self) -> usize {
         self.started
     }
@@ -87,7 +87,12 @@ impl<I, T> TaskSet<I, T> {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let Some(Completion { index, seat, end }) = self.next_ended(cx) else {
+            let Some(Completion {
+                index,
+                handle_index,
+                end,
+            }) = self.next_ended(cx)
+            else {
                 self.taken = 0;
                 // Behind the ends: what is there when the stop comes is not lost.
                 return match stop.poll(cx) {
@@ -97,12 +102,12 @@ impl<I, T> TaskSet<I, T> {
             };
             self.taken += 1;
             self.running -= 1;
-            drop(self.seats.ended(seat));
+            drop(self.abort_handles.ended(handle_index));
             match end {
                 Some(end) => return Poll::Ready(Event::Ended(index, end)),
                 None => self.aborted += 1,
             }
-            // Without a stop it is the runtime that is gone.
+            // Without a stop it is the runtime that was shut down.
             if !self.stopped {
                 return Poll::Ready(Event::Stopped(Stop::Cancelled));
             }
@@ -120,8 +125,8 @@ impl<I, T> TaskSet<I, T> {
     pub(super) fn stop(&mut self) {
         self.stopped = true;
         let mut next = 0;
-        while let Some(page) = self.seats.abort_page(&mut next) {
-            page.iter().for_each(AbortHandle::abort);
+        while let Some(chunk) = self.abort_handles.abort_chunk(&mut next) {
+            chunk.iter().for_each(AbortHandle::abort);
         }
     }
 }
@@ -155,23 +160,25 @@ where
         count
     }
 
-    /// Starts the next task, on the runtime of the first poll. False when there are no more.
+    /// Starts the next task, on the runtime of the first poll. Returns `false` when there are no more.
     pub(super) fn start_next(&mut self, settings: &Settings) -> bool {
         let task = self.tasks.as_mut().and_then(Iterator::next);
         let (Some(task), Some(runtime)) = (task, &settings.runtime) else {
             self.tasks = None;
             return false;
         };
-        let (index, seat) = (self.started, self.seats.claim());
+        let (index, handle_index) = (self.started, self.abort_handles.reserve());
         self.started += 1;
         self.running += 1;
         let running = runtime.spawn(run(Run {
             task,
             name: settings.name,
             called_at: settings.called_at,
-            completer: Completer::new(&self.completions, index, seat),
+            completer: Completer::new(&self.completions, index, handle_index),
         }));
-        let late = self.seats.started(seat, running.abort_handle());
+        let late = self
+            .abort_handles
+            .started(handle_index, running.abort_handle());
         debug_assert!(late.is_none(), "nothing starts after a stop");
         true
     }
@@ -193,7 +200,7 @@ struct Run<F: Future> {
     completer: Completer<F::Output>,
 }
 
-/// One task, whose panic is its end. It is an event here too, so that it is seen if the combinator is gone.
+/// One task, whose panic is its end. It is an event here too, so that it is seen if the combinator was dropped.
 async fn run<F: Future>(run: Run<F>) {
     let Run {
         task,

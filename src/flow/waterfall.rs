@@ -53,7 +53,7 @@ use crate::common::panic::{ENDED, Payload, TaskPanic, catch, discard, forget, po
 #[must_use = "a waterfall runs nothing until it is awaited"]
 pub struct Waterfall<'a, T, E> {
     stop: StopSignal,
-    /// How many there are.
+    /// The number of steps.
     steps: usize,
     /// Until the end.
     run: Option<Run<'a, T, E>>,
@@ -107,7 +107,7 @@ impl<'a, T: Send + 'a, E: 'a> Waterfall<'a, T, E> {
                     Ok(value) => value,
                     Err(error) => return Poll::Ready(Err(error)),
                 };
-                // What is borrowed by the steps before is not needed any more.
+                // The steps before may borrow, and are not needed any more.
                 before = None;
                 if let Some(stop) = stop.get() {
                     discard(value).unwrap_or_else(forget);

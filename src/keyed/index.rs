@@ -1,24 +1,33 @@
 //! Row numbers by hash.
 
-/// A hash table of row numbers, open and probed one place after the other, which keeps the hash beside the number. So it
-/// touches one line of memory for most look-ups, grows without a look at rows, and calls no user code.
+/// A hash table of row numbers that keeps the hash beside the number. So it touches one line of memory for nearly every
+/// look-up, grows without a look at rows, and calls no user code.
 ///
-/// Rows of one hash lie one after another; which of them belongs to a key its caller has to see. A few may be vacant by
-/// now, or be another key's.
+/// A look-up compares all places of a bucket before it decides anything: which of them it is cannot be foreseen, and a
+/// processor that guesses wrong waits for memory before it goes on. What a full bucket has no place for lies in the next
+/// one that has, and each that was passed over counts it.
+///
+/// Rows of one hash lie in one bucket after the other; which of them belongs to a key its caller has to see. A few may be
+/// vacant by now, or be another key's.
 #[derive(Default)]
 pub(super) struct Index {
-    /// A hash and, below it, a row's number plus one; 0 for a free place.
-    ///
-    /// The place for a hash is where it lies between 0 and 2³², so the order of places is that of hashes, and any
-    /// length will do.
-    places: Vec<u64>,
+    /// The bucket for a hash is where that lies between 0 and 2³², so any number of them will do.
+    buckets: Vec<Bucket>,
+    /// How many rows passed over each bucket.
+    passed: Vec<u32>,
     len: usize,
     /// Rows that are there no more, with their hashes, and have still to be taken out.
     gone: Vec<(u32, u32)>,
 }
 
-/// Below this length storage is not worth giving back.
-const KEPT: usize = 64;
+/// A line of memory. Each place has a hash and, below it, a row's number plus one; or is 0.
+#[derive(Clone, Copy, Default)]
+#[repr(align(64))]
+struct Bucket([u64; PLACES]);
+
+const PLACES: usize = 8;
+/// Below this number of buckets storage is not worth giving back.
+const KEPT: usize = 8;
 /// As many are taken out in one go: a processor waits for their lines of memory at the same time.
 const TOGETHER: usize = 32;
 
@@ -30,17 +39,25 @@ fn hash_of(place: u64) -> u32 {
     (place >> 32) as u32
 }
 
+impl Bucket {
+    /// A bit for each place that passes.
+    fn places(&self, is: impl Fn(u64) -> bool) -> u32 {
+        let bits = self.0.iter().enumerate();
+        bits.fold(0, |bits, (at, &place)| bits | (u32::from(is(place)) << at))
+    }
+}
+
 impl Index {
     /// Where the search for a hash begins.
     fn home(&self, hash: u32) -> usize {
-        ((u64::from(hash) * self.places.len() as u64) >> 32) as usize
+        ((u64::from(hash) * self.buckets.len() as u64) >> 32) as usize
     }
 
-    fn after(&self, at: usize) -> usize {
-        if at + 1 == self.places.len() {
+    fn after(&self, bucket: usize) -> usize {
+        if bucket + 1 == self.buckets.len() {
             0
         } else {
-            at + 1
+            bucket + 1
         }
     }
 
@@ -51,23 +68,25 @@ impl Index {
         }
         let mut at = self.home(hash);
         loop {
-            let place = self.places[at];
-            if place == 0 {
-                return None;
-            }
-            if hash_of(place) == hash {
-                let row = (place as u32).wrapping_sub(1);
+            let bucket = &self.buckets[at];
+            let mut found = bucket.places(|place| hash_of(place) == hash && place != 0);
+            while found != 0 {
+                let row = (bucket.0[found.trailing_zeros() as usize] as u32).wrapping_sub(1);
                 if is(row) {
                     return Some(row);
                 }
+                found &= found - 1;
+            }
+            if self.passed[at] == 0 {
+                return None;
             }
             at = self.after(at);
         }
     }
 
     pub(super) fn insert(&mut self, hash: u32, row: u32) {
-        if (self.len + 1) * 3 > self.places.len() * 2 {
-            self.resize(self.places.len() * 3 / 2 + 8);
+        if (self.len + 1) * 3 > self.buckets.len() * PLACES * 2 {
+            self.resize(self.buckets.len() * 3 / 2 + 1);
         }
         self.put(pack(hash, row));
         self.len += 1;
@@ -75,10 +94,15 @@ impl Index {
 
     fn put(&mut self, place: u64) {
         let mut at = self.home(hash_of(place));
-        while self.places[at] != 0 {
+        loop {
+            let free = self.buckets[at].places(|place| place == 0);
+            if free != 0 {
+                self.buckets[at].0[free.trailing_zeros() as usize] = place;
+                return;
+            }
+            self.passed[at] += 1;
             at = self.after(at);
         }
-        self.places[at] = place;
     }
 
     /// Takes a row out that is vacant, not necessarily at once. What is started follows no order that a cache foresees,
@@ -87,7 +111,9 @@ impl Index {
         self.gone.push((hash, row));
         if self.gone.len() == TOGETHER || self.gone.len() == self.len {
             let mut gone = std::mem::take(&mut self.gone);
-            let places = gone.iter().map(|&(hash, _)| self.places[self.home(hash)]);
+            let places = gone
+                .iter()
+                .map(|&(hash, _)| self.buckets[self.home(hash)].0[0]);
             // The compiler cannot know that what is read here is wanted later.
             std::hint::black_box(places.fold(0, u64::wrapping_add));
             for (hash, row) in gone.drain(..) {
@@ -104,41 +130,35 @@ impl Index {
         if self.len == 0 {
             return;
         }
-        let (mut free, wanted) = (self.home(hash), pack(hash, row));
-        while self.places[free] != wanted {
-            if self.places[free] == 0 {
-                return;
-            }
-            free = self.after(free);
-        }
-        // What was put farther from its home than here moves up, so that no search ends too early.
-        let mut at = free;
+        let (home, wanted) = (self.home(hash), pack(hash, row));
+        let mut at = home;
         loop {
-            at = self.after(at);
-            let place = self.places[at];
-            if place == 0 {
+            let found = self.buckets[at].places(|place| place == wanted);
+            if found != 0 {
+                self.buckets[at].0[found.trailing_zeros() as usize] = 0;
                 break;
             }
-            // How far it is to here, over the end if need be.
-            let way = |from: usize| match at.checked_sub(from) {
-                Some(way) => way,
-                None => at + self.places.len() - from,
-            };
-            if way(self.home(hash_of(place))) >= way(free) {
-                self.places[free] = place;
-                free = at;
+            if self.passed[at] == 0 {
+                return;
             }
+            at = self.after(at);
         }
-        self.places[free] = 0;
+        let mut passed = home;
+        while passed != at {
+            self.passed[passed] -= 1;
+            passed = self.after(passed);
+        }
         self.len -= 1;
-        if self.places.len() > KEPT && self.len * 6 < self.places.len() {
-            self.resize(self.len * 2 + 8);
+        if self.buckets.len() > KEPT && self.len * 6 < self.buckets.len() * PLACES {
+            self.resize(self.len * 2 / PLACES + 1);
         }
     }
 
-    fn resize(&mut self, len: usize) {
-        let former = std::mem::replace(&mut self.places, vec![0; len]);
-        for place in former.into_iter().filter(|place| *place != 0) {
+    fn resize(&mut self, buckets: usize) {
+        self.passed = vec![0; buckets];
+        let former = std::mem::replace(&mut self.buckets, vec![Bucket::default(); buckets]);
+        let places = former.into_iter().flat_map(|bucket| bucket.0);
+        for place in places.filter(|place| *place != 0) {
             self.put(place);
         }
     }
@@ -208,8 +228,9 @@ mod tests {
         let mut index = Index::default();
         let hash = |row: u32| row.wrapping_mul(0x9E37_79B9);
         let check = |index: &Index| {
-            let (len, places) = (index.len, index.places.len());
-            assert!(places <= (7 * len).max(KEPT), "{places} for {len} rows");
+            let (len, places) = (index.len, index.buckets.len() * PLACES);
+            let most = (7 * len).max(KEPT * PLACES);
+            assert!(places <= most, "{places} for {len} rows");
             assert!(2 * places >= 3 * len, "{places} for {len} rows");
         };
         for row in 0..10_000 {
@@ -222,5 +243,6 @@ mod tests {
             check(&index);
         }
         assert_eq!(index.find(hash(1), |_| true), None);
+        assert!(index.passed.iter().all(|passed| *passed == 0));
     }
 }

@@ -30,6 +30,9 @@ pub(super) type Exclusive<K> = Option<fn(K) -> SharedKey<K>>;
 /// closures of `with` and `debounce_with` run under it, and none of that after the table was half changed: so a lock
 /// that their panic has poisoned guards a whole table. Keys and values are dropped, keys cloned, and wakers woken
 /// when it is free.
+// Two workers that start entries write the counts of an `Arc` before it and the lock in it, and read the rest: each lies
+// in lines of memory of its own.
+#[repr(align(64))]
 pub(super) struct Keys<K, V, S> {
     id: TableId,
     /// As of one of the group's jobs.
@@ -37,6 +40,11 @@ pub(super) struct Keys<K, V, S> {
     hasher: S,
     exclusive: Exclusive<K>,
     handler: Handler<K, V, S>,
+    locked: Locked<K, V>,
+}
+
+#[repr(align(64))]
+struct Locked<K, V> {
     table: Mutex<Table<K, V>>,
     /// The thread that holds the lock, by an address of its own. Only that thread needs to see what it wrote, so
     /// `Relaxed` does.
@@ -47,14 +55,14 @@ thread_local! {
     static HERE: u8 = const { 0 };
 }
 
-struct Guard<'a, K, V, S> {
-    keys: &'a Keys<K, V, S>,
+struct Guard<'a, K, V> {
+    holder: &'a AtomicUsize,
     table: MutexGuard<'a, Table<K, V>>,
 }
 
-impl<K, V, S> Drop for Guard<'_, K, V, S> {
+impl<K, V> Drop for Guard<'_, K, V> {
     fn drop(&mut self) {
-        self.keys.holder.store(0, Relaxed);
+        self.holder.store(0, Relaxed);
     }
 }
 
@@ -76,16 +84,17 @@ impl<K, V, S> Keys<K, V, S> {
     }
 
     #[track_caller]
-    fn lock(&self) -> Guard<'_, K, V, S> {
+    fn lock(&self) -> Guard<'_, K, V> {
+        let Locked { table, holder } = &self.locked;
         let here = HERE.with(|here| std::ptr::from_ref(here) as usize);
         assert!(
-            self.holder.load(Relaxed) != here,
+            holder.load(Relaxed) != here,
             "schedgroup: a keyed group was called from inside `Eq` of one of its keys, or a closure of `with` or \
              `debounce_with`, which run under its lock"
         );
-        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        self.holder.store(here, Relaxed);
-        Guard { keys: self, table }
+        let table = table.lock().unwrap_or_else(PoisonError::into_inner);
+        holder.store(here, Relaxed);
+        Guard { holder, table }
     }
 
     #[track_caller]
@@ -209,8 +218,10 @@ where
             hasher,
             exclusive,
             handler,
-            table: Mutex::new(Table::new()),
-            holder: AtomicUsize::new(0),
+            locked: Locked {
+                table: Mutex::new(Table::new()),
+                holder: AtomicUsize::new(0),
+            },
         })
     }
 

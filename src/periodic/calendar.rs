@@ -238,7 +238,7 @@ struct Series<F> {
 #[derive(Clone, Copy)]
 struct Coming {
     at: SystemTime,
-    /// Not before this instant, whatever the clock says.
+    /// Not before this instant, also if the clock says so.
     not_before: Instant,
 }
 

@@ -1,4 +1,4 @@
-//! When a time is due, and when to look again.
+//! The wall clock: when a time is due, and when to look again.
 
 use std::fmt;
 use std::sync::Arc;
@@ -155,7 +155,7 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    /// How the clock stands to this moment.
+    /// The reading of the clock at this moment.
     pub(super) fn read(&self) -> Reading {
         let before = Instant::now();
         let (ahead, elapsed) = match self {
@@ -184,7 +184,7 @@ impl Origin {
         }
     }
 
-    /// When to look again for the time that is `offset` later; `None` if it has come.
+    /// Returns when to look again for the time that is `offset` later; `None` if it has come.
     pub(super) fn look_for(&self, offset: Duration, now: Reading) -> Option<Instant> {
         let left = now.left(offset);
         (!left.is_zero()).then(|| match self {

@@ -218,7 +218,7 @@ impl<'a> Every<'a> {
     {
         let origin = self.origin.unwrap_or_else(|| Origin::Tokio(Instant::now()));
         let now = origin.read();
-        let place = Mutex::new(Place {
+        let progress = Mutex::new(Progress {
             position: self.table.first(now.elapsed),
             read: now,
             runs: 0,
@@ -227,7 +227,7 @@ impl<'a> Every<'a> {
         let series = Arc::new(Series {
             table: self.table,
             origin,
-            place,
+            progress,
         });
         let first = series.look().unwrap_or_else(Instant::now);
         let job = self.group.repeat_until_wait(first, move |context| {
@@ -250,38 +250,38 @@ struct Series {
     table: Timetable,
     origin: Origin,
     /// Only the series itself locks it, one run at a time. The clock is read outside of it.
-    place: Mutex<Place>,
+    progress: Mutex<Progress>,
 }
 
-/// How far a series is.
-struct Place {
+/// The progress of a series.
+struct Progress {
     /// The tick that runs or comes next.
     position: Position,
     /// The clock when it was last read.
     read: Reading,
-    /// How many runs it has begun. Its job comes to look at the clock more often.
+    /// The number of runs that it has begun. Its job runs more often, to look at the clock.
     runs: u64,
 }
 
 impl Series {
-    /// The place of the series by this reading of the clock, and whether it is anchored anew.
+    /// The progress of the series by this reading of the clock, and whether it is anchored anew.
     ///
     /// A clock that was ahead takes the series along, and one that is set back leaves it there: it would
     /// be silent for as long as the clock was ahead.
-    fn place(&self, now: Reading) -> (MutexGuard<'_, Place>, bool) {
-        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-        let anew = now.set_back_since(place.read) > self.table.period;
+    fn progress(&self, now: Reading) -> (MutexGuard<'_, Progress>, bool) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let anew = now.set_back_since(progress.read) > self.table.period;
         if anew {
-            place.position = self.table.first(now.elapsed);
+            progress.position = self.table.first(now.elapsed);
         }
-        place.read = now;
-        (place, anew)
+        progress.read = now;
+        (progress, anew)
     }
 
-    /// When to look for the tick that comes next; `None` if it is due.
+    /// Returns when to look for the tick that comes next; `None` if it is due.
     fn look(&self) -> Option<Instant> {
         let now = self.origin.read();
-        let due = self.table.due(self.place(now).0.position);
+        let due = self.table.due(self.progress(now).0.position);
         self.origin.look_for(due, now)
     }
 
@@ -291,28 +291,28 @@ impl Series {
             return None;
         }
         let now = self.origin.read();
-        let (mut place, _) = self.place(now);
-        if !now.left(self.table.due(place.position)).is_zero() {
+        let (mut progress, _) = self.progress(now);
+        if !now.left(self.table.due(progress.position)).is_zero() {
             return None;
         }
-        place.position = self.table.begin(place.position, now.elapsed);
-        place.runs += 1;
-        let due = self.table.due(place.position);
+        progress.position = self.table.begin(progress.position, now.elapsed);
+        progress.runs += 1;
+        let due = self.table.due(progress.position);
         Some(Tick {
-            number: place.position.number,
+            number: progress.position.number,
             intended: now.instant_of(due),
             wall_time: self.origin.wall_time(due),
             lateness: now.elapsed.saturating_sub(due),
-            context: context.clone().with_run(place.runs),
+            context: context.clone().with_run(progress.runs),
         })
     }
 
     /// A run has ended.
     fn advance(&self) {
         let now = self.origin.read();
-        let (mut place, anew) = self.place(now);
+        let (mut progress, anew) = self.progress(now);
         if !anew {
-            place.position = self.table.after(place.position, now.elapsed);
+            progress.position = self.table.after(progress.position, now.elapsed);
         }
     }
 }

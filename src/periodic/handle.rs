@@ -1,4 +1,4 @@
-//! What the caller keeps of a job that follows a clock.
+//! The handle to a job that follows a clock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,12 +30,12 @@ pub struct TimedHandle {
     once: Option<Claim>,
 }
 
-/// What decides about a job that runs once: the first of its start, its cancel and its end.
+/// The decision about a job that runs once: the first of its start, its cancel and its end.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Claim(Arc<AtomicBool>);
 
 impl Claim {
-    /// True for the first. Nothing else is published by it: what the job holds is the group's.
+    /// Returns `true` for the first. Nothing else is published by it: what the job holds is the group's.
     fn claim(&self) -> bool {
         !self.0.swap(true, Ordering::Relaxed)
     }

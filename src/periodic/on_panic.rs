@@ -1,4 +1,4 @@
-//! What a panic of one run does to its series.
+//! The effect of a panic of one run on its series.
 
 use std::future::{Future, poll_fn};
 use std::panic::resume_unwind;

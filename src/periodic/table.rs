@@ -92,7 +92,7 @@ impl Timetable {
         next
     }
 
-    /// When a tick is due; far away rather than an overflow.
+    /// Returns when a tick is due; far away rather than an overflow.
     pub(super) fn due(&self, at: Position) -> Duration {
         let nanos = self.period.as_nanos().saturating_mul(at.number.into());
         let seconds = u64::try_from(nanos / NANOS).unwrap_or(u64::MAX);

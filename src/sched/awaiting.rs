@@ -1,7 +1,7 @@
 //! Jobs that await: each is woken by itself, and polled by the workers, without a task of its own.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -96,7 +96,7 @@ impl AwaitingJob {
             job.end(&self.shared, outcome);
         }
         // The group has forgotten this place with the end of its job, so no abort is on its way.
-        self.flags.store(POLLED, Release);
+        self.flags.swap(POLLED, AcqRel);
         Some(VacantPlace { place: self, waker })
     }
 
@@ -170,22 +170,42 @@ struct Queue {
     /// A worker was called since the queue was empty. Until it is again, no other wake-up has to call one: a
     /// worker that leaves some behind calls for help itself.
     called: bool,
+    /// The driver was told to watch, likewise.
+    watched: bool,
+}
+
+/// What the first of many wake-ups has to do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    Nobody,
+    /// A worker must come.
+    Worker,
+    /// The worker that polls the caller looks here afterwards. The driver must watch whether it does: it could
+    /// block its thread, even until the job that it has woken does something.
+    Driver,
 }
 
 impl WokenJobs {
-    /// Returns whether a worker must be called. From inside of a job (`within`) that is not so: the worker
-    /// that polls it looks here afterwards.
-    pub(super) fn push(&self, job: Arc<AwaitingJob>, within: bool) -> bool {
+    /// Adds a job; `within` if that is done by a job of the group.
+    pub(super) fn push(&self, job: Arc<AwaitingJob>, within: bool) -> Call {
         let mut queue = lock(&self.0);
         queue.jobs.push_back(job);
-        !within && !std::mem::replace(&mut queue.called, true)
+        let (flag, call) = match within {
+            _ if queue.called => return Call::Nobody,
+            true => (&mut queue.watched, Call::Driver),
+            false => (&mut queue.called, Call::Worker),
+        };
+        match std::mem::replace(flag, true) {
+            true => Call::Nobody,
+            false => call,
+        }
     }
 
     /// Takes at most so many.
     pub(super) fn take(&self, most: usize) -> VecDeque<Arc<AwaitingJob>> {
         let mut queue = lock(&self.0);
         if queue.jobs.len() <= most {
-            queue.called = false;
+            (queue.called, queue.watched) = (false, false);
             return std::mem::take(&mut queue.jobs);
         }
         queue.jobs.drain(..most).collect()

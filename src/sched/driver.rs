@@ -1,8 +1,8 @@
 //! The driver: the one task that owns the heap and the one sleep.
 //!
-//! A turn takes in all entries that have arrived, releases what is due in bounded batches, and lies
-//! down until the next deadline. It runs no job. Between bounded pieces of work it yields, so that
-//! neither a flood of entries nor a flood of due jobs holds up the runtime.
+//! A turn takes in all entries that have arrived, releases what is due in bounded batches, and parks until
+//! the next deadline. It runs no job. Between bounded pieces of work it yields, so that neither a flood of
+//! entries nor a flood of due jobs holds up the runtime.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -37,17 +37,18 @@ const LOOKED_UP: usize = 512;
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 pub(super) struct Driver {
+    // All but `shared` is this task's alone: the heap needs no lock.
     shared: Arc<Shared>,
     queue: Queue,
-    /// While dead entries are got rid of.
+    /// While dead entries are removed.
     sweep: Option<Box<Sweep>>,
     timer: Timer,
-    /// `None` once it has been heard.
+    /// `None` once it has resolved.
     cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     batch: Vec<Entry>,
-    /// What had arrived in the last turn, emptied: a buffer for what arrives next.
+    /// The buffer of what had arrived in the last turn, emptied, for what arrives next.
     arrived: Vec<Entry>,
-    /// The token knows this task's waker.
+    /// This task's waker is registered with the token.
     listens: bool,
     /// Ended by itself, not with its runtime.
     done: bool,
@@ -74,8 +75,10 @@ impl Driver {
             match self.turn() {
                 Turn::Exit => break,
                 Turn::Drop(from) => self.drop_pending(from).await,
-                Turn::Hurry => self.hurry().await,
+                Turn::Expedite => self.expedite().await,
                 Turn::Work { arrived, due, dead } => {
+                    // Release order is (deadline, submission), so all that is due by now has to be in order before
+                    // the first of it is released: what the wheel still holds, and what has just arrived.
                     self.cascade_due(due).await;
                     self.drain_inbox(arrived).await;
                     if dead && self.sweep.is_none() {
@@ -100,30 +103,38 @@ impl Driver {
         }
     }
 
-    /// What there is to do. In the same step it looks up what falls due soon, or the first part of it, and the
-    /// sweep's next page.
+    /// Returns what there is to do. In the same step it looks up what falls due soon, or the first part of it, and
+    /// the sweep's next chunk.
     fn turn(&mut self) -> Turn {
         let empty = std::mem::take(&mut self.arrived);
         let now = self.shared.now();
         let cancelled = self.shared.is_cancelled();
         let (head, queued) = (self.queue.next(), self.queue.len());
         let slots = self.queue.cascade(now, LOOKED_UP).unwrap_or_default();
-        let page = self.sweep.as_ref().map(|sweep| sweep.page());
-        let (turn, entries, page) = self.shared.enter(|state, effects| {
+        let chunk = self.sweep.as_ref().map(|sweep| sweep.chunk());
+        // The look at the sweep's chunk has to be one step with the one that empties the inbox (`queue/sweep.rs` says
+        // why). The rest is in it to save taking the lock twice more.
+        let (turn, entries, chunk) = self.shared.enter(|state, effects| {
             state.inbox.set_queue_stats(head, queued);
             let turn = state.turn(now, cancelled, empty, effects);
             let entries = state.jobs.entries(slots);
-            (turn, entries, page.and_then(|page| state.jobs.page(page)))
+            (
+                turn,
+                entries,
+                chunk.and_then(|chunk| state.jobs.entries_in(chunk)),
+            )
         });
+        // Also if the turn drops jobs instead: these entries have left the wheel, and nothing else speaks for their
+        // jobs.
         self.queue.extend(entries);
         if let Some(sweep) = &mut self.sweep {
-            sweep.turn_page(page);
+            sweep.add_chunk(chunk);
         }
         turn
     }
 
-    /// Everything that has arrived goes into the heap before anything is released, so that the order
-    /// of release is that of the deadlines, whatever the order of arrival.
+    /// Puts everything that has arrived into the heap, before anything is released: the order of release is that of
+    /// the deadlines, also where the order of arrival is another.
     async fn drain_inbox(&mut self, mut arrived: Vec<Entry>) {
         for (count, part) in arrived.chunks(ARRIVALS).enumerate() {
             if count > 0 {
@@ -140,7 +151,7 @@ impl Driver {
         }
     }
 
-    /// Moves in whatever is due by now: before that nothing can be released in order.
+    /// Moves in what is due by now: before that nothing can be released in order.
     async fn cascade_due(&mut self, now: Timestamp) {
         while self.queue.is_behind(now) {
             if cascade_near(&self.shared, &mut self.queue, now, ARRIVALS) {
@@ -150,7 +161,7 @@ impl Driver {
         self.queue.advance(now);
     }
 
-    /// Takes a batch of due entries from the heap; true if there are more.
+    /// Takes a batch of due entries from the heap. Returns `true` if there are more.
     fn pop_due(&mut self, due: Timestamp) -> bool {
         while self.batch.len() < RELEASES {
             match self.queue.pop_due(due) {
@@ -161,9 +172,10 @@ impl Driver {
         self.queue.next().is_some_and(|next| next <= due)
     }
 
-    /// A step of the sweep, which ends when nothing due is left: what the old heap has released by now, the new
-    /// one must not bring up again.
+    /// Takes a step of the sweep, which ends when nothing due is left.
     fn sweep(&mut self, due: Timestamp, more: bool) {
+        // Only when the old heap has released all that was due: what it has released by then, the new one finds
+        // released when it looks the slot up, and does not bring up again.
         let gathered = self.sweep.as_mut().and_then(|sweep| sweep.gathered());
         if let Some(fresh) = gathered.filter(|_| !more) {
             if !cascade_near(&self.shared, fresh, due, ARRIVALS) {
@@ -175,6 +187,8 @@ impl Driver {
 
     /// Drops the pending jobs that are due at `from` or later, and wakes those that are to be aborted.
     async fn drop_pending(&mut self, from: Timestamp) {
+        // The number of chunks is read once: no job is admitted any more, and none is made pending again by a run
+        // that ends. What a worker gives back meanwhile notifies the driver, whose next turn walks once more.
         for chunk in 0..self.shared.with(|state| state.jobs.chunks()) {
             self.shared.drop_chunk(chunk, from);
             if chunk % CHUNKS_A_TURN == CHUNKS_A_TURN - 1 {
@@ -182,6 +196,8 @@ impl Driver {
             }
         }
         if from == Timestamp::ALWAYS {
+            // All pending jobs were dropped, so each entry is dead. A job that a worker gives back later waits in
+            // the ready queue, and needs none.
             self.queue.clear();
             self.sweep = None;
             drop(self.shared.with(|state| state.inbox.forget()));
@@ -189,25 +205,26 @@ impl Driver {
     }
 
     /// Brings forward the series that end with `wait`, so that they see that it was called.
-    async fn hurry(&mut self) {
+    async fn expedite(&mut self) {
         let now = self.shared.now();
         for chunk in 0..self.shared.with(|state| state.jobs.chunks()) {
             self.shared
-                .enter(|state, effects| state.hurry_chunk(chunk, now, effects));
+                .enter(|state, effects| state.expedite_chunk(chunk, now, effects));
             yield_now(&self.shared.runtime).await;
         }
     }
 
     /// Releases the batch and, unless the driver is busy, sleeps until the next deadline, an earlier job, a
-    /// cancelled token, or another reason to look. False if there was one before it fell asleep.
-    ///
-    /// Both are one step under the lock, so that a lone job costs a turn no more than that.
+    /// cancelled token, or another reason to look. Returns `false` if there was one before it fell asleep.
     async fn release_and_park(&mut self, due: Timestamp, busy: bool) -> bool {
         let mut asleep = false;
         poll_fn(|cx| {
+            // The reason for the wake-up is not asked for: the next turn looks at all that there may be.
             if asleep {
                 return Poll::Ready(true);
             }
+            // Release and park are one step, so that a lone job costs a turn no second lock. Parking has to come
+            // last in it: a release may put a moved job back into the heap, or begin a watch over the workers.
             let (start, parked) = self.shared.enter(|state, effects| {
                 let start = state.release(&mut self.batch, &mut self.queue, due, effects);
                 // A moved job may have gone back to the heap and be due by now.
@@ -225,6 +242,8 @@ impl Driver {
             let Some(until) = parked else {
                 return Poll::Ready(false);
             };
+            // From here on a wake-up finds this task running, and tokio polls it again. So it is not missed, though
+            // the timer is set, and the token asked, after the lock.
             asleep = true;
             // What is too far away arms nothing, so that an idle group leaves a paused clock alone.
             if until.since(due) < CENTURY {
@@ -234,7 +253,8 @@ impl Driver {
                     return Poll::Ready(true);
                 }
             }
-            // One poll does for as long as nothing is heard: the waker of a task stays the same.
+            // After `park` too: a cancel before this poll resolves it, one after it wakes the task. One registration
+            // does for the life of the driver, since the waker of a task stays the same.
             match &mut self.cancelled {
                 Some(cancelled) if !self.listens => {
                     let heard = cancelled.as_mut().poll(cx);
@@ -251,7 +271,7 @@ impl Driver {
     }
 }
 
-/// Moves about so many entries whose time comes near into the heap's order; true if there may be more.
+/// Moves about `most` entries whose time comes near into the heap's order. Returns `true` if there may be more.
 fn cascade_near(shared: &Shared, queue: &mut Queue, now: Timestamp, most: usize) -> bool {
     let mut moved = 0;
     while let Some(slots) = queue.cascade(now, LOOKED_UP) {
@@ -265,13 +285,15 @@ fn cascade_near(shared: &Shared, queue: &mut Queue, now: Timestamp, most: usize)
     false
 }
 
-/// The runtime has gone before the group had drained: nothing more will run, and nobody may be left
-/// waiting for it.
+/// The runtime was shut down before the group had drained: nothing more will run, and no task may be left waiting
+/// for it.
 impl Drop for Driver {
     fn drop(&mut self) {
         if !self.done {
             self.shared
                 .enter(|state, effects| state.runtime_gone(effects));
+            // In this thread, and without a yield: no other task of the group will be polled. Each chunk still lets
+            // go of the lock, for callers on other threads.
             for chunk in 0..self.shared.with(|state| state.jobs.chunks()) {
                 self.shared.drop_chunk(chunk, Timestamp::ALWAYS);
                 self.shared.end_chunk(chunk);
@@ -336,7 +358,7 @@ mod tests {
                 .drive
                 .as_mut()
                 .poll(&mut Context::from_waker(Waker::noop()));
-            assert!(polled.is_pending(), "nobody ends the group");
+            assert!(polled.is_pending(), "the group does not end");
             self.shared.entered.load(Ordering::Relaxed) - before
         }
     }
@@ -379,7 +401,7 @@ mod tests {
         Timestamp::ALWAYS.after(Duration::from_nanos(nanos))
     }
 
-    /// What a bucket of more than 4,096 entries is promised: so much ahead it has moved in.
+    /// The time by which a bucket of more than 4,096 entries moves in ahead.
     fn lead(len: usize) -> u64 {
         (16_000_000).max(500 * len as u64)
     }
@@ -432,7 +454,7 @@ mod tests {
         }
     }
 
-    /// Whatever stands in front of them, a millisecond's crowd is in order its lead ahead of its time.
+    /// The many jobs of one millisecond are in order their lead ahead of their time, also behind other buckets.
     ///
     /// `SCHEDGROUP_SEED` sets the first of the 64 seeds.
     #[test]

@@ -59,7 +59,7 @@ use crate::common::time::Timestamp;
 pub struct Handle {
     shared: Arc<Shared>,
     caller: Caller,
-    /// A detached group keeps running for it.
+    /// A detached group keeps running for it. Fixed: what is lent is never counted, what is handed out always is.
     counted: bool,
 }
 
@@ -240,6 +240,8 @@ pub struct JobHandle {
 
 #[derive(Clone, Copy)]
 enum Admission {
+    // The number needs no sequence beside it: the slot counts this handle, and is not used again before the count
+    // is zero. Each clone and drop changes the count, under the lock.
     Slot(u32),
     /// The job was not accepted.
     Rejected {
@@ -287,6 +289,8 @@ impl JobHandle {
             return false;
         };
         let shared = &self.shared;
+        // What the job held is dropped here, after the lock and before this returns. Until then it counts as
+        // `dropping`, so the group does not drain while its destructor runs.
         let (prevented, unstarted) = shared.enter(|state, effects| state.cancel(slot, effects));
         shared.drop_jobs(unstarted);
         prevented
@@ -349,6 +353,7 @@ impl JobHandle {
         };
         let shared = &self.shared;
         let at = at(shared);
+        // A job of a cancelled group must not be moved, also if the driver has not seen the cancel yet.
         !shared.is_cancelled()
             && shared.enter(|state, effects| state.reset(slot, at, || shared.now(), effects))
     }
@@ -501,6 +506,7 @@ impl Hash for JobHandle {
 impl Clone for JobHandle {
     fn clone(&self) -> JobHandle {
         if let Admission::Slot(slot) = self.admission {
+            // Before the clone exists: the slot stays this job's as long as one of the two is there.
             self.shared.with(|state| state.jobs.ref_inc(slot));
         }
         JobHandle {
@@ -514,6 +520,8 @@ impl Clone for JobHandle {
 impl Drop for JobHandle {
     fn drop(&mut self) {
         if let Admission::Slot(slot) = self.admission {
+            // The last handle of a job that has ended frees the slot. No value is in it any more, so nothing of the
+            // user's is dropped under the lock.
             self.shared.with(|state| state.jobs.ref_dec(slot));
         }
     }

@@ -20,13 +20,30 @@ pub(super) struct Claim {
     pub(super) scheduled_at: &'static Location<'static>,
 }
 
-/// What a worker claims in one step of the group's lock, and works off without it.
+// A claimed job is always in one known state, because of who may do what:
+//
+// - Only the owner starts jobs: it takes them from the front, under this lock alone.
+// - All others hold the group's lock when they take jobs out or move them to another queue.
+//
+// So under the group's lock no claim moves between queues, and a claimed job that is in none of them has left its
+// queue to start: it is at its first poll, or among `ended`, or about to be given back because the group is over.
+// Between an owner and a caller who want the same job, this lock decides.
+/// The due jobs that a worker claims in one step of the group's lock, and works off without it.
 ///
-/// The owner takes from the front. Everybody else comes with the group's lock held: to take a job out
-/// again that is cancelled or moved, to take the later half for another worker, and to record the jobs
-/// that have ended. So this lock comes after the group's, and nothing else is locked under it.
+/// The owner takes from the front. All others come with the group's lock held: to take out a job that is
+/// cancelled or moved, to steal the later half for another worker, and to record the jobs that have ended. So
+/// this lock comes after the group's, and nothing else is locked under it.
 #[derive(Default)]
 pub(super) struct LocalQueue(Mutex<Inner>);
+
+/// What a worker has claimed and not started, and how late its latest start was.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    pub(super) unstarted: usize,
+    /// When the first of them was due.
+    pub(super) first: Option<Timestamp>,
+    pub(super) max_lateness: Duration,
+}
 
 /// What a worker does next.
 pub(super) enum Task {
@@ -59,9 +76,10 @@ impl LocalQueue {
     // The owner.
 
     /// Takes the next job, which starts now. `ended` is the slot of the job before, if that has ended and
-    /// only has to be recorded: both are one step, so that a job is always found in one place.
+    /// only has to be recorded.
     pub(super) fn next(&self, ended: Option<u32>, now: Timestamp) -> Option<Task> {
         let mut inner = self.lock();
+        // One step, so that the counts never show two jobs running on one worker.
         inner.ended.extend(ended);
         if let Some(job) = inner.woken.pop_front() {
             inner.polled += 1;
@@ -69,6 +87,7 @@ impl LocalQueue {
         }
         let claim = inner.unstarted.pop_front()?;
         let lateness = now.since(claim.deadline);
+        // Stall detection reads this: a worker that starts jobs is not stuck.
         inner.polled += 1;
         inner.max_lateness = inner.max_lateness.max(lateness);
         Some(Task::Start(claim))
@@ -81,9 +100,11 @@ impl LocalQueue {
 
     // Others, under the group's lock.
 
-    /// Adds so many jobs. Room for them is made at once, here and for their ends.
+    /// Adds `count` jobs. Room for them is made at once, here and for their ends.
     pub(super) fn push(&self, count: usize, claims: impl IntoIterator<Item = Claim>) {
         let mut inner = self.lock();
+        // `ended` is empty here, since a claim records before it pushes. With this room the owner allocates nothing
+        // under the lock until its next claim.
         inner.ended.reserve(count);
         inner.unstarted.reserve(count);
         inner.unstarted.extend(claims);
@@ -118,6 +139,8 @@ impl LocalQueue {
     /// Takes the later half of what has not started.
     pub(super) fn take_half(&self) -> VecDeque<Claim> {
         let unstarted = &mut self.lock().unstarted;
+        // The later half, so that both workers continue in release order. Of a single job it is that job: it waits
+        // behind one that may block its thread.
         unstarted.split_off(unstarted.len() / 2)
     }
 
@@ -133,25 +156,22 @@ impl LocalQueue {
         inner.woken.len() + inner.unstarted.len()
     }
 
-    /// How many have not started, and when the first of them was due.
-    pub(super) fn unstarted(&self) -> (usize, Option<Timestamp>) {
-        let inner = self.lock();
-        let first = inner.unstarted.front().map(|claim| claim.deadline);
-        (inner.unstarted.len(), first)
-    }
-
     /// The slots of those that have not started.
     pub(super) fn unstarted_slots(&self) -> Vec<u32> {
         let inner = self.lock();
         inner.unstarted.iter().map(|claim| claim.slot).collect()
     }
 
-    /// Books the jobs that have ended, by their slots, and says how late the latest start was. `record` takes
-    /// no lock.
-    pub(super) fn record(&self, record: impl FnMut(u32)) -> Duration {
+    /// Calls `record` with the slot of each job that has ended since, and returns what is left, in one step with
+    /// that. `record` takes no lock.
+    pub(super) fn record(&self, record: impl FnMut(u32)) -> Left {
         let mut inner = self.lock();
         inner.ended.drain(..).for_each(record);
-        inner.max_lateness
+        Left {
+            unstarted: inner.unstarted.len(),
+            first: inner.unstarted.front().map(|claim| claim.deadline),
+            max_lateness: inner.max_lateness,
+        }
     }
 
     /// How many jobs were started or polled again, ever.
@@ -177,7 +197,7 @@ pub(super) mod tests {
         Timestamp::ALWAYS.after(Duration::from_nanos(nanos))
     }
 
-    /// The job in that slot, which was due so many nanoseconds after the beginning.
+    /// The job in that slot, which was due `slot` nanoseconds after the beginning.
     pub(in super::super) fn claim(slot: u32) -> Claim {
         Claim {
             slot,
@@ -216,10 +236,12 @@ pub(super) mod tests {
     #[test]
     fn jobs_start_in_the_order_in_which_they_were_claimed() {
         let local = filled([3, 5, 9]);
-        assert_eq!(local.unstarted(), (3, Some(timestamp(3))));
+        let left = local.record(|_| ());
+        assert_eq!((left.unstarted, left.first), (3, Some(timestamp(3))));
         let started = std::iter::from_fn(|| next(&local, None, timestamp(0)));
         assert_eq!(slots(started), [3, 5, 9]);
-        assert_eq!((local.unstarted(), local.polled()), ((0, None), 3));
+        let left = local.record(|_| ());
+        assert_eq!((left.unstarted, left.first, local.polled()), (0, None, 3));
     }
 
     #[test]
@@ -241,7 +263,7 @@ pub(super) mod tests {
         for now in [12, 29, 31] {
             assert!(next(&local, None, timestamp(now)).is_some());
         }
-        assert_eq!(local.record(|_| ()), Duration::from_nanos(9));
+        assert_eq!(local.record(|_| ()).max_lateness, Duration::from_nanos(9));
     }
 
     #[test]
@@ -253,7 +275,8 @@ pub(super) mod tests {
         assert_eq!(slots(local.remove(2)), [2]);
         assert!(local.remove(2).is_none());
         assert_eq!(slots(local.take_all()), [3]);
-        assert_eq!((local.unstarted(), local.polled()), ((0, None), 1));
+        let left = local.record(|_| ());
+        assert_eq!((left.unstarted, left.first, local.polled()), (0, None, 1));
     }
 
     #[test]

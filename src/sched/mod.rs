@@ -15,10 +15,10 @@
 //   state: jobs, ready                   counted against `max_running`
 //         │
 //         ▼  claimed, up to 32 at a time, into the local queue of a worker
-//   worker, local_queue                  start check, then polled once with its panic caught
+//   worker, local_queue                  start check, then polled with its panic caught
 //         │
-//         ▼  only if it has to await
-//   job_task, spare                      a tokio task that is used again
+//         ▼  only if it has to await: until it is woken, then to a worker again
+//   awaiting                             the job as its own waker, without a task
 //         │
 //         ▼  dropped, then counted down
 //   state: drained?                      the last one wakes who waits

@@ -1,4 +1,4 @@
-//! What a table whose rows are jobs asks of its group.
+//! The part of a group that a table uses whose rows are jobs.
 
 use std::panic::Location;
 use std::sync::{Arc, Weak};
@@ -16,8 +16,9 @@ use crate::common::time::Timestamp;
 
 /// Jobs that are rows of a table, as the table sees them. It calls under its own lock.
 ///
-/// What the group's transitions leave to be done, as to wake who waits for its end, is done when this is dropped. So
-/// it is made before the table's lock is taken, and dropped after that is free again, also when user code panics.
+/// The effects of the group's transitions, as to wake the tasks that wait for its end, are applied when this is
+/// dropped. So it is made before the table's lock is taken, and dropped after that is free again, also when user code
+/// panics.
 pub(crate) struct Rows<'a> {
     shared: &'a Arc<Shared>,
     caller: Caller,
@@ -33,7 +34,7 @@ impl Handle {
         }
     }
 
-    /// Returns a handle that is admitted while the group drains, and that nobody counts.
+    /// Returns a handle that is admitted while the group drains, and that is not counted.
     pub(crate) fn of_jobs(&self) -> Handle {
         Handle::lent(Arc::clone(self.shared()), Caller::Job)
     }

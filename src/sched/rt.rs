@@ -1,4 +1,4 @@
-//! What the group's state needs of the runtime, in one place: `tests/shuttle` has other locks, and `tests/loom` a
+//! The parts of the runtime that the group's state needs: `tests/shuttle` has other locks, and `tests/loom` a
 //! file of its own instead of this one.
 
 #[cfg(not(shuttle))]

@@ -1,4 +1,4 @@
-//! How a run is polled, and how it ends.
+//! The polls of a run, and its end.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,7 +12,7 @@ use super::state::Ending;
 use super::worker;
 use crate::common::panic::{self, Payload};
 
-/// How the code of a run ended: what it wants next, `None` if it was stopped, or its panic.
+/// The end of the code of a run: what it wants next, `None` if it was stopped, or its panic.
 pub(super) type RunOutcome = Result<Option<Next>, Payload>;
 
 impl Started {
@@ -31,19 +31,26 @@ impl RunningJob {
         let Some(live) = live else {
             return Poll::Ready(Ok(None));
         };
-        match span.enter(|| shared.inside(|| live.poll(cx))) {
+        match span.enter(|| shared.catch_as_current(|| live.poll(cx))) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(next)) => Poll::Ready(Ok(Some(next))),
             Err(payload) => Poll::Ready(Err(payload)),
         }
     }
 
-    /// Ends the run, in two steps: what it held is dropped before its end is told, and what is left of it
-    /// then, a value or a runnable that is not wanted again, before the group counts it as gone.
-    ///
-    /// The slot is free from the first step on, and who takes it is decided there. So a destructor in the
-    /// second step that blocks holds up nobody.
+    /// Ends the run in two steps under the lock, and drops user values before each of them.
     pub(super) fn end(self, shared: &Arc<Shared>, outcome: RunOutcome) {
+        // The end of a run has four parts, and each relies on the ones before it:
+        //
+        // 1. Under no lock, the future is dropped. The job still counts as running and holds its slot of
+        //    `max_running`: a panic of the destructor is a panic of this job, and the group cannot drain meanwhile.
+        // 2. Under the lock, `finish` records the end, frees the slot, and starts a worker for the job that takes
+        //    it. What is left of the run counts as `dropping` from here on.
+        // 3. Under no lock, what is left is dropped: a runnable that does not run again, a panic that is not kept.
+        //    A `JoinHandle` gets its value by this drop. Since 2 came first, its reader finds a finished job, and
+        //    a destructor that blocks holds no slot.
+        // 4. Under the lock, `dropped` ends the count of 2, and wakes `wait` if that was the last job. So when
+        //    a group has drained, no value of a job is on its way and no destructor of one is running.
         let RunningJob {
             slot,
             id,
@@ -53,6 +60,7 @@ impl RunningJob {
         } = self;
         let mut runnable = None;
         let discarded = match live {
+            // It outlives the run. After an abort or a panic it still holds the future, which part 3 drops with it.
             Some(Started::Stateful(own)) => {
                 runnable = Some(own.into_runnable());
                 Ok(())
@@ -63,6 +71,7 @@ impl RunningJob {
         let outcome = match (outcome, discarded) {
             (Ok(_), Err(payload)) => Err(payload),
             (outcome, Ok(())) => outcome,
+            // A run reports one panic: that of its code rather than that of its destructor.
             (Err(first), Err(second)) => {
                 panic::forget(second);
                 Err(first)
@@ -79,19 +88,24 @@ impl RunningJob {
                 Ending::Panicked(panic)
             }
         };
-        // Its subscriber hears of the end before the group does.
+        // The subscriber is user code, so it is called before the lock; and before `wait` can return, after which
+        // a program may read what the subscriber has collected.
         {
             let _ended = span;
         }
+        // Before the lock: the token has a lock of its own, which is not taken under ours.
         let (now, cancelled) = (shared.deadline_clock(), shared.is_cancelled());
         let ended = shared.enter(|state, effects| {
-            // What came before the end of the last job is what ended the group.
+            // A cancel or a deadline that came before the end of the last job is what ended the group. Once
+            // `finish` has drained the group, no reason is accepted any more.
             state.check_end(now, cancelled, effects);
             state.finish(slot, ending, runnable, effects)
         });
+        // Before part 3: the slot is free, and the destructors below may take their time.
         worker::start(shared, ended.start);
         if !ended.left.is_empty() {
             drop(ended.left.panic);
+            // The job has ended in part 2, so this panic cannot be its end any more. It is an error event.
             if let Err(payload) = panic::discard(ended.left.runnable) {
                 shared.report_panic(&JobPanic::new(payload, id, scheduled_at));
             }

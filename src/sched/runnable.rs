@@ -1,4 +1,4 @@
-//! What is inside a job: how it starts, and how it is polled.
+//! The code of a job: its start, and its polls.
 
 use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
@@ -12,7 +12,7 @@ use super::job::{JobId, Next};
 use crate::common::panic::{Payload, catch, discard, forget};
 use crate::common::time::Timestamp;
 
-/// What a run is told about itself.
+/// The data of a run that its code can ask for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run {
     pub(crate) id: JobId,
@@ -22,7 +22,7 @@ pub(crate) struct Run {
     pub(super) scheduled_at: &'static Location<'static>,
 }
 
-/// What a job is until it starts.
+/// A job until it starts.
 pub(super) enum Work {
     Boxed(Box<dyn Runnable>),
     Row(Row),
@@ -34,7 +34,7 @@ pub(super) struct Row {
     pub(super) key: RowKey,
 }
 
-/// Which row of which table a job is.
+/// The row of a table that a job is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RowKey {
     pub(crate) table: TableId,
@@ -59,7 +59,7 @@ pub(crate) trait RowTable: Send + Sync {
     /// Begins the run of the row whose job is in `slot`. This is user code: it may panic.
     fn start(self: Arc<Self>, row: u32, slot: u32, run: Run) -> JobFuture;
 
-    /// Drops all that is left in it: its group is gone.
+    /// Drops all that is left in it: its group was dropped.
     fn clear(&self);
 }
 
@@ -68,7 +68,7 @@ pub(super) trait Runnable: Send {
     /// Begins a run. This is user code: it may panic.
     fn start(self: Box<Self>, run: Run) -> Started;
 
-    /// How many runs a series has begun.
+    /// Returns the number of runs that a series has begun.
     fn runs(&self) -> u64 {
         0
     }
@@ -182,10 +182,10 @@ impl<F: Future> Drop for WithResult<F> {
     fn drop(&mut self) {
         let future = discard(self.future.take());
         let result = self.result.take().unwrap_or(Err(JobError::Cancelled));
-        // Nobody may be there to receive it, which is the caller's choice.
+        // The `JoinHandle` may have been dropped, which is the caller's choice.
         let unsent = self.receiver.take().map(|receiver| receiver.send(result));
         let value = discard(unsent);
-        // One panic goes on to whoever drops this, and two at once would end the process.
+        // One panic continues in the caller that drops this, and two at once would end the process.
         match (future, value) {
             (Ok(()), Ok(())) => {}
             (Err(payload), Ok(())) | (Ok(()), Err(payload)) => resume_unwind(payload),

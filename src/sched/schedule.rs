@@ -17,7 +17,7 @@ use super::state::{Caller, Rejected};
 use crate::common::panic;
 use crate::common::time::Timestamp;
 
-/// Where a job enters a group: which group, and from which side.
+/// The entrance for jobs: the group, and the kind of caller.
 #[derive(Clone, Copy)]
 pub(super) struct Submitter<'a> {
     pub(super) shared: &'a Arc<Shared>,
@@ -41,6 +41,9 @@ impl Submitter<'_> {
         kind: JobKind,
         site: &'static Location<'static>,
     ) -> Result<JobHandle, (Rejected, B)> {
+        // Both before the lock: the size of the box is the user's choice, and the token has a lock of its own. If
+        // the token is cancelled between this look and the step below, the job is accepted, never starts, and is
+        // dropped.
         let runnable = Box::new(runnable);
         let cancelled = self.shared.is_cancelled();
         // A series that ends with `wait` cannot begin after it, not even for a job.
@@ -48,28 +51,35 @@ impl Submitter<'_> {
             JobKind::UntilWait => Caller::External,
             JobKind::Once | JobKind::Series => self.caller,
         };
-        let (result, refused) =
+        // Admission: "is the group open?" and "one more job" are one step under the lock. So a `wait` beside this
+        // call either finds the job held, or has closed the group before and the job comes back.
+        let (result, returned) =
             self.shared.enter(
                 |state, effects| match state.lifecycle.admit(caller, cancelled) {
                     Ok(()) => (Ok(state.insert(at, runnable, kind, site, effects)), None),
                     Err(rejected) => (Err(rejected), Some(runnable)),
                 },
             );
-        match (result, refused) {
+        match (result, returned) {
             (Ok((id, slot)), _) => Ok(JobHandle::live(Arc::clone(self.shared), id, slot)),
             (Err(rejected), Some(runnable)) => Err((rejected, *runnable)),
-            (Err(_), None) => unreachable!("a refused runnable comes back"),
+            (Err(_), None) => unreachable!("a rejected runnable comes back"),
         }
     }
 
     /// Accepts a job, or drops it and returns a finished handle; panics if scheduling here is misuse by
     /// the group's owner.
     #[track_caller]
-    fn put<B: Runnable + 'static>(self, at: Timestamp, runnable: B, kind: JobKind) -> JobHandle {
+    fn schedule_runnable<B: Runnable + 'static>(
+        self,
+        at: Timestamp,
+        runnable: B,
+        kind: JobKind,
+    ) -> JobHandle {
         self.schedule_runnable_for(Location::caller(), at, runnable, kind)
     }
 
-    /// Like `put`, for a job that is scheduled in the name of the code at `site`.
+    /// Like `schedule_runnable`, for a job that is scheduled in the name of the code at `site`.
     #[track_caller]
     fn schedule_runnable_for<B: Runnable + 'static>(
         self,
@@ -80,16 +90,17 @@ impl Submitter<'_> {
     ) -> JobHandle {
         let (rejected, runnable) = match self.submit(at, runnable, kind, site) {
             Ok(handle) => return handle,
-            Err(refused) => refused,
+            Err(rejected) => rejected,
         };
+        // A second step under the lock, which only rejected jobs pay for: the handle of each has a unique id.
         let id = self.shared.with(|state| state.jobs.next_id());
-        // A destructor's panic must not take the place of the one below.
+        // Before the panic below: a destructor that panics while another panic unwinds would end the process.
         if let Err(payload) = panic::discard(runnable) {
             self.shared.report_panic(&JobPanic::new(payload, id, site));
         }
-        if let (Caller::Owner, Rejected::Closed(door)) = (self.caller, rejected) {
-            let verb = door.verb();
-            panic!("schedgroup: attempted to schedule job after Group::{verb} was called");
+        if let (Caller::Owner, Rejected::Closed(phase)) = (self.caller, rejected) {
+            let method = phase.method();
+            panic!("schedgroup: attempted to schedule job after Group::{method} was called");
         }
         let deadline = self.shared.clock.instant(at);
         JobHandle::rejected(Arc::clone(self.shared), id, deadline)
@@ -107,12 +118,12 @@ impl Submitter<'_> {
 
     #[track_caller]
     pub(super) fn delay(self, delay: Duration, job: impl Job) -> JobHandle {
-        self.put(self.after(delay), job, JobKind::Once)
+        self.schedule_runnable(self.after(delay), job, JobKind::Once)
     }
 
     #[track_caller]
     pub(super) fn schedule(self, at: Instant, job: impl Job) -> JobHandle {
-        self.put(self.at(at), job, JobKind::Once)
+        self.schedule_runnable(self.at(at), job, JobKind::Once)
     }
 
     #[track_caller]
@@ -139,7 +150,7 @@ impl Submitter<'_> {
         delay: Duration,
         job: impl FnOnce(JobContext) -> J + Send + 'static,
     ) -> JobHandle {
-        self.put(self.after(delay), self.with(job), JobKind::Once)
+        self.schedule_runnable(self.after(delay), self.with(job), JobKind::Once)
     }
 
     #[track_caller]
@@ -148,7 +159,7 @@ impl Submitter<'_> {
         at: Instant,
         job: impl FnOnce(JobContext) -> J + Send + 'static,
     ) -> JobHandle {
-        self.put(self.at(at), self.with(job), JobKind::Once)
+        self.schedule_runnable(self.at(at), self.with(job), JobKind::Once)
     }
 
     fn with<F, J>(self, job: F) -> impl Runnable + use<F, J>
@@ -184,7 +195,10 @@ impl Submitter<'_> {
         F::Output: Send + 'static,
     {
         let (runnable, receiver) = WithResult::new(future, Location::caller());
-        JoinHandle::new(self.put(at, runnable, JobKind::Once), receiver)
+        JoinHandle::new(
+            self.schedule_runnable(at, runnable, JobKind::Once),
+            receiver,
+        )
     }
 
     #[track_caller]
@@ -193,7 +207,7 @@ impl Submitter<'_> {
         F: FnMut(JobContext) -> Fut + Send + 'static,
         Fut: Future<Output = Next> + Send + 'static,
     {
-        self.put(self.at(first), Repeating::new(self.shared, run), kind)
+        self.schedule_runnable(self.at(first), Repeating::new(self.shared, run), kind)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the group, its handles, its workers and its driver share: the lock, and what is done after it.
+//! The state that the group, its handles, its workers and its driver share: the lock, and the effects after it.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -12,7 +12,7 @@ use tokio::runtime::{self, RuntimeFlavor};
 use tokio::task::try_id;
 use tokio_util::sync::CancellationToken;
 
-use super::awaiting::{AwaitingJob, WokenJobs};
+use super::awaiting::{AwaitingJob, Call, WokenJobs};
 use super::error::JobPanic;
 use super::local_queue::Claim;
 use super::rt::Mutex;
@@ -25,25 +25,33 @@ use crate::common::panic::{self, Payload};
 use crate::common::time::{Clock, Timestamp};
 use crate::common::trace;
 
+// Locks, each of which may be taken while those before it are held:
+//
+//   key table of a keyed group ──▶ `state` ──▶ local queue of a worker, queue of woken jobs
+//
+// The token's lock is never taken under `state`: what it answers is read before it, and wakers are called and tokens cancelled after it. No user code runs and no user value is dropped under `state`, so
+// destructors, wakers and tracing subscribers may call any method of the group.
 pub(super) struct Shared {
     /// The state knows it too.
     woken: Arc<WokenJobs>,
-    /// The only lock. Nothing of the user's is run, dropped or woken under it.
+    /// All that changes, under the group's lock. Nothing of the user's is run, dropped or woken under it.
     state: Mutex<State>,
-    /// How often it was taken.
+    /// The number of times it was taken.
     #[cfg(test)]
     pub(super) entered: std::sync::atomic::AtomicU64,
     pub(super) clock: Clock,
     /// A child of the caller's token, so that ending this group ends no other.
     pub(super) token: CancellationToken,
-    /// Somebody else can cancel the token: its parent or a clone of it was handed out. As long as nobody
-    /// can, the state knows all that ends the group, and the token's lock is not taken for each job.
+    /// Code outside of the group can cancel the token: its parent or a clone of it was handed out. As long as that
+    /// is not so, the state knows all that ends the group, and the token's lock is not taken for each job.
+    ///
+    /// It only ever becomes true. The store in `share_token` pairs with the load in `is_cancelled`.
     token_is_shared: AtomicBool,
     pub(super) runtime: runtime::Handle,
     pub(super) name: Option<Box<str>>,
     /// The group's own deadline.
     deadline: Timestamp,
-    /// Worker threads of the runtime steal tasks from each other.
+    /// Worker threads of the runtime steal tasks from each other. Fixed when the group is built.
     steals: bool,
     /// The most often that slots were looked at while the lock was held once.
     #[cfg(test)]
@@ -57,6 +65,8 @@ fn try_id() -> Option<std::convert::Infallible> {
 }
 
 thread_local! {
+    // The code that a job's poll calls runs on the thread of that poll. So `wait` can tell that it was called from
+    // inside a job, for whose end it would wait for ever.
     /// The group whose job this thread is polling, by its address; 0 for none.
     static CURRENT_GROUP: Cell<usize> = const { Cell::new(0) };
 }
@@ -66,7 +76,7 @@ struct Restore(usize);
 
 impl Drop for Restore {
     fn drop(&mut self) {
-        CURRENT_GROUP.with(|inside| inside.set(self.0));
+        CURRENT_GROUP.with(|current| current.set(self.0));
     }
 }
 
@@ -128,7 +138,17 @@ impl Shared {
 
     /// Does what transitions have left to be done, when no lock is held.
     pub(super) fn apply(&self, effects: Effects) {
-        // The driver's waker is tokio's; the others may be users', and so may those of the token.
+        // The order of the effects:
+        //
+        // 1. The driver and the worker. Their wakers are tokio's, so they neither block nor panic, and the group
+        //    continues whatever the users' wakers do that come after them.
+        // 2. Spare tasks that are to end. Nothing waits for them.
+        // 3. The token. Its wakers may be users', and so may panic.
+        // 4. The tasks that wait for the end of the group. They come after the token, so that a task that is woken
+        //    for the end finds the token cancelled.
+        //
+        // A caller that looks at the state between the lock and these may see the end before any of them has
+        // happened.
         if let Some(driver) = effects.driver {
             driver.wake();
             self.make_stealable();
@@ -140,7 +160,7 @@ impl Shared {
         if effects.cancel {
             panic::catch(|| self.token.cancel()).unwrap_or_else(panic::forget);
         }
-        // After that: who waited for an end finds the token cancelled.
+        // Each panic of a waker is caught: one that unwound here would leave the tasks behind it asleep for ever.
         if !effects.wake.is_empty() {
             panic::wake_each(effects.wake);
         }
@@ -163,7 +183,9 @@ impl Shared {
 
     /// The group's token, for others.
     pub(super) fn share_token(&self) -> CancellationToken {
-        // Before anybody can cancel it, so that each start check from then on asks it.
+        // Before the token is handed out: its receiver can cancel it only after this store. A start check that has
+        // to see the cancel comes after a lock that the receiver has held since (see `worker.rs`), and so loads
+        // `true`. No data is published by this flag.
         self.token_is_shared.store(true, SeqCst);
         self.token.clone()
     }
@@ -184,9 +206,13 @@ impl Shared {
 
     /// A job that awaits was woken. Some worker polls it again.
     pub(super) fn push_woken(self: &Arc<Self>, job: Arc<AwaitingJob>) {
-        if self.woken.push(job, self.is_current()) {
-            let start = self.enter(|state, effects| state.want_workers(effects));
-            worker::start(self, start);
+        match self.woken.push(job, self.is_current()) {
+            Call::Nobody => {}
+            Call::Worker => {
+                let start = self.enter(|state, effects| state.want_workers(effects));
+                worker::start(self, start);
+            }
+            Call::Driver => self.enter(|state, effects| state.watch(effects)),
         }
     }
 
@@ -201,6 +227,8 @@ impl Shared {
     pub(super) fn give_back(&self, claim: Claim) {
         let (now, cancelled) = (self.deadline_clock(), self.is_cancelled());
         self.enter(|state, effects| {
+            // First the end, then the job: from the ready queue of a group that has not ended another worker could
+            // claim it, and would have to give it back in turn.
             state.check_end(now, cancelled, effects);
             state.give_back(claim, effects);
         });
@@ -211,9 +239,10 @@ impl Shared {
     }
 
     /// Runs a job's code: its panic ends here.
-    pub(super) fn inside<R>(&self, code: impl FnOnce() -> R) -> Result<R, Payload> {
-        let _restore =
-            Restore(CURRENT_GROUP.with(|inside| inside.replace(std::ptr::from_ref(self) as usize)));
+    pub(super) fn catch_as_current<R>(&self, code: impl FnOnce() -> R) -> Result<R, Payload> {
+        let _restore = Restore(
+            CURRENT_GROUP.with(|current| current.replace(std::ptr::from_ref(self) as usize)),
+        );
         panic::catch(code)
     }
 
@@ -224,6 +253,9 @@ impl Shared {
 
     /// Drops what jobs were that never started, and stops counting them.
     pub(super) fn drop_jobs(&self, jobs: impl IntoIterator<Item = DroppedJob>) {
+        // Each by itself, since a second panic while one unwinds would end the process. All of them are counted down
+        // after the last: until then the group does not drain, and so `wait` does not return `Ok` while a value is
+        // alive.
         let mut count = 0;
         for job in jobs {
             count += 1;
@@ -237,7 +269,7 @@ impl Shared {
         }
     }
 
-    /// The values of so many jobs have been dropped. If they were the last ones, a cancel that came before is
+    /// The values of `count` jobs have been dropped. If they were the last ones, a cancel that came before is
     /// still what ended the group.
     pub(super) fn dropped(&self, count: usize) {
         let (now, cancelled) = (self.deadline_clock(), self.is_cancelled());
@@ -247,13 +279,14 @@ impl Shared {
         });
     }
 
-    /// Drops what is left in the tables of a group that nobody can ask for it.
+    /// Drops what is left in the tables of a group that no caller can ask for it.
     pub(super) fn clear_tables(&self) {
+        // The list is taken under the lock, the values are dropped after it: they are users'.
         let tables = self.with(|state| state.jobs.tables.all());
         tables.iter().for_each(|table| table.clear());
     }
 
-    /// Makes a panic seen though nobody may wait.
+    /// Emits the error event of a panic, which is seen also if no task ever waits for the group.
     pub(super) fn report_panic(&self, panic: &JobPanic) {
         trace::panicked(
             self.name(),

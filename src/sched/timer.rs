@@ -9,7 +9,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 #[cfg(all(feature = "timerfd", target_os = "linux"))]
 pub(super) use super::timerfd::TimerFd;
 
-/// Not to be had here: to ask for it changes nothing.
+/// Not available here: to ask for it changes nothing.
 #[cfg(not(all(feature = "timerfd", target_os = "linux")))]
 pub(super) enum TimerFd {}
 
@@ -69,7 +69,7 @@ impl Timer {
                 return Poll::Ready(());
             }
             // It rang before its time: tokio's clock is paused. Ringing on would keep the runtime awake,
-            // and a paused clock goes on only when nothing is awake.
+            // and a paused clock advances only when nothing is awake.
             self.fine = None;
         }
         self.sleep.as_mut().poll(cx)

@@ -1,4 +1,4 @@
-//! The futures of `wait`, `drain` and `shutdown`. What they wait for is state: to be woken only says "look again".
+//! The futures of `wait`, `drain` and `shutdown`. What they wait for is state: a wake-up only means "look again".
 
 use std::fmt;
 use std::future::poll_fn;
@@ -203,22 +203,26 @@ fn outcome(state: &State) -> Option<Result<(), WaitError>> {
     })
 }
 
-/// One waiting task: takes its waker along when it goes.
+/// One waiting task. Its waker is removed when it is dropped.
 struct Waiter<'a> {
     shared: &'a Shared,
     number: Option<u64>,
 }
 
 impl Waiter<'_> {
-    /// What is looked for, or listens for the next time that looking is worth it.
+    /// Returns what is looked for, or registers the waker for the next time that looking is worth it.
     fn poll<T>(&mut self, cx: &mut Context<'_>, look: impl Fn(&State) -> Option<T>) -> Poll<T> {
+        // A waker may be a user's, and so its clone and its drop are user code: the new one is made before the lock,
+        // and the former one is dropped after it.
         let fresh = cx.waker().clone();
         let now = self.shared.now();
         let cancelled = self.shared.is_cancelled();
         let (found, _former) = self.shared.enter(|state, effects| {
+            // A late driver does not delay the answer: what ends the group from outside is looked at here too.
             state.check_end(now, cancelled, effects);
             match look(state) {
                 Some(found) => (Poll::Ready(found), Some(fresh)),
+                // One step with the look: an end that comes after it finds this waker.
                 None => {
                     let former = state.waiters.listen(&mut self.number, fresh);
                     (Poll::Pending, former)
@@ -237,7 +241,7 @@ impl Drop for Waiter<'_> {
     }
 }
 
-/// Looks whenever the group has drained or ended or its token is cancelled, and once before.
+/// Looks once, and again whenever the group has drained or ended or its token is cancelled.
 async fn until<T>(shared: &Shared, look: impl Fn(&State) -> Option<T>) -> T {
     let mut cancelled = pin!(shared.token.cancelled());
     let mut heard = false;
@@ -246,7 +250,13 @@ async fn until<T>(shared: &Shared, look: impl Fn(&State) -> Option<T>) -> T {
         number: None,
     };
     poll_fn(|cx| {
-        // Before looking: a cancel in between is heard.
+        // The order matters. If the look came first, a cancel could be lost:
+        //
+        // 1. The look finds the token not cancelled, and the group running.
+        // 2. The token is cancelled.
+        // 3. The poll of `cancelled` resolves, which registers nothing: no wake-up is left to come.
+        //
+        // In this order a cancel before the poll is seen by the look, and one after it wakes this task.
         heard = heard || cancelled.as_mut().poll(cx).is_ready();
         waiter.poll(cx, &look)
     })

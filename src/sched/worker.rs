@@ -6,8 +6,8 @@
 //! at its next job already.
 //!
 //! The start check is made for each job: what ends the group takes the claims out of all local queues,
-//! under the group's lock, before anyone sees the end; a token or a clock, which end the group from
-//! outside, the worker checks itself.
+//! under the group's lock, in the step that makes the end visible; a token or a clock, which end the group
+//! from outside, the worker checks itself.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use super::local_queue::{Claim, Task};
 use super::runnable::{Row, Run, Started, Work};
 use super::running::RunningJob;
 use super::shared::Shared;
-use super::state::Claimed;
+use super::state::ClaimResult;
 use super::state::Registration;
 use super::yield_now::yield_now;
 use crate::common::panic;
@@ -45,8 +45,8 @@ pub(super) fn start(shared: &Arc<Shared>, count: usize) {
         shared.runtime.spawn(worker.work());
     }
     if count == 1 {
-        // Alone it would sit in a slot of this thread from which no other can take it; and if its job then
-        // blocks the thread, no other serves the runtime's timers meanwhile.
+        // A single spawned task may sit in a slot of this thread from which no other thread can take it. If its
+        // job then blocks this thread, no other has been woken that could turn the runtime's timers.
         shared.make_stealable();
     }
 }
@@ -86,6 +86,8 @@ impl CachedClock {
 
 struct Worker {
     shared: Arc<Shared>,
+    // Owned by this task, but its state changes only under the group's lock, where the worker hands it in. So
+    // it agrees with the counts in `Workers` whenever the lock is free.
     registration: Registration,
     /// Places for the next jobs that have to await.
     vacant: Vec<VacantPlace>,
@@ -104,6 +106,8 @@ impl Worker {
     async fn work(mut self) {
         let mut turn = JOBS_A_TURN;
         while poll_fn(|cx| self.poll_claim(cx)).await {
+            // After the yield the local queue may be empty: others steal from it and cancel jobs in it. Then
+            // `run_claimed` returns at once, and the next claim records what has ended.
             while !self.run_claimed(&mut turn) {
                 turn = JOBS_A_TURN;
                 yield_now(&self.shared.runtime).await;
@@ -111,8 +115,8 @@ impl Worker {
         }
     }
 
-    /// Books what has ended and claims the next jobs, or parks until there are some. False if the worker is
-    /// not needed any more.
+    /// Records what has ended and claims the next jobs, or parks until there are some. Returns `false` if the
+    /// worker is not needed any more.
     fn poll_claim(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let Worker {
             shared,
@@ -124,18 +128,18 @@ impl Worker {
         let (claimed, others) = shared
             .enter(|state, effects| state.claim(registration, now, cancelled, cx.waker(), effects));
         start(shared, others);
-        if claimed != Claimed::Jobs {
+        if claimed != ClaimResult::Jobs {
             self.vacant.truncate(1);
             self.vacant.shrink_to(1);
         }
         match claimed {
-            Claimed::Jobs => Poll::Ready(true),
-            Claimed::Parked => Poll::Pending,
-            Claimed::Leave => Poll::Ready(false),
+            ClaimResult::Jobs => Poll::Ready(true),
+            ClaimResult::Parked => Poll::Pending,
+            ClaimResult::Exit => Poll::Ready(false),
         }
     }
 
-    /// Runs what is claimed. False if others must have a turn first.
+    /// Runs what is claimed. Returns `false` if other tasks must have a turn first.
     fn run_claimed(&mut self, turn: &mut usize) -> bool {
         let mut ended = None;
         let mut clock = CachedClock::new(&self.shared);
@@ -157,13 +161,15 @@ impl Worker {
             }
             *turn -= 1;
             if *turn == 0 || !coop::has_budget_remaining() {
+                // Not kept over the yield: a caller that asks for the state of this job meanwhile, or for counts,
+                // records what it finds here.
                 self.registration.local.ended(ended);
                 return false;
             }
         }
     }
 
-    /// Starts a job. Its slot if it has ended, and nothing is left to do but to record it.
+    /// Starts a job. Returns its slot if it has ended and only has to be recorded.
     fn run(&mut self, claim: Claim, now: Timestamp) -> Option<u32> {
         let Worker { shared, vacant, .. } = self;
         let Claim {
@@ -177,6 +183,8 @@ impl Worker {
             Work::Boxed(_) => Ok(true),
             Work::Row(Row { table, key }) => table.may_start(table, key.row, slot),
         };
+        // The table has given the job back to the group already, as a blocked one, under its own lock and the
+        // group's. So nothing is left to record or to end here.
         if let Ok(false) = may_start {
             return None;
         }
@@ -199,7 +207,7 @@ impl Worker {
         };
         let polled = may_start.and_then(|_| {
             span.enter(|| {
-                shared.inside(|| {
+                shared.catch_as_current(|| {
                     let started = match work {
                         Work::Boxed(runnable) => runnable.start(run),
                         Work::Row(Row { table, key }) => {
@@ -213,9 +221,12 @@ impl Worker {
         let outcome = match polled {
             Ok(Poll::Ready(next)) => match live.take() {
                 Some(Started::Future(future)) => match panic::discard(future) {
+                    // The common case. The slot stays taken until the next claim, which records the ends of a whole
+                    // batch in one step; in a group with a limit a batch is one job, so no slot lies idle for it.
                     Ok(()) => return Some(slot),
                     Err(payload) => Some(Err(payload)),
                 },
+                // A series or a value: its runnable outlives the run, so the whole of `end` is needed.
                 own => {
                     live = own;
                     Some(Ok(Some(next)))

@@ -1,4 +1,4 @@
-//! How the tasks of a group let others have a turn.
+//! A yield for the tasks of a group, to let others have a turn.
 
 use std::future::poll_fn;
 use std::task::Poll;

@@ -95,6 +95,7 @@ impl<E: Send + 'static> Member<E> {
 
 impl<E: Send + 'static> Drop for Member<E> {
     fn drop(&mut self) {
+        // A rejected one was never counted. The last one of a closed group ends it here.
         if self.is_admitted {
             self.pool.leave();
         }

@@ -1,4 +1,4 @@
-//! What the owner of a group and its handles can do, written once.
+//! The methods of the owner of a group and of its handles, written once.
 
 macro_rules! task_methods {
     (

@@ -1,4 +1,4 @@
-//! What a task may return.
+//! The outputs that a task may have.
 
 use std::convert::Infallible;
 

@@ -1,4 +1,4 @@
-//! What a failure does to the other tasks, and why a group's token was cancelled.
+//! The effect of a failure on the other tasks, and the cause of the token's cancel.
 
 use crate::common::error::TaskError;
 

@@ -83,6 +83,8 @@ where
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        // Done while it is out: if user code in here panics, a further poll panics too and a drop takes nothing
+        // back.
         match std::mem::replace(&mut this.step, Step::Done) {
             Step::New(task) => {
                 let task = match this.pool.try_spawn(this.caller, this.spawned_at, task) {
@@ -90,6 +92,8 @@ where
                     Ok(Entry::In(index)) => return Poll::Ready(Ok(index)),
                     Ok(Entry::Full(task)) => task,
                 };
+                // Two steps of the lock, since only a task that has to wait is put on the heap. `submit` copes with
+                // what happens in between.
                 let queued = this
                     .pool
                     .submit(this.caller, this.spawned_at, task, cx.waker());
@@ -106,9 +110,12 @@ where
             panic!("schedgroup: a Submit was polled after it had ended");
         };
         let index = ticket.index;
+        // First the queue, then the token. Both keep a waker, so what changes after its look wakes this task; and a
+        // task that was accepted before the cancel counts as accepted.
         let mut answer = this.pool.poll_submit(ticket, cx);
         if answer.is_pending() && cancelled.as_mut().poll(cx).is_ready() {
-            answer = Poll::Ready(match this.pool.withdraw(ticket) {
+            // The group accepts until the lock is taken here: then the task is the group's, which runs or skips it.
+            answer = Poll::Ready(match this.pool.cancel_submit(ticket) {
                 Some(task) => Err(task),
                 None => Ok(()),
             });
@@ -124,7 +131,9 @@ where
 impl<F, E: Send + 'static> Drop for Submit<'_, F, E> {
     fn drop(&mut self) {
         if let Step::Queued(ticket, _) = &self.step {
-            drop(self.pool.withdraw(ticket));
+            // The task of a submit that waits is dropped here, after the lock. An accepted one is the group's, and
+            // runs.
+            drop(self.pool.cancel_submit(ticket));
         }
     }
 }

@@ -14,28 +14,31 @@ use crate::common::error::{TaskError, TaskErrors};
 use crate::common::panic::discard_each;
 
 /// The one `wait` of a group that may be alive. If it is dropped before it has resolved, the next may come.
-struct TheWait<'a, E: Send + 'static> {
+struct WaitInner<'a, E: Send + 'static> {
     drained: Drained<'a, E>,
 }
 
-impl<'a, E: Send + 'static> TheWait<'a, E> {
+impl<'a, E: Send + 'static> WaitInner<'a, E> {
     #[track_caller]
-    fn new(pool: &'a Arc<Pool<E>>) -> TheWait<'a, E> {
+    fn new(pool: &'a Arc<Pool<E>>) -> WaitInner<'a, E> {
+        // At the call and not at the first poll, so that misuse panics at the caller's line.
         let admitted = pool.close_to_wait();
         assert!(admitted, "schedgroup: multiple calls to TaskGroup::wait");
-        TheWait {
+        WaitInner {
             drained: Drained::new(pool),
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<E>> {
+        // The failures are taken only now: a `wait` that is dropped before leaves them to the next one.
         ready!(Pin::new(&mut self.drained).poll(cx));
         Poll::Ready(self.drained.pool().end_wait())
     }
 }
 
-impl<E: Send + 'static> Drop for TheWait<'_, E> {
+impl<E: Send + 'static> Drop for WaitInner<'_, E> {
     fn drop(&mut self) {
+        // One that has resolved has taken the failures, and must stay the last.
         if !self.drained.has_ended() {
             self.drained.pool().give_up_wait();
         }
@@ -78,7 +81,7 @@ impl<E: Send + 'static> Drop for TheWait<'_, E> {
 /// ```
 #[must_use = "the group is closed already; await this to see its tasks end"]
 pub struct Wait<'a, E: Send + 'static = Infallible> {
-    wait: TheWait<'a, E>,
+    wait: WaitInner<'a, E>,
 }
 
 /// A future that waits for a group and resolves to its counts or to all its errors; created by
@@ -113,14 +116,14 @@ pub struct Wait<'a, E: Send + 'static = Infallible> {
 /// ```
 #[must_use = "the group is closed already; await this to see its tasks end"]
 pub struct WaitAll<'a, E: Send + 'static = Infallible> {
-    wait: TheWait<'a, E>,
+    wait: WaitInner<'a, E>,
 }
 
 impl<'a, E: Send + 'static> Wait<'a, E> {
     #[track_caller]
     pub(super) fn new(pool: &'a Arc<Pool<E>>) -> Wait<'a, E> {
         Wait {
-            wait: TheWait::new(pool),
+            wait: WaitInner::new(pool),
         }
     }
 }
@@ -129,7 +132,7 @@ impl<'a, E: Send + 'static> WaitAll<'a, E> {
     #[track_caller]
     pub(super) fn new(pool: &'a Arc<Pool<E>>) -> WaitAll<'a, E> {
         WaitAll {
-            wait: TheWait::new(pool),
+            wait: WaitInner::new(pool),
         }
     }
 }
@@ -141,6 +144,7 @@ impl<E: Send + 'static> Future for Wait<'_, E> {
         let end = ready!(self.wait.poll(cx));
         let mut failures = end.failures.into_iter();
         let first = failures.next();
+        // One by one: errors are users' values, and two destructors that panic at once would end the process.
         discard_each(failures);
         Poll::Ready(match first.or(end.lost) {
             Some(error) => Err(error),

@@ -49,17 +49,17 @@ impl Sequence {
 ///             not later than the wheel
 /// ```
 ///
-/// Only the heap compares entry with entry, and it is small: what comes for a later time lies in the
+/// Only the heap compares entry with entry, and it is small: what comes for a later time is in the
 /// [`Wheel`] as a slot's number. Near its time a whole bucket is looked up by the driver, sorted, and
-/// appended to a run. There are several, since jobs of one deadline that were scheduled over some time lie in
-/// buckets of several levels, of which the ones scheduled last move in first. A job that was moved later is found there with its new deadline and goes on
-/// into a later bucket, which is all that moving it ever costs.
+/// appended to a run. There are several, since jobs of one deadline that were scheduled over some time are in
+/// buckets of several levels, of which the ones scheduled last move in first. A job that was moved later is found
+/// there with its new deadline and put into a later bucket, which is all that moving it ever costs.
 #[derive(Debug)]
 pub(in crate::sched) struct Queue {
     wheel: Wheel,
     /// A bucket of the wheel on its way to the run.
     moving: Bucket,
-    /// How much of it is there already.
+    /// The number of its slots that have been moved already.
     moved: usize,
     /// Each is in order. At most [`RUNS`].
     runs: Vec<VecDeque<Entry>>,
@@ -68,7 +68,7 @@ pub(in crate::sched) struct Queue {
     near: Vec<Entry>,
 }
 
-/// Jobs of one deadline lie in about as many levels of the wheel.
+/// Jobs of one deadline are in about as many levels of the wheel.
 const RUNS: usize = 3;
 /// Below this capacity storage is not worth giving back.
 const KEPT: usize = 1024;
@@ -76,17 +76,17 @@ const KEPT: usize = 1024;
 const KEPT_NEAR: usize = 16;
 /// Buckets move in at least this much ahead of their time.
 const AHEAD: Duration = Duration::from_millis(16);
-/// A large bucket moves in so much ahead for each of its entries that no job is late for it, though
+/// A large bucket moves in ahead by this much for each of its entries: enough for no job to be late for it, though
 /// others have the processor for most of the time.
 const AHEAD_EACH: Duration = Duration::from_nanos(500);
 
-/// How much ahead of its time a bucket of so many entries moves in.
+/// Returns how much ahead of its time a bucket of `len` entries moves in.
 fn ahead(len: usize) -> Duration {
     let len = u32::try_from(len).unwrap_or(u32::MAX);
     AHEAD.max(AHEAD_EACH * len)
 }
 
-/// Up to there everything is near.
+/// Returns the tick up to which everything is near.
 fn near(now: Timestamp) -> Tick {
     tick(now.after(AHEAD))
 }
@@ -104,6 +104,8 @@ impl Queue {
     }
 
     pub(in crate::sched) fn push(&mut self, entry: Entry) {
+        // The wheel keeps the slot alone. Its sequence is read anew when the bucket is near: so a slot that is used
+        // again by then gives two entries of its new job, of which the second is found released.
         if tick(entry.at) > self.wheel.at() {
             self.wheel.push(entry.at, entry.slot);
         } else {
@@ -121,6 +123,8 @@ impl Queue {
                 near.push(entry);
             }
         }
+        // Sorted once and appended to a run, which is popped from the front without a comparison among its own
+        // entries.
         near.sort_unstable();
         if let Some(first) = near.first() {
             match self.run_behind(first) {
@@ -150,10 +154,11 @@ impl Queue {
         self.wheel.push_late(entry.at, entry.slot);
     }
 
-    /// Goes on to what is near, over a time in which nothing was to do. What is pushed then does not have to
-    /// come down from where it lay as seen from long ago.
+    /// Advances to what is near, over a time in which nothing was to do. What is pushed then does not have to
+    /// cascade down from a level that it had as seen from long ago.
     pub(in crate::sched) fn advance(&mut self, now: Timestamp) {
-        // What is left of a bucket on its way belongs behind what has gone before, wherever that lies.
+        // The rest of a bucket that is being moved is to be treated as its first part was: the wheel's tick may not
+        // change in between.
         if self.left_to_move() == 0 {
             self.wheel.advance(near(now));
         }
@@ -180,7 +185,7 @@ impl Queue {
         Some(part)
     }
 
-    /// Everything up to there moves in: it is near, or stands in front of something large that is.
+    /// Returns the tick up to which everything moves in: it is near, or in front of something large that is.
     fn prefetch_until(&self, now: Timestamp) -> Tick {
         let large = self.wheel.large().filter_map(|large| {
             let near = tick(now.after(ahead(large.len)));
@@ -203,7 +208,7 @@ impl Queue {
         }
     }
 
-    /// The earliest deadline.
+    /// Returns the earliest deadline.
     pub(in crate::sched) fn next(&self) -> Option<Timestamp> {
         let runs = self.runs.iter().filter_map(VecDeque::front);
         let runs = runs.map(|entry| entry.at);
@@ -213,7 +218,7 @@ impl Queue {
         runs.chain(heap).chain(wheel).chain(moving).min()
     }
 
-    /// When there is something to do: at the earliest deadline, or ahead of it for a large bucket.
+    /// Returns when there is something to do: at the earliest deadline, or ahead of it for a large bucket.
     pub(in crate::sched) fn next_wake(&self) -> Option<Timestamp> {
         let large = self.wheel.large();
         let ahead = large.map(|large| large.earliest.before(ahead(large.len)));
@@ -396,7 +401,7 @@ mod tests {
         assert_eq!(pop(&mut queue, small, &deadlines), [0]);
     }
 
-    /// The wheel stood still meanwhile: it goes on to now before it takes anything in.
+    /// The wheel stood still meanwhile: it advances to now before it takes anything in.
     #[test]
     fn after_a_long_idle_time_an_entry_is_looked_up_at_most_once() {
         for idle in [0, 70, 5_000, 400_000, 3_600_000] {
@@ -420,7 +425,7 @@ mod tests {
         }
     }
 
-    /// Those that were scheduled last lie in the finest level, and move in first.
+    /// Those that were scheduled last are in the finest level, and move in first.
     #[test]
     fn jobs_of_one_deadline_meet_no_heap_however_long_it_took_to_schedule_them() {
         let (at, mut queue) = (5_000 * MS, queue());
@@ -452,7 +457,7 @@ mod tests {
         }
     }
 
-    /// In entries of any kind, wherever they lie.
+    /// In entries of any kind, in all parts of the queue.
     fn capacity(queue: &Queue) -> usize {
         let runs = queue.runs.iter().map(VecDeque::capacity);
         let stretches = runs.sum::<usize>() + queue.heap.capacity();

@@ -1,36 +1,45 @@
-//! Coarse buckets for what is due later, so that the heap holds only what is due soon.
+//! A hierarchical timing wheel (Varghese and Lauck 1987) for what is due later, so that the heap holds only what
+//! is due soon. It has up to eight levels of 64 buckets, and cascades lazily.
 //!
 //! A pop of a binary heap costs a cache miss for each of its deeper levels: 30 ns at ten thousand entries,
 //! 200 at a million. Here an entry far away is four bytes in a bucket, and is touched again only when
-//! its bucket's time comes near.
+//! its bucket is near.
 
 use crate::common::time::Timestamp;
 
 /// Nanoseconds in a tick, as a power of two: 2^20 are about a millisecond.
-const GRANULE: u32 = 20;
+const TICK_BITS: u32 = 20;
 /// Buckets in a level, as a power of two: one for each bit of a word.
-const FAN: u32 = 6;
-const BUCKETS: usize = 1 << FAN;
+const LEVEL_BITS: u32 = 6;
+const BUCKETS: usize = 1 << LEVEL_BITS;
 
 /// A bucket of more than this is large: it is worth waking up ahead of its time for.
 pub(super) const LARGE: usize = 4096;
 
-/// A stretch of time: the unit that the wheel tells apart.
+/// The number of a tick: the wheel distinguishes no times within one.
 pub(super) type Tick = u64;
 
 pub(super) fn tick(at: Timestamp) -> Tick {
-    at.bits() >> GRANULE
+    at.bits() >> TICK_BITS
 }
 
 /// The first instant of a tick.
 fn start_of(tick: Tick) -> Timestamp {
-    Timestamp::from_bits(tick << GRANULE)
+    Timestamp::from_bits(tick << TICK_BITS)
 }
 
+// Why nothing is ever removed. An entry is a hint: "look at this slot when this bucket is near". A job that was
+// cancelled or moved changes its slot alone, and the hint is found dead when its bucket is taken out and each slot
+// in it is looked up. To remove it at once, each job would need links to its neighbours in the bucket, which is more
+// memory than the hint. The sweep keeps the dead ones from outnumbering the live ones.
+//
+// Lazy cascading: no bucket moves down because time passes. A bucket of a higher level is taken out when it is the
+// first one and near, and what it holds is pushed anew, each at the level that its deadline has by then. Over a time
+// in which nothing is due `advance` skips all ticks at once.
 /// Numbers of slots by the tick of their deadlines, all of them later than the wheel's own.
 ///
 /// Level 0 has a bucket for each tick of the current 64, level 1 one for each 64 ticks of the
-/// current 64 x 64, and so on. A bucket lies in the level of the highest six bits in which its tick
+/// current 64 x 64, and so on. A bucket is in the level of the highest six bits in which its tick
 /// differs from the wheel's.
 #[derive(Debug)]
 pub(super) struct Wheel {
@@ -55,8 +64,8 @@ pub(super) struct Bucket {
     pub(super) slots: Vec<u32>,
 }
 
-/// What is known of a bucket without taking it out.
-pub(super) struct Glance {
+/// A bucket, without its slots.
+pub(super) struct BucketInfo {
     pub(super) start: Tick,
     /// Nothing in it is due before that.
     pub(super) earliest: Timestamp,
@@ -81,7 +90,7 @@ impl Wheel {
         }
     }
 
-    /// Everything up to the end of this tick is not the wheel's matter.
+    /// The wheel's tick: it holds only what is due later than that.
     pub(super) fn at(&self) -> Tick {
         self.at
     }
@@ -100,8 +109,10 @@ impl Wheel {
     pub(super) fn push(&mut self, at: Timestamp, slot: u32) {
         let tick = tick(at);
         debug_assert!(tick > self.at, "not later than the wheel's own tick");
-        let level = (tick ^ self.at).ilog2() / FAN;
-        let index = (tick >> (level * FAN)) as usize % BUCKETS;
+        // The highest bits in which the two differ. What is above them is the same, so a bucket of this level is
+        // ahead of `at`, and behind all buckets of the lower levels.
+        let level = (tick ^ self.at).ilog2() / LEVEL_BITS;
+        let index = (tick >> (level * LEVEL_BITS)) as usize % BUCKETS;
         while self.levels.len() <= level as usize {
             self.levels.push(Level {
                 occupied: 0,
@@ -127,21 +138,21 @@ impl Wheel {
 
     /// The first tick of a bucket.
     fn start(&self, (level, index): (usize, usize)) -> Tick {
-        let bits = level as u32 * FAN;
-        let above = self.at >> bits >> FAN << FAN;
+        let bits = level as u32 * LEVEL_BITS;
+        let above = self.at >> bits >> LEVEL_BITS << LEVEL_BITS;
         (above | index as u64) << bits
     }
 
-    fn glance(&self, (level, index): (usize, usize)) -> Glance {
+    fn info(&self, (level, index): (usize, usize)) -> BucketInfo {
         let bucket = &self.levels[level].buckets[index];
-        Glance {
+        BucketInfo {
             start: self.start((level, index)),
             earliest: bucket.earliest,
             len: bucket.slots.len(),
         }
     }
 
-    /// Where the first bucket lies that is not empty: the buckets of a level are earlier than those of the
+    /// Finds the first bucket that is not empty: the buckets of a level are earlier than those of the
     /// levels above it.
     fn first(&self) -> Option<(usize, usize)> {
         let mut levels = self.levels.iter().enumerate();
@@ -152,25 +163,25 @@ impl Wheel {
     }
 
     /// The first bucket that is not empty.
-    pub(super) fn peek(&self) -> Option<Glance> {
-        self.first().map(|first| self.glance(first))
+    pub(super) fn peek(&self) -> Option<BucketInfo> {
+        self.first().map(|first| self.info(first))
     }
 
-    /// All large buckets, whatever stands in front of them.
-    pub(super) fn large(&self) -> impl Iterator<Item = Glance> {
+    /// Returns all large buckets, also those behind other ones.
+    pub(super) fn large(&self) -> impl Iterator<Item = BucketInfo> {
         let levels = self.levels.iter().enumerate();
         levels.flat_map(move |(number, level)| {
             let mut left = level.large;
             std::iter::from_fn(move || {
                 let index = left.trailing_zeros() as usize;
                 left &= left.wrapping_sub(1);
-                (index < BUCKETS).then(|| self.glance((number, index)))
+                (index < BUCKETS).then(|| self.info((number, index)))
             })
         })
     }
 
-    /// Takes the first bucket out if it starts by then. The wheel goes on to the bucket's earliest deadline,
-    /// or to `until` if that comes first; what is due later is for the caller to push again.
+    /// Takes the first bucket out if it starts by then. The wheel advances to the bucket's earliest deadline, or to
+    /// `until` if that comes first; what is due later is for the caller to push again.
     pub(super) fn take(&mut self, until: Tick) -> Option<Bucket> {
         let (level, index) = self.first()?;
         if self.start((level, index)) > until {
@@ -181,12 +192,16 @@ impl Wheel {
         level.large &= !(1 << index);
         let bucket = std::mem::take(&mut level.buckets[index]);
         self.len -= bucket.slots.len();
+        // Into the time of this bucket, or what is pushed anew would come to be in it again. But not past its first
+        // deadline, nor past `until`: what is not later than `at` goes to the heap, which is to stay small.
         self.at = tick(bucket.earliest).min(until);
         Some(bucket)
     }
 
-    /// Goes on to a tick, or as far as no bucket starts.
+    /// Advances to a tick, or as far as no bucket starts.
     pub(super) fn advance(&mut self, to: Tick) {
+        // To just before the next bucket. Inside of its time, what is pushed for that time would go to lower levels,
+        // and be found before it.
         let free = self.peek().map_or(to, |first| to.min(first.start - 1));
         self.at = self.at.max(free);
     }
@@ -199,7 +214,7 @@ mod tests {
     use super::*;
 
     fn timestamp(tick: Tick) -> Timestamp {
-        Timestamp::ALWAYS.after(Duration::from_nanos(tick << GRANULE))
+        Timestamp::ALWAYS.after(Duration::from_nanos(tick << TICK_BITS))
     }
 
     /// Turns the wheel by one tick at a time and notes when each slot comes out.

@@ -1,11 +1,11 @@
-//! Where jobs come from, in three bytes each.
+//! The call sites that schedule jobs, in three bytes for each job.
 
 use std::collections::HashMap;
 use std::panic::Location;
 
 type Site = &'static Location<'static>;
 
-/// How often a job runs.
+/// The kind of a job: whether it runs again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sched) enum JobKind {
     Once,
@@ -15,11 +15,11 @@ pub(in crate::sched) enum JobKind {
     UntilWait,
 }
 
-/// Which place in the program scheduled a job, and how often the job runs.
+/// The call site that scheduled a job, and the job's kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CallSite([u8; 3]);
 
-/// The bits above those of a place's number.
+/// The bits above those of a call site's number.
 const SERIES: u32 = 1 << 23;
 const UNTIL_WAIT: u32 = 1 << 22;
 
@@ -48,14 +48,14 @@ impl CallSite {
     }
 }
 
-/// The places that have scheduled jobs of one group: there are few, and a number is smaller than an
+/// The call sites that have scheduled jobs of one group: there are few, and a number is smaller than an
 /// address.
 #[derive(Debug, Default)]
 pub(super) struct CallSites {
     sites: Vec<Site>,
-    /// Numbers by address. A place that has several addresses gets several numbers.
+    /// Numbers by address. A call site that has several addresses gets several numbers.
     numbers: HashMap<usize, u32>,
-    /// The last place that was asked for: most jobs of a loop come from one.
+    /// The last call site that was asked for: most jobs of a loop come from one.
     last: (usize, u32),
 }
 

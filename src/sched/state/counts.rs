@@ -1,10 +1,10 @@
-//! How jobs ended: how one run did, how many did, and the first panic.
+//! The ends of jobs: of one run, counted by kind, and the first panic.
 
 use crate::common::time::Timestamp;
 use crate::sched::error::JobPanic;
 use crate::sched::stats::Report;
 
-/// How a run ended.
+/// The end of a run.
 pub(in crate::sched) enum Ending {
     /// By itself; when it wants to run again, if at all.
     Ran(Option<Timestamp>),
@@ -12,7 +12,7 @@ pub(in crate::sched) enum Ending {
     Aborted,
 }
 
-/// How many jobs ended in which way.
+/// The number of jobs for each kind of end.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::sched) struct Counts {
     pub(in crate::sched) finished: u64,
@@ -41,7 +41,7 @@ pub(super) struct FirstPanic {
 }
 
 impl FirstPanic {
-    /// A panic that is not the first, or that nobody can hear of, comes back.
+    /// Keeps the panic, or returns it if it is not the first or no `wait` can return it any more.
     pub(super) fn keep(&mut self, panic: JobPanic) -> Option<JobPanic> {
         if self.unheard || self.panic.is_some() {
             return Some(panic);
@@ -54,8 +54,8 @@ impl FirstPanic {
         self.panic.as_ref()
     }
 
-    /// Nobody can wait any more. What was kept comes back to be dropped: it may hold a handle of this very
-    /// group, and would keep it for ever.
+    /// The group was dropped, so no `wait` comes any more. Returns what was kept, to be dropped: it may hold a handle
+    /// of this very group, and would keep it for ever.
     pub(super) fn discard_first_panic(&mut self) -> Option<JobPanic> {
         self.unheard = true;
         self.panic.take()

@@ -1,25 +1,38 @@
 //! The channel into the driver: entries go in at one end, and the driver is woken only for an entry
 //! that is due before the one it sleeps for.
 //!
-//! The driver owns the heap behind it. What is known here of the heap's entries, it tells when a turn begins
-//! and when it lies down.
+//! The driver owns the heap behind it. What is known here of the heap's entries, it reports when a turn begins
+//! and when it parks.
 
 use std::task::Waker;
 
 use crate::common::time::Timestamp;
 use crate::sched::queue::Entry;
 
-/// Entries that the driver has not taken yet, and how deep it sleeps.
-///
-/// Both are under the group's lock, so "is there something earlier?" and "lie down" are one step, and
-/// so are "push" and "is it asleep?": no wake-up falls in between.
+// Arm or wake: a job that comes while the driver goes to sleep must either be seen by it, or wake it.
+//
+// 1. The driver takes the entries out, under the lock.
+// 2. It puts them into its heap and releases what is due, mostly without the lock.
+// 3. It parks until its next deadline, under the lock.
+// 4. It sets its timer, without the lock.
+//
+// A push between 1 and 3 finds the driver `Running` and wakes nothing. But `park` is one step with a look at what
+// has come since 1, and refuses if any of it is due before the deadline that the driver would sleep for.
+//
+// A push after 3 finds `Parked`, and takes the waker out if its entry is the earlier one. The driver may still be on
+// its way to 4: then tokio polls its task once more. So the timer may be set after the lock.
+//
+// `notify` is the same for all other reasons to look; `notified` stands for an entry that is always early.
+/// Entries that the driver has not taken yet, and until when it sleeps.
 pub(in crate::sched) struct Inbox {
+    /// Pushed by callers, taken by the driver.
     entries: Vec<Entry>,
     /// The earliest deadline among `entries`.
     earliest: Timestamp,
-    /// Not later than any live entry in the driver's heap.
+    /// Not later than any live entry in the driver's heap. As the driver reported it last; what it has taken since
+    /// is counted in by `drain`.
     head: Timestamp,
-    /// How many entries the driver holds.
+    /// The number of entries that the driver holds, likewise.
     queued: usize,
     driver: DriverState,
     /// Something else than an entry wants the driver to look.
@@ -27,16 +40,17 @@ pub(in crate::sched) struct Inbox {
 }
 
 enum DriverState {
-    /// The driver looks at the inbox before it lies down.
+    /// The driver looks at the inbox before it parks.
     Running,
     Parked {
+        /// The deadline that it sleeps for. It may be awake already by its timer or the token, and not know yet.
         until: Timestamp,
         waker: Waker,
     },
 }
 
-/// So many entries wake the driver though none is early: it moves them into its heap while the
-/// producers go on, and the buffer stays small.
+/// This many entries wake the driver though none is early: it moves them into its heap while the callers
+/// continue, and the buffer stays small.
 const FULL: usize = 1 << 16;
 /// Dead entries beyond the live ones up to here are not worth a sweep.
 const KEPT_DEAD: usize = 1024;
@@ -55,11 +69,13 @@ impl Default for Inbox {
 }
 
 impl Inbox {
-    /// Takes an entry in; the driver's waker if it must be woken for it.
+    /// Takes an entry in. Returns the driver's waker if it must be woken for it.
     pub(super) fn push(&mut self, entry: Entry) -> Option<Waker> {
         self.entries.push(entry);
         self.earliest = self.earliest.min(entry.at);
         match &self.driver {
+            // At the very instant is not earlier: the driver is awake then, and takes the entry in before it
+            // releases anything.
             DriverState::Parked { until, .. }
                 if entry.at < *until || self.entries.len() >= FULL =>
             {
@@ -69,28 +85,30 @@ impl Inbox {
         }
     }
 
-    /// Makes the driver look; its waker if it is asleep.
+    /// Makes the driver look. Returns its waker if it is asleep.
     pub(super) fn notify(&mut self) -> Option<Waker> {
         self.notified = true;
         self.take_waker()
     }
 
     fn take_waker(&mut self) -> Option<Waker> {
+        // Taken out, so that of many earlier entries only the first wakes the driver.
         match std::mem::replace(&mut self.driver, DriverState::Running) {
             DriverState::Parked { waker, .. } => Some(waker),
             DriverState::Running => None,
         }
     }
 
-    /// The driver is up and takes what has come in; it gives an empty buffer for what comes next.
+    /// The driver is awake and takes what has come in; it gives an empty buffer for what comes next.
     pub(super) fn drain(&mut self, empty: Vec<Entry>) -> Vec<Entry> {
+        // Until the driver reports anew, what it takes here still bounds the next deadline from below.
         self.head = self.head();
         self.earliest = Timestamp::NEVER;
         self.queued += self.entries.len();
         std::mem::replace(&mut self.entries, empty)
     }
 
-    /// The driver's heap holds so many entries, the first of them due then.
+    /// The driver's heap holds `queued` entries, the first of them due at `head`.
     pub(in crate::sched) fn set_queue_stats(&mut self, head: Option<Timestamp>, queued: usize) {
         self.head = head.unwrap_or(Timestamp::NEVER);
         self.queued = queued;
@@ -103,13 +121,14 @@ impl Inbox {
         forgotten
     }
 
-    /// The driver is up: what it was notified for, it is about to see.
+    /// The driver is awake: what it was notified for, it is about to see.
     pub(super) fn on_wake(&mut self) {
+        // In the step in which the driver looks at the state. What notifies after this step makes `park` refuse.
         self.driver = DriverState::Running;
         self.notified = false;
     }
 
-    /// The driver lies down until then, unless there is something to look at first.
+    /// Parks the driver until then, unless there is something to look at first. Returns whether it is parked.
     pub(super) fn park(&mut self, until: Timestamp, waker: &Waker) -> bool {
         let early =
             !self.entries.is_empty() && (self.earliest < until || self.entries.len() >= FULL);
@@ -209,9 +228,9 @@ mod tests {
         let mut inbox = Inbox::default();
         inbox.set_queue_stats(None, KEPT_DEAD + 18);
         inbox.push(entry(1));
-        for place in ["here", "with the driver"] {
-            assert!(!inbox.has_too_many_for(10), "{place}");
-            assert!(inbox.has_too_many_for(9), "{place}");
+        for holder in ["here", "with the driver"] {
+            assert!(!inbox.has_too_many_for(10), "{holder}");
+            assert!(inbox.has_too_many_for(9), "{holder}");
             inbox.drain(Vec::new());
         }
         inbox.set_queue_stats(None, 0);

@@ -1,7 +1,7 @@
-//! The jobs of a group: the life of each, from its coming to its end, and the counts that go with it.
+//! The jobs of a group: the life of each, from its admission to its end, and the counts that go with it.
 //!
-//! A change that calls for a new entry of a job hands it out, to be sent to the driver. What is to be
-//! dropped is handed out too, and still counts as held until [`dropped`](Jobs::dropped).
+//! A change that calls for a new entry of a job returns it, to be sent to the driver. What is to be
+//! dropped is returned too, and still counts as held until [`dropped`](Jobs::dropped).
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -21,22 +21,22 @@ use crate::common::time::{Clock, Timestamp};
 use crate::sched::awaiting::AwaitingJob;
 use crate::sched::error::JobPanic;
 use crate::sched::job::{JobId, JobState};
-use crate::sched::local_queue::{Claim, LocalQueue};
+use crate::sched::local_queue::{Claim, Left, LocalQueue};
 use crate::sched::queue::{Entry, Queue, Sequence};
 use crate::sched::runnable::{Row, RowKey, RowTable, Runnable, TableId, Work};
 use crate::sched::stats::{JobInfo, Stats};
 
-/// What a job was that will not start.
+/// The work of a job that will not start.
 pub(in crate::sched) struct DroppedJob {
     pub(in crate::sched) work: Work,
     pub(in crate::sched) id: JobId,
     pub(in crate::sched) scheduled_at: &'static Location<'static>,
 }
 
-/// What is left of a finished run.
+/// The values that are left of a run that has ended.
 pub(in crate::sched) struct EndedRun {
     pub(in crate::sched) runnable: Option<Box<dyn Runnable>>,
-    /// A panic that is not the group's first, or that nobody can hear of.
+    /// A panic that is not the group's first, or that no `wait` can return any more.
     pub(in crate::sched) panic: Option<JobPanic>,
 }
 
@@ -46,7 +46,7 @@ impl EndedRun {
     }
 }
 
-/// Whether a job is moved.
+/// The effect of a reset on a job.
 pub(super) enum Reset {
     Rejected,
     /// The entry that it has will do.
@@ -55,6 +55,9 @@ pub(super) enum Reset {
     Requeued(Entry),
 }
 
+// All under the group's lock. A job that was accepted is in exactly one of three counts until its values have been
+// dropped: `pending`, `running` of the ready queue, `dropping`. Each transition moves it from one to another in one
+// step, so their sum, `held`, is zero only when nothing is left: that is what drains the group.
 pub(in crate::sched) struct Jobs {
     slab: Slab,
     /// The tables whose rows are jobs.
@@ -63,9 +66,9 @@ pub(in crate::sched) struct Jobs {
     ready: ReadyQueue,
     /// The number of the last job.
     last: u64,
-    /// Jobs that have not started, and are not claimed.
+    /// Jobs that have not started. A claimed one counts as running, also while it has not.
     pending: usize,
-    /// Those of them that are due and wait for their table, and an instant that none of them was due before.
+    /// The part of them that are due and wait for their table, and an instant that none of them was due before.
     blocked: usize,
     earliest_blocked: Timestamp,
     /// Jobs that have ended while their values are still being dropped.
@@ -73,8 +76,8 @@ pub(in crate::sched) struct Jobs {
     counts: Counts,
     first_panic: FirstPanic,
     max_lateness: Duration,
-    /// A series that ends with `wait` came since it was asked last.
-    until_wait: bool,
+    /// A series that ends with `wait` was scheduled since the last walk that expedited them.
+    to_expedite: bool,
 }
 
 impl Jobs {
@@ -92,7 +95,7 @@ impl Jobs {
             counts: Counts::default(),
             first_panic: FirstPanic::default(),
             max_lateness: Duration::ZERO,
-            until_wait: false,
+            to_expedite: false,
         }
     }
 
@@ -112,7 +115,7 @@ impl Jobs {
         kind: JobKind,
         scheduled_at: &'static Location<'static>,
     ) -> (JobId, Entry) {
-        self.until_wait |= kind == JobKind::UntilWait;
+        self.to_expedite |= kind == JobKind::UntilWait;
         self.insert_contents(at, Contents::Runnable(runnable), kind, scheduled_at)
     }
 
@@ -132,17 +135,17 @@ impl Jobs {
         (id, Entry { at, sequence, slot })
     }
 
-    /// Returns whether there may be series that end with `wait`, and resets that.
-    pub(super) fn take_until_wait(&mut self) -> bool {
-        std::mem::take(&mut self.until_wait)
+    /// Returns whether a series that ends with `wait` was scheduled since the last call.
+    pub(super) fn take_to_expedite(&mut self) -> bool {
+        std::mem::take(&mut self.to_expedite)
     }
 
-    pub(super) fn has_until_wait(&self) -> bool {
-        self.until_wait
+    pub(super) fn has_to_expedite(&self) -> bool {
+        self.to_expedite
     }
 
     /// Brings forward the series of one chunk that end with `wait` and are not due; their entries are to be sent.
-    pub(super) fn hurry_chunk(
+    pub(super) fn expedite_chunk(
         &mut self,
         chunk: usize,
         now: Timestamp,
@@ -150,10 +153,10 @@ impl Jobs {
     ) -> Vec<Entry> {
         let mut entries = Vec::new();
         for slot in self.slab.chunk(chunk) {
-            let not_due = self.slab.peek_mut(slot).is_some_and(|place| {
-                place.stage() == Stage::Waiting
-                    && place.call_site.ends_with_wait()
-                    && place.deadline > now
+            let not_due = self.slab.peek_mut(slot).is_some_and(|job| {
+                job.stage() == Stage::Waiting
+                    && job.call_site.ends_with_wait()
+                    && job.deadline > now
             });
             if not_due {
                 if let Reset::Requeued(entry) = self.reset(slot, now, workers) {
@@ -166,30 +169,48 @@ impl Jobs {
 
     // Handles on one job.
 
-    /// A claimed job that has not started is pending, and stays where it is: to ask changes no order.
+    /// Returns the state of a job. A claimed one that has not started is pending.
     pub(super) fn state(&mut self, slot: u32, workers: &Workers) -> JobState {
         if self.slab.get(slot).stage() == Stage::Claimed {
+            // Only looked at, not recalled: a look must not change the order in which jobs start.
             if workers.locals().iter().any(|local| local.contains(slot)) {
                 return JobState::Pending;
             }
-            workers.locals().iter().for_each(|local| self.record(local));
+            // It has left its queue. If it has ended since, it is among the `ended` of one of them.
+            workers
+                .locals()
+                .iter()
+                .for_each(|local| drop(self.record(local)));
         }
         self.slab.get(slot).state()
     }
 
-    /// Settles how far a claimed job is: it is released again if it has not started, and recorded if it has
+    /// Determines how far a claimed job is: it is released again if it has not started, and recorded if it has
     /// ended. Else it is at its first poll, and stays claimed.
     fn recall(&mut self, slot: u32, workers: &Workers) {
         if self.slab.get(slot).stage() != Stage::Claimed {
             return;
         }
+        // The race of a caller with the worker that has claimed the job:
+        //
+        // 1. The job is in a local queue, and both want it. The lock of that queue decides, so one of them gets it.
+        // 2. If the caller does, the job is in the ready queue from here on, as if it had not been claimed. The
+        //    caller cancels or moves it, under the group's lock all the time, so no other worker claims it.
+        // 3. If the worker does, the job is found in no queue: it is running, or it has ended, which is recorded
+        //    below.
+        //
+        // It cannot slip from a queue that is still to be looked at into one that has been: jobs are stolen only
+        // under the group's lock.
         for local in workers.locals() {
             if let Some(claim) = local.remove(slot) {
                 self.requeue(claim);
                 return;
             }
         }
-        workers.locals().iter().for_each(|local| self.record(local));
+        workers
+            .locals()
+            .iter()
+            .for_each(|local| drop(self.record(local)));
     }
 
     /// A claimed job has not started, and waits in the ready queue again.
@@ -202,12 +223,13 @@ impl Jobs {
             sequence: slot.sequence,
             slot: claim.slot,
         };
+        // Its own entry again, with the same sequence: it takes its former position among those that are due.
         self.pending += 1;
         self.ready.free_slot();
         self.ready.push(entry);
     }
 
-    /// What is taken out of a slot, and put back into it.
+    /// Converts between the contents of a slot and what is taken out of it.
     fn work_of(&mut self, contents: Contents) -> Work {
         match contents {
             Contents::Runnable(runnable) => Work::Boxed(runnable),
@@ -229,15 +251,17 @@ impl Jobs {
         }
     }
 
-    /// Books the jobs that have ended at their first poll.
-    pub(super) fn record(&mut self, local: &LocalQueue) {
-        let lateness = local.record(|slot| {
+    /// Records the jobs that have ended at their first poll.
+    pub(super) fn record(&mut self, local: &LocalQueue) -> Left {
+        let left = local.record(|slot| {
+            // A cancel or an abort that came during the first poll was too late: the job ended by itself.
             self.ready.free_slot();
             self.slab.take_control(slot);
             self.counts.finished += 1;
             self.end(slot, JobState::Finished);
         });
-        self.max_lateness = self.max_lateness.max(lateness);
+        self.max_lateness = self.max_lateness.max(left.max_lateness);
+        left
     }
 
     pub(in crate::sched) fn deadline(&self, slot: u32) -> Timestamp {
@@ -245,6 +269,9 @@ impl Jobs {
     }
 
     pub(in crate::sched) fn ref_inc(&mut self, slot: u32) {
+        // A slot is freed when its job has ended and no handle counts it: by `ref_dec` or by `end`, the later of the
+        // two. Entries in the driver's heap and in the ready queue do not count. They may outlive the job, and
+        // compare sequences before they trust a slot.
         let handles = &mut self.slab.get_mut(slot).handles;
         *handles = handles
             .checked_add(1)
@@ -252,14 +279,14 @@ impl Jobs {
     }
 
     pub(in crate::sched) fn ref_dec(&mut self, slot: u32) {
-        let place = self.slab.get_mut(slot);
-        place.handles -= 1;
-        if place.handles == 0 && matches!(place.stage(), Stage::Ended(_)) {
+        let job = self.slab.get_mut(slot);
+        job.handles -= 1;
+        if job.handles == 0 && matches!(job.stage(), Stage::Ended(_)) {
             self.slab.remove(slot);
         }
     }
 
-    /// Cancels a job. True if that prevents its next run; what it held comes back if it had not started.
+    /// Cancels a job. Returns whether that prevents its next run, and what it held if it had not started.
     pub(super) fn cancel(&mut self, slot: u32, workers: &Workers) -> (bool, Option<DroppedJob>) {
         self.recall(slot, workers);
         if let Some(unstarted) = self.take_pending(slot) {
@@ -267,6 +294,7 @@ impl Jobs {
         }
         let series = self.slab.get(slot).call_site.is_series();
         match self.slab.control(slot) {
+            // The run continues, and its end finds this. A second cancel prevents nothing more, and returns `false`.
             Some(control) if series && !control.is_last_run() => {
                 control.cancelled = true;
                 (true, None)
@@ -287,7 +315,9 @@ impl Jobs {
             return (self.take_pending(slot), None);
         };
         control.abort = true;
-        let place = self.slab.running(slot);
+        // Under the lock: as soon as the end of this job is recorded its place may be another's, which an abort
+        // after the lock could hit. The worker drops the job later, so nothing of the user's runs here.
+        let place = self.slab.place(slot);
         let waker = place.map(|place| {
             place.abort();
             Waker::from(Arc::clone(place))
@@ -295,22 +325,23 @@ impl Jobs {
         (None, waker)
     }
 
-    /// Takes a job that has not started, and its entry out of the line.
+    /// Takes a job that has not started, and its entry out of the ready queue.
     fn take_pending(&mut self, slot: u32) -> Option<DroppedJob> {
         let (unstarted, stage) = self.take_pending_at(slot)?;
         self.remove_from_ready(stage);
         Some(unstarted)
     }
 
-    /// Takes a job that has not started; the stage that it was at comes with it.
+    /// Takes a job that has not started. Returns it with the stage that it was at.
     fn take_pending_at(&mut self, slot: u32) -> Option<(DroppedJob, Stage)> {
-        let place = self.slab.get_mut(slot);
-        let stage = place.stage();
-        let contents = place.take_contents(Stage::Ended(JobState::Cancelled))?;
-        let (id, call_site) = (JobId(place.sequence.job()), place.call_site);
-        if place.handles == 0 {
+        let job = self.slab.get_mut(slot);
+        let stage = job.stage();
+        let contents = job.take_contents(Stage::Ended(JobState::Cancelled))?;
+        let (id, call_site) = (JobId(job.sequence.job()), job.call_site);
+        if job.handles == 0 {
             self.slab.remove(slot);
         }
+        // Held until the caller has dropped the runnable, after the lock. The entry stays where it is, and is dead.
         self.pending -= 1;
         self.dropping += 1;
         self.counts.dropped += 1;
@@ -322,10 +353,10 @@ impl Jobs {
         Some((unstarted, stage))
     }
 
-    /// A job that was at `stage` is pending no more, or elsewhere.
+    /// A job that was at `stage` is no longer pending, or no longer in the ready queue.
     fn remove_from_ready(&mut self, stage: Stage) {
         match stage {
-            Stage::Released if self.ready.withdraw() => {
+            Stage::Released if self.ready.remove() => {
                 let slots = &self.slab;
                 self.ready.sweep(|entry| slots.is_released(entry));
             }
@@ -343,24 +374,28 @@ impl Jobs {
 
     /// Moves a job.
     ///
-    /// Later costs a store: the entry stays where it is and is sent on when it surfaces. Only earlier
-    /// makes a new entry.
+    /// Later costs a store: the entry stays where it is, and is queued anew when its time comes. Only earlier makes
+    /// a new entry.
     pub(super) fn reset(&mut self, slot: u32, at: Timestamp, workers: &Workers) -> Reset {
         self.recall(slot, workers);
-        let place = self.slab.get_mut(slot);
-        match place.stage() {
-            Stage::Waiting if at >= place.deadline => {
-                place.deadline = at;
+        let job = self.slab.get_mut(slot);
+        match job.stage() {
+            Stage::Waiting if at >= job.deadline => {
+                job.deadline = at;
                 Reset::InPlace
             }
             stage @ (Stage::Waiting | Stage::Released | Stage::Blocked) => {
-                place.deadline = at;
-                place.wait_anew();
-                let sequence = place.sequence;
+                // The new sequence makes the former entry dead, in the heap or in the ready queue. A due job waits
+                // for its time again: it may have been moved later, and the driver is what keeps the order.
+                job.deadline = at;
+                job.wait_anew();
+                let sequence = job.sequence;
                 self.remove_from_ready(stage);
                 Reset::Requeued(Entry { at, sequence, slot })
             }
-            _ if place.call_site.is_series() => match self.slab.control(slot) {
+            // A run of a series: the reset is kept for its end, which takes the earlier of this and what the run
+            // wants.
+            _ if job.call_site.is_series() => match self.slab.control(slot) {
                 Some(control) if !control.is_last_run() => {
                     control.again = Some(at);
                     Reset::InPlace
@@ -371,8 +406,9 @@ impl Jobs {
         }
     }
 
-    // Rows of tables. Their tables call under their own locks, with the slot that they noted for the row; a group
-    // that ends may have freed that, and takes nothing new in afterwards.
+    // Rows of tables. Their tables call under their own locks, with the slot that they noted for the row. No handle
+    // keeps that slot: a group that ends may have freed it. But it admits nothing afterwards, so a noted slot is either
+    // this row's or vacant, and never another job's.
 
     /// Takes a job in that is a row of a table. Nothing refers to it but the table.
     pub(super) fn insert_row(
@@ -397,11 +433,11 @@ impl Jobs {
         self.slab.peek(slot).is_some_and(Slot::is_pending)
     }
 
-    /// When the row's job is due, or was if it has just started.
+    /// Returns when the row's job is due, or was if it has just started.
     pub(in crate::sched) fn row_deadline(&self, slot: u32) -> Option<Timestamp> {
-        let place = self.slab.peek(slot)?;
-        let is_there = place.is_pending() || place.stage() == Stage::Claimed;
-        is_there.then_some(place.deadline)
+        let job = self.slab.peek(slot)?;
+        let is_there = job.is_pending() || job.stage() == Stage::Claimed;
+        is_there.then_some(job.deadline)
     }
 
     /// Cancels the job of a row, if it has not started. What it held is the table's, and dropped there.
@@ -409,9 +445,9 @@ impl Jobs {
         if !self.is_pending_row(slot, workers) {
             return;
         }
-        let place = self.slab.get_mut(slot);
-        let stage = place.stage();
-        place.end(JobState::Cancelled);
+        let job = self.slab.get_mut(slot);
+        let stage = job.stage();
+        job.end(JobState::Cancelled);
         self.slab.remove(slot);
         self.tables.forget(table);
         self.pending -= 1;
@@ -424,11 +460,11 @@ impl Jobs {
         self.tables.hold(key.table, || Arc::clone(table));
         self.ready.free_slot();
         self.slab.take_control(slot);
-        let place = self.slab.get_mut(slot);
-        place.put_back(Contents::Row(Some(key)), Stage::Blocked);
+        let job = self.slab.get_mut(slot);
+        job.put_back(Contents::Row(Some(key)), Stage::Blocked);
         self.pending += 1;
         self.blocked += 1;
-        self.earliest_blocked = self.earliest_blocked.min(place.deadline);
+        self.earliest_blocked = self.earliest_blocked.min(job.deadline);
     }
 
     /// A claimed row may not start yet, and never will.
@@ -439,14 +475,14 @@ impl Jobs {
         self.end(slot, JobState::Cancelled);
     }
 
-    /// A blocked row may start: the entry that speaks for it from now on.
+    /// Unblocks a row that may start. Returns the entry that speaks for it from now on.
     pub(super) fn unblock(&mut self, slot: u32) -> Option<Entry> {
-        let place = self.slab.peek_mut(slot)?;
-        if place.stage() != Stage::Blocked {
+        let job = self.slab.peek_mut(slot)?;
+        if job.stage() != Stage::Blocked {
             return None;
         }
-        place.wait_anew();
-        let (at, sequence) = (place.deadline, place.sequence);
+        job.wait_anew();
+        let (at, sequence) = (job.deadline, job.sequence);
         self.leave_blocked();
         Some(Entry { at, sequence, slot })
     }
@@ -464,6 +500,7 @@ impl Jobs {
         };
         let mut moved = false;
         batch.retain_mut(|entry| {
+            // Cancelled, moved or ended since: the entry is dead, and this is where it is dropped.
             let Some(slot) = self.slab.waiting_mut(entry) else {
                 return false;
             };
@@ -471,6 +508,7 @@ impl Jobs {
                 return true;
             }
             entry.at = slot.deadline;
+            // Moved later, and its turn comes only after this batch.
             if entry.at > last {
                 queue.push(*entry);
                 return false;
@@ -490,16 +528,16 @@ impl Jobs {
         }
     }
 
-    /// Claims the next jobs in release order for which slots are free, or else the later half of what
-    /// another worker has claimed. How many.
-    ///
-    /// In a group with a limit a worker claims one at a time: so each slot is seen to be free as soon as
-    /// its job has ended.
+    /// Claims the next jobs in release order for which slots are free, or else steals the later half of what
+    /// another worker has claimed. Returns how many.
     pub(super) fn claim(&mut self, local: &Arc<LocalQueue>, workers: &Workers) -> usize {
         let startable = self.ready.startable();
+        // A stolen job has its slot already, so the limit does not matter here.
         if startable == 0 {
             return 0;
         }
+        // In a group with a limit a claim holds a slot from here on, also while it waits behind other jobs of its
+        // worker. One at a time, each that holds a slot is running.
         let count = match self.ready.is_limited() {
             true => 1,
             false => workers.share_of(startable),
@@ -512,6 +550,8 @@ impl Jobs {
                 unreachable!("a live entry speaks for a pending job");
             };
             let (sequence, deadline, call_site) = (slot.sequence, slot.deadline, slot.call_site);
+            // The stage, the slot and the count change in the step that takes the contents out: no caller finds a
+            // pending job without them.
             let work = self.work_of(contents);
             self.begin_run(entry.slot, call_site, &work);
             self.pending -= 1;
@@ -538,6 +578,8 @@ impl Jobs {
 
     /// Takes the claimed jobs that have not started out of all local queues: none of them starts.
     pub(super) fn recall_all(&mut self, workers: &Workers) {
+        // What has left its queue before this step starts before the end of the group, or is given back. What is
+        // taken out here has not started, and the ready queue of a group that has ended gives out no job.
         for local in workers.locals() {
             for claim in local.take_all() {
                 self.requeue(claim);
@@ -553,15 +595,17 @@ impl Jobs {
         }
     }
 
-    /// A job is at its first await. True if it must stop instead.
-    pub(super) fn awaits(&mut self, slot: u32) -> bool {
-        self.slab.get_mut(slot).run_on();
+    /// A job is at its first await. Returns `true` if it must stop instead.
+    pub(super) fn set_running(&mut self, slot: u32) -> bool {
+        // An abort during the first poll found no task to abort, and left its mark. From this step on there is a
+        // task.
+        self.slab.get_mut(slot).set_running();
         self.slab.is_aborted(slot)
     }
 
     /// Notes where a job is found while it runs.
-    pub(super) fn runs_at(&mut self, slot: u32, place: Arc<AwaitingJob>) {
-        self.slab.set_running(slot, place);
+    pub(super) fn set_place(&mut self, slot: u32, place: Arc<AwaitingJob>) {
+        self.slab.set_place(slot, place);
     }
 
     /// Tells the running jobs of one chunk to stop at their next await, and hands out what wakes them. One
@@ -576,7 +620,7 @@ impl Jobs {
     pub(in crate::sched) fn running_of_chunk(&self, chunk: usize) -> Vec<Arc<AwaitingJob>> {
         let slots = self.slab.chunk(chunk);
         slots
-            .filter_map(|slot| self.slab.running(slot).cloned())
+            .filter_map(|slot| self.slab.place(slot).cloned())
             .collect()
     }
 
@@ -589,7 +633,8 @@ impl Jobs {
         lifecycle: &Lifecycle,
     ) -> (EndedRun, Option<Entry>) {
         self.ready.free_slot();
-        drop(self.slab.take_running(slot));
+        // From here on its place may be another job's.
+        drop(self.slab.take_place(slot));
         let control = self.slab.take_control(slot).unwrap_or_default();
         let place = self.slab.get(slot);
         let done = lifecycle.is_draining() && place.call_site.ends_with_wait();
@@ -632,31 +677,33 @@ impl Jobs {
             }
         };
         self.end(slot, state);
+        // In the step that stops counting the run: in between, the group could drain, and `wait` return while what
+        // is left is being dropped.
         self.dropping += usize::from(!left.is_empty());
         (left, None)
     }
 
     fn run_again(&mut self, slot: u32, at: Timestamp, runnable: Box<dyn Runnable>) -> Entry {
         self.pending += 1;
-        let place = self.slab.get_mut(slot);
-        place.put_runnable(runnable, at);
+        let job = self.slab.get_mut(slot);
+        job.put_runnable(runnable, at);
         Entry {
             at,
-            sequence: place.sequence,
+            sequence: job.sequence,
             slot,
         }
     }
 
-    /// Ends a job that runs; its slot goes with its last handle.
+    /// Ends a job that runs. Its slot is freed here if it has no handle left.
     fn end(&mut self, slot: u32, state: JobState) {
-        let place = self.slab.get_mut(slot);
-        place.end(state);
-        if place.handles == 0 {
+        let job = self.slab.get_mut(slot);
+        job.end(state);
+        if job.handles == 0 {
             self.slab.remove(slot);
         }
     }
 
-    /// The values of so many jobs have been dropped.
+    /// The values of `count` jobs have been dropped.
     pub(super) fn dropped(&mut self, count: usize) {
         self.dropping -= count;
     }
@@ -674,15 +721,16 @@ impl Jobs {
             let due_later = self
                 .slab
                 .peek_mut(slot)
-                .is_some_and(|place| place.deadline >= from);
+                .is_some_and(|job| job.deadline >= from);
             if !due_later {
                 continue;
             }
             if let Some((unstarted, stage)) = self.take_pending_at(slot) {
                 jobs.push(unstarted);
-                // All that wait go, and the line with the last of them: it is not worth a sweep.
+                // All that wait for a slot are taken, and the ready queue is cleared with the last of them: it is
+                // not worth a sweep.
                 match stage {
-                    Stage::Released => drop(self.ready.withdraw()),
+                    Stage::Released => drop(self.ready.remove()),
                     Stage::Blocked => self.leave_blocked(),
                     _ => {}
                 }
@@ -694,8 +742,8 @@ impl Jobs {
         self.slab.chunks()
     }
 
-    /// Notes the jobs of one chunk that have not ended. `claimed` are the slots of those that are claimed and
-    /// have not started.
+    /// Lists the jobs of one chunk that have not ended. `claimed` are the slots of those that are claimed and have
+    /// not started.
     pub(super) fn list_chunk(
         &mut self,
         chunk: usize,
@@ -704,17 +752,17 @@ impl Jobs {
         jobs: &mut Vec<JobInfo>,
     ) {
         for slot in self.slab.chunk(chunk) {
-            let Some(place) = self.slab.peek_mut(slot) else {
+            let Some(job) = self.slab.peek_mut(slot) else {
                 continue;
             };
-            let state = match place.stage() {
+            let state = match job.stage() {
                 Stage::Waiting | Stage::Released | Stage::Blocked => JobState::Pending,
                 Stage::Claimed if claimed.contains(&slot) => JobState::Pending,
                 Stage::Claimed | Stage::Running => JobState::Running,
                 Stage::Vacant | Stage::Ended(_) => continue,
             };
-            let (id, deadline) = (JobId(place.sequence.job()), place.deadline);
-            let scheduled_at = self.call_sites.site(place.call_site);
+            let (id, deadline) = (JobId(job.sequence.job()), job.deadline);
+            let scheduled_at = self.call_sites.site(job.call_site);
             jobs.push(JobInfo {
                 id,
                 state,
@@ -734,12 +782,12 @@ impl Jobs {
         entries
     }
 
-    /// The same for a page of slots; `None` behind the last one.
-    pub(in crate::sched) fn page(&self, slots: Range<u32>) -> Option<Vec<Entry>> {
+    /// The same for a chunk of slots; `None` behind the last one.
+    pub(in crate::sched) fn entries_in(&self, slots: Range<u32>) -> Option<Vec<Entry>> {
         (slots.start < self.slab.end()).then(|| self.entries(slots))
     }
 
-    /// How many are pending, running or being dropped.
+    /// Returns how many are pending, running or being dropped.
     pub(super) fn held(&self) -> usize {
         self.pending + self.ready.running() + self.dropping
     }
@@ -757,7 +805,7 @@ impl Jobs {
         self.ready.startable()
     }
 
-    /// How many wait for their time, and need an entry of the driver's for it.
+    /// Returns how many wait for their time, and need an entry of the driver's for it.
     pub(super) fn not_due(&self) -> usize {
         self.pending - self.blocked - self.ready.waiting()
     }
@@ -793,10 +841,9 @@ impl Jobs {
         next = next.min(self.earliest_blocked);
         let mut claimed = 0;
         for local in workers.locals() {
-            self.record(local);
-            let (unstarted, first) = local.unstarted();
-            claimed += unstarted;
-            next = next.min(first.unwrap_or(Timestamp::NEVER));
+            let left = self.record(local);
+            claimed += left.unstarted;
+            next = next.min(left.first.unwrap_or(Timestamp::NEVER));
         }
         let pending = self.pending + claimed;
         Stats {

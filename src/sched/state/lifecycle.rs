@@ -1,15 +1,23 @@
-//! How a group goes down: closed by `wait` or `drain`, shut down, cancelled, past its deadline, dropped, or
+//! The end of a group: closed by `wait` or `drain`, shut down, cancelled, past its deadline, dropped, or
 //! detached. It knows no job: the state says when none is held.
 //!
 //! ```text
-//!           wait          drain             shutdown, or the grace of a drain is over
-//!   open ─────────▶ closed to others ──────────────────▶ closed to jobs too
-//!                                                              │ the grace is over
-//!                                                              ▼
-//!                                                           aborting
+//!          wait, drain                shutdown, or the grace of a drain is over
+//!   open ───────────────▶ closed ───────────────────────────────────────────────▶ sealed
+//!     │               to others; jobs                                        to jobs too
+//!     │             may schedule more                                            ▲ │
+//!     │                             shutdown                                     │ │ the grace is over
+//!     ├──────────────────────────────────────────────────────────────────────────┘ ▼
+//!     │                     the group is dropped; also when closed or sealed
+//!     └────────────────────────────────────────────────────────────────────────▶ aborting
+//!
+//!   beside that:  running ──── cancel, the token, the deadline, drop ────▶ stopped: no due job starts
+//!
+//!   each of them, when no job is held and none will come ────▶ drained
 //! ```
 //!
-//! From each of them it comes to drained when no job is held any more.
+//! None will come once the group is closed, stopped or dropped, or is detached and has no handle. Each arrow is taken
+//! at most once, and none leads back.
 
 use std::time::Duration;
 
@@ -18,18 +26,18 @@ use crate::common::time::Timestamp;
 use crate::sched::error::JobPanic;
 use crate::sched::stats::Report;
 
-/// Where a job comes from.
+/// The caller that schedules a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sched) enum Caller {
     /// The `Group`: scheduling on it once it is closed is a mistake.
     Owner,
     /// A handle of the group, which cannot know.
     External,
-    /// The context of a job, which is let in while the group drains.
+    /// The context of a job, which is admitted while the group drains.
     Job,
 }
 
-/// How far the group is closed: by the verb of its owner that closes it furthest.
+/// The method of its owner that has closed the group furthest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::sched) enum Phase {
     Open,
@@ -39,8 +47,8 @@ pub(in crate::sched) enum Phase {
 }
 
 impl Phase {
-    /// The verb that closed it.
-    pub(in crate::sched) fn verb(self) -> &'static str {
+    /// The method that closed it.
+    pub(in crate::sched) fn method(self) -> &'static str {
         match self {
             Phase::Open | Phase::Waited => "wait",
             Phase::Draining => "drain",
@@ -49,14 +57,14 @@ impl Phase {
     }
 }
 
-/// Why no further job starts.
+/// The reason why no further job starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sched) enum StopReason {
     Cancelled,
     DeadlineExceeded,
 }
 
-/// Why a job was not let in.
+/// The reason why a job was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sched) enum Rejected {
     Closed(Phase),
@@ -68,7 +76,7 @@ pub(in crate::sched) struct Lifecycle {
     phase: Phase,
     /// Closed to jobs too: shut down, or the grace of a drain is over.
     sealed: bool,
-    /// A `Wait` is on its way or has ended.
+    /// A `Wait` is alive or has resolved. Reset if it is dropped before that.
     waited: bool,
     /// The first reason stays.
     stopped: Option<StopReason>,
@@ -77,31 +85,31 @@ pub(in crate::sched) struct Lifecycle {
     /// The group's own deadline.
     deadline: Timestamp,
     shutdown: Option<Shutdown>,
-    /// When the grace of a drain or a shutdown is over: the earliest of them.
+    /// The earliest end of the grace of a drain or a shutdown.
     grace_ends: Timestamp,
     /// The group was dropped: running jobs are to be aborted.
     group_dropped: bool,
     /// Running jobs have been asked to stop, and any that still reaches an await will be. Only in a group that
-    /// was dropped or shut down.
+    /// was dropped or whose grace is over. Set in a turn of the driver, which then walks over the running jobs.
     aborting: bool,
     /// The `Group` was detached.
     detached: bool,
-    /// How many `Handle`s there are.
+    /// The number of `Handle`s.
     handles: usize,
 }
 
 /// A shutdown on its way.
 #[derive(Debug)]
 struct Shutdown {
-    /// What is due later than this is dropped.
+    /// Jobs that are due later than this are dropped.
     due: Timestamp,
     /// The driver has dropped what was not due.
     swept: bool,
-    /// What had become of jobs when it began: what is lost from then on is what `wait` calls a cancel.
+    /// The counts when it began: for `wait`, a job that is lost from then on makes it a cancel.
     before: Counts,
 }
 
-/// How the group ended.
+/// The outcome of a group.
 pub(in crate::sched) enum GroupOutcome<'a> {
     Done,
     Stopped(StopReason),
@@ -126,13 +134,16 @@ impl Lifecycle {
         }
     }
 
-    /// What was closed further stays so.
+    /// Closes the group up to `phase`, or leaves it closed further.
     fn close(&mut self, phase: Phase) {
         self.phase = self.phase.max(phase);
     }
 
-    /// Closed beats cancelled: who schedules on a closed group has made a mistake either way.
+    /// Closed beats cancelled: to schedule on a closed group is a mistake of the owner either way.
     pub(in crate::sched) fn admit(&self, caller: Caller, cancelled: bool) -> Result<(), Rejected> {
+        // The answer holds only as long as the lock is held: the caller inserts the job in the same step. Taken
+        // apart, a `wait` in between could find nothing held and return, and the job that was accepted would be
+        // lost.
         let closed = match caller {
             Caller::Owner | Caller::External => self.phase != Phase::Open,
             Caller::Job => self.sealed || (self.drained && self.phase != Phase::Open),
@@ -159,8 +170,8 @@ impl Lifecycle {
         }
     }
 
-    /// No job starts from here on. The first reason stays, and what has drained ended without one: false for a
-    /// later one.
+    /// No job starts from here on. The first reason stays, and what has drained ended without one: returns `false`
+    /// for a later one.
     pub(super) fn end(&mut self, why: StopReason) -> bool {
         let first = self.stopped.is_none() && !self.drained;
         if first {
@@ -169,13 +180,13 @@ impl Lifecycle {
         first
     }
 
-    /// `wait` was called; false if another is on its way or has ended.
+    /// Closes the group for `wait`. Returns `false` if another `Wait` is alive or has resolved.
     pub(super) fn close_to_wait(&mut self) -> bool {
         self.close(Phase::Waited);
         !std::mem::replace(&mut self.waited, true)
     }
 
-    /// The one that is on its way is no more; the group stays closed.
+    /// The `Wait` was dropped before it had resolved; the group stays closed.
     pub(in crate::sched) fn give_up_wait(&mut self) {
         self.waited = false;
     }
@@ -195,6 +206,8 @@ impl Lifecycle {
 
     /// No job comes any more, and none that is due later than now will run.
     fn seal(&mut self, now: Timestamp, before: Counts) {
+        // The first one stays: a second shutdown must not let later jobs run, nor count as "before" what the first
+        // lost.
         self.sealed = true;
         self.shutdown.get_or_insert(Shutdown {
             due: now,
@@ -203,7 +216,7 @@ impl Lifecycle {
         });
     }
 
-    /// The group was dropped, or its runtime is gone.
+    /// The group was dropped, or its runtime was shut down.
     pub(super) fn group_dropped(&mut self) {
         self.group_dropped = true;
     }
@@ -229,8 +242,10 @@ impl Lifecycle {
         self.handles -= 1;
     }
 
-    /// No job is held. True if none will come either, for the first time: it is final.
+    /// Notes that no job is held. Returns `true` if none will come either, for the first time: it is final.
     pub(super) fn drain(&mut self) -> bool {
+        // A closed group still admits what its running jobs schedule. But here none is running, and a context that
+        // outlived its job is rejected from now on, in the same step.
         let closing = self.has_stopped()
             || self.is_draining()
             || self.group_dropped
@@ -260,7 +275,7 @@ impl Lifecycle {
     }
 
     /// Returns whether series that end with `wait` are to look at once. What else closes a group ends them itself.
-    pub(super) fn hurries(&self) -> bool {
+    pub(super) fn must_expedite(&self) -> bool {
         self.is_draining() && self.may_reschedule()
     }
 
@@ -283,8 +298,8 @@ impl Lifecycle {
         self.aborting
     }
 
-    /// What is due at that instant or later is to be dropped, and what runs to be woken if it is to be aborted;
-    /// if there is anything of either. When its grace is over, a drain goes on as a shutdown without any.
+    /// Returns the instant from which on pending jobs are to be dropped, if there is anything to drop or to abort.
+    /// When its grace is over, a drain continues as a shutdown without any.
     pub(super) fn drops_from(
         &mut self,
         now: Timestamp,
@@ -294,6 +309,8 @@ impl Lifecycle {
         if self.grace_ends <= now {
             self.seal(now, counts);
         }
+        // True in one turn only. A run that reaches its first await after the walk of that turn sees `aborting`
+        // there, under this lock; one that reached it before has a task by then, which the walk aborts.
         let aborts = !self.aborting && (self.group_dropped || self.grace_ends <= now);
         self.aborting |= aborts;
         if aborts || (pending > 0 && !self.may_start()) {
@@ -304,7 +321,7 @@ impl Lifecycle {
         (pending > 0).then(|| shutdown.due.after(Duration::from_nanos(1)))
     }
 
-    /// When the clock next changes something here.
+    /// Returns when the clock next changes something here.
     pub(super) fn next(&self) -> Timestamp {
         let deadline = if self.has_stopped() {
             Timestamp::NEVER
@@ -321,7 +338,7 @@ impl Lifecycle {
 
     // What is reported at the end.
 
-    /// What `wait` returns, once it is known.
+    /// Returns the outcome for `wait`, once it is known.
     pub(super) fn outcome<'a>(
         &self,
         counts: Counts,
@@ -344,7 +361,7 @@ impl Lifecycle {
         })
     }
 
-    /// What `drain` and `shutdown` return, once it is known.
+    /// Returns the report for `drain` and `shutdown`, once it is known.
     pub(super) fn report(&self, counts: Counts, before: Counts) -> Option<Report> {
         self.drained.then(|| counts.report_since(before))
     }

@@ -1,4 +1,4 @@
-//! What a group knows, and each step that changes it: pure, told what time it is, and under one lock.
+//! The state of a group, and each step that changes it: pure, with the time as an argument, and under one lock.
 
 mod call_site;
 mod counts;
@@ -16,5 +16,5 @@ pub(super) use counts::{Counts, Ending};
 pub(super) use jobs::DroppedJob;
 pub(super) use lifecycle::{Caller, GroupOutcome, Rejected, StopReason};
 pub(super) use slab::CHUNK;
-pub(super) use transitions::{Claimed, Effects, State, Turn};
+pub(super) use transitions::{ClaimResult, Effects, State, Turn};
 pub(super) use workers::{Registration, Workers};

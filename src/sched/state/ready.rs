@@ -8,11 +8,13 @@ use crate::sched::queue::Entry;
 
 /// Due jobs in release order, and the slots that `max_running` gives out.
 ///
-/// Jobs become due in order but for few, so most lie in `in_order`, which costs no comparison with
-/// others. One that becomes due after a job of a later deadline lies in `overtaking`, and the earlier
-/// of the two fronts is next.
+/// Jobs become due in order but for few, so most are in `in_order`, which costs no comparison with
+/// others. One that becomes due after a job of a later deadline is in `overtaking`, a binary heap, and the
+/// earlier of the two fronts is next.
 #[derive(Debug)]
 pub(super) struct ReadyQueue {
+    // A job that is cancelled or moved leaves its entry behind, stale: neither structure can remove from its middle.
+    // Whether an entry is live its slot says, which the caller looks up (`live`).
     in_order: VecDeque<Entry>,
     overtaking: BinaryHeap<Reverse<Entry>>,
     /// Entries that speak for a job; the others are stale.
@@ -35,7 +37,7 @@ impl ReadyQueue {
         }
     }
 
-    /// A job is due.
+    /// Adds a job that is due.
     pub(super) fn push(&mut self, entry: Entry) {
         if self.in_order.back().is_none_or(|last| *last < entry) {
             self.in_order.push_back(entry);
@@ -45,8 +47,9 @@ impl ReadyQueue {
         self.waiting += 1;
     }
 
-    /// A due job was cancelled or moved: its entry is stale. True if the stale ones call for a sweep.
-    pub(super) fn withdraw(&mut self) -> bool {
+    /// A due job was cancelled or moved: its entry is stale. Returns `true` if the stale ones call for a sweep.
+    pub(super) fn remove(&mut self) -> bool {
+        // Counted, not removed: `take` passes over it. The counts say how many stale ones there are.
         self.waiting -= 1;
         if self.waiting == 0 {
             self.clear();
@@ -67,6 +70,8 @@ impl ReadyQueue {
             return None;
         }
         let entry = std::iter::from_fn(|| self.pop()).find(|entry| live(entry))?;
+        // The entry was the one that speaks for its job, so the slot is taken for a job that is there: a stale entry
+        // never takes one.
         self.waiting -= 1;
         self.running += 1;
         if self.waiting == 0 {
@@ -105,7 +110,7 @@ impl ReadyQueue {
         self.limit < usize::MAX
     }
 
-    /// How many jobs could start now.
+    /// Returns how many jobs could start now.
     pub(super) fn startable(&self) -> usize {
         self.waiting.min(self.limit - self.running)
     }
@@ -186,7 +191,7 @@ mod tests {
     #[test]
     fn a_stale_entry_is_passed_over() {
         let mut ready = ready(9, 2);
-        ready.withdraw();
+        ready.remove();
         let taken = ready.take(|found| found.sequence != Sequence::first(0));
         assert_eq!(taken, Some(entry(0, 1)));
         assert_eq!((ready.waiting(), ready.running()), (0, 1));
@@ -198,7 +203,7 @@ mod tests {
         for job in 0..10_000 {
             ready.push(entry(10 + job % 2, job));
         }
-        let swept = (0..9_000).position(|_| ready.withdraw());
+        let swept = (0..9_000).position(|_| ready.remove());
         assert_eq!(swept, Some(5_512), "waiting {}", ready.waiting());
         let live = ready.waiting() as u64;
         ready.sweep(|found| found.sequence.job() < live);
@@ -206,7 +211,7 @@ mod tests {
         assert_eq!(kept as u64, live);
         assert!(ready.in_order.capacity() <= 2 * ready.in_order.len());
         assert!(ready.overtaking.capacity() <= 2 * ready.overtaking.len());
-        assert!(!ready.withdraw(), "it was swept");
+        assert!(!ready.remove(), "it was swept");
     }
 
     #[test]

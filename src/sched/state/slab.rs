@@ -1,4 +1,4 @@
-//! Where jobs are kept: numbered slots that give their storage back.
+//! A slab of jobs: numbered slots that give their storage back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,47 +12,53 @@ use crate::sched::runnable::{RowKey, Runnable};
 
 /// One job, from its submission until it has ended and no handle is left.
 pub(super) struct Slot {
+    // All under the group's lock. The runnable leaves the slot when it is claimed or dropped.
     contents: Contents,
-    /// When the job is due; while it runs, when it was.
+    /// The deadline; while the job runs, that of this run.
     pub(super) deadline: Timestamp,
     /// The sequence of the one entry that speaks for the job.
     pub(super) sequence: Sequence,
-    /// How many `JobHandle`s there are, none for the row of a table; in a vacant slot, the next vacant one of
-    /// the page.
+    /// The number of `JobHandle`s, none for the row of a table; in a vacant slot, the next vacant one of the page (an
+    /// intrusive free list).
     pub(super) handles: u32,
     stage: Stage,
     pub(super) call_site: CallSite,
 }
 
-/// What a slot holds, in two words.
+/// The contents of a slot, in two words.
 pub(super) enum Contents {
     Runnable(Box<dyn Runnable>),
-    /// What a job is that has none; nothing once it has started.
+    /// A job that is the row of a table; `None` once a job of either kind has started.
     Row(Option<RowKey>),
 }
 
+/// The state machine of a slot.
+///
 /// ```text
-///               reset earlier                recalled
-///             ┌───────────────┐          ┌──────────────┐
-///   insert    ▼               │          ▼              │
-///  ────────▶ Waiting ───────▶ Released ───────────────▶ Claimed ──────▶ Running
-///             ▲      due           │        claimed      │    │ awaits    │
-///             │                    │ cancelled           │    │           │
-///             │                    ▼                     │    ▼           │
-///             │                  Ended ◀─────────────────│────────────────┤
-///             │                    │ last handle gone    │   ended        │
-///             │                    ▼                     │                │
-///             │                  Vacant                  │ runs again     │
-///             ├──────────────────────────────────────────┼────────────────┘
-///             │              unblocked                   │ may not start yet
-///             └─────────────────────── Blocked ◀─────────┘
+///                  reset                recalled
+///            ┌───────────────┐      ┌────────────────┐
+///   insert   ▼      due      │      ▼    claimed     │      awaits
+///  ───────▶ Waiting ──────▶ Released ───────────▶ Claimed ───────────▶ Running
+///            │ ▲ ▲            │                   │ │ │                 │  │
+///            │ │ │ unblocked, │     may not start │ │ │                 │  │
+///            │ │ └────────────│──── Blocked ◀─────┘ │ │                 │  │
+///            │ │   or reset   │        │            │ │   runs again    │  │
+///            │ └──────────────│────────│────────────│─┴─────────────────┘  │
+///            │ cancelled      │        │            │ ended                │ ended
+///            ▼                ▼        ▼            ▼                      ▼
+///          Ended ◀─────────────────────────────────────────────────────────
+///            │ the last handle is dropped; at once for the row of a table, which has none
+///            ▼
+///          Vacant
 /// ```
+///
+/// A reset to earlier keeps a waiting job at its stage, under a new sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Vacant,
     /// Has not started, and has a runnable.
     Waiting,
-    /// The same; due, and in the ready queue.
+    /// The same, and due: it has an entry in the ready queue.
     Released,
     /// The same; due, and no entry speaks for it until its table unblocks it.
     Blocked,
@@ -63,12 +69,12 @@ pub(super) enum Stage {
     Ended(JobState),
 }
 
-/// What is asked of a running job.
+/// The requests to a running job.
 #[derive(Default)]
 pub(super) struct RunControl {
     /// Stop at the next await; no run after this one.
     pub(super) abort: bool,
-    /// Somebody was told that there is no run after this one.
+    /// A cancel has returned `true`: there is no run after this one.
     pub(super) cancelled: bool,
     /// Run again at this instant at the latest.
     pub(super) again: Option<Timestamp>,
@@ -128,7 +134,7 @@ impl Slot {
     }
 
     /// The job could not be finished at its first poll.
-    pub(super) fn run_on(&mut self) {
+    pub(super) fn set_running(&mut self) {
         self.stage = Stage::Running;
     }
 
@@ -138,7 +144,7 @@ impl Slot {
         self.stage = stage;
     }
 
-    /// Takes what a pending job is, which goes on to `stage`.
+    /// Takes the contents of a pending job, which changes to `stage`.
     pub(super) fn take_contents(&mut self, stage: Stage) -> Option<Contents> {
         if !self.is_pending() {
             return None;
@@ -147,7 +153,7 @@ impl Slot {
         Some(std::mem::replace(&mut self.contents, Contents::Row(None)))
     }
 
-    /// How many runs of a series have begun, if the job has not started.
+    /// Returns how many runs of a series have begun, if the job has not started.
     fn runs(&self) -> Option<u64> {
         match &self.contents {
             Contents::Runnable(runnable) => Some(runnable.runs()),
@@ -164,6 +170,7 @@ impl Slot {
 
     /// Waits from now on under a new entry: the former one is dead.
     pub(super) fn wait_anew(&mut self) {
+        // The job keeps its number, and so its position among equal deadlines.
         self.sequence = self.sequence.renewed();
         self.stage = Stage::Waiting;
     }
@@ -179,9 +186,12 @@ impl Slot {
     }
 }
 
-/// Slab that a walk looks at before it lets go of the lock.
+// Two units, with one name each. A *page* is a unit of storage, below. A *chunk* is the unit of a walk: what is looked
+// at before the lock is released for others.
+
+/// Slots in a chunk.
 pub(in crate::sched) const CHUNK: usize = 512;
-/// Slab in a page, the unit in which storage is given back: a job that outlives all others of its page
+/// Slots in a page, the unit in which storage is given back: a job that outlives all others of its page
 /// keeps 2.5 KiB for itself.
 const PAGE: usize = 64;
 /// Pages in a block, the unit in which lists of pages are given back.
@@ -191,19 +201,30 @@ const BLOCK: usize = 16;
 const KEPT: usize = 16;
 const NONE: u32 = u32::MAX;
 
-/// A tree of two levels: blocks of pages of slots. Where a slot is follows from its number, so nothing that is
+/// A slab of two levels: blocks of pages of slots. Where a slot is follows from its number, so nothing that is
 /// in use can be moved; what is empty is taken out, on either level.
+// Free storage is found without a search, on three levels:
+//
+// - Blocks with room are in a linked stack: `Slab::roomy`, then `Block::below`. A slot is always taken from the
+//   block at the top, so a block that becomes full is at the top, and is popped. One that gets room again, anywhere,
+//   is pushed, unless it is `listed` already.
+// - Pages with room of one block are bits of a word, `Block::roomy`.
+// - Vacant slots of one page are an intrusive free list: `Page::vacant`, then `Slot::handles`.
+//
+// So to take or to free a slot costs the same however many there are, and grows none of these lists. An empty page
+// or block is exchanged for one without storage under the same number, and keeps its bit or its position in the
+// stack.
 #[derive(Default)]
 pub(super) struct Slab {
     blocks: Vec<Block>,
     /// The top of a stack of the blocks with room. It is linked, so that to free a slot allocates nothing.
     roomy: Option<u32>,
     used: usize,
-    /// What is asked of running jobs, by slot: of few, and it gives its storage back.
+    /// The requests to running jobs, by slot: of few, and it gives its storage back.
     controls: BTreeMap<u32, RunControl>,
-    /// What has become empty, until it is dropped outside of the lock.
+    /// Empty storage, until it is dropped after the lock.
     emptied: Emptied,
-    /// How often a slot was looked at.
+    /// The number of looks at slots.
     #[cfg(test)]
     looks: std::cell::Cell<usize>,
 }
@@ -265,9 +286,9 @@ impl Page {
             self.slots.push(slot);
             return self.slots.len() as u32 - 1;
         }
-        let place = &mut self.slots[index as usize];
-        self.vacant = place.handles;
-        *place = slot;
+        let free = &mut self.slots[index as usize];
+        self.vacant = free.handles;
+        *free = slot;
         index
     }
 
@@ -283,7 +304,7 @@ impl Page {
         self.vacant == NONE && self.slots.len() == PAGE
     }
 
-    fn set_running(&mut self, index: u32, place: Arc<AwaitingJob>) {
+    fn set_place(&mut self, index: u32, place: Arc<AwaitingJob>) {
         if self.running.len() < self.slots.len() {
             self.running.resize_with(self.slots.len(), || None);
         }
@@ -321,6 +342,7 @@ impl Slab {
                     .ok()
                     .filter(|&block| block < NONE / (BLOCK * PAGE) as u32)
                     .expect("schedgroup: more than four billion jobs at once");
+                // No block has room, so the stack is empty, and the new block is all of it.
                 self.blocks.push(Block {
                     listed: true,
                     ..Block::default()
@@ -336,6 +358,7 @@ impl Slab {
         if block.pages[page].is_full() {
             block.roomy &= !(1 << page);
         }
+        // It is the top of the stack, since the slot was taken from there.
         if block.is_full() {
             block.listed = false;
             self.roomy = block.below.take();
@@ -346,18 +369,18 @@ impl Slab {
     }
 
     /// Notes where a job is found while it runs.
-    pub(super) fn set_running(&mut self, index: u32, place: Arc<AwaitingJob>) {
+    pub(super) fn set_place(&mut self, index: u32, place: Arc<AwaitingJob>) {
         let (block, page, index) = split(index);
-        self.blocks[block].pages[page].set_running(index, place);
+        self.blocks[block].pages[page].set_place(index, place);
     }
 
-    pub(super) fn running(&self, index: u32) -> Option<&Arc<AwaitingJob>> {
+    pub(super) fn place(&self, index: u32) -> Option<&Arc<AwaitingJob>> {
         let (block, page, index) = split(index);
         let page = self.blocks.get(block)?.pages.get(page)?;
         page.running.get(index as usize)?.as_ref()
     }
 
-    pub(super) fn take_running(&mut self, index: u32) -> Option<Arc<AwaitingJob>> {
+    pub(super) fn take_place(&mut self, index: u32) -> Option<Arc<AwaitingJob>> {
         let (block, page, index) = split(index);
         let running = &mut self.blocks[block].pages[page].running;
         running.get_mut(index as usize)?.take()
@@ -437,11 +460,13 @@ impl Slab {
             block.listed = true;
             block.below = self.roomy.replace(number as u32);
         }
+        // Emptied storage is handed out (`take_emptied`), not freed here: an allocator may take its time.
         if self.used == 0 && many {
             let all = std::mem::take(&mut self.blocks);
             self.emptied.0.push(Storage::All(all));
             self.roomy = None;
         } else if block.used == 0 && block.pages.len() > 1 {
+            // It may be in the middle of the stack, so it keeps its link.
             let empty = Block {
                 listed: true,
                 below: block.below,
@@ -460,18 +485,18 @@ impl Slab {
         }
     }
 
-    /// What has become empty since it was taken last, to be dropped outside of the lock.
+    /// Takes the storage that has become empty since the last call, to be dropped after the lock.
     pub(super) fn take_emptied(&mut self) -> Option<Emptied> {
         let some = !self.emptied.0.is_empty();
         some.then(|| std::mem::take(&mut self.emptied))
     }
 
-    /// How many chunks there are, for a walk that lets go of the lock between them.
+    /// Returns how many chunks there are, for a walk that lets go of the lock between them.
     pub(super) fn chunks(&self) -> usize {
         self.blocks.len() * BLOCK * PAGE / CHUNK
     }
 
-    /// Every slot has a smaller number.
+    /// Returns a number that is larger than that of every slot.
     pub(super) fn end(&self) -> u32 {
         (self.blocks.len() * BLOCK * PAGE) as u32
     }
@@ -551,7 +576,7 @@ mod tests {
         assert_eq!(slots.get(second).sequence, Sequence::first(2));
     }
 
-    /// Slab for so many jobs, and their numbers.
+    /// A slab of `jobs` jobs, and their numbers.
     fn filled(jobs: usize) -> (Slab, Vec<u32>) {
         let mut slots = Slab::default();
         let numbers = (0..jobs as u64).map(|job| slots.insert(slot(job)));
@@ -559,7 +584,7 @@ mod tests {
         (slots, numbers)
     }
 
-    /// Storage for so many slots and for so many pages.
+    /// Returns for how many slots, and for how many pages, there is storage.
     fn kept(slots: &Slab) -> (usize, usize) {
         let pages = slots.blocks.iter().flat_map(|block| &block.pages);
         let kept = pages.map(|page| page.slots.capacity()).sum();
@@ -577,7 +602,7 @@ mod tests {
         assert!(jobs.iter().copied().eq(0..numbers.len() as u64));
     }
 
-    /// Whatever was freed in whatever order, all of it is used again before anything new is made.
+    /// All that was freed is used again before anything new is made, in any order.
     #[test]
     fn all_room_is_found_again() {
         let (mut slots, numbers) = filled(4 * BLOCK * PAGE);

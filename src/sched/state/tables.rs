@@ -8,7 +8,7 @@ use crate::sched::runnable::{RowTable, TableId};
 /// Tables by their numbers.
 ///
 /// A job that waits knows its table by that number: an `Arc` for each would cost it twice the room. So the group
-/// holds a table as long as one of its rows waits, and knows it as long as anybody else holds it.
+/// holds a table as long as one of its rows waits, and refers to it as long as it is held by others.
 #[derive(Default)]
 pub(in crate::sched) struct Tables {
     list: Vec<Option<Registered>>,
@@ -19,7 +19,7 @@ struct Registered {
     table: Weak<dyn RowTable>,
     /// While rows wait.
     held: Option<Arc<dyn RowTable>>,
-    /// How many.
+    /// The number of rows that wait.
     waiting: usize,
 }
 
@@ -47,7 +47,7 @@ impl Tables {
         TableId(number.expect("schedgroup: more than four billion tables in one group"))
     }
 
-    /// A table is gone: its number may be another's.
+    /// A table was dropped: its number may be given to another.
     pub(in crate::sched) fn unregister(&mut self, id: TableId) {
         self.list[id.index()] = None;
         self.vacant.push(id);
@@ -65,7 +65,7 @@ impl Tables {
         registered.held.get_or_insert_with(table);
     }
 
-    /// A row waits no more. Its table is handed out: if that was all that held it, it must not be dropped under the
+    /// A row no longer waits. Returns its table: if that was all that held it, it must not be dropped under the
     /// group's lock.
     pub(super) fn release(&mut self, id: TableId) -> Arc<dyn RowTable> {
         let registered = self.get(id);

@@ -2,8 +2,8 @@
 //!
 //! It is five parts that do not know the lock: its [`Jobs`], its [`Workers`], its [`Lifecycle`], the
 //! [`Inbox`] of its driver, and its [`Waiters`]. A transition brings them together. It never runs user
-//! code, drops no user value and wakes nobody. It notes in [`Effects`] what is to be done, and hands out what
-//! is to be dropped; [`Shared`](crate::sched::shared::Shared) sees to both when the lock is free again.
+//! code, drops no user value and wakes no task. It notes in [`Effects`] what is to be done, and returns what
+//! is to be dropped; [`Shared`](crate::sched::shared::Shared) does both after the lock.
 
 use std::collections::HashSet;
 use std::panic::Location;
@@ -26,7 +26,7 @@ use crate::sched::queue::{Entry, Queue};
 use crate::sched::runnable::{RowKey, RowTable, Runnable, TableId};
 use crate::sched::stats::{JobInfo, Report, Stats};
 
-/// What is to be done once the lock is free.
+/// The effects of a transition that are applied after the lock.
 #[derive(Default)]
 #[must_use]
 pub(in crate::sched) struct Effects {
@@ -40,16 +40,15 @@ pub(in crate::sched) struct Effects {
     pub(in crate::sched) cancel: bool,
 }
 
-/// What the driver has to do in this turn.
+/// The work of the driver in one turn.
 pub(in crate::sched) enum Turn {
-    /// The group has drained: go.
+    /// The group has drained: the driver ends.
     Exit,
     /// Drop the pending jobs that are due at that instant or later, and wake those that are to be aborted.
     Drop(Timestamp),
     /// Bring the series that end with `wait` forward.
-    Hurry,
-    /// Take in these entries and release what is due by then. If so many are dead that it is worth it, begin
-    /// a sweep.
+    Expedite,
+    /// Take in these entries and release what is due by then. If enough of all entries are dead, begin a sweep.
     Work {
         arrived: Vec<Entry>,
         due: Timestamp,
@@ -69,13 +68,13 @@ pub(in crate::sched) struct State {
     wakeups: u64,
 }
 
-/// What a worker does next.
+/// The next step of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::sched) enum Claimed {
+pub(in crate::sched) enum ClaimResult {
     /// It starts what it has claimed.
     Jobs,
     Parked,
-    Leave,
+    Exit,
 }
 
 /// What follows from the end of a run.
@@ -133,8 +132,8 @@ impl State {
         self.jobs.state(slot, &self.workers)
     }
 
-    /// Cancels a job. True if that prevents its next run; what it held, if it had not started, is for
-    /// the caller to drop, who then says [`dropped`](State::dropped).
+    /// Cancels a job. Returns whether that prevents its next run, and what it held if it had not started. The caller
+    /// drops that, and then calls [`dropped`](State::dropped).
     pub(in crate::sched) fn cancel(
         &mut self,
         slot: u32,
@@ -157,13 +156,13 @@ impl State {
         unstarted
     }
 
-    /// The values of so many jobs have been dropped.
+    /// The values of `count` jobs have been dropped.
     pub(in crate::sched) fn dropped(&mut self, count: usize, effects: &mut Effects) {
         self.jobs.dropped(count);
         self.check_drained(effects);
     }
 
-    /// Moves a job. True if the move will be honoured.
+    /// Moves a job. Returns `true` if the move will be honoured.
     pub(in crate::sched) fn reset(
         &mut self,
         slot: u32,
@@ -171,8 +170,9 @@ impl State {
         now: impl FnOnce() -> Timestamp,
         effects: &mut Effects,
     ) -> bool {
-        // A clock is read only for a group that it can end. It is the driver that ends it: other locks
-        // may be held here, as that of a keyed group, and who waits for the end must not be woken under them.
+        // A clock is read only for a group that it can end. The driver ends it, not this call: locks may be held here,
+        // as that of a keyed group's table, and the tasks that wait for the end, whose wakers may be users', are not to
+        // be woken by a reset.
         if self.lifecycle.has_deadline() && self.lifecycle.reason(now(), false).is_some() {
             self.notify(effects);
             return false;
@@ -249,8 +249,8 @@ impl State {
 
     // Running.
 
-    /// Books what a worker has done, and claims its next jobs; it parks or leaves if there are none. How many
-    /// workers to start beside it. What was cancelled before this does not start.
+    /// Records what a worker has done, and claims its next jobs; it parks or exits if there are none. Returns also how
+    /// many workers to start beside it. What was cancelled before this does not start.
     pub(in crate::sched) fn claim(
         &mut self,
         worker: &mut Registration,
@@ -258,12 +258,12 @@ impl State {
         cancelled: bool,
         waker: &Waker,
         effects: &mut Effects,
-    ) -> (Claimed, usize) {
+    ) -> (ClaimResult, usize) {
         if !self.workers.activate(worker) {
             self.workers.refresh_waker(worker, waker);
-            return (Claimed::Parked, 0);
+            return (ClaimResult::Parked, 0);
         }
-        // What came before the end of the last job is what ended the group.
+        // Before the ends are recorded: a cancel that came before the end of the last job is what ended the group.
         self.check_end(now, cancelled, effects);
         self.jobs.record(&worker.local);
         let share = self.workers.share_of(self.woken.len());
@@ -277,31 +277,37 @@ impl State {
             claimed = steal(&worker.local, &self.workers);
         }
         if claimed > 0 {
-            // The first of them could block, and the others are to be found then.
-            if claimed > 1 && self.workers.watch() {
-                self.notify(effects);
+            // The first of them could block, and then only a watch finds the others: `startable` does not count what
+            // is claimed.
+            if claimed > 1 {
+                self.watch(effects);
             }
-            return (Claimed::Jobs, self.want_workers(effects));
+            // For what is left, and for the slots that the record has freed.
+            return (ClaimResult::Jobs, self.want_workers(effects));
         }
         worker.local.shrink();
         self.check_drained(effects);
+        // After `check_drained`: this worker may have recorded the last end, and would park in a group that has
+        // drained with no wake-up to come.
         if self.lifecycle.is_drained() {
             self.workers.exit(worker);
         } else {
             self.workers.park_or_exit(worker, waker);
         }
         let claimed = match worker.state {
-            WorkerState::Parked => Claimed::Parked,
-            _ => Claimed::Leave,
+            WorkerState::Parked => ClaimResult::Parked,
+            _ => ClaimResult::Exit,
         };
         (claimed, 0)
     }
 
     /// A job is at its first await, and will be found at that place. False if it is to be aborted.
     pub(in crate::sched) fn awaits(&mut self, slot: u32, place: &Arc<AwaitingJob>) -> bool {
-        let goes_on = !self.jobs.awaits(slot) && !self.lifecycle.is_aborting();
+        // What stops it is looked at in the step that records its place: an abort, or the walk that aborts all, comes
+        // before this step and is seen here, or after it and finds the place.
+        let goes_on = !self.jobs.set_running(slot) && !self.lifecycle.is_aborting();
         if goes_on {
-            self.jobs.runs_at(slot, Arc::clone(place));
+            self.jobs.set_place(slot, Arc::clone(place));
         }
         goes_on
     }
@@ -323,7 +329,7 @@ impl State {
         self.notify(effects);
     }
 
-    /// The jobs that may start now.
+    /// Returns how many jobs may start now.
     fn startable(&self) -> usize {
         if self.lifecycle.may_start() {
             self.jobs.startable()
@@ -347,8 +353,15 @@ impl State {
         wanted.start
     }
 
-    /// A run has ended. A runnable that is not wanted for a further run comes back, and a panic that is not
-    /// kept; if there is any, the caller drops it and then says [`dropped`](State::dropped).
+    /// Lets the driver watch whether what waits gets its turn.
+    pub(in crate::sched) fn watch(&mut self, effects: &mut Effects) {
+        if self.workers.watch() {
+            self.notify(effects);
+        }
+    }
+
+    /// Ends a run. Returns a runnable that does not run again, and a panic that is not kept; if there is any, the
+    /// caller drops it and then calls [`dropped`](State::dropped).
     pub(in crate::sched) fn finish(
         &mut self,
         slot: u32,
@@ -358,6 +371,7 @@ impl State {
     ) -> Ended {
         let (left, again) = self.jobs.finish(slot, ending, runnable, &self.lifecycle);
         match again {
+            // A further run is pending, so the group still holds it.
             Some(entry) => self.send(entry, effects),
             None => self.check_drained(effects),
         }
@@ -369,8 +383,11 @@ impl State {
 
     // Going down.
 
-    /// Closes it once nothing is held and nothing more will come.
+    /// Ends the group once no job is held and none will come.
     fn check_drained(&mut self, effects: &mut Effects) {
+        // Called in each step that may be the last one: where a count goes down, and where the group is closed.
+        // Since it is the same step, the last end and a `wait` that closes the group cannot miss each other. A mere
+        // look that records an end leaves this to the worker of that job, whose next claim comes here.
         if self.jobs.held() == 0 && self.lifecycle.drain() {
             effects.wake.extend(self.waiters.take());
             effects.wake.extend(self.workers.take_last_parked());
@@ -390,10 +407,12 @@ impl State {
         }
     }
 
-    /// No job starts from here on. The first reason stays; once the group has drained, none is one.
+    /// Stops the group: no job starts from here on. The first reason stays; a group that has drained gets none.
     pub(in crate::sched) fn stop(&mut self, why: StopReason, effects: &mut Effects) {
         effects.cancel = true;
         if self.lifecycle.end(why) {
+            // In the step that makes the reason visible. This is the start check for what ends the group from
+            // within: a caller that has seen the end does not see a claimed job start afterwards.
             self.jobs.recall_all(&self.workers);
             effects.wake.extend(self.waiters.take());
             self.notify(effects);
@@ -401,10 +420,10 @@ impl State {
         }
     }
 
-    /// `wait` was called; false if that is a mistake.
+    /// Closes the group for `wait`. Returns `false` if that is misuse.
     pub(in crate::sched) fn close_to_wait(&mut self, effects: &mut Effects) -> bool {
         let admitted = self.lifecycle.close_to_wait();
-        if self.jobs.has_until_wait() {
+        if self.jobs.has_to_expedite() {
             self.notify(effects);
         }
         self.check_drained(effects);
@@ -435,14 +454,15 @@ impl State {
         before
     }
 
-    /// Books what has ended and is not recorded yet.
+    /// Records what has ended and is not recorded yet.
     fn record_all(&mut self) {
         let locals = self.workers.locals().iter();
-        locals.for_each(|local| self.jobs.record(local));
+        locals.for_each(|local| drop(self.jobs.record(local)));
     }
 
-    /// The group was dropped, or its runtime is gone. How many jobs were pending and running.
+    /// The group was dropped, or its runtime was shut down. Returns how many jobs were pending and running.
     pub(in crate::sched) fn group_dropped(&mut self, effects: &mut Effects) -> (usize, usize) {
+        // Recalled before the counts, so that claimed jobs that have not started count as pending.
         self.lifecycle.group_dropped();
         self.jobs.recall_all(&self.workers);
         let held = (self.jobs.pending(), self.jobs.running());
@@ -469,20 +489,20 @@ impl State {
         self.check_drained(effects);
     }
 
-    /// What `wait` returns, once it is known.
+    /// Returns the outcome for `wait`, once it is known.
     pub(in crate::sched) fn outcome(&self) -> Option<GroupOutcome<'_>> {
         self.lifecycle
             .outcome(self.jobs.counts(), self.jobs.first_panic())
     }
 
-    /// What `drain` and `shutdown` return, once it is known.
+    /// Returns the report for `drain` and `shutdown`, once it is known.
     pub(in crate::sched) fn report_since(&self, before: Counts) -> Option<Report> {
         self.lifecycle.report(self.jobs.counts(), before)
     }
 
     // The driver.
 
-    /// The driver is up. It gives an empty buffer for what arrives next.
+    /// The driver is awake. It gives an empty buffer for what arrives next.
     pub(in crate::sched) fn turn(
         &mut self,
         now: Timestamp,
@@ -496,18 +516,20 @@ impl State {
         if self.lifecycle.is_drained() {
             return Turn::Exit;
         }
+        // `pending` must count what is still in local queues, or `drops_from` would not let the driver drop it.
         if !self.lifecycle.may_start() {
             self.jobs.recall_all(&self.workers);
         }
         let (pending, counts) = (self.jobs.pending(), self.jobs.counts());
         if let Some(from) = self.lifecycle.drops_from(now, pending, counts) {
+            // `drops_from` may have set `aborting` just now, from which on nothing starts.
             if from == Timestamp::ALWAYS {
                 self.jobs.recall_all(&self.workers);
             }
             return Turn::Drop(from);
         }
-        if self.lifecycle.hurries() && self.jobs.take_until_wait() {
-            return Turn::Hurry;
+        if self.lifecycle.must_expedite() && self.jobs.take_to_expedite() {
+            return Turn::Expedite;
         }
         Turn::Work {
             arrived: self.inbox.drain(empty),
@@ -533,18 +555,18 @@ impl State {
     }
 
     /// Brings forward the series of one chunk that end with `wait`.
-    pub(in crate::sched) fn hurry_chunk(
+    pub(in crate::sched) fn expedite_chunk(
         &mut self,
         chunk: usize,
         now: Timestamp,
         effects: &mut Effects,
     ) {
-        for entry in self.jobs.hurry_chunk(chunk, now, &self.workers) {
+        for entry in self.jobs.expedite_chunk(chunk, now, &self.workers) {
             self.send(entry, effects);
         }
     }
 
-    /// More entries are dead than speak for a job: one entry does for each that waits for its time.
+    /// Returns whether more entries are dead than speak for a job: one entry does for each that waits for its time.
     fn has_too_many_dead(&self) -> bool {
         self.inbox.has_too_many_for(self.jobs.not_due())
     }
@@ -555,8 +577,8 @@ impl State {
         }
     }
 
-    /// Releases the due jobs of a batch that the driver took from the front of its heap, in order, and
-    /// looks after the workers: how many to start.
+    /// Releases the due jobs of a batch that the driver took from the front of its heap, in order. Returns how many
+    /// workers to start.
     pub(in crate::sched) fn release(
         &mut self,
         batch: &mut Vec<Entry>,
@@ -568,7 +590,7 @@ impl State {
         let startable = self.startable() + self.woken.len();
         let wanted = self.workers.want_workers(startable);
         effects.worker = wanted.wake;
-        // A watch that begins here needs no notification: the driver is up, and begins it.
+        // A watch that begins here needs no notification: the driver is awake, and takes its first look right here.
         wanted.start + usize::from(self.workers.check(startable, now))
     }
 
@@ -579,12 +601,13 @@ impl State {
         waker: &Waker,
     ) -> Option<Timestamp> {
         let next = next.unwrap_or(Timestamp::NEVER);
+        // All that the clock can change has to be in here, since the driver has one timer.
         let check = self.workers.next_check();
         let until = next.min(check).min(self.lifecycle.next());
         self.inbox.park(until, waker).then_some(until)
     }
 
-    /// Notes the jobs of one chunk that have not ended.
+    /// Lists the jobs of one chunk that have not ended.
     pub(in crate::sched) fn list_chunk(
         &mut self,
         chunk: usize,
@@ -592,6 +615,8 @@ impl State {
         jobs: &mut Vec<JobInfo>,
     ) {
         let locals = self.workers.locals().iter();
+        // The set comes before the record: a job that starts in between is listed as pending, and one that has ended
+        // is not listed as running.
         let claimed: HashSet<u32> = locals.flat_map(|local| local.unstarted_slots()).collect();
         self.record_all();
         self.jobs.list_chunk(chunk, &claimed, clock, jobs);

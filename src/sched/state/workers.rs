@@ -10,34 +10,43 @@ use crate::sched::local_queue::LocalQueue;
 /// The worker tasks of a group.
 ///
 /// ```text
-///           start              claim                 nothing to start
-///   (none) ───────▶ starting ──────────▶ busy ─────────────────────────▶ parked
-///                     ▲                    │                                 │
-///                     │                    │ nothing, and another is parked  │
-///                     │                    ▼                                 │
-///                     │                  (gone)                              │
-///                     └──────────────────────────────────────────────────────┘
-///                                       woken
+///           start              looks                  nothing to start
+///   (none) ───────▶ starting ─────────▶ busy ──────────────────────────────▶ parked
+///                      ▲                 │                                      │
+///                      │                 │ nothing to start, and another is     │
+///                      │                 │ parked or the group has drained      │
+///                      │                 ▼                                      │
+///                      │              (exited)                                  │
+///                      └────────────────────────────────────────────────────────┘
+///                        woken for a job, or to exit when the group has drained
 /// ```
+///
+/// A runtime that shuts down drops a worker in each of these states.
 ///
 /// Starting and busy workers are *active*: they look at the ready queue without being asked, a busy one
 /// after the jobs that it has claimed. There are at most as many as the runtime has worker threads. One
 /// that finds nothing parks, if no other is, so that a lone job wakes a task instead of spawning one.
 ///
-/// If all of them block their threads, a job that could start waits although no limit keeps it. That
-/// cannot be seen; that no job was started for a while can. So as long as there may be jobs that no
+/// Stall detection: if all of them block their threads, a job that could start waits although no limit keeps
+/// it. That cannot be seen; that no job was started for a while can. So as long as there may be jobs that no
 /// starting worker is there for, the driver *watches*, and adds a spare worker when [`STALL_AFTER`] has passed
-/// without a start. The spare one takes from the ready queue, or from the local queues of the others.
+/// without a start. The spare one takes from the ready queue, or steals from the local queues of the others.
 pub(in crate::sched) struct Workers {
+    // All under the group's lock. What each step that releases a job or frees a slot restores: for each job that
+    // could start there is a starting worker, or as many workers are active as there are threads. In the second case
+    // a busy one looks for it after the jobs that it has claimed, and the driver watches that one does. A slot that
+    // is freed by a mere record is one of a busy worker, which claims next.
     active: usize,
-    /// The part of `active` that is about to look at the ready queue.
+    /// The part of `active` that is about to look at the ready queue. Counted before the task is spawned or woken, so
+    /// that the same job does not start a second worker.
     starting: usize,
     /// The runtime's worker threads.
     threads: usize,
     /// Of the workers that are active or parked.
     locals: Vec<Arc<LocalQueue>>,
+    /// One at most. Taken by the step that wakes it, which is how a worker finds out that it was woken.
     parked: Option<(Arc<LocalQueue>, Waker)>,
-    /// Jobs that were started by workers that have gone.
+    /// Jobs that were started by workers that have exited.
     started: u64,
     watch: StallWatch,
     /// A worker can block without blocking the driver.
@@ -49,23 +58,24 @@ enum StallWatch {
     Off,
     /// The driver has not looked yet.
     Wanted,
-    /// So many jobs had been started then.
+    /// `started` jobs had been started at `at`, and as far as is known none since.
     Since {
         started: u64,
         at: Timestamp,
     },
 }
 
-/// What the task of a worker is about.
+/// The state of a worker's task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sched) enum WorkerState {
     Starting,
     Busy,
+    // Still so after it was woken, until it is polled: then `Workers::parked` does not name it any more.
     Parked,
-    Gone,
+    Exited,
 }
 
-/// What a worker brings along whenever it reports: the queue that the others know it by, and its state.
+/// A worker as the group knows it: its local queue, by which it is identified, and its state.
 pub(in crate::sched) struct Registration {
     pub(in crate::sched) local: Arc<LocalQueue>,
     pub(in crate::sched) state: WorkerState,
@@ -81,12 +91,12 @@ impl Registration {
     }
 }
 
-/// How long a job may be startable without any being started.
+/// The time for which jobs may be startable without any being started.
 const STALL_AFTER: Duration = Duration::from_millis(5);
 /// A worker claims at most this many jobs at a time.
 const MOST_CLAIMED: usize = 32;
 
-/// What is to be done for the jobs that could start.
+/// The steps to take for the jobs that could start.
 #[derive(Default)]
 #[must_use]
 pub(super) struct WorkersWanted {
@@ -116,8 +126,9 @@ impl Workers {
 
     // For the jobs that could start.
 
-    /// Sees to it that somebody comes for the jobs that could start now.
+    /// Starts or wakes workers for the jobs that could start now, if there are not enough.
     pub(super) fn want_workers(&mut self, startable: usize) -> WorkersWanted {
+        // Each starting worker will take one of them at least, and ask again for the rest.
         let wanted = startable.saturating_sub(self.starting);
         if wanted == 0 {
             return WorkersWanted::default();
@@ -125,6 +136,8 @@ impl Workers {
         let starting = wanted.min(self.threads.saturating_sub(self.active));
         self.active += starting;
         self.starting += starting;
+        // The parked one first: a wake-up is cheaper than a task. It is taken out under the lock and woken after it,
+        // so that no second job wakes it, and none takes it for parked.
         let parked = if starting > 0 {
             self.parked.take()
         } else {
@@ -137,7 +150,7 @@ impl Workers {
         }
     }
 
-    /// True if the driver does not watch yet, and must.
+    /// Begins a watch. Returns `true` if the driver does not know of one yet.
     pub(super) fn watch(&mut self) -> bool {
         let begins = self.watches && self.watch == StallWatch::Off;
         if begins {
@@ -146,14 +159,17 @@ impl Workers {
         begins
     }
 
-    /// The driver looks: true if a spare worker is to start, since all others seem to be stuck. It is
+    /// The driver looks. Returns `true` if a spare worker is to start, since all others seem to be stuck. It is
     /// counted as starting.
     pub(super) fn check(&mut self, startable: usize, now: Timestamp) -> bool {
         if self.watch == StallWatch::Off {
             return false;
         }
+        // What a stuck worker has claimed and not started waits no less than what is in the ready queue.
         let claimed: usize = self.locals.iter().map(|local| local.len()).sum();
         let waiting = startable + claimed;
+        // Ever polled, by all workers: it stands still only if each of them does, and it never goes back, since a
+        // worker that exits leaves its number in `self.started`.
         let started = self.started + self.locals.iter().map(|local| local.polled()).sum::<u64>();
         let stands_still = match self.watch {
             StallWatch::Since {
@@ -171,13 +187,14 @@ impl Workers {
             0 => StallWatch::Off,
             _ => StallWatch::Since { started, at: now },
         };
+        // A worker that is starting has not had its turn yet. Not to wait for it would add one with each look.
         let spare = stands_still && waiting > self.starting;
         self.active += usize::from(spare);
         self.starting += usize::from(spare);
         spare
     }
 
-    /// When the driver has to [check](Workers::check) next.
+    /// Returns when the driver has to [check](Workers::check) next.
     pub(super) fn next_check(&self) -> Timestamp {
         match self.watch {
             StallWatch::Off => Timestamp::NEVER,
@@ -186,21 +203,21 @@ impl Workers {
         }
     }
 
-    /// How many of so many startable jobs one worker claims: its part of them, so that the others find
-    /// some too.
+    /// Returns how many of `startable` jobs one worker claims: its part of them, so that the others find some too.
     pub(super) fn share_of(&self, startable: usize) -> usize {
         startable.div_ceil(self.threads).min(MOST_CLAIMED)
     }
 
     // What becomes of a worker.
 
-    /// A worker that is starting looks at the ready queue. False if it has not been woken: it is parked.
+    /// A worker that is starting looks at the ready queue. Returns `false` if it was not woken, and is still parked.
     pub(super) fn activate(&mut self, worker: &mut Registration) -> bool {
         match worker.state {
             WorkerState::Starting => self.locals.push(Arc::clone(&worker.local)),
+            // A poll that no wake-up of ours has caused: the worker is counted as parked, and must not claim.
             WorkerState::Parked if self.is_parked(worker) => return false,
             WorkerState::Parked => {}
-            WorkerState::Busy | WorkerState::Gone => return true,
+            WorkerState::Busy | WorkerState::Exited => return true,
         }
         self.starting -= 1;
         worker.state = WorkerState::Busy;
@@ -209,6 +226,7 @@ impl Workers {
 
     /// A busy worker has found nothing. It parks, unless another one has.
     pub(super) fn park_or_exit(&mut self, worker: &mut Registration, waker: &Waker) {
+        // In the step that found nothing to start. A job that is released after it finds the waker here.
         self.active -= 1;
         if self.parked.is_none() {
             worker.state = WorkerState::Parked;
@@ -225,7 +243,8 @@ impl Workers {
     }
 
     fn remove(&mut self, worker: &mut Registration) {
-        worker.state = WorkerState::Gone;
+        worker.state = WorkerState::Exited;
+        // Also what the local queue of this worker had: the sum of polls must not go back (see `check`).
         self.started += worker.local.polled();
         self.locals
             .retain(|other| !Arc::ptr_eq(other, &worker.local));
@@ -241,8 +260,9 @@ impl Workers {
     /// The task of a worker ends, or is dropped.
     pub(super) fn worker_dropped(&mut self, worker: &mut Registration) {
         match worker.state {
-            WorkerState::Gone => return,
+            WorkerState::Exited => return,
             WorkerState::Parked if self.is_parked(worker) => self.parked = None,
+            // Woken, and dropped before it was polled: it counts as starting.
             WorkerState::Starting | WorkerState::Parked => {
                 self.active -= 1;
                 self.starting -= 1;
@@ -257,8 +277,9 @@ impl Workers {
         parked.is_some_and(|(other, _)| Arc::ptr_eq(other, &worker.local))
     }
 
-    /// No job will come: the parked worker is to be woken for the last time, and goes.
+    /// No job will come: the parked worker is to be woken for the last time, and exits.
     pub(super) fn take_last_parked(&mut self) -> Option<Waker> {
+        // Counted as starting, like each that is woken, so that its next poll passes `activate` and it exits.
         let (_, waker) = self.parked.take()?;
         self.active += 1;
         self.starting += 1;
@@ -286,14 +307,14 @@ mod tests {
             self.state
         }
 
-        /// Claims so many jobs and starts one.
+        /// Claims `count` jobs and starts one.
         fn starts_one_of(&self, count: usize) {
             self.local.push(count, (0..count as u32).map(claim));
             assert!(self.local.next(None, at(0)).is_some());
         }
     }
 
-    /// So many threads, and one worker that is with a job.
+    /// A group on `threads` threads, with one busy worker.
     fn busy(threads: usize) -> (Workers, Registration) {
         let mut workers = Workers::new(threads, true);
         let mut task = Registration::new();
@@ -334,7 +355,7 @@ mod tests {
         assert!(workers.activate(&mut second));
         assert_eq!(workers.locals().len(), 2);
         assert_eq!(first.rest(&mut workers), WorkerState::Parked);
-        assert_eq!(second.rest(&mut workers), WorkerState::Gone);
+        assert_eq!(second.rest(&mut workers), WorkerState::Exited);
         assert_eq!(workers.locals().len(), 1);
     }
 
@@ -421,7 +442,7 @@ mod tests {
         assert_eq!(spare.rest(&mut workers), WorkerState::Parked);
         let wanted = workers.want_workers(1);
         assert!(wanted.wake.is_none() && wanted.start == 0, "one is busy");
-        assert_eq!(task.rest(&mut workers), WorkerState::Gone);
+        assert_eq!(task.rest(&mut workers), WorkerState::Exited);
         assert!(workers.want_workers(1).wake.is_some());
     }
 
@@ -458,7 +479,10 @@ mod tests {
         assert!(workers.take_last_parked().is_none());
         assert!(workers.activate(&mut task));
         workers.exit(&mut task);
-        assert_eq!((task.state, workers.locals().len()), (WorkerState::Gone, 0));
+        assert_eq!(
+            (task.state, workers.locals().len()),
+            (WorkerState::Exited, 0)
+        );
     }
 
     #[test]

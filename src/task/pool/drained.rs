@@ -8,7 +8,7 @@ use super::shared::Pool;
 use crate::common::panic::ENDED;
 use crate::task::stats::TaskStats;
 
-/// Resolves when the group has drained. It takes its waker along when it is dropped.
+/// Resolves when the group has drained. Its waker is removed when it is dropped.
 pub(crate) struct Drained<'a, E: Send + 'static> {
     pool: &'a Arc<Pool<E>>,
     number: Option<u64>,
@@ -43,6 +43,7 @@ impl<E: Send + 'static> Future for Drained<'_, E> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         assert!(!self.ended, "{ENDED}");
         let pool = self.pool;
+        // State, not a signal: each poll looks anew, so a wake-up that was meant for a former poll does no harm.
         let drained = pool.poll_drained(&mut self.number, cx);
         self.ended = drained.is_ready();
         drained
@@ -52,6 +53,7 @@ impl<E: Send + 'static> Future for Drained<'_, E> {
 impl<E: Send + 'static> Drop for Drained<'_, E> {
     fn drop(&mut self) {
         if let Some(number) = self.number {
+            // Else the pool would keep the waker of a task that has long ended, for as long as it is open.
             self.pool.stop_waiting(number);
         }
     }

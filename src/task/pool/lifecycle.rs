@@ -1,4 +1,4 @@
-//! How far a group is closed, and who may still come in.
+//! How far a group is closed, and which callers it still admits.
 //!
 //! ```text
 //!         wait, drain              the last task or member has ended
@@ -10,8 +10,11 @@
 //! Any ── the owner is dropped ──▶ Dropped
 //! ```
 //!
-//! A group goes on to a later phase and never back. Each question and the step that follows from it are one
+//! A group changes to a later phase and never back. Each question and the step that follows from it are one
 //! under the pool's lock: so a task that comes beside a starting `wait` is waited for or rejected, never lost.
+//!
+//! `stopping` is beside the phases: a failure, the deadline or the end of a grace sets it in any of them, and a
+//! cancelled token counts like it. A group that is stopping still drains only when it is closed.
 
 use tokio::time::Instant;
 
@@ -29,7 +32,7 @@ pub(super) struct Lifecycle {
     expired: bool,
     /// Guards that keep the group open without a task.
     members: usize,
-    /// When running tasks are aborted.
+    /// The instant at which running tasks are aborted.
     grace_ends: Option<Instant>,
     /// The grace is over: members are not waited for any more.
     grace_over: bool,
@@ -43,9 +46,9 @@ enum Phase {
     Draining,
     /// Both are rejected; what is held runs until the grace is over.
     ShutDown,
-    /// What comes later changes nothing that `wait` says.
+    /// No later event changes what `wait` returns.
     Drained,
-    /// The owner is gone; the group is stopping, too.
+    /// The owner was dropped; the group is stopping, too. No `wait` is left to drain for.
     Dropped,
 }
 
@@ -57,7 +60,7 @@ enum Wait {
     Over,
 }
 
-/// Who spawns.
+/// The caller that spawns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
     /// The group itself: after its own `wait` that is misuse.
@@ -66,7 +69,7 @@ pub(crate) enum Caller {
     Handle,
 }
 
-/// Why a task was not let in.
+/// The reason why a task was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rejected {
     Closed,
@@ -82,7 +85,7 @@ impl Rejected {
     }
 }
 
-/// What closes a group with a grace.
+/// The method that closes a group with a grace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Closing {
     Drain,
@@ -113,16 +116,18 @@ impl Lifecycle {
         }
     }
 
-    /// A member comes; false if it is rejected. A cancelled group may still be joined: the member holds `wait`
-    /// up, and sees the token.
+    /// Adds a member. Returns `false` if it is rejected. A cancelled group may still be joined: the member holds
+    /// `wait` up, and sees the token.
     pub(super) fn join(&mut self, caller: Caller) -> bool {
+        // Counted in the step that admits it: a `wait` beside it waits for the member, or has it rejected.
         let joins = self.admit(caller, false) != Err(Rejected::Closed);
         self.members += usize::from(joins);
         joins
     }
 
-    /// A member goes; false if it is not waited for any more.
+    /// Removes a member. Returns `false` if it is not waited for any more.
     pub(super) fn leave(&mut self) -> bool {
+        // At the end of the grace the count was taken to zero, for all that were alive: it must not go below.
         let counts = !self.grace_over;
         self.members -= usize::from(counts);
         counts
@@ -144,7 +149,7 @@ impl Lifecycle {
         }
     }
 
-    /// `wait` is called; false if its future is alive already, or has resolved.
+    /// Closes the group for `wait`. Returns `false` if a future of it is alive already, or has resolved.
     pub(super) fn close_to_wait(&mut self) -> bool {
         let admitted = self.wait == Wait::Free;
         if admitted {
@@ -163,8 +168,8 @@ impl Lifecycle {
         self.wait = Wait::Over;
     }
 
-    /// A drain or shutdown begins. True if it is for the caller to end the grace then: the earliest end of
-    /// several holds.
+    /// Begins a drain or a shutdown. Returns `true` if the caller has to end the grace at `end`: the earliest end
+    /// of several holds.
     pub(super) fn close_until(&mut self, closing: Closing, end: Instant) -> bool {
         match closing {
             Closing::Drain => self.close("drain", Phase::Draining),
@@ -177,19 +182,20 @@ impl Lifecycle {
         earlier
     }
 
-    /// The grace is over: the number of members that are not waited for any more. `None` if that was so
+    /// Ends the grace. Returns the number of members that are not waited for any more; `None` if the grace was over
     /// before, or there is nothing left to end.
     pub(super) fn end_grace(&mut self) -> Option<usize> {
         if self.grace_over || matches!(self.phase, Phase::Drained | Phase::Dropped) {
             return None;
         }
+        // One step with the count of members that is taken: none leaves in between, and none joins after it.
         self.phase = Phase::ShutDown;
         self.grace_over = true;
         self.stopping = true;
         Some(std::mem::take(&mut self.members))
     }
 
-    /// The deadline has passed; false if that was so before, or there is nothing left to end.
+    /// Notes that the deadline has passed. Returns `false` if that was so before, or there is nothing left to end.
     pub(super) fn expire(&mut self) -> bool {
         let expires = !self.expired && !matches!(self.phase, Phase::Drained | Phase::Dropped);
         self.expired = true;
@@ -197,7 +203,7 @@ impl Lifecycle {
         expires
     }
 
-    /// Nothing more starts; false if that was so before.
+    /// Stops the group: nothing more starts. Returns `false` if that was so before.
     pub(super) fn stop(&mut self) -> bool {
         !std::mem::replace(&mut self.stopping, true)
     }
@@ -206,14 +212,15 @@ impl Lifecycle {
         self.stopping
     }
 
-    /// The owner is gone.
+    /// The owner was dropped.
     pub(super) fn drop_owner(&mut self) {
         self.phase = Phase::Dropped;
         self.stopping = true;
     }
 
-    /// The group has no task: true if none will come any more and no member is left, for the first time.
+    /// Notes that the group has no task. Returns `true` if none will come and no member is left, for the first time.
     pub(super) fn try_drain(&mut self) -> bool {
+        // An open group does not drain: its owner may spawn more. Nor does a dropped one: nothing waits for it.
         let drains = matches!(self.phase, Phase::Draining | Phase::ShutDown) && self.members == 0;
         if drains {
             self.phase = Phase::Drained;

@@ -1,7 +1,7 @@
 //! The pool of one group: tasks at most N at a time, the others kept as data, until the last has ended.
 //!
 //! ```text
-//! spawn, try_spawn ──▶ lifecycle: may it come in? ── no ──▶ dropped as skipped, or given back
+//! spawn, try_spawn ──▶ lifecycle: is it admitted? ── no ──▶ dropped as skipped, or given back
 //! submit                        │
 //!                               ▼
 //!                     wait_queue: is a slot free? ── no ──▶ queued, in order

@@ -1,4 +1,4 @@
-//! How the tasks of a group ended.
+//! The ends of the tasks of a group.
 
 use crate::Report;
 use crate::common::error::TaskError;
@@ -6,7 +6,7 @@ use crate::common::panic::discard_each;
 use crate::task::policy::Cause;
 use crate::task::stats::TaskStats;
 
-/// How one task ended.
+/// The end of one task.
 pub(super) enum End<E> {
     Finished,
     Failed(TaskError<E>),
@@ -14,7 +14,7 @@ pub(super) enum End<E> {
 }
 
 impl<E> End<E> {
-    /// Why the others are to end, if this is a failure.
+    /// Returns the cause for which the others are to end, if this is a failure.
     pub(super) fn cause(&self) -> Option<Cause> {
         match self {
             End::Failed(error) => Some(Cause::of(error)),
@@ -65,6 +65,8 @@ impl<E> Outcomes<E> {
 
     /// Counts the end of a task that ran.
     pub(super) fn record(&mut self, end: End<E>) {
+        // For the reports: an aborted task has not ended by itself. Members count in the same number when they
+        // leave.
         self.counts.ended += u64::from(!matches!(end, End::Aborted));
         match end {
             End::Finished => self.counts.finished += 1,

@@ -1,4 +1,20 @@
 //! A task that waits for a slot, as data.
+//!
+//! ```text
+//!   a slot is free ───────────────────────────────────────────────▶ running ──▶ finished, failed,
+//!                                                                     ▲         panicked or aborted
+//!   spawn; try_spawn, submit with capacity ─▶ accepted ───────────────┤
+//!                                              ▲    │         a slot  │
+//!                        capacity becomes free │    │                 │
+//!                                              │    └──▶ skipped      │
+//!                                              │   the group stops    │
+//!   submit without capacity ──────────────▶ waiting ──────────────────┘
+//!                                              │              a slot
+//!                                              └──▶ back with its submit
+//!                                    that is dropped, or the group stops
+//! ```
+//!
+//! Up to `waiting` the task is its submit's; from `accepted` or `running` on it is the group's, which counts it.
 
 use std::panic::Location;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -42,6 +58,7 @@ impl<E> QueuedTask<E> {
 impl<E> Queued<E> {
     /// Returns whether the group, and no `submit`, owns the task.
     pub(super) fn is_accepted(&self) -> bool {
+        // Under the pool's lock, or of a task that is out of the queue, where the answer cannot change any more.
         match &self.task {
             QueuedTask::Owned(_) => true,
             QueuedTask::Submitted(task, _) => task.is_accepted(),
@@ -49,11 +66,11 @@ impl<E> Queued<E> {
     }
 }
 
-/// What is known of a running task.
+/// The data of a running task.
 pub(super) struct TaskMeta {
     pub(super) index: usize,
-    /// Its place among the abort handles.
-    pub(super) seat: u32,
+    /// Its number among the abort handles.
+    pub(super) handle_index: u32,
     pub(super) spawned_at: CallSite,
 }
 
@@ -83,9 +100,13 @@ pub(super) trait StartSubmitted<E>: Send + Sync {
 
 /// A task between a waiting `submit` and the queue: the one that takes it out has it. Cancelling the `submit`
 /// never leaks a slot, since slots are given to tasks and not to waiting futures.
+// Both ends hold it. Which of them takes the task is decided by `accepted`, under the pool's lock; the lock in here
+// only lets it be moved out of a shared value. So it is never contended for long, and no other lock is taken under
+// it.
 pub(crate) struct PendingSubmit<F> {
     task: Mutex<Option<F>>,
-    /// Written and read under the pool's lock, which orders it.
+    /// Goes from false to true once, under the pool's lock. `Relaxed` does for both the store and the loads: they are
+    /// under that lock too, or on a task that has been taken out of the queue under it, and the lock orders them.
     accepted: AtomicBool,
 }
 
@@ -127,14 +148,14 @@ where
     }
 
     fn start(&self, pool: &Arc<Pool<E>>, meta: TaskMeta) {
-        // It is accepted, so its submit leaves it alone.
+        // It was accepted, so its submit does not take it: there is always a task here.
         if let Some(task) = self.take() {
             pool.launch(task, meta);
         }
     }
 }
 
-/// What a `submit` knows of its task in the queue.
+/// The claim of a `submit` on its task in the queue.
 pub(crate) struct SubmitTicket<F> {
     pub(crate) index: usize,
     pub(super) number: u64,

@@ -20,6 +20,7 @@ struct CompletionGuard<E: Send + 'static> {
 
 impl<E: Send + 'static> CompletionGuard<E> {
     fn report(&mut self, end: End<E>) {
+        // Taken, so that the `Drop` behind a regular end reports nothing: each task is counted once.
         if let Some(pool) = self.pool.take() {
             pool.ended(&self.meta, end);
         }
@@ -28,6 +29,8 @@ impl<E: Send + 'static> CompletionGuard<E> {
 
 impl<E: Send + 'static> Drop for CompletionGuard<E> {
     fn drop(&mut self) {
+        // Only an abort, or a runtime that shuts down, drops a task before its end. The slot is released here in
+        // each case.
         self.report(End::Aborted);
     }
 }
@@ -54,8 +57,11 @@ where
     E: Send + 'static,
     F: Future<Output: TaskOutput<E>>,
 {
+    // A task that is dropped before its first poll is still one `Run`. From here on the order is that of the locals:
+    // the pinned task is declared after the guard, and so is dropped before it.
     let Run { task, mut guard } = run;
     let mut task = pin!(Some(task));
+    // It drops the future at its end too: what the task held is gone before its end is counted and `wait` returns.
     let output = poll_fn(|cx| poll_caught(task.as_mut(), cx)).await;
     let TaskMeta {
         index, spawned_at, ..

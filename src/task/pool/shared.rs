@@ -2,7 +2,8 @@
 //!
 //! Under the lock no user code runs and no user value is dropped; a task that is queued, skipped or handed back
 //! is only moved. The lock of a [`PendingSubmit`] is taken by itself. Locks are taken in this order: the
-//! pool's, then the token's (which is asked whether it is cancelled).
+//! pool's, then the token's (which is asked whether it is cancelled). So the token is never cancelled under the
+//! pool's lock: its wakers may be users', and may call the pool.
 
 use std::panic::Location;
 use std::sync::{Arc, OnceLock, PoisonError};
@@ -11,7 +12,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-// Under the scheduler of tests/shuttle the lock is a place to switch.
+// Under the scheduler of tests/shuttle the lock is a point at which tasks switch.
 #[cfg(shuttle)]
 use shuttle::sync::{Mutex, MutexGuard};
 
@@ -26,7 +27,7 @@ use super::queued::{CallSite, PendingSubmit, Queued, QueuedTask, SubmitTicket, T
 use super::run::{Run, run};
 use super::wait_queue::{Next, WaitQueue};
 use crate::ScheduleError;
-use crate::common::abort_handles::Seats;
+use crate::common::abort_handles::AbortHandles;
 use crate::common::error::TaskError;
 use crate::common::panic::{catch, discard, forget, message, wake_each};
 use crate::common::time::later;
@@ -36,13 +37,13 @@ use crate::task::output::TaskOutput;
 use crate::task::policy::{Cause, OnError};
 use crate::task::stats::TaskStats;
 
-/// How many queued tasks are started before other tasks of the worker get a turn.
+/// The number of queued tasks that are started before other tasks of the worker get a turn.
 const BATCH: usize = 128;
 
 /// An instant that is farther away arms no timer, so it moves no paused clock either.
 const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// What a group is made with.
+/// The settings of a group.
 pub(crate) struct Settings {
     pub(crate) name: Option<Box<str>>,
     pub(crate) limit: usize,
@@ -58,24 +59,27 @@ pub(crate) struct Pool<E> {
     name: Option<Box<str>>,
     on_error: OnError,
     token: CancellationToken,
-    /// Written before the token is cancelled for it.
+    /// The cause of the token's cancel. Written before the token is cancelled for it, so a task that sees the token
+    /// cancelled finds the cause; not under the lock, since the first writer wins.
     cause: OnceLock<Cause>,
     deadline: Option<Instant>,
     runtime: runtime::Handle,
     state: Mutex<State<E>>,
 }
 
+// All under the pool's lock. What has to be done after it, wakes, aborts and drops, is returned to the method that took
+// the lock (`Ended`, `Next`, a chunk of handles).
 struct State<E> {
     lifecycle: Lifecycle,
     queue: WaitQueue<E>,
-    abort_handles: Seats,
+    abort_handles: AbortHandles,
     outcomes: Outcomes<E>,
     waiters: Waiters,
-    /// Those of the deadline and of graces, to be stopped at the end.
+    /// Those of the deadline and of graces, to be aborted at the end. They hold the pool weakly.
     timers: Vec<AbortHandle>,
-    /// The counts at the end, once the group has drained.
+    /// The counts at the end, once the group has drained. Later rejections do not change what `wait` returns.
     drained: Option<TaskStats>,
-    /// A task of its own listens to the token, for the queue.
+    /// A task of its own waits for the token to be cancelled, for the queue. Set once, with the first queued task.
     is_token_watched: bool,
     next_index: usize,
 }
@@ -90,7 +94,7 @@ impl<E> State<E> {
     fn meta(&mut self, index: usize, spawned_at: CallSite) -> TaskMeta {
         TaskMeta {
             index,
-            seat: self.abort_handles.claim(),
+            handle_index: self.abort_handles.reserve(),
             spawned_at,
         }
     }
@@ -101,9 +105,13 @@ impl<E> State<E> {
 
     /// Ends the group if this was its last step.
     fn settle(&mut self) -> Option<Ended> {
+        // Asked in each step that may have been the last: a task or a member has ended, a submit was taken back, the
+        // queue was emptied, the group was closed. "Nothing is left" and "closed" are looked at together, so the
+        // last end and a `wait` that closes the group cannot miss each other.
         if !self.queue.is_idle() || !self.lifecycle.try_drain() {
             return None;
         }
+        // `try_drain` answers `true` once, so there is one `Ended`, and each waiter is woken by it.
         self.drained = Some(self.stats());
         Some(Ended {
             waiters: self.waiters.take().collect(),
@@ -112,25 +120,25 @@ impl<E> State<E> {
     }
 }
 
-/// What the end of a group leaves to do, outside of the lock.
+/// The effects of the end of a group, to be applied after the lock.
 #[must_use]
 struct Ended {
     waiters: Vec<Waker>,
     timers: Vec<AbortHandle>,
 }
 
-/// Where `try_spawn` and `submit` put a task.
+/// The answer to a task of `try_spawn` or `submit`.
 pub(crate) enum Entry<F> {
     In(usize),
     Full(F),
 }
 
-/// What `wait` is told.
+/// All that `wait` and `wait_all` choose their result from.
 pub(crate) struct Outcome<E> {
     /// In order of time.
     pub(crate) failures: Vec<TaskError<E>>,
     pub(crate) stats: TaskStats,
-    /// Why, if a task was skipped or aborted.
+    /// The reason, if a task was skipped or aborted.
     pub(crate) lost: Option<TaskError<E>>,
 }
 
@@ -148,7 +156,7 @@ impl<E: Send + 'static> Pool<E> {
             state: Mutex::new(State {
                 lifecycle: Lifecycle::new(),
                 queue: WaitQueue::new(settings.limit, settings.queue),
-                abort_handles: Seats::default(),
+                abort_handles: AbortHandles::default(),
                 outcomes: Outcomes::new(),
                 waiters: Waiters::default(),
                 timers: Vec::new(),
@@ -182,7 +190,7 @@ impl<E: Send + 'static> Pool<E> {
         self.lock().stats()
     }
 
-    // Tasks come in.
+    // Admission.
 
     /// Never waits. A rejected task is dropped and counted as skipped; but after its own `wait` the owner's
     /// spawn is misuse.
@@ -193,6 +201,9 @@ impl<E: Send + 'static> Pool<E> {
     {
         let spawned_at = Location::caller();
         self.check_deadline();
+        // Admission, the index and the slot, or else the position in the queue, are one step. A `wait` that closes
+        // the group beside it finds the task held, or has it rejected; and a slot that is released beside it finds
+        // the task in the queue, or is taken by it.
         let mut state = self.lock();
         match state.lifecycle.admit(caller, self.token.is_cancelled()) {
             Err(Rejected::Closed) if caller == Caller::Owner => {
@@ -215,6 +226,8 @@ impl<E: Send + 'static> Pool<E> {
         }
         let index = state.next_index();
         if state.queue.try_acquire() {
+            // The slot is taken, so the group cannot drain before this task has ended, though it is spawned only
+            // after the lock.
             let meta = state.meta(index, spawned_at);
             drop(state);
             self.launch(task, meta);
@@ -247,6 +260,7 @@ impl<E: Send + 'static> Pool<E> {
             self.launch(task, meta);
             return Ok(Entry::In(index));
         }
+        // The answer may be out of date as soon as the lock is released: `submit` looks again.
         if !state.queue.has_capacity() {
             return Ok(Entry::Full(task));
         }
@@ -270,9 +284,14 @@ impl<E: Send + 'static> Pool<E> {
             spawned_at,
             task,
         });
+        // In the step that queues the task, so that the queue is watched by one task however many are queued at a
+        // time.
         let is_watched = std::mem::replace(&mut state.is_token_watched, true);
         drop(state);
         if !is_watched {
+            // Without it a queue behind a task that never ends would keep its tasks after the parent token was
+            // cancelled. The pool is held weakly, or its watcher would keep it for as long as the token is not
+            // cancelled.
             let (token, pool) = (self.token.clone(), Arc::downgrade(self));
             self.runtime.spawn(async move {
                 // It ends with the group, whose end cancels the token.
@@ -290,8 +309,6 @@ impl<E: Send + 'static> Pool<E> {
     }
 
     /// Queues a task that its `submit` can take back.
-    ///
-    /// If a slot has become free since the group was found full, the task starts at once.
     pub(crate) fn submit<F>(
         self: &Arc<Self>,
         caller: Caller,
@@ -310,6 +327,13 @@ impl<E: Send + 'static> Pool<E> {
             let task = pending.take().expect("nothing else has the task");
             return Err(rejected.with(task));
         }
+        // A slot may have become free since `try_spawn` found the group full:
+        //
+        // 1. `try_spawn` finds no slot, and releases the lock.
+        // 2. The last running task ends. The queue is empty, so its slot stays free.
+        // 3. The task is queued here. No end is left to come that would start it.
+        //
+        // So this starts what is queued by itself. If the group is still full, nothing happens.
         let index = state.next_index();
         let task = QueuedTask::Submitted(pending.clone(), Some(waker));
         let number = self.enqueue(state, index, spawned_at, task);
@@ -332,26 +356,33 @@ impl<E: Send + 'static> Pool<E> {
         if ticket.pending.is_accepted() {
             return Poll::Ready(Ok(()));
         }
+        // One step with the look at `is_accepted`: what accepts the task after it takes this waker.
         let registered = state.queue.register(ticket.number, fresh);
         drop(state);
         if registered.is_ok() {
             return Poll::Pending;
         }
+        // It has left the queue and was not accepted: it was skipped, and skipping leaves the task of a submit to
+        // the submit.
         Poll::Ready(match ticket.pending.take() {
             Some(task) => Err(task),
             None => Ok(()),
         })
     }
 
-    /// Takes a task out of the queue, unless it was accepted.
-    pub(crate) fn withdraw<F>(&self, ticket: &SubmitTicket<F>) -> Option<F> {
+    /// Takes a task out of the queue, unless it was accepted. Called when its `submit` is dropped or sees the token
+    /// cancelled.
+    pub(crate) fn cancel_submit<F>(&self, ticket: &SubmitTicket<F>) -> Option<F> {
         let mut state = self.lock();
         if ticket.pending.is_accepted() {
             return None;
         }
-        let queued = state.queue.withdraw(ticket.number);
+        // "Not accepted" and "taken out" are one step, so this submit has the task, or the group has. In a closed
+        // group it may have been the last that `wait` waited for.
+        let queued = state.queue.remove(ticket.number);
         let ended = state.settle();
         drop(state);
+        // The queue's end holds the waker of the submit, which may be a user's: it is dropped after the lock.
         drop(queued);
         self.finish(ended);
         ticket.pending.take()
@@ -363,10 +394,18 @@ impl<E: Send + 'static> Pool<E> {
     where
         F: Future<Output: TaskOutput<E>> + Send + 'static,
     {
-        let seat = meta.seat;
+        // There is an abort handle only after the task was spawned, and the task may have ended by then:
+        //
+        // 1. A number among the abort handles was reserved with the slot, and is `Starting`.
+        // 2. The task is spawned. It may run on another thread and end at once, which makes the number `Ended`.
+        // 3. The handle arrives. `started` keeps it, or frees the number of a task that has ended.
+        //
+        // If all tasks were aborted between 1 and 3, the walk found no handle here. It has left `aborting`, and this
+        // handle comes back to be aborted now.
+        let handle_index = meta.handle_index;
         let running = Run::new(task, Arc::clone(self), meta);
         let abort = self.runtime.spawn(run(running)).abort_handle();
-        let late = self.lock().abort_handles.started(seat, abort);
+        let late = self.lock().abort_handles.started(handle_index, abort);
         if let Some(task) = late {
             task.abort();
         }
@@ -376,17 +415,20 @@ impl<E: Send + 'static> Pool<E> {
         if let End::Failed(TaskError::Panicked(panic)) = &end {
             trace::task_panicked(self.name(), meta.index, meta.spawned_at, panic.message());
         }
+        // The failure, its effect on the lifecycle and the count are one step: from here on no queued task starts.
         let mut state = self.lock();
         let others = self.on_failure(&mut state, end.cause());
         state.outcomes.record(end);
-        let handle = state.abort_handles.ended(meta.seat);
-        // The slot is kept until the others were told, so that `wait` ends after that.
+        let handle = state.abort_handles.ended(meta.handle_index);
+        // The slot is kept while the policy is applied, without the lock. So `wait` does not return before the token is
+        // cancelled and the others are aborted, and no queued task takes this slot meanwhile.
         if others != OnError::Continue {
             drop(state);
             self.apply_policy(others);
             state = self.lock();
         }
         state.queue.release();
+        // With a queue the group is not at its end. What starts from it, or skips it, looks again when it is empty.
         let queued = state.queue.len() > 0;
         let ended = if queued { None } else { state.settle() };
         drop(state);
@@ -397,12 +439,18 @@ impl<E: Send + 'static> Pool<E> {
         }
     }
 
-    /// Starts what found a slot, in order, until nothing more does; skips all in a stopped group.
+    /// Starts queued tasks in order while there are free slots; skips all of them in a stopped group.
     ///
-    /// Only one caller does so at a time. One that gives a slot back meanwhile leaves it to that one, which
-    /// looks again: starts stay in order, and on a runtime that is gone, where a start ends the task at once,
-    /// the stack does not grow.
+    /// Only one caller does so at a time. One that releases a slot meanwhile leaves it to that one, which
+    /// looks again: starts stay in order, and on a runtime that was shut down, where a start ends the task at
+    /// once, the stack does not grow.
     fn start_queued(self: &Arc<Self>) {
+        // No slot is passed by though only one starts:
+        //
+        // 1. A caller releases a slot, under the lock, and then comes here.
+        // 2. If another is starting, it has not ended that yet. It ends it in the step in which it finds nothing to
+        //    start (`end_starting`), and so after the release: it finds the slot.
+        // 3. If it has ended it, this caller begins, and finds the slot itself.
         if self.lock().queue.begin_starting() {
             self.start_up_to(BATCH);
         }
@@ -413,6 +461,8 @@ impl<E: Send + 'static> Pool<E> {
     fn start_up_to(self: &Arc<Self>, most: usize) {
         for _ in 0..most {
             let mut state = self.lock();
+            // Asked in the step that takes the next one out, so that no queued task starts after the group was
+            // stopped.
             if state.lifecycle.is_stopping() || self.token.is_cancelled() {
                 state = self.skip_all(state);
             }
@@ -422,21 +472,26 @@ impl<E: Send + 'static> Pool<E> {
                 drop(state);
                 return self.finish(ended);
             };
+            // Accepted, with its slot and its number: no `submit` can take it back any more, so it is started without
+            // the lock.
             let meta = state.meta(queued.index, queued.spawned_at);
             drop(state);
             let submit = queued.task.start(self, meta);
             wake_each(accepted.into_iter().chain(submit));
         }
+        // `starting` stays set: until the remainder has run no other caller starts, and the group does not drain.
         let remainder = Remainder(Some(Arc::clone(self)));
         self.runtime.spawn(remainder.start());
     }
 
     fn skip_all<'a>(&'a self, mut state: MutexGuard<'a, State<E>>) -> MutexGuard<'a, State<E>> {
         while state.queue.len() > 0 {
-            let skipped = state.queue.take_page();
+            let skipped = state.queue.take_chunk();
             let accepted = skipped.iter().filter(|queued| queued.is_accepted());
             state.outcomes.skip(accepted.count());
             drop(state);
+            // Chunk by chunk, and each task dropped after the lock. `starting` keeps the group from draining until all
+            // are.
             for queued in skipped {
                 self.skip(queued);
             }
@@ -469,11 +524,12 @@ impl<E: Send + 'static> Pool<E> {
         }
     }
 
-    // The group ends, or its tasks are to.
+    // The end of the group, or of its tasks.
 
-    /// What a failure does to the others: nothing, if the failure before it sees to them.
+    /// Returns the policy to apply to the others for a failure: none if it was applied for an earlier one.
     fn on_failure(&self, state: &mut State<E>, cause: Option<Cause>) -> OnError {
         match cause {
+            // `stop` answers `true` once: the first failure gives the cause, and applies the policy.
             Some(cause) if self.on_error != OnError::Continue && state.lifecycle.stop() => {
                 self.explain(cause);
                 self.on_error
@@ -496,9 +552,11 @@ impl<E: Send + 'static> Pool<E> {
     fn abort_all(&self) {
         let mut next = 0;
         loop {
-            let page = self.lock().abort_handles.abort_page(&mut next);
-            let Some(page) = page else { return };
-            page.iter().for_each(AbortHandle::abort);
+            // The lock is released between chunks, and while they are aborted. A task that starts behind this walk is
+            // aborted as its handle arrives (see `launch`).
+            let chunk = self.lock().abort_handles.abort_chunk(&mut next);
+            let Some(chunk) = chunk else { return };
+            chunk.iter().for_each(AbortHandle::abort);
         }
     }
 
@@ -534,9 +592,10 @@ impl<E: Send + 'static> Pool<E> {
         self.abort_all();
     }
 
-    /// The owner is gone.
+    /// The owner was dropped.
     pub(crate) fn drop_owner(self: &Arc<Self>) {
         let mut state = self.lock();
+        // The phase changes before the tasks are aborted: no handle spawns one that the walk would miss.
         state.lifecycle.drop_owner();
         let timers = std::mem::take(&mut state.timers);
         drop(state);
@@ -544,9 +603,10 @@ impl<E: Send + 'static> Pool<E> {
         self.abort();
     }
 
-    /// Tells of the end of the group, outside of the lock.
+    /// Cancels the token, stops the timers and wakes those that wait, after the lock.
     fn finish(&self, ended: Option<Ended>) {
         if let Some(Ended { waiters, timers }) = ended {
+            // The token before the waiters: a task that is woken for the end finds it cancelled.
             self.end_token();
             timers.iter().for_each(AbortHandle::abort);
             wake_each(waiters);
@@ -578,6 +638,7 @@ impl<E: Send + 'static> Pool<E> {
                 then(&pool);
             }
         });
+        // The group may have drained since the timer was spawned; then its end has taken the others already.
         let timer = timer.abort_handle();
         let mut state = self.lock();
         if state.lifecycle.is_drained() {
@@ -597,6 +658,8 @@ impl<E: Send + 'static> Pool<E> {
 
     /// The deadline has passed.
     fn expire(self: &Arc<Self>) {
+        // From this step on nothing queued starts, also before the token is cancelled below. It is `true` once, so
+        // the timer and a caller that finds the deadline passed do not both do the rest.
         if !self.lock().lifecycle.expire() {
             return;
         }
@@ -610,7 +673,7 @@ impl<E: Send + 'static> Pool<E> {
 
     // The owner closes the group.
 
-    /// False if the future of another `wait` is alive, or has resolved.
+    /// Closes the group for `wait`. Returns `false` if the future of another `wait` is alive, or has resolved.
     pub(crate) fn close_to_wait(self: &Arc<Self>) -> bool {
         self.check_deadline();
         let mut state = self.lock();
@@ -621,7 +684,7 @@ impl<E: Send + 'static> Pool<E> {
         admitted
     }
 
-    /// Begins a drain or a shutdown, and returns the counts before it. It goes on by itself.
+    /// Begins a drain or a shutdown, and returns the counts before it. It continues by itself.
     #[track_caller]
     pub(crate) fn close_within(self: &Arc<Self>, closing: Closing, grace: Duration) -> Counts {
         self.check_deadline();
@@ -633,6 +696,7 @@ impl<E: Send + 'static> Pool<E> {
             self.sleep(end)
         };
         let mut state = self.lock();
+        // One step: what ends after the call is in the report, what ended before is not.
         let before = state.outcomes.counts();
         let is_earliest = state.lifecycle.close_until(closing, end);
         let ended = state.settle();
@@ -652,6 +716,8 @@ impl<E: Send + 'static> Pool<E> {
         let Some(members) = state.lifecycle.end_grace() else {
             return;
         };
+        // In the step that stops waiting for them: a member that leaves later finds the grace over, and is not
+        // counted twice.
         state.outcomes.abort_members(members);
         drop(state);
         // This looks whether that was all, too.
@@ -667,19 +733,21 @@ impl<E: Send + 'static> Pool<E> {
         let fresh = cx.waker().clone();
         let mut state = self.lock();
         if !state.lifecycle.is_drained() {
+            // One step with the look: an end that comes after it finds this waker.
             let former = state.waiters.listen(number, fresh);
             drop(state);
             drop(former);
             return Poll::Pending;
         }
         drop(state);
-        // The one that ended the group may not have come to it yet.
+        // The thread that ended the group cancels the token after the lock, and may not have done so yet. This task
+        // must not see a drained group whose token is not cancelled.
         self.end_token();
         Poll::Ready(())
     }
 
     pub(crate) fn stop_waiting(&self, number: u64) {
-        // A user's waker: dropped outside of the lock, which is let go at the end of the line.
+        // A user's waker: dropped after the lock, which is released at the end of the line.
         let waker = self.lock().waiters.leave(number);
         drop(waker);
     }
@@ -712,6 +780,7 @@ impl<E: Send + 'static> Pool<E> {
     pub(crate) fn join(self: &Arc<Self>, caller: Caller) -> (usize, bool) {
         self.check_deadline();
         let mut state = self.lock();
+        // "Is it open?" and "one more member" are one step, as for a task.
         let joins = state.lifecycle.join(caller);
         (state.next_index(), joins)
     }
@@ -723,6 +792,7 @@ impl<E: Send + 'static> Pool<E> {
     pub(crate) fn member_failed(self: &Arc<Self>, index: usize, error: E) {
         let error = TaskError::Failed { index, error };
         let mut state = self.lock();
+        // Not waited for any more: a later error must not change what `wait` or a report says.
         if !state.lifecycle.hears_members() {
             drop(state);
             drop(error);
@@ -758,7 +828,8 @@ impl<E: Send + 'static> Remainder<E> {
     }
 }
 
-/// Its runtime is gone: each start ends at once and no task waits for a turn, so it goes to the end.
+/// Its runtime was shut down: each start ends at once and no task waits for a turn, so it continues to the end. Without
+/// this `starting` would stay set, and `wait` would never return.
 impl<E: Send + 'static> Drop for Remainder<E> {
     fn drop(&mut self) {
         if let Some(pool) = self.0.take() {

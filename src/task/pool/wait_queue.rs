@@ -8,26 +8,35 @@ use super::queued::{Queued, QueuedTask};
 
 /// A limit, and a FIFO queue of what found it reached.
 ///
-/// The front of the queue, as far as its capacity goes, is accepted: the group has those tasks. Behind it
-/// stand the tasks of waiting `submit`s, which may leave from anywhere. A free slot is never passed by: after
-/// each change [`next`](WaitQueue::next) is asked until it has no answer.
+/// The front of the queue, as far as its capacity goes, is accepted: the group owns those tasks. Behind it
+/// are the tasks of waiting `submit`s, which may be taken out from anywhere. A free slot is never passed by:
+/// after each change [`next`](WaitQueue::next) is called until it returns `None`.
 ///
 /// Each step costs a search in a tree: nothing is swept or copied, however long the queue is, and its storage
 /// goes as it gets shorter.
+// All under the pool's lock. A slot is handed from one task to the next without becoming free in between for others:
+// `try_acquire` refuses as long as anything is queued, so only `next` can take the slot of a `release`.
+//
+//     number:   3   5   6   8 │ 9  12
+//               accepted      │ waiting submits, and tasks of `spawn` beyond the capacity
+//                       newest┘
+//
+// With capacity left nothing is behind `newest`: a task that comes then is accepted at once, and when an accepted
+// one leaves, the first behind `newest` is accepted in the same step.
 pub(super) struct WaitQueue<E> {
     limit: usize,
-    /// How many queued tasks are accepted at most; those of `spawn`, which is unbounded, go beyond.
+    /// The most queued tasks that are accepted; those of `spawn`, which is unbounded, go beyond.
     capacity: usize,
     running: usize,
     /// By number, in order of arrival.
     queue: BTreeMap<u64, Queued<E>>,
-    /// How many at the front count towards the capacity. They fill it if anything stands behind.
+    /// The number at the front that count towards the capacity. They fill it if anything is queued behind.
     accepted: usize,
     /// The number of the last one of those.
     newest: u64,
     /// The last number that was given.
     last: u64,
-    /// Someone is starting queued tasks: the others leave theirs to it.
+    /// A caller is starting queued tasks: the others leave theirs to it.
     starting: bool,
 }
 
@@ -38,8 +47,8 @@ pub(super) struct Next<E> {
     pub(super) accepted: Option<Waker>,
 }
 
-/// How much of a queue is taken out in one step, under the lock.
-const PAGE: usize = 512;
+/// The most tasks that are taken out of a queue in one step, under the lock.
+const CHUNK: usize = 512;
 
 impl<E> WaitQueue<E> {
     pub(super) fn new(limit: usize, capacity: usize) -> WaitQueue<E> {
@@ -65,6 +74,7 @@ impl<E> WaitQueue<E> {
 
     /// Takes a slot, if one is free and nothing is queued for it.
     pub(super) fn try_acquire(&mut self) -> bool {
+        // Not past the queue: a task that comes now would overtake those that wait for this very slot.
         let free = self.queue.is_empty() && self.running < self.limit;
         self.running += usize::from(free);
         free
@@ -83,6 +93,7 @@ impl<E> WaitQueue<E> {
     pub(super) fn push(&mut self, queued: Queued<E>) -> u64 {
         self.last += 1;
         if self.has_capacity() {
+            // The submit is still in its poll and finds itself accepted, so its waker is not called.
             if let QueuedTask::Submitted(task, _) = &queued.task {
                 task.accept();
             }
@@ -98,6 +109,8 @@ impl<E> WaitQueue<E> {
         if self.running == self.limit {
             return None;
         }
+        // The slot belongs to the task and not to its submit: if that is dropped from here on, the task runs all the
+        // same.
         let (_, queued) = self.queue.pop_first()?;
         self.running += 1;
         if let QueuedTask::Submitted(task, _) = &queued.task {
@@ -107,10 +120,10 @@ impl<E> WaitQueue<E> {
         Some(Next { queued, accepted })
     }
 
-    /// The head is gone, and leaves its part of the capacity to the first that waits behind: its waker.
+    /// The head has left, and its part of the capacity is for the first that waits behind. Returns that one's waker.
     fn accept_next(&mut self) -> Option<Waker> {
         if self.accepted == 0 {
-            // There is no capacity, or nothing was queued.
+            // There is no capacity, or nothing was queued: what left the queue was not accepted before.
             return None;
         }
         let behind = (Excluded(self.newest), Unbounded);
@@ -118,12 +131,14 @@ impl<E> WaitQueue<E> {
             self.accepted -= 1;
             return None;
         };
+        // `accepted` stays: one has left and one was added.
         self.newest = number;
         match &mut queued.task {
             QueuedTask::Submitted(task, waker) => {
                 task.accept();
                 waker.take()
             }
+            // Of a `spawn`, which is unbounded: it was the group's before, and now counts towards the capacity.
             QueuedTask::Owned(_) => None,
         }
     }
@@ -140,22 +155,23 @@ impl<E> WaitQueue<E> {
     }
 
     /// Takes out a task that is not accepted.
-    pub(super) fn withdraw(&mut self, number: u64) -> Option<Queued<E>> {
+    pub(super) fn remove(&mut self, number: u64) -> Option<Queued<E>> {
+        // Accepted, and so not the submit's any more. One behind `newest` may leave: no count has it.
         if number <= self.newest {
             return None;
         }
         self.queue.remove(&number)
     }
 
-    /// Takes a page out, in order, of a queue that nothing is added to any more.
-    pub(super) fn take_page(&mut self) -> Vec<Queued<E>> {
+    /// Takes a chunk out, in order, of a queue that nothing is added to any more.
+    pub(super) fn take_chunk(&mut self) -> Vec<Queued<E>> {
         let head = std::iter::from_fn(|| self.queue.pop_first());
-        let page: Vec<_> = head.take(PAGE).map(|(_, queued)| queued).collect();
-        self.accepted = self.accepted.saturating_sub(page.len());
-        page
+        let chunk: Vec<_> = head.take(CHUNK).map(|(_, queued)| queued).collect();
+        self.accepted = self.accepted.saturating_sub(chunk.len());
+        chunk
     }
 
-    /// Begins to start queued tasks; false if someone is at it.
+    /// Begins to start queued tasks. Returns `false` if another caller does so already.
     pub(super) fn begin_starting(&mut self) -> bool {
         !std::mem::replace(&mut self.starting, true)
     }
@@ -164,8 +180,9 @@ impl<E> WaitQueue<E> {
         self.starting = false;
     }
 
-    /// No task runs, is queued, or is about to start.
+    /// Returns whether no task runs, is queued, or is about to start.
     pub(super) fn is_idle(&self) -> bool {
+        // While one is starting, a chunk of skipped tasks may be out of the queue and not dropped yet.
         !self.starting && self.running == 0 && self.queue.is_empty()
     }
 }
@@ -238,11 +255,8 @@ mod tests {
     fn a_submit_in_the_middle_can_leave() {
         let mut queue = full(0);
         let numbers = [1, 2, 3].map(|index| submit(&mut queue, index));
-        assert_eq!(
-            queue.withdraw(numbers[1]).map(|queued| queued.index),
-            Some(2)
-        );
-        assert!(queue.withdraw(numbers[1]).is_none());
+        assert_eq!(queue.remove(numbers[1]).map(|queued| queued.index), Some(2));
+        assert!(queue.remove(numbers[1]).is_none());
         assert_eq!([(); 3].map(|()| step(&mut queue)), [Some(1), Some(3), None]);
     }
 
@@ -257,15 +271,15 @@ mod tests {
         let next = queue.next().unwrap();
         assert!(next.queued.is_accepted() && next.accepted.is_some());
         assert!(!listens(&mut queue, waiting), "it is accepted");
-        assert!(queue.withdraw(waiting).is_none(), "likewise");
+        assert!(queue.remove(waiting).is_none(), "likewise");
     }
 
     #[test]
     fn accepted_tasks_and_waiting_submits_start_in_the_order_in_which_they_came() {
         let mut queue = full(2);
         let numbers = [1, 2, 3, 4, 5].map(|index| submit(&mut queue, index));
-        assert!(queue.withdraw(numbers[0]).is_none(), "it is accepted");
-        assert!(queue.withdraw(numbers[3]).is_some());
+        assert!(queue.remove(numbers[0]).is_none(), "it is accepted");
+        assert!(queue.remove(numbers[3]).is_some());
         assert!(listens(&mut queue, numbers[2]));
         assert_eq!(step(&mut queue), Some(1));
         assert!(
@@ -273,41 +287,41 @@ mod tests {
             "there was capacity for it"
         );
         assert_eq!((queue.len(), queue.has_capacity()), (3, false));
-        let page: Vec<_> = queue
-            .take_page()
+        let chunk: Vec<_> = queue
+            .take_chunk()
             .iter()
             .map(|queued| queued.index)
             .collect();
-        assert_eq!((page, queue.len()), (vec![2, 3, 5], 0));
-        assert!(queue.take_page().is_empty());
+        assert_eq!((chunk, queue.len()), (vec![2, 3, 5], 0));
+        assert!(queue.take_chunk().is_empty());
     }
 
     #[test]
     fn those_that_leave_in_the_middle_leave_the_capacity_to_those_behind() {
         let mut queue = full(1);
         let numbers = [1, 2, 3].map(|index| submit(&mut queue, index));
-        assert!(queue.withdraw(numbers[1]).is_some());
+        assert!(queue.remove(numbers[1]).is_some());
         assert_eq!(step(&mut queue), Some(1));
-        assert!(queue.withdraw(numbers[2]).is_none(), "it is accepted");
+        assert!(queue.remove(numbers[2]).is_none(), "it is accepted");
         assert_eq!(step(&mut queue), Some(3));
         assert!(queue.has_capacity());
     }
 
     #[test]
-    fn a_long_queue_goes_page_by_page_in_order() {
+    fn a_long_queue_goes_chunk_by_chunk_in_order() {
         for capacity in [0, 700, 2_000] {
             let mut queue = full(capacity);
             for index in 0..1_500 {
                 spawn(&mut queue, index);
             }
-            let pages: Vec<_> = [(); 4].into_iter().map(|()| queue.take_page()).collect();
-            let lengths: Vec<_> = pages.iter().map(Vec::len).collect();
+            let chunks: Vec<_> = [(); 4].into_iter().map(|()| queue.take_chunk()).collect();
+            let lengths: Vec<_> = chunks.iter().map(Vec::len).collect();
             assert_eq!(
                 lengths,
-                [PAGE, PAGE, 1_500 - 2 * PAGE, 0],
+                [CHUNK, CHUNK, 1_500 - 2 * CHUNK, 0],
                 "capacity {capacity}"
             );
-            let order = pages.into_iter().flatten().map(|queued| queued.index);
+            let order = chunks.into_iter().flatten().map(|queued| queued.index);
             assert!(order.eq(0..1_500), "capacity {capacity}");
         }
     }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use loom::sync::{Condvar, Mutex};
 use loom::thread::{self, JoinHandle};
 
+use super::awaiting::AwaitingJob;
 use super::job::{JobState, Next};
 use super::queue::Queue;
 use super::queue::Sweep;
@@ -258,6 +259,14 @@ impl Group {
         }
     }
 
+    /// What the driver does with running jobs when its runtime goes.
+    fn end_running(&self) {
+        for chunk in 0..self.0.enter(|state, _| state.jobs.chunks()) {
+            let running = self.0.enter(|state, _| state.jobs.running_of_chunk(chunk));
+            running.into_iter().for_each(AwaitingJob::end_now);
+        }
+    }
+
     /// What the driver does when it sees that nothing more starts.
     fn drop_all(&self, now: Timestamp) {
         let turn = self
@@ -308,14 +317,14 @@ async fn drive(group: &Group, mut now: Timestamp, mut sweep: Option<Sweep>) {
     let mut queue = Queue::new(now);
     let mut batch = Vec::new();
     loop {
-        let page = sweep.as_ref().map(Sweep::page);
-        let (turn, page) = shared.enter(|state, effects| {
+        let chunk = sweep.as_ref().map(Sweep::chunk);
+        let (turn, chunk) = shared.enter(|state, effects| {
             state.inbox.set_queue_stats(queue.next(), queue.len());
             let turn = state.turn(now, false, Vec::new(), effects);
-            (turn, page.and_then(|page| state.jobs.page(page)))
+            (turn, chunk.and_then(|chunk| state.jobs.entries_in(chunk)))
         });
         if let Some(sweep) = &mut sweep {
-            sweep.turn_page(page);
+            sweep.add_chunk(chunk);
         }
         let (arrived, due) = match turn {
             Turn::Exit => break,
@@ -323,7 +332,7 @@ async fn drive(group: &Group, mut now: Timestamp, mut sweep: Option<Sweep>) {
                 group.drop_pending(from);
                 continue;
             }
-            Turn::Hurry => unreachable!("no series here ends with `wait`"),
+            Turn::Expedite => unreachable!("no series here ends with `wait`"),
             Turn::Work { arrived, due, .. } => (arrived, due),
         };
         if let Some(sweep) = &mut sweep {
@@ -344,7 +353,7 @@ async fn drive(group: &Group, mut now: Timestamp, mut sweep: Option<Sweep>) {
                     return (start, None);
                 }
                 state.inbox.set_queue_stats(queue.next(), queue.len());
-                (start, state.park(queue.next_wake(), now, cx.waker(), effects))
+                (start, state.park(queue.next_wake(), cx.waker()))
             });
             worker::start(shared, start);
             slept = until == Some(Timestamp::NEVER);
@@ -401,8 +410,9 @@ impl Drop for Driver {
         if !self.done {
             self.group
                 .0
-                .enter(|state, effects| state.group_dropped(effects));
+                .enter(|state, effects| state.runtime_gone(effects));
             self.group.drop_pending(Timestamp::ALWAYS);
+            self.group.end_running();
         }
     }
 }
@@ -529,11 +539,11 @@ mod driver {
         });
     }
 
-    /// Slab that a sweep looks at in a turn: it takes two for all slots here.
-    const PAGE: u32 = 512;
+    /// Slots that a sweep looks at in a turn: it takes two for all slots here.
+    const CHUNK: u32 = 512;
 
-    /// A group with a job that is far away in the first page of a sweep, and another one in the second, beside
-    /// which its driver begins. What fills the first page is to be cancelled in the end.
+    /// A group with a job that is far away in the first chunk of a sweep, and another one in the second, beside
+    /// which its driver begins. What fills the first chunk is to be cancelled in the end.
     fn beside_a_sweep(log: &Log) -> (Group, [u32; 2], Vec<u32>) {
         let group = Group::new(1, 1);
         let first = group.add(Timestamp::NEVER, log.job(1));
@@ -545,10 +555,10 @@ mod driver {
                     .insert(Timestamp::NEVER, job, JobKind::Once, site, effects)
                     .1
             };
-            (1..PAGE).map(|_| add()).collect()
+            (1..CHUNK).map(|_| add()).collect()
         });
         let second = group.add(Timestamp::NEVER, log.job(2));
-        group.drive_beside(Some(Sweep::new(NOW, PAGE)));
+        group.drive_beside(Some(Sweep::new(NOW, CHUNK)));
         (group, [first, second], fill)
     }
 
@@ -580,24 +590,24 @@ mod driver {
         }
     }
 
-    /// The same for a job that comes meanwhile, into a slot of either page.
+    /// The same for a job that comes meanwhile, into a slot of either chunk.
     #[test]
     fn a_job_that_comes_beside_a_sweep_is_not_lost() {
-        for page in [0, 1] {
+        for chunk in [0, 1] {
             check(move || {
                 let log = Log::default();
                 let (group, slots, fill) = beside_a_sweep(&log);
                 let thread = group.thread();
-                assert!(group.cancel(slots[page]), "nothing else ends it");
-                group.0.enter(|state, _| state.jobs.ref_dec(slots[page]));
-                assert_eq!(group.add(SOON, log.job(3)), slots[page]);
-                assert!(group.reset(slots[1 - page], SOON), "it was pending");
+                assert!(group.cancel(slots[chunk]), "nothing else ends it");
+                group.0.enter(|state, _| state.jobs.ref_dec(slots[chunk]));
+                assert_eq!(group.add(SOON, log.job(3)), slots[chunk]);
+                assert!(group.reset(slots[1 - chunk], SOON), "it was pending");
                 cancel_all(&group, fill);
                 assert!(group.wait());
                 join([thread]);
                 let mut ran = log.labels();
                 ran.sort_unstable();
-                assert_eq!(ran, [2 - page as u32, 3]);
+                assert_eq!(ran, [2 - chunk as u32, 3]);
             });
         }
     }
@@ -729,7 +739,7 @@ mod claimed {
     /// Two due jobs, which one worker claims at once, on a runtime of one thread, beside a caller who does
     /// something about the second; what is answered, and the order of what has run.
     fn beside_a_claim<T: 'static>(call: impl Fn(&Group, u32) -> T) -> (Group, T, Vec<u32>) {
-        let (group, log) = (Group::new(9, 1), Log::default());
+        let (group, log) = (Group::new(usize::MAX, 1), Log::default());
         let slots = [0, 1].map(|label| group.add(NOW, log.job(label)));
         let mut queue = Queue::new(NOW);
         group.release(&mut queue, NOW);
@@ -801,7 +811,7 @@ mod claimed {
     #[test]
     fn the_counts_of_one_moment_add_up() {
         check(|| {
-            let (group, log) = (Group::new(9, 1), Log::default());
+            let (group, log) = (Group::new(usize::MAX, 1), Log::default());
             for label in 0..3 {
                 group.add(NOW, log.job(label));
             }
@@ -820,7 +830,7 @@ mod claimed {
     #[test]
     fn a_cancel_beside_a_theft_has_one_winner() {
         check(|| {
-            let (group, log) = (Group::new(9, 2), Log::default());
+            let (group, log) = (Group::new(usize::MAX, 2), Log::default());
             let slots = [0, 1, 2].map(|label| group.add(NOW, log.job(label)));
             group.release(&mut Queue::new(NOW), NOW);
             let threads = group.threads();
@@ -841,7 +851,7 @@ mod claimed {
     /// after it never starts, what runs then may go on.
     fn beside_the_end_of_their_group(end: impl Fn(&Group) + Send + Sync + 'static) {
         check(move || {
-            let (group, log) = (Group::new(9, 2), Log::default());
+            let (group, log) = (Group::new(usize::MAX, 2), Log::default());
             let slots = [0, 1, 2].map(|label| group.add(NOW, log.job(label)));
             group.release(&mut Queue::new(NOW), NOW);
             let threads = group.threads();
@@ -897,7 +907,7 @@ mod claimed {
     #[test]
     fn none_is_lost_when_the_runtime_goes() {
         check(|| {
-            let (group, log) = (Group::new(9, 2), Log::default());
+            let (group, log) = (Group::new(usize::MAX, 2), Log::default());
             group.drive();
             for label in 0..3 {
                 group.add(NOW, log.job(label));
@@ -913,11 +923,11 @@ mod claimed {
     }
 }
 
-/// Jobs that await, and the tasks that they live in.
+/// Jobs that await, and the places where they do.
 mod awaiting {
     use super::*;
 
-    /// A group with a task that stands ready, if `ready`, in which other jobs have lived.
+    /// A group whose worker has a place at hand, if `ready`, where another job has awaited.
     fn group(limit: usize, ready: bool) -> Group {
         let group = Group::new(limit, 1);
         if ready {
@@ -931,8 +941,7 @@ mod awaiting {
         group
     }
 
-    /// A wake-up that comes while the job is on its way into its task: before it is in the mailbox, before the
-    /// task is polled for the first time, or later.
+    /// A wake-up that comes while the job is on its way to its place, or later.
     fn hears_of_its_wake_up(ready: bool) {
         check(move || {
             let (group, log, signal) = (group(9, ready), Log::default(), Signal::default());
@@ -947,12 +956,12 @@ mod awaiting {
     }
 
     #[test]
-    fn a_job_hears_of_its_wake_up_in_a_new_task() {
+    fn a_job_hears_of_its_wake_up_at_a_new_place() {
         hears_of_its_wake_up(false);
     }
 
     #[test]
-    fn a_job_hears_of_its_wake_up_in_a_task_that_is_used_again() {
+    fn a_job_hears_of_its_wake_up_at_a_place_that_is_used_again() {
         hears_of_its_wake_up(true);
     }
 
@@ -984,8 +993,8 @@ mod awaiting {
         });
     }
 
-    /// An abort reaches a run whatever it does at the moment: before its start, at its first await, on its way into
-    /// a task, or after.
+    /// An abort reaches a run whatever it does at the moment: before its start, at its first await, on its way to
+    /// its place, or after.
     fn is_stopped_by_an_abort(ready: bool) {
         check(move || {
             let group = group(9, ready);
@@ -1000,12 +1009,12 @@ mod awaiting {
     }
 
     #[test]
-    fn an_abort_stops_a_run_on_its_way_into_a_new_task() {
+    fn an_abort_stops_a_run_on_its_way_to_a_new_place() {
         is_stopped_by_an_abort(false);
     }
 
     #[test]
-    fn an_abort_stops_a_run_on_its_way_into_a_task_that_is_used_again() {
+    fn an_abort_stops_a_run_on_its_way_to_a_place_that_is_used_again() {
         is_stopped_by_an_abort(true);
     }
 
@@ -1029,9 +1038,9 @@ mod awaiting {
         });
     }
 
-    /// An abort of a job beside its end, after which its task is the next job's: that one is not hit.
+    /// An abort of a job beside its end, after which its place is the next job's: that one is not hit.
     #[test]
-    fn an_abort_never_hits_the_next_job_of_the_same_task() {
+    fn an_abort_never_hits_the_next_job_of_the_same_place() {
         check(|| {
             let (group, log) = (group(1, true), Log::default());
             let signals = [(); 2].map(|()| Signal::default());
@@ -1052,9 +1061,9 @@ mod awaiting {
         });
     }
 
-    /// A run of a series that awaits again finds another task; an abort is for the one that it is in.
+    /// A run of a series that awaits again finds another place; an abort is for the one where it is.
     #[test]
-    fn an_abort_of_a_series_is_for_the_task_of_its_present_run() {
+    fn an_abort_of_a_series_is_for_the_place_of_its_present_run() {
         check_large(|| {
             let (group, never) = (Group::new(9, 2), Signal::default());
             group.drive();
@@ -1098,12 +1107,12 @@ mod awaiting {
     }
 
     #[test]
-    fn the_end_of_a_group_stops_a_run_on_its_way_into_a_new_task() {
+    fn the_end_of_a_group_stops_a_run_on_its_way_to_a_new_place() {
         is_stopped_by_the_end_of_its_group(false);
     }
 
     #[test]
-    fn the_end_of_a_group_stops_a_run_on_its_way_into_a_task_that_is_used_again() {
+    fn the_end_of_a_group_stops_a_run_on_its_way_to_a_place_that_is_used_again() {
         is_stopped_by_the_end_of_its_group(true);
     }
 
@@ -1131,7 +1140,7 @@ mod awaiting {
     }
 
     #[test]
-    fn a_runtime_that_goes_beside_an_await_in_a_task_that_is_used_again_ends_the_group() {
+    fn a_runtime_that_goes_beside_an_await_at_a_place_that_is_used_again_ends_the_group() {
         is_not_well_when_the_runtime_goes(true);
     }
 }

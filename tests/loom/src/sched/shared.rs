@@ -3,16 +3,18 @@
 
 use std::sync::Arc;
 
+use super::awaiting::{AwaitingJob, Call, WokenJobs};
 use super::error::JobPanic;
 use super::local_queue::Claim;
 use super::rt::{Mutex, Runtime};
-use super::spare::Spare;
 use super::state::DroppedJob;
 use super::state::{Effects, State};
+use super::worker;
 use crate::common::panic::{self, Payload};
 use crate::common::time::{Clock, Timestamp};
 
 pub(super) struct Shared {
+    woken: Arc<WokenJobs>,
     state: Mutex<State>,
     pub(super) clock: Clock,
     pub(super) runtime: Runtime,
@@ -21,6 +23,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(state: State) -> Arc<Shared> {
         Arc::new(Shared {
+            woken: Arc::clone(&state.woken),
             state: Mutex::new(state),
             clock: Clock::new(tokio::time::Instant::now()),
             runtime: Runtime::new(),
@@ -36,7 +39,6 @@ impl Shared {
             .chain(effects.worker)
             .chain(effects.wake);
         wakers.for_each(std::task::Waker::wake);
-        effects.retire.into_iter().for_each(Spare::retire);
         result
     }
 
@@ -56,6 +58,13 @@ impl Shared {
         Timestamp::ALWAYS
     }
 
+    pub(super) fn push_woken(self: &Arc<Self>, job: Arc<AwaitingJob>) {
+        if self.woken.push(job, false) == Call::Worker {
+            let start = self.enter(|state, effects| state.want_workers(effects));
+            worker::start(self, start);
+        }
+    }
+
     pub(super) fn is_over(&self) -> bool {
         false
     }
@@ -70,7 +79,7 @@ impl Shared {
         ""
     }
 
-    pub(super) fn inside<R>(&self, code: impl FnOnce() -> R) -> Result<R, Payload> {
+    pub(super) fn catch_as_current<R>(&self, code: impl FnOnce() -> R) -> Result<R, Payload> {
         panic::catch(code)
     }
 
