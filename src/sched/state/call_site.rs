@@ -1,6 +1,7 @@
 //! The call sites that schedule jobs, in three bytes for each job.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::panic::Location;
 
 type Site = &'static Location<'static>;
@@ -54,7 +55,7 @@ impl CallSite {
 pub(super) struct CallSites {
     sites: Vec<Site>,
     /// Numbers by address. A call site that has several addresses gets several numbers.
-    numbers: HashMap<usize, u32>,
+    numbers: HashMap<usize, u32, BuildHasherDefault<DefaultHasher>>,
     /// The last call site that was asked for: most jobs of a loop come from one.
     last: (usize, u32),
 }

@@ -68,9 +68,6 @@ pub(in crate::sched) struct Jobs {
     last: u64,
     /// Jobs that have not started. A claimed one counts as running, also while it has not.
     pending: usize,
-    /// The part of them that are due and wait for their table, and an instant that none of them was due before.
-    blocked: usize,
-    earliest_blocked: Timestamp,
     /// Jobs that have ended while their values are still being dropped.
     dropping: usize,
     counts: Counts,
@@ -89,8 +86,6 @@ impl Jobs {
             ready: ReadyQueue::new(limit),
             last: 0,
             pending: 0,
-            blocked: 0,
-            earliest_blocked: Timestamp::NEVER,
             dropping: 0,
             counts: Counts::default(),
             first_panic: FirstPanic::default(),
@@ -360,15 +355,8 @@ impl Jobs {
                 let slots = &self.slab;
                 self.ready.sweep(|entry| slots.is_released(entry));
             }
-            Stage::Blocked => self.leave_blocked(),
+            Stage::Blocked => self.tables.unblock(),
             _ => {}
-        }
-    }
-
-    fn leave_blocked(&mut self) {
-        self.blocked -= 1;
-        if self.blocked == 0 {
-            self.earliest_blocked = Timestamp::NEVER;
         }
     }
 
@@ -463,8 +451,7 @@ impl Jobs {
         let job = self.slab.get_mut(slot);
         job.put_back(Contents::Row(Some(key)), Stage::Blocked);
         self.pending += 1;
-        self.blocked += 1;
-        self.earliest_blocked = self.earliest_blocked.min(job.deadline);
+        self.tables.block(job.deadline);
     }
 
     /// A claimed row may not start yet, and never will.
@@ -483,7 +470,7 @@ impl Jobs {
         }
         job.wait_anew();
         let (at, sequence) = (job.deadline, job.sequence);
-        self.leave_blocked();
+        self.tables.unblock();
         Some(Entry { at, sequence, slot })
     }
 
@@ -731,7 +718,7 @@ impl Jobs {
                 // not worth a sweep.
                 match stage {
                     Stage::Released => drop(self.ready.remove()),
-                    Stage::Blocked => self.leave_blocked(),
+                    Stage::Blocked => self.tables.unblock(),
                     _ => {}
                 }
             }
@@ -807,7 +794,7 @@ impl Jobs {
 
     /// Returns how many wait for their time, and need an entry of the driver's for it.
     pub(super) fn not_due(&self) -> usize {
-        self.pending - self.blocked - self.ready.waiting()
+        self.pending - self.tables.blocked() - self.ready.waiting()
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -838,7 +825,7 @@ impl Jobs {
     /// `head` is not later than any entry that the driver has or is sent.
     pub(super) fn stats(&mut self, head: Timestamp, workers: &Workers, clock: &Clock) -> Stats {
         let mut next = head.min(self.ready.earliest().unwrap_or(Timestamp::NEVER));
-        next = next.min(self.earliest_blocked);
+        next = next.min(self.tables.earliest_blocked());
         let mut claimed = 0;
         for local in workers.locals() {
             let left = self.record(local);
@@ -848,7 +835,7 @@ impl Jobs {
         let pending = self.pending + claimed;
         Stats {
             pending,
-            waiting: self.ready.waiting() + self.blocked + claimed,
+            waiting: self.ready.waiting() + self.tables.blocked() + claimed,
             running: self.ready.running() - claimed,
             finished: self.counts.finished,
             cancelled: self.counts.aborted + self.counts.dropped,

@@ -186,6 +186,9 @@ impl Slot {
     }
 }
 
+/// Most groups have none, and an idle group is to be small.
+type Controls = Option<Box<BTreeMap<u32, RunControl>>>;
+
 // Two units, with one name each. A *page* is a unit of storage, below. A *chunk* is the unit of a walk: what is looked
 // at before the lock is released for others.
 
@@ -221,7 +224,7 @@ pub(super) struct Slab {
     roomy: Option<u32>,
     used: usize,
     /// The requests to running jobs, by slot: of few, and it gives its storage back.
-    controls: BTreeMap<u32, RunControl>,
+    controls: Controls,
     /// Empty storage, until it is dropped after the lock.
     emptied: Emptied,
     /// The number of looks at slots.
@@ -389,24 +392,27 @@ impl Slab {
     /// The controls of a running job, which come to be by this.
     pub(super) fn control(&mut self, index: u32) -> Option<&mut RunControl> {
         let runs = matches!(self.get(index).stage, Stage::Claimed | Stage::Running);
-        runs.then(|| self.controls.entry(index).or_default())
+        runs.then(|| {
+            let controls = self.controls.get_or_insert_default();
+            controls.entry(index).or_default()
+        })
     }
 
     /// Returns whether a running job is to be stopped.
     pub(super) fn is_aborted(&self, index: u32) -> bool {
-        self.controls
-            .get(&index)
-            .is_some_and(|control| control.abort)
+        let control = self.controls.as_ref().and_then(|all| all.get(&index));
+        control.is_some_and(|control| control.abort)
     }
 
     /// The controls of a run that ends, if there are any.
     pub(super) fn take_control(&mut self, index: u32) -> Option<RunControl> {
-        self.controls.remove(&index)
+        self.controls.as_mut()?.remove(&index)
     }
 
     /// The number of the run that the job is at, or waits for.
     pub(super) fn run(&self, index: u32) -> u64 {
-        let control = self.controls.get(&index).filter(|control| control.run > 0);
+        let control = self.controls.as_ref().and_then(|all| all.get(&index));
+        let control = control.filter(|control| control.run > 0);
         match self.get(index).runs() {
             Some(runs) => runs + 1,
             None => control.map_or(1, |control| control.run),

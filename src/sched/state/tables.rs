@@ -3,16 +3,35 @@
 use std::num::NonZeroU32;
 use std::sync::{Arc, Weak};
 
+use crate::common::time::Timestamp;
 use crate::sched::runnable::{RowTable, TableId};
 
 /// Tables by their numbers.
 ///
 /// A job that waits knows its table by that number: an `Arc` for each would cost it twice the room. So the group
 /// holds a table as long as one of its rows waits, and refers to it as long as it is held by others.
+///
+/// Most groups have none, and an idle group is to be small.
 #[derive(Default)]
-pub(in crate::sched) struct Tables {
+pub(in crate::sched) struct Tables(Option<Box<Inner>>);
+
+struct Inner {
     list: Vec<Option<Registered>>,
     vacant: Vec<TableId>,
+    /// How many rows are due and wait for their tables, and an instant that none of them was due before.
+    blocked: usize,
+    earliest_blocked: Timestamp,
+}
+
+impl Default for Inner {
+    fn default() -> Inner {
+        Inner {
+            list: Vec::new(),
+            vacant: Vec::new(),
+            blocked: 0,
+            earliest_blocked: Timestamp::NEVER,
+        }
+    }
 }
 
 struct Registered {
@@ -36,12 +55,13 @@ impl Tables {
             held: None,
             waiting: 0,
         });
-        if let Some(id) = self.vacant.pop() {
-            self.list[id.index()] = registered;
+        let inner = self.0.get_or_insert_default();
+        if let Some(id) = inner.vacant.pop() {
+            inner.list[id.index()] = registered;
             return id;
         }
-        self.list.push(registered);
-        let number = u32::try_from(self.list.len())
+        inner.list.push(registered);
+        let number = u32::try_from(inner.list.len())
             .ok()
             .and_then(NonZeroU32::new);
         TableId(number.expect("schedgroup: more than four billion tables in one group"))
@@ -49,14 +69,43 @@ impl Tables {
 
     /// A table was dropped: its number may be given to another.
     pub(in crate::sched) fn unregister(&mut self, id: TableId) {
-        self.list[id.index()] = None;
-        self.vacant.push(id);
+        let inner = self.0.get_or_insert_default();
+        inner.list[id.index()] = None;
+        inner.vacant.push(id);
     }
 
     fn get(&mut self, id: TableId) -> &mut Registered {
-        let registered = self.list[id.index()].as_mut();
+        let inner = self.0.as_mut();
+        let registered = inner.and_then(|inner| inner.list[id.index()].as_mut());
         registered.expect("a table is registered as long as it is there")
     }
+
+    // Rows that are due and wait for their tables.
+
+    pub(super) fn block(&mut self, deadline: Timestamp) {
+        let inner = self.0.get_or_insert_default();
+        inner.blocked += 1;
+        inner.earliest_blocked = inner.earliest_blocked.min(deadline);
+    }
+
+    pub(super) fn unblock(&mut self) {
+        let inner = self.0.get_or_insert_default();
+        inner.blocked -= 1;
+        if inner.blocked == 0 {
+            inner.earliest_blocked = Timestamp::NEVER;
+        }
+    }
+
+    pub(super) fn blocked(&self) -> usize {
+        self.0.as_ref().map_or(0, |inner| inner.blocked)
+    }
+
+    pub(super) fn earliest_blocked(&self) -> Timestamp {
+        let inner = self.0.as_ref();
+        inner.map_or(Timestamp::NEVER, |inner| inner.earliest_blocked)
+    }
+
+    // Rows that wait, for whatever.
 
     /// A row waits.
     pub(super) fn hold(&mut self, id: TableId, table: impl FnOnce() -> Arc<dyn RowTable>) {
@@ -88,7 +137,7 @@ impl Tables {
 
     /// All that are there, to be cleared.
     pub(in crate::sched) fn all(&self) -> Vec<Arc<dyn RowTable>> {
-        let registered = self.list.iter().flatten();
+        let registered = self.0.iter().flat_map(|inner| &inner.list).flatten();
         registered
             .filter_map(|registered| registered.table.upgrade())
             .collect()
