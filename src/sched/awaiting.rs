@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use super::rt::{AtomicU8, Mutex, MutexGuard};
 use super::running::RunningJob;
 use super::shared::Shared;
+use super::worker;
 
 /// A job that has awaited, and its waker.
 ///
@@ -29,6 +30,7 @@ use super::shared::Shared;
 /// may wake the next one for nothing, as any waker may.
 pub(super) struct AwaitingJob {
     shared: Arc<Shared>,
+    woken: Arc<WokenJobs>,
     flags: AtomicU8,
     /// Locked by the owner alone, and for as long as it polls.
     job: Mutex<Option<RunningJob>>,
@@ -47,9 +49,10 @@ pub(super) struct VacantPlace {
 }
 
 impl VacantPlace {
-    pub(super) fn new(shared: &Arc<Shared>) -> VacantPlace {
+    pub(super) fn new(shared: &Arc<Shared>, woken: &Arc<WokenJobs>) -> VacantPlace {
         Arc::new(AwaitingJob {
             shared: Arc::clone(shared),
+            woken: Arc::clone(woken),
             flags: AtomicU8::new(POLLED),
             job: Mutex::new(None),
         })
@@ -137,9 +140,17 @@ impl AwaitingJob {
         }
     }
 
-    fn queue(self: Arc<Self>) {
-        let shared = Arc::clone(&self.shared);
-        shared.push_woken(self);
+    /// Some worker is to poll it again.
+    fn queue(self: &Arc<Self>) {
+        let shared = &self.shared;
+        match self.woken.push(Arc::clone(self), shared.is_current()) {
+            Call::Nobody => {}
+            Call::Worker => {
+                let start = shared.enter(|state, effects| state.want_workers(effects));
+                worker::start(shared, start);
+            }
+            Call::Driver => shared.enter(|state, effects| state.watch(effects)),
+        }
     }
 }
 
@@ -153,7 +164,7 @@ impl Wake for AwaitingJob {
 
     fn wake_by_ref(self: &Arc<Self>) {
         if self.flags.fetch_or(WOKEN, AcqRel) & (WOKEN | POLLED) == 0 {
-            Arc::clone(self).queue();
+            self.queue();
         }
     }
 }
@@ -176,7 +187,7 @@ struct Queue {
 
 /// What the first of many wake-ups has to do.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Call {
+enum Call {
     Nobody,
     /// A worker must come.
     Worker,
@@ -187,7 +198,7 @@ pub(super) enum Call {
 
 impl WokenJobs {
     /// Adds a job; `within` if that is done by a job of the group.
-    pub(super) fn push(&self, job: Arc<AwaitingJob>, within: bool) -> Call {
+    fn push(&self, job: Arc<AwaitingJob>, within: bool) -> Call {
         let mut queue = lock(&self.0);
         queue.jobs.push_back(job);
         let (flag, call) = match within {
@@ -204,11 +215,11 @@ impl WokenJobs {
     /// Takes at most so many.
     pub(super) fn take(&self, most: usize) -> VecDeque<Arc<AwaitingJob>> {
         let mut queue = lock(&self.0);
-        if queue.jobs.len() <= most {
-            (queue.called, queue.watched) = (false, false);
-            return std::mem::take(&mut queue.jobs);
+        if queue.jobs.len() > most {
+            return queue.jobs.drain(..most).collect();
         }
-        queue.jobs.drain(..most).collect()
+        (queue.called, queue.watched) = (false, false);
+        std::mem::take(&mut queue.jobs)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -12,7 +12,7 @@ use tokio::runtime::{self, RuntimeFlavor};
 use tokio::task::try_id;
 use tokio_util::sync::CancellationToken;
 
-use super::awaiting::{AwaitingJob, Call, WokenJobs};
+use super::awaiting::AwaitingJob;
 use super::error::JobPanic;
 use super::local_queue::Claim;
 use super::rt::Mutex;
@@ -20,7 +20,6 @@ use super::state::CHUNK;
 use super::state::DroppedJob;
 use super::state::{Effects, State};
 use super::stats::JobInfo;
-use super::worker;
 use crate::common::panic::{self, Payload};
 use crate::common::time::{Clock, Timestamp};
 use crate::common::trace;
@@ -32,8 +31,6 @@ use crate::common::trace;
 // The token's lock is never taken under `state`: what it answers is read before it, and wakers are called and tokens cancelled after it. No user code runs and no user value is dropped under `state`, so
 // destructors, wakers and tracing subscribers may call any method of the group.
 pub(super) struct Shared {
-    /// The state knows it too.
-    woken: Arc<WokenJobs>,
     /// All that changes, under the group's lock. Nothing of the user's is run, dropped or woken under it.
     state: Mutex<State>,
     /// The number of times it was taken.
@@ -93,7 +90,6 @@ impl Shared {
         let steals = runtime.runtime_flavor() != RuntimeFlavor::CurrentThread
             && runtime.metrics().num_workers() > 1;
         Arc::new(Shared {
-            woken: Arc::clone(&state.woken),
             state: Mutex::new(state),
             #[cfg(test)]
             entered: Default::default(),
@@ -201,18 +197,6 @@ impl Shared {
             self.now()
         } else {
             Timestamp::ALWAYS
-        }
-    }
-
-    /// A job that awaits was woken. Some worker polls it again.
-    pub(super) fn push_woken(self: &Arc<Self>, job: Arc<AwaitingJob>) {
-        match self.woken.push(job, self.is_current()) {
-            Call::Nobody => {}
-            Call::Worker => {
-                let start = self.enter(|state, effects| state.want_workers(effects));
-                worker::start(self, start);
-            }
-            Call::Driver => self.enter(|state, effects| state.watch(effects)),
         }
     }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::task::coop;
 
-use super::awaiting::VacantPlace;
+use super::awaiting::{VacantPlace, WokenJobs};
 use super::local_queue::{Claim, Task};
 use super::runnable::{Row, Run, Started, Work};
 use super::running::RunningJob;
@@ -41,6 +41,7 @@ pub(super) fn start(shared: &Arc<Shared>, count: usize) {
             shared: Arc::clone(shared),
             registration: Registration::new(),
             vacant: Vec::new(),
+            woken: None,
         };
         shared.runtime.spawn(worker.work());
     }
@@ -91,6 +92,8 @@ struct Worker {
     registration: Registration,
     /// Places for the next jobs that have to await.
     vacant: Vec<VacantPlace>,
+    /// Where those places queue, as soon as there is one.
+    woken: Option<Arc<WokenJobs>>,
 }
 
 /// A runtime that shuts down drops its tasks wherever they are.
@@ -171,7 +174,12 @@ impl Worker {
 
     /// Starts a job. Returns its slot if it has ended and only has to be recorded.
     fn run(&mut self, claim: Claim, now: Timestamp) -> Option<u32> {
-        let Worker { shared, vacant, .. } = self;
+        let Worker {
+            shared,
+            vacant,
+            woken,
+            ..
+        } = self;
         let Claim {
             slot,
             id,
@@ -192,7 +200,8 @@ impl Worker {
             shared.now().since(deadline)
         });
         if vacant.is_empty() {
-            vacant.push(VacantPlace::new(shared));
+            let woken = woken.get_or_insert_with(|| shared.with(|state| state.woken()));
+            vacant.push(VacantPlace::new(shared, woken));
         }
         let mut cx = Context::from_waker(match vacant.last() {
             Some(place) => &place.waker,

@@ -63,7 +63,8 @@ pub(in crate::sched) struct State {
     pub(in crate::sched) lifecycle: Lifecycle,
     pub(in crate::sched) waiters: Waiters,
     /// Jobs that await, were woken, and are to be polled again.
-    pub(in crate::sched) woken: Arc<WokenJobs>,
+    /// There is none as long as no job has awaited: most groups are idle, and small.
+    woken: Option<Arc<WokenJobs>>,
     /// How often the driver has woken.
     wakeups: u64,
 }
@@ -92,7 +93,7 @@ impl State {
             inbox: Inbox::default(),
             lifecycle: Lifecycle::new(deadline),
             waiters: Waiters::default(),
-            woken: Arc::default(),
+            woken: None,
             wakeups: 0,
         }
     }
@@ -266,10 +267,7 @@ impl State {
         // Before the ends are recorded: a cancel that came before the end of the last job is what ended the group.
         self.check_end(now, cancelled, effects);
         self.jobs.record(&worker.local);
-        let share = self.workers.share_of(self.woken.len());
-        let woken = self.woken.take(share);
-        let mut claimed = woken.len();
-        worker.local.push_woken(woken);
+        let mut claimed = self.claim_woken(&worker.local);
         if self.lifecycle.may_start() {
             claimed += self.jobs.claim(&worker.local, &self.workers);
         }
@@ -299,6 +297,27 @@ impl State {
             _ => ClaimResult::Exit,
         };
         (claimed, 0)
+    }
+
+    /// Where jobs that are woken wait for a worker.
+    pub(in crate::sched) fn woken(&mut self) -> Arc<WokenJobs> {
+        Arc::clone(self.woken.get_or_insert_default())
+    }
+
+    fn woken_jobs(&self) -> usize {
+        self.woken.as_ref().map_or(0, |woken| woken.len())
+    }
+
+    /// Claims a worker's part of the jobs that were woken, so that the others find some too. How many.
+    fn claim_woken(&mut self, local: &LocalQueue) -> usize {
+        let share = self.workers.share_of(self.woken_jobs());
+        let Some(woken) = &self.woken else {
+            return 0;
+        };
+        let woken = woken.take(share);
+        let count = woken.len();
+        local.push_woken(woken);
+        count
     }
 
     /// A job is at its first await, and will be found at that place. False if it is to be aborted.
@@ -343,7 +362,7 @@ impl State {
     pub(in crate::sched) fn want_workers(&mut self, effects: &mut Effects) -> usize {
         let wanted = self
             .workers
-            .want_workers(self.startable() + self.woken.len());
+            .want_workers(self.startable() + self.woken_jobs());
         if let Some(worker) = wanted.wake {
             effects.worker = Some(worker);
         }
@@ -587,7 +606,7 @@ impl State {
         effects: &mut Effects,
     ) -> usize {
         self.jobs.release(batch, queue);
-        let startable = self.startable() + self.woken.len();
+        let startable = self.startable() + self.woken_jobs();
         let wanted = self.workers.want_workers(startable);
         effects.worker = wanted.wake;
         // A watch that begins here needs no notification: the driver is awake, and takes its first look right here.

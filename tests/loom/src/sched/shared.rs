@@ -3,18 +3,15 @@
 
 use std::sync::Arc;
 
-use super::awaiting::{AwaitingJob, Call, WokenJobs};
 use super::error::JobPanic;
 use super::local_queue::Claim;
 use super::rt::{Mutex, Runtime};
 use super::state::DroppedJob;
 use super::state::{Effects, State};
-use super::worker;
 use crate::common::panic::{self, Payload};
 use crate::common::time::{Clock, Timestamp};
 
 pub(super) struct Shared {
-    woken: Arc<WokenJobs>,
     state: Mutex<State>,
     pub(super) clock: Clock,
     pub(super) runtime: Runtime,
@@ -23,7 +20,6 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(state: State) -> Arc<Shared> {
         Arc::new(Shared {
-            woken: Arc::clone(&state.woken),
             state: Mutex::new(state),
             clock: Clock::new(tokio::time::Instant::now()),
             runtime: Runtime::new(),
@@ -58,11 +54,9 @@ impl Shared {
         Timestamp::ALWAYS
     }
 
-    pub(super) fn push_woken(self: &Arc<Self>, job: Arc<AwaitingJob>) {
-        if self.woken.push(job, false) == Call::Worker {
-            let start = self.enter(|state, effects| state.want_workers(effects));
-            worker::start(self, start);
-        }
+    /// Then a worker is called for each wake-up, which is the harder case.
+    pub(super) fn is_current(&self) -> bool {
+        false
     }
 
     pub(super) fn is_over(&self) -> bool {
