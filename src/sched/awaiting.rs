@@ -175,6 +175,9 @@ impl Wake for AwaitingJob {
 #[derive(Default)]
 pub(super) struct WokenJobs(Mutex<Queue>);
 
+/// Room for as many woken jobs is kept.
+const KEPT: usize = 64;
+
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Arc<AwaitingJob>>,
@@ -212,14 +215,16 @@ impl WokenJobs {
         }
     }
 
-    /// Takes at most so many.
-    pub(super) fn take(&self, most: usize) -> VecDeque<Arc<AwaitingJob>> {
+    /// Moves at most so many to another queue, and returns how many.
+    pub(super) fn take(&self, most: usize, to: &mut VecDeque<Arc<AwaitingJob>>) -> usize {
         let mut queue = lock(&self.0);
-        if queue.jobs.len() > most {
-            return queue.jobs.drain(..most).collect();
+        let count = queue.jobs.len().min(most);
+        to.extend(queue.jobs.drain(..count));
+        if queue.jobs.is_empty() {
+            (queue.called, queue.watched) = (false, false);
+            queue.jobs.shrink_to(KEPT);
         }
-        (queue.called, queue.watched) = (false, false);
-        std::mem::take(&mut queue.jobs)
+        count
     }
 
     pub(super) fn len(&self) -> usize {

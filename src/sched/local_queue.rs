@@ -5,7 +5,7 @@ use std::panic::Location;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::awaiting::AwaitingJob;
+use super::awaiting::{AwaitingJob, WokenJobs};
 use super::job::JobId;
 use super::rt::{Mutex, MutexGuard};
 use super::runnable::Work;
@@ -53,7 +53,7 @@ pub(super) enum Task {
 
 #[derive(Default)]
 struct Inner {
-    /// Jobs that have awaited and were woken. They go first.
+    /// Jobs that have awaited and were woken. They come after those that start: each claim takes of both.
     woken: VecDeque<Arc<AwaitingJob>>,
     /// In release order.
     unstarted: VecDeque<Claim>,
@@ -81,16 +81,16 @@ impl LocalQueue {
         let mut inner = self.lock();
         // One step, so that the counts never show two jobs running on one worker.
         inner.ended.extend(ended);
-        if let Some(job) = inner.woken.pop_front() {
+        if let Some(claim) = inner.unstarted.pop_front() {
+            let lateness = now.since(claim.deadline);
+            inner.max_lateness = inner.max_lateness.max(lateness);
+            // Stall detection reads this: a worker that polls jobs is not stuck.
             inner.polled += 1;
-            return Some(Task::Resume(job));
+            return Some(Task::Start(claim));
         }
-        let claim = inner.unstarted.pop_front()?;
-        let lateness = now.since(claim.deadline);
-        // Stall detection reads this: a worker that starts jobs is not stuck.
-        inner.polled += 1;
-        inner.max_lateness = inner.max_lateness.max(lateness);
-        Some(Task::Start(claim))
+        let woken = inner.woken.pop_front().map(Task::Resume);
+        inner.polled += u64::from(woken.is_some());
+        woken
     }
 
     /// The owner gives others a turn after a job; `ended` as in [`next`](LocalQueue::next).
@@ -111,12 +111,13 @@ impl LocalQueue {
     }
 
     /// Adds jobs that were woken.
-    pub(super) fn push_woken(&self, jobs: VecDeque<Arc<AwaitingJob>>) {
-        let woken = &mut self.lock().woken;
-        match woken.is_empty() {
-            true => *woken = jobs,
-            false => woken.extend(jobs),
-        }
+    pub(super) fn push_woken(&self, jobs: impl IntoIterator<Item = Arc<AwaitingJob>>) {
+        self.lock().woken.extend(jobs);
+    }
+
+    /// Takes at most so many of those that were woken. The lock of the others comes after this one.
+    pub(super) fn claim_woken(&self, others: &WokenJobs, most: usize) -> usize {
+        others.take(most, &mut self.lock().woken)
     }
 
     /// Returns whether this is a job that has not started.

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::task::coop;
 
-use super::awaiting::{VacantPlace, WokenJobs};
+use super::awaiting::VacantPlace;
 use super::local_queue::{Claim, Task};
 use super::runnable::{Row, Run, Started, Work};
 use super::running::RunningJob;
@@ -41,7 +41,6 @@ pub(super) fn start(shared: &Arc<Shared>, count: usize) {
             shared: Arc::clone(shared),
             registration: Registration::new(),
             vacant: Vec::new(),
-            woken: None,
         };
         shared.runtime.spawn(worker.work());
     }
@@ -92,8 +91,6 @@ struct Worker {
     registration: Registration,
     /// Places for the next jobs that have to await.
     vacant: Vec<VacantPlace>,
-    /// Where those places queue, as soon as there is one.
-    woken: Option<Arc<WokenJobs>>,
 }
 
 /// A runtime that shuts down drops its tasks wherever they are.
@@ -177,7 +174,7 @@ impl Worker {
         let Worker {
             shared,
             vacant,
-            woken,
+            registration,
             ..
         } = self;
         let Claim {
@@ -200,7 +197,9 @@ impl Worker {
             shared.now().since(deadline)
         });
         if vacant.is_empty() {
-            let woken = woken.get_or_insert_with(|| shared.with(|state| state.woken()));
+            let Some(woken) = &registration.woken else {
+                unreachable!("it came with the claim");
+            };
             vacant.push(VacantPlace::new(shared, woken));
         }
         let mut cx = Context::from_waker(match vacant.last() {

@@ -281,6 +281,8 @@ impl State {
                 self.watch(effects);
             }
             // For what is left, and for the slots that the record has freed.
+            let woken = self.woken.get_or_insert_default();
+            worker.woken.get_or_insert_with(|| Arc::clone(woken));
             return (ClaimResult::Jobs, self.want_workers(effects));
         }
         worker.local.shrink();
@@ -299,11 +301,6 @@ impl State {
         (claimed, 0)
     }
 
-    /// Where jobs that are woken wait for a worker.
-    pub(in crate::sched) fn woken(&mut self) -> Arc<WokenJobs> {
-        Arc::clone(self.woken.get_or_insert_default())
-    }
-
     fn woken_jobs(&self) -> usize {
         self.woken.as_ref().map_or(0, |woken| woken.len())
     }
@@ -311,13 +308,8 @@ impl State {
     /// Claims a worker's part of the jobs that were woken, so that the others find some too. How many.
     fn claim_woken(&mut self, local: &LocalQueue) -> usize {
         let share = self.workers.share_of(self.woken_jobs());
-        let Some(woken) = &self.woken else {
-            return 0;
-        };
-        let woken = woken.take(share);
-        let count = woken.len();
-        local.push_woken(woken);
-        count
+        let woken = self.woken.as_ref();
+        woken.map_or(0, |woken| local.claim_woken(woken, share))
     }
 
     /// A job is at its first await, and will be found at that place. False if it is to be aborted.

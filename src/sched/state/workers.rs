@@ -5,6 +5,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use crate::common::time::Timestamp;
+use crate::sched::awaiting::WokenJobs;
 use crate::sched::local_queue::LocalQueue;
 
 /// The worker tasks of a group.
@@ -78,6 +79,8 @@ pub(in crate::sched) enum WorkerState {
 /// A worker as the group knows it: its local queue, by which it is identified, and its state.
 pub(in crate::sched) struct Registration {
     pub(in crate::sched) local: Arc<LocalQueue>,
+    /// Where jobs queue that have awaited; it gets that with its first claim.
+    pub(in crate::sched) woken: Option<Arc<WokenJobs>>,
     pub(in crate::sched) state: WorkerState,
 }
 
@@ -86,6 +89,7 @@ impl Registration {
     pub(in crate::sched) fn new() -> Registration {
         Registration {
             local: Arc::default(),
+            woken: None,
             state: WorkerState::Starting,
         }
     }
