@@ -81,16 +81,16 @@ impl LocalQueue {
         let mut inner = self.lock();
         // One step, so that the counts never show two jobs running on one worker.
         inner.ended.extend(ended);
-        if let Some(claim) = inner.unstarted.pop_front() {
-            let lateness = now.since(claim.deadline);
-            inner.max_lateness = inner.max_lateness.max(lateness);
-            // Stall detection reads this: a worker that polls jobs is not stuck.
+        if let Some(job) = inner.woken.pop_front() {
             inner.polled += 1;
-            return Some(Task::Start(claim));
+            return Some(Task::Resume(job));
         }
-        let woken = inner.woken.pop_front().map(Task::Resume);
-        inner.polled += u64::from(woken.is_some());
-        woken
+        let claim = inner.unstarted.pop_front()?;
+        let lateness = now.since(claim.deadline);
+        inner.max_lateness = inner.max_lateness.max(lateness);
+        // Stall detection reads this: a worker that polls jobs is not stuck.
+        inner.polled += 1;
+        Some(Task::Start(claim))
     }
 
     /// The owner gives others a turn after a job; `ended` as in [`next`](LocalQueue::next).
