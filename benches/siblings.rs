@@ -200,7 +200,7 @@ fn limited() -> Vec<(&'static str, Form)> {
     ]
 }
 
-/// Under tokio's budget a `FuturesUnordered` of so many join handles is polled all over again each time
+/// Under tokio's budget a `FuturesUnordered` of this many join handles is polled all over again each time
 /// that the budget is used up, for seconds; without it, it is at its best.
 fn unlimited() -> Vec<(&'static str, Form)> {
     vec![

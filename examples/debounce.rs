@@ -1,4 +1,4 @@
-//! Saving while somebody types: one save after each pause, and one a second at the latest.
+//! Saving while a user types: one save after each pause, and at least one a second.
 //!
 //! Look for: 40 key strokes and a handful of saves. The first burst pauses, so its save comes 200 ms
 //! after the last key; the second one goes on and on, so the ceiling cuts it.

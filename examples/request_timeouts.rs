@@ -1,6 +1,6 @@
 //! 100,000 requests in flight: a reply removes its request and wakes who waits, a request without one times out.
 //!
-//! Look for: every reply finds its request, those without one are told so after the timeout, and nobody holds a second map
+//! Look for: every reply finds its request, those without one fail after the timeout, and there is no second map
 //! of who waits.
 //!
 //! ```sh
@@ -24,7 +24,7 @@ type Waiting = oneshot::Sender<Result<u64, &'static str>>;
 #[tokio::main]
 async fn main() -> Result<(), WaitError> {
     let requests = KeyedGroup::with_handler(|_, _: u64, waiting: Waiting| async move {
-        // Fails if nobody waits any more.
+        // Fails if the caller has gone.
         let _ = waiting.send(Err("no answer"));
     });
     let begun = Instant::now();

@@ -435,6 +435,36 @@ async fn every_debug_of_what_hangs_on_a_group_shows_its_settings() {
     keyed.delay('k', HOUR, async {}, OnDuplicate::Replace);
     shows(&keyed, &["KeyedGroup", "len: 1", "exclusive: true"]);
     shows(&WallClock::system(), &["WallClock", "look_every"]);
+    let calendar = schedgroup::periodic::at(|_| None);
+    shows(&calendar, &["At", "clock", "on_panic: End"]);
+}
+
+#[tokio::test]
+async fn a_default_group_is_a_new_one() {
+    use schedgroup::task::TaskGroup;
+
+    let group = Group::default();
+    assert_eq!(group.stats(), Group::new().stats());
+    let tasks = TaskGroup::<()>::default();
+    assert_eq!(tasks.stats(), TaskGroup::<()>::new().stats());
+}
+
+#[test]
+fn an_end_without_an_error_of_a_task_has_none() {
+    use schedgroup::TaskError;
+
+    for (end, text) in [
+        (TaskError::Cancelled, "cancelled before the end"),
+        (
+            TaskError::DeadlineExceeded,
+            "deadline passed before the end",
+        ),
+    ] {
+        let end: TaskError<u8> = end;
+        assert_eq!(end.to_string(), text);
+        assert_eq!((end.index(), end.error()), (None, None));
+        assert_eq!(end.into_error(), None);
+    }
 }
 
 #[test]

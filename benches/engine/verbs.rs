@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A group that holds so many jobs, an hour away.
+/// A group that holds this many jobs, an hour away.
 fn group(pending: usize) -> (Runtime, Group, Vec<JobHandle>) {
     let mut builder = Builder::new_current_thread();
     let runtime = builder.enable_all().start_paused(true).build();

@@ -1,7 +1,7 @@
-//! Who is late: jobs beside a flood, beside one that blocks, and whoever asks beside the end of very many.
+//! Who is late: jobs beside a flood, beside one that blocks, and callers beside the end of very many.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use schedgroup::Group;
@@ -9,7 +9,7 @@ use schedgroup::Group;
 use crate::two_workers;
 
 /// So far apart are the jobs whose lateness counts beside others.
-const APART: Duration = Duration::from_millis(10);
+pub(crate) const APART: Duration = Duration::from_millis(10);
 
 /// Counts what was dropped.
 struct Gone(Arc<AtomicU64>);
@@ -21,11 +21,22 @@ impl Drop for Gone {
 }
 
 /// The lateness of jobs, in microseconds.
-struct Late(Vec<u64>);
+#[derive(Clone)]
+pub(crate) struct Late(Arc<Mutex<Vec<u64>>>);
 
 impl Late {
-    /// Jobs so far apart on the real clock, for so many seconds.
-    async fn of_jobs(group: &Group, apart: Duration, seconds: u64) -> Late {
+    pub(crate) fn empty() -> Late {
+        Late(Arc::default())
+    }
+
+    /// One that was due then, and runs now.
+    pub(crate) fn add(&self, due: tokio::time::Instant) {
+        let late = due.elapsed().as_micros() as u64;
+        self.0.lock().expect("no job panics").push(late);
+    }
+
+    /// Jobs at a fixed rate on the real clock, for a number of seconds.
+    pub(crate) async fn of_jobs(group: &Group, apart: Duration, seconds: u64) -> Late {
         let start = tokio::time::Instant::now();
         let mut jobs = Vec::new();
         for job in 1..=seconds * 1000 / apart.as_millis() as u64 {
@@ -36,13 +47,14 @@ impl Late {
         for job in jobs {
             late.push(job.await.expect("it runs"));
         }
-        late.sort_unstable();
-        Late(late)
+        Late(Arc::new(Mutex::new(late)))
     }
 
     /// The half, 99 of 100, all.
-    fn figures(&self) -> [f64; 3] {
-        [50, 99, 100].map(|part| self.0[(self.0.len() * part / 100).max(1) - 1] as f64 / 1000.0)
+    pub(crate) fn figures(&self) -> [f64; 3] {
+        let mut late = self.0.lock().expect("no job panics").clone();
+        late.sort_unstable();
+        [50, 99, 100].map(|part| late[(late.len() * part / 100).max(1) - 1] as f64 / 1000.0)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The long runs: nothing hangs, nothing is lost, nothing is early, nothing is kept, nobody starves.
+//! The long runs: nothing hangs, nothing is lost, nothing is early, nothing is kept, nothing starves.
 //!
 //! ```sh
 //! cargo run --release --example soak -- hang [ROUNDS]     # schedule, then wait, on two workers
@@ -16,7 +16,11 @@
 //! cargo run --release --example soak -- cancel [JOBS]     # all pending ones at once
 //! cargo run --release --example soak -- end [JOBS]        # who asks while a group is dropped
 //! cargo run --release --example soak -- sweep [JOBS]      # beside a sweep of dead entries
-//! cargo run --release --example soak -- front [JOBS]      # a crowd with one job just before it
+//! cargo run --release --example soak -- front [JOBS]      # a burst with one job just before it
+//! cargo run --release --example soak -- schedule-then-block [SECONDS] # beside jobs that do so
+//! cargo run --release --example soak -- block-after-await [SECONDS]   # beside jobs that do so
+//! cargo run --release --example soak -- repeating [SECONDS]  # 200,000 jobs that repeat
+//! cargo run --release --example soak -- task-races [RACES]   # tasks against every way to end
 //! ```
 //!
 //! Each figure is a line; a miss ends the program with 1.
@@ -26,6 +30,8 @@ mod crowd;
 mod ends;
 mod late;
 mod memory;
+mod starved;
+mod tasks;
 mod volume;
 
 use std::process::ExitCode;
@@ -35,7 +41,7 @@ use tokio::runtime::{Builder, Runtime};
 type Soak = fn(u64) -> u64;
 
 /// Each with what it takes when nothing is said; it returns its misses.
-const ALL: [(&str, Soak, u64); 16] = [
+const ALL: [(&str, Soak, u64); 20] = [
     ("hang", ends::hang, 1_000_000),
     ("races", ends::races, 1_000_000),
     ("volume", volume::volume, 10_000_000),
@@ -52,6 +58,10 @@ const ALL: [(&str, Soak, u64); 16] = [
     ("end", late::end, 5_000_000),
     ("sweep", late::sweep, 2_000_000),
     ("front", late::front, 1_000_000),
+    ("schedule-then-block", starved::schedule_then_block, 10),
+    ("block-after-await", starved::block_after_await, 10),
+    ("repeating", starved::repeating, 10),
+    ("task-races", tasks::task_races, 100_000),
 ];
 
 fn main() -> ExitCode {

@@ -52,7 +52,7 @@ pub(crate) fn volume(jobs: u64) -> u64 {
 /// The same in real time, from eight tasks on two workers.
 pub(crate) fn real(jobs: u64) -> u64 {
     const PRODUCERS: u64 = 8;
-    /// So many are pending or waiting at most.
+    /// At most this many are pending or waiting.
     const WINDOW: u64 = 200_000;
     let start = Instant::now();
     let (ran, early) = two_workers().block_on(async move {

@@ -157,7 +157,7 @@ impl<K, V, S> KeyedContext<K, V, S> {
         self.keys.group().token()
     }
 
-    /// Returns the instant at which this entry was due. That of another is told by a
+    /// Returns the instant at which this entry was due. That of another is returned by a
     /// [`handle`](KeyedContext::handle).
     pub fn deadline(&self) -> Instant {
         self.keys.group().instant(self.run.deadline)

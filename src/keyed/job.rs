@@ -11,7 +11,7 @@ use crate::sched::JobFuture;
 /// A job as the value of a key: what a [`KeyedGroup<K>`](super::KeyedGroup) holds if nothing else is said.
 ///
 /// It is one allocation, of the size of the job. The methods that take a job make it, and the ones that give a value
-/// back give this, so that the job can be inserted elsewhere.
+/// back give this, so that the job can be inserted again.
 ///
 /// # Examples
 ///

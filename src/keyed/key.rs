@@ -1,10 +1,10 @@
-//! The key of a row: its own, or one that somebody reads while the row may go.
+//! The key of a row: its own, or one that is being read while the row may go.
 
 use std::sync::Arc;
 
 /// A key that more than its row holds. It is cloned under no lock, while the row stays or goes.
 ///
-/// Behind `dyn`, so that a key need be neither `Clone` nor `Sync` where nobody asks for that.
+/// Behind `dyn`, so that a key need be neither `Clone` nor `Sync` where that is not needed.
 pub(super) trait Share<K>: Send + Sync {
     fn key(&self) -> &K;
     fn cloned(&self) -> K;

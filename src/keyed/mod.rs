@@ -37,7 +37,7 @@
 //! | an entry that inserts itself again | [`KeyedContext`] |
 //! | an end that gives back what is left | [`KeyedGroup::drain`], [`KeyedGroup::shutdown`], [`KeyedGroup::drain_values`] |
 //! | a job for a key, instead of a value and a handler | [`KeyedGroup::delay`], [`KeyedGroup::schedule`] |
-//! | entries in a group that somebody else owns | [`Builder::on_with`], [`Builder::on`] |
+//! | entries in a group that has another owner | [`Builder::on_with`], [`Builder::on`] |
 //!
 //! For a loop of your own that polls values as they expire, without tasks that handle them, there is `DelayQueue` of
 //! tokio-util; for a cache with a bound on its size, `moka`.

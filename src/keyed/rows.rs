@@ -10,7 +10,7 @@ pub(super) enum Row<K, V> {
     /// The next vacant row of the page.
     Vacant(u32),
     Own(K, V, u32, bool),
-    /// The same, while somebody else reads the key. It is rare, and must not make each row larger.
+    /// The same, while another thread reads the key. It is rare, and must not make each row larger.
     Shared(Box<SharedKey<K>>, V, u32, bool),
     /// The run of a key that runs alone.
     Run(Box<Run<K, V>>, u32),

@@ -34,7 +34,7 @@ pub enum OnDuplicate {
 }
 
 impl OnDuplicate {
-    /// Returns whether an entry that is due at `new` replaces the one that is due at `pending`; nobody knows when that is
+    /// Returns whether an entry that is due at `new` replaces the one that is due at `pending`; that is not known any more
     /// once it is just being started.
     pub(super) fn replaces(
         self,

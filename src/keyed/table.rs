@@ -260,7 +260,7 @@ impl<K, V> Table<K, V> {
         self.rows.end()
     }
 
-    /// Shares the keys of these rows that are pending: `share` does so for those that nobody has shared before.
+    /// Shares the keys of these rows that are pending: `share` does so for those that are not shared yet.
     pub(super) fn share(
         &mut self,
         rows: Range<u32>,
@@ -287,7 +287,7 @@ impl<K, V> Table<K, V> {
         keys
     }
 
-    /// Gives a row the key back that was shared, if it is still there: `restore` has it if nobody else does.
+    /// Gives a row the key back that was shared, if it is still there: `restore` has it if it holds the last reference.
     pub(super) fn unshare(
         &mut self,
         row: u32,

@@ -41,6 +41,15 @@ pub(crate) fn runtimes() -> [(&'static str, Runtime); 2] {
     ]
 }
 
+/// A current-thread runtime whose clock is paused.
+pub(crate) fn paused() -> Runtime {
+    Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+}
+
 /// Two workers on the real clock.
 pub(crate) fn multi_thread() -> Runtime {
     Builder::new_multi_thread()

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::common::{Log, ms, settle};
+use crate::common::{Log, ms, paused, settle};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -25,9 +25,7 @@ fn check(play: impl AsyncFn(Vec<Step>)) {
     };
     TestRunner::new(config)
         .run(&steps(), |steps| {
-            let mut runtime = tokio::runtime::Builder::new_current_thread();
-            let runtime = runtime.enable_time().start_paused(true).build().unwrap();
-            runtime.block_on(play(steps));
+            paused().block_on(play(steps));
             Ok(())
         })
         .unwrap_or_else(|failure| panic!("{failure}"));

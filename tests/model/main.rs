@@ -9,17 +9,22 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod flows;
 mod history;
 mod keyed;
 mod oracle;
 mod play;
+mod rounds;
+mod tasks;
 
+use std::any::Any;
+use std::fmt::Display;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use history::{History, Mix};
 use proptest::collection::vec;
-use proptest::prelude::any;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::prelude::{Strategy, any};
+use proptest::test_runner::{Config, FileFailurePersistence, TestError, TestRunner};
 
 const CALM: Mix = Mix {
     ops: 40,
@@ -60,24 +65,95 @@ fn ends_of_a_group_are_as_in_a_sorted_list() {
     check(Mix::ALL);
 }
 
-/// The same histories, spelt by proptest: it makes a failing one small, and keeps it in a file beside this
-/// one (`proptest-regressions`), to be played first from then on.
+/// The same histories, spelt by proptest: it makes a failing one small, and keeps it in a file of
+/// `proptest-regressions`, beside this one, to be played first from then on.
 ///
 /// `PROPTEST_CASES` sets how many it spells.
 #[test]
 fn histories_that_are_spelt_are_as_in_a_sorted_list() {
-    let config = Config {
-        source_file: Some(file!()),
-        ..Config::default()
-    };
     let spelling = vec(any::<u8>(), 0..600);
-    TestRunner::new(config)
-        .run(&spelling, |numbers| {
-            let history = History::spelt(&Mix::ALL, numbers);
-            play::perform(&history);
-            Ok(())
-        })
-        .unwrap_or_else(|failure| panic!("{failure}"));
+    spell(kept!("jobs"), &spelling, |numbers| {
+        play::perform(&History::spelt(&Mix::ALL, numbers));
+    });
+}
+
+/// Likewise spelt by proptest, a word an op.
+#[test]
+fn histories_of_tasks_are_as_in_a_plain_queue() {
+    let spelling = vec(any::<tasks::Word>(), 0..50);
+    spell(kept!("tasks"), &spelling, |words| {
+        let history = tasks::History::spelt(&words);
+        shown(&history, || tasks::perform(&history));
+    });
+}
+
+/// All combinators over sets of tasks, and streams.
+#[test]
+fn combinators_are_as_in_plain_lists() {
+    let spelling = vec(any::<flows::Word>(), 0..24);
+    spell(kept!("flows"), &spelling, |words| {
+        let history = flows::History::spelt(&words);
+        shown(&history, || flows::perform(&history));
+    });
+}
+
+#[test]
+fn waterfalls_and_retries_are_as_in_a_plain_loop() {
+    let spelling = vec(any::<flows::Word>(), 0..10);
+    spell(kept!("steps"), &spelling, |words| {
+        let steps = flows::Steps::spelt(&words);
+        shown(&steps, || steps.perform());
+    });
+}
+
+/// The file in which failures are kept.
+macro_rules! kept {
+    ($what:literal) => {
+        concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/proptest-regressions/",
+            $what,
+            ".txt"
+        )
+    };
+}
+use kept;
+
+fn spell<S: Strategy>(kept: &'static str, spelling: &S, play: impl Fn(S::Value)) {
+    let spelt = Config::default();
+    let config = Config {
+        cases: match std::env::var_os("PROPTEST_CASES") {
+            Some(_) => spelt.cases,
+            None => 2_000,
+        },
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(kept))),
+        ..spelt
+    };
+    let spelt = TestRunner::new(config).run(spelling, |spelt| {
+        play(spelt);
+        Ok(())
+    });
+    // What was spelt is in the file; the reason has the history.
+    match spelt {
+        Ok(()) => {}
+        Err(TestError::Fail(reason, _)) => panic!("{reason}"),
+        Err(failure) => panic!("{failure}"),
+    }
+}
+
+/// Adds the history to the message of a panic.
+fn shown(history: &impl Display, play: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(play)) {
+        panic!("{}\nafter {history}", text(payload));
+    }
+}
+
+/// What a panic said.
+fn text(payload: Box<dyn Any + Send>) -> String {
+    payload.downcast::<String>().map_or_else(
+        |payload| format!("{:?}", payload.downcast::<&str>()),
+        |text| *text,
+    )
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -99,12 +175,7 @@ fn check(mix: Mix) {
 
 /// The message of the panic that the history ends with.
 fn play(history: &History) -> Result<(), String> {
-    catch_unwind(AssertUnwindSafe(|| play::perform(history))).map_err(|payload| {
-        payload.downcast::<String>().map_or_else(
-            |payload| format!("{:?}", payload.downcast::<&str>()),
-            |text| *text,
-        )
-    })
+    catch_unwind(AssertUnwindSafe(|| play::perform(history))).map_err(text)
 }
 
 /// Leaves out one op after another as long as the history still fails.

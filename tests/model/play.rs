@@ -12,7 +12,7 @@ use schedgroup::{
 };
 use tokio::time::{Instant, sleep_until};
 
-use crate::common::{Flag, Guard};
+use crate::common::{Flag, Guard, paused};
 use crate::history::{Act, End, History, Job, Kind, MS, NEVER, Op, ROUND, When, acts, wakes};
 use crate::oracle::{Counts, Oracle, Record, Reported, Waited};
 
@@ -266,11 +266,7 @@ struct Player {
 
 /// Plays a history on a runtime of its own; panics where group and oracle differ.
 pub(crate) fn perform(history: &History) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
+    let runtime = paused();
     let player = runtime.block_on(play_ops(history));
     if history.runtime_ends {
         drop(runtime);

@@ -48,6 +48,20 @@ async fn a_drain_runs_what_comes_within_its_grace() {
     assert_eq!(group.cause(), Some(Cause::Finished));
 }
 
+/// Its end is final: what comes later is rejected as before, and a member that comes later changes no count.
+#[tokio::test]
+async fn a_group_that_drained_stays_closed_when_its_owner_is_gone() {
+    let group = TaskGroup::<u32>::new();
+    let handle = group.handle();
+    group.wait().await.unwrap();
+    drop(group);
+    let late = handle.try_spawn(async { Ok(()) });
+    assert!(matches!(late, Err(ScheduleError::Closed(_))), "{late:?}");
+    handle.member().fail(7);
+    assert_eq!(handle.stats().failed, 0);
+    assert_eq!(handle.cause(), Some(Cause::Finished));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_drain_goes_on_as_a_shutdown_when_its_grace_is_over() {
     let (group, start) = (sized(1), Instant::now());

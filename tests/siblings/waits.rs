@@ -11,7 +11,9 @@ use schedgroup::{ScheduleError, TaskError};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{Flag, HOUR, Hold, OnDrop, bounded, misuse, ms, settle, sized, until};
+use crate::common::{
+    Flag, HOUR, Hold, OnDrop, bounded, misuse, ms, panic_of, settle, sized, until,
+};
 
 /// One poll of a future that is not ready.
 async fn poll_once(mut future: Pin<&mut impl Future>) {
@@ -413,4 +415,88 @@ async fn a_long_line_is_skipped_page_by_page() {
         assert_eq!(left.load(SeqCst), LINE - 512, "queue {queue}");
         assert_eq!(group.stats().skipped, LINE as u64, "queue {queue}");
     }
+}
+
+/// It is the group's from then on, whether or not its `submit` has been told.
+#[tokio::test]
+async fn a_submit_that_is_dropped_after_its_task_was_accepted_runs_it() {
+    let (group, hold, flag) = (sized(1), Hold::new(), Flag::new());
+    group.spawn(hold.job());
+    let mut submit = Box::pin(group.submit(flag.job()));
+    assert!(format!("{submit:?}").contains("\"new\""), "{submit:?}");
+    poll_once(submit.as_mut()).await;
+    assert!(format!("{submit:?}").contains("\"queued\""), "{submit:?}");
+    hold.release();
+    settle().await;
+    drop(submit);
+    assert_eq!(flag.drops(), 1);
+    assert_eq!(group.wait().await.unwrap().finished, 2);
+}
+
+#[tokio::test]
+async fn a_submit_that_has_ended_is_not_polled_again() {
+    let group = sized(1);
+    let mut submit = group.submit(async {});
+    assert_eq!((&mut submit).await.unwrap(), 0);
+    assert!(format!("{submit:?}").contains("\"done\""), "{submit:?}");
+    let again = panic_of(|| {
+        let mut cx = Context::from_waker(Waker::noop());
+        Pin::new(&mut submit).poll(&mut cx)
+    });
+    assert!(again.message.contains("a Submit was polled"), "{again:?}");
+    group.wait().await.unwrap();
+}
+
+/// A future that is no async block: it is dropped behind its end.
+struct Bomb {
+    panics: bool,
+}
+
+impl Future for Bomb {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        assert!(!self.panics, "in the poll");
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("in the destructor");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_of_a_tasks_destructor_is_its_tasks_and_the_first_one_counts() {
+    for (panics, expected) in [(false, "in the destructor"), (true, "in the poll")] {
+        let group = sized(1);
+        group.spawn(Bomb { panics });
+        let error = group.wait().await.unwrap_err();
+        let TaskError::Panicked(panic) = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(panic.message(), expected);
+        assert_eq!(group.stats().panicked, 1);
+    }
+}
+
+/// Likewise where it was accepted into the queue, and has not started yet.
+#[tokio::test]
+async fn a_submit_that_is_dropped_after_it_was_accepted_into_the_queue_runs_its_task() {
+    let group = TaskGroup::builder().limit(1).queue(1).build();
+    let (hold, flag) = (Hold::new(), Flag::new());
+    for _ in 0..2 {
+        group.spawn(hold.job());
+    }
+    let mut submit = Box::pin(group.submit(flag.job()));
+    poll_once(submit.as_mut()).await;
+    // The second one starts, and leaves its part of the queue to the third.
+    hold.release();
+    settle().await;
+    drop(submit);
+    assert_eq!((group.stats().pending, flag.drops()), (1, 0));
+    hold.release();
+    assert_eq!(bounded(group.wait()).await.unwrap().finished, 3);
+    assert_eq!(flag.drops(), 1);
 }

@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use crate::job::{JobId, Priority};
 use crate::queue::Queue;
-use crate::store::{
-    Enqueued, NewJob, OnDuplicate, StoreError, UniqueKey, enqueue_in_postgres, enqueue_in_sqlite,
-};
+use crate::store::{Enqueued, NewJob, OnDuplicate, StoreError, UniqueKey};
 use crate::time::Micros;
 
 /// A job that is not enqueued yet; created by [`Queue::enqueue`]. Await it, or hand it to a transaction.
@@ -45,10 +43,20 @@ pub struct Enqueue<'a> {
     kind: String,
     lane: String,
     payload: Result<String, serde_json::Error>,
+    /// Whether the payload can be read back.
+    check: Check,
     priority: Priority,
     due: Due,
     key: Option<UniqueKey>,
 }
+
+type Check = fn(&str) -> Result<(), serde_json::Error>;
+
+/// The longest name of a kind or a queue, in bytes.
+const LONGEST_NAME: usize = 200;
+
+/// The longest key, in bytes. An index of Postgres takes 2,700.
+const LONGEST_KEY: usize = 1000;
 
 enum Due {
     After(Duration),
@@ -70,6 +78,17 @@ pub enum EnqueueError {
     /// The payload cannot be written as JSON.
     #[error("the payload cannot be written as JSON: {0}")]
     Payload(#[from] serde_json::Error),
+    /// The payload can be written, and what is written cannot be read back: a NaN is written as `null`.
+    #[error("the payload cannot be read back from what is written: {0}")]
+    Unreadable(serde_json::Error),
+    /// A name or a key is one that not all databases can keep.
+    #[error("{what} must have 1 to {most} bytes, none of them zero")]
+    Name {
+        /// Which it is.
+        what: &'static str,
+        /// The longest that is taken.
+        most: usize,
+    },
     /// The store failed. The job may be in it all the same, if the answer was lost on its way; a unique
     /// key makes it safe to try again.
     #[error(transparent)]
@@ -82,12 +101,14 @@ impl<'a> Enqueue<'a> {
         kind: String,
         lane: String,
         payload: Result<String, serde_json::Error>,
+        check: Check,
     ) -> Enqueue<'a> {
         Enqueue {
             queue,
             kind,
             lane,
             payload,
+            check,
             priority: Priority::default(),
             due: Due::After(Duration::ZERO),
             key: None,
@@ -140,33 +161,66 @@ impl<'a> Enqueue<'a> {
     /// # Errors
     ///
     /// [`EnqueueError`].
+    #[cfg(feature = "sqlite")]
     pub fn in_sqlite(self, connection: &rusqlite::Connection) -> Result<Enqueued, EnqueueError> {
         let job = self.job()?;
-        let enqueued = enqueue_in_sqlite(connection, &job)?;
+        let enqueued = crate::store::enqueue_in_sqlite(connection, &job)?;
         accepted(enqueued, job.key)
     }
 
-    /// Enqueues it within a Postgres transaction of yours, so that it exists if and only if that is
-    /// committed.
+    /// Enqueues it within a Postgres transaction of yours, so that it exists if and only if that is committed. Workers
+    /// are notified with the commit.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use delayed_jobs::{Payload, Queue};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Serialize, Deserialize)]
+    /// # struct Email { to: String }
+    /// # impl Payload for Email { const KIND: &'static str = "email"; }
+    /// # async fn example(pool: sqlx::PgPool, queue: Queue) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut transaction = pool.begin().await?;
+    /// sqlx::query("insert into users (name) values ('ada')").execute(&mut *transaction).await?;
+    /// queue.enqueue(Email { to: "ada@example.org".into() }).in_postgres(&mut transaction).await?;
+    /// transaction.commit().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
     /// [`EnqueueError`].
+    #[cfg(feature = "postgres")]
     pub async fn in_postgres(
         self,
-        transaction: &tokio_postgres::Transaction<'_>,
+        transaction: &mut sqlx::PgConnection,
     ) -> Result<Enqueued, EnqueueError> {
+        let store = std::sync::Arc::clone(self.queue.store());
         let job = self.job()?;
-        let enqueued = enqueue_in_postgres(transaction, &job).await?;
+        let enqueued = crate::store::enqueue_in_postgres(transaction, store.schema(), &job).await?;
         accepted(enqueued, job.key)
     }
 
     pub(crate) fn job(self) -> Result<NewJob, EnqueueError> {
         let now = self.queue.store().clock().now();
+        let fits = |text: &str, most| (1..=most).contains(&text.len()) && !text.contains('\0');
+        let key = self.key.as_ref().map_or("key", |key| key.key.as_str());
+        for (what, text, most) in [
+            ("a kind", self.kind.as_str(), LONGEST_NAME),
+            ("the name of a queue", self.lane.as_str(), LONGEST_NAME),
+            ("a key", key, LONGEST_KEY),
+        ] {
+            if !fits(text, most) {
+                return Err(EnqueueError::Name { what, most });
+            }
+        }
+        let payload = self.payload?;
+        (self.check)(&payload).map_err(EnqueueError::Unreadable)?;
         Ok(NewJob {
             kind: self.kind,
             queue: self.lane,
-            payload: self.payload?,
+            payload,
             priority: self.priority,
             run_at: match self.due {
                 Due::After(delay) => now.after(delay),

@@ -125,6 +125,10 @@ impl Handlers {
         self.by_kind.insert(kind, handler).is_none()
     }
 
+    pub(crate) fn kinds(&self) -> Vec<String> {
+        self.by_kind.keys().map(|kind| (*kind).to_owned()).collect()
+    }
+
     pub(crate) fn of(&self, kind: &str) -> Option<&Handler> {
         self.by_kind.get(kind)
     }

@@ -124,6 +124,7 @@ impl Priority {
         self as i64
     }
 
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
     pub(crate) fn from_rank(rank: i64) -> Priority {
         match rank {
             0 => Priority::High,

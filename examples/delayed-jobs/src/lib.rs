@@ -12,7 +12,7 @@
 //! | to open a store | [`Queue::open`] |
 //! | a payload of your own | [`Payload`] |
 //! | a job after a delay, at a time, once per key, before others | [`Queue::enqueue`], [`Enqueue`] |
-//! | the same within your transaction | [`Enqueue::in_sqlite`], [`Enqueue::in_postgres`] |
+//! | the same within your transaction | `Enqueue::in_sqlite`, `Enqueue::in_postgres` |
 //! | many jobs in one call | [`Queue::enqueue_all`] |
 //! | to run them | [`Queue::worker`], [`Worker`] |
 //! | retries, a timeout | [`Handling`], [`Retry`], [`Failure`] |
@@ -20,8 +20,15 @@
 //! | jobs at regular times | [`Worker::every`] |
 //! | to manage them | [`Queue::list`], [`Queue::cancel`], [`Queue::retry`], [`Queue::pause`] |
 //! | figures | [`Metrics`] |
-//! | a page for people | [`page`] |
+//! | a page for people | `page`, with the feature of that name |
 //! | tests on a paused clock | [`testkit`] |
+//!
+//! # Features
+//!
+//! - `sqlite` (on by default): a store in one file.
+//! - `postgres`: a store in a database, for many machines.
+//! - `page`: a page for people, with routes for probes and for Prometheus.
+//! - `cli`: the program, with all of these.
 
 // Modules:
 //
@@ -43,6 +50,7 @@ mod enqueue;
 mod handler;
 mod job;
 mod metrics;
+#[cfg(feature = "page")]
 pub mod page;
 mod queue;
 mod retry;
@@ -59,8 +67,8 @@ pub use queue::{AskError, Queue};
 pub use retry::{Failure, Retry};
 pub use store::{Counts, Enqueued, Filter, OnDuplicate, QueueRow, StoreError};
 pub use time::{Clock, Micros};
-pub use worker::{Handling, Worker};
+pub use worker::{Handling, MissedRuns, Recurring, Worker};
 
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "sqlite"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

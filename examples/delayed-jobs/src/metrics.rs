@@ -15,13 +15,15 @@ pub struct Metrics {
     lateness: [AtomicU64; BUCKETS],
     max: AtomicU64,
     overdue: AtomicU64,
-    pub(crate) started: AtomicU64,
-    pub(crate) done: AtomicU64,
-    pub(crate) failed: AtomicU64,
-    pub(crate) dead: AtomicU64,
-    pub(crate) cancelled: AtomicU64,
-    pub(crate) released: AtomicU64,
-    pub(crate) reclaimed: AtomicU64,
+    started: AtomicU64,
+    done: AtomicU64,
+    failed: AtomicU64,
+    dead: AtomicU64,
+    cancelled: AtomicU64,
+    snoozed: AtomicU64,
+    released: AtomicU64,
+    reclaimed: AtomicU64,
+    lost: AtomicU64,
 }
 
 /// The counts of [`Metrics`] at one moment.
@@ -41,10 +43,14 @@ pub struct Snapshot {
     pub dead: u64,
     /// Runs that were cancelled.
     pub cancelled: u64,
+    /// Runs that put their job off.
+    pub snoozed: u64,
     /// Runs that were given back at the shutdown.
     pub released: u64,
     /// Leases of lost workers that were taken back.
     pub reclaimed: u64,
+    /// Leases that this worker has lost.
+    pub lost: u64,
     /// The median lateness of a start, in microseconds.
     pub p50: u64,
     /// The 99th percentile of the lateness, in microseconds.
@@ -68,22 +74,50 @@ impl Metrics {
             failed: zero(),
             dead: zero(),
             cancelled: zero(),
+            snoozed: zero(),
             released: zero(),
             reclaimed: zero(),
+            lost: zero(),
         }
     }
 
     /// A job started whose time had come before its worker did.
     pub(crate) fn start_overdue(&self) {
+        metrics::counter!("delayed_jobs_started_total").increment(1);
         self.overdue.fetch_add(1, Relaxed);
         self.started.fetch_add(1, Relaxed);
     }
 
     pub(crate) fn start(&self, lateness: Duration) {
+        metrics::counter!("delayed_jobs_started_total").increment(1);
+        metrics::histogram!("delayed_jobs_lateness_seconds").record(lateness.as_secs_f64());
         let micros = u64::try_from(lateness.as_micros()).unwrap_or(u64::MAX);
         self.lateness[bucket(micros)].fetch_add(1, Relaxed);
         self.max.fetch_max(micros, Relaxed);
         self.started.fetch_add(1, Relaxed);
+    }
+
+    /// A run has ended so.
+    pub(crate) fn end(&self, outcome: &'static str) {
+        let count = match outcome {
+            "done" => &self.done,
+            "failed" => &self.failed,
+            "dead" => &self.dead,
+            "cancelled" => &self.cancelled,
+            "snoozed" => &self.snoozed,
+            _ => &self.released,
+        };
+        count.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn reclaim(&self) {
+        metrics::counter!("delayed_jobs_reclaimed_total").increment(1);
+        self.reclaimed.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn lose_lease(&self) {
+        metrics::counter!("delayed_jobs_leases_lost_total").increment(1);
+        self.lost.fetch_add(1, Relaxed);
     }
 
     /// Returns all counts at this moment.
@@ -102,8 +136,10 @@ impl Metrics {
             failed: self.failed.load(Relaxed),
             dead: self.dead.load(Relaxed),
             cancelled: self.cancelled.load(Relaxed),
+            snoozed: self.snoozed.load(Relaxed),
             released: self.released.load(Relaxed),
             reclaimed: self.reclaimed.load(Relaxed),
+            lost: self.lost.load(Relaxed),
             p50: quantile(&counts, 0.5).min(max),
             p99: quantile(&counts, 0.99).min(max),
             max,
@@ -116,6 +152,14 @@ impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.snapshot().fmt(f)
     }
+}
+
+/// For the recorder that the program has installed, if any.
+pub(crate) fn ended(kind: &str, outcome: &'static str, took: Duration) {
+    let kind = || kind.to_owned();
+    metrics::counter!("delayed_jobs_ended_total", "kind" => kind(), "outcome" => outcome)
+        .increment(1);
+    metrics::histogram!("delayed_jobs_run_seconds", "kind" => kind()).record(took.as_secs_f64());
 }
 
 /// The first buckets hold one value each, the later ones an eighth of a power of two.

@@ -5,10 +5,7 @@ use std::time::Duration;
 
 use crate::enqueue::{Enqueue, EnqueueError, accepted};
 use crate::job::{JobId, Payload, Record, State};
-use crate::store::{
-    Asked, Counts, Enqueued, Filter, NewJob, QueueRow, Store, StoreError, open_postgres,
-    open_sqlite,
-};
+use crate::store::{Address, Asked, Counts, Enqueued, Filter, NewJob, QueueRow, Store, StoreError};
 use crate::worker::{Site, Worker};
 
 /// A handle to the jobs in a store: enqueue them, manage them, and create workers for them.
@@ -44,21 +41,49 @@ pub enum AskError {
 }
 
 impl Queue {
-    /// Opens a store: `postgres://...` is a database, everything else the path of a SQLite file, which
-    /// is made if there is none.
+    /// Opens a store: `postgres://...` is a database, and a path, `sqlite:path` or `sqlite://path` a SQLite file,
+    /// which is made if there is none. With `?mode=rw` it has to be there. Tables are made or brought up to date.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if it cannot be opened, or belongs to a newer program.
+    /// [`StoreError`] if it cannot be opened, or belongs to a newer program. [`StoreError::Address`] if it is none of
+    /// these; a database in memory is rejected too, since it would be lost: see [`testkit`](crate::testkit).
     pub async fn open(database: &str) -> Result<Queue, StoreError> {
-        let is_url = ["postgres://", "postgresql://"]
-            .iter()
-            .any(|scheme| database.starts_with(scheme));
-        let store = match is_url {
-            true => open_postgres(database).await?,
-            false => open_sqlite(database.strip_prefix("sqlite:").unwrap_or(database)).await?,
-        };
-        Ok(Queue::on(store))
+        match Address::parse(database)? {
+            #[cfg(feature = "sqlite")]
+            Address::Sqlite { path, create: true } => {
+                Ok(Queue::on(crate::store::open_sqlite(path).await?))
+            }
+            #[cfg(feature = "sqlite")]
+            Address::Sqlite { path, .. } => {
+                Ok(Queue::on(crate::store::open_existing_sqlite(&path).await?))
+            }
+            #[cfg(feature = "postgres")]
+            Address::Postgres(url) => Ok(Queue::on(crate::store::open_postgres(&url).await?)),
+            #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+            _ => Err(crate::store::not_built()),
+        }
+    }
+
+    /// Opens a store that is there and up to date, and makes nothing: for those who only look.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Queue::open), and [`StoreError::TooOld`].
+    pub async fn open_existing(database: &str) -> Result<Queue, StoreError> {
+        match Address::parse(database)? {
+            #[cfg(feature = "sqlite")]
+            Address::Sqlite { path, .. } => {
+                Ok(Queue::on(crate::store::open_existing_sqlite(&path).await?))
+            }
+            #[cfg(feature = "postgres")]
+            Address::Postgres(url) => {
+                let options = crate::store::PostgresOptions::new(&url)?.existing();
+                Ok(Queue::on(options.open().await?))
+            }
+            #[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+            _ => Err(crate::store::not_built()),
+        }
     }
 
     /// Creates a queue on a store of your own.
@@ -76,7 +101,14 @@ impl Queue {
     /// Enqueues a job with this payload once the returned [`Enqueue`] is awaited.
     pub fn enqueue<T: Payload>(&self, payload: T) -> Enqueue<'_> {
         let payload = serde_json::to_string(&payload);
-        Enqueue::new(self, T::KIND.to_owned(), T::QUEUE.to_owned(), payload)
+        let check = |payload: &str| serde_json::from_str::<T>(payload).map(drop);
+        Enqueue::new(
+            self,
+            T::KIND.to_owned(),
+            T::QUEUE.to_owned(),
+            payload,
+            check,
+        )
     }
 
     /// Enqueues a job of a kind that this program has no type for; otherwise like [`enqueue`](Queue::enqueue). The
@@ -84,7 +116,7 @@ impl Queue {
     pub fn enqueue_json(&self, kind: &str, payload: &serde_json::Value) -> Enqueue<'_> {
         let payload = serde_json::to_string(payload);
         let lane = crate::job::DEFAULT_QUEUE.to_owned();
-        Enqueue::new(self, kind.to_owned(), lane, payload)
+        Enqueue::new(self, kind.to_owned(), lane, payload, |_| Ok(()))
     }
 
     /// Enqueues many jobs in one call, which is much faster than one by one: up to 1,000 without keys are one
@@ -208,12 +240,23 @@ impl Queue {
     /// Deletes done and cancelled jobs that ended longer ago than `age`, and returns how many. Workers do
     /// so by themselves.
     ///
+    /// They go a few hundred at a time, with pauses for others.
+    ///
     /// # Errors
     ///
     /// Those of the store.
     pub async fn prune(&self, age: Duration) -> Result<u64, StoreError> {
+        const LOT: usize = 500;
         let before = self.store().clock().now().before(age);
-        self.store().prune(before, usize::MAX >> 1).await
+        let mut all = 0;
+        loop {
+            let pruned = self.store().prune(before, LOT).await?;
+            all += pruned;
+            if pruned < LOT as u64 {
+                return Ok(all);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Creates a worker for these jobs, still without handlers.

@@ -97,6 +97,8 @@ pub(crate) enum Next {
     After(Duration),
     /// No further try.
     Dead,
+    /// Another run after this long, which is no failure.
+    Snooze(Duration),
 }
 
 impl Failure {
@@ -121,6 +123,14 @@ impl Failure {
         Failure {
             error: error.into(),
             next: Next::After(wait),
+        }
+    }
+
+    /// Ends this run without a verdict: the job runs again after `wait`, and this attempt does not count.
+    pub fn snooze(wait: Duration) -> Failure {
+        Failure {
+            error: "snoozed".into(),
+            next: Next::Snooze(wait),
         }
     }
 }

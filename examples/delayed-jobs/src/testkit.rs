@@ -26,9 +26,10 @@ use std::time::Duration;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::job::State;
 use crate::metrics::Snapshot;
 use crate::queue::Queue;
-use crate::store::{MemoryStore, StoreError};
+use crate::store::{Filter, MemoryStore, Store, StoreError};
 use crate::worker::Worker;
 
 /// Creates a queue in memory, on tokio's clock.
@@ -40,7 +41,8 @@ pub fn queue() -> Queue {
     Queue::on(Arc::new(MemoryStore::new()))
 }
 
-/// Runs a worker until no job is pending or running, and returns its counts.
+/// Runs a worker until no job is left that it could run, and returns its counts: none is pending or running of its
+/// kinds and in its queues, but for queues that are paused.
 ///
 /// With a schedule there always is one: see [`run_for`].
 ///
@@ -50,9 +52,10 @@ pub fn queue() -> Queue {
 pub async fn drain(worker: Worker) -> Result<Snapshot, StoreError> {
     let store = Arc::clone(&worker.site().store);
     let shutdown = CancellationToken::new();
+    let (queues, kinds) = worker.reach();
     let drained = async {
         let mut changes = store.changes();
-        while store.counts().await?.unfinished() > 0 {
+        while has_work(&*store, &queues, &kinds).await? {
             changes.changed().await.map_err(|_| StoreError::Closed)?;
         }
         shutdown.cancel();
@@ -62,6 +65,34 @@ pub async fn drain(worker: Worker) -> Result<Snapshot, StoreError> {
     let (summary, drained): (_, Result<(), StoreError>) = tokio::join!(run, drained);
     drained?;
     summary
+}
+
+async fn has_work(
+    store: &dyn Store,
+    queues: &[String],
+    kinds: &[String],
+) -> Result<bool, StoreError> {
+    let rows = store.queues().await?;
+    let open = rows
+        .iter()
+        .filter(|row| row.unfinished > 0 && queues.contains(&row.name));
+    for row in open {
+        for kind in kinds {
+            for state in [State::Running, State::Pending] {
+                let filter = Filter {
+                    state: Some(state),
+                    queue: Some(row.name.clone()),
+                    kind: Some(kind.clone()),
+                    limit: 1,
+                };
+                let may_run = !row.paused || state == State::Running;
+                if may_run && !store.list(filter).await?.is_empty() {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Runs a worker for this long, and returns its counts.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -46,15 +48,16 @@ impl From<SystemTime> for Micros {
 }
 
 impl fmt::Display for Micros {
-    /// Like `2026-11-25 03:01:12.000250Z`.
+    /// Like `2026-11-25 03:01:12.000250Z`. A year with more or fewer than four digits has its sign before it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, micros) = (self.0.div_euclid(1_000_000), self.0.rem_euclid(1_000_000));
         let (day, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
         let (year, month, day) = civil(day);
         let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        let sign = if year > 9999 { "+" } else { "" };
         write!(
             f,
-            "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{micros:06}Z"
+            "{sign}{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{micros:06}Z"
         )
     }
 }
@@ -68,17 +71,24 @@ impl FromStr for Micros {
         let read = || {
             let (day, time) = text.strip_suffix('Z')?.split_once(['T', ' '])?;
             let (time, fraction) = time.split_once('.').unwrap_or((time, ""));
-            let [year, month, day] = numbers(day, '-')?;
+            let (sign, digits) = match day.strip_prefix('-') {
+                Some(rest) => (-1, rest),
+                None => (1, day.strip_prefix('+').unwrap_or(day)),
+            };
+            let [year, month, day] = numbers(digits, '-')?;
+            let year = sign * year;
             let [hour, minute, second] = numbers(time, ':')?;
             let micros = match fraction.len() {
                 0..=6 => format!("{fraction:0<6}").parse::<u32>().ok()?,
                 _ => return None,
             };
             let days = days(year, month, day);
-            let real = civil(days) == (year, month, day) && year < 10_000;
+            let real = civil(days) == (year, month, day);
             let real = real && hour < 24 && minute < 60 && second < 60;
             let seconds = days * 86_400 + hour * 3600 + minute * 60 + second;
-            real.then_some(Micros(seconds * 1_000_000 + i64::from(micros)))
+            // The first and the last second of the range hold fewer microseconds than others.
+            let micros = i128::from(seconds) * 1_000_000 + i128::from(micros);
+            real.then_some(Micros(i64::try_from(micros).ok()?))
         };
         read().ok_or_else(|| format!("`{text}` is no time like 2026-11-25 03:01:12Z"))
     }
@@ -87,7 +97,7 @@ impl FromStr for Micros {
 fn numbers(text: &str, between: char) -> Option<[i64; 3]> {
     let numbers: Vec<i64> = text
         .split(between)
-        .map(|number| number.parse::<u16>().ok().map(i64::from))
+        .map(|number| number.parse::<u32>().ok().map(i64::from))
         .collect::<Option<_>>()?;
     numbers.try_into().ok()
 }
@@ -118,27 +128,53 @@ fn civil(days: i64) -> (i64, i64, i64) {
 
 /// The clock of a store.
 ///
-/// All programs that work on one store should agree about it: for SQLite that is the clock of the machine,
-/// for Postgres that of the server, as an offset that was measured once. In memory it is tokio's clock,
-/// which tests pause.
-#[derive(Clone, Copy, Debug)]
+/// All programs that work on one store should agree about it: for SQLite that is the clock of the machine, for
+/// Postgres that of the server, which is asked again and again and followed by a clock of this machine that no one can
+/// set. In memory it is tokio's clock, which tests pause.
+#[derive(Clone, Debug)]
 pub struct Clock(Source);
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Source {
-    System { offset: i64 },
+    System,
+    Server(Arc<Server>),
     Tokio { start: Instant, at: Micros },
+}
+
+/// A clock far away: what it showed at one moment, and how long ago that was.
+#[derive(Debug)]
+struct Server {
+    start: std::time::Instant,
+    /// What it showed at `start`, in microseconds; set anew when it is asked.
+    at_start: AtomicI64,
 }
 
 impl Clock {
     /// Returns the clock of this machine.
     pub fn system() -> Clock {
-        Clock::system_with_offset(0)
+        Clock(Source::System)
     }
 
-    /// Returns a clock that is `offset` microseconds ahead of this machine's.
-    pub fn system_with_offset(offset: i64) -> Clock {
-        Clock(Source::System { offset })
+    /// Returns a clock that shows `now` now, and then goes by this machine's monotonic clock.
+    pub fn server(now: Micros) -> Clock {
+        Clock(Source::Server(Arc::new(Server {
+            start: std::time::Instant::now(),
+            at_start: AtomicI64::new(now.0),
+        })))
+    }
+
+    /// Sets a clock of [`Clock::server`], also for all its clones, to `now`, which is right to `within`, and returns
+    /// by how many microseconds it was wrong. What lies within the uncertainty is left as it is.
+    pub fn set(&self, now: Micros, within: Duration) -> i64 {
+        let Source::Server(server) = &self.0 else {
+            return 0;
+        };
+        let wrong = now.0.saturating_sub(self.now().0);
+        if wrong.unsigned_abs() <= u64::try_from(within.as_micros()).unwrap_or(u64::MAX) {
+            return 0;
+        }
+        server.at_start.fetch_add(wrong, Ordering::Relaxed);
+        wrong
     }
 
     /// Returns a clock that starts at the time of day and then follows tokio's, paused or not.
@@ -151,11 +187,14 @@ impl Clock {
 
     /// Returns the current time, rounded down, so that nothing starts early.
     pub fn now(&self) -> Micros {
-        match self.0 {
-            Source::System { offset } => {
+        match &self.0 {
+            Source::System => {
                 let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-                let now = Micros(0).after(since.unwrap_or_default());
-                Micros(now.0.saturating_add(offset))
+                Micros(0).after(since.unwrap_or_default())
+            }
+            Source::Server(server) => {
+                let at_start = Micros(server.at_start.load(Ordering::Relaxed));
+                at_start.after(server.start.elapsed())
             }
             Source::Tokio { start, at } => at.after(start.elapsed()),
         }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use delayed_jobs::store::{
-    Asked, Claim, Claimed, Ended, Lease, MemoryStore, NewJob, Reclaimed, Slot, Store, UniqueKey,
-    Verdict, open_postgres, open_sqlite,
+    Asked, Claim, Claimed, Ended, Lease, MemoryStore, NewJob, Reclaimed, ScheduleSpec, Slot, Store,
+    Suspects, UniqueKey, Verdict, open_postgres, open_sqlite,
 };
 use delayed_jobs::{Enqueued, Filter, JobId, Micros, OnDuplicate, Priority, QueueRow, State};
 
@@ -79,6 +79,9 @@ promises![
     a_key_is_free_when_its_job_has_ended,
     cancel_tells_what_it_met,
     retry_tells_what_it_met,
+    a_cancel_that_was_granted_holds,
+    only_known_kinds_are_claimed,
+    a_worker_is_told_what_it_holds,
     a_paused_queue_gives_nothing,
     the_look_ahead_is_bounded_and_in_order,
     a_slot_is_filled_once,
@@ -126,6 +129,8 @@ async fn claim(store: &Opened, worker: &str, limit: usize, now: i64) -> Vec<Clai
         limit,
         now: T(now),
         lease_until: T(now + 30),
+        kinds: ["test", "a", "b"].map(str::to_owned).to_vec(),
+        suspects: Suspects::Without(9),
     };
     store.claim(claim).await.expect("a claim")
 }
@@ -296,8 +301,27 @@ async fn an_expired_lease_is_taken_back_and_a_renewed_one_is_not(store: Opened) 
 
 async fn a_job_that_kills_its_workers_is_dead(store: Opened) {
     let id = put(&store, job(0)).await.id();
-    for (crash, expected) in [(1, State::Pending), (2, State::Pending), (3, State::Dead)] {
-        claim_one(&store, crash * 100).await;
+    for (crash, suspects, expected) in [
+        (1, Suspects::Without(2), State::Pending),
+        (2, Suspects::Without(2), State::Pending),
+        // Not alone: that may have been its neighbour's doing.
+        (3, Suspects::Without(9), State::Pending),
+        (4, Suspects::Alone(2), State::Dead),
+    ] {
+        let claim = Claim {
+            worker: "w".to_owned(),
+            queue: "default".to_owned(),
+            limit: 1,
+            now: T(crash * 100),
+            lease_until: T(crash * 100 + 30),
+            kinds: vec!["test".to_owned()],
+            suspects,
+        };
+        assert_eq!(
+            store.claim(claim).await.expect("a claim").len(),
+            1,
+            "crash {crash}"
+        );
         let lost = store
             .reclaim(T(crash * 100 + 50), 3)
             .await
@@ -307,9 +331,9 @@ async fn a_job_that_kills_its_workers_is_dead(store: Opened) {
     let record = store.get(id).await.expect("an answer").expect("a job");
     assert_eq!(
         record.error.as_deref(),
-        Some("its worker was lost 3 times while it ran")
+        Some("its worker was lost 4 times while it ran")
     );
-    assert_eq!(record.finished_at, Some(T(350)));
+    assert_eq!(record.finished_at, Some(T(450)));
 }
 
 async fn a_lost_job_that_was_to_be_cancelled_is(store: Opened) {
@@ -393,6 +417,49 @@ async fn cancel_tells_what_it_met(store: Opened) {
     assert_eq!(nobody, Asked::Unknown);
 }
 
+async fn a_cancel_that_was_granted_holds(store: Opened) {
+    let error = || "x".to_owned();
+    for (verdict, expected) in [
+        (
+            Verdict::Retry {
+                at: T(9),
+                error: error(),
+            },
+            State::Cancelled,
+        ),
+        (Verdict::Dead { error: error() }, State::Cancelled),
+        (Verdict::Released, State::Cancelled),
+        (Verdict::Snoozed { at: T(9) }, State::Cancelled),
+        (Verdict::Done, State::Done),
+    ] {
+        let id = put(&store, job(0)).await.id();
+        let lease = claim_one(&store, 1).await;
+        store.cancel(id, T(2)).await.expect("an answer");
+        assert!(finish(&store, lease, 3, verdict.clone()).await);
+        let record = store.get(id).await.expect("an answer").expect("a job");
+        let seen = (record.state, record.finished_at);
+        assert_eq!(seen, (expected, Some(T(3))), "{verdict:?}");
+    }
+}
+
+async fn only_known_kinds_are_claimed(store: Opened) {
+    let unknown = NewJob {
+        kind: "new \"kind\"".to_owned(),
+        ..job(0)
+    };
+    put(&store, unknown).await;
+    let known = put(&store, job(1)).await.id();
+    assert_eq!(ids(&claim(&store, "w", 9, 5).await), [known]);
+}
+
+async fn a_worker_is_told_what_it_holds(store: Opened) {
+    put(&store, job(0)).await;
+    put(&store, job(0)).await;
+    let lease = claim_one(&store, 1).await;
+    assert_eq!(store.held_by("w").await.expect("an answer"), [lease]);
+    assert_eq!(store.held_by("v").await.expect("an answer"), []);
+}
+
 async fn retry_tells_what_it_met(store: Opened) {
     let id = put(&store, keyed("k", OnDuplicate::Reject, 0)).await.id();
     let lease = claim_one(&store, 1).await;
@@ -455,20 +522,67 @@ async fn the_look_ahead_is_bounded_and_in_order(store: Opened) {
 }
 
 async fn a_slot_is_filled_once(store: Opened) {
-    let slot = |at: i64| Slot {
+    let slot = |at: i64, spec: &str| Slot {
         schedule: "hourly".to_owned(),
+        spec: spec.to_owned(),
         slot: T(at),
+        earliest: T(0),
+        latest: T(1000),
+        overlap: false,
         job: job(at),
     };
-    assert!(store.fill_slot(slot(10)).await.expect("an answer"));
-    assert!(!store.fill_slot(slot(10)).await.expect("an answer"));
-    assert!(store.fill_slot(slot(20)).await.expect("an answer"));
-    let lease = claim_one(&store, 10).await;
-    assert!(finish(&store, lease, 11, Verdict::Done).await);
-    assert!(
-        !store.fill_slot(slot(10)).await.expect("an answer"),
-        "also when it is done"
+    let declare = async |spec: &str| {
+        let schedule = ScheduleSpec {
+            name: "hourly".to_owned(),
+            spec: spec.to_owned(),
+        };
+        store.declare(schedule).await.expect("declared");
+    };
+    let fill = async |slot| store.fill_slot(slot).await.expect("an answer");
+    assert!(!fill(slot(10, "a")).await, "a schedule that nobody knows");
+    declare("a").await;
+    assert!(fill(slot(10, "a")).await);
+    assert_eq!(
+        store.last_slot("hourly").await.expect("an answer"),
+        Some(T(10))
     );
+    declare("a").await;
+    assert!(!fill(slot(10, "a")).await);
+    assert!(!fill(slot(20, "a")).await, "one waits already");
+    let lease = claim_one(&store, 10).await;
+    assert!(!fill(slot(20, "a")).await, "it has not ended");
+    let over = Slot {
+        overlap: true,
+        ..slot(20, "a")
+    };
+    assert!(fill(over).await, "it may begin all the same");
+    assert!(finish(&store, lease, 11, Verdict::Done).await);
+    let lease = claim_one(&store, 20).await;
+    assert!(finish(&store, lease, 21, Verdict::Done).await);
+    assert!(!fill(slot(20, "a")).await, "also when it is done");
+    assert_eq!(store.prune(T(100), 9).await.expect("pruned"), 2);
+    assert!(!fill(slot(20, "a")).await, "also when it is forgotten");
+
+    assert!(fill(slot(30, "a")).await);
+    declare("b").await;
+    assert_eq!(
+        store.counts().await.expect("counts").pending,
+        0,
+        "the old one goes"
+    );
+    assert!(!fill(slot(40, "a")).await, "an old worker fills no more");
+    assert!(fill(slot(40, "b")).await);
+    let early = Slot {
+        latest: T(35),
+        ..slot(30, "b")
+    };
+    assert!(fill(early).await, "one that lies too far ahead makes room");
+    let late = Slot {
+        earliest: T(35),
+        ..slot(50, "b")
+    };
+    assert!(fill(late).await, "one that was missed makes room");
+    assert_eq!(store.counts().await.expect("counts").pending, 1);
 }
 
 async fn pruning_forgets_what_ended_before(store: Opened) {

@@ -1,40 +1,56 @@
-//! Work in a queue per key that goes at a rate, and jobs that are retried by a policy.
+//! A dispatcher with a FIFO queue and a rate limit per key, and retries.
 //!
-//! A package on top of [`schedgroup`]: what waits, waits on the heap of a scheduling group, not in a task
-//! with a timer of its own. Copy it, or depend on it by path.
+//! A package on top of [`schedgroup`]: what waits for its turn, or between two attempts, is data on the heap of a
+//! scheduling group, not a task with a timer of its own. Copy it, or depend on it by path.
 //!
 //! | you want | use |
 //! |---|---|
-//! | a rate limit per key and overall, with a FIFO queue for each key | [`rate::Pacer`] |
-//! | an instant to go at, by the same limits | [`rate::Limiter`] |
-//! | a job that is retried, within a budget and behind a circuit breaker | [`retry::Retry`] |
-//! | exponential backoff with jitter | [`backoff::Backoff`] |
+//! | work that starts at a rate per key and overall (GCRA, exact), in order | [`Dispatcher`] |
+//! | a serial queue per key, without a rate | [`Builder::in_flight`] with 1 |
+//! | to hold up a key, as a server's `Retry-After` asks for | [`Dispatcher::not_before`] |
+//! | failed work to come again, with backoff, jitter and a retry budget | [`Policy`], [`Context::retry`] |
+//! | to read `Retry-After` | [`retry_after`] |
+//! | backpressure | [`Builder::bound`] |
+//! | a graceful end, with what is left given back | [`Dispatcher::drain`] |
+//! | an operation that is retried, without a queue | [`schedgroup::flow::retry`] |
 //!
 //! ```
-//! use std::time::Duration;
-//! use rate_limited_retries::rate::{Pacer, Rate};
+//! use rate_limited_retries::{Dispatcher, Rate};
 //! use schedgroup::Group;
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
-//! # async fn main() -> Result<(), schedgroup::WaitError> {
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let group = Group::new();
-//! let pacer = Pacer::builder(Rate::per_second(2)).run(&group, |page: u32, turn| async move {
-//!     println!("{} {page}", turn.key());
-//! });
+//! let dispatcher = Dispatcher::builder().per_key(Rate::per_second(2)).run(
+//!     &group,
+//!     |page: u32, context| async move {
+//!         println!("{} {page}", context.key());
+//!     },
+//! );
 //! for page in 1..=3 {
-//!     pacer.push("a.example", page); // at once, after 500 ms, after a second
+//!     dispatcher.push("a.example", page).await?; // at once, after 500 ms, after a second
 //! }
-//! group.wait().await
+//! group.wait().await?;
+//! # Ok(())
 //! # }
 //! ```
+// `rate.rs`, `gcra.rs`: a rate, and its bucket; `lanes.rs`: the queues, which are told the time; `dispatcher/`: the lock,
+// the jobs and the public API; `retry/`: policies.
 #![forbid(unsafe_code)]
 
-pub mod backoff;
+mod dispatcher;
 mod drops;
-pub mod rate;
-pub mod retry;
-mod table;
+mod gcra;
+mod lanes;
+mod rate;
+mod retry;
 mod time;
+
+pub use dispatcher::{
+    Builder, Closed, Context, Dispatcher, Drained, KeyStats, Stats, TryPushError, Unstarted,
+};
+pub use rate::Rate;
+pub use retry::{Failure, GaveUp, Policy, Reason, retry_after};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,5 +1,5 @@
 //! `KeyedGroup` beside what one would use instead: a `DelayQueue` behind a map by key, with a driver task; and for
-//! requests that somebody awaits, a `timeout` around the awaited reply and a map of who waits.
+//! requests that are awaited, a `timeout` around the awaited reply and a map of who waits.
 //!
 //! ```sh
 //! cargo run --release -p versus -- --keyed
@@ -150,7 +150,7 @@ impl Keyed for Queue {
     }
 }
 
-/// A request that somebody awaits.
+/// A request that is awaited.
 trait Requests: Send + Sync + 'static {
     fn new() -> Self;
     /// Opens a request, and waits for its reply for at most `limit`.

@@ -87,7 +87,7 @@ impl Beside {
     }
 }
 
-/// A job of so many bytes that counts itself and is ready at its first poll.
+/// A job of this many bytes that counts itself and is ready at its first poll.
 fn job<const PAYLOAD: usize>() -> impl Future<Output = ()> + Send + 'static {
     let (payload, done) = ([1_u8; PAYLOAD], &DONE);
     async move {
@@ -156,7 +156,7 @@ fn offsets(size: usize, end: Duration) -> Vec<Duration> {
     (0..size).map(|_| random.duration(end)).collect()
 }
 
-/// Time enough to schedule so many jobs before the first is due, and for all to be at rest.
+/// Time enough to schedule this many jobs before the first is due, and for all to be at rest.
 fn lead(size: usize) -> Duration {
     let usual = Duration::from_millis(100) + Duration::from_micros(3) * size as u32;
     usual * PATIENCE.load(Relaxed)
@@ -187,7 +187,7 @@ fn paused_clock(work: impl Future<Output = Figures>) -> Figures {
     run_on(builder.enable_time().start_paused(true), work)
 }
 
-/// Whatever is pending at the end is left behind: the process ends, and nobody waits for a million
+/// Whatever is pending at the end is left behind: the process ends, without waiting for a million
 /// tasks to be taken down.
 fn run_on(builder: &mut Builder, work: impl Future<Output = Figures>) -> Figures {
     let runtime = builder.build().unwrap();

@@ -26,9 +26,10 @@ use crate::sched::queue::{Entry, Queue, Sequence};
 use crate::sched::runnable::{Row, RowKey, RowTable, Runnable, TableId, Work};
 use crate::sched::stats::{JobInfo, Stats};
 
-/// The work of a job that will not start.
+/// What is left of a job that will not start.
 pub(in crate::sched) struct DroppedJob {
-    pub(in crate::sched) work: Work,
+    /// None for the row of a table, whose values lie there.
+    pub(in crate::sched) runnable: Option<Box<dyn Runnable>>,
     pub(in crate::sched) id: JobId,
     pub(in crate::sched) scheduled_at: &'static Location<'static>,
 }
@@ -172,10 +173,7 @@ impl Jobs {
                 return JobState::Pending;
             }
             // It has left its queue. If it has ended since, it is among the `ended` of one of them.
-            workers
-                .locals()
-                .iter()
-                .for_each(|local| drop(self.record(local)));
+            self.record_all(workers);
         }
         self.slab.get(slot).state()
     }
@@ -202,10 +200,7 @@ impl Jobs {
                 return;
             }
         }
-        workers
-            .locals()
-            .iter()
-            .for_each(|local| drop(self.record(local)));
+        self.record_all(workers);
     }
 
     /// A claimed job has not started, and waits in the ready queue again.
@@ -257,6 +252,13 @@ impl Jobs {
         });
         self.max_lateness = self.max_lateness.max(left.max_lateness);
         left
+    }
+
+    /// Records what all workers have ended.
+    pub(super) fn record_all(&mut self, workers: &Workers) {
+        for local in workers.locals() {
+            self.record(local);
+        }
     }
 
     pub(in crate::sched) fn deadline(&self, slot: u32) -> Timestamp {
@@ -340,8 +342,16 @@ impl Jobs {
         self.pending -= 1;
         self.dropping += 1;
         self.counts.dropped += 1;
+        let runnable = match contents {
+            Contents::Runnable(runnable) => Some(runnable),
+            Contents::Row(key) => {
+                key.into_iter()
+                    .for_each(|key| self.tables.forget(key.table));
+                None
+            }
+        };
         let unstarted = DroppedJob {
-            work: self.work_of(contents),
+            runnable,
             id,
             scheduled_at: self.call_sites.site(call_site),
         };

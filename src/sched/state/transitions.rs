@@ -443,7 +443,7 @@ impl State {
 
     /// `drain` was called: what it has to report on is counted from here.
     pub(in crate::sched) fn drain(&mut self, abort: Timestamp, effects: &mut Effects) -> Counts {
-        self.record_all();
+        self.jobs.record_all(&self.workers);
         self.lifecycle.drain_until(abort);
         self.notify(effects);
         self.check_drained(effects);
@@ -457,18 +457,12 @@ impl State {
         abort: Timestamp,
         effects: &mut Effects,
     ) -> Counts {
-        self.record_all();
+        self.jobs.record_all(&self.workers);
         let before = self.jobs.counts();
         self.lifecycle.shut_down(now, abort, before);
         self.notify(effects);
         self.check_drained(effects);
         before
-    }
-
-    /// Records what has ended and is not recorded yet.
-    fn record_all(&mut self) {
-        let locals = self.workers.locals().iter();
-        locals.for_each(|local| drop(self.jobs.record(local)));
     }
 
     /// The group was dropped, or its runtime was shut down. Returns how many jobs were pending and running.
@@ -629,7 +623,7 @@ impl State {
         // The set comes before the record: a job that starts in between is listed as pending, and one that has ended
         // is not listed as running.
         let claimed: HashSet<u32> = locals.flat_map(|local| local.unstarted_slots()).collect();
-        self.record_all();
+        self.jobs.record_all(&self.workers);
         self.jobs.list_chunk(chunk, &claimed, clock, jobs);
     }
 

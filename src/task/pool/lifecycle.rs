@@ -7,7 +7,7 @@
 //!   │ shutdown              ▼                                             │
 //!   └──────────────────▶ ShutDown ────────────────────────────────────────┘
 //!
-//! Any ── the owner is dropped ──▶ Dropped
+//! Any but Drained ── the owner is dropped ──▶ Dropped
 //! ```
 //!
 //! A group changes to a later phase and never back. Each question and the step that follows from it are one
@@ -212,9 +212,11 @@ impl Lifecycle {
         self.stopping
     }
 
-    /// The owner was dropped.
+    /// The owner was dropped. A group that has drained stays so: it has ended already, and no member joins it.
     pub(super) fn drop_owner(&mut self) {
-        self.phase = Phase::Dropped;
+        if self.phase != Phase::Drained {
+            self.phase = Phase::Dropped;
+        }
         self.stopping = true;
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use delayed_jobs::{Micros, State};
 
-use super::words::duration;
+use super::words::{duration, lease};
 
 /// Delayed jobs that survive a crash.
 #[derive(Debug, Parser)]
@@ -21,18 +21,32 @@ pub(super) struct Args {
         hide_env_values = true
     )]
     pub(super) database: String,
+    /// The schema of the tables, on Postgres
+    #[arg(long, global = true)]
+    pub(super) schema: Option<String>,
+    /// How events are written to standard error; RUST_LOG says which
+    #[arg(long, global = true, value_enum, default_value_t = Log::Text)]
+    pub(super) log: Log,
     #[command(subcommand)]
     pub(super) command: Command,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Log {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Enqueues 500 jobs over 20 seconds and works them; continues them if it was killed
     Demo(Demo),
-    /// Works jobs of the kinds `print` and `demo` until ctrl-c
+    /// Works jobs of the kinds `print` and `demo` until ctrl-c or SIGTERM
     Worker(Worker),
     /// Enqueues a job
     Enqueue(Enqueue),
+    /// Makes the tables, or brings them up to date
+    Migrate,
     /// Lists jobs
     Ls(Ls),
     /// Shows all that is known of a job
@@ -86,10 +100,16 @@ pub(super) struct Worker {
     /// Serves the page here
     #[arg(long)]
     pub(super) page: Option<SocketAddr>,
+    /// What a browser has to say for the page; needed where others than this machine can reach it
+    #[arg(long, env = "DELAYED_JOBS_TOKEN", hide_env_values = true)]
+    pub(super) page_token: Option<String>,
+    /// A name under which the page is reached, beside that of this machine; more than once for more
+    #[arg(long)]
+    pub(super) page_host: Vec<String>,
     /// How long a job is left to a worker that gives no sign of life
-    #[arg(long, default_value = "30s", value_parser = duration)]
+    #[arg(long, default_value = "30s", value_parser = lease)]
     pub(super) lease: Duration,
-    /// How long running jobs may go on after ctrl-c
+    /// How long running jobs may go on after the first signal; the second ends at once
     #[arg(long, default_value = "15s", value_parser = duration)]
     pub(super) grace: Duration,
 }

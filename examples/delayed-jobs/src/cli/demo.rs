@@ -5,9 +5,8 @@ use std::io::{IsTerminal, Write, stdout};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use delayed_jobs::{
-    Counts, Filter, Metrics, Payload, Queue, Record, Snapshot, State, StoreError, page,
-};
+use delayed_jobs::page::Page;
+use delayed_jobs::{Counts, Filter, Metrics, Payload, Queue, Record, Snapshot, State, StoreError};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -15,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::args;
 use super::tasks::{self, Demo};
 use super::words::{histogram, short};
-use super::work::{self, cancel_on_ctrl_c};
+use super::work::{self, cancel_on_signal};
 
 /// Short, so that a demo that was killed gets its running jobs back soon.
 const LEASE: Duration = Duration::from_secs(2);
@@ -35,10 +34,11 @@ pub(super) async fn run(
     let metrics = worker.metrics();
     let page = listen(args.page).await?;
     println!("page on http://{}", page.local_addr()?);
-    tokio::spawn(page::serve(page, queue.clone(), worker.metrics()));
+    let served = Page::new(queue.clone(), worker.metrics()).serve(page)?;
+    tokio::spawn(served);
 
     let shutdown = CancellationToken::new();
-    tokio::spawn(cancel_on_ctrl_c(shutdown.clone()));
+    tokio::spawn(cancel_on_signal(shutdown.clone()));
     let stopped = shutdown.clone();
     let watching = async {
         let ended = tokio::select! {
@@ -58,7 +58,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// The usual port if nobody says otherwise, or any if somebody has that.
+/// The usual port unless another is given, or any free one if that is in use.
 async fn listen(asked: Option<SocketAddr>) -> Result<TcpListener, Box<dyn Error>> {
     if let Some(address) = asked {
         return work::listen(address).await;
@@ -165,7 +165,7 @@ async fn watch(queue: &Queue, batch: &Batch, metrics: &Metrics) -> Result<(), Bo
     loop {
         let counts = queue.counts().await?;
         let over = counts.unfinished() == 0 || unfinished(&batch.jobs(queue).await?) == 0;
-        // Where nobody looks on, a line every two seconds is enough.
+        // Without a terminal, a line every two seconds is enough.
         if live || over || lines % 10 == 0 {
             let line = line(begun.elapsed(), &counts, &metrics.snapshot());
             print!(

@@ -5,7 +5,7 @@ use std::error::Error;
 use delayed_jobs::{Enqueued, Filter, JobId, Micros, OnDuplicate, Priority, Queue, Record, State};
 
 use super::args;
-use super::words::relative;
+use super::words::{printable, relative};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -58,11 +58,12 @@ pub(super) async fn list(queue: &Queue, args: args::Ls) -> Outcome {
         );
     }
     for job in &jobs {
-        let error = job.error.as_deref().unwrap_or("");
+        let error = printable(job.error.as_deref().unwrap_or(""));
+        let (kind, queue) = (printable(&job.kind), printable(&job.queue));
         let when = relative(job.finished_at.unwrap_or(job.run_at), now);
         println!(
             "{:>8}  {:<10} {:<12} {:<10} {:>5}  {when:<14} {error}",
-            job.id, job.state, job.kind, job.queue, job.attempt
+            job.id, job.state, kind, queue, job.attempt
         );
     }
     let counts = queue.counts().await?;
@@ -76,7 +77,7 @@ pub(super) async fn list(queue: &Queue, args: args::Ls) -> Outcome {
         counts.cancelled
     );
     for row in queue.queues().await?.iter().filter(|row| row.paused) {
-        println!("the queue `{}` is paused", row.name);
+        println!("the queue `{}` is paused", printable(&row.name));
     }
     Ok(())
 }
@@ -86,7 +87,7 @@ pub(super) async fn show(queue: &Queue, id: i64) -> Outcome {
         return Err(format!("there is no job {id}").into());
     };
     for (name, value) in lines(&job, queue.store().clock().now()) {
-        println!("{name:<10} {value}");
+        println!("{name:<10} {}", printable(&value));
     }
     Ok(())
 }

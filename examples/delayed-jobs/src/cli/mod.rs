@@ -3,7 +3,7 @@
 //! ```text
 //! args    the words of the command line
 //! demo    the main job: 500 jobs, a live line, a page
-//! work    a worker until ctrl-c, with its page
+//! work    a worker until a signal, with its page
 //! look    ls, show, cancel, retry, pause, resume, enqueue
 //! tasks   the jobs that the program itself can do
 //! words   times and durations, to read and to write
@@ -17,22 +17,42 @@ mod words;
 mod work;
 
 use std::error::Error;
+use std::io::IsTerminal;
 
 use clap::Parser;
-use delayed_jobs::Queue;
+use delayed_jobs::store::PostgresOptions;
+use delayed_jobs::{Queue, StoreError};
+use tracing_subscriber::EnvFilter;
 
 use args::{Args, Command};
+use words::printable;
 
 pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
-    let Args { database, command } = Args::parse();
-    let queue = match Queue::open(&database).await {
+    let Args {
+        database,
+        schema,
+        log,
+        command,
+    } = Args::parse();
+    // The demo has a live line, and jobs that fail on purpose.
+    let usual = match command {
+        Command::Demo(_) => "off",
+        _ => "info",
+    };
+    start_log(log, usual);
+    if let Command::Migrate = command {
+        return migrate(&database, schema.as_deref()).await;
+    }
+    let makes = matches!(
+        command,
+        Command::Demo(_) | Command::Worker(_) | Command::Enqueue(_)
+    );
+    let queue = match open(&database, schema.as_deref(), makes).await {
         Ok(queue) => queue,
-        Err(error) => {
-            return Err(format!("{} does not open: {error}", hide_password(&database)).into());
-        }
+        Err(error) => return Err(format!("{} does not open: {error}", described(&database)).into()),
     };
     match command {
-        Command::Demo(demo) => demo::run(&queue, &hide_password(&database), demo).await,
+        Command::Demo(demo) => demo::run(&queue, &described(&database), demo).await,
         Command::Worker(worker) => work::run(&queue, worker).await,
         Command::Enqueue(job) => look::enqueue(&queue, job).await,
         Command::Ls(filter) => look::list(&queue, filter).await,
@@ -41,17 +61,71 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
         Command::Retry { id } => look::retry(&queue, id).await,
         Command::Pause { queue: name } => look::pause(&queue, &name).await,
         Command::Resume { queue: name } => look::resume(&queue, &name).await,
+        Command::Migrate => Ok(()),
     }
 }
 
-/// `postgres://user:secret@host/name` without the secret.
-fn hide_password(database: &str) -> String {
-    let parts = database.split_once("://").and_then(|(scheme, rest)| {
-        let (login, place) = rest.rsplit_once('@')?;
-        let (user, _) = login.split_once(':')?;
-        Some(format!("{scheme}://{user}:***@{place}"))
-    });
-    parts.unwrap_or_else(|| database.to_owned())
+/// What is worth telling goes to standard error; `RUST_LOG` says what that is.
+fn start_log(log: args::Log, usual: &str) {
+    let filter = EnvFilter::try_from_default_env();
+    let filter = filter.unwrap_or_else(|_| EnvFilter::new(usual));
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match log {
+        args::Log::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
+        args::Log::Json => lines.json().init(),
+    }
+}
+
+async fn open(database: &str, schema: Option<&str>, makes: bool) -> Result<Queue, StoreError> {
+    let Some(schema) = schema else {
+        return match makes {
+            true => Queue::open(database).await,
+            false => Queue::open_existing(database).await,
+        };
+    };
+    let options = PostgresOptions::new(database)?.schema(schema);
+    let options = if makes { options } else { options.existing() };
+    Ok(Queue::on(options.open().await?))
+}
+
+async fn migrate(database: &str, schema: Option<&str>) -> Result<(), Box<dyn Error>> {
+    let is_url = ["postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| database.to_ascii_lowercase().starts_with(scheme));
+    if !is_url {
+        Queue::open(database).await?;
+        println!("the tables are up to date");
+        return Ok(());
+    }
+    let options = PostgresOptions::new(database)?;
+    let options = match schema {
+        Some(schema) => options.schema(schema),
+        None => options,
+    };
+    match options.migrate().await? {
+        (before, after) if before == after => println!("the tables have version {after} already"),
+        (before, after) => println!("the tables had version {before}, and have version {after}"),
+    }
+    Ok(())
+}
+
+/// A database in words that hold no secret: whatever is not understood is not repeated.
+fn described(database: &str) -> String {
+    let (scheme, rest) = database.split_once(':').unwrap_or(("", database));
+    match scheme.to_ascii_lowercase().as_str() {
+        "postgres" | "postgresql" => match PostgresOptions::new(database) {
+            Ok(options) if rest.starts_with("//") => options.to_string(),
+            _ => "the Postgres database".to_owned(),
+        },
+        "sqlite" => {
+            let path = rest.strip_prefix("//").unwrap_or(rest);
+            printable(path.split_once('?').map_or(path, |(path, _)| path))
+        }
+        "" if !rest.contains('=') => printable(rest),
+        _ => "the database".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -59,16 +133,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_password_is_not_shown() {
-        assert_eq!(
-            hide_password("postgres://ada:p@ss@db/jobs"),
-            "postgres://ada:***@db/jobs"
-        );
-        assert_eq!(
-            hide_password("postgres://ada@db/jobs"),
-            "postgres://ada@db/jobs"
-        );
-        assert_eq!(hide_password("jobs.db"), "jobs.db");
+    fn a_database_is_described_without_its_secrets() {
+        for (database, words) in [
+            ("postgres://ada:p@db/jobs", "postgres://db:5432/jobs"),
+            (
+                "postgres://ada:p@db:1/jobs?password=p",
+                "postgres://db:1/jobs",
+            ),
+            ("postgres:/ada:p@db/jobs", "the Postgres database"),
+            ("jobs.db", "jobs.db"),
+            ("sqlite://jobs.db?key=p", "jobs.db"),
+            ("host=db password=p", "the database"),
+            ("mysql://ada:p@db/jobs", "the database"),
+        ] {
+            assert_eq!(described(database), words);
+        }
     }
 
     #[test]

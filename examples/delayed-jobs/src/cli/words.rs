@@ -25,6 +25,27 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is no duration like 500ms, 3s, 10m, 2h or 3d"))
 }
 
+/// The worker takes no shorter one.
+pub(super) fn lease(text: &str) -> Result<Duration, String> {
+    let lease = duration(text)?;
+    match lease >= Duration::from_millis(100) {
+        true => Ok(lease),
+        false => Err("a lease is 100ms at least".to_owned()),
+    }
+}
+
+/// A text that does nothing to a terminal. Line breaks are spaces.
+pub(super) fn printable(text: &str) -> String {
+    // Those that turn the direction of writing around hide what a text says.
+    let is_format = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let shown = text.chars().map(|c| match c {
+        '\n' | '\t' => ' ',
+        c if c.is_control() || is_format(c) => char::REPLACEMENT_CHARACTER,
+        c => c,
+    });
+    shown.collect()
+}
+
 /// Like `3.2 s`.
 pub(super) fn short(time: Duration) -> String {
     let micros = time.as_micros();
@@ -91,6 +112,14 @@ mod tests {
         ] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_text_of_somebody_elses_does_nothing_to_the_terminal() {
+        assert_eq!(
+            printable("a\x1b[2J\r\nb\u{202e}"),
+            "a\u{fffd}[2J\u{fffd} b\u{fffd}"
+        );
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! A worker until ctrl-c, with its page.
+//! A worker until a signal, with its page.
 
 use std::error::Error;
 use std::net::SocketAddr;
 
-use delayed_jobs::{Queue, page};
+use delayed_jobs::Queue;
+use delayed_jobs::page::Page;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -15,13 +16,22 @@ pub(super) async fn run(queue: &Queue, args: args::Worker) -> Result<(), Box<dyn
         .lease(args.lease)
         .grace(args.grace);
     if let Some(address) = args.page {
-        let page = listen(address).await?;
-        println!("page on http://{}", page.local_addr()?);
-        tokio::spawn(page::serve(page, queue.clone(), worker.metrics()));
+        let listener = listen(address).await?;
+        println!("page on http://{}", listener.local_addr()?);
+        let mut page = Page::new(queue.clone(), worker.metrics());
+        for host in args.page_host {
+            page = page.host(host);
+        }
+        if let Some(token) = args.page_token {
+            page = page.token(token);
+        }
+        // Refused before the worker starts, if others could reach it and no token was set.
+        let serving = page.serve(listener)?;
+        tokio::spawn(serving);
     }
-    println!("working; ctrl-c ends it within {:?}", args.grace);
+    println!("working; ctrl-c or SIGTERM ends it within {:?}", args.grace);
     let shutdown = CancellationToken::new();
-    tokio::spawn(cancel_on_ctrl_c(shutdown.clone()));
+    tokio::spawn(cancel_on_signal(shutdown.clone()));
     let summary = worker.run(shutdown).await?;
     println!(
         "{} done, {} failed, {} dead, {} cancelled, {} given back",
@@ -30,10 +40,58 @@ pub(super) async fn run(queue: &Queue, args: args::Worker) -> Result<(), Box<dyn
     Ok(())
 }
 
-pub(super) async fn cancel_on_ctrl_c(shutdown: CancellationToken) {
-    // Without a signal handler ctrl-c ends the program at once, which loses nothing either.
-    if tokio::signal::ctrl_c().await.is_ok() {
-        shutdown.cancel();
+/// The first signal ends the worker in peace, the second one at once; nothing is lost by either.
+pub(super) async fn cancel_on_signal(shutdown: CancellationToken) {
+    let Ok(mut signals) = Signals::new() else {
+        // Without a handler a signal ends the program at once.
+        return;
+    };
+    signals.next().await;
+    tracing::info!("running jobs may finish; another signal ends the program at once");
+    shutdown.cancel();
+    signals.next().await;
+    tracing::warn!("ended at once: the leases of running jobs will expire");
+    std::process::exit(130);
+}
+
+#[cfg(unix)]
+struct Signals {
+    term: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals {
+            term: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals)
+    }
+
+    async fn next(&mut self) {
+        // An error means that there will be none.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
     }
 }
 

@@ -1,59 +1,97 @@
 //! What the page's script asks for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use tokio::time::timeout;
 
+use super::Redact;
+use super::overview::{Overview, Shared, cut};
+use super::prometheus;
 use crate::job::{JobId, Record, State as JobState};
 use crate::metrics::{Metrics, Snapshot};
 use crate::queue::{AskError, Queue};
-use crate::store::{Counts, Filter, QueueRow, StoreError};
-use crate::time::Micros;
+use crate::store::StoreError;
 
-/// The number of jobs that are shown of each kind.
-const SHOWN: usize = 20;
+/// Longer payloads are cut, also where one job is shown.
+const LONGEST: usize = 64 * 1024;
+
+/// A store that takes longer to answer is not ready.
+const READY: Duration = Duration::from_secs(2);
 
 #[derive(Clone)]
 pub(super) struct Shown {
-    pub(super) queue: Queue,
-    pub(super) metrics: Arc<Metrics>,
+    queue: Queue,
+    metrics: Arc<Metrics>,
+    redact: Option<Redact>,
+    overview: Arc<Shared>,
+}
+
+impl Shown {
+    pub(super) fn new(queue: Queue, metrics: Arc<Metrics>, redact: Option<Redact>) -> Shown {
+        Shown {
+            queue,
+            metrics,
+            redact,
+            overview: Arc::default(),
+        }
+    }
 }
 
 #[derive(Serialize)]
-pub(super) struct Overview {
-    now: Micros,
-    counts: Counts,
-    queues: Vec<QueueRow>,
-    pending: Vec<Record>,
-    running: Vec<Record>,
-    dead: Vec<Record>,
+pub(super) struct Everything {
+    #[serde(flatten)]
+    overview: Overview,
     metrics: Snapshot,
 }
 
-pub(super) async fn overview(State(shown): State<Shown>) -> Result<Json<Overview>, Refusal> {
-    let queue = &shown.queue;
-    let list = async |state| {
-        let filter = Filter {
-            state: Some(state),
-            limit: SHOWN,
-            ..Filter::default()
-        };
-        queue.list(filter).await
-    };
-    Ok(Json(Overview {
-        now: queue.store().clock().now(),
-        counts: queue.counts().await?,
-        queues: queue.queues().await?,
-        pending: list(JobState::Pending).await?,
-        running: list(JobState::Running).await?,
-        dead: list(JobState::Dead).await?,
+pub(super) async fn overview(State(shown): State<Shown>) -> Result<Json<Everything>, Refusal> {
+    Ok(Json(Everything {
+        overview: shown.overview.get(&shown.queue).await?,
         metrics: shown.metrics.snapshot(),
     }))
+}
+
+/// All that is known of one job.
+pub(super) async fn job(
+    State(shown): State<Shown>,
+    Path(id): Path<i64>,
+) -> Result<Json<Record>, Refusal> {
+    let id = JobId(id);
+    let found = shown.queue.job(id).await?;
+    let mut job = found.ok_or(AskError::Unknown(id))?;
+    if let Some(redact) = &shown.redact {
+        job.payload = redact(&job.kind, &job.payload);
+    }
+    job.payload = cut(job.payload, LONGEST);
+    job.error = job.error.map(|error| cut(error, LONGEST));
+    Ok(Json(job))
+}
+
+/// Whether the store answers.
+pub(super) async fn ready(State(shown): State<Shown>) -> Response {
+    match timeout(READY, shown.queue.job(JobId(0))).await {
+        Ok(Ok(_)) => "ready\n".into_response(),
+        Ok(Err(_)) | Err(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the store does not answer\n",
+        )
+            .into_response(),
+    }
+}
+
+pub(super) async fn metrics(State(shown): State<Shown>) -> Result<Response, Refusal> {
+    let overview = shown.overview.get(&shown.queue).await?;
+    let text = prometheus::text(&overview, &shown.metrics.snapshot());
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    Ok(([(CONTENT_TYPE, kind)], text).into_response())
 }
 
 pub(super) async fn retry(
@@ -61,7 +99,9 @@ pub(super) async fn retry(
     State(shown): State<Shown>,
     Path(id): Path<i64>,
 ) -> Result<Json<JobState>, Refusal> {
-    Ok(Json(shown.queue.retry(JobId(id)).await?))
+    let state = shown.queue.retry(JobId(id)).await?;
+    shown.overview.forget().await;
+    Ok(Json(state))
 }
 
 pub(super) async fn cancel(
@@ -69,7 +109,9 @@ pub(super) async fn cancel(
     State(shown): State<Shown>,
     Path(id): Path<i64>,
 ) -> Result<Json<JobState>, Refusal> {
-    Ok(Json(shown.queue.cancel(JobId(id)).await?))
+    let state = shown.queue.cancel(JobId(id)).await?;
+    shown.overview.forget().await;
+    Ok(Json(state))
 }
 
 pub(super) async fn pause(
@@ -77,7 +119,17 @@ pub(super) async fn pause(
     State(shown): State<Shown>,
     Path(name): Path<String>,
 ) -> Result<(), Refusal> {
-    Ok(shown.queue.pause(&name).await?)
+    // A pause is kept in the store, which must not fill with names that mean nothing.
+    let known = shown.queue.queues().await?;
+    if known.iter().all(|queue| queue.name != name) {
+        return Err(Refusal {
+            status: StatusCode::NOT_FOUND,
+            words: "there is no such queue with jobs".to_owned(),
+        });
+    }
+    shown.queue.pause(&name).await?;
+    shown.overview.forget().await;
+    Ok(())
 }
 
 pub(super) async fn resume(
@@ -85,11 +137,13 @@ pub(super) async fn resume(
     State(shown): State<Shown>,
     Path(name): Path<String>,
 ) -> Result<(), Refusal> {
-    Ok(shown.queue.resume(&name).await?)
+    shown.queue.resume(&name).await?;
+    shown.overview.forget().await;
+    Ok(())
 }
 
 /// Shows that the request was made by our script. A browser lets no other origin send such a header
-/// without asking first, and nobody answers.
+/// without asking first, and gets no answer.
 pub(super) struct Button;
 
 impl<S: Sync> FromRequestParts<S> for Button {

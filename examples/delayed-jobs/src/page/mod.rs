@@ -1,68 +1,182 @@
-//! A page that shows the jobs to people: counts, what is due next, how late jobs start, and buttons.
+//! A page that shows the jobs to people: counts, what is due next, how late jobs start, and buttons. And routes for
+//! machines: `/live`, `/ready`, and `/metrics` for Prometheus.
 //!
-//! It is three files that are part of the program, and works without the internet. Serve it on loopback
-//! or behind your own authentication: any client that can reach it may retry and cancel. A page of another origin
-//! cannot press the buttons, since they ask for a header that such a page may not send.
+//! It is three files that are part of the program, and works without the internet. It answers to names of this
+//! machine only, unless others are added, so that no page of another site can reach it under a name that was bent
+//! here; and where other machines can reach it, a token is needed. Payloads are shown for one job at a time, and only
+//! as far as [`Page::redact`] lets them.
 //!
 //! ```no_run
 //! # async fn example(queue: delayed_jobs::Queue) -> Result<(), Box<dyn std::error::Error>> {
+//! use delayed_jobs::page::Page;
+//!
 //! let worker = queue.worker();
 //! let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
-//! tokio::spawn(delayed_jobs::page::serve(listener, queue.clone(), worker.metrics()));
+//! tokio::spawn(Page::new(queue.clone(), worker.metrics()).serve(listener)?);
 //! # Ok(())
 //! # }
 //! ```
 
-mod api;
+// api         what the page's script asks for
+// guard       who may ask
+// overview    what all who look on share
+// prometheus  the figures as text
 
+mod api;
+mod guard;
+mod overview;
+mod prometheus;
+
+use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::http::header::CONTENT_TYPE;
+use axum::middleware::from_fn_with_state;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
 
 use crate::metrics::Metrics;
 use crate::queue::Queue;
+use api::Shown;
+use guard::Guard;
 
-/// Serves the page until the future is dropped.
+type Redact = Arc<dyn Fn(&str, &str) -> String + Send + Sync>;
+
+/// A page, before it is served.
+#[must_use = "`serve` it, or make it a `router`"]
+pub struct Page {
+    queue: Queue,
+    metrics: Arc<Metrics>,
+    hosts: Vec<String>,
+    token: Option<String>,
+    redact: Option<Redact>,
+}
+
+impl Page {
+    /// Creates a page about the jobs of `queue` and the figures of one worker.
+    pub fn new(queue: Queue, metrics: Arc<Metrics>) -> Page {
+        Page {
+            queue,
+            metrics,
+            hosts: Vec::new(),
+            token: None,
+            redact: None,
+        }
+    }
+
+    /// Adds a name under which the page is reached, without a port: that of a proxy before it, for example.
+    pub fn host(mut self, host: impl Into<String>) -> Page {
+        self.hosts.push(host.into().to_ascii_lowercase());
+        self
+    }
+
+    /// Sets a token: a browser opens `/?token=...` once, and others send it as a bearer token.
+    ///
+    /// # Panics
+    ///
+    /// If it is shorter than 8 characters, or has others than letters, digits, `-`, `_` and `.`.
+    #[track_caller]
+    pub fn token(mut self, token: impl Into<String>) -> Page {
+        let token = token.into();
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        assert!(
+            token.len() >= 8 && token.chars().all(is_plain),
+            "delayed-jobs: a token has 8 characters or more, of letters, digits, `-`, `_` and `.`"
+        );
+        self.token = Some(token);
+        self
+    }
+
+    /// Sets what is shown of a payload, from its job's kind and its JSON.
+    pub fn redact(mut self, redact: impl Fn(&str, &str) -> String + Send + Sync + 'static) -> Page {
+        self.redact = Some(Arc::new(redact));
+        self
+    }
+
+    /// Serves the page until the future is dropped.
+    ///
+    /// # Errors
+    ///
+    /// If other machines can reach the listener and no token was set; and the future's, if the listener fails.
+    pub fn serve(
+        mut self,
+        listener: TcpListener,
+    ) -> io::Result<impl Future<Output = io::Result<()>> + Send + 'static> {
+        let address = listener.local_addr()?;
+        if !address.ip().is_loopback() && self.token.is_none() {
+            let words = format!("other machines can reach the page on {address}: it needs a token");
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, words));
+        }
+        if !address.ip().is_unspecified() {
+            self.hosts.push(own_name(address));
+        }
+        let router = self.router();
+        Ok(async move { axum::serve(listener, router).await })
+    }
+
+    /// Returns the page as a router for a server of your own, to be served at the root.
+    pub fn router(self) -> Router {
+        let html = include_str!("page.html");
+        let script = include_str!("page.js");
+        let style = include_str!("page.css");
+        let guard = Arc::new(Guard {
+            hosts: self.hosts,
+            token: self.token,
+        });
+        let shown = Shown::new(self.queue, self.metrics, self.redact);
+        Router::new()
+            .route("/", get(async || text("text/html; charset=utf-8", html)))
+            .route(
+                "/page.js",
+                get(async || text("text/javascript; charset=utf-8", script)),
+            )
+            .route(
+                "/page.css",
+                get(async || text("text/css; charset=utf-8", style)),
+            )
+            .route("/api/overview", get(api::overview))
+            .route("/api/jobs/{id}", get(api::job))
+            .route("/api/jobs/{id}/retry", post(api::retry))
+            .route("/api/jobs/{id}/cancel", post(api::cancel))
+            .route("/api/queues/{name}/pause", post(api::pause))
+            .route("/api/queues/{name}/resume", post(api::resume))
+            .route("/live", get(async || "alive\n"))
+            .route("/ready", get(api::ready))
+            .route("/metrics", get(api::metrics))
+            .with_state(shown)
+            .layer(from_fn_with_state(guard, guard::check))
+    }
+}
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Page")
+            .field("hosts", &self.hosts)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An address as a browser writes it.
+fn own_name(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V4(address) => address.ip().to_string(),
+        SocketAddr::V6(address) => format!("[{}]", address.ip()),
+    }
+}
+
+/// Serves a page without further settings; see [`Page`].
 ///
 /// # Errors
 ///
-/// If the listener fails.
+/// If other machines can reach the listener, or it fails.
 pub async fn serve(listener: TcpListener, queue: Queue, metrics: Arc<Metrics>) -> io::Result<()> {
-    axum::serve(listener, router(queue, metrics)).await
-}
-
-/// Returns the page as a router for a server of your own, to be served at the root.
-pub fn router(queue: Queue, metrics: Arc<Metrics>) -> Router {
-    let html = include_str!("page.html");
-    let script = include_str!("page.js");
-    let style = include_str!("page.css");
-    Router::new()
-        .route("/", get(async || text("text/html; charset=utf-8", html)))
-        .route(
-            "/page.js",
-            get(async || text("text/javascript; charset=utf-8", script)),
-        )
-        .route(
-            "/page.css",
-            get(async || text("text/css; charset=utf-8", style)),
-        )
-        .route("/api/overview", get(api::overview))
-        .route("/api/jobs/{id}/retry", post(api::retry))
-        .route("/api/jobs/{id}/cancel", post(api::cancel))
-        .route("/api/queues/{name}/pause", post(api::pause))
-        .route("/api/queues/{name}/resume", post(api::resume))
-        .with_state(api::Shown { queue, metrics })
+    Page::new(queue, metrics).serve(listener)?.await
 }
 
 fn text(kind: &'static str, text: &'static str) -> impl IntoResponse {
-    let policy = "default-src 'self'; frame-ancestors 'none'";
-    (
-        [(CONTENT_TYPE, kind), (CONTENT_SECURITY_POLICY, policy)],
-        text,
-    )
+    ([(CONTENT_TYPE, kind)], text)
 }

@@ -1,4 +1,4 @@
-// Asks for an overview twice a second and draws it. Text goes in as text, never as markup.
+// Asks for an overview about twice a second, less often when the answer is slow, and draws it. Text goes in as text, never as markup.
 "use strict";
 
 const byId = (id) => document.getElementById(id);
@@ -28,6 +28,27 @@ document.addEventListener("click", async (event) => {
   await refresh();
 });
 
+// All that is known of a job, in a window of its own.
+document.addEventListener("click", async (event) => {
+  const pressed = event.target.closest("button[data-job]");
+  if (!pressed) return;
+  try {
+    const answer = await fetch(`/api/jobs/${pressed.dataset.job}`);
+    if (!answer.ok) throw new Error(await answer.text());
+    const job = await answer.json();
+    for (const key of Object.keys(job)) {
+      if (job[key] !== null && key.endsWith("_at") || job[key] !== null && key === "lease_until") {
+        const time = new Date(job[key] / 1000);
+        if (!Number.isNaN(time.getTime())) job[key] = time.toISOString();
+      }
+    }
+    byId("detail-text").textContent = JSON.stringify(job, null, 2);
+    byId("detail").showModal();
+  } catch (error) {
+    say(error.message, true);
+  }
+});
+
 let wrongUntil = 0;
 
 function say(words, wrong) {
@@ -53,6 +74,7 @@ function duration(micros) {
 // Rows and buttons that stay are kept as they are: a button must not be swapped while it is pressed.
 function rows(table, jobs, cells) {
   const body = byId(table).tBodies[0];
+  const focus = document.activeElement?.getAttribute("aria-label");
   const known = new Map([...body.rows].map((row) => [row.dataset.id, row]));
   jobs.forEach((job, at) => {
     const id = String(job.id ?? job.name);
@@ -61,16 +83,20 @@ function rows(table, jobs, cells) {
     fill(row, cells(job));
     if (body.rows[at] !== row) body.insertBefore(row, body.rows[at] ?? null);
   });
+  // Where the row goes that has the focus, the next button of the table has it.
+  const had = [...known.values()].some((row) => row.contains(document.activeElement));
   for (const gone of known.values()) gone.remove();
+  if (had && focus) (body.querySelector("button") ?? document.querySelector("button"))?.focus();
 }
 
 function fill(row, cells) {
   cells.forEach((cell, at) => {
     const place = row.cells[at] ?? row.appendChild(element("td", ""));
-    const path = cell?.dataset?.path;
-    if (path && place.firstElementChild?.dataset.path === path) {
+    const path = cell?.dataset?.path ?? cell?.dataset?.job;
+    const there = place.firstElementChild?.dataset;
+    if (path && (there?.path ?? there?.job) === path) {
       place.firstElementChild.disabled = false;
-    } else {
+    } else if (cell instanceof Element || place.textContent !== String(cell ?? "")) {
       place.replaceChildren(cell ?? "");
     }
   });
@@ -90,9 +116,11 @@ function drawCounts(counts) {
 
 // The server sends eighths of a power of two; whole ones are enough for the eye.
 function drawLateness(metrics) {
-  byId("figures").textContent = metrics.started === metrics.overdue
+  const figures = metrics.started === metrics.overdue
     ? "no job has started yet"
     : `p50 ${duration(metrics.p50)}, p99 ${duration(metrics.p99)}, latest ${duration(metrics.max)}`;
+  byId("figures").textContent = figures;
+  byId("histogram").setAttribute("aria-label", `Histogram of lateness: ${figures}`);
   const powers = new Map();
   for (const [upper, count] of metrics.buckets) {
     const power = upper < 128 ? 7 : Math.ceil(Math.log2(upper + 1));
@@ -118,7 +146,15 @@ function countDown() {
   }
 }
 
-async function refresh() {
+let asking = null;
+
+// Never two at once: who asks meanwhile waits for the one that is on its way.
+function refresh() {
+  asking ??= ask().finally(() => { asking = null; });
+  return asking;
+}
+
+async function ask() {
   let overview;
   try {
     const answer = await fetch("/api/overview");
@@ -131,6 +167,10 @@ async function refresh() {
   ahead = overview.now - Date.now() * 1000;
   drawCounts(overview.counts);
   drawLateness(overview.metrics);
+  byId("oldest").textContent = overview.oldest_due > 1e6
+    ? `the first due job has waited for ${duration(overview.oldest_due)}` : "no due job waits";
+  byId("oldest").className = overview.oldest_due > 10e6 ? "wrong" : "";
+  const shown = (job) => element("button", String(job.id), { type: "button", class: "plain", "data-job": job.id, "aria-label": `details of job ${job.id}` });
   const act = (job, word) => button(word, `/api/jobs/${job.id}/${word}`, `${word} job ${job.id}`);
   rows("queues", overview.queues, (queue) => {
     const word = queue.paused ? "resume" : "pause";
@@ -138,16 +178,24 @@ async function refresh() {
   });
   rows("running", overview.running, (job) => {
     const progress = job.progress === null ? "" : element("progress", "", { max: 100, value: job.progress });
-    return [job.id, job.kind, job.attempt, progress, act(job, "cancel")];
+    return [shown(job), job.kind, job.attempt, progress, act(job, "cancel")];
   });
   rows("pending", overview.pending, (job) => [
-    job.id, job.kind, job.attempt, element("span", "", { "data-due": job.run_at }), act(job, "cancel"),
+    shown(job), job.kind, job.attempt, element("span", "", { "data-due": job.run_at }), act(job, "cancel"),
   ]);
-  rows("dead", overview.dead, (job) => [job.id, job.kind, job.attempt, job.error, act(job, "retry")]);
+  rows("dead", overview.dead, (job) => [shown(job), job.kind, job.attempt, job.error, act(job, "retry")]);
   countDown();
   say(`${overview.metrics.done.toLocaleString("en")} done by this worker`, false);
 }
 
-refresh();
-setInterval(refresh, 500);
+// A slow answer means that the store has enough to do, and a page that nobody sees asks for nothing.
+async function loop() {
+  const begun = performance.now();
+  if (!document.hidden) await refresh();
+  const took = performance.now() - begun;
+  setTimeout(loop, Math.max(500, 5 * took));
+}
+
+byId("close").addEventListener("click", () => byId("detail").close());
+loop();
 setInterval(countDown, 100);

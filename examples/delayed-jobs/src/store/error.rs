@@ -1,20 +1,44 @@
 //! Errors of a store.
 
-use tokio_postgres::error::SqlState;
+use std::sync::Arc;
 
 /// The error of a store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// An error of SQLite.
+    #[cfg(feature = "sqlite")]
     #[error("SQLite: {0}")]
     Sqlite(#[from] rusqlite::Error),
     /// The group of statements that this one was in could not be committed, so nothing of it was.
     #[error("SQLite could not commit: {0}")]
     Commit(String),
     /// An error of Postgres, or it cannot be reached.
-    #[error("Postgres: {}", in_full(.0))]
-    Postgres(#[from] tokio_postgres::Error),
+    #[cfg(feature = "postgres")]
+    #[error("Postgres: {0}")]
+    Postgres(#[from] sqlx::Error),
+    /// An error of a statement that was for several jobs at once.
+    #[error(transparent)]
+    Shared(Arc<StoreError>),
+    /// The name of the database is not understood.
+    #[error("{0}")]
+    Address(&'static str),
+    /// The file could not be created.
+    #[error("SQLite: unable to open database file: {0}")]
+    File(std::io::Error),
+    /// The database did not answer in time, so it is not known whether it did what it was asked for.
+    #[error("the database did not answer within {0:?}")]
+    TimedOut(std::time::Duration),
+    /// The database has no tables of jobs, or older ones than this program needs.
+    #[error(
+        "the schema has version {found}, and this program needs version {known}: run `delayed-jobs migrate`"
+    )]
+    TooOld {
+        /// That of the database; 0 if there are no tables.
+        found: i64,
+        /// The one this program needs.
+        known: i64,
+    },
     /// The schema is newer than this program.
     #[error(
         "the schema has version {found}, and this program knows versions up to {known}: use a newer program"
@@ -47,15 +71,18 @@ pub enum StoreError {
     },
 }
 
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl StoreError {
     /// Returns whether the error is that two unfinished jobs would have one key.
     pub(super) fn is_key_taken(&self) -> bool {
         match self {
+            #[cfg(feature = "sqlite")]
             StoreError::Sqlite(error) => {
                 let code = error.sqlite_error().map(|error| error.extended_code);
                 code == Some(rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE)
             }
-            StoreError::Postgres(error) => error.code() == Some(&SqlState::UNIQUE_VIOLATION),
+            #[cfg(feature = "postgres")]
+            StoreError::Postgres(sqlx::Error::Database(error)) => error.is_unique_violation(),
             _ => false,
         }
     }
@@ -65,13 +92,5 @@ impl StoreError {
             wanted: "a state",
             found: format!("`{word}`"),
         }
-    }
-}
-
-/// tokio-postgres says `db error` and leaves the rest to the source.
-fn in_full(error: &tokio_postgres::Error) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
     }
 }

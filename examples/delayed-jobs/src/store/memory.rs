@@ -5,12 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::types::{
     Asked, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, NewJob, OnDuplicate, QueueRow,
-    Reclaimed, Slot, Verdict,
+    Reclaimed, ScheduleSpec, Slot, Suspects, Verdict,
 };
 use super::{Answer, Store};
 use crate::job::{JobId, Record, State};
@@ -29,6 +30,8 @@ struct Table {
     last: i64,
     rows: BTreeMap<JobId, Row>,
     paused: BTreeSet<String>,
+    /// What each schedule is, and the slot that it filled last.
+    schedules: BTreeMap<String, (String, Option<Micros>)>,
 }
 
 #[derive(Debug)]
@@ -36,6 +39,7 @@ struct Row {
     record: Record,
     claim: i64,
     cancel: bool,
+    alone: bool,
     slot: Option<(String, Micros)>,
 }
 
@@ -69,6 +73,12 @@ fn now<'a, T: Send + 'a>(value: T) -> Answer<'a, T> {
 }
 
 impl Table {
+    fn running_of<'a>(&'a self, worker: &'a str) -> impl Iterator<Item = &'a Row> {
+        self.rows.values().filter(move |row| {
+            row.record.state == State::Running && row.record.worker.as_deref() == Some(worker)
+        })
+    }
+
     fn holder(&self, key: &str) -> Option<JobId> {
         let unfinished = |row: &&Row| matches!(row.record.state, State::Pending | State::Running);
         let mut holders = self.rows.values().filter(unfinished);
@@ -102,6 +112,7 @@ impl Table {
             record,
             claim: 0,
             cancel: false,
+            alone: false,
             slot,
         };
         self.rows.insert(id, row);
@@ -148,12 +159,19 @@ impl Table {
             record.state == State::Pending
                 && record.queue == claim.queue
                 && record.run_at <= claim.now
+                && claim.kinds.contains(&record.kind)
+                && match claim.suspects {
+                    Suspects::Without(crashes) => record.crashes < crashes,
+                    Suspects::Alone(crashes) => record.crashes >= crashes.max(1),
+                }
         };
+        let alone = matches!(claim.suspects, Suspects::Alone(_));
         let mut due: Vec<_> = self.rows.values_mut().filter(due).collect();
         due.sort_by_key(|row| (row.record.priority, row.record.run_at, row.record.id));
         let lease = |row: &mut Row| {
             let record = &mut row.record;
             row.claim += 1;
+            row.alone = alone;
             record.attempt += 1;
             record.state = State::Running;
             record.worker = Some(claim.worker.clone());
@@ -184,7 +202,16 @@ impl Table {
             return false;
         };
         let record = &mut row.record;
-        record.state = match ended.verdict {
+        let verdict = match ended.verdict {
+            Verdict::Done => Verdict::Done,
+            Verdict::Retry { error, .. } | Verdict::Dead { error } if row.cancel => {
+                record.error = Some(error);
+                Verdict::Cancelled
+            }
+            _ if row.cancel => Verdict::Cancelled,
+            verdict => verdict,
+        };
+        record.state = match verdict {
             Verdict::Done => State::Done,
             Verdict::Cancelled => State::Cancelled,
             Verdict::Dead { error } => {
@@ -193,6 +220,12 @@ impl Table {
             }
             Verdict::Retry { at, error } => {
                 (record.run_at, record.error) = (at, Some(error));
+                record.crashes = 0;
+                State::Pending
+            }
+            Verdict::Snoozed { at } => {
+                record.run_at = at;
+                record.attempt -= 1;
                 State::Pending
             }
             Verdict::Released => {
@@ -202,7 +235,7 @@ impl Table {
         };
         record.finished_at = (record.state != State::Pending).then_some(ended.at);
         (record.worker, record.lease_until) = (None, None);
-        row.cancel = false;
+        (row.cancel, row.alone) = (false, false);
         true
     }
 
@@ -212,12 +245,16 @@ impl Table {
         let mut reclaimed = Vec::new();
         for row in self.rows.values_mut().filter(running).filter(expired) {
             let record = &mut row.record;
+            if record.crashes > 0 {
+                let wait = 1 << (record.crashes - 1).min(6);
+                record.run_at = now.after(Duration::from_secs(wait.min(60)));
+            }
             record.crashes += 1;
             record.attempt -= 1;
             (record.worker, record.lease_until) = (None, None);
             record.state = if row.cancel {
                 State::Cancelled
-            } else if record.crashes >= crashes {
+            } else if row.alone && record.crashes >= crashes {
                 let crashes = record.crashes;
                 record.error = Some(format!("its worker was lost {crashes} times while it ran"));
                 State::Dead
@@ -225,7 +262,7 @@ impl Table {
                 State::Pending
             };
             record.finished_at = (record.state != State::Pending).then_some(now);
-            row.cancel = false;
+            (row.cancel, row.alone) = (false, false);
             reclaimed.push(Reclaimed {
                 id: record.id,
                 queue: record.queue.clone(),
@@ -272,23 +309,19 @@ impl Table {
 
     fn list(&self, filter: &Filter) -> Vec<Record> {
         let records = self.rows.values().map(|row| &row.record);
+        let matches = |wanted: &Option<String>, found: &String| {
+            wanted.as_ref().is_none_or(|wanted| wanted == found)
+        };
         let mut found: Vec<_> = records
             .filter(|record| filter.state.is_none_or(|state| record.state == state))
-            .filter(|record| {
-                filter
-                    .queue
-                    .as_ref()
-                    .is_none_or(|queue| record.queue == *queue)
-            })
-            .filter(|record| filter.kind.as_ref().is_none_or(|kind| record.kind == *kind))
-            .cloned()
+            .filter(|record| matches(&filter.queue, &record.queue))
+            .filter(|record| matches(&filter.kind, &record.kind))
             .collect();
         match filter.state {
             Some(State::Pending) => found.sort_by_key(|record| (record.run_at, record.id)),
             _ => found.reverse(),
         }
-        found.truncate(filter.limit);
-        found
+        found.into_iter().take(filter.limit).cloned().collect()
     }
 
     fn prune(&mut self, before: Micros, limit: usize) -> u64 {
@@ -330,7 +363,7 @@ impl Table {
 
 impl Store for MemoryStore {
     fn clock(&self) -> Clock {
-        self.clock
+        self.clock.clone()
     }
 
     fn enqueue(&self, jobs: Vec<NewJob>) -> Answer<'_, Vec<Enqueued>> {
@@ -377,13 +410,38 @@ impl Store for MemoryStore {
         now(leases.into_iter().filter_map(renew).collect())
     }
 
+    fn held_by(&self, worker: &str) -> Answer<'_, Vec<Lease>> {
+        let table = self.table();
+        let ours = table.running_of(worker);
+        let lease = |row: &Row| Lease {
+            id: row.record.id,
+            claim: row.claim,
+        };
+        now(ours.map(lease).collect())
+    }
+
+    fn next_suspect(
+        &self,
+        queues: &[String],
+        kinds: &[String],
+        crashes: u32,
+    ) -> Answer<'_, Option<(Micros, String)>> {
+        let table = self.table();
+        let records = table.rows.values().map(|row| &row.record);
+        let suspects = records.filter(|record| {
+            record.state == State::Pending
+                && record.crashes >= crashes.max(1)
+                && queues.contains(&record.queue)
+                && kinds.contains(&record.kind)
+                && !table.paused.contains(&record.queue)
+        });
+        let first = suspects.min_by_key(|record| record.run_at);
+        now(first.map(|record| (record.run_at, record.queue.clone())))
+    }
+
     fn asked_to_cancel(&self, worker: &str) -> Answer<'_, Vec<JobId>> {
         let table = self.table();
-        let running = table
-            .rows
-            .values()
-            .filter(|row| row.record.state == State::Running);
-        let ours = running.filter(|row| row.record.worker.as_deref() == Some(worker));
+        let ours = table.running_of(worker);
         now(ours
             .filter(|row| row.cancel)
             .map(|row| row.record.id)
@@ -452,17 +510,58 @@ impl Store for MemoryStore {
         now(())
     }
 
+    fn declare(&self, schedule: ScheduleSpec) -> Answer<'_, ()> {
+        let mut table = self.table();
+        let known = table.schedules.get(&schedule.name);
+        if known.is_none_or(|(spec, _)| *spec != schedule.spec) {
+            table.rows.retain(|_, row| {
+                let of = row.slot.as_ref().map(|(name, _)| name);
+                let waits = row.record.state == State::Pending && row.record.attempt == 0;
+                of != Some(&schedule.name) || !waits
+            });
+            let spec = (schedule.spec, None);
+            table.schedules.insert(schedule.name, spec);
+        }
+        now(())
+    }
+
+    fn last_slot(&self, schedule: &str) -> Answer<'_, Option<Micros>> {
+        let table = self.table();
+        now(table.schedules.get(schedule).and_then(|(_, last)| *last))
+    }
+
     fn fill_slot(&self, slot: Slot) -> Answer<'_, bool> {
         let mut table = self.table();
-        let place = (slot.schedule, slot.slot);
-        let taken = table
-            .rows
-            .values()
-            .any(|row| row.slot.as_ref() == Some(&place));
-        if !taken {
-            table.insert(slot.job, Some(place));
+        table.rows.retain(|_, row| {
+            let range = slot.earliest..=slot.latest;
+            let is_wrong = row
+                .slot
+                .as_ref()
+                .is_some_and(|(name, at)| *name == slot.schedule && !range.contains(at));
+            !is_wrong || row.record.state != State::Pending || row.record.attempt > 0
+        });
+        let is_next = table
+            .schedules
+            .get(&slot.schedule)
+            .is_some_and(|(spec, last)| *spec == slot.spec && *last != Some(slot.slot));
+        let taken = table.rows.values().any(|row| {
+            row.slot.as_ref().is_some_and(|(name, at)| {
+                let blocks = match row.record.state {
+                    State::Pending => true,
+                    State::Running => !slot.overlap,
+                    _ => false,
+                };
+                *name == slot.schedule && (*at == slot.slot || blocks)
+            })
+        });
+        let fills = is_next && !taken;
+        if fills {
+            if let Some((_, last)) = table.schedules.get_mut(&slot.schedule) {
+                *last = Some(slot.slot);
+            }
+            table.insert(slot.job, Some((slot.schedule, slot.slot)));
         }
-        now(!taken)
+        now(fills)
     }
 
     fn prune(&self, before: Micros, limit: usize) -> Answer<'_, u64> {

@@ -1,42 +1,59 @@
 //! Stores of jobs: one trait, and three implementations.
 //!
 //! The store is the source of truth. Workers hold hints of what is due soon, and [`Store::claim`] decides
-//! what they may run. A claim is a lease: it is renewed while the job runs, and whoever finds it expired
+//! what they may run. A claim is a lease: it is renewed while the job runs, and a worker that finds it expired
 //! gives the job back. Each claim of a job has a number of its own, so that a worker that was thought
 //! dead cannot end what another one has claimed since.
 //!
 //! ```text
+//! address   what a name of a database means
 //! memory    for tests, on tokio's clock
 //! sqlite    one file, one writer thread that commits in groups
 //! postgres  one database for many machines
 //! sql       all that the two databases share
 //! ```
 
+mod address;
 mod error;
 mod memory;
+#[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql;
+#[cfg(feature = "sqlite")]
 mod sqlite;
 mod types;
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
 use crate::job::{JobId, Record};
 use crate::time::{Clock, Micros};
 
+pub(crate) use address::Address;
 pub use error::StoreError;
 pub use memory::MemoryStore;
+#[cfg(feature = "postgres")]
 pub(crate) use postgres::enqueue_in as enqueue_in_postgres;
-pub use postgres::open_postgres;
-pub(crate) use sqlite::enqueue_in as enqueue_in_sqlite;
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresOptions, open_postgres};
+#[cfg(feature = "sqlite")]
 pub use sqlite::open_sqlite;
+#[cfg(feature = "sqlite")]
+pub(crate) use sqlite::{enqueue_in as enqueue_in_sqlite, open_existing as open_existing_sqlite};
 pub use types::{
     Asked, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, NewJob, OnDuplicate, QueueRow,
-    Reclaimed, Slot, UniqueKey, Verdict,
+    Reclaimed, ScheduleSpec, Slot, Suspects, UniqueKey, Verdict,
 };
+
+/// The error for a database that this program was built without.
+#[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+pub(crate) fn not_built() -> StoreError {
+    StoreError::Address("this program was built without that kind of database: see the features")
+}
 
 /// The future that a call of a store returns.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -63,21 +80,35 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     ) -> Answer<'_, Vec<(Micros, JobId)>>;
 
     /// Leases due jobs of a queue, by priority and then by time. No other claim gets them while the
-    /// lease lives. A paused queue gives none.
+    /// lease lives. A paused queue gives none, and no job starts before its time by the clock of the database.
     fn claim(&self, claim: Claim) -> Answer<'_, Vec<Claimed>>;
 
     /// Ends a claim with its verdict. Returns `false` if the claim is no longer valid.
+    ///
+    /// A job that was to be cancelled is cancelled, unless it is done or dead.
     fn finish(&self, ended: Ended) -> Answer<'_, bool>;
 
     /// Renews leases until `until`, and returns which of them are still held.
     fn renew(&self, leases: Vec<Lease>, until: Micros) -> Answer<'_, Vec<JobId>>;
 
+    /// Returns what a worker holds, as the store sees it.
+    fn held_by(&self, worker: &str) -> Answer<'_, Vec<Lease>>;
+
     /// Returns the running jobs of a worker that are to be cancelled.
     fn asked_to_cancel(&self, worker: &str) -> Answer<'_, Vec<JobId>>;
 
-    /// Takes back the leases that have expired at `now`. A job that has lost its worker `crashes` times
-    /// is dead, a job that was to be cancelled is, and the others are pending again.
+    /// Takes back the leases that have expired at `now`. A job that was to be cancelled is, one that was running
+    /// alone and has lost `crashes` workers is dead, and the others are pending again: at once after the first
+    /// loss, a little later after each further one.
     fn reclaim(&self, now: Micros, crashes: u32) -> Answer<'_, Vec<Reclaimed>>;
+
+    /// Returns when the first job of these kinds and queues that has lost `crashes` workers is due.
+    fn next_suspect(
+        &self,
+        queues: &[String],
+        kinds: &[String],
+        crashes: u32,
+    ) -> Answer<'_, Option<(Micros, String)>>;
 
     /// Returns when the next lease of another worker expires.
     fn next_expiry(&self, worker: &str) -> Answer<'_, Option<Micros>>;
@@ -110,11 +141,35 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Resumes a queue.
     fn resume(&self, queue: &str) -> Answer<'_, ()>;
 
-    /// Creates the job of a slot, unless it exists. Returns `true` if this call did.
+    /// Tells what a schedule is from now on. If it was something else, its pending jobs go.
+    fn declare(&self, schedule: ScheduleSpec) -> Answer<'_, ()>;
+
+    /// Returns the slot that a schedule has filled last.
+    fn last_slot(&self, schedule: &str) -> Answer<'_, Option<Micros>>;
+
+    /// Creates the job of a slot, unless the slot was filled before, the schedule has changed, or an earlier job of
+    /// the schedule waits or, without overlap, runs. Returns `true` if this call did.
     fn fill_slot(&self, slot: Slot) -> Answer<'_, bool>;
 
     /// Deletes done and cancelled jobs that ended before `before`, at most `limit`, and returns how many.
     fn prune(&self, before: Micros, limit: usize) -> Answer<'_, u64>;
+
+    /// Returns a handle to the same store that works on another runtime, for heartbeats that go on while handlers
+    /// block this one. `None` if there is no other way than this handle.
+    fn apart(&self) -> Option<Arc<dyn Store>> {
+        None
+    }
+
+    /// Returns the schema of the tables, where the database has schemas and one was named.
+    fn schema(&self) -> Option<&str> {
+        None
+    }
+
+    /// Asks the database for its time, where that is not this machine's, and returns by how much the clock had to be
+    /// set in microseconds, forward or backward.
+    fn set_clock(&self) -> Answer<'_, i64> {
+        Box::pin(std::future::ready(Ok(0)))
+    }
 
     /// Returns a number that moves when another program may have changed something: a hint, which may be spurious,
     /// late or missing.

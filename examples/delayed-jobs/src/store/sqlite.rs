@@ -1,30 +1,38 @@
 //! One SQLite file: durable at each answer, and no call blocks a thread of the runtime.
 //!
-//! Two threads have a connection each. The writer takes all statements that have come in since its last
+//! Four threads have a connection each. The writer takes all statements that have come in since its last
 //! commit and commits them together, so that a hundred jobs that end at once cost one `fsync`. The reader
-//! answers what only looks, beside it. A third copies the log of writes into the file, which would hold
-//! the writer up for tens of milliseconds. Other processes may open the same file: the writer asks SQLite
-//! whether another program has committed, which costs no query and no lock.
+//! answers the workers, and the looker those who look on, whose queries may take long. The copier copies the log
+//! of writes into the file, which would hold the writer up for tens of milliseconds. Other processes may open
+//! the same file: the writer asks SQLite whether another program has committed, which costs no query and no lock.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::fs::OpenOptions;
+use std::io;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params_from_iter};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, params_from_iter,
+};
 use tokio::sync::{oneshot, watch};
 
-use super::sql::{self, Database, Execute, Row, Sql, Value};
+use super::sql::{self, Database, Execute, Purpose, Row, Sql, Value, dialect};
 use super::types::{Enqueued, NewJob};
 use super::{Answer, Store, StoreError};
 use crate::time::Clock;
 
-const MIGRATIONS: &[&str] = &[include_str!("../../schema/sqlite/001_jobs.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../schema/sqlite/001_jobs.sql"),
+    include_str!("../../schema/sqlite/002_plans.sql"),
+];
 
 /// How long to wait for another process that is writing.
 const BUSY: Duration = Duration::from_secs(10);
@@ -42,56 +50,119 @@ const CHECKPOINT: Duration = Duration::from_secs(1);
 const LONGEST_LOG: i64 = 16_000;
 
 /// Longer statements are made for one use, and not worth keeping.
-const KEPT_LENGTH: usize = 3000;
+const KEPT_LENGTH: usize = 6000;
+
+/// How many prepared statements a connection keeps.
+const KEPT: usize = 64;
 
 /// Opens a SQLite file, creates it if there is none, and brings its schema up to date.
 ///
 /// It is in WAL mode with `synchronous = FULL`: what a resolved call has written survives a loss of power. The
-/// file must be on a disk of this machine.
+/// file must be on a disk of this machine. A new one can be read by its owner alone.
 ///
 /// # Errors
 ///
 /// [`StoreError::Sqlite`] if it cannot be opened or is no database, and [`StoreError::TooNew`].
 pub async fn open_sqlite(path: impl AsRef<Path>) -> Result<Arc<dyn Store>, StoreError> {
-    let path = path.as_ref().to_owned();
+    open(path.as_ref(), true).await
+}
+
+/// Opens a file that is there, and whose schema is up to date; changes nothing.
+pub(crate) async fn open_existing(path: &Path) -> Result<Arc<dyn Store>, StoreError> {
+    open(path, false).await
+}
+
+async fn open(path: &Path, make: bool) -> Result<Arc<dyn Store>, StoreError> {
+    let path = path.to_owned();
     let opened = tokio::task::spawn_blocking(move || {
-        let writer = connect(&path, OpenFlags::default())?;
-        migrate(&writer)?;
+        let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        if make {
+            create(&path)?;
+            flags |= OpenFlags::SQLITE_OPEN_CREATE;
+        }
+        let writer = connect(&path, flags)?;
+        migrate(&writer, make)?;
         let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let reader = connect(&path, read_only)?;
-        let copier = connect(&path, OpenFlags::default())?;
-        Lanes::start(writer, reader, copier)
+        let looker = connect(&path, read_only)?;
+        let copier = connect(&path, flags)?;
+        Lanes::start(writer, reader, looker, copier)
     });
     let database = opened.await.map_err(|_| StoreError::Closed)??;
-    Ok(Arc::new(Sql {
-        database,
-        clock: Clock::system(),
-    }))
+    Ok(Arc::new(Sql { database }))
+}
+
+/// Payloads are private to the owner of the file. SQLite gives the files beside it the same rights.
+fn create(path: &Path) -> Result<(), StoreError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(StoreError::File(error)),
+    }
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(KEPT);
     if !flags.contains(OpenFlags::SQLITE_OPEN_READ_ONLY) {
-        connection.pragma_update(None, "journal_mode", "wal")?;
+        write_ahead(&connection)?;
         connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update(None, "wal_autocheckpoint", LONGEST_LOG)?;
     }
     Ok(connection)
 }
 
-/// Runs the migrations that the file has not seen.
-fn migrate(connection: &Connection) -> Result<(), StoreError> {
-    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-    transaction.execute_batch(
-        "create table if not exists delayed_jobs_schema (version integer primary key)",
-    )?;
+/// Several programs that open a new file at once do not wait for each other here, unless they are made to.
+fn write_ahead(connection: &Connection) -> Result<(), StoreError> {
+    let begun = Instant::now();
+    loop {
+        match connection.pragma_update(None, "journal_mode", "wal") {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && begun.elapsed() < BUSY =>
+            {
+                thread::sleep(Duration::from_millis(5));
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
+/// The version of the schema; 0 in a new file.
+fn version_of(connection: &Connection) -> Result<i64, StoreError> {
+    let sql = "select count(*) from sqlite_master where name = 'delayed_jobs_schema'";
+    let has_tables: i64 = connection.query_row(sql, [], |row| row.get(0))?;
+    if has_tables == 0 {
+        return Ok(0);
+    }
     let sql = "select coalesce(max(version), 0) from delayed_jobs_schema";
-    let found: i64 = transaction.query_row(sql, [], |row| row.get(0))?;
+    Ok(connection.query_row(sql, [], |row| row.get(0))?)
+}
+
+/// Runs the migrations that the file has not seen, if it may.
+fn migrate(connection: &Connection, make: bool) -> Result<(), StoreError> {
     let known = MIGRATIONS.len() as i64;
+    let found = version_of(connection)?;
+    if found == known {
+        return Ok(());
+    }
+    if found < known && !make {
+        return Err(StoreError::TooOld { found, known });
+    }
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    // Another program may have been faster.
+    let found = version_of(&transaction)?;
     if found > known {
         return Err(StoreError::TooNew { found, known });
     }
+    transaction.execute_batch(
+        "create table if not exists delayed_jobs_schema (version integer primary key)",
+    )?;
     for (version, migration) in (1_i64..).zip(MIGRATIONS).skip(found as usize) {
         transaction.execute_batch(migration)?;
         let sql = "insert into delayed_jobs_schema (version) values (?1)";
@@ -107,9 +178,12 @@ struct Command {
     answer: oneshot::Sender<Result<Vec<Row>, StoreError>>,
 }
 
+/// Clones speak to the same threads, which end with the last of them.
+#[derive(Clone)]
 struct Lanes {
     writer: Sender<Command>,
     reader: Sender<Command>,
+    looker: Sender<Command>,
     changes: watch::Receiver<u64>,
 }
 
@@ -117,10 +191,12 @@ impl Lanes {
     fn start(
         writer: Connection,
         reader: Connection,
+        looker: Connection,
         copier: Connection,
     ) -> Result<Lanes, StoreError> {
         let (to_writer, writes) = mpsc::channel();
         let (to_reader, reads) = mpsc::channel();
+        let (to_looker, looks) = mpsc::channel();
         let (change, changes) = watch::channel(0);
         let (alive, lives) = mpsc::channel();
         let thread = |name: &str| thread::Builder::new().name(name.to_owned());
@@ -129,10 +205,12 @@ impl Lanes {
             drop(alive);
         })?;
         thread("jobs-reader").spawn(move || read(&reader, &reads))?;
+        thread("jobs-looker").spawn(move || read(&looker, &looks))?;
         thread("jobs-copier").spawn(move || copy(&copier, &lives))?;
         Ok(Lanes {
             writer: to_writer,
             reader: to_reader,
+            looker: to_looker,
             changes,
         })
     }
@@ -146,10 +224,11 @@ impl fmt::Debug for Lanes {
 
 /// Ends when the store is gone.
 fn read(connection: &Connection, inbox: &Receiver<Command>) {
+    let mut texts = Texts::default();
     for command in inbox {
-        let _ = command
-            .answer
-            .send(run(connection, &command.sql, command.values));
+        let sql = texts.of(&command.sql);
+        // The caller may have gone.
+        let _ = command.answer.send(run(connection, &sql, command.values));
     }
 }
 
@@ -164,9 +243,16 @@ fn copy(connection: &Connection, lives: &Receiver<()>) {
 /// Ends when the store is gone.
 fn write(connection: &Connection, inbox: &Receiver<Command>, change: &watch::Sender<u64>) {
     let mut seen = version(connection);
+    let mut texts = Texts::default();
     loop {
         match inbox.recv_timeout(LOOK) {
-            Ok(first) => commit_group(connection, first, inbox),
+            Ok(first) => {
+                let left = commit_group(connection, first, inbox, &mut texts);
+                if left {
+                    // A caller did not wait for the answer, and so has notified no worker.
+                    change.send_modify(|changes| *changes += 1);
+                }
+            }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
@@ -184,42 +270,82 @@ fn version(connection: &Connection) -> Option<i64> {
     version.ok()
 }
 
-/// Runs all that has come in as one transaction, and answers when it is on the disk.
+/// Runs all that has come in as one transaction, and answers when it is on the disk. Returns whether a caller did
+/// not wait for the answer.
 ///
-/// A statement that fails leaves nothing behind and does not harm the others.
-fn commit_group(connection: &Connection, first: Command, inbox: &Receiver<Command>) {
+/// A statement that fails leaves nothing behind and does not harm the others, unless it takes the whole transaction
+/// with it, as a full disk may: then nothing of the group is there, and all are told so.
+fn commit_group(
+    connection: &Connection,
+    first: Command,
+    inbox: &Receiver<Command>,
+    texts: &mut Texts,
+) -> bool {
     let mut answers = Vec::new();
     let mut outcome = connection
         .execute_batch("begin immediate")
         .map_err(|error| error.to_string());
     for command in std::iter::once(first).chain(inbox.try_iter().take(GROUP)) {
         let result = match &outcome {
-            Ok(()) => run(connection, &command.sql, command.values),
+            Ok(()) => run(connection, &texts.of(&command.sql), command.values),
             Err(_) => Ok(Vec::new()),
         };
+        // Out of the transaction in the middle of it: SQLite has rolled it back. What came next would be
+        // committed statement by statement, and what came before is gone.
+        if outcome.is_ok() && connection.is_autocommit() {
+            outcome = Err(match &result {
+                Err(error) => error.to_string(),
+                Ok(_) => "the transaction ended by itself".to_owned(),
+            });
+        }
         answers.push((command.answer, result));
     }
     if outcome.is_ok() {
         outcome = connection.execute_batch("commit").map_err(|error| {
-            let _ = connection.execute_batch("rollback");
+            if !connection.is_autocommit() {
+                let _ = connection.execute_batch("rollback");
+            }
             error.to_string()
         });
     }
+    let mut left = false;
     for (answer, result) in answers {
-        let _ = answer.send(match &outcome {
+        let sent = answer.send(match &outcome {
             Ok(()) => result,
             Err(error) => Err(StoreError::Commit(error.clone())),
         });
+        left |= sent.is_err();
+    }
+    left
+}
+
+/// The statements as SQLite reads them. Those that are used again are translated once.
+#[derive(Default)]
+struct Texts(HashMap<String, Arc<str>>);
+
+impl Texts {
+    fn of(&mut self, sql: &str) -> Arc<str> {
+        if let Some(known) = self.0.get(sql) {
+            return Arc::clone(known);
+        }
+        let text: Arc<str> = for_sqlite(sql).into();
+        if sql.len() <= KEPT_LENGTH {
+            self.0.insert(sql.to_owned(), Arc::clone(&text));
+        }
+        text
     }
 }
 
+fn for_sqlite(sql: &str) -> String {
+    dialect(sql, "sqlite").replace('$', "?")
+}
+
 fn run(connection: &Connection, sql: &str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
-    let sql = sql.replace('$', "?");
     let values = params_from_iter(values);
     if sql.len() > KEPT_LENGTH {
-        return collect(&mut connection.prepare(&sql)?, values);
+        return collect(&mut connection.prepare(sql)?, values);
     }
-    collect(&mut *connection.prepare_cached(&sql)?, values)
+    collect(&mut *connection.prepare_cached(sql)?, values)
 }
 
 fn collect(
@@ -237,17 +363,16 @@ fn collect(
 
 fn cell(value: ValueRef<'_>) -> Value {
     match value {
-        ValueRef::Integer(value) => Value::Int(value),
-        ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into_owned()),
+        ValueRef::Integer(value) => Value::Int(Some(value)),
+        ValueRef::Text(text) => Value::Text(Some(String::from_utf8_lossy(text).into_owned())),
         // No column of ours holds a blob or a fraction.
-        ValueRef::Null | ValueRef::Real(_) | ValueRef::Blob(_) => Value::Null,
+        ValueRef::Null | ValueRef::Real(_) | ValueRef::Blob(_) => Value::Text(None),
     }
 }
 
 impl rusqlite::ToSql for Value {
     fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
         match self {
-            Value::Null => Ok(rusqlite::types::Null.into()),
             Value::Int(value) => value.to_sql(),
             Value::Text(text) => text.to_sql(),
         }
@@ -255,11 +380,17 @@ impl rusqlite::ToSql for Value {
 }
 
 impl Execute for Lanes {
-    fn query<'a>(&'a self, sql: &str, values: Vec<Value>) -> Answer<'a, Vec<Row>> {
+    fn query<'a>(
+        &'a self,
+        purpose: Purpose,
+        sql: &str,
+        values: Vec<Value>,
+    ) -> Answer<'a, Vec<Row>> {
         let (answer, answered) = oneshot::channel();
-        let lane = match sql.starts_with("select") {
-            true => &self.reader,
-            false => &self.writer,
+        let lane = match purpose {
+            Purpose::Write => &self.writer,
+            Purpose::Read => &self.reader,
+            Purpose::Look => &self.looker,
         };
         let sent = lane.send(Command {
             sql: sql.to_owned(),
@@ -274,7 +405,33 @@ impl Execute for Lanes {
 }
 
 impl Database for Lanes {
-    fn announce(&self) {}
+    fn clock(&self) -> Clock {
+        Clock::system()
+    }
+
+    fn set_clock(&self) -> Answer<'_, i64> {
+        Box::pin(std::future::ready(Ok(0)))
+    }
+
+    /// The writer commits what it finds as one, so nothing is gained by putting ends together here.
+    fn finish(&self, values: Vec<Value>) -> Answer<'_, bool> {
+        let finished = self.query(Purpose::Write, sql::FINISH, values);
+        Box::pin(async move { Ok(!finished.await?.is_empty()) })
+    }
+
+    fn insert(&self, values: Vec<Value>, soon: bool) -> Answer<'_, Vec<Row>> {
+        self.query(Purpose::Write, &sql::insert(1, soon), values)
+    }
+
+    fn apart(&self) -> Option<Arc<dyn Store>> {
+        Some(Arc::new(Sql {
+            database: self.clone(),
+        }))
+    }
+
+    fn schema(&self) -> Option<&str> {
+        None
+    }
 
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
@@ -283,16 +440,75 @@ impl Database for Lanes {
 
 /// A connection of the caller's answers at once.
 impl Execute for Connection {
-    fn query<'a>(&'a self, sql: &str, values: Vec<Value>) -> Answer<'a, Vec<Row>> {
-        let rows = run(self, sql, values);
+    fn query<'a>(&'a self, _: Purpose, sql: &str, values: Vec<Value>) -> Answer<'a, Vec<Row>> {
+        let rows = run(self, &for_sqlite(sql), values);
         Box::pin(async { rows })
     }
 }
 
 pub(crate) fn enqueue_in(connection: &Connection, job: &NewJob) -> Result<Enqueued, StoreError> {
-    let enqueued = pin!(sql::enqueue(connection, job));
+    let enqueued = pin!(sql::enqueue(connection, job, true));
     match enqueued.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(enqueued) => enqueued,
         Poll::Pending => unreachable!("a connection answers at once"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn in_memory() -> Connection {
+        let connection = Connection::open_in_memory().expect("a database");
+        migrate(&connection, true).expect("its tables");
+        connection
+    }
+
+    #[test]
+    fn every_statement_finds_its_rows_by_an_index_and_in_order() {
+        let connection = in_memory();
+        let mut wrong = Vec::new();
+        for sql in sql::all_statements() {
+            let text = format!("explain query plan {}", for_sqlite(&sql));
+            let mut plan = connection.prepare(&text).expect("a statement");
+            for at in 1..=plan.parameter_count() {
+                plan.raw_bind_parameter(at, "[]").expect("a parameter");
+            }
+            let mut rows = plan.raw_query();
+            while let Some(row) = rows.next().expect("a plan") {
+                let step: String = row.get(3).expect("a step");
+                let reads_all = step.starts_with("SCAN delayed_jobs") && !step.contains("INDEX");
+                // The newest by their ids are the end of the table itself.
+                let newest = sql.ends_with("order by id desc limit $1") && !sql.contains("state =");
+                if (reads_all && !newest) || step.contains("TEMP B-TREE FOR ORDER") {
+                    wrong.push(format!("{step}: {sql}"));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+
+    #[test]
+    fn old_rows_are_found_by_the_time_of_their_end() {
+        let connection = in_memory();
+        for (sql, index) in sql::all_statements().iter().filter_map(|sql| {
+            let (_, rest) = sql.split_once("indexed by ")?;
+            Some((sql, rest.split(' ').next()?))
+        }) {
+            let text = format!("explain query plan {}", for_sqlite(sql));
+            let mut plan = connection
+                .prepare(&text)
+                .expect("a statement that can use it");
+            for at in 1..=plan.parameter_count() {
+                plan.raw_bind_parameter(at, 1).expect("a parameter");
+            }
+            let mut rows = plan.raw_query();
+            let mut steps = Vec::new();
+            while let Some(row) = rows.next().expect("a plan") {
+                steps.push(row.get::<_, String>(3).expect("a step"));
+            }
+            let found = steps.iter().any(|step| step.contains(index));
+            assert!(found, "{steps:?} of {sql}");
+        }
     }
 }

@@ -85,6 +85,21 @@ pub struct Claim {
     pub now: Micros,
     /// When the leases expire.
     pub lease_until: Micros,
+    /// The kinds that the worker has handlers for; no other job is claimed.
+    pub kinds: Vec<String>,
+    /// Which jobs of lost workers are claimed.
+    pub suspects: Suspects,
+}
+
+/// A rule for jobs that were running when their worker was lost, and may have been the reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Suspects {
+    /// Jobs that have lost this many workers are left out.
+    Without(u32),
+    /// Only jobs that have lost this many workers, at least one, are claimed. The worker holds nothing else
+    /// meanwhile: what happens to it is that job's doing.
+    Alone(u32),
 }
 
 /// A job that was leased.
@@ -142,6 +157,11 @@ pub enum Verdict {
     },
     /// It was cancelled.
     Cancelled,
+    /// It is to run again at another time, and this attempt does not count.
+    Snoozed {
+        /// When it runs again.
+        at: Micros,
+    },
     /// Its worker gave it back: it is due as it was, and this attempt does not count.
     Released,
 }
@@ -171,13 +191,30 @@ pub enum Asked {
     Unknown,
 }
 
+/// What a schedule is: another value under the same name is a change of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScheduleSpec {
+    /// The schedule's name.
+    pub name: String,
+    /// Its period, its payload and all else that makes it what it is, as a text.
+    pub spec: String,
+}
+
 /// The job of one slot of a schedule.
 #[derive(Clone, Debug)]
 pub struct Slot {
     /// The schedule's name.
     pub schedule: String,
+    /// What the schedule is; a slot of a schedule that has changed since is not filled.
+    pub spec: String,
     /// The time that the slot stands for. There is one job for each, ever.
     pub slot: Micros,
+    /// Pending jobs of the schedule for slots before this were missed, and go.
+    pub earliest: Micros,
+    /// Pending jobs of the schedule for slots after this were made under a clock that was wrong: they go too.
+    pub latest: Micros,
+    /// Whether the slot is filled although the last run of the schedule has not ended, if it has begun.
+    pub overlap: bool,
     /// The job.
     pub job: NewJob,
 }

@@ -6,34 +6,50 @@
 //! fire while a queue's claim is on its way, one more claim follows.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use schedgroup::Handle;
 use schedgroup::keyed::{KeyedHandle, OnDuplicate};
-use tokio::time::Instant;
+use tokio::sync::{Notify, RwLock};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::run::{self, Stops};
 use super::schedule::Schedule;
 use super::settings::Settings;
+use super::trouble::Trouble;
 use crate::handler::Handlers;
 use crate::job::JobId;
 use crate::metrics::Metrics;
-use crate::store::{Claim, Claimed, Ended, Lease, Store, StoreError, Verdict};
+use crate::store::{Answer, Claim, Claimed, Ended, Lease, Store, StoreError, Suspects, Verdict};
 use crate::time::{Clock, Micros};
 
-/// After a store has failed.
-const AFTER_ERROR: Duration = Duration::from_millis(500);
+/// From a change by another worker to the claim for it, so that many changes are one claim.
+const AFTER_CHANGE: Duration = Duration::from_millis(5);
 
-/// From a change by another worker to the look at it, so that many changes are one look.
-const AFTER_CHANGE: Duration = Duration::from_millis(20);
+/// Runs that take less than this are over before a job that waits for them here could have run on another worker.
+const SHORT_RUN: Duration = Duration::from_millis(20);
+
+/// From the end of a run to the claim for its place, if many are due: ends that come together are one claim.
+const AFTER_RUN: Duration = Duration::from_millis(1);
 
 /// However early the window ends.
 const SHORTEST: Duration = Duration::from_millis(50);
 
 /// At most this many finished jobs are deleted by one statement.
-const PRUNED: usize = 1000;
+const PRUNED: usize = 500;
+
+/// No call of a worker takes longer, however long the lease is.
+const LONGEST_CALL: Duration = Duration::from_secs(10);
+
+/// A clock that is off by more than this was set.
+const STEP: Duration = Duration::from_secs(1);
+
+/// For giving back what is held at the end.
+const RELEASE: Duration = Duration::from_millis(1500);
 
 /// A piece of work that never overlaps itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,6 +58,10 @@ pub(super) enum Round {
     Claim(usize),
     /// Look ahead, and after lost workers.
     Look,
+    /// Fill the next slots of the schedules.
+    Fill,
+    /// Run a job alone that has lost workers.
+    Alone,
 }
 
 /// A queue, and those of its jobs that run here.
@@ -57,6 +77,8 @@ pub(super) struct Lane {
     pub(super) more: AtomicBool,
     /// Up to here the hints are complete.
     pub(super) reach: AtomicI64,
+    /// How long a run takes of late, in microseconds.
+    run_time: AtomicU64,
 }
 
 impl Lane {
@@ -68,7 +90,31 @@ impl Lane {
             held: AtomicUsize::new(0),
             more: AtomicBool::new(false),
             reach: AtomicI64::new(0),
+            run_time: AtomicU64::new(u64::MAX),
         }
+    }
+
+    /// A run has taken this long.
+    pub(super) fn ran(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let before = self.run_time.load(Ordering::Relaxed);
+        let now = match before {
+            u64::MAX => took,
+            before => before - before / 8 + took / 8,
+        };
+        self.run_time.store(now, Ordering::Relaxed);
+    }
+
+    /// How many jobs may be held: of short ones the next lot is claimed while the last one runs.
+    fn capacity(&self) -> usize {
+        match self.is_short() {
+            true => 2 * self.limit,
+            false => self.limit,
+        }
+    }
+
+    fn is_short(&self) -> bool {
+        self.run_time.load(Ordering::Relaxed) < SHORT_RUN.as_micros() as u64
     }
 }
 
@@ -88,16 +134,37 @@ pub(crate) struct Engine {
     pub(super) born: Micros,
     pub(super) settings: Settings,
     pub(super) handlers: Handlers,
+    /// The kinds that there are handlers for.
+    pub(super) kinds: Vec<String>,
     pub(super) schedules: Vec<Schedule>,
     pub(super) lanes: Vec<Lane>,
-    /// The lane of each job of the near future, and when it is due.
-    pub(super) hints: KeyedHandle<JobId, (usize, Micros)>,
+    /// By job and time, since a job that was moved to another time has both; the value is its lane.
+    pub(super) hints: KeyedHandle<(JobId, Micros), usize>,
     pub(super) rounds: KeyedHandle<Round>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) closing: AtomicBool,
     /// How many microseconds the last look took.
     pub(super) look_cost: AtomicU64,
+    /// The same of the last claim.
+    pub(super) claim_cost: AtomicU64,
     pub(super) held: HeldJobs,
+    /// Rung when a job is let go.
+    pub(super) let_gone: Notify,
+    /// A job waits to run alone, or does: nothing else is claimed.
+    pub(super) isolating: AtomicBool,
+    /// Held by each claim; taken whole by a step that must know that none is on its way.
+    pub(super) claiming: RwLock<()>,
+    /// How the store does.
+    pub(super) trouble: Trouble,
+    /// A claim was not answered: jobs may be leased to this worker that it does not know of.
+    pub(super) strays: AtomicBool,
+    /// The clock at the last look, by itself and by a clock that cannot be set.
+    pub(super) last_look: Mutex<Option<(Micros, Instant)>>,
+    /// Until then no lease is taken back, since the clock was set.
+    pub(super) quiet_until: Mutex<Option<Instant>>,
+    /// When the runtime gave its last sign of life, in milliseconds since `begun`.
+    pub(super) pulse: AtomicU64,
+    pub(super) begun: std::time::Instant,
 }
 
 /// What this worker has to answer for.
@@ -107,6 +174,10 @@ pub(super) struct HeldJobs(Mutex<HashMap<JobId, Held>>);
 impl HeldJobs {
     fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Held>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.lock().is_empty()
     }
 
     fn leases(&self) -> Vec<Lease> {
@@ -148,24 +219,59 @@ impl Engine {
             .delay(Round::Claim(lane), delay, round, OnDuplicate::KeepEarliest);
     }
 
+    /// A call of the store, which may not take for ever. One that is given up is not undone.
+    pub(super) async fn limited<T>(&self, call: Answer<'_, T>) -> Result<T, StoreError> {
+        let limit = (self.settings.lease / 2).min(LONGEST_CALL);
+        match timeout(limit, call).await {
+            Ok(answer) => answer,
+            Err(_) => Err(StoreError::TimedOut(limit)),
+        }
+    }
+
+    fn request(&self, at: usize, limit: usize, suspects: Suspects) -> Claim {
+        let now = self.clock.now();
+        Claim {
+            worker: self.name.clone(),
+            queue: self.lanes[at].queue.clone(),
+            limit,
+            now,
+            lease_until: now.after(self.settings.lease),
+            kinds: self.kinds.clone(),
+            suspects,
+        }
+    }
+
+    /// A job that has lost this many workers is a suspect, and runs alone.
+    fn suspicious(&self) -> u32 {
+        self.settings.crashes.saturating_sub(1).max(1)
+    }
+
     async fn claim(self: &Arc<Self>, at: usize) {
+        if let Some(wait) = self.trouble.wait() {
+            return self.claim_after(at, wait);
+        }
         let lane = &self.lanes[at];
         // Before the places are counted: a job that ends after that sees it, and rings again.
         lane.more.store(true, Ordering::SeqCst);
-        let free = lane.limit.saturating_sub(lane.held.load(Ordering::SeqCst));
+        let _claiming = self.claiming.read().await;
+        if self.isolating.load(Ordering::SeqCst) {
+            // All lanes are rung when that is over.
+            return;
+        }
+        let free = lane
+            .capacity()
+            .saturating_sub(lane.held.load(Ordering::SeqCst));
         if free == 0 {
             return;
         }
-        let now = self.clock.now();
-        let claim = Claim {
-            worker: self.name.clone(),
-            queue: lane.queue.clone(),
-            limit: free,
-            now,
-            lease_until: now.after(self.settings.lease),
-        };
-        match self.store.claim(claim).await {
+        let claim = self.request(at, free, Suspects::Without(self.suspicious()));
+        let begun = Instant::now();
+        let claimed = self.limited(self.store.claim(claim)).await;
+        let cost = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.claim_cost.store(cost, Ordering::Relaxed);
+        match claimed {
             Ok(claimed) => {
+                self.trouble.is_well();
                 if claimed.len() < free {
                     lane.more.store(false, Ordering::SeqCst);
                 }
@@ -174,15 +280,88 @@ impl Engine {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, queue = lane.queue, "jobs could not be claimed");
-                self.claim_after(at, AFTER_ERROR);
+                self.strays.store(true, Ordering::SeqCst);
+                let wait = self.trouble.failed("jobs could not be claimed", &error);
+                self.claim_after(at, wait);
             }
+        }
+    }
+
+    pub(super) fn alone_after(self: &Arc<Self>, delay: Duration) {
+        let engine = Arc::clone(self);
+        let round = async move {
+            let again = engine.run_suspect().await;
+            if engine.isolating.swap(false, Ordering::SeqCst) {
+                engine.ring_all();
+            }
+            match again {
+                Ok(Some(wait)) => engine.alone_after(wait),
+                Ok(None) => {}
+                // The next look finds it again.
+                Err(error) => {
+                    engine.trouble.failed("no job could be run alone", &error);
+                }
+            }
+        };
+        self.rounds
+            .delay(Round::Alone, delay, round, OnDuplicate::KeepEarliest);
+    }
+
+    /// Runs one job that has lost workers, with nothing beside it, so that whatever happens to this worker is that
+    /// job's doing and harms no other. Returns when to look for the next one.
+    async fn run_suspect(self: &Arc<Self>) -> Result<Option<Duration>, StoreError> {
+        let queues: Vec<_> = self.lanes.iter().map(|lane| lane.queue.clone()).collect();
+        let crashes = self.suspicious();
+        let next = self.store.next_suspect(&queues, &self.kinds, crashes);
+        let Some((due, queue)) = self.limited(next).await? else {
+            return Ok(None);
+        };
+        let wait = self.clock.until(due);
+        if !wait.is_zero() {
+            return Ok(Some(wait));
+        }
+        let Some(at) = queues.iter().position(|known| *known == queue) else {
+            return Ok(None);
+        };
+        self.isolating.store(true, Ordering::SeqCst);
+        // A claim that is on its way has begun before that was seen.
+        drop(self.claiming.write().await);
+        let patience = self.settings.lease.min(Duration::from_secs(30));
+        if timeout(patience, self.until_idle()).await.is_err() {
+            tracing::info!("a job that has lost workers waits for a moment when nothing else runs");
+            return Ok(Some(10 * patience));
+        }
+        if self.closing.load(Ordering::SeqCst) {
+            return Ok(None);
+        }
+        let claim = self.request(at, 1, Suspects::Alone(crashes));
+        let claimed = self.limited(self.store.claim(claim)).await;
+        let claimed = claimed.inspect_err(|_| self.strays.store(true, Ordering::SeqCst))?;
+        for job in claimed {
+            tracing::info!(job = %job.lease.id, "a job that has lost workers runs alone");
+            self.start(at, job);
+        }
+        self.until_idle().await;
+        Ok(Some(Duration::ZERO))
+    }
+
+    async fn until_idle(&self) {
+        loop {
+            let mut let_gone = pin!(self.let_gone.notified());
+            let_gone.as_mut().enable();
+            if self.held.is_empty() {
+                return;
+            }
+            let_gone.await;
         }
     }
 
     fn start(self: &Arc<Self>, at: usize, job: Claimed) {
         let lane = &self.lanes[at];
         let stops = Stops::default();
+        if self.closing.load(Ordering::SeqCst) {
+            stops.token.cancel();
+        }
         let held = Held {
             lease: job.lease,
             stops: stops.clone(),
@@ -190,11 +369,11 @@ impl Engine {
         lane.held.fetch_add(1, Ordering::SeqCst);
         let before = self.held.lock().insert(job.lease.id, held);
         if let Some(before) = before {
-            // Its lease was lost, nobody has noticed yet, and here the job is again.
+            // Its lease was lost and that has not been noticed yet: here the job is again.
             before.stops.lose();
         }
         let run = run::run(Arc::clone(self), at, job, stops);
-        // If it is refused the job stays among the held ones, and is given back with them.
+        // If it is rejected the job stays among the held ones, and is given back with them.
         let _ = lane.runs.try_delay(Duration::ZERO, run);
     }
 
@@ -203,8 +382,13 @@ impl Engine {
         self.held.remove(lease);
         let lane = &self.lanes[at];
         lane.held.fetch_sub(1, Ordering::SeqCst);
+        self.let_gone.notify_waiters();
         if lane.more.load(Ordering::SeqCst) {
-            self.ring(at);
+            let wait = match lane.is_short() {
+                true => AFTER_RUN,
+                false => Duration::ZERO,
+            };
+            self.claim_after(at, wait);
         }
     }
 
@@ -215,12 +399,15 @@ impl Engine {
         if wait.is_zero() {
             return self.ring(at);
         }
-        if due.0 > lane.reach.load(Ordering::SeqCst) || self.hints.len() >= 2 * self.settings.window
-        {
+        if due.0 > lane.reach.load(Ordering::SeqCst) {
             return;
         }
+        if self.hints.len() >= 2 * self.settings.window {
+            // No room for it: the store is looked through at that time.
+            return self.look_after(wait);
+        }
         self.hints
-            .insert_after(id, (at, due), wait, OnDuplicate::KeepEarliest);
+            .insert_after((id, due), at, wait, OnDuplicate::KeepEarliest);
     }
 
     pub(super) fn hint_for(self: &Arc<Self>, queue: &str, id: JobId, due: Micros) {
@@ -233,10 +420,15 @@ impl Engine {
         let engine = Arc::clone(self);
         let round = async move {
             let begun = Instant::now();
-            let next = engine.look().await.unwrap_or_else(|error| {
-                tracing::warn!(%error, "the store could not be looked through");
-                AFTER_ERROR
-            });
+            let next = match engine.look().await {
+                Ok(next) => {
+                    engine.trouble.is_well();
+                    next
+                }
+                Err(error) => engine
+                    .trouble
+                    .failed("the store could not be looked through", &error),
+            };
             let cost = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
             engine.look_cost.store(cost, Ordering::Relaxed);
             engine.look_after(next);
@@ -254,86 +446,193 @@ impl Engine {
             rescan,
             ..
         } = self.settings;
+        self.watch_clock().await?;
+        // Before any lease is taken back: this worker may have stood still for longer than its own.
+        self.renew_with(&*self.store).await?;
         let now = self.clock.now();
-        for lost in self.store.reclaim(now, crashes).await? {
-            tracing::warn!(job = %lost.id, state = %lost.state, "a job lost its worker");
-            self.metrics.reclaimed.fetch_add(1, Ordering::Relaxed);
+        if !self.is_quiet() {
+            for lost in self.limited(self.store.reclaim(now, crashes)).await? {
+                tracing::warn!(job = %lost.id, state = %lost.state, "a job lost its worker");
+                self.metrics.reclaim();
+            }
         }
-        for id in self.store.asked_to_cancel(&self.name).await? {
+        self.find_strays().await?;
+        let asked = self.store.asked_to_cancel(&self.name);
+        for id in self.limited(asked).await? {
             self.cancel(id);
         }
-        let until = now.after(look_ahead);
-        self.fill_slots(now, until).await?;
+        self.fill_slots().await?;
         let mut next = rescan;
+        let until = now.after(look_ahead);
         let room = (window / self.lanes.len()).max(1);
         for (at, lane) in self.lanes.iter().enumerate() {
             // Before the look: what is enqueued during it is hinted at by who enqueues it.
             lane.reach.store(until.0, Ordering::SeqCst);
-            let ahead = self.store.ahead(&lane.queue, now, until, room).await?;
+            let ahead = self.store.ahead(&lane.queue, now, until, room);
+            let ahead = self.limited(ahead).await?;
             if let Some((last, _)) = ahead.last().filter(|_| ahead.len() == room) {
                 lane.reach.store(last.0, Ordering::SeqCst);
                 next = next.min(last.since(now) / 2);
+            }
+            if self.hints.len() >= 2 * window
+                && let Some((first, _)) = ahead.first()
+            {
+                next = next.min(first.since(now));
             }
             for (due, id) in ahead {
                 self.hint(at, id, due);
             }
             self.ring(at);
         }
-        if let Some(expiry) = self.store.next_expiry(&self.name).await? {
+        self.alone_after(Duration::ZERO);
+        let expiry = self.store.next_expiry(&self.name);
+        if let Some(expiry) = self.limited(expiry).await? {
             let expiry = expiry.since(self.clock.now()) + Duration::from_millis(1);
             next = next.min(expiry);
         }
         Ok(next.max(SHORTEST))
     }
 
-    async fn fill_slots(&self, now: Micros, until: Micros) -> Result<(), StoreError> {
-        for schedule in &self.schedules {
-            for slot in schedule.slots(now, until) {
-                let at = slot.slot;
-                self.store.fill_slot(slot).await?;
-                schedule.was_filled(at);
+    /// Notices when the clock was set. Leases of others are left alone for as long as one lasts then: they may look
+    /// expired, and their workers have had no chance to renew them.
+    async fn watch_clock(&self) -> Result<(), StoreError> {
+        let set = self.limited(self.store.set_clock()).await?;
+        let (now, local) = (self.clock.now(), Instant::now());
+        let before = lock(&self.last_look).replace((now, local));
+        let step = match before {
+            None => Duration::ZERO,
+            Some(_) if set != 0 => Duration::from_micros(set.unsigned_abs()),
+            Some((then, local_then)) => {
+                let should = then.after(local - local_then);
+                now.since(should).max(should.since(now))
+            }
+        };
+        if step > STEP {
+            tracing::warn!(
+                ?step,
+                "the clock of the store was set: no lease is taken back for a while"
+            );
+            let until = local.checked_add(self.settings.lease);
+            *lock(&self.quiet_until) = until;
+        }
+        Ok(())
+    }
+
+    fn is_quiet(&self) -> bool {
+        lock(&self.quiet_until).is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Gives back what a claim has leased whose answer never came.
+    async fn find_strays(&self) -> Result<(), StoreError> {
+        if !self.strays.swap(false, Ordering::SeqCst) {
+            return Ok(());
+        }
+        let _no_claim = self.claiming.write().await;
+        let found = self.limited(self.store.held_by(&self.name)).await;
+        let found = found.inspect_err(|_| self.strays.store(true, Ordering::SeqCst))?;
+        let known: HashSet<_> = self.held.leases().into_iter().collect();
+        for lease in found.into_iter().filter(|lease| !known.contains(lease)) {
+            let ended = Ended {
+                lease,
+                at: self.clock.now(),
+                verdict: Verdict::Released,
+            };
+            self.limited(self.store.finish(ended)).await?;
+        }
+        Ok(())
+    }
+
+    /// Fills the next slots soon, since a run of a schedule has begun or ended.
+    pub(super) fn fill_after(self: &Arc<Self>, kind: &str) {
+        if self.schedules.iter().all(|schedule| schedule.kind != kind) {
+            return;
+        }
+        let engine = Arc::clone(self);
+        let round = async move {
+            if let Err(error) = engine.fill_slots().await {
+                // The next look tries again.
+                engine.trouble.failed("no slot could be filled", &error);
+            }
+        };
+        self.rounds.delay(
+            Round::Fill,
+            Duration::ZERO,
+            round,
+            OnDuplicate::KeepEarliest,
+        );
+    }
+
+    async fn fill_slots(self: &Arc<Self>) -> Result<(), StoreError> {
+        for (number, schedule) in (1..).zip(&self.schedules) {
+            let last = match schedule.needs_last() {
+                true => self.limited(self.store.last_slot(&schedule.name)).await?,
+                false => None,
+            };
+            let slot = schedule.next(self.clock.now(), last);
+            let due = slot.slot;
+            if self.limited(self.store.fill_slot(slot)).await? {
+                // There is no job of this id; the hint only says when to look.
+                self.hint_for(schedule.queue, JobId(-number), due);
             }
         }
         Ok(())
     }
 
-    /// Looks whenever another program has changed something, but spends no more than a tenth of its time
-    /// with that. Does not end.
+    /// Claims whenever another program has changed something, and looks ahead after it, but spends no more than a part
+    /// of its time with either. Does not end.
     pub(super) async fn listen(self: Arc<Self>) {
         let mut changes = self.store.changes();
         while changes.changed().await.is_ok() {
-            let cost = Duration::from_micros(self.look_cost.load(Ordering::Relaxed));
-            self.look_after(AFTER_CHANGE.max(10 * cost));
+            sleep(AFTER_CHANGE).await;
+            self.ring_all();
+            let cost = |of: &AtomicU64| Duration::from_micros(of.load(Ordering::Relaxed));
+            self.look_after(10 * cost(&self.look_cost));
+            sleep(3 * cost(&self.claim_cost)).await;
         }
     }
 
     /// Shows that this worker lives, and stops the jobs that were taken from it.
-    pub(super) async fn renew(&self) {
-        let leases = self.held.leases();
-        let until = self.clock.now().after(self.settings.lease);
-        let kept: HashSet<_> = match self.store.renew(leases.clone(), until).await {
-            Ok(kept) => kept.into_iter().collect(),
-            Err(error) => return tracing::warn!(%error, "leases could not be renewed"),
-        };
-        for lease in leases.iter().filter(|lease| !kept.contains(&lease.id)) {
-            // It may have come to its end meanwhile.
-            if let Some(stops) = self.held.stops(lease.id, Some(*lease)) {
-                tracing::warn!(job = %lease.id, "the lease was lost");
-                stops.lose();
-            }
+    pub(super) async fn renew(&self, store: &dyn Store) {
+        if let Err(error) = self.renew_with(store).await {
+            self.trouble.failed("leases could not be renewed", &error);
         }
     }
 
+    async fn renew_with(&self, store: &dyn Store) -> Result<(), StoreError> {
+        let leases = self.held.leases();
+        if leases.is_empty() {
+            return Ok(());
+        }
+        let until = self.clock.now().after(self.settings.lease);
+        let renewed = self.limited(store.renew(leases.clone(), until)).await?;
+        let kept: HashSet<_> = renewed.into_iter().collect();
+        for lease in leases.iter().filter(|lease| !kept.contains(&lease.id)) {
+            // It may have come to its end meanwhile.
+            if let Some(stops) = self.held.stops(lease.id, Some(*lease)) {
+                tracing::warn!(job = %lease.id, "the lease was lost: another worker may run the job");
+                self.metrics.lose_lease();
+                stops.lose();
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets old jobs, few at a time and with pauses, since others wait for the same disk.
     pub(super) async fn prune(&self) {
         let Some(retention) = self.settings.retention else {
             return;
         };
-        let before = self.clock.now().before(retention);
         loop {
-            match self.store.prune(before, PRUNED).await {
+            let begun = Instant::now();
+            let before = self.clock.now().before(retention);
+            match self.limited(self.store.prune(before, PRUNED)).await {
                 Ok(pruned) if pruned < PRUNED as u64 => return,
-                Ok(_) => {}
-                Err(error) => return tracing::warn!(%error, "old jobs could not be forgotten"),
+                Ok(_) => sleep(Duration::from_millis(20).max(3 * begun.elapsed())).await,
+                Err(error) => {
+                    self.trouble
+                        .failed("old jobs could not be forgotten", &error);
+                    return;
+                }
             }
         }
     }
@@ -355,18 +654,45 @@ impl Engine {
         }
     }
 
-    /// Gives back what is still held: it was stopped in the middle, or never begun.
-    pub(super) async fn release(&self) {
+    /// Gives back what is still held: it was stopped in the middle, or never begun. Whatever the store does, that
+    /// does not take long: what is not given back is taken when its lease expires.
+    pub(super) async fn release(self: &Arc<Self>) {
+        let until = Instant::now() + RELEASE;
+        let mut calls = JoinSet::new();
         for lease in self.held.leases() {
-            let ended = Ended {
-                lease,
-                at: self.clock.now(),
-                verdict: Verdict::Released,
-            };
-            self.metrics.released.fetch_add(1, Ordering::Relaxed);
-            if let Err(error) = self.store.finish(ended).await {
-                tracing::warn!(%error, job = %lease.id, "not given back; its lease will expire");
+            let engine = Arc::clone(self);
+            calls.spawn(async move {
+                let ended = Ended {
+                    lease,
+                    at: engine.clock.now(),
+                    verdict: Verdict::Released,
+                };
+                engine.metrics.end("released");
+                engine.store.finish(ended).await
+            });
+        }
+        let mut left = calls.len();
+        let all = async {
+            while let Some(Ok(given_back)) = calls.join_next().await {
+                left -= 1;
+                if let Err(error) = given_back {
+                    self.trouble.failed("a job was not given back", &error);
+                }
             }
+        };
+        tokio::select! {
+            () = all => {}
+            () = sleep_until(until) => {}
+        }
+        if left > 0 {
+            tracing::warn!(
+                jobs = left,
+                "not given back in time; their leases will expire"
+            );
         }
     }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

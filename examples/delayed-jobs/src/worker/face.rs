@@ -3,18 +3,21 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::ready;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use schedgroup::Group;
 use schedgroup::keyed::KeyedGroup;
+use tokio::sync::{Notify, RwLock};
 use tokio_util::sync::CancellationToken;
 
 use super::engine::{Engine, HeldJobs, Lane};
-use super::schedule::Schedule;
+use super::heart::{Heart, SELDOM};
+use super::schedule::{Recurring, Schedule};
 use super::settings::{CONCURRENCY, Settings};
 use super::site::Site;
+use super::trouble::Trouble;
 use crate::handler::{Handler, Handlers, Job};
 use crate::job::Payload;
 use crate::metrics::{Metrics, Snapshot};
@@ -175,18 +178,44 @@ impl Worker {
     /// Schedules a job at each full period since 1970, UTC: every hour on the hour.
     ///
     /// There is one job per time, however many workers have this schedule. If no worker is alive at that time it
-    /// runs when one is; further times that passed meanwhile are skipped.
+    /// runs when one is; further times that passed meanwhile are skipped, and so are those at which the last run has
+    /// not ended. [`every_with`](Worker::every_with) has other rules.
+    ///
+    /// A schedule that has another period or payload than before under its name replaces it.
     ///
     /// # Panics
     ///
-    /// If the period is shorter than a microsecond, or the payload cannot be written as JSON.
+    /// If the period is shorter than a microsecond, the payload cannot be written as JSON, or there is a schedule of
+    /// this name already; and [`run`](Worker::run) does if there is no handler for the payload.
     #[track_caller]
     pub fn every<T: Payload>(
-        mut self,
+        self,
         name: impl Into<String>,
         period: Duration,
         payload: &T,
     ) -> Worker {
+        self.every_with(Recurring::default(), name, period, payload)
+    }
+
+    /// Schedules a job at each full period since 1970, UTC, with rules for missed and overlapping runs; otherwise
+    /// like [`every`](Worker::every).
+    ///
+    /// # Panics
+    ///
+    /// As [`every`](Worker::every).
+    #[track_caller]
+    pub fn every_with<T: Payload>(
+        mut self,
+        recurring: Recurring,
+        name: impl Into<String>,
+        period: Duration,
+        payload: &T,
+    ) -> Worker {
+        let name = name.into();
+        assert!(
+            self.schedules.iter().all(|known| known.name != name),
+            "delayed-jobs: there is a schedule `{name}` already"
+        );
         assert!(
             period.as_micros() > 0,
             "delayed-jobs: a period must be at least a microsecond"
@@ -196,12 +225,12 @@ impl Worker {
             Err(error) => panic!("delayed-jobs: the payload of a schedule is no JSON: {error}"),
         };
         self.schedules.push(Schedule {
-            name: name.into(),
+            name,
             period,
             kind: T::KIND,
             queue: T::QUEUE,
             payload,
-            filled: AtomicI64::new(0),
+            recurring,
         });
         self
     }
@@ -224,6 +253,9 @@ impl Worker {
     }
 
     /// Sets the number of lost workers after which a job is dead; 3 by default.
+    ///
+    /// The last of them counts only if nothing ran beside the job: a job that has lost all but one of them runs
+    /// alone, so that none is charged with what its neighbour does.
     pub fn crashes(mut self, crashes: u32) -> Worker {
         self.settings.crashes = crashes.max(1);
         self
@@ -259,6 +291,11 @@ impl Worker {
         self
     }
 
+    /// The queues and the kinds that it has handlers for.
+    pub(crate) fn reach(&self) -> (Vec<String>, Vec<String>) {
+        (self.limits.keys().cloned().collect(), self.handlers.kinds())
+    }
+
     pub(crate) fn site(&self) -> &Arc<Site> {
         &self.site
     }
@@ -267,7 +304,10 @@ impl Worker {
     ///
     /// Then nothing more is claimed, running jobs see their token and may finish within the grace, and
     /// those that do not are stopped and given back, due as they were. Calls of a store that fails for a while are
-    /// retried; no job is lost by that.
+    /// retried; no job is lost by that. Whatever the store does, `run` returns within two seconds after the grace.
+    ///
+    /// A handler that blocks its thread makes other jobs late, and cannot be stopped: run what blocks in
+    /// `tokio::task::spawn_blocking`. Its lease is kept meanwhile.
     ///
     /// # Cancel safety
     ///
@@ -276,7 +316,7 @@ impl Worker {
     ///
     /// # Panics
     ///
-    /// If no handler is registered.
+    /// If no handler is registered, or a schedule has none.
     ///
     /// # Errors
     ///
@@ -286,7 +326,18 @@ impl Worker {
             !self.limits.is_empty(),
             "delayed-jobs: a worker without handlers has nothing to do"
         );
-        self.site.store.counts().await?;
+        for schedule in &self.schedules {
+            assert!(
+                self.handlers.of(schedule.kind).is_some(),
+                "delayed-jobs: the schedule `{}` has no handler for `{}`",
+                schedule.name,
+                schedule.kind
+            );
+        }
+        self.site.store.set_clock().await?;
+        for schedule in &self.schedules {
+            self.site.store.declare(schedule.spec()).await?;
+        }
         let metrics = self.metrics();
         let life = Life::begin(self);
         shutdown.cancelled().await;
@@ -314,6 +365,8 @@ struct Life {
     upkeep: Group,
     /// A group for each lane.
     runs: Vec<Group>,
+    /// Heartbeats, if they have a thread of their own.
+    heart: Option<Heart>,
 }
 
 impl Life {
@@ -333,15 +386,17 @@ impl Life {
         let engine = Arc::new_cyclic(|engine: &Weak<Engine>| Engine {
             name: format!("{}-{:08x}", std::process::id(), fastrand::u32(..)),
             store: Arc::clone(&worker.site.store),
-            clock,
             born: clock.now(),
+            clock,
+            trouble: Trouble::new(worker.settings.lease),
             settings: worker.settings,
+            kinds: worker.handlers.kinds(),
             handlers: worker.handlers,
             schedules: worker.schedules,
             lanes,
             hints: KeyedGroup::builder().on_with(&clockwork, {
                 let engine = Weak::clone(engine);
-                move |_, id, (at, due)| {
+                move |_, (id, due), at| {
                     if let Some(engine) = engine.upgrade() {
                         // Timers and the clock of the store do not go quite alike: it waits on if it is too early.
                         engine.hint(at, id, due);
@@ -353,27 +408,50 @@ impl Life {
             metrics: worker.metrics,
             closing: AtomicBool::new(false),
             look_cost: AtomicU64::new(0),
+            claim_cost: AtomicU64::new(0),
             held: HeldJobs::default(),
+            let_gone: Notify::new(),
+            isolating: AtomicBool::new(false),
+            claiming: RwLock::new(()),
+            strays: AtomicBool::new(false),
+            last_look: Mutex::default(),
+            quiet_until: Mutex::default(),
+            pulse: AtomicU64::new(0),
+            begun: std::time::Instant::now(),
         });
         worker.site.join(&engine);
-        Life::keep_up(&engine, &upkeep);
+        let heart = Heart::start(&engine);
+        Life::keep_up(&engine, &upkeep, heart.is_none());
         engine.look_after(Duration::ZERO);
         Life {
             engine,
             clockwork,
             upkeep,
             runs,
+            heart,
         }
     }
 
-    fn keep_up(engine: &Arc<Engine>, upkeep: &Group) {
+    fn keep_up(engine: &Arc<Engine>, upkeep: &Group, beats: bool) {
         let beating = Arc::clone(engine);
-        upkeep.every(engine.settings.lease / 3).run(move |_| {
-            let engine = Arc::clone(&beating);
-            async move { engine.renew().await }
-        });
+        let beat = engine.settings.lease / 3;
+        if beats {
+            upkeep.every(beat.min(SELDOM)).run(move |_| {
+                let engine = Arc::clone(&beating);
+                async move { engine.renew(&*engine.store).await }
+            });
+        } else {
+            upkeep.every(Duration::from_millis(250)).run(move |_| {
+                let alive = beating.begun.elapsed().as_millis();
+                let alive = u64::try_from(alive).unwrap_or(u64::MAX);
+                beating.pulse.store(alive, Ordering::Relaxed);
+                async {}
+            });
+        }
         let pruning = Arc::clone(engine);
-        upkeep.every(Duration::from_secs(60)).run(move |_| {
+        let (often, seldom) = (Duration::from_secs(1), Duration::from_secs(60));
+        let retention = engine.settings.retention.unwrap_or(seldom);
+        upkeep.every(retention.clamp(often, seldom)).run(move |_| {
             let engine = Arc::clone(&pruning);
             async move { engine.prune().await }
         });
@@ -382,14 +460,17 @@ impl Life {
 
     async fn end(self) {
         let grace = self.engine.settings.grace;
-        // A claim that is under way is finished, so that nothing stays leased that does not run.
-        self.clockwork.shutdown(grace).await;
         self.engine.close();
+        // A claim that is under way may finish, so that nothing stays leased that does not run; what it brings is
+        // given back with the rest.
+        let clockwork = self.clockwork.shutdown(grace);
         let ends: Vec<_> = self.runs.iter().map(|runs| runs.shutdown(grace)).collect();
+        clockwork.await;
         for end in ends {
             end.await;
         }
         self.engine.release().await;
+        drop(self.heart);
         self.upkeep.shutdown(Duration::ZERO).await;
     }
 }

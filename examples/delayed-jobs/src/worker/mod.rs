@@ -4,7 +4,10 @@
 //! face      the builder, and a worker's life from the first look to the last job given back
 //! site      a store, and the workers on it in this process
 //! engine    when to look into the store: hints, claims, leases
+//! heart     heartbeats, on a thread of their own
+//! trouble   a store that does not answer: waits, and one line for each change
 //! run       one run of one job, and its verdict
+//! words     what errors and panics of handlers say
 //! schedule  which jobs a schedule wants
 //! settings  what can be set
 //! ```
@@ -30,10 +33,14 @@
 
 mod engine;
 mod face;
+mod heart;
 mod run;
 mod schedule;
 mod settings;
 mod site;
+mod trouble;
+mod words;
 
 pub use face::{Handling, Worker};
+pub use schedule::{MissedRuns, Recurring};
 pub(crate) use site::Site;

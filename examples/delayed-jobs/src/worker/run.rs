@@ -1,6 +1,5 @@
 //! One run of one job: its start, what may stop it, and its verdict.
 
-use std::any::Any;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -9,13 +8,15 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::engine::Engine;
+use super::words::{drop_quietly, error_text, panic_text};
 use crate::handler::Context;
 use crate::retry::{Failure, Next};
-use crate::store::{Claimed, Ended, Verdict};
+use crate::store::{Claimed, Ended, Lease, Verdict};
 
 /// The ways in which others end a run.
 #[derive(Clone, Debug, Default)]
@@ -48,12 +49,34 @@ enum End {
     Lost,
 }
 
+/// Lets a job go whose run has panicked outside of its handler: its place must not be lost. Its lease will expire.
+struct Place<'a> {
+    engine: &'a Arc<Engine>,
+    lane: usize,
+    lease: Lease,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.engine.let_go(self.lane, self.lease);
+        }
+    }
+}
+
 pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: Stops) {
+    let _place = Place {
+        engine: &engine,
+        lane,
+        lease: job.lease,
+    };
     let lateness = engine.clock.now().since(job.run_at);
     match job.run_at < engine.born {
         true => engine.metrics.start_overdue(),
         false => engine.metrics.start(lateness),
     }
+    let id = job.lease.id;
+    tracing::debug!(job = %id, kind = job.kind, attempt = job.attempt, ?lateness, "started");
     let context = Context {
         store: Arc::clone(&engine.store),
         lease: job.lease,
@@ -62,38 +85,65 @@ pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: S
         lateness,
         token: stops.token.clone(),
     };
+    let begun = Instant::now();
     let end = caught(supervise(&engine, &job, context, &stops)).await;
+    let took = begun.elapsed();
+    engine.lanes[lane].ran(took);
     if let Some(verdict) = judge(&engine, &job, end, &stops) {
+        say(&job, &verdict, took);
         let again = match &verdict {
-            Verdict::Retry { at, .. } => Some(*at),
+            Verdict::Retry { at, .. } | Verdict::Snoozed { at } => Some(*at),
             _ => None,
         };
-        conclude(&engine, &job, verdict).await;
+        conclude(&engine, &job, verdict, took).await;
         if let Some(at) = again {
             engine.hint(lane, job.lease.id, at);
         }
     }
     engine.let_go(lane, job.lease);
+    engine.fill_after(&job.kind);
+}
+
+/// One event for each end of a run.
+fn say(job: &Claimed, verdict: &Verdict, took: Duration) {
+    let (id, kind, attempt) = (job.lease.id, &job.kind, job.attempt);
+    match verdict {
+        Verdict::Done => tracing::debug!(job = %id, kind, attempt, ?took, "done"),
+        Verdict::Retry { at, error } => {
+            tracing::warn!(job = %id, kind, attempt, ?took, %at, error, "failed, and is tried again");
+        }
+        Verdict::Dead { error } => {
+            tracing::error!(job = %id, kind, attempt, ?took, error, "dead: it is not tried again");
+        }
+        Verdict::Cancelled => tracing::info!(job = %id, kind, attempt, ?took, "cancelled"),
+        Verdict::Snoozed { at } => tracing::debug!(job = %id, kind, attempt, %at, "snoozed"),
+        Verdict::Released => tracing::info!(job = %id, kind, attempt, "given back"),
+    }
 }
 
 async fn supervise(engine: &Engine, job: &Claimed, context: Context, stops: &Stops) -> End {
     let handler = engine.handlers.of(&job.kind);
     let timeout = handler.and_then(|handler| handler.timeout);
     let work = async { engine.handlers.start(job, context)?.await };
+    // Once more round the runtime when the time is over, and what is finished comes first: a run that ends at that
+    // very moment has ended.
     let out_of_time = async {
         match timeout {
             Some(timeout) => sleep(timeout).await,
             None => std::future::pending().await,
         }
+        yield_now().await;
     };
     let cancelled = async {
         stops.cancelled.cancelled().await;
         sleep(engine.settings.cancel_grace).await;
+        yield_now().await;
     };
     tokio::select! {
+        biased;
         returned = work => End::Returned(returned),
-        () = out_of_time => End::TimedOut(timeout.unwrap_or_default()),
         () = stops.lost.cancelled() => End::Lost,
+        () = out_of_time => End::TimedOut(timeout.unwrap_or_default()),
         () = cancelled => End::Cancelled,
     }
 }
@@ -105,19 +155,14 @@ async fn caught(work: impl Future<Output = End>) -> End {
         // What the handler shares with others is its own affair, as with a thread that panics.
         match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
             Ok(polled) => polled,
-            Err(payload) => Poll::Ready(End::Returned(Err(Failure::new(message(&*payload))))),
+            Err(payload) => {
+                let text = panic_text(&*payload);
+                drop_quietly(payload);
+                Poll::Ready(End::Returned(Err(Failure::new(text))))
+            }
         }
     })
     .await
-}
-
-fn message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
-    format!(
-        "panicked: {}",
-        text.unwrap_or("with something that is no text")
-    )
 }
 
 /// `None` if it is not ours to say.
@@ -129,20 +174,27 @@ fn judge(engine: &Engine, job: &Claimed, end: End, stops: &Stops) -> Option<Verd
         End::Returned(Err(failure)) => failure,
         End::TimedOut(timeout) => Failure::new(format!("not done after {timeout:?}")),
     };
+    let next = failure.next;
+    // Both are code of the handler's.
+    let error = error_text(&*failure.error);
+    drop_quietly(failure);
     if stops.cancelled.is_cancelled() {
         return Some(Verdict::Cancelled);
     }
-    if engine.closing.load(Ordering::SeqCst) && failure.next != Next::Dead {
+    if let Next::Snooze(wait) = next {
+        let at = engine.clock.now().after(wait);
+        return Some(Verdict::Snoozed { at });
+    }
+    if engine.closing.load(Ordering::SeqCst) && next != Next::Dead {
         return Some(Verdict::Released);
     }
     let retry = engine.handlers.of(&job.kind).map(|handler| handler.retry);
     let wait = retry.unwrap_or_default().wait(job.attempt);
-    let wait = match failure.next {
-        Next::Policy => wait,
+    let wait = match next {
         Next::After(asked) => wait.map(|_| asked),
         Next::Dead => None,
+        _ => wait,
     };
-    let error = failure.error.to_string();
     Some(match wait {
         Some(wait) => Verdict::Retry {
             at: engine.clock.now().after(wait),
@@ -153,38 +205,39 @@ fn judge(engine: &Engine, job: &Claimed, end: End, stops: &Stops) -> Option<Verd
 }
 
 /// Tells the store, as long as the lease would last without a sign of life.
-async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict) {
-    let metrics = &engine.metrics;
-    let count = match &verdict {
-        Verdict::Done => &metrics.done,
-        Verdict::Retry { .. } => &metrics.failed,
-        Verdict::Dead { .. } => &metrics.dead,
-        Verdict::Cancelled => &metrics.cancelled,
-        Verdict::Released => &metrics.released,
+async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Duration) {
+    let outcome = match &verdict {
+        Verdict::Done => "done",
+        Verdict::Retry { .. } => "failed",
+        Verdict::Dead { .. } => "dead",
+        Verdict::Cancelled => "cancelled",
+        Verdict::Snoozed { .. } => "snoozed",
+        Verdict::Released => "released",
     };
     let ended = Ended {
         lease: job.lease,
         at: engine.clock.now(),
         verdict,
     };
-    let give_up = Instant::now() + engine.settings.lease;
-    let mut wait = Duration::from_millis(50);
+    let give_up = Instant::now().checked_add(engine.settings.lease);
     loop {
-        match engine.store.finish(ended.clone()).await {
+        match engine.limited(engine.store.finish(ended.clone())).await {
             Ok(true) => {
-                count.fetch_add(1, Ordering::Relaxed);
+                engine.metrics.end(outcome);
+                crate::metrics::ended(&job.kind, outcome, took);
                 return;
             }
             Ok(false) => {
                 return tracing::warn!(job = %job.lease.id, "another worker has the job by now");
             }
-            Err(error) if Instant::now() + wait < give_up => {
-                tracing::warn!(%error, job = %job.lease.id, "its end could not be written; trying again");
-                sleep(wait).await;
-                wait *= 2;
-            }
             Err(error) => {
-                return tracing::error!(%error, job = %job.lease.id, "its end was not written");
+                let wait = engine
+                    .trouble
+                    .failed("the end of a job could not be written", &error);
+                if give_up.is_some_and(|give_up| Instant::now() + wait >= give_up) {
+                    return tracing::error!(%error, job = %job.lease.id, "its end was not written");
+                }
+                sleep(wait).await;
             }
         }
     }

@@ -1,13 +1,59 @@
 //! Which jobs a schedule wants.
 
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::job::Priority;
-use crate::store::{NewJob, Slot};
+use crate::store::{NewJob, ScheduleSpec, Slot};
 use crate::time::Micros;
 
-/// One job for each full period since 1970, UTC.
+/// A rule for the runs of a schedule that were missed, since no worker lived or the queue was paused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MissedRuns {
+    /// None of them runs.
+    Skip,
+    /// One run makes up for all of them.
+    #[default]
+    Once,
+    /// The last `n` of them run, one after the other.
+    Last(u32),
+}
+
+/// Settings for a schedule: what happens to runs that were missed, or that would overlap.
+///
+/// # Examples
+///
+/// ```
+/// use delayed_jobs::{MissedRuns, Recurring};
+///
+/// let hourly_report = Recurring::default().missed(MissedRuns::Last(24));
+/// let ping = Recurring::default().missed(MissedRuns::Skip).overlap(true);
+/// # let _ = (hourly_report, ping);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use = "hand it to `Worker::every_with`"]
+pub struct Recurring {
+    missed: MissedRuns,
+    overlap: bool,
+}
+
+impl Recurring {
+    /// Sets what happens to runs that were missed; one makes up for all by default.
+    pub fn missed(mut self, missed: MissedRuns) -> Recurring {
+        self.missed = missed;
+        self
+    }
+
+    /// Sets whether a run may begin while the one before has not ended. By default it is left out.
+    pub fn overlap(mut self, overlap: bool) -> Recurring {
+        self.overlap = overlap;
+        self
+    }
+}
+
+/// A job for each full period since 1970, UTC.
+///
+/// At most one waits at a time: the next one is made when it has begun, or has ended if runs may not overlap.
 #[derive(Debug)]
 pub(crate) struct Schedule {
     pub(crate) name: String,
@@ -15,40 +61,56 @@ pub(crate) struct Schedule {
     pub(crate) kind: &'static str,
     pub(crate) queue: &'static str,
     pub(crate) payload: String,
-    /// The latest slot that is known to be filled: it need not be tried again.
-    pub(crate) filled: AtomicI64,
+    pub(crate) recurring: Recurring,
 }
 
-/// At most this many slots are filled by one look, however short the period.
-const AT_ONCE: usize = 1000;
-
 impl Schedule {
-    /// The slots that should be filled by now: the next one, wherever it is, and all up to `until`.
-    ///
-    /// The next one is in the store long before its time, so that it is not lost if no worker lives then:
-    /// it runs when one does. Slots that were not filled in their time are skipped.
-    pub(crate) fn slots(&self, now: Micros, until: Micros) -> impl Iterator<Item = Slot> {
+    pub(super) fn spec(&self) -> ScheduleSpec {
+        let Schedule {
+            period,
+            kind,
+            queue,
+            payload,
+            ..
+        } = self;
+        ScheduleSpec {
+            name: self.name.clone(),
+            spec: format!(
+                "every {} us: {kind} in {queue} with {payload}",
+                period.as_micros()
+            ),
+        }
+    }
+
+    /// Whether the next slot depends on the last one.
+    pub(super) fn needs_last(&self) -> bool {
+        matches!(self.recurring.missed, MissedRuns::Last(_))
+    }
+
+    /// The slot that should be filled by now. It is in the store long before its time, so that it is not lost if no
+    /// worker lives then: it runs when one does.
+    pub(super) fn next(&self, now: Micros, last: Option<Micros>) -> Slot {
         let period = i64::try_from(self.period.as_micros()).unwrap_or(i64::MAX);
-        let next = (now.0.div_euclid(period) + 1).saturating_mul(period);
-        let filled = self.filled.load(Relaxed);
-        let further = (1..).map_while(move |n| next.checked_add(period.checked_mul(n)?));
-        let further = further.take_while(move |slot| *slot <= until.0);
-        std::iter::once(next)
-            .chain(further)
-            .take(AT_ONCE)
-            .map(Micros)
-            .filter(move |slot| slot.0 > filled)
-            .map(move |slot| self.slot(slot, now))
-    }
-
-    pub(crate) fn was_filled(&self, slot: Micros) {
-        self.filled.fetch_max(slot.0, Relaxed);
-    }
-
-    fn slot(&self, slot: Micros, now: Micros) -> Slot {
+        let ahead = (now.0.div_euclid(period) + 1).saturating_mul(period);
+        let slot = match (self.recurring.missed, last) {
+            (MissedRuns::Last(most), Some(last)) if last.0 < ahead => {
+                let first = ahead.saturating_sub(period.saturating_mul(i64::from(most)));
+                last.0.saturating_add(period).clamp(first.min(ahead), ahead)
+            }
+            _ => ahead,
+        };
+        let earliest = match self.recurring.missed {
+            MissedRuns::Skip => now.0.saturating_sub(period),
+            _ => i64::MIN,
+        };
+        let slot = Micros(slot);
         Slot {
             schedule: self.name.clone(),
+            spec: self.spec().spec,
             slot,
+            earliest: Micros(earliest),
+            latest: Micros(ahead.saturating_add(period)),
+            overlap: self.recurring.overlap,
             job: NewJob {
                 kind: self.kind.to_owned(),
                 queue: self.queue.to_owned(),
@@ -66,34 +128,40 @@ impl Schedule {
 mod tests {
     use super::*;
 
-    fn slots(period: u64, now: i64, until: i64, filled: i64) -> Vec<i64> {
+    fn next(period: u64, now: i64, missed: MissedRuns, last: Option<i64>) -> i64 {
         let schedule = Schedule {
             name: "tick".to_owned(),
             period: Duration::from_micros(period),
             kind: "tick",
             queue: "default",
             payload: "null".to_owned(),
-            filled: AtomicI64::new(filled),
+            recurring: Recurring::default().missed(missed),
         };
-        let slots = schedule.slots(Micros(now), Micros(until));
-        slots.map(|slot| slot.slot.0).collect()
+        schedule.next(Micros(now), last.map(Micros)).slot.0
     }
 
     #[test]
-    fn slots_are_full_periods_after_now() {
-        assert_eq!(slots(10, 25, 60, 0), [30, 40, 50, 60]);
-        assert_eq!(slots(10, 30, 50, 0), [40, 50]);
+    fn the_next_slot_is_the_first_full_period_after_now() {
+        assert_eq!(next(10, 25, MissedRuns::Once, None), 30);
+        assert_eq!(next(10, 30, MissedRuns::Once, Some(30)), 40);
+        assert_eq!(next(10, 95, MissedRuns::Skip, Some(30)), 100);
+        assert_eq!(next(1_000_000, 25, MissedRuns::Once, None), 1_000_000);
+        assert_eq!(next(u64::MAX, 25, MissedRuns::Once, None), i64::MAX);
     }
 
     #[test]
-    fn the_next_slot_is_filled_however_far_it_is() {
-        assert_eq!(slots(1_000_000, 25, 60, 0), [1_000_000]);
-        assert_eq!(slots(u64::MAX, 25, 60, 0), [i64::MAX]);
-    }
-
-    #[test]
-    fn what_is_filled_is_left_alone_and_one_look_fills_so_many() {
-        assert_eq!(slots(10, 25, 60, 40), [50, 60]);
-        assert_eq!(slots(1, 0, 1_000_000, 0).len(), AT_ONCE);
+    fn missed_slots_are_made_up_for_one_by_one_and_not_all() {
+        let last = MissedRuns::Last(3);
+        assert_eq!(next(10, 95, last, None), 100);
+        assert_eq!(next(10, 95, last, Some(80)), 90);
+        assert_eq!(next(10, 95, last, Some(90)), 100);
+        assert_eq!(next(10, 95, last, Some(100)), 100);
+        assert_eq!(
+            next(10, 95, last, Some(10)),
+            70,
+            "of 20 to 90 the last three"
+        );
+        // A clock that was wrong has left a slot far ahead.
+        assert_eq!(next(10, 95, last, Some(10_000)), 100);
     }
 }

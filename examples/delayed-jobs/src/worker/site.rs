@@ -43,7 +43,7 @@ impl Site {
         }
     }
 
-    /// A running job is to be cancelled; whoever has it should know.
+    /// A running job is to be cancelled; the worker that has it should know.
     pub(crate) fn cancel(&self, id: JobId) {
         for engine in self.engines() {
             engine.cancel(id);

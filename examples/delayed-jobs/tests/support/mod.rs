@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use sqlx::{Connection, Executor};
 use tempfile::TempDir;
 
 /// Set by those who want a missing Postgres or browser to be a failure.
@@ -36,6 +37,7 @@ pub(crate) fn say_loudly(what: &str) {
 /// A Postgres server in a temporary folder, which ends with this process, however that ends.
 pub(crate) struct Postgres {
     port: u16,
+    dir: PathBuf,
     databases: AtomicU32,
     /// Its standard input is what tells the server's keeper that this process lives.
     _keeper: Child,
@@ -112,6 +114,7 @@ impl Postgres {
         run_as(&mut keeper);
         let server = Postgres {
             port,
+            dir: dir.clone(),
             databases: AtomicU32::new(0),
             _keeper: keeper.spawn().expect("sh runs"),
         };
@@ -132,14 +135,30 @@ impl Postgres {
         }
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What the server has told so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    /// The process of the server, which starts all others.
+    pub(crate) fn pid(&self) -> String {
+        let file = fs::read_to_string(self.dir.join("data/postmaster.pid"));
+        let file = file.expect("a server has such a file");
+        file.lines().next().unwrap_or_default().to_owned()
+    }
+
     /// The address of a new, empty database.
     pub(crate) async fn database(&self) -> String {
         let address = |name: &str| format!("postgres://postgres@127.0.0.1:{}/{name}", self.port);
         let number = self.databases.fetch_add(1, Ordering::Relaxed);
         let name = format!("test_{}_{number}", std::process::id());
         let mut tries = 0;
-        let (client, connection) = loop {
-            match tokio_postgres::connect(&address("postgres"), tokio_postgres::NoTls).await {
+        let mut client = loop {
+            match sqlx::PgConnection::connect(&address("postgres")).await {
                 Ok(connected) => break connected,
                 // It listens before it lets in.
                 Err(error) if tries == 100 => panic!("no connection: {error}"),
@@ -147,13 +166,24 @@ impl Postgres {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         };
-        tokio::spawn(connection);
-        client
-            .batch_execute(&format!("create database {name}"))
-            .await
-            .expect("a database");
+        let sql = format!("create database {name}");
+        let made = client.execute(sqlx::AssertSqlSafe(sql)).await;
+        made.expect("a database");
         address(&name)
     }
+}
+
+/// A connection of one's own to a database.
+pub(crate) async fn client(address: &str) -> sqlx::PgConnection {
+    let client = sqlx::PgConnection::connect(address).await;
+    client.expect("a connection")
+}
+
+/// Runs a statement on a connection of its own.
+pub(crate) async fn run(address: &str, sql: &str) {
+    let mut client = client(address).await;
+    let ran = client.execute(sqlx::AssertSqlSafe(sql.to_owned())).await;
+    ran.expect("it runs");
 }
 
 /// The server of this test program; started by the first test that asks for it.

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
 
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
@@ -10,48 +11,58 @@ use hyper::client::conn::http1;
 use hyper::header::{HOST, RETRY_AFTER};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use rate_limited_retries::retry_after;
 use tokio::net::TcpStream;
-
-/// What a server said.
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) retry_after: Option<String>,
-}
 
 /// Why a page is not there.
 #[derive(Debug)]
-pub(crate) enum Failure {
-    Status(StatusCode),
+pub(crate) enum Refusal {
+    /// The server's answer, and how long it wishes to be left alone.
+    Status(StatusCode, Option<Duration>),
     Broken(Box<dyn Error + Send + Sync>),
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Status(status) => status.fmt(f),
-            Failure::Broken(error) => error.fmt(f),
+            Refusal::Status(status, _) => status.fmt(f),
+            Refusal::Broken(error) => error.fmt(f),
         }
     }
 }
 
-pub(crate) async fn get(address: SocketAddr, path: &str) -> Result<Answer, Failure> {
-    exchange(address, path).await.map_err(Failure::Broken)
+/// Gets a page; with `told`, how often this client has learned from this host that it must wait.
+pub(crate) async fn get(address: SocketAddr, path: &str, told: usize) -> Result<(), Refusal> {
+    let (status, after) = exchange(address, path, told)
+        .await
+        .map_err(Refusal::Broken)?;
+    if status.is_success() {
+        return Ok(());
+    }
+    let after = after.and_then(|value| retry_after(&value, SystemTime::now()));
+    Err(Refusal::Status(status, after))
 }
 
-async fn exchange(address: SocketAddr, path: &str) -> Result<Answer, Box<dyn Error + Send + Sync>> {
+type Answer = (StatusCode, Option<String>);
+
+async fn exchange(
+    address: SocketAddr,
+    path: &str,
+    told: usize,
+) -> Result<Answer, Box<dyn Error + Send + Sync>> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let request = Request::get(path).header(HOST, address.to_string());
+    let request = Request::get(path)
+        .header(HOST, address.to_string())
+        .header("x-told", told);
     let request = request.body(Empty::<Bytes>::new())?;
     let answer = async move {
         let response = sender.send_request(request).await?;
         let (head, body) = response.into_parts();
         body.collect().await?;
-        let retry_after = head.headers.get(RETRY_AFTER);
-        Ok::<_, hyper::Error>(Answer {
-            status: head.status,
-            retry_after: retry_after.and_then(|value| Some(value.to_str().ok()?.to_owned())),
-        })
+        let after = head.headers.get(RETRY_AFTER);
+        let after = after.and_then(|value| Some(value.to_str().ok()?.to_owned()));
+        Ok::<_, hyper::Error>((head.status, after))
     };
     let (answer, closed) = tokio::join!(answer, connection);
     closed?;

@@ -1,173 +1,238 @@
-//! The crawl: pages wait in the lines of a pacer, and come again by a policy.
+//! The crawl: URLs wait in the queues of a dispatcher, and come again by a policy.
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant as StdInstant};
 
-use hyper::StatusCode;
-use rate_limited_retries::backoff::{Backoff, Jitter};
-use rate_limited_retries::rate::{Pacer, Rate, Turn};
-use rate_limited_retries::retry::{Budget, Chain, Decision, Outcome, Reason, Retry, retry_after};
+use backon::ExponentialBuilder;
+use rate_limited_retries::{Context, Dispatcher, Drained, Failure, Policy, Rate, Reason, Stats};
 use schedgroup::Group;
-use tokio::runtime;
+use schedgroup::flow::Verdict;
 use tokio::time::Instant;
+use tower::retry::budget::TpsBudget;
 
-use super::client::{self, Answer, Failure};
-use super::server::{Host, Kind};
+use super::client::{self, Refusal};
+use super::server::Host;
 
-/// So many pages of one host are fetched at once.
+/// How many URLs of one host are fetched at a time.
 pub(crate) const IN_FLIGHT: u32 = 8;
-/// Of a hundred first attempts so many may come again, and so many a second besides.
-pub(crate) const RETRIES: (u32, u32) = (20, 10);
+/// A host that fails so often in a row is given up.
+const HOPELESS: u32 = 10;
+const ATTEMPT: Duration = Duration::from_millis(1_000);
+/// How long a crawl that is stopped goes on with what is queued.
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
+
+/// What the hosts allow, as they see it.
+pub(crate) fn allowed() -> Rate {
+    Rate::per_second(40).burst(4)
+}
+
+/// A little less: on its way a request takes now longer and now shorter than the one before.
+pub(crate) fn per_host() -> Rate {
+    Rate::per_second(38).burst(2)
+}
+
+pub(crate) fn overall() -> Rate {
+    Rate::per_second(1_500).burst(20)
+}
+
+/// A budget for each host: one retry for five successes of the last ten seconds, and five a second besides.
+fn budget() -> Arc<TpsBudget> {
+    Arc::new(TpsBudget::new(Duration::from_secs(10), 5, 0.2))
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manners {
     Polite,
-    /// Never mind what `Retry-After` says.
+    /// Never minds what `Retry-After` says.
     Rude,
 }
 
-/// One request, as it was made.
-#[derive(Clone, Debug)]
-pub(crate) struct Request {
-    pub(crate) kind: Kind,
-    pub(crate) sent: Instant,
-    /// When it was answered, and the server's wish was made known to the pacer.
-    pub(crate) answered: Instant,
-    pub(crate) late: Duration,
-    pub(crate) status: Option<StatusCode>,
-    /// The server wishes no request between its answer and this instant.
-    pub(crate) forbidden_until: Option<Instant>,
-    pub(crate) then: Then,
+/// Counts of what became of the requests and the URLs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) done: usize,
+    /// By cause.
+    pub(crate) retried: BTreeMap<String, usize>,
+    /// By reason.
+    pub(crate) gave_up: BTreeMap<String, usize>,
+    /// Of hosts that were given up.
+    pub(crate) skipped: usize,
+    pub(crate) latest: Duration,
 }
 
-/// What became of the page after a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Then {
-    Done,
-    Again,
-    GaveUp(Reason),
+impl Counts {
+    pub(crate) fn ended(&self) -> usize {
+        self.done + self.gave_up.values().sum::<usize>() + self.skipped
+    }
+}
+
+/// What is known of a host.
+struct Visited {
+    host: Host,
+    policy: Policy<Refusal>,
+    /// When each `Retry-After` was passed to the dispatcher.
+    told: Mutex<Vec<Instant>>,
+    failures: Mutex<u32>,
 }
 
 pub(crate) struct Crawled {
-    pub(crate) begun: Instant,
-    pub(crate) requests: Vec<Request>,
+    pub(crate) length: Duration,
+    pub(crate) counts: Counts,
+    pub(crate) stats: Stats,
+    /// What was queued when the crawl was stopped, if it was.
+    pub(crate) drained: Option<Drained<usize, String>>,
     pub(crate) most_tasks: usize,
 }
 
-impl Crawled {
-    /// The requests that were sent though the crawler had been told that they must not be.
-    pub(crate) fn forbidden(&self) -> Vec<&Request> {
-        let told = |early: &&Request| {
-            let windows = self.requests.iter().filter(|told| told.kind == early.kind);
-            let mut windows =
-                windows.filter_map(|told| Some((told.answered, told.forbidden_until?)));
-            windows.any(|(told, until)| told < early.sent && early.sent < until)
-        };
-        self.requests.iter().filter(told).collect()
-    }
-}
-
-/// A page on its way: a piece of data, until its turn comes.
-struct Page {
-    path: String,
-    chain: Chain<Failure>,
-}
-
-type Log = Arc<Mutex<(Vec<Request>, usize)>>;
-
-/// Crawls so many pages of each host.
-pub(crate) async fn crawl(hosts: &[Host], pages: u32, manners: Manners) -> Crawled {
-    let (begun, log) = (Instant::now(), Log::default());
-    let group = Group::new();
-    let of_visits = Arc::clone(&log);
-    let pacer = Pacer::builder(Rate::per_second(150).burst(IN_FLIGHT))
-        .overall(Rate::per_second(500).burst(20))
+/// Crawls `urls` URLs of each host; `live` is called each second with the progress, and `stop` ends it early.
+pub(crate) async fn crawl(
+    hosts: &[Host],
+    urls: usize,
+    manners: Manners,
+    live: impl Fn(&Counts, &Stats, Duration),
+    stop: impl Future<Output = ()>,
+) -> Crawled {
+    let (begun, group) = (StdInstant::now(), Group::new());
+    let counts = Arc::new(Mutex::new(Counts::default()));
+    let visited = hosts.iter().map(|host| Visited {
+        host: host.clone(),
+        policy: policy(manners, &counts),
+        told: Mutex::default(),
+        failures: Mutex::default(),
+    });
+    let visited: Arc<[Visited]> = visited.collect();
+    let of_visits = Arc::clone(&counts);
+    let dispatcher = Dispatcher::builder()
+        .per_key(per_host())
+        .overall(overall())
         .in_flight(IN_FLIGHT)
-        .run(&group, move |page, turn| {
-            visit(page, turn, manners, Arc::clone(&of_visits))
+        .run(&group, move |url, context| {
+            visit(Arc::clone(&visited), url, context, Arc::clone(&of_visits))
         });
-
-    let backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(2));
-    let backoff = backoff.jitter(Jitter::Equal);
-    for host in hosts {
-        let budget = Budget::percent(RETRIES.0).floor_per_second(RETRIES.1);
-        let policy = Retry::new(move || backoff)
-            .max_attempts(12)
-            .max_delay(Duration::from_secs(30))
-            .budget(&budget);
-        for page in 0..pages {
-            let page = Page {
-                path: format!("/{page}"),
-                chain: policy.chain(()),
-            };
-            pacer.push((host.kind, host.address), page);
+    // As links are found: from host to host.
+    for url in 0..urls {
+        for host in 0..hosts.len() {
+            let pushed = dispatcher.push(host, format!("/{url}")).await;
+            pushed.expect("the crawl has not ended");
         }
     }
-    group.wait().await.expect("no visit panics");
 
-    let (requests, most_tasks) = std::mem::take(&mut *log.lock().unwrap());
+    let mut most_tasks = 0;
+    let (all, mut stop) = (urls * hosts.len(), std::pin::pin!(stop));
+    let mut tick = tokio::time::interval(Duration::from_millis(100));
+    let drained = loop {
+        tokio::select! {
+            () = &mut stop => break Some(dispatcher.drain(GRACE).await),
+            now = tick.tick() => {
+                let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+                most_tasks = most_tasks.max(tasks);
+                let counts = counts.lock().unwrap().clone();
+                if now.into_std().duration_since(begun).subsec_millis() < 100 {
+                    live(&counts, &dispatcher.stats(), begun.elapsed());
+                }
+                if counts.ended() == all {
+                    break None;
+                }
+            }
+        }
+    };
+    group.drain(Duration::from_secs(2)).await;
+    let counts = counts.lock().unwrap().clone();
     Crawled {
-        begun,
-        requests,
+        length: begun.elapsed(),
+        counts,
+        stats: dispatcher.stats(),
+        drained,
         most_tasks,
     }
 }
 
-/// Makes one request for a page, and sees to what comes of it.
-async fn visit(mut page: Page, turn: Turn<(Kind, SocketAddr), Page>, manners: Manners, log: Log) {
-    let &(kind, address) = turn.key();
-    let (sent, late) = (turn.context().deadline(), turn.at().elapsed());
-    if page.chain.begin().is_err() {
-        unreachable!("a policy without circuits and timeout lets every attempt begin");
-    }
-    let answer = client::get(address, &page.path).await;
-    let status = answer.as_ref().ok().map(|answer| answer.status);
-    let wish = answer.as_ref().ok().and_then(wish);
-    let forbidden_until = wish.map(|wish| Instant::now() + wish);
-
-    let outcome = judge(answer, wish.filter(|_| manners == Manners::Polite));
-    let then = match page.chain.end(outcome) {
-        Decision::Again(at) => {
-            // Who is overloaded or down wants no other page asked for either.
-            if manners == Manners::Polite && status != Some(StatusCode::INTERNAL_SERVER_ERROR) {
-                turn.not_before(at);
+fn policy(manners: Manners, counts: &Arc<Mutex<Counts>>) -> Policy<Refusal> {
+    let backoff = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(2))
+        .with_max_times(8)
+        .with_jitter();
+    let counts = Arc::clone(counts);
+    Policy::new(backoff)
+        .when(move |refusal| match *refusal {
+            Refusal::Status(status, Some(after))
+                if manners == Manners::Polite && matches!(status.as_u16(), 429 | 503) =>
+            {
+                Verdict::RetryAfter(after)
             }
-            turn.again(at, page);
-            Then::Again
-        }
-        Decision::GaveUp(gave_up) => Then::GaveUp(gave_up.reason()),
-        _ => Then::Done,
+            Refusal::Status(status, _) if status.is_client_error() && status != 429 => {
+                Verdict::Stop
+            }
+            _ => Verdict::Retry,
+        })
+        .max_retry_after(Duration::from_secs(30))
+        .attempt_timeout(ATTEMPT)
+        .budget(budget())
+        .notify(move |failure, _| {
+            let mut counts = counts.lock().unwrap();
+            *counts.retried.entry(cause(failure)).or_default() += 1;
+        })
+}
+
+fn cause(failure: &Failure<Refusal>) -> String {
+    match failure {
+        Failure::Error(Refusal::Status(status, _)) => status.as_str().to_owned(),
+        Failure::Error(Refusal::Broken(_)) => "no connection".to_owned(),
+        _ => "timeout".to_owned(),
+    }
+}
+
+/// Makes one request for a URL, and sees to what comes of it.
+async fn visit(
+    visited: Arc<[Visited]>,
+    url: String,
+    context: Context<usize, String>,
+    counts: Arc<Mutex<Counts>>,
+) {
+    let Visited {
+        host,
+        policy,
+        told,
+        failures,
+    } = &visited[*context.key()];
+    let late = context.started() - context.at();
+    if *failures.lock().unwrap() >= HOPELESS {
+        counts.lock().unwrap().skipped += 1;
+        return;
+    }
+    // What this start could know: a start is no earlier than a hold that was set before it.
+    let started = context.started();
+    let known = told
+        .lock()
+        .unwrap()
+        .iter()
+        .filter(|at| **at < started)
+        .count();
+    let result = policy.attempt(client::get(host.address, &url, known)).await;
+
+    let Err(failure) = result else {
+        *failures.lock().unwrap() = 0;
+        let mut counts = counts.lock().unwrap();
+        counts.done += 1;
+        counts.latest = counts.latest.max(late);
+        return;
     };
-
-    let answered = Instant::now();
-    let tasks = runtime::Handle::current().metrics().num_alive_tasks();
-    let mut log = log.lock().unwrap();
-    log.1 = log.1.max(tasks);
-    log.0.push(Request {
-        kind,
-        sent,
-        answered,
-        late,
-        status,
-        forbidden_until,
-        then,
-    });
-}
-
-/// How long the server wishes to be left alone.
-fn wish(answer: &Answer) -> Option<Duration> {
-    retry_after(answer.retry_after.as_ref()?, SystemTime::now())
-}
-
-fn judge(answer: Result<Answer, Failure>, wish: Option<Duration>) -> Outcome<(), Failure> {
-    match (answer, wish) {
-        (Err(broken), _) => Outcome::Retry(broken),
-        (Ok(answer), _) if answer.status.is_success() => Outcome::Done(()),
-        (Ok(answer), _) if answer.status == StatusCode::NOT_FOUND => {
-            Outcome::GiveUp(Failure::Status(answer.status))
-        }
-        (Ok(answer), Some(wish)) => Outcome::RetryAfter(Failure::Status(answer.status), wish),
-        (Ok(answer), None) => Outcome::Retry(Failure::Status(answer.status)),
+    let is_told = matches!(failure, Failure::Error(Refusal::Status(_, Some(_))));
+    if !is_told {
+        *failures.lock().unwrap() += 1;
+    }
+    let retried = context.retry(policy, url, &failure);
+    if is_told {
+        told.lock().unwrap().push(Instant::now());
+    }
+    if let Err(gave_up) = retried {
+        let reason = match gave_up.reason {
+            Reason::Closed => "stopped".to_owned(),
+            reason => reason.to_string(),
+        };
+        let mut counts = counts.lock().unwrap();
+        *counts.gave_up.entry(reason).or_default() += 1;
     }
 }

@@ -1,12 +1,14 @@
-//! A crawler that heeds what servers say, beside five kinds of them on the loopback.
+//! A crawler that heeds what servers say, beside forty hosts of seven kinds on the loopback.
 //!
-//! Look for: no request (`=`) in a window that a server has forbidden (`.`), every page of the four
-//! well-meaning hosts once, and no more requests to the failing one than its budget allows. Then run it
-//! with `--no-retry-after` and look for `!`.
+//! Look for: no request in a window that a server has forbidden, none over the rate, each page of the hosts that answer
+//! once, retries within the budget. Ctrl-C stops it, and shows what was left after five seconds.
 //!
 //! ```sh
-//! cargo run -p rate-limited-retries --example polite_crawler
-//! cargo run -p rate-limited-retries --example polite_crawler -- --no-retry-after
+//! cargo run --release -p rate-limited-retries --example polite_crawler
+//! cargo run --release -p rate-limited-retries --example polite_crawler -- --urls 100 --hosts 20
+//! cargo run --release -p rate-limited-retries --example polite_crawler -- --stop-after 3   # as by Ctrl-C
+//! cargo run --release -p rate-limited-retries --example polite_crawler -- --runs 20
+//! cargo run --release -p rate-limited-retries --example polite_crawler -- --rude           # what the check finds
 //! ```
 #![forbid(unsafe_code)]
 
@@ -18,33 +20,45 @@ mod server;
 use std::time::Duration;
 
 use crawl::Manners;
-use server::{Kind, Server};
+use server::Server;
 
-const PAGES: u32 = 300;
-
-fn main() -> std::io::Result<()> {
-    let manners = match std::env::args().nth(1).as_deref() {
-        Some("--no-retry-after") => Manners::Rude,
-        _ => Manners::Polite,
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let number = |name: &str| {
+        let at = words.iter().position(|word| word == name)?;
+        words.get(at + 1)?.parse::<usize>().ok()
     };
-    let server = Server::start(Duration::from_secs(2))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    let crawled = runtime.block_on(crawl::crawl(&server.hosts, PAGES, manners));
-
-    report::table(&crawled);
-    report::time_line(&crawled);
-    let well_meaning = server
-        .hosts
-        .iter()
-        .filter(|host| host.kind != Kind::Failing);
-    let pages: usize = well_meaning.map(|host| host.answered_once(PAGES)).sum();
+    let urls = number("--urls").unwrap_or(500);
+    let manners = match words.iter().any(|word| word == "--rude") {
+        true => Manners::Rude,
+        false => Manners::Polite,
+    };
+    let (mut forbidden, mut over) = (0, 0);
+    for _ in 0..number("--runs").unwrap_or(1) {
+        let server = Server::start(number("--hosts").unwrap_or(40))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?;
+        let stop_after = number("--stop-after");
+        let stop = async {
+            match stop_after {
+                Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds as u64)).await,
+                None if tokio::signal::ctrl_c().await.is_ok() => {}
+                None => std::future::pending().await,
+            }
+        };
+        let crawl = crawl::crawl(&server.hosts, urls, manners, report::live, stop);
+        let crawled = runtime.block_on(crawl);
+        let found = report::report(&server.hosts, &crawled);
+        forbidden += found.0;
+        over += found.1;
+    }
     println!(
-        "{pages} of {} pages of the well-meaning hosts were answered once; at most {} tasks were alive",
-        4 * PAGES,
-        crawled.most_tasks,
+        "\nby the servers' logs: {forbidden} requests in a forbidden window, {over} over the rate"
     );
+    if manners == Manners::Polite && (forbidden > 0 || over > 0) {
+        return Err("the crawler was not polite".into());
+    }
     Ok(())
 }

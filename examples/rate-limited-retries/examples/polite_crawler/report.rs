@@ -1,68 +1,78 @@
-//! What the crawl came to, in figures and along the time.
+//! What the crawl came to, by the servers' own logs.
 
+use super::crawl::{Counts, Crawled, GRACE, allowed, overall};
+use super::server::{Host, KINDS, Verdict};
+use rate_limited_retries::Stats;
 use std::time::Duration;
 
-use hyper::StatusCode;
-use rate_limited_retries::retry::Reason;
-use tokio::time::Instant;
+/// One line for each second.
+pub(crate) fn live(counts: &Counts, stats: &Stats, since: Duration) {
+    let retried: usize = counts.retried.values().sum();
+    println!(
+        "{:>4.0} s {:>7} done {:>6} retried {:>7} queued {:>5} delayed {:>4} running {:>7.0} starts/s",
+        since.as_secs_f64(),
+        counts.done,
+        retried,
+        stats.queued,
+        stats.delayed,
+        stats.running,
+        stats.started as f64 / since.as_secs_f64().max(0.1),
+    );
+}
 
-use super::crawl::{Crawled, Request, Then};
-use super::server::{KINDS, Kind};
-
-pub(crate) fn table(crawled: &Crawled) {
-    println!("host      sent  429s  retried  denied by budget  given up  worst lateness");
+/// Prints the report. Returns how many requests were sent in a forbidden window, and how many too many in a period.
+pub(crate) fn report(hosts: &[Host], crawled: &Crawled) -> (usize, u64) {
+    let (rate, mut forbidden, mut over) = (allowed(), 0, 0);
+    println!(
+        "\nhosts      requests  pages once  twice  'wait' said  in a forbidden window  most in a second, of {}",
+        rate.in_a_period()
+    );
     for kind in KINDS {
-        let requests: Vec<&Request> = of(crawled, kind).collect();
-        let count = |holds: &dyn Fn(&Request) -> bool| requests.iter().filter(|r| holds(r)).count();
-        let worst = requests.iter().map(|r| r.late).max().unwrap_or_default();
+        let of_kind = hosts.iter().filter(|host| host.kind == kind);
+        let verdicts: Vec<Verdict> = of_kind.map(|host| host.verdict(rate)).collect();
+        let sum = |of: fn(&Verdict) -> usize| verdicts.iter().map(of).sum::<usize>();
+        let most = verdicts.iter().map(|v| v.most).max().unwrap_or(0);
+        forbidden += sum(|v| v.forbidden);
+        over += most.saturating_sub(rate.in_a_period());
         println!(
-            "{:<8}{:>6}{:>6}{:>9}{:>18}{:>10}{:>13} ms",
+            "{:>2} {:<8}{:>8}{:>12}{:>7}{:>13}{:>23}{:>25}",
+            verdicts.len(),
             format!("{kind:?}").to_lowercase(),
-            requests.len(),
-            count(&|r| r.status == Some(StatusCode::TOO_MANY_REQUESTS)),
-            count(&|r| r.then == Then::Again),
-            count(&|r| r.then == Then::GaveUp(Reason::Budget)),
-            count(&|r| matches!(r.then, Then::GaveUp(_))),
-            worst.as_millis(),
+            sum(|v| v.requests),
+            sum(|v| v.once),
+            sum(|v| v.twice),
+            sum(|v| v.said),
+            sum(|v| v.forbidden),
+            most,
         );
     }
-}
-
-fn of(crawled: &Crawled, kind: Kind) -> impl Iterator<Item = &Request> {
-    crawled.requests.iter().filter(move |r| r.kind == kind)
-}
-
-const COLUMNS: u32 = 72;
-
-/// `=` requests, `.` a time in which the server wishes none, `!` requests in such a time.
-pub(crate) fn time_line(crawled: &Crawled) {
-    let end = crawled.requests.iter().map(|r| r.answered).max();
-    let length = end.map_or(Duration::ZERO, |end| end - crawled.begun);
-    let column = length / COLUMNS + Duration::from_nanos(1);
-    let forbidden: Vec<_> = crawled.forbidden();
-    println!("\n{} ms a column", column.as_millis());
-    for kind in KINDS {
-        let mut line = String::new();
-        for n in 0..COLUMNS {
-            let from = crawled.begun + column * n;
-            let within = |at: Instant| from <= at && at < from + column;
-            let sent = of(crawled, kind).any(|r| within(r.sent));
-            let early = forbidden.iter().any(|r| r.kind == kind && within(r.sent));
-            let windows = of(crawled, kind).filter_map(|r| Some((r.answered, r.forbidden_until?)));
-            let closed = windows
-                .into_iter()
-                .any(|(told, until)| told < from + column && from < until);
-            line.push(match (early, sent, closed) {
-                (true, ..) => '!',
-                (_, true, _) => '=',
-                (_, _, true) => '.',
-                _ => ' ',
-            });
-        }
-        println!("{:<8}|{line}|", format!("{kind:?}").to_lowercase());
-    }
+    let Crawled {
+        length,
+        counts,
+        stats,
+        drained,
+        most_tasks,
+    } = crawled;
+    let seconds = length.as_secs_f64();
     println!(
-        "{} requests were sent though the server had said not to\n",
-        forbidden.len()
+        "\n{} starts in {seconds:.1} s: {:.0} a second of {}; the latest was {:?} late; at most {most_tasks} tasks",
+        stats.started,
+        stats.started as f64 / seconds,
+        overall().count(),
+        counts.latest,
     );
+    println!("retried: {:?}", counts.retried);
+    println!(
+        "done: {}; given up: {:?}; left out, of hopeless hosts: {}",
+        counts.done, counts.gave_up, counts.skipped
+    );
+    if let Some(drained) = drained {
+        println!(
+            "stopped: {} more started within {GRACE:?}, {} were left, of which {} had been tried",
+            drained.started,
+            drained.left.len(),
+            drained.left.iter().filter(|left| left.attempts > 0).count(),
+        );
+    }
+    (forbidden, over)
 }

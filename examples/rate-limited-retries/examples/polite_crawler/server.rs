@@ -1,4 +1,4 @@
-//! Five hosts with their moods, each on a port of its own, in a runtime of their own.
+//! Hosts with their moods, each on a port of its own, in a runtime of their own, and what they have seen.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -13,42 +13,121 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use rate_limited_retries::Rate;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
-    /// Has so many answers in stock; then 429, and `Retry-After` in seconds.
+    Well,
+    /// Has a stock of answers; then 429, and `Retry-After` in seconds.
     Seconds,
     /// The same, with `Retry-After` as a date.
     Date,
-    /// Is down for a while: 503, and no word of when to come again.
-    Outage,
-    Well,
-    /// Always 500.
-    Failing,
+    /// Each seventh answer is 500.
+    Flaky,
+    /// Takes its time.
+    Slow,
+    /// Accepts, and never answers.
+    Dead,
+    /// No program listens there.
+    Refused,
 }
 
-pub(crate) const KINDS: [Kind; 5] = [
+pub(crate) const KINDS: [Kind; 7] = [
+    Kind::Well,
     Kind::Seconds,
     Kind::Date,
-    Kind::Outage,
-    Kind::Well,
-    Kind::Failing,
+    Kind::Flaky,
+    Kind::Slow,
+    Kind::Dead,
+    Kind::Refused,
 ];
 
+impl Kind {
+    /// Of ten hosts in a row.
+    fn of(host: usize) -> Kind {
+        match host % 10 {
+            0 => Kind::Seconds,
+            1 => Kind::Date,
+            2 => Kind::Flaky,
+            3 => Kind::Slow,
+            4 if host % 20 == 4 => Kind::Dead,
+            4 => Kind::Refused,
+            _ => Kind::Well,
+        }
+    }
+}
+
+/// The number of answers until a host with a stock wants a pause.
+const STOCK: u32 = 60;
+const SLOW: Duration = Duration::from_millis(100);
+
+/// A request, as the host has seen it.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    at: Instant,
+    wall: SystemTime,
+    /// How often the client says that it has been told to wait.
+    told: usize,
+}
+
+/// What one host thinks of its visitors, and what it has seen of them.
+struct Moods {
+    kind: Kind,
+    stock: u32,
+    seen: Vec<Seen>,
+    /// Until when it wishes to be left alone, for each time that it said so.
+    said: Vec<SystemTime>,
+    /// How many of these were over when the stock was filled the last time.
+    over: usize,
+    answered: HashMap<String, u32>,
+}
+
+#[derive(Clone)]
 pub(crate) struct Host {
     pub(crate) kind: Kind,
     pub(crate) address: SocketAddr,
     moods: Arc<Mutex<Moods>>,
 }
 
+/// What a host's log says at the end.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Verdict {
+    pub(crate) requests: usize,
+    /// Requests that were sent though the client had been told to wait until later.
+    pub(crate) forbidden: usize,
+    /// The most in a period of the rate.
+    pub(crate) most: u64,
+    /// How often the host asked to be left alone.
+    pub(crate) said: usize,
+    /// Pages that were answered with 200 exactly once.
+    pub(crate) once: usize,
+    pub(crate) twice: usize,
+}
+
 impl Host {
-    /// How many of so many pages were answered with 200 exactly once.
-    pub(crate) fn answered_once(&self, pages: u32) -> usize {
+    pub(crate) fn verdict(&self, rate: Rate) -> Verdict {
         let moods = self.moods.lock().unwrap();
-        let counts = (0..pages).map(|page| moods.answered.get(&format!("/{page}")));
-        counts.filter(|count| *count == Some(&1)).count()
+        let early = |seen: &&Seen| {
+            let told = moods.said.iter().take(seen.told);
+            told.into_iter().any(|until| seen.wall < *until)
+        };
+        let (mut from, mut most) = (0, 0);
+        for (n, seen) in moods.seen.iter().enumerate() {
+            while seen.at - moods.seen[from].at >= rate.period() {
+                from += 1;
+            }
+            most = most.max(n + 1 - from);
+        }
+        Verdict {
+            requests: moods.seen.len(),
+            forbidden: moods.seen.iter().filter(early).count(),
+            most: most as u64,
+            said: moods.said.len(),
+            once: moods.answered.values().filter(|times| **times == 1).count(),
+            twice: moods.answered.values().filter(|times| **times > 1).count(),
+        }
     }
 }
 
@@ -58,25 +137,32 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts the hosts; an outage takes so long.
-    pub(crate) fn start(outage: Duration) -> std::io::Result<Server> {
+    pub(crate) fn start(hosts: usize) -> std::io::Result<Server> {
         let runtime = Runtime::new()?;
-        let start = |kind| {
+        let start = |number| {
+            let kind = Kind::of(number);
             let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
             let address = listener.local_addr()?;
-            let moods = Arc::new(Mutex::new(Moods::new(kind, outage)));
-            runtime.spawn(listen(listener, Arc::clone(&moods)));
+            let moods = Arc::new(Mutex::new(Moods {
+                kind,
+                stock: STOCK,
+                seen: Vec::new(),
+                said: Vec::new(),
+                over: 0,
+                answered: HashMap::new(),
+            }));
+            if kind != Kind::Refused {
+                runtime.spawn(listen(listener, Arc::clone(&moods)));
+            }
             Ok(Host {
                 kind,
                 address,
                 moods,
             })
         };
+        let hosts = (0..hosts).map(start).collect::<std::io::Result<_>>()?;
         Ok(Server {
-            hosts: KINDS
-                .into_iter()
-                .map(start)
-                .collect::<std::io::Result<_>>()?,
+            hosts,
             _runtime: runtime,
         })
     }
@@ -86,46 +172,34 @@ async fn listen(listener: TcpListener, moods: Arc<Mutex<Moods>>) {
     while let Ok((stream, _)) = listener.accept().await {
         let moods = Arc::clone(&moods);
         let answer = service_fn(move |request: Request<Incoming>| {
-            let response = moods.lock().unwrap().answer(request.uri().path());
-            async move { Ok::<_, Infallible>(response) }
+            let told = request.headers().get("x-told");
+            let told = told.and_then(|told| told.to_str().ok()?.parse().ok());
+            let mut moods = moods.lock().unwrap();
+            let response = moods.answer(request.uri().path(), told.unwrap_or(0));
+            let kind = moods.kind;
+            drop(moods);
+            async move {
+                match kind {
+                    Kind::Slow => tokio::time::sleep(SLOW).await,
+                    Kind::Dead => std::future::pending().await,
+                    _ => {}
+                }
+                Ok::<_, Infallible>(response)
+            }
         });
         tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
     }
 }
 
-/// What one host thinks of its visitors.
-struct Moods {
-    kind: Kind,
-    outage: Duration,
-    stock: u32,
-    forbidden_until: Option<SystemTime>,
-    first: Option<Instant>,
-    answered: HashMap<String, u32>,
-}
-
-/// So many answers until a host with a bucket wants a pause.
-const STOCK: u32 = 50;
-
 impl Moods {
-    fn new(kind: Kind, outage: Duration) -> Moods {
-        Moods {
-            kind,
-            outage,
-            stock: STOCK,
-            forbidden_until: None,
-            first: None,
-            answered: HashMap::new(),
-        }
-    }
-
-    fn answer(&mut self, path: &str) -> Response<Full<Bytes>> {
-        let open = self.first.get_or_insert_with(Instant::now).elapsed();
+    fn answer(&mut self, path: &str, told: usize) -> Response<Full<Bytes>> {
+        let (at, wall) = (Instant::now(), SystemTime::now());
+        self.seen.push(Seen { at, wall, told });
         match self.kind {
-            Kind::Failing => plain(StatusCode::INTERNAL_SERVER_ERROR),
-            Kind::Outage if (self.outage / 4..self.outage * 5 / 4).contains(&open) => {
-                plain(StatusCode::SERVICE_UNAVAILABLE)
-            }
-            Kind::Seconds | Kind::Date => self.sell(path),
+            Kind::Flaky if self.seen.len() % 7 == 0 => plain(StatusCode::INTERNAL_SERVER_ERROR),
+            Kind::Seconds | Kind::Date => self.sell(path, wall),
+            // It is not sent.
+            Kind::Dead => plain(StatusCode::OK),
             _ => self.page(path),
         }
     }
@@ -135,39 +209,42 @@ impl Moods {
         plain(StatusCode::OK)
     }
 
-    fn sell(&mut self, path: &str) -> Response<Full<Bytes>> {
-        let now = SystemTime::now();
-        if self.forbidden_until.is_some_and(|until| now >= until) {
-            (self.stock, self.forbidden_until) = (STOCK, None);
+    fn sell(&mut self, path: &str, now: SystemTime) -> Response<Full<Bytes>> {
+        if self.said[self.over..]
+            .last()
+            .is_some_and(|until| now >= *until)
+        {
+            (self.stock, self.over) = (STOCK, self.said.len());
         }
         if self.stock > 0 {
             self.stock -= 1;
             return self.page(path);
         }
-        // A date knows whole seconds only. Whoever comes too early does not make it longer.
-        let seconds = now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap()
-            .as_secs();
-        let (until, says) = match self.kind {
-            Kind::Date => {
-                let until = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds + 2);
-                let until = *self.forbidden_until.get_or_insert(until);
-                (until, httpdate::fmt_http_date(until))
-            }
-            _ => {
-                let until = *self
-                    .forbidden_until
-                    .get_or_insert(now + Duration::from_secs(1));
-                let left = until.duration_since(now).unwrap_or_default();
-                (until, left.as_secs_f64().ceil().to_string())
-            }
+        // A request that comes too early does not make it longer.
+        let until = self.said.last().copied().filter(|until| now < *until);
+        let until = until.unwrap_or_else(|| self.pause(now));
+        self.said.push(until);
+        let left = until.duration_since(now).unwrap_or_default();
+        let says = match self.kind {
+            Kind::Date => httpdate::fmt_http_date(until),
+            _ => left.as_secs_f64().ceil().to_string(),
         };
-        self.forbidden_until = Some(until);
         let mut response = plain(StatusCode::TOO_MANY_REQUESTS);
         let says = says.parse().expect("figures and dates are sound headers");
         response.headers_mut().insert(RETRY_AFTER, says);
         response
+    }
+
+    /// A date knows whole seconds only.
+    fn pause(&self, now: SystemTime) -> SystemTime {
+        match self.kind {
+            Kind::Date => {
+                let since = now.duration_since(SystemTime::UNIX_EPOCH);
+                let seconds = since.unwrap_or_default().as_secs() + 2;
+                SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+            }
+            _ => now + Duration::from_secs(1),
+        }
     }
 }
 

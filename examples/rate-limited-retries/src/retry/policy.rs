@@ -1,165 +1,453 @@
-//! The retry policy.
+//! Whether, and when, failed work comes again.
 
+use std::error::Error;
 use std::fmt;
-use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::budget::Budget;
-use super::circuit::Circuits;
+use backon::BackoffBuilder;
+use schedgroup::flow::Verdict;
+use tower::retry::budget::Budget;
 
-/// A retry policy: delays and limits; made once, and used for many chains of attempts.
+use super::tries::{Delays, Tries};
+
+/// A retry policy: delays, a verdict for each error, limits and a budget.
 ///
-/// Clones share the budget and the circuits. Without any cap, and with delays that never end, a chain continues
-/// until it succeeds or its group ends.
+/// The delays are those of a builder of the crate backon, or any iterator of durations that can be cloned; each piece
+/// of work has its own, and gives up when they end. [`attempt`](Policy::attempt) makes one attempt, and
+/// [`Context::retry`](crate::Context::retry) sends what has failed back to the head of its queue. Clones share the
+/// budget.
 ///
-/// With a [`circuit`](Retry::circuit) each chain belongs to a key of type `K`: a server, a shard.
+/// For an operation that does not stand in a queue, use [`schedgroup::flow::retry`] with the same delays: awaited, or
+/// spawned on a group.
 ///
 /// # Examples
 ///
 /// ```
-/// # use std::time::Duration;
-/// # use schedgroup::Group;
-/// # use rate_limited_retries::backoff::{Backoff, Jitter};
-/// # use rate_limited_retries::retry::{Budget, Outcome, Reason, Retry};
-/// # async fn fetch(_: u32) -> Result<u32, &'static str> { Err("busy") }
+/// use backon::ExponentialBuilder;
+/// use rate_limited_retries::{Dispatcher, Policy, Rate};
+/// use schedgroup::Group;
+/// use schedgroup::flow::Verdict;
+/// use std::time::Duration;
+///
+/// # async fn send(_: &str) -> Result<(), u16> { Err(503) }
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-/// # async fn main() {
-/// let backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(10));
-/// let backoff = backoff.jitter(Jitter::Full);
-/// let policy = Retry::new(move || backoff)
-///     .max_attempts(5)
-///     .timeout(Duration::from_secs(60))
-///     .budget(&Budget::percent(20).floor_per_second(10));
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let policy = Policy::new(ExponentialBuilder::default().with_jitter().with_max_times(4))
+///     .when(|status: &u16| if *status >= 500 { Verdict::Retry } else { Verdict::Stop })
+///     .attempt_timeout(Duration::from_secs(10))
+///     .notify(|failure, pause| println!("{failure}: again in {pause:?}"));
 ///
 /// let group = Group::new();
-/// let page = policy.run(&group, |attempt| async move {
-///     fetch(attempt.number()).await.into() // or an `Outcome` that knows more
-/// });
-/// let gave_up = page.await.expect_err("it is always busy");
-/// assert_eq!((gave_up.attempts(), gave_up.reason()), (5, Reason::Exhausted));
-/// assert_eq!(gave_up.last_error(), Some(&"busy"));
+/// let dispatcher = Dispatcher::builder().per_key(Rate::per_second(10)).run(
+///     &group,
+///     move |path: &'static str, context| {
+///         let policy = policy.clone();
+///         async move {
+///             if let Err(failure) = policy.attempt(send(path)).await {
+///                 if let Err(gave_up) = context.retry(&policy, path, &failure) {
+///                     println!("{} after {} attempts: {failure}", gave_up.work, gave_up.attempts);
+///                 }
+///             }
+///         }
+///     },
+/// );
+/// dispatcher.push("host", "/a").await?;
+/// group.wait().await?;
+/// # Ok(())
 /// # }
 /// ```
-#[must_use = "a policy does nothing until something is run with it"]
-pub struct Retry<K = ()> {
-    pub(super) rules: Rules,
-    pub(super) delays: Arc<dyn Fn() -> Delays + Send + Sync>,
-    pub(super) budget: Option<Budget>,
-    pub(super) circuits: Option<Arc<Circuits<K>>>,
+pub struct Policy<E> {
+    delays: Arc<dyn Fn() -> Delays + Send + Sync>,
+    when: Option<Arc<When<E>>>,
+    notify: Option<Arc<Notify<E>>>,
+    budget: Option<Arc<dyn Budget + Send + Sync>>,
+    max_retry_after: Duration,
+    attempt_timeout: Option<Duration>,
+    in_order: bool,
 }
 
-pub(super) type Delays = Box<dyn Iterator<Item = Duration> + Send>;
+type When<E> = dyn Fn(&E) -> Verdict + Send + Sync;
+type Notify<E> = dyn Fn(&Failure<E>, Duration) + Send + Sync;
 
-/// The caps of a chain.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Rules {
-    pub(super) max_attempts: Option<u32>,
-    pub(super) max_delay: Option<Duration>,
-    pub(super) timeout: Option<Duration>,
-}
-
-impl Retry {
-    /// Creates a policy with these delays: each chain gets an iterator of its own from `delays`, and ends with it.
+impl<E> Policy<E> {
+    /// Creates a policy with these delays, which retries every error.
     ///
-    /// `move || backoff` with a [`Backoff`](crate::backoff::Backoff), or with an array; or anything else
-    /// that returns an iterator of durations, such as the builders of the crate backon.
-    pub fn new<I>(delays: impl Fn() -> I + Send + Sync + 'static) -> Retry
+    /// The number of delays is the limit: a policy makes one attempt more than that.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use backon::ExponentialBuilder;
+    /// use rate_limited_retries::Policy;
+    /// use std::time::Duration;
+    ///
+    /// let backoff = ExponentialBuilder::default().with_min_delay(Duration::from_millis(100)).with_jitter();
+    /// let policy = Policy::<std::io::Error>::new(backoff);
+    /// # drop(policy);
+    /// ```
+    pub fn new<B>(delays: B) -> Policy<E>
     where
-        I: IntoIterator<Item = Duration>,
-        I::IntoIter: Send + 'static,
+        B: BackoffBuilder<Backoff: 'static> + Clone + 'static,
     {
-        Retry {
-            rules: Rules::default(),
-            delays: Arc::new(move || Box::new(delays().into_iter())),
+        Policy {
+            delays: Arc::new(move || Box::new(delays.clone().build())),
+            when: None,
+            notify: None,
             budget: None,
-            circuits: None,
+            max_retry_after: Duration::MAX,
+            attempt_timeout: None,
+            in_order: false,
         }
     }
 
-    /// Sets a circuit breaker per key: `failures` in a row open it, and for a `pause` no attempt is made.
+    /// Sets a closure that decides for each error whether, and when, to try again.
     ///
-    /// Chains whose next attempt would be due in that time give up with
-    /// [`CircuitOpen`](super::Reason::CircuitOpen), as new ones do. After `pause` the circuit is
-    /// half-open: one probe at a time is let through; if it fails there is another pause, else the circuit closes.
-    /// A circuit that was not tried for another pause may be forgotten, and is closed then.
-    /// Failures further apart than the pause are not in a row. An attempt that gives up for good was
-    /// answered, and counts as a success here.
+    /// [`Verdict::RetryAfter`] holds up the whole key until then, as a server asks for with `Retry-After`. An attempt
+    /// that ran into its timeout is retried without asking.
     ///
-    /// # Panics
+    /// # Examples
     ///
-    /// If `failures` is zero.
-    #[track_caller]
-    pub fn circuit<K: Eq + Hash + Clone>(self, failures: u32, pause: Duration) -> Retry<K> {
-        assert!(
-            failures > 0,
-            "rate-limited-retries: Retry::circuit was called with zero failures: no attempt could be made"
-        );
-        Retry {
-            rules: self.rules,
-            delays: self.delays,
-            budget: self.budget,
-            circuits: Some(Arc::new(Circuits::new(failures, pause))),
+    /// ```
+    /// use backon::ConstantBuilder;
+    /// use rate_limited_retries::Policy;
+    /// use schedgroup::flow::Verdict;
+    /// use std::time::Duration;
+    ///
+    /// struct Refused { status: u16, retry_after: Option<Duration> }
+    ///
+    /// let policy = Policy::new(ConstantBuilder::default()).when(|refused: &Refused| {
+    ///     match (refused.status, refused.retry_after) {
+    ///         (429 | 503, Some(pause)) => Verdict::RetryAfter(pause),
+    ///         (429 | 500.., _) => Verdict::Retry,
+    ///         _ => Verdict::Stop,
+    ///     }
+    /// });
+    /// # drop(policy);
+    /// ```
+    #[must_use = "the policy is returned"]
+    pub fn when(mut self, verdict: impl Fn(&E) -> Verdict + Send + Sync + 'static) -> Policy<E> {
+        self.when = Some(Arc::new(verdict));
+        self
+    }
+
+    /// Sets a closure that is called with each failure that is retried, and the pause that follows.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use backon::ConstantBuilder;
+    /// use rate_limited_retries::Policy;
+    ///
+    /// let policy = Policy::<String>::new(ConstantBuilder::default())
+    ///     .notify(|failure, pause| eprintln!("{failure}: again in {pause:?}"));
+    /// # drop(policy);
+    /// ```
+    #[must_use = "the policy is returned"]
+    pub fn notify(
+        mut self,
+        call: impl Fn(&Failure<E>, Duration) + Send + Sync + 'static,
+    ) -> Policy<E> {
+        self.notify = Some(Arc::new(call));
+        self
+    }
+
+    /// Sets a retry budget: tower's `TpsBudget`, or another one.
+    ///
+    /// A success deposits, a retry withdraws, and without credit the work is given up. Use one for each server.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use backon::ConstantBuilder;
+    /// use rate_limited_retries::Policy;
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    /// use tower::retry::budget::TpsBudget;
+    ///
+    /// // One retry for five successes of the last ten seconds, and ten a second besides.
+    /// let budget = Arc::new(TpsBudget::new(Duration::from_secs(10), 10, 0.2));
+    /// let policy = Policy::<String>::new(ConstantBuilder::default()).budget(budget);
+    /// # drop(policy);
+    /// ```
+    #[must_use = "the policy is returned"]
+    pub fn budget(mut self, budget: Arc<dyn Budget + Send + Sync>) -> Policy<E> {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// Sets the longest [`Verdict::RetryAfter`] that work waits for; it is given up if a server asks for more.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use backon::ConstantBuilder;
+    /// use rate_limited_retries::Policy;
+    /// use std::time::Duration;
+    ///
+    /// let policy = Policy::<String>::new(ConstantBuilder::default())
+    ///     .max_retry_after(Duration::from_secs(60));
+    /// # drop(policy);
+    /// ```
+    #[must_use = "the policy is returned"]
+    pub fn max_retry_after(mut self, pause: Duration) -> Policy<E> {
+        self.max_retry_after = pause;
+        self
+    }
+
+    /// Keeps the work of a key in order: each pause holds up the whole key, not only those that a server asks for.
+    ///
+    /// Together with [`in_flight(1)`](crate::Builder::in_flight), nothing overtakes work that is retried. A pause that is longer
+    /// than the dispatcher's [`max_hold`](crate::Builder::max_hold) keeps the others waiting for that long.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use backon::ExponentialBuilder;
+    /// use rate_limited_retries::Policy;
+    ///
+    /// let policy = Policy::<String>::new(ExponentialBuilder::default()).in_order();
+    /// # drop(policy);
+    /// ```
+    #[must_use = "the policy is returned"]
+    pub fn in_order(mut self) -> Policy<E> {
+        self.in_order = true;
+        self
+    }
+
+    /// Sets how long one [`attempt`](Policy::attempt) may take.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use backon::ConstantBuilder;
+    /// use rate_limited_retries::{Failure, Policy};
+    /// use std::time::Duration;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let policy = Policy::<String>::new(ConstantBuilder::default())
+    ///     .attempt_timeout(Duration::from_secs(10));
+    /// let failure = policy.attempt(std::future::pending::<Result<(), _>>()).await;
+    /// assert_eq!(failure, Err(Failure::TimedOut));
+    /// # }
+    /// ```
+    #[must_use = "the policy is returned"]
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Policy<E> {
+        self.attempt_timeout = Some(timeout);
+        self
+    }
+
+    /// Makes one attempt: awaits it for as long as it may take, and tells the budget of a success.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`], to be handed to [`Context::retry`](crate::Context::retry).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use backon::ConstantBuilder;
+    /// use rate_limited_retries::{Failure, Policy};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let policy = Policy::new(ConstantBuilder::default());
+    /// assert_eq!(policy.attempt(async { Ok::<_, &str>(1) }).await, Ok(1));
+    /// let failure = policy.attempt(async { Err::<(), _>("busy") }).await;
+    /// assert_eq!(failure, Err(Failure::Error("busy")));
+    /// # }
+    /// ```
+    pub async fn attempt<T>(
+        &self,
+        attempt: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure<E>> {
+        let result = match self.attempt_timeout {
+            Some(timeout) => tokio::time::timeout(timeout, attempt).await,
+            None => Ok(attempt.await),
+        };
+        let value = result
+            .map_err(|_| Failure::TimedOut)?
+            .map_err(Failure::Error)?;
+        if let Some(budget) = &self.budget {
+            budget.deposit();
         }
+        Ok(value)
+    }
+
+    /// Decides on work whose latest attempt has failed. The budget is asked last, so that no credit is lost.
+    pub(crate) fn decide(
+        &self,
+        tries: &mut Tries,
+        failure: &Failure<E>,
+    ) -> Result<Decision, Reason> {
+        let verdict = match (&self.when, failure) {
+            (Some(when), Failure::Error(error)) => when(error),
+            _ => Verdict::Retry,
+        };
+        let delays = tries.delays.get_or_insert_with(|| (self.delays)());
+        // A server's word uses up a delay all the same: the delays are the limit.
+        let decision = match verdict {
+            Verdict::Retry => Decision {
+                pause: delays.next().ok_or(Reason::Delays)?,
+                holds_key: self.in_order,
+            },
+            Verdict::RetryAfter(pause) => {
+                delays.next().ok_or(Reason::Delays)?;
+                if pause > self.max_retry_after {
+                    return Err(Reason::TooLong(pause));
+                }
+                Decision {
+                    pause,
+                    holds_key: true,
+                }
+            }
+            _ => return Err(Reason::Stopped),
+        };
+        if let Some(budget) = &self.budget {
+            if !budget.withdraw() {
+                return Err(Reason::Budget);
+            }
+        }
+        if let Some(notify) = &self.notify {
+            notify(failure, decision.pause);
+        }
+        Ok(decision)
     }
 }
 
-impl<K> Retry<K> {
-    /// Sets the maximum number of attempts in a chain, including the first.
-    ///
-    /// # Panics
-    ///
-    /// If it is zero.
-    #[track_caller]
-    pub fn max_attempts(mut self, count: u32) -> Retry<K> {
-        assert!(
-            count > 0,
-            "rate-limited-retries: Retry::max_attempts must be at least 1"
-        );
-        self.rules.max_attempts = Some(count);
-        self
-    }
-
-    /// Sets the maximum delay. Longer ones of the iterator are cut; if [`RetryAfter`](super::Outcome::RetryAfter)
-    /// asks for more, the chain gives up with [`TooLong`](super::Reason::TooLong).
-    pub fn max_delay(mut self, delay: Duration) -> Retry<K> {
-        self.rules.max_delay = Some(delay);
-        self
-    }
-
-    /// Sets a timeout for the whole chain: no attempt starts after it, and a chain gives up as soon as its next
-    /// one would.
-    ///
-    /// An attempt in progress is not interrupted; it can read the [`deadline`](super::Attempt::deadline).
-    pub fn timeout(mut self, timeout: Duration) -> Retry<K> {
-        self.rules.timeout = Some(timeout);
-        self
-    }
-
-    /// Sets a budget: retries are made only while it has credit.
-    pub fn budget(mut self, budget: &Budget) -> Retry<K> {
-        self.budget = Some(budget.clone());
-        self
-    }
+/// When work comes again.
+pub(crate) struct Decision {
+    pub(crate) pause: Duration,
+    /// Nothing else of its key starts before either.
+    pub(crate) holds_key: bool,
 }
 
-impl<K> Clone for Retry<K> {
-    fn clone(&self) -> Retry<K> {
-        Retry {
-            rules: self.rules,
+impl<E> Clone for Policy<E> {
+    fn clone(&self) -> Policy<E> {
+        Policy {
             delays: Arc::clone(&self.delays),
+            when: self.when.clone(),
+            notify: self.notify.clone(),
             budget: self.budget.clone(),
-            circuits: self.circuits.clone(),
+            ..*self
         }
     }
 }
 
-impl<K> fmt::Debug for Retry<K> {
+impl<E> fmt::Debug for Policy<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Retry")
-            .field("rules", &self.rules)
-            .field("budget", &self.budget)
-            .field("has_circuits", &self.circuits.is_some())
+        f.debug_struct("Policy")
+            .field("has_budget", &self.budget.is_some())
+            .field("max_retry_after", &self.max_retry_after)
+            .field("attempt_timeout", &self.attempt_timeout)
+            .field("in_order", &self.in_order)
             .finish_non_exhaustive()
     }
+}
+
+/// How one attempt has failed.
+///
+/// # Examples
+///
+/// ```
+/// use rate_limited_retries::Failure;
+///
+/// let failure = Failure::Error("no route");
+/// assert_eq!(failure.to_string(), "no route");
+/// assert_eq!(failure.error(), Some(&"no route"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Failure<E> {
+    /// It has ended with this error.
+    Error(E),
+    /// It took longer than the policy's [`attempt_timeout`](Policy::attempt_timeout).
+    TimedOut,
+}
+
+impl<E> Failure<E> {
+    /// Returns the error, if it has ended with one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rate_limited_retries::Failure;
+    ///
+    /// assert_eq!(Failure::<String>::TimedOut.error(), None);
+    /// ```
+    pub fn error(&self) -> Option<&E> {
+        match self {
+            Failure::Error(error) => Some(error),
+            Failure::TimedOut => None,
+        }
+    }
+}
+
+// By hand: an error that is only text will do.
+impl<E: fmt::Display> fmt::Display for Failure<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Error(error) => error.fmt(f),
+            Failure::TimedOut => f.write_str("the attempt timed out"),
+        }
+    }
+}
+
+impl<E: Error> Error for Failure<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.error().and_then(Error::source)
+    }
+}
+
+/// Work that is not retried any more, given back by [`Context::retry`](crate::Context::retry).
+///
+/// # Examples
+///
+/// ```
+/// use rate_limited_retries::{GaveUp, Reason};
+///
+/// fn note(gave_up: GaveUp<&str>) {
+///     if gave_up.reason != Reason::Closed {
+///         eprintln!("{} after {} attempts: {}", gave_up.work, gave_up.attempts, gave_up.reason);
+///     }
+/// }
+/// # let _ = note;
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "the work is in it"]
+pub struct GaveUp<T> {
+    /// The work.
+    pub work: T,
+    /// The number of attempts that were made.
+    pub attempts: u32,
+    /// Why there will be no other.
+    pub reason: Reason,
+}
+
+/// Why work is given up.
+///
+/// # Examples
+///
+/// ```
+/// assert_eq!(rate_limited_retries::Reason::Budget.to_string(), "the retry budget is spent");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The verdict on the error was [`Verdict::Stop`].
+    #[error("the error is final")]
+    Stopped,
+    /// There was one attempt for each delay, and one before.
+    #[error("all attempts were made")]
+    Delays,
+    /// The retry budget has no credit.
+    #[error("the retry budget is spent")]
+    Budget,
+    /// The server asks for a longer pause than [`Policy::max_retry_after`].
+    #[error("the server asks for a pause of {0:?}")]
+    TooLong(Duration),
+    /// The dispatcher or its group accepts no more work.
+    #[error("the dispatcher is closed")]
+    Closed,
 }

@@ -1,12 +1,10 @@
-//! What the package promises, one module for each of its own.
+//! What the package promises, one module for each of its parts.
 #![forbid(unsafe_code)]
 
-mod backoff;
 // The crate's own, as it is.
 #[path = "../../../../tests/common/mod.rs"]
 mod common;
-mod pacer;
+mod dispatcher;
 mod polite_crawler;
-mod rate;
 mod retry;
-mod shown;
+mod rules;

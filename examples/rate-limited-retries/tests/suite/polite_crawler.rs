@@ -1,5 +1,5 @@
-//! The crawler of the examples in small, on the real clock against its own server.
-// Its figures and its time line are left out here.
+//! The crawler in small, on the real clock against its own servers.
+// Its report is left out here.
 #![allow(dead_code)]
 
 #[path = "../../examples/polite_crawler/client.rs"]
@@ -9,65 +9,82 @@ mod crawl;
 #[path = "../../examples/polite_crawler/server.rs"]
 mod server;
 
-use std::time::Duration;
+use std::future::pending;
 
-use crate::common::{bounded, multi_thread};
-use crawl::{Crawled, IN_FLIGHT, Manners, RETRIES, Then, crawl};
-use hyper::StatusCode;
-use server::{KINDS, Kind, Server};
+use crate::common::{bounded, ms, multi_thread};
+use crawl::{Crawled, IN_FLIGHT, Manners, allowed, crawl};
+use server::{Kind, Server, Verdict};
+use tokio::time::sleep;
 
-const PAGES: u32 = 70;
+const HOSTS: usize = 10;
 
-fn crawled(manners: Manners) -> (Server, Crawled) {
-    let server = Server::start(Duration::from_millis(500)).unwrap();
-    let crawled = multi_thread().block_on(bounded(crawl(&server.hosts, PAGES, manners)));
+fn crawled(urls: usize, manners: Manners, stop: impl Future<Output = ()>) -> (Server, Crawled) {
+    let server = Server::start(HOSTS).unwrap();
+    let crawl = crawl(&server.hosts, urls, manners, |_, _, _| {}, stop);
+    let crawled = multi_thread().block_on(bounded(crawl));
     (server, crawled)
 }
 
+fn verdicts(server: &Server) -> Vec<(Kind, Verdict)> {
+    let verdicts = server.hosts.iter();
+    verdicts
+        .map(|host| (host.kind, host.verdict(allowed())))
+        .collect()
+}
+
 #[test]
-fn a_polite_crawl_gets_every_page_once_and_respects_every_wish() {
-    let (server, crawled) = crawled(Manners::Polite);
-    let of = |kind| crawled.requests.iter().filter(move |r| r.kind == kind);
-
-    for host in server
-        .hosts
-        .iter()
-        .filter(|host| host.kind != Kind::Failing)
-    {
-        let once = host.answered_once(PAGES);
-        assert_eq!(once, PAGES as usize, "{:?}", host.kind);
-        let answers = of(host.kind).filter(|r| r.status == Some(StatusCode::OK));
-        assert_eq!(answers.count(), once, "{:?}", host.kind);
+fn a_polite_crawl_gets_each_page_once_and_keeps_to_every_limit() {
+    const URLS: usize = 100;
+    let (server, crawled) = crawled(URLS, Manners::Polite, pending());
+    for (kind, verdict) in verdicts(&server) {
+        assert_eq!(verdict.forbidden, 0, "{kind:?}: {verdict:?}");
+        assert!(
+            verdict.most <= allowed().in_a_period(),
+            "{kind:?}: {verdict:?}"
+        );
+        assert_eq!(verdict.twice, 0, "{kind:?}: {verdict:?}");
+        if matches!(kind, Kind::Seconds | Kind::Date) {
+            assert!(
+                verdict.said > 0,
+                "{kind:?} never had to say when to come again"
+            );
+        }
+        if !matches!(kind, Kind::Dead | Kind::Refused) {
+            assert_eq!(verdict.once, URLS, "{kind:?}: {verdict:?}");
+        }
     }
-
-    for kind in [Kind::Seconds, Kind::Date] {
-        let wishes = of(kind).filter(|r| r.forbidden_until.is_some()).count();
-        assert!(wishes > 0, "{kind:?} never had to say when to come again");
-    }
-    let forbidden = crawled.forbidden();
-    assert!(forbidden.is_empty(), "{forbidden:#?}");
-
-    let end = |kind| of(kind).map(|r| r.answered).max().unwrap();
-    let (well, frozen) = (end(Kind::Well), end(Kind::Seconds).min(end(Kind::Date)));
-    assert!(well < frozen, "a frozen host kept another waiting");
-
-    let (share, floor) = RETRIES;
-    let length = end(Kind::Failing) - crawled.begun;
-    let most = PAGES + PAGES * share / 100 + floor * (10 + length.as_secs() as u32);
-    let sent = of(Kind::Failing).count();
-    assert!(
-        sent <= most as usize,
-        "{sent} requests, {most} in the budget"
+    assert_eq!(
+        crawled.counts.done,
+        URLS * (HOSTS - 1),
+        "{:?}",
+        crawled.counts
     );
-    let lost = of(Kind::Failing).filter(|r| matches!(r.then, Then::GaveUp(_)));
-    assert_eq!(lost.count(), PAGES as usize);
-
-    let most = (KINDS.len() as u32 * IN_FLIGHT + 10) as usize;
+    assert_eq!(crawled.counts.ended(), URLS * HOSTS, "{:?}", crawled.counts);
+    let most = HOSTS * IN_FLIGHT as usize + 20;
     assert!(crawled.most_tasks < most, "{} tasks", crawled.most_tasks);
 }
 
 #[test]
 fn a_rude_crawl_runs_into_what_was_forbidden() {
-    let (_server, crawled) = crawled(Manners::Rude);
-    assert!(crawled.forbidden().len() > 10, "the check is blind");
+    let (server, _) = crawled(100, Manners::Rude, pending());
+    let forbidden = verdicts(&server)
+        .iter()
+        .map(|(_, verdict)| verdict.forbidden)
+        .sum::<usize>();
+    assert!(forbidden > 10, "{forbidden}: the check is blind");
+}
+
+#[test]
+fn a_crawl_that_is_stopped_goes_on_for_its_grace_and_gives_back_the_rest() {
+    const URLS: usize = 2_000;
+    let (_server, crawled) = crawled(URLS, Manners::Polite, async { sleep(ms(300)).await });
+    let drained = crawled.drained.expect("it was stopped");
+    assert!(drained.started > 0, "{drained:?}");
+    let gone = crawled.counts.ended();
+    assert_eq!(
+        gone + drained.left.len(),
+        URLS * HOSTS,
+        "{:?}",
+        crawled.counts
+    );
 }

@@ -2,16 +2,17 @@
 
 use super::super::StoreError;
 use super::super::types::{Enqueued, NewJob, OnDuplicate};
-use super::execute::{Execute, one};
+use super::execute::{Execute, Purpose, one};
 use super::text::{HAS_KEY, LOSE_KEY, REPLACE, insert, values_of};
 use super::value::{Value, values};
 
 /// Enqueues one job, perhaps inside the caller's transaction.
 ///
-/// Between two of its statements others may free the key or take it; then it begins anew.
+/// Other workers are notified if it is due `soon`. Between two of its statements others may free the key or take it; then it begins anew.
 pub(in crate::store) async fn enqueue<E: Execute>(
     on: &E,
     job: &NewJob,
+    soon: bool,
 ) -> Result<Enqueued, StoreError> {
     for _ in 0..10 {
         if let Some(key) = &job.key
@@ -26,16 +27,18 @@ pub(in crate::store) async fn enqueue<E: Execute>(
                 job.run_at,
                 job.created_at,
             ];
-            if let Some(mut row) = one(on, REPLACE, values).await? {
+            if let Some(mut row) = one(on, Purpose::Write, REPLACE, values).await? {
                 return row.id().map(Enqueued::Replaced);
             }
-            on.query(LOSE_KEY, values![key.key.as_str()]).await?;
+            let values = values![key.key.as_str()];
+            on.query(Purpose::Write, LOSE_KEY, values).await?;
         }
-        if let Some(mut row) = one(on, &insert(1), values_of(job, None)).await? {
+        if let Some(mut row) = one(on, Purpose::Write, &insert(1, soon), values_of(job)).await? {
             return row.id().map(Enqueued::New);
         }
         let Some(key) = &job.key else { continue };
-        if let Some(mut row) = one(on, HAS_KEY, values![key.key.as_str()]).await? {
+        let values = values![key.key.as_str()];
+        if let Some(mut row) = one(on, Purpose::Write, HAS_KEY, values).await? {
             match key.on_duplicate {
                 OnDuplicate::Reject => return row.id().map(Enqueued::Refused),
                 OnDuplicate::Keep => return row.id().map(Enqueued::Kept),

@@ -1,33 +1,63 @@
 //! What a database is, seen from the statements.
 
 use std::fmt;
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::super::{Answer, StoreError};
+use super::super::{Answer, Store, StoreError};
 use super::value::{Row, Value};
+use crate::time::Clock;
+
+/// What a statement is for, which decides where it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Purpose {
+    /// It changes something.
+    Write,
+    /// A worker looks for what to do.
+    Read,
+    /// For people who look on, and must not hold a worker up.
+    Look,
+}
 
 /// Runs one statement.
 pub(in crate::store) trait Execute {
-    fn query<'a>(&'a self, sql: &str, values: Vec<Value>) -> Answer<'a, Vec<Row>>;
+    fn query<'a>(&'a self, purpose: Purpose, sql: &str, values: Vec<Value>)
+    -> Answer<'a, Vec<Row>>;
 }
 
 /// A database of its own: one statement is one transaction.
 pub(in crate::store) trait Database:
     Execute + Send + Sync + fmt::Debug + 'static
 {
-    /// Tells other workers to look.
-    fn announce(&self);
+    /// The clock that all who use the database go by.
+    fn clock(&self) -> Clock;
+
+    /// Compares that clock with the database's, and sets it.
+    fn set_clock(&self) -> Answer<'_, i64>;
+
+    /// The outcomes of many [`FINISH`](super::text::FINISH), in one statement if that is cheaper.
+    fn finish(&self, values: Vec<Value>) -> Answer<'_, bool>;
+
+    /// Inserts one job without a key, with others in one statement if that is cheaper.
+    fn insert(&self, values: Vec<Value>, soon: bool) -> Answer<'_, Vec<Row>>;
+
+    /// The same database for another runtime.
+    fn apart(&self) -> Option<Arc<dyn Store>>;
+
+    /// The schema that the tables are in, if it was named.
+    fn schema(&self) -> Option<&str>;
 
     /// A number that moves when others have changed something.
     fn changes(&self) -> watch::Receiver<u64>;
 }
 
 /// The first row.
-pub(super) async fn one<E: Execute>(
+pub(super) async fn one<E: Execute + ?Sized>(
     on: &E,
+    purpose: Purpose,
     sql: &str,
     values: Vec<Value>,
 ) -> Result<Option<Row>, StoreError> {
-    Ok(on.query(sql, values).await?.into_iter().next())
+    Ok(on.query(purpose, sql, values).await?.into_iter().next())
 }

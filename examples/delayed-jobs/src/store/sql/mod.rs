@@ -1,8 +1,8 @@
 //! All that SQLite and Postgres share, which is nearly everything: their statements are the same text.
 //!
-//! Parameters are written `$1`, and integers are 64 bits wide. Where rows have to be locked for other
-//! connections the text says `/* skip locked */`: a comment for SQLite, whose writers come one by one,
-//! and a clause for Postgres.
+//! Parameters are written `$1`, and integers are 64 bits wide. Where the two differ the text says
+//! `/*sqlite ... */` and `/*postgres ... */`: a clause for the one and a comment for the other. `/*tell */` stands
+//! where Postgres may notify other workers with the commit.
 //!
 //! ```text
 //! store    the store, statement by statement
@@ -19,6 +19,11 @@ mod text;
 mod value;
 
 pub(super) use enqueue::enqueue;
-pub(super) use execute::{Database, Execute};
+pub(super) use execute::{Database, Execute, Purpose};
 pub(super) use store::Sql;
+#[cfg(test)]
+pub(super) use text::all as all_statements;
+#[cfg(feature = "sqlite")]
+pub(super) use text::insert;
+pub(super) use text::{FINISH, dialect};
 pub(super) use value::{Row, Value};

@@ -1,19 +1,22 @@
 //! The store, statement by statement.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::super::types::{
     Asked, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, NewJob, QueueRow, Reclaimed,
-    Slot,
+    ScheduleSpec, Slot, Suspects,
 };
 use super::super::{Answer, Store, StoreError};
 use super::enqueue::enqueue;
-use super::execute::{Database, one};
+use super::execute::{Database, Purpose, one};
 use super::text::{
-    AHEAD, ASKED_TO_CANCEL, CANCEL, CLAIM, COLUMNS, FINISH, NEXT_EXPIRY, PROGRESS, PRUNE, RECLAIM,
-    RETRY, STATE, insert, list, record, values_of, values_of_end,
+    AHEAD, ASKED_TO_CANCEL, CANCEL, CLAIM, CLAIM_ALONE, COLUMNS, COUNTS, DECLARE, DROP_PENDING,
+    DROP_SLOTS, FILL_SLOT, HELD_BY, LAST_SLOT, NEXT_EXPIRY, NEXT_SUSPECT, PAUSE, PROGRESS, PRUNE,
+    QUEUES, RECLAIM, REMEMBER_SLOT, RENEW, RESUME, RETRY, STATE, insert, list, record, values_of,
+    values_of_end, values_of_slot,
 };
 use super::value::{Row, Value, values};
 use crate::job::{JobId, Record};
@@ -23,25 +26,41 @@ use crate::time::{Clock, Micros};
 #[derive(Debug)]
 pub(in crate::store) struct Sql<D> {
     pub(in crate::store) database: D,
-    pub(in crate::store) clock: Clock,
 }
 
 /// At most this many jobs go in by one statement; SQLite takes 32,766 parameters.
 const ROWS: usize = 1000;
 
-/// Jobs due later than this are found by other workers' looking ahead; they need no telling.
+/// However far a worker looks ahead, it looks again before that is over.
 const SOON: Duration = Duration::from_secs(60);
+
+/// A list of texts as one parameter.
+fn json(texts: &[String]) -> String {
+    serde_json::Value::from(texts).to_string()
+}
 
 impl<D: Database> Sql<D> {
     async fn enqueue_all(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, StoreError> {
         let mut outcomes = Vec::with_capacity(jobs.len());
+        let until = self.clock().now().after(SOON);
+        let is_soon = |jobs: &[NewJob]| jobs.iter().any(|job| job.run_at <= until);
         for chunk in jobs.chunk_by(|a, b| a.key.is_none() && b.key.is_none()) {
             match chunk {
-                [job] => outcomes.push(enqueue(&self.database, job).await?),
+                [job] if job.key.is_none() => {
+                    let answer = self.database.insert(values_of(job), is_soon(chunk));
+                    let inserted = ids(answer.await?)?;
+                    outcomes.extend(inserted.into_iter().map(Enqueued::New));
+                }
+                [job] => {
+                    let soon = is_soon(chunk);
+                    outcomes.push(enqueue(&self.database, job, soon).await?);
+                }
                 many => {
                     for rows in many.chunks(ROWS) {
-                        let values = rows.iter().flat_map(|job| values_of(job, None)).collect();
-                        let answer = self.database.query(&insert(rows.len()), values).await?;
+                        let values = rows.iter().flat_map(values_of).collect();
+                        let answer = self
+                            .write(&insert(rows.len(), is_soon(rows)), values)
+                            .await?;
                         let ids: Result<Vec<_>, _> =
                             answer.into_iter().map(|mut row| row.id()).collect();
                         // Ids are given in the order of the rows, which come back in any.
@@ -52,42 +71,52 @@ impl<D: Database> Sql<D> {
                 }
             }
         }
-        let soon = self.clock.now().after(SOON);
-        if jobs.iter().any(|job| job.run_at <= soon) {
-            self.database.announce();
-        }
         Ok(outcomes)
+    }
+
+    async fn write(&self, sql: &str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        self.database.query(Purpose::Write, sql, values).await
     }
 
     /// What the first row's first column says, or why there is no row.
     async fn ask(&self, sql: &str, id: JobId, now: Micros) -> Result<Asked, StoreError> {
-        let answer = match one(&self.database, sql, values![id, now]).await {
+        let answer = match one(&self.database, Purpose::Write, sql, values![id, now]).await {
             Err(error) if error.is_key_taken() => return Ok(Asked::KeyTaken),
             answer => answer?,
         };
         if let Some(mut row) = answer {
-            self.database.announce();
             return row.state().map(Asked::Granted);
         }
-        match one(&self.database, STATE, values![id]).await? {
+        match one(&self.database, Purpose::Read, STATE, values![id]).await? {
             Some(mut row) => row.state().map(Asked::Refused),
             None => Ok(Asked::Unknown),
         }
     }
 
     async fn is_any(&self, sql: &str, values: Vec<Value>) -> Result<bool, StoreError> {
-        Ok(one(&self.database, sql, values).await?.is_some())
+        Ok(!self.write(sql, values).await?.is_empty())
     }
+}
 
-    async fn ids(&self, sql: &str, values: Vec<Value>) -> Result<Vec<JobId>, StoreError> {
-        let rows = self.database.query(sql, values).await?;
-        rows.into_iter().map(|mut row| row.id()).collect()
-    }
+fn ids(rows: Vec<Row>) -> Result<Vec<JobId>, StoreError> {
+    rows.into_iter().map(|mut row| row.id()).collect()
 }
 
 impl<D: Database> Store for Sql<D> {
     fn clock(&self) -> Clock {
-        self.clock
+        self.database.clock()
+    }
+
+    fn set_clock(&self) -> Answer<'_, i64> {
+        self.database.set_clock()
+    }
+
+    fn apart(&self) -> Option<Arc<dyn Store>> {
+        self.database.apart()
+    }
+
+    fn schema(&self) -> Option<&str> {
+        self.database.schema()
     }
 
     fn enqueue(&self, jobs: Vec<NewJob>) -> Answer<'_, Vec<Enqueued>> {
@@ -103,7 +132,7 @@ impl<D: Database> Store for Sql<D> {
     ) -> Answer<'_, Vec<(Micros, JobId)>> {
         let values = values![queue, after, until, limit as i64];
         Box::pin(async move {
-            let rows = self.database.query(AHEAD, values).await?;
+            let rows = self.database.query(Purpose::Read, AHEAD, values).await?;
             let hint = |mut row: Row| Ok((row.int().map(Micros)?, row.id()?));
             rows.into_iter().map(hint).collect()
         })
@@ -111,15 +140,20 @@ impl<D: Database> Store for Sql<D> {
 
     fn claim(&self, claim: Claim) -> Answer<'_, Vec<Claimed>> {
         Box::pin(async move {
-            let Claim {
-                worker,
-                queue,
-                limit,
-                now,
-                lease_until,
-            } = claim;
-            let values = values![worker, lease_until, now, queue, limit as i64];
-            let rows = self.database.query(CLAIM, values).await?;
+            let (sql, crashes) = match claim.suspects {
+                Suspects::Without(crashes) => (CLAIM, crashes),
+                Suspects::Alone(crashes) => (CLAIM_ALONE, crashes),
+            };
+            let values = values![
+                claim.worker,
+                claim.lease_until,
+                claim.now,
+                claim.queue,
+                claim.limit as i64,
+                json(&claim.kinds),
+                i64::from(crashes),
+            ];
+            let rows = self.write(sql, values).await?;
             let claimed = |mut row: Row| {
                 let priority = row.int()?;
                 let run_at = row.int().map(Micros)?;
@@ -144,7 +178,7 @@ impl<D: Database> Store for Sql<D> {
     }
 
     fn finish(&self, ended: Ended) -> Answer<'_, bool> {
-        Box::pin(self.is_any(FINISH, values_of_end(ended)))
+        self.database.finish(values_of_end(ended))
     }
 
     fn renew(&self, leases: Vec<Lease>, until: Micros) -> Answer<'_, Vec<JobId>> {
@@ -154,26 +188,40 @@ impl<D: Database> Store for Sql<D> {
             }
             let pairs: Vec<_> = leases
                 .iter()
-                .map(|lease| format!("({}, {})", lease.id, lease.claim))
+                .map(|lease| [lease.id.0, lease.claim])
                 .collect();
-            let sql = format!(
-                "update delayed_jobs set lease_until = $1 where state = 'running' and (id, claim) in (values {}) \
-                 returning id",
-                pairs.join(", ")
-            );
-            self.ids(&sql, values![until]).await
+            let pairs = serde_json::to_string(&pairs).unwrap_or_default();
+            ids(self.write(RENEW, values![until, pairs]).await?)
+        })
+    }
+
+    fn held_by(&self, worker: &str) -> Answer<'_, Vec<Lease>> {
+        let values = values![worker];
+        Box::pin(async move {
+            let rows = self.database.query(Purpose::Read, HELD_BY, values).await?;
+            let lease = |mut row: Row| {
+                Ok(Lease {
+                    id: row.id()?,
+                    claim: row.int()?,
+                })
+            };
+            rows.into_iter().map(lease).collect()
         })
     }
 
     fn asked_to_cancel(&self, worker: &str) -> Answer<'_, Vec<JobId>> {
         let values = values![worker];
-        Box::pin(async move { self.ids(ASKED_TO_CANCEL, values).await })
+        Box::pin(async move {
+            let asked = self.database.query(Purpose::Read, ASKED_TO_CANCEL, values);
+            ids(asked.await?)
+        })
     }
 
     fn reclaim(&self, now: Micros, crashes: u32) -> Answer<'_, Vec<Reclaimed>> {
         Box::pin(async move {
-            let values = values![now, i64::from(crashes)];
-            let rows = self.database.query(RECLAIM, values).await?;
+            let rows = self
+                .write(RECLAIM, values![now, i64::from(crashes)])
+                .await?;
             let reclaimed = |mut row: Row| {
                 Ok(Reclaimed {
                     id: row.id()?,
@@ -185,10 +233,25 @@ impl<D: Database> Store for Sql<D> {
         })
     }
 
+    fn next_suspect(
+        &self,
+        queues: &[String],
+        kinds: &[String],
+        crashes: u32,
+    ) -> Answer<'_, Option<(Micros, String)>> {
+        let values = values![json(queues), json(kinds), i64::from(crashes)];
+        Box::pin(async move {
+            match one(&self.database, Purpose::Read, NEXT_SUSPECT, values).await? {
+                Some(mut row) => Ok(Some((row.int().map(Micros)?, row.text()?))),
+                None => Ok(None),
+            }
+        })
+    }
+
     fn next_expiry(&self, worker: &str) -> Answer<'_, Option<Micros>> {
         let values = values![worker];
         Box::pin(async move {
-            match one(&self.database, NEXT_EXPIRY, values).await? {
+            match one(&self.database, Purpose::Read, NEXT_EXPIRY, values).await? {
                 Some(mut row) => Ok(row.maybe_int()?.map(Micros)),
                 None => Ok(None),
             }
@@ -211,7 +274,7 @@ impl<D: Database> Store for Sql<D> {
     fn get(&self, id: JobId) -> Answer<'_, Option<Record>> {
         Box::pin(async move {
             let sql = format!("select {COLUMNS} from delayed_jobs where id = $1");
-            one(&self.database, &sql, values![id])
+            one(&self.database, Purpose::Look, &sql, values![id])
                 .await?
                 .map(record)
                 .transpose()
@@ -221,18 +284,20 @@ impl<D: Database> Store for Sql<D> {
     fn list(&self, filter: Filter) -> Answer<'_, Vec<Record>> {
         Box::pin(async move {
             let (sql, values) = list(&filter);
-            let rows = self.database.query(&sql, values).await?;
+            let rows = self.database.query(Purpose::Look, &sql, values).await?;
             rows.into_iter().map(record).collect()
         })
     }
 
     fn counts(&self) -> Answer<'_, Counts> {
         Box::pin(async move {
-            let sql = "select state, count(*) from delayed_jobs group by state";
             let mut counts = Counts::default();
-            for mut row in self.database.query(sql, Vec::new()).await? {
-                let state = row.state()?;
-                *counts.of(state) = row.count()?;
+            let rows = self.database.query(Purpose::Look, COUNTS, Vec::new());
+            for mut row in rows.await? {
+                // A state that a newer program has written, or a person by hand, is left out.
+                if let Ok(state) = row.state() {
+                    *counts.of(state) = row.count()?;
+                }
             }
             Ok(counts)
         })
@@ -240,15 +305,7 @@ impl<D: Database> Store for Sql<D> {
 
     fn queues(&self) -> Answer<'_, Vec<QueueRow>> {
         Box::pin(async move {
-            let sql = "\
-                select name, cast(max(paused) as bigint), cast(sum(unfinished) as bigint) from (
-                    select queue as name, 0 as paused, count(*) as unfinished from delayed_jobs
-                    where state in ('pending', 'running') group by queue
-                    union all
-                    select queue, 1, 0 from delayed_jobs_paused
-                ) as both_kinds
-                group by name order by name";
-            let rows = self.database.query(sql, Vec::new()).await?;
+            let rows = self.database.query(Purpose::Look, QUEUES, Vec::new());
             let queue = |mut row: Row| {
                 Ok(QueueRow {
                     name: row.text()?,
@@ -256,40 +313,55 @@ impl<D: Database> Store for Sql<D> {
                     unfinished: row.count()?,
                 })
             };
-            rows.into_iter().map(queue).collect()
+            rows.await?.into_iter().map(queue).collect()
         })
     }
 
     fn pause(&self, queue: &str) -> Answer<'_, ()> {
         let values = values![queue];
-        Box::pin(async move {
-            let sql = "insert into delayed_jobs_paused (queue) values ($1) on conflict do nothing";
-            self.database.query(sql, values).await?;
-            Ok(())
-        })
+        Box::pin(async move { self.write(PAUSE, values).await.map(drop) })
     }
 
     fn resume(&self, queue: &str) -> Answer<'_, ()> {
         let values = values![queue];
+        Box::pin(async move { self.write(RESUME, values).await.map(drop) })
+    }
+
+    fn declare(&self, schedule: ScheduleSpec) -> Answer<'_, ()> {
         Box::pin(async move {
-            let sql = "delete from delayed_jobs_paused where queue = $1";
-            self.database.query(sql, values).await?;
-            self.database.announce();
-            Ok(())
+            let values = || values![schedule.name.as_str(), schedule.spec.as_str()];
+            self.write(DROP_PENDING, values()).await?;
+            self.write(DECLARE, values()).await.map(drop)
+        })
+    }
+
+    fn last_slot(&self, schedule: &str) -> Answer<'_, Option<Micros>> {
+        let values = values![schedule];
+        Box::pin(async move {
+            match one(&self.database, Purpose::Read, LAST_SLOT, values).await? {
+                Some(mut row) => Ok(row.maybe_int()?.map(Micros)),
+                None => Ok(None),
+            }
         })
     }
 
     fn fill_slot(&self, slot: Slot) -> Answer<'_, bool> {
         Box::pin(async move {
-            let values = values_of(&slot.job, Some(&slot));
-            self.is_any(&insert(1), values).await
+            let name = slot.schedule.as_str();
+            let dropped = values![name, slot.earliest, slot.latest];
+            self.write(DROP_SLOTS, dropped).await?;
+            let is_new = self.is_any(FILL_SLOT, values_of_slot(&slot)).await?;
+            if is_new {
+                self.write(REMEMBER_SLOT, values![name, slot.slot]).await?;
+            }
+            Ok(is_new)
         })
     }
 
     fn prune(&self, before: Micros, limit: usize) -> Answer<'_, u64> {
         Box::pin(async move {
             let values = values![before, limit as i64];
-            Ok(self.database.query(PRUNE, values).await?.len() as u64)
+            Ok(self.write(PRUNE, values).await?.len() as u64)
         })
     }
 

@@ -9,44 +9,55 @@ use crate::time::Micros;
 /// A parameter, or a cell of an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::store) enum Value {
-    Null,
-    Int(i64),
-    Text(String),
+    Int(Option<i64>),
+    Text(Option<String>),
 }
 
 impl From<i64> for Value {
     fn from(value: i64) -> Value {
-        Value::Int(value)
+        Value::Int(Some(value))
     }
 }
 
 impl From<&str> for Value {
     fn from(value: &str) -> Value {
-        Value::Text(value.to_owned())
+        Value::Text(Some(value.to_owned()))
     }
 }
 
 impl From<String> for Value {
     fn from(value: String) -> Value {
-        Value::Text(value)
+        Value::Text(Some(value))
     }
 }
 
 impl From<Micros> for Value {
     fn from(value: Micros) -> Value {
-        Value::Int(value.0)
+        Value::Int(Some(value.0))
     }
 }
 
 impl From<JobId> for Value {
     fn from(value: JobId) -> Value {
-        Value::Int(value.0)
+        Value::Int(Some(value.0))
     }
 }
 
-impl<T: Into<Value>> From<Option<T>> for Value {
-    fn from(value: Option<T>) -> Value {
-        value.map_or(Value::Null, Into::into)
+impl From<Option<Micros>> for Value {
+    fn from(value: Option<Micros>) -> Value {
+        Value::Int(value.map(|value| value.0))
+    }
+}
+
+impl From<Option<&str>> for Value {
+    fn from(value: Option<&str>) -> Value {
+        Value::Text(value.map(str::to_owned))
+    }
+}
+
+impl From<Option<String>> for Value {
+    fn from(value: Option<String>) -> Value {
+        Value::Text(value)
     }
 }
 
@@ -60,14 +71,20 @@ pub(super) use values;
 pub(in crate::store) struct Row(pub(in crate::store) vec::IntoIter<Value>);
 
 impl Row {
+    /// The number in the first cell.
+    #[cfg(feature = "postgres")]
+    pub(in crate::store) fn first_int(mut self) -> Result<i64, StoreError> {
+        self.int()
+    }
+
     pub(super) fn int(&mut self) -> Result<i64, StoreError> {
         self.maybe_int()?.ok_or_else(|| wrong("a number", None))
     }
 
     pub(super) fn maybe_int(&mut self) -> Result<Option<i64>, StoreError> {
         match self.0.next() {
-            Some(Value::Int(value)) => Ok(Some(value)),
-            Some(Value::Null) => Ok(None),
+            Some(Value::Int(value)) => Ok(value),
+            Some(Value::Text(None)) => Ok(None),
             other => Err(wrong("a number", other)),
         }
     }
@@ -78,8 +95,8 @@ impl Row {
 
     pub(super) fn maybe_text(&mut self) -> Result<Option<String>, StoreError> {
         match self.0.next() {
-            Some(Value::Text(value)) => Ok(Some(value)),
-            Some(Value::Null) => Ok(None),
+            Some(Value::Text(value)) => Ok(value),
+            Some(Value::Int(None)) => Ok(None),
             other => Err(wrong("a text", other)),
         }
     }

@@ -1,0 +1,234 @@
+//! Connections, each call with a limit in time.
+//!
+//! A call that is not answered in its time, or that its caller has dropped, takes its connection with it: nobody
+//! knows what would be read from it next. When that took long the others are not trusted either, and made anew: what
+//! silenced one, a firewall or a server that moved, has silenced all.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::{PgArguments, PgConnectOptions};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::timeout;
+
+use super::super::StoreError;
+use super::super::sql::Row;
+use super::{KEPT_LENGTH, QUIET, fetch, for_postgres};
+
+/// A call that ends without an answer after this long is a sign that the connections are dead.
+const SUSPICIOUS: Duration = Duration::from_millis(500);
+
+/// A connection that was idle for longer is asked whether it lives before it is used: a server that was started anew
+/// has closed it.
+const STALE: Duration = Duration::from_secs(1);
+
+/// What a pool is made from.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) connect: PgConnectOptions,
+    pub(super) schema: Option<String>,
+    pub(super) connect_timeout: Duration,
+    pub(super) query_timeout: Duration,
+    /// The name of this process, which it says in its notifications.
+    pub(super) name: String,
+}
+
+/// A connection that waits for work.
+struct Idle {
+    generation: u64,
+    since: Instant,
+    connection: PgConnection,
+}
+
+pub(super) struct Pool {
+    settings: Settings,
+    pub(super) schema: Option<String>,
+    permits: Semaphore,
+    idle: Mutex<Vec<Idle>>,
+    /// Connections of an earlier one are not used again.
+    generation: AtomicU64,
+    texts: Mutex<HashMap<(String, bool), Arc<str>>>,
+    begun: Instant,
+    /// When a notification went out last, in microseconds since `begun`.
+    told: AtomicI64,
+    /// Rung when something should be told and was not.
+    pub(super) untold: Arc<Notify>,
+    /// Moved when a call was dropped, since it is not known what it did.
+    change: watch::Sender<u64>,
+}
+
+impl Pool {
+    pub(super) fn new(settings: Settings, size: usize, change: watch::Sender<u64>) -> Pool {
+        Pool {
+            schema: settings.schema.clone(),
+            settings,
+            permits: Semaphore::new(size),
+            idle: Mutex::default(),
+            generation: AtomicU64::new(0),
+            texts: Mutex::default(),
+            begun: Instant::now(),
+            told: AtomicI64::new(i64::MIN / 2),
+            untold: Arc::default(),
+            change,
+        }
+    }
+
+    /// One connection to the same database, for another runtime.
+    pub(super) fn apart(&self) -> Pool {
+        Pool::new(self.settings.clone(), 1, self.change.clone())
+    }
+
+    pub(super) async fn query(
+        &self,
+        sql: &str,
+        arguments: PgArguments,
+    ) -> Result<Vec<Row>, StoreError> {
+        let now = self.micros();
+        let tells = sql.contains("/*tell */");
+        let is_due = tells && now - self.told.load(Ordering::Relaxed) >= QUIET.as_micros() as i64;
+        let text = self.text(sql, is_due);
+        let limit = self.settings.query_timeout;
+        let answer = timeout(limit, self.run(text, arguments)).await;
+        let rows = answer.map_err(|_| StoreError::TimedOut(limit))??;
+        if is_due {
+            self.told.fetch_max(now, Ordering::Relaxed);
+        } else if tells {
+            self.untold.notify_one();
+        }
+        Ok(rows)
+    }
+
+    fn micros(&self) -> i64 {
+        i64::try_from(self.begun.elapsed().as_micros()).unwrap_or(i64::MAX)
+    }
+
+    fn text(&self, sql: &str, tell: bool) -> Arc<str> {
+        let texts = || lock(&self.texts);
+        let key = (sql.to_owned(), tell);
+        if let Some(known) = texts().get(&key) {
+            return Arc::clone(known);
+        }
+        let tell = tell.then_some(self.settings.name.as_str());
+        let text: Arc<str> = for_postgres(sql, self.schema.as_deref(), tell).into();
+        if sql.len() <= KEPT_LENGTH {
+            texts().insert(key, Arc::clone(&text));
+        }
+        text
+    }
+
+    async fn run(&self, sql: Arc<str>, arguments: PgArguments) -> Result<Vec<Row>, StoreError> {
+        let permit = self.permits.acquire().await;
+        let _permit = permit.map_err(|_| StoreError::Closed)?;
+        let mut watched = Watched {
+            pool: self,
+            begun: Instant::now(),
+            answered: false,
+        };
+        let generation = self.generation.load(Ordering::Relaxed);
+        let mut connection = match self.idle().await {
+            Some(idle) => idle,
+            None => self.connect().await?,
+        };
+        let mut outcome = fetch(&mut connection, Arc::clone(&sql), arguments.clone()).await;
+        if sql.starts_with("select") && outcome.as_ref().is_err_and(was_shut_down) {
+            // The server ended the session, and looking twice does no harm.
+            self.distrust();
+            connection = self.connect().await?;
+            outcome = fetch(&mut connection, sql, arguments).await;
+        }
+        watched.answered = true;
+        match &outcome {
+            // The server's own errors leave a connection as good as it was, unless they end it.
+            Err(error) if was_shut_down(error) => self.distrust(),
+            Ok(_) | Err(sqlx::Error::Database(_)) => lock(&self.idle).push(Idle {
+                generation,
+                since: Instant::now(),
+                connection,
+            }),
+            Err(_) => self.distrust(),
+        }
+        Ok(outcome?)
+    }
+
+    async fn idle(&self) -> Option<PgConnection> {
+        loop {
+            let generation = self.generation.load(Ordering::Relaxed);
+            let idle = lock(&self.idle).pop()?;
+            if idle.generation != generation {
+                continue;
+            }
+            let mut connection = idle.connection;
+            if idle.since.elapsed() < STALE || connection.ping().await.is_ok() {
+                return Some(connection);
+            }
+            self.distrust();
+        }
+    }
+
+    /// A new connection; the server gives up a statement when we do.
+    pub(super) async fn connect(&self) -> Result<PgConnection, StoreError> {
+        let limit = self.settings.connect_timeout;
+        let connecting = async {
+            let mut connection = PgConnection::connect_with(&self.settings.connect).await?;
+            let millis = self.settings.query_timeout.as_millis();
+            let set = format!("set statement_timeout = {millis}");
+            connection.execute(AssertSqlSafe(set)).await?;
+            Ok(connection)
+        };
+        let connected: Result<_, sqlx::Error> = timeout(limit, connecting)
+            .await
+            .map_err(|_| StoreError::TimedOut(limit))?;
+        Ok(connected?)
+    }
+
+    /// Something changed without a notification here.
+    pub(super) fn changed(&self) {
+        self.change.send_modify(|changes| *changes += 1);
+    }
+
+    /// Trusts none of the connections that there are.
+    pub(super) fn distrust(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        lock(&self.idle).clear();
+    }
+}
+
+/// `admin_shutdown`, `crash_shutdown` and `cannot_connect_now`: the session is over.
+fn was_shut_down(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| ["57P01", "57P02", "57P03"].contains(&&*code))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sees calls that end without an answer, however that comes.
+struct Watched<'a> {
+    pool: &'a Pool,
+    begun: Instant,
+    answered: bool,
+}
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        if self.begun.elapsed() >= SUSPICIOUS {
+            self.pool.distrust();
+        }
+        // It may have enqueued something all the same, now or in a moment.
+        self.pool.changed();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let change = self.pool.change.clone();
+            runtime.spawn(async move {
+                tokio::time::sleep(2 * QUIET).await;
+                change.send_modify(|changes| *changes += 1);
+            });
+        }
+    }
+}

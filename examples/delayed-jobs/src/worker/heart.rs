@@ -1,0 +1,75 @@
+//! Heartbeats on a thread and a runtime of their own, so that handlers which block do not lose their leases.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::engine::Engine;
+
+/// The longest time between two heartbeats, however long the lease is.
+pub(super) const SELDOM: Duration = Duration::from_secs(24 * 3600);
+
+/// A runtime that gives no sign of life for longer than this is blocked.
+const BLOCKED: Duration = Duration::from_secs(1);
+
+/// Dropping it ends the thread.
+pub(super) struct Heart {
+    _stop: oneshot::Sender<()>,
+}
+
+impl Heart {
+    /// `None` if the store cannot be reached from another runtime, as one in memory.
+    pub(super) fn start(engine: &Arc<Engine>) -> Option<Heart> {
+        let store = engine.store.apart()?;
+        let engine = Arc::clone(engine);
+        let (stop, stopped) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime.ok()?;
+        let work = async move {
+            let mut beats = interval((engine.settings.lease / 3).min(SELDOM));
+            beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut looks = interval(BLOCKED / 2);
+            looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut said = false;
+            loop {
+                tokio::select! {
+                    _ = beats.tick() => engine.renew(&*store).await,
+                    _ = looks.tick() => said = watch(&engine, said),
+                }
+            }
+        };
+        let run = move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = work => {}
+                    _ = stopped => {}
+                }
+            });
+            // Whatever is on its way to a silent server is not waited for.
+            runtime.shutdown_background();
+        };
+        let thread = thread::Builder::new().name("jobs-heartbeat".to_owned());
+        thread.spawn(run).ok()?;
+        Some(Heart { _stop: stop })
+    }
+}
+
+/// Says once that the runtime is blocked, and once that it goes on.
+fn watch(engine: &Engine, said: bool) -> bool {
+    let now = engine.begun.elapsed();
+    let silent = now.saturating_sub(Duration::from_millis(engine.pulse.load(Ordering::Relaxed)));
+    let is_blocked = silent > BLOCKED;
+    if is_blocked && !said {
+        tracing::warn!(
+            ?silent,
+            "handlers block the runtime, so jobs are late: run what blocks in `spawn_blocking`"
+        );
+    }
+    is_blocked
+}

@@ -1,0 +1,79 @@
+//! A store that does not answer: how long to wait, and what to say, which is one line for each change.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::engine::lock;
+use crate::store::StoreError;
+
+/// After the first failure.
+const FIRST: Duration = Duration::from_millis(250);
+
+#[derive(Debug)]
+pub(super) struct Trouble {
+    /// The longest wait.
+    cap: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    since: Option<Instant>,
+    failures: u64,
+    wait: Duration,
+    until: Option<Instant>,
+}
+
+impl Trouble {
+    /// Recovery is noticed within a fraction of the lease.
+    pub(super) fn new(lease: Duration) -> Trouble {
+        Trouble {
+            cap: (lease / 4).clamp(FIRST, Duration::from_secs(5)),
+            state: Mutex::default(),
+        }
+    }
+
+    /// A call has failed. Returns how long to wait before the next one.
+    pub(super) fn failed(&self, what: &'static str, error: &StoreError) -> Duration {
+        let mut state = lock(&self.state);
+        let now = Instant::now();
+        state.failures += 1;
+        if state.since.is_none() {
+            state.since = Some(now);
+            tracing::warn!(%error, "{what}; trying again until the store answers");
+        } else {
+            tracing::debug!(%error, "{what}");
+        }
+        // Calls that fail together are one failure.
+        if state.until.is_none_or(|until| until <= now) {
+            state.wait = (2 * state.wait).clamp(FIRST, self.cap);
+            // Workers that have lost the same server do not come back as one.
+            let wait = state.wait.mul_f64(1.0 - fastrand::f64() / 4.0);
+            state.until = Some(now + wait);
+        }
+        state.until.map_or(FIRST, |until| until - now)
+    }
+
+    /// How long to wait before the next call, if it is not yet time.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        let until = lock(&self.state).until?;
+        let wait = until.saturating_duration_since(Instant::now());
+        (!wait.is_zero()).then_some(wait)
+    }
+
+    /// A call has succeeded.
+    pub(super) fn is_well(&self) {
+        let mut state = lock(&self.state);
+        if let Some(since) = state.since {
+            let lasted = since.elapsed();
+            tracing::info!(
+                failures = state.failures,
+                ?lasted,
+                "the store answers again"
+            );
+            *state = State::default();
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What errors and panics of handlers say. It is the handler's code that says it, which may panic, fail, or never stop.
+
+use std::any::Any;
+use std::error::Error;
+use std::fmt::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Longer texts are cut.
+const LONGEST: usize = 8 * 1024;
+
+/// Sources of sources.
+const DEEPEST: usize = 16;
+
+/// An error and its sources, in one line of a length that a database and a page can bear.
+pub(super) fn error_text(error: &(dyn Error + 'static)) -> String {
+    let mut text = Text::default();
+    let said = catch_unwind(AssertUnwindSafe(|| {
+        let mut next = Some(error);
+        for depth in 0..DEEPEST {
+            let Some(error) = next else { break };
+            let mut own = Text::default();
+            let whole = write!(own, "{error}").is_ok() || own.is_cut;
+            // Some errors say their source themselves.
+            if depth == 0 || !text.kept.ends_with(&own.kept) {
+                let between = if depth == 0 { "" } else { ": " };
+                let _ = write!(text, "{between}{}", own.kept);
+                text.is_cut |= own.is_cut;
+            }
+            if !whole {
+                let _ = text.write_str("(the error could not be printed in full)");
+            }
+            next = error.source();
+        }
+    }));
+    if let Err(payload) = said {
+        let why = panic_text(&*payload);
+        drop_quietly(payload);
+        let _ = write!(text, "(an error that cannot be printed: {why})");
+    }
+    text.finish()
+}
+
+pub(super) fn panic_text(payload: &(dyn Any + Send)) -> String {
+    let said = payload.downcast_ref::<String>().map(String::as_str);
+    let said = said.or_else(|| payload.downcast_ref::<&str>().copied());
+    let mut text = Text::default();
+    let said = said.unwrap_or("with something that is no text");
+    let _ = write!(text, "panicked: {said}");
+    text.finish()
+}
+
+/// Drops what a handler has made. Its destructor may panic, and what it panics with once more.
+pub(super) fn drop_quietly<T>(value: T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value)))
+        && let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
+    {
+        std::mem::forget(again);
+    }
+}
+
+/// Takes text up to a limit, which also ends what would never stop.
+#[derive(Default)]
+struct Text {
+    kept: String,
+    is_cut: bool,
+}
+
+impl Write for Text {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            if self.kept.len() + c.len_utf8() > LONGEST {
+                self.is_cut = true;
+                return Err(fmt::Error);
+            }
+            // A zero byte cannot be stored, and no other control character belongs on a terminal.
+            let is_wrong = c.is_control() && c != '\n' && c != '\t';
+            self.kept.push(if is_wrong {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Text {
+    fn finish(mut self) -> String {
+        if self.is_cut {
+            self.kept += " (cut)";
+        }
+        self.kept
+    }
+}

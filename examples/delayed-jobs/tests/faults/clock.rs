@@ -1,0 +1,187 @@
+//! On a paused clock: lateness, leases and times.
+
+use delayed_jobs::{Enqueued, Micros, OnDuplicate, State, testkit};
+use tokio::time::{advance, sleep, timeout};
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_replaced_starts_at_its_new_time() {
+    for (first, then) in [
+        (3200, 3600),
+        (3600, 3200),
+        (86_400_000, 1500),
+        (1500, 86_400_000),
+    ] {
+        let (queue, log) = (testkit::queue(), Log::new());
+        let worker = noting(&queue, &log);
+        beside(worker, async {
+            sleep(SECOND).await;
+            let job = queue.enqueue(Note(1)).after(first * MILLI).unique("k");
+            job.await.expect("enqueued");
+            sleep(SECOND / 2).await;
+            let job = queue.enqueue(Note(2)).after((then - 500) * MILLI);
+            let outcome = job.unique_or("k", OnDuplicate::Replace).await;
+            assert!(matches!(outcome, Ok(Enqueued::Replaced(_))), "{outcome:?}");
+            sleep(2 * 86_400 * SECOND).await;
+        })
+        .await;
+        let due = u64::from(1000 + then);
+        assert_eq!(log.lines(), [(due, 2, 1)], "moved from {first} to {then}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replaced_job_is_not_late_on_the_testkits_far_clock() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let job = queue.enqueue(Note(1)).after(10 * SECOND).unique("k");
+    job.await.expect("enqueued");
+    let run = testkit::drain(noting(&queue, &log));
+    let moving = async {
+        sleep(SECOND).await;
+        let job = queue.enqueue(Note(2)).after(20 * SECOND);
+        job.unique_or("k", OnDuplicate::Replace)
+            .await
+            .expect("enqueued");
+    };
+    let (summary, ()) = tokio::join!(run, moving);
+    assert_eq!(summary.expect("a run").max, 0);
+    assert_eq!(log.lines(), [(21_000, 2, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crowd_due_later_makes_no_earlier_job_late() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let worker = noting(&queue, &log).register(|_: Job<Other>| async { Ok(()) });
+    beside(worker, async {
+        sleep(100 * MILLI).await;
+        let crowd = (0..20_000).map(|n| queue.enqueue(Other(n)).after(9 * SECOND));
+        queue.enqueue_all(crowd).await.expect("enqueued");
+        queue
+            .enqueue(Note(1))
+            .after(SECOND)
+            .await
+            .expect("enqueued");
+        sleep(8 * SECOND).await;
+    })
+    .await;
+    assert_eq!(log.lines(), [(1100, 1, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_stood_still_keeps_its_own_jobs() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let seen = log.clone();
+    let worker = queue.worker().register(move |job: Job<Note>| {
+        seen.note(&job);
+        async {
+            sleep(200 * SECOND).await;
+            Ok(())
+        }
+    });
+    let id = put(&queue, 1).await;
+    beside(worker, async {
+        for _ in 0..3 {
+            sleep(1100 * MILLI).await;
+            // A suspended machine, or a runtime that was blocked, for longer than a lease.
+            advance(40 * SECOND).await;
+            sleep(2 * SECOND).await;
+        }
+        sleep(400 * SECOND).await;
+    })
+    .await;
+    let job = record(&queue, id).await;
+    let seen = (job.state, job.crashes, log.lines().len());
+    assert_eq!(
+        seen,
+        (State::Done, 0, 1),
+        "{:?} {:?}",
+        job.error,
+        log.lines()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_is_charged_to_suspects_and_they_run_alone() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    for note in 0..7 {
+        put(&queue, note).await;
+    }
+    // Note 0 is the one that kills: whenever it runs, its worker is gone 100 ms later.
+    for _ in 0..40 {
+        let seen = log.clone();
+        let killer = CancellationToken::new();
+        let bang = killer.clone();
+        let worker = queue
+            .worker()
+            .lease(SECOND)
+            .register(move |job: Job<Note>| {
+                seen.note(&job);
+                let bang = bang.clone();
+                async move {
+                    if job.payload.0 == 0 {
+                        sleep(100 * MILLI).await;
+                        bang.cancel();
+                        std::future::pending::<()>().await;
+                    }
+                    sleep(400 * MILLI).await;
+                    Ok(())
+                }
+            });
+        tokio::select! {
+            ended = worker.run(CancellationToken::new()) => panic!("{ended:?}"),
+            () = killer.cancelled() => {}
+            () = sleep(60 * SECOND) => {}
+        }
+        if queue.counts().await.expect("counts").unfinished() == 0 {
+            break;
+        }
+    }
+    let counts = queue.counts().await.expect("counts");
+    assert_eq!(
+        (counts.done, counts.dead),
+        (6, 1),
+        "{counts:?} {:?}",
+        log.lines()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_without_an_end_lets_jobs_end() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let id = put(&queue, 1).await;
+    let worker = noting(&queue, &log).lease(Duration::MAX);
+    beside(worker, sleep(600 * SECOND)).await;
+    assert_eq!(record(&queue, id).await.state, State::Done);
+}
+
+#[test]
+fn times_are_read_as_they_are_written() {
+    for time in [
+        Micros(0),
+        Micros::NEVER,
+        Micros::NEVER.before(SECOND),
+        Micros(253_402_300_800_000_000),
+        Micros(-62_167_219_200_000_001),
+        Micros(i64::MIN),
+    ] {
+        let text = time.to_string();
+        assert_eq!(text.parse::<Micros>().ok(), Some(time), "{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn drain_ends_though_a_queue_is_paused_or_has_no_worker() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    put(&queue, 1).await;
+    queue
+        .enqueue(Note(2))
+        .queue("nobody's")
+        .await
+        .expect("enqueued");
+    queue.pause("default").await.expect("paused");
+    let drained = testkit::drain(noting(&queue, &log));
+    let ended = timeout(30 * 86_400 * SECOND, drained).await;
+    assert!(ended.is_ok(), "30 days later it still waits");
+    assert_eq!(log.lines(), []);
+}

@@ -1,0 +1,214 @@
+//! SQLite files: what opens one, who can read it, and what holds it up.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Instant;
+
+use delayed_jobs::{Failure, Handling, OnDuplicate, Retry, State};
+use tokio::time::{sleep, timeout};
+
+use super::*;
+
+#[tokio::test]
+async fn a_name_means_one_file_or_is_refused() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| dir.path().join(name);
+    let mut wrong = Vec::new();
+    for (url, file) in [
+        (format!("sqlite://{}", at("a.db").display()), at("a.db")),
+        (format!("sqlite:{}", at("b.db").display()), at("b.db")),
+        (
+            format!("sqlite:{}?mode=rwc", at("c.db").display()),
+            at("c.db"),
+        ),
+        (
+            format!("sqlite://{}?mode=rwc", at("d.db").display()),
+            at("d.db"),
+        ),
+        (at("e.db").display().to_string(), at("e.db")),
+    ] {
+        match Queue::open(&url).await {
+            Err(error) => wrong.push(format!("{url}: {error}")),
+            Ok(queue) => {
+                let id = queue.enqueue(Note(1)).await.map(|job| job.id());
+                let found = match id {
+                    Ok(id) => queue.job(id).await.is_ok_and(|job| job.is_some()),
+                    Err(_) => false,
+                };
+                if !file.exists() || !found {
+                    wrong.push(format!(
+                        "{url}: the file is there: {}; the job: {found}",
+                        file.exists()
+                    ));
+                }
+            }
+        }
+    }
+    for name in [
+        "",
+        ":memory:",
+        "sqlite::memory:",
+        "sqlite://:memory:",
+        "sqlite:",
+        "mysql://localhost/x",
+        "postgres:/localhost/x",
+        "host=localhost password=s3cret",
+        &format!("sqlite:{}?cache=shared", at("f.db").display()),
+        &format!("sqlite:{}?mode=rw", at("g.db").display()),
+        &format!("sqlite:{}?mode=ro", at("h.db").display()),
+        &format!("file:{}?mode=rwc", at("i.db").display()),
+    ] {
+        match Queue::open(name).await {
+            Ok(_) => wrong.push(format!("{name:?} was opened")),
+            Err(error) if error.to_string().contains("s3cret") => wrong.push(format!("{error}")),
+            Err(_) => {}
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    // A name in capitals is the same scheme.
+    let error = Queue::open("POSTGRES://localhost:1/x")
+        .await
+        .expect_err("no server");
+    assert!(error.to_string().starts_with("Postgres: "), "{error}");
+}
+
+#[tokio::test]
+async fn a_file_is_for_its_owner_alone() {
+    let (dir, path) = support::sqlite();
+    let queue = Queue::open(&path).await.expect("a new file");
+    put(&queue, 1).await;
+    for entry in std::fs::read_dir(dir.path()).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let mode = entry.metadata().expect("its mode").permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{:?} has {mode:o}", entry.file_name());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_is_replaced_is_not_late() {
+    let mut late = Vec::new();
+    for shift in [200, 400, 600] {
+        let (_dir, path) = support::sqlite();
+        let queue = Queue::open(&path).await.expect("a new file");
+        let log = Log::new();
+        beside(noting(&queue, &log), async {
+            sleep(100 * MILLI).await;
+            let job = queue.enqueue(Note(1)).after(SECOND).unique("k");
+            job.await.expect("enqueued");
+            sleep(shift * MILLI).await;
+            let job = queue.enqueue(Note(2)).after(SECOND);
+            job.unique_or("k", OnDuplicate::Replace)
+                .await
+                .expect("enqueued");
+            sleep(4 * SECOND).await;
+        })
+        .await;
+        late.push(log.lines()[0].0 as i64 - (1100 + i64::from(shift)));
+    }
+    assert!(late.iter().all(|late| *late < 150), "late by {late:?} ms");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_ends_within_its_grace_though_the_file_is_locked() {
+    let (_dir, path) = support::sqlite();
+    let queue = Queue::open(&path).await.expect("a new file");
+    let worker = queue.worker().lease(2 * SECOND).grace(200 * MILLI);
+    let worker = worker.register(|_: Job<Note>| async {
+        sleep(60 * SECOND).await;
+        Ok(())
+    });
+    for n in 0..3 {
+        put(&queue, n).await;
+    }
+    let running = spawn(worker);
+    let started = || async { queue.counts().await.expect("counts").running == 3 };
+    support::until("three run", started).await;
+    let other = rusqlite::Connection::open(&path).expect("a connection");
+    other.execute_batch("begin immediate").expect("locked");
+    let begun = Instant::now();
+    running.shutdown.cancel();
+    let ended = timeout(60 * SECOND, running.task).await;
+    let took = begun.elapsed();
+    other.execute_batch("rollback").expect("unlocked");
+    assert!(
+        ended.is_ok() && took < 3 * SECOND,
+        "a grace of 200 ms took {took:?}"
+    );
+}
+
+/// Done jobs by the hundred thousand, made by one statement.
+fn fill(path: &Path, rows: u32, state: &str, at: i64) {
+    let connection = rusqlite::Connection::open(path).expect("a connection");
+    let sql = "with recursive n(n) as (select 1 union all select n + 1 from n where n < ?1)
+        insert into delayed_jobs (kind, queue, payload, priority, run_at, state, created_at, finished_at)
+        select 'note', 'default', '1', 1, ?3 + n, ?2, 0, case when ?2 = 'done' then n end from n";
+    connection
+        .execute(sql, rusqlite::params![rows, state, at])
+        .expect("rows");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retention_holds_up_no_enqueue() {
+    let (_dir, path) = support::sqlite();
+    let queue = Queue::open(&path).await.expect("a new file");
+    fill(path.as_ref(), 300_000, "done", 0);
+    let there = Queue::open(&path).await.expect("it opens");
+    let running = spawn(noting(&queue, &Log::new()).retention(SECOND));
+    let begun = Instant::now();
+    let mut worst = Duration::ZERO;
+    while begun.elapsed() < 5 * SECOND {
+        let asked = Instant::now();
+        let job = there.enqueue(Note(1)).after(3600 * SECOND);
+        job.await.expect("enqueued");
+        worst = worst.max(asked.elapsed());
+        sleep(20 * MILLI).await;
+    }
+    let counts = queue.counts().await.expect("counts");
+    running.end().await;
+    assert!(counts.done < 300_000, "nothing was forgotten");
+    assert!(worst < 500 * MILLI, "an enqueue took {worst:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn granted_cancels_hold() {
+    let (_dir, path) = support::sqlite();
+    let (here, there) = (
+        Queue::open(&path).await.expect("a new file"),
+        Queue::open(&path).await.expect("it opens"),
+    );
+    cancel_race(here, there).await;
+}
+
+/// Another process cancels running jobs that are about to fail: what was granted holds.
+pub(super) async fn cancel_race(here: Queue, there: Queue) {
+    let retry = Retry::fixed(50 * MILLI).attempts(50);
+    let worker = here.worker().concurrency("default", 50);
+    let worker = worker.register_with(
+        Handling::default().retry(retry),
+        |job: Job<Note>| async move {
+            sleep(Duration::from_millis(u64::from(job.payload.0 % 40))).await;
+            Err(Failure::new("as planned"))
+        },
+    );
+    let running = spawn(worker);
+    let (mut granted, mut ids) = (Vec::new(), Vec::new());
+    for n in 0..400 {
+        ids.push(put(&there, n).await);
+        if n % 50 == 49 {
+            sleep(15 * MILLI).await;
+            for id in ids.drain(..) {
+                if there.cancel(id).await.is_ok() {
+                    granted.push(id);
+                }
+            }
+        }
+    }
+    sleep(SECOND).await;
+    let mut lost = 0;
+    for id in &granted {
+        lost += u32::from(record(&there, *id).await.state != State::Cancelled);
+    }
+    running.end().await;
+    assert!(granted.len() > 200, "{} were granted", granted.len());
+    assert_eq!(lost, 0, "of {} granted cancels", granted.len());
+}

@@ -1,0 +1,74 @@
+//! Faults that users of such programs met, each as a promise that holds here.
+#![forbid(unsafe_code)]
+
+mod clock;
+mod ends;
+mod files;
+mod load;
+mod pages;
+mod plans;
+mod program;
+mod schedules;
+mod servers;
+mod steps;
+mod watch;
+
+#[path = "../support/notes.rs"]
+mod notes;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use delayed_jobs::{Job, JobId, Payload, Queue, Record, Snapshot, StoreError, Worker};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use notes::{Log, Note, beside};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MILLI: Duration = Duration::from_millis(1);
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Other(u32);
+
+impl Payload for Other {
+    const KIND: &'static str = "other";
+}
+
+/// A worker that notes what it runs.
+fn noting(queue: &Queue, log: &Log) -> Worker {
+    let seen = log.clone();
+    queue.worker().register(move |job: Job<Note>| {
+        seen.note(&job);
+        async { Ok(()) }
+    })
+}
+
+async fn record(queue: &Queue, id: JobId) -> Record {
+    queue.job(id).await.expect("an answer").expect("a job")
+}
+
+async fn put(queue: &Queue, note: u32) -> JobId {
+    queue.enqueue(Note(note)).await.expect("enqueued").id()
+}
+
+/// A worker on its way, ended by its token.
+struct Running {
+    shutdown: CancellationToken,
+    task: tokio::task::JoinHandle<Result<Snapshot, StoreError>>,
+}
+
+fn spawn(worker: Worker) -> Running {
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn(worker.run(shutdown.clone()));
+    Running { shutdown, task }
+}
+
+impl Running {
+    async fn end(self) -> Snapshot {
+        self.shutdown.cancel();
+        self.task.await.expect("no panic").expect("a run")
+    }
+}

@@ -1,0 +1,126 @@
+//! The page: who may ask, and what is told.
+
+use std::net::SocketAddr;
+
+use delayed_jobs::{Failure, Handling, Retry, State, page, testkit};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+
+pub(super) async fn served(queue: &Queue) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let metrics = queue.worker().metrics();
+    tokio::spawn(page::serve(listener, queue.clone(), metrics));
+    address
+}
+
+/// The whole answer to a request, made by hand.
+pub(super) async fn ask(address: SocketAddr, line: &str, headers: &[&str]) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    let headers = headers.join("\r\n");
+    let request =
+        format!("{line} HTTP/1.1\r\n{headers}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    stream
+        .write_all(request.as_bytes())
+        .await
+        .expect("it is sent");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("an answer");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+pub(super) fn status(answer: &str) -> &str {
+    answer.split(' ').nth(1).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn the_page_answers_to_its_own_names_and_origin_only() {
+    let queue = testkit::queue();
+    let id = queue
+        .enqueue(Note(1))
+        .after(3600 * SECOND)
+        .await
+        .expect("enqueued")
+        .id();
+    let address = served(&queue).await;
+    let cancel = format!("POST /api/jobs/{id}/cancel");
+    for (line, host, more, wanted) in [
+        ("GET /api/overview", "rebound.example", "accept: */*", "421"),
+        ("GET /", "rebound.example:80", "accept: */*", "421"),
+        (
+            &cancel,
+            "rebound.example",
+            "origin: http://rebound.example",
+            "421",
+        ),
+        (&cancel, "localhost", "origin: http://evil.example", "403"),
+        (&cancel, "localhost", "origin: null", "403"),
+        ("GET /api/overview", "localhost:8080", "accept: */*", "200"),
+        ("GET /api/overview", "127.0.0.1", "accept: */*", "200"),
+        ("GET /api/overview", "[::1]:8080", "accept: */*", "200"),
+    ] {
+        let host_line = format!("host: {host}");
+        let answer = ask(address, line, &[&host_line, more, "x-delayed-jobs: 1"]).await;
+        let head = answer.lines().next();
+        assert_eq!(
+            status(&answer),
+            wanted,
+            "{line} as {host} with {more}: {head:?}"
+        );
+    }
+    assert_eq!(record(&queue, id).await.state, State::Pending);
+    let own = [
+        "host: localhost:8080",
+        "origin: http://localhost:8080",
+        "x-delayed-jobs: 1",
+    ];
+    assert_eq!(status(&ask(address, &cancel, &own).await), "200");
+    assert_eq!(record(&queue, id).await.state, State::Cancelled);
+}
+
+#[tokio::test]
+async fn the_overview_has_no_payloads_and_is_small() {
+    let queue = testkit::queue();
+    let big = json!({ "password": "s3cret", "more": "x".repeat(3_000_000) });
+    let job = queue.enqueue_json("note", &big).after(3600 * SECOND);
+    job.unique("key of s3cret").await.expect("enqueued");
+    let never = Handling::default().retry(Retry::never());
+    let worker = queue.worker().register_with(never, |_: Job<Other>| async {
+        Err(Failure::new("e".repeat(7000)))
+    });
+    queue.enqueue(Other(1)).await.expect("enqueued");
+    beside(worker, tokio::time::sleep(SECOND / 10)).await;
+    let address = served(&queue).await;
+    let answer = ask(address, "GET /api/overview", &["host: localhost"]).await;
+    assert_eq!(status(&answer), "200");
+    assert!(!answer.contains("s3cret"), "a payload or a key is told");
+    assert!(answer.len() < 10_000, "{} bytes", answer.len());
+    for header in [
+        "x-content-type-options: nosniff",
+        "cache-control: no-store",
+        "base-uri 'none'",
+    ] {
+        assert!(answer.contains(header), "no {header}");
+    }
+}
+
+#[tokio::test]
+async fn a_queue_that_nobody_uses_cannot_be_paused_from_the_page() {
+    let queue = testkit::queue();
+    queue
+        .enqueue(Note(1))
+        .after(3600 * SECOND)
+        .await
+        .expect("enqueued");
+    let address = served(&queue).await;
+    let ours = ["host: localhost", "x-delayed-jobs: 1"];
+    let answer = ask(address, "POST /api/queues/%3Cscript%3E/pause", &ours).await;
+    assert_eq!(status(&answer), "404");
+    assert_eq!(queue.queues().await.expect("queues").len(), 1);
+    let answer = ask(address, "POST /api/queues/default/pause", &ours).await;
+    assert_eq!(status(&answer), "200");
+    assert!(queue.queues().await.expect("queues")[0].paused);
+}

@@ -1,0 +1,192 @@
+//! The program: signals, words, secrets.
+
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Instant;
+
+use delayed_jobs::{Failure, Handling, Retry, State};
+use serde_json::json;
+
+use super::*;
+
+fn program(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_delayed-jobs"))
+        .args(args)
+        .env_remove("DATABASE_URL")
+        .output()
+        .expect("the program runs")
+}
+
+fn said(output: &Output) -> String {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    text(&output.stdout) + &text(&output.stderr)
+}
+
+#[test]
+fn no_secret_is_shown() {
+    let mut wrong = Vec::new();
+    for url in [
+        "postgres://ada:s3cret@127.0.0.1:1/x",
+        "postgres://ada@127.0.0.1:1/x?password=s3cret",
+        "postgres://127.0.0.1:1/x?user=ada&password=s3cret",
+        "postgresql://ada:s3c@ret@127.0.0.1:1/x",
+        "postgres://ada:s3cret@127.0.0.1:1/x?application_name=a@b",
+        "POSTGRES://ada:s3cret@127.0.0.1:1/x",
+        "mysql://ada:s3cret@127.0.0.1:1/x",
+        "host=127.0.0.1 port=1 password=s3cret",
+        "host=127.0.0.1 port=1 password='s3c ret'",
+        "postgres:/ada:s3cret@127.0.0.1:1/x",
+        "sqlite:/no/such/folder/x?key=s3cret",
+    ] {
+        let said = said(&program(&["--database", url, "ls"]));
+        if said.contains("s3c") || said.contains("ret@") {
+            wrong.push(format!("{url} -> {}", said.trim()));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn looking_makes_no_file() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("typo.db");
+    let path = path.to_str().expect("a path");
+    for args in [
+        &["ls"][..],
+        &["show", "1"],
+        &["cancel", "1"],
+        &["retry", "1"],
+        &["pause", "default"],
+        &["resume", "default"],
+    ] {
+        let output = program(&[&["--database", path], args].concat());
+        assert!(!output.status.success(), "{args:?}: {}", said(&output));
+        let made = std::fs::read_dir(dir.path()).expect("a folder").count();
+        assert_eq!(made, 0, "{args:?} made a file");
+    }
+    let output = program(&["--database", path, "enqueue", "print", "1"]);
+    assert!(output.status.success(), "{}", said(&output));
+}
+
+#[test]
+fn a_lease_that_is_too_short_is_an_error_in_words() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("jobs.db");
+    let path = path.to_str().expect("a path");
+    let output = program(&["--database", path, "worker", "--lease", "50ms"]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("100ms"), "{}", said(&output));
+}
+
+#[tokio::test]
+async fn a_terminal_gets_no_control_sequences() {
+    let (_dir, path) = support::sqlite();
+    let queue = Queue::open(&path).await.expect("a new file");
+    let nasty = json!("\u{9b}31m");
+    let job = queue
+        .enqueue_json("\x1b]0;title\x07kind", &nasty)
+        .queue("q\x1b[2J");
+    let id = job.unique("k\r\x1b[1A").await.expect("enqueued").id();
+    let never = Handling::default().retry(Retry::never());
+    let worker = queue.worker().register_with(never, |_: Job<Note>| async {
+        Err(Failure::new("\x1b[2J\x1b]0;owned\x07\u{202e}"))
+    });
+    put(&queue, 1).await;
+    beside(worker, tokio::time::sleep(SECOND / 2)).await;
+    for args in [&["ls"][..], &["show", &id.to_string()], &["show", "2"]] {
+        let said = said(&program(&[&["--database", &path], args].concat()));
+        let raw: Vec<_> = said
+            .chars()
+            .filter(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}')
+            .collect();
+        assert!(raw.is_empty(), "{args:?}: {raw:?} in {said:?}");
+    }
+}
+
+/// Dropping it kills it.
+pub(super) struct Program(pub(super) Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Program {
+    pub(super) fn start(args: &[&str]) -> Program {
+        Program::start_with(args, |_| {})
+    }
+
+    pub(super) fn start_with(args: &[&str], also: impl FnOnce(&mut Command)) -> Program {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_delayed-jobs"));
+        command.args(args).env_remove("DATABASE_URL");
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        also(&mut command);
+        Program(command.spawn().expect("the program runs"))
+    }
+
+    pub(super) fn signal(&self, name: &str) {
+        let pid = self.0.id().to_string();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &pid])
+            .status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// How long it took to end, and its exit code.
+    pub(super) fn wait(&mut self, most: Duration) -> Option<(Duration, Option<i32>)> {
+        let begun = Instant::now();
+        while begun.elapsed() < most {
+            if let Some(status) = self.0.try_wait().expect("a status") {
+                return Some((begun.elapsed(), status.code()));
+            }
+            std::thread::sleep(5 * MILLI);
+        }
+        None
+    }
+}
+
+/// Enqueues the demo job that takes two seconds, by its number.
+async fn put_slow(queue: &Queue) -> JobId {
+    let slow = json!({ "batch": 1, "number": 20, "of": 21 });
+    let enqueued = queue.enqueue_json("demo", &slow).await;
+    enqueued.expect("enqueued").id()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deploys_with_term_give_jobs_back_and_charge_nobody() {
+    let (_dir, path) = support::sqlite();
+    let queue = Queue::open(&path).await.expect("a new file");
+    let id = put_slow(&queue).await;
+    for deploy in 0..4 {
+        let mut worker = Program::start(&["--database", &path, "worker", "--grace", "100ms"]);
+        let runs = || async { record(&queue, id).await.state == State::Running };
+        support::until("the job runs", runs).await;
+        worker.signal("TERM");
+        let ended = tokio::task::block_in_place(|| worker.wait(5 * SECOND));
+        let job = record(&queue, id).await;
+        assert_eq!(
+            ended.and_then(|(_, code)| code),
+            Some(0),
+            "deploy {deploy}: {ended:?}"
+        );
+        let seen = (job.state, job.attempt, job.crashes);
+        assert_eq!(seen, (State::Pending, 0, 0), "deploy {deploy}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_the_program_at_once() {
+    let (_dir, path) = support::sqlite();
+    let queue = Queue::open(&path).await.expect("a new file");
+    let id = put_slow(&queue).await;
+    let mut worker = Program::start(&["--database", &path, "worker", "--grace", "1m"]);
+    let runs = || async { record(&queue, id).await.state == State::Running };
+    support::until("the job runs", runs).await;
+    worker.signal("TERM");
+    tokio::time::sleep(200 * MILLI).await;
+    assert_eq!(worker.0.try_wait().expect("a status"), None, "it drains");
+    worker.signal("INT");
+    let ended = tokio::task::block_in_place(|| worker.wait(SECOND));
+    assert!(ended.is_some(), "it is still there after a second signal");
+}

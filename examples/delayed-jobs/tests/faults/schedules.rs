@@ -1,0 +1,146 @@
+//! On a paused clock: schedules.
+
+use delayed_jobs::{Filter, State, testkit};
+use tokio::time::sleep;
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn after_a_gap_one_run_makes_up_for_the_missed_ones() {
+    let mut counts = Vec::new();
+    for period in [1000, 100, 10] {
+        let (queue, log) = (testkit::queue(), Log::new());
+        let worker = || {
+            let worker = noting(&queue, &log).every("tick", period * MILLI, &Note(7));
+            worker.concurrency("default", 10_000)
+        };
+        testkit::run_for(worker(), 5 * SECOND).await.expect("a run");
+        sleep(600 * SECOND).await;
+        let worker = worker();
+        let metrics = worker.metrics();
+        testkit::run_for(worker, 5 * MILLI).await.expect("a run");
+        counts.push((period, metrics.snapshot().overdue));
+    }
+    assert!(
+        counts.iter().all(|(_, runs)| *runs <= 1),
+        "(period in ms, runs at once): {counts:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_queue_does_not_collect_the_runs_of_a_schedule() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let worker = noting(&queue, &log).every("tick", 10 * SECOND, &Note(7));
+    let mut at_once = 0;
+    beside(worker, async {
+        sleep(15 * SECOND).await;
+        queue.pause("default").await.expect("paused");
+        sleep(3600 * SECOND).await;
+        let before = log.lines().len();
+        queue.resume("default").await.expect("resumed");
+        sleep(100 * MILLI).await;
+        at_once = log.lines().len() - before;
+        sleep(60 * SECOND).await;
+    })
+    .await;
+    assert!(at_once <= 1, "{at_once} runs at once");
+    let after = log.lines().iter().filter(|line| line.0 > 3_616_000).count();
+    assert!(
+        (5..=7).contains(&after),
+        "{after} runs in the minute after that"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_was_cancelled_does_not_come_back() {
+    let queue = testkit::queue();
+    let week = 7 * 86_400 * SECOND;
+    let worker = || {
+        let worker = queue.worker().every("weekly", week, &Note(1));
+        worker.register(|_: Job<Note>| async { Ok(()) })
+    };
+    let pending = async || {
+        let jobs = queue.list(Filter::default()).await.expect("a list");
+        jobs.into_iter()
+            .filter(|job| job.state == State::Pending)
+            .collect::<Vec<_>>()
+    };
+    beside(worker(), sleep(5 * SECOND)).await;
+    let mut next = pending().await;
+    let left = next[0].run_at.since(queue.store().clock().now());
+    if left < 3 * 86_400 * SECOND {
+        // Near the end of a week: take the one after it.
+        sleep(left).await;
+        beside(worker(), sleep(5 * SECOND)).await;
+        next = pending().await;
+    }
+    assert_eq!(
+        queue.cancel(next[0].id).await.expect("granted"),
+        State::Cancelled
+    );
+    // It is forgotten a day after it ended, and the program is started anew.
+    beside(worker(), sleep(2 * 86_400 * SECOND)).await;
+    beside(worker(), sleep(5 * SECOND)).await;
+    let again = pending().await;
+    assert!(
+        again.iter().all(|job| job.run_at != next[0].run_at),
+        "{again:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_still_going_is_not_joined_by_the_next() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let seen = log.clone();
+    let worker = queue.worker().every("tick", 10 * SECOND, &Note(7));
+    let worker = worker.register(move |job: Job<Note>| {
+        seen.note(&job);
+        async {
+            sleep(35 * SECOND).await;
+            Ok(())
+        }
+    });
+    beside(worker, sleep(200 * SECOND)).await;
+    let lines = log.lines();
+    for pair in lines.windows(2) {
+        assert!(pair[1].0 - pair[0].0 >= 35_000, "two at once: {lines:?}");
+    }
+    assert!(lines.len() >= 4, "{lines:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_schedule_runs_with_its_new_payload_at_its_new_times() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let hour = 3600 * SECOND;
+    testkit::run_for(
+        noting(&queue, &log).every("tick", 24 * hour, &Note(1)),
+        SECOND,
+    )
+    .await
+    .expect("a run");
+    testkit::run_for(
+        noting(&queue, &log).every("tick", hour, &Note(2)),
+        49 * hour,
+    )
+    .await
+    .expect("a run");
+    let old = log.lines().iter().filter(|line| line.1 == 1).count();
+    let new = log.lines().iter().filter(|line| line.1 == 2).count();
+    assert_eq!((old, new), (0, 49));
+}
+
+#[tokio::test]
+#[should_panic(expected = "delayed-jobs: there is a schedule `tick` already")]
+async fn two_schedules_of_one_name_are_a_mistake() {
+    let queue = testkit::queue();
+    let worker = queue.worker().every("tick", 10 * SECOND, &Note(1));
+    let _ = worker.every("tick", 20 * SECOND, &Note(2));
+}
+
+#[tokio::test(start_paused = true)]
+#[should_panic(expected = "delayed-jobs: the schedule `x` has no handler for `other`")]
+async fn a_schedule_without_a_handler_is_a_mistake() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let worker = noting(&queue, &log).every("x", 10 * SECOND, &Other(1));
+    let _ = testkit::run_for(worker, SECOND).await;
+}

@@ -1,0 +1,555 @@
+//! Postgres servers: connections that fall silent, clocks, roles, what is left on the server.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use delayed_jobs::store::{Lease, PostgresOptions, Store};
+use delayed_jobs::{Failure, Handling, Retry, State};
+use sqlx::Connection;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::*;
+
+/// A way to the server that can be made silent.
+pub(super) struct Proxy {
+    port: u16,
+    /// Nothing passes, and connections are accepted all the same.
+    pub(super) frozen: watch::Sender<bool>,
+    /// The connections that there are fall silent, and new ones pass.
+    strand: watch::Sender<u64>,
+}
+
+impl Proxy {
+    async fn to(port: u16) -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let own = listener.local_addr().expect("an address").port();
+        let (frozen, is_frozen) = watch::channel(false);
+        let (strand, strands) = watch::channel(0);
+        tokio::spawn(async move {
+            while let Ok((inner, _)) = listener.accept().await {
+                let (mut is_frozen, strands) = (is_frozen.clone(), strands.clone());
+                let age = *strands.borrow();
+                tokio::spawn(async move {
+                    let _ = is_frozen.wait_for(|frozen| !*frozen).await;
+                    let Ok(outer) = TcpStream::connect(("127.0.0.1", port)).await else {
+                        return;
+                    };
+                    let (ir, iw) = inner.into_split();
+                    let (or, ow) = outer.into_split();
+                    let there = pump(ir, ow, is_frozen.clone(), strands.clone(), age);
+                    let back = pump(or, iw, is_frozen, strands, age);
+                    tokio::select! { () = there => {}, () = back => {} }
+                });
+            }
+        });
+        Proxy {
+            port: own,
+            frozen,
+            strand,
+        }
+    }
+}
+
+async fn pump(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    mut frozen: watch::Receiver<bool>,
+    strands: watch::Receiver<u64>,
+    age: u64,
+) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut buffer = vec![0; 65_536];
+    loop {
+        let Ok(n) = from.read(&mut buffer).await else {
+            return;
+        };
+        if n == 0 {
+            return;
+        }
+        let _ = frozen.wait_for(|frozen| !*frozen).await;
+        if *strands.borrow() != age {
+            continue;
+        }
+        if to.write_all(&buffer[..n]).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A database, and the same one by way of a proxy.
+pub(super) async fn by_proxy() -> Option<(String, String, Proxy)> {
+    let server = support::postgres()?;
+    let database = server.database().await;
+    let proxy = Proxy::to(server.port()).await;
+    let url = database.replace(&format!(":{}", server.port()), &format!(":{}", proxy.port));
+    Some((database, url, proxy))
+}
+
+async fn opened() -> Option<(String, Queue)> {
+    let database = support::postgres()?.database().await;
+    let queue = Queue::open(&database).await.expect("it opens");
+    Some((database, queue))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn granted_cancels_hold() {
+    let Some((database, here)) = opened().await else {
+        return;
+    };
+    let there = Queue::open(&database).await.expect("it opens");
+    files::cancel_race(here, there).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_goes_on_when_its_connections_fell_silent_and_new_ones_work() {
+    let Some((database, url, proxy)) = by_proxy().await else {
+        return;
+    };
+    let queue = Queue::open(&url).await.expect("it opens");
+    let log = Log::new();
+    let running = spawn(noting(&queue, &log).lease(2 * SECOND));
+    let direct = Queue::open(&database).await.expect("it opens");
+    put(&direct, 1).await;
+    support::until("the first has run", || async { log.lines().len() == 1 }).await;
+    proxy.strand.send_modify(|n| *n += 1);
+    let begun = Instant::now();
+    put(&direct, 2).await;
+    let all = || async { log.lines().len() == 2 };
+    support::until("the second has run, by new connections", all).await;
+    let took = begun.elapsed();
+    running.end().await;
+    assert!(took < 12 * SECOND, "it took {took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_and_the_end_of_a_worker_have_limits_though_the_server_says_nothing() {
+    let Some((_, url, proxy)) = by_proxy().await else {
+        return;
+    };
+    let queue = Queue::open(&url).await.expect("it opens");
+    let worker = queue.worker().lease(2 * SECOND).grace(300 * MILLI);
+    let worker = worker.register(|_: Job<Note>| async {
+        sleep(60 * SECOND).await;
+        Ok(())
+    });
+    for n in 0..40 {
+        put(&queue, n).await;
+    }
+    let running = spawn(worker);
+    let started = || async { queue.counts().await.expect("counts").running == 16 };
+    support::until("sixteen run", started).await;
+    proxy.frozen.send_replace(true);
+    let enqueue = timeout(40 * SECOND, queue.enqueue(Note(99)));
+    let (begun, shutdown) = (Instant::now(), running.shutdown);
+    let end = async {
+        shutdown.cancel();
+        let ended = timeout(40 * SECOND, running.task).await;
+        (ended.is_ok(), begun.elapsed())
+    };
+    let (enqueued, (ended, took)) = tokio::join!(enqueue, end);
+    assert!(
+        matches!(enqueued, Ok(Err(_))),
+        "{enqueued:?} after {:?}",
+        begun.elapsed()
+    );
+    assert!(
+        ended && took < 300 * MILLI + 2 * SECOND,
+        "the end took {took:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heartbeats_leave_nothing_behind_on_the_server() {
+    let Some((database, queue)) = opened().await else {
+        return;
+    };
+    let memory = || backends(&database);
+    let store: Arc<dyn Store> = Arc::clone(queue.store());
+    let mut seen = Vec::new();
+    for round in 0..1501_i64 {
+        if round % 500 == 0 {
+            seen.push(memory());
+        }
+        // What a heartbeat does, with sixteen other leases each time.
+        let leases = (0..16).map(|n| Lease {
+            id: JobId(round * 16 + n),
+            claim: 1,
+        });
+        let until = store.clock().now().after(30 * SECOND);
+        store
+            .renew(leases.collect(), until)
+            .await
+            .expect("an answer");
+    }
+    let grown = seen[3].saturating_sub(seen[1]);
+    assert!(
+        grown < 3000,
+        "1000 heartbeats left {grown} KiB on the server: {seen:?}"
+    );
+}
+
+/// KiB of private memory of the server's processes for a database.
+fn backends(database: &str) -> u64 {
+    let name = database.rsplit('/').next().expect("a name");
+    let mut sum = 0;
+    for entry in std::fs::read_dir("/proc").expect("Linux").flatten() {
+        let path = entry.path();
+        let title = std::fs::read_to_string(path.join("cmdline")).unwrap_or_default();
+        if title.starts_with("postgres:") && title.contains(&format!(" {name} ")) {
+            let status = std::fs::read_to_string(path.join("status")).unwrap_or_default();
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("RssAnon:"));
+            let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+            sum += number.unwrap_or(0);
+        }
+    }
+    sum
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_with_a_zero_byte_is_a_failure_like_others() {
+    let Some((_, queue)) = opened().await else {
+        return;
+    };
+    let runs = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&runs);
+    let twice = Handling::default().retry(Retry::fixed(100 * MILLI).attempts(2));
+    let worker = queue.worker().lease(SECOND);
+    let worker = worker.register_with(twice, move |_: Job<Note>| {
+        count.fetch_add(1, Ordering::SeqCst);
+        async { Err(Failure::new("bad bytes: a\0b")) }
+    });
+    let id = put(&queue, 1).await;
+    beside(worker, sleep(6 * SECOND)).await;
+    let job = record(&queue, id).await;
+    let seen = (runs.load(Ordering::SeqCst), job.state, job.crashes);
+    assert_eq!(seen, (2, State::Dead, 0), "{:?}", job.error);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_short_lived_program_enqueues_is_not_late() {
+    let Some((database, queue)) = opened().await else {
+        return;
+    };
+    let worker = noting(&queue, &Log::new()).register(|_: Job<Print>| async { Ok(()) });
+    let metrics = worker.metrics();
+    let running = spawn(worker);
+    sleep(SECOND).await;
+    for _ in 0..12 {
+        let mut enqueue =
+            program::Program::start(&["--database", &database, "enqueue", "print", "1"]);
+        let ended = tokio::task::block_in_place(|| enqueue.wait(10 * SECOND));
+        assert!(ended.is_some_and(|(_, code)| code == Some(0)));
+        sleep(150 * MILLI).await;
+    }
+    let started = || async { metrics.snapshot().started >= 12 };
+    support::until("all have run", started).await;
+    let summary = running.end().await;
+    let worst = summary.max / 1000;
+    assert!(
+        worst < 250,
+        "late by {worst} ms at most, {} ms in the middle",
+        summary.p50 / 1000
+    );
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Print(serde_json::Value);
+
+impl Payload for Print {
+    const KIND: &'static str = "print";
+}
+
+/// A server that stands still, until this is dropped.
+struct Stopped(String);
+
+impl Stopped {
+    fn new(server: &support::Postgres) -> Stopped {
+        let stopped = Stopped(server.pid());
+        stopped.signal("STOP");
+        stopped
+    }
+
+    /// To all of its processes, which the first one has started.
+    fn signal(&self, name: &str) {
+        let sh = format!("kill -{name} {0} $(pgrep -P {0})", self.0);
+        let sent = std::process::Command::new("sh").args(["-c", &sh]).status();
+        assert!(sent.expect("sh runs").success());
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.signal("CONT");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_program_ends_within_its_grace_though_the_server_stands_still() {
+    // A server of its own, since it harms all who use it.
+    let Some(server) = support::Postgres::start(support::Disk::Trusted) else {
+        return;
+    };
+    let address = server.database().await;
+    let queue = Queue::open(&address).await.expect("it opens");
+    let slow = serde_json::json!({ "batch": 1, "number": 20, "of": 21 });
+    let id = queue
+        .enqueue_json("demo", &slow)
+        .await
+        .expect("enqueued")
+        .id();
+    let mut worker =
+        program::Program::start(&["--database", &address, "worker", "--grace", "500ms"]);
+    let runs = || async { record(&queue, id).await.state == State::Running };
+    support::until("the job runs", runs).await;
+    let stopped = Stopped::new(&server);
+    worker.signal("TERM");
+    let ended = tokio::task::block_in_place(|| worker.wait(10 * SECOND));
+    drop(stopped);
+    let (took, code) = ended.expect("it is still there after ten seconds");
+    assert!(
+        took < 500 * MILLI + 2 * SECOND && code == Some(0),
+        "{took:?}, exit code {code:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_stood_still_is_found_again_and_nothing_is_lost() {
+    let Some(server) = support::Postgres::start(support::Disk::Trusted) else {
+        return;
+    };
+    let address = server.database().await;
+    let queue = Queue::open(&address).await.expect("it opens");
+    let log = Log::new();
+    let running = spawn(noting(&queue, &log).lease(4 * SECOND));
+    put(&queue, 1).await;
+    support::until("the first has run", || async { log.lines().len() == 1 }).await;
+    let stopped = Stopped::new(&server);
+    sleep(6 * SECOND).await;
+    drop(stopped);
+    let again = Instant::now();
+    let enqueued = queue.enqueue(Note(2)).await;
+    enqueued.expect("enqueued");
+    support::until("the second has run", || async { log.lines().len() == 2 }).await;
+    let took = again.elapsed();
+    running.end().await;
+    assert!(
+        took < 4 * SECOND,
+        "one lease later it has not started: {took:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_is_one_line_and_its_end_another() {
+    let Some((database, url, proxy)) = by_proxy().await else {
+        return;
+    };
+    let direct = Queue::open(&database).await.expect("it opens");
+    for n in 0..200 {
+        let job = direct.enqueue(Note(n)).after(SECOND + n * 25 * MILLI);
+        job.queue("default").await.expect("enqueued");
+    }
+    let (dir, _) = support::sqlite();
+    let said = dir.path().join("said");
+    let log = std::fs::File::create(&said).expect("a file");
+    let _worker =
+        program::Program::start_with(&["--database", &url, "worker", "--lease", "2s"], |worker| {
+            worker.env("RUST_LOG", "delayed_jobs=info,off").stderr(log);
+        });
+    // The program knows no notes; its hints fire all the same.
+    sleep(1500 * MILLI).await;
+    proxy.frozen.send_replace(true);
+    sleep(7 * SECOND).await;
+    proxy.frozen.send_replace(false);
+    proxy.strand.send_modify(|n| *n += 1);
+    sleep(6 * SECOND).await;
+    let said = std::fs::read_to_string(&said).expect("a file");
+    let lines: Vec<_> = said.lines().collect();
+    assert!(lines.len() <= 12, "{} lines: {said}", lines.len());
+    assert!(
+        said.contains("trying again until the store answers"),
+        "{said}"
+    );
+    assert!(said.contains("the store answers again"), "{said}");
+    drop(direct);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_tells_with_its_commit_whatever_others_did() {
+    let Some((database, queue)) = opened().await else {
+        return;
+    };
+    let elsewhere = support::postgres().expect("it is there").database().await;
+    let other = Queue::open(&elsewhere).await.expect("it opens");
+    let log = Log::new();
+    let running = spawn(noting(&queue, &log));
+    sleep(SECOND).await;
+    let there = Queue::open(&database).await.expect("it opens");
+    let (mut ours, mut theirs) = (
+        support::client(&database).await,
+        support::client(&elsewhere).await,
+    );
+    let mut late = Vec::new();
+    for n in 0..6 {
+        // Of another database, and rolled back: neither may silence what comes next.
+        let mut transaction = theirs.begin().await.expect("a transaction");
+        other
+            .enqueue(Note(100))
+            .in_postgres(&mut transaction)
+            .await
+            .expect("enqueued");
+        transaction.commit().await.expect("committed");
+        let mut transaction = ours.begin().await.expect("a transaction");
+        there
+            .enqueue(Note(200))
+            .in_postgres(&mut transaction)
+            .await
+            .expect("enqueued");
+        transaction.rollback().await.expect("rolled back");
+        let mut transaction = ours.begin().await.expect("a transaction");
+        there
+            .enqueue(Note(n))
+            .in_postgres(&mut transaction)
+            .await
+            .expect("enqueued");
+        sleep(200 * MILLI).await;
+        transaction.commit().await.expect("committed");
+        let committed = log.start.elapsed().as_millis() as u64;
+        let started = || async { log.lines().iter().any(|line| line.1 == n) };
+        support::until("it has started", started).await;
+        let line = log
+            .lines()
+            .into_iter()
+            .find(|line| line.1 == n)
+            .expect("a line");
+        late.push(line.0.saturating_sub(committed));
+    }
+    running.end().await;
+    assert!(
+        late.iter().all(|late| *late < 250),
+        "late by {late:?} ms after the commit"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_role_that_may_create_nothing_works_on_tables_that_are_up_to_date() {
+    let Some((database, _owner)) = opened().await else {
+        return;
+    };
+    let role = format!("app_{}", fastrand_name());
+    support::run(
+        &database,
+        &format!(
+            "create role {role} login;
+             revoke create on schema public from public;
+             grant select, insert, update, delete on all tables in schema public to {role}"
+        ),
+    )
+    .await;
+    let url = database.replace("postgres@", &format!("{role}@"));
+    let queue = Queue::open(&url)
+        .await
+        .expect("it opens without a right to create");
+    let log = Log::new();
+    let running = spawn(noting(&queue, &log).every("tick", 100 * MILLI, &Note(7)));
+    put(&queue, 1).await;
+    let both = || async { log.lines().iter().any(|line| line.1 == 1) && log.lines().len() > 2 };
+    support::until("jobs and schedules run", both).await;
+    running.end().await;
+}
+
+fn fastrand_name() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_live_in_the_schema_that_was_named() {
+    let Some(server) = support::postgres() else {
+        return;
+    };
+    let database = server.database().await;
+    let options = || {
+        PostgresOptions::new(&database)
+            .expect("a URL")
+            .schema("own_jobs")
+    };
+    let missing = options().existing().open().await.expect_err("no tables");
+    assert!(
+        matches!(missing, StoreError::TooOld { found: 0, .. }),
+        "{missing}"
+    );
+    assert_eq!(options().migrate().await.expect("made"), (0, 2));
+    assert_eq!(options().migrate().await.expect("made before"), (2, 2));
+    let queue = Queue::on(options().existing().open().await.expect("it opens"));
+    let log = Log::new();
+    let running = spawn(noting(&queue, &log).every("tick", 100 * MILLI, &Note(7)));
+    sleep(SECOND).await;
+    let there = Queue::on(options().open().await.expect("it opens"));
+    let mut client = support::client(&database).await;
+    let mut transaction = client.begin().await.expect("a transaction");
+    there
+        .enqueue(Note(1))
+        .in_postgres(&mut transaction)
+        .await
+        .expect("enqueued");
+    transaction.commit().await.expect("committed");
+    let begun = log.start.elapsed().as_millis() as u64;
+    let ran = || async { log.lines().iter().any(|line| line.1 == 1) };
+    support::until("it has run", ran).await;
+    let line = log
+        .lines()
+        .into_iter()
+        .find(|line| line.1 == 1)
+        .expect("a line");
+    running.end().await;
+    assert!(line.0 < begun + 500, "the channel is that of the schema");
+    let sql = "select count(*) from pg_tables where tablename like 'delayed_jobs%' and schemaname <> 'own_jobs'";
+    let elsewhere: i64 = sqlx::query_scalar(sql)
+        .fetch_one(&mut client)
+        .await
+        .expect("a count");
+    assert_eq!(elsewhere, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn neighbours_of_a_job_that_kills_its_worker_live() {
+    let Some((database, queue)) = opened().await else {
+        return;
+    };
+    // The program's own crash test has real kills; here the worker is dropped as it runs.
+    for note in 0..7 {
+        put(&queue, note).await;
+    }
+    let begun = Instant::now();
+    while queue.counts().await.expect("counts").unfinished() > 0 {
+        assert!(begun.elapsed() < 60 * SECOND, "{:?}", queue.counts().await);
+        let here = Queue::open(&database).await.expect("it opens");
+        let (killer, bang) = (CancellationToken::new(), CancellationToken::new());
+        let kill = killer.clone();
+        let worker = here
+            .worker()
+            .lease(500 * MILLI)
+            .register(move |job: Job<Note>| {
+                let kill = kill.clone();
+                async move {
+                    if job.payload.0 == 0 {
+                        kill.cancel();
+                        std::future::pending::<()>().await;
+                    }
+                    sleep(100 * MILLI).await;
+                    Ok(())
+                }
+            });
+        tokio::select! {
+            ended = worker.run(bang) => panic!("{ended:?}"),
+            () = killer.cancelled() => {}
+            () = sleep(10 * SECOND) => {}
+        }
+    }
+    let counts = queue.counts().await.expect("counts");
+    assert_eq!((counts.done, counts.dead), (6, 1), "{counts:?}");
+}

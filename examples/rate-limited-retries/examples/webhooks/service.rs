@@ -1,0 +1,282 @@
+//! Deliveries: what waits for its delay is a job of the group, what is due stands in the queue of its target.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use backon::ExponentialBuilder;
+use rate_limited_retries::{Context, Dispatcher, Policy, Rate, TryPushError};
+use schedgroup::flow::Verdict;
+use schedgroup::{Group, Handle, JobHandle};
+use tower::retry::budget::TpsBudget;
+
+use super::http::{self, Refusal};
+
+/// How long an id is known after its delivery has ended.
+const REMEMBERED: Duration = Duration::from_secs(3_600);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
+
+/// One delivery.
+pub(crate) struct Delivery {
+    pub(crate) id: String,
+    /// The host and the port: the key.
+    pub(crate) target: String,
+    pub(crate) path: String,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// Where a delivery is.
+enum State {
+    /// It waits for its delay.
+    Delayed(Arc<Delivery>, JobHandle),
+    Queued,
+    /// Its first attempt has begun.
+    Begun,
+    Deleted,
+    Ended,
+}
+
+/// What was not delivered when the service ended.
+pub(crate) struct Left {
+    pub(crate) id: String,
+    pub(crate) target: String,
+    pub(crate) attempts: u32,
+}
+
+/// The answer to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Accepted,
+    Known,
+    Busy,
+    Prevented,
+    TooLate,
+    Unknown,
+}
+
+type Table = Arc<Mutex<HashMap<String, State>>>;
+type Deliveries = Dispatcher<String, Arc<Delivery>>;
+
+pub(crate) struct Service {
+    group: Group,
+    dispatcher: Deliveries,
+    table: Table,
+}
+
+fn lock(table: &Table) -> MutexGuard<'_, HashMap<String, State>> {
+    table.lock().expect("nothing panics under it")
+}
+
+impl Service {
+    pub(crate) fn start() -> Service {
+        let (group, table) = (Group::new(), Table::default());
+        let backoff = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(200))
+            .with_max_delay(Duration::from_secs(60))
+            .with_max_times(10)
+            .with_jitter();
+        let policy = Policy::new(backoff)
+            .when(|refusal| match *refusal {
+                Refusal::Status(429 | 503, Some(after)) => Verdict::RetryAfter(after),
+                Refusal::Status(429 | 500.., _) | Refusal::Broken(_) => Verdict::Retry,
+                Refusal::Status(..) => Verdict::Stop,
+            })
+            .max_retry_after(Duration::from_secs(600))
+            .attempt_timeout(Duration::from_secs(10))
+            .budget(Arc::new(TpsBudget::default()))
+            .in_order()
+            .notify(|failure, pause| eprintln!("{failure}: again in {pause:?}"));
+        let of_work = Arc::clone(&table);
+        let dispatcher = Dispatcher::builder()
+            .per_key(Rate::per_second(50).burst(5))
+            // In order: one at a time of a target, and the policy lets nothing overtake it.
+            .in_flight(1)
+            .max_running(100)
+            .bound(10_000)
+            .run(&group, move |delivery, context| {
+                deliver(delivery, context, policy.clone(), Arc::clone(&of_work))
+            });
+        Service {
+            group,
+            dispatcher,
+            table,
+        }
+    }
+
+    /// Accepts a delivery, if its id is new.
+    pub(crate) fn accept(&self, delivery: Delivery, delay: Duration) -> Answer {
+        let delivery = Arc::new(delivery);
+        let mut table = lock(&self.table);
+        let Entry::Vacant(place) = table.entry(delivery.id.clone()) else {
+            return Answer::Known;
+        };
+        if delay.is_zero() {
+            place.insert(State::Queued);
+            drop(table);
+            return self.queue(delivery);
+        }
+        let handle = self.group.handle();
+        if handle.is_closed() {
+            return Answer::Busy;
+        }
+        let (dispatcher, due, known) = (
+            self.dispatcher.clone(),
+            Arc::clone(&delivery),
+            Arc::clone(&self.table),
+        );
+        let job = handle.delay(delay, async move {
+            let is_due = lock(&known)
+                .get_mut(&due.id)
+                .map(|state| std::mem::replace(state, State::Queued));
+            // If there is no place it was given up; the caller has its answer by now.
+            if is_due.is_some()
+                && dispatcher
+                    .push(due.target.clone(), Arc::clone(&due))
+                    .await
+                    .is_err()
+            {
+                lock(&known).remove(&due.id);
+                eprintln!("{}: not delivered, the service ends", due.id);
+            }
+        });
+        place.insert(State::Delayed(delivery, job));
+        Answer::Accepted
+    }
+
+    fn queue(&self, delivery: Arc<Delivery>) -> Answer {
+        let pushed = self.dispatcher.try_push(delivery.target.clone(), delivery);
+        match pushed {
+            Ok(()) => Answer::Accepted,
+            Err(TryPushError::Full(delivery) | TryPushError::Closed(delivery)) => {
+                lock(&self.table).remove(&delivery.id);
+                Answer::Busy
+            }
+            Err(_) => Answer::Busy,
+        }
+    }
+
+    /// Prevents a delivery whose first attempt has not begun.
+    pub(crate) fn delete(&self, id: &str) -> Answer {
+        let mut table = lock(&self.table);
+        match table.get_mut(id) {
+            None => Answer::Unknown,
+            Some(state @ State::Queued) => {
+                // It is left out when its turn comes.
+                *state = State::Deleted;
+                Answer::Prevented
+            }
+            Some(State::Delayed(..)) => {
+                let state = table.remove(id);
+                drop(table);
+                match state {
+                    // Its job looks for the id if it has just begun.
+                    Some(State::Delayed(_, job)) => {
+                        job.cancel();
+                        Answer::Prevented
+                    }
+                    _ => Answer::Unknown,
+                }
+            }
+            Some(State::Begun | State::Deleted | State::Ended) => Answer::TooLate,
+        }
+    }
+
+    /// Counts, as lines of text.
+    pub(crate) fn stats(&self, target: Option<&String>) -> String {
+        let Some(target) = target else {
+            let stats = self.dispatcher.stats();
+            return format!(
+                "queued {}\ndelayed {}\nrunning {}\nstarted {}\nretried {}\ntargets {}\nwaiting for their delay {}\n",
+                stats.queued,
+                stats.delayed,
+                stats.running,
+                stats.started,
+                stats.returned,
+                stats.keys,
+                self.waiting(),
+            );
+        };
+        let stats = self.dispatcher.key_stats(target);
+        let next = stats
+            .next
+            .map(|next| next.saturating_duration_since(tokio::time::Instant::now()));
+        format!(
+            "queued {}\ndelayed {}\nrunning {}\nstarted {}\nnext in {next:?}\n",
+            stats.queued, stats.delayed, stats.running, stats.started,
+        )
+    }
+
+    fn waiting(&self) -> usize {
+        let table = lock(&self.table);
+        let states = table.values();
+        states
+            .filter(|state| matches!(state, State::Delayed(..)))
+            .count()
+    }
+
+    /// Accepts no more, lets what is queued go on for the grace, and returns what is left.
+    pub(crate) async fn drain(&self) -> Vec<Left> {
+        let drained = self.dispatcher.drain(GRACE).await;
+        // What had begun is in `left` if it would be tried again, else its attempt ends now.
+        self.group.shutdown(Duration::from_secs(1)).await;
+        let mut table = lock(&self.table);
+        let queued = drained.left.into_iter().filter_map(|left| {
+            let state = table.remove(&left.work.id);
+            let is_wanted = !matches!(state, Some(State::Deleted));
+            is_wanted.then(|| Left {
+                id: left.work.id.clone(),
+                target: left.work.target.clone(),
+                attempts: left.attempts,
+            })
+        });
+        let mut left: Vec<Left> = queued.collect();
+        let delayed = table.drain().filter_map(|(id, state)| match state {
+            State::Delayed(delivery, _) => Some(Left {
+                id,
+                target: delivery.target.clone(),
+                attempts: 0,
+            }),
+            _ => None,
+        });
+        left.extend(delayed);
+        left
+    }
+}
+
+/// Makes one attempt.
+async fn deliver(
+    delivery: Arc<Delivery>,
+    context: Context<String, Arc<Delivery>>,
+    policy: Policy<Refusal>,
+    table: Table,
+) {
+    let group: Handle = context.job().handle();
+    match lock(&table).get_mut(&delivery.id) {
+        Some(State::Deleted) | None => return forget_later(&group, &table, &delivery.id),
+        Some(state) => *state = State::Begun,
+    }
+    if let Err(failure) = policy.attempt(http::post(&delivery)).await {
+        let retried = context.retry(&policy, Arc::clone(&delivery), &failure);
+        let Err(gave_up) = retried else {
+            return;
+        };
+        let (id, attempts) = (&delivery.id, gave_up.attempts);
+        eprintln!(
+            "{id}: given up after {attempts} attempts, {}: {failure}",
+            gave_up.reason
+        );
+    }
+    forget_later(&group, &table, &delivery.id);
+}
+
+/// An id that has ended is known for a while, so that it is not delivered twice.
+fn forget_later(group: &Handle, table: &Table, id: &str) {
+    if let Some(state) = lock(table).get_mut(id) {
+        *state = State::Ended;
+    }
+    let (table, id) = (Arc::clone(table), id.to_owned());
+    group.delay(REMEMBERED, async move {
+        lock(&table).remove(&id);
+    });
+}

@@ -1,0 +1,281 @@
+//! Settings of a dispatcher.
+
+use std::fmt;
+use std::hash::Hash;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::time::Duration;
+
+use schedgroup::Handle;
+
+use super::context::Context;
+use super::handle::Dispatcher;
+use super::shared::Settings;
+use crate::lanes::Limits;
+use crate::rate::Rate;
+
+/// Settings for a [`Dispatcher`]; created by [`Dispatcher::builder`]. Nothing is started until [`run`](Builder::run).
+///
+/// | setting | without it |
+/// |---|---|
+/// | [`per_key`](Builder::per_key) | a key's work starts as fast as it comes |
+/// | [`overall`](Builder::overall) | the rates of the keys add up |
+/// | [`in_flight`](Builder::in_flight) | any number of one key may run; with 1, a key is a serial queue |
+/// | [`max_running`](Builder::max_running) | any number may run in all |
+/// | [`bound`](Builder::bound) | any number may be queued, and `push` never waits |
+/// | [`max_hold`](Builder::max_hold) | `not_before` reaches an hour ahead |
+/// | [`slack`](Builder::slack) | each start has a wake-up of its own, or shares one of the same millisecond |
+///
+/// # Examples
+///
+/// ```
+/// use rate_limited_retries::{Dispatcher, Rate};
+/// use schedgroup::Group;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let group = Group::new();
+/// let dispatcher = Dispatcher::builder()
+///     .per_key(Rate::per_second(2).burst(2))
+///     .overall(Rate::per_second(100).burst(10))
+///     .in_flight(8)
+///     .max_running(64)
+///     .bound(10_000)
+///     .run(&group, |page: u32, context| async move {
+///         println!("{} {page}", context.key());
+///     });
+/// dispatcher.push("a.example", 1).await?;
+/// group.wait().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a dispatcher does not start until `run` is called"]
+pub struct Builder<K, T> {
+    settings: Settings,
+    of: PhantomData<fn(K, T)>,
+}
+
+impl<K, T> Builder<K, T> {
+    pub(super) fn new() -> Builder<K, T> {
+        Builder {
+            settings: Settings {
+                limits: Limits {
+                    per_key: None,
+                    overall: None,
+                    in_flight: u32::MAX,
+                    max_running: usize::MAX,
+                },
+                bound: None,
+                max_hold: Duration::from_secs(3_600),
+                slack: Duration::ZERO,
+            },
+            of: PhantomData,
+        }
+    }
+
+    /// Sets a rate for each key.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rate_limited_retries::{Dispatcher, Rate};
+    ///
+    /// let builder = Dispatcher::<String, String>::builder().per_key(Rate::per_second(2));
+    /// # drop(builder);
+    /// ```
+    pub fn per_key(mut self, rate: Rate) -> Builder<K, T> {
+        self.settings.limits.per_key = Some(rate);
+        self
+    }
+
+    /// Sets a rate for all keys together.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rate_limited_retries::{Dispatcher, Rate};
+    ///
+    /// let builder = Dispatcher::<String, String>::builder().overall(Rate::per_second(100));
+    /// # drop(builder);
+    /// ```
+    pub fn overall(mut self, rate: Rate) -> Builder<K, T> {
+        self.settings.limits.overall = Some(rate);
+        self
+    }
+
+    /// Sets how much work of one key runs at a time; more waits until some has ended.
+    ///
+    /// With 1 and no rate a dispatcher is a serial queue per key.
+    ///
+    /// # Panics
+    ///
+    /// If `count` is zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rate_limited_retries::Dispatcher;
+    ///
+    /// let serial = Dispatcher::<String, String>::builder().in_flight(1);
+    /// # drop(serial);
+    /// ```
+    #[track_caller]
+    pub fn in_flight(mut self, count: u32) -> Builder<K, T> {
+        assert!(
+            count > 0,
+            "rate-limited-retries: in_flight must be at least 1: nothing could ever start"
+        );
+        self.settings.limits.in_flight = count;
+        self
+    }
+
+    /// Sets how much work runs at a time, of all keys.
+    ///
+    /// # Panics
+    ///
+    /// If `count` is zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rate_limited_retries::Dispatcher;
+    ///
+    /// let builder = Dispatcher::<String, String>::builder().max_running(64);
+    /// # drop(builder);
+    /// ```
+    #[track_caller]
+    pub fn max_running(mut self, count: usize) -> Builder<K, T> {
+        assert!(
+            count > 0,
+            "rate-limited-retries: max_running must be at least 1: nothing could ever start"
+        );
+        self.settings.limits.max_running = count;
+        self
+    }
+
+    /// Sets how much may be queued: [`push`](Dispatcher::push) waits for a place, and
+    /// [`try_push`](Dispatcher::try_push) says that there is none.
+    ///
+    /// Places are given in the order of the calls. Work that comes again, or that running work pushes, takes none:
+    /// running work that waited for a place could wait for itself.
+    ///
+    /// # Panics
+    ///
+    /// If `count` is zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rate_limited_retries::Dispatcher;
+    ///
+    /// let builder = Dispatcher::<String, String>::builder().bound(10_000);
+    /// # drop(builder);
+    /// ```
+    #[track_caller]
+    pub fn bound(mut self, count: usize) -> Builder<K, T> {
+        assert!(
+            count > 0,
+            "rate-limited-retries: bound must be at least 1: nothing could ever be pushed"
+        );
+        self.settings.bound = Some(count);
+        self
+    }
+
+    /// Sets how far ahead `not_before` may hold up a key: one bad answer shall not do so for a year.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rate_limited_retries::Dispatcher;
+    /// use std::time::Duration;
+    ///
+    /// let builder = Dispatcher::<String, String>::builder().max_hold(Duration::from_secs(600));
+    /// # drop(builder);
+    /// ```
+    pub fn max_hold(mut self, hold: Duration) -> Builder<K, T> {
+        self.settings.max_hold = hold;
+        self
+    }
+
+    /// Sets how late a start may be to share a wake-up with others: up to 10 ms.
+    ///
+    /// With many slow keys most of the CPU time is that of wake-ups, one for each millisecond. No capacity is lost by
+    /// it, since starts are charged at their exact instants.
+    ///
+    /// # Panics
+    ///
+    /// If it is more than 10 ms.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rate_limited_retries::{Dispatcher, Rate};
+    /// use std::time::Duration;
+    ///
+    /// let builder = Dispatcher::<String, String>::builder()
+    ///     .per_key(Rate::new(1, Duration::from_secs(10)))
+    ///     .slack(Duration::from_millis(10));
+    /// # drop(builder);
+    /// ```
+    #[track_caller]
+    pub fn slack(mut self, slack: Duration) -> Builder<K, T> {
+        assert!(
+            slack <= Duration::from_millis(10),
+            "rate-limited-retries: slack must be at most 10 ms: more would cost capacity"
+        );
+        self.settings.slack = slack;
+        self
+    }
+
+    /// Creates a dispatcher that runs `work` in this group for each piece that is pushed, when it may start.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use rate_limited_retries::Dispatcher;
+    /// use schedgroup::Group;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let group = Group::new();
+    /// let dispatcher = Dispatcher::builder()
+    ///     .in_flight(1)
+    ///     .run(&group, |line: &'static str, context| async move {
+    ///         println!("{}: {line}", context.key());
+    ///     });
+    /// dispatcher.push("account 1", "credit").await?;
+    /// dispatcher.push("account 1", "debit").await?;
+    /// group.wait().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn run<F, Fut>(self, group: &impl AsRef<Handle>, work: F) -> Dispatcher<K, T>
+    where
+        K: Eq + Hash + Send + Sync + 'static,
+        T: Send + 'static,
+        F: Fn(T, Context<K, T>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let work = Box::new(
+            move |item, context| -> Pin<Box<dyn Future<Output = ()> + Send>> {
+                Box::pin(work(item, context))
+            },
+        );
+        Dispatcher::new(self.settings, group.as_ref().clone(), work)
+    }
+}
+
+impl<K, T> Clone for Builder<K, T> {
+    fn clone(&self) -> Builder<K, T> {
+        Builder {
+            settings: self.settings,
+            of: PhantomData,
+        }
+    }
+}
+
+impl<K, T> fmt::Debug for Builder<K, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Builder").field(&self.settings).finish()
+    }
+}

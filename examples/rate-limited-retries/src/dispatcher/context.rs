@@ -1,0 +1,453 @@
+//! What running work sees of its dispatcher.
+
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use schedgroup::JobContext;
+use tokio::time::Instant;
+
+use super::error::Closed;
+use super::shared::{New, Pusher, Shared};
+use crate::lanes::{Item, Place};
+use crate::retry::{Failure, GaveUp, Policy, Reason, Tries};
+use crate::time::later;
+
+/// The view of a running piece of work: its key, its instant, and the methods to send it back or to push more.
+///
+/// They are admitted while the group or the dispatcher drains, and never wait for a place of the
+/// [bound](crate::Builder::bound).
+///
+/// # Examples
+///
+/// ```
+/// use rate_limited_retries::{Dispatcher, Rate};
+/// use schedgroup::Group;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let group = Group::new();
+/// let dispatcher = Dispatcher::builder().per_key(Rate::per_second(2)).run(
+///     &group,
+///     |depth: u32, context| async move {
+///         println!("{} {depth}, attempt {}", context.key(), context.attempt());
+///         if depth > 0 {
+///             let _ = context.push("a.example", depth - 1);
+///         }
+///     },
+/// );
+/// dispatcher.push("a.example", 3).await?;
+/// group.wait().await?; // covers what the work pushes
+/// # Ok(())
+/// # }
+/// ```
+pub struct Context<K, T> {
+    shared: Arc<Shared<K, T>>,
+    key: Arc<K>,
+    at: u64,
+    started: u64,
+    cost: u32,
+    tries: Option<Box<Tries>>,
+    job: JobContext,
+}
+
+impl<K, T> Context<K, T> {
+    pub(super) fn new(
+        shared: Arc<Shared<K, T>>,
+        key: Arc<K>,
+        [at, started]: [u64; 2],
+        cost: u32,
+        tries: Option<Box<Tries>>,
+        job: JobContext,
+    ) -> Context<K, T> {
+        Context {
+            shared,
+            key,
+            at,
+            started,
+            cost,
+            tries,
+            job,
+        }
+    }
+
+    /// Returns the key in whose queue it was.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use rate_limited_retries::Dispatcher;
+    /// # use schedgroup::Group;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = Group::new();
+    /// let dispatcher = Dispatcher::builder().run(&group, |(), context| async move {
+    ///     assert_eq!(*context.key(), "host");
+    /// });
+    /// dispatcher.push("host", ()).await?;
+    /// # group.wait().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn key(&self) -> &K {
+        &self.key
+    }
+
+    /// Returns the exact instant at which the limits let it start.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use rate_limited_retries::{Dispatcher, Rate};
+    /// # use schedgroup::Group;
+    /// # use tokio::time::Instant;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = Group::new();
+    /// let begin = Instant::now();
+    /// let builder = Dispatcher::builder().per_key(Rate::per_second(3));
+    /// let dispatcher = builder.run(&group, move |page: u32, context| async move {
+    ///     assert_eq!(context.at(), begin + std::time::Duration::from_nanos([0, 333_333_334][page as usize]));
+    /// });
+    /// dispatcher.push("host", 0).await?;
+    /// dispatcher.push("host", 1).await?;
+    /// # group.wait().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn at(&self) -> Instant {
+        self.shared.clock.instant(self.at)
+    }
+
+    /// Returns the instant at which it did start, and at which the rates were charged if that was very late.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use rate_limited_retries::Dispatcher;
+    /// # use schedgroup::Group;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = Group::new();
+    /// let dispatcher = Dispatcher::builder().run(&group, |(), context| async move {
+    ///     println!("{:?} late", context.started() - context.at());
+    /// });
+    /// dispatcher.push("host", ()).await?;
+    /// # group.wait().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn started(&self) -> Instant {
+        self.shared.clock.instant(self.started)
+    }
+
+    /// Returns the number of this attempt; 1 for the first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use rate_limited_retries::Dispatcher;
+    /// # use schedgroup::Group;
+    /// # use tokio::time::Instant;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = Group::new();
+    /// let dispatcher = Dispatcher::builder().run(&group, |(), context| async move {
+    ///     if context.attempt() < 3 {
+    ///         let _ = context.again(Instant::now(), ());
+    ///     }
+    /// });
+    /// dispatcher.push("host", ()).await?;
+    /// # group.wait().await?;
+    /// # assert_eq!(dispatcher.stats().started, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn attempt(&self) -> u32 {
+        let before = self.tries.as_ref().map_or(0, |tries| tries.attempts);
+        before.saturating_add(1)
+    }
+
+    /// Returns what it cost.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use rate_limited_retries::Dispatcher;
+    /// # use schedgroup::Group;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = Group::new();
+    /// let dispatcher = Dispatcher::builder().run(&group, |(), context| async move {
+    ///     assert_eq!(context.cost(), 10);
+    /// });
+    /// dispatcher.push_cost("host", 10, ()).await?;
+    /// # group.wait().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cost(&self) -> u32 {
+        self.cost
+    }
+
+    /// Returns the job's view of its group. Short pieces of work that start one after the other share a job.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use rate_limited_retries::Dispatcher;
+    /// # use schedgroup::Group;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = Group::new();
+    /// let dispatcher = Dispatcher::builder().run(&group, |(), context| async move {
+    ///     context.job().token().run_until_cancelled(async { println!("working") }).await;
+    /// });
+    /// dispatcher.push("host", ()).await?;
+    /// # group.wait().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn job(&self) -> &JobContext {
+        &self.job
+    }
+}
+
+impl<K, T> Context<K, T>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    T: Send + 'static,
+{
+    /// Queues more work of cost one.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`], with the work, once the dispatcher was drained or its group has ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use rate_limited_retries::Dispatcher;
+    /// # use schedgroup::Group;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = Group::new();
+    /// let dispatcher = Dispatcher::builder().run(&group, |link: u32, context| async move {
+    ///     if link < 10 {
+    ///         let _ = context.push("host", link + 1);
+    ///     }
+    /// });
+    /// dispatcher.push("host", 1).await?;
+    /// # group.wait().await?;
+    /// # assert_eq!(dispatcher.stats().started, 10);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn push(&self, key: K, work: T) -> Result<(), Closed<T>> {
+        self.push_cost(key, 1, work)
+    }
+
+    /// Queues more work of this cost; otherwise like [`push`](Context::push).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`push`](Context::push).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use rate_limited_retries::Dispatcher;
+    /// # use schedgroup::Group;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = Group::new();
+    /// let dispatcher = Dispatcher::builder().run(&group, |link: u32, context| async move {
+    ///     if link < 10 {
+    ///         let _ = context.push_cost("host", context.cost(), link + 1);
+    ///     }
+    /// });
+    /// dispatcher.push_cost("host", 5, 1).await?;
+    /// # group.wait().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn push_cost(&self, key: K, cost: u32, work: T) -> Result<(), Closed<T>> {
+        let new = New {
+            place: Place::End,
+            item: Item {
+                work,
+                cost,
+                bounded: false,
+                tries: None,
+            },
+            at: None,
+        };
+        self.send(Arc::new(key), new)
+    }
+
+    /// Sends work back to the head of this key's queue when `at` is due, since it has waited before. It keeps its cost.
+    ///
+    /// Until then it keeps no other work of the key waiting. Of what has come back, the first goes first.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`push`](Context::push).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use rate_limited_retries::Dispatcher;
+    /// # use schedgroup::Group;
+    /// # use std::time::Duration;
+    /// # use tokio::time::Instant;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = Group::new();
+    /// let dispatcher = Dispatcher::builder().run(&group, |page: &str, context| async move {
+    ///     if context.attempt() == 1 {
+    ///         let _ = context.again(Instant::now() + Duration::from_secs(1), page);
+    ///     }
+    /// });
+    /// dispatcher.push("host", "/a").await?;
+    /// # group.wait().await?;
+    /// # assert_eq!(dispatcher.stats().returned, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn again(mut self, at: Instant, work: T) -> Result<(), Closed<T>> {
+        let tries = self.count_attempt();
+        self.send_back(at, work, tries)
+    }
+
+    /// Sends failed work back to the head of this key's queue, when the policy says so. Returns the pause.
+    ///
+    /// A verdict of [`RetryAfter`](schedgroup::flow::Verdict::RetryAfter) holds up the whole key until then, as
+    /// [`not_before`](Context::not_before) does.
+    ///
+    /// # Errors
+    ///
+    /// [`GaveUp`], with the work and the reason.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use backon::ConstantBuilder;
+    /// use rate_limited_retries::{Dispatcher, Policy, Reason};
+    /// # use schedgroup::Group;
+    /// # async fn fetch(_: &str) -> Result<(), &'static str> { Err("busy") }
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = Group::new();
+    /// let policy = Policy::new(ConstantBuilder::default().with_max_times(3));
+    /// let dispatcher = Dispatcher::builder().run(&group, move |page: &str, context| {
+    ///     let policy = policy.clone();
+    ///     async move {
+    ///         if let Err(failure) = policy.attempt(fetch(page)).await {
+    ///             if let Err(gave_up) = context.retry(&policy, page, &failure) {
+    ///                 assert_eq!((gave_up.attempts, gave_up.reason), (4, Reason::Delays));
+    ///             }
+    ///         }
+    ///     }
+    /// });
+    /// dispatcher.push("host", "/a").await?;
+    /// # group.wait().await?;
+    /// # assert_eq!(dispatcher.stats().started, 4);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn retry<E>(
+        mut self,
+        policy: &Policy<E>,
+        work: T,
+        failure: &Failure<E>,
+    ) -> Result<Duration, GaveUp<T>> {
+        let mut tries = self.count_attempt();
+        let attempts = tries.attempts;
+        let gave_up = |work, reason| GaveUp {
+            work,
+            attempts,
+            reason,
+        };
+        let decision = match policy.decide(&mut tries, failure) {
+            Ok(decision) => decision,
+            Err(reason) => {
+                if let Reason::TooLong(pause) = reason {
+                    // No other item of this key need try.
+                    self.not_before(later(Instant::now(), pause));
+                }
+                return Err(gave_up(work, reason));
+            }
+        };
+        let at = later(Instant::now(), decision.pause);
+        if decision.holds_key {
+            self.not_before(at);
+        }
+        match self.send_back(at, work, tries) {
+            Ok(()) => Ok(decision.pause),
+            Err(Closed(work)) => Err(gave_up(work, Reason::Closed)),
+        }
+    }
+
+    /// Delays the start of this key's work until `at`: [`Dispatcher::not_before`](crate::Dispatcher::not_before).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use rate_limited_retries::Dispatcher;
+    /// # use schedgroup::Group;
+    /// # use std::time::Duration;
+    /// # use tokio::time::Instant;
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let group = Group::new();
+    /// let dispatcher = Dispatcher::builder().in_flight(1).run(&group, |(), context| async move {
+    ///     context.not_before(Instant::now() + Duration::from_secs(60));
+    /// });
+    /// dispatcher.push("host", ()).await?;
+    /// dispatcher.push("host", ()).await?; // a minute later
+    /// # group.wait().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn not_before(&self, at: Instant) {
+        self.shared.not_before(Arc::clone(&self.key), at);
+    }
+
+    fn count_attempt(&mut self) -> Box<Tries> {
+        let mut tries = self.tries.take().unwrap_or_default();
+        tries.attempts = tries.attempts.saturating_add(1);
+        tries
+    }
+
+    fn send_back(self, at: Instant, work: T, tries: Box<Tries>) -> Result<(), Closed<T>> {
+        let new = New {
+            place: Place::Head,
+            item: Item {
+                work,
+                cost: self.cost,
+                bounded: false,
+                tries: Some(tries),
+            },
+            at: Some(at),
+        };
+        let key = Arc::clone(&self.key);
+        self.send(key, new)
+    }
+
+    fn send(&self, key: Arc<K>, new: New<T>) -> Result<(), Closed<T>> {
+        let pusher = Pusher::Work(&self.job);
+        let sent = self.shared.push(&pusher, key, new);
+        sent.map_err(|Closed(new)| Closed(new.item.work))
+    }
+}
+
+impl<K: fmt::Debug, T> fmt::Debug for Context<K, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("key", &self.key)
+            .field("at", &self.at())
+            .field("attempt", &self.attempt())
+            .finish_non_exhaustive()
+    }
+}

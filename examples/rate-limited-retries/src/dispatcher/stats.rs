@@ -1,0 +1,83 @@
+//! Counts and instants.
+
+use tokio::time::Instant;
+
+/// Counts of a dispatcher; returned by [`Dispatcher::stats`](crate::Dispatcher::stats).
+///
+/// # Examples
+///
+/// ```
+/// use rate_limited_retries::{Dispatcher, Rate};
+/// use schedgroup::Group;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let group = Group::new();
+/// let rate = Rate::per_second(1);
+/// let dispatcher = Dispatcher::builder().per_key(rate).run(&group, |_: u32, _| async {});
+/// for work in 0..3 {
+///     dispatcher.try_push("key", work).expect("it is open");
+/// }
+/// tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+/// let stats = dispatcher.stats();
+/// assert_eq!((stats.started, stats.queued, stats.keys), (1, 2, 1));
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Work that stands in a queue.
+    pub queued: usize,
+    /// Work that comes, or comes again, at an instant.
+    pub delayed: usize,
+    /// Work that runs.
+    pub running: usize,
+    /// Keys that have work, or a past that still counts.
+    pub keys: usize,
+    /// How often work has started.
+    pub started: u64,
+    /// How often work was sent back to its queue.
+    pub returned: u64,
+    /// When something may start next; `None` if nothing can before some work has come or ended.
+    pub next: Option<Instant>,
+}
+
+/// Counts of one key; returned by [`Dispatcher::key_stats`](crate::Dispatcher::key_stats).
+///
+/// # Examples
+///
+/// ```
+/// use rate_limited_retries::Dispatcher;
+/// use schedgroup::Group;
+/// use std::time::Duration;
+/// use tokio::time::Instant;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let group = Group::new();
+/// let dispatcher = Dispatcher::builder().run(&group, |_: u32, _| async {});
+/// let noon = Instant::now() + Duration::from_secs(60);
+/// dispatcher.not_before("key", noon);
+/// dispatcher.try_push("key", 1).expect("it is open");
+/// let stats = dispatcher.key_stats(&"key");
+/// assert_eq!((stats.queued, stats.not_before, stats.next), (1, Some(noon), Some(noon)));
+/// assert_eq!(dispatcher.key_stats(&"other"), Default::default());
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyStats {
+    /// Work that stands in its queue.
+    pub queued: usize,
+    /// Work that comes, or comes again, at an instant.
+    pub delayed: usize,
+    /// Work that runs.
+    pub running: usize,
+    /// How often work has started since the key was last forgotten: one without work is, when its rate allows a whole
+    /// burst again.
+    pub started: u64,
+    /// Nothing of it starts before this, if that lies ahead.
+    pub not_before: Option<Instant>,
+    /// When its own limits let its next work start; the limits over all may let it start later.
+    pub next: Option<Instant>,
+}

@@ -1,0 +1,303 @@
+//! One GCRA bucket with an exact count per period; pure: it gets all times, in nanoseconds.
+
+use std::collections::VecDeque;
+
+use crate::rate::Rate;
+
+/// A start that is at most so late is charged at its exact instant, so that no capacity is lost to timers and to other
+/// programs; a later one is charged at the start. So what a program missed while it was stopped is not made up for all
+/// at once.
+///
+/// It is a tenth of the period, but no less than a busy machine takes, and no more than a tenth of a second.
+fn tolerance(rate: Rate) -> u64 {
+    (rate.window() / 10).clamp(20_000_000, 100_000_000)
+}
+
+/// What has started through one bucket: the instant at which it will be full again.
+///
+/// By itself that keeps the rate of the exact instants. Starts are later than these, by up to [`tolerance`], and
+/// where that is longer than the distance of two of them, a late one and punctual ones after it could come to more
+/// than the rate allows in a period. So a bucket that had such a start also keeps a [`Window`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bucket {
+    /// In parts of a nanosecond, so that nothing is ever rounded; see [`Rate::parts`].
+    full: u128,
+    /// While there are late starts to be kept in mind.
+    window: Option<Box<Window>>,
+}
+
+impl Bucket {
+    /// The exact instant at which this cost may start: the first whole nanosecond.
+    pub(crate) fn exact(&self, rate: Rate, cost: u32) -> u64 {
+        rate.nanos(self.opens(rate, cost))
+    }
+
+    /// When a period that had late starts allows this cost. To be asked only when its exact instant has come: whoever
+    /// slept until here in the first place would be late once more, by as much, in each period.
+    pub(crate) fn floor(&self, rate: Rate, cost: u32) -> u64 {
+        let window = self.window.as_ref();
+        window.map_or(0, |window| window.earliest(rate, cost))
+    }
+
+    fn opens(&self, rate: Rate, cost: u32) -> u128 {
+        self.full.saturating_sub(rate.credit(cost))
+    }
+
+    /// This cost starts `now`, and could have started at `at`, which is not before its exact instant.
+    pub(crate) fn take(&mut self, rate: Rate, cost: u32, at: u64, now: u64) {
+        let charged = if now - at > tolerance(rate) { now } else { at };
+        let opens = self.opens(rate, cost);
+        // Within the nanosecond of its earliest instant it starts exactly then: the rest of the nanosecond is not
+        // lost.
+        let exact = if rate.nanos(opens) == charged {
+            opens
+        } else {
+            rate.parts(charged)
+        };
+        let begins = self.full.max(exact);
+        self.full = begins.saturating_add(rate.earned(cost));
+        let late = rate.parts(now) > begins.saturating_add(rate.earned(1));
+        if late || self.window.is_some() {
+            let window = self.window.get_or_insert_default();
+            window.take(rate, cost, now, late);
+            if window.late.is_empty() && window.floor <= now {
+                self.window = None;
+            }
+        }
+    }
+
+    /// Returns whether nothing that has started makes a difference any more.
+    pub(crate) fn is_idle(&self, rate: Rate, now: u64) -> bool {
+        self.full <= rate.parts(now)
+            && self.window.as_ref().is_none_or(|window| {
+                let last = window.late.back();
+                last.is_none_or(|late| late.at.saturating_add(rate.window()) <= now)
+            })
+    }
+}
+
+/// The late starts of the last period.
+///
+/// A start that is late by no more than the distance of two can be left out. Say it was at `s`, and its exact
+/// instant `v`, with `s <= v + T`. Something that makes more than the count and the burst since then has its own
+/// exact instant at `v + period + T` or later, which is not before `s + period`.
+#[derive(Clone, Debug, Default)]
+struct Window {
+    /// The costs of all starts since the first that was late.
+    started: u64,
+    /// Nothing more starts before this, whatever its cost: the end of the period of the last late start that has
+    /// left `late`.
+    floor: u64,
+    late: VecDeque<Late>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Late {
+    /// The costs of all that started before it.
+    before: u64,
+    at: u64,
+}
+
+impl Window {
+    /// All costs up to this number may start within the period of a start that had `before` before it.
+    fn allowed(rate: Rate, cost: u32) -> u64 {
+        u64::from(rate.count()) + u64::from(rate.burst_size().max(cost))
+    }
+
+    fn earliest(&self, rate: Rate, cost: u32) -> u64 {
+        let (ends, allowed) = (self.started + u64::from(cost), Window::allowed(rate, cost));
+        let full = self.late.iter();
+        let full = full.take_while(|late| ends - late.before > allowed);
+        full.last()
+            .map_or(self.floor, |late| late.at.saturating_add(rate.window()))
+    }
+
+    fn take(&mut self, rate: Rate, cost: u32, now: u64, late: bool) {
+        let before = self.started;
+        self.started += u64::from(cost);
+        let allowed = Window::allowed(rate, 0);
+        while let Some(first) = self.late.front() {
+            let end = first.at.saturating_add(rate.window());
+            if end > now && self.started - first.before <= allowed {
+                break;
+            }
+            // Those that start later count as much or more, and this one's period stands as the floor.
+            self.floor = end;
+            self.late.pop_front();
+        }
+        if late {
+            self.late.push_back(Late { before, at: now });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// When costs start that are all there at 1000.
+    fn instants(rate: Rate, costs: &[u32]) -> Vec<u64> {
+        let mut bucket = Bucket::default();
+        let started = costs.iter().map(|&cost| {
+            let at = bucket.exact(rate, cost).max(1000);
+            bucket.take(rate, cost, at, at);
+            at - 1000
+        });
+        started.collect()
+    }
+
+    fn rate(count: u32, period: u64, burst: u32) -> Rate {
+        Rate::new(count, Duration::from_nanos(period)).burst(burst)
+    }
+
+    #[test]
+    fn a_burst_starts_at_once_and_the_rest_evenly() {
+        let instants = instants(rate(1, 10, 3), &[1; 6]);
+        assert_eq!(instants, [0, 0, 0, 10, 20, 30]);
+    }
+
+    #[test]
+    fn thirds_of_a_nanosecond_add_up() {
+        let instants = instants(rate(3, 10, 1), &[1; 7]);
+        assert_eq!(instants, [0, 4, 7, 10, 14, 17, 20]);
+    }
+
+    #[test]
+    fn a_cost_of_many_waits_for_as_many_and_a_cost_of_zero_for_its_turn() {
+        let instants = instants(rate(1, 10, 3), &[2, 2, 0, 3, 0, 1]);
+        assert_eq!(instants, [0, 10, 10, 40, 40, 50]);
+    }
+
+    #[test]
+    fn a_cost_above_the_burst_waits_for_all_of_it_and_is_paid_off_afterwards() {
+        let instants = instants(rate(1, 10, 2), &[1, 5, 1, 1]);
+        assert_eq!(instants, [0, 10, 50, 60]);
+    }
+
+    #[test]
+    fn the_farthest_instant_is_far_away() {
+        let slowest = rate(1, u64::MAX, u32::MAX);
+        let mut bucket = Bucket::default();
+        for _ in 0..3 {
+            bucket.take(slowest, u32::MAX, u64::MAX, u64::MAX);
+        }
+        assert_eq!(bucket.exact(slowest, u32::MAX), u64::MAX);
+        assert!(!bucket.is_idle(slowest, u64::MAX));
+    }
+
+    #[test]
+    fn a_start_within_the_tolerance_costs_nothing_and_a_later_one_is_charged_then() {
+        for (millis, tolerated) in [(50, 20), (500, 50), (1_000, 100), (10_000, 100)] {
+            let (period, tolerated) = (millis * 1_000_000, tolerated * 1_000_000);
+            let rate = rate(1, period, 1);
+            for (late, next) in [
+                (0, period),
+                (tolerated, period),
+                (tolerated + 1, period + tolerated + 1),
+            ] {
+                let mut bucket = Bucket::default();
+                bucket.take(rate, 1, 0, late);
+                assert_eq!(bucket.exact(rate, 1), next, "{late} late, {millis} ms");
+            }
+        }
+    }
+
+    /// Splitmix64.
+    fn random(seed: &mut u64) -> u64 {
+        *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = *seed;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Late by anything from nothing to twice the tolerance, with costs and pauses: in no window of a period is
+    /// there more than the count and a burst, measured at the starts.
+    #[test]
+    fn no_window_of_a_period_has_more_than_the_count_and_a_burst() {
+        for seed in 0..400 {
+            let mut state = seed;
+            let below = |state: &mut u64, bound: u64| random(state) % bound;
+            let count = 1 + below(&mut state, 300) as u32;
+            let burst = 1 + below(&mut state, 5) as u32;
+            let period = 1_000_000 * (1 + below(&mut state, 200));
+            let rate = rate(count, period, burst);
+            let lateness = 1 + below(&mut state, 2 * tolerance(rate));
+            let (mut bucket, mut now, mut starts) = (Bucket::default(), 0, Vec::new());
+            for _ in 0..2_000 {
+                let cost = below(&mut state, u64::from(burst) + 1) as u32;
+                let ready = match below(&mut state, 50) {
+                    0 => now + below(&mut state, 3 * period),
+                    _ => now,
+                };
+                let at = bucket.exact(rate, cost).max(ready);
+                now = now.max(at);
+                if below(&mut state, 4) == 0 {
+                    now += below(&mut state, lateness);
+                }
+                now = now.max(bucket.floor(rate, cost));
+                bucket.take(rate, cost, at, now);
+                starts.push((now, u64::from(cost)));
+            }
+            let (mut from, mut sum) = (0, 0);
+            for &(at, cost) in &starts {
+                sum += cost;
+                while at - starts[from].0 >= period {
+                    sum -= starts[from].1;
+                    from += 1;
+                }
+                assert!(
+                    sum <= rate.in_a_period(),
+                    "{sum} at {at} of {rate:?}, seed {seed}"
+                );
+            }
+        }
+    }
+
+    /// Each start is up to two milliseconds late, and the rate is reached all the same.
+    #[test]
+    fn late_starts_lose_no_capacity() {
+        for count in [100, 1_000, 5_000] {
+            let rate = Rate::per_second(count);
+            let (mut bucket, mut seed, mut now, mut starts) = (Bucket::default(), 7, 0, 0);
+            let mut at = 0;
+            while now < 10_000_000_000 {
+                at = bucket.exact(rate, 1).max(at);
+                // A wake-up at the next whole millisecond, and up to another one late.
+                let mut wake = |at: u64| {
+                    if at > now {
+                        now = at.next_multiple_of(1_000_000) + random(&mut seed) % 1_000_000;
+                    }
+                };
+                wake(at);
+                wake(bucket.floor(rate, 1));
+                bucket.take(rate, 1, at, now);
+                starts += 1;
+            }
+            let share = starts * 10_000 / (10 * u64::from(count));
+            assert!(share >= 9_985, "{share} of ten thousand at {count}/s");
+        }
+    }
+
+    #[test]
+    fn only_late_starts_of_the_last_period_are_kept() {
+        let rate = Rate::per_second(1_000);
+        let mut bucket = Bucket::default();
+        for n in 0..50_000_u64 {
+            let at = bucket.exact(rate, 1).max(n * 1_000_000);
+            assert!(
+                bucket.floor(rate, 1) <= at + 2_000_000,
+                "constant lateness adds up"
+            );
+            bucket.take(rate, 1, at, at + 2_000_000);
+        }
+        let kept = bucket.window.as_ref().unwrap().late.len();
+        assert!(kept <= 1_001, "{kept} kept");
+        assert!(!bucket.is_idle(rate, 50_500_000_000));
+        assert!(bucket.is_idle(rate, 51_100_000_000));
+        let at = 52_000_000_000;
+        bucket.take(rate, 1, at, at);
+        assert!(bucket.window.is_none(), "nothing late is left");
+    }
+}

@@ -1,0 +1,685 @@
+//! The limits beside the rates, what is charged and when, and the graceful end.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::common::{Flag, HOUR, Hold, Log, bounded, ms, multi_thread, settle, until, watched};
+use rate_limited_retries::{Closed, Dispatcher, KeyStats, Rate, TryPushError};
+use schedgroup::Group;
+use tokio::time::{Instant, sleep, timeout};
+
+/// Counts how many run, in all and at most.
+#[derive(Clone, Default)]
+struct Gauge(Arc<(AtomicUsize, AtomicUsize)>);
+
+impl Gauge {
+    async fn run(self, length: Duration) {
+        let (now, most) = &*self.0;
+        most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        sleep(length).await;
+        now.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn most(&self) -> usize {
+        self.0.1.load(Ordering::SeqCst)
+    }
+}
+
+// Without a rate.
+
+#[tokio::test(start_paused = true)]
+async fn without_a_rate_a_key_is_a_serial_queue() {
+    let (group, log) = (Group::new(), Log::new());
+    let of_work = log.clone();
+    let builder = Dispatcher::builder().in_flight(1);
+    let dispatcher = builder.run(&group, move |n: u64, context| {
+        let log = of_work.clone();
+        async move {
+            sleep(ms(10)).await;
+            log.push((*context.key(), n));
+        }
+    });
+    for n in 0..3 {
+        dispatcher.push("a", n).await.unwrap();
+        dispatcher.push("b", n).await.unwrap();
+    }
+    group.wait().await.unwrap();
+    let mut ended = log.take();
+    ended.sort_by_key(|&((key, n), at)| (at, key, n));
+    let expected = [10, 20, 30].into_iter().zip(0..);
+    let expected = expected.flat_map(|(at, n)| ["a", "b"].map(|key| ((key, n), ms(at))));
+    assert!(ended.iter().copied().eq(expected), "{ended:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_any_limit_all_starts_at_once() {
+    let (group, gauge) = (Group::new(), Gauge::default());
+    let of_work = gauge.clone();
+    let dispatcher =
+        Dispatcher::builder().run(&group, move |length, _| of_work.clone().run(length));
+    for _ in 0..1_000 {
+        dispatcher.push("k", ms(5)).await.unwrap();
+    }
+    let begin = Instant::now();
+    group.wait().await.unwrap();
+    assert_eq!((gauge.most(), begin.elapsed()), (1_000, ms(5)));
+}
+
+// How many run, and how many are queued.
+
+#[tokio::test(start_paused = true)]
+async fn at_most_max_running_run_of_all_keys() {
+    let (group, gauge) = (Group::new(), Gauge::default());
+    let of_work = gauge.clone();
+    let builder = Dispatcher::builder().max_running(3).in_flight(2);
+    let dispatcher = builder.run(&group, move |length, _| of_work.clone().run(length));
+    for n in 0..40 {
+        dispatcher.push(n % 4, ms(10)).await.unwrap();
+    }
+    let begin = Instant::now();
+    group.wait().await.unwrap();
+    assert_eq!(gauge.most(), 3);
+    // 40 pieces in 3 slots; a slot that is free is taken at once.
+    assert_eq!(begin.elapsed(), ms(140));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_waits_for_a_place_in_turn() {
+    let (group, log) = (Group::new(), Log::new());
+    let builder = Dispatcher::builder().per_key(Rate::per_second(10)).bound(2);
+    let dispatcher = builder.run(&group, |_: u64, _| async {});
+    // The first starts at once, and frees its place.
+    for n in 0..3 {
+        dispatcher.push("k", n).await.unwrap();
+    }
+    assert_eq!(dispatcher.try_push("k", 3), Err(TryPushError::Full(3)));
+    let pushers = (3..6).map(|n| {
+        let (dispatcher, log) = (dispatcher.clone(), log.clone());
+        tokio::spawn(async move {
+            dispatcher.push("other", n).await.unwrap();
+            log.push(n);
+        })
+    });
+    let pushers: Vec<_> = pushers.collect();
+    settle().await;
+    assert_eq!(log.take(), []);
+    for pusher in pushers {
+        pusher.await.unwrap();
+    }
+    // A place is free when work of the key starts, and "other" starts at once.
+    let pushed = log.take();
+    assert_eq!(
+        pushed.iter().map(|(n, _)| *n).collect::<Vec<_>>(),
+        [3, 4, 5]
+    );
+    assert_eq!(pushed[0].1, ms(100));
+    group.wait().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_push_that_gives_up_loses_no_place() {
+    let group = Group::new();
+    let builder = Dispatcher::builder().per_key(Rate::per_second(1)).bound(1);
+    let dispatcher = builder.run(&group, |_: u64, _| async {});
+    dispatcher.push("k", 0).await.unwrap();
+    dispatcher.push("k", 1).await.unwrap();
+    for _ in 0..10 {
+        let waits = timeout(ms(10), dispatcher.push("k", 9)).await;
+        assert!(waits.is_err());
+    }
+    sleep(ms(1_000)).await;
+    dispatcher.push("k", 2).await.unwrap();
+    assert_eq!(dispatcher.try_push("k", 3), Err(TryPushError::Full(3)));
+    group.wait().await.unwrap();
+    assert_eq!(dispatcher.stats().started, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejected_push_gives_its_place_back() {
+    let group = Group::new();
+    let dispatcher = Dispatcher::builder()
+        .bound(1)
+        .run(&group, |_: u64, _| async {});
+    group.cancel();
+    for n in 0..3 {
+        assert_eq!(dispatcher.push("k", n).await, Err(Closed(n)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn pushes_that_wait_end_with_the_dispatcher_and_with_the_group() {
+    type End = fn(&Group, &Dispatcher<&'static str, u64>);
+    let ends: [End; 2] = [
+        |group, _| group.cancel(),
+        |_, dispatcher| drop(dispatcher.drain(HOUR)),
+    ];
+    for end in ends {
+        let group = Group::new();
+        let builder = Dispatcher::builder().per_key(Rate::new(1, HOUR)).bound(1);
+        let dispatcher = builder.run(&group, |_: u64, _| async {});
+        dispatcher.push("k", 0).await.unwrap();
+        dispatcher.push("k", 1).await.unwrap();
+        let waits = tokio::spawn({
+            let dispatcher = dispatcher.clone();
+            async move { dispatcher.push("k", 2).await }
+        });
+        settle().await;
+        end(&group, &dispatcher);
+        assert_eq!(bounded(waits).await.unwrap(), Err(Closed(2)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_again_needs_no_place() {
+    let group = Group::new();
+    let builder = Dispatcher::builder().in_flight(1).bound(1);
+    let dispatcher = builder.run(&group, |n: u64, context| async move {
+        if n < 10 && context.attempt() < 3 {
+            context.push("other", n + 10).unwrap();
+            context.again(Instant::now(), n).unwrap();
+        }
+    });
+    dispatcher.push("k", 0).await.unwrap();
+    bounded(group.wait()).await.unwrap();
+    // Three times, and what it pushes twice.
+    assert_eq!(
+        (dispatcher.stats().started, dispatcher.stats().queued),
+        (5, 0)
+    );
+}
+
+// What is charged, and when: the cases that were wrong once.
+
+/// Host 10 is released at once, and waits for a slot until 9.8 s. Its second piece starts ten seconds after that.
+#[tokio::test(start_paused = true)]
+async fn work_that_waits_for_a_slot_is_charged_when_it_starts() {
+    let (group, log) = (Group::builder().max_running(1).build(), Log::new());
+    let of_work = log.clone();
+    let rate = Rate::new(1, Duration::from_secs(10));
+    let builder = Dispatcher::builder().per_key(rate);
+    let dispatcher = builder.run(&group, move |n: u64, context| {
+        of_work.push((*context.key(), n));
+        sleep(ms(980))
+    });
+    for n in 0..2 {
+        for host in 0..=10 {
+            dispatcher.push(host, n).await.unwrap();
+        }
+    }
+    group.wait().await.unwrap();
+    let started = log.take();
+    let at = |wanted| {
+        started
+            .iter()
+            .find(|(which, _)| *which == wanted)
+            .unwrap()
+            .1
+    };
+    assert_eq!(at((10, 0)), ms(9_800));
+    for host in 0..=10 {
+        let apart = at((host, 1)) - at((host, 0));
+        assert!(apart >= ms(10_000), "host {host}: {apart:?}");
+    }
+    assert_eq!(
+        at((10, 1)),
+        ms(20_580),
+        "behind the others, which each take a slot for 980 ms"
+    );
+}
+
+/// Slots of the group that come free all at once after a while: no more start in a second than GCRA allows.
+#[tokio::test(start_paused = true)]
+async fn a_full_group_breaks_no_rate() {
+    let (group, hold, log) = (
+        Group::builder().max_running(4).build(),
+        Hold::new(),
+        Log::new(),
+    );
+    let of_work = log.clone();
+    let rate = Rate::per_second(10).burst(10);
+    let builder = Dispatcher::builder().overall(rate);
+    let dispatcher = builder.run(&group, move |n: u64, _| of_work.job(n));
+    for _ in 0..4 {
+        group.delay(Duration::ZERO, hold.job());
+        hold.started().await;
+    }
+    for n in 0..60 {
+        dispatcher.push(n % 7, n).await.unwrap();
+    }
+    sleep(ms(980)).await;
+    (0..4).for_each(|_| hold.release());
+    group.wait().await.unwrap();
+    let at: Vec<Duration> = log.take().into_iter().map(|(_, at)| at).collect();
+    assert_eq!(
+        (at.len(), at[9]),
+        (60, ms(980)),
+        "a burst when there is a slot"
+    );
+    for (n, from) in at.iter().enumerate() {
+        let within = at[n..]
+            .iter()
+            .take_while(|at| **at - *from < ms(1_000))
+            .count();
+        assert!(within <= 20, "{within} in a second from {from:?} on");
+    }
+    assert_eq!(at[59], ms(980 + 5_000));
+}
+
+/// 800 that were released and held up again took 800 tokens of the rate over all.
+#[tokio::test(start_paused = true)]
+async fn work_that_is_held_up_before_it_starts_is_charged_once() {
+    let (group, hold, log) = (
+        Group::builder().max_running(1).build(),
+        Hold::new(),
+        Log::new(),
+    );
+    let of_work = log.clone();
+    let overall = Rate::per_second(10).burst(10);
+    let builder = Dispatcher::builder().overall(overall).in_flight(8);
+    let dispatcher = builder.run(&group, move |n: u64, _| of_work.job(n));
+    group.delay(Duration::ZERO, hold.job());
+    hold.started().await;
+    for n in 0..10 {
+        dispatcher.push("held", n).await.unwrap();
+        dispatcher.push("free", 100 + n).await.unwrap();
+    }
+    sleep(ms(5)).await;
+    dispatcher.not_before("held", Instant::now() + ms(1_000));
+    hold.release();
+    group.wait().await.unwrap();
+    let started = log.take();
+    let expected = (100..110).map(|n| (n, ms(5)));
+    // A second's worth has been earned by then, and all of it is there.
+    let held = (0..10).map(|n| (n, ms(1_005)));
+    assert!(
+        started.iter().copied().eq(expected.chain(held)),
+        "{started:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_comes_again_keeps_its_cost() {
+    let (group, log) = (Group::new(), Log::new());
+    let of_work = log.clone();
+    let builder = Dispatcher::builder().per_key(Rate::per_second(1));
+    let dispatcher = builder.run(&group, move |n: u64, context| {
+        of_work.push((n, context.cost()));
+        async move {
+            match n {
+                0 => context.again(Instant::now(), 1).unwrap(),
+                1 => context.push_cost("k", context.cost(), 2).unwrap(),
+                _ => {}
+            }
+        }
+    });
+    dispatcher.push_cost("k", 10, 0).await.unwrap();
+    group.wait().await.unwrap();
+    let expected = [((0, 10), 0), ((1, 10), 10_000), ((2, 10), 20_000)];
+    assert_eq!(log.take(), expected.map(|(what, at)| (what, ms(at))));
+}
+
+/// As far as a limit of the program itself is concerned, what a machine that was busy did not start is made up for.
+#[tokio::test(start_paused = true)]
+async fn a_start_that_is_a_little_late_takes_nothing_from_the_next() {
+    let (group, log) = (Group::new(), Log::new());
+    let of_work = log.clone();
+    let builder = Dispatcher::builder().per_key(Rate::per_second(20));
+    let dispatcher = builder.run(&group, move |n: u64, _| of_work.job(n));
+    for n in 0..4 {
+        dispatcher.push("k", n).await.unwrap();
+    }
+    sleep(ms(40)).await;
+    // The second is 19 ms late, the third 21.
+    tokio::time::advance(ms(29)).await;
+    sleep(ms(50)).await;
+    tokio::time::advance(ms(2)).await;
+    group.wait().await.unwrap();
+    let at: Vec<Duration> = log.take().into_iter().map(|(_, at)| at).collect();
+    assert_eq!(at, [0, 69, 100, 150].map(ms));
+}
+
+#[tokio::test(start_paused = true)]
+async fn slack_shares_wake_ups_and_costs_no_capacity() {
+    let (group, log) = (Group::new(), Log::new());
+    let of_work = log.clone();
+    let rate = Rate::new(1, Duration::from_secs(10));
+    let builder = Dispatcher::builder().per_key(rate).slack(ms(10));
+    let dispatcher = builder.run(&group, move |n: u64, _| of_work.job(n));
+    let begin = Instant::now();
+    for key in 0..100 {
+        dispatcher.not_before(key, begin + ms(100 + key));
+        for n in 0..10 {
+            dispatcher.push(key, n).await.unwrap();
+        }
+    }
+    group.wait().await.unwrap();
+    let started = log.take();
+    assert_eq!(started.len(), 1_000);
+    let mut instants: Vec<Duration> = started.iter().map(|(_, at)| *at).collect();
+    instants.dedup();
+    assert!(instants.len() <= 120, "{} wake-ups", instants.len());
+    let last = started.last().unwrap().1;
+    assert!(
+        last <= ms(90_000 + 199 + 11),
+        "{last:?}: no start was charged late"
+    );
+}
+
+/// On the real clock: work that blocks its thread keeps no other that is due waiting.
+#[test]
+fn work_that_blocks_its_thread_keeps_no_other_waiting() {
+    watched(|| {
+        multi_thread().block_on(bounded(async {
+            let (group, flag) = (Group::new(), Flag::new());
+            let (send, block) = std::sync::mpsc::channel::<()>();
+            let (block, of_work) = (Mutex::new(block), flag.clone());
+            let dispatcher = Dispatcher::builder().run(&group, move |n: u64, _| {
+                if n == 0 {
+                    // Until the others have run.
+                    let _ = block.lock().unwrap().recv();
+                }
+                of_work.job()
+            });
+            for n in 0..10 {
+                dispatcher.push(n, n).await.unwrap();
+            }
+            let seen = flag.clone();
+            // A thread of its own: both workers may be in the dispatcher's jobs.
+            std::thread::spawn(move || {
+                while seen.drops() < 9 {
+                    std::thread::sleep(ms(1));
+                }
+                drop(send);
+            });
+            group.wait().await.unwrap();
+            assert_eq!(flag.drops(), 10);
+        }));
+    });
+}
+
+// Keys that are held up.
+
+#[tokio::test(start_paused = true)]
+async fn a_key_is_held_up_for_an_hour_at_most_or_as_long_as_is_set() {
+    for (cap, until) in [
+        (None, HOUR),
+        (Some(ms(250)), ms(250)),
+        (Some(Duration::MAX), HOUR * 9_000),
+    ] {
+        let (group, log) = (Group::new(), Log::new());
+        let of_work = log.clone();
+        let mut builder = Dispatcher::builder();
+        if let Some(cap) = cap {
+            builder = builder.max_hold(cap);
+        }
+        let dispatcher = builder.run(&group, move |n: u64, _| of_work.job(n));
+        dispatcher.push("k", 0).await.unwrap();
+        // A `Retry-After: 32400000`.
+        dispatcher.not_before("k", Instant::now() + HOUR * 9_000);
+        group.wait().await.unwrap();
+        assert_eq!(log.take(), [(0, until)], "{cap:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_cleared_starts_at_once_and_keeps_to_its_rate() {
+    let (group, log) = (Group::new(), Log::new());
+    let of_work = log.clone();
+    let builder = Dispatcher::builder().per_key(Rate::per_second(10));
+    let dispatcher = builder.run(&group, move |n: u64, _| of_work.job(n));
+    for n in 0..3 {
+        dispatcher.push("k", n).await.unwrap();
+    }
+    sleep(ms(50)).await;
+    dispatcher.not_before("k", Instant::now() + HOUR);
+    let stats = dispatcher.key_stats(&"k");
+    assert_eq!(stats.not_before, Some(Instant::now() + HOUR));
+    sleep(ms(500)).await;
+    dispatcher.clear_not_before(&"k");
+    dispatcher.clear_not_before(&"unknown");
+    group.wait().await.unwrap();
+    assert_eq!(log.take(), [(0, ms(0)), (1, ms(550)), (2, ms(650))]);
+    assert_eq!(dispatcher.key_stats(&"k").not_before, None);
+}
+
+// Counts.
+
+#[tokio::test(start_paused = true)]
+async fn stats_tell_counts_and_the_next_instant_per_key_and_in_all() {
+    let (group, hold) = (Group::new(), Hold::new());
+    let held = hold.clone();
+    let builder = Dispatcher::builder()
+        .per_key(Rate::per_second(10))
+        .in_flight(1);
+    let dispatcher = builder.run(&group, move |n: u64, context| {
+        let held = held.job();
+        async move {
+            match n {
+                0 => held.await,
+                1 => context.again(Instant::now() + HOUR, 1).unwrap(),
+                _ => {}
+            }
+        }
+    });
+    let begin = Instant::now();
+    for n in [0, 5, 6] {
+        dispatcher.push("a", n).await.unwrap();
+    }
+    for n in [1, 5] {
+        dispatcher.push("b", n).await.unwrap();
+    }
+    sleep(ms(10)).await;
+    let stats = dispatcher.stats();
+    assert_eq!((stats.queued, stats.delayed, stats.running), (3, 1, 1));
+    assert_eq!((stats.started, stats.returned, stats.keys), (2, 1, 2));
+    assert_eq!(stats.next, Some(begin + ms(100)));
+    let a = dispatcher.key_stats(&"a");
+    assert_eq!((a.queued, a.delayed, a.running, a.started), (2, 0, 1, 1));
+    assert_eq!(a.next, None, "it waits for its slot");
+    let b = dispatcher.key_stats(&"b");
+    assert_eq!((b.queued, b.delayed, b.running, b.started), (1, 1, 0, 1));
+    assert_eq!(b.next, Some(begin + ms(100)));
+    assert_eq!(dispatcher.key_stats(&"c"), KeyStats::default());
+    let text = format!("{dispatcher:?}");
+    assert!(
+        text.contains("queued: 3") && text.contains("Handle"),
+        "{text}"
+    );
+}
+
+// The graceful end.
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_lets_work_start_at_its_rate_and_gives_back_the_rest() {
+    let (group, log) = (Group::new(), Log::new());
+    let of_work = log.clone();
+    let builder = Dispatcher::builder().per_key(Rate::per_second(10));
+    let dispatcher = builder.run(&group, move |n: u64, context| {
+        of_work.push(n);
+        async move {
+            if n == 100 {
+                context.again(Instant::now() + HOUR, 100).unwrap();
+            }
+        }
+    });
+    dispatcher.push("c", 100).await.unwrap();
+    for n in 0..10 {
+        dispatcher.push("a", n).await.unwrap();
+        dispatcher.push_cost("b", 2, 10 + n).await.unwrap();
+    }
+    sleep(ms(1)).await;
+    let drain = dispatcher.drain(ms(349));
+    assert_eq!(
+        dispatcher.push("a", 77).await,
+        Err(Closed(77)),
+        "from the call on"
+    );
+    let begin = Instant::now();
+    let drained = drain.await;
+    assert_eq!(begin.elapsed(), ms(349));
+    // "a" at 0, 100, 200, 300 and "b" at 0, 200; three before the call.
+    assert_eq!((drained.started, drained.running), (4, 0));
+    let left: Vec<_> = drained
+        .left
+        .iter()
+        .map(|left| (*left.key, left.work))
+        .collect();
+    let a = (4..10).map(|n| ("a", n));
+    let b = (12..20).map(|n| ("b", n));
+    let mut sorted = left.clone();
+    sorted.sort_unstable();
+    assert!(
+        sorted.into_iter().eq(a.chain(b).chain([("c", 100)])),
+        "{left:?}"
+    );
+    assert_eq!(left.last(), Some(&("c", 100)), "what would have come again");
+    let costs = drained.left.iter().map(|left| (left.cost, left.attempts));
+    assert_eq!(costs.max(), Some((2, 0)));
+    assert_eq!(drained.left.last().unwrap().attempts, 1);
+    assert_eq!(log.len(), 7);
+    // Nothing keeps the group any more.
+    timeout(ms(1), group.wait()).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_ends_as_soon_as_nothing_is_left() {
+    let group = Group::new();
+    let builder = Dispatcher::builder().per_key(Rate::per_second(10));
+    let dispatcher = builder.run(&group, |again: bool, context| async move {
+        sleep(ms(30)).await;
+        if again {
+            context.again(Instant::now() + ms(50), false).unwrap();
+        }
+    });
+    for again in [false, false, true] {
+        dispatcher.push("k", again).await.unwrap();
+    }
+    let begin = Instant::now();
+    let drained = dispatcher.drain(HOUR).await;
+    // At 0, 100, 200, and the last again at 300.
+    assert_eq!(
+        (drained.started, drained.left.len(), begin.elapsed()),
+        (4, 0, ms(330))
+    );
+    let drained = dispatcher.drain(HOUR).await;
+    assert_eq!(
+        (drained.started, drained.left.len()),
+        (0, 0),
+        "there is nothing twice"
+    );
+    assert_eq!(begin.elapsed(), ms(330));
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_outlives_the_grace_is_counted_and_gets_its_work_back() {
+    let (group, hold, log) = (Group::new(), Hold::new(), Log::new());
+    let (held, of_work) = (hold.clone(), log.clone());
+    let dispatcher = Dispatcher::builder()
+        .in_flight(1)
+        .run(&group, move |n: u64, context| {
+            let (held, log) = (held.job(), of_work.clone());
+            async move {
+                held.await;
+                log.push(
+                    context
+                        .again(Instant::now(), n)
+                        .map_err(|Closed(work)| work),
+                );
+            }
+        });
+    for n in 0..3 {
+        dispatcher.push("k", n).await.unwrap();
+    }
+    hold.started().await;
+    let drained = dispatcher.drain(ms(100)).await;
+    assert_eq!((drained.running, drained.left.len()), (1, 2));
+    hold.release();
+    group.wait().await.unwrap();
+    assert_eq!(log.labels(), [Err(0)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_that_is_dropped_goes_on_and_may_be_repeated() {
+    let group = Group::new();
+    let builder = Dispatcher::builder().per_key(Rate::per_second(10));
+    let dispatcher = builder.run(&group, |_: u64, _| async {});
+    for n in 0..10 {
+        dispatcher.push("k", n).await.unwrap();
+    }
+    assert!(timeout(ms(150), dispatcher.drain(HOUR)).await.is_err());
+    assert_eq!(dispatcher.push("k", 10).await, Err(Closed(10)));
+    sleep(ms(200)).await;
+    let drained = dispatcher.drain(Duration::ZERO).await;
+    assert_eq!((drained.started, drained.left.len()), (0, 6));
+}
+
+/// On the real clock, with pushes, work that comes again, holds, clears and a drain on several threads: each piece of
+/// work ends once, or is given back.
+#[test]
+fn nothing_is_lost_and_nothing_runs_twice() {
+    for round in 0..20 {
+        watched(move || {
+            let runtime = multi_thread();
+            runtime.block_on(bounded(async move {
+                let group = Group::new();
+                let (ended, of_work) = (Flag::new(), Flag::new());
+                let (in_work, rejected) = (ended.clone(), Flag::new());
+                let builder = Dispatcher::builder()
+                    .per_key(Rate::per_second(2_000).burst(3))
+                    .overall(Rate::per_second(10_000).burst(7))
+                    .in_flight(2)
+                    .max_running(5)
+                    .bound(50);
+                let in_vain = rejected.clone();
+                let dispatcher = builder.run(&group, move |n: u64, context| {
+                    let (ended, rejected) = (in_work.clone(), in_vain.clone());
+                    async move {
+                        tokio::task::yield_now().await;
+                        if n % 3 == 0 && context.attempt() < 3 {
+                            if n % 2 == 0 {
+                                context.not_before(Instant::now() + ms(1));
+                            }
+                            let again = context.again(Instant::now() + ms(n % 4), n);
+                            if again.is_err() {
+                                drop(rejected.guard());
+                            }
+                            return;
+                        }
+                        drop(ended.guard());
+                    }
+                });
+                let pushers = (0..4).map(|key| {
+                    let (dispatcher, accepted) = (dispatcher.clone(), of_work.clone());
+                    tokio::spawn(async move {
+                        for n in 0..200 {
+                            if dispatcher.push(key, n).await.is_err() {
+                                return;
+                            }
+                            drop(accepted.guard());
+                            if n % 16 == 0 {
+                                dispatcher.clear_not_before(&key);
+                            }
+                        }
+                    })
+                });
+                let pushers: Vec<_> = pushers.collect();
+                sleep(ms(round * 5)).await;
+                let drained = dispatcher.drain(ms(round)).await;
+                for pusher in pushers {
+                    pusher.await.unwrap();
+                }
+                until("what ran has ended", || dispatcher.stats().running == 0).await;
+                bounded(group.wait()).await.unwrap();
+                let gone = ended.drops() + rejected.drops() + drained.left.len();
+                assert_eq!(
+                    gone,
+                    of_work.drops(),
+                    "round {round}: {:?}",
+                    dispatcher.stats()
+                );
+                assert_eq!(dispatcher.stats().queued + dispatcher.stats().delayed, 0);
+            }));
+        });
+    }
+}

@@ -1,0 +1,140 @@
+//! Who is late beside jobs that take a worker thread away, and beside very many that repeat.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use schedgroup::{Group, Next};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::late::{APART, Late};
+use crate::{Xorshift, two_workers};
+
+const BLOCK: Duration = Duration::from_millis(300);
+
+/// Every half second a job schedules another one, due in 5 ms, and then blocks its thread for 300 ms.
+pub(crate) fn schedule_then_block(seconds: u64) -> u64 {
+    let (late, own) = two_workers().block_on(async move {
+        let (group, own) = (Group::new(), Late::empty());
+        for round in 0..seconds * 2 {
+            let own = own.clone();
+            group.delay_with(
+                Duration::from_millis(500 * round + 5),
+                |context| async move {
+                    let due = Instant::now() + Duration::from_millis(5);
+                    context.schedule(due, async move { own.add(due) });
+                    std::thread::sleep(BLOCK);
+                },
+            );
+        }
+        let late = Late::of_jobs(&group, APART, seconds).await;
+        group.wait().await.expect("no job panics");
+        (late, own)
+    });
+    let ([half, most, all], [_, _, own]) = (late.figures(), own.figures());
+    println!(
+        "schedule-then-block: late by p50 {half} ms, p99 {most} ms, at most {all} ms; what the blocking jobs scheduled at most {own} ms"
+    );
+    u64::from(all.max(own) > 20.0)
+}
+
+/// The same for jobs that block after an await, beside tasks of tokio's that sleep. That worker has just turned
+/// tokio's timer, which nothing else does until it looks again: nothing is promised, and tasks are as late.
+pub(crate) fn block_after_await(seconds: u64) -> u64 {
+    let (late, tasks) = two_workers().block_on(async move {
+        let (group, tasks) = (Group::new(), Late::empty());
+        for round in 0..seconds * 2 {
+            group.delay(Duration::from_millis(500 * round + 3), async {
+                sleep(Duration::from_millis(2)).await;
+                std::thread::sleep(BLOCK);
+            });
+        }
+        let sleeps = tokio::spawn({
+            let (tasks, start) = (tasks.clone(), Instant::now());
+            async move {
+                for beat in 1..=seconds * 1000 / APART.as_millis() as u64 {
+                    let due = start + APART * beat as u32;
+                    sleep_until(due).await;
+                    tasks.add(due);
+                }
+            }
+        });
+        let late = Late::of_jobs(&group, APART, seconds).await;
+        sleeps.await.expect("it sleeps");
+        (late, tasks)
+    });
+    for (what, late) in [("jobs", late), ("tasks that sleep", tasks)] {
+        let [half, most, all] = late.figures();
+        println!(
+            "block-after-await: {what} late by p50 {half} ms, p99 {most} ms, at most {all} ms"
+        );
+    }
+    0
+}
+
+/// 200 groups of 1,000 jobs that repeat each second: none misses a run.
+pub(crate) fn repeating(seconds: u64) -> u64 {
+    const GROUPS: u64 = 200;
+    const JOBS: u64 = 1000;
+    let (late, runs, took) = two_workers().block_on(async move {
+        let (late, runs) = (Arc::new(Histogram::default()), Arc::new(AtomicU64::new(0)));
+        let (mut random, mut groups) = (Xorshift(7), Vec::new());
+        // All are in before the first is due.
+        let start = Instant::now() + Duration::from_secs(1);
+        for _ in 0..GROUPS {
+            let group = Group::new();
+            for _ in 0..JOBS {
+                let first = start + Duration::from_micros(random.below(1_000_000));
+                let (late, runs) = (Arc::clone(&late), Arc::clone(&runs));
+                group.repeat(first, move |context| {
+                    late.add(context.lateness());
+                    runs.fetch_add(1, Relaxed);
+                    let next = context.deadline() + Duration::from_secs(1);
+                    let ends = context.run() == seconds;
+                    async move { if ends { Next::Done } else { Next::At(next) } }
+                });
+            }
+            groups.push(group);
+        }
+        let begun = Instant::now();
+        for group in groups {
+            group.wait().await.expect("no job panics");
+        }
+        (late, runs.load(Relaxed), begun.elapsed())
+    });
+    let missing = (GROUPS * JOBS * seconds).abs_diff(runs);
+    let [half, most, all] = late.figures();
+    println!(
+        "repeating: {missing} missing of {runs} runs of {GROUPS} groups of {JOBS} in {took:.1?}, late by p50 {half} ms, p99 {most} ms, at most {all} ms"
+    );
+    missing
+}
+
+/// Latenesses by the millisecond, of very many runs.
+struct Histogram([AtomicU64; 4096]);
+
+impl Default for Histogram {
+    fn default() -> Histogram {
+        Histogram([const { AtomicU64::new(0) }; 4096])
+    }
+}
+
+impl Histogram {
+    fn add(&self, late: Duration) {
+        let millis = (late.as_millis() as usize).min(self.0.len() - 1);
+        self.0[millis].fetch_add(1, Relaxed);
+    }
+
+    /// The half, 99 of 100, all.
+    fn figures(&self) -> [u64; 3] {
+        let all: u64 = self.0.iter().map(|count| count.load(Relaxed)).sum();
+        [50, 99, 100].map(|part| {
+            let mut seen = 0;
+            let millis = self.0.iter().position(|count| {
+                seen += count.load(Relaxed);
+                seen * 100 >= all * part
+            });
+            millis.unwrap_or(0) as u64
+        })
+    }
+}
