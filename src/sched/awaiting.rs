@@ -1,7 +1,7 @@
 //! Jobs that await: each is woken by itself, and polled by the workers, without a task of its own.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -32,8 +32,9 @@ pub(super) struct AwaitingJob {
     shared: Arc<Shared>,
     woken: Arc<WokenJobs>,
     flags: AtomicU8,
-    /// Locked by the owner alone, and for as long as it polls.
-    job: Mutex<Option<RunningJob>>,
+    /// Locked by the owner alone, and for as long as it polls. With the job lies the waker that it is polled with,
+    /// which holds this place; the end of the job takes both out.
+    job: Mutex<Option<(RunningJob, Waker)>>,
 }
 
 const POLLED: u8 = 1;
@@ -48,22 +49,36 @@ pub(super) struct VacantPlace {
     pub(super) waker: Waker,
 }
 
+/// What became of a job that was polled again.
+pub(super) enum Resumed {
+    Pending,
+    /// It has ended, and the place may have the next one as soon as the group knows. The slot, if the caller has to
+    /// record the end.
+    Ended(VacantPlace, Option<u32>),
+}
+
 impl VacantPlace {
     pub(super) fn new(shared: &Arc<Shared>, woken: &Arc<WokenJobs>) -> VacantPlace {
-        Arc::new(AwaitingJob {
+        let place = Arc::new(AwaitingJob {
             shared: Arc::clone(shared),
             woken: Arc::clone(woken),
             flags: AtomicU8::new(POLLED),
             job: Mutex::new(None),
-        })
-        .into()
-    }
-}
-
-impl From<Arc<AwaitingJob>> for VacantPlace {
-    fn from(place: Arc<AwaitingJob>) -> VacantPlace {
+        });
         let waker = Waker::from(Arc::clone(&place));
         VacantPlace { place, waker }
+    }
+
+    /// Takes a job in that is pending after its first poll. The group knows of this place already.
+    pub(super) fn adopt(self, job: RunningJob) {
+        let VacantPlace { place, waker } = self;
+        *lock(&place.job) = Some((job, waker));
+        place.put_back();
+    }
+
+    /// Forgets what was asked of the former job. The group knows of its end, so no abort is on its way.
+    pub(super) fn reset(&self) {
+        self.place.flags.store(POLLED, Release);
     }
 }
 
@@ -72,35 +87,32 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl AwaitingJob {
-    /// Takes a job in that is pending after its first poll. The group knows of this place already.
-    pub(super) fn adopt(self: Arc<Self>, job: RunningJob) {
-        *lock(&self.job) = Some(job);
-        self.put_back();
-    }
-
-    /// Polls the job that was taken out of the queue. If it has ended, its place comes back for another one.
-    pub(super) fn resume(self: Arc<Self>) -> Option<VacantPlace> {
-        let flags = self.own()?;
-        let waker = Waker::from(Arc::clone(&self));
-        let mut place = lock(&self.job);
-        let polled = match &mut *place {
+    /// Polls the job that was taken out of the queue.
+    pub(super) fn resume(self: Arc<Self>) -> Resumed {
+        let Some(flags) = self.own() else {
+            return Resumed::Pending;
+        };
+        let mut held = lock(&self.job);
+        let polled = match &mut *held {
             Some(_) if flags & ABORTED != 0 => Poll::Ready(Ok(None)),
-            Some(job) => job.poll(&self.shared, &mut Context::from_waker(&waker)),
-            None => return None,
+            Some((job, waker)) => job.poll(&self.shared, &mut Context::from_waker(waker)),
+            None => return Resumed::Pending,
         };
-        let Poll::Ready(outcome) = polled else {
-            drop(place);
-            self.put_back();
-            return None;
+        let ended = match polled {
+            Poll::Ready(outcome) => held.take().map(|ended| (ended, outcome)),
+            Poll::Pending => None,
         };
-        let job = place.take();
-        drop(place);
-        if let Some(job) = job {
-            job.end(&self.shared, outcome);
+        drop(held);
+        match ended {
+            Some(((job, waker), outcome)) => {
+                let unrecorded = job.end_in_batch(&self.shared, outcome);
+                Resumed::Ended(VacantPlace { place: self, waker }, unrecorded)
+            }
+            None => {
+                self.put_back();
+                Resumed::Pending
+            }
         }
-        // The group has forgotten this place with the end of its job, so no abort is on its way.
-        self.flags.swap(POLLED, AcqRel);
-        Some(VacantPlace { place: self, waker })
     }
 
     /// The group is over with its runtime: a job that no worker owns ends here, and any other where it is.
@@ -134,8 +146,8 @@ impl AwaitingJob {
 
     /// The owner ends a job that is to stop.
     fn stop(&self) {
-        let job = lock(&self.job).take();
-        if let Some(job) = job {
+        let stopped = lock(&self.job).take();
+        if let Some((job, _)) = stopped {
             job.end(&self.shared, Ok(None));
         }
     }
@@ -143,7 +155,7 @@ impl AwaitingJob {
     /// Some worker is to poll it again.
     fn queue(self: &Arc<Self>) {
         let shared = &self.shared;
-        match self.woken.push(Arc::clone(self), shared.is_current()) {
+        match self.woken.push(Arc::clone(self), || shared.is_current()) {
             Call::Nobody => {}
             Call::Worker => {
                 let start = shared.enter(|state, effects| state.want_workers(effects));
@@ -200,12 +212,14 @@ enum Call {
 }
 
 impl WokenJobs {
-    /// Adds a job; `within` if that is done by a job of the group.
-    fn push(&self, job: Arc<AwaitingJob>, within: bool) -> Call {
+    /// Adds a job; `within` says whether that is done by a job of the group.
+    fn push(&self, job: Arc<AwaitingJob>, within: impl FnOnce() -> bool) -> Call {
         let mut queue = lock(&self.0);
         queue.jobs.push_back(job);
-        let (flag, call) = match within {
-            _ if queue.called => return Call::Nobody,
+        if queue.called {
+            return Call::Nobody;
+        }
+        let (flag, call) = match within() {
             true => (&mut queue.watched, Call::Driver),
             false => (&mut queue.called, Call::Worker),
         };

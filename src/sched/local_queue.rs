@@ -57,7 +57,7 @@ struct Inner {
     woken: VecDeque<Arc<AwaitingJob>>,
     /// In release order.
     unstarted: VecDeque<Claim>,
-    /// Jobs that ended at their first poll and are not recorded yet.
+    /// Jobs that have ended and are not recorded yet.
     ended: Vec<u32>,
     /// Jobs that were started or polled again.
     polled: u64,
@@ -75,9 +75,9 @@ impl LocalQueue {
 
     // The owner.
 
-    /// Takes the next job, which starts now. `ended` is the slot of the job before, if that has ended and
-    /// only has to be recorded.
-    pub(super) fn next(&self, ended: Option<u32>, now: Timestamp) -> Option<Task> {
+    /// Takes the next job. `ended` is the slot of the job before, if that has ended and only has to be
+    /// recorded; `now` is asked for the time if the job starts.
+    pub(super) fn next(&self, ended: Option<u32>, now: impl FnOnce() -> Timestamp) -> Option<Task> {
         let mut inner = self.lock();
         // One step, so that the counts never show two jobs running on one worker.
         inner.ended.extend(ended);
@@ -86,7 +86,7 @@ impl LocalQueue {
             return Some(Task::Resume(job));
         }
         let claim = inner.unstarted.pop_front()?;
-        let lateness = now.since(claim.deadline);
+        let lateness = now().since(claim.deadline);
         inner.max_lateness = inner.max_lateness.max(lateness);
         // Stall detection reads this: a worker that polls jobs is not stuck.
         inner.polled += 1;
@@ -218,7 +218,7 @@ pub(super) mod tests {
 
     /// The next job, which has not started: no other is there.
     fn next(local: &LocalQueue, ended: Option<u32>, now: Timestamp) -> Option<Claim> {
-        local.next(ended, now).map(|task| match task {
+        local.next(ended, || now).map(|task| match task {
             Task::Start(claim) => claim,
             Task::Resume(_) => unreachable!("none was woken"),
         })

@@ -38,6 +38,27 @@ impl RunningJob {
         }
     }
 
+    /// Ends the run for a worker that records ends in batches, as it does those of jobs that are ready at their
+    /// first poll. Returns the slot if that is all that is left to be done.
+    pub(super) fn end_in_batch(mut self, shared: &Arc<Shared>, outcome: RunOutcome) -> Option<u32> {
+        let is_plain = matches!(
+            (&outcome, &self.live),
+            (Ok(Some(_)), Some(Started::Future(_)))
+        );
+        // With a limit the slot is another job's at once.
+        if !is_plain || shared.is_limited {
+            self.end(shared, outcome);
+            return None;
+        }
+        match panic::discard(self.live.take()) {
+            Ok(()) => Some(self.slot),
+            Err(payload) => {
+                self.end(shared, Err(payload));
+                None
+            }
+        }
+    }
+
     /// Ends the run in two steps under the lock, and drops user values before each of them.
     pub(super) fn end(self, shared: &Arc<Shared>, outcome: RunOutcome) {
         // The end of a run has four parts, and each relies on the ones before it:

@@ -50,6 +50,8 @@ pub(super) struct Shared {
     deadline: Timestamp,
     /// Worker threads of the runtime steal tasks from each other. Fixed when the group is built.
     steals: bool,
+    /// The group has a limit of running jobs.
+    pub(super) is_limited: bool,
     /// The most often that slots were looked at while the lock was held once.
     #[cfg(test)]
     pub(super) most_looks: std::sync::atomic::AtomicUsize,
@@ -90,6 +92,7 @@ impl Shared {
         let steals = runtime.runtime_flavor() != RuntimeFlavor::CurrentThread
             && runtime.metrics().num_workers() > 1;
         Arc::new(Shared {
+            is_limited: state.jobs.is_limited(),
             state: Mutex::new(state),
             #[cfg(test)]
             entered: Default::default(),

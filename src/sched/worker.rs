@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::task::coop;
 
-use super::awaiting::VacantPlace;
+use super::awaiting::{Resumed, VacantPlace};
 use super::local_queue::{Claim, Task};
 use super::runnable::{Row, Run, Started, Work};
 use super::running::RunningJob;
@@ -41,6 +41,7 @@ pub(super) fn start(shared: &Arc<Shared>, count: usize) {
             shared: Arc::clone(shared),
             registration: Registration::new(),
             vacant: Vec::new(),
+            left: Vec::new(),
         };
         shared.runtime.spawn(worker.work());
     }
@@ -91,6 +92,8 @@ struct Worker {
     registration: Registration,
     /// Places for the next jobs that have to await.
     vacant: Vec<VacantPlace>,
+    /// Places whose jobs have ended, until the next claim has recorded that.
+    left: Vec<VacantPlace>,
 }
 
 /// A runtime that shuts down drops its tasks wherever they are.
@@ -121,16 +124,25 @@ impl Worker {
         let Worker {
             shared,
             registration,
-            ..
+            vacant,
+            left,
         } = self;
         let now = shared.deadline_clock();
         let cancelled = shared.is_cancelled();
         let (claimed, others) = shared
             .enter(|state, effects| state.claim(registration, now, cancelled, cx.waker(), effects));
         start(shared, others);
-        if claimed != ClaimResult::Jobs {
-            self.vacant.truncate(1);
-            self.vacant.shrink_to(1);
+        let room = match claimed {
+            ClaimResult::Jobs => MOST_VACANT,
+            _ => 1,
+        };
+        left.truncate(room.saturating_sub(vacant.len()));
+        left.iter().for_each(VacantPlace::reset);
+        vacant.append(left);
+        if room == 1 {
+            vacant.truncate(1);
+            vacant.shrink_to(1);
+            left.shrink_to(1);
         }
         match claimed {
             ClaimResult::Jobs => Poll::Ready(true),
@@ -144,20 +156,19 @@ impl Worker {
         let mut ended = None;
         let mut clock = CachedClock::new(&self.shared);
         loop {
-            let now = clock.look(&self.shared);
-            match self.registration.local.next(ended.take(), now) {
+            let local = &self.registration.local;
+            match local.next(ended.take(), || clock.look(&self.shared)) {
                 None => return true,
                 Some(Task::Resume(job)) => {
-                    if let Some(place) = job.resume() {
-                        if self.vacant.len() < MOST_VACANT {
-                            self.vacant.push(place);
-                        }
+                    if let Resumed::Ended(place, unrecorded) = job.resume() {
+                        self.left.push(place);
+                        ended = unrecorded;
                     }
                 }
                 // The start check comes after the job has left the queue. So whoever has seen the end, and
                 // after that a job that is pending, will not see it start.
                 Some(Task::Start(claim)) if self.shared.is_over() => self.shared.give_back(claim),
-                Some(Task::Start(claim)) => ended = self.run(claim, now),
+                Some(Task::Start(claim)) => ended = self.run(claim, clock.now),
             }
             *turn -= 1;
             if *turn == 0 || !coop::has_budget_remaining() {
@@ -260,11 +271,11 @@ impl Worker {
     /// A job has to await: it goes to its place, from where a wake-up brings it back to some worker.
     fn park(&mut self, job: RunningJob) {
         let shared = &self.shared;
-        let Some(VacantPlace { place, .. }) = self.vacant.pop() else {
+        let Some(vacant) = self.vacant.pop() else {
             unreachable!("the job was polled with its waker");
         };
-        if shared.with(|state| state.awaits(job.slot, &place)) {
-            place.adopt(job);
+        if shared.with(|state| state.awaits(job.slot, &vacant.place)) {
+            vacant.adopt(job);
         } else {
             job.end(shared, Ok(None));
         }

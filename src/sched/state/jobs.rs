@@ -167,22 +167,25 @@ impl Jobs {
 
     /// Returns the state of a job. A claimed one that has not started is pending.
     pub(super) fn state(&mut self, slot: u32, workers: &Workers) -> JobState {
-        if self.slab.get(slot).stage() == Stage::Claimed {
-            // Only looked at, not recalled: a look must not change the order in which jobs start.
-            if workers.locals().iter().any(|local| local.contains(slot)) {
-                return JobState::Pending;
-            }
+        let stage = self.slab.get(slot).stage();
+        // Only looked at, not recalled: a look must not change the order in which jobs start.
+        if stage == Stage::Claimed && workers.locals().iter().any(|local| local.contains(slot)) {
+            return JobState::Pending;
+        }
+        if matches!(stage, Stage::Claimed | Stage::Running) {
             // It has left its queue. If it has ended since, it is among the `ended` of one of them.
             self.record_all(workers);
         }
         self.slab.get(slot).state()
     }
 
-    /// Determines how far a claimed job is: it is released again if it has not started, and recorded if it has
-    /// ended. Else it is at its first poll, and stays claimed.
+    /// Determines how far a job is that a worker may have: it is released again if it has not started, and recorded
+    /// if it has ended. Else it is being polled, or awaits.
     fn recall(&mut self, slot: u32, workers: &Workers) {
-        if self.slab.get(slot).stage() != Stage::Claimed {
-            return;
+        match self.slab.get(slot).stage() {
+            Stage::Claimed => {}
+            Stage::Running => return self.record_all(workers),
+            _ => return,
         }
         // The race of a caller with the worker that has claimed the job:
         //
@@ -241,11 +244,12 @@ impl Jobs {
         }
     }
 
-    /// Records the jobs that have ended at their first poll.
+    /// Records the jobs that have ended and were left to their worker's next claim.
     pub(super) fn record(&mut self, local: &LocalQueue) -> Left {
         let left = local.record(|slot| {
             // A cancel or an abort that came during the first poll was too late: the job ended by itself.
             self.ready.free_slot();
+            drop(self.slab.take_place(slot));
             self.slab.take_control(slot);
             self.counts.finished += 1;
             self.end(slot, JobState::Finished);
@@ -791,6 +795,10 @@ impl Jobs {
 
     pub(super) fn pending(&self) -> usize {
         self.pending
+    }
+
+    pub(in crate::sched) fn is_limited(&self) -> bool {
+        self.ready.is_limited()
     }
 
     pub(super) fn running(&self) -> usize {

@@ -15,11 +15,13 @@ pub(super) struct Shared {
     state: Mutex<State>,
     pub(super) clock: Clock,
     pub(super) runtime: Runtime,
+    pub(super) is_limited: bool,
 }
 
 impl Shared {
     pub(super) fn new(state: State) -> Arc<Shared> {
         Arc::new(Shared {
+            is_limited: state.jobs.is_limited(),
             state: Mutex::new(state),
             clock: Clock::new(tokio::time::Instant::now()),
             runtime: Runtime::new(),
