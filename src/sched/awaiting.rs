@@ -1,7 +1,7 @@
 //! Jobs that await: each is woken by itself, and polled by the workers, without a task of its own.
 
 use std::collections::VecDeque;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -43,10 +43,10 @@ const WOKEN: u8 = 2;
 /// this is the job's place; so it never hits the next one.
 const ABORTED: u8 = 4;
 
-/// A place for the next job that a worker polls.
+/// The place of a job that has not come yet, and the waker that this job will be polled with.
 pub(super) struct VacantPlace {
-    pub(super) place: Arc<AwaitingJob>,
-    pub(super) waker: Waker,
+    place: Arc<AwaitingJob>,
+    waker: Waker,
 }
 
 /// What became of a job that was polled again.
@@ -58,7 +58,72 @@ pub(super) enum Resumed {
 }
 
 impl VacantPlace {
-    pub(super) fn new(shared: &Arc<Shared>, woken: &Arc<WokenJobs>) -> VacantPlace {
+    pub(super) fn job(&self) -> &Arc<AwaitingJob> {
+        &self.place
+    }
+
+    /// Takes a job in that is pending after its first poll. The group knows of this place already.
+    pub(super) fn adopt(self, job: RunningJob) {
+        let VacantPlace { place, waker } = self;
+        *lock(&place.job) = Some((job, waker));
+        place.put_back();
+    }
+}
+
+/// The places that a worker has at hand.
+#[derive(Default)]
+pub(super) struct Places {
+    next: Option<VacantPlace>,
+    vacant: Vec<VacantPlace>,
+    /// Their jobs have ended, which the group does not know yet.
+    left: Vec<VacantPlace>,
+}
+
+/// A worker that has work keeps as many vacant places; one that has none keeps one.
+const MOST_VACANT: usize = 128;
+
+impl Places {
+    /// The waker of the next place, which `make` makes if there is none.
+    pub(super) fn waker(&mut self, make: impl FnOnce() -> VacantPlace) -> &Waker {
+        let Places { next, vacant, .. } = self;
+        &next
+            .get_or_insert_with(|| vacant.pop().unwrap_or_else(make))
+            .waker
+    }
+
+    /// Takes the place whose waker a job was polled with.
+    pub(super) fn take(&mut self) -> VacantPlace {
+        self.next.take().expect("its waker was given out")
+    }
+
+    pub(super) fn leave(&mut self, place: VacantPlace) {
+        self.left.push(place);
+    }
+
+    /// The group knows of all ends, so no abort is on its way to a place that was left: it may have another job.
+    pub(super) fn recycle(&mut self) {
+        let Places { next, vacant, left } = self;
+        left.truncate(1 + MOST_VACANT.saturating_sub(vacant.len()));
+        for left in &*left {
+            left.place.flags.swap(POLLED, AcqRel);
+        }
+        *next = next.take().or_else(|| left.pop());
+        vacant.append(left);
+    }
+
+    /// Keeps the next place alone.
+    pub(super) fn shrink(&mut self) {
+        self.vacant = Vec::new();
+        self.left.shrink_to(1);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl AwaitingJob {
+    pub(super) fn vacant(shared: &Arc<Shared>, woken: &Arc<WokenJobs>) -> VacantPlace {
         let place = Arc::new(AwaitingJob {
             shared: Arc::clone(shared),
             woken: Arc::clone(woken),
@@ -69,24 +134,6 @@ impl VacantPlace {
         VacantPlace { place, waker }
     }
 
-    /// Takes a job in that is pending after its first poll. The group knows of this place already.
-    pub(super) fn adopt(self, job: RunningJob) {
-        let VacantPlace { place, waker } = self;
-        *lock(&place.job) = Some((job, waker));
-        place.put_back();
-    }
-
-    /// Forgets what was asked of the former job. The group knows of its end, so no abort is on its way.
-    pub(super) fn reset(&self) {
-        self.place.flags.store(POLLED, Release);
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl AwaitingJob {
     /// Polls the job that was taken out of the queue.
     pub(super) fn resume(self: Arc<Self>) -> Resumed {
         let Some(flags) = self.own() else {

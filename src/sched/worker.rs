@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::task::coop;
 
-use super::awaiting::{Resumed, VacantPlace};
+use super::awaiting::{AwaitingJob, Places, Resumed};
 use super::local_queue::{Claim, Task};
 use super::runnable::{Row, Run, Started, Work};
 use super::running::RunningJob;
@@ -28,11 +28,8 @@ use crate::common::panic;
 use crate::common::time::Timestamp;
 use crate::common::trace::Span;
 
-/// A worker starts this many jobs before other tasks of its thread get a turn.
+/// A worker polls this many jobs before other tasks of its thread get a turn.
 const JOBS_A_TURN: usize = 128;
-
-/// A worker keeps as many places of jobs that awaited for others: those of a turn, as long as it has work.
-const MOST_VACANT: usize = JOBS_A_TURN;
 
 /// Starts workers; they have been counted already.
 pub(super) fn start(shared: &Arc<Shared>, count: usize) {
@@ -40,8 +37,8 @@ pub(super) fn start(shared: &Arc<Shared>, count: usize) {
         let worker = Worker {
             shared: Arc::clone(shared),
             registration: Registration::new(),
-            vacant: Vec::new(),
-            left: Vec::new(),
+            places: Places::default(),
+            turn: JOBS_A_TURN,
         };
         shared.runtime.spawn(worker.work());
     }
@@ -90,15 +87,17 @@ struct Worker {
     // Owned by this task, but its state changes only under the group's lock, where the worker hands it in. So
     // it agrees with the counts in `Workers` whenever the lock is free.
     registration: Registration,
-    /// Places for the next jobs that have to await.
-    vacant: Vec<VacantPlace>,
-    /// Places whose jobs have ended, until the next claim has recorded that.
-    left: Vec<VacantPlace>,
+    /// For the next jobs that have to await.
+    places: Places,
+    /// How many jobs it may still poll before it yields.
+    turn: usize,
 }
 
 /// A runtime that shuts down drops its tasks wherever they are.
 impl Drop for Worker {
     fn drop(&mut self) {
+        // After a regular end there is nothing left to do. Otherwise the jobs that were claimed and not started go
+        // back to the ready queue: they are dropped with the group, and counted, instead of lost with this task.
         let worker = &mut self.registration;
         self.shared
             .enter(|state, effects| state.worker_dropped(worker, effects));
@@ -107,12 +106,11 @@ impl Drop for Worker {
 
 impl Worker {
     async fn work(mut self) {
-        let mut turn = JOBS_A_TURN;
         while poll_fn(|cx| self.poll_claim(cx)).await {
             // After the yield the local queue may be empty: others steal from it and cancel jobs in it. Then
             // `run_claimed` returns at once, and the next claim records what has ended.
-            while !self.run_claimed(&mut turn) {
-                turn = JOBS_A_TURN;
+            while !self.run_claimed() {
+                self.turn = JOBS_A_TURN;
                 yield_now(&self.shared.runtime).await;
             }
         }
@@ -124,35 +122,31 @@ impl Worker {
         let Worker {
             shared,
             registration,
-            vacant,
-            left,
+            places,
+            turn,
         } = self;
         let now = shared.deadline_clock();
         let cancelled = shared.is_cancelled();
+        // "Nothing to start" and "parked, with this waker" are one step under the lock. A job that is released before
+        // it is claimed here, one that is released after it finds the waker: no wake-up is lost in between. So it is
+        // with jobs that are woken, since who wakes the first of them asks for workers under the lock.
         let (claimed, others) = shared
             .enter(|state, effects| state.claim(registration, now, cancelled, cx.waker(), effects));
         start(shared, others);
-        let room = match claimed {
-            ClaimResult::Jobs => MOST_VACANT,
-            _ => 1,
-        };
-        left.truncate(room.saturating_sub(vacant.len()));
-        left.iter().for_each(VacantPlace::reset);
-        vacant.append(left);
-        if room == 1 {
-            vacant.truncate(1);
-            vacant.shrink_to(1);
-            left.shrink_to(1);
-        }
+        places.recycle();
         match claimed {
             ClaimResult::Jobs => Poll::Ready(true),
-            ClaimResult::Parked => Poll::Pending,
+            ClaimResult::Parked => {
+                places.shrink();
+                *turn = JOBS_A_TURN;
+                Poll::Pending
+            }
             ClaimResult::Exit => Poll::Ready(false),
         }
     }
 
     /// Runs what is claimed. Returns `false` if other tasks must have a turn first.
-    fn run_claimed(&mut self, turn: &mut usize) -> bool {
+    fn run_claimed(&mut self) -> bool {
         let mut ended = None;
         let mut clock = CachedClock::new(&self.shared);
         loop {
@@ -161,17 +155,24 @@ impl Worker {
                 None => return true,
                 Some(Task::Resume(job)) => {
                     if let Resumed::Ended(place, unrecorded) = job.resume() {
-                        self.left.push(place);
+                        self.places.leave(place);
                         ended = unrecorded;
                     }
                 }
-                // The start check comes after the job has left the queue. So whoever has seen the end, and
-                // after that a job that is pending, will not see it start.
+                // The start check comes after the job has left the queue, since a caller may rely on this order:
+                //
+                // 1. The caller cancels the token, and then finds this job pending: it was in the local queue,
+                //    whose lock is taken for that look.
+                // 2. This worker takes the job out, under the same lock, and so after the cancel.
+                // 3. The check below sees the cancel. The job does not start: it is given back, and dropped with the
+                //    others.
+                //
+                // A check before 2 could miss a cancel that comes between the two.
                 Some(Task::Start(claim)) if self.shared.is_over() => self.shared.give_back(claim),
                 Some(Task::Start(claim)) => ended = self.run(claim, clock.now),
             }
-            *turn -= 1;
-            if *turn == 0 || !coop::has_budget_remaining() {
+            self.turn -= 1;
+            if self.turn == 0 || !coop::has_budget_remaining() {
                 // Not kept over the yield: a caller that asks for the state of this job meanwhile, or for counts,
                 // records what it finds here.
                 self.registration.local.ended(ended);
@@ -184,7 +185,7 @@ impl Worker {
     fn run(&mut self, claim: Claim, now: Timestamp) -> Option<u32> {
         let Worker {
             shared,
-            vacant,
+            places,
             registration,
             ..
         } = self;
@@ -207,16 +208,13 @@ impl Worker {
         let span = Span::job(shared.name(), id.0, scheduled_at, || {
             shared.now().since(deadline)
         });
-        if vacant.is_empty() {
-            let Some(woken) = &registration.woken else {
-                unreachable!("it came with the claim");
-            };
-            vacant.push(VacantPlace::new(shared, woken));
-        }
-        let mut cx = Context::from_waker(match vacant.last() {
-            Some(place) => &place.waker,
-            None => unreachable!("one was made"),
-        });
+        // The first poll gets the waker of the place that the job would move into. So a job that has to await is not
+        // polled a second time just to register another waker, and a wake-up that comes before the job has moved
+        // reaches that place, which remembers it.
+        let mut cx = Context::from_waker(places.waker(|| {
+            let woken = registration.woken.as_ref();
+            AwaitingJob::vacant(shared, woken.expect("it came with the claim"))
+        }));
         let mut live = None;
         let run = Run {
             id,
@@ -270,12 +268,18 @@ impl Worker {
 
     /// A job has to await: it goes to its place, from where a wake-up brings it back to some worker.
     fn park(&mut self, job: RunningJob) {
+        // An abort may come at any time. It reaches the run in each of these steps:
+        //
+        // 1. Under the lock the job is recorded as running in that place. An abort that came before is seen in this
+        //    step, and the job stops here. One that comes after it marks the place.
+        // 2. The job goes into the place, whose mark is seen as its owner lets go of it. Whoever marks it later
+        //    wakes the job, and then its owner sees the mark.
+        //
+        // So an abort ends the run exactly once, wherever it finds it.
         let shared = &self.shared;
-        let Some(vacant) = self.vacant.pop() else {
-            unreachable!("the job was polled with its waker");
-        };
-        if shared.with(|state| state.awaits(job.slot, &vacant.place)) {
-            vacant.adopt(job);
+        let place = self.places.take();
+        if shared.with(|state| state.awaits(job.slot, place.job())) {
+            place.adopt(job);
         } else {
             job.end(shared, Ok(None));
         }

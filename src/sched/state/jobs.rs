@@ -625,7 +625,7 @@ impl Jobs {
             .collect()
     }
 
-    /// A run has ended. What is left of it comes back, and the entry of the further run if there is one.
+    /// A run has ended. What is left of it comes back, and the entry of the further run if one is to be sent.
     pub(super) fn finish(
         &mut self,
         slot: u32,
@@ -650,8 +650,7 @@ impl Jobs {
                     (Some(at), Some(runnable))
                         if !control.is_last_run() && lifecycle.may_reschedule() =>
                     {
-                        let again = self.run_again(slot, at, runnable);
-                        return (left, Some(again));
+                        return (left, self.run_again(slot, at, runnable));
                     }
                     (next, runnable) => {
                         left.runnable = runnable;
@@ -684,15 +683,26 @@ impl Jobs {
         (left, None)
     }
 
-    fn run_again(&mut self, slot: u32, at: Timestamp, runnable: Box<dyn Runnable>) -> Entry {
+    /// The job is pending again. Its entry, if that is to be sent.
+    fn run_again(
+        &mut self,
+        slot: u32,
+        at: Timestamp,
+        runnable: Box<dyn Runnable>,
+    ) -> Option<Entry> {
         self.pending += 1;
         let job = self.slab.get_mut(slot);
         job.put_runnable(runnable, at);
-        Entry {
-            at,
-            sequence: job.sequence,
-            slot,
+        let sequence = job.sequence;
+        let entry = Entry { at, sequence, slot };
+        // The worker that ends this run may claim before the driver has its turn, and would pass over a job that is
+        // due and comes first.
+        if self.ready.overtakes(&entry) {
+            job.release();
+            self.ready.push(entry);
+            return None;
         }
+        Some(entry)
     }
 
     /// Ends a job that runs. Its slot is freed here if it has no handle left.

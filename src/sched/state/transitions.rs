@@ -382,7 +382,7 @@ impl State {
     ) -> Ended {
         let (left, again) = self.jobs.finish(slot, ending, runnable, &self.lifecycle);
         match again {
-            // A further run is pending, so the group still holds it.
+            // The group still holds the job: a further run is pending.
             Some(entry) => self.send(entry, effects),
             None => self.check_drained(effects),
         }
