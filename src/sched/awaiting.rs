@@ -40,7 +40,7 @@ pub(super) struct AwaitingJob {
 const POLLED: u8 = 1;
 const WOKEN: u8 = 2;
 /// Stop instead of being polled again. It is set under the group's lock, and only as long as the group knows that
-/// this is the job's place; so it never hits the next one.
+/// this is the job's place. No other job comes there before the group knows of the end, so it never hits the next one.
 const ABORTED: u8 = 4;
 
 /// The place of a job that has not come yet, and the waker that this job will be polled with.

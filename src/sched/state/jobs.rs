@@ -179,13 +179,11 @@ impl Jobs {
         self.slab.get(slot).state()
     }
 
-    /// Determines how far a job is that a worker may have: it is released again if it has not started, and recorded
-    /// if it has ended. Else it is being polled, or awaits.
+    /// Determines how far a claimed job is: it is released again if it has not started, and recorded if it has
+    /// ended. Else it is at its first poll, and stays claimed.
     fn recall(&mut self, slot: u32, workers: &Workers) {
-        match self.slab.get(slot).stage() {
-            Stage::Claimed => {}
-            Stage::Running => return self.record_all(workers),
-            _ => return,
+        if self.slab.get(slot).stage() != Stage::Claimed {
+            return;
         }
         // The race of a caller with the worker that has claimed the job:
         //

@@ -1039,10 +1039,9 @@ mod awaiting {
     }
 
     /// An abort of a job beside its end, after which its place is the next job's: that one is not hit.
-    #[test]
-    fn an_abort_never_hits_the_next_job_of_the_same_place() {
-        check(|| {
-            let (group, log) = (group(1, true), Log::default());
+    fn an_abort_hits_no_other_job(limit: usize) {
+        check(move || {
+            let (group, log) = (group(limit, true), Log::default());
             let signals = [(); 2].map(|()| Signal::default());
             let job = group.add(NOW, log.after(&signals[0], 0));
             let mut queue = Queue::new(NOW);
@@ -1059,6 +1058,18 @@ mod awaiting {
             assert_eq!(log.labels().last(), Some(&1));
             join(threads);
         });
+    }
+
+    /// The end is recorded at once, since another job waits for the slot.
+    #[test]
+    fn an_abort_never_hits_the_next_job_of_the_same_place() {
+        an_abort_hits_no_other_job(1);
+    }
+
+    /// The end is recorded with the next claim.
+    #[test]
+    fn an_abort_never_hits_a_job_that_starts_before_the_end_of_the_former_is_recorded() {
+        an_abort_hits_no_other_job(9);
     }
 
     /// A run of a series that awaits again finds another place; an abort is for the one where it is.
