@@ -1,6 +1,5 @@
 //! Jobs that await: each is woken by itself, and polled by the workers, without a task of its own.
 
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -8,6 +7,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use super::rt::{AtomicU8, Mutex, MutexGuard};
 use super::running::RunningJob;
 use super::shared::Shared;
+use super::woken::{Call, WokenJobs};
 use super::worker;
 
 /// A job that has awaited, and its waker.
@@ -225,70 +225,5 @@ impl Wake for AwaitingJob {
         if self.flags.fetch_or(WOKEN, AcqRel) & (WOKEN | POLLED) == 0 {
             self.queue();
         }
-    }
-}
-
-/// The jobs that were woken and no worker has taken yet, first come, first served.
-///
-/// Its lock comes after the group's, and nothing else is locked under it.
-#[derive(Default)]
-pub(super) struct WokenJobs(Mutex<Queue>);
-
-/// Room for as many woken jobs is kept.
-const KEPT: usize = 64;
-
-#[derive(Default)]
-struct Queue {
-    jobs: VecDeque<Arc<AwaitingJob>>,
-    /// A worker was called since the queue was empty. Until it is again, no other wake-up has to call one: a
-    /// worker that leaves some behind calls for help itself.
-    called: bool,
-    /// The driver was told to watch, likewise.
-    watched: bool,
-}
-
-/// What the first of many wake-ups has to do.
-#[derive(Debug, PartialEq, Eq)]
-enum Call {
-    Nobody,
-    /// A worker must come.
-    Worker,
-    /// The worker that polls the caller looks here afterwards. The driver must watch whether it does: it could
-    /// block its thread, even until the job that it has woken does something.
-    Driver,
-}
-
-impl WokenJobs {
-    /// Adds a job; `within` says whether that is done by a job of the group.
-    fn push(&self, job: Arc<AwaitingJob>, within: impl FnOnce() -> bool) -> Call {
-        let mut queue = lock(&self.0);
-        queue.jobs.push_back(job);
-        if queue.called {
-            return Call::Nobody;
-        }
-        let (flag, call) = match within() {
-            true => (&mut queue.watched, Call::Driver),
-            false => (&mut queue.called, Call::Worker),
-        };
-        match std::mem::replace(flag, true) {
-            true => Call::Nobody,
-            false => call,
-        }
-    }
-
-    /// Moves at most so many to another queue, and returns how many.
-    pub(super) fn take(&self, most: usize, to: &mut VecDeque<Arc<AwaitingJob>>) -> usize {
-        let mut queue = lock(&self.0);
-        let count = queue.jobs.len().min(most);
-        to.extend(queue.jobs.drain(..count));
-        if queue.jobs.is_empty() {
-            (queue.called, queue.watched) = (false, false);
-            queue.jobs.shrink_to(KEPT);
-        }
-        count
-    }
-
-    pub(super) fn len(&self) -> usize {
-        lock(&self.0).jobs.len()
     }
 }

@@ -5,10 +5,11 @@ use std::panic::Location;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::awaiting::{AwaitingJob, WokenJobs};
+use super::awaiting::AwaitingJob;
 use super::job::JobId;
 use super::rt::{Mutex, MutexGuard};
 use super::runnable::Work;
+use super::woken::WokenJobs;
 use crate::common::time::Timestamp;
 
 /// A due job that a worker is about to start.
@@ -53,7 +54,7 @@ pub(super) enum Task {
 
 #[derive(Default)]
 struct Inner {
-    /// Jobs that have awaited and were woken. They come after those that start: each claim takes of both.
+    /// Jobs that have awaited and were woken. They come before those that start; each claim takes of both.
     woken: VecDeque<Arc<AwaitingJob>>,
     /// In release order.
     unstarted: VecDeque<Claim>,

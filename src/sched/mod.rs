@@ -50,6 +50,7 @@ mod timer;
 #[cfg(all(feature = "timerfd", target_os = "linux"))]
 mod timerfd;
 mod wait;
+mod woken;
 mod worker;
 mod yield_now;
 

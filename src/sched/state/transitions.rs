@@ -19,12 +19,13 @@ use super::inbox::Inbox;
 use super::jobs::{DroppedJob, EndedRun, Jobs, Reset};
 use super::lifecycle::{GroupOutcome, Lifecycle, StopReason};
 use super::workers::{Registration, WorkerState, Workers};
-use crate::sched::awaiting::{AwaitingJob, WokenJobs};
+use crate::sched::awaiting::AwaitingJob;
 use crate::sched::job::{JobId, JobState};
 use crate::sched::local_queue::{Claim, LocalQueue};
 use crate::sched::queue::{Entry, Queue};
 use crate::sched::runnable::{RowKey, RowTable, Runnable, TableId};
 use crate::sched::stats::{JobInfo, Report, Stats};
+use crate::sched::woken::WokenJobs;
 
 /// The effects of a transition that are applied after the lock.
 #[derive(Default)]
@@ -281,7 +282,10 @@ impl State {
                 self.watch(effects);
             }
             // For what is left, and for the slots that the record has freed.
-            let woken = self.woken.get_or_insert_default();
+            let threads = self.workers.threads();
+            let woken = self
+                .woken
+                .get_or_insert_with(|| Arc::new(WokenJobs::new(threads)));
             worker.woken.get_or_insert_with(|| Arc::clone(woken));
             return (ClaimResult::Jobs, self.want_workers(effects));
         }

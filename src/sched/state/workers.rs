@@ -5,8 +5,8 @@ use std::task::Waker;
 use std::time::Duration;
 
 use crate::common::time::Timestamp;
-use crate::sched::awaiting::WokenJobs;
 use crate::sched::local_queue::LocalQueue;
+use crate::sched::woken::WokenJobs;
 
 /// The worker tasks of a group.
 ///
@@ -288,6 +288,10 @@ impl Workers {
         self.active += 1;
         self.starting += 1;
         Some(waker)
+    }
+
+    pub(super) fn threads(&self) -> usize {
+        self.threads
     }
 
     pub(super) fn locals(&self) -> &[Arc<LocalQueue>] {
