@@ -529,7 +529,12 @@ impl Jobs {
 
     /// Claims the next jobs in release order for which slots are free, or else steals the later half of what
     /// another worker has claimed. Returns how many.
-    pub(super) fn claim(&mut self, local: &Arc<LocalQueue>, workers: &Workers) -> usize {
+    pub(super) fn claim(
+        &mut self,
+        local: &Arc<LocalQueue>,
+        workers: &Workers,
+        most: usize,
+    ) -> usize {
         let startable = self.ready.startable();
         // A stolen job has its slot already, so the limit does not matter here.
         if startable == 0 {
@@ -539,7 +544,7 @@ impl Jobs {
         // worker. One at a time, each that holds a slot is running.
         let count = match self.ready.is_limited() {
             true => 1,
-            false => workers.share_of(startable),
+            false => workers.share_of(startable, most),
         };
         let claims = (0..count).map_while(|_| {
             let slots = &self.slab;

@@ -70,6 +70,13 @@ pub(in crate::sched) struct State {
     wakeups: u64,
 }
 
+/// A worker claims at most this many due jobs at a time.
+const MOST_CLAIMED: usize = 32;
+/// The same, while more jobs are woken than it can take.
+const FEW_CLAIMED: usize = 4;
+/// A worker takes at most this many woken jobs at a time.
+const MOST_WOKEN: usize = 128;
+
 /// The next step of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sched) enum ClaimResult {
@@ -270,7 +277,13 @@ impl State {
         self.jobs.record(&worker.local);
         let mut claimed = self.claim_woken(&worker.local);
         if self.lifecycle.may_start() {
-            claimed += self.jobs.claim(&worker.local, &self.workers);
+            // What has begun comes first: else ever more jobs would be half done, and their memory in no cache. But
+            // jobs that wake themselves again and again do not hold up the others.
+            let most = match self.woken_jobs() {
+                0 => MOST_CLAIMED,
+                _ => FEW_CLAIMED,
+            };
+            claimed += self.jobs.claim(&worker.local, &self.workers, most);
         }
         if claimed == 0 {
             claimed = steal(&worker.local, &self.workers);
@@ -311,7 +324,7 @@ impl State {
 
     /// Claims a worker's part of the jobs that were woken, so that the others find some too. How many.
     fn claim_woken(&mut self, local: &LocalQueue) -> usize {
-        let share = self.workers.share_of(self.woken_jobs());
+        let share = self.workers.share_of(self.woken_jobs(), MOST_WOKEN);
         let woken = self.woken.as_ref();
         woken.map_or(0, |woken| local.claim_woken(woken, share))
     }

@@ -97,8 +97,6 @@ impl Registration {
 
 /// The time for which jobs may be startable without any being started.
 const STALL_AFTER: Duration = Duration::from_millis(5);
-/// A worker claims at most this many jobs at a time.
-const MOST_CLAIMED: usize = 32;
 
 /// The steps to take for the jobs that could start.
 #[derive(Default)]
@@ -207,9 +205,9 @@ impl Workers {
         }
     }
 
-    /// Returns how many of `startable` jobs one worker claims: its part of them, so that the others find some too.
-    pub(super) fn share_of(&self, startable: usize) -> usize {
-        startable.div_ceil(self.threads).min(MOST_CLAIMED)
+    /// Returns how many of so many jobs one worker claims: its part of them, so that the others find some too.
+    pub(super) fn share_of(&self, jobs: usize, most: usize) -> usize {
+        jobs.div_ceil(self.threads).min(most)
     }
 
     // What becomes of a worker.
