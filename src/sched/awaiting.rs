@@ -80,7 +80,7 @@ pub(super) struct Places {
 }
 
 /// A worker that has work keeps as many vacant places; one that has none keeps one.
-const MOST_VACANT: usize = 128;
+const MOST_VACANT: usize = 1024;
 
 impl Places {
     /// The waker of the next place, which `make` makes if there is none.

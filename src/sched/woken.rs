@@ -4,25 +4,16 @@ use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
 
 use super::awaiting::AwaitingJob;
-use super::rt::{Mutex, MutexGuard, thread_index};
+use super::rt::{Mutex, MutexGuard};
 
-/// A queue for each worker thread of the runtime, up to eight: a job waits in that of the thread that woke it.
+/// They are polled first come, first served.
 ///
-/// Most jobs are woken where they were polled, so a worker finds them in the queue of its own thread, and their memory
-/// in the cache of its own core. Each queue is first come, first served. No thread waits for another: a worker takes
-/// a few jobs of every queue, and all of them if there are not enough in its own.
-///
-/// The locks of the queues come after the group's, and nothing else is locked under one.
-pub(super) struct WokenJobs(Box<[Aligned]>);
-
-const MOST_QUEUES: usize = 8;
-/// Room for as many woken jobs is kept in each queue.
-const KEPT: usize = 64;
-
-// Two queues in one cache line would slow each other down.
-#[repr(align(64))]
+/// The lock of this queue comes after the group's, and nothing else is locked under it.
 #[derive(Default)]
-struct Aligned(Mutex<Queue>);
+pub(super) struct WokenJobs(Mutex<Queue>);
+
+/// Room for as many woken jobs is kept.
+const KEPT: usize = 64;
 
 #[derive(Default)]
 struct Queue {
@@ -46,15 +37,13 @@ pub(super) enum Call {
 }
 
 impl WokenJobs {
-    /// `threads` is how many worker threads the runtime has.
-    pub(super) fn new(threads: usize) -> WokenJobs {
-        let queues = (0..threads.clamp(1, MOST_QUEUES)).map(|_| Aligned::default());
-        WokenJobs(queues.collect())
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a job; `within` says whether that is done by a job of the group.
     pub(super) fn push(&self, job: Arc<AwaitingJob>, within: impl FnOnce() -> bool) -> Call {
-        let mut queue = self.0[self.own()].lock();
+        let mut queue = self.lock();
         queue.jobs.push_back(job);
         if queue.called {
             return Call::Nobody;
@@ -69,45 +58,19 @@ impl WokenJobs {
         }
     }
 
-    /// Moves about so many to another queue, and returns how many.
+    /// Moves at most so many to another queue, and returns how many.
     pub(super) fn take(&self, most: usize, to: &mut VecDeque<Arc<AwaitingJob>>) -> usize {
-        let own = self.own();
-        let mut count = self.0[own].lock().take(most, to);
-        for other in (0..self.0.len()).filter(|&other| other != own) {
-            // The worker of that thread may be stuck, so none is passed over.
-            let few = (most - count.min(most)).max(most.div_ceil(8));
-            count += self.0[other].lock().take(few, to);
+        let mut queue = self.lock();
+        let count = queue.jobs.len().min(most);
+        to.extend(queue.jobs.drain(..count));
+        if queue.jobs.is_empty() {
+            (queue.called, queue.watched) = (false, false);
+            queue.jobs.shrink_to(KEPT);
         }
         count
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.iter().map(|queue| queue.lock().jobs.len()).sum()
-    }
-
-    /// The queue of this thread.
-    fn own(&self) -> usize {
-        match self.0.len() {
-            1 => 0,
-            len => thread_index() % len,
-        }
-    }
-}
-
-impl Aligned {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Queue {
-    fn take(&mut self, most: usize, to: &mut VecDeque<Arc<AwaitingJob>>) -> usize {
-        let count = self.jobs.len().min(most);
-        to.extend(self.jobs.drain(..count));
-        if self.jobs.is_empty() {
-            (self.called, self.watched) = (false, false);
-            self.jobs.shrink_to(KEPT);
-        }
-        count
+        self.lock().jobs.len()
     }
 }

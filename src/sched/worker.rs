@@ -31,6 +31,10 @@ use crate::common::trace::Span;
 /// A worker polls this many jobs before other tasks of its thread get a turn.
 const JOBS_A_TURN: usize = 128;
 
+/// One that has to await takes as much of a turn as so many that are ready, since it stays in memory: a job that yields
+/// is woken by tokio only when its thread has had some dozens of turns, or has nothing else to do.
+const OF_PENDING: usize = 8;
+
 /// Starts workers; they have been counted already.
 pub(super) fn start(shared: &Arc<Shared>, count: usize) {
     for _ in 0..count {
@@ -171,7 +175,7 @@ impl Worker {
                 Some(Task::Start(claim)) if self.shared.is_over() => self.shared.give_back(claim),
                 Some(Task::Start(claim)) => ended = self.run(claim, clock.now),
             }
-            self.turn -= 1;
+            self.turn = self.turn.saturating_sub(1);
             if self.turn == 0 || !coop::has_budget_remaining() {
                 // Not kept over the yield: a caller that asks for the state of this job meanwhile, or for counts,
                 // records what it finds here.
@@ -278,6 +282,7 @@ impl Worker {
         // So an abort ends the run exactly once, wherever it finds it.
         let shared = &self.shared;
         let place = self.places.take();
+        self.turn = self.turn.saturating_sub(OF_PENDING - 1);
         if shared.with(|state| state.awaits(job.slot, place.job())) {
             place.adopt(job);
         } else {

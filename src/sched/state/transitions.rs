@@ -295,10 +295,7 @@ impl State {
                 self.watch(effects);
             }
             // For what is left, and for the slots that the record has freed.
-            let threads = self.workers.threads();
-            let woken = self
-                .woken
-                .get_or_insert_with(|| Arc::new(WokenJobs::new(threads)));
+            let woken = self.woken.get_or_insert_default();
             worker.woken.get_or_insert_with(|| Arc::clone(woken));
             return (ClaimResult::Jobs, self.want_workers(effects));
         }

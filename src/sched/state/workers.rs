@@ -288,10 +288,6 @@ impl Workers {
         Some(waker)
     }
 
-    pub(super) fn threads(&self) -> usize {
-        self.threads
-    }
-
     pub(super) fn locals(&self) -> &[Arc<LocalQueue>] {
         &self.locals
     }

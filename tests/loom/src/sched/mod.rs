@@ -18,6 +18,8 @@ mod running;
 mod state;
 #[path = "../../../../src/sched/stats.rs"]
 mod stats;
+#[path = "../../../../src/sched/woken.rs"]
+mod woken;
 #[path = "../../../../src/sched/worker.rs"]
 mod worker;
 
