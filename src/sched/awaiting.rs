@@ -79,7 +79,8 @@ pub(super) struct Places {
     left: Vec<VacantPlace>,
 }
 
-/// A worker that has work keeps as many vacant places; one that has none keeps one.
+/// A worker that has work keeps as many vacant places; one that has none keeps one. Jobs that yield at their first poll
+/// come by hundreds before the first of them is woken.
 const MOST_VACANT: usize = 1024;
 
 impl Places {

@@ -64,7 +64,7 @@ pub(super) enum Stage {
     Blocked,
     /// The runnable is in the local queue of a worker, or at its first poll.
     Claimed,
-    /// The job has awaited, and lives in a task.
+    /// The job has awaited. It is at its place, or its end is not recorded yet.
     Running,
     Ended(JobState),
 }

@@ -379,7 +379,7 @@ mod tests {
         for (threads, startable, share) in
             [(1, 1, 1), (1, 99, 32), (4, 4, 1), (4, 9, 3), (4, 999, 32)]
         {
-            assert_eq!(Workers::new(threads, true).share_of(startable), share);
+            assert_eq!(Workers::new(threads, true).share_of(startable, 32), share);
         }
     }
 
