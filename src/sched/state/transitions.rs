@@ -63,8 +63,7 @@ pub(in crate::sched) struct State {
     pub(in crate::sched) inbox: Inbox,
     pub(in crate::sched) lifecycle: Lifecycle,
     pub(in crate::sched) waiters: Waiters,
-    /// Jobs that await, were woken, and are to be polled again.
-    /// There is none as long as no job has awaited: most groups are idle, and small.
+    /// The jobs that were woken. There is no queue before the first claim: most groups are idle, and small.
     woken: Option<Arc<WokenJobs>>,
     /// How often the driver has woken.
     wakeups: u64,
