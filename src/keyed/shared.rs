@@ -5,8 +5,16 @@ use std::future::ready;
 use std::hash::{BuildHasher, Hash};
 use std::panic::Location;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
+#[cfg(not(shuttle))]
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
+
+// Under the scheduler of tests/shuttle the lock is a point at which tasks switch, and each of them is a thread.
+#[cfg(shuttle)]
+use shuttle::sync::{Mutex, MutexGuard};
+#[cfg(shuttle)]
+use shuttle::thread_local;
 
 use super::handle::KeyedContext;
 use super::key::{Owned, SharedKey, TakenKey};
