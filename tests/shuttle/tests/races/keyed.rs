@@ -1,6 +1,8 @@
 //! Keyed groups: what becomes of each value where two calls for one key, or a call and the start, the run or the end,
 //! come at once.
 
+use std::borrow::Borrow;
+use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock};
@@ -134,6 +136,22 @@ fn what_replaces_a_value_beside_its_start_keeps_its_own_deadline() {
             let back = back & !2;
             assert_eq!(handled.all() & 2, 0, "early");
             assert_eq!((left, handled.all() ^ back), (Some(2), 5));
+        });
+    });
+}
+
+/// An entry that is moved as it is about to start does not start.
+#[test]
+fn a_debounce_beside_the_start_holds() {
+    explore(|| {
+        future::block_on(async {
+            let (keyed, handled) = logging();
+            keyed.insert_after(KEY, 1, NOW, REPLACE);
+            let debounce = beside(&keyed, |keyed| keyed.debounce(KEY, NEVER, NEVER, 2));
+            let back = returned(debounce.join().unwrap());
+            assert_eq!(keyed.remove(&KEY), Some(2));
+            keyed.wait().await.expect("no handler panics");
+            assert_eq!(handled.all() + back, 1);
         });
     });
 }
@@ -379,9 +397,32 @@ fn every_value_beside_a_cancel_is_handled_or_left() {
     });
 }
 
+/// What is taken out takes its job with it: nothing is pending then.
 #[test]
 fn every_value_beside_drained_values_is_handled_or_given_back() {
-    end_beside_inserts(async |keyed| (None, keyed.drain_values()));
+    explore(|| {
+        future::block_on(async {
+            let (keyed, handled) = logging();
+            keyed.insert_after(1, 1, NEVER, REPLACE);
+            let inserts = [(2, 2, NOW), (3, 4, NEVER)].map(|(key, value, due)| {
+                beside(&keyed, move |keyed| {
+                    let inserted = keyed.insert_after(key, value, due, REPLACE);
+                    assert_eq!(inserted, Inserted::New);
+                })
+            });
+            let mut left = keyed.drain_values();
+            for insert in inserts {
+                insert.join().unwrap();
+            }
+            left.extend(keyed.drain_values());
+            keyed
+                .wait()
+                .await
+                .expect("nothing is left, and no handler panics");
+            let left: usize = left.iter().map(|(_, value)| value).sum();
+            assert_eq!((handled.all() & left, handled.all() | left), (0, 7));
+        });
+    });
 }
 
 /// Handles stay, so nothing but the end of the group drops what is left in the table.
@@ -425,10 +466,13 @@ fn every_value_beside_the_drop_of_its_group_is_dropped() {
     });
 }
 
-/// A value that calls its group when it is dropped: under a lock of either kind that is a panic or a deadlock.
+/// What calls its group when it is dropped: under a lock of either kind that is a panic or a deadlock.
+#[derive(Clone)]
 struct Calls {
-    keyed: Arc<OnceLock<KeyedHandle<u8, Calls>>>,
-    ledger: Ledger,
+    keyed: Arc<OnceLock<KeyedHandle<Key, Calls>>>,
+    failed: Arc<AtomicUsize>,
+    /// Counts it, once for all clones.
+    _entry: Arc<Entry>,
 }
 
 impl Drop for Calls {
@@ -437,43 +481,75 @@ impl Drop for Calls {
             let keyed = self.keyed.get().expect("it is set at the beginning");
             keyed.len() + keyed.stats().pending
         }));
-        self.ledger
-            .ran
-            .fetch_add(usize::from(called.is_ok()), SeqCst);
-        self.ledger.gone.fetch_add(1, SeqCst);
+        self.failed.fetch_add(usize::from(called.is_err()), SeqCst);
+    }
+}
+
+#[derive(Clone)]
+struct Key {
+    name: u8,
+    _calls: Calls,
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Key) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.name.hash(hasher);
+    }
+}
+
+impl Borrow<u8> for Key {
+    fn borrow(&self) -> &u8 {
+        &self.name
     }
 }
 
 #[test]
-fn values_are_dropped_under_no_lock() {
+fn keys_and_values_are_dropped_under_no_lock() {
     explore(|| {
         future::block_on(async {
             let (ledger, handle) = (Ledger::default(), Arc::new(OnceLock::new()));
-            let keyed = KeyedGroup::builder()
-                .exclusive()
-                .build_with(|_, _, value: Calls| async move { drop(value) });
+            let failed = Arc::new(AtomicUsize::new(0));
+            let keyed = KeyedGroup::builder().exclusive().build_with(
+                |_, key: Key, value: Calls| async move {
+                    future::yield_now().await;
+                    drop((key, value));
+                },
+            );
             let value = || Calls {
                 keyed: Arc::clone(&handle),
-                ledger: ledger.clone(),
+                failed: Arc::clone(&failed),
+                _entry: Arc::new(Entry(ledger.clone())),
+            };
+            let key = |name| Key {
+                name,
+                _calls: value(),
             };
             handle.set(keyed.handle()).ok();
-            keyed.insert_after(1, value(), NEVER, REPLACE);
-            keyed.insert_after(KEY, value(), NOW, REPLACE);
+            keyed.insert_after(key(1), value(), NEVER, REPLACE);
+            keyed.insert_after(key(KEY), value(), NOW, REPLACE);
             let (replaces, removes) = (keyed.handle(), keyed.handle());
-            let (one, other) = (value(), value());
+            let [one, other] = [(); 2].map(|()| (key(KEY), value()));
             let replace = thread::spawn(move || {
-                drop(replaces.insert_after(KEY, one, NOW, REPLACE));
-                drop(replaces.debounce(KEY, NOW, NOW, other));
+                drop(replaces.insert_after(one.0, one.1, NOW, REPLACE));
+                drop(replaces.debounce(other.0, NOW, NOW, other.1));
             });
             let remove = thread::spawn(move || drop(removes.remove(&KEY)));
             future::yield_now().await;
             drop(keyed);
             replace.join().unwrap();
             remove.join().unwrap();
-            while ledger.counts().2 < 4 {
+            while ledger.counts().2 < 8 {
                 thread::yield_now();
             }
-            assert_eq!(ledger.counts().1, 4, "called back");
+            assert_eq!(failed.load(SeqCst), 0, "under a lock");
         });
     });
 }
@@ -563,25 +639,26 @@ fn a_cancel_beside_entries_that_wait_for_a_run_loses_none() {
     });
 }
 
-/// The keys are cloned under no lock while their rows go and come.
+/// The keys are cloned under no lock while their rows go, and others come into the same rows.
 #[test]
-fn a_list_of_keys_beside_changes_leaves_the_entries_whole() {
+fn lists_of_keys_beside_changes_leave_the_entries_whole() {
     explore(|| {
         future::block_on(async {
             let (keyed, handled) = logging();
             keyed.insert_after(1, 1, NEVER, REPLACE);
             keyed.insert_after(2, 2, NEVER, REPLACE);
             let change = beside(&keyed, |keyed| {
-                let removed = keyed.remove(&1).unwrap_or(0);
-                let inserted = keyed.insert_after(1, 4, NOW, REPLACE);
-                (removed, inserted)
+                assert_eq!(keyed.remove(&1), Some(1));
+                assert_eq!(keyed.insert_after(3, 4, NEVER, REPLACE), Inserted::New);
             });
             let list = beside(&keyed, |keyed| keyed.keys());
             assert!(keyed.keys().contains(&2));
             assert!(list.join().unwrap().contains(&2));
-            assert_eq!(change.join().unwrap(), (1, Inserted::New));
-            assert_eq!(keyed.keys().iter().filter(|key| **key == 2).count(), 1);
-            assert!(keyed.expire(&2));
+            change.join().unwrap();
+            let mut keys = keyed.keys();
+            keys.sort_unstable();
+            assert_eq!(keys, [2, 3]);
+            assert!(keyed.expire(&2) && keyed.expire(&3));
             keyed.wait().await.expect("no handler panics");
             assert_eq!((handled.all(), keyed.len()), (6, 0));
         });
@@ -589,13 +666,13 @@ fn a_list_of_keys_beside_changes_leaves_the_entries_whole() {
 }
 
 /// Entries in a group of somebody else, whose handles go beside their starts: those that wait keep their table, and
-/// another one gets its number afterwards.
+/// none keeps it any longer. Another one gets its number afterwards.
 #[test]
 fn entries_run_though_their_last_handle_goes() {
     explore(|| {
         future::block_on(async {
             let (group, handled, ledger) = (Group::new(), Handled::default(), Ledger::default());
-            let tables = [1, 2].map(|value| {
+            let tables = [(1, false), (2, false), (4, true)].map(|(value, removes)| {
                 let (handle, log, entry) = (group.handle(), handled.clone(), Entry(ledger.clone()));
                 thread::spawn(move || {
                     let entries = KeyedGroup::builder().on_with(&handle, move |_, _, value| {
@@ -603,9 +680,12 @@ fn entries_run_though_their_last_handle_goes() {
                         log.note(value);
                         async {}
                     });
-                    let inserted = entries.insert_after(KEY, value, NOW, REPLACE);
-                    drop(entries);
-                    assert_eq!(inserted, Inserted::New);
+                    let due = if removes { NEVER } else { NOW };
+                    assert_eq!(
+                        entries.insert_after(KEY, value, due, REPLACE),
+                        Inserted::New
+                    );
+                    assert!(!removes || entries.remove(&KEY) == Some(value));
                 })
             });
             for table in tables {
@@ -613,8 +693,8 @@ fn entries_run_though_their_last_handle_goes() {
             }
             group.wait().await.expect("no handler panics");
             assert_eq!(handled.all(), 3);
-            // A worker may be about to let go of the table.
-            while ledger.counts().2 < 2 {
+            // A worker may be about to let go of its table.
+            while ledger.counts().2 < 3 {
                 thread::yield_now();
             }
         });
