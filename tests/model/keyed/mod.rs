@@ -1,0 +1,38 @@
+//! Random histories of all verbs by key on the paused clock, beside a plain map; and of keys that run alone.
+
+mod play;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use crate::common::paused;
+use play::{Step, play, play_alone};
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    vec((0..6_u64, 0..20_u8, 0..5_u64, 0..20_u64, 0..20_u64), 0..120)
+}
+
+/// `PROPTEST_CASES` sets how many histories are played.
+fn check(play: impl AsyncFn(Vec<Step>)) {
+    let config = Config {
+        source_file: Some(file!()),
+        ..Config::default()
+    };
+    TestRunner::new(config)
+        .run(&steps(), |steps| {
+            paused().block_on(play(steps));
+            Ok(())
+        })
+        .unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+#[test]
+fn random_histories_agree_with_a_plain_map() {
+    check(play);
+}
+
+#[test]
+fn random_histories_of_keys_that_run_alone_never_overlap_and_lose_nothing() {
+    check(play_alone);
+}
