@@ -150,6 +150,34 @@ async fn a_debounced_value_gathers_the_events() {
     assert_eq!(log.take(), expected);
 }
 
+/// The storage of first debounces shrinks when most keys have gone; those that stay keep theirs.
+#[tokio::test(start_paused = true)]
+async fn ceilings_hold_though_most_of_the_keys_have_gone() {
+    let log = Log::new();
+    let handled = log.clone();
+    let keyed = KeyedGroup::with_handler(move |_, key: u32, value: u32| handled.job((key, value)));
+    let (quiet, ceiling) = (ms(100), ms(150));
+    for key in 0..1_000 {
+        keyed.debounce(key, quiet, ceiling, key);
+    }
+    sleep(ms(50)).await;
+    for key in 10..1_000 {
+        assert_eq!(keyed.remove(&key), Some(key));
+    }
+    sleep(ms(40)).await;
+    for key in 0..10 {
+        assert_eq!(
+            keyed.debounce(key, quiet, ceiling, 1_000 + key),
+            Inserted::Replaced(key)
+        );
+    }
+    keyed.wait().await.unwrap();
+    let mut ran = log.take();
+    ran.sort_unstable();
+    let expected: Vec<_> = (0..10).map(|key| ((key, 1_000 + key), ceiling)).collect();
+    assert_eq!(ran, expected);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_debounce_after_an_insert_starts_a_new_quiet_time() {
     let (keyed, log) = logging();
@@ -276,6 +304,19 @@ async fn a_cancel_keeps_the_values() {
     assert_eq!(keyed.handle().drain_values(), [('l', 2)]);
 }
 
+/// Their jobs are gone, so there is nothing to move.
+#[tokio::test(start_paused = true)]
+async fn what_an_end_has_left_is_neither_moved_nor_expired() {
+    let (keyed, log) = logging();
+    keyed.insert_after('k', 1, HOUR, Replace);
+    drop(keyed.drain(Duration::ZERO));
+    settle().await;
+    assert!(!keyed.reset_after(&'k', ms(1)) && !keyed.expire(&'k'));
+    assert_eq!(keyed.deadline(&'k'), None);
+    sleep(2 * HOUR).await;
+    assert_eq!((keyed.remove(&'k'), log.len()), (Some(1), 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn entries_run_though_nobody_holds_their_keys_any_more() {
     let (group, log) = (Group::new(), Log::new());
@@ -286,6 +327,23 @@ async fn entries_run_though_nobody_holds_their_keys_any_more() {
     drop(saves);
     group.wait().await.unwrap();
     assert_eq!(log.take(), [(('k', 1), ms(5))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_group_has_entries_of_many_kinds_after_each_other() {
+    let (group, log) = (Group::new(), Log::new());
+    for round in 0..3 {
+        let handled = log.clone();
+        let entries = KeyedGroup::builder()
+            .on_with(&group, move |_, k: char, v: u32| handled.job((round, k, v)));
+        entries.insert_after('k', 1, ms(5), Replace);
+        entries.insert_after('l', 2, ms(6), Replace);
+        drop(entries);
+        sleep(ms(10)).await;
+        assert_eq!(log.labels(), [(round, 'k', 1), (round, 'l', 2)]);
+        log.take();
+    }
+    group.wait().await.unwrap();
 }
 
 /// A value that holds a handle of its own entries would keep them, and itself, for ever.
@@ -660,6 +718,51 @@ async fn a_panic_of_a_keys_method_leaves_the_entries_whole() {
             }
         }
     }
+}
+
+/// The row of a key that goes while it is listed may be another key's by the end of that, which is listed too: the one
+/// gets back its own key, and not the other's.
+#[test]
+fn lists_of_keys_that_overlap_leave_each_row_its_key() {
+    multi_thread().block_on(async {
+        let handler = |_, _: Odd, _: u32| async {};
+        let keyed = Arc::new(KeyedGroup::with_handler(handler));
+        let odd = |name, on: Option<Call>| Odd {
+            name,
+            on: Arc::new(Mutex::new(on)),
+        };
+        let (listing, is_listed) = std::sync::mpsc::channel();
+        let (done, is_done) = std::sync::mpsc::channel();
+        let (group, list) = (Arc::clone(&keyed), Arc::new(Mutex::new(None)));
+        let (other, mut waits) = (Arc::clone(&list), Some((listing, is_done)));
+        let first = odd(1, None);
+        let name = odd(1, None);
+        let change = move || {
+            assert_eq!(group.remove(&name), Some(1));
+            let (listing, is_done) = waits.take().expect("it is called once");
+            let wait = move || {
+                listing.send(()).expect("the first list waits");
+                is_done
+                    .recv_timeout(Duration::from_secs(60))
+                    .expect("the first list ends");
+            };
+            group.insert_after(odd(2, Some(("clone", Box::new(wait)))), 2, HOUR, Replace);
+            let group = Arc::clone(&group);
+            *other.lock().unwrap() = Some(std::thread::spawn(move || group.keys()));
+            let waited = is_listed.recv_timeout(Duration::from_secs(60));
+            waited.expect("the second list begins");
+        };
+        *first.on.lock().unwrap() = Some(("clone", Box::new(change)));
+        keyed.insert_after(first, 1, HOUR, Replace);
+        let names = |keys: &[Odd]| keys.iter().map(|key| key.name).collect::<Vec<_>>();
+        assert_eq!(names(&keyed.keys()), [1], "it was there at the beginning");
+        done.send(()).expect("the second list waits");
+        let second = list.lock().unwrap().take().expect("it began");
+        assert_eq!(names(&second.join().unwrap()), [2]);
+        assert_eq!(names(&keyed.keys()), [2]);
+        assert_eq!(keyed.remove(&odd(2, None)), Some(2));
+        assert!(keyed.is_empty());
+    });
 }
 
 #[tokio::test(start_paused = true)]

@@ -581,13 +581,11 @@ where
     {
         let hash = self.hash(key);
         let taken = self.find_hashed(hash, key, |table, row, rows| {
-            let taken = table.take_of(hash, row);
-            if let Some((_, _, slot)) = taken {
-                rows.cancel(slot, self.keys.id);
-            }
-            taken
+            let (key, value, slot) = table.take_of(hash, row)?;
+            rows.cancel(slot, self.keys.id);
+            Some((key, value))
         });
-        let (key, value, _) = taken??;
+        let (key, value) = taken??;
         drop_key(key);
         Some(value)
     }

@@ -224,21 +224,17 @@ impl<K, V> Table<K, V> {
         }
     }
 
-    /// Notes that a row waits for the end of a run.
-    pub(super) fn block(&mut self, run: u32, row: u32) {
+    /// Notes that a row waits for the end of a run, if that is there.
+    pub(super) fn block(&mut self, run: u32, row: u32) -> Option<()> {
         let hash = self.rows.hash(run);
-        let Some(Row::Run(here, _)) = self.rows.get_mut(run) else {
-            return;
-        };
-        let mut blocked = std::mem::take(&mut here.blocked);
+        let mut blocked = std::mem::take(&mut self.rows.get_mut(run)?.run()?.blocked);
         // Those that were removed meanwhile are forgotten here, or the list could grow as long as the run lasts.
         blocked.retain(|&other| {
             other != row && self.value(other).is_some() && self.rows.hash(other) == hash
         });
         blocked.push(row);
-        if let Some(Row::Run(here, _)) = self.rows.get_mut(run) {
-            here.blocked = blocked;
-        }
+        self.rows.get_mut(run)?.run()?.blocked = blocked;
+        Some(())
     }
 
     /// Takes a run out that has ended.
