@@ -143,7 +143,7 @@ impl Driver {
     async fn drain_inbox(&mut self, mut arrived: Vec<Entry>, earliest: Timestamp) {
         for (count, part) in arrived.chunks(ARRIVALS).enumerate() {
             if count > 0 {
-                self.release_before(earliest).await;
+                self.release_before(earliest);
                 yield_now(&self.shared.runtime).await;
             }
             self.queue.extend(part.iter().copied());
@@ -159,7 +159,7 @@ impl Driver {
 
     /// Releases a batch of what has fallen due before `earliest`, while more is on its way into the heap. Those who push
     /// without a pause can bring in more than the driver takes in by the next deadline.
-    async fn release_before(&mut self, earliest: Timestamp) {
+    fn release_before(&mut self, earliest: Timestamp) {
         let now = self.shared.now();
         let falls_due = |next| next <= now && next < earliest;
         if !self.queue.next().is_some_and(falls_due) {
@@ -168,7 +168,12 @@ impl Driver {
         // Nor may it overtake what has come in since this turn began.
         let arrived = self.shared.with(|state| state.inbox.earliest());
         let due = now.min(earliest.min(arrived).before(Duration::from_nanos(1)));
-        self.cascade_due(due).await;
+        cascade_near(&self.shared, &mut self.queue, due, ARRIVALS);
+        if self.queue.is_behind(due) {
+            // There is more in the wheel: after the next part.
+            return;
+        }
+        self.queue.advance(due);
         self.pop_due(due);
         let start = self
             .shared
