@@ -6,18 +6,11 @@ use std::hash::{BuildHasher, Hash};
 use std::panic::Location;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, Weak};
-#[cfg(not(shuttle))]
-use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
-
-// Under the scheduler of tests/shuttle the lock is a point at which tasks switch, and each of them is a thread.
-#[cfg(shuttle)]
-use shuttle::sync::{Mutex, MutexGuard};
-#[cfg(shuttle)]
-use shuttle::thread_local;
 
 use super::handle::KeyedContext;
 use super::key::{Owned, SharedKey, TakenKey};
+use super::rt::{self, Mutex, MutexGuard};
 use super::rule::{Inserted, OnDuplicate};
 use super::table::Table;
 use crate::Handle;
@@ -59,10 +52,6 @@ struct Locked<K, V> {
     holder: AtomicUsize,
 }
 
-thread_local! {
-    static HERE: u8 = const { 0 };
-}
-
 struct Guard<'a, K, V> {
     holder: &'a AtomicUsize,
     table: MutexGuard<'a, Table<K, V>>,
@@ -94,7 +83,7 @@ impl<K, V, S> Keys<K, V, S> {
     #[track_caller]
     fn lock(&self) -> Guard<'_, K, V> {
         let Locked { table, holder } = &self.locked;
-        let here = HERE.with(|here| std::ptr::from_ref(here) as usize);
+        let here = rt::here();
         assert!(
             holder.load(Relaxed) != here,
             "schedgroup: a keyed group was called from inside `Eq` of one of its keys, or a closure of `with` or \

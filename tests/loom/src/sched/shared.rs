@@ -30,6 +30,11 @@ impl Shared {
     pub(super) fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
         let mut effects = Effects::default();
         let result = transition(&mut self.state.lock().unwrap(), &mut effects);
+        self.apply(effects);
+        result
+    }
+
+    pub(super) fn apply(&self, effects: Effects) {
         let wakers = effects
             .driver
             .into_iter()
@@ -37,7 +42,6 @@ impl Shared {
             .chain(effects.wake);
         wakers.for_each(std::task::Waker::wake);
         effects.retire.into_iter().for_each(SpareTask::retire);
-        result
     }
 
     pub(super) fn with<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
