@@ -444,6 +444,38 @@ mod tests {
         assert_eq!(driver.released(), 1, "after the second of five parts");
     }
 
+    /// What is in the wheel moves in first, a part of it after each part of what arrives.
+    #[tokio::test(start_paused = true)]
+    async fn many_that_fall_due_while_many_arrive_are_released_in_parts() {
+        let (mut driver, crowd) = (Stepped::new(), 3 * ARRIVALS);
+        for _ in 0..crowd {
+            driver.submit(Duration::from_secs(10));
+        }
+        (0..10).for_each(|_| {
+            driver.step();
+        });
+        for _ in 0..9 * ARRIVALS {
+            driver.submit(Duration::from_secs(3_600));
+        }
+        driver.step();
+        advance(Duration::from_secs(10)).await;
+        let released: Vec<_> = (0..8)
+            .map(|_| {
+                driver.step();
+                driver.released()
+            })
+            .collect();
+        assert_eq!(released[0], 0, "two thirds of them are still in the wheel");
+        assert!(
+            released.is_sorted() && released[7] >= RELEASES,
+            "{released:?}"
+        );
+        (0..100).for_each(|_| {
+            driver.step();
+        });
+        assert_eq!(driver.released(), crowd);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_falls_due_while_many_arrive_does_not_overtake_any_of_them() {
         let mut driver = in_the_middle_of_arrivals(Duration::from_millis(1)).await;
