@@ -115,13 +115,14 @@ impl Shared {
         let result = transition(&mut state);
         // An allocator may take its time to free it, and all that wait for the lock would wait for that.
         let emptied = state.jobs.take_emptied();
+        let released = state.jobs.tables.take_released();
         #[cfg(test)]
         self.most_looks.fetch_max(
             state.jobs.take_looks(),
             std::sync::atomic::Ordering::Relaxed,
         );
         drop(state);
-        drop(emptied);
+        drop((emptied, released));
         result
     }
 
@@ -134,6 +135,7 @@ impl Shared {
     }
 
     /// Does what transitions have left to be done, when no lock is held.
+    #[inline]
     pub(super) fn apply(&self, effects: Effects) {
         // The order of the effects:
         //
@@ -247,7 +249,7 @@ impl Shared {
         let mut count = 0;
         for job in jobs {
             count += 1;
-            if let Err(payload) = panic::discard(job.work) {
+            if let Err(payload) = panic::discard(job.runnable) {
                 let panic = JobPanic::new(payload, job.id, job.scheduled_at);
                 self.report_panic(&panic);
             }

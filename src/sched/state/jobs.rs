@@ -25,9 +25,10 @@ use crate::sched::rt::AbortHandle;
 use crate::sched::runnable::{Row, RowKey, RowTable, Runnable, TableId, Work};
 use crate::sched::stats::{JobInfo, Stats};
 
-/// The work of a job that will not start.
+/// What is left of a job that will not start.
 pub(in crate::sched) struct DroppedJob {
-    pub(in crate::sched) work: Work,
+    /// None for the row of a table, whose values lie there.
+    pub(in crate::sched) runnable: Option<Box<dyn Runnable>>,
     pub(in crate::sched) id: JobId,
     pub(in crate::sched) scheduled_at: &'static Location<'static>,
 }
@@ -333,8 +334,16 @@ impl Jobs {
         self.pending -= 1;
         self.dropping += 1;
         self.counts.dropped += 1;
+        let runnable = match contents {
+            Contents::Runnable(runnable) => Some(runnable),
+            Contents::Row(key) => {
+                key.into_iter()
+                    .for_each(|key| self.tables.forget(key.table));
+                None
+            }
+        };
         let unstarted = DroppedJob {
-            work: self.work_of(contents),
+            runnable,
             id,
             scheduled_at: self.call_sites.site(call_site),
         };

@@ -18,6 +18,7 @@ pub(in crate::sched) struct Tables(Option<Box<Inner>>);
 struct Inner {
     list: Vec<Option<Registered>>,
     vacant: Vec<TableId>,
+    released: Vec<Arc<dyn RowTable>>,
     /// How many rows are due and wait for their tables, and an instant that none of them was due before.
     blocked: usize,
     earliest_blocked: Timestamp,
@@ -28,6 +29,7 @@ impl Default for Inner {
         Inner {
             list: Vec::new(),
             vacant: Vec::new(),
+            released: Vec::new(),
             blocked: 0,
             earliest_blocked: Timestamp::NEVER,
         }
@@ -126,13 +128,20 @@ impl Tables {
         table.expect("a table is held while its rows wait")
     }
 
-    /// The same, for a caller who holds the table.
+    /// The same, for a row that will not start.
     pub(super) fn forget(&mut self, id: TableId) {
         let registered = self.get(id);
         registered.waiting -= 1;
         if registered.waiting == 0 {
-            registered.held = None;
+            let held = registered.held.take();
+            self.0.get_or_insert_default().released.extend(held);
         }
+    }
+
+    /// Tables that no row holds any more, to be dropped outside of the lock.
+    pub(in crate::sched) fn take_released(&mut self) -> Option<Vec<Arc<dyn RowTable>>> {
+        let inner = self.0.as_mut().filter(|inner| !inner.released.is_empty());
+        inner.map(|inner| std::mem::take(&mut inner.released))
     }
 
     /// All that are there, to be cleared.
