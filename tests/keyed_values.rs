@@ -305,6 +305,46 @@ async fn a_cancel_keeps_the_values() {
 }
 
 /// Their jobs are gone, so there is nothing to move.
+/// Many pages of them, of which some are vacant.
+#[tokio::test(start_paused = true)]
+async fn thousands_of_keys_are_listed_and_drained() {
+    let keyed = KeyedGroup::with_handler(|_, _: u32, _: u32| async {});
+    for key in 0..3_000 {
+        keyed.insert_after(key, key + 1, HOUR, Replace);
+    }
+    for key in (0..3_000).filter(|key| key % 3 == 0) {
+        assert_eq!(keyed.remove(&key), Some(key + 1));
+    }
+    let left = || (0..3_000).filter(|key| key % 3 != 0);
+    let mut keys = keyed.keys();
+    keys.sort_unstable();
+    assert!(keys.into_iter().eq(left()));
+    let mut drained = keyed.drain_values();
+    drained.sort_unstable();
+    assert!(drained.into_iter().eq(left().map(|key| (key, key + 1))));
+    assert_eq!((keyed.len(), keyed.stats().pending), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_and_a_context_tell_the_token_and_the_counts_of_their_group() {
+    let seen = Arc::new(Mutex::new(None));
+    let tells = Arc::clone(&seen);
+    let keyed = KeyedGroup::with_handler(move |context: KeyedContext<char, u32>, _, _| {
+        *tells.lock().unwrap() = Some(context.token());
+        async {}
+    });
+    keyed.insert_after('k', 1, ms(5), Replace);
+    keyed.insert_after('l', 2, HOUR, Replace);
+    let handle = keyed.handle();
+    assert_eq!((handle.stats().pending, handle.stats().finished), (2, 0));
+    sleep(ms(10)).await;
+    assert_eq!((handle.stats().pending, handle.stats().finished), (1, 1));
+    let tokens = [handle.token(), seen.lock().unwrap().take().expect("it ran")];
+    assert!(tokens.iter().all(|token| !token.is_cancelled()));
+    keyed.cancel();
+    assert!(tokens.iter().all(|token| token.is_cancelled()));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_an_end_has_left_is_neither_moved_nor_expired() {
     let (keyed, log) = logging();
@@ -994,20 +1034,39 @@ fn a_waker_of_wait_may_call_back() {
     });
 }
 
-#[tokio::test(start_paused = true)]
-async fn values_whose_destructors_panic_are_all_dropped_with_the_group() {
-    let (keyed, drops) = (
-        KeyedGroup::with_handler(|_, _: u32, _: OnDrop<Box<dyn FnMut() + Send>>| async {}),
-        Arc::new(AtomicUsize::new(0)),
-    );
+type Bomb = OnDrop<Box<dyn FnMut() + Send>>;
+
+/// Ten values whose destructors panic, and how many were dropped.
+fn bombs(entries: &KeyedHandle<u32, Bomb>) -> Arc<AtomicUsize> {
+    let drops = Arc::new(AtomicUsize::new(0));
     for key in 0..10 {
         let drops = Arc::clone(&drops);
         let bomb: Box<dyn FnMut() + Send> = Box::new(move || {
             drops.fetch_add(1, SeqCst);
             panic!("bomb");
         });
-        keyed.insert_after(key, OnDrop(bomb), HOUR, Replace);
+        entries.insert_after(key, OnDrop(bomb), HOUR, Replace);
     }
+    drops
+}
+
+#[tokio::test(start_paused = true)]
+async fn values_whose_destructors_panic_are_all_dropped_with_the_group() {
+    let keyed = KeyedGroup::with_handler(|_, _: u32, _: Bomb| async {});
+    let drops = bombs(&keyed.handle());
     drop(keyed);
+    assert_eq!(drops.load(SeqCst), 10);
+}
+
+/// After a cancel no job holds the entries, so they go with their last handle.
+#[tokio::test(start_paused = true)]
+async fn values_whose_destructors_panic_are_all_dropped_with_the_last_handle() {
+    let group = Group::new();
+    let entries = KeyedGroup::builder().on_with(&group, |_, _: u32, _: Bomb| async {});
+    let drops = bombs(&entries);
+    group.cancel();
+    settle().await;
+    assert_eq!((entries.len(), drops.load(SeqCst)), (10, 0));
+    drop(entries);
     assert_eq!(drops.load(SeqCst), 10);
 }
