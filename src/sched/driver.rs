@@ -266,7 +266,7 @@ impl Driver {
                 state
                     .inbox
                     .set_queue_stats(self.queue.next(), self.queue.len());
-                (start, state.park(next, due, cx.waker(), effects))
+                (start, state.park(next, cx.waker()))
             });
             self.batch.shrink_to(KEPT);
             worker::start(&self.shared, start);
@@ -322,11 +322,12 @@ impl Drop for Driver {
     fn drop(&mut self) {
         if !self.done {
             self.shared
-                .enter(|state, effects| state.group_dropped(effects));
+                .enter(|state, effects| state.runtime_gone(effects));
             // In this thread, and without a yield: no other task of the group will be polled. Each chunk still lets
             // go of the lock, for callers on other threads.
             for chunk in 0..self.shared.with(|state| state.jobs.chunks()) {
                 self.shared.drop_chunk(chunk, Timestamp::ALWAYS);
+                self.shared.end_chunk(chunk);
             }
         }
     }

@@ -374,3 +374,28 @@ fn a_job_that_schedules_and_then_blocks_holds_up_no_timer() {
         });
     }
 }
+
+/// The one that it waits for is polled by another worker, though none was free to be called.
+#[test]
+fn a_job_may_wake_another_and_block_its_thread_until_that_has_answered() {
+    for threads in [1, 2] {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(threads)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(bounded(async {
+            let group = Group::new();
+            let ((ask, asked), (answer, answered)) = (oneshot::channel(), mpsc::channel());
+            group.delay(ms(0), async move {
+                asked.await.unwrap();
+                answer.send(()).unwrap();
+            });
+            group.delay(ms(5), async move {
+                ask.send(()).unwrap();
+                block_in_place(|| answered.recv().unwrap());
+            });
+            group.wait().await.unwrap();
+        }));
+    }
+}

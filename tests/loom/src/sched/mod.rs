@@ -1,9 +1,9 @@
+#[path = "../../../../src/sched/awaiting.rs"]
+mod awaiting;
 #[path = "../../../../src/sched/error.rs"]
 mod error;
 #[path = "../../../../src/sched/job.rs"]
 mod job;
-#[path = "../../../../src/sched/job_task.rs"]
-mod job_task;
 #[path = "../../../../src/sched/local_queue.rs"]
 mod local_queue;
 #[path = "../../../../src/sched/queue/mod.rs"]
@@ -16,12 +16,12 @@ mod run;
 mod runnable;
 #[path = "../../../../src/sched/running.rs"]
 mod running;
-#[path = "../../../../src/sched/spare_task.rs"]
-mod spare_task;
 #[path = "../../../../src/sched/state/mod.rs"]
 mod state;
 #[path = "../../../../src/sched/stats.rs"]
 mod stats;
+#[path = "../../../../src/sched/woken.rs"]
+mod woken;
 #[path = "../../../../src/sched/worker.rs"]
 mod worker;
 
