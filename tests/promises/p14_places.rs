@@ -102,6 +102,27 @@ async fn a_job_that_waits_and_is_cancelled_or_moved_holds_no_place() {
     }
 }
 
+/// They wait in a queue, from which the dead are swept out when they are many.
+#[tokio::test(start_paused = true)]
+async fn of_thousands_that_wait_for_a_place_those_that_are_not_cancelled_run_in_order() {
+    let (group, log, hold) = (of_one(), Log::new(), Hold::new());
+    group.delay(ms(0), hold.job());
+    settle().await;
+    let jobs: Vec<_> = (0..5_000)
+        .map(|label| group.delay(ms(1), log.job(label)))
+        .collect();
+    sleep(ms(2)).await;
+    assert_eq!(group.stats().waiting, 5_000);
+    for (label, job) in jobs.iter().enumerate() {
+        assert!(label % 100 == 0 || job.cancel(), "{label}");
+    }
+    assert_eq!(group.stats().waiting, 50);
+    hold.release();
+    group.wait().await.unwrap();
+    let expected: Vec<_> = (0..50).map(|label| 100 * label).collect();
+    assert_eq!(log.labels(), expected);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_series_holds_no_place_between_its_runs() {
     let (group, log) = (of_one(), Log::new());

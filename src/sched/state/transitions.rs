@@ -49,9 +49,11 @@ pub(in crate::sched) enum Turn {
     Drop(Timestamp),
     /// Bring the series that end with `wait` forward.
     Expedite,
-    /// Take in these entries and release what is due by then. If enough of all entries are dead, begin a sweep.
+    /// Take in these entries, and release what is due by then. If enough of all entries are dead, begin a sweep.
     Work {
         arrived: Vec<Entry>,
+        /// The earliest deadline among them.
+        earliest: Timestamp,
         due: Timestamp,
         dead: bool,
     },
@@ -550,6 +552,7 @@ impl State {
             return Turn::Expedite;
         }
         Turn::Work {
+            earliest: self.inbox.earliest(),
             arrived: self.inbox.drain(empty),
             due: now,
             dead: self.has_too_many_dead(),
