@@ -37,8 +37,8 @@
 //! # Where jobs run
 //!
 //! The driver task only keeps the deadlines. Due jobs are run by worker tasks, normally at most as many as the runtime has
-//! worker threads, so they run in parallel. A job that is ready at its first poll costs no task of its own; one that awaits
-//! continues in a tokio task, and a worker takes the next one. A job that blocks its thread keeps a worker busy, cannot be
+//! worker threads, so they run in parallel. No job has a task of its own: one that awaits costs one small
+//! allocation, and is polled again by some worker when it is woken. A job that blocks its thread keeps a worker busy, cannot be
 //! aborted, and belongs in [`spawn_blocking`](tokio::task::spawn_blocking).
 //!
 //! A job is `Send + 'static`, as for [`tokio::spawn`]. Its panic ends that job alone, unless the program is built with

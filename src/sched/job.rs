@@ -15,12 +15,11 @@ use tokio::time::Instant;
 /// aborted, and after an await can hold up every timer of the runtime. Such work belongs in
 /// `tokio::task::spawn_blocking`, whose handle the job awaits.
 ///
-/// Due jobs run in parallel on the runtime's worker threads, never on the driver. A worker task of the group polls
-/// each of them once. One that is ready then has cost no task of its own; one that has to await continues in a tokio
-/// task that the group uses again for other jobs afterwards. So `tokio::task::id` is the worker's at the first poll
-/// and that task's later, and is shared by several jobs; the waker stays valid for the whole run; and the first
-/// poll shares the cooperative budget of its worker, while later ones have a budget of their own. The span of the
-/// run is entered at each poll.
+/// Due jobs run in parallel on the runtime's worker threads, never on the driver. They have no tasks of their own:
+/// worker tasks of the group start them and poll them again when they are woken, whichever is free. So
+/// `tokio::task::id` is that of a worker, is shared by several jobs, and may change at each await; and the polls of
+/// a worker share its cooperative budget, which is renewed when the worker yields. The waker stays the same for the
+/// whole run, and the span of the run is entered at each poll.
 ///
 /// The trait is implemented for every such future and cannot be implemented by hand. It is there so that
 /// the compiler can say what to pass instead of a closure. What is not `Send` it names as it does for

@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::panic::Location;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use super::awaiting::AwaitingJob;
 use super::job::JobId;
 use super::rt::{Mutex, MutexGuard};
 use super::runnable::Work;
+use super::woken::WokenJobs;
 use crate::common::time::Timestamp;
 
 /// A due job that a worker is about to start.
@@ -44,14 +46,23 @@ pub(super) struct Left {
     pub(super) max_lateness: Duration,
 }
 
+/// What a worker does next.
+pub(super) enum Task {
+    Start(Claim),
+    Resume(Arc<AwaitingJob>),
+}
+
 #[derive(Default)]
 struct Inner {
+    /// Jobs that have awaited and were woken. They come before those that start; each claim takes of both.
+    woken: VecDeque<Arc<AwaitingJob>>,
     /// In release order.
     unstarted: VecDeque<Claim>,
-    /// Jobs that ended at their first poll and are not recorded yet.
+    /// Jobs that have ended and are not recorded yet.
     ended: Vec<u32>,
-    /// Jobs that were started, and how late the latest of them was.
-    started: u64,
+    /// Jobs that were started or polled again.
+    polled: u64,
+    /// How late the latest start was.
     max_lateness: Duration,
 }
 
@@ -65,18 +76,22 @@ impl LocalQueue {
 
     // The owner.
 
-    /// Takes the next job, which starts now. `ended` is the slot of the job before, if that has ended and
-    /// only has to be recorded.
-    pub(super) fn next(&self, ended: Option<u32>, now: Timestamp) -> Option<Claim> {
+    /// Takes the next job. `ended` is the slot of the job before, if that has ended and only has to be
+    /// recorded; `now` is asked for the time if the job starts.
+    pub(super) fn next(&self, ended: Option<u32>, now: impl FnOnce() -> Timestamp) -> Option<Task> {
         let mut inner = self.lock();
         // One step, so that the counts never show two jobs running on one worker.
         inner.ended.extend(ended);
+        if let Some(job) = inner.woken.pop_front() {
+            inner.polled += 1;
+            return Some(Task::Resume(job));
+        }
         let claim = inner.unstarted.pop_front()?;
-        let lateness = now.since(claim.deadline);
-        // Stall detection reads this: a worker that starts jobs is not stuck.
-        inner.started += 1;
+        let lateness = now().since(claim.deadline);
         inner.max_lateness = inner.max_lateness.max(lateness);
-        Some(claim)
+        // Stall detection reads this: a worker that polls jobs is not stuck.
+        inner.polled += 1;
+        Some(Task::Start(claim))
     }
 
     /// The owner gives others a turn after a job; `ended` as in [`next`](LocalQueue::next).
@@ -96,6 +111,16 @@ impl LocalQueue {
         inner.unstarted.extend(claims);
     }
 
+    /// Adds jobs that were woken.
+    pub(super) fn push_woken(&self, jobs: impl IntoIterator<Item = Arc<AwaitingJob>>) {
+        self.lock().woken.extend(jobs);
+    }
+
+    /// Takes at most so many of those that were woken. The lock of the others comes after this one.
+    pub(super) fn claim_woken(&self, others: &WokenJobs, most: usize) -> usize {
+        others.take(most, &mut self.lock().woken)
+    }
+
     /// Returns whether this is a job that has not started.
     pub(super) fn contains(&self, slot: u32) -> bool {
         let unstarted = &self.lock().unstarted;
@@ -113,12 +138,24 @@ impl LocalQueue {
         std::mem::take(&mut self.lock().unstarted)
     }
 
-    /// Takes the later half.
+    /// Takes the later half of what has not started.
     pub(super) fn take_half(&self) -> VecDeque<Claim> {
         let unstarted = &mut self.lock().unstarted;
         // The later half, so that both workers continue in release order. Of a single job it is that job: it waits
         // behind one that may block its thread.
         unstarted.split_off(unstarted.len() / 2)
+    }
+
+    /// Takes the later half of those that were woken.
+    pub(super) fn take_half_of_woken(&self) -> VecDeque<Arc<AwaitingJob>> {
+        let woken = &mut self.lock().woken;
+        woken.split_off(woken.len() / 2)
+    }
+
+    /// How many are left to be started or polled again.
+    pub(super) fn len(&self) -> usize {
+        let inner = self.lock();
+        inner.woken.len() + inner.unstarted.len()
     }
 
     /// The slots of those that have not started.
@@ -139,19 +176,15 @@ impl LocalQueue {
         }
     }
 
-    /// Returns how many have not started.
-    pub(super) fn unstarted(&self) -> usize {
-        self.lock().unstarted.len()
-    }
-
-    /// Returns how many jobs were started, ever.
-    pub(super) fn started(&self) -> u64 {
-        self.lock().started
+    /// How many jobs were started or polled again, ever.
+    pub(super) fn polled(&self) -> u64 {
+        self.lock().polled
     }
 
     /// The owner has nothing to do.
     pub(super) fn shrink(&self) {
         let mut inner = self.lock();
+        inner.woken.shrink_to(KEPT);
         inner.unstarted.shrink_to(KEPT);
         inner.ended.shrink_to(KEPT);
     }
@@ -184,6 +217,14 @@ pub(super) mod tests {
         local
     }
 
+    /// The next job, which has not started: no other is there.
+    fn next(local: &LocalQueue, ended: Option<u32>, now: Timestamp) -> Option<Claim> {
+        local.next(ended, || now).map(|task| match task {
+            Task::Start(claim) => claim,
+            Task::Resume(_) => unreachable!("none was woken"),
+        })
+    }
+
     fn slots(claims: impl IntoIterator<Item = Claim>) -> Vec<u32> {
         claims.into_iter().map(|claim| claim.slot).collect()
     }
@@ -199,21 +240,21 @@ pub(super) mod tests {
         let local = filled([3, 5, 9]);
         let left = local.record(|_| ());
         assert_eq!((left.unstarted, left.first), (3, Some(timestamp(3))));
-        let started = std::iter::from_fn(|| local.next(None, timestamp(0)));
+        let started = std::iter::from_fn(|| next(&local, None, timestamp(0)));
         assert_eq!(slots(started), [3, 5, 9]);
         let left = local.record(|_| ());
-        assert_eq!((left.unstarted, left.first, local.started()), (0, None, 3));
+        assert_eq!((left.unstarted, left.first, local.polled()), (0, None, 3));
     }
 
     #[test]
     fn a_job_that_has_ended_is_booked_once() {
         let local = filled([1, 2]);
-        let first = local.next(None, timestamp(0)).map(|claim| claim.slot);
+        let first = next(&local, None, timestamp(0)).map(|claim| claim.slot);
         assert_eq!(recorded(&local), [], "it has not ended");
-        let second = local.next(first, timestamp(0)).map(|claim| claim.slot);
+        let second = next(&local, first, timestamp(0)).map(|claim| claim.slot);
         assert_eq!(recorded(&local), [1]);
         local.ended(second);
-        assert!(local.next(None, timestamp(0)).is_none());
+        assert!(next(&local, None, timestamp(0)).is_none());
         assert_eq!(recorded(&local), [2]);
         assert_eq!(recorded(&local), []);
     }
@@ -222,7 +263,7 @@ pub(super) mod tests {
     fn the_latest_start_is_kept() {
         let local = filled([10, 20, 30]);
         for now in [12, 29, 31] {
-            assert!(local.next(None, timestamp(now)).is_some());
+            assert!(next(&local, None, timestamp(now)).is_some());
         }
         assert_eq!(local.record(|_| ()).max_lateness, Duration::from_nanos(9));
     }
@@ -230,14 +271,15 @@ pub(super) mod tests {
     #[test]
     fn a_job_that_has_not_started_is_found_and_taken_out_once() {
         let local = filled([1, 2, 3]);
-        assert!(local.next(None, timestamp(0)).is_some());
-        assert!(!local.contains(1) && local.contains(2));
+        assert!(next(&local, None, timestamp(0)).is_some());
+        assert!(!local.contains(1));
+        assert!(local.contains(2));
         assert!(local.remove(1).is_none(), "it has started");
         assert_eq!(slots(local.remove(2)), [2]);
         assert!(local.remove(2).is_none());
         assert_eq!(slots(local.take_all()), [3]);
         let left = local.record(|_| ());
-        assert_eq!((left.unstarted, left.first, local.started()), (0, None, 1));
+        assert_eq!((left.unstarted, left.first, local.polled()), (0, None, 1));
     }
 
     #[test]
@@ -257,13 +299,13 @@ pub(super) mod tests {
     fn a_worker_that_has_nothing_to_do_keeps_little_storage() {
         let local = filled(0..1_000);
         let mut ended = None;
-        while let Some(claim) = local.next(ended, timestamp(0)) {
+        while let Some(claim) = next(&local, ended, timestamp(0)) {
             ended = Some(claim.slot);
         }
         assert_eq!(recorded(&local).len(), 1_000);
         local.shrink();
         let inner = local.lock();
         let kept = (inner.unstarted.capacity(), inner.ended.capacity());
-        assert!(kept.0 <= KEPT && kept.1 <= KEPT, "{kept:?}");
+        assert!(kept.0.max(kept.1) <= KEPT, "{kept:?}");
     }
 }

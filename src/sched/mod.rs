@@ -15,10 +15,10 @@
 //   state: jobs, ready                   counted against `max_running`
 //         │
 //         ▼  claimed, up to 32 at a time, into the local queue of a worker
-//   worker, local_queue                  start check, then polled once with its panic caught
+//   worker, local_queue                  start check, then polled with its panic caught
 //         │
-//         ▼  only if it has to await
-//   job_task, spare_task                 a tokio task that is used again
+//         ▼  only if it has to await: until it is woken, then to a worker again
+//   awaiting                             the job as its own waker, without a task
 //         │
 //         ▼  dropped, then counted down
 //   state: drained?                      the last one wakes who waits
@@ -27,6 +27,7 @@
 //   Wait, Drain, Shutdown
 // ```
 
+mod awaiting;
 mod builder;
 mod context;
 mod driver;
@@ -34,7 +35,6 @@ mod error;
 mod group;
 mod handle;
 mod job;
-mod job_task;
 mod local_queue;
 mod queue;
 mod rows;
@@ -44,13 +44,13 @@ mod runnable;
 mod running;
 mod schedule;
 mod shared;
-mod spare_task;
 mod state;
 mod stats;
 mod timer;
 #[cfg(all(feature = "timerfd", target_os = "linux"))]
 mod timerfd;
 mod wait;
+mod woken;
 mod worker;
 mod yield_now;
 

@@ -8,9 +8,7 @@ use super::job::Next;
 use super::runnable::{Started, job_panic};
 use super::running::RunningJob;
 use super::shared::Shared;
-use super::spare_task::TaskParts;
 use super::state::Ending;
-use super::state::Reuse;
 use super::worker;
 use crate::common::panic::{self, Payload};
 
@@ -40,23 +38,29 @@ impl RunningJob {
         }
     }
 
-    /// Ends a run that cannot continue: it is to be aborted, or its task was dropped.
-    pub(super) fn stop(self, shared: &Arc<Shared>) {
-        // A runtime that shuts down ends the group. In a step before the end of the run: if this is the last one,
-        // its end would drain the group, and `wait` would return `Ok` though a job was lost.
-        shared.enter(|state, effects| state.task_dropped(self.slot, effects));
-        self.end(shared, Ok(None), None);
+    /// Ends the run for a worker that records ends in batches, as it does those of jobs that are ready at their
+    /// first poll. Returns the slot if that is all that is left to be done.
+    pub(super) fn end_in_batch(mut self, shared: &Arc<Shared>, outcome: RunOutcome) -> Option<u32> {
+        let is_plain = matches!(
+            (&outcome, &self.live),
+            (Ok(Some(_)), Some(Started::Future(_)))
+        );
+        // With a limit the slot is another job's at once.
+        if !is_plain || shared.is_limited {
+            self.end(shared, outcome);
+            return None;
+        }
+        match panic::discard(self.live.take()) {
+            Ok(()) => Some(self.slot),
+            Err(payload) => {
+                self.end(shared, Err(payload));
+                None
+            }
+        }
     }
 
     /// Ends the run in two steps under the lock, and drops user values before each of them.
-    ///
-    /// `task` is the task that the run lived in. Returns whether it is kept for another job.
-    pub(super) fn end(
-        self,
-        shared: &Arc<Shared>,
-        outcome: RunOutcome,
-        task: Option<TaskParts>,
-    ) -> Reuse {
+    pub(super) fn end(self, shared: &Arc<Shared>, outcome: RunOutcome) {
         // The end of a run has four parts, and each relies on the ones before it:
         //
         // 1. Under no lock, the future is dropped. The job still counts as running and holds its slot of
@@ -116,7 +120,7 @@ impl RunningJob {
             // A cancel or a deadline that came before the end of the last job is what ended the group. Once
             // `finish` has drained the group, no reason is accepted any more.
             state.check_end(now, cancelled, effects);
-            state.finish(slot, ending, runnable, task, effects)
+            state.finish(slot, ending, runnable, effects)
         });
         // Before part 3: the slot is free, and the destructors below may take their time.
         worker::start(shared, ended.start);
@@ -128,6 +132,5 @@ impl RunningJob {
             }
             shared.dropped(1);
         }
-        ended.reuse
     }
 }

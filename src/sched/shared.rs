@@ -12,10 +12,10 @@ use tokio::runtime::{self, RuntimeFlavor};
 use tokio::task::try_id;
 use tokio_util::sync::CancellationToken;
 
+use super::awaiting::AwaitingJob;
 use super::error::JobPanic;
 use super::local_queue::Claim;
 use super::rt::Mutex;
-use super::spare_task::SpareTask;
 use super::state::CHUNK;
 use super::state::DroppedJob;
 use super::state::{Effects, State};
@@ -26,11 +26,11 @@ use crate::common::trace;
 
 // Locks, each of which may be taken while those before it are held:
 //
-//   key table of a keyed group ──▶ `state` ──▶ local queue of a worker
+//   key table of a keyed group ──▶ `state` ──▶ local queue of a worker, queue of woken jobs
 //
-// A mailbox's lock and the token's are never taken under `state`: what they answer is read before it, and wakers are
-// called and tokens cancelled after it. No user code runs and no user value is dropped under `state`, so
-// destructors, wakers and tracing subscribers may call any method of the group.
+// The token's lock is never taken under `state`: what it answers is read before it, and wakers are called and tokens
+// cancelled after it. No user code runs and no user value is dropped under `state`, so destructors, wakers and tracing
+// subscribers may call any method of the group.
 pub(super) struct Shared {
     /// All that changes, under the group's lock. Nothing of the user's is run, dropped or woken under it.
     state: Mutex<State>,
@@ -51,6 +51,8 @@ pub(super) struct Shared {
     deadline: Timestamp,
     /// Worker threads of the runtime steal tasks from each other. Fixed when the group is built.
     steals: bool,
+    /// The group has a limit of running jobs.
+    pub(super) is_limited: bool,
     /// The most often that slots were looked at while the lock was held once.
     #[cfg(test)]
     pub(super) most_looks: std::sync::atomic::AtomicUsize,
@@ -91,6 +93,7 @@ impl Shared {
         let steals = runtime.runtime_flavor() != RuntimeFlavor::CurrentThread
             && runtime.metrics().num_workers() > 1;
         Arc::new(Shared {
+            is_limited: state.jobs.is_limited(),
             state: Mutex::new(state),
             #[cfg(test)]
             entered: Default::default(),
@@ -155,9 +158,6 @@ impl Shared {
         if let Some(worker) = effects.worker {
             worker.wake();
             self.make_stealable();
-        }
-        if !effects.retire.is_empty() {
-            effects.retire.into_iter().for_each(SpareTask::retire);
         }
         if effects.cancel {
             panic::catch(|| self.token.cancel()).unwrap_or_else(panic::forget);
@@ -305,5 +305,11 @@ impl Shared {
         let mut jobs = Vec::with_capacity(CHUNK);
         self.enter(|state, effects| state.take_pending_chunk(chunk, from, &mut jobs, effects));
         self.drop_jobs(jobs);
+    }
+
+    /// The runtime is gone: ends the running jobs of one chunk that no worker polls at the moment.
+    pub(super) fn end_chunk(&self, chunk: usize) {
+        let running = self.with(|state| state.jobs.running_of_chunk(chunk));
+        running.into_iter().for_each(AwaitingJob::end_now);
     }
 }

@@ -1,8 +1,9 @@
-//! Workers: tasks that start due jobs in release order, and poll each once.
+//! Workers: tasks that start due jobs in release order, and poll again those that were woken.
 //!
 //! A worker claims a few jobs in one step of the group's lock and works them off without it. A job that
 //! is ready at its first poll costs no task, no allocation and no lock of its own: it is recorded with the
-//! next claim. One that has to await continues in a [`JobTask`], and the worker starts its next job meanwhile.
+//! next claim. One that has to await stays at its [place](super::awaiting::AwaitingJob) until it is woken, and the worker is
+//! at its next job already.
 //!
 //! The start check is made for each job: what ends the group takes the claims out of all local queues,
 //! under the group's lock, in the step that makes the end visible; a token or a clock, which end the group
@@ -15,12 +16,11 @@ use std::time::Duration;
 
 use tokio::task::coop;
 
-use super::job_task::JobTask;
-use super::local_queue::Claim;
+use super::awaiting::{AwaitingJob, Places, Resumed};
+use super::local_queue::{Claim, Task};
 use super::runnable::{Row, Run, Started, Work};
 use super::running::RunningJob;
 use super::shared::Shared;
-use super::spare_task::SpareTask;
 use super::state::ClaimResult;
 use super::state::Registration;
 use super::yield_now::yield_now;
@@ -28,8 +28,12 @@ use crate::common::panic;
 use crate::common::time::Timestamp;
 use crate::common::trace::Span;
 
-/// A worker starts this many jobs before other tasks of its thread get a turn.
+/// A worker polls this many jobs before other tasks of its thread get a turn.
 const JOBS_A_TURN: usize = 128;
+
+/// One that has to await takes as much of a turn as so many that are ready, since it stays in memory: a job that yields
+/// is woken by tokio only when its thread has had some dozens of turns, or has nothing else to do.
+const OF_PENDING: usize = 8;
 
 /// Starts workers; they have been counted already.
 pub(super) fn start(shared: &Arc<Shared>, count: usize) {
@@ -37,7 +41,8 @@ pub(super) fn start(shared: &Arc<Shared>, count: usize) {
         let worker = Worker {
             shared: Arc::clone(shared),
             registration: Registration::new(),
-            spare: None,
+            places: Places::default(),
+            turn: JOBS_A_TURN,
         };
         shared.runtime.spawn(worker.work());
     }
@@ -86,8 +91,10 @@ struct Worker {
     // Owned by this task, but its state changes only under the group's lock, where the worker hands it in. So
     // it agrees with the counts in `Workers` whenever the lock is free.
     registration: Registration,
-    /// The task for the next job that has to await. It is kept as long as no job has.
-    spare: Option<SpareTask>,
+    /// For the next jobs that have to await.
+    places: Places,
+    /// How many jobs it may still poll before it yields.
+    turn: usize,
 }
 
 /// A runtime that shuts down drops its tasks wherever they are.
@@ -95,20 +102,19 @@ impl Drop for Worker {
     fn drop(&mut self) {
         // After a regular end there is nothing left to do. Otherwise the jobs that were claimed and not started go
         // back to the ready queue: they are dropped with the group, and counted, instead of lost with this task.
-        let (worker, spare) = (&mut self.registration, self.spare.take());
+        let worker = &mut self.registration;
         self.shared
-            .enter(|state, effects| state.worker_dropped(worker, spare, effects));
+            .enter(|state, effects| state.worker_dropped(worker, effects));
     }
 }
 
 impl Worker {
     async fn work(mut self) {
-        let mut turn = JOBS_A_TURN;
         while poll_fn(|cx| self.poll_claim(cx)).await {
             // After the yield the local queue may be empty: others steal from it and cancel jobs in it. Then
             // `run_claimed` returns at once, and the next claim records what has ended.
-            while !self.run_claimed(&mut turn) {
-                turn = JOBS_A_TURN;
+            while !self.run_claimed() {
+                self.turn = JOBS_A_TURN;
                 yield_now(&self.shared.runtime).await;
             }
         }
@@ -120,48 +126,57 @@ impl Worker {
         let Worker {
             shared,
             registration,
-            spare,
+            places,
+            turn,
         } = self;
         let now = shared.deadline_clock();
         let cancelled = shared.is_cancelled();
         // "Nothing to start" and "parked, with this waker" are one step under the lock. A job that is released before
-        // it is claimed here, one that is released after it finds the waker: no wake-up is lost in between.
-        let (claimed, others) = shared.enter(|state, effects| {
-            state.claim(registration, spare, now, cancelled, cx.waker(), effects)
-        });
+        // it is claimed here, one that is released after it finds the waker: no wake-up is lost in between. So it is
+        // with jobs that are woken, since who wakes the first of them asks for workers under the lock.
+        let (claimed, others) = shared
+            .enter(|state, effects| state.claim(registration, now, cancelled, cx.waker(), effects));
         start(shared, others);
+        places.recycle();
         match claimed {
             ClaimResult::Jobs => Poll::Ready(true),
-            ClaimResult::Parked => Poll::Pending,
+            ClaimResult::Parked => {
+                places.shrink();
+                *turn = JOBS_A_TURN;
+                Poll::Pending
+            }
             ClaimResult::Exit => Poll::Ready(false),
         }
     }
 
     /// Runs what is claimed. Returns `false` if other tasks must have a turn first.
-    fn run_claimed(&mut self, turn: &mut usize) -> bool {
+    fn run_claimed(&mut self) -> bool {
         let mut ended = None;
         let mut clock = CachedClock::new(&self.shared);
         loop {
-            let now = clock.look(&self.shared);
-            let Some(claim) = self.registration.local.next(ended.take(), now) else {
-                return true;
-            };
-            // The start check comes after the job has left the queue, since a caller may rely on this order:
-            //
-            // 1. The caller cancels the token, and then finds this job pending: it was in the local queue,
-            //    whose lock is taken for that look.
-            // 2. This worker takes the job out, under the same lock, and so after the cancel.
-            // 3. The check below sees the cancel. The job does not start: it is given back, and dropped with the
-            //    others.
-            //
-            // A check before 2 could miss a cancel that comes between the two.
-            if self.shared.is_over() {
-                self.shared.give_back(claim);
-                continue;
+            let local = &self.registration.local;
+            match local.next(ended.take(), || clock.look(&self.shared)) {
+                None => return true,
+                Some(Task::Resume(job)) => {
+                    if let Resumed::Ended(place, unrecorded) = job.resume() {
+                        self.places.leave(place);
+                        ended = unrecorded;
+                    }
+                }
+                // The start check comes after the job has left the queue, since a caller may rely on this order:
+                //
+                // 1. The caller cancels the token, and then finds this job pending: it was in the local queue,
+                //    whose lock is taken for that look.
+                // 2. This worker takes the job out, under the same lock, and so after the cancel.
+                // 3. The check below sees the cancel. The job does not start: it is given back, and dropped with the
+                //    others.
+                //
+                // A check before 2 could miss a cancel that comes between the two.
+                Some(Task::Start(claim)) if self.shared.is_over() => self.shared.give_back(claim),
+                Some(Task::Start(claim)) => ended = self.run(claim, clock.now),
             }
-            ended = self.run(claim, now);
-            *turn -= 1;
-            if *turn == 0 || !coop::has_budget_remaining() {
+            self.turn = self.turn.saturating_sub(1);
+            if self.turn == 0 || !coop::has_budget_remaining() {
                 // Not kept over the yield: a caller that asks for the state of this job meanwhile, or for counts,
                 // records what it finds here.
                 self.registration.local.ended(ended);
@@ -172,7 +187,12 @@ impl Worker {
 
     /// Starts a job. Returns its slot if it has ended and only has to be recorded.
     fn run(&mut self, claim: Claim, now: Timestamp) -> Option<u32> {
-        let Worker { shared, spare, .. } = self;
+        let Worker {
+            shared,
+            places,
+            registration,
+            ..
+        } = self;
         let Claim {
             slot,
             id,
@@ -192,10 +212,13 @@ impl Worker {
         let span = Span::job(shared.name(), id.0, scheduled_at, || {
             shared.now().since(deadline)
         });
-        // The first poll gets the waker of the task that the job would move into. So a job that has to await is not
+        // The first poll gets the waker of the place that the job would move into. So a job that has to await is not
         // polled a second time just to register another waker, and a wake-up that comes before the job has moved
-        // reaches that task, or its mailbox, which remembers it.
-        let mut cx = Context::from_waker(&spare.get_or_insert_default().task.waker);
+        // reaches that place, which remembers it.
+        let mut cx = Context::from_waker(places.waker(|| {
+            let woken = registration.woken.as_ref();
+            AwaitingJob::vacant(shared, woken.expect("it came with the claim"))
+        }));
         let mut live = None;
         let run = Run {
             id,
@@ -241,43 +264,29 @@ impl Worker {
             live,
         };
         match outcome {
-            Some(outcome) => {
-                job.end(shared, outcome, None);
-            }
-            None => self.hand_over(job),
+            Some(outcome) => job.end(shared, outcome),
+            None => self.park(job),
         }
         None
     }
 
-    /// A job has to await: it continues in a task of its own.
-    fn hand_over(&mut self, job: RunningJob) {
-        let Worker { shared, spare, .. } = self;
+    /// A job has to await: it goes to its place, from where a wake-up brings it back to some worker.
+    fn park(&mut self, job: RunningJob) {
         // An abort may come at any time. It reaches the run in each of these steps:
         //
-        // 1. The task is spawned, unless it is there already, so that there is an abort handle.
-        // 2. Under the lock the job is recorded as running in that task. An abort that came before is seen in this
-        //    step, and the job stops here. One that comes after it aborts the task.
-        // 3. The job goes into the mailbox. If the task has been dropped by then, the job comes back, and stops here.
-        //    A task that is dropped later takes the job out of its mailbox, and stops it.
+        // 1. Under the lock the job is recorded as running in that place. An abort that came before is seen in this
+        //    step, and the job stops here. One that comes after it marks the place.
+        // 2. The job goes into the place, whose mark is seen as its owner lets go of it. Whoever marks it later
+        //    wakes the job, and then its owner sees the mark.
         //
         // So an abort ends the run exactly once, wherever it finds it.
-        JobTask::spawn(shared, spare.get_or_insert_default());
-        let returned = match shared.with(|state| state.assign_task(job.slot, spare)) {
-            Some(task) => match task.mailbox.put(job) {
-                Ok(missed) => {
-                    // The task was woken for this job before it was there. What the job waits for will not wake it
-                    // twice.
-                    if missed {
-                        task.waker.wake();
-                    }
-                    None
-                }
-                Err(job) => Some(job),
-            },
-            None => Some(job),
-        };
-        if let Some(job) = returned {
-            job.stop(shared);
+        let shared = &self.shared;
+        let place = self.places.take();
+        self.turn = self.turn.saturating_sub(OF_PENDING - 1);
+        if shared.with(|state| state.awaits(job.slot, place.job())) {
+            place.adopt(job);
+        } else {
+            job.end(shared, Ok(None));
         }
     }
 }

@@ -5,8 +5,8 @@ use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use schedgroup::{Group, JobHandle};
-use tokio::time::Instant;
+use schedgroup::{Group, JobHandle, Next};
+use tokio::time::{Instant, sleep};
 
 use crate::common::{
     Hold, Log, Random, bounded, context_of, ms, on_both, runtimes, until, us, verbs,
@@ -163,7 +163,7 @@ async fn a_job_that_comes_later_with_an_earlier_deadline_overtakes_those_that_wa
         group.delay(ms(n), log.job(n));
     }
     let moved = group.delay(crate::common::HOUR, log.job(5));
-    tokio::time::sleep(ms(100)).await;
+    sleep(ms(100)).await;
     assert_eq!(group.stats().waiting, 50);
     group.schedule(start + ms(20), log.job(120));
     group.schedule(start + ms(1), log.job(1));
@@ -177,6 +177,35 @@ async fn a_job_that_comes_later_with_an_earlier_deadline_overtakes_those_that_wa
     expected.push(120);
     expected.extend(21..60);
     assert_eq!(log.labels(), expected);
+}
+
+/// It goes on after an await, and its next run was due before others that wait. In its last two polls nobody else had a
+/// turn.
+#[tokio::test(start_paused = true)]
+async fn the_next_run_of_a_series_overtakes_those_that_wait_if_it_was_due_before() {
+    let group = Group::builder().max_running(1).build();
+    let (log, start) = (Log::new(), Instant::now());
+    let run = log.clone();
+    group.repeat(start, move |context| {
+        let run = run.clone();
+        async move {
+            match context.run() {
+                1 => {
+                    sleep(ms(50)).await;
+                    Next::At(start + ms(15))
+                }
+                _ => {
+                    run.job(15).await;
+                    Next::Done
+                }
+            }
+        }
+    });
+    for n in [10, 20, 30] {
+        group.delay(ms(n), log.job(n));
+    }
+    group.wait().await.unwrap();
+    assert_eq!(log.labels(), [10, 15, 20, 30]);
 }
 
 /// Due jobs that a worker has claimed already stay where they are in the order.

@@ -1,11 +1,12 @@
 //! Cancel and move of one job: the payload is dropped before `cancel` returns, the answers are true,
 //! a race with firing has one winner, and a move to later costs nothing.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use schedgroup::{Group, JobHandle, JobState, Next};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use crate::common::{
@@ -499,5 +500,49 @@ async fn jobs_keep_their_deadlines_beside_a_sweep_of_dead_entries() {
         for (ran, expected) in ran.into_iter().zip(expected) {
             assert_eq!(ran, expected, "seed {seed}");
         }
+    }
+}
+
+/// Jobs that are woken together end one after another, and each sees the ends of those before it.
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_job_that_has_awaited_is_seen_at_once() {
+    const JOBS: usize = 100;
+    for limit in [JOBS, usize::MAX] {
+        let builder = Group::builder();
+        let group = match limit {
+            usize::MAX => builder.build(),
+            limit => builder.max_running(limit).build(),
+        };
+        let (gate, jobs) = (
+            Arc::new(Notify::new()),
+            Arc::new(OnceLock::<Vec<JobHandle>>::new()),
+        );
+        let all = (0..JOBS).map(|n| {
+            let (gate, jobs, handle) = (Arc::clone(&gate), Arc::clone(&jobs), group.handle());
+            group.delay(ms(1), async move {
+                gate.notified().await;
+                let jobs = jobs.get().unwrap();
+                assert!(
+                    jobs[..n]
+                        .iter()
+                        .all(|job| job.state() == JobState::Finished)
+                );
+                // It has ended: this is for nobody.
+                jobs[..n].iter().for_each(JobHandle::abort);
+                assert_eq!(jobs[n].state(), JobState::Running);
+                let stats = handle.stats();
+                assert_eq!((stats.finished, stats.running), (n as u64, JOBS - n));
+            })
+        });
+        jobs.set(all.collect()).unwrap();
+        sleep(ms(2)).await;
+        gate.notify_waiters();
+        group.wait().await.unwrap();
+        assert!(
+            jobs.get()
+                .unwrap()
+                .iter()
+                .all(|job| job.state() == JobState::Finished)
+        );
     }
 }

@@ -102,6 +102,27 @@ async fn a_job_that_waits_and_is_cancelled_or_moved_holds_no_place() {
     }
 }
 
+/// They wait in a queue, from which the dead are swept out when they are many.
+#[tokio::test(start_paused = true)]
+async fn of_thousands_that_wait_for_a_place_those_that_are_not_cancelled_run_in_order() {
+    let (group, log, hold) = (of_one(), Log::new(), Hold::new());
+    group.delay(ms(0), hold.job());
+    settle().await;
+    let jobs: Vec<_> = (0..5_000)
+        .map(|label| group.delay(ms(1), log.job(label)))
+        .collect();
+    sleep(ms(2)).await;
+    assert_eq!(group.stats().waiting, 5_000);
+    for (label, job) in jobs.iter().enumerate() {
+        assert!(label % 100 == 0 || job.cancel(), "{label}");
+    }
+    assert_eq!(group.stats().waiting, 50);
+    hold.release();
+    group.wait().await.unwrap();
+    let expected: Vec<_> = (0..50).map(|label| 100 * label).collect();
+    assert_eq!(log.labels(), expected);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_series_holds_no_place_between_its_runs() {
     let (group, log) = (of_one(), Log::new());
@@ -351,5 +372,30 @@ fn a_job_that_schedules_and_then_blocks_holds_up_no_timer() {
                 );
             }));
         });
+    }
+}
+
+/// The one that it waits for is polled by another worker, though none was free to be called.
+#[test]
+fn a_job_may_wake_another_and_block_its_thread_until_that_has_answered() {
+    for threads in [1, 2] {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(threads)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(bounded(async {
+            let group = Group::new();
+            let ((ask, asked), (answer, answered)) = (oneshot::channel(), mpsc::channel());
+            group.delay(ms(0), async move {
+                asked.await.unwrap();
+                answer.send(()).unwrap();
+            });
+            group.delay(ms(5), async move {
+                ask.send(()).unwrap();
+                block_in_place(|| answered.recv().unwrap());
+            });
+            group.wait().await.unwrap();
+        }));
     }
 }

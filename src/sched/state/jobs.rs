@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::panic::Location;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use super::call_site::{CallSite, CallSites, JobKind};
@@ -17,11 +18,11 @@ use super::slab::{Contents, Emptied, Slab, Slot, Stage};
 use super::tables::Tables;
 use super::workers::Workers;
 use crate::common::time::{Clock, Timestamp};
+use crate::sched::awaiting::AwaitingJob;
 use crate::sched::error::JobPanic;
 use crate::sched::job::{JobId, JobState};
 use crate::sched::local_queue::{Claim, Left, LocalQueue};
 use crate::sched::queue::{Entry, Queue, Sequence};
-use crate::sched::rt::AbortHandle;
 use crate::sched::runnable::{Row, RowKey, RowTable, Runnable, TableId, Work};
 use crate::sched::stats::{JobInfo, Stats};
 
@@ -166,11 +167,12 @@ impl Jobs {
 
     /// Returns the state of a job. A claimed one that has not started is pending.
     pub(super) fn state(&mut self, slot: u32, workers: &Workers) -> JobState {
-        if self.slab.get(slot).stage() == Stage::Claimed {
-            // Only looked at, not recalled: a look must not change the order in which jobs start.
-            if workers.locals().iter().any(|local| local.contains(slot)) {
-                return JobState::Pending;
-            }
+        let stage = self.slab.get(slot).stage();
+        // Only looked at, not recalled: a look must not change the order in which jobs start.
+        if stage == Stage::Claimed && workers.locals().iter().any(|local| local.contains(slot)) {
+            return JobState::Pending;
+        }
+        if matches!(stage, Stage::Claimed | Stage::Running) {
             // It has left its queue. If it has ended since, it is among the `ended` of one of them.
             self.record_all(workers);
         }
@@ -240,11 +242,14 @@ impl Jobs {
         }
     }
 
-    /// Records the jobs that have ended at their first poll.
+    /// Records the jobs that have ended and were left to their worker's next claim.
     pub(super) fn record(&mut self, local: &LocalQueue) -> Left {
         let left = local.record(|slot| {
             // A cancel or an abort that came during the first poll was too late: the job ended by itself.
             self.ready.free_slot();
+            if self.slab.get(slot).stage() == Stage::Running {
+                self.slab.take_place(slot);
+            }
             self.slab.take_control(slot);
             self.counts.finished += 1;
             self.end(slot, JobState::Finished);
@@ -299,19 +304,26 @@ impl Jobs {
         }
     }
 
-    /// Stops a running job at its next await, and cancels one that has not started.
-    pub(super) fn abort(&mut self, slot: u32, workers: &Workers) -> Option<DroppedJob> {
+    /// Stops a running job at its next await, and cancels one that has not started. If the job awaits, its
+    /// waker is handed out.
+    pub(super) fn abort(
+        &mut self,
+        slot: u32,
+        workers: &Workers,
+    ) -> (Option<DroppedJob>, Option<Waker>) {
         self.recall(slot, workers);
-        if let Some(control) = self.slab.control(slot) {
-            control.abort = true;
-            // Under the lock: as soon as the end of this job is recorded its task may run another, which an abort
-            // after the lock could hit. tokio drops the job later, in its task, so nothing of the user's runs here.
-            if let Some(task) = self.slab.task(slot) {
-                task.abort();
-            }
-            return None;
-        }
-        self.take_pending(slot)
+        let Some(control) = self.slab.control(slot) else {
+            return (self.take_pending(slot), None);
+        };
+        control.abort = true;
+        // Under the lock: as soon as the end of this job is recorded its place may be another's, which an abort
+        // after the lock could hit. The worker drops the job later, so nothing of the user's runs here.
+        let place = self.slab.place(slot);
+        let waker = place.map(|place| {
+            place.abort();
+            Waker::from(Arc::clone(place))
+        });
+        (None, waker)
     }
 
     /// Takes a job that has not started, and its entry out of the ready queue.
@@ -519,17 +531,22 @@ impl Jobs {
 
     /// Claims the next jobs in release order for which slots are free, or else steals the later half of what
     /// another worker has claimed. Returns how many.
-    pub(super) fn claim(&mut self, local: &Arc<LocalQueue>, workers: &Workers) -> usize {
+    pub(super) fn claim(
+        &mut self,
+        local: &Arc<LocalQueue>,
+        workers: &Workers,
+        most: usize,
+    ) -> usize {
         let startable = self.ready.startable();
         // A stolen job has its slot already, so the limit does not matter here.
         if startable == 0 {
-            return steal(local, workers);
+            return 0;
         }
         // In a group with a limit a claim holds a slot from here on, also while it waits behind other jobs of its
         // worker. One at a time, each that holds a slot is running.
         let count = match self.ready.is_limited() {
             true => 1,
-            false => workers.share_of(startable),
+            false => workers.share_of(startable, most),
         };
         let claims = (0..count).map_while(|_| {
             let slots = &self.slab;
@@ -592,38 +609,41 @@ impl Jobs {
         self.slab.is_aborted(slot)
     }
 
-    /// A job lives in a task from now on.
-    pub(super) fn set_task(&mut self, slot: u32, task: AbortHandle) {
-        self.slab.set_task(slot, task);
+    /// Notes where a job is found while it runs.
+    pub(super) fn set_place(&mut self, slot: u32, place: Arc<AwaitingJob>) {
+        self.slab.set_place(slot, place);
     }
 
-    /// Aborts the tasks of the running jobs of one chunk. A job at its first poll has none: it stops when it has to
-    /// await.
-    pub(super) fn abort_chunk(&mut self, chunk: usize) {
-        for slot in self.slab.chunk(chunk) {
-            if let Some(task) = self.slab.task(slot) {
-                task.abort();
-            }
-        }
+    /// Tells the running jobs of one chunk to stop at their next await, and hands out what wakes them. One
+    /// that is at its first poll finds out there.
+    pub(super) fn abort_chunk(&mut self, chunk: usize) -> Vec<Waker> {
+        let running = self.running_of_chunk(chunk);
+        running.iter().for_each(|place| place.abort());
+        running.into_iter().map(Waker::from).collect()
     }
 
-    /// Ends a run. Returns what is left of it, the entry of the further run if there is one, and its task if that
-    /// can be used again.
+    /// Where the jobs of one chunk are found that have awaited.
+    pub(in crate::sched) fn running_of_chunk(&self, chunk: usize) -> Vec<Arc<AwaitingJob>> {
+        let slots = self.slab.chunk(chunk);
+        slots
+            .filter_map(|slot| self.slab.place(slot).cloned())
+            .collect()
+    }
+
+    /// A run has ended. What is left of it comes back, and the entry of the further run if one is to be sent.
     pub(super) fn finish(
         &mut self,
         slot: u32,
         ending: Ending,
         runnable: Option<Box<dyn Runnable>>,
         lifecycle: &Lifecycle,
-    ) -> (EndedRun, Option<Entry>, Option<AbortHandle>) {
+    ) -> (EndedRun, Option<Entry>) {
         self.ready.free_slot();
-        let task = self.slab.take_task(slot);
+        // From here on its place may be another job's.
+        self.slab.take_place(slot);
         let control = self.slab.take_control(slot).unwrap_or_default();
-        let job = self.slab.get(slot);
-        // A task that was aborted is dropped by tokio when this poll returns, with the job that it had by then.
-        let task = task.filter(|_| !control.abort && !lifecycle.is_aborting());
-        // The `wait` that ends such a series may have come during this run, after the walk that brings them forward.
-        let done = lifecycle.is_draining() && job.call_site.ends_with_wait();
+        let place = self.slab.get(slot);
+        let done = lifecycle.is_draining() && place.call_site.ends_with_wait();
         let mut left = EndedRun {
             runnable,
             panic: None,
@@ -635,8 +655,7 @@ impl Jobs {
                     (Some(at), Some(runnable))
                         if !control.is_last_run() && lifecycle.may_reschedule() =>
                     {
-                        let again = self.run_again(slot, at, runnable);
-                        return (left, Some(again), task);
+                        return (left, self.run_again(slot, at, runnable));
                     }
                     (next, runnable) => {
                         left.runnable = runnable;
@@ -666,18 +685,29 @@ impl Jobs {
         // In the step that stops counting the run: in between, the group could drain, and `wait` return while what
         // is left is being dropped.
         self.dropping += usize::from(!left.is_empty());
-        (left, None, task)
+        (left, None)
     }
 
-    fn run_again(&mut self, slot: u32, at: Timestamp, runnable: Box<dyn Runnable>) -> Entry {
+    /// The job is pending again. Its entry, if that is to be sent.
+    fn run_again(
+        &mut self,
+        slot: u32,
+        at: Timestamp,
+        runnable: Box<dyn Runnable>,
+    ) -> Option<Entry> {
         self.pending += 1;
         let job = self.slab.get_mut(slot);
         job.put_runnable(runnable, at);
-        Entry {
-            at,
-            sequence: job.sequence,
-            slot,
+        let sequence = job.sequence;
+        let entry = Entry { at, sequence, slot };
+        // The worker that ends this run may claim before the driver has its turn, and would pass over a job that is
+        // due and comes first.
+        if self.ready.overtakes(&entry) {
+            job.release();
+            self.ready.push(entry);
+            return None;
         }
+        Some(entry)
     }
 
     /// Ends a job that runs. Its slot is freed here if it has no handle left.
@@ -782,15 +812,15 @@ impl Jobs {
         self.pending
     }
 
+    pub(in crate::sched) fn is_limited(&self) -> bool {
+        self.ready.is_limited()
+    }
+
     pub(super) fn running(&self) -> usize {
         self.ready.running()
     }
 
-    pub(super) fn is_aborted(&self, slot: u32) -> bool {
-        self.slab.is_aborted(slot)
-    }
-
-    /// Returns how many due jobs could start now.
+    /// How many due jobs could start now.
     pub(super) fn startable(&self) -> usize {
         self.ready.startable()
     }
@@ -848,19 +878,4 @@ impl Jobs {
             driver_wakeups: 0,
         }
     }
-}
-
-/// Steals the later half of what another worker has claimed. Returns how many.
-fn steal(local: &Arc<LocalQueue>, workers: &Workers) -> usize {
-    // The slots, stages and counts of these jobs stay as they are: they only change queues, in one step of the
-    // group's lock. A thief is a worker that would park, or a spare one that was added because the others are stuck.
-    let others = workers.locals().iter();
-    let stolen = others
-        .filter(|other| !Arc::ptr_eq(other, local))
-        .map(|other| other.take_half())
-        .find(|half| !half.is_empty())
-        .unwrap_or_default();
-    let count = stolen.len();
-    local.push(count, stolen);
-    count
 }

@@ -221,6 +221,11 @@ impl Lifecycle {
         self.group_dropped = true;
     }
 
+    /// Nothing that reaches an await goes on.
+    pub(super) fn abort(&mut self) {
+        self.aborting = true;
+    }
+
     pub(super) fn detach(&mut self) {
         self.detached = true;
     }

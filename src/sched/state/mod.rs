@@ -16,5 +16,5 @@ pub(super) use counts::{Counts, Ending};
 pub(super) use jobs::DroppedJob;
 pub(super) use lifecycle::{Caller, GroupOutcome, Rejected, StopReason};
 pub(super) use slab::CHUNK;
-pub(super) use transitions::{ClaimResult, Effects, Reuse, State, Turn};
+pub(super) use transitions::{ClaimResult, Effects, State, Turn};
 pub(super) use workers::{Registration, Workers};

@@ -47,6 +47,11 @@ impl ReadyQueue {
         self.waiting += 1;
     }
 
+    /// Returns whether a job belongs before one that is due already, and so is due as well.
+    pub(super) fn overtakes(&self, entry: &Entry) -> bool {
+        self.in_order.back().is_some_and(|last| entry < last)
+    }
+
     /// A due job was cancelled or moved: its entry is stale. Returns `true` if the stale ones call for a sweep.
     pub(super) fn remove(&mut self) -> bool {
         // Counted, not removed: `take` passes over it. The counts say how many stale ones there are.

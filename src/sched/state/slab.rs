@@ -1,12 +1,13 @@
 //! A slab of jobs: numbered slots that give their storage back.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::call_site::CallSite;
 use crate::common::time::Timestamp;
+use crate::sched::awaiting::AwaitingJob;
 use crate::sched::job::JobState;
 use crate::sched::queue::{Entry, Sequence};
-use crate::sched::rt::AbortHandle;
 use crate::sched::runnable::{RowKey, Runnable};
 
 /// One job, from its submission until it has ended and no handle is left.
@@ -63,7 +64,7 @@ pub(super) enum Stage {
     Blocked,
     /// The runnable is in the local queue of a worker, or at its first poll.
     Claimed,
-    /// The job has awaited, and lives in a task.
+    /// The job has awaited. It is at its place, or its end is not recorded yet.
     Running,
     Ended(JobState),
 }
@@ -250,8 +251,8 @@ struct Page {
     /// The first vacant slot.
     vacant: u32,
     used: u32,
-    /// The tasks of the jobs that have awaited, by slot; empty as long as none has.
-    tasks: Vec<Option<AbortHandle>>,
+    /// Where the jobs are that have awaited, by slot; empty as long as none has.
+    running: Vec<Option<Arc<AwaitingJob>>>,
 }
 
 /// Storage that is empty, to be dropped: freeing much of it can take an allocator long.
@@ -271,7 +272,7 @@ impl Default for Page {
             slots: Vec::new(),
             vacant: NONE,
             used: 0,
-            tasks: Vec::new(),
+            running: Vec::new(),
         }
     }
 }
@@ -306,11 +307,11 @@ impl Page {
         self.vacant == NONE && self.slots.len() == PAGE
     }
 
-    fn set_task(&mut self, index: u32, task: AbortHandle) {
-        if self.tasks.len() < self.slots.len() {
-            self.tasks.resize_with(self.slots.len(), || None);
+    fn set_place(&mut self, index: u32, place: Arc<AwaitingJob>) {
+        if self.running.len() < self.slots.len() {
+            self.running.resize_with(self.slots.len(), || None);
         }
-        self.tasks[index as usize] = Some(task);
+        self.running[index as usize] = Some(place);
     }
 }
 
@@ -370,22 +371,22 @@ impl Slab {
         (number * BLOCK as u32 + page as u32) * PAGE as u32 + index
     }
 
-    /// Notes the task that a job runs in.
-    pub(super) fn set_task(&mut self, index: u32, task: AbortHandle) {
+    /// Notes where a job is found while it runs.
+    pub(super) fn set_place(&mut self, index: u32, place: Arc<AwaitingJob>) {
         let (block, page, index) = split(index);
-        self.blocks[block].pages[page].set_task(index, task);
+        self.blocks[block].pages[page].set_place(index, place);
     }
 
-    pub(super) fn task(&self, index: u32) -> Option<&AbortHandle> {
+    pub(super) fn place(&self, index: u32) -> Option<&Arc<AwaitingJob>> {
         let (block, page, index) = split(index);
         let page = self.blocks.get(block)?.pages.get(page)?;
-        page.tasks.get(index as usize)?.as_ref()
+        page.running.get(index as usize)?.as_ref()
     }
 
-    pub(super) fn take_task(&mut self, index: u32) -> Option<AbortHandle> {
+    pub(super) fn take_place(&mut self, index: u32) -> Option<Arc<AwaitingJob>> {
         let (block, page, index) = split(index);
-        let tasks = &mut self.blocks[block].pages[page].tasks;
-        tasks.get_mut(index as usize)?.take()
+        let running = &mut self.blocks[block].pages[page].running;
+        running.get_mut(index as usize)?.take()
     }
 
     /// The controls of a running job, which come to be by this.
@@ -646,10 +647,10 @@ mod tests {
     fn a_survivor_keeps_at_most_four_kib() {
         let page = PAGE * size_of::<Slot>();
         let list = BLOCK * size_of::<Page>();
-        let tasks = PAGE * size_of::<Option<AbortHandle>>();
+        let running = PAGE * size_of::<Option<Arc<AwaitingJob>>>();
         // The malloc's own part of each of the three is 16 bytes.
-        let all = page + list + tasks + 3 * 16;
-        assert!(all <= 4096, "{page} + {list} + {tasks} bytes");
+        let all = page + list + running + 3 * 16;
+        assert!(all <= 4096, "{page} + {list} + {running} bytes");
     }
 
     #[test]

@@ -9,7 +9,6 @@ use std::collections::HashSet;
 use std::panic::Location;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
 
 use crate::common::time::{Clock, Timestamp};
 use crate::common::waiters::Waiters;
@@ -20,12 +19,13 @@ use super::inbox::Inbox;
 use super::jobs::{DroppedJob, EndedRun, Jobs, Reset};
 use super::lifecycle::{GroupOutcome, Lifecycle, StopReason};
 use super::workers::{Registration, WorkerState, Workers};
+use crate::sched::awaiting::AwaitingJob;
 use crate::sched::job::{JobId, JobState};
-use crate::sched::local_queue::Claim;
+use crate::sched::local_queue::{Claim, LocalQueue};
 use crate::sched::queue::{Entry, Queue};
 use crate::sched::runnable::{RowKey, RowTable, Runnable, TableId};
-use crate::sched::spare_task::{SpareTask, TaskParts};
 use crate::sched::stats::{JobInfo, Report, Stats};
+use crate::sched::woken::WokenJobs;
 
 /// The effects of a transition that are applied after the lock.
 #[derive(Default)]
@@ -37,8 +37,6 @@ pub(in crate::sched) struct Effects {
     pub(in crate::sched) worker: Option<Waker>,
     /// Wake these, who wait for a group that has drained or ended.
     pub(in crate::sched) wake: Vec<Waker>,
-    /// Let these tasks end.
-    pub(in crate::sched) retire: Vec<SpareTask>,
     /// Cancel the group's token.
     pub(in crate::sched) cancel: bool,
 }
@@ -51,9 +49,11 @@ pub(in crate::sched) enum Turn {
     Drop(Timestamp),
     /// Bring the series that end with `wait` forward.
     Expedite,
-    /// Take in these entries and release what is due by then. If enough of all entries are dead, begin a sweep.
+    /// Take in these entries, and release what is due by then. If enough of all entries are dead, begin a sweep.
     Work {
         arrived: Vec<Entry>,
+        /// The earliest deadline among them.
+        earliest: Timestamp,
         due: Timestamp,
         dead: bool,
     },
@@ -65,13 +65,18 @@ pub(in crate::sched) struct State {
     pub(in crate::sched) inbox: Inbox,
     pub(in crate::sched) lifecycle: Lifecycle,
     pub(in crate::sched) waiters: Waiters,
-    /// Tasks for jobs that await. Each is idle or about to be: no job has it, and no worker.
-    spare_tasks: Vec<SpareTask>,
-    /// Nothing falls due for a while. As of when the driver parked.
-    quiet: bool,
-    /// The number of turns of the driver.
+    /// The jobs that were woken. There is no queue before the first claim: most groups are idle, and small.
+    woken: Option<Arc<WokenJobs>>,
+    /// How often the driver has woken.
     wakeups: u64,
 }
+
+/// A worker claims at most this many due jobs at a time.
+const MOST_CLAIMED: usize = 32;
+/// The same, while more jobs are woken than it can take.
+const FEW_CLAIMED: usize = 4;
+/// A worker takes at most this many woken jobs at a time.
+const MOST_WOKEN: usize = 128;
 
 /// The next step of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,26 +87,12 @@ pub(in crate::sched) enum ClaimResult {
     Exit,
 }
 
-/// The fate of the task of a job that has ended.
-pub(in crate::sched) enum Reuse {
-    /// It is kept for the next one.
-    Kept,
-    /// It ends.
-    No,
-}
-
-/// The consequences of the end of a run.
+/// What follows from the end of a run.
 pub(in crate::sched) struct Ended {
     pub(in crate::sched) left: EndedRun,
-    pub(in crate::sched) reuse: Reuse,
-    /// The number of workers to start.
+    /// How many workers to start.
     pub(in crate::sched) start: usize,
 }
-
-/// Spare tasks are kept up to here.
-const MOST_SPARE_TASKS: usize = 256;
-/// They are kept from one deadline to the next if those are no further apart.
-const SPARE_TASKS_KEPT_FOR: Duration = Duration::from_millis(100);
 
 impl State {
     pub(in crate::sched) fn new(limit: usize, workers: Workers, deadline: Timestamp) -> State {
@@ -111,8 +102,7 @@ impl State {
             inbox: Inbox::default(),
             lifecycle: Lifecycle::new(deadline),
             waiters: Waiters::default(),
-            spare_tasks: Vec::new(),
-            quiet: false,
+            woken: None,
             wakeups: 0,
         }
     }
@@ -170,7 +160,8 @@ impl State {
         slot: u32,
         effects: &mut Effects,
     ) -> Option<DroppedJob> {
-        let unstarted = self.jobs.abort(slot, &self.workers);
+        let (unstarted, waker) = self.jobs.abort(slot, &self.workers);
+        effects.wake.extend(waker);
         self.call_for_sweep(effects);
         unstarted
     }
@@ -273,7 +264,6 @@ impl State {
     pub(in crate::sched) fn claim(
         &mut self,
         worker: &mut Registration,
-        spare: &mut Option<SpareTask>,
         now: Timestamp,
         cancelled: bool,
         waker: &Waker,
@@ -286,28 +276,32 @@ impl State {
         // Before the ends are recorded: a cancel that came before the end of the last job is what ended the group.
         self.check_end(now, cancelled, effects);
         self.jobs.record(&worker.local);
-        let claimed = match self.lifecycle.may_start() {
-            true => self.jobs.claim(&worker.local, &self.workers),
-            false => 0,
-        };
+        let mut claimed = self.claim_woken(&worker.local);
+        if self.lifecycle.may_start() {
+            // What has begun comes first: else ever more jobs would be half done, and their memory in no cache. But
+            // jobs that wake themselves again and again do not hold up the others.
+            let most = match self.woken_jobs() {
+                0 => MOST_CLAIMED,
+                _ => FEW_CLAIMED,
+            };
+            claimed += self.jobs.claim(&worker.local, &self.workers, most);
+        }
+        if claimed == 0 {
+            claimed = steal(&worker.local, &self.workers);
+        }
         if claimed > 0 {
-            if !spare.as_ref().is_some_and(SpareTask::is_spawned) {
-                *spare = self.spare_tasks.pop().or(spare.take());
-            }
             // The first of them could block, and then only a watch finds the others: `startable` does not count what
             // is claimed.
-            if claimed > 1 && self.workers.watch() {
-                self.notify(effects);
+            if claimed > 1 {
+                self.watch(effects);
             }
             // For what is left, and for the slots that the record has freed.
+            let woken = self.woken.get_or_insert_default();
+            worker.woken.get_or_insert_with(|| Arc::clone(woken));
             return (ClaimResult::Jobs, self.want_workers(effects));
         }
         worker.local.shrink();
-        // A parked worker keeps no task from others. One that has not been spawned costs nothing.
-        self.spare_tasks
-            .extend(spare.take_if(|spare| spare.is_spawned()));
         self.check_drained(effects);
-        self.retire_spare_tasks(effects);
         // After `check_drained`: this worker may have recorded the last end, and would park in a group that has
         // drained with no wake-up to come.
         if self.lifecycle.is_drained() {
@@ -322,44 +316,37 @@ impl State {
         (claimed, 0)
     }
 
-    /// A job is at its first await, and continues in the spare task of its worker, which gets another if there is
-    /// one. Returns `None` if the job is to be aborted.
-    pub(in crate::sched) fn assign_task(
-        &mut self,
-        slot: u32,
-        spare: &mut Option<SpareTask>,
-    ) -> Option<TaskParts> {
-        // What stops it is looked at in the step that records its task: an abort, or the walk that aborts all, comes
-        // before this step and is seen here, or after it and finds the task.
-        if self.jobs.set_running(slot) || self.lifecycle.is_aborting() {
-            return None;
-        }
-        let SpareTask { task, abort } = std::mem::replace(spare, self.spare_tasks.pop())?;
-        if let Some(abort) = abort {
-            self.jobs.set_task(slot, abort);
-        }
-        Some(task)
+    fn woken_jobs(&self) -> usize {
+        self.woken.as_ref().map_or(0, |woken| woken.len())
     }
 
-    /// The task that a job runs in is dropped. Only a runtime that shuts down drops one that was not aborted.
-    pub(in crate::sched) fn task_dropped(&mut self, slot: u32, effects: &mut Effects) {
-        if !(self.jobs.is_aborted(slot) || self.lifecycle.is_aborting()) {
-            self.group_dropped(effects);
+    /// Claims a worker's part of the jobs that were woken, so that the others find some too. How many.
+    fn claim_woken(&mut self, local: &LocalQueue) -> usize {
+        let share = self.workers.share_of(self.woken_jobs(), MOST_WOKEN);
+        let woken = self.woken.as_ref();
+        woken.map_or(0, |woken| local.claim_woken(woken, share))
+    }
+
+    /// A job is at its first await, and will be found at that place. False if it is to be aborted.
+    pub(in crate::sched) fn awaits(&mut self, slot: u32, place: &Arc<AwaitingJob>) -> bool {
+        // What stops it is looked at in the step that records its place: an abort, or the walk that aborts all, comes
+        // before this step and is seen here, or after it and finds the place.
+        let goes_on = !self.jobs.set_running(slot) && !self.lifecycle.is_aborting();
+        if goes_on {
+            self.jobs.set_place(slot, Arc::clone(place));
         }
+        goes_on
     }
 
     /// The task of a worker ends, or is dropped.
     pub(in crate::sched) fn worker_dropped(
         &mut self,
         worker: &mut Registration,
-        spare: Option<SpareTask>,
         effects: &mut Effects,
     ) {
         self.workers.worker_dropped(worker);
         self.jobs.requeue_all(&worker.local);
-        self.spare_tasks.extend(spare.filter(SpareTask::is_spawned));
         self.check_drained(effects);
-        self.retire_spare_tasks(effects);
     }
 
     /// A worker gives back a job that it did not start, since the group is over. The driver drops it.
@@ -377,10 +364,12 @@ impl State {
         }
     }
 
-    /// Makes sure that a free slot is taken, whatever the workers do. Returns how many to start. Where all of them
-    /// could be stuck the driver watches over them.
-    fn want_workers(&mut self, effects: &mut Effects) -> usize {
-        let wanted = self.workers.want_workers(self.startable());
+    /// Sees to it that a slot that is free is taken, whatever the workers do: how many to start. Where
+    /// all of them could be stuck the driver watches over them.
+    pub(in crate::sched) fn want_workers(&mut self, effects: &mut Effects) -> usize {
+        let wanted = self
+            .workers
+            .want_workers(self.startable() + self.woken_jobs());
         if let Some(worker) = wanted.wake {
             effects.worker = Some(worker);
         }
@@ -390,6 +379,13 @@ impl State {
         wanted.start
     }
 
+    /// Lets the driver watch whether what waits gets its turn.
+    pub(in crate::sched) fn watch(&mut self, effects: &mut Effects) {
+        if self.workers.watch() {
+            self.notify(effects);
+        }
+    }
+
     /// Ends a run. Returns a runnable that does not run again, and a panic that is not kept; if there is any, the
     /// caller drops it and then calls [`dropped`](State::dropped).
     pub(in crate::sched) fn finish(
@@ -397,52 +393,17 @@ impl State {
         slot: u32,
         ending: Ending,
         runnable: Option<Box<dyn Runnable>>,
-        task: Option<TaskParts>,
         effects: &mut Effects,
     ) -> Ended {
-        let (left, again, abort) = self.jobs.finish(slot, ending, runnable, &self.lifecycle);
+        let (left, again) = self.jobs.finish(slot, ending, runnable, &self.lifecycle);
         match again {
-            // A further run is pending, so the group still holds it.
+            // The group still holds the job: a further run is pending.
             Some(entry) => self.send(entry, effects),
             None => self.check_drained(effects),
         }
-        self.retire_spare_tasks(effects);
-        // There is an abort handle only for a task that was not aborted: one that was must get no other job.
-        let reuse = match (abort, task) {
-            (Some(abort), Some(task)) if self.spare_tasks.len() < self.room_for_spare_tasks() => {
-                // From here on any worker can take it, while the task is still on its way out of the poll that ended
-                // the run. The task touches its mailbox only when it is polled again.
-                let abort = Some(abort);
-                self.spare_tasks.push(SpareTask { task, abort });
-                Reuse::Kept
-            }
-            _ => Reuse::No,
-        };
         Ended {
             left,
-            reuse,
             start: self.want_workers(effects),
-        }
-    }
-
-    /// Spare tasks are kept for the jobs that are left, and one more; for those that are not due only as long
-    /// as the next of them soon is.
-    fn room_for_spare_tasks(&self) -> usize {
-        if self.lifecycle.is_drained() {
-            return 0;
-        }
-        let pending = match self.quiet {
-            true => self.jobs.startable(),
-            false => self.jobs.pending(),
-        };
-        (1 + pending + self.jobs.running()).min(MOST_SPARE_TASKS)
-    }
-
-    fn retire_spare_tasks(&mut self, effects: &mut Effects) {
-        let room = self.room_for_spare_tasks();
-        if self.spare_tasks.len() > room {
-            effects.retire.extend(self.spare_tasks.drain(room..));
-            self.spare_tasks.shrink_to(2 * room);
         }
     }
 
@@ -456,7 +417,6 @@ impl State {
         if self.jobs.held() == 0 && self.lifecycle.drain() {
             effects.wake.extend(self.waiters.take());
             effects.wake.extend(self.workers.take_last_parked());
-            self.retire_spare_tasks(effects);
             self.notify(effects);
         }
     }
@@ -533,6 +493,12 @@ impl State {
         held
     }
 
+    /// The runtime is gone, and the driver with it: nothing will be polled any more.
+    pub(in crate::sched) fn runtime_gone(&mut self, effects: &mut Effects) {
+        self.group_dropped(effects);
+        self.lifecycle.abort();
+    }
+
     pub(in crate::sched) fn detach(&mut self, effects: &mut Effects) {
         self.lifecycle.detach();
         self.check_drained(effects);
@@ -586,6 +552,7 @@ impl State {
             return Turn::Expedite;
         }
         Turn::Work {
+            earliest: self.inbox.earliest(),
             arrived: self.inbox.drain(empty),
             due: now,
             dead: self.has_too_many_dead(),
@@ -603,7 +570,7 @@ impl State {
     ) {
         self.jobs.take_pending_chunk(chunk, from, jobs);
         if self.lifecycle.is_aborting() {
-            self.jobs.abort_chunk(chunk);
+            effects.wake.extend(self.jobs.abort_chunk(chunk));
         }
         self.call_for_sweep(effects);
     }
@@ -641,7 +608,7 @@ impl State {
         effects: &mut Effects,
     ) -> usize {
         self.jobs.release(batch, queue);
-        let startable = self.startable();
+        let startable = self.startable() + self.woken_jobs();
         let wanted = self.workers.want_workers(startable);
         effects.worker = wanted.wake;
         // A watch that begins here needs no notification: the driver is awake, and takes its first look right here.
@@ -652,13 +619,9 @@ impl State {
     pub(in crate::sched) fn park(
         &mut self,
         next: Option<Timestamp>,
-        now: Timestamp,
         waker: &Waker,
-        effects: &mut Effects,
     ) -> Option<Timestamp> {
         let next = next.unwrap_or(Timestamp::NEVER);
-        self.quiet = next.since(now) > SPARE_TASKS_KEPT_FOR;
-        self.retire_spare_tasks(effects);
         // All that the clock can change has to be in here, since the driver has one timer.
         let check = self.workers.next_check();
         let until = next.min(check).min(self.lifecycle.next());
@@ -686,4 +649,21 @@ impl State {
             ..self.jobs.stats(self.inbox.head(), &self.workers, clock)
         }
     }
+}
+
+/// Takes the later half of what another worker has claimed and not started, or of what it has still to poll
+/// again. How many.
+fn steal(local: &Arc<LocalQueue>, workers: &Workers) -> usize {
+    let others = workers.locals().iter();
+    let others = others.filter(|other| !Arc::ptr_eq(other, local));
+    for other in others {
+        let (woken, unstarted) = (other.take_half_of_woken(), other.take_half());
+        let count = woken.len() + unstarted.len();
+        if count > 0 {
+            local.push_woken(woken);
+            local.push(unstarted.len(), unstarted);
+            return count;
+        }
+    }
+    0
 }

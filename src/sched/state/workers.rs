@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::common::time::Timestamp;
 use crate::sched::local_queue::LocalQueue;
+use crate::sched::woken::WokenJobs;
 
 /// The worker tasks of a group.
 ///
@@ -78,6 +79,8 @@ pub(in crate::sched) enum WorkerState {
 /// A worker as the group knows it: its local queue, by which it is identified, and its state.
 pub(in crate::sched) struct Registration {
     pub(in crate::sched) local: Arc<LocalQueue>,
+    /// Where jobs queue that have awaited; it gets that with its first claim.
+    pub(in crate::sched) woken: Option<Arc<WokenJobs>>,
     pub(in crate::sched) state: WorkerState,
 }
 
@@ -86,6 +89,7 @@ impl Registration {
     pub(in crate::sched) fn new() -> Registration {
         Registration {
             local: Arc::default(),
+            woken: None,
             state: WorkerState::Starting,
         }
     }
@@ -93,8 +97,6 @@ impl Registration {
 
 /// The time for which jobs may be startable without any being started.
 const STALL_AFTER: Duration = Duration::from_millis(5);
-/// A worker claims at most this many jobs at a time.
-const MOST_CLAIMED: usize = 32;
 
 /// The steps to take for the jobs that could start.
 #[derive(Default)]
@@ -166,11 +168,11 @@ impl Workers {
             return false;
         }
         // What a stuck worker has claimed and not started waits no less than what is in the ready queue.
-        let claimed: usize = self.locals.iter().map(|local| local.unstarted()).sum();
+        let claimed: usize = self.locals.iter().map(|local| local.len()).sum();
         let waiting = startable + claimed;
-        // Ever started, by all workers: it stands still only if each of them does, and it never goes back, since a
+        // Ever polled, by all workers: it stands still only if each of them does, and it never goes back, since a
         // worker that exits leaves its number in `self.started`.
-        let started = self.started + self.locals.iter().map(|local| local.started()).sum::<u64>();
+        let started = self.started + self.locals.iter().map(|local| local.polled()).sum::<u64>();
         let stands_still = match self.watch {
             StallWatch::Since {
                 started: before,
@@ -203,9 +205,9 @@ impl Workers {
         }
     }
 
-    /// Returns how many of `startable` jobs one worker claims: its part of them, so that the others find some too.
-    pub(super) fn share_of(&self, startable: usize) -> usize {
-        startable.div_ceil(self.threads).min(MOST_CLAIMED)
+    /// Returns how many of so many jobs one worker claims: its part of them, so that the others find some too.
+    pub(super) fn share_of(&self, jobs: usize, most: usize) -> usize {
+        jobs.div_ceil(self.threads).min(most)
     }
 
     // What becomes of a worker.
@@ -244,8 +246,8 @@ impl Workers {
 
     fn remove(&mut self, worker: &mut Registration) {
         worker.state = WorkerState::Exited;
-        // Also what the local queue of this worker had: the sum of starts must not go back (see `check`).
-        self.started += worker.local.started();
+        // Also what the local queue of this worker had: the sum of polls must not go back (see `check`).
+        self.started += worker.local.polled();
         self.locals
             .retain(|other| !Arc::ptr_eq(other, &worker.local));
     }
@@ -310,7 +312,7 @@ mod tests {
         /// Claims `count` jobs and starts one.
         fn starts_one_of(&self, count: usize) {
             self.local.push(count, (0..count as u32).map(claim));
-            assert!(self.local.next(None, at(0)).is_some());
+            assert!(self.local.next(None, || at(0)).is_some());
         }
     }
 
@@ -347,6 +349,23 @@ mod tests {
         );
     }
 
+    /// Each poll may have another waker. One that was called for a job is not parked again by a poll.
+    #[test]
+    fn a_parked_worker_that_is_polled_for_nothing_leaves_the_waker_of_that_poll() {
+        struct Other;
+        impl std::task::Wake for Other {
+            fn wake(self: Arc<Self>) {}
+        }
+        let (mut workers, mut worker) = busy(1);
+        assert_eq!(worker.rest(&mut workers), WorkerState::Parked);
+        let other = Waker::from(Arc::new(Other));
+        workers.refresh_waker(&worker, &other);
+        let called = workers.take_last_parked();
+        assert!(called.is_some_and(|waker| waker.will_wake(&other)));
+        workers.refresh_waker(&worker, &other);
+        assert!(workers.take_last_parked().is_none());
+    }
+
     #[test]
     fn a_worker_that_rests_parks_and_a_second_one_leaves() {
         let (mut workers, mut first) = busy(2);
@@ -377,7 +396,7 @@ mod tests {
         for (threads, startable, share) in
             [(1, 1, 1), (1, 99, 32), (4, 4, 1), (4, 9, 3), (4, 999, 32)]
         {
-            assert_eq!(Workers::new(threads, true).share_of(startable), share);
+            assert_eq!(Workers::new(threads, true).share_of(startable, 32), share);
         }
     }
 

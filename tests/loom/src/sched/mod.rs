@@ -1,29 +1,37 @@
+#[path = "../../../../src/sched/awaiting.rs"]
+mod awaiting;
 #[path = "../../../../src/sched/error.rs"]
 mod error;
 #[path = "../../../../src/sched/job.rs"]
 mod job;
-#[path = "../../../../src/sched/job_task.rs"]
-mod job_task;
 #[path = "../../../../src/sched/local_queue.rs"]
 mod local_queue;
 #[path = "../../../../src/sched/queue/mod.rs"]
 mod queue;
+#[path = "../../../../src/sched/rows.rs"]
+mod rows;
 #[path = "../../../../src/sched/run.rs"]
 mod run;
 #[path = "../../../../src/sched/runnable.rs"]
 mod runnable;
 #[path = "../../../../src/sched/running.rs"]
 mod running;
-#[path = "../../../../src/sched/spare_task.rs"]
-mod spare_task;
 #[path = "../../../../src/sched/state/mod.rs"]
 mod state;
 #[path = "../../../../src/sched/stats.rs"]
 mod stats;
+#[path = "../../../../src/sched/woken.rs"]
+mod woken;
 #[path = "../../../../src/sched/worker.rs"]
 mod worker;
 
-mod models;
+mod handle;
+pub(crate) mod models;
 mod rt;
+mod schedule;
 mod shared;
-mod yield_now;
+pub(crate) mod yield_now;
+
+pub(crate) use handle::Handle;
+pub(crate) use rows::Rows;
+pub(crate) use runnable::{JobFuture, RowKey, RowTable, Run, TableId};

@@ -15,6 +15,8 @@ use std::time::Duration;
 use loom::sync::{Condvar, Mutex};
 use loom::thread::{self, JoinHandle};
 
+use super::awaiting::AwaitingJob;
+use super::handle::Handle;
 use super::job::{JobState, Next};
 use super::queue::Queue;
 use super::queue::Sweep;
@@ -34,15 +36,15 @@ use crate::common::time::Timestamp;
 const PREEMPTIONS: usize = 3;
 
 /// A time that has come.
-const NOW: Timestamp = Timestamp::ALWAYS;
+pub(crate) const NOW: Timestamp = Timestamp::ALWAYS;
 /// A time that has not come while the clock stands at [`NOW`].
 const SOON: Timestamp = Timestamp::from_bits(1 << 32);
 
-fn check(model: impl Fn() + Send + Sync + 'static) {
+pub(crate) fn check(model: impl Fn() + Send + Sync + 'static) {
     check_within(PREEMPTIONS, model);
 }
 
-fn check_large(model: impl Fn() + Send + Sync + 'static) {
+pub(crate) fn check_large(model: impl Fn() + Send + Sync + 'static) {
     check_within(PREEMPTIONS - 1, model);
 }
 
@@ -148,31 +150,38 @@ impl Log {
 
 /// A group, as its owner, its handles and its driver see it.
 #[derive(Clone)]
-struct Group(Arc<Shared>);
+pub(crate) struct Group(Arc<Shared>);
 
 impl Group {
     /// `threads` is how many workers it has, unless one is stuck.
-    fn new(limit: usize, threads: usize) -> Group {
+    pub(crate) fn new(limit: usize, threads: usize) -> Group {
         let workers = Workers::new(threads, true);
         Group(Shared::new(State::new(limit, workers, Timestamp::NEVER)))
     }
 
+    pub(crate) fn handle(&self) -> Handle {
+        Handle::lent(Arc::clone(&self.0), Caller::External)
+    }
+
     /// Lets a caller do something beside all others.
-    fn beside<T: 'static>(&self, call: impl FnOnce(Group) -> T + 'static) -> JoinHandle<T> {
+    pub(crate) fn beside<T: 'static>(
+        &self,
+        call: impl FnOnce(Group) -> T + 'static,
+    ) -> JoinHandle<T> {
         let group = self.clone();
         thread::spawn(move || call(group))
     }
 
     /// A thread of the runtime.
-    fn thread(&self) -> JoinHandle<()> {
+    pub(crate) fn thread(&self) -> JoinHandle<()> {
         self.beside(|group| group.0.runtime.run())
     }
 
-    fn threads(&self) -> [JoinHandle<()>; 2] {
+    pub(crate) fn threads(&self) -> [JoinHandle<()>; 2] {
         [self.thread(), self.thread()]
     }
 
-    fn drive(&self) {
+    pub(crate) fn drive(&self) {
         self.drive_beside(None);
     }
 
@@ -258,6 +267,14 @@ impl Group {
         }
     }
 
+    /// What the driver does with running jobs when its runtime goes.
+    fn end_running(&self) {
+        for chunk in 0..self.0.enter(|state, _| state.jobs.chunks()) {
+            let running = self.0.enter(|state, _| state.jobs.running_of_chunk(chunk));
+            running.into_iter().for_each(AwaitingJob::end_now);
+        }
+    }
+
     /// What the driver does when it sees that nothing more starts.
     fn drop_all(&self, now: Timestamp) {
         let turn = self
@@ -273,7 +290,7 @@ impl Group {
     }
 
     /// What `wait` does; true if all is well. No task is left when the threads end.
-    fn wait(&self) -> bool {
+    pub(crate) fn wait(&self) -> bool {
         assert!(self.close());
         let well = self.outcome();
         self.0.runtime.close();
@@ -344,7 +361,7 @@ async fn drive(group: &Group, mut now: Timestamp, mut sweep: Option<Sweep>) {
                     return (start, None);
                 }
                 state.inbox.set_queue_stats(queue.next(), queue.len());
-                (start, state.park(queue.next_wake(), now, cx.waker(), effects))
+                (start, state.park(queue.next_wake(), cx.waker()))
             });
             worker::start(shared, start);
             slept = until == Some(Timestamp::NEVER);
@@ -377,7 +394,7 @@ fn cascade_near(shared: &Shared, queue: &mut Queue, now: Timestamp) {
     }
 }
 
-fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
+pub(crate) fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
     threads
         .into_iter()
         .for_each(|thread| thread.join().unwrap());
@@ -401,8 +418,9 @@ impl Drop for Driver {
         if !self.done {
             self.group
                 .0
-                .enter(|state, effects| state.group_dropped(effects));
+                .enter(|state, effects| state.runtime_gone(effects));
             self.group.drop_pending(Timestamp::ALWAYS);
+            self.group.end_running();
         }
     }
 }
@@ -913,11 +931,11 @@ mod claimed {
     }
 }
 
-/// Jobs that await, and the tasks that they live in.
+/// Jobs that await, and the places where they do.
 mod awaiting {
     use super::*;
 
-    /// A group with a task that stands ready, if `ready`, in which other jobs have lived.
+    /// A group whose worker has a place at hand, if `ready`, where another job has awaited.
     fn group(limit: usize, ready: bool) -> Group {
         let group = Group::new(limit, 1);
         if ready {
@@ -931,8 +949,7 @@ mod awaiting {
         group
     }
 
-    /// A wake-up that comes while the job is on its way into its task: before it is in the mailbox, before the
-    /// task is polled for the first time, or later.
+    /// A wake-up that comes while the job is on its way to its place, or later.
     fn hears_of_its_wake_up(ready: bool) {
         check(move || {
             let (group, log, signal) = (group(9, ready), Log::default(), Signal::default());
@@ -947,12 +964,12 @@ mod awaiting {
     }
 
     #[test]
-    fn a_job_hears_of_its_wake_up_in_a_new_task() {
+    fn a_job_hears_of_its_wake_up_at_a_new_place() {
         hears_of_its_wake_up(false);
     }
 
     #[test]
-    fn a_job_hears_of_its_wake_up_in_a_task_that_is_used_again() {
+    fn a_job_hears_of_its_wake_up_at_a_place_that_is_used_again() {
         hears_of_its_wake_up(true);
     }
 
@@ -984,8 +1001,8 @@ mod awaiting {
         });
     }
 
-    /// An abort reaches a run whatever it does at the moment: before its start, at its first await, on its way into
-    /// a task, or after.
+    /// An abort reaches a run whatever it does at the moment: before its start, at its first await, on its way to
+    /// its place, or after.
     fn is_stopped_by_an_abort(ready: bool) {
         check(move || {
             let group = group(9, ready);
@@ -1000,12 +1017,12 @@ mod awaiting {
     }
 
     #[test]
-    fn an_abort_stops_a_run_on_its_way_into_a_new_task() {
+    fn an_abort_stops_a_run_on_its_way_to_a_new_place() {
         is_stopped_by_an_abort(false);
     }
 
     #[test]
-    fn an_abort_stops_a_run_on_its_way_into_a_task_that_is_used_again() {
+    fn an_abort_stops_a_run_on_its_way_to_a_place_that_is_used_again() {
         is_stopped_by_an_abort(true);
     }
 
@@ -1029,11 +1046,10 @@ mod awaiting {
         });
     }
 
-    /// An abort of a job beside its end, after which its task is the next job's: that one is not hit.
-    #[test]
-    fn an_abort_never_hits_the_next_job_of_the_same_task() {
-        check(|| {
-            let (group, log) = (group(1, true), Log::default());
+    /// An abort of a job beside its end, after which its place is the next job's: that one is not hit.
+    fn an_abort_hits_no_other_job(limit: usize) {
+        check(move || {
+            let (group, log) = (group(limit, true), Log::default());
             let signals = [(); 2].map(|()| Signal::default());
             let job = group.add(NOW, log.after(&signals[0], 0));
             let mut queue = Queue::new(NOW);
@@ -1052,9 +1068,21 @@ mod awaiting {
         });
     }
 
-    /// A run of a series that awaits again finds another task; an abort is for the one that it is in.
+    /// The end is recorded at once, since another job waits for the slot.
     #[test]
-    fn an_abort_of_a_series_is_for_the_task_of_its_present_run() {
+    fn an_abort_never_hits_the_next_job_of_the_same_place() {
+        an_abort_hits_no_other_job(1);
+    }
+
+    /// The end is recorded with the next claim.
+    #[test]
+    fn an_abort_never_hits_a_job_that_starts_before_the_end_of_the_former_is_recorded() {
+        an_abort_hits_no_other_job(9);
+    }
+
+    /// A run of a series that awaits again finds another place; an abort is for the one where it is.
+    #[test]
+    fn an_abort_of_a_series_is_for_the_place_of_its_present_run() {
         check_large(|| {
             let (group, never) = (Group::new(9, 2), Signal::default());
             group.drive();
@@ -1098,12 +1126,12 @@ mod awaiting {
     }
 
     #[test]
-    fn the_end_of_a_group_stops_a_run_on_its_way_into_a_new_task() {
+    fn the_end_of_a_group_stops_a_run_on_its_way_to_a_new_place() {
         is_stopped_by_the_end_of_its_group(false);
     }
 
     #[test]
-    fn the_end_of_a_group_stops_a_run_on_its_way_into_a_task_that_is_used_again() {
+    fn the_end_of_a_group_stops_a_run_on_its_way_to_a_place_that_is_used_again() {
         is_stopped_by_the_end_of_its_group(true);
     }
 
@@ -1131,7 +1159,7 @@ mod awaiting {
     }
 
     #[test]
-    fn a_runtime_that_goes_beside_an_await_in_a_task_that_is_used_again_ends_the_group() {
+    fn a_runtime_that_goes_beside_an_await_at_a_place_that_is_used_again_ends_the_group() {
         is_not_well_when_the_runtime_goes(true);
     }
 }

@@ -1,6 +1,5 @@
 //! loom's locks, and a runtime that does what the group relies on of tokio's: a task is polled by one thread
-//! at a time, a wake-up is never lost, one that was aborted is dropped as soon as it is not being polled, and a
-//! runtime that goes drops all of them.
+//! at a time, a wake-up is never lost, and a runtime that goes drops all of them.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -8,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
 use loom::sync::Condvar;
+pub(super) use loom::sync::atomic::{AtomicU8, AtomicUsize};
 pub(super) use loom::sync::{Mutex, MutexGuard};
 
 type Code = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -34,7 +34,7 @@ struct Tasks {
 struct Task {
     threads: Arc<Threads>,
     // Both are looked at under the lock of the tasks, or by the thread that polls; so nothing ever waits here.
-    stage: std::sync::Mutex<(Stage, bool)>,
+    stage: std::sync::Mutex<Stage>,
     code: std::sync::Mutex<Option<Code>>,
 }
 
@@ -42,7 +42,7 @@ struct Task {
 enum Stage {
     Idle,
     /// In the run queue.
-    ReadyQueue,
+    Ready,
     Polled,
     /// The same, and to be polled again.
     Woken,
@@ -51,15 +51,11 @@ enum Stage {
 
 impl Task {
     fn stage(&self) -> Stage {
-        self.stage.lock().unwrap().0
+        *self.stage.lock().unwrap()
     }
 
     fn set(&self, stage: Stage) {
-        self.stage.lock().unwrap().0 = stage;
-    }
-
-    fn is_aborted(&self) -> bool {
-        self.stage.lock().unwrap().1
+        *self.stage.lock().unwrap() = stage;
     }
 
     fn take(&self) -> Option<Code> {
@@ -68,29 +64,26 @@ impl Task {
 }
 
 impl Threads {
-    fn call(&self, task: &Arc<Task>, abort: bool) {
+    fn call(&self, task: &Arc<Task>) {
         let mut tasks = self.tasks.lock().unwrap();
-        task.stage.lock().unwrap().1 |= abort;
         match task.stage() {
             Stage::Idle => {
-                task.set(Stage::ReadyQueue);
+                task.set(Stage::Ready);
                 tasks.ready.push_back(Arc::clone(task));
                 self.called.notify_one();
             }
             Stage::Polled => task.set(Stage::Woken),
-            Stage::ReadyQueue | Stage::Woken | Stage::Ended => {}
+            Stage::Ready | Stage::Woken | Stage::Ended => {}
         }
     }
 
     /// Polls or drops a task that was taken out of the run queue.
     fn poll(&self, task: &Arc<Task>) {
-        let aborted = task.is_aborted();
         let mut code = task.take();
-        let ended = aborted || {
-            let waker = Waker::from(Arc::clone(task));
-            let code = code.as_mut().expect("it has not ended");
-            code.as_mut().poll(&mut Context::from_waker(&waker)) != Poll::Pending
-        };
+        let waker = Waker::from(Arc::clone(task));
+        let polled = code.as_mut().expect("it has not ended");
+        let polled = polled.as_mut().poll(&mut Context::from_waker(&waker));
+        let ended = polled != Poll::Pending;
         if ended {
             drop(code.take());
         }
@@ -100,8 +93,8 @@ impl Threads {
             task.set(Stage::Ended);
             tasks.alive.retain(|other| !Arc::ptr_eq(other, task));
             self.called.notify_all();
-        } else if task.stage() == Stage::Woken || task.is_aborted() {
-            task.set(Stage::ReadyQueue);
+        } else if task.stage() == Stage::Woken {
+            task.set(Stage::Ready);
             tasks.ready.push_back(Arc::clone(task));
             self.called.notify_one();
         } else {
@@ -122,10 +115,10 @@ impl Runtime {
         }))
     }
 
-    pub(super) fn spawn(&self, code: impl Future<Output = ()> + Send + 'static) -> Spawned {
+    pub(super) fn spawn(&self, code: impl Future<Output = ()> + Send + 'static) {
         let task = Arc::new(Task {
             threads: Arc::clone(&self.0),
-            stage: std::sync::Mutex::new((Stage::ReadyQueue, false)),
+            stage: std::sync::Mutex::new(Stage::Ready),
             code: std::sync::Mutex::new(Some(Box::pin(code))),
         });
         let mut tasks = self.0.tasks.lock().unwrap();
@@ -138,7 +131,6 @@ impl Runtime {
             tasks.ready.push_back(Arc::clone(&task));
             self.0.called.notify_one();
         }
-        Spawned(task)
     }
 
     /// What a thread of the runtime does until it is closed and no task is alive.
@@ -181,7 +173,7 @@ impl Runtime {
         let mut tasks = self.0.tasks.lock().unwrap();
         tasks.gone = true;
         tasks.ready.clear();
-        let idle = |task: &Arc<Task>| matches!(task.stage(), Stage::Idle | Stage::ReadyQueue);
+        let idle = |task: &Arc<Task>| matches!(task.stage(), Stage::Idle | Stage::Ready);
         let (dropped, alive) = std::mem::take(&mut tasks.alive)
             .into_iter()
             .partition::<Vec<_>, _>(idle);
@@ -199,22 +191,6 @@ impl Wake for Task {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.threads.call(self, false);
-    }
-}
-
-pub(super) struct Spawned(Arc<Task>);
-
-impl Spawned {
-    pub(super) fn abort_handle(&self) -> AbortHandle {
-        AbortHandle(Arc::clone(&self.0))
-    }
-}
-
-pub(super) struct AbortHandle(Arc<Task>);
-
-impl AbortHandle {
-    pub(super) fn abort(&self) {
-        self.0.threads.call(&self.0, true);
+        self.threads.call(self);
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::error::JobPanic;
 use super::local_queue::Claim;
 use super::rt::{Mutex, Runtime};
-use super::spare_task::SpareTask;
 use super::state::DroppedJob;
 use super::state::{Effects, State};
 use crate::common::panic::{self, Payload};
@@ -16,11 +15,13 @@ pub(super) struct Shared {
     state: Mutex<State>,
     pub(super) clock: Clock,
     pub(super) runtime: Runtime,
+    pub(super) is_limited: bool,
 }
 
 impl Shared {
     pub(super) fn new(state: State) -> Arc<Shared> {
         Arc::new(Shared {
+            is_limited: state.jobs.is_limited(),
             state: Mutex::new(state),
             clock: Clock::new(tokio::time::Instant::now()),
             runtime: Runtime::new(),
@@ -30,14 +31,17 @@ impl Shared {
     pub(super) fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
         let mut effects = Effects::default();
         let result = transition(&mut self.state.lock().unwrap(), &mut effects);
+        self.apply(effects);
+        result
+    }
+
+    pub(super) fn apply(&self, effects: Effects) {
         let wakers = effects
             .driver
             .into_iter()
             .chain(effects.worker)
             .chain(effects.wake);
         wakers.for_each(std::task::Waker::wake);
-        effects.retire.into_iter().for_each(SpareTask::retire);
-        result
     }
 
     pub(super) fn with<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
@@ -54,6 +58,11 @@ impl Shared {
 
     pub(super) fn deadline_clock(&self) -> Timestamp {
         Timestamp::ALWAYS
+    }
+
+    /// Then a worker is called for each wake-up, which is the harder case.
+    pub(super) fn is_current(&self) -> bool {
+        false
     }
 
     pub(super) fn is_over(&self) -> bool {
