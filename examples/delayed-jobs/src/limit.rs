@@ -13,8 +13,7 @@ use std::time::Duration;
 /// the limits of their key beside those of the queue. A place that a job on another machine gives back is found within
 /// a tenth of a second.
 ///
-/// A claim reads the due jobs of a key that is at its limit one by one, and so is slower by some milliseconds for each
-/// ten thousand of them.
+/// A claim reads the due jobs of a key that is at its limit one by one, and so is slower the more of them there are.
 ///
 /// # Examples
 ///
