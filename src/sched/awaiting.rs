@@ -39,8 +39,8 @@ pub(super) struct AwaitingJob {
 
 const POLLED: u8 = 1;
 const WOKEN: u8 = 2;
-/// Stop instead of being polled again. It is set under the group's lock, and only as long as the group knows that
-/// this is the job's place. No other job comes there before the group knows of the end, so it never hits the next one.
+/// Stop instead of being polled again. Except at the end of the runtime it is set under the group's lock, and only as
+/// long as the group knows that this is the job's place. No other job comes there before the group knows of the end, so it never hits the next one.
 const ABORTED: u8 = 4;
 
 /// The place of a job that has not come yet, and the waker that this job will be polled with.
@@ -187,7 +187,8 @@ impl AwaitingJob {
         let let_go = |flags| (flags & ABORTED == 0).then_some(flags & !POLLED);
         match self.flags.fetch_update(AcqRel, Acquire, let_go) {
             Err(_) => self.stop(),
-            Ok(flags) if flags & WOKEN != 0 => self.queue(),
+            // The owner is a worker, which looks at the queue afterwards.
+            Ok(flags) if flags & WOKEN != 0 => self.queue(|| true),
             Ok(_) => {}
         }
     }
@@ -200,10 +201,10 @@ impl AwaitingJob {
         }
     }
 
-    /// Some worker is to poll it again.
-    fn queue(self: &Arc<Self>) {
+    /// Some worker is to poll it again. `within` as in [`push`](WokenJobs::push).
+    fn queue(self: &Arc<Self>, within: impl FnOnce() -> bool) {
         let shared = &self.shared;
-        match self.woken.push(Arc::clone(self), || shared.is_current()) {
+        match self.woken.push(Arc::clone(self), within) {
             Call::Nobody => {}
             Call::Worker => {
                 let start = shared.enter(|state, effects| state.want_workers(effects));
@@ -218,13 +219,13 @@ impl Wake for AwaitingJob {
     fn wake(self: Arc<Self>) {
         // It pairs with the owner's: what was done before the wake-up is seen by the poll after it.
         if self.flags.fetch_or(WOKEN, AcqRel) & (WOKEN | POLLED) == 0 {
-            self.queue();
+            self.queue(|| self.shared.is_current());
         }
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
         if self.flags.fetch_or(WOKEN, AcqRel) & (WOKEN | POLLED) == 0 {
-            self.queue();
+            self.queue(|| self.shared.is_current());
         }
     }
 }

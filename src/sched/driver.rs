@@ -177,7 +177,7 @@ impl Driver {
         self.pop_due(due);
         let start = self
             .shared
-            .enter(|state, effects| state.release(&mut self.batch, &mut self.queue, due, effects));
+            .enter(|state, effects| state.release(&mut self.batch, &mut self.queue, now, effects));
         self.batch.shrink_to(KEPT);
         worker::start(&self.shared, start);
     }
@@ -321,8 +321,10 @@ fn cascade_near(shared: &Shared, queue: &mut Queue, now: Timestamp, most: usize)
 impl Drop for Driver {
     fn drop(&mut self) {
         if !self.done {
-            self.shared
+            let woken = self
+                .shared
                 .enter(|state, effects| state.runtime_gone(effects));
+            drop(woken);
             // In this thread, and without a yield: no other task of the group will be polled. Each chunk still lets
             // go of the lock, for callers on other threads.
             for chunk in 0..self.shared.with(|state| state.jobs.chunks()) {

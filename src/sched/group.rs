@@ -592,6 +592,34 @@ mod tests {
         assert!(firing <= JOBS / 25, "{firing} for {JOBS} jobs");
     }
 
+    /// What keeps its place alive is the group, and the group is kept alive by nothing.
+    #[test]
+    fn a_runtime_that_goes_leaves_nothing_of_a_group_whose_jobs_await() {
+        let one = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        let two = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_time()
+            .build();
+        for runtime in [one.unwrap(), two.unwrap()] {
+            let group = Group::builder().runtime(runtime.handle().clone()).build();
+            for _ in 0..10 {
+                group.schedule(Instant::now(), std::future::pending());
+            }
+            runtime.block_on(async {
+                while group.stats().pending > 0 {
+                    tokio::task::yield_now().await;
+                }
+            });
+            let shared = Arc::downgrade(group.shared());
+            drop(runtime);
+            assert_eq!(group.stats().running, 0);
+            drop(group);
+            assert_eq!(shared.strong_count(), 0);
+        }
+    }
+
     /// A wake-up takes no lock of the group but the first of many, which calls a worker.
     #[tokio::test(start_paused = true)]
     async fn jobs_that_are_woken_together_share_their_locks() {

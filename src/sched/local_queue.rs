@@ -33,7 +33,7 @@ pub(super) struct Claim {
 ///
 /// The owner takes from the front. All others come with the group's lock held: to take out a job that is
 /// cancelled or moved, to steal the later half for another worker, and to record the jobs that have ended. So
-/// this lock comes after the group's, and nothing else is locked under it.
+/// this lock comes after the group's, and only that of the woken jobs is taken under it.
 #[derive(Default)]
 pub(super) struct LocalQueue(Mutex<Inner>);
 
@@ -54,7 +54,7 @@ pub(super) enum Task {
 
 #[derive(Default)]
 struct Inner {
-    /// Jobs that have awaited and were woken. They come before those that start; each claim takes of both.
+    /// Jobs that have awaited and were woken. They come after those that start; each claim takes of both.
     woken: VecDeque<Arc<AwaitingJob>>,
     /// In release order.
     unstarted: VecDeque<Claim>,
@@ -82,11 +82,12 @@ impl LocalQueue {
         let mut inner = self.lock();
         // One step, so that the counts never show two jobs running on one worker.
         inner.ended.extend(ended);
-        if let Some(job) = inner.woken.pop_front() {
+        // In a group with a limit it holds its slot already.
+        let Some(claim) = inner.unstarted.pop_front() else {
+            let job = inner.woken.pop_front()?;
             inner.polled += 1;
             return Some(Task::Resume(job));
-        }
-        let claim = inner.unstarted.pop_front()?;
+        };
         let lateness = now().since(claim.deadline);
         inner.max_lateness = inner.max_lateness.max(lateness);
         // Stall detection reads this: a worker that polls jobs is not stuck.

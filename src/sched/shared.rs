@@ -216,12 +216,13 @@ impl Shared {
     /// Ends the group that [`is_over`](Shared::is_over), and gives back a job that was about to start.
     pub(super) fn give_back(&self, claim: Claim) {
         let (now, cancelled) = (self.deadline_clock(), self.is_cancelled());
-        self.enter(|state, effects| {
+        let dropped = self.enter(|state, effects| {
             // First the end, then the job: from the ready queue of a group that has not ended another worker could
             // claim it, and would have to give it back in turn.
             state.check_end(now, cancelled, effects);
-            state.give_back(claim, effects);
+            state.give_back(claim, effects)
         });
+        self.drop_jobs(dropped);
     }
 
     pub(super) fn name(&self) -> &str {

@@ -29,6 +29,8 @@ struct Queue {
     called: bool,
     /// The driver was told to watch, likewise.
     watched: bool,
+    /// No worker will come any more.
+    closed: bool,
 }
 
 /// What the first of many wake-ups has to do.
@@ -50,6 +52,9 @@ impl WokenJobs {
     /// Adds a job; `within` says whether that is done by a job of the group.
     pub(super) fn push(&self, job: Arc<AwaitingJob>, within: impl FnOnce() -> bool) -> Call {
         let mut queue = self.lock();
+        if queue.closed {
+            return Call::Nobody;
+        }
         queue.jobs.push_back(job);
         self.len.store(queue.jobs.len(), Release);
         if queue.called {
@@ -79,6 +84,14 @@ impl WokenJobs {
             queue.jobs.shrink_to(KEPT);
         }
         count
+    }
+
+    /// The runtime is gone. Returns what is left, to be dropped: each job holds the group, and the group this queue.
+    pub(super) fn close(&self) -> VecDeque<Arc<AwaitingJob>> {
+        let mut queue = self.lock();
+        queue.closed = true;
+        self.len.store(0, Release);
+        std::mem::take(&mut queue.jobs)
     }
 
     pub(super) fn len(&self) -> usize {

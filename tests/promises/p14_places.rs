@@ -3,9 +3,11 @@
 //!
 //! That the limit is kept and used to the full is in `tests/faults.rs`.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
+use std::task::Poll;
 use std::time::Duration;
 
 use schedgroup::{Group, Next};
@@ -362,6 +364,84 @@ fn one_job_of_a_burst_that_blocks_its_thread_holds_up_no_other() {
             });
         }
     }
+}
+
+/// The one blocks its thread until the others have run, of which its worker has claimed some. Another worker, which never
+/// runs out of jobs, takes them from there: it polls one that wakes itself.
+#[test]
+fn a_job_that_blocks_holds_up_none_while_another_worker_is_busy() {
+    for round in 0..20 {
+        watched(move || {
+            of_threads(2).block_on(bounded(async {
+                let group = Group::new();
+                let done = Arc::new(AtomicUsize::new(0));
+                let all_done = Arc::clone(&done);
+                group.delay(
+                    ms(0),
+                    poll_fn(move |cx| {
+                        if all_done.load(Ordering::SeqCst) == 8 {
+                            return Poll::Ready(());
+                        }
+                        cx.waker().wake_by_ref();
+                        Poll::Pending
+                    }),
+                );
+                let (tell, told) = mpsc::channel();
+                let at = Instant::now() + ms(5);
+                let of_blocking = Arc::clone(&done);
+                group.schedule(at, async move {
+                    for _ in 0..7 {
+                        block_in_place(|| told.recv().unwrap());
+                    }
+                    of_blocking.fetch_add(1, Ordering::SeqCst);
+                });
+                for _ in 0..7 {
+                    let (done, tell) = (Arc::clone(&done), tell.clone());
+                    group.schedule(at, async move {
+                        done.fetch_add(1, Ordering::SeqCst);
+                        tell.send(()).unwrap();
+                    });
+                }
+                let outcome = group.wait().await;
+                let ran = done.load(Ordering::SeqCst);
+                assert!(outcome.is_ok(), "round {round}: {ran} of 8");
+            }));
+        });
+    }
+}
+
+/// Those that run wake themselves again and again.
+#[tokio::test]
+async fn free_slots_are_taken_though_others_never_rest() {
+    const RESTLESS: usize = 900;
+    let group = Group::builder().max_running(1_000).build();
+    let polls = Arc::new(AtomicUsize::new(0));
+    for _ in 0..RESTLESS {
+        let polls = Arc::clone(&polls);
+        group.delay(
+            ms(0),
+            poll_fn(move |cx| {
+                polls.fetch_add(1, Ordering::SeqCst);
+                cx.waker().wake_by_ref();
+                Poll::<()>::Pending
+            }),
+        );
+    }
+    bounded(until("all run", || group.stats().running == RESTLESS)).await;
+    let last = Arc::new(AtomicUsize::new(0));
+    let at = Instant::now();
+    for _ in 0..100 {
+        let (polls, last) = (Arc::clone(&polls), Arc::clone(&last));
+        group.schedule(at, async move {
+            last.store(polls.load(Ordering::SeqCst), Ordering::SeqCst);
+        });
+    }
+    let before = polls.load(Ordering::SeqCst);
+    bounded(until("all have started", || group.stats().finished == 100)).await;
+    let between = last.load(Ordering::SeqCst) - before;
+    // Some turns pass until the driver has released them.
+    assert!(between < 5_000, "{between} polls of others");
+    group.shutdown(ms(0)).await;
 }
 
 /// The driver is woken by the job that blocks, and must not have to wait for it.

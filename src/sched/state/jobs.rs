@@ -327,7 +327,7 @@ impl Jobs {
     }
 
     /// Takes a job that has not started, and its entry out of the ready queue.
-    fn take_pending(&mut self, slot: u32) -> Option<DroppedJob> {
+    pub(super) fn take_pending(&mut self, slot: u32) -> Option<DroppedJob> {
         let (unstarted, stage) = self.take_pending_at(slot)?;
         self.remove_from_ready(stage);
         Some(unstarted)
@@ -702,7 +702,7 @@ impl Jobs {
         let entry = Entry { at, sequence, slot };
         // The worker that ends this run may claim before the driver has its turn, and would pass over a job that is
         // due and comes first.
-        if self.ready.overtakes(&entry) {
+        if self.ready.is_due(&entry) {
             job.release();
             self.ready.push(entry);
             return None;

@@ -21,6 +21,8 @@ pub(super) struct ReadyQueue {
     waiting: usize,
     running: usize,
     limit: usize,
+    /// The latest deadline of all that were ever added.
+    latest: Timestamp,
 }
 
 /// Stale entries beyond the live ones, and spare storage, up to here are not worth a sweep.
@@ -34,6 +36,7 @@ impl ReadyQueue {
             waiting: 0,
             running: 0,
             limit,
+            latest: Timestamp::ALWAYS,
         }
     }
 
@@ -45,11 +48,12 @@ impl ReadyQueue {
             self.overtaking.push(Reverse(entry));
         }
         self.waiting += 1;
+        self.latest = self.latest.max(entry.at);
     }
 
-    /// Returns whether a job belongs before one that is due already, and so is due as well.
-    pub(super) fn overtakes(&self, entry: &Entry) -> bool {
-        self.in_order.back().is_some_and(|last| entry < last)
+    /// Returns whether a job was due before another one that was added, and so is due as well.
+    pub(super) fn is_due(&self, entry: &Entry) -> bool {
+        entry.at <= self.latest
     }
 
     /// A due job was cancelled or moved: its entry is stale. Returns `true` if the stale ones call for a sweep.

@@ -5,7 +5,7 @@
 //! code, drops no user value and wakes no task. It notes in [`Effects`] what is to be done, and returns what
 //! is to be dropped; [`Shared`](crate::sched::shared::Shared) does both after the lock.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::panic::Location;
 use std::sync::Arc;
 use std::task::Waker;
@@ -77,6 +77,8 @@ const MOST_CLAIMED: usize = 32;
 const FEW_CLAIMED: usize = 4;
 /// A worker takes at most this many woken jobs at a time.
 const MOST_WOKEN: usize = 128;
+/// The same, beside the one due job that it claims in a group with a limit.
+const FEW_WOKEN: usize = 4;
 
 /// The next step of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,7 +278,11 @@ impl State {
         // Before the ends are recorded: a cancel that came before the end of the last job is what ended the group.
         self.check_end(now, cancelled, effects);
         self.jobs.record(&worker.local);
-        let mut claimed = self.claim_woken(&worker.local);
+        let mut claimed = match self.workers.is_to_help() {
+            true => steal(&worker.local, &self.workers),
+            false => 0,
+        };
+        claimed += self.claim_woken(&worker.local);
         if self.lifecycle.may_start() {
             // What has begun comes first: else ever more jobs would be half done, and their memory in no cache. But
             // jobs that wake themselves again and again do not hold up the others.
@@ -322,7 +328,10 @@ impl State {
 
     /// Claims a worker's part of the jobs that were woken, so that the others find some too. How many.
     fn claim_woken(&mut self, local: &LocalQueue) -> usize {
-        let share = self.workers.share_of(self.woken_jobs(), MOST_WOKEN);
+        // With a limit one job is claimed at a time: it does not wait for many others while it could run.
+        let others_start = self.jobs.is_limited() && self.startable() > 0;
+        let most = if others_start { FEW_WOKEN } else { MOST_WOKEN };
+        let share = self.workers.share_of(self.woken_jobs(), most);
         let woken = self.woken.as_ref();
         woken.map_or(0, |woken| local.claim_woken(woken, share))
     }
@@ -349,10 +358,20 @@ impl State {
         self.check_drained(effects);
     }
 
-    /// A worker gives back a job that it did not start, since the group is over. The driver drops it.
-    pub(in crate::sched) fn give_back(&mut self, claim: Claim, effects: &mut Effects) {
+    /// A worker gives back a job that it did not start, since the group is over. The driver drops it, or the caller if
+    /// the driver may have done so with all others.
+    pub(in crate::sched) fn give_back(
+        &mut self,
+        claim: Claim,
+        effects: &mut Effects,
+    ) -> Option<DroppedJob> {
+        let slot = claim.slot;
         self.jobs.requeue(claim);
+        if self.lifecycle.is_aborting() {
+            return self.jobs.take_pending(slot);
+        }
         self.notify(effects);
+        None
     }
 
     /// Returns how many jobs may start now.
@@ -493,10 +512,14 @@ impl State {
         held
     }
 
-    /// The runtime is gone, and the driver with it: nothing will be polled any more.
-    pub(in crate::sched) fn runtime_gone(&mut self, effects: &mut Effects) {
+    /// The runtime is gone, and the driver with it: nothing will be polled any more. Returns what had been woken.
+    pub(in crate::sched) fn runtime_gone(
+        &mut self,
+        effects: &mut Effects,
+    ) -> Option<VecDeque<Arc<AwaitingJob>>> {
         self.group_dropped(effects);
         self.lifecycle.abort();
+        self.woken.as_ref().map(|woken| woken.close())
     }
 
     pub(in crate::sched) fn detach(&mut self, effects: &mut Effects) {
@@ -654,9 +677,7 @@ impl State {
 /// Takes the later half of what another worker has claimed and not started, or of what it has still to poll
 /// again. How many.
 fn steal(local: &Arc<LocalQueue>, workers: &Workers) -> usize {
-    let others = workers.locals().iter();
-    let others = others.filter(|other| !Arc::ptr_eq(other, local));
-    for other in others {
+    for other in workers.others(local) {
         let (woken, unstarted) = (other.take_half_of_woken(), other.take_half());
         let count = woken.len() + unstarted.len();
         if count > 0 {

@@ -52,6 +52,7 @@ pub(in crate::sched) struct Workers {
     watch: StallWatch,
     /// A worker can block without blocking the driver.
     watches: bool,
+    claims: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +99,9 @@ impl Registration {
 /// The time for which jobs may be startable without any being started.
 const STALL_AFTER: Duration = Duration::from_millis(5);
 
+/// Of so many claims one begins with a theft.
+const CLAIMS_A_THEFT: u32 = 64;
+
 /// The steps to take for the jobs that could start.
 #[derive(Default)]
 #[must_use]
@@ -123,6 +127,7 @@ impl Workers {
             started: 0,
             watch: StallWatch::Off,
             watches,
+            claims: 0,
         }
     }
 
@@ -286,6 +291,23 @@ impl Workers {
         self.active += 1;
         self.starting += 1;
         Some(waker)
+    }
+
+    /// A worker claims. Returns whether it first takes from another one.
+    ///
+    /// As long as one worker finds enough to do, nothing shows that another is stuck. What that one has claimed does not
+    /// wait for it.
+    pub(super) fn is_to_help(&mut self) -> bool {
+        self.claims = self.claims.wrapping_add(1);
+        self.claims % CLAIMS_A_THEFT == 0
+    }
+
+    /// The local queues of the other workers, each of them first in turn.
+    pub(super) fn others(&self, local: &Arc<LocalQueue>) -> impl Iterator<Item = &Arc<LocalQueue>> {
+        let first = (self.claims / CLAIMS_A_THEFT) as usize % self.locals.len().max(1);
+        let (before, from) = self.locals.split_at(first);
+        let all = from.iter().chain(before);
+        all.filter(move |other| !Arc::ptr_eq(other, local))
     }
 
     pub(super) fn locals(&self) -> &[Arc<LocalQueue>] {

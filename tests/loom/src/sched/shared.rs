@@ -70,7 +70,8 @@ impl Shared {
     }
 
     pub(super) fn give_back(&self, claim: Claim) {
-        self.enter(|state, effects| state.give_back(claim, effects));
+        let dropped = self.enter(|state, effects| state.give_back(claim, effects));
+        self.drop_jobs(dropped);
     }
 
     pub(super) fn make_stealable(&self) {}
