@@ -14,7 +14,7 @@ use super::drain::Drained;
 use super::error::{Closed, TryPushError};
 use super::shared::{New, Pusher, Run, Settings, Shared};
 use super::stats::{KeyStats, Stats};
-use crate::lanes::{Item, Place};
+use crate::lanes::{Item, Key};
 
 /// A dispatcher: one FIFO queue per key, whose work a scheduling group runs as soon as the rate limits allow.
 ///
@@ -290,18 +290,16 @@ where
     /// A place was taken, if there is a bound.
     fn put(&self, key: K, cost: u32, work: T) -> Result<(), Closed<T>> {
         let new = New {
-            place: Place::End,
             item: Item {
                 work,
                 cost,
                 bounded: self.shared.places.is_some(),
-                tries: None,
             },
-            at: None,
+            again: None,
         };
         // The place goes back if the work is not accepted, also in a panic of `Eq`.
         let place = GiveBack(&self.shared);
-        let pushed = self.shared.push(&Pusher::Outside, Arc::new(key), new);
+        let pushed = self.shared.push(&Pusher::Outside, Key::Owned(key), new);
         if pushed.is_ok() {
             std::mem::forget(place);
         }
@@ -333,7 +331,7 @@ where
     /// # }
     /// ```
     pub fn not_before(&self, key: K, at: Instant) {
-        self.shared.not_before(Arc::new(key), at);
+        self.shared.not_before(Key::Owned(key), at);
     }
 
     /// Lifts what [`not_before`](Dispatcher::not_before) has set for this key.

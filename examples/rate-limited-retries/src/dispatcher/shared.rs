@@ -29,7 +29,8 @@ use super::drain::{Drained, Unstarted};
 use super::error::Closed;
 use super::stats::{KeyStats, Stats};
 use crate::drops::drop_each;
-use crate::lanes::{Item, LaneId, Lanes, Limits, NEVER, Place, Started};
+use crate::lanes::{Item, Key, LaneId, Lanes, Left, Limits, NEVER, Returned, Started};
+use crate::retry::Tries;
 use crate::time::{Clock, later, nanos};
 
 pub(super) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -125,10 +126,9 @@ pub(super) enum Pusher<'a> {
 
 /// Work on its way into a lane.
 pub(super) struct New<T> {
-    pub(super) place: Place,
     pub(super) item: Item<T>,
-    /// Not before that.
-    pub(super) at: Option<Instant>,
+    /// Of work that comes again: when, and the attempts before.
+    pub(super) again: Option<(Instant, Box<Tries>)>,
 }
 
 impl<K, T> State<K, T> {
@@ -276,11 +276,11 @@ impl<K, T> Shared<K, T> {
             job.cancel();
         }
         self.quiet.notify_waiters();
-        let left = left.into_iter().map(|(key, item)| Unstarted {
+        let left = left.into_iter().map(|Left { key, item, tries }| Unstarted {
             key,
             work: item.work,
             cost: item.cost,
-            attempts: item.tries.map_or(0, |tries| tries.attempts),
+            attempts: tries.map_or(0, |tries| tries.attempts),
         });
         Drained {
             started: counts.started - started,
@@ -307,15 +307,16 @@ impl<K: Eq + Hash, T> Shared<K, T> {
         }
     }
 
-    pub(super) fn not_before(&self, key: Arc<K>, at: Instant) {
-        let (hash, now) = (self.hasher.hash_one(&*key), self.clock.now());
+    pub(super) fn not_before(&self, key: Key<K>, at: Instant) {
+        let (hash, now) = (self.hasher.hash_one(key.get()), self.clock.now());
         let at = self
             .clock
             .nanos(at)
             .min(now.saturating_add(nanos(self.max_hold)));
         let mut state = self.lock();
-        let lane = state.lanes.lane(hash, &key);
-        state.lanes.hold(lane, at);
+        let lane = state.lanes.find(hash, key.get());
+        let lane = lane.unwrap_or_else(|| state.lanes.insert(hash, key, now));
+        state.lanes.hold(lane, at, now);
         let idle = state.lanes.sweep(now);
         drop(state);
         // Keys are dropped outside of the lock.
@@ -347,10 +348,10 @@ where
     pub(super) fn push(
         self: &Arc<Self>,
         pusher: &Pusher<'_>,
-        key: Arc<K>,
+        key: Key<K>,
         new: New<T>,
     ) -> Result<(), Closed<New<T>>> {
-        let hash = self.hasher.hash_one(&*key);
+        let hash = self.hasher.hash_one(key.get());
         let via = match pusher {
             Pusher::Outside => &self.group,
             Pusher::Work(context) => context.as_ref(),
@@ -381,7 +382,7 @@ where
                 return Err(Closed(new));
             }
             // `Eq` of a key may panic; nothing is changed yet.
-            let lane = state.lanes.lane(hash, &key);
+            let known = state.lanes.find(hash, key.get());
             if needs_ticket {
                 state.ticket = match spare.0.take() {
                     Some((number, job)) => Ticket::Scheduled(number, job),
@@ -390,12 +391,18 @@ where
                 state.due = NEVER;
             }
             let now = self.clock.now();
-            let New { place, item, at } = new;
-            if matches!(place, Place::Head) {
-                state.lanes.count_returned();
+            let lane = known.unwrap_or_else(|| state.lanes.insert(hash, key, now));
+            match new {
+                New { item, again: None } => state.lanes.push(lane, item, now),
+                New {
+                    item,
+                    again: Some((at, tries)),
+                } => {
+                    let returned = Returned { item, tries };
+                    let at = self.clock.nanos(at);
+                    state.lanes.push_returned(lane, returned, at, now);
+                }
             }
-            let at = at.map_or(0, |at| self.clock.nanos(at));
-            state.lanes.push_at(lane, place, item, at, now);
             let order = state.plan(&self.clock, now, self.slack, false);
             let idle = state.lanes.sweep(now);
             drop(state);
@@ -588,7 +595,7 @@ where
             started.key,
             [started.at, started.now],
             started.item.cost,
-            started.item.tries,
+            started.tries,
             self.job.clone(),
         );
         let work = (shared.run)(started.item.work, context);
