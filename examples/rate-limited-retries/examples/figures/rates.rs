@@ -12,7 +12,8 @@ use crate::peers::Peers;
 
 /// What one contender did.
 struct Run {
-    /// When work started: by its own clock, and by that of its dispatcher.
+    /// When work started: by its own clock, and by that of its dispatcher, which has charged it then. If its thread is
+    /// preempted between the two readings they are some milliseconds apart; nothing of the dispatcher's is.
     starts: Vec<(Instant, Instant)>,
     cpu: Duration,
     wakeups: u64,
@@ -20,7 +21,7 @@ struct Run {
 
 pub(crate) fn run(small: bool) {
     println!(
-        "\na backlog of one key, burst 1        share of the rate   over in a period (by the work's clock)   CPU a start   wake-ups a start"
+        "\na backlog of one key, burst 1        share of the rate   over in a period   (by the work's clock, which was read at most)   CPU a start   wake-ups a start"
     );
     let seconds = if small { 2 } else { 10 };
     for count in [100, 1_000, 5_000] {
@@ -34,6 +35,8 @@ pub(crate) fn run(small: bool) {
                 cpu,
                 wakeups,
             } = contender(rate, seconds);
+            let later = starts.iter().map(|(work, started)| *work - *started);
+            let later = later.max().unwrap_or_default();
             let (mut by_work, mut starts): (Vec<_>, Vec<_>) = starts.into_iter().unzip();
             by_work.sort_unstable();
             starts.sort_unstable();
@@ -41,10 +44,11 @@ pub(crate) fn run(small: bool) {
             let length = (starts[starts.len() - 1] - starts[0]).as_secs_f64();
             let share = (started - 1.0) / length / f64::from(count);
             println!(
-                "{count:>5}/s  {name:<28}{:>15.2} %{:>19} ({}){:>13.1} us{:>19.2}",
+                "{count:>5}/s  {name:<28}{:>15.2} %{:>19} ({}, {:.2?} later){:>13.1} us{:>19.2}",
                 100.0 * share,
                 over(&starts, rate),
                 over(&by_work, rate),
+                later,
                 cpu.as_secs_f64() * 1e6 / started,
                 wakeups as f64 / started,
             );

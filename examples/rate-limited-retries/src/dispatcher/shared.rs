@@ -47,10 +47,10 @@ pub(super) struct Settings {
 
 /// How long the next ticket waits for a job that starts one short work after the other: as long as work may block
 /// its thread before another worker goes on with what is due.
-const LEND: u64 = 500_000;
+const LEND: u64 = 1_000_000;
 
 /// A ticket is not moved for less than this, since timers work in whole milliseconds.
-const NEAR: u64 = 500_000;
+const NEAR: u64 = 1_000_000;
 
 /// At most this many start in one run of a job, before other jobs and tasks get their turns.
 const AT_ONCE: u32 = 32;
