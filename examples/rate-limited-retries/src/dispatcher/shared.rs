@@ -17,7 +17,6 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use schedgroup::{Handle, JobContext, JobHandle};
@@ -28,6 +27,7 @@ use super::context::Context;
 use super::drain::{Drained, Unstarted};
 use super::error::Closed;
 use super::stats::{KeyStats, Stats};
+use super::ticket::{Running, Spare, Watch};
 use crate::drops::drop_each;
 use crate::lanes::{Item, Key, LaneId, Lanes, Left, Limits, NEVER, Returned, Started};
 use crate::retry::Tries;
@@ -52,16 +52,13 @@ const LEND: u64 = 1_000_000;
 /// A ticket is not moved for less than this, since timers work in whole milliseconds.
 const NEAR: u64 = 1_000_000;
 
-/// At most this many start in one run of a job, before other jobs and tasks get their turns.
-const AT_ONCE: u32 = 32;
-
 /// Lock order: this one, then the group's. Of the user's code only `Eq` of keys runs under it. The group's methods
 /// that are called under it, `reset_at` and `is_finished`, run, drop and wake nothing of a user's.
 pub(super) struct Shared<K, T> {
     pub(super) group: Handle,
     pub(super) clock: Clock,
     hasher: RandomState,
-    run: Run<K, T>,
+    pub(super) run: Run<K, T>,
     max_hold: Duration,
     slack: u64,
     /// The places of the bound.
@@ -216,7 +213,7 @@ impl<K, T> Shared<K, T> {
     }
 
     /// The ticket was dropped with its group: nothing starts any more. What is queued waits for a drain.
-    fn lost(&self, number: u64) {
+    pub(super) fn lost(&self, number: u64) {
         let mut state = self.lock();
         if !state.ticket.is_number(number) {
             return;
@@ -434,20 +431,12 @@ where
     }
 
     fn ticket(self: &Arc<Self>, via: &Handle, Order { number, at }: Order) -> JobHandle {
-        let watch = Watch {
-            shared: Some(Arc::clone(self)),
-            number,
-        };
-        via.schedule_with(self.clock.instant(at), move |job| Running {
-            ticket: Some(watch),
-            job,
-            work: None,
-            starts: 0,
-        })
+        let watch = Watch::new(Arc::clone(self), number);
+        via.schedule_with(self.clock.instant(at), move |job| Running::new(watch, job))
     }
 
     /// Books the end of work, takes out what may start now, and plans the next ticket: one step.
-    fn step(
+    pub(super) fn step(
         self: &Arc<Self>,
         job: &JobContext,
         ticket: Option<u64>,
@@ -488,157 +477,6 @@ impl<K, T> Drop for Shared<K, T> {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         drop_each(state.lanes.clear());
-    }
-}
-
-/// A ticket that no push has adopted.
-struct Spare(Option<(u64, JobHandle)>);
-
-impl Drop for Spare {
-    fn drop(&mut self) {
-        if let Some((_, job)) = &self.0 {
-            job.cancel();
-        }
-    }
-}
-
-/// Goes with a ticket: when the group drops it, the dispatcher learns of it.
-struct Watch<K, T> {
-    /// Until it starts.
-    shared: Option<Arc<Shared<K, T>>>,
-    number: u64,
-}
-
-impl<K, T> Watch<K, T> {
-    fn start(mut self) -> (Arc<Shared<K, T>>, u64) {
-        let shared = self.shared.take().expect("a ticket starts once");
-        (shared, self.number)
-    }
-}
-
-impl<K, T> Drop for Watch<K, T> {
-    fn drop(&mut self) {
-        if let Some(shared) = self.shared.take() {
-            shared.lost(self.number);
-        }
-    }
-}
-
-/// Goes with running work: its slot is free when it ends, however it does.
-struct Duty<K, T>
-where
-    K: Eq + Hash + Send + Sync + 'static,
-    T: Send + 'static,
-{
-    shared: Arc<Shared<K, T>>,
-    /// Until it has ended.
-    lane: Option<LaneId>,
-    job: JobContext,
-}
-
-impl<K, T> Duty<K, T>
-where
-    K: Eq + Hash + Send + Sync + 'static,
-    T: Send + 'static,
-{
-    /// Ends it, and takes out the next work if it may start now.
-    fn exchange(&mut self, may_start: bool) -> Option<Started<K, T>> {
-        let lane = self.lane.take();
-        self.shared.step(&self.job, None, lane, may_start)
-    }
-}
-
-impl<K, T> Drop for Duty<K, T>
-where
-    K: Eq + Hash + Send + Sync + 'static,
-    T: Send + 'static,
-{
-    fn drop(&mut self) {
-        if self.lane.is_some() {
-            self.exchange(false);
-        }
-    }
-}
-
-/// The job of a ticket.
-///
-/// It is no `async` block, so that a panic leaves it whole and the group drops what it holds.
-struct Running<K, T>
-where
-    K: Eq + Hash + Send + Sync + 'static,
-    T: Send + 'static,
-{
-    /// Until the first poll.
-    ticket: Option<Watch<K, T>>,
-    job: JobContext,
-    /// What runs; its slot is freed behind it.
-    work: Option<(Work, Duty<K, T>)>,
-    /// How many have started.
-    starts: u32,
-}
-
-impl<K, T> Running<K, T>
-where
-    K: Eq + Hash + Send + Sync + 'static,
-    T: Send + 'static,
-{
-    fn begin(&mut self, shared: &Arc<Shared<K, T>>, started: Started<K, T>) {
-        self.starts += 1;
-        // First, so that it ends also if the user's closure panics.
-        let duty = Duty {
-            shared: Arc::clone(shared),
-            lane: Some(started.lane),
-            job: self.job.clone(),
-        };
-        let context = Context::new(
-            Arc::clone(shared),
-            started.key,
-            [started.at, started.now],
-            started.item.cost,
-            started.tries,
-            self.job.clone(),
-        );
-        let work = (shared.run)(started.item.work, context);
-        self.work = Some((work, duty));
-    }
-}
-
-impl<K, T> Future for Running<K, T>
-where
-    K: Eq + Hash + Send + Sync + 'static,
-    T: Send + 'static,
-{
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
-        let is_first = self.ticket.is_some();
-        if let Some(ticket) = self.ticket.take() {
-            let (shared, number) = ticket.start();
-            let Some(started) = shared.step(&self.job, Some(number), None, true) else {
-                return Poll::Ready(());
-            };
-            self.begin(&shared, started);
-        }
-        while let Some((work, duty)) = &mut self.work {
-            if work.as_mut().poll(cx).is_pending() {
-                if is_first {
-                    // What is due need not wait for this one.
-                    duty.shared.step(&duty.job, None, None, false);
-                }
-                return Poll::Pending;
-            }
-            let Some((work, mut duty)) = self.work.take() else {
-                break;
-            };
-            drop(work);
-            // A group that was cancelled starts nothing more.
-            let may_start = is_first && self.starts < AT_ONCE && !self.job.as_ref().is_closed();
-            if let Some(started) = duty.exchange(may_start) {
-                let shared = Arc::clone(&duty.shared);
-                self.begin(&shared, started);
-            }
-        }
-        Poll::Ready(())
     }
 }
 
