@@ -26,7 +26,7 @@ pub(crate) fn run(small: bool) {
     println!("governor, backon, semaphore{:>14}{:>16.1}", 1, peers(items));
 }
 
-/// Nothing starts before an hour has passed, by the rate over all.
+/// Nothing starts before an hour has passed, by the overall rate.
 fn dispatcher(items: i64, keys: i64) -> f64 {
     runtime().block_on(async {
         let group = Group::new();

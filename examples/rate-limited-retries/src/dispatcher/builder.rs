@@ -153,11 +153,11 @@ impl<K, T> Builder<K, T> {
         self
     }
 
-    /// Sets how much may be queued: [`push`](Dispatcher::push) waits for a place, and
-    /// [`try_push`](Dispatcher::try_push) says that there is none.
+    /// Sets how much may be queued: beyond that [`push`](Dispatcher::push) waits for a permit, and
+    /// [`try_push`](Dispatcher::try_push) returns `Full`.
     ///
-    /// Places are given in the order of the calls. Work that comes again, or that running work pushes, takes none:
-    /// running work that waited for a place could wait for itself.
+    /// Permits are given in the order of the calls. Work that comes again, or that running work pushes, takes none:
+    /// running work that waited for a permit could wait for itself.
     ///
     /// # Panics
     ///
@@ -181,7 +181,7 @@ impl<K, T> Builder<K, T> {
         self
     }
 
-    /// Sets how far ahead `not_before` may hold up a key: one bad answer shall not do so for a year.
+    /// Sets how far ahead `not_before` may hold up a key: one wrong answer does not do so for a year.
     ///
     /// # Examples
     ///

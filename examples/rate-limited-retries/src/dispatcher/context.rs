@@ -16,7 +16,7 @@ use crate::time::later;
 
 /// The view of a running piece of work: its key, its instant, and the methods to send it back or to push more.
 ///
-/// They are admitted while the group or the dispatcher drains, and never wait for a place of the
+/// They are admitted while the group or the dispatcher drains, and never wait for a permit of the
 /// [bound](crate::Builder::bound).
 ///
 /// # Examples

@@ -61,8 +61,8 @@ pub(super) struct Shared<K, T> {
     pub(super) run: Run<K, T>,
     max_hold: Duration,
     slack: u64,
-    /// The places of the bound.
-    pub(super) places: Option<Semaphore>,
+    /// The permits of the bound: one for each piece that may be queued.
+    pub(super) permits: Option<Semaphore>,
     /// Nothing is left, or nothing will start any more.
     quiet: Notify,
     state: Mutex<State<K, T>>,
@@ -169,7 +169,7 @@ impl<K, T> State<K, T> {
 
 impl<K, T> Shared<K, T> {
     pub(super) fn new(settings: Settings, group: Handle, run: Run<K, T>) -> Shared<K, T> {
-        let places = settings
+        let permits = settings
             .bound
             .map(|count| count.min(Semaphore::MAX_PERMITS));
         Shared {
@@ -179,7 +179,7 @@ impl<K, T> Shared<K, T> {
             run,
             max_hold: settings.max_hold,
             slack: nanos(settings.slack),
-            places: places.map(Semaphore::new),
+            permits: permits.map(Semaphore::new),
             quiet: Notify::new(),
             state: Mutex::new(State {
                 lanes: Lanes::new(settings.limits),
@@ -222,13 +222,13 @@ impl<K, T> Shared<K, T> {
         state.phase = Phase::Closed;
         drop(state);
         drop(ticket);
-        self.close_places();
+        self.close_permits();
         self.quiet.notify_waiters();
     }
 
-    fn close_places(&self) {
-        if let Some(places) = &self.places {
-            places.close();
+    fn close_permits(&self) {
+        if let Some(permits) = &self.permits {
+            permits.close();
         }
     }
 
@@ -240,7 +240,7 @@ impl<K, T> Shared<K, T> {
         }
         let started = state.lanes.counts().started;
         drop(state);
-        self.close_places();
+        self.close_permits();
         started
     }
 
@@ -467,7 +467,9 @@ where
             self.quiet.notify_waiters();
         }
         if started.as_ref().is_some_and(|started| started.item.bounded) {
-            self.places.iter().for_each(|places| places.add_permits(1));
+            self.permits
+                .iter()
+                .for_each(|permits| permits.add_permits(1));
         }
         started
     }

@@ -14,7 +14,7 @@ use crate::retry::Tries;
 pub(crate) struct Item<T> {
     pub(crate) work: T,
     pub(crate) cost: u32,
-    /// It takes a place of the bound, which is free again when it starts.
+    /// It holds a permit of the bound, which is given back when it starts.
     pub(crate) bounded: bool,
 }
 

@@ -47,7 +47,7 @@ fn could_start(lanes: &Lanes<u64, u64>, now: u64) -> Option<u64> {
 }
 
 /// Random pushes, holds, lifts and ends: whatever may start starts, in order, and the next look is in time. With one
-/// cost, since one that waits for the rate over all goes before cheaper ones.
+/// cost, since one that waits for the overall rate goes before cheaper ones.
 #[test]
 fn nothing_that_may_start_is_overlooked() {
     for seed in 0..300 {
@@ -111,4 +111,50 @@ fn nothing_that_may_start_is_overlooked() {
         assert_eq!(left.len(), queued, "seed {seed}");
         assert!(lanes.next(now).is_none(), "seed {seed}");
     }
+}
+
+/// The numbers of entries end within a crowd of keys of which some were left behind: the order stays.
+#[test]
+fn heads_keep_their_order_when_their_numbers_begin_anew() {
+    let limits = Limits {
+        per_key: None,
+        overall: None,
+        in_flight: 1,
+        max_running: usize::MAX,
+    };
+    let mut lanes: Lanes<u64, u64> = Lanes::new(limits);
+    lanes.entries = u32::MAX - 50;
+    let push = |lanes: &mut Lanes<u64, u64>, key| {
+        let item = Item {
+            work: key,
+            cost: 1,
+            bounded: false,
+        };
+        let lane = lanes.insert(key, Key::Owned(key), 0);
+        lanes.push(lane, item, 0);
+        lane
+    };
+    for key in 0..100 {
+        let lane = push(&mut lanes, key);
+        if key % 10 == 0 {
+            // Leaves an entry behind, and comes up again as the last.
+            lanes.hold(lane, 2, 1);
+            lanes.lift(lane, 1);
+        }
+    }
+    assert!(lanes.entries < 200, "{} is the last number", lanes.entries);
+    let order: Vec<u64> =
+        std::iter::from_fn(|| lanes.start(1).map(|started| started.item.work)).collect();
+    // Those that were held came up at 1, the others at 0.
+    let others = (0..100).filter(|key| key % 10 > 0);
+    let held = (0..100).filter(|key| key % 10 == 0);
+    assert!(order.iter().copied().eq(others.chain(held)), "{order:?}");
+}
+
+/// What the figures of the README are made of.
+#[test]
+fn a_lane_of_short_keys_and_short_work_is_small() {
+    assert_eq!(size_of::<Option<Lane<u64, u64>>>(), 48);
+    assert_eq!(size_of::<Head>(), 16);
+    assert_eq!(size_of::<Past<u64, u64>>(), 64);
 }
