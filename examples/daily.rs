@@ -22,7 +22,7 @@ const HALF_PAST_TWO: i64 = 2 * 3_600 + 30 * 60;
 
 #[tokio::main(flavor = "current_thread", start_paused = true)]
 async fn main() -> Result<(), WaitError> {
-    for (year, month, day) in [(2027, 3, 26), (2027, 10, 29)] {
+    for (year, month, day) in [(2027, 3, 27), (2027, 10, 30)] {
         let midnight = time(days(year, month, day) * DAY);
         let begun = Instant::now();
         let clock = WallClock::new(move || midnight + begun.elapsed());
@@ -35,7 +35,7 @@ async fn main() -> Result<(), WaitError> {
                     print_local(seconds(at));
                 }
             });
-        tokio::time::sleep(Duration::from_secs(4 * 86_400 + 43_200)).await;
+        tokio::time::sleep(Duration::from_secs(2 * 86_400 + 43_200)).await;
         group.wait().await?;
         println!();
     }

@@ -150,6 +150,34 @@ async fn a_debounced_value_gathers_the_events() {
     assert_eq!(log.take(), expected);
 }
 
+/// The storage of first debounces shrinks when most keys have gone; those that stay keep theirs.
+#[tokio::test(start_paused = true)]
+async fn ceilings_hold_though_most_of_the_keys_have_gone() {
+    let log = Log::new();
+    let handled = log.clone();
+    let keyed = KeyedGroup::with_handler(move |_, key: u32, value: u32| handled.job((key, value)));
+    let (quiet, ceiling) = (ms(100), ms(150));
+    for key in 0..1_000 {
+        keyed.debounce(key, quiet, ceiling, key);
+    }
+    sleep(ms(50)).await;
+    for key in 10..1_000 {
+        assert_eq!(keyed.remove(&key), Some(key));
+    }
+    sleep(ms(40)).await;
+    for key in 0..10 {
+        assert_eq!(
+            keyed.debounce(key, quiet, ceiling, 1_000 + key),
+            Inserted::Replaced(key)
+        );
+    }
+    keyed.wait().await.unwrap();
+    let mut ran = log.take();
+    ran.sort_unstable();
+    let expected: Vec<_> = (0..10).map(|key| ((key, 1_000 + key), ceiling)).collect();
+    assert_eq!(ran, expected);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_debounce_after_an_insert_starts_a_new_quiet_time() {
     let (keyed, log) = logging();
@@ -276,6 +304,59 @@ async fn a_cancel_keeps_the_values() {
     assert_eq!(keyed.handle().drain_values(), [('l', 2)]);
 }
 
+/// Their jobs are gone, so there is nothing to move.
+/// Many pages of them, of which some are vacant.
+#[tokio::test(start_paused = true)]
+async fn thousands_of_keys_are_listed_and_drained() {
+    let keyed = KeyedGroup::with_handler(|_, _: u32, _: u32| async {});
+    for key in 0..3_000 {
+        keyed.insert_after(key, key + 1, HOUR, Replace);
+    }
+    for key in (0..3_000).filter(|key| key % 3 == 0) {
+        assert_eq!(keyed.remove(&key), Some(key + 1));
+    }
+    let left = || (0..3_000).filter(|key| key % 3 != 0);
+    let mut keys = keyed.keys();
+    keys.sort_unstable();
+    assert!(keys.into_iter().eq(left()));
+    let mut drained = keyed.drain_values();
+    drained.sort_unstable();
+    assert!(drained.into_iter().eq(left().map(|key| (key, key + 1))));
+    assert_eq!((keyed.len(), keyed.stats().pending), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_and_a_context_tell_the_token_and_the_counts_of_their_group() {
+    let seen = Arc::new(Mutex::new(None));
+    let tells = Arc::clone(&seen);
+    let keyed = KeyedGroup::with_handler(move |context: KeyedContext<char, u32>, _, _| {
+        *tells.lock().unwrap() = Some(context.token());
+        async {}
+    });
+    keyed.insert_after('k', 1, ms(5), Replace);
+    keyed.insert_after('l', 2, HOUR, Replace);
+    let handle = keyed.handle();
+    assert_eq!((handle.stats().pending, handle.stats().finished), (2, 0));
+    sleep(ms(10)).await;
+    assert_eq!((handle.stats().pending, handle.stats().finished), (1, 1));
+    let tokens = [handle.token(), seen.lock().unwrap().take().expect("it ran")];
+    assert!(tokens.iter().all(|token| !token.is_cancelled()));
+    keyed.cancel();
+    assert!(tokens.iter().all(|token| token.is_cancelled()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_end_has_left_is_neither_moved_nor_expired() {
+    let (keyed, log) = logging();
+    keyed.insert_after('k', 1, HOUR, Replace);
+    drop(keyed.drain(Duration::ZERO));
+    settle().await;
+    assert!(!keyed.reset_after(&'k', ms(1)) && !keyed.expire(&'k'));
+    assert_eq!(keyed.deadline(&'k'), None);
+    sleep(2 * HOUR).await;
+    assert_eq!((keyed.remove(&'k'), log.len()), (Some(1), 0));
+}
+
 #[tokio::test(start_paused = true)]
 async fn entries_run_though_nobody_holds_their_keys_any_more() {
     let (group, log) = (Group::new(), Log::new());
@@ -286,6 +367,23 @@ async fn entries_run_though_nobody_holds_their_keys_any_more() {
     drop(saves);
     group.wait().await.unwrap();
     assert_eq!(log.take(), [(('k', 1), ms(5))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_group_has_entries_of_many_kinds_after_each_other() {
+    let (group, log) = (Group::new(), Log::new());
+    for round in 0..3 {
+        let handled = log.clone();
+        let entries = KeyedGroup::builder()
+            .on_with(&group, move |_, k: char, v: u32| handled.job((round, k, v)));
+        entries.insert_after('k', 1, ms(5), Replace);
+        entries.insert_after('l', 2, ms(6), Replace);
+        drop(entries);
+        sleep(ms(10)).await;
+        assert_eq!(log.labels(), [(round, 'k', 1), (round, 'l', 2)]);
+        log.take();
+    }
+    group.wait().await.unwrap();
 }
 
 /// A value that holds a handle of its own entries would keep them, and itself, for ever.
@@ -662,6 +760,51 @@ async fn a_panic_of_a_keys_method_leaves_the_entries_whole() {
     }
 }
 
+/// The row of a key that goes while it is listed may be another key's by the end of that, which is listed too: the one
+/// gets back its own key, and not the other's.
+#[test]
+fn lists_of_keys_that_overlap_leave_each_row_its_key() {
+    multi_thread().block_on(async {
+        let handler = |_, _: Odd, _: u32| async {};
+        let keyed = Arc::new(KeyedGroup::with_handler(handler));
+        let odd = |name, on: Option<Call>| Odd {
+            name,
+            on: Arc::new(Mutex::new(on)),
+        };
+        let (listing, is_listed) = std::sync::mpsc::channel();
+        let (done, is_done) = std::sync::mpsc::channel();
+        let (group, list) = (Arc::clone(&keyed), Arc::new(Mutex::new(None)));
+        let (other, mut waits) = (Arc::clone(&list), Some((listing, is_done)));
+        let first = odd(1, None);
+        let name = odd(1, None);
+        let change = move || {
+            assert_eq!(group.remove(&name), Some(1));
+            let (listing, is_done) = waits.take().expect("it is called once");
+            let wait = move || {
+                listing.send(()).expect("the first list waits");
+                is_done
+                    .recv_timeout(Duration::from_secs(60))
+                    .expect("the first list ends");
+            };
+            group.insert_after(odd(2, Some(("clone", Box::new(wait)))), 2, HOUR, Replace);
+            let group = Arc::clone(&group);
+            *other.lock().unwrap() = Some(std::thread::spawn(move || group.keys()));
+            let waited = is_listed.recv_timeout(Duration::from_secs(60));
+            waited.expect("the second list begins");
+        };
+        *first.on.lock().unwrap() = Some(("clone", Box::new(change)));
+        keyed.insert_after(first, 1, HOUR, Replace);
+        let names = |keys: &[Odd]| keys.iter().map(|key| key.name).collect::<Vec<_>>();
+        assert_eq!(names(&keyed.keys()), [1], "it was there at the beginning");
+        done.send(()).expect("the second list waits");
+        let second = list.lock().unwrap().take().expect("it began");
+        assert_eq!(names(&second.join().unwrap()), [2]);
+        assert_eq!(names(&keyed.keys()), [2]);
+        assert_eq!(keyed.remove(&odd(2, None)), Some(2));
+        assert!(keyed.is_empty());
+    });
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_a_closure_goes_to_the_caller_and_leaves_the_entries_whole() {
     let (keyed, log) = logging();
@@ -891,20 +1034,39 @@ fn a_waker_of_wait_may_call_back() {
     });
 }
 
-#[tokio::test(start_paused = true)]
-async fn values_whose_destructors_panic_are_all_dropped_with_the_group() {
-    let (keyed, drops) = (
-        KeyedGroup::with_handler(|_, _: u32, _: OnDrop<Box<dyn FnMut() + Send>>| async {}),
-        Arc::new(AtomicUsize::new(0)),
-    );
+type Bomb = OnDrop<Box<dyn FnMut() + Send>>;
+
+/// Ten values whose destructors panic, and how many were dropped.
+fn bombs(entries: &KeyedHandle<u32, Bomb>) -> Arc<AtomicUsize> {
+    let drops = Arc::new(AtomicUsize::new(0));
     for key in 0..10 {
         let drops = Arc::clone(&drops);
         let bomb: Box<dyn FnMut() + Send> = Box::new(move || {
             drops.fetch_add(1, SeqCst);
             panic!("bomb");
         });
-        keyed.insert_after(key, OnDrop(bomb), HOUR, Replace);
+        entries.insert_after(key, OnDrop(bomb), HOUR, Replace);
     }
+    drops
+}
+
+#[tokio::test(start_paused = true)]
+async fn values_whose_destructors_panic_are_all_dropped_with_the_group() {
+    let keyed = KeyedGroup::with_handler(|_, _: u32, _: Bomb| async {});
+    let drops = bombs(&keyed.handle());
     drop(keyed);
+    assert_eq!(drops.load(SeqCst), 10);
+}
+
+/// After a cancel no job holds the entries, so they go with their last handle.
+#[tokio::test(start_paused = true)]
+async fn values_whose_destructors_panic_are_all_dropped_with_the_last_handle() {
+    let group = Group::new();
+    let entries = KeyedGroup::builder().on_with(&group, |_, _: u32, _: Bomb| async {});
+    let drops = bombs(&entries);
+    group.cancel();
+    settle().await;
+    assert_eq!((entries.len(), drops.load(SeqCst)), (10, 0));
+    drop(entries);
     assert_eq!(drops.load(SeqCst), 10);
 }

@@ -488,6 +488,32 @@ async fn a_wall_series_is_anchored_anew_after_a_step_back_of_more_than_a_period(
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_wall_series_is_anchored_anew_after_a_step_back_during_a_run() {
+    let (group, log, (wall, clock)) = (Group::new(), Log::new(), Stepped::new());
+    let (of_series, of_run) = (log.clone(), wall.clone());
+    group
+        .every(ms(1000))
+        .on_wall_clock(&clock, wall.now())
+        .run(move |tick| {
+            of_series.push(tick.number());
+            if tick.number() == 3 {
+                of_run.step(|begun| begun - ms(1500));
+            }
+            async {}
+        });
+    sleep(ms(4600)).await;
+    let expected = [
+        (0, 0),
+        (1, 1000),
+        (2, 2000),
+        (3, 3000),
+        (2, 3500),
+        (3, 4500),
+    ];
+    assert_eq!(log.take(), expected.map(|(tick, at)| (tick, ms(at))));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_wall_clock_that_is_set_back_to_before_the_start_waits_for_it_again() {
     let (_group, wall, log) = by_seconds(MissedTicks::Skip);
     sleep(ms(2500)).await;

@@ -224,6 +224,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_there_is_not_taken_out() {
+        let mut index = Index::default();
+        index.remove(7, 1);
+        index.insert(7, 1);
+        for (hash, row) in [(7, 2), (8, 1), (u32::MAX, 1)] {
+            index.remove(hash, row);
+        }
+        assert_eq!(rows(&index, 7), HashSet::from([1]));
+        index.remove(7, 1);
+        assert_eq!(index.len, 0);
+    }
+
+    #[test]
     fn storage_follows_the_rows() {
         let mut index = Index::default();
         let hash = |row: u32| row.wrapping_mul(0x9E37_79B9);

@@ -73,6 +73,7 @@
 // index    the rows of a hash
 // rows     the rows of the table
 // key      keys that are read while their rows may go
+// rt       what loom and shuttle replace
 // rule     what happens to a key that has an entry already
 
 mod builder;
@@ -84,6 +85,7 @@ mod job;
 mod key;
 mod methods;
 mod rows;
+mod rt;
 mod rule;
 mod shared;
 mod table;

@@ -58,6 +58,13 @@ impl<K, V> Row<K, V> {
         }
     }
 
+    pub(super) fn run(&mut self) -> Option<&mut Run<K, V>> {
+        match self {
+            Row::Run(run, _) => Some(run),
+            _ => None,
+        }
+    }
+
     /// Lets what is pending expire. False if there is nothing of the kind.
     pub(super) fn expire(&mut self) -> bool {
         match self {

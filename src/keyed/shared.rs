@@ -5,11 +5,12 @@ use std::future::ready;
 use std::hash::{BuildHasher, Hash};
 use std::panic::Location;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use super::handle::KeyedContext;
 use super::key::{Owned, SharedKey, TakenKey};
+use super::rt::{self, Mutex, MutexGuard};
 use super::rule::{Inserted, OnDuplicate};
 use super::table::Table;
 use crate::Handle;
@@ -51,10 +52,6 @@ struct Locked<K, V> {
     holder: AtomicUsize,
 }
 
-thread_local! {
-    static HERE: u8 = const { 0 };
-}
-
 struct Guard<'a, K, V> {
     holder: &'a AtomicUsize,
     table: MutexGuard<'a, Table<K, V>>,
@@ -86,7 +83,7 @@ impl<K, V, S> Keys<K, V, S> {
     #[track_caller]
     fn lock(&self) -> Guard<'_, K, V> {
         let Locked { table, holder } = &self.locked;
-        let here = HERE.with(|here| std::ptr::from_ref(here) as usize);
+        let here = rt::here();
         assert!(
             holder.load(Relaxed) != here,
             "schedgroup: a keyed group was called from inside `Eq` of one of its keys, or a closure of `with` or \
@@ -573,13 +570,11 @@ where
     {
         let hash = self.hash(key);
         let taken = self.find_hashed(hash, key, |table, row, rows| {
-            let taken = table.take_of(hash, row);
-            if let Some((_, _, slot)) = taken {
-                rows.cancel(slot, self.keys.id);
-            }
-            taken
+            let (key, value, slot) = table.take_of(hash, row)?;
+            rows.cancel(slot, self.keys.id);
+            Some((key, value))
         });
-        let (key, value, _) = taken??;
+        let (key, value) = taken??;
         drop_key(key);
         Some(value)
     }

@@ -96,10 +96,10 @@ impl<K, V> Table<K, V> {
         self.rows.get_mut(row)?.slot().copied()
     }
 
-    pub(super) fn set_slot(&mut self, row: u32, slot: u32) {
-        if let Some(place) = self.rows.get_mut(row).and_then(Row::slot) {
-            *place = slot;
-        }
+    /// Notes another job for a row, if there is such a row.
+    pub(super) fn set_slot(&mut self, row: u32, slot: u32) -> Option<()> {
+        *self.rows.get_mut(row)?.slot()? = slot;
+        Some(())
     }
 
     /// What is pending or has expired in a row.
@@ -125,14 +125,14 @@ impl<K, V> Table<K, V> {
         row
     }
 
-    /// Lets what is pending in a row go its way: its key is free for another.
-    pub(super) fn expire(&mut self, row: u32) {
-        if self.rows.get_mut(row).is_some_and(Row::expire) {
-            if let Some(hash) = self.rows.hash(row) {
-                self.index.remove(hash, row);
-                self.is_pending_no_more(row);
-            }
+    /// Lets what is pending in a row go its way, if there is such a row: its key is free for another.
+    pub(super) fn expire(&mut self, row: u32) -> Option<()> {
+        let hash = self.rows.hash(row)?;
+        if self.rows.get_mut(row)?.expire() {
+            self.index.remove(hash, row);
+            self.is_pending_no_more(row);
         }
+        Some(())
     }
 
     fn is_pending_no_more(&mut self, row: u32) {
@@ -190,19 +190,18 @@ impl<K, V> Table<K, V> {
 
     // Keys that run alone.
 
-    /// Turns a row into the run of its key. Its value waits there for the handler.
-    pub(super) fn begin(&mut self, row: u32, share: fn(K) -> SharedKey<K>) {
-        self.expire(row);
-        let hash = self.rows.hash(row);
-        let (Some(hash), Some(place)) = (hash, self.rows.get_mut(row)) else {
-            return;
-        };
+    /// Turns a row into the run of its key, if something is pending or has expired there. Its value waits for the
+    /// handler.
+    pub(super) fn begin(&mut self, row: u32, share: fn(K) -> SharedKey<K>) -> Option<()> {
+        self.expire(row)?;
+        let hash = self.rows.hash(row)?;
+        let place = self.rows.get_mut(row)?;
         let (key, value, slot) = match std::mem::replace(place, Row::Vacant(0)) {
             Row::Own(key, value, slot, _) => (share(key), value, slot),
             Row::Shared(key, value, slot, _) => (*key, value, slot),
             other => {
                 *place = other;
-                return;
+                return None;
             }
         };
         let run = Run {
@@ -212,6 +211,7 @@ impl<K, V> Table<K, V> {
         };
         *place = Row::Run(Box::new(run), slot);
         self.index.insert(hash, row);
+        Some(())
     }
 
     /// Takes the value of a run that begins, if `slot` is its job, and its key.
@@ -224,21 +224,17 @@ impl<K, V> Table<K, V> {
         }
     }
 
-    /// Notes that a row waits for the end of a run.
-    pub(super) fn block(&mut self, run: u32, row: u32) {
+    /// Notes that a row waits for the end of a run, if that is there.
+    pub(super) fn block(&mut self, run: u32, row: u32) -> Option<()> {
         let hash = self.rows.hash(run);
-        let Some(Row::Run(here, _)) = self.rows.get_mut(run) else {
-            return;
-        };
-        let mut blocked = std::mem::take(&mut here.blocked);
+        let mut blocked = std::mem::take(&mut self.rows.get_mut(run)?.run()?.blocked);
         // Those that were removed meanwhile are forgotten here, or the list could grow as long as the run lasts.
         blocked.retain(|&other| {
             other != row && self.value(other).is_some() && self.rows.hash(other) == hash
         });
         blocked.push(row);
-        if let Some(Row::Run(here, _)) = self.rows.get_mut(run) {
-            here.blocked = blocked;
-        }
+        self.rows.get_mut(run)?.run()?.blocked = blocked;
+        Some(())
     }
 
     /// Takes a run out that has ended.

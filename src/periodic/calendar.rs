@@ -324,3 +324,26 @@ impl Reading {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each reading took two milliseconds, and ten lie between them: so between ten and fourteen have passed.
+    #[tokio::test(start_paused = true)]
+    async fn a_step_is_what_the_time_between_two_readings_cannot_explain() {
+        let ms = Duration::from_millis;
+        let (begun, wall) = (Instant::now(), SystemTime::UNIX_EPOCH + ms(1_000));
+        let reading = |at: Duration, wall: SystemTime| Reading {
+            wall,
+            before: begun + at,
+            after: begun + at + ms(2),
+        };
+        let first = reading(ms(0), wall);
+        let step = |wall| reading(ms(12), wall).step_since(first);
+        for (passed, stepped) in [(10, 0), (14, 0), (15, 1), (3_614, 3_600), (9, 1), (0, 10)] {
+            assert_eq!(step(wall + ms(passed)), ms(stepped), "{passed} ms passed");
+        }
+        assert_eq!(step(wall - ms(1)), ms(11), "back");
+    }
+}

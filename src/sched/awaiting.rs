@@ -228,3 +228,15 @@ impl Wake for AwaitingJob {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    /// With the two counts of its `Arc`. README tells of it.
+    #[test]
+    fn the_place_of_a_job_that_awaits_is_as_small_as_we_say() {
+        let bytes = 2 * size_of::<usize>() + size_of::<AwaitingJob>();
+        assert!(bytes <= 152, "{bytes}");
+    }
+}

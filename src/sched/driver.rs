@@ -76,11 +76,16 @@ impl Driver {
                 Turn::Exit => break,
                 Turn::Drop(from) => self.drop_pending(from).await,
                 Turn::Expedite => self.expedite().await,
-                Turn::Work { arrived, due, dead } => {
+                Turn::Work {
+                    arrived,
+                    earliest,
+                    due,
+                    dead,
+                } => {
                     // Release order is (deadline, submission), so all that is due by now has to be in order before
                     // the first of it is released: what the wheel still holds, and what has just arrived.
                     self.cascade_due(due).await;
-                    self.drain_inbox(arrived).await;
+                    self.drain_inbox(arrived, earliest).await;
                     if dead && self.sweep.is_none() {
                         self.sweep = Some(Box::new(Sweep::new(due, LOOKED_UP as u32)));
                     }
@@ -133,11 +138,12 @@ impl Driver {
         turn
     }
 
-    /// Puts everything that has arrived into the heap, before anything is released: the order of release is that of
-    /// the deadlines, also where the order of arrival is another.
-    async fn drain_inbox(&mut self, mut arrived: Vec<Entry>) {
+    /// Puts everything that has arrived into the heap, before any of that is released, or what is due after the
+    /// `earliest` of it: the order of release is that of the deadlines, also where the order of arrival is another.
+    async fn drain_inbox(&mut self, mut arrived: Vec<Entry>, earliest: Timestamp) {
         for (count, part) in arrived.chunks(ARRIVALS).enumerate() {
             if count > 0 {
+                self.release_before(earliest);
                 yield_now(&self.shared.runtime).await;
             }
             self.queue.extend(part.iter().copied());
@@ -149,6 +155,31 @@ impl Driver {
         if arrived.capacity() <= KEPT_ARRIVED {
             self.arrived = arrived;
         }
+    }
+
+    /// Releases a batch of what has fallen due before `earliest`, while more is on its way into the heap. Those who push
+    /// without a pause can bring in more than the driver takes in by the next deadline.
+    fn release_before(&mut self, earliest: Timestamp) {
+        let now = self.shared.now();
+        let falls_due = |next| next <= now && next < earliest;
+        if !self.queue.next().is_some_and(falls_due) {
+            return;
+        }
+        // Nor may it overtake what has come in since this turn began.
+        let arrived = self.shared.with(|state| state.inbox.earliest());
+        let due = now.min(earliest.min(arrived).before(Duration::from_nanos(1)));
+        cascade_near(&self.shared, &mut self.queue, due, ARRIVALS);
+        if self.queue.is_behind(due) {
+            // There is more in the wheel: after the next part.
+            return;
+        }
+        self.queue.advance(due);
+        self.pop_due(due);
+        let start = self
+            .shared
+            .enter(|state, effects| state.release(&mut self.batch, &mut self.queue, due, effects));
+        self.batch.shrink_to(KEPT);
+        worker::start(&self.shared, start);
     }
 
     /// Moves in what is due by now: before that nothing can be released in order.
@@ -343,12 +374,21 @@ mod tests {
         }
 
         fn submit(&self, delay: Duration) -> u32 {
-            let at = self.shared.now().after(delay);
+            self.submit_at(self.shared.now().after(delay))
+        }
+
+        fn submit_at(&self, at: Timestamp) -> u32 {
             let runnable = Box::new(async {});
             let (_, slot) = self.shared.enter(|state, effects| {
                 state.insert(at, runnable, JobKind::Once, Location::caller(), effects)
             });
             slot
+        }
+
+        /// How many jobs were released.
+        fn released(&self) -> usize {
+            let clock = &self.shared.clock;
+            self.shared.with(|state| state.stats(clock).waiting)
         }
 
         /// Polls the driver once; how often it took the lock.
@@ -381,6 +421,84 @@ mod tests {
             assert_eq!(started, 1, "it was released after {delay:?}");
             tokio::task::yield_now().await;
         }
+    }
+
+    /// A driver that has begun to take in many far entries, of which the last is due `last` from now. One that was there
+    /// before falls due two milliseconds later, in the middle.
+    async fn in_the_middle_of_arrivals(last: Duration) -> Stepped {
+        let mut driver = Stepped::new();
+        driver.submit(Duration::from_millis(2));
+        driver.step();
+        for _ in 0..4 * ARRIVALS {
+            driver.submit(Duration::from_secs(3_600));
+        }
+        driver.submit(last);
+        driver.step();
+        advance(Duration::from_millis(2)).await;
+        driver
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_falls_due_while_many_arrive_is_released_before_all_of_them_are_in() {
+        let mut driver = in_the_middle_of_arrivals(Duration::from_secs(3_600)).await;
+        driver.step();
+        assert_eq!(driver.released(), 1, "after the second of five parts");
+    }
+
+    /// What is in the wheel moves in first, a part of it after each part of what arrives.
+    #[tokio::test(start_paused = true)]
+    async fn many_that_fall_due_while_many_arrive_are_released_in_parts() {
+        let (mut driver, crowd) = (Stepped::new(), 3 * ARRIVALS);
+        for _ in 0..crowd {
+            driver.submit(Duration::from_secs(10));
+        }
+        (0..10).for_each(|_| {
+            driver.step();
+        });
+        for _ in 0..9 * ARRIVALS {
+            driver.submit(Duration::from_secs(3_600));
+        }
+        driver.step();
+        advance(Duration::from_secs(10)).await;
+        let released: Vec<_> = (0..8)
+            .map(|_| {
+                driver.step();
+                driver.released()
+            })
+            .collect();
+        assert_eq!(released[0], 0, "two thirds of them are still in the wheel");
+        assert!(
+            released.is_sorted() && released[7] >= RELEASES,
+            "{released:?}"
+        );
+        (0..100).for_each(|_| {
+            driver.step();
+        });
+        assert_eq!(driver.released(), crowd);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_falls_due_while_many_arrive_does_not_overtake_any_of_them() {
+        let mut driver = in_the_middle_of_arrivals(Duration::from_millis(1)).await;
+        for _ in 0..3 {
+            driver.step();
+            assert_eq!(driver.released(), 0, "an earlier one has arrived");
+        }
+        driver.step();
+        assert_eq!(driver.released(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_falls_due_while_many_arrive_does_not_overtake_what_comes_meanwhile() {
+        let mut driver = in_the_middle_of_arrivals(Duration::from_secs(3_600)).await;
+        let millisecond = Duration::from_millis(1);
+        driver.submit_at(driver.shared.now().before(millisecond));
+        for _ in 0..4 {
+            driver.step();
+            assert_eq!(driver.released(), 0, "an earlier one waits in the inbox");
+        }
+        driver.step();
+        assert_eq!(driver.released(), 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -272,7 +272,8 @@ pub(super) mod tests {
     fn a_job_that_has_not_started_is_found_and_taken_out_once() {
         let local = filled([1, 2, 3]);
         assert!(next(&local, None, timestamp(0)).is_some());
-        assert!(!local.contains(1) && local.contains(2));
+        assert!(!local.contains(1));
+        assert!(local.contains(2));
         assert!(local.remove(1).is_none(), "it has started");
         assert_eq!(slots(local.remove(2)), [2]);
         assert!(local.remove(2).is_none());
@@ -305,6 +306,6 @@ pub(super) mod tests {
         local.shrink();
         let inner = local.lock();
         let kept = (inner.unstarted.capacity(), inner.ended.capacity());
-        assert!(kept.0 <= KEPT && kept.1 <= KEPT, "{kept:?}");
+        assert!(kept.0.max(kept.1) <= KEPT, "{kept:?}");
     }
 }

@@ -28,8 +28,9 @@ use crate::common::trace;
 //
 //   key table of a keyed group ──▶ `state` ──▶ local queue of a worker, queue of woken jobs
 //
-// The token's lock is never taken under `state`: what it answers is read before it, and wakers are called and tokens cancelled after it. No user code runs and no user value is dropped under `state`, so
-// destructors, wakers and tracing subscribers may call any method of the group.
+// The token's lock is never taken under `state`: what it answers is read before it, and wakers are called and tokens
+// cancelled after it. No user code runs and no user value is dropped under `state`, so destructors, wakers and tracing
+// subscribers may call any method of the group.
 pub(super) struct Shared {
     /// All that changes, under the group's lock. Nothing of the user's is run, dropped or woken under it.
     state: Mutex<State>,

@@ -1,16 +1,22 @@
 //! The jobs that were woken and that no worker has taken yet.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, PoisonError};
 
 use super::awaiting::AwaitingJob;
-use super::rt::{Mutex, MutexGuard};
+use super::rt::{AtomicUsize, Mutex, MutexGuard};
 
 /// They are polled first come, first served.
 ///
 /// The lock of this queue comes after the group's, and nothing else is locked under it.
 #[derive(Default)]
-pub(super) struct WokenJobs(Mutex<Queue>);
+pub(super) struct WokenJobs {
+    queue: Mutex<Queue>,
+    // Changed under the lock, and read without it: most claims find none. A worker that reads 0 here under the group's
+    // lock may park: who has pushed a job since, or has called a worker for those before, takes that lock afterwards.
+    len: AtomicUsize,
+}
 
 /// Room for as many woken jobs is kept.
 const KEPT: usize = 64;
@@ -38,13 +44,14 @@ pub(super) enum Call {
 
 impl WokenJobs {
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a job; `within` says whether that is done by a job of the group.
     pub(super) fn push(&self, job: Arc<AwaitingJob>, within: impl FnOnce() -> bool) -> Call {
         let mut queue = self.lock();
         queue.jobs.push_back(job);
+        self.len.store(queue.jobs.len(), Release);
         if queue.called {
             return Call::Nobody;
         }
@@ -60,9 +67,13 @@ impl WokenJobs {
 
     /// Moves at most so many to another queue, and returns how many.
     pub(super) fn take(&self, most: usize, to: &mut VecDeque<Arc<AwaitingJob>>) -> usize {
+        if self.len() == 0 {
+            return 0;
+        }
         let mut queue = self.lock();
         let count = queue.jobs.len().min(most);
         to.extend(queue.jobs.drain(..count));
+        self.len.store(queue.jobs.len(), Release);
         if queue.jobs.is_empty() {
             (queue.called, queue.watched) = (false, false);
             queue.jobs.shrink_to(KEPT);
@@ -71,6 +82,6 @@ impl WokenJobs {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.lock().jobs.len()
+        self.len.load(Acquire)
     }
 }

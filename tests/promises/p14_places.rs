@@ -102,6 +102,27 @@ async fn a_job_that_waits_and_is_cancelled_or_moved_holds_no_place() {
     }
 }
 
+/// They wait in a queue, from which the dead are swept out when they are many.
+#[tokio::test(start_paused = true)]
+async fn of_thousands_that_wait_for_a_place_those_that_are_not_cancelled_run_in_order() {
+    let (group, log, hold) = (of_one(), Log::new(), Hold::new());
+    group.delay(ms(0), hold.job());
+    settle().await;
+    let jobs: Vec<_> = (0..5_000)
+        .map(|label| group.delay(ms(1), log.job(label)))
+        .collect();
+    sleep(ms(2)).await;
+    assert_eq!(group.stats().waiting, 5_000);
+    for (label, job) in jobs.iter().enumerate() {
+        assert!(label % 100 == 0 || job.cancel(), "{label}");
+    }
+    assert_eq!(group.stats().waiting, 50);
+    hold.release();
+    group.wait().await.unwrap();
+    let expected: Vec<_> = (0..50).map(|label| 100 * label).collect();
+    assert_eq!(log.labels(), expected);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_series_holds_no_place_between_its_runs() {
     let (group, log) = (of_one(), Log::new());
@@ -296,36 +317,50 @@ fn a_slot_is_taken_while_the_value_of_its_last_job_is_dropped() {
 }
 
 /// One of 2,000 jobs that are due at once blocks its thread until all others have run: those that stand
-/// before it in the first batch of the driver, and those in the last.
+/// before it in the first batch of the driver, and those in the last. So also if each of them has slept before.
 #[test]
 fn one_job_of_a_burst_that_blocks_its_thread_holds_up_no_other() {
     const JOBS: usize = 2_000;
-    for (blocking, round) in [0, 100, 600].map(|n| [n; 40]).concat().into_iter().zip(0..) {
-        watched(move || {
-            of_threads(2).block_on(bounded(async {
-                let group = Group::new();
-                let others = Arc::new(AtomicUsize::new(0));
-                let (tell, told) = mpsc::channel();
-                let mut blocks = Some(told);
-                let at = Instant::now() + ms(5);
-                for job in 0..JOBS {
-                    if job == blocking {
-                        let told = blocks.take().unwrap();
-                        group.schedule(at, async move { block_until_told(&told) });
-                        continue;
-                    }
-                    let (others, tell) = (Arc::clone(&others), tell.clone());
-                    group.schedule(at, async move {
-                        if others.fetch_add(1, Ordering::SeqCst) == JOBS - 2 {
-                            tell.send(()).unwrap();
+    for (round, awaits) in [[false; 20], [true; 20]].concat().into_iter().enumerate() {
+        for blocking in [0, 100, 600] {
+            watched(move || {
+                of_threads(2).block_on(bounded(async {
+                    let group = Group::new();
+                    let others = Arc::new(AtomicUsize::new(0));
+                    let (tell, told) = mpsc::channel();
+                    let mut blocks = Some(told);
+                    let at = Instant::now() + ms(5);
+                    let nap = move || async move {
+                        if awaits {
+                            sleep(ms(1)).await;
                         }
-                    });
-                }
-                let outcome = group.wait().await;
-                let ran = others.load(Ordering::SeqCst);
-                assert!(outcome.is_ok(), "job {blocking}, round {round}: {ran} ran");
-            }));
-        });
+                    };
+                    for job in 0..JOBS {
+                        if job == blocking {
+                            let told = blocks.take().unwrap();
+                            group.schedule(at, async move {
+                                nap().await;
+                                block_until_told(&told);
+                            });
+                            continue;
+                        }
+                        let (others, tell) = (Arc::clone(&others), tell.clone());
+                        group.schedule(at, async move {
+                            nap().await;
+                            if others.fetch_add(1, Ordering::SeqCst) == JOBS - 2 {
+                                tell.send(()).unwrap();
+                            }
+                        });
+                    }
+                    let outcome = group.wait().await;
+                    let ran = others.load(Ordering::SeqCst);
+                    assert!(
+                        outcome.is_ok(),
+                        "job {blocking}, awaits: {awaits}, round {round}: {ran} ran"
+                    );
+                }));
+            });
+        }
     }
 }
 

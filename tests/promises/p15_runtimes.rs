@@ -1,6 +1,7 @@
 //! A group belongs to one runtime and is used from any; when that runtime goes, nobody hangs.
 
-use std::sync::Arc;
+use std::future::pending;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use schedgroup::{Group, JobError, JobHandle, JobState, Next, ScheduleError};
@@ -324,4 +325,43 @@ fn jobs_that_a_worker_has_claimed_are_dropped_with_its_runtime() {
             assert_eq!(flag.drops() as u64, JOBS);
         }
     });
+}
+
+/// It cannot be dropped while it is polled, so it ends with that poll, the first or a later one.
+#[test]
+fn a_job_that_is_polled_as_its_runtime_goes_ends_with_that_poll() {
+    for awaits in [false, true] {
+        watched(move || {
+            let home = multi_thread();
+            let group = group_on(&home);
+            let flag = Flag::new();
+            let ((tell, told), (release, released)) = (mpsc::channel(), mpsc::channel());
+            let dropped_with_it = flag.job();
+            group.delay(Duration::ZERO, async move {
+                if awaits {
+                    sleep(ms(1)).await;
+                }
+                tell.send(()).unwrap();
+                released.recv().unwrap();
+                // Its worker has to yield after it, and does not come back.
+                while coop::has_budget_remaining() {
+                    coop::consume_budget().await;
+                }
+                pending::<()>().await;
+                dropped_with_it.await;
+            });
+            told.recv().unwrap();
+            home.shutdown_background();
+            let handle = group.handle();
+            let is_over = || handle.try_delay(Duration::ZERO, async {}).is_err();
+            multi_thread().block_on(bounded(async {
+                until("the driver is gone", is_over).await;
+                assert_eq!(flag.drops(), 0, "awaits: {awaits}");
+                release.send(()).unwrap();
+                assert_cancelled(&group.wait().await);
+                until("it is dropped", || flag.drops() == 1).await;
+                assert_eq!(group.stats().running, 0, "awaits: {awaits}");
+            }));
+        });
+    }
 }

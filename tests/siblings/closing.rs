@@ -6,7 +6,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use schedgroup::task::{Cause, OnError, TaskGroup};
-use schedgroup::{Report, ScheduleError, TaskError};
+use schedgroup::{CancellationToken, Report, ScheduleError, TaskError};
 use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -522,4 +522,29 @@ async fn errors_of_a_group_that_is_never_waited_for_may_panic_in_their_destructo
     settle().await;
     assert_eq!(group.stats().failed, 2);
     drop(group);
+}
+
+/// Also if it is the only one that was ever queued.
+#[tokio::test(start_paused = true)]
+async fn a_cancelled_parent_drops_what_is_queued_behind_a_task_that_does_not_end() {
+    for queued in [1, 3] {
+        let (parent, flag) = (CancellationToken::new(), Flag::new());
+        let group = TaskGroup::<()>::builder()
+            .limit(1)
+            .token(parent.clone())
+            .build();
+        group.spawn(pending::<Result<(), ()>>());
+        for _ in 0..queued {
+            let guard = flag.guard();
+            group.spawn(async move {
+                drop(guard);
+                Ok(())
+            });
+        }
+        settle().await;
+        assert_eq!(flag.drops(), 0);
+        parent.cancel();
+        settle().await;
+        assert_eq!(flag.drops(), queued);
+    }
 }

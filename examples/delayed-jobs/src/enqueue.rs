@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use crate::job::{JobId, Priority};
 use crate::queue::Queue;
-use crate::store::{Enqueued, NewJob, OnDuplicate, StoreError, UniqueKey};
+use crate::store::{After, Enqueued, NewJob, StoreError, UniqueKey};
 use crate::time::Micros;
+use crate::unique::Unique;
 
 /// A job that is not enqueued yet; created by [`Queue::enqueue`]. Await it, or hand it to a transaction.
 ///
@@ -16,7 +17,7 @@ use crate::time::Micros;
 ///
 /// ```
 /// # use std::time::Duration;
-/// # use delayed_jobs::{Enqueued, OnDuplicate, Payload, Priority, testkit};
+/// # use delayed_jobs::{Enqueued, OnDuplicate, Payload, Priority, Unique, testkit};
 /// # use serde::{Deserialize, Serialize};
 /// # #[derive(Serialize, Deserialize)]
 /// # struct Email { to: String }
@@ -31,7 +32,7 @@ use crate::time::Micros;
 /// let again = queue
 ///     .enqueue(email("ada"))
 ///     .priority(Priority::High)
-///     .unique_or("welcome:42", OnDuplicate::Keep)
+///     .unique(Unique::key("welcome:42").or(OnDuplicate::Keep))
 ///     .await?;
 /// assert_eq!(again, Enqueued::Kept(first.id()));
 /// # Ok(())
@@ -47,7 +48,11 @@ pub struct Enqueue<'a> {
     check: Check,
     priority: Priority,
     due: Due,
-    key: Option<UniqueKey>,
+    attempts: Option<u32>,
+    timeout: Option<Duration>,
+    limit_key: Option<String>,
+    unique: Option<Unique>,
+    follows: Option<After>,
 }
 
 type Check = fn(&str) -> Result<(), serde_json::Error>;
@@ -67,8 +72,8 @@ enum Due {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnqueueError {
-    /// The key belongs to an unfinished job: wait for it, cancel it, or choose another [`OnDuplicate`].
-    #[error("job {job} has the key `{key}` and is not finished")]
+    /// Another job holds the key: wait for it, cancel it, or choose another [`OnDuplicate`](crate::OnDuplicate).
+    #[error("job {job} holds the key `{key}`")]
     Duplicate {
         /// The key.
         key: String,
@@ -89,6 +94,9 @@ pub enum EnqueueError {
         /// The longest that is taken.
         most: usize,
     },
+    /// A job that comes after others cannot replace one, which may be running by then.
+    #[error("a job that comes after others cannot replace another one")]
+    ReplacesAndWaits,
     /// The store failed. The job may be in it all the same, if the answer was lost on its way; a unique
     /// key makes it safe to try again.
     #[error(transparent)]
@@ -111,7 +119,11 @@ impl<'a> Enqueue<'a> {
             check,
             priority: Priority::default(),
             due: Due::After(Duration::ZERO),
-            key: None,
+            attempts: None,
+            timeout: None,
+            limit_key: None,
+            unique: None,
+            follows: None,
         }
     }
 
@@ -139,17 +151,66 @@ impl<'a> Enqueue<'a> {
         self
     }
 
-    /// Sets a unique key: the job is rejected if an unfinished job has it.
-    pub fn unique(self, key: impl Into<String>) -> Self {
-        self.unique_or(key, OnDuplicate::Reject)
+    /// Sets the maximum number of attempts, including the first; by default that of the handler's
+    /// [`Retry`](crate::Retry), which has the delays in any case.
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = Some(attempts.max(1));
+        self
     }
 
-    /// Sets a unique key, and a rule for when an unfinished job has it.
-    pub fn unique_or(mut self, key: impl Into<String>, on_duplicate: OnDuplicate) -> Self {
-        self.key = Some(UniqueKey {
-            key: key.into(),
-            on_duplicate,
-        });
+    /// Sets how long a run may take; by default as long as the handler's [`Handling`](crate::Handling) says.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Sets what the limits for keys of its queue are counted by: a customer, for example. See
+    /// [`Limit`](crate::Limit).
+    pub fn limit_key(mut self, key: impl Into<String>) -> Self {
+        self.limit_key = Some(key.into());
+        self
+    }
+
+    /// Lets it come after other jobs: it waits until all of them are done, and is cancelled if one of them is not in the
+    /// end. A job that is not there any more counts as done.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use delayed_jobs::{Payload, testkit};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Serialize, Deserialize)]
+    /// # struct Page(u32);
+    /// # impl Payload for Page { const KIND: &'static str = "page"; }
+    /// # #[derive(Serialize, Deserialize)]
+    /// # struct Bind(u32);
+    /// # impl Payload for Bind { const KIND: &'static str = "bind"; }
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let queue = testkit::queue();
+    /// let pages = queue.enqueue_all((0..20).map(|n| queue.enqueue(Page(n)))).await?;
+    /// queue.enqueue(Bind(20)).after_done(pages.iter().map(|page| page.id())).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn after_done(self, jobs: impl IntoIterator<Item = JobId>) -> Self {
+        self.follow(jobs, false)
+    }
+
+    /// Lets it come after other jobs, whatever their ends: the callback of a batch.
+    pub fn after_ended(self, jobs: impl IntoIterator<Item = JobId>) -> Self {
+        self.follow(jobs, true)
+    }
+
+    fn follow(mut self, jobs: impl IntoIterator<Item = JobId>, any_end: bool) -> Self {
+        let jobs = jobs.into_iter().collect();
+        self.follows = Some(After { jobs, any_end });
+        self
+    }
+
+    /// Keeps it apart from others by a key, a text that is rejected if an unfinished job has it, or by another rule.
+    pub fn unique(mut self, unique: impl Into<Unique>) -> Self {
+        self.unique = Some(unique.into());
         self
     }
 
@@ -205,29 +266,43 @@ impl<'a> Enqueue<'a> {
     pub(crate) fn job(self) -> Result<NewJob, EnqueueError> {
         let now = self.queue.store().clock().now();
         let fits = |text: &str, most| (1..=most).contains(&text.len()) && !text.contains('\0');
-        let key = self.key.as_ref().map_or("key", |key| key.key.as_str());
+        let key = self.unique.as_ref().and_then(Unique::own_key);
+        let limit_key = self.limit_key.as_deref();
         for (what, text, most) in [
             ("a kind", self.kind.as_str(), LONGEST_NAME),
             ("the name of a queue", self.lane.as_str(), LONGEST_NAME),
-            ("a key", key, LONGEST_KEY),
+            ("a key", key.unwrap_or("key"), LONGEST_KEY),
+            ("a limit key", limit_key.unwrap_or("key"), LONGEST_KEY),
         ] {
             if !fits(text, most) {
                 return Err(EnqueueError::Name { what, most });
             }
         }
+        let replaces = self.unique.as_ref().is_some_and(Unique::replaces);
+        if replaces && self.follows.is_some() {
+            return Err(EnqueueError::ReplacesAndWaits);
+        }
         let payload = self.payload?;
         (self.check)(&payload).map_err(EnqueueError::Unreadable)?;
+        let run_at = match self.due {
+            Due::After(delay) => now.after(delay),
+            Due::At(at) => at,
+        };
+        let key = self
+            .unique
+            .map(|unique| unique.of(&self.kind, &payload, run_at));
         Ok(NewJob {
             kind: self.kind,
             queue: self.lane,
             payload,
             priority: self.priority,
-            run_at: match self.due {
-                Due::After(delay) => now.after(delay),
-                Due::At(at) => at,
-            },
+            run_at,
             created_at: now,
-            key: self.key,
+            attempts: self.attempts,
+            timeout: self.timeout,
+            limit_key: self.limit_key,
+            key,
+            after: self.follows,
         })
     }
 }

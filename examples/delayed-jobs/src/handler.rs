@@ -3,14 +3,20 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::job::{JobId, Payload};
 use crate::retry::{Failure, Retry};
 use crate::store::{Claimed, Lease, Store, StoreError};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+use crate::store::{Ended, Verdict};
 use crate::time::Micros;
 
 /// A running job: its payload, its token, and its progress.
@@ -62,6 +68,93 @@ impl<T> Job<T> {
         store.progress(*lease, percent.min(100)).await?;
         Ok(())
     }
+
+    /// Ends the job, with its output so far, on a SQLite connection of yours to the same file: it is done if and only if
+    /// your transaction is committed, and with it what else that does. Return from the handler soon after.
+    ///
+    /// This blocks like all of rusqlite.
+    ///
+    /// # Errors
+    ///
+    /// [`CompleteError::Lost`] if another worker has the job by now: let your transaction be rolled back.
+    #[cfg(feature = "sqlite")]
+    pub fn complete_in_sqlite(
+        &self,
+        connection: &rusqlite::Connection,
+    ) -> Result<(), CompleteError> {
+        let is_held = crate::store::finish_in_sqlite(connection, self.done())?;
+        self.completed(is_held)
+    }
+
+    /// Ends the job, with its output so far, within a Postgres transaction of yours: it is done if and only if that is
+    /// committed, and with it what else that does. Do it last, since the row of the job is locked until then, and
+    /// return from the handler soon after.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use delayed_jobs::{Failure, Job, Payload};
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Serialize, Deserialize)]
+    /// # struct Charge { cents: i64 }
+    /// # impl Payload for Charge { const KIND: &'static str = "charge"; }
+    /// async fn charge(job: Job<Charge>, pool: sqlx::PgPool) -> Result<(), Failure> {
+    ///     let mut transaction = pool.begin().await?;
+    ///     let booking = sqlx::query("insert into bookings (cents) values ($1)");
+    ///     booking.bind(job.payload.cents).execute(&mut *transaction).await?;
+    ///     job.complete_in_postgres(&mut transaction).await?;
+    ///     transaction.commit().await?; // the booking is made exactly once
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`CompleteError::Lost`] if another worker has the job by now: let your transaction be rolled back.
+    #[cfg(feature = "postgres")]
+    pub async fn complete_in_postgres(
+        &self,
+        transaction: &mut sqlx::PgConnection,
+    ) -> Result<(), CompleteError>
+    where
+        T: Sync,
+    {
+        let schema = self.context.store.schema();
+        let ended = crate::store::finish_in_postgres(transaction, schema, self.done());
+        let is_held = ended.await?;
+        self.completed(is_held)
+    }
+
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    fn done(&self) -> Ended {
+        let output = self.context.output.lock().clone();
+        Ended {
+            lease: self.context.lease,
+            at: self.context.store.clock().now(),
+            verdict: Verdict::Done { output },
+        }
+    }
+
+    #[cfg(any(feature = "sqlite", feature = "postgres"))]
+    fn completed(&self, is_held: bool) -> Result<(), CompleteError> {
+        if !is_held {
+            return Err(CompleteError::Lost(self.id()));
+        }
+        self.context.completed.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Sets what the job has brought forth: it is stored with the success of this run, and kept as long as the job. A
+    /// second one replaces the first.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written as JSON.
+    pub fn output<O: Serialize + ?Sized>(&self, output: &O) -> Result<(), serde_json::Error> {
+        let output = serde_json::to_string(output)?;
+        *self.context.output.lock() = Some(output);
+        Ok(())
+    }
 }
 
 impl<T: fmt::Debug> fmt::Debug for Job<T> {
@@ -82,6 +175,36 @@ pub(crate) struct Context {
     pub(crate) run_at: Micros,
     pub(crate) lateness: Duration,
     pub(crate) token: CancellationToken,
+    pub(crate) output: Output,
+    /// It was ended in a transaction of the handler's, which may be committed or not.
+    #[cfg_attr(
+        not(any(feature = "sqlite", feature = "postgres")),
+        expect(dead_code, reason = "only a database has transactions")
+    )]
+    pub(crate) completed: Arc<AtomicBool>,
+}
+
+/// The error of a job that was not ended in a transaction.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompleteError {
+    /// Another worker has the job by now, or it was ended before: nothing else of the transaction should be kept.
+    #[error("job {0} is not held by this run any more")]
+    Lost(JobId),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a job has brought forth so far, as JSON.
+#[derive(Clone, Default)]
+pub(crate) struct Output(Arc<Mutex<Option<String>>>);
+
+impl Output {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 pub(crate) type Running = Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -134,6 +135,34 @@ impl Priority {
     }
 }
 
+/// The error of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TryError {
+    /// The number of the attempt.
+    pub attempt: u32,
+    /// When it ended.
+    pub at: Micros,
+    /// What it said: the first 1,000 characters.
+    pub error: String,
+}
+
+impl TryError {
+    /// The number of errors that are kept of one job.
+    pub(crate) const KEPT: usize = 20;
+
+    /// The number of characters that are kept of each.
+    pub(crate) const LONGEST: usize = 1000;
+
+    pub(crate) fn new(attempt: u32, at: Micros, error: &str) -> TryError {
+        TryError {
+            attempt,
+            at,
+            error: error.chars().take(TryError::LONGEST).collect(),
+        }
+    }
+}
+
 /// Everything that a store knows of one job.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
@@ -156,7 +185,13 @@ pub struct Record {
     pub attempt: u32,
     /// The number of times that the worker that ran it was lost.
     pub crashes: u32,
-    /// The key that no other unfinished job has.
+    /// The maximum number of attempts, if it was enqueued with one.
+    pub attempts: Option<u32>,
+    /// How long a run may take, if it was enqueued with a limit.
+    pub timeout: Option<Duration>,
+    /// What the limits for keys are counted by.
+    pub limit_key: Option<String>,
+    /// The key that it was enqueued with, whether it still holds it or not.
     pub key: Option<String>,
     /// The worker that runs it.
     pub worker: Option<String>,
@@ -166,6 +201,12 @@ pub struct Record {
     pub progress: Option<u8>,
     /// The error of the last attempt that failed.
     pub error: Option<String>,
+    /// The errors of the last twenty attempts that failed or were cut off, oldest first.
+    pub errors: Vec<TryError>,
+    /// What it has brought forth, as JSON.
+    pub output: Option<String>,
+    /// The jobs that it comes after. Until then it is due at [`Micros::NEVER`].
+    pub after: Vec<JobId>,
     /// When it was enqueued.
     pub created_at: Micros,
     /// When the last attempt started.

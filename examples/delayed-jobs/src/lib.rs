@@ -11,14 +11,19 @@
 //! |---|---|
 //! | to open a store | [`Queue::open`] |
 //! | a payload of your own | [`Payload`] |
-//! | a job after a delay, at a time, once per key, before others | [`Queue::enqueue`], [`Enqueue`] |
+//! | a job after a delay, at a time, before others | [`Queue::enqueue`], [`Enqueue`] |
+//! | one job per key, payload or period; debounced ones | [`Enqueue::unique`], [`Unique`] |
 //! | the same within your transaction | `Enqueue::in_sqlite`, `Enqueue::in_postgres` |
+//! | a job after others, the callback of a batch | [`Enqueue::after_done`], [`Enqueue::after_ended`] |
 //! | many jobs in one call | [`Queue::enqueue_all`] |
 //! | to run them | [`Queue::worker`], [`Worker`] |
 //! | retries, a timeout | [`Handling`], [`Retry`], [`Failure`] |
-//! | the number of the attempt, the progress, the cancellation | [`Job`] |
-//! | jobs at regular times | [`Worker::every`] |
+//! | the number of the attempt, the progress, the output, the cancellation | [`Job`] |
+//! | a job that ends with your transaction | `Job::complete_in_sqlite`, `Job::complete_in_postgres` |
+//! | jobs at regular times, by cron expressions too | [`Worker::every`], [`Every`] |
 //! | to manage them | [`Queue::list`], [`Queue::cancel`], [`Queue::retry`], [`Queue::pause`] |
+//! | to cancel, retry or delete many | [`Queue::change`], [`Filter`] |
+//! | limits over all workers, also by key | [`Queue::limit`], [`Limit`] |
 //! | figures | [`Metrics`] |
 //! | a page for people | `page`, with the feature of that name |
 //! | tests on a paused clock | [`testkit`] |
@@ -27,6 +32,7 @@
 //!
 //! - `sqlite` (on by default): a store in one file.
 //! - `postgres`: a store in a database, for many machines.
+//! - `cron`: schedules by cron expressions in time zones.
 //! - `page`: a page for people, with routes for probes and for Prometheus.
 //! - `cli`: the program, with all of these.
 
@@ -36,8 +42,10 @@
 // testkit  for tests of programs that have jobs
 // queue    the public API: open a store, manage its jobs, create workers
 // enqueue  a job on its way into the store
+// unique   which other jobs a new one may not stand beside
 // worker   runs the jobs
 // handler  what a handler gets
+// limit    limits of a queue over all workers
 // store    where jobs are kept
 // metrics  lateness and counts
 // retry    when a failed job is retried
@@ -49,6 +57,7 @@
 mod enqueue;
 mod handler;
 mod job;
+mod limit;
 mod metrics;
 #[cfg(feature = "page")]
 pub mod page;
@@ -57,17 +66,26 @@ mod retry;
 pub mod store;
 pub mod testkit;
 mod time;
+mod unique;
 mod worker;
 
 pub use enqueue::{Enqueue, EnqueueError};
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use handler::CompleteError;
 pub use handler::Job;
-pub use job::{DEFAULT_QUEUE, JobId, Payload, Priority, Record, State};
+pub use job::{DEFAULT_QUEUE, JobId, Payload, Priority, Record, State, TryError};
+pub use limit::Limit;
 pub use metrics::{Metrics, Snapshot};
 pub use queue::{AskError, Queue};
 pub use retry::{Failure, Retry};
-pub use store::{Counts, Enqueued, Filter, OnDuplicate, QueueRow, StoreError};
+pub use store::{
+    Change, Counts, Enqueued, Filter, OnDuplicate, QueueRow, ScheduleRow, StoreError, WorkerRow,
+};
 pub use time::{Clock, Micros};
-pub use worker::{Handling, MissedRuns, Recurring, Worker};
+pub use unique::{Unique, UniqueWhile};
+#[cfg(feature = "cron")]
+pub use worker::CronError;
+pub use worker::{Every, Handling, MissedRuns, Recurring, Worker};
 
 #[cfg(all(doctest, feature = "sqlite"))]
 #[doc = include_str!("../README.md")]

@@ -5,7 +5,11 @@ use std::time::Duration;
 
 use crate::enqueue::{Enqueue, EnqueueError, accepted};
 use crate::job::{JobId, Payload, Record, State};
-use crate::store::{Address, Asked, Counts, Enqueued, Filter, NewJob, QueueRow, Store, StoreError};
+use crate::limit::Limit;
+use crate::store::{
+    Address, Asked, Change, Counts, Enqueued, Filter, NewJob, QueueRow, ScheduleRow, Store,
+    StoreError, WorkerRow,
+};
 use crate::worker::{Site, Worker};
 
 /// A handle to the jobs in a store: enqueue them, manage them, and create workers for them.
@@ -166,6 +170,8 @@ impl Queue {
         if state == State::Running {
             self.site.cancel(id);
         }
+        // Others may have waited for its end.
+        self.site.look();
         Ok(state)
     }
 
@@ -217,6 +223,24 @@ impl Queue {
         self.store().queues().await
     }
 
+    /// Lists the workers that live, in the order in which they began; one that was killed for half a minute more.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn workers(&self) -> Result<Vec<WorkerRow>, StoreError> {
+        self.store().workers(self.store().clock().now()).await
+    }
+
+    /// Lists the schedules that workers have told of.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn schedules(&self) -> Result<Vec<ScheduleRow>, StoreError> {
+        self.store().schedules().await
+    }
+
     /// Pauses a queue for all workers. Running jobs continue.
     ///
     /// # Errors
@@ -237,22 +261,69 @@ impl Queue {
         Ok(())
     }
 
-    /// Deletes done and cancelled jobs that ended longer ago than `age`, and returns how many. Workers do
-    /// so by themselves.
-    ///
-    /// They go a few hundred at a time, with pauses for others.
+    /// Sets the limits of a queue over all workers, also of those that run; [`Limit::default`] is none.
     ///
     /// # Errors
     ///
     /// Those of the store.
-    pub async fn prune(&self, age: Duration) -> Result<u64, StoreError> {
+    pub async fn limit(&self, queue: &str, limit: Limit) -> Result<(), StoreError> {
+        self.store().set_limit(queue, limit).await?;
+        self.site.look();
+        Ok(())
+    }
+
+    /// Lists the queues that have limits.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn limits(&self) -> Result<Vec<(String, Limit)>, StoreError> {
+        self.store().limits().await
+    }
+
+    /// Changes all jobs of a filter, at most as many as its limit says, and returns how many. Retrying is for dead and
+    /// cancelled jobs, and for pending ones if the filter asks for them; deleting is for all but running ones.
+    ///
+    /// They go a few hundred at a time, with pauses for others; what was changed stays so if the future is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use delayed_jobs::{Change, Filter, State, testkit};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let queue = testkit::queue();
+    /// let dead_emails = Filter {
+    ///     state: Some(State::Dead),
+    ///     kind: Some("email".to_owned()),
+    ///     limit: usize::MAX,
+    ///     ..Filter::default()
+    /// };
+    /// let retried = queue.change(Change::Retry, dead_emails).await?;
+    /// # assert_eq!(retried, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn change(&self, change: Change, mut filter: Filter) -> Result<u64, StoreError> {
         const LOT: usize = 500;
-        let before = self.store().clock().now().before(age);
+        let mut left = filter.limit;
         let mut all = 0;
         loop {
-            let pruned = self.store().prune(before, LOT).await?;
-            all += pruned;
-            if pruned < LOT as u64 {
+            let now = self.store().clock().now();
+            filter.limit = left.min(LOT);
+            let changed = self.store().change(change, filter.clone(), now).await?;
+            if change == Change::Cancel {
+                // Those that were pending run nowhere.
+                changed.iter().for_each(|id| self.site.cancel(*id));
+            }
+            self.site.look();
+            left -= changed.len().min(left);
+            all += changed.len() as u64;
+            if changed.len() < LOT || left == 0 {
                 return Ok(all);
             }
             tokio::time::sleep(Duration::from_millis(10)).await;

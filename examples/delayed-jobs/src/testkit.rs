@@ -84,6 +84,7 @@ async fn has_work(
                     queue: Some(row.name.clone()),
                     kind: Some(kind.clone()),
                     limit: 1,
+                    ..Filter::default()
                 };
                 let may_run = !row.paused || state == State::Running;
                 if may_run && !store.list(filter).await?.is_empty() {

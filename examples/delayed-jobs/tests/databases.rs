@@ -4,12 +4,14 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use delayed_jobs::{
-    Enqueued, Failure, Handling, Job, JobId, Micros, OnDuplicate, Payload, Queue, Retry, State,
-    StoreError, Worker,
+    CompleteError, Enqueued, Failure, Handling, Job, JobId, Limit, Micros, OnDuplicate, Payload,
+    Queue, Retry, State, StoreError, Unique, Worker,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, Executor};
@@ -81,7 +83,12 @@ on_both![
     schedules_make_no_duplicates_across_processes,
     replacing_a_key_from_many_sides_leaves_one_job,
     the_jobs_of_a_lost_worker_are_taken_over,
+    limits_hold_over_two_workers,
+    jobs_that_end_at_once_let_the_next_one_go_and_only_once,
+    a_job_ends_with_the_transaction_of_its_handler,
+    a_job_that_was_lost_cannot_be_ended_in_a_transaction,
     a_schema_from_the_future_is_refused,
+    jobs_of_an_older_schema_keep_their_keys_and_run,
     opening_at_the_same_time_migrates_once,
 ];
 
@@ -250,7 +257,9 @@ async fn replacing_a_key_from_many_sides_leaves_one_job(database: Database) {
         let queue = queue.clone();
         tasks.spawn(async move {
             let job = queue.enqueue(Note(n)).after(Duration::from_secs(60));
-            let enqueued = job.unique_or("one", OnDuplicate::Replace).await;
+            let enqueued = job
+                .unique(Unique::key("one").or(OnDuplicate::Replace))
+                .await;
             enqueued.expect("enqueued")
         });
     }
@@ -281,6 +290,182 @@ async fn the_jobs_of_a_lost_worker_are_taken_over(database: Database) {
     assert_eq!(running.end().await.reclaimed, 4);
 }
 
+/// Writes an effect and ends the job in one transaction, which is committed or rolled back.
+async fn complete(address: &str, job: &Job<Note>, commit: bool) -> Result<(), CompleteError> {
+    let effect = format!("insert into effects (note) values ({})", job.payload.0);
+    if address.starts_with("postgres") {
+        let mut client = support::client(address).await;
+        let mut transaction = client.begin().await.expect("a transaction");
+        let sql = sqlx::AssertSqlSafe(effect);
+        transaction.execute(sql).await.expect("an effect");
+        job.complete_in_postgres(&mut transaction).await?;
+        if commit {
+            transaction.commit().await.expect("committed");
+        }
+        return Ok(());
+    }
+    tokio::task::block_in_place(|| {
+        let mut connection = rusqlite::Connection::open(address).expect("a connection");
+        let transaction = connection.transaction().expect("a transaction");
+        transaction.execute(&effect, []).expect("an effect");
+        job.complete_in_sqlite(&transaction)?;
+        if commit {
+            transaction.commit().expect("committed");
+        }
+        Ok(())
+    })
+}
+
+async fn run_sql(address: &str, sql: &str) {
+    if address.starts_with("postgres") {
+        return support::run(address, sql).await;
+    }
+    let connection = rusqlite::Connection::open(address).expect("a connection");
+    connection.execute_batch(sql).expect("it runs");
+}
+
+async fn effects(address: &str) -> i64 {
+    let sql = "select count(*) from effects";
+    if address.starts_with("postgres") {
+        let mut client = support::client(address).await;
+        let count = sqlx::query_scalar(sql).fetch_one(&mut client).await;
+        return count.expect("a count");
+    }
+    let connection = rusqlite::Connection::open(address).expect("a connection");
+    let count = connection.query_row(sql, [], |row| row.get(0));
+    count.expect("a count")
+}
+
+async fn a_job_ends_with_the_transaction_of_its_handler(database: Database) {
+    let queue = database.open().await;
+    run_sql(&database.address, "create table effects (note bigint)").await;
+    let id = queue.enqueue(Note(1)).await.expect("enqueued").id();
+    let next = queue.enqueue(Note(2)).after_done([id]);
+    let next = next.await.expect("enqueued").id();
+    let retry = Retry::fixed(MILLI).attempts(5);
+    let address = database.address.clone();
+    let worker = queue.worker().lease(300 * MILLI).register_with(
+        Handling::default().retry(retry),
+        move |job: Job<Note>| {
+            let address = address.clone();
+            async move {
+                if job.payload.0 == 2 {
+                    return Ok(());
+                }
+                job.output(&job.attempt())?;
+                complete(&address, &job, job.attempt() > 1).await?;
+                // For longer than the lease: it is not held any more, and nobody minds.
+                sleep(400 * MILLI).await;
+                match job.attempt() {
+                    1 => Err(Failure::new("rolled back")),
+                    _ => Err(Failure::new("it is done all the same")),
+                }
+            }
+        },
+    );
+    let metrics = worker.metrics();
+    let running = spawn(worker);
+    until_done(&queue, 2).await;
+    let ended = || async { metrics.snapshot().done == 2 };
+    support::until("the worker knows of both ends", ended).await;
+    running.end().await;
+    let record = queue.job(id).await.expect("an answer").expect("a job");
+    assert_eq!((record.state, record.attempt), (State::Done, 2));
+    assert_eq!(record.output.as_deref(), Some("2"));
+    assert_eq!(record.errors.len(), 1, "that of the first try");
+    assert_eq!(effects(&database.address).await, 1);
+    let next = queue.job(next).await.expect("an answer").expect("a job");
+    assert_eq!(next.state, State::Done);
+}
+
+async fn a_job_that_was_lost_cannot_be_ended_in_a_transaction(database: Database) {
+    let queue = database.open().await;
+    run_sql(&database.address, "create table effects (note bigint)").await;
+    queue.enqueue(Note(1)).await.expect("enqueued");
+    let (sender, mut refused) = tokio::sync::mpsc::unbounded_channel();
+    let address = database.address.clone();
+    let worker = queue.worker().register(move |job: Job<Note>| {
+        let (address, sender) = (address.clone(), sender.clone());
+        async move {
+            // As if another worker had claimed it.
+            run_sql(&address, "update delayed_jobs set claim = claim + 1").await;
+            let refusal = complete(&address, &job, true).await;
+            let _ = sender.send(matches!(refusal, Err(CompleteError::Lost(id)) if id == job.id()));
+            Ok(())
+        }
+    });
+    let running = spawn(worker);
+    assert_eq!(refused.recv().await, Some(true));
+    running.end().await;
+    assert_eq!(effects(&database.address).await, 0);
+}
+
+/// Each of many jobs waits for two that end at about the same moment, on two workers.
+async fn jobs_that_end_at_once_let_the_next_one_go_and_only_once(database: Database) {
+    let (first, second) = (database.open().await, database.open().await);
+    let mut last = Vec::new();
+    for n in 0..60 {
+        let pair = (0..2).map(|_| first.enqueue(Note(n)));
+        let pair = first.enqueue_all(pair).await.expect("enqueued");
+        let next = first.enqueue(Note(100 + n));
+        let next = next.after_done(pair.iter().map(|job| job.id()));
+        last.push(next.await.expect("enqueued").id());
+    }
+    let callback = first.enqueue(Note(1000)).after_ended(last);
+    callback.await.expect("enqueued");
+    let starts = Starts::default();
+    let workers = [&first, &second].map(|queue| spawn(noting(queue, &starts)));
+    until_done(&first, 181).await;
+    for worker in workers {
+        worker.end().await;
+    }
+    let order: Vec<_> = starts
+        .lock()
+        .expect("no panic")
+        .iter()
+        .map(|start| start.0)
+        .collect();
+    assert_eq!(order.len(), 181, "each runs once");
+    assert_eq!(order.last(), Some(&1000));
+    for n in 0..60 {
+        let place = |note| order.iter().rposition(|start| *start == note);
+        assert!(place(100 + n) > place(n), "{n}: {order:?}");
+    }
+}
+
+async fn limits_hold_over_two_workers(database: Database) {
+    let (first, second) = (database.open().await, database.open().await);
+    let limit = Limit::default().at_once(3).rate(50, Duration::from_secs(1));
+    first.limit("default", limit).await.expect("set");
+    let jobs = (0..80).map(|n| first.enqueue(Note(n)));
+    first.enqueue_all(jobs).await.expect("enqueued");
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let worker = |queue: &Queue| {
+        let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+        queue.worker().register(move |_: Job<Note>| {
+            let (running, most) = (Arc::clone(&running), Arc::clone(&most));
+            async move {
+                most.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
+                sleep(10 * MILLI).await;
+                running.fetch_sub(1, SeqCst);
+                Ok(())
+            }
+        })
+    };
+    let begun = std::time::Instant::now();
+    let workers = [spawn(worker(&first)), spawn(worker(&second))];
+    until_done(&first, 80).await;
+    let took = begun.elapsed();
+    for worker in workers {
+        worker.end().await;
+    }
+    let most = most.load(SeqCst);
+    assert!(most <= 3, "{most} at a time");
+    // 80 of 50 a second, of which five may start together.
+    assert!(took >= 1450 * MILLI, "all within {took:?}");
+    println!("80 jobs at 50 a second took {took:?}, {most} at a time");
+}
+
 async fn a_schema_from_the_future_is_refused(database: Database) {
     drop(database.open().await);
     let sql = "insert into delayed_jobs_schema (version) values (99)";
@@ -294,8 +479,50 @@ async fn a_schema_from_the_future_is_refused(database: Database) {
     let refused = Queue::open(&database.address).await.expect_err("too new");
     assert_eq!(
         refused.to_string(),
-        "the schema has version 99, and this program knows versions up to 2: use a newer program"
+        "the schema has version 99, and this program knows versions up to 6: use a newer program"
     );
+}
+
+/// The schema as the program before made it, with a job that holds a key and one that has ended.
+fn second_version(files: [&str; 2]) -> String {
+    let [first, second] = files;
+    format!(
+        "{first} {second}
+        create table delayed_jobs_schema (version bigint primary key);
+        insert into delayed_jobs_schema (version) values (1), (2);
+        insert into delayed_jobs (kind, queue, payload, priority, run_at, state, key, created_at, finished_at)
+        values ('note', 'default', '1', 1, 5, 'pending', 'k', 5, null), ('note', 'default', '2', 1, 5, 'done', 'k', 5, 6);"
+    )
+}
+
+async fn jobs_of_an_older_schema_keep_their_keys_and_run(database: Database) {
+    if database.address.starts_with("postgres") {
+        let sql = second_version([
+            include_str!("../schema/postgres/001_jobs.sql"),
+            include_str!("../schema/postgres/002_plans.sql"),
+        ]);
+        support::run(&database.address, &sql).await;
+    } else {
+        let sql = second_version([
+            include_str!("../schema/sqlite/001_jobs.sql"),
+            include_str!("../schema/sqlite/002_plans.sql"),
+        ]);
+        let connection = rusqlite::Connection::open(&database.address).expect("a connection");
+        connection.execute_batch(&sql).expect("the old tables");
+    }
+    let queue = database.open().await;
+    let again = queue.enqueue(Note(3)).unique("k").await;
+    assert!(again.is_err(), "{again:?}");
+    let starts = Starts::default();
+    let running = spawn(noting(&queue, &starts));
+    until_done(&queue, 2).await;
+    running.end().await;
+    queue
+        .enqueue(Note(3))
+        .unique("k")
+        .await
+        .expect("the key is free");
+    assert_eq!(starts.lock().expect("no panic").len(), 1);
 }
 
 async fn opening_at_the_same_time_migrates_once(database: Database) {
@@ -341,10 +568,10 @@ async fn a_job_is_part_of_the_callers_sqlite_transaction() {
         .expect("a user");
     let job = queue
         .enqueue(Note(2))
-        .unique_or("ada", OnDuplicate::Replace);
+        .unique(Unique::key("ada").or(OnDuplicate::Replace));
     let id = job.in_sqlite(&transaction).expect("enqueued").id();
     let again = queue.enqueue(Note(3)).unique("ada").in_sqlite(&transaction);
-    let words = format!("job {id} has the key `ada` and is not finished");
+    let words = format!("job {id} holds the key `ada`");
     assert_eq!(again.expect_err("taken").to_string(), words);
     transaction.commit().expect("committed");
     until_done(&queue, 1).await;
@@ -374,7 +601,7 @@ async fn a_job_is_part_of_the_callers_postgres_transaction() {
     let mut transaction = theirs.begin().await.expect("a transaction");
     let job = queue
         .enqueue(Note(2))
-        .unique_or("ada", OnDuplicate::Replace);
+        .unique(Unique::key("ada").or(OnDuplicate::Replace));
     let id: JobId = job
         .in_postgres(&mut transaction)
         .await
@@ -385,7 +612,7 @@ async fn a_job_is_part_of_the_callers_postgres_transaction() {
         .unique("ada")
         .in_postgres(&mut transaction)
         .await;
-    let words = format!("job {id} has the key `ada` and is not finished");
+    let words = format!("job {id} holds the key `ada`");
     assert_eq!(again.expect_err("taken").to_string(), words);
     transaction.commit().await.expect("committed");
     until_done(&queue, 1).await;
@@ -419,7 +646,7 @@ async fn a_database_that_breaks_off_is_connected_to_again() {
     let again = || async {
         queue
             .enqueue(Note(2))
-            .unique_or("two", OnDuplicate::Keep)
+            .unique(Unique::key("two").or(OnDuplicate::Keep))
             .await
             .is_ok()
     };

@@ -140,23 +140,29 @@ async fn people_see_their_jobs_and_can_retry_and_cancel() {
     let mended = Arc::new(AtomicBool::new(false));
     let is_mended = Arc::clone(&mended);
     let handling = Handling::default().retry(Retry::never());
-    let worker = queue.worker().register_with(handling, move |_: Job<Note>| {
-        let mended = is_mended.load(Ordering::SeqCst);
-        async move {
-            if mended {
-                Ok(())
-            } else {
-                Err(Failure::new("<b>no</b> answer"))
+    let worker = queue
+        .worker()
+        .register_with(handling, move |job: Job<Note>| {
+            let mended = is_mended.load(Ordering::SeqCst);
+            async move {
+                if job.payload.0 == 77 {
+                    Err(Failure::dead("not yet"))
+                } else if mended {
+                    Ok(())
+                } else {
+                    Err(Failure::new("<b>no</b> answer"))
+                }
             }
-        }
-    });
+        });
+    let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(86_400));
+    // Its next slot, which is pending too, is far ahead.
+    let worker = worker.every("rare", 1000 * day, &Note(9));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = format!("http://{}/", listener.local_addr().expect("an address"));
     tokio::spawn(page::serve(listener, queue.clone(), worker.metrics()));
     let shutdown = CancellationToken::new();
     let running = tokio::spawn(worker.run(shutdown.clone()));
 
-    let hour = Duration::from_secs(3600);
     let far = queue
         .enqueue(Note(1))
         .after(hour)
@@ -178,7 +184,7 @@ async fn people_see_their_jobs_and_can_retry_and_cancel() {
 async fn look(browser: Client, queue: Queue, address: String, mended: Arc<AtomicBool>, far: JobId) {
     let hour = Duration::from_secs(3600);
     browser.goto(&address).await.expect("the page");
-    shows(&browser, "#count-pending", "1").await;
+    shows(&browser, "#count-pending", "2").await;
     shows(&browser, "#count-dead", "0").await;
 
     // Counts follow without a reload, and what a job says is text and no markup.
@@ -192,7 +198,7 @@ async fn look(browser: Client, queue: Queue, address: String, mended: Arc<Atomic
         .await
         .expect("enqueued")
         .id();
-    shows(&browser, "#count-pending", "2").await;
+    shows(&browser, "#count-pending", "3").await;
     let first = "#pending tbody tr:first-child td:first-child";
     shows(&browser, first, &far.to_string()).await;
 
@@ -211,7 +217,7 @@ async fn look(browser: Client, queue: Queue, address: String, mended: Arc<Atomic
 
     press(&browser, &format!("cancel job {other}")).await;
     shows(&browser, "#count-cancelled", "1").await;
-    shows(&browser, "#count-pending", "1").await;
+    shows(&browser, "#count-pending", "2").await;
     assert_eq!(state(&queue, other).await, State::Cancelled);
     assert_eq!(state(&queue, far).await, State::Pending);
 
@@ -231,6 +237,8 @@ async fn look(browser: Client, queue: Queue, address: String, mended: Arc<Atomic
     )
     .await;
 
+    search_and_detail(&browser, &queue, far).await;
+
     let bars = browser
         .find_all(Locator::Css("#histogram div"))
         .await
@@ -246,6 +254,104 @@ async fn look(browser: Client, queue: Queue, address: String, mended: Arc<Atomic
         origins.len() >= 3 && origins.iter().all(|origin| origin == ours),
         "{origins:?}"
     );
+}
+
+/// From the search to a job with its history, by the keyboard too, on a narrow screen.
+async fn search_and_detail(browser: &Client, queue: &Queue, far: JobId) {
+    let narrow = browser.set_window_size(500, 900).await;
+    narrow.expect("a narrow window");
+    let sideways = "return document.documentElement.scrollWidth > window.innerWidth";
+    let is_wide = browser.execute(sideways, Vec::new()).await;
+    assert_eq!(
+        is_wide.expect("an answer"),
+        json!(false),
+        "nothing lies beside the screen"
+    );
+
+    shows(browser, "#workers tbody tr td:nth-child(3)", "default 16").await;
+    let spec = "#schedules tr[data-id='rare'] td:nth-child(2)";
+    shows(browser, spec, "every 86400000000000 us: note in default").await;
+    // One more that is done at once is one that came and one that ended.
+    let numbers = async || {
+        let flow = text(browser, "#flow").await.unwrap_or_default();
+        let numbers = flow.split(' ').filter_map(|word| word.parse::<u32>().ok());
+        numbers.rev().take(2).sum::<u32>()
+    };
+    let before = numbers().await;
+    queue.enqueue(Note(50)).await.expect("enqueued");
+    let flows = || async { numbers().await >= before + 2 };
+    support::until("one came and ended", flows).await;
+
+    let many = (0..30).map(|n| {
+        let job = queue.enqueue(Note(n)).after(Duration::from_secs(7200));
+        job.queue("many").unique(format!("many:{n}"))
+    });
+    let many = queue.enqueue_all(many).await.expect("enqueued");
+    // The event is the page's own, since the driver types into elements only.
+    let slash =
+        "document.body.dispatchEvent(new KeyboardEvent('keydown', { key: '/', bubbles: true }));
+        return document.activeElement.name";
+    let focused = browser.execute(slash, Vec::new()).await;
+    assert_eq!(focused.expect("an answer"), json!("id"));
+    let field = browser.find(Locator::Css("#search [name=queue]")).await;
+    field
+        .expect("a field")
+        .send_keys("many\u{e007}")
+        .await
+        .expect("typed");
+    shows(browser, "#search-words", "25 jobs on this page").await;
+    let more = browser.find(Locator::Id("more")).await.expect("a button");
+    more.click().await.expect("pressed");
+    shows(browser, "#search-words", "5 jobs on this page").await;
+    shows(
+        browser,
+        "#found tbody tr:last-child td:nth-child(5)",
+        "many:0",
+    )
+    .await;
+
+    let first = many[0].id();
+    press(browser, &format!("details of job {first}")).await;
+    shows(browser, "#detail-title", &format!("Job {first}, pending")).await;
+    shows(browser, "#detail-payload", "0").await;
+    press(browser, "retry this job").await;
+    let other = browser
+        .find(Locator::Css("#search [name=queue]"))
+        .await
+        .expect("a field");
+    other.clear().await.expect("cleared");
+    let id = browser
+        .find(Locator::Css("#search [name=id]"))
+        .await
+        .expect("a field");
+    id.send_keys(&format!("{far}\u{e007}"))
+        .await
+        .expect("typed");
+    shows(browser, "#search-words", "1 jobs on this page").await;
+
+    // One with a history.
+    let error = Note(77);
+    let failed = queue.enqueue(error).await.expect("enqueued").id();
+    let has_failed = || async {
+        let job = queue.job(failed).await.expect("an answer").expect("a job");
+        job.errors.len() == 1
+    };
+    support::until("it has failed once", has_failed).await;
+    id.clear().await.expect("cleared");
+    id.send_keys(&format!("{failed}\u{e007}"))
+        .await
+        .expect("typed");
+    press(browser, &format!("details of job {failed}")).await;
+    let history = || async {
+        let shown = text(browser, "#detail-history").await.unwrap_or_default();
+        shown.contains("try 1 failed: not yet")
+    };
+    support::until("the history is shown", history).await;
+    press(browser, "delete this job").await;
+    let gone = || async { queue.job(failed).await.expect("an answer").is_none() };
+    support::until("it is deleted", gone).await;
+    let wide = browser.set_window_size(1200, 900).await;
+    wide.expect("a wide window");
 }
 
 /// Sends a request by hand, and gives the answer's first line and its end.

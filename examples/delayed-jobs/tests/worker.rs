@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use delayed_jobs::{
-    Failure, Filter, Handling, Job, JobId, Priority, Queue, Record, Retry, State, testkit,
+    Change, Failure, Filter, Handling, Job, JobId, Limit, OnDuplicate, Priority, Queue, Record,
+    Retry, State, Unique, UniqueWhile, testkit,
 };
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -507,27 +508,32 @@ async fn a_paused_queue_waits_and_goes_on_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn old_jobs_are_forgotten_and_dead_ones_are_not() {
+async fn old_jobs_are_forgotten_and_dead_ones_only_if_that_is_wished() {
     let queue = testkit::queue();
     let (done, dead) = (
         put(&queue, 0, Duration::ZERO).await,
         put(&queue, 1, Duration::ZERO).await,
     );
-    let worker = queue
-        .worker()
-        .retention(3600 * SECOND)
-        .register(|job: Job<Note>| async move {
-            match job.payload.0 {
-                0 => Ok(()),
-                _ => Err(Failure::dead("x")),
-            }
-        });
+    let forgetful = |queue: &Queue| queue.worker().retention(3600 * SECOND);
+    let worker = forgetful(&queue).register(|job: Job<Note>| async move {
+        match job.payload.0 {
+            0 => Ok(()),
+            _ => Err(Failure::dead("x")),
+        }
+    });
     testkit::run_for(worker, 3700 * SECOND)
         .await
         .expect("a run");
     assert!(queue.job(done).await.expect("an answer").is_none());
     assert_eq!(job(&queue, dead).await.state, State::Dead);
-    assert_eq!(queue.prune(Duration::ZERO).await.expect("pruned"), 0);
+
+    let worker = forgetful(&queue)
+        .dead_retention(7200 * SECOND)
+        .register(|_: Job<Note>| async { Ok(()) });
+    testkit::run_for(worker, 7300 * SECOND)
+        .await
+        .expect("a run");
+    assert!(queue.job(dead).await.expect("an answer").is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -561,7 +567,7 @@ async fn keys_are_refused_with_the_job_that_has_them() {
         .expect("enqueued")
         .id();
     let refused = queue.enqueue(Note(2)).unique("k").await.expect_err("taken");
-    let words = format!("job {first} has the key `k` and is not finished");
+    let words = format!("job {first} holds the key `k`");
     assert_eq!(refused.to_string(), words);
 }
 
@@ -579,4 +585,204 @@ async fn two_handlers_for_a_payload_are_a_mistake() {
 #[should_panic(expected = "delayed-jobs: a concurrency must be at least 1")]
 async fn a_queue_without_places_is_a_mistake() {
     let _ = testkit::queue().worker().concurrency("default", 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_has_its_own_attempts_and_timeout_if_it_was_enqueued_with_them() {
+    let queue = testkit::queue();
+    let own = queue.enqueue(Note(1)).attempts(2).timeout(3 * SECOND);
+    let own = own.await.expect("enqueued").id();
+    let usual = put(&queue, 2, Duration::ZERO).await;
+    let retry = Retry::fixed(SECOND).attempts(3).without_jitter();
+    let handling = Handling::default().retry(retry).timeout(7 * SECOND);
+    let hang = |_: Job<Note>| std::future::pending();
+    let worker = queue.worker().register_with(handling, hang);
+    testkit::drain(worker).await.expect("drained");
+    for (id, attempts, words) in [
+        (own, 2, "not done after 3s"),
+        (usual, 3, "not done after 7s"),
+    ] {
+        let record = job(&queue, id).await;
+        assert_eq!((record.state, record.attempt), (State::Dead, attempts));
+        let errors: Vec<_> = record
+            .errors
+            .iter()
+            .map(|error| error.error.as_str())
+            .collect();
+        assert_eq!(errors, vec![words; attempts as usize]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_output_of_the_run_that_succeeded_is_kept() {
+    let queue = testkit::queue();
+    let id = put(&queue, 1, Duration::ZERO).await;
+    let worker = queue.worker().register(|job: Job<Note>| async move {
+        job.output(&job.attempt())?;
+        match job.attempt() {
+            1 => Err(Failure::new("not yet")),
+            _ => Ok(()),
+        }
+    });
+    testkit::drain(worker).await.expect("drained");
+    assert_eq!(job(&queue, id).await.output.as_deref(), Some("2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_put_off_by_each_call_runs_once_there_was_none_for_a_while() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let seen = log.clone();
+    let worker = queue.worker().register(move |job: Job<Note>| {
+        seen.note(&job);
+        async { Ok(()) }
+    });
+    beside(worker, async {
+        for note in 1..=4 {
+            let changed = Unique::key("reindex").or(OnDuplicate::Replace);
+            let job = queue.enqueue(Note(note)).after(5 * SECOND).unique(changed);
+            job.await.expect("enqueued");
+            sleep(2 * SECOND).await;
+        }
+        sleep(20 * SECOND).await;
+    })
+    .await;
+    assert_eq!(log.lines(), [(11_000, 4, 1)], "5 s after the last one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn equal_payloads_are_one_job_a_period() {
+    let queue = testkit::queue();
+    let day = Duration::from_secs(86_400);
+    let daily = || Unique::payload().per(day).within(UniqueWhile::Succeeded);
+    let at = |days: u32| delayed_jobs::Micros(0).after(days * day + SECOND);
+    let mut outcomes = Vec::new();
+    for (note, days) in [(1, 1), (1, 1), (2, 1), (1, 2)] {
+        let job = queue.enqueue(Note(note)).at(at(days)).unique(daily());
+        outcomes.push(job.await.is_ok());
+    }
+    assert_eq!(outcomes, [true, false, true, true]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_dead_jobs_are_retried_by_one_call_and_run_at_once() {
+    let queue = testkit::queue();
+    let notes = (0..1200).map(|note| queue.enqueue(Note(note)));
+    queue.enqueue_all(notes).await.expect("enqueued");
+    let worker = queue
+        .worker()
+        .register(|_: Job<Note>| async { Err(Failure::dead("x")) });
+    testkit::drain(worker).await.expect("drained");
+    let dead = Filter {
+        state: Some(State::Dead),
+        limit: usize::MAX,
+        ..Filter::default()
+    };
+    let worker = queue.worker().register(|_: Job<Note>| async { Ok(()) });
+    let summary = beside(worker, async {
+        let retried = queue.change(Change::Retry, dead).await;
+        assert_eq!(retried.expect("retried"), 1200);
+        sleep(SECOND).await;
+    })
+    .await;
+    assert_eq!(summary.done, 1200);
+    assert!(summary.max < 100_000, "late by {} us", summary.max);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_is_kept_by_workers_together_and_changed_while_they_run() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let second = Limit::default().rate(1, SECOND);
+    queue.limit("default", second).await.expect("set");
+    for note in 0..30 {
+        put(&queue, note, Duration::ZERO).await;
+    }
+    let worker = || {
+        let seen = log.clone();
+        queue.worker().register(move |job: Job<Note>| {
+            seen.note(&job);
+            async { Ok(()) }
+        })
+    };
+    let changed = async {
+        sleep(Duration::from_millis(9500)).await;
+        assert_eq!(log.lines().len(), 10);
+        let faster = Limit::default().rate(4, SECOND);
+        queue.limit("default", faster).await.expect("set");
+        sleep(2 * SECOND).await;
+        let after = log.lines().len();
+        assert!((17..=19).contains(&after), "{after} after two seconds more");
+        queue.limit("default", Limit::default()).await.expect("set");
+        sleep(SECOND).await;
+    };
+    let (shutdown, other) = (CancellationToken::new(), worker());
+    let (first, _) = tokio::join!(
+        async {
+            let summary = beside(worker(), changed).await;
+            shutdown.cancel();
+            summary
+        },
+        other.run(shutdown.clone())
+    );
+    assert_eq!(log.lines().len(), 30, "without a limit all run: {first:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_of_one_key_run_one_after_the_other_and_others_beside_them() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let one = Limit::default().key_at_once(1);
+    queue.limit("default", one).await.expect("set");
+    for (note, key) in [(1, "ada"), (2, "ada"), (3, "bob")] {
+        let job = queue.enqueue(Note(note)).limit_key(key);
+        job.await.expect("enqueued");
+    }
+    let seen = log.clone();
+    let worker = queue.worker().register(move |job: Job<Note>| {
+        seen.note(&job);
+        async {
+            sleep(5 * SECOND).await;
+            Ok(())
+        }
+    });
+    testkit::drain(worker).await.expect("drained");
+    let lines = log.lines();
+    let starts: Vec<_> = lines
+        .iter()
+        .map(|(at, note, _)| (at / 1000, *note))
+        .collect();
+    assert_eq!(starts, [(0, 1), (0, 3), (5, 2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_come_after_others_without_delay() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let first = put(&queue, 1, 7 * SECOND).await;
+    let second = queue.enqueue(Note(2)).after_done([first]);
+    let second = second.await.expect("enqueued").id();
+    let third = queue.enqueue(Note(3)).after_done([second]).after(SECOND);
+    let third = third.await.expect("enqueued").id();
+    let callback = queue.enqueue(Note(4)).after_ended([first, third]);
+    callback.await.expect("enqueued");
+    let seen = log.clone();
+    let worker = queue.worker().register(move |job: Job<Note>| {
+        seen.note(&job);
+        async move {
+            sleep(SECOND).await;
+            match job.payload.0 {
+                3 => Err(Failure::dead("x")),
+                _ => Ok(()),
+            }
+        }
+    });
+    testkit::drain(worker).await.expect("drained");
+    let starts: Vec<_> = log
+        .lines()
+        .iter()
+        .map(|(at, note, _)| (*note, at / 100))
+        .collect();
+    assert_eq!(starts, [(1, 70), (2, 80), (3, 90), (4, 100)]);
+    let wrong = queue.enqueue(Note(5)).after_done([first]);
+    let wrong = wrong
+        .unique(Unique::key("k").or(OnDuplicate::Replace))
+        .await;
+    assert!(wrong.is_err(), "{wrong:?}");
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::process::{Command, Stdio};
+use std::thread;
 
 use crate::contender::{
     Contender, Delayed, Fine, Joined, Limited, Ours, Plain, Split, Tracked, WithHandles,
@@ -89,6 +90,12 @@ impl Who {
 pub(crate) struct Cell(HashMap<String, Vec<f64>>);
 
 impl Cell {
+    fn add(&mut self, figures: Vec<(String, f64)>) {
+        for (name, figure) in figures {
+            self.0.entry(name).or_default().push(figure);
+        }
+    }
+
     pub(crate) fn median(&self, figure: &str) -> Option<f64> {
         median(self.0.get(figure)?.clone())
     }
@@ -125,13 +132,29 @@ pub(crate) fn measure(
     let mut cells: HashMap<Who, Cell> = HashMap::new();
     for _ in 0..rounds {
         for &who in contenders {
-            let cell = cells.entry(who).or_default();
-            for (name, figure) in measure_once(who, workload, size) {
-                cell.0.entry(name).or_default().push(figure);
-            }
+            let figures = measure_once(who, workload, size);
+            cells.entry(who).or_default().add(figures);
         }
     }
     cells
+}
+
+/// Measures all contenders once and at the same time, to see that it works: each disturbs the others.
+pub(crate) fn measure_at_once(
+    contenders: &[Who],
+    workload: Workload,
+    size: usize,
+) -> HashMap<Who, Cell> {
+    thread::scope(|scope| {
+        let measure = |&who: &Who| (who, scope.spawn(move || measure_once(who, workload, size)));
+        let threads: Vec<_> = contenders.iter().map(measure).collect();
+        let cells = threads.into_iter().map(|(who, thread)| {
+            let mut cell = Cell::default();
+            cell.add(thread.join().expect("a cell that was measured"));
+            (who, cell)
+        });
+        cells.collect()
+    })
 }
 
 fn measure_once(who: Who, workload: Workload, size: usize) -> Vec<(String, f64)> {

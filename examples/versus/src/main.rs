@@ -5,7 +5,7 @@
 //! cargo run --release -p versus -- --full           # all rows, up to 10 million jobs, nine rounds, in an hour or more
 //! cargo run --release -p versus -- --only sleeps    # the rows of either with that word
 //! cargo run --release -p versus -- --rounds 9       # a median of nine
-//! cargo run --release -p versus -- --small          # each row once, at a hundredth of its size: to see that it works
+//! cargo run --release -p versus -- --small          # each row once, at a hundredth of its size, all at once: to see that it works
 //! cargo run --release -p versus -- --plot docs/growth.svg
 //! cargo run --release -p versus -- --keyed          # keyed groups, beside a DelayQueue behind a map
 //! ```

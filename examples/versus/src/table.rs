@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::process::ExitCode;
 
-use crate::cell::{Cell, Who, measure};
+use crate::cell::{Cell, Who, measure, measure_at_once};
 use crate::meter::ROUGH_NAMES;
 use crate::rows::{ROWS, Row};
 use crate::workload::{Beside, Workload};
@@ -18,7 +18,7 @@ pub(crate) struct Choice {
     /// Rows of either table with this word in their text.
     pub(crate) word: Option<String>,
     pub(crate) rounds: Option<usize>,
-    /// One round, at a hundredth of the size.
+    /// One round, at a hundredth of the size, of all contenders at once.
     pub(crate) small: bool,
 }
 
@@ -87,7 +87,10 @@ pub(crate) fn print(choice: &Choice) -> ExitCode {
                 let like = |other: &Row| (other.workload, other.size) == (workload, row.size);
                 who.can(workload) && rows.iter().any(|row| like(row) && row.who.contains(who))
             });
-            measure(&contenders, workload, size, choice.rounds(row))
+            match choice.rounds {
+                None if choice.small => measure_at_once(&contenders, workload, size),
+                _ => measure(&contenders, workload, size, choice.rounds(row)),
+            }
         });
         println!("{}", line(row, cells));
     }

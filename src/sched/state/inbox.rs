@@ -142,6 +142,11 @@ impl Inbox {
         true
     }
 
+    /// The earliest deadline among the entries that the driver has not taken yet.
+    pub(in crate::sched) fn earliest(&self) -> Timestamp {
+        self.earliest
+    }
+
     /// Not later than any live entry, here and in the driver's heap.
     pub(super) fn head(&self) -> Timestamp {
         self.head.min(self.earliest)

@@ -247,7 +247,9 @@ impl Jobs {
         let left = local.record(|slot| {
             // A cancel or an abort that came during the first poll was too late: the job ended by itself.
             self.ready.free_slot();
-            drop(self.slab.take_place(slot));
+            if self.slab.get(slot).stage() == Stage::Running {
+                self.slab.take_place(slot);
+            }
             self.slab.take_control(slot);
             self.counts.finished += 1;
             self.end(slot, JobState::Finished);
@@ -638,7 +640,7 @@ impl Jobs {
     ) -> (EndedRun, Option<Entry>) {
         self.ready.free_slot();
         // From here on its place may be another job's.
-        drop(self.slab.take_place(slot));
+        self.slab.take_place(slot);
         let control = self.slab.take_control(slot).unwrap_or_default();
         let place = self.slab.get(slot);
         let done = lifecycle.is_draining() && place.call_site.ends_with_wait();

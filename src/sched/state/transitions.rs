@@ -49,9 +49,11 @@ pub(in crate::sched) enum Turn {
     Drop(Timestamp),
     /// Bring the series that end with `wait` forward.
     Expedite,
-    /// Take in these entries and release what is due by then. If enough of all entries are dead, begin a sweep.
+    /// Take in these entries, and release what is due by then. If enough of all entries are dead, begin a sweep.
     Work {
         arrived: Vec<Entry>,
+        /// The earliest deadline among them.
+        earliest: Timestamp,
         due: Timestamp,
         dead: bool,
     },
@@ -63,8 +65,7 @@ pub(in crate::sched) struct State {
     pub(in crate::sched) inbox: Inbox,
     pub(in crate::sched) lifecycle: Lifecycle,
     pub(in crate::sched) waiters: Waiters,
-    /// Jobs that await, were woken, and are to be polled again.
-    /// There is none as long as no job has awaited: most groups are idle, and small.
+    /// The jobs that were woken. There is no queue before the first claim: most groups are idle, and small.
     woken: Option<Arc<WokenJobs>>,
     /// How often the driver has woken.
     wakeups: u64,
@@ -551,6 +552,7 @@ impl State {
             return Turn::Expedite;
         }
         Turn::Work {
+            earliest: self.inbox.earliest(),
             arrived: self.inbox.drain(empty),
             due: now,
             dead: self.has_too_many_dead(),

@@ -349,6 +349,23 @@ mod tests {
         );
     }
 
+    /// Each poll may have another waker. One that was called for a job is not parked again by a poll.
+    #[test]
+    fn a_parked_worker_that_is_polled_for_nothing_leaves_the_waker_of_that_poll() {
+        struct Other;
+        impl std::task::Wake for Other {
+            fn wake(self: Arc<Self>) {}
+        }
+        let (mut workers, mut worker) = busy(1);
+        assert_eq!(worker.rest(&mut workers), WorkerState::Parked);
+        let other = Waker::from(Arc::new(Other));
+        workers.refresh_waker(&worker, &other);
+        let called = workers.take_last_parked();
+        assert!(called.is_some_and(|waker| waker.will_wake(&other)));
+        workers.refresh_waker(&worker, &other);
+        assert!(workers.take_last_parked().is_none());
+    }
+
     #[test]
     fn a_worker_that_rests_parks_and_a_second_one_leaves() {
         let (mut workers, mut first) = busy(2);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use delayed_jobs::{Micros, State};
 
-use super::words::{duration, lease};
+use super::words::{duration, lease, rate};
 
 /// Delayed jobs that survive a crash.
 #[derive(Debug, Parser)]
@@ -54,16 +54,16 @@ pub(super) enum Command {
         /// The job
         id: i64,
     },
-    /// Cancels a job, also a running one
-    Cancel {
-        /// The job
-        id: i64,
-    },
-    /// Makes a dead, cancelled or pending job due now
-    Retry {
-        /// The job
-        id: i64,
-    },
+    /// Cancels jobs, also running ones
+    Cancel(Which),
+    /// Makes dead and cancelled jobs due now; pending ones if they are named, or `--state pending` is
+    Retry(Which),
+    /// Deletes jobs that do not run
+    Delete(Which),
+    /// Limits the jobs of a queue over all workers, also those that run
+    Limit(Limit),
+    /// Lists the limits of queues
+    Limits,
     /// Lets the jobs of a queue wait
     Pause {
         /// The queue
@@ -127,12 +127,30 @@ pub(super) struct Enqueue {
     /// Due at this time: 2026-11-25 03:01:12Z
     #[arg(long)]
     pub(super) at: Option<Micros>,
+    /// It waits until these jobs are done: 7,8
+    #[arg(long, value_delimiter = ',')]
+    pub(super) after_done: Vec<i64>,
+    /// What the limits for keys are counted by
+    #[arg(long)]
+    pub(super) limit_key: Option<String>,
     /// No other unfinished job may have this key
     #[arg(long)]
     pub(super) key: Option<String>,
     /// What happens if one has it
     #[arg(long, value_enum, default_value_t = OnDuplicate::Reject, requires = "key")]
     pub(super) on_duplicate: OnDuplicate,
+    /// Another may have the key in another period of this length
+    #[arg(long, value_parser = duration, requires = "key")]
+    pub(super) per: Option<Duration>,
+    /// How long the key is held
+    #[arg(long, value_enum, default_value_t = Within::Unfinished, requires = "key")]
+    pub(super) within: Within,
+    /// The maximum number of attempts, instead of the handler's
+    #[arg(long)]
+    pub(super) attempts: Option<u32>,
+    /// How long a run may take, instead of the handler's limit
+    #[arg(long, value_parser = duration)]
+    pub(super) timeout: Option<Duration>,
     /// Which of the due jobs go first
     #[arg(long, value_enum, default_value_t = Priority::Normal)]
     pub(super) priority: Priority,
@@ -140,6 +158,29 @@ pub(super) struct Enqueue {
     #[arg(long, default_value = delayed_jobs::DEFAULT_QUEUE)]
     pub(super) queue: String,
 }
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Limit {
+    /// The queue
+    pub(super) queue: String,
+    /// How many of its jobs run at a time
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) at_once: Option<u32>,
+    /// How many of its jobs start in a period: 100/1m
+    #[arg(long, value_parser = rate)]
+    pub(super) rate: Option<(u32, Duration)>,
+    /// How many jobs of each limit key run at a time
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) key_at_once: Option<u32>,
+    /// How many jobs of each limit key start in a period
+    #[arg(long, value_parser = rate)]
+    pub(super) key_rate: Option<(u32, Duration)>,
+    /// Takes the limits away
+    #[arg(long, conflicts_with_all = LIMITS, required_unless_present_any = LIMITS)]
+    pub(super) none: bool,
+}
+
+const LIMITS: [&str; 4] = ["at_once", "rate", "key_at_once", "key_rate"];
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum OnDuplicate {
@@ -149,14 +190,26 @@ pub(super) enum OnDuplicate {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Within {
+    Pending,
+    Unfinished,
+    Succeeded,
+    Kept,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum Priority {
     High,
     Normal,
     Low,
 }
 
+/// The names of what is in [`Those`].
+const THOSE: [&str; 5] = ["state", "queue", "kind", "key", "ended"];
+
+/// Jobs that have all of these.
 #[derive(Debug, clap::Args)]
-pub(super) struct Ls {
+pub(super) struct Those {
     /// Those in this state: pending, running, done, dead, cancelled
     #[arg(long)]
     pub(super) state: Option<State>,
@@ -166,7 +219,32 @@ pub(super) struct Ls {
     /// Those of this kind
     #[arg(long)]
     pub(super) kind: Option<String>,
+    /// Those with this key
+    #[arg(long)]
+    pub(super) key: Option<String>,
+    /// Those that ended longer ago than this: 30d
+    #[arg(long, value_parser = duration)]
+    pub(super) ended: Option<Duration>,
+}
+
+/// Jobs by their ids, or by what they are.
+#[derive(Debug, clap::Args)]
+pub(super) struct Which {
+    /// The jobs
+    #[arg(required_unless_present_any = THOSE, conflicts_with_all = THOSE)]
+    pub(super) ids: Vec<i64>,
+    #[command(flatten)]
+    pub(super) those: Those,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Ls {
+    #[command(flatten)]
+    pub(super) those: Those,
     /// The maximum number of jobs
     #[arg(long, default_value_t = 20)]
     pub(super) limit: usize,
+    /// Those that come after this one: the next page
+    #[arg(long)]
+    pub(super) after: Option<i64>,
 }

@@ -2,7 +2,10 @@
 
 use std::error::Error;
 
-use delayed_jobs::{Enqueued, Filter, JobId, Micros, OnDuplicate, Priority, Queue, Record, State};
+use delayed_jobs::{
+    Change, Enqueued, Filter, JobId, Limit, Micros, OnDuplicate, Priority, Queue, Record, State,
+    TryError, Unique, UniqueWhile,
+};
 
 use super::args;
 use super::words::{printable, relative};
@@ -24,15 +27,35 @@ pub(super) async fn enqueue(queue: &Queue, args: args::Enqueue) -> Outcome {
     if let Some(at) = args.at {
         job = job.at(at);
     }
+    if !args.after_done.is_empty() {
+        job = job.after_done(args.after_done.into_iter().map(JobId));
+    }
+    if let Some(key) = args.limit_key {
+        job = job.limit_key(key);
+    }
     if let Some(key) = args.key {
-        job = job.unique_or(
-            key,
-            match args.on_duplicate {
+        let mut unique = Unique::key(key)
+            .or(match args.on_duplicate {
                 args::OnDuplicate::Reject => OnDuplicate::Reject,
                 args::OnDuplicate::Keep => OnDuplicate::Keep,
                 args::OnDuplicate::Replace => OnDuplicate::Replace,
-            },
-        );
+            })
+            .within(match args.within {
+                args::Within::Pending => UniqueWhile::Pending,
+                args::Within::Unfinished => UniqueWhile::Unfinished,
+                args::Within::Succeeded => UniqueWhile::Succeeded,
+                args::Within::Kept => UniqueWhile::Kept,
+            });
+        if let Some(period) = args.per.filter(|period| !period.is_zero()) {
+            unique = unique.per(period);
+        }
+        job = job.unique(unique);
+    }
+    if let Some(attempts) = args.attempts {
+        job = job.attempts(attempts);
+    }
+    if let Some(timeout) = args.timeout {
+        job = job.timeout(timeout);
     }
     match job.await? {
         Enqueued::New(id) => println!("job {id} is enqueued"),
@@ -42,12 +65,24 @@ pub(super) async fn enqueue(queue: &Queue, args: args::Enqueue) -> Outcome {
     Ok(())
 }
 
+fn filter(queue: &Queue, those: args::Those) -> Filter {
+    let now = queue.store().clock().now();
+    Filter {
+        state: those.state,
+        queue: those.queue,
+        kind: those.kind,
+        key: those.key,
+        ended_before: those.ended.map(|age| now.before(age)),
+        limit: usize::MAX,
+        ..Filter::default()
+    }
+}
+
 pub(super) async fn list(queue: &Queue, args: args::Ls) -> Outcome {
     let filter = Filter {
-        state: args.state,
-        queue: args.queue,
-        kind: args.kind,
         limit: args.limit,
+        after: args.after.map(JobId),
+        ..filter(queue, args.those)
     };
     let jobs = queue.list(filter).await?;
     let now = queue.store().clock().now();
@@ -60,7 +95,10 @@ pub(super) async fn list(queue: &Queue, args: args::Ls) -> Outcome {
     for job in &jobs {
         let error = printable(job.error.as_deref().unwrap_or(""));
         let (kind, queue) = (printable(&job.kind), printable(&job.queue));
-        let when = relative(job.finished_at.unwrap_or(job.run_at), now);
+        let when = match job.finished_at.unwrap_or(job.run_at) {
+            Micros::NEVER => "after others".to_owned(),
+            at => relative(at, now),
+        };
         println!(
             "{:>8}  {:<10} {:<12} {:<10} {:>5}  {when:<14} {error}",
             job.id, job.state, kind, queue, job.attempt
@@ -104,39 +142,130 @@ fn lines(job: &Record, now: Micros) -> Vec<(&'static str, String)> {
         ("tries", job.attempt.to_string()),
         ("crashes", job.crashes.to_string()),
         ("enqueued", time(job.created_at)),
-        ("due", time(job.run_at)),
+        (
+            "due",
+            match job.run_at {
+                Micros::NEVER => "after others".to_owned(),
+                at => time(at),
+            },
+        ),
     ];
     let maybe = [
         ("started", job.started_at.map(time)),
         ("ended", job.finished_at.map(time)),
         ("key", job.key.clone()),
+        ("limit key", job.limit_key.clone()),
+        (
+            "after",
+            (!job.after.is_empty()).then(|| {
+                let ids: Vec<_> = job.after.iter().map(ToString::to_string).collect();
+                ids.join(", ")
+            }),
+        ),
         ("worker", job.worker.clone()),
         ("lease", job.lease_until.map(time)),
         (
             "progress",
             job.progress.map(|percent| format!("{percent} %")),
         ),
+        (
+            "attempts",
+            job.attempts.map(|most| format!("{most} at most")),
+        ),
+        (
+            "timeout",
+            job.timeout.map(|limit| format!("{limit:?} a run")),
+        ),
         ("error", job.error.clone()),
+        ("output", job.output.clone()),
     ];
     lines.extend(
         maybe
             .into_iter()
             .filter_map(|(name, value)| Some((name, value?))),
     );
+    let failed = |error: &TryError| {
+        let TryError {
+            attempt, at, error, ..
+        } = error;
+        ("failed", format!("try {attempt}, {}: {error}", time(*at)))
+    };
+    lines.extend(job.errors.iter().map(failed));
     lines
 }
 
-pub(super) async fn cancel(queue: &Queue, id: i64) -> Outcome {
-    match queue.cancel(JobId(id)).await? {
-        State::Running => println!("job {id} runs; its worker is told to stop it"),
-        _ => println!("job {id} is cancelled"),
+pub(super) async fn cancel(queue: &Queue, which: args::Which) -> Outcome {
+    for id in &which.ids {
+        match queue.cancel(JobId(*id)).await? {
+            State::Running => println!("job {id} runs; its worker is told to stop it"),
+            _ => println!("job {id} is cancelled"),
+        }
+    }
+    those(queue, which, Change::Cancel, "cancelled").await
+}
+
+pub(super) async fn retry(queue: &Queue, which: args::Which) -> Outcome {
+    for id in &which.ids {
+        queue.retry(JobId(*id)).await?;
+        println!("job {id} is due now");
+    }
+    those(queue, which, Change::Retry, "due now").await
+}
+
+pub(super) async fn delete(queue: &Queue, which: args::Which) -> Outcome {
+    for id in &which.ids {
+        let id = JobId(*id);
+        let filter = Filter {
+            id: Some(id),
+            ..Filter::default()
+        };
+        if queue.change(Change::Delete, filter).await? == 0 {
+            return Err(match queue.job(id).await? {
+                Some(job) => format!("job {id} is {}: cancel it first", job.state).into(),
+                None => format!("there is no job {id}").into(),
+            });
+        }
+        println!("job {id} is deleted");
+    }
+    those(queue, which, Change::Delete, "deleted").await
+}
+
+/// Changes those that were not named by their ids.
+async fn those(queue: &Queue, which: args::Which, change: Change, done: &str) -> Outcome {
+    if which.ids.is_empty() {
+        let filter = filter(queue, which.those);
+        let changed = queue.change(change, filter).await?;
+        println!("{changed} jobs are {done}");
     }
     Ok(())
 }
 
-pub(super) async fn retry(queue: &Queue, id: i64) -> Outcome {
-    queue.retry(JobId(id)).await?;
-    println!("job {id} is due now");
+pub(super) async fn limit(queue: &Queue, args: args::Limit) -> Outcome {
+    let mut limit = Limit::default();
+    if let Some(most) = args.at_once {
+        limit = limit.at_once(most);
+    }
+    if let Some((starts, period)) = args.rate {
+        limit = limit.rate(starts, period);
+    }
+    if let Some(most) = args.key_at_once {
+        limit = limit.key_at_once(most);
+    }
+    if let Some((starts, period)) = args.key_rate {
+        limit = limit.key_rate(starts, period);
+    }
+    queue.limit(&args.queue, limit).await?;
+    limits(queue).await
+}
+
+pub(super) async fn limits(queue: &Queue) -> Outcome {
+    let limits = queue.limits().await?;
+    if limits.is_empty() {
+        println!("no queue has limits");
+    }
+    for (name, limit) in limits {
+        println!("{}: {limit}", printable(&name));
+    }
     Ok(())
 }
 

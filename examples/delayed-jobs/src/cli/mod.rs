@@ -4,7 +4,7 @@
 //! args    the words of the command line
 //! demo    the main job: 500 jobs, a live line, a page
 //! work    a worker until a signal, with its page
-//! look    ls, show, cancel, retry, pause, resume, enqueue
+//! look    ls, show, cancel, retry, delete, limit, pause, resume, enqueue
 //! tasks   the jobs that the program itself can do
 //! words   times and durations, to read and to write
 //! ```
@@ -57,8 +57,11 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
         Command::Enqueue(job) => look::enqueue(&queue, job).await,
         Command::Ls(filter) => look::list(&queue, filter).await,
         Command::Show { id } => look::show(&queue, id).await,
-        Command::Cancel { id } => look::cancel(&queue, id).await,
-        Command::Retry { id } => look::retry(&queue, id).await,
+        Command::Cancel(which) => look::cancel(&queue, which).await,
+        Command::Retry(which) => look::retry(&queue, which).await,
+        Command::Delete(which) => look::delete(&queue, which).await,
+        Command::Limit(limit) => look::limit(&queue, limit).await,
+        Command::Limits => look::limits(&queue).await,
         Command::Pause { queue: name } => look::pause(&queue, &name).await,
         Command::Resume { queue: name } => look::resume(&queue, &name).await,
         Command::Migrate => Ok(()),

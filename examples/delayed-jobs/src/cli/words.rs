@@ -25,6 +25,16 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is no duration like 500ms, 3s, 10m, 2h or 3d"))
 }
 
+/// Reads `100/1m`.
+pub(super) fn rate(text: &str) -> Result<(u32, Duration), String> {
+    let read = || {
+        let (starts, period) = text.split_once('/')?;
+        let starts = starts.parse().ok().filter(|starts| *starts > 0)?;
+        Some((starts, duration(period).ok()?))
+    };
+    read().ok_or_else(|| format!("`{text}` is no rate like 100/1m or 5/1s"))
+}
+
 /// The worker takes no shorter one.
 pub(super) fn lease(text: &str) -> Result<Duration, String> {
     let lease = duration(text)?;

@@ -4,24 +4,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{FromRequestParts, Path, State};
+use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use super::Redact;
-use super::overview::{Overview, Shared, cut};
+use super::overview::{self, Overview, Row, Shared, cut, row};
 use super::prometheus;
 use crate::job::{JobId, Record, State as JobState};
 use crate::metrics::{Metrics, Snapshot};
 use crate::queue::{AskError, Queue};
-use crate::store::StoreError;
+use crate::store::{Change, Filter, StoreError};
 
 /// Longer payloads are cut, also where one job is shown.
 const LONGEST: usize = 64 * 1024;
+
+/// The number of jobs on a page of a search.
+const PAGE: usize = 25;
+
+/// A search that takes longer is given up.
+const LONG_SEARCH: Duration = Duration::from_secs(5);
 
 /// A store that takes longer to answer is not ready.
 const READY: Duration = Duration::from_secs(2);
@@ -59,6 +65,53 @@ pub(super) async fn overview(State(shown): State<Shown>) -> Result<Json<Everythi
     }))
 }
 
+/// What jobs are looked for by.
+#[derive(Deserialize)]
+pub(super) struct Search {
+    state: Option<JobState>,
+    queue: Option<String>,
+    kind: Option<String>,
+    key: Option<String>,
+    id: Option<i64>,
+    /// The last job of the page before.
+    after: Option<i64>,
+}
+
+/// A job that was found. Only who searches sees its key.
+#[derive(Serialize)]
+pub(super) struct Found {
+    #[serde(flatten)]
+    row: Row,
+    key: Option<String>,
+}
+
+/// One page of jobs.
+pub(super) async fn jobs(
+    State(shown): State<Shown>,
+    Query(search): Query<Search>,
+) -> Result<Json<Vec<Found>>, Refusal> {
+    let filter = Filter {
+        id: search.id.map(JobId),
+        state: search.state,
+        queue: search.queue,
+        kind: search.kind,
+        key: search.key,
+        after: search.after.map(JobId),
+        limit: PAGE,
+        ..Filter::default()
+    };
+    let limit = timeout(LONG_SEARCH, shown.queue.list(filter)).await;
+    let found = limit.map_err(|_| Refusal {
+        status: StatusCode::GATEWAY_TIMEOUT,
+        words: "the search took too long: name a state or a key".to_owned(),
+    })?;
+    let found = found?.into_iter().map(|mut job| {
+        let key = job.key.take().map(|key| cut(key, overview::LONGEST));
+        Found { row: row(job), key }
+    });
+    Ok(Json(found.collect()))
+}
+
 /// All that is known of one job.
 pub(super) async fn job(
     State(shown): State<Shown>,
@@ -69,9 +122,11 @@ pub(super) async fn job(
     let mut job = found.ok_or(AskError::Unknown(id))?;
     if let Some(redact) = &shown.redact {
         job.payload = redact(&job.kind, &job.payload);
+        job.output = job.output.map(|output| redact(&job.kind, &output));
     }
     job.payload = cut(job.payload, LONGEST);
     job.error = job.error.map(|error| cut(error, LONGEST));
+    job.output = job.output.map(|output| cut(output, LONGEST));
     Ok(Json(job))
 }
 
@@ -112,6 +167,25 @@ pub(super) async fn cancel(
     let state = shown.queue.cancel(JobId(id)).await?;
     shown.overview.forget().await;
     Ok(Json(state))
+}
+
+pub(super) async fn delete(
+    _: Button,
+    State(shown): State<Shown>,
+    Path(id): Path<i64>,
+) -> Result<(), Refusal> {
+    let id = JobId(id);
+    let filter = Filter {
+        id: Some(id),
+        ..Filter::default()
+    };
+    if shown.queue.change(Change::Delete, filter).await? == 0 {
+        let job = shown.queue.job(id).await?.ok_or(AskError::Unknown(id))?;
+        let state = job.state;
+        return Err(AskError::State { id, state }.into());
+    }
+    shown.overview.forget().await;
+    Ok(())
 }
 
 pub(super) async fn pause(

@@ -1,4 +1,5 @@
-//! A page that shows the jobs to people: counts, what is due next, how late jobs start, and buttons. And routes for
+//! A page that shows the jobs to people: counts and rates, what is due next, how late jobs start, workers and schedules,
+//! a search, each job with its history, and buttons. And routes for
 //! machines: `/live`, `/ready`, and `/metrics` for Prometheus.
 //!
 //! It is three files that are part of the program, and works without the internet. It answers to names of this
@@ -91,7 +92,7 @@ impl Page {
         self
     }
 
-    /// Sets what is shown of a payload, from its job's kind and its JSON.
+    /// Sets what is shown of a payload or an output, from its job's kind and its JSON.
     pub fn redact(mut self, redact: impl Fn(&str, &str) -> String + Send + Sync + 'static) -> Page {
         self.redact = Some(Arc::new(redact));
         self
@@ -139,7 +140,9 @@ impl Page {
                 get(async || text("text/css; charset=utf-8", style)),
             )
             .route("/api/overview", get(api::overview))
+            .route("/api/jobs", get(api::jobs))
             .route("/api/jobs/{id}", get(api::job))
+            .route("/api/jobs/{id}/delete", post(api::delete))
             .route("/api/jobs/{id}/retry", post(api::retry))
             .route("/api/jobs/{id}/cancel", post(api::cancel))
             .route("/api/queues/{name}/pause", post(api::pause))

@@ -1,13 +1,14 @@
 //! What all who look on share, so that ten open pages cost what one does.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tokio::sync::Mutex;
 
-use crate::job::{Record, State};
+use crate::job::{JobId, Record, State};
 use crate::queue::Queue;
-use crate::store::{Counts, Filter, QueueRow, StoreError};
+use crate::store::{Counts, Filter, QueueRow, ScheduleRow, StoreError, WorkerRow};
 use crate::time::Micros;
 
 /// The number of jobs that are shown of each state.
@@ -19,17 +20,21 @@ const OFTEN: Duration = Duration::from_millis(400);
 /// Looking takes at most one part in this many of the time.
 const SELDOM: u32 = 12;
 
+const MINUTE: Duration = Duration::from_secs(60);
+
 /// Longer texts are cut.
-const LONGEST: usize = 200;
+pub(super) const LONGEST: usize = 200;
 
 /// A job as a list shows it: without its payload.
 #[derive(Clone, Serialize)]
 pub(super) struct Row {
-    id: crate::job::JobId,
+    id: JobId,
+    state: State,
     kind: String,
     queue: String,
     attempt: u32,
     run_at: Micros,
+    finished_at: Option<Micros>,
     progress: Option<u8>,
     error: Option<String>,
 }
@@ -44,10 +49,22 @@ pub(super) struct Overview {
     pub(super) dead: Vec<Row>,
     /// How long the first job that is due has waited, in microseconds.
     pub(super) oldest_due: u64,
+    pub(super) workers: Vec<WorkerRow>,
+    schedules: Vec<ScheduleRow>,
+    flow: Flow,
+}
+
+/// The jobs that were enqueued and that ended within a time of a minute at most.
+#[derive(Clone, Default, Serialize)]
+struct Flow {
+    enqueued: i64,
+    ended: i64,
+    /// In microseconds.
+    within: u64,
 }
 
 impl Overview {
-    async fn look(queue: &Queue) -> Result<Overview, StoreError> {
+    async fn look(queue: &Queue, ids: &mut Ids) -> Result<Overview, StoreError> {
         let list = async |state| {
             let filter = Filter {
                 state: Some(state),
@@ -61,9 +78,20 @@ impl Overview {
         let now = queue.store().clock().now();
         let oldest = pending.first().map(|row| now.since(row.run_at));
         let oldest = oldest.unwrap_or_default().as_micros();
+        let counts = queue.counts().await?;
+        let last = queue.store().last_id().await?;
+        let mut schedules = queue.schedules().await?;
+        for schedule in &mut schedules {
+            // Its payload is nobody's business here.
+            let spec = schedule.spec.split(" with ").next().unwrap_or_default();
+            schedule.spec = cut(spec.to_owned(), LONGEST);
+        }
         Ok(Overview {
             now,
-            counts: queue.counts().await?,
+            flow: ids.flow(last, counts.unfinished()),
+            workers: queue.workers().await?,
+            schedules,
+            counts,
             queues: queue.queues().await?,
             pending,
             running: list(State::Running).await?,
@@ -73,13 +101,15 @@ impl Overview {
     }
 }
 
-fn row(job: Record) -> Row {
+pub(super) fn row(job: Record) -> Row {
     Row {
         id: job.id,
+        state: job.state,
         kind: cut(job.kind, LONGEST),
         queue: cut(job.queue, LONGEST),
         attempt: job.attempt,
         run_at: job.run_at,
+        finished_at: job.finished_at,
         progress: job.progress,
         error: job.error.map(|error| cut(error, LONGEST)),
     }
@@ -97,7 +127,38 @@ pub(super) fn cut(mut text: String, most: usize) -> String {
 
 /// The last look. Who asks for a new one waits for it, and looks that are asked for meanwhile are the same one.
 #[derive(Default)]
-pub(super) struct Shared(Mutex<Option<Look>>);
+pub(super) struct Shared(Mutex<Last>);
+
+#[derive(Default)]
+struct Last {
+    look: Option<Look>,
+    ids: Ids,
+}
+
+/// The last ids and the numbers of unfinished jobs at the looks of a minute.
+#[derive(Default)]
+struct Ids(VecDeque<(Instant, i64, i64)>);
+
+impl Ids {
+    /// What has come since the first look of the minute and is not there any more has ended.
+    fn flow(&mut self, JobId(last): JobId, unfinished: u64) -> Flow {
+        let now = Instant::now();
+        let unfinished = i64::try_from(unfinished).unwrap_or(i64::MAX);
+        self.0.push_back((now, last, unfinished));
+        while self.0.front().is_some_and(|(at, ..)| now - *at > MINUTE) {
+            self.0.pop_front();
+        }
+        let Some((at, first, before)) = self.0.front() else {
+            return Flow::default();
+        };
+        let enqueued = (last - first).max(0);
+        Flow {
+            enqueued,
+            ended: (enqueued + before - unfinished).max(0),
+            within: u64::try_from((now - *at).as_micros()).unwrap_or(u64::MAX),
+        }
+    }
+}
 
 struct Look {
     overview: Overview,
@@ -108,14 +169,15 @@ struct Look {
 impl Shared {
     pub(super) async fn get(&self, queue: &Queue) -> Result<Overview, StoreError> {
         let mut last = self.0.lock().await;
-        if let Some(look) = last.as_ref()
+        let Last { look, ids } = &mut *last;
+        if let Some(look) = look
             && look.at.elapsed() < OFTEN.max(SELDOM * look.cost)
         {
             return Ok(look.overview.clone());
         }
         let begun = Instant::now();
-        let overview = Overview::look(queue).await?;
-        *last = Some(Look {
+        let overview = Overview::look(queue, ids).await?;
+        *look = Some(Look {
             overview: overview.clone(),
             at: Instant::now(),
             cost: begun.elapsed(),
@@ -125,6 +187,6 @@ impl Shared {
 
     /// A visitor has changed something and wants to see it.
     pub(super) async fn forget(&self) {
-        *self.0.lock().await = None;
+        self.0.lock().await.look = None;
     }
 }

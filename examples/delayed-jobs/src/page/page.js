@@ -22,6 +22,8 @@ document.addEventListener("click", async (event) => {
   try {
     const answer = await fetch(pressed.dataset.path, { method: "POST", headers: { "x-delayed-jobs": "1" } });
     if (!answer.ok) say(await answer.text(), true);
+    if (pressed.closest("dialog")) byId("detail").close();
+    if (lastFound !== null) await search(false);
   } catch (error) {
     say(String(error), true);
   }
@@ -35,19 +37,79 @@ document.addEventListener("click", async (event) => {
   try {
     const answer = await fetch(`/api/jobs/${pressed.dataset.job}`);
     if (!answer.ok) throw new Error(await answer.text());
-    const job = await answer.json();
-    for (const key of Object.keys(job)) {
-      if (job[key] !== null && key.endsWith("_at") || job[key] !== null && key === "lease_until") {
-        const time = new Date(job[key] / 1000);
-        if (!Number.isNaN(time.getTime())) job[key] = time.toISOString();
-      }
-    }
-    byId("detail-text").textContent = JSON.stringify(job, null, 2);
-    byId("detail").showModal();
+    showDetail(await answer.json());
   } catch (error) {
     say(error.message, true);
   }
 });
+
+function time(micros) {
+  const time = new Date(micros / 1000);
+  return Number.isNaN(time.getTime()) ? "after others" : time.toISOString();
+}
+
+// JSON as a person reads it, if it is whole.
+function pretty(json) {
+  try {
+    return JSON.stringify(JSON.parse(json), null, 2);
+  } catch {
+    return json;
+  }
+}
+
+function showDetail(job) {
+  byId("detail-title").textContent = `Job ${job.id}, ${job.state}`;
+  const times = ["run_at", "created_at", "started_at", "finished_at", "lease_until"];
+  const facts = Object.entries(job)
+    .filter(([key, value]) => value !== null && !["id", "state", "payload", "errors"].includes(key) && String(value) !== "")
+    .map(([key, value]) => [key, times.includes(key) ? time(value) : key === "timeout" ? `${value.secs + value.nanos / 1e9} s` : String(value)]);
+  byId("detail-facts").replaceChildren(
+    ...facts.map(([key, value]) => element("div", [element("dt", key.replaceAll("_", " ")), element("dd", value)])),
+  );
+  byId("detail-history").replaceChildren(
+    element("li", `${time(job.created_at)} enqueued`),
+    ...job.errors.map((failed) => element("li", `${time(failed.at)} try ${failed.attempt} failed: ${failed.error}`)),
+    ...(job.finished_at === null ? [] : [element("li", `${time(job.finished_at)} ${job.state}`)]),
+  );
+  byId("detail-payload").textContent = pretty(job.payload);
+  const words = { pending: ["retry", "cancel", "delete"], running: ["cancel"], done: ["delete"], dead: ["retry", "delete"], cancelled: ["retry", "delete"] }[job.state];
+  byId("detail-actions").replaceChildren(
+    ...words.map((word) => button(word === "retry" && job.state === "pending" ? "run now" : word, `/api/jobs/${job.id}/${word}`, `${word} this job`)),
+  );
+  if (!byId("detail").open) byId("detail").showModal();
+}
+
+// One page after the other, each by the last job of the one before.
+let lastFound = null;
+
+async function search(next) {
+  const wanted = new URLSearchParams([...new FormData(byId("search"))].filter(([, value]) => value !== ""));
+  if (next && lastFound !== null) wanted.set("after", lastFound);
+  try {
+    const answer = await fetch(`/api/jobs?${wanted}`);
+    if (!answer.ok) throw new Error(await answer.text());
+    const jobs = await answer.json();
+    lastFound = jobs.at(-1)?.id ?? null;
+    rows("found", jobs, (job) => [shown(job), job.state, job.kind, job.queue, job.key, time(job.finished_at ?? job.run_at)]);
+    byId("more").hidden = jobs.length < 25;
+    byId("search-words").textContent = jobs.length ? `${jobs.length} jobs on this page` : "no such jobs";
+  } catch (error) {
+    byId("search-words").textContent = error.message;
+  }
+}
+
+byId("search").addEventListener("submit", (event) => {
+  event.preventDefault();
+  search(false);
+});
+byId("more").addEventListener("click", () => search(true));
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.target.closest("input, select, dialog")) return;
+  event.preventDefault();
+  byId("search").elements.id.focus();
+});
+
+const shown = (job) => element("button", String(job.id), { type: "button", class: "plain", "data-job": job.id, "aria-label": `details of job ${job.id}` });
 
 let wrongUntil = 0;
 
@@ -142,7 +204,8 @@ function countDown() {
   const now = Date.now() * 1000 + ahead;
   for (const cell of document.querySelectorAll("[data-due]")) {
     const left = cell.dataset.due - now;
-    cell.textContent = left > 0 ? duration(left) : "now";
+    // The end of time is the time of those that come after others.
+    cell.textContent = left > 9e18 ? "after others" : left > 0 ? duration(left) : "now";
   }
 }
 
@@ -170,7 +233,11 @@ async function ask() {
   byId("oldest").textContent = overview.oldest_due > 1e6
     ? `the first due job has waited for ${duration(overview.oldest_due)}` : "no due job waits";
   byId("oldest").className = overview.oldest_due > 10e6 ? "wrong" : "";
-  const shown = (job) => element("button", String(job.id), { type: "button", class: "plain", "data-job": job.id, "aria-label": `details of job ${job.id}` });
+  const { enqueued, ended, within } = overview.flow;
+  byId("flow").textContent = within
+    ? `within the last ${duration(within)} ${enqueued.toLocaleString("en")} came and ${ended.toLocaleString("en")} ended` : "";
+  rows("workers", overview.workers, (worker) => [worker.name, worker.host, worker.queues, element("span", duration(overview.now - worker.began_at))]);
+  rows("schedules", overview.schedules, (schedule) => [schedule.name, schedule.spec, schedule.slot === null ? "" : element("span", "", { "data-due": schedule.slot })]);
   const act = (job, word) => button(word, `/api/jobs/${job.id}/${word}`, `${word} job ${job.id}`);
   rows("queues", overview.queues, (queue) => {
     const word = queue.paused ? "resume" : "pause";

@@ -48,6 +48,9 @@ pub(super) fn text(overview: &Overview, worker: &Snapshot) -> String {
         "How long the first job that is due has waited.",
     );
     let _ = writeln!(text, "{name} {}", overview.oldest_due as f64 / 1e6);
+    let name = "delayed_jobs_workers";
+    head(&mut text, name, "gauge", "Workers that live.");
+    let _ = writeln!(text, "{name} {}", overview.workers.len());
     let name = "delayed_jobs_queue_unfinished";
     head(
         &mut text,

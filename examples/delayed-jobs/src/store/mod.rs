@@ -31,22 +31,27 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::job::{JobId, Record};
+use crate::limit::Limit;
 use crate::time::{Clock, Micros};
 
 pub(crate) use address::Address;
 pub use error::StoreError;
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
-pub(crate) use postgres::enqueue_in as enqueue_in_postgres;
-#[cfg(feature = "postgres")]
 pub use postgres::{PostgresOptions, open_postgres};
+#[cfg(feature = "postgres")]
+pub(crate) use postgres::{enqueue_in as enqueue_in_postgres, finish_in as finish_in_postgres};
 #[cfg(feature = "sqlite")]
 pub use sqlite::open_sqlite;
 #[cfg(feature = "sqlite")]
-pub(crate) use sqlite::{enqueue_in as enqueue_in_sqlite, open_existing as open_existing_sqlite};
+pub(crate) use sqlite::{
+    enqueue_in as enqueue_in_sqlite, finish_in as finish_in_sqlite,
+    open_existing as open_existing_sqlite,
+};
 pub use types::{
-    Asked, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, NewJob, OnDuplicate, QueueRow,
-    Reclaimed, ScheduleSpec, Slot, Suspects, UniqueKey, Verdict,
+    After, Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, Lot, NewJob,
+    OnDuplicate, QueueRow, Reclaimed, ScheduleRow, ScheduleSpec, Slot, Suspects, UniqueKey,
+    Verdict, WorkerRow,
 };
 
 /// The error for a database that this program was built without.
@@ -54,6 +59,9 @@ pub use types::{
 pub(crate) fn not_built() -> StoreError {
     StoreError::Address("this program was built without that kind of database: see the features")
 }
+
+/// Until places of a queue that has limits are looked for again, if it is not known when there will be some.
+pub(crate) const HELD_BACK: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// The future that a call of a store returns.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -81,7 +89,7 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// Leases due jobs of a queue, by priority and then by time. No other claim gets them while the
     /// lease lives. A paused queue gives none, and no job starts before its time by the clock of the database.
-    fn claim(&self, claim: Claim) -> Answer<'_, Vec<Claimed>>;
+    fn claim(&self, claim: Claim) -> Answer<'_, Lot>;
 
     /// Ends a claim with its verdict. Returns `false` if the claim is no longer valid.
     ///
@@ -135,11 +143,32 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Lists the queues that hold jobs or are paused.
     fn queues(&self) -> Answer<'_, Vec<QueueRow>>;
 
+    /// Tells that a worker lives, and forgets those that have not told so for too long.
+    fn beat(&self, worker: WorkerRow, now: Micros) -> Answer<'_, ()>;
+
+    /// Tells that a worker ends.
+    fn leave(&self, worker: &str) -> Answer<'_, ()>;
+
+    /// Lists the workers that live, in the order in which they began.
+    fn workers(&self, now: Micros) -> Answer<'_, Vec<WorkerRow>>;
+
+    /// Lists the schedules.
+    fn schedules(&self) -> Answer<'_, Vec<ScheduleRow>>;
+
+    /// Returns the id of the last job that came, or 0. It tells how many have come since it was another.
+    fn last_id(&self) -> Answer<'_, JobId>;
+
     /// Pauses a queue.
     fn pause(&self, queue: &str) -> Answer<'_, ()>;
 
     /// Resumes a queue.
     fn resume(&self, queue: &str) -> Answer<'_, ()>;
+
+    /// Sets the limits of a queue over all workers; without any it has none.
+    fn set_limit(&self, queue: &str, limit: Limit) -> Answer<'_, ()>;
+
+    /// Lists the queues that have limits.
+    fn limits(&self) -> Answer<'_, Vec<(String, Limit)>>;
 
     /// Tells what a schedule is from now on. If it was something else, its pending jobs go.
     fn declare(&self, schedule: ScheduleSpec) -> Answer<'_, ()>;
@@ -151,8 +180,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// the schedule waits or, without overlap, runs. Returns `true` if this call did.
     fn fill_slot(&self, slot: Slot) -> Answer<'_, bool>;
 
-    /// Deletes done and cancelled jobs that ended before `before`, at most `limit`, and returns how many.
-    fn prune(&self, before: Micros, limit: usize) -> Answer<'_, u64>;
+    /// Changes the jobs of a filter, at most as many as it says, and returns which.
+    fn change(&self, change: Change, filter: Filter, now: Micros) -> Answer<'_, Vec<JobId>>;
 
     /// Returns a handle to the same store that works on another runtime, for heartbeats that go on while handlers
     /// block this one. `None` if there is no other way than this handle.

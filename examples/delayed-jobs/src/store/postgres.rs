@@ -24,12 +24,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgRow};
-use sqlx::{Arguments, AssertSqlSafe, Column, PgConnection, Row as _, TypeInfo};
+use sqlx::{Arguments, AssertSqlSafe, Column, Connection as _, PgConnection, Row as _, TypeInfo};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinSet;
 
 use super::sql::{self, Database, Execute, Purpose, Row, Sql, Value, dialect};
-use super::types::{Enqueued, NewJob};
+use super::types::{Ended, Enqueued, NewJob};
 use super::{Answer, Store, StoreError};
 use crate::time::{Clock, Micros};
 
@@ -91,11 +91,21 @@ impl Database for Postgres {
         })
     }
 
+    fn steps(&self, steps: Vec<(&'static str, Vec<Value>)>) -> Answer<'_, Vec<Vec<Row>>> {
+        Box::pin(async move {
+            let steps = steps.into_iter();
+            let steps = steps.map(|(sql, values)| Ok((sql, arguments(values)?)));
+            let steps: Result<Vec<_>, StoreError> = steps.collect();
+            self.work.steps(steps?).await
+        })
+    }
+
     fn finish(&self, values: Vec<Value>) -> Answer<'_, bool> {
         Box::pin(self.finisher.finish(values))
     }
 
-    fn insert(&self, values: Vec<Value>, soon: bool) -> Answer<'_, Vec<Row>> {
+    /// All columns, whatever one job needs: it goes together with others.
+    fn insert(&self, values: Vec<Value>, _: usize, soon: bool) -> Answer<'_, Vec<Row>> {
         Box::pin(self.inserter.insert(values, soon))
     }
 
@@ -145,7 +155,17 @@ fn for_postgres(sql: &str, schema: Option<&str>, tell: Option<&str>) -> String {
     let Some(schema) = schema else {
         return text;
     };
-    for before in ["from ", "into ", "update ", "table ", " on ", "drop index "] {
+    let before = [
+        "from ",
+        "into ",
+        "update ",
+        "table ",
+        " on ",
+        "join ",
+        "function ",
+        "drop index ",
+    ];
+    for before in before {
         let after = format!("{before}\"{schema}\".delayed_jobs");
         text = text.replace(&format!("{before}delayed_jobs"), &after);
     }
@@ -180,6 +200,24 @@ async fn fetch(
     let query = sqlx::query_with(AssertSqlSafe(sql), arguments).persistent(is_kept);
     let rows = query.fetch_all(connection).await?;
     rows.into_iter().map(row).collect()
+}
+
+/// One statement, or many in a transaction.
+async fn fetch_steps(
+    connection: &mut PgConnection,
+    steps: &[(Arc<str>, PgArguments)],
+) -> Result<Vec<Vec<Row>>, sqlx::Error> {
+    if let [(sql, arguments)] = steps {
+        let rows = fetch(connection, Arc::clone(sql), arguments.clone()).await?;
+        return Ok(vec![rows]);
+    }
+    let mut transaction = connection.begin().await?;
+    let mut rows = Vec::with_capacity(steps.len());
+    for (sql, arguments) in steps {
+        rows.push(fetch(&mut transaction, Arc::clone(sql), arguments.clone()).await?);
+    }
+    transaction.commit().await?;
+    Ok(rows)
 }
 
 fn row(row: PgRow) -> Result<Row, sqlx::Error> {
@@ -218,6 +256,16 @@ pub(crate) async fn enqueue_in(
 ) -> Result<Enqueued, StoreError> {
     let connection = AsyncMutex::new(connection);
     sql::enqueue(&Theirs { connection, schema }, job, true).await
+}
+
+/// Ends a claim within the caller's transaction.
+pub(crate) async fn finish_in(
+    connection: &mut PgConnection,
+    schema: Option<&str>,
+    ended: Ended,
+) -> Result<bool, StoreError> {
+    let connection = AsyncMutex::new(connection);
+    sql::finish(&Theirs { connection, schema }, ended).await
 }
 
 #[cfg(test)]

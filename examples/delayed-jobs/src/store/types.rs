@@ -1,9 +1,12 @@
 //! Arguments and results of a store.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::job::{JobId, Priority, State};
 use crate::time::Micros;
+use crate::unique::UniqueWhile;
 
 /// A job on its way into a store.
 #[derive(Clone, Debug)]
@@ -20,20 +23,41 @@ pub struct NewJob {
     pub run_at: Micros,
     /// When it was handed in.
     pub created_at: Micros,
-    /// The key that no other unfinished job may have.
+    /// The maximum number of attempts, if it is not for the handler to say.
+    pub attempts: Option<u32>,
+    /// How long a run may take, if it is not for the handler to say.
+    pub timeout: Option<Duration>,
+    /// What the limits for keys are counted by.
+    pub limit_key: Option<String>,
+    /// The key that no other job may hold.
     pub key: Option<UniqueKey>,
+    /// The jobs that it comes after.
+    pub after: Option<After>,
 }
 
-/// A key, and what happens if an unfinished job has it.
+/// Jobs that another one comes after. One that is not there any more counts as done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct After {
+    /// Which.
+    pub jobs: Vec<JobId>,
+    /// Whether they have ended is enough; otherwise the job is cancelled if one of them is not done in the end.
+    pub any_end: bool,
+}
+
+/// A key, and what happens if another job holds it.
 #[derive(Clone, Debug)]
 pub struct UniqueKey {
     /// The key. It is unique in the store, over all kinds and queues.
     pub key: String,
     /// What happens if it is taken.
     pub on_duplicate: OnDuplicate,
+    /// The states in which a job holds it.
+    pub within: UniqueWhile,
+    /// The end of the period that it is for, if it is for one: another period is another key.
+    pub until: Option<Micros>,
 }
 
-/// A rule for a new job whose key an unfinished job has already.
+/// A rule for a new job whose key another job holds already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnDuplicate {
@@ -41,8 +65,8 @@ pub enum OnDuplicate {
     Reject,
     /// The old one stays as it is, and the new one is dropped.
     Keep,
-    /// The new one replaces the old one and gets its id. If the old one is running already, it continues
-    /// without the key, concurrently with the new one.
+    /// The new one replaces the old one and gets its id. If the old one has started already, it loses the key to the
+    /// new one: a running one continues, concurrently with the new one.
     Replace,
 }
 
@@ -89,6 +113,21 @@ pub struct Claim {
     pub kinds: Vec<String>,
     /// Which jobs of lost workers are claimed.
     pub suspects: Suspects,
+    /// Whether the queue has limits over all workers. Nothing is claimed from one that has some if this is not so.
+    pub limited: bool,
+    /// How much longer a job may wait until it goes before others of the next higher priority; for ever if there is
+    /// no such time.
+    pub ageing: Option<Duration>,
+}
+
+/// What a claim brings.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Lot {
+    /// The jobs, in their order.
+    pub jobs: Vec<Claimed>,
+    /// When to claim again, if due jobs were left behind for the limits of their queue.
+    pub again: Option<Micros>,
 }
 
 /// A rule for jobs that were running when their worker was lost, and may have been the reason.
@@ -115,6 +154,10 @@ pub struct Claimed {
     pub attempt: u32,
     /// When it was due.
     pub run_at: Micros,
+    /// The maximum number of attempts, if the job has its own.
+    pub attempts: Option<u32>,
+    /// How long a run may take, if the job has its own limit.
+    pub timeout: Option<Duration>,
 }
 
 /// One claim of one job.
@@ -142,7 +185,10 @@ pub struct Ended {
 #[non_exhaustive]
 pub enum Verdict {
     /// It succeeded.
-    Done,
+    Done {
+        /// What it has brought forth, as JSON.
+        output: Option<String>,
+    },
     /// It failed, and is retried.
     Retry {
         /// When it is retried.
@@ -219,26 +265,51 @@ pub struct Slot {
     pub job: NewJob,
 }
 
-/// A filter for the jobs to list.
+/// A filter for jobs: those to list, or to change together.
 #[derive(Clone, Debug)]
 pub struct Filter {
+    /// Only this job.
+    pub id: Option<JobId>,
     /// Only jobs in this state.
     pub state: Option<State>,
     /// Only jobs in this queue.
     pub queue: Option<String>,
     /// Only jobs of this kind.
     pub kind: Option<String>,
+    /// Only jobs with this key, whether they still hold it or not.
+    pub key: Option<String>,
+    /// Only jobs that ended before this time, and whose key is not kept beyond it.
+    pub ended_before: Option<Micros>,
+    /// Only jobs that come after this one in the order of a list: the next page.
+    pub after: Option<JobId>,
     /// The maximum number of jobs.
     pub limit: usize,
+}
+
+/// A change of many jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// Pending ones are cancelled, and running ones are to be.
+    Cancel,
+    /// Dead and cancelled ones are pending again, due at once and with all their attempts; pending ones are due at once
+    /// if the filter asks for that state. Of several that would hold one key it is the latest.
+    Retry,
+    /// All but running ones are deleted.
+    Delete,
 }
 
 impl Default for Filter {
     /// Returns a filter for any job, at most 100.
     fn default() -> Filter {
         Filter {
+            id: None,
             state: None,
             queue: None,
             kind: None,
+            key: None,
+            ended_before: None,
+            after: None,
             limit: 100,
         }
     }
@@ -286,4 +357,30 @@ pub struct QueueRow {
     pub paused: bool,
     /// The number of its jobs that are pending or running.
     pub unfinished: u64,
+}
+
+/// A worker that lives, by its own word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WorkerRow {
+    /// Its name, which is unique.
+    pub name: String,
+    /// The name of its machine.
+    pub host: String,
+    /// Its queues and their concurrency, in words.
+    pub queues: String,
+    /// When it began.
+    pub began_at: Micros,
+    /// Until then it is believed to live.
+    pub until: Micros,
+}
+
+/// A schedule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ScheduleRow {
+    /// Its name.
+    pub name: String,
+    /// What it is: its times, its kind, its queue and its payload, in words.
+    pub spec: String,
+    /// The slot that it has filled last: its next run, or the last one.
+    pub slot: Option<Micros>,
 }

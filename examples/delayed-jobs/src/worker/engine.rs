@@ -22,9 +22,12 @@ use super::schedule::Schedule;
 use super::settings::Settings;
 use super::trouble::Trouble;
 use crate::handler::Handlers;
-use crate::job::JobId;
+use crate::job::{JobId, State};
 use crate::metrics::Metrics;
-use crate::store::{Answer, Claim, Claimed, Ended, Lease, Store, StoreError, Suspects, Verdict};
+use crate::store::{
+    Answer, Change, Claim, Claimed, Ended, Filter, Lease, Lot, Store, StoreError, Suspects,
+    Verdict, WorkerRow,
+};
 use crate::time::{Clock, Micros};
 
 /// From a change by another worker to the claim for it, so that many changes are one claim.
@@ -44,6 +47,9 @@ const PRUNED: usize = 500;
 
 /// No call of a worker takes longer, however long the lease is.
 const LONGEST_CALL: Duration = Duration::from_secs(10);
+
+/// From one sign of life for those who look on to the next.
+const BEAT: Duration = Duration::from_secs(10);
 
 /// A clock that is off by more than this was set.
 const STEP: Duration = Duration::from_secs(1);
@@ -79,6 +85,8 @@ pub(super) struct Lane {
     pub(super) reach: AtomicI64,
     /// How long a run takes of late, in microseconds.
     run_time: AtomicU64,
+    /// The queue had limits over all workers at the last look.
+    limited: AtomicBool,
 }
 
 impl Lane {
@@ -91,6 +99,7 @@ impl Lane {
             more: AtomicBool::new(false),
             reach: AtomicI64::new(0),
             run_time: AtomicU64::new(u64::MAX),
+            limited: AtomicBool::new(false),
         }
     }
 
@@ -160,6 +169,8 @@ pub(crate) struct Engine {
     pub(super) strays: AtomicBool,
     /// The clock at the last look, by itself and by a clock that cannot be set.
     pub(super) last_look: Mutex<Option<(Micros, Instant)>>,
+    /// When it last told that it lives.
+    pub(super) last_beat: Mutex<Option<Instant>>,
     /// Until then no lease is taken back, since the clock was set.
     pub(super) quiet_until: Mutex<Option<Instant>>,
     /// When the runtime gave its last sign of life, in milliseconds since `begun`.
@@ -238,6 +249,8 @@ impl Engine {
             lease_until: now.after(self.settings.lease),
             kinds: self.kinds.clone(),
             suspects,
+            limited: self.lanes[at].limited.load(Ordering::Relaxed),
+            ageing: self.settings.ageing,
         }
     }
 
@@ -270,12 +283,14 @@ impl Engine {
         let cost = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.claim_cost.store(cost, Ordering::Relaxed);
         match claimed {
-            Ok(claimed) => {
+            Ok(Lot { jobs, again }) => {
                 self.trouble.is_well();
-                if claimed.len() < free {
+                if let Some(again) = again {
+                    self.claim_after(at, self.clock.until(again));
+                } else if jobs.len() < free {
                     lane.more.store(false, Ordering::SeqCst);
                 }
-                for job in claimed {
+                for job in jobs {
                     self.start(at, job);
                 }
             }
@@ -337,7 +352,7 @@ impl Engine {
         let claim = self.request(at, 1, Suspects::Alone(crashes));
         let claimed = self.limited(self.store.claim(claim)).await;
         let claimed = claimed.inspect_err(|_| self.strays.store(true, Ordering::SeqCst))?;
-        for job in claimed {
+        for job in claimed.jobs {
             tracing::info!(job = %job.lease.id, "a job that has lost workers runs alone");
             self.start(at, job);
         }
@@ -462,6 +477,12 @@ impl Engine {
             self.cancel(id);
         }
         self.fill_slots().await?;
+        self.show_life().await?;
+        let limits = self.limited(self.store.limits()).await?;
+        for lane in &self.lanes {
+            let is_limited = limits.iter().any(|(queue, _)| *queue == lane.queue);
+            lane.limited.store(is_limited, Ordering::Relaxed);
+        }
         let mut next = rescan;
         let until = now.after(look_ahead);
         let room = (window / self.lanes.len()).max(1);
@@ -491,6 +512,27 @@ impl Engine {
             next = next.min(expiry);
         }
         Ok(next.max(SHORTEST))
+    }
+
+    /// Tells those who look on that this worker lives, now and then.
+    async fn show_life(&self) -> Result<(), StoreError> {
+        let is_due = lock(&self.last_beat).is_none_or(|last| last.elapsed() >= BEAT);
+        if self.closing.load(Ordering::SeqCst) || !is_due {
+            return Ok(());
+        }
+        let queues = self.lanes.iter();
+        let queues = queues.map(|lane| format!("{} {}", lane.queue, lane.limit));
+        let now = self.clock.now();
+        let worker = WorkerRow {
+            name: self.name.clone(),
+            host: host(),
+            queues: queues.collect::<Vec<_>>().join(", "),
+            began_at: self.born,
+            until: now.after(4 * BEAT),
+        };
+        self.limited(self.store.beat(worker, now)).await?;
+        *lock(&self.last_beat) = Some(Instant::now());
+        Ok(())
     }
 
     /// Notices when the clock was set. Leases of others are left alone for as long as one lasts then: they may look
@@ -608,7 +650,8 @@ impl Engine {
         let kept: HashSet<_> = renewed.into_iter().collect();
         for lease in leases.iter().filter(|lease| !kept.contains(&lease.id)) {
             // It may have come to its end meanwhile.
-            if let Some(stops) = self.held.stops(lease.id, Some(*lease)) {
+            let stops = self.held.stops(lease.id, Some(*lease));
+            if let Some(stops) = stops.filter(|stops| !stops.completed.load(Ordering::SeqCst)) {
                 tracing::warn!(job = %lease.id, "the lease was lost: another worker may run the job");
                 self.metrics.lose_lease();
                 stops.lose();
@@ -617,23 +660,37 @@ impl Engine {
         Ok(())
     }
 
-    /// Forgets old jobs, few at a time and with pauses, since others wait for the same disk.
+    /// Forgets old jobs.
     pub(super) async fn prune(&self) {
-        let Some(retention) = self.settings.retention else {
-            return;
-        };
+        for (state, retention) in [
+            (State::Done, self.settings.retention),
+            (State::Cancelled, self.settings.retention),
+            (State::Dead, self.settings.dead_retention),
+        ] {
+            let Some(retention) = retention else { continue };
+            if let Err(error) = self.forget(state, retention).await {
+                self.trouble
+                    .failed("old jobs could not be forgotten", &error);
+            }
+        }
+    }
+
+    /// Few at a time and with pauses, since others wait for the same disk.
+    async fn forget(&self, state: State, retention: Duration) -> Result<(), StoreError> {
         loop {
             let begun = Instant::now();
-            let before = self.clock.now().before(retention);
-            match self.limited(self.store.prune(before, PRUNED)).await {
-                Ok(pruned) if pruned < PRUNED as u64 => return,
-                Ok(_) => sleep(Duration::from_millis(20).max(3 * begun.elapsed())).await,
-                Err(error) => {
-                    self.trouble
-                        .failed("old jobs could not be forgotten", &error);
-                    return;
-                }
+            let now = self.clock.now();
+            let old = Filter {
+                state: Some(state),
+                ended_before: Some(now.before(retention)),
+                limit: PRUNED,
+                ..Filter::default()
+            };
+            let forgotten = self.store.change(Change::Delete, old, now);
+            if self.limited(forgotten).await?.len() < PRUNED {
+                return Ok(());
             }
+            sleep(Duration::from_millis(20).max(3 * begun.elapsed())).await;
         }
     }
 
@@ -671,6 +728,8 @@ impl Engine {
                 engine.store.finish(ended).await
             });
         }
+        let engine = Arc::clone(self);
+        calls.spawn(async move { engine.store.leave(&engine.name).await.map(|()| true) });
         let mut left = calls.len();
         let all = async {
             while let Some(Ok(given_back)) = calls.join_next().await {
@@ -691,6 +750,13 @@ impl Engine {
             );
         }
     }
+}
+
+/// The name of this machine.
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = name.or_else(|| std::env::var("HOSTNAME").ok());
+    name.map_or_else(|| "unknown".to_owned(), |name| name.trim().to_owned())
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

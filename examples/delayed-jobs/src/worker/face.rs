@@ -13,6 +13,7 @@ use tokio::sync::{Notify, RwLock};
 use tokio_util::sync::CancellationToken;
 
 use super::engine::{Engine, HeldJobs, Lane};
+use super::every::Every;
 use super::heart::{Heart, SELDOM};
 use super::schedule::{Recurring, Schedule};
 use super::settings::{CONCURRENCY, Settings};
@@ -175,13 +176,14 @@ impl Worker {
         self
     }
 
-    /// Schedules a job at each full period since 1970, UTC: every hour on the hour.
+    /// Schedules a job at each time of `every`: a `Duration`, for each full period since 1970, UTC, so every hour on the
+    /// hour; or a cron expression in a time zone.
     ///
     /// There is one job per time, however many workers have this schedule. If no worker is alive at that time it
     /// runs when one is; further times that passed meanwhile are skipped, and so are those at which the last run has
     /// not ended. [`every_with`](Worker::every_with) has other rules.
     ///
-    /// A schedule that has another period or payload than before under its name replaces it.
+    /// A schedule that has other times or another payload than before under its name replaces it.
     ///
     /// # Panics
     ///
@@ -191,14 +193,14 @@ impl Worker {
     pub fn every<T: Payload>(
         self,
         name: impl Into<String>,
-        period: Duration,
+        every: impl Into<Every>,
         payload: &T,
     ) -> Worker {
-        self.every_with(Recurring::default(), name, period, payload)
+        self.every_with(Recurring::default(), name, every, payload)
     }
 
-    /// Schedules a job at each full period since 1970, UTC, with rules for missed and overlapping runs; otherwise
-    /// like [`every`](Worker::every).
+    /// Schedules a job at each time of `every`, with rules for missed and overlapping runs; otherwise like
+    /// [`every`](Worker::every).
     ///
     /// # Panics
     ///
@@ -208,16 +210,16 @@ impl Worker {
         mut self,
         recurring: Recurring,
         name: impl Into<String>,
-        period: Duration,
+        every: impl Into<Every>,
         payload: &T,
     ) -> Worker {
-        let name = name.into();
+        let (name, every) = (name.into(), every.into());
         assert!(
             self.schedules.iter().all(|known| known.name != name),
             "delayed-jobs: there is a schedule `{name}` already"
         );
         assert!(
-            period.as_micros() > 0,
+            every.is_sound(),
             "delayed-jobs: a period must be at least a microsecond"
         );
         let payload = match serde_json::to_string(payload) {
@@ -226,7 +228,7 @@ impl Worker {
         };
         self.schedules.push(Schedule {
             name,
-            period,
+            every,
             kind: T::KIND,
             queue: T::QUEUE,
             payload,
@@ -273,9 +275,23 @@ impl Worker {
         self
     }
 
-    /// Sets how long done and cancelled jobs are kept; a day by default. Dead ones are never deleted.
+    /// Lets priorities age: a due job that has waited for this long goes before jobs of the next higher priority that
+    /// become due, and so on. Without it, which is the default, a job waits for as long as others of a higher priority
+    /// are due.
+    pub fn ageing(mut self, step: Duration) -> Worker {
+        self.settings.ageing = Some(step);
+        self
+    }
+
+    /// Sets how long done and cancelled jobs are kept; a day by default.
     pub fn retention(mut self, retention: Duration) -> Worker {
         self.settings.retention = Some(retention);
+        self
+    }
+
+    /// Sets how long dead jobs are kept; by default they are never deleted.
+    pub fn dead_retention(mut self, retention: Duration) -> Worker {
+        self.settings.dead_retention = Some(retention);
         self
     }
 
@@ -415,6 +431,7 @@ impl Life {
             claiming: RwLock::new(()),
             strays: AtomicBool::new(false),
             last_look: Mutex::default(),
+            last_beat: Mutex::default(),
             quiet_until: Mutex::default(),
             pulse: AtomicU64::new(0),
             begun: std::time::Instant::now(),
@@ -450,7 +467,8 @@ impl Life {
         }
         let pruning = Arc::clone(engine);
         let (often, seldom) = (Duration::from_secs(1), Duration::from_secs(60));
-        let retention = engine.settings.retention.unwrap_or(seldom);
+        let retentions = [engine.settings.retention, engine.settings.dead_retention];
+        let retention = retentions.into_iter().flatten().min().unwrap_or(seldom);
         upkeep.every(retention.clamp(often, seldom)).run(move |_| {
             let engine = Arc::clone(&pruning);
             async move { engine.prune().await }

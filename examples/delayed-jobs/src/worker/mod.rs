@@ -9,6 +9,7 @@
 //! run       one run of one job, and its verdict
 //! words     what errors and panics of handlers say
 //! schedule  which jobs a schedule wants
+//! every     the times of a schedule
 //! settings  what can be set
 //! ```
 //!
@@ -32,6 +33,7 @@
 //! ```
 
 mod engine;
+mod every;
 mod face;
 mod heart;
 mod run;
@@ -41,6 +43,9 @@ mod site;
 mod trouble;
 mod words;
 
+#[cfg(feature = "cron")]
+pub use every::CronError;
+pub use every::Every;
 pub use face::{Handling, Worker};
 pub use schedule::{MissedRuns, Recurring};
 pub(crate) use site::Site;

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::Engine;
 use super::words::{drop_quietly, error_text, panic_text};
-use crate::handler::Context;
+use crate::handler::{Context, Output};
 use crate::retry::{Failure, Next};
 use crate::store::{Claimed, Ended, Lease, Verdict};
 
@@ -25,6 +25,8 @@ pub(super) struct Stops {
     pub(super) token: CancellationToken,
     cancelled: CancellationToken,
     lost: CancellationToken,
+    /// The handler has ended the job in a transaction of its own: whether the lease is held says nothing any more.
+    pub(super) completed: Arc<AtomicBool>,
 }
 
 impl Stops {
@@ -77,6 +79,7 @@ pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: S
     }
     let id = job.lease.id;
     tracing::debug!(job = %id, kind = job.kind, attempt = job.attempt, ?lateness, "started");
+    let output = Output::default();
     let context = Context {
         store: Arc::clone(&engine.store),
         lease: job.lease,
@@ -84,18 +87,20 @@ pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: S
         run_at: job.run_at,
         lateness,
         token: stops.token.clone(),
+        output: output.clone(),
+        completed: Arc::clone(&stops.completed),
     };
     let begun = Instant::now();
     let end = caught(supervise(&engine, &job, context, &stops)).await;
     let took = begun.elapsed();
     engine.lanes[lane].ran(took);
-    if let Some(verdict) = judge(&engine, &job, end, &stops) {
+    if let Some(verdict) = judge(&engine, &job, end, &stops, &output) {
         say(&job, &verdict, took);
         let again = match &verdict {
             Verdict::Retry { at, .. } | Verdict::Snoozed { at } => Some(*at),
             _ => None,
         };
-        conclude(&engine, &job, verdict, took).await;
+        conclude(&engine, &job, verdict, took, &stops).await;
         if let Some(at) = again {
             engine.hint(lane, job.lease.id, at);
         }
@@ -108,7 +113,7 @@ pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: S
 fn say(job: &Claimed, verdict: &Verdict, took: Duration) {
     let (id, kind, attempt) = (job.lease.id, &job.kind, job.attempt);
     match verdict {
-        Verdict::Done => tracing::debug!(job = %id, kind, attempt, ?took, "done"),
+        Verdict::Done { .. } => tracing::debug!(job = %id, kind, attempt, ?took, "done"),
         Verdict::Retry { at, error } => {
             tracing::warn!(job = %id, kind, attempt, ?took, %at, error, "failed, and is tried again");
         }
@@ -123,7 +128,7 @@ fn say(job: &Claimed, verdict: &Verdict, took: Duration) {
 
 async fn supervise(engine: &Engine, job: &Claimed, context: Context, stops: &Stops) -> End {
     let handler = engine.handlers.of(&job.kind);
-    let timeout = handler.and_then(|handler| handler.timeout);
+    let timeout = job.timeout.or(handler.and_then(|handler| handler.timeout));
     let work = async { engine.handlers.start(job, context)?.await };
     // Once more round the runtime when the time is over, and what is finished comes first: a run that ends at that
     // very moment has ended.
@@ -166,10 +171,19 @@ async fn caught(work: impl Future<Output = End>) -> End {
 }
 
 /// `None` if it is not ours to say.
-fn judge(engine: &Engine, job: &Claimed, end: End, stops: &Stops) -> Option<Verdict> {
+fn judge(
+    engine: &Engine,
+    job: &Claimed,
+    end: End,
+    stops: &Stops,
+    output: &Output,
+) -> Option<Verdict> {
     let failure = match end {
         End::Lost => return None,
-        End::Returned(Ok(())) => return Some(Verdict::Done),
+        End::Returned(Ok(())) => {
+            let output = output.lock().take();
+            return Some(Verdict::Done { output });
+        }
         End::Cancelled => return Some(Verdict::Cancelled),
         End::Returned(Err(failure)) => failure,
         End::TimedOut(timeout) => Failure::new(format!("not done after {timeout:?}")),
@@ -189,7 +203,9 @@ fn judge(engine: &Engine, job: &Claimed, end: End, stops: &Stops) -> Option<Verd
         return Some(Verdict::Released);
     }
     let retry = engine.handlers.of(&job.kind).map(|handler| handler.retry);
-    let wait = retry.unwrap_or_default().wait(job.attempt);
+    let retry = retry.unwrap_or_default();
+    let retry = job.attempts.map_or(retry, |most| retry.attempts(most));
+    let wait = retry.wait(job.attempt);
     let wait = match next {
         Next::After(asked) => wait.map(|_| asked),
         Next::Dead => None,
@@ -205,9 +221,9 @@ fn judge(engine: &Engine, job: &Claimed, end: End, stops: &Stops) -> Option<Verd
 }
 
 /// Tells the store, as long as the lease would last without a sign of life.
-async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Duration) {
+async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Duration, stops: &Stops) {
     let outcome = match &verdict {
-        Verdict::Done => "done",
+        Verdict::Done { .. } => "done",
         Verdict::Retry { .. } => "failed",
         Verdict::Dead { .. } => "dead",
         Verdict::Cancelled => "cancelled",
@@ -225,6 +241,12 @@ async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Durati
             Ok(true) => {
                 engine.metrics.end(outcome);
                 crate::metrics::ended(&job.kind, outcome, took);
+                return;
+            }
+            Ok(false) if stops.completed.load(Ordering::SeqCst) => {
+                // The transaction of the handler was committed, whatever the handler has returned.
+                engine.metrics.end("done");
+                crate::metrics::ended(&job.kind, "done", took);
                 return;
             }
             Ok(false) => {

@@ -1,7 +1,6 @@
 //! Which jobs a schedule wants.
 
-use std::time::Duration;
-
+use super::every::Every;
 use crate::job::Priority;
 use crate::store::{NewJob, ScheduleSpec, Slot};
 use crate::time::Micros;
@@ -51,13 +50,13 @@ impl Recurring {
     }
 }
 
-/// A job for each full period since 1970, UTC.
+/// A job for each time of a schedule.
 ///
 /// At most one waits at a time: the next one is made when it has begun, or has ended if runs may not overlap.
 #[derive(Debug)]
 pub(crate) struct Schedule {
     pub(crate) name: String,
-    pub(crate) period: Duration,
+    pub(crate) every: Every,
     pub(crate) kind: &'static str,
     pub(crate) queue: &'static str,
     pub(crate) payload: String,
@@ -67,7 +66,7 @@ pub(crate) struct Schedule {
 impl Schedule {
     pub(super) fn spec(&self) -> ScheduleSpec {
         let Schedule {
-            period,
+            every,
             kind,
             queue,
             payload,
@@ -75,10 +74,7 @@ impl Schedule {
         } = self;
         ScheduleSpec {
             name: self.name.clone(),
-            spec: format!(
-                "every {} us: {kind} in {queue} with {payload}",
-                period.as_micros()
-            ),
+            spec: format!("{every}: {kind} in {queue} with {payload}"),
         }
     }
 
@@ -90,26 +86,23 @@ impl Schedule {
     /// The slot that should be filled by now. It is in the store long before its time, so that it is not lost if no
     /// worker lives then: it runs when one does.
     pub(super) fn next(&self, now: Micros, last: Option<Micros>) -> Slot {
-        let period = i64::try_from(self.period.as_micros()).unwrap_or(i64::MAX);
-        let ahead = (now.0.div_euclid(period) + 1).saturating_mul(period);
+        let ahead = self.every.next(now);
         let slot = match (self.recurring.missed, last) {
-            (MissedRuns::Last(most), Some(last)) if last.0 < ahead => {
-                let first = ahead.saturating_sub(period.saturating_mul(i64::from(most)));
-                last.0.saturating_add(period).clamp(first.min(ahead), ahead)
+            (MissedRuns::Last(most), Some(last)) if last < ahead => {
+                self.every.missed(most, last, ahead)
             }
             _ => ahead,
         };
         let earliest = match self.recurring.missed {
-            MissedRuns::Skip => now.0.saturating_sub(period),
-            _ => i64::MIN,
+            MissedRuns::Skip => self.every.before(ahead),
+            _ => Micros(i64::MIN),
         };
-        let slot = Micros(slot);
         Slot {
             schedule: self.name.clone(),
             spec: self.spec().spec,
             slot,
-            earliest: Micros(earliest),
-            latest: Micros(ahead.saturating_add(period)),
+            earliest,
+            latest: self.every.next(ahead),
             overlap: self.recurring.overlap,
             job: NewJob {
                 kind: self.kind.to_owned(),
@@ -118,7 +111,11 @@ impl Schedule {
                 priority: Priority::default(),
                 run_at: slot,
                 created_at: now,
+                attempts: None,
+                timeout: None,
+                limit_key: None,
                 key: None,
+                after: None,
             },
         }
     }
@@ -126,12 +123,14 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn next(period: u64, now: i64, missed: MissedRuns, last: Option<i64>) -> i64 {
         let schedule = Schedule {
             name: "tick".to_owned(),
-            period: Duration::from_micros(period),
+            every: Duration::from_micros(period).into(),
             kind: "tick",
             queue: "default",
             payload: "null".to_owned(),

@@ -21,8 +21,12 @@ pub(crate) struct Settings {
     pub(crate) cancel_grace: Duration,
     /// How long running jobs may go on after the shutdown.
     pub(crate) grace: Duration,
+    /// How much longer a job waits until it goes before others of the next higher priority.
+    pub(crate) ageing: Option<Duration>,
     /// How long done and cancelled jobs are remembered.
     pub(crate) retention: Option<Duration>,
+    /// How long dead jobs are.
+    pub(crate) dead_retention: Option<Duration>,
 }
 
 impl Default for Settings {
@@ -35,7 +39,9 @@ impl Default for Settings {
             crashes: 3,
             cancel_grace: Duration::from_secs(5),
             grace: Duration::from_secs(15),
+            ageing: None,
             retention: Some(Duration::from_secs(24 * 3600)),
+            dead_retention: None,
         }
     }
 }

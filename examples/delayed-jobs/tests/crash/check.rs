@@ -7,7 +7,7 @@ use delayed_jobs::{Filter, Micros, Queue, State};
 
 use super::child::{LEASE, LIMIT, Work};
 use super::log::{Event, Line};
-use super::parent::Crashes;
+use super::parent::{Crashes, TAIL};
 
 /// From the claim, which begins the lease, to the first line that a job writes.
 const ON_THE_WAY: Duration = Duration::from_millis(250);
@@ -17,19 +17,31 @@ pub(crate) async fn all(
     lines: &[Line],
     plan: &Crashes,
     kills: &[Micros],
-    last: Micros,
+    floor: (Duration, Duration),
 ) {
     nothing_is_lost(queue, plan).await;
     the_dead_are_those_that_always_fail(queue, plan).await;
     effects_are_repeated_only_across_a_kill(lines, kills);
     nothing_starts_before_its_time(lines);
     nothing_is_claimed_twice_while_its_lease_lives(lines);
-    jobs_after_the_last_restart_are_hardly_late(lines, last);
+    jobs_that_meet_a_free_slot_are_hardly_late(lines, plan, floor);
+}
+
+/// A start may take as many times as long as a single claim on a machine that has much else to do: it waits for the commit
+/// before its own and for its turn on a processor, and so does what the claim is for.
+pub(crate) const TIMES: u32 = 5;
+
+/// Of sorted times the one at this part of them.
+pub(crate) fn at(late: &[Duration], part: f64) -> Duration {
+    let last = late.len().saturating_sub(1) as f64;
+    late.get((last * part) as usize)
+        .copied()
+        .unwrap_or_default()
 }
 
 async fn nothing_is_lost(queue: &Queue, plan: &Crashes) {
     let counts = queue.counts().await.expect("counts");
-    let lost = i64::from(plan.jobs) - (counts.done + counts.dead) as i64;
+    let lost = i64::from(plan.jobs + TAIL) - (counts.done + counts.dead) as i64;
     println!("   {} done, {} dead, lost {lost}", counts.done, counts.dead);
     assert_eq!(lost, 0, "{counts:?}");
 }
@@ -43,7 +55,7 @@ async fn the_dead_are_those_that_always_fail(queue: &Queue, plan: &Crashes) {
     let dead = queue.list(filter).await.expect("a list");
     let number = |payload: &str| serde_json::from_str::<Work>(payload).expect("ours").number;
     let dead: BTreeSet<u32> = dead.iter().map(|job| number(&job.payload)).collect();
-    let planned = (0..plan.jobs).filter(|number| Work { number: *number }.always_fails());
+    let planned = (0..plan.jobs + TAIL).filter(|number| Work { number: *number }.always_fails());
     assert_eq!(dead, planned.collect());
 }
 
@@ -96,11 +108,17 @@ fn nothing_is_claimed_twice_while_its_lease_lives(lines: &[Line]) {
     println!("   {cut_off} runs were cut off, and started again after their lease");
 }
 
-fn jobs_after_the_last_restart_are_hardly_late(lines: &[Line], last: Micros) {
-    let from = last.after(Duration::from_secs(1)).0;
+/// By some milliseconds, which no polling reaches: half of its period would be the median. On a machine that has much
+/// else to do it is more, but not more than a few times as much as a single claim takes there. The jobs of the tail are
+/// so few that there always is a free slot; of the others many wait for one on such a machine.
+fn jobs_that_meet_a_free_slot_are_hardly_late(
+    lines: &[Line],
+    plan: &Crashes,
+    floor: (Duration, Duration),
+) {
     let starts = lines
         .iter()
-        .filter(|line| line.event == Event::Start && line.run_at >= from);
+        .filter(|line| line.event == Event::Start && line.number >= plan.jobs);
     let mut late: Vec<_> = starts
         .map(|line| Micros(line.at).since(Micros(line.run_at)))
         .collect();
@@ -110,13 +128,16 @@ fn jobs_after_the_last_restart_are_hardly_late(lines: &[Line], last: Micros) {
         "only {} jobs are left to look at",
         late.len()
     );
-    let at = |part: f64| late[((late.len() - 1) as f64 * part) as usize];
-    let (p50, p99) = (at(0.5), at(0.99));
+    let (p50, p99) = (at(&late, 0.5), at(&late, 0.99));
     println!(
-        "   lateness of {} starts: p50 {p50:?}, p99 {p99:?}, max {:?}",
+        "   lateness of {} starts: p50 {p50:?}, p99 {p99:?}, max {:?}; of single claims meanwhile: p50 {:?}, p99 {:?}",
         late.len(),
-        at(1.0)
+        at(&late, 1.0),
+        floor.0,
+        floor.1
     );
-    assert!(p50 <= Duration::from_millis(15), "p50 {p50:?}");
-    assert!(p99 <= Duration::from_millis(100), "p99 {p99:?}");
+    let most = Duration::from_millis(15) + TIMES * floor.0;
+    assert!(p50 <= most, "p50 {p50:?}, at most {most:?}");
+    let most = Duration::from_millis(100) + TIMES * floor.1;
+    assert!(p99 <= most, "p99 {p99:?}, at most {most:?}");
 }

@@ -11,6 +11,7 @@
 
 mod check;
 mod child;
+mod floor;
 mod log;
 mod parent;
 #[path = "../support/mod.rs"]
@@ -43,14 +44,17 @@ fn main() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
         println!("== crashes on SQLite, one worker: {crashes:?}");
-        let (_dir, address) = support::sqlite();
-        parent::crashes(&address, 1, &crashes).await;
+        let (dir, address) = support::sqlite();
+        let beside = dir.path().join("beside.db");
+        let beside = beside.to_str().expect("a path in UTF-8");
+        parent::crashes(&address, beside, 1, &crashes).await;
         println!("== a crowd on SQLite: {crowd:?}");
         let (_dir, address) = support::sqlite();
         parent::crowd(&address, &crowd).await;
         if let Some(postgres) = support::postgres() {
             println!("== crashes on Postgres, two workers: {crashes:?}");
-            parent::crashes(&postgres.database().await, 2, &crashes).await;
+            let (tested, beside) = (postgres.database().await, postgres.database().await);
+            parent::crashes(&tested, &beside, 2, &crashes).await;
             println!("== a crowd on Postgres: {crowd:?}");
             parent::crowd(&postgres.database().await, &crowd).await;
         }

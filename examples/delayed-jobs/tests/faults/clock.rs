@@ -1,6 +1,6 @@
 //! On a paused clock: lateness, leases and times.
 
-use delayed_jobs::{Enqueued, Micros, OnDuplicate, State, testkit};
+use delayed_jobs::{Enqueued, Micros, OnDuplicate, State, Unique, testkit};
 use tokio::time::{advance, sleep, timeout};
 
 use super::*;
@@ -21,7 +21,7 @@ async fn a_job_that_is_replaced_starts_at_its_new_time() {
             job.await.expect("enqueued");
             sleep(SECOND / 2).await;
             let job = queue.enqueue(Note(2)).after((then - 500) * MILLI);
-            let outcome = job.unique_or("k", OnDuplicate::Replace).await;
+            let outcome = job.unique(Unique::key("k").or(OnDuplicate::Replace)).await;
             assert!(matches!(outcome, Ok(Enqueued::Replaced(_))), "{outcome:?}");
             sleep(2 * 86_400 * SECOND).await;
         })
@@ -40,7 +40,7 @@ async fn a_replaced_job_is_not_late_on_the_testkits_far_clock() {
     let moving = async {
         sleep(SECOND).await;
         let job = queue.enqueue(Note(2)).after(20 * SECOND);
-        job.unique_or("k", OnDuplicate::Replace)
+        job.unique(Unique::key("k").or(OnDuplicate::Replace))
             .await
             .expect("enqueued");
     };

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Instant;
 
-use delayed_jobs::{Failure, Handling, OnDuplicate, Retry, State};
+use delayed_jobs::{Failure, Handling, OnDuplicate, Retry, State, Unique};
 use tokio::time::{sleep, timeout};
 
 use super::*;
@@ -97,7 +97,7 @@ async fn a_job_that_is_replaced_is_not_late() {
             job.await.expect("enqueued");
             sleep(shift * MILLI).await;
             let job = queue.enqueue(Note(2)).after(SECOND);
-            job.unique_or("k", OnDuplicate::Replace)
+            job.unique(Unique::key("k").or(OnDuplicate::Replace))
                 .await
                 .expect("enqueued");
             sleep(4 * SECOND).await;

@@ -11,6 +11,7 @@ mod program;
 mod schedules;
 mod servers;
 mod steps;
+mod tls;
 mod watch;
 
 #[path = "../support/notes.rs"]

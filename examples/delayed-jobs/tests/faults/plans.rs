@@ -3,6 +3,7 @@
 //! The statements are taken from the databases themselves: a worker and a page run beside, and what they send is
 //! explained. So none is forgotten here.
 
+use delayed_jobs::{Change, Limit};
 use sqlx::{AssertSqlSafe, Executor, Row};
 use tokio::time::sleep;
 
@@ -34,20 +35,37 @@ async fn use_all(queue: &Queue) {
         .every("tick", 100 * MILLI, &Note(1))
         .concurrency("backlog", 4)
         .lease(300 * MILLI);
+    let limit = Limit::default().at_once(4).rate(500, SECOND).key_at_once(2);
+    queue.limit("backlog", limit).await.expect("set");
     let address = pages::served(queue).await;
     let busy = spawn(worker);
     for n in 0..20 {
         let job = queue
             .enqueue(Note(n))
-            .unique_or("k", delayed_jobs::OnDuplicate::Replace);
+            .unique(delayed_jobs::Unique::key("k").or(delayed_jobs::OnDuplicate::Replace));
         job.await.expect("enqueued");
         let keep = queue
             .enqueue(Note(n))
             .after(SECOND)
-            .unique_or("l", delayed_jobs::OnDuplicate::Keep);
+            .unique(delayed_jobs::Unique::key("l").or(delayed_jobs::OnDuplicate::Keep));
         let id = keep.await.expect("enqueued").id();
         let _ = queue.cancel(id).await;
         let _ = queue.retry(id).await;
+        let one = |state, key: Option<&str>| delayed_jobs::Filter {
+            state,
+            key: key.map(str::to_owned),
+            limit: 1,
+            ..delayed_jobs::Filter::default()
+        };
+        let cancelled = Some(delayed_jobs::State::Cancelled);
+        for (change, filter) in [
+            (Change::Cancel, one(None, Some("l"))),
+            (Change::Retry, one(cancelled, None)),
+            (Change::Cancel, one(None, Some("l"))),
+            (Change::Delete, one(cancelled, Some("l"))),
+        ] {
+            queue.change(change, filter).await.expect("changed");
+        }
         sleep(20 * MILLI).await;
     }
     let answer = pages::ask(address, "GET /api/overview", &["host: localhost"]).await;

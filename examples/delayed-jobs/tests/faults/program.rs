@@ -190,3 +190,56 @@ async fn a_second_signal_ends_the_program_at_once() {
     let ended = tokio::task::block_in_place(|| worker.wait(SECOND));
     assert!(ended.is_some(), "it is still there after a second signal");
 }
+
+#[tokio::test]
+async fn jobs_are_cancelled_retried_and_deleted_by_their_ids_or_by_what_they_are() {
+    let (_dir, path) = support::sqlite();
+    let queue = Queue::open(&path).await.expect("a new file");
+    for note in 0..6 {
+        let job = queue.enqueue(Note(note)).after(3600 * SECOND);
+        let queue = if note < 4 { "a" } else { "b" };
+        job.queue(queue).await.expect("enqueued");
+    }
+    for (args, words) in [
+        (
+            &["cancel", "1", "2"][..],
+            "job 1 is cancelled\njob 2 is cancelled",
+        ),
+        (&["cancel", "--queue", "a"], "2 jobs are cancelled"),
+        (
+            &["retry", "--state", "cancelled", "--kind", "note"],
+            "4 jobs are due now",
+        ),
+        (&["delete", "--queue", "b"], "2 jobs are deleted"),
+        (&["delete", "1"], "job 1 is deleted"),
+        (
+            &["ls", "--state", "pending", "--after", "3"],
+            "1 shown of 3 pending",
+        ),
+        (
+            &["delete", "--state", "done", "--ended", "1d"],
+            "0 jobs are deleted",
+        ),
+        (
+            &["limit", "a", "--at-once", "3", "--rate", "120/1m"],
+            "a: 3 at once, one each 500ms",
+        ),
+        (&["limits"], "a: 3 at once"),
+        (&["limit", "a", "--none"], "no queue has limits"),
+    ] {
+        let output = program(&[&["--database", &path], args].concat());
+        let said = said(&output);
+        assert!(
+            output.status.success() && said.contains(words),
+            "{args:?}: {said}"
+        );
+    }
+    for args in [
+        &["delete"][..],
+        &["delete", "1"],
+        &["retry", "2", "--queue", "a"],
+    ] {
+        let output = program(&[&["--database", &path], args].concat());
+        assert!(!output.status.success(), "{args:?}: {}", said(&output));
+    }
+}

@@ -1,6 +1,6 @@
 //! On a paused clock: schedules.
 
-use delayed_jobs::{Filter, State, testkit};
+use delayed_jobs::{Every, Filter, State, testkit};
 use tokio::time::sleep;
 
 use super::*;
@@ -143,4 +143,21 @@ async fn a_schedule_without_a_handler_is_a_mistake() {
     let (queue, log) = (testkit::queue(), Log::new());
     let worker = noting(&queue, &log).every("x", 10 * SECOND, &Other(1));
     let _ = testkit::run_for(worker, SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cron_expression_runs_at_the_times_of_its_zone() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let every = Every::cron("*/15 * * * *", "Asia/Kathmandu").expect("an expression");
+    let worker = noting(&queue, &log).every("quarters", every, &Note(1));
+    let now = queue.store().clock().now();
+    let quarter = 900_000_000;
+    let first = (quarter - now.0.rem_euclid(quarter)) as u64 / 1000;
+    beside(worker, tokio::time::sleep(3600 * SECOND)).await;
+    let late: Vec<_> = (0..4)
+        .zip(log.lines())
+        .map(|(n, (at, _, _))| at - (first + n * 900_000))
+        .collect();
+    assert_eq!(log.lines().len(), 4);
+    assert!(late.iter().all(|late| *late <= 1), "{late:?} ms");
 }

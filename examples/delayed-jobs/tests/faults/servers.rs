@@ -482,12 +482,17 @@ async fn tables_live_in_the_schema_that_was_named() {
         matches!(missing, StoreError::TooOld { found: 0, .. }),
         "{missing}"
     );
-    assert_eq!(options().migrate().await.expect("made"), (0, 2));
-    assert_eq!(options().migrate().await.expect("made before"), (2, 2));
+    assert_eq!(options().migrate().await.expect("made"), (0, 6));
+    assert_eq!(options().migrate().await.expect("made before"), (6, 6));
     let queue = Queue::on(options().existing().open().await.expect("it opens"));
     let log = Log::new();
     let running = spawn(noting(&queue, &log).every("tick", 100 * MILLI, &Note(7)));
+    let first = queue.enqueue(Note(5)).after(200 * MILLI);
+    let first = first.await.expect("enqueued").id();
+    let next = queue.enqueue(Note(6)).after_done([first]);
+    next.await.expect("enqueued");
     sleep(SECOND).await;
+    assert!(log.notes().contains(&6), "it came after the other one");
     let there = Queue::on(options().open().await.expect("it opens"));
     let mut client = support::client(&database).await;
     let mut transaction = client.begin().await.expect("a transaction");

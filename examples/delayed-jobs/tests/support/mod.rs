@@ -5,7 +5,7 @@ use std::env;
 use std::fs;
 use std::io::{self, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -62,6 +62,15 @@ pub(crate) enum Disk {
 impl Postgres {
     /// Brings a server up, or says loudly that there is none.
     pub(crate) fn start(disk: Disk) -> Option<Postgres> {
+        Postgres::start_with(disk, &[], "")
+    }
+
+    /// The same with further files in its folder, and lines of its configuration.
+    pub(crate) fn start_with(
+        disk: Disk,
+        files: &[(&str, String)],
+        configuration: &str,
+    ) -> Option<Postgres> {
         let Some(bin) = server_binaries() else {
             say_loudly("no Postgres server (initdb and postgres) was found");
             return None;
@@ -98,6 +107,20 @@ impl Postgres {
             "initdb: {}",
             String::from_utf8_lossy(&made.stderr)
         );
+
+        for (name, text) in files {
+            // It takes no key that is not its own.
+            let path = dir.join("data").join(name);
+            let owner = fs::metadata(dir.join("data")).expect("its folder");
+            fs::write(&path, text).expect("a file");
+            fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).expect("its rights");
+            chown(&path, Some(owner.uid()), Some(owner.gid())).expect("it is given away");
+        }
+        let mut all = fs::OpenOptions::new();
+        let all = all.append(true).open(dir.join("data/postgresql.conf"));
+        let mut all = all.expect("its configuration");
+        all.write_all(configuration.as_bytes())
+            .expect("it is written");
 
         let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
         let port = free.expect("a free port").port();

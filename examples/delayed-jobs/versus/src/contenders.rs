@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use apalis::prelude::*;
 use apalis_sqlite::{SqlitePool, SqliteStorage};
-use delayed_jobs::store::{Claim, Ended, Verdict};
+use delayed_jobs::store::{Claim, Ended, Suspects, Verdict};
 use delayed_jobs::{Payload, Queue};
 use serde::{Deserialize, Serialize};
 use tokio::time::interval;
@@ -57,12 +57,16 @@ pub async fn polling(path: String, times: Times, starts: Starts) -> Outcome {
             limit: 1000,
             now,
             lease_until: now.after(Duration::from_secs(30)),
+            kinds: vec![Number::KIND.to_owned()],
+            suspects: Suspects::Without(2),
+            limited: false,
+            ageing: None,
         };
-        for job in store.claim(claim).await? {
+        for job in store.claim(claim).await?.jobs {
             let Number(number) = serde_json::from_str(&job.payload)?;
             starts.note(number);
             let (lease, at) = (job.lease, store.clock().now());
-            let verdict = Verdict::Done;
+            let verdict = Verdict::Done { output: None };
             store.finish(Ended { lease, at, verdict }).await?;
         }
     }

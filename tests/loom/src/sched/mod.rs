@@ -8,6 +8,8 @@ mod job;
 mod local_queue;
 #[path = "../../../../src/sched/queue/mod.rs"]
 mod queue;
+#[path = "../../../../src/sched/rows.rs"]
+mod rows;
 #[path = "../../../../src/sched/run.rs"]
 mod run;
 #[path = "../../../../src/sched/runnable.rs"]
@@ -23,7 +25,13 @@ mod woken;
 #[path = "../../../../src/sched/worker.rs"]
 mod worker;
 
-mod models;
+mod handle;
+pub(crate) mod models;
 mod rt;
+mod schedule;
 mod shared;
-mod yield_now;
+pub(crate) mod yield_now;
+
+pub(crate) use handle::Handle;
+pub(crate) use rows::Rows;
+pub(crate) use runnable::{JobFuture, RowKey, RowTable, Run, TableId};

@@ -16,6 +16,7 @@ use loom::sync::{Condvar, Mutex};
 use loom::thread::{self, JoinHandle};
 
 use super::awaiting::AwaitingJob;
+use super::handle::Handle;
 use super::job::{JobState, Next};
 use super::queue::Queue;
 use super::queue::Sweep;
@@ -35,15 +36,15 @@ use crate::common::time::Timestamp;
 const PREEMPTIONS: usize = 3;
 
 /// A time that has come.
-const NOW: Timestamp = Timestamp::ALWAYS;
+pub(crate) const NOW: Timestamp = Timestamp::ALWAYS;
 /// A time that has not come while the clock stands at [`NOW`].
 const SOON: Timestamp = Timestamp::from_bits(1 << 32);
 
-fn check(model: impl Fn() + Send + Sync + 'static) {
+pub(crate) fn check(model: impl Fn() + Send + Sync + 'static) {
     check_within(PREEMPTIONS, model);
 }
 
-fn check_large(model: impl Fn() + Send + Sync + 'static) {
+pub(crate) fn check_large(model: impl Fn() + Send + Sync + 'static) {
     check_within(PREEMPTIONS - 1, model);
 }
 
@@ -149,31 +150,38 @@ impl Log {
 
 /// A group, as its owner, its handles and its driver see it.
 #[derive(Clone)]
-struct Group(Arc<Shared>);
+pub(crate) struct Group(Arc<Shared>);
 
 impl Group {
     /// `threads` is how many workers it has, unless one is stuck.
-    fn new(limit: usize, threads: usize) -> Group {
+    pub(crate) fn new(limit: usize, threads: usize) -> Group {
         let workers = Workers::new(threads, true);
         Group(Shared::new(State::new(limit, workers, Timestamp::NEVER)))
     }
 
+    pub(crate) fn handle(&self) -> Handle {
+        Handle::lent(Arc::clone(&self.0), Caller::External)
+    }
+
     /// Lets a caller do something beside all others.
-    fn beside<T: 'static>(&self, call: impl FnOnce(Group) -> T + 'static) -> JoinHandle<T> {
+    pub(crate) fn beside<T: 'static>(
+        &self,
+        call: impl FnOnce(Group) -> T + 'static,
+    ) -> JoinHandle<T> {
         let group = self.clone();
         thread::spawn(move || call(group))
     }
 
     /// A thread of the runtime.
-    fn thread(&self) -> JoinHandle<()> {
+    pub(crate) fn thread(&self) -> JoinHandle<()> {
         self.beside(|group| group.0.runtime.run())
     }
 
-    fn threads(&self) -> [JoinHandle<()>; 2] {
+    pub(crate) fn threads(&self) -> [JoinHandle<()>; 2] {
         [self.thread(), self.thread()]
     }
 
-    fn drive(&self) {
+    pub(crate) fn drive(&self) {
         self.drive_beside(None);
     }
 
@@ -282,7 +290,7 @@ impl Group {
     }
 
     /// What `wait` does; true if all is well. No task is left when the threads end.
-    fn wait(&self) -> bool {
+    pub(crate) fn wait(&self) -> bool {
         assert!(self.close());
         let well = self.outcome();
         self.0.runtime.close();
@@ -386,7 +394,7 @@ fn cascade_near(shared: &Shared, queue: &mut Queue, now: Timestamp) {
     }
 }
 
-fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
+pub(crate) fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
     threads
         .into_iter()
         .for_each(|thread| thread.join().unwrap());

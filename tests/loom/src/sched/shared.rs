@@ -31,13 +31,17 @@ impl Shared {
     pub(super) fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
         let mut effects = Effects::default();
         let result = transition(&mut self.state.lock().unwrap(), &mut effects);
+        self.apply(effects);
+        result
+    }
+
+    pub(super) fn apply(&self, effects: Effects) {
         let wakers = effects
             .driver
             .into_iter()
             .chain(effects.worker)
             .chain(effects.wake);
         wakers.for_each(std::task::Waker::wake);
-        result
     }
 
     pub(super) fn with<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {

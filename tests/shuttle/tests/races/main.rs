@@ -7,6 +7,7 @@
 //! `SHUTTLE_SCHEDULES` sets how many orders each scheduler tries.
 #![forbid(unsafe_code)]
 
+mod keyed;
 mod tasks;
 
 use std::pin::Pin;

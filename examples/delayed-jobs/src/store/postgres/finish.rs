@@ -69,7 +69,7 @@ async fn work(pool: Arc<Pool>, inbox: Inbox<End>) {
         // The same job may be there twice, under an old claim and a new one.
         let key = |values: &[Value]| (values.first().cloned(), values.get(1).cloned());
         let keys: Vec<_> = values.iter().map(|values| key(values)).collect();
-        let outcome = match columns(values, &[2, 4], 7) {
+        let outcome = match columns(values, &[2, 4, 7], 8) {
             Ok(arguments) => pool.query(&sql, arguments).await,
             Err(error) => Err(error),
         };
@@ -107,7 +107,7 @@ fn as_int(value: Option<Value>) -> Option<i64> {
 fn statement() -> String {
     let mut one = FINISH.to_owned();
     let names = [
-        "e_id", "e_claim", "e_state", "e_at", "e_error", "e_back", "e_end",
+        "e_id", "e_claim", "e_state", "e_at", "e_error", "e_back", "e_end", "e_output",
     ];
     for (number, name) in (1..).zip(names) {
         one = one.replace(&format!("${number}"), name);
@@ -117,8 +117,8 @@ fn statement() -> String {
         .map_or(one.as_str(), |(set, _)| set);
     format!(
         "with ends as materialized (
-            select * from unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[])
-                as ends(e_id, e_claim, e_state, e_at, e_error, e_back, e_end)
+            select * from unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[], $8::text[])
+                as ends(e_id, e_claim, e_state, e_at, e_error, e_back, e_end, e_output)
         ), held as materialized (
             select jobs.id from delayed_jobs as jobs join ends on jobs.id = e_id and jobs.claim = e_claim
             where jobs.state = 'running' order by jobs.id for update of jobs

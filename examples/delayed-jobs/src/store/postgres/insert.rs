@@ -17,7 +17,7 @@ const MOST: usize = 256;
 const AT_ONCE: usize = 3;
 
 struct New {
-    /// Kind, queue, payload, priority, time, and when it was handed in.
+    /// Kind, queue, payload, priority, time, when it was handed in, attempts, timeout and limit key; it has no other key.
     values: Vec<Value>,
     soon: bool,
     answer: oneshot::Sender<Result<Row, StoreError>>,
@@ -98,12 +98,12 @@ async fn insert(pool: &Pool, jobs: &[New]) -> Result<Vec<Row>, StoreError> {
         false => "",
     };
     let sql = format!(
-        "insert into delayed_jobs (kind, queue, payload, priority, run_at, created_at)
-        select * from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[])
+        "insert into delayed_jobs (kind, queue, payload, priority, run_at, created_at, attempts, timeout, limit_key)
+        select * from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text[])
         returning id{tell}"
     );
     let values = jobs.iter().map(|job| job.values.clone()).collect();
-    let rows = pool.query(&sql, columns(values, &[0, 1, 2], 6)?).await?;
+    let rows = pool.query(&sql, columns(values, &[0, 1, 2, 8], 9)?).await?;
     match rows.len() == jobs.len() {
         true => Ok(rows),
         false => Err(StoreError::Closed),

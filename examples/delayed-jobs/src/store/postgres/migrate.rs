@@ -4,12 +4,16 @@ use sqlx::postgres::PgArguments;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use super::super::StoreError;
-use super::for_postgres;
 use super::pool::Pool;
+use super::{channel, for_postgres};
 
 const MIGRATIONS: &[&str] = &[
     include_str!("../../../schema/postgres/001_jobs.sql"),
     include_str!("../../../schema/postgres/002_plans.sql"),
+    include_str!("../../../schema/postgres/003_expected.sql"),
+    include_str!("../../../schema/postgres/004_limits.sql"),
+    include_str!("../../../schema/postgres/005_after.sql"),
+    include_str!("../../../schema/postgres/006_workers.sql"),
 ];
 
 /// Keeps two programs from migrating at once. The number is only ours.
@@ -50,6 +54,7 @@ pub(super) async fn migrate(pool: &Pool, make: bool) -> Result<(i64, i64), Store
     }
     for (version, migration) in (1_i64..).zip(MIGRATIONS).skip(found as usize) {
         let sql = for_postgres(migration, schema, None);
+        let sql = sql.replace("{channel}", &channel(schema));
         transaction.execute(AssertSqlSafe(sql)).await?;
         let sql = "insert into delayed_jobs_schema (version) values ($1)";
         let sql = for_postgres(sql, schema, None);

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::super::StoreError;
 use super::super::sql::Row;
-use super::{KEPT_LENGTH, QUIET, fetch, for_postgres};
+use super::{KEPT_LENGTH, QUIET, fetch_steps, for_postgres};
 
 /// A call that ends without an answer after this long is a sign that the connections are dead.
 const SUSPICIOUS: Duration = Duration::from_millis(500);
@@ -91,14 +91,27 @@ impl Pool {
         let is_due = tells && now - self.told.load(Ordering::Relaxed) >= QUIET.as_micros() as i64;
         let text = self.text(sql, is_due);
         let limit = self.settings.query_timeout;
-        let answer = timeout(limit, self.run(text, arguments)).await;
+        let answer = timeout(limit, self.run(vec![(text, arguments)])).await;
         let rows = answer.map_err(|_| StoreError::TimedOut(limit))??;
+        let rows = rows.into_iter().next().unwrap_or_default();
         if is_due {
             self.told.fetch_max(now, Ordering::Relaxed);
         } else if tells {
             self.untold.notify_one();
         }
         Ok(rows)
+    }
+
+    /// Runs steps as one transaction.
+    pub(super) async fn steps(
+        &self,
+        steps: Vec<(&str, PgArguments)>,
+    ) -> Result<Vec<Vec<Row>>, StoreError> {
+        let steps = steps.into_iter();
+        let steps = steps.map(|(sql, arguments)| (self.text(sql, false), arguments));
+        let limit = self.settings.query_timeout;
+        let answer = timeout(limit, self.run(steps.collect())).await;
+        answer.map_err(|_| StoreError::TimedOut(limit))?
     }
 
     fn micros(&self) -> i64 {
@@ -119,7 +132,7 @@ impl Pool {
         text
     }
 
-    async fn run(&self, sql: Arc<str>, arguments: PgArguments) -> Result<Vec<Row>, StoreError> {
+    async fn run(&self, steps: Vec<(Arc<str>, PgArguments)>) -> Result<Vec<Vec<Row>>, StoreError> {
         let permit = self.permits.acquire().await;
         let _permit = permit.map_err(|_| StoreError::Closed)?;
         let mut watched = Watched {
@@ -132,12 +145,13 @@ impl Pool {
             Some(idle) => idle,
             None => self.connect().await?,
         };
-        let mut outcome = fetch(&mut connection, Arc::clone(&sql), arguments.clone()).await;
-        if sql.starts_with("select") && outcome.as_ref().is_err_and(was_shut_down) {
+        let mut outcome = fetch_steps(&mut connection, &steps).await;
+        let only_looks = matches!(&steps[..], [(sql, _)] if sql.starts_with("select"));
+        if only_looks && outcome.as_ref().is_err_and(was_shut_down) {
             // The server ended the session, and looking twice does no harm.
             self.distrust();
             connection = self.connect().await?;
-            outcome = fetch(&mut connection, sql, arguments).await;
+            outcome = fetch_steps(&mut connection, &steps).await;
         }
         watched.answered = true;
         match &outcome {

@@ -36,11 +36,15 @@ pub(in crate::store) trait Database:
     /// Compares that clock with the database's, and sets it.
     fn set_clock(&self) -> Answer<'_, i64>;
 
+    /// Runs steps as one transaction, and returns the rows of each.
+    fn steps(&self, steps: Vec<(&'static str, Vec<Value>)>) -> Answer<'_, Vec<Vec<Row>>>;
+
     /// The outcomes of many [`FINISH`](super::text::FINISH), in one statement if that is cheaper.
     fn finish(&self, values: Vec<Value>) -> Answer<'_, bool>;
 
-    /// Inserts one job without a key, with others in one statement if that is cheaper.
-    fn insert(&self, values: Vec<Value>, soon: bool) -> Answer<'_, Vec<Row>>;
+    /// Inserts one job without a key, with others in one statement if that is cheaper. It needs the first `width`
+    /// columns.
+    fn insert(&self, values: Vec<Value>, width: usize, soon: bool) -> Answer<'_, Vec<Row>>;
 
     /// The same database for another runtime.
     fn apart(&self) -> Option<Arc<dyn Store>>;

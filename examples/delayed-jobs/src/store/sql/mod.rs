@@ -6,19 +6,24 @@
 //!
 //! ```text
 //! store    the store, statement by statement
-//! enqueue  one job on its way into the table, perhaps in the caller's transaction
+//! theirs   what may be done in a transaction of the caller's
 //! text     the statements
+//! filter   those for the jobs of a filter
+//! limit    those for queues that have limits over all workers
+//! look     what those who look on ask for beside jobs
 //! execute  what a database is, seen from the statements
 //! value    what goes into a statement and what comes out of it
 //! ```
 
-mod enqueue;
 mod execute;
+mod filter;
+mod limit;
+mod look;
 mod store;
 mod text;
+mod theirs;
 mod value;
 
-pub(super) use enqueue::enqueue;
 pub(super) use execute::{Database, Execute, Purpose};
 pub(super) use store::Sql;
 #[cfg(test)]
@@ -26,4 +31,5 @@ pub(super) use text::all as all_statements;
 #[cfg(feature = "sqlite")]
 pub(super) use text::insert;
 pub(super) use text::{FINISH, dialect};
+pub(super) use theirs::{enqueue, finish};
 pub(super) use value::{Row, Value};

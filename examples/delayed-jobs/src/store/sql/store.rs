@@ -6,20 +6,24 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::super::types::{
-    Asked, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, NewJob, QueueRow, Reclaimed,
-    ScheduleSpec, Slot, Suspects,
+    Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, Lot, NewJob, QueueRow,
+    Reclaimed, ScheduleRow, ScheduleSpec, Slot, Suspects, WorkerRow,
 };
-use super::super::{Answer, Store, StoreError};
-use super::enqueue::enqueue;
+use super::super::{Answer, HELD_BACK, Store, StoreError};
 use super::execute::{Database, Purpose, one};
+use super::filter::{self, COLUMNS, record};
+use super::limit;
+use super::look;
 use super::text::{
-    AHEAD, ASKED_TO_CANCEL, CANCEL, CLAIM, CLAIM_ALONE, COLUMNS, COUNTS, DECLARE, DROP_PENDING,
-    DROP_SLOTS, FILL_SLOT, HELD_BY, LAST_SLOT, NEXT_EXPIRY, NEXT_SUSPECT, PAUSE, PROGRESS, PRUNE,
-    QUEUES, RECLAIM, REMEMBER_SLOT, RENEW, RESUME, RETRY, STATE, insert, list, record, values_of,
-    values_of_end, values_of_slot,
+    AHEAD, ASKED_TO_CANCEL, CANCEL, CLAIM, CLAIM_ALONE, DECLARE, DROP_PENDING, DROP_SLOTS,
+    FILL_SLOT, HELD_BY, LAST_SLOT, NEXT_EXPIRY, NEXT_SUSPECT, PAUSE, PROGRESS, RECLAIM,
+    REMEMBER_SLOT, RENEW, RESUME, RETRY, STATE, insert, values_of, values_of_end, values_of_slot,
+    width,
 };
+use super::theirs::enqueue;
 use super::value::{Row, Value, values};
 use crate::job::{JobId, Record};
+use crate::limit::Limit;
 use crate::time::{Clock, Micros};
 
 /// A store on a database.
@@ -46,8 +50,10 @@ impl<D: Database> Sql<D> {
         let is_soon = |jobs: &[NewJob]| jobs.iter().any(|job| job.run_at <= until);
         for chunk in jobs.chunk_by(|a, b| a.key.is_none() && b.key.is_none()) {
             match chunk {
-                [job] if job.key.is_none() => {
-                    let answer = self.database.insert(values_of(job), is_soon(chunk));
+                [job] if job.key.is_none() && job.after.is_none() => {
+                    let answer = self
+                        .database
+                        .insert(values_of(job), width(chunk), is_soon(chunk));
                     let inserted = ids(answer.await?)?;
                     outcomes.extend(inserted.into_iter().map(Enqueued::New));
                 }
@@ -57,10 +63,13 @@ impl<D: Database> Sql<D> {
                 }
                 many => {
                     for rows in many.chunks(ROWS) {
-                        let values = rows.iter().flat_map(values_of).collect();
-                        let answer = self
-                            .write(&insert(rows.len(), is_soon(rows)), values)
-                            .await?;
+                        let width = width(rows);
+                        let values = rows.iter().flat_map(|job| {
+                            let values = values_of(job).into_iter();
+                            values.take(width)
+                        });
+                        let sql = insert(rows.len(), width, is_soon(rows));
+                        let answer = self.write(&sql, values.collect()).await?;
                         let ids: Result<Vec<_>, _> =
                             answer.into_iter().map(|mut row| row.id()).collect();
                         // Ids are given in the order of the rows, which come back in any.
@@ -96,6 +105,34 @@ impl<D: Database> Sql<D> {
     async fn is_any(&self, sql: &str, values: Vec<Value>) -> Result<bool, StoreError> {
         Ok(!self.write(sql, values).await?.is_empty())
     }
+}
+
+/// Jobs as a claim brings them, in the order in which it chose them.
+fn claimed(rows: Vec<Row>, ageing: Option<Duration>) -> Result<Vec<Claimed>, StoreError> {
+    let step = ageing.map_or(i128::MAX >> 2, |step| step.as_micros() as i128);
+    let claimed = |mut row: Row| {
+        let priority = i128::from(row.int()?);
+        let run_at = row.int().map(Micros)?;
+        let lease = Lease {
+            id: row.id()?,
+            claim: row.int()?,
+        };
+        let claimed = Claimed {
+            lease,
+            kind: row.text()?,
+            payload: row.text()?,
+            attempt: row.small()?,
+            run_at,
+            attempts: row.maybe_small()?,
+            timeout: row.maybe_time()?,
+        };
+        let turn = i128::from(run_at.0) + priority * step;
+        Ok(((turn, lease.id), claimed))
+    };
+    let claimed: Result<Vec<_>, StoreError> = rows.into_iter().map(claimed).collect();
+    let mut claimed = claimed?;
+    claimed.sort_by_key(|(order, _)| *order);
+    Ok(claimed.into_iter().map(|(_, claimed)| claimed).collect())
 }
 
 fn ids(rows: Vec<Row>) -> Result<Vec<JobId>, StoreError> {
@@ -138,42 +175,46 @@ impl<D: Database> Store for Sql<D> {
         })
     }
 
-    fn claim(&self, claim: Claim) -> Answer<'_, Vec<Claimed>> {
+    fn claim(&self, claim: Claim) -> Answer<'_, Lot> {
         Box::pin(async move {
-            let (sql, crashes) = match claim.suspects {
-                Suspects::Without(crashes) => (CLAIM, crashes),
-                Suspects::Alone(crashes) => (CLAIM_ALONE, crashes),
+            let (sql, alone, crashes) = match claim.suspects {
+                Suspects::Without(crashes) => (CLAIM, false, crashes),
+                Suspects::Alone(crashes) => (CLAIM_ALONE, true, crashes),
             };
             let values = values![
-                claim.worker,
+                claim.worker.as_str(),
                 claim.lease_until,
                 claim.now,
-                claim.queue,
+                claim.queue.as_str(),
                 claim.limit as i64,
                 json(&claim.kinds),
                 i64::from(crashes),
             ];
-            let rows = self.write(sql, values).await?;
-            let claimed = |mut row: Row| {
-                let priority = row.int()?;
-                let run_at = row.int().map(Micros)?;
-                let lease = Lease {
-                    id: row.id()?,
-                    claim: row.int()?,
-                };
-                let claimed = Claimed {
-                    lease,
-                    kind: row.text()?,
-                    payload: row.text()?,
-                    attempt: row.small()?,
-                    run_at,
-                };
-                Ok(((priority, run_at, lease.id), claimed))
+            if !claim.limited && claim.ageing.is_none() {
+                let jobs = claimed(self.write(sql, values).await?, None)?;
+                return Ok(Lot { jobs, again: None });
+            }
+            let steps = limit::steps(&claim, alone, values);
+            let mut rows = self.database.steps(steps).await?;
+            let left = rows.pop().and_then(|rows| rows.into_iter().next());
+            let jobs = claimed(rows.swap_remove(1), claim.ageing)?;
+            let again = match left {
+                Some(mut next) if jobs.len() < claim.limit => {
+                    let next = Micros(next.int()?);
+                    // Of what was left the next claim may take some: another key may have been behind those of one.
+                    let soon = if jobs.is_empty() {
+                        HELD_BACK
+                    } else {
+                        HELD_BACK / 20
+                    };
+                    Some(match next > claim.now {
+                        true => next,
+                        false => claim.now.after(soon),
+                    })
+                }
+                _ => None,
             };
-            let claimed: Result<Vec<_>, StoreError> = rows.into_iter().map(claimed).collect();
-            let mut claimed = claimed?;
-            claimed.sort_by_key(|(order, _)| *order);
-            Ok(claimed.into_iter().map(|(_, claimed)| claimed).collect())
+            Ok(Lot { jobs, again })
         })
     }
 
@@ -283,7 +324,7 @@ impl<D: Database> Store for Sql<D> {
 
     fn list(&self, filter: Filter) -> Answer<'_, Vec<Record>> {
         Box::pin(async move {
-            let (sql, values) = list(&filter);
+            let (sql, values) = filter::list(&filter);
             let rows = self.database.query(Purpose::Look, &sql, values).await?;
             rows.into_iter().map(record).collect()
         })
@@ -292,7 +333,7 @@ impl<D: Database> Store for Sql<D> {
     fn counts(&self) -> Answer<'_, Counts> {
         Box::pin(async move {
             let mut counts = Counts::default();
-            let rows = self.database.query(Purpose::Look, COUNTS, Vec::new());
+            let rows = self.database.query(Purpose::Look, look::COUNTS, Vec::new());
             for mut row in rows.await? {
                 // A state that a newer program has written, or a person by hand, is left out.
                 if let Ok(state) = row.state() {
@@ -305,7 +346,7 @@ impl<D: Database> Store for Sql<D> {
 
     fn queues(&self) -> Answer<'_, Vec<QueueRow>> {
         Box::pin(async move {
-            let rows = self.database.query(Purpose::Look, QUEUES, Vec::new());
+            let rows = self.database.query(Purpose::Look, look::QUEUES, Vec::new());
             let queue = |mut row: Row| {
                 Ok(QueueRow {
                     name: row.text()?,
@@ -317,6 +358,45 @@ impl<D: Database> Store for Sql<D> {
         })
     }
 
+    fn beat(&self, worker: WorkerRow, now: Micros) -> Answer<'_, ()> {
+        let steps = vec![
+            (look::BEAT, look::values_of(&worker)),
+            (look::FORGET, values![now]),
+        ];
+        Box::pin(async move { self.database.steps(steps).await.map(drop) })
+    }
+
+    fn leave(&self, worker: &str) -> Answer<'_, ()> {
+        let values = values![worker];
+        Box::pin(async move { self.write(look::LEAVE, values).await.map(drop) })
+    }
+
+    fn workers(&self, now: Micros) -> Answer<'_, Vec<WorkerRow>> {
+        let values = values![now];
+        Box::pin(async move {
+            let rows = self.database.query(Purpose::Look, look::WORKERS, values);
+            rows.await?.into_iter().map(look::worker).collect()
+        })
+    }
+
+    fn schedules(&self) -> Answer<'_, Vec<ScheduleRow>> {
+        Box::pin(async move {
+            let rows = self
+                .database
+                .query(Purpose::Look, look::SCHEDULES, Vec::new());
+            rows.await?.into_iter().map(look::schedule).collect()
+        })
+    }
+
+    fn last_id(&self) -> Answer<'_, JobId> {
+        Box::pin(async move {
+            match one(&self.database, Purpose::Look, look::LAST_ID, Vec::new()).await? {
+                Some(mut row) => row.id(),
+                None => Ok(JobId(0)),
+            }
+        })
+    }
+
     fn pause(&self, queue: &str) -> Answer<'_, ()> {
         let values = values![queue];
         Box::pin(async move { self.write(PAUSE, values).await.map(drop) })
@@ -325,6 +405,21 @@ impl<D: Database> Store for Sql<D> {
     fn resume(&self, queue: &str) -> Answer<'_, ()> {
         let values = values![queue];
         Box::pin(async move { self.write(RESUME, values).await.map(drop) })
+    }
+
+    fn set_limit(&self, queue: &str, limit: Limit) -> Answer<'_, ()> {
+        let (sql, values) = match limit == Limit::default() {
+            true => (limit::UNSET, values![queue]),
+            false => (limit::SET, limit::values_of(queue, &limit)),
+        };
+        Box::pin(async move { self.write(sql, values).await.map(drop) })
+    }
+
+    fn limits(&self) -> Answer<'_, Vec<(String, Limit)>> {
+        Box::pin(async move {
+            let rows = self.database.query(Purpose::Read, limit::LIST, Vec::new());
+            rows.await?.into_iter().map(limit::limit).collect()
+        })
     }
 
     fn declare(&self, schedule: ScheduleSpec) -> Answer<'_, ()> {
@@ -358,10 +453,23 @@ impl<D: Database> Store for Sql<D> {
         })
     }
 
-    fn prune(&self, before: Micros, limit: usize) -> Answer<'_, u64> {
+    fn change(&self, change: Change, mut filter: Filter, now: Micros) -> Answer<'_, Vec<JobId>> {
         Box::pin(async move {
-            let values = values![before, limit as i64];
-            Ok(self.write(PRUNE, values).await?.len() as u64)
+            let mut changed = Vec::new();
+            for state in filter::states(change, &filter) {
+                let (sql, values) = filter::change(change, &filter, state, now);
+                let mut tries = 0;
+                let found = loop {
+                    match self.write(&sql, values.clone()).await {
+                        // A job was enqueued meanwhile, and holds the key of one of them.
+                        Err(error) if error.is_key_taken() && tries < 10 => tries += 1,
+                        found => break ids(found?)?,
+                    }
+                };
+                filter.limit = filter.limit.saturating_sub(found.len());
+                changed.extend(found);
+            }
+            Ok(changed)
         })
     }
 

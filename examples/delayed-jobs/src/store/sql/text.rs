@@ -1,9 +1,10 @@
 //! The statements, and what is bound to them.
 
-use super::super::StoreError;
-use super::super::types::{Ended, Filter, Lease, NewJob, Slot, Verdict};
-use super::value::{Row, Value, values};
-use crate::job::{Priority, Record, State};
+use std::time::Duration;
+
+use super::super::types::{Ended, Lease, NewJob, Slot, UniqueKey, Verdict};
+use super::value::{Value, values};
+use crate::job::State;
 use crate::time::Micros;
 
 /// A statement for one kind of database: what stands in `/*kind ... */` is part of it.
@@ -22,14 +23,48 @@ pub(in crate::store) fn dialect(sql: &str, kind: &str) -> String {
     text + rest
 }
 
-const COLUMNS_OF_NEW: &str = "kind, queue, payload, priority, run_at, created_at, key";
-const VALUES_OF_NEW: usize = 7;
+/// The columns of a job that is nothing but itself, and those of others.
+const PLAIN: [&str; 6] = [
+    "kind",
+    "queue",
+    "payload",
+    "priority",
+    "run_at",
+    "created_at",
+];
+const FURTHER: [&str; 9] = [
+    "attempts",
+    "timeout",
+    "limit_key",
+    "key",
+    "holds",
+    "held_until",
+    "after_jobs",
+    "after_any",
+    "wanted_at",
+];
+
+/// How many columns these jobs need. Each costs its part of the time that SQLite takes to read a long statement.
+pub(super) fn width(jobs: &[NewJob]) -> usize {
+    let is_plain = |job: &NewJob| {
+        job.attempts.is_none()
+            && job.timeout.is_none()
+            && job.limit_key.is_none()
+            && job.key.is_none()
+            && job.after.is_none()
+    };
+    match jobs.iter().all(is_plain) {
+        true => PLAIN.len(),
+        false => PLAIN.len() + FURTHER.len(),
+    }
+}
 
 /// Jobs that are due later than `soon` are found by other workers' looking ahead; they need no telling.
-pub(in crate::store) fn insert(rows: usize, soon: bool) -> String {
-    let mut sql = format!("insert into delayed_jobs ({COLUMNS_OF_NEW}) values ");
+pub(in crate::store) fn insert(rows: usize, width: usize, soon: bool) -> String {
+    let columns: Vec<_> = PLAIN.into_iter().chain(FURTHER).take(width).collect();
+    let mut sql = format!("insert into delayed_jobs ({}) values ", columns.join(", "));
     for row in 0..rows {
-        let numbers = (1..=VALUES_OF_NEW).map(|n| format!("${}", row * VALUES_OF_NEW + n));
+        let numbers = (1..=width).map(|n| format!("${}", row * width + n));
         let numbers = numbers.collect::<Vec<_>>().join(", ");
         sql += if row == 0 { "(" } else { ", (" };
         sql += &numbers;
@@ -42,17 +77,99 @@ pub(in crate::store) fn insert(rows: usize, soon: bool) -> String {
     sql
 }
 
+/// The values of all columns, of which a statement takes the first ones.
 pub(super) fn values_of(job: &NewJob) -> Vec<Value> {
-    values![
+    let run_at = match job.after {
+        Some(_) => Micros::NEVER,
+        None => job.run_at,
+    };
+    let mut values = values![
         job.kind.as_str(),
         job.queue.as_str(),
         job.payload.as_str(),
         job.priority.rank(),
-        job.run_at,
+        run_at,
         job.created_at,
-        job.key.as_ref().map(|key| key.key.as_str()),
-    ]
+        job.attempts.map(i64::from),
+        job.timeout.map(micros),
+        job.limit_key.as_deref(),
+    ];
+    values.extend(match &job.key {
+        Some(key) => values_of_key(key),
+        None => values![None::<&str>, 0_i64, 0_i64],
+    });
+    values.extend(match &job.after {
+        Some(after) => values![
+            serde_json::to_string(&after.jobs).unwrap_or_default(),
+            i64::from(after.any_end),
+            job.run_at,
+        ],
+        None => values![None::<&str>, 0_i64, None::<Micros>],
+    });
+    values
 }
+
+/// The key, the states in which it is held, and the end of its period.
+pub(super) fn values_of_key(key: &UniqueKey) -> Vec<Value> {
+    let until = key.until.unwrap_or(Micros(0));
+    values![key.key.as_str(), key.within.bits(), until]
+}
+
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Whether a job holds its key, word by word as in the index for it.
+macro_rules! holds_key {
+    () => {
+        "key is not null and (holds & case state when 'pending' then 1 when 'running' then 2 when 'done' then 4 when 'dead' then 8 else 16 end) <> 0"
+    };
+}
+
+/// The errors of a job with one more, of which the last are kept: see [`TryError`](crate::job::TryError).
+macro_rules! with_error {
+    ($at:literal, $error:literal) => {
+        concat!(
+            "/*sqlite json_insert(case when json_array_length(errors) >= 20 then json_remove(errors, '$[0]') else coalesce(errors, '[]') end, '$[#]', json_object('attempt', attempt, 'at', ", $at, ", 'error', substr(", $error, ", 1, 1000))) */",
+            "/*postgres ((case when jsonb_array_length(errors::jsonb) >= 20 then errors::jsonb - 0 else coalesce(errors::jsonb, '[]') end) || jsonb_build_object('attempt', attempt, 'at', ", $at, ", 'error', left(", $error, ", 1000)))::text */"
+        )
+    };
+}
+
+/// A range of the index of due jobs, of one priority.
+macro_rules! due {
+    ($priority:literal, $name:literal) => {
+        concat!(
+            "select id from (
+            select id from delayed_jobs
+            where state = 'pending' and queue = $4 and priority = ", $priority, "
+                and run_at <= /*sqlite $3 *//*postgres least($3, (extract(epoch from now()) * 1000000)::bigint) */
+                and crashes < $7
+                and kind /*sqlite in (select value from json_each($6)) *//*postgres = any (array(select jsonb_array_elements_text($6::text::jsonb))) */
+            order by run_at, id limit $5 /*postgres for update skip locked */
+        ) as ", $name
+        )
+    };
+}
+
+/// What a claim does with a job. A key that is held only while its job waits is let go.
+macro_rules! lease {
+    ($alone:literal) => {
+        $crate::store::sql::text::lease!($alone, "")
+    };
+    ($alone:literal, $also:literal) => {
+        concat!(
+            "
+update delayed_jobs
+set state = 'running', claim = claim + 1, attempt = attempt + 1, worker = $1, lease_until = $2,
+    started_at = $3, progress = null, alone = ", $alone, ", holds = case holds when 1 then 0 else holds end
+/*postgres from due where delayed_jobs.id = due.id *//*sqlite where id in (select id from due) */ and not exists (select 1 from delayed_jobs_paused where queue = $4)",
+            $also,
+            "\nreturning delayed_jobs.priority, delayed_jobs.run_at, delayed_jobs.id, delayed_jobs.claim, delayed_jobs.kind, delayed_jobs.payload, delayed_jobs.attempt, delayed_jobs.attempts, delayed_jobs.timeout"
+        )
+    };
+}
+pub(super) use lease;
 
 /// The spec stands first, so that a slot is filled only for the schedule that it was made for.
 pub(super) const FILL_SLOT: &str = "\
@@ -105,18 +222,27 @@ pub(super) const DECLARE: &str = "\
 insert into delayed_jobs_schedules as known (name, spec) values ($1, $2)
 on conflict (name) do update set spec = $2, slot = null where known.spec <> $2";
 
-pub(super) const REPLACE: &str = "\
+pub(super) const REPLACE: &str = concat!(
+    "\
 update delayed_jobs
-set kind = $2, queue = $3, payload = $4, priority = $5, run_at = $6, created_at = $7,
-    attempt = 0, crashes = 0, progress = null, error = null
-where key = $1 and state = 'pending'
-returning id /*tell */";
+set kind = $1, queue = $2, payload = $3, priority = $4, run_at = $5, created_at = $6, attempts = $7, timeout = $8,
+    limit_key = $9, holds = $11, after_jobs = $13, after_any = $14, wanted_at = $15,
+    attempt = 0, crashes = 0, progress = null, error = null, errors = null
+where key = $10 and held_until = $12 and state = 'pending' and ",
+    holds_key!(),
+    "\nreturning id /*tell */"
+);
 
-pub(super) const LOSE_KEY: &str =
-    "update delayed_jobs set key = null where key = $1 and state = 'running'";
+pub(super) const LOSE_KEY: &str = concat!(
+    "update delayed_jobs set holds = 0 where key = $1 and held_until = $2 and state <> 'pending' and ",
+    holds_key!(),
+    " returning id"
+);
 
-pub(super) const HAS_KEY: &str =
-    "select id from delayed_jobs where key = $1 and state in ('pending', 'running')";
+pub(super) const HAS_KEY: &str = concat!(
+    "select id from delayed_jobs where key = $1 and held_until = $2 and ",
+    holds_key!()
+);
 
 pub(super) const AHEAD: &str = "\
 select run_at, id from delayed_jobs
@@ -124,61 +250,43 @@ where state = 'pending' and queue = $1 and run_at > $2 and run_at <= $3
 order by run_at limit $4";
 
 /// One range of the index for each priority; the later ones are not looked at once the limit is met. The kinds are a
-/// filter and no join, which would read all that is due before it takes the first. Nothing is claimed that is not due by the clock of the database, whatever the worker's says.
-pub(super) const CLAIM: &str = "\
-with due as materialized (
+/// filter and no join, which would read all that is due before it takes the first. Nothing is claimed that is not due
+/// by the clock of the database, whatever the worker's says; and nothing of a queue that has limits, which the worker does
+/// not know of yet.
+pub(super) const CLAIM: &str = concat!(
+    "with due as materialized (
     select id from (
-        select id from (
-            select id from delayed_jobs
-            where state = 'pending' and queue = $4 and priority = 0
-                and run_at <= /*sqlite $3 *//*postgres least($3, (extract(epoch from now()) * 1000000)::bigint) */
-                and crashes < $7
-                and kind /*sqlite in (select value from json_each($6)) *//*postgres = any (array(select jsonb_array_elements_text($6::text::jsonb))) */
-            order by run_at, id limit $5 /*postgres for update skip locked */
-        ) as high
+        ",
+    due!("0", "high"),
+    "
         union all
-        select id from (
-            select id from delayed_jobs
-            where state = 'pending' and queue = $4 and priority = 1
-                and run_at <= /*sqlite $3 *//*postgres least($3, (extract(epoch from now()) * 1000000)::bigint) */
-                and crashes < $7
-                and kind /*sqlite in (select value from json_each($6)) *//*postgres = any (array(select jsonb_array_elements_text($6::text::jsonb))) */
-            order by run_at, id limit $5 /*postgres for update skip locked */
-        ) as normal
+        ",
+    due!("1", "normal"),
+    "
         union all
-        select id from (
-            select id from delayed_jobs
-            where state = 'pending' and queue = $4 and priority = 2
-                and run_at <= /*sqlite $3 *//*postgres least($3, (extract(epoch from now()) * 1000000)::bigint) */
-                and crashes < $7
-                and kind /*sqlite in (select value from json_each($6)) *//*postgres = any (array(select jsonb_array_elements_text($6::text::jsonb))) */
-            order by run_at, id limit $5 /*postgres for update skip locked */
-        ) as low
+        ",
+    due!("2", "low"),
+    "
     ) as ranked
     limit $5
-)
-update delayed_jobs
-set state = 'running', claim = claim + 1, attempt = attempt + 1, worker = $1, lease_until = $2,
-    started_at = $3, progress = null, alone = 0
-from due
-where delayed_jobs.id = due.id and not exists (select 1 from delayed_jobs_paused where queue = $4)
-returning delayed_jobs.priority, delayed_jobs.run_at, delayed_jobs.id, delayed_jobs.claim, delayed_jobs.kind, delayed_jobs.payload, delayed_jobs.attempt";
+)",
+    lease!(
+        "0",
+        "\n    and not exists (select 1 from delayed_jobs_limits where queue = $4)"
+    )
+);
 
 /// The same for jobs that have lost workers, which are few and have an index of their own.
-pub(super) const CLAIM_ALONE: &str = "\
-with due as materialized (
+pub(super) const CLAIM_ALONE: &str = concat!(
+    "with due as materialized (
     select id from delayed_jobs
     where state = 'pending' and crashes > 0 and crashes >= $7 and queue = $4
         and run_at <= /*sqlite $3 *//*postgres least($3, (extract(epoch from now()) * 1000000)::bigint) */
         and kind /*sqlite in (select value from json_each($6)) *//*postgres = any (array(select jsonb_array_elements_text($6::text::jsonb))) */
     order by run_at limit $5 /*postgres for update skip locked */
-)
-update delayed_jobs
-set state = 'running', claim = claim + 1, attempt = attempt + 1, worker = $1, lease_until = $2,
-    started_at = $3, progress = null, alone = 1
-from due
-where delayed_jobs.id = due.id and not exists (select 1 from delayed_jobs_paused where queue = $4)
-returning delayed_jobs.priority, delayed_jobs.run_at, delayed_jobs.id, delayed_jobs.claim, delayed_jobs.kind, delayed_jobs.payload, delayed_jobs.attempt";
+)",
+    lease!("1", "\n    and not exists (select 1 from delayed_jobs_limits where queue = $4)")
+);
 
 pub(super) const NEXT_SUSPECT: &str = "\
 select run_at, queue from delayed_jobs /*sqlite indexed by delayed_jobs_suspects */
@@ -189,15 +297,21 @@ where state = 'pending' and crashes > 0 and crashes >= $3
 order by run_at limit 1";
 
 /// A cancel that was granted holds, unless the job is done. A run that failed by itself clears it of suspicion.
-pub(in crate::store) const FINISH: &str = "\
+pub(in crate::store) const FINISH: &str = concat!(
+    "\
 update delayed_jobs
 set state = case when cancel = 1 and $3 <> 'done' then 'cancelled' else $3 end,
-    run_at = coalesce($4, run_at), error = coalesce($5, error), attempt = attempt - $6,
+    run_at = coalesce($4, run_at), error = coalesce($5, error),
+    errors = case when $5 is null then errors else ",
+    with_error!("$7", "$5"),
+    " end,
+    attempt = attempt - $6, output = $8,
     finished_at = case when $3 = 'pending' and cancel = 0 then null else $7 end,
     crashes = case when $3 = 'pending' and $6 = 0 then 0 else crashes end,
     worker = null, lease_until = null, cancel = 0, alone = 0
 where id = $1 and claim = $2 and state = 'running'
-returning id";
+returning id, is_awaited"
+);
 
 /// Lists of numbers go as JSON, so that the statement is the same for any number of them. Rows are locked in the order
 /// of their ids, as by those that end many jobs.
@@ -222,7 +336,8 @@ pub(super) const ASKED_TO_CANCEL: &str =
 
 /// Only a job that ran alone is charged with the loss of its worker. The first wait is none, the others double from
 /// a second to a minute.
-pub(super) const RECLAIM: &str = "\
+pub(super) const RECLAIM: &str = concat!(
+    "\
 with lost as materialized (
     select id from delayed_jobs /*sqlite indexed by delayed_jobs_leased */
     where state = 'running'
@@ -236,6 +351,9 @@ set state = case when cancel = 1 then 'cancelled' when alone = 1 and crashes + 1
         then 'its worker was lost ' || (crashes + 1) || ' times while it ran'
         else error
     end,
+    errors = ",
+    with_error!("$1", "'its worker was lost'"),
+    ",
     finished_at = case when cancel = 1 or alone = 1 and crashes + 1 >= $2 then $1 end,
     run_at = case
         when crashes = 0 then run_at
@@ -244,7 +362,8 @@ set state = case when cancel = 1 then 'cancelled' when alone = 1 and crashes + 1
     crashes = crashes + 1, attempt = attempt - 1, worker = null, lease_until = null, cancel = 0, alone = 0
 from lost
 where delayed_jobs.id = lost.id
-returning delayed_jobs.id, delayed_jobs.queue, delayed_jobs.state";
+returning delayed_jobs.id, delayed_jobs.queue, delayed_jobs.state"
+);
 
 pub(super) const NEXT_EXPIRY: &str = "\
 select lease_until from delayed_jobs /*sqlite indexed by delayed_jobs_leased */
@@ -253,34 +372,49 @@ where state = 'running' and worker <> $1 and lease_until is not null order by le
 pub(super) const PROGRESS: &str = "\
 update delayed_jobs set progress = $3 where id = $1 and claim = $2 and state = 'running' returning id";
 
-pub(super) const CANCEL: &str = "\
+macro_rules! cancel {
+    ($now:literal) => {
+        concat!(
+            "\
 update delayed_jobs
 set state = case when state = 'pending' then 'cancelled' else state end,
     cancel = case when state = 'running' then 1 else 0 end,
-    finished_at = case when state = 'pending' then $2 else finished_at end
-where id = $1 and state in ('pending', 'running')
-returning state /*tell */";
+    finished_at = case when state = 'pending' then ",
+            $now,
+            " else finished_at end
+where "
+        )
+    };
+}
 
-pub(super) const RETRY: &str = "\
+macro_rules! retry {
+    ($now:literal) => {
+        concat!(
+            "\
 update delayed_jobs
-set state = 'pending', run_at = $2, attempt = 0, crashes = 0, progress = null, finished_at = null
-where id = $1 and state in ('pending', 'dead', 'cancelled')
-returning state /*tell */";
+set state = 'pending', run_at = ",
+            $now,
+            ", attempt = 0, crashes = 0, progress = null, finished_at = null
+where "
+        )
+    };
+}
+
+pub(super) const CANCEL: &str = concat!(
+    cancel!("$2"),
+    "id = $1 and state in ('pending', 'running') returning state /*tell */"
+);
+
+pub(super) const RETRY: &str = concat!(
+    retry!("$2"),
+    "id = $1 and state in ('pending', 'dead', 'cancelled') returning state /*tell */"
+);
+
+/// The beginnings of changes of many jobs, at a time that is the first parameter.
+pub(super) const CANCEL_MANY: &str = cancel!("$1");
+pub(super) const RETRY_MANY: &str = retry!("$1");
 
 pub(super) const STATE: &str = "select state from delayed_jobs where id = $1";
-
-pub(super) const COUNTS: &str = "select state, count(*) from delayed_jobs group by state";
-
-pub(super) const QUEUES: &str = "\
-select name, cast(max(paused) as bigint), cast(sum(unfinished) as bigint) from (
-    select queue as name, 0 as paused, count(*) as unfinished from delayed_jobs
-    where state = 'pending' group by queue
-    union all
-    select queue, 0, count(*) from delayed_jobs where state = 'running' group by queue
-    union all
-    select queue, 1, 0 from delayed_jobs_paused
-) as all_kinds
-group by name order by name";
 
 pub(super) const PAUSE: &str =
     "insert into delayed_jobs_paused (queue) values ($1) on conflict do nothing";
@@ -288,89 +422,25 @@ pub(super) const PAUSE: &str =
 pub(super) const RESUME: &str =
     "delete from delayed_jobs_paused where queue = $1 returning queue /*tell */";
 
-pub(super) const COLUMNS: &str = "\
-id, kind, queue, payload, priority, run_at, state, attempt, crashes, key, worker, lease_until, progress, \
-error, created_at, started_at, finished_at";
-
-pub(super) fn record(mut row: Row) -> Result<Record, StoreError> {
-    Ok(Record {
-        id: row.id()?,
-        kind: row.text()?,
-        queue: row.text()?,
-        payload: row.text()?,
-        priority: Priority::from_rank(row.int()?),
-        run_at: row.int().map(Micros)?,
-        state: row.state()?,
-        attempt: row.small()?,
-        crashes: row.small()?,
-        key: row.maybe_text()?,
-        worker: row.maybe_text()?,
-        lease_until: row.maybe_int()?.map(Micros),
-        progress: row
-            .maybe_int()?
-            .map(|percent| u8::try_from(percent).unwrap_or(0)),
-        error: row.maybe_text()?,
-        created_at: row.int().map(Micros)?,
-        started_at: row.maybe_int()?.map(Micros),
-        finished_at: row.maybe_int()?.map(Micros),
-    })
-}
-
-pub(super) fn list(filter: &Filter) -> (String, Vec<Value>) {
-    let wanted = [
-        ("queue", filter.queue.clone()),
-        ("kind", filter.kind.clone()),
-    ];
-    let mut values = Vec::new();
-    // Without statistics SQLite would rather sort them all.
-    let index = match filter.state {
-        Some(State::Pending) => " /*sqlite indexed by delayed_jobs_next */",
-        _ => "",
-    };
-    let mut sql = format!("select {COLUMNS} from delayed_jobs{index} where 1 = 1");
-    if let Some(state) = filter.state {
-        // As a literal, since the indexes are for one state each.
-        sql += &format!(" and state = '{}'", state.word());
-    }
-    for (column, value) in wanted {
-        if let Some(value) = value {
-            values.push(Value::from(value));
-            sql += &format!(" and {column} = ${}", values.len());
-        }
-    }
-    sql += match filter.state {
-        Some(State::Pending) => " order by run_at + 0, id",
-        _ => " order by id desc",
-    };
-    values.push(Value::from(i64::try_from(filter.limit).unwrap_or(i64::MAX)));
-    sql += &format!(" limit ${}", values.len());
-    (sql, values)
-}
-
-pub(super) const PRUNE: &str = "\
-delete from delayed_jobs where id in (
-    select id from delayed_jobs /*sqlite indexed by delayed_jobs_finished */
-    where state in ('done', 'cancelled') and finished_at < $1
-    order by finished_at limit $2
-)
-returning id";
-
-/// Parameters of [`FINISH`] after the lease: state, time, error, tries taken back, end.
+/// Parameters of [`FINISH`] after the lease: state, time, error, tries taken back, end, output.
 pub(super) fn values_of_end(ended: Ended) -> Vec<Value> {
     let Lease { id, claim } = ended.lease;
+    let mut brought = None;
     let (state, at, error, back) = match ended.verdict {
-        Verdict::Done => (State::Done, None, None, 0),
+        Verdict::Done { output } => {
+            brought = output;
+            (State::Done, None, None, 0)
+        }
         Verdict::Retry { at, error } => (State::Pending, Some(at), Some(error), 0),
         Verdict::Dead { error } => (State::Dead, None, Some(error), 0),
         Verdict::Cancelled => (State::Cancelled, None, None, 0),
         Verdict::Snoozed { at } => (State::Pending, Some(at), None, 1),
         Verdict::Released => (State::Pending, None, None, 1),
     };
-    values![id, claim, state.word(), at, error, back, ended.at]
+    values![id, claim, state.word(), at, error, back, ended.at, brought]
 }
 
-/// All that are used again and again, for those who look at their plans. Counting reads all rows, and is done seldom
-/// and apart.
+/// All that are used again and again, for those who look at their plans.
 #[cfg(test)]
 pub(in crate::store) fn all() -> Vec<String> {
     let mut all: Vec<String> = [
@@ -396,16 +466,11 @@ pub(in crate::store) fn all() -> Vec<String> {
         CANCEL,
         RETRY,
         STATE,
-        PRUNE,
     ]
     .map(str::to_owned)
     .to_vec();
-    for state in State::ALL.map(Some).into_iter().chain([None]) {
-        let filter = Filter {
-            state,
-            ..Filter::default()
-        };
-        all.push(list(&filter).0);
-    }
+    all.extend(super::filter::all());
+    all.extend(super::limit::all());
+    all.extend(super::look::all());
     all
 }

@@ -1,5 +1,6 @@
 //! What goes into a statement and what comes out of it.
 
+use std::time::Duration;
 use std::vec;
 
 use super::super::StoreError;
@@ -43,6 +44,12 @@ impl From<JobId> for Value {
     }
 }
 
+impl From<Option<i64>> for Value {
+    fn from(value: Option<i64>) -> Value {
+        Value::Int(value)
+    }
+}
+
 impl From<Option<Micros>> for Value {
     fn from(value: Option<Micros>) -> Value {
         Value::Int(value.map(|value| value.0))
@@ -71,8 +78,7 @@ pub(super) use values;
 pub(in crate::store) struct Row(pub(in crate::store) vec::IntoIter<Value>);
 
 impl Row {
-    /// The number in the first cell.
-    #[cfg(feature = "postgres")]
+    /// The number in the next cell.
     pub(in crate::store) fn first_int(mut self) -> Result<i64, StoreError> {
         self.int()
     }
@@ -112,6 +118,16 @@ impl Row {
 
     pub(super) fn count(&mut self) -> Result<u64, StoreError> {
         self.int().map(|count| u64::try_from(count).unwrap_or(0))
+    }
+
+    pub(super) fn maybe_small(&mut self) -> Result<Option<u32>, StoreError> {
+        let count = self.maybe_int()?;
+        Ok(count.map(|count| u32::try_from(count).unwrap_or(u32::MAX)))
+    }
+
+    pub(super) fn maybe_time(&mut self) -> Result<Option<Duration>, StoreError> {
+        let micros = self.maybe_int()?;
+        Ok(micros.map(|micros| Duration::from_micros(u64::try_from(micros).unwrap_or(0))))
     }
 
     pub(super) fn small(&mut self) -> Result<u32, StoreError> {

@@ -1,0 +1,222 @@
+//! Limits of a queue over all workers.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Limits of a queue over all workers, and for each limit key in it.
+///
+/// They are kept in the store and hold from the moment when they are set, for workers that are running too. A worker's
+/// own [`concurrency`](crate::Worker::concurrency) holds beside them.
+///
+/// A rate is spread evenly: of `n` a minute one starts each `60 / n` seconds, and when that is faster than ten a
+/// second, those of a tenth of a second together. The jobs of [`Enqueue::limit_key`](crate::Enqueue::limit_key) have
+/// the limits of their key beside those of the queue. A place that a job on another machine gives back is found within
+/// a tenth of a second.
+///
+/// A claim reads the due jobs of a key that is at its limit one by one, and so is slower the more of them there are.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # use delayed_jobs::{Limit, testkit};
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let queue = testkit::queue();
+/// let minute = Duration::from_secs(60);
+/// let limit = Limit::default()
+///     .at_once(20)
+///     .rate(600, minute)
+///     .key_at_once(1); // one at a time for each customer
+/// queue.limit("emails", limit).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use = "hand it to `Queue::limit`"]
+pub struct Limit {
+    /// Of the queue.
+    pub(crate) all: Part,
+    /// Of each key.
+    pub(crate) key: Part,
+}
+
+/// The limits of a queue or of a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) at_once: Option<u32>,
+    pub(crate) pace: Option<Pace>,
+}
+
+/// A rate as a virtual schedule (the generic cell rate algorithm): the time when the next start is due by the rate alone
+/// goes on by `every` with each start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pace {
+    /// Microseconds from start to start.
+    pub(crate) every: i64,
+    /// How many may start together.
+    pub(crate) burst: i64,
+}
+
+impl Pace {
+    /// Starts that are more frequent than this go together.
+    const TOGETHER: i64 = 100_000;
+
+    /// A start that is late by this much at most makes up for it.
+    pub(crate) const SLACK: i64 = 50_000;
+
+    fn new(starts: u32, period: Duration) -> Pace {
+        let period = i64::try_from(period.as_micros()).unwrap_or(i64::MAX);
+        let every = (period / i64::from(starts)).max(1);
+        Pace {
+            every,
+            burst: (Pace::TOGETHER / every).max(1),
+        }
+    }
+
+    /// How many may start now, by when the next start is due by the rate alone.
+    pub(crate) fn allows(&self, due: i64, now: i64) -> i64 {
+        let due = self.caught_up(due, now);
+        ((now - due + self.burst * self.every).div_euclid(self.every)).max(0)
+    }
+
+    /// When the next start is due after so many at once.
+    pub(crate) fn after(&self, due: i64, now: i64, starts: i64) -> i64 {
+        self.caught_up(due, now) + starts * self.every
+    }
+
+    /// When the next one may start.
+    pub(crate) fn next(&self, due: i64) -> i64 {
+        due - (self.burst - 1) * self.every
+    }
+
+    fn caught_up(&self, due: i64, now: i64) -> i64 {
+        due.max(now - Pace::SLACK.min(self.every / 2))
+    }
+}
+
+impl Limit {
+    /// Sets how many of its jobs run at a time.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero: pause the queue instead.
+    #[track_caller]
+    pub fn at_once(mut self, limit: u32) -> Limit {
+        self.all.at_once = Some(some(limit));
+        self
+    }
+
+    /// Sets how many of its jobs start in a period.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero: pause the queue instead.
+    #[track_caller]
+    pub fn rate(mut self, starts: u32, period: Duration) -> Limit {
+        self.all.pace = Some(Pace::new(some(starts), period));
+        self
+    }
+
+    /// Sets how many jobs of each key run at a time.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[track_caller]
+    pub fn key_at_once(mut self, limit: u32) -> Limit {
+        self.key.at_once = Some(some(limit));
+        self
+    }
+
+    /// Sets how many jobs of each key start in a period.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    #[track_caller]
+    pub fn key_rate(mut self, starts: u32, period: Duration) -> Limit {
+        self.key.pace = Some(Pace::new(some(starts), period));
+        self
+    }
+}
+
+impl fmt::Display for Limit {
+    /// Like `20 at once, one each 100ms; of a key 1 at once`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = |part: Part| {
+            let at_once = part.at_once.map(|limit| format!("{limit} at once"));
+            let pace = part.pace.map(|pace| {
+                let every = Duration::from_micros(pace.every.unsigned_abs());
+                format!("one each {every:?}")
+            });
+            let words: Vec<_> = at_once.into_iter().chain(pace).collect();
+            (!words.is_empty()).then(|| words.join(", "))
+        };
+        match (words(self.all), words(self.key)) {
+            (None, None) => f.write_str("none"),
+            (Some(all), None) => f.write_str(&all),
+            (None, Some(key)) => write!(f, "of a key {key}"),
+            (Some(all), Some(key)) => write!(f, "{all}; of a key {key}"),
+        }
+    }
+}
+
+#[track_caller]
+fn some(limit: u32) -> u32 {
+    assert!(limit > 0, "delayed-jobs: a limit must be at least 1");
+    limit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_told_in_words() {
+        let minute = Duration::from_secs(60);
+        let limit = Limit::default().at_once(20).rate(600, minute);
+        assert_eq!(limit.to_string(), "20 at once, one each 100ms");
+        let limit = limit.key_at_once(1);
+        assert_eq!(
+            limit.to_string(),
+            "20 at once, one each 100ms; of a key 1 at once"
+        );
+        assert_eq!(Limit::default().to_string(), "none");
+    }
+
+    #[test]
+    fn a_pace_keeps_its_rate_though_it_is_asked_late_and_exceeds_it_by_a_burst_at_most() {
+        for (starts, asked_every) in [(1, 7_000), (9, 7_000), (50, 13_000), (5000, 20_000)] {
+            let pace = Pace::new(starts, Duration::from_secs(1));
+            let (mut due, mut all) = (0, 0);
+            let second = 1_000_000;
+            let mut times = Vec::new();
+            let mut now = 5 * second;
+            while now < 25 * second {
+                let n = pace.allows(due, now);
+                if n > 0 {
+                    due = pace.after(due, now, n);
+                    all += n;
+                    times.extend((0..n).map(|_| now));
+                } else {
+                    assert!(pace.next(due) > now, "{starts}: it says when");
+                }
+                now += asked_every;
+            }
+            let expected = i64::from(starts) * 20;
+            assert!(
+                all >= expected * 98 / 100 && all <= expected + pace.burst + 1,
+                "{starts}: {all} of {expected}"
+            );
+            // From each start to the last one within a second of it.
+            let within =
+                |from: usize| times.partition_point(|at| *at < times[from] + second) - from;
+            let most = (0..times.len()).map(within).max().unwrap_or(0) as i64;
+            assert!(
+                most <= i64::from(starts) + pace.burst,
+                "{starts}: {most} in a second"
+            );
+        }
+    }
+}

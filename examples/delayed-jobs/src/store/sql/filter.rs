@@ -1,0 +1,218 @@
+//! Jobs by a filter: to list them, and to change them together.
+
+use super::super::StoreError;
+use super::super::types::{Change, Filter};
+use super::text::{CANCEL_MANY, RETRY_MANY};
+use super::value::{Row, Value};
+use crate::job::{JobId, Priority, Record, State};
+use crate::time::Micros;
+
+pub(super) const COLUMNS: &str = "\
+id, kind, queue, payload, priority, run_at, state, attempt, crashes, attempts, timeout, limit_key, key, worker, lease_until, progress, \
+error, errors, output, after_jobs, created_at, started_at, finished_at";
+
+pub(super) fn record(mut row: Row) -> Result<Record, StoreError> {
+    Ok(Record {
+        id: row.id()?,
+        kind: row.text()?,
+        queue: row.text()?,
+        payload: row.text()?,
+        priority: Priority::from_rank(row.int()?),
+        run_at: row.int().map(Micros)?,
+        state: row.state()?,
+        attempt: row.small()?,
+        crashes: row.small()?,
+        attempts: row.maybe_small()?,
+        timeout: row.maybe_time()?,
+        limit_key: row.maybe_text()?,
+        key: row.maybe_text()?,
+        worker: row.maybe_text()?,
+        lease_until: row.maybe_int()?.map(Micros),
+        progress: row
+            .maybe_int()?
+            .map(|percent| u8::try_from(percent).unwrap_or(0)),
+        error: row.maybe_text()?,
+        errors: row
+            .maybe_text()?
+            .and_then(|errors| serde_json::from_str(&errors).ok())
+            .unwrap_or_default(),
+        output: row.maybe_text()?,
+        after: row
+            .maybe_text()?
+            .and_then(|after| serde_json::from_str(&after).ok())
+            .unwrap_or_default(),
+        created_at: row.int().map(Micros)?,
+        started_at: row.maybe_int()?.map(Micros),
+        finished_at: row.maybe_int()?.map(Micros),
+    })
+}
+
+/// A statement in the making.
+struct Builder {
+    sql: String,
+    values: Vec<Value>,
+}
+
+impl Builder {
+    /// Adds a text with the parameter in the place of its `$`.
+    fn push(&mut self, text: &str, value: impl Into<Value>) {
+        self.values.push(value.into());
+        self.sql += &text.replace('$', &format!("${}", self.values.len()));
+    }
+
+    /// Adds what a filter demands of jobs of one state.
+    fn conditions(&mut self, filter: &Filter, state: Option<State>) {
+        self.sql += " where 1 = 1";
+        if let Some(state) = state {
+            // As a literal, since the indexes are for one state each.
+            self.sql += &format!(" and state = '{}'", state.word());
+        }
+        if let Some(id) = filter.id {
+            self.push(" and id = $", id);
+        }
+        let texts = [
+            (" and queue = $", &filter.queue),
+            (" and kind = $", &filter.kind),
+            (" and key = $", &filter.key),
+        ];
+        for (text, value) in texts {
+            if let Some(value) = value {
+                self.push(text, value.as_str());
+            }
+        }
+        if let Some(before) = filter.ended_before {
+            self.sql += " and finished_at is not null";
+            let ended = "/*sqlite max *//*postgres greatest */(finished_at, held_until)";
+            self.push(&format!(" and {ended} < $"), before);
+        }
+        if let Some(JobId(after)) = filter.after {
+            self.push(
+                match state {
+                    Some(State::Pending) => {
+                        " and (run_at + 0, id) > (select run_at + 0, id from delayed_jobs where id = $)"
+                    }
+                    _ => " and id < $",
+                },
+                after,
+            );
+        }
+    }
+
+    fn limit(&mut self, filter: &Filter) {
+        let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+        self.push(" limit $", limit);
+    }
+}
+
+pub(super) fn list(filter: &Filter) -> (String, Vec<Value>) {
+    // Without statistics SQLite would rather sort them all.
+    let index = match (filter.state, &filter.key, filter.id) {
+        (Some(State::Pending), None, None) => " /*sqlite indexed by delayed_jobs_next */",
+        _ => "",
+    };
+    let mut list = Builder {
+        sql: format!("select {COLUMNS} from delayed_jobs{index}"),
+        values: Vec::new(),
+    };
+    list.conditions(filter, filter.state);
+    list.sql += match filter.state {
+        Some(State::Pending) => " order by run_at + 0, id",
+        _ => " order by id desc",
+    };
+    list.limit(filter);
+    (list.sql, list.values)
+}
+
+/// The states that a change is for, of those that the filter is for.
+pub(super) fn states(change: Change, filter: &Filter) -> Vec<State> {
+    let all: &[State] = match (change, filter.state) {
+        (Change::Cancel, _) => &[State::Pending, State::Running],
+        (Change::Retry, Some(State::Pending)) => &[State::Pending],
+        (Change::Retry, _) => &[State::Dead, State::Cancelled],
+        (Change::Delete, _) => &[State::Pending, State::Done, State::Dead, State::Cancelled],
+    };
+    let wanted = |state: &&State| filter.state.is_none_or(|wanted| wanted == **state);
+    all.iter().filter(wanted).copied().collect()
+}
+
+/// Changes the jobs of one state, first those with the lowest ids, which is the order in which all lock them. What a
+/// change has done to a job must not make it do so again: a list of lots ends.
+pub(super) fn change(
+    change: Change,
+    filter: &Filter,
+    state: State,
+    now: Micros,
+) -> (String, Vec<Value>) {
+    let (begin, values) = match change {
+        Change::Cancel => (CANCEL_MANY, vec![Value::from(now)]),
+        Change::Retry => (RETRY_MANY, vec![Value::from(now)]),
+        Change::Delete => ("delete from delayed_jobs where ", Vec::new()),
+    };
+    let mut sql = Builder {
+        // An array on Postgres, which might read the jobs again for each row otherwise.
+        sql: format!(
+            "{begin}id /*sqlite in ( *//*postgres = any (array( */select id from delayed_jobs as jobs"
+        ),
+        values,
+    };
+    sql.conditions(filter, Some(state));
+    sql.sql += match (change, state) {
+        (Change::Cancel, State::Running) => " and cancel = 0",
+        (Change::Retry, State::Pending) => " and run_at > $1",
+        // Of those of one key the last, and only if no other job holds it.
+        (Change::Retry, _) => {
+            " and (key is null or holds = 0 or not exists (
+                select 1 from delayed_jobs as other
+                where other.key = jobs.key and other.held_until = jobs.held_until and other.id <> jobs.id and other.holds <> 0
+                    and (other.state in ('pending', 'running')
+                        or other.state = 'done' and other.holds & 4 <> 0
+                        or other.id > jobs.id)
+            ))"
+        }
+        _ => "",
+    };
+    sql.sql += match filter.ended_before {
+        // By its index, from the first that ended.
+        Some(_) => " order by /*sqlite max *//*postgres greatest */(finished_at, held_until)",
+        None => " order by id",
+    };
+    sql.limit(filter);
+    sql.sql += " /*postgres for update skip locked) */) returning id";
+    if change != Change::Delete {
+        sql.sql += " /*tell */";
+    }
+    (sql.sql, sql.values)
+}
+
+/// Those that are used again and again.
+#[cfg(test)]
+pub(super) fn all() -> Vec<String> {
+    let of = |state, key: bool, page: bool| Filter {
+        state,
+        key: key.then(|| "k".to_owned()),
+        after: page.then_some(JobId(1)),
+        ..Filter::default()
+    };
+    let mut all = Vec::new();
+    for state in State::ALL {
+        all.push(list(&of(Some(state), false, false)).0);
+        all.push(list(&of(Some(state), false, true)).0);
+        for of in [of(None, false, false), of(None, true, false)] {
+            for kind in [Change::Cancel, Change::Retry, Change::Delete] {
+                if states(kind, &of).contains(&state) {
+                    all.push(change(kind, &of, state, Micros(0)).0);
+                }
+            }
+        }
+        let old = Filter {
+            ended_before: Some(Micros(0)),
+            ..Filter::default()
+        };
+        if states(Change::Delete, &old).contains(&state) && state != State::Pending {
+            all.push(change(Change::Delete, &old, state, Micros(0)).0);
+        }
+    }
+    all.push(list(&of(None, false, false)).0);
+    all.push(list(&of(None, true, false)).0);
+    all
+}

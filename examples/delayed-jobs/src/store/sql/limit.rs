@@ -1,0 +1,226 @@
+//! Claims from a queue that has limits over all workers, or in which priorities age.
+//!
+//! They are steps of one transaction. On Postgres the first one locks the queue's limits, so that the counts of the second
+//! hold until the commit; on SQLite there is one writer at a time in any case.
+
+use super::super::types::Claim;
+use super::value::{Row, Value, values};
+use crate::limit::{Limit, Pace, Part};
+use crate::store::StoreError;
+
+/// Due jobs of one priority, not of keys that are at their limit. They are some more than may be claimed, since the
+/// first ones may all be of one key.
+macro_rules! due {
+    ($priority:literal, $name:literal) => {
+        concat!(
+            "select * from (
+        select id, priority, run_at, limit_key from delayed_jobs
+        where state = 'pending' and queue = $4 and priority = ", $priority, "
+            and run_at <= /*sqlite $3 *//*postgres least($3, (extract(epoch from now()) * 1000000)::bigint) */
+            and crashes < $7
+            and kind /*sqlite in (select value from json_each($6)) *//*postgres = any (array(select jsonb_array_elements_text($6::text::jsonb))) */
+            and (limit_key is null or limit_key not in (select key from full_keys))
+        order by run_at, id limit $5 + 64 /*postgres for update skip locked */
+    ) as ", $name
+        )
+    };
+}
+
+/// How many may start now by a pace: see [`Pace::allows`].
+macro_rules! allows {
+    ($every:literal, $burst:literal, $due:literal) => {
+        concat!(
+            "(($3 - /*sqlite max *//*postgres greatest */(coalesce(",
+            $due,
+            ", 0), $3 - /*sqlite min *//*postgres least */(50000, ",
+            $every,
+            " / 2)) + ",
+            $burst,
+            " * ",
+            $every,
+            ") / ",
+            $every,
+            ")"
+        )
+    };
+}
+
+/// Waits for others that claim from the same queue.
+const LOCK: &str =
+    "select queue from delayed_jobs_limits where queue = $1 /*postgres for update */";
+
+/// A job's turn comes by its time and, for each step of its priority, `$8` microseconds later.
+const CLAIM: &str = concat!(
+    "with rule as materialized (
+    select * from delayed_jobs_limits where queue = $4
+), running as materialized (
+    select coalesce(limit_key, '') as key, count(*) as jobs from delayed_jobs
+    where state = 'running' and queue = $4 and exists (select 1 from rule) group by 1
+), full_keys as materialized (
+    select key from running, rule where jobs >= key_at_once
+    union
+    select key from delayed_jobs_paces as paces, rule
+    where paces.queue = $4 and key <> '' and due > $3 + (key_burst - 1) * key_every
+), candidates as materialized (
+    ",
+    due!("0", "high"),
+    "
+    union all
+    ",
+    due!("1", "normal"),
+    "
+    union all
+    ",
+    due!("2", "low"),
+    "
+), ranked as (
+    select id, limit_key, run_at + priority * $8 as turn,
+        row_number() over (partition by limit_key order by run_at + priority * $8, id) as nth
+    from candidates
+), due as materialized (
+    select ranked.id from ranked
+    left join rule on 1 = 1
+    left join running on running.key = limit_key
+    left join delayed_jobs_paces as paces on paces.queue = $4 and paces.key = limit_key
+    where limit_key is null
+        or nth <= coalesce(key_at_once - coalesce(jobs, 0), nth)
+            and nth <= coalesce(",
+    allows!("key_every", "key_burst", "due"),
+    ", nth)
+    order by turn, ranked.id
+    limit /*sqlite max *//*postgres greatest */(0, /*sqlite min *//*postgres least */(
+        $5,
+        coalesce((select at_once from rule) - coalesce((select sum(jobs) from running), 0), $5),
+        coalesce((select ",
+    allows!(
+        "every",
+        "burst",
+        "(select due from delayed_jobs_paces where queue = $4 and key = '')"
+    ),
+    " from rule), $5)
+    ))
+)",
+    super::text::lease!("0")
+);
+
+/// A job that has lost workers runs at the cost of those that come after it, but not beside more than may run.
+const CLAIM_ALONE: &str = concat!(
+    "with due as materialized (
+    select id from delayed_jobs as jobs
+    where state = 'pending' and crashes > 0 and crashes >= $7 and queue = $4
+        and run_at <= /*sqlite $3 *//*postgres least($3, (extract(epoch from now()) * 1000000)::bigint) */
+        and kind /*sqlite in (select value from json_each($6)) *//*postgres = any (array(select jsonb_array_elements_text($6::text::jsonb))) */
+        and not exists (
+            select 1 from delayed_jobs_limits as rule
+            where rule.queue = $4 and (
+                at_once <= (select count(*) from delayed_jobs where state = 'running' and queue = $4)
+                or key_at_once <= (
+                    select count(*) from delayed_jobs as beside
+                    where beside.state = 'running' and beside.queue = $4 and beside.limit_key = jobs.limit_key
+                )
+            )
+        )
+    order by run_at limit $5 /*postgres for update skip locked */
+)",
+    super::text::lease!("1")
+);
+
+/// Sets the paces on for what was claimed at this moment: see [`Pace::after`].
+const CHARGE: &str = "\
+insert into delayed_jobs_paces (queue, key, due)
+select $2, started.key,
+    /*sqlite max *//*postgres greatest */(coalesce(known.due, 0), $3 - /*sqlite min *//*postgres least */(50000, started.every / 2))
+        + started.jobs * started.every
+from (
+    select '' as key, count(*) as jobs, (select every from delayed_jobs_limits where queue = $2) as every
+    from delayed_jobs where state = 'running' and worker = $1 and queue = $2 and started_at = $3
+    union all
+    select limit_key, count(*), (select key_every from delayed_jobs_limits where queue = $2)
+    from delayed_jobs where state = 'running' and worker = $1 and queue = $2 and started_at = $3 and limit_key is not null
+    group by limit_key
+) as started
+left join delayed_jobs_paces as known on known.queue = $2 and known.key = started.key
+where started.every is not null and started.jobs > 0
+on conflict (queue, key) do update set due = excluded.due";
+
+/// Paces that lie behind are as good as none.
+const FORGET: &str = "delete from delayed_jobs_paces where queue = $1 and due < $2 - 1000000";
+
+/// Whether something due was left behind, and when the pace lets the next one start.
+const LEFT: &str = "\
+select coalesce((
+    select paces.due - (rule.burst - 1) * rule.every from delayed_jobs_limits as rule
+    join delayed_jobs_paces as paces on paces.queue = rule.queue and paces.key = ''
+    where rule.queue = $1 and rule.every is not null
+), 0)
+from delayed_jobs where state = 'pending' and queue = $1 and run_at <= $2 limit 1";
+
+pub(super) const SET: &str = "\
+insert into delayed_jobs_limits (queue, at_once, every, burst, key_at_once, key_every, key_burst)
+values ($1, $2, $3, $4, $5, $6, $7)
+on conflict (queue) do update set at_once = $2, every = $3, burst = $4, key_at_once = $5, key_every = $6, key_burst = $7
+returning queue /*tell */";
+
+pub(super) const UNSET: &str =
+    "delete from delayed_jobs_limits where queue = $1 returning queue /*tell */";
+
+pub(super) const LIST: &str = "\
+select queue, at_once, every, burst, key_at_once, key_every, key_burst from delayed_jobs_limits order by queue";
+
+/// The steps of a claim, of which the second brings the jobs and the last what was left behind.
+pub(super) fn steps(
+    claim: &Claim,
+    alone: bool,
+    mut values: Vec<Value>,
+) -> Vec<(&'static str, Vec<Value>)> {
+    let (queue, worker, now) = (claim.queue.as_str(), claim.worker.as_str(), claim.now);
+    let sql = match alone {
+        true => CLAIM_ALONE,
+        false => {
+            // Without ageing a whole priority comes before the next one.
+            let never = 1 << 60;
+            let ageing = claim
+                .ageing
+                .map(|time| i64::try_from(time.as_micros()).unwrap_or(never));
+            values.push(Value::from(ageing.unwrap_or(never).min(never)));
+            CLAIM
+        }
+    };
+    vec![
+        (LOCK, values![queue]),
+        (sql, values),
+        (CHARGE, values![worker, queue, now]),
+        (FORGET, values![queue, now]),
+        (LEFT, values![queue, now]),
+    ]
+}
+
+pub(super) fn values_of(queue: &str, limit: &Limit) -> Vec<Value> {
+    let mut values = values![queue];
+    for part in [limit.all, limit.key] {
+        values.push(Value::from(part.at_once.map(i64::from)));
+        values.push(Value::from(part.pace.map(|pace| pace.every)));
+        values.push(Value::from(part.pace.map(|pace| pace.burst)));
+    }
+    values
+}
+
+pub(super) fn limit(mut row: Row) -> Result<(String, Limit), StoreError> {
+    let queue = row.text()?;
+    let mut part = || {
+        let at_once = row.maybe_small()?;
+        let (every, burst) = (row.maybe_int()?, row.maybe_int()?);
+        let pace = every.zip(burst).map(|(every, burst)| Pace { every, burst });
+        Ok::<_, StoreError>(Part { at_once, pace })
+    };
+    let (all, key) = (part()?, part()?);
+    Ok((queue, Limit { all, key }))
+}
+
+/// Those that are used again and again, but for what reads the limits themselves, which are few.
+#[cfg(test)]
+pub(super) fn all() -> Vec<String> {
+    [CLAIM, CLAIM_ALONE, CHARGE, FORGET, LEFT]
+        .map(str::to_owned)
+        .to_vec()
+}

@@ -1,0 +1,58 @@
+//! What may be done in a transaction of the caller's: a job on its way into the table, and the end of one.
+
+use super::super::StoreError;
+use super::super::types::{Ended, Enqueued, NewJob, OnDuplicate, UniqueKey};
+use super::execute::{Execute, Purpose, one};
+use super::text::{FINISH, HAS_KEY, LOSE_KEY, REPLACE, insert, values_of, values_of_end, width};
+use super::value::{Value, values};
+use crate::time::Micros;
+
+/// Ends a claim. Returns `false` if it is no longer valid.
+pub(in crate::store) async fn finish<E: Execute>(on: &E, ended: Ended) -> Result<bool, StoreError> {
+    let ended = one(on, Purpose::Write, FINISH, values_of_end(ended)).await?;
+    Ok(ended.is_some())
+}
+
+/// A key and its period.
+fn held(key: &UniqueKey) -> Vec<Value> {
+    values![key.key.as_str(), key.until.unwrap_or(Micros(0))]
+}
+
+/// Enqueues one job, perhaps inside the caller's transaction.
+///
+/// Other workers are notified if it is due `soon`. Between two of its statements others may free the key or take it; then it begins anew.
+pub(in crate::store) async fn enqueue<E: Execute>(
+    on: &E,
+    job: &NewJob,
+    soon: bool,
+) -> Result<Enqueued, StoreError> {
+    for _ in 0..10 {
+        if let Some(key) = &job.key
+            && key.on_duplicate == OnDuplicate::Replace
+        {
+            if let Some(mut row) = one(on, Purpose::Write, REPLACE, values_of(job)).await? {
+                return row.id().map(Enqueued::Replaced);
+            }
+            on.query(Purpose::Write, LOSE_KEY, held(key)).await?;
+        }
+        let width = width(std::slice::from_ref(job));
+        let mut values = values_of(job);
+        values.truncate(width);
+        let sql = insert(1, width, soon);
+        if let Some(mut row) = one(on, Purpose::Write, &sql, values).await? {
+            return row.id().map(Enqueued::New);
+        }
+        let Some(key) = &job.key else { continue };
+        if let Some(mut row) = one(on, Purpose::Write, HAS_KEY, held(key)).await? {
+            match key.on_duplicate {
+                OnDuplicate::Reject => return row.id().map(Enqueued::Refused),
+                OnDuplicate::Keep => return row.id().map(Enqueued::Kept),
+                OnDuplicate::Replace => {}
+            }
+        }
+    }
+    let key = job.key.as_ref().map(|key| key.key.clone());
+    Err(StoreError::Busy {
+        key: key.unwrap_or_default(),
+    })
+}

@@ -1,0 +1,215 @@
+//! Which other jobs a new one may not stand beside.
+
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use crate::job::State;
+use crate::store::{OnDuplicate, UniqueKey};
+use crate::time::Micros;
+
+/// A rule that keeps two jobs of one key apart: what the key is, which states count, and what happens to the second.
+///
+/// A text is a rule by itself: a key, over all kinds and queues, that no other unfinished job has.
+///
+/// # Examples
+///
+/// ```
+/// # use std::time::Duration;
+/// # use delayed_jobs::{Enqueued, OnDuplicate, Payload, Unique, UniqueWhile, testkit};
+/// # use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize)]
+/// # struct Report { of: u32 }
+/// # impl Payload for Report { const KIND: &'static str = "report"; }
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let queue = testkit::queue();
+/// // At most one a day of the same payload, also if it is done by then.
+/// let daily = Unique::payload()
+///     .per(Duration::from_secs(86_400))
+///     .within(UniqueWhile::Succeeded)
+///     .or(OnDuplicate::Keep);
+/// let first = queue.enqueue(Report { of: 7 }).unique(daily.clone()).await?;
+/// let again = queue.enqueue(Report { of: 7 }).unique(daily).await?;
+/// assert_eq!(again, Enqueued::Kept(first.id()));
+///
+/// // Debounced: each call puts the job off, until there was none for five seconds.
+/// let quiet = Duration::from_secs(5);
+/// let changed = Unique::key("reindex:42").or(OnDuplicate::Replace);
+/// queue.enqueue(Report { of: 42 }).after(quiet).unique(changed.clone()).await?;
+/// queue.enqueue(Report { of: 42 }).after(quiet).unique(changed).await?;
+/// # assert_eq!(queue.counts().await?.pending, 2);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "hand it to `Enqueue::unique`"]
+pub struct Unique {
+    by: By,
+    per: Option<Duration>,
+    within: UniqueWhile,
+    on_duplicate: OnDuplicate,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum By {
+    Key(String),
+    Payload,
+}
+
+/// The states in which a job holds its key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum UniqueWhile {
+    /// Until it starts: one may wait while another runs.
+    Pending,
+    /// Until it has ended.
+    #[default]
+    Unfinished,
+    /// Also when it is done, until it is forgotten; a dead or cancelled job holds no key.
+    Succeeded,
+    /// Until it is forgotten, however it ended.
+    Kept,
+}
+
+impl UniqueWhile {
+    /// A bit for each of [`State::ALL`].
+    pub(crate) fn bits(self) -> i64 {
+        match self {
+            UniqueWhile::Pending => 0b1,
+            UniqueWhile::Unfinished => 0b11,
+            UniqueWhile::Succeeded => 0b111,
+            UniqueWhile::Kept => 0b11111,
+        }
+    }
+}
+
+/// Whether a job that holds its key in these states holds it in this one.
+pub(crate) fn holds_in(bits: i64, state: State) -> bool {
+    bits & (1 << state as i64) != 0
+}
+
+impl Unique {
+    /// Creates a rule for a key of your own, over all kinds and queues.
+    pub fn key(key: impl Into<String>) -> Unique {
+        Unique::by(By::Key(key.into()))
+    }
+
+    /// Creates a rule for jobs of the same kind with equal payloads.
+    pub fn payload() -> Unique {
+        Unique::by(By::Payload)
+    }
+
+    fn by(by: By) -> Unique {
+        Unique {
+            by,
+            per: None,
+            within: UniqueWhile::default(),
+            on_duplicate: OnDuplicate::Reject,
+        }
+    }
+
+    /// Lets one job in for each full period since 1970, UTC, by the time when it is due. A job that still holds its key
+    /// is remembered until the period and the retention are over. Rules of different periods know nothing of each
+    /// other.
+    ///
+    /// # Panics
+    ///
+    /// If the period is shorter than a microsecond.
+    #[track_caller]
+    pub fn per(mut self, period: Duration) -> Unique {
+        assert!(
+            period.as_micros() > 0,
+            "delayed-jobs: a period must be at least a microsecond"
+        );
+        self.per = Some(period);
+        self
+    }
+
+    /// Sets in which states a job holds its key; until it has ended by default.
+    pub fn within(mut self, within: UniqueWhile) -> Unique {
+        self.within = within;
+        self
+    }
+
+    /// Sets what happens if another job holds the key; the new one is rejected by default.
+    pub fn or(mut self, on_duplicate: OnDuplicate) -> Unique {
+        self.on_duplicate = on_duplicate;
+        self
+    }
+
+    pub(crate) fn replaces(&self) -> bool {
+        self.on_duplicate == OnDuplicate::Replace
+    }
+
+    /// The key that its own job is told by, if it has one.
+    pub(crate) fn own_key(&self) -> Option<&str> {
+        match &self.by {
+            By::Key(key) => Some(key),
+            By::Payload => None,
+        }
+    }
+
+    pub(crate) fn of(self, kind: &str, payload: &str, run_at: Micros) -> UniqueKey {
+        let key = match self.by {
+            By::Key(key) => key,
+            By::Payload => digest(kind, payload),
+        };
+        let until = self.per.map(|period| {
+            let period = i64::try_from(period.as_micros()).unwrap_or(i64::MAX);
+            Micros((run_at.0.div_euclid(period) + 1).saturating_mul(period))
+        });
+        UniqueKey {
+            key,
+            on_duplicate: self.on_duplicate,
+            within: self.within,
+            until,
+        }
+    }
+}
+
+/// The same for two payloads that say the same in another order.
+fn digest(kind: &str, payload: &str) -> String {
+    let parsed = serde_json::from_str::<serde_json::Value>(payload);
+    let sorted = parsed.map_or_else(|_| payload.to_owned(), |value| value.to_string());
+    let digest = Sha256::digest(sorted.as_bytes());
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{kind}#{hex}")
+}
+
+impl From<&str> for Unique {
+    fn from(key: &str) -> Unique {
+        Unique::key(key)
+    }
+}
+
+impl From<String> for Unique {
+    fn from(key: String) -> Unique {
+        Unique::key(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_payloads_have_one_key_whatever_their_order() {
+        let key = digest("a", r#"{"x":1,"y":[2]}"#);
+        assert_eq!(digest("a", r#"{ "y": [2], "x": 1 }"#), key);
+        assert_ne!(digest("b", r#"{"x":1,"y":[2]}"#), key);
+        assert_ne!(digest("a", r#"{"x":1,"y":[3]}"#), key);
+    }
+
+    #[test]
+    fn a_period_is_told_by_its_end() {
+        let until = |at: i64| {
+            let hourly = Unique::key("k").per(Duration::from_secs(3600));
+            hourly.of("a", "1", Micros(at)).until
+        };
+        assert_eq!(until(0), Some(Micros(3_600_000_000)));
+        assert_eq!(until(3_599_999_999), Some(Micros(3_600_000_000)));
+        assert_eq!(until(3_600_000_000), Some(Micros(7_200_000_000)));
+        assert_eq!(Unique::key("k").of("a", "1", Micros(0)).until, None);
+    }
+}

@@ -1,0 +1,127 @@
+//! Jobs that come after others.
+
+use super::*;
+
+fn after(jobs: &[JobId], any_end: bool, run_at: i64) -> NewJob {
+    let jobs = jobs.to_vec();
+    NewJob {
+        after: Some(After { jobs, any_end }),
+        ..job(run_at)
+    }
+}
+
+async fn end(store: &Opened, id: JobId, at: i64, verdict: Verdict) {
+    let lease = claim_one(store, at).await;
+    assert_eq!(lease.id, id);
+    assert!(finish(store, lease, at, verdict).await);
+}
+
+async fn run_at(store: &Opened, id: JobId) -> Micros {
+    let record = store.get(id).await.expect("an answer").expect("a job");
+    record.run_at
+}
+
+pub(crate) async fn a_job_comes_after_others_are_done(store: Opened) {
+    let [first, second] = [
+        put(&store, job(0)).await.id(),
+        put(&store, job(1)).await.id(),
+    ];
+    let next = put(&store, after(&[first, second, first], false, 5))
+        .await
+        .id();
+    let later = put(&store, after(&[first], false, 500)).await.id();
+    assert_eq!(run_at(&store, next).await, Micros::NEVER);
+    let done = || Verdict::Done { output: None };
+    end(&store, first, 10, done()).await;
+    assert_eq!(run_at(&store, next).await, Micros::NEVER);
+    assert_eq!(
+        run_at(&store, later).await,
+        T(500),
+        "it is due later by itself"
+    );
+    end(&store, second, 20, done()).await;
+    assert_eq!(run_at(&store, next).await, T(20));
+    end(&store, next, 30, done()).await;
+    let record = store.get(next).await.expect("an answer").expect("a job");
+    assert_eq!(record.after, [first, second, first]);
+}
+
+pub(crate) async fn a_job_is_cancelled_if_one_before_it_fails_and_so_are_those_after_it(
+    store: Opened,
+) {
+    for failure in ["dead", "cancelled", "deleted", "lost"] {
+        let first = put(&store, job(0)).await.id();
+        let second = put(&store, after(&[first], false, 0)).await.id();
+        let third = put(&store, after(&[second], false, 0)).await.id();
+        let callback = put(&store, after(&[third, second], true, 7)).await.id();
+        let error = "x".to_owned();
+        match failure {
+            "dead" => end(&store, first, 10, Verdict::Dead { error }).await,
+            "cancelled" => {
+                store.cancel(first, T(10)).await.expect("an answer");
+            }
+            "deleted" => {
+                let this = Filter {
+                    id: Some(first),
+                    ..Filter::default()
+                };
+                let deleted = store.change(Change::Delete, this, T(10)).await;
+                assert_eq!(deleted.expect("an answer"), [first]);
+            }
+            _ => {
+                claim_one(&store, 1).await;
+                store.cancel(first, T(2)).await.expect("an answer");
+                store.reclaim(T(50), 9).await.expect("reclaimed");
+            }
+        }
+        let record = store.get(second).await.expect("an answer").expect("a job");
+        let word = if failure == "lost" {
+            "cancelled"
+        } else {
+            failure
+        };
+        let words = format!("job {first}, which it comes after, is {word}");
+        assert_eq!(
+            (record.state, record.error),
+            (State::Cancelled, Some(words))
+        );
+        assert_eq!(
+            state(&store, third).await,
+            State::Cancelled,
+            "after {failure}"
+        );
+        assert_eq!(state(&store, callback).await, State::Pending);
+        assert_ne!(
+            run_at(&store, callback).await,
+            Micros::NEVER,
+            "after {failure}"
+        );
+        store.cancel(callback, T(60)).await.expect("an answer");
+    }
+}
+
+pub(crate) async fn a_callback_comes_after_all_ends(store: Opened) {
+    let jobs = [
+        put(&store, job(0)).await.id(),
+        put(&store, job(1)).await.id(),
+    ];
+    let callback = put(&store, after(&jobs, true, 0)).await.id();
+    let error = "x".to_owned();
+    end(&store, jobs[0], 10, Verdict::Dead { error }).await;
+    assert_eq!(run_at(&store, callback).await, Micros::NEVER);
+    end(&store, jobs[1], 20, Verdict::Done { output: None }).await;
+    assert_eq!(run_at(&store, callback).await, T(20));
+}
+
+pub(crate) async fn what_has_ended_before_is_not_waited_for(store: Opened) {
+    let done = put(&store, job(0)).await.id();
+    end(&store, done, 1, Verdict::Done { output: None }).await;
+    let gone = JobId(done.0 + 999);
+    let next = put(&store, after(&[done, gone], false, 5)).await.id();
+    assert_eq!(run_at(&store, next).await, T(5));
+    store.cancel(next, T(2)).await.expect("an answer");
+    let many = vec![after(&[next], false, 5), after(&[next], true, 5)];
+    let many = store.enqueue(many).await.expect("enqueued");
+    assert_eq!(state(&store, many[0].id()).await, State::Cancelled);
+    assert_eq!(run_at(&store, many[1].id()).await, T(5));
+}

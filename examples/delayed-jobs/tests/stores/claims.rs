@@ -1,0 +1,379 @@
+//! Leases: what is claimed, and how a claim ends.
+
+use super::*;
+
+pub(crate) async fn a_claim_takes_what_is_due_by_priority_and_time(store: Opened) {
+    let mut put_with = Vec::new();
+    for (priority, run_at) in [
+        (Priority::Low, 1),
+        (Priority::Normal, 5),
+        (Priority::Normal, 3),
+        (Priority::Normal, 3),
+        (Priority::High, 9),
+        (Priority::High, 11),
+    ] {
+        let job = NewJob {
+            priority,
+            ..job(run_at)
+        };
+        put_with.push(put(&store, job).await.id());
+    }
+    let elsewhere = NewJob {
+        queue: "other".to_owned(),
+        ..job(1)
+    };
+    put(&store, elsewhere).await;
+    let [low, five, three, three_again, high, _] = put_with[..] else {
+        unreachable!("six were put")
+    };
+
+    let first = claim(&store, "w", 3, 10).await;
+    assert_eq!(ids(&first), [high, three, three_again]);
+    assert_eq!((first[0].attempt, first[0].run_at), (1, T(9)));
+    let rest = claim(&store, "w", 10, 10).await;
+    assert_eq!(
+        ids(&rest),
+        [five, low],
+        "what is due at 11 is not due at 10"
+    );
+}
+
+pub(crate) async fn a_job_is_claimed_once(store: Opened) {
+    for n in 0..200 {
+        put(&store, job(n % 7)).await;
+    }
+    let mut claims = tokio::task::JoinSet::new();
+    for worker in 0..8 {
+        let store = Arc::clone(&store);
+        claims.spawn(async move {
+            let opened = Opened { store, _dir: None };
+            let mut mine = Vec::new();
+            loop {
+                let claimed = claim(&opened, &format!("w{worker}"), 9, 10).await;
+                if claimed.is_empty() {
+                    return mine;
+                }
+                mine.extend(ids(&claimed));
+            }
+        });
+    }
+    let mut all = claims.join_all().await.concat();
+    let count = all.len();
+    all.sort();
+    all.dedup();
+    assert_eq!((count, all.len()), (200, 200));
+}
+
+pub(crate) async fn an_old_claim_ends_nothing(store: Opened) {
+    let id = put(&store, job(0)).await.id();
+    let old = claim_one(&store, 1).await;
+    store.reclaim(T(100), 3).await.expect("reclaimed");
+    assert!(!finish(&store, old, 101, Verdict::Done { output: None }).await);
+    let new = claim_one(&store, 102).await;
+    assert_eq!(new.id, old.id);
+    assert!(!finish(&store, old, 103, Verdict::Done { output: None }).await);
+    let renewed = store.renew(vec![old], T(200)).await.expect("an answer");
+    assert_eq!(renewed, []);
+    assert!(!store.progress(old, 50).await.expect("an answer"));
+    assert_eq!(state(&store, id).await, State::Running);
+    assert!(finish(&store, new, 104, Verdict::Done { output: None }).await);
+    assert!(!finish(&store, new, 105, Verdict::Done { output: None }).await);
+}
+
+pub(crate) async fn verdicts_leave_the_job_as_they_say(store: Opened) {
+    let id = put(&store, job(0)).await.id();
+    let lease = claim_one(&store, 1).await;
+    let error = "no answer".to_owned();
+    let retry = Verdict::Retry { at: T(50), error };
+    assert!(finish(&store, lease, 2, retry).await);
+    let record = store.get(id).await.expect("an answer").expect("a job");
+    assert_eq!((record.state, record.run_at), (State::Pending, T(50)));
+    assert_eq!(
+        (record.attempt, record.error.as_deref()),
+        (1, Some("no answer"))
+    );
+    assert_eq!((record.worker, record.lease_until), (None, None));
+    assert_eq!(claim(&store, "w", 1, 49).await.len(), 0);
+
+    let again = claim(&store, "w", 1, 50).await;
+    assert_eq!(again[0].attempt, 2);
+    assert!(finish(&store, again[0].lease, 51, Verdict::Released).await);
+    let released = claim(&store, "w", 1, 52).await;
+    assert_eq!(
+        released[0].attempt, 2,
+        "a try that was given back does not count"
+    );
+    let error = "no hope".to_owned();
+    assert!(finish(&store, released[0].lease, 53, Verdict::Dead { error }).await);
+    let record = store.get(id).await.expect("an answer").expect("a job");
+    assert_eq!(
+        (record.state, record.finished_at),
+        (State::Dead, Some(T(53)))
+    );
+    assert_eq!(record.error.as_deref(), Some("no hope"));
+}
+
+pub(crate) async fn an_expired_lease_is_taken_back_and_a_renewed_one_is_not(store: Opened) {
+    for _ in 0..2 {
+        put(&store, job(0)).await;
+    }
+    let claimed = claim(&store, "w", 2, 0).await;
+    assert_eq!(store.next_expiry("w").await.expect("an answer"), None);
+    assert_eq!(
+        store.next_expiry("v").await.expect("an answer"),
+        Some(T(30))
+    );
+    let kept = claimed[1].lease;
+    let renewed = store.renew(vec![kept], T(60)).await.expect("an answer");
+    assert_eq!(renewed, [kept.id]);
+
+    assert_eq!(store.reclaim(T(29), 3).await.expect("an answer"), []);
+    let lost = Reclaimed {
+        id: claimed[0].lease.id,
+        queue: "default".to_owned(),
+        state: State::Pending,
+    };
+    assert_eq!(store.reclaim(T(30), 3).await.expect("an answer"), [lost]);
+    let again = claim(&store, "v", 9, 31).await;
+    assert_eq!(ids(&again), [claimed[0].lease.id]);
+    assert_eq!(
+        again[0].attempt, 1,
+        "a try that a crash cut off does not count"
+    );
+}
+
+pub(crate) async fn a_job_that_kills_its_workers_is_dead(store: Opened) {
+    let id = put(&store, job(0)).await.id();
+    for (crash, suspects, expected) in [
+        (1, Suspects::Without(2), State::Pending),
+        (2, Suspects::Without(2), State::Pending),
+        // Not alone: that may have been its neighbour's doing.
+        (3, Suspects::Without(9), State::Pending),
+        (4, Suspects::Alone(2), State::Dead),
+    ] {
+        let claim = Claim {
+            worker: "w".to_owned(),
+            queue: "default".to_owned(),
+            limit: 1,
+            now: T(crash * 100),
+            lease_until: T(crash * 100 + 30),
+            kinds: vec!["test".to_owned()],
+            suspects,
+            limited: false,
+            ageing: None,
+        };
+        assert_eq!(
+            store.claim(claim).await.expect("a claim").jobs.len(),
+            1,
+            "crash {crash}"
+        );
+        let lost = store
+            .reclaim(T(crash * 100 + 50), 3)
+            .await
+            .expect("an answer");
+        assert_eq!(lost[0].state, expected, "after crash {crash}");
+    }
+    let record = store.get(id).await.expect("an answer").expect("a job");
+    assert_eq!(
+        record.error.as_deref(),
+        Some("its worker was lost 4 times while it ran")
+    );
+    assert_eq!(record.finished_at, Some(T(450)));
+}
+
+pub(crate) async fn a_lost_job_that_was_to_be_cancelled_is(store: Opened) {
+    let id = put(&store, job(0)).await.id();
+    claim_one(&store, 1).await;
+    store.cancel(id, T(2)).await.expect("an answer");
+    let lost = store.reclaim(T(50), 3).await.expect("an answer");
+    assert_eq!(lost[0].state, State::Cancelled);
+}
+
+pub(crate) async fn only_known_kinds_are_claimed(store: Opened) {
+    let unknown = NewJob {
+        kind: "new \"kind\"".to_owned(),
+        ..job(0)
+    };
+    put(&store, unknown).await;
+    let known = put(&store, job(1)).await.id();
+    assert_eq!(ids(&claim(&store, "w", 9, 5).await), [known]);
+}
+
+pub(crate) async fn a_worker_is_told_what_it_holds(store: Opened) {
+    put(&store, job(0)).await;
+    put(&store, job(0)).await;
+    let lease = claim_one(&store, 1).await;
+    assert_eq!(store.held_by("w").await.expect("an answer"), [lease]);
+    assert_eq!(store.held_by("v").await.expect("an answer"), []);
+}
+
+pub(crate) async fn a_paused_queue_gives_nothing(store: Opened) {
+    put(&store, job(0)).await;
+    for _ in 0..2 {
+        store.pause("default").await.expect("paused");
+    }
+    store.pause("idle").await.expect("paused");
+    assert_eq!(claim(&store, "w", 9, 1).await.len(), 0);
+    let row = |name: &str, unfinished| QueueRow {
+        name: name.to_owned(),
+        paused: true,
+        unfinished,
+    };
+    let queues = store.queues().await.expect("queues");
+    assert_eq!(queues, [row("default", 1), row("idle", 0)]);
+    for _ in 0..2 {
+        store.resume("default").await.expect("resumed");
+    }
+    assert_eq!(claim(&store, "w", 9, 1).await.len(), 1);
+    assert!(!store.queues().await.expect("queues")[0].paused);
+}
+
+pub(crate) async fn a_slot_is_filled_once(store: Opened) {
+    let slot = |at: i64, spec: &str| Slot {
+        schedule: "hourly".to_owned(),
+        spec: spec.to_owned(),
+        slot: T(at),
+        earliest: T(0),
+        latest: T(1000),
+        overlap: false,
+        job: job(at),
+    };
+    let declare = async |spec: &str| {
+        let schedule = ScheduleSpec {
+            name: "hourly".to_owned(),
+            spec: spec.to_owned(),
+        };
+        store.declare(schedule).await.expect("declared");
+    };
+    let fill = async |slot| store.fill_slot(slot).await.expect("an answer");
+    assert!(!fill(slot(10, "a")).await, "a schedule that nobody knows");
+    declare("a").await;
+    assert!(fill(slot(10, "a")).await);
+    assert_eq!(
+        store.last_slot("hourly").await.expect("an answer"),
+        Some(T(10))
+    );
+    declare("a").await;
+    assert!(!fill(slot(10, "a")).await);
+    assert!(!fill(slot(20, "a")).await, "one waits already");
+    let lease = claim_one(&store, 10).await;
+    assert!(!fill(slot(20, "a")).await, "it has not ended");
+    let over = Slot {
+        overlap: true,
+        ..slot(20, "a")
+    };
+    assert!(fill(over).await, "it may begin all the same");
+    assert!(finish(&store, lease, 11, Verdict::Done { output: None }).await);
+    let lease = claim_one(&store, 20).await;
+    assert!(finish(&store, lease, 21, Verdict::Done { output: None }).await);
+    assert!(!fill(slot(20, "a")).await, "also when it is done");
+    assert_eq!(forget(&store, State::Done, 100, 9).await, 2);
+    assert!(!fill(slot(20, "a")).await, "also when it is forgotten");
+
+    assert!(fill(slot(30, "a")).await);
+    declare("b").await;
+    assert_eq!(
+        store.counts().await.expect("counts").pending,
+        0,
+        "the old one goes"
+    );
+    assert!(!fill(slot(40, "a")).await, "an old worker fills no more");
+    assert!(fill(slot(40, "b")).await);
+    let early = Slot {
+        latest: T(35),
+        ..slot(30, "b")
+    };
+    assert!(fill(early).await, "one that lies too far ahead makes room");
+    let late = Slot {
+        earliest: T(35),
+        ..slot(50, "b")
+    };
+    assert!(fill(late).await, "one that was missed makes room");
+    assert_eq!(store.counts().await.expect("counts").pending, 1);
+}
+
+pub(crate) async fn many_jobs_keep_their_order(store: Opened) {
+    let jobs = (0..2500).map(|n| NewJob {
+        payload: n.to_string(),
+        ..job(n)
+    });
+    let enqueued = store.enqueue(jobs.collect()).await.expect("enqueued");
+    assert_eq!(enqueued.len(), 2500);
+    for n in [0, 1, 999, 1000, 1999, 2499] {
+        let record = store
+            .get(enqueued[n].id())
+            .await
+            .expect("an answer")
+            .expect("a job");
+        assert_eq!(record.payload, n.to_string());
+    }
+    let counts = store.counts().await.expect("counts");
+    assert_eq!(counts.pending, 2500);
+}
+
+pub(crate) async fn a_job_brings_its_own_limits(store: Opened) {
+    let own = || NewJob {
+        attempts: Some(3),
+        timeout: Some(Duration::from_millis(1500)),
+        ..job(0)
+    };
+    let one = put(&store, own()).await.id();
+    let many = vec![own(), own()];
+    store.enqueue(many).await.expect("enqueued");
+    put(&store, job(1)).await;
+    let claimed = claim(&store, "w", 9, 5).await;
+    let limits: Vec<_> = claimed
+        .iter()
+        .map(|job| (job.attempts, job.timeout))
+        .collect();
+    let theirs = (Some(3), Some(Duration::from_millis(1500)));
+    assert_eq!(limits, [theirs, theirs, theirs, (None, None)]);
+    let record = store.get(one).await.expect("an answer").expect("a job");
+    assert_eq!((record.attempts, record.timeout), theirs);
+}
+
+pub(crate) async fn the_errors_of_the_last_tries_are_kept(store: Opened) {
+    let id = put(&store, job(0)).await.id();
+    let record = async || store.get(id).await.expect("an answer").expect("a job");
+    for n in 1..=23 {
+        let lease = claim_one(&store, n).await;
+        let error = format!("error {n}: \"{}\" \\", "é".repeat(2000));
+        let retry = Verdict::Retry { at: T(n), error };
+        assert!(finish(&store, lease, n, retry).await);
+    }
+    let errors = record().await.errors;
+    let told: Vec<_> = errors
+        .iter()
+        .map(|error| (error.attempt, error.at, error.error.chars().count()))
+        .collect();
+    let expected: Vec<_> = (4..=23_u32).map(|n| (n, T(n.into()), 1000)).collect();
+    assert_eq!(told, expected);
+    assert!(
+        errors[0].error.starts_with("error 4: \"éé"),
+        "{}",
+        errors[0].error
+    );
+    claim_one(&store, 100).await;
+    store.reclaim(T(200), 9).await.expect("reclaimed");
+    let last = record().await.errors.pop().expect("an error");
+    assert_eq!(
+        (last.attempt, last.at, last.error.as_str()),
+        (24, T(200), "its worker was lost")
+    );
+    let lease = claim_one(&store, 300).await;
+    assert!(finish(&store, lease, 301, Verdict::Done { output: None }).await);
+    assert_eq!(record().await.errors.len(), 20, "also when it is done");
+}
+
+pub(crate) async fn what_a_job_brought_forth_is_kept(store: Opened) {
+    for output in [None, Some(r#"{"pages":["é",3]}"#.to_owned())] {
+        let id = put(&store, job(0)).await.id();
+        let lease = claim_one(&store, 1).await;
+        let done = Verdict::Done {
+            output: output.clone(),
+        };
+        assert!(finish(&store, lease, 2, done).await);
+        let record = store.get(id).await.expect("an answer").expect("a job");
+        assert_eq!((record.state, record.output), (State::Done, output));
+    }
+}

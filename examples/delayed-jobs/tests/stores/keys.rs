@@ -1,0 +1,153 @@
+//! Unique keys.
+
+use super::*;
+
+pub(crate) async fn a_key_is_rejected_kept_or_replaced(store: Opened) {
+    let first = put(&store, keyed("k", OnDuplicate::Reject, 10)).await.id();
+    let rejected = put(&store, keyed("k", OnDuplicate::Reject, 20)).await;
+    assert_eq!(rejected, Enqueued::Refused(first));
+    let kept = put(&store, keyed("k", OnDuplicate::Keep, 20)).await;
+    assert_eq!(kept, Enqueued::Kept(first));
+    let replacement = NewJob {
+        payload: "[1]".to_owned(),
+        priority: Priority::High,
+        ..keyed("k", OnDuplicate::Replace, 5)
+    };
+    assert_eq!(put(&store, replacement).await, Enqueued::Replaced(first));
+    let other = put(&store, keyed("l", OnDuplicate::Reject, 10)).await;
+    assert_eq!(store.counts().await.expect("counts").pending, 2);
+    assert!(matches!(other, Enqueued::New(_)));
+
+    let claimed = claim(&store, "w", 9, 5).await;
+    assert_eq!(ids(&claimed), [first]);
+    assert_eq!(claimed[0].payload, "[1]");
+}
+
+pub(crate) async fn a_running_job_loses_its_key_to_its_replacement(store: Opened) {
+    let first = put(&store, keyed("k", OnDuplicate::Reject, 0)).await.id();
+    let lease = claim_one(&store, 1).await;
+    let rejected = put(&store, keyed("k", OnDuplicate::Reject, 20)).await;
+    assert_eq!(rejected, Enqueued::Refused(first));
+    let second = put(&store, keyed("k", OnDuplicate::Replace, 20)).await;
+    assert!(
+        matches!(second, Enqueued::New(id) if id != first),
+        "{second:?}"
+    );
+    let third = put(&store, keyed("k", OnDuplicate::Keep, 20)).await;
+    assert_eq!(third, Enqueued::Kept(second.id()));
+    assert!(finish(&store, lease, 2, Verdict::Done { output: None }).await);
+}
+
+pub(crate) async fn a_key_is_free_when_its_job_has_ended(store: Opened) {
+    let first = put(&store, keyed("k", OnDuplicate::Reject, 0)).await.id();
+    let lease = claim_one(&store, 1).await;
+    assert!(finish(&store, lease, 2, Verdict::Done { output: None }).await);
+    let second = put(&store, keyed("k", OnDuplicate::Reject, 0)).await;
+    assert!(
+        matches!(second, Enqueued::New(id) if id != first),
+        "{second:?}"
+    );
+}
+
+/// A job with a key that is held in these states.
+fn held_while(within: UniqueWhile, until: Option<i64>, on_duplicate: OnDuplicate) -> NewJob {
+    let key = UniqueKey {
+        key: "k".to_owned(),
+        on_duplicate,
+        within,
+        until: until.map(T),
+    };
+    NewJob {
+        key: Some(key),
+        ..job(0)
+    }
+}
+
+pub(crate) async fn a_key_is_held_in_the_states_of_its_rule(store: Opened) {
+    use UniqueWhile::{Kept, Pending, Succeeded, Unfinished};
+    let error = || "x".to_owned();
+    let verdicts = [
+        Verdict::Done { output: None },
+        Verdict::Dead { error: error() },
+        Verdict::Cancelled,
+    ];
+    for (within, running, ended) in [
+        (Pending, false, [false, false, false]),
+        (Unfinished, true, [false, false, false]),
+        (Succeeded, true, [true, false, false]),
+        (Kept, true, [true, true, true]),
+    ] {
+        for (verdict, held) in verdicts.clone().into_iter().zip(ended) {
+            let new = || held_while(within, None, OnDuplicate::Reject);
+            let first = put(&store, new()).await.id();
+            assert_eq!(put(&store, new()).await, Enqueued::Refused(first));
+            let lease = claim_one(&store, 1).await;
+            assert_eq!(lease.id, first, "{within:?}");
+            let beside = put(&store, new()).await;
+            assert_eq!(beside == Enqueued::Refused(first), running, "{within:?}");
+            if !running {
+                // A retry of the first goes on beside it, without the key.
+                let retry = Verdict::Retry {
+                    at: T(0),
+                    error: error(),
+                };
+                assert!(finish(&store, lease, 2, retry).await);
+                store.cancel(beside.id(), T(2)).await.expect("an answer");
+            }
+            let lease = match running {
+                true => lease,
+                false => claim_one(&store, 3).await,
+            };
+            assert!(finish(&store, lease, 4, verdict.clone()).await);
+            let after = put(&store, new()).await;
+            let is_held = after == Enqueued::Refused(first);
+            assert_eq!(is_held, held, "{within:?} after {verdict:?}");
+            if is_held {
+                // It loses the key to its successor, and stays what it is.
+                let successor = held_while(within, None, OnDuplicate::Replace);
+                let after = put(&store, successor).await;
+                assert!(
+                    matches!(after, Enqueued::New(id) if id != first),
+                    "{after:?}"
+                );
+            }
+            let all = Filter {
+                limit: 99,
+                ..Filter::default()
+            };
+            store
+                .change(Change::Delete, all, T(9))
+                .await
+                .expect("deleted");
+        }
+    }
+}
+
+pub(crate) async fn a_key_is_another_in_another_period(store: Opened) {
+    let new = |until| held_while(UniqueWhile::Kept, until, OnDuplicate::Keep);
+    let first = put(&store, new(Some(10))).await;
+    assert_eq!(put(&store, new(Some(10))).await, Enqueued::Kept(first.id()));
+    let next = put(&store, new(Some(20))).await;
+    let without = put(&store, new(None)).await;
+    assert!(matches!(
+        (next, without),
+        (Enqueued::New(_), Enqueued::New(_))
+    ));
+    let by_key = Filter {
+        key: Some("k".to_owned()),
+        ..Filter::default()
+    };
+    assert_eq!(store.list(by_key).await.expect("a list").len(), 3);
+}
+
+pub(crate) async fn a_key_of_a_period_is_remembered_beyond_the_end_of_its_job(store: Opened) {
+    put(
+        &store,
+        held_while(UniqueWhile::Succeeded, Some(100), OnDuplicate::Keep),
+    )
+    .await;
+    let lease = claim_one(&store, 1).await;
+    assert!(finish(&store, lease, 2, Verdict::Done { output: None }).await);
+    assert_eq!(forget(&store, State::Done, 100, 9).await, 0);
+    assert_eq!(forget(&store, State::Done, 101, 9).await, 1);
+}

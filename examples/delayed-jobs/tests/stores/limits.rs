@@ -1,0 +1,245 @@
+//! Limits over all workers, and priorities that age.
+
+use super::*;
+
+/// What one worker may have by the limits of the queue, and when to ask again.
+async fn lot(store: &Opened, worker: &str, limit: usize, now: Micros) -> Lot {
+    let claim = Claim {
+        worker: worker.to_owned(),
+        queue: "default".to_owned(),
+        limit,
+        now,
+        lease_until: now.after(Duration::from_secs(30)),
+        kinds: vec!["test".to_owned()],
+        suspects: Suspects::Without(9),
+        limited: true,
+        ageing: None,
+    };
+    store.claim(claim).await.expect("a claim")
+}
+
+async fn set(store: &Opened, limit: Limit) {
+    store.set_limit("default", limit).await.expect("set");
+}
+
+async fn put_of_key(store: &Opened, key: Option<&str>) -> JobId {
+    let job = NewJob {
+        limit_key: key.map(str::to_owned),
+        ..job(0)
+    };
+    put(store, job).await.id()
+}
+
+pub(crate) async fn a_queue_with_limits_gives_nothing_to_those_who_do_not_know(store: Opened) {
+    put(&store, job(0)).await;
+    let limit = Limit::default()
+        .at_once(5)
+        .key_rate(3, Duration::from_secs(1));
+    set(&store, limit).await;
+    let limits = store.limits().await.expect("limits");
+    assert_eq!(limits, [("default".to_owned(), limit)]);
+    assert!(claim(&store, "w", 9, 1).await.is_empty());
+    set(&store, Limit::default()).await;
+    assert!(store.limits().await.expect("limits").is_empty());
+    assert_eq!(lot(&store, "w", 9, T(1)).await.jobs.len(), 1);
+}
+
+pub(crate) async fn a_queue_has_a_limit_over_all_workers(store: Opened) {
+    for _ in 0..9 {
+        put(&store, job(0)).await;
+    }
+    set(&store, Limit::default().at_once(3)).await;
+    let first = lot(&store, "w", 2, T(1)).await;
+    assert_eq!(
+        (first.jobs.len(), first.again),
+        (2, None),
+        "as many as asked for"
+    );
+    let second = lot(&store, "v", 9, T(1)).await;
+    assert_eq!(second.jobs.len(), 1);
+    assert!(second.again > Some(T(1)));
+    let third = lot(&store, "v", 9, T(2)).await;
+    let soon = T(2).after(Duration::from_millis(100));
+    assert_eq!((third.jobs.len(), third.again), (0, Some(soon)));
+    let done = Verdict::Done { output: None };
+    assert!(finish(&store, first.jobs[0].lease, 3, done).await);
+    assert_eq!(lot(&store, "v", 9, T(3)).await.jobs.len(), 1);
+    set(&store, Limit::default().at_once(5)).await;
+    assert_eq!(
+        lot(&store, "v", 9, T(4)).await.jobs.len(),
+        2,
+        "it was changed"
+    );
+    set(&store, Limit::default().at_once(1)).await;
+    assert!(lot(&store, "v", 9, T(5)).await.jobs.is_empty());
+    set(&store, Limit::default()).await;
+    let rest = lot(&store, "v", 9, T(6)).await;
+    assert_eq!((rest.jobs.len(), rest.again), (3, None));
+}
+
+pub(crate) async fn each_key_has_a_limit_over_all_workers(store: Opened) {
+    let mut put_with = Vec::new();
+    for key in [
+        Some("a"),
+        Some("a"),
+        Some("a"),
+        None,
+        Some("b"),
+        None,
+        Some("a"),
+    ] {
+        put_with.push(put_of_key(&store, key).await);
+    }
+    set(&store, Limit::default().key_at_once(2)).await;
+    let first = lot(&store, "w", 3, T(1)).await.jobs;
+    assert_eq!(ids(&first), [put_with[0], put_with[1], put_with[3]]);
+    let second = lot(&store, "v", 9, T(1)).await;
+    assert_eq!(ids(&second.jobs), [put_with[4], put_with[5]]);
+    assert!(second.again.is_some(), "of `a` two are left");
+    let done = Verdict::Done { output: None };
+    assert!(finish(&store, first[1].lease, 3, done).await);
+    let third = lot(&store, "v", 9, T(3)).await.jobs;
+    assert_eq!(ids(&third), [put_with[2]]);
+}
+
+pub(crate) async fn a_rate_spreads_the_starts_of_a_queue_and_of_a_key(store: Opened) {
+    let second = Duration::from_secs(1);
+    let at = |millis: u64| T(100).after(Duration::from_millis(millis));
+    for _ in 0..6 {
+        put_of_key(&store, None).await;
+    }
+    // One each half second.
+    set(&store, Limit::default().rate(2, second)).await;
+    let first = lot(&store, "w", 9, at(0)).await;
+    assert_eq!(first.jobs.len(), 1);
+    assert_eq!(
+        first.again,
+        Some(at(450)),
+        "the first may be taken for late"
+    );
+    assert!(lot(&store, "v", 9, at(400)).await.jobs.is_empty());
+    assert_eq!(lot(&store, "v", 9, at(460)).await.jobs.len(), 1);
+    // Forty a second: four within a tenth of one.
+    set(&store, Limit::default().rate(40, second)).await;
+    let burst = lot(&store, "w", 9, at(2000)).await;
+    assert_eq!(burst.jobs.len(), 4);
+
+    set(&store, Limit::default().key_rate(1, second)).await;
+    for key in ["a", "a", "b"] {
+        put_of_key(&store, Some(key)).await;
+    }
+    let both = lot(&store, "w", 9, at(5000)).await;
+    assert_eq!(both.jobs.len(), 2, "one of each key");
+    assert!(both.again > Some(at(5000)));
+    assert!(lot(&store, "w", 9, at(5900)).await.jobs.is_empty());
+    assert_eq!(lot(&store, "w", 9, at(6000)).await.jobs.len(), 1);
+}
+
+pub(crate) async fn many_workers_at_once_keep_a_limit(store: Opened) {
+    for n in 0..60 {
+        let key = ["a", "b", "c"][n % 3];
+        put_of_key(&store, Some(key)).await;
+    }
+    set(&store, Limit::default().at_once(5).key_at_once(2)).await;
+    let mut claims = tokio::task::JoinSet::new();
+    for worker in 0..8 {
+        let store = Arc::clone(&store);
+        claims.spawn(async move {
+            let opened = Opened { store, _dir: None };
+            lot(&opened, &format!("w{worker}"), 9, T(1))
+                .await
+                .jobs
+                .len()
+        });
+    }
+    let all: usize = claims.join_all().await.into_iter().sum();
+    assert_eq!(all, 5);
+    let running = Filter {
+        state: Some(State::Running),
+        ..Filter::default()
+    };
+    let mut keys: Vec<_> = store
+        .list(running)
+        .await
+        .expect("a list")
+        .into_iter()
+        .filter_map(|record| record.limit_key)
+        .collect();
+    keys.sort();
+    assert!(
+        keys.windows(3).all(|three| three[0] != three[2]),
+        "{keys:?}"
+    );
+}
+
+pub(crate) async fn a_suspect_keeps_the_limits(store: Opened) {
+    put(&store, job(0)).await;
+    claim_one(&store, 1).await;
+    store.reclaim(T(100), 9).await.expect("reclaimed");
+    for _ in 0..2 {
+        put(&store, job(200)).await;
+    }
+    set(&store, Limit::default().at_once(1)).await;
+    let alone = || Claim {
+        worker: "v".to_owned(),
+        queue: "default".to_owned(),
+        limit: 1,
+        now: T(300),
+        lease_until: T(330),
+        kinds: vec!["test".to_owned()],
+        suspects: Suspects::Alone(1),
+        limited: true,
+        ageing: None,
+    };
+    let claim = Claim {
+        suspects: Suspects::Without(1),
+        worker: "w".to_owned(),
+        ..alone()
+    };
+    let other = store.claim(claim).await.expect("a claim").jobs;
+    assert_eq!(other.len(), 1);
+    assert!(store.claim(alone()).await.expect("a claim").jobs.is_empty());
+    let done = Verdict::Done { output: None };
+    assert!(finish(&store, other[0].lease, 301, done).await);
+    assert_eq!(store.claim(alone()).await.expect("a claim").jobs.len(), 1);
+}
+
+pub(crate) async fn priorities_age(store: Opened) {
+    let mut put_with = Vec::new();
+    for (priority, run_at) in [
+        (Priority::Low, 10),
+        (Priority::Low, 60),
+        (Priority::Normal, 50),
+        (Priority::High, 65),
+        (Priority::High, 100),
+    ] {
+        let job = NewJob {
+            priority,
+            ..job(run_at)
+        };
+        put_with.push(put(&store, job).await.id());
+    }
+    let [low_10, low_60, normal_50, high_65, high_100] = put_with[..] else {
+        unreachable!("five were put")
+    };
+    let claim = Claim {
+        worker: "w".to_owned(),
+        queue: "default".to_owned(),
+        limit: 9,
+        now: T(200),
+        lease_until: T(230),
+        kinds: vec!["test".to_owned()],
+        suspects: Suspects::Without(9),
+        limited: false,
+        ageing: Some(Duration::from_secs(20)),
+    };
+    // Their turns come at 50, 100, 70, 65 and 100.
+    let first = Claim {
+        limit: 3,
+        ..claim.clone()
+    };
+    let first = store.claim(first).await.expect("a claim").jobs;
+    assert_eq!(ids(&first), [low_10, high_65, normal_50]);
+    let rest = store.claim(claim).await.expect("a claim").jobs;
+    assert_eq!(ids(&rest), [low_60, high_100]);
+}

@@ -1,0 +1,219 @@
+//! What each store promises: the same tests for all three.
+#![forbid(unsafe_code)]
+
+mod after;
+mod changes;
+mod claims;
+mod keys;
+mod limits;
+mod look;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use delayed_jobs::store::{
+    After, Asked, Change, Claim, Claimed, Ended, Lease, Lot, MemoryStore, NewJob, Reclaimed,
+    ScheduleSpec, Slot, Store, Suspects, UniqueKey, Verdict, open_postgres, open_sqlite,
+};
+use delayed_jobs::{
+    Enqueued, Filter, JobId, Limit, Micros, OnDuplicate, Priority, QueueRow, State, UniqueWhile,
+    WorkerRow,
+};
+
+use after::*;
+use changes::*;
+use claims::*;
+use keys::*;
+use limits::*;
+use look::*;
+
+/// A store, and what has to live as long.
+struct Opened {
+    store: Arc<dyn Store>,
+    _dir: Option<tempfile::TempDir>,
+}
+
+impl std::ops::Deref for Opened {
+    type Target = Arc<dyn Store>;
+
+    fn deref(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+}
+
+async fn memory() -> Option<Opened> {
+    let store = Arc::new(MemoryStore::new());
+    Some(Opened { store, _dir: None })
+}
+
+async fn sqlite() -> Option<Opened> {
+    let (dir, path) = support::sqlite();
+    let store = open_sqlite(path).await.expect("a new file");
+    Some(Opened {
+        store,
+        _dir: Some(dir),
+    })
+}
+
+async fn postgres() -> Option<Opened> {
+    let url = support::postgres()?.database().await;
+    let store = open_postgres(&url).await.expect("a new database");
+    Some(Opened { store, _dir: None })
+}
+
+macro_rules! promises {
+    ($($name:ident),* $(,)?) => {
+        promises!(@ memory: $($name)*);
+        promises!(@ sqlite: $($name)*);
+        promises!(@ postgres: $($name)*);
+    };
+    (@ $kind:ident: $($name:ident)*) => {
+        mod $kind {
+            $(
+                #[tokio::test]
+                async fn $name() {
+                    if let Some(opened) = super::$kind().await {
+                        super::$name(opened).await;
+                    }
+                }
+            )*
+        }
+    };
+}
+
+promises![
+    a_claim_takes_what_is_due_by_priority_and_time,
+    a_job_is_claimed_once,
+    an_old_claim_ends_nothing,
+    verdicts_leave_the_job_as_they_say,
+    an_expired_lease_is_taken_back_and_a_renewed_one_is_not,
+    a_job_that_kills_its_workers_is_dead,
+    a_lost_job_that_was_to_be_cancelled_is,
+    a_key_is_rejected_kept_or_replaced,
+    a_running_job_loses_its_key_to_its_replacement,
+    a_key_is_free_when_its_job_has_ended,
+    cancel_tells_what_it_met,
+    retry_tells_what_it_met,
+    a_cancel_that_was_granted_holds,
+    only_known_kinds_are_claimed,
+    a_worker_is_told_what_it_holds,
+    a_paused_queue_gives_nothing,
+    the_look_ahead_is_bounded_and_in_order,
+    a_slot_is_filled_once,
+    pruning_forgets_what_ended_before,
+    listing_filters_and_orders,
+    progress_is_seen_until_the_next_claim,
+    many_jobs_keep_their_order,
+    texts_come_back_as_they_were,
+    a_key_is_held_in_the_states_of_its_rule,
+    a_key_is_another_in_another_period,
+    a_key_of_a_period_is_remembered_beyond_the_end_of_its_job,
+    a_job_brings_its_own_limits,
+    the_errors_of_the_last_tries_are_kept,
+    what_a_job_brought_forth_is_kept,
+    many_jobs_are_cancelled_by_a_filter,
+    many_jobs_are_retried_by_a_filter,
+    many_jobs_are_deleted_by_a_filter,
+    a_list_has_pages,
+    a_queue_with_limits_gives_nothing_to_those_who_do_not_know,
+    a_queue_has_a_limit_over_all_workers,
+    each_key_has_a_limit_over_all_workers,
+    a_rate_spreads_the_starts_of_a_queue_and_of_a_key,
+    many_workers_at_once_keep_a_limit,
+    a_suspect_keeps_the_limits,
+    priorities_age,
+    a_job_comes_after_others_are_done,
+    a_job_is_cancelled_if_one_before_it_fails_and_so_are_those_after_it,
+    a_callback_comes_after_all_ends,
+    what_has_ended_before_is_not_waited_for,
+    workers_are_seen_while_they_live,
+    the_last_id_tells_how_many_have_come,
+];
+
+const T: fn(i64) -> Micros = |seconds| Micros(seconds * 1_000_000);
+
+fn job(run_at: i64) -> NewJob {
+    NewJob {
+        kind: "test".to_owned(),
+        queue: "default".to_owned(),
+        payload: "{}".to_owned(),
+        priority: Priority::Normal,
+        run_at: T(run_at),
+        created_at: T(0),
+        attempts: None,
+        timeout: None,
+        limit_key: None,
+        key: None,
+        after: None,
+    }
+}
+
+fn keyed(key: &str, on_duplicate: OnDuplicate, run_at: i64) -> NewJob {
+    let key = UniqueKey {
+        key: key.to_owned(),
+        on_duplicate,
+        within: UniqueWhile::Unfinished,
+        until: None,
+    };
+    NewJob {
+        key: Some(key),
+        ..job(run_at)
+    }
+}
+
+async fn put(store: &Opened, job: NewJob) -> Enqueued {
+    let enqueued = store.enqueue(vec![job]).await.expect("enqueued");
+    enqueued[0]
+}
+
+async fn claim(store: &Opened, worker: &str, limit: usize, now: i64) -> Vec<Claimed> {
+    let claim = Claim {
+        worker: worker.to_owned(),
+        queue: "default".to_owned(),
+        limit,
+        now: T(now),
+        lease_until: T(now + 30),
+        kinds: ["test", "a", "b"].map(str::to_owned).to_vec(),
+        suspects: Suspects::Without(9),
+        limited: false,
+        ageing: None,
+    };
+    store.claim(claim).await.expect("a claim").jobs
+}
+
+async fn claim_one(store: &Opened, now: i64) -> Lease {
+    let claimed = claim(store, "w", 1, now).await;
+    claimed[0].lease
+}
+
+async fn finish(store: &Opened, lease: Lease, at: i64, verdict: Verdict) -> bool {
+    let at = T(at);
+    let ended = Ended { lease, at, verdict };
+    store.finish(ended).await.expect("an answer")
+}
+
+async fn state(store: &Opened, id: JobId) -> State {
+    store
+        .get(id)
+        .await
+        .expect("an answer")
+        .expect("a job")
+        .state
+}
+
+fn ids(claimed: &[Claimed]) -> Vec<JobId> {
+    claimed.iter().map(|claimed| claimed.lease.id).collect()
+}
+
+async fn forget(store: &Opened, state: State, before: i64, limit: usize) -> usize {
+    let old = Filter {
+        state: Some(state),
+        ended_before: Some(T(before)),
+        limit,
+        ..Filter::default()
+    };
+    let forgotten = store.change(Change::Delete, old, T(0)).await;
+    forgotten.expect("deleted").len()
+}
