@@ -24,7 +24,7 @@ use crate::rate::Rate;
 /// | [`max_running`](Builder::max_running) | any number may run in all |
 /// | [`bound`](Builder::bound) | any number may be queued, and `push` never waits |
 /// | [`max_hold`](Builder::max_hold) | `not_before` reaches an hour ahead |
-/// | [`slack`](Builder::slack) | each start has a wake-up of its own, or shares one of the same millisecond |
+/// | [`slack`](Builder::slack) | starts that are less than a millisecond apart share a wake-up |
 ///
 /// # Examples
 ///
@@ -199,8 +199,8 @@ impl<K, T> Builder<K, T> {
 
     /// Sets how late a start may be to share a wake-up with others: up to 10 ms.
     ///
-    /// With many slow keys most of the CPU time is that of wake-ups, one for each millisecond. No capacity is lost by
-    /// it, since starts are charged at their exact instants.
+    /// With many slow keys most of the CPU time is that of wake-ups, one for each millisecond or two. No capacity is
+    /// lost by it, since starts are charged at their exact instants.
     ///
     /// # Panics
     ///
