@@ -311,12 +311,14 @@ impl<K: Eq + Hash, T> Shared<K, T> {
             .nanos(at)
             .min(now.saturating_add(nanos(self.max_hold)));
         let mut state = self.lock();
-        let lane = state.lanes.find(hash, key.get());
-        let lane = lane.unwrap_or_else(|| state.lanes.insert(hash, key, now));
+        // A key that is not needed is dropped at the end, as those that are forgotten: outside of the lock.
+        let lane = match state.lanes.find(hash, key.get()) {
+            Some(lane) => lane,
+            None => state.lanes.insert(hash, key, now),
+        };
         state.lanes.hold(lane, at, now);
         let idle = state.lanes.sweep(now);
         drop(state);
-        // Keys are dropped outside of the lock.
         drop_each(idle);
     }
 }
@@ -388,7 +390,11 @@ where
                 state.due = NEVER;
             }
             let now = self.clock.now();
-            let lane = known.unwrap_or_else(|| state.lanes.insert(hash, key, now));
+            // A key that is not needed is dropped with this call, outside of the lock: no closure may own it.
+            let lane = match known {
+                Some(lane) => lane,
+                None => state.lanes.insert(hash, key, now),
+            };
             match new {
                 New { item, again: None } => state.lanes.push(lane, item, now),
                 New {

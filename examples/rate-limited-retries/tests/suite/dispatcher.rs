@@ -1,12 +1,13 @@
 //! Queued work: when it starts, in which order, and how much runs.
 
-use crate::common::{HOUR, Hold, Log, Random, ms, settle};
-use rate_limited_retries::{Dispatcher, Rate};
-use schedgroup::{Group, WaitError};
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use crate::common::{HOUR, Hold, Log, Random, ms, settle};
+use rate_limited_retries::{Dispatcher, Rate};
+use schedgroup::{Group, WaitError};
 use tokio::time::{Instant, advance, sleep};
 
 /// Pushes work that is dropped if it is not accepted.

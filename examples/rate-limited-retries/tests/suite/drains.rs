@@ -1,9 +1,10 @@
 //! The graceful end.
 
+use std::time::Duration;
+
 use crate::common::{Flag, HOUR, Hold, Log, bounded, ms, multi_thread, until, watched};
 use rate_limited_retries::{Closed, Dispatcher, Rate};
 use schedgroup::Group;
-use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
 
 #[tokio::test(start_paused = true)]

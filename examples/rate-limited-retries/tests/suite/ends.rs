@@ -1,5 +1,13 @@
 //! Work that comes again, what ends it, and users' code that panics or calls back.
 
+use std::cell::Cell;
+use std::hash::{Hash, Hasher};
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::task::{self, Wake};
+use std::time::Duration;
+
 use crate::common::{
     Flag, HOUR, Hold, Key, Log, OnDrop, bounded, context_of, misuse, ms, multi_thread, panic_of,
     settle, watched,
@@ -7,13 +15,6 @@ use crate::common::{
 use crate::dispatcher::{logged, push};
 use rate_limited_retries::{Closed, Context, Dispatcher, Rate, TryPushError};
 use schedgroup::{Group, WaitError};
-use std::cell::Cell;
-use std::hash::{Hash, Hasher};
-use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{self, Wake};
-use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 #[tokio::test(start_paused = true)]
@@ -253,6 +254,55 @@ async fn destructors_may_call_back() {
     settle().await;
     drop(dispatcher.drain(HOUR).await);
     assert_eq!(seen.load(Ordering::SeqCst), 3 + 1 + 1);
+}
+
+/// A key that asks for counts when it is dropped.
+struct Asking(u64, Weak<OnceLock<Dispatcher<Asking, u64>>>);
+
+impl Hash for Asking {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl PartialEq for Asking {
+    fn eq(&self, other: &Asking) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Asking {}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let dispatcher = self.1.upgrade();
+        if let Some(dispatcher) = dispatcher.as_ref().and_then(|cell| cell.get()) {
+            dispatcher.stats();
+        }
+    }
+}
+
+/// One that is known already is dropped at the call, and one that is forgotten in passing.
+#[test]
+fn destructors_of_keys_may_call_back() {
+    watched(|| {
+        multi_thread().block_on(bounded(async {
+            let (group, cell) = (Group::new(), Arc::new(OnceLock::new()));
+            let dispatcher = Dispatcher::builder().run(&group, |_: u64, _| async {});
+            let dispatcher = cell.get_or_init(|| dispatcher);
+            let key = |number| Asking(number, Arc::downgrade(&cell));
+            let later = Instant::now() + HOUR;
+            for _ in 0..3 {
+                dispatcher.not_before(key(0), later);
+                push(dispatcher, key(0), 0);
+            }
+            for number in 1..1_000 {
+                push(dispatcher, key(number), 0);
+            }
+            assert_eq!(dispatcher.key_stats(&key(0)).queued, 3);
+            assert_eq!(dispatcher.drain(Duration::ZERO).await.running, 0);
+        }));
+    });
 }
 
 #[tokio::test(start_paused = true)]

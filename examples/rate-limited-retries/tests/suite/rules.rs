@@ -1,11 +1,12 @@
 //! The limits beside the rates, what is charged and when, and counts.
 
-use crate::common::{Flag, HOUR, Hold, Log, bounded, ms, multi_thread, settle, watched};
-use rate_limited_retries::{Closed, Dispatcher, KeyStats, Rate, TryPushError};
-use schedgroup::Group;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use crate::common::{Flag, HOUR, Hold, Log, bounded, ms, multi_thread, settle, watched};
+use rate_limited_retries::{Closed, Dispatcher, KeyStats, Rate, TryPushError};
+use schedgroup::Group;
 use tokio::time::{Instant, sleep, timeout};
 
 /// Counts how many run, in all and at most.
