@@ -20,10 +20,30 @@ fn tolerance(rate: Rate) -> u64 {
 /// than the rate allows in a period. So a bucket that had such a start also keeps a [`Window`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bucket {
-    /// In parts of a nanosecond, so that nothing is ever rounded; see [`Rate::parts`].
-    full: u128,
+    full: Parts,
     /// While there are late starts to be kept in mind.
     window: Option<Box<Window>>,
+}
+
+/// Parts of a nanosecond, so that nothing is ever rounded; see [`Rate::parts`]. In two halves, since the alignment of a
+/// `u128` would cost each bucket eight bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Parts {
+    high: u64,
+    low: u64,
+}
+
+impl Parts {
+    fn new(parts: u128) -> Parts {
+        Parts {
+            high: (parts >> 64) as u64,
+            low: parts as u64,
+        }
+    }
+
+    fn get(self) -> u128 {
+        u128::from(self.high) << 64 | u128::from(self.low)
+    }
 }
 
 impl Bucket {
@@ -40,7 +60,7 @@ impl Bucket {
     }
 
     fn opens(&self, rate: Rate, cost: u32) -> u128 {
-        self.full.saturating_sub(rate.credit(cost))
+        self.full.get().saturating_sub(rate.credit(cost))
     }
 
     /// This cost starts `now`, and could have started at `at`, which is not before its exact instant.
@@ -54,8 +74,8 @@ impl Bucket {
         } else {
             rate.parts(charged)
         };
-        let begins = self.full.max(exact);
-        self.full = begins.saturating_add(rate.earned(cost));
+        let begins = self.full.get().max(exact);
+        self.full = Parts::new(begins.saturating_add(rate.earned(cost)));
         let late = rate.parts(now) > begins.saturating_add(rate.earned(1));
         if late || self.window.is_some() {
             let window = self.window.get_or_insert_default();
@@ -68,7 +88,7 @@ impl Bucket {
 
     /// Returns whether nothing that has started makes a difference any more.
     pub(crate) fn is_idle(&self, rate: Rate, now: u64) -> bool {
-        self.full <= rate.parts(now)
+        self.full.get() <= rate.parts(now)
             && self.window.as_ref().is_none_or(|window| {
                 let last = window.late.back();
                 last.is_none_or(|late| late.at.saturating_add(rate.window()) <= now)

@@ -34,8 +34,8 @@
 //! # Ok(())
 //! # }
 //! ```
-// `rate.rs`, `gcra.rs`: a rate, and its bucket; `lanes.rs`: the queues, which are told the time; `dispatcher/`: the lock,
-// the jobs and the public API; `retry/`: policies.
+// `rate.rs`, `gcra.rs`: a rate, and its bucket; `lanes/`: the queues, which are told the time; `dispatcher/`: the lock,
+// the jobs and the public API; `retry/`: policies; `time.rs`, `drops.rs`: nanoseconds, and destructors that may panic.
 #![forbid(unsafe_code)]
 
 mod dispatcher;

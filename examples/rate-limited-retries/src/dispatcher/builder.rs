@@ -24,7 +24,7 @@ use crate::rate::Rate;
 /// | [`max_running`](Builder::max_running) | any number may run in all |
 /// | [`bound`](Builder::bound) | any number may be queued, and `push` never waits |
 /// | [`max_hold`](Builder::max_hold) | `not_before` reaches an hour ahead |
-/// | [`slack`](Builder::slack) | each start has a wake-up of its own, or shares one of the same millisecond |
+/// | [`slack`](Builder::slack) | starts that are less than a millisecond apart share a wake-up |
 ///
 /// # Examples
 ///
@@ -153,11 +153,11 @@ impl<K, T> Builder<K, T> {
         self
     }
 
-    /// Sets how much may be queued: [`push`](Dispatcher::push) waits for a place, and
-    /// [`try_push`](Dispatcher::try_push) says that there is none.
+    /// Sets how much may be queued: beyond that [`push`](Dispatcher::push) waits for a permit, and
+    /// [`try_push`](Dispatcher::try_push) returns `Full`.
     ///
-    /// Places are given in the order of the calls. Work that comes again, or that running work pushes, takes none:
-    /// running work that waited for a place could wait for itself.
+    /// Permits are given in the order of the calls. Work that comes again, or that running work pushes, takes none:
+    /// running work that waited for a permit could wait for itself.
     ///
     /// # Panics
     ///
@@ -181,7 +181,7 @@ impl<K, T> Builder<K, T> {
         self
     }
 
-    /// Sets how far ahead `not_before` may hold up a key: one bad answer shall not do so for a year.
+    /// Sets how far ahead `not_before` may hold up a key: one wrong answer does not do so for a year.
     ///
     /// # Examples
     ///
@@ -199,8 +199,8 @@ impl<K, T> Builder<K, T> {
 
     /// Sets how late a start may be to share a wake-up with others: up to 10 ms.
     ///
-    /// With many slow keys most of the CPU time is that of wake-ups, one for each millisecond. No capacity is lost by
-    /// it, since starts are charged at their exact instants.
+    /// With many slow keys most of the CPU time is that of wake-ups, one for each millisecond or two. No capacity is
+    /// lost by it, since starts are charged at their exact instants.
     ///
     /// # Panics
     ///

@@ -10,13 +10,13 @@ use tokio::time::Instant;
 
 use super::error::Closed;
 use super::shared::{New, Pusher, Shared};
-use crate::lanes::{Item, Place};
+use crate::lanes::{Item, Key};
 use crate::retry::{Failure, GaveUp, Policy, Reason, Tries};
 use crate::time::later;
 
 /// The view of a running piece of work: its key, its instant, and the methods to send it back or to push more.
 ///
-/// They are admitted while the group or the dispatcher drains, and never wait for a place of the
+/// They are admitted while the group or the dispatcher drains, and never wait for a permit of the
 /// [bound](crate::Builder::bound).
 ///
 /// # Examples
@@ -274,16 +274,14 @@ where
     /// ```
     pub fn push_cost(&self, key: K, cost: u32, work: T) -> Result<(), Closed<T>> {
         let new = New {
-            place: Place::End,
             item: Item {
                 work,
                 cost,
                 bounded: false,
-                tries: None,
             },
-            at: None,
+            again: None,
         };
-        self.send(Arc::new(key), new)
+        self.send(Key::Owned(key), new)
     }
 
     /// Sends work back to the head of this key's queue when `at` is due, since it has waited before. It keeps its cost.
@@ -411,7 +409,8 @@ where
     /// # }
     /// ```
     pub fn not_before(&self, at: Instant) {
-        self.shared.not_before(Arc::clone(&self.key), at);
+        let key = Key::Shared(Arc::clone(&self.key));
+        self.shared.not_before(key, at);
     }
 
     fn count_attempt(&mut self) -> Box<Tries> {
@@ -422,20 +421,18 @@ where
 
     fn send_back(self, at: Instant, work: T, tries: Box<Tries>) -> Result<(), Closed<T>> {
         let new = New {
-            place: Place::Head,
             item: Item {
                 work,
                 cost: self.cost,
                 bounded: false,
-                tries: Some(tries),
             },
-            at: Some(at),
+            again: Some((at, tries)),
         };
-        let key = Arc::clone(&self.key);
+        let key = Key::Shared(Arc::clone(&self.key));
         self.send(key, new)
     }
 
-    fn send(&self, key: Arc<K>, new: New<T>) -> Result<(), Closed<T>> {
+    fn send(&self, key: Key<K>, new: New<T>) -> Result<(), Closed<T>> {
         let pusher = Pusher::Work(&self.job);
         let sent = self.shared.push(&pusher, key, new);
         sent.map_err(|Closed(new)| Closed(new.item.work))

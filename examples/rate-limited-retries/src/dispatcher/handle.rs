@@ -14,7 +14,7 @@ use super::drain::Drained;
 use super::error::{Closed, TryPushError};
 use super::shared::{New, Pusher, Run, Settings, Shared};
 use super::stats::{KeyStats, Stats};
-use crate::lanes::{Item, Place};
+use crate::lanes::{Item, Key};
 
 /// A dispatcher: one FIFO queue per key, whose work a scheduling group runs as soon as the rate limits allow.
 ///
@@ -27,7 +27,7 @@ use crate::lanes::{Item, Place};
 ///   the period, which counts as 20 ms at least and 100 ms at most. So no capacity is lost to timers, and in any window of
 ///   one period no more than the rate's count and burst start. Work that waits for a slot of the group has not started,
 ///   and is charged for once.
-/// - The rate over all is taken last, when the key itself may start, so no key waits for another's instant that is
+/// - The overall rate is taken last, when the key itself may start, so no key waits for another's instant that is
 ///   further away. Those that wait for it start in the order of their own instants. With costs above one, the one whose
 ///   turn it is waits for its whole cost, and the others behind it.
 /// - After [`not_before`](Dispatcher::not_before) nothing of the key starts until then.
@@ -117,7 +117,7 @@ impl<K, T> Dispatcher<K, T> {
     /// Accepts no more work from outside, lets what is queued start at its rate until the grace is over, and gives back
     /// what is left.
     ///
-    /// It takes effect at the call, and `push` calls that wait for a place fail. The future resolves as soon as nothing is queued,
+    /// It takes effect at the call, and `push` calls that wait for a permit fail. The future resolves as soon as nothing is queued,
     /// delayed or running, and at the end of the grace at the latest; at once if the group has ended. Running work may push
     /// more and come again until then. Work that still runs at the end of the grace is left alone, and what it sends back
     /// is given back to it: end it with `shutdown` of the group.
@@ -162,12 +162,12 @@ where
     K: Eq + Hash + Send + Sync + 'static,
     T: Send + 'static,
 {
-    /// Queues work of cost one for its key. It waits for a place if a [bound](Builder::bound) is set, else it never
+    /// Queues work of cost one for its key. It waits for a permit if a [bound](Builder::bound) is set, else it never
     /// waits.
     ///
     /// # Cancel safety
     ///
-    /// If it is dropped while it waits, the work is dropped and no place is lost; the caller's turn is.
+    /// If it is dropped while it waits, the work is dropped and no permit is lost; the caller's turn is.
     ///
     /// # Errors
     ///
@@ -224,16 +224,16 @@ where
     /// # }
     /// ```
     pub async fn push_cost(&self, key: K, cost: u32, work: T) -> Result<(), Closed<T>> {
-        if let Some(places) = &self.shared.places {
-            match places.acquire().await {
-                Ok(place) => place.forget(),
+        if let Some(permits) = &self.shared.permits {
+            match permits.acquire().await {
+                Ok(permit) => permit.forget(),
                 Err(_) => return Err(Closed(work)),
             }
         }
         self.put(key, cost, work)
     }
 
-    /// Queues work of cost one for its key, if there is a place; it never waits.
+    /// Queues work of cost one for its key, if the [bound](Builder::bound) allows it; it never waits.
     ///
     /// # Errors
     ///
@@ -257,7 +257,7 @@ where
         self.try_push_cost(key, 1, work)
     }
 
-    /// Queues work of this cost for its key, if there is a place; otherwise like [`try_push`](Dispatcher::try_push).
+    /// Queues work of this cost for its key, if the [bound](Builder::bound) allows it; otherwise like [`try_push`](Dispatcher::try_push).
     ///
     /// # Errors
     ///
@@ -277,9 +277,9 @@ where
     /// # }
     /// ```
     pub fn try_push_cost(&self, key: K, cost: u32, work: T) -> Result<(), TryPushError<T>> {
-        if let Some(places) = &self.shared.places {
-            match places.try_acquire() {
-                Ok(place) => place.forget(),
+        if let Some(permits) = &self.shared.permits {
+            match permits.try_acquire() {
+                Ok(permit) => permit.forget(),
                 Err(TryAcquireError::NoPermits) => return Err(TryPushError::Full(work)),
                 Err(TryAcquireError::Closed) => return Err(TryPushError::Closed(work)),
             }
@@ -287,23 +287,21 @@ where
         Ok(self.put(key, cost, work)?)
     }
 
-    /// A place was taken, if there is a bound.
+    /// A permit was taken, if there is a bound.
     fn put(&self, key: K, cost: u32, work: T) -> Result<(), Closed<T>> {
         let new = New {
-            place: Place::End,
             item: Item {
                 work,
                 cost,
-                bounded: self.shared.places.is_some(),
-                tries: None,
+                bounded: self.shared.permits.is_some(),
             },
-            at: None,
+            again: None,
         };
-        // The place goes back if the work is not accepted, also in a panic of `Eq`.
-        let place = GiveBack(&self.shared);
-        let pushed = self.shared.push(&Pusher::Outside, Arc::new(key), new);
+        // The permit goes back if the work is not accepted, also in a panic of `Eq`.
+        let permit = GiveBack(&self.shared);
+        let pushed = self.shared.push(&Pusher::Outside, Key::Owned(key), new);
         if pushed.is_ok() {
-            std::mem::forget(place);
+            std::mem::forget(permit);
         }
         pushed.map_err(|Closed(new)| Closed(new.item.work))
     }
@@ -333,7 +331,7 @@ where
     /// # }
     /// ```
     pub fn not_before(&self, key: K, at: Instant) {
-        self.shared.not_before(Arc::new(key), at);
+        self.shared.not_before(Key::Owned(key), at);
     }
 
     /// Lifts what [`not_before`](Dispatcher::not_before) has set for this key.
@@ -391,15 +389,15 @@ where
     }
 }
 
-/// A place of the bound that was not used.
+/// A permit of the bound that was not used.
 struct GiveBack<'a, K, T>(&'a Shared<K, T>);
 
 impl<K, T> Drop for GiveBack<'_, K, T> {
     fn drop(&mut self) {
         self.0
-            .places
+            .permits
             .iter()
-            .for_each(|places| places.add_permits(1));
+            .for_each(|permits| permits.add_permits(1));
     }
 }
 

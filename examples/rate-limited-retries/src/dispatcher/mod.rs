@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `handle.rs`, `builder.rs`, `context.rs` | the public API: `Dispatcher`, `Builder`, `Context` |
 //! | `drain.rs`, `stats.rs`, `error.rs` | values: `Drained`, `Unstarted`; `Stats`, `KeyStats`; errors |
-//! | `shared.rs` | the lock, the ticket that waits in the group's heap, and the running work |
+//! | `shared.rs` | the lock, and the ticket that waits in the group's heap |
+//! | `ticket.rs` | the job of a ticket, and the running work |
 
 mod builder;
 mod context;
@@ -13,6 +14,7 @@ mod error;
 mod handle;
 mod shared;
 mod stats;
+mod ticket;
 
 pub use builder::Builder;
 pub use context::Context;

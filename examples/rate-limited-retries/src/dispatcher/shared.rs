@@ -17,7 +17,6 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use schedgroup::{Handle, JobContext, JobHandle};
@@ -28,8 +27,10 @@ use super::context::Context;
 use super::drain::{Drained, Unstarted};
 use super::error::Closed;
 use super::stats::{KeyStats, Stats};
+use super::ticket::{Running, Spare, Watch};
 use crate::drops::drop_each;
-use crate::lanes::{Item, LaneId, Lanes, Limits, NEVER, Place, Started};
+use crate::lanes::{Item, Key, LaneId, Lanes, Left, Limits, NEVER, Returned, Started};
+use crate::retry::Tries;
 use crate::time::{Clock, later, nanos};
 
 pub(super) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -46,13 +47,10 @@ pub(super) struct Settings {
 
 /// How long the next ticket waits for a job that starts one short work after the other: as long as work may block
 /// its thread before another worker goes on with what is due.
-const LEND: u64 = 500_000;
+const LEND: u64 = 1_000_000;
 
 /// A ticket is not moved for less than this, since timers work in whole milliseconds.
-const NEAR: u64 = 500_000;
-
-/// At most this many start in one run of a job, before other jobs and tasks get their turns.
-const AT_ONCE: u32 = 32;
+const NEAR: u64 = 1_000_000;
 
 /// Lock order: this one, then the group's. Of the user's code only `Eq` of keys runs under it. The group's methods
 /// that are called under it, `reset_at` and `is_finished`, run, drop and wake nothing of a user's.
@@ -60,11 +58,11 @@ pub(super) struct Shared<K, T> {
     pub(super) group: Handle,
     pub(super) clock: Clock,
     hasher: RandomState,
-    run: Run<K, T>,
+    pub(super) run: Run<K, T>,
     max_hold: Duration,
     slack: u64,
-    /// The places of the bound.
-    pub(super) places: Option<Semaphore>,
+    /// The permits of the bound: one for each piece that may be queued.
+    pub(super) permits: Option<Semaphore>,
     /// Nothing is left, or nothing will start any more.
     quiet: Notify,
     state: Mutex<State<K, T>>,
@@ -125,10 +123,9 @@ pub(super) enum Pusher<'a> {
 
 /// Work on its way into a lane.
 pub(super) struct New<T> {
-    pub(super) place: Place,
     pub(super) item: Item<T>,
-    /// Not before that.
-    pub(super) at: Option<Instant>,
+    /// Of work that comes again: when, and the attempts before.
+    pub(super) again: Option<(Instant, Box<Tries>)>,
 }
 
 impl<K, T> State<K, T> {
@@ -172,7 +169,7 @@ impl<K, T> State<K, T> {
 
 impl<K, T> Shared<K, T> {
     pub(super) fn new(settings: Settings, group: Handle, run: Run<K, T>) -> Shared<K, T> {
-        let places = settings
+        let permits = settings
             .bound
             .map(|count| count.min(Semaphore::MAX_PERMITS));
         Shared {
@@ -182,7 +179,7 @@ impl<K, T> Shared<K, T> {
             run,
             max_hold: settings.max_hold,
             slack: nanos(settings.slack),
-            places: places.map(Semaphore::new),
+            permits: permits.map(Semaphore::new),
             quiet: Notify::new(),
             state: Mutex::new(State {
                 lanes: Lanes::new(settings.limits),
@@ -216,7 +213,7 @@ impl<K, T> Shared<K, T> {
     }
 
     /// The ticket was dropped with its group: nothing starts any more. What is queued waits for a drain.
-    fn lost(&self, number: u64) {
+    pub(super) fn lost(&self, number: u64) {
         let mut state = self.lock();
         if !state.ticket.is_number(number) {
             return;
@@ -225,13 +222,13 @@ impl<K, T> Shared<K, T> {
         state.phase = Phase::Closed;
         drop(state);
         drop(ticket);
-        self.close_places();
+        self.close_permits();
         self.quiet.notify_waiters();
     }
 
-    fn close_places(&self) {
-        if let Some(places) = &self.places {
-            places.close();
+    fn close_permits(&self) {
+        if let Some(permits) = &self.permits {
+            permits.close();
         }
     }
 
@@ -243,7 +240,7 @@ impl<K, T> Shared<K, T> {
         }
         let started = state.lanes.counts().started;
         drop(state);
-        self.close_places();
+        self.close_permits();
         started
     }
 
@@ -276,11 +273,11 @@ impl<K, T> Shared<K, T> {
             job.cancel();
         }
         self.quiet.notify_waiters();
-        let left = left.into_iter().map(|(key, item)| Unstarted {
+        let left = left.into_iter().map(|Left { key, item, tries }| Unstarted {
             key,
             work: item.work,
             cost: item.cost,
-            attempts: item.tries.map_or(0, |tries| tries.attempts),
+            attempts: tries.map_or(0, |tries| tries.attempts),
         });
         Drained {
             started: counts.started - started,
@@ -307,18 +304,21 @@ impl<K: Eq + Hash, T> Shared<K, T> {
         }
     }
 
-    pub(super) fn not_before(&self, key: Arc<K>, at: Instant) {
-        let (hash, now) = (self.hasher.hash_one(&*key), self.clock.now());
+    pub(super) fn not_before(&self, key: Key<K>, at: Instant) {
+        let (hash, now) = (self.hasher.hash_one(key.get()), self.clock.now());
         let at = self
             .clock
             .nanos(at)
             .min(now.saturating_add(nanos(self.max_hold)));
         let mut state = self.lock();
-        let lane = state.lanes.lane(hash, &key);
-        state.lanes.hold(lane, at);
+        // A key that is not needed is dropped at the end, as those that are forgotten: outside of the lock.
+        let lane = match state.lanes.find(hash, key.get()) {
+            Some(lane) => lane,
+            None => state.lanes.insert(hash, key, now),
+        };
+        state.lanes.hold(lane, at, now);
         let idle = state.lanes.sweep(now);
         drop(state);
-        // Keys are dropped outside of the lock.
         drop_each(idle);
     }
 }
@@ -347,10 +347,10 @@ where
     pub(super) fn push(
         self: &Arc<Self>,
         pusher: &Pusher<'_>,
-        key: Arc<K>,
+        key: Key<K>,
         new: New<T>,
     ) -> Result<(), Closed<New<T>>> {
-        let hash = self.hasher.hash_one(&*key);
+        let hash = self.hasher.hash_one(key.get());
         let via = match pusher {
             Pusher::Outside => &self.group,
             Pusher::Work(context) => context.as_ref(),
@@ -381,7 +381,7 @@ where
                 return Err(Closed(new));
             }
             // `Eq` of a key may panic; nothing is changed yet.
-            let lane = state.lanes.lane(hash, &key);
+            let known = state.lanes.find(hash, key.get());
             if needs_ticket {
                 state.ticket = match spare.0.take() {
                     Some((number, job)) => Ticket::Scheduled(number, job),
@@ -390,12 +390,22 @@ where
                 state.due = NEVER;
             }
             let now = self.clock.now();
-            let New { place, item, at } = new;
-            if matches!(place, Place::Head) {
-                state.lanes.count_returned();
+            // A key that is not needed is dropped with this call, outside of the lock: no closure may own it.
+            let lane = match known {
+                Some(lane) => lane,
+                None => state.lanes.insert(hash, key, now),
+            };
+            match new {
+                New { item, again: None } => state.lanes.push(lane, item, now),
+                New {
+                    item,
+                    again: Some((at, tries)),
+                } => {
+                    let returned = Returned { item, tries };
+                    let at = self.clock.nanos(at);
+                    state.lanes.push_returned(lane, returned, at, now);
+                }
             }
-            let at = at.map_or(0, |at| self.clock.nanos(at));
-            state.lanes.push_at(lane, place, item, at, now);
             let order = state.plan(&self.clock, now, self.slack, false);
             let idle = state.lanes.sweep(now);
             drop(state);
@@ -427,20 +437,12 @@ where
     }
 
     fn ticket(self: &Arc<Self>, via: &Handle, Order { number, at }: Order) -> JobHandle {
-        let watch = Watch {
-            shared: Some(Arc::clone(self)),
-            number,
-        };
-        via.schedule_with(self.clock.instant(at), move |job| Running {
-            ticket: Some(watch),
-            job,
-            work: None,
-            starts: 0,
-        })
+        let watch = Watch::new(Arc::clone(self), number);
+        via.schedule_with(self.clock.instant(at), move |job| Running::new(watch, job))
     }
 
     /// Books the end of work, takes out what may start now, and plans the next ticket: one step.
-    fn step(
+    pub(super) fn step(
         self: &Arc<Self>,
         job: &JobContext,
         ticket: Option<u64>,
@@ -471,7 +473,9 @@ where
             self.quiet.notify_waiters();
         }
         if started.as_ref().is_some_and(|started| started.item.bounded) {
-            self.places.iter().for_each(|places| places.add_permits(1));
+            self.permits
+                .iter()
+                .for_each(|permits| permits.add_permits(1));
         }
         started
     }
@@ -481,157 +485,6 @@ impl<K, T> Drop for Shared<K, T> {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         drop_each(state.lanes.clear());
-    }
-}
-
-/// A ticket that no push has adopted.
-struct Spare(Option<(u64, JobHandle)>);
-
-impl Drop for Spare {
-    fn drop(&mut self) {
-        if let Some((_, job)) = &self.0 {
-            job.cancel();
-        }
-    }
-}
-
-/// Goes with a ticket: when the group drops it, the dispatcher learns of it.
-struct Watch<K, T> {
-    /// Until it starts.
-    shared: Option<Arc<Shared<K, T>>>,
-    number: u64,
-}
-
-impl<K, T> Watch<K, T> {
-    fn start(mut self) -> (Arc<Shared<K, T>>, u64) {
-        let shared = self.shared.take().expect("a ticket starts once");
-        (shared, self.number)
-    }
-}
-
-impl<K, T> Drop for Watch<K, T> {
-    fn drop(&mut self) {
-        if let Some(shared) = self.shared.take() {
-            shared.lost(self.number);
-        }
-    }
-}
-
-/// Goes with running work: its slot is free when it ends, however it does.
-struct Duty<K, T>
-where
-    K: Eq + Hash + Send + Sync + 'static,
-    T: Send + 'static,
-{
-    shared: Arc<Shared<K, T>>,
-    /// Until it has ended.
-    lane: Option<LaneId>,
-    job: JobContext,
-}
-
-impl<K, T> Duty<K, T>
-where
-    K: Eq + Hash + Send + Sync + 'static,
-    T: Send + 'static,
-{
-    /// Ends it, and takes out the next work if it may start now.
-    fn exchange(&mut self, may_start: bool) -> Option<Started<K, T>> {
-        let lane = self.lane.take();
-        self.shared.step(&self.job, None, lane, may_start)
-    }
-}
-
-impl<K, T> Drop for Duty<K, T>
-where
-    K: Eq + Hash + Send + Sync + 'static,
-    T: Send + 'static,
-{
-    fn drop(&mut self) {
-        if self.lane.is_some() {
-            self.exchange(false);
-        }
-    }
-}
-
-/// The job of a ticket.
-///
-/// It is no `async` block, so that a panic leaves it whole and the group drops what it holds.
-struct Running<K, T>
-where
-    K: Eq + Hash + Send + Sync + 'static,
-    T: Send + 'static,
-{
-    /// Until the first poll.
-    ticket: Option<Watch<K, T>>,
-    job: JobContext,
-    /// What runs; its slot is freed behind it.
-    work: Option<(Work, Duty<K, T>)>,
-    /// How many have started.
-    starts: u32,
-}
-
-impl<K, T> Running<K, T>
-where
-    K: Eq + Hash + Send + Sync + 'static,
-    T: Send + 'static,
-{
-    fn begin(&mut self, shared: &Arc<Shared<K, T>>, started: Started<K, T>) {
-        self.starts += 1;
-        // First, so that it ends also if the user's closure panics.
-        let duty = Duty {
-            shared: Arc::clone(shared),
-            lane: Some(started.lane),
-            job: self.job.clone(),
-        };
-        let context = Context::new(
-            Arc::clone(shared),
-            started.key,
-            [started.at, started.now],
-            started.item.cost,
-            started.item.tries,
-            self.job.clone(),
-        );
-        let work = (shared.run)(started.item.work, context);
-        self.work = Some((work, duty));
-    }
-}
-
-impl<K, T> Future for Running<K, T>
-where
-    K: Eq + Hash + Send + Sync + 'static,
-    T: Send + 'static,
-{
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
-        let is_first = self.ticket.is_some();
-        if let Some(ticket) = self.ticket.take() {
-            let (shared, number) = ticket.start();
-            let Some(started) = shared.step(&self.job, Some(number), None, true) else {
-                return Poll::Ready(());
-            };
-            self.begin(&shared, started);
-        }
-        while let Some((work, duty)) = &mut self.work {
-            if work.as_mut().poll(cx).is_pending() {
-                if is_first {
-                    // What is due need not wait for this one.
-                    duty.shared.step(&duty.job, None, None, false);
-                }
-                return Poll::Pending;
-            }
-            let Some((work, mut duty)) = self.work.take() else {
-                break;
-            };
-            drop(work);
-            // A group that was cancelled starts nothing more.
-            let may_start = is_first && self.starts < AT_ONCE && !self.job.as_ref().is_closed();
-            if let Some(started) = duty.exchange(may_start) {
-                let shared = Arc::clone(&duty.shared);
-                self.begin(&shared, started);
-            }
-        }
-        Poll::Ready(())
     }
 }
 

@@ -78,6 +78,6 @@ pub struct KeyStats {
     pub started: u64,
     /// Nothing of it starts before this, if that lies ahead.
     pub not_before: Option<Instant>,
-    /// When its own limits let its next work start; the limits over all may let it start later.
+    /// When its own limits let its next work start; the overall limits may let it start later.
     pub next: Option<Instant>,
 }

@@ -5,6 +5,8 @@
 #[path = "../../../../tests/common/mod.rs"]
 mod common;
 mod dispatcher;
+mod drains;
+mod ends;
 mod polite_crawler;
 mod retry;
 mod rules;

@@ -1,0 +1,182 @@
+//! The job of a ticket: it starts what is due, and goes on as the job of the first work that has to await.
+
+use std::hash::Hash;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+
+use schedgroup::{JobContext, JobHandle};
+
+use super::context::Context;
+use super::shared::{Shared, Work};
+use crate::lanes::{LaneId, Started};
+
+/// At most this many start in one run of a job, before other jobs and tasks get their turns.
+const AT_ONCE: u32 = 32;
+
+/// A ticket that no push has adopted.
+pub(super) struct Spare(pub(super) Option<(u64, JobHandle)>);
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        if let Some((_, job)) = &self.0 {
+            job.cancel();
+        }
+    }
+}
+
+/// Goes with a ticket: when the group drops it, the dispatcher learns of it.
+pub(super) struct Watch<K, T> {
+    /// Until it starts.
+    shared: Option<Arc<Shared<K, T>>>,
+    number: u64,
+}
+
+impl<K, T> Watch<K, T> {
+    pub(super) fn new(shared: Arc<Shared<K, T>>, number: u64) -> Watch<K, T> {
+        Watch {
+            shared: Some(shared),
+            number,
+        }
+    }
+
+    fn start(mut self) -> (Arc<Shared<K, T>>, u64) {
+        let shared = self.shared.take().expect("a ticket starts once");
+        (shared, self.number)
+    }
+}
+
+impl<K, T> Drop for Watch<K, T> {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            shared.lost(self.number);
+        }
+    }
+}
+
+/// Goes with running work: its slot is free when it ends, however it does.
+struct Duty<K, T>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    T: Send + 'static,
+{
+    shared: Arc<Shared<K, T>>,
+    /// Until it has ended.
+    lane: Option<LaneId>,
+    job: JobContext,
+}
+
+impl<K, T> Duty<K, T>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    T: Send + 'static,
+{
+    /// Ends it, and takes out the next work if it may start now.
+    fn exchange(&mut self, may_start: bool) -> Option<Started<K, T>> {
+        let lane = self.lane.take();
+        self.shared.step(&self.job, None, lane, may_start)
+    }
+}
+
+impl<K, T> Drop for Duty<K, T>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    T: Send + 'static,
+{
+    fn drop(&mut self) {
+        if self.lane.is_some() {
+            self.exchange(false);
+        }
+    }
+}
+
+/// The job of a ticket.
+///
+/// It is no `async` block, so that a panic leaves it whole and the group drops what it holds.
+pub(super) struct Running<K, T>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    T: Send + 'static,
+{
+    /// Until the first poll.
+    ticket: Option<Watch<K, T>>,
+    job: JobContext,
+    /// What runs; its slot is freed behind it.
+    work: Option<(Work, Duty<K, T>)>,
+    /// How many have started.
+    starts: u32,
+}
+
+impl<K, T> Running<K, T>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    T: Send + 'static,
+{
+    pub(super) fn new(ticket: Watch<K, T>, job: JobContext) -> Running<K, T> {
+        Running {
+            ticket: Some(ticket),
+            job,
+            work: None,
+            starts: 0,
+        }
+    }
+
+    fn begin(&mut self, shared: &Arc<Shared<K, T>>, started: Started<K, T>) {
+        self.starts += 1;
+        // First, so that it ends also if the user's closure panics.
+        let duty = Duty {
+            shared: Arc::clone(shared),
+            lane: Some(started.lane),
+            job: self.job.clone(),
+        };
+        let context = Context::new(
+            Arc::clone(shared),
+            started.key,
+            [started.at, started.now],
+            started.item.cost,
+            started.tries,
+            self.job.clone(),
+        );
+        let work = (shared.run)(started.item.work, context);
+        self.work = Some((work, duty));
+    }
+}
+
+impl<K, T> Future for Running<K, T>
+where
+    K: Eq + Hash + Send + Sync + 'static,
+    T: Send + 'static,
+{
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let is_first = self.ticket.is_some();
+        if let Some(ticket) = self.ticket.take() {
+            let (shared, number) = ticket.start();
+            let Some(started) = shared.step(&self.job, Some(number), None, true) else {
+                return Poll::Ready(());
+            };
+            self.begin(&shared, started);
+        }
+        while let Some((work, duty)) = &mut self.work {
+            if work.as_mut().poll(cx).is_pending() {
+                if is_first {
+                    // What is due need not wait for this one.
+                    duty.shared.step(&duty.job, None, None, false);
+                }
+                return Poll::Pending;
+            }
+            let Some((work, mut duty)) = self.work.take() else {
+                break;
+            };
+            drop(work);
+            // A group that was cancelled starts nothing more.
+            let may_start = is_first && self.starts < AT_ONCE && !self.job.as_ref().is_closed();
+            if let Some(started) = duty.exchange(may_start) {
+                let shared = Arc::clone(&duty.shared);
+                self.begin(&shared, started);
+            }
+        }
+        Poll::Ready(())
+    }
+}

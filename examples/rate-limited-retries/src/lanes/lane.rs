@@ -1,0 +1,243 @@
+//! The queue of one key, and what is known of the key's past.
+//!
+//! A key whose work waits for its first start is small: its work, the key and an entry among the heads. What has to be
+//! remembered from the first start on, or from the first instant before which nothing may start, is in a box.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::gcra::Bucket;
+use crate::rate::Rate;
+use crate::retry::Tries;
+
+/// One piece of work, in a queue.
+pub(crate) struct Item<T> {
+    pub(crate) work: T,
+    pub(crate) cost: u32,
+    /// It holds a permit of the bound, which is given back when it starts.
+    pub(crate) bounded: bool,
+}
+
+/// Work that comes again, with the attempts before.
+pub(crate) struct Returned<T> {
+    pub(crate) item: Item<T>,
+    pub(crate) tries: Box<Tries>,
+}
+
+/// A key on its way into a lane.
+pub(crate) enum Key<K> {
+    Owned(K),
+    /// That of running work.
+    Shared(Arc<K>),
+}
+
+impl<K> Key<K> {
+    pub(crate) fn get(&self) -> &K {
+        match self {
+            Key::Owned(key) => key,
+            Key::Shared(key) => key,
+        }
+    }
+}
+
+/// A queue with a key: 48 bytes where both the key and the work have eight.
+pub(crate) struct Lane<K, T> {
+    key: LaneKey<K, T>,
+    first: Option<Item<T>>,
+    /// Behind the first; `None` if there is nothing.
+    #[expect(clippy::box_collection, reason = "a fourth of the size in most lanes")]
+    rest: Option<Box<VecDeque<Item<T>>>>,
+    /// Half of the key's hash, which makes up for the other half.
+    hash: u32,
+    /// The number of its entry among the heads; an older one counts no more.
+    pub(super) entry: u32,
+}
+
+enum LaneKey<K, T> {
+    New(K),
+    Known(Box<Past<K, T>>),
+}
+
+/// What is kept of a key that work of it has started, was held up, or has come again.
+pub(super) struct Past<K, T> {
+    pub(super) key: Arc<K>,
+    pub(super) bucket: Bucket,
+    /// Nothing starts before this: the instant of a hold, or since when the head could start as far as others are
+    /// concerned: it has come, and a slot is free.
+    pub(super) from: u64,
+    pub(super) started: u64,
+    /// What has come again; it goes first.
+    #[expect(clippy::box_collection, reason = "a fourth of the size in most lanes")]
+    returned: Option<Box<VecDeque<Returned<T>>>>,
+    pub(super) running: u32,
+    /// How many wait among the delayed.
+    pub(super) delayed: u32,
+}
+
+/// No entry.
+pub(super) const NONE: u32 = 0;
+
+/// A queue with room for fewer than that is left as it is.
+const FEW: usize = 64;
+
+/// Of the two halves of a hash one is kept, and stands for both: a table looks at the lowest and the highest bits.
+pub(super) fn fold(hash: u64) -> u32 {
+    hash as u32
+}
+
+pub(super) fn unfold(half: u32) -> u64 {
+    u64::from(half) << 32 | u64::from(half)
+}
+
+impl<K, T> Lane<K, T> {
+    pub(super) fn new(hash: u32, key: Key<K>, now: u64) -> Lane<K, T> {
+        Lane {
+            key: match key {
+                Key::Owned(key) => LaneKey::New(key),
+                Key::Shared(key) => LaneKey::Known(Past::new(key, now)),
+            },
+            first: None,
+            rest: None,
+            hash,
+            entry: NONE,
+        }
+    }
+
+    /// The same lane, with a past: its head, if it has one, could start from `from` on.
+    pub(super) fn with_past(self, from: u64) -> Lane<K, T> {
+        let key = match self.key {
+            LaneKey::New(key) => LaneKey::Known(Past::new(Arc::new(key), from)),
+            known @ LaneKey::Known(_) => known,
+        };
+        Lane { key, ..self }
+    }
+
+    pub(super) fn hash(&self) -> u64 {
+        unfold(self.hash)
+    }
+
+    pub(super) fn key(&self) -> &K {
+        match &self.key {
+            LaneKey::New(key) => key,
+            LaneKey::Known(past) => &past.key,
+        }
+    }
+
+    pub(super) fn past(&self) -> Option<&Past<K, T>> {
+        match &self.key {
+            LaneKey::New(_) => None,
+            LaneKey::Known(past) => Some(past),
+        }
+    }
+
+    pub(super) fn past_mut(&mut self) -> Option<&mut Past<K, T>> {
+        match &mut self.key {
+            LaneKey::New(_) => None,
+            LaneKey::Known(past) => Some(past),
+        }
+    }
+
+    pub(super) fn running(&self) -> u32 {
+        self.past().map_or(0, |past| past.running)
+    }
+
+    /// What its head costs, if it has one.
+    pub(super) fn cost(&self) -> Option<u32> {
+        let returned = self.past().and_then(|past| past.returned.as_ref()?.front());
+        let head = returned.map(|returned| &returned.item);
+        head.or(self.first.as_ref()).map(|item| item.cost)
+    }
+
+    /// The exact instant at which the limits of its key let its head start. Without a past nothing but the instant
+    /// at which it `came_up` matters.
+    pub(super) fn own(&self, per_key: Option<Rate>, came_up: u64) -> Option<u64> {
+        let cost = self.cost()?;
+        Some(match (self.past(), per_key) {
+            (None, _) => came_up,
+            (Some(past), None) => past.from,
+            (Some(past), Some(rate)) => past.bucket.exact(rate, cost).max(past.from),
+        })
+    }
+
+    /// When the last period allows this cost; see [`Bucket::floor`].
+    pub(super) fn floor(&self, rate: Rate, cost: u32) -> u64 {
+        self.past().map_or(0, |past| past.bucket.floor(rate, cost))
+    }
+
+    pub(super) fn push(&mut self, item: Item<T>) {
+        if self.first.is_none() {
+            self.first = Some(item);
+            return;
+        }
+        let rest = self
+            .rest
+            .get_or_insert_with(|| Box::new(VecDeque::with_capacity(1)));
+        rest.push_back(item);
+    }
+
+    /// Takes the head out: of what has come again, or else the first.
+    pub(super) fn pop(&mut self) -> Option<(Item<T>, Option<Box<Tries>>)> {
+        if let Some(Returned { item, tries }) = self.past_mut().and_then(Past::pop) {
+            return Some((item, Some(tries)));
+        }
+        let first = self.first.take()?;
+        if let Some(rest) = &mut self.rest {
+            self.first = rest.pop_front();
+            let (len, capacity) = (rest.len(), rest.capacity());
+            if len == 0 {
+                self.rest = None;
+            } else if capacity > FEW && len < capacity / 4 {
+                rest.shrink_to(2 * len);
+            }
+        }
+        Some((first, None))
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        let returned = self.past().and_then(|past| past.returned.as_ref());
+        usize::from(self.first.is_some())
+            + self.rest.as_ref().map_or(0, |rest| rest.len())
+            + returned.map_or(0, |items| items.len())
+    }
+
+    /// Nothing is queued, delayed or running, and what has started makes no difference any more.
+    pub(super) fn is_idle(&self, per_key: Option<Rate>, now: u64) -> bool {
+        self.cost().is_none()
+            && self.past().is_none_or(|past| {
+                past.running == 0
+                    && past.delayed == 0
+                    && past.from <= now
+                    && per_key.is_none_or(|rate| past.bucket.is_idle(rate, now))
+            })
+    }
+}
+
+impl<K, T> Past<K, T> {
+    fn new(key: Arc<K>, from: u64) -> Box<Past<K, T>> {
+        Box::new(Past {
+            key,
+            bucket: Bucket::default(),
+            from,
+            started: 0,
+            returned: None,
+            running: 0,
+            delayed: 0,
+        })
+    }
+
+    /// Returns whether it is the lane's head now, since nothing else has come again.
+    pub(super) fn push(&mut self, returned: Returned<T>) -> bool {
+        let items = self.returned.get_or_insert_default();
+        items.push_back(returned);
+        items.len() == 1
+    }
+
+    fn pop(&mut self) -> Option<Returned<T>> {
+        let items = self.returned.as_mut()?;
+        let head = items.pop_front();
+        if items.is_empty() {
+            self.returned = None;
+        }
+        head
+    }
+}

@@ -1,0 +1,160 @@
+//! Random histories.
+
+use super::*;
+use std::time::Duration;
+
+/// Splitmix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+
+    fn rate(&mut self) -> Option<Rate> {
+        let count = 1 + self.below(200) as u32;
+        let period = Duration::from_millis(1 + self.below(1_000));
+        let rate = Rate::new(count, period).burst(1 + self.below(4) as u32);
+        (self.below(3) > 0).then_some(rate)
+    }
+}
+
+/// Looked for in each lane, without the heap: something that could start.
+fn could_start(lanes: &Lanes<u64, u64>, now: u64) -> Option<u64> {
+    if lanes.counts.running >= lanes.limits.max_running {
+        return None;
+    }
+    let free = lanes.lanes.iter().flatten().filter(|lane| {
+        let Some(own) = lane.own(lanes.limits.per_key, 0).filter(|own| *own <= now) else {
+            return false;
+        };
+        let cost = lane.cost().unwrap_or(0);
+        let per_key = lanes.limits.per_key;
+        let floor = per_key.map_or(0, |rate| lane.floor(rate, cost));
+        let overall = lanes.limits.overall.map_or(0, |rate| {
+            lanes
+                .overall
+                .exact(rate, cost)
+                .max(lanes.overall.floor(rate, cost))
+        });
+        lane.running() < lanes.limits.in_flight && own.max(floor).max(overall) <= now
+    });
+    free.map(|lane| *lane.key()).next()
+}
+
+/// Random pushes, holds, lifts and ends: whatever may start starts, in order, and the next look is in time. With one
+/// cost, since one that waits for the overall rate goes before cheaper ones.
+#[test]
+fn nothing_that_may_start_is_overlooked() {
+    for seed in 0..300 {
+        let mut random = Random(seed);
+        let limits = Limits {
+            per_key: random.rate(),
+            overall: random.rate(),
+            in_flight: 1 + random.below(3) as u32,
+            max_running: 1 + random.below(6) as usize,
+        };
+        let mut lanes: Lanes<u64, u64> = Lanes::new(limits);
+        let (mut now, mut number, mut running) = (0, 0, Vec::new());
+        let mut latest = [0; 8];
+        for _ in 0..1_000 {
+            let key = random.below(8);
+            let lane = lanes.find(key, &key);
+            let lane = lane.unwrap_or_else(|| lanes.insert(key, Key::Owned(key), now));
+            let item = |work| Item {
+                work,
+                cost: 1,
+                bounded: false,
+            };
+            match random.below(8) {
+                0..=2 => {
+                    number += 1;
+                    lanes.push(lane, item(number), now);
+                }
+                3 => {
+                    let at = now + random.below(50_000_000);
+                    let returned = Returned {
+                        item: item(0),
+                        tries: Box::default(),
+                    };
+                    lanes.push_returned(lane, returned, at, now);
+                }
+                4 => lanes.hold(lane, now + random.below(100_000_000), now),
+                5 => lanes.lift(lane, now),
+                6 if !running.is_empty() => {
+                    let which = random.below(running.len() as u64) as usize;
+                    lanes.ended(running.swap_remove(which), now);
+                }
+                _ => now += random.below(30_000_000),
+            }
+            while let Some(started) = lanes.start(now) {
+                assert!(started.at <= now, "seed {seed}");
+                running.push(started.lane);
+                let (key, work) = (*started.key as usize, started.item.work);
+                assert!(work == 0 || work > latest[key], "seed {seed}: out of order");
+                latest[key] = latest[key].max(work);
+            }
+            let overlooked = could_start(&lanes, now);
+            assert_eq!(overlooked, None, "seed {seed}, at {now}");
+            drop(lanes.sweep(now));
+            // At the next look something may start, or an instant of the heads was too early; it comes to an end.
+            if let Some(next) = lanes.next(now) {
+                assert!(next > now, "seed {seed}: {next} at {now}");
+            }
+        }
+        let queued = lanes.counts.queued + lanes.delayed.len();
+        let left = lanes.clear();
+        assert_eq!(left.len(), queued, "seed {seed}");
+        assert!(lanes.next(now).is_none(), "seed {seed}");
+    }
+}
+
+/// The numbers of entries end within a crowd of keys of which some were left behind: the order stays.
+#[test]
+fn heads_keep_their_order_when_their_numbers_begin_anew() {
+    let limits = Limits {
+        per_key: None,
+        overall: None,
+        in_flight: 1,
+        max_running: usize::MAX,
+    };
+    let mut lanes: Lanes<u64, u64> = Lanes::new(limits);
+    lanes.entries = u32::MAX - 50;
+    let push = |lanes: &mut Lanes<u64, u64>, key| {
+        let item = Item {
+            work: key,
+            cost: 1,
+            bounded: false,
+        };
+        let lane = lanes.insert(key, Key::Owned(key), 0);
+        lanes.push(lane, item, 0);
+        lane
+    };
+    for key in 0..100 {
+        let lane = push(&mut lanes, key);
+        if key % 10 == 0 {
+            // Leaves an entry behind, and comes up again as the last.
+            lanes.hold(lane, 2, 1);
+            lanes.lift(lane, 1);
+        }
+    }
+    assert!(lanes.entries < 200, "{} is the last number", lanes.entries);
+    let order: Vec<u64> =
+        std::iter::from_fn(|| lanes.start(1).map(|started| started.item.work)).collect();
+    // Those that were held came up at 1, the others at 0.
+    let others = (0..100).filter(|key| key % 10 > 0);
+    let held = (0..100).filter(|key| key % 10 == 0);
+    assert!(order.iter().copied().eq(others.chain(held)), "{order:?}");
+}
+
+/// What the figures of the README are made of.
+#[test]
+fn a_lane_of_short_keys_and_short_work_is_small() {
+    assert_eq!(size_of::<Option<Lane<u64, u64>>>(), 48);
+    assert_eq!(size_of::<Head>(), 16);
+    assert_eq!(size_of::<Past<u64, u64>>(), 64);
+}
