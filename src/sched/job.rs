@@ -137,6 +137,7 @@ pub enum Next {
     Done,
     /// Run again after this delay, counted from the end of this run.
     After(Duration),
-    /// Run again at this instant; at once if it has passed.
+    /// Run again at this instant; at once if it has passed. Like any job that run comes before those that are due
+    /// later: a series that is always late starts before all others.
     At(Instant),
 }
