@@ -18,7 +18,7 @@ enum End {
     Drop,
 }
 
-/// What became of the tasks of one race.
+/// Counts of the tasks of one race by outcome.
 #[derive(Clone, Default)]
 struct Ledger {
     made: Arc<AtomicU64>,

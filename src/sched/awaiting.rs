@@ -40,7 +40,8 @@ pub(super) struct AwaitingJob {
 const POLLED: u8 = 1;
 const WOKEN: u8 = 2;
 /// Stop instead of being polled again. Except at the end of the runtime it is set under the group's lock, and only as
-/// long as the group knows that this is the job's place. No other job comes there before the group knows of the end, so it never hits the next one.
+/// long as the group knows that this is the job's place. No other job comes there before the group knows of the end, so
+/// it never hits the next one.
 const ABORTED: u8 = 4;
 
 /// The place of a job that has not come yet, and the waker that this job will be polled with.
@@ -49,7 +50,7 @@ pub(super) struct VacantPlace {
     waker: Waker,
 }
 
-/// What became of a job that was polled again.
+/// The outcome of another poll.
 pub(super) enum Resumed {
     Pending,
     /// It has ended, and the place may have the next one as soon as the group knows. The slot, if the caller has to

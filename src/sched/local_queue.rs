@@ -117,7 +117,7 @@ impl LocalQueue {
         self.lock().woken.extend(jobs);
     }
 
-    /// Takes at most so many of those that were woken. The lock of the others comes after this one.
+    /// Takes at most `most` of those that were woken. Their lock comes after this one.
     pub(super) fn claim_woken(&self, others: &WokenJobs, most: usize) -> usize {
         others.take(most, &mut self.lock().woken)
     }

@@ -18,7 +18,7 @@ pub(super) struct WokenJobs {
     len: AtomicUsize,
 }
 
-/// Room for as many woken jobs is kept.
+/// Room for this many woken jobs is kept.
 const KEPT: usize = 64;
 
 #[derive(Default)]
@@ -70,7 +70,7 @@ impl WokenJobs {
         }
     }
 
-    /// Moves at most so many to another queue, and returns how many.
+    /// Moves at most `most` to another queue, and returns how many.
     pub(super) fn take(&self, most: usize, to: &mut VecDeque<Arc<AwaitingJob>>) -> usize {
         if self.len() == 0 {
             return 0;

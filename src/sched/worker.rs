@@ -31,7 +31,7 @@ use crate::common::trace::Span;
 /// A worker polls this many jobs before other tasks of its thread get a turn.
 const JOBS_A_TURN: usize = 128;
 
-/// One that has to await takes as much of a turn as so many that are ready, since it stays in memory: a job that yields
+/// A job that has to await takes as much of a turn as this many that are ready, since it stays in memory: one that yields
 /// is woken by tokio only when its thread has had some dozens of turns, or has nothing else to do.
 const OF_PENDING: usize = 8;
 

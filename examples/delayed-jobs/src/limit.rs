@@ -80,7 +80,7 @@ impl Pace {
         ((now - due + self.burst * self.every).div_euclid(self.every)).max(0)
     }
 
-    /// When the next start is due after so many at once.
+    /// Returns when the next start is due after `starts` at the same time.
     pub(crate) fn after(&self, due: i64, now: i64, starts: i64) -> i64 {
         self.caught_up(due, now) + starts * self.every
     }

@@ -52,8 +52,8 @@ impl Bucket {
         rate.nanos(self.opens(rate, cost))
     }
 
-    /// When a period that had late starts allows this cost. To be asked only when its exact instant has come: whoever
-    /// slept until here in the first place would be late once more, by as much, in each period.
+    /// Returns when a period that had late starts allows this cost. To be asked only when its exact instant has come: a
+    /// dispatcher that slept until here in the first place would be late once more, by as much, in each period.
     pub(crate) fn floor(&self, rate: Rate, cost: u32) -> u64 {
         let window = self.window.as_ref();
         window.map_or(0, |window| window.earliest(rate, cost))

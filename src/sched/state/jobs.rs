@@ -529,8 +529,7 @@ impl Jobs {
         }
     }
 
-    /// Claims the next jobs in release order for which slots are free, or else steals the later half of what
-    /// another worker has claimed. Returns how many.
+    /// Claims the next jobs in release order for which slots are free, `most` at most. Returns how many.
     pub(super) fn claim(
         &mut self,
         local: &Arc<LocalQueue>,
@@ -538,7 +537,6 @@ impl Jobs {
         most: usize,
     ) -> usize {
         let startable = self.ready.startable();
-        // A stolen job has its slot already, so the limit does not matter here.
         if startable == 0 {
             return 0;
         }

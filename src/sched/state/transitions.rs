@@ -674,8 +674,8 @@ impl State {
     }
 }
 
-/// Takes the later half of what another worker has claimed and not started, or of what it has still to poll
-/// again. How many.
+/// Takes the later half of what another worker has claimed and not started, and of what it has still to poll again.
+/// Returns how many. A stolen job has its slot already, so the limit does not matter here.
 fn steal(local: &Arc<LocalQueue>, workers: &Workers) -> usize {
     for other in workers.others(local) {
         let (woken, unstarted) = (other.take_half_of_woken(), other.take_half());
@@ -687,4 +687,45 @@ fn steal(local: &Arc<LocalQueue>, workers: &Workers) -> usize {
         }
     }
     0
+}
+
+// The locks of loom can only be taken in a model.
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::sched::local_queue::Task;
+
+    /// The runtime goes between the worker's look at its queue and its start check. The driver has walked over all that
+    /// was pending, and does not come back.
+    #[test]
+    fn a_claim_that_is_given_back_after_the_end_of_the_driver_is_dropped() {
+        let (now, mut effects) = (Timestamp::ALWAYS, Effects::default());
+        let workers = Workers::new(1, true);
+        let mut state = State::new(usize::MAX, workers, Timestamp::NEVER);
+        let job = Box::new(async {});
+        state.insert(now, job, JobKind::Once, Location::caller(), &mut effects);
+        let Turn::Work { mut arrived, .. } = state.turn(now, false, Vec::new(), &mut effects)
+        else {
+            panic!("the group is open");
+        };
+        let mut queue = Queue::new(now);
+        assert_eq!(
+            state.release(&mut arrived, &mut queue, now, &mut effects),
+            1
+        );
+        let mut worker = Registration::new();
+        let (claimed, _) = state.claim(&mut worker, now, false, Waker::noop(), &mut effects);
+        assert_eq!(claimed, ClaimResult::Jobs);
+        let Some(Task::Start(claim)) = worker.local.next(None, || now) else {
+            panic!("one is claimed");
+        };
+        state.runtime_gone(&mut effects);
+        let mut dropped = Vec::new();
+        state.take_pending_chunk(0, Timestamp::ALWAYS, &mut dropped, &mut effects);
+        assert!(dropped.is_empty(), "it is on its way to start");
+        assert!(state.give_back(claim, &mut effects).is_some());
+        assert_eq!(state.jobs.pending(), 0);
+        state.dropped(1, &mut effects);
+        assert_eq!(state.jobs.held(), 0);
+    }
 }

@@ -52,6 +52,7 @@ pub(in crate::sched) struct Workers {
     watch: StallWatch,
     /// A worker can block without blocking the driver.
     watches: bool,
+    /// The number of claims, modulo 2^32.
     claims: u32,
 }
 
@@ -99,7 +100,7 @@ impl Registration {
 /// The time for which jobs may be startable without any being started.
 const STALL_AFTER: Duration = Duration::from_millis(5);
 
-/// Of so many claims one begins with a theft.
+/// One claim of this many begins with a theft.
 const CLAIMS_A_THEFT: u32 = 64;
 
 /// The steps to take for the jobs that could start.
@@ -210,7 +211,7 @@ impl Workers {
         }
     }
 
-    /// Returns how many of so many jobs one worker claims: its part of them, so that the others find some too.
+    /// Returns how many of `jobs` one worker claims: its part of them, so that the others find some too.
     pub(super) fn share_of(&self, jobs: usize, most: usize) -> usize {
         jobs.div_ceil(self.threads).min(most)
     }

@@ -1,7 +1,7 @@
 //! What the machine allows meanwhile: how late a single claim is answered that is sent at a time that was set before, in
 //! a database of the same kind beside the one that is tested.
 //!
-//! Whoever shares the processors and the disk makes jobs late, and this one likewise.
+//! Other programs on the same processors and disk make jobs late, and this one likewise.
 
 use std::time::Duration;
 

@@ -48,7 +48,7 @@ pub(crate) enum Manners {
     Rude,
 }
 
-/// Counts of what became of the requests and the URLs.
+/// Counts of requests and URLs by outcome.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) done: usize,

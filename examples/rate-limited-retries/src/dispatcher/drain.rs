@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// What became of a dispatcher that was drained; returned by [`Dispatcher::drain`](crate::Dispatcher::drain).
+/// The report of a dispatcher that was drained; returned by [`Dispatcher::drain`](crate::Dispatcher::drain).
 ///
 /// # Examples
 ///

@@ -113,7 +113,7 @@ fn nothing_that_may_start_is_overlooked() {
     }
 }
 
-/// The numbers of entries end within a crowd of keys of which some were left behind: the order stays.
+/// The numbers of entries end within many keys of which some were left behind: the order stays.
 #[test]
 fn heads_keep_their_order_when_their_numbers_begin_anew() {
     let limits = Limits {

@@ -163,7 +163,7 @@ impl Table {
         id
     }
 
-    /// A job has ended: what becomes of those that come after it.
+    /// Releases or cancels the jobs that come after one that has ended.
     pub(super) fn settle(&mut self, id: JobId, ending: &str, at: Micros) {
         let mut cancelled = Vec::new();
         for row in self.rows.values_mut().filter(|row| row.waits.contains(&id)) {

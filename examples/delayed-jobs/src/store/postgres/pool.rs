@@ -1,7 +1,7 @@
 //! Connections, each call with a limit in time.
 //!
-//! A call that is not answered in its time, or that its caller has dropped, takes its connection with it: nobody
-//! knows what would be read from it next. When that took long the others are not trusted either, and made anew: what
+//! A call that is not answered within its limit, or that its caller has dropped, takes its connection with it: it is not
+//! known what would be read from it next. When that took long the others are not trusted either, and made anew: what
 //! silenced one, a firewall or a server that moved, has silenced all.
 
 use std::collections::HashMap;
