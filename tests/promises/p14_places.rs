@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use schedgroup::{Group, Next};
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::{block_in_place, yield_now};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -405,6 +405,34 @@ fn a_job_that_blocks_holds_up_none_while_another_worker_is_busy() {
                 let outcome = group.wait().await;
                 let ran = done.load(Ordering::SeqCst);
                 assert!(outcome.is_ok(), "round {round}: {ran} of 8");
+            }));
+        });
+    }
+}
+
+/// Both hold a slot and are woken together. The first ends, and the second blocks its thread until the third has run in
+/// the slot of the first.
+#[test]
+fn the_slot_of_a_job_that_has_awaited_is_free_at_its_end_and_not_later() {
+    for _ in 0..20 {
+        watched(|| {
+            of_threads(1).block_on(bounded(async {
+                let group = Group::builder().max_running(2).build();
+                let gate = Arc::new(Notify::new());
+                let (tell, told) = mpsc::channel();
+                let of_first = Arc::clone(&gate);
+                group.delay(ms(0), async move { of_first.notified().await });
+                let of_second = Arc::clone(&gate);
+                group.delay(ms(0), async move {
+                    of_second.notified().await;
+                    block_in_place(|| told.recv().unwrap());
+                });
+                until("both run", || group.stats().running == 2).await;
+                group.delay(ms(0), async move { tell.send(()).unwrap() });
+                one_waits(&group).await;
+                sleep(ms(1)).await;
+                gate.notify_waiters();
+                group.wait().await.unwrap();
             }));
         });
     }
