@@ -32,7 +32,7 @@ impl<'a, E: Send + 'static> WaitInner<'a, E> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<E>> {
         // The failures are taken only now: a `wait` that is dropped before leaves them to the next one.
         ready!(Pin::new(&mut self.drained).poll(cx));
-        Poll::Ready(self.drained.pool().end_wait())
+        Poll::Ready(self.drained.pool().take_outcome())
     }
 }
 

@@ -18,7 +18,7 @@ fn timers() -> usize {
     let files = fs::read_dir("/proc/self/fd").unwrap().flatten();
     let names = files.filter_map(|file| fs::read_link(file.path()).ok());
     names
-        .filter(|name| name.to_string_lossy().contains("timerfd"))
+        .filter(|name| name.as_os_str() == "anon_inode:[timerfd]")
         .count()
 }
 

@@ -36,7 +36,8 @@ pub(super) struct Lifecycle {
     grace_ends: Option<Instant>,
     /// The grace is over: members are not waited for any more.
     grace_over: bool,
-    wait: Wait,
+    /// A future of `wait` is alive or has resolved. One that was dropped before it had resolved frees the next.
+    wait_taken: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,14 +51,6 @@ enum Phase {
     Drained,
     /// The owner was dropped; the group is stopping, too. No `wait` is left to drain for.
     Dropped,
-}
-
-/// The one `wait` of a group, which may be called again if its future was dropped before it had resolved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wait {
-    Free,
-    Alive,
-    Over,
 }
 
 /// The caller that spawns.
@@ -102,7 +95,7 @@ impl Lifecycle {
             members: 0,
             grace_ends: None,
             grace_over: false,
-            wait: Wait::Free,
+            wait_taken: false,
         }
     }
 
@@ -151,9 +144,8 @@ impl Lifecycle {
 
     /// Closes the group for `wait`. Returns `false` if a future of it is alive already, or has resolved.
     pub(super) fn close_to_wait(&mut self) -> bool {
-        let admitted = self.wait == Wait::Free;
+        let admitted = !std::mem::replace(&mut self.wait_taken, true);
         if admitted {
-            self.wait = Wait::Alive;
             self.close("wait", Phase::Draining);
         }
         admitted
@@ -161,11 +153,7 @@ impl Lifecycle {
 
     /// The future of `wait` is dropped before it has resolved.
     pub(super) fn give_up_wait(&mut self) {
-        self.wait = Wait::Free;
-    }
-
-    pub(super) fn end_wait(&mut self) {
-        self.wait = Wait::Over;
+        self.wait_taken = false;
     }
 
     /// Begins a drain or a shutdown. Returns `true` if the caller has to end the grace at `end`: the earliest end
@@ -339,13 +327,12 @@ mod tests {
     }
 
     #[test]
-    fn one_wait_is_alive_at_a_time_and_none_comes_after_its_end() {
+    fn one_wait_is_alive_at_a_time_and_none_comes_after_it_was_drained() {
         let mut lifecycle = draining();
         assert!(!lifecycle.close_to_wait());
         lifecycle.give_up_wait();
         assert_eq!(lifecycle.admit(Owner, false), Err(Rejected::Closed));
         assert!(lifecycle.close_to_wait() && lifecycle.try_drain());
-        lifecycle.end_wait();
         assert!(!lifecycle.close_to_wait());
     }
 

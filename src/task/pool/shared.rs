@@ -756,10 +756,9 @@ impl<E: Send + 'static> Pool<E> {
         self.lock().lifecycle.give_up_wait();
     }
 
-    /// The end of `wait`, once the group has drained.
-    pub(crate) fn end_wait(&self) -> Outcome<E> {
+    /// Takes what `wait` returns, once the group has drained.
+    pub(crate) fn take_outcome(&self) -> Outcome<E> {
         let mut state = self.lock();
-        state.lifecycle.end_wait();
         let failures = state.outcomes.take_failures();
         let stats = state.drained.unwrap_or_default();
         drop(state);
