@@ -59,7 +59,8 @@ mod tests {
     fn each_has_one_waker_and_comes_again_after_it_was_woken() {
         let mut waiters = Waiters::default();
         let (mut one, mut two) = (None, None);
-        assert!(!listen(&mut waiters, &mut one) && !listen(&mut waiters, &mut two));
+        assert!(!listen(&mut waiters, &mut one));
+        assert!(!listen(&mut waiters, &mut two));
         assert!(listen(&mut waiters, &mut one), "polled again");
         assert_eq!(waiters.take().count(), 2);
         assert_eq!(waiters.take().count(), 0);

@@ -241,7 +241,8 @@ mod tests {
             assert_eq!(rows.hash(number), Some(7 * number));
         }
         assert!(rows.get(100 * PAGE).is_none());
-        assert!(rows.remove(1).is_some() && rows.remove(1).is_none());
+        assert!(rows.remove(1).is_some());
+        assert!(rows.remove(1).is_none());
     }
 
     /// Whatever was freed in whatever order, all of it is used again before anything new is made.

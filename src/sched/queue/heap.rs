@@ -438,7 +438,8 @@ mod tests {
             }
         }
         let popped = pop(&mut queue, at, &vec![at; jobs as usize]);
-        assert!(popped.is_sorted() && popped.len() == jobs as usize);
+        assert!(popped.is_sorted());
+        assert_eq!(popped.len(), jobs as usize);
         assert_eq!(queue.heap.capacity(), 0);
     }
 
@@ -453,7 +454,8 @@ mod tests {
             assert_eq!(pop(&mut queue, 100_000 * MS, &deadlines).len(), 100_000);
             let runs: usize = queue.runs.iter().map(VecDeque::capacity).sum();
             let kept = (runs, queue.heap.capacity());
-            assert!(kept.0 <= KEPT && kept.1 <= KEPT, "{kept:?} entries kept");
+            assert!(kept.0 <= KEPT, "{kept:?} entries kept");
+            assert!(kept.1 <= KEPT, "{kept:?} entries kept");
         }
     }
 

@@ -478,12 +478,14 @@ mod tests {
     fn a_spare_worker_counts_against_the_threads() {
         let (mut workers, mut task) = busy(1);
         assert!(workers.want_workers(1).watch);
-        assert!(!workers.check(1, at(0)) && workers.check(1, at(5)));
+        assert!(!workers.check(1, at(0)));
+        assert!(workers.check(1, at(5)));
         let mut spare = Registration::new();
         assert!(workers.activate(&mut spare));
         assert_eq!(spare.rest(&mut workers), WorkerState::Parked);
         let wanted = workers.want_workers(1);
-        assert!(wanted.wake.is_none() && wanted.start == 0, "one is busy");
+        assert!(wanted.wake.is_none(), "one is busy");
+        assert_eq!(wanted.start, 0, "one is busy");
         assert_eq!(task.rest(&mut workers), WorkerState::Exited);
         assert!(workers.want_workers(1).wake.is_some());
     }
@@ -507,7 +509,8 @@ mod tests {
             assert_eq!(task.state, state);
             workers.worker_dropped(&mut task);
             let wanted = workers.want_workers(1);
-            assert!(wanted.wake.is_none() && wanted.start == 1, "{state:?}");
+            assert!(wanted.wake.is_none(), "{state:?}");
+            assert_eq!(wanted.start, 1, "{state:?}");
             assert_eq!(workers.locals().len(), 0, "{state:?}");
         }
     }

@@ -286,7 +286,8 @@ mod tests {
     fn what_stops_rejects_before_its_token_is_cancelled() {
         let mut lifecycle = open();
         assert!(!lifecycle.is_stopping());
-        assert!(lifecycle.stop() && !lifecycle.stop(), "once");
+        assert!(lifecycle.stop(), "once");
+        assert!(!lifecycle.stop(), "once");
         assert_eq!(lifecycle.admit(Owner, false), Err(Rejected::Cancelled));
         assert!(lifecycle.join(Owner), "a member may still come");
     }
@@ -294,12 +295,12 @@ mod tests {
     #[test]
     fn it_is_drained_once_it_is_closed_and_the_last_member_has_left() {
         let mut lifecycle = open();
-        assert!(lifecycle.join(Owner) && !lifecycle.try_drain(), "open");
-        assert!(
-            lifecycle.close_to_wait() && !lifecycle.try_drain(),
-            "a member is there"
-        );
-        assert!(lifecycle.leave() && lifecycle.try_drain());
+        assert!(lifecycle.join(Owner), "open");
+        assert!(!lifecycle.try_drain(), "open");
+        assert!(lifecycle.close_to_wait(), "a member is there");
+        assert!(!lifecycle.try_drain(), "a member is there");
+        assert!(lifecycle.leave());
+        assert!(lifecycle.try_drain());
         assert!(!lifecycle.try_drain(), "it was drained before");
         assert!(!lifecycle.join(Handle));
     }
@@ -309,10 +310,12 @@ mod tests {
         let mut lifecycle = open();
         assert!(lifecycle.join(Owner));
         assert!(lifecycle.close_until(Closing::Drain, Instant::now()));
-        assert!(lifecycle.join(Handle) && !lifecycle.try_drain());
+        assert!(lifecycle.join(Handle));
+        assert!(!lifecycle.try_drain());
         assert_eq!(lifecycle.end_grace(), Some(2));
         assert_eq!(lifecycle.end_grace(), None);
-        assert!(lifecycle.try_drain() && !lifecycle.leave());
+        assert!(lifecycle.try_drain());
+        assert!(!lifecycle.leave());
     }
 
     #[test]
@@ -332,15 +335,19 @@ mod tests {
         assert!(!lifecycle.close_to_wait());
         lifecycle.give_up_wait();
         assert_eq!(lifecycle.admit(Owner, false), Err(Rejected::Closed));
-        assert!(lifecycle.close_to_wait() && lifecycle.try_drain());
+        assert!(lifecycle.close_to_wait());
+        assert!(lifecycle.try_drain());
         assert!(!lifecycle.close_to_wait());
     }
 
     #[test]
     fn a_deadline_ends_a_group_once_and_only_one_that_is_left() {
         let mut lifecycle = open();
-        assert!(lifecycle.expire() && lifecycle.is_stopping() && !lifecycle.expire());
+        assert!(lifecycle.expire());
+        assert!(lifecycle.is_stopping());
+        assert!(!lifecycle.expire());
         let mut drained = draining();
-        assert!(drained.try_drain() && !drained.expire());
+        assert!(drained.try_drain());
+        assert!(!drained.expire());
     }
 }

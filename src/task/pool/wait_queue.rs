@@ -269,7 +269,8 @@ mod tests {
         assert!(listens(&mut queue, waiting));
         queue.release();
         let next = queue.next().unwrap();
-        assert!(next.queued.is_accepted() && next.accepted.is_some());
+        assert!(next.queued.is_accepted());
+        assert!(next.accepted.is_some());
         assert!(!listens(&mut queue, waiting), "it is accepted");
         assert!(queue.remove(waiting).is_none(), "likewise");
     }
