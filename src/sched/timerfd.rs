@@ -14,7 +14,8 @@ use rustix::time::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-pub(super) struct TimerFd(AsyncFd<OwnedFd>);
+/// In a box: a group without one is not to be larger for it.
+pub(super) struct TimerFd(Box<AsyncFd<OwnedFd>>);
 
 impl TimerFd {
     /// Must be called inside a runtime with an I/O driver. Fails where the process may open no more
@@ -27,7 +28,7 @@ impl TimerFd {
         // that tokio offers instead is unsafe for all of them.
         #[allow(deprecated)]
         let timer = AsyncFd::with_interest(timer, Interest::READABLE)?;
-        Ok(TimerFd(timer))
+        Ok(TimerFd(Box::new(timer)))
     }
 
     pub(super) fn set(&mut self, delay: Duration) {
@@ -44,7 +45,7 @@ impl TimerFd {
             },
         };
         // If it cannot be set it does not ring, and the sleep beside it does.
-        let _ = timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &once);
+        let _ = timerfd_settime(&*self.0, TimerfdTimerFlags::empty(), &once);
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
