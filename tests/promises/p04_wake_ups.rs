@@ -2,6 +2,8 @@
 //! pending or running. And none is spent on a later job.
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -179,4 +181,37 @@ async fn each_instant_at_which_jobs_fall_due_costs_one_turn() {
         let turns = group.stats().driver_wakeups - before;
         assert_eq!((log.len(), turns), (20, 20), "{apart} ms apart");
     }
+}
+
+/// As a task's waker does.
+#[tokio::test(start_paused = true)]
+async fn many_wake_ups_of_a_job_that_awaits_are_one_poll() {
+    let group = Group::new();
+    let (wakers, polls) = (
+        Arc::new(Mutex::new(Vec::new())),
+        Arc::new(AtomicUsize::new(0)),
+    );
+    let (gives, counts) = (Arc::clone(&wakers), Arc::clone(&polls));
+    let job = group.delay(
+        Duration::ZERO,
+        std::future::poll_fn(move |cx| {
+            counts.fetch_add(1, SeqCst);
+            gives
+                .lock()
+                .unwrap()
+                .extend([(); 3].map(|()| cx.waker().clone()));
+            Poll::<()>::Pending
+        }),
+    );
+    settle().await;
+    for polled in 1..4 {
+        assert_eq!(polls.load(SeqCst), polled);
+        let given = std::mem::take(&mut *wakers.lock().unwrap());
+        given[0].wake_by_ref();
+        given.into_iter().for_each(Waker::wake);
+        settle().await;
+    }
+    job.abort();
+    group.wait().await.unwrap();
+    assert_eq!(polls.load(SeqCst), 4);
 }

@@ -298,6 +298,24 @@ mod aborting {
         assert_eq!(job.state(), JobState::Cancelled);
     }
 
+    /// It would find out what it waits for, and end well.
+    #[tokio::test(start_paused = true)]
+    async fn a_job_whose_wake_up_is_on_its_way_polls_it_no_more() {
+        let (group, log) = (Group::new(), Log::new());
+        let (wake, woken) = tokio::sync::oneshot::channel::<()>();
+        let steps = log.clone();
+        let job = group.delay(Duration::ZERO, async move {
+            woken.await.unwrap();
+            steps.push("not reached");
+        });
+        settle().await;
+        wake.send(()).unwrap();
+        job.abort();
+        group.wait().await.unwrap();
+        assert_eq!(log.labels(), [""; 0]);
+        assert_eq!(job.state(), JobState::Cancelled);
+    }
+
     /// There is no await left at which it could be stopped: it ran to its end.
     #[tokio::test(start_paused = true)]
     async fn a_job_after_its_last_await_finds_it_finished() {

@@ -310,6 +310,18 @@ async fn the_max_lateness_is_that_of_the_latest_start() {
     assert_eq!(late(), ms(20));
 }
 
+/// A worker reads the clock for a few short jobs at once, but for each that is not short.
+#[tokio::test]
+async fn the_max_lateness_counts_the_jobs_that_ran_before_in_the_same_batch() {
+    let (group, due) = (Group::new(), Instant::now());
+    for _ in 0..23 {
+        group.schedule(due, async { std::thread::sleep(ms(2)) });
+    }
+    group.wait().await.unwrap();
+    let late = group.stats().max_lateness;
+    assert!((ms(44)..due.elapsed()).contains(&late), "{late:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_lateness_of_a_moved_job_counts_from_where_it_was_moved_to() {
     let group = Group::builder().max_running(1).build();
