@@ -149,6 +149,30 @@ async fn a_reset_brings_no_new_job() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_removed_or_replaced_counts_as_cancelled() {
+    let keyed = KeyedGroup::new();
+    for key in 0..4 {
+        keyed.delay(key, HOUR, nothing(), Replace);
+        assert!(keyed.remove(&key).is_some());
+        assert_eq!(keyed.stats().cancelled, key + 1);
+    }
+}
+
+/// A worker has claimed both, and starts one after the other.
+#[tokio::test(start_paused = true)]
+async fn an_entry_has_its_deadline_until_it_starts() {
+    let (keyed, log) = (KeyedGroup::new(), Log::new());
+    let at = Instant::now() + ms(1);
+    for key in ['a', 'b'] {
+        let (handle, log) = (keyed.handle(), log.clone());
+        let looks = async move { log.push(['a', 'b'].map(|key| handle.deadline(&key))) };
+        keyed.schedule(key, at, looks, Replace);
+    }
+    keyed.wait().await.unwrap();
+    assert_eq!(log.labels(), [[None, Some(at)], [None, None]]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn any_deadline_will_do() {
     let (keyed, log) = (KeyedGroup::new(), Log::new());
     keyed.delay("far", Duration::MAX, log.job("far"), Replace);

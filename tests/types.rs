@@ -434,6 +434,12 @@ async fn every_debug_of_what_hangs_on_a_group_shows_its_settings() {
     let keyed = builder.build();
     keyed.delay('k', HOUR, async {}, OnDuplicate::Replace);
     shows(&keyed, &["KeyedGroup", "len: 1", "exclusive: true"]);
+    let kept = keyed.delay('k', HOUR, async {}, OnDuplicate::Keep);
+    shows(&kept, &["Kept", "BoxedJob"]);
+    let (send, context) = tokio::sync::oneshot::channel();
+    let tells = |context| async { drop(send.send(context)) };
+    keyed.delay_with('l', ms(1), tells, OnDuplicate::Replace);
+    shows(&context.await.unwrap(), &["KeyedContext", "len: 1"]);
     shows(&WallClock::system(), &["WallClock", "look_every"]);
     let calendar = schedgroup::periodic::at(|_| None);
     shows(&calendar, &["At", "clock", "on_panic: End"]);

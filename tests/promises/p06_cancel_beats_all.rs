@@ -423,3 +423,20 @@ async fn a_cancel_before_the_last_end_is_the_reason_though_it_went_unnoticed() {
     before_a_shutdown.shutdown(HOUR).await;
     assert_cancelled(&before_a_shutdown.wait().await);
 }
+
+/// On a thread that the driver shares with them.
+#[tokio::test(start_paused = true)]
+async fn many_pending_jobs_are_dropped_in_turns_with_other_tasks() {
+    let group = Group::new();
+    for _ in 0..64 * 1_024 {
+        group.delay(HOUR, async {});
+    }
+    settle().await;
+    group.cancel();
+    let mut turns = 0;
+    while group.stats().pending > 0 {
+        turns += 1;
+        tokio::task::yield_now().await;
+    }
+    assert!((12..40).contains(&turns), "{turns} turns");
+}

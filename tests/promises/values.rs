@@ -310,6 +310,32 @@ async fn the_max_lateness_is_that_of_the_latest_start() {
     assert_eq!(late(), ms(20));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_job_counts_those_of_its_batch_that_have_not_started_as_waiting() {
+    let (group, due) = (Group::new(), Instant::now() + ms(1));
+    let seen = Log::new();
+    for _ in 0..10 {
+        let seen = seen.clone();
+        group.schedule_with(due, move |context| async move {
+            let stats = context.handle().stats();
+            let counts = (stats.pending, stats.waiting, stats.running, stats.finished);
+            seen.push((counts, stats.next_deadline));
+        });
+    }
+    group.delay(HOUR, async {});
+    sleep(ms(2)).await;
+    let expected = (0..10).map(|before| {
+        let waiting = 9 - before as usize;
+        let next = if waiting == 0 {
+            due - ms(1) + HOUR
+        } else {
+            due
+        };
+        ((waiting + 1, waiting, 1, before), Some(next))
+    });
+    assert_eq!(seen.labels(), expected.collect::<Vec<_>>());
+}
+
 /// A worker reads the clock for a few short jobs at once, but for each that is not short.
 #[tokio::test]
 async fn the_max_lateness_counts_the_jobs_that_ran_before_in_the_same_batch() {

@@ -58,6 +58,11 @@ async fn a_chain_of_all_errors_tells_each_once() {
         report(&two),
         "2 errors: task 0: no route | task 1: no route"
     );
+    let mut each = Vec::new();
+    for error in &two {
+        each.push(error.to_string());
+    }
+    assert_eq!(each, ["task 0: no route", "task 1: no route"]);
 }
 
 #[tokio::test]

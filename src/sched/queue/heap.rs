@@ -547,4 +547,15 @@ mod tests {
         }
         assert_eq!(sequence.renewed(), first);
     }
+
+    #[test]
+    fn the_next_is_told_while_its_bucket_moves_in() {
+        let mut queue = queue();
+        (0..10).for_each(|job| queue.push(entry(500 * MS + job, job)));
+        queue.advance(timestamp(400 * MS));
+        let moved = queue.cascade(timestamp(500 * MS), 3);
+        assert!(moved.is_some_and(|slots| slots.len() == 3));
+        assert_eq!(queue.next(), Some(timestamp(500 * MS)));
+        assert!(queue.is_behind(timestamp(500 * MS)));
+    }
 }

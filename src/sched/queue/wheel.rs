@@ -282,4 +282,32 @@ mod tests {
         assert!(wheel.take((1 << 30) - 1).is_none());
         assert_eq!(wheel.take(1 << 30).unwrap().slots, [1]);
     }
+
+    #[test]
+    fn it_knows_the_large_bucket_that_is_left() {
+        let mut wheel = Wheel::new(0);
+        for slot in 0..=LARGE as u32 {
+            wheel.push(timestamp(5), slot);
+            wheel.push(timestamp(9), slot);
+        }
+        wheel.push(timestamp(7), 0);
+        let large = |wheel: &Wheel| wheel.large().map(|large| large.start).collect::<Vec<_>>();
+        assert_eq!(large(&wheel), [5, 9]);
+        assert!(wheel.take(5).is_some());
+        assert_eq!(large(&wheel), [9]);
+        assert!(wheel.take(7).is_some());
+        assert!(wheel.take(9).is_some());
+        assert_eq!(large(&wheel), []);
+    }
+
+    #[test]
+    fn it_advances_to_just_before_the_next_bucket() {
+        let mut wheel = Wheel::new(0);
+        wheel.push(timestamp(70), 0);
+        wheel.advance(1_000);
+        assert_eq!(wheel.at(), 63);
+        assert!(wheel.take(64).is_some());
+        wheel.advance(1_000);
+        assert_eq!(wheel.at(), 1_000);
+    }
 }

@@ -625,6 +625,20 @@ mod tests {
         assert_eq!(slots.insert(slot(0)), numbers.len() as u32, "it was full");
     }
 
+    /// In the stack of blocks with room lie others below it, in whatever order they came.
+    #[test]
+    fn a_block_that_is_emptied_hides_none_below_it() {
+        let (mut slots, numbers) = filled(3 * BLOCK * PAGE);
+        slots.remove(numbers[0]);
+        let emptied = &numbers[BLOCK * PAGE..2 * BLOCK * PAGE];
+        emptied.iter().for_each(|&number| slots.remove(number));
+        let end = slots.end();
+        (0..=emptied.len()).for_each(|_| {
+            slots.insert(slot(0));
+        });
+        assert_eq!(slots.end(), end, "all of it was used again");
+    }
+
     #[test]
     fn one_survivor_keeps_one_page_and_one_list_of_pages() {
         for survivor in [0, PAGE, BLOCK * PAGE + 7, 10 * BLOCK * PAGE - 1] {

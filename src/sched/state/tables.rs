@@ -152,3 +152,30 @@ impl Tables {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_earliest_that_is_blocked_is_known_until_none_is() {
+        let at = |millis| Timestamp::ALWAYS.after(Duration::from_millis(millis));
+        let mut tables = Tables::default();
+        assert_eq!(
+            (tables.blocked(), tables.earliest_blocked()),
+            (0, Timestamp::NEVER)
+        );
+        tables.block(at(5));
+        tables.block(at(3));
+        assert_eq!((tables.blocked(), tables.earliest_blocked()), (2, at(3)));
+        tables.unblock();
+        assert_eq!((tables.blocked(), tables.earliest_blocked()), (1, at(3)));
+        tables.unblock();
+        assert_eq!(
+            (tables.blocked(), tables.earliest_blocked()),
+            (0, Timestamp::NEVER)
+        );
+    }
+}

@@ -694,6 +694,26 @@ fn steal(local: &Arc<LocalQueue>, workers: &Workers) -> usize {
 mod tests {
     use super::*;
     use crate::sched::local_queue::Task;
+    use crate::sched::local_queue::tests::claim;
+
+    #[test]
+    fn a_worker_takes_from_the_first_that_has_something() {
+        let mut workers = Workers::new(4, true);
+        let mut all: Vec<_> = (0..4).map(|_| Registration::new()).collect();
+        assert_eq!(workers.want_workers(4).start, 4);
+        for worker in &mut all {
+            assert!(workers.activate(worker));
+        }
+        for has in 1..4 {
+            all[has].local.push(4, (0..4).map(claim));
+            assert_eq!(steal(&all[0].local, &workers), 2, "from {has}");
+            assert_eq!(all[has].local.take_half().len(), 1);
+            drop(all[has].local.take_half());
+            while all[0].local.next(None, || Timestamp::ALWAYS).is_some() {}
+            while all[has].local.next(None, || Timestamp::ALWAYS).is_some() {}
+        }
+        assert_eq!(steal(&all[0].local, &workers), 0);
+    }
 
     /// The runtime goes between the worker's look at its queue and its start check. The driver has walked over all that
     /// was pending, and does not come back.

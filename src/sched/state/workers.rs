@@ -538,4 +538,46 @@ mod tests {
         assert!(!workers.watch());
         assert_eq!(workers.next_check(), Timestamp::NEVER);
     }
+
+    #[test]
+    fn a_worker_helps_at_each_sixty_fourth_claim_and_each_time_another_one_first() {
+        let (mut workers, _task) = busy(3);
+        let locals: Vec<_> = (0..3).map(|_| Registration::new().local).collect();
+        workers.locals.clone_from(&locals);
+        let others = |workers: &Workers| -> Vec<usize> {
+            let number = |other| locals.iter().position(|local| Arc::ptr_eq(local, other));
+            workers.others(&locals[1]).filter_map(number).collect()
+        };
+        let mut first = Vec::new();
+        for claim in 1..=4 * CLAIMS_A_THEFT {
+            assert_eq!(workers.is_to_help(), claim % CLAIMS_A_THEFT == 0, "{claim}");
+            if claim % CLAIMS_A_THEFT == 0 {
+                first.push(others(&workers));
+            }
+        }
+        assert_eq!(first, [[2, 0], [2, 0], [0, 2], [2, 0]]);
+    }
+
+    #[test]
+    fn the_last_to_exit_leaves_none_active() {
+        let (mut workers, mut task) = busy(2);
+        workers.exit(&mut task);
+        assert_eq!((workers.active, workers.locals().len()), (0, 0));
+        workers.worker_dropped(&mut task);
+        assert_eq!(workers.active, 0, "it has exited already");
+    }
+
+    #[test]
+    fn a_worker_that_was_woken_and_is_dropped_leaves_another_parked() {
+        let (mut workers, mut task) = busy(2);
+        assert_eq!(workers.want_workers(1).start, 1);
+        let mut second = Registration::new();
+        assert!(workers.activate(&mut second));
+        assert_eq!(task.rest(&mut workers), WorkerState::Parked);
+        assert!(workers.want_workers(1).wake.is_some());
+        assert_eq!(second.rest(&mut workers), WorkerState::Parked);
+        workers.worker_dropped(&mut task);
+        assert!(workers.is_parked(&second));
+        assert_eq!((workers.active, workers.starting), (0, 0));
+    }
 }

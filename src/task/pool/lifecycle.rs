@@ -312,8 +312,11 @@ mod tests {
         assert!(lifecycle.close_until(Closing::Drain, Instant::now()));
         assert!(lifecycle.join(Handle));
         assert!(!lifecycle.try_drain());
+        assert!(lifecycle.hears_members());
         assert_eq!(lifecycle.end_grace(), Some(2));
         assert_eq!(lifecycle.end_grace(), None);
+        assert!(!lifecycle.is_drained());
+        assert!(!lifecycle.hears_members());
         assert!(lifecycle.try_drain());
         assert!(!lifecycle.leave());
     }
