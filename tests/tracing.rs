@@ -435,6 +435,11 @@ mod heard {
         drop(group);
         let parts = ["group=mails", "pending=3", "running=1"];
         assert_one(&records.take("WARN"), &parts);
+        let group = mails();
+        group.delay(HOUR, async {});
+        drop(group);
+        let parts = ["group=mails", "pending=1", "running=0"];
+        assert_one(&records.take("WARN"), &parts);
     }
 
     #[tokio::test(start_paused = true)]

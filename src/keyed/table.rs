@@ -301,3 +301,26 @@ impl<K, V> Table<K, V> {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn storage_of_debounces_is_given_back_and_never_all_that_is_free() {
+        let mut table = Table::<(), ()>::new();
+        (0..10_000).for_each(|row| table.set_first(row, Some(Timestamp::ALWAYS)));
+        let full = table.first.capacity();
+        for row in 0..9_990 {
+            table.set_first(row, None);
+            let (len, capacity) = (table.first.len(), table.first.capacity());
+            assert!(
+                capacity == full || capacity >= 2 * len,
+                "{len} of {capacity}"
+            );
+        }
+        let capacity = table.first.capacity();
+        assert!(capacity <= 2 * KEPT, "{capacity} for ten");
+        assert!((0..10_000).all(|row| table.first(row).is_some() == (row >= 9_990)));
+    }
+}

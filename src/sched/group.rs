@@ -556,6 +556,7 @@ mod tests {
             check_drained().await;
             let most = shared.most_looks.load(Relaxed);
             assert!(most <= MOST, "{what}: {most} looks");
+            assert_eq!(most > 0, what != "detach", "{what}: looks are counted");
         }
     }
 

@@ -234,3 +234,18 @@ async fn errors_say_what_happened_and_whose_error_it_was() {
         ("cancelled after 0 attempts".to_owned(), None)
     );
 }
+
+/// Nothing that ends would look at the token again.
+#[tokio::test]
+async fn an_input_that_cancels_its_own_combinator_ends_it() {
+    let token = CancellationToken::new();
+    let cancels = token.clone();
+    let input = (0..3).map(move |n| {
+        if n == 2 {
+            cancels.cancel();
+        }
+        pending::<Result<(), ()>>()
+    });
+    let ended = bounded(flow::try_all(input).token(token)).await;
+    assert!(matches!(ended, Err(TaskError::Cancelled)), "{ended:?}");
+}

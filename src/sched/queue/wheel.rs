@@ -286,11 +286,14 @@ mod tests {
     #[test]
     fn it_knows_the_large_bucket_that_is_left() {
         let mut wheel = Wheel::new(0);
-        for slot in 0..=LARGE as u32 {
+        for slot in 1..=LARGE as u32 {
             wheel.push(timestamp(5), slot);
+            wheel.push(timestamp(7), slot);
             wheel.push(timestamp(9), slot);
         }
-        wheel.push(timestamp(7), 0);
+        assert_eq!(wheel.large().count(), 0, "not more than that");
+        wheel.push(timestamp(5), 0);
+        wheel.push(timestamp(9), 0);
         let large = |wheel: &Wheel| wheel.large().map(|large| large.start).collect::<Vec<_>>();
         assert_eq!(large(&wheel), [5, 9]);
         assert!(wheel.take(5).is_some());

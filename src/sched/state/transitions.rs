@@ -729,13 +729,16 @@ mod tests {
             panic!("the group is open");
         };
         let mut queue = Queue::new(now);
+        assert_eq!((state.jobs.pending(), state.jobs.not_due()), (1, 1));
         assert_eq!(
             state.release(&mut arrived, &mut queue, now, &mut effects),
             1
         );
+        assert_eq!((state.jobs.pending(), state.jobs.not_due()), (1, 0));
         let mut worker = Registration::new();
         let (claimed, _) = state.claim(&mut worker, now, false, Waker::noop(), &mut effects);
         assert_eq!(claimed, ClaimResult::Jobs);
+        assert_eq!((state.jobs.pending(), state.jobs.not_due()), (0, 0));
         let Some(Task::Start(claim)) = worker.local.next(None, || now) else {
             panic!("one is claimed");
         };
