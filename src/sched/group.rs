@@ -564,16 +564,17 @@ mod tests {
         group.shared().entered.swap(0, Relaxed)
     }
 
-    /// Two for the job and the drop of its handle, two turns of the driver of two each, and two claims of the
-    /// worker, the second of which records the end.
+    /// Two for the job and the drop of its handle, two for the driver's turn, and two claims of the worker, the second of
+    /// which records the end. The job sets the timer by itself.
     #[tokio::test(start_paused = true)]
-    async fn a_lone_firing_takes_the_lock_eight_times() {
+    async fn a_lone_firing_takes_the_lock_six_times() {
         let group = Group::new();
+        tokio::task::yield_now().await;
         for round in 0..10 {
             locks(&group);
             group.delay(Duration::from_millis(1), async {});
             sleep(Duration::from_millis(2)).await;
-            assert_eq!(locks(&group), 8, "round {round}");
+            assert_eq!(locks(&group), 6, "round {round}");
         }
     }
 

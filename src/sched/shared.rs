@@ -10,23 +10,25 @@ use shuttle::thread_local;
 use tokio::runtime::{self, RuntimeFlavor};
 #[cfg(not(shuttle))]
 use tokio::task::try_id;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::awaiting::AwaitingJob;
 use super::error::JobPanic;
 use super::local_queue::Claim;
-use super::rt::Mutex;
+use super::rt::{Mutex, MutexGuard};
 use super::state::CHUNK;
 use super::state::DroppedJob;
-use super::state::{Effects, State};
+use super::state::{Effects, State, WakeDriver};
 use super::stats::JobInfo;
+use super::timer::Timer;
 use crate::common::panic::{self, Payload};
 use crate::common::time::{Clock, Timestamp};
 use crate::common::trace;
 
 // Locks, each of which may be taken while those before it are held:
 //
-//   key table of a keyed group ──▶ `state` ──▶ local queue of a worker, queue of woken jobs
+//   key table of a keyed group, `timer` ──▶ `state` ──▶ local queue of a worker, queue of woken jobs
 //
 // The token's lock is never taken under `state`: what it answers is read before it, and wakers are called and tokens
 // cancelled after it. No user code runs and no user value is dropped under `state`, so destructors, wakers and tracing
@@ -34,6 +36,8 @@ use crate::common::trace;
 pub(super) struct Shared {
     /// All that changes, under the group's lock. Nothing of the user's is run, dropped or woken under it.
     state: Mutex<State>,
+    /// What wakes the driver, as long as there is one.
+    timer: Mutex<Option<Timer>>,
     /// The number of times it was taken.
     #[cfg(test)]
     pub(super) entered: std::sync::atomic::AtomicU64,
@@ -89,12 +93,14 @@ impl Shared {
         runtime: runtime::Handle,
         name: Option<Box<str>>,
         deadline: Timestamp,
+        timer: Timer,
     ) -> Arc<Shared> {
         let steals = runtime.runtime_flavor() != RuntimeFlavor::CurrentThread
             && runtime.metrics().num_workers() > 1;
         Arc::new(Shared {
             is_limited: state.jobs.is_limited(),
             state: Mutex::new(state),
+            timer: Mutex::new(Some(timer)),
             #[cfg(test)]
             entered: Default::default(),
             clock,
@@ -117,15 +123,14 @@ impl Shared {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let result = transition(&mut state);
         // An allocator may take its time to free it, and all that wait for the lock would wait for that.
-        let emptied = state.jobs.take_emptied();
-        let released = state.jobs.tables.take_released();
+        let unused = state.jobs.take_unused();
         #[cfg(test)]
         self.most_looks.fetch_max(
             state.jobs.take_looks(),
             std::sync::atomic::Ordering::Relaxed,
         );
         drop(state);
-        drop((emptied, released));
+        drop(unused);
         result
     }
 
@@ -151,9 +156,13 @@ impl Shared {
         //
         // A caller that looks at the state between the lock and these may see the end before any of them has
         // happened.
-        if let Some(driver) = effects.driver {
-            driver.wake();
-            self.make_stealable();
+        match effects.driver {
+            Some(WakeDriver::Now(driver)) => {
+                driver.wake();
+                self.make_stealable();
+            }
+            Some(WakeDriver::At(at)) => self.wake_driver_at(at),
+            None => {}
         }
         if let Some(worker) = effects.worker {
             worker.wake();
@@ -166,6 +175,23 @@ impl Shared {
         if !effects.wake.is_empty() {
             panic::wake_each(effects.wake);
         }
+    }
+
+    /// Lets the driver look at that time, or at once if it has come.
+    fn wake_driver_at(&self, at: Timestamp) {
+        let (at, now) = (self.clock.instant(at), Instant::now());
+        let woken = self
+            .timer()
+            .as_mut()
+            .is_some_and(|timer| timer.wake_at(at, now));
+        if woken {
+            self.make_stealable();
+        }
+    }
+
+    /// What wakes the driver.
+    pub(super) fn timer(&self) -> MutexGuard<'_, Option<Timer>> {
+        self.timer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets other worker threads take the task that was woken or spawned last.

@@ -47,6 +47,9 @@ impl EndedRun {
     }
 }
 
+/// Storage, and tables that no row holds.
+pub(in crate::sched) type Unused = (Emptied, Vec<Arc<dyn RowTable>>);
+
 /// The effect of a reset on a job.
 pub(super) enum Reset {
     Rejected,
@@ -844,8 +847,10 @@ impl Jobs {
         self.first_panic.discard_first_panic()
     }
 
-    pub(in crate::sched) fn take_emptied(&mut self) -> Option<Emptied> {
-        self.slab.take_emptied()
+    /// Takes what is not used any more, to be dropped after the lock.
+    pub(in crate::sched) fn take_unused(&mut self) -> Option<Unused> {
+        let some = self.slab.has_emptied() || self.tables.has_released();
+        some.then(|| (self.slab.take_emptied(), self.tables.take_released()))
     }
 
     #[cfg(test)]
