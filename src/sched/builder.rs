@@ -259,7 +259,6 @@ impl Builder {
             self.has_token,
             runtime.clone(),
             self.name,
-            deadline.min(timeout),
             timer,
         );
         runtime.spawn(Driver::new(Arc::clone(&shared)).drive());

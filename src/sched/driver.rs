@@ -67,7 +67,10 @@ impl Driver {
     }
 
     /// Drives the group until it has drained.
-    // No `async fn`, whose future would hold the driver twice: as the argument, and as what that is moved to.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "the future of an `async fn` would hold the driver twice: as the argument, and as what that is moved to"
+    )]
     pub(super) fn drive(mut self) -> impl Future<Output = ()> + Send {
         async move {
             self.take_turns().await;
@@ -374,7 +377,6 @@ mod tests {
                 false,
                 tokio::runtime::Handle::current(),
                 None,
-                Timestamp::NEVER,
                 Timer::new(None),
             );
             let driver = Driver::new(Arc::clone(&shared));

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::awaiting::AwaitingJob;
+use super::dropped_handle::DroppedHandle;
 use super::error::JobPanic;
 use super::local_queue::Claim;
 use super::rt::{Mutex, MutexGuard};
@@ -38,6 +39,7 @@ pub(super) struct Shared {
     state: Mutex<State>,
     /// What wakes the driver, as long as there is one.
     timer: Mutex<Option<Timer>>,
+    dropped_handle: DroppedHandle,
     /// The number of times it was taken.
     #[cfg(test)]
     pub(super) entered: std::sync::atomic::AtomicU64,
@@ -92,15 +94,16 @@ impl Shared {
         token_is_shared: bool,
         runtime: runtime::Handle,
         name: Option<Box<str>>,
-        deadline: Timestamp,
         timer: Timer,
     ) -> Arc<Shared> {
         let steals = runtime.runtime_flavor() != RuntimeFlavor::CurrentThread
             && runtime.metrics().num_workers() > 1;
         Arc::new(Shared {
             is_limited: state.jobs.is_limited(),
+            deadline: state.lifecycle.deadline(),
             state: Mutex::new(state),
             timer: Mutex::new(Some(timer)),
+            dropped_handle: DroppedHandle::default(),
             #[cfg(test)]
             entered: Default::default(),
             clock,
@@ -108,7 +111,6 @@ impl Shared {
             token_is_shared: AtomicBool::new(token_is_shared),
             runtime,
             name,
-            deadline,
             steals,
             #[cfg(test)]
             most_looks: std::sync::atomic::AtomicUsize::new(0),
@@ -121,6 +123,9 @@ impl Shared {
         self.entered
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = self.dropped_handle.take() {
+            state.jobs.ref_dec(slot);
+        }
         let result = transition(&mut state);
         // An allocator may take its time to free it, and all that wait for the lock would wait for that.
         let unused = state.jobs.take_unused();
@@ -132,6 +137,15 @@ impl Shared {
         drop(state);
         drop(unused);
         result
+    }
+
+    /// The handle on a job is dropped.
+    pub(super) fn drop_handle(&self, slot: u32) {
+        // The last handle of a job that has ended frees the slot. No value is in it any more, so nothing of the user's is
+        // dropped under the lock.
+        if let Some(former) = self.dropped_handle.replace(slot) {
+            self.with(|state| state.jobs.ref_dec(former));
+        }
     }
 
     /// One transition under the lock, then what it leaves to be done.

@@ -109,7 +109,10 @@ impl Drop for Worker {
 }
 
 impl Worker {
-    // No `async fn`, whose future would hold the worker twice: as the argument, and as what that is moved to.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "the future of an `async fn` would hold the worker twice: as the argument, and as what that is moved to"
+    )]
     fn work(mut self) -> impl Future<Output = ()> + Send {
         async move {
             while poll_fn(|cx| self.poll_claim(cx)).await {

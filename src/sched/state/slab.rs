@@ -437,6 +437,12 @@ impl Slab {
             .is_some_and(|slot| slot.is_spoken_for_by(entry, Stage::Released))
     }
 
+    /// The slot of a released job, if the entry still speaks for it.
+    pub(super) fn released_mut(&mut self, entry: &Entry) -> Option<&mut Slot> {
+        self.peek_mut(entry.slot)
+            .filter(|slot| slot.is_spoken_for_by(entry, Stage::Released))
+    }
+
     /// The entry of a job that waits for its time.
     pub(super) fn waiting(&self, index: u32) -> Option<Entry> {
         let slot = self.peek(index)?;
