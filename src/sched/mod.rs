@@ -31,6 +31,7 @@ mod awaiting;
 mod builder;
 mod context;
 mod driver;
+mod dropped_handle;
 mod error;
 mod group;
 mod handle;
