@@ -199,6 +199,7 @@ async fn groups_leave_nothing() {
         let group = Group::new();
         let (handle, at) = (group.handle(), Instant::now() + FAR);
         let job = group.delay(FAR, async {});
+        group.delay(Duration::ZERO, tokio::task::yield_now());
         group.delay(FAR, async move { drop((handle, job)) });
         group.delay_with(FAR, |_| async {});
         group.repeat(at, |_| async { Next::Done });

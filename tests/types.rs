@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::error::Error;
 use std::fmt::{self, Debug, Display};
+use std::hash::{BuildHasher, RandomState};
 use std::marker::PhantomData;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
@@ -275,6 +276,9 @@ async fn handles_are_equal_if_they_refer_to_the_same_job_of_the_same_group() {
     assert_eq!(job, job.clone());
     assert_ne!(job, twin);
     assert_ne!(job, sibling);
+    let hashes = RandomState::new();
+    assert_eq!(hashes.hash_one(&job), hashes.hash_one(job.clone()));
+    assert_ne!(hashes.hash_one(&job), hashes.hash_one(&sibling));
     #[allow(
         clippy::mutable_key_type,
         reason = "what is hashed is the job's number, which never changes"

@@ -304,7 +304,35 @@ impl<K, V> Table<K, V> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::key::share;
     use super::*;
+
+    #[test]
+    fn a_run_knows_the_rows_that_wait_for_it_each_once_and_no_others() {
+        let mut table = Table::<u32, u32>::new();
+        let insert = |table: &mut Table<u32, u32>, slot| {
+            let row = table.insert(7, 1, 10, slot);
+            table.expire(row);
+            row
+        };
+        let run = insert(&mut table, 1);
+        assert!(table.awaits(run, 1));
+        assert!(!table.awaits(run, 2), "of another job");
+        table.begin(run, share);
+        assert!(table.start_run(run, 2).is_none(), "of another job");
+        assert!(table.start_run(run, 1).is_some());
+        assert!(!table.awaits(run, 1), "it has started");
+        let [one, two, three] = [2, 3, 4].map(|slot| insert(&mut table, slot));
+        for row in [one, two, one] {
+            table.block(run, row);
+        }
+        assert!(table.take(two).is_some());
+        table.block(run, three);
+        assert_eq!(
+            table.end(run).map(|run| run.blocked),
+            Some(vec![one, three])
+        );
+    }
 
     #[test]
     fn storage_of_debounces_is_given_back_and_never_all_that_is_free() {

@@ -708,41 +708,44 @@ mod tests {
         for has in 1..4 {
             all[has].local.push(4, (0..4).map(claim));
             assert_eq!(steal(&all[0].local, &workers), 2, "from {has}");
-            assert_eq!(all[has].local.take_half().len(), 1);
-            drop(all[has].local.take_half());
-            while all[0].local.next(None, || Timestamp::ALWAYS).is_some() {}
-            while all[has].local.next(None, || Timestamp::ALWAYS).is_some() {}
+            for worker in &all {
+                while worker.local.next(None, || Timestamp::ALWAYS).is_some() {}
+            }
         }
         assert_eq!(steal(&all[0].local, &workers), 0);
+    }
+
+    /// A job that was due, and that a worker has taken out of its queue to start it.
+    fn claimed(effects: &mut Effects) -> (State, Registration, Claim) {
+        let now = Timestamp::ALWAYS;
+        let workers = Workers::new(1, true);
+        let mut state = State::new(usize::MAX, workers, Timestamp::NEVER);
+        let job = Box::new(async {});
+        state.insert(now, job, JobKind::Once, Location::caller(), effects);
+        let counts = |state: &State| (state.jobs.pending(), state.jobs.not_due());
+        assert_eq!(counts(&state), (1, 1));
+        let Turn::Work { mut arrived, .. } = state.turn(now, false, Vec::new(), effects) else {
+            panic!("the group is open");
+        };
+        let mut queue = Queue::new(now);
+        assert_eq!(state.release(&mut arrived, &mut queue, now, effects), 1);
+        assert_eq!(counts(&state), (1, 0));
+        let mut worker = Registration::new();
+        let (claimed, _) = state.claim(&mut worker, now, false, Waker::noop(), effects);
+        assert_eq!(claimed, ClaimResult::Jobs);
+        assert_eq!(counts(&state), (0, 0));
+        let Some(Task::Start(claim)) = worker.local.next(None, || now) else {
+            panic!("one is claimed");
+        };
+        (state, worker, claim)
     }
 
     /// The runtime goes between the worker's look at its queue and its start check. The driver has walked over all that
     /// was pending, and does not come back.
     #[test]
     fn a_claim_that_is_given_back_after_the_end_of_the_driver_is_dropped() {
-        let (now, mut effects) = (Timestamp::ALWAYS, Effects::default());
-        let workers = Workers::new(1, true);
-        let mut state = State::new(usize::MAX, workers, Timestamp::NEVER);
-        let job = Box::new(async {});
-        state.insert(now, job, JobKind::Once, Location::caller(), &mut effects);
-        let Turn::Work { mut arrived, .. } = state.turn(now, false, Vec::new(), &mut effects)
-        else {
-            panic!("the group is open");
-        };
-        let mut queue = Queue::new(now);
-        assert_eq!((state.jobs.pending(), state.jobs.not_due()), (1, 1));
-        assert_eq!(
-            state.release(&mut arrived, &mut queue, now, &mut effects),
-            1
-        );
-        assert_eq!((state.jobs.pending(), state.jobs.not_due()), (1, 0));
-        let mut worker = Registration::new();
-        let (claimed, _) = state.claim(&mut worker, now, false, Waker::noop(), &mut effects);
-        assert_eq!(claimed, ClaimResult::Jobs);
-        assert_eq!((state.jobs.pending(), state.jobs.not_due()), (0, 0));
-        let Some(Task::Start(claim)) = worker.local.next(None, || now) else {
-            panic!("one is claimed");
-        };
+        let mut effects = Effects::default();
+        let (mut state, _worker, claim) = claimed(&mut effects);
         state.runtime_gone(&mut effects);
         let mut dropped = Vec::new();
         state.take_pending_chunk(0, Timestamp::ALWAYS, &mut dropped, &mut effects);
@@ -751,5 +754,13 @@ mod tests {
         assert_eq!(state.jobs.pending(), 0);
         state.dropped(1, &mut effects);
         assert_eq!(state.jobs.held(), 0);
+    }
+
+    #[test]
+    fn a_claimed_row_that_never_starts_frees_its_slot_and_counts_as_dropped() {
+        let (mut state, _worker, claim) = claimed(&mut Effects::default());
+        assert_eq!((state.jobs.held(), state.jobs.counts().dropped), (1, 0));
+        state.jobs.drop_claimed(claim.slot);
+        assert_eq!((state.jobs.held(), state.jobs.counts().dropped), (0, 1));
     }
 }

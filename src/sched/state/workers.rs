@@ -542,7 +542,7 @@ mod tests {
     #[test]
     fn a_worker_helps_at_each_sixty_fourth_claim_and_each_time_another_one_first() {
         let (mut workers, _task) = busy(3);
-        let locals: Vec<_> = (0..3).map(|_| Registration::new().local).collect();
+        let locals: Vec<_> = (0..4).map(|_| Registration::new().local).collect();
         workers.locals.clone_from(&locals);
         let others = |workers: &Workers| -> Vec<usize> {
             let number = |other| locals.iter().position(|local| Arc::ptr_eq(local, other));
@@ -555,7 +555,7 @@ mod tests {
                 first.push(others(&workers));
             }
         }
-        assert_eq!(first, [[2, 0], [2, 0], [0, 2], [2, 0]]);
+        assert_eq!(first, [[2, 3, 0], [2, 3, 0], [3, 0, 2], [0, 2, 3]]);
     }
 
     #[test]
