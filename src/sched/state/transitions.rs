@@ -717,7 +717,7 @@ mod tests {
         let mut worker = Registration::new();
         let (claimed, _) = state.claim(&mut worker, now, false, Waker::noop(), &mut effects);
         assert_eq!(claimed, ClaimResult::Jobs);
-        let Some(Task::Start(claim)) = worker.local.next(None, || now) else {
+        let Some(Task::Start(claim)) = worker.local.next(None, |_| now) else {
             panic!("one is claimed");
         };
         state.runtime_gone(&mut effects);
