@@ -709,7 +709,7 @@ mod tests {
             all[has].local.push(4, (0..4).map(claim));
             assert_eq!(steal(&all[0].local, &workers), 2, "from {has}");
             for worker in &all {
-                while worker.local.next(None, || Timestamp::ALWAYS).is_some() {}
+                while worker.local.next(None, |_| Timestamp::ALWAYS).is_some() {}
             }
         }
         assert_eq!(steal(&all[0].local, &workers), 0);
@@ -734,7 +734,7 @@ mod tests {
         let (claimed, _) = state.claim(&mut worker, now, false, Waker::noop(), effects);
         assert_eq!(claimed, ClaimResult::Jobs);
         assert_eq!(counts(&state), (0, 0));
-        let Some(Task::Start(claim)) = worker.local.next(None, || now) else {
+        let Some(Task::Start(claim)) = worker.local.next(None, |_| now) else {
             panic!("one is claimed");
         };
         (state, worker, claim)
