@@ -362,23 +362,6 @@ async fn a_job_counts_those_of_its_batch_that_have_not_started_as_waiting() {
     assert_eq!(seen.labels(), expected.collect::<Vec<_>>());
 }
 
-/// A worker reads the clock for a few short jobs at once, but for each that is not short.
-#[tokio::test]
-async fn the_max_lateness_counts_the_jobs_that_ran_before_in_the_same_batch() {
-    let (group, due) = (Group::new(), Instant::now());
-    let ends = Arc::new(Mutex::new(Vec::new()));
-    for _ in 0..23 {
-        let ends = Arc::clone(&ends);
-        group.schedule(due, async move {
-            std::thread::sleep(ms(2));
-            ends.lock().unwrap().push(due.elapsed());
-        });
-    }
-    group.wait().await.unwrap();
-    let (late, ends) = (group.stats().max_lateness, ends.lock().unwrap());
-    assert!((ends[21]..ends[22]).contains(&late), "{late:?} of {ends:?}");
-}
-
 #[tokio::test(start_paused = true)]
 async fn the_lateness_of_a_moved_job_counts_from_where_it_was_moved_to() {
     let group = Group::builder().max_running(1).build();
