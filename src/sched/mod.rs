@@ -30,8 +30,8 @@
 mod awaiting;
 mod builder;
 mod context;
-mod deferred;
 mod driver;
+mod dropped_handle;
 mod error;
 mod group;
 mod handle;

@@ -1,7 +1,5 @@
 #[path = "../../../../src/sched/awaiting.rs"]
 mod awaiting;
-#[path = "../../../../src/sched/deferred.rs"]
-mod deferred;
 #[path = "../../../../src/sched/error.rs"]
 mod error;
 #[path = "../../../../src/sched/job.rs"]
