@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// Far longer than any round takes: what is not back by then hangs.
-const HANG: Duration = Duration::from_secs(10);
+const HANG: Duration = Duration::from_secs(60);
 
 /// Plays rounds on two workers, `lanes` of them at a time: a round that waits for a timer takes a
 /// millisecond at least, which they share.

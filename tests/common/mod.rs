@@ -27,8 +27,8 @@ pub(crate) const fn us(micros: u64) -> Duration {
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Longer than any correct test takes, also on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longer than any correct test takes, also where others leave it a tenth of a processor.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One runtime of each flavour, on the real clock.
 pub(crate) fn runtimes() -> [(&'static str, Runtime); 2] {
@@ -59,7 +59,7 @@ pub(crate) fn multi_thread() -> Runtime {
         .unwrap()
 }
 
-/// `future.await` on the real clock, and a panic if it has not ended after 30 seconds.
+/// `future.await` on the real clock, and a panic if it does not end.
 pub(crate) async fn bounded<F: IntoFuture>(future: F) -> F::Output {
     tokio::time::timeout(PATIENCE, future)
         .await

@@ -11,7 +11,7 @@ use std::time::Duration;
 use schedgroup::Group;
 use tokio::time::{Instant, timeout};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How many timers this process holds open.
 fn timers() -> usize {
