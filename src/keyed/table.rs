@@ -97,9 +97,10 @@ impl<K, V> Table<K, V> {
     }
 
     /// Notes another job for a row, if there is such a row.
-    pub(super) fn set_slot(&mut self, row: u32, slot: u32) -> Option<()> {
-        *self.rows.get_mut(row)?.slot()? = slot;
-        Some(())
+    pub(super) fn set_slot(&mut self, row: u32, slot: u32) {
+        if let Some(known) = self.rows.get_mut(row).and_then(Row::slot) {
+            *known = slot;
+        }
     }
 
     /// What is pending or has expired in a row.
@@ -126,13 +127,14 @@ impl<K, V> Table<K, V> {
     }
 
     /// Lets what is pending in a row go its way, if there is such a row: its key is free for another.
-    pub(super) fn expire(&mut self, row: u32) -> Option<()> {
-        let hash = self.rows.hash(row)?;
-        if self.rows.get_mut(row)?.expire() {
+    pub(super) fn expire(&mut self, row: u32) {
+        let Some(hash) = self.rows.hash(row) else {
+            return;
+        };
+        if self.rows.get_mut(row).is_some_and(Row::expire) {
             self.index.remove(hash, row);
             self.is_pending_no_more(row);
         }
-        Some(())
     }
 
     fn is_pending_no_more(&mut self, row: u32) {
@@ -192,16 +194,17 @@ impl<K, V> Table<K, V> {
 
     /// Turns a row into the run of its key, if something is pending or has expired there. Its value waits for the
     /// handler.
-    pub(super) fn begin(&mut self, row: u32, share: fn(K) -> SharedKey<K>) -> Option<()> {
-        self.expire(row)?;
-        let hash = self.rows.hash(row)?;
-        let place = self.rows.get_mut(row)?;
+    pub(super) fn begin(&mut self, row: u32, share: fn(K) -> SharedKey<K>) {
+        self.expire(row);
+        let (Some(hash), Some(place)) = (self.rows.hash(row), self.rows.get_mut(row)) else {
+            return;
+        };
         let (key, value, slot) = match std::mem::replace(place, Row::Vacant(0)) {
             Row::Own(key, value, slot, _) => (share(key), value, slot),
             Row::Shared(key, value, slot, _) => (*key, value, slot),
             other => {
                 *place = other;
-                return None;
+                return;
             }
         };
         let run = Run {
@@ -211,7 +214,6 @@ impl<K, V> Table<K, V> {
         };
         *place = Row::Run(Box::new(run), slot);
         self.index.insert(hash, row);
-        Some(())
     }
 
     /// Takes the value of a run that begins, if `slot` is its job, and its key.
@@ -225,16 +227,20 @@ impl<K, V> Table<K, V> {
     }
 
     /// Notes that a row waits for the end of a run, if that is there.
-    pub(super) fn block(&mut self, run: u32, row: u32) -> Option<()> {
+    pub(super) fn block(&mut self, run: u32, row: u32) {
         let hash = self.rows.hash(run);
-        let mut blocked = std::mem::take(&mut self.rows.get_mut(run)?.run()?.blocked);
+        let Some(held) = self.rows.get_mut(run).and_then(Row::run) else {
+            return;
+        };
+        let mut blocked = std::mem::take(&mut held.blocked);
         // Those that were removed meanwhile are forgotten here, or the list could grow as long as the run lasts.
         blocked.retain(|&other| {
             other != row && self.value(other).is_some() && self.rows.hash(other) == hash
         });
         blocked.push(row);
-        self.rows.get_mut(run)?.run()?.blocked = blocked;
-        Some(())
+        if let Some(held) = self.rows.get_mut(run).and_then(Row::run) {
+            held.blocked = blocked;
+        }
     }
 
     /// Takes a run out that has ended.
