@@ -5,7 +5,7 @@
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
-use std::task::Poll;
+use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
 use schedgroup::{Group, JobHandle, JobState, Next};
@@ -272,4 +272,24 @@ fn a_burst_of_jobs_that_await_leaves_no_tasks_behind() {
             until("no task is left", || tasks() == before).await;
         }));
     }
+}
+
+/// A `select!` drops one at each turn, and the group may live on for years.
+#[tokio::test]
+async fn a_dropped_wait_leaves_no_waker_behind() {
+    struct Counted(#[expect(dead_code, reason = "it is seen to be held")] Arc<()>);
+    impl Wake for Counted {
+        fn wake(self: Arc<Self>) {}
+    }
+    let group = Group::new();
+    group.delay(HOUR, async {});
+    let (held, seen) = held();
+    let mut wait = Box::pin(group.wait());
+    let waker = Arc::new(Counted(held)).into();
+    let polled = wait.as_mut().poll(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    drop(waker);
+    assert_eq!(seen.strong_count(), 1, "the wait holds it");
+    drop(wait);
+    assert_eq!(seen.strong_count(), 0);
 }
