@@ -29,6 +29,7 @@
 
 mod awaiting;
 mod builder;
+mod cancels;
 mod context;
 mod driver;
 mod error;
@@ -60,6 +61,7 @@ pub use error::{JobError, JobPanic, ScheduleError, WaitError};
 pub use group::Group;
 pub use handle::{Handle, JobHandle, JoinHandle};
 pub use job::{Job, JobId, JobState, Next};
+pub(crate) use cancels::Cancels;
 pub(crate) use rows::Rows;
 pub(crate) use runnable::{JobFuture, RowKey, RowTable, Run, TableId};
 pub use stats::{JobInfo, Report, Stats};

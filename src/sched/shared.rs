@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::awaiting::AwaitingJob;
 use super::error::JobPanic;
 use super::local_queue::Claim;
-use super::rt::Mutex;
+use super::rt::{Mutex, MutexGuard};
 use super::state::CHUNK;
 use super::state::DroppedJob;
 use super::state::{Effects, State};
@@ -111,10 +111,8 @@ impl Shared {
 
     /// A look under the lock, or a transition that leaves nothing to be done.
     pub(super) fn with<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
-        #[cfg(test)]
-        self.entered
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
+        let driver = state.apply_cancels();
         let result = transition(&mut state);
         // An allocator may take its time to free it, and all that wait for the lock would wait for that.
         let emptied = state.jobs.take_emptied();
@@ -126,7 +124,24 @@ impl Shared {
         );
         drop(state);
         drop((emptied, released));
+        if let Some(driver) = driver {
+            driver.wake();
+            self.make_stealable();
+        }
         result
+    }
+
+    /// A transition under the lock of a table too, which deals with noted cancels itself. Nothing is dropped before the
+    /// next transition.
+    pub(super) fn with_table<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
+        transition(&mut self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        #[cfg(test)]
+        self.entered
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One transition under the lock, then what it leaves to be done.

@@ -23,7 +23,7 @@ use crate::sched::error::JobPanic;
 use crate::sched::job::{JobId, JobState};
 use crate::sched::local_queue::{Claim, Left, LocalQueue};
 use crate::sched::queue::{Entry, Queue, Sequence};
-use crate::sched::runnable::{Row, RowKey, RowTable, Runnable, TableId, Work};
+use crate::sched::runnable::{Row, RowKey, RowTable, Runnable, Work};
 use crate::sched::stats::{JobInfo, Stats};
 
 /// What is left of a job that will not start.
@@ -443,18 +443,30 @@ impl Jobs {
     }
 
     /// Cancels the job of a row, if it has not started. What it held is the table's, and dropped there.
-    pub(super) fn cancel_row(&mut self, slot: u32, table: TableId, workers: &Workers) {
+    pub(super) fn cancel_row(&mut self, slot: u32, workers: &Workers) {
         if !self.is_pending_row(slot, workers) {
             return;
         }
         let job = self.slab.get_mut(slot);
         let stage = job.stage();
-        job.end(JobState::Cancelled);
+        let contents = job.take_contents(Stage::Ended(JobState::Cancelled));
         self.slab.remove(slot);
-        self.tables.forget(table);
+        if let Some(Contents::Row(Some(key))) = contents {
+            self.tables.forget(key.table);
+        }
         self.pending -= 1;
         self.counts.dropped += 1;
         self.remove_from_ready(stage);
+    }
+
+    /// The same for some of them, whose lines of memory are waited for together.
+    pub(super) fn cancel_rows(&mut self, slots: &[u32], workers: &Workers) {
+        let pending = slots.iter().filter_map(|&slot| self.slab.peek(slot));
+        // The compiler cannot know that what is read here is wanted later.
+        std::hint::black_box(pending.filter(|slot| slot.is_pending()).count());
+        for &slot in slots {
+            self.cancel_row(slot, workers);
+        }
     }
 
     /// A claimed row may not start yet.
@@ -468,7 +480,7 @@ impl Jobs {
         self.tables.block(job.deadline);
     }
 
-    /// A claimed row may not start yet, and never will.
+    /// A claimed row never starts.
     pub(super) fn drop_claimed(&mut self, slot: u32) {
         self.ready.free_slot();
         self.slab.take_control(slot);
@@ -842,6 +854,11 @@ impl Jobs {
 
     pub(in crate::sched) fn discard_first_panic(&mut self) -> Option<JobPanic> {
         self.first_panic.discard_first_panic()
+    }
+
+    /// Returns whether there is storage or a table to be dropped when the lock is free.
+    pub(in crate::sched) fn has_left(&self) -> bool {
+        self.slab.has_emptied() || self.tables.has_released()
     }
 
     pub(in crate::sched) fn take_emptied(&mut self) -> Option<Emptied> {

@@ -491,6 +491,10 @@ impl Slab {
         }
     }
 
+    pub(super) fn has_emptied(&self) -> bool {
+        !self.emptied.0.is_empty()
+    }
+
     /// Takes the storage that has become empty since the last call, to be dropped after the lock.
     pub(super) fn take_emptied(&mut self) -> Option<Emptied> {
         let some = !self.emptied.0.is_empty();

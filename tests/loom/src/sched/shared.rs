@@ -30,7 +30,7 @@ impl Shared {
 
     pub(super) fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
         let mut effects = Effects::default();
-        let result = transition(&mut self.state.lock().unwrap(), &mut effects);
+        let result = self.with(|state| transition(state, &mut effects));
         self.apply(effects);
         result
     }
@@ -45,6 +45,17 @@ impl Shared {
     }
 
     pub(super) fn with<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.state.lock().unwrap();
+        let driver = state.apply_cancels();
+        let result = transition(&mut state);
+        let released = state.jobs.tables.take_released();
+        drop(state);
+        drop(released);
+        driver.into_iter().for_each(std::task::Waker::wake);
+        result
+    }
+
+    pub(super) fn with_table<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
         transition(&mut self.state.lock().unwrap())
     }
 
