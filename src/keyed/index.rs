@@ -3,9 +3,9 @@
 /// A hash table of row numbers that keeps the hash beside the number. So it touches one line of memory for nearly every
 /// look-up, grows without a look at rows, and calls no user code.
 ///
-/// A look-up compares all places of a bucket before it decides anything: which of them it is cannot be foreseen, and a
-/// processor that guesses wrong waits for memory before it goes on. What a full bucket has no place for lies in the next
-/// one that has, and each that was passed over counts it.
+/// A look-up compares all places of a bucket in a few instructions before it decides anything: which of them it is cannot
+/// be foreseen, and a processor that guesses wrong waits for memory before it goes on. What a full bucket has no place
+/// for lies in the next one that has, and each that was passed over counts it.
 ///
 /// Rows of one hash lie in one bucket after the other; which of them belongs to a key its caller has to see. A few may be
 /// vacant by now, or be another key's.
@@ -13,37 +13,94 @@
 pub(super) struct Index {
     /// The bucket for a hash is where that lies between 0 and 2³², so any number of them will do.
     buckets: Vec<Bucket>,
-    /// How many rows passed over each bucket.
-    passed: Vec<u32>,
     len: usize,
     /// Rows that are there no more, with their hashes, and have still to be taken out.
     gone: Vec<(u32, u32)>,
 }
 
-/// A line of memory. Each place has a hash and, below it, a row's number plus one; or is 0.
+/// A line of memory.
 #[derive(Clone, Copy, Default)]
 #[repr(align(64))]
-struct Bucket([u64; PLACES]);
+struct Bucket {
+    /// A byte for each place: some bits of its hash, and the highest one; or 0. The last byte is how many rows passed
+    /// over the bucket. If they were ever as many as it can count, that is not known any more, and it stays so.
+    tags: u64,
+    /// Hashes and, below them, the numbers of the rows.
+    places: [u64; PLACES],
+}
 
-const PLACES: usize = 8;
+const PLACES: usize = 7;
 /// Below this number of buckets storage is not worth giving back.
 const KEPT: usize = 8;
 /// As many are taken out in one go: a processor waits for their lines of memory at the same time.
 const TOGETHER: usize = 32;
 
+/// The lowest bit of each place's tag.
+const LOWEST: u64 = 0x0001_0101_0101_0101;
+/// The highest one, which is set for a place in use.
+const IN_USE: u64 = LOWEST << 7;
+const PASSED: u32 = 56;
+
 fn pack(hash: u32, row: u32) -> u64 {
-    (u64::from(hash) << 32) | (u64::from(row) + 1)
+    (u64::from(hash) << 32) | u64::from(row)
 }
 
 fn hash_of(place: u64) -> u32 {
     (place >> 32) as u32
 }
 
+fn tag(hash: u32) -> u64 {
+    u64::from(hash & 0x7f | 0x80)
+}
+
+/// Numbers of places, of which each is the highest bit of a tag.
+struct Places(u64);
+
+impl Iterator for Places {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        let place = (self.0 != 0).then(|| self.0.trailing_zeros() as usize / 8);
+        self.0 &= self.0.wrapping_sub(1);
+        place
+    }
+}
+
 impl Bucket {
-    /// A bit for each place that passes.
-    fn places(&self, is: impl Fn(u64) -> bool) -> u32 {
-        let bits = self.0.iter().enumerate();
-        bits.fold(0, |bits, (at, &place)| bits | (u32::from(is(place)) << at))
+    /// The places in use that may have that hash.
+    fn candidates(&self, hash: u32) -> Places {
+        let differences = self.tags ^ (tag(hash) * LOWEST);
+        // A difference of zero sets its highest bit by this, and so may one that lies above such a one.
+        Places(differences.wrapping_sub(LOWEST) & !differences & IN_USE)
+    }
+
+    fn vacant(&self) -> Option<usize> {
+        Places(!self.tags & IN_USE).next()
+    }
+
+    fn fill(&mut self, at: usize, place: u64) {
+        self.tags |= tag(hash_of(place)) << (8 * at);
+        self.places[at] = place;
+    }
+
+    fn clear(&mut self, at: usize) {
+        self.tags &= !(0xff << (8 * at));
+    }
+
+    fn passed(&self) -> u64 {
+        self.tags >> PASSED
+    }
+
+    fn pass(&mut self) {
+        if self.passed() < 0xff {
+            self.tags += 1 << PASSED;
+        }
+    }
+
+    fn unpass(&mut self) {
+        if self.passed() < 0xff {
+            self.tags -= 1 << PASSED;
+        }
     }
 }
 
@@ -61,31 +118,39 @@ impl Index {
         }
     }
 
-    /// The first row of that hash which passes the test.
-    pub(super) fn find(&self, hash: u32, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
+    /// The first place of that hash whose row passes the test.
+    fn search(&self, hash: u32, mut is: impl FnMut(u32) -> bool) -> Option<(usize, usize)> {
         if self.len == 0 {
             return None;
         }
-        let mut at = self.home(hash);
+        let home = self.home(hash);
+        let mut at = home;
         loop {
             let bucket = &self.buckets[at];
-            let mut found = bucket.places(|place| hash_of(place) == hash && place != 0);
-            while found != 0 {
-                let row = (bucket.0[found.trailing_zeros() as usize] as u32).wrapping_sub(1);
-                if is(row) {
-                    return Some(row);
+            for candidate in bucket.candidates(hash) {
+                let place = bucket.places[candidate];
+                if hash_of(place) == hash && is(place as u32) {
+                    return Some((at, candidate));
                 }
-                found &= found - 1;
             }
-            if self.passed[at] == 0 {
+            if bucket.passed() == 0 {
                 return None;
             }
             at = self.after(at);
+            if at == home {
+                return None;
+            }
         }
     }
 
+    /// The first row of that hash which passes the test.
+    pub(super) fn find(&self, hash: u32, is: impl FnMut(u32) -> bool) -> Option<u32> {
+        let (at, place) = self.search(hash, is)?;
+        Some(self.buckets[at].places[place] as u32)
+    }
+
     pub(super) fn insert(&mut self, hash: u32, row: u32) {
-        if (self.len + 1) * 3 > self.buckets.len() * PLACES * 2 {
+        if (self.len + 1) * 4 > self.buckets.len() * PLACES * 3 {
             self.resize(self.buckets.len() * 3 / 2 + 1);
         }
         self.put(pack(hash, row));
@@ -95,12 +160,12 @@ impl Index {
     fn put(&mut self, place: u64) {
         let mut at = self.home(hash_of(place));
         loop {
-            let free = self.buckets[at].places(|place| place == 0);
-            if free != 0 {
-                self.buckets[at].0[free.trailing_zeros() as usize] = place;
+            let bucket = &mut self.buckets[at];
+            if let Some(vacant) = bucket.vacant() {
+                bucket.fill(vacant, place);
                 return;
             }
-            self.passed[at] += 1;
+            bucket.pass();
             at = self.after(at);
         }
     }
@@ -111,11 +176,9 @@ impl Index {
         self.gone.push((hash, row));
         if self.gone.len() == TOGETHER || self.gone.len() == self.len {
             let mut gone = std::mem::take(&mut self.gone);
-            let places = gone
-                .iter()
-                .map(|&(hash, _)| self.buckets[self.home(hash)].0[0]);
+            let tags = gone.iter().map(|&(hash, _)| self.buckets[self.home(hash)].tags);
             // The compiler cannot know that what is read here is wanted later.
-            std::hint::black_box(places.fold(0, u64::wrapping_add));
+            std::hint::black_box(tags.fold(0, u64::wrapping_add));
             for (hash, row) in gone.drain(..) {
                 self.remove(hash, row);
             }
@@ -127,25 +190,13 @@ impl Index {
 
     /// Takes a row out that is there.
     pub(super) fn remove(&mut self, hash: u32, row: u32) {
-        if self.len == 0 {
+        let Some((at, place)) = self.search(hash, |known| known == row) else {
             return;
-        }
-        let (home, wanted) = (self.home(hash), pack(hash, row));
-        let mut at = home;
-        loop {
-            let found = self.buckets[at].places(|place| place == wanted);
-            if found != 0 {
-                self.buckets[at].0[found.trailing_zeros() as usize] = 0;
-                break;
-            }
-            if self.passed[at] == 0 {
-                return;
-            }
-            at = self.after(at);
-        }
-        let mut passed = home;
+        };
+        self.buckets[at].clear(place);
+        let mut passed = self.home(hash);
         while passed != at {
-            self.passed[passed] -= 1;
+            self.buckets[passed].unpass();
             passed = self.after(passed);
         }
         self.len -= 1;
@@ -155,11 +206,11 @@ impl Index {
     }
 
     fn resize(&mut self, buckets: usize) {
-        self.passed = vec![0; buckets];
         let former = std::mem::replace(&mut self.buckets, vec![Bucket::default(); buckets]);
-        let places = former.into_iter().flat_map(|bucket| bucket.0);
-        for place in places.filter(|place| *place != 0) {
-            self.put(place);
+        for bucket in former {
+            for place in Places(bucket.tags & IN_USE) {
+                self.put(bucket.places[place]);
+            }
         }
     }
 }
@@ -236,6 +287,51 @@ mod tests {
         assert_eq!(index.len, 0);
     }
 
+    /// The hash of a bucket's beginning, among `buckets`.
+    fn beginning(bucket: u64, buckets: u64) -> u32 {
+        ((bucket << 32).div_ceil(buckets)) as u32
+    }
+
+    /// Each bucket was passed over by a row that is still there.
+    #[test]
+    fn a_search_for_what_is_not_there_ends_though_every_bucket_was_passed_over() {
+        let mut index = Index::default();
+        // As large as it gets in this test, and large enough not to shrink.
+        (0..26).for_each(|row| index.insert(u32::MAX, row));
+        let buckets = index.buckets.len();
+        (0..26).for_each(|row| index.remove(u32::MAX, row));
+        assert_eq!((index.len, index.buckets.len()), (0, buckets));
+        for home in 0..buckets {
+            let hash = beginning(home as u64, buckets as u64);
+            (0..=PLACES as u32).for_each(|row| index.insert(hash, 100 + row));
+            (0..PLACES as u32).for_each(|row| index.remove(hash, 100 + row));
+        }
+        assert_eq!(index.buckets.len(), buckets);
+        assert!(index.buckets.iter().all(|bucket| bucket.passed() > 0));
+        assert_eq!(index.find(7, |_| true), None);
+        index.remove(7, 1);
+        for home in 0..buckets {
+            let hash = beginning(home as u64, buckets as u64);
+            index.remove(hash, 100 + PLACES as u32);
+        }
+        assert!(index.buckets.iter().all(|bucket| bucket.tags == 0));
+    }
+
+    /// More than a bucket can count passed over it.
+    #[test]
+    fn any_number_of_rows_of_one_hash_is_found() {
+        let mut index = Index::default();
+        for row in 0..3_000 {
+            index.insert(7, row);
+        }
+        assert_eq!(rows(&index, 7).len(), 3_000);
+        for row in (1..3_000).rev() {
+            index.remove(7, row);
+            assert_eq!(index.find(7, |known| known == row), None);
+        }
+        assert_eq!(rows(&index, 7), HashSet::from([0]));
+    }
+
     #[test]
     fn storage_follows_the_rows() {
         let mut index = Index::default();
@@ -244,7 +340,7 @@ mod tests {
             let (len, places) = (index.len, index.buckets.len() * PLACES);
             let most = (7 * len).max(KEPT * PLACES);
             assert!(places <= most, "{places} for {len} rows");
-            assert!(2 * places >= 3 * len, "{places} for {len} rows");
+            assert!(3 * places >= 4 * len, "{places} for {len} rows");
         };
         for row in 0..10_000 {
             index.insert(hash(row), row);
@@ -256,6 +352,6 @@ mod tests {
             check(&index);
         }
         assert_eq!(index.find(hash(1), |_| true), None);
-        assert!(index.passed.iter().all(|passed| *passed == 0));
+        assert!(index.buckets.iter().all(|bucket| bucket.tags == 0));
     }
 }

@@ -208,7 +208,10 @@ impl Rows<'_> {
 
 impl Drop for Rows<'_> {
     fn drop(&mut self) {
-        self.shared.apply(std::mem::take(&mut self.effects));
+        // Most calls have none.
+        if !self.effects.is_empty() {
+            self.shared.apply(std::mem::take(&mut self.effects));
+        }
         if self.left {
             self.shared.with(|_| ());
         }

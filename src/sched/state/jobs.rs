@@ -444,14 +444,18 @@ impl Jobs {
 
     /// Cancels the job of a row, if it has not started. What it held is the table's, and dropped there.
     pub(super) fn cancel_row(&mut self, slot: u32, workers: &Workers) {
-        if !self.is_pending_row(slot, workers) {
-            return;
+        if self.slab.peek(slot).map(Slot::stage) == Some(Stage::Claimed) {
+            self.recall(slot, workers);
         }
-        let job = self.slab.get_mut(slot);
+        let Some(job) = self.slab.peek_mut(slot) else {
+            return;
+        };
         let stage = job.stage();
-        let contents = job.take_contents(Stage::Ended(JobState::Cancelled));
+        let Some(contents) = job.take_contents(Stage::Ended(JobState::Cancelled)) else {
+            return;
+        };
         self.slab.remove(slot);
-        if let Some(Contents::Row(Some(key))) = contents {
+        if let Contents::Row(Some(key)) = contents {
             self.tables.forget(key.table);
         }
         self.pending -= 1;

@@ -42,6 +42,12 @@ pub(in crate::sched) struct Effects {
     pub(in crate::sched) cancel: bool,
 }
 
+impl Effects {
+    pub(in crate::sched) fn is_empty(&self) -> bool {
+        self.driver.is_none() && self.worker.is_none() && self.wake.is_empty() && !self.cancel
+    }
+}
+
 /// The work of the driver in one turn.
 pub(in crate::sched) enum Turn {
     /// The group has drained: the driver ends.
