@@ -56,12 +56,12 @@ mod worker;
 mod yield_now;
 
 pub use builder::Builder;
+pub(crate) use cancels::Cancels;
 pub use context::JobContext;
 pub use error::{JobError, JobPanic, ScheduleError, WaitError};
 pub use group::Group;
 pub use handle::{Handle, JobHandle, JoinHandle};
 pub use job::{Job, JobId, JobState, Next};
-pub(crate) use cancels::Cancels;
 pub(crate) use rows::Rows;
 pub(crate) use runnable::{JobFuture, RowKey, RowTable, Run, TableId};
 pub use stats::{JobInfo, Report, Stats};

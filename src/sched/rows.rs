@@ -49,7 +49,9 @@ impl Handle {
 
     /// Where a table of this group notes cancels.
     pub(crate) fn cancels(&self) -> Arc<Cancels> {
-        let cancels = self.shared().with(|state| state.jobs.tables.cancels().cloned());
+        let cancels = self
+            .shared()
+            .with(|state| state.jobs.tables.cancels().cloned());
         cancels.expect("a table is registered")
     }
 
