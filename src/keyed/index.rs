@@ -23,8 +23,8 @@ pub(super) struct Index {
 #[derive(Clone, Copy, Default)]
 #[repr(align(64))]
 struct Bucket {
-    /// A byte for each place: some bits of its hash, and the highest one; or 0. The upper half of the second word is how
-    /// many rows passed over the bucket.
+    /// A byte for each place: some bits of its hash, or 0. The upper half of the second word is how many rows passed over
+    /// the bucket.
     tags: [u64; 2],
     rows: [u32; PLACES],
 }
@@ -35,26 +35,30 @@ const KEPT: usize = 8;
 /// As many are taken out in one go: a processor waits for their lines of memory at the same time.
 const TOGETHER: usize = 32;
 
-/// The lowest bit of each byte.
-const LOWEST: u64 = 0x0101_0101_0101_0101;
-/// The highest bit of each tag, which is set for a place in use.
-const IN_USE: [u64; 2] = [LOWEST << 7, 0x8080_8080];
+/// The highest bit of each tag.
+const HIGHEST: [u64; 2] = [0x8080_8080_8080_8080, 0x8080_8080];
 /// The count of rows that passed over begins here.
 const PASSED: u32 = 32;
 
-/// The home of a hash depends on its upper bits, so this takes the lower ones.
+/// The home of a hash depends on its upper bits, so this takes the lower ones. Never 0.
 fn tag(hash: u32) -> u64 {
-    u64::from(hash & 0x7f | 0x80)
+    u64::from((hash as u8).max(1))
 }
 
 /// Some places of a bucket: for each of the first eight the highest bit of a byte, and for the others the bit in the
 /// middle of one.
-#[derive(Clone, Copy)]
 struct Places(u64);
 
 impl Places {
-    fn new(highest: [u64; 2]) -> Places {
-        Places(highest[0] | (highest[1] >> 4))
+    /// Those whose tags are, or are not, zero.
+    fn new(tags: [u64; 2], zero: bool) -> Places {
+        let [first, last] = [0, 1].map(|word| {
+            let (tags, lower) = (tags[word], !HIGHEST[0]);
+            // Nothing is carried from one byte to the next.
+            let not_zero = ((tags & lower) + lower) | tags;
+            HIGHEST[word] & if zero { !not_zero } else { not_zero }
+        });
+        Places(first | (last >> 4))
     }
 }
 
@@ -72,21 +76,16 @@ impl Iterator for Places {
 impl Bucket {
     /// The places in use that may have that hash.
     fn candidates(&self, hash: u32) -> Places {
-        let wanted = tag(hash) * LOWEST;
-        let highest = [0, 1].map(|word| {
-            let differences = self.tags[word] ^ wanted;
-            // A difference of zero sets its highest bit by this, and so may one that lies above such a one.
-            differences.wrapping_sub(LOWEST) & !differences & IN_USE[word]
-        });
-        Places::new(highest)
+        let wanted = tag(hash) * 0x0101_0101_0101_0101;
+        Places::new(self.tags.map(|tags| tags ^ wanted), true)
     }
 
     fn in_use(&self) -> Places {
-        Places::new([0, 1].map(|word| self.tags[word] & IN_USE[word]))
+        Places::new(self.tags, false)
     }
 
     fn vacant(&self) -> Places {
-        Places::new([0, 1].map(|word| !self.tags[word] & IN_USE[word]))
+        Places::new(self.tags, true)
     }
 
     fn fill(&mut self, place: usize, hash: u32, row: u32) {
@@ -233,9 +232,13 @@ impl Index {
     fn resize(&mut self, buckets: usize, hash_of: impl Fn(u32) -> u32) {
         let former = std::mem::replace(&mut self.buckets, vec![Bucket::default(); buckets]);
         for bucket in former {
+            // They lie far from each other: a processor waits for all of a bucket at the same time.
+            let mut hashes = [0; PLACES];
             for place in bucket.in_use() {
-                let row = bucket.rows[place];
-                self.put(hash_of(row), row);
+                hashes[place] = hash_of(bucket.rows[place]);
+            }
+            for place in bucket.in_use() {
+                self.put(hashes[place], bucket.rows[place]);
             }
         }
     }

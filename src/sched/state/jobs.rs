@@ -465,9 +465,7 @@ impl Jobs {
 
     /// The same for some of them, whose lines of memory are waited for together.
     pub(super) fn cancel_rows(&mut self, slots: &[u32], workers: &Workers) {
-        let pending = slots.iter().filter_map(|&slot| self.slab.peek(slot));
-        // The compiler cannot know that what is read here is wanted later.
-        std::hint::black_box(pending.filter(|slot| slot.is_pending()).count());
+        self.slab.touch(slots.iter().copied());
         for &slot in slots {
             self.cancel_row(slot, workers);
         }
@@ -515,6 +513,7 @@ impl Jobs {
         let Some(last) = batch.last().map(|entry| entry.at) else {
             return;
         };
+        self.slab.touch(batch.iter().map(|entry| entry.slot));
         let mut moved = false;
         batch.retain_mut(|entry| {
             // Cancelled, moved or ended since: the entry is dead, and this is where it is dropped.
@@ -804,8 +803,8 @@ impl Jobs {
     }
 
     /// An entry for each of these slots whose job waits for its time.
-    pub(in crate::sched) fn entries(&self, slots: impl IntoIterator<Item = u32>) -> Vec<Entry> {
-        let slots = slots.into_iter();
+    pub(in crate::sched) fn entries(&self, slots: impl Iterator<Item = u32> + Clone) -> Vec<Entry> {
+        self.slab.touch(slots.clone());
         // Nearly all of them are there.
         let mut entries = Vec::with_capacity(slots.size_hint().0);
         entries.extend(slots.filter_map(|slot| self.slab.waiting(slot)));

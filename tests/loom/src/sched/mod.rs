@@ -34,7 +34,7 @@ mod schedule;
 mod shared;
 pub(crate) mod yield_now;
 
-pub(crate) use handle::Handle;
 pub(crate) use cancels::Cancels;
+pub(crate) use handle::Handle;
 pub(crate) use rows::Rows;
 pub(crate) use runnable::{JobFuture, RowKey, RowTable, Run, TableId};
