@@ -86,10 +86,14 @@ async fn a_removed_value_is_given_back_once_and_not_handled() {
 #[tokio::test(start_paused = true)]
 async fn what_was_removed_counts_as_cancelled_at_once_however_many_it_is() {
     let keyed = KeyedGroup::with_handler(|_, _: u32, _: u32| async {});
-    (0..100).for_each(|key| drop(keyed.insert_after(key, key, HOUR, Replace)));
+    for key in 0..100 {
+        keyed.insert_after(key, key, HOUR, Replace);
+    }
     let group: &schedgroup::Handle = keyed.as_ref();
     for removed in [1, 2, 15, 16, 17, 18, 40, 99, 100] {
-        (0..removed).for_each(|key| drop(keyed.remove(&key)));
+        for key in 0..removed {
+            keyed.remove(&key);
+        }
         let (stats, left) = (keyed.stats(), 100 - removed as usize);
         assert_eq!((stats.pending, stats.cancelled), (left, removed.into()));
         assert_eq!(keyed.len(), left);
@@ -118,7 +122,9 @@ async fn what_a_handler_removes_of_what_is_due_with_it_is_cancelled_and_not_hand
                 handled.job((key, value))
             },
         );
-        (0..30).for_each(|key| drop(keyed.insert_after(key, key, ms(5), Replace)));
+        for key in 0..30 {
+            keyed.insert_after(key, key, ms(5), Replace);
+        }
         keyed.wait().await.unwrap();
         let stats = keyed.stats();
         assert_eq!((stats.finished, stats.cancelled), (10, 20), "limit {limit}");

@@ -32,6 +32,7 @@ mod builder;
 mod cancels;
 mod context;
 mod driver;
+mod dropped_handle;
 mod error;
 mod group;
 mod handle;

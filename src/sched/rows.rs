@@ -104,7 +104,7 @@ impl Rows<'_> {
         } = self;
         shared.with_table(|state| {
             let result = transition(state, *caller, effects);
-            *left |= state.jobs.has_left();
+            *left |= state.jobs.has_unused();
             result
         })
     }

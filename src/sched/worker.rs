@@ -109,13 +109,19 @@ impl Drop for Worker {
 }
 
 impl Worker {
-    async fn work(mut self) {
-        while poll_fn(|cx| self.poll_claim(cx)).await {
-            // After the yield the local queue may be empty: others steal from it and cancel jobs in it. Then
-            // `run_claimed` returns at once, and the next claim records what has ended.
-            while !self.run_claimed() {
-                self.turn = JOBS_A_TURN;
-                yield_now(&self.shared.runtime).await;
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "the future of an `async fn` would hold the worker twice: as the argument, and as what that is moved to"
+    )]
+    fn work(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            while poll_fn(|cx| self.poll_claim(cx)).await {
+                // After the yield the local queue may be empty: others steal from it and cancel jobs in it. Then
+                // `run_claimed` returns at once, and the next claim records what has ended.
+                while !self.run_claimed() {
+                    self.turn = JOBS_A_TURN;
+                    yield_now(&self.shared.runtime).await;
+                }
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::common::waiters::Waiters;
 
 use super::call_site::JobKind;
 use super::counts::{Counts, Ending};
-use super::inbox::Inbox;
+use super::inbox::{Inbox, WakeDriver};
 use super::jobs::{DroppedJob, EndedRun, Jobs, Reset};
 use super::lifecycle::{GroupOutcome, Lifecycle, StopReason};
 use super::workers::{Registration, WorkerState, Workers};
@@ -33,7 +33,7 @@ use crate::sched::woken::WokenJobs;
 #[must_use]
 pub(in crate::sched) struct Effects {
     /// Wake the driver.
-    pub(in crate::sched) driver: Option<Waker>,
+    pub(in crate::sched) driver: Option<WakeDriver>,
     /// Wake the parked worker.
     pub(in crate::sched) worker: Option<Waker>,
     /// Wake these, who wait for a group that has drained or ended.
@@ -221,26 +221,26 @@ impl State {
     /// Frees the slots of the cancels that tables have noted. It comes first in each step but an insert.
     ///
     /// Returns the driver's waker if it must be woken to sweep.
-    pub(in crate::sched) fn apply_cancels(&mut self) -> Option<Waker> {
+    pub(in crate::sched) fn apply_cancels(&mut self) -> Option<WakeDriver> {
         let noted = self.jobs.tables.cancels()?.take();
         self.cancel_noted(&noted)
     }
 
     /// The same for an insert, which leaves a few.
-    pub(in crate::sched) fn apply_many_cancels(&mut self) -> Option<Waker> {
+    pub(in crate::sched) fn apply_many_cancels(&mut self) -> Option<WakeDriver> {
         let cancels = self.jobs.tables.cancels()?;
         let noted = cancels.are_many().then(|| cancels.take())?;
         self.cancel_noted(&noted)
     }
 
     /// The last cancel drains a group that is to end, in the same step: so no cancel is noted from here on.
-    fn close_cancels(&mut self) -> Option<Waker> {
+    fn close_cancels(&mut self) -> Option<WakeDriver> {
         let cancels = self.jobs.tables.cancels()?;
         let noted = self.lifecycle.may_drain().then(|| cancels.close())?;
         self.cancel_noted(&noted)
     }
 
-    fn cancel_noted(&mut self, noted: &Noted) -> Option<Waker> {
+    fn cancel_noted(&mut self, noted: &Noted) -> Option<WakeDriver> {
         if noted.slots().is_empty() {
             return None;
         }
@@ -372,12 +372,13 @@ impl State {
 
     /// Claims a worker's part of the jobs that were woken, so that the others find some too. How many.
     fn claim_woken(&mut self, local: &LocalQueue) -> usize {
+        let Some(woken) = self.woken.as_ref().filter(|woken| woken.len() > 0) else {
+            return 0;
+        };
         // With a limit one job is claimed at a time: it does not wait for many others while it could run.
         let others_start = self.jobs.is_limited() && self.startable() > 0;
         let most = if others_start { FEW_WOKEN } else { MOST_WOKEN };
-        let share = self.workers.share_of(self.woken_jobs(), most);
-        let woken = self.woken.as_ref();
-        woken.map_or(0, |woken| local.claim_woken(woken, share))
+        local.claim_woken(woken, self.workers.share_of(woken.len(), most))
     }
 
     /// A job is at its first await, and will be found at that place. False if it is to be aborted.
