@@ -163,7 +163,7 @@ fn a_remove_beside_the_start_has_one_winner() {
 /// that closes the group, the worker, or the caller himself.
 #[test]
 fn a_removed_entry_does_not_hold_up_the_wait() {
-    check(|| {
+    check_large(|| {
         let group = Group::new(9, 1);
         let keyed = Keyed::new(&group, nothing);
         group.drive();
@@ -182,7 +182,7 @@ fn a_removed_entry_does_not_hold_up_the_wait() {
 /// The removed one is claimed by then, or runs.
 #[test]
 fn a_remove_beside_the_start_has_one_winner_also_if_another_is_left() {
-    check(|| {
+    check_large(|| {
         let group = Group::new(9, 1);
         let keyed = Keyed::new(&group, nothing);
         group.drive();

@@ -53,9 +53,9 @@ impl Shared {
         let mut state = self.state.lock().unwrap();
         let driver = state.apply_cancels();
         let result = transition(&mut state);
-        let released = state.jobs.tables.take_released();
+        let unused = state.jobs.take_unused();
         drop(state);
-        drop(released);
+        drop(unused);
         let driver = Effects {
             driver,
             ..Effects::default()
