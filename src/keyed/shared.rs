@@ -363,20 +363,7 @@ where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        self.find_hashed(self.hash(key), key, then)
-    }
-
-    #[track_caller]
-    fn find_hashed<Q, R>(
-        self,
-        hash: u32,
-        key: &Q,
-        then: impl FnOnce(&mut Table<K, V>, u32, &mut crate::sched::Rows<'_>) -> R,
-    ) -> Option<R>
-    where
-        K: Borrow<Q>,
-        Q: Eq + Hash + ?Sized,
-    {
+        let hash = self.hash(key);
         let mut rows = self.group.rows();
         let mut guard = self.keys.lock();
         let row = guard.table.find(hash, |known| known.borrow() == key)?;
@@ -570,15 +557,19 @@ where
         Q: Eq + Hash + ?Sized,
     {
         let hash = self.hash(key);
-        let taken = self.find_hashed(hash, key, |table, row, rows| {
-            let (key, value, slot) = table.take_of(hash, row)?;
-            match table.len() {
-                0 => rows.cancel(slot),
-                _ => rows.cancel_soon(slot, &self.keys.cancels),
-            }
-            Some((key, value))
-        });
-        let (key, value) = taken??;
+        // Mostly the group is not needed for it.
+        let mut rows = None;
+        let mut guard = self.keys.lock();
+        let table = &mut guard.table;
+        let row = table.find(hash, |known| known.borrow() == key)?;
+        let (key, value, slot) = table.take_of(hash, row)?;
+        // Who takes the group's lock next finds it done. The last one is done now, so that nothing is left behind.
+        if table.len() == 0 || !self.keys.cancels.note(slot) {
+            let rows = rows.get_or_insert_with(|| self.group.rows());
+            rows.cancel(slot);
+        }
+        drop(guard);
+        drop(rows);
         drop_key(key);
         Some(value)
     }

@@ -167,7 +167,7 @@ impl<K, V> Table<K, V> {
         })
     }
 
-    /// The same, for a caller who has looked for the key just now.
+    /// The same, for a caller who has found the key of what is pending there just now.
     pub(super) fn take_of(&mut self, hash: u32, row: u32) -> Option<(TakenKey<K>, V, u32)> {
         self.take_by(row, |index, rows| index.remove(hash, row, rows.hashes()))
     }
@@ -177,7 +177,6 @@ impl<K, V> Table<K, V> {
         row: u32,
         unlink: impl FnOnce(&mut Index, &Rows<K, V>),
     ) -> Option<(TakenKey<K>, V, u32)> {
-        self.value(row)?;
         let (key, value, slot, expired) = match self.rows.remove(row)? {
             Row::Own(key, value, slot, expired) => (TakenKey::Own(key), value, slot, expired),
             Row::Shared(key, value, slot, expired) => {

@@ -55,7 +55,7 @@ impl Cancels {
     }
 
     /// Notes a cancel. Returns `false` if there is no room for it, and the caller has to take the group's lock.
-    pub(super) fn note(&self, slot: u32) -> bool {
+    pub(crate) fn note(&self, slot: u32) -> bool {
         // What is closed stays so: this fails then, or `close` finds what it has noted.
         let mut free = self.0.iter().filter(|cell| cell.load(Relaxed) == EMPTY);
         free.any(|cell| {

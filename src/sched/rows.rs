@@ -167,13 +167,6 @@ impl Rows<'_> {
         self.with(|state, _, effects| state.cancel_row(slot, effects));
     }
 
-    /// Cancels the job of a row that is not the last of its table. Whoever takes the group's lock finds it done.
-    pub(crate) fn cancel_soon(&mut self, slot: u32, cancels: &Cancels) {
-        if !cancels.note(slot) {
-            self.cancel(slot);
-        }
-    }
-
     /// Moves the job of a row. Returns `true` if the move will be honoured; otherwise it is just being started, or
     /// the group has ended.
     pub(crate) fn reset(&mut self, slot: u32, at: impl FnOnce(Timestamp) -> Timestamp) -> bool {

@@ -450,12 +450,17 @@ impl Jobs {
 
     /// Cancels the job of a row, if it has not started. What it held is the table's, and dropped there.
     pub(super) fn cancel_row(&mut self, slot: u32, workers: &Workers) {
-        if self.slab.peek(slot).map(Slot::stage) == Some(Stage::Claimed) {
-            self.recall(slot, workers);
-        }
-        let Some(job) = self.slab.peek_mut(slot) else {
+        let Some(mut job) = self.slab.peek_mut(slot) else {
             return;
         };
+        if job.stage() == Stage::Claimed {
+            self.recall(slot, workers);
+            // It may have ended, and its page with it.
+            let Some(recalled) = self.slab.peek_mut(slot) else {
+                return;
+            };
+            job = recalled;
+        }
         let stage = job.stage();
         let Some(contents) = job.take_contents(Stage::Ended(JobState::Cancelled)) else {
             return;
