@@ -19,6 +19,13 @@ pub(super) struct Index {
     gone: Vec<(u32, u32)>,
 }
 
+/// Where a row lies, until something changes.
+pub(super) struct Found {
+    pub(super) row: u32,
+    at: usize,
+    place: usize,
+}
+
 /// A line of memory.
 #[derive(Clone, Copy, Default)]
 #[repr(align(64))]
@@ -116,8 +123,8 @@ impl Index {
         }
     }
 
-    /// The first row that passes the test among those that may have that hash: with its bucket and its place.
-    fn search(&self, hash: u32, mut is: impl FnMut(u32) -> bool) -> Option<(u32, usize, usize)> {
+    /// The same as [`find`](Index::find), for who takes it out next.
+    pub(super) fn search(&self, hash: u32, mut is: impl FnMut(u32) -> bool) -> Option<Found> {
         if self.len == 0 {
             return None;
         }
@@ -128,7 +135,7 @@ impl Index {
             for place in bucket.candidates(hash) {
                 let row = bucket.rows[place];
                 if is(row) {
-                    return Some((row, at, place));
+                    return Some(Found { row, at, place });
                 }
             }
             if bucket.passed() == 0 {
@@ -144,7 +151,7 @@ impl Index {
 
     /// The first row that passes the test among those that may have that hash.
     pub(super) fn find(&self, hash: u32, is: impl FnMut(u32) -> bool) -> Option<u32> {
-        self.search(hash, is).map(|(row, ..)| row)
+        self.search(hash, is).map(|found| found.row)
     }
 
     /// Puts a row in that is not there. `hash_of` is that of another.
@@ -204,10 +211,19 @@ impl Index {
         self.shrink(hash_of);
     }
 
+    /// Takes a row out that was found just now.
+    pub(super) fn remove_found(&mut self, hash: u32, found: &Found, hash_of: impl Fn(u32) -> u32) {
+        self.take_out_found(hash, found);
+        self.shrink(hash_of);
+    }
+
     fn take_out(&mut self, hash: u32, row: u32) {
-        let Some((_, at, place)) = self.search(hash, |known| known == row) else {
-            return;
-        };
+        if let Some(found) = self.search(hash, |known| known == row) {
+            self.take_out_found(hash, &found);
+        }
+    }
+
+    fn take_out_found(&mut self, hash: u32, &Found { at, place, .. }: &Found) {
         self.buckets[at].clear(place);
         let mut passed = self.home(hash);
         while passed != at {

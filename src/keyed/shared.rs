@@ -561,8 +561,7 @@ where
         let mut rows = None;
         let mut guard = self.keys.lock();
         let table = &mut guard.table;
-        let row = table.find(hash, |known| known.borrow() == key)?;
-        let (key, value, slot) = table.take_of(hash, row)?;
+        let (key, value, slot) = table.remove(hash, |known| known.borrow() == key)?;
         // Who takes the group's lock next finds it done. The last one is done now, so that nothing is left behind.
         if table.len() == 0 || !self.keys.cancels.note(slot) {
             let rows = rows.get_or_insert_with(|| self.group.rows());

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 
-use super::index::Index;
+use super::index::{Found, Index};
 use super::key::{SharedKey, TakenKey};
 use super::rows::{Row, Rows, Run};
 use crate::common::time::Timestamp;
@@ -67,8 +67,12 @@ impl<K, V> Table<K, V> {
     }
 
     /// The row of what is pending for a key.
-    pub(super) fn find(&self, hash: u32, mut is: impl FnMut(&K) -> bool) -> Option<u32> {
-        self.index.find(hash, |row| {
+    pub(super) fn find(&self, hash: u32, is: impl FnMut(&K) -> bool) -> Option<u32> {
+        self.search(hash, is).map(|found| found.row)
+    }
+
+    fn search(&self, hash: u32, mut is: impl FnMut(&K) -> bool) -> Option<Found> {
+        self.index.search(hash, |row| {
             // A processor reads hash and key at the same time; and the next insert, which gets this row if it is taken
             // out, writes both.
             let key = self.rows.get(row).and_then(Row::pending_key);
@@ -167,9 +171,16 @@ impl<K, V> Table<K, V> {
         })
     }
 
-    /// The same, for a caller who has found the key of what is pending there just now.
-    pub(super) fn take_of(&mut self, hash: u32, row: u32) -> Option<(TakenKey<K>, V, u32)> {
-        self.take_by(row, |index, rows| index.remove(hash, row, rows.hashes()))
+    /// Takes what is pending for a key, with the slot of its job.
+    pub(super) fn remove(
+        &mut self,
+        hash: u32,
+        is: impl FnMut(&K) -> bool,
+    ) -> Option<(TakenKey<K>, V, u32)> {
+        let found = self.search(hash, is)?;
+        self.take_by(found.row, |index, rows| {
+            index.remove_found(hash, &found, rows.hashes());
+        })
     }
 
     fn take_by(

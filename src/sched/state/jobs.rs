@@ -471,7 +471,9 @@ impl Jobs {
         }
         self.pending -= 1;
         self.counts.dropped += 1;
-        self.remove_from_ready(stage);
+        if stage != Stage::Waiting {
+            self.remove_from_ready(stage);
+        }
     }
 
     /// The same for some of them, whose lines of memory are waited for together.
