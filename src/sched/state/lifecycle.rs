@@ -242,22 +242,21 @@ impl Lifecycle {
         self.handles -= 1;
     }
 
-    /// Returns whether the end of the last job can be what drains the group.
-    pub(super) fn may_drain(&self) -> bool {
-        self.has_stopped() || self.is_draining() || self.group_dropped || self.detached
-    }
-
     /// Notes that no job is held. Returns `true` if none will come either, for the first time: it is final.
     pub(super) fn drain(&mut self) -> bool {
         // A closed group still admits what its running jobs schedule. But here none is running, and a context that
         // outlived its job is rejected from now on, in the same step.
-        let closing = self.has_stopped()
-            || self.is_draining()
-            || self.group_dropped
-            || (self.detached && self.handles == 0);
-        let drains = closing && !self.drained;
+        let drains = self.is_closing() && !self.drained;
         self.drained |= drains;
         drains
+    }
+
+    /// Returns whether the group drains as soon as no job is held.
+    pub(in crate::sched) fn is_closing(&self) -> bool {
+        self.has_stopped()
+            || self.is_draining()
+            || self.group_dropped
+            || (self.detached && self.handles == 0)
     }
 
     // What follows for its jobs.

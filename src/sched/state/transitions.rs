@@ -236,7 +236,7 @@ impl State {
     /// The last cancel drains a group that is to end, in the same step: so no cancel is noted from here on.
     fn close_cancels(&mut self) -> Option<WakeDriver> {
         let cancels = self.jobs.tables.cancels()?;
-        let noted = self.lifecycle.may_drain().then(|| cancels.close())?;
+        let noted = self.lifecycle.is_closing().then(|| cancels.close())?;
         self.cancel_noted(&noted)
     }
 
@@ -764,7 +764,7 @@ mod tests {
         let mut worker = Registration::new();
         let (claimed, _) = state.claim(&mut worker, now, false, Waker::noop(), &mut effects);
         assert_eq!(claimed, ClaimResult::Jobs);
-        let Some(Task::Start(claim)) = worker.local.next(None, || now) else {
+        let Some(Task::Start(claim)) = worker.local.next(None, |_| now) else {
             panic!("one is claimed");
         };
         state.runtime_gone(&mut effects);

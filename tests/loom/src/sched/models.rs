@@ -1218,3 +1218,60 @@ mod wait {
         });
     }
 }
+
+mod deferred {
+    use super::super::deferred::Deferred;
+    use super::*;
+
+    const JOBS: usize = 2;
+
+    /// What the lock guards: jobs whose values are being dropped, and handles.
+    #[derive(Default)]
+    struct Counts {
+        dropping: usize,
+        handles: usize,
+        drained: bool,
+    }
+
+    /// Each thread drops a job's values and a handle, as `Shared` does, and drains the group if it is the last one in a
+    /// group that has been closed.
+    #[test]
+    fn what_is_dropped_beside_a_close_is_counted_once_and_drains_the_group() {
+        check(|| {
+            let counts = Mutex::new(Counts {
+                dropping: JOBS,
+                handles: JOBS,
+                drained: false,
+            });
+            let shared = Arc::new((counts, Deferred::default()));
+            let threads = [0, 1].map(|slot| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    let (counts, deferred) = &*shared;
+                    if !deferred.dropped(1) {
+                        let mut counts = counts.lock().unwrap();
+                        counts.dropping -= 1;
+                        counts.drained |= counts.dropping == 0;
+                    }
+                    if deferred.drop_handle(slot).is_some() {
+                        counts.lock().unwrap().handles -= 1;
+                    }
+                })
+            });
+            let (counts, deferred) = &*shared;
+            {
+                let mut counts = counts.lock().unwrap();
+                counts.handles -= usize::from(deferred.take_handle().is_some());
+                counts.dropping -= deferred.take_dropped();
+                counts.dropping -= deferred.close();
+                counts.drained |= counts.dropping == 0;
+            }
+            join(threads);
+            let mut counts = counts.lock().unwrap();
+            assert!(counts.drained);
+            assert_eq!(deferred.take_dropped() + deferred.close(), 0);
+            counts.handles -= usize::from(deferred.take_handle().is_some());
+            assert_eq!((counts.dropping, counts.handles), (0, 0));
+        });
+    }
+}
