@@ -133,6 +133,33 @@ async fn what_a_handler_removes_of_what_is_due_with_it_is_cancelled_and_not_hand
     }
 }
 
+/// The driver drops what is not due, some thousands a turn, and the values stay. What is removed in between was the last
+/// that the group held.
+#[tokio::test(start_paused = true)]
+async fn a_group_that_is_shut_down_ends_with_the_removal_of_its_last_entries() {
+    const ALL: u32 = 50_000;
+    let keyed = KeyedGroup::with_handler(|_, _: u32, _: u32| async {});
+    for key in 0..ALL {
+        keyed.insert_after(key, key, HOUR, Replace);
+    }
+    let end = keyed.shutdown(HOUR);
+    let left = loop {
+        tokio::task::yield_now().await;
+        let pending = keyed.stats().pending as u32;
+        if pending < ALL / 2 {
+            break pending;
+        }
+    };
+    assert!(left > 100, "{left}");
+    // Those that the driver comes to last.
+    for key in ALL - left..ALL {
+        assert_eq!(keyed.remove(&key), Some(key));
+    }
+    let (report, values) = bounded(end).await;
+    assert_eq!(report.dropped, ALL as usize);
+    assert_eq!(values.len() as u32, ALL - left);
+}
+
 /// A slot is the next job's only when nothing is left of the former: not of a noted cancel either.
 #[tokio::test(start_paused = true)]
 async fn entries_that_come_and_go_in_turn_run_each_at_its_time() {
