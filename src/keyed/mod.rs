@@ -44,7 +44,7 @@
 //!
 //! # What an entry costs
 //!
-//! A pending entry costs its key and value and about 13 bytes in the table, about 46 in the group, and 7 to 12 in the
+//! A pending entry costs its key and value and about 13 bytes in the table, about 46 in the group, and 7 to 11 in the
 //! index of the keys, and has no allocation of its own. A value that is a job is one allocation, of the size of the job. An
 //! entry that is debounced costs about 40 bytes more, for when it was debounced first.
 //!
