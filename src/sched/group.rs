@@ -469,9 +469,7 @@ impl fmt::Debug for Group {
 #[cfg(test)]
 mod tests {
     use std::future::pending;
-    use std::pin::pin;
     use std::sync::atomic::Ordering::Relaxed;
-    use std::task::{Context, Waker};
 
     use tokio::time::{Instant, sleep};
 
@@ -578,23 +576,6 @@ mod tests {
             sleep(Duration::from_millis(2)).await;
             assert_eq!(locks(&group), 5, "round {round}");
         }
-    }
-
-    /// What it held is counted down by the next one, and by the step that closes the group.
-    #[tokio::test(start_paused = true)]
-    async fn a_cancel_of_a_job_takes_the_lock_once() {
-        let group = Group::new();
-        let jobs: Vec<_> = (0..100)
-            .map(|_| group.delay(Duration::from_secs(60), async {}))
-            .collect();
-        tokio::task::yield_now().await;
-        locks(&group);
-        for job in jobs {
-            assert!(job.cancel());
-        }
-        assert_eq!(locks(&group), 100);
-        let cx = &mut Context::from_waker(Waker::noop());
-        assert!(pin!(group.wait()).poll(cx).is_ready());
     }
 
     /// The last of them is counted down by the look that asks.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::awaiting::AwaitingJob;
-use super::deferred::Deferred;
+use super::dropped_handle::DroppedHandle;
 use super::error::JobPanic;
 use super::local_queue::Claim;
 use super::rt::{Mutex, MutexGuard};
@@ -39,7 +39,7 @@ pub(super) struct Shared {
     state: Mutex<State>,
     /// What wakes the driver, as long as there is one.
     timer: Mutex<Option<Timer>>,
-    deferred: Deferred,
+    dropped_handle: DroppedHandle,
     /// The number of times it was taken.
     #[cfg(test)]
     pub(super) entered: std::sync::atomic::AtomicU64,
@@ -103,7 +103,7 @@ impl Shared {
             deadline: state.lifecycle.deadline(),
             state: Mutex::new(state),
             timer: Mutex::new(Some(timer)),
-            deferred: Deferred::default(),
+            dropped_handle: DroppedHandle::default(),
             #[cfg(test)]
             entered: Default::default(),
             clock,
@@ -148,10 +148,9 @@ impl Shared {
         self.entered
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = self.deferred.take_handle() {
+        if let Some(slot) = self.dropped_handle.take() {
             state.jobs.ref_dec(slot);
         }
-        state.jobs.dropped(self.deferred.take_dropped());
         state
     }
 
@@ -159,7 +158,7 @@ impl Shared {
     pub(super) fn drop_handle(&self, slot: u32) {
         // The last handle of a job that has ended frees the slot. No value is in it any more, so nothing of the user's is
         // dropped under the lock.
-        if let Some(former) = self.deferred.drop_handle(slot) {
+        if let Some(former) = self.dropped_handle.replace(slot) {
             self.with(|state| state.jobs.ref_dec(former));
         }
     }
@@ -167,17 +166,7 @@ impl Shared {
     /// One transition under the lock, then what it leaves to be done.
     pub(super) fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
         let mut effects = Effects::default();
-        let result = self.with(|state| {
-            let result = transition(state, &mut effects);
-            // In the step that closes the group: what was deferred until now may have been the last of it.
-            if state.lifecycle.is_closing() {
-                match self.deferred.close() {
-                    0 => {}
-                    dropped => state.dropped(dropped, &mut effects),
-                }
-            }
-            result
-        });
+        let result = self.with(|state| transition(state, &mut effects));
         self.apply(effects);
         result
     }
@@ -265,11 +254,7 @@ impl Shared {
 
     /// Returns whether the token was cancelled from outside the group.
     pub(super) fn is_cancelled(&self) -> bool {
-        self.is_token_shared() && self.token.is_cancelled()
-    }
-
-    fn is_token_shared(&self) -> bool {
-        self.token_is_shared.load(SeqCst)
+        self.token_is_shared.load(SeqCst) && self.token.is_cancelled()
     }
 
     /// The clock, as far as it can end the group: it is not read for one without a deadline.
@@ -338,11 +323,6 @@ impl Shared {
     /// The values of `count` jobs have been dropped. If they were the last ones, a cancel that came before is
     /// still what ended the group.
     pub(super) fn dropped(&self, count: usize) {
-        // What could have ended the group from outside has to be asked for now.
-        let ends_from_within = !self.is_token_shared() && self.deadline == Timestamp::NEVER;
-        if ends_from_within && self.deferred.dropped(count) {
-            return;
-        }
         let (now, cancelled) = (self.deadline_clock(), self.is_cancelled());
         self.enter(|state, effects| {
             state.check_end(now, cancelled, effects);

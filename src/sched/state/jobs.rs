@@ -757,7 +757,7 @@ impl Jobs {
     }
 
     /// The values of `count` jobs have been dropped.
-    pub(in crate::sched) fn dropped(&mut self, count: usize) {
+    pub(super) fn dropped(&mut self, count: usize) {
         self.dropping -= count;
     }
 

@@ -252,7 +252,7 @@ impl Lifecycle {
     }
 
     /// Returns whether the group drains as soon as no job is held.
-    pub(in crate::sched) fn is_closing(&self) -> bool {
+    pub(super) fn is_closing(&self) -> bool {
         self.has_stopped()
             || self.is_draining()
             || self.group_dropped

@@ -2,8 +2,6 @@
 mod awaiting;
 #[path = "../../../../src/sched/cancels.rs"]
 mod cancels;
-#[path = "../../../../src/sched/deferred.rs"]
-mod deferred;
 #[path = "../../../../src/sched/error.rs"]
 mod error;
 #[path = "../../../../src/sched/job.rs"]
