@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn entries_are_too_many_when_the_dead_outnumber_the_live_by_a_constant() {
         let mut inbox = Inbox::default();
-        inbox.set_queue_stats(None, KEPT_DEAD + 18);
+        inbox.set_queue_stats(None, KEPT_DEAD + 19);
         inbox.push(entry(1));
         for holder in ["here", "with the driver"] {
             assert!(!inbox.has_too_many_for(10), "{holder}");

@@ -486,4 +486,27 @@ mod tests {
             Err(Rejected::Cancelled)
         );
     }
+
+    #[test]
+    fn a_clock_is_asked_for_a_deadline_alone_and_a_reason_for_a_group_that_has_none() {
+        let deadline = Timestamp::ALWAYS.after(Duration::from_secs(1));
+        assert!(!open().has_deadline());
+        let mut limited = Lifecycle::new(deadline);
+        assert!(limited.has_deadline());
+        assert_eq!(limited.reason(Timestamp::ALWAYS, false), None);
+        let exceeded = Some(StopReason::DeadlineExceeded);
+        assert_eq!(limited.reason(deadline, false), exceeded);
+        assert!(limited.end(StopReason::Cancelled));
+        assert_eq!(limited.reason(deadline, true), None, "the first one stays");
+    }
+
+    #[test]
+    fn a_group_that_has_ended_with_nothing_pending_drops_nothing() {
+        let (mut ended, counts) = (open(), Counts::default());
+        assert!(ended.end(StopReason::Cancelled));
+        let drops =
+            |ended: &mut Lifecycle, pending| ended.drops_from(Timestamp::ALWAYS, pending, counts);
+        assert_eq!(drops(&mut ended, 0), None);
+        assert_eq!(drops(&mut ended, 1), Some(Timestamp::ALWAYS));
+    }
 }

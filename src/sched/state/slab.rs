@@ -606,6 +606,15 @@ mod tests {
         slots.remove(first);
         assert_eq!(slots.insert(slot(3)), first);
         assert_eq!(slots.get(second).sequence, Sequence::first(2));
+        assert!(!slots.has_emptied(), "its page has another");
+    }
+
+    #[test]
+    fn a_run_that_is_only_aborted_is_still_the_first() {
+        let (mut slots, numbers) = filled(1);
+        let control = slots.control(numbers[0]).expect("it runs");
+        control.abort = true;
+        assert_eq!(slots.run(numbers[0]), 1);
     }
 
     /// A slab of `jobs` jobs, and their numbers.

@@ -180,6 +180,7 @@ mod tests {
             (tables.blocked(), tables.earliest_blocked()),
             (0, Timestamp::NEVER)
         );
+        assert!(!tables.has_released());
         tables.block(at(5));
         tables.block(at(3));
         assert_eq!((tables.blocked(), tables.earliest_blocked()), (2, at(3)));

@@ -771,6 +771,7 @@ mod tests {
         state.insert(now, job, JobKind::Once, Location::caller(), effects);
         let counts = |state: &State| (state.jobs.pending(), state.jobs.not_due());
         assert_eq!(counts(&state), (1, 1));
+        assert!(!state.jobs.has_to_expedite(), "it is no series");
         let Turn::Work { mut arrived, .. } = state.turn(now, false, Vec::new(), effects) else {
             panic!("the group is open");
         };
