@@ -396,14 +396,16 @@ impl Engine {
     pub(super) fn let_go(self: &Arc<Self>, at: usize, lease: Lease) {
         self.held.remove(lease);
         let lane = &self.lanes[at];
-        lane.held.fetch_sub(1, Ordering::SeqCst);
+        let held = lane.held.fetch_sub(1, Ordering::SeqCst) - 1;
         self.let_gone.notify_waiters();
-        if lane.more.load(Ordering::SeqCst) {
-            let wait = match lane.is_short() {
-                true => AFTER_RUN,
-                false => Duration::ZERO,
-            };
-            self.claim_after(at, wait);
+        if !lane.more.load(Ordering::SeqCst) {
+            return;
+        }
+        match lane.is_short() {
+            // Enough are here already to fill the slots for a while: the end of a later one claims for them all.
+            true if held > lane.limit + lane.limit / 2 => {}
+            true => self.claim_after(at, AFTER_RUN),
+            false => self.ring(at),
         }
     }
 

@@ -14,6 +14,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../schema/postgres/004_limits.sql"),
     include_str!("../../../schema/postgres/005_after.sql"),
     include_str!("../../../schema/postgres/006_workers.sql"),
+    include_str!("../../../schema/postgres/007_fewer_indexes.sql"),
 ];
 
 /// Keeps two programs from migrating at once. The number is only ours.

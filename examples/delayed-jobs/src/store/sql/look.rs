@@ -5,7 +5,13 @@ use super::value::{Row, Value, values};
 use crate::store::StoreError;
 use crate::time::Micros;
 
-pub(super) const COUNTS: &str = "select state, count(*) from delayed_jobs group by state";
+/// By indexes that have nothing but the jobs of these states.
+pub(super) const COUNTS: &str = "\
+select 'pending' as state, count(*) from delayed_jobs where state = 'pending'
+union all
+select 'running', count(*) from delayed_jobs where state = 'running'
+union all
+select state, count(*) from delayed_jobs where finished_at is not null group by state";
 
 pub(super) const QUEUES: &str = "\
 select name, cast(max(paused) as bigint), cast(sum(unfinished) as bigint) from (

@@ -10,7 +10,7 @@ use super::super::types::{
     Reclaimed, ScheduleRow, ScheduleSpec, Slot, Suspects, WorkerRow,
 };
 use super::super::{Answer, HELD_BACK, Store, StoreError};
-use super::execute::{Database, Purpose, one};
+use super::execute::{Database, Purpose, Text, one};
 use super::filter::{self, COLUMNS, record};
 use super::limit;
 use super::look;
@@ -69,7 +69,7 @@ impl<D: Database> Sql<D> {
                             values.take(width)
                         });
                         let sql = insert(rows.len(), width, is_soon(rows));
-                        let answer = self.write(&sql, values.collect()).await?;
+                        let answer = self.write(sql, values.collect()).await?;
                         let ids: Result<Vec<_>, _> =
                             answer.into_iter().map(|mut row| row.id()).collect();
                         // Ids are given in the order of the rows, which come back in any.
@@ -83,12 +83,16 @@ impl<D: Database> Sql<D> {
         Ok(outcomes)
     }
 
-    async fn write(&self, sql: &str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+    async fn write(
+        &self,
+        sql: impl Into<Text>,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, StoreError> {
         self.database.query(Purpose::Write, sql, values).await
     }
 
     /// What the first row's first column says, or why there is no row.
-    async fn ask(&self, sql: &str, id: JobId, now: Micros) -> Result<Asked, StoreError> {
+    async fn ask(&self, sql: &'static str, id: JobId, now: Micros) -> Result<Asked, StoreError> {
         let answer = match one(&self.database, Purpose::Write, sql, values![id, now]).await {
             Err(error) if error.is_key_taken() => return Ok(Asked::KeyTaken),
             answer => answer?,
@@ -102,7 +106,7 @@ impl<D: Database> Sql<D> {
         }
     }
 
-    async fn is_any(&self, sql: &str, values: Vec<Value>) -> Result<bool, StoreError> {
+    async fn is_any(&self, sql: &'static str, values: Vec<Value>) -> Result<bool, StoreError> {
         Ok(!self.write(sql, values).await?.is_empty())
     }
 }
@@ -315,7 +319,7 @@ impl<D: Database> Store for Sql<D> {
     fn get(&self, id: JobId) -> Answer<'_, Option<Record>> {
         Box::pin(async move {
             let sql = format!("select {COLUMNS} from delayed_jobs where id = $1");
-            one(&self.database, Purpose::Look, &sql, values![id])
+            one(&self.database, Purpose::Look, sql, values![id])
                 .await?
                 .map(record)
                 .transpose()
@@ -325,7 +329,7 @@ impl<D: Database> Store for Sql<D> {
     fn list(&self, filter: Filter) -> Answer<'_, Vec<Record>> {
         Box::pin(async move {
             let (sql, values) = filter::list(&filter);
-            let rows = self.database.query(Purpose::Look, &sql, values).await?;
+            let rows = self.database.query(Purpose::Look, sql, values).await?;
             rows.into_iter().map(record).collect()
         })
     }
@@ -460,7 +464,7 @@ impl<D: Database> Store for Sql<D> {
                 let (sql, values) = filter::change(change, &filter, state, now);
                 let mut tries = 0;
                 let found = loop {
-                    match self.write(&sql, values.clone()).await {
+                    match self.write(sql.clone(), values.clone()).await {
                         // A job was enqueued meanwhile, and holds the key of one of them.
                         Err(error) if error.is_key_taken() && tries < 10 => tries += 1,
                         found => break ids(found?)?,

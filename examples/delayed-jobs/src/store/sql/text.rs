@@ -1,8 +1,10 @@
 //! The statements, and what is bound to them.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::super::types::{Ended, Lease, NewJob, Slot, UniqueKey, Verdict};
+use super::execute::Text;
 use super::value::{Value, values};
 use crate::job::State;
 use crate::time::Micros;
@@ -59,8 +61,22 @@ pub(super) fn width(jobs: &[NewJob]) -> usize {
     }
 }
 
+/// The statement that inserts so many jobs of so many columns. The few for one job are made once.
+pub(in crate::store) fn insert(rows: usize, width: usize, soon: bool) -> Text {
+    static ONE: LazyLock<[[String; 2]; 2]> = LazyLock::new(|| {
+        [PLAIN.len(), PLAIN.len() + FURTHER.len()]
+            .map(|width| [false, true].map(|soon| insert_text(1, width, soon)))
+    });
+    match rows {
+        1 => ONE[usize::from(width > PLAIN.len())][usize::from(soon)]
+            .as_str()
+            .into(),
+        _ => insert_text(rows, width, soon).into(),
+    }
+}
+
 /// Jobs that are due later than `soon` are found by other workers' looking ahead; they need no telling.
-pub(in crate::store) fn insert(rows: usize, width: usize, soon: bool) -> String {
+fn insert_text(rows: usize, width: usize, soon: bool) -> String {
     let columns: Vec<_> = PLAIN.into_iter().chain(FURTHER).take(width).collect();
     let mut sql = format!("insert into delayed_jobs ({}) values ", columns.join(", "));
     for row in 0..rows {
@@ -70,7 +86,13 @@ pub(in crate::store) fn insert(rows: usize, width: usize, soon: bool) -> String 
         sql += &numbers;
         sql += ")";
     }
-    sql += " on conflict do nothing returning id";
+    sql += " on conflict do nothing";
+    // Of one job SQLite tells the id without.
+    sql += if rows == 1 {
+        " /*postgres returning id */"
+    } else {
+        " returning id"
+    };
     if soon {
         sql += " /*tell */";
     }
@@ -148,6 +170,22 @@ macro_rules! due {
                 and kind /*sqlite in (select value from json_each($6)) *//*postgres = any (array(select jsonb_array_elements_text($6::text::jsonb))) */
             order by run_at, id limit $5 /*postgres for update skip locked */
         ) as ", $name
+        )
+    };
+}
+
+/// Jobs of one priority that will be due.
+macro_rules! ahead {
+    ($priority:literal, $name:literal) => {
+        concat!(
+            "select run_at, id from (
+        select run_at, id from delayed_jobs
+        where state = 'pending' and queue = $1 and priority = ",
+            $priority,
+            " and run_at > $2 and run_at <= $3
+        order by run_at, id limit $4
+    ) as ",
+            $name
         )
     };
 }
@@ -244,10 +282,22 @@ pub(super) const HAS_KEY: &str = concat!(
     holds_key!()
 );
 
-pub(super) const AHEAD: &str = "\
-select run_at, id from delayed_jobs
-where state = 'pending' and queue = $1 and run_at > $2 and run_at <= $3
-order by run_at limit $4";
+/// Of each priority the first ones, and of those the first: few lie so near ahead.
+pub(super) const AHEAD: &str = concat!(
+    "select run_at, id from (
+    ",
+    ahead!("0", "high"),
+    "
+    union all
+    ",
+    ahead!("1", "normal"),
+    "
+    union all
+    ",
+    ahead!("2", "low"),
+    "
+) as ranked order by run_at limit $4"
+);
 
 /// One range of the index for each priority; the later ones are not looked at once the limit is met. The kinds are a
 /// filter and no join, which would read all that is due before it takes the first. Nothing is claimed that is not due
@@ -310,7 +360,7 @@ set state = case when cancel = 1 and $3 <> 'done' then 'cancelled' else $3 end,
     crashes = case when $3 = 'pending' and $6 = 0 then 0 else crashes end,
     worker = null, lease_until = null, cancel = 0, alone = 0
 where id = $1 and claim = $2 and state = 'running'
-returning id, is_awaited"
+/*postgres returning id */"
 );
 
 /// Lists of numbers go as JSON, so that the statement is the same for any number of them. Rows are locked in the order
@@ -328,21 +378,19 @@ update delayed_jobs set lease_until = $1
 from held where delayed_jobs.id = held.id
 returning delayed_jobs.id";
 
-pub(super) const HELD_BY: &str =
-    "select id, claim from delayed_jobs where state = 'running' and worker = $1";
+pub(super) const HELD_BY: &str = "select id, claim from delayed_jobs /*sqlite indexed by delayed_jobs_running */ where state = 'running' and worker = $1";
 
-pub(super) const ASKED_TO_CANCEL: &str =
-    "select id from delayed_jobs where state = 'running' and worker = $1 and cancel = 1";
+pub(super) const ASKED_TO_CANCEL: &str = "select id from delayed_jobs /*sqlite indexed by delayed_jobs_running */ where state = 'running' and worker = $1 and cancel = 1";
 
 /// Only a job that ran alone is charged with the loss of its worker. The first wait is none, the others double from
 /// a second to a minute.
 pub(super) const RECLAIM: &str = concat!(
     "\
 with lost as materialized (
-    select id from delayed_jobs /*sqlite indexed by delayed_jobs_leased */
+    select id from delayed_jobs /*sqlite indexed by delayed_jobs_running */
     where state = 'running'
         and lease_until <= /*sqlite $1 *//*postgres least($1, (extract(epoch from now()) * 1000000)::bigint) */
-    order by lease_until limit 1000 /*postgres for update skip locked */
+    limit 1000 /*postgres for update skip locked */
 )
 update delayed_jobs
 set state = case when cancel = 1 then 'cancelled' when alone = 1 and crashes + 1 >= $2 then 'dead' else 'pending' end,
@@ -366,8 +414,8 @@ returning delayed_jobs.id, delayed_jobs.queue, delayed_jobs.state"
 );
 
 pub(super) const NEXT_EXPIRY: &str = "\
-select lease_until from delayed_jobs /*sqlite indexed by delayed_jobs_leased */
-where state = 'running' and worker <> $1 and lease_until is not null order by lease_until limit 1";
+select min(lease_until) from delayed_jobs /*sqlite indexed by delayed_jobs_running */
+where state = 'running' and worker <> $1";
 
 pub(super) const PROGRESS: &str = "\
 update delayed_jobs set progress = $3 where id = $1 and claim = $2 and state = 'running' returning id";

@@ -39,7 +39,7 @@ pub(in crate::store) async fn enqueue<E: Execute>(
         let mut values = values_of(job);
         values.truncate(width);
         let sql = insert(1, width, soon);
-        if let Some(mut row) = one(on, Purpose::Write, &sql, values).await? {
+        if let Some(mut row) = one(on, Purpose::Write, sql, values).await? {
             return row.id().map(Enqueued::New);
         }
         let Some(key) = &job.key else { continue };
