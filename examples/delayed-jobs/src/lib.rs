@@ -76,7 +76,7 @@ pub use handler::Job;
 pub use job::{DEFAULT_QUEUE, JobId, Payload, Priority, Record, State, TryError};
 pub use limit::Limit;
 pub use metrics::{Metrics, Snapshot};
-pub use queue::{AskError, Queue};
+pub use queue::{AskError, Queue, ScheduleError};
 pub use retry::{Failure, Retry};
 pub use store::{
     Change, Counts, Enqueued, Filter, OnDuplicate, QueueRow, ScheduleRow, StoreError, WorkerRow,

@@ -49,6 +49,9 @@ pub(super) async fn enqueue(queue: &Queue, args: args::Enqueue) -> Outcome {
         if let Some(period) = args.per.filter(|period| !period.is_zero()) {
             unique = unique.per(period);
         }
+        if let Some(max_wait) = args.max_wait {
+            unique = unique.max_wait(max_wait);
+        }
         job = job.unique(unique);
     }
     if let Some(attempts) = args.attempts {
@@ -253,6 +256,9 @@ pub(super) async fn limit(queue: &Queue, args: args::Limit) -> Outcome {
     }
     if let Some((starts, period)) = args.key_rate {
         limit = limit.key_rate(starts, period);
+    }
+    if let Some(most) = args.worker_at_once {
+        limit = limit.worker_at_once(most);
     }
     queue.limit(&args.queue, limit).await?;
     limits(queue).await

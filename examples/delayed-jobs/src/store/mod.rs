@@ -173,6 +173,14 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Tells what a schedule is from now on. If it was something else, its pending jobs go.
     fn declare(&self, schedule: ScheduleSpec) -> Answer<'_, ()>;
 
+    /// Pauses or resumes a schedule, and returns whether there is one of this name. A paused one fills no slot, and its job
+    /// that waits goes; slots that pass meanwhile are not made up for.
+    fn pause_schedule(&self, schedule: &str, paused: bool) -> Answer<'_, bool>;
+
+    /// Creates a job of a schedule that is due at `now`, beside that of its next slot. Returns its id and its queue; none
+    /// if there is no schedule of this name that a worker has declared.
+    fn run_schedule(&self, schedule: &str, now: Micros) -> Answer<'_, Option<(JobId, String)>>;
+
     /// Returns the slot that a schedule has filled last.
     fn last_slot(&self, schedule: &str) -> Answer<'_, Option<Micros>>;
 

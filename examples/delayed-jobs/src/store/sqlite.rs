@@ -38,6 +38,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../schema/sqlite/005_after.sql"),
     include_str!("../../schema/sqlite/006_workers.sql"),
     include_str!("../../schema/sqlite/007_fewer_indexes.sql"),
+    include_str!("../../schema/sqlite/008_by_hand.sql"),
 ];
 
 /// How long to wait for another process that is writing.

@@ -55,6 +55,8 @@ pub struct UniqueKey {
     pub within: UniqueWhile,
     /// The end of the period that it is for, if it is for one: another period is another key.
     pub until: Option<Micros>,
+    /// How long replacements may put the job off, counted from when the first one was enqueued.
+    pub max_wait: Option<Duration>,
 }
 
 /// A rule for a new job whose key another job holds already.
@@ -244,6 +246,12 @@ pub struct ScheduleSpec {
     pub name: String,
     /// Its period, its payload and all else that makes it what it is, as a text.
     pub spec: String,
+    /// Which handler its jobs are for.
+    pub kind: String,
+    /// The queue of its jobs.
+    pub queue: String,
+    /// Their payload, as JSON.
+    pub payload: String,
 }
 
 /// The job of one slot of a schedule.
@@ -383,4 +391,6 @@ pub struct ScheduleRow {
     pub spec: String,
     /// The slot that it has filled last: its next run, or the last one.
     pub slot: Option<Micros>,
+    /// Whether it is paused.
+    pub paused: bool,
 }

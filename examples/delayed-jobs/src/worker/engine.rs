@@ -7,16 +7,16 @@
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use schedgroup::Handle;
 use schedgroup::keyed::{KeyedHandle, OnDuplicate};
 use tokio::sync::{Notify, RwLock};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::lane::{Groups, Lane};
 use super::run::{self, Stops};
 use super::schedule::Schedule;
 use super::settings::Settings;
@@ -32,9 +32,6 @@ use crate::time::{Clock, Micros};
 
 /// From a change by another worker to the claim for it, so that many changes are one claim.
 const AFTER_CHANGE: Duration = Duration::from_millis(5);
-
-/// Runs that take less than this are over before a job that waits for them here could have run on another worker.
-const SHORT_RUN: Duration = Duration::from_millis(20);
 
 /// From the end of a run to the claim for its place, if many are due: ends that come together are one claim.
 const AFTER_RUN: Duration = Duration::from_millis(1);
@@ -70,63 +67,6 @@ pub(super) enum Round {
     Alone,
 }
 
-/// A queue, and those of its jobs that run here.
-#[derive(Debug)]
-pub(super) struct Lane {
-    pub(super) queue: String,
-    pub(super) limit: usize,
-    /// The group that the jobs run in, which limits them.
-    pub(super) runs: Handle,
-    /// How many jobs are held, running or on their way to it.
-    pub(super) held: AtomicUsize,
-    /// The last claim may have left due jobs behind, for want of slots.
-    pub(super) more: AtomicBool,
-    /// Up to here the hints are complete.
-    pub(super) reach: AtomicI64,
-    /// How long a run takes of late, in microseconds.
-    run_time: AtomicU64,
-    /// The queue had limits over all workers at the last look.
-    limited: AtomicBool,
-}
-
-impl Lane {
-    pub(super) fn new(queue: String, limit: usize, runs: Handle) -> Lane {
-        Lane {
-            queue,
-            limit,
-            runs,
-            held: AtomicUsize::new(0),
-            more: AtomicBool::new(false),
-            reach: AtomicI64::new(0),
-            run_time: AtomicU64::new(u64::MAX),
-            limited: AtomicBool::new(false),
-        }
-    }
-
-    /// A run has taken this long.
-    pub(super) fn ran(&self, took: Duration) {
-        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let before = self.run_time.load(Ordering::Relaxed);
-        let now = match before {
-            u64::MAX => took,
-            before => before - before / 8 + took / 8,
-        };
-        self.run_time.store(now, Ordering::Relaxed);
-    }
-
-    /// How many jobs may be held: of short ones the next lot is claimed while the last one runs.
-    fn capacity(&self) -> usize {
-        match self.is_short() {
-            true => 2 * self.limit,
-            false => self.limit,
-        }
-    }
-
-    fn is_short(&self) -> bool {
-        self.run_time.load(Ordering::Relaxed) < SHORT_RUN.as_micros() as u64
-    }
-}
-
 /// A job that is leased to this worker.
 #[derive(Debug)]
 struct Held {
@@ -147,6 +87,8 @@ pub(crate) struct Engine {
     pub(super) kinds: Vec<String>,
     pub(super) schedules: Vec<Schedule>,
     pub(super) lanes: Vec<Lane>,
+    /// What the jobs of the lanes run in.
+    pub(super) groups: Weak<Groups>,
     /// By job and time, since a job that was moved to another time has both; the value is its lane.
     pub(super) hints: KeyedHandle<(JobId, Micros), usize>,
     pub(super) rounds: KeyedHandle<Round>,
@@ -389,7 +331,7 @@ impl Engine {
         }
         let run = run::run(Arc::clone(self), at, job, stops);
         // If it is rejected the job stays among the held ones, and is given back with them.
-        let _ = lane.runs.try_delay(Duration::ZERO, run);
+        lane.start(run);
     }
 
     /// A job has come to its end here, and the store knows.
@@ -403,7 +345,7 @@ impl Engine {
         }
         match lane.is_short() {
             // Enough are here already to fill the slots for a while: the end of a later one claims for them all.
-            true if held > lane.limit + lane.limit / 2 => {}
+            true if held > lane.limit() + lane.limit() / 2 => {}
             true => self.claim_after(at, AFTER_RUN),
             false => self.ring(at),
         }
@@ -479,12 +421,23 @@ impl Engine {
             self.cancel(id);
         }
         self.fill_slots().await?;
-        self.show_life().await?;
         let limits = self.limited(self.store.limits()).await?;
-        for lane in &self.lanes {
-            let is_limited = limits.iter().any(|(queue, _)| *queue == lane.queue);
-            lane.limited.store(is_limited, Ordering::Relaxed);
+        for (at, lane) in self.lanes.iter().enumerate() {
+            let limit = limits.iter().find(|(queue, _)| *queue == lane.queue);
+            let limit = limit.map(|(_, limit)| *limit).unwrap_or_default();
+            lane.limited.store(limit.is_shared(), Ordering::Relaxed);
+            let groups = self
+                .groups
+                .upgrade()
+                .filter(|_| !self.closing.load(Ordering::SeqCst));
+            if let Some(groups) = groups
+                && lane.resize(at, limit.worker, &groups)
+            {
+                // Those who look on see it at once.
+                *lock(&self.last_beat) = None;
+            }
         }
+        self.show_life().await?;
         let mut next = rescan;
         let until = now.after(look_ahead);
         let room = (window / self.lanes.len()).max(1);
@@ -523,7 +476,7 @@ impl Engine {
             return Ok(());
         }
         let queues = self.lanes.iter();
-        let queues = queues.map(|lane| format!("{} {}", lane.queue, lane.limit));
+        let queues = queues.map(|lane| format!("{} {}", lane.queue, lane.limit()));
         let now = self.clock.now();
         let worker = WorkerRow {
             name: self.name.clone(),

@@ -12,9 +12,10 @@ use schedgroup::keyed::KeyedGroup;
 use tokio::sync::{Notify, RwLock};
 use tokio_util::sync::CancellationToken;
 
-use super::engine::{Engine, HeldJobs, Lane};
+use super::engine::{Engine, HeldJobs};
 use super::every::Every;
 use super::heart::{Heart, SELDOM};
+use super::lane::{Groups, Lane};
 use super::schedule::{Recurring, Schedule};
 use super::settings::{CONCURRENCY, Settings};
 use super::site::Site;
@@ -379,8 +380,8 @@ struct Life {
     clockwork: Group,
     /// What has to go on until the last job has ended.
     upkeep: Group,
-    /// A group for each lane.
-    runs: Vec<Group>,
+    /// Those that jobs run in.
+    runs: Arc<Groups>,
     /// Heartbeats, if they have a thread of their own.
     heart: Option<Heart>,
 }
@@ -389,15 +390,10 @@ impl Life {
     fn begin(worker: Worker) -> Life {
         let clockwork = Group::builder().name("clockwork").build();
         let upkeep = Group::builder().name("upkeep").build();
-        let (mut lanes, mut runs) = (Vec::new(), Vec::new());
-        for (queue, limit) in worker.limits {
-            let group = Group::builder()
-                .name(queue.as_str())
-                .max_running(limit)
-                .build();
-            lanes.push(Lane::new(queue, limit, group.handle()));
-            runs.push(group);
-        }
+        let runs = Arc::new(Groups::default());
+        let limits = worker.limits.into_iter().enumerate();
+        let lanes = limits.map(|(at, (queue, limit))| Lane::new(queue, limit, at, &runs));
+        let lanes = lanes.collect();
         let clock = worker.site.store.clock();
         let engine = Arc::new_cyclic(|engine: &Weak<Engine>| Engine {
             name: format!("{}-{:08x}", std::process::id(), fastrand::u32(..)),
@@ -410,6 +406,7 @@ impl Life {
             handlers: worker.handlers,
             schedules: worker.schedules,
             lanes,
+            groups: Arc::downgrade(&runs),
             hints: KeyedGroup::builder().on_with(&clockwork, {
                 let engine = Weak::clone(engine);
                 move |_, (id, due), at| {
@@ -482,7 +479,8 @@ impl Life {
         // A claim that is under way may finish, so that nothing stays leased that does not run; what it brings is
         // given back with the rest.
         let clockwork = self.clockwork.shutdown(grace);
-        let ends: Vec<_> = self.runs.iter().map(|runs| runs.shutdown(grace)).collect();
+        let runs = self.runs.take();
+        let ends: Vec<_> = runs.iter().map(|runs| runs.shutdown(grace)).collect();
         clockwork.await;
         for end in ends {
             end.await;

@@ -156,16 +156,17 @@ select coalesce((
 from delayed_jobs where state = 'pending' and queue = $1 and run_at <= $2 limit 1";
 
 pub(super) const SET: &str = "\
-insert into delayed_jobs_limits (queue, at_once, every, burst, key_at_once, key_every, key_burst)
-values ($1, $2, $3, $4, $5, $6, $7)
-on conflict (queue) do update set at_once = $2, every = $3, burst = $4, key_at_once = $5, key_every = $6, key_burst = $7
+insert into delayed_jobs_limits (queue, at_once, every, burst, key_at_once, key_every, key_burst, worker_at_once)
+values ($1, $2, $3, $4, $5, $6, $7, $8)
+on conflict (queue) do update set at_once = $2, every = $3, burst = $4, key_at_once = $5, key_every = $6, key_burst = $7,
+    worker_at_once = $8
 returning queue /*tell */";
 
 pub(super) const UNSET: &str =
     "delete from delayed_jobs_limits where queue = $1 returning queue /*tell */";
 
 pub(super) const LIST: &str = "\
-select queue, at_once, every, burst, key_at_once, key_every, key_burst from delayed_jobs_limits order by queue";
+select queue, at_once, every, burst, key_at_once, key_every, key_burst, worker_at_once from delayed_jobs_limits order by queue";
 
 /// The steps of a claim, of which the second brings the jobs and the last what was left behind.
 pub(super) fn steps(
@@ -202,6 +203,7 @@ pub(super) fn values_of(queue: &str, limit: &Limit) -> Vec<Value> {
         values.push(Value::from(part.pace.map(|pace| pace.every)));
         values.push(Value::from(part.pace.map(|pace| pace.burst)));
     }
+    values.push(Value::from(limit.worker.map(i64::from)));
     values
 }
 
@@ -214,7 +216,8 @@ pub(super) fn limit(mut row: Row) -> Result<(String, Limit), StoreError> {
         Ok::<_, StoreError>(Part { at_once, pace })
     };
     let (all, key) = (part()?, part()?);
-    Ok((queue, Limit { all, key }))
+    let worker = row.maybe_small()?;
+    Ok((queue, Limit { all, key, worker }))
 }
 
 /// Those that are used again and again, but for what reads the limits themselves, which are few.

@@ -37,7 +37,7 @@ pub(super) const WORKERS: &str = "\
 select name, host, queues, began_at, until from delayed_jobs_workers where until >= $1 order by began_at, name";
 
 pub(super) const SCHEDULES: &str =
-    "select name, spec, slot from delayed_jobs_schedules order by name";
+    "select name, spec, slot, paused from delayed_jobs_schedules order by name";
 
 pub(super) const LAST_ID: &str = "select coalesce(max(id), 0) from delayed_jobs";
 
@@ -66,6 +66,7 @@ pub(super) fn schedule(mut row: Row) -> Result<ScheduleRow, StoreError> {
         name: row.text()?,
         spec: row.text()?,
         slot: row.maybe_int()?.map(Micros),
+        paused: row.int()? == 1,
     })
 }
 

@@ -15,14 +15,14 @@ use super::filter::{self, COLUMNS, record};
 use super::limit;
 use super::look;
 use super::text::{
-    AHEAD, ASKED_TO_CANCEL, CANCEL, CLAIM, CLAIM_ALONE, DECLARE, DROP_PENDING, DROP_SLOTS,
-    FILL_SLOT, HELD_BY, LAST_SLOT, NEXT_EXPIRY, NEXT_SUSPECT, PAUSE, PROGRESS, RECLAIM,
-    REMEMBER_SLOT, RENEW, RESUME, RETRY, STATE, insert, values_of, values_of_end, values_of_slot,
-    width,
+    AHEAD, ASKED_TO_CANCEL, CANCEL, CLAIM, CLAIM_ALONE, DECLARE, DROP_PAUSED, DROP_PENDING,
+    DROP_SLOTS, FILL_SLOT, HELD_BY, LAST_SLOT, NEXT_EXPIRY, NEXT_SUSPECT, PAUSE, PAUSE_SCHEDULE,
+    PROGRESS, RECLAIM, REMEMBER_SLOT, RENEW, RESUME, RETRY, RUN_SCHEDULE, STATE, insert, values_of,
+    values_of_end, values_of_slot, width,
 };
 use super::theirs::enqueue;
 use super::value::{Row, Value, values};
-use crate::job::{JobId, Record};
+use crate::job::{JobId, Priority, Record};
 use crate::limit::Limit;
 use crate::time::{Clock, Micros};
 
@@ -428,9 +428,29 @@ impl<D: Database> Store for Sql<D> {
 
     fn declare(&self, schedule: ScheduleSpec) -> Answer<'_, ()> {
         Box::pin(async move {
-            let values = || values![schedule.name.as_str(), schedule.spec.as_str()];
-            self.write(DROP_PENDING, values()).await?;
-            self.write(DECLARE, values()).await.map(drop)
+            let (name, spec) = (schedule.name.as_str(), schedule.spec.as_str());
+            self.write(DROP_PENDING, values![name, spec]).await?;
+            let values = values![name, spec, schedule.kind, schedule.queue, schedule.payload];
+            self.write(DECLARE, values).await.map(drop)
+        })
+    }
+
+    fn pause_schedule(&self, schedule: &str, paused: bool) -> Answer<'_, bool> {
+        let (pause, name) = (values![schedule, i64::from(paused)], values![schedule]);
+        Box::pin(async move {
+            let is_known = self.is_any(PAUSE_SCHEDULE, pause).await?;
+            self.write(DROP_PAUSED, name).await?;
+            Ok(is_known)
+        })
+    }
+
+    fn run_schedule(&self, schedule: &str, now: Micros) -> Answer<'_, Option<(JobId, String)>> {
+        let values = values![schedule, Priority::default().rank(), now];
+        Box::pin(async move {
+            match one(&self.database, Purpose::Write, RUN_SCHEDULE, values).await? {
+                Some(mut row) => Ok(Some((row.id()?, row.text()?))),
+                None => Ok(None),
+            }
         })
     }
 

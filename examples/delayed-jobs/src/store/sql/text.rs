@@ -190,12 +190,22 @@ macro_rules! ahead {
     };
 }
 
+/// The queue has no limits over all workers.
+macro_rules! not_shared {
+    () => {
+        "\n    and not exists (
+        select 1 from delayed_jobs_limits
+        where queue = $4 and coalesce(at_once, every, key_at_once, key_every) is not null
+    )"
+    };
+}
+
 /// What a claim does with a job. A key that is held only while its job waits is let go.
 macro_rules! lease {
     ($alone:literal) => {
         $crate::store::sql::text::lease!($alone, "")
     };
-    ($alone:literal, $also:literal) => {
+    ($alone:literal, $also:expr) => {
         concat!(
             "
 update delayed_jobs
@@ -214,7 +224,7 @@ pub(super) const FILL_SLOT: &str = "\
 insert into delayed_jobs (kind, queue, payload, priority, run_at, created_at, schedule, slot)
 select $3, $4, $5, $6, $7, $8, name, $9
 from delayed_jobs_schedules
-where name = $1 and spec = $2 and (slot is null or slot <> $9)
+where name = $1 and spec = $2 and paused = 0 and (slot is null or slot <> $9)
     and not exists (
         select 1 from delayed_jobs
         where schedule = $1 and (state = 'pending' or state = 'running' and $10 = 0)
@@ -257,19 +267,53 @@ where schedule = $1 and state = 'pending' and attempt = 0
 returning id";
 
 pub(super) const DECLARE: &str = "\
-insert into delayed_jobs_schedules as known (name, spec) values ($1, $2)
-on conflict (name) do update set spec = $2, slot = null where known.spec <> $2";
+insert into delayed_jobs_schedules as known (name, spec, kind, queue, payload) values ($1, $2, $3, $4, $5)
+on conflict (name) do update
+set spec = $2, kind = $3, queue = $4, payload = $5, slot = case known.spec when $2 then known.slot end
+where known.spec <> $2 or known.kind is null";
 
+/// The slot that it has filled is to be filled again when it is resumed, for its job goes.
+pub(super) const PAUSE_SCHEDULE: &str = "update delayed_jobs_schedules set paused = $2, slot = null where name = $1 returning name /*tell */";
+
+pub(super) const DROP_PAUSED: &str = "\
+delete from delayed_jobs
+where schedule = $1 and state = 'pending' and attempt = 0
+    and exists (select 1 from delayed_jobs_schedules where name = $1 and paused = 1)
+returning id";
+
+/// Its slot is this moment, which is as good as none that a schedule fills.
+pub(super) const RUN_SCHEDULE: &str = "\
+insert into delayed_jobs (kind, queue, payload, priority, run_at, created_at, schedule, slot)
+select kind, queue, payload, $2, $3, $3, name, $3 from delayed_jobs_schedules where name = $1 and kind is not null
+on conflict do nothing
+returning id, queue /*tell */";
+
+/// It is not put off beyond `$16` after the first of those that each have replaced the one before. One that has run before
+/// begins anew.
 pub(super) const REPLACE: &str = concat!(
     "\
 update delayed_jobs
-set kind = $1, queue = $2, payload = $3, priority = $4, run_at = $5, created_at = $6, attempts = $7, timeout = $8,
+set kind = $1, queue = $2, payload = $3, priority = $4,
+    run_at = coalesce(/*sqlite min *//*postgres least */($5, $16 + case when started_at is null then coalesce(first_at, created_at) else $6 end), $5),
+    first_at = case when started_at is null then coalesce(first_at, created_at) else $6 end,
+    created_at = $6, attempts = $7, timeout = $8,
     limit_key = $9, holds = $11, after_jobs = $13, after_any = $14, wanted_at = $15,
-    attempt = 0, crashes = 0, progress = null, error = null, errors = null
+    attempt = 0, crashes = 0, progress = null, error = null, errors = null, started_at = null
 where key = $10 and held_until = $12 and state = 'pending' and ",
     holds_key!(),
     "\nreturning id /*tell */"
 );
+
+/// The values of all columns, and how long the job may be put off.
+pub(super) fn values_of_replacement(job: &NewJob, key: &UniqueKey) -> Vec<Value> {
+    let mut values = values_of(job);
+    // So short that it can be added to any time.
+    let longest = Duration::from_secs(1 << 40);
+    values.push(Value::from(
+        key.max_wait.map(|wait| micros(wait.min(longest))),
+    ));
+    values
+}
 
 pub(super) const LOSE_KEY: &str = concat!(
     "update delayed_jobs set holds = 0 where key = $1 and held_until = $2 and state <> 'pending' and ",
@@ -320,10 +364,7 @@ pub(super) const CLAIM: &str = concat!(
     ) as ranked
     limit $5
 )",
-    lease!(
-        "0",
-        "\n    and not exists (select 1 from delayed_jobs_limits where queue = $4)"
-    )
+    lease!("0", not_shared!())
 );
 
 /// The same for jobs that have lost workers, which are few and have an index of their own.
@@ -335,7 +376,7 @@ pub(super) const CLAIM_ALONE: &str = concat!(
         and kind /*sqlite in (select value from json_each($6)) *//*postgres = any (array(select jsonb_array_elements_text($6::text::jsonb))) */
     order by run_at limit $5 /*postgres for update skip locked */
 )",
-    lease!("1", "\n    and not exists (select 1 from delayed_jobs_limits where queue = $4)")
+    lease!("1", not_shared!())
 );
 
 pub(super) const NEXT_SUSPECT: &str = "\
@@ -497,6 +538,7 @@ pub(in crate::store) fn all() -> Vec<String> {
         LAST_SLOT,
         DROP_SLOTS,
         DROP_PENDING,
+        DROP_PAUSED,
         REPLACE,
         LOSE_KEY,
         HAS_KEY,
