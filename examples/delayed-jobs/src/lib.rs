@@ -79,7 +79,8 @@ pub use metrics::{Metrics, Snapshot};
 pub use queue::{AskError, Queue, ScheduleError};
 pub use retry::{Failure, Retry};
 pub use store::{
-    Change, Counts, Enqueued, Filter, OnDuplicate, QueueRow, ScheduleRow, StoreError, WorkerRow,
+    Change, Counts, Enqueued, Filter, Found, OnDuplicate, QueueRow, ScheduleRow, Search,
+    StoreError, WorkerRow,
 };
 pub use time::{Clock, Micros};
 pub use unique::{Unique, UniqueWhile};

@@ -7,8 +7,8 @@ use crate::enqueue::{Enqueue, EnqueueError, accepted};
 use crate::job::{JobId, Payload, Record, State};
 use crate::limit::Limit;
 use crate::store::{
-    Address, Asked, Change, Counts, Enqueued, Filter, NewJob, QueueRow, ScheduleRow, Store,
-    StoreError, WorkerRow,
+    Address, Asked, Change, Counts, Enqueued, Filter, Found, NewJob, QueueRow, ScheduleRow, Search,
+    Store, StoreError, WorkerRow,
 };
 use crate::worker::{Site, Worker};
 
@@ -224,6 +224,25 @@ impl Queue {
     /// Those of the store.
     pub async fn list(&self, filter: Filter) -> Result<Vec<Record>, StoreError> {
         self.store().list(filter).await
+    }
+
+    /// Looks for jobs by what is in their payloads. It looks at as many jobs as the search says and no more, on a connection that
+    /// no worker waits for, and tells where to go on.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn search(&self, search: Search) -> Result<Found, StoreError> {
+        self.store().search(search).await
+    }
+
+    /// Returns the number of jobs of a filter, up to its limit.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn count(&self, filter: Filter) -> Result<u64, StoreError> {
+        self.store().count(filter).await
     }
 
     /// Returns the number of jobs in each state.

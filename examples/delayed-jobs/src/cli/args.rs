@@ -64,6 +64,16 @@ pub(super) enum Command {
     Limit(Limit),
     /// Lists the limits of queues
     Limits,
+    /// Lists the schedules that workers have declared
+    Schedules,
+    /// Pauses or resumes a schedule, or makes a job of it that is due now
+    Schedule {
+        /// What is done
+        #[arg(value_enum)]
+        act: Act,
+        /// The schedule
+        name: String,
+    },
     /// Lets the jobs of a queue wait
     Pause {
         /// The queue
@@ -193,6 +203,13 @@ const LIMITS: [&str; 5] = [
     "key_rate",
     "worker_at_once",
 ];
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Act {
+    Pause,
+    Resume,
+    Run,
+}
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum OnDuplicate {

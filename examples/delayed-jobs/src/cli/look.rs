@@ -275,6 +275,45 @@ pub(super) async fn limits(queue: &Queue) -> Outcome {
     Ok(())
 }
 
+pub(super) async fn schedules(queue: &Queue) -> Outcome {
+    let now = queue.store().clock().now();
+    let schedules = queue.schedules().await?;
+    if schedules.is_empty() {
+        println!("no worker has declared a schedule");
+    }
+    for schedule in schedules {
+        let next = match (schedule.paused, schedule.slot) {
+            (true, _) => "paused".to_owned(),
+            (false, Some(slot)) => relative(slot, now),
+            (false, None) => "no run yet".to_owned(),
+        };
+        println!(
+            "{}: {next}, {}",
+            printable(&schedule.name),
+            printable(&schedule.spec)
+        );
+    }
+    Ok(())
+}
+
+pub(super) async fn schedule(queue: &Queue, act: args::Act, name: &str) -> Outcome {
+    match act {
+        args::Act::Pause => {
+            queue.pause_schedule(name).await?;
+            println!("the schedule `{name}` is paused");
+        }
+        args::Act::Resume => {
+            queue.resume_schedule(name).await?;
+            println!("the schedule `{name}` goes on");
+        }
+        args::Act::Run => {
+            let id = queue.run_schedule(name).await?;
+            println!("job {id} of the schedule `{name}` is due now");
+        }
+    }
+    Ok(())
+}
+
 pub(super) async fn pause(queue: &Queue, name: &str) -> Outcome {
     queue.pause(name).await?;
     println!("the queue `{name}` is paused; `resume {name}` lets it go on");

@@ -10,8 +10,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::types::{
-    Asked, Change, Claim, Counts, Ended, Enqueued, Filter, Lease, Lot, NewJob, QueueRow, Reclaimed,
-    ScheduleRow, ScheduleSpec, Slot, WorkerRow,
+    Asked, Change, Claim, Counts, Ended, Enqueued, Filter, Found, Lease, Lot, NewJob, QueueRow,
+    Reclaimed, ScheduleRow, ScheduleSpec, Search, Slot, WorkerRow,
 };
 use super::{Answer, Store};
 use crate::job::{JobId, Priority, Record, State};
@@ -180,6 +180,37 @@ impl Store for MemoryStore {
 
     fn list(&self, filter: Filter) -> Answer<'_, Vec<Record>> {
         now(self.table().list(&filter))
+    }
+
+    fn search(&self, search: Search) -> Answer<'_, Found> {
+        let Search {
+            mut filter,
+            text,
+            since,
+            most,
+        } = search;
+        let wanted = std::mem::replace(&mut filter.limit, most);
+        let list = self.table().list(&filter);
+        let mut found = Found {
+            next: list.get(most.wrapping_sub(1)).map(|last| last.id),
+            jobs: Vec::new(),
+        };
+        let fits = |job: &Record| {
+            let beginning = job.payload.chars().take(65_536).collect::<String>();
+            job.created_at >= since && beginning.contains(&text)
+        };
+        for job in list.into_iter().filter(fits) {
+            if found.jobs.len() == wanted {
+                found.next = found.jobs.last().map(|last| last.id);
+                break;
+            }
+            found.jobs.push(job);
+        }
+        now(found)
+    }
+
+    fn count(&self, filter: Filter) -> Answer<'_, u64> {
+        now(self.table().list(&filter).len() as u64)
     }
 
     fn counts(&self) -> Answer<'_, Counts> {

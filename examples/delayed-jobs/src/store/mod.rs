@@ -49,9 +49,9 @@ pub(crate) use sqlite::{
     open_existing as open_existing_sqlite,
 };
 pub use types::{
-    After, Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, Lot, NewJob,
-    OnDuplicate, QueueRow, Reclaimed, ScheduleRow, ScheduleSpec, Slot, Suspects, UniqueKey,
-    Verdict, WorkerRow,
+    After, Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Found, Lease, Lot,
+    NewJob, OnDuplicate, QueueRow, Reclaimed, ScheduleRow, ScheduleSpec, Search, Slot, Suspects,
+    UniqueKey, Verdict, WorkerRow,
 };
 
 /// The error for a database that this program was built without.
@@ -136,6 +136,12 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// Lists jobs, pending ones by the time when they are due and others latest first.
     fn list(&self, filter: Filter) -> Answer<'_, Vec<Record>>;
+
+    /// Looks for jobs by what is in their payloads, and looks at so many at most.
+    fn search(&self, search: Search) -> Answer<'_, Found>;
+
+    /// Returns the number of jobs of a filter, up to its limit.
+    fn count(&self, filter: Filter) -> Answer<'_, u64>;
 
     /// Returns the number of jobs in each state.
     fn counts(&self) -> Answer<'_, Counts>;

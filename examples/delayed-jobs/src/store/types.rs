@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::job::{JobId, Priority, State};
+use crate::job::{JobId, Priority, Record, State};
 use crate::time::Micros;
 use crate::unique::UniqueWhile;
 
@@ -292,6 +292,28 @@ pub struct Filter {
     pub after: Option<JobId>,
     /// The maximum number of jobs.
     pub limit: usize,
+}
+
+/// A search among the jobs of a filter, in their order.
+#[derive(Clone, Debug)]
+pub struct Search {
+    /// Which jobs. Its limit is the number of those that are found.
+    pub filter: Filter,
+    /// A text that the first 64 KiB of the payload contain; the empty one is in all.
+    pub text: String,
+    /// Only jobs that were handed in at this time or later.
+    pub since: Micros,
+    /// The number of jobs that are looked at, at most, however few are found.
+    pub most: usize,
+}
+
+/// What a search has found.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// The jobs.
+    pub jobs: Vec<Record>,
+    /// Where to go on: after this job, unless all were looked at.
+    pub next: Option<JobId>,
 }
 
 /// A change of many jobs.

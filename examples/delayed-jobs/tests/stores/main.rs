@@ -18,8 +18,8 @@ use delayed_jobs::store::{
     ScheduleSpec, Slot, Store, Suspects, UniqueKey, Verdict, open_postgres, open_sqlite,
 };
 use delayed_jobs::{
-    Enqueued, Filter, JobId, Limit, Micros, OnDuplicate, Priority, QueueRow, State, UniqueWhile,
-    WorkerRow,
+    Enqueued, Filter, JobId, Limit, Micros, OnDuplicate, Priority, QueueRow, Search, State,
+    UniqueWhile, WorkerRow,
 };
 
 use after::*;
@@ -119,6 +119,8 @@ promises![
     many_jobs_are_retried_by_a_filter,
     many_jobs_are_deleted_by_a_filter,
     a_list_has_pages,
+    a_search_looks_at_so_many_jobs_and_tells_where_to_go_on,
+    jobs_are_counted_up_to_a_limit,
     a_queue_with_limits_gives_nothing_to_those_who_do_not_know,
     a_queue_has_a_limit_over_all_workers,
     each_key_has_a_limit_over_all_workers,

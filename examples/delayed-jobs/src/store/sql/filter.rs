@@ -1,7 +1,7 @@
 //! Jobs by a filter: to list them, and to change them together.
 
 use super::super::StoreError;
-use super::super::types::{Change, Filter};
+use super::super::types::{Change, Filter, Search};
 use super::text::{CANCEL_MANY, RETRY_MANY};
 use super::value::{Row, Value};
 use crate::job::{JobId, Priority, Record, State};
@@ -117,27 +117,84 @@ impl Builder {
         }
     }
 
-    fn limit(&mut self, filter: &Filter) {
-        let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+    fn limit(&mut self, most: usize) {
+        let limit = i64::try_from(most).unwrap_or(i64::MAX);
         self.push(" limit $", limit);
     }
 }
 
 pub(super) fn list(filter: &Filter) -> (String, Vec<Value>) {
+    let mut list = in_order(filter, COLUMNS);
+    list.limit(filter.limit);
+    (list.sql, list.values)
+}
+
+/// The jobs of a filter in the order of a list.
+fn in_order(filter: &Filter, columns: &str) -> Builder {
     let index = index(filter, filter.state);
     let mut list = Builder {
-        sql: format!("select {COLUMNS} from delayed_jobs{index}"),
+        sql: format!("select {columns} from delayed_jobs{index}"),
         values: Vec::new(),
     };
     list.conditions(filter, filter.state);
-    list.sql += match filter.state {
+    list.sql += order(filter);
+    list
+}
+
+fn order(filter: &Filter) -> &'static str {
+    match filter.state {
         Some(State::Pending) => " order by run_at + 0, id",
         // By an expression, so that they are not looked for from the last job on.
         Some(State::Running) => " order by id + 0 desc",
         _ => " order by id desc",
+    }
+}
+
+/// What is found among the first ones of a list.
+pub(super) fn search(search: &Search) -> (String, Vec<Value>) {
+    let filter = &search.filter;
+    let mut first = in_order(filter, COLUMNS);
+    first.limit(search.most);
+    let mut found = Builder {
+        sql: format!("select {COLUMNS} from ({}) as first_ones where", first.sql),
+        values: first.values,
     };
-    list.limit(filter);
-    (list.sql, list.values)
+    found.push(" created_at >= $", search.since);
+    if !search.text.is_empty() {
+        let within = "/*sqlite instr(substr *//*postgres strpos(left */";
+        let from = "/*sqlite 1, */";
+        let text = search.text.as_str();
+        found.push(
+            &format!(" and {within}(payload, {from}65536), $) > 0"),
+            text,
+        );
+    }
+    found.sql += order(filter);
+    found.limit(filter.limit);
+    (found.sql, found.values)
+}
+
+/// The last one of those that a search looks at, if there are so many, and when it was handed in.
+pub(super) fn last_looked_at(search: &Search) -> (String, Vec<Value>) {
+    let mut last = in_order(&search.filter, "id, created_at");
+    last.limit(1);
+    last.push(
+        " offset $",
+        i64::try_from(search.most.max(1) - 1).unwrap_or(i64::MAX),
+    );
+    (last.sql, last.values)
+}
+
+/// The number of jobs up to the limit of the filter.
+pub(super) fn count(filter: &Filter) -> (String, Vec<Value>) {
+    let mut count = Builder {
+        sql: "select count(*) from (select 1 from delayed_jobs".to_owned(),
+        values: Vec::new(),
+    };
+    count.conditions(filter, filter.state);
+    count.limit(filter.limit);
+    count.sql += ") as counted";
+    (count.sql, count.values)
 }
 
 /// The states that a change is for, of those that the filter is for.
@@ -198,7 +255,7 @@ pub(super) fn change(
             _ => " order by id",
         },
     };
-    sql.limit(filter);
+    sql.limit(filter.limit);
     sql.sql += " /*postgres for update skip locked) */) returning id";
     if change != Change::Delete {
         sql.sql += " /*tell */";

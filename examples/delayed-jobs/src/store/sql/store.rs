@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::super::types::{
-    Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, Lot, NewJob, QueueRow,
-    Reclaimed, ScheduleRow, ScheduleSpec, Slot, Suspects, WorkerRow,
+    Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Found, Lease, Lot, NewJob,
+    QueueRow, Reclaimed, ScheduleRow, ScheduleSpec, Search, Slot, Suspects, WorkerRow,
 };
 use super::super::{Answer, HELD_BACK, Store, StoreError};
 use super::execute::{Database, Purpose, Text, one};
@@ -22,7 +22,7 @@ use super::text::{
 };
 use super::theirs::enqueue;
 use super::value::{Row, Value, values};
-use crate::job::{JobId, Priority, Record};
+use crate::job::{JobId, Priority, Record, State};
 use crate::limit::Limit;
 use crate::time::{Clock, Micros};
 
@@ -331,6 +331,39 @@ impl<D: Database> Store for Sql<D> {
             let (sql, values) = filter::list(&filter);
             let rows = self.database.query(Purpose::Look, sql, values).await?;
             rows.into_iter().map(record).collect()
+        })
+    }
+
+    fn search(&self, search: Search) -> Answer<'_, Found> {
+        Box::pin(async move {
+            let (sql, values) = filter::search(&search);
+            let rows = self.database.query(Purpose::Look, sql, values).await?;
+            let jobs: Result<Vec<_>, _> = rows.into_iter().map(record).collect();
+            let jobs = jobs?;
+            if jobs.len() >= search.filter.limit {
+                let next = jobs.last().map(|job| job.id);
+                return Ok(Found { jobs, next });
+            }
+            let (sql, values) = filter::last_looked_at(&search);
+            let Some(mut last) = one(&self.database, Purpose::Look, sql, values).await? else {
+                return Ok(Found { jobs, next: None });
+            };
+            let (id, created_at) = (last.id()?, Micros(last.int()?));
+            // Those that come later in a list by ids were handed in earlier.
+            let by_id = search.filter.state != Some(State::Pending);
+            let is_over = by_id && created_at < search.since;
+            let next = (!is_over).then_some(id);
+            Ok(Found { jobs, next })
+        })
+    }
+
+    fn count(&self, filter: Filter) -> Answer<'_, u64> {
+        Box::pin(async move {
+            let (sql, values) = filter::count(&filter);
+            match one(&self.database, Purpose::Look, sql, values).await? {
+                Some(mut row) => row.count(),
+                None => Ok(0),
+            }
         })
     }
 
