@@ -14,7 +14,7 @@ use super::support::{self, Disk, Postgres};
 use super::{Kind, Outcome, Pending, Place, SERVER, load, median, work};
 
 const JOBS: u64 = 40_000;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 
 /// As many connections as are tried, of which the best counts.
 const CONNECTIONS: [usize; 3] = [1, 2, 4];

@@ -159,6 +159,8 @@ async function changeAll(change) {
   }
   await search(false);
   byId("search-words").textContent = words;
+  // The button that was pressed is hidden where nothing is left.
+  if (document.activeElement === document.body || document.activeElement.closest("[hidden]")) byId("search").querySelector("button").focus();
   await refresh();
 }
 
@@ -260,7 +262,10 @@ function fill(row, cells) {
     const place = row.cells[at] ?? row.appendChild(element("td", ""));
     if (cell instanceof Element && cell.matches("button, .buttons") && markup(place.firstElementChild) === markup(cell)) return;
     if (cell instanceof Element || place.textContent !== String(cell ?? "")) {
+      // Whoever has pressed "pause" is on "resume" now.
+      const had = place.contains(document.activeElement);
       place.replaceChildren(cell ?? "");
+      if (had) (place.querySelector("button") ?? document.querySelector("button")).focus();
     }
   });
 }

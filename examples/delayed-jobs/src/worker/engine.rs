@@ -343,9 +343,10 @@ impl Engine {
         if !lane.more.load(Ordering::SeqCst) {
             return;
         }
+        if lane.has_plenty(held) {
+            return;
+        }
         match lane.is_short() {
-            // Enough are here already to fill the slots for a while: the end of a later one claims for them all.
-            true if held > lane.limit() + lane.limit() / 2 => {}
             true => self.claim_after(at, AFTER_RUN),
             false => self.ring(at),
         }

@@ -8,8 +8,10 @@ use schedgroup::{Group, Handle, Stats};
 
 use super::engine::lock;
 
-/// Runs that take less than this are over before a job that waits for them here could have run on another worker.
+/// Runs that take less than this are over before a job that waits for them here could have run on another worker; and of those
+/// that take less than that, more are, while a claim and the ends of jobs are on their way to the disk.
 const SHORT_RUN: Duration = Duration::from_millis(20);
+const SHORTEST_RUN: Duration = Duration::from_millis(2);
 
 /// The groups that jobs run in, each limited to the concurrency of its lane. They end with their owner, the life of the
 /// worker.
@@ -119,18 +121,33 @@ impl Lane {
         self.run_time.store(now, Ordering::Relaxed);
     }
 
-    /// How many jobs may be held: of short ones the next lot is claimed while the last one runs. While jobs run in two
+    /// How many jobs may be held: of short ones the next lots are claimed while the last one runs. While jobs run in two
     /// groups, no more are held than may run.
     pub(super) fn capacity(&self) -> usize {
         let mut runs = lock(&self.runs);
         runs.before.retain(|before| is_busy(before.stats()));
-        match self.is_short() && runs.before.is_empty() {
-            true => 2 * self.limit(),
+        match runs.before.is_empty() {
+            true => self.lots() * self.limit(),
             false => self.limit(),
         }
     }
 
+    /// How many jobs may be held for each slot.
+    fn lots(&self) -> usize {
+        let run_time = Duration::from_micros(self.run_time.load(Ordering::Relaxed));
+        match run_time {
+            time if time < SHORTEST_RUN => 4,
+            time if time < SHORT_RUN => 2,
+            _ => 1,
+        }
+    }
+
     pub(super) fn is_short(&self) -> bool {
-        self.run_time.load(Ordering::Relaxed) < SHORT_RUN.as_micros() as u64
+        self.lots() > 1
+    }
+
+    /// Enough jobs are here to fill the slots until later ends claim for them all.
+    pub(super) fn has_plenty(&self, held: usize) -> bool {
+        self.is_short() && held > self.lots() * self.limit() * 3 / 4
     }
 }

@@ -55,9 +55,16 @@ pub(super) async fn is_for_all(browser: &Client, view: &str) {
 
 /// Presses a key wherever the focus is, and tells what has it then, by the name that is read out.
 async fn key(browser: &Client, key: &str) -> String {
-    let focus = browser.active_element().await.expect("a focus");
-    focus.send_keys(key).await.expect("pressed");
-    focused(browser).await
+    let mut tries = 0;
+    loop {
+        let focus = browser.active_element().await.expect("a focus");
+        match focus.send_keys(key).await {
+            Ok(()) => return focused(browser).await,
+            // It was drawn anew in between, and the new one has the focus.
+            Err(_) if tries < 3 => tries += 1,
+            Err(error) => panic!("`{}` takes no key: {error}", focused(browser).await),
+        }
+    }
 }
 
 async fn focused(browser: &Client) -> String {
@@ -71,6 +78,14 @@ async fn focused(browser: &Client) -> String {
 const TAB: &str = "\u{e004}";
 const ENTER: &str = "\u{e007}";
 const ESCAPE: &str = "\u{e00c}";
+
+/// Goes to the head of the page, from where the keys begin.
+async fn top(browser: &Client) {
+    let script = "const top = document.querySelector('h1');
+        top.tabIndex = -1;
+        top.focus();";
+    browser.execute(script, Vec::new()).await.expect("focused");
+}
 
 /// Tabs on until this has the focus, and returns what had it on the way.
 async fn tab_to(browser: &Client, wanted: &str) -> Vec<String> {
@@ -93,11 +108,9 @@ pub(super) async fn all_is_done_by_keys(browser: &Client, queue: &Queue) {
     });
     queue.enqueue_all(jobs).await.expect("enqueued");
     shows(browser, "#queues tr[data-id=keys] td:nth-child(2)", "3").await;
-    let reset = "document.getElementById('search').reset();
-        const top = document.querySelector('h1');
-        top.tabIndex = -1;
-        top.focus();";
+    let reset = "document.getElementById('search').reset()";
     browser.execute(reset, Vec::new()).await.expect("reset");
+    top(browser).await;
 
     // All that can be used has a name, and comes in the order of the page.
     let way = tab_to(browser, "input in the payload").await;
@@ -116,6 +129,19 @@ pub(super) async fn all_is_done_by_keys(browser: &Client, queue: &Queue) {
         "{places:?} of {way:#?}"
     );
 
+    // Whoever pauses a queue can resume it where they are.
+    let in_time = async |wanted: &str| {
+        let has_focus = || async { focused(browser).await == wanted };
+        support::until(&format!("`{wanted}` has the focus"), has_focus).await;
+    };
+    top(browser).await;
+    tab_to(browser, "button pause queue keys").await;
+    key(browser, ENTER).await;
+    in_time("button resume queue keys").await;
+    key(browser, ENTER).await;
+    in_time("button pause queue keys").await;
+
+    tab_to(browser, "input in the payload").await;
     key(browser, "8675309").await;
     key(browser, ENTER).await;
     shows(browser, "#search-words", "3 jobs on this page").await;
@@ -140,4 +166,5 @@ pub(super) async fn all_is_done_by_keys(browser: &Client, queue: &Queue) {
         ..delayed_jobs::Filter::default()
     };
     assert_eq!(queue.count(of_keys).await.expect("a count"), 0);
+    in_time("button search").await;
 }

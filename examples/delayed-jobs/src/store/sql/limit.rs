@@ -146,14 +146,36 @@ on conflict (queue, key) do update set due = excluded.due";
 /// Paces that lie behind are as good as none.
 const FORGET: &str = "delete from delayed_jobs_paces where queue = $1 and due < $2 - 1000000";
 
+/// Whether a job of this priority is due.
+macro_rules! is_due {
+    ($priority:literal, $name:literal) => {
+        concat!(
+            "exists (select 1 from (
+        select id from delayed_jobs where state = 'pending' and queue = $1 and priority = ",
+            $priority,
+            " and run_at <= $2
+        order by run_at, id limit 1
+    ) as ",
+            $name,
+            ")"
+        )
+    };
+}
+
 /// Whether something due was left behind, and when the pace lets the next one start.
-const LEFT: &str = "\
-select coalesce((
+const LEFT: &str = concat!(
+    "select coalesce((
     select paces.due - (rule.burst - 1) * rule.every from delayed_jobs_limits as rule
     join delayed_jobs_paces as paces on paces.queue = rule.queue and paces.key = ''
     where rule.queue = $1 and rule.every is not null
 ), 0)
-from delayed_jobs where state = 'pending' and queue = $1 and run_at <= $2 limit 1";
+where ",
+    is_due!("0", "high"),
+    "\n    or ",
+    is_due!("1", "normal"),
+    "\n    or ",
+    is_due!("2", "low"),
+);
 
 pub(super) const SET: &str = "\
 insert into delayed_jobs_limits (queue, at_once, every, burst, key_at_once, key_every, key_burst, worker_at_once)
