@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use schedgroup::Handle;
 use schedgroup::keyed::{KeyedHandle, OnDuplicate};
 use tokio::sync::{Notify, RwLock};
 use tokio::task::JoinSet;
@@ -89,6 +90,8 @@ pub(crate) struct Engine {
     pub(super) lanes: Vec<Lane>,
     /// What the jobs of the lanes run in.
     pub(super) groups: Weak<Groups>,
+    /// Where the ends of jobs are written.
+    pub(super) ends: Handle,
     /// By job and time, since a job that was moved to another time has both; the value is its lane.
     pub(super) hints: KeyedHandle<(JobId, Micros), usize>,
     pub(super) rounds: KeyedHandle<Round>,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use schedgroup::Group;
 use schedgroup::keyed::KeyedGroup;
 use tokio::sync::{Notify, RwLock};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::engine::{Engine, HeldJobs};
@@ -373,6 +374,9 @@ impl fmt::Debug for Worker {
     }
 }
 
+/// For writing the ends of jobs that have ended with the grace.
+const LAST_ENDS: Duration = Duration::from_millis(300);
+
 /// The groups of a running worker. Dropping it ends them.
 struct Life {
     engine: Arc<Engine>,
@@ -382,6 +386,8 @@ struct Life {
     upkeep: Group,
     /// Those that jobs run in.
     runs: Arc<Groups>,
+    /// Where the ends of jobs are written.
+    ends: Group,
     /// Heartbeats, if they have a thread of their own.
     heart: Option<Heart>,
 }
@@ -390,6 +396,7 @@ impl Life {
     fn begin(worker: Worker) -> Life {
         let clockwork = Group::builder().name("clockwork").build();
         let upkeep = Group::builder().name("upkeep").build();
+        let ends = Group::builder().name("ends").build();
         let runs = Arc::new(Groups::default());
         let limits = worker.limits.into_iter().enumerate();
         let lanes = limits.map(|(at, (queue, limit))| Lane::new(queue, limit, at, &runs));
@@ -407,6 +414,7 @@ impl Life {
             schedules: worker.schedules,
             lanes,
             groups: Arc::downgrade(&runs),
+            ends: ends.handle(),
             hints: KeyedGroup::builder().on_with(&clockwork, {
                 let engine = Weak::clone(engine);
                 move |_, (id, due), at| {
@@ -442,6 +450,7 @@ impl Life {
             clockwork,
             upkeep,
             runs,
+            ends,
             heart,
         }
     }
@@ -475,6 +484,7 @@ impl Life {
 
     async fn end(self) {
         let grace = self.engine.settings.grace;
+        let begun = Instant::now();
         self.engine.close();
         // A claim that is under way may finish, so that nothing stays leased that does not run; what it brings is
         // given back with the rest.
@@ -485,6 +495,9 @@ impl Life {
         for end in ends {
             end.await;
         }
+        // What has ended is written, as long as there is time; whatever is not is given back.
+        let left = grace.saturating_sub(begun.elapsed()).max(LAST_ENDS);
+        self.ends.shutdown(left).await;
         self.engine.release().await;
         drop(self.heart);
         self.upkeep.shutdown(Duration::ZERO).await;

@@ -28,9 +28,11 @@ pub(super) async fn is_for_all(browser: &Client, view: &str) {
         .await
         .expect("axe is there");
     let script = "const done = arguments[arguments.length - 1];
-        axe.run(document, { resultTypes: ['violations'] }).then((found) => done(found.violations
+        const run = () => axe.run(document, { resultTypes: ['violations'] }).then((found) => done(found.violations
             .filter((one) => ['serious', 'critical'].includes(one.impact))
-            .map((one) => `${one.id}: ${one.nodes.map((node) => node.html + ' ' + node.failureSummary).join('; ')}`)));";
+            .map((one) => `${one.id}: ${one.nodes.map((node) => node.html + ' ' + node.failureSummary).join('; ')}`)));
+        // When the size and the colours are those that were set.
+        requestAnimationFrame(() => requestAnimationFrame(run));";
     for (width, scheme) in [(1200, "light"), (500, "dark"), (500, "light")] {
         browser
             .set_window_size(width, 900)
