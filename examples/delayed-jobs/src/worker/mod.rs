@@ -30,7 +30,7 @@
 //!   │
 //!   ▼
 //! verdict   done, another try, dead, cancelled, given back: one statement, which only counts if the
-//!           claim still does
+//!           claim still does, in a group of its own, so that the slot is free meanwhile
 //! ```
 
 mod engine;
