@@ -105,6 +105,9 @@ impl Places {
     /// The group knows of all ends, so no abort is on its way to a place that was left: it may have another job.
     pub(super) fn recycle(&mut self) {
         let Places { next, vacant, left } = self;
+        if left.is_empty() {
+            return;
+        }
         left.truncate(1 + MOST_VACANT.saturating_sub(vacant.len()));
         for left in &*left {
             left.place.flags.swap(POLLED, AcqRel);

@@ -237,6 +237,13 @@ impl Builder {
         let timeout = self
             .timeout
             .map_or(Timestamp::NEVER, |timeout| clock.now().after(timeout));
+        let fine = if self.timerfd {
+            TimerFd::new().ok()
+        } else {
+            None
+        };
+        let timer = Timer::new(fine);
+        drop(entered);
         let threads = match runtime.runtime_flavor() {
             RuntimeFlavor::CurrentThread => None,
             _ => Some(runtime.metrics().num_workers()),
@@ -252,16 +259,9 @@ impl Builder {
             self.has_token,
             runtime.clone(),
             self.name,
-            deadline.min(timeout),
+            timer,
         );
-        let fine = if self.timerfd {
-            TimerFd::new().ok()
-        } else {
-            None
-        };
-        let driver = Driver::new(Arc::clone(&shared), Timer::new(fine));
-        drop(entered);
-        runtime.spawn(driver.drive());
+        runtime.spawn(Driver::new(Arc::clone(&shared)).drive());
         Group::new_from(shared)
     }
 }

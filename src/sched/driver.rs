@@ -15,8 +15,8 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::queue::Sweep;
 use super::queue::{Entry, Queue};
 use super::shared::Shared;
+use super::state::Effects;
 use super::state::Turn;
-use super::timer::Timer;
 use super::worker;
 use super::yield_now::yield_now;
 use crate::common::time::Timestamp;
@@ -33,8 +33,6 @@ const KEPT: usize = 16;
 const KEPT_ARRIVED: usize = 1024;
 /// Slots that are looked up under the lock in one go.
 const LOOKED_UP: usize = 512;
-/// No timer is armed for what is further away.
-const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 pub(super) struct Driver {
     // All but `shared` is this task's alone: the heap needs no lock.
@@ -42,7 +40,6 @@ pub(super) struct Driver {
     queue: Queue,
     /// While dead entries are removed.
     sweep: Option<Box<Sweep>>,
-    timer: Timer,
     /// `None` once it has resolved.
     cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     batch: Vec<Entry>,
@@ -55,13 +52,12 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(shared: Arc<Shared>, timer: Timer) -> Driver {
+    pub(super) fn new(shared: Arc<Shared>) -> Driver {
         let token = shared.token.clone();
         Driver {
             queue: Queue::new(shared.now()),
             sweep: None,
             shared,
-            timer,
             cancelled: Some(Box::pin(token.cancelled_owned())),
             batch: Vec::new(),
             arrived: Vec::new(),
@@ -70,7 +66,23 @@ impl Driver {
         }
     }
 
-    pub(super) async fn drive(mut self) {
+    /// Drives the group until it has drained.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "the future of an `async fn` would hold the driver twice: as the argument, and as what that is moved to"
+    )]
+    pub(super) fn drive(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            self.take_turns().await;
+            self.done = true;
+            // A group that was dropped has done so itself; one that is there may still be asked for what is left.
+            if self.shared.with(|state| state.lifecycle.is_detached()) {
+                self.shared.clear_tables();
+            }
+        }
+    }
+
+    async fn take_turns(&mut self) {
         loop {
             match self.turn() {
                 Turn::Exit => break,
@@ -100,11 +112,6 @@ impl Driver {
                     }
                 }
             }
-        }
-        self.done = true;
-        // A group that was dropped has done so itself; one that is there may still be asked for what is left.
-        if self.shared.with(|state| state.lifecycle.is_detached()) {
-            self.shared.clear_tables();
         }
     }
 
@@ -254,10 +261,13 @@ impl Driver {
             if asleep {
                 return Poll::Ready(true);
             }
+            let mut effects = Effects::default();
+            // From before the park until it is set: who schedules an earlier job meanwhile sets it afterwards.
+            let mut timer = self.shared.timer();
             // Release and park are one step, so that a lone job costs a turn no second lock. Parking has to come
             // last in it: a release may put a moved job back into the heap, or begin a watch over the workers.
-            let (start, parked) = self.shared.enter(|state, effects| {
-                let start = state.release(&mut self.batch, &mut self.queue, due, effects);
+            let (start, parked) = self.shared.with(|state| {
+                let start = state.release(&mut self.batch, &mut self.queue, due, &mut effects);
                 // A moved job may have gone back to the heap and be due by now.
                 let next = self.queue.next_wake();
                 if busy || next.is_some_and(|next| next <= due) {
@@ -268,21 +278,20 @@ impl Driver {
                     .set_queue_stats(self.queue.next(), self.queue.len());
                 (start, state.park(next, cx.waker()))
             });
-            self.batch.shrink_to(KEPT);
-            worker::start(&self.shared, start);
-            let Some(until) = parked else {
-                return Poll::Ready(false);
-            };
             // From here on a wake-up finds this task running, and tokio polls it again. So it is not missed, though
             // the timer is set, and the token asked, after the lock.
-            asleep = true;
-            // What is too far away arms nothing, so that an idle group leaves a paused clock alone.
-            if until.since(due) < CENTURY {
+            let rings = parked.zip(timer.as_mut()).map(|(until, timer)| {
                 let at = |timestamp| self.shared.clock.instant(timestamp);
-                self.timer.set(at(until), at(due));
-                if self.timer.poll(cx).is_ready() {
-                    return Poll::Ready(true);
-                }
+                timer.park(at(until), at(due), cx)
+            });
+            drop(timer);
+            self.shared.apply(effects);
+            self.batch.shrink_to(KEPT);
+            worker::start(&self.shared, start);
+            match rings {
+                None => return Poll::Ready(false),
+                Some(Poll::Ready(())) => return Poll::Ready(true),
+                Some(Poll::Pending) => asleep = true,
             }
             // After `park` too: a cancel before this poll resolves it, one after it wakes the task. One registration
             // does for the life of the driver, since the waker of a task stays the same.
@@ -316,10 +325,11 @@ fn cascade_near(shared: &Shared, queue: &mut Queue, now: Timestamp, most: usize)
     false
 }
 
-/// The runtime was shut down before the group had drained: nothing more will run, and no task may be left waiting
-/// for it.
+/// No timer outlives the driver. If the runtime was shut down before the group had drained, nothing more will run, and no
+/// task may be left waiting for it.
 impl Drop for Driver {
     fn drop(&mut self) {
+        self.shared.timer().take();
         if !self.done {
             let woken = self
                 .shared
@@ -348,6 +358,7 @@ mod tests {
     use super::super::state::JobKind;
     use super::super::state::State;
     use super::super::state::Workers;
+    use super::super::timer::Timer;
     use super::*;
     use crate::common::time::Clock;
 
@@ -366,9 +377,9 @@ mod tests {
                 false,
                 tokio::runtime::Handle::current(),
                 None,
-                Timestamp::NEVER,
+                Timer::new(None),
             );
-            let driver = Driver::new(Arc::clone(&shared), Timer::new(None));
+            let driver = Driver::new(Arc::clone(&shared));
             let drive = Box::pin(driver.drive());
             let mut stepped = Stepped { shared, drive };
             stepped.step();

@@ -520,9 +520,7 @@ impl Clone for JobHandle {
 impl Drop for JobHandle {
     fn drop(&mut self) {
         if let Admission::Slot(slot) = self.admission {
-            // The last handle of a job that has ended frees the slot. No value is in it any more, so nothing of the
-            // user's is dropped under the lock.
-            self.shared.with(|state| state.jobs.ref_dec(slot));
+            self.shared.drop_handle(slot);
         }
     }
 }

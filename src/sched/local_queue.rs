@@ -77,8 +77,12 @@ impl LocalQueue {
     // The owner.
 
     /// Takes the next job. `ended` is the slot of the job before, if that has ended and only has to be
-    /// recorded; `now` is asked for the time if the job starts.
-    pub(super) fn next(&self, ended: Option<u32>, now: impl FnOnce() -> Timestamp) -> Option<Task> {
+    /// recorded; `now` is asked for the time if the job starts, and told if it is the last that is claimed.
+    pub(super) fn next(
+        &self,
+        ended: Option<u32>,
+        now: impl FnOnce(bool) -> Timestamp,
+    ) -> Option<Task> {
         let mut inner = self.lock();
         // One step, so that the counts never show two jobs running on one worker.
         inner.ended.extend(ended);
@@ -88,7 +92,7 @@ impl LocalQueue {
             inner.polled += 1;
             return Some(Task::Resume(job));
         };
-        let lateness = now().since(claim.deadline);
+        let lateness = now(inner.unstarted.is_empty()).since(claim.deadline);
         inner.max_lateness = inner.max_lateness.max(lateness);
         // Stall detection reads this: a worker that polls jobs is not stuck.
         inner.polled += 1;
@@ -220,7 +224,7 @@ pub(super) mod tests {
 
     /// The next job, which has not started: no other is there.
     fn next(local: &LocalQueue, ended: Option<u32>, now: Timestamp) -> Option<Claim> {
-        local.next(ended, || now).map(|task| match task {
+        local.next(ended, |_| now).map(|task| match task {
             Task::Start(claim) => claim,
             Task::Resume(_) => unreachable!("none was woken"),
         })

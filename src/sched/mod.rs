@@ -8,7 +8,7 @@
 //         ▼  one step under the lock: open? then counted, in a slot, entry in the inbox
 //   state: lifecycle, slab, inbox
 //         │
-//         ▼  woken only for an earlier deadline
+//         ▼  its timer is set anew only for an earlier deadline
 //   driver: queue (heap, wheel) + one sleep
 //         │
 //         ▼  due: released in the order of (deadline, submission)
@@ -31,6 +31,7 @@ mod awaiting;
 mod builder;
 mod context;
 mod driver;
+mod dropped_handle;
 mod error;
 mod group;
 mod handle;

@@ -2,11 +2,11 @@
 //! file of its own instead of this one.
 
 #[cfg(not(shuttle))]
-pub(super) use std::sync::atomic::{AtomicU8, AtomicUsize};
+pub(super) use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize};
 #[cfg(not(shuttle))]
 pub(super) use std::sync::{Mutex, MutexGuard};
 
 #[cfg(shuttle)]
-pub(super) use shuttle::sync::atomic::{AtomicU8, AtomicUsize};
+pub(super) use shuttle::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize};
 #[cfg(shuttle)]
 pub(super) use shuttle::sync::{Mutex, MutexGuard};

@@ -10,23 +10,26 @@ use shuttle::thread_local;
 use tokio::runtime::{self, RuntimeFlavor};
 #[cfg(not(shuttle))]
 use tokio::task::try_id;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::awaiting::AwaitingJob;
+use super::dropped_handle::DroppedHandle;
 use super::error::JobPanic;
 use super::local_queue::Claim;
-use super::rt::Mutex;
+use super::rt::{Mutex, MutexGuard};
 use super::state::CHUNK;
 use super::state::DroppedJob;
-use super::state::{Effects, State};
+use super::state::{Effects, State, WakeDriver};
 use super::stats::JobInfo;
+use super::timer::Timer;
 use crate::common::panic::{self, Payload};
 use crate::common::time::{Clock, Timestamp};
 use crate::common::trace;
 
 // Locks, each of which may be taken while those before it are held:
 //
-//   key table of a keyed group ──▶ `state` ──▶ local queue of a worker, queue of woken jobs
+//   key table of a keyed group, `timer` ──▶ `state` ──▶ local queue of a worker, queue of woken jobs
 //
 // The token's lock is never taken under `state`: what it answers is read before it, and wakers are called and tokens
 // cancelled after it. No user code runs and no user value is dropped under `state`, so destructors, wakers and tracing
@@ -34,6 +37,9 @@ use crate::common::trace;
 pub(super) struct Shared {
     /// All that changes, under the group's lock. Nothing of the user's is run, dropped or woken under it.
     state: Mutex<State>,
+    /// What wakes the driver, as long as there is one.
+    timer: Mutex<Option<Timer>>,
+    dropped_handle: DroppedHandle,
     /// The number of times it was taken.
     #[cfg(test)]
     pub(super) entered: std::sync::atomic::AtomicU64,
@@ -88,13 +94,16 @@ impl Shared {
         token_is_shared: bool,
         runtime: runtime::Handle,
         name: Option<Box<str>>,
-        deadline: Timestamp,
+        timer: Timer,
     ) -> Arc<Shared> {
         let steals = runtime.runtime_flavor() != RuntimeFlavor::CurrentThread
             && runtime.metrics().num_workers() > 1;
         Arc::new(Shared {
             is_limited: state.jobs.is_limited(),
+            deadline: state.lifecycle.deadline(),
             state: Mutex::new(state),
+            timer: Mutex::new(Some(timer)),
+            dropped_handle: DroppedHandle::default(),
             #[cfg(test)]
             entered: Default::default(),
             clock,
@@ -102,7 +111,6 @@ impl Shared {
             token_is_shared: AtomicBool::new(token_is_shared),
             runtime,
             name,
-            deadline,
             steals,
             #[cfg(test)]
             most_looks: std::sync::atomic::AtomicUsize::new(0),
@@ -115,18 +123,29 @@ impl Shared {
         self.entered
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = self.dropped_handle.take() {
+            state.jobs.ref_dec(slot);
+        }
         let result = transition(&mut state);
         // An allocator may take its time to free it, and all that wait for the lock would wait for that.
-        let emptied = state.jobs.take_emptied();
-        let released = state.jobs.tables.take_released();
+        let unused = state.jobs.take_unused();
         #[cfg(test)]
         self.most_looks.fetch_max(
             state.jobs.take_looks(),
             std::sync::atomic::Ordering::Relaxed,
         );
         drop(state);
-        drop((emptied, released));
+        drop(unused);
         result
+    }
+
+    /// The handle on a job is dropped.
+    pub(super) fn drop_handle(&self, slot: u32) {
+        // The last handle of a job that has ended frees the slot. No value is in it any more, so nothing of the user's is
+        // dropped under the lock.
+        if let Some(former) = self.dropped_handle.replace(slot) {
+            self.with(|state| state.jobs.ref_dec(former));
+        }
     }
 
     /// One transition under the lock, then what it leaves to be done.
@@ -151,9 +170,13 @@ impl Shared {
         //
         // A caller that looks at the state between the lock and these may see the end before any of them has
         // happened.
-        if let Some(driver) = effects.driver {
-            driver.wake();
-            self.make_stealable();
+        match effects.driver {
+            Some(WakeDriver::Now(driver)) => {
+                driver.wake();
+                self.make_stealable();
+            }
+            Some(WakeDriver::At(at)) => self.wake_driver_at(at),
+            None => {}
         }
         if let Some(worker) = effects.worker {
             worker.wake();
@@ -166,6 +189,23 @@ impl Shared {
         if !effects.wake.is_empty() {
             panic::wake_each(effects.wake);
         }
+    }
+
+    /// Lets the driver look at that time, or at once if it has come.
+    fn wake_driver_at(&self, at: Timestamp) {
+        let (at, now) = (self.clock.instant(at), Instant::now());
+        let woken = self
+            .timer()
+            .as_mut()
+            .is_some_and(|timer| timer.wake_at(at, now));
+        if woken {
+            self.make_stealable();
+        }
+    }
+
+    /// What wakes the driver.
+    pub(super) fn timer(&self) -> MutexGuard<'_, Option<Timer>> {
+        self.timer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets other worker threads take the task that was woken or spawned last.

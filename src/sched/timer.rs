@@ -1,7 +1,7 @@
 //! The driver's one sleep, and what may wake it more finely.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -28,50 +28,145 @@ impl TimerFd {
     }
 }
 
-/// Rings at an instant or a little later.
+/// Wakes the driver at an instant or a little later.
 ///
 /// tokio's sleep is what counts: it knows the paused clock, and is up to two milliseconds late. A
 /// timerfd beside it only makes the driver look earlier.
+///
+/// The driver sets it when it parks, and who schedules an earlier job before it wakes up sets it to that. So such a job
+/// does not wake the driver just to set a timer.
 pub(super) struct Timer {
     sleep: Pin<Box<Sleep>>,
     fine: Option<TimerFd>,
-    at: Instant,
+    /// `None` if it is not set.
+    at: Option<Instant>,
+    /// The driver's, since it parked first.
+    waker: Option<Waker>,
 }
 
 /// No sleep is longer: one very long sleep has stalled tokio's short ones before (its issue 8334),
 /// and a job's deadline is kept by the heap anyway.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// Nothing is set for what is further away, so that an idle group leaves a paused clock alone.
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 impl Timer {
     /// Must be called inside the runtime that will drive it, for its timer.
     #[track_caller]
     pub(super) fn new(fine: Option<TimerFd>) -> Timer {
-        let at = Instant::now() + LONGEST;
         Timer {
-            sleep: Box::pin(sleep_until(at)),
+            sleep: Box::pin(sleep_until(Instant::now() + LONGEST)),
             fine,
-            at,
+            at: None,
+            waker: None,
         }
     }
 
-    /// `now` may be a little ago.
-    pub(super) fn set(&mut self, at: Instant, now: Instant) {
-        self.at = at.min(now + LONGEST);
-        self.sleep.as_mut().reset(self.at);
+    /// The driver parks until then; `now` may be a little ago. It is woken in time unless this is `Ready`.
+    pub(super) fn park(&mut self, until: Instant, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let waker = self.waker.get_or_insert_with(|| cx.waker().clone());
+        waker.clone_from(cx.waker());
+        self.at = within_century(until, now);
+        let Some(at) = self.at else {
+            return Poll::Pending;
+        };
+        self.sleep.as_mut().reset(at);
         if let Some(fine) = &mut self.fine {
-            fine.set(self.at.saturating_duration_since(Instant::now()));
-        }
-    }
-
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(Poll::Ready(())) = self.fine.as_mut().map(|fine| fine.poll(cx)) {
-            if Instant::now() >= self.at {
-                return Poll::Ready(());
+            fine.set(at.saturating_duration_since(Instant::now()));
+            if fine.poll(cx).is_ready() {
+                if Instant::now() >= at {
+                    return Poll::Ready(());
+                }
+                // It rang before its time: tokio's clock is paused. Ringing on would keep the runtime awake,
+                // and a paused clock advances only when nothing is awake.
+                self.fine = None;
             }
-            // It rang before its time: tokio's clock is paused. Ringing on would keep the runtime awake,
-            // and a paused clock advances only when nothing is awake.
-            self.fine = None;
         }
         self.sleep.as_mut().poll(cx)
+    }
+
+    /// Wakes the driver at that time, which has parked until a later one or is awake. Returns whether it was woken at
+    /// once.
+    pub(super) fn wake_at(&mut self, at: Instant, now: Instant) -> bool {
+        let Some(waker) = &self.waker else {
+            return false;
+        };
+        let mut is_due = at <= now || self.fine.is_some();
+        if !is_due && self.at.is_none_or(|set| at < set) {
+            if let Some(at) = within_century(at, now) {
+                self.at = Some(at);
+                self.sleep.as_mut().reset(at);
+                // It has no waker if it was not set, or has rung.
+                let mut cx = Context::from_waker(waker);
+                is_due = self.sleep.as_mut().poll(&mut cx).is_ready();
+            }
+        }
+        if is_due {
+            waker.wake_by_ref();
+        }
+        is_due
+    }
+}
+
+fn within_century(at: Instant, now: Instant) -> Option<Instant> {
+    let is_near = at.saturating_duration_since(now) < CENTURY;
+    is_near.then(|| at.min(now + LONGEST))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+    use std::task::Wake;
+
+    use tokio::time::advance;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicU32);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Parked until `until`; the timer is set to `earlier` if that is less. Milliseconds from now.
+    async fn woken_after(until: Duration, earlier: Duration, passed: Duration) -> u32 {
+        let count = Arc::<Count>::default();
+        let waker = Waker::from(Arc::clone(&count));
+        let mut cx = Context::from_waker(&waker);
+        let (mut timer, now) = (Timer::new(None), Instant::now());
+        assert!(timer.park(now + until, now, &mut cx).is_pending());
+        assert_eq!(timer.wake_at(now + earlier, now), earlier.is_zero());
+        advance(passed).await;
+        count.0.load(Relaxed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_wakes_at_the_earlier_of_two_times() {
+        let far = 2 * CENTURY;
+        for until in [10 * MS, 20 * MS, far] {
+            for (earlier, passed, woken) in [
+                (5 * MS, 4 * MS, 0),
+                (5 * MS, 5 * MS, 1),
+                (Duration::ZERO, Duration::ZERO, 1),
+            ] {
+                let counted = woken_after(until, earlier, passed).await;
+                assert_eq!(counted, woken, "{until:?}, {earlier:?}, {passed:?}");
+            }
+        }
+        assert_eq!(woken_after(10 * MS, 15 * MS, 10 * MS).await, 1);
+        assert_eq!(woken_after(far, far, 2 * LONGEST).await, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_not_set_for_a_driver_that_never_parked() {
+        let (mut timer, now) = (Timer::new(None), Instant::now());
+        assert!(!timer.wake_at(now, now));
+        assert_eq!(timer.at, None);
     }
 }

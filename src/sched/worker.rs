@@ -56,32 +56,34 @@ pub(super) fn start(shared: &Arc<Shared>, count: usize) {
 /// The clock of a worker, for `max_lateness` alone: to read it for each job would cost as much as all the
 /// rest of a short one.
 ///
-/// It is read at the first job of a turn and at each fourth, and at each single one as long as jobs take
-/// longer than a few microseconds.
+/// It is read at the first job and the last of what is claimed. In between it is read at each fourth, and at each single one
+/// as long as jobs take longer than a few microseconds.
 struct CachedClock {
     now: Timestamp,
-    jobs: u32,
+    /// So many jobs start before it is read again.
+    left: u32,
 }
 
 impl CachedClock {
     const JOBS: u32 = 4;
     const SHORT: Duration = Duration::from_micros(20);
 
-    fn new(shared: &Shared) -> CachedClock {
+    fn new() -> CachedClock {
         CachedClock {
-            now: shared.now(),
-            jobs: CachedClock::JOBS,
+            now: Timestamp::ALWAYS,
+            left: 0,
         }
     }
 
     /// The time, as the next job starts.
-    fn look(&mut self, shared: &Shared) -> Timestamp {
-        self.jobs -= 1;
-        if self.jobs == 0 {
-            let before = std::mem::replace(&mut self.now, shared.now());
-            let are_short = self.now.since(before) < CachedClock::SHORT;
-            self.jobs = if are_short { CachedClock::JOBS } else { 1 };
+    fn look(&mut self, shared: &Shared, is_last: bool) -> Timestamp {
+        if self.left > 0 && !is_last {
+            self.left -= 1;
+            return self.now;
         }
+        let before = std::mem::replace(&mut self.now, shared.now());
+        let are_short = self.now.since(before) < CachedClock::SHORT;
+        self.left = if are_short { CachedClock::JOBS - 1 } else { 0 };
         self.now
     }
 }
@@ -109,13 +111,19 @@ impl Drop for Worker {
 }
 
 impl Worker {
-    async fn work(mut self) {
-        while poll_fn(|cx| self.poll_claim(cx)).await {
-            // After the yield the local queue may be empty: others steal from it and cancel jobs in it. Then
-            // `run_claimed` returns at once, and the next claim records what has ended.
-            while !self.run_claimed() {
-                self.turn = JOBS_A_TURN;
-                yield_now(&self.shared.runtime).await;
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "the future of an `async fn` would hold the worker twice: as the argument, and as what that is moved to"
+    )]
+    fn work(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            while poll_fn(|cx| self.poll_claim(cx)).await {
+                // After the yield the local queue may be empty: others steal from it and cancel jobs in it. Then
+                // `run_claimed` returns at once, and the next claim records what has ended.
+                while !self.run_claimed() {
+                    self.turn = JOBS_A_TURN;
+                    yield_now(&self.shared.runtime).await;
+                }
             }
         }
     }
@@ -152,10 +160,10 @@ impl Worker {
     /// Runs what is claimed. Returns `false` if other tasks must have a turn first.
     fn run_claimed(&mut self) -> bool {
         let mut ended = None;
-        let mut clock = CachedClock::new(&self.shared);
+        let mut clock = CachedClock::new();
         loop {
             let local = &self.registration.local;
-            match local.next(ended.take(), || clock.look(&self.shared)) {
+            match local.next(ended.take(), |is_last| clock.look(&self.shared, is_last)) {
                 None => return true,
                 Some(Task::Resume(job)) => {
                     if let Resumed::Ended(place, unrecorded) = job.resume() {

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use schedgroup::{Group, JobHandle, Next};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::common::{HOUR, Log, ms, on_both, settle};
 
@@ -106,10 +106,50 @@ async fn a_later_job_does_not_wake_the_driver() {
     }
     settle().await;
     assert_eq!(group.stats().driver_wakeups, before);
-    // And one earlier job wakes it.
-    group.delay(ms(10), async {});
-    settle().await;
-    assert_ne!(group.stats().driver_wakeups, before);
+}
+
+/// It sets the timer by itself. Of many of which each is earlier than the one before, the second wakes the driver.
+#[tokio::test(start_paused = true)]
+async fn an_earlier_job_wakes_the_driver_once_and_runs_at_its_time() {
+    for (delays, at_once) in [(&[100][..], 0), (&[300, 200, 100], 1)] {
+        let group = Group::new();
+        group.delay(ms(1_000), async {});
+        settle().await;
+        let (before, begin) = (group.stats().driver_wakeups, Instant::now());
+        let first = delays
+            .iter()
+            .map(|&delay| group.spawn_after(ms(delay), async { Instant::now() }));
+        let first: Vec<_> = first.collect();
+        settle().await;
+        assert_eq!(group.stats().driver_wakeups, before + at_once, "{delays:?}");
+        for (job, &delay) in first.into_iter().zip(delays).rev() {
+            assert_eq!(job.await.unwrap(), begin + ms(delay), "{delays:?}");
+        }
+        assert_eq!(
+            group.stats().driver_wakeups,
+            before + at_once + delays.len() as u64
+        );
+    }
+}
+
+/// The timer has been set and has rung, or was never set, or is set to a later time or to an earlier one.
+#[tokio::test(start_paused = true)]
+async fn a_job_runs_at_its_time_whatever_the_timer_was_set_to() {
+    for former in [None, Some(10), Some(100), Some(1_000), Some(u64::MAX)] {
+        for idle in [0, 1, 10, 50] {
+            let group = Group::new();
+            if let Some(former) = former {
+                let former = group.delay(Duration::from_millis(former), async {});
+                settle().await;
+                former.cancel();
+            }
+            sleep(ms(idle)).await;
+            let begin = Instant::now();
+            let job = group.spawn_after(ms(20), async { Instant::now() });
+            let ran = timeout(HOUR, job).await.expect("no wake-up is lost");
+            assert_eq!(ran.unwrap(), begin + ms(20), "{former:?}, {idle} ms later");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

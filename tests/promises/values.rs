@@ -310,6 +310,32 @@ async fn the_max_lateness_is_that_of_the_latest_start() {
     assert_eq!(late(), ms(20));
 }
 
+/// Wherever that one is among those that a worker has claimed together.
+#[test]
+fn the_max_lateness_counts_what_a_long_job_held_up() {
+    const LONG: Duration = ms(5);
+    for jobs in 2..=8 {
+        for long in 0..jobs - 1 {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build();
+            let latest = runtime.unwrap().block_on(async {
+                let (group, now) = (Group::new(), Instant::now());
+                for job in 0..jobs {
+                    group.schedule(now, async move {
+                        if job == long {
+                            std::thread::sleep(LONG);
+                        }
+                    });
+                }
+                group.wait().await.unwrap();
+                group.stats().max_lateness
+            });
+            assert!(latest >= LONG, "{latest:?}, {long} of {jobs}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_lateness_of_a_moved_job_counts_from_where_it_was_moved_to() {
     let group = Group::builder().max_running(1).build();

@@ -168,15 +168,20 @@ impl Queue {
     /// due and pushes them again.
     pub(in crate::sched) fn cascade(&mut self, now: Timestamp, most: usize) -> Option<Vec<u32>> {
         if self.left_to_move() == 0 {
-            self.moved = 0;
-            self.moving = self
-                .wheel
-                .take(self.prefetch_until(now))
-                .unwrap_or_default();
-            if self.left_to_move() == 0 {
+            let bucket = match self.wheel.len() {
+                0 => None,
+                _ => self.wheel.take(self.prefetch_until(now)),
+            };
+            let Some(bucket) = bucket else {
+                (self.moving, self.moved) = (Bucket::default(), 0);
                 self.advance(now);
                 return None;
-            }
+            };
+            (self.moving, self.moved) = (bucket, 0);
+        }
+        // Most are small.
+        if self.moved == 0 && self.left_to_move() <= most {
+            return Some(std::mem::take(&mut self.moving).slots);
         }
         // From the front, so that what is in the order of submission stays so.
         let part = &self.moving.slots[self.moved..];
@@ -210,19 +215,20 @@ impl Queue {
 
     /// Returns the earliest deadline.
     pub(in crate::sched) fn next(&self) -> Option<Timestamp> {
-        let runs = self.runs.iter().filter_map(VecDeque::front);
-        let runs = runs.map(|entry| entry.at);
-        let heap = self.heap.peek().map(|Reverse(entry)| entry.at);
-        let wheel = self.wheel.peek().map(|first| first.earliest);
+        let mut next = self.heap.peek().map(|Reverse(entry)| entry.at);
+        for run in &self.runs {
+            next = earlier(next, run.front().map(|entry| entry.at));
+        }
+        next = earlier(next, self.wheel.peek().map(|first| first.earliest));
         let moving = (self.left_to_move() > 0).then_some(self.moving.earliest);
-        runs.chain(heap).chain(wheel).chain(moving).min()
+        earlier(next, moving)
     }
 
     /// Returns when there is something to do: at the earliest deadline, or ahead of it for a large bucket.
     pub(in crate::sched) fn next_wake(&self) -> Option<Timestamp> {
         let large = self.wheel.large();
         let ahead = large.map(|large| large.earliest.before(ahead(large.len)));
-        self.next().into_iter().chain(ahead).min()
+        earlier(self.next(), ahead.min())
     }
 
     /// Takes the first entry if it is due. Nothing may be [behind](Queue::is_behind).
@@ -265,6 +271,13 @@ impl Queue {
             heap: BinaryHeap::new(),
             near: Vec::new(),
         };
+    }
+}
+
+fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 

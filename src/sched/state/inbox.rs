@@ -14,12 +14,13 @@ use crate::sched::queue::Entry;
 // 1. The driver takes the entries out, under the lock.
 // 2. It puts them into its heap and releases what is due, mostly without the lock.
 // 3. It parks until its next deadline, under the lock.
-// 4. It sets its timer, without the lock.
+// 4. It sets its timer, without the lock, but under the timer's, which it has taken before 3.
 //
 // A push between 1 and 3 finds the driver `Running` and wakes nothing. But `park` is one step with a look at what
 // has come since 1, and refuses if any of it is due before the deadline that the driver would sleep for.
 //
-// A push after 3 finds `Parked`, and takes the waker out if its entry is the earlier one. The driver may still be on
+// A push after 3 finds `Parked`. If its entry is the earlier one, the first such push after 3 sets the timer to it, and
+// cannot do so before 4. The second one takes the waker out and wakes the driver. The driver may still be on
 // its way to 4: then tokio polls its task once more. So the timer may be set after the lock.
 //
 // `notify` is the same for all other reasons to look; `notified` stands for an entry that is always early.
@@ -46,7 +47,17 @@ enum DriverState {
         /// The deadline that it sleeps for. It may be awake already by its timer or the token, and not know yet.
         until: Timestamp,
         waker: Waker,
+        /// An earlier entry has come, and the timer is set to that instead.
+        is_earlier: bool,
     },
+}
+
+/// How the driver is to be made to look.
+#[derive(Debug)]
+pub(in crate::sched) enum WakeDriver {
+    Now(Waker),
+    /// By its timer, at that time.
+    At(Timestamp),
 }
 
 /// This many entries wake the driver though none is early: it moves them into its heap while the callers
@@ -69,32 +80,34 @@ impl Default for Inbox {
 }
 
 impl Inbox {
-    /// Takes an entry in. Returns the driver's waker if it must be woken for it.
-    pub(super) fn push(&mut self, entry: Entry) -> Option<Waker> {
+    /// Takes an entry in. Returns how the driver is to be woken if it must be for this one.
+    pub(super) fn push(&mut self, entry: Entry) -> Option<WakeDriver> {
         self.entries.push(entry);
         self.earliest = self.earliest.min(entry.at);
-        match &self.driver {
+        match &mut self.driver {
+            DriverState::Parked { .. } if self.entries.len() >= FULL => self.notify(),
             // At the very instant is not earlier: the driver is awake then, and takes the entry in before it
             // releases anything.
-            DriverState::Parked { until, .. }
-                if entry.at < *until || self.entries.len() >= FULL =>
-            {
-                self.take_waker()
+            DriverState::Parked {
+                until, is_earlier, ..
+            } if entry.at < *until => {
+                // Many of which each is earlier than the one before wake the driver once, and set no timer.
+                if *is_earlier {
+                    return self.notify();
+                }
+                (*until, *is_earlier) = (entry.at, true);
+                Some(WakeDriver::At(entry.at))
             }
             _ => None,
         }
     }
 
     /// Makes the driver look. Returns its waker if it is asleep.
-    pub(super) fn notify(&mut self) -> Option<Waker> {
+    pub(super) fn notify(&mut self) -> Option<WakeDriver> {
         self.notified = true;
-        self.take_waker()
-    }
-
-    fn take_waker(&mut self) -> Option<Waker> {
         // Taken out, so that of many earlier entries only the first wakes the driver.
         match std::mem::replace(&mut self.driver, DriverState::Running) {
-            DriverState::Parked { waker, .. } => Some(waker),
+            DriverState::Parked { waker, .. } => Some(WakeDriver::Now(waker)),
             DriverState::Running => None,
         }
     }
@@ -138,6 +151,7 @@ impl Inbox {
         self.driver = DriverState::Parked {
             until,
             waker: waker.clone(),
+            is_earlier: false,
         };
         true
     }
@@ -178,13 +192,16 @@ mod tests {
     }
 
     #[test]
-    fn only_an_earlier_entry_wakes_the_sleeping_driver_and_only_once() {
+    fn only_an_earlier_entry_concerns_the_sleeping_driver_and_the_second_wakes_it_at_once() {
         let mut inbox = Inbox::default();
         assert!(inbox.park(timestamp(10), Waker::noop()));
         assert!(inbox.push(entry(10)).is_none());
         assert!(inbox.push(entry(11)).is_none());
-        assert!(inbox.push(entry(9)).is_some());
-        assert!(inbox.push(entry(8)).is_none());
+        let earlier = inbox.push(entry(9));
+        assert!(matches!(earlier, Some(WakeDriver::At(at)) if at == timestamp(9)));
+        assert!(inbox.push(entry(9)).is_none());
+        assert!(matches!(inbox.push(entry(8)), Some(WakeDriver::Now(_))));
+        assert!(inbox.push(entry(7)).is_none());
     }
 
     #[test]

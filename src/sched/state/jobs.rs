@@ -47,6 +47,9 @@ impl EndedRun {
     }
 }
 
+/// Storage, and tables that no row holds.
+pub(in crate::sched) type Unused = (Emptied, Vec<Arc<dyn RowTable>>);
+
 /// The effect of a reset on a job.
 pub(super) enum Reset {
     Rejected,
@@ -328,14 +331,17 @@ impl Jobs {
 
     /// Takes a job that has not started, and its entry out of the ready queue.
     pub(super) fn take_pending(&mut self, slot: u32) -> Option<DroppedJob> {
-        let (unstarted, stage) = self.take_pending_at(slot)?;
+        let (unstarted, stage) = self.take_pending_from(slot, Timestamp::ALWAYS)?;
         self.remove_from_ready(stage);
         Some(unstarted)
     }
 
-    /// Takes a job that has not started. Returns it with the stage that it was at.
-    fn take_pending_at(&mut self, slot: u32) -> Option<(DroppedJob, Stage)> {
-        let job = self.slab.get_mut(slot);
+    /// Takes a job that has not started and is due at `from` or later. Returns it with the stage that it was at.
+    fn take_pending_from(&mut self, slot: u32, from: Timestamp) -> Option<(DroppedJob, Stage)> {
+        let job = self
+            .slab
+            .peek_mut(slot)
+            .filter(|job| job.deadline >= from)?;
         let stage = job.stage();
         let contents = job.take_contents(Stage::Ended(JobState::Cancelled))?;
         let (id, call_site) = (JobId(job.sequence.job()), job.call_site);
@@ -499,9 +505,25 @@ impl Jobs {
         let Some(last) = batch.last().map(|entry| entry.at) else {
             return;
         };
-        let mut moved = false;
+        let first_moved = batch.iter().position(|entry| {
+            // Cancelled, moved or ended since: the entry is dead, and this is where it is dropped. So is the second of two
+            // that say the same: a bucket knows only slots, and a slot is used again.
+            let slot = self.slab.waiting_mut(entry);
+            slot.is_some_and(|slot| {
+                let moved = slot.deadline != entry.at;
+                if !moved {
+                    slot.release();
+                    self.ready.push(*entry);
+                }
+                moved
+            })
+        });
+        // Mostly none is.
+        let Some(first_moved) = first_moved else {
+            return batch.clear();
+        };
+        batch.drain(..first_moved);
         batch.retain_mut(|entry| {
-            // Cancelled, moved or ended since: the entry is dead, and this is where it is dropped.
             let Some(slot) = self.slab.waiting_mut(entry) else {
                 return false;
             };
@@ -514,14 +536,10 @@ impl Jobs {
                 queue.push(*entry);
                 return false;
             }
-            moved = true;
             true
         });
-        if moved {
-            batch.sort_unstable();
-        }
+        batch.sort_unstable();
         for entry in batch.drain(..) {
-            // Two entries may say the same: a bucket knows only slots, and a slot is used again.
             if let Some(slot) = self.slab.waiting_mut(&entry) {
                 slot.release();
                 self.ready.push(entry);
@@ -547,23 +565,22 @@ impl Jobs {
             false => workers.share_of(startable, most),
         };
         let claims = (0..count).map_while(|_| {
-            let slots = &self.slab;
-            let entry = self.ready.take(|entry| slots.is_released(entry))?;
-            let slot = self.slab.get_mut(entry.slot);
-            let Some(contents) = slot.take_contents(Stage::Claimed) else {
-                unreachable!("a live entry speaks for a pending job");
-            };
-            let (sequence, deadline, call_site) = (slot.sequence, slot.deadline, slot.call_site);
             // The stage, the slot and the count change in the step that takes the contents out: no caller finds a
             // pending job without them.
+            let slab = &mut self.slab;
+            let (entry, (contents, call_site)) = self.ready.take(|entry| {
+                let slot = slab.released_mut(entry)?;
+                let contents = slot.take_contents(Stage::Claimed)?;
+                Some((contents, slot.call_site))
+            })?;
             let work = self.work_of(contents);
             self.begin_run(entry.slot, call_site, &work);
             self.pending -= 1;
             Some(Claim {
                 slot: entry.slot,
-                id: JobId(sequence.job()),
+                id: JobId(entry.sequence.job()),
                 work,
-                deadline,
+                deadline: entry.at,
                 scheduled_at: self.call_sites.site(call_site),
             })
         });
@@ -732,14 +749,7 @@ impl Jobs {
         jobs: &mut Vec<DroppedJob>,
     ) {
         for slot in self.slab.chunk(chunk) {
-            let due_later = self
-                .slab
-                .peek_mut(slot)
-                .is_some_and(|job| job.deadline >= from);
-            if !due_later {
-                continue;
-            }
-            if let Some((unstarted, stage)) = self.take_pending_at(slot) {
+            if let Some((unstarted, stage)) = self.take_pending_from(slot, from) {
                 jobs.push(unstarted);
                 // All that wait for a slot are taken, and the ready queue is cleared with the last of them: it is
                 // not worth a sweep.
@@ -844,8 +854,10 @@ impl Jobs {
         self.first_panic.discard_first_panic()
     }
 
-    pub(in crate::sched) fn take_emptied(&mut self) -> Option<Emptied> {
-        self.slab.take_emptied()
+    /// Takes what is not used any more, to be dropped after the lock.
+    pub(in crate::sched) fn take_unused(&mut self) -> Option<Unused> {
+        let some = self.slab.has_emptied() || self.tables.has_released();
+        some.then(|| (self.slab.take_emptied(), self.tables.take_released()))
     }
 
     #[cfg(test)]

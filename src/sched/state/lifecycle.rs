@@ -279,6 +279,10 @@ impl Lifecycle {
         self.is_draining() && self.may_reschedule()
     }
 
+    pub(in crate::sched) fn deadline(&self) -> Timestamp {
+        self.deadline
+    }
+
     /// Returns whether the clock can end the group.
     pub(super) fn has_deadline(&self) -> bool {
         self.deadline < Timestamp::NEVER

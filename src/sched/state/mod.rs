@@ -13,6 +13,7 @@ mod workers;
 
 pub(super) use call_site::JobKind;
 pub(super) use counts::{Counts, Ending};
+pub(super) use inbox::WakeDriver;
 pub(super) use jobs::DroppedJob;
 pub(super) use lifecycle::{Caller, GroupOutcome, Rejected, StopReason};
 pub(super) use slab::CHUNK;

@@ -73,12 +73,16 @@ impl ReadyQueue {
         self.overtaking.shrink_to(2 * self.overtaking.len());
     }
 
-    /// The next job in release order takes a slot, if one is free.
-    pub(super) fn take(&mut self, mut live: impl FnMut(&Entry) -> bool) -> Option<Entry> {
+    /// The next job in release order takes a slot, if one is free. `claim` claims it, and is `None` for a stale entry.
+    pub(super) fn take<T>(
+        &mut self,
+        mut claim: impl FnMut(&Entry) -> Option<T>,
+    ) -> Option<(Entry, T)> {
         if self.startable() == 0 {
             return None;
         }
-        let entry = std::iter::from_fn(|| self.pop()).find(|entry| live(entry))?;
+        let mut entries = std::iter::from_fn(|| self.pop());
+        let taken = entries.find_map(|entry| Some((entry, claim(&entry)?)))?;
         // The entry was the one that speaks for its job, so the slot is taken for a job that is there: a stale entry
         // never takes one.
         self.waiting -= 1;
@@ -86,7 +90,7 @@ impl ReadyQueue {
         if self.waiting == 0 {
             self.clear();
         }
-        Some(entry)
+        Some(taken)
     }
 
     fn pop(&mut self) -> Option<Entry> {
@@ -162,8 +166,12 @@ mod tests {
         ready
     }
 
+    fn next(ready: &mut ReadyQueue) -> Option<Entry> {
+        ready.take(|_| Some(())).map(|(entry, ())| entry)
+    }
+
     fn drain(ready: &mut ReadyQueue) -> Vec<u64> {
-        std::iter::from_fn(|| ready.take(|_| true))
+        std::iter::from_fn(|| next(ready))
             .map(|entry| entry.sequence.job())
             .collect()
     }
@@ -171,11 +179,11 @@ mod tests {
     #[test]
     fn jobs_are_taken_in_order_and_only_into_free_slots() {
         let mut ready = ready(2, 3);
-        assert_eq!(ready.take(|_| true), Some(entry(0, 0)));
-        assert_eq!(ready.take(|_| true), Some(entry(0, 1)));
-        assert_eq!(ready.take(|_| true), None);
+        assert_eq!(next(&mut ready), Some(entry(0, 0)));
+        assert_eq!(next(&mut ready), Some(entry(0, 1)));
+        assert_eq!(next(&mut ready), None);
         ready.free_slot();
-        assert_eq!(ready.take(|_| true), Some(entry(0, 2)));
+        assert_eq!(next(&mut ready), Some(entry(0, 2)));
     }
 
     #[test]
@@ -201,8 +209,8 @@ mod tests {
     fn a_stale_entry_is_passed_over() {
         let mut ready = ready(9, 2);
         ready.remove();
-        let taken = ready.take(|found| found.sequence != Sequence::first(0));
-        assert_eq!(taken, Some(entry(0, 1)));
+        let taken = ready.take(|found| (found.sequence != Sequence::first(0)).then_some(7));
+        assert_eq!(taken, Some((entry(0, 1), 7)));
         assert_eq!((ready.waiting(), ready.running()), (0, 1));
     }
 

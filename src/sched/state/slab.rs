@@ -437,6 +437,12 @@ impl Slab {
             .is_some_and(|slot| slot.is_spoken_for_by(entry, Stage::Released))
     }
 
+    /// The slot of a released job, if the entry still speaks for it.
+    pub(super) fn released_mut(&mut self, entry: &Entry) -> Option<&mut Slot> {
+        self.peek_mut(entry.slot)
+            .filter(|slot| slot.is_spoken_for_by(entry, Stage::Released))
+    }
+
     /// The entry of a job that waits for its time.
     pub(super) fn waiting(&self, index: u32) -> Option<Entry> {
         let slot = self.peek(index)?;
@@ -491,10 +497,13 @@ impl Slab {
         }
     }
 
+    pub(super) fn has_emptied(&self) -> bool {
+        !self.emptied.0.is_empty()
+    }
+
     /// Takes the storage that has become empty since the last call, to be dropped after the lock.
-    pub(super) fn take_emptied(&mut self) -> Option<Emptied> {
-        let some = !self.emptied.0.is_empty();
-        some.then(|| std::mem::take(&mut self.emptied))
+    pub(super) fn take_emptied(&mut self) -> Emptied {
+        std::mem::take(&mut self.emptied)
     }
 
     /// Returns how many chunks there are, for a walk that lets go of the lock between them.
@@ -676,8 +685,8 @@ mod tests {
     #[test]
     fn what_has_become_empty_is_handed_out_to_be_dropped() {
         let (mut slots, numbers) = filled(2 * BLOCK * PAGE);
-        let slots_of = |emptied: Option<Emptied>| -> Vec<usize> {
-            let all = emptied.unwrap_or_default().0.into_iter();
+        let slots_of = |emptied: Emptied| -> Vec<usize> {
+            let all = emptied.0.into_iter();
             let sizes = all.map(|storage| match storage {
                 Storage::Page(page) => page.slots.capacity(),
                 Storage::Block(block) => block.pages.len() * PAGE,

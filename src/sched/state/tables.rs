@@ -138,10 +138,15 @@ impl Tables {
         }
     }
 
+    pub(super) fn has_released(&self) -> bool {
+        let inner = self.0.as_ref();
+        inner.is_some_and(|inner| !inner.released.is_empty())
+    }
+
     /// Tables that no row holds any more, to be dropped outside of the lock.
-    pub(in crate::sched) fn take_released(&mut self) -> Option<Vec<Arc<dyn RowTable>>> {
-        let inner = self.0.as_mut().filter(|inner| !inner.released.is_empty());
-        inner.map(|inner| std::mem::take(&mut inner.released))
+    pub(super) fn take_released(&mut self) -> Vec<Arc<dyn RowTable>> {
+        let inner = self.0.as_mut();
+        inner.map_or_else(Vec::new, |inner| std::mem::take(&mut inner.released))
     }
 
     /// All that are there, to be cleared.

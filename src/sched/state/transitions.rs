@@ -15,7 +15,7 @@ use crate::common::waiters::Waiters;
 
 use super::call_site::JobKind;
 use super::counts::{Counts, Ending};
-use super::inbox::Inbox;
+use super::inbox::{Inbox, WakeDriver};
 use super::jobs::{DroppedJob, EndedRun, Jobs, Reset};
 use super::lifecycle::{GroupOutcome, Lifecycle, StopReason};
 use super::workers::{Registration, WorkerState, Workers};
@@ -32,7 +32,7 @@ use crate::sched::woken::WokenJobs;
 #[must_use]
 pub(in crate::sched) struct Effects {
     /// Wake the driver.
-    pub(in crate::sched) driver: Option<Waker>,
+    pub(in crate::sched) driver: Option<WakeDriver>,
     /// Wake the parked worker.
     pub(in crate::sched) worker: Option<Waker>,
     /// Wake these, who wait for a group that has drained or ended.
@@ -328,12 +328,13 @@ impl State {
 
     /// Claims a worker's part of the jobs that were woken, so that the others find some too. How many.
     fn claim_woken(&mut self, local: &LocalQueue) -> usize {
+        let Some(woken) = self.woken.as_ref().filter(|woken| woken.len() > 0) else {
+            return 0;
+        };
         // With a limit one job is claimed at a time: it does not wait for many others while it could run.
         let others_start = self.jobs.is_limited() && self.startable() > 0;
         let most = if others_start { FEW_WOKEN } else { MOST_WOKEN };
-        let share = self.workers.share_of(self.woken_jobs(), most);
-        let woken = self.woken.as_ref();
-        woken.map_or(0, |woken| local.claim_woken(woken, share))
+        local.claim_woken(woken, self.workers.share_of(woken.len(), most))
     }
 
     /// A job is at its first await, and will be found at that place. False if it is to be aborted.
@@ -716,7 +717,7 @@ mod tests {
         let mut worker = Registration::new();
         let (claimed, _) = state.claim(&mut worker, now, false, Waker::noop(), &mut effects);
         assert_eq!(claimed, ClaimResult::Jobs);
-        let Some(Task::Start(claim)) = worker.local.next(None, || now) else {
+        let Some(Task::Start(claim)) = worker.local.next(None, |_| now) else {
             panic!("one is claimed");
         };
         state.runtime_gone(&mut effects);

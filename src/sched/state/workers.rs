@@ -335,7 +335,7 @@ mod tests {
         /// Claims `count` jobs and starts one.
         fn starts_one_of(&self, count: usize) {
             self.local.push(count, (0..count as u32).map(claim));
-            assert!(self.local.next(None, || at(0)).is_some());
+            assert!(self.local.next(None, |_| at(0)).is_some());
         }
     }
 

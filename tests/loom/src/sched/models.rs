@@ -26,7 +26,7 @@ use super::state::GroupOutcome;
 use super::state::JobKind;
 use super::state::Workers;
 use super::state::{Caller, StopReason};
-use super::state::{State, Turn};
+use super::state::{Effects, State, Turn};
 use super::stats::Stats;
 use super::worker;
 use super::yield_now::yield_now;
@@ -355,14 +355,19 @@ async fn drive(group: &Group, mut now: Timestamp, mut sweep: Option<Sweep>) {
             if slept {
                 return Poll::Ready(None);
             }
-            let (start, until) = shared.enter(|state, effects| {
-                let start = state.release(&mut batch, &mut queue, now, effects);
+            let mut effects = Effects::default();
+            let mut timer = shared.driver.lock().unwrap();
+            let (start, until) = shared.with(|state| {
+                let start = state.release(&mut batch, &mut queue, now, &mut effects);
                 if busy {
                     return (start, None);
                 }
                 state.inbox.set_queue_stats(queue.next(), queue.len());
                 (start, state.park(queue.next_wake(), cx.waker()))
             });
+            *timer = Some(cx.waker().clone());
+            drop(timer);
+            shared.apply(effects);
             worker::start(shared, start);
             slept = until == Some(Timestamp::NEVER);
             if slept {

@@ -2,17 +2,20 @@
 //! clock stands still.
 
 use std::sync::Arc;
+use std::task::Waker;
 
 use super::error::JobPanic;
 use super::local_queue::Claim;
 use super::rt::{Mutex, Runtime};
 use super::state::DroppedJob;
-use super::state::{Effects, State};
+use super::state::{Effects, State, WakeDriver};
 use crate::common::panic::{self, Payload};
 use crate::common::time::{Clock, Timestamp};
 
 pub(super) struct Shared {
     state: Mutex<State>,
+    /// Stands for the timer, whose time has always come. The driver holds it while it parks.
+    pub(super) driver: Mutex<Option<Waker>>,
     pub(super) clock: Clock,
     pub(super) runtime: Runtime,
     pub(super) is_limited: bool,
@@ -23,6 +26,7 @@ impl Shared {
         Arc::new(Shared {
             is_limited: state.jobs.is_limited(),
             state: Mutex::new(state),
+            driver: Mutex::default(),
             clock: Clock::new(tokio::time::Instant::now()),
             runtime: Runtime::new(),
         })
@@ -36,11 +40,12 @@ impl Shared {
     }
 
     pub(super) fn apply(&self, effects: Effects) {
-        let wakers = effects
-            .driver
-            .into_iter()
-            .chain(effects.worker)
-            .chain(effects.wake);
+        let driver = match effects.driver {
+            Some(WakeDriver::Now(waker)) => Some(waker),
+            Some(WakeDriver::At(_)) => self.driver.lock().unwrap().clone(),
+            None => None,
+        };
+        let wakers = driver.into_iter().chain(effects.worker).chain(effects.wake);
         wakers.for_each(std::task::Waker::wake);
     }
 
