@@ -409,10 +409,10 @@ impl Engine {
             rescan,
             ..
         } = self.settings;
-        self.watch_clock().await?;
+        // The time that was compared with the clock that cannot be set: it may be set at any moment after that.
+        let now = self.watch_clock().await?;
         // Before any lease is taken back: this worker may have stood still for longer than its own.
         self.renew_with(&*self.store).await?;
-        let now = self.clock.now();
         if !self.is_quiet() {
             for lost in self.limited(self.store.reclaim(now, crashes)).await? {
                 tracing::warn!(job = %lost.id, state = %lost.state, "a job lost its worker");
@@ -495,8 +495,8 @@ impl Engine {
     }
 
     /// Notices when the clock was set. Leases of others are left alone for as long as one lasts then: they may look
-    /// expired, and their workers have had no chance to renew them.
-    async fn watch_clock(&self) -> Result<(), StoreError> {
+    /// expired, and their workers have had no chance to renew them. Returns the time that was looked at.
+    async fn watch_clock(&self) -> Result<Micros, StoreError> {
         let set = self.limited(self.store.set_clock()).await?;
         let (now, local) = (self.clock.now(), Instant::now());
         let before = lock(&self.last_look).replace((now, local));
@@ -516,7 +516,7 @@ impl Engine {
             let until = local.checked_add(self.settings.lease);
             *lock(&self.quiet_until) = until;
         }
-        Ok(())
+        Ok(now)
     }
 
     fn is_quiet(&self) -> bool {
