@@ -19,7 +19,7 @@ const SHOWN: usize = 20;
 const OFTEN: Duration = Duration::from_millis(400);
 
 /// Looking takes at most one part in this many of the time.
-const SELDOM: u32 = 12;
+const SELDOM: u32 = 20;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
