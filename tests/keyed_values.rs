@@ -82,6 +82,108 @@ async fn a_removed_value_is_given_back_once_and_not_handled() {
     assert_eq!(log.len(), 0);
 }
 
+/// Most slots of removed entries are freed later, some at a time; nobody sees that.
+#[tokio::test(start_paused = true)]
+async fn what_was_removed_counts_as_cancelled_at_once_however_many_it_is() {
+    let keyed = KeyedGroup::with_handler(|_, _: u32, _: u32| async {});
+    for key in 0..100 {
+        keyed.insert_after(key, key, HOUR, Replace);
+    }
+    let group: &schedgroup::Handle = keyed.as_ref();
+    for removed in [1, 2, 15, 16, 17, 18, 40, 99, 100] {
+        for key in 0..removed {
+            keyed.remove(&key);
+        }
+        let (stats, left) = (keyed.stats(), 100 - removed as usize);
+        assert_eq!((stats.pending, stats.cancelled), (left, removed.into()));
+        assert_eq!(keyed.len(), left);
+    }
+    assert!(!group.is_closed());
+    keyed.wait().await.unwrap();
+    let stats = keyed.stats();
+    assert_eq!((stats.finished, stats.cancelled), (0, 100));
+}
+
+/// A worker has claimed them by then, and finds out as it is about to start them.
+#[tokio::test(start_paused = true)]
+async fn what_a_handler_removes_of_what_is_due_with_it_is_cancelled_and_not_handled() {
+    for limit in [1, usize::MAX] {
+        let log = Log::new();
+        let handled = log.clone();
+        let keyed = KeyedGroup::builder().max_running(limit).build_with(
+            move |context: KeyedContext<u32, u32>, key, value| {
+                let removed: Vec<_> = (5..25).filter_map(|key| context.remove(&key)).collect();
+                let expected: &[u32] = if key == 0 {
+                    &Vec::from_iter(5..25)
+                } else {
+                    &[]
+                };
+                assert_eq!(removed, expected, "of {key}");
+                handled.job((key, value))
+            },
+        );
+        for key in 0..30 {
+            keyed.insert_after(key, key, ms(5), Replace);
+        }
+        keyed.wait().await.unwrap();
+        let stats = keyed.stats();
+        assert_eq!((stats.finished, stats.cancelled), (10, 20), "limit {limit}");
+        let keys: Vec<u32> = log.take().iter().map(|((key, _), _)| *key).collect();
+        assert_eq!(keys, Vec::from_iter((0..5).chain(25..30)), "limit {limit}");
+    }
+}
+
+/// The driver drops what is not due, some thousands a turn, and the values stay. What is removed in between was the last
+/// that the group held.
+#[tokio::test(start_paused = true)]
+async fn a_group_that_is_shut_down_ends_with_the_removal_of_its_last_entries() {
+    const ALL: u32 = 50_000;
+    let keyed = KeyedGroup::with_handler(|_, _: u32, _: u32| async {});
+    for key in 0..ALL {
+        keyed.insert_after(key, key, HOUR, Replace);
+    }
+    let end = keyed.shutdown(HOUR);
+    let left = loop {
+        tokio::task::yield_now().await;
+        let pending = keyed.stats().pending as u32;
+        if pending < ALL / 2 {
+            break pending;
+        }
+    };
+    assert!(left > 100, "{left}");
+    // Those that the driver comes to last.
+    for key in ALL - left..ALL {
+        assert_eq!(keyed.remove(&key), Some(key));
+    }
+    let (report, values) = bounded(end).await;
+    assert_eq!(report.dropped, ALL as usize);
+    assert_eq!(values.len() as u32, ALL - left);
+}
+
+/// A slot is the next job's only when nothing is left of the former: not of a noted cancel either.
+#[tokio::test(start_paused = true)]
+async fn entries_that_come_and_go_in_turn_run_each_at_its_time() {
+    let log = Log::new();
+    let handled = log.clone();
+    let keyed = KeyedGroup::with_handler(move |_, key, value| handled.job((key, value)));
+    let open = 100;
+    for key in 0..3_000 {
+        keyed.insert_after(key, key, HOUR, Replace);
+        if key >= open && key % 7 != 0 {
+            assert_eq!(keyed.remove(&(key - open)), Some(key - open));
+        }
+    }
+    let left: Vec<u32> = (0..3_000)
+        .filter(|key| key + open >= 3_000 || (key + open) % 7 == 0)
+        .collect();
+    assert_eq!(keyed.stats().pending, left.len());
+    keyed.wait().await.unwrap();
+    let handled = log.take();
+    assert!(handled.iter().all(|(_, at)| *at == HOUR));
+    let keys: Vec<u32> = handled.iter().map(|((key, _), _)| *key).collect();
+    assert_eq!(keys, left);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_value_can_be_looked_at_and_changed() {
     let (keyed, log) = logging();

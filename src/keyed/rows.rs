@@ -175,6 +175,11 @@ impl<K, V> Rows<K, V> {
         Some(self.room(number)?.hashes[(number % PAGE) as usize])
     }
 
+    /// The hashes of rows that are there.
+    pub(super) fn hashes(&self) -> impl Fn(u32) -> u32 + '_ {
+        |row| self.hash(row).expect("what is in the index has a row")
+    }
+
     pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut Row<K, V>> {
         let page = self.pages.get_mut((number / PAGE) as usize)?;
         Some(&mut page.room.as_mut()?.rows[(number % PAGE) as usize])

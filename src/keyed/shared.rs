@@ -1,7 +1,6 @@
 //! What a keyed group, its handles and its entries share: the lock, and every verb under it.
 
 use std::borrow::Borrow;
-use std::future::ready;
 use std::hash::{BuildHasher, Hash};
 use std::panic::Location;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -16,7 +15,7 @@ use super::table::Table;
 use crate::Handle;
 use crate::common::panic::{self, Payload};
 use crate::common::time::Timestamp;
-use crate::sched::{JobFuture, RowKey, RowTable, Run, TableId};
+use crate::sched::{Cancels, JobFuture, RowKey, RowTable, Run, TableId};
 
 /// What runs when an entry expires. It keeps the duty until its run has ended.
 pub(super) type Handler<K, V, S> =
@@ -36,6 +35,7 @@ pub(super) type Exclusive<K> = Option<fn(K) -> SharedKey<K>>;
 #[repr(align(64))]
 pub(super) struct Keys<K, V, S> {
     id: TableId,
+    cancels: Arc<Cancels>,
     /// As of one of the group's jobs.
     group: Handle,
     hasher: S,
@@ -110,7 +110,7 @@ impl<K, V, S> Keys<K, V, S> {
             return None;
         }
         for (key, value, slot) in (first..first + PAGE).filter_map(|row| guard.table.take(row)) {
-            rows.cancel(slot, self.id);
+            rows.cancel(slot);
             taken.push((key, value));
         }
         Some(taken)
@@ -211,6 +211,7 @@ where
     ) -> Arc<Keys<K, V, S>> {
         Arc::new_cyclic(|keys: &Weak<Keys<K, V, S>>| Keys {
             id: group.register(Weak::clone(keys) as Weak<dyn RowTable>),
+            cancels: group.cancels(),
             group: group.of_jobs(),
             hasher,
             exclusive,
@@ -289,7 +290,7 @@ where
         }
     }
 
-    fn start(self: Arc<Self>, row: u32, slot: u32, run: Run) -> JobFuture {
+    fn start(self: Arc<Self>, row: u32, slot: u32, run: Run) -> Option<JobFuture> {
         let mut guard = self.lock();
         let table = &mut guard.table;
         let (key, value, duty) = if let Some((key, value)) = table.start_run(row, slot) {
@@ -303,10 +304,10 @@ where
             (key, value, None)
         } else {
             // It was removed or replaced just as it was about to start.
-            return Box::pin(ready(()));
+            return None;
         };
         let context = KeyedContext::new(Arc::clone(&self), run);
-        (self.handler)(context, key.into_key(), value, duty)
+        Some((self.handler)(context, key.into_key(), value, duty))
     }
 
     fn clear(&self) {
@@ -362,20 +363,7 @@ where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        self.find_hashed(self.hash(key), key, then)
-    }
-
-    #[track_caller]
-    fn find_hashed<Q, R>(
-        self,
-        hash: u32,
-        key: &Q,
-        then: impl FnOnce(&mut Table<K, V>, u32, &mut crate::sched::Rows<'_>) -> R,
-    ) -> Option<R>
-    where
-        K: Borrow<Q>,
-        Q: Eq + Hash + ?Sized,
-    {
+        let hash = self.hash(key);
         let mut rows = self.group.rows();
         let mut guard = self.keys.lock();
         let row = guard.table.find(hash, |known| known.borrow() == key)?;
@@ -569,12 +557,18 @@ where
         Q: Eq + Hash + ?Sized,
     {
         let hash = self.hash(key);
-        let taken = self.find_hashed(hash, key, |table, row, rows| {
-            let (key, value, slot) = table.take_of(hash, row)?;
-            rows.cancel(slot, self.keys.id);
-            Some((key, value))
-        });
-        let (key, value) = taken??;
+        // Mostly the group is not needed for it.
+        let mut rows = None;
+        let mut guard = self.keys.lock();
+        let table = &mut guard.table;
+        let (key, value, slot) = table.remove(hash, |known| known.borrow() == key)?;
+        // Who takes the group's lock next finds it done. The last one is done now, so that nothing is left behind.
+        if table.len() == 0 || !self.keys.cancels.note(slot) {
+            let rows = rows.get_or_insert_with(|| self.group.rows());
+            rows.cancel(slot);
+        }
+        drop(guard);
+        drop(rows);
         drop_key(key);
         Some(value)
     }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 
-use super::index::Index;
+use super::index::{Found, Index};
 use super::key::{SharedKey, TakenKey};
 use super::rows::{Row, Rows, Run};
 use crate::common::time::Timestamp;
@@ -67,17 +67,23 @@ impl<K, V> Table<K, V> {
     }
 
     /// The row of what is pending for a key.
-    pub(super) fn find(&self, hash: u32, mut is: impl FnMut(&K) -> bool) -> Option<u32> {
-        self.index.find(hash, |row| {
+    pub(super) fn find(&self, hash: u32, is: impl FnMut(&K) -> bool) -> Option<u32> {
+        self.search(hash, is).map(|found| found.row)
+    }
+
+    fn search(&self, hash: u32, mut is: impl FnMut(&K) -> bool) -> Option<Found> {
+        self.index.search(hash, |row| {
+            // A processor reads hash and key at the same time; and the next insert, which gets this row if it is taken
+            // out, writes both.
             let key = self.rows.get(row).and_then(Row::pending_key);
-            key.is_some_and(&mut is)
+            self.rows.hash(row) == Some(hash) && key.is_some_and(&mut is)
         })
     }
 
     /// The row of the run of a key.
     pub(super) fn find_run(&self, hash: u32, mut is: impl FnMut(&K) -> bool) -> Option<u32> {
         self.index.find(hash, |row| match self.rows.get(row) {
-            Some(Row::Run(run, _)) => is(run.key.key()),
+            Some(Row::Run(run, _)) => self.rows.hash(row) == Some(hash) && is(run.key.key()),
             _ => false,
         })
     }
@@ -120,7 +126,7 @@ impl<K, V> Table<K, V> {
     /// Adds the row of a key that has nothing pending.
     pub(super) fn insert(&mut self, hash: u32, key: K, value: V, slot: u32) -> u32 {
         let row = self.rows.insert(hash, Row::Own(key, value, slot, false));
-        self.index.insert(hash, row);
+        self.index.insert(hash, row, self.rows.hashes());
         self.len += 1;
         row
     }
@@ -129,7 +135,7 @@ impl<K, V> Table<K, V> {
     pub(super) fn expire(&mut self, row: u32) -> Option<()> {
         let hash = self.rows.hash(row)?;
         if self.rows.get_mut(row)?.expire() {
-            self.index.remove(hash, row);
+            self.index.remove(hash, row, self.rows.hashes());
             self.is_pending_no_more(row);
         }
         Some(())
@@ -160,20 +166,28 @@ impl<K, V> Table<K, V> {
     pub(super) fn take(&mut self, row: u32) -> Option<(TakenKey<K>, V, u32)> {
         self.value(row)?;
         let hash = self.rows.hash(row)?;
-        self.take_by(row, |index| index.remove_later(hash, row))
+        self.take_by(row, |index, rows| {
+            index.remove_later(hash, row, rows.hashes());
+        })
     }
 
-    /// The same, for a caller who has looked for the key just now.
-    pub(super) fn take_of(&mut self, hash: u32, row: u32) -> Option<(TakenKey<K>, V, u32)> {
-        self.take_by(row, |index| index.remove(hash, row))
+    /// Takes what is pending for a key, with the slot of its job.
+    pub(super) fn remove(
+        &mut self,
+        hash: u32,
+        is: impl FnMut(&K) -> bool,
+    ) -> Option<(TakenKey<K>, V, u32)> {
+        let found = self.search(hash, is)?;
+        self.take_by(found.row, |index, rows| {
+            index.remove_found(hash, &found, rows.hashes());
+        })
     }
 
     fn take_by(
         &mut self,
         row: u32,
-        unlink: impl FnOnce(&mut Index),
+        unlink: impl FnOnce(&mut Index, &Rows<K, V>),
     ) -> Option<(TakenKey<K>, V, u32)> {
-        self.value(row)?;
         let (key, value, slot, expired) = match self.rows.remove(row)? {
             Row::Own(key, value, slot, expired) => (TakenKey::Own(key), value, slot, expired),
             Row::Shared(key, value, slot, expired) => {
@@ -182,7 +196,7 @@ impl<K, V> Table<K, V> {
             Row::Vacant(_) | Row::Run(..) => return None,
         };
         if !expired {
-            unlink(&mut self.index);
+            unlink(&mut self.index, &self.rows);
             self.is_pending_no_more(row);
         }
         Some((key, value, slot))
@@ -210,7 +224,7 @@ impl<K, V> Table<K, V> {
             blocked: Vec::new(),
         };
         *place = Row::Run(Box::new(run), slot);
-        self.index.insert(hash, row);
+        self.index.insert(hash, row, self.rows.hashes());
         Some(())
     }
 
@@ -242,7 +256,7 @@ impl<K, V> Table<K, V> {
         let hash = self.rows.hash(row)?;
         match self.rows.remove(row)? {
             Row::Run(run, _) => {
-                self.index.remove(hash, row);
+                self.index.remove(hash, row, self.rows.hashes());
                 Some(run)
             }
             _ => None,

@@ -129,7 +129,7 @@ impl Driver {
         let (turn, entries, chunk) = self.shared.enter(|state, effects| {
             state.inbox.set_queue_stats(head, queued);
             let turn = state.turn(now, cancelled, empty, effects);
-            let entries = state.jobs.entries(slots);
+            let entries = state.jobs.entries(slots.iter().copied());
             (
                 turn,
                 entries,
@@ -316,7 +316,7 @@ fn cascade_near(shared: &Shared, queue: &mut Queue, now: Timestamp, most: usize)
     let mut moved = 0;
     while let Some(slots) = queue.cascade(now, LOOKED_UP) {
         moved += slots.len();
-        let entries = shared.with(|state| state.jobs.entries(slots));
+        let entries = shared.with(|state| state.jobs.entries(slots.iter().copied()));
         queue.extend(entries);
         if moved >= most {
             return true;

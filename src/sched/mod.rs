@@ -29,6 +29,7 @@
 
 mod awaiting;
 mod builder;
+mod cancels;
 mod context;
 mod driver;
 mod dropped_handle;
@@ -56,6 +57,7 @@ mod worker;
 mod yield_now;
 
 pub use builder::Builder;
+pub(crate) use cancels::Cancels;
 pub use context::JobContext;
 pub use error::{JobError, JobPanic, ScheduleError, WaitError};
 pub use group::Group;

@@ -6,23 +6,26 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::cancels::Cancels;
 use super::error::ScheduleError;
 use super::handle::Handle;
 use super::runnable::{RowKey, RowTable, TableId};
 use super::schedule::hand_back;
 use super::shared::Shared;
-use super::state::{Caller, Effects};
+use super::state::{Caller, Effects, State};
 use crate::common::time::Timestamp;
 
 /// Jobs that are rows of a table, as the table sees them. It calls under its own lock.
 ///
 /// The effects of the group's transitions, as to wake the tasks that wait for its end, are applied when this is
-/// dropped. So it is made before the table's lock is taken, and dropped after that is free again, also when user code
-/// panics.
+/// dropped, and so are storage and other tables that they leave behind. So it is made before the table's lock is taken,
+/// and dropped after that is free again, also when user code panics.
 pub(crate) struct Rows<'a> {
     shared: &'a Arc<Shared>,
     caller: Caller,
     effects: Effects,
+    /// Something is to be dropped.
+    left: bool,
 }
 
 impl Handle {
@@ -31,6 +34,7 @@ impl Handle {
             shared: self.shared(),
             caller: self.submitter().caller,
             effects: Effects::default(),
+            left: false,
         }
     }
 
@@ -40,8 +44,15 @@ impl Handle {
     }
 
     pub(crate) fn register(&self, table: Weak<dyn RowTable>) -> TableId {
-        self.shared()
-            .with(|state| state.jobs.tables.register(table))
+        self.shared().with(|state| state.register(table))
+    }
+
+    /// Where a table of this group notes cancels.
+    pub(crate) fn cancels(&self) -> Arc<Cancels> {
+        let cancels = self
+            .shared()
+            .with(|state| state.jobs.tables.cancels().cloned());
+        cancels.expect("a table is registered")
     }
 
     pub(crate) fn unregister(&self, table: TableId) {
@@ -71,12 +82,37 @@ impl Handle {
 }
 
 impl Rows<'_> {
+    fn with<R>(&mut self, transition: impl FnOnce(&mut State, Caller, &mut Effects) -> R) -> R {
+        self.insert_with(|state, caller, effects| {
+            if let Some(driver) = state.apply_cancels() {
+                effects.driver = Some(driver);
+            }
+            transition(state, caller, effects)
+        })
+    }
+
+    /// The same for an insert, before which not all that is noted has to be done.
+    fn insert_with<R>(
+        &mut self,
+        transition: impl FnOnce(&mut State, Caller, &mut Effects) -> R,
+    ) -> R {
+        let Rows {
+            shared,
+            caller,
+            effects,
+            left,
+        } = self;
+        shared.with_table(|state| {
+            let result = transition(state, *caller, effects);
+            *left |= state.jobs.has_unused();
+            result
+        })
+    }
+
     /// Fails if the group rejects jobs.
-    pub(crate) fn admit(&self) -> Result<(), ScheduleError<()>> {
+    pub(crate) fn admit(&mut self) -> Result<(), ScheduleError<()>> {
         let cancelled = self.shared.is_cancelled();
-        let admitted = self
-            .shared
-            .with(|state| state.lifecycle.admit(self.caller, cancelled));
+        let admitted = self.with(|state, caller, _| state.lifecycle.admit(caller, cancelled));
         admitted.map_err(|rejected| hand_back((rejected, ())))
     }
 
@@ -90,12 +126,14 @@ impl Rows<'_> {
         site: &'static Location<'static>,
     ) -> Option<u32> {
         let cancelled = self.shared.is_cancelled();
-        let effects = &mut self.effects;
-        self.shared.with(|state| {
-            state.lifecycle.admit(self.caller, cancelled).ok()?;
+        self.insert_with(|state, caller, effects| {
+            if let Some(driver) = state.apply_many_cancels() {
+                effects.driver = Some(driver);
+            }
+            state.lifecycle.admit(caller, cancelled).ok()?;
             let slot = state.insert_row(at, key, table, site, effects);
             if let Some(former) = former {
-                state.cancel_row(former, key.table, effects);
+                state.cancel_row(former, effects);
             }
             Some(slot)
         })
@@ -111,10 +149,10 @@ impl Rows<'_> {
         slot: u32,
         site: &'static Location<'static>,
     ) -> Option<u32> {
-        let (shared, effects) = (self.shared, &mut self.effects);
+        let shared = self.shared;
         let cancelled = shared.is_cancelled();
-        shared.with(|state| {
-            state.lifecycle.admit(self.caller, cancelled).ok()?;
+        self.with(|state, caller, effects| {
+            state.lifecycle.admit(caller, cancelled).ok()?;
             if !state.is_pending_row(slot) {
                 return Some(state.insert_row(at, key, table, site, effects));
             }
@@ -124,19 +162,17 @@ impl Rows<'_> {
         })
     }
 
-    /// Cancels the job of a row, if it has not started.
-    pub(crate) fn cancel(&mut self, slot: u32, table: TableId) {
-        let effects = &mut self.effects;
-        self.shared
-            .with(|state| state.cancel_row(slot, table, effects));
+    /// Cancels the job of a row, if it has not started, and takes the group's lock for it.
+    pub(crate) fn cancel(&mut self, slot: u32) {
+        self.with(|state, _, effects| state.cancel_row(slot, effects));
     }
 
     /// Moves the job of a row. Returns `true` if the move will be honoured; otherwise it is just being started, or
     /// the group has ended.
     pub(crate) fn reset(&mut self, slot: u32, at: impl FnOnce(Timestamp) -> Timestamp) -> bool {
-        let (shared, effects) = (self.shared, &mut self.effects);
+        let shared = self.shared;
         !shared.is_cancelled()
-            && shared.with(|state| {
+            && self.with(|state, _, effects| {
                 state.is_pending_row(slot) && {
                     let at = at(state.jobs.deadline(slot));
                     state.reset(slot, at, || shared.now(), effects)
@@ -145,32 +181,34 @@ impl Rows<'_> {
     }
 
     /// Returns the instant at which the job of a row is due, if it has one.
-    pub(crate) fn deadline(&self, slot: u32) -> Option<Timestamp> {
-        self.shared.with(|state| state.jobs.row_deadline(slot))
+    pub(crate) fn deadline(&mut self, slot: u32) -> Option<Timestamp> {
+        self.with(|state, _, _| state.jobs.row_deadline(slot))
     }
 
     /// Gives the job of a row back that may not start before it is unblocked.
     pub(crate) fn block(&mut self, slot: u32, key: RowKey, table: &Arc<dyn RowTable>) {
-        let effects = &mut self.effects;
-        self.shared
-            .with(|state| state.block(slot, key, table, effects));
+        self.with(|state, _, effects| state.block(slot, key, table, effects));
     }
 
     pub(crate) fn unblock(&mut self, slot: u32) {
-        let effects = &mut self.effects;
-        self.shared.with(|state| state.unblock(slot, effects));
+        self.with(|state, _, effects| state.unblock(slot, effects));
     }
 
     /// Stops the run of a row at its next await.
     pub(crate) fn abort(&mut self, slot: u32) {
-        let effects = &mut self.effects;
-        let pending = self.shared.with(|state| state.abort(slot, effects));
+        let pending = self.with(|state, _, effects| state.abort(slot, effects));
         debug_assert!(pending.is_none(), "it runs");
     }
 }
 
 impl Drop for Rows<'_> {
     fn drop(&mut self) {
-        self.shared.apply(std::mem::take(&mut self.effects));
+        // Most calls have none.
+        if !self.effects.is_empty() {
+            self.shared.apply(std::mem::take(&mut self.effects));
+        }
+        if self.left {
+            self.shared.with(|_| ());
+        }
     }
 }

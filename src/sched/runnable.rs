@@ -56,8 +56,9 @@ pub(crate) trait RowTable: Send + Sync {
     /// blocked one, and unblocks it later. `me` is the table itself. A panic of user code ends the job.
     fn may_start(&self, me: &Arc<dyn RowTable>, row: u32, slot: u32) -> Result<bool, Payload>;
 
-    /// Begins the run of the row whose job is in `slot`. This is user code: it may panic.
-    fn start(self: Arc<Self>, row: u32, slot: u32, run: Run) -> JobFuture;
+    /// Begins the run of the row whose job is in `slot`; `None` if it was removed or replaced just before. This is user
+    /// code: it may panic.
+    fn start(self: Arc<Self>, row: u32, slot: u32, run: Run) -> Option<JobFuture>;
 
     /// Drops all that is left in it: its group was dropped.
     fn clear(&self);

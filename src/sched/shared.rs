@@ -119,13 +119,8 @@ impl Shared {
 
     /// A look under the lock, or a transition that leaves nothing to be done.
     pub(super) fn with<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
-        #[cfg(test)]
-        self.entered
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = self.dropped_handle.take() {
-            state.jobs.ref_dec(slot);
-        }
+        let mut state = self.lock();
+        let driver = state.apply_cancels();
         let result = transition(&mut state);
         // An allocator may take its time to free it, and all that wait for the lock would wait for that.
         let unused = state.jobs.take_unused();
@@ -136,7 +131,27 @@ impl Shared {
         );
         drop(state);
         drop(unused);
+        if let Some(driver) = driver {
+            self.wake_driver(driver);
+        }
         result
+    }
+
+    /// A transition under the lock of a table too, which deals with noted cancels itself. What it leaves unused is dropped
+    /// by the next one.
+    pub(super) fn with_table<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
+        transition(&mut self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        #[cfg(test)]
+        self.entered
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = self.dropped_handle.take() {
+            state.jobs.ref_dec(slot);
+        }
+        state
     }
 
     /// The handle on a job is dropped.
@@ -170,13 +185,8 @@ impl Shared {
         //
         // A caller that looks at the state between the lock and these may see the end before any of them has
         // happened.
-        match effects.driver {
-            Some(WakeDriver::Now(driver)) => {
-                driver.wake();
-                self.make_stealable();
-            }
-            Some(WakeDriver::At(at)) => self.wake_driver_at(at),
-            None => {}
+        if let Some(driver) = effects.driver {
+            self.wake_driver(driver);
         }
         if let Some(worker) = effects.worker {
             worker.wake();
@@ -188,6 +198,16 @@ impl Shared {
         // Each panic of a waker is caught: one that unwound here would leave the tasks behind it asleep for ever.
         if !effects.wake.is_empty() {
             panic::wake_each(effects.wake);
+        }
+    }
+
+    fn wake_driver(&self, driver: WakeDriver) {
+        match driver {
+            WakeDriver::Now(driver) => {
+                driver.wake();
+                self.make_stealable();
+            }
+            WakeDriver::At(at) => self.wake_driver_at(at),
         }
     }
 

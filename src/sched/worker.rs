@@ -240,15 +240,20 @@ impl Worker {
                     let started = match work {
                         Work::Boxed(runnable) => runnable.start(run),
                         Work::Row(Row { table, key }) => {
-                            Started::Future(table.start(key.row, slot, run))
+                            Started::Future(table.start(key.row, slot, run)?)
                         }
                     };
-                    live.insert(started).poll(&mut cx)
+                    Some(live.insert(started).poll(&mut cx))
                 })
             })
         });
         let outcome = match polled {
-            Ok(Poll::Ready(next)) => match live.take() {
+            // It was cancelled just as it was about to start.
+            Ok(None) => {
+                shared.enter(|state, effects| state.drop_claimed(slot, effects));
+                return None;
+            }
+            Ok(Some(Poll::Ready(next))) => match live.take() {
                 Some(Started::Future(future)) => match panic::discard(future) {
                     // The common case. The slot stays taken until the next claim, which records the ends of a whole
                     // batch in one step; in a group with a limit a batch is one job, so no slot lies idle for it.
@@ -261,7 +266,7 @@ impl Worker {
                     Some(Ok(Some(next)))
                 }
             },
-            Ok(Poll::Pending) => None,
+            Ok(Some(Poll::Pending)) => None,
             Err(payload) => Some(Err(payload)),
         };
         let job = RunningJob {

@@ -23,7 +23,7 @@ use crate::sched::error::JobPanic;
 use crate::sched::job::{JobId, JobState};
 use crate::sched::local_queue::{Claim, Left, LocalQueue};
 use crate::sched::queue::{Entry, Queue, Sequence};
-use crate::sched::runnable::{Row, RowKey, RowTable, Runnable, TableId, Work};
+use crate::sched::runnable::{Row, RowKey, RowTable, Runnable, Work};
 use crate::sched::stats::{JobInfo, Stats};
 
 /// What is left of a job that will not start.
@@ -449,18 +449,39 @@ impl Jobs {
     }
 
     /// Cancels the job of a row, if it has not started. What it held is the table's, and dropped there.
-    pub(super) fn cancel_row(&mut self, slot: u32, table: TableId, workers: &Workers) {
-        if !self.is_pending_row(slot, workers) {
+    pub(super) fn cancel_row(&mut self, slot: u32, workers: &Workers) {
+        let Some(mut job) = self.slab.peek_mut(slot) else {
             return;
+        };
+        if job.stage() == Stage::Claimed {
+            self.recall(slot, workers);
+            // It may have ended, and its page with it.
+            let Some(recalled) = self.slab.peek_mut(slot) else {
+                return;
+            };
+            job = recalled;
         }
-        let job = self.slab.get_mut(slot);
         let stage = job.stage();
-        job.end(JobState::Cancelled);
+        let Some(contents) = job.take_contents(Stage::Ended(JobState::Cancelled)) else {
+            return;
+        };
         self.slab.remove(slot);
-        self.tables.forget(table);
+        if let Contents::Row(Some(key)) = contents {
+            self.tables.forget(key.table);
+        }
         self.pending -= 1;
         self.counts.dropped += 1;
-        self.remove_from_ready(stage);
+        if stage != Stage::Waiting {
+            self.remove_from_ready(stage);
+        }
+    }
+
+    /// The same for some of them, whose lines of memory are waited for together.
+    pub(super) fn cancel_rows(&mut self, slots: &[u32], workers: &Workers) {
+        self.slab.touch(slots.iter().copied());
+        for &slot in slots {
+            self.cancel_row(slot, workers);
+        }
     }
 
     /// A claimed row may not start yet.
@@ -474,7 +495,7 @@ impl Jobs {
         self.tables.block(job.deadline);
     }
 
-    /// A claimed row may not start yet, and never will.
+    /// A claimed row never starts.
     pub(super) fn drop_claimed(&mut self, slot: u32) {
         self.ready.free_slot();
         self.slab.take_control(slot);
@@ -505,6 +526,7 @@ impl Jobs {
         let Some(last) = batch.last().map(|entry| entry.at) else {
             return;
         };
+        self.slab.touch(batch.iter().map(|entry| entry.slot));
         let first_moved = batch.iter().position(|entry| {
             // Cancelled, moved or ended since: the entry is dead, and this is where it is dropped. So is the second of two
             // that say the same: a bucket knows only slots, and a slot is used again.
@@ -798,8 +820,8 @@ impl Jobs {
     }
 
     /// An entry for each of these slots whose job waits for its time.
-    pub(in crate::sched) fn entries(&self, slots: impl IntoIterator<Item = u32>) -> Vec<Entry> {
-        let slots = slots.into_iter();
+    pub(in crate::sched) fn entries(&self, slots: impl Iterator<Item = u32> + Clone) -> Vec<Entry> {
+        self.slab.touch(slots.clone());
         // Nearly all of them are there.
         let mut entries = Vec::with_capacity(slots.size_hint().0);
         entries.extend(slots.filter_map(|slot| self.slab.waiting(slot)));
@@ -854,9 +876,14 @@ impl Jobs {
         self.first_panic.discard_first_panic()
     }
 
+    /// Returns whether anything is not used any more.
+    pub(in crate::sched) fn has_unused(&self) -> bool {
+        self.slab.has_emptied() || self.tables.has_released()
+    }
+
     /// Takes what is not used any more, to be dropped after the lock.
     pub(in crate::sched) fn take_unused(&mut self) -> Option<Unused> {
-        let some = self.slab.has_emptied() || self.tables.has_released();
+        let some = self.has_unused();
         some.then(|| (self.slab.take_emptied(), self.tables.take_released()))
     }
 

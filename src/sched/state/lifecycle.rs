@@ -246,13 +246,17 @@ impl Lifecycle {
     pub(super) fn drain(&mut self) -> bool {
         // A closed group still admits what its running jobs schedule. But here none is running, and a context that
         // outlived its job is rejected from now on, in the same step.
-        let closing = self.has_stopped()
-            || self.is_draining()
-            || self.group_dropped
-            || (self.detached && self.handles == 0);
-        let drains = closing && !self.drained;
+        let drains = self.is_closing() && !self.drained;
         self.drained |= drains;
         drains
+    }
+
+    /// Returns whether the group drains as soon as no job is held.
+    pub(super) fn is_closing(&self) -> bool {
+        self.has_stopped()
+            || self.is_draining()
+            || self.group_dropped
+            || (self.detached && self.handles == 0)
     }
 
     // What follows for its jobs.

@@ -129,6 +129,10 @@ impl Slot {
         )
     }
 
+    fn is_row(&self) -> bool {
+        matches!(self.contents, Contents::Row(_))
+    }
+
     pub(super) fn release(&mut self) {
         self.stage = Stage::Released;
     }
@@ -533,6 +537,10 @@ impl Slab {
     /// The slot of that number, if there is one.
     pub(super) fn peek(&self, index: u32) -> Option<&Slot> {
         self.look();
+        self.find(index)
+    }
+
+    fn find(&self, index: u32) -> Option<&Slot> {
         let (block, page, index) = split(index);
         let page = self.blocks.get(block)?.pages.get(page)?;
         page.slots.get(index as usize)
@@ -544,6 +552,15 @@ impl Slab {
         let (block, page, index) = split(index);
         let page = self.blocks.get_mut(block)?.pages.get_mut(page)?;
         page.slots.get_mut(index as usize)
+    }
+
+    /// Looks at slots that are wanted next and lie far from each other: a processor waits for the lines of memory of all
+    /// of them at the same time.
+    pub(super) fn touch(&self, slots: impl Iterator<Item = u32>) {
+        // A slot may lie in two lines, so that both ends of it are looked at. The compiler cannot know why.
+        let slots = slots.filter_map(|index| self.find(index));
+        let wanted = slots.filter(|slot| slot.is_row() & slot.is_pending());
+        std::hint::black_box(wanted.count());
     }
 
     /// Counts for the tests.

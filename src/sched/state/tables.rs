@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Weak};
 
 use crate::common::time::Timestamp;
+use crate::sched::cancels::Cancels;
 use crate::sched::runnable::{RowTable, TableId};
 
 /// Tables by their numbers.
@@ -16,6 +17,7 @@ use crate::sched::runnable::{RowTable, TableId};
 pub(in crate::sched) struct Tables(Option<Box<Inner>>);
 
 struct Inner {
+    cancels: Arc<Cancels>,
     list: Vec<Option<Registered>>,
     vacant: Vec<TableId>,
     released: Vec<Arc<dyn RowTable>>,
@@ -27,6 +29,7 @@ struct Inner {
 impl Default for Inner {
     fn default() -> Inner {
         Inner {
+            cancels: Arc::new(Cancels::new()),
             list: Vec::new(),
             vacant: Vec::new(),
             released: Vec::new(),
@@ -80,6 +83,11 @@ impl Tables {
         let inner = self.0.as_mut();
         let registered = inner.and_then(|inner| inner.list[id.index()].as_mut());
         registered.expect("a table is registered as long as it is there")
+    }
+
+    /// Where tables note the cancels of their rows.
+    pub(in crate::sched) fn cancels(&self) -> Option<&Arc<Cancels>> {
+        self.0.as_ref().map(|inner| &inner.cancels)
     }
 
     // Rows that are due and wait for their tables.

@@ -7,7 +7,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::panic::Location;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 
 use crate::common::time::{Clock, Timestamp};
@@ -20,6 +20,7 @@ use super::jobs::{DroppedJob, EndedRun, Jobs, Reset};
 use super::lifecycle::{GroupOutcome, Lifecycle, StopReason};
 use super::workers::{Registration, WorkerState, Workers};
 use crate::sched::awaiting::AwaitingJob;
+use crate::sched::cancels::Noted;
 use crate::sched::job::{JobId, JobState};
 use crate::sched::local_queue::{Claim, LocalQueue};
 use crate::sched::queue::{Entry, Queue};
@@ -39,6 +40,12 @@ pub(in crate::sched) struct Effects {
     pub(in crate::sched) wake: Vec<Waker>,
     /// Cancel the group's token.
     pub(in crate::sched) cancel: bool,
+}
+
+impl Effects {
+    pub(in crate::sched) fn is_empty(&self) -> bool {
+        self.driver.is_none() && self.worker.is_none() && self.wake.is_empty() && !self.cancel
+    }
 }
 
 /// The work of the driver in one turn.
@@ -205,6 +212,43 @@ impl State {
 
     // Rows of tables.
 
+    pub(in crate::sched) fn register(&mut self, table: Weak<dyn RowTable>) -> TableId {
+        let id = self.jobs.tables.register(table);
+        self.close_cancels();
+        id
+    }
+
+    /// Frees the slots of the cancels that tables have noted. It comes first in each step but an insert.
+    ///
+    /// Returns the driver's waker if it must be woken to sweep.
+    pub(in crate::sched) fn apply_cancels(&mut self) -> Option<WakeDriver> {
+        let noted = self.jobs.tables.cancels()?.take();
+        self.cancel_noted(&noted)
+    }
+
+    /// The same for an insert, which leaves a few.
+    pub(in crate::sched) fn apply_many_cancels(&mut self) -> Option<WakeDriver> {
+        let cancels = self.jobs.tables.cancels()?;
+        let noted = cancels.are_many().then(|| cancels.take())?;
+        self.cancel_noted(&noted)
+    }
+
+    /// The last cancel drains a group that is to end, in the same step: so no cancel is noted from here on.
+    fn close_cancels(&mut self) -> Option<WakeDriver> {
+        let cancels = self.jobs.tables.cancels()?;
+        let noted = self.lifecycle.is_closing().then(|| cancels.close())?;
+        self.cancel_noted(&noted)
+    }
+
+    fn cancel_noted(&mut self, noted: &Noted) -> Option<WakeDriver> {
+        if noted.slots().is_empty() {
+            return None;
+        }
+        self.jobs.cancel_rows(noted.slots(), &self.workers);
+        let sweep = self.has_too_many_dead();
+        sweep.then(|| self.inbox.notify()).flatten()
+    }
+
     /// Takes an admitted job in that is a row of a table.
     pub(in crate::sched) fn insert_row(
         &mut self,
@@ -225,13 +269,8 @@ impl State {
     }
 
     /// Cancels the job of a row, if it has not started. Its table is the caller's.
-    pub(in crate::sched) fn cancel_row(
-        &mut self,
-        slot: u32,
-        table: TableId,
-        effects: &mut Effects,
-    ) {
-        self.jobs.cancel_row(slot, table, &self.workers);
+    pub(in crate::sched) fn cancel_row(&mut self, slot: u32, effects: &mut Effects) {
+        self.jobs.cancel_row(slot, &self.workers);
         self.call_for_sweep(effects);
         self.check_drained(effects);
     }
@@ -247,9 +286,14 @@ impl State {
         if self.lifecycle.may_start() {
             self.jobs.block(slot, key, table);
         } else {
-            self.jobs.drop_claimed(slot);
-            self.check_drained(effects);
+            self.drop_claimed(slot, effects);
         }
+    }
+
+    /// A claimed row never starts.
+    pub(in crate::sched) fn drop_claimed(&mut self, slot: u32, effects: &mut Effects) {
+        self.jobs.drop_claimed(slot);
+        self.check_drained(effects);
     }
 
     /// A blocked row may start.
@@ -434,6 +478,9 @@ impl State {
         // Called in each step that may be the last one: where a count goes down, and where the group is closed.
         // Since it is the same step, the last end and a `wait` that closes the group cannot miss each other. A mere
         // look that records an end leaves this to the worker of that job, whose next claim comes here.
+        if let Some(driver) = self.close_cancels() {
+            effects.driver = Some(driver);
+        }
         if self.jobs.held() == 0 && self.lifecycle.drain() {
             effects.wake.extend(self.waiters.take());
             effects.wake.extend(self.workers.take_last_parked());

@@ -16,6 +16,7 @@ use crate::sched::Handle;
 use crate::sched::models::{Group, NOW, check, check_large, join};
 
 const KEY: u8 = 7;
+const OTHER: u8 = 8;
 const NEVER: Timestamp = Timestamp::NEVER;
 const REPLACE: OnDuplicate = OnDuplicate::Replace;
 
@@ -106,6 +107,11 @@ impl Keyed {
     fn remove(&self) -> usize {
         self.entries().remove(&KEY).unwrap_or(0)
     }
+
+    /// Another key.
+    fn insert_other(&self, value: usize, at: Timestamp) -> usize {
+        returned(self.entries().insert(OTHER, value, at, REPLACE))
+    }
 }
 
 /// What an insert took out, or did not let in.
@@ -150,6 +156,45 @@ fn a_remove_beside_the_start_has_one_winner() {
         let removed = remove.join().unwrap();
         join([thread]);
         assert_eq!(keyed.handled.all() + removed, 1);
+    });
+}
+
+/// The cancel of an entry that is not the last is noted, and whoever takes the group's lock next carries it out: the wait
+/// that closes the group, the worker, or the caller himself.
+#[test]
+fn a_removed_entry_does_not_hold_up_the_wait() {
+    check_large(|| {
+        let group = Group::new(9, 1);
+        let keyed = Keyed::new(&group, nothing);
+        group.drive();
+        keyed.insert(1, NEVER);
+        keyed.insert_other(2, NOW);
+        let thread = group.thread();
+        let other = keyed.clone();
+        let remove = group.beside(move |_| other.remove());
+        assert!(group.wait());
+        assert_eq!(remove.join().unwrap(), 1);
+        join([thread]);
+        assert_eq!(keyed.handled.all(), 2);
+    });
+}
+
+/// The removed one is claimed by then, or runs.
+#[test]
+fn a_remove_beside_the_start_has_one_winner_also_if_another_is_left() {
+    check_large(|| {
+        let group = Group::new(9, 1);
+        let keyed = Keyed::new(&group, nothing);
+        group.drive();
+        keyed.insert(1, NOW);
+        keyed.insert_other(2, NOW);
+        let thread = group.thread();
+        let other = keyed.clone();
+        let remove = group.beside(move |_| other.remove());
+        assert!(group.wait());
+        let removed = remove.join().unwrap();
+        join([thread]);
+        assert_eq!(keyed.handled.all() + removed, 3);
     });
 }
 

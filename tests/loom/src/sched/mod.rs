@@ -1,5 +1,7 @@
 #[path = "../../../../src/sched/awaiting.rs"]
 mod awaiting;
+#[path = "../../../../src/sched/cancels.rs"]
+mod cancels;
 #[path = "../../../../src/sched/error.rs"]
 mod error;
 #[path = "../../../../src/sched/job.rs"]
@@ -32,6 +34,7 @@ mod schedule;
 mod shared;
 pub(crate) mod yield_now;
 
+pub(crate) use cancels::Cancels;
 pub(crate) use handle::Handle;
 pub(crate) use rows::Rows;
 pub(crate) use runnable::{JobFuture, RowKey, RowTable, Run, TableId};

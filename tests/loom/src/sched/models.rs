@@ -225,7 +225,7 @@ impl Group {
             };
             queue.extend(arrived);
             while let Some(slots) = queue.cascade(due, 512) {
-                queue.extend(state.jobs.entries(slots));
+                queue.extend(state.jobs.entries(slots.iter().copied()));
             }
             let mut batch = std::iter::from_fn(|| queue.pop_due(due)).collect();
             state.release(&mut batch, queue, now, effects)
@@ -395,7 +395,7 @@ async fn drive(group: &Group, mut now: Timestamp, mut sweep: Option<Sweep>) {
 
 fn cascade_near(shared: &Shared, queue: &mut Queue, now: Timestamp) {
     while let Some(slots) = queue.cascade(now, 512) {
-        queue.extend(shared.enter(|state, _| state.jobs.entries(slots)));
+        queue.extend(shared.enter(|state, _| state.jobs.entries(slots.iter().copied())));
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
 use loom::sync::Condvar;
-pub(super) use loom::sync::atomic::{AtomicU8, AtomicUsize};
+pub(super) use loom::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize};
 pub(super) use loom::sync::{Mutex, MutexGuard};
 
 type Code = Pin<Box<dyn Future<Output = ()> + Send>>;

@@ -34,7 +34,7 @@ impl Shared {
 
     pub(super) fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
         let mut effects = Effects::default();
-        let result = transition(&mut self.state.lock().unwrap(), &mut effects);
+        let result = self.with(|state| transition(state, &mut effects));
         self.apply(effects);
         result
     }
@@ -50,6 +50,21 @@ impl Shared {
     }
 
     pub(super) fn with<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = self.state.lock().unwrap();
+        let driver = state.apply_cancels();
+        let result = transition(&mut state);
+        let unused = state.jobs.take_unused();
+        drop(state);
+        drop(unused);
+        let driver = Effects {
+            driver,
+            ..Effects::default()
+        };
+        self.apply(driver);
+        result
+    }
+
+    pub(super) fn with_table<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
         transition(&mut self.state.lock().unwrap())
     }
 
