@@ -288,6 +288,8 @@ impl<'a> Enqueue<'a> {
             Due::After(delay) => now.after(delay),
             Due::At(at) => at,
         };
+        let latest = self.unique.as_ref().and_then(Unique::longest_wait);
+        let run_at = latest.map_or(run_at, |wait| run_at.min(now.after(wait)));
         let key = self
             .unique
             .map(|unique| unique.of(&self.kind, &payload, run_at));

@@ -23,7 +23,9 @@
 //! | jobs at regular times, by cron expressions too | [`Worker::every`], [`Every`] |
 //! | to manage them | [`Queue::list`], [`Queue::cancel`], [`Queue::retry`], [`Queue::pause`] |
 //! | to cancel, retry or delete many | [`Queue::change`], [`Filter`] |
-//! | limits over all workers, also by key | [`Queue::limit`], [`Limit`] |
+//! | to find jobs by their payloads | [`Queue::search`], [`Search`] |
+//! | to pause a schedule, or run it now | [`Queue::pause_schedule`], [`Queue::run_schedule`] |
+//! | limits over all workers, also by key; a worker's concurrency, while it runs | [`Queue::limit`], [`Limit`] |
 //! | figures | [`Metrics`] |
 //! | a page for people | `page`, with the feature of that name |
 //! | tests on a paused clock | [`testkit`] |
@@ -76,10 +78,11 @@ pub use handler::Job;
 pub use job::{DEFAULT_QUEUE, JobId, Payload, Priority, Record, State, TryError};
 pub use limit::Limit;
 pub use metrics::{Metrics, Snapshot};
-pub use queue::{AskError, Queue};
+pub use queue::{AskError, Queue, ScheduleError};
 pub use retry::{Failure, Retry};
 pub use store::{
-    Change, Counts, Enqueued, Filter, OnDuplicate, QueueRow, ScheduleRow, StoreError, WorkerRow,
+    Change, Counts, Enqueued, Filter, Found, OnDuplicate, QueueRow, ScheduleRow, Search,
+    StoreError, WorkerRow,
 };
 pub use time::{Clock, Micros};
 pub use unique::{Unique, UniqueWhile};

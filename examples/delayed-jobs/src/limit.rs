@@ -6,7 +6,8 @@ use std::time::Duration;
 /// Limits of a queue over all workers, and for each limit key in it.
 ///
 /// They are kept in the store and hold from the moment when they are set, for workers that are running too. A worker's
-/// own [`concurrency`](crate::Worker::concurrency) holds beside them.
+/// own [`concurrency`](crate::Worker::concurrency) holds beside them, unless [`worker_at_once`](Limit::worker_at_once) sets
+/// another.
 ///
 /// A rate is spread evenly: of `n` a minute one starts each `60 / n` seconds, and when that is faster than ten a
 /// second, those of a tenth of a second together. The jobs of [`Enqueue::limit_key`](crate::Enqueue::limit_key) have
@@ -39,6 +40,8 @@ pub struct Limit {
     pub(crate) all: Part,
     /// Of each key.
     pub(crate) key: Part,
+    /// Of each worker.
+    pub(crate) worker: Option<u32>,
 }
 
 /// The limits of a queue or of a key.
@@ -96,6 +99,23 @@ impl Pace {
 }
 
 impl Limit {
+    /// Whether it is about what workers do together.
+    pub(crate) fn is_shared(&self) -> bool {
+        (self.all, self.key) != Default::default()
+    }
+
+    /// Sets how many of its jobs each worker runs at a time, whatever [`concurrency`](crate::Worker::concurrency) it was made
+    /// with. Workers that run follow within a moment; what they run already is not stopped.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero: pause the queue instead.
+    #[track_caller]
+    pub fn worker_at_once(mut self, limit: u32) -> Limit {
+        self.worker = Some(some(limit));
+        self
+    }
+
     /// Sets how many of its jobs run at a time.
     ///
     /// # Panics
@@ -142,7 +162,7 @@ impl Limit {
 }
 
 impl fmt::Display for Limit {
-    /// Like `20 at once, one each 100ms; of a key 1 at once`.
+    /// Like `20 at once, one each 100ms; of a key 1 at once; on each worker 4 at once`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = |part: Part| {
             let at_once = part.at_once.map(|limit| format!("{limit} at once"));
@@ -153,11 +173,17 @@ impl fmt::Display for Limit {
             let words: Vec<_> = at_once.into_iter().chain(pace).collect();
             (!words.is_empty()).then(|| words.join(", "))
         };
-        match (words(self.all), words(self.key)) {
-            (None, None) => f.write_str("none"),
-            (Some(all), None) => f.write_str(&all),
-            (None, Some(key)) => write!(f, "of a key {key}"),
-            (Some(all), Some(key)) => write!(f, "{all}; of a key {key}"),
+        let key = words(self.key).map(|key| format!("of a key {key}"));
+        let worker = self
+            .worker
+            .map(|limit| format!("on each worker {limit} at once"));
+        let parts: Vec<_> = [words(self.all), key, worker]
+            .into_iter()
+            .flatten()
+            .collect();
+        match parts.is_empty() {
+            true => f.write_str("none"),
+            false => f.write_str(&parts.join("; ")),
         }
     }
 }
@@ -182,6 +208,9 @@ mod tests {
             limit.to_string(),
             "20 at once, one each 100ms; of a key 1 at once"
         );
+        let limit = Limit::default().worker_at_once(4);
+        assert_eq!(limit.to_string(), "on each worker 4 at once");
+        assert!(!limit.is_shared() && limit.key_at_once(1).is_shared());
         assert_eq!(Limit::default().to_string(), "none");
     }
 

@@ -7,8 +7,8 @@ use crate::enqueue::{Enqueue, EnqueueError, accepted};
 use crate::job::{JobId, Payload, Record, State};
 use crate::limit::Limit;
 use crate::store::{
-    Address, Asked, Change, Counts, Enqueued, Filter, NewJob, QueueRow, ScheduleRow, Store,
-    StoreError, WorkerRow,
+    Address, Asked, Change, Counts, Enqueued, Filter, Found, NewJob, QueueRow, ScheduleRow, Search,
+    Store, StoreError, WorkerRow,
 };
 use crate::worker::{Site, Worker};
 
@@ -39,6 +39,18 @@ pub enum AskError {
     /// Another unfinished job has its unique key by now: that one is its successor.
     #[error("another unfinished job has the key of job {0} by now")]
     KeyTaken(JobId),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The error of a schedule that was not paused, resumed or run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ScheduleError {
+    /// No worker has declared a schedule of this name.
+    #[error("there is no schedule `{0}`")]
+    Unknown(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -147,12 +159,21 @@ impl Queue {
     async fn put(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, EnqueueError> {
         let due: Vec<_> = jobs
             .iter()
-            .map(|job| (job.queue.clone(), job.run_at))
+            .map(|job| {
+                let max_wait = job.key.as_ref().and_then(|key| key.max_wait);
+                (job.queue.clone(), job.run_at, max_wait.is_some())
+            })
             .collect();
         let enqueued = self.store().enqueue(jobs).await?;
-        for ((queue, at), enqueued) in due.iter().zip(&enqueued) {
-            if let Enqueued::New(id) | Enqueued::Replaced(id) = enqueued {
-                self.site.hint(queue, *id, *at);
+        for ((queue, at, may_be_sooner), enqueued) in due.iter().zip(&enqueued) {
+            match enqueued {
+                Enqueued::Replaced(id) if *may_be_sooner => {
+                    // Only the store knows since when it has waited.
+                    let at = self.job(*id).await?.map_or(*at, |job| job.run_at);
+                    self.site.hint(queue, *id, at);
+                }
+                Enqueued::New(id) | Enqueued::Replaced(id) => self.site.hint(queue, *id, *at),
+                Enqueued::Kept(_) | Enqueued::Refused(_) => {}
             }
         }
         Ok(enqueued)
@@ -205,6 +226,25 @@ impl Queue {
         self.store().list(filter).await
     }
 
+    /// Looks for jobs by what is in their payloads. It looks at as many jobs as the search says and no more, on a connection that
+    /// no worker waits for, and tells where to go on.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn search(&self, search: Search) -> Result<Found, StoreError> {
+        self.store().search(search).await
+    }
+
+    /// Returns the number of jobs of a filter, up to its limit.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn count(&self, filter: Filter) -> Result<u64, StoreError> {
+        self.store().count(filter).await
+    }
+
     /// Returns the number of jobs in each state.
     ///
     /// # Errors
@@ -241,6 +281,47 @@ impl Queue {
         self.store().schedules().await
     }
 
+    /// Pauses a schedule for all workers: its job that waits goes, and the runs until it is resumed are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`ScheduleError`].
+    pub async fn pause_schedule(&self, name: &str) -> Result<(), ScheduleError> {
+        self.set_schedule(name, true).await
+    }
+
+    /// Resumes a paused schedule: its next run is at its next time.
+    ///
+    /// # Errors
+    ///
+    /// [`ScheduleError`].
+    pub async fn resume_schedule(&self, name: &str) -> Result<(), ScheduleError> {
+        self.set_schedule(name, false).await
+    }
+
+    async fn set_schedule(&self, name: &str, paused: bool) -> Result<(), ScheduleError> {
+        let is_known = self.store().pause_schedule(name, paused).await?;
+        self.site.look_again();
+        match is_known {
+            true => Ok(()),
+            false => Err(ScheduleError::Unknown(name.to_owned())),
+        }
+    }
+
+    /// Enqueues a job of a schedule that is due at once, also of one that is paused. The job of
+    /// its next time starts then all the same.
+    ///
+    /// # Errors
+    ///
+    /// [`ScheduleError`].
+    pub async fn run_schedule(&self, name: &str) -> Result<JobId, ScheduleError> {
+        let now = self.store().clock().now();
+        let made = self.store().run_schedule(name, now).await?;
+        let (id, queue) = made.ok_or_else(|| ScheduleError::Unknown(name.to_owned()))?;
+        self.site.hint(&queue, id, now);
+        Ok(id)
+    }
+
     /// Pauses a queue for all workers. Running jobs continue.
     ///
     /// # Errors
@@ -261,14 +342,14 @@ impl Queue {
         Ok(())
     }
 
-    /// Sets the limits of a queue over all workers, also of those that run; [`Limit::default`] is none.
+    /// Sets the limits of a queue over all workers and of each, also of those that run; [`Limit::default`] is none.
     ///
     /// # Errors
     ///
     /// Those of the store.
     pub async fn limit(&self, queue: &str, limit: Limit) -> Result<(), StoreError> {
         self.store().set_limit(queue, limit).await?;
-        self.site.look();
+        self.site.look_again();
         Ok(())
     }
 

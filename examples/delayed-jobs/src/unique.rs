@@ -33,11 +33,11 @@ use crate::time::Micros;
 /// let again = queue.enqueue(Report { of: 7 }).unique(daily).await?;
 /// assert_eq!(again, Enqueued::Kept(first.id()));
 ///
-/// // Debounced: each call puts the job off, until there was none for five seconds.
+/// // Debounced: each call puts the job off, until there was none for five seconds, but for a minute at most.
 /// let quiet = Duration::from_secs(5);
-/// let changed = Unique::key("reindex:42").or(OnDuplicate::Replace);
-/// queue.enqueue(Report { of: 42 }).after(quiet).unique(changed.clone()).await?;
-/// queue.enqueue(Report { of: 42 }).after(quiet).unique(changed).await?;
+/// let quiet_or_late = Unique::key("reindex:42").or(OnDuplicate::Replace).max_wait(Duration::from_secs(60));
+/// queue.enqueue(Report { of: 42 }).after(quiet).unique(quiet_or_late.clone()).await?;
+/// queue.enqueue(Report { of: 42 }).after(quiet).unique(quiet_or_late).await?;
 /// # assert_eq!(queue.counts().await?.pending, 2);
 /// # Ok(())
 /// # }
@@ -49,6 +49,7 @@ pub struct Unique {
     per: Option<Duration>,
     within: UniqueWhile,
     on_duplicate: OnDuplicate,
+    max_wait: Option<Duration>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +107,7 @@ impl Unique {
             per: None,
             within: UniqueWhile::default(),
             on_duplicate: OnDuplicate::Reject,
+            max_wait: None,
         }
     }
 
@@ -138,6 +140,17 @@ impl Unique {
         self
     }
 
+    /// Sets how long replacements may put the job off, counted from when the first one was enqueued; by default for ever. It is
+    /// for debounced jobs that must run one day, however often they are called for.
+    pub fn max_wait(mut self, max_wait: Duration) -> Unique {
+        self.max_wait = Some(max_wait);
+        self
+    }
+
+    pub(crate) fn longest_wait(&self) -> Option<Duration> {
+        self.max_wait
+    }
+
     pub(crate) fn replaces(&self) -> bool {
         self.on_duplicate == OnDuplicate::Replace
     }
@@ -164,6 +177,7 @@ impl Unique {
             on_duplicate: self.on_duplicate,
             within: self.within,
             until,
+            max_wait: self.max_wait,
         }
     }
 }

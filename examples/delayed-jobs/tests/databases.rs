@@ -477,9 +477,11 @@ async fn a_schema_from_the_future_is_refused(database: Database) {
         connection.execute(sql, []).expect("it is written");
     }
     let refused = Queue::open(&database.address).await.expect_err("too new");
-    assert_eq!(
-        refused.to_string(),
-        "the schema has version 99, and this program knows versions up to 6: use a newer program"
+    let words = refused.to_string();
+    let found = "the schema has version 99, and this program knows versions up to ";
+    assert!(
+        words.starts_with(found) && words.ends_with(": use a newer program"),
+        "{words}"
     );
 }
 

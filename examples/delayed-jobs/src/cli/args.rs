@@ -64,6 +64,16 @@ pub(super) enum Command {
     Limit(Limit),
     /// Lists the limits of queues
     Limits,
+    /// Lists the schedules that workers have declared
+    Schedules,
+    /// Pauses or resumes a schedule, or makes a job of it that is due now
+    Schedule {
+        /// What is done
+        #[arg(value_enum)]
+        act: Act,
+        /// The schedule
+        name: String,
+    },
     /// Lets the jobs of a queue wait
     Pause {
         /// The queue
@@ -142,6 +152,9 @@ pub(super) struct Enqueue {
     /// Another may have the key in another period of this length
     #[arg(long, value_parser = duration, requires = "key")]
     pub(super) per: Option<Duration>,
+    /// How long replacements may put the job off, from the first one on
+    #[arg(long, value_parser = duration, requires = "key")]
+    pub(super) max_wait: Option<Duration>,
     /// How long the key is held
     #[arg(long, value_enum, default_value_t = Within::Unfinished, requires = "key")]
     pub(super) within: Within,
@@ -175,12 +188,28 @@ pub(super) struct Limit {
     /// How many jobs of each limit key start in a period
     #[arg(long, value_parser = rate)]
     pub(super) key_rate: Option<(u32, Duration)>,
+    /// How many of its jobs each worker runs at a time, whatever it was started with
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) worker_at_once: Option<u32>,
     /// Takes the limits away
     #[arg(long, conflicts_with_all = LIMITS, required_unless_present_any = LIMITS)]
     pub(super) none: bool,
 }
 
-const LIMITS: [&str; 4] = ["at_once", "rate", "key_at_once", "key_rate"];
+const LIMITS: [&str; 5] = [
+    "at_once",
+    "rate",
+    "key_at_once",
+    "key_rate",
+    "worker_at_once",
+];
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Act {
+    Pause,
+    Resume,
+    Run,
+}
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum OnDuplicate {

@@ -49,6 +49,9 @@ pub(super) async fn enqueue(queue: &Queue, args: args::Enqueue) -> Outcome {
         if let Some(period) = args.per.filter(|period| !period.is_zero()) {
             unique = unique.per(period);
         }
+        if let Some(max_wait) = args.max_wait {
+            unique = unique.max_wait(max_wait);
+        }
         job = job.unique(unique);
     }
     if let Some(attempts) = args.attempts {
@@ -254,6 +257,9 @@ pub(super) async fn limit(queue: &Queue, args: args::Limit) -> Outcome {
     if let Some((starts, period)) = args.key_rate {
         limit = limit.key_rate(starts, period);
     }
+    if let Some(most) = args.worker_at_once {
+        limit = limit.worker_at_once(most);
+    }
     queue.limit(&args.queue, limit).await?;
     limits(queue).await
 }
@@ -265,6 +271,45 @@ pub(super) async fn limits(queue: &Queue) -> Outcome {
     }
     for (name, limit) in limits {
         println!("{}: {limit}", printable(&name));
+    }
+    Ok(())
+}
+
+pub(super) async fn schedules(queue: &Queue) -> Outcome {
+    let now = queue.store().clock().now();
+    let schedules = queue.schedules().await?;
+    if schedules.is_empty() {
+        println!("no worker has declared a schedule");
+    }
+    for schedule in schedules {
+        let next = match (schedule.paused, schedule.slot) {
+            (true, _) => "paused".to_owned(),
+            (false, Some(slot)) => relative(slot, now),
+            (false, None) => "no run yet".to_owned(),
+        };
+        println!(
+            "{}: {next}, {}",
+            printable(&schedule.name),
+            printable(&schedule.spec)
+        );
+    }
+    Ok(())
+}
+
+pub(super) async fn schedule(queue: &Queue, act: args::Act, name: &str) -> Outcome {
+    match act {
+        args::Act::Pause => {
+            queue.pause_schedule(name).await?;
+            println!("the schedule `{name}` is paused");
+        }
+        args::Act::Resume => {
+            queue.resume_schedule(name).await?;
+            println!("the schedule `{name}` goes on");
+        }
+        args::Act::Run => {
+            let id = queue.run_schedule(name).await?;
+            println!("job {id} of the schedule `{name}` is due now");
+        }
     }
     Ok(())
 }

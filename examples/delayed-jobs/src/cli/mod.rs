@@ -4,7 +4,7 @@
 //! args    the words of the command line
 //! demo    the main job: 500 jobs, a live line, a page
 //! work    a worker until a signal, with its page
-//! look    ls, show, cancel, retry, delete, limit, pause, resume, enqueue
+//! look    ls, show, cancel, retry, delete, limit, pause, resume, schedules, enqueue
 //! tasks   the jobs that the program itself can do
 //! words   times and durations, to read and to write
 //! ```
@@ -62,6 +62,8 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
         Command::Delete(which) => look::delete(&queue, which).await,
         Command::Limit(limit) => look::limit(&queue, limit).await,
         Command::Limits => look::limits(&queue).await,
+        Command::Schedules => look::schedules(&queue).await,
+        Command::Schedule { act, name } => look::schedule(&queue, act, &name).await,
         Command::Pause { queue: name } => look::pause(&queue, &name).await,
         Command::Resume { queue: name } => look::resume(&queue, &name).await,
         Command::Migrate => Ok(()),

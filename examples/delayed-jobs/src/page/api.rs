@@ -1,13 +1,12 @@
-//! What the page's script asks for.
+//! What the page's script asks for, and what machines ask for.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
@@ -17,14 +16,21 @@ use super::overview::{self, Overview, Row, Shared, cut, row};
 use super::prometheus;
 use crate::job::{JobId, Record, State as JobState};
 use crate::metrics::{Metrics, Snapshot};
-use crate::queue::{AskError, Queue};
-use crate::store::{Change, Filter, StoreError};
+use crate::queue::{AskError, Queue, ScheduleError};
+use crate::store::{Filter, Found, Search, StoreError};
+use crate::time::Micros;
 
 /// Longer payloads are cut, also where one job is shown.
 const LONGEST: usize = 64 * 1024;
 
 /// The number of jobs on a page of a search.
 const PAGE: usize = 25;
+
+/// The number of jobs that a search in payloads looks at before it asks whether to go on.
+const LOOKED_AT: usize = 10_000;
+
+/// No more are counted.
+const COUNTED: usize = 100_000;
 
 /// A search that takes longer is given up.
 const LONG_SEARCH: Duration = Duration::from_secs(5);
@@ -34,10 +40,10 @@ const READY: Duration = Duration::from_secs(2);
 
 #[derive(Clone)]
 pub(super) struct Shown {
-    queue: Queue,
+    pub(super) queue: Queue,
     metrics: Arc<Metrics>,
     redact: Option<Redact>,
-    overview: Arc<Shared>,
+    pub(super) overview: Arc<Shared>,
 }
 
 impl Shown {
@@ -48,6 +54,35 @@ impl Shown {
             redact,
             overview: Arc::default(),
         }
+    }
+}
+
+impl Shown {
+    /// One page of jobs. What is not shown of a payload is not searched: who searches must not find out what it says.
+    pub(super) async fn found(&self, wanted: &Wanted) -> Result<Found, StoreError> {
+        if !wanted.is_search() {
+            let jobs = self.queue.list(wanted.filter(PAGE)).await?;
+            let next = jobs.last().map(|job| job.id);
+            let next = next.filter(|_| jobs.len() == PAGE);
+            return Ok(Found { jobs, next });
+        }
+        let now = self.queue.store().clock().now();
+        let within = wanted
+            .within
+            .map(|seconds| Duration::from_secs(seconds.into()));
+        let text = wanted.text.clone().unwrap_or_default();
+        let search = Search {
+            filter: wanted.filter(PAGE),
+            text: text.clone(),
+            since: within.map_or(Micros(i64::MIN), |within| now.before(within)),
+            most: LOOKED_AT,
+        };
+        let mut found = self.queue.search(search).await?;
+        if let Some(redact) = self.redact.as_ref().filter(|_| !text.is_empty()) {
+            let shows = |job: &Record| redact(&job.kind, &job.payload).contains(&text);
+            found.jobs.retain(shows);
+        }
+        Ok(found)
     }
 }
 
@@ -66,50 +101,109 @@ pub(super) async fn overview(State(shown): State<Shown>) -> Result<Json<Everythi
 }
 
 /// What jobs are looked for by.
-#[derive(Deserialize)]
-pub(super) struct Search {
-    state: Option<JobState>,
+#[derive(Clone, Deserialize)]
+pub(super) struct Wanted {
+    pub(super) state: Option<JobState>,
     queue: Option<String>,
     kind: Option<String>,
     key: Option<String>,
     id: Option<i64>,
+    /// What is in the payload, as far as it is shown.
+    pub(super) text: Option<String>,
+    /// Handed in within so many seconds.
+    within: Option<u32>,
     /// The last job of the page before.
-    after: Option<i64>,
+    pub(super) after: Option<i64>,
+}
+
+impl Wanted {
+    pub(super) fn filter(&self, limit: usize) -> Filter {
+        Filter {
+            id: self.id.map(JobId),
+            state: self.state,
+            queue: self.queue.clone(),
+            kind: self.kind.clone(),
+            key: self.key.clone(),
+            after: self.after.map(JobId),
+            limit,
+            ..Filter::default()
+        }
+    }
+
+    /// Whether rows have to be looked at one by one.
+    pub(super) fn is_search(&self) -> bool {
+        self.text.is_some() || self.within.is_some()
+    }
+
+    /// Whether it is for all jobs.
+    pub(super) fn is_all(&self) -> bool {
+        let words = [&self.queue, &self.kind, &self.key];
+        let names_none = words.iter().all(|word| word.is_none());
+        names_none && self.state.is_none() && self.id.is_none() && !self.is_search()
+    }
 }
 
 /// A job that was found. Only who searches sees its key.
 #[derive(Serialize)]
-pub(super) struct Found {
+pub(super) struct Hit {
     #[serde(flatten)]
     row: Row,
     key: Option<String>,
 }
 
-/// One page of jobs.
+/// One page of jobs, and after which job the next one begins.
+#[derive(Serialize)]
+pub(super) struct Hits {
+    jobs: Vec<Hit>,
+    next: Option<JobId>,
+}
+
 pub(super) async fn jobs(
     State(shown): State<Shown>,
-    Query(search): Query<Search>,
-) -> Result<Json<Vec<Found>>, Refusal> {
-    let filter = Filter {
-        id: search.id.map(JobId),
-        state: search.state,
-        queue: search.queue,
-        kind: search.kind,
-        key: search.key,
-        after: search.after.map(JobId),
-        limit: PAGE,
-        ..Filter::default()
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Hits>, Refusal> {
+    let Found { jobs, next } = in_time(shown.found(&wanted)).await?;
+    let jobs = jobs.into_iter().map(|mut job| {
+        let key = job.key.take().map(|key| cut(key, overview::LONGEST));
+        Hit { row: row(job), key }
+    });
+    Ok(Json(Hits {
+        jobs: jobs.collect(),
+        next,
+    }))
+}
+
+/// The number of jobs that would be changed, and whether there may be more.
+#[derive(Serialize)]
+pub(super) struct Counted {
+    jobs: u64,
+    or_more: bool,
+}
+
+pub(super) async fn count(
+    State(shown): State<Shown>,
+    Query(wanted): Query<Wanted>,
+) -> Result<Json<Counted>, Refusal> {
+    let (jobs, or_more) = match wanted.is_search() {
+        true => {
+            let Found { jobs, next } = in_time(shown.found(&wanted)).await?;
+            (jobs.len() as u64, next.is_some())
+        }
+        false => {
+            let jobs = in_time(shown.queue.count(wanted.filter(COUNTED))).await?;
+            (jobs, jobs >= COUNTED as u64)
+        }
     };
-    let limit = timeout(LONG_SEARCH, shown.queue.list(filter)).await;
+    Ok(Json(Counted { jobs, or_more }))
+}
+
+async fn in_time<T>(looking: impl Future<Output = Result<T, StoreError>>) -> Result<T, Refusal> {
+    let limit = timeout(LONG_SEARCH, looking).await;
     let found = limit.map_err(|_| Refusal {
         status: StatusCode::GATEWAY_TIMEOUT,
         words: "the search took too long: name a state or a key".to_owned(),
     })?;
-    let found = found?.into_iter().map(|mut job| {
-        let key = job.key.take().map(|key| cut(key, overview::LONGEST));
-        Found { row: row(job), key }
-    });
-    Ok(Json(found.collect()))
+    Ok(found?)
 }
 
 /// All that is known of one job.
@@ -149,95 +243,10 @@ pub(super) async fn metrics(State(shown): State<Shown>) -> Result<Response, Refu
     Ok(([(CONTENT_TYPE, kind)], text).into_response())
 }
 
-pub(super) async fn retry(
-    _: Button,
-    State(shown): State<Shown>,
-    Path(id): Path<i64>,
-) -> Result<Json<JobState>, Refusal> {
-    let state = shown.queue.retry(JobId(id)).await?;
-    shown.overview.forget().await;
-    Ok(Json(state))
-}
-
-pub(super) async fn cancel(
-    _: Button,
-    State(shown): State<Shown>,
-    Path(id): Path<i64>,
-) -> Result<Json<JobState>, Refusal> {
-    let state = shown.queue.cancel(JobId(id)).await?;
-    shown.overview.forget().await;
-    Ok(Json(state))
-}
-
-pub(super) async fn delete(
-    _: Button,
-    State(shown): State<Shown>,
-    Path(id): Path<i64>,
-) -> Result<(), Refusal> {
-    let id = JobId(id);
-    let filter = Filter {
-        id: Some(id),
-        ..Filter::default()
-    };
-    if shown.queue.change(Change::Delete, filter).await? == 0 {
-        let job = shown.queue.job(id).await?.ok_or(AskError::Unknown(id))?;
-        let state = job.state;
-        return Err(AskError::State { id, state }.into());
-    }
-    shown.overview.forget().await;
-    Ok(())
-}
-
-pub(super) async fn pause(
-    _: Button,
-    State(shown): State<Shown>,
-    Path(name): Path<String>,
-) -> Result<(), Refusal> {
-    // A pause is kept in the store, which must not fill with names that mean nothing.
-    let known = shown.queue.queues().await?;
-    if known.iter().all(|queue| queue.name != name) {
-        return Err(Refusal {
-            status: StatusCode::NOT_FOUND,
-            words: "there is no such queue with jobs".to_owned(),
-        });
-    }
-    shown.queue.pause(&name).await?;
-    shown.overview.forget().await;
-    Ok(())
-}
-
-pub(super) async fn resume(
-    _: Button,
-    State(shown): State<Shown>,
-    Path(name): Path<String>,
-) -> Result<(), Refusal> {
-    shown.queue.resume(&name).await?;
-    shown.overview.forget().await;
-    Ok(())
-}
-
-/// Shows that the request was made by our script. A browser lets no other origin send such a header
-/// without asking first, and gets no answer.
-pub(super) struct Button;
-
-impl<S: Sync> FromRequestParts<S> for Button {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Button, Refusal> {
-        match parts.headers.contains_key("x-delayed-jobs") {
-            true => Ok(Button),
-            false => Err(Refusal {
-                status: StatusCode::FORBIDDEN,
-                words: "the header x-delayed-jobs is missing".to_owned(),
-            }),
-        }
-    }
-}
-
 /// Why a request was not granted, in words for the page.
 pub(super) struct Refusal {
-    status: StatusCode,
-    words: String,
+    pub(super) status: StatusCode,
+    pub(super) words: String,
 }
 
 impl From<StoreError> for Refusal {
@@ -256,6 +265,18 @@ impl From<AskError> for Refusal {
                 AskError::Unknown(_) => StatusCode::NOT_FOUND,
                 AskError::State { .. } | AskError::KeyTaken(_) => StatusCode::CONFLICT,
                 AskError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            },
+            words: error.to_string(),
+        }
+    }
+}
+
+impl From<ScheduleError> for Refusal {
+    fn from(error: ScheduleError) -> Refusal {
+        Refusal {
+            status: match error {
+                ScheduleError::Unknown(_) => StatusCode::NOT_FOUND,
+                ScheduleError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
             },
             words: error.to_string(),
         }

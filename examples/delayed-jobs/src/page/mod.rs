@@ -19,10 +19,12 @@
 //! ```
 
 // api         what the page's script asks for
+// act         what its buttons do
 // guard       who may ask
 // overview    what all who look on share
 // prometheus  the figures as text
 
+mod act;
 mod api;
 mod guard;
 mod overview;
@@ -142,11 +144,15 @@ impl Page {
             .route("/api/overview", get(api::overview))
             .route("/api/jobs", get(api::jobs))
             .route("/api/jobs/{id}", get(api::job))
-            .route("/api/jobs/{id}/delete", post(api::delete))
-            .route("/api/jobs/{id}/retry", post(api::retry))
-            .route("/api/jobs/{id}/cancel", post(api::cancel))
-            .route("/api/queues/{name}/pause", post(api::pause))
-            .route("/api/queues/{name}/resume", post(api::resume))
+            .route("/api/count", get(api::count))
+            .route("/api/jobs/{id}/delete", post(act::delete))
+            .route("/api/jobs/{id}/retry", post(act::retry))
+            .route("/api/jobs/{id}/cancel", post(act::cancel))
+            .route("/api/change/{word}", post(act::change))
+            .route("/api/queues/{name}/pause", post(act::pause))
+            .route("/api/queues/{name}/resume", post(act::resume))
+            .route("/api/queues/{name}/limit", post(act::limit))
+            .route("/api/schedules/{name}/{word}", post(act::schedule))
             .route("/live", get(async || "alive\n"))
             .route("/ready", get(api::ready))
             .route("/metrics", get(api::metrics))

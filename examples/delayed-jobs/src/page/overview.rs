@@ -1,11 +1,12 @@
 //! What all who look on share, so that ten open pages cost what one does.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tokio::sync::Mutex;
 
+use super::act::Limits;
 use crate::job::{JobId, Record, State};
 use crate::queue::Queue;
 use crate::store::{Counts, Filter, QueueRow, ScheduleRow, StoreError, WorkerRow};
@@ -18,7 +19,7 @@ const SHOWN: usize = 20;
 const OFTEN: Duration = Duration::from_millis(400);
 
 /// Looking takes at most one part in this many of the time.
-const SELDOM: u32 = 12;
+const SELDOM: u32 = 20;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -43,7 +44,7 @@ pub(super) struct Row {
 pub(super) struct Overview {
     pub(super) now: Micros,
     pub(super) counts: Counts,
-    pub(super) queues: Vec<QueueRow>,
+    pub(super) queues: Vec<Lane>,
     pub(super) pending: Vec<Row>,
     pub(super) running: Vec<Row>,
     pub(super) dead: Vec<Row>,
@@ -52,6 +53,15 @@ pub(super) struct Overview {
     pub(super) workers: Vec<WorkerRow>,
     schedules: Vec<ScheduleRow>,
     flow: Flow,
+}
+
+/// A queue, and its limits in words and in numbers.
+#[derive(Clone, Serialize)]
+pub(super) struct Lane {
+    #[serde(flatten)]
+    pub(super) row: QueueRow,
+    words: Option<String>,
+    limits: Limits,
 }
 
 /// The jobs that were enqueued and that ended within a time of a minute at most.
@@ -92,13 +102,37 @@ impl Overview {
             workers: queue.workers().await?,
             schedules,
             counts,
-            queues: queue.queues().await?,
+            queues: lanes(queue).await?,
             pending,
             running: list(State::Running).await?,
             dead: list(State::Dead).await?,
             oldest_due: u64::try_from(oldest).unwrap_or(u64::MAX),
         })
     }
+}
+
+/// The queues that hold jobs, are paused or have limits.
+async fn lanes(queue: &Queue) -> Result<Vec<Lane>, StoreError> {
+    let limits: BTreeMap<_, _> = queue.limits().await?.into_iter().collect();
+    let mut rows = queue.queues().await?;
+    for name in limits.keys() {
+        if rows.iter().all(|row| row.name != *name) {
+            rows.push(QueueRow {
+                name: name.clone(),
+                paused: false,
+                unfinished: 0,
+            });
+        }
+    }
+    let lane = |row: QueueRow| {
+        let limit = limits.get(&row.name);
+        Lane {
+            words: limit.map(ToString::to_string),
+            limits: limit.map(Limits::of).unwrap_or_default(),
+            row,
+        }
+    };
+    Ok(rows.into_iter().map(lane).collect())
 }
 
 pub(super) fn row(job: Record) -> Row {

@@ -14,19 +14,29 @@ function button(word, path, label) {
   return element("button", word, { type: "button", "aria-label": label, "data-path": path });
 }
 
+// The header shows the server that the request is ours.
+async function post(path, body) {
+  const headers = { "x-delayed-jobs": "1", ...(body && { "content-type": "application/json" }) };
+  const answer = await fetch(path, { method: "POST", headers, body: body && JSON.stringify(body) });
+  if (!answer.ok) throw new Error(await answer.text());
+  return answer;
+}
+
 // One listener for all buttons, since their rows come and go.
 document.addEventListener("click", async (event) => {
   const pressed = event.target.closest("button[data-path]");
   if (!pressed) return;
-  pressed.disabled = true;
+  // Disabled it would lose the focus.
+  if (pressed.getAttribute("aria-disabled") === "true") return;
+  pressed.setAttribute("aria-disabled", "true");
   try {
-    const answer = await fetch(pressed.dataset.path, { method: "POST", headers: { "x-delayed-jobs": "1" } });
-    if (!answer.ok) say(await answer.text(), true);
-    if (pressed.closest("dialog")) byId("detail").close();
-    if (lastFound !== null) await search(false);
+    await post(pressed.dataset.path);
+    pressed.closest("dialog")?.close();
+    if (searched !== null) await search(false);
   } catch (error) {
-    say(String(error), true);
+    say(error.message, true);
   }
+  pressed.removeAttribute("aria-disabled");
   await refresh();
 });
 
@@ -35,9 +45,7 @@ document.addEventListener("click", async (event) => {
   const pressed = event.target.closest("button[data-job]");
   if (!pressed) return;
   try {
-    const answer = await fetch(`/api/jobs/${pressed.dataset.job}`);
-    if (!answer.ok) throw new Error(await answer.text());
-    showDetail(await answer.json());
+    showDetail(await get(`/api/jobs/${pressed.dataset.job}`));
   } catch (error) {
     say(error.message, true);
   }
@@ -79,24 +87,117 @@ function showDetail(job) {
   if (!byId("detail").open) byId("detail").showModal();
 }
 
-// One page after the other, each by the last job of the one before.
-let lastFound = null;
+// What was searched for last, and after which job the next page begins.
+let searched = null;
+let after = null;
+
+async function get(path) {
+  const answer = await fetch(path);
+  if (!answer.ok) throw new Error(await answer.text());
+  return answer.json();
+}
+
+function wanted() {
+  return new URLSearchParams([...new FormData(byId("search"))].filter(([, value]) => value !== ""));
+}
 
 async function search(next) {
-  const wanted = new URLSearchParams([...new FormData(byId("search"))].filter(([, value]) => value !== ""));
-  if (next && lastFound !== null) wanted.set("after", lastFound);
+  const asked = next ? searched : wanted();
+  const page = new URLSearchParams(asked);
+  if (next && after !== null) page.set("after", after);
   try {
-    const answer = await fetch(`/api/jobs?${wanted}`);
-    if (!answer.ok) throw new Error(await answer.text());
-    const jobs = await answer.json();
-    lastFound = jobs.at(-1)?.id ?? null;
-    rows("found", jobs, (job) => [shown(job), job.state, job.kind, job.queue, job.key, time(job.finished_at ?? job.run_at)]);
-    byId("more").hidden = jobs.length < 25;
-    byId("search-words").textContent = jobs.length ? `${jobs.length} jobs on this page` : "no such jobs";
+    const found = await get(`/api/jobs?${page}`);
+    searched = asked;
+    after = found.next;
+    rows("found", found.jobs, (job) => [shown(job), job.state, job.kind, job.queue, job.key, time(job.finished_at ?? job.run_at)]);
+    byId("more").hidden = after === null;
+    byId("all").hidden = found.jobs.length === 0 && after === null;
+    const words = found.jobs.length ? `${found.jobs.length} jobs on this page` : "no such jobs";
+    byId("search-words").textContent = !found.jobs.length && after !== null ? "none so far: the next page looks further" : words;
   } catch (error) {
     byId("search-words").textContent = error.message;
   }
 }
+
+// Retries, cancels or deletes all that a search shows, after a question.
+document.addEventListener("click", async (event) => {
+  const pressed = event.target.closest("button[data-change]");
+  if (!pressed || searched === null) return;
+  const change = pressed.dataset.change;
+  const which = new URLSearchParams(searched);
+  const words = [...which].map(([name, value]) => (name === "within" ? `of the last ${duration(value * 1e6)}` : `${name} ${value}`));
+  try {
+    const { jobs, or_more } = await get(`/api/count?${which}`);
+    byId("confirm-title").textContent = `${change[0].toUpperCase()}${change.slice(1)} ${jobs.toLocaleString("en")}${or_more ? " or more" : ""} jobs?`;
+    byId("confirm-words").textContent = `Those with ${words.join(", ") || "anything"}, and those that come to be so meanwhile. ` +
+      { retry: "Dead and cancelled ones are due at once, and pending ones if they are searched for.", cancel: "Running ones are told to stop.", delete: "Running ones stay. This cannot be undone." }[change];
+    byId("confirm-yes").textContent = `${change} them`;
+    byId("confirm").returnValue = "";
+    byId("confirm").dataset.change = change;
+    byId("confirm").showModal();
+  } catch (error) {
+    byId("search-words").textContent = error.message;
+  }
+});
+
+async function changeAll(change) {
+  const which = new URLSearchParams(searched);
+  const done = { retry: "retried", cancel: "cancelled", delete: "deleted" }[change];
+  let all = 0;
+  let words;
+  try {
+    for (let more = true; more; ) {
+      const changed = await (await post(`/api/change/${change}?${which}`)).json();
+      all += changed.jobs;
+      more = changed.more;
+      if (changed.after !== null) which.set("after", changed.after);
+      words = `${all.toLocaleString("en")} jobs ${done}`;
+      byId("search-words").textContent = more ? `${words} so far` : words;
+    }
+  } catch (error) {
+    words = `${all.toLocaleString("en")} jobs ${done}, then: ${error.message}`;
+  }
+  await search(false);
+  byId("search-words").textContent = words;
+  // The button that was pressed is hidden where nothing is left.
+  if (document.activeElement === document.body || document.activeElement.closest("[hidden]")) byId("search").querySelector("button").focus();
+  await refresh();
+}
+
+byId("confirm-yes").addEventListener("click", () => {
+  byId("confirm").close();
+  changeAll(byId("confirm").dataset.change);
+});
+byId("confirm-no").addEventListener("click", () => byId("confirm").close());
+
+// The limits of a queue, in a window of their own.
+let limited = null;
+
+document.addEventListener("click", (event) => {
+  const pressed = event.target.closest("button[data-limits]");
+  if (!pressed) return;
+  limited = pressed.dataset.limits;
+  const known = limits.get(limited) ?? {};
+  byId("limits-title").textContent = `Limits of the queue ${limited}`;
+  byId("limits-words").textContent = "";
+  for (const field of byId("limits-form").elements) {
+    if (field.name) field.value = known[field.name] ?? "";
+  }
+  byId("limits").showModal();
+});
+
+byId("limits-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const set = [...new FormData(byId("limits-form"))].filter(([, value]) => value !== "").map(([name, value]) => [name, Number(value)]);
+  try {
+    await post(`/api/queues/${encodeURIComponent(limited)}/limit`, Object.fromEntries(set));
+    byId("limits").close();
+    await refresh();
+  } catch (error) {
+    byId("limits-words").textContent = error.message;
+  }
+});
+byId("limits-close").addEventListener("click", () => byId("limits").close());
 
 byId("search").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -151,15 +252,20 @@ function rows(table, jobs, cells) {
   if (had && focus) (body.querySelector("button") ?? document.querySelector("button"))?.focus();
 }
 
+// A button that is being pressed is the same one.
+function markup(element) {
+  return element?.outerHTML.replaceAll(' aria-disabled="true"', "");
+}
+
 function fill(row, cells) {
   cells.forEach((cell, at) => {
     const place = row.cells[at] ?? row.appendChild(element("td", ""));
-    const path = cell?.dataset?.path ?? cell?.dataset?.job;
-    const there = place.firstElementChild?.dataset;
-    if (path && (there?.path ?? there?.job) === path) {
-      place.firstElementChild.disabled = false;
-    } else if (cell instanceof Element || place.textContent !== String(cell ?? "")) {
+    if (cell instanceof Element && cell.matches("button, .buttons") && markup(place.firstElementChild) === markup(cell)) return;
+    if (cell instanceof Element || place.textContent !== String(cell ?? "")) {
+      // Whoever has pressed "pause" is on "resume" now.
+      const had = place.contains(document.activeElement);
       place.replaceChildren(cell ?? "");
+      if (had) (place.querySelector("button") ?? document.querySelector("button")).focus();
     }
   });
 }
@@ -198,6 +304,7 @@ function drawLateness(metrics) {
   );
 }
 
+const limits = new Map();
 let ahead = 0;
 
 function countDown() {
@@ -220,9 +327,7 @@ function refresh() {
 async function ask() {
   let overview;
   try {
-    const answer = await fetch("/api/overview");
-    if (!answer.ok) throw new Error(await answer.text());
-    overview = await answer.json();
+    overview = await get("/api/overview");
   } catch (error) {
     say(`no answer: ${error.message}`, true);
     return;
@@ -237,11 +342,18 @@ async function ask() {
   byId("flow").textContent = within
     ? `within the last ${duration(within)} ${enqueued.toLocaleString("en")} came and ${ended.toLocaleString("en")} ended` : "";
   rows("workers", overview.workers, (worker) => [worker.name, worker.host, worker.queues, element("span", duration(overview.now - worker.began_at))]);
-  rows("schedules", overview.schedules, (schedule) => [schedule.name, schedule.spec, schedule.slot === null ? "" : element("span", "", { "data-due": schedule.slot })]);
+  rows("schedules", overview.schedules, (schedule) => {
+    const act = (word, label) => button(word, `/api/schedules/${encodeURIComponent(schedule.name)}/${word.split(" ")[0]}`, `${label} schedule ${schedule.name}`);
+    const next = schedule.paused ? "paused" : schedule.slot === null ? "" : element("span", "", { "data-due": schedule.slot });
+    const word = schedule.paused ? "resume" : "pause";
+    return [schedule.name, schedule.spec, next, element("span", [act("run now", "run"), " ", act(word, word)], { class: "buttons" })];
+  });
   const act = (job, word) => button(word, `/api/jobs/${job.id}/${word}`, `${word} job ${job.id}`);
   rows("queues", overview.queues, (queue) => {
     const word = queue.paused ? "resume" : "pause";
-    return [queue.name, queue.unfinished, button(word, `/api/queues/${encodeURIComponent(queue.name)}/${word}`, `${word} queue ${queue.name}`)];
+    limits.set(queue.name, queue.limits);
+    const change = element("button", queue.words ?? "none", { type: "button", class: "plain", "data-limits": queue.name, "aria-label": `limits of queue ${queue.name}: ${queue.words ?? "none"}` });
+    return [queue.name, queue.unfinished, change, button(word, `/api/queues/${encodeURIComponent(queue.name)}/${word}`, `${word} queue ${queue.name}`)];
   });
   rows("running", overview.running, (job) => {
     const progress = job.progress === null ? "" : element("progress", "", { max: 100, value: job.progress });

@@ -59,17 +59,17 @@ pub(super) fn text(overview: &Overview, worker: &Snapshot) -> String {
         "Jobs of a queue that are pending or running.",
     );
     for queue in &overview.queues {
-        let label = escape(&queue.name);
-        let _ = writeln!(text, "{name}{{queue=\"{label}\"}} {}", queue.unfinished);
+        let label = escape(&queue.row.name);
+        let _ = writeln!(text, "{name}{{queue=\"{label}\"}} {}", queue.row.unfinished);
     }
     let name = "delayed_jobs_queue_paused";
     head(&mut text, name, "gauge", "Whether a queue is paused.");
     for queue in &overview.queues {
-        let label = escape(&queue.name);
+        let label = escape(&queue.row.name);
         let _ = writeln!(
             text,
             "{name}{{queue=\"{label}\"}} {}",
-            u8::from(queue.paused)
+            u8::from(queue.row.paused)
         );
     }
 

@@ -10,14 +10,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::types::{
-    Asked, Change, Claim, Counts, Ended, Enqueued, Filter, Lease, Lot, NewJob, QueueRow, Reclaimed,
-    ScheduleRow, ScheduleSpec, Slot, WorkerRow,
+    Asked, Change, Claim, Counts, Ended, Enqueued, Filter, Found, Lease, Lot, NewJob, QueueRow,
+    Reclaimed, ScheduleRow, ScheduleSpec, Search, Slot, WorkerRow,
 };
 use super::{Answer, Store};
-use crate::job::{JobId, Record, State};
+use crate::job::{JobId, Priority, Record, State};
 use crate::limit::Limit;
 use crate::time::{Clock, Micros};
-use table::{Row, Table};
+use table::{Row, Schedule, Table};
 
 /// A store in memory, which ends with the program.
 #[derive(Debug)]
@@ -182,6 +182,37 @@ impl Store for MemoryStore {
         now(self.table().list(&filter))
     }
 
+    fn search(&self, search: Search) -> Answer<'_, Found> {
+        let Search {
+            mut filter,
+            text,
+            since,
+            most,
+        } = search;
+        let wanted = std::mem::replace(&mut filter.limit, most);
+        let list = self.table().list(&filter);
+        let mut found = Found {
+            next: list.get(most.wrapping_sub(1)).map(|last| last.id),
+            jobs: Vec::new(),
+        };
+        let fits = |job: &Record| {
+            let beginning = job.payload.chars().take(65_536).collect::<String>();
+            job.created_at >= since && beginning.contains(&text)
+        };
+        for job in list.into_iter().filter(fits) {
+            if found.jobs.len() == wanted {
+                found.next = found.jobs.last().map(|last| last.id);
+                break;
+            }
+            found.jobs.push(job);
+        }
+        now(found)
+    }
+
+    fn count(&self, filter: Filter) -> Answer<'_, u64> {
+        now(self.table().list(&filter).len() as u64)
+    }
+
     fn counts(&self) -> Answer<'_, Counts> {
         let mut counts = Counts::default();
         for row in self.table().rows.values() {
@@ -216,10 +247,11 @@ impl Store for MemoryStore {
 
     fn schedules(&self) -> Answer<'_, Vec<ScheduleRow>> {
         let table = self.table();
-        let row = |(name, (spec, slot)): (&String, &(String, Option<Micros>))| ScheduleRow {
+        let row = |(name, schedule): (&String, &Schedule)| ScheduleRow {
             name: name.clone(),
-            spec: spec.clone(),
-            slot: *slot,
+            spec: schedule.declared.spec.clone(),
+            slot: schedule.slot,
+            paused: schedule.paused,
         };
         now(table.schedules.iter().map(row).collect())
     }
@@ -258,24 +290,63 @@ impl Store for MemoryStore {
             .collect())
     }
 
-    fn declare(&self, schedule: ScheduleSpec) -> Answer<'_, ()> {
+    fn declare(&self, declared: ScheduleSpec) -> Answer<'_, ()> {
         let mut table = self.table();
-        let known = table.schedules.get(&schedule.name);
-        if known.is_none_or(|(spec, _)| *spec != schedule.spec) {
-            table.rows.retain(|_, row| {
-                let of = row.slot.as_ref().map(|(name, _)| name);
-                let waits = row.record.state == State::Pending && row.record.attempt == 0;
-                of != Some(&schedule.name) || !waits
-            });
-            let spec = (schedule.spec, None);
-            table.schedules.insert(schedule.name, spec);
+        let known = table.schedules.get(&declared.name);
+        if known.is_none_or(|known| known.declared != declared) {
+            let paused = known.is_some_and(|known| known.paused);
+            table.drop_pending(&declared.name);
+            let schedule = Schedule {
+                declared,
+                slot: None,
+                paused,
+            };
+            let name = schedule.declared.name.clone();
+            table.schedules.insert(name, schedule);
         }
         now(())
     }
 
+    fn pause_schedule(&self, schedule: &str, paused: bool) -> Answer<'_, bool> {
+        let mut table = self.table();
+        let Some(known) = table.schedules.get_mut(schedule) else {
+            return now(false);
+        };
+        (known.paused, known.slot) = (paused, None);
+        if paused {
+            table.drop_pending(schedule);
+        }
+        now(true)
+    }
+
+    fn run_schedule(&self, schedule: &str, at: Micros) -> Answer<'_, Option<(JobId, String)>> {
+        let mut table = self.table();
+        let Some(known) = table.schedules.get(schedule) else {
+            return now(None);
+        };
+        let job = NewJob {
+            kind: known.declared.kind.clone(),
+            queue: known.declared.queue.clone(),
+            payload: known.declared.payload.clone(),
+            priority: Priority::default(),
+            run_at: at,
+            created_at: at,
+            attempts: None,
+            timeout: None,
+            limit_key: None,
+            key: None,
+            after: None,
+        };
+        let queue = job.queue.clone();
+        let id = table.insert(job, Some((schedule.to_owned(), at)));
+        drop(table);
+        self.tell();
+        now(Some((id, queue)))
+    }
+
     fn last_slot(&self, schedule: &str) -> Answer<'_, Option<Micros>> {
         let table = self.table();
-        now(table.schedules.get(schedule).and_then(|(_, last)| *last))
+        now(table.schedules.get(schedule).and_then(|known| known.slot))
     }
 
     fn fill_slot(&self, slot: Slot) -> Answer<'_, bool> {
@@ -288,10 +359,10 @@ impl Store for MemoryStore {
                 .is_some_and(|(name, at)| *name == slot.schedule && !range.contains(at));
             !is_wrong || row.record.state != State::Pending || row.record.attempt > 0
         });
-        let is_next = table
-            .schedules
-            .get(&slot.schedule)
-            .is_some_and(|(spec, last)| *spec == slot.spec && *last != Some(slot.slot));
+        let is_next = table.schedules.get(&slot.schedule).is_some_and(|known| {
+            let fits = known.declared.spec == slot.spec && known.slot != Some(slot.slot);
+            fits && !known.paused
+        });
         let taken = table.rows.values().any(|row| {
             row.slot.as_ref().is_some_and(|(name, at)| {
                 let blocks = match row.record.state {
@@ -304,8 +375,8 @@ impl Store for MemoryStore {
         });
         let fills = is_next && !taken;
         if fills {
-            if let Some((_, last)) = table.schedules.get_mut(&slot.schedule) {
-                *last = Some(slot.slot);
+            if let Some(known) = table.schedules.get_mut(&slot.schedule) {
+                known.slot = Some(slot.slot);
             }
             table.insert(slot.job, Some((slot.schedule, slot.slot)));
         }

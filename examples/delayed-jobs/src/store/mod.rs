@@ -49,9 +49,9 @@ pub(crate) use sqlite::{
     open_existing as open_existing_sqlite,
 };
 pub use types::{
-    After, Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, Lot, NewJob,
-    OnDuplicate, QueueRow, Reclaimed, ScheduleRow, ScheduleSpec, Slot, Suspects, UniqueKey,
-    Verdict, WorkerRow,
+    After, Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Found, Lease, Lot,
+    NewJob, OnDuplicate, QueueRow, Reclaimed, ScheduleRow, ScheduleSpec, Search, Slot, Suspects,
+    UniqueKey, Verdict, WorkerRow,
 };
 
 /// The error for a database that this program was built without.
@@ -137,6 +137,12 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Lists jobs, pending ones by the time when they are due and others latest first.
     fn list(&self, filter: Filter) -> Answer<'_, Vec<Record>>;
 
+    /// Looks for jobs by what is in their payloads, and looks at so many at most.
+    fn search(&self, search: Search) -> Answer<'_, Found>;
+
+    /// Returns the number of jobs of a filter, up to its limit.
+    fn count(&self, filter: Filter) -> Answer<'_, u64>;
+
     /// Returns the number of jobs in each state.
     fn counts(&self) -> Answer<'_, Counts>;
 
@@ -172,6 +178,14 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
 
     /// Tells what a schedule is from now on. If it was something else, its pending jobs go.
     fn declare(&self, schedule: ScheduleSpec) -> Answer<'_, ()>;
+
+    /// Pauses or resumes a schedule, and returns whether there is one of this name. A paused one fills no slot, and its job
+    /// that waits goes; slots that pass meanwhile are not made up for.
+    fn pause_schedule(&self, schedule: &str, paused: bool) -> Answer<'_, bool>;
+
+    /// Creates a job of a schedule that is due at `now`, beside that of its next slot. Returns its id and its queue; none
+    /// if there is no schedule of this name that a worker has declared.
+    fn run_schedule(&self, schedule: &str, now: Micros) -> Answer<'_, Option<(JobId, String)>>;
 
     /// Returns the slot that a schedule has filled last.
     fn last_slot(&self, schedule: &str) -> Answer<'_, Option<Micros>>;

@@ -28,7 +28,7 @@ use sqlx::{Arguments, AssertSqlSafe, Column, Connection as _, PgConnection, Row 
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinSet;
 
-use super::sql::{self, Database, Execute, Purpose, Row, Sql, Value, dialect};
+use super::sql::{self, Database, Execute, Purpose, Row, Sql, Text, Value, dialect};
 use super::types::{Ended, Enqueued, NewJob};
 use super::{Answer, Store, StoreError};
 use crate::time::{Clock, Micros};
@@ -64,17 +64,17 @@ impl fmt::Debug for Postgres {
 }
 
 impl Execute for Postgres {
-    fn query<'a>(
-        &'a self,
+    fn query(
+        &self,
         purpose: Purpose,
-        sql: &str,
+        sql: impl Into<Text>,
         values: Vec<Value>,
-    ) -> Answer<'a, Vec<Row>> {
+    ) -> Answer<'_, Vec<Row>> {
         let pool = match purpose {
             Purpose::Look => &self.look,
             Purpose::Write | Purpose::Read => &self.work,
         };
-        let sql = sql.to_owned();
+        let sql = sql.into();
         Box::pin(async move { pool.query(&sql, arguments(values)?).await })
     }
 }
@@ -238,9 +238,9 @@ struct Theirs<'a> {
 }
 
 impl Execute for Theirs<'_> {
-    fn query<'a>(&'a self, _: Purpose, sql: &str, values: Vec<Value>) -> Answer<'a, Vec<Row>> {
+    fn query(&self, _: Purpose, sql: impl Into<Text>, values: Vec<Value>) -> Answer<'_, Vec<Row>> {
         // With the commit, and for each: a transaction that is rolled back must silence no other.
-        let sql = for_postgres(sql, self.schema, Some(""));
+        let sql = for_postgres(&sql.into(), self.schema, Some(""));
         Box::pin(async move {
             let mut connection = self.connection.lock().await;
             Ok(fetch(&mut connection, sql.into(), arguments(values)?).await?)

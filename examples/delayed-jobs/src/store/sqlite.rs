@@ -7,6 +7,7 @@
 //! the same file: the writer asks SQLite whether another program has committed, which costs no query and no lock.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
@@ -20,11 +21,11 @@ use std::time::{Duration, Instant};
 
 use rusqlite::types::ValueRef;
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior, params_from_iter,
+    Connection, ErrorCode, OpenFlags, Statement, Transaction, TransactionBehavior, params_from_iter,
 };
 use tokio::sync::{oneshot, watch};
 
-use super::sql::{self, Database, Execute, Purpose, Row, Sql, Value, dialect};
+use super::sql::{self, Database, Execute, Purpose, Row, Sql, Text, Value, dialect};
 use super::types::{Ended, Enqueued, NewJob};
 use super::{Answer, Store, StoreError};
 use crate::time::Clock;
@@ -36,6 +37,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../schema/sqlite/004_limits.sql"),
     include_str!("../../schema/sqlite/005_after.sql"),
     include_str!("../../schema/sqlite/006_workers.sql"),
+    include_str!("../../schema/sqlite/007_fewer_indexes.sql"),
+    include_str!("../../schema/sqlite/008_by_hand.sql"),
 ];
 
 /// How long to wait for another process that is writing.
@@ -56,7 +59,7 @@ const LONGEST_LOG: i64 = 16_000;
 /// Longer statements are made for one use, and not worth keeping.
 const KEPT_LENGTH: usize = 6000;
 
-/// How many prepared statements a connection keeps.
+/// How many prepared statements a connection keeps of those that are made as they are needed.
 const KEPT: usize = 64;
 
 /// Opens a SQLite file, creates it if there is none, and brings its schema up to date.
@@ -179,7 +182,7 @@ fn migrate(connection: &Connection, make: bool) -> Result<(), StoreError> {
 
 /// Statements on their way to a thread, and the way back for their rows. More than one are one step.
 struct Command {
-    steps: Vec<(String, Vec<Value>)>,
+    steps: Vec<(Text, Vec<Value>)>,
     answer: oneshot::Sender<Result<Vec<Vec<Row>>, StoreError>>,
 }
 
@@ -230,12 +233,10 @@ impl fmt::Debug for Lanes {
 
 /// Ends when the store is gone.
 fn read(connection: &Connection, inbox: &Receiver<Command>) {
-    let mut texts = Texts::default();
+    let mut prepared = Prepared::on(connection);
     for command in inbox {
         // The caller may have gone.
-        let _ = command
-            .answer
-            .send(run_steps(connection, &mut texts, command.steps));
+        let _ = command.answer.send(prepared.run_steps(command.steps));
     }
 }
 
@@ -250,11 +251,11 @@ fn copy(connection: &Connection, lives: &Receiver<()>) {
 /// Ends when the store is gone.
 fn write(connection: &Connection, inbox: &Receiver<Command>, change: &watch::Sender<u64>) {
     let mut seen = version(connection);
-    let mut texts = Texts::default();
+    let mut prepared = Prepared::on(connection);
     loop {
         match inbox.recv_timeout(LOOK) {
             Ok(first) => {
-                let left = commit_group(connection, first, inbox, &mut texts);
+                let left = commit_group(&mut prepared, first, inbox);
                 if left {
                     // A caller did not wait for the answer, and so has notified no worker.
                     change.send_modify(|changes| *changes += 1);
@@ -282,19 +283,15 @@ fn version(connection: &Connection) -> Option<i64> {
 ///
 /// A statement that fails leaves nothing behind and does not harm the others, unless it takes the whole transaction
 /// with it, as a full disk may: then nothing of the group is there, and all are told so.
-fn commit_group(
-    connection: &Connection,
-    first: Command,
-    inbox: &Receiver<Command>,
-    texts: &mut Texts,
-) -> bool {
+fn commit_group(prepared: &mut Prepared<'_>, first: Command, inbox: &Receiver<Command>) -> bool {
+    let connection = prepared.connection;
     let mut answers = Vec::new();
     let mut outcome = connection
         .execute_batch("begin immediate")
         .map_err(|error| error.to_string());
     for command in std::iter::once(first).chain(inbox.try_iter().take(GROUP)) {
         let result = match &outcome {
-            Ok(()) => run_steps(connection, texts, command.steps),
+            Ok(()) => prepared.run_steps(command.steps),
             Err(_) => Ok(Vec::new()),
         };
         // Out of the transaction in the middle of it: SQLite has rolled it back. What came next would be
@@ -326,23 +323,6 @@ fn commit_group(
     left
 }
 
-/// The statements as SQLite reads them. Those that are used again are translated once.
-#[derive(Default)]
-struct Texts(HashMap<String, Arc<str>>);
-
-impl Texts {
-    fn of(&mut self, sql: &str) -> Arc<str> {
-        if let Some(known) = self.0.get(sql) {
-            return Arc::clone(known);
-        }
-        let text: Arc<str> = for_sqlite(sql).into();
-        if sql.len() <= KEPT_LENGTH {
-            self.0.insert(sql.to_owned(), Arc::clone(&text));
-        }
-        text
-    }
-}
-
 fn for_sqlite(sql: &str) -> String {
     let text = dialect(sql, "sqlite");
     let mut parts = text.split('$');
@@ -359,43 +339,88 @@ fn for_sqlite(sql: &str) -> String {
     text
 }
 
-/// Steps that fail leave nothing behind. One that fails by itself does so anyway.
-fn run_steps(
-    connection: &Connection,
-    texts: &mut Texts,
-    steps: Vec<(String, Vec<Value>)>,
-) -> Result<Vec<Vec<Row>>, StoreError> {
-    let are_many = steps.len() > 1;
-    if are_many {
-        connection.execute_batch("savepoint steps")?;
-    }
-    let steps = steps.into_iter();
-    let rows = steps.map(|(sql, values)| run(connection, &texts.of(&sql), values));
-    let rows: Result<Vec<_>, _> = rows.collect();
-    // A full disk has taken the whole transaction.
-    if are_many && !connection.is_autocommit() {
-        connection.execute_batch(match rows {
-            Ok(_) => "release steps",
-            Err(_) => "rollback to steps; release steps",
-        })?;
-    }
-    rows
+/// The statements of a connection. Those that are part of the program are translated and prepared once, and found by
+/// where their text lies; the others by the text, among the last ones.
+struct Prepared<'a> {
+    connection: &'a Connection,
+    fixed: HashMap<(usize, usize), Statement<'a>>,
+    texts: HashMap<String, Arc<str>>,
 }
 
-fn run(connection: &Connection, sql: &str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
-    let values = params_from_iter(values);
-    if sql.len() > KEPT_LENGTH {
-        return collect(&mut connection.prepare(sql)?, values);
+impl<'a> Prepared<'a> {
+    fn on(connection: &'a Connection) -> Prepared<'a> {
+        Prepared {
+            connection,
+            fixed: HashMap::new(),
+            texts: HashMap::new(),
+        }
     }
-    collect(&mut *connection.prepare_cached(sql)?, values)
+
+    /// Steps that fail leave nothing behind. One that fails by itself does so anyway.
+    fn run_steps(&mut self, steps: Vec<(Text, Vec<Value>)>) -> Result<Vec<Vec<Row>>, StoreError> {
+        let connection = self.connection;
+        let are_many = steps.len() > 1;
+        if are_many {
+            connection.execute_batch("savepoint steps")?;
+        }
+        let steps = steps.into_iter();
+        let rows: Result<Vec<_>, _> = steps.map(|(sql, values)| self.run(sql, values)).collect();
+        // A full disk has taken the whole transaction.
+        if are_many && !connection.is_autocommit() {
+            connection.execute_batch(match rows {
+                Ok(_) => "release steps",
+                Err(_) => "rollback to steps; release steps",
+            })?;
+        }
+        rows
+    }
+
+    fn run(&mut self, sql: Text, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        let connection = self.connection;
+        match sql {
+            Text::Borrowed(sql) => {
+                let statement = match self.fixed.entry((sql.as_ptr().addr(), sql.len())) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(new) => new.insert(connection.prepare(&for_sqlite(sql))?),
+                };
+                collect(connection, statement, values)
+            }
+            Text::Owned(sql) if sql.len() > KEPT_LENGTH => collect(
+                connection,
+                &mut connection.prepare(&for_sqlite(&sql))?,
+                values,
+            ),
+            Text::Owned(sql) => {
+                let text = self
+                    .texts
+                    .entry(sql)
+                    .or_insert_with_key(|sql| for_sqlite(sql).into());
+                collect(connection, &mut *connection.prepare_cached(text)?, values)
+            }
+        }
+    }
 }
 
+/// The rows of an answer. A statement that has none to give answers by a row if it has changed one of its own: the last id that
+/// was given, and whether triggers have changed more. To ask SQLite for that costs less than to let it make a row.
 fn collect(
-    statement: &mut rusqlite::Statement<'_>,
-    values: impl rusqlite::Params,
+    connection: &Connection,
+    statement: &mut Statement<'_>,
+    values: Vec<Value>,
 ) -> Result<Vec<Row>, StoreError> {
     let width = statement.column_count();
-    let rows = statement.query_map(values, |row| {
+    if width == 0 {
+        let before = connection.total_changes();
+        let own = statement.execute(params_from_iter(values))? as u64;
+        let all = connection.total_changes() - before;
+        let cells = [connection.last_insert_rowid(), i64::from(all > own)];
+        let cells = Vec::from(cells.map(Value::from));
+        return Ok(match own {
+            0 => Vec::new(),
+            _ => vec![Row(cells.into_iter())],
+        });
+    }
+    let rows = statement.query_map(params_from_iter(values), |row| {
         let cells = (0..width).map(|at| row.get_ref(at).map(cell));
         let cells: Result<Vec<_>, _> = cells.collect();
         cells.map(|cells| Row(cells.into_iter()))
@@ -422,13 +447,13 @@ impl rusqlite::ToSql for Value {
 }
 
 impl Execute for Lanes {
-    fn query<'a>(
-        &'a self,
+    fn query(
+        &self,
         purpose: Purpose,
-        sql: &str,
+        sql: impl Into<Text>,
         values: Vec<Value>,
-    ) -> Answer<'a, Vec<Row>> {
-        let steps = self.send(purpose, vec![(sql.to_owned(), values)]);
+    ) -> Answer<'_, Vec<Row>> {
+        let steps = self.send(purpose, vec![(sql.into(), values)]);
         Box::pin(async move { Ok(steps.await?.pop().unwrap_or_default()) })
     }
 }
@@ -437,7 +462,7 @@ impl Lanes {
     fn send<'a>(
         &self,
         purpose: Purpose,
-        steps: Vec<(String, Vec<Value>)>,
+        steps: Vec<(Text, Vec<Value>)>,
     ) -> Answer<'a, Vec<Vec<Row>>> {
         let (answer, answered) = oneshot::channel();
         let lane = match purpose {
@@ -463,9 +488,8 @@ impl Database for Lanes {
     }
 
     fn steps(&self, steps: Vec<(&'static str, Vec<Value>)>) -> Answer<'_, Vec<Vec<Row>>> {
-        let steps = steps
-            .into_iter()
-            .map(|(sql, values)| (sql.to_owned(), values));
+        let steps = steps.into_iter();
+        let steps = steps.map(|(sql, values)| (sql.into(), values));
         self.send(Purpose::Write, steps.collect())
     }
 
@@ -487,7 +511,7 @@ impl Database for Lanes {
 
     fn insert(&self, mut values: Vec<Value>, width: usize, soon: bool) -> Answer<'_, Vec<Row>> {
         values.truncate(width);
-        self.query(Purpose::Write, &sql::insert(1, width, soon), values)
+        self.query(Purpose::Write, sql::insert(1, width, soon), values)
     }
 
     fn apart(&self) -> Option<Arc<dyn Store>> {
@@ -507,8 +531,11 @@ impl Database for Lanes {
 
 /// A connection of the caller's answers at once.
 impl Execute for Connection {
-    fn query<'a>(&'a self, _: Purpose, sql: &str, values: Vec<Value>) -> Answer<'a, Vec<Row>> {
-        let rows = run(self, &for_sqlite(sql), values);
+    fn query(&self, _: Purpose, sql: impl Into<Text>, values: Vec<Value>) -> Answer<'_, Vec<Row>> {
+        let rows = self
+            .prepare_cached(&for_sqlite(&sql.into()))
+            .map_err(StoreError::from)
+            .and_then(|mut statement| collect(self, &mut statement, values));
         Box::pin(async { rows })
     }
 }
@@ -558,10 +585,13 @@ mod tests {
                 let reads_all = step.starts_with("SCAN delayed_jobs") && !step.contains("INDEX");
                 // The newest by their ids are the end of the table itself.
                 let newest = sql.ends_with("order by id desc limit $1") && !sql.contains("state =");
-                // Where priorities age, the few that may be claimed are put into their order.
+                // Where priorities age, the few that may be claimed are put into their order; what is due soon is merged
+                // from all priorities; and few jobs run at a time.
                 let sorts = step.contains("TEMP B-TREE FOR ORDER");
                 sorted += usize::from(sorts);
-                let may_sort = sql.contains("candidates") && sorted <= 2;
+                let may_sort = sql.contains("candidates") && sorted <= 2
+                    || sql.contains("as ranked order by run_at")
+                    || sql.contains("state = 'running'");
                 if (reads_all && !newest) || sorts && !may_sort {
                     wrong.push(format!("{step}: {sql}"));
                 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::job::{JobId, Priority, State};
+use crate::job::{JobId, Priority, Record, State};
 use crate::time::Micros;
 use crate::unique::UniqueWhile;
 
@@ -55,6 +55,8 @@ pub struct UniqueKey {
     pub within: UniqueWhile,
     /// The end of the period that it is for, if it is for one: another period is another key.
     pub until: Option<Micros>,
+    /// How long replacements may put the job off, counted from when the first one was enqueued.
+    pub max_wait: Option<Duration>,
 }
 
 /// A rule for a new job whose key another job holds already.
@@ -244,6 +246,12 @@ pub struct ScheduleSpec {
     pub name: String,
     /// Its period, its payload and all else that makes it what it is, as a text.
     pub spec: String,
+    /// Which handler its jobs are for.
+    pub kind: String,
+    /// The queue of its jobs.
+    pub queue: String,
+    /// Their payload, as JSON.
+    pub payload: String,
 }
 
 /// The job of one slot of a schedule.
@@ -284,6 +292,28 @@ pub struct Filter {
     pub after: Option<JobId>,
     /// The maximum number of jobs.
     pub limit: usize,
+}
+
+/// A search among the jobs of a filter, in their order.
+#[derive(Clone, Debug)]
+pub struct Search {
+    /// Which jobs. Its limit is the number of those that are found.
+    pub filter: Filter,
+    /// A text that the first 64 KiB of the payload contain; the empty one is in all.
+    pub text: String,
+    /// Only jobs that were handed in at this time or later.
+    pub since: Micros,
+    /// The number of jobs that are looked at, at most, however few are found.
+    pub most: usize,
+}
+
+/// What a search has found.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// The jobs.
+    pub jobs: Vec<Record>,
+    /// Where to go on: after this job, unless all were looked at.
+    pub next: Option<JobId>,
 }
 
 /// A change of many jobs.
@@ -383,4 +413,6 @@ pub struct ScheduleRow {
     pub spec: String,
     /// The slot that it has filled last: its next run, or the last one.
     pub slot: Option<Micros>,
+    /// Whether it is paused.
+    pub paused: bool,
 }

@@ -7,8 +7,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use schedgroup::Handle;
@@ -17,6 +17,7 @@ use tokio::sync::{Notify, RwLock};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::lane::{Groups, Lane};
 use super::run::{self, Stops};
 use super::schedule::Schedule;
 use super::settings::Settings;
@@ -32,9 +33,6 @@ use crate::time::{Clock, Micros};
 
 /// From a change by another worker to the claim for it, so that many changes are one claim.
 const AFTER_CHANGE: Duration = Duration::from_millis(5);
-
-/// Runs that take less than this are over before a job that waits for them here could have run on another worker.
-const SHORT_RUN: Duration = Duration::from_millis(20);
 
 /// From the end of a run to the claim for its place, if many are due: ends that come together are one claim.
 const AFTER_RUN: Duration = Duration::from_millis(1);
@@ -70,63 +68,6 @@ pub(super) enum Round {
     Alone,
 }
 
-/// A queue, and those of its jobs that run here.
-#[derive(Debug)]
-pub(super) struct Lane {
-    pub(super) queue: String,
-    pub(super) limit: usize,
-    /// The group that the jobs run in, which limits them.
-    pub(super) runs: Handle,
-    /// How many jobs are held, running or on their way to it.
-    pub(super) held: AtomicUsize,
-    /// The last claim may have left due jobs behind, for want of slots.
-    pub(super) more: AtomicBool,
-    /// Up to here the hints are complete.
-    pub(super) reach: AtomicI64,
-    /// How long a run takes of late, in microseconds.
-    run_time: AtomicU64,
-    /// The queue had limits over all workers at the last look.
-    limited: AtomicBool,
-}
-
-impl Lane {
-    pub(super) fn new(queue: String, limit: usize, runs: Handle) -> Lane {
-        Lane {
-            queue,
-            limit,
-            runs,
-            held: AtomicUsize::new(0),
-            more: AtomicBool::new(false),
-            reach: AtomicI64::new(0),
-            run_time: AtomicU64::new(u64::MAX),
-            limited: AtomicBool::new(false),
-        }
-    }
-
-    /// A run has taken this long.
-    pub(super) fn ran(&self, took: Duration) {
-        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let before = self.run_time.load(Ordering::Relaxed);
-        let now = match before {
-            u64::MAX => took,
-            before => before - before / 8 + took / 8,
-        };
-        self.run_time.store(now, Ordering::Relaxed);
-    }
-
-    /// How many jobs may be held: of short ones the next lot is claimed while the last one runs.
-    fn capacity(&self) -> usize {
-        match self.is_short() {
-            true => 2 * self.limit,
-            false => self.limit,
-        }
-    }
-
-    fn is_short(&self) -> bool {
-        self.run_time.load(Ordering::Relaxed) < SHORT_RUN.as_micros() as u64
-    }
-}
-
 /// A job that is leased to this worker.
 #[derive(Debug)]
 struct Held {
@@ -147,6 +88,10 @@ pub(crate) struct Engine {
     pub(super) kinds: Vec<String>,
     pub(super) schedules: Vec<Schedule>,
     pub(super) lanes: Vec<Lane>,
+    /// What the jobs of the lanes run in.
+    pub(super) groups: Weak<Groups>,
+    /// Where the ends of jobs are written.
+    pub(super) ends: Handle,
     /// By job and time, since a job that was moved to another time has both; the value is its lane.
     pub(super) hints: KeyedHandle<(JobId, Micros), usize>,
     pub(super) rounds: KeyedHandle<Round>,
@@ -389,21 +334,24 @@ impl Engine {
         }
         let run = run::run(Arc::clone(self), at, job, stops);
         // If it is rejected the job stays among the held ones, and is given back with them.
-        let _ = lane.runs.try_delay(Duration::ZERO, run);
+        lane.start(run);
     }
 
     /// A job has come to its end here, and the store knows.
     pub(super) fn let_go(self: &Arc<Self>, at: usize, lease: Lease) {
         self.held.remove(lease);
         let lane = &self.lanes[at];
-        lane.held.fetch_sub(1, Ordering::SeqCst);
+        let held = lane.held.fetch_sub(1, Ordering::SeqCst) - 1;
         self.let_gone.notify_waiters();
-        if lane.more.load(Ordering::SeqCst) {
-            let wait = match lane.is_short() {
-                true => AFTER_RUN,
-                false => Duration::ZERO,
-            };
-            self.claim_after(at, wait);
+        if !lane.more.load(Ordering::SeqCst) {
+            return;
+        }
+        if lane.has_plenty(held) {
+            return;
+        }
+        match lane.is_short() {
+            true => self.claim_after(at, AFTER_RUN),
+            false => self.ring(at),
         }
     }
 
@@ -461,10 +409,10 @@ impl Engine {
             rescan,
             ..
         } = self.settings;
-        self.watch_clock().await?;
+        // The time that was compared with the clock that cannot be set: it may be set at any moment after that.
+        let now = self.watch_clock().await?;
         // Before any lease is taken back: this worker may have stood still for longer than its own.
         self.renew_with(&*self.store).await?;
-        let now = self.clock.now();
         if !self.is_quiet() {
             for lost in self.limited(self.store.reclaim(now, crashes)).await? {
                 tracing::warn!(job = %lost.id, state = %lost.state, "a job lost its worker");
@@ -477,12 +425,23 @@ impl Engine {
             self.cancel(id);
         }
         self.fill_slots().await?;
-        self.show_life().await?;
         let limits = self.limited(self.store.limits()).await?;
-        for lane in &self.lanes {
-            let is_limited = limits.iter().any(|(queue, _)| *queue == lane.queue);
-            lane.limited.store(is_limited, Ordering::Relaxed);
+        for (at, lane) in self.lanes.iter().enumerate() {
+            let limit = limits.iter().find(|(queue, _)| *queue == lane.queue);
+            let limit = limit.map(|(_, limit)| *limit).unwrap_or_default();
+            lane.limited.store(limit.is_shared(), Ordering::Relaxed);
+            let groups = self
+                .groups
+                .upgrade()
+                .filter(|_| !self.closing.load(Ordering::SeqCst));
+            if let Some(groups) = groups
+                && lane.resize(at, limit.worker, &groups)
+            {
+                // Those who look on see it at once.
+                *lock(&self.last_beat) = None;
+            }
         }
+        self.show_life().await?;
         let mut next = rescan;
         let until = now.after(look_ahead);
         let room = (window / self.lanes.len()).max(1);
@@ -521,7 +480,7 @@ impl Engine {
             return Ok(());
         }
         let queues = self.lanes.iter();
-        let queues = queues.map(|lane| format!("{} {}", lane.queue, lane.limit));
+        let queues = queues.map(|lane| format!("{} {}", lane.queue, lane.limit()));
         let now = self.clock.now();
         let worker = WorkerRow {
             name: self.name.clone(),
@@ -536,8 +495,8 @@ impl Engine {
     }
 
     /// Notices when the clock was set. Leases of others are left alone for as long as one lasts then: they may look
-    /// expired, and their workers have had no chance to renew them.
-    async fn watch_clock(&self) -> Result<(), StoreError> {
+    /// expired, and their workers have had no chance to renew them. Returns the time that was looked at.
+    async fn watch_clock(&self) -> Result<Micros, StoreError> {
         let set = self.limited(self.store.set_clock()).await?;
         let (now, local) = (self.clock.now(), Instant::now());
         let before = lock(&self.last_look).replace((now, local));
@@ -557,7 +516,7 @@ impl Engine {
             let until = local.checked_add(self.settings.lease);
             *lock(&self.quiet_until) = until;
         }
-        Ok(())
+        Ok(now)
     }
 
     fn is_quiet(&self) -> bool {

@@ -10,11 +10,13 @@ use std::time::Duration;
 use schedgroup::Group;
 use schedgroup::keyed::KeyedGroup;
 use tokio::sync::{Notify, RwLock};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::engine::{Engine, HeldJobs, Lane};
+use super::engine::{Engine, HeldJobs};
 use super::every::Every;
 use super::heart::{Heart, SELDOM};
+use super::lane::{Groups, Lane};
 use super::schedule::{Recurring, Schedule};
 use super::settings::{CONCURRENCY, Settings};
 use super::site::Site;
@@ -372,6 +374,9 @@ impl fmt::Debug for Worker {
     }
 }
 
+/// For writing the ends of jobs that have ended with the grace.
+const LAST_ENDS: Duration = Duration::from_millis(300);
+
 /// The groups of a running worker. Dropping it ends them.
 struct Life {
     engine: Arc<Engine>,
@@ -379,8 +384,10 @@ struct Life {
     clockwork: Group,
     /// What has to go on until the last job has ended.
     upkeep: Group,
-    /// A group for each lane.
-    runs: Vec<Group>,
+    /// Those that jobs run in.
+    runs: Arc<Groups>,
+    /// Where the ends of jobs are written.
+    ends: Group,
     /// Heartbeats, if they have a thread of their own.
     heart: Option<Heart>,
 }
@@ -389,15 +396,11 @@ impl Life {
     fn begin(worker: Worker) -> Life {
         let clockwork = Group::builder().name("clockwork").build();
         let upkeep = Group::builder().name("upkeep").build();
-        let (mut lanes, mut runs) = (Vec::new(), Vec::new());
-        for (queue, limit) in worker.limits {
-            let group = Group::builder()
-                .name(queue.as_str())
-                .max_running(limit)
-                .build();
-            lanes.push(Lane::new(queue, limit, group.handle()));
-            runs.push(group);
-        }
+        let ends = Group::builder().name("ends").build();
+        let runs = Arc::new(Groups::default());
+        let limits = worker.limits.into_iter().enumerate();
+        let lanes = limits.map(|(at, (queue, limit))| Lane::new(queue, limit, at, &runs));
+        let lanes = lanes.collect();
         let clock = worker.site.store.clock();
         let engine = Arc::new_cyclic(|engine: &Weak<Engine>| Engine {
             name: format!("{}-{:08x}", std::process::id(), fastrand::u32(..)),
@@ -410,6 +413,8 @@ impl Life {
             handlers: worker.handlers,
             schedules: worker.schedules,
             lanes,
+            groups: Arc::downgrade(&runs),
+            ends: ends.handle(),
             hints: KeyedGroup::builder().on_with(&clockwork, {
                 let engine = Weak::clone(engine);
                 move |_, (id, due), at| {
@@ -445,6 +450,7 @@ impl Life {
             clockwork,
             upkeep,
             runs,
+            ends,
             heart,
         }
     }
@@ -478,15 +484,20 @@ impl Life {
 
     async fn end(self) {
         let grace = self.engine.settings.grace;
+        let begun = Instant::now();
         self.engine.close();
         // A claim that is under way may finish, so that nothing stays leased that does not run; what it brings is
         // given back with the rest.
         let clockwork = self.clockwork.shutdown(grace);
-        let ends: Vec<_> = self.runs.iter().map(|runs| runs.shutdown(grace)).collect();
+        let runs = self.runs.take();
+        let ends: Vec<_> = runs.iter().map(|runs| runs.shutdown(grace)).collect();
         clockwork.await;
         for end in ends {
             end.await;
         }
+        // What has ended is written, as long as there is time; whatever is not is given back.
+        let left = grace.saturating_sub(begun.elapsed()).max(LAST_ENDS);
+        self.ends.shutdown(left).await;
         self.engine.release().await;
         drop(self.heart);
         self.upkeep.shutdown(Duration::ZERO).await;

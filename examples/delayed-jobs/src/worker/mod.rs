@@ -3,6 +3,7 @@
 //! ```text
 //! face      the builder, and a worker's life from the first look to the last job given back
 //! site      a store, and the workers on it in this process
+//! lane      a queue, and how many of its jobs run at a time
 //! engine    when to look into the store: hints, claims, leases
 //! heart     heartbeats, on a thread of their own
 //! trouble   a store that does not answer: waits, and one line for each change
@@ -29,13 +30,14 @@
 //!   │
 //!   ▼
 //! verdict   done, another try, dead, cancelled, given back: one statement, which only counts if the
-//!           claim still does
+//!           claim still does, in a group of its own, so that the slot is free meanwhile
 //! ```
 
 mod engine;
 mod every;
 mod face;
 mod heart;
+mod lane;
 mod run;
 mod schedule;
 mod settings;

@@ -52,13 +52,13 @@ enum End {
 }
 
 /// Lets a job go whose run has panicked outside of its handler: its place must not be lost. Its lease will expire.
-struct Place<'a> {
-    engine: &'a Arc<Engine>,
+struct Place {
+    engine: Arc<Engine>,
     lane: usize,
     lease: Lease,
 }
 
-impl Drop for Place<'_> {
+impl Drop for Place {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.engine.let_go(self.lane, self.lease);
@@ -67,8 +67,8 @@ impl Drop for Place<'_> {
 }
 
 pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: Stops) {
-    let _place = Place {
-        engine: &engine,
+    let place = Place {
+        engine: Arc::clone(&engine),
         lane,
         lease: job.lease,
     };
@@ -94,19 +94,28 @@ pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: S
     let end = caught(supervise(&engine, &job, context, &stops)).await;
     let took = begun.elapsed();
     engine.lanes[lane].ran(took);
-    if let Some(verdict) = judge(&engine, &job, end, &stops, &output) {
-        say(&job, &verdict, took);
-        let again = match &verdict {
-            Verdict::Retry { at, .. } | Verdict::Snoozed { at } => Some(*at),
-            _ => None,
-        };
-        conclude(&engine, &job, verdict, took, &stops).await;
-        if let Some(at) = again {
-            engine.hint(lane, job.lease.id, at);
+    let verdict = judge(&engine, &job, end, &stops, &output);
+    let ends = engine.ends.clone();
+    let end = async move {
+        let _place = place;
+        if let Some(verdict) = verdict {
+            say(&job, &verdict, took);
+            let again = match &verdict {
+                Verdict::Retry { at, .. } | Verdict::Snoozed { at } => Some(*at),
+                _ => None,
+            };
+            conclude(&engine, &job, verdict, took, &stops).await;
+            if let Some(at) = again {
+                engine.hint(lane, job.lease.id, at);
+            }
         }
+        engine.let_go(lane, job.lease);
+        engine.fill_after(&job.kind);
+    };
+    // Beside the runs, so that the slot is free while the end is on its way to the disk.
+    if let Err(rejected) = ends.try_delay(Duration::ZERO, end) {
+        rejected.into_inner().await;
     }
-    engine.let_go(lane, job.lease);
-    engine.fill_after(&job.kind);
 }
 
 /// One event for each end of a run.

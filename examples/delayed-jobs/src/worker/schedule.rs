@@ -75,6 +75,9 @@ impl Schedule {
         ScheduleSpec {
             name: self.name.clone(),
             spec: format!("{every}: {kind} in {queue} with {payload}"),
+            kind: (*kind).to_owned(),
+            queue: (*queue).to_owned(),
+            payload: payload.clone(),
         }
     }
 

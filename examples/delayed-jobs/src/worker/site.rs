@@ -1,6 +1,7 @@
 //! A store, and the workers on it in this process.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use super::engine::Engine;
 use crate::job::JobId;
@@ -47,6 +48,13 @@ impl Site {
     pub(crate) fn cancel(&self, id: JobId) {
         for engine in self.engines() {
             engine.cancel(id);
+        }
+    }
+
+    /// Something changed that a look finds: limits, schedules.
+    pub(crate) fn look_again(&self) {
+        for engine in self.engines() {
+            engine.look_after(Duration::ZERO);
         }
     }
 

@@ -32,6 +32,25 @@ async fn a_job_that_is_replaced_starts_at_its_new_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_job_that_is_put_off_again_and_again_starts_at_its_latest_time() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let worker = noting(&queue, &log);
+    let rule = Unique::key("k").or(OnDuplicate::Replace);
+    let rule = rule.max_wait(59_500 * MILLI);
+    beside(worker, async {
+        for n in 0..33 {
+            let job = queue.enqueue(Note(n)).after(5 * SECOND);
+            job.unique(rule.clone()).await.expect("enqueued");
+            sleep(2 * SECOND).await;
+        }
+        sleep(60 * SECOND).await;
+    })
+    .await;
+    // The first ones end in one run at their ceiling, and the last ones in one of their own when it is quiet.
+    assert_eq!(log.lines(), [(59_500, 29, 1), (69_000, 32, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_replaced_job_is_not_late_on_the_testkits_far_clock() {
     let (queue, log) = (testkit::queue(), Log::new());
     let job = queue.enqueue(Note(1)).after(10 * SECOND).unique("k");

@@ -19,10 +19,16 @@ pub(super) async fn served(queue: &Queue) -> SocketAddr {
 
 /// The whole answer to a request, made by hand.
 pub(super) async fn ask(address: SocketAddr, line: &str, headers: &[&str]) -> String {
+    ask_with(address, line, headers, "").await
+}
+
+async fn ask_with(address: SocketAddr, line: &str, headers: &[&str], body: &str) -> String {
     let mut stream = TcpStream::connect(address).await.expect("a connection");
     let headers = headers.join("\r\n");
-    let request =
-        format!("{line} HTTP/1.1\r\n{headers}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    let length = body.len();
+    let request = format!(
+        "{line} HTTP/1.1\r\n{headers}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    );
     stream
         .write_all(request.as_bytes())
         .await
@@ -79,6 +85,117 @@ async fn the_page_answers_to_its_own_names_and_origin_only() {
     ];
     assert_eq!(status(&ask(address, &cancel, &own).await), "200");
     assert_eq!(record(&queue, id).await.state, State::Cancelled);
+}
+
+#[tokio::test]
+async fn each_button_needs_the_script_of_the_page_and_its_token() {
+    let queue = testkit::queue();
+    let id = queue
+        .enqueue(Note(1))
+        .after(3600 * SECOND)
+        .await
+        .expect("enqueued")
+        .id();
+    let worker = noting(&queue, &Log::new()).every("rare", 3600 * SECOND, &Note(1));
+    beside(worker, tokio::time::sleep(SECOND / 10)).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let page = page::Page::new(queue.clone(), queue.worker().metrics()).token("open-sesame");
+    tokio::spawn(page.serve(listener).expect("served"));
+
+    let (json, body) = ("content-type: application/json", r#"{"at_once":3}"#);
+    for path in [
+        format!("/api/jobs/{id}/cancel"),
+        format!("/api/jobs/{id}/retry"),
+        format!("/api/jobs/{id}/delete"),
+        "/api/change/cancel?queue=default".to_owned(),
+        "/api/change/delete?queue=default".to_owned(),
+        "/api/queues/default/pause".to_owned(),
+        "/api/queues/default/resume".to_owned(),
+        "/api/queues/default/limit".to_owned(),
+        "/api/schedules/rare/pause".to_owned(),
+        "/api/schedules/rare/run".to_owned(),
+    ] {
+        let line = format!("POST {path}");
+        let token = "authorization: Bearer open-sesame";
+        for (headers, wanted) in [
+            (
+                ["host: localhost", "x-delayed-jobs: 1", "accept: */*"],
+                "401",
+            ),
+            (["host: rebound.example", "x-delayed-jobs: 1", token], "421"),
+            (["host: localhost", "accept: */*", token], "403"),
+            (
+                ["host: localhost", "origin: http://evil.example", token],
+                "403",
+            ),
+        ] {
+            let answer = ask_with(address, &line, &[&headers[..], &[json]].concat(), body).await;
+            assert_eq!(status(&answer), wanted, "{line} with {headers:?}");
+        }
+    }
+    assert_eq!(record(&queue, id).await.state, State::Pending);
+    assert_eq!(queue.counts().await.expect("counts").pending, 2);
+    assert!(queue.limits().await.expect("limits").is_empty());
+    assert!(!queue.schedules().await.expect("schedules")[0].paused);
+    assert!(!queue.queues().await.expect("queues")[0].paused);
+}
+
+#[tokio::test]
+async fn what_is_redacted_is_neither_found_nor_changed_by_what_it_says() {
+    let queue = testkit::queue();
+    let at = |n: u32| queue.enqueue_json("card", &json!({ "n": n, "number": format!("4111-{n}") }));
+    let jobs = queue.enqueue_all((0..60).map(|n| at(n).after(3600 * SECOND)));
+    jobs.await.expect("enqueued");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let page = page::Page::new(queue.clone(), queue.worker().metrics());
+    let page = page.redact(|_, payload| {
+        let n = serde_json::from_str::<serde_json::Value>(payload).expect("JSON")["n"].clone();
+        json!({ "n": n, "number": "hidden" }).to_string()
+    });
+    tokio::spawn(page.serve(listener).expect("served"));
+    let ours = ["host: localhost", "x-delayed-jobs: 1"];
+    let body = |answer: String| -> serde_json::Value {
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+        serde_json::from_str(body).expect("JSON")
+    };
+    for (text, found) in [
+        ("4111", 0),
+        ("4111-7", 0),
+        ("%22n%22:7", 1),
+        ("%22n%22", 25),
+    ] {
+        let hits = ask(address, &format!("GET /api/jobs?text={text}"), &ours).await;
+        let hits = body(hits)["jobs"].as_array().expect("jobs").len();
+        assert_eq!(hits, found, "{text}");
+    }
+    let change = async |query: &str| {
+        let mut after = String::new();
+        let mut all = 0;
+        loop {
+            let line = format!("POST /api/change/cancel?{query}{after}");
+            let changed = body(ask(address, &line, &ours).await);
+            all += changed["jobs"].as_u64().expect("a number");
+            if changed["more"] == json!(false) {
+                return all;
+            }
+            after = match changed["after"].as_i64() {
+                Some(id) => format!("&after={id}"),
+                None => String::new(),
+            };
+        }
+    };
+    assert_eq!(change("text=4111").await, 0);
+    assert_eq!(
+        change("text=%22n%22:1&state=pending").await,
+        11,
+        "1 and 10 to 19"
+    );
+    assert_eq!(change("text=%22n%22").await, 49);
+    let all = ask(address, "POST /api/change/delete", &ours).await;
+    assert_eq!(status(&all), "400", "not all that there is");
+    assert_eq!(queue.counts().await.expect("counts").cancelled, 60);
 }
 
 #[tokio::test]

@@ -275,7 +275,11 @@ impl Stopped {
 
     /// To all of its processes, which the first one has started.
     fn signal(&self, name: &str) {
-        let sh = format!("kill -{name} {0} $(pgrep -P {0})", self.0);
+        // One of the others may end meanwhile.
+        let sh = format!(
+            "kill -{name} {0} && {{ kill -{name} $(pgrep -P {0}) || true; }}",
+            self.0
+        );
         let sent = std::process::Command::new("sh").args(["-c", &sh]).status();
         assert!(sent.expect("sh runs").success());
     }
@@ -482,8 +486,10 @@ async fn tables_live_in_the_schema_that_was_named() {
         matches!(missing, StoreError::TooOld { found: 0, .. }),
         "{missing}"
     );
-    assert_eq!(options().migrate().await.expect("made"), (0, 6));
-    assert_eq!(options().migrate().await.expect("made before"), (6, 6));
+    let (none, made) = options().migrate().await.expect("made");
+    assert!(none == 0 && made > 0, "from {none} to {made}");
+    let again = options().migrate().await.expect("made before");
+    assert_eq!(again, (made, made));
     let queue = Queue::on(options().existing().open().await.expect("it opens"));
     let log = Log::new();
     let running = spawn(noting(&queue, &log).every("tick", 100 * MILLI, &Note(7)));

@@ -228,8 +228,18 @@ pub(crate) async fn a_paused_queue_gives_nothing(store: Opened) {
     assert!(!store.queues().await.expect("queues")[0].paused);
 }
 
-pub(crate) async fn a_slot_is_filled_once(store: Opened) {
-    let slot = |at: i64, spec: &str| Slot {
+fn hourly(spec: &str) -> ScheduleSpec {
+    ScheduleSpec {
+        name: "hourly".to_owned(),
+        spec: spec.to_owned(),
+        kind: "test".to_owned(),
+        queue: "default".to_owned(),
+        payload: "7".to_owned(),
+    }
+}
+
+fn slot(at: i64, spec: &str) -> Slot {
+    Slot {
         schedule: "hourly".to_owned(),
         spec: spec.to_owned(),
         slot: T(at),
@@ -237,13 +247,52 @@ pub(crate) async fn a_slot_is_filled_once(store: Opened) {
         latest: T(1000),
         overlap: false,
         job: job(at),
+    }
+}
+
+pub(crate) async fn a_paused_schedule_fills_no_slot_and_is_run_by_hand(store: Opened) {
+    let fill = async |slot| store.fill_slot(slot).await.expect("an answer");
+    let pause = async |paused| {
+        let paused = store.pause_schedule("hourly", paused).await;
+        paused.expect("an answer")
     };
+    let run = async |at| {
+        let made = store.run_schedule("hourly", T(at)).await;
+        made.expect("an answer")
+    };
+    assert!(!pause(true).await, "nobody knows it");
+    assert_eq!(run(1).await, None);
+    store.declare(hourly("a")).await.expect("declared");
+    assert!(fill(slot(10, "a")).await);
+    assert!(pause(true).await);
+    assert_eq!(store.counts().await.expect("counts").pending, 0);
+    assert!(!fill(slot(10, "a")).await);
+    assert!(store.schedules().await.expect("schedules")[0].paused);
+    store.declare(hourly("a")).await.expect("declared again");
+    assert!(
+        !fill(slot(10, "a")).await,
+        "a worker that begins ends no pause"
+    );
+
+    let (id, queue) = run(5).await.expect("a job");
+    assert_eq!(queue, "default");
+    let claimed = claim(&store, "w", 9, 5).await;
+    assert_eq!(
+        (claimed[0].lease.id, claimed[0].payload.as_str()),
+        (id, "7")
+    );
+    assert!(finish(&store, claimed[0].lease, 6, Verdict::Done { output: None }).await);
+
+    assert!(pause(false).await);
+    assert_eq!(store.last_slot("hourly").await.expect("an answer"), None);
+    assert!(fill(slot(10, "a")).await, "its slot is free again");
+    assert!(run(7).await.is_some(), "beside the one that waits");
+    assert_eq!(store.counts().await.expect("counts").pending, 2);
+}
+
+pub(crate) async fn a_slot_is_filled_once(store: Opened) {
     let declare = async |spec: &str| {
-        let schedule = ScheduleSpec {
-            name: "hourly".to_owned(),
-            spec: spec.to_owned(),
-        };
-        store.declare(schedule).await.expect("declared");
+        store.declare(hourly(spec)).await.expect("declared");
     };
     let fill = async |slot| store.fill_slot(slot).await.expect("an answer");
     assert!(!fill(slot(10, "a")).await, "a schedule that nobody knows");

@@ -49,6 +49,45 @@ pub(crate) async fn a_key_is_free_when_its_job_has_ended(store: Opened) {
     );
 }
 
+pub(crate) async fn a_debounced_job_is_put_off_for_so_long_at_most(store: Opened) {
+    // Each is called for two seconds after the one before, and due five seconds after that.
+    let call = |at: i64| {
+        let mut job = keyed("k", OnDuplicate::Replace, at + 5);
+        job.created_at = T(at);
+        if let Some(key) = &mut job.key {
+            key.max_wait = Some(Duration::from_secs(10));
+        }
+        job
+    };
+    let first = put(&store, call(0)).await.id();
+    let mut due = Vec::new();
+    for at in [2, 4, 6, 8] {
+        assert_eq!(put(&store, call(at)).await, Enqueued::Replaced(first));
+        due.push(
+            store
+                .get(first)
+                .await
+                .expect("an answer")
+                .expect("a job")
+                .run_at,
+        );
+    }
+    assert_eq!(due, [T(7), T(9), T(10), T(10)]);
+
+    // One that has begun and waits again starts a series of its own.
+    let lease = claim_one(&store, 10).await;
+    let retry = Verdict::Retry {
+        at: T(50),
+        error: "x".to_owned(),
+    };
+    assert!(finish(&store, lease, 11, retry).await);
+    for at in [12, 14, 16, 18, 20] {
+        assert_eq!(put(&store, call(at)).await, Enqueued::Replaced(first));
+    }
+    let again = store.get(first).await.expect("an answer").expect("a job");
+    assert_eq!(again.run_at, T(22));
+}
+
 /// A job with a key that is held in these states.
 fn held_while(within: UniqueWhile, until: Option<i64>, on_duplicate: OnDuplicate) -> NewJob {
     let key = UniqueKey {
@@ -56,6 +95,7 @@ fn held_while(within: UniqueWhile, until: Option<i64>, on_duplicate: OnDuplicate
         on_duplicate,
         within,
         until: until.map(T),
+        max_wait: None,
     };
     NewJob {
         key: Some(key),

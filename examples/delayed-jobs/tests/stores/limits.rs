@@ -39,6 +39,14 @@ pub(crate) async fn a_queue_with_limits_gives_nothing_to_those_who_do_not_know(s
     let limits = store.limits().await.expect("limits");
     assert_eq!(limits, [("default".to_owned(), limit)]);
     assert!(claim(&store, "w", 9, 1).await.is_empty());
+    // What each worker is to keep by itself is no limit over all.
+    set(&store, limit.worker_at_once(7)).await;
+    let limits = store.limits().await.expect("limits");
+    assert_eq!(limits, [("default".to_owned(), limit.worker_at_once(7))]);
+    set(&store, Limit::default().worker_at_once(7)).await;
+    let claimed = claim(&store, "w", 9, 1).await;
+    assert_eq!(claimed.len(), 1);
+    assert!(finish(&store, claimed[0].lease, 1, Verdict::Released).await);
     set(&store, Limit::default()).await;
     assert!(store.limits().await.expect("limits").is_empty());
     assert_eq!(lot(&store, "w", 9, T(1)).await.jobs.len(), 1);

@@ -136,3 +136,83 @@ pub(crate) async fn the_last_id_tells_how_many_have_come(store: Opened) {
     let id = put(&store, job(0)).await.id();
     assert_eq!(store.last_id().await.expect("an answer"), id);
 }
+
+/// Looks for a text until there is no more to look at, and returns what was found and in how many steps.
+async fn find(store: &Opened, filter: &Filter, text: &str, since: i64) -> (Vec<JobId>, usize) {
+    let mut search = Search {
+        filter: filter.clone(),
+        text: text.to_owned(),
+        since: T(since),
+        most: 10,
+    };
+    let (mut all, mut steps) = (Vec::new(), 0);
+    loop {
+        let found = store.search(search.clone()).await.expect("found");
+        all.extend(found.jobs.iter().map(|job| job.id));
+        steps += 1;
+        match found.next {
+            Some(next) => search.filter.after = Some(next),
+            None => return (all, steps),
+        }
+    }
+}
+
+pub(crate) async fn a_search_looks_at_so_many_jobs_and_tells_where_to_go_on(store: Opened) {
+    let mut ids = Vec::new();
+    for n in 0..35 {
+        let job = NewJob {
+            payload: format!(
+                r#"{{"name": "{} %_'x"}}"#,
+                if n % 12 == 0 { "ada" } else { "bob" }
+            ),
+            created_at: T(n),
+            ..job(100 - n)
+        };
+        ids.push(put(&store, job).await.id());
+    }
+    let any = Filter {
+        limit: 2,
+        ..Filter::default()
+    };
+    let (found, steps) = find(&store, &any, "ada", 0).await;
+    assert_eq!(found, [ids[24], ids[12], ids[0]], "latest first");
+    assert!((3..=6).contains(&steps), "ten at a time: {steps}");
+    let pending = Filter {
+        state: Some(State::Pending),
+        ..any.clone()
+    };
+    let (found, _) = find(&store, &pending, "ada", 0).await;
+    assert_eq!(
+        found,
+        [ids[24], ids[12], ids[0]],
+        "by the time when they are due"
+    );
+    let (found, _) = find(&store, &any, "ada", 5).await;
+    assert_eq!(found, [ids[24], ids[12]]);
+    let (found, steps) = find(&store, &any, "eve", 0).await;
+    assert_eq!((found.len(), steps), (0, 4));
+    // Nothing in it is a pattern.
+    assert_eq!(find(&store, &any, "a%a", 0).await.0, []);
+    assert_eq!(find(&store, &any, "%_'x", 0).await.0.len(), 35);
+    assert_eq!(find(&store, &any, "", 30).await.0.len(), 5);
+}
+
+pub(crate) async fn jobs_are_counted_up_to_a_limit(store: Opened) {
+    for n in 0..7 {
+        put(&store, job(n)).await;
+    }
+    claim_one(&store, 1).await;
+    let count = async |state, limit| {
+        let filter = Filter {
+            state,
+            limit,
+            ..Filter::default()
+        };
+        store.count(filter).await.expect("a count")
+    };
+    assert_eq!(count(None, 100).await, 7);
+    assert_eq!(count(Some(State::Pending), 100).await, 6);
+    assert_eq!(count(Some(State::Running), 100).await, 1);
+    assert_eq!(count(Some(State::Done), 100).await, 0);
+    assert_eq!(count(None, 5).await, 5);
+}

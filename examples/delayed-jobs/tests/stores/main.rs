@@ -18,8 +18,8 @@ use delayed_jobs::store::{
     ScheduleSpec, Slot, Store, Suspects, UniqueKey, Verdict, open_postgres, open_sqlite,
 };
 use delayed_jobs::{
-    Enqueued, Filter, JobId, Limit, Micros, OnDuplicate, Priority, QueueRow, State, UniqueWhile,
-    WorkerRow,
+    Enqueued, Filter, JobId, Limit, Micros, OnDuplicate, Priority, QueueRow, Search, State,
+    UniqueWhile, WorkerRow,
 };
 
 use after::*;
@@ -102,6 +102,7 @@ promises![
     a_paused_queue_gives_nothing,
     the_look_ahead_is_bounded_and_in_order,
     a_slot_is_filled_once,
+    a_paused_schedule_fills_no_slot_and_is_run_by_hand,
     pruning_forgets_what_ended_before,
     listing_filters_and_orders,
     progress_is_seen_until_the_next_claim,
@@ -109,6 +110,7 @@ promises![
     texts_come_back_as_they_were,
     a_key_is_held_in_the_states_of_its_rule,
     a_key_is_another_in_another_period,
+    a_debounced_job_is_put_off_for_so_long_at_most,
     a_key_of_a_period_is_remembered_beyond_the_end_of_its_job,
     a_job_brings_its_own_limits,
     the_errors_of_the_last_tries_are_kept,
@@ -117,6 +119,8 @@ promises![
     many_jobs_are_retried_by_a_filter,
     many_jobs_are_deleted_by_a_filter,
     a_list_has_pages,
+    a_search_looks_at_so_many_jobs_and_tells_where_to_go_on,
+    jobs_are_counted_up_to_a_limit,
     a_queue_with_limits_gives_nothing_to_those_who_do_not_know,
     a_queue_has_a_limit_over_all_workers,
     each_key_has_a_limit_over_all_workers,
@@ -156,6 +160,7 @@ fn keyed(key: &str, on_duplicate: OnDuplicate, run_at: i64) -> NewJob {
         on_duplicate,
         within: UniqueWhile::Unfinished,
         until: None,
+        max_wait: None,
     };
     NewJob {
         key: Some(key),

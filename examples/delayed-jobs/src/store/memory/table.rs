@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::HELD_BACK;
 use super::super::types::{
     Asked, Change, Claim, Claimed, Ended, Enqueued, Filter, Lease, Lot, NewJob, OnDuplicate,
-    QueueRow, Reclaimed, Suspects, Verdict, WorkerRow,
+    QueueRow, Reclaimed, ScheduleSpec, Suspects, Verdict, WorkerRow,
 };
 use crate::job::{JobId, Record, State, TryError};
 use crate::limit::{Limit, Part};
@@ -22,8 +22,15 @@ pub(super) struct Table {
     /// When the next start is due by the rate alone, by queue and limit key.
     pub(super) paces: BTreeMap<(String, Option<String>), i64>,
     pub(super) workers: BTreeMap<String, WorkerRow>,
-    /// What each schedule is, and the slot that it filled last.
-    pub(super) schedules: BTreeMap<String, (String, Option<Micros>)>,
+    pub(super) schedules: BTreeMap<String, Schedule>,
+}
+
+/// A schedule, and the slot that it filled last.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    pub(super) declared: ScheduleSpec,
+    pub(super) slot: Option<Micros>,
+    pub(super) paused: bool,
 }
 
 #[derive(Debug)]
@@ -40,6 +47,8 @@ pub(super) struct Row {
     pub(super) waits: BTreeSet<JobId>,
     pub(super) any_end: bool,
     pub(super) wanted_at: Micros,
+    /// When the first of those was enqueued that each have replaced the one before.
+    pub(super) first_at: Micros,
 }
 
 impl Row {
@@ -95,6 +104,15 @@ impl Table {
         self.rows.values().filter(move |row| {
             row.record.state == State::Running && row.record.worker.as_deref() == Some(worker)
         })
+    }
+
+    /// Takes the pending job of a schedule away, which has not begun.
+    pub(super) fn drop_pending(&mut self, schedule: &str) {
+        self.rows.retain(|_, row| {
+            let of = row.slot.as_ref().map(|(name, _)| name.as_str());
+            let waits = row.record.state == State::Pending && row.record.attempt == 0;
+            of != Some(schedule) || !waits
+        });
     }
 
     pub(super) fn holder(&self, key: &str, until: Option<Micros>) -> Option<JobId> {
@@ -158,6 +176,7 @@ impl Table {
             waits,
             any_end,
             wanted_at: job.run_at,
+            first_at: job.created_at,
         };
         self.rows.insert(id, row);
         id
@@ -192,6 +211,7 @@ impl Table {
         };
         let holder = self.holder(&key.key, key.until);
         let holds = key.within.bits();
+        let max_wait = key.max_wait;
         match (
             holder.and_then(|id| self.rows.get_mut(&id)),
             key.on_duplicate,
@@ -206,9 +226,14 @@ impl Table {
             (Some(row), OnDuplicate::Replace) => {
                 row.holds = holds;
                 row.waits.clear();
+                if row.record.started_at.is_some() {
+                    row.first_at = job.created_at;
+                }
+                let latest = max_wait.map(|wait| row.first_at.after(wait));
                 let record = &mut row.record;
                 (record.attempt, record.crashes) = (0, 0);
                 (record.progress, record.error) = (None, None);
+                record.started_at = None;
                 record.errors.clear();
                 (record.attempts, record.timeout) = (job.attempts, job.timeout);
                 record.limit_key = job.limit_key;
@@ -217,7 +242,7 @@ impl Table {
                 record.queue = job.queue;
                 record.payload = job.payload;
                 record.priority = job.priority;
-                record.run_at = job.run_at;
+                record.run_at = latest.map_or(job.run_at, |latest| latest.min(job.run_at));
                 record.created_at = job.created_at;
                 Enqueued::Replaced(record.id)
             }
@@ -253,7 +278,8 @@ impl Table {
 
     pub(super) fn claim(&mut self, claim: Claim) -> Lot {
         let limit = self.limits.get(&claim.queue).copied();
-        if self.paused.contains(&claim.queue) || limit.is_some() && !claim.limited {
+        let is_shared = limit.is_some_and(|limit| limit.is_shared());
+        if self.paused.contains(&claim.queue) || is_shared && !claim.limited {
             return Lot::default();
         }
         let limit = limit.unwrap_or_default();

@@ -15,8 +15,8 @@ use super::pool::Pool;
 /// At most this many ends go into one statement.
 const MOST: usize = 512;
 
-/// The statements that are on their way at a time. With two, one is made up while the other waits for the disk.
-const AT_ONCE: usize = 2;
+/// The statements that are on their way at a time: one is made up while others wait for the disk.
+const AT_ONCE: usize = 3;
 
 /// How long the first end of a statement waits for others, if others came with the one before.
 const LINGER: Duration = Duration::from_millis(1);

@@ -14,6 +14,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../schema/postgres/004_limits.sql"),
     include_str!("../../../schema/postgres/005_after.sql"),
     include_str!("../../../schema/postgres/006_workers.sql"),
+    include_str!("../../../schema/postgres/007_fewer_indexes.sql"),
+    include_str!("../../../schema/postgres/008_by_hand.sql"),
 ];
 
 /// Keeps two programs from migrating at once. The number is only ours.

@@ -1,5 +1,6 @@
 //! What a database is, seen from the statements.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -20,10 +21,17 @@ pub(in crate::store) enum Purpose {
     Look,
 }
 
+/// The text of a statement. One that is part of the program is known again by where it lies, without being read.
+pub(in crate::store) type Text = Cow<'static, str>;
+
 /// Runs one statement.
 pub(in crate::store) trait Execute {
-    fn query<'a>(&'a self, purpose: Purpose, sql: &str, values: Vec<Value>)
-    -> Answer<'a, Vec<Row>>;
+    fn query(
+        &self,
+        purpose: Purpose,
+        sql: impl Into<Text>,
+        values: Vec<Value>,
+    ) -> Answer<'_, Vec<Row>>;
 }
 
 /// A database of its own: one statement is one transaction.
@@ -60,7 +68,7 @@ pub(in crate::store) trait Database:
 pub(super) async fn one<E: Execute + ?Sized>(
     on: &E,
     purpose: Purpose,
-    sql: &str,
+    sql: impl Into<Text>,
     values: Vec<Value>,
 ) -> Result<Option<Row>, StoreError> {
     Ok(on.query(purpose, sql, values).await?.into_iter().next())

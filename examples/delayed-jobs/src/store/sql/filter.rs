@@ -1,7 +1,7 @@
 //! Jobs by a filter: to list them, and to change them together.
 
 use super::super::StoreError;
-use super::super::types::{Change, Filter};
+use super::super::types::{Change, Filter, Search};
 use super::text::{CANCEL_MANY, RETRY_MANY};
 use super::value::{Row, Value};
 use crate::job::{JobId, Priority, Record, State};
@@ -47,6 +47,21 @@ pub(super) fn record(mut row: Row) -> Result<Record, StoreError> {
     })
 }
 
+/// Whether it names a job or a key, of which there are few.
+fn is_of_few(filter: &Filter) -> bool {
+    filter.key.is_some() || filter.id.is_some()
+}
+
+/// Without statistics SQLite would rather sort all pending jobs, or look for those that run among all.
+fn index(filter: &Filter, state: Option<State>) -> &'static str {
+    match state {
+        _ if is_of_few(filter) => "",
+        Some(State::Pending) => " /*sqlite indexed by delayed_jobs_next */",
+        Some(State::Running) => " /*sqlite indexed by delayed_jobs_running */",
+        _ => "",
+    }
+}
+
 /// A statement in the making.
 struct Builder {
     sql: String,
@@ -67,6 +82,11 @@ impl Builder {
             // As a literal, since the indexes are for one state each.
             self.sql += &format!(" and state = '{}'", state.word());
         }
+        let has_ended =
+            state.is_some_and(|state| !matches!(state, State::Pending | State::Running));
+        if has_ended || filter.ended_before.is_some() {
+            self.sql += " and finished_at is not null";
+        }
         if let Some(id) = filter.id {
             self.push(" and id = $", id);
         }
@@ -81,7 +101,6 @@ impl Builder {
             }
         }
         if let Some(before) = filter.ended_before {
-            self.sql += " and finished_at is not null";
             let ended = "/*sqlite max *//*postgres greatest */(finished_at, held_until)";
             self.push(&format!(" and {ended} < $"), before);
         }
@@ -98,29 +117,84 @@ impl Builder {
         }
     }
 
-    fn limit(&mut self, filter: &Filter) {
-        let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+    fn limit(&mut self, most: usize) {
+        let limit = i64::try_from(most).unwrap_or(i64::MAX);
         self.push(" limit $", limit);
     }
 }
 
 pub(super) fn list(filter: &Filter) -> (String, Vec<Value>) {
-    // Without statistics SQLite would rather sort them all.
-    let index = match (filter.state, &filter.key, filter.id) {
-        (Some(State::Pending), None, None) => " /*sqlite indexed by delayed_jobs_next */",
-        _ => "",
-    };
+    let mut list = in_order(filter, COLUMNS);
+    list.limit(filter.limit);
+    (list.sql, list.values)
+}
+
+/// The jobs of a filter in the order of a list.
+fn in_order(filter: &Filter, columns: &str) -> Builder {
+    let index = index(filter, filter.state);
     let mut list = Builder {
-        sql: format!("select {COLUMNS} from delayed_jobs{index}"),
+        sql: format!("select {columns} from delayed_jobs{index}"),
         values: Vec::new(),
     };
     list.conditions(filter, filter.state);
-    list.sql += match filter.state {
+    list.sql += order(filter);
+    list
+}
+
+fn order(filter: &Filter) -> &'static str {
+    match filter.state {
         Some(State::Pending) => " order by run_at + 0, id",
+        // By an expression, so that they are not looked for from the last job on.
+        Some(State::Running) => " order by id + 0 desc",
         _ => " order by id desc",
+    }
+}
+
+/// What is found among the first ones of a list.
+pub(super) fn search(search: &Search) -> (String, Vec<Value>) {
+    let filter = &search.filter;
+    let mut first = in_order(filter, COLUMNS);
+    first.limit(search.most);
+    let mut found = Builder {
+        sql: format!("select {COLUMNS} from ({}) as first_ones where", first.sql),
+        values: first.values,
     };
-    list.limit(filter);
-    (list.sql, list.values)
+    found.push(" created_at >= $", search.since);
+    if !search.text.is_empty() {
+        let within = "/*sqlite instr(substr *//*postgres strpos(left */";
+        let from = "/*sqlite 1, */";
+        let text = search.text.as_str();
+        found.push(
+            &format!(" and {within}(payload, {from}65536), $) > 0"),
+            text,
+        );
+    }
+    found.sql += order(filter);
+    found.limit(filter.limit);
+    (found.sql, found.values)
+}
+
+/// The last one of those that a search looks at, if there are so many, and when it was handed in.
+pub(super) fn last_looked_at(search: &Search) -> (String, Vec<Value>) {
+    let mut last = in_order(&search.filter, "id, created_at");
+    last.limit(1);
+    last.push(
+        " offset $",
+        i64::try_from(search.most.max(1) - 1).unwrap_or(i64::MAX),
+    );
+    (last.sql, last.values)
+}
+
+/// The number of jobs up to the limit of the filter.
+pub(super) fn count(filter: &Filter) -> (String, Vec<Value>) {
+    let mut count = Builder {
+        sql: "select count(*) from (select 1 from delayed_jobs".to_owned(),
+        values: Vec::new(),
+    };
+    count.conditions(filter, filter.state);
+    count.limit(filter.limit);
+    count.sql += ") as counted";
+    (count.sql, count.values)
 }
 
 /// The states that a change is for, of those that the filter is for.
@@ -135,8 +209,8 @@ pub(super) fn states(change: Change, filter: &Filter) -> Vec<State> {
     all.iter().filter(wanted).copied().collect()
 }
 
-/// Changes the jobs of one state, first those with the lowest ids, which is the order in which all lock them. What a
-/// change has done to a job must not make it do so again: a list of lots ends.
+/// Changes the jobs of one state, of pending ones first those that are due first, and of others those with the lowest ids.
+/// What a change has done to a job must not make it do so again: a list of lots ends.
 pub(super) fn change(
     change: Change,
     filter: &Filter,
@@ -148,10 +222,11 @@ pub(super) fn change(
         Change::Retry => (RETRY_MANY, vec![Value::from(now)]),
         Change::Delete => ("delete from delayed_jobs where ", Vec::new()),
     };
+    let index = index(filter, Some(state));
     let mut sql = Builder {
         // An array on Postgres, which might read the jobs again for each row otherwise.
         sql: format!(
-            "{begin}id /*sqlite in ( *//*postgres = any (array( */select id from delayed_jobs as jobs"
+            "{begin}id /*sqlite in ( *//*postgres = any (array( */select id from delayed_jobs as jobs{index}"
         ),
         values,
     };
@@ -174,9 +249,13 @@ pub(super) fn change(
     sql.sql += match filter.ended_before {
         // By its index, from the first that ended.
         Some(_) => " order by /*sqlite max *//*postgres greatest */(finished_at, held_until)",
-        None => " order by id",
+        None => match state {
+            State::Pending if !is_of_few(filter) => " order by run_at + 0, id",
+            State::Running => " order by id + 0",
+            _ => " order by id",
+        },
     };
-    sql.limit(filter);
+    sql.limit(filter.limit);
     sql.sql += " /*postgres for update skip locked) */) returning id";
     if change != Change::Delete {
         sql.sql += " /*tell */";

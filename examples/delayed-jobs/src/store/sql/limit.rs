@@ -146,26 +146,49 @@ on conflict (queue, key) do update set due = excluded.due";
 /// Paces that lie behind are as good as none.
 const FORGET: &str = "delete from delayed_jobs_paces where queue = $1 and due < $2 - 1000000";
 
+/// Whether a job of this priority is due.
+macro_rules! is_due {
+    ($priority:literal, $name:literal) => {
+        concat!(
+            "exists (select 1 from (
+        select id from delayed_jobs where state = 'pending' and queue = $1 and priority = ",
+            $priority,
+            " and run_at <= $2
+        order by run_at, id limit 1
+    ) as ",
+            $name,
+            ")"
+        )
+    };
+}
+
 /// Whether something due was left behind, and when the pace lets the next one start.
-const LEFT: &str = "\
-select coalesce((
+const LEFT: &str = concat!(
+    "select coalesce((
     select paces.due - (rule.burst - 1) * rule.every from delayed_jobs_limits as rule
     join delayed_jobs_paces as paces on paces.queue = rule.queue and paces.key = ''
     where rule.queue = $1 and rule.every is not null
 ), 0)
-from delayed_jobs where state = 'pending' and queue = $1 and run_at <= $2 limit 1";
+where ",
+    is_due!("0", "high"),
+    "\n    or ",
+    is_due!("1", "normal"),
+    "\n    or ",
+    is_due!("2", "low"),
+);
 
 pub(super) const SET: &str = "\
-insert into delayed_jobs_limits (queue, at_once, every, burst, key_at_once, key_every, key_burst)
-values ($1, $2, $3, $4, $5, $6, $7)
-on conflict (queue) do update set at_once = $2, every = $3, burst = $4, key_at_once = $5, key_every = $6, key_burst = $7
+insert into delayed_jobs_limits (queue, at_once, every, burst, key_at_once, key_every, key_burst, worker_at_once)
+values ($1, $2, $3, $4, $5, $6, $7, $8)
+on conflict (queue) do update set at_once = $2, every = $3, burst = $4, key_at_once = $5, key_every = $6, key_burst = $7,
+    worker_at_once = $8
 returning queue /*tell */";
 
 pub(super) const UNSET: &str =
     "delete from delayed_jobs_limits where queue = $1 returning queue /*tell */";
 
 pub(super) const LIST: &str = "\
-select queue, at_once, every, burst, key_at_once, key_every, key_burst from delayed_jobs_limits order by queue";
+select queue, at_once, every, burst, key_at_once, key_every, key_burst, worker_at_once from delayed_jobs_limits order by queue";
 
 /// The steps of a claim, of which the second brings the jobs and the last what was left behind.
 pub(super) fn steps(
@@ -202,6 +225,7 @@ pub(super) fn values_of(queue: &str, limit: &Limit) -> Vec<Value> {
         values.push(Value::from(part.pace.map(|pace| pace.every)));
         values.push(Value::from(part.pace.map(|pace| pace.burst)));
     }
+    values.push(Value::from(limit.worker.map(i64::from)));
     values
 }
 
@@ -214,7 +238,8 @@ pub(super) fn limit(mut row: Row) -> Result<(String, Limit), StoreError> {
         Ok::<_, StoreError>(Part { at_once, pace })
     };
     let (all, key) = (part()?, part()?);
-    Ok((queue, Limit { all, key }))
+    let worker = row.maybe_small()?;
+    Ok((queue, Limit { all, key, worker }))
 }
 
 /// Those that are used again and again, but for what reads the limits themselves, which are few.

@@ -5,7 +5,13 @@ use super::value::{Row, Value, values};
 use crate::store::StoreError;
 use crate::time::Micros;
 
-pub(super) const COUNTS: &str = "select state, count(*) from delayed_jobs group by state";
+/// By indexes that have nothing but the jobs of these states.
+pub(super) const COUNTS: &str = "\
+select 'pending' as state, count(*) from delayed_jobs where state = 'pending'
+union all
+select 'running', count(*) from delayed_jobs where state = 'running'
+union all
+select state, count(*) from delayed_jobs where finished_at is not null group by state";
 
 pub(super) const QUEUES: &str = "\
 select name, cast(max(paused) as bigint), cast(sum(unfinished) as bigint) from (
@@ -31,7 +37,7 @@ pub(super) const WORKERS: &str = "\
 select name, host, queues, began_at, until from delayed_jobs_workers where until >= $1 order by began_at, name";
 
 pub(super) const SCHEDULES: &str =
-    "select name, spec, slot from delayed_jobs_schedules order by name";
+    "select name, spec, slot, paused from delayed_jobs_schedules order by name";
 
 pub(super) const LAST_ID: &str = "select coalesce(max(id), 0) from delayed_jobs";
 
@@ -60,6 +66,7 @@ pub(super) fn schedule(mut row: Row) -> Result<ScheduleRow, StoreError> {
         name: row.text()?,
         spec: row.text()?,
         slot: row.maybe_int()?.map(Micros),
+        paused: row.int()? == 1,
     })
 }
 

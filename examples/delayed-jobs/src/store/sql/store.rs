@@ -6,23 +6,23 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::super::types::{
-    Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Lease, Lot, NewJob, QueueRow,
-    Reclaimed, ScheduleRow, ScheduleSpec, Slot, Suspects, WorkerRow,
+    Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Found, Lease, Lot, NewJob,
+    QueueRow, Reclaimed, ScheduleRow, ScheduleSpec, Search, Slot, Suspects, WorkerRow,
 };
 use super::super::{Answer, HELD_BACK, Store, StoreError};
-use super::execute::{Database, Purpose, one};
+use super::execute::{Database, Purpose, Text, one};
 use super::filter::{self, COLUMNS, record};
 use super::limit;
 use super::look;
 use super::text::{
-    AHEAD, ASKED_TO_CANCEL, CANCEL, CLAIM, CLAIM_ALONE, DECLARE, DROP_PENDING, DROP_SLOTS,
-    FILL_SLOT, HELD_BY, LAST_SLOT, NEXT_EXPIRY, NEXT_SUSPECT, PAUSE, PROGRESS, RECLAIM,
-    REMEMBER_SLOT, RENEW, RESUME, RETRY, STATE, insert, values_of, values_of_end, values_of_slot,
-    width,
+    AHEAD, ASKED_TO_CANCEL, CANCEL, CLAIM, CLAIM_ALONE, DECLARE, DROP_PAUSED, DROP_PENDING,
+    DROP_SLOTS, FILL_SLOT, HELD_BY, LAST_SLOT, NEXT_EXPIRY, NEXT_SUSPECT, PAUSE, PAUSE_SCHEDULE,
+    PROGRESS, RECLAIM, REMEMBER_SLOT, RENEW, RESUME, RETRY, RUN_SCHEDULE, STATE, insert, values_of,
+    values_of_end, values_of_slot, width,
 };
 use super::theirs::enqueue;
 use super::value::{Row, Value, values};
-use crate::job::{JobId, Record};
+use crate::job::{JobId, Priority, Record, State};
 use crate::limit::Limit;
 use crate::time::{Clock, Micros};
 
@@ -69,7 +69,7 @@ impl<D: Database> Sql<D> {
                             values.take(width)
                         });
                         let sql = insert(rows.len(), width, is_soon(rows));
-                        let answer = self.write(&sql, values.collect()).await?;
+                        let answer = self.write(sql, values.collect()).await?;
                         let ids: Result<Vec<_>, _> =
                             answer.into_iter().map(|mut row| row.id()).collect();
                         // Ids are given in the order of the rows, which come back in any.
@@ -83,12 +83,16 @@ impl<D: Database> Sql<D> {
         Ok(outcomes)
     }
 
-    async fn write(&self, sql: &str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+    async fn write(
+        &self,
+        sql: impl Into<Text>,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, StoreError> {
         self.database.query(Purpose::Write, sql, values).await
     }
 
     /// What the first row's first column says, or why there is no row.
-    async fn ask(&self, sql: &str, id: JobId, now: Micros) -> Result<Asked, StoreError> {
+    async fn ask(&self, sql: &'static str, id: JobId, now: Micros) -> Result<Asked, StoreError> {
         let answer = match one(&self.database, Purpose::Write, sql, values![id, now]).await {
             Err(error) if error.is_key_taken() => return Ok(Asked::KeyTaken),
             answer => answer?,
@@ -102,7 +106,7 @@ impl<D: Database> Sql<D> {
         }
     }
 
-    async fn is_any(&self, sql: &str, values: Vec<Value>) -> Result<bool, StoreError> {
+    async fn is_any(&self, sql: &'static str, values: Vec<Value>) -> Result<bool, StoreError> {
         Ok(!self.write(sql, values).await?.is_empty())
     }
 }
@@ -315,7 +319,7 @@ impl<D: Database> Store for Sql<D> {
     fn get(&self, id: JobId) -> Answer<'_, Option<Record>> {
         Box::pin(async move {
             let sql = format!("select {COLUMNS} from delayed_jobs where id = $1");
-            one(&self.database, Purpose::Look, &sql, values![id])
+            one(&self.database, Purpose::Look, sql, values![id])
                 .await?
                 .map(record)
                 .transpose()
@@ -325,8 +329,41 @@ impl<D: Database> Store for Sql<D> {
     fn list(&self, filter: Filter) -> Answer<'_, Vec<Record>> {
         Box::pin(async move {
             let (sql, values) = filter::list(&filter);
-            let rows = self.database.query(Purpose::Look, &sql, values).await?;
+            let rows = self.database.query(Purpose::Look, sql, values).await?;
             rows.into_iter().map(record).collect()
+        })
+    }
+
+    fn search(&self, search: Search) -> Answer<'_, Found> {
+        Box::pin(async move {
+            let (sql, values) = filter::search(&search);
+            let rows = self.database.query(Purpose::Look, sql, values).await?;
+            let jobs: Result<Vec<_>, _> = rows.into_iter().map(record).collect();
+            let jobs = jobs?;
+            if jobs.len() >= search.filter.limit {
+                let next = jobs.last().map(|job| job.id);
+                return Ok(Found { jobs, next });
+            }
+            let (sql, values) = filter::last_looked_at(&search);
+            let Some(mut last) = one(&self.database, Purpose::Look, sql, values).await? else {
+                return Ok(Found { jobs, next: None });
+            };
+            let (id, created_at) = (last.id()?, Micros(last.int()?));
+            // Those that come later in a list by ids were handed in earlier.
+            let by_id = search.filter.state != Some(State::Pending);
+            let is_over = by_id && created_at < search.since;
+            let next = (!is_over).then_some(id);
+            Ok(Found { jobs, next })
+        })
+    }
+
+    fn count(&self, filter: Filter) -> Answer<'_, u64> {
+        Box::pin(async move {
+            let (sql, values) = filter::count(&filter);
+            match one(&self.database, Purpose::Look, sql, values).await? {
+                Some(mut row) => row.count(),
+                None => Ok(0),
+            }
         })
     }
 
@@ -424,9 +461,29 @@ impl<D: Database> Store for Sql<D> {
 
     fn declare(&self, schedule: ScheduleSpec) -> Answer<'_, ()> {
         Box::pin(async move {
-            let values = || values![schedule.name.as_str(), schedule.spec.as_str()];
-            self.write(DROP_PENDING, values()).await?;
-            self.write(DECLARE, values()).await.map(drop)
+            let (name, spec) = (schedule.name.as_str(), schedule.spec.as_str());
+            self.write(DROP_PENDING, values![name, spec]).await?;
+            let values = values![name, spec, schedule.kind, schedule.queue, schedule.payload];
+            self.write(DECLARE, values).await.map(drop)
+        })
+    }
+
+    fn pause_schedule(&self, schedule: &str, paused: bool) -> Answer<'_, bool> {
+        let (pause, name) = (values![schedule, i64::from(paused)], values![schedule]);
+        Box::pin(async move {
+            let is_known = self.is_any(PAUSE_SCHEDULE, pause).await?;
+            self.write(DROP_PAUSED, name).await?;
+            Ok(is_known)
+        })
+    }
+
+    fn run_schedule(&self, schedule: &str, now: Micros) -> Answer<'_, Option<(JobId, String)>> {
+        let values = values![schedule, Priority::default().rank(), now];
+        Box::pin(async move {
+            match one(&self.database, Purpose::Write, RUN_SCHEDULE, values).await? {
+                Some(mut row) => Ok(Some((row.id()?, row.text()?))),
+                None => Ok(None),
+            }
         })
     }
 
@@ -460,7 +517,7 @@ impl<D: Database> Store for Sql<D> {
                 let (sql, values) = filter::change(change, &filter, state, now);
                 let mut tries = 0;
                 let found = loop {
-                    match self.write(&sql, values.clone()).await {
+                    match self.write(sql.clone(), values.clone()).await {
                         // A job was enqueued meanwhile, and holds the key of one of them.
                         Err(error) if error.is_key_taken() && tries < 10 => tries += 1,
                         found => break ids(found?)?,

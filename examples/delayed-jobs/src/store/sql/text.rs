@@ -1,8 +1,10 @@
 //! The statements, and what is bound to them.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::super::types::{Ended, Lease, NewJob, Slot, UniqueKey, Verdict};
+use super::execute::Text;
 use super::value::{Value, values};
 use crate::job::State;
 use crate::time::Micros;
@@ -59,8 +61,22 @@ pub(super) fn width(jobs: &[NewJob]) -> usize {
     }
 }
 
+/// The statement that inserts so many jobs of so many columns. The few for one job are made once.
+pub(in crate::store) fn insert(rows: usize, width: usize, soon: bool) -> Text {
+    static ONE: LazyLock<[[String; 2]; 2]> = LazyLock::new(|| {
+        [PLAIN.len(), PLAIN.len() + FURTHER.len()]
+            .map(|width| [false, true].map(|soon| insert_text(1, width, soon)))
+    });
+    match rows {
+        1 => ONE[usize::from(width > PLAIN.len())][usize::from(soon)]
+            .as_str()
+            .into(),
+        _ => insert_text(rows, width, soon).into(),
+    }
+}
+
 /// Jobs that are due later than `soon` are found by other workers' looking ahead; they need no telling.
-pub(in crate::store) fn insert(rows: usize, width: usize, soon: bool) -> String {
+fn insert_text(rows: usize, width: usize, soon: bool) -> String {
     let columns: Vec<_> = PLAIN.into_iter().chain(FURTHER).take(width).collect();
     let mut sql = format!("insert into delayed_jobs ({}) values ", columns.join(", "));
     for row in 0..rows {
@@ -70,7 +86,13 @@ pub(in crate::store) fn insert(rows: usize, width: usize, soon: bool) -> String 
         sql += &numbers;
         sql += ")";
     }
-    sql += " on conflict do nothing returning id";
+    sql += " on conflict do nothing";
+    // Of one job SQLite tells the id without.
+    sql += if rows == 1 {
+        " /*postgres returning id */"
+    } else {
+        " returning id"
+    };
     if soon {
         sql += " /*tell */";
     }
@@ -152,12 +174,38 @@ macro_rules! due {
     };
 }
 
+/// Jobs of one priority that will be due.
+macro_rules! ahead {
+    ($priority:literal, $name:literal) => {
+        concat!(
+            "select run_at, id from (
+        select run_at, id from delayed_jobs
+        where state = 'pending' and queue = $1 and priority = ",
+            $priority,
+            " and run_at > $2 and run_at <= $3
+        order by run_at, id limit $4
+    ) as ",
+            $name
+        )
+    };
+}
+
+/// The queue has no limits over all workers.
+macro_rules! not_shared {
+    () => {
+        "\n    and not exists (
+        select 1 from delayed_jobs_limits
+        where queue = $4 and coalesce(at_once, every, key_at_once, key_every) is not null
+    )"
+    };
+}
+
 /// What a claim does with a job. A key that is held only while its job waits is let go.
 macro_rules! lease {
     ($alone:literal) => {
         $crate::store::sql::text::lease!($alone, "")
     };
-    ($alone:literal, $also:literal) => {
+    ($alone:literal, $also:expr) => {
         concat!(
             "
 update delayed_jobs
@@ -176,7 +224,7 @@ pub(super) const FILL_SLOT: &str = "\
 insert into delayed_jobs (kind, queue, payload, priority, run_at, created_at, schedule, slot)
 select $3, $4, $5, $6, $7, $8, name, $9
 from delayed_jobs_schedules
-where name = $1 and spec = $2 and (slot is null or slot <> $9)
+where name = $1 and spec = $2 and paused = 0 and (slot is null or slot <> $9)
     and not exists (
         select 1 from delayed_jobs
         where schedule = $1 and (state = 'pending' or state = 'running' and $10 = 0)
@@ -219,19 +267,53 @@ where schedule = $1 and state = 'pending' and attempt = 0
 returning id";
 
 pub(super) const DECLARE: &str = "\
-insert into delayed_jobs_schedules as known (name, spec) values ($1, $2)
-on conflict (name) do update set spec = $2, slot = null where known.spec <> $2";
+insert into delayed_jobs_schedules as known (name, spec, kind, queue, payload) values ($1, $2, $3, $4, $5)
+on conflict (name) do update
+set spec = $2, kind = $3, queue = $4, payload = $5, slot = case known.spec when $2 then known.slot end
+where known.spec <> $2 or known.kind is null";
 
+/// The slot that it has filled is to be filled again when it is resumed, for its job goes.
+pub(super) const PAUSE_SCHEDULE: &str = "update delayed_jobs_schedules set paused = $2, slot = null where name = $1 returning name /*tell */";
+
+pub(super) const DROP_PAUSED: &str = "\
+delete from delayed_jobs
+where schedule = $1 and state = 'pending' and attempt = 0
+    and exists (select 1 from delayed_jobs_schedules where name = $1 and paused = 1)
+returning id";
+
+/// Its slot is this moment, which is as good as none that a schedule fills.
+pub(super) const RUN_SCHEDULE: &str = "\
+insert into delayed_jobs (kind, queue, payload, priority, run_at, created_at, schedule, slot)
+select kind, queue, payload, $2, $3, $3, name, $3 from delayed_jobs_schedules where name = $1 and kind is not null
+on conflict do nothing
+returning id, queue /*tell */";
+
+/// It is not put off beyond `$16` after the first of those that each have replaced the one before. One that has run before
+/// begins anew.
 pub(super) const REPLACE: &str = concat!(
     "\
 update delayed_jobs
-set kind = $1, queue = $2, payload = $3, priority = $4, run_at = $5, created_at = $6, attempts = $7, timeout = $8,
+set kind = $1, queue = $2, payload = $3, priority = $4,
+    run_at = coalesce(/*sqlite min *//*postgres least */($5, $16 + case when started_at is null then coalesce(first_at, created_at) else $6 end), $5),
+    first_at = case when started_at is null then coalesce(first_at, created_at) else $6 end,
+    created_at = $6, attempts = $7, timeout = $8,
     limit_key = $9, holds = $11, after_jobs = $13, after_any = $14, wanted_at = $15,
-    attempt = 0, crashes = 0, progress = null, error = null, errors = null
+    attempt = 0, crashes = 0, progress = null, error = null, errors = null, started_at = null
 where key = $10 and held_until = $12 and state = 'pending' and ",
     holds_key!(),
     "\nreturning id /*tell */"
 );
+
+/// The values of all columns, and how long the job may be put off.
+pub(super) fn values_of_replacement(job: &NewJob, key: &UniqueKey) -> Vec<Value> {
+    let mut values = values_of(job);
+    // So short that it can be added to any time.
+    let longest = Duration::from_secs(1 << 40);
+    values.push(Value::from(
+        key.max_wait.map(|wait| micros(wait.min(longest))),
+    ));
+    values
+}
 
 pub(super) const LOSE_KEY: &str = concat!(
     "update delayed_jobs set holds = 0 where key = $1 and held_until = $2 and state <> 'pending' and ",
@@ -244,10 +326,22 @@ pub(super) const HAS_KEY: &str = concat!(
     holds_key!()
 );
 
-pub(super) const AHEAD: &str = "\
-select run_at, id from delayed_jobs
-where state = 'pending' and queue = $1 and run_at > $2 and run_at <= $3
-order by run_at limit $4";
+/// Of each priority the first ones, and of those the first: few lie so near ahead.
+pub(super) const AHEAD: &str = concat!(
+    "select run_at, id from (
+    ",
+    ahead!("0", "high"),
+    "
+    union all
+    ",
+    ahead!("1", "normal"),
+    "
+    union all
+    ",
+    ahead!("2", "low"),
+    "
+) as ranked order by run_at limit $4"
+);
 
 /// One range of the index for each priority; the later ones are not looked at once the limit is met. The kinds are a
 /// filter and no join, which would read all that is due before it takes the first. Nothing is claimed that is not due
@@ -270,10 +364,7 @@ pub(super) const CLAIM: &str = concat!(
     ) as ranked
     limit $5
 )",
-    lease!(
-        "0",
-        "\n    and not exists (select 1 from delayed_jobs_limits where queue = $4)"
-    )
+    lease!("0", not_shared!())
 );
 
 /// The same for jobs that have lost workers, which are few and have an index of their own.
@@ -285,7 +376,7 @@ pub(super) const CLAIM_ALONE: &str = concat!(
         and kind /*sqlite in (select value from json_each($6)) *//*postgres = any (array(select jsonb_array_elements_text($6::text::jsonb))) */
     order by run_at limit $5 /*postgres for update skip locked */
 )",
-    lease!("1", "\n    and not exists (select 1 from delayed_jobs_limits where queue = $4)")
+    lease!("1", not_shared!())
 );
 
 pub(super) const NEXT_SUSPECT: &str = "\
@@ -310,7 +401,7 @@ set state = case when cancel = 1 and $3 <> 'done' then 'cancelled' else $3 end,
     crashes = case when $3 = 'pending' and $6 = 0 then 0 else crashes end,
     worker = null, lease_until = null, cancel = 0, alone = 0
 where id = $1 and claim = $2 and state = 'running'
-returning id, is_awaited"
+/*postgres returning id */"
 );
 
 /// Lists of numbers go as JSON, so that the statement is the same for any number of them. Rows are locked in the order
@@ -328,21 +419,19 @@ update delayed_jobs set lease_until = $1
 from held where delayed_jobs.id = held.id
 returning delayed_jobs.id";
 
-pub(super) const HELD_BY: &str =
-    "select id, claim from delayed_jobs where state = 'running' and worker = $1";
+pub(super) const HELD_BY: &str = "select id, claim from delayed_jobs /*sqlite indexed by delayed_jobs_running */ where state = 'running' and worker = $1";
 
-pub(super) const ASKED_TO_CANCEL: &str =
-    "select id from delayed_jobs where state = 'running' and worker = $1 and cancel = 1";
+pub(super) const ASKED_TO_CANCEL: &str = "select id from delayed_jobs /*sqlite indexed by delayed_jobs_running */ where state = 'running' and worker = $1 and cancel = 1";
 
 /// Only a job that ran alone is charged with the loss of its worker. The first wait is none, the others double from
 /// a second to a minute.
 pub(super) const RECLAIM: &str = concat!(
     "\
 with lost as materialized (
-    select id from delayed_jobs /*sqlite indexed by delayed_jobs_leased */
+    select id from delayed_jobs /*sqlite indexed by delayed_jobs_running */
     where state = 'running'
         and lease_until <= /*sqlite $1 *//*postgres least($1, (extract(epoch from now()) * 1000000)::bigint) */
-    order by lease_until limit 1000 /*postgres for update skip locked */
+    limit 1000 /*postgres for update skip locked */
 )
 update delayed_jobs
 set state = case when cancel = 1 then 'cancelled' when alone = 1 and crashes + 1 >= $2 then 'dead' else 'pending' end,
@@ -366,8 +455,8 @@ returning delayed_jobs.id, delayed_jobs.queue, delayed_jobs.state"
 );
 
 pub(super) const NEXT_EXPIRY: &str = "\
-select lease_until from delayed_jobs /*sqlite indexed by delayed_jobs_leased */
-where state = 'running' and worker <> $1 and lease_until is not null order by lease_until limit 1";
+select min(lease_until) from delayed_jobs /*sqlite indexed by delayed_jobs_running */
+where state = 'running' and worker <> $1";
 
 pub(super) const PROGRESS: &str = "\
 update delayed_jobs set progress = $3 where id = $1 and claim = $2 and state = 'running' returning id";
@@ -449,6 +538,7 @@ pub(in crate::store) fn all() -> Vec<String> {
         LAST_SLOT,
         DROP_SLOTS,
         DROP_PENDING,
+        DROP_PAUSED,
         REPLACE,
         LOSE_KEY,
         HAS_KEY,

@@ -3,7 +3,10 @@
 use super::super::StoreError;
 use super::super::types::{Ended, Enqueued, NewJob, OnDuplicate, UniqueKey};
 use super::execute::{Execute, Purpose, one};
-use super::text::{FINISH, HAS_KEY, LOSE_KEY, REPLACE, insert, values_of, values_of_end, width};
+use super::text::{
+    FINISH, HAS_KEY, LOSE_KEY, REPLACE, insert, values_of, values_of_end, values_of_replacement,
+    width,
+};
 use super::value::{Value, values};
 use crate::time::Micros;
 
@@ -30,7 +33,9 @@ pub(in crate::store) async fn enqueue<E: Execute>(
         if let Some(key) = &job.key
             && key.on_duplicate == OnDuplicate::Replace
         {
-            if let Some(mut row) = one(on, Purpose::Write, REPLACE, values_of(job)).await? {
+            if let Some(mut row) =
+                one(on, Purpose::Write, REPLACE, values_of_replacement(job, key)).await?
+            {
                 return row.id().map(Enqueued::Replaced);
             }
             on.query(Purpose::Write, LOSE_KEY, held(key)).await?;
@@ -39,7 +44,7 @@ pub(in crate::store) async fn enqueue<E: Execute>(
         let mut values = values_of(job);
         values.truncate(width);
         let sql = insert(1, width, soon);
-        if let Some(mut row) = one(on, Purpose::Write, &sql, values).await? {
+        if let Some(mut row) = one(on, Purpose::Write, sql, values).await? {
             return row.id().map(Enqueued::New);
         }
         let Some(key) = &job.key else { continue };

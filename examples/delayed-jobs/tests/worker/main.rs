@@ -1,7 +1,8 @@
 //! What a worker promises, on a paused clock and without a database.
 #![forbid(unsafe_code)]
 
-#[path = "support/notes.rs"]
+mod changes;
+#[path = "../support/notes.rs"]
 mod notes;
 
 use std::sync::Arc;

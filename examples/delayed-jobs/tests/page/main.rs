@@ -1,6 +1,9 @@
 //! The page, in a real browser: Debian's chromium, led by its driver.
 #![forbid(unsafe_code)]
 
+mod access;
+mod hands;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::env;
@@ -237,7 +240,11 @@ async fn look(browser: Client, queue: Queue, address: String, mended: Arc<Atomic
     )
     .await;
 
+    access::is_for_all(&browser, "the overview").await;
     search_and_detail(&browser, &queue, far).await;
+    hands::many_jobs_are_changed(&browser, &queue).await;
+    hands::limits_and_schedules_are_changed(&browser, &queue).await;
+    access::all_is_done_by_keys(&browser, &queue).await;
 
     let bars = browser
         .find_all(Locator::Css("#histogram div"))
@@ -314,6 +321,7 @@ async fn search_and_detail(browser: &Client, queue: &Queue, far: JobId) {
     press(browser, &format!("details of job {first}")).await;
     shows(browser, "#detail-title", &format!("Job {first}, pending")).await;
     shows(browser, "#detail-payload", "0").await;
+    access::is_for_all(browser, "a job").await;
     press(browser, "retry this job").await;
     let other = browser
         .find(Locator::Css("#search [name=queue]"))

@@ -1,0 +1,20 @@
+-- Each index costs its part of every job, so there is none that another one can do the work of.
+
+-- Running jobs are few: one index has all that is asked of them.
+drop index delayed_jobs_leased;
+drop index delayed_jobs_held;
+drop index delayed_jobs_running;
+create index delayed_jobs_running on delayed_jobs (queue, limit_key, worker, lease_until) where state = 'running';
+-- What has ended, latest first, for people who look. Pending jobs are found by their times, and running ones are few.
+drop index delayed_jobs_state;
+create index delayed_jobs_state on delayed_jobs (state, id) where finished_at is not null;
+-- The look-ahead goes through the priorities of a queue, one by one.
+drop index delayed_jobs_ahead;
+
+-- By the time of the end, which a claim does not write: nothing is prepared for the trigger then.
+drop trigger delayed_jobs_end_wait;
+create trigger delayed_jobs_end_wait after update of finished_at on delayed_jobs
+when new.is_awaited = 1 and old.state in ('pending', 'running') and new.state in ('done', 'dead', 'cancelled')
+begin
+    insert into delayed_jobs_ends (id, ending, at) values (new.id, new.state, new.finished_at);
+end;

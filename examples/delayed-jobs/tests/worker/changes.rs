@@ -1,0 +1,73 @@
+//! What is changed while a worker runs.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_is_paused_resumed_and_run_by_hand() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let seen = log.clone();
+    let worker = queue.worker().register(move |job: Job<Note>| {
+        seen.note(&job);
+        async { Ok(()) }
+    });
+    let worker = worker.every("often", 100 * SECOND, &Note(7));
+    let by_hand = async {
+        // Between two of its times, whenever that is.
+        while log.lines().is_empty() {
+            sleep(SECOND).await;
+        }
+        sleep(50 * SECOND).await;
+        queue.pause_schedule("often").await.expect("paused");
+        sleep(1000 * SECOND).await;
+        assert_eq!(log.lines().len(), 1, "none while it is paused");
+        queue.run_schedule("often").await.expect("run");
+        sleep(SECOND).await;
+        assert_eq!(log.lines().len(), 2, "but one by hand");
+        queue.resume_schedule("often").await.expect("resumed");
+        sleep(100 * SECOND).await;
+        assert_eq!(log.lines().len(), 3, "none is made up for");
+        let unknown = queue.run_schedule("never").await.expect_err("unknown");
+        assert_eq!(unknown.to_string(), "there is no schedule `never`");
+    };
+    beside(worker, by_hand).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_concurrency_of_a_worker_is_changed_while_it_runs() {
+    let queue = testkit::queue();
+    let running = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&running);
+    let worker = queue.worker().concurrency("default", 2);
+    let worker = worker.register(move |_: Job<Note>| {
+        let count = Arc::clone(&count);
+        async move {
+            count.fetch_add(1, Ordering::SeqCst);
+            sleep(10 * SECOND).await;
+            count.fetch_sub(1, Ordering::SeqCst);
+            Ok(())
+        }
+    });
+    for note in 0..200 {
+        put(&queue, note, Duration::ZERO).await;
+    }
+    let changes = async {
+        let mut seen = Vec::new();
+        for limit in [None, Some(8), Some(3), Some(50), None] {
+            let set = Limit::default();
+            let set = limit.map_or(set, |limit| set.worker_at_once(limit));
+            queue.limit("default", set).await.expect("set");
+            // What runs already is not stopped, and no more than may run do at any time after it.
+            sleep(11 * SECOND).await;
+            let mut most = 0;
+            for _ in 0..100 {
+                sleep(SECOND / 10).await;
+                most = most.max(running.load(Ordering::SeqCst));
+            }
+            seen.push(most);
+        }
+        assert_eq!(seen, [2, 8, 3, 50, 2]);
+        let workers = queue.workers().await.expect("workers");
+        assert_eq!(workers[0].queues, "default 2");
+    };
+    beside(worker.grace(Duration::ZERO), changes).await;
+}
