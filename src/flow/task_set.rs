@@ -16,7 +16,7 @@ use crate::common::abort_handles::AbortHandles;
 use crate::common::panic::{TaskPanic, discard_each, message, poll_caught};
 use crate::common::trace;
 
-/// At most this many ends are taken in one poll, before other tasks have a turn.
+/// At most this many completions are taken per poll, before other tasks have a turn.
 const TURN: u32 = 128;
 
 /// Starts tasks in order, hands their ends out in order of completion, and leaves none behind.

@@ -21,7 +21,7 @@ use super::worker;
 ///    └───────────────────────────────────────────────────────┘
 /// ```
 ///
-/// Whoever sets `POLLED` owns the job until it puts it back or ends it: so a job is polled by one worker at a
+/// The caller that sets `POLLED` owns the job until it puts it back or ends it: so a job is polled by one worker at a
 /// time, and ends once. An abort is a flag and a wake-up: who owns the job sees the flag before it lets go.
 ///
 /// A worker polls a job for the first time with the waker of such a place that it has at hand, and puts the job

@@ -130,7 +130,7 @@ fn at(sorted: &[f64], part: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * part).round() as usize]
 }
 
-/// What the machine allows meanwhile.
+/// How late a bare sleep of a thread and a write to disk are meanwhile: no job can be earlier than that.
 fn machine() -> Outcome<Vec<f64>> {
     let mut file = tempfile::tempfile()?;
     let begun = Instant::now();

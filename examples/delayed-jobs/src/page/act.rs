@@ -77,7 +77,7 @@ pub(super) async fn delete(
     Ok(())
 }
 
-/// What became of many jobs so far, and where to go on if there are more.
+/// The number of jobs that were changed, and the cursor of the next request if there are more.
 #[derive(Default, Serialize)]
 pub(super) struct Changed {
     jobs: u64,

@@ -110,7 +110,7 @@ pub(super) struct Wanted {
     id: Option<i64>,
     /// What is in the payload, as far as it is shown.
     pub(super) text: Option<String>,
-    /// Handed in within so many seconds.
+    /// Enqueued within the last N seconds.
     within: Option<u32>,
     /// The last job of the page before.
     pub(super) after: Option<i64>,

@@ -137,7 +137,7 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Lists jobs, pending ones by the time when they are due and others latest first.
     fn list(&self, filter: Filter) -> Answer<'_, Vec<Record>>;
 
-    /// Looks for jobs by what is in their payloads, and looks at so many at most.
+    /// Searches payloads, in a limited number of jobs.
     fn search(&self, search: Search) -> Answer<'_, Found>;
 
     /// Returns the number of jobs of a filter, up to its limit.

@@ -169,7 +169,7 @@ async fn a_policy_in_order_lets_nothing_overtake_what_is_retried() {
     assert_eq!(log.take(), expected.map(|(work, at)| (work, ms(at))));
 }
 
-/// The work is given up, and nobody else of the key need ask.
+/// The item is given up, and the others of its key need not ask.
 #[tokio::test(start_paused = true)]
 async fn a_retry_after_that_is_too_long_holds_up_its_key_all_the_same() {
     let group = Group::new();

@@ -174,7 +174,7 @@ pub(super) fn search(search: &Search) -> (String, Vec<Value>) {
     (found.sql, found.values)
 }
 
-/// The last one of those that a search looks at, if there are so many, and when it was handed in.
+/// The last job that a search looks at, if its limit is reached, and when that was enqueued.
 pub(super) fn last_looked_at(search: &Search) -> (String, Vec<Value>) {
     let mut last = in_order(&search.filter, "id, created_at");
     last.limit(1);

@@ -61,7 +61,7 @@ pub(super) fn width(jobs: &[NewJob]) -> usize {
     }
 }
 
-/// The statement that inserts so many jobs of so many columns. The few for one job are made once.
+/// The statement that inserts `rows` jobs of `width` columns. The few for one job are made once.
 pub(in crate::store) fn insert(rows: usize, width: usize, soon: bool) -> Text {
     static ONE: LazyLock<[[String; 2]; 2]> = LazyLock::new(|| {
         [PLAIN.len(), PLAIN.len() + FURTHER.len()]
