@@ -126,9 +126,10 @@ impl Driver {
         let chunk = self.sweep.as_ref().map(|sweep| sweep.chunk());
         // The look at the sweep's chunk has to be one step with the one that empties the inbox (`queue/sweep.rs` says
         // why). The rest is in it to save taking the lock twice more.
-        let (turn, entries, chunk) = self.shared.enter(|state, effects| {
+        let mut effects = Effects::default();
+        let (turn, entries, chunk) = self.shared.hurry(|state| {
             state.inbox.set_queue_stats(head, queued);
-            let turn = state.turn(now, cancelled, empty, effects);
+            let turn = state.turn(now, cancelled, empty, &mut effects);
             let entries = state.jobs.entries(slots.iter().copied());
             (
                 turn,
@@ -136,6 +137,7 @@ impl Driver {
                 chunk.and_then(|chunk| state.jobs.entries_in(chunk)),
             )
         });
+        self.shared.apply(effects);
         // Also if the turn drops jobs instead: these entries have left the wheel, and nothing else speaks for their
         // jobs.
         self.queue.extend(entries);
@@ -167,14 +169,14 @@ impl Driver {
     /// Releases a batch of what has fallen due before `earliest`, while more is on its way into the heap. Those who push
     /// without a pause can bring in more than the driver takes in by the next deadline.
     fn release_before(&mut self, earliest: Timestamp) {
-        let now = self.shared.now();
-        let falls_due = |next| next <= now && next < earliest;
-        if !self.queue.next().is_some_and(falls_due) {
+        let (now, tick) = (self.shared.now(), Duration::from_nanos(1));
+        let due = now.min(earliest.before(tick));
+        if !self.queue.next().is_some_and(|next| next <= due) {
             return;
         }
         // Nor may it overtake what has come in since this turn began.
         let arrived = self.shared.with(|state| state.inbox.earliest());
-        let due = now.min(earliest.min(arrived).before(Duration::from_nanos(1)));
+        let due = due.min(arrived.before(tick));
         cascade_near(&self.shared, &mut self.queue, due, ARRIVALS);
         if self.queue.is_behind(due) {
             // There is more in the wheel: after the next part.
@@ -266,7 +268,7 @@ impl Driver {
             let mut timer = self.shared.timer();
             // Release and park are one step, so that a lone job costs a turn no second lock. Parking has to come
             // last in it: a release may put a moved job back into the heap, or begin a watch over the workers.
-            let (start, parked) = self.shared.with(|state| {
+            let (start, parked) = self.shared.hurry(|state| {
                 let start = state.release(&mut self.batch, &mut self.queue, due, &mut effects);
                 // A moved job may have gone back to the heap and be due by now.
                 let next = self.queue.next_wake();
@@ -316,7 +318,7 @@ fn cascade_near(shared: &Shared, queue: &mut Queue, now: Timestamp, most: usize)
     let mut moved = 0;
     while let Some(slots) = queue.cascade(now, LOOKED_UP) {
         moved += slots.len();
-        let entries = shared.with(|state| state.jobs.entries(slots.iter().copied()));
+        let entries = shared.hurry(|state| state.jobs.entries(slots.iter().copied()));
         queue.extend(entries);
         if moved >= most {
             return true;
@@ -522,6 +524,18 @@ mod tests {
         assert_eq!(driver.step(), 2);
         advance(Duration::from_millis(1)).await;
         assert_eq!(driver.step(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_releases_a_batch_and_no_more() {
+        let mut driver = Stepped::new();
+        for _ in 0..3 * RELEASES {
+            driver.submit(Duration::ZERO);
+        }
+        for batches in 1..=3 {
+            driver.step();
+            assert_eq!(driver.released(), batches * RELEASES);
+        }
     }
 
     const MS: u64 = 1 << 20;

@@ -1,7 +1,10 @@
 //! The state that the group, its handles, its workers and its driver share: the lock, and the effects after it.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, PoisonError};
 
 // Under the scheduler of tests/shuttle a task is a thread.
@@ -40,6 +43,8 @@ pub(super) struct Shared {
     /// What wakes the driver, as long as there is one.
     timer: Mutex<Option<Timer>>,
     dropped_handle: DroppedHandle,
+    /// The driver or a worker waits for the lock, or is about to. A hint: callers give way to them.
+    hurries: AtomicBool,
     /// The number of times it was taken.
     #[cfg(test)]
     pub(super) entered: std::sync::atomic::AtomicU64,
@@ -104,6 +109,7 @@ impl Shared {
             state: Mutex::new(state),
             timer: Mutex::new(Some(timer)),
             dropped_handle: DroppedHandle::default(),
+            hurries: AtomicBool::new(false),
             #[cfg(test)]
             entered: Default::default(),
             clock,
@@ -131,10 +137,25 @@ impl Shared {
         );
         drop(state);
         drop(unused);
+        // Threads that schedule without a pause hold the lock most of the time. One of them takes it again before a task that
+        // was woken for it runs, and where others compete for the processors the kernel mostly stops it while it holds
+        // the lock. So it makes room when the lock is free.
+        if self.hurries.load(Relaxed) {
+            std::thread::yield_now();
+        }
         if let Some(driver) = driver {
             self.wake_driver(driver);
         }
         result
+    }
+
+    /// As [`with`](Shared::with), for the driver and the workers: callers make room for them.
+    pub(super) fn hurry<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
+        self.hurries.store(true, Relaxed);
+        self.with(|state| {
+            self.hurries.store(false, Relaxed);
+            transition(state)
+        })
     }
 
     /// A transition under the lock of a table too, which deals with noted cancels itself. What it leaves unused is dropped
