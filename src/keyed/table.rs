@@ -157,10 +157,8 @@ impl<K, V> Table<K, V> {
         if let Some(first) = first {
             self.first.insert(row, first);
         } else if !self.first.is_empty() && self.first.remove(&row).is_some() {
-            let (len, capacity) = (self.first.len(), self.first.capacity());
-            if capacity > KEPT && len < capacity / 4 {
-                self.first.shrink_to(2 * len);
-            }
+            // It does nothing as long as more than a quarter is in use.
+            self.first.shrink_to(KEPT.max(2 * self.first.len()));
         }
     }
 
