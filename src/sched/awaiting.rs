@@ -244,4 +244,20 @@ mod tests {
         let bytes = 2 * size_of::<usize>() + size_of::<AwaitingJob>();
         assert!(bytes <= 152, "{bytes}");
     }
+
+    #[tokio::test]
+    async fn a_worker_keeps_a_thousand_places_and_one_that_has_nothing_to_do_keeps_one() {
+        let (group, woken) = (crate::Group::new(), Arc::default());
+        let mut places = Places::default();
+        for _ in 0..MOST_VACANT + 10 {
+            places.leave(AwaitingJob::vacant(group.shared(), &woken));
+        }
+        places.recycle();
+        let kept = |places: &Places| (places.next.iter().len(), places.vacant.len());
+        assert_eq!(kept(&places), (1, MOST_VACANT));
+        places.shrink();
+        assert_eq!(kept(&places), (1, 0));
+        let storage = (places.vacant.capacity(), places.left.capacity());
+        assert!(storage <= (0, 1), "{storage:?}");
+    }
 }

@@ -125,7 +125,7 @@ impl Group {
         &self.own
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
         self.own.shared()
     }
 

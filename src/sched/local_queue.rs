@@ -313,4 +313,25 @@ pub(super) mod tests {
         let kept = (inner.unstarted.capacity(), inner.ended.capacity());
         assert!(kept.0.max(kept.1) <= KEPT, "{kept:?}");
     }
+
+    #[tokio::test]
+    async fn woken_jobs_count_as_polled_and_the_later_half_of_them_is_taken() {
+        let (group, woken) = (crate::Group::new(), Arc::default());
+        let job = |_| Arc::clone(AwaitingJob::vacant(group.shared(), &woken).job());
+        let jobs: Vec<_> = (0..5).map(job).collect();
+        let local = LocalQueue::default();
+        local.push_woken(jobs.iter().cloned());
+        let half = local.take_half_of_woken();
+        assert!(
+            half.iter()
+                .zip(&jobs[2..])
+                .all(|(taken, job)| Arc::ptr_eq(taken, job))
+        );
+        assert_eq!((half.len(), local.len()), (3, 2));
+        for polled in 1..=2 {
+            let next = local.next(None, |_| unreachable!("none starts"));
+            assert!(matches!(next, Some(Task::Resume(_))));
+            assert_eq!(local.polled(), polled);
+        }
+    }
 }

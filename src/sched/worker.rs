@@ -303,3 +303,59 @@ impl Worker {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use tokio::time::advance;
+
+    use super::*;
+    use crate::Group;
+
+    /// Which of these jobs the clock is read for. Each takes as long as that, and the last is the last of its batch.
+    async fn read_for(jobs: usize, took: Duration) -> Vec<bool> {
+        let group = Group::new();
+        let (shared, mut clock) = (group.shared(), CachedClock::new());
+        let mut read = Vec::new();
+        for job in 1..=jobs {
+            read.push(clock.look(shared, job == jobs) == shared.now());
+            advance(took).await;
+        }
+        read
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_clock_is_read_for_each_fourth_short_job_and_for_each_long_one() {
+        let read = read_for(12, Duration::from_micros(4)).await;
+        let each_fourth = [1, 2, 6, 10, 12].map(|job| job - 1);
+        assert!(
+            (0..12).all(|job| read[job] == each_fourth.contains(&job)),
+            "{read:?}"
+        );
+        assert_eq!(read_for(12, CachedClock::SHORT).await, [true; 12]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_ends_after_128_jobs_or_16_that_have_to_await() {
+        for (awaits, turns) in [(false, vec![128, 128, 44]), (true, vec![16; 18])] {
+            let (group, polled) = (Group::new(), Arc::new(AtomicUsize::new(0)));
+            for _ in 0..300 {
+                let polled = Arc::clone(&polled);
+                group.delay(Duration::ZERO, async move {
+                    polled.fetch_add(1, Relaxed);
+                    if awaits {
+                        std::future::pending().await
+                    }
+                });
+            }
+            let mut seen = Vec::new();
+            while seen.len() < turns.len() {
+                tokio::task::yield_now().await;
+                let polled = polled.swap(0, Relaxed);
+                seen.extend((polled > 0).then_some(polled));
+            }
+            assert_eq!(seen, turns);
+        }
+    }
+}

@@ -3,6 +3,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Wake};
 use std::time::Duration;
 
@@ -439,4 +440,42 @@ async fn many_pending_jobs_are_dropped_in_turns_with_other_tasks() {
         tokio::task::yield_now().await;
     }
     assert!((12..40).contains(&turns), "{turns} turns");
+}
+
+#[tokio::test]
+async fn none_starts_after_the_deadline_though_the_driver_is_late() {
+    let group = Group::builder().timeout(ms(20)).build();
+    let late = Flag::new();
+    // The same worker has claimed the other one already.
+    group.delay(Duration::ZERO, async { std::thread::sleep(ms(40)) });
+    let job = group.delay(Duration::ZERO, late.job());
+    assert_deadline_exceeded(&group.wait().await);
+    assert_eq!((job.state(), late.drops()), (JobState::Cancelled, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn wait_hears_of_a_cancelled_token_before_the_driver_does() {
+    let token = CancellationToken::new();
+    let group = group_for("token", &token);
+    group.delay(HOUR, async {});
+    let (mut wait, woken) = (pin!(group.wait()), Arc::new(Woken::default()));
+    let waker = Arc::clone(&woken).into();
+    assert!(
+        wait.as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_pending()
+    );
+    settle().await;
+    token.cancel();
+    assert_eq!(woken.0.load(SeqCst), 1, "no task has run since");
+    assert_cancelled(&wait.await);
+}
+
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
 }

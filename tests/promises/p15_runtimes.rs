@@ -327,10 +327,10 @@ fn jobs_that_a_worker_has_claimed_are_dropped_with_its_runtime() {
     });
 }
 
-/// It cannot be dropped while it is polled, so it ends with that poll, the first or a later one.
+/// It cannot be dropped while it is polled, so it ends with that poll, the first or a later one, by itself or not.
 #[test]
 fn a_job_that_is_polled_as_its_runtime_goes_ends_with_that_poll() {
-    for awaits in [false, true] {
+    for (awaits, ends) in [(false, false), (true, false), (false, true), (true, true)] {
         watched(move || {
             let home = multi_thread();
             let group = group_on(&home);
@@ -347,8 +347,10 @@ fn a_job_that_is_polled_as_its_runtime_goes_ends_with_that_poll() {
                 while coop::has_budget_remaining() {
                     coop::consume_budget().await;
                 }
-                pending::<()>().await;
-                dropped_with_it.await;
+                if !ends {
+                    pending::<()>().await;
+                }
+                drop(dropped_with_it);
             });
             told.recv().unwrap();
             home.shutdown_background();
@@ -356,11 +358,11 @@ fn a_job_that_is_polled_as_its_runtime_goes_ends_with_that_poll() {
             let is_over = || handle.try_delay(Duration::ZERO, async {}).is_err();
             multi_thread().block_on(bounded(async {
                 until("the driver is gone", is_over).await;
-                assert_eq!(flag.drops(), 0, "awaits: {awaits}");
+                assert_eq!(flag.drops(), 0, "awaits: {awaits}, ends: {ends}");
                 release.send(()).unwrap();
                 assert_cancelled(&group.wait().await);
                 until("it is dropped", || flag.drops() == 1).await;
-                assert_eq!(group.stats().running, 0, "awaits: {awaits}");
+                assert_eq!(group.stats().running, 0, "awaits: {awaits}, ends: {ends}");
             }));
         });
     }

@@ -509,4 +509,16 @@ mod tests {
         assert_eq!(drops(&mut ended, 0), None);
         assert_eq!(drops(&mut ended, 1), Some(Timestamp::ALWAYS));
     }
+
+    #[test]
+    fn a_shutdown_drops_what_is_due_after_it_in_one_turn_if_there_is_any() {
+        let (now, counts) = (Timestamp::ALWAYS, Counts::default());
+        for pending in [0, 1] {
+            let mut ends = open();
+            ends.shut_down(now, Timestamp::NEVER, counts);
+            let from = (pending > 0).then(|| now.after(Duration::from_nanos(1)));
+            assert_eq!(ends.drops_from(now, pending, counts), from);
+            assert_eq!(ends.drops_from(now, 1, counts), None);
+        }
+    }
 }

@@ -740,6 +740,8 @@ fn steal(local: &Arc<LocalQueue>, workers: &Workers) -> usize {
 // The locks of loom can only be taken in a model.
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::sched::local_queue::Task;
     use crate::sched::local_queue::tests::claim;
@@ -802,6 +804,18 @@ mod tests {
         assert_eq!(state.jobs.pending(), 0);
         state.dropped(1, &mut effects);
         assert_eq!(state.jobs.held(), 0);
+    }
+
+    #[test]
+    fn what_is_claimed_as_the_grace_of_a_drain_ends_does_not_start() {
+        let mut effects = Effects::default();
+        let (mut state, worker, claim) = claimed(&mut effects);
+        worker.local.push(1, [claim]);
+        let ends = Timestamp::ALWAYS.after(Duration::from_secs(1));
+        state.drain(ends, &mut effects);
+        let turn = state.turn(ends, false, Vec::new(), &mut effects);
+        assert!(matches!(turn, Turn::Drop(from) if from == Timestamp::ALWAYS));
+        assert_eq!((worker.local.len(), state.jobs.pending()), (0, 1));
     }
 
     #[test]
