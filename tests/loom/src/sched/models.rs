@@ -451,10 +451,10 @@ impl Series {
 }
 
 impl Runnable for Series {
-    fn start(mut self: Box<Self>, _: Run) -> Started {
+    fn start(mut self: Box<Self>, _: &Run, live: &mut Option<Started>) {
         let signal = self.signals.next().expect("it has ended");
         self.run = Some(Box::pin(signal.received()));
-        Started::Stateful(self)
+        *live = Some(Started::Stateful(self));
     }
 }
 
