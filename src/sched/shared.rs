@@ -168,8 +168,8 @@ impl Shared {
     pub(super) fn drop_handle(&self, slot: u32) {
         // The last handle of a job that has ended frees the slot. No value is in it any more, so nothing of the user's is
         // dropped under the lock.
-        if let Some(former) = self.dropped_handle.replace(slot) {
-            self.with(|state| state.jobs.ref_dec(former));
+        if !self.dropped_handle.leave(slot) {
+            self.with(|state| state.jobs.ref_dec(slot));
         }
     }
 
