@@ -43,7 +43,7 @@ pub(super) struct Shared {
     /// What wakes the driver, as long as there is one.
     timer: Mutex<Option<Timer>>,
     dropped_handle: DroppedHandle,
-    /// The driver or a worker waits for the lock, or is about to. A hint: callers give way to them.
+    /// The driver waits for the lock, or is about to. A hint, which orders nothing: callers make room for it.
     hurries: AtomicBool,
     /// The number of times it was taken.
     #[cfg(test)]
@@ -80,6 +80,15 @@ thread_local! {
     // inside a job, for whose end it would wait for ever.
     /// The group whose job this thread is polling, by its address; 0 for none.
     static CURRENT_GROUP: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Takes what a transition has left unused, and drops it after the lock: an allocator may take its time to free it, and all
+/// that wait for the lock would wait for that.
+#[cold]
+fn free_unused(mut state: MutexGuard<'_, State>) {
+    let unused = state.jobs.take_unused();
+    drop(state);
+    drop(unused);
 }
 
 /// Puts the former value back, also when the job panics.
@@ -128,15 +137,16 @@ impl Shared {
         let mut state = self.lock();
         let driver = state.apply_cancels();
         let result = transition(&mut state);
-        // An allocator may take its time to free it, and all that wait for the lock would wait for that.
-        let unused = state.jobs.take_unused();
         #[cfg(test)]
         self.most_looks.fetch_max(
             state.jobs.take_looks(),
             std::sync::atomic::Ordering::Relaxed,
         );
-        drop(state);
-        drop(unused);
+        if state.jobs.has_unused() {
+            free_unused(state);
+        } else {
+            drop(state);
+        }
         // Threads that schedule without a pause hold the lock most of the time. One of them takes it again before a task that
         // was woken for it runs, and where others compete for the processors the kernel mostly stops it while it holds
         // the lock. So it makes room when the lock is free.
@@ -149,7 +159,7 @@ impl Shared {
         result
     }
 
-    /// As [`with`](Shared::with), for the driver and the workers: callers make room for them.
+    /// As [`with`](Shared::with), for the driver: callers make room for it.
     pub(super) fn hurry<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
         self.hurries.store(true, Relaxed);
         self.with(|state| {
@@ -179,8 +189,8 @@ impl Shared {
     pub(super) fn drop_handle(&self, slot: u32) {
         // The last handle of a job that has ended frees the slot. No value is in it any more, so nothing of the user's is
         // dropped under the lock.
-        if let Some(former) = self.dropped_handle.replace(slot) {
-            self.with(|state| state.jobs.ref_dec(former));
+        if !self.dropped_handle.leave(slot) {
+            self.with(|state| state.jobs.ref_dec(slot));
         }
     }
 
@@ -188,12 +198,16 @@ impl Shared {
     pub(super) fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
         let mut effects = Effects::default();
         let result = self.with(|state| transition(state, &mut effects));
-        self.apply(effects);
+        if effects.is_empty() {
+            // As most are. It spares the look at each field.
+            std::mem::forget(effects);
+        } else {
+            self.apply(effects);
+        }
         result
     }
 
     /// Does what transitions have left to be done, when no lock is held.
-    #[inline]
     pub(super) fn apply(&self, effects: Effects) {
         // The order of the effects:
         //
@@ -297,11 +311,12 @@ impl Shared {
     /// Ends the group that [`is_over`](Shared::is_over), and gives back a job that was about to start.
     pub(super) fn give_back(&self, claim: Claim) {
         let (now, cancelled) = (self.deadline_clock(), self.is_cancelled());
-        let dropped = self.enter(|state, effects| {
+        let mut dropped = None;
+        self.enter(|state, effects| {
             // First the end, then the job: from the ready queue of a group that has not ended another worker could
             // claim it, and would have to give it back in turn.
             state.check_end(now, cancelled, effects);
-            state.give_back(claim, effects)
+            state.give_back(claim, &mut dropped, effects);
         });
         self.drop_jobs(dropped);
     }
