@@ -359,7 +359,9 @@ fn a_job_that_is_polled_as_its_runtime_goes_ends_with_that_poll() {
             multi_thread().block_on(bounded(async {
                 until("the driver is gone", is_over).await;
                 assert_eq!(flag.drops(), 0, "awaits: {awaits}, ends: {ends}");
+                let report = group.shutdown(Duration::MAX);
                 release.send(()).unwrap();
+                assert_eq!(report.await.finished, usize::from(ends), "awaits: {awaits}");
                 assert_cancelled(&group.wait().await);
                 until("it is dropped", || flag.drops() == 1).await;
                 assert_eq!(group.stats().running, 0, "awaits: {awaits}, ends: {ends}");
