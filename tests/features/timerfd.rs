@@ -22,6 +22,18 @@ fn timers() -> usize {
         .count()
 }
 
+/// The seconds until the timers of this process ring.
+fn set_to() -> Vec<u64> {
+    let files = fs::read_dir("/proc/self/fdinfo").unwrap().flatten();
+    let texts = files.filter_map(|file| fs::read_to_string(file.path()).ok());
+    texts
+        .filter_map(|text| {
+            let (seconds, _) = text.split_once("it_value: (")?.1.split_once(',')?;
+            seconds.parse().ok()
+        })
+        .collect()
+}
+
 async fn all_run_and_none_early() {
     let group = Group::builder().timerfd().build();
     let (early, ran) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -50,6 +62,16 @@ fn a_timer_of_the_kernel_wakes_the_driver() {
     two_workers.block_on(async {
         let group = Group::builder().timerfd().build();
         assert_eq!(timers(), 1, "timers of one group");
+        let job = group.delay(Duration::from_secs(3_600), async {});
+        let is_set = || matches!(set_to()[..], [seconds] if (3_000..3_600).contains(&seconds));
+        let set = async {
+            while !is_set() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let set = timeout(PATIENCE, set).await;
+        assert!(set.is_ok(), "set to {:?} for an hour", set_to());
+        assert!(job.cancel());
         timeout(PATIENCE, group.wait()).await.unwrap().unwrap();
     });
     two_workers.block_on(all_run_and_none_early());
