@@ -444,6 +444,8 @@ async fn every_debug_of_what_hangs_on_a_group_shows_its_settings() {
     let tells = |context| async { drop(send.send(context)) };
     keyed.delay_with('l', ms(1), tells, OnDuplicate::Replace);
     shows(&context.await.unwrap(), &["KeyedContext", "len: 1"]);
+    let hooks = KeyedGroup::with_handler(|_, _: char, _: u8| async {});
+    shows(&hooks.shutdown(HOUR), &["End"]);
     shows(&WallClock::system(), &["WallClock", "look_every"]);
     let calendar = schedgroup::periodic::at(|_| None);
     shows(&calendar, &["At", "clock", "on_panic: End"]);
