@@ -171,7 +171,7 @@ impl Driver {
     fn release_before(&mut self, earliest: Timestamp) {
         let (now, tick) = (self.shared.now(), Duration::from_nanos(1));
         let due = now.min(earliest.before(tick));
-        if !self.queue.next().is_some_and(|next| next <= due) {
+        if self.queue.next().is_none_or(|next| next > due) {
             return;
         }
         // Nor may it overtake what has come in since this turn began.
