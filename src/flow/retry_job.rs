@@ -13,6 +13,8 @@ use tokio::time::Instant;
 
 use super::error::{Ended, RetryError};
 use super::retry::Retry;
+use super::rule::Kept;
+use crate::common::panic::{discard, forget};
 use crate::{Group, Handle, JobContext, JobHandle, Next};
 
 impl<O, F, E> Retry<'static, O, F, E> {
@@ -57,6 +59,9 @@ impl<O, F, E> Retry<'static, O, F, E> {
         T: Send + 'static,
         E: Send + 'static,
     {
+        // A closed group panics at its owner's line: what the retry holds must not panic too while that unwinds.
+        let mut retry = Kept::default();
+        *retry = Some(self);
         let (report, receiver) = oneshot::channel();
         let cell = Arc::new(RetryCell::new(None));
         let runs = Arc::clone(&cell);
@@ -67,11 +72,13 @@ impl<O, F, E> Retry<'static, O, F, E> {
             cell: Arc::clone(&runs),
         });
         *filled = Some(Spawned {
-            retry: self,
+            retry: retry.take().expect("it was put there"),
             report: Some(report),
             waker: Arc::new(AttemptNow(job.clone())).into(),
         });
         drop(filled);
+        // The last one if the group has rejected the job, and then a panic of a destructor is none of the caller's.
+        discard(cell).unwrap_or_else(forget);
         RetryHandle { job, receiver }
     }
 }
