@@ -509,12 +509,16 @@ where
         make: impl FnOnce() -> V,
         update: impl FnOnce(&mut V),
     ) -> bool {
+        // The one that is not called is dropped after the lock: what it holds is the user's.
+        let (mut make, mut update) = (Some(make), Some(update));
         let debounced = self.debounce_by(key, quiet, ceiling, |known| match known {
             Some(known) => {
-                update(known);
+                if let Some(update) = update.take() {
+                    update(known);
+                }
                 None
             }
-            None => Some(make()),
+            None => make.take().map(|make| make()),
         });
         debounced.map_err(drop_key).is_ok()
     }
