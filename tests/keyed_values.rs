@@ -992,6 +992,42 @@ async fn an_eq_that_calls_back_is_a_panic_that_says_so() {
     assert!(keyed.contains_key(&wanted));
 }
 
+/// Where the group has the last hold on the entries it drops the handler too, in its driver as in its own drop.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_panics_when_it_is_dropped_ends_no_driver() {
+    for end in ["shutdown", "drain", "cancel", "drop"] {
+        let group = Group::new();
+        let bomb = OnDrop(|| panic!("bomb"));
+        let keyed = KeyedGroup::builder().on_with(&group, move |_, _: u8, _: u8| {
+            let _held = &bomb;
+            async {}
+        });
+        keyed.insert_after(1, 1, HOUR, Replace);
+        drop(keyed);
+        let running = group.delay(Duration::ZERO, std::future::pending());
+        settle().await;
+        let handle = group.handle();
+        let report = match end {
+            "shutdown" => bounded(group.shutdown(ms(5))).await,
+            "drain" => bounded(group.drain(ms(5))).await,
+            "cancel" => {
+                group.cancel();
+                bounded(group.shutdown(ms(5))).await
+            }
+            _ => {
+                drop(group);
+                Default::default()
+            }
+        };
+        settle().await;
+        if end != "drop" {
+            assert_eq!((report.aborted, report.dropped), (1, 1), "{end}");
+        }
+        assert!(running.is_finished(), "{end}");
+        assert_eq!(handle.stats().cancelled, 2, "{end}");
+    }
+}
+
 /// What the closure holds that is not called, which may be a value for the next event.
 #[tokio::test(start_paused = true)]
 async fn a_closure_that_is_not_called_is_dropped_under_no_lock() {
