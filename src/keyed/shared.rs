@@ -13,7 +13,7 @@ use super::rt::{self, Mutex, MutexGuard};
 use super::rule::{Inserted, OnDuplicate};
 use super::table::Table;
 use crate::Handle;
-use crate::common::panic::{self, Payload};
+use crate::common::panic::{self, Guarded, Payload};
 use crate::common::time::Timestamp;
 use crate::sched::{Cancels, JobFuture, RowKey, RowTable, Run, TableId};
 
@@ -38,9 +38,10 @@ pub(super) struct Keys<K, V, S> {
     cancels: Arc<Cancels>,
     /// As of one of the group's jobs.
     group: Handle,
-    hasher: S,
+    // Often the group has the last hold on the entries, and its driver drops them.
+    hasher: Guarded<S>,
     exclusive: Exclusive<K>,
-    handler: Handler<K, V, S>,
+    handler: Guarded<Handler<K, V, S>>,
     locked: Locked<K, V>,
 }
 
@@ -213,9 +214,9 @@ where
             id: group.register(Weak::clone(keys) as Weak<dyn RowTable>),
             cancels: group.cancels(),
             group: group.of_jobs(),
-            hasher,
+            hasher: Guarded::new(hasher),
             exclusive,
-            handler,
+            handler: Guarded::new(handler),
             locked: Locked {
                 table: Mutex::new(Table::new()),
                 holder: AtomicUsize::new(0),
@@ -509,12 +510,16 @@ where
         make: impl FnOnce() -> V,
         update: impl FnOnce(&mut V),
     ) -> bool {
+        // The one that is not called is dropped after the lock: what it holds is the user's.
+        let (mut make, mut update) = (Some(make), Some(update));
         let debounced = self.debounce_by(key, quiet, ceiling, |known| match known {
             Some(known) => {
-                update(known);
+                if let Some(update) = update.take() {
+                    update(known);
+                }
                 None
             }
-            None => Some(make()),
+            None => make.take().map(|make| make()),
         });
         debounced.map_err(drop_key).is_ok()
     }
