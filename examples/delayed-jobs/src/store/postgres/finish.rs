@@ -103,7 +103,8 @@ fn as_int(value: Option<Value>) -> Option<i64> {
 }
 
 /// [`FINISH`] for many. Rows are locked in the order of their ids, as by a renewal, so that the two never wait for
-/// each other.
+/// each other. Each end is joined to its row once: a planner that does not know how many there are compares all with all
+/// otherwise.
 fn statement() -> String {
     let mut one = FINISH.to_owned();
     let names = [
@@ -116,16 +117,15 @@ fn statement() -> String {
         .split_once("where id = e_id")
         .map_or(one.as_str(), |(set, _)| set);
     format!(
-        "with ends as materialized (
-            select * from unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[], $8::text[])
+        "with held as materialized (
+            select ends.* from unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[], $8::text[])
                 as ends(e_id, e_claim, e_state, e_at, e_error, e_back, e_end, e_output)
-        ), held as materialized (
-            select jobs.id from delayed_jobs as jobs join ends on jobs.id = e_id and jobs.claim = e_claim
+            join delayed_jobs as jobs on jobs.id = e_id and jobs.claim = e_claim
             where jobs.state = 'running' order by jobs.id for update of jobs
         )
         {set}
-        from ends, held
-        where delayed_jobs.id = held.id and delayed_jobs.id = e_id and delayed_jobs.claim = e_claim
+        from held
+        where delayed_jobs.id = e_id and delayed_jobs.claim = e_claim
         returning delayed_jobs.id, delayed_jobs.claim"
     )
 }
