@@ -17,6 +17,7 @@ use tokio::sync::{Notify, RwLock};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::front::EVERYTHING;
 use super::lane::{Groups, Lane};
 use super::run::{self, Stops};
 use super::schedule::Schedule;
@@ -193,6 +194,7 @@ impl Engine {
             now,
             lease_until: now.after(self.settings.lease),
             kinds: self.kinds.clone(),
+            from: EVERYTHING,
             suspects,
             limited: self.lanes[at].limited.load(Ordering::Relaxed),
             ageing: self.settings.ageing,
@@ -222,15 +224,22 @@ impl Engine {
         if free == 0 {
             return;
         }
-        let claim = self.request(at, free, Suspects::Without(self.suspicious()));
+        let mut claim = self.request(at, free, Suspects::Without(self.suspicious()));
         let begun = Instant::now();
+        if !claim.limited && claim.ageing.is_none() {
+            claim.from = lock(&lane.front).begin(begun);
+        }
+        let from = claim.from;
         let claimed = self.limited(self.store.claim(claim)).await;
         let cost = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.claim_cost.store(cost, Ordering::Relaxed);
         match claimed {
             Ok(Lot { jobs, again }) => {
                 self.trouble.is_well();
-                if let Some(again) = again {
+                let is_over = lock(&lane.front).claimed(from, &jobs, free);
+                if is_over {
+                    self.ring(at);
+                } else if let Some(again) = again {
                     self.claim_after(at, self.clock.until(again));
                 } else if jobs.len() < free {
                     lane.more.store(false, Ordering::SeqCst);

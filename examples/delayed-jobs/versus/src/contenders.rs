@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use apalis::prelude::*;
 use apalis_sqlite::{SqlitePool, SqliteStorage};
 use delayed_jobs::store::{Claim, Ended, Suspects, Verdict};
-use delayed_jobs::{Payload, Queue};
+use delayed_jobs::{Micros, Payload, Queue};
 use serde::{Deserialize, Serialize};
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
@@ -58,6 +58,7 @@ pub async fn polling(path: String, times: Times, starts: Starts) -> Outcome {
             now,
             lease_until: now.after(Duration::from_secs(30)),
             kinds: vec![Number::KIND.to_owned()],
+            from: [Micros::EARLIEST; 3],
             suspects: Suspects::Without(2),
             limited: false,
             ageing: None,

@@ -80,6 +80,7 @@ impl Row {
                 id: record.id,
                 claim: self.claim,
             },
+            priority: record.priority,
             kind: record.kind.clone(),
             payload: record.payload.clone(),
             attempt: record.attempt,
@@ -283,10 +284,12 @@ impl Table {
             return Lot::default();
         }
         let limit = limit.unwrap_or_default();
+        let leaves_out = !claim.limited && claim.ageing.is_none();
         let is_due = |row: &&Row| {
             let record = &row.record;
             record.state == State::Pending
                 && record.queue == claim.queue
+                && !(leaves_out && record.run_at < claim.from[record.priority as usize])
                 && record.run_at <= claim.now
                 && claim.kinds.contains(&record.kind)
                 && match claim.suspects {

@@ -115,7 +115,7 @@ impl<D: Database> Sql<D> {
 fn claimed(rows: Vec<Row>, ageing: Option<Duration>) -> Result<Vec<Claimed>, StoreError> {
     let step = ageing.map_or(i128::MAX >> 2, |step| step.as_micros() as i128);
     let claimed = |mut row: Row| {
-        let priority = i128::from(row.int()?);
+        let priority = Priority::from_rank(row.int()?);
         let run_at = row.int().map(Micros)?;
         let lease = Lease {
             id: row.id()?,
@@ -123,6 +123,7 @@ fn claimed(rows: Vec<Row>, ageing: Option<Duration>) -> Result<Vec<Claimed>, Sto
         };
         let claimed = Claimed {
             lease,
+            priority,
             kind: row.text()?,
             payload: row.text()?,
             attempt: row.small()?,
@@ -130,7 +131,7 @@ fn claimed(rows: Vec<Row>, ageing: Option<Duration>) -> Result<Vec<Claimed>, Sto
             attempts: row.maybe_small()?,
             timeout: row.maybe_time()?,
         };
-        let turn = i128::from(run_at.0) + priority * step;
+        let turn = i128::from(run_at.0) + i128::from(priority.rank()) * step;
         Ok(((turn, lease.id), claimed))
     };
     let claimed: Result<Vec<_>, StoreError> = rows.into_iter().map(claimed).collect();
@@ -185,7 +186,7 @@ impl<D: Database> Store for Sql<D> {
                 Suspects::Without(crashes) => (CLAIM, false, crashes),
                 Suspects::Alone(crashes) => (CLAIM_ALONE, true, crashes),
             };
-            let values = values![
+            let mut values = values![
                 claim.worker.as_str(),
                 claim.lease_until,
                 claim.now,
@@ -195,6 +196,9 @@ impl<D: Database> Store for Sql<D> {
                 i64::from(crashes),
             ];
             if !claim.limited && claim.ageing.is_none() {
+                if !alone {
+                    values.extend(claim.from.map(Value::from));
+                }
                 let jobs = claimed(self.write(sql, values).await?, None)?;
                 return Ok(Lot { jobs, again: None });
             }
