@@ -166,6 +166,8 @@ pub struct Claimed {
     pub attempts: Option<u32>,
     /// How long a run may take, if the job has its own limit.
     pub timeout: Option<Duration>,
+    /// Whether its queue is a relaxed one; see [`Ended::relaxed`].
+    pub relaxed: bool,
 }
 
 /// One claim of one job.
@@ -186,6 +188,9 @@ pub struct Ended {
     pub at: Micros,
     /// How it ended.
     pub verdict: Verdict,
+    /// Whether the end need not be on the disk when it is answered, as with the jobs of a relaxed queue
+    /// (`PostgresOptions::relaxed_queue`).
+    pub relaxed: bool,
 }
 
 /// The outcome of a run.

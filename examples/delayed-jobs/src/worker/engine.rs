@@ -236,7 +236,7 @@ impl Engine {
         match claimed {
             Ok(Lot { jobs, again }) => {
                 self.trouble.is_well();
-                let is_over = lock(&lane.front).claimed(from, &jobs, free);
+                let is_over = lock(&lane.front).claimed(from, &jobs, free, begun.elapsed());
                 if is_over {
                     self.ring(at);
                 } else if let Some(again) = again {
@@ -546,6 +546,7 @@ impl Engine {
                 lease,
                 at: self.clock.now(),
                 verdict: Verdict::Released,
+                relaxed: false,
             };
             self.limited(self.store.finish(ended)).await?;
         }
@@ -691,6 +692,7 @@ impl Engine {
                     lease,
                     at: engine.clock.now(),
                     verdict: Verdict::Released,
+                    relaxed: false,
                 };
                 engine.metrics.end("released");
                 engine.store.finish(ended).await

@@ -201,7 +201,12 @@ async fn claim_one(store: &Opened, now: i64) -> Lease {
 
 async fn finish(store: &Opened, lease: Lease, at: i64, verdict: Verdict) -> bool {
     let at = T(at);
-    let ended = Ended { lease, at, verdict };
+    let ended = Ended {
+        lease,
+        at,
+        verdict,
+        relaxed: false,
+    };
     store.finish(ended).await.expect("an answer")
 }
 

@@ -68,7 +68,13 @@ pub async fn polling(path: String, times: Times, starts: Starts) -> Outcome {
             starts.note(number);
             let (lease, at) = (job.lease, store.clock().now());
             let verdict = Verdict::Done { output: None };
-            store.finish(Ended { lease, at, verdict }).await?;
+            let ended = Ended {
+                lease,
+                at,
+                verdict,
+                relaxed: false,
+            };
+            store.finish(ended).await?;
         }
     }
 }

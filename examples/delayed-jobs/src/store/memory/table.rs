@@ -87,6 +87,7 @@ impl Row {
             run_at: record.run_at,
             attempts: record.attempts,
             timeout: record.timeout,
+            relaxed: false,
         }
     }
 
