@@ -56,7 +56,7 @@ pub(crate) async fn run() -> Outcome {
             let place = filled(&server, JOBS).await?;
             let queue = place.open().await?;
             let before = transactions(&place.address).await?;
-            let worked = work(&queue, at_once, JOBS, Duration::from_secs(60)).await?;
+            let worked = work(&queue, "default", at_once, JOBS, Duration::from_secs(60)).await?;
             ours.push(worked.jobs);
             spent[0].0.push(worked.cpu.as_secs_f64() * 1e6);
             spent[0]
@@ -108,7 +108,7 @@ async fn statements() -> Outcome<Option<Statements>> {
         return Ok(None);
     };
     let queue = filled(&server, 100).await?.open().await?;
-    work(&queue, 64, 100, Duration::from_secs(30)).await?;
+    work(&queue, "default", 64, 100, Duration::from_secs(30)).await?;
     let log = server.log();
     let find = |has: &str, not: &str| {
         log.split("\n20")

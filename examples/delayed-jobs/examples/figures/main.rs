@@ -168,8 +168,14 @@ struct Worked {
 }
 
 /// Works until `jobs` are done or the time is over.
-async fn work(queue: &Queue, at_once: usize, jobs: u64, time: Duration) -> Outcome<Worked> {
-    let worker = queue.worker().concurrency("default", at_once);
+async fn work(
+    queue: &Queue,
+    name: &str,
+    at_once: usize,
+    jobs: u64,
+    time: Duration,
+) -> Outcome<Worked> {
+    let worker = queue.worker().concurrency(name, at_once);
     let worker = worker.register(|_: Job<Email>| async { Ok(()) });
     let metrics = worker.metrics();
     let shutdown = CancellationToken::new();

@@ -218,13 +218,14 @@ impl Engine {
             // All lanes are rung when that is over.
             return;
         }
-        let free = lane
-            .capacity()
-            .saturating_sub(lane.held.load(Ordering::SeqCst));
+        let capacity = lane.capacity();
+        let free = capacity.saturating_sub(lane.held.load(Ordering::SeqCst));
         if free == 0 {
             return;
         }
-        let mut claim = self.request(at, free, Suspects::Without(self.suspicious()));
+        // Not all at once, so that these run and end while the next ones are claimed.
+        let asked = free.min(lane.limit().max(capacity / 2));
+        let mut claim = self.request(at, asked, Suspects::Without(self.suspicious()));
         let begun = Instant::now();
         if !claim.limited && claim.ageing.is_none() {
             claim.from = lock(&lane.front).begin(begun);
@@ -236,13 +237,15 @@ impl Engine {
         match claimed {
             Ok(Lot { jobs, again }) => {
                 self.trouble.is_well();
-                let is_over = lock(&lane.front).claimed(from, &jobs, free, begun.elapsed());
+                let is_over = lock(&lane.front).claimed(from, &jobs, asked, begun.elapsed());
                 if is_over {
                     self.ring(at);
                 } else if let Some(again) = again {
                     self.claim_after(at, self.clock.until(again));
-                } else if jobs.len() < free {
+                } else if jobs.len() < asked {
                     lane.more.store(false, Ordering::SeqCst);
+                } else if asked < free {
+                    self.ring(at);
                 }
                 for job in jobs {
                     self.start(at, job);

@@ -140,7 +140,7 @@ impl Lane {
     fn lots(&self) -> usize {
         let run_time = Duration::from_micros(self.run_time.load(Ordering::Relaxed));
         match run_time {
-            time if time < SHORTEST_RUN => 4,
+            time if time < SHORTEST_RUN => 8,
             time if time < SHORT_RUN => 2,
             _ => 1,
         }
