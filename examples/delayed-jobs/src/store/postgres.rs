@@ -5,6 +5,7 @@
 //! pool     the connections, each call with a limit in time
 //! finish   ends of jobs, many in one statement
 //! insert   new jobs, the same
+//! batch    what makes one statement of many
 //! migrate  the schema
 //! ```
 //!

@@ -1,18 +1,15 @@
-//! Three ways to work the same jobs. Each gets its own file, enqueues, and then runs for good.
+//! This package, and a worker on its store that does what most engines do: it asks each second for what is due.
 
 use std::time::{Duration, SystemTime};
 
-use apalis::prelude::*;
-use apalis_sqlite::{SqlitePool, SqliteStorage};
 use delayed_jobs::store::{Claim, Ended, Suspects, Verdict};
-use delayed_jobs::{Micros, Payload, Queue};
+use delayed_jobs::{Job, Micros, Payload, Queue};
 use serde::{Deserialize, Serialize};
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
-use super::{Starts, Times};
-
-pub type Outcome = std::result::Result<(), Box<dyn std::error::Error + Send + Sync>>;
+use super::Outcome;
+use crate::Task;
 
 #[derive(Serialize, Deserialize)]
 struct Number(u32);
@@ -29,25 +26,26 @@ async fn enqueue(queue: &Queue, times: &[SystemTime]) -> Outcome {
     Ok(())
 }
 
-pub async fn ours(path: String, times: Times, starts: Starts) -> Outcome {
-    let queue = Queue::open(&path).await?;
-    enqueue(&queue, &times).await?;
-    let worker = queue
-        .worker()
-        .register(move |job: delayed_jobs::Job<Number>| {
-            starts.note(job.payload.0);
-            async { Ok(()) }
-        });
+pub async fn work(task: Task) -> Outcome {
+    let queue = Queue::open(&task.address).await?;
+    enqueue(&queue, &task.times).await?;
+    let starts = task.starts;
+    let worker = queue.worker().concurrency("default", task.at_once);
+    starts.begin();
+    let worker = worker.register(move |job: Job<Number>| {
+        starts.note(job.payload.0);
+        async { Ok(()) }
+    });
     worker.run(CancellationToken::new()).await?;
     Ok(())
 }
 
-/// What most engines do: ask each second for what is due.
-pub async fn polling(path: String, times: Times, starts: Starts) -> Outcome {
-    let queue = Queue::open(&path).await?;
-    enqueue(&queue, &times).await?;
+pub async fn poll(task: Task) -> Outcome {
+    let queue = Queue::open(&task.address).await?;
+    enqueue(&queue, &task.times).await?;
     let store = queue.store();
     let mut poll = interval(Duration::from_secs(1));
+    task.starts.begin();
     loop {
         poll.tick().await;
         let now = store.clock().now();
@@ -65,34 +63,14 @@ pub async fn polling(path: String, times: Times, starts: Starts) -> Outcome {
         };
         for job in store.claim(claim).await?.jobs {
             let Number(number) = serde_json::from_str(&job.payload)?;
-            starts.note(number);
-            let (lease, at) = (job.lease, store.clock().now());
-            let verdict = Verdict::Done { output: None };
+            task.starts.note(number);
             let ended = Ended {
-                lease,
-                at,
-                verdict,
+                lease: job.lease,
+                at: store.clock().now(),
+                verdict: Verdict::Done { output: None },
                 relaxed: false,
             };
             store.finish(ended).await?;
         }
     }
-}
-
-pub async fn apalis(path: String, times: Times, starts: Starts) -> Outcome {
-    let pool = SqlitePool::connect(&format!("sqlite:{path}?mode=rwc")).await?;
-    SqliteStorage::setup(&pool).await?;
-    let mut backend = SqliteStorage::new(&pool);
-    for (number, at) in (0_u32..).zip(times.iter()) {
-        let task = TaskBuilder::new(number).run_at_time(*at).build();
-        backend.push_task(task).await?;
-    }
-    let worker = WorkerBuilder::new("worker")
-        .backend(backend)
-        .build(move |number: u32| {
-            starts.note(number);
-            async { Ok::<(), BoxDynError>(()) }
-        });
-    worker.run().await?;
-    Ok(())
 }
