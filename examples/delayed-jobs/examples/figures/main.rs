@@ -1,7 +1,7 @@
 //! The figures of the README, each by its command. A database is made for each, and goes with it.
 //!
 //! ```sh
-//! cargo run --release -p delayed-jobs --example figures                 # jobs a second, and CPU of each
+//! cargo run --release -p delayed-jobs --example figures -- throughput   # jobs a second, and CPU of each
 //! cargo run --release -p delayed-jobs --example figures -- floor        # beside the same statements by themselves
 //! cargo run --release -p delayed-jobs --example figures -- backlog      # with a million due jobs
 //! cargo run --release -p delayed-jobs --example figures -- many 1000000 # lateness and memory beside as many rows
@@ -67,7 +67,8 @@ async fn main() -> Outcome {
         Some(&"many") => many::run(&kinds, rows.unwrap_or(1_000_000)).await,
         // A worker in a process of its own.
         Some(&"worker") => many::worker(words[1]).await,
-        _ => throughput::run(&kinds).await,
+        None | Some(&("throughput" | "sqlite" | "postgres")) => throughput::run(&kinds).await,
+        Some(word) => Err(format!("`{word}` is none of the figures").into()),
     }
 }
 
