@@ -347,7 +347,7 @@ where
         (hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
     }
 
-    fn me(self) -> impl FnOnce() -> Arc<dyn RowTable> + use<'a, K, V, S> {
+    fn me(self) -> impl Fn() -> Arc<dyn RowTable> + use<'a, K, V, S> {
         move || Arc::clone(self.keys) as Arc<dyn RowTable>
     }
 

@@ -121,21 +121,14 @@ impl Rows<'_> {
         &mut self,
         at: Timestamp,
         key: RowKey,
-        table: impl FnOnce() -> Arc<dyn RowTable>,
+        table: impl Fn() -> Arc<dyn RowTable>,
         former: Option<u32>,
         site: &'static Location<'static>,
     ) -> Option<u32> {
         let cancelled = self.shared.is_cancelled();
         self.insert_with(|state, caller, effects| {
-            if let Some(driver) = state.apply_many_cancels() {
-                effects.driver = Some(driver);
-            }
             state.lifecycle.admit(caller, cancelled).ok()?;
-            let slot = state.insert_row(at, key, table, site, effects);
-            if let Some(former) = former {
-                state.cancel_row(former, effects);
-            }
-            Some(slot)
+            Some(state.insert_row(at, key, table, former, site, effects))
         })
     }
 
@@ -145,7 +138,7 @@ impl Rows<'_> {
         &mut self,
         at: Timestamp,
         key: RowKey,
-        table: impl FnOnce() -> Arc<dyn RowTable>,
+        table: impl Fn() -> Arc<dyn RowTable>,
         slot: u32,
         site: &'static Location<'static>,
     ) -> Option<u32> {
@@ -154,7 +147,7 @@ impl Rows<'_> {
         self.with(|state, caller, effects| {
             state.lifecycle.admit(caller, cancelled).ok()?;
             if !state.is_pending_row(slot) {
-                return Some(state.insert_row(at, key, table, site, effects));
+                return Some(state.insert_row(at, key, table, None, site, effects));
             }
             // False only in a group that is past its own deadline.
             let honoured = state.reset(slot, at, || shared.now(), effects);

@@ -19,14 +19,26 @@ pub(in crate::sched) struct Entry {
 /// Ties entries to jobs, and orders equal deadlines by submission.
 ///
 /// The upper 56 bits are the job's number, which last for 2,000 years of a million jobs a second; the
-/// lower eight count how often the job got a new entry. After 256 of them an old entry could speak
+/// lower eight count how often the job got a new entry. After 255 of them an old entry could speak
 /// for the job again: the slot is then looked at once for nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::sched) struct Sequence(u64);
 
+/// No count of entries.
+const INHERITED: u64 = 0xff;
+
 impl Sequence {
     pub(in crate::sched) fn first(job: u64) -> Sequence {
         Sequence(job << 8)
+    }
+
+    /// Of a job that got none: it has taken over the slot of another, and the entries of that speak for it.
+    pub(in crate::sched) fn inherited(job: u64) -> Sequence {
+        Sequence(job << 8 | INHERITED)
+    }
+
+    pub(in crate::sched) fn is_inherited(self) -> bool {
+        self.0 & INHERITED == INHERITED
     }
 
     pub(in crate::sched) fn job(self) -> u64 {
@@ -35,7 +47,8 @@ impl Sequence {
 
     /// The sequence of the same job's next entry.
     pub(in crate::sched) fn renewed(self) -> Sequence {
-        Sequence((self.0 & !0xff) | (self.0.wrapping_add(1) & 0xff))
+        let renewed = ((self.0 & INHERITED) + 1) % INHERITED;
+        Sequence((self.0 & !INHERITED) | renewed)
     }
 }
 
@@ -553,12 +566,24 @@ mod tests {
     fn a_renewed_stamp_keeps_its_job_and_wraps_within_it() {
         let first = Sequence::first(7);
         let mut sequence = first;
-        for _ in 0..255 {
+        for _ in 0..254 {
             sequence = sequence.renewed();
             assert_eq!(sequence.job(), 7);
             assert_ne!(sequence, first);
+            assert!(!sequence.is_inherited());
         }
         assert_eq!(sequence.renewed(), first);
+    }
+
+    #[test]
+    fn an_inherited_stamp_keeps_its_job_until_it_is_renewed() {
+        let inherited = Sequence::inherited(7);
+        assert!(inherited.is_inherited() && !inherited.renewed().is_inherited());
+        assert_eq!([inherited.job(), inherited.renewed().job()], [7, 7]);
+        assert!(
+            inherited < Sequence::first(8),
+            "its order is that of the job"
+        );
     }
 
     #[test]
