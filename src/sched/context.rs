@@ -282,10 +282,10 @@ where
     F: FnOnce(JobContext) -> J + Send + 'static,
     J: Job,
 {
-    fn start(self: Box<Self>, run: Run) -> Started {
+    fn start(self: Box<Self>, run: &Run, live: &mut Option<Started>) {
         let Lazy { shared, make } = *self;
-        let context = JobContext::new(&shared, run, 1);
-        Started::Future(Box::pin(make(context)))
+        let context = JobContext::new(&shared, *run, 1);
+        *live = Some(Started::Future(Box::pin(make(context))));
     }
 }
 
@@ -313,11 +313,11 @@ where
     F: FnMut(JobContext) -> Fut + Send + 'static,
     Fut: Future<Output = Next> + Send + 'static,
 {
-    fn start(mut self: Box<Self>, run: Run) -> Started {
+    fn start(mut self: Box<Self>, run: &Run, live: &mut Option<Started>) {
         self.runs += 1;
-        let context = JobContext::new(&self.shared, run, self.runs);
+        let context = JobContext::new(&self.shared, *run, self.runs);
         self.running = Some(Box::pin((self.make)(context)));
-        Started::Stateful(self)
+        *live = Some(Started::Stateful(self));
     }
 
     fn runs(&self) -> u64 {

@@ -436,6 +436,14 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn no_timer_outlives_the_driver() {
+        let Stepped { shared, drive } = Stepped::new();
+        assert!(shared.timer().is_some());
+        drop(drive);
+        assert!(shared.timer().is_none());
+    }
+
     /// A driver that has begun to take in many far entries, of which the last is due `last` from now. One that was there
     /// before falls due two milliseconds later, in the middle.
     async fn in_the_middle_of_arrivals(last: Duration) -> Stepped {

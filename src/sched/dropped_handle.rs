@@ -1,10 +1,10 @@
 //! A dropped handle that is still counted.
 
-use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::rt::AtomicU32;
 
-/// The slot of the handle that was dropped last, until somebody takes the group's lock, for whatever reason, and counts it
+/// The slot of a handle that was dropped, until somebody takes the group's lock, for whatever reason, and counts it
 /// down.
 ///
 /// Most handles are dropped right after their job was scheduled, so the next `schedule` does that, and the drop takes
@@ -21,17 +21,21 @@ impl Default for DroppedHandle {
 }
 
 impl DroppedHandle {
-    /// Leaves a handle to the next who takes the lock. Returns the one that was left before, if it is still counted.
-    pub(super) fn replace(&self, slot: u32) -> Option<u32> {
-        Some(self.0.swap(slot, AcqRel)).filter(|&former| former != NONE)
+    /// Leaves a handle to the next who takes the lock. Returns `false` if another one is still left.
+    pub(super) fn leave(&self, slot: u32) -> bool {
+        let left = self.0.compare_exchange(NONE, slot, Release, Relaxed);
+        left.is_ok()
     }
 
     /// Takes what was left, with the lock held.
     pub(super) fn take(&self) -> Option<u32> {
-        // A mere look first, since mostly there is none. To miss one that is just coming leaves it to the next.
-        if self.0.load(Relaxed) == NONE {
+        // Mostly there is none. To miss one that is just coming leaves it to the next.
+        let slot = self.0.load(Acquire);
+        if slot == NONE {
             return None;
         }
-        self.replace(NONE)
+        // A mere store will do: only who holds the lock empties it, and what is not empty nobody else changes.
+        self.0.store(NONE, Release);
+        Some(slot)
     }
 }

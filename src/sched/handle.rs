@@ -291,7 +291,8 @@ impl JobHandle {
         let shared = &self.shared;
         // What the job held is dropped here, after the lock and before this returns. Until then it counts as
         // `dropping`, so the group does not drain while its destructor runs.
-        let (prevented, unstarted) = shared.enter(|state, effects| state.cancel(slot, effects));
+        let mut unstarted = None;
+        let prevented = shared.enter(|state, effects| state.cancel(slot, &mut unstarted, effects));
         shared.drop_jobs(unstarted);
         prevented
     }
@@ -382,7 +383,8 @@ impl JobHandle {
     pub fn abort(&self) {
         if let Admission::Slot(slot) = self.admission {
             let shared = &self.shared;
-            let unstarted = shared.enter(|state, effects| state.abort(slot, effects));
+            let mut unstarted = None;
+            shared.enter(|state, effects| state.abort(slot, &mut unstarted, effects));
             shared.drop_jobs(unstarted);
         }
     }

@@ -86,17 +86,17 @@ impl LocalQueue {
         let mut inner = self.lock();
         // One step, so that the counts never show two jobs running on one worker.
         inner.ended.extend(ended);
-        // In a group with a limit it holds its slot already.
-        let Some(claim) = inner.unstarted.pop_front() else {
+        let Some(deadline) = inner.unstarted.front().map(|claim| claim.deadline) else {
             let job = inner.woken.pop_front()?;
             inner.polled += 1;
             return Some(Task::Resume(job));
         };
-        let lateness = now(inner.unstarted.is_empty()).since(claim.deadline);
+        let lateness = now(inner.unstarted.len() == 1).since(deadline);
         inner.max_lateness = inner.max_lateness.max(lateness);
         // Stall detection reads this: a worker that polls jobs is not stuck.
         inner.polled += 1;
-        Some(Task::Start(claim))
+        // In a group with a limit it holds its slot already.
+        inner.unstarted.pop_front().map(Task::Start)
     }
 
     /// The owner gives others a turn after a job; `ended` as in [`next`](LocalQueue::next).
@@ -106,14 +106,14 @@ impl LocalQueue {
 
     // Others, under the group's lock.
 
-    /// Adds `count` jobs. Room for them is made at once, here and for their ends.
-    pub(super) fn push(&self, count: usize, claims: impl IntoIterator<Item = Claim>) {
+    /// Lets `add` add `count` jobs. Room for them is made at once, here and for their ends.
+    pub(super) fn fill(&self, count: usize, add: impl FnOnce(&mut VecDeque<Claim>)) {
         let mut inner = self.lock();
-        // `ended` is empty here, since a claim records before it pushes. With this room the owner allocates nothing
+        // `ended` is empty here, since a claim records before it adds. With this room the owner allocates nothing
         // under the lock until its next claim.
         inner.ended.reserve(count);
         inner.unstarted.reserve(count);
-        inner.unstarted.extend(claims);
+        add(&mut inner.unstarted);
     }
 
     /// Adds jobs that were woken.
@@ -216,9 +216,8 @@ pub(super) mod tests {
     }
 
     fn filled(slots: impl IntoIterator<Item = u32>) -> LocalQueue {
-        let claims: Vec<Claim> = slots.into_iter().map(claim).collect();
         let local = LocalQueue::default();
-        local.push(claims.len(), claims);
+        local.fill(0, |claims| claims.extend(slots.into_iter().map(claim)));
         local
     }
 

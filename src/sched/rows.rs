@@ -189,7 +189,8 @@ impl Rows<'_> {
 
     /// Stops the run of a row at its next await.
     pub(crate) fn abort(&mut self, slot: u32) {
-        let pending = self.with(|state, _, effects| state.abort(slot, effects));
+        let mut pending = None;
+        self.with(|state, _, effects| state.abort(slot, &mut pending, effects));
         debug_assert!(pending.is_none(), "it runs");
     }
 }

@@ -66,8 +66,9 @@ pub(crate) trait RowTable: Send + Sync {
 
 /// A job that has not started: one allocation, as small as what the user handed in.
 pub(super) trait Runnable: Send {
-    /// Begins a run. This is user code: it may panic.
-    fn start(self: Box<Self>, run: Run) -> Started;
+    /// Begins a run, and puts what is to be polled into `live`. This is user code: it may panic.
+    // Not as its result: to move what has just been written costs more than to write it (store forwarding).
+    fn start(self: Box<Self>, run: &Run, live: &mut Option<Started>);
 
     /// Returns the number of runs that a series has begun.
     fn runs(&self) -> u64 {
@@ -91,8 +92,8 @@ pub(super) trait Stateful: Runnable {
 }
 
 impl<F: Future<Output = ()> + Send + 'static> Runnable for F {
-    fn start(self: Box<Self>, _: Run) -> Started {
-        Started::Future(Box::into_pin(self))
+    fn start(self: Box<Self>, _: &Run, live: &mut Option<Started>) {
+        *live = Some(Started::Future(Box::into_pin(self)));
     }
 }
 
@@ -134,9 +135,9 @@ where
     F: Future + Send + 'static,
     F::Output: Send + 'static,
 {
-    fn start(mut self: Box<Self>, run: Run) -> Started {
+    fn start(mut self: Box<Self>, run: &Run, live: &mut Option<Started>) {
         self.id = run.id;
-        Started::Stateful(self)
+        *live = Some(Started::Stateful(self));
     }
 }
 

@@ -77,6 +77,15 @@ thread_local! {
     static CURRENT_GROUP: Cell<usize> = const { Cell::new(0) };
 }
 
+/// Takes what a transition has left unused, and drops it after the lock: an allocator may take its time to free it, and all
+/// that wait for the lock would wait for that.
+#[cold]
+fn free_unused(mut state: MutexGuard<'_, State>) {
+    let unused = state.jobs.take_unused();
+    drop(state);
+    drop(unused);
+}
+
 /// Puts the former value back, also when the job panics.
 struct Restore(usize);
 
@@ -122,15 +131,16 @@ impl Shared {
         let mut state = self.lock();
         let driver = state.apply_cancels();
         let result = transition(&mut state);
-        // An allocator may take its time to free it, and all that wait for the lock would wait for that.
-        let unused = state.jobs.take_unused();
         #[cfg(test)]
         self.most_looks.fetch_max(
             state.jobs.take_looks(),
             std::sync::atomic::Ordering::Relaxed,
         );
-        drop(state);
-        drop(unused);
+        if state.jobs.has_unused() {
+            free_unused(state);
+        } else {
+            drop(state);
+        }
         if let Some(driver) = driver {
             self.wake_driver(driver);
         }
@@ -158,8 +168,8 @@ impl Shared {
     pub(super) fn drop_handle(&self, slot: u32) {
         // The last handle of a job that has ended frees the slot. No value is in it any more, so nothing of the user's is
         // dropped under the lock.
-        if let Some(former) = self.dropped_handle.replace(slot) {
-            self.with(|state| state.jobs.ref_dec(former));
+        if !self.dropped_handle.leave(slot) {
+            self.with(|state| state.jobs.ref_dec(slot));
         }
     }
 
@@ -167,12 +177,16 @@ impl Shared {
     pub(super) fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
         let mut effects = Effects::default();
         let result = self.with(|state| transition(state, &mut effects));
-        self.apply(effects);
+        if effects.is_empty() {
+            // As most are. It spares the look at each field.
+            std::mem::forget(effects);
+        } else {
+            self.apply(effects);
+        }
         result
     }
 
     /// Does what transitions have left to be done, when no lock is held.
-    #[inline]
     pub(super) fn apply(&self, effects: Effects) {
         // The order of the effects:
         //
@@ -276,11 +290,12 @@ impl Shared {
     /// Ends the group that [`is_over`](Shared::is_over), and gives back a job that was about to start.
     pub(super) fn give_back(&self, claim: Claim) {
         let (now, cancelled) = (self.deadline_clock(), self.is_cancelled());
-        let dropped = self.enter(|state, effects| {
+        let mut dropped = None;
+        self.enter(|state, effects| {
             // First the end, then the job: from the ready queue of a group that has not ended another worker could
             // claim it, and would have to give it back in turn.
             state.check_end(now, cancelled, effects);
-            state.give_back(claim, effects)
+            state.give_back(claim, &mut dropped, effects);
         });
         self.drop_jobs(dropped);
     }

@@ -237,13 +237,14 @@ impl Worker {
         let polled = may_start.and_then(|_| {
             span.enter(|| {
                 shared.catch_as_current(|| {
-                    let started = match work {
-                        Work::Boxed(runnable) => runnable.start(run),
+                    match work {
+                        Work::Boxed(runnable) => runnable.start(&run, &mut live),
                         Work::Row(Row { table, key }) => {
-                            Started::Future(table.start(key.row, slot, run)?)
+                            let future = table.start(key.row, slot, run);
+                            live = future.map(Started::Future);
                         }
-                    };
-                    Some(live.insert(started).poll(&mut cx))
+                    }
+                    Some(live.as_mut()?.poll(&mut cx))
                 })
             })
         });

@@ -16,6 +16,14 @@ pub(in crate::sched) struct Entry {
     pub(in crate::sched) slot: u32,
 }
 
+impl Entry {
+    /// The first entry of a job.
+    pub(in crate::sched) fn first(at: Timestamp, job: u64, slot: u32) -> Entry {
+        let sequence = Sequence::first(job);
+        Entry { at, sequence, slot }
+    }
+}
+
 /// Ties entries to jobs, and orders equal deadlines by submission.
 ///
 /// The upper 56 bits are the job's number, which last for 2,000 years of a million jobs a second; the

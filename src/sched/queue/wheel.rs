@@ -113,12 +113,8 @@ impl Wheel {
         // ahead of `at`, and behind all buckets of the lower levels.
         let level = (tick ^ self.at).ilog2() / LEVEL_BITS;
         let index = (tick >> (level * LEVEL_BITS)) as usize % BUCKETS;
-        while self.levels.len() <= level as usize {
-            self.levels.push(Level {
-                occupied: 0,
-                large: 0,
-                buckets: Box::new(std::array::from_fn(|_| Bucket::default())),
-            });
+        if self.levels.len() <= level as usize {
+            self.add_levels(level as usize + 1);
         }
         let level = &mut self.levels[level as usize];
         level.occupied |= 1 << index;
@@ -129,6 +125,16 @@ impl Wheel {
             level.large |= 1 << index;
         }
         self.len += 1;
+    }
+
+    /// Apart from `push`, which would need the stack for a whole level otherwise.
+    #[cold]
+    fn add_levels(&mut self, count: usize) {
+        self.levels.resize_with(count, || Level {
+            occupied: 0,
+            large: 0,
+            buckets: Box::new(std::array::from_fn(|_| Bucket::default())),
+        });
     }
 
     /// Keeps a slot, whenever it is due; one that is due by now as if it were a little later.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use super::call_site::{CallSite, CallSites, JobKind};
+use super::call_site::{CallSites, JobKind};
 use super::counts::{Counts, Ending, FirstPanic};
 use super::lifecycle::Lifecycle;
 use super::ready::ReadyQueue;
@@ -109,14 +109,14 @@ impl Jobs {
         JobId(self.last)
     }
 
-    /// Takes a job in, with one handle on it; its entry is to be sent.
+    /// Takes a job in, with one handle on it. Returns its number and its slot; its entry is to be sent.
     pub(super) fn insert(
         &mut self,
         at: Timestamp,
         runnable: Box<dyn Runnable>,
         kind: JobKind,
         scheduled_at: &'static Location<'static>,
-    ) -> (JobId, Entry) {
+    ) -> (JobId, u32) {
         self.to_expedite |= kind == JobKind::UntilWait;
         self.insert_contents(at, Contents::Runnable(runnable), kind, scheduled_at)
     }
@@ -127,14 +127,13 @@ impl Jobs {
         contents: Contents,
         kind: JobKind,
         scheduled_at: &'static Location<'static>,
-    ) -> (JobId, Entry) {
+    ) -> (JobId, u32) {
         let id = self.next_id();
-        let sequence = Sequence::first(id.0);
         let call_site = self.call_sites.call_site(scheduled_at, kind);
-        let slot = Slot::new(contents, at, sequence, call_site);
+        let slot = Slot::new(contents, at, Sequence::first(id.0), call_site);
         let slot = self.slab.insert(slot);
         self.pending += 1;
-        (id, Entry { at, sequence, slot })
+        (id, slot)
     }
 
     /// Returns whether a series that ends with `wait` was scheduled since the last call.
@@ -185,11 +184,11 @@ impl Jobs {
         self.slab.get(slot).state()
     }
 
-    /// Determines how far a claimed job is: it is released again if it has not started, and recorded if it has
-    /// ended. Else it is at its first poll, and stays claimed.
-    fn recall(&mut self, slot: u32, workers: &Workers) {
+    /// Determines how far a claimed job is: it is released again if it has not started, which returns `true`, and
+    /// recorded if it has ended. Else it is at its first poll, and stays claimed.
+    fn recall(&mut self, slot: u32, workers: &Workers) -> bool {
         if self.slab.get(slot).stage() != Stage::Claimed {
-            return;
+            return false;
         }
         // The race of a caller with the worker that has claimed the job:
         //
@@ -204,10 +203,11 @@ impl Jobs {
         for local in workers.locals() {
             if let Some(claim) = local.remove(slot) {
                 self.requeue(claim);
-                return;
+                return true;
             }
         }
         self.record_all(workers);
+        false
     }
 
     /// A claimed job has not started, and waits in the ready queue again.
@@ -224,18 +224,6 @@ impl Jobs {
         self.pending += 1;
         self.ready.free_slot();
         self.ready.push(entry);
-    }
-
-    /// Converts between the contents of a slot and what is taken out of it.
-    fn work_of(&mut self, contents: Contents) -> Work {
-        match contents {
-            Contents::Runnable(runnable) => Work::Boxed(runnable),
-            Contents::Row(Some(key)) => Work::Row(Row {
-                table: self.tables.release(key.table),
-                key,
-            }),
-            Contents::Row(None) => unreachable!("a pending job has not started"),
-        }
     }
 
     fn contents_of(&mut self, work: Work) -> Contents {
@@ -293,20 +281,29 @@ impl Jobs {
         }
     }
 
-    /// Cancels a job. Returns whether that prevents its next run, and what it held if it had not started.
-    pub(super) fn cancel(&mut self, slot: u32, workers: &Workers) -> (bool, Option<DroppedJob>) {
-        self.recall(slot, workers);
-        if let Some(unstarted) = self.take_pending(slot) {
-            return (true, Some(unstarted));
+    // What is to be dropped goes where its caller keeps it, instead of being returned and moved through each layer: to move
+    // what has just been written can cost more than all the rest of a cancel (store forwarding).
+
+    /// Cancels a job. Returns whether that prevents its next run; what it held, if it had not started, is in `dropped`.
+    pub(super) fn cancel(
+        &mut self,
+        slot: u32,
+        workers: &Workers,
+        dropped: &mut Option<DroppedJob>,
+    ) -> bool {
+        if self.take_pending(slot, dropped)
+            || (self.recall(slot, workers) && self.take_pending(slot, dropped))
+        {
+            return true;
         }
         let series = self.slab.get(slot).call_site.is_series();
         match self.slab.control(slot) {
             // The run continues, and its end finds this. A second cancel prevents nothing more, and returns `false`.
             Some(control) if series && !control.is_last_run() => {
                 control.cancelled = true;
-                (true, None)
+                true
             }
-            _ => (false, None),
+            _ => false,
         }
     }
 
@@ -316,31 +313,37 @@ impl Jobs {
         &mut self,
         slot: u32,
         workers: &Workers,
-    ) -> (Option<DroppedJob>, Option<Waker>) {
+        dropped: &mut Option<DroppedJob>,
+    ) -> Option<Waker> {
         self.recall(slot, workers);
         let Some(control) = self.slab.control(slot) else {
-            return (self.take_pending(slot), None);
+            self.take_pending(slot, dropped);
+            return None;
         };
         control.abort = true;
         // Under the lock: as soon as the end of this job is recorded its place may be another's, which an abort
         // after the lock could hit. The worker drops the job later, so nothing of the user's runs here.
-        let place = self.slab.place(slot);
-        let waker = place.map(|place| {
-            place.abort();
-            Waker::from(Arc::clone(place))
-        });
-        (None, waker)
+        let place = self.slab.place(slot)?;
+        place.abort();
+        Some(Waker::from(Arc::clone(place)))
     }
 
-    /// Takes a job that has not started, and its entry out of the ready queue.
-    pub(super) fn take_pending(&mut self, slot: u32) -> Option<DroppedJob> {
-        let (unstarted, stage) = self.take_pending_from(slot, Timestamp::ALWAYS)?;
-        self.remove_from_ready(stage);
-        Some(unstarted)
+    /// Takes a job that has not started, and its entry out of the ready queue. Returns whether there is one.
+    pub(super) fn take_pending(&mut self, slot: u32, dropped: &mut Option<DroppedJob>) -> bool {
+        let stage = self.take_pending_from(slot, Timestamp::ALWAYS, |job| *dropped = Some(job));
+        if let Some(stage) = stage {
+            self.remove_from_ready(stage);
+        }
+        stage.is_some()
     }
 
-    /// Takes a job that has not started and is due at `from` or later. Returns it with the stage that it was at.
-    fn take_pending_from(&mut self, slot: u32, from: Timestamp) -> Option<(DroppedJob, Stage)> {
+    /// Takes a job that has not started and is due at `from` or later. Returns the stage that it was at.
+    fn take_pending_from(
+        &mut self,
+        slot: u32,
+        from: Timestamp,
+        take: impl FnOnce(DroppedJob),
+    ) -> Option<Stage> {
         let job = self
             .slab
             .peek_mut(slot)
@@ -363,12 +366,12 @@ impl Jobs {
                 None
             }
         };
-        let unstarted = DroppedJob {
+        take(DroppedJob {
             runnable,
             id,
             scheduled_at: self.call_sites.site(call_site),
-        };
-        Some((unstarted, stage))
+        });
+        Some(stage)
     }
 
     /// A job that was at `stage` is no longer pending, or no longer in the ready queue.
@@ -428,11 +431,10 @@ impl Jobs {
         key: RowKey,
         table: impl FnOnce() -> Arc<dyn RowTable>,
         scheduled_at: &'static Location<'static>,
-    ) -> Entry {
+    ) -> (JobId, u32) {
         self.tables.hold(key.table, table);
         let contents = Contents::Row(Some(key));
-        let (_, entry) = self.insert_contents(at, contents, JobKind::Once, scheduled_at);
-        entry
+        self.insert_contents(at, contents, JobKind::Once, scheduled_at)
     }
 
     /// The same, in the slot of another one that is cancelled by this. False if that has started, or is due later: what the
@@ -625,37 +627,46 @@ impl Jobs {
             true => 1,
             false => workers.share_of(startable, most),
         };
-        let claims = (0..count).map_while(|_| {
-            // The stage, the slot and the count change in the step that takes the contents out: no caller finds a
-            // pending job without them.
-            let slab = &mut self.slab;
-            let (entry, (contents, call_site)) = self.ready.take(|entry| {
-                let slot = slab.released_mut(entry)?;
-                let contents = slot.take_contents(Stage::Claimed)?;
-                Some((contents, slot.call_site))
-            })?;
-            let work = self.work_of(contents);
-            self.begin_run(entry.slot, call_site, &work);
-            self.pending -= 1;
-            Some(Claim {
-                slot: entry.slot,
-                id: JobId(entry.sequence.job()),
-                work,
-                deadline: entry.at,
-                scheduled_at: self.call_sites.site(call_site),
-            })
-        });
-        local.push(count, claims);
-        count
-    }
-
-    /// A claimed job is about to begin a run. Between its runs the runnable of a series knows how many there were.
-    fn begin_run(&mut self, slot: u32, call_site: CallSite, work: &Work) {
-        if let (true, Work::Boxed(runnable)) = (call_site.is_series(), work) {
-            if let Some(control) = self.slab.control(slot) {
-                control.run = runnable.runs() + 1;
+        local.fill(count, |claims| {
+            for _ in 0..count {
+                let slab = &mut self.slab;
+                let Some(entry) = self.ready.take(|entry| slab.is_released(entry)) else {
+                    break;
+                };
+                // The stage, the slot and the count change in the step that takes the contents out: no caller finds a
+                // pending job without them.
+                self.pending -= 1;
+                let slot = slab.get_mut(entry.slot);
+                let (contents, call_site) = (slot.take_contents(Stage::Claimed), slot.call_site);
+                let scheduled_at = self.call_sites.site(call_site);
+                // Each kind is pushed by itself: as one value it would be built first and moved then, and to move what has
+                // just been written is slow.
+                let claim = |work| Claim {
+                    slot: entry.slot,
+                    id: JobId(entry.sequence.job()),
+                    work,
+                    deadline: entry.at,
+                    scheduled_at,
+                };
+                match contents {
+                    Some(Contents::Runnable(runnable)) => {
+                        if call_site.is_series() {
+                            // Between its runs the runnable of a series knows how many there were.
+                            slab.begin_run(entry.slot, runnable.runs() + 1);
+                        }
+                        claims.push_back(claim(Work::Boxed(runnable)));
+                    }
+                    Some(Contents::Row(Some(key))) => {
+                        let table = self.tables.release(key.table);
+                        claims.push_back(claim(Work::Row(Row { table, key })));
+                    }
+                    Some(Contents::Row(None)) | None => {
+                        unreachable!("a pending job has not started")
+                    }
+                }
             }
-        }
+        });
+        count
     }
 
     /// Takes the claimed jobs that have not started out of all local queues: none of them starts.
@@ -810,15 +821,12 @@ impl Jobs {
         jobs: &mut Vec<DroppedJob>,
     ) {
         for slot in self.slab.chunk(chunk) {
-            if let Some((unstarted, stage)) = self.take_pending_from(slot, from) {
-                jobs.push(unstarted);
-                // All that wait for a slot are taken, and the ready queue is cleared with the last of them: it is
-                // not worth a sweep.
-                match stage {
-                    Stage::Released => drop(self.ready.remove()),
-                    Stage::Blocked => self.tables.unblock(),
-                    _ => {}
-                }
+            // All that wait for a slot are taken, and the ready queue is cleared with the last of them: it is not worth
+            // a sweep.
+            match self.take_pending_from(slot, from, |job| jobs.push(job)) {
+                Some(Stage::Released) => drop(self.ready.remove()),
+                Some(Stage::Blocked) => self.tables.unblock(),
+                _ => {}
             }
         }
     }
@@ -921,9 +929,8 @@ impl Jobs {
     }
 
     /// Takes what is not used any more, to be dropped after the lock.
-    pub(in crate::sched) fn take_unused(&mut self) -> Option<Unused> {
-        let some = self.has_unused();
-        some.then(|| (self.slab.take_emptied(), self.tables.take_released()))
+    pub(in crate::sched) fn take_unused(&mut self) -> Unused {
+        (self.slab.take_emptied(), self.tables.take_released())
     }
 
     #[cfg(test)]

@@ -73,16 +73,13 @@ impl ReadyQueue {
         self.overtaking.shrink_to(2 * self.overtaking.len());
     }
 
-    /// The next job in release order takes a slot, if one is free. `claim` claims it, and is `None` for a stale entry.
-    pub(super) fn take<T>(
-        &mut self,
-        mut claim: impl FnMut(&Entry) -> Option<T>,
-    ) -> Option<(Entry, T)> {
+    /// The next job in release order takes a slot, if one is free.
+    pub(super) fn take(&mut self, mut is_live: impl FnMut(&Entry) -> bool) -> Option<Entry> {
         if self.startable() == 0 {
             return None;
         }
         let mut entries = std::iter::from_fn(|| self.pop());
-        let taken = entries.find_map(|entry| Some((entry, claim(&entry)?)))?;
+        let taken = entries.find(|entry| is_live(entry))?;
         // The entry was the one that speaks for its job, so the slot is taken for a job that is there: a stale entry
         // never takes one.
         self.waiting -= 1;
@@ -167,7 +164,7 @@ mod tests {
     }
 
     fn next(ready: &mut ReadyQueue) -> Option<Entry> {
-        ready.take(|_| Some(())).map(|(entry, ())| entry)
+        ready.take(|_| true)
     }
 
     fn drain(ready: &mut ReadyQueue) -> Vec<u64> {
@@ -209,8 +206,8 @@ mod tests {
     fn a_stale_entry_is_passed_over() {
         let mut ready = ready(9, 2);
         ready.remove();
-        let taken = ready.take(|found| (found.sequence != Sequence::first(0)).then_some(7));
-        assert_eq!(taken, Some((entry(0, 1), 7)));
+        let taken = ready.take(|found| found.sequence != Sequence::first(0));
+        assert_eq!(taken, Some(entry(0, 1)));
         assert_eq!((ready.waiting(), ready.running()), (0, 1));
     }
 

@@ -431,6 +431,13 @@ impl Slab {
         })
     }
 
+    /// A claimed job of a series is about to begin that run.
+    pub(super) fn begin_run(&mut self, index: u32, run: u64) {
+        if let Some(control) = self.control(index) {
+            control.run = run;
+        }
+    }
+
     /// Returns whether a running job is to be stopped.
     pub(super) fn is_aborted(&self, index: u32) -> bool {
         let control = self.controls.as_ref().and_then(|all| all.get(&index));
@@ -468,12 +475,6 @@ impl Slab {
     pub(super) fn is_released(&self, entry: &Entry) -> bool {
         self.peek(entry.slot)
             .is_some_and(|slot| slot.is_spoken_for_by(entry, Stage::Released))
-    }
-
-    /// The slot of a released job, if the entry still speaks for it.
-    pub(super) fn released_mut(&mut self, entry: &Entry) -> Option<&mut Slot> {
-        self.peek_mut(entry.slot)
-            .filter(|slot| slot.is_spoken_for_by(entry, Stage::Released))
     }
 
     /// The entry of a job that waits for its time.

@@ -181,7 +181,8 @@ impl Tables {
     }
 }
 
-#[cfg(test)]
+// Those of loom can only be used in a model.
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::time::Duration;
 

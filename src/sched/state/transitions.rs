@@ -43,8 +43,10 @@ pub(in crate::sched) struct Effects {
 }
 
 impl Effects {
+    /// Returns whether there is nothing to be done, nor to be freed.
     pub(in crate::sched) fn is_empty(&self) -> bool {
-        self.driver.is_none() && self.worker.is_none() && self.wake.is_empty() && !self.cancel
+        let wakes = self.driver.is_some() || self.worker.is_some() || self.wake.capacity() > 0;
+        !wakes && !self.cancel
     }
 }
 
@@ -127,9 +129,9 @@ impl State {
         scheduled_at: &'static Location<'static>,
         effects: &mut Effects,
     ) -> (JobId, u32) {
-        let (id, entry) = self.jobs.insert(at, runnable, kind, scheduled_at);
-        self.send(entry, effects);
-        (id, entry.slot)
+        let (id, slot) = self.jobs.insert(at, runnable, kind, scheduled_at);
+        self.send(Entry::first(at, id.0, slot), effects);
+        (id, slot)
     }
 
     /// Sends an entry to the driver.
@@ -151,28 +153,29 @@ impl State {
         self.jobs.state(slot, &self.workers)
     }
 
-    /// Cancels a job. Returns whether that prevents its next run, and what it held if it had not started. The caller
-    /// drops that, and then calls [`dropped`](State::dropped).
+    /// Cancels a job. Returns whether that prevents its next run. What it held, if it had not started, is in `dropped`:
+    /// the caller drops it, and then calls [`dropped`](State::dropped).
     pub(in crate::sched) fn cancel(
         &mut self,
         slot: u32,
+        dropped: &mut Option<DroppedJob>,
         effects: &mut Effects,
-    ) -> (bool, Option<DroppedJob>) {
-        let cancelled = self.jobs.cancel(slot, &self.workers);
+    ) -> bool {
+        let prevented = self.jobs.cancel(slot, &self.workers, dropped);
         self.call_for_sweep(effects);
-        cancelled
+        prevented
     }
 
     /// Stops a running job at its next await, and cancels one that has not started.
     pub(in crate::sched) fn abort(
         &mut self,
         slot: u32,
+        dropped: &mut Option<DroppedJob>,
         effects: &mut Effects,
-    ) -> Option<DroppedJob> {
-        let (unstarted, waker) = self.jobs.abort(slot, &self.workers);
+    ) {
+        let waker = self.jobs.abort(slot, &self.workers, dropped);
         effects.wake.extend(waker);
         self.call_for_sweep(effects);
-        unstarted
     }
 
     /// The values of `count` jobs have been dropped.
@@ -262,12 +265,12 @@ impl State {
                 return former;
             }
         }
-        let entry = self.jobs.insert_row(at, key, table, scheduled_at);
-        self.send(entry, effects);
+        let (id, slot) = self.jobs.insert_row(at, key, table, scheduled_at);
+        self.send(Entry::first(at, id.0, slot), effects);
         if let Some(former) = former {
             self.cancel_row(former, effects);
         }
-        entry.slot
+        slot
     }
 
     /// Takes one of the slots of cancelled rows that inserts may take over.
@@ -429,15 +432,16 @@ impl State {
     pub(in crate::sched) fn give_back(
         &mut self,
         claim: Claim,
+        dropped: &mut Option<DroppedJob>,
         effects: &mut Effects,
-    ) -> Option<DroppedJob> {
+    ) {
         let slot = claim.slot;
         self.jobs.requeue(claim);
         if self.lifecycle.is_aborting() {
-            return self.jobs.take_pending(slot);
+            self.jobs.take_pending(slot, dropped);
+        } else {
+            self.notify(effects);
         }
-        self.notify(effects);
-        None
     }
 
     /// Returns how many jobs may start now.
@@ -499,6 +503,9 @@ impl State {
         // Called in each step that may be the last one: where a count goes down, and where the group is closed.
         // Since it is the same step, the last end and a `wait` that closes the group cannot miss each other. A mere
         // look that records an end leaves this to the worker of that job, whose next claim comes here.
+        if !self.lifecycle.is_closing() {
+            return;
+        }
         if let Some(driver) = self.close_cancels() {
             effects.driver = Some(driver);
         }
@@ -756,7 +763,7 @@ fn steal(local: &Arc<LocalQueue>, workers: &Workers) -> usize {
         let count = woken.len() + unstarted.len();
         if count > 0 {
             local.push_woken(woken);
-            local.push(unstarted.len(), unstarted);
+            local.fill(unstarted.len(), |claims| claims.extend(unstarted));
             return count;
         }
     }
@@ -783,7 +790,9 @@ mod tests {
             assert!(workers.activate(worker));
         }
         for has in 1..4 {
-            all[has].local.push(4, (0..4).map(claim));
+            all[has]
+                .local
+                .fill(4, |claims| claims.extend((0..4).map(claim)));
             assert_eq!(steal(&all[0].local, &workers), 2, "from {has}");
             for worker in &all {
                 while worker.local.next(None, |_| Timestamp::ALWAYS).is_some() {}
@@ -828,7 +837,9 @@ mod tests {
         let mut dropped = Vec::new();
         state.take_pending_chunk(0, Timestamp::ALWAYS, &mut dropped, &mut effects);
         assert!(dropped.is_empty(), "it is on its way to start");
-        assert!(state.give_back(claim, &mut effects).is_some());
+        let mut given_back = None;
+        state.give_back(claim, &mut given_back, &mut effects);
+        assert!(given_back.is_some());
         assert_eq!(state.jobs.pending(), 0);
         state.dropped(1, &mut effects);
         assert_eq!(state.jobs.held(), 0);

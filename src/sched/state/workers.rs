@@ -334,7 +334,8 @@ mod tests {
 
         /// Claims `count` jobs and starts one.
         fn starts_one_of(&self, count: usize) {
-            self.local.push(count, (0..count as u32).map(claim));
+            let claims = (0..count as u32).map(claim);
+            self.local.fill(count, |local| local.extend(claims));
             assert!(self.local.next(None, |_| at(0)).is_some());
         }
     }

@@ -234,13 +234,18 @@ impl Group {
     }
 
     fn cancel(&self, slot: u32) -> bool {
-        let (prevented, unstarted) = self.0.enter(|state, effects| state.cancel(slot, effects));
+        let mut unstarted = None;
+        let prevented = self
+            .0
+            .enter(|state, effects| state.cancel(slot, &mut unstarted, effects));
         self.0.drop_jobs(unstarted);
         prevented
     }
 
     fn abort(&self, slot: u32) {
-        let unstarted = self.0.enter(|state, effects| state.abort(slot, effects));
+        let mut unstarted = None;
+        self.0
+            .enter(|state, effects| state.abort(slot, &mut unstarted, effects));
         self.0.drop_jobs(unstarted);
     }
 
@@ -446,10 +451,10 @@ impl Series {
 }
 
 impl Runnable for Series {
-    fn start(mut self: Box<Self>, _: Run) -> Started {
+    fn start(mut self: Box<Self>, _: &Run, live: &mut Option<Started>) {
         let signal = self.signals.next().expect("it has ended");
         self.run = Some(Box::pin(signal.received()));
-        Started::Stateful(self)
+        *live = Some(Started::Stateful(self));
     }
 }
 
@@ -577,7 +582,11 @@ mod driver {
 
     fn cancel_all(group: &Group, fill: Vec<u32>) {
         let jobs = group.0.enter(|state, effects| {
-            let cancelled = fill.into_iter().map(|slot| state.cancel(slot, effects).1);
+            let cancelled = fill.into_iter().map(|slot| {
+                let mut unstarted = None;
+                state.cancel(slot, &mut unstarted, effects);
+                unstarted
+            });
             cancelled.collect::<Vec<_>>()
         });
         group.0.drop_jobs(jobs.into_iter().flatten());

@@ -90,7 +90,8 @@ impl Shared {
     }
 
     pub(super) fn give_back(&self, claim: Claim) {
-        let dropped = self.enter(|state, effects| state.give_back(claim, effects));
+        let mut dropped = None;
+        self.enter(|state, effects| state.give_back(claim, &mut dropped, effects));
         self.drop_jobs(dropped);
     }
 
