@@ -149,9 +149,10 @@ impl Queue {
         near.sort_unstable();
         if let Some(first) = near.first() {
             match self.run_behind(first) {
-                Some(run) => run.extend(near.drain(..)),
-                None => self.heap.extend(near.drain(..).map(Reverse)),
+                Some(run) => run.extend(&near),
+                None => self.heap.extend(near.iter().copied().map(Reverse)),
             }
+            near.clear();
         }
         if near.capacity() <= KEPT_NEAR {
             self.near = near;
@@ -252,27 +253,40 @@ impl Queue {
         earlier(self.next(), ahead.min())
     }
 
-    /// Takes the first entry if it is due. Nothing may be [behind](Queue::is_behind).
-    pub(in crate::sched) fn pop_due(&mut self, now: Timestamp) -> Option<Entry> {
-        let heap = self.heap.peek().map(|Reverse(entry)| entry);
-        let fronts = self.runs.iter().map(VecDeque::front).enumerate();
-        let fronts = fronts.filter_map(|(number, front)| Some((front?, number)));
-        match (fronts.min(), heap) {
-            (Some((first, number)), heap)
-                if first.at <= now && heap.is_none_or(|heap| first < heap) =>
-            {
-                let run = &mut self.runs[number];
-                let entry = run.pop_front();
-                shrink(run.len(), run.capacity(), |kept| run.shrink_to(kept));
-                entry
+    /// Takes entries that are due from the front, until there are `most` in the batch. Nothing may be
+    /// [behind](Queue::is_behind).
+    pub(in crate::sched) fn pop_due(
+        &mut self,
+        now: Timestamp,
+        batch: &mut Vec<Entry>,
+        most: usize,
+    ) {
+        while batch.len() < most {
+            let heap = self.heap.peek().map(|Reverse(entry)| (entry, RUNS));
+            let fronts = self.runs.iter().map(VecDeque::front).enumerate();
+            let fronts = fronts.filter_map(|(number, front)| Some((front?, number)));
+            let fronts = fronts.chain(heap);
+            let Some((first, number)) = fronts.clone().min() else {
+                return;
+            };
+            if first.at > now {
+                return;
             }
-            (_, Some(first)) if first.at <= now => {
+            let others = fronts.filter(|(_, other)| *other != number);
+            let next = others.map(|(front, _)| *front).min();
+            let Some(run) = self.runs.get_mut(number) else {
                 let heap = &mut self.heap;
-                let entry = heap.pop();
+                batch.extend(heap.pop().map(|Reverse(entry)| entry));
                 shrink(heap.len(), heap.capacity(), |kept| heap.shrink_to(kept));
-                entry.map(|Reverse(entry)| entry)
-            }
-            _ => None,
+                continue;
+            };
+            // All that comes before the other fronts goes with the first.
+            let (front, _) = run.as_slices();
+            let room = front.len().min(most - batch.len());
+            let count = front[..room]
+                .partition_point(|entry| entry.at <= now && next.is_none_or(|next| *entry < next));
+            batch.extend(run.drain(..count));
+            shrink(run.len(), run.capacity(), |kept| run.shrink_to(kept));
         }
     }
 
@@ -338,9 +352,9 @@ mod tests {
             let due = |slot: u32| entry(deadlines[slot as usize], slot.into());
             queue.extend(slots.into_iter().map(due));
         }
-        std::iter::from_fn(|| queue.pop_due(timestamp(now)))
-            .map(|entry| entry.sequence.job())
-            .collect()
+        let mut popped = Vec::new();
+        queue.pop_due(timestamp(now), &mut popped, usize::MAX);
+        popped.iter().map(|entry| entry.sequence.job()).collect()
     }
 
     const MS: u64 = 1_000_000;
@@ -562,7 +576,7 @@ mod tests {
             queue.push(entry(at, at));
         }
         assert_eq!(queue.len(), 6);
-        assert!(queue.pop_due(timestamp(3)).is_some());
+        assert_eq!(pop(&mut queue, 3, &[]), [3]);
         assert_eq!(queue.len(), 5);
         assert!(queue.cascade(timestamp(100_000 * MS), 0).is_some());
         assert_eq!(queue.len(), 5, "one is on its way");

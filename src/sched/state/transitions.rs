@@ -899,7 +899,8 @@ mod tests {
             panic!("the group is open");
         };
         queue.extend(arrived);
-        let mut batch = std::iter::from_fn(|| queue.pop_due(now)).collect();
+        let mut batch = Vec::new();
+        queue.pop_due(now, &mut batch, usize::MAX);
         between(state);
         state.release(&mut batch, queue, now, &mut effects);
         state.claim(worker, now, false, Waker::noop(), &mut effects);
