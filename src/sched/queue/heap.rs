@@ -280,11 +280,11 @@ impl Queue {
                 shrink(heap.len(), heap.capacity(), |kept| heap.shrink_to(kept));
                 continue;
             };
-            // All that comes before the other fronts goes with the first.
+            // With the first goes all that comes no later than the other fronts: two entries may say the same.
             let (front, _) = run.as_slices();
             let room = front.len().min(most - batch.len());
             let count = front[..room]
-                .partition_point(|entry| entry.at <= now && next.is_none_or(|next| *entry < next));
+                .partition_point(|entry| entry.at <= now && next.is_none_or(|next| *entry <= next));
             batch.extend(run.drain(..count));
             shrink(run.len(), run.capacity(), |kept| run.shrink_to(kept));
         }
@@ -375,6 +375,16 @@ mod tests {
             );
             assert_eq!((queue.len(), queue.next()), (0, None));
         }
+    }
+
+    /// Once a slot is used again, its bucket and another say so of the same job.
+    #[test]
+    fn two_entries_that_say_the_same_come_out_beside_each_other() {
+        let mut queue = queue();
+        for jobs in [[1, 2, 4], [1, 2, 3]] {
+            queue.extend(jobs.map(|job| entry(job, job)));
+        }
+        assert_eq!(pop(&mut queue, 4, &[]), [1, 1, 2, 2, 3, 4]);
     }
 
     #[test]
