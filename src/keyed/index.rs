@@ -22,7 +22,6 @@ pub(super) struct Index {
 /// Where a row lies, until something changes.
 pub(super) struct Found {
     pub(super) row: u32,
-    home: usize,
     at: usize,
     place: usize,
 }
@@ -136,12 +135,7 @@ impl Index {
             for place in bucket.candidates(hash) {
                 let row = bucket.rows[place];
                 if is(row) {
-                    return Some(Found {
-                        row,
-                        home,
-                        at,
-                        place,
-                    });
+                    return Some(Found { row, at, place });
                 }
             }
             if bucket.passed() == 0 {
@@ -162,9 +156,7 @@ impl Index {
 
     /// Puts a row in that is not there. `hash_of` is that of another.
     pub(super) fn insert(&mut self, hash: u32, row: u32, hash_of: impl Fn(u32) -> u32) {
-        if !self.gone.is_empty() {
-            self.remove_gone();
-        }
+        self.remove_gone();
         if (self.len + 1) * 4 > self.buckets.len() * PLACES * 3 {
             self.resize(self.buckets.len() * 3 / 2 + 1, hash_of);
         }
@@ -196,6 +188,9 @@ impl Index {
     }
 
     fn remove_gone(&mut self) {
+        if self.gone.is_empty() {
+            return;
+        }
         let mut gone = std::mem::take(&mut self.gone);
         let tags = gone
             .iter()
@@ -217,21 +212,20 @@ impl Index {
     }
 
     /// Takes a row out that was found just now.
-    pub(super) fn remove_found(&mut self, found: &Found, hash_of: impl Fn(u32) -> u32) {
-        self.take_out_found(found);
+    pub(super) fn remove_found(&mut self, hash: u32, found: &Found, hash_of: impl Fn(u32) -> u32) {
+        self.take_out_found(hash, found);
         self.shrink(hash_of);
     }
 
     fn take_out(&mut self, hash: u32, row: u32) {
         if let Some(found) = self.search(hash, |known| known == row) {
-            self.take_out_found(&found);
+            self.take_out_found(hash, &found);
         }
     }
 
-    fn take_out_found(&mut self, found: &Found) {
-        let Found { at, place, .. } = *found;
+    fn take_out_found(&mut self, hash: u32, &Found { at, place, .. }: &Found) {
         self.buckets[at].clear(place);
-        let mut passed = found.home;
+        let mut passed = self.home(hash);
         while passed != at {
             self.buckets[passed].tags[1] -= 1 << PASSED;
             passed = self.after(passed);

@@ -181,7 +181,7 @@ impl<K, V> Table<K, V> {
     ) -> Option<(TakenKey<K>, V, u32)> {
         let found = self.search(hash, is)?;
         self.take_by(found.row, |index, rows| {
-            index.remove_found(&found, rows.hashes());
+            index.remove_found(hash, &found, rows.hashes());
         })
     }
 
