@@ -1,5 +1,6 @@
 //! The part of a group that a table uses whose rows are jobs.
 
+use std::mem::{self, ManuallyDrop};
 use std::panic::Location;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -23,7 +24,8 @@ use crate::common::time::Timestamp;
 pub(crate) struct Rows<'a> {
     shared: &'a Arc<Shared>,
     caller: Caller,
-    effects: Effects,
+    /// Most calls have none, and to look at it once costs less than the drop of each field.
+    effects: ManuallyDrop<Effects>,
     /// Something is to be dropped.
     left: bool,
 }
@@ -33,7 +35,7 @@ impl Handle {
         Rows {
             shared: self.shared(),
             caller: self.submitter().caller,
-            effects: Effects::default(),
+            effects: ManuallyDrop::default(),
             left: false,
         }
     }
@@ -197,9 +199,8 @@ impl Rows<'_> {
 
 impl Drop for Rows<'_> {
     fn drop(&mut self) {
-        // Most calls have none.
         if !self.effects.is_empty() {
-            self.shared.apply(std::mem::take(&mut self.effects));
+            self.shared.apply(mem::take(&mut *self.effects));
         }
         if self.left {
             self.shared.with(|_| ());

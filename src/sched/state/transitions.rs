@@ -259,7 +259,7 @@ impl State {
         scheduled_at: &'static Location<'static>,
         effects: &mut Effects,
     ) -> u32 {
-        let former = former.or_else(|| self.spare_slot(effects));
+        let former = former.or_else(|| self.spare_slot());
         if let Some(former) = former {
             if self.jobs.take_over(former, at, key, &table, scheduled_at) {
                 return former;
@@ -274,17 +274,15 @@ impl State {
     }
 
     /// Takes one of the slots of cancelled rows that inserts may take over.
-    fn spare_slot(&mut self, effects: &mut Effects) -> Option<u32> {
-        let cancels = self.jobs.tables.cancels()?;
-        if cancels.are_many() {
-            let noted = cancels.take();
+    fn spare_slot(&mut self) -> Option<u32> {
+        let spare = self.jobs.tables.take_spare();
+        spare.or_else(|| {
+            let cancels = self.jobs.tables.cancels()?;
+            let noted = cancels.are_many().then(|| cancels.take())?;
             self.jobs.touch(noted.slots());
-            // More are removed than inserted.
-            let unused = self.jobs.tables.replace_spare(noted);
-            self.jobs.cancel_rows(unused.slots(), &self.workers);
-            self.call_for_sweep(effects);
-        }
-        self.jobs.tables.take_spare()
+            self.jobs.tables.replace_spare(noted);
+            self.jobs.tables.take_spare()
+        })
     }
 
     /// Returns whether the job of a row has not started.
