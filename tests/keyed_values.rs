@@ -1052,6 +1052,75 @@ async fn an_eq_that_calls_back_is_a_panic_that_says_so() {
     assert!(keyed.contains_key(&wanted));
 }
 
+/// Where the group has the last hold on the entries it drops the handler too, in its driver as in its own drop.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_panics_when_it_is_dropped_ends_no_driver() {
+    for end in ["shutdown", "drain", "cancel", "drop"] {
+        let group = Group::new();
+        let bomb = OnDrop(|| panic!("bomb"));
+        let keyed = KeyedGroup::builder().on_with(&group, move |_, _: u8, _: u8| {
+            let _held = &bomb;
+            async {}
+        });
+        keyed.insert_after(1, 1, HOUR, Replace);
+        drop(keyed);
+        let running = group.delay(Duration::ZERO, std::future::pending());
+        settle().await;
+        let handle = group.handle();
+        let report = match end {
+            "shutdown" => bounded(group.shutdown(ms(5))).await,
+            "drain" => bounded(group.drain(ms(5))).await,
+            "cancel" => {
+                group.cancel();
+                bounded(group.shutdown(ms(5))).await
+            }
+            _ => {
+                drop(group);
+                Default::default()
+            }
+        };
+        settle().await;
+        if end != "drop" {
+            assert_eq!((report.aborted, report.dropped), (1, 1), "{end}");
+        }
+        assert!(running.is_finished(), "{end}");
+        assert_eq!(handle.stats().cancelled, 2, "{end}");
+    }
+}
+
+/// What the closure holds that is not called, which may be a value for the next event.
+#[tokio::test(start_paused = true)]
+async fn a_closure_that_is_not_called_is_dropped_under_no_lock() {
+    let keyed = KeyedGroup::with_handler(|_, _: char, _: u32| async {});
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let held = || {
+        let (keyed, dropped) = (keyed.handle(), Arc::clone(&dropped));
+        OnDrop(move || {
+            keyed.len();
+            dropped.fetch_add(1, SeqCst);
+        })
+    };
+    // The first event, the second, and one after the end.
+    for (calls, accepted) in [(1, true), (2, true), (4, false)] {
+        let (make, update) = (held(), held());
+        let debounced = keyed.debounce_with(
+            'a',
+            HOUR,
+            HOUR,
+            || {
+                std::mem::forget(make);
+                1
+            },
+            |_| std::mem::forget(update),
+        );
+        assert_eq!((debounced, dropped.load(SeqCst)), (accepted, calls));
+        if calls == 2 {
+            keyed.cancel();
+        }
+    }
+    assert_eq!(keyed.with(&'b', |_| drop(held())), None);
+}
+
 /// `Hash`, `Clone` and `Drop` of keys, and destructors of values, at each place where they run.
 #[test]
 fn hashes_clones_and_destructors_may_call_back() {

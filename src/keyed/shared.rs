@@ -40,7 +40,8 @@ pub(super) struct Keys<K, V, S> {
     group: Handle,
     hasher: S,
     exclusive: Exclusive<K>,
-    handler: Handler<K, V, S>,
+    /// Until the drop.
+    handler: Option<Handler<K, V, S>>,
     locked: Locked<K, V>,
 }
 
@@ -66,7 +67,7 @@ impl<K, V> Drop for Guard<'_, K, V> {
 /// Rows that a walk over all of them looks at before it lets go of the lock.
 const PAGE: u32 = 512;
 
-/// A key whose destructor panics harms no call.
+/// A key whose destructor panics harms no call; nor does a value or a handler.
 fn drop_key<K>(key: K) {
     panic::discard(key).unwrap_or_else(panic::forget);
 }
@@ -193,6 +194,8 @@ impl<K, V, S> Drop for Keys<K, V, S> {
     fn drop(&mut self) {
         self.drop_all();
         self.group.unregister(self.id);
+        // Often the group has the last hold on the entries: a panic of the user's destructor would end its driver.
+        drop_key(self.handler.take());
     }
 }
 
@@ -215,7 +218,7 @@ where
             group: group.of_jobs(),
             hasher,
             exclusive,
-            handler,
+            handler: Some(handler),
             locked: Locked {
                 table: Mutex::new(Table::new()),
                 holder: AtomicUsize::new(0),
@@ -298,7 +301,8 @@ where
             row,
         });
         let context = KeyedContext::new(Arc::clone(&self), run);
-        Some((self.handler)(context, key.into_key(), value, duty))
+        let handler = self.handler.as_ref().expect("it is there until the drop");
+        Some(handler(context, key.into_key(), value, duty))
     }
 
     fn clear(&self) {
@@ -500,12 +504,16 @@ where
         make: impl FnOnce() -> V,
         update: impl FnOnce(&mut V),
     ) -> bool {
+        // The one that is not called is dropped after the lock: what it holds is the user's.
+        let (mut make, mut update) = (Some(make), Some(update));
         let debounced = self.debounce_by(key, quiet, ceiling, |known| match known {
             Some(known) => {
-                update(known);
+                if let Some(update) = update.take() {
+                    update(known);
+                }
                 None
             }
-            None => Some(make()),
+            None => make.take().map(|make| make()),
         });
         debounced.map_err(drop_key).is_ok()
     }
