@@ -1,6 +1,6 @@
 //! Values under keys, with one handler: what each verb gives back, and what becomes of values at each end.
 
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -1054,12 +1054,31 @@ async fn an_eq_that_calls_back_is_a_panic_that_says_so() {
 
 /// Where the group has the last hold on the entries it drops the handler too, in its driver as in its own drop.
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_panics_when_it_is_dropped_ends_no_driver() {
+async fn a_handler_and_a_hasher_that_panic_when_they_are_dropped_end_no_driver() {
+    struct Armed {
+        state: RandomState,
+        _bomb: OnDrop<fn()>,
+    }
+    impl BuildHasher for Armed {
+        type Hasher = DefaultHasher;
+
+        fn build_hasher(&self) -> DefaultHasher {
+            self.state.build_hasher()
+        }
+    }
     for end in ["shutdown", "drain", "cancel", "drop"] {
         let group = Group::new();
-        let bomb = OnDrop(|| panic!("bomb"));
-        let keyed = KeyedGroup::builder().on_with(&group, move |_, _: u8, _: u8| {
-            let _held = &bomb;
+        let bomb = || OnDrop((|| panic!("bomb")) as fn());
+        let (held, hasher) = (
+            bomb(),
+            Armed {
+                state: RandomState::new(),
+                _bomb: bomb(),
+            },
+        );
+        let keyed = KeyedGroup::builder().hasher(hasher);
+        let keyed = keyed.on_with(&group, move |_, _: u8, _: u8| {
+            let _held = &held;
             async {}
         });
         keyed.insert_after(1, 1, HOUR, Replace);

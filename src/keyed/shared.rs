@@ -13,7 +13,7 @@ use super::rt::{self, Mutex, MutexGuard};
 use super::rule::{Inserted, OnDuplicate};
 use super::table::Table;
 use crate::Handle;
-use crate::common::panic::{self, Payload};
+use crate::common::panic::{self, Guarded, Payload};
 use crate::common::time::Timestamp;
 use crate::sched::{Cancels, JobFuture, RowKey, RowTable, Run, TableId};
 
@@ -38,10 +38,10 @@ pub(super) struct Keys<K, V, S> {
     cancels: Arc<Cancels>,
     /// As of one of the group's jobs.
     group: Handle,
-    hasher: S,
+    // Often the group has the last hold on the entries, and its driver drops them.
+    hasher: Guarded<S>,
     exclusive: Exclusive<K>,
-    /// Until the drop.
-    handler: Option<Handler<K, V, S>>,
+    handler: Guarded<Handler<K, V, S>>,
     locked: Locked<K, V>,
 }
 
@@ -67,7 +67,7 @@ impl<K, V> Drop for Guard<'_, K, V> {
 /// Rows that a walk over all of them looks at before it lets go of the lock.
 const PAGE: u32 = 512;
 
-/// A key whose destructor panics harms no call; nor does a value or a handler.
+/// A key whose destructor panics harms no call.
 fn drop_key<K>(key: K) {
     panic::discard(key).unwrap_or_else(panic::forget);
 }
@@ -194,8 +194,6 @@ impl<K, V, S> Drop for Keys<K, V, S> {
     fn drop(&mut self) {
         self.drop_all();
         self.group.unregister(self.id);
-        // Often the group has the last hold on the entries: a panic of the user's destructor would end its driver.
-        drop_key(self.handler.take());
     }
 }
 
@@ -216,9 +214,9 @@ where
             id: group.register(Weak::clone(keys) as Weak<dyn RowTable>),
             cancels: group.cancels(),
             group: group.of_jobs(),
-            hasher,
+            hasher: Guarded::new(hasher),
             exclusive,
-            handler: Some(handler),
+            handler: Guarded::new(handler),
             locked: Locked {
                 table: Mutex::new(Table::new()),
                 holder: AtomicUsize::new(0),
@@ -301,8 +299,7 @@ where
             row,
         });
         let context = KeyedContext::new(Arc::clone(&self), run);
-        let handler = self.handler.as_ref().expect("it is there until the drop");
-        Some(handler(context, key.into_key(), value, duty))
+        Some((self.handler)(context, key.into_key(), value, duty))
     }
 
     fn clear(&self) {
