@@ -1,6 +1,6 @@
 //! Values under keys, with one handler: what each verb gives back, and what becomes of values at each end.
 
-use std::hash::{Hash, Hasher};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -8,7 +8,8 @@ use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
 use crate::common::{
-    Flag, HOUR, Hold, Log, OnDrop, bounded, ms, multi_thread, panic_of, settle, until, watched,
+    Flag, HOUR, Hold, Log, OnDrop, Random, bounded, ms, multi_thread, panic_of, settle, until,
+    watched,
 };
 use schedgroup::keyed::OnDuplicate::{Keep, KeepEarliest, KeepLatest, Replace};
 use schedgroup::keyed::{Inserted, KeyedContext, KeyedGroup, KeyedHandle};
@@ -182,6 +183,65 @@ async fn entries_that_come_and_go_in_turn_run_each_at_its_time() {
     assert!(handled.iter().all(|(_, at)| *at == HOUR));
     let keys: Vec<u32> = handled.iter().map(|((key, _), _)| *key).collect();
     assert_eq!(keys, left);
+}
+
+/// Some take over the slots of those that have gone, and the driver's entries for them.
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_others_go_expires_in_order_whatever_the_deadlines() {
+    for seed in 0..20 {
+        let mut random = Random(seed);
+        let log = Log::new();
+        let handled = log.clone();
+        let keyed = KeyedGroup::with_handler(move |_, key, ()| handled.job(key));
+        let (start, mut open) = (Instant::now(), Vec::new());
+        for key in 0..2_000_u64 {
+            let horizon = [4, 40, 4_000][random.below(3) as usize];
+            let due = start.elapsed() + ms(random.below(horizon));
+            keyed.insert_at(key, (), start + due, Replace);
+            open.push((due, key));
+            if open.len() > 50 {
+                let (_, key) = open.swap_remove(random.below(51) as usize);
+                assert!(keyed.remove(&key).is_some());
+            }
+            if random.below(50) == 0 {
+                sleep(ms(random.below(20))).await;
+                settle().await;
+                let (gone, pending) = open
+                    .into_iter()
+                    .partition(|(due, _)| *due <= start.elapsed());
+                open = pending;
+                check(&log, gone);
+            }
+        }
+        keyed.wait().await.unwrap();
+        check(&log, open);
+    }
+
+    /// What was handled is what has fallen due, in the order of deadlines and inserts.
+    fn check(log: &Log<u64>, mut expected: Vec<(Duration, u64)>) {
+        expected.sort_unstable();
+        let handled: Vec<_> = log.take().into_iter().map(|(key, at)| (at, key)).collect();
+        assert_eq!(handled, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_are_answered_need_no_turn_of_the_driver() {
+    let keyed = KeyedGroup::with_handler(|_, _: u64, ()| async {});
+    (0..100).for_each(|key| {
+        keyed.insert_after(key, (), HOUR, Replace);
+    });
+    settle().await;
+    let before = keyed.stats().driver_wakeups;
+    for key in 100..100_000 {
+        keyed.insert_after(key, (), HOUR, Replace);
+        assert!(keyed.remove(&(key - 100)).is_some());
+        if key % 1_000 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let turns = keyed.stats().driver_wakeups - before;
+    assert!(turns <= 1, "{turns} turns");
 }
 
 #[tokio::test(start_paused = true)]
@@ -990,6 +1050,94 @@ async fn an_eq_that_calls_back_is_a_panic_that_says_so() {
     let panic = panic_of(|| keyed.contains_key(&wanted));
     assert!(panic.message.starts_with(INSIDE), "{panic:?}");
     assert!(keyed.contains_key(&wanted));
+}
+
+/// Where the group has the last hold on the entries it drops the handler too, in its driver as in its own drop.
+#[tokio::test(start_paused = true)]
+async fn a_handler_and_a_hasher_that_panic_when_they_are_dropped_end_no_driver() {
+    struct Armed {
+        state: RandomState,
+        _bomb: OnDrop<fn()>,
+    }
+    impl BuildHasher for Armed {
+        type Hasher = DefaultHasher;
+
+        fn build_hasher(&self) -> DefaultHasher {
+            self.state.build_hasher()
+        }
+    }
+    for end in ["shutdown", "drain", "cancel", "drop"] {
+        let group = Group::new();
+        let bomb = || OnDrop((|| panic!("bomb")) as fn());
+        let (held, hasher) = (
+            bomb(),
+            Armed {
+                state: RandomState::new(),
+                _bomb: bomb(),
+            },
+        );
+        let keyed = KeyedGroup::builder().hasher(hasher);
+        let keyed = keyed.on_with(&group, move |_, _: u8, _: u8| {
+            let _held = &held;
+            async {}
+        });
+        keyed.insert_after(1, 1, HOUR, Replace);
+        drop(keyed);
+        let running = group.delay(Duration::ZERO, std::future::pending());
+        settle().await;
+        let handle = group.handle();
+        let report = match end {
+            "shutdown" => bounded(group.shutdown(ms(5))).await,
+            "drain" => bounded(group.drain(ms(5))).await,
+            "cancel" => {
+                group.cancel();
+                bounded(group.shutdown(ms(5))).await
+            }
+            _ => {
+                drop(group);
+                Default::default()
+            }
+        };
+        settle().await;
+        if end != "drop" {
+            assert_eq!((report.aborted, report.dropped), (1, 1), "{end}");
+        }
+        assert!(running.is_finished(), "{end}");
+        assert_eq!(handle.stats().cancelled, 2, "{end}");
+    }
+}
+
+/// What the closure holds that is not called, which may be a value for the next event.
+#[tokio::test(start_paused = true)]
+async fn a_closure_that_is_not_called_is_dropped_under_no_lock() {
+    let keyed = KeyedGroup::with_handler(|_, _: char, _: u32| async {});
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let held = || {
+        let (keyed, dropped) = (keyed.handle(), Arc::clone(&dropped));
+        OnDrop(move || {
+            keyed.len();
+            dropped.fetch_add(1, SeqCst);
+        })
+    };
+    // The first event, the second, and one after the end.
+    for (calls, accepted) in [(1, true), (2, true), (4, false)] {
+        let (make, update) = (held(), held());
+        let debounced = keyed.debounce_with(
+            'a',
+            HOUR,
+            HOUR,
+            || {
+                std::mem::forget(make);
+                1
+            },
+            |_| std::mem::forget(update),
+        );
+        assert_eq!((debounced, dropped.load(SeqCst)), (accepted, calls));
+        if calls == 2 {
+            keyed.cancel();
+        }
+    }
+    assert_eq!(keyed.with(&'b', |_| drop(held())), None);
 }
 
 /// `Hash`, `Clone` and `Drop` of keys, and destructors of values, at each place where they run.

@@ -15,6 +15,9 @@ use super::panic::TaskPanic;
 /// returned, with its type, by [`error`](TaskError::error) or [`into_error`](TaskError::into_error). An error that shows
 /// its causes with `{:#}` is printed so by `{:#}`.
 ///
+/// It is an [`Error`] itself if `E` is one. A `String` and an `anyhow::Error` are not: there `?` takes the text instead,
+/// `.map_err(|error| format!("{error:#}"))?`.
+///
 /// # Examples
 ///
 /// ```

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,6 +39,30 @@ pub(crate) fn forget(payload: Payload) {
 pub(crate) fn discard_each<T>(values: impl IntoIterator<Item = T>) {
     for value in values {
         discard(value).unwrap_or_else(forget);
+    }
+}
+
+/// A user's value in a holder that may be dropped anywhere, as by the driver of a group: a panic of its destructor ends
+/// here.
+pub(crate) struct Guarded<T>(Option<T>);
+
+impl<T> Guarded<T> {
+    pub(crate) fn new(value: T) -> Guarded<T> {
+        Guarded(Some(value))
+    }
+}
+
+impl<T> Deref for Guarded<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("it is there until the drop")
+    }
+}
+
+impl<T> Drop for Guarded<T> {
+    fn drop(&mut self) {
+        discard(self.0.take()).unwrap_or_else(forget);
     }
 }
 

@@ -81,7 +81,8 @@ impl<E: fmt::Display> fmt::Display for RaceError<E> {
         match self {
             RaceError::TooFew => f.write_str("fewer tasks than values wanted"),
             RaceError::Failed(errors) => {
-                write!(f, "too many tasks failed, at last {}", errors.last())
+                f.write_str("too many tasks failed, at last ")?;
+                errors.last().fmt(f)
             }
             RaceError::Cancelled => f.write_str("cancelled before there were enough values"),
             RaceError::DeadlineExceeded => {
@@ -103,7 +104,8 @@ impl<E: Error + 'static> Error for RaceError<E> {
 
 /// The error of a [`retry`](super::retry()) that gave up: why, and the last error.
 ///
-/// Its text includes the last error, and [`source`](Error::source) continues with that error's source.
+/// Its text includes the last error, and [`source`](Error::source) continues with that error's source. It is an
+/// [`Error`] itself if `E` is one: [`TaskError`] says what to do where it is only text.
 ///
 /// # Examples
 ///
@@ -180,7 +182,11 @@ impl<E: fmt::Display> fmt::Display for RetryError<E> {
         let plural = if self.attempts == 1 { "" } else { "s" };
         write!(f, " after {} attempt{plural}", self.attempts)?;
         match &self.last {
-            Some(last) => write!(f, ": {last}"),
+            Some(last) => {
+                f.write_str(": ")?;
+                // With the reader's own flags, as `TaskError` does.
+                last.fmt(f)
+            }
             None => Ok(()),
         }
     }

@@ -13,15 +13,11 @@ use tokio::time::Instant;
 
 use super::error::{Ended, RetryError};
 use super::retry::Retry;
+use super::rule::Kept;
+use crate::common::panic::{discard, forget};
 use crate::{Group, Handle, JobContext, JobHandle, Next};
 
-impl<O, F, T, E> Retry<'static, O, F, E>
-where
-    O: FnMut() -> F + Send + 'static,
-    F: Future<Output = Result<T, E>> + Send + 'static,
-    T: Send + 'static,
-    E: Send + 'static,
-{
+impl<O, F, E> Retry<'static, O, F, E> {
     /// Makes the attempts as one job of a scheduling group, the first at once.
     ///
     /// A pause is a deadline in the group's heap: the job has no task then, and takes no slot of `max_running`.
@@ -31,7 +27,8 @@ where
     /// A panic of the operation, of the delays, of `when` or of `notify` is the job's: `wait` returns it. In a group
     /// that accepts no more jobs no attempt is made, and the handle resolves to [`Ended::Cancelled`]. A cancel of the
     /// group drops a retry that pauses and lets a running attempt finish, as with any job; to abort the attempt,
-    /// pass the group's token to [`token`](Retry::token).
+    /// pass the group's token to [`token`](Retry::token). A cancel of that token in a pause makes the job due, and the
+    /// handle resolves when it has a slot.
     ///
     /// # Examples
     ///
@@ -53,7 +50,18 @@ where
     /// # }
     /// ```
     #[track_caller]
-    pub fn spawn_on(self, group: impl AsRef<Handle>) -> RetryHandle<T, E> {
+    // Bounds of the method and not of the impl: there the compiler would only say that the method is unknown, and not
+    // name the line at which a future is not `Send`.
+    pub fn spawn_on<T>(self, group: impl AsRef<Handle>) -> RetryHandle<T, E>
+    where
+        O: FnMut() -> F + Send + 'static,
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        // A closed group panics at its owner's line: what the retry holds must not panic too while that unwinds.
+        let mut retry = Kept::default();
+        *retry = Some(self);
         let (report, receiver) = oneshot::channel();
         let cell = Arc::new(RetryCell::new(None));
         let runs = Arc::clone(&cell);
@@ -64,11 +72,13 @@ where
             cell: Arc::clone(&runs),
         });
         *filled = Some(Spawned {
-            retry: self,
+            retry: retry.take().expect("it was put there"),
             report: Some(report),
             waker: Arc::new(AttemptNow(job.clone())).into(),
         });
         drop(filled);
+        // The last one if the group has rejected the job, and then a panic of a destructor is none of the caller's.
+        discard(cell).unwrap_or_else(forget);
         RetryHandle { job, receiver }
     }
 }

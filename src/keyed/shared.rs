@@ -13,7 +13,7 @@ use super::rt::{self, Mutex, MutexGuard};
 use super::rule::{Inserted, OnDuplicate};
 use super::table::Table;
 use crate::Handle;
-use crate::common::panic::{self, Payload};
+use crate::common::panic::{self, Guarded, Payload};
 use crate::common::time::Timestamp;
 use crate::sched::{Cancels, JobFuture, RowKey, RowTable, Run, TableId};
 
@@ -38,9 +38,10 @@ pub(super) struct Keys<K, V, S> {
     cancels: Arc<Cancels>,
     /// As of one of the group's jobs.
     group: Handle,
-    hasher: S,
+    // Often the group has the last hold on the entries, and its driver drops them.
+    hasher: Guarded<S>,
     exclusive: Exclusive<K>,
-    handler: Handler<K, V, S>,
+    handler: Guarded<Handler<K, V, S>>,
     locked: Locked<K, V>,
 }
 
@@ -213,9 +214,9 @@ where
             id: group.register(Weak::clone(keys) as Weak<dyn RowTable>),
             cancels: group.cancels(),
             group: group.of_jobs(),
-            hasher,
+            hasher: Guarded::new(hasher),
             exclusive,
-            handler,
+            handler: Guarded::new(handler),
             locked: Locked {
                 table: Mutex::new(Table::new()),
                 holder: AtomicUsize::new(0),
@@ -291,21 +292,12 @@ where
     }
 
     fn start(self: Arc<Self>, row: u32, slot: u32, run: Run) -> Option<JobFuture> {
-        let mut guard = self.lock();
-        let table = &mut guard.table;
-        let (key, value, duty) = if let Some((key, value)) = table.start_run(row, slot) {
-            drop(guard);
-            let keys = Arc::clone(&self);
-            (TakenKey::Shared(key), value, Some(Duty { keys, row }))
-        } else if table.awaits(row, slot) {
-            let taken = table.take(row);
-            drop(guard);
-            let (key, value, _) = taken.expect("it was there under the same lock");
-            (key, value, None)
-        } else {
-            // It was removed or replaced just as it was about to start.
-            return None;
-        };
+        // None if it was removed or replaced just as it was about to start.
+        let (key, value, is_run) = self.lock().table.start(row, slot)?;
+        let duty = is_run.then(|| Duty {
+            keys: Arc::clone(&self),
+            row,
+        });
         let context = KeyedContext::new(Arc::clone(&self), run);
         Some((self.handler)(context, key.into_key(), value, duty))
     }
@@ -347,7 +339,7 @@ where
         (hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
     }
 
-    fn me(self) -> impl FnOnce() -> Arc<dyn RowTable> + use<'a, K, V, S> {
+    fn me(self) -> impl Fn() -> Arc<dyn RowTable> + use<'a, K, V, S> {
         move || Arc::clone(self.keys) as Arc<dyn RowTable>
     }
 
@@ -509,12 +501,16 @@ where
         make: impl FnOnce() -> V,
         update: impl FnOnce(&mut V),
     ) -> bool {
+        // The one that is not called is dropped after the lock: what it holds is the user's.
+        let (mut make, mut update) = (Some(make), Some(update));
         let debounced = self.debounce_by(key, quiet, ceiling, |known| match known {
             Some(known) => {
-                update(known);
+                if let Some(update) = update.take() {
+                    update(known);
+                }
                 None
             }
-            None => Some(make()),
+            None => make.take().map(|make| make()),
         });
         debounced.map_err(drop_key).is_ok()
     }

@@ -71,7 +71,8 @@ impl Builder {
     }
 
     /// Sets the instant at which the group ends: no job starts at it or later, and `wait` returns
-    /// [`DeadlineExceeded`](crate::WaitError::DeadlineExceeded).
+    /// [`DeadlineExceeded`](crate::WaitError::DeadlineExceeded), unless the group was closed and every job had ended
+    /// before.
     ///
     /// If a [`timeout`](Builder::timeout) is set too, the earlier one holds.
     ///

@@ -190,7 +190,8 @@ impl Group {
     ///
     /// [`Cancelled`](crate::WaitError::Cancelled) or [`DeadlineExceeded`](crate::WaitError::DeadlineExceeded), the first
     /// of the two, at once and also if a job has panicked. Else [`Panicked`](crate::WaitError::Panicked) with the first
-    /// panic in time, once all other jobs have ended too. What comes after every job has ended changes nothing.
+    /// panic in time, once all other jobs have ended too. What ends the group while it is open counts, also if no job
+    /// is left; what comes once it is closed and every job has ended changes nothing.
     ///
     /// # Examples
     ///
@@ -319,7 +320,7 @@ impl Group {
     ///
     /// Running jobs are not interrupted; they see it through the token of their context. The first
     /// reason stays: after the group's own deadline this changes nothing, nor what
-    /// [`wait`](Group::wait) returns once every job has ended.
+    /// [`wait`](Group::wait) returns once the group is closed and every job has ended.
     ///
     /// # Examples
     ///

@@ -33,8 +33,8 @@ use crate::common::time::Timestamp;
 /// handle of a job's context is admitted while `wait` or `drain` drains the group.
 ///
 /// A function that takes `&impl AsRef<Handle>`, as those of this crate do, can be called with a
-/// [`Group`](crate::Group), a `Handle`, a [`JobContext`], or a keyed group. What they lend by it is not counted by
-/// `detach`; a clone of it is.
+/// [`Group`](crate::Group), a `Handle`, a [`JobContext`], or a keyed group; with one in an [`Arc`] as `&*group`. What
+/// they lend by it is not counted by `detach`; a clone of it is.
 ///
 /// A delay counts from tokio's clock as it reads where the method is called. A clock that a test has
 /// paused stands still only inside its runtime, so there schedule from one of its tasks.

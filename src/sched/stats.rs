@@ -110,6 +110,7 @@ pub struct JobInfo {
     pub deadline: Instant,
     /// The line of the program that scheduled it.
     pub scheduled_at: &'static Location<'static>,
-    /// The number of the run that it is at; if it is pending, of the one that comes next. 1 is the first.
+    /// The number of the run that it is at; if it is pending, of the one that comes next. 1 is the first. Of a job
+    /// that follows a wall clock or a calendar each look at the clock counts as a run.
     pub run: u64,
 }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 
 use schedgroup::task::{OnError, TaskGroup};
-use schedgroup::{TaskError, TaskErrors};
+use schedgroup::{TaskError, TaskErrors, flow};
 
 use crate::common::bounded;
 
@@ -102,4 +102,13 @@ async fn an_error_that_shows_its_causes_in_its_own_way_is_asked_to() {
         format!("{errors:#}"),
         "2 errors: task 0: above: below | task 1: above: below"
     );
+    let failing = || std::future::ready(Err::<(), _>(Any));
+    let error = flow::race([failing()]).await.unwrap_err();
+    let race = "too many tasks failed, at last task 0: above";
+    assert_eq!(error.to_string(), race);
+    assert_eq!(format!("{error:#}"), format!("{race}: below"));
+    let error = flow::retry(failing).attempts(1).await.unwrap_err();
+    let retry = "gave up after 1 attempt: above";
+    assert_eq!(error.to_string(), retry);
+    assert_eq!(format!("{error:#}"), format!("{retry}: below"));
 }

@@ -3,6 +3,7 @@
 use std::future::{pending, ready};
 use std::iter::{empty, repeat};
 use std::num::ParseIntError;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
@@ -657,4 +658,25 @@ async fn a_group_a_handle_and_a_context_retry_as_methods() {
     assert!(said.contains("after Group::wait was called"), "{said}");
     let rejected = group.handle().retry(retry()).await.unwrap_err();
     assert_eq!((rejected.ended, rejected.attempts), (Ended::Cancelled, 0));
+}
+
+/// A handle's methods never panic; and while the misuse of an owner unwinds, a second panic would end the process.
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_is_rejected_may_panic_when_it_is_dropped() {
+    let group = Group::new();
+    group.wait().await.unwrap();
+    let retry = || {
+        let bomb = OnDrop(|| panic!("bomb"));
+        flow::retry(move || {
+            let _held = &bomb;
+            ready(Ok::<_, ()>(1))
+        })
+    };
+    let rejected = group.handle().retry(retry()).await.unwrap_err();
+    assert_eq!((rejected.ended, rejected.attempts), (Ended::Cancelled, 0));
+    assert!(retry().spawn_on(&group).await.is_err());
+    let owner = AssertUnwindSafe(|| drop(group.retry(retry())));
+    let payload = catch_unwind(owner).unwrap_err();
+    let said = payload.downcast_ref::<String>().unwrap();
+    assert!(said.contains("after Group::wait was called"), "{said}");
 }
