@@ -8,7 +8,8 @@ use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
 use crate::common::{
-    Flag, HOUR, Hold, Log, OnDrop, bounded, ms, multi_thread, panic_of, settle, until, watched,
+    Flag, HOUR, Hold, Log, OnDrop, Random, bounded, ms, multi_thread, panic_of, settle, until,
+    watched,
 };
 use schedgroup::keyed::OnDuplicate::{Keep, KeepEarliest, KeepLatest, Replace};
 use schedgroup::keyed::{Inserted, KeyedContext, KeyedGroup, KeyedHandle};
@@ -182,6 +183,65 @@ async fn entries_that_come_and_go_in_turn_run_each_at_its_time() {
     assert!(handled.iter().all(|(_, at)| *at == HOUR));
     let keys: Vec<u32> = handled.iter().map(|((key, _), _)| *key).collect();
     assert_eq!(keys, left);
+}
+
+/// Some take over the slots of those that have gone, and the driver's entries for them.
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_others_go_expires_in_order_whatever_the_deadlines() {
+    for seed in 0..20 {
+        let mut random = Random(seed);
+        let log = Log::new();
+        let handled = log.clone();
+        let keyed = KeyedGroup::with_handler(move |_, key, ()| handled.job(key));
+        let (start, mut open) = (Instant::now(), Vec::new());
+        for key in 0..2_000_u64 {
+            let horizon = [4, 40, 4_000][random.below(3) as usize];
+            let due = start.elapsed() + ms(random.below(horizon));
+            keyed.insert_at(key, (), start + due, Replace);
+            open.push((due, key));
+            if open.len() > 50 {
+                let (_, key) = open.swap_remove(random.below(51) as usize);
+                assert!(keyed.remove(&key).is_some());
+            }
+            if random.below(50) == 0 {
+                sleep(ms(random.below(20))).await;
+                settle().await;
+                let (gone, pending) = open
+                    .into_iter()
+                    .partition(|(due, _)| *due <= start.elapsed());
+                open = pending;
+                check(&log, gone);
+            }
+        }
+        keyed.wait().await.unwrap();
+        check(&log, open);
+    }
+
+    /// What was handled is what has fallen due, in the order of deadlines and inserts.
+    fn check(log: &Log<u64>, mut expected: Vec<(Duration, u64)>) {
+        expected.sort_unstable();
+        let handled: Vec<_> = log.take().into_iter().map(|(key, at)| (at, key)).collect();
+        assert_eq!(handled, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_are_answered_need_no_turn_of_the_driver() {
+    let keyed = KeyedGroup::with_handler(|_, _: u64, ()| async {});
+    (0..100).for_each(|key| {
+        keyed.insert_after(key, (), HOUR, Replace);
+    });
+    settle().await;
+    let before = keyed.stats().driver_wakeups;
+    for key in 100..100_000 {
+        keyed.insert_after(key, (), HOUR, Replace);
+        assert!(keyed.remove(&(key - 100)).is_some());
+        if key % 1_000 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let turns = keyed.stats().driver_wakeups - before;
+    assert!(turns <= 1, "{turns} turns");
 }
 
 #[tokio::test(start_paused = true)]

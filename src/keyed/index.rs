@@ -156,7 +156,9 @@ impl Index {
 
     /// Puts a row in that is not there. `hash_of` is that of another.
     pub(super) fn insert(&mut self, hash: u32, row: u32, hash_of: impl Fn(u32) -> u32) {
-        self.remove_gone();
+        if !self.gone.is_empty() {
+            self.remove_gone();
+        }
         if (self.len + 1) * 4 > self.buckets.len() * PLACES * 3 {
             self.resize(self.buckets.len() * 3 / 2 + 1, hash_of);
         }
@@ -188,9 +190,6 @@ impl Index {
     }
 
     fn remove_gone(&mut self) {
-        if self.gone.is_empty() {
-            return;
-        }
         let mut gone = std::mem::take(&mut self.gone);
         let tags = gone
             .iter()

@@ -49,9 +49,9 @@
 //! entry that is debounced costs about 40 bytes more, for when it was debounced first.
 //!
 //! Each method but [`keys`](KeyedGroup::keys) and [`drain_values`](KeyedGroup::drain_values) costs the same however many
-//! entries there are: a hash, a look-up, and one step in the group; a removal leaves that step to the next call, which
-//! takes about a dozen of them at a time. The storage grows and shrinks by about a factor of two, and the index is built
-//! anew then. A run costs the allocation of the handler's future.
+//! entries there are: a hash, a look-up, and one step in the group; a removal leaves that step to the next calls, of which
+//! an insert takes over what the group has for the removed entry. The storage grows and shrinks by about a factor of two,
+//! and the index is built anew then. A run costs the allocation of the handler's future.
 //!
 //! # Keys and locks
 //!

@@ -292,21 +292,12 @@ where
     }
 
     fn start(self: Arc<Self>, row: u32, slot: u32, run: Run) -> Option<JobFuture> {
-        let mut guard = self.lock();
-        let table = &mut guard.table;
-        let (key, value, duty) = if let Some((key, value)) = table.start_run(row, slot) {
-            drop(guard);
-            let keys = Arc::clone(&self);
-            (TakenKey::Shared(key), value, Some(Duty { keys, row }))
-        } else if table.awaits(row, slot) {
-            let taken = table.take(row);
-            drop(guard);
-            let (key, value, _) = taken.expect("it was there under the same lock");
-            (key, value, None)
-        } else {
-            // It was removed or replaced just as it was about to start.
-            return None;
-        };
+        // None if it was removed or replaced just as it was about to start.
+        let (key, value, is_run) = self.lock().table.start(row, slot)?;
+        let duty = is_run.then(|| Duty {
+            keys: Arc::clone(&self),
+            row,
+        });
         let context = KeyedContext::new(Arc::clone(&self), run);
         Some((self.handler)(context, key.into_key(), value, duty))
     }
@@ -348,7 +339,7 @@ where
         (hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
     }
 
-    fn me(self) -> impl FnOnce() -> Arc<dyn RowTable> + use<'a, K, V, S> {
+    fn me(self) -> impl Fn() -> Arc<dyn RowTable> + use<'a, K, V, S> {
         move || Arc::clone(self.keys) as Arc<dyn RowTable>
     }
 

@@ -228,14 +228,19 @@ impl<K, V> Table<K, V> {
         self.index.insert(hash, row, self.rows.hashes());
     }
 
-    /// Takes the value of a run that begins, if `slot` is its job, and its key.
-    pub(super) fn start_run(&mut self, row: u32, slot: u32) -> Option<(SharedKey<K>, V)> {
-        match self.rows.get_mut(row)? {
-            Row::Run(run, known) if *known == slot => {
-                Some((SharedKey::clone(&run.key), run.value.take()?))
-            }
-            _ => None,
+    /// Takes the key and the value of what starts in a row, if `slot` is its job. Returns also whether it is a run, which
+    /// stays there.
+    pub(super) fn start(&mut self, row: u32, slot: u32) -> Option<(TakenKey<K>, V, bool)> {
+        let place = self.rows.get_mut(row)?;
+        if place.slot().copied() != Some(slot) {
+            return None;
         }
+        if let Some(run) = place.run() {
+            let key = TakenKey::Shared(SharedKey::clone(&run.key));
+            return Some((key, run.value.take()?, true));
+        }
+        let (key, value, _) = self.take(row)?;
+        Some((key, value, false))
     }
 
     /// Notes that a row waits for the end of a run, if that is there.
@@ -337,8 +342,9 @@ mod tests {
         assert!(table.awaits(run, 1));
         assert!(!table.awaits(run, 2), "of another job");
         table.begin(run, share);
-        assert!(table.start_run(run, 2).is_none(), "of another job");
-        assert!(table.start_run(run, 1).is_some());
+        assert!(table.start(run, 2).is_none(), "of another job");
+        assert!(table.start(run, 1).is_some_and(|(_, _, is_run)| is_run));
+        assert!(table.start(run, 1).is_none(), "it has started");
         assert!(!table.awaits(run, 1), "it has started");
         let [one, two, three] = [2, 3, 4].map(|slot| insert(&mut table, slot));
         for row in [one, two, one] {

@@ -9,7 +9,8 @@ use super::rt::AtomicU32;
 /// To free a slot alone costs the lock, and a wait for a line of memory that nobody has touched for long. So a table
 /// that removes a row notes the slot here, and the wait for some of them is one. Who takes the group's lock
 /// frees what is noted before anything else: so nobody ever sees that it was not done at once. Only an insert leaves a
-/// few, as it neither looks at other slots nor changes them.
+/// few, as it neither looks at other slots nor changes them, and takes over one of them: the slot is neither freed nor
+/// taken anew, and the driver learns nothing of it.
 ///
 /// ```text
 ///            a table              under the group's lock
@@ -22,7 +23,7 @@ pub(crate) struct Cancels([AtomicU32; CELLS]);
 
 /// A line of memory. In a model each look at a cell multiplies the orders, and one shows all that can happen.
 const CELLS: usize = if cfg!(loom) { 1 } else { 16 };
-/// An insert frees them all when they are more than so many.
+/// An insert takes them all, to have them taken over, when they are more than so many.
 const MANY: usize = CELLS * 3 / 4;
 
 const EMPTY: u32 = 0;
@@ -39,6 +40,11 @@ pub(super) struct Noted {
 impl Noted {
     pub(super) fn slots(&self) -> &[u32] {
         &self.slots[..self.len]
+    }
+
+    pub(super) fn pop(&mut self) -> Option<u32> {
+        self.len = self.len.checked_sub(1)?;
+        Some(self.slots[self.len])
     }
 
     fn push(&mut self, cell: u32) {
@@ -66,7 +72,7 @@ impl Cancels {
 
     // Under the group's lock.
 
-    /// Returns whether it is time for an insert to free what is noted.
+    /// Returns whether it is time for an insert to take what is noted.
     pub(super) fn are_many(&self) -> bool {
         // They are noted from the front.
         !matches!(self.0[MANY].load(Relaxed), EMPTY | CLOSED)

@@ -203,12 +203,7 @@ impl Driver {
 
     /// Takes a batch of due entries from the heap. Returns `true` if there are more.
     fn pop_due(&mut self, due: Timestamp) -> bool {
-        while self.batch.len() < RELEASES {
-            match self.queue.pop_due(due) {
-                Some(entry) => self.batch.push(entry),
-                None => return false,
-            }
-        }
+        self.queue.pop_due(due, &mut self.batch, RELEASES);
         self.queue.next().is_some_and(|next| next <= due)
     }
 
@@ -575,7 +570,7 @@ mod tests {
                 }
                 queue.extend(slots.into_iter().map(|slot| entry(slot as usize)));
             }
-            while queue.pop_due(now).is_some() {}
+            queue.pop_due(now, &mut Vec::new(), usize::MAX);
             match queue.next_wake() {
                 Some(next) => {
                     assert!(next > now, "it would not sleep");

@@ -1,5 +1,6 @@
 //! The part of a group that a table uses whose rows are jobs.
 
+use std::mem::{self, ManuallyDrop};
 use std::panic::Location;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -23,7 +24,8 @@ use crate::common::time::Timestamp;
 pub(crate) struct Rows<'a> {
     shared: &'a Arc<Shared>,
     caller: Caller,
-    effects: Effects,
+    /// Most calls have none, and to look at it once costs less than the drop of each field.
+    effects: ManuallyDrop<Effects>,
     /// Something is to be dropped.
     left: bool,
 }
@@ -33,7 +35,7 @@ impl Handle {
         Rows {
             shared: self.shared(),
             caller: self.submitter().caller,
-            effects: Effects::default(),
+            effects: ManuallyDrop::default(),
             left: false,
         }
     }
@@ -121,21 +123,14 @@ impl Rows<'_> {
         &mut self,
         at: Timestamp,
         key: RowKey,
-        table: impl FnOnce() -> Arc<dyn RowTable>,
+        table: impl Fn() -> Arc<dyn RowTable>,
         former: Option<u32>,
         site: &'static Location<'static>,
     ) -> Option<u32> {
         let cancelled = self.shared.is_cancelled();
         self.insert_with(|state, caller, effects| {
-            if let Some(driver) = state.apply_many_cancels() {
-                effects.driver = Some(driver);
-            }
             state.lifecycle.admit(caller, cancelled).ok()?;
-            let slot = state.insert_row(at, key, table, site, effects);
-            if let Some(former) = former {
-                state.cancel_row(former, effects);
-            }
-            Some(slot)
+            Some(state.insert_row(at, key, table, former, site, effects))
         })
     }
 
@@ -145,7 +140,7 @@ impl Rows<'_> {
         &mut self,
         at: Timestamp,
         key: RowKey,
-        table: impl FnOnce() -> Arc<dyn RowTable>,
+        table: impl Fn() -> Arc<dyn RowTable>,
         slot: u32,
         site: &'static Location<'static>,
     ) -> Option<u32> {
@@ -154,7 +149,7 @@ impl Rows<'_> {
         self.with(|state, caller, effects| {
             state.lifecycle.admit(caller, cancelled).ok()?;
             if !state.is_pending_row(slot) {
-                return Some(state.insert_row(at, key, table, site, effects));
+                return Some(state.insert_row(at, key, table, None, site, effects));
             }
             // False only in a group that is past its own deadline.
             let honoured = state.reset(slot, at, || shared.now(), effects);
@@ -204,9 +199,8 @@ impl Rows<'_> {
 
 impl Drop for Rows<'_> {
     fn drop(&mut self) {
-        // Most calls have none.
         if !self.effects.is_empty() {
-            self.shared.apply(std::mem::take(&mut self.effects));
+            self.shared.apply(mem::take(&mut *self.effects));
         }
         if self.left {
             self.shared.with(|_| ());

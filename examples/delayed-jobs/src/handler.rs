@@ -132,6 +132,7 @@ impl<T> Job<T> {
             lease: self.context.lease,
             at: self.context.store.clock().now(),
             verdict: Verdict::Done { output },
+            relaxed: false,
         }
     }
 

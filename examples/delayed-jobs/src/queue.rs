@@ -135,8 +135,8 @@ impl Queue {
         Enqueue::new(self, kind.to_owned(), lane, payload, |_| Ok(()))
     }
 
-    /// Enqueues many jobs in one call, which is much faster than one by one: up to 1,000 without keys are one
-    /// transaction. It returns the outcome of each in their order, [`Enqueued::Refused`] too.
+    /// Enqueues many jobs in one call, which is much faster than one by one: up to 1,000 without keys, and on Postgres up to
+    /// 10,000, are one transaction. It returns the outcome of each in their order, [`Enqueued::Refused`] too.
     ///
     /// # Errors
     ///

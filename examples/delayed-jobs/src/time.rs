@@ -15,6 +15,9 @@ use tokio::time::Instant;
 pub struct Micros(pub i64);
 
 impl Micros {
+    /// The earliest time.
+    pub const EARLIEST: Micros = Micros(i64::MIN);
+
     /// The latest time.
     pub const NEVER: Micros = Micros(i64::MAX);
 

@@ -27,14 +27,26 @@ impl Entry {
 /// Ties entries to jobs, and orders equal deadlines by submission.
 ///
 /// The upper 56 bits are the job's number, which last for 2,000 years of a million jobs a second; the
-/// lower eight count how often the job got a new entry. After 256 of them an old entry could speak
+/// lower eight count how often the job got a new entry. After 255 of them an old entry could speak
 /// for the job again: the slot is then looked at once for nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::sched) struct Sequence(u64);
 
+/// No count of entries.
+const INHERITED: u64 = 0xff;
+
 impl Sequence {
     pub(in crate::sched) fn first(job: u64) -> Sequence {
         Sequence(job << 8)
+    }
+
+    /// Of a job that got none: it has taken over the slot of another, and the entries of that speak for it.
+    pub(in crate::sched) fn inherited(job: u64) -> Sequence {
+        Sequence(job << 8 | INHERITED)
+    }
+
+    pub(in crate::sched) fn is_inherited(self) -> bool {
+        self.0 & INHERITED == INHERITED
     }
 
     pub(in crate::sched) fn job(self) -> u64 {
@@ -43,7 +55,8 @@ impl Sequence {
 
     /// The sequence of the same job's next entry.
     pub(in crate::sched) fn renewed(self) -> Sequence {
-        Sequence((self.0 & !0xff) | (self.0.wrapping_add(1) & 0xff))
+        let renewed = ((self.0 & INHERITED) + 1) % INHERITED;
+        Sequence((self.0 & !INHERITED) | renewed)
     }
 }
 
@@ -136,9 +149,10 @@ impl Queue {
         near.sort_unstable();
         if let Some(first) = near.first() {
             match self.run_behind(first) {
-                Some(run) => run.extend(near.drain(..)),
-                None => self.heap.extend(near.drain(..).map(Reverse)),
+                Some(run) => run.extend(&near),
+                None => self.heap.extend(near.iter().copied().map(Reverse)),
             }
+            near.clear();
         }
         if near.capacity() <= KEPT_NEAR {
             self.near = near;
@@ -239,27 +253,40 @@ impl Queue {
         earlier(self.next(), ahead.min())
     }
 
-    /// Takes the first entry if it is due. Nothing may be [behind](Queue::is_behind).
-    pub(in crate::sched) fn pop_due(&mut self, now: Timestamp) -> Option<Entry> {
-        let heap = self.heap.peek().map(|Reverse(entry)| entry);
-        let fronts = self.runs.iter().map(VecDeque::front).enumerate();
-        let fronts = fronts.filter_map(|(number, front)| Some((front?, number)));
-        match (fronts.min(), heap) {
-            (Some((first, number)), heap)
-                if first.at <= now && heap.is_none_or(|heap| first < heap) =>
-            {
-                let run = &mut self.runs[number];
-                let entry = run.pop_front();
-                shrink(run.len(), run.capacity(), |kept| run.shrink_to(kept));
-                entry
+    /// Takes entries that are due from the front, until there are `most` in the batch. Nothing may be
+    /// [behind](Queue::is_behind).
+    pub(in crate::sched) fn pop_due(
+        &mut self,
+        now: Timestamp,
+        batch: &mut Vec<Entry>,
+        most: usize,
+    ) {
+        while batch.len() < most {
+            let heap = self.heap.peek().map(|Reverse(entry)| (entry, RUNS));
+            let fronts = self.runs.iter().map(VecDeque::front).enumerate();
+            let fronts = fronts.filter_map(|(number, front)| Some((front?, number)));
+            let fronts = fronts.chain(heap);
+            let Some((first, number)) = fronts.clone().min() else {
+                return;
+            };
+            if first.at > now {
+                return;
             }
-            (_, Some(first)) if first.at <= now => {
+            let others = fronts.filter(|(_, other)| *other != number);
+            let next = others.map(|(front, _)| *front).min();
+            let Some(run) = self.runs.get_mut(number) else {
                 let heap = &mut self.heap;
-                let entry = heap.pop();
+                batch.extend(heap.pop().map(|Reverse(entry)| entry));
                 shrink(heap.len(), heap.capacity(), |kept| heap.shrink_to(kept));
-                entry.map(|Reverse(entry)| entry)
-            }
-            _ => None,
+                continue;
+            };
+            // With the first goes all that comes no later than the other fronts: two entries may say the same.
+            let (front, _) = run.as_slices();
+            let room = front.len().min(most - batch.len());
+            let count = front[..room]
+                .partition_point(|entry| entry.at <= now && next.is_none_or(|next| *entry <= next));
+            batch.extend(run.drain(..count));
+            shrink(run.len(), run.capacity(), |kept| run.shrink_to(kept));
         }
     }
 
@@ -325,9 +352,9 @@ mod tests {
             let due = |slot: u32| entry(deadlines[slot as usize], slot.into());
             queue.extend(slots.into_iter().map(due));
         }
-        std::iter::from_fn(|| queue.pop_due(timestamp(now)))
-            .map(|entry| entry.sequence.job())
-            .collect()
+        let mut popped = Vec::new();
+        queue.pop_due(timestamp(now), &mut popped, usize::MAX);
+        popped.iter().map(|entry| entry.sequence.job()).collect()
     }
 
     const MS: u64 = 1_000_000;
@@ -348,6 +375,16 @@ mod tests {
             );
             assert_eq!((queue.len(), queue.next()), (0, None));
         }
+    }
+
+    /// Once a slot is used again, its bucket and another say so of the same job.
+    #[test]
+    fn two_entries_that_say_the_same_come_out_beside_each_other() {
+        let mut queue = queue();
+        for jobs in [[1, 2, 4], [1, 2, 3]] {
+            queue.extend(jobs.map(|job| entry(job, job)));
+        }
+        assert_eq!(pop(&mut queue, 4, &[]), [1, 1, 2, 2, 3, 4]);
     }
 
     #[test]
@@ -549,7 +586,7 @@ mod tests {
             queue.push(entry(at, at));
         }
         assert_eq!(queue.len(), 6);
-        assert!(queue.pop_due(timestamp(3)).is_some());
+        assert_eq!(pop(&mut queue, 3, &[]), [3]);
         assert_eq!(queue.len(), 5);
         assert!(queue.cascade(timestamp(100_000 * MS), 0).is_some());
         assert_eq!(queue.len(), 5, "one is on its way");
@@ -561,12 +598,24 @@ mod tests {
     fn a_renewed_stamp_keeps_its_job_and_wraps_within_it() {
         let first = Sequence::first(7);
         let mut sequence = first;
-        for _ in 0..255 {
+        for _ in 0..254 {
             sequence = sequence.renewed();
             assert_eq!(sequence.job(), 7);
             assert_ne!(sequence, first);
+            assert!(!sequence.is_inherited());
         }
         assert_eq!(sequence.renewed(), first);
+    }
+
+    #[test]
+    fn an_inherited_stamp_keeps_its_job_until_it_is_renewed() {
+        let inherited = Sequence::inherited(7);
+        assert!(inherited.is_inherited() && !inherited.renewed().is_inherited());
+        assert_eq!([inherited.job(), inherited.renewed().job()], [7, 7]);
+        assert!(
+            inherited < Sequence::first(8),
+            "its order is that of the job"
+        );
     }
 
     #[test]

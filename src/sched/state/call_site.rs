@@ -61,6 +61,7 @@ pub(super) struct CallSites {
 }
 
 impl CallSites {
+    #[inline]
     pub(super) fn call_site(&mut self, site: Site, kind: JobKind) -> CallSite {
         let address = std::ptr::from_ref(site) as usize;
         if self.last.0 != address {

@@ -70,6 +70,8 @@ pub(in crate::sched) struct Jobs {
     ready: ReadyQueue,
     /// The number of the last job.
     last: u64,
+    /// The same, when the driver emptied its inbox.
+    seen: u64,
     /// Jobs that have not started. A claimed one counts as running, also while it has not.
     pending: usize,
     /// Jobs that have ended while their values are still being dropped.
@@ -89,6 +91,7 @@ impl Jobs {
             call_sites: CallSites::default(),
             ready: ReadyQueue::new(limit),
             last: 0,
+            seen: 0,
             pending: 0,
             dropping: 0,
             counts: Counts::default(),
@@ -434,6 +437,33 @@ impl Jobs {
         self.insert_contents(at, contents, JobKind::Once, scheduled_at)
     }
 
+    /// The same, in the slot of another one that is cancelled by this. False if that has started, or is due later: what the
+    /// driver has for it would come too late.
+    pub(super) fn take_over(
+        &mut self,
+        slot: u32,
+        at: Timestamp,
+        key: RowKey,
+        table: impl FnOnce() -> Arc<dyn RowTable>,
+        scheduled_at: &'static Location<'static>,
+    ) -> bool {
+        let Some(job) = self.slab.peek_mut(slot) else {
+            return false;
+        };
+        let sequence = Sequence::inherited(self.last + 1);
+        let call_site = self.call_sites.call_site(scheduled_at, JobKind::Once);
+        let Some(former) = job.take_over(key, at, sequence, call_site) else {
+            return false;
+        };
+        self.last += 1;
+        self.counts.dropped += 1;
+        if former != key.table {
+            self.tables.hold(key.table, table);
+            self.tables.forget(former);
+        }
+        true
+    }
+
     /// Returns whether the job of a row has not started.
     pub(super) fn is_pending_row(&mut self, slot: u32, workers: &Workers) -> bool {
         let stage = self.slab.peek(slot).map(Slot::stage);
@@ -478,9 +508,14 @@ impl Jobs {
         }
     }
 
-    /// The same for some of them, whose lines of memory are waited for together.
-    pub(super) fn cancel_rows(&mut self, slots: &[u32], workers: &Workers) {
+    /// Waits for the lines of memory of some slots together.
+    pub(super) fn touch(&self, slots: &[u32]) {
         self.slab.touch(slots.iter().copied());
+    }
+
+    /// The same for some of them.
+    pub(super) fn cancel_rows(&mut self, slots: &[u32], workers: &Workers) {
+        self.touch(slots);
         for &slot in slots {
             self.cancel_row(slot, workers);
         }
@@ -519,22 +554,29 @@ impl Jobs {
 
     // Running.
 
+    /// The driver empties its inbox.
+    pub(super) fn set_seen(&mut self) {
+        self.seen = self.last;
+    }
+
     /// Releases the due jobs of a batch that the driver took from the front of its heap, in order.
     ///
-    /// An entry whose job was moved later goes back, unless its new deadline falls within the batch:
-    /// everything left in the heap is due later than the batch's last, so the batch can be put in
-    /// order by itself.
+    /// An entry whose job was moved later goes back, unless its new place falls within the batch:
+    /// everything left in the heap comes after the batch's last, so the batch can be put in
+    /// order by itself. So it is with the entry of a slot that another job has taken over. That goes back in any case if
+    /// it came since the inbox was emptied, in which one may be that came before it.
     pub(super) fn release(&mut self, batch: &mut Vec<Entry>, queue: &mut Queue) {
-        let Some(last) = batch.last().map(|entry| entry.at) else {
+        let Some(&last) = batch.last() else {
             return;
         };
+        let seen = self.seen;
         self.slab.touch(batch.iter().map(|entry| entry.slot));
         let first_moved = batch.iter().position(|entry| {
             // Cancelled, moved or ended since: the entry is dead, and this is where it is dropped. So is the second of two
             // that say the same: a bucket knows only slots, and a slot is used again.
             let slot = self.slab.waiting_mut(entry);
             slot.is_some_and(|slot| {
-                let moved = slot.deadline != entry.at;
+                let moved = !slot.comes_at(entry) || slot.sequence.job() > seen;
                 if !moved {
                     slot.release();
                     self.ready.push(*entry);
@@ -551,12 +593,9 @@ impl Jobs {
             let Some(slot) = self.slab.waiting_mut(entry) else {
                 return false;
             };
-            if slot.deadline == entry.at {
-                return true;
-            }
-            entry.at = slot.deadline;
-            // Moved later, and its turn comes only after this batch.
-            if entry.at > last {
+            (entry.at, entry.sequence) = (slot.deadline, slot.sequence);
+            // Its turn comes only after this batch.
+            if *entry > last || slot.sequence.job() > seen {
                 queue.push(*entry);
                 return false;
             }

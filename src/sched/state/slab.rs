@@ -8,7 +8,7 @@ use crate::common::time::Timestamp;
 use crate::sched::awaiting::AwaitingJob;
 use crate::sched::job::JobState;
 use crate::sched::queue::{Entry, Sequence};
-use crate::sched::runnable::{RowKey, Runnable};
+use crate::sched::runnable::{RowKey, Runnable, TableId};
 
 /// One job, from its submission until it has ended and no handle is left.
 pub(super) struct Slot {
@@ -165,6 +165,29 @@ impl Slot {
         }
     }
 
+    /// The slot of the row of a table that waits for its time is another's from here on, who is due later or at the same
+    /// time. Returns the table of the former, or `None` if it is no such slot.
+    pub(super) fn take_over(
+        &mut self,
+        key: RowKey,
+        deadline: Timestamp,
+        sequence: Sequence,
+        call_site: CallSite,
+    ) -> Option<TableId> {
+        let Contents::Row(Some(former)) = self.contents else {
+            return None;
+        };
+        if self.stage != Stage::Waiting || self.deadline > deadline {
+            return None;
+        }
+        // As with a move to later: the entry is found, and queued anew, when its time comes.
+        self.contents = Contents::Row(Some(key));
+        self.deadline = deadline;
+        self.sequence = sequence;
+        self.call_site = call_site;
+        Some(former.table)
+    }
+
     /// A running job becomes pending again.
     pub(super) fn put_runnable(&mut self, runnable: Box<dyn Runnable>, deadline: Timestamp) {
         self.contents = Contents::Runnable(runnable);
@@ -183,10 +206,16 @@ impl Slot {
         self.stage = Stage::Ended(state);
     }
 
+    /// Returns whether the job comes just where the entry says.
+    pub(super) fn comes_at(&self, entry: &Entry) -> bool {
+        (self.deadline, self.sequence) == (entry.at, entry.sequence)
+    }
+
     /// An entry speaks for a job at one stage: in the heap while it waits for its time, and among the
     /// released ones after it.
     fn is_spoken_for_by(&self, entry: &Entry, stage: Stage) -> bool {
-        self.stage == stage && self.sequence == entry.sequence
+        let inherited = stage == Stage::Waiting && self.sequence.is_inherited();
+        self.stage == stage && (self.sequence == entry.sequence || inherited)
     }
 }
 

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Weak};
 
 use crate::common::time::Timestamp;
-use crate::sched::cancels::Cancels;
+use crate::sched::cancels::{Cancels, Noted};
 use crate::sched::runnable::{RowTable, TableId};
 
 /// Tables by their numbers.
@@ -18,6 +18,8 @@ pub(in crate::sched) struct Tables(Option<Box<Inner>>);
 
 struct Inner {
     cancels: Arc<Cancels>,
+    /// Slots that were noted there, and are free for whose row comes next.
+    spare: Noted,
     list: Vec<Option<Registered>>,
     vacant: Vec<TableId>,
     released: Vec<Arc<dyn RowTable>>,
@@ -30,6 +32,7 @@ impl Default for Inner {
     fn default() -> Inner {
         Inner {
             cancels: Arc::new(Cancels::new()),
+            spare: Noted::default(),
             list: Vec::new(),
             vacant: Vec::new(),
             released: Vec::new(),
@@ -88,6 +91,18 @@ impl Tables {
     /// Where tables note the cancels of their rows.
     pub(in crate::sched) fn cancels(&self) -> Option<&Arc<Cancels>> {
         self.0.as_ref().map(|inner| &inner.cancels)
+    }
+
+    /// Exchanges the slots of cancelled rows that may be taken over.
+    pub(super) fn replace_spare(&mut self, spare: Noted) -> Noted {
+        let inner = self.0.as_mut();
+        inner.map_or_else(Noted::default, |inner| {
+            std::mem::replace(&mut inner.spare, spare)
+        })
+    }
+
+    pub(super) fn take_spare(&mut self) -> Option<u32> {
+        self.0.as_mut()?.spare.pop()
     }
 
     // Rows that are due and wait for their tables.

@@ -226,44 +226,63 @@ impl State {
     /// Returns the driver's waker if it must be woken to sweep.
     pub(in crate::sched) fn apply_cancels(&mut self) -> Option<WakeDriver> {
         let noted = self.jobs.tables.cancels()?.take();
-        self.cancel_noted(&noted)
-    }
-
-    /// The same for an insert, which leaves a few.
-    pub(in crate::sched) fn apply_many_cancels(&mut self) -> Option<WakeDriver> {
-        let cancels = self.jobs.tables.cancels()?;
-        let noted = cancels.are_many().then(|| cancels.take())?;
-        self.cancel_noted(&noted)
+        self.cancel_noted(noted)
     }
 
     /// The last cancel drains a group that is to end, in the same step: so no cancel is noted from here on.
     fn close_cancels(&mut self) -> Option<WakeDriver> {
         let cancels = self.jobs.tables.cancels()?;
         let noted = self.lifecycle.is_closing().then(|| cancels.close())?;
-        self.cancel_noted(&noted)
+        self.cancel_noted(noted)
     }
 
-    fn cancel_noted(&mut self, noted: &Noted) -> Option<WakeDriver> {
-        if noted.slots().is_empty() {
+    fn cancel_noted(&mut self, noted: Noted) -> Option<WakeDriver> {
+        let spare = self.jobs.tables.replace_spare(Noted::default());
+        if noted.slots().is_empty() && spare.slots().is_empty() {
             return None;
         }
+        self.jobs.cancel_rows(spare.slots(), &self.workers);
         self.jobs.cancel_rows(noted.slots(), &self.workers);
         let sweep = self.has_too_many_dead();
         sweep.then(|| self.inbox.notify()).flatten()
     }
 
-    /// Takes an admitted job in that is a row of a table.
+    /// Takes an admitted job in that is a row of a table, in place of the one in `former`, if there is one.
+    ///
+    /// It takes over the slot of that, or of another one that was cancelled, with the entry that the driver has for it.
     pub(in crate::sched) fn insert_row(
         &mut self,
         at: Timestamp,
         key: RowKey,
-        table: impl FnOnce() -> Arc<dyn RowTable>,
+        table: impl Fn() -> Arc<dyn RowTable>,
+        former: Option<u32>,
         scheduled_at: &'static Location<'static>,
         effects: &mut Effects,
     ) -> u32 {
+        let former = former.or_else(|| self.spare_slot());
+        if let Some(former) = former {
+            if self.jobs.take_over(former, at, key, &table, scheduled_at) {
+                return former;
+            }
+        }
         let (id, slot) = self.jobs.insert_row(at, key, table, scheduled_at);
         self.send(Entry::first(at, id.0, slot), effects);
+        if let Some(former) = former {
+            self.cancel_row(former, effects);
+        }
         slot
+    }
+
+    /// Takes one of the slots of cancelled rows that inserts may take over.
+    fn spare_slot(&mut self) -> Option<u32> {
+        let spare = self.jobs.tables.take_spare();
+        spare.or_else(|| {
+            let cancels = self.jobs.tables.cancels()?;
+            let noted = cancels.are_many().then(|| cancels.take())?;
+            self.jobs.touch(noted.slots());
+            self.jobs.tables.replace_spare(noted);
+            self.jobs.tables.take_spare()
+        })
     }
 
     /// Returns whether the job of a row has not started.
@@ -631,10 +650,15 @@ impl State {
         }
         Turn::Work {
             earliest: self.inbox.earliest(),
-            arrived: self.inbox.drain(empty),
+            arrived: self.drain_inbox(empty),
             due: now,
             dead: self.has_too_many_dead(),
         }
+    }
+
+    fn drain_inbox(&mut self, empty: Vec<Entry>) -> Vec<Entry> {
+        self.jobs.set_seen();
+        self.inbox.drain(empty)
     }
 
     /// Takes the runnables of one chunk's pending jobs that are due at `from` or later, and wakes its running ones
@@ -750,8 +774,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::common::panic::Payload;
     use crate::sched::local_queue::Task;
     use crate::sched::local_queue::tests::claim;
+    use crate::sched::runnable::{JobFuture, Run};
 
     #[test]
     fn a_worker_takes_from_the_first_that_has_something() {
@@ -815,6 +841,73 @@ mod tests {
         assert_eq!(state.jobs.pending(), 0);
         state.dropped(1, &mut effects);
         assert_eq!(state.jobs.held(), 0);
+    }
+
+    struct Table;
+
+    impl RowTable for Table {
+        fn may_start(&self, _: &Arc<dyn RowTable>, _: u32, _: u32) -> Result<bool, Payload> {
+            Ok(true)
+        }
+
+        fn start(self: Arc<Self>, _: u32, _: u32, _: Run) -> Option<JobFuture> {
+            None
+        }
+
+        fn clear(&self) {}
+    }
+
+    /// The driver has the entry of the former row in hand by then. What was submitted before the row is in the inbox.
+    #[test]
+    fn a_row_that_takes_over_a_slot_overtakes_nothing_that_came_before_it() {
+        let at = |nanos| Timestamp::ALWAYS.after(Duration::from_nanos(nanos));
+        let now = at(100);
+        let workers = Workers::new(1, true);
+        let mut state = State::new(usize::MAX, workers, Timestamp::NEVER);
+        let table: Arc<dyn RowTable> = Arc::new(Table);
+        let id = state.register(Arc::downgrade(&table));
+        let insert = |state: &mut State, nanos, former| {
+            let key = RowKey { table: id, row: 0 };
+            let (site, effects) = (Location::caller(), &mut Effects::default());
+            state.insert_row(at(nanos), key, || Arc::clone(&table), former, site, effects)
+        };
+        let (mut queue, mut worker) = (Queue::new(now), Registration::new());
+        let first = insert(&mut state, 10, None);
+        insert(&mut state, 60, None);
+        let deadlines = turn(&mut state, &mut queue, &mut worker, now, |state| {
+            insert(state, 30, None);
+            assert_eq!(insert(state, 40, Some(first)), first);
+        });
+        assert_eq!(deadlines, [at(60)]);
+        let deadlines = turn(&mut state, &mut queue, &mut worker, now, |_| ());
+        assert_eq!(deadlines, [at(30), at(40)]);
+        assert_eq!(state.jobs.counts().dropped, 1);
+    }
+
+    /// A turn of the driver, with something in the middle of it. Returns the deadlines of what is released.
+    fn turn(
+        state: &mut State,
+        queue: &mut Queue,
+        worker: &mut Registration,
+        now: Timestamp,
+        between: impl FnOnce(&mut State),
+    ) -> Vec<Timestamp> {
+        let mut effects = Effects::default();
+        let Turn::Work { arrived, .. } = state.turn(now, false, Vec::new(), &mut effects) else {
+            panic!("the group is open");
+        };
+        queue.extend(arrived);
+        let mut batch = Vec::new();
+        queue.pop_due(now, &mut batch, usize::MAX);
+        between(state);
+        state.release(&mut batch, queue, now, &mut effects);
+        state.claim(worker, now, false, Waker::noop(), &mut effects);
+        let claims = std::iter::from_fn(|| worker.local.next(None, |_| now));
+        let started = claims.map(|task| match task {
+            Task::Start(claim) => claim.deadline,
+            Task::Resume(_) => unreachable!("none was woken"),
+        });
+        started.collect()
     }
 
     #[test]

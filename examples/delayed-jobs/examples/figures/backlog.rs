@@ -26,7 +26,11 @@ pub(crate) async fn run(kinds: &[Kind], rows: u64) -> Outcome {
                 };
                 let queue = place.open().await?;
                 place.fill(FEW, Pending::Due).await?;
-                few.push(work(&queue, at_once, FEW, ROUND * 12).await?.jobs);
+                few.push(
+                    work(&queue, "default", at_once, FEW, ROUND * 12)
+                        .await?
+                        .jobs,
+                );
             }
             let Some(place) = Place::new(*kind).await else {
                 continue;
@@ -35,7 +39,11 @@ pub(crate) async fn run(kinds: &[Kind], rows: u64) -> Outcome {
             place.fill(rows, Pending::Due).await?;
             let mut many = Vec::new();
             for _ in 0..ROUNDS {
-                many.push(work(&queue, at_once, u64::MAX, ROUND).await?.jobs);
+                many.push(
+                    work(&queue, "default", at_once, u64::MAX, ROUND)
+                        .await?
+                        .jobs,
+                );
             }
             let rounds: Vec<_> = many.iter().map(|jobs| format!("{jobs:.0}")).collect();
             let (few, many) = (median(few), median(many));

@@ -1,13 +1,14 @@
 //! The figures of the README, each by its command. A database is made for each, and goes with it.
 //!
 //! ```sh
-//! cargo run --release -p delayed-jobs --example figures                 # jobs a second, and CPU of each
+//! cargo run --release -p delayed-jobs --example figures -- throughput   # jobs a second, and CPU of each
 //! cargo run --release -p delayed-jobs --example figures -- floor        # beside the same statements by themselves
 //! cargo run --release -p delayed-jobs --example figures -- backlog      # with a million due jobs
 //! cargo run --release -p delayed-jobs --example figures -- many 1000000 # lateness and memory beside as many rows
 //! ```
 //!
-//! A last word `sqlite` or `postgres` leaves the other one out.
+//! `many` says p50, p99 and the latest of each round, without pages open and with three, and the load. A last word `sqlite` or
+//! `postgres` leaves the other one out.
 #![forbid(unsafe_code)]
 
 mod backlog;
@@ -66,7 +67,8 @@ async fn main() -> Outcome {
         Some(&"many") => many::run(&kinds, rows.unwrap_or(1_000_000)).await,
         // A worker in a process of its own.
         Some(&"worker") => many::worker(words[1]).await,
-        _ => throughput::run(&kinds).await,
+        None | Some(&("throughput" | "sqlite" | "postgres")) => throughput::run(&kinds).await,
+        Some(word) => Err(format!("`{word}` is none of the figures").into()),
     }
 }
 
@@ -168,8 +170,14 @@ struct Worked {
 }
 
 /// Works until `jobs` are done or the time is over.
-async fn work(queue: &Queue, at_once: usize, jobs: u64, time: Duration) -> Outcome<Worked> {
-    let worker = queue.worker().concurrency("default", at_once);
+async fn work(
+    queue: &Queue,
+    name: &str,
+    at_once: usize,
+    jobs: u64,
+    time: Duration,
+) -> Outcome<Worked> {
+    let worker = queue.worker().concurrency(name, at_once);
     let worker = worker.register(|_: Job<Email>| async { Ok(()) });
     let metrics = worker.metrics();
     let shutdown = CancellationToken::new();

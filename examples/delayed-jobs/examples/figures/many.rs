@@ -28,11 +28,10 @@ const ROUNDS: usize = 3;
 const PAGES: usize = 3;
 
 pub(crate) async fn run(kinds: &[Kind], rows: u64) -> Outcome {
-    println!("load {}\n", load());
     println!(
-        "| {rows} rows, {JOBS} jobs over {OVER:?} | p50 | p99 | max | the machine's own p50, p99 | the worker's memory |"
+        "| {rows} rows, {JOBS} jobs over {OVER:?} | p50 | p99 | max | the machine's own p50, p99 | the worker's memory | load |"
     );
-    println!("|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|");
     for kind in kinds {
         let Some(place) = Place::new(*kind).await else {
             continue;
@@ -41,30 +40,45 @@ pub(crate) async fn run(kinds: &[Kind], rows: u64) -> Outcome {
         let begun = Instant::now();
         place.fill(rows, Pending::Far).await?;
         eprintln!("{kind:?} has {rows} rows after {:?}", begun.elapsed());
-        let mut p99 = [Vec::new(), Vec::new()];
+        let mut all = [const { [const { Vec::new() }; 3] }; 2];
         for _ in 0..ROUNDS {
-            for (pages, p99) in [0, PAGES].into_iter().zip(&mut p99) {
+            for (pages, all) in [0, PAGES].into_iter().zip(&mut all) {
                 let seen = round(&place, &queue, pages).await?;
-                p99.push(at(&seen.late, 0.99));
+                let late = [0.5, 0.99, 1.0].map(|part| at(&seen.late, part));
+                for (all, late) in all.iter_mut().zip(late) {
+                    all.push(late);
+                }
                 println!(
-                    "| {kind:?}, {pages} pages, {} answers | {:.1} ms | {:.1} ms | {:.1} ms | {:.1}, {:.1} ms | {} |",
+                    "| {kind:?}, {pages} pages, {} answers | {} | {:.1}, {:.1} ms | {} | {} |",
                     seen.answers,
-                    at(&seen.late, 0.5),
-                    at(&seen.late, 0.99),
-                    at(&seen.late, 1.0),
+                    words(late),
                     at(&seen.machine, 0.5),
                     at(&seen.machine, 0.99),
                     seen.memory,
+                    load(),
                 );
             }
         }
-        let [without, with] = p99.map(median);
+        let [without, with] = all.map(|all| all.map(median));
         println!(
-            "| {kind:?}, p99 with pages by that without | | {:.2} | | |",
-            with / without
+            "| {kind:?}, medians without pages | {} | | | |",
+            words(without)
+        );
+        println!(
+            "| {kind:?}, medians with {PAGES} pages | {} | | | |",
+            words(with)
+        );
+        println!(
+            "| {kind:?}, p99 with pages by that without | | {:.2} | | | | |",
+            with[1] / without[1]
         );
     }
     Ok(())
+}
+
+/// The cells for p50, p99 and the latest.
+fn words(late: [f64; 3]) -> String {
+    late.map(|late| format!("{late:.1} ms")).join(" | ")
 }
 
 /// What a round has shown: milliseconds of lateness in their order.

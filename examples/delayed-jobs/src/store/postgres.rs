@@ -5,6 +5,7 @@
 //! pool     the connections, each call with a limit in time
 //! finish   ends of jobs, many in one statement
 //! insert   new jobs, the same
+//! batch    what makes one statement of many
 //! migrate  the schema
 //! ```
 //!
@@ -53,6 +54,8 @@ struct Postgres {
     finisher: Finisher,
     inserter: Inserter,
     changes: watch::Receiver<u64>,
+    /// The queues whose jobs need not be on the disk.
+    relaxed: Arc<[String]>,
     /// They end with the store.
     _tasks: JoinSet<()>,
 }
@@ -72,10 +75,10 @@ impl Execute for Postgres {
     ) -> Answer<'_, Vec<Row>> {
         let pool = match purpose {
             Purpose::Look => &self.look,
-            Purpose::Write | Purpose::Read => &self.work,
+            Purpose::Write | Purpose::Relaxed | Purpose::Read => &self.work,
         };
         let sql = sql.into();
-        Box::pin(async move { pool.query(&sql, arguments(values)?).await })
+        Box::pin(async move { pool.query(purpose, &sql, arguments(values)?).await })
     }
 }
 
@@ -100,13 +103,37 @@ impl Database for Postgres {
         })
     }
 
-    fn finish(&self, values: Vec<Value>) -> Answer<'_, bool> {
-        Box::pin(self.finisher.finish(values))
+    fn finish(&self, values: Vec<Value>, purpose: Purpose) -> Answer<'_, bool> {
+        Box::pin(self.finisher.finish(values, purpose))
     }
 
-    /// All columns, whatever one job needs: it goes together with others.
-    fn insert(&self, values: Vec<Value>, _: usize, soon: bool) -> Answer<'_, Vec<Row>> {
-        Box::pin(self.inserter.insert(values, soon))
+    fn insert(
+        &self,
+        values: Vec<Value>,
+        width: usize,
+        soon: bool,
+        purpose: Purpose,
+    ) -> Answer<'_, Row> {
+        Box::pin(self.inserter.insert(values, width, soon, purpose))
+    }
+
+    const ROWS: usize = 10_000;
+
+    fn insert_all(
+        &self,
+        rows: Vec<Vec<Value>>,
+        width: usize,
+        soon: bool,
+        purpose: Purpose,
+    ) -> Answer<'_, Vec<Row>> {
+        Box::pin(insert::insert(&self.work, rows, width, soon, purpose))
+    }
+
+    fn purpose(&self, queue: &str) -> Purpose {
+        match self.relaxed.iter().any(|relaxed| relaxed == queue) {
+            true => Purpose::Relaxed,
+            false => Purpose::Write,
+        }
     }
 
     fn apart(&self) -> Option<Arc<dyn Store>> {
@@ -119,6 +146,7 @@ impl Database for Postgres {
                 work: pool,
                 clock: self.clock.clone(),
                 changes: self.changes.clone(),
+                relaxed: Arc::clone(&self.relaxed),
                 _tasks: JoinSet::new(),
             },
         }))
@@ -137,7 +165,8 @@ impl Database for Postgres {
 async fn ask_clock(pool: &Pool) -> Result<(Micros, Duration), StoreError> {
     let sql = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
     let asked = std::time::Instant::now();
-    let rows = pool.query(sql, PgArguments::default()).await?;
+    let rows = pool.query(Purpose::Read, sql, PgArguments::default());
+    let rows = rows.await?;
     let half = asked.elapsed() / 2;
     let row = rows.into_iter().next().ok_or(StoreError::Closed)?;
     let theirs = Micros(row.first_int()?);
@@ -170,6 +199,13 @@ fn for_postgres(sql: &str, schema: Option<&str>, tell: Option<&str>) -> String {
         text = text.replace(&format!("{before}delayed_jobs"), &after);
     }
     text
+}
+
+/// A statement whose commit does not wait for the disk: for itself alone it says so, as the first thing that it does.
+fn relaxed(sql: &str) -> String {
+    let off = "(select set_config('synchronous_commit', 'off', true)) is not null";
+    sql.replace("/*relax and */", &format!("and {off}"))
+        .replace("/*relax where */", &format!("where {off}"))
 }
 
 fn channel(schema: Option<&str>) -> String {

@@ -466,7 +466,7 @@ impl Lanes {
     ) -> Answer<'a, Vec<Vec<Row>>> {
         let (answer, answered) = oneshot::channel();
         let lane = match purpose {
-            Purpose::Write => &self.writer,
+            Purpose::Write | Purpose::Relaxed => &self.writer,
             Purpose::Read => &self.reader,
             Purpose::Look => &self.looker,
         };
@@ -494,7 +494,7 @@ impl Database for Lanes {
     }
 
     /// The writer commits what it finds as one, so nothing is gained by putting ends together here.
-    fn finish(&self, values: Vec<Value>) -> Answer<'_, bool> {
+    fn finish(&self, values: Vec<Value>, _: Purpose) -> Answer<'_, bool> {
         let finished = self.query(Purpose::Write, sql::FINISH, values);
         Box::pin(async move {
             let Some(mut row) = finished.await?.pop() else {
@@ -509,9 +509,31 @@ impl Database for Lanes {
         })
     }
 
-    fn insert(&self, mut values: Vec<Value>, width: usize, soon: bool) -> Answer<'_, Vec<Row>> {
+    fn insert(
+        &self,
+        mut values: Vec<Value>,
+        width: usize,
+        soon: bool,
+        purpose: Purpose,
+    ) -> Answer<'_, Row> {
         values.truncate(width);
-        self.query(Purpose::Write, sql::insert(1, width, soon), values)
+        let inserted = self.query(purpose, sql::insert(1, width, soon), values);
+        Box::pin(async move { inserted.await?.pop().ok_or(StoreError::Closed) })
+    }
+
+    /// It takes 32,766 parameters.
+    const ROWS: usize = 1000;
+
+    fn insert_all(
+        &self,
+        rows: Vec<Vec<Value>>,
+        width: usize,
+        soon: bool,
+        purpose: Purpose,
+    ) -> Answer<'_, Vec<Row>> {
+        let sql = sql::insert(rows.len(), width, soon);
+        let values = rows.into_iter().flat_map(|row| row.into_iter().take(width));
+        self.query(purpose, sql, values.collect())
     }
 
     fn apart(&self) -> Option<Arc<dyn Store>> {

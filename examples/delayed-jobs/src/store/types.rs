@@ -113,6 +113,10 @@ pub struct Claim {
     pub lease_until: Micros,
     /// The kinds that the worker has handlers for; no other job is claimed.
     pub kinds: Vec<String>,
+    /// From when on jobs of each priority are looked for, highest first. Earlier ones are left out: claims before have taken
+    /// them, and their traces need not be read again. All at [`Micros::EARLIEST`] to leave none out. A claim from a queue with
+    /// limits, or with ageing, leaves none out.
+    pub from: [Micros; 3],
     /// Which jobs of lost workers are claimed.
     pub suspects: Suspects,
     /// Whether the queue has limits over all workers. Nothing is claimed from one that has some if this is not so.
@@ -148,6 +152,8 @@ pub enum Suspects {
 pub struct Claimed {
     /// The lease.
     pub lease: Lease,
+    /// Its priority.
+    pub priority: Priority,
     /// Which handler it is for.
     pub kind: String,
     /// The payload, as JSON.
@@ -160,6 +166,8 @@ pub struct Claimed {
     pub attempts: Option<u32>,
     /// How long a run may take, if the job has its own limit.
     pub timeout: Option<Duration>,
+    /// Whether its queue is a relaxed one; see [`Ended::relaxed`].
+    pub relaxed: bool,
 }
 
 /// One claim of one job.
@@ -180,6 +188,9 @@ pub struct Ended {
     pub at: Micros,
     /// How it ended.
     pub verdict: Verdict,
+    /// Whether the end need not be on the disk when it is answered, as with the jobs of a relaxed queue
+    /// (`PostgresOptions::relaxed_queue`).
+    pub relaxed: bool,
 }
 
 /// The outcome of a run.

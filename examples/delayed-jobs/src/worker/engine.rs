@@ -17,6 +17,7 @@ use tokio::sync::{Notify, RwLock};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::front::EVERYTHING;
 use super::lane::{Groups, Lane};
 use super::run::{self, Stops};
 use super::schedule::Schedule;
@@ -193,6 +194,7 @@ impl Engine {
             now,
             lease_until: now.after(self.settings.lease),
             kinds: self.kinds.clone(),
+            from: EVERYTHING,
             suspects,
             limited: self.lanes[at].limited.load(Ordering::Relaxed),
             ageing: self.settings.ageing,
@@ -216,24 +218,34 @@ impl Engine {
             // All lanes are rung when that is over.
             return;
         }
-        let free = lane
-            .capacity()
-            .saturating_sub(lane.held.load(Ordering::SeqCst));
+        let capacity = lane.capacity();
+        let free = capacity.saturating_sub(lane.held.load(Ordering::SeqCst));
         if free == 0 {
             return;
         }
-        let claim = self.request(at, free, Suspects::Without(self.suspicious()));
+        // Not all at once, so that these run and end while the next ones are claimed.
+        let asked = free.min(lane.limit().max(capacity / 2));
+        let mut claim = self.request(at, asked, Suspects::Without(self.suspicious()));
         let begun = Instant::now();
+        if !claim.limited && claim.ageing.is_none() {
+            claim.from = lock(&lane.front).begin(begun);
+        }
+        let from = claim.from;
         let claimed = self.limited(self.store.claim(claim)).await;
         let cost = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.claim_cost.store(cost, Ordering::Relaxed);
         match claimed {
             Ok(Lot { jobs, again }) => {
                 self.trouble.is_well();
-                if let Some(again) = again {
+                let is_over = lock(&lane.front).claimed(from, &jobs, asked, begun.elapsed());
+                if is_over {
+                    self.ring(at);
+                } else if let Some(again) = again {
                     self.claim_after(at, self.clock.until(again));
-                } else if jobs.len() < free {
+                } else if jobs.len() < asked {
                     lane.more.store(false, Ordering::SeqCst);
+                } else if asked < free {
+                    self.ring(at);
                 }
                 for job in jobs {
                     self.start(at, job);
@@ -537,6 +549,7 @@ impl Engine {
                 lease,
                 at: self.clock.now(),
                 verdict: Verdict::Released,
+                relaxed: false,
             };
             self.limited(self.store.finish(ended)).await?;
         }
@@ -682,6 +695,7 @@ impl Engine {
                     lease,
                     at: engine.clock.now(),
                     verdict: Verdict::Released,
+                    relaxed: false,
                 };
                 engine.metrics.end("released");
                 engine.store.finish(ended).await

@@ -7,6 +7,7 @@ use std::time::Duration;
 use schedgroup::{Group, Handle, Stats};
 
 use super::engine::lock;
+use super::front::Front;
 
 /// Runs that take less than this are over before a job that waits for them here could have run on another worker; and of those
 /// that take less than that, more are, while a claim and the ends of jobs are on their way to the disk.
@@ -62,6 +63,8 @@ pub(super) struct Lane {
     pub(super) reach: AtomicI64,
     /// How long a run takes of late, in microseconds.
     run_time: AtomicU64,
+    /// Where its due jobs begin.
+    pub(super) front: Mutex<Front>,
     /// The queue had limits over all workers at the last look.
     pub(super) limited: AtomicBool,
 }
@@ -81,6 +84,7 @@ impl Lane {
             more: AtomicBool::new(false),
             reach: AtomicI64::new(0),
             run_time: AtomicU64::new(u64::MAX),
+            front: Mutex::default(),
             limited: AtomicBool::new(false),
         }
     }
@@ -136,7 +140,7 @@ impl Lane {
     fn lots(&self) -> usize {
         let run_time = Duration::from_micros(self.run_time.load(Ordering::Relaxed));
         match run_time {
-            time if time < SHORTEST_RUN => 4,
+            time if time < SHORTEST_RUN => 8,
             time if time < SHORT_RUN => 2,
             _ => 1,
         }

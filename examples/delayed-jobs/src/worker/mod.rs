@@ -4,6 +4,7 @@
 //! face      the builder, and a worker's life from the first look to the last job given back
 //! site      a store, and the workers on it in this process
 //! lane      a queue, and how many of its jobs run at a time
+//! front     where the due jobs of a queue begin, if they are many
 //! engine    when to look into the store: hints, claims, leases
 //! heart     heartbeats, on a thread of their own
 //! trouble   a store that does not answer: waits, and one line for each change
@@ -36,6 +37,7 @@
 mod engine;
 mod every;
 mod face;
+mod front;
 mod heart;
 mod lane;
 mod run;

@@ -243,6 +243,7 @@ async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Durati
         lease: job.lease,
         at: engine.clock.now(),
         verdict,
+        relaxed: job.relaxed,
     };
     let give_up = Instant::now().checked_add(engine.settings.lease);
     loop {

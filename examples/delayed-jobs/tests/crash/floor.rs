@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use delayed_jobs::Queue;
 use delayed_jobs::store::{Claim, Suspects};
+use delayed_jobs::{Micros, Queue};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
@@ -42,6 +42,7 @@ impl Floor {
                     now,
                     lease_until: now.after(Duration::from_secs(3600)),
                     kinds: vec!["work".to_owned()],
+                    from: [Micros::EARLIEST; 3],
                     suspects: Suspects::Without(2),
                     limited: false,
                     ageing: None,

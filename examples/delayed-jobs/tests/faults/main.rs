@@ -8,6 +8,7 @@ mod load;
 mod pages;
 mod plans;
 mod program;
+mod relaxed;
 mod schedules;
 mod servers;
 mod steps;

@@ -38,6 +38,40 @@ pub(crate) async fn a_claim_takes_what_is_due_by_priority_and_time(store: Opened
     );
 }
 
+pub(crate) async fn a_claim_may_leave_out_what_is_earlier(store: Opened) {
+    let mut put_with = Vec::new();
+    for (priority, run_at) in [
+        (Priority::High, 1),
+        (Priority::Normal, 1),
+        (Priority::Normal, 2),
+        (Priority::Normal, 3),
+        (Priority::Low, 1),
+    ] {
+        let job = NewJob {
+            priority,
+            ..job(run_at)
+        };
+        put_with.push(put(&store, job).await.id());
+    }
+    let [high, one, two, three, low] = put_with[..] else {
+        unreachable!("five were put")
+    };
+    let claim = |from: [Micros; 3]| Claim {
+        from,
+        ..request("w", 10, 10)
+    };
+    let later = claim([Micros::EARLIEST, T(2), T(2)]);
+    let later = store.claim(later).await.expect("a claim").jobs;
+    assert_eq!(ids(&later), [high, two, three]);
+    assert_eq!(
+        later.iter().map(|job| job.priority).collect::<Vec<_>>(),
+        [Priority::High, Priority::Normal, Priority::Normal]
+    );
+    let all = claim([Micros::EARLIEST; 3]);
+    let all = store.claim(all).await.expect("a claim").jobs;
+    assert_eq!(ids(&all), [one, low]);
+}
+
 pub(crate) async fn a_job_is_claimed_once(store: Opened) {
     for n in 0..200 {
         put(&store, job(n % 7)).await;
@@ -158,6 +192,7 @@ pub(crate) async fn a_job_that_kills_its_workers_is_dead(store: Opened) {
             now: T(crash * 100),
             lease_until: T(crash * 100 + 30),
             kinds: vec!["test".to_owned()],
+            from: [Micros::EARLIEST; 3],
             suspects,
             limited: false,
             ageing: None,

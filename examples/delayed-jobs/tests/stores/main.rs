@@ -85,6 +85,7 @@ macro_rules! promises {
 
 promises![
     a_claim_takes_what_is_due_by_priority_and_time,
+    a_claim_may_leave_out_what_is_earlier,
     a_job_is_claimed_once,
     an_old_claim_ends_nothing,
     verdicts_leave_the_job_as_they_say,
@@ -173,18 +174,23 @@ async fn put(store: &Opened, job: NewJob) -> Enqueued {
     enqueued[0]
 }
 
-async fn claim(store: &Opened, worker: &str, limit: usize, now: i64) -> Vec<Claimed> {
-    let claim = Claim {
+fn request(worker: &str, limit: usize, now: i64) -> Claim {
+    Claim {
         worker: worker.to_owned(),
         queue: "default".to_owned(),
         limit,
         now: T(now),
         lease_until: T(now + 30),
         kinds: ["test", "a", "b"].map(str::to_owned).to_vec(),
+        from: [Micros::EARLIEST; 3],
         suspects: Suspects::Without(9),
         limited: false,
         ageing: None,
-    };
+    }
+}
+
+async fn claim(store: &Opened, worker: &str, limit: usize, now: i64) -> Vec<Claimed> {
+    let claim = request(worker, limit, now);
     store.claim(claim).await.expect("a claim").jobs
 }
 
@@ -195,7 +201,12 @@ async fn claim_one(store: &Opened, now: i64) -> Lease {
 
 async fn finish(store: &Opened, lease: Lease, at: i64, verdict: Verdict) -> bool {
     let at = T(at);
-    let ended = Ended { lease, at, verdict };
+    let ended = Ended {
+        lease,
+        at,
+        verdict,
+        relaxed: false,
+    };
     store.finish(ended).await.expect("an answer")
 }
 

@@ -1,35 +1,59 @@
-//! How late jobs start: this package, a worker that polls the same store each second, and apalis-sqlite
-//! with its defaults, all at once on the same jobs.
+//! delayed-jobs beside apalis, graphile_worker and underway, on the same jobs: how late they start, and how many run a second.
 //!
 //! ```sh
-//! cargo run --release --manifest-path examples/delayed-jobs/versus/Cargo.toml
+//! cargo run --release --manifest-path examples/delayed-jobs/versus/Cargo.toml            # both
+//! cargo run --release --manifest-path examples/delayed-jobs/versus/Cargo.toml -- late    # one of them
+//! cargo run --release --manifest-path examples/delayed-jobs/versus/Cargo.toml -- speed
 //! ```
 //!
-//! It takes as long as the slowest, and 100 s at most.
+//! How late is seen with all at once, which takes as long as the slowest, and 100 s at most; how many a second with one after the
+//! other, by turns, with 15 s each at most to work and 30 s to hand the jobs in. Postgres is a server of its own.
 #![forbid(unsafe_code)]
 
 mod contenders;
+#[path = "../../tests/support/mod.rs"]
+mod support;
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use contenders::{Outcome, apalis, ours, polling};
+use contenders::{ALL, Contender, Outcome, Store};
+use support::{Disk, Postgres};
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 /// From the start to the time when the first job is due: all have opened their stores by then.
-const LEAD: Duration = Duration::from_secs(2);
+const LEAD: Duration = Duration::from_secs(10);
 const OVER: Duration = Duration::from_secs(10);
-const JOBS: u32 = 100;
-const PATIENCE: Duration = Duration::from_secs(100);
+const LATE_JOBS: u32 = 100;
+const LATE_PATIENCE: Duration = Duration::from_secs(100);
 
-/// When a job is due.
-type Times = Arc<Vec<SystemTime>>;
+/// Jobs that are due already, and how long a contender may take for them.
+const SPEED_JOBS: u32 = 10_000;
+const SPEED_PATIENCE: Duration = Duration::from_secs(15);
+const ROUNDS: usize = 3;
+
+/// How many jobs may run at a time.
+const AT_ONCE: usize = 64;
+
+/// When each job is due.
+pub type Times = Arc<Vec<SystemTime>>;
+
+/// What a contender has to do.
+pub struct Task {
+    pub address: String,
+    pub times: Times,
+    pub starts: Starts,
+    pub at_once: usize,
+}
 
 /// How late each job started, in microseconds; less than zero is early.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Starts {
     times: Times,
     late: Arc<Mutex<Vec<i64>>>,
+    /// When the contender began to work, and when the last job started.
+    worked: Arc<Mutex<Option<(Instant, Instant)>>>,
 }
 
 impl Starts {
@@ -37,16 +61,33 @@ impl Starts {
         Starts {
             times: Arc::clone(times),
             late: Arc::default(),
+            worked: Arc::default(),
         }
     }
 
+    /// All jobs are in, and work begins.
+    pub fn begin(&self) {
+        let now = Instant::now();
+        *self.worked.lock().expect("no panic") = Some((now, now));
+    }
+
     pub fn note(&self, number: u32) {
-        let due = self.times[number as usize];
-        let late = match SystemTime::now().duration_since(due) {
+        self.note_at(number, SystemTime::now());
+    }
+
+    pub fn note_at(&self, number: u32, at: SystemTime) {
+        let late = match at.duration_since(self.times[number as usize]) {
             Ok(late) => late.as_micros() as i64,
             Err(early) => -(early.duration().as_micros() as i64),
         };
         self.late.lock().expect("no panic").push(late);
+        if let Some((_, last)) = &mut *self.worked.lock().expect("no panic") {
+            *last = Instant::now();
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.late.lock().expect("no panic").len()
     }
 
     fn sorted(&self) -> Vec<i64> {
@@ -55,46 +96,96 @@ impl Starts {
         late
     }
 
-    async fn complete(&self) {
-        while self.sorted().len() < JOBS as usize {
-            sleep(Duration::from_millis(50)).await;
+    async fn complete(&self, limit: Duration) {
+        let all = async {
+            while self.count() < self.times.len() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let _ = timeout(limit, all).await;
+    }
+}
+
+/// Where the databases are made.
+struct Places {
+    server: Option<Postgres>,
+    dir: tempfile::TempDir,
+}
+
+impl Places {
+    async fn make(&self, number: usize, of: &Contender) -> Option<String> {
+        match of.store {
+            Store::Sqlite => {
+                let name = format!("{number}-{}.db", fresh());
+                Some(self.dir.path().join(name).display().to_string())
+            }
+            Store::Postgres => Some(self.server.as_ref()?.database().await),
         }
     }
 }
 
+fn fresh() -> u128 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_nanos())
+}
+
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let dir = tempfile::tempdir()?;
-    let path = |name: &str| dir.path().join(name).display().to_string();
+async fn main() -> Outcome {
+    let only = std::env::args().nth(1);
+    let wants = |word: &str| only.as_deref().is_none_or(|only| only == word);
+    let has_underway = match contenders::build_underway() {
+        Ok(()) => true,
+        Err(error) => {
+            eprintln!("{error}: it is left out");
+            false
+        }
+    };
+    let contenders: Vec<_> = ALL
+        .into_iter()
+        .filter(|one| has_underway || !one.name.starts_with("underway"))
+        .collect();
+    let settings = "shared_buffers = 1GB\nmax_wal_size = 8GB\n";
+    let places = Places {
+        server: Postgres::start_with(Disk::Waited, &[], settings),
+        dir: tempfile::tempdir()?,
+    };
+    if wants("late") {
+        late(&contenders, &places).await?;
+    }
+    if wants("speed") {
+        speed(&contenders, &places).await?;
+    }
+    Ok(())
+}
+
+/// All at once: each waits for its jobs most of the time.
+async fn late(contenders: &[Contender], places: &Places) -> Outcome {
     // A prime step spreads the times over the milliseconds of a second.
     let first = SystemTime::now() + LEAD;
-    let times: Times = (0..JOBS)
-        .map(|n| {
-            first + OVER * (n * 37 % JOBS) / JOBS + Duration::from_millis(7 * u64::from(n) % 97)
-        })
-        .collect::<Vec<_>>()
-        .into();
-
-    let rows = [
-        ("delayed-jobs", Starts::new(&times)),
-        ("the same store, polled each second", Starts::new(&times)),
-        ("apalis-sqlite 1.0.0, its defaults", Starts::new(&times)),
-    ];
-    let start = |name: &str, row: usize| (path(name), Arc::clone(&times), rows[row].1.clone());
-    let (file, jobs, starts) = start("ours.db", 0);
-    alone(move || ours(file, jobs, starts));
-    let (file, jobs, starts) = start("polling.db", 1);
-    alone(move || polling(file, jobs, starts));
-    let (file, jobs, starts) = start("apalis.db", 2);
-    alone(move || apalis(file, jobs, starts));
-    println!("{JOBS} jobs, due over {OVER:?}; waiting for the slowest, {PATIENCE:?} at most\n");
-    for (_, starts) in &rows {
-        let left = (first + PATIENCE)
-            .duration_since(SystemTime::now())
-            .unwrap_or_default();
-        let _ = timeout(left, starts.complete()).await;
+    let spread = |n: u32| Duration::from_millis(7 * u64::from(n) % 97);
+    let times: Vec<_> = (0..LATE_JOBS)
+        .map(|n| first + OVER * (n * 37 % LATE_JOBS) / LATE_JOBS + spread(n))
+        .collect();
+    let times = Arc::new(times);
+    println!(
+        "\n{LATE_JOBS} jobs, due over {OVER:?}, {LATE_PATIENCE:?} of patience; load {}\n",
+        load()
+    );
+    let stop = CancellationToken::new();
+    let mut rows = Vec::new();
+    for (number, contender) in contenders.iter().enumerate() {
+        let starts = Starts::new(&times);
+        if let Some(address) = places.make(number, contender).await {
+            alone(contender, address, &starts, &stop);
+        }
+        rows.push((contender.name, starts));
     }
-
+    for (_, starts) in &rows {
+        let end = first + LATE_PATIENCE;
+        let left = end.duration_since(SystemTime::now());
+        starts.complete(left.unwrap_or_default()).await;
+    }
+    stop.cancel();
     println!("| | started | early | p50 | p99 | max |\n|---|---|---|---|---|---|");
     for (name, starts) in &rows {
         let late = starts.sorted();
@@ -111,18 +202,95 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
             at(1.0)
         );
     }
-    // The contenders hold their files open; they end with the program.
+    println!("\nload {}", load());
     Ok(())
 }
 
-/// Runs a contender on a thread and a runtime of its own, so that none waits for another.
-fn alone<F: Future<Output = Outcome>>(run: impl FnOnce() -> F + Send + 'static) {
-    std::thread::spawn(|| {
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        if let Err(error) = runtime.block_on(run()) {
-            eprintln!("a contender gave up: {error}");
+/// One after the other, by turns. Who needs all the time that there is has one round.
+async fn speed(contenders: &[Contender], places: &Places) -> Outcome {
+    let long_ago = SystemTime::now() - Duration::from_secs(60);
+    let times: Times = Arc::new(vec![long_ago; SPEED_JOBS as usize]);
+    println!(
+        "\n{SPEED_JOBS} jobs that are due, {AT_ONCE} at once, {SPEED_PATIENCE:?} of patience, {ROUNDS} rounds by turns; load {}\n",
+        load()
+    );
+    let contenders: Vec<_> = contenders
+        .iter()
+        .filter(|one| !one.name.contains("polled"))
+        .collect();
+    let mut rows: Vec<_> = contenders.iter().map(|_| Vec::new()).collect();
+    for round in 0..ROUNDS {
+        for (number, (contender, row)) in contenders.iter().zip(&mut rows).enumerate() {
+            let is_slow = |(count, _): &(usize, f64)| *count < times.len();
+            if round > 0 && row.last().is_none_or(is_slow) {
+                continue;
+            }
+            if let Some(address) = places.make(number, contender).await {
+                let seen = fast(contender, address, &times).await;
+                eprintln!(
+                    "{}: {} jobs, {:.0} a second",
+                    contender.name, seen.0, seen.1
+                );
+                row.push(seen);
+            }
         }
-    });
+    }
+    println!("| | started | a second, by rounds |\n|---|---|---|");
+    for (contender, row) in contenders.iter().zip(rows) {
+        let least = row.iter().map(|(count, _)| *count).min().unwrap_or(0);
+        let each: Vec<_> = row.iter().map(|(_, each)| format!("{each:.0}")).collect();
+        println!("| {} | {least} | {} |", contender.name, each.join(", "));
+    }
+    println!("\nload {}", load());
+    Ok(())
+}
+
+/// How many jobs a contender has started, and how many that was a second.
+async fn fast(contender: &Contender, address: String, times: &Times) -> (usize, f64) {
+    let (starts, stop) = (Starts::new(times), CancellationToken::new());
+    let thread = alone(contender, address, &starts, &stop);
+    let begun = Instant::now();
+    let has_begun = || starts.worked.lock().expect("no panic").is_some();
+    // Handing them in takes some of them longer than the work.
+    while !has_begun() && begun.elapsed() < 2 * SPEED_PATIENCE {
+        sleep(Duration::from_millis(5)).await;
+    }
+    starts.complete(SPEED_PATIENCE).await;
+    stop.cancel();
+    let _ = tokio::task::spawn_blocking(|| thread.join()).await;
+    let worked = *starts.worked.lock().expect("no panic");
+    let took = worked.map_or(0.0, |(begun, last)| (last - begun).as_secs_f64());
+    let count = starts.count();
+    (count, count as f64 / took.max(1e-6))
+}
+
+/// Runs a contender on a thread and a runtime of its own until it is to stop, so that none waits for another.
+fn alone(
+    contender: &Contender,
+    address: String,
+    starts: &Starts,
+    stop: &CancellationToken,
+) -> std::thread::JoinHandle<()> {
+    let task = Task {
+        address,
+        times: Arc::clone(&starts.times),
+        starts: starts.clone(),
+        at_once: AT_ONCE,
+    };
+    let (name, run, stop) = (contender.name, contender.run, stop.clone());
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(async {
+            tokio::select! {
+                ended = run(task) => match ended {
+                    Ok(()) => eprintln!("{name} has ended"),
+                    Err(error) => eprintln!("{name} gave up: {error}"),
+                },
+                () = stop.cancelled() => {}
+            }
+        });
+        runtime.shutdown_background();
+    })
 }
 
 fn words(micros: i64) -> String {
@@ -130,4 +298,10 @@ fn words(micros: i64) -> String {
         0..1_000_000 => format!("{:.1} ms", micros as f64 / 1e3),
         _ => format!("{:.1} s", micros as f64 / 1e6),
     }
+}
+
+/// What else the machine has to do.
+fn load() -> String {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split(' ').next().unwrap_or("?").to_owned()
 }

@@ -198,6 +198,27 @@ fn a_remove_beside_the_start_has_one_winner_also_if_another_is_left() {
     });
 }
 
+/// The insert takes over the slot of the removed one, if that has not been released, with the entry that the driver may
+/// have in hand.
+#[test]
+fn what_is_inserted_after_a_remove_beside_the_start_is_handled_or_comes_back() {
+    check_large(|| {
+        let group = Group::new(9, 1);
+        let keyed = Keyed::new(&group, nothing);
+        group.drive();
+        keyed.insert(1, NOW);
+        keyed.insert_other(2, NOW);
+        let thread = group.thread();
+        let other = keyed.clone();
+        let changed = group.beside(move |_| other.remove() ^ other.insert(4, NOW));
+        assert!(group.wait());
+        let back = changed.join().unwrap();
+        join([thread]);
+        assert_eq!(keyed.handled.all() ^ back, 7, "{back} came back");
+        assert_eq!(keyed.keys.len(), 0);
+    });
+}
+
 /// What was expired is final: it runs, though the other call moves it to never.
 #[test]
 fn a_reset_beside_an_expire_does_not_undo_it() {

@@ -227,7 +227,8 @@ impl Group {
             while let Some(slots) = queue.cascade(due, 512) {
                 queue.extend(state.jobs.entries(slots.iter().copied()));
             }
-            let mut batch = std::iter::from_fn(|| queue.pop_due(due)).collect();
+            let mut batch = Vec::new();
+            queue.pop_due(due, &mut batch, usize::MAX);
             state.release(&mut batch, queue, now, effects)
         });
         worker::start(&self.0, start);
@@ -353,7 +354,7 @@ async fn drive(group: &Group, mut now: Timestamp, mut sweep: Option<Sweep>) {
         }
         cascade_near(shared, &mut queue, due);
         queue.extend(arrived);
-        batch.extend(std::iter::from_fn(|| queue.pop_due(due)));
+        queue.pop_due(due, &mut batch, usize::MAX);
         let busy = sweep.is_some();
         let mut slept = false;
         let until = poll_fn(|cx| {

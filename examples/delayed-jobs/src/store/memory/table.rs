@@ -80,12 +80,14 @@ impl Row {
                 id: record.id,
                 claim: self.claim,
             },
+            priority: record.priority,
             kind: record.kind.clone(),
             payload: record.payload.clone(),
             attempt: record.attempt,
             run_at: record.run_at,
             attempts: record.attempts,
             timeout: record.timeout,
+            relaxed: false,
         }
     }
 
@@ -283,10 +285,12 @@ impl Table {
             return Lot::default();
         }
         let limit = limit.unwrap_or_default();
+        let leaves_out = !claim.limited && claim.ageing.is_none();
         let is_due = |row: &&Row| {
             let record = &row.record;
             record.state == State::Pending
                 && record.queue == claim.queue
+                && !(leaves_out && record.run_at < claim.from[record.priority as usize])
                 && record.run_at <= claim.now
                 && claim.kinds.contains(&record.kind)
                 && match claim.suspects {

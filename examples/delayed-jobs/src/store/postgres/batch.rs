@@ -47,13 +47,21 @@ impl<T> Batch<T> {
     }
 }
 
-/// Columns of parameters from rows of them; those at `texts` are texts, and the others numbers.
+/// Columns of parameters from rows of them, of which each column is of texts or of numbers. What a row has more than that is
+/// left out.
 pub(super) fn columns(
     rows: Vec<Vec<Value>>,
-    texts: &[usize],
-    width: usize,
+    is_text: impl Iterator<Item = bool>,
 ) -> Result<PgArguments, StoreError> {
-    let mut columns = vec![(Vec::new(), Vec::new()); width];
+    let is_text: Vec<bool> = is_text.collect();
+    let size = rows.len();
+    let mut columns: Vec<_> = is_text.iter().map(|_| (Vec::new(), Vec::new())).collect();
+    for ((ints, texts), is_text) in columns.iter_mut().zip(&is_text) {
+        match is_text {
+            true => Vec::reserve_exact(texts, size),
+            false => Vec::reserve_exact(ints, size),
+        }
+    }
     for row in rows {
         for (value, (ints, texts)) in row.into_iter().zip(&mut columns) {
             match value {
@@ -63,12 +71,22 @@ pub(super) fn columns(
         }
     }
     let mut arguments = PgArguments::default();
-    for (at, (ints, words)) in columns.into_iter().enumerate() {
-        let added = match texts.contains(&at) {
-            true => arguments.add(words),
+    for ((ints, texts), is_text) in columns.into_iter().zip(is_text) {
+        let added = match is_text {
+            true => arguments.add(texts),
             false => arguments.add(ints),
         };
         added.map_err(sqlx::Error::Encode)?;
     }
     Ok(arguments)
+}
+
+/// The parameters of a statement that takes [`columns`], as lists of their types.
+pub(super) fn lists<'a>(columns: impl Iterator<Item = (&'a str, bool)>) -> String {
+    let list = |(number, (_, is_text)): (usize, (&str, bool))| match is_text {
+        true => format!("${number}::text[]"),
+        false => format!("${number}::bigint[]"),
+    };
+    let lists: Vec<_> = (1..).zip(columns).map(list).collect();
+    lists.join(", ")
 }

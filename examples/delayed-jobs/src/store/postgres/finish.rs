@@ -8,8 +8,8 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::super::StoreError;
-use super::super::sql::{FINISH, Value};
-use super::batch::{Batch, Inbox, columns};
+use super::super::sql::{FINISH, Purpose, Value};
+use super::batch::{Batch, Inbox, columns, lists};
 use super::pool::Pool;
 
 /// At most this many ends go into one statement.
@@ -21,8 +21,12 @@ const AT_ONCE: usize = 3;
 /// How long the first end of a statement waits for others, if others came with the one before.
 const LINGER: Duration = Duration::from_millis(1);
 
-/// Parameters of [`FINISH`], and where its answer goes.
-type End = (Vec<Value>, oneshot::Sender<Result<bool, Arc<StoreError>>>);
+struct End {
+    /// Parameters of [`FINISH`].
+    values: Vec<Value>,
+    purpose: Purpose,
+    answer: oneshot::Sender<Result<bool, Arc<StoreError>>>,
+}
 
 pub(super) struct Finisher(Batch<End>);
 
@@ -36,9 +40,17 @@ impl Finisher {
         Finisher(Batch::start(AT_ONCE, pool, tasks, work))
     }
 
-    pub(super) async fn finish(&self, values: Vec<Value>) -> Result<bool, StoreError> {
+    pub(super) async fn finish(
+        &self,
+        values: Vec<Value>,
+        purpose: Purpose,
+    ) -> Result<bool, StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.0.send((values, answer))?;
+        self.0.send(End {
+            values,
+            purpose,
+            answer,
+        })?;
         let outcome = answered.await.map_err(|_| StoreError::Closed)?;
         outcome.map_err(StoreError::Shared)
     }
@@ -65,12 +77,14 @@ async fn work(pool: Arc<Pool>, inbox: Inbox<End>) {
             }
         }
         is_busy = ends.len() > 1;
-        let (values, answers): (Vec<_>, Vec<_>) = ends.into_iter().unzip();
+        let purpose = Purpose::of_all(ends.iter().map(|end| end.purpose));
+        let ends = ends.into_iter().map(|end| (end.values, end.answer));
+        let (values, answers): (Vec<_>, Vec<_>) = ends.unzip();
         // The same job may be there twice, under an old claim and a new one.
         let key = |values: &[Value]| (values.first().cloned(), values.get(1).cloned());
         let keys: Vec<_> = values.iter().map(|values| key(values)).collect();
-        let outcome = match columns(values, &[2, 4, 7], 8) {
-            Ok(arguments) => pool.query(&sql, arguments).await,
+        let outcome = match columns(values, COLUMNS.map(|(_, is_text)| is_text).into_iter()) {
+            Ok(arguments) => pool.query(purpose, &sql, arguments).await,
             Err(error) => Err(error),
         };
         match outcome {
@@ -102,30 +116,40 @@ fn as_int(value: Option<Value>) -> Option<i64> {
     }
 }
 
+/// Names for the parameters of [`FINISH`], each with whether it is a text.
+const COLUMNS: [(&str, bool); 8] = [
+    ("e_id", false),
+    ("e_claim", false),
+    ("e_state", true),
+    ("e_at", false),
+    ("e_error", true),
+    ("e_back", false),
+    ("e_end", false),
+    ("e_output", true),
+];
+
 /// [`FINISH`] for many. Rows are locked in the order of their ids, as by a renewal, so that the two never wait for
-/// each other.
+/// each other. Each end is joined to its row once: a planner that does not know how many there are compares all with all
+/// otherwise.
 fn statement() -> String {
     let mut one = FINISH.to_owned();
-    let names = [
-        "e_id", "e_claim", "e_state", "e_at", "e_error", "e_back", "e_end", "e_output",
-    ];
-    for (number, name) in (1..).zip(names) {
+    for (number, (name, _)) in (1..).zip(COLUMNS) {
         one = one.replace(&format!("${number}"), name);
     }
     let set = one
         .split_once("where id = e_id")
         .map_or(one.as_str(), |(set, _)| set);
+    let names = COLUMNS.map(|(name, _)| name).join(", ");
+    let lists = lists(COLUMNS.into_iter());
     format!(
-        "with ends as materialized (
-            select * from unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::text[], $6::bigint[], $7::bigint[], $8::text[])
-                as ends(e_id, e_claim, e_state, e_at, e_error, e_back, e_end, e_output)
-        ), held as materialized (
-            select jobs.id from delayed_jobs as jobs join ends on jobs.id = e_id and jobs.claim = e_claim
+        "with held as materialized (
+            select ends.* from unnest({lists}) as ends({names})
+            join delayed_jobs as jobs on jobs.id = e_id and jobs.claim = e_claim
             where jobs.state = 'running' order by jobs.id for update of jobs
         )
         {set}
-        from ends, held
-        where delayed_jobs.id = held.id and delayed_jobs.id = e_id and delayed_jobs.claim = e_claim
+        from held
+        where delayed_jobs.id = e_id and delayed_jobs.claim = e_claim /*relax and */
         returning delayed_jobs.id, delayed_jobs.claim"
     )
 }

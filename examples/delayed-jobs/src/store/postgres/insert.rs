@@ -1,4 +1,5 @@
-//! Jobs that are enqueued one by one, as many in one statement as have come in since the last one.
+//! New jobs: those of one call in one statement, and of those that are enqueued one by one as many as have come in since the last
+//! statement.
 
 use std::sync::Arc;
 
@@ -6,8 +7,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::super::StoreError;
-use super::super::sql::{Row, Value};
-use super::batch::{Batch, Inbox, columns};
+use super::super::sql::{self, Purpose, Row, Value};
+use super::batch::{Batch, Inbox, columns, lists};
 use super::pool::Pool;
 
 /// At most this many jobs go into one statement.
@@ -17,9 +18,11 @@ const MOST: usize = 256;
 const AT_ONCE: usize = 3;
 
 struct New {
-    /// Kind, queue, payload, priority, time, when it was handed in, attempts, timeout and limit key; it has no other key.
+    /// All columns, of which it needs the first `width`.
     values: Vec<Value>,
+    width: usize,
     soon: bool,
+    purpose: Purpose,
     answer: oneshot::Sender<Result<Row, StoreError>>,
 }
 
@@ -38,17 +41,20 @@ impl Inserter {
     pub(super) async fn insert(
         &self,
         values: Vec<Value>,
+        width: usize,
         soon: bool,
-    ) -> Result<Vec<Row>, StoreError> {
+        purpose: Purpose,
+    ) -> Result<Row, StoreError> {
         let (answer, answered) = oneshot::channel();
         let new = New {
             values,
+            width,
             soon,
+            purpose,
             answer,
         };
         self.0.send(new)?;
-        let row = answered.await.map_err(|_| StoreError::Closed)??;
-        Ok(vec![row])
+        answered.await.map_err(|_| StoreError::Closed)?
     }
 }
 
@@ -58,7 +64,7 @@ async fn work(pool: Arc<Pool>, inbox: Inbox<New>) {
         if inbox.lock().await.recv_many(&mut jobs, MOST).await == 0 {
             return;
         }
-        match insert(&pool, &jobs).await {
+        match together(&pool, &jobs).await {
             Ok(rows) => {
                 for (job, row) in jobs.into_iter().zip(rows) {
                     answer(&pool, job, Ok(row));
@@ -68,7 +74,7 @@ async fn work(pool: Arc<Pool>, inbox: Inbox<New>) {
             Err(StoreError::Postgres(sqlx::Error::Database(_))) if jobs.len() > 1 => {
                 for job in jobs {
                     let alone = std::slice::from_ref(&job);
-                    let row = insert(&pool, alone)
+                    let row = together(&pool, alone)
                         .await
                         .and_then(|rows| rows.into_iter().next().ok_or(StoreError::Closed));
                     answer(&pool, job, row);
@@ -91,21 +97,40 @@ fn answer(pool: &Pool, job: New, row: Result<Row, StoreError>) {
     }
 }
 
-/// Ids are given in the order of the rows.
-async fn insert(pool: &Pool, jobs: &[New]) -> Result<Vec<Row>, StoreError> {
-    let tell = match jobs.iter().any(|job| job.soon) {
+async fn together(pool: &Pool, jobs: &[New]) -> Result<Vec<Row>, StoreError> {
+    let rows = jobs.iter().map(|job| job.values.clone()).collect();
+    let width = jobs.iter().map(|job| job.width).max().unwrap_or_default();
+    let soon = jobs.iter().any(|job| job.soon);
+    let purpose = Purpose::of_all(jobs.iter().map(|job| job.purpose));
+    insert(pool, rows, width, soon, purpose).await
+}
+
+/// Inserts jobs, and returns their ids, which are given in the order of the rows. They are lists of columns, so that the
+/// statement is the same for any number of them.
+pub(super) async fn insert(
+    pool: &Pool,
+    rows: Vec<Vec<Value>>,
+    width: usize,
+    soon: bool,
+    purpose: Purpose,
+) -> Result<Vec<Row>, StoreError> {
+    let names: Vec<_> = sql::columns(width).map(|(name, _)| name).collect();
+    let names = names.join(", ");
+    let lists = lists(sql::columns(width));
+    let tell = match soon {
         true => " /*tell */",
         false => "",
     };
     let sql = format!(
-        "insert into delayed_jobs (kind, queue, payload, priority, run_at, created_at, attempts, timeout, limit_key)
-        select * from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bigint[], $9::text[])
+        "insert into delayed_jobs ({names})
+        select * from unnest({lists}) /*relax where */
         returning id{tell}"
     );
-    let values = jobs.iter().map(|job| job.values.clone()).collect();
-    let rows = pool.query(&sql, columns(values, &[0, 1, 2, 8], 9)?).await?;
-    match rows.len() == jobs.len() {
-        true => Ok(rows),
+    let size = rows.len();
+    let values = columns(rows, sql::columns(width).map(|(_, is_text)| is_text))?;
+    let inserted = pool.query(purpose, &sql, values).await?;
+    match inserted.len() == size {
+        true => Ok(inserted),
         false => Err(StoreError::Closed),
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::super::sql::Sql;
+use super::super::sql::{Purpose, Sql};
 use super::super::{Store, StoreError};
 use super::finish::Finisher;
 use super::insert::Inserter;
@@ -58,6 +58,7 @@ pub struct PostgresOptions {
     connections: usize,
     connect_timeout: Duration,
     query_timeout: Duration,
+    relaxed: Vec<String>,
     make: bool,
 }
 
@@ -69,6 +70,7 @@ impl From<PgConnectOptions> for PostgresOptions {
             connections: 6,
             connect_timeout: Duration::from_secs(5),
             query_timeout: Duration::from_secs(10),
+            relaxed: Vec::new(),
             make: true,
         }
     }
@@ -151,6 +153,18 @@ impl PostgresOptions {
         self
     }
 
+    /// Lets the jobs of a queue be answered before they are on the server's disk (`synchronous_commit = off`): several times as
+    /// many go in and are worked where disks are slow. If the server or its machine crashes, what was answered in the last
+    /// moments before is as if it had not happened, about a second at most by the server's defaults: jobs that were enqueued are
+    /// lost, and those that were done run again. A crash of a worker loses nothing.
+    ///
+    /// It is for what this process does with that queue: jobs that it enqueues without a key and after no others, claims
+    /// and ends. What goes with a queue's limits, with keys, or into one statement with jobs of other queues waits for the disk.
+    pub fn relaxed_queue(mut self, queue: &str) -> PostgresOptions {
+        self.relaxed.push(queue.to_owned());
+        self
+    }
+
     /// Opens a database only if its tables are there and up to date: no right to create any is needed.
     pub fn existing(mut self) -> PostgresOptions {
         self.make = false;
@@ -208,6 +222,7 @@ impl PostgresOptions {
                 finisher,
                 inserter,
                 changes,
+                relaxed: self.relaxed.into(),
                 _tasks: tasks,
             },
         }))
@@ -222,7 +237,10 @@ async fn tell(pool: Arc<Pool>, untold: Arc<Notify>, name: String) {
     loop {
         untold.notified().await;
         sleep(QUIET).await;
-        match pool.query(&sql, PgArguments::default()).await {
+        match pool
+            .query(Purpose::Write, &sql, PgArguments::default())
+            .await
+        {
             Ok(_) => is_well = true,
             Err(error) if is_well => {
                 tracing::warn!(%error, "other workers could not be told; they will find out by looking");

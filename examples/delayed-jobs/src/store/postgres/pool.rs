@@ -15,8 +15,8 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::timeout;
 
 use super::super::StoreError;
-use super::super::sql::Row;
-use super::{KEPT_LENGTH, QUIET, fetch_steps, for_postgres};
+use super::super::sql::{Purpose, Row};
+use super::{KEPT_LENGTH, QUIET, fetch_steps, for_postgres, relaxed};
 
 /// A call that ends without an answer after this long is a sign that the connections are dead.
 const SUSPICIOUS: Duration = Duration::from_millis(500);
@@ -50,7 +50,7 @@ pub(super) struct Pool {
     idle: Mutex<Vec<Idle>>,
     /// Connections of an earlier one are not used again.
     generation: AtomicU64,
-    texts: Mutex<HashMap<(String, bool), Arc<str>>>,
+    texts: Mutex<HashMap<(String, bool, bool), Arc<str>>>,
     begun: Instant,
     /// When a notification went out last, in microseconds since `begun`.
     told: AtomicI64,
@@ -83,13 +83,14 @@ impl Pool {
 
     pub(super) async fn query(
         &self,
+        purpose: Purpose,
         sql: &str,
         arguments: PgArguments,
     ) -> Result<Vec<Row>, StoreError> {
         let now = self.micros();
         let tells = sql.contains("/*tell */");
         let is_due = tells && now - self.told.load(Ordering::Relaxed) >= QUIET.as_micros() as i64;
-        let text = self.text(sql, is_due);
+        let text = self.text(sql, is_due, purpose == Purpose::Relaxed);
         let limit = self.settings.query_timeout;
         let answer = timeout(limit, self.run(vec![(text, arguments)])).await;
         let rows = answer.map_err(|_| StoreError::TimedOut(limit))??;
@@ -108,7 +109,7 @@ impl Pool {
         steps: Vec<(&str, PgArguments)>,
     ) -> Result<Vec<Vec<Row>>, StoreError> {
         let steps = steps.into_iter();
-        let steps = steps.map(|(sql, arguments)| (self.text(sql, false), arguments));
+        let steps = steps.map(|(sql, arguments)| (self.text(sql, false, false), arguments));
         let limit = self.settings.query_timeout;
         let answer = timeout(limit, self.run(steps.collect())).await;
         answer.map_err(|_| StoreError::TimedOut(limit))?
@@ -118,14 +119,18 @@ impl Pool {
         i64::try_from(self.begun.elapsed().as_micros()).unwrap_or(i64::MAX)
     }
 
-    fn text(&self, sql: &str, tell: bool) -> Arc<str> {
+    fn text(&self, sql: &str, tell: bool, relax: bool) -> Arc<str> {
         let texts = || lock(&self.texts);
-        let key = (sql.to_owned(), tell);
+        let key = (sql.to_owned(), tell, relax);
         if let Some(known) = texts().get(&key) {
             return Arc::clone(known);
         }
         let tell = tell.then_some(self.settings.name.as_str());
-        let text: Arc<str> = for_postgres(sql, self.schema.as_deref(), tell).into();
+        let mut text = for_postgres(sql, self.schema.as_deref(), tell);
+        if relax {
+            text = relaxed(&text);
+        }
+        let text: Arc<str> = text.into();
         if sql.len() <= KEPT_LENGTH {
             texts().insert(key, Arc::clone(&text));
         }

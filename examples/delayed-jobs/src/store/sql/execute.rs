@@ -15,10 +15,22 @@ use crate::time::Clock;
 pub(in crate::store) enum Purpose {
     /// It changes something.
     Write,
+    /// It changes something, and need not be on the disk when it is answered.
+    Relaxed,
     /// A worker looks for what to do.
     Read,
     /// For people who look on, and must not hold a worker up.
     Look,
+}
+
+impl Purpose {
+    /// What many changes are for that go together: all of them wait if one has to.
+    pub(in crate::store) fn of_all(mut purposes: impl Iterator<Item = Purpose>) -> Purpose {
+        match purposes.all(|purpose| purpose == Purpose::Relaxed) {
+            true => Purpose::Relaxed,
+            false => Purpose::Write,
+        }
+    }
 }
 
 /// The text of a statement. One that is part of the program is known again by where it lies, without being read.
@@ -48,11 +60,34 @@ pub(in crate::store) trait Database:
     fn steps(&self, steps: Vec<(&'static str, Vec<Value>)>) -> Answer<'_, Vec<Vec<Row>>>;
 
     /// The outcomes of many [`FINISH`](super::text::FINISH), in one statement if that is cheaper.
-    fn finish(&self, values: Vec<Value>) -> Answer<'_, bool>;
+    fn finish(&self, values: Vec<Value>, purpose: Purpose) -> Answer<'_, bool>;
 
     /// Inserts one job without a key, with others in one statement if that is cheaper. It needs the first `width`
     /// columns.
-    fn insert(&self, values: Vec<Value>, width: usize, soon: bool) -> Answer<'_, Vec<Row>>;
+    fn insert(
+        &self,
+        values: Vec<Value>,
+        width: usize,
+        soon: bool,
+        purpose: Purpose,
+    ) -> Answer<'_, Row>;
+
+    /// At most this many jobs go in by one statement.
+    const ROWS: usize;
+
+    /// Inserts jobs without keys by one statement, and returns their ids. They need the first `width` columns.
+    fn insert_all(
+        &self,
+        rows: Vec<Vec<Value>>,
+        width: usize,
+        soon: bool,
+        purpose: Purpose,
+    ) -> Answer<'_, Vec<Row>>;
+
+    /// How the changes of a queue's jobs are written.
+    fn purpose(&self, _queue: &str) -> Purpose {
+        Purpose::Write
+    }
 
     /// The same database for another runtime.
     fn apart(&self) -> Option<Arc<dyn Store>>;

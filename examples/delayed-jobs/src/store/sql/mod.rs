@@ -2,7 +2,8 @@
 //!
 //! Parameters are written `$1`, and integers are 64 bits wide. Where the two differ the text says
 //! `/*sqlite ... */` and `/*postgres ... */`: a clause for the one and a comment for the other. `/*tell */` stands
-//! where Postgres may notify other workers with the commit.
+//! where Postgres may notify other workers with the commit, and `/*relax and */` or `/*relax where */` where it may be told not to
+//! wait for the disk.
 //!
 //! ```text
 //! store    the store, statement by statement
@@ -28,6 +29,8 @@ pub(super) use execute::{Database, Execute, Purpose, Text};
 pub(super) use store::Sql;
 #[cfg(test)]
 pub(super) use text::all as all_statements;
+#[cfg(feature = "postgres")]
+pub(super) use text::columns;
 #[cfg(feature = "sqlite")]
 pub(super) use text::insert;
 pub(super) use text::{FINISH, dialect};

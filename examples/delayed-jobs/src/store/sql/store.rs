@@ -17,7 +17,7 @@ use super::look;
 use super::text::{
     AHEAD, ASKED_TO_CANCEL, CANCEL, CLAIM, CLAIM_ALONE, DECLARE, DROP_PAUSED, DROP_PENDING,
     DROP_SLOTS, FILL_SLOT, HELD_BY, LAST_SLOT, NEXT_EXPIRY, NEXT_SUSPECT, PAUSE, PAUSE_SCHEDULE,
-    PROGRESS, RECLAIM, REMEMBER_SLOT, RENEW, RESUME, RETRY, RUN_SCHEDULE, STATE, insert, values_of,
+    PROGRESS, RECLAIM, REMEMBER_SLOT, RENEW, RESUME, RETRY, RUN_SCHEDULE, STATE, values_of,
     values_of_end, values_of_slot, width,
 };
 use super::theirs::enqueue;
@@ -31,9 +31,6 @@ use crate::time::{Clock, Micros};
 pub(in crate::store) struct Sql<D> {
     pub(in crate::store) database: D,
 }
-
-/// At most this many jobs go in by one statement; SQLite takes 32,766 parameters.
-const ROWS: usize = 1000;
 
 /// However far a worker looks ahead, it looks again before that is over.
 const SOON: Duration = Duration::from_secs(60);
@@ -51,29 +48,27 @@ impl<D: Database> Sql<D> {
         for chunk in jobs.chunk_by(|a, b| a.key.is_none() && b.key.is_none()) {
             match chunk {
                 [job] if job.key.is_none() && job.after.is_none() => {
-                    let answer = self
+                    let purpose = self.database.purpose(&job.queue);
+                    let (width, soon) = (width(chunk), is_soon(chunk));
+                    let row = self
                         .database
-                        .insert(values_of(job), width(chunk), is_soon(chunk));
-                    let inserted = ids(answer.await?)?;
-                    outcomes.extend(inserted.into_iter().map(Enqueued::New));
+                        .insert(values_of(job), width, soon, purpose)
+                        .await;
+                    outcomes.push(Enqueued::New(row?.id()?));
                 }
                 [job] => {
                     let soon = is_soon(chunk);
                     outcomes.push(enqueue(&self.database, job, soon).await?);
                 }
                 many => {
-                    for rows in many.chunks(ROWS) {
-                        let width = width(rows);
-                        let values = rows.iter().flat_map(|job| {
-                            let values = values_of(job).into_iter();
-                            values.take(width)
-                        });
-                        let sql = insert(rows.len(), width, is_soon(rows));
-                        let answer = self.write(sql, values.collect()).await?;
-                        let ids: Result<Vec<_>, _> =
-                            answer.into_iter().map(|mut row| row.id()).collect();
+                    for jobs in many.chunks(D::ROWS) {
+                        let (width, soon) = (width(jobs), is_soon(jobs));
+                        let purposes = jobs.iter().map(|job| self.database.purpose(&job.queue));
+                        let purpose = Purpose::of_all(purposes);
+                        let rows = jobs.iter().map(values_of).collect();
+                        let inserted = self.database.insert_all(rows, width, soon, purpose).await;
                         // Ids are given in the order of the rows, which come back in any.
-                        let mut ids = ids?;
+                        let mut ids = ids(inserted?)?;
                         ids.sort();
                         outcomes.extend(ids.into_iter().map(Enqueued::New));
                     }
@@ -112,10 +107,14 @@ impl<D: Database> Sql<D> {
 }
 
 /// Jobs as a claim brings them, in the order in which it chose them.
-fn claimed(rows: Vec<Row>, ageing: Option<Duration>) -> Result<Vec<Claimed>, StoreError> {
+fn claimed(
+    rows: Vec<Row>,
+    ageing: Option<Duration>,
+    purpose: Purpose,
+) -> Result<Vec<Claimed>, StoreError> {
     let step = ageing.map_or(i128::MAX >> 2, |step| step.as_micros() as i128);
     let claimed = |mut row: Row| {
-        let priority = i128::from(row.int()?);
+        let priority = Priority::from_rank(row.int()?);
         let run_at = row.int().map(Micros)?;
         let lease = Lease {
             id: row.id()?,
@@ -123,14 +122,16 @@ fn claimed(rows: Vec<Row>, ageing: Option<Duration>) -> Result<Vec<Claimed>, Sto
         };
         let claimed = Claimed {
             lease,
+            priority,
             kind: row.text()?,
             payload: row.text()?,
             attempt: row.small()?,
             run_at,
             attempts: row.maybe_small()?,
             timeout: row.maybe_time()?,
+            relaxed: purpose == Purpose::Relaxed,
         };
-        let turn = i128::from(run_at.0) + priority * step;
+        let turn = i128::from(run_at.0) + i128::from(priority.rank()) * step;
         Ok(((turn, lease.id), claimed))
     };
     let claimed: Result<Vec<_>, StoreError> = rows.into_iter().map(claimed).collect();
@@ -181,11 +182,12 @@ impl<D: Database> Store for Sql<D> {
 
     fn claim(&self, claim: Claim) -> Answer<'_, Lot> {
         Box::pin(async move {
+            let purpose = self.database.purpose(&claim.queue);
             let (sql, alone, crashes) = match claim.suspects {
                 Suspects::Without(crashes) => (CLAIM, false, crashes),
                 Suspects::Alone(crashes) => (CLAIM_ALONE, true, crashes),
             };
-            let values = values![
+            let mut values = values![
                 claim.worker.as_str(),
                 claim.lease_until,
                 claim.now,
@@ -195,13 +197,17 @@ impl<D: Database> Store for Sql<D> {
                 i64::from(crashes),
             ];
             if !claim.limited && claim.ageing.is_none() {
-                let jobs = claimed(self.write(sql, values).await?, None)?;
+                if !alone {
+                    values.extend(claim.from.map(Value::from));
+                }
+                let rows = self.database.query(purpose, sql, values).await?;
+                let jobs = claimed(rows, None, purpose)?;
                 return Ok(Lot { jobs, again: None });
             }
             let steps = limit::steps(&claim, alone, values);
             let mut rows = self.database.steps(steps).await?;
             let left = rows.pop().and_then(|rows| rows.into_iter().next());
-            let jobs = claimed(rows.swap_remove(1), claim.ageing)?;
+            let jobs = claimed(rows.swap_remove(1), claim.ageing, purpose)?;
             let again = match left {
                 Some(mut next) if jobs.len() < claim.limit => {
                     let next = Micros(next.int()?);
@@ -223,7 +229,11 @@ impl<D: Database> Store for Sql<D> {
     }
 
     fn finish(&self, ended: Ended) -> Answer<'_, bool> {
-        self.database.finish(values_of_end(ended))
+        let purpose = match ended.relaxed {
+            true => Purpose::Relaxed,
+            false => Purpose::Write,
+        };
+        self.database.finish(values_of_end(ended), purpose)
     }
 
     fn renew(&self, leases: Vec<Lease>, until: Micros) -> Answer<'_, Vec<JobId>> {

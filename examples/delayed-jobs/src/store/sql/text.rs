@@ -46,6 +46,10 @@ const FURTHER: [&str; 9] = [
     "wanted_at",
 ];
 
+/// Those that are texts; the others are numbers.
+#[cfg(feature = "postgres")]
+const TEXTS: [&str; 6] = ["kind", "queue", "payload", "limit_key", "key", "after_jobs"];
+
 /// How many columns these jobs need. Each costs its part of the time that SQLite takes to read a long statement.
 pub(super) fn width(jobs: &[NewJob]) -> usize {
     let is_plain = |job: &NewJob| {
@@ -73,6 +77,13 @@ pub(in crate::store) fn insert(rows: usize, width: usize, soon: bool) -> Text {
             .into(),
         _ => insert_text(rows, width, soon).into(),
     }
+}
+
+/// The first `width` columns of a job, each with whether it is a text.
+#[cfg(feature = "postgres")]
+pub(in crate::store) fn columns(width: usize) -> impl Iterator<Item = (&'static str, bool)> {
+    let columns = PLAIN.into_iter().chain(FURTHER).take(width);
+    columns.map(|column| (column, TEXTS.contains(&column)))
 }
 
 /// Jobs that are due later than `soon` are found by other workers' looking ahead; they need no telling.
@@ -158,13 +169,14 @@ macro_rules! with_error {
     };
 }
 
-/// A range of the index of due jobs, of one priority.
+/// A range of the index of due jobs, of one priority. It begins where there are some: on Postgres all that were claimed and
+/// have ended since lie in the index before them, until a vacuum clears them away.
 macro_rules! due {
-    ($priority:literal, $name:literal) => {
+    ($priority:literal, $from:literal, $name:literal) => {
         concat!(
             "select id from (
             select id from delayed_jobs
-            where state = 'pending' and queue = $4 and priority = ", $priority, "
+            where state = 'pending' and queue = $4 and priority = ", $priority, " and run_at >= ", $from, "
                 and run_at <= /*sqlite $3 *//*postgres least($3, (extract(epoch from now()) * 1000000)::bigint) */
                 and crashes < $7
                 and kind /*sqlite in (select value from json_each($6)) *//*postgres = any (array(select jsonb_array_elements_text($6::text::jsonb))) */
@@ -213,6 +225,7 @@ set state = 'running', claim = claim + 1, attempt = attempt + 1, worker = $1, le
     started_at = $3, progress = null, alone = ", $alone, ", holds = case holds when 1 then 0 else holds end
 /*postgres from due where delayed_jobs.id = due.id *//*sqlite where id in (select id from due) */ and not exists (select 1 from delayed_jobs_paused where queue = $4)",
             $also,
+            " /*relax and */",
             "\nreturning delayed_jobs.priority, delayed_jobs.run_at, delayed_jobs.id, delayed_jobs.claim, delayed_jobs.kind, delayed_jobs.payload, delayed_jobs.attempt, delayed_jobs.attempts, delayed_jobs.timeout"
         )
     };
@@ -351,15 +364,15 @@ pub(super) const CLAIM: &str = concat!(
     "with due as materialized (
     select id from (
         ",
-    due!("0", "high"),
+    due!("0", "$8", "high"),
     "
         union all
         ",
-    due!("1", "normal"),
+    due!("1", "$9", "normal"),
     "
         union all
         ",
-    due!("2", "low"),
+    due!("2", "$10", "low"),
     "
     ) as ranked
     limit $5

@@ -1,0 +1,99 @@
+//! Queues of Postgres whose jobs are answered before they are on the disk, and all others, which are not.
+
+use delayed_jobs::store::{Claim, Ended, PostgresOptions, Store, Suspects, Verdict};
+use delayed_jobs::{Micros, Unique};
+use sqlx::PgConnection;
+
+use super::support::{Disk, Postgres, client};
+use super::*;
+
+/// How much of what the server has logged is not on its disk.
+async fn not_on_disk(server: &mut PgConnection) -> i64 {
+    let sql = "select (pg_current_wal_insert_lsn() - pg_current_wal_flush_lsn())::bigint";
+    sqlx::query_scalar(sql)
+        .fetch_one(server)
+        .await
+        .expect("so much")
+}
+
+fn claim(store: &Arc<dyn Store>, queue: &str) -> Claim {
+    let now = store.clock().now();
+    Claim {
+        worker: "w".to_owned(),
+        queue: queue.to_owned(),
+        limit: 10,
+        now: now.after(SECOND),
+        lease_until: now.after(30 * SECOND),
+        kinds: vec![Note::KIND.to_owned()],
+        from: [Micros::EARLIEST; 3],
+        suspects: Suspects::Without(2),
+        limited: false,
+        ageing: None,
+    }
+}
+
+/// Enqueues, claims and ends jobs of a queue, and returns after which of these steps something was not on the disk.
+async fn steps(jobs: &Queue, queue: &str, server: &mut PgConnection) -> Vec<&'static str> {
+    let store = jobs.store();
+    let mut seen = Vec::new();
+    let mut look = async |step| {
+        if not_on_disk(server).await > 0 {
+            seen.push(step);
+        }
+        // One that waits takes all that was written before with it.
+        jobs.enqueue(Note(0))
+            .queue("flush")
+            .await
+            .expect("enqueued");
+    };
+    jobs.enqueue(Note(1)).queue(queue).await.expect("enqueued");
+    look("one").await;
+    let many = (0..3).map(|note| jobs.enqueue(Note(note)).queue(queue));
+    jobs.enqueue_all(many).await.expect("enqueued");
+    look("many").await;
+    let keyed = jobs
+        .enqueue(Note(1))
+        .queue(queue)
+        .unique(Unique::key(queue));
+    keyed.await.expect("enqueued");
+    look("with a key").await;
+    let claimed = store
+        .claim(claim(store, queue))
+        .await
+        .expect("a claim")
+        .jobs;
+    assert_eq!(claimed.len(), 5);
+    look("claim").await;
+    let ended = Ended {
+        lease: claimed[0].lease,
+        at: store.clock().now(),
+        verdict: Verdict::Done { output: None },
+        relaxed: claimed[0].relaxed,
+    };
+    assert!(store.finish(ended).await.expect("an answer"));
+    look("end").await;
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_what_goes_with_a_relaxed_queue_is_answered_before_it_is_on_the_disk() {
+    // The server writes by itself so seldom that it is not taken for one of us.
+    let settings = "wal_writer_delay = 10s\nautovacuum = off\n";
+    let Some(server) = Postgres::start_with(Disk::Waited, &[], settings) else {
+        return;
+    };
+    let address = server.database().await;
+    let options = PostgresOptions::new(&address).expect("an address");
+    let queue = Queue::on(
+        options
+            .relaxed_queue("fast")
+            .open()
+            .await
+            .expect("it opens"),
+    );
+    let mut server = client(&address).await;
+    let seen = steps(&queue, "fast", &mut server).await;
+    assert_eq!(seen, ["one", "many", "claim", "end"]);
+    let seen = steps(&queue, "default", &mut server).await;
+    assert_eq!(seen, [""; 0]);
+}
