@@ -127,7 +127,7 @@ impl Driver {
         // The look at the sweep's chunk has to be one step with the one that empties the inbox (`queue/sweep.rs` says
         // why). The rest is in it to save taking the lock twice more.
         let mut effects = Effects::default();
-        let (turn, entries, chunk) = self.shared.hurry(|state| {
+        let (turn, entries, chunk) = self.shared.with_priority(|state| {
             state.inbox.set_queue_stats(head, queued);
             let turn = state.turn(now, cancelled, empty, &mut effects);
             let entries = state.jobs.entries(slots.iter().copied());
@@ -263,7 +263,7 @@ impl Driver {
             let mut timer = self.shared.timer();
             // Release and park are one step, so that a lone job costs a turn no second lock. Parking has to come
             // last in it: a release may put a moved job back into the heap, or begin a watch over the workers.
-            let (start, parked) = self.shared.hurry(|state| {
+            let (start, parked) = self.shared.with_priority(|state| {
                 let start = state.release(&mut self.batch, &mut self.queue, due, &mut effects);
                 // A moved job may have gone back to the heap and be due by now.
                 let next = self.queue.next_wake();
@@ -313,7 +313,7 @@ fn cascade_near(shared: &Shared, queue: &mut Queue, now: Timestamp, most: usize)
     let mut moved = 0;
     while let Some(slots) = queue.cascade(now, LOOKED_UP) {
         moved += slots.len();
-        let entries = shared.hurry(|state| state.jobs.entries(slots.iter().copied()));
+        let entries = shared.with_priority(|state| state.jobs.entries(slots.iter().copied()));
         queue.extend(entries);
         if moved >= most {
             return true;

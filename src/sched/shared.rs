@@ -44,7 +44,7 @@ pub(super) struct Shared {
     timer: Mutex<Option<Timer>>,
     dropped_handle: DroppedHandle,
     /// The driver waits for the lock, or is about to. A hint, which orders nothing: callers make room for it.
-    hurries: AtomicBool,
+    driver_waits: AtomicBool,
     /// The number of times it was taken.
     #[cfg(test)]
     pub(super) entered: std::sync::atomic::AtomicU64,
@@ -118,7 +118,7 @@ impl Shared {
             state: Mutex::new(state),
             timer: Mutex::new(Some(timer)),
             dropped_handle: DroppedHandle::default(),
-            hurries: AtomicBool::new(false),
+            driver_waits: AtomicBool::new(false),
             #[cfg(test)]
             entered: Default::default(),
             clock,
@@ -150,7 +150,7 @@ impl Shared {
         // Threads that schedule without a pause hold the lock most of the time. One of them takes it again before a task that
         // was woken for it runs, and where others compete for the processors the kernel mostly stops it while it holds
         // the lock. So it makes room when the lock is free.
-        if self.hurries.load(Relaxed) {
+        if self.driver_waits.load(Relaxed) {
             std::thread::yield_now();
         }
         if let Some(driver) = driver {
@@ -160,10 +160,10 @@ impl Shared {
     }
 
     /// As [`with`](Shared::with), for the driver: callers make room for it.
-    pub(super) fn hurry<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
-        self.hurries.store(true, Relaxed);
+    pub(super) fn with_priority<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
+        self.driver_waits.store(true, Relaxed);
         self.with(|state| {
-            self.hurries.store(false, Relaxed);
+            self.driver_waits.store(false, Relaxed);
             transition(state)
         })
     }
