@@ -142,6 +142,7 @@ impl Shared {
             state.jobs.take_looks(),
             std::sync::atomic::Ordering::Relaxed,
         );
+        let outruns_driver = state.inbox.is_crowded();
         if state.jobs.has_unused() {
             free_unused(state);
         } else {
@@ -150,7 +151,7 @@ impl Shared {
         // Threads that schedule without a pause hold the lock most of the time. One of them takes it again before a task that
         // was woken for it runs, and where others compete for the processors the kernel mostly stops it while it holds
         // the lock. So it makes room when the lock is free.
-        if self.driver_waits.load(Relaxed) {
+        if outruns_driver && self.driver_waits.load(Relaxed) {
             std::thread::yield_now();
         }
         if let Some(driver) = driver {

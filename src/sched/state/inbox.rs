@@ -63,6 +63,8 @@ pub(in crate::sched) enum WakeDriver {
 /// This many entries wake the driver though none is early: it moves them into its heap while the callers
 /// continue, and the buffer stays small.
 const FULL: usize = 1 << 16;
+/// Callers that bring more than this between two turns of the driver make room for it.
+const CROWDED: usize = 1 << 13;
 /// Dead entries beyond the live ones up to here are not worth a sweep.
 const KEPT_DEAD: usize = 1024;
 
@@ -154,6 +156,11 @@ impl Inbox {
             is_earlier: false,
         };
         true
+    }
+
+    /// Returns whether entries come faster than the driver takes them.
+    pub(in crate::sched) fn is_crowded(&self) -> bool {
+        self.entries.len() > CROWDED
     }
 
     /// The earliest deadline among the entries that the driver has not taken yet.
