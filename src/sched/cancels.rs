@@ -4,11 +4,11 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::rt::AtomicU32;
 
-/// Slots of cancelled jobs, until somebody takes the group's lock.
+/// Slots of cancelled jobs, until the group's lock is taken the next time.
 ///
-/// To free a slot alone costs the lock, and a wait for a line of memory that nobody has touched for long. So a table
+/// To free a slot alone costs the lock, and a wait for a line of memory that was not touched for long. So a table
 /// that removes a row notes the slot here, and the wait for some of them is one. Who takes the group's lock
-/// frees what is noted before anything else: so nobody ever sees that it was not done at once. Only an insert leaves a
+/// frees what is noted before anything else: so no caller ever sees that it was not done at once. Only an insert leaves a
 /// few, as it neither looks at other slots nor changes them, and takes over one of them: the slot is neither freed nor
 /// taken anew, and the driver learns nothing of it.
 ///
@@ -23,7 +23,7 @@ pub(crate) struct Cancels([AtomicU32; CELLS]);
 
 /// A line of memory. In a model each look at a cell multiplies the orders, and one shows all that can happen.
 const CELLS: usize = if cfg!(loom) { 1 } else { 16 };
-/// An insert takes them all, to have them taken over, when they are more than so many.
+/// An insert takes them all, to have them taken over, when they are more than this.
 const MANY: usize = CELLS * 3 / 4;
 
 const EMPTY: u32 = 0;

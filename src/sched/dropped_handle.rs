@@ -4,8 +4,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::rt::AtomicU32;
 
-/// The slot of a handle that was dropped, until somebody takes the group's lock, for whatever reason, and counts it
-/// down.
+/// The slot of a handle that was dropped, until the next caller takes the group's lock and counts it down.
 ///
 /// Most handles are dropped right after their job was scheduled, so the next `schedule` does that, and the drop takes
 /// no lock. Until then the slot of a job that has ended stays in use.
@@ -34,7 +33,7 @@ impl DroppedHandle {
         if slot == NONE {
             return None;
         }
-        // A mere store will do: only who holds the lock empties it, and what is not empty nobody else changes.
+        // A mere store will do: only who holds the lock empties it, and what is not empty is changed by no other.
         self.0.store(NONE, Release);
         Some(slot)
     }

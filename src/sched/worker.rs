@@ -60,7 +60,7 @@ pub(super) fn start(shared: &Arc<Shared>, count: usize) {
 /// as long as jobs take longer than a few microseconds.
 struct CachedClock {
     now: Timestamp,
-    /// So many jobs start before it is read again.
+    /// This many jobs start before it is read again.
     left: u32,
 }
 
@@ -290,7 +290,7 @@ impl Worker {
         //
         // 1. Under the lock the job is recorded as running in that place. An abort that came before is seen in this
         //    step, and the job stops here. One that comes after it marks the place.
-        // 2. The job goes into the place, whose mark is seen as its owner lets go of it. Whoever marks it later
+        // 2. The job goes into the place, whose mark is seen as its owner lets go of it. A caller that marks it later
         //    wakes the job, and then its owner sees the mark.
         //
         // So an abort ends the run exactly once, wherever it finds it.

@@ -442,6 +442,7 @@ async fn many_pending_jobs_are_dropped_in_turns_with_other_tasks() {
     assert!((12..40).contains(&turns), "{turns} turns");
 }
 
+/// By the real clock, since a paused one stands still while a job blocks its thread.
 #[tokio::test]
 async fn none_starts_after_the_deadline_though_the_driver_is_late() {
     let group = Group::builder().timeout(ms(20)).build();

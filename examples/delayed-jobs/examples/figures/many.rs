@@ -150,8 +150,9 @@ fn machine() -> Outcome<Vec<f64>> {
     let begun = Instant::now();
     let mut late = Vec::new();
     while begun.elapsed() < OVER {
-        let due = Instant::now() + Duration::from_millis(19);
-        std::thread::sleep(due - Instant::now());
+        let pause = Duration::from_millis(19);
+        let due = Instant::now() + pause;
+        std::thread::sleep(pause);
         file.write_all(&[7; 4096])?;
         file.sync_data()?;
         late.push(due.elapsed().as_secs_f64() * 1e3);

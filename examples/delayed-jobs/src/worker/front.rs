@@ -17,7 +17,7 @@ const WHOLE: Duration = Duration::from_millis(250);
 const COST: u32 = 30;
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// So many claims in a row bring all that they ask for before the next ones begin further on: without a backlog each claim is
+/// This many claims in a row bring all that they ask for before the next ones begin further on: without a backlog each claim is
 /// from the beginning.
 const FULL: u32 = 4;
 

@@ -14,7 +14,7 @@ async fn not_on_disk(server: &mut PgConnection) -> i64 {
     sqlx::query_scalar(sql)
         .fetch_one(server)
         .await
-        .expect("so much")
+        .expect("a number of bytes")
 }
 
 fn claim(store: &Arc<dyn Store>, queue: &str) -> Claim {

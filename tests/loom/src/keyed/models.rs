@@ -159,7 +159,7 @@ fn a_remove_beside_the_start_has_one_winner() {
     });
 }
 
-/// The cancel of an entry that is not the last is noted, and whoever takes the group's lock next carries it out: the wait
+/// The cancel of an entry that is not the last is noted, and who takes the group's lock next carries it out: the wait
 /// that closes the group, the worker, or the caller himself.
 #[test]
 fn a_removed_entry_does_not_hold_up_the_wait() {
