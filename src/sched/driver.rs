@@ -140,7 +140,7 @@ impl Driver {
         self.shared.apply(effects);
         // Also if the turn drops jobs instead: these entries have left the wheel, and nothing else speaks for their
         // jobs.
-        self.queue.extend(entries);
+        self.queue.cascaded(entries);
         if let Some(sweep) = &mut self.sweep {
             sweep.add_chunk(chunk);
         }
@@ -314,7 +314,7 @@ fn cascade_near(shared: &Shared, queue: &mut Queue, now: Timestamp, most: usize)
     while let Some(slots) = queue.cascade(now, LOOKED_UP) {
         moved += slots.len();
         let entries = shared.with_priority(|state| state.jobs.entries(slots.iter().copied()));
-        queue.extend(entries);
+        queue.cascaded(entries);
         if moved >= most {
             return true;
         }
@@ -568,7 +568,7 @@ mod tests {
                 for &slot in &slots {
                     seen[slot as usize].push(now.bits());
                 }
-                queue.extend(slots.into_iter().map(|slot| entry(slot as usize)));
+                queue.cascaded(slots.into_iter().map(|slot| entry(slot as usize)));
             }
             queue.pop_due(now, &mut Vec::new(), usize::MAX);
             match queue.next_wake() {
@@ -606,6 +606,14 @@ mod tests {
             let seen = looked_up(&[seconds * 1_000 * MS; 100_000]);
             assert!(seen.iter().all(|seen| seen.len() == 1), "{seconds} s ahead");
         }
+    }
+
+    #[test]
+    fn few_jobs_are_looked_up_once_at_most_however_far_away_they_are() {
+        let mut random = Random(0);
+        let deadlines: Vec<u64> = (0..LOOKED_UP).map(|_| random.distance()).collect();
+        let seen = looked_up(&deadlines);
+        assert!(seen.iter().all(|seen| seen.len() <= 1));
     }
 
     /// The many jobs of one millisecond are in order their lead ahead of their time, also behind other buckets.
