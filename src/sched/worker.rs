@@ -312,9 +312,10 @@ impl Worker {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::pin::pin;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-    use tokio::time::advance;
+    use tokio::time::{Instant, advance};
 
     use super::*;
     use crate::Group;
@@ -340,6 +341,20 @@ mod tests {
             "{read:?}"
         );
         assert_eq!(read_for(20, CachedClock::SHORT).await, [true; 20]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_context_tells_exactly_how_late_its_run_is_whenever_the_clock_was_read() {
+        let (group, now, took) = (Group::new(), Instant::now(), Duration::from_micros(1));
+        for before in 0..20 {
+            group.schedule_with(now, move |context| async move {
+                assert_eq!(context.lateness(), before * took);
+                // The first poll moves the clock, and a second one is not needed.
+                let mut taken = pin!(advance(took));
+                poll_fn(|cx| Poll::Ready(taken.as_mut().poll(cx).is_pending())).await;
+            });
+        }
+        assert!(group.wait().await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
