@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::rt::{AtomicU8, Mutex, MutexGuard};
-use super::running::RunningJob;
+use super::run::RunningJob;
 use super::shared::Shared;
 use super::woken::{Call, WokenJobs};
 use super::worker;

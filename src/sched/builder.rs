@@ -10,8 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::driver::Driver;
 use super::group::Group;
 use super::shared::Shared;
-use super::state::State;
-use super::state::Workers;
+use super::state::{State, Workers};
 use super::timer::{Timer, TimerFd};
 use crate::common::time::{Clock, Timestamp};
 

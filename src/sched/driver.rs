@@ -12,11 +12,9 @@ use std::time::Duration;
 
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::queue::Sweep;
-use super::queue::{Entry, Queue};
+use super::queue::{Entry, Queue, Sweep};
 use super::shared::Shared;
-use super::state::Effects;
-use super::state::Turn;
+use super::state::{Effects, Turn};
 use super::worker;
 use super::yield_now::yield_now;
 use crate::common::time::Timestamp;
@@ -352,9 +350,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::super::queue::Sequence;
-    use super::super::state::JobKind;
-    use super::super::state::State;
-    use super::super::state::Workers;
+    use super::super::state::{JobKind, State, Workers};
     use super::super::timer::Timer;
     use super::*;
     use crate::common::time::Clock;

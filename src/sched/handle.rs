@@ -16,8 +16,7 @@ use super::job::{JobId, JobState, Next};
 use super::runnable::Receiver;
 use super::schedule::{Submitter, schedule_methods};
 use super::shared::Shared;
-use super::state::Caller;
-use super::state::JobKind;
+use super::state::{Caller, JobKind};
 use super::stats::Stats;
 use crate::common::time::Timestamp;
 

@@ -43,7 +43,6 @@ mod rows;
 mod rt;
 mod run;
 mod runnable;
-mod running;
 mod schedule;
 mod shared;
 mod state;

@@ -1,18 +1,31 @@
-//! The polls of a run, and its end.
+//! One run of a job that has started: its polls, and its end.
 
+use std::panic::Location;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::error::JobPanic;
-use super::job::Next;
+use super::job::{JobId, Next};
 use super::runnable::{Started, job_panic};
-use super::running::RunningJob;
 use super::shared::Shared;
 use super::state::Ending;
 use super::worker;
 use crate::common::panic::{self, Payload};
+use crate::common::trace::Span;
 
-/// The end of the code of a run: what it wants next, `None` if it was stopped, or its panic.
+/// One run of one job, from its first poll to its end. Its owner must call [`end`](RunningJob::end).
+pub(super) struct RunningJob {
+    // The number alone identifies the job: a slot is freed only after its job has ended, which is what `end` records. So no
+    // sequence is compared here.
+    pub(super) slot: u32,
+    pub(super) id: JobId,
+    pub(super) scheduled_at: &'static Location<'static>,
+    pub(super) span: Span,
+    /// `None` if the job panicked before it had a future.
+    pub(super) live: Option<Started>,
+}
+
+/// The result of a run's code: what the job wants next, `None` if the run was aborted, or the payload of its panic.
 pub(super) type RunOutcome = Result<Option<Next>, Payload>;
 
 impl Started {

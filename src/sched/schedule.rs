@@ -12,8 +12,7 @@ use super::handle::{JobHandle, JoinHandle};
 use super::job::{Job, Next};
 use super::runnable::{Runnable, WithResult};
 use super::shared::Shared;
-use super::state::JobKind;
-use super::state::{Caller, Rejected};
+use super::state::{Caller, JobKind, Rejected};
 use crate::common::panic;
 use crate::common::time::Timestamp;
 

@@ -7,10 +7,7 @@ use std::task::{Context, Poll};
 
 use super::error::WaitError;
 use super::shared::Shared;
-use super::state::Counts;
-use super::state::GroupOutcome;
-use super::state::State;
-use super::state::StopReason;
+use super::state::{Counts, GroupOutcome, State, StopReason};
 use super::stats::Report;
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -16,8 +16,6 @@ mod rows;
 mod run;
 #[path = "../../../../src/sched/runnable.rs"]
 mod runnable;
-#[path = "../../../../src/sched/running.rs"]
-mod running;
 #[path = "../../../../src/sched/state/mod.rs"]
 mod state;
 #[path = "../../../../src/sched/stats.rs"]

@@ -7,8 +7,7 @@ use std::task::Waker;
 use super::error::JobPanic;
 use super::local_queue::Claim;
 use super::rt::{Mutex, Runtime};
-use super::state::DroppedJob;
-use super::state::{Effects, State, WakeDriver};
+use super::state::{DroppedJob, Effects, State, WakeDriver};
 use crate::common::panic::{self, Payload};
 use crate::common::time::{Clock, Timestamp};
 
