@@ -86,9 +86,7 @@ impl Handle {
 impl Rows<'_> {
     fn with<R>(&mut self, transition: impl FnOnce(&mut State, Caller, &mut Effects) -> R) -> R {
         self.insert_with(|state, caller, effects| {
-            if let Some(driver) = state.apply_cancels() {
-                effects.driver = Some(driver);
-            }
+            effects.wake_driver(state.apply_cancels());
             transition(state, caller, effects)
         })
     }

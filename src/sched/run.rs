@@ -129,18 +129,18 @@ impl RunningJob {
         }
         // Before the lock: the token has a lock of its own, which is not taken under ours.
         let (now, cancelled) = (shared.deadline_clock(), shared.is_cancelled());
-        let ended = shared.enter(|state, effects| {
+        let (left, start) = shared.enter(|state, effects| {
             // A cancel or a deadline that came before the end of the last job is what ended the group. Once
             // `finish` has drained the group, no reason is accepted any more.
             state.check_end(now, cancelled, effects);
             state.finish(slot, ending, runnable, effects)
         });
         // Before part 3: the slot is free, and the destructors below may take their time.
-        worker::start(shared, ended.start);
-        if !ended.left.is_empty() {
-            drop(ended.left.panic);
+        worker::start(shared, start);
+        if !left.is_empty() {
+            drop(left.panic);
             // The job has ended in part 2, so this panic cannot be its end any more. It is an error event.
-            if let Err(payload) = panic::discard(ended.left.runnable) {
+            if let Err(payload) = panic::discard(left.runnable) {
                 shared.report_panic(&JobPanic::new(payload, id, scheduled_at));
             }
             shared.dropped(1);

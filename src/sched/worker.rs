@@ -18,8 +18,8 @@ use tokio::task::coop;
 
 use super::awaiting::{AwaitingJob, Places, Resumed};
 use super::local_queue::{Claim, Task};
-use super::runnable::{Row, Run, Started, Work};
 use super::run::RunningJob;
+use super::runnable::{Row, Run, Started, Work};
 use super::shared::Shared;
 use super::state::{ClaimResult, Registration};
 use super::yield_now::yield_now;

@@ -117,8 +117,12 @@ fn near(now: Timestamp) -> Tick {
 
 impl Queue {
     pub(in crate::sched) fn new(now: Timestamp) -> Queue {
+        Queue::at(tick(now))
+    }
+
+    fn at(tick: Tick) -> Queue {
         Queue {
-            wheel: Wheel::new(tick(now)),
+            wheel: Wheel::new(tick),
             moving: Bucket::default(),
             moved: 0,
             moving_until: 0,
@@ -204,23 +208,22 @@ impl Queue {
     /// due and pushes them again.
     pub(in crate::sched) fn cascade(&mut self, now: Timestamp, most: usize) -> Option<Vec<u32>> {
         if self.left_to_move() == 0 {
+            (self.moving, self.moved) = (Bucket::default(), 0);
             let taken = match self.wheel.len() {
                 0 => None,
                 _ => self.wheel.take(self.prefetch_until(now)),
             };
             let Some((bucket, last)) = taken else {
-                (self.moving, self.moved) = (Bucket::default(), 0);
                 self.advance(now);
                 return None;
             };
             // Most are small. To sort such a one as a whole costs less than to look it up again at each lower level.
             if bucket.slots.len() <= most {
-                (self.moving, self.moved) = (Bucket::default(), 0);
                 self.moving_until = last;
                 return Some(bucket.slots);
             }
             self.moving_until = self.wheel.at();
-            (self.moving, self.moved) = (bucket, 0);
+            self.moving = bucket;
         }
         // From the front, so that what is in the order of submission stays so.
         let part = &self.moving.slots[self.moved..];
@@ -317,15 +320,7 @@ impl Queue {
     }
 
     pub(in crate::sched) fn clear(&mut self) {
-        *self = Queue {
-            wheel: Wheel::new(self.wheel.at()),
-            moving: Bucket::default(),
-            moved: 0,
-            moving_until: 0,
-            runs: Vec::new(),
-            heap: BinaryHeap::new(),
-            near: Vec::new(),
-        };
+        *self = Queue::at(self.wheel.at());
     }
 }
 

@@ -215,11 +215,7 @@ impl Jobs {
         let contents = self.contents_of(claim.work);
         let slot = self.slab.get_mut(claim.slot);
         slot.put_back(contents, Stage::Released);
-        let entry = Entry {
-            at: slot.deadline,
-            sequence: slot.sequence,
-            slot: claim.slot,
-        };
+        let entry = slot.entry(claim.slot);
         // Its own entry again, with the same sequence: it takes its former position among those that are due.
         self.pending += 1;
         self.ready.free_slot();
@@ -403,9 +399,9 @@ impl Jobs {
                 // for its time again: it may have been moved later, and the driver is what keeps the order.
                 job.deadline = at;
                 job.wait_anew();
-                let sequence = job.sequence;
+                let entry = job.entry(slot);
                 self.remove_from_ready(stage);
-                Reset::Requeued(Entry { at, sequence, slot })
+                Reset::Requeued(entry)
             }
             // A run of a series: the reset is kept for its end, which takes the earlier of this and what the run
             // wants.
@@ -547,9 +543,9 @@ impl Jobs {
             return None;
         }
         job.wait_anew();
-        let (at, sequence) = (job.deadline, job.sequence);
+        let entry = job.entry(slot);
         self.tables.unblock();
-        Some(Entry { at, sequence, slot })
+        Some(entry)
     }
 
     // Running.
@@ -593,7 +589,7 @@ impl Jobs {
             let Some(slot) = self.slab.waiting_mut(entry) else {
                 return false;
             };
-            (entry.at, entry.sequence) = (slot.deadline, slot.sequence);
+            *entry = slot.entry(entry.slot);
             // Its turn comes only after this batch.
             if *entry > last || slot.sequence.job() > seen {
                 queue.push(*entry);
@@ -785,8 +781,7 @@ impl Jobs {
         self.pending += 1;
         let job = self.slab.get_mut(slot);
         job.put_runnable(runnable, at);
-        let sequence = job.sequence;
-        let entry = Entry { at, sequence, slot };
+        let entry = job.entry(slot);
         // The worker that ends this run may claim before the driver has its turn, and would pass over a job that is
         // due and comes first.
         if self.ready.is_due(&entry) {

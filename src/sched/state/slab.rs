@@ -206,6 +206,15 @@ impl Slot {
         self.stage = Stage::Ended(state);
     }
 
+    /// Returns the entry that speaks for the job, which is in the slot `number`.
+    pub(super) fn entry(&self, number: u32) -> Entry {
+        Entry {
+            at: self.deadline,
+            sequence: self.sequence,
+            slot: number,
+        }
+    }
+
     /// Returns whether the job comes just where the entry says.
     pub(super) fn comes_at(&self, entry: &Entry) -> bool {
         (self.deadline, self.sequence) == (entry.at, entry.sequence)
@@ -438,10 +447,14 @@ impl Slab {
         }
     }
 
+    fn peek_control(&self, index: u32) -> Option<&RunControl> {
+        self.controls.as_ref()?.get(&index)
+    }
+
     /// Returns whether a running job is to be stopped.
     pub(super) fn is_aborted(&self, index: u32) -> bool {
-        let control = self.controls.as_ref().and_then(|all| all.get(&index));
-        control.is_some_and(|control| control.abort)
+        self.peek_control(index)
+            .is_some_and(|control| control.abort)
     }
 
     /// The controls of a run that ends, if there are any.
@@ -451,11 +464,12 @@ impl Slab {
 
     /// The number of the run that the job is at, or waits for.
     pub(super) fn run(&self, index: u32) -> u64 {
-        let control = self.controls.as_ref().and_then(|all| all.get(&index));
-        let control = control.filter(|control| control.run > 0);
         match self.get(index).runs() {
             Some(runs) => runs + 1,
-            None => control.map_or(1, |control| control.run),
+            // Only a series has the number of its run there, which is 1 or more.
+            None => self
+                .peek_control(index)
+                .map_or(1, |control| control.run.max(1)),
         }
     }
 
@@ -480,11 +494,7 @@ impl Slab {
     /// The entry of a job that waits for its time.
     pub(super) fn waiting(&self, index: u32) -> Option<Entry> {
         let slot = self.peek(index)?;
-        (slot.stage == Stage::Waiting).then_some(Entry {
-            at: slot.deadline,
-            sequence: slot.sequence,
-            slot: index,
-        })
+        (slot.stage == Stage::Waiting).then(|| slot.entry(index))
     }
 
     /// The slot of a job that waits for its time, if the entry speaks for it.

@@ -48,6 +48,13 @@ impl Effects {
         let wakes = self.driver.is_some() || self.worker.is_some() || self.wake.capacity() > 0;
         !wakes && !self.cancel
     }
+
+    /// Adds a wake-up of the driver, if there is one.
+    pub(in crate::sched) fn wake_driver(&mut self, driver: Option<WakeDriver>) {
+        if driver.is_some() {
+            self.driver = driver;
+        }
+    }
 }
 
 /// The work of the driver in one turn.
@@ -98,13 +105,6 @@ pub(in crate::sched) enum ClaimResult {
     Exit,
 }
 
-/// What follows from the end of a run.
-pub(in crate::sched) struct Ended {
-    pub(in crate::sched) left: EndedRun,
-    /// How many workers to start.
-    pub(in crate::sched) start: usize,
-}
-
 impl State {
     pub(in crate::sched) fn new(limit: usize, workers: Workers, deadline: Timestamp) -> State {
         State {
@@ -136,15 +136,11 @@ impl State {
 
     /// Sends an entry to the driver.
     fn send(&mut self, entry: Entry, effects: &mut Effects) {
-        if let Some(driver) = self.inbox.push(entry) {
-            effects.driver = Some(driver);
-        }
+        effects.wake_driver(self.inbox.push(entry));
     }
 
     fn notify(&mut self, effects: &mut Effects) {
-        if let Some(driver) = self.inbox.notify() {
-            effects.driver = Some(driver);
-        }
+        effects.wake_driver(self.inbox.notify());
     }
 
     // Handles on one job.
@@ -481,17 +477,14 @@ impl State {
         ending: Ending,
         runnable: Option<Box<dyn Runnable>>,
         effects: &mut Effects,
-    ) -> Ended {
+    ) -> (EndedRun, usize) {
         let (left, again) = self.jobs.finish(slot, ending, runnable, &self.lifecycle);
         match again {
             // The group still holds the job: a further run is pending.
             Some(entry) => self.send(entry, effects),
             None => self.check_drained(effects),
         }
-        Ended {
-            left,
-            start: self.want_workers(effects),
-        }
+        (left, self.want_workers(effects))
     }
 
     // Going down.
@@ -504,9 +497,7 @@ impl State {
         if !self.lifecycle.is_closing() {
             return;
         }
-        if let Some(driver) = self.close_cancels() {
-            effects.driver = Some(driver);
-        }
+        effects.wake_driver(self.close_cancels());
         if self.jobs.held() == 0 && self.lifecycle.drain() {
             effects.wake.extend(self.waiters.take());
             effects.wake.extend(self.workers.take_last_parked());
