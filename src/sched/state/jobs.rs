@@ -743,7 +743,7 @@ impl Jobs {
                     (next, runnable) => {
                         left.runnable = runnable;
                         // A shutdown lets a series end with this run, which was all that was left of it.
-                        let cut_short = next.is_some() && !lifecycle.is_shut_down();
+                        let cut_short = next.is_some() && !lifecycle.is_sealed();
                         if control.cancelled || cut_short {
                             self.counts.dropped += 1;
                             JobState::Cancelled

@@ -74,8 +74,8 @@ pub(in crate::sched) enum Rejected {
 #[derive(Debug)]
 pub(in crate::sched) struct Lifecycle {
     phase: Phase,
-    /// Closed to jobs too: shut down, or the grace of a drain is over.
-    sealed: bool,
+    /// Closed to jobs too: `shutdown` was called, or the grace of a drain is over.
+    sealed: Option<Sealed>,
     /// A `Wait` is alive or has resolved. Reset if it is dropped before that.
     waited: bool,
     /// The first reason stays.
@@ -84,7 +84,6 @@ pub(in crate::sched) struct Lifecycle {
     drained: bool,
     /// The group's own deadline.
     deadline: Timestamp,
-    shutdown: Option<Shutdown>,
     /// The earliest end of the grace of a drain or a shutdown.
     grace_ends: Timestamp,
     /// The group was dropped: running jobs are to be aborted.
@@ -98,14 +97,14 @@ pub(in crate::sched) struct Lifecycle {
     handles: usize,
 }
 
-/// A shutdown on its way.
+/// A group that admits no job at all any more.
 #[derive(Debug)]
-struct Shutdown {
+struct Sealed {
     /// Jobs that are due later than this are dropped.
     due: Timestamp,
-    /// The driver has dropped what was not due.
+    /// The driver has dropped them.
     swept: bool,
-    /// The counts when it began: for `wait`, a job that is lost from then on makes it a cancel.
+    /// The counts at the time: if a job is aborted or dropped from then on, `wait` returns `Cancelled`.
     before: Counts,
 }
 
@@ -120,12 +119,11 @@ impl Lifecycle {
     pub(super) fn new(deadline: Timestamp) -> Lifecycle {
         Lifecycle {
             phase: Phase::Open,
-            sealed: false,
+            sealed: None,
             waited: false,
             stopped: None,
             drained: false,
             deadline,
-            shutdown: None,
             grace_ends: Timestamp::NEVER,
             group_dropped: false,
             aborting: false,
@@ -146,7 +144,7 @@ impl Lifecycle {
         // lost.
         let closed = match caller {
             Caller::Owner | Caller::External => self.phase != Phase::Open,
-            Caller::Job => self.sealed || (self.drained && self.phase != Phase::Open),
+            Caller::Job => self.is_sealed() || (self.drained && self.phase != Phase::Open),
         };
         if closed {
             Err(Rejected::Closed(self.phase))
@@ -208,8 +206,7 @@ impl Lifecycle {
     fn seal(&mut self, now: Timestamp, before: Counts) {
         // The first one stays: a second shutdown must not let later jobs run, nor count as "before" what the first
         // lost.
-        self.sealed = true;
-        self.shutdown.get_or_insert(Shutdown {
+        self.sealed.get_or_insert(Sealed {
             due: now,
             swept: false,
             before,
@@ -274,8 +271,8 @@ impl Lifecycle {
         self.drained
     }
 
-    pub(super) fn is_shut_down(&self) -> bool {
-        self.shutdown.is_some()
+    pub(super) fn is_sealed(&self) -> bool {
+        self.sealed.is_some()
     }
 
     /// Returns whether series that end with `wait` are to look at once. What else closes a group ends them itself.
@@ -299,7 +296,7 @@ impl Lifecycle {
 
     /// Returns whether a job may be moved, or run once more.
     pub(super) fn may_reschedule(&self) -> bool {
-        !(self.has_stopped() || self.is_shut_down() || self.group_dropped)
+        !(self.has_stopped() || self.is_sealed() || self.group_dropped)
     }
 
     pub(super) fn is_aborting(&self) -> bool {
@@ -324,9 +321,9 @@ impl Lifecycle {
         if aborts || (pending > 0 && !self.may_start()) {
             return Some(Timestamp::ALWAYS);
         }
-        let shutdown = self.shutdown.as_mut().filter(|shutdown| !shutdown.swept)?;
-        shutdown.swept = true;
-        (pending > 0).then(|| shutdown.due.after(Duration::from_nanos(1)))
+        let sealed = self.sealed.as_mut().filter(|sealed| !sealed.swept)?;
+        sealed.swept = true;
+        (pending > 0).then(|| sealed.due.after(Duration::from_nanos(1)))
     }
 
     /// Returns when the clock next changes something here.
@@ -358,8 +355,8 @@ impl Lifecycle {
         if !self.drained {
             return None;
         }
-        let left_over = self.shutdown.as_ref().is_some_and(|shutdown| {
-            let report = counts.report_since(shutdown.before);
+        let left_over = self.sealed.as_ref().is_some_and(|sealed| {
+            let report = counts.report_since(sealed.before);
             report.aborted + report.dropped > 0
         });
         Some(match first.get() {
@@ -445,13 +442,15 @@ mod tests {
             ),
         ];
         for (phase, stopped, drained, caller, answer) in table {
-            let lifecycle = Lifecycle {
+            let mut lifecycle = Lifecycle {
                 phase,
-                sealed: phase == Phase::ShutDown,
                 stopped,
                 drained,
                 ..open()
             };
+            if phase == Phase::ShutDown {
+                lifecycle.seal(Timestamp::ALWAYS, Counts::default());
+            }
             assert_eq!(
                 lifecycle.admit(caller, false),
                 answer,
@@ -475,7 +474,7 @@ mod tests {
         let closed = Err(Rejected::Closed(Phase::Draining));
         assert_eq!(lifecycle.admit(Caller::External, false), closed);
         assert_eq!(lifecycle.admit(Caller::Job, false), Ok(()));
-        lifecycle.sealed = true;
+        lifecycle.seal(Timestamp::ALWAYS, Counts::default());
         assert_eq!(lifecycle.admit(Caller::Job, false), closed);
     }
 
