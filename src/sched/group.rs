@@ -217,12 +217,7 @@ impl Group {
             !shared.is_current(),
             "schedgroup: Group::wait was called from inside one of the group's own jobs"
         );
-        let now = shared.now();
-        let cancelled = shared.is_cancelled();
-        let admitted = shared.enter(|state, effects| {
-            state.check_end(now, cancelled, effects);
-            state.close_to_wait(effects)
-        });
+        let admitted = shared.enter_checked(|state, effects| state.close_to_wait(effects));
         assert!(admitted, "schedgroup: multiple calls to Group::wait");
         Wait::new(shared)
     }
@@ -264,12 +259,8 @@ impl Group {
     /// ```
     pub fn drain(&self, grace: Duration) -> Drain<'_> {
         let shared = self.shared();
-        let now = shared.now();
-        let cancelled = shared.is_cancelled();
-        let before = shared.enter(|state, effects| {
-            state.check_end(now, cancelled, effects);
-            state.drain(now.after(grace), effects)
-        });
+        let ends = shared.now().after(grace);
+        let before = shared.enter_checked(|state, effects| state.drain(ends, effects));
         Drain::new(shared, before)
     }
 
@@ -308,11 +299,8 @@ impl Group {
     pub fn shutdown(&self, grace: Duration) -> Shutdown<'_> {
         let shared = self.shared();
         let now = shared.now();
-        let cancelled = shared.is_cancelled();
-        let before = shared.enter(|state, effects| {
-            state.check_end(now, cancelled, effects);
-            state.shut_down(now, now.after(grace), effects)
-        });
+        let before =
+            shared.enter_checked(|state, effects| state.shut_down(now, now.after(grace), effects));
         Shutdown::new(shared, before)
     }
 
@@ -339,12 +327,8 @@ impl Group {
     /// # }
     /// ```
     pub fn cancel(&self) {
-        let shared = self.shared();
-        let now = shared.now();
-        shared.enter(|state, effects| {
-            state.check_end(now, false, effects);
-            state.stop(StopReason::Cancelled, effects);
-        });
+        self.shared()
+            .enter_checked(|state, effects| state.stop(StopReason::Cancelled, effects));
     }
 
     /// Detaches the group: it keeps running in the background until it has no jobs and no [`Handle`] is left, or its

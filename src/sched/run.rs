@@ -127,14 +127,8 @@ impl RunningJob {
         {
             let _ended = span;
         }
-        // Before the lock: the token has a lock of its own, which is not taken under ours.
-        let (now, cancelled) = (shared.deadline_clock(), shared.is_cancelled());
-        let (left, start) = shared.enter(|state, effects| {
-            // A cancel or a deadline that came before the end of the last job is what ended the group. Once
-            // `finish` has drained the group, no reason is accepted any more.
-            state.check_end(now, cancelled, effects);
-            state.finish(slot, ending, runnable, effects)
-        });
+        let (left, start) =
+            shared.enter_checked(|state, effects| state.finish(slot, ending, runnable, effects));
         // Before part 3: the slot is free, and the destructors below may take their time.
         worker::start(shared, start);
         if !left.is_empty() {

@@ -206,6 +206,20 @@ impl Shared {
         result
     }
 
+    /// Like [`enter`](Shared::enter), for a step in which the group may drain: if the token or the clock has ended the
+    /// group before, that is noted first. A group that has drained accepts no reason any more.
+    pub(super) fn enter_checked<R>(
+        &self,
+        transition: impl FnOnce(&mut State, &mut Effects) -> R,
+    ) -> R {
+        // Before the lock: the token has a lock of its own, which is never taken under the group's.
+        let (now, cancelled) = (self.deadline_clock(), self.is_cancelled());
+        self.enter(|state, effects| {
+            state.check_end(now, cancelled, effects);
+            transition(state, effects)
+        })
+    }
+
     /// Does what transitions have left to be done, when no lock is held.
     pub(super) fn apply(&self, effects: Effects) {
         // The order of the effects:
@@ -309,14 +323,10 @@ impl Shared {
 
     /// Ends the group that [`is_over`](Shared::is_over), and gives back a job that was about to start.
     pub(super) fn give_back(&self, claim: Claim) {
-        let (now, cancelled) = (self.deadline_clock(), self.is_cancelled());
         let mut dropped = None;
-        self.enter(|state, effects| {
-            // First the end, then the job: from the ready queue of a group that has not ended another worker could
-            // claim it, and would have to give it back in turn.
-            state.check_end(now, cancelled, effects);
-            state.give_back(claim, &mut dropped, effects);
-        });
+        // The end is noted before the job goes back to the ready queue. In a group that has not ended, another worker
+        // could claim it there, and would have to give it back in turn.
+        self.enter_checked(|state, effects| state.give_back(claim, &mut dropped, effects));
         self.drop_jobs(dropped);
     }
 
@@ -355,14 +365,9 @@ impl Shared {
         }
     }
 
-    /// The values of `count` jobs have been dropped. If they were the last ones, a cancel that came before is
-    /// still what ended the group.
+    /// The values of `count` jobs have been dropped.
     pub(super) fn dropped(&self, count: usize) {
-        let (now, cancelled) = (self.deadline_clock(), self.is_cancelled());
-        self.enter(|state, effects| {
-            state.check_end(now, cancelled, effects);
-            state.dropped(count, effects);
-        });
+        self.enter_checked(|state, effects| state.dropped(count, effects));
     }
 
     /// Drops what is left in the tables of a group that no caller can ask for it.

@@ -212,18 +212,13 @@ impl Waiter<'_> {
         // A waker may be a user's, and so its clone and its drop are user code: the new one is made before the lock,
         // and the former one is dropped after it.
         let fresh = cx.waker().clone();
-        let now = self.shared.now();
-        let cancelled = self.shared.is_cancelled();
-        let (found, _former) = self.shared.enter(|state, effects| {
-            // A late driver does not delay the answer: what ends the group from outside is looked at here too.
-            state.check_end(now, cancelled, effects);
-            match look(state) {
-                Some(found) => (Poll::Ready(found), Some(fresh)),
-                // One step with the look: an end that comes after it finds this waker.
-                None => {
-                    let former = state.waiters.listen(&mut self.number, fresh);
-                    (Poll::Pending, former)
-                }
+        // Checked, so that a late driver does not delay the answer to a cancel or a deadline.
+        let (found, _former) = self.shared.enter_checked(|state, _| match look(state) {
+            Some(found) => (Poll::Ready(found), Some(fresh)),
+            // One step with the look: an end that comes after it finds this waker.
+            None => {
+                let former = state.waiters.listen(&mut self.number, fresh);
+                (Poll::Pending, former)
             }
         });
         found

@@ -38,6 +38,16 @@ impl Shared {
         result
     }
 
+    pub(super) fn enter_checked<R>(
+        &self,
+        transition: impl FnOnce(&mut State, &mut Effects) -> R,
+    ) -> R {
+        self.enter(|state, effects| {
+            state.check_end(Timestamp::ALWAYS, false, effects);
+            transition(state, effects)
+        })
+    }
+
     pub(super) fn apply(&self, effects: Effects) {
         let driver = match effects.driver {
             Some(WakeDriver::Now(waker)) => Some(waker),
