@@ -24,16 +24,14 @@ pub(crate) struct Run {
     pub(super) scheduled_at: &'static Location<'static>,
 }
 
-/// A job until it starts.
+/// A claimed job until it starts.
 pub(super) enum Work {
     Boxed(Box<dyn Runnable>),
-    Row(Row),
-}
-
-/// A job that is a row of a table, and has no allocation of its own.
-pub(super) struct Row {
-    pub(super) table: Arc<dyn RowTable>,
-    pub(super) key: RowKey,
+    /// A row of a table. It has no allocation of its own.
+    Row {
+        table: Arc<dyn RowTable>,
+        key: RowKey,
+    },
 }
 
 /// The row of a table that a job is.

@@ -19,7 +19,7 @@ use tokio::task::coop;
 use super::awaiting::{AwaitingJob, Places, Resumed};
 use super::local_queue::{Claim, Task};
 use super::run::RunningJob;
-use super::runnable::{Row, Run, Started, Work};
+use super::runnable::{Run, Started, Work};
 use super::shared::Shared;
 use super::state::{ClaimResult, Registration};
 use super::yield_now::yield_now;
@@ -213,7 +213,7 @@ impl Worker {
         } = claim;
         let may_start = match &work {
             Work::Boxed(_) => Ok(true),
-            Work::Row(Row { table, key }) => table.may_start(table, key.row, slot),
+            Work::Row { table, key } => table.may_start(table, key.row, slot),
         };
         // The table has given the job back to the group already, as a blocked one, under its own lock and the
         // group's. So nothing is left to record or to end here.
@@ -243,7 +243,7 @@ impl Worker {
                 shared.catch_as_current(|| {
                     match work {
                         Work::Boxed(runnable) => runnable.start(&run, &mut live),
-                        Work::Row(Row { table, key }) => {
+                        Work::Row { table, key } => {
                             let future = table.start(key.row, slot, run);
                             live = future.map(Started::Future);
                         }

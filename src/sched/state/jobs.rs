@@ -23,7 +23,7 @@ use crate::sched::error::JobPanic;
 use crate::sched::job::{JobId, JobState};
 use crate::sched::local_queue::{Claim, Left, LocalQueue};
 use crate::sched::queue::{Entry, Queue, Sequence};
-use crate::sched::runnable::{Row, RowKey, RowTable, Runnable, Work};
+use crate::sched::runnable::{RowKey, RowTable, Runnable, Work};
 use crate::sched::stats::{JobInfo, Stats};
 
 /// What is left of a job that will not start.
@@ -225,7 +225,7 @@ impl Jobs {
     fn contents_of(&mut self, work: Work) -> Contents {
         match work {
             Work::Boxed(runnable) => Contents::Runnable(runnable),
-            Work::Row(Row { table, key }) => {
+            Work::Row { table, key } => {
                 self.tables.hold(key.table, || table);
                 Contents::Row(Some(key))
             }
@@ -654,7 +654,7 @@ impl Jobs {
                     }
                     Some(Contents::Row(Some(key))) => {
                         let table = self.tables.release(key.table);
-                        claims.push_back(claim(Work::Row(Row { table, key })));
+                        claims.push_back(claim(Work::Row { table, key }));
                     }
                     Some(Contents::Row(None)) | None => {
                         unreachable!("a pending job has not started")
