@@ -271,7 +271,7 @@ impl<K, V, S> KeyedGroup<K, V, S> {
     #[track_caller]
     fn checked<T>(&self, answer: Inserted<T>) -> Inserted<T> {
         let is_rejected = matches!(answer, Inserted::Rejected(_));
-        let closed = || self.group.as_ref().rows().admit();
+        let closed = || self.group.as_ref().row_jobs().admit();
         if is_rejected && matches!(closed(), Err(ScheduleError::Closed(()))) {
             // A destructor's panic must not take the place of the one below.
             panic::discard(answer).unwrap_or_else(panic::forget);

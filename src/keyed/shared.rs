@@ -15,7 +15,7 @@ use super::table::Table;
 use crate::Handle;
 use crate::common::panic::{self, Guarded, Payload};
 use crate::common::time::Timestamp;
-use crate::sched::{Cancels, JobFuture, RowKey, RowTable, Run, TableId};
+use crate::sched::{Cancels, JobFuture, RowJobs, RowKey, RowTable, Run, TableId};
 
 /// What runs when an entry expires. It keeps the duty until its run has ended.
 pub(super) type Handler<K, V, S> =
@@ -105,13 +105,13 @@ impl<K, V, S> Keys<K, V, S> {
     fn take_page(&self, page: u32) -> Option<Vec<(TakenKey<K>, V)>> {
         let first = page.checked_mul(PAGE)?;
         let mut taken = Vec::with_capacity(PAGE as usize);
-        let mut rows = self.group.rows();
+        let mut jobs = self.group.row_jobs();
         let mut guard = self.lock();
         if first >= guard.table.rows_end() {
             return None;
         }
         for (key, value, slot) in (first..first + PAGE).filter_map(|row| guard.table.take(row)) {
-            rows.cancel(slot);
+            jobs.cancel(slot);
             taken.push((key, value));
         }
         Some(taken)
@@ -241,12 +241,12 @@ pub(super) struct Duty<K, V, S> {
 impl<K, V, S> Drop for Duty<K, V, S> {
     fn drop(&mut self) {
         let keys = &self.keys;
-        let mut rows = keys.group.rows();
+        let mut jobs = keys.group.row_jobs();
         let mut guard = keys.lock();
         let run = guard.table.end(self.row);
         let blocked = run.iter().flat_map(|run| &run.blocked);
         for slot in blocked.filter_map(|&row| guard.table.slot(row)) {
-            rows.unblock(slot);
+            jobs.unblock(slot);
         }
         drop(guard);
         drop_key(run);
@@ -263,7 +263,7 @@ where
         let Some(share) = self.exclusive else {
             return Ok(true);
         };
-        let mut rows = self.group.rows();
+        let mut jobs = self.group.row_jobs();
         let mut guard = self.lock();
         let table = &mut guard.table;
         if !table.awaits(row, slot) {
@@ -274,7 +274,7 @@ where
             Ok(Some(run)) => {
                 table.block(run, row);
                 // Under the lock: the run cannot end before this.
-                rows.block(slot, self.row_key(row), me);
+                jobs.block(slot, self.row_key(row), me);
                 Ok(false)
             }
             Ok(None) => {
@@ -349,17 +349,17 @@ where
     fn find<Q, R>(
         self,
         key: &Q,
-        then: impl FnOnce(&mut Table<K, V>, u32, &mut crate::sched::Rows<'_>) -> R,
+        then: impl FnOnce(&mut Table<K, V>, u32, &mut RowJobs<'_>) -> R,
     ) -> Option<R>
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
         let hash = self.hash(key);
-        let mut rows = self.group.rows();
+        let mut jobs = self.group.row_jobs();
         let mut guard = self.keys.lock();
         let row = guard.table.find(hash, |known| known.borrow() == key)?;
-        Some(then(&mut guard.table, row, &mut rows))
+        Some(then(&mut guard.table, row, &mut jobs))
     }
 
     #[track_caller]
@@ -372,15 +372,15 @@ where
     ) -> Inserted<V> {
         let site = Location::caller();
         let hash = self.hash(&key);
-        let mut rows = self.group.rows();
+        let mut jobs = self.group.row_jobs();
         let mut guard = self.keys.lock();
         let table = &mut guard.table;
         let known = table.find(hash, |known| *known == key);
         let former = known.and_then(|row| table.slot(row));
-        let wins = former.is_none_or(|slot| on_duplicate.replaces(|| rows.deadline(slot), at));
+        let wins = former.is_none_or(|slot| on_duplicate.replaces(|| jobs.deadline(slot), at));
         let inserted = if !wins {
             // After the end of the group it is rejected all the same.
-            match rows.admit() {
+            match jobs.admit() {
                 Ok(()) => Inserted::Kept(value),
                 Err(_) => Inserted::Rejected(value),
             }
@@ -388,7 +388,7 @@ where
             let row = known.unwrap_or_else(|| table.next_row());
             let row_key = self.keys.row_key(row);
             match (
-                rows.insert(at, row_key, self.me(), former, site),
+                jobs.insert(at, row_key, self.me(), former, site),
                 table.value(row),
             ) {
                 (None, _) => Inserted::Rejected(value),
@@ -423,7 +423,7 @@ where
     ) -> Result<(), Option<V>> {
         let site = Location::caller();
         let hash = self.hash(&key);
-        let mut rows = self.group.rows();
+        let mut jobs = self.group.row_jobs();
         let mut guard = self.keys.lock();
         let table = &mut guard.table;
         // Under the lock: of two calls at once the value that stays is that of the later instant.
@@ -433,12 +433,12 @@ where
             let row = table.next_row();
             let at = now.after(quiet.min(ceiling));
             // Nothing is made for a group that rejects it, as far as that is known.
-            let made = rows.admit().ok().and_then(|()| apply(None));
+            let made = jobs.admit().ok().and_then(|()| apply(None));
             let (slot, value) = match made {
                 None => (None, None),
                 Some(value) => {
                     let row_key = self.keys.row_key(row);
-                    let slot = rows.insert(at, row_key, self.me(), None, site);
+                    let slot = jobs.insert(at, row_key, self.me(), None, site);
                     (slot, Some(value))
                 }
             };
@@ -457,7 +457,7 @@ where
         };
         let first = table.first(row).unwrap_or(now);
         let at = now.after(quiet).min(first.after(ceiling));
-        let slot = rows.rearm(at, self.keys.row_key(row), self.me(), slot, site);
+        let slot = jobs.rearm(at, self.keys.row_key(row), self.me(), slot, site);
         if let Some(slot) = slot {
             table.set_slot(row, slot);
             table.set_first(row, Some(first));
@@ -521,9 +521,9 @@ where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        let reset = self.find(key, |table, row, rows| {
+        let reset = self.find(key, |table, row, jobs| {
             let slot = table.slot(row);
-            slot.is_some_and(|slot| rows.reset(slot, |_| at))
+            slot.is_some_and(|slot| jobs.reset(slot, |_| at))
         });
         reset == Some(true)
     }
@@ -535,9 +535,9 @@ where
         Q: Eq + Hash + ?Sized,
     {
         let now = self.group.now();
-        let expired = self.find(key, |table, row, rows| {
+        let expired = self.find(key, |table, row, jobs| {
             let slot = table.slot(row);
-            let expires = slot.is_some_and(|slot| rows.reset(slot, |due| due.min(now)));
+            let expires = slot.is_some_and(|slot| jobs.reset(slot, |due| due.min(now)));
             if expires {
                 table.expire(row);
             }
@@ -554,17 +554,17 @@ where
     {
         let hash = self.hash(key);
         // Mostly the group is not needed for it.
-        let mut rows = None;
+        let mut jobs = None;
         let mut guard = self.keys.lock();
         let table = &mut guard.table;
         let (key, value, slot) = table.remove(hash, |known| known.borrow() == key)?;
         // Who takes the group's lock next finds it done. The last one is done now, so that nothing is left behind.
         if table.len() == 0 || !self.keys.cancels.note(slot) {
-            let rows = rows.get_or_insert_with(|| self.group.rows());
-            rows.cancel(slot);
+            let jobs = jobs.get_or_insert_with(|| self.group.row_jobs());
+            jobs.cancel(slot);
         }
         drop(guard);
-        drop(rows);
+        drop(jobs);
         drop_key(key);
         Some(value)
     }
@@ -584,7 +584,7 @@ where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        self.find(key, |table, row, rows| rows.deadline(table.slot(row)?))?
+        self.find(key, |table, row, jobs| jobs.deadline(table.slot(row)?))?
     }
 
     #[track_caller]
@@ -604,10 +604,10 @@ where
         Q: Eq + Hash + ?Sized,
     {
         let hash = self.hash(key);
-        let mut rows = self.group.rows();
+        let mut jobs = self.group.row_jobs();
         let mut guard = self.keys.lock();
         let run = guard.table.find_run(hash, |known| known.borrow() == key);
         let slot = run.and_then(|row| guard.table.slot(row));
-        slot.map(|slot| rows.abort(slot)).is_some()
+        slot.map(|slot| jobs.abort(slot)).is_some()
     }
 }

@@ -21,7 +21,7 @@ use crate::common::time::Timestamp;
 /// The effects of the group's transitions, as to wake the tasks that wait for its end, are applied when this is
 /// dropped, and so are storage and other tables that they leave behind. So it is made before the table's lock is taken,
 /// and dropped after that is free again, also when user code panics.
-pub(crate) struct Rows<'a> {
+pub(crate) struct RowJobs<'a> {
     shared: &'a Arc<Shared>,
     caller: Caller,
     /// Most calls have none, and to look at it once costs less than the drop of each field.
@@ -31,8 +31,8 @@ pub(crate) struct Rows<'a> {
 }
 
 impl Handle {
-    pub(crate) fn rows(&self) -> Rows<'_> {
-        Rows {
+    pub(crate) fn row_jobs(&self) -> RowJobs<'_> {
+        RowJobs {
             shared: self.shared(),
             caller: self.submitter().caller,
             effects: ManuallyDrop::default(),
@@ -83,7 +83,7 @@ impl Handle {
     }
 }
 
-impl Rows<'_> {
+impl RowJobs<'_> {
     fn with<R>(&mut self, transition: impl FnOnce(&mut State, Caller, &mut Effects) -> R) -> R {
         self.insert_with(|state, caller, effects| {
             effects.wake_driver(state.apply_cancels());
@@ -96,7 +96,7 @@ impl Rows<'_> {
         &mut self,
         transition: impl FnOnce(&mut State, Caller, &mut Effects) -> R,
     ) -> R {
-        let Rows {
+        let RowJobs {
             shared,
             caller,
             effects,
@@ -195,7 +195,7 @@ impl Rows<'_> {
     }
 }
 
-impl Drop for Rows<'_> {
+impl Drop for RowJobs<'_> {
     fn drop(&mut self) {
         if !self.effects.is_empty() {
             self.shared.apply(mem::take(&mut *self.effects));
