@@ -2,74 +2,90 @@
 
 use super::key::SharedKey;
 
-/// One key with what is pending for it, or with its run; and the slot of its job in the group.
+/// One key with its entry, or with its run; `slot` is that of its job in the scheduling group.
 ///
-/// The last of what is pending says whether it has expired: it is on its way, is found by its number alone, and its key
-/// is free for another. All fields lie side by side, so that a row is eight bytes more than its key and value.
+/// An entry that has `expired` is about to be handled: it is not found by its key any more, only by the number of its row,
+/// and the key is free for another entry. The fields lie in the variants and not in a struct of their own, so that a row is
+/// only eight bytes larger than its key and value.
 pub(super) enum Row<K, V> {
-    /// The next vacant row of the page.
-    Vacant(u32),
-    Own(K, V, u32, bool),
-    /// The same, while another thread reads the key. It is rare, and must not make each row larger.
-    Shared(Box<SharedKey<K>>, V, u32, bool),
-    /// The run of a key that runs alone.
-    Run(Box<Run<K, V>>, u32),
+    Vacant {
+        /// The next vacant row of the page (an intrusive free list).
+        next: u32,
+    },
+    Own {
+        key: K,
+        value: V,
+        slot: u32,
+        expired: bool,
+    },
+    /// The same, while another thread clones the key without the lock. It is rare, and its box keeps every row small.
+    Shared {
+        key: Box<SharedKey<K>>,
+        value: V,
+        slot: u32,
+        expired: bool,
+    },
+    /// A run in a keyed group that is exclusive.
+    Run { run: Box<KeyRun<K, V>>, slot: u32 },
 }
 
-pub(super) struct Run<K, V> {
+/// The run of a key, beside which no other of the same key may run.
+pub(super) struct KeyRun<K, V> {
     pub(super) key: SharedKey<K>,
-    /// Until the handler has it.
+    /// `None` once the handler has it.
     pub(super) value: Option<V>,
-    /// Rows that wait for the end of this run.
+    /// The rows of entries that expired during this run, and start after it.
     pub(super) blocked: Vec<u32>,
 }
 
 impl<K, V> Row<K, V> {
-    /// The key of something pending or expired.
+    /// The key of an entry, pending or expired.
     pub(super) fn key(&self) -> Option<&K> {
         match self {
-            Row::Own(key, ..) => Some(key),
-            Row::Shared(key, ..) => Some(key.key()),
-            Row::Vacant(_) | Row::Run(..) => None,
+            Row::Own { key, .. } => Some(key),
+            Row::Shared { key, .. } => Some(key.key()),
+            Row::Vacant { .. } | Row::Run { .. } => None,
         }
     }
 
-    /// The key of something pending.
+    /// The key of a pending entry.
     pub(super) fn pending_key(&self) -> Option<&K> {
         match self {
-            Row::Own(_, _, _, true) | Row::Shared(_, _, _, true) => None,
+            Row::Own { expired: true, .. } | Row::Shared { expired: true, .. } => None,
             row => row.key(),
         }
     }
 
-    /// Where the slot of its job is noted.
+    /// The slot of the job of an entry or a run.
     pub(super) fn slot(&mut self) -> Option<&mut u32> {
         match self {
-            Row::Own(_, _, slot, _) | Row::Shared(_, _, slot, _) | Row::Run(_, slot) => Some(slot),
-            Row::Vacant(_) => None,
+            Row::Own { slot, .. } | Row::Shared { slot, .. } | Row::Run { slot, .. } => Some(slot),
+            Row::Vacant { .. } => None,
         }
     }
 
-    /// What is pending or has expired.
+    /// The value of an entry, pending or expired.
     pub(super) fn value(&mut self) -> Option<&mut V> {
         match self {
-            Row::Own(_, value, ..) | Row::Shared(_, value, ..) => Some(value),
-            Row::Vacant(_) | Row::Run(..) => None,
+            Row::Own { value, .. } | Row::Shared { value, .. } => Some(value),
+            Row::Vacant { .. } | Row::Run { .. } => None,
         }
     }
 
-    pub(super) fn run(&mut self) -> Option<&mut Run<K, V>> {
+    pub(super) fn run(&mut self) -> Option<&mut KeyRun<K, V>> {
         match self {
-            Row::Run(run, _) => Some(run),
+            Row::Run { run, .. } => Some(run),
             _ => None,
         }
     }
 
-    /// Lets what is pending expire. False if there is nothing of the kind.
+    /// Marks a pending entry as expired. Returns `false` if there is none.
     pub(super) fn expire(&mut self) -> bool {
         match self {
-            Row::Own(.., expired) | Row::Shared(.., expired) => !std::mem::replace(expired, true),
-            Row::Vacant(_) | Row::Run(..) => false,
+            Row::Own { expired, .. } | Row::Shared { expired, .. } => {
+                !std::mem::replace(expired, true)
+            }
+            Row::Vacant { .. } | Row::Run { .. } => false,
         }
     }
 }
@@ -108,7 +124,9 @@ struct Room<K, V> {
 impl<K, V> Room<K, V> {
     fn new() -> Room<K, V> {
         Room {
-            rows: std::array::from_fn(|row| Row::Vacant(row as u32 + 1)),
+            rows: std::array::from_fn(|row| Row::Vacant {
+                next: row as u32 + 1,
+            }),
             hashes: [0; PAGE as usize],
         }
     }
@@ -151,7 +169,7 @@ impl<K, V> Rows<K, V> {
         let page = &mut self.pages[(number / PAGE) as usize];
         let room = page.room.get_or_insert_with(|| Box::new(Room::new()));
         let at = (number % PAGE) as usize;
-        if let Row::Vacant(next) = std::mem::replace(&mut room.rows[at], row) {
+        if let Row::Vacant { next } = std::mem::replace(&mut room.rows[at], row) {
             page.vacant = next;
         }
         room.hashes[at] = hash;
@@ -189,10 +207,10 @@ impl<K, V> Rows<K, V> {
     pub(super) fn remove(&mut self, number: u32) -> Option<Row<K, V>> {
         let page = self.pages.get_mut((number / PAGE) as usize)?;
         let place = &mut page.room.as_mut()?.rows[(number % PAGE) as usize];
-        if let Row::Vacant(_) = place {
+        if let Row::Vacant { .. } = place {
             return None;
         }
-        let row = std::mem::replace(place, Row::Vacant(page.vacant));
+        let row = std::mem::replace(place, Row::Vacant { next: page.vacant });
         page.vacant = number % PAGE;
         if page.used == PAGE {
             page.below = std::mem::replace(&mut self.roomy, number / PAGE);
@@ -221,7 +239,12 @@ mod tests {
     use super::*;
 
     fn row(slot: u32) -> Row<u64, [u64; 2]> {
-        Row::Own(0, [0; 2], slot, false)
+        Row::Own {
+            key: 0,
+            value: [0; 2],
+            slot,
+            expired: false,
+        }
     }
 
     fn slot_of(rows: &mut Rows<u64, [u64; 2]>, number: u32) -> Option<u32> {

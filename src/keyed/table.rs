@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::index::{Found, Index};
 use super::key::{SharedKey, TakenKey};
-use super::rows::{Row, Rows, Run};
+use super::rows::{KeyRun, Row, Rows};
 use crate::common::time::Timestamp;
 
 /// ```text
@@ -83,7 +83,7 @@ impl<K, V> Table<K, V> {
     /// The row of the run of a key.
     pub(super) fn find_run(&self, hash: u32, mut is: impl FnMut(&K) -> bool) -> Option<u32> {
         self.index.find(hash, |row| match self.rows.get(row) {
-            Some(Row::Run(run, _)) => self.rows.hash(row) == Some(hash) && is(run.key.key()),
+            Some(Row::Run { run, .. }) => self.rows.hash(row) == Some(hash) && is(run.key.key()),
             _ => false,
         })
     }
@@ -126,7 +126,15 @@ impl<K, V> Table<K, V> {
 
     /// Adds the row of a key that has nothing pending.
     pub(super) fn insert(&mut self, hash: u32, key: K, value: V, slot: u32) -> u32 {
-        let row = self.rows.insert(hash, Row::Own(key, value, slot, false));
+        let row = self.rows.insert(
+            hash,
+            Row::Own {
+                key,
+                value,
+                slot,
+                expired: false,
+            },
+        );
         self.index.insert(hash, row, self.rows.hashes());
         self.len += 1;
         row
@@ -189,11 +197,19 @@ impl<K, V> Table<K, V> {
         unlink: impl FnOnce(&mut Index, &Rows<K, V>),
     ) -> Option<(TakenKey<K>, V, u32)> {
         let (key, value, slot, expired) = match self.rows.remove(row)? {
-            Row::Own(key, value, slot, expired) => (TakenKey::Own(key), value, slot, expired),
-            Row::Shared(key, value, slot, expired) => {
-                (TakenKey::Shared(*key), value, slot, expired)
-            }
-            Row::Vacant(_) | Row::Run(..) => return None,
+            Row::Own {
+                key,
+                value,
+                slot,
+                expired,
+            } => (TakenKey::Own(key), value, slot, expired),
+            Row::Shared {
+                key,
+                value,
+                slot,
+                expired,
+            } => (TakenKey::Shared(*key), value, slot, expired),
+            Row::Vacant { .. } | Row::Run { .. } => return None,
         };
         if !expired {
             unlink(&mut self.index, &self.rows);
@@ -211,20 +227,24 @@ impl<K, V> Table<K, V> {
         let (Some(hash), Some(place)) = (self.rows.hash(row), self.rows.get_mut(row)) else {
             return;
         };
-        let (key, value, slot) = match std::mem::replace(place, Row::Vacant(0)) {
-            Row::Own(key, value, slot, _) => (share(key), value, slot),
-            Row::Shared(key, value, slot, _) => (*key, value, slot),
+        let (key, value, slot) = match std::mem::replace(place, Row::Vacant { next: 0 }) {
+            Row::Own {
+                key, value, slot, ..
+            } => (share(key), value, slot),
+            Row::Shared {
+                key, value, slot, ..
+            } => (*key, value, slot),
             other => {
                 *place = other;
                 return;
             }
         };
-        let run = Run {
+        let run = Box::new(KeyRun {
             key,
             value: Some(value),
             blocked: Vec::new(),
-        };
-        *place = Row::Run(Box::new(run), slot);
+        });
+        *place = Row::Run { run, slot };
         self.index.insert(hash, row, self.rows.hashes());
     }
 
@@ -261,10 +281,10 @@ impl<K, V> Table<K, V> {
     }
 
     /// Takes a run out that has ended.
-    pub(super) fn end(&mut self, row: u32) -> Option<Box<Run<K, V>>> {
+    pub(super) fn end(&mut self, row: u32) -> Option<Box<KeyRun<K, V>>> {
         let hash = self.rows.hash(row)?;
         match self.rows.remove(row)? {
-            Row::Run(run, _) => {
+            Row::Run { run, .. } => {
                 self.index.remove(hash, row, self.rows.hashes());
                 Some(run)
             }
@@ -290,17 +310,33 @@ impl<K, V> Table<K, V> {
             let Some(place) = self.rows.get_mut(row) else {
                 continue;
             };
-            *place = match std::mem::replace(place, Row::Vacant(0)) {
-                Row::Own(key, value, slot, false) => {
+            *place = match std::mem::replace(place, Row::Vacant { next: 0 }) {
+                Row::Own {
+                    key,
+                    value,
+                    slot,
+                    expired: false,
+                } => {
                     let key = share(row, key);
                     keys.push(SharedKey::clone(&key));
-                    Row::Shared(Box::new(key), value, slot, false)
+                    Row::Shared {
+                        key: Box::new(key),
+                        value,
+                        slot,
+                        expired: false,
+                    }
                 }
-                Row::Shared(key, value, slot, false) => {
-                    keys.push(SharedKey::clone(&key));
-                    Row::Shared(key, value, slot, false)
+                row => {
+                    if let Row::Shared {
+                        key,
+                        expired: false,
+                        ..
+                    } = &row
+                    {
+                        keys.push(SharedKey::clone(key));
+                    }
+                    row
                 }
-                other => other,
             };
         }
         keys
@@ -315,10 +351,25 @@ impl<K, V> Table<K, V> {
         let Some(place) = self.rows.get_mut(row) else {
             return;
         };
-        *place = match std::mem::replace(place, Row::Vacant(0)) {
-            Row::Shared(key, value, slot, expired) => match restore(*key) {
-                Ok(key) => Row::Own(key, value, slot, expired),
-                Err(key) => Row::Shared(Box::new(key), value, slot, expired),
+        *place = match std::mem::replace(place, Row::Vacant { next: 0 }) {
+            Row::Shared {
+                key,
+                value,
+                slot,
+                expired,
+            } => match restore(*key) {
+                Ok(key) => Row::Own {
+                    key,
+                    value,
+                    slot,
+                    expired,
+                },
+                Err(key) => Row::Shared {
+                    key: Box::new(key),
+                    value,
+                    slot,
+                    expired,
+                },
             },
             other => other,
         };
