@@ -17,9 +17,10 @@ use crate::common::panic::{self, Guarded, Payload};
 use crate::common::time::Timestamp;
 use crate::sched::{Cancels, JobFuture, RowJobs, RowKey, RowTable, Run, TableId};
 
-/// What runs when an entry expires. It keeps the duty until its run has ended.
+/// Makes the future of the run of an entry that has expired. The future holds the guard, if there is one, and drops it after
+/// everything else.
 pub(super) type Handler<K, V, S> =
-    Box<dyn Fn(KeyedContext<K, V, S>, K, V, Option<Duty<K, V, S>>) -> JobFuture + Send + Sync>;
+    Box<dyn Fn(KeyedContext<K, V, S>, K, V, Option<RunGuard<K, V, S>>) -> JobFuture + Send + Sync>;
 
 /// How keys come to be held by their runs, if no two runs of one may overlap.
 pub(super) type Exclusive<K> = Option<fn(K) -> SharedKey<K>>;
@@ -67,9 +68,9 @@ impl<K, V> Drop for Guard<'_, K, V> {
 /// Rows that a walk over all of them looks at before it lets go of the lock.
 const PAGE: u32 = 512;
 
-/// A key whose destructor panics harms no call.
-fn drop_key<K>(key: K) {
-    panic::discard(key).unwrap_or_else(panic::forget);
+/// Drops a user's value. A panic of its destructor ends here.
+pub(super) fn drop_quietly<T>(value: T) {
+    panic::discard(value).unwrap_or_else(panic::forget);
 }
 
 impl<K, V, S> Keys<K, V, S> {
@@ -136,8 +137,8 @@ impl<K, V, S> Keys<K, V, S> {
                 break;
             };
             for (key, value) in page {
-                drop_key(key);
-                drop_key(value);
+                drop_quietly(key);
+                drop_quietly(value);
             }
         }
     }
@@ -232,13 +233,14 @@ where
     }
 }
 
-/// A run of a key that runs alone. When this is dropped, after all that the run held, the next one may begin.
-pub(super) struct Duty<K, V, S> {
+/// Held by the run of a key in a keyed group that is exclusive. Its drop, which comes after that of everything else in the
+/// run, lets the next run of the key begin.
+pub(super) struct RunGuard<K, V, S> {
     keys: Arc<Keys<K, V, S>>,
     row: u32,
 }
 
-impl<K, V, S> Drop for Duty<K, V, S> {
+impl<K, V, S> Drop for RunGuard<K, V, S> {
     fn drop(&mut self) {
         let keys = &self.keys;
         let mut jobs = keys.group.row_jobs();
@@ -249,7 +251,7 @@ impl<K, V, S> Drop for Duty<K, V, S> {
             jobs.unblock(slot);
         }
         drop(guard);
-        drop_key(run);
+        drop_quietly(run);
     }
 }
 
@@ -285,7 +287,7 @@ where
             Err(payload) => {
                 let taken = table.take(row);
                 drop(guard);
-                drop_key(taken);
+                drop_quietly(taken);
                 Err(payload)
             }
         }
@@ -294,12 +296,12 @@ where
     fn start(self: Arc<Self>, row: u32, slot: u32, run: Run) -> Option<JobFuture> {
         // None if it was removed or replaced just as it was about to start.
         let (key, value, is_run) = self.lock().table.start(row, slot)?;
-        let duty = is_run.then(|| Duty {
+        let run_guard = is_run.then(|| RunGuard {
             keys: Arc::clone(&self),
             row,
         });
         let context = KeyedContext::new(Arc::clone(&self), run);
-        Some((self.handler)(context, key.into_key(), value, duty))
+        Some((self.handler)(context, key.into_key(), value, run_guard))
     }
 
     fn clear(&self) {
@@ -405,7 +407,7 @@ where
             }
         };
         drop(guard);
-        drop_key(key);
+        drop_quietly(key);
         inserted
     }
 
@@ -450,7 +452,7 @@ where
                 }
                 (_, value) => {
                     drop(guard);
-                    drop_key(key);
+                    drop_quietly(key);
                     Err(value)
                 }
             };
@@ -464,7 +466,7 @@ where
             apply(table.value(row));
         }
         drop(guard);
-        drop_key(key);
+        drop_quietly(key);
         slot.map(drop).ok_or(None)
     }
 
@@ -512,7 +514,7 @@ where
             }
             None => make.take().map(|make| make()),
         });
-        debounced.map_err(drop_key).is_ok()
+        debounced.map_err(drop_quietly).is_ok()
     }
 
     #[track_caller]
@@ -565,7 +567,7 @@ where
         }
         drop(guard);
         drop(jobs);
-        drop_key(key);
+        drop_quietly(key);
         Some(value)
     }
 
