@@ -274,7 +274,8 @@ impl<K, V, S> KeyedGroup<K, V, S> {
         if is_rejected && matches!(closed(), Err(ScheduleError::Closed(()))) {
             // A destructor's panic must not take the place of the one below.
             drop_quietly(answer);
-            // The group's own method panics, at the caller's line and with the name of the method that closed the group.
+            // The group's own method panics, at the caller's line and with the name of the method that closed the
+            // group.
             self.group.delay(Duration::ZERO, ready(()));
             unreachable!("a closed group says that it is");
         }

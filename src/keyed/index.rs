@@ -1,14 +1,15 @@
 //! Row numbers by hash.
 
-/// A hash table of row numbers that keeps some bits of the hash beside each. So it touches one line of memory for nearly
-/// every look-up, twelve rows lie in a line, and no user code is called. To be built anew it asks for the whole hashes.
+/// A hash table of row numbers that keeps some bits of the hash beside each. So it touches one line of memory for
+/// nearly every look-up, twelve rows lie in a line, and no user code is called. To be built anew it asks for the whole
+/// hashes.
 ///
-/// A look-up compares all places of a bucket in a few instructions before it decides anything: which of them it is cannot
-/// be foreseen, and a processor that guesses wrong waits for memory before it goes on. What a full bucket has no place
-/// for lies in the next one that has, and each that was passed over counts it.
+/// A look-up compares all places of a bucket in a few instructions before it decides anything: which of them it is
+/// cannot be foreseen, and a processor that guesses wrong waits for memory before it goes on. What a full bucket has no
+/// place for lies in the next one that has, and each that was passed over counts it.
 ///
-/// Which of the rows that are found belongs to a key its caller has to see: one in a hundred has another hash, and a few
-/// may be vacant by now.
+/// Which of the rows that are found belongs to a key its caller has to see: one in a hundred has another hash, and a
+/// few may be vacant by now.
 #[derive(Default)]
 pub(super) struct Index {
     /// The bucket for a hash is where that lies between 0 and 2³², so any number of them will do.
@@ -30,8 +31,8 @@ pub(super) struct Found {
 #[derive(Clone, Copy, Default)]
 #[repr(align(64))]
 struct Bucket {
-    /// A byte for each place: some bits of its hash, or 0. The upper half of the second word is how many rows passed over
-    /// the bucket.
+    /// A byte for each place: some bits of its hash, or 0. The upper half of the second word is how many rows passed
+    /// over the bucket.
     tags: [u64; 2],
     rows: [u32; PLACES],
 }
@@ -275,8 +276,8 @@ mod tests {
         rows
     }
 
-    /// Hashes at both ends and close together, so that searches run over the end and over each other. A row has one hash at
-    /// a time.
+    /// Hashes at both ends and close together, so that searches run over the end and over each other. A row has one
+    /// hash at a time.
     #[test]
     fn random_histories_agree_with_a_map() {
         let hashes = [0, 1, 2, u32::MAX, u32::MAX - 1, 1 << 31];

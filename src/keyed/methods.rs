@@ -396,8 +396,8 @@ macro_rules! keyed_methods {
 
             /// Returns the keys of the pending entries, in no particular order.
             ///
-            /// The lock is held for 512 of them at a time, so they are not of one moment. The keys are cloned when it is
-            /// free.
+            /// The lock is held for 512 of them at a time, so they are not of one moment. The keys are cloned when it
+            /// is free.
             ///
             /// # Examples
             ///

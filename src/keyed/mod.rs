@@ -1,10 +1,10 @@
-//! Values under keys, each with a deadline: at most one pending entry per key, to be replaced, moved, kept or removed by
-//! key.
+//! Values under keys, each with a deadline: at most one pending entry per key, to be replaced, moved, kept or removed
+//! by key.
 //!
 //! What session and cache expiry, request timeouts, debouncing, batching and watchdogs are made of. A [`KeyedGroup`]
-//! owns a [`Group`](crate::Group), or works in one that is there already as a [`KeyedHandle`]; each pending entry is one
-//! job of that group. One handler runs for each entry that expires, with its key and its value. In a `KeyedGroup<K>`
-//! the values are jobs, which run themselves.
+//! owns a [`Group`](crate::Group), or works in one that is there already as a [`KeyedHandle`]; each pending entry is
+//! one job of that group. One handler runs for each entry that expires, with its key and its value. In a
+//! `KeyedGroup<K>` the values are jobs, which run themselves.
 //!
 //! ```
 //! use std::time::Duration;
@@ -45,21 +45,21 @@
 //! # What an entry costs
 //!
 //! A pending entry costs its key and value and about 13 bytes in the table, about 46 in the group, and 7 to 11 in the
-//! index of the keys, and has no allocation of its own. A value that is a job is one allocation, of the size of the job. An
-//! entry that is debounced costs about 40 bytes more, for when it was debounced first.
+//! index of the keys, and has no allocation of its own. A value that is a job is one allocation, of the size of the
+//! job. An entry that is debounced costs about 40 bytes more, for when it was debounced first.
 //!
-//! Each method but [`keys`](KeyedGroup::keys) and [`drain_values`](KeyedGroup::drain_values) costs the same however many
-//! entries there are: a hash, a look-up, and one step in the group; a removal leaves that step to the next calls, of which
-//! an insert takes over what the group has for the removed entry. The storage grows and shrinks by about a factor of two,
-//! and the index is built anew then. A run costs the allocation of the handler's future.
+//! Each method but [`keys`](KeyedGroup::keys) and [`drain_values`](KeyedGroup::drain_values) costs the same however
+//! many entries there are: a hash, a look-up, and one step in the group; a removal leaves that step to the next calls,
+//! of which an insert takes over what the group has for the removed entry. The storage grows and shrinks by about a
+//! factor of two, and the index is built anew then. A run costs the allocation of the handler's future.
 //!
 //! # Keys and locks
 //!
 //! A key is hashed once per call. `Hash`, `Clone` and `Drop` of keys and values, and the handler, run under no lock and
 //! may call back. `Eq` of keys, and the closures of [`with`](KeyedGroup::with) and
 //! [`debounce_with`](KeyedGroup::debounce_with), run under the lock of the keyed group: they must not call it, which is
-//! a panic that says so. A panic of any of them goes to the caller and leaves the entries whole. The hasher is the third
-//! of the types; the default withstands keys that are chosen by an attacker.
+//! a panic that says so. A panic of any of them goes to the caller and leaves the entries whole. The hasher is the
+//! third of the types; the default withstands keys that are chosen by an attacker.
 
 // Modules:
 //

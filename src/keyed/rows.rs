@@ -4,9 +4,9 @@ use super::key::SharedKey;
 
 /// One key with its entry, or with its run; `slot` is that of its job in the scheduling group.
 ///
-/// An entry that has `expired` is about to be handled: it is not found by its key any more, only by the number of its row,
-/// and the key is free for another entry. The fields lie in the variants and not in a struct of their own, so that a row is
-/// only eight bytes larger than its key and value.
+/// An entry that has `expired` is about to be handled: it is not found by its key any more, only by the number of its
+/// row, and the key is free for another entry. The fields lie in the variants and not in a struct of their own, so that
+/// a row is only eight bytes larger than its key and value.
 pub(super) enum Row<K, V> {
     Vacant {
         /// The next vacant row of the page (an intrusive free list).

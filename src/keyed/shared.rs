@@ -17,8 +17,8 @@ use crate::common::panic::{self, Guarded, Payload};
 use crate::common::time::Timestamp;
 use crate::sched::{Cancels, JobFuture, RowJobs, RowKey, RowTable, Run, TableId};
 
-/// Makes the future of the run of an entry that has expired. The future holds the guard, if there is one, and drops it after
-/// everything else.
+/// Makes the future of the run of an entry that has expired. The future holds the guard, if there is one, and drops it
+/// after everything else.
 pub(super) type Handler<K, V, S> =
     Box<dyn Fn(KeyedContext<K, V, S>, K, V, Option<RunGuard<K, V, S>>) -> JobFuture + Send + Sync>;
 
@@ -31,8 +31,8 @@ pub(super) type Exclusive<K> = Option<fn(K) -> SharedKey<K>>;
 /// closures of `with` and `debounce_with` run under it, and none of that after the table was half changed: so a lock
 /// that their panic has poisoned guards a whole table. Keys and values are dropped, keys cloned, and wakers woken
 /// when it is free.
-// Two workers that start entries write the counts of an `Arc` before it and the lock in it, and read the rest: each lies
-// in lines of memory of its own.
+// Two workers that start entries write the counts of an `Arc` before it and the lock in it, and read the rest: each
+// lies in lines of memory of its own.
 #[repr(align(64))]
 pub(super) struct Keys<K, V, S> {
     id: TableId,
@@ -233,8 +233,8 @@ where
     }
 }
 
-/// Held by the run of a key in a keyed group that is exclusive. Its drop, which comes after that of everything else in the
-/// run, lets the next run of the key begin.
+/// Held by the run of a key in a keyed group that is exclusive. Its drop, which comes after that of everything else in
+/// the run, lets the next run of the key begin.
 pub(super) struct RunGuard<K, V, S> {
     keys: Arc<Keys<K, V, S>>,
     row: u32,
@@ -434,16 +434,12 @@ where
         let Some((row, slot)) = known.and_then(|row| Some((row, table.slot(row)?))) else {
             let row = table.next_row();
             let at = now.after(quiet.min(ceiling));
-            // Nothing is made for a group that rejects it, as far as that is known.
-            let made = jobs.admit().ok().and_then(|()| apply(None));
-            let (slot, value) = match made {
-                None => (None, None),
-                Some(value) => {
-                    let row_key = self.keys.row_key(row);
-                    let slot = jobs.insert(at, row_key, self.me(), None, site);
-                    (slot, Some(value))
-                }
-            };
+            // Asked before `apply`, so that no value is made in vain for a group that is known to reject it.
+            let value = jobs.admit().ok().and_then(|()| apply(None));
+            let slot = value.as_ref().and_then(|_| {
+                let row_key = self.keys.row_key(row);
+                jobs.insert(at, row_key, self.me(), None, site)
+            });
             return match (slot, value) {
                 (Some(slot), Some(value)) => {
                     table.insert(hash, key, value, slot);

@@ -248,8 +248,8 @@ impl<K, V> Table<K, V> {
         self.index.insert(hash, row, self.rows.hashes());
     }
 
-    /// Takes the key and the value of what starts in a row, if `slot` is its job. Returns also whether it is a run, which
-    /// stays there.
+    /// Takes the key and the value of what starts in a row, if `slot` is its job. Returns also whether it is a run,
+    /// which stays there.
     pub(super) fn start(&mut self, row: u32, slot: u32) -> Option<(TakenKey<K>, V, bool)> {
         let place = self.rows.get_mut(row)?;
         if place.slot().copied() != Some(slot) {

@@ -6,11 +6,11 @@ use super::rt::AtomicU32;
 
 /// Slots of cancelled jobs, until the group's lock is taken the next time.
 ///
-/// To free a slot alone costs the lock, and a wait for a line of memory that was not touched for long. So a table
-/// that removes a row notes the slot here, and the wait for some of them is one. Who takes the group's lock
-/// frees what is noted before anything else: so no caller ever sees that it was not done at once. Only an insert leaves a
-/// few, as it neither looks at other slots nor changes them, and takes over one of them: the slot is neither freed nor
-/// taken anew, and the driver learns nothing of it.
+/// To free a slot alone costs the lock, and a wait for a line of memory that was not touched for long. So a table that
+/// removes a row notes the slot here, and the wait for some of them is one. Who takes the group's lock frees what is
+/// noted before anything else: so no caller ever sees that it was not done at once. Only an insert leaves a few, as it
+/// neither looks at other slots nor changes them, and takes over one of them: the slot is neither freed nor taken anew,
+/// and the driver learns nothing of it.
 ///
 /// ```text
 ///            a table              under the group's lock

@@ -164,8 +164,8 @@ impl Driver {
         }
     }
 
-    /// Releases a batch of what has fallen due before `earliest`, while more is on its way into the heap. Those who push
-    /// without a pause can bring in more than the driver takes in by the next deadline.
+    /// Releases a batch of what has fallen due before `earliest`, while more is on its way into the heap. Those who
+    /// push without a pause can bring in more than the driver takes in by the next deadline.
     fn release_before(&mut self, earliest: Timestamp) {
         let (now, tick) = (self.shared.now(), Duration::from_nanos(1));
         let due = now.min(earliest.before(tick));
@@ -320,8 +320,8 @@ fn cascade_near(shared: &Shared, queue: &mut Queue, now: Timestamp, most: usize)
     false
 }
 
-/// No timer outlives the driver. If the runtime was shut down before the group had drained, nothing more will run, and no
-/// task may be left waiting for it.
+/// No timer outlives the driver. If the runtime was shut down before the group had drained, nothing more will run, and
+/// no task may be left waiting for it.
 impl Drop for Driver {
     fn drop(&mut self) {
         self.shared.timer().take();
@@ -437,8 +437,8 @@ mod tests {
         assert!(shared.timer().is_none());
     }
 
-    /// A driver that has begun to take in many far entries, of which the last is due `last` from now. One that was there
-    /// before falls due two milliseconds later, in the middle.
+    /// A driver that has begun to take in many far entries, of which the last is due `last` from now. One that was
+    /// there before falls due two milliseconds later, in the middle.
     async fn in_the_middle_of_arrivals(last: Duration) -> Stepped {
         let mut driver = Stepped::new();
         driver.submit(Duration::from_millis(2));

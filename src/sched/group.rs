@@ -188,10 +188,10 @@ impl Group {
     ///
     /// # Errors
     ///
-    /// [`Cancelled`](crate::WaitError::Cancelled) or [`DeadlineExceeded`](crate::WaitError::DeadlineExceeded), the first
-    /// of the two, at once and also if a job has panicked. Else [`Panicked`](crate::WaitError::Panicked) with the first
-    /// panic in time, once all other jobs have ended too. What ends the group while it is open counts, also if no job
-    /// is left; what comes once it is closed and every job has ended changes nothing.
+    /// [`Cancelled`](crate::WaitError::Cancelled) or [`DeadlineExceeded`](crate::WaitError::DeadlineExceeded), the
+    /// first of the two, at once and also if a job has panicked. Else [`Panicked`](crate::WaitError::Panicked) with the
+    /// first panic in time, once all other jobs have ended too. What ends the group while it is open counts, also if no
+    /// job is left; what comes once it is closed and every job has ended changes nothing.
     ///
     /// # Examples
     ///
@@ -550,8 +550,8 @@ mod tests {
         group.shared().entered.swap(0, Relaxed)
     }
 
-    /// One for the job, two for the driver's turn, and two claims of the worker, the second of which records the end. The
-    /// job sets the timer by itself, and its handle is counted down by the driver.
+    /// One for the job, two for the driver's turn, and two claims of the worker, the second of which records the end.
+    /// The job sets the timer by itself, and its handle is counted down by the driver.
     #[tokio::test(start_paused = true)]
     async fn a_lone_firing_takes_the_lock_five_times() {
         let group = Group::new();

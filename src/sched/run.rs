@@ -15,8 +15,8 @@ use crate::common::trace::Span;
 
 /// One run of one job, from its first poll to its end. Its owner must call [`end`](RunningJob::end).
 pub(super) struct RunningJob {
-    // The number alone identifies the job: a slot is freed only after its job has ended, which is what `end` records. So no
-    // sequence is compared here.
+    // The number alone identifies the job: a slot is freed only after its job has ended, which is what `end` records.
+    // So no sequence is compared here.
     pub(super) slot: u32,
     pub(super) id: JobId,
     pub(super) scheduled_at: &'static Location<'static>,

@@ -45,8 +45,9 @@ pub struct Stats {
     /// A lower bound of the earliest deadline of a pending job: a job that was moved, cancelled or started
     /// since may still be counted. `None` if nothing is pending.
     pub next_deadline: Option<Instant>,
-    /// How late the latest start of a job has been until now. While jobs are short the clock is read for each
-    /// eighth of them, and for the last of each batch; [`JobContext::lateness`](crate::JobContext::lateness) is exact for its run.
+    /// How late the latest start of a job has been until now. While jobs are short the clock is read for each eighth of
+    /// them, and for the last of each batch; [`JobContext::lateness`](crate::JobContext::lateness) is exact for its
+    /// run.
     pub max_lateness: Duration,
     /// How often the driver has woken. A job that is due later than the one the driver sleeps
     /// for does not wake it.

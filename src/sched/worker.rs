@@ -1,9 +1,9 @@
 //! Workers: tasks that start due jobs in release order, and poll again those that were woken.
 //!
-//! A worker claims a few jobs in one step of the group's lock and works them off without it. A job that
-//! is ready at its first poll costs no task, no allocation and no lock of its own: it is recorded with the
-//! next claim. One that has to await stays at its [place](super::awaiting::AwaitingJob) until it is woken, and the worker is
-//! at its next job already.
+//! A worker claims a few jobs in one step of the group's lock and works them off without it. A job that is ready at its
+//! first poll costs no task, no allocation and no lock of its own: it is recorded with the next claim. One that has to
+//! await stays at its [place](super::awaiting::AwaitingJob) until it is woken, and the worker is at its next job
+//! already.
 //!
 //! The start check is made for each job: what ends the group takes the claims out of all local queues,
 //! under the group's lock, in the step that makes the end visible; a token or a clock, which end the group
@@ -30,8 +30,8 @@ use crate::common::trace::Span;
 /// A worker polls this many jobs before other tasks of its thread get a turn.
 const JOBS_A_TURN: usize = 128;
 
-/// A job that has to await takes as much of a turn as this many that are ready, since it stays in memory: one that yields
-/// is woken by tokio only when its thread has had some dozens of turns, or has nothing else to do.
+/// A job that has to await takes as much of a turn as this many that are ready, since it stays in memory: one that
+/// yields is woken by tokio only when its thread has had some dozens of turns, or has nothing else to do.
 const OF_PENDING: usize = 8;
 
 /// Starts workers; they have been counted already.
@@ -55,8 +55,8 @@ pub(super) fn start(shared: &Arc<Shared>, count: usize) {
 /// The clock of a worker, for `max_lateness` alone: to read it for each job would cost as much as all the
 /// rest of a short one.
 ///
-/// It is read at the first job and the last of what is claimed. In between it is read at each eighth, and at each single one
-/// as long as jobs take longer than a few microseconds.
+/// It is read at the first job and the last of what is claimed. In between it is read at each eighth, and at each
+/// single one as long as jobs take longer than a few microseconds.
 struct CachedClock {
     now: Timestamp,
     /// It was read for the last job.

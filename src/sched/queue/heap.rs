@@ -232,11 +232,12 @@ impl Queue {
         Some(part)
     }
 
-    /// Returns the tick up to which everything moves in: it is near, or not later than the first of something large that is.
+    /// Returns the tick up to which everything moves in: it is near, or not later than the first of something large
+    /// that is.
     fn prefetch_until(&self, now: Timestamp) -> Tick {
         let large = self.wheel.large().filter_map(|large| {
-            // Not just up to the bucket's start: so those of its first tick, which may be nearly all of them, move in at
-            // once instead of through a bucket of a lower level.
+            // Not just up to the bucket's start: so those of its first tick, which may be nearly all of them, move in
+            // at once instead of through a bucket of a lower level.
             let first = tick(large.earliest);
             (first <= tick(now.after(ahead(large.len)))).then_some(first)
         });

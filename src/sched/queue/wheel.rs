@@ -186,8 +186,8 @@ impl Wheel {
         })
     }
 
-    /// Takes the first bucket out, with its last tick, if it starts by then. The wheel advances to the bucket's earliest
-    /// deadline, or to `until` if that comes first; what is due later is for the caller to push again.
+    /// Takes the first bucket out, with its last tick, if it starts by then. The wheel advances to the bucket's
+    /// earliest deadline, or to `until` if that comes first; what is due later is for the caller to push again.
     pub(super) fn take(&mut self, until: Tick) -> Option<(Bucket, Tick)> {
         let (level, index) = self.first()?;
         let start = self.start((level, index));

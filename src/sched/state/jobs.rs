@@ -277,8 +277,8 @@ impl Jobs {
         }
     }
 
-    // What is to be dropped goes where its caller keeps it, instead of being returned and moved through each layer: to move
-    // what has just been written can cost more than all the rest of a cancel (store forwarding).
+    // What is to be dropped goes where its caller keeps it, instead of being returned and moved through each layer: to
+    // move what has just been written can cost more than all the rest of a cancel (store forwarding).
 
     /// Cancels a job. Returns whether that prevents its next run; what it held, if it had not started, is in `dropped`.
     pub(super) fn cancel(
@@ -433,8 +433,8 @@ impl Jobs {
         self.insert_contents(at, contents, JobKind::Once, scheduled_at)
     }
 
-    /// The same, in the slot of another one that is cancelled by this. False if that has started, or is due later: what the
-    /// driver has for it would come too late.
+    /// The same, in the slot of another one that is cancelled by this. False if that has started, or is due later: what
+    /// the driver has for it would come too late.
     pub(super) fn take_over(
         &mut self,
         slot: u32,
@@ -557,10 +557,10 @@ impl Jobs {
 
     /// Releases the due jobs of a batch that the driver took from the front of its heap, in order.
     ///
-    /// An entry whose job was moved later goes back, unless its new place falls within the batch:
-    /// everything left in the heap comes after the batch's last, so the batch can be put in
-    /// order by itself. So it is with the entry of a slot that another job has taken over. That goes back in any case if
-    /// it came since the inbox was emptied, in which one may be that came before it.
+    /// An entry whose job was moved later goes back, unless its new place falls within the batch: everything left in
+    /// the heap comes after the batch's last, so the batch can be put in order by itself. So it is with the entry of a
+    /// slot that another job has taken over. That goes back in any case if it came since the inbox was emptied, in
+    /// which one may be that came before it.
     pub(super) fn release(&mut self, batch: &mut Vec<Entry>, queue: &mut Queue) {
         let Some(&last) = batch.last() else {
             return;
@@ -568,8 +568,8 @@ impl Jobs {
         let seen = self.seen;
         self.slab.touch(batch.iter().map(|entry| entry.slot));
         let first_moved = batch.iter().position(|entry| {
-            // Cancelled, moved or ended since: the entry is dead, and this is where it is dropped. So is the second of two
-            // that say the same: a bucket knows only slots, and a slot is used again.
+            // Cancelled, moved or ended since: the entry is dead, and this is where it is dropped. So is the second of
+            // two that say the same: a bucket knows only slots, and a slot is used again.
             let slot = self.slab.waiting_mut(entry);
             slot.is_some_and(|slot| {
                 let moved = !slot.comes_at(entry) || slot.sequence.job() > seen;
@@ -635,8 +635,8 @@ impl Jobs {
                 let slot = slab.get_mut(entry.slot);
                 let (contents, call_site) = (slot.take_contents(Stage::Claimed), slot.call_site);
                 let scheduled_at = self.call_sites.site(call_site);
-                // Each kind is pushed by itself: as one value it would be built first and moved then, and to move what has
-                // just been written is slow.
+                // Each kind is pushed by itself: as one value it would be built first and moved then, and to move what
+                // has just been written is slow.
                 let claim = |work| Claim {
                     slot: entry.slot,
                     id: JobId(entry.sequence.job()),

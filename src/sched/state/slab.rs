@@ -165,8 +165,8 @@ impl Slot {
         }
     }
 
-    /// The slot of the row of a table that waits for its time is another's from here on, who is due later or at the same
-    /// time. Returns the table of the former, or `None` if it is no such slot.
+    /// The slot of the row of a table that waits for its time is another's from here on, who is due later or at the
+    /// same time. Returns the table of the former, or `None` if it is no such slot.
     pub(super) fn take_over(
         &mut self,
         key: RowKey,
@@ -594,8 +594,8 @@ impl Slab {
         page.slots.get_mut(index as usize)
     }
 
-    /// Looks at slots that are wanted next and lie far from each other: a processor waits for the lines of memory of all
-    /// of them at the same time.
+    /// Looks at slots that are wanted next and lie far from each other: a processor waits for the lines of memory of
+    /// all of them at the same time.
     pub(super) fn touch(&self, slots: impl Iterator<Item = u32>) {
         // A slot may lie in two lines, so that both ends of it are looked at. The compiler cannot know why.
         let slots = slots.filter_map(|index| self.find(index));

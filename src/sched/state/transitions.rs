@@ -639,17 +639,13 @@ impl State {
         if self.lifecycle.must_expedite() && self.jobs.take_to_expedite() {
             return Turn::Expedite;
         }
+        self.jobs.set_seen();
         Turn::Work {
             earliest: self.inbox.earliest(),
-            arrived: self.drain_inbox(empty),
+            arrived: self.inbox.drain(empty),
             due: now,
             dead: self.has_too_many_dead(),
         }
-    }
-
-    fn drain_inbox(&mut self, empty: Vec<Entry>) -> Vec<Entry> {
-        self.jobs.set_seen();
-        self.inbox.drain(empty)
     }
 
     /// Takes the runnables of one chunk's pending jobs that are due at `from` or later, and wakes its running ones

@@ -296,8 +296,8 @@ impl Workers {
 
     /// A worker claims. Returns whether it first takes from another one.
     ///
-    /// As long as one worker finds enough to do, nothing shows that another is stuck. What that one has claimed does not
-    /// wait for it.
+    /// As long as one worker finds enough to do, nothing shows that another is stuck. What that one has claimed does
+    /// not wait for it.
     pub(super) fn is_to_help(&mut self) -> bool {
         self.claims = self.claims.wrapping_add(1);
         self.claims % CLAIMS_A_THEFT == 0
