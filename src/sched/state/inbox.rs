@@ -45,7 +45,7 @@ pub(in crate::sched) struct Inbox {
 enum DriverState {
     /// The driver is in a turn, and looks at the inbox before it parks.
     Running,
-    /// The driver sleeps. It stays in this state until its next turn begins, also if its timer or the token wakes it.
+    /// The driver sleeps. If its timer or the token wakes it, it stays in this state until its turn begins.
     Parked {
         /// What its timer is set to.
         until: Timestamp,
