@@ -175,7 +175,7 @@ impl RowJobs<'_> {
             })
     }
 
-    /// Returns the deadline of the job of a row, if the job has not ended.
+    /// Returns the deadline of the job of a row, if the job is pending or just being started.
     pub(crate) fn deadline(&mut self, slot: u32) -> Option<Timestamp> {
         self.with(|state, _, _| state.jobs.row_deadline(slot))
     }
