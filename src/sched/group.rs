@@ -418,8 +418,8 @@ impl Default for Group {
 impl Drop for Group {
     fn drop(&mut self) {
         let shared = self.shared();
-        // Before the step below, which cancels the token itself.
-        // For a cancelled group that has not dropped its jobs yet there is no warning: that is as expected.
+        // Read before the step below, which cancels the token. A group that was cancelled before may well have pending
+        // jobs when it is dropped, and there is no warning for that.
         let expected = shared.token.is_cancelled();
         let (held, panic) = shared.enter(|state, effects| {
             let held = if self.detached {
@@ -430,8 +430,9 @@ impl Drop for Group {
             };
             (held, state.jobs.discard_first_panic())
         });
-        // The first panic is taken out in the same step as the end: later ones are not kept. It is dropped after the
-        // lock. Its payload may hold a handle of this group, and kept it would keep `Shared` alive for ever.
+        // The first panic was taken out in the same step, so that no later one is kept either. Its payload may hold a
+        // handle of this group, and would keep `Shared` alive for ever. It is a user's value, so it is dropped after
+        // the lock.
         drop(panic);
         if !self.detached {
             shared.clear_tables();

@@ -58,12 +58,13 @@ use crate::common::time::Timestamp;
 pub struct Handle {
     shared: Arc<Shared>,
     caller: Caller,
-    /// A detached group keeps running for it. Fixed: what is lent is never counted, what is handed out always is.
+    /// A detached group keeps running for this handle. It never changes: a handle that is lent is not counted, and one
+    /// that is returned is.
     counted: bool,
 }
 
 impl Handle {
-    /// Creates a handle that is handed out.
+    /// Creates a handle that is counted.
     pub(super) fn new(shared: Arc<Shared>, caller: Caller) -> Handle {
         shared.with(|state| state.lifecycle.handle_created());
         Handle {
@@ -73,7 +74,7 @@ impl Handle {
         }
     }
 
-    /// Creates the handle of a `Group` or a `JobContext`, which only lend it.
+    /// Creates a handle that is not counted: that of a `Group` or a `JobContext`, which lend it by `AsRef`.
     pub(super) fn lent(shared: Arc<Shared>, caller: Caller) -> Handle {
         Handle {
             shared,
@@ -239,8 +240,8 @@ pub struct JobHandle {
 
 #[derive(Clone, Copy)]
 enum Admission {
-    // The number needs no sequence beside it: the slot counts this handle, and is not used again before the count
-    // is zero. Each clone and drop changes the count, under the lock.
+    // The number alone identifies the job, without a sequence: the slot counts its handles, and is not given to another
+    // job before the count is zero. Each clone and each drop changes the count, under the lock.
     Slot(u32),
     /// The job was not accepted.
     Rejected {
@@ -288,8 +289,8 @@ impl JobHandle {
             return false;
         };
         let shared = &self.shared;
-        // What the job held is dropped here, after the lock and before this returns. Until then it counts as
-        // `dropping`, so the group does not drain while its destructor runs.
+        // The job is dropped here, after the lock and before this returns. Until then it counts as `dropping`, so the
+        // group does not drain while its destructor runs.
         let mut unstarted = None;
         let prevented = shared.enter(|state, effects| state.cancel(slot, &mut unstarted, effects));
         shared.drop_jobs(unstarted);
@@ -353,7 +354,7 @@ impl JobHandle {
         };
         let shared = &self.shared;
         let at = at(shared);
-        // A job of a cancelled group must not be moved, also if the driver has not seen the cancel yet.
+        // A job of a cancelled group must not be moved, even if the driver has not seen the cancel yet.
         !shared.is_cancelled()
             && shared.enter(|state, effects| state.reset(slot, at, || shared.now(), effects))
     }
@@ -507,7 +508,7 @@ impl Hash for JobHandle {
 impl Clone for JobHandle {
     fn clone(&self) -> JobHandle {
         if let Admission::Slot(slot) = self.admission {
-            // Before the clone exists: the slot stays this job's as long as one of the two is there.
+            // Before the clone exists, so that the slot stays this job's as long as one of the two exists.
             self.shared.with(|state| state.jobs.ref_inc(slot));
         }
         JobHandle {
