@@ -1,4 +1,4 @@
-//! Rows by number, in pages that give their storage back. A row never moves.
+//! Numbered rows, in pages that are freed when they are empty. A row never moves.
 
 use super::key::SharedKey;
 
@@ -90,34 +90,35 @@ impl<K, V> Row<K, V> {
     }
 }
 
-/// Rows in a page, the unit in which storage is given back.
+/// Rows in a page.
 const PAGE: u32 = 32;
 /// No page.
 const NONE: u32 = u32::MAX;
 
-/// Numbered rows. Those with room are found at once; what is empty is given back.
+/// Numbered rows. A vacant one is found without a search: the pages with room form a linked stack, and the vacant rows
+/// of a page an intrusive free list.
 pub(super) struct Rows<K, V> {
     pages: Vec<Page<K, V>>,
-    /// The top of a stack of pages with room. It is linked, so that to free a row allocates nothing.
+    /// The top of the stack of pages with room, or `NONE`.
     roomy: u32,
     used: usize,
 }
 
 struct Page<K, V> {
-    /// None while it is empty.
+    /// `None` while the page is empty.
     room: Option<Box<Room<K, V>>>,
     /// The first vacant row.
     vacant: u32,
     used: u32,
-    /// The page below it in the stack, if it is in there.
+    /// The next page in the stack of pages with room.
     below: u32,
 }
 
-/// It begins where a line of memory does: a row of 32 bytes never lies in two.
+/// The storage of a page. It is aligned to a line of the cache, so that no row of 32 bytes lies in two lines.
 #[repr(align(64))]
 struct Room<K, V> {
     rows: [Row<K, V>; PAGE as usize],
-    /// Of their keys. Who has the key has the hash, so they lie apart from the rows.
+    /// The hashes of their keys. They lie apart from the rows, so that a row keeps its 32 bytes.
     hashes: [u32; PAGE as usize],
 }
 
@@ -141,7 +142,7 @@ impl<K, V> Rows<K, V> {
         }
     }
 
-    /// The number that the next row gets.
+    /// Returns the number that the next inserted row gets.
     pub(super) fn next(&self) -> u32 {
         let (page, row) = match self.pages.get(self.roomy as usize) {
             Some(page) => (self.roomy, page.vacant),
@@ -193,7 +194,7 @@ impl<K, V> Rows<K, V> {
         Some(self.room(number)?.hashes[(number % PAGE) as usize])
     }
 
-    /// The hashes of rows that are there.
+    /// Returns a function that gives the hash of a row.
     pub(super) fn hashes(&self) -> impl Fn(u32) -> u32 + '_ {
         |row| self.hash(row).expect("what is in the index has a row")
     }
@@ -203,7 +204,7 @@ impl<K, V> Rows<K, V> {
         Some(&mut page.room.as_mut()?.rows[(number % PAGE) as usize])
     }
 
-    /// Takes a row out, if it is there.
+    /// Takes a row out, unless it is vacant.
     pub(super) fn remove(&mut self, number: u32) -> Option<Row<K, V>> {
         let page = self.pages.get_mut((number / PAGE) as usize)?;
         let place = &mut page.room.as_mut()?.rows[(number % PAGE) as usize];
@@ -228,7 +229,7 @@ impl<K, V> Rows<K, V> {
         Some(row)
     }
 
-    /// Every row has a smaller number.
+    /// Returns a number that is larger than that of every row.
     pub(super) fn end(&self) -> u32 {
         self.pages.len() as u32 * PAGE
     }

@@ -1,4 +1,4 @@
-//! What a keyed group, its handles and its entries share: the lock, and every verb under it.
+//! The state that a keyed group, its handles and its runs share: the lock of its table, and every method under it.
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
@@ -22,24 +22,30 @@ use crate::sched::{Cancels, JobFuture, RowJobs, RowKey, RowTable, Run, TableId};
 pub(super) type Handler<K, V, S> =
     Box<dyn Fn(KeyedContext<K, V, S>, K, V, Option<RunGuard<K, V, S>>) -> JobFuture + Send + Sync>;
 
-/// How keys come to be held by their runs, if no two runs of one may overlap.
+/// `Some` if the keyed group is exclusive: how a key is shared between its run and the table.
 pub(super) type Exclusive<K> = Option<fn(K) -> SharedKey<K>>;
 
-/// The entries of one keyed group.
+/// The shared state of one keyed group.
 ///
-/// Lock order: this one, then the scheduling group's. Of the user's code only `Eq` and `Borrow` of keys and the
-/// closures of `with` and `debounce_with` run under it, and none of that after the table was half changed: so a lock
-/// that their panic has poisoned guards a whole table. Keys and values are dropped, keys cloned, and wakers woken
-/// when it is free.
-// Two workers that start entries write the counts of an `Arc` before it and the lock in it, and read the rest: each
-// lies in lines of memory of its own.
+/// The lock of the table comes before the scheduling group's lock. The only user code that runs under it is `Eq` and
+/// `Borrow` of keys and the closures of `with` and `debounce_with`, never while the table is half changed. So if a
+/// panic of theirs poisons the lock, the table is still whole. Keys and values are dropped, keys are cloned, and wakers
+/// are woken when the lock is free.
+///
+/// How the table and the group agree: each entry has a job in the group, whose slot is noted in its row. To insert,
+/// move or cancel an entry changes the row and the job under both locks. A removal may only note the cancel of the job
+/// (`Cancels`): the entry is out of the table by then, so no row names the slot any more when another job gets it. A
+/// worker that starts a job first asks the table, under its lock, whether the row still has that slot (`Table::start`):
+/// of a removal and a start that race, the one that takes the table's lock first wins.
+// Aligned, so that these are in different lines of the cache: the counts of the `Arc`, which lie before it, the lock,
+// and the other fields. Workers that start entries write the first two and only read the rest.
 #[repr(align(64))]
 pub(super) struct Keys<K, V, S> {
     id: TableId,
     cancels: Arc<Cancels>,
-    /// As of one of the group's jobs.
+    /// A handle as a job of the group has it, which is admitted while the group drains.
     group: Handle,
-    // Often the group has the last hold on the entries, and its driver drops them.
+    // Guarded, since it is often the driver that drops the last reference.
     hasher: Guarded<S>,
     exclusive: Exclusive<K>,
     handler: Guarded<Handler<K, V, S>>,
@@ -49,11 +55,12 @@ pub(super) struct Keys<K, V, S> {
 #[repr(align(64))]
 struct Locked<K, V> {
     table: Mutex<Table<K, V>>,
-    /// The thread that holds the lock, by an address of its own. Only that thread needs to see what it wrote, so
-    /// `Relaxed` does.
+    /// The thread that holds the lock, named by an address that is its own; 0 for none. `Relaxed`, since a thread only
+    /// has to recognise its own value.
     holder: AtomicUsize,
 }
 
+/// The lock, held.
 struct Guard<'a, K, V> {
     holder: &'a AtomicUsize,
     table: MutexGuard<'a, Table<K, V>>,
@@ -65,8 +72,8 @@ impl<K, V> Drop for Guard<'_, K, V> {
     }
 }
 
-/// Rows that a walk over all of them looks at before it lets go of the lock.
-const PAGE: u32 = 512;
+/// How many rows a walk looks at under one hold of the lock.
+const CHUNK: u32 = 512;
 
 /// Drops a user's value. A panic of its destructor ends here.
 pub(super) fn drop_quietly<T>(value: T) {
@@ -101,64 +108,70 @@ impl<K, V, S> Keys<K, V, S> {
         self.lock().table.len()
     }
 
-    /// Takes out what is pending or has expired in one page of rows; `None` behind the last one.
+    /// Takes out all entries in one chunk of rows; `None` behind the last chunk.
     #[track_caller]
-    fn take_page(&self, page: u32) -> Option<Vec<(TakenKey<K>, V)>> {
-        let first = page.checked_mul(PAGE)?;
-        let mut taken = Vec::with_capacity(PAGE as usize);
+    fn take_chunk(&self, chunk: u32) -> Option<Vec<(TakenKey<K>, V)>> {
+        let first = chunk.checked_mul(CHUNK)?;
+        let mut taken = Vec::with_capacity(CHUNK as usize);
         let mut jobs = self.group.row_jobs();
         let mut guard = self.lock();
         if first >= guard.table.rows_end() {
             return None;
         }
-        for (key, value, slot) in (first..first + PAGE).filter_map(|row| guard.table.take(row)) {
+        for (key, value, slot) in (first..first + CHUNK).filter_map(|row| guard.table.take(row)) {
             jobs.cancel(slot);
             taken.push((key, value));
         }
         Some(taken)
     }
 
-    /// Takes out all that has not started.
+    /// Takes out all entries that have not started.
     #[track_caller]
     pub(super) fn drain(&self) -> Vec<(K, V)> {
         let mut all = Vec::new();
-        for page in 0.. {
-            let Some(page) = self.take_page(page) else {
+        for chunk in 0.. {
+            let Some(chunk) = self.take_chunk(chunk) else {
                 break;
             };
-            all.extend(page.into_iter().map(|(key, value)| (key.into_key(), value)));
+            all.extend(
+                chunk
+                    .into_iter()
+                    .map(|(key, value)| (key.into_key(), value)),
+            );
         }
         all
     }
 
+    /// Drops all entries that have not started.
     fn drop_all(&self) {
-        for page in 0.. {
-            let Some(page) = self.take_page(page) else {
+        for chunk in 0.. {
+            let Some(chunk) = self.take_chunk(chunk) else {
                 break;
             };
-            for (key, value) in page {
+            for (key, value) in chunk {
                 drop_quietly(key);
                 drop_quietly(value);
             }
         }
     }
 
-    /// The keys of what is pending.
+    /// Returns clones of the keys of the pending entries.
     #[track_caller]
     pub(super) fn keys(&self) -> Vec<K>
     where
         K: Clone + Send + Sync + 'static,
     {
         let mut all = Vec::new();
-        for first in (0..u32::MAX).step_by(PAGE as usize) {
-            // Cloning is user code, so it waits until the lock is free; and the keys may be gone by then.
+        for first in (0..u32::MAX).step_by(CHUNK as usize) {
+            // To clone a key is user code, so it is done when the lock is free. A row may go meanwhile, so its key is
+            // put into an `Arc` first, which the row and this function share, and taken out again afterwards.
             let mut shared: Vec<(u32, Arc<Owned<K>>)> = Vec::new();
             let keys = {
                 let mut guard = self.lock();
                 if first >= guard.table.rows_end() {
                     break;
                 }
-                guard.table.share(first..first + PAGE, |row, key| {
+                guard.table.share(first..first + CHUNK, |row, key| {
                     let key = Arc::new(Owned(key));
                     shared.push((row, Arc::clone(&key)));
                     key
@@ -166,14 +179,15 @@ impl<K, V, S> Keys<K, V, S> {
             };
             all.extend(keys.iter().map(|key| key.cloned()));
             drop(keys);
-            // Whose rows have gone meanwhile are dropped when the lock is free.
+            // Keys whose rows have gone meanwhile, or that yet another call shares. They are dropped when the lock is
+            // free.
             let mut others = Vec::new();
             let mut guard = self.lock();
             for (row, key) in shared {
                 let mut key = Some(key);
                 guard.table.unshare(row, |known| match key.take() {
                     Some(key) if std::ptr::addr_eq(Arc::as_ptr(&known), Arc::as_ptr(&key)) => {
-                        // Not the last one: it drops nothing of the user's.
+                        // Not the last reference, so no user value is dropped here.
                         drop(known);
                         let key = Arc::try_unwrap(key).map(|Owned(key)| key);
                         key.map_err(|key| key as SharedKey<K>)
@@ -269,13 +283,13 @@ where
         let mut guard = self.lock();
         let table = &mut guard.table;
         if !table.awaits(row, slot) {
-            // It was removed or replaced just now, and there is nothing to start.
+            // The entry was removed or replaced just now. `start` finds that out, too.
             return Ok(true);
         }
         match panic::catch(|| table.running(row)) {
             Ok(Some(run)) => {
                 table.block(run, row);
-                // Under the lock: the run cannot end before this.
+                // Still under the table's lock, so the run cannot end, and look for blocked rows, before this.
                 jobs.block(slot, self.row_key(row), me);
                 Ok(false)
             }
@@ -283,7 +297,7 @@ where
                 table.begin(row, share);
                 Ok(true)
             }
-            // It ends its job, and what that held goes with it.
+            // A panic of `Eq` ends the job of this entry, so the entry goes too.
             Err(payload) => {
                 let taken = table.take(row);
                 drop(guard);
@@ -294,7 +308,7 @@ where
     }
 
     fn start(self: Arc<Self>, row: u32, slot: u32, run: Run) -> Option<JobFuture> {
-        // None if it was removed or replaced just as it was about to start.
+        // `None` if the entry was removed or replaced just before.
         let (key, value, is_run) = self.lock().table.start(row, slot)?;
         let run_guard = is_run.then(|| RunGuard {
             keys: Arc::clone(&self),
@@ -309,8 +323,8 @@ where
     }
 }
 
-/// The entries as seen from one side: that of the owner and of others, or of the group's own jobs, which are admitted
-/// while it drains.
+/// The entries as one kind of caller uses them: `group` is a handle of the owner and of others, or of the group's own
+/// jobs, which may insert while the group drains.
 pub(super) struct Entries<'a, K, V, S> {
     pub(super) keys: &'a Arc<Keys<K, V, S>>,
     pub(super) group: &'a Handle,
@@ -330,14 +344,14 @@ where
     V: Send + 'static,
     S: BuildHasher + Send + Sync + 'static,
 {
-    /// User code: it is called outside of the lock.
+    /// Returns the upper 32 bits of a key's hash. This is user code, and is called without the lock.
     fn hash<Q>(self, key: &Q) -> u32
     where
         K: Borrow<Q>,
         Q: Hash + ?Sized,
     {
         let hash = self.keys.hasher.hash_one(key);
-        // Of a poor hasher only some bits differ, and those count that come out on top.
+        // The multiplication spreads the hash over the upper bits, for a poor hasher of which only some bits differ.
         (hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
     }
 
@@ -345,8 +359,8 @@ where
         move || Arc::clone(self.keys) as Arc<dyn RowTable>
     }
 
-    /// Calls `then` with the table and the key's row, if something is pending for it, and with the group, whose wakers
-    /// wait until the lock is free.
+    /// Calls `then` under the lock with the table, the row of the key's pending entry, and the jobs of the group.
+    /// Returns `None` if the key has no pending entry.
     #[track_caller]
     fn find<Q, R>(
         self,
@@ -381,7 +395,7 @@ where
         let former = known.and_then(|row| table.slot(row));
         let wins = former.is_none_or(|slot| on_duplicate.replaces(|| jobs.deadline(slot), at));
         let inserted = if !wins {
-            // After the end of the group it is rejected all the same.
+            // A closed group rejects it all the same.
             match jobs.admit() {
                 Ok(()) => Inserted::Kept(value),
                 Err(_) => Inserted::Rejected(value),
@@ -411,10 +425,11 @@ where
         inserted
     }
 
-    /// Moves what is pending for a key to `quiet` from now, at the latest to `ceiling` after its first debounce, or
-    /// inserts something. `apply` changes what is there, or makes what is to be. It runs under the lock.
+    /// Moves the pending entry of a key to `quiet` from now, and at the latest to `ceiling` after its first debounce;
+    /// or inserts an entry. `apply` runs under the lock: it changes the value of the entry that is there, or is called
+    /// with `None` and returns the value of the new one.
     ///
-    /// If the group rejects it, what was made comes back.
+    /// If the group rejects the entry, the value comes back, if `apply` has made one.
     #[track_caller]
     fn debounce_by(
         self,
@@ -428,7 +443,8 @@ where
         let mut jobs = self.group.row_jobs();
         let mut guard = self.keys.lock();
         let table = &mut guard.table;
-        // Under the lock: of two calls at once the value that stays is that of the later instant.
+        // Read under the lock, so that of two concurrent calls the one with the later time also has the last word on
+        // the value.
         let now = self.group.now();
         let known = table.find(hash, |known| *known == key);
         let Some((row, slot)) = known.and_then(|row| Some((row, table.slot(row)?))) else {
@@ -499,7 +515,8 @@ where
         make: impl FnOnce() -> V,
         update: impl FnOnce(&mut V),
     ) -> bool {
-        // The one that is not called is dropped after the lock: what it holds is the user's.
+        // In options, so that the closure that is not called is dropped here, after the lock: it holds values of the
+        // user.
         let (mut make, mut update) = (Some(make), Some(update));
         let debounced = self.debounce_by(key, quiet, ceiling, |known| match known {
             Some(known) => {
@@ -551,12 +568,13 @@ where
         Q: Eq + Hash + ?Sized,
     {
         let hash = self.hash(key);
-        // Mostly the group is not needed for it.
+        // Mostly the group's lock is not needed. Declared before the guard, so that it is dropped after it.
         let mut jobs = None;
         let mut guard = self.keys.lock();
         let table = &mut guard.table;
         let (key, value, slot) = table.remove(hash, |known| known.borrow() == key)?;
-        // Who takes the group's lock next finds it done. The last one is done now, so that nothing is left behind.
+        // The next caller that takes the group's lock applies the cancel that is noted. The cancel of the last entry is
+        // applied at once, so that an empty keyed group leaves nothing behind.
         if table.len() == 0 || !self.keys.cancels.note(slot) {
             let jobs = jobs.get_or_insert_with(|| self.group.row_jobs());
             jobs.cancel(slot);
@@ -594,7 +612,7 @@ where
         self.find(key, |_, _, _| ()).is_some()
     }
 
-    /// Stops the run of a key that runs alone.
+    /// Stops the run of a key in an exclusive keyed group. Returns whether there is one.
     #[track_caller]
     pub(super) fn abort<Q>(self, key: &Q) -> bool
     where
