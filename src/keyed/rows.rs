@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_told_before_and_name_their_rows() {
+    fn numbers_are_known_before_and_name_their_rows() {
         let mut rows = Rows::new();
         for slot in 0..3 * PAGE + 1 {
             let told = rows.next();

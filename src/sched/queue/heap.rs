@@ -193,7 +193,7 @@ impl Queue {
     }
 
     /// Pushes an entry in such a way that its slot is looked up before it is popped, even if it is due already.
-    pub(in crate::sched) fn push_late(&mut self, entry: Entry) {
+    pub(super) fn push_late(&mut self, entry: Entry) {
         self.wheel.push_late(entry.at, entry.slot);
     }
 
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_front_of_a_large_bucket_moves_in_with_it() {
+    fn a_small_bucket_before_a_large_one_leaves_the_wheel_with_it() {
         let (small, large) = (50 * MS, 300 * MS);
         let mut deadlines = vec![small];
         deadlines.resize(1_000_000, large);
@@ -639,7 +639,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_is_told_while_its_bucket_moves_in() {
+    fn the_next_deadline_is_known_while_its_bucket_is_looked_up() {
         let mut queue = queue();
         (0..10).for_each(|job| queue.push(entry(500 * MS + job, job)));
         queue.advance(timestamp(400 * MS));

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn the_driver_does_not_lie_down_on_an_earlier_entry() {
+    fn the_driver_does_not_park_on_an_earlier_entry() {
         let mut inbox = Inbox::default();
         inbox.push(entry(5));
         assert!(!inbox.park(timestamp(6), Waker::noop()));
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_poke_is_not_lost_on_a_driver_that_is_up() {
+    fn a_notification_is_not_lost_on_a_driver_that_runs() {
         let mut inbox = Inbox::default();
         assert!(inbox.notify().is_none());
         assert!(!inbox.park(timestamp(1), Waker::noop()));
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_intake_wakes_the_driver() {
+    fn a_full_inbox_wakes_the_driver() {
         let mut inbox = Inbox::default();
         assert!(inbox.park(timestamp(1), Waker::noop()));
         let woken = (0..FULL).filter(|_| inbox.push(entry(2)).is_some()).count();

@@ -259,7 +259,7 @@ impl Lifecycle {
 
     // What this means for the jobs.
 
-    pub(super) fn has_stopped(&self) -> bool {
+    fn has_stopped(&self) -> bool {
         self.stopped.is_some()
     }
 
@@ -481,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancelled_token_refuses_before_the_group_has_noticed() {
+    fn a_cancelled_token_rejects_before_the_group_has_noticed() {
         assert_eq!(
             open().admit(Caller::External, true),
             Err(Rejected::Cancelled)

@@ -331,7 +331,7 @@ mod tests {
     }
 
     impl Registration {
-        fn rest(&mut self, workers: &mut Workers) -> WorkerState {
+        fn parks(&mut self, workers: &mut Workers) -> WorkerState {
             workers.park_or_exit(self, Waker::noop());
             self.state
         }
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_is_coming_is_not_started_twice() {
+    fn a_worker_that_is_starting_is_not_started_twice() {
         let mut workers = Workers::new(4, true);
         for (startable, started) in [(1, 1), (1, 0), (2, 1)] {
             let wanted = workers.want_workers(startable);
@@ -385,7 +385,7 @@ mod tests {
             fn wake(self: Arc<Self>) {}
         }
         let (mut workers, mut worker) = busy(1);
-        assert_eq!(worker.rest(&mut workers), WorkerState::Parked);
+        assert_eq!(worker.parks(&mut workers), WorkerState::Parked);
         let other = Waker::from(Arc::new(Other));
         workers.refresh_waker(&worker, &other);
         let called = workers.take_last_parked();
@@ -395,21 +395,21 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_rests_parks_and_a_second_one_leaves() {
+    fn a_worker_without_jobs_parks_and_a_second_one_exits() {
         let (mut workers, mut first) = busy(2);
         let mut second = Registration::new();
         assert_eq!(workers.want_workers(1).start, 1);
         assert!(workers.activate(&mut second));
         assert_eq!(workers.locals().len(), 2);
-        assert_eq!(first.rest(&mut workers), WorkerState::Parked);
-        assert_eq!(second.rest(&mut workers), WorkerState::Exited);
+        assert_eq!(first.parks(&mut workers), WorkerState::Parked);
+        assert_eq!(second.parks(&mut workers), WorkerState::Exited);
         assert_eq!(workers.locals().len(), 1);
     }
 
     #[test]
     fn the_parked_worker_is_woken_before_another_is_started() {
         let (mut workers, mut task) = busy(2);
-        task.rest(&mut workers);
+        task.parks(&mut workers);
         assert!(!workers.activate(&mut task), "it has not been woken");
         let wanted = workers.want_workers(2);
         assert!(wanted.wake.is_some());
@@ -487,11 +487,11 @@ mod tests {
         assert!(workers.check(1, at(5)));
         let mut spare = Registration::new();
         assert!(workers.activate(&mut spare));
-        assert_eq!(spare.rest(&mut workers), WorkerState::Parked);
+        assert_eq!(spare.parks(&mut workers), WorkerState::Parked);
         let wanted = workers.want_workers(1);
         assert!(wanted.wake.is_none(), "one is busy");
         assert_eq!(wanted.start, 0, "one is busy");
-        assert_eq!(task.rest(&mut workers), WorkerState::Exited);
+        assert_eq!(task.parks(&mut workers), WorkerState::Exited);
         assert!(workers.want_workers(1).wake.is_some());
     }
 
@@ -509,7 +509,7 @@ mod tests {
                 assert!(workers.activate(&mut task));
             }
             if state == WorkerState::Parked {
-                task.rest(&mut workers);
+                task.parks(&mut workers);
             }
             assert_eq!(task.state, state);
             workers.worker_dropped(&mut task);
@@ -524,7 +524,7 @@ mod tests {
     fn a_parked_worker_is_dismissed_once() {
         let (mut workers, mut task) = busy(1);
         assert!(workers.take_last_parked().is_none(), "it is busy");
-        task.rest(&mut workers);
+        task.parks(&mut workers);
         assert!(workers.take_last_parked().is_some());
         assert!(workers.take_last_parked().is_none());
         assert!(workers.activate(&mut task));
@@ -578,9 +578,9 @@ mod tests {
         assert_eq!(workers.want_workers(1).start, 1);
         let mut second = Registration::new();
         assert!(workers.activate(&mut second));
-        assert_eq!(task.rest(&mut workers), WorkerState::Parked);
+        assert_eq!(task.parks(&mut workers), WorkerState::Parked);
         assert!(workers.want_workers(1).wake.is_some());
-        assert_eq!(second.rest(&mut workers), WorkerState::Parked);
+        assert_eq!(second.parks(&mut workers), WorkerState::Parked);
         workers.worker_dropped(&mut task);
         assert!(workers.is_parked(&second));
         assert_eq!((workers.active, workers.starting), (0, 0));
