@@ -253,22 +253,17 @@ impl Shared {
     }
 
     fn wake_driver(&self, driver: WakeDriver) {
-        match driver {
+        let woken = match driver {
             WakeDriver::Now(driver) => {
                 driver.wake();
-                self.make_stealable();
+                true
             }
-            WakeDriver::At(at) => self.wake_driver_at(at),
-        }
-    }
-
-    /// Lets the driver wake up at `at`, or at once if that has passed.
-    fn wake_driver_at(&self, at: Timestamp) {
-        let (at, now) = (self.clock.instant(at), Instant::now());
-        let woken = self
-            .timer()
-            .as_mut()
-            .is_some_and(|timer| timer.wake_at(at, now));
+            WakeDriver::At(at) => {
+                let (at, now) = (self.clock.instant(at), Instant::now());
+                let mut timer = self.timer();
+                timer.as_mut().is_some_and(|timer| timer.wake_at(at, now))
+            }
+        };
         if woken {
             self.make_stealable();
         }

@@ -735,8 +735,8 @@ impl Jobs {
         // The place may be given to another job from here on.
         self.slab.take_place(slot);
         let control = self.slab.take_control(slot).unwrap_or_default();
-        let place = self.slab.get(slot);
-        let done = lifecycle.is_draining() && place.call_site.ends_with_wait();
+        let call_site = self.slab.get(slot).call_site;
+        let ends_with_wait = lifecycle.is_draining() && call_site.ends_with_wait();
         let mut left = EndedRun {
             runnable,
             panic: None,
@@ -744,7 +744,7 @@ impl Jobs {
         let state = match ending {
             Ending::Ran(next) => {
                 let wanted = next.into_iter().chain(control.again).min();
-                match (wanted.filter(|_| !done), left.runnable.take()) {
+                match (wanted.filter(|_| !ends_with_wait), left.runnable.take()) {
                     (Some(at), Some(runnable))
                         if !control.is_last_run() && lifecycle.may_reschedule() =>
                     {

@@ -381,6 +381,16 @@ impl State {
             worker.woken.get_or_insert_with(|| Arc::clone(woken));
             return (ClaimResult::Jobs, self.want_workers(effects));
         }
+        (self.park_or_exit(worker, waker, effects), 0)
+    }
+
+    /// Parks a worker that has found nothing to run, or lets it exit.
+    fn park_or_exit(
+        &mut self,
+        worker: &mut Registration,
+        waker: &Waker,
+        effects: &mut Effects,
+    ) -> ClaimResult {
         worker.local.shrink();
         self.check_drained(effects);
         // After `check_drained`: if this worker has just recorded the last end, the group has drained, and no wake-up
@@ -390,11 +400,10 @@ impl State {
         } else {
             self.workers.park_or_exit(worker, waker);
         }
-        let claimed = match worker.state {
+        match worker.state {
             WorkerState::Parked => ClaimResult::Parked,
             _ => ClaimResult::Exit,
-        };
-        (claimed, 0)
+        }
     }
 
     fn woken_jobs(&self) -> usize {
