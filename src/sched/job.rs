@@ -137,7 +137,7 @@ pub enum Next {
     Done,
     /// Run again after this delay, counted from the end of this run.
     After(Duration),
-    /// Run again at this instant, or at once if it has passed. Due jobs run in the order of their deadlines, so a
-    /// series that keeps returning instants in the past comes before all jobs that are due later.
+    /// Run again at this instant, or at once if it has passed. Due jobs reach the workers in the order of their deadlines,
+    /// so a series that keeps returning instants in the past comes before all jobs that are due later.
     At(Instant),
 }
