@@ -55,7 +55,7 @@ where
 
 /// Runs all tasks and returns their values in order of the input, or the error that came first.
 ///
-/// The first error aborts the other tasks. An empty input gives an empty vector.
+/// The first error or panic aborts the other tasks. An empty input gives an empty vector.
 ///
 /// # Errors
 ///
@@ -92,7 +92,7 @@ where
     Flow::new("flow::try_all", ALL, tasks.into_iter(), TryAll::new())
 }
 
-/// Runs all tasks until one has a value, and returns it.
+/// Runs all tasks until one of them returns a value, and returns this value.
 ///
 /// Errors and panics are skipped. The other tasks are aborted when a value is there. It is [`take`] with a count of
 /// one.

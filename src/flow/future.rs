@@ -109,7 +109,7 @@ impl<'a, T> Flow<'a, T> {
         self
     }
 
-    /// Sets a token whose cancel ends the flow with `Cancelled`.
+    /// Sets a token; a cancel of it ends the flow with `Cancelled`.
     ///
     /// A cancel aborts the tasks that have not ended. If the flow has its value or an error already when the cancel
     /// comes, it returns that. If the token was cancelled before the first poll, nothing starts.

@@ -276,7 +276,7 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
         self
     }
 
-    /// Sets a token whose cancel ends it with [`Ended::Cancelled`], in an attempt or in a pause.
+    /// Sets a token; a cancel of it ends the retry with [`Ended::Cancelled`], during an attempt or a pause.
     ///
     /// If the value is there when the cancel comes, it is returned.
     ///
@@ -299,7 +299,7 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
         self
     }
 
-    /// Sets an instant at which it ends with [`Ended::DeadlineExceeded`].
+    /// Sets an instant at which the retry ends with [`Ended::DeadlineExceeded`].
     ///
     /// An attempt that is running at the deadline is dropped. If a pause would reach the deadline, the retry ends at
     /// once instead of pausing.

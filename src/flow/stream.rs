@@ -135,7 +135,7 @@ impl<'a, T> Stream<'a, T> {
         self
     }
 
-    /// Sets a token whose cancel ends the stream.
+    /// Sets a token; a cancel of it ends the stream.
     ///
     /// The running tasks are aborted. `next` then returns the results that are there; after them
     /// [`Cancelled`](TaskError::Cancelled), once, if the cancel stopped any task; and `None` from then on.

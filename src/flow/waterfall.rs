@@ -135,7 +135,8 @@ impl<'a, T: Send + 'a, E: 'a> Waterfall<'a, T, E> {
 }
 
 impl<'a, T, E> Waterfall<'a, T, E> {
-    /// Sets a token whose cancel ends it with [`Cancelled`](TaskError::Cancelled), in a step or between two.
+    /// Sets a token; a cancel of it ends the waterfall with [`Cancelled`](TaskError::Cancelled), during a step or
+    /// between two.
     ///
     /// If the last step's value is there when the cancel comes, it is returned.
     ///
@@ -158,7 +159,7 @@ impl<'a, T, E> Waterfall<'a, T, E> {
         self
     }
 
-    /// Sets an instant at which it ends with [`DeadlineExceeded`](TaskError::DeadlineExceeded).
+    /// Sets an instant at which the waterfall ends with [`DeadlineExceeded`](TaskError::DeadlineExceeded).
     ///
     /// Otherwise it acts like a cancel of the [`token`](Waterfall::token) at that instant.
     ///

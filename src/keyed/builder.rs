@@ -134,22 +134,22 @@ impl<K, V, S> Builder<K, V, S> {
         self
     }
 
-    /// Sets a parent token: [`Builder::token`](crate::Builder::token).
+    /// Sets a parent token, like [`Builder::token`](crate::Builder::token).
     pub fn token(self, token: CancellationToken) -> Builder<K, V, S> {
         self.set(|group| group.token(token))
     }
 
-    /// Sets the instant at which the group ends: [`Builder::deadline`](crate::Builder::deadline).
+    /// Sets the instant at which the group ends, like [`Builder::deadline`](crate::Builder::deadline).
     pub fn deadline(self, deadline: Instant) -> Builder<K, V, S> {
         self.set(|group| group.deadline(deadline))
     }
 
-    /// Sets the time after which the group ends: [`Builder::timeout`](crate::Builder::timeout).
+    /// Sets the time after which the group ends, like [`Builder::timeout`](crate::Builder::timeout).
     pub fn timeout(self, timeout: Duration) -> Builder<K, V, S> {
         self.set(|group| group.timeout(timeout))
     }
 
-    /// Limits the number of entries that are handled at a time:
+    /// Limits the number of entries that are handled at a time, like
     /// [`Builder::max_running`](crate::Builder::max_running).
     ///
     /// # Panics
@@ -161,18 +161,17 @@ impl<K, V, S> Builder<K, V, S> {
         self
     }
 
-    /// Sets the name of the group: [`Builder::name`](crate::Builder::name).
+    /// Sets the name of the group, like [`Builder::name`](crate::Builder::name).
     pub fn name(self, name: impl Into<String>) -> Builder<K, V, S> {
         self.set(|group| group.name(name))
     }
 
-    /// Sets the runtime on which the group runs: [`Builder::runtime`](crate::Builder::runtime).
+    /// Sets the runtime on which the group runs, like [`Builder::runtime`](crate::Builder::runtime).
     pub fn runtime(self, runtime: runtime::Handle) -> Builder<K, V, S> {
         self.set(|group| group.runtime(runtime))
     }
 
-    /// Starts runs within some tens of microseconds of their deadlines, on Linux:
-    /// [`Builder::timerfd`](crate::Builder::timerfd).
+    /// Uses a timerfd of the Linux kernel, like [`Builder::timerfd`](crate::Builder::timerfd).
     pub fn timerfd(self) -> Builder<K, V, S> {
         self.set(crate::Builder::timerfd)
     }

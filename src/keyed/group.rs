@@ -146,7 +146,7 @@ impl<K, V, S> KeyedGroup<K, V, S> {
         self.inner.clone()
     }
 
-    /// Closes the group and waits until every entry has been handled: [`Group::wait`].
+    /// Closes the group and waits until every entry has been handled, like [`Group::wait`].
     ///
     /// Pending entries keep their deadlines, and can still be moved and removed. After a cancel the entries are left
     /// for [`drain_values`](KeyedGroup::drain_values).
@@ -157,7 +157,7 @@ impl<K, V, S> KeyedGroup<K, V, S> {
     ///
     /// # Panics
     ///
-    /// Where [`Group::wait`] does.
+    /// In the cases in which [`Group::wait`] panics.
     ///
     /// # Errors
     ///
@@ -180,7 +180,7 @@ impl<K, V, S> KeyedGroup<K, V, S> {
         self.group.wait()
     }
 
-    /// Closes the group and waits until every entry has been handled, or `grace` is over: [`Group::drain`].
+    /// Closes the group and waits until every entry has been handled or `grace` is over, like [`Group::drain`].
     ///
     /// The future resolves to a report and the entries that are left: those that did not expire within the grace, and
     /// those that expired and found no slot. Running handlers may still insert entries.
@@ -209,7 +209,7 @@ impl<K, V, S> KeyedGroup<K, V, S> {
         End::new(self.group.drain(grace), self.entries().keys)
     }
 
-    /// Ends the group within `grace`: [`Group::shutdown`].
+    /// Ends the group within `grace`, like [`Group::shutdown`].
     ///
     /// Entries that are due already may be handled until the grace is over. The future resolves to a report and the
     /// entries that are left.
@@ -235,7 +235,7 @@ impl<K, V, S> KeyedGroup<K, V, S> {
         End::new(self.group.shutdown(grace), self.entries().keys)
     }
 
-    /// Cancels the group: no further entry is handled. [`Group::cancel`].
+    /// Cancels the group, like [`Group::cancel`]: no further entry is handled.
     ///
     /// The entries stay for [`drain_values`](KeyedGroup::drain_values), [`remove`](KeyedGroup::remove) and
     /// [`with`](KeyedGroup::with).
@@ -258,12 +258,12 @@ impl<K, V, S> KeyedGroup<K, V, S> {
         self.group.cancel();
     }
 
-    /// Returns the counts of the group at this moment: [`Group::stats`].
+    /// Returns the counts of the group at this moment, like [`Group::stats`].
     pub fn stats(&self) -> Stats {
         self.group.stats()
     }
 
-    /// Returns the group's own token, which is cancelled with the group: [`Group::token`].
+    /// Returns the group's own token, which is cancelled with the group, like [`Group::token`].
     pub fn token(&self) -> CancellationToken {
         self.group.token()
     }

@@ -63,12 +63,12 @@ impl<K, V, S> KeyedHandle<K, V, S> {
         answer
     }
 
-    /// Returns the token of the group, which is cancelled with it: [`Handle::token`].
+    /// Returns the group's own token, which is cancelled with the group, like [`Handle::token`].
     pub fn token(&self) -> CancellationToken {
         self.group.token()
     }
 
-    /// Returns the counts of the group at this moment: [`Handle::stats`].
+    /// Returns the counts of the group at this moment, like [`Handle::stats`].
     pub fn stats(&self) -> Stats {
         self.group.stats()
     }

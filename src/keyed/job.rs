@@ -65,7 +65,7 @@ where
 }
 
 impl BoxedJob {
-    /// Creates the value of a job.
+    /// Boxes a job, so that it can be inserted as a value.
     ///
     /// # Examples
     ///

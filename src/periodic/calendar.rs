@@ -52,7 +52,7 @@ where
     }
 }
 
-/// A series at the times of a calendar that is not running yet; created by [`at`].
+/// The settings of a series at the times of a calendar, which starts with [`run`](At::run); created by [`at`].
 ///
 /// # Examples
 ///

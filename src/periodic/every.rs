@@ -13,7 +13,8 @@ use super::tick::Tick;
 use crate::common::panic::catch;
 use crate::{Handle, JobContext, Next};
 
-/// A series of ticks that is not running yet; created by [`Group::every`](crate::Group::every).
+/// The settings of a series of ticks, which starts with [`run`](Every::run); created by
+/// [`Group::every`](crate::Group::every).
 ///
 /// # Examples
 ///

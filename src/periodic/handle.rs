@@ -174,7 +174,7 @@ impl TimedHandle {
         self.job.state()
     }
 
-    /// Returns `true` if it has finished, was cancelled, or panicked.
+    /// Returns `true` if the job or series has finished, was cancelled, or panicked.
     ///
     /// # Examples
     ///
