@@ -48,7 +48,10 @@ pub struct JobContext {
 
 impl JobContext {
     /// The context of a run that starts now.
-    fn new(shared: &Arc<Shared>, run: Run, number: u64) -> JobContext {
+    fn new(shared: &Arc<Shared>, mut run: Run, number: u64) -> JobContext {
+        if !run.is_exact {
+            run.now = shared.now();
+        }
         JobContext {
             lent: Handle::lent(Arc::clone(shared), Caller::Job),
             run,
@@ -101,8 +104,7 @@ impl JobContext {
         self.lent.shared().clock.instant(self.run.deadline)
     }
 
-    /// Returns how late this run started, measured from [`deadline`](JobContext::deadline), to some tens of
-    /// microseconds: the clock is not read for each of many jobs that start one right after another.
+    /// Returns how late this run started, measured from [`deadline`](JobContext::deadline).
     ///
     /// # Examples
     ///

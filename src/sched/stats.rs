@@ -47,7 +47,7 @@ pub struct Stats {
     /// started shortly before. `None` if nothing is pending.
     pub next_deadline: Option<Instant>,
     /// The greatest lateness with which a job has started so far. Where jobs are short, the clock is read only for
-    /// every fourth job and for the last of each batch; [`JobContext::lateness`](crate::JobContext::lateness) is exact
+    /// every eighth job and for the last of each batch; [`JobContext::lateness`](crate::JobContext::lateness) is exact
     /// for its run.
     pub max_lateness: Duration,
     /// How often the driver has woken. A job that is due later than the one the driver sleeps
