@@ -172,7 +172,7 @@ impl<E: Send + 'static> Future for WaitAll<'_, E> {
 ///
 /// # Cancel safety
 ///
-/// It may be dropped at any time: the drain continues.
+/// It may be dropped at any time: the drain goes on.
 ///
 /// # Panics
 ///
@@ -202,7 +202,7 @@ pub struct Drain<'a, E: Send + 'static = Infallible> {
 ///
 /// # Cancel safety
 ///
-/// It may be dropped at any time: the shutdown continues.
+/// It may be dropped at any time: the shutdown goes on.
 ///
 /// # Panics
 ///
