@@ -216,6 +216,8 @@ impl State {
 
     pub(in crate::sched) fn register(&mut self, table: Weak<dyn RowTable>) -> TableId {
         let id = self.jobs.tables.register(table);
+        // The first table comes with a new list of cancels, which must be closed in a group that is closing. Nothing
+        // can be noted in it yet, so the driver need not be woken.
         self.close_cancels();
         id
     }
