@@ -800,13 +800,16 @@ async fn a_calendar_is_asked_again_after_a_step_of_its_clock() {
     sleep(ms(1000)).await;
     assert_eq!(log.take(), [(ms(1000), ms(2000))]);
     let before = *asked.lock().unwrap();
-    wall.step(|begun| begun + ms(90));
-    sleep(ms(1000)).await;
-    assert_eq!(
-        *asked.lock().unwrap(),
-        before,
-        "less than a look is no step"
-    );
+    for (change, again) in [(90, 0), (100, 0), (101, 1)] {
+        wall.step(|begun| begun + ms(change));
+        sleep(ms(300)).await;
+        let asked = *asked.lock().unwrap();
+        assert_eq!(
+            asked,
+            before + again,
+            "more than a look is a step, {change}"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]
