@@ -153,17 +153,19 @@ impl State {
         self.jobs.state(slot, &self.workers)
     }
 
-    /// Cancels a job. Returns whether that prevents its next run. What it held, if it had not started, is in `dropped`:
-    /// the caller drops it, and then calls [`dropped`](State::dropped).
+    /// Cancels a job. Returns whether that prevents its next run, which the end of the group may have done before. What it
+    /// held, if it had not started, is in `dropped`: the caller drops it, and then calls [`dropped`](State::dropped).
     pub(in crate::sched) fn cancel(
         &mut self,
         slot: u32,
         dropped: &mut Option<DroppedJob>,
         effects: &mut Effects,
     ) -> bool {
-        let prevented = self.jobs.cancel(slot, &self.workers, dropped);
+        let (at, runs_again) = (self.jobs.deadline(slot), self.lifecycle.may_reschedule());
+        let prevented = self.jobs.cancel(slot, runs_again, &self.workers, dropped);
         self.call_for_sweep(effects);
-        prevented
+        // A group that ends drops what is pending in later turns of its driver: no caller is to see how far that is.
+        prevented && (dropped.is_none() || self.lifecycle.may_start_at(at))
     }
 
     /// Stops a running job at its next await, and cancels one that has not started.
