@@ -442,10 +442,12 @@ async fn what_is_expired_is_final_and_its_key_is_free() {
 #[tokio::test(start_paused = true)]
 async fn what_is_overdue_expires_in_its_turn() {
     let (keyed, log) = logging();
-    keyed.insert_at('k', 1, Instant::now() - HOUR, Replace);
+    for (key, ago) in [('k', 3 * HOUR), ('l', HOUR), ('m', 2 * HOUR)] {
+        keyed.insert_at(key, 1, Instant::now() - ago, Replace);
+    }
     assert!(keyed.expire(&'k'));
     keyed.wait().await.unwrap();
-    assert_eq!(log.labels(), [('k', 1)]);
+    assert_eq!(log.labels(), [('k', 1), ('m', 1), ('l', 1)]);
 }
 
 // The ends.
