@@ -102,13 +102,7 @@ impl TimedHandle {
     pub fn cancel(&self) -> bool {
         match &self.once {
             None => self.job.cancel(),
-            Some(once) => {
-                let first = once.claim();
-                if first {
-                    self.job.cancel();
-                }
-                first
-            }
+            Some(once) => once.claim() && self.job.cancel(),
         }
     }
 
