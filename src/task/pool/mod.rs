@@ -28,4 +28,4 @@ pub(super) use drained::Drained;
 pub(super) use lifecycle::{Caller, Closing};
 pub(super) use outcomes::Counts;
 pub(super) use queued::SubmitTicket;
-pub(super) use shared::{Entry, Outcome, Pool, Settings};
+pub(super) use shared::{Outcome, Pool, Settings, Submitted};

@@ -90,6 +90,11 @@ impl<E> State<E> {
         self.next_index - 1
     }
 
+    /// Returns whether a task that comes now would have to be queued beyond the capacity.
+    fn is_full(&self) -> bool {
+        !self.queue.has_slot() && !self.queue.has_capacity()
+    }
+
     /// For a task that has its slot.
     fn meta(&mut self, index: usize, spawned_at: CallSite) -> TaskMeta {
         TaskMeta {
@@ -127,10 +132,12 @@ struct Ended {
     timers: Vec<AbortHandle>,
 }
 
-/// The answer to a task of `try_spawn` or `submit`.
-pub(crate) enum Entry<F> {
-    In(usize),
-    Full(F),
+/// The answer to a task of `submit` that was not rejected.
+pub(crate) enum Submitted<F> {
+    /// The group has it, under this index.
+    Accepted(usize),
+    /// It waits in the queue to be accepted.
+    Waiting(SubmitTicket<F>),
 }
 
 /// All that `wait` and `wait_all` choose their result from.
@@ -201,9 +208,6 @@ impl<E: Send + 'static> Pool<E> {
     {
         let spawned_at = Location::caller();
         self.check_deadline();
-        // Admission, the index and the slot, or else the position in the queue, are one step. A `wait` that closes
-        // the group beside it finds the task held, or has it rejected; and a slot that is released beside it finds
-        // the task in the queue, or is taken by it.
         let mut state = self.lock();
         match state.lifecycle.admit(caller, self.token.is_cancelled()) {
             Err(Rejected::Closed) if caller == Caller::Owner => {
@@ -220,10 +224,81 @@ impl<E: Send + 'static> Pool<E> {
                 let index = state.next_index();
                 drop(state);
                 self.drop_task(index, spawned_at, || drop(task));
-                return index;
+                index
             }
-            Ok(()) => {}
+            Ok(()) => self.enter(state, spawned_at, task),
         }
+    }
+
+    /// Never waits, and queues the task only within the capacity.
+    #[track_caller]
+    pub(crate) fn try_spawn<F>(
+        self: &Arc<Self>,
+        caller: Caller,
+        task: F,
+    ) -> Result<usize, ScheduleError<F>>
+    where
+        F: Future<Output: TaskOutput<E>> + Send + 'static,
+    {
+        let spawned_at = Location::caller();
+        self.check_deadline();
+        let mut state = self.lock();
+        if let Err(rejected) = state.lifecycle.admit(caller, self.token.is_cancelled()) {
+            drop(state);
+            return Err(rejected.with(task));
+        }
+        if state.is_full() {
+            state.outcomes.discard();
+            return Err(ScheduleError::Full(task));
+        }
+        Ok(self.enter(state, spawned_at, task))
+    }
+
+    /// Like `try_spawn`, but queues the task also beyond the capacity. There its `submit` can take it back.
+    pub(crate) fn submit<F>(
+        self: &Arc<Self>,
+        caller: Caller,
+        spawned_at: CallSite,
+        task: F,
+    ) -> Result<Submitted<F>, ScheduleError<F>>
+    where
+        F: Future<Output: TaskOutput<E>> + Send + 'static,
+    {
+        self.check_deadline();
+        let mut state = self.lock();
+        if let Err(rejected) = state.lifecycle.admit(caller, self.token.is_cancelled()) {
+            drop(state);
+            return Err(rejected.with(task));
+        }
+        if !state.is_full() {
+            return Ok(Submitted::Accepted(self.enter(state, spawned_at, task)));
+        }
+        let pending = Arc::new(PendingSubmit::new(task));
+        // Without a waker: the poll that submits it registers one, if the task is not accepted by then.
+        let task = QueuedTask::Submitted(pending.clone(), None);
+        let index = state.next_index();
+        let number = self.enqueue(state, index, spawned_at, task);
+        Ok(Submitted::Waiting(SubmitTicket {
+            index,
+            number,
+            pending,
+        }))
+    }
+
+    /// Takes in a task that was admitted under this very lock: it takes a free slot, or else is queued.
+    ///
+    /// Admission, the index and the slot, or else the position in the queue, are one step. A `wait` that closes
+    /// the group beside it finds the task held, or has it rejected; and a slot that is released beside it finds
+    /// the task in the queue, or is taken by it.
+    fn enter<F>(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State<E>>,
+        spawned_at: CallSite,
+        task: F,
+    ) -> usize
+    where
+        F: Future<Output: TaskOutput<E>> + Send + 'static,
+    {
         let index = state.next_index();
         if state.queue.try_acquire() {
             // The slot is taken, so the group cannot drain before this task has ended, though it is spawned only
@@ -236,38 +311,6 @@ impl<E: Send + 'static> Pool<E> {
             self.enqueue(state, index, spawned_at, task);
         }
         index
-    }
-
-    pub(crate) fn try_spawn<F>(
-        self: &Arc<Self>,
-        caller: Caller,
-        spawned_at: CallSite,
-        task: F,
-    ) -> Result<Entry<F>, ScheduleError<F>>
-    where
-        F: Future<Output: TaskOutput<E>> + Send + 'static,
-    {
-        self.check_deadline();
-        let mut state = self.lock();
-        if let Err(rejected) = state.lifecycle.admit(caller, self.token.is_cancelled()) {
-            drop(state);
-            return Err(rejected.with(task));
-        }
-        if state.queue.try_acquire() {
-            let index = state.next_index();
-            let meta = state.meta(index, spawned_at);
-            drop(state);
-            self.launch(task, meta);
-            return Ok(Entry::In(index));
-        }
-        // The answer may be out of date as soon as the lock is released: `submit` looks again.
-        if !state.queue.has_capacity() {
-            return Ok(Entry::Full(task));
-        }
-        let index = state.next_index();
-        let task = QueuedTask::Owned(Box::new(task));
-        self.enqueue(state, index, spawned_at, task);
-        Ok(Entry::In(index))
     }
 
     /// Queues a task at the end. The first one has the token watched: if that is cancelled from outside, the
@@ -302,47 +345,6 @@ impl<E: Send + 'static> Pool<E> {
             });
         }
         number
-    }
-
-    pub(crate) fn discarded(&self) {
-        self.lock().outcomes.discard();
-    }
-
-    /// Queues a task that its `submit` can take back.
-    pub(crate) fn submit<F>(
-        self: &Arc<Self>,
-        caller: Caller,
-        spawned_at: CallSite,
-        task: F,
-        waker: &Waker,
-    ) -> Result<SubmitTicket<F>, ScheduleError<F>>
-    where
-        F: Future<Output: TaskOutput<E>> + Send + 'static,
-    {
-        let waker = waker.clone();
-        let pending = Arc::new(PendingSubmit::new(task));
-        let mut state = self.lock();
-        if let Err(rejected) = state.lifecycle.admit(caller, self.token.is_cancelled()) {
-            drop(state);
-            let task = pending.take().expect("nothing else has the task");
-            return Err(rejected.with(task));
-        }
-        // A slot may have become free since `try_spawn` found the group full:
-        //
-        // 1. `try_spawn` finds no slot, and releases the lock.
-        // 2. The last running task ends. The queue is empty, so its slot stays free.
-        // 3. The task is queued here. No end is left to come that would start it.
-        //
-        // So this starts what is queued by itself. If the group is still full, nothing happens.
-        let index = state.next_index();
-        let task = QueuedTask::Submitted(pending.clone(), Some(waker));
-        let number = self.enqueue(state, index, spawned_at, task);
-        self.start_queued();
-        Ok(SubmitTicket {
-            index,
-            number,
-            pending,
-        })
     }
 
     /// Returns `Some(Ok)` if the task is accepted. `Some(Err)` gives back the task of a group that ended first.

@@ -72,10 +72,15 @@ impl<E> WaitQueue<E> {
         self.queue.len()
     }
 
-    /// Takes a slot, if one is free and nothing is queued for it.
-    pub(super) fn try_acquire(&mut self) -> bool {
+    /// Returns whether a slot is free and nothing is queued for it.
+    pub(super) fn has_slot(&self) -> bool {
         // Not past the queue: a task that comes now would overtake those that wait for this very slot.
-        let free = self.queue.is_empty() && self.running < self.limit;
+        self.queue.is_empty() && self.running < self.limit
+    }
+
+    /// Takes a slot, if there is one for a task that comes now.
+    pub(super) fn try_acquire(&mut self) -> bool {
+        let free = self.has_slot();
         self.running += usize::from(free);
         free
     }
