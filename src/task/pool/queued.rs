@@ -27,6 +27,7 @@ use crate::task::output::TaskOutput;
 pub(super) type CallSite = &'static Location<'static>;
 
 pub(super) struct Queued<E> {
+    /// That of the task in its group, and its place in the queue.
     pub(super) index: usize,
     pub(super) spawned_at: CallSite,
     pub(super) task: QueuedTask<E>,
@@ -158,6 +159,5 @@ where
 /// The claim of a `submit` on its task in the queue.
 pub(crate) struct SubmitTicket<F> {
     pub(crate) index: usize,
-    pub(super) number: u64,
     pub(super) pending: Arc<PendingSubmit<F>>,
 }

@@ -265,7 +265,7 @@ impl<E: Send + 'static> Pool<E> {
         F: Future<Output: TaskOutput<E>> + Send + 'static,
     {
         self.check_deadline();
-        let mut state = self.lock();
+        let state = self.lock();
         if let Err(rejected) = state.lifecycle.admit(caller, self.token.is_cancelled()) {
             drop(state);
             return Err(rejected.with(task));
@@ -276,13 +276,8 @@ impl<E: Send + 'static> Pool<E> {
         let pending = Arc::new(PendingSubmit::new(task));
         // Without a waker: the poll that submits it registers one, if the task is not accepted by then.
         let task = QueuedTask::Submitted(pending.clone(), None);
-        let index = state.next_index();
-        let number = self.enqueue(state, index, spawned_at, task);
-        Ok(Submitted::Waiting(SubmitTicket {
-            index,
-            number,
-            pending,
-        }))
+        let index = self.enqueue(state, spawned_at, task);
+        Ok(Submitted::Waiting(SubmitTicket { index, pending }))
     }
 
     /// Takes in a task that was admitted under this very lock: it takes a free slot, or else is queued.
@@ -299,17 +294,15 @@ impl<E: Send + 'static> Pool<E> {
     where
         F: Future<Output: TaskOutput<E>> + Send + 'static,
     {
-        let index = state.next_index();
-        if state.queue.try_acquire() {
-            // The slot is taken, so the group cannot drain before this task has ended, though it is spawned only
-            // after the lock.
-            let meta = state.meta(index, spawned_at);
-            drop(state);
-            self.launch(task, meta);
-        } else {
-            let task = QueuedTask::Owned(Box::new(task));
-            self.enqueue(state, index, spawned_at, task);
+        if !state.queue.try_acquire() {
+            return self.enqueue(state, spawned_at, QueuedTask::Owned(Box::new(task)));
         }
+        // The slot is taken, so the group cannot drain before this task has ended, though it is spawned only after
+        // the lock.
+        let index = state.next_index();
+        let meta = state.meta(index, spawned_at);
+        drop(state);
+        self.launch(task, meta);
         index
     }
 
@@ -318,11 +311,11 @@ impl<E: Send + 'static> Pool<E> {
     fn enqueue(
         self: &Arc<Self>,
         mut state: MutexGuard<'_, State<E>>,
-        index: usize,
         spawned_at: CallSite,
         task: QueuedTask<E>,
-    ) -> u64 {
-        let number = state.queue.push(Queued {
+    ) -> usize {
+        let index = state.next_index();
+        state.queue.push(Queued {
             index,
             spawned_at,
             task,
@@ -344,7 +337,7 @@ impl<E: Send + 'static> Pool<E> {
                 }
             });
         }
-        number
+        index
     }
 
     /// Returns `Some(Ok)` if the task is accepted. `Some(Err)` gives back the task of a group that ended first.
@@ -359,7 +352,7 @@ impl<E: Send + 'static> Pool<E> {
             return Poll::Ready(Ok(()));
         }
         // One step with the look at `is_accepted`: what accepts the task after it takes this waker.
-        let registered = state.queue.register(ticket.number, fresh);
+        let registered = state.queue.register(ticket.index, fresh);
         drop(state);
         if registered.is_ok() {
             return Poll::Pending;
@@ -381,7 +374,7 @@ impl<E: Send + 'static> Pool<E> {
         }
         // "Not accepted" and "taken out" are one step, so this submit has the task, or the group has. In a closed
         // group it may have been the last that `wait` waited for.
-        let queued = state.queue.remove(ticket.number);
+        let queued = state.queue.remove(ticket.index);
         let ended = state.settle();
         drop(state);
         // The queue's end holds the waker of the submit, which may be a user's: it is dropped after the lock.
@@ -474,7 +467,7 @@ impl<E: Send + 'static> Pool<E> {
                 drop(state);
                 return self.finish(ended);
             };
-            // Accepted, with its slot and its number: no `submit` can take it back any more, so it is started without
+            // Accepted, with its slot: no `submit` can take it back any more, so it is started without
             // the lock.
             let meta = state.meta(queued.index, queued.spawned_at);
             drop(state);
