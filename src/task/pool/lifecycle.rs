@@ -28,14 +28,11 @@ pub(super) struct Lifecycle {
     /// Nothing queued starts any more. Set in the step that records a failure, so that no queued task slips in
     /// before the token is cancelled for it.
     stopping: bool,
-    /// The deadline has passed.
-    expired: bool,
-    /// Guards that keep the group open without a task.
+    /// Guards that keep the group open without a task. The end of a grace takes it to zero, and none joins after it:
+    /// so a member that is alive and finds zero is not waited for any more.
     members: usize,
     /// The instant at which running tasks are aborted.
     grace_ends: Option<Instant>,
-    /// The grace is over: members are not waited for any more.
-    grace_over: bool,
     /// A future of `wait` is alive or has resolved. One that was dropped before it had resolved frees the next.
     wait_taken: bool,
 }
@@ -91,10 +88,8 @@ impl Lifecycle {
             phase: Phase::Open,
             closed_by: "wait",
             stopping: false,
-            expired: false,
             members: 0,
             grace_ends: None,
-            grace_over: false,
             wait_taken: false,
         }
     }
@@ -120,8 +115,7 @@ impl Lifecycle {
 
     /// Removes a member. Returns `false` if it is not waited for any more.
     pub(super) fn leave(&mut self) -> bool {
-        // At the end of the grace the count was taken to zero, for all that were alive: it must not go below.
-        let counts = !self.grace_over;
+        let counts = self.waits_for_members();
         self.members -= usize::from(counts);
         counts
     }
@@ -170,25 +164,21 @@ impl Lifecycle {
         earlier
     }
 
-    /// Ends the grace. Returns the number of members that are not waited for any more; `None` if the grace was over
-    /// before, or there is nothing left to end.
+    /// Ends the grace. Returns the number of members that are not waited for any more; `None` if there is nothing left
+    /// to end.
     pub(super) fn end_grace(&mut self) -> Option<usize> {
-        if self.grace_over || matches!(self.phase, Phase::Drained | Phase::Dropped) {
+        if matches!(self.phase, Phase::Drained | Phase::Dropped) {
             return None;
         }
         // One step with the count of members that is taken: none leaves in between, and none joins after it.
         self.phase = Phase::ShutDown;
-        self.grace_over = true;
         self.stopping = true;
         Some(std::mem::take(&mut self.members))
     }
 
-    /// Notes that the deadline has passed. Returns `false` if that was so before, or there is nothing left to end.
+    /// Stops the group for its deadline. Returns `false` if it was stopping before, or has drained.
     pub(super) fn expire(&mut self) -> bool {
-        let expires = !self.expired && !matches!(self.phase, Phase::Drained | Phase::Dropped);
-        self.expired = true;
-        self.stopping |= expires;
-        expires
+        self.phase != Phase::Drained && self.stop()
     }
 
     /// Stops the group: nothing more starts. Returns `false` if that was so before.
@@ -222,9 +212,9 @@ impl Lifecycle {
         self.phase == Phase::Drained
     }
 
-    /// Returns whether errors of members still count.
-    pub(super) fn hears_members(&self) -> bool {
-        !self.grace_over && !self.is_drained()
+    /// Returns, to a member that is alive, whether it is still waited for.
+    pub(super) fn waits_for_members(&self) -> bool {
+        self.members > 0
     }
 }
 
@@ -312,11 +302,11 @@ mod tests {
         assert!(lifecycle.close_until(Closing::Drain, Instant::now()));
         assert!(lifecycle.join(Handle));
         assert!(!lifecycle.try_drain());
-        assert!(lifecycle.hears_members());
+        assert!(lifecycle.waits_for_members());
         assert_eq!(lifecycle.end_grace(), Some(2));
-        assert_eq!(lifecycle.end_grace(), None);
+        assert_eq!(lifecycle.end_grace(), Some(0));
         assert!(!lifecycle.is_drained());
-        assert!(!lifecycle.hears_members());
+        assert!(!lifecycle.waits_for_members());
         assert!(lifecycle.try_drain());
         assert!(!lifecycle.leave());
     }

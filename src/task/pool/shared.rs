@@ -654,7 +654,8 @@ impl<E: Send + 'static> Pool<E> {
     /// The deadline has passed.
     fn expire(self: &Arc<Self>) {
         // From this step on nothing queued starts, also before the token is cancelled below. It is `true` once, so
-        // the timer and a caller that finds the deadline passed do not both do the rest.
+        // the timer and a caller that finds the deadline passed do not both do the rest. A group that was stopped
+        // before has its cause, and what stopped it does the same.
         if !self.lock().lifecycle.expire() {
             return;
         }
@@ -787,7 +788,7 @@ impl<E: Send + 'static> Pool<E> {
         let error = TaskError::Failed { index, error };
         let mut state = self.lock();
         // Not waited for any more: a later error must not change what `wait` or a report says.
-        if !state.lifecycle.hears_members() {
+        if !state.lifecycle.waits_for_members() {
             drop(state);
             drop(error);
             return;
