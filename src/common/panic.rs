@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,6 +39,36 @@ pub(crate) fn forget(payload: Payload) {
 pub(crate) fn discard_each<T>(values: impl IntoIterator<Item = T>) {
     for value in values {
         discard(value).unwrap_or_else(forget);
+    }
+}
+
+/// A collection of users' values that is dropped with [`discard_each`].
+#[derive(Default)]
+pub(crate) struct DiscardEach<C: Default + IntoIterator>(C);
+
+impl<C: Default + IntoIterator> DiscardEach<C> {
+    pub(crate) fn take(&mut self) -> C {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl<C: Default + IntoIterator> Deref for DiscardEach<C> {
+    type Target = C;
+
+    fn deref(&self) -> &C {
+        &self.0
+    }
+}
+
+impl<C: Default + IntoIterator> DerefMut for DiscardEach<C> {
+    fn deref_mut(&mut self) -> &mut C {
+        &mut self.0
+    }
+}
+
+impl<C: Default + IntoIterator> Drop for DiscardEach<C> {
+    fn drop(&mut self) {
+        discard_each(self.take());
     }
 }
 

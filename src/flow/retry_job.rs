@@ -13,8 +13,7 @@ use tokio::time::Instant;
 
 use super::error::{Ended, RetryError};
 use super::retry::Retry;
-use super::rule::Kept;
-use crate::common::panic::{discard, forget};
+use crate::common::panic::{DiscardEach, discard, forget};
 use crate::{Group, Handle, JobContext, JobHandle, Next};
 
 impl<O, F, E> Retry<'static, O, F, E> {
@@ -60,7 +59,7 @@ impl<O, F, E> Retry<'static, O, F, E> {
         E: Send + 'static,
     {
         // A closed group panics at its owner's line: what the retry holds must not panic too while that unwinds.
-        let mut retry = Kept::default();
+        let mut retry = DiscardEach::default();
         *retry = Some(self);
         let (report, receiver) = oneshot::channel();
         let cell = Arc::new(RetryCell::new(None));
