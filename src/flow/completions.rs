@@ -67,7 +67,7 @@ impl<T> Completions<T> {
         ended
     }
 
-    fn push(&self, completion: Completion<T>) {
+    pub(super) fn push(&self, completion: Completion<T>) {
         let mut state = self.lock();
         if state.closed {
             drop(state);
@@ -77,48 +77,5 @@ impl<T> Completions<T> {
         let reader = state.reader.take();
         drop(state);
         wake_each(reader);
-    }
-}
-
-/// Reports the end of one task, of any kind: if it is dropped, the task was aborted.
-pub(super) struct Completer<T> {
-    /// Until the end was reported.
-    completions: Option<Arc<Completions<T>>>,
-    index: usize,
-    handle_index: u32,
-}
-
-impl<T> Completer<T> {
-    pub(super) fn new(
-        completions: &Arc<Completions<T>>,
-        index: usize,
-        handle_index: u32,
-    ) -> Completer<T> {
-        Completer {
-            completions: Some(Arc::clone(completions)),
-            index,
-            handle_index,
-        }
-    }
-
-    pub(super) fn index(&self) -> usize {
-        self.index
-    }
-
-    pub(super) fn complete(&mut self, end: Option<Result<T, TaskPanic>>) {
-        if let Some(completions) = self.completions.take() {
-            let (index, handle_index) = (self.index, self.handle_index);
-            completions.push(Completion {
-                index,
-                handle_index,
-                end,
-            });
-        }
-    }
-}
-
-impl<T> Drop for Completer<T> {
-    fn drop(&mut self) {
-        self.complete(None);
     }
 }

@@ -7,8 +7,7 @@ use std::task::{Context, Poll};
 use tokio::runtime::Handle;
 
 use super::stop::StopSignal;
-use crate::common::panic::{discard, forget, message};
-use crate::common::trace;
+use crate::common::run;
 
 /// The settings of one call, and where it was.
 pub(super) struct Settings {
@@ -62,10 +61,7 @@ impl Settings {
 
     /// Drops a value of the user's; a panic of its destructor is an event and harms nothing else.
     pub(super) fn discard<V>(&self, index: usize, value: V) {
-        if let Err(payload) = discard(value) {
-            trace::task_panicked(self.name, index, self.called_at, message(&*payload));
-            forget(payload);
-        }
+        run::discard_of_task(self.name, index, self.called_at, || drop(value));
     }
 }
 

@@ -1,20 +1,18 @@
 //! The tasks of one combinator, while they run.
 
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
-use std::panic::Location;
-use std::pin::pin;
+use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::task::AbortHandle;
 
-use super::completions::{Completer, Completion, Completions};
+use super::completions::{Completion, Completions};
 use super::settings::Settings;
 use super::stop::{Stop, StopSignal};
 use crate::common::abort_handles::AbortHandles;
-use crate::common::panic::{TaskPanic, discard_each, message, poll_caught};
-use crate::common::trace;
+use crate::common::panic::{TaskPanic, discard_each};
+use crate::common::run::{self, run};
 
 /// At most this many completions are taken per poll, before other tasks have a turn.
 const TURN: u32 = 128;
@@ -39,7 +37,7 @@ pub(super) struct TaskSet<I, T> {
     stopped: bool,
 }
 
-/// The settings of a set.
+/// What happened in a set.
 pub(super) enum Event<T> {
     /// The task of this index ended by itself.
     Ended(usize, Result<T, TaskPanic>),
@@ -170,11 +168,17 @@ where
         let (index, handle_index) = (self.started, self.abort_handles.reserve());
         self.started += 1;
         self.running += 1;
-        let running = runtime.spawn(run(Run {
-            task,
-            name: settings.name,
-            called_at: settings.called_at,
-            completer: Completer::new(&self.completions, index, handle_index),
+        let (name, called_at) = (settings.name, settings.called_at);
+        let completions = Arc::clone(&self.completions);
+        let running = runtime.spawn(run(task, move |end| {
+            // A panic is an event here, so that it is seen if the combinator was dropped.
+            let end = end
+                .map(|end| end.map_err(|payload| run::panicked(name, index, called_at, payload)));
+            completions.push(Completion {
+                index,
+                handle_index,
+                end,
+            });
         }));
         let late = self
             .abort_handles
@@ -190,29 +194,4 @@ impl<I, T> Drop for TaskSet<I, T> {
         discard_each(self.completions.close());
         discard_each(std::mem::take(&mut self.ended));
     }
-}
-
-/// One argument, so that a task that is aborted before its first poll is dropped before its end is reported.
-struct Run<F: Future> {
-    task: F,
-    name: &'static str,
-    called_at: &'static Location<'static>,
-    completer: Completer<F::Output>,
-}
-
-/// One task, whose panic is its end. It is an event here too, so that it is seen if the combinator was dropped.
-async fn run<F: Future>(run: Run<F>) {
-    let Run {
-        task,
-        name,
-        called_at,
-        mut completer,
-    } = run;
-    let mut task = pin!(Some(task));
-    let end = poll_fn(|cx| poll_caught(task.as_mut(), cx)).await;
-    completer.complete(Some(end.map_err(|payload| {
-        let index = completer.index();
-        trace::task_panicked(name, index, called_at, message(&*payload));
-        TaskPanic::new(payload, index, called_at)
-    })));
 }

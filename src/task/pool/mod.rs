@@ -20,7 +20,6 @@ mod drained;
 mod lifecycle;
 mod outcomes;
 mod queued;
-mod run;
 mod shared;
 mod wait_queue;
 

@@ -24,16 +24,15 @@ use tokio_util::sync::CancellationToken;
 use super::lifecycle::{Caller, Closing, Lifecycle, Rejected};
 use super::outcomes::{Counts, End, Outcomes};
 use super::queued::{CallSite, PendingSubmit, Queued, QueuedTask, SubmitTicket, TaskMeta};
-use super::run::{Run, run};
 use super::wait_queue::{Next, WaitQueue};
 use crate::ScheduleError;
 use crate::common::abort_handles::AbortHandles;
 use crate::common::error::TaskError;
-use crate::common::panic::{catch, discard, forget, message, wake_each};
+use crate::common::panic::{catch, discard, forget, wake_each};
+use crate::common::run::{self, run};
 use crate::common::time::later;
-use crate::common::trace;
 use crate::common::waiters::Waiters;
-use crate::task::output::TaskOutput;
+use crate::task::output::{Sealed, TaskOutput};
 use crate::task::policy::{Cause, OnError};
 use crate::task::stats::TaskStats;
 
@@ -398,18 +397,27 @@ impl<E: Send + 'static> Pool<E> {
         // If all tasks were aborted between 1 and 3, the walk found no handle here. It has left `aborting`, and this
         // handle comes back to be aborted now.
         let handle_index = meta.handle_index;
-        let running = Run::new(task, Arc::clone(self), meta);
-        let abort = self.runtime.spawn(run(running)).abort_handle();
+        let pool = Arc::clone(self);
+        // In each case, also of an abort and of a runtime that shuts down, the slot is released there.
+        let running = run(task, move |end| pool.ended(&meta, end));
+        let abort = self.runtime.spawn(running).abort_handle();
         let late = self.lock().abort_handles.started(handle_index, abort);
         if let Some(task) = late {
             task.abort();
         }
     }
 
-    pub(super) fn ended(self: &Arc<Self>, meta: &TaskMeta, end: End<E>) {
-        if let End::Failed(TaskError::Panicked(panic)) = &end {
-            trace::task_panicked(self.name(), meta.index, meta.spawned_at, panic.message());
-        }
+    fn ended<O: TaskOutput<E>>(self: &Arc<Self>, meta: &TaskMeta, end: run::End<O>) {
+        let index = meta.index;
+        let end = match end.map(|end| end.map(|output| output.into_result(Sealed::NEW))) {
+            None => End::Aborted,
+            Some(Ok(Ok(()))) => End::Finished,
+            Some(Ok(Err(error))) => End::Failed(TaskError::Failed { index, error }),
+            Some(Err(payload)) => {
+                let panic = run::panicked(self.name(), index, meta.spawned_at, payload);
+                End::Failed(TaskError::Panicked(panic))
+            }
+        };
         // The failure, its effect on the lifecycle and the count are one step: from here on no queued task starts.
         let mut state = self.lock();
         let others = self.on_failure(&mut state, end.cause());
@@ -513,10 +521,7 @@ impl<E: Send + 'static> Pool<E> {
 
     /// Drops what a task was; a panic of its destructor is an event and harms no other task.
     fn drop_task(&self, index: usize, spawned_at: CallSite, dropping: impl FnOnce()) {
-        if let Err(payload) = catch(dropping) {
-            trace::task_panicked(self.name(), index, spawned_at, message(&*payload));
-            forget(payload);
-        }
+        run::discard_of_task(self.name(), index, spawned_at, dropping);
     }
 
     // The end of the group, or of its tasks.
