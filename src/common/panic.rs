@@ -52,6 +52,12 @@ impl<C: Default + IntoIterator> DiscardEach<C> {
     }
 }
 
+impl<C: Default + IntoIterator> From<C> for DiscardEach<C> {
+    fn from(values: C) -> DiscardEach<C> {
+        DiscardEach(values)
+    }
+}
+
 impl<C: Default + IntoIterator> Deref for DiscardEach<C> {
     type Target = C;
 

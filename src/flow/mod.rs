@@ -71,7 +71,6 @@
 //! that shall stay in the current task belong in the combinators of the crate futures.
 
 mod combinators;
-mod completions;
 mod error;
 mod future;
 mod retry;
