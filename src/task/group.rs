@@ -11,7 +11,7 @@ use super::handle::TaskHandle;
 use super::member::Member;
 use super::methods::task_methods;
 use super::pool::{Caller, Closing, Pool};
-use super::wait::{Drain, Shutdown, Wait, WaitAll};
+use super::wait::{Closed, Drain, Shutdown, Wait, WaitAll, WaitInner};
 
 /// A group of concurrent tasks, at most N at a time, to be waited for, cancelled and shut down together.
 ///
@@ -179,15 +179,12 @@ impl<E: Send + 'static> TaskGroup<E> {
     /// ```
     #[track_caller]
     pub fn member(&self) -> Member<E> {
-        match Member::join(&self.pool, Caller::Owner) {
-            Ok(member) => member,
-            Err(_rejected) => {
-                let method = self.pool.closed_by();
-                panic!(
-                    "schedgroup: attempted to add a member after TaskGroup::{method} was called"
-                );
-            }
+        let member = Member::join(&self.pool, Caller::Owner);
+        if !member.is_admitted {
+            let method = self.pool.closed_by();
+            panic!("schedgroup: attempted to add a member after TaskGroup::{method} was called");
         }
+        member
     }
 
     /// Closes the group and waits until every task has ended; resolves to their counts, or to the first error
@@ -236,7 +233,7 @@ impl<E: Send + 'static> TaskGroup<E> {
     /// ```
     #[track_caller]
     pub fn wait(&self) -> Wait<'_, E> {
-        Wait::new(&self.pool)
+        Wait(WaitInner::new(&self.pool))
     }
 
     /// Closes the group and waits like [`wait`](TaskGroup::wait); resolves to all errors, in order of their
@@ -272,7 +269,7 @@ impl<E: Send + 'static> TaskGroup<E> {
     /// ```
     #[track_caller]
     pub fn wait_all(&self) -> WaitAll<'_, E> {
-        WaitAll::new(&self.pool)
+        WaitAll(WaitInner::new(&self.pool))
     }
 
     /// Closes the group and waits until every task has ended, at most for `grace`; resolves to a report.
@@ -314,7 +311,7 @@ impl<E: Send + 'static> TaskGroup<E> {
     /// ```
     #[track_caller]
     pub fn drain(&self, grace: Duration) -> Drain<'_, E> {
-        Drain::new(&self.pool, Closing::Drain, grace)
+        Drain(Closed::new(&self.pool, Closing::Drain, grace))
     }
 
     /// Rejects new tasks, waits at most for `grace` until all others have ended, then aborts running tasks and
@@ -357,7 +354,7 @@ impl<E: Send + 'static> TaskGroup<E> {
     /// ```
     #[track_caller]
     pub fn shutdown(&self, grace: Duration) -> Shutdown<'_, E> {
-        Shutdown::new(&self.pool, Closing::ShutDown, grace)
+        Shutdown(Closed::new(&self.pool, Closing::ShutDown, grace))
     }
 }
 
