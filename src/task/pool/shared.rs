@@ -104,7 +104,8 @@ impl<E> State<E> {
     }
 
     fn stats(&self) -> TaskStats {
-        self.outcomes.stats(self.queue.len(), self.queue.running())
+        let (pending, running) = (self.queue.len(), self.queue.running());
+        self.outcomes.counts.stats(pending, running)
     }
 
     /// Ends the group if this was its last step.
@@ -219,7 +220,7 @@ impl<E: Send + 'static> Pool<E> {
                 );
             }
             Err(Rejected::Closed | Rejected::Cancelled) => {
-                state.outcomes.reject();
+                state.outcomes.counts.rejected += 1;
                 let index = state.next_index();
                 drop(state);
                 self.drop_task(index, spawned_at, || drop(task));
@@ -247,7 +248,7 @@ impl<E: Send + 'static> Pool<E> {
             return Err(rejected.with(task));
         }
         if state.is_full() {
-            state.outcomes.discard();
+            state.outcomes.counts.discarded += 1;
             return Err(ScheduleError::Full(task));
         }
         Ok(self.enter(state, spawned_at, task))
@@ -491,7 +492,7 @@ impl<E: Send + 'static> Pool<E> {
         while state.queue.len() > 0 {
             let skipped = state.queue.take_chunk();
             let accepted = skipped.iter().filter(|queued| queued.is_accepted());
-            state.outcomes.skip(accepted.count());
+            state.outcomes.counts.dropped += accepted.count() as u64;
             drop(state);
             // Chunk by chunk, and each task dropped after the lock. `starting` keeps the group from draining until all
             // are.
@@ -698,7 +699,7 @@ impl<E: Send + 'static> Pool<E> {
         };
         let mut state = self.lock();
         // One step: what ends after the call is in the report, what ended before is not.
-        let before = state.outcomes.counts();
+        let before = state.outcomes.counts;
         let is_earliest = state.lifecycle.close_until(closing, end);
         let ended = state.settle();
         drop(state);
@@ -719,14 +720,14 @@ impl<E: Send + 'static> Pool<E> {
         };
         // In the step that stops waiting for them: a member that leaves later finds the grace over, and is not
         // counted twice.
-        state.outcomes.abort_members(members);
+        state.outcomes.counts.aborted += members as u64;
         drop(state);
         // This looks whether that was all, too.
         self.abort();
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        self.lock().outcomes.counts()
+        self.lock().outcomes.counts
     }
 
     /// Returns whether the group has drained. If not, the future of that number is woken when it has.
@@ -760,7 +761,7 @@ impl<E: Send + 'static> Pool<E> {
     /// Takes what `wait` returns, once the group has drained.
     pub(crate) fn take_outcome(&self) -> Outcome<E> {
         let mut state = self.lock();
-        let failures = state.outcomes.take_failures();
+        let failures = state.outcomes.failures.take();
         let stats = state.drained.unwrap_or_default();
         drop(state);
         let lost = (stats.skipped + stats.aborted > 0).then(|| match self.cause() {
@@ -810,7 +811,7 @@ impl<E: Send + 'static> Pool<E> {
         if !state.lifecycle.leave() {
             return;
         }
-        state.outcomes.member_left();
+        state.outcomes.counts.ended += 1;
         let ended = state.settle();
         drop(state);
         self.finish(ended);
