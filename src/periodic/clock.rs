@@ -42,7 +42,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct WallClock {
     now: Arc<dyn Fn() -> SystemTime + Send + Sync>,
-    look_every: Duration,
+    /// The longest time between two looks.
+    pub(super) look_every: Duration,
 }
 
 impl WallClock {
@@ -131,11 +132,6 @@ impl WallClock {
 
     pub(super) fn now(&self) -> SystemTime {
         (self.now)()
-    }
-
-    /// The longest time between two looks.
-    pub(super) fn interval(&self) -> Duration {
-        self.look_every
     }
 }
 
