@@ -152,8 +152,9 @@ struct Spawned<O, F, T, E> {
 }
 
 impl<O, F, T, E> Spawned<O, F, T, E> {
-    fn end(&mut self, end: Result<T, RetryError<E>>) -> Next {
+    fn end(&mut self, end: Result<T, Ended>) -> Next {
         if let Some(report) = self.report.take() {
+            let end = end.map_err(|ended| self.retry.give_up(ended));
             // Without a handle the end is dropped.
             drop(report.send(end));
         }
@@ -164,10 +165,7 @@ impl<O, F, T, E> Spawned<O, F, T, E> {
 /// The job was cancelled, aborted, rejected or dropped with its group, or it panicked.
 impl<O, F, T, E> Drop for Spawned<O, F, T, E> {
     fn drop(&mut self) {
-        if self.report.is_some() {
-            let cancelled = self.retry.give_up(Ended::Cancelled);
-            self.end(Err(cancelled));
-        }
+        self.end(Err(Ended::Cancelled));
     }
 }
 
@@ -210,8 +208,7 @@ where
         };
         let mut paused = Context::from_waker(&spawned.waker);
         if let Some(stop) = spawned.retry.stop.poll_paused(&mut paused) {
-            let error = spawned.retry.give_up(stop.into());
-            return Poll::Ready(spawned.end(Err(error)));
+            return Poll::Ready(spawned.end(Err(stop.into())));
         }
         let spawned = self.spawned.take();
         *lock(&self.cell) = spawned;
