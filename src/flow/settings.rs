@@ -17,11 +17,11 @@ pub(super) struct Settings {
     /// Whether a stream hands out ends in order of completion.
     pub(super) unordered: bool,
     pub(super) stop: StopSignal,
-    /// The runtime of the first poll, from then on.
+    /// The runtime on which tasks are spawned: that of the first poll.
     pub(super) runtime: Option<Handle>,
 }
 
-/// A set of tasks behind its own types: the combinator's, the iterator's and the tasks'.
+/// Polls a set of tasks. The closure hides the types of the rule, of the iterator and of the tasks.
 pub(super) type Work<'a, T> =
     Box<dyn FnMut(&mut Settings, &mut Context<'_>) -> Poll<T> + Send + 'a>;
 

@@ -16,12 +16,12 @@ use crate::common::run::{self, run};
 ///
 /// It knows of no limit and of no result: its owner asks for one more task, or for one more end.
 pub(super) struct TaskSet<I, T> {
-    /// Those that have not started; none when there are no more.
+    /// The tasks that have not started; `None` at the end of the input and after `cut_off`.
     tasks: Option<I>,
     started: usize,
-    /// Started, and their end is not taken.
+    /// The number of tasks that have started, and whose ends were not received.
     running: usize,
-    /// Started, and aborted before they ended by themselves.
+    /// The number of tasks that were aborted before they ended by themselves.
     aborted: usize,
     abort_handles: AbortHandles,
     /// Each task sends its end. tokio's budget for channels gives other tasks a turn between many ends.
