@@ -91,7 +91,7 @@ pub(super) trait StartSubmitted<E>: Send + Sync {
 /// never leaks a slot, since slots are given to tasks and not to waiting futures.
 // `accepted` decides which of the two takes the task: it is the queue's from then on. The mutex only allows to move the
 // task out of a shared value. It is held for that move alone, and no other lock is taken under it.
-pub(crate) struct PendingSubmit<F> {
+pub(super) struct PendingSubmit<F> {
     task: Mutex<Option<F>>,
     /// Goes from false to true once, under the pool's lock. It is loaded under that lock too, or after the task was
     /// taken out of the queue under it. So the lock orders the store and the loads, and `Relaxed` is enough.

@@ -13,8 +13,8 @@ use super::queued::{Queued, QueuedTask};
 ///
 /// Each step costs a search in a tree: nothing is swept or copied, however long the queue is, and its storage
 /// goes as it gets shorter.
-// All under the pool's lock. A slot is handed from one task to the next without becoming free in between for others:
-// `try_acquire` refuses as long as anything is queued, so only `next` can take the slot of a `release`.
+// All under the pool's lock. A slot that is released while tasks are queued is theirs: `try_acquire` refuses as long as
+// anything is queued, so only `next` can take it.
 //
 //     index:    3   5   6   8 │ 9  12
 //               accepted      │ waiting submits, and tasks of `spawn` beyond the capacity
@@ -24,7 +24,7 @@ use super::queued::{Queued, QueuedTask};
 // accepted one leaves, the first behind them is accepted in the same step.
 pub(super) struct WaitQueue<E> {
     limit: usize,
-    /// The most queued tasks that are accepted; those of `spawn`, which is unbounded, go beyond.
+    /// How many queued tasks are accepted; `spawn` queues beyond it.
     capacity: usize,
     running: usize,
     /// By index, which is the order of arrival.
@@ -70,7 +70,7 @@ impl<E> WaitQueue<E> {
 
     /// Returns whether a slot is free and nothing is queued for it.
     pub(super) fn has_slot(&self) -> bool {
-        // Not past the queue: a task that comes now would overtake those that wait for this very slot.
+        // With a queue, a free slot is for its head: a task that comes now must not overtake it.
         self.queue.is_empty() && self.running < self.limit
     }
 
@@ -104,8 +104,7 @@ impl<E> WaitQueue<E> {
         if self.running == self.limit {
             return None;
         }
-        // The slot belongs to the task and not to its submit: if that is dropped from here on, the task runs all the
-        // same.
+        // The slot belongs to the task and not to its submit: the task runs even if that is dropped from here on.
         let (_, queued) = self.queue.pop_first()?;
         self.running += 1;
         if let QueuedTask::Submitted(task, _) = &queued.task {
@@ -115,10 +114,11 @@ impl<E> WaitQueue<E> {
         Some(Next { queued, accepted })
     }
 
-    /// The head has left, and its part of the capacity is for the first that waits behind. Returns that one's waker.
+    /// Accepts the first task that waits, since the head has left and so there is capacity for one more. Returns the
+    /// waker of its submit.
     fn accept_next(&mut self) -> Option<Waker> {
         if self.accepted == 0 {
-            // There is no capacity, or nothing was queued: what left the queue was not accepted before.
+            // The capacity is zero, so the head was not accepted before it got its slot.
             return None;
         }
         let Some((index, queued)) = self.queue.range_mut(self.accepted_to..).next() else {
@@ -132,7 +132,7 @@ impl<E> WaitQueue<E> {
                 task.accept();
                 waker.take()
             }
-            // Of a `spawn`, which is unbounded: it was the group's before, and now counts towards the capacity.
+            // Of a `spawn`: the group had it before, and now it counts towards the capacity.
             QueuedTask::Owned(_) => None,
         }
     }
