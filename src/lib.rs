@@ -1,9 +1,9 @@
 //! Schedule many delayed or repeating jobs on one tokio driver task, move or cancel each of them, and wait for, drain or
 //! shut down all of them together.
 //!
-//! A [`Group`] is one driver task with one heap of deadlines and one sleep: a port of Go's
-//! [schedgroup](https://github.com/mdlayher/schedgroup) by Matt Layher, without its lost wake-ups, hanging waits and jobs
-//! that end the process.
+//! A [`Group`] keeps all deadlines in one driver task with one heap and one sleep. It is a port of Go's
+//! [schedgroup](https://github.com/mdlayher/schedgroup) by Matt Layher. Unlike there, no wake-up is lost, `wait` does
+//! not hang, and a job that panics does not end the process.
 //!
 //! ```
 //! use std::time::Duration;
@@ -24,49 +24,84 @@
 //! | task | call | more |
 //! |---|---|---|
 //! | schedule one | [`group.delay(after, job)`](Group::delay), [`group.schedule(at, job)`](Group::schedule) | [`Handle`] from other tasks; [`delay_with`](Group::delay_with) for a job that schedules more |
-//! | wait for all | [`group.wait().await`](Group::wait) | [`drain`](Group::drain) with a grace period |
+//! | wait for all | [`group.wait().await`](Group::wait) | await one: [`spawn_after`](Group::spawn_after) |
 //! | cancel one | [`job.cancel()`](JobHandle::cancel) | [`abort`](JobHandle::abort) stops one that runs |
 //! | move one | [`job.reset_after(delay)`](JobHandle::reset_after) | [`reset_at`](JobHandle::reset_at) |
-//! | repeat | [`group.every(period).run(job)`](Group::every) | [`repeat`](Group::repeat) where the job says when; [`periodic::at`] for calendars and cron |
+//! | repeat | [`group.every(period).run(job)`](Group::every) | [`repeat`](Group::repeat) for a job that decides when it runs next; [`periodic::at`] for calendars and cron |
 //! | one per key, with a value or a job | [`keyed::KeyedGroup`] | sessions, request timeouts, debouncing, batches |
 //! | limit how many run | [`Group::builder().max_running(n)`](Builder::max_running) | a slot is held only while a job runs |
-//! | shut down | [`group.shutdown(grace).await`](Group::shutdown) | [`Report`]; to end at once, [`cancel`](Group::cancel) or drop the group |
-//! | get results | [`group.spawn_after(delay, future)`](Group::spawn_after) | [`JoinHandle`]; of tasks that start at once: `all`, `race`, `map`, `stream` of [`flow`] |
+//! | shut down | [`group.drain(grace).await`](Group::drain), [`group.shutdown(grace).await`](Group::shutdown) | [how a group ends](#how-a-group-ends) |
+//! | get results | [`group.spawn_after(delay, future)`](Group::spawn_after) | [`JoinHandle`]; for tasks that start at once: `all`, `race`, `map`, `stream` of [`flow`] |
 //! | run tasks that can fail | [`task::TaskGroup`] | the first error ends the others; a limit; back pressure; retries: [`flow::retry`](flow::retry()) |
+//!
+//! # How a group ends
+//!
+//! | call | pending jobs | running jobs | new jobs |
+//! |---|---|---|---|
+//! | [`wait()`](Group::wait) | run when they are due | run to their end | only those of running jobs |
+//! | [`drain(grace)`](Group::drain) | run if they are due within the grace; the others are dropped | are aborted when the grace is over | only those of running jobs |
+//! | [`shutdown(grace)`](Group::shutdown) | are dropped, except those that are due already | are aborted when the grace is over | none |
+//! | [`cancel()`](Group::cancel), or a cancel of its token | are dropped | are not interrupted, but see it through [`JobContext::token`] | none |
+//! | [`deadline`](Builder::deadline), [`timeout`](Builder::timeout) | like `cancel` | like `cancel` | none |
+//! | drop | are dropped | are aborted at their next await | none |
+//! | [`detach()`](Group::detach) | run when they are due | run to their end | those of [`Handle`]s and running jobs |
+//!
+//! `wait`, `drain` and `shutdown` are futures that resolve when no job is left; `drain` and `shutdown` resolve to a
+//! [`Report`]. All three take effect when they are called, not when they are first polled. A repeating job or a retry
+//! between two runs is pending, so `shutdown` drops it.
 //!
 //! # Where jobs run
 //!
-//! The driver task only keeps the deadlines. Due jobs are run by worker tasks, normally at most as many as the runtime has
-//! worker threads, so they run in parallel. No job has a task of its own: one that awaits costs one small
-//! allocation, and is polled again by some worker when it is woken. A job that blocks its thread keeps a worker busy, cannot be
-//! aborted, and belongs in [`spawn_blocking`](tokio::task::spawn_blocking).
+//! The driver task only keeps the deadlines. Due jobs are run by worker tasks of the group, normally at most as many as
+//! the runtime has worker threads, so jobs run in parallel. No job has a task of its own: a job that awaits costs one
+//! small allocation, and when it is woken any of the workers polls it again. A job that blocks its thread keeps a
+//! worker busy and cannot be aborted. Move blocking work to [`spawn_blocking`](tokio::task::spawn_blocking).
 //!
 //! A job is `Send + 'static`, as for [`tokio::spawn`]. Its panic ends that job alone, unless the program is built with
 //! `panic = "abort"`: then it ends the process.
 //!
-//! Jobs that end together belong in one group. Each group has a driver task and a timer of its own, so one with many jobs
-//! costs less than many with few.
+//! Jobs that end together belong in one group. Each group has a driver task and a timer of its own, so one group with
+//! many jobs costs less than many groups with few.
 //!
 //! # Tests
 //!
-//! On a paused clock (`#[tokio::test(start_paused = true)]`) a job starts at its deadline, rounded up to a millisecond, and
-//! no real time passes.
+//! On a paused clock (`#[tokio::test(start_paused = true)]`) a job starts at its deadline, rounded up to a millisecond,
+//! and no real time passes. A test that sleeps until that very instant may resume before the job has run, since both
+//! are woken at once: let it sleep a millisecond longer, or wait for the job.
+//!
+//! ```
+//! use std::sync::atomic::{AtomicBool, Ordering};
+//! use std::{sync::Arc, time::Duration};
+//! use schedgroup::Group;
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() {
+//! let group = Group::new();
+//! let rang = Arc::new(AtomicBool::new(false));
+//! let bell = Arc::clone(&rang);
+//! group.delay(Duration::from_secs(60), async move { bell.store(true, Ordering::Relaxed) });
+//! tokio::time::sleep(Duration::from_millis(59_999)).await;
+//! assert!(!rang.load(Ordering::Relaxed));
+//! tokio::time::sleep(Duration::from_millis(2)).await;
+//! assert!(rang.load(Ordering::Relaxed));
+//! # }
+//! ```
 //!
 //! # Tracing
 //!
-//! With the feature `tracing`, which is on by default, these have the target `schedgroup`:
+//! The feature `tracing`, which is on by default, adds these spans and events. Their target is `schedgroup`.
 //!
 //! | what | level | name or message | fields |
 //! |---|---|---|---|
 //! | span of each run of a job, entered for each poll; it has no parent | `DEBUG` | `job` | `group`, `id`, `scheduled_at`, `lateness_us` |
 //! | event of a job's panic, or of its destructor's | `ERROR` | `job panicked` | `group`, `id`, `scheduled_at`, `panic` |
-//! | event of a task's panic ([`task`], [`flow`]), likewise | `ERROR` | `task panicked` | `group`, `index`, `spawned_at`, `panic` |
+//! | event of the panic of a task of [`task`] or [`flow`], or of its destructor's | `ERROR` | `task panicked` | `group`, `index`, `spawned_at`, `panic` |
 //! | event of a [`Group`] that is dropped with pending jobs and was not cancelled | `WARN` | `group dropped: ..` | `group`, `pending`, `running` |
 //!
-//! `group` is the [name](Builder::name) of the group, empty if it has none, and for tasks of a combinator the combinator's, as
-//! `flow::all`. `id` is the number of the [`JobId`], `lateness_us` is in microseconds, `scheduled_at` and `spawned_at` are
-//! `file:line:column` of the call, and `panic` is the message. Nothing is formatted or allocated for a span or an event
-//! that no subscriber wants.
+//! `group` is the [name](Builder::name) of the group, empty if it has none; for tasks of a combinator it is the name of
+//! the combinator, such as `flow::all`. `id` is the number of the [`JobId`], `lateness_us` is in microseconds,
+//! `scheduled_at` and `spawned_at` are `file:line:column` of the call, and `panic` is the message. A span or an event
+//! that no subscriber wants is neither formatted nor allocated.
 //!
 //! # Features
 //!

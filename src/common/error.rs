@@ -8,15 +8,15 @@ use super::panic::TaskPanic;
 
 /// The error of a task that has no value, or of a group whose tasks did not all succeed.
 ///
-/// Where tasks return no errors of their own, only the other variants occur.
+/// In a group whose tasks return no errors, `Failed` does not occur.
 ///
-/// Its text includes the task's own error, and [`source`](Error::source) continues with that error's source, as that
-/// of [`std::io::Error`] does: a reporter that walks down the chain prints each text once. The task's error itself is
-/// returned, with its type, by [`error`](TaskError::error) or [`into_error`](TaskError::into_error). An error that shows
-/// its causes with `{:#}` is printed so by `{:#}`.
+/// Its text includes the task's own error, and [`source`](Error::source) returns the source of that error, as
+/// [`std::io::Error`] does. So a reporter that walks down the chain prints each text once. To get the task's own error
+/// with its type, match on `Failed` or call [`error`](TaskError::error) or [`into_error`](TaskError::into_error). The
+/// format `{:#}` is passed on to the task's error.
 ///
-/// It is an [`Error`] itself if `E` is one. A `String` and an `anyhow::Error` are not: there `?` takes the text instead,
-/// `.map_err(|error| format!("{error:#}"))?`.
+/// It implements [`Error`] if `E` does. `String` and `anyhow::Error` do not, so `?` cannot convert a
+/// `TaskError<String>`; convert its text instead, `.map_err(|error| format!("{error:#}"))?`.
 ///
 /// # Examples
 ///
@@ -45,9 +45,9 @@ pub enum TaskError<E = Infallible> {
         /// What the task returned.
         error: E,
     },
-    /// A task panicked; [`resume`](crate::Panic::resume) continues its panic.
+    /// A task panicked; call [`resume`](crate::Panic::resume) to continue its panic here.
     Panicked(TaskPanic),
-    /// The task did not run to its end, or one of the group's did not: it was skipped or aborted.
+    /// The task, or one of the group's tasks, was skipped or aborted, so it did not run to its end.
     Cancelled,
     /// The task, or one of the group's, was skipped or aborted because the deadline passed.
     DeadlineExceeded,
@@ -101,6 +101,8 @@ impl<E> TaskError<E> {
     }
 
     /// Converts into the task's own error, if it returned one.
+    ///
+    /// `None` does not tell a panic from a cancel: where that matters, match on the variants instead.
     ///
     /// # Examples
     ///
@@ -157,11 +159,11 @@ impl<E: Error + 'static> Error for TaskError<E> {
 
 /// The errors of a group's tasks, at least one.
 ///
-/// Those of [`wait_all`](crate::task::TaskGroup::wait_all) are in order of the tasks, those of
-/// a race in order of time.
+/// The errors of [`wait_all`](crate::task::TaskGroup::wait_all) are in the order of the tasks, those of a race in the
+/// order in which they came.
 ///
-/// Its text includes each of them. One alone has its own [`source`](Error::source); several have no single one:
-/// [`iter`](TaskErrors::iter) has them all.
+/// Its text includes each of them. If there is one error, [`source`](Error::source) is that of the error; if there are
+/// several, `source` is `None`, and [`iter`](TaskErrors::iter) returns all of them.
 ///
 /// # Examples
 ///

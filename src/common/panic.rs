@@ -152,7 +152,8 @@ pub(crate) fn message(payload: &(dyn Any + Send)) -> &str {
 /// The panic of one job or task: its message, its payload, which job or task it was, and the line that scheduled or
 /// spawned it.
 ///
-/// It occurs as [`JobPanic`](crate::JobPanic) and as [`TaskPanic`]. Clones share one payload.
+/// Use it by its aliases [`JobPanic`](crate::JobPanic), for jobs, and [`TaskPanic`], for tasks. Clones share one
+/// payload.
 ///
 /// # Examples
 ///
@@ -236,7 +237,8 @@ impl<I> Panic<I> {
         self.call_site
     }
 
-    /// Returns the message of the panic, as the default hook prints it; `Box<dyn Any>` if its payload is not a string.
+    /// Returns the message of the panic, as the default hook prints it; the text `Box<dyn Any>` if the payload is not a
+    /// string.
     ///
     /// # Examples
     ///
@@ -257,8 +259,8 @@ impl<I> Panic<I> {
         &self.message
     }
 
-    /// Returns the payload of the panic. Only the first call gets the original; later calls, also on clones,
-    /// get the message as a `String`.
+    /// Returns the payload of the panic. Only the first call gets the original; later calls, on clones too, get the
+    /// message as a `String`.
     ///
     /// # Examples
     ///

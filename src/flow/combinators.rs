@@ -22,14 +22,15 @@ fn cpus() -> usize {
 
 /// Runs all tasks and returns the result of each, in order of the input.
 ///
-/// What a task returns is not looked at: if it is a `Result`, then so is the value in its slot. An empty input
-/// gives an empty vector.
+/// It does not look at what a task returns: if tasks return a `Result`, each element is a `Result` in a `Result`. An
+/// empty input gives an empty vector.
 ///
 /// # Errors
 ///
-/// It has no error of its own; each slot has its task's: `Panicked`, and after a cancel or the deadline `Cancelled` or
-/// `DeadlineExceeded` for each task that had not ended. Tasks that never started are among them, so the rest of the
-/// input is consumed then, and the input must be finite even with a limit.
+/// It has no error of its own. Each element of the vector has the error of its task: `Panicked`, or `Cancelled` or
+/// `DeadlineExceeded` if the task had not ended when the token was cancelled or the deadline passed. Tasks that never
+/// started have an element too: so the rest of the input is consumed then, and the input must be finite even with a
+/// limit.
 ///
 /// # Examples
 ///
@@ -52,14 +53,14 @@ where
     Flow::new("flow::all", ALL, tasks.into_iter(), All::new())
 }
 
-/// Runs all tasks and returns their values in order of the input, or the first error in time.
+/// Runs all tasks and returns their values in order of the input, or the error that came first.
 ///
-/// The first error aborts the other tasks. An empty input gives an empty vector.
+/// The first error or panic aborts the other tasks. An empty input gives an empty vector.
 ///
 /// # Errors
 ///
-/// The first task that fails or panics ends it, with `Failed` or `Panicked` and the task's index; else `Cancelled` or
-/// `DeadlineExceeded`, if tasks were cut off.
+/// `Failed` or `Panicked`, with the task's index, if a task failed or panicked: the first one. Otherwise `Cancelled` or
+/// `DeadlineExceeded`, if the token or the deadline stopped tasks.
 ///
 /// # Examples
 ///
@@ -91,14 +92,15 @@ where
     Flow::new("flow::try_all", ALL, tasks.into_iter(), TryAll::new())
 }
 
-/// Runs all tasks until one has a value, and returns it.
+/// Runs all tasks until one of them returns a value, and returns this value.
 ///
-/// Errors and panics are skipped. It is [`take`] for one value.
+/// Errors and panics are skipped. The other tasks are aborted when a value is there. It is [`take`] with a count of
+/// one.
 ///
 /// # Errors
 ///
-/// [`Failed`](RaceError::Failed), with all errors in order of completion, if no task has a value;
-/// [`TooFew`](RaceError::TooFew) if there are no tasks; else [`Cancelled`](RaceError::Cancelled) or
+/// [`Failed`](RaceError::Failed), with all errors in order of completion, if every task failed;
+/// [`TooFew`](RaceError::TooFew) if there are no tasks; otherwise [`Cancelled`](RaceError::Cancelled) or
 /// [`DeadlineExceeded`](RaceError::DeadlineExceeded).
 ///
 /// # Examples
@@ -118,6 +120,30 @@ where
 /// assert_eq!(first.await.unwrap(), "fast");
 /// # }
 /// ```
+///
+/// Hedged requests, where a second replica is asked if the first has not answered within 50 ms:
+///
+/// ```
+/// use std::time::Duration;
+/// use schedgroup::flow;
+/// use tokio::time::{Instant, sleep};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// async fn ask(replica: &'static str, millis: u64) -> Result<&'static str, std::io::Error> {
+///     sleep(Duration::from_millis(millis)).await; // the request
+///     Ok(replica)
+/// }
+///
+/// let start = Instant::now();
+/// let answer = flow::race([("slow", 0, 300), ("fast", 50, 20)].map(|(replica, wait, millis)| async move {
+///     sleep(Duration::from_millis(wait)).await;
+///     ask(replica, millis).await
+/// }));
+/// assert_eq!(answer.await.unwrap(), "fast");
+/// assert_eq!(start.elapsed(), Duration::from_millis(70));
+/// # }
+/// ```
 #[track_caller]
 pub fn race<'a, I, T, E>(tasks: I) -> Flow<'a, Result<T, RaceError<E>>>
 where
@@ -129,17 +155,17 @@ where
         .map_output(|values| values.map(|mut values| values.pop().expect("it takes one")))
 }
 
-/// Runs all tasks until `count` of them have a value, and returns those in order of completion.
+/// Runs all tasks until `count` of them have returned a value, and returns those in order of completion.
 ///
-/// Errors and panics are skipped, like those of a [`race`]; [`try_take`] ends with the first instead. With a `count`
+/// Errors and panics are skipped, as by [`race`]; [`try_take`] ends at the first of them instead. With a `count`
 /// of zero nothing starts.
 ///
 /// # Errors
 ///
-/// As soon as `count` values can no longer be had: [`Failed`](RaceError::Failed), with the errors in order of
-/// completion, or [`TooFew`](RaceError::TooFew) if none failed and there are too few tasks. The number of tasks is
-/// known from the upper bound of the input's `size_hint`, so an array that is too short starts nothing; without a bound
-/// it is known at the input's end. Else [`Cancelled`](RaceError::Cancelled) or
+/// As soon as fewer than `count` tasks can still succeed: [`Failed`](RaceError::Failed), with the errors in order of
+/// completion, or [`TooFew`](RaceError::TooFew) if none failed but there are fewer tasks than `count`. The number of
+/// tasks is taken from the upper bound of the input's `size_hint`, so an array that is too short starts nothing; an
+/// input without such a bound is counted at its end. Otherwise [`Cancelled`](RaceError::Cancelled) or
 /// [`DeadlineExceeded`](RaceError::DeadlineExceeded).
 ///
 /// # Examples
@@ -169,16 +195,16 @@ where
     Flow::new("flow::take", ALL, tasks.into_iter(), Take::new(count))
 }
 
-/// Runs all tasks until `count` of them have a value, and returns those in order of completion; or the first error
-/// before.
+/// Runs all tasks until `count` of them have returned a value, and returns those in order of completion; or the first
+/// error, if one comes before that.
 ///
-/// If there are fewer tasks it returns all values. With a `count` of zero nothing starts. [`take`] skips errors
-/// instead.
+/// If there are fewer than `count` tasks it returns all their values. With a `count` of zero nothing starts. [`take`]
+/// skips errors instead.
 ///
 /// # Errors
 ///
-/// The first task that fails or panics before ends it, with `Failed` or `Panicked` and the task's index; else
-/// `Cancelled` or `DeadlineExceeded`, if tasks were cut off.
+/// `Failed` or `Panicked`, with the task's index, if a task failed or panicked before there were enough values: the
+/// first one. Otherwise `Cancelled` or `DeadlineExceeded`, if the token or the deadline stopped tasks.
 ///
 /// # Examples
 ///
@@ -215,12 +241,13 @@ where
 
 /// Runs all tasks and returns the `count` values that came last, in order of completion.
 ///
-/// If there are fewer tasks it returns all values. With a `count` of zero all tasks run.
+/// If there are fewer than `count` tasks it returns all their values. With a `count` of zero all tasks run, and no
+/// value is returned.
 ///
 /// # Errors
 ///
-/// The first task that fails or panics ends it, with `Failed` or `Panicked` and the task's index; else `Cancelled` or
-/// `DeadlineExceeded`, if tasks were cut off.
+/// `Failed` or `Panicked`, with the task's index, if a task failed or panicked: the first one. Otherwise `Cancelled` or
+/// `DeadlineExceeded`, if the token or the deadline stopped tasks.
 ///
 /// # Examples
 ///
@@ -256,8 +283,8 @@ where
 ///
 /// # Errors
 ///
-/// The first panic ends it, with `Panicked` and the item's index; else `Cancelled` or `DeadlineExceeded`, if items were
-/// cut off.
+/// `Panicked`, with the item's index, if `f` panicked for an item: the first one. Otherwise `Cancelled` or
+/// `DeadlineExceeded`, if the token or the deadline stopped it.
 ///
 /// # Examples
 ///
@@ -284,14 +311,14 @@ where
     Flow::new("flow::map", cpus(), tasks, TryAll::new())
 }
 
-/// Runs `f` on each item and returns when the last has ended; it keeps nothing, so the items may be endless.
+/// Runs `f` on each item and returns when the last run has ended. It keeps no values, so the items may be endless.
 ///
 /// `f` is called by the tasks. Without a [`limit`](Flow::limit) as many run at a time as the machine has CPUs.
 ///
 /// # Errors
 ///
-/// The first panic ends it, with `Panicked` and the item's index; else `Cancelled` or `DeadlineExceeded`, if items were
-/// cut off.
+/// `Panicked`, with the item's index, if `f` panicked for an item: the first one. Otherwise `Cancelled` or
+/// `DeadlineExceeded`, if the token or the deadline stopped it.
 ///
 /// # Examples
 ///
@@ -354,11 +381,11 @@ where
 
 /// Passes a value through steps, one after the other.
 ///
-/// In Rust `?` does the same: `let number = parse(text).await?; let list = make(number).await?;`. What this adds is a
-/// token, a deadline, and the panic of a step as an error. It resolves to the last step's value, or to the first error
-/// with the number of its step, from zero; without steps to `value`.
+/// In Rust `?` does the same: `let number = parse(text).await?; let list = make(number).await?;`. In addition this
+/// takes a token and a deadline, and returns the panic of a step as an error. It resolves to the value of the last
+/// step, or to the first error, with the number of its step, counted from zero. Without steps it resolves to `value`.
 ///
-/// Where no step names the error, name it here: `waterfall::<_, Error>(value)`.
+/// If the compiler cannot infer the error's type from a step, name it here: `waterfall::<_, Error>(value)`.
 ///
 /// # Examples
 ///
@@ -383,16 +410,17 @@ where
     Waterfall::new(value)
 }
 
-/// Tries `op` again until it has a value.
+/// Calls `op` again and again until an attempt returns a value.
 ///
-/// It makes at most three attempts without a pause between them; [`attempts`](Retry::attempts),
-/// [`delays`](Retry::delays) and the other settings of [`Retry`] change that. Await it to make the attempts here, so
-/// that `op` may borrow; [`spawn_on`](Retry::spawn_on) makes them as a job of a scheduling group, whose pauses cost no
-/// task.
+/// By default it makes at most three attempts without a pause between them; [`attempts`](Retry::attempts),
+/// [`delays`](Retry::delays) and the other settings of [`Retry`] change that.
+///
+/// If you await it, the attempts are made in the current task, so `op` may borrow. With [`spawn_on`](Retry::spawn_on)
+/// they are made by a job of a scheduling group, where a pause needs no task.
 ///
 /// # Errors
 ///
-/// [`RetryError`](super::RetryError): what ended it, the number of attempts, and the last error.
+/// [`RetryError`](super::RetryError), with the reason why it gave up, the number of attempts, and the last error.
 ///
 /// # Panics
 ///

@@ -8,7 +8,7 @@ use crate::common::error::{TaskError, TaskErrors};
 
 /// The error of a [`race`](super::race()) without a winner, or of a [`take`](super::take()) with too few values.
 ///
-/// For a race the number of values wanted is one.
+/// In its variants, the number of values wanted is one for a race, and `count` for `take`.
 ///
 /// # Examples
 ///
@@ -29,8 +29,8 @@ use crate::common::error::{TaskError, TaskErrors};
 pub enum RaceError<E> {
     /// There were fewer tasks than values wanted, and none of them failed.
     TooFew,
-    /// Too many tasks failed or panicked, so the values wanted can no longer be had: their errors in order of
-    /// completion, so the latest is [`last`](TaskErrors::last). In a race, all failed.
+    /// So many tasks failed or panicked that the number of values wanted cannot be reached; in a race, all of them. It
+    /// has their errors in order of completion, so [`last`](TaskErrors::last) is the latest.
     Failed(TaskErrors<E>),
     /// The token was cancelled before there were as many values as wanted.
     Cancelled,
@@ -102,10 +102,10 @@ impl<E: Error + 'static> Error for RaceError<E> {
     }
 }
 
-/// The error of a [`retry`](super::retry()) that gave up: why, and the last error.
+/// The error of a [`retry`](super::retry()) that gave up, with the reason and the last error.
 ///
-/// Its text includes the last error, and [`source`](Error::source) continues with that error's source. It is an
-/// [`Error`] itself if `E` is one: [`TaskError`] says what to do where it is only text.
+/// Its text includes the last error, and [`source`](Error::source) returns the source of that error. It implements
+/// [`Error`] if `E` does; [`TaskError`] says what to do otherwise.
 ///
 /// # Examples
 ///
@@ -122,9 +122,9 @@ impl<E: Error + 'static> Error for RaceError<E> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct RetryError<E> {
-    /// The number of attempts that were begun.
+    /// The number of attempts that were started.
     pub attempts: u32,
-    /// What ended it.
+    /// The reason why it gave up.
     pub ended: Ended,
     /// The error of the last attempt that returned one.
     pub last: Option<E>,
@@ -150,13 +150,14 @@ pub struct RetryError<E> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Ended {
-    /// The last attempt that may be made has failed.
+    /// As many attempts as allowed were made, and the last one failed.
     Attempts,
-    /// There were no more delays.
+    /// The iterator of delays came to its end.
     Delays,
     /// [`when`](super::Retry::when) returned [`Verdict::Stop`](super::Verdict::Stop).
     Stopped,
-    /// The token was cancelled; or the job of a [`spawn_on`](super::Retry::spawn_on) ended before the retry did.
+    /// The token was cancelled; or the job that [`spawn_on`](super::Retry::spawn_on) had created was cancelled,
+    /// aborted, dropped or rejected, or it panicked.
     Cancelled,
     /// The deadline passed, or the next pause would have reached it.
     DeadlineExceeded,

@@ -21,18 +21,18 @@ use crate::common::panic::{ENDED, TaskPanic};
 /// [`for_each`](super::for_each). Nothing runs until its first poll. `'a` is the lifetime of what the input
 /// iterator borrows.
 ///
-/// When it resolves, all of its tasks have ended: those that were not needed have been aborted.
+/// When it resolves, all of its tasks have ended: tasks that were no longer needed have been aborted.
 ///
 /// # Cancel safety
 ///
 /// Awaiting `&mut flow` in a `select!` loses nothing. Dropping it aborts its tasks at their next await,
-/// without waiting for them, and drops the values that they had.
+/// without waiting for them, and drops the values that they have returned.
 ///
 /// # Panics
 ///
 /// The first poll panics outside of a tokio runtime, and a poll after the end panics, both at the line of the
 /// `.await`. With a [`deadline`](Flow::deadline), the runtime needs its timer enabled. A panic of the input
-/// iterator is passed on to the caller; a panic of a task is not, it is an error of that task.
+/// iterator is passed on to the caller. A panic of a task becomes the error of that task.
 ///
 /// # Examples
 ///
@@ -96,13 +96,14 @@ impl<'a, T> Flow<'a, T> {
 
     /// Sets the limit: at most `tasks` tasks run at a time.
     ///
-    /// The input is then taken as slots become free: at most `tasks` futures exist, and it may be endless
-    /// where the combinator ends early. Without a limit `map` and `for_each` run as many as the machine has
-    /// CPUs; all others take the whole input and start it at once, so it must be finite.
+    /// With a limit the next task is taken from the input when a slot is free. So at most `tasks` futures exist at a
+    /// time, and the input may be endless if the combinator ends early. Without a limit, `map` and `for_each` run as
+    /// many tasks at a time as the machine has CPUs; all other combinators start the whole input at once, so it must be
+    /// finite.
     ///
     /// # Panics
     ///
-    /// Panics for zero, with which no task could ever run.
+    /// If `tasks` is zero: no task could ever run.
     ///
     /// # Examples
     ///
@@ -120,10 +121,10 @@ impl<'a, T> Flow<'a, T> {
         self
     }
 
-    /// Sets a token whose cancel ends the flow with `Cancelled`.
+    /// Sets a token; a cancel of it ends the flow with `Cancelled`.
     ///
-    /// A cancel ends only what has not finished: its tasks are aborted, and a value or an error that is there
-    /// when it arrives is returned. If the token was cancelled before the first poll, nothing starts.
+    /// A cancel aborts the tasks that have not ended. If the flow has its value or an error already when the cancel
+    /// comes, it returns that. If the token was cancelled before the first poll, nothing starts.
     ///
     /// # Examples
     ///
@@ -148,7 +149,7 @@ impl<'a, T> Flow<'a, T> {
 
     /// Sets an instant at which the flow ends with `DeadlineExceeded`.
     ///
-    /// Otherwise it is what a cancel of the [`token`](Flow::token) at that instant is.
+    /// Otherwise it acts like a cancel of the [`token`](Flow::token) at that instant.
     ///
     /// # Examples
     ///

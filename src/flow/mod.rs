@@ -1,11 +1,14 @@
 //! Combinators over sets of tasks that run in parallel: all results, the first, the last, a stream; and retries.
 //!
+//! They resemble `join_all`, `try_join_all` and `select_ok` of the crate futures, but spawn each future on the runtime,
+//! so that the futures run in parallel.
+//!
 //! | call | resolves to | ends early | empty input |
 //! |---|---|---|---|
 //! | [`all`]`(tasks)` | each task's result, in order of the input | never | `[]` |
 //! | [`try_all`]`(tasks)` | the values, in order of the input | at the first error or panic | `Ok([])` |
 //! | [`race`](race())`(tasks)` | the first value; errors are skipped | at the first value | [`RaceError::TooFew`] |
-//! | [`take`](take())`(n, tasks)` | the first `n` values, in order of completion; errors are skipped | at the `n`th value, or when `n` can no longer be had | [`RaceError::TooFew`]; with `n` = 0 `Ok([])`, nothing starts |
+//! | [`take`](take())`(n, tasks)` | the first `n` values, in order of completion; errors are skipped | at the `n`th value, or when `n` values can no longer be reached | [`RaceError::TooFew`]; with `n` = 0 `Ok([])`, nothing starts |
 //! | [`try_take`]`(n, tasks)` | the first `n` values, in order of completion; all if there are fewer | at the `n`th value, or at an error or panic before it | `Ok([])`; with `n` = 0 nothing starts |
 //! | [`last`](last())`(n, tasks)` | the last `n` values, in order of completion; all if there are fewer | at the first error or panic | `Ok([])`; with `n` = 0 all run |
 //! | [`map`](map())`(items, f)` | what `f` returned for each item, in order of the items | at the first panic | `Ok([])` |
@@ -31,26 +34,33 @@
 //! # }
 //! ```
 //!
-//! **Tasks** are futures, in an iterator or an array. They are spawned on the runtime, so they are `Send + 'static` and
-//! run in parallel; the iterator may borrow. They are taken out of it as they start, so with a limit there are never
-//! more futures than may run. `waterfall` and `retry` do one thing at a time: they run where they are awaited, and what
-//! they run may borrow. A [`Flow`] or a [`Stream`] runs nothing until its first poll, and can be named and stored.
+//! **Tasks** are futures, in an iterator or an array. They are spawned on the runtime, so they must be `Send + 'static`
+//! and run in parallel; the iterator itself may borrow. A future is taken from the iterator when it is started, so with
+//! a limit no more futures exist than may run. `waterfall` and `retry` do one thing at a time: they run in the task
+//! that awaits them, and what they run may borrow. A [`Flow`] or a [`Stream`] runs nothing until its first poll, and
+//! can be named and stored.
 //!
-//! **Settings** are the same everywhere. `limit(n)`: at most `n` tasks run at a time. Without it `map`, `for_each` and
-//! `stream` run as many as the machine has CPUs; the others start all tasks at once, which needs a finite input: over an
-//! endless one they spawn until memory is exhausted. `token(token)` and `deadline(at)` end what has not finished, with
-//! `Cancelled` or `DeadlineExceeded`. A value or an error that is there by then is returned. If the token was cancelled
-//! or the deadline had passed before the first poll, nothing starts. Stopped by either, `all` takes the input to its
-//! end, to have a slot for each task; the others take at most one more item, to see whether they had all. A task that
-//! has to see the cancel captures a clone of the token.
+//! **Settings** are the same for all combinators:
+//!
+//! - `limit(n)`: at most `n` tasks run at a time. Without a limit `map`, `for_each` and `stream` run as many tasks at a
+//!   time as the machine has CPUs; the others start all tasks at once. So they need a finite input: with an endless one
+//!   they would spawn tasks until memory is exhausted.
+//! - `token(token)` and `deadline(at)`: when the token is cancelled or the deadline passes, the tasks that have not
+//!   ended are aborted, and the result is `Cancelled` or `DeadlineExceeded`. If the result is known by then, it is
+//!   returned instead. If the token was cancelled or the deadline had passed before the first poll, nothing starts.
+//!   When it is stopped, `all` still takes the input to its end, to return an element for each task; the others take at
+//!   most one more item, to see whether the input was at its end. A task that has to notice the cancel captures a clone
+//!   of the token.
 //!
 //! **The end.** When the future resolves, all other tasks have been aborted and have ended. (A task that blocks its
-//! thread cannot be aborted: it is waited for.) Dropping the future aborts them too, without the waiting.
+//! thread cannot be aborted: it is waited for.) Dropping the future aborts the tasks too, but does not wait for them.
 //!
-//! **A panic** is an error of its task or step, with its payload and the line of the call. That of the input iterator is
-//! passed on to the caller, and so is that of a retry's operation and settings.
+//! **A panic** of a task or a step becomes its error, with the payload and the line of the call. A panic of the input
+//! iterator, or of the operation or the settings of a retry, is passed on to the caller.
 //!
 //! # From Go
+//!
+//! What the packages of Go call it, and what corresponds to it here:
 //!
 //! | there | here |
 //! |---|---|
@@ -67,8 +77,8 @@
 //! | conc `iter.MapErr`, `ResultErrorPool` with `WithCollectErrored` | [`all`] |
 //! | conc `ResultPool`, `ResultErrorPool`, `ResultContextPool` with `WithFailFast` | [`map`](map()), [`all`], [`try_all`] |
 //!
-//! Tasks that are spawned one by one, by several parts of a program, belong in a [`TaskGroup`](crate::task::TaskGroup); futures
-//! that shall stay in the current task belong in the combinators of the crate futures.
+//! To spawn tasks one by one, from several parts of a program, use a [`TaskGroup`](crate::task::TaskGroup). For futures
+//! that are to stay in the current task, use the combinators of the crate futures.
 
 mod combinators;
 mod error;

@@ -43,27 +43,30 @@ use crate::common::panic::ENDED;
 pub enum Verdict {
     /// Try again after the next delay.
     Retry,
-    /// Try again after this pause instead of the next delay, which is used up: what a server asks for with
-    /// `Retry-After`.
+    /// Try again after this pause instead of the next delay, for example after the time that a server asks for with
+    /// `Retry-After`. The next delay is taken from the iterator all the same, and not used.
     RetryAfter(Duration),
     /// Do not try again.
     Stop,
 }
 
-/// Attempts and their settings; returned by [`retry`](super::retry()).
+/// A future that makes attempts until one returns a value; created by [`retry`](super::retry()).
 ///
-/// Awaited, it is a future that resolves to the first value, and makes the attempts where it is awaited, so the
-/// operation may borrow. With [`spawn_on`](Retry::spawn_on) a scheduling group makes them instead. `O` is the
-/// operation, `F` the future of one attempt, and `E` its error; `'a` is the lifetime of what the settings borrow.
+/// The attempts are made in the task that awaits it, so the operation may borrow. With [`spawn_on`](Retry::spawn_on) a
+/// scheduling group makes them instead. `O` is the operation, `F` the future of one attempt, and `E` its error; `'a` is
+/// the lifetime of what the settings borrow.
+///
+/// The operation returns a new future for each attempt, so it clones what an `async move` block needs to own:
+/// `move || { let client = client.clone(); async move { client.get(id).await } }`.
 ///
 /// | setting | without it |
 /// |---|---|
 /// | [`attempts`](Retry::attempts) | 3 |
-/// | [`delays`](Retry::delays) | no pause; other tasks get a turn between two attempts |
+/// | [`delays`](Retry::delays) | no pause, but it yields to other tasks between two attempts |
 /// | [`when`](Retry::when) | every error is retried |
 /// | [`attempt_timeout`](Retry::attempt_timeout) | an attempt may take any time |
 /// | [`notify`](Retry::notify) | nothing is called |
-/// | [`token`](Retry::token), [`deadline`](Retry::deadline) | nothing else ends it |
+/// | [`token`](Retry::token), [`deadline`](Retry::deadline) | it is not cancelled and has no deadline |
 ///
 /// # Cancel safety
 ///
@@ -77,7 +80,7 @@ pub enum Verdict {
 ///
 /// # Errors
 ///
-/// [`RetryError`], with the reason, the number of attempts and the last error.
+/// [`RetryError`], with the reason why it gave up, the number of attempts and the last error.
 ///
 /// # Examples
 ///
@@ -148,7 +151,7 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
     ///
     /// # Panics
     ///
-    /// Panics for zero, with which it could never succeed.
+    /// If `most` is zero: it could never succeed.
     ///
     /// # Examples
     ///
@@ -169,10 +172,11 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
         self
     }
 
-    /// Sets the pauses between attempts; when they come to their end, so does the retry.
+    /// Sets the pauses between attempts, as an iterator; when the iterator ends, the retry gives up.
     ///
-    /// Any iterator of durations will do: an array, `std::iter::repeat`, or the builders of the crate backon,
-    /// for exponential backoff with jitter. Any duration is accepted.
+    /// Any iterator of durations can be used: an array, `std::iter::repeat`, or a builder of the crate backon for
+    /// exponential backoff with jitter. Exponential backoff without jitter is
+    /// `std::iter::successors(Some(first), |delay| Some((*delay * 2).min(longest)))`.
     ///
     /// # Examples
     ///
@@ -200,8 +204,7 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
 
     /// Sets a closure that decides for each error whether, and when, to try again.
     ///
-    /// It is not called for the error of the last attempt that may be made, nor when an attempt ran into its
-    /// timeout.
+    /// It is not called for the error of the last allowed attempt, nor when an attempt took longer than its timeout.
     ///
     /// # Examples
     ///
@@ -228,8 +231,8 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
 
     /// Sets how long one attempt may take.
     ///
-    /// One that takes longer is dropped, counts, and is retried after the next delay. It has no error: at the end
-    /// [`RetryError::last`] is that of an attempt before it, if there was one.
+    /// An attempt that takes longer is dropped, counts as an attempt, and is retried after the next delay. It has no
+    /// error, so [`RetryError::last`] is then the error of an earlier attempt, or `None`.
     ///
     /// # Examples
     ///
@@ -250,7 +253,7 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
         self
     }
 
-    /// Sets a closure that is called with each error that is retried, and the pause that follows.
+    /// Sets a closure that is called with each error that is retried, and with the pause before the next attempt.
     ///
     /// # Examples
     ///
@@ -273,9 +276,9 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
         self
     }
 
-    /// Sets a token whose cancel ends it with [`Ended::Cancelled`], in an attempt or in a pause.
+    /// Sets a token; a cancel of it ends the retry with [`Ended::Cancelled`], during an attempt or a pause.
     ///
-    /// If the value is there by then, it is returned.
+    /// If the value is there when the cancel comes, it is returned.
     ///
     /// # Examples
     ///
@@ -296,10 +299,10 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
         self
     }
 
-    /// Sets an instant at which it ends with [`Ended::DeadlineExceeded`].
+    /// Sets an instant at which the retry ends with [`Ended::DeadlineExceeded`].
     ///
-    /// An attempt that runs then is dropped. A pause that would reach the deadline is not begun: the retry ends
-    /// at once.
+    /// An attempt that is running at the deadline is dropped. If a pause would reach the deadline, the retry ends at
+    /// once instead of pausing.
     ///
     /// # Examples
     ///

@@ -17,17 +17,22 @@ use crate::common::panic::{DiscardEach, discard, forget};
 use crate::{Group, Handle, JobContext, JobHandle, Next};
 
 impl<O, F, E> Retry<'static, O, F, E> {
-    /// Makes the attempts as one job of a scheduling group, the first at once.
+    /// Makes the attempts as one job of a scheduling group, the first of them at once.
     ///
-    /// A pause is a deadline in the group's heap: the job has no task then, and takes no slot of `max_running`.
-    /// `wait` waits for the whole retry. The [`job`](RetryHandle::job) of the returned handle can be cancelled,
-    /// aborted or moved like any other; moved in a pause, it makes the next attempt at that instant.
+    /// A pause is a deadline in the group's heap: during a pause the job is pending, has no task, and takes no slot of
+    /// `max_running`. The [`job`](RetryHandle::job) of the returned handle can be cancelled, aborted or moved like any
+    /// other; if it is moved during a pause, the next attempt is made at the new instant.
     ///
-    /// A panic of the operation, of the delays, of `when` or of `notify` is the job's: `wait` returns it. In a group
-    /// that accepts no more jobs no attempt is made, and the handle resolves to [`Ended::Cancelled`]. A cancel of the
-    /// group drops a retry that pauses and lets a running attempt finish, as with any job; to abort the attempt,
-    /// pass the group's token to [`token`](Retry::token). A cancel of that token in a pause makes the job due, and the
-    /// handle resolves when it has a slot.
+    /// `wait` waits for the whole retry. `drain` lets it make the attempts that are due within the grace. `shutdown`
+    /// and a cancel of the group drop a retry that pauses, like any pending job, and let a running attempt finish. To
+    /// abort the running attempt when the group is cancelled, pass the group's token to [`token`](Retry::token). A
+    /// cancel of that token during a pause makes the job due, and the handle resolves when the job has a slot.
+    ///
+    /// A panic of the operation, of the delays, of `when` or of `notify` is a panic of the job, and `wait` returns it.
+    /// If the group accepts no more jobs, no attempt is made, and the handle resolves to [`Ended::Cancelled`].
+    ///
+    /// To make the first attempt later, schedule the retry itself as a future, `group.spawn_after(delay, retry)`; its
+    /// pauses then hold a slot of `max_running`.
     ///
     /// # Examples
     ///
@@ -86,8 +91,10 @@ impl<O, F, E> Retry<'static, O, F, E> {
 macro_rules! retry_method {
     ($type:ty, $handle:expr, $panics:literal) => {
         impl $type {
-            /// Makes the attempts of a [`flow::retry`](crate::flow::retry) as one job of this group:
-            /// [`Retry::spawn_on`] as a method.
+            /// Makes the attempts of a [`flow::retry`](crate::flow::retry) as one job of this group, the first of them
+            /// at once.
+            ///
+            /// It is [`Retry::spawn_on`] as a method of the group.
             ///
             #[doc = $panics]
             ///
@@ -216,12 +223,13 @@ where
     }
 }
 
-/// A future of the result of a retry that a scheduling group makes; returned by [`Retry::spawn_on`].
+/// A future that resolves to the result of a retry that is a job of a scheduling group; returned by
+/// [`Retry::spawn_on`].
 ///
 /// # Cancel safety
 ///
-/// Awaiting `&mut handle` in a `select!` loses nothing. Dropping it does not affect the attempts; only their
-/// value is dropped.
+/// Awaiting `&mut handle` in a `select!` loses nothing. Dropping it does not affect the attempts; their result is
+/// dropped.
 ///
 /// # Panics
 ///
@@ -229,9 +237,9 @@ where
 ///
 /// # Errors
 ///
-/// [`RetryError`], with the reason, the number of attempts and the last error. If the job ended otherwise, the
-/// reason is [`Ended::Cancelled`], and the [`state`](JobHandle::state) of the [`job`](RetryHandle::job) distinguishes
-/// a cancel from a panic.
+/// [`RetryError`], with the reason why it gave up, the number of attempts and the last error. If the job was cancelled
+/// or panicked, the reason is [`Ended::Cancelled`]; the [`state`](JobHandle::state) of the [`job`](RetryHandle::job)
+/// tells the two apart.
 ///
 /// # Examples
 ///

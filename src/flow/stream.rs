@@ -17,9 +17,9 @@ use crate::common::panic::{DiscardEach, TaskPanic};
 
 /// A stream of the results of tasks that run in parallel; returned by [`stream`](super::stream()).
 ///
-/// Nothing runs until the first poll of [`next`](Stream::next). Then at most [`limit`](Stream::limit) tasks run
-/// or wait for their result to be taken, so a slow reader slows the tasks down (backpressure). `'a` is the lifetime
-/// of what the input iterator borrows, and `T` what a task returns.
+/// Nothing runs until the first poll of [`next`](Stream::next). From then on at most [`limit`](Stream::limit) tasks are
+/// running or have a result that was not taken yet, so a slow reader slows the tasks down (backpressure). `'a` is the
+/// lifetime of what the input iterator borrows, and `T` is what a task returns.
 ///
 /// With the feature `stream` it is a `futures_core::Stream` of `Result<T, TaskError>`.
 ///
@@ -31,7 +31,7 @@ use crate::common::panic::{DiscardEach, TaskPanic};
 ///
 /// The first poll panics outside of a tokio runtime, at the line of the `.await`. With a
 /// [`deadline`](Stream::deadline), the runtime needs its timer enabled. A panic of the input iterator is passed on
-/// to the caller; a panic of a task is its result.
+/// to the caller. A panic of a task becomes its result.
 ///
 /// # Examples
 ///
@@ -75,13 +75,13 @@ impl<'a, T: Send + 'static> Stream<'a, T> {
 }
 
 impl<'a, T> Stream<'a, T> {
-    /// Sets the limit: at most `tasks` tasks run at a time; those whose result is not taken yet are counted.
+    /// Sets the limit: at most `tasks` tasks run at a time, including those whose result was not taken yet.
     ///
-    /// Without it the limit is the number of CPUs of the machine.
+    /// By default the limit is the number of CPUs of the machine.
     ///
     /// # Panics
     ///
-    /// Panics for zero, with which no task could ever run.
+    /// If `tasks` is zero: no task could ever run.
     ///
     /// # Examples
     ///
@@ -101,11 +101,11 @@ impl<'a, T> Stream<'a, T> {
 
     /// Returns the results in order of completion instead of that of the input.
     ///
-    /// A slow task then delays no other's result.
+    /// A slow task then does not delay the results of other tasks.
     ///
     /// # Panics
     ///
-    /// Panics after the first poll.
+    /// If it is called after the first poll.
     ///
     /// # Examples
     ///
@@ -134,10 +134,10 @@ impl<'a, T> Stream<'a, T> {
         self
     }
 
-    /// Sets a token whose cancel ends the stream.
+    /// Sets a token; a cancel of it ends the stream.
     ///
-    /// The tasks that run are aborted. `next` then returns the results that are there, once
-    /// [`Cancelled`](TaskError::Cancelled) if the cancel cut anything off, and `None` from then on.
+    /// The running tasks are aborted. `next` then returns the results that are there; after them
+    /// [`Cancelled`](TaskError::Cancelled), once, if the cancel stopped any task; and `None` from then on.
     ///
     /// # Examples
     ///
@@ -163,7 +163,7 @@ impl<'a, T> Stream<'a, T> {
 
     /// Sets an instant at which the stream ends, with [`DeadlineExceeded`](TaskError::DeadlineExceeded).
     ///
-    /// Otherwise it is what a cancel of the [`token`](Stream::token) at that instant is.
+    /// Otherwise it acts like a cancel of the [`token`](Stream::token) at that instant.
     ///
     /// # Examples
     ///
@@ -189,8 +189,8 @@ impl<'a, T> Stream<'a, T> {
 
     /// Returns the result of the next task: its value, or [`Panicked`](TaskError::Panicked); `None` after the last.
     ///
-    /// After a cancel or the deadline it returns the results that are there, the first of them when all tasks have
-    /// ended, then once the reason, if anything was cut off, then `None`.
+    /// After a cancel or the deadline it waits until all running tasks have ended. Then it returns the results that are
+    /// there; after them the reason, once, if any task was stopped; and then `None`.
     ///
     /// # Cancel safety
     ///
@@ -199,7 +199,7 @@ impl<'a, T> Stream<'a, T> {
     /// # Errors
     ///
     /// `Panicked` if the task panicked; the stream continues. `Cancelled` or `DeadlineExceeded`, once, as its last
-    /// item, if tasks were cut off by the [`token`](Stream::token), the [`deadline`](Stream::deadline) or the end
+    /// item, if tasks were stopped by the [`token`](Stream::token), the [`deadline`](Stream::deadline) or the end
     /// of the runtime.
     ///
     /// # Panics

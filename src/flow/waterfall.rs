@@ -13,9 +13,10 @@ use super::stop::StopSignal;
 use crate::common::error::TaskError;
 use crate::common::panic::{ENDED, Payload, TaskPanic, catch, discard, forget, poll_caught};
 
-/// Steps, each with the value of the one before; returned by [`waterfall`](super::waterfall()).
+/// A future that runs steps one after the other, each with the value of the one before; created by
+/// [`waterfall`](super::waterfall()).
 ///
-/// A future that resolves to the last step's value, or to the first error. The steps run where it is awaited, so
+/// It resolves to the last step's value, or to the first error. The steps run in the task that awaits it, so
 /// they may borrow; `'a` is the lifetime of what they borrow.
 ///
 /// # Cancel safety
@@ -30,8 +31,8 @@ use crate::common::panic::{ENDED, Payload, TaskPanic, catch, discard, forget, po
 ///
 /// # Errors
 ///
-/// A [`TaskError`] with the number of the step, from zero: `Failed` if it returned an error, `Panicked` if it
-/// panicked; without a number `Cancelled` or `DeadlineExceeded`.
+/// A [`TaskError`]: `Failed` if a step returned an error or `Panicked` if it panicked, with the number of the step,
+/// counted from zero; or `Cancelled` or `DeadlineExceeded`, which have no number.
 ///
 /// # Examples
 ///
@@ -134,9 +135,10 @@ impl<'a, T: Send + 'a, E: 'a> Waterfall<'a, T, E> {
 }
 
 impl<'a, T, E> Waterfall<'a, T, E> {
-    /// Sets a token whose cancel ends it with [`Cancelled`](TaskError::Cancelled), in a step or between two.
+    /// Sets a token; a cancel of it ends the waterfall with [`Cancelled`](TaskError::Cancelled), during a step or
+    /// between two.
     ///
-    /// If the last step's value is there by then, it is returned.
+    /// If the last step's value is there when the cancel comes, it is returned.
     ///
     /// # Examples
     ///
@@ -157,9 +159,9 @@ impl<'a, T, E> Waterfall<'a, T, E> {
         self
     }
 
-    /// Sets an instant at which it ends with [`DeadlineExceeded`](TaskError::DeadlineExceeded).
+    /// Sets an instant at which the waterfall ends with [`DeadlineExceeded`](TaskError::DeadlineExceeded).
     ///
-    /// Otherwise it is what a cancel of the [`token`](Waterfall::token) at that instant is.
+    /// Otherwise it acts like a cancel of the [`token`](Waterfall::token) at that instant.
     ///
     /// # Examples
     ///

@@ -71,12 +71,12 @@ impl<K, V> KeyedGroup<K, V> {
 impl<K, V, S> Builder<K, V, S> {
     /// Makes the runs of one key exclusive: an entry that expires during its key's run runs after it.
     ///
-    /// It holds no slot of `max_running` until it starts, and takes its turn by its deadline. However many events
-    /// come during a run, they replace one pending entry, and so one more run follows; but one that was
-    /// [expired](KeyedGroup::expire) is not pending, and runs for itself. `shutdown` lets those run that are due,
-    /// until its grace is over.
+    /// An entry that waits for its key's run holds no slot of `max_running`, and entries of different keys start in the
+    /// order of their deadlines. If a key is inserted several times during a run, each insert replaces the pending
+    /// entry, so one more run follows; but an entry that was [expired](KeyedGroup::expire) is no longer pending and has
+    /// a run of its own. `shutdown` lets entries run that are due, until its grace is over.
     ///
-    /// Two allocations for each run are its price, one of them for a clone of the key, which the handler gets.
+    /// This costs two allocations per run, one of which is for the clone of the key that the handler gets.
     ///
     /// # Examples
     ///
@@ -106,7 +106,7 @@ impl<K, V, S> Builder<K, V, S> {
         self
     }
 
-    /// Sets the hasher of keys: a faster one than the default, if keys are not chosen by an attacker.
+    /// Sets the hasher of keys. The default withstands keys that an attacker chooses; others are faster.
     ///
     /// # Examples
     ///
@@ -134,22 +134,22 @@ impl<K, V, S> Builder<K, V, S> {
         self
     }
 
-    /// Sets a parent token: [`Builder::token`](crate::Builder::token).
+    /// Sets a parent token, like [`Builder::token`](crate::Builder::token).
     pub fn token(self, token: CancellationToken) -> Builder<K, V, S> {
         self.set(|group| group.token(token))
     }
 
-    /// Sets the instant at which the group ends: [`Builder::deadline`](crate::Builder::deadline).
+    /// Sets the instant at which the group ends, like [`Builder::deadline`](crate::Builder::deadline).
     pub fn deadline(self, deadline: Instant) -> Builder<K, V, S> {
         self.set(|group| group.deadline(deadline))
     }
 
-    /// Sets the time after which the group ends: [`Builder::timeout`](crate::Builder::timeout).
+    /// Sets the time after which the group ends, like [`Builder::timeout`](crate::Builder::timeout).
     pub fn timeout(self, timeout: Duration) -> Builder<K, V, S> {
         self.set(|group| group.timeout(timeout))
     }
 
-    /// Limits the number of entries that are handled at a time:
+    /// Limits the number of entries that are handled at a time, like
     /// [`Builder::max_running`](crate::Builder::max_running).
     ///
     /// # Panics
@@ -161,18 +161,17 @@ impl<K, V, S> Builder<K, V, S> {
         self
     }
 
-    /// Sets the name of the group: [`Builder::name`](crate::Builder::name).
+    /// Sets the name of the group, like [`Builder::name`](crate::Builder::name).
     pub fn name(self, name: impl Into<String>) -> Builder<K, V, S> {
         self.set(|group| group.name(name))
     }
 
-    /// Sets the runtime on which the group runs: [`Builder::runtime`](crate::Builder::runtime).
+    /// Sets the runtime on which the group runs, like [`Builder::runtime`](crate::Builder::runtime).
     pub fn runtime(self, runtime: runtime::Handle) -> Builder<K, V, S> {
         self.set(|group| group.runtime(runtime))
     }
 
-    /// Starts runs within some tens of microseconds of their deadlines, on Linux:
-    /// [`Builder::timerfd`](crate::Builder::timerfd).
+    /// Uses a timerfd of the Linux kernel, like [`Builder::timerfd`](crate::Builder::timerfd).
     pub fn timerfd(self) -> Builder<K, V, S> {
         self.set(crate::Builder::timerfd)
     }
@@ -214,10 +213,11 @@ where
         KeyedGroup::own(self.on_with(&group, handler), group)
     }
 
-    /// Creates entries in a group that has another owner, which waits for it, cancels it and shuts it down. Those
-    /// settings that concern the group are its owner's, and have no effect here.
+    /// Creates a table of entries in an existing group, whose owner waits for it, cancels it and shuts it down.
+    /// `handler` handles the entries when they expire.
     ///
-    /// Through a job's context they are admitted while the group drains.
+    /// Settings of this builder that concern the group, such as `max_running`, have no effect here: those of the
+    /// existing group apply. If `group` is a job's context, entries are accepted while `wait` or `drain` is under way.
     ///
     /// # Examples
     ///
@@ -297,8 +297,7 @@ where
         KeyedGroup::own(self.on(&group), group)
     }
 
-    /// Creates entries whose values are jobs in a group that has another owner, like
-    /// [`on_with`](Builder::on_with).
+    /// Creates a table of jobs by key in an existing group; otherwise like [`on_with`](Builder::on_with).
     ///
     /// # Examples
     ///

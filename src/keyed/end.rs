@@ -8,13 +8,13 @@ use std::task::{Context, Poll, ready};
 use super::shared::Keys;
 use crate::Report;
 
-/// A future that resolves to a [`Report`] and the entries that were not handled; created by
+/// A future that resolves to a [`Report`] and the entries that were not handled, as a `Vec<(K, V)>`; created by
 /// [`KeyedGroup::drain`](super::KeyedGroup::drain) and [`KeyedGroup::shutdown`](super::KeyedGroup::shutdown).
 ///
 /// # Cancel safety
 ///
-/// It may be dropped at any time. The end stays in force, and
-/// [`drain_values`](super::KeyedGroup::drain_values) gives what is left.
+/// It may be dropped at any time. The drain or shutdown goes on, and
+/// [`drain_values`](super::KeyedGroup::drain_values) returns the entries that are left.
 ///
 /// # Examples
 ///

@@ -18,15 +18,16 @@ use crate::{Group, Handle, Job, ScheduleError, Stats, Wait};
 
 /// A group with at most one pending entry per key. When an entry expires, the handler runs with its key and value.
 ///
-/// Where values are jobs, as in a `KeyedGroup<K>`, the job itself runs, and no handler is needed.
+/// In a `KeyedGroup<K>` the values are jobs: the job itself runs, and no handler is needed.
 ///
 /// Each pending entry is one job of a scheduling group: it never expires early, is counted in the group's stats, and is
-/// waited for, cancelled and shut down with it. An entry is pending until its handler starts; then its key is free for
-/// a new one. Memory follows the keys that are in use. The [module](super) says what an entry costs.
+/// waited for, cancelled and shut down with it. An entry is pending until its handler starts. Then its key is free for
+/// a new entry, and a look-up finds nothing until there is one. Memory is used only for keys that have an entry. The
+/// [module](super) says what an entry costs.
 ///
-/// Dropping it ends the group, like dropping a [`Group`], and drops the entries. Share it in an `Arc`, or hand out
-/// [`handle`](KeyedGroup::handle)s; a handler works through its [`KeyedContext`], since one that holds the group keeps
-/// itself alive.
+/// Dropping it ends the group, like dropping a [`Group`], and drops the entries. To use it from several tasks, put it
+/// in an `Arc` or hand out [`handle`](KeyedGroup::handle)s. A handler uses its [`KeyedContext`]: one that holds an
+/// `Arc` of the group would keep the group alive for ever.
 ///
 /// # Examples
 ///
@@ -59,7 +60,7 @@ where
     /// Creates a keyed group whose entries are handled by `handler` when they expire, and that is not tied to a parent
     /// cancellation token.
     ///
-    /// One handler serves all entries, and several of its runs go on in parallel.
+    /// One handler serves all entries; it may run for several entries in parallel.
     ///
     /// # Panics
     ///
@@ -122,7 +123,7 @@ impl<K, V, S> KeyedGroup<K, V, S> {
         self.inner.entries()
     }
 
-    /// Returns a handle to work with the entries from other tasks and threads.
+    /// Returns a cheap, cloneable handle to the entries for other tasks and threads.
     ///
     /// # Examples
     ///
@@ -145,7 +146,7 @@ impl<K, V, S> KeyedGroup<K, V, S> {
         self.inner.clone()
     }
 
-    /// Closes the group and waits until every entry has been handled: [`Group::wait`].
+    /// Closes the group and waits until every entry has been handled, like [`Group::wait`].
     ///
     /// Pending entries keep their deadlines, and can still be moved and removed. After a cancel the entries are left
     /// for [`drain_values`](KeyedGroup::drain_values).
@@ -156,7 +157,7 @@ impl<K, V, S> KeyedGroup<K, V, S> {
     ///
     /// # Panics
     ///
-    /// Where [`Group::wait`] does.
+    /// In the cases in which [`Group::wait`] panics.
     ///
     /// # Errors
     ///
@@ -179,14 +180,14 @@ impl<K, V, S> KeyedGroup<K, V, S> {
         self.group.wait()
     }
 
-    /// Closes the group and waits until every entry has been handled, or `grace` is over: [`Group::drain`].
+    /// Closes the group and waits until every entry has been handled or `grace` is over, like [`Group::drain`].
     ///
-    /// The future resolves to a report and the entries that are left: what did not expire within the grace, and what
-    /// expired and found no slot. What running handlers insert is admitted.
+    /// The future resolves to a report and the entries that are left: those that did not expire within the grace, and
+    /// those that expired and found no slot. Running handlers may still insert entries.
     ///
     /// # Cancel safety
     ///
-    /// It takes effect at the call and stays in force if the future is dropped.
+    /// The drain begins at the call and goes on if the future is dropped.
     ///
     /// # Examples
     ///
@@ -208,14 +209,14 @@ impl<K, V, S> KeyedGroup<K, V, S> {
         End::new(self.group.drain(grace), self.entries().keys)
     }
 
-    /// Ends the group within `grace`: [`Group::shutdown`].
+    /// Ends the group within `grace`, like [`Group::shutdown`].
     ///
-    /// What is due already may be handled until the grace is over. The future resolves to a report and the entries
-    /// that are left.
+    /// Entries that are due already may be handled until the grace is over. The future resolves to a report and the
+    /// entries that are left.
     ///
     /// # Cancel safety
     ///
-    /// It takes effect at the call and continues if the future is dropped.
+    /// The shutdown begins at the call and goes on if the future is dropped.
     ///
     /// # Examples
     ///
@@ -234,7 +235,7 @@ impl<K, V, S> KeyedGroup<K, V, S> {
         End::new(self.group.shutdown(grace), self.entries().keys)
     }
 
-    /// Cancels the group: no further entry is handled. [`Group::cancel`].
+    /// Cancels the group, like [`Group::cancel`]: no further entry is handled.
     ///
     /// The entries stay for [`drain_values`](KeyedGroup::drain_values), [`remove`](KeyedGroup::remove) and
     /// [`with`](KeyedGroup::with).
@@ -257,12 +258,12 @@ impl<K, V, S> KeyedGroup<K, V, S> {
         self.group.cancel();
     }
 
-    /// Returns the counts of the group at this moment: [`Group::stats`].
+    /// Returns the counts of the group at this moment, like [`Group::stats`].
     pub fn stats(&self) -> Stats {
         self.group.stats()
     }
 
-    /// Returns the group's own token, which is cancelled with the group: [`Group::token`].
+    /// Returns the group's own token, which is cancelled with the group, like [`Group::token`].
     pub fn token(&self) -> CancellationToken {
         self.group.token()
     }

@@ -14,14 +14,14 @@ use super::shared::{Entries, Keys};
 use crate::sched::Run;
 use crate::{Handle, JobId, Stats};
 
-/// A handle to the entries of a [`KeyedGroup`](super::KeyedGroup), for other tasks, or to entries in a group of your
-/// own.
+/// A handle to the entries of a [`KeyedGroup`](super::KeyedGroup), for other tasks; or to entries in an existing
+/// [`Group`](crate::Group), created by [`on_with`](super::Builder::on_with) or [`on`](super::Builder::on).
 ///
-/// It has all the methods that work by key, and none of them panics in a group that rejects entries: the value comes
+/// It has all the methods that work by key. None of them panics if the group rejects entries: the value comes
 /// back as [`Inserted::Rejected`].
 ///
-/// Cheap to clone; clones refer to the same entries. It does not keep the group alive, like a [`Handle`]. When the
-/// group is dropped, the entries are dropped with it.
+/// It is cheap to clone, and clones refer to the same entries. Like a [`Handle`] it does not keep the group alive. When
+/// the group is dropped, the entries are dropped with it.
 ///
 /// # Examples
 ///
@@ -63,12 +63,12 @@ impl<K, V, S> KeyedHandle<K, V, S> {
         answer
     }
 
-    /// Returns the token of the group, which is cancelled with it: [`Handle::token`].
+    /// Returns the group's own token, which is cancelled with the group, like [`Handle::token`].
     pub fn token(&self) -> CancellationToken {
         self.group.token()
     }
 
-    /// Returns the counts of the group at this moment: [`Handle::stats`].
+    /// Returns the counts of the group at this moment, like [`Handle::stats`].
     pub fn stats(&self) -> Stats {
         self.group.stats()
     }
@@ -103,13 +103,14 @@ impl<K, V, S> fmt::Debug for KeyedHandle<K, V, S> {
     }
 }
 
-/// A run's view of its group: when its entry was due, whether to stop, and the methods by key.
+/// A running handler's view of its group: the deadline of its entry, the cancel token, and the methods that work by
+/// key.
 ///
-/// A handler gets one for each entry, and so do the jobs that
-/// [`delay_with`](super::KeyedGroup::delay_with) and [`schedule_with`](super::KeyedGroup::schedule_with) make. Its
-/// methods are admitted while the group drains, and `wait` covers what they insert; so an entry may insert itself
-/// again. They never panic in a group that rejects entries, because it was shut down, cancelled or has drained: the
-/// value comes back as [`Inserted::Rejected`]. A context may outlive its run.
+/// A handler gets one for each entry, and so does a closure that is scheduled with
+/// [`delay_with`](super::KeyedGroup::delay_with) or [`schedule_with`](super::KeyedGroup::schedule_with). What it
+/// inserts is accepted while `wait` or `drain` is under way, and is waited for; so a handler may insert its entry
+/// again. If the group rejects entries, since it was shut down or cancelled or has no entry left, its methods do not
+/// panic: the value comes back as [`Inserted::Rejected`]. A context may outlive its run.
 ///
 /// # Examples
 ///
@@ -152,24 +153,25 @@ impl<K, V, S> KeyedContext<K, V, S> {
         answer
     }
 
-    /// Returns the group's token. A cancel of the group does not interrupt runs: they see it here.
+    /// Returns the group's token. A cancel of the group does not interrupt running handlers: they see it here.
     pub fn token(&self) -> CancellationToken {
         self.keys.group().token()
     }
 
-    /// Returns the instant at which this entry was due. That of another is returned by a
+    /// Returns the instant at which this entry was due. For the deadline of another entry ask a
     /// [`handle`](KeyedContext::handle).
     pub fn deadline(&self) -> Instant {
         self.keys.group().instant(self.run.deadline)
     }
 
-    /// Returns how late the run started, measured from [`deadline`](KeyedContext::deadline), to some tens of
-    /// microseconds: the clock is not read for each of many entries that start one right after another.
+    /// Returns how late the run started, measured from [`deadline`](KeyedContext::deadline). It is exact to some tens
+    /// of microseconds: where many entries start one right after another, the clock is not read for each of them.
     pub fn lateness(&self) -> Duration {
         self.run.now.since(self.run.deadline)
     }
 
-    /// Returns the number of this run of the entry, which is 1: an entry that inserts itself again is a new one.
+    /// Returns the number of this run of the entry. It is always 1, since an entry that is inserted again is a new
+    /// entry.
     pub fn run(&self) -> u64 {
         1
     }
@@ -184,7 +186,7 @@ impl<K, V, S> KeyedContext<K, V, S> {
         self.run.id
     }
 
-    /// Returns a handle that is admitted while the group drains, as this context is.
+    /// Returns a handle for other tasks, which may insert while `wait` or `drain` is under way, as this context may.
     pub fn handle(&self) -> KeyedHandle<K, V, S> {
         KeyedHandle::new(Arc::clone(&self.keys), self.keys.group().clone())
     }

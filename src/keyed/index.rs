@@ -233,7 +233,7 @@ impl Index {
     }
 
     fn is_too_large(&self) -> bool {
-        self.buckets.len() > KEPT && self.len * 6 < self.buckets.len() * PLACES
+        self.buckets.len() > KEPT && self.len * 12 < self.buckets.len() * PLACES
     }
 
     fn shrink(&mut self, hash_of: impl Fn(u32) -> u32) {
@@ -368,7 +368,7 @@ mod tests {
         let hash = |row: u32| row.wrapping_mul(0x9E37_79B9);
         let check = |index: &Index| {
             let (len, places) = (index.len, index.buckets.len() * PLACES);
-            let most = (7 * len).max(KEPT * PLACES);
+            let most = (13 * len).max(KEPT * PLACES);
             assert!(places <= most, "{places} for {len} rows");
             assert!(3 * places >= 4 * len, "{places} for {len} rows");
         };

@@ -8,10 +8,10 @@ use super::handle::KeyedContext;
 use crate::Job;
 use crate::sched::JobFuture;
 
-/// A job as the value of a key: what a [`KeyedGroup<K>`](super::KeyedGroup) holds if nothing else is said.
+/// A job as the value of a key: the default type of the values of a [`KeyedGroup`](super::KeyedGroup).
 ///
-/// It is one allocation, of the size of the job. The methods that take a job make it, and the ones that give a value
-/// back give this, so that the job can be inserted again.
+/// It is one allocation, of the size of the job. Methods that take a job box it; methods that return a value return
+/// this type, so that the job can be inserted again.
 ///
 /// # Examples
 ///
@@ -65,7 +65,7 @@ where
 }
 
 impl BoxedJob {
-    /// Creates the value of a job.
+    /// Boxes a job, so that it can be inserted as a value.
     ///
     /// # Examples
     ///
@@ -105,11 +105,11 @@ impl fmt::Debug for BoxedJob {
     }
 }
 
-/// What [`debounce`](super::KeyedGroup::debounce) takes: the value, or a job where values are jobs.
+/// An argument of [`debounce`](super::KeyedGroup::debounce): a value, or a job if the values are jobs.
 ///
 /// It is implemented for every value and every [`Job`], and cannot be implemented by hand.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a value of this keyed group, which are `{V}`",
+    message = "`{Self}` is not a value of this keyed group, whose values are of type `{V}`",
     label = "expected `{V}`"
 )]
 pub trait IntoValue<V>: sealed::Sealed<V> {

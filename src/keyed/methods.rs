@@ -10,7 +10,7 @@ macro_rules! keyed_methods {
             /// Returns the number of pending entries.
             ///
             /// An entry is pending until its handler starts, or until it is [expired](Self::expire). After a cancel
-            /// those count that are left.
+            /// these are the entries that are left.
             #[track_caller]
             pub fn len(&self) -> usize {
                 self.entries().keys.len()
@@ -22,11 +22,11 @@ macro_rules! keyed_methods {
                 self.len() == 0
             }
 
-            /// Takes out all entries that have not been handled, in no particular order.
+            /// Removes all entries that have not been handled, and returns them in no particular order.
             ///
             /// After a cancel, a [`drain`](crate::keyed::KeyedGroup::drain) or a
             /// [`shutdown`](crate::keyed::KeyedGroup::shutdown) these are the entries that are left; before it, all
-            /// pending ones, which are removed. The cost grows with their number; the lock is held for 512 at a time.
+            /// pending entries. The cost grows with their number; the lock is held for 512 of them at a time.
             ///
             /// # Examples
             ///
@@ -56,10 +56,10 @@ macro_rules! keyed_methods {
             /// Inserts an entry that expires at the instant `when`, or at once if that has passed; `on_duplicate`
             /// says what happens if the key has a pending entry already.
             ///
-            /// It never panics and never waits: what the group rejects comes back as
+            /// It never panics and never waits: if the group rejects entries, the value comes back as
             /// [`Inserted::Rejected`](crate::keyed::Inserted::Rejected). If the pending entry is just about to start,
-            /// there is one winner: `Replaced` means that it will not be handled, and `New` that it is being handled.
-            /// A replaced entry keeps its key, and the one handed in is dropped.
+            /// the answer tells which came first: `Replaced` means that the old entry will not be handled, and `New`
+            /// that it is being handled. A replaced entry keeps its old key value, and the new `key` is dropped.
             ///
             /// # Examples
             ///
@@ -121,15 +121,16 @@ macro_rules! keyed_methods {
                 self.entries().insert(key, value, at, on_duplicate)
             }
 
-            /// Inserts an entry that expires once no other call has come for `quiet`, and at most `ceiling` after
-            /// the first; or moves the key's pending entry so, with the new value in place of the old one.
+            /// Inserts an entry, or replaces the value of the key's pending entry, and makes it expire `quiet` from
+            /// now, but at most `ceiling` after the first call for this entry.
             ///
-            /// Call it for every event, and the last value of a burst is handled. The first call is the first
-            /// `debounce` of the pending entry; an insert starts anew. Without a ceiling (`Duration::MAX`), events
-            /// that never pause put the entry off for good. Where values are jobs, it takes the job itself.
+            /// Call it for every event: the entry expires when no event has come for `quiet`, and the last value of
+            /// the burst is handled. The ceiling is counted from the first `debounce` of the pending entry; an insert
+            /// resets it. Without a ceiling (`Duration::MAX`), events that never pause put the entry off for ever. If
+            /// the values are jobs, `value` is the job itself.
             ///
-            /// It never panics and never waits: what the group rejects comes back as
-            /// [`Inserted::Rejected`](crate::keyed::Inserted::Rejected), and the key keeps what it had.
+            /// It never panics and never waits: if the group rejects entries, the value comes back as
+            /// [`Inserted::Rejected`](crate::keyed::Inserted::Rejected), and the key keeps the entry that it had.
             ///
             /// # Examples
             ///
@@ -161,15 +162,16 @@ macro_rules! keyed_methods {
                 self.entries().debounce(key, quiet, ceiling, value)
             }
 
-            /// Debounces an entry whose value gathers the events: `update` changes the pending value, `make` makes it
-            /// for the first event. Returns `false` if the group rejects entries.
+            /// Debounces an entry whose value collects the events: `make` creates the value for the first event, and
+            /// `update` changes the pending value for each later one. Returns `false` if the group rejects entries.
             ///
-            /// Otherwise like [`debounce`](Self::debounce). The closures run under the lock of the keyed group.
+            /// Otherwise like [`debounce`](Self::debounce). The closures run under the lock of the keyed group, so they
+            /// should be short.
             ///
             /// # Panics
             ///
-            /// If a closure calls a method of the same keyed group. A panic of a closure goes to the caller; the
-            /// entry keeps what `update` had made of it.
+            /// If a closure calls a method of the same keyed group. A panic of a closure is passed on to the caller;
+            /// the value then stays as `update` left it.
             ///
             /// # Examples
             ///
@@ -201,10 +203,12 @@ macro_rules! keyed_methods {
                     .debounce_with(key, quiet, ceiling, make, update)
             }
 
-            /// Moves the key's pending entry to another instant. Returns `true` if the move will be honoured.
+            /// Moves the key's pending entry to another instant. Returns `true` if the move takes effect.
             ///
-            /// Returns `false` if nothing is pending for the key, if the entry is just being started, and in a group
-            /// that is shut down or cancelled. To a later instant it costs a look-up and a store.
+            /// Returns `false` if nothing is pending for the key, if the handler is just being started, or if the group
+            /// was shut down or cancelled. A move to a later instant costs one look-up and one store.
+            ///
+            /// A cache that keeps an entry for as long as it is read calls [`with`](Self::with) and then this.
             ///
             /// # Examples
             ///
@@ -265,7 +269,7 @@ macro_rules! keyed_methods {
 
             /// Removes the key's pending entry, and returns its value. It will not be handled.
             ///
-            /// A run in progress is left alone. In a group that has ended it returns what is left.
+            /// A run in progress is not affected. After the end of the group it returns an entry that was left.
             ///
             /// # Examples
             ///
@@ -291,8 +295,8 @@ macro_rules! keyed_methods {
 
             /// Expires the key's pending entry now. Returns `true` if it was pending and will be handled.
             ///
-            /// This is final: from now on the entry is not pending, its key is free, and a later debounce, reset
-            /// or removal does not concern it. It is handled as soon as there is a slot for it.
+            /// This cannot be undone: from now on the entry is not pending, its key is free, and a later debounce,
+            /// reset or removal does not affect it. It is handled as soon as there is a slot for it.
             ///
             /// # Examples
             ///
@@ -325,8 +329,9 @@ macro_rules! keyed_methods {
 
             /// Stops the run of a key at its next await. Returns `true` if the key has a run.
             ///
-            /// Only a keyed group that is [exclusive](crate::keyed::Builder::exclusive) knows which run is whose: in
-            /// others it returns `false`. What is pending for the key starts when the run has ended.
+            /// It works only in a keyed group that is [exclusive](crate::keyed::Builder::exclusive): other keyed groups
+            /// do not know which run belongs to which key, and return `false`. An entry that is pending for the key
+            /// starts when the run has ended.
             ///
             /// # Examples
             ///
@@ -353,13 +358,16 @@ macro_rules! keyed_methods {
                 self.entries().abort(key)
             }
 
-            /// Calls `look` with the value of the key's pending entry, and returns its result.
+            /// Calls `look` with the value of the key's pending entry, and returns its result; `None` if nothing is
+            /// pending for the key.
             ///
-            /// The closure runs under the lock of the keyed group, so it should be short.
+            /// The closure runs under the lock of the keyed group, so it should be short. To get a copy of the value,
+            /// clone it in the closure. The deadline stays as it is.
             ///
             /// # Panics
             ///
-            /// If the closure calls a method of the same keyed group. A panic of the closure goes to the caller.
+            /// If the closure calls a method of the same keyed group. A panic of the closure is passed on to the
+            /// caller.
             ///
             /// # Examples
             ///
@@ -396,8 +404,8 @@ macro_rules! keyed_methods {
 
             /// Returns the keys of the pending entries, in no particular order.
             ///
-            /// The lock is held for 512 of them at a time, so they are not of one moment. The keys are cloned when it is
-            /// free.
+            /// The lock is held for 512 of them at a time, so the list does not show one single moment. The keys are
+            /// cloned while the lock is free.
             ///
             /// # Examples
             ///
@@ -490,10 +498,11 @@ macro_rules! keyed_methods {
                 self.checked(self.insert_after(key, job, delay, on_duplicate))
             }
 
-            /// Schedules the job that `job` makes, for `key` at the instant `when`; it is given its
-            /// [`KeyedContext`](crate::keyed::KeyedContext) when it starts.
+            /// Schedules a closure for `key` at the instant `when`: it gets a
+            /// [`KeyedContext`](crate::keyed::KeyedContext) and returns the job.
             ///
-            /// Until the job is due only the closure is kept. Otherwise like [`schedule`](Self::schedule).
+            /// The closure is called when the job starts, and only the closure is kept until then. Otherwise like
+            /// [`schedule`](Self::schedule).
             ///
             #[doc = $panics]
             #[track_caller]
@@ -508,7 +517,7 @@ macro_rules! keyed_methods {
                 self.checked(self.insert_at(key, job, when, on_duplicate))
             }
 
-            /// Schedules the job that `job` makes, for `key`, `delay` from now; otherwise like
+            /// Schedules a closure for `key`, `delay` from now; otherwise like
             /// [`schedule_with`](Self::schedule_with).
             ///
             #[doc = $panics]

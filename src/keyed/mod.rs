@@ -1,10 +1,10 @@
-//! Values under keys, each with a deadline: at most one pending entry per key, to be replaced, moved, kept or removed by
-//! key.
+//! Values under keys, each with a deadline: at most one pending entry per key, which is replaced, moved or removed by
+//! its key.
 //!
-//! What session and cache expiry, request timeouts, debouncing, batching and watchdogs are made of. A [`KeyedGroup`]
-//! owns a [`Group`](crate::Group), or works in one that is there already as a [`KeyedHandle`]; each pending entry is one
-//! job of that group. One handler runs for each entry that expires, with its key and its value. In a `KeyedGroup<K>`
-//! the values are jobs, which run themselves.
+//! Session and cache expiry, request timeouts, debouncing, batching and watchdogs are built from this. A [`KeyedGroup`]
+//! owns a [`Group`](crate::Group); a [`KeyedHandle`] can also work in an existing one. Each pending entry is one job of
+//! that group. One handler runs for each entry that expires, with its key and its value. In a `KeyedGroup<K>` the
+//! values are jobs, which need no handler.
 //!
 //! ```
 //! use std::time::Duration;
@@ -26,40 +26,42 @@
 //! # }
 //! ```
 //!
-//! | you want | reach for |
+//! | to | use |
 //! |---|---|
-//! | a value under a key, and a rule for when the key has one | [`KeyedGroup::insert_after`], [`KeyedGroup::insert_at`], [`OnDuplicate`] |
-//! | an entry moved, and nothing else | [`KeyedGroup::reset_after`], [`KeyedGroup::reset_at`] |
-//! | the value looked at, or back | [`KeyedGroup::with`], [`KeyedGroup::remove`] |
-//! | one run after a burst of events; all events of it in one value | [`KeyedGroup::debounce`]; [`KeyedGroup::debounce_with`] |
-//! | an entry handled now | [`KeyedGroup::expire`] |
-//! | at most one run of a key at a time | [`Builder::exclusive`] |
-//! | an entry that inserts itself again | [`KeyedContext`] |
-//! | an end that gives back what is left | [`KeyedGroup::drain`], [`KeyedGroup::shutdown`], [`KeyedGroup::drain_values`] |
-//! | a job for a key, instead of a value and a handler | [`KeyedGroup::delay`], [`KeyedGroup::schedule`] |
-//! | entries in a group that has another owner | [`Builder::on_with`], [`Builder::on`] |
+//! | insert a value for a key, with a rule for the case that the key has one | [`KeyedGroup::insert_after`], [`KeyedGroup::insert_at`], [`OnDuplicate`] |
+//! | move the deadline of an entry | [`KeyedGroup::reset_after`], [`KeyedGroup::reset_at`] |
+//! | look at a value, or remove it | [`KeyedGroup::with`], [`KeyedGroup::remove`] |
+//! | have one run after a burst of events; collect all its events in one value | [`KeyedGroup::debounce`]; [`KeyedGroup::debounce_with`] |
+//! | have an entry handled now | [`KeyedGroup::expire`] |
+//! | have at most one run of a key at a time | [`Builder::exclusive`] |
+//! | insert an entry again from its handler, as to reload or to retry | [`KeyedContext`] |
+//! | end the group and get the entries that are left | [`KeyedGroup::drain`], [`KeyedGroup::shutdown`], [`KeyedGroup::drain_values`] |
+//! | schedule a job for a key, instead of a value and a handler | [`KeyedGroup::delay`], [`KeyedGroup::schedule`] |
+//! | keep entries in an existing group | [`Builder::on_with`], [`Builder::on`] |
 //!
-//! For a loop of your own that polls values as they expire, without tasks that handle them, there is `DelayQueue` of
-//! tokio-util; for a cache with a bound on its size, `moka`.
+//! If a loop of your own polls for values as they expire, use `DelayQueue` of tokio-util; for a cache of bounded size,
+//! use `moka`.
 //!
 //! # What an entry costs
 //!
-//! A pending entry costs its key and value and about 13 bytes in the table, about 46 in the group, and 7 to 11 in the
-//! index of the keys, and has no allocation of its own. A value that is a job is one allocation, of the size of the job. An
-//! entry that is debounced costs about 40 bytes more, for when it was debounced first.
+//! A pending entry costs its key and value and about 13 bytes in the table, about 46 bytes in the group, and 7 to 11
+//! bytes in the index of the keys. It has no allocation of its own; a value that is a job has one, of the size of the
+//! job. An entry that is debounced costs about 40 bytes more, for the instant at which it was first debounced.
 //!
-//! Each method but [`keys`](KeyedGroup::keys) and [`drain_values`](KeyedGroup::drain_values) costs the same however many
-//! entries there are: a hash, a look-up, and one step in the group; a removal leaves that step to the next calls, of which
-//! an insert takes over what the group has for the removed entry. The storage grows and shrinks by about a factor of two,
-//! and the index is built anew then. A run costs the allocation of the handler's future.
+//! The cost of a method does not depend on the number of entries, but for [`keys`](KeyedGroup::keys) and
+//! [`drain_values`](KeyedGroup::drain_values): it is one hash, one look-up and one step in the group. A removal leaves
+//! the step in the group to a later call, and the next insert may reuse the group's slot of the removed entry. The
+//! storage grows and shrinks by about a factor of two, and the index is rebuilt then. A run costs the allocation of the
+//! handler's future.
 //!
 //! # Keys and locks
 //!
 //! A key is hashed once per call. `Hash`, `Clone` and `Drop` of keys and values, and the handler, run under no lock and
-//! may call back. `Eq` of keys, and the closures of [`with`](KeyedGroup::with) and
-//! [`debounce_with`](KeyedGroup::debounce_with), run under the lock of the keyed group: they must not call it, which is
-//! a panic that says so. A panic of any of them goes to the caller and leaves the entries whole. The hasher is the third
-//! of the types; the default withstands keys that are chosen by an attacker.
+//! may call the keyed group. `Eq` of keys, and the closures of [`with`](KeyedGroup::with) and
+//! [`debounce_with`](KeyedGroup::debounce_with), run under the lock of the keyed group: if one of them calls the same
+//! keyed group, the call panics with a message that says so. A panic of any of them is passed on to the caller and
+//! leaves the entries intact. The third type parameter is the hasher; the default withstands keys that are chosen by an
+//! attacker.
 
 // Modules:
 //

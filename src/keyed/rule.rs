@@ -2,7 +2,7 @@
 
 use crate::common::time::Timestamp;
 
-/// A rule for an entry that is inserted for a key which has a pending one already.
+/// A rule for the case that an entry is inserted for a key that has a pending entry already.
 ///
 /// # Examples
 ///

@@ -13,11 +13,11 @@ use crate::common::panic::catch;
 use crate::common::time::later;
 use crate::{Handle, JobContext, Next};
 
-/// Creates a series at the times of a calendar: `next` returns the time of the next tick after the one that it is
-/// given, or `None` to end the series. It starts with [`run`](At::run).
+/// Creates a series at the times of a calendar, which starts with [`run`](At::run). `next` is given a time, and returns
+/// the time of the first tick after it, or `None` to end the series.
 ///
-/// For times that no fixed period has: daily at 02:30 in a time zone, the last Friday of the month, a cron
-/// expression. The crate knows no calendar; `next` asks one, as `croner` or `jiff`.
+/// It is for times that no fixed period describes: daily at 02:30 in a time zone, the last Friday of the month, a cron
+/// expression. The crate has no calendar of its own; `next` can ask a crate such as `croner` or `jiff`.
 ///
 /// # Examples
 ///
@@ -52,7 +52,7 @@ where
     }
 }
 
-/// A series at the times of a calendar that is not running yet; created by [`at`].
+/// The settings of a series at the times of a calendar, which starts with [`run`](At::run); created by [`at`].
 ///
 /// # Examples
 ///
@@ -110,7 +110,7 @@ where
     }
 
     /// Sets what happens to the series when a run panics; [`End`](OnPanic::End) by default. A panic of the
-    /// closure that returns the times ends it in any case.
+    /// closure that returns the times always ends the series.
     ///
     /// # Examples
     ///
@@ -141,16 +141,18 @@ where
     /// Runs `work` for each tick, until there is no next time, the series is cancelled, a run panics, or the group
     /// ends.
     ///
-    /// The closure that returns the times is called by the series' job: at its beginning, after the run of
-    /// each tick, and when the clock was stepped by more than the time between two [looks](WallClock::look_every)
-    /// while a tick waits for its time. It is given the time that the clock reads then, so ticks whose time passes
-    /// during a run are left out. A run starts at its tick's time or after it; the first that the clock was set
-    /// forward over runs when the step is seen. A time that is not later than that of the last tick is taken at the
-    /// next look, so a closure that returns the same time again and again does not keep a thread busy.
+    /// The closure that returns the times is called by the series' job: at the beginning, after each run, and when the
+    /// clock was set forward or back by more than the time between two [looks](WallClock::look_every). It is given the
+    /// time that the clock shows then, so ticks whose time passes during a run are skipped.
     ///
-    /// When `wait` was called no further tick starts, and a run in progress finishes. A series that is begun
-    /// after that, or after `drain` or `shutdown`, is dropped and the returned handle a finished one, also through a
-    /// job's context.
+    /// A run starts at its tick's time or after it. If the clock is set forward over several ticks, the first of them
+    /// runs as soon as the step is noticed. If the closure returns a time that is not later than that of the last tick,
+    /// the tick runs at the next look at the clock, so a closure that always returns the same time does not keep a
+    /// thread busy.
+    ///
+    /// Once `wait`, `drain` or `shutdown` was called no further tick starts, and a run in progress finishes. A series
+    /// that is begun after that is dropped, and the returned handle is a finished one, even if a job begins it through
+    /// its context.
     ///
     /// # Examples
     ///

@@ -13,11 +13,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A source of calendar time, and how often to look at it.
 ///
-/// A wall clock can be set forward and back while a job waits for it, and no timer reports it. So a job that
-/// waits for a time of it looks again at least once a second, or as often as
-/// [`look_every`](WallClock::look_every) says: after a step forward the job is late by at most that
-/// long, and after a step back it keeps waiting. It is never early by the clock as it reads when the
-/// job starts.
+/// A wall clock can be set forward or back while a job waits for a time of it, and no timer reports that. So such a job
+/// looks at the clock at least once a second, or as often as [`look_every`](WallClock::look_every) sets. After a step
+/// forward the job is late by at most that interval; after a step back it keeps waiting. A job never starts while the
+/// clock shows an earlier time than the job's.
 ///
 /// # Examples
 ///
@@ -49,6 +48,8 @@ pub struct WallClock {
 impl WallClock {
     /// Returns the clock of the operating system.
     ///
+    /// It keeps real time in a test on a paused clock, too: use [`new`](WallClock::new) there.
+    ///
     /// # Examples
     ///
     /// ```
@@ -72,7 +73,7 @@ impl WallClock {
     ///
     /// # Examples
     ///
-    /// A wall clock for tests on a paused clock, which goes with it:
+    /// In this example the wall clock advances together with the paused clock of a test:
     ///
     /// ```
     /// # use std::time::{Duration, SystemTime};

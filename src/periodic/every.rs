@@ -13,7 +13,8 @@ use super::tick::Tick;
 use crate::common::panic::catch;
 use crate::{Handle, JobContext, Next};
 
-/// A series of ticks that is not running yet; created by [`Group::every`](crate::Group::every).
+/// The settings of a series of ticks, which starts with [`run`](Every::run); created by
+/// [`Group::every`](crate::Group::every).
 ///
 /// # Examples
 ///
@@ -65,9 +66,9 @@ impl<'a> Every<'a> {
         }
     }
 
-    /// Sets the instant for which tick 0 is meant; by default that of the call of [`run`](Every::run).
+    /// Sets the instant of tick 0; by default the instant at which [`run`](Every::run) is called.
     ///
-    /// If it has passed by then, the series begins with the first tick that has not. It replaces an
+    /// If it has passed when `run` is called, the series begins with the first tick that has not passed. It replaces an
     /// earlier [`on_wall_clock`](Every::on_wall_clock).
     ///
     /// # Examples
@@ -91,17 +92,17 @@ impl<'a> Every<'a> {
         self
     }
 
-    /// Sets the time of a wall clock for which tick 0 is meant; tick k is meant for k periods later by that clock.
+    /// Makes the series follow a wall clock, and sets the time of tick 0; tick k is due k periods later by that clock.
     ///
-    /// A start in the past aligns the series: a period of an hour from `SystemTime::UNIX_EPOCH` means
-    /// every full hour, UTC.
+    /// A start in the past aligns the series: with a period of an hour, a start at `SystemTime::UNIX_EPOCH` makes a
+    /// tick at every full hour, UTC.
     ///
-    /// When the clock steps forward over several ticks, the first of them runs when the step is seen and
-    /// the others are missed; with [`Burst`](MissedTicks::Burst) the last of them run. When it steps back
-    /// by up to a period, no tick runs again: nothing runs until the clock has come to where it was. When
-    /// it steps back by more, the series is anchored anew: the next tick is the next time of the
-    /// timetable by the clock as it reads now, and the times that come again have their ticks again. So
-    /// a clock that was far ahead for a moment does not silence a series.
+    /// If the clock is set forward over several ticks, the first of them runs when the step is noticed and the others
+    /// are missed; with [`Burst`](MissedTicks::Burst) the last of them run. If the clock is set back by up to a period,
+    /// no tick runs twice: nothing runs until the clock shows again the time that it showed before the step. If it is
+    /// set back by more than a period, the series starts anew from the time that the clock shows now, and the times
+    /// that come a second time have their ticks a second time. So a clock that was far ahead for a moment does not
+    /// silence a series.
     ///
     /// It replaces an earlier [`starting_at`](Every::starting_at).
     ///
@@ -181,15 +182,16 @@ impl<'a> Every<'a> {
 
     /// Runs `work` for each tick, until the series is cancelled, a run panics, or the group ends.
     ///
-    /// A run starts at its tick's time or after it, and never before the one before it has ended.
+    /// A run starts at its tick's time or after it, and never before the previous run has ended.
     ///
-    /// When `wait` was called no further tick starts, and a run in progress finishes. A series that is begun
-    /// through a handle after that, or after `drain` or `shutdown`, is dropped and the returned handle a finished one;
-    /// through a job's context too.
+    /// Once `wait`, `drain` or `shutdown` was called no further tick starts, and a run in progress finishes. A series
+    /// that is begun after that through a handle or a job's context is dropped, and the returned handle is a finished
+    /// one.
     ///
     /// # Panics
     ///
-    /// If it was created by the [`Group`](crate::Group) itself, and `wait`, `drain` or `shutdown` was called.
+    /// If it was created by a method of the [`Group`](crate::Group) itself, and `wait`, `drain` or `shutdown` was
+    /// called.
     ///
     /// # Examples
     ///

@@ -7,8 +7,8 @@ use crate::{JobHandle, JobId, JobState};
 
 /// A handle to a series of ticks, or to a job at a time of a wall clock: cancel it, abort it, or query its state.
 ///
-/// Clones refer to the same job. Dropping a handle does not cancel the job. It cannot be moved: its clock says
-/// when it runs.
+/// Clones refer to the same job. Dropping a handle does not cancel the job. Such a job cannot be moved to another
+/// instant, since its timetable or clock decides when it runs.
 ///
 /// # Examples
 ///
@@ -81,10 +81,9 @@ impl TimedHandle {
         }
     }
 
-    /// Cancels what has not started. Returns `true` if this call prevented a run; at most one call ever returns
-    /// `true`.
+    /// Cancels the job or series. Returns `true` if this call prevented a run; at most one call ever returns `true`.
     ///
-    /// A run in progress is not interrupted; of a series it is then the last.
+    /// A run in progress is not interrupted; it is then the last run of its series.
     ///
     /// # Examples
     ///
@@ -113,7 +112,7 @@ impl TimedHandle {
         }
     }
 
-    /// Cancels what has not started, and aborts a run in progress at its next await.
+    /// Cancels the job or series, and aborts a run in progress at its next await.
     ///
     /// # Examples
     ///
@@ -152,8 +151,8 @@ impl TimedHandle {
         self.job.id()
     }
 
-    /// Returns the state of the job. It is `Pending` between two ticks, and for a moment `Running` when
-    /// it looks at its clock.
+    /// Returns the state of the job. It is `Pending` between two ticks. If it follows a wall clock, it is `Running` for
+    /// a moment each time it looks at the clock.
     ///
     /// # Examples
     ///
@@ -175,7 +174,7 @@ impl TimedHandle {
         self.job.state()
     }
 
-    /// Returns `true` if it has finished, was cancelled, or panicked.
+    /// Returns `true` if the job or series has finished, was cancelled, or panicked.
     ///
     /// # Examples
     ///

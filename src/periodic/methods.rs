@@ -11,11 +11,13 @@ use crate::{Group, Handle, Job, JobContext};
 macro_rules! methods {
     ($type:ty, $handle:expr, $panics:literal) => {
         impl $type {
-            /// Creates a series of runs, one each `period`, which starts with [`run`](Every::run).
+            /// Creates a series of runs at a fixed rate, one per `period`, which starts with [`run`](Every::run).
             ///
-            /// The ticks are anchored: tick k is meant for the start plus k periods, however long the runs take, and
-            /// two runs never overlap. [`repeat`](Self::repeat) is for a job that says itself when it runs next. A
-            /// series ends at `wait` after its present run, while `wait` waits for a repeating job until it is done.
+            /// Tick 0 is due when `run` is called, and tick k is due k periods later, however long the runs take. Two
+            /// runs never overlap. `wait` ends the series after its present run.
+            ///
+            /// For a job that decides after each run when the next one is due, use [`repeat`](Self::repeat); `wait`
+            /// does not end such a job by itself.
             ///
             /// # Panics
             ///
@@ -42,8 +44,10 @@ macro_rules! methods {
                 Every::new(handle(self), period)
             }
 
-            /// Schedules the job that `job` makes, at a time of a wall clock, or at once if that has passed:
-            /// [`WallClock::schedule`] as a method.
+            /// Schedules a closure to run once, when a wall clock has reached `at`, or at once if it has; the closure
+            /// gets a [`JobContext`] and returns the job.
+            ///
+            /// It is [`WallClock::schedule`] as a method of the group.
             ///
             #[doc = $panics]
             ///

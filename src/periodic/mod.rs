@@ -1,9 +1,9 @@
-//! Fixed-rate ticks that neither drift nor overlap, and jobs at times of the wall clock.
+//! Fixed-rate ticks that neither drift nor overlap, and jobs at times of the wall clock or a calendar.
 //!
-//! [`Group::every`](crate::Group::every) is [`repeat`](crate::Group::repeat) with a timetable: tick k is meant for the
-//! start plus k periods, however long the runs take. [`MissedTicks`] sets what happens to ticks whose time passes
-//! during a run. A [`WallClock`] has the calendar's time, which people and servers set forward and
-//! back; [`at`] is a series at the times that a calendar returns.
+//! [`Group::every`](crate::Group::every) runs a job at a fixed rate: tick k is due k periods after the start, however
+//! long the runs take. [`MissedTicks`] sets what happens to ticks whose time passes during a run. A [`WallClock`] shows
+//! the time of day, which people and time servers set forward and back; [`at`] creates a series at times that a
+//! calendar computes, such as a cron expression.
 //!
 //! ```
 //! use std::time::Duration;
@@ -20,11 +20,11 @@
 //! # }
 //! ```
 //!
-//! With a period of 10, when the run at 10 takes 25 and the others take 3, the runs start at:
+//! The table shows when the runs start if the period is 10, the run at 10 takes 25, and the other runs take 3:
 //!
 //! | tick | 0 | 1 | 2 | 3 | 4 |
 //! |---|---|---|---|---|---|
-//! | intended | 0 | 10 | 20 | 30 | 40 |
+//! | due at | 0 | 10 | 20 | 30 | 40 |
 //! | `Skip` leaves missed ticks out | 0 | 10 | – | – | 40 |
 //! | `Delay` postpones all later ones | 0 | 10 | 35 | 45 | 55 |
 //! | `Burst(2)` catches up | 0 | 10 | 35 | 38 | 41 |

@@ -34,10 +34,11 @@ pub enum OnPanic {
     /// The series ends, and counts as panicked.
     #[default]
     End,
-    /// The next tick runs as if this one had finished. `wait` still returns the first panic of the group, each is a
-    /// `tracing` event, and the series counts as finished at its end.
+    /// The series goes on: the next tick runs as if this run had finished.
     ///
-    /// What the closure that makes the runs owns is as the panic has left it.
+    /// Each panic is a `tracing` event, and `wait` still returns the first panic of the group. In
+    /// [`Stats`](crate::Stats) the series counts as finished at its end, not as panicked. The values that the closure
+    /// owns are in the state in which the panic left them.
     Continue,
 }
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 /// The handling of ticks whose time passes while a run is in progress. No two runs ever overlap.
 ///
-/// The words are those of [`tokio::time::MissedTickBehavior`]. One meaning differs: tokio's `Skip`
-/// makes up for one missed tick at once, ours for none, so that each run is meant for a time of the
-/// timetable. So does one default: tokio's is `Burst`.
+/// The names are those of [`tokio::time::MissedTickBehavior`], with two differences. tokio's `Skip` runs one missed
+/// tick at once and skips the others; this one skips all of them, so that each run belongs to a time of the timetable.
+/// And tokio's default is `Burst`; here it is `Skip`.
 ///
 /// # Examples
 ///
@@ -30,13 +30,13 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MissedTicks {
-    /// They are left out; the next run is at the next time of the timetable.
+    /// All missed ticks are skipped; the next run is at the next time of the timetable.
     #[default]
     Skip,
-    /// The first of them runs at once, and all later ones are postponed by as much as it was late.
+    /// The first missed tick runs at once, and all later ticks are postponed by as much as it was late.
     Delay,
-    /// The last `max` of them run, one after the other without a pause, and the rest are left out;
-    /// with `u64::MAX` all of them run, and with zero none, as with `Skip`.
+    /// The last of the missed ticks run, at most as many as this number, one after the other without a pause; the
+    /// others are skipped. With `u64::MAX` all missed ticks run; zero is like `Skip`.
     Burst(u64),
 }
 

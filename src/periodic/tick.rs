@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::JobContext;
 
-/// One tick of a series, for the run that is made for it.
+/// One tick of a series, passed to the run that is made for it.
 ///
 /// # Examples
 ///
@@ -33,8 +33,8 @@ pub struct Tick {
 }
 
 impl Tick {
-    /// Returns the number of the tick. Tick k of [`every`](crate::Group::every) is meant for the start plus k
-    /// periods; those of [`at`](super::at) are counted.
+    /// Returns the number of the tick. Tick k of [`every`](crate::Group::every) is due k periods after the start; the
+    /// ticks of [`at`](super::at) are counted from zero.
     ///
     /// Missed ticks leave gaps in the numbers, unless they run later. Numbers go back only when a
     /// wall clock was set back by more than a period.
@@ -60,8 +60,8 @@ impl Tick {
         self.number
     }
 
-    /// Returns the instant for which the tick is meant. On a wall clock it is an estimate, by the clock as it
-    /// reads when the run starts.
+    /// Returns the instant at which the tick was due. If the series follows a wall clock, this is an estimate, computed
+    /// from the time that the clock shows when the run starts.
     ///
     /// # Examples
     ///
@@ -83,7 +83,7 @@ impl Tick {
         self.intended
     }
 
-    /// Returns the time of the wall clock for which the tick is meant; `None` if its series does not follow one.
+    /// Returns the time of the wall clock at which the tick was due; `None` if its series does not follow a wall clock.
     ///
     /// # Examples
     ///

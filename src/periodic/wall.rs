@@ -9,10 +9,11 @@ use super::handle::{Once, TimedHandle};
 use crate::{Handle, Job, JobContext, Next};
 
 impl WallClock {
-    /// Schedules the job that `job` makes, once, when this clock has reached `at`; at once if it has.
+    /// Schedules a closure to run once, when this clock has reached `at`, or at once if it has; the closure gets a
+    /// [`JobContext`] and returns the job.
     ///
-    /// `wait` waits for it, as for every job. In a group that rejects jobs it is dropped, and the returned
-    /// handle is a finished one. [`at_wall`](crate::Group::at_wall) is the same as a method of the group.
+    /// `wait` waits for it, as for every job. If the group rejects jobs, the closure is dropped and the returned handle
+    /// is a finished one. [`at_wall`](crate::Group::at_wall) is the same as a method of the group.
     ///
     /// # Examples
     ///

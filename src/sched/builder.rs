@@ -70,11 +70,13 @@ impl Builder {
         self
     }
 
-    /// Sets the instant at which the group ends: no job starts at it or later, and `wait` returns
-    /// [`DeadlineExceeded`](crate::WaitError::DeadlineExceeded), unless the group was closed and every job had ended
-    /// before.
+    /// Sets the instant at which the group ends: no job starts at this instant or later.
     ///
-    /// If a [`timeout`](Builder::timeout) is set too, the earlier one holds.
+    /// [`wait`](crate::Group::wait) returns [`DeadlineExceeded`](crate::WaitError::DeadlineExceeded) then, unless the
+    /// group was closed and every job had ended before. Running jobs are not interrupted, as after a
+    /// [`cancel`](crate::Group::cancel).
+    ///
+    /// If a [`timeout`](Builder::timeout) is set too, the earlier of the two applies.
     ///
     /// # Examples
     ///
@@ -117,8 +119,8 @@ impl Builder {
 
     /// Limits the number of jobs that run at a time.
     ///
-    /// Due jobs wait for a slot in the order of their deadlines, and take a free one at once.
-    /// Only running jobs hold slots.
+    /// Due jobs wait for a slot in the order of their deadlines, and the first of them takes a free slot at once. Only
+    /// running jobs hold slots; a running job holds its slot while it awaits, too.
     ///
     /// # Panics
     ///
@@ -180,14 +182,14 @@ impl Builder {
         self
     }
 
-    /// Starts jobs within some tens of microseconds of their deadlines, by a timerfd of the Linux kernel.
+    /// Uses a timerfd of the Linux kernel, which starts jobs within some tens of microseconds of their deadlines.
     ///
     /// It needs the crate's feature `timerfd`. Without it, and on other systems, this setting changes nothing.
     ///
-    /// tokio's timers work in whole milliseconds, and jobs start half a millisecond late in the middle
-    /// and two at worst. A group with a timerfd holds one file open and wakes the runtime for each
-    /// deadline by itself, so it costs more CPU where there are many. Where the process may open no more
-    /// files, it uses tokio's timer alone. On a paused clock it makes no difference.
+    /// tokio's timers work in whole milliseconds: without a timerfd, jobs start half a millisecond late in the median,
+    /// and two milliseconds late at worst. A group with a timerfd holds one file open. It wakes the runtime once for
+    /// each deadline, so it costs more CPU where there are many deadlines. If the process may open no more files, the
+    /// group uses tokio's timer alone. On a paused clock a timerfd makes no difference.
     ///
     /// The runtime needs its I/O driver (`enable_io` or `enable_all`): [`build`](Builder::build) panics
     /// without it.

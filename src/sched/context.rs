@@ -20,9 +20,10 @@ use crate::common::panic::Payload;
 
 /// A running job's view of its group: its deadline, the cancel token, and the methods to schedule more.
 ///
-/// The jobs of `delay_with`, `schedule_with` and `repeat` get one. Its methods are admitted while the
-/// group drains, and `wait` covers what they schedule. They never panic: once the group is shut down, cancelled or
-/// drained they drop the job and return a finished handle. A context may outlive its job.
+/// The jobs of `delay_with`, `schedule_with` and `repeat` get one. What it schedules is accepted while `wait` or
+/// `drain` is under way, and is waited for. Its methods never panic: once the group was shut down or cancelled, or no
+/// job is left, they drop the job and return a finished handle. A context may outlive its job. The counts of the group
+/// are at `context.handle().stats()`.
 ///
 /// # Examples
 ///
@@ -42,15 +43,16 @@ pub struct JobContext {
     /// Of the group's own jobs, which are admitted while it drains.
     lent: Handle,
     run: Run,
-    lateness: Duration,
     number: u64,
 }
 
 impl JobContext {
     /// The context of a run that starts now.
-    fn new(shared: &Arc<Shared>, run: Run, number: u64) -> JobContext {
+    fn new(shared: &Arc<Shared>, mut run: Run, number: u64) -> JobContext {
+        if !run.is_exact {
+            run.now = shared.now();
+        }
         JobContext {
-            lateness: shared.now().since(run.deadline),
             lent: Handle::lent(Arc::clone(shared), Caller::Job),
             run,
             number,
@@ -58,6 +60,8 @@ impl JobContext {
     }
 
     /// Returns the group's token. A cancel of the group does not interrupt running jobs: they see it here.
+    ///
+    /// In a branch of `select!` write `context.token().cancelled_owned()`, since `cancelled()` borrows the token.
     ///
     /// # Examples
     ///
@@ -118,7 +122,7 @@ impl JobContext {
     /// # }
     /// ```
     pub fn lateness(&self) -> Duration {
-        self.lateness
+        self.run.now.since(self.run.deadline)
     }
 
     /// Returns the number of this run of the job; 1 for the first.
@@ -145,6 +149,9 @@ impl JobContext {
     }
 
     /// Returns `true` if `wait`, `drain` or `shutdown` of the group was called.
+    ///
+    /// A repeating job looks at it in each run, to end with the group. A pause is not cut short: the job sees it in its
+    /// next run.
     ///
     /// # Examples
     ///
@@ -185,7 +192,7 @@ impl JobContext {
         self.run.id
     }
 
-    /// Returns a handle that is admitted while the group drains, as this context is.
+    /// Returns a handle for other tasks, which may schedule while `wait` or `drain` is under way, as this context may.
     ///
     /// # Examples
     ///
@@ -257,7 +264,7 @@ impl fmt::Debug for JobContext {
             .field("id", &self.run.id)
             .field("run", &self.number)
             .field("deadline", &self.deadline())
-            .field("lateness", &self.lateness)
+            .field("lateness", &self.lateness())
             .finish_non_exhaustive()
     }
 }

@@ -140,7 +140,7 @@ impl Driver {
         self.shared.apply(effects);
         // Also if the turn drops jobs instead: these entries have left the wheel, and nothing else speaks for their
         // jobs.
-        self.queue.extend(entries);
+        self.queue.cascaded(entries);
         if let Some(sweep) = &mut self.sweep {
             sweep.add_chunk(chunk);
         }
@@ -314,7 +314,7 @@ fn cascade_near(shared: &Shared, queue: &mut Queue, now: Timestamp, most: usize)
     while let Some(slots) = queue.cascade(now, LOOKED_UP) {
         moved += slots.len();
         let entries = shared.with_priority(|state| state.jobs.entries(slots.iter().copied()));
-        queue.extend(entries);
+        queue.cascaded(entries);
         if moved >= most {
             return true;
         }
@@ -552,9 +552,9 @@ mod tests {
         (16_000_000).max(500 * len as u64)
     }
 
-    /// Lets a queue of these deadlines run empty as the driver does, which sleeps until `next_wake`; when each
-    /// slot was looked up last.
-    fn looked_up(deadlines: &[u64]) -> Vec<u64> {
+    /// Lets a queue of these deadlines run empty as the driver does, which sleeps until `next_wake`. Returns when each
+    /// slot was looked up.
+    fn looked_up(deadlines: &[u64]) -> Vec<Vec<u64>> {
         let entry = |slot: usize| Entry {
             at: timestamp(deadlines[slot]),
             sequence: Sequence::first(slot as u64),
@@ -562,13 +562,13 @@ mod tests {
         };
         let mut queue = Queue::new(Timestamp::ALWAYS);
         queue.extend((0..deadlines.len()).map(entry));
-        let (mut now, mut seen) = (Timestamp::ALWAYS, vec![0; deadlines.len()]);
+        let (mut now, mut seen) = (Timestamp::ALWAYS, vec![Vec::new(); deadlines.len()]);
         loop {
             while let Some(slots) = queue.cascade(now, LOOKED_UP) {
                 for &slot in &slots {
-                    seen[slot as usize] = now.bits();
+                    seen[slot as usize].push(now.bits());
                 }
-                queue.extend(slots.into_iter().map(|slot| entry(slot as usize)));
+                queue.cascaded(slots.into_iter().map(|slot| entry(slot as usize)));
             }
             queue.pop_due(now, &mut Vec::new(), usize::MAX);
             match queue.next_wake() {
@@ -600,6 +600,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_crowd_of_one_instant_is_looked_up_once_however_long_ahead_it_was_scheduled() {
+        for seconds in [1, 2, 60, 3_600] {
+            let seen = looked_up(&[seconds * 1_000 * MS; 100_000]);
+            assert!(seen.iter().all(|seen| seen.len() == 1), "{seconds} s ahead");
+        }
+    }
+
+    #[test]
+    fn few_jobs_are_looked_up_once_at_most_however_far_away_they_are() {
+        let mut random = Random(0);
+        let deadlines: Vec<u64> = (0..LOOKED_UP).map(|_| random.distance()).collect();
+        let seen = looked_up(&deadlines);
+        assert!(seen.iter().all(|seen| seen.len() <= 1));
+    }
+
     /// The many jobs of one millisecond are in order their lead ahead of their time, also behind other buckets.
     ///
     /// `SCHEDGROUP_SEED` sets the first of the 64 seeds.
@@ -629,10 +645,10 @@ mod tests {
             deadlines.extend(last);
             let seen = looked_up(&deadlines);
             let mut ticks = std::collections::BTreeMap::<u64, (u64, u64, usize)>::new();
-            for (&at, &seen) in deadlines.iter().zip(&seen) {
-                let (earliest, last, len) = ticks.entry(at / MS).or_insert((at, seen, 0));
+            for (&at, seen) in deadlines.iter().zip(&seen) {
+                let (earliest, last, len) = ticks.entry(at / MS).or_insert((at, 0, 0));
                 *earliest = at.min(*earliest);
-                *last = seen.max(*last);
+                *last = seen.iter().copied().fold(*last, u64::max);
                 *len += 1;
             }
             for (tick, (earliest, last, len)) in ticks {

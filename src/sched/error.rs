@@ -29,14 +29,14 @@ use crate::common::panic::Panic;
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum WaitError {
-    /// The group was cancelled, shut down with jobs left over, or its runtime ended: jobs that had
-    /// not started never will.
+    /// The group was cancelled, a `drain` or `shutdown` left jobs over, or the runtime ended: jobs that had not started
+    /// never will.
     #[error("group was cancelled before all of its jobs had finished")]
     Cancelled,
-    /// The group's own deadline came first: jobs that had not started never will.
+    /// The group's own deadline passed: jobs that had not started never will.
     #[error("deadline of the group passed before all of its jobs had finished")]
     DeadlineExceeded,
-    /// Every job ended, and at least one by a panic: the first of them in time.
+    /// Every job ended, and at least one of them panicked. It has the panic that came first.
     #[error(transparent)]
     Panicked(JobPanic),
 }
@@ -148,7 +148,7 @@ impl fmt::Display for Panic<JobId> {
     }
 }
 
-/// The error of a job or a task that was rejected; it gives the job back.
+/// The error of a job or a task that a group rejected; it has the job in it.
 ///
 /// # Examples
 ///
@@ -168,15 +168,16 @@ impl fmt::Display for Panic<JobId> {
 #[derive(Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ScheduleError<J> {
-    /// `wait`, `drain` or `shutdown` was called: schedule from inside a running job, or on another group.
+    /// The group was closed by `wait`, `drain` or `shutdown`. While a `wait` or a `drain` is under way, running jobs
+    /// may still schedule through their context; otherwise use another group.
     #[error("group is closed: wait, drain or shutdown was called")]
     Closed(J),
     /// The group was cancelled or dropped, or its runtime ended.
     #[error("group is cancelled")]
     Cancelled(J),
-    /// The limit of a [`TaskGroup`](crate::task::TaskGroup) is reached and its queue is full: try again
-    /// later, wait with [`submit`](crate::task::TaskGroup::submit), or have the task queued with
-    /// [`spawn`](crate::task::TaskGroup::spawn).
+    /// The limit of a [`TaskGroup`](crate::task::TaskGroup) is reached and its queue is full. Try again later, wait for
+    /// a slot with [`submit`](crate::task::TaskGroup::submit), or queue the task with
+    /// [`spawn`](crate::task::TaskGroup::spawn), whose queue is unbounded.
     #[error("group is full: its limit is reached and its queue has no capacity left")]
     Full(J),
 }

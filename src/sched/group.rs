@@ -15,17 +15,19 @@ use super::stats::{JobInfo, Stats};
 use super::wait::{Drain, Shutdown, Wait};
 use crate::common::trace;
 
-/// A group of delayed jobs on one tokio driver task, to be waited for, cancelled and shut down together.
+/// A group of delayed jobs on one tokio driver task, which are waited for, cancelled and shut down together.
 ///
 /// The driver owns one heap of deadlines and one sleep; due jobs run in parallel on the runtime's workers. A pending
-/// job is a few dozen bytes beside its own future, not a task and a timer. Use [`tokio::time::sleep`] in a task of
-/// your own when there is a handful of timers and nothing to wait for as a whole.
+/// job costs a few dozen bytes beside its own future, but no task and no timer. If you have only a handful of timers,
+/// and do not wait for all of them together, use [`tokio::time::sleep`] in a task of your own.
 ///
-/// The group belongs to one owner; other tasks schedule through a [`Handle`]. Functions that take
-/// `&impl AsRef<Handle>` are called with `&group`.
+/// The group has one owner; other tasks schedule through a [`Handle`], and jobs of the group through their
+/// [`JobContext`](crate::JobContext): a job that captured the group itself would end it when that job ends. A function
+/// that takes `&impl AsRef<Handle>` can be called with `&group`.
 ///
 /// Dropping the group ends it: pending jobs never run, running ones are aborted at their next await, and
-/// its token is cancelled. [`detach`](Group::detach) keeps it running in the background.
+/// its token is cancelled. [`detach`](Group::detach) keeps it running in the background. A
+/// [table](crate#how-a-group-ends) compares all the ways in which a group ends.
 ///
 /// # Examples
 ///
@@ -173,25 +175,29 @@ impl Group {
     ///
     /// The group is closed by the call itself, not by the first poll. A job scheduled concurrently with this call is
     /// either waited for or rejected; it is never lost. Running jobs may still schedule through their context, and
-    /// what they schedule is waited for. The future resolves as soon as nothing is pending or running and all that
-    /// jobs held was dropped, or at once when the group is cancelled, in which case running jobs may still be running.
+    /// what they schedule is waited for.
+    ///
+    /// The future resolves as soon as no job is pending or running and all that jobs held has been dropped. If the
+    /// group is cancelled it resolves at once, and then running jobs may still be running.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not open the group again. If it had not resolved, as in a `select!` or a
-    /// `timeout`, `wait` may be called again.
+    /// Dropping the future does not open the group again. If it was dropped before it had resolved, as by a `select!`
+    /// or a `timeout`, `wait` may be called again.
     ///
     /// # Panics
     ///
-    /// While another `wait` of the group is alive or after one has completed, and from inside one of the
-    /// group's own jobs, which could only wait for itself.
+    /// If the future of another `wait` of the group is alive or has resolved, and inside one of the group's own jobs,
+    /// which would wait for itself.
     ///
     /// # Errors
     ///
-    /// [`Cancelled`](crate::WaitError::Cancelled) or [`DeadlineExceeded`](crate::WaitError::DeadlineExceeded), the first
-    /// of the two, at once and also if a job has panicked. Else [`Panicked`](crate::WaitError::Panicked) with the first
-    /// panic in time, once all other jobs have ended too. What ends the group while it is open counts, also if no job
-    /// is left; what comes once it is closed and every job has ended changes nothing.
+    /// [`Cancelled`](crate::WaitError::Cancelled) or [`DeadlineExceeded`](crate::WaitError::DeadlineExceeded),
+    /// whichever came first, as soon as it comes, and even if a job has panicked. Otherwise
+    /// [`Panicked`](crate::WaitError::Panicked), with the panic that came first, once all other jobs have ended too.
+    ///
+    /// A cancel or a deadline that comes while the group is open is an error even if no job is left. One that comes
+    /// after the group was closed and every job has ended changes nothing.
     ///
     /// # Examples
     ///
@@ -229,22 +235,22 @@ impl Group {
 
     /// Closes the group and waits until every job has ended, or `grace` is over; then it ends the group.
     ///
-    /// It is [`wait`](Group::wait) with an end. From the call on jobs from outside are rejected, those of running jobs
-    /// are admitted. What falls due within the grace runs. When the grace is over, what is left is ended as by a
-    /// [`shutdown`](Group::shutdown) without any: running jobs are aborted at their next await, pending ones
-    /// dropped, also one that falls due at that very instant. The future resolves as soon as no job is left, and then
-    /// no job code runs any more.
+    /// It is a [`wait`](Group::wait) with a time limit. From the call on, new jobs are rejected unless a running job
+    /// schedules them through its context. Jobs that are due within the grace run. When the grace is over, running jobs
+    /// are aborted at their next await and pending ones are dropped, as by [`shutdown`](Group::shutdown) with a grace
+    /// of zero; a job that is due at that very instant is dropped, too. The future resolves as soon as no job is left,
+    /// and from then on no job code runs.
     ///
-    /// The report counts the jobs that the group held at the call and those that came later. A repeating job whose
-    /// next run lies beyond the grace counts as dropped. With several drains and shutdowns the earliest end of a grace
-    /// holds. A `wait` may be called before, meanwhile and afterwards: it resolves to an error if any job was dropped
-    /// or aborted at the end of the grace.
+    /// The report counts the jobs that the group held at the call and those that were scheduled later. A repeating job
+    /// whose next run lies beyond the grace counts as dropped. If `drain` and `shutdown` are called several times, the
+    /// grace that is over first applies. `wait` may be called before, during and after a drain: it resolves to an error
+    /// if any job was dropped or aborted at the end of the grace.
     ///
-    /// A job of the group that awaits this is one of those that it waits for, and is aborted when the grace is over.
+    /// A job of the group should not await this: it would wait for itself, until it is aborted at the end of the grace.
     ///
     /// # Cancel safety
     ///
-    /// It takes effect at the call and stays in force if the future is dropped.
+    /// The drain begins at the call and goes on if the future is dropped.
     ///
     /// # Examples
     ///
@@ -275,19 +281,21 @@ impl Group {
 
     /// Ends the group within `grace`, and reports the outcomes of the jobs it held.
     ///
-    /// From the call on every job is rejected, also those of running jobs. What is not yet due is
-    /// dropped. What runs, and what is due, may finish until `grace` is over; then running jobs are
-    /// aborted at their next await and the others dropped. When the future resolves no job code runs any
-    /// more: a job that blocks its thread is waited for. A repeating job whose run finishes meanwhile has
-    /// finished. With several calls the earliest end of a grace holds. A `wait` concurrent with it resolves too, to an
-    /// error if any job was dropped or aborted.
+    /// From the call on every new job is rejected, even if a running job schedules it. Jobs that are not yet due are
+    /// dropped at once. Jobs that are running or due may finish until `grace` is over; then running jobs are aborted at
+    /// their next await, and due jobs that have not started are dropped. To let pending jobs run that become due within
+    /// the grace, use [`drain`](Group::drain).
     ///
-    /// A job of the group that awaits this is one of those that it waits for, and is aborted when the
-    /// grace is over.
+    /// When the future resolves, no job code runs any more; a job that blocks its thread is waited for. A repeating job
+    /// whose run finishes within the grace counts as finished. If `drain` and `shutdown` are called several times, the
+    /// grace that is over first applies. A concurrent `wait` resolves too, to an error if any job was dropped or
+    /// aborted.
+    ///
+    /// A job of the group should not await this: it would wait for itself, until it is aborted at the end of the grace.
     ///
     /// # Cancel safety
     ///
-    /// It takes effect at the call and continues if the future is dropped.
+    /// The shutdown begins at the call and goes on if the future is dropped.
     ///
     /// # Examples
     ///
@@ -316,11 +324,11 @@ impl Group {
         Shutdown::new(shared, before)
     }
 
-    /// Cancels the group: no further job starts, and what is pending is dropped.
+    /// Cancels the group: no further job starts, and pending jobs are dropped.
     ///
-    /// Running jobs are not interrupted; they see it through the token of their context. The first
-    /// reason stays: after the group's own deadline this changes nothing, nor what
-    /// [`wait`](Group::wait) returns once the group is closed and every job has ended.
+    /// Running jobs are not interrupted; they see the cancel through the token of their context. This changes nothing
+    /// if the group's own deadline has passed before, and it does not change what [`wait`](Group::wait) returns if the
+    /// group was closed and every job had ended before.
     ///
     /// # Examples
     ///
@@ -387,8 +395,8 @@ impl Group {
 
     /// Returns a list of the jobs that have not ended, in the order of their submission: a snapshot for debugging.
     ///
-    /// It is copied a page of jobs at a time, so it does not hold up other threads, and is not of one moment as a
-    /// whole: a job that comes or ends meanwhile may be in it or not.
+    /// The list is copied a page of jobs at a time, so that other threads are not held up. So it does not show one
+    /// single moment: a job that is scheduled or ends during the call may be in the list or not.
     ///
     /// # Examples
     ///

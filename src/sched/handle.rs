@@ -27,17 +27,18 @@ use crate::common::time::Timestamp;
 /// A handle is cheap to clone and does not keep the group alive; only a [detached](crate::Group::detach) group
 /// keeps running for its handles.
 ///
-/// Its methods never panic, since the end of the group is no misuse by the task that holds a handle: once `wait`,
+/// Its methods never panic, since the task that holds a handle cannot know when the owner ends the group. Once `wait`,
 /// `drain` or `shutdown` was called, or the group was cancelled or dropped, they drop the job and return a finished
-/// [`JobHandle`]. The `try_` forms give the job back, and [`is_closed`](Handle::is_closed) tests for it. A
-/// handle of a job's context is admitted while `wait` or `drain` drains the group.
+/// [`JobHandle`]. The `try_` forms return the job instead, and [`is_closed`](Handle::is_closed) tests for this state. A
+/// handle from [`JobContext::handle`](crate::JobContext::handle) may still schedule while `wait` or `drain` is under
+/// way.
 ///
-/// A function that takes `&impl AsRef<Handle>`, as those of this crate do, can be called with a
-/// [`Group`](crate::Group), a `Handle`, a [`JobContext`], or a keyed group; with one in an [`Arc`] as `&*group`. What
-/// they lend by it is not counted by `detach`; a clone of it is.
+/// A function that takes `&impl AsRef<Handle>`, as functions of this crate do, can be called with a reference to a
+/// [`Group`](crate::Group), a `Handle`, a [`JobContext`] or a keyed group; with `&*group` if the group is in an
+/// [`Arc`]. The borrowed handle does not keep a detached group running; a clone of it does.
 ///
-/// A delay counts from tokio's clock as it reads where the method is called. A clock that a test has
-/// paused stands still only inside its runtime, so there schedule from one of its tasks.
+/// A delay is counted from the time of tokio's clock on the thread that calls the method. A clock that a test has
+/// paused is paused only inside that test's runtime, so schedule from a task of that runtime.
 ///
 /// # Examples
 ///
@@ -134,10 +135,11 @@ impl Handle {
         shared.with(|state| state.stats(&shared.clock))
     }
 
-    /// Returns `true` if the group rejects jobs of this handle: whenever
-    /// [`try_delay`](Handle::try_delay) would return an error.
+    /// Returns `true` if the group rejects jobs of this handle, so that [`try_delay`](Handle::try_delay) would return
+    /// an error.
     ///
-    /// Once it is `true` it stays so. While it is `false`, another task may close the group at any moment.
+    /// Once it is `true` it stays `true`. While it is `false`, another task may close the group at any moment, so a
+    /// call that must not lose its job uses `try_delay` and looks at the result.
     ///
     /// # Examples
     ///
@@ -210,8 +212,12 @@ impl fmt::Debug for Handle {
 
 /// A handle to one scheduled job: cancel it, reschedule it, or query its state.
 ///
-/// Clones refer to the same job, and compare equal; handles of two jobs do not, also not of jobs of two groups
-/// that have the same id. Dropping a handle does not cancel the job. A handle keeps nothing alive that the job held.
+/// Clones refer to the same job and compare equal. Handles of different jobs are never equal, not even if the jobs
+/// belong to two groups and have the same id. Dropping a handle does not cancel the job. A handle keeps nothing alive
+/// that the job held.
+///
+/// It is not a future. To await one job, schedule it with [`spawn_after`](crate::Group::spawn_after) or
+/// [`spawn_at`](crate::Group::spawn_at), whose [`JoinHandle`] resolves when the job has ended.
 ///
 /// # Examples
 ///
@@ -268,9 +274,9 @@ impl JobHandle {
 
     /// Cancels the job. Returns `true` if this call prevented its next run; at most one call ever returns `true`.
     ///
-    /// What a pending job holds is dropped before this returns. If the job is just about to start, either the
-    /// cancel or the start wins, never both. A due job that waits for a slot is still pending. A repeating job that
-    /// is running finishes this run and makes it its last.
+    /// What a pending job holds is dropped before this returns. If the job is just about to start, either the cancel or
+    /// the start takes effect, never both. A due job that waits for a slot is still pending. A repeating job that is
+    /// running finishes this run, and it is the last one. [`abort`](JobHandle::abort) stops a running job, too.
     ///
     /// # Examples
     ///
@@ -299,11 +305,11 @@ impl JobHandle {
 
     /// Moves the job to another instant. Returns `true` if the move takes effect.
     ///
-    /// A pending job moves, also one that is due and waits for a slot. A repeating job that is running
-    /// will run again at that instant at the latest. It returns `false` for a job that has ended or runs for its
-    /// only time, and for any job of a group that was shut down or cancelled.
+    /// A pending job is moved, even if it is due and waits for a slot. A repeating job that is running will run again
+    /// at `at`, or earlier if its run returns an earlier instant. The call returns `false` for a job that has ended,
+    /// for a job that runs only once and is running, and for any job of a group that was shut down or cancelled.
     ///
-    /// Moving a job later costs no more than storing the instant.
+    /// Moving a job to a later instant only stores that instant, so it is cheap to do for each packet or request.
     ///
     /// # Examples
     ///
@@ -328,7 +334,7 @@ impl JobHandle {
     ///
     /// # Examples
     ///
-    /// A job that runs once nothing has happened for a minute:
+    /// In this example the job runs when nothing has happened for a minute:
     ///
     /// ```
     /// # use std::time::Duration;
@@ -359,8 +365,8 @@ impl JobHandle {
             && shared.enter(|state, effects| state.reset(slot, at, || shared.now(), effects))
     }
 
-    /// Stops the job: a pending one is cancelled, a running one ends at its next await and its slot is free. `wait`
-    /// does not count it as an error.
+    /// Stops the job: a pending job is cancelled, and a running job ends at its next await and frees its slot. `wait`
+    /// does not count this as an error.
     ///
     /// A job that does not await cannot be stopped.
     ///
@@ -407,7 +413,8 @@ impl JobHandle {
         self.id
     }
 
-    /// Returns the instant at which the job is due; while it runs and afterwards, that at which its last run was.
+    /// Returns the instant at which the job is due; if it is running or has ended, the instant at which its last run
+    /// was due.
     ///
     /// # Examples
     ///
@@ -537,16 +544,18 @@ impl fmt::Debug for JobHandle {
     }
 }
 
-/// A future of the value of a job that was scheduled with `spawn_after` or `spawn_at`.
+/// A future that resolves to the value of a job that was scheduled with `spawn_after` or `spawn_at`.
+///
+/// [`job`](JoinHandle::job) has the methods to cancel, abort, move or query the job.
 ///
 /// # Cancel safety
 ///
-/// Awaiting `&mut handle` loses nothing when it is dropped. Dropping the handle does not affect the
-/// job, whose value is dropped then; with [`abort_on_drop`](JoinHandle::abort_on_drop) it stops the job.
+/// Awaiting `&mut handle` in a `select!` loses nothing. Dropping the handle does not affect the job, whose value is
+/// then dropped when it ends; with [`abort_on_drop`](JoinHandle::abort_on_drop) dropping the handle stops the job.
 ///
 /// # Panics
 ///
-/// Like tokio's, if it is polled again after it has resolved.
+/// If it is polled again after it has resolved.
 ///
 /// # Errors
 ///
@@ -582,7 +591,7 @@ impl<T> JoinHandle<T> {
         }
     }
 
-    /// Returns the handle to the job itself: to cancel it, move it, or query its state.
+    /// Returns the handle to the job itself, to cancel, abort or move it, or to query its state.
     ///
     /// # Examples
     ///
@@ -601,7 +610,7 @@ impl<T> JoinHandle<T> {
         &self.job
     }
 
-    /// Makes the drop of this handle [abort](JobHandle::abort) the job; without it the job continues.
+    /// Makes this handle [abort](JobHandle::abort) the job when it is dropped; by default the job continues.
     ///
     /// # Examples
     ///

@@ -7,23 +7,23 @@ use tokio::time::Instant;
 
 /// A future that a group can run: it returns `()` and is `Send + 'static`.
 ///
-/// Pass an `async move` block or the call of an `async fn`. A future that returns a `Result` deals with its
-/// error itself, `async move { if let Err(error) = work().await { .. } }`, or goes to
-/// [`spawn_after`](crate::Group::spawn_after), whose [`JoinHandle`](crate::JoinHandle) has the value.
+/// Pass an `async move` block or the call of an `async fn`. If the work returns a `Result`, handle the error inside the
+/// job, `async move { if let Err(error) = work().await { .. } }`, or schedule the work with
+/// [`spawn_after`](crate::Group::spawn_after), whose [`JoinHandle`](crate::JoinHandle) resolves to the value.
 ///
-/// A job must not block its thread: like any task that does, it keeps a worker of the runtime, cannot be
-/// aborted, and after an await can hold up every timer of the runtime. Such work belongs in
-/// `tokio::task::spawn_blocking`, whose handle the job awaits.
+/// A job must not block its thread. Like any blocking task it would occupy a worker of the runtime, could not be
+/// aborted, and if it blocks after an await it could hold up every timer of the runtime. Do blocking work in
+/// `tokio::task::spawn_blocking`, and await its handle in the job.
 ///
 /// Due jobs run in parallel on the runtime's worker threads, never on the driver. They have no tasks of their own:
-/// worker tasks of the group start them and poll them again when they are woken, whichever is free. So
-/// `tokio::task::id` is that of a worker, is shared by several jobs, and may change at each await; and the polls of
-/// a worker share its cooperative budget, which is renewed when the worker yields. The waker stays the same for the
-/// whole run, and the span of the run is entered at each poll.
+/// worker tasks of the group start them, and when a job is woken any free worker polls it again. So inside a job
+/// `tokio::task::id` returns the id of a worker: several jobs share it, and it may change at each await. All jobs that
+/// a worker polls share its cooperative budget, which is renewed when the worker yields. The waker stays the same for
+/// the whole run, and the span of the run is entered at each poll.
 ///
-/// The trait is implemented for every such future and cannot be implemented by hand. It is there so that
-/// the compiler can say what to pass instead of a closure. What is not `Send` it names as it does for
-/// `tokio::spawn`.
+/// The trait is implemented for every such future and cannot be implemented by hand. It exists for the sake of compiler
+/// errors: if you pass a closure, the error says what to pass instead, and if a captured value is not `Send`, the error
+/// names that value.
 ///
 /// # Examples
 ///
@@ -99,7 +99,7 @@ impl fmt::Display for JobId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum JobState {
-    /// Not started: its deadline lies ahead, or it is due and waits for a slot.
+    /// Not started: its deadline lies ahead, or it is due and waits for a slot or a worker.
     Pending,
     /// Started and not finished.
     Running,
@@ -137,7 +137,7 @@ pub enum Next {
     Done,
     /// Run again after this delay, counted from the end of this run.
     After(Duration),
-    /// Run again at this instant; at once if it has passed. Like any job that run comes before those that are due
-    /// later: a series that is always late starts before all others.
+    /// Run again at this instant, or at once if it has passed. Due jobs reach the workers in the order of their deadlines,
+    /// so a series that keeps returning instants in the past comes before all jobs that are due later.
     At(Instant),
 }

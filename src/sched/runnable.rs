@@ -17,8 +17,10 @@ use crate::common::time::Timestamp;
 pub(crate) struct Run {
     pub(crate) id: JobId,
     pub(crate) deadline: Timestamp,
-    /// The worker's clock as it starts, which is some tens of microseconds slow at most.
+    /// The worker's clock as it starts.
     pub(crate) now: Timestamp,
+    /// That was read for this run. Else it is some tens of microseconds slow at most.
+    pub(super) is_exact: bool,
     pub(super) scheduled_at: &'static Location<'static>,
 }
 

@@ -226,10 +226,10 @@ macro_rules! schedule_methods {
         impl $type {
             /// Schedules `job` to run once, `delay` from now, or at once if that is zero.
             ///
-            /// The job never starts early. Any delay is accepted: `Duration::MAX` is far away, and
-            /// such a job can be cancelled and moved like any other. Dropping the returned handle
-            /// does not cancel the job. Once the group was cancelled or dropped, or its runtime has
-            /// ended, the job is dropped and the returned handle is a finished one.
+            /// The job never starts early. Any delay is accepted, also `Duration::MAX`; such a job can be
+            /// cancelled and moved like any other. Dropping the returned handle does not cancel the
+            /// job. If the group was cancelled or dropped, or its runtime has ended, the job is
+            /// dropped and the returned handle is a finished one.
             ///
             #[doc = $panics]
             ///
@@ -283,16 +283,16 @@ macro_rules! schedule_methods {
                 self.submitter().schedule(at, job)
             }
 
-            /// Schedules `job` to run once, `delay` from now, or gives it back if the group rejects it.
+            /// Schedules `job` to run once, `delay` from now, or returns it if the group rejects it.
             ///
-            /// For callers that do not know whether the group is still open. It never panics and
+            /// Use it where the caller does not know whether the group is still open. It never panics and
             /// never waits.
             ///
             /// # Errors
             ///
-            /// [`ScheduleError`](crate::ScheduleError) with the job in it: `Closed` after `wait`, `drain` or
-            /// `shutdown`, else `Cancelled` after a cancel, the drop of the group, or the end of its
-            /// runtime.
+            /// [`ScheduleError`](crate::ScheduleError) with the job in it: `Closed` if `wait`, `drain` or
+            /// `shutdown` was called; otherwise `Cancelled` if the group was cancelled or dropped, or its
+            /// runtime has ended.
             ///
             /// # Examples
             ///
@@ -318,7 +318,7 @@ macro_rules! schedule_methods {
                 self.submitter().try_delay(delay, job)
             }
 
-            /// Schedules `job` to run once, at the instant `at`, or gives it back if the group rejects it.
+            /// Schedules `job` to run once, at the instant `at`, or returns it if the group rejects it.
             ///
             /// # Errors
             ///
@@ -350,11 +350,12 @@ macro_rules! schedule_methods {
                 self.submitter().try_schedule(at, job)
             }
 
-            /// Schedules the job that `job` makes, `delay` from now; the closure gets the
-            /// [`JobContext`](crate::JobContext) when the job starts.
+            /// Schedules a closure to run once, `delay` from now: it gets a
+            /// [`JobContext`](crate::JobContext) and returns the job.
             ///
-            /// Through the context a job sees the cancel token and schedules further jobs, also
-            /// while `wait` drains the group. Until the job is due only the closure is kept.
+            /// Through the context a job sees the cancel token and schedules further jobs, even while
+            /// `wait` or `drain` is under way. The closure is called when the job starts, and only the
+            /// closure is kept until then.
             ///
             #[doc = $panics]
             ///
@@ -380,7 +381,7 @@ macro_rules! schedule_methods {
                 self.submitter().delay_with(delay, job)
             }
 
-            /// Schedules the job that `job` makes, at the instant `at`; otherwise like
+            /// Schedules a closure to run once, at the instant `at`; otherwise like
             /// [`delay_with`](Self::delay_with).
             ///
             #[doc = $panics]
@@ -412,7 +413,7 @@ macro_rules! schedule_methods {
             /// Schedules `future` to run once, `delay` from now, and returns a
             /// [`JoinHandle`](crate::JoinHandle) that resolves to its value.
             ///
-            /// A panic is reported by both the handle and `wait`.
+            /// If the job panics, both the handle and `wait` return the panic.
             ///
             #[doc = $panics]
             ///
@@ -483,17 +484,18 @@ macro_rules! schedule_methods {
                 self.submitter().spawn_at(at, future)
             }
 
-            /// Schedules a repeating job: it runs at `first`, and again when it asks for it, until it
-            /// returns [`Next::Done`](crate::Next::Done).
+            /// Schedules a repeating job: it runs at `first`, and again whenever its last run asked for,
+            /// until a run returns [`Next::Done`](crate::Next::Done).
             ///
-            /// `wait` waits for that too: a series that runs for as long as the group is open has to look at
-            /// [`is_draining`](crate::JobContext::is_draining), or `wait` never resolves. A series of
-            /// [`every`](Self::every) ends at `wait` by itself.
+            /// `wait` does not resolve before that. So a job that repeats for as long as the group is open
+            /// returns `Done` when [`is_draining`](crate::JobContext::is_draining) is `true`; it sees this in
+            /// its next run, so `wait` may take as long as one pause. A series of [`every`](Self::every)
+            /// ends at `wait` by itself.
             ///
-            /// The runs never overlap. Between them the job is pending, holds no slot of
+            /// The runs never overlap. Between two runs the job is pending, holds no slot of
             /// `max_running`, and can be cancelled and moved. A reset during a run is not lost: the job
-            /// runs again at the earlier of that instant and the one it returns, also after `Done`. A
-            /// cancel during a run makes it the last one.
+            /// runs again at that instant or at the one that the run returns, whichever is earlier, and also
+            /// if the run returns `Done`. A cancel during a run makes it the last one.
             ///
             #[doc = $panics]
             ///

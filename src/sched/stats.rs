@@ -9,8 +9,9 @@ use super::job::{JobId, JobState};
 
 /// Counts of a group's jobs at one moment, all taken together; returned by [`stats`](crate::Group::stats).
 ///
-/// Every job that was accepted is in exactly one of `pending`, `running`, `finished`, `cancelled` and
-/// `panicked`. A repeating job is one job: it is pending or running until its series ends.
+/// Every job that was accepted is counted in exactly one of `pending`, `running`, `finished`, `cancelled` and
+/// `panicked`. A repeating job counts as one job, which is pending or running until its series ends. Its runs are not
+/// counted here: a job that needs such a metric counts its runs itself.
 ///
 /// # Examples
 ///
@@ -32,7 +33,7 @@ use super::job::{JobId, JobState};
 pub struct Stats {
     /// Jobs that have not started.
     pub pending: usize,
-    /// The part of `pending` that is due and has no slot yet.
+    /// The jobs among `pending` that are due and have not started yet: they wait for a slot or a worker.
     pub waiting: usize,
     /// Jobs that have started and not ended.
     pub running: usize,
@@ -42,22 +43,23 @@ pub struct Stats {
     pub cancelled: u64,
     /// Jobs that ended by a panic.
     pub panicked: u64,
-    /// A lower bound of the earliest deadline of a pending job: a job that was moved, cancelled or started
-    /// since may still be counted. `None` if nothing is pending.
+    /// A lower bound of the earliest deadline of a pending job, which may be too early if a job was moved, cancelled or
+    /// started shortly before. `None` if nothing is pending.
     pub next_deadline: Option<Instant>,
-    /// How late the latest start of a job has been until now. While jobs are short the clock is read for each
-    /// fourth of them, and for the last of each batch; [`JobContext::lateness`](crate::JobContext::lateness) is exact for its run.
+    /// The greatest lateness with which a job has started so far. Where jobs are short, the clock is read only for
+    /// every eighth job and for the last of each batch; [`JobContext::lateness`](crate::JobContext::lateness) is exact
+    /// for its run.
     pub max_lateness: Duration,
     /// How often the driver has woken. A job that is due later than the one the driver sleeps
     /// for does not wake it.
     pub driver_wakeups: u64,
 }
 
-/// Counts of a group's jobs by outcome when it was ended; returned by [`drain`](crate::Group::drain) and
+/// Counts of a group's jobs by outcome at its end; returned by [`drain`](crate::Group::drain) and
 /// [`shutdown`](crate::Group::shutdown), also by those of a [`TaskGroup`](crate::task::TaskGroup).
 ///
-/// The three numbers add up to all the jobs that the group held at the call; after a drain, also those that came
-/// later.
+/// The three numbers add up to the number of jobs that the group held at the call; for a drain, plus those that were
+/// scheduled later.
 ///
 /// # Examples
 ///
@@ -74,11 +76,13 @@ pub struct Stats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Report {
-    /// Jobs that ran to their end, by a panic or not; repeating ones too, whatever they returned.
+    /// Jobs that ran to their end, by a panic or not. A repeating job whose last run ended is among them, whatever that
+    /// run returned.
     pub finished: usize,
-    /// Jobs that had started and were aborted, at the end of the grace or one by one.
+    /// Jobs that had started and were aborted, at the end of the grace or by a handle.
     pub aborted: usize,
-    /// Jobs that had not started and never will; repeating ones between two runs, or cancelled in one, too.
+    /// Jobs that had not started and never will. Repeating jobs that were between two runs, or were cancelled during a
+    /// run, are among them.
     pub dropped: usize,
 }
 
@@ -106,11 +110,11 @@ pub struct JobInfo {
     pub id: JobId,
     /// Whether it is pending or running.
     pub state: JobState,
-    /// When it is due; if it runs, when this run was.
+    /// When it is due; if it is running, when this run was due.
     pub deadline: Instant,
     /// The line of the program that scheduled it.
     pub scheduled_at: &'static Location<'static>,
-    /// The number of the run that it is at; if it is pending, of the one that comes next. 1 is the first. Of a job
-    /// that follows a wall clock or a calendar each look at the clock counts as a run.
+    /// The number of its present run, or of its next run if it is pending; the first run is 1. If the job follows a
+    /// wall clock or a calendar, each look at the clock counts as a run.
     pub run: u64,
 }

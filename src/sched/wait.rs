@@ -92,7 +92,7 @@ impl fmt::Debug for Wait<'_> {
 ///
 /// # Cancel safety
 ///
-/// It may be dropped at any time. The drain stays in force.
+/// It may be dropped at any time. The drain goes on.
 ///
 /// # Panics
 ///
@@ -143,7 +143,7 @@ impl fmt::Debug for Drain<'_> {
 ///
 /// # Cancel safety
 ///
-/// It may be dropped at any time. The shutdown stays in force.
+/// It may be dropped at any time. The shutdown goes on.
 ///
 /// # Panics
 ///

@@ -56,28 +56,32 @@ pub(super) fn start(shared: &Arc<Shared>, count: usize) {
 /// The clock of a worker, for `max_lateness` alone: to read it for each job would cost as much as all the
 /// rest of a short one.
 ///
-/// It is read at the first job and the last of what is claimed. In between it is read at each fourth, and at each single one
+/// It is read at the first job and the last of what is claimed. In between it is read at each eighth, and at each single one
 /// as long as jobs take longer than a few microseconds.
 struct CachedClock {
     now: Timestamp,
+    /// It was read for the last job.
+    is_exact: bool,
     /// This many jobs start before it is read again.
     left: u32,
 }
 
 impl CachedClock {
-    const JOBS: u32 = 4;
+    const JOBS: u32 = 8;
     const SHORT: Duration = Duration::from_micros(20);
 
     fn new() -> CachedClock {
         CachedClock {
             now: Timestamp::ALWAYS,
+            is_exact: false,
             left: 0,
         }
     }
 
     /// The time, as the next job starts.
     fn look(&mut self, shared: &Shared, is_last: bool) -> Timestamp {
-        if self.left > 0 && !is_last {
+        self.is_exact = self.left == 0 || is_last;
+        if !self.is_exact {
             self.left -= 1;
             return self.now;
         }
@@ -181,7 +185,7 @@ impl Worker {
                 //
                 // A check before 2 could miss a cancel that comes between the two.
                 Some(Task::Start(claim)) if self.shared.is_over() => self.shared.give_back(claim),
-                Some(Task::Start(claim)) => ended = self.run(claim, clock.now),
+                Some(Task::Start(claim)) => ended = self.run(claim, &clock),
             }
             self.turn = self.turn.saturating_sub(1);
             if self.turn == 0 || !coop::has_budget_remaining() {
@@ -194,7 +198,7 @@ impl Worker {
     }
 
     /// Starts a job. Returns its slot if it has ended and only has to be recorded.
-    fn run(&mut self, claim: Claim, now: Timestamp) -> Option<u32> {
+    fn run(&mut self, claim: Claim, clock: &CachedClock) -> Option<u32> {
         let Worker {
             shared,
             places,
@@ -231,7 +235,8 @@ impl Worker {
         let run = Run {
             id,
             deadline,
-            now,
+            now: clock.now,
+            is_exact: clock.is_exact,
             scheduled_at,
         };
         let polled = may_start.and_then(|_| {
@@ -307,9 +312,10 @@ impl Worker {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::pin::pin;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-    use tokio::time::advance;
+    use tokio::time::{Instant, advance};
 
     use super::*;
     use crate::Group;
@@ -327,14 +333,28 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_clock_is_read_for_each_fourth_short_job_and_for_each_long_one() {
-        let read = read_for(12, Duration::from_micros(4)).await;
-        let each_fourth = [1, 2, 6, 10, 12].map(|job| job - 1);
+    async fn the_clock_is_read_for_each_eighth_short_job_and_for_each_long_one() {
+        let read = read_for(20, Duration::from_micros(2)).await;
+        let each_eighth = [1, 2, 10, 18, 20].map(|job| job - 1);
         assert!(
-            (0..12).all(|job| read[job] == each_fourth.contains(&job)),
+            (0..20).all(|job| read[job] == each_eighth.contains(&job)),
             "{read:?}"
         );
-        assert_eq!(read_for(12, CachedClock::SHORT).await, [true; 12]);
+        assert_eq!(read_for(20, CachedClock::SHORT).await, [true; 20]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_context_tells_exactly_how_late_its_run_is_whenever_the_clock_was_read() {
+        let (group, now, took) = (Group::new(), Instant::now(), Duration::from_micros(1));
+        for before in 0..20 {
+            group.schedule_with(now, move |context| async move {
+                assert_eq!(context.lateness(), before * took);
+                // The first poll moves the clock, and a second one is not needed.
+                let mut taken = pin!(advance(took));
+                poll_fn(|cx| Poll::Ready(taken.as_mut().poll(cx).is_pending())).await;
+            });
+        }
+        assert!(group.wait().await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -105,8 +105,9 @@ impl<E: Send + 'static> Builder<E> {
         self
     }
 
-    /// Sets the capacity of the queue behind the limit for `try_spawn` and `submit`; by default zero.
-    /// `spawn` is unbounded.
+    /// Sets how many tasks beyond the limit `try_spawn` and `submit` may queue; zero by default.
+    ///
+    /// `spawn` ignores it: its queue is unbounded.
     ///
     /// # Examples
     ///
@@ -174,12 +175,12 @@ impl<E: Send + 'static> Builder<E> {
         self
     }
 
-    /// Ends the group at this instant: no task starts at it or later, and `wait` returns
-    /// [`DeadlineExceeded`](crate::TaskError::DeadlineExceeded) if a task was skipped or aborted by it.
+    /// Sets the instant at which the group ends: no task starts at this instant or later, and `wait` returns
+    /// [`DeadlineExceeded`](crate::TaskError::DeadlineExceeded) if a task was skipped or aborted because of it.
     ///
-    /// [`on_error`](Builder::on_error) decides about running tasks: by default they are aborted, else they
-    /// see the group's token cancelled. With a [`timeout`](Builder::timeout) too, the
-    /// earlier one holds.
+    /// [`on_error`](Builder::on_error) decides about running tasks: by default they are aborted; with `Cancel` and
+    /// `Continue` they only see that the group's token is cancelled. If a [`timeout`](Builder::timeout) is set too, the
+    /// earlier of the two applies.
     ///
     /// # Examples
     ///
@@ -203,7 +204,8 @@ impl<E: Send + 'static> Builder<E> {
         self
     }
 
-    /// Ends the group this long after [`build`](Builder::build), as a [`deadline`](Builder::deadline) does.
+    /// Sets the time after [`build`](Builder::build) at which the group ends, as it does at a
+    /// [`deadline`](Builder::deadline).
     ///
     /// # Examples
     ///

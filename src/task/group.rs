@@ -13,18 +13,21 @@ use super::methods::task_methods;
 use super::pool::{Caller, Closing, Pool};
 use super::wait::{Closed, Drain, Shutdown, Wait, WaitAll, WaitInner};
 
-/// A group of concurrent tasks, at most N at a time, to be waited for, cancelled and shut down together.
+/// A group of concurrent tasks, at most N at a time, which are waited for, cancelled and shut down together.
 ///
-/// In a `TaskGroup`, which is `TaskGroup<Infallible>`, a task returns `()`; in a `TaskGroup<E>` it returns
-/// `Result<(), E>`. The first task that is spawned determines which one it is; where none does, write
-/// `TaskGroup::<E>::new()`. A task that never ends, like `async { loop { .. } }`, is accepted by both.
+/// In a `TaskGroup<E>` a task returns `Result<(), E>`; in a `TaskGroup`, which is `TaskGroup<Infallible>`, it returns
+/// `()`. The compiler infers `E` from the first task that is spawned; where it cannot, write `TaskGroup::<E>::new()`. A
+/// task that never ends, like `async { loop { .. } }`, is accepted by both.
 ///
 /// A task beyond the [`limit`](Builder::limit) is queued, as one boxed allocation, and starts in FIFO order as
 /// soon as a slot is free. By default the first error or panic aborts the others;
-/// [`on_error`](Builder::on_error) changes that. Use [`tokio::task::JoinSet`] when tasks have values that you
-/// take one by one.
+/// [`on_error`](Builder::on_error) changes that.
 ///
-/// Dropping the group aborts its tasks at their next await and blocks nothing.
+/// A task has no value. To get the values of all tasks, use [`flow::try_all`](crate::flow::try_all) or
+/// [`flow::all`](crate::flow::all); to take values one by one as tasks end, use
+/// [`flow::stream`](crate::flow::stream()) or [`tokio::task::JoinSet`].
+///
+/// Dropping the group aborts its tasks at their next await and does not block.
 ///
 /// # Examples
 ///
@@ -55,7 +58,7 @@ pub struct TaskGroup<E: Send + 'static = Infallible> {
 }
 
 impl<E: Send + 'static> TaskGroup<E> {
-    /// Creates a group with the default settings, which is not tied to a parent token.
+    /// Creates a group with the default settings, which is not tied to a parent cancellation token.
     ///
     /// # Panics
     ///
@@ -156,7 +159,7 @@ impl<E: Send + 'static> TaskGroup<E> {
         TaskHandle::over(Arc::clone(&self.pool))
     }
 
-    /// Creates a member: a guard that keeps the group open like a task, and takes no slot of the limit.
+    /// Creates a member: a guard for which the group waits as for a task, and which takes no slot of the limit.
     ///
     /// # Panics
     ///
@@ -187,16 +190,16 @@ impl<E: Send + 'static> TaskGroup<E> {
         member
     }
 
-    /// Closes the group and waits until every task has ended; resolves to their counts, or to the first error
-    /// in time.
+    /// Closes the group and waits until every task has ended; resolves to their counts, or to the error that came
+    /// first.
     ///
     /// The group is closed by the call itself, not by the first poll. A task spawned concurrently with this
     /// call is either waited for or rejected; it is never lost. A [`submit`](TaskGroup::submit) that is in the
-    /// queue is waited for, and so is what tasks spawn through a [`TaskHandle`] while the group waits. At the
-    /// end the token is cancelled; what is cancelled or rejected after the last task has ended changes nothing
-    /// that this returns.
+    /// queue is waited for, and so are tasks that are spawned through a [`TaskHandle`] while the group waits. At the
+    /// end the token is cancelled. A cancel or a rejected task after the last task has ended does not change what this
+    /// returns.
     ///
-    /// Awaited in a task of the group, it waits for that task, for ever.
+    /// A task of the group must not await this: it would wait for itself for ever.
     ///
     /// # Cancel safety
     ///
@@ -209,10 +212,9 @@ impl<E: Send + 'static> TaskGroup<E> {
     ///
     /// # Errors
     ///
-    /// The first error or panic in time. Without one, if a task was skipped or aborted,
-    /// [`DeadlineExceeded`](crate::TaskError::DeadlineExceeded) if the group's deadline came first, and
-    /// [`Cancelled`](crate::TaskError::Cancelled) for any other reason. A cancel by which no task was
-    /// skipped or aborted is no error.
+    /// The error or panic that came first. If there was none but a task was skipped or aborted, then
+    /// [`DeadlineExceeded`](crate::TaskError::DeadlineExceeded) if the group's deadline was the reason, and
+    /// [`Cancelled`](crate::TaskError::Cancelled) otherwise. A cancel is no error if no task was skipped or aborted.
     ///
     /// # Examples
     ///
@@ -241,7 +243,8 @@ impl<E: Send + 'static> TaskGroup<E> {
     ///
     /// # Cancel safety
     ///
-    /// As for `wait`, which may follow a dropped `wait_all`, and the other way round.
+    /// As for `wait`. After a `wait_all` was dropped either of the two may be called, and also after a `wait` was
+    /// dropped.
     ///
     /// # Panics
     ///
@@ -249,8 +252,9 @@ impl<E: Send + 'static> TaskGroup<E> {
     ///
     /// # Errors
     ///
-    /// All errors and panics; without any, [`DeadlineExceeded`](crate::TaskError::DeadlineExceeded) or
-    /// [`Cancelled`](crate::TaskError::Cancelled) alone, in the cases of `wait`.
+    /// All errors and panics. If there were none but a task was skipped or aborted, a single
+    /// [`DeadlineExceeded`](crate::TaskError::DeadlineExceeded) or [`Cancelled`](crate::TaskError::Cancelled), as for
+    /// `wait`.
     ///
     /// # Examples
     ///
@@ -274,18 +278,18 @@ impl<E: Send + 'static> TaskGroup<E> {
 
     /// Closes the group and waits until every task has ended, at most for `grace`; resolves to a report.
     ///
-    /// Until the grace is over it is like [`wait`](TaskGroup::wait): the group's own methods are rejected, and
-    /// what tasks spawn through a [`TaskHandle`] is admitted and run. Then it continues like
-    /// [`shutdown`](TaskGroup::shutdown) without a grace. With several drains and shutdowns the earliest end of
-    /// a grace holds.
+    /// Until the grace is over it is like [`wait`](TaskGroup::wait): tasks can be spawned only through a
+    /// [`TaskHandle`], and they run. When the grace is over, running tasks are aborted and queued ones are dropped, as
+    /// by [`shutdown`](TaskGroup::shutdown) with a grace of zero. If `drain` and `shutdown` are called several times,
+    /// the grace that is over first applies. A grace of more than 100 years has no end.
     ///
-    /// The report counts the tasks and members that were held at the call and those that came after it. Errors
-    /// are for `wait` to return, which may be called beside or after this: it returns `Cancelled` if a task was
-    /// skipped or aborted. A grace beyond 100 years is endless.
+    /// The report counts the tasks and members that the group held at the call and those that came later. It has no
+    /// errors: call `wait` during or after the drain to get them. `wait` returns `Cancelled` if a task was skipped or
+    /// aborted and none failed.
     ///
     /// # Cancel safety
     ///
-    /// It takes effect at the call and continues if the future is dropped.
+    /// It begins at the call and goes on if the future is dropped.
     ///
     /// # Panics
     ///
@@ -314,23 +318,25 @@ impl<E: Send + 'static> TaskGroup<E> {
         Drain(Closed::new(&self.pool, Closing::Drain, grace))
     }
 
-    /// Rejects new tasks, waits at most for `grace` until all others have ended, then aborts running tasks and
+    /// Rejects new tasks, waits at most for `grace` until all tasks have ended, then aborts running tasks and
     /// drops queued ones; resolves to a report.
     ///
-    /// From the call on no task is admitted, not even through a [`TaskHandle`]; queued tasks take slots that
-    /// become free until the grace is over. When the future resolves no code of the tasks runs any more: a
-    /// task that blocks its thread is waited for. A member that is alive when the grace is over counts as
-    /// aborted and is not waited for. The token is cancelled when the grace is over: call
-    /// [`cancel`](TaskGroup::cancel) before to notify running tasks at once, which drops queued ones.
-    /// With several drains and shutdowns the earliest end of a grace holds.
+    /// From the call on no task is accepted, not even through a [`TaskHandle`]. Until the grace is over, queued tasks
+    /// still start as slots become free. When the future resolves no code of the tasks runs any more; a task that
+    /// blocks its thread is waited for. A member that is alive when the grace is over counts as aborted and is not
+    /// waited for.
+    ///
+    /// The token is cancelled when the grace is over. To notify running tasks at once, call
+    /// [`cancel`](TaskGroup::cancel) before this; it drops queued tasks. If `drain` and `shutdown` are called several
+    /// times, the grace that is over first applies. A grace of more than 100 years has no end.
     ///
     /// The three numbers of the report add up to the tasks and members that the group held at the call; `finished`
-    /// ones ended by themselves, well or not. Errors are for `wait` to return, which may be called beside or
-    /// after this: it returns `Cancelled` if a task was skipped or aborted. A grace beyond 100 years is endless.
+    /// counts those that ended by themselves, with an error or without. The report has no errors: call `wait` during or
+    /// after the shutdown to get them. `wait` returns `Cancelled` if a task was skipped or aborted and none failed.
     ///
     /// # Cancel safety
     ///
-    /// It takes effect at the call and continues if the future is dropped.
+    /// It begins at the call and goes on if the future is dropped.
     ///
     /// # Panics
     ///

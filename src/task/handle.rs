@@ -7,11 +7,12 @@ use super::member::Member;
 use super::methods::task_methods;
 use super::pool::{Caller, Pool};
 
-/// A cheap, cloneable handle for spawning into a group from other tasks and threads, above all from the
+/// A cheap, cloneable handle for spawning into a group from other tasks and threads, in particular from the
 /// group's own tasks.
 ///
-/// It is admitted while the group waits or drains: so a task can always spawn, at any limit. It is rejected by
-/// a shutdown and when the group has drained. It never panics, and does not keep the group alive.
+/// It can spawn while `wait` or `drain` is under way, so a task of the group can always spawn more tasks, whatever the
+/// limit. After a `shutdown` was called, and once a closed group has no task left, its tasks are rejected. It never
+/// panics, and does not keep the group alive.
 ///
 /// # Examples
 ///
@@ -45,10 +46,10 @@ impl<E: Send + 'static> TaskHandle<E> {
         TaskHandle { pool }
     }
 
-    /// Creates a member: a guard that keeps the group open like a task, and takes no slot of the limit.
+    /// Creates a member: a guard for which the group waits as for a task, and which takes no slot of the limit.
     ///
-    /// If the group has been shut down or has drained, the member is rejected: it keeps nothing open, and the
-    /// errors it is given are dropped.
+    /// If the group has been shut down or has ended, the member is rejected: nothing waits for it, and errors that it
+    /// is given are dropped.
     ///
     /// # Examples
     ///
@@ -77,8 +78,7 @@ task_methods! {
     impl TaskHandle;
     caller = Caller::Handle;
     ///
-    /// Never panics: when the group has been shut down or has drained, the task is dropped and counted as
-    /// skipped, too.
+    /// It never panics: if the group has been shut down or has ended, the task is dropped and counted as skipped, too.
 }
 
 impl<E: Send + 'static> Clone for TaskHandle<E> {

@@ -6,13 +6,12 @@ use std::sync::Arc;
 
 use super::pool::{Caller, Pool};
 
-/// A guard that keeps a group open until it is dropped, for work that the group does not run.
+/// A guard that makes a group wait until it is dropped, for work that the group does not run.
 ///
-/// It is what Go's `WaitGroup` counts by hand with `Add` and `Done`, and cannot be forgotten or counted twice.
-/// Created by [`TaskGroup::member`](super::TaskGroup::member) and
-/// [`TaskHandle::member`](super::TaskHandle::member). A member that is alive when the grace of a
-/// [`shutdown`](super::TaskGroup::shutdown) or [`drain`](super::TaskGroup::drain) is over counts as aborted and
-/// is not waited for.
+/// It corresponds to `Add` and `Done` of Go's `WaitGroup`, but cannot be forgotten or counted twice. It is created by
+/// [`TaskGroup::member`](super::TaskGroup::member) and [`TaskHandle::member`](super::TaskHandle::member). A member that
+/// is alive when the grace of a [`shutdown`](super::TaskGroup::shutdown) or [`drain`](super::TaskGroup::drain) is over
+/// counts as aborted and is not waited for.
 ///
 /// # Examples
 ///
@@ -48,10 +47,10 @@ impl<E: Send + 'static> Member<E> {
         }
     }
 
-    /// Records an error under the member's index; the group's policy applies to it.
+    /// Records an error under the member's index; the group's [`OnError`](super::OnError) applies to it as to a task's
+    /// error.
     ///
-    /// After the end of the group, which is then closed and no longer waits for this member, the error is
-    /// dropped.
+    /// If the group has ended already, as after a shutdown whose grace is over, the error is dropped.
     ///
     /// # Examples
     ///
@@ -73,7 +72,7 @@ impl<E: Send + 'static> Member<E> {
         }
     }
 
-    /// Returns its index; members and tasks are counted together, from zero.
+    /// Returns the index of the member; members and tasks are counted together, from zero.
     ///
     /// # Examples
     ///

@@ -9,8 +9,8 @@ macro_rules! task_methods {
         impl<E: Send + 'static> $end<E> {
             /// Spawns a task and returns its index; tasks and members are counted together, from zero.
             ///
-            /// Returns at once: a task beyond the limit is queued, in FIFO order, however long the queue is. In
-            /// a group that was cancelled or has failed the task is dropped and counted as skipped.
+            /// It returns at once: a task beyond the limit is queued in FIFO order, however long the queue is. If the
+            /// group was cancelled or has failed, the task is dropped and counted as skipped.
             $(#[doc = $rejected])*
             ///
             /// # Examples
@@ -36,7 +36,7 @@ macro_rules! task_methods {
 
             /// Spawns a task that gets the group's token, to see when it should end, and returns its index.
             ///
-            /// Otherwise like `spawn`. Why the token was cancelled is returned by `cause`.
+            /// Otherwise like `spawn`. `cause` returns why the token was cancelled.
             $(#[doc = $rejected])*
             ///
             /// # Examples
@@ -70,8 +70,8 @@ macro_rules! task_methods {
             ///
             /// # Errors
             ///
-            /// Gives the task back: as [`Full`](crate::ScheduleError::Full) if the limit is reached and the
-            /// queue is full, which is counted as discarded, as [`Closed`](crate::ScheduleError::Closed) or
+            /// The error has the task in it: [`Full`](crate::ScheduleError::Full) if the limit is reached and the
+            /// queue is full, which the stats count as discarded; [`Closed`](crate::ScheduleError::Closed) or
             /// [`Cancelled`](crate::ScheduleError::Cancelled) if the group has ended.
             ///
             /// # Examples
@@ -97,11 +97,11 @@ macro_rules! task_methods {
                 self.pool.try_spawn($caller, task)
             }
 
-            /// Spawns a task once the limit is not reached or the queue has capacity: backpressure for the
-            /// caller. Resolves to the task's index.
+            /// Waits until the limit is not reached or the queue has capacity, then spawns a task and resolves to its
+            /// index. It is backpressure for the caller.
             ///
-            /// Callers are served in FIFO order of their first polls, and tasks that were spawned before them
-            /// come first. In a task of the group it can wait for that task's own slot: use `spawn` there.
+            /// Callers are served in FIFO order of their first polls, after tasks that were spawned before. In a task
+            /// of the group it could wait for that task's own slot: use `spawn` there.
             ///
             /// # Cancel safety
             ///
@@ -110,8 +110,8 @@ macro_rules! task_methods {
             ///
             /// # Errors
             ///
-            /// Gives the task back: as [`Closed`](crate::ScheduleError::Closed) if the group was closed before
-            /// the first poll, as [`Cancelled`](crate::ScheduleError::Cancelled) if it was cancelled.
+            /// The error has the task in it: [`Closed`](crate::ScheduleError::Closed) if the group was closed before
+            /// the first poll, [`Cancelled`](crate::ScheduleError::Cancelled) if it was cancelled.
             ///
             /// # Examples
             ///
@@ -202,8 +202,8 @@ macro_rules! task_methods {
 
             /// Cancels the group's token; tasks that have not started are skipped.
             ///
-            /// Running tasks are not interrupted: they see it through their token. The group is not closed:
-            /// what is spawned later is skipped.
+            /// Running tasks are not interrupted: they see the cancel through their token. The group is not closed, but
+            /// tasks that are spawned later are skipped.
             ///
             /// # Examples
             ///
@@ -227,7 +227,7 @@ macro_rules! task_methods {
 
             /// Cancels the group, and stops running tasks at their next await.
             ///
-            /// A task that blocks its thread cannot be stopped. Members are waited for.
+            /// A task that blocks its thread cannot be stopped. `wait` still waits for members.
             ///
             /// # Examples
             ///

@@ -1,4 +1,6 @@
-//! Groups of tasks: a concurrency limit, a policy for errors, back pressure, and one end to wait for.
+//! Groups of tasks that start at once, with a concurrency limit, a policy for errors and back pressure.
+//!
+//! A [`TaskGroup`] is an errgroup: spawn tasks into it, then wait for all of them and get the first error.
 //!
 //! ```
 //! use schedgroup::TaskError;
@@ -15,25 +17,31 @@
 //! # }
 //! ```
 //!
-//! | when the limit is reached | method |
-//! |---|---|
-//! | the task is queued, without a bound | [`spawn`](TaskGroup::spawn), [`spawn_with`](TaskGroup::spawn_with) |
-//! | the task comes back, unless the queue has capacity | [`try_spawn`](TaskGroup::try_spawn) |
-//! | the caller waits, unless the queue has capacity | [`submit`](TaskGroup::submit) |
+//! What happens when the [limit](Builder::limit) is reached depends on the method:
 //!
-//! | the end | tasks that run or are queued | handles | resolves to |
+//! | method | when the limit is reached |
+//! |---|---|
+//! | [`spawn`](TaskGroup::spawn), [`spawn_with`](TaskGroup::spawn_with) | the task is queued, without a bound |
+//! | [`try_spawn`](TaskGroup::try_spawn) | the task is queued if the [queue](Builder::queue) has capacity, and otherwise returned in an error |
+//! | [`submit`](TaskGroup::submit) | the task is queued if the [queue](Builder::queue) has capacity, and otherwise the caller waits |
+//!
+//! A group ends in one of these ways:
+//!
+//! | call | running and queued tasks | new tasks of handles | resolves to |
 //! |---|---|---|---|
-//! | [`wait`](TaskGroup::wait), [`wait_all`](TaskGroup::wait_all) | run to their end | admitted | the counts, or the first error; or all |
-//! | [`drain(grace)`](TaskGroup::drain) | run until the grace is over | admitted until then | [`Report`](crate::Report) |
+//! | [`wait`](TaskGroup::wait), [`wait_all`](TaskGroup::wait_all) | run to their end | accepted | the counts, or the first error; all errors |
+//! | [`drain(grace)`](TaskGroup::drain) | run until the grace is over | accepted until then | [`Report`](crate::Report) |
 //! | [`shutdown(grace)`](TaskGroup::shutdown) | run until the grace is over | rejected | [`Report`](crate::Report) |
 //! | [`cancel`](TaskGroup::cancel) | running ones see their token; queued ones are skipped | rejected | – |
 //! | [`abort`](TaskGroup::abort), drop | are stopped at their next await; queued ones are skipped | rejected | – |
 //!
-//! A task that panics is an error of that task in every policy, unless the program is built with
-//! `panic = "abort"`. With the feature `tracing` it is also an error event, `task panicked`, with the fields `group`
-//! (its name), `index`, `spawned_at` and `panic`.
+//! The panic of a task is handled like an error that it returned, with every [`OnError`], unless the program is built
+//! with `panic = "abort"`. With the feature `tracing` it is also an error event, `task panicked`, with the fields
+//! `group` (the group's name), `index`, `spawned_at` and `panic`.
 //!
 //! # From Go
+//!
+//! What the packages of Go call it, and what corresponds to it here:
 //!
 //! | there | here |
 //! |---|---|

@@ -10,7 +10,7 @@ use std::convert::Infallible;
 /// | `TaskGroup<E>` | `Result<(), E>` |
 /// | any | `!`: the task never ends, as `async { loop { .. } }` |
 ///
-/// The trait is sealed: other crates cannot implement it.
+/// The trait is sealed: other crates can name it in bounds but cannot implement it.
 ///
 /// # Examples
 ///

@@ -4,7 +4,7 @@ use crate::common::error::TaskError;
 
 /// The effect of the first error or panic of a task on the others.
 ///
-/// The group's [deadline](super::Builder::deadline) does the same, but for `Continue`, which it treats as
+/// The same happens when the group's [deadline](super::Builder::deadline) passes, except that `Continue` then acts like
 /// `Cancel`.
 ///
 /// # Examples
@@ -29,17 +29,17 @@ pub enum OnError {
     /// A task that blocks its thread cannot be stopped: the group waits for it.
     #[default]
     Abort,
-    /// Cancels the token and skips queued tasks. Running ones continue to their own end: they see it through
-    /// their token.
+    /// Cancels the token and skips queued tasks. Running tasks are not interrupted; they see the cancel through their
+    /// token and end by themselves.
     Cancel,
     /// Does not affect the others: all of them run.
     ///
-    /// Each error and panic is kept until `wait`, so a group that lives for long should handle errors in
-    /// its tasks.
+    /// Each error and panic is kept until `wait` returns it. So in a group that lives for long, the tasks should handle
+    /// errors themselves, or memory grows with the number of errors.
     Continue,
 }
 
-/// The reason why a group's token was cancelled; the first reason stays.
+/// The first reason why a group's token was cancelled.
 ///
 /// # Examples
 ///
@@ -58,19 +58,19 @@ pub enum OnError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cause {
-    /// `cancel` or `abort` was called, the parent token was cancelled, a grace was over, or the group was
-    /// dropped.
+    /// `cancel` or `abort` was called, the parent token was cancelled, the grace of a drain or shutdown was over, or
+    /// the group was dropped.
     Cancelled,
     /// The group's own deadline passed.
     DeadlineExceeded,
     /// The task or member of this index returned an error.
     Failed {
-        /// What `spawn` returned for it.
+        /// The index that `spawn` returned for it.
         index: usize,
     },
     /// The task of this index panicked.
     Panicked {
-        /// What `spawn` returned for it.
+        /// The index that `spawn` returned for it.
         index: usize,
     },
     /// The group was closed and its last task ended.

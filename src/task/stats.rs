@@ -2,8 +2,8 @@
 
 /// Counts of a group's tasks by outcome; each task is counted once.
 ///
-/// Members are not counted, but their errors are, as `failed`, and so is a member that was alive when the
-/// grace of a shutdown was over, as `aborted`.
+/// Members are not counted, with two exceptions: an error of a member counts as `failed`, and a member that was alive
+/// when the grace of a drain or shutdown was over counts as `aborted`.
 ///
 /// # Examples
 ///
@@ -23,17 +23,17 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct TaskStats {
-    /// Tasks in the queue; those of waiting `submit`s are among them.
+    /// Tasks in the queue, including those of `submit` calls that wait.
     pub pending: usize,
     /// Tasks that are running.
     pub running: usize,
-    /// Tasks that ended well.
+    /// Tasks that ended without an error.
     pub finished: u64,
     /// Tasks that returned an error.
     pub failed: u64,
     /// Tasks that panicked.
     pub panicked: u64,
-    /// Tasks that never started: the group had ended before, or a handle spawned them in a closed group.
+    /// Tasks that never started, since the group had ended before or a handle's spawn was rejected.
     pub skipped: u64,
     /// Tasks that were stopped while they ran.
     pub aborted: u64,

@@ -14,13 +14,12 @@ use crate::ScheduleError;
 
 /// A future that waits until a group accepts a task; created by [`TaskGroup::submit`](super::TaskGroup::submit).
 ///
-/// It resolves to the task's index, or gives the task back.
+/// It resolves to the task's index, or to an error with the task in it.
 ///
 /// # Cancel safety
 ///
-/// Dropping it before it has resolved takes the task out of the queue, unless the group had accepted the task
-/// by then: it runs. Cancelling a `submit` never leaks a slot: slots are assigned to tasks, not to waiting
-/// futures.
+/// Dropping it before it has resolved takes the task out of the queue. If the group had accepted the task by then, the
+/// task runs. Dropping a `submit` never leaks a slot, since slots are assigned to tasks, not to waiting futures.
 ///
 /// # Panics
 ///

@@ -150,7 +150,7 @@ impl<E: Send + 'static> Future for WaitAll<'_, E> {
 ///
 /// # Cancel safety
 ///
-/// It may be dropped at any time: the drain continues.
+/// It may be dropped at any time: the drain goes on.
 ///
 /// # Panics
 ///
@@ -178,7 +178,7 @@ pub struct Drain<'a, E: Send + 'static = Infallible>(pub(super) Closed<'a, E>);
 ///
 /// # Cancel safety
 ///
-/// It may be dropped at any time: the shutdown continues.
+/// It may be dropped at any time: the shutdown goes on.
 ///
 /// # Panics
 ///

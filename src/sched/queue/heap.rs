@@ -72,7 +72,8 @@ impl Sequence {
 ///
 /// Only the heap compares entry with entry, and it is small: what comes for a later time is in the
 /// [`Wheel`] as a slot's number. Near its time a whole bucket is looked up by the driver, sorted, and
-/// appended to a run. There are several, since jobs of one deadline that were scheduled over some time are in
+/// appended to a run; of a large bucket of a higher level only what is near, and the rest goes to lower levels.
+/// There are several runs, since jobs of one deadline that were scheduled over some time are in
 /// buckets of several levels, of which the ones scheduled last move in first. A job that was moved later is found
 /// there with its new deadline and put into a later bucket, which is all that moving it ever costs.
 #[derive(Debug)]
@@ -82,6 +83,8 @@ pub(in crate::sched) struct Queue {
     moving: Bucket,
     /// The number of its slots that have been moved already.
     moved: usize,
+    /// What is looked up of it and due by that tick goes to the runs, and the rest back to the wheel.
+    moving_until: Tick,
     /// Each is in order. At most [`RUNS`].
     runs: Vec<VecDeque<Entry>>,
     heap: BinaryHeap<Reverse<Entry>>,
@@ -118,6 +121,7 @@ impl Queue {
             wheel: Wheel::new(tick(now)),
             moving: Bucket::default(),
             moved: 0,
+            moving_until: 0,
             runs: Vec::new(),
             heap: BinaryHeap::new(),
             near: Vec::new(),
@@ -136,9 +140,19 @@ impl Queue {
 
     /// Pushes many, which are in no order.
     pub(in crate::sched) fn extend(&mut self, entries: impl IntoIterator<Item = Entry>) {
+        self.extend_near(entries, self.wheel.at());
+    }
+
+    /// Takes back what was looked up of the last [`cascade`](Queue::cascade), in no order.
+    pub(in crate::sched) fn cascaded(&mut self, entries: impl IntoIterator<Item = Entry>) {
+        self.extend_near(entries, self.moving_until);
+    }
+
+    /// What is due by that tick goes to the runs, and the rest to the wheel.
+    fn extend_near(&mut self, entries: impl IntoIterator<Item = Entry>, until: Tick) {
         let mut near = std::mem::take(&mut self.near);
         for entry in entries {
-            if tick(entry.at) > self.wheel.at() {
+            if tick(entry.at) > until {
                 self.wheel.push(entry.at, entry.slot);
             } else {
                 near.push(entry);
@@ -190,20 +204,23 @@ impl Queue {
     /// due and pushes them again.
     pub(in crate::sched) fn cascade(&mut self, now: Timestamp, most: usize) -> Option<Vec<u32>> {
         if self.left_to_move() == 0 {
-            let bucket = match self.wheel.len() {
+            let taken = match self.wheel.len() {
                 0 => None,
                 _ => self.wheel.take(self.prefetch_until(now)),
             };
-            let Some(bucket) = bucket else {
+            let Some((bucket, last)) = taken else {
                 (self.moving, self.moved) = (Bucket::default(), 0);
                 self.advance(now);
                 return None;
             };
+            // Most are small. To sort such a one as a whole costs less than to look it up again at each lower level.
+            if bucket.slots.len() <= most {
+                (self.moving, self.moved) = (Bucket::default(), 0);
+                self.moving_until = last;
+                return Some(bucket.slots);
+            }
+            self.moving_until = self.wheel.at();
             (self.moving, self.moved) = (bucket, 0);
-        }
-        // Most are small.
-        if self.moved == 0 && self.left_to_move() <= most {
-            return Some(std::mem::take(&mut self.moving).slots);
         }
         // From the front, so that what is in the order of submission stays so.
         let part = &self.moving.slots[self.moved..];
@@ -212,11 +229,13 @@ impl Queue {
         Some(part)
     }
 
-    /// Returns the tick up to which everything moves in: it is near, or in front of something large that is.
+    /// Returns the tick up to which everything moves in: it is near, or not later than the first of something large that is.
     fn prefetch_until(&self, now: Timestamp) -> Tick {
         let large = self.wheel.large().filter_map(|large| {
-            let near = tick(now.after(ahead(large.len)));
-            (large.start <= near).then_some(large.start)
+            // Not just up to the bucket's start: so those of its first tick, which may be nearly all of them, move in at
+            // once instead of through a bucket of a lower level.
+            let first = tick(large.earliest);
+            (first <= tick(now.after(ahead(large.len)))).then_some(first)
         });
         large.fold(near(now), Tick::max)
     }
@@ -302,6 +321,7 @@ impl Queue {
             wheel: Wheel::new(self.wheel.at()),
             moving: Bucket::default(),
             moved: 0,
+            moving_until: 0,
             runs: Vec::new(),
             heap: BinaryHeap::new(),
             near: Vec::new(),
@@ -350,7 +370,7 @@ mod tests {
                 .cascade(timestamp(now), 3)
                 .expect("something is behind");
             let due = |slot: u32| entry(deadlines[slot as usize], slot.into());
-            queue.extend(slots.into_iter().map(due));
+            queue.cascaded(slots.into_iter().map(due));
         }
         let mut popped = Vec::new();
         queue.pop_due(timestamp(now), &mut popped, usize::MAX);
@@ -452,7 +472,7 @@ mod tests {
         while let Some(slots) = queue.cascade(timestamp(0), 4096) {
             moved += slots.len();
             let due = |slot: u32| entry(deadlines[slot as usize], slot.into());
-            queue.extend(slots.into_iter().map(due));
+            queue.cascaded(slots.into_iter().map(due));
         }
         assert!(moved >= deadlines.len(), "{moved} moved");
         assert_eq!(queue.next_wake(), Some(timestamp(small)));
@@ -472,7 +492,7 @@ mod tests {
                 let mut looked_up = 0;
                 while let Some(slots) = queue.cascade(timestamp(due[0]), 9) {
                     looked_up += slots.len();
-                    queue.extend(slots.into_iter().map(|_| entry(due[0], 0)));
+                    queue.cascaded(slots.into_iter().map(|_| entry(due[0], 0)));
                 }
                 assert!(
                     looked_up <= 1,
@@ -550,7 +570,7 @@ mod tests {
                 if moved {
                     while let Some(slots) = queue.cascade(timestamp(last), 512) {
                         let now = |slot: u32| entry(deadlines[slot as usize], slot.into());
-                        queue.extend(slots.into_iter().map(now));
+                        queue.cascaded(slots.into_iter().map(now));
                     }
                 }
                 let popped = pop(&mut queue, last, &deadlines);

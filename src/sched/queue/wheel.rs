@@ -186,13 +186,15 @@ impl Wheel {
         })
     }
 
-    /// Takes the first bucket out if it starts by then. The wheel advances to the bucket's earliest deadline, or to
-    /// `until` if that comes first; what is due later is for the caller to push again.
-    pub(super) fn take(&mut self, until: Tick) -> Option<Bucket> {
+    /// Takes the first bucket out, with its last tick, if it starts by then. The wheel advances to the bucket's earliest
+    /// deadline, or to `until` if that comes first; what is due later is for the caller to push again.
+    pub(super) fn take(&mut self, until: Tick) -> Option<(Bucket, Tick)> {
         let (level, index) = self.first()?;
-        if self.start((level, index)) > until {
+        let start = self.start((level, index));
+        if start > until {
             return None;
         }
+        let last = start + (1 << (level as u32 * LEVEL_BITS)) - 1;
         let level = &mut self.levels[level];
         level.occupied &= !(1 << index);
         level.large &= !(1 << index);
@@ -201,7 +203,7 @@ impl Wheel {
         // Into the time of this bucket, or what is pushed anew would come to be in it again. But not past its first
         // deadline, nor past `until`: what is not later than `at` goes to the heap, which is to stay small.
         self.at = tick(bucket.earliest).min(until);
-        Some(bucket)
+        Some((bucket, last))
     }
 
     /// Advances to a tick, or as far as no bucket starts.
@@ -227,7 +229,7 @@ mod tests {
     fn run(wheel: &mut Wheel, deadlines: &[Tick], until: Tick) -> Vec<(Tick, u32)> {
         let mut out = Vec::new();
         for now in wheel.at()..=until {
-            while let Some(bucket) = wheel.take(now) {
+            while let Some((bucket, _)) = wheel.take(now) {
                 assert!(tick(bucket.earliest) >= wheel.at());
                 for slot in bucket.slots {
                     let due = deadlines[slot as usize];
@@ -272,10 +274,10 @@ mod tests {
         let mut wheel = Wheel::new(0);
         wheel.push(Timestamp::NEVER, 7);
         assert_eq!(wheel.peek().unwrap().earliest, Timestamp::NEVER);
-        let mut deadline = wheel.take(Tick::MAX).unwrap();
+        let (mut deadline, _) = wheel.take(Tick::MAX).unwrap();
         while wheel.at() < tick(Timestamp::NEVER) {
             wheel.push(Timestamp::NEVER, deadline.slots[0]);
-            deadline = wheel.take(Tick::MAX).unwrap();
+            (deadline, _) = wheel.take(Tick::MAX).unwrap();
         }
         assert_eq!(deadline.slots, [7]);
     }
@@ -286,7 +288,7 @@ mod tests {
         wheel.push(timestamp(1 << 30), 1);
         wheel.advance((1 << 30) - 1);
         assert!(wheel.take((1 << 30) - 1).is_none());
-        assert_eq!(wheel.take(1 << 30).unwrap().slots, [1]);
+        assert_eq!(wheel.take(1 << 30).unwrap().0.slots, [1]);
     }
 
     #[test]
