@@ -283,9 +283,11 @@ impl Jobs {
     // several layers just after it was written can cost more than all the rest of a cancel (store forwarding).
 
     /// Cancels a job. Returns whether that prevents its next run. A job that had not started is moved to `dropped`.
+    /// `runs_again` tells whether the group lets a series run once more.
     pub(super) fn cancel(
         &mut self,
         slot: u32,
+        runs_again: bool,
         workers: &Workers,
         dropped: &mut Option<DroppedJob>,
     ) -> bool {
@@ -297,7 +299,7 @@ impl Jobs {
         let series = self.slab.get(slot).call_site.is_series();
         match self.slab.control(slot) {
             // The run goes on, and `finish` finds the mark. A second cancel prevents nothing more, and returns `false`.
-            Some(control) if series && !control.is_last_run() => {
+            Some(control) if series && runs_again && !control.is_last_run() => {
                 control.cancelled = true;
                 true
             }

@@ -296,6 +296,13 @@ impl Lifecycle {
         !(self.has_stopped() || self.aborting || self.group_dropped)
     }
 
+    /// Returns whether a pending job with that deadline may start. After a shutdown only those may that were due at its
+    /// call.
+    pub(super) fn may_start_at(&self, at: Timestamp) -> bool {
+        let sealed = self.sealed.as_ref();
+        self.may_start() && sealed.is_none_or(|sealed| at <= sealed.due)
+    }
+
     /// Returns whether a job may be moved, or run once more.
     pub(super) fn may_reschedule(&self) -> bool {
         !(self.has_stopped() || self.is_sealed() || self.group_dropped)

@@ -152,17 +152,21 @@ impl State {
         self.jobs.state(slot, &self.workers)
     }
 
-    /// Cancels a job. Returns whether that prevents its next run. A job that had not started is moved to `dropped`: the
-    /// caller drops it, and then calls [`dropped`](State::dropped).
+    /// Cancels a job. Returns whether that prevents its next run; `false` if the end of the group has prevented it
+    /// before. A job that had not started is moved to `dropped`: the caller drops it, and then calls
+    /// [`dropped`](State::dropped).
     pub(in crate::sched) fn cancel(
         &mut self,
         slot: u32,
         dropped: &mut Option<DroppedJob>,
         effects: &mut Effects,
     ) -> bool {
-        let prevented = self.jobs.cancel(slot, &self.workers, dropped);
+        let (at, runs_again) = (self.jobs.deadline(slot), self.lifecycle.may_reschedule());
+        let prevented = self.jobs.cancel(slot, runs_again, &self.workers, dropped);
         self.call_for_sweep(effects);
-        prevented
+        // A group that ends drops its pending jobs in later turns of the driver. The answer must not depend on how far
+        // the driver is with that.
+        prevented && (dropped.is_none() || self.lifecycle.may_start_at(at))
     }
 
     /// Aborts a job: a running one stops at its next await, and one that has not started is moved to `dropped` as by
@@ -927,6 +931,37 @@ mod tests {
             Task::Resume(_) => unreachable!("none was woken"),
         });
         started.collect()
+    }
+
+    /// They have no live entries, so all entries that there are count as dead.
+    #[test]
+    fn rows_that_are_blocked_put_off_no_sweep() {
+        let (now, far) = (Timestamp::ALWAYS, Timestamp::NEVER);
+        let mut state = State::new(usize::MAX, Workers::new(1, false), Timestamp::NEVER);
+        let table: Arc<dyn RowTable> = Arc::new(Table);
+        let id = state.register(Arc::downgrade(&table));
+        let key = RowKey { table: id, row: 0 };
+        let insert = |state: &mut State, at| {
+            let (site, effects) = (Location::caller(), &mut Effects::default());
+            state.insert_row(at, key, || Arc::clone(&table), None, site, effects)
+        };
+        let due: Vec<_> = (0..600).map(|_| insert(&mut state, now)).collect();
+        let (mut queue, mut worker) = (Queue::new(now), Registration::new());
+        while !turn(&mut state, &mut queue, &mut worker, now, |_| ()).is_empty() {}
+        let mut effects = Effects::default();
+        for slot in due {
+            state.block(slot, key, &table, &mut effects);
+        }
+        state.inbox.set_queue_stats(queue.next(), queue.len());
+        assert_eq!((state.jobs.pending(), state.jobs.not_due()), (600, 0));
+        for slot in (0..1_100)
+            .map(|_| insert(&mut state, far))
+            .collect::<Vec<_>>()
+        {
+            state.cancel_row(slot, &mut effects);
+        }
+        let turn = state.turn(now, false, Vec::new(), &mut effects);
+        assert!(matches!(turn, Turn::Work { dead: true, .. }));
     }
 
     #[test]
