@@ -34,8 +34,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use table::Choice;
 
-const USAGE: &str =
-    "usage: versus [--full | --keyed] [--only WORD] [--rounds N] [--small]\n       versus --plot FILE";
+const USAGE: &str = "usage: versus [--full | --keyed] [--only WORD] [--rounds N] [--small]\n       versus --plot FILE";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
