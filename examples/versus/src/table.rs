@@ -1,4 +1,4 @@
-//! The table, in Markdown, and the histograms of lateness below it.
+//! Prints the table in Markdown, and the histograms of lateness below it.
 
 use std::collections::HashMap;
 use std::process::ExitCode;
