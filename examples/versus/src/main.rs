@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo run --release -p versus                     # the quick table, in some minutes
-//! cargo run --release -p versus -- --full           # all rows, up to 10 million jobs, nine rounds, in an hour or more
+//! cargo run --release -p versus -- --full           # all rows in nine rounds, 10 million jobs in one; an hour or more
 //! cargo run --release -p versus -- --only sleeps    # all rows with that word, also those that only --full has
 //! cargo run --release -p versus -- --rounds 9       # nine rounds
 //! cargo run --release -p versus -- --small          # a check that it works: each row once, at a hundredth of its size
