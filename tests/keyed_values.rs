@@ -134,6 +134,52 @@ async fn what_a_handler_removes_of_what_is_due_with_it_is_cancelled_and_not_hand
     }
 }
 
+/// All of them are in the worker's hands by then, and are taken back from there.
+#[tokio::test(start_paused = true)]
+async fn what_a_handler_removes_of_what_is_due_with_it_counts_as_cancelled_at_once() {
+    let log = Log::new();
+    let counts = log.clone();
+    let keyed = KeyedGroup::with_handler(move |context: KeyedContext<u32, u32>, key, _| {
+        // Of three at once the last is freed by its own removal, the others when the next looks.
+        for due in [1, 2, 3].into_iter().filter(|_| key == 0) {
+            assert_eq!(context.remove(&due), Some(due));
+            let stats = context.handle().stats();
+            counts.push((stats.pending, stats.running, stats.cancelled));
+        }
+        async {}
+    });
+    for key in 0..4 {
+        keyed.insert_after(key, key, ms(5), Replace);
+    }
+    keyed.wait().await.unwrap();
+    assert_eq!(log.labels(), [(2, 1, 1), (1, 1, 2), (0, 1, 3)]);
+}
+
+/// Each entry of `k` takes over the slot of the former, without an entry of its own in the driver's heap. What the first
+/// one left among those that wait for a slot must not speak for the second.
+#[tokio::test(start_paused = true)]
+async fn what_replaces_an_entry_that_was_moved_while_it_waited_for_a_slot_waits_for_its_own_turn() {
+    let log = Log::new();
+    let runs = log.clone();
+    let keyed = KeyedGroup::builder()
+        .max_running(1)
+        .build_with(move |_, key, value| {
+            runs.push((key, value));
+            sleep(ms(100))
+        });
+    keyed.insert_after('a', 0, Duration::ZERO, Replace);
+    keyed.insert_after('k', 1, ms(10), Replace);
+    keyed.insert_after('k', 2, ms(20), Replace);
+    keyed.insert_after('b', 3, ms(25), Replace);
+    sleep(ms(30)).await;
+    assert_eq!(keyed.stats().waiting, 2);
+    assert!(keyed.reset_after(&'k', ms(20)));
+    keyed.insert_after('k', 4, ms(30), Replace);
+    keyed.wait().await.unwrap();
+    let expected = [(('a', 0), ms(0)), (('b', 3), ms(100)), (('k', 4), ms(200))];
+    assert_eq!(log.take(), expected);
+}
+
 /// The driver drops what is not due, some thousands a turn, and the values stay. What is removed in between was the last
 /// that the group held.
 #[tokio::test(start_paused = true)]
@@ -396,10 +442,12 @@ async fn what_is_expired_is_final_and_its_key_is_free() {
 #[tokio::test(start_paused = true)]
 async fn what_is_overdue_expires_in_its_turn() {
     let (keyed, log) = logging();
-    keyed.insert_at('k', 1, Instant::now() - HOUR, Replace);
+    for (key, ago) in [('k', 3 * HOUR), ('l', HOUR), ('m', 2 * HOUR)] {
+        keyed.insert_at(key, 1, Instant::now() - ago, Replace);
+    }
     assert!(keyed.expire(&'k'));
     keyed.wait().await.unwrap();
-    assert_eq!(log.labels(), [('k', 1)]);
+    assert_eq!(log.labels(), [('k', 1), ('m', 1), ('l', 1)]);
 }
 
 // The ends.

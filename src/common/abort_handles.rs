@@ -8,8 +8,8 @@
 //!                                             its handle arrives
 //! ```
 //!
-//! A task is spawned after the lock, and can end before its abort handle is known. So a number is free again only
-//! when both have come, the end and the handle: a late handle never gets to the next task of that number.
+//! A task is spawned after the lock, and can end before its abort handle is known. So a number is free again only when
+//! both the end and the handle have come: a late handle is never taken for that of the next task with this number.
 
 use tokio::task::AbortHandle;
 
@@ -18,11 +18,11 @@ use tokio::task::AbortHandle;
 pub(crate) struct AbortHandles {
     handles: Vec<State>,
     free: Vec<u32>,
-    /// All are to be aborted: a handle that arrives from now on is returned for that at once.
+    /// All are to be aborted: `started` returns a handle that arrives from now on, for that.
     aborting: bool,
 }
 
-/// The number of them that are looked at in one step, under the lock.
+/// The number of entries that are read under one hold of the lock.
 const CHUNK: usize = 512;
 
 #[derive(Debug)]
@@ -85,11 +85,9 @@ impl AbortHandles {
     /// The running tasks of the chunk that begins at `next`, which moves on; `None` behind the
     /// last chunk. The caller aborts them, outside of the lock.
     ///
-    /// From the first chunk on, tasks that are starting are given out as they arrive, so a number that is
-    /// taken behind the walker's back is not missed.
+    /// From the first chunk on `started` returns the handles that arrive, so a task that starts in a chunk that was
+    /// passed is not missed.
     pub(crate) fn abort_chunk(&mut self, next: &mut usize) -> Option<Vec<AbortHandle>> {
-        // Before the first chunk: a task whose handle arrives behind the walk sees this, and one ahead of it is met
-        // by the walk too.
         self.aborting = true;
         let rest = self.handles.get(*next..).filter(|rest| !rest.is_empty())?;
         let chunk = &rest[..rest.len().min(CHUNK)];

@@ -3,6 +3,7 @@
 pub(crate) mod abort_handles;
 pub(crate) mod error;
 pub(crate) mod panic;
+pub(crate) mod run;
 pub(crate) mod time;
 pub(crate) mod trace;
 pub(crate) mod waiters;

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,9 +12,9 @@ use std::task::{Context, Poll, Waker};
 /// The payload of a panic.
 pub(crate) type Payload = Box<dyn Any + Send>;
 
-/// Runs user code whose panic must end here.
+/// Runs user code and catches its panic.
 ///
-/// Nothing that the code could leave half changed is looked at afterwards: the caller drops it.
+/// It asserts unwind safety: after a panic the caller only drops what the code may have left half changed.
 pub(crate) fn catch<R>(code: impl FnOnce() -> R) -> Result<R, Payload> {
     catch_unwind(AssertUnwindSafe(code))
 }
@@ -42,8 +42,44 @@ pub(crate) fn discard_each<T>(values: impl IntoIterator<Item = T>) {
     }
 }
 
-/// A user's value in a holder that may be dropped anywhere, as by the driver of a group: a panic of its destructor ends
-/// here.
+/// A collection of users' values that is dropped with [`discard_each`].
+#[derive(Default)]
+pub(crate) struct DiscardEach<C: Default + IntoIterator>(C);
+
+impl<C: Default + IntoIterator> DiscardEach<C> {
+    pub(crate) fn take(&mut self) -> C {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl<C: Default + IntoIterator> From<C> for DiscardEach<C> {
+    fn from(values: C) -> DiscardEach<C> {
+        DiscardEach(values)
+    }
+}
+
+impl<C: Default + IntoIterator> Deref for DiscardEach<C> {
+    type Target = C;
+
+    fn deref(&self) -> &C {
+        &self.0
+    }
+}
+
+impl<C: Default + IntoIterator> DerefMut for DiscardEach<C> {
+    fn deref_mut(&mut self) -> &mut C {
+        &mut self.0
+    }
+}
+
+impl<C: Default + IntoIterator> Drop for DiscardEach<C> {
+    fn drop(&mut self) {
+        discard_each(self.take());
+    }
+}
+
+/// A user's value whose holder may be dropped anywhere, as by the driver of a group: a panic of its destructor is
+/// caught.
 pub(crate) struct Guarded<T>(Option<T>);
 
 impl<T> Guarded<T> {
@@ -76,8 +112,8 @@ pub(crate) fn wake_each(wakers: impl IntoIterator<Item = Waker>) {
 /// The message when a future of ours is polled after it has resolved.
 pub(crate) const ENDED: &str = "schedgroup: a future was polled after it had ended";
 
-/// Polls a task whose panic must end here, and drops it at its end, so that what it held is gone before
-/// its end is reported. A panic of its destructors counts as its own.
+/// Polls a task and catches its panic. At its end the task is dropped, so that what it held is gone before the end is
+/// reported; a panic of that counts as the task's own.
 pub(crate) fn poll_caught<F: Future>(
     mut task: Pin<&mut Option<F>>,
     cx: &mut Context<'_>,

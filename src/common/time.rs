@@ -12,12 +12,12 @@ pub(crate) struct Timestamp(u64);
 const ORIGIN: u64 = 1 << 63;
 
 impl Timestamp {
-    /// Before or at every instant.
+    /// The earliest timestamp, which is not after any instant.
     pub(crate) const ALWAYS: Timestamp = Timestamp(0);
-    /// As far as the line goes. A deadline beyond it is cut to it, so that none is ever an error.
+    /// The latest timestamp. A deadline beyond it saturates to it, so no deadline is an error.
     pub(crate) const NEVER: Timestamp = Timestamp(u64::MAX);
 
-    /// The number itself, for who sorts timestamps by their digits.
+    /// Returns the number itself, whose digits the timing wheel sorts by.
     pub(crate) fn bits(self) -> u64 {
         self.0
     }
@@ -87,52 +87,52 @@ impl Clock {
 
 /// The instant `delay` after `at`; far away rather than an overflow.
 pub(crate) fn later(at: Instant, delay: Duration) -> Instant {
-    let line = Clock::new(at);
-    line.instant(line.timestamp(at).after(delay))
+    let clock = Clock::new(at);
+    clock.instant(clock.timestamp(at).after(delay))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn line() -> Clock {
+    fn clock() -> Clock {
         Clock::new(Instant::now())
     }
 
     #[test]
     fn an_instant_survives_the_round_trip() {
-        let line = line();
+        let clock = clock();
         for offset in [0, 1, 999, 1_000_000, 86_400_000_000_000] {
             let offset = Duration::from_nanos(offset);
-            for at in [line.epoch + offset, line.epoch - offset] {
-                assert_eq!(line.instant(line.timestamp(at)), at);
+            for at in [clock.epoch + offset, clock.epoch - offset] {
+                assert_eq!(clock.instant(clock.timestamp(at)), at);
             }
         }
     }
 
     #[test]
-    fn ticks_compare_like_instants_on_both_sides_of_the_epoch() {
-        let line = line();
+    fn timestamps_compare_like_instants_on_both_sides_of_the_epoch() {
+        let clock = clock();
         let nano = Duration::from_nanos(1);
         let timestamps = [
-            line.epoch - nano - nano,
-            line.epoch - nano,
-            line.epoch,
-            line.epoch + nano,
+            clock.epoch - nano - nano,
+            clock.epoch - nano,
+            clock.epoch,
+            clock.epoch + nano,
         ]
-        .map(|at| line.timestamp(at));
+        .map(|at| clock.timestamp(at));
         assert!(timestamps.is_sorted_by(|a, b| a < b), "{timestamps:?}");
     }
 
     #[test]
-    fn a_delay_beyond_the_line_is_far_away() {
-        let line = line();
+    fn a_delay_beyond_the_last_timestamp_is_far_away() {
+        let clock = clock();
         assert_eq!(
-            line.timestamp(line.epoch).after(Duration::MAX),
+            clock.timestamp(clock.epoch).after(Duration::MAX),
             Timestamp::NEVER
         );
         assert!(
-            line.instant(Timestamp::NEVER) > line.epoch + Duration::from_secs(86_400 * 365 * 200)
+            clock.instant(Timestamp::NEVER) > clock.epoch + Duration::from_secs(86_400 * 365 * 200)
         );
     }
 
@@ -146,8 +146,8 @@ mod tests {
 
     #[test]
     fn since_counts_only_forward() {
-        let line = line();
-        let start = line.timestamp(line.epoch);
+        let clock = clock();
+        let start = clock.timestamp(clock.epoch);
         let later = start.after(Duration::from_micros(3));
         assert_eq!(later.since(start), Duration::from_micros(3));
         assert_eq!(start.since(later), Duration::ZERO);

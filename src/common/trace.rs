@@ -10,7 +10,7 @@ use std::time::Duration;
 #[cfg(feature = "tracing")]
 use super::panic::{catch, forget};
 
-/// Around every poll of a job.
+/// The span that is entered for every poll of a job.
 pub(crate) struct Span {
     #[cfg(feature = "tracing")]
     span: tracing::Span,
@@ -42,8 +42,8 @@ impl Span {
         Span { span }
     }
 
-    /// Runs code inside of the span. Its own panic must not leave it: the subscriber's at the exit would be
-    /// the second, and end the process.
+    /// Runs code inside of the span. The code must catch its own panics: if one unwound through here and the
+    /// subscriber panicked at the exit, the process would end.
     pub(crate) fn enter<R>(&self, code: impl FnOnce() -> R) -> R {
         if self.span.is_none() {
             return code();

@@ -2,14 +2,14 @@
 
 use std::task::Waker;
 
-/// One waker for each `Wait` and `Shutdown` that has looked and not found what it waits for. Looking and
-/// listening are one step under the group's lock, so no end falls in between.
+/// One waker for each future that has found that the group has not ended. It asks and registers under one hold of the
+/// group's lock, so an end in between is not missed.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
-    // Under the lock of the group. `take` empties it: a waiter that is woken and does not find what it waits for
-    // registers again, under the number that it has.
+    // By the numbers of their futures. `take` empties it: a future that is woken and still has to wait registers again,
+    // under the number that it has.
     wakers: Vec<(u64, Waker)>,
-    /// The number of the last one that came.
+    /// The last number that was given out.
     last: u64,
 }
 
@@ -36,7 +36,7 @@ impl Waiters {
             .map(|index| self.wakers.swap_remove(index).1)
     }
 
-    /// Takes all of them, to be woken and to look again.
+    /// Takes all of them, to be woken after the lock.
     pub(crate) fn take(&mut self) -> impl Iterator<Item = Waker> + use<> {
         let wakers = std::mem::take(&mut self.wakers);
         wakers.into_iter().map(|(_, waker)| waker)

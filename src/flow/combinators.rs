@@ -7,7 +7,7 @@ use std::thread::available_parallelism;
 use super::error::RaceError;
 use super::future::Flow;
 use super::retry::Retry;
-use super::rule::{All, Each, Last, Map, Race, Take, TryAll, TryTake};
+use super::rule::{All, Take, TryAll, TryTake};
 use super::stream::Stream;
 use super::waterfall::Waterfall;
 use crate::common::error::TaskError;
@@ -151,7 +151,8 @@ where
     T: Send + 'static,
     E: Send + 'static,
 {
-    Flow::new("flow::race", ALL, tasks.into_iter(), Race::new())
+    Flow::new("flow::race", ALL, tasks.into_iter(), Take::new(1))
+        .map_output(|values| values.map(|mut values| values.pop().expect("it takes one")))
 }
 
 /// Runs all tasks until `count` of them have returned a value, and returns those in order of completion.
@@ -234,7 +235,7 @@ where
         "flow::try_take",
         ALL,
         tasks.into_iter(),
-        TryTake::new(count),
+        TryTake::first(count),
     )
 }
 
@@ -272,7 +273,7 @@ where
     T: Send + 'static,
     E: Send + 'static,
 {
-    Flow::new("flow::last", ALL, tasks.into_iter(), Last::new(count))
+    Flow::new("flow::last", ALL, tasks.into_iter(), TryTake::last(count))
 }
 
 /// Runs `f` on each item and returns its values, in order of the items.
@@ -307,7 +308,7 @@ where
         let f = Arc::clone(&f);
         async move { Ok(f(item).await) }
     });
-    Flow::new("flow::map", cpus(), tasks, Map::new())
+    Flow::new("flow::map", cpus(), tasks, TryAll::new())
 }
 
 /// Runs `f` on each item and returns when the last run has ended. It keeps no values, so the items may be endless.
@@ -337,9 +338,12 @@ where
     let f = Arc::new(f);
     let tasks = items.into_iter().map(move |item| {
         let f = Arc::clone(&f);
-        async move { f(item).await }
+        async move {
+            f(item).await;
+            Ok(())
+        }
     });
-    Flow::new("flow::for_each", cpus(), tasks, Each::new())
+    Flow::new("flow::for_each", cpus(), tasks, TryTake::last(0)).map_output(|none| none.map(|_| ()))
 }
 
 /// Runs tasks in parallel and returns their results one by one, in order of the input.

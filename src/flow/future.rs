@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::ops::ControlFlow::Break;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -73,12 +72,25 @@ impl<'a, T> Flow<'a, T> {
     {
         let mut run = Run {
             set: TaskSet::new(tasks),
-            rule: Some(rule),
+            rule,
             over: None,
         };
         Flow {
             settings: Settings::new(name, limit),
             work: Some(Box::new(move |settings, cx| run.poll(settings, cx))),
+        }
+    }
+
+    /// Makes another value of the rule's.
+    pub(super) fn map_output<U>(self, f: fn(T) -> U) -> Flow<'a, U>
+    where
+        T: 'a,
+        U: 'a,
+    {
+        let mut work = self.work.expect(ENDED);
+        Flow {
+            settings: self.settings,
+            work: Some(Box::new(move |settings, cx| work(settings, cx).map(f))),
         }
     }
 
@@ -187,8 +199,7 @@ impl<T> fmt::Debug for Flow<'_, T> {
 /// A set of tasks with its rule.
 struct Run<I, R: Rule> {
     set: TaskSet<I, R::Input>,
-    /// Until the value is taken.
-    rule: Option<R>,
+    rule: R,
     over: Option<Over>,
 }
 
@@ -236,11 +247,7 @@ where
         if self.over == Some(Over::Settled) {
             return;
         }
-        if let Some(Break(())) = self
-            .rule
-            .as_ref()
-            .map(|rule| rule.decide(self.set.without_end()))
-        {
+        if self.rule.is_settled(self.set.without_end()) {
             self.over = Some(Over::Settled);
             self.set.stop();
             self.set.cut_off(0, settings);
@@ -253,23 +260,23 @@ where
     }
 
     fn ended(&mut self, index: usize, end: Result<R::Input, TaskPanic>, settings: &Settings) {
-        match &mut self.rule {
-            Some(rule) if self.over != Some(Over::Settled) => rule.ended(index, end),
-            _ => settings.discard(index, end),
+        if self.over == Some(Over::Settled) {
+            settings.discard(index, end);
+        } else {
+            self.rule.ended(index, end);
         }
     }
 
     /// Takes the value, when no task runs any more.
     fn finish(&mut self, settings: &Settings) -> R::Output {
-        let rule = self.rule.take().expect(ENDED);
         let Some(Over::Stopped(stop)) = self.over else {
-            return rule.settle();
+            return self.rule.settle();
         };
         // Without slots one task is enough to show that the stop cut something off.
         let most = if R::SLOTS { usize::MAX } else { 1 };
         match self.set.cut_off(most, settings) {
-            0 => rule.settle(),
-            cut_off => rule.stopped(stop, cut_off),
+            0 => self.rule.settle(),
+            cut_off => self.rule.stopped(stop, cut_off),
         }
     }
 }

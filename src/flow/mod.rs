@@ -81,7 +81,6 @@
 //! that are to stay in the current task, use the combinators of the crate futures.
 
 mod combinators;
-mod completions;
 mod error;
 mod future;
 mod retry;

@@ -327,6 +327,7 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
         self
     }
 
+    /// Makes the error of a retry that has ended for this reason.
     pub(super) fn give_up(&mut self, ended: Ended) -> RetryError<E> {
         RetryError {
             attempts: self.attempts,
@@ -375,10 +376,10 @@ where
     pub(super) fn poll_attempt(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<ControlFlow<Result<T, RetryError<E>>, Duration>> {
+    ) -> Poll<ControlFlow<Result<T, Ended>, Duration>> {
         if self.attempt.is_none() {
             if let Some(stop) = self.stop.poll(cx) {
-                return Poll::Ready(Break(Err(self.give_up(stop.into()))));
+                return Poll::Ready(Break(Err(stop.into())));
             }
             self.attempts = self.attempts.saturating_add(1);
             self.attempt.set(Some((self.op)()));
@@ -395,7 +396,7 @@ where
             Poll::Pending => {
                 if let Some(stop) = self.stop.poll(cx) {
                     self.attempt.set(None);
-                    return Poll::Ready(Break(Err(self.give_up(stop.into()))));
+                    return Poll::Ready(Break(Err(stop.into())));
                 }
                 let Some(timeout) = &mut self.timeout else {
                     return Poll::Pending;
@@ -410,15 +411,15 @@ where
         self.last = failed.or_else(|| self.last.take());
         Poll::Ready(match self.pause_after(timed_out) {
             Ok(pause) => Continue(pause),
-            Err(ended) => Break(Err(self.give_up(ended))),
+            Err(ended) => Break(Err(ended)),
         })
     }
 
-    fn poll_here(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, RetryError<E>>> {
+    fn poll_here(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Ended>> {
         loop {
             if let Some(pause) = &mut self.pause {
                 if let Some(stop) = self.stop.poll(cx) {
-                    return Poll::Ready(Err(self.give_up(stop.into())));
+                    return Poll::Ready(Err(stop.into()));
                 }
                 ready!(pause.as_mut().poll(cx));
                 self.pause = None;
@@ -451,7 +452,7 @@ where
         assert!(!self.ended, "{ENDED}");
         let end = ready!(self.poll_here(cx));
         self.ended = true;
-        Poll::Ready(end)
+        Poll::Ready(end.map_err(|ended| self.give_up(ended)))
     }
 }
 

@@ -13,8 +13,7 @@ use tokio::time::Instant;
 
 use super::error::{Ended, RetryError};
 use super::retry::Retry;
-use super::rule::Kept;
-use crate::common::panic::{discard, forget};
+use crate::common::panic::{DiscardEach, discard, forget};
 use crate::{Group, Handle, JobContext, JobHandle, Next};
 
 impl<O, F, E> Retry<'static, O, F, E> {
@@ -65,7 +64,7 @@ impl<O, F, E> Retry<'static, O, F, E> {
         E: Send + 'static,
     {
         // A closed group panics at its owner's line: what the retry holds must not panic too while that unwinds.
-        let mut retry = Kept::default();
+        let mut retry = DiscardEach::default();
         *retry = Some(self);
         let (report, receiver) = oneshot::channel();
         let cell = Arc::new(RetryCell::new(None));
@@ -160,8 +159,9 @@ struct Spawned<O, F, T, E> {
 }
 
 impl<O, F, T, E> Spawned<O, F, T, E> {
-    fn end(&mut self, end: Result<T, RetryError<E>>) -> Next {
+    fn end(&mut self, end: Result<T, Ended>) -> Next {
         if let Some(report) = self.report.take() {
+            let end = end.map_err(|ended| self.retry.give_up(ended));
             // Without a handle the end is dropped.
             drop(report.send(end));
         }
@@ -172,10 +172,7 @@ impl<O, F, T, E> Spawned<O, F, T, E> {
 /// The job was cancelled, aborted, rejected or dropped with its group, or it panicked.
 impl<O, F, T, E> Drop for Spawned<O, F, T, E> {
     fn drop(&mut self) {
-        if self.report.is_some() {
-            let cancelled = self.retry.give_up(Ended::Cancelled);
-            self.end(Err(cancelled));
-        }
+        self.end(Err(Ended::Cancelled));
     }
 }
 
@@ -218,8 +215,7 @@ where
         };
         let mut paused = Context::from_waker(&spawned.waker);
         if let Some(stop) = spawned.retry.stop.poll_paused(&mut paused) {
-            let error = spawned.retry.give_up(stop.into());
-            return Poll::Ready(spawned.end(Err(error)));
+            return Poll::Ready(spawned.end(Err(stop.into())));
         }
         let spawned = self.spawned.take();
         *lock(&self.cell) = spawned;

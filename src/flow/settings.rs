@@ -7,8 +7,7 @@ use std::task::{Context, Poll};
 use tokio::runtime::Handle;
 
 use super::stop::StopSignal;
-use crate::common::panic::{discard, forget, message};
-use crate::common::trace;
+use crate::common::run;
 
 /// The settings of one call, and where it was.
 pub(super) struct Settings {
@@ -18,11 +17,11 @@ pub(super) struct Settings {
     /// Whether a stream hands out ends in order of completion.
     pub(super) unordered: bool,
     pub(super) stop: StopSignal,
-    /// The runtime of the first poll, from then on.
+    /// The runtime on which tasks are spawned: that of the first poll.
     pub(super) runtime: Option<Handle>,
 }
 
-/// A set of tasks behind its own types: the combinator's, the iterator's and the tasks'.
+/// Polls a set of tasks. The closure hides the types of the rule, of the iterator and of the tasks.
 pub(super) type Work<'a, T> =
     Box<dyn FnMut(&mut Settings, &mut Context<'_>) -> Poll<T> + Send + 'a>;
 
@@ -62,10 +61,7 @@ impl Settings {
 
     /// Drops a value of the user's; a panic of its destructor is an event and harms nothing else.
     pub(super) fn discard<V>(&self, index: usize, value: V) {
-        if let Err(payload) = discard(value) {
-            trace::task_panicked(self.name, index, self.called_at, message(&*payload));
-            forget(payload);
-        }
+        run::discard_of_task(self.name, index, self.called_at, || drop(value));
     }
 }
 

@@ -87,14 +87,14 @@ impl StopSignal {
         if cancelled.as_mut().poll(cx).is_pending() {
             return None;
         }
-        // It is not to be polled again.
+        // It has resolved, and must not be polled again.
         self.cancelled = None;
         Some(Stop::Cancelled)
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Option<Stop> {
         let deadline = self.deadline?;
-        // The timer may have no budget of tokio's left to say so.
+        // The clock first: a timer that has fired is pending while tokio's budget of this task is used up.
         if !self.is_over(Duration::ZERO) {
             let timer = self
                 .timer

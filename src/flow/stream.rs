@@ -9,12 +9,11 @@ use std::task::{Context, Poll, ready};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::rule::Kept;
 use super::settings::{Settings, Work};
 use super::stop::Stop;
 use super::task_set::{Event, TaskSet};
 use crate::common::error::TaskError;
-use crate::common::panic::TaskPanic;
+use crate::common::panic::{DiscardEach, TaskPanic};
 
 /// A stream of the results of tasks that run in parallel; returned by [`stream`](super::stream()).
 ///
@@ -65,7 +64,7 @@ impl<'a, T: Send + 'static> Stream<'a, T> {
     {
         let mut run = Run {
             set: TaskSet::new(tasks),
-            ends: Kept::default(),
+            ends: DiscardEach::default(),
             phase: Phase::Open,
         };
         Stream {
@@ -270,7 +269,7 @@ impl<T> Future for Next<'_, '_, T> {
 struct Run<I, T> {
     set: TaskSet<I, T>,
     /// In order of the input: a slot for each task that started and was not taken. Else: what was not taken.
-    ends: Kept<VecDeque<Option<Result<T, TaskError>>>>,
+    ends: DiscardEach<VecDeque<Option<Result<T, TaskError>>>>,
     phase: Phase,
 }
 

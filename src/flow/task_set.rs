@@ -1,45 +1,44 @@
 //! The tasks of one combinator, while they run.
 
-use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
-use std::panic::Location;
-use std::pin::pin;
-use std::sync::Arc;
+use std::future::Future;
 use std::task::{Context, Poll};
 
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 
-use super::completions::{Completer, Completion, Completions};
 use super::settings::Settings;
 use super::stop::{Stop, StopSignal};
 use crate::common::abort_handles::AbortHandles;
-use crate::common::panic::{TaskPanic, discard_each, message, poll_caught};
-use crate::common::trace;
-
-/// At most this many completions are taken per poll, before other tasks have a turn.
-const TURN: u32 = 128;
+use crate::common::panic::{DiscardEach, TaskPanic};
+use crate::common::run::{self, run};
 
 /// Starts tasks in order, hands their ends out in order of completion, and leaves none behind.
 ///
 /// It knows of no limit and of no result: its owner asks for one more task, or for one more end.
 pub(super) struct TaskSet<I, T> {
-    /// Those that have not started; none when there are no more.
+    /// The tasks that have not started; `None` at the end of the input and after `cut_off`.
     tasks: Option<I>,
     started: usize,
-    /// Started, and their end is not taken.
+    /// The number of tasks that have started, and whose ends were not received.
     running: usize,
-    /// Started, and aborted before they ended by themselves.
+    /// The number of tasks that were aborted before they ended by themselves.
     aborted: usize,
     abort_handles: AbortHandles,
-    completions: Arc<Completions<T>>,
-    /// Read from the completions, and not taken.
-    ended: VecDeque<Completion<T>>,
-    /// Ends that were taken since the others had a turn.
-    taken: u32,
+    /// Each task sends its end. tokio's budget for channels gives other tasks a turn between many ends.
+    sender: UnboundedSender<Completion<T>>,
+    receiver: UnboundedReceiver<Completion<T>>,
     stopped: bool,
 }
 
-/// The settings of a set.
+/// The end of one task, which may be dropped in the channel.
+struct Completion<T> {
+    index: usize,
+    handle_index: u32,
+    /// None: it was aborted.
+    end: DiscardEach<Option<Result<T, TaskPanic>>>,
+}
+
+/// What happened in a set.
 pub(super) enum Event<T> {
     /// The task of this index ended by itself.
     Ended(usize, Result<T, TaskPanic>),
@@ -51,15 +50,15 @@ pub(super) enum Event<T> {
 
 impl<I, T> TaskSet<I, T> {
     pub(super) fn new(tasks: I) -> TaskSet<I, T> {
+        let (sender, receiver) = unbounded_channel();
         TaskSet {
             tasks: Some(tasks),
             started: 0,
             running: 0,
             aborted: 0,
             abort_handles: AbortHandles::default(),
-            completions: Completions::new(),
-            ended: VecDeque::new(),
-            taken: 0,
+            sender,
+            receiver,
             stopped: false,
         }
     }
@@ -82,29 +81,17 @@ impl<I, T> TaskSet<I, T> {
             if self.running == 0 {
                 return Poll::Ready(Event::Idle);
             }
-            if self.taken == TURN {
-                self.taken = 0;
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            let Some(Completion {
-                index,
-                handle_index,
-                end,
-            }) = self.next_ended(cx)
-            else {
-                self.taken = 0;
+            let Poll::Ready(Some(mut completion)) = self.receiver.poll_recv(cx) else {
                 // Behind the ends: what is there when the stop comes is not lost.
                 return match stop.poll(cx) {
                     Some(stop) if !self.stopped => Poll::Ready(Event::Stopped(stop)),
                     _ => Poll::Pending,
                 };
             };
-            self.taken += 1;
             self.running -= 1;
-            drop(self.abort_handles.ended(handle_index));
-            match end {
-                Some(end) => return Poll::Ready(Event::Ended(index, end)),
+            drop(self.abort_handles.ended(completion.handle_index));
+            match completion.end.take() {
+                Some(end) => return Poll::Ready(Event::Ended(completion.index, end)),
                 None => self.aborted += 1,
             }
             // Without a stop it is the runtime that was shut down.
@@ -112,13 +99,6 @@ impl<I, T> TaskSet<I, T> {
                 return Poll::Ready(Event::Stopped(Stop::Cancelled));
             }
         }
-    }
-
-    fn next_ended(&mut self, cx: &mut Context<'_>) -> Option<Completion<T>> {
-        if self.ended.is_empty() {
-            self.completions.read(&mut self.ended, cx.waker());
-        }
-        self.ended.pop_front()
     }
 
     /// Aborts what runs.
@@ -170,11 +150,18 @@ where
         let (index, handle_index) = (self.started, self.abort_handles.reserve());
         self.started += 1;
         self.running += 1;
-        let running = runtime.spawn(run(Run {
-            task,
-            name: settings.name,
-            called_at: settings.called_at,
-            completer: Completer::new(&self.completions, index, handle_index),
+        let (name, called_at) = (settings.name, settings.called_at);
+        let sender = self.sender.clone();
+        let running = runtime.spawn(run(task, move |end| {
+            // A panic is an event here, so that it is seen if the combinator was dropped.
+            let end = end
+                .map(|end| end.map_err(|payload| run::panicked(name, index, called_at, payload)));
+            // An error means that the set was dropped, and then so is the end.
+            let _ = sender.send(Completion {
+                index,
+                handle_index,
+                end: end.into(),
+            });
         }));
         let late = self
             .abort_handles
@@ -187,32 +174,5 @@ where
 impl<I, T> Drop for TaskSet<I, T> {
     fn drop(&mut self) {
         self.stop();
-        discard_each(self.completions.close());
-        discard_each(std::mem::take(&mut self.ended));
     }
-}
-
-/// One argument, so that a task that is aborted before its first poll is dropped before its end is reported.
-struct Run<F: Future> {
-    task: F,
-    name: &'static str,
-    called_at: &'static Location<'static>,
-    completer: Completer<F::Output>,
-}
-
-/// One task, whose panic is its end. It is an event here too, so that it is seen if the combinator was dropped.
-async fn run<F: Future>(run: Run<F>) {
-    let Run {
-        task,
-        name,
-        called_at,
-        mut completer,
-    } = run;
-    let mut task = pin!(Some(task));
-    let end = poll_fn(|cx| poll_caught(task.as_mut(), cx)).await;
-    completer.complete(Some(end.map_err(|payload| {
-        let index = completer.index();
-        trace::task_panicked(name, index, called_at, message(&*payload));
-        TaskPanic::new(payload, index, called_at)
-    })));
 }

@@ -193,16 +193,9 @@ where
         let job = group
             .as_ref()
             .repeat_until_wait(Instant::now(), move |context| {
-                let found = match context.is_draining() {
-                    true => Found::Nothing(Next::Done),
-                    false => series.look(&context),
-                };
-                let found = match found {
-                    Found::Tick(tick) => Ok(catch(|| work(tick))),
-                    Found::Nothing(next) => Err(next),
-                };
+                let look = series.look(&context).map(|tick| catch(|| work(tick)));
                 async move {
-                    match found {
+                    match look {
                         Ok(run) => {
                             on_panic.run(run, &context).await;
                             Next::At(Instant::now())
@@ -244,16 +237,14 @@ struct Coming {
     not_before: Instant,
 }
 
-enum Found {
-    Tick(Tick),
-    Nothing(Next),
-}
-
 impl<F: FnMut(SystemTime) -> Option<SystemTime>> Series<F> {
-    /// The tick that is to run now, or when to look again.
-    fn look(&mut self, context: &JobContext) -> Found {
+    /// Returns the tick that is to run now; `Err` says when to look again, or that the series has ended.
+    fn look(&mut self, context: &JobContext) -> Result<Tick, Next> {
+        if context.is_draining() {
+            return Err(Next::Done);
+        }
         let now = Reading::of(&self.clock);
-        let look_every = self.clock.interval();
+        let look_every = self.clock.look_every;
         let before = self.read.replace(now);
         let stepped = before.is_some_and(|before| now.step_since(before) > look_every);
         // A time that has come has its tick, also if the clock was set forward over it.
@@ -264,7 +255,7 @@ impl<F: FnMut(SystemTime) -> Option<SystemTime>> Series<F> {
             Some(coming) => coming,
             None => {
                 let Some(at) = (self.next)(now.wall) else {
-                    return Found::Nothing(Next::Done);
+                    return Err(Next::Done);
                 };
                 let again = self.last.is_some_and(|last| at <= last);
                 let pause = if again { look_every } else { Duration::ZERO };
@@ -278,14 +269,14 @@ impl<F: FnMut(SystemTime) -> Option<SystemTime>> Series<F> {
         let left = coming.at.duration_since(now.wall).unwrap_or_default();
         let look = later(now.after, left.min(look_every)).max(coming.not_before);
         if !left.is_zero() || coming.not_before > now.after {
-            return Found::Nothing(Next::At(look));
+            return Err(Next::At(look));
         }
         let number = self.ticks;
         self.ticks += 1;
         self.coming = None;
         self.last = Some(coming.at);
         let lateness = now.wall.duration_since(coming.at).unwrap_or_default();
-        Found::Tick(Tick {
+        Ok(Tick {
             number,
             intended: now.before.checked_sub(lateness).unwrap_or(now.before),
             wall_time: Some(coming.at),

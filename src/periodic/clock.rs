@@ -41,7 +41,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct WallClock {
     now: Arc<dyn Fn() -> SystemTime + Send + Sync>,
-    look_every: Duration,
+    /// The longest time between two looks.
+    pub(super) look_every: Duration,
 }
 
 impl WallClock {
@@ -133,11 +134,6 @@ impl WallClock {
     pub(super) fn now(&self) -> SystemTime {
         (self.now)()
     }
-
-    /// The longest time between two looks.
-    pub(super) fn interval(&self) -> Duration {
-        self.look_every
-    }
 }
 
 impl fmt::Debug for WallClock {
@@ -148,7 +144,7 @@ impl fmt::Debug for WallClock {
     }
 }
 
-/// A moment from which a timetable counts, on one clock or the other.
+/// The moment from which a timetable counts, on tokio's clock or on a wall clock.
 #[derive(Clone, Debug)]
 pub(super) enum Origin {
     Tokio(Instant),
@@ -156,7 +152,7 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    /// The reading of the clock at this moment.
+    /// Reads the clock.
     pub(super) fn read(&self) -> Reading {
         let before = Instant::now();
         let (ahead, elapsed) = match self {
@@ -177,7 +173,7 @@ impl Origin {
         }
     }
 
-    /// The time of the wall clock that lies `offset` behind this moment, if it is one of a wall clock.
+    /// Returns the time of the wall clock that is `offset` after the origin; `None` on tokio's clock.
     pub(super) fn wall_time(&self, offset: Duration) -> Option<SystemTime> {
         match self {
             Origin::Tokio(_) => None,
@@ -185,7 +181,7 @@ impl Origin {
         }
     }
 
-    /// Returns when to look again for the time that is `offset` later; `None` if it has come.
+    /// Returns when to read the clock again for the time that is `offset` after the origin; `None` if it has come.
     pub(super) fn look_for(&self, offset: Duration, now: Reading) -> Option<Instant> {
         let left = now.left(offset);
         (!left.is_zero()).then(|| match self {
@@ -202,25 +198,25 @@ pub(super) struct Reading {
     ahead: Duration,
     /// How long ago it was; zero if it lies ahead.
     pub(super) elapsed: Duration,
-    /// Instants from both sides of the reading, which takes time of its own.
+    /// The instants before and after the reading, which takes time.
     before: Instant,
     after: Instant,
 }
 
 impl Reading {
-    /// How long it is until the time that lies `offset` behind the origin; zero if it has come.
+    /// Returns how long it is until the time that is `offset` after the origin; zero if it has come.
     pub(super) fn left(&self, offset: Duration) -> Duration {
         let left = offset.saturating_sub(self.elapsed);
         left.saturating_add(self.ahead)
     }
 
-    /// The instant at which the clock read what lies `offset` behind the origin, if it was not set since.
+    /// Returns the instant at which the clock read `offset` after the origin, if it was not set since.
     pub(super) fn instant_of(&self, offset: Duration) -> Instant {
         let ago = self.elapsed.saturating_sub(offset);
         self.before.checked_sub(ago).unwrap_or(self.before)
     }
 
-    /// How far the clock was set back between an earlier reading and this one, at the least.
+    /// Returns how far the clock was set back, at the least, since an earlier reading.
     pub(super) fn set_back_since(&self, earlier: Reading) -> Duration {
         let passed = self.before.saturating_duration_since(earlier.after);
         let expected = earlier.elapsed.saturating_add(passed);

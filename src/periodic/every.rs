@@ -251,7 +251,7 @@ impl<'a> Every<'a> {
 struct Series {
     table: Timetable,
     origin: Origin,
-    /// Only the series itself locks it, one run at a time. The clock is read outside of it.
+    /// Only the runs of the series lock it, one at a time. The clock is a user's code, and read without the lock.
     progress: Mutex<Progress>,
 }
 
@@ -266,10 +266,10 @@ struct Progress {
 }
 
 impl Series {
-    /// The progress of the series by this reading of the clock, and whether it is anchored anew.
+    /// Notes this reading of the clock. Returns the progress, and whether the series was anchored anew.
     ///
-    /// A clock that was ahead takes the series along, and one that is set back leaves it there: it would
-    /// be silent for as long as the clock was ahead.
+    /// When a clock is set forward, the position moves forward with it. When it is set back by more than a period, the
+    /// position is found anew: the series would be silent until the clock had come to where it was.
     fn progress(&self, now: Reading) -> (MutexGuard<'_, Progress>, bool) {
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         let anew = now.set_back_since(progress.read) > self.table.period;
@@ -287,7 +287,7 @@ impl Series {
         self.origin.look_for(due, now)
     }
 
-    /// The tick that is to run now, if there is one.
+    /// Returns the tick that is to run now, if one is due.
     fn tick(&self, context: &JobContext) -> Option<Tick> {
         if context.is_draining() {
             return None;
@@ -309,7 +309,7 @@ impl Series {
         })
     }
 
-    /// A run has ended.
+    /// Moves on to the next tick, after a run.
     fn advance(&self) {
         let now = self.origin.read();
         let (mut progress, anew) = self.progress(now);

@@ -30,12 +30,12 @@ pub struct TimedHandle {
     once: Option<Claim>,
 }
 
-/// The decision about a job that runs once: the first of its start, its cancel and its end.
+/// The decision about a job that runs once, taken by the first of its start, its cancel and its drop.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Claim(Arc<AtomicBool>);
 
 impl Claim {
-    /// Returns `true` for the first. Nothing else is published by it: what the job holds is the group's.
+    /// Returns `true` for the first. `Relaxed`: it publishes nothing else, since the group has what the job holds.
     fn claim(&self) -> bool {
         !self.0.swap(true, Ordering::Relaxed)
     }
@@ -102,13 +102,7 @@ impl TimedHandle {
     pub fn cancel(&self) -> bool {
         match &self.once {
             None => self.job.cancel(),
-            Some(once) => {
-                let first = once.claim();
-                if first {
-                    self.job.cancel();
-                }
-                first
-            }
+            Some(once) => once.claim() && self.job.cancel(),
         }
     }
 

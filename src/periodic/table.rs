@@ -52,7 +52,7 @@ pub(super) struct Timetable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Position {
     pub(super) number: u64,
-    /// How far the timetable was put off until then.
+    /// How far the timetable was postponed by then, with [`MissedTicks::Delay`].
     put_off: Duration,
 }
 
@@ -65,8 +65,8 @@ impl Timetable {
         }
     }
 
-    /// The tick that runs at `now` in place of this one, which is due: not this one if a clock was set
-    /// forward, or the series kept waiting, past more ticks than are made up for.
+    /// Returns the tick to run at `now`, when `due` is due. It is a later one if more ticks have been missed than
+    /// are made up for, because a clock was set forward or the job waited for its slot.
     pub(super) fn begin(&self, due: Position, now: Duration) -> Position {
         match self.missed {
             // The one that is due runs in any case, so there is no difference between one and none.
@@ -75,7 +75,7 @@ impl Timetable {
         }
     }
 
-    /// The tick after this one, whose run has ended at `now`.
+    /// Returns the tick after `last`, whose run has ended at `now`.
     pub(super) fn after(&self, last: Position, now: Duration) -> Position {
         let mut next = Position {
             number: last.number.saturating_add(1),

@@ -278,6 +278,10 @@ impl JobHandle {
     /// the start takes effect, never both. A due job that waits for a slot is still pending. A repeating job that is
     /// running finishes this run, and it is the last one. [`abort`](JobHandle::abort) stops a running job, too.
     ///
+    /// It returns `false` for a job that the end of its group has prevented before: one of a group that was cancelled,
+    /// dropped, or has reached its deadline, and one that was not due when the group was shut down. What that job holds
+    /// is dropped before this returns all the same.
+    ///
     /// # Examples
     ///
     /// ```
@@ -298,9 +302,11 @@ impl JobHandle {
         // What the job held is dropped here, after the lock and before this returns. Until then it counts as
         // `dropping`, so the group does not drain while its destructor runs.
         let mut unstarted = None;
+        // Before the lock: the token has a lock of its own, which is not taken under ours.
+        let over = shared.is_over();
         let prevented = shared.enter(|state, effects| state.cancel(slot, &mut unstarted, effects));
         shared.drop_jobs(unstarted);
-        prevented
+        prevented && !over
     }
 
     /// Moves the job to another instant. Returns `true` if the move takes effect.

@@ -11,7 +11,7 @@ use super::handle::TaskHandle;
 use super::member::Member;
 use super::methods::task_methods;
 use super::pool::{Caller, Closing, Pool};
-use super::wait::{Drain, Shutdown, Wait, WaitAll};
+use super::wait::{Closed, Drain, Shutdown, Wait, WaitAll, WaitInner};
 
 /// A group of concurrent tasks, at most N at a time, which are waited for, cancelled and shut down together.
 ///
@@ -182,15 +182,12 @@ impl<E: Send + 'static> TaskGroup<E> {
     /// ```
     #[track_caller]
     pub fn member(&self) -> Member<E> {
-        match Member::join(&self.pool, Caller::Owner) {
-            Ok(member) => member,
-            Err(_rejected) => {
-                let method = self.pool.closed_by();
-                panic!(
-                    "schedgroup: attempted to add a member after TaskGroup::{method} was called"
-                );
-            }
+        let member = Member::join(&self.pool, Caller::Owner);
+        if !member.is_admitted {
+            let method = self.pool.closed_by();
+            panic!("schedgroup: attempted to add a member after TaskGroup::{method} was called");
         }
+        member
     }
 
     /// Closes the group and waits until every task has ended; resolves to their counts, or to the error that came
@@ -238,7 +235,7 @@ impl<E: Send + 'static> TaskGroup<E> {
     /// ```
     #[track_caller]
     pub fn wait(&self) -> Wait<'_, E> {
-        Wait::new(&self.pool)
+        Wait(WaitInner::new(&self.pool))
     }
 
     /// Closes the group and waits like [`wait`](TaskGroup::wait); resolves to all errors, in order of their
@@ -276,7 +273,7 @@ impl<E: Send + 'static> TaskGroup<E> {
     /// ```
     #[track_caller]
     pub fn wait_all(&self) -> WaitAll<'_, E> {
-        WaitAll::new(&self.pool)
+        WaitAll(WaitInner::new(&self.pool))
     }
 
     /// Closes the group and waits until every task has ended, at most for `grace`; resolves to a report.
@@ -318,7 +315,7 @@ impl<E: Send + 'static> TaskGroup<E> {
     /// ```
     #[track_caller]
     pub fn drain(&self, grace: Duration) -> Drain<'_, E> {
-        Drain::new(&self.pool, Closing::Drain, grace)
+        Drain(Closed::new(&self.pool, Closing::Drain, grace))
     }
 
     /// Rejects new tasks, waits at most for `grace` until all tasks have ended, then aborts running tasks and
@@ -363,7 +360,7 @@ impl<E: Send + 'static> TaskGroup<E> {
     /// ```
     #[track_caller]
     pub fn shutdown(&self, grace: Duration) -> Shutdown<'_, E> {
-        Shutdown::new(&self.pool, Closing::ShutDown, grace)
+        Shutdown(Closed::new(&self.pool, Closing::ShutDown, grace))
     }
 }
 

@@ -70,7 +70,7 @@ impl<E: Send + 'static> TaskHandle<E> {
     /// # }
     /// ```
     pub fn member(&self) -> Member<E> {
-        Member::join(&self.pool, Caller::Handle).unwrap_or_else(|rejected| rejected)
+        Member::join(&self.pool, Caller::Handle)
     }
 }
 

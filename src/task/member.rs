@@ -33,19 +33,18 @@ pub struct Member<E: Send + 'static = Infallible> {
     pool: Arc<Pool<E>>,
     index: usize,
     /// Rejected by the group, it keeps nothing open.
-    is_admitted: bool,
+    pub(super) is_admitted: bool,
 }
 
 impl<E: Send + 'static> Member<E> {
     /// `Err` with one that was rejected.
-    pub(super) fn join(pool: &Arc<Pool<E>>, caller: Caller) -> Result<Member<E>, Member<E>> {
+    pub(super) fn join(pool: &Arc<Pool<E>>, caller: Caller) -> Member<E> {
         let (index, is_admitted) = pool.join(caller);
-        let member = Member {
+        Member {
             pool: Arc::clone(pool),
             index,
             is_admitted,
-        };
-        if is_admitted { Ok(member) } else { Err(member) }
+        }
     }
 
     /// Records an error under the member's index; the group's [`OnError`](super::OnError) applies to it as to a task's

@@ -94,16 +94,7 @@ macro_rules! task_methods {
             where
                 F: ::std::future::Future<Output: $crate::task::output::TaskOutput<E>> + Send + 'static,
             {
-                use $crate::task::pool::Entry;
-
-                let caller = ::std::panic::Location::caller();
-                match self.pool.try_spawn($caller, caller, task)? {
-                    Entry::In(index) => Ok(index),
-                    Entry::Full(task) => {
-                        self.pool.discarded();
-                        Err($crate::ScheduleError::Full(task))
-                    }
-                }
+                self.pool.try_spawn($caller, task)
             }
 
             /// Waits until the limit is not reached or the queue has capacity, then spawns a task and resolves to its

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::output::TaskOutput;
-use super::pool::{Caller, Entry, Pool, SubmitTicket};
+use super::pool::{Caller, Pool, SubmitTicket, Submitted};
 use crate::ScheduleError;
 
 /// A future that waits until a group accepts a task; created by [`TaskGroup::submit`](super::TaskGroup::submit).
@@ -86,19 +86,9 @@ where
         // back.
         match std::mem::replace(&mut this.step, Step::Done) {
             Step::New(task) => {
-                let task = match this.pool.try_spawn(this.caller, this.spawned_at, task) {
-                    Err(rejected) => return Poll::Ready(Err(rejected)),
-                    Ok(Entry::In(index)) => return Poll::Ready(Ok(index)),
-                    Ok(Entry::Full(task)) => task,
-                };
-                // Two steps of the lock, since only a task that has to wait is put on the heap. `submit` copes with
-                // what happens in between.
-                let queued = this
-                    .pool
-                    .submit(this.caller, this.spawned_at, task, cx.waker());
-                let ticket = match queued {
-                    Err(rejected) => return Poll::Ready(Err(rejected)),
-                    Ok(ticket) => ticket,
+                let ticket = match this.pool.submit(this.caller, this.spawned_at, task)? {
+                    Submitted::Accepted(index) => return Poll::Ready(Ok(index)),
+                    Submitted::Waiting(ticket) => ticket,
                 };
                 let cancelled = this.pool.token().clone().cancelled_owned();
                 this.step = Step::Queued(ticket, Box::pin(cancelled));

@@ -14,13 +14,13 @@ use crate::common::error::{TaskError, TaskErrors};
 use crate::common::panic::discard_each;
 
 /// The one `wait` of a group that may be alive. If it is dropped before it has resolved, the next may come.
-struct WaitInner<'a, E: Send + 'static> {
+pub(super) struct WaitInner<'a, E: Send + 'static> {
     drained: Drained<'a, E>,
 }
 
 impl<'a, E: Send + 'static> WaitInner<'a, E> {
     #[track_caller]
-    fn new(pool: &'a Arc<Pool<E>>) -> WaitInner<'a, E> {
+    pub(super) fn new(pool: &'a Arc<Pool<E>>) -> WaitInner<'a, E> {
         // At the call and not at the first poll, so that misuse panics at the caller's line.
         let admitted = pool.close_to_wait();
         assert!(admitted, "schedgroup: multiple calls to TaskGroup::wait");
@@ -80,9 +80,7 @@ impl<E: Send + 'static> Drop for WaitInner<'_, E> {
 /// # }
 /// ```
 #[must_use = "the group is closed already; await this to see its tasks end"]
-pub struct Wait<'a, E: Send + 'static = Infallible> {
-    wait: WaitInner<'a, E>,
-}
+pub struct Wait<'a, E: Send + 'static = Infallible>(pub(super) WaitInner<'a, E>);
 
 /// A future that waits for a group and resolves to its counts or to all its errors; created by
 /// [`TaskGroup::wait_all`](super::TaskGroup::wait_all).
@@ -115,33 +113,13 @@ pub struct Wait<'a, E: Send + 'static = Infallible> {
 /// # }
 /// ```
 #[must_use = "the group is closed already; await this to see its tasks end"]
-pub struct WaitAll<'a, E: Send + 'static = Infallible> {
-    wait: WaitInner<'a, E>,
-}
-
-impl<'a, E: Send + 'static> Wait<'a, E> {
-    #[track_caller]
-    pub(super) fn new(pool: &'a Arc<Pool<E>>) -> Wait<'a, E> {
-        Wait {
-            wait: WaitInner::new(pool),
-        }
-    }
-}
-
-impl<'a, E: Send + 'static> WaitAll<'a, E> {
-    #[track_caller]
-    pub(super) fn new(pool: &'a Arc<Pool<E>>) -> WaitAll<'a, E> {
-        WaitAll {
-            wait: WaitInner::new(pool),
-        }
-    }
-}
+pub struct WaitAll<'a, E: Send + 'static = Infallible>(pub(super) WaitInner<'a, E>);
 
 impl<E: Send + 'static> Future for Wait<'_, E> {
     type Output = Result<TaskStats, TaskError<E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let end = ready!(self.wait.poll(cx));
+        let end = ready!(self.0.poll(cx));
         let mut failures = end.failures.into_iter();
         let first = failures.next();
         // One by one: errors are users' values, and two destructors that panic at once would end the process.
@@ -157,7 +135,7 @@ impl<E: Send + 'static> Future for WaitAll<'_, E> {
     type Output = Result<TaskStats, TaskErrors<E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let end = ready!(self.wait.poll(cx));
+        let end = ready!(self.0.poll(cx));
         let mut errors = end.failures;
         errors.sort_by_key(TaskError::index);
         if errors.is_empty() {
@@ -193,9 +171,7 @@ impl<E: Send + 'static> Future for WaitAll<'_, E> {
 /// # }
 /// ```
 #[must_use = "the drain is on its way already; await this to see it complete"]
-pub struct Drain<'a, E: Send + 'static = Infallible> {
-    closed: Closed<'a, E>,
-}
+pub struct Drain<'a, E: Send + 'static = Infallible>(pub(super) Closed<'a, E>);
 
 /// A future that resolves to a [`Report`] when a shutdown is complete; created by
 /// [`TaskGroup::shutdown`](super::TaskGroup::shutdown).
@@ -224,19 +200,17 @@ pub struct Drain<'a, E: Send + 'static = Infallible> {
 /// # }
 /// ```
 #[must_use = "the shutdown is on its way already; await this to see it complete"]
-pub struct Shutdown<'a, E: Send + 'static = Infallible> {
-    closed: Closed<'a, E>,
-}
+pub struct Shutdown<'a, E: Send + 'static = Infallible>(pub(super) Closed<'a, E>);
 
 /// A group that was closed with a grace.
-struct Closed<'a, E: Send + 'static> {
+pub(super) struct Closed<'a, E: Send + 'static> {
     drained: Drained<'a, E>,
     before: Counts,
 }
 
 impl<'a, E: Send + 'static> Closed<'a, E> {
     #[track_caller]
-    fn new(pool: &'a Arc<Pool<E>>, closing: Closing, grace: Duration) -> Closed<'a, E> {
+    pub(super) fn new(pool: &'a Arc<Pool<E>>, closing: Closing, grace: Duration) -> Closed<'a, E> {
         let before = pool.close_within(closing, grace);
         Closed {
             drained: Drained::new(pool),
@@ -251,33 +225,11 @@ impl<'a, E: Send + 'static> Closed<'a, E> {
     }
 }
 
-impl<'a, E: Send + 'static> Drain<'a, E> {
-    #[track_caller]
-    pub(super) fn new(pool: &'a Arc<Pool<E>>, closing: Closing, grace: Duration) -> Drain<'a, E> {
-        Drain {
-            closed: Closed::new(pool, closing, grace),
-        }
-    }
-}
-
-impl<'a, E: Send + 'static> Shutdown<'a, E> {
-    #[track_caller]
-    pub(super) fn new(
-        pool: &'a Arc<Pool<E>>,
-        closing: Closing,
-        grace: Duration,
-    ) -> Shutdown<'a, E> {
-        Shutdown {
-            closed: Closed::new(pool, closing, grace),
-        }
-    }
-}
-
 impl<E: Send + 'static> Future for Drain<'_, E> {
     type Output = Report;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Report> {
-        self.closed.poll(cx)
+        self.0.poll(cx)
     }
 }
 
@@ -285,31 +237,31 @@ impl<E: Send + 'static> Future for Shutdown<'_, E> {
     type Output = Report;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Report> {
-        self.closed.poll(cx)
+        self.0.poll(cx)
     }
 }
 
 impl<E: Send + 'static> fmt::Debug for Wait<'_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        show("Wait", &self.wait.drained, f)
+        show("Wait", &self.0.drained, f)
     }
 }
 
 impl<E: Send + 'static> fmt::Debug for WaitAll<'_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        show("WaitAll", &self.wait.drained, f)
+        show("WaitAll", &self.0.drained, f)
     }
 }
 
 impl<E: Send + 'static> fmt::Debug for Drain<'_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        show("Drain", &self.closed.drained, f)
+        show("Drain", &self.0.drained, f)
     }
 }
 
 impl<E: Send + 'static> fmt::Debug for Shutdown<'_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        show("Shutdown", &self.closed.drained, f)
+        show("Shutdown", &self.0.drained, f)
     }
 }
 

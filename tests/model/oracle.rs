@@ -316,9 +316,12 @@ impl Oracle {
     }
 
     fn cancel(&mut self, index: usize) {
+        let down = self.is_going_down();
         let job = &mut self.jobs[index];
         let freed = job.state == JobState::Pending;
-        let answer = freed || (job.state == JobState::Running && job.may_run_again());
+        // The end of the group has prevented every further run.
+        let runs_again = job.state == JobState::Running && job.may_run_again();
+        let answer = freed || (runs_again && !down);
         if freed {
             self.drop_pending(index);
         } else if answer {

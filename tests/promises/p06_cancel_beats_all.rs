@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Wake};
 use std::time::Duration;
 
-use schedgroup::{Group, JobState};
-use tokio::time::{Instant, sleep, sleep_until};
+use schedgroup::{Group, JobState, Next};
+use tokio::time::{Instant, advance, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{assert_cancelled, assert_deadline_exceeded, panic_message};
@@ -186,6 +186,73 @@ async fn a_due_job_does_not_start_after_the_cancel() {
         settle().await;
         assert_eq!((log.len(), flag.drops()), (0, 1), "{way}");
     }
+}
+
+/// The driver drops what is pending in its next turns. No answer tells whether it has done so.
+#[tokio::test(start_paused = true)]
+async fn no_cancel_prevents_what_the_end_of_the_group_has_prevented() {
+    for way in [
+        "cancel",
+        "token",
+        "own token",
+        "deadline",
+        "drop",
+        "shutdown",
+    ] {
+        for (the_driver_has_seen_it, due) in [(false, HOUR), (true, HOUR), (false, ms(10))] {
+            let token = CancellationToken::new();
+            let group = group_for(way, &token);
+            let (first, far) = (Flag::new(), Flag::new());
+            let pending = group.delay(due, first.job());
+            let later = group.delay(HOUR, far.job());
+            let series = group.repeat(Instant::now(), |_| async {
+                sleep(HOUR).await;
+                Next::After(HOUR)
+            });
+            settle().await;
+            let mut group = Some(group);
+            match way {
+                "cancel" => group.as_ref().unwrap().cancel(),
+                "token" => token.cancel(),
+                "own token" => group.as_ref().unwrap().token().cancel(),
+                "deadline" => advance(ms(10)).await,
+                "drop" => drop(group.take()),
+                _ => drop(group.as_ref().unwrap().shutdown(2 * HOUR)),
+            }
+            if the_driver_has_seen_it {
+                settle().await;
+                assert_eq!((first.drops(), far.drops()), (1, 1), "{way}");
+            }
+            for (job, flag) in [(&pending, &first), (&later, &far)] {
+                assert!(!job.cancel() && !job.cancel(), "{way}: {job:?}");
+                assert_eq!(
+                    (job.state(), flag.drops()),
+                    (JobState::Cancelled, 1),
+                    "{way}"
+                );
+            }
+            assert!(!series.cancel(), "{way}: it does not run again");
+            assert!(!series.reset_after(ms(1)), "{way}");
+            if way == "shutdown" {
+                sleep(HOUR + ms(1)).await;
+                assert_eq!(series.state(), JobState::Finished, "by itself");
+            }
+        }
+    }
+}
+
+/// A shutdown lets it take a slot within the grace.
+#[tokio::test(start_paused = true)]
+async fn a_cancel_prevents_what_is_due_when_the_group_is_shut_down() {
+    let group = Group::builder().max_running(1).build();
+    group.delay(Duration::ZERO, sleep(HOUR));
+    let flag = Flag::new();
+    let waits = group.delay(ms(10), flag.job());
+    sleep(ms(10)).await;
+    let shutdown = group.shutdown(2 * HOUR);
+    assert_eq!((waits.cancel(), flag.drops()), (true, 1));
+    let report = shutdown.await;
+    assert_eq!((report.finished, report.dropped), (1, 1));
 }
 
 /// Released together, and the first of them cancels.
@@ -416,7 +483,7 @@ async fn a_cancel_before_the_last_end_is_the_reason_though_it_went_unnoticed() {
     let wait = before_its_last_job_is_cancelled.wait();
     settle().await;
     before_its_last_job_is_cancelled.token().cancel();
-    assert!(job.cancel());
+    assert!(!job.cancel(), "it was prevented already");
     assert_cancelled(&wait.await);
 
     let before_a_shutdown = Group::new();

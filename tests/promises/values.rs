@@ -291,6 +291,25 @@ async fn a_due_job_that_waits_is_the_next_deadline() {
     assert_eq!(group.stats().next_deadline, Some(start + HOUR));
 }
 
+/// What was cancelled while it waited for a slot is found in passing, or by a sweep, after which nothing of it is left.
+#[tokio::test(start_paused = true)]
+async fn many_due_jobs_that_are_cancelled_leave_nothing_in_front_of_the_next_deadline() {
+    let group = Group::builder().max_running(1).build();
+    let start = Instant::now();
+    group.delay(Duration::ZERO, sleep(HOUR));
+    let due = |at: u64, count| (0..count).map(move |_| ms(at));
+    let jobs = due(10, 100).chain(due(20, 3_000));
+    let jobs: Vec<_> = jobs.map(|due| group.delay(due, async {})).collect();
+    sleep(ms(30)).await;
+    assert_eq!(group.stats().waiting, 3_100);
+    for job in &jobs[..2_600] {
+        assert!(job.cancel());
+    }
+    let stats = group.stats();
+    assert_eq!(stats.waiting, 500);
+    assert_eq!(stats.next_deadline, Some(start + ms(20)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_max_lateness_is_that_of_the_latest_start() {
     let group = Group::builder().max_running(1).build();

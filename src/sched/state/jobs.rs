@@ -285,9 +285,11 @@ impl Jobs {
     // what has just been written can cost more than all the rest of a cancel (store forwarding).
 
     /// Cancels a job. Returns whether that prevents its next run; what it held, if it had not started, is in `dropped`.
+    /// `runs_again` says whether the group lets a series run once more.
     pub(super) fn cancel(
         &mut self,
         slot: u32,
+        runs_again: bool,
         workers: &Workers,
         dropped: &mut Option<DroppedJob>,
     ) -> bool {
@@ -299,7 +301,7 @@ impl Jobs {
         let series = self.slab.get(slot).call_site.is_series();
         match self.slab.control(slot) {
             // The run continues, and its end finds this. A second cancel prevents nothing more, and returns `false`.
-            Some(control) if series && !control.is_last_run() => {
+            Some(control) if series && runs_again && !control.is_last_run() => {
                 control.cancelled = true;
                 true
             }

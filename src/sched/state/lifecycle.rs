@@ -297,6 +297,13 @@ impl Lifecycle {
         !(self.has_stopped() || self.aborting || self.group_dropped)
     }
 
+    /// Returns whether a job that is pending and due then may start, unless it is moved: a shutdown lets only what was due
+    /// at its call do so.
+    pub(super) fn may_start_at(&self, at: Timestamp) -> bool {
+        let shutdown = self.shutdown.as_ref();
+        self.may_start() && shutdown.is_none_or(|shutdown| at <= shutdown.due)
+    }
+
     /// Returns whether a job may be moved, or run once more.
     pub(super) fn may_reschedule(&self) -> bool {
         !(self.has_stopped() || self.is_shut_down() || self.group_dropped)

@@ -153,17 +153,19 @@ impl State {
         self.jobs.state(slot, &self.workers)
     }
 
-    /// Cancels a job. Returns whether that prevents its next run. What it held, if it had not started, is in `dropped`:
-    /// the caller drops it, and then calls [`dropped`](State::dropped).
+    /// Cancels a job. Returns whether that prevents its next run, which the end of the group may have done before. What it
+    /// held, if it had not started, is in `dropped`: the caller drops it, and then calls [`dropped`](State::dropped).
     pub(in crate::sched) fn cancel(
         &mut self,
         slot: u32,
         dropped: &mut Option<DroppedJob>,
         effects: &mut Effects,
     ) -> bool {
-        let prevented = self.jobs.cancel(slot, &self.workers, dropped);
+        let (at, runs_again) = (self.jobs.deadline(slot), self.lifecycle.may_reschedule());
+        let prevented = self.jobs.cancel(slot, runs_again, &self.workers, dropped);
         self.call_for_sweep(effects);
-        prevented
+        // A group that ends drops what is pending in later turns of its driver: no caller is to see how far that is.
+        prevented && (dropped.is_none() || self.lifecycle.may_start_at(at))
     }
 
     /// Stops a running job at its next await, and cancels one that has not started.
@@ -908,6 +910,37 @@ mod tests {
             Task::Resume(_) => unreachable!("none was woken"),
         });
         started.collect()
+    }
+
+    /// No entry of the driver's speaks for them, so those that are there are dead ones.
+    #[test]
+    fn rows_that_are_blocked_put_off_no_sweep() {
+        let (now, far) = (Timestamp::ALWAYS, Timestamp::NEVER);
+        let mut state = State::new(usize::MAX, Workers::new(1, false), Timestamp::NEVER);
+        let table: Arc<dyn RowTable> = Arc::new(Table);
+        let id = state.register(Arc::downgrade(&table));
+        let key = RowKey { table: id, row: 0 };
+        let insert = |state: &mut State, at| {
+            let (site, effects) = (Location::caller(), &mut Effects::default());
+            state.insert_row(at, key, || Arc::clone(&table), None, site, effects)
+        };
+        let due: Vec<_> = (0..600).map(|_| insert(&mut state, now)).collect();
+        let (mut queue, mut worker) = (Queue::new(now), Registration::new());
+        while !turn(&mut state, &mut queue, &mut worker, now, |_| ()).is_empty() {}
+        let mut effects = Effects::default();
+        for slot in due {
+            state.block(slot, key, &table, &mut effects);
+        }
+        state.inbox.set_queue_stats(queue.next(), queue.len());
+        assert_eq!((state.jobs.pending(), state.jobs.not_due()), (600, 0));
+        for slot in (0..1_100)
+            .map(|_| insert(&mut state, far))
+            .collect::<Vec<_>>()
+        {
+            state.cancel_row(slot, &mut effects);
+        }
+        let turn = state.turn(now, false, Vec::new(), &mut effects);
+        assert!(matches!(turn, Turn::Work { dead: true, .. }));
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl<E: Send + 'static> Future for Drained<'_, E> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         assert!(!self.ended, "{ENDED}");
         let pool = self.pool;
-        // State, not a signal: each poll looks anew, so a wake-up that was meant for a former poll does no harm.
+        // Each poll reads the state anew, so a spurious wake-up does no harm.
         let drained = pool.poll_drained(&mut self.number, cx);
         self.ended = drained.is_ready();
         drained
@@ -53,7 +53,7 @@ impl<E: Send + 'static> Future for Drained<'_, E> {
 impl<E: Send + 'static> Drop for Drained<'_, E> {
     fn drop(&mut self) {
         if let Some(number) = self.number {
-            // Else the pool would keep the waker of a task that has long ended, for as long as it is open.
+            // Otherwise the pool would keep the waker until the group ends.
             self.pool.stop_waiting(number);
         }
     }

@@ -10,11 +10,11 @@
 //! Any but Drained ── the owner is dropped ──▶ Dropped
 //! ```
 //!
-//! A group changes to a later phase and never back. Each question and the step that follows from it are one
-//! under the pool's lock: so a task that comes beside a starting `wait` is waited for or rejected, never lost.
+//! A group changes to a later phase and never back. A question and the change that follows from it happen under one hold
+//! of the pool's lock, so a task that is spawned concurrently with `wait` is waited for or rejected, never lost.
 //!
-//! `stopping` is beside the phases: a failure, the deadline or the end of a grace sets it in any of them, and a
-//! cancelled token counts like it. A group that is stopping still drains only when it is closed.
+//! `stopping` is independent of the phase: a failure, the deadline or the end of a grace sets it, and a cancelled token
+//! has the same effect. A group that is stopping still drains only when it is closed.
 
 use tokio::time::Instant;
 
@@ -25,18 +25,15 @@ pub(super) struct Lifecycle {
     phase: Phase,
     /// The method that closed the group first, for the message of misuse.
     closed_by: &'static str,
-    /// Nothing queued starts any more. Set in the step that records a failure, so that no queued task slips in
-    /// before the token is cancelled for it.
+    /// Nothing queued starts any more. It is set under the lock under which a failure is recorded; the token is
+    /// cancelled only after that lock, and no queued task is to start in between.
     stopping: bool,
-    /// The deadline has passed.
-    expired: bool,
-    /// Guards that keep the group open without a task.
+    /// Guards that keep the group open without a task. The end of a grace takes it to zero, and none joins after it:
+    /// so a member that is alive and finds zero is not waited for any more.
     members: usize,
     /// The instant at which running tasks are aborted.
     grace_ends: Option<Instant>,
-    /// The grace is over: members are not waited for any more.
-    grace_over: bool,
-    /// A future of `wait` is alive or has resolved. One that was dropped before it had resolved frees the next.
+    /// A future of `wait` is alive or has resolved. One that is dropped before it has resolved resets it.
     wait_taken: bool,
 }
 
@@ -47,9 +44,9 @@ enum Phase {
     Draining,
     /// Both are rejected; what is held runs until the grace is over.
     ShutDown,
-    /// No later event changes what `wait` returns.
+    /// It was closed, and its last task or member has ended. No later event changes what `wait` returns.
     Drained,
-    /// The owner was dropped; the group is stopping, too. No `wait` is left to drain for.
+    /// The owner was dropped, so no `wait` can come. The group is stopping, too.
     Dropped,
 }
 
@@ -64,7 +61,7 @@ pub(crate) enum Caller {
 
 /// The reason why a task was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rejected {
+pub(super) enum Rejected {
     Closed,
     Cancelled,
 }
@@ -91,10 +88,8 @@ impl Lifecycle {
             phase: Phase::Open,
             closed_by: "wait",
             stopping: false,
-            expired: false,
             members: 0,
             grace_ends: None,
-            grace_over: false,
             wait_taken: false,
         }
     }
@@ -112,7 +107,6 @@ impl Lifecycle {
     /// Adds a member. Returns `false` if it is rejected. A cancelled group may still be joined: the member holds
     /// `wait` up, and sees the token.
     pub(super) fn join(&mut self, caller: Caller) -> bool {
-        // Counted in the step that admits it: a `wait` beside it waits for the member, or has it rejected.
         let joins = self.admit(caller, false) != Err(Rejected::Closed);
         self.members += usize::from(joins);
         joins
@@ -120,8 +114,7 @@ impl Lifecycle {
 
     /// Removes a member. Returns `false` if it is not waited for any more.
     pub(super) fn leave(&mut self) -> bool {
-        // At the end of the grace the count was taken to zero, for all that were alive: it must not go below.
-        let counts = !self.grace_over;
+        let counts = self.waits_for_members();
         self.members -= usize::from(counts);
         counts
     }
@@ -151,7 +144,7 @@ impl Lifecycle {
         admitted
     }
 
-    /// The future of `wait` is dropped before it has resolved.
+    /// Admits another `wait`, since the future of this one is dropped before it has resolved.
     pub(super) fn give_up_wait(&mut self) {
         self.wait_taken = false;
     }
@@ -170,25 +163,20 @@ impl Lifecycle {
         earlier
     }
 
-    /// Ends the grace. Returns the number of members that are not waited for any more; `None` if the grace was over
-    /// before, or there is nothing left to end.
+    /// Ends the grace. Returns the number of members that are not waited for any more; `None` if there is nothing left
+    /// to end.
     pub(super) fn end_grace(&mut self) -> Option<usize> {
-        if self.grace_over || matches!(self.phase, Phase::Drained | Phase::Dropped) {
+        if matches!(self.phase, Phase::Drained | Phase::Dropped) {
             return None;
         }
-        // One step with the count of members that is taken: none leaves in between, and none joins after it.
         self.phase = Phase::ShutDown;
-        self.grace_over = true;
         self.stopping = true;
         Some(std::mem::take(&mut self.members))
     }
 
-    /// Notes that the deadline has passed. Returns `false` if that was so before, or there is nothing left to end.
+    /// Stops the group for its deadline. Returns `false` if it was stopping before, or has drained.
     pub(super) fn expire(&mut self) -> bool {
-        let expires = !self.expired && !matches!(self.phase, Phase::Drained | Phase::Dropped);
-        self.expired = true;
-        self.stopping |= expires;
-        expires
+        self.phase != Phase::Drained && self.stop()
     }
 
     /// Stops the group: nothing more starts. Returns `false` if that was so before.
@@ -200,7 +188,7 @@ impl Lifecycle {
         self.stopping
     }
 
-    /// The owner was dropped. A group that has drained stays so: it has ended already, and no member joins it.
+    /// Notes that the owner was dropped. A group that has drained stays so, and no member joins it.
     pub(super) fn drop_owner(&mut self) {
         if self.phase != Phase::Drained {
             self.phase = Phase::Dropped;
@@ -208,9 +196,9 @@ impl Lifecycle {
         self.stopping = true;
     }
 
-    /// Notes that the group has no task. Returns `true` if none will come and no member is left, for the first time.
+    /// Ends a closed group that has no task, if no member is left. Returns `true` once.
     pub(super) fn try_drain(&mut self) -> bool {
-        // An open group does not drain: its owner may spawn more. Nor does a dropped one: nothing waits for it.
+        // Not an open one, whose owner may spawn more, nor a dropped one, which nothing waits for.
         let drains = matches!(self.phase, Phase::Draining | Phase::ShutDown) && self.members == 0;
         if drains {
             self.phase = Phase::Drained;
@@ -222,9 +210,9 @@ impl Lifecycle {
         self.phase == Phase::Drained
     }
 
-    /// Returns whether errors of members still count.
-    pub(super) fn hears_members(&self) -> bool {
-        !self.grace_over && !self.is_drained()
+    /// Returns, to a member that is alive, whether it is still waited for.
+    pub(super) fn waits_for_members(&self) -> bool {
+        self.members > 0
     }
 }
 
@@ -312,11 +300,11 @@ mod tests {
         assert!(lifecycle.close_until(Closing::Drain, Instant::now()));
         assert!(lifecycle.join(Handle));
         assert!(!lifecycle.try_drain());
-        assert!(lifecycle.hears_members());
+        assert!(lifecycle.waits_for_members());
         assert_eq!(lifecycle.end_grace(), Some(2));
-        assert_eq!(lifecycle.end_grace(), None);
+        assert_eq!(lifecycle.end_grace(), Some(0));
         assert!(!lifecycle.is_drained());
-        assert!(!lifecycle.hears_members());
+        assert!(!lifecycle.waits_for_members());
         assert!(lifecycle.try_drain());
         assert!(!lifecycle.leave());
     }

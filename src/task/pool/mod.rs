@@ -20,7 +20,6 @@ mod drained;
 mod lifecycle;
 mod outcomes;
 mod queued;
-mod run;
 mod shared;
 mod wait_queue;
 
@@ -28,4 +27,4 @@ pub(super) use drained::Drained;
 pub(super) use lifecycle::{Caller, Closing};
 pub(super) use outcomes::Counts;
 pub(super) use queued::SubmitTicket;
-pub(super) use shared::{Entry, Outcome, Pool, Settings};
+pub(super) use shared::{Outcome, Pool, Settings, Submitted};

@@ -2,7 +2,7 @@
 
 use crate::Report;
 use crate::common::error::TaskError;
-use crate::common::panic::discard_each;
+use crate::common::panic::DiscardEach;
 use crate::task::policy::Cause;
 use crate::task::stats::TaskStats;
 
@@ -23,10 +23,11 @@ impl<E> End<E> {
     }
 }
 
-/// All outcomes so far, each in one of the counts; the failures in order of time.
+/// All outcomes so far, each in one of the counts.
 pub(super) struct Outcomes<E> {
-    failures: Vec<TaskError<E>>,
-    counts: Counts,
+    /// In order of time.
+    pub(super) failures: DiscardEach<Vec<TaskError<E>>>,
+    pub(super) counts: Counts,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,14 +35,15 @@ pub(crate) struct Counts {
     finished: u64,
     failed: u64,
     panicked: u64,
-    aborted: u64,
+    /// Tasks that were aborted, and members that were alive at the end of a grace.
+    pub(super) aborted: u64,
     /// Held by the group, and never started.
-    dropped: u64,
+    pub(super) dropped: u64,
     /// Never held: spawned in a group that had ended.
-    rejected: u64,
-    discarded: u64,
+    pub(super) rejected: u64,
+    pub(super) discarded: u64,
     /// Tasks and members that ended by themselves, well or not.
-    ended: u64,
+    pub(super) ended: u64,
 }
 
 impl Counts {
@@ -53,20 +55,33 @@ impl Counts {
             dropped: count(self.dropped, before.dropped),
         }
     }
+
+    /// The counts, beside what is held.
+    pub(super) fn stats(&self, pending: usize, running: usize) -> TaskStats {
+        TaskStats {
+            pending,
+            running,
+            finished: self.finished,
+            failed: self.failed,
+            panicked: self.panicked,
+            skipped: self.dropped + self.rejected,
+            aborted: self.aborted,
+            discarded: self.discarded,
+        }
+    }
 }
 
 impl<E> Outcomes<E> {
     pub(super) fn new() -> Outcomes<E> {
         Outcomes {
-            failures: Vec::new(),
+            failures: DiscardEach::default(),
             counts: Counts::default(),
         }
     }
 
     /// Counts the end of a task that ran.
     pub(super) fn record(&mut self, end: End<E>) {
-        // For the reports: an aborted task has not ended by itself. Members count in the same number when they
-        // leave.
+        // For the reports: an aborted task has not ended by itself.
         self.counts.ended += u64::from(!matches!(end, End::Aborted));
         match end {
             End::Finished => self.counts.finished += 1,
@@ -82,54 +97,5 @@ impl<E> Outcomes<E> {
             _ => self.counts.failed += 1,
         }
         self.failures.push(error);
-    }
-
-    pub(super) fn member_left(&mut self) {
-        self.counts.ended += 1;
-    }
-
-    pub(super) fn abort_members(&mut self, count: usize) {
-        self.counts.aborted += count as u64;
-    }
-
-    pub(super) fn skip(&mut self, count: usize) {
-        self.counts.dropped += count as u64;
-    }
-
-    pub(super) fn reject(&mut self) {
-        self.counts.rejected += 1;
-    }
-
-    pub(super) fn discard(&mut self) {
-        self.counts.discarded += 1;
-    }
-
-    pub(super) fn counts(&self) -> Counts {
-        self.counts
-    }
-
-    /// The counts, beside what is held.
-    pub(super) fn stats(&self, pending: usize, running: usize) -> TaskStats {
-        TaskStats {
-            pending,
-            running,
-            finished: self.counts.finished,
-            failed: self.counts.failed,
-            panicked: self.counts.panicked,
-            skipped: self.counts.dropped + self.counts.rejected,
-            aborted: self.counts.aborted,
-            discarded: self.counts.discarded,
-        }
-    }
-
-    pub(super) fn take_failures(&mut self) -> Vec<TaskError<E>> {
-        std::mem::take(&mut self.failures)
-    }
-}
-
-/// Errors are the user's values: in one collection the second destructor that panics would end the process.
-impl<E> Drop for Outcomes<E> {
-    fn drop(&mut self) {
-        discard_each(self.take_failures());
     }
 }

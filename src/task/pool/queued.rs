@@ -27,15 +27,19 @@ use crate::task::output::TaskOutput;
 pub(super) type CallSite = &'static Location<'static>;
 
 pub(super) struct Queued<E> {
+    /// That of the task in its group, and its place in the queue.
     pub(super) index: usize,
     pub(super) spawned_at: CallSite,
     pub(super) task: QueuedTask<E>,
 }
 
+/// Launches a task whose type only it knows.
+type Launch<E> = dyn FnOnce(&Arc<Pool<E>>, TaskMeta) + Send;
+
 pub(super) enum QueuedTask<E> {
-    /// The group has it.
-    Owned(Box<dyn StartOwned<E>>),
-    /// Its `submit` holds the other end, and is woken when the task is accepted.
+    /// The group has it: a call of this launches it.
+    Owned(Box<Launch<E>>),
+    /// Its `submit` holds it too, and is woken when the group accepts it.
     Submitted(Arc<dyn StartSubmitted<E>>, Option<Waker>),
 }
 
@@ -43,8 +47,8 @@ impl<E> QueuedTask<E> {
     /// Starts it. If a `submit` waits, its waker is returned.
     pub(super) fn start(self, pool: &Arc<Pool<E>>, meta: TaskMeta) -> Option<Waker> {
         match self {
-            QueuedTask::Owned(task) => {
-                task.start(pool, meta);
+            QueuedTask::Owned(launch) => {
+                launch(pool, meta);
                 None
             }
             QueuedTask::Submitted(task, waker) => {
@@ -58,7 +62,7 @@ impl<E> QueuedTask<E> {
 impl<E> Queued<E> {
     /// Returns whether the group, and no `submit`, owns the task.
     pub(super) fn is_accepted(&self) -> bool {
-        // Under the pool's lock, or of a task that is out of the queue, where the answer cannot change any more.
+        // The caller holds the pool's lock, or has taken the task out of the queue: then the answer does not change.
         match &self.task {
             QueuedTask::Owned(_) => true,
             QueuedTask::Submitted(task, _) => task.is_accepted(),
@@ -74,22 +78,7 @@ pub(super) struct TaskMeta {
     pub(super) spawned_at: CallSite,
 }
 
-/// A boxed task whose type is forgotten until it starts.
-pub(super) trait StartOwned<E>: Send {
-    fn start(self: Box<Self>, pool: &Arc<Pool<E>>, meta: TaskMeta);
-}
-
-impl<E, F> StartOwned<E> for F
-where
-    E: Send + 'static,
-    F: Future<Output: TaskOutput<E>> + Send + 'static,
-{
-    fn start(self: Box<Self>, pool: &Arc<Pool<E>>, meta: TaskMeta) {
-        pool.launch(*self, meta);
-    }
-}
-
-/// The same for a task that its `submit` may take back.
+/// The task of a `submit` without its type.
 pub(super) trait StartSubmitted<E>: Send + Sync {
     fn accept(&self);
     fn is_accepted(&self) -> bool;
@@ -98,15 +87,14 @@ pub(super) trait StartSubmitted<E>: Send + Sync {
     fn start(&self, pool: &Arc<Pool<E>>, meta: TaskMeta);
 }
 
-/// A task between a waiting `submit` and the queue: the one that takes it out has it. Cancelling the `submit`
+/// A task that both its waiting `submit` and the queue hold, until one of them takes it out. Cancelling the `submit`
 /// never leaks a slot, since slots are given to tasks and not to waiting futures.
-// Both ends hold it. Which of them takes the task is decided by `accepted`, under the pool's lock; the lock in here
-// only lets it be moved out of a shared value. So it is never contended for long, and no other lock is taken under
-// it.
-pub(crate) struct PendingSubmit<F> {
+// `accepted` decides which of the two takes the task: it is the queue's from then on. The mutex only allows to move the
+// task out of a shared value. It is held for that move alone, and no other lock is taken under it.
+pub(super) struct PendingSubmit<F> {
     task: Mutex<Option<F>>,
-    /// Goes from false to true once, under the pool's lock. `Relaxed` does for both the store and the loads: they are
-    /// under that lock too, or on a task that has been taken out of the queue under it, and the lock orders them.
+    /// Goes from false to true once, under the pool's lock. It is loaded under that lock too, or after the task was
+    /// taken out of the queue under it. So the lock orders the store and the loads, and `Relaxed` is enough.
     accepted: AtomicBool,
 }
 
@@ -148,7 +136,7 @@ where
     }
 
     fn start(&self, pool: &Arc<Pool<E>>, meta: TaskMeta) {
-        // It was accepted, so its submit does not take it: there is always a task here.
+        // Always `Some`: the task was accepted before it started, and a submit takes back only what is not accepted.
         if let Some(task) = self.take() {
             pool.launch(task, meta);
         }
@@ -158,6 +146,5 @@ where
 /// The claim of a `submit` on its task in the queue.
 pub(crate) struct SubmitTicket<F> {
     pub(crate) index: usize,
-    pub(super) number: u64,
     pub(super) pending: Arc<PendingSubmit<F>>,
 }

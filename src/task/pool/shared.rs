@@ -24,16 +24,15 @@ use tokio_util::sync::CancellationToken;
 use super::lifecycle::{Caller, Closing, Lifecycle, Rejected};
 use super::outcomes::{Counts, End, Outcomes};
 use super::queued::{CallSite, PendingSubmit, Queued, QueuedTask, SubmitTicket, TaskMeta};
-use super::run::{Run, run};
 use super::wait_queue::{Next, WaitQueue};
 use crate::ScheduleError;
 use crate::common::abort_handles::AbortHandles;
 use crate::common::error::TaskError;
-use crate::common::panic::{catch, discard, forget, message, wake_each};
+use crate::common::panic::{catch, discard, forget, wake_each};
+use crate::common::run::{self, run};
 use crate::common::time::later;
-use crate::common::trace;
 use crate::common::waiters::Waiters;
-use crate::task::output::TaskOutput;
+use crate::task::output::{Sealed, TaskOutput};
 use crate::task::policy::{Cause, OnError};
 use crate::task::stats::TaskStats;
 
@@ -59,27 +58,27 @@ pub(crate) struct Pool<E> {
     name: Option<Box<str>>,
     on_error: OnError,
     token: CancellationToken,
-    /// The cause of the token's cancel. Written before the token is cancelled for it, so a task that sees the token
-    /// cancelled finds the cause; not under the lock, since the first writer wins.
+    /// Why the token was cancelled. It is set before the token is cancelled, so whoever sees the token cancelled finds
+    /// it. No lock is needed: the first cause stays.
     cause: OnceLock<Cause>,
     deadline: Option<Instant>,
     runtime: runtime::Handle,
     state: Mutex<State<E>>,
 }
 
-// All under the pool's lock. What has to be done after it, wakes, aborts and drops, is returned to the method that took
-// the lock (`Ended`, `Next`, a chunk of handles).
+// What is under the pool's lock. Wakes, aborts and drops are done after it: they are returned to the method that took
+// the lock, as `Ended`, `Next` or a chunk of abort handles.
 struct State<E> {
     lifecycle: Lifecycle,
     queue: WaitQueue<E>,
     abort_handles: AbortHandles,
     outcomes: Outcomes<E>,
     waiters: Waiters,
-    /// Those of the deadline and of graces, to be aborted at the end. They hold the pool weakly.
+    /// The timer tasks of the deadline and of graces, to be aborted at the end. They hold the pool weakly.
     timers: Vec<AbortHandle>,
     /// The counts at the end, once the group has drained. Later rejections do not change what `wait` returns.
     drained: Option<TaskStats>,
-    /// A task of its own waits for the token to be cancelled, for the queue. Set once, with the first queued task.
+    /// A task has been spawned that skips the queue when the token is cancelled; see `enqueue`.
     is_token_watched: bool,
     next_index: usize,
 }
@@ -90,7 +89,12 @@ impl<E> State<E> {
         self.next_index - 1
     }
 
-    /// For a task that has its slot.
+    /// Returns whether a task that comes now would have to be queued beyond the capacity.
+    fn is_full(&self) -> bool {
+        !self.queue.has_slot() && !self.queue.has_capacity()
+    }
+
+    /// Makes the data of a task that has its slot, and reserves its abort handle.
     fn meta(&mut self, index: usize, spawned_at: CallSite) -> TaskMeta {
         TaskMeta {
             index,
@@ -100,18 +104,19 @@ impl<E> State<E> {
     }
 
     fn stats(&self) -> TaskStats {
-        self.outcomes.stats(self.queue.len(), self.queue.running())
+        let (pending, running) = (self.queue.len(), self.queue.running());
+        self.outcomes.counts.stats(pending, running)
     }
 
-    /// Ends the group if this was its last step.
-    fn settle(&mut self) -> Option<Ended> {
-        // Asked in each step that may have been the last: a task or a member has ended, a submit was taken back, the
-        // queue was emptied, the group was closed. "Nothing is left" and "closed" are looked at together, so the
-        // last end and a `wait` that closes the group cannot miss each other.
+    /// Ends the group if it is closed and nothing is left.
+    fn check_drained(&mut self) -> Option<Ended> {
+        // Called in each step that may have been the last: a task or a member has ended, a submit was taken back, the
+        // queue was emptied, the group was closed. "Nothing is left" and "closed" are read under one lock, so the last
+        // end and a `wait` that closes the group cannot miss each other.
         if !self.queue.is_idle() || !self.lifecycle.try_drain() {
             return None;
         }
-        // `try_drain` answers `true` once, so there is one `Ended`, and each waiter is woken by it.
+        // `try_drain` returns `true` once, so there is one `Ended`, which wakes each waiter.
         self.drained = Some(self.stats());
         Some(Ended {
             waiters: self.waiters.take().collect(),
@@ -127,13 +132,15 @@ struct Ended {
     timers: Vec<AbortHandle>,
 }
 
-/// The answer to a task of `try_spawn` or `submit`.
-pub(crate) enum Entry<F> {
-    In(usize),
-    Full(F),
+/// The answer to a task of `submit` that was not rejected.
+pub(crate) enum Submitted<F> {
+    /// The group has it, under this index.
+    Accepted(usize),
+    /// It waits in the queue to be accepted.
+    Waiting(SubmitTicket<F>),
 }
 
-/// All that `wait` and `wait_all` choose their result from.
+/// What `wait` and `wait_all` make their results of.
 pub(crate) struct Outcome<E> {
     /// In order of time.
     pub(crate) failures: Vec<TaskError<E>>,
@@ -201,73 +208,103 @@ impl<E: Send + 'static> Pool<E> {
     {
         let spawned_at = Location::caller();
         self.check_deadline();
-        // Admission, the index and the slot, or else the position in the queue, are one step. A `wait` that closes
-        // the group beside it finds the task held, or has it rejected; and a slot that is released beside it finds
-        // the task in the queue, or is taken by it.
         let mut state = self.lock();
         match state.lifecycle.admit(caller, self.token.is_cancelled()) {
             Err(Rejected::Closed) if caller == Caller::Owner => {
                 let method = state.lifecycle.closed_by();
                 drop(state);
-                // Before the panic: a second one, of the task's destructor, would end the process.
+                // Before the panic: if the task's destructor panicked while that unwinds, the process would end.
                 discard(task).unwrap_or_else(forget);
                 panic!(
                     "schedgroup: attempted to spawn a task after TaskGroup::{method} was called"
                 );
             }
             Err(Rejected::Closed | Rejected::Cancelled) => {
-                state.outcomes.reject();
+                state.outcomes.counts.rejected += 1;
                 let index = state.next_index();
                 drop(state);
                 self.drop_task(index, spawned_at, || drop(task));
-                return index;
+                index
             }
-            Ok(()) => {}
+            Ok(()) => self.enter(state, spawned_at, task),
         }
-        let index = state.next_index();
-        if state.queue.try_acquire() {
-            // The slot is taken, so the group cannot drain before this task has ended, though it is spawned only
-            // after the lock.
-            let meta = state.meta(index, spawned_at);
-            drop(state);
-            self.launch(task, meta);
-        } else {
-            let task = QueuedTask::Owned(Box::new(task));
-            self.enqueue(state, index, spawned_at, task);
-        }
-        index
     }
 
+    /// Never waits, and queues the task only within the capacity.
+    #[track_caller]
     pub(crate) fn try_spawn<F>(
         self: &Arc<Self>,
         caller: Caller,
-        spawned_at: CallSite,
         task: F,
-    ) -> Result<Entry<F>, ScheduleError<F>>
+    ) -> Result<usize, ScheduleError<F>>
     where
         F: Future<Output: TaskOutput<E>> + Send + 'static,
     {
+        let spawned_at = Location::caller();
         self.check_deadline();
         let mut state = self.lock();
         if let Err(rejected) = state.lifecycle.admit(caller, self.token.is_cancelled()) {
             drop(state);
             return Err(rejected.with(task));
         }
-        if state.queue.try_acquire() {
-            let index = state.next_index();
-            let meta = state.meta(index, spawned_at);
+        if state.is_full() {
+            state.outcomes.counts.discarded += 1;
+            return Err(ScheduleError::Full(task));
+        }
+        Ok(self.enter(state, spawned_at, task))
+    }
+
+    /// Like `try_spawn`, but queues the task also beyond the capacity. There its `submit` can take it back.
+    pub(crate) fn submit<F>(
+        self: &Arc<Self>,
+        caller: Caller,
+        spawned_at: CallSite,
+        task: F,
+    ) -> Result<Submitted<F>, ScheduleError<F>>
+    where
+        F: Future<Output: TaskOutput<E>> + Send + 'static,
+    {
+        self.check_deadline();
+        let state = self.lock();
+        if let Err(rejected) = state.lifecycle.admit(caller, self.token.is_cancelled()) {
             drop(state);
-            self.launch(task, meta);
-            return Ok(Entry::In(index));
+            return Err(rejected.with(task));
         }
-        // The answer may be out of date as soon as the lock is released: `submit` looks again.
-        if !state.queue.has_capacity() {
-            return Ok(Entry::Full(task));
+        if !state.is_full() {
+            return Ok(Submitted::Accepted(self.enter(state, spawned_at, task)));
         }
+        let pending = Arc::new(PendingSubmit::new(task));
+        // Without a waker: the same poll of the `Submit` registers it next, unless the task has been accepted by then.
+        let task = QueuedTask::Submitted(pending.clone(), None);
+        let index = self.enqueue(state, spawned_at, task);
+        Ok(Submitted::Waiting(SubmitTicket { index, pending }))
+    }
+
+    /// Starts an admitted task if a slot is free, and queues it otherwise.
+    ///
+    /// `state` is the guard under which it was admitted, so admission and the slot, or the place in the queue, are one
+    /// step. A concurrent `wait` waits for the task or has it rejected, and a slot that is released concurrently is
+    /// taken by the task or finds it in the queue.
+    fn enter<F>(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State<E>>,
+        spawned_at: CallSite,
+        task: F,
+    ) -> usize
+    where
+        F: Future<Output: TaskOutput<E>> + Send + 'static,
+    {
+        if !state.queue.try_acquire() {
+            let launch = |pool: &Arc<Self>, meta: TaskMeta| pool.launch(task, meta);
+            return self.enqueue(state, spawned_at, QueuedTask::Owned(Box::new(launch)));
+        }
+        // The slot is taken, so the group cannot drain before this task has ended, though it is spawned only after
+        // the lock.
         let index = state.next_index();
-        let task = QueuedTask::Owned(Box::new(task));
-        self.enqueue(state, index, spawned_at, task);
-        Ok(Entry::In(index))
+        let meta = state.meta(index, spawned_at);
+        drop(state);
+        self.launch(task, meta);
+        index
     }
 
     /// Queues a task at the end. The first one has the token watched: if that is cancelled from outside, the
@@ -275,74 +312,31 @@ impl<E: Send + 'static> Pool<E> {
     fn enqueue(
         self: &Arc<Self>,
         mut state: MutexGuard<'_, State<E>>,
-        index: usize,
         spawned_at: CallSite,
         task: QueuedTask<E>,
-    ) -> u64 {
-        let number = state.queue.push(Queued {
+    ) -> usize {
+        let index = state.next_index();
+        state.queue.push(Queued {
             index,
             spawned_at,
             task,
         });
-        // In the step that queues the task, so that the queue is watched by one task however many are queued at a
-        // time.
+        // In the step that queues the task, so that only one task is spawned for it.
         let is_watched = std::mem::replace(&mut state.is_token_watched, true);
         drop(state);
         if !is_watched {
-            // Without it a queue behind a task that never ends would keep its tasks after the parent token was
-            // cancelled. The pool is held weakly, or its watcher would keep it for as long as the token is not
-            // cancelled.
+            // Without it, tasks that are queued behind one that never ends would stay queued when the parent token is
+            // cancelled. The pool is held weakly: the token may never be cancelled, and the pool may go before.
             let (token, pool) = (self.token.clone(), Arc::downgrade(self));
             self.runtime.spawn(async move {
-                // It ends with the group, whose end cancels the token.
+                // The end of the group cancels the token too, which ends this task.
                 token.cancelled().await;
                 if let Some(pool) = pool.upgrade() {
                     pool.start_queued();
                 }
             });
         }
-        number
-    }
-
-    pub(crate) fn discarded(&self) {
-        self.lock().outcomes.discard();
-    }
-
-    /// Queues a task that its `submit` can take back.
-    pub(crate) fn submit<F>(
-        self: &Arc<Self>,
-        caller: Caller,
-        spawned_at: CallSite,
-        task: F,
-        waker: &Waker,
-    ) -> Result<SubmitTicket<F>, ScheduleError<F>>
-    where
-        F: Future<Output: TaskOutput<E>> + Send + 'static,
-    {
-        let waker = waker.clone();
-        let pending = Arc::new(PendingSubmit::new(task));
-        let mut state = self.lock();
-        if let Err(rejected) = state.lifecycle.admit(caller, self.token.is_cancelled()) {
-            drop(state);
-            let task = pending.take().expect("nothing else has the task");
-            return Err(rejected.with(task));
-        }
-        // A slot may have become free since `try_spawn` found the group full:
-        //
-        // 1. `try_spawn` finds no slot, and releases the lock.
-        // 2. The last running task ends. The queue is empty, so its slot stays free.
-        // 3. The task is queued here. No end is left to come that would start it.
-        //
-        // So this starts what is queued by itself. If the group is still full, nothing happens.
-        let index = state.next_index();
-        let task = QueuedTask::Submitted(pending.clone(), Some(waker));
-        let number = self.enqueue(state, index, spawned_at, task);
-        self.start_queued();
-        Ok(SubmitTicket {
-            index,
-            number,
-            pending,
-        })
+        index
     }
 
     /// Returns `Some(Ok)` if the task is accepted. `Some(Err)` gives back the task of a group that ended first.
@@ -356,14 +350,13 @@ impl<E: Send + 'static> Pool<E> {
         if ticket.pending.is_accepted() {
             return Poll::Ready(Ok(()));
         }
-        // One step with the look at `is_accepted`: what accepts the task after it takes this waker.
-        let registered = state.queue.register(ticket.number, fresh);
+        // Under the same lock as `is_accepted`: whoever accepts the task later wakes this waker.
+        let registered = state.queue.register(ticket.index, fresh);
         drop(state);
         if registered.is_ok() {
             return Poll::Pending;
         }
-        // It has left the queue and was not accepted: it was skipped, and skipping leaves the task of a submit to
-        // the submit.
+        // It has left the queue and was not accepted, so it was skipped, which leaves such a task to its submit.
         Poll::Ready(match ticket.pending.take() {
             Some(task) => Err(task),
             None => Ok(()),
@@ -377,12 +370,12 @@ impl<E: Send + 'static> Pool<E> {
         if ticket.pending.is_accepted() {
             return None;
         }
-        // "Not accepted" and "taken out" are one step, so this submit has the task, or the group has. In a closed
+        // Under the same lock as `is_accepted`, so either this submit has the task or the group has it. In a closed
         // group it may have been the last that `wait` waited for.
-        let queued = state.queue.remove(ticket.number);
-        let ended = state.settle();
+        let queued = state.queue.remove(ticket.index);
+        let ended = state.check_drained();
         drop(state);
-        // The queue's end holds the waker of the submit, which may be a user's: it is dropped after the lock.
+        // It holds the waker of the submit, which may be a user's: it is dropped after the lock.
         drop(queued);
         self.finish(ended);
         ticket.pending.take()
@@ -403,18 +396,27 @@ impl<E: Send + 'static> Pool<E> {
         // If all tasks were aborted between 1 and 3, the walk found no handle here. It has left `aborting`, and this
         // handle comes back to be aborted now.
         let handle_index = meta.handle_index;
-        let running = Run::new(task, Arc::clone(self), meta);
-        let abort = self.runtime.spawn(run(running)).abort_handle();
+        let pool = Arc::clone(self);
+        // `ended` is called in each case, also after an abort or a shutdown of the runtime, and releases the slot.
+        let running = run(task, move |end| pool.ended(&meta, end));
+        let abort = self.runtime.spawn(running).abort_handle();
         let late = self.lock().abort_handles.started(handle_index, abort);
         if let Some(task) = late {
             task.abort();
         }
     }
 
-    pub(super) fn ended(self: &Arc<Self>, meta: &TaskMeta, end: End<E>) {
-        if let End::Failed(TaskError::Panicked(panic)) = &end {
-            trace::task_panicked(self.name(), meta.index, meta.spawned_at, panic.message());
-        }
+    fn ended<O: TaskOutput<E>>(self: &Arc<Self>, meta: &TaskMeta, end: run::End<O>) {
+        let index = meta.index;
+        let end = match end.map(|end| end.map(|output| output.into_result(Sealed::NEW))) {
+            None => End::Aborted,
+            Some(Ok(Ok(()))) => End::Finished,
+            Some(Ok(Err(error))) => End::Failed(TaskError::Failed { index, error }),
+            Some(Err(payload)) => {
+                let panic = run::panicked(self.name(), index, meta.spawned_at, payload);
+                End::Failed(TaskError::Panicked(panic))
+            }
+        };
         // The failure, its effect on the lifecycle and the count are one step: from here on no queued task starts.
         let mut state = self.lock();
         let others = self.on_failure(&mut state, end.cause());
@@ -428,9 +430,9 @@ impl<E: Send + 'static> Pool<E> {
             state = self.lock();
         }
         state.queue.release();
-        // With a queue the group is not at its end. What starts from it, or skips it, looks again when it is empty.
+        // With a queue the group is not at its end. `start_queued` checks again when it has emptied the queue.
         let queued = state.queue.len() > 0;
-        let ended = if queued { None } else { state.settle() };
+        let ended = if queued { None } else { state.check_drained() };
         drop(state);
         drop(handle);
         self.finish(ended);
@@ -441,16 +443,16 @@ impl<E: Send + 'static> Pool<E> {
 
     /// Starts queued tasks in order while there are free slots; skips all of them in a stopped group.
     ///
-    /// Only one caller does so at a time. One that releases a slot meanwhile leaves it to that one, which
-    /// looks again: starts stay in order, and on a runtime that was shut down, where a start ends the task at
-    /// once, the stack does not grow.
+    /// Only one caller does so at a time; what another releases meanwhile is left to that one, which looks again. So
+    /// starts stay in order. And on a runtime that was shut down, where a start ends the task at once, which comes here
+    /// again, the stack does not grow.
     fn start_queued(self: &Arc<Self>) {
-        // No slot is passed by though only one starts:
+        // No free slot is missed though only one caller starts:
         //
         // 1. A caller releases a slot, under the lock, and then comes here.
-        // 2. If another is starting, it has not ended that yet. It ends it in the step in which it finds nothing to
-        //    start (`end_starting`), and so after the release: it finds the slot.
-        // 3. If it has ended it, this caller begins, and finds the slot itself.
+        // 2. If another caller is starting, it has not reached `end_starting` yet, which it calls under the same lock
+        //    under which it found nothing to start. So that comes after the release, and finds the slot.
+        // 3. If no other is starting, this caller begins, and finds the slot itself.
         if self.lock().queue.begin_starting() {
             self.start_up_to(BATCH);
         }
@@ -461,25 +463,23 @@ impl<E: Send + 'static> Pool<E> {
     fn start_up_to(self: &Arc<Self>, most: usize) {
         for _ in 0..most {
             let mut state = self.lock();
-            // Asked in the step that takes the next one out, so that no queued task starts after the group was
-            // stopped.
+            // Under the same lock as `next`, so that no queued task starts after the group was stopped.
             if state.lifecycle.is_stopping() || self.token.is_cancelled() {
                 state = self.skip_all(state);
             }
             let Some(Next { queued, accepted }) = state.queue.next() else {
                 state.queue.end_starting();
-                let ended = state.settle();
+                let ended = state.check_drained();
                 drop(state);
                 return self.finish(ended);
             };
-            // Accepted, with its slot and its number: no `submit` can take it back any more, so it is started without
-            // the lock.
+            // It is accepted and has its slot, so no `submit` can take it back: it is started without the lock.
             let meta = state.meta(queued.index, queued.spawned_at);
             drop(state);
             let submit = queued.task.start(self, meta);
             wake_each(accepted.into_iter().chain(submit));
         }
-        // `starting` stays set: until the remainder has run no other caller starts, and the group does not drain.
+        // `starting` stays set until the remainder has run: no other caller starts, and the group does not drain.
         let remainder = Remainder(Some(Arc::clone(self)));
         self.runtime.spawn(remainder.start());
     }
@@ -488,10 +488,9 @@ impl<E: Send + 'static> Pool<E> {
         while state.queue.len() > 0 {
             let skipped = state.queue.take_chunk();
             let accepted = skipped.iter().filter(|queued| queued.is_accepted());
-            state.outcomes.skip(accepted.count());
+            state.outcomes.counts.dropped += accepted.count() as u64;
             drop(state);
-            // Chunk by chunk, and each task dropped after the lock. `starting` keeps the group from draining until all
-            // are.
+            // Each task is dropped without the lock. `starting` keeps the group from draining until all are.
             for queued in skipped {
                 self.skip(queued);
             }
@@ -518,10 +517,7 @@ impl<E: Send + 'static> Pool<E> {
 
     /// Drops what a task was; a panic of its destructor is an event and harms no other task.
     fn drop_task(&self, index: usize, spawned_at: CallSite, dropping: impl FnOnce()) {
-        if let Err(payload) = catch(dropping) {
-            trace::task_panicked(self.name(), index, spawned_at, message(&*payload));
-            forget(payload);
-        }
+        run::discard_of_task(self.name(), index, spawned_at, dropping);
     }
 
     // The end of the group, or of its tasks.
@@ -531,7 +527,7 @@ impl<E: Send + 'static> Pool<E> {
         match cause {
             // `stop` answers `true` once: the first failure gives the cause, and applies the policy.
             Some(cause) if self.on_error != OnError::Continue && state.lifecycle.stop() => {
-                self.explain(cause);
+                self.set_cause(cause);
                 self.on_error
             }
             _ => OnError::Continue,
@@ -552,19 +548,18 @@ impl<E: Send + 'static> Pool<E> {
     fn abort_all(&self) {
         let mut next = 0;
         loop {
-            // The lock is released between chunks, and while they are aborted. A task that starts behind this walk is
-            // aborted as its handle arrives (see `launch`).
+            // The lock is released between chunks, and while they are aborted. A task whose handle arrives in a chunk
+            // that was passed is aborted as it arrives (see `launch`).
             let chunk = self.lock().abort_handles.abort_chunk(&mut next);
             let Some(chunk) = chunk else { return };
             chunk.iter().for_each(AbortHandle::abort);
         }
     }
 
-    /// Writes down why the token is about to be cancelled: who sees it cancelled finds the cause. A later one
-    /// is dropped.
-    fn explain(&self, cause: Cause) {
+    /// Sets the cause for which the token is about to be cancelled, unless there is one.
+    fn set_cause(&self, cause: Cause) {
         if !self.token.is_cancelled() {
-            // An error means that another cause was first, and that one stays.
+            // An error means that another cause was first, which stays.
             let _ = self.cause.set(cause);
         }
     }
@@ -576,13 +571,13 @@ impl<E: Send + 'static> Pool<E> {
 
     pub(crate) fn cause(&self) -> Option<Cause> {
         let cancelled = self.token.is_cancelled();
-        // Written down, so that a cause that comes late does not change what was read.
+        // It is set here if it was not, so that each call returns the same.
         cancelled.then(|| *self.cause.get_or_init(|| Cause::Cancelled))
     }
 
     /// Cancels the token; what has not started is skipped.
     pub(crate) fn cancel(self: &Arc<Self>) {
-        self.explain(Cause::Cancelled);
+        self.set_cause(Cause::Cancelled);
         self.cancel_token();
         self.start_queued();
     }
@@ -592,10 +587,10 @@ impl<E: Send + 'static> Pool<E> {
         self.abort_all();
     }
 
-    /// The owner was dropped.
+    /// Aborts all tasks, since the owner was dropped.
     pub(crate) fn drop_owner(self: &Arc<Self>) {
         let mut state = self.lock();
-        // The phase changes before the tasks are aborted: no handle spawns one that the walk would miss.
+        // The phase changes before the tasks are aborted: then no handle spawns one that would not be aborted.
         state.lifecycle.drop_owner();
         let timers = std::mem::take(&mut state.timers);
         drop(state);
@@ -603,7 +598,7 @@ impl<E: Send + 'static> Pool<E> {
         self.abort();
     }
 
-    /// Cancels the token, stops the timers and wakes those that wait, after the lock.
+    /// Applies the effects of the end, after the lock: cancels the token, stops the timers and wakes the waiters.
     fn finish(&self, ended: Option<Ended>) {
         if let Some(Ended { waiters, timers }) = ended {
             // The token before the waiters: a task that is woken for the end finds it cancelled.
@@ -614,18 +609,18 @@ impl<E: Send + 'static> Pool<E> {
     }
 
     fn end_token(&self) {
-        self.explain(Cause::Finished);
+        self.set_cause(Cause::Finished);
         self.cancel_token();
     }
 
     // Time.
 
-    /// A timer for that instant; `None` if it is too far away to matter.
+    /// Returns a timer for that instant; `None` if it is too far away to matter.
     #[track_caller]
     fn sleep(&self, at: Instant) -> Option<Sleep> {
         let is_near = at.saturating_duration_since(Instant::now()) < FAR;
         let _inside = self.runtime.enter();
-        // Not in a closure: there `track_caller` does not reach.
+        // Not by `bool::then`: `track_caller` does not reach into a closure.
         if is_near { Some(sleep_until(at)) } else { None }
     }
 
@@ -638,7 +633,7 @@ impl<E: Send + 'static> Pool<E> {
                 then(&pool);
             }
         });
-        // The group may have drained since the timer was spawned; then its end has taken the others already.
+        // If the group has drained since the timer was spawned, its end did not find this timer to abort it.
         let timer = timer.abort_handle();
         let mut state = self.lock();
         if state.lifecycle.is_drained() {
@@ -656,14 +651,15 @@ impl<E: Send + 'static> Pool<E> {
         }
     }
 
-    /// The deadline has passed.
+    /// Ends the group, since its deadline has passed.
     fn expire(self: &Arc<Self>) {
-        // From this step on nothing queued starts, also before the token is cancelled below. It is `true` once, so
-        // the timer and a caller that finds the deadline passed do not both do the rest.
+        // From this step on nothing queued starts, also before the token is cancelled below. It returns `true` once,
+        // so the timer and a caller that finds the deadline passed do not both do the rest. Whatever stopped the group
+        // before has set the cause and applies the policy, or aborts all.
         if !self.lock().lifecycle.expire() {
             return;
         }
-        self.explain(Cause::DeadlineExceeded);
+        self.set_cause(Cause::DeadlineExceeded);
         self.cancel_token();
         self.start_queued();
         if self.on_error == OnError::Abort {
@@ -678,7 +674,7 @@ impl<E: Send + 'static> Pool<E> {
         self.check_deadline();
         let mut state = self.lock();
         let admitted = state.lifecycle.close_to_wait();
-        let ended = state.settle();
+        let ended = state.check_drained();
         drop(state);
         self.finish(ended);
         admitted
@@ -689,17 +685,17 @@ impl<E: Send + 'static> Pool<E> {
     pub(crate) fn close_within(self: &Arc<Self>, closing: Closing, grace: Duration) -> Counts {
         self.check_deadline();
         let end = later(Instant::now(), grace);
-        // Made before anything changes: without a timer of the runtime it panics. No grace needs none.
+        // Made before anything changes, since it panics on a runtime without a timer. A grace of zero needs none.
         let sleep = if grace.is_zero() {
             None
         } else {
             self.sleep(end)
         };
         let mut state = self.lock();
-        // One step: what ends after the call is in the report, what ended before is not.
-        let before = state.outcomes.counts();
+        // Under the same lock as the closing: the report has what ends after the call, and not what ended before.
+        let before = state.outcomes.counts;
         let is_earliest = state.lifecycle.close_until(closing, end);
-        let ended = state.settle();
+        let ended = state.check_drained();
         drop(state);
         self.finish(ended);
         match sleep {
@@ -716,16 +712,15 @@ impl<E: Send + 'static> Pool<E> {
         let Some(members) = state.lifecycle.end_grace() else {
             return;
         };
-        // In the step that stops waiting for them: a member that leaves later finds the grace over, and is not
-        // counted twice.
-        state.outcomes.abort_members(members);
+        // Under the same lock as `end_grace`: a member that leaves later is not counted again.
+        state.outcomes.counts.aborted += members as u64;
         drop(state);
-        // This looks whether that was all, too.
+        // It ends the group, too, if nothing is left.
         self.abort();
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        self.lock().outcomes.counts()
+        self.lock().outcomes.counts
     }
 
     /// Returns whether the group has drained. If not, the future of that number is woken when it has.
@@ -733,21 +728,21 @@ impl<E: Send + 'static> Pool<E> {
         let fresh = cx.waker().clone();
         let mut state = self.lock();
         if !state.lifecycle.is_drained() {
-            // One step with the look: an end that comes after it finds this waker.
+            // Under the same lock as `is_drained`: an end that comes later wakes this waker.
             let former = state.waiters.listen(number, fresh);
             drop(state);
             drop(former);
             return Poll::Pending;
         }
         drop(state);
-        // The thread that ended the group cancels the token after the lock, and may not have done so yet. This task
-        // must not see a drained group whose token is not cancelled.
+        // The thread that ended the group cancels the token after the lock, and may not have done so yet. No task is
+        // to see a drained group whose token is not cancelled.
         self.end_token();
         Poll::Ready(())
     }
 
     pub(crate) fn stop_waiting(&self, number: u64) {
-        // A user's waker: dropped after the lock, which is released at the end of the line.
+        // It may be a user's waker, so it is dropped after the lock, which is released at the end of this line.
         let waker = self.lock().waiters.leave(number);
         drop(waker);
     }
@@ -759,7 +754,7 @@ impl<E: Send + 'static> Pool<E> {
     /// Takes what `wait` returns, once the group has drained.
     pub(crate) fn take_outcome(&self) -> Outcome<E> {
         let mut state = self.lock();
-        let failures = state.outcomes.take_failures();
+        let failures = state.outcomes.failures.take();
         let stats = state.drained.unwrap_or_default();
         drop(state);
         let lost = (stats.skipped + stats.aborted > 0).then(|| match self.cause() {
@@ -775,11 +770,11 @@ impl<E: Send + 'static> Pool<E> {
 
     // Members.
 
-    /// Keeps the group open, if it is not closed; and the index.
+    /// Adds a member, which keeps the group open. Returns its index, and whether it was admitted.
     pub(crate) fn join(self: &Arc<Self>, caller: Caller) -> (usize, bool) {
         self.check_deadline();
         let mut state = self.lock();
-        // "Is it open?" and "one more member" are one step, as for a task.
+        // Admission and the count are one step, as for a task.
         let joins = state.lifecycle.join(caller);
         (state.next_index(), joins)
     }
@@ -791,8 +786,8 @@ impl<E: Send + 'static> Pool<E> {
     pub(crate) fn member_failed(self: &Arc<Self>, index: usize, error: E) {
         let error = TaskError::Failed { index, error };
         let mut state = self.lock();
-        // Not waited for any more: a later error must not change what `wait` or a report says.
-        if !state.lifecycle.hears_members() {
+        // A member that is not waited for must not change what `wait` or a report says.
+        if !state.lifecycle.waits_for_members() {
             drop(state);
             drop(error);
             return;
@@ -809,8 +804,8 @@ impl<E: Send + 'static> Pool<E> {
         if !state.lifecycle.leave() {
             return;
         }
-        state.outcomes.member_left();
-        let ended = state.settle();
+        state.outcomes.counts.ended += 1;
+        let ended = state.check_drained();
         drop(state);
         self.finish(ended);
     }

@@ -1,7 +1,6 @@
 //! The limit of a group, and the FIFO queue of tasks that found it reached.
 
 use std::collections::BTreeMap;
-use std::ops::Bound::{Excluded, Unbounded};
 use std::task::Waker;
 
 use super::queued::{Queued, QueuedTask};
@@ -14,28 +13,26 @@ use super::queued::{Queued, QueuedTask};
 ///
 /// Each step costs a search in a tree: nothing is swept or copied, however long the queue is, and its storage
 /// goes as it gets shorter.
-// All under the pool's lock. A slot is handed from one task to the next without becoming free in between for others:
-// `try_acquire` refuses as long as anything is queued, so only `next` can take the slot of a `release`.
+// All under the pool's lock. A slot that is released while tasks are queued is theirs: `try_acquire` refuses as long as
+// anything is queued, so only `next` can take it.
 //
-//     number:   3   5   6   8 │ 9  12
+//     index:    3   5   6   8 │ 9  12
 //               accepted      │ waiting submits, and tasks of `spawn` beyond the capacity
-//                       newest┘
+//                accepted_to: 9
 //
-// With capacity left nothing is behind `newest`: a task that comes then is accepted at once, and when an accepted
-// one leaves, the first behind `newest` is accepted in the same step.
+// With capacity left nothing is behind the accepted ones: a task that comes then is accepted at once, and when an
+// accepted one leaves, the first behind them is accepted in the same step.
 pub(super) struct WaitQueue<E> {
     limit: usize,
-    /// The most queued tasks that are accepted; those of `spawn`, which is unbounded, go beyond.
+    /// How many queued tasks are accepted; `spawn` queues beyond it.
     capacity: usize,
     running: usize,
-    /// By number, in order of arrival.
-    queue: BTreeMap<u64, Queued<E>>,
-    /// The number at the front that count towards the capacity. They fill it if anything is queued behind.
+    /// By index, which is the order of arrival.
+    queue: BTreeMap<usize, Queued<E>>,
+    /// How many at the front count towards the capacity. They fill it if anything is queued behind.
     accepted: usize,
-    /// The number of the last one of those.
-    newest: u64,
-    /// The last number that was given.
-    last: u64,
+    /// What is queued below this index is accepted, and what is queued from it on is not.
+    accepted_to: usize,
     /// A caller is starting queued tasks: the others leave theirs to it.
     starting: bool,
 }
@@ -58,8 +55,7 @@ impl<E> WaitQueue<E> {
             running: 0,
             queue: BTreeMap::new(),
             accepted: 0,
-            newest: 0,
-            last: 0,
+            accepted_to: 0,
             starting: false,
         }
     }
@@ -72,10 +68,15 @@ impl<E> WaitQueue<E> {
         self.queue.len()
     }
 
-    /// Takes a slot, if one is free and nothing is queued for it.
+    /// Returns whether a slot is free and nothing is queued for it.
+    pub(super) fn has_slot(&self) -> bool {
+        // With a queue, a free slot is for its head: a task that comes now must not overtake it.
+        self.queue.is_empty() && self.running < self.limit
+    }
+
+    /// Takes a slot, if there is one for a task that comes now.
     pub(super) fn try_acquire(&mut self) -> bool {
-        // Not past the queue: a task that comes now would overtake those that wait for this very slot.
-        let free = self.queue.is_empty() && self.running < self.limit;
+        let free = self.has_slot();
         self.running += usize::from(free);
         free
     }
@@ -88,20 +89,14 @@ impl<E> WaitQueue<E> {
         self.accepted < self.capacity
     }
 
-    /// Queues a task at the end; one of a `submit` that finds capacity is accepted at once. By the number a
-    /// `submit` is found as long as it waits.
-    pub(super) fn push(&mut self, queued: Queued<E>) -> u64 {
-        self.last += 1;
+    /// Queues a task at the end: its index is above all that were queued before. One that finds capacity is accepted
+    /// at once.
+    pub(super) fn push(&mut self, queued: Queued<E>) {
         if self.has_capacity() {
-            // The submit is still in its poll and finds itself accepted, so its waker is not called.
-            if let QueuedTask::Submitted(task, _) = &queued.task {
-                task.accept();
-            }
             self.accepted += 1;
-            self.newest = self.last;
+            self.accepted_to = queued.index + 1;
         }
-        self.queue.insert(self.last, queued);
-        self.last
+        self.queue.insert(queued.index, queued);
     }
 
     /// The head of the queue, with a slot taken for it.
@@ -109,8 +104,7 @@ impl<E> WaitQueue<E> {
         if self.running == self.limit {
             return None;
         }
-        // The slot belongs to the task and not to its submit: if that is dropped from here on, the task runs all the
-        // same.
+        // The slot belongs to the task and not to its submit: the task runs even if that is dropped from here on.
         let (_, queued) = self.queue.pop_first()?;
         self.running += 1;
         if let QueuedTask::Submitted(task, _) = &queued.task {
@@ -120,34 +114,34 @@ impl<E> WaitQueue<E> {
         Some(Next { queued, accepted })
     }
 
-    /// The head has left, and its part of the capacity is for the first that waits behind. Returns that one's waker.
+    /// Accepts the first task that waits, since the head has left and so there is capacity for one more. Returns the
+    /// waker of its submit.
     fn accept_next(&mut self) -> Option<Waker> {
         if self.accepted == 0 {
-            // There is no capacity, or nothing was queued: what left the queue was not accepted before.
+            // The capacity is zero, so the head was not accepted before it got its slot.
             return None;
         }
-        let behind = (Excluded(self.newest), Unbounded);
-        let Some((&number, queued)) = self.queue.range_mut(behind).next() else {
+        let Some((index, queued)) = self.queue.range_mut(self.accepted_to..).next() else {
             self.accepted -= 1;
             return None;
         };
         // `accepted` stays: one has left and one was added.
-        self.newest = number;
+        self.accepted_to = index + 1;
         match &mut queued.task {
             QueuedTask::Submitted(task, waker) => {
                 task.accept();
                 waker.take()
             }
-            // Of a `spawn`, which is unbounded: it was the group's before, and now counts towards the capacity.
+            // Of a `spawn`: the group had it before, and now it counts towards the capacity.
             QueuedTask::Owned(_) => None,
         }
     }
 
-    /// Registers a waker for the `submit` of that number, and returns the one before; `Err` if its task is not
+    /// Registers a waker for the `submit` of that task, and returns the one before; `Err` if the task is not
     /// waiting to be accepted any more.
-    pub(super) fn register(&mut self, number: u64, fresh: Waker) -> Result<Option<Waker>, Waker> {
-        match self.queue.get_mut(&number).map(|queued| &mut queued.task) {
-            Some(QueuedTask::Submitted(_, waker)) if number > self.newest => {
+    pub(super) fn register(&mut self, index: usize, fresh: Waker) -> Result<Option<Waker>, Waker> {
+        match self.queue.get_mut(&index).map(|queued| &mut queued.task) {
+            Some(QueuedTask::Submitted(_, waker)) if index >= self.accepted_to => {
                 Ok(waker.replace(fresh))
             }
             _ => Err(fresh),
@@ -155,12 +149,12 @@ impl<E> WaitQueue<E> {
     }
 
     /// Takes out a task that is not accepted.
-    pub(super) fn remove(&mut self, number: u64) -> Option<Queued<E>> {
-        // Accepted, and so not the submit's any more. One behind `newest` may leave: no count has it.
-        if number <= self.newest {
+    pub(super) fn remove(&mut self, index: usize) -> Option<Queued<E>> {
+        // An accepted one is not the submit's any more. One behind those may leave: `accepted` does not count it.
+        if index < self.accepted_to {
             return None;
         }
-        self.queue.remove(&number)
+        self.queue.remove(&index)
     }
 
     /// Takes a chunk out, in order, of a queue that nothing is added to any more.
@@ -205,29 +199,27 @@ mod tests {
         queue
     }
 
-    fn spawn(queue: &mut Tasks, index: usize) -> u64 {
-        push(
-            queue,
-            index,
-            QueuedTask::Owned(Box::new(pending::<Result<(), ()>>())),
-        )
+    fn spawn(queue: &mut Tasks, index: usize) {
+        push(queue, index, QueuedTask::Owned(Box::new(|_, _| ())));
     }
 
-    fn submit(queue: &mut Tasks, index: usize) -> u64 {
-        let task = Arc::new(PendingSubmit::new(pending::<Result<(), ()>>()));
-        push(
-            queue,
-            index,
-            QueuedTask::Submitted(task, Some(Waker::noop().clone())),
-        )
+    /// As the pool does: the task of a `submit` waits only where there is no capacity.
+    fn submit(queue: &mut Tasks, index: usize) -> usize {
+        if queue.has_capacity() {
+            spawn(queue, index);
+        } else {
+            let task = Arc::new(PendingSubmit::new(pending::<Result<(), ()>>()));
+            push(queue, index, QueuedTask::Submitted(task, None));
+        }
+        index
     }
 
-    fn push(queue: &mut Tasks, index: usize, task: QueuedTask<()>) -> u64 {
+    fn push(queue: &mut Tasks, index: usize, task: QueuedTask<()>) {
         queue.push(Queued {
             index,
             spawned_at: Location::caller(),
             task,
-        })
+        });
     }
 
     /// Gives the slot to the next, and says which one that is.
@@ -236,8 +228,8 @@ mod tests {
         queue.next().map(|next| next.queued.index)
     }
 
-    fn listens(queue: &mut Tasks, number: u64) -> bool {
-        queue.register(number, Waker::noop().clone()).is_ok()
+    fn listens(queue: &mut Tasks, index: usize) -> bool {
+        queue.register(index, Waker::noop().clone()).is_ok()
     }
 
     #[test]
@@ -254,9 +246,9 @@ mod tests {
     #[test]
     fn a_submit_in_the_middle_can_leave() {
         let mut queue = full(0);
-        let numbers = [1, 2, 3].map(|index| submit(&mut queue, index));
-        assert_eq!(queue.remove(numbers[1]).map(|queued| queued.index), Some(2));
-        assert!(queue.remove(numbers[1]).is_none());
+        let indices = [1, 2, 3].map(|index| submit(&mut queue, index));
+        assert_eq!(queue.remove(indices[1]).map(|queued| queued.index), Some(2));
+        assert!(queue.remove(indices[1]).is_none());
         assert_eq!([(); 3].map(|()| step(&mut queue)), [Some(1), Some(3), None]);
     }
 
@@ -278,13 +270,13 @@ mod tests {
     #[test]
     fn accepted_tasks_and_waiting_submits_start_in_the_order_in_which_they_came() {
         let mut queue = full(2);
-        let numbers = [1, 2, 3, 4, 5].map(|index| submit(&mut queue, index));
-        assert!(queue.remove(numbers[0]).is_none(), "it is accepted");
-        assert!(queue.remove(numbers[3]).is_some());
-        assert!(listens(&mut queue, numbers[2]));
+        let indices = [1, 2, 3, 4, 5].map(|index| submit(&mut queue, index));
+        assert!(queue.remove(indices[0]).is_none(), "it is accepted");
+        assert!(queue.remove(indices[3]).is_some());
+        assert!(listens(&mut queue, indices[2]));
         assert_eq!(step(&mut queue), Some(1));
         assert!(
-            !listens(&mut queue, numbers[2]),
+            !listens(&mut queue, indices[2]),
             "there was capacity for it"
         );
         assert_eq!((queue.len(), queue.has_capacity()), (3, false));
@@ -300,10 +292,10 @@ mod tests {
     #[test]
     fn those_that_leave_in_the_middle_leave_the_capacity_to_those_behind() {
         let mut queue = full(1);
-        let numbers = [1, 2, 3].map(|index| submit(&mut queue, index));
-        assert!(queue.remove(numbers[1]).is_some());
+        let indices = [1, 2, 3].map(|index| submit(&mut queue, index));
+        assert!(queue.remove(indices[1]).is_some());
         assert_eq!(step(&mut queue), Some(1));
-        assert!(queue.remove(numbers[2]).is_none(), "it is accepted");
+        assert!(queue.remove(indices[2]).is_none(), "it is accepted");
         assert_eq!(step(&mut queue), Some(3));
         assert!(queue.has_capacity());
     }
