@@ -1,7 +1,7 @@
-//! A group with a time limit of its own.
+//! Shows a group with a time limit.
 //!
-//! Look for: `hello`, `world`, then `timeout!` after 300 ms. The job that is due in an hour never
-//! runs, and `wait` does not wait for it: it answers with the reason of the cancel.
+//! You should see `hello` and `world`, and `timeout!` after 300 ms. The job that is due in an hour never runs. `wait` does
+//! not wait for it: it returns `DeadlineExceeded` as soon as the limit is reached.
 //!
 //! ```sh
 //! cargo run --example cancel

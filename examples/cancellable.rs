@@ -1,7 +1,7 @@
-//! A group whose tasks can be cancelled: from outside, and each in the way that it can.
+//! Shows a task group that a cancellation token from outside ends, with a grace for the tasks that listen to it.
 //!
-//! Look for: the download that puts its file away when it sees the cancel, the one that does not listen and
-//! is stopped, the three that never started, and a `wait` that says who ended it all.
+//! You should see that task 0 notices the cancel and puts its file away, that task 1, which does not listen, is aborted
+//! when the grace is over, and that three tasks are dropped before they start. `wait` then returns `Cancelled`.
 //!
 //! ```sh
 //! cargo run --example cancellable
@@ -14,7 +14,7 @@ use schedgroup::task::{TaskGroup, TaskHandle};
 use schedgroup::{CancellationToken, TaskError};
 use tokio::time::sleep;
 
-/// Listens: at the cancel it has its own last steps.
+/// Listens to the token, and cleans up when it is cancelled.
 async fn download(token: CancellationToken, group: TaskHandle) {
     tokio::select! {
         () = sleep(Duration::from_secs(60)) => println!("#0 is complete"),
@@ -28,7 +28,7 @@ async fn download(token: CancellationToken, group: TaskHandle) {
 
 #[tokio::main]
 async fn main() {
-    // What a program cancels when it is interrupted.
+    // A program would cancel this token when it is interrupted.
     let program = CancellationToken::new();
     let group = TaskGroup::builder().limit(2).token(program.clone()).build();
     let handle = group.handle();
@@ -40,7 +40,7 @@ async fn main() {
 
     sleep(Duration::from_millis(20)).await;
     program.cancel();
-    // A grace for those that listen, then an end for those that do not.
+    // The grace is for tasks that listen; the others are aborted when it is over.
     let report = group.shutdown(Duration::from_millis(20)).await;
     println!("{report:?}");
 
@@ -48,7 +48,7 @@ async fn main() {
     assert!(matches!(outcome, Err(TaskError::Cancelled)));
     let stats = group.stats();
     println!(
-        "{} ended well, {} stopped, {} never started",
+        "{} finished, {} aborted, {} never started",
         stats.finished, stats.aborted, stats.skipped
     );
 }

@@ -1,10 +1,12 @@
-//! A job daily at 02:30 in Berlin, over both changes of daylight saving time.
+//! Shows a job that runs daily at 02:30 in Berlin, over both changes of daylight saving time.
 //!
-//! Look for: on 28 March 2027 there is no 02:30, and it runs at 03:30 summer time; on 31 October there are two, and it
-//! runs at the first. In between, the time of day stays, and the time in UTC moves by an hour.
+//! You should see three runs in March and three in October 2027. On 28 March there is no 02:30, and the job runs at 03:30
+//! summer time. On 31 October 02:30 occurs twice, and the job runs at the first one. On all other days it runs at 02:30
+//! local time, before and after the change.
 //!
-//! The group knows no calendar: it asks one for the next time. Here that is the rule of Central European Time in a few
-//! lines; a program would ask `jiff` or `croner`. The clock is simulated, so that the days pass at once.
+//! The group has no calendar of its own: it calls a closure that returns the next time. Here that closure has the rule of
+//! Central European Time in a few lines; a program would use `jiff` or `croner`. The clock is simulated, so the days pass
+//! in seconds.
 //!
 //! ```sh
 //! cargo run --example daily
@@ -42,7 +44,7 @@ async fn main() -> Result<(), WaitError> {
     Ok(())
 }
 
-/// The next 02:30 in Berlin after `now`.
+/// Returns the next 02:30 in Berlin after `now`.
 fn next_half_past_two(now: SystemTime) -> SystemTime {
     let now = seconds(now);
     let today = (now + offset(now)).div_euclid(DAY);
@@ -50,7 +52,7 @@ fn next_half_past_two(now: SystemTime) -> SystemTime {
     time(if today > now { today } else { tomorrow })
 }
 
-/// 02:30 of a day: the first of two in October; in March, where there is none, an hour later.
+/// Returns 02:30 of a day: the first of the two in October; in March, when there is none, the instant an hour later.
 fn half_past_two(day: i64) -> i64 {
     let local = day * DAY + HALF_PAST_TWO;
     let summer = local - 2 * 3_600;
@@ -61,7 +63,8 @@ fn half_past_two(day: i64) -> i64 {
     }
 }
 
-/// What Berlin is ahead of UTC: two hours between the last Sundays of March and October, 01:00 UTC, else one.
+/// Returns the seconds that Berlin is ahead of UTC: two hours between the last Sundays of March and October, 01:00 UTC,
+/// and one hour otherwise.
 fn offset(at: i64) -> i64 {
     let (year, ..) = date(at.div_euclid(DAY));
     let change = |month| {
@@ -87,7 +90,7 @@ fn print_local(at: i64) {
     );
 }
 
-/// Days since 1 January 1970, in the Gregorian calendar whose years begin in March.
+/// Returns the days since 1 January 1970 of a Gregorian date. Years are counted from March.
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let month = (month + 9) % 12;
@@ -99,7 +102,7 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
         - 719_469
 }
 
-/// The year, month and day that is `since` days after 1 January 1970.
+/// Returns the year, month and day that lie `since` days after 1 January 1970.
 fn date(since: i64) -> (i64, i64, i64) {
     let year = 1970 + since.div_euclid(365);
     let begun = |year| days(year, 1, 1);
@@ -110,7 +113,7 @@ fn date(since: i64) -> (i64, i64, i64) {
     (year, month, since - days(year, month, 1) + 1)
 }
 
-/// Converts a time to seconds since 1 January 1970, and below back to a time.
+/// Converts a time to seconds since 1 January 1970. `time` converts back.
 fn seconds(at: SystemTime) -> i64 {
     let since = at.duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs() as i64)

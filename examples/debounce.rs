@@ -1,7 +1,8 @@
-//! Saving while a user types: one save after each pause, and at least one a second.
+//! Shows how to save a file while a user types: once after each pause, and at least once a second.
 //!
-//! Look for: 40 key strokes and a handful of saves. The first burst pauses, so its save comes 200 ms
-//! after the last key; the second one goes on and on, so the ceiling cuts it.
+//! You should see three saves for 40 key strokes. Stroke 5 is followed by a pause, and is saved 200 ms after it. The other
+//! strokes follow each other without a pause, so the ceiling of one second forces a save in between. The last stroke is
+//! saved 200 ms after it.
 //!
 //! ```sh
 //! cargo run --example debounce
@@ -20,7 +21,7 @@ const CEILING: Duration = Duration::from_secs(1);
 #[tokio::main]
 async fn main() -> Result<(), WaitError> {
     let begun = Instant::now();
-    // Two saves of one file never overlap.
+    // `exclusive`: two saves of one file never overlap.
     let saves = KeyedGroup::builder().exclusive().build_with(
         move |_, file: &str, stroke: u32| async move {
             let ms = begun.elapsed().as_millis();

@@ -1,7 +1,8 @@
-//! The first error of three tasks, and a group whose tasks can be cancelled.
+//! Shows a task group that cancels its other tasks at the first error.
 //!
-//! Look for: the second task's error with its index, the third task, which sees why it should end, and two
-//! tasks that never started.
+//! You should see the error of the second task with its index, which is 1, and that the third task learns from
+//! `TaskHandle::cause` why it is cancelled. Three more tasks are queued. The fourth starts in a free slot and does not
+//! listen, so it is aborted; the last two are skipped.
 //!
 //! ```sh
 //! cargo run --example first_error
@@ -16,7 +17,7 @@ use tokio::time::sleep;
 
 #[tokio::main]
 async fn main() {
-    // The default is to abort the other tasks; here those that listen end in their own way.
+    // The default is to abort the other tasks. With `Cancel`, tasks that listen to the token can clean up.
     let group = TaskGroup::builder()
         .limit(3)
         .on_error(OnError::Cancel)
@@ -39,23 +40,23 @@ async fn main() {
         }
         Ok(())
     });
-    // Over the limit: kept as data, and skipped if an error comes before a slot is free.
+    // Over the limit: they are queued, and skipped if an error comes before a slot is free.
     for _ in 4..=6 {
         group.spawn(async {
             sleep(Duration::from_secs(15)).await;
             Ok(())
         });
     }
-    // The first slot goes to #4 after 5 ms; it does not listen, so it is stopped here.
+    // #4 takes the free slot of #1 after 5 ms. It does not listen to the token, so it is aborted here.
     sleep(Duration::from_millis(50)).await;
     group.abort();
     match group.wait().await {
-        Ok(_) => println!("all went well"),
+        Ok(_) => println!("all tasks succeeded"),
         Err(TaskError::Failed { index, error }) => println!("task {index}: {error}"),
         Err(other) => println!("{other}"),
     }
     println!(
-        "{} skipped, {} stopped",
+        "{} skipped, {} aborted",
         group.stats().skipped,
         group.stats().aborted
     );

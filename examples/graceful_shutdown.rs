@@ -1,8 +1,9 @@
-//! A service that stops politely: ctrl-c drains it with a grace, a second ctrl-c cuts the grace off.
+//! Shows a service that ends within a grace period on ctrl-c, and at once on a second ctrl-c.
 //!
-//! Look for: ticks, then on ctrl-c (or after 3 s without one, which takes the same path and says so)
-//! a report: what runs may finish, what is not yet due is dropped, what outlasts the grace is
-//! aborted. Press ctrl-c twice and both requests are aborted at once.
+//! You should see ticks, and after ctrl-c (or after 3 s without it) a report. Jobs that run may finish within the grace of
+//! 2 s, jobs that are not yet due are dropped, and jobs that still run after the grace are aborted. Without ctrl-c, one
+//! request finishes and one is aborted, and the ticks and the hourly report are dropped. A second ctrl-c within the grace
+//! aborts what still runs at once.
 //!
 //! ```sh
 //! cargo run --example graceful_shutdown
@@ -25,7 +26,7 @@ async fn main() -> std::io::Result<()> {
         println!("tick {}", context.run());
         Next::After(Duration::from_millis(500))
     });
-    // Under way when the end comes: one fits into the grace, one does not.
+    // Both run when the shutdown begins. Without ctrl-c, the first one finishes within the grace.
     group.delay(Duration::from_millis(100), async {
         sleep(Duration::from_secs(4)).await;
         println!("the quick request was answered");
@@ -41,10 +42,10 @@ async fn main() -> std::io::Result<()> {
     tokio::select! {
         pressed = tokio::signal::ctrl_c() => {
             pressed?;
-            println!("ctrl-c: draining for at most {GRACE:?}; once more to abort");
+            println!("ctrl-c: shutting down within {GRACE:?}; press it again to abort");
         }
         () = sleep(UNATTENDED) => {
-            println!("no ctrl-c in {UNATTENDED:?}: taking the same way, draining for at most {GRACE:?}");
+            println!("no ctrl-c in {UNATTENDED:?}: shutting down within {GRACE:?} all the same");
         }
     }
 
@@ -58,7 +59,7 @@ async fn main() -> std::io::Result<()> {
         }
         pressed = tokio::signal::ctrl_c() => {
             pressed?;
-            // The earliest end of grace holds.
+            // Of two graces, the one that ends first holds.
             let report = group.shutdown(Duration::ZERO).await;
             println!("second ctrl-c after {:?}: {} aborted", begun.elapsed(), report.aborted);
         }

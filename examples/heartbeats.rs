@@ -1,6 +1,7 @@
-//! 1,000 peers that beat ten times a second; 10 of them fall silent.
+//! Shows how one driver task watches 1,000 peers that send ten heartbeats a second, 10 of which fall silent.
 //!
-//! Look for: exactly the 10 silent peers are found, each 300 ms after its last beat, by one driver task.
+//! You should see that exactly those 10 peers are found silent, 300 ms after their last heartbeat, that is some 1,200 ms
+//! after the start.
 //!
 //! ```sh
 //! cargo run --example heartbeats
@@ -35,7 +36,7 @@ async fn main() {
     let beating = peers.handle();
     peers.as_ref().every(BEAT).run(move |tick| {
         for peer in 0..PEERS {
-            // From the tenth beat on every hundredth peer keeps silent.
+            // Every hundredth peer is silent from the tenth beat on.
             if tick.number() < 10 || peer % 100 != 0 {
                 beating.reset_after(&peer, PATIENCE);
             }
@@ -45,6 +46,6 @@ async fn main() {
     sleep(Duration::from_secs(2)).await;
 
     let found = found.load(Ordering::Relaxed);
-    println!("{} peers beat on, {found} were found silent", peers.len());
+    println!("{} peers are alive, {found} were found silent", peers.len());
     peers.shutdown(Duration::ZERO).await;
 }

@@ -1,7 +1,7 @@
-//! Three jobs, three deadlines, one wait.
+//! Shows three jobs with three deadlines, and one `wait` for all of them.
 //!
-//! Look for: `1`, `2`, `3`, in the order of their deadlines although they were handed in the other
-//! way round, and an end as soon as the last one has run.
+//! You should see `1`, `2` and `3`: the jobs run in the order of their deadlines, although they are scheduled in the
+//! opposite order. The program ends as soon as the last job has run.
 //!
 //! ```sh
 //! cargo run --example hello

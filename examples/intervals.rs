@@ -1,7 +1,8 @@
-//! A tick each 100 ms, whose third run takes 350 ms: what each rule makes of the ticks that it misses.
+//! Shows ticks every 100 ms with each rule for missed ticks. The run of tick 2 takes 350 ms.
 //!
-//! Look for: `Skip` has a gap in the numbers and stays on whole hundreds; `Delay` is put off for good;
-//! `Burst` catches up, here with the last two of the three ticks it missed. None drifts: the times do not creep.
+//! You should see that `Skip` leaves a gap in the numbers and stays at whole hundreds of milliseconds; that `Delay` shifts
+//! all later ticks; and that `Burst(2)` catches up with the last two of the three ticks that were missed. Each tick is a
+//! few milliseconds late, and this lateness does not add up.
 //!
 //! ```sh
 //! cargo run --example intervals

@@ -1,8 +1,8 @@
-//! A batch of log lines per tenant, which is shipped when its tenant has been quiet for 500 ms, after 5 s at the latest,
-//! and as soon as it has 1,000 lines.
+//! Shows a batch of log lines per tenant. A batch is shipped when its tenant has been quiet for 500 ms, when it is 5 s old,
+//! and when it has 1,000 lines.
 //!
-//! Look for: the busy tenant ships full batches, the steady one ships every 5 s, the quiet one soon after its line; and at
-//! the end what was not shipped comes back.
+//! You should see that the busy tenant ships batches of 1,000 lines, that the steady tenant ships one batch after 5 s, and
+//! that the quiet tenant ships its one line after 500 ms. At the end the lines that were not shipped are given back.
 //!
 //! ```sh
 //! cargo run --example log_shipper
@@ -33,11 +33,11 @@ async fn main() {
             last.map_or("", |line| line)
         );
     };
-    // Batches of one tenant are shipped one after another.
+    // `exclusive`: batches of one tenant are shipped one after another.
     let batches = KeyedGroup::builder().exclusive().build_with(ship);
     let log = |tenant: Tenant, line: String| {
         let mut full = false;
-        // It goes to one of the two closures.
+        // Only one of the two closures is called, and takes the line.
         let line = Cell::new(Some(line));
         batches.debounce_with(
             tenant,
@@ -65,6 +65,6 @@ async fn main() {
     }
     let (_, left) = batches.shutdown(Duration::from_secs(1)).await;
     for (tenant, lines) in left {
-        println!("{} lines of {tenant} came back", lines.len());
+        println!("{} lines of {tenant} were given back", lines.len());
     }
 }

@@ -1,7 +1,8 @@
-//! 100,000 requests in flight: a reply removes its request and wakes who waits, a request without one times out.
+//! Shows 100,000 requests in flight. A reply removes its request and wakes its caller; a request without a reply times out.
 //!
-//! Look for: every reply finds its request, those without one fail after the timeout, and there is no second map
-//! of who waits.
+//! You should see that 99,000 requests are answered, and that the other 1,000 time out after 2 s. The program needs no
+//! second map for the callers that wait: each of them is the value of its request. The last line has the cost of opening
+//! and of answering a request; a debug build is several times slower.
 //!
 //! ```sh
 //! cargo run --release --example request_timeouts
@@ -18,13 +19,13 @@ use tokio::time::Instant;
 const REQUESTS: u64 = 100_000;
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Who waits for the reply.
+/// The sender that wakes the caller of a request.
 type Waiting = oneshot::Sender<Result<u64, &'static str>>;
 
 #[tokio::main]
 async fn main() -> Result<(), WaitError> {
     let requests = KeyedGroup::with_handler(|_, _: u64, waiting: Waiting| async move {
-        // Fails if the caller has gone.
+        // It fails if the caller no longer waits.
         let _ = waiting.send(Err("no answer"));
     });
     let begun = Instant::now();
@@ -58,7 +59,7 @@ async fn main() -> Result<(), WaitError> {
     }
     println!("{answered} were answered, {timed_out} timed out");
     println!(
-        "{} ns to open one, {} ns to reply",
+        "{} ns to open a request, {} ns to answer it",
         opened.as_nanos() / u128::from(REQUESTS),
         replied.as_nanos() / u128::from(REQUESTS)
     );

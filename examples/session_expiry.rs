@@ -1,13 +1,13 @@
-//! 100,000 sessions that expire one second after their last touch, on one driver task.
+//! Shows 100,000 sessions that expire one second after their last touch, on one driver task.
 //!
-//! Look for: how many bytes a session with its handle costs, how long a touch takes, that touching
-//! adds hardly any memory (a later deadline is only stored), and `0` sessions that expired early.
-//! A debug build's figures are several times slower.
+//! You should see how many bytes a session and its handle cost and how long a touch takes. Touches use hardly any memory,
+//! since a later deadline is only stored. The last line has the number of sessions that expired early, which is `0`. A
+//! debug build is several times slower.
 //!
 //! ```sh
 //! cargo run --release --example session_expiry
 //! ```
-// A `GlobalAlloc` cannot be written without `unsafe`; this one counts and hands on to the system's.
+// A `GlobalAlloc` cannot be written without `unsafe`; this one counts and calls the system's allocator.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -47,10 +47,10 @@ fn in_use() -> isize {
     IN_USE.load(Ordering::Relaxed)
 }
 
-/// What the sessions' jobs and the touching loop share.
+/// What the jobs of the sessions share with the loop that touches them.
 struct Ledger {
     begun: Instant,
-    /// Nanoseconds from `begun` to the last touch that was honoured, one for each session.
+    /// Nanoseconds from `begun` to the last touch that moved its session, one per session.
     touched: Vec<AtomicU64>,
     expired: AtomicUsize,
     early: AtomicUsize,
@@ -65,8 +65,8 @@ impl Ledger {
         self.expired.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The time is taken before the move and kept only if the move is honoured, so that a job can
-    /// never be called early because of a touch that came too late for it.
+    /// Moves the session's deadline. The time is read before the move and stored only if the job was moved, so a job
+    /// never counts as early because of a touch that came too late for it.
     fn touch(&self, session: usize, handle: &JobHandle) -> bool {
         let now = self.begun.elapsed();
         let honoured = handle.reset_after(IDLE);
@@ -97,12 +97,12 @@ async fn main() -> Result<(), WaitError> {
     }
     let opened = in_use() - before;
     println!(
-        "opened   {SESSIONS} sessions in {:?}, {} bytes each with the handle",
+        "opened   {SESSIONS} sessions in {:?}, {} bytes each, handle included",
         ledger.begun.elapsed(),
         opened / SESSIONS as isize,
     );
 
-    // One in twenty is left alone.
+    // One session in twenty is not touched.
     let (mut honoured, mut late, mut spent) = (0_u32, 0_u32, Duration::ZERO);
     for _ in 0..ROUNDS {
         sleep(IDLE / 10).await;
@@ -119,7 +119,7 @@ async fn main() -> Result<(), WaitError> {
         spent += round.elapsed();
     }
     println!(
-        "touched  {honoured} times, {:?} a touch, {:+} bytes; {late} came after the expiry",
+        "touched  {honoured} times, {:?} per touch, {:+} bytes; {late} touches came after the expiry",
         spent / (honoured + late),
         in_use() - before - opened,
     );

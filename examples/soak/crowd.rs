@@ -1,4 +1,4 @@
-//! Many hands on one group.
+//! Many tasks that use one group.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -8,7 +8,7 @@ use schedgroup::{Group, JobHandle};
 
 use crate::{Xorshift, two_workers};
 
-/// Eight tasks that push, cancel and move jobs for a number of seconds: each job has run or was cancelled, once.
+/// Eight tasks schedule, cancel and move jobs for a number of seconds. Each job must have run or been cancelled once.
 pub(crate) fn crowd(seconds: u64) -> u64 {
     let start = Instant::now();
     let (pushed, ran, cancelled, gone) = two_workers().block_on(async move {

@@ -1,4 +1,4 @@
-//! A group's ends: nothing hangs, nothing is lost.
+//! The ends of a group: nothing may hang or be lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 
 use crate::two_workers;
 
-/// Rounds of one job and a wait, which must end within two seconds with the job run.
+/// Rounds of one job and a `wait`, which must return within two seconds and after the job has run.
 pub(crate) fn hang(rounds: u64) -> u64 {
     const AT_ONCE: u64 = 64;
     let mut all_hung = 0;
@@ -55,7 +55,7 @@ enum End {
     RuntimeShutdown,
 }
 
-/// Counts a job when it runs, and once more when it is dropped.
+/// Counts a job when it runs, and again when it is dropped.
 #[derive(Clone, Default)]
 struct Ledger {
     accepted: Arc<AtomicU64>,
@@ -71,7 +71,7 @@ impl Drop for Entry {
     }
 }
 
-/// Jobs pushed by two threads while the group ends: each accepted one is run or dropped, once.
+/// Two threads schedule jobs while the group ends. Each accepted job must have run or been dropped once.
 pub(crate) fn races(jobs: u64) -> u64 {
     let mut misses = 0;
     for end in [End::Wait, End::Cancel, End::Drop, End::RuntimeShutdown] {

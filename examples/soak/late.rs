@@ -1,4 +1,4 @@
-//! Who is late: jobs beside a flood, beside one that blocks, and callers beside the end of very many.
+//! Lateness of jobs during a flood and while jobs block, and of callers while very many jobs end.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use schedgroup::Group;
 
 use crate::two_workers;
 
-/// So far apart are the jobs whose lateness counts beside others.
+/// The distance between jobs whose lateness is measured.
 pub(crate) const APART: Duration = Duration::from_millis(10);
 
 /// Counts what was dropped.
@@ -50,7 +50,7 @@ impl Late {
         Late(Arc::new(Mutex::new(late)))
     }
 
-    /// The half, 99 of 100, all.
+    /// Returns the median, the 99th percentile and the maximum.
     pub(crate) fn figures(&self) -> [f64; 3] {
         let mut late = self.0.lock().expect("no job panics").clone();
         late.sort_unstable();
@@ -68,12 +68,12 @@ pub(crate) fn idle(seconds: u64) -> u64 {
     u64::from(most > 5.0)
 }
 
-/// A million far jobs a second come in.
+/// A million jobs with far deadlines are scheduled per second.
 pub(crate) fn flood(seconds: u64) -> u64 {
     beside_pushes(seconds, Some(1_000_000))
 }
 
-/// Far jobs come in as fast as two threads can push them.
+/// Two threads schedule jobs with far deadlines as fast as they can.
 pub(crate) fn deluge(seconds: u64) -> u64 {
     beside_pushes(seconds, None)
 }
@@ -137,7 +137,7 @@ pub(crate) fn blocked(seconds: u64) -> u64 {
     u64::from(all > 20.0)
 }
 
-/// Very many pending jobs are cancelled at once, while another task wants its turns.
+/// Very many pending jobs are cancelled at once, while another task needs its turns.
 pub(crate) fn cancel(jobs: u64) -> u64 {
     let (waited, freed, gap) = two_workers().block_on(async move {
         let group = Group::new();
@@ -175,8 +175,8 @@ pub(crate) fn cancel(jobs: u64) -> u64 {
     u64::from(freed > Duration::from_millis(100))
 }
 
-/// A group of very many jobs is dropped, pending ones and then a tenth as many running ones, while another
-/// thread asks for the state of a job without a pause.
+/// A group of very many pending jobs is dropped, and then one of a tenth as many running jobs, while another thread
+/// queries the state of a job without a pause.
 pub(crate) fn end(jobs: u64) -> u64 {
     let mut misses = 0;
     for (what, count, delay) in [
@@ -262,7 +262,7 @@ pub(crate) fn sweep(jobs: u64) -> u64 {
     u64::from(late[1][2] > late[0][2].max(5.0) + 5.0)
 }
 
-/// Very many jobs are due at once, without and with one that is due just before them.
+/// Very many jobs are due at once, first without and then with a job that is due just before them.
 pub(crate) fn front(jobs: u64) -> u64 {
     let late = [None, Some(Duration::from_millis(6))].map(|before| {
         two_workers().block_on(async move {

@@ -1,29 +1,29 @@
-//! The long runs: nothing hangs, nothing is lost, nothing is early, nothing is kept, nothing starves.
+//! Runs the scheduling group for long, and checks that nothing hangs, is lost, starts early, leaks or starves.
+//!
+//! You should see a line of figures for each measurement. The program fails if a check does.
 //!
 //! ```sh
 //! cargo run --release --example soak -- hang [ROUNDS]     # schedule, then wait, on two workers
 //! cargo run --release --example soak -- races [JOBS]      # accepted jobs against every way to end
 //! cargo run --release --example soak -- volume [JOBS]     # one group on the paused clock
-//! cargo run --release --example soak -- real [JOBS]       # the same in real time
+//! cargo run --release --example soak -- real [JOBS]       # the same on the real clock
 //! cargo run --release --example soak -- years [YEARS]     # hourly jobs on the paused clock
-//! cargo run --release --example soak -- waves [WAVES]     # live bytes after many bursts
-//! cargo run --release --example soak -- groups [GROUPS]   # made and dropped
-//! cargo run --release --example soak -- crowd [SECONDS]   # push, cancel and move from eight tasks
-//! cargo run --release --example soak -- idle [SECONDS]    # how late jobs are
-//! cargo run --release --example soak -- flood [SECONDS]   # beside a million pushes a second
-//! cargo run --release --example soak -- deluge [SECONDS]  # beside as many as two threads can push
-//! cargo run --release --example soak -- blocked [SECONDS] # beside jobs that block a worker
-//! cargo run --release --example soak -- cancel [JOBS]     # all pending ones at once
-//! cargo run --release --example soak -- end [JOBS]        # who asks while a group is dropped
-//! cargo run --release --example soak -- sweep [JOBS]      # beside a sweep of dead entries
+//! cargo run --release --example soak -- waves [WAVES]     # live bytes after many bursts of jobs
+//! cargo run --release --example soak -- groups [GROUPS]   # groups that are created and dropped
+//! cargo run --release --example soak -- crowd [SECONDS]   # schedule, cancel and move from eight tasks
+//! cargo run --release --example soak -- idle [SECONDS]    # lateness on an idle machine, for comparison
+//! cargo run --release --example soak -- flood [SECONDS]   # lateness while a million jobs a second are scheduled
+//! cargo run --release --example soak -- deluge [SECONDS]  # lateness while two threads schedule without a pause
+//! cargo run --release --example soak -- blocked [SECONDS] # lateness while jobs block a worker
+//! cargo run --release --example soak -- cancel [JOBS]     # a cancel of many pending jobs
+//! cargo run --release --example soak -- end [JOBS]        # queries of other threads while a large group is dropped
+//! cargo run --release --example soak -- sweep [JOBS]      # lateness during a sweep of dead entries
 //! cargo run --release --example soak -- front [JOBS]      # a burst with one job just before it
-//! cargo run --release --example soak -- schedule-then-block [SECONDS] # beside jobs that do so
-//! cargo run --release --example soak -- block-after-await [SECONDS]   # beside jobs that do so
+//! cargo run --release --example soak -- schedule-then-block [SECONDS] # lateness while jobs do so
+//! cargo run --release --example soak -- block-after-await [SECONDS]   # lateness while jobs do so
 //! cargo run --release --example soak -- repeating [SECONDS]  # 200,000 jobs that repeat
 //! cargo run --release --example soak -- task-races [RACES]   # tasks against every way to end
 //! ```
-//!
-//! Each figure is a line; a miss ends the program with 1.
 #![deny(unsafe_code)]
 
 mod crowd;
@@ -40,7 +40,7 @@ use tokio::runtime::{Builder, Runtime};
 
 type Soak = fn(u64) -> u64;
 
-/// Each with what it takes when nothing is said; it returns its misses.
+/// The name, the function and the default count of each. The function returns the number of failures.
 const ALL: [(&str, Soak, u64); 20] = [
     ("hang", ends::hang, 1_000_000),
     ("races", ends::races, 1_000_000),
@@ -94,7 +94,7 @@ fn paused_clock() -> Runtime {
     built.expect("a runtime")
 }
 
-/// Numbers that look random; not zero.
+/// Pseudo-random numbers that are never zero.
 struct Xorshift(u64);
 
 impl Xorshift {

@@ -35,8 +35,8 @@ static COUNTING: Counting = Counting;
 
 const SPARE: u64 = 64 * 1024;
 
-/// Bursts of 10,000 jobs through one group, some of them cancelled: as much is live after the last as after
-/// the tenth.
+/// Runs bursts of 10,000 jobs in one group and cancels some of them. After the last burst as many bytes must be live as
+/// after the tenth.
 pub(crate) fn waves(waves: u64) -> u64 {
     const BURST: u64 = 10_000;
     let start = Instant::now();
@@ -67,7 +67,7 @@ pub(crate) fn waves(waves: u64) -> u64 {
     u64::from(drift > SPARE)
 }
 
-/// Groups that are made, given jobs and dropped: no task and no byte is left.
+/// Creates groups, schedules jobs and drops the groups. No task and no byte may be left.
 pub(crate) fn groups(groups: u64) -> u64 {
     let start = Instant::now();
     let runtime = two_workers();
@@ -102,7 +102,7 @@ pub(crate) fn groups(groups: u64) -> u64 {
     tasks + u64::from(left > SPARE)
 }
 
-/// The drivers of dropped groups end in turns of their own: until they have, or for five seconds.
+/// Waits until the drivers of dropped groups have ended, for at most five seconds.
 async fn settle() {
     let start = Instant::now();
     let metrics = tokio::runtime::Handle::current().metrics();

@@ -1,4 +1,4 @@
-//! Who is late beside jobs that take a worker thread away, and beside very many that repeat.
+//! Lateness while jobs occupy a worker thread, and while very many jobs repeat.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -38,8 +38,9 @@ pub(crate) fn schedule_then_block(seconds: u64) -> u64 {
     u64::from(all.max(own) > 20.0)
 }
 
-/// The same for jobs that block after an await, beside tasks of tokio's that sleep. That worker has just turned
-/// tokio's timer, which nothing else does until it looks again: nothing is promised, and tasks are as late.
+/// The same for jobs that block after an await, compared with tokio tasks that sleep. The worker that runs such a job has
+/// just polled tokio's timer, and no other worker does until it is back. So no lateness is promised here, and the tasks
+/// are as late as the jobs.
 pub(crate) fn block_after_await(seconds: u64) -> u64 {
     let (late, tasks) = two_workers().block_on(async move {
         let (group, tasks) = (Group::new(), Late::empty());
@@ -72,7 +73,7 @@ pub(crate) fn block_after_await(seconds: u64) -> u64 {
     0
 }
 
-/// 200 groups of 1,000 jobs that repeat each second: none misses a run.
+/// 200 groups of 1,000 jobs that repeat every second. None may miss a run.
 pub(crate) fn repeating(seconds: u64) -> u64 {
     const GROUPS: u64 = 200;
     const JOBS: u64 = 1000;
@@ -110,7 +111,7 @@ pub(crate) fn repeating(seconds: u64) -> u64 {
     missing
 }
 
-/// Latenesses by the millisecond, of very many runs.
+/// Counts very many runs by their lateness in milliseconds.
 struct Histogram([AtomicU64; 4096]);
 
 impl Default for Histogram {
@@ -125,7 +126,7 @@ impl Histogram {
         self.0[millis].fetch_add(1, Relaxed);
     }
 
-    /// The half, 99 of 100, all.
+    /// Returns the median, the 99th percentile and the maximum.
     fn figures(&self) -> [u64; 3] {
         let all: u64 = self.0.iter().map(|count| count.load(Relaxed)).sum();
         [50, 99, 100].map(|part| {

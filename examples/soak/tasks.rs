@@ -1,4 +1,4 @@
-//! Groups of tasks that end while others spawn: nothing hangs, nothing is lost.
+//! Task groups that end while other tasks spawn: nothing may hang or be lost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -79,8 +79,8 @@ async fn produce(handle: TaskHandle, ledger: Ledger) {
     }
 }
 
-/// Races of two tasks that spawn, try to spawn and submit against every way to end a group: each task ended in
-/// one way, and the counts agree with what was seen.
+/// Two tasks call `spawn`, `try_spawn` and `submit` while the group ends, in every way to end a group. Each task must have
+/// ended in one way, and the counts must agree.
 pub(crate) fn task_races(races: u64) -> u64 {
     const ENDS: [End; 5] = [End::Wait, End::Cancel, End::Abort, End::Shutdown, End::Drop];
     let (mut misses, runtime) = (0, two_workers());

@@ -1,4 +1,4 @@
-//! Very many jobs, and very long times: none is lost, doubled or early.
+//! Very many jobs, and very long times: no job may be lost, run twice or start early.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
@@ -8,7 +8,7 @@ use schedgroup::{Group, Next};
 
 use crate::{paused_clock, two_workers};
 
-/// Windows of random deadlines within a second: each job runs once, and not before its time.
+/// Schedules jobs at random deadlines within a second. Each must run once, and not before its deadline.
 pub(crate) fn volume(jobs: u64) -> u64 {
     const WINDOW: u64 = 400_000;
     let start = Instant::now();
@@ -49,10 +49,10 @@ pub(crate) fn volume(jobs: u64) -> u64 {
     lost + doubled + early
 }
 
-/// The same in real time, from eight tasks on two workers.
+/// The same on the real clock, from eight tasks on two workers.
 pub(crate) fn real(jobs: u64) -> u64 {
     const PRODUCERS: u64 = 8;
-    /// At most this many are pending or waiting.
+    /// The maximum number of jobs that are pending or wait.
     const WINDOW: u64 = 200_000;
     let start = Instant::now();
     let (ran, early) = two_workers().block_on(async move {
@@ -91,7 +91,7 @@ pub(crate) fn real(jobs: u64) -> u64 {
     wrong + early
 }
 
-/// Hourly jobs for that many virtual years, one series and one job an hour: each at its very instant.
+/// Runs a series and a job every hour for that many years of a paused clock. Each must run exactly at its instant.
 pub(crate) fn years(years: u64) -> u64 {
     const HOUR: Duration = Duration::from_secs(3600);
     let hours = years * 8760;

@@ -11,7 +11,7 @@ use crate::store::{After, Enqueued, NewJob, StoreError, UniqueKey};
 use crate::time::Micros;
 use crate::unique::Unique;
 
-/// A job that is not enqueued yet; created by [`Queue::enqueue`]. Await it, or hand it to a transaction.
+/// A job that is not enqueued yet; created by [`Queue::enqueue`]. Await it, or pass it to a transaction.
 ///
 /// # Examples
 ///
@@ -72,7 +72,7 @@ enum Due {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnqueueError {
-    /// Another job holds the key: wait for it, cancel it, or choose another [`OnDuplicate`](crate::OnDuplicate).
+    /// Another job has the key. Wait for that job, cancel it, or choose another [`OnDuplicate`](crate::OnDuplicate).
     #[error("job {job} holds the key `{key}`")]
     Duplicate {
         /// The key.
@@ -83,10 +83,10 @@ pub enum EnqueueError {
     /// The payload cannot be written as JSON.
     #[error("the payload cannot be written as JSON: {0}")]
     Payload(#[from] serde_json::Error),
-    /// The payload can be written, and what is written cannot be read back: a NaN is written as `null`.
+    /// The payload can be written as JSON, but the JSON cannot be read back. For example, a NaN is written as `null`.
     #[error("the payload cannot be read back from what is written: {0}")]
     Unreadable(serde_json::Error),
-    /// A name or a key is one that not all databases can keep.
+    /// A name or a key cannot be stored by all databases.
     #[error("{what} must have 1 to {most} bytes, none of them zero")]
     Name {
         /// Which it is.
@@ -94,11 +94,11 @@ pub enum EnqueueError {
         /// The longest that is taken.
         most: usize,
     },
-    /// A job that comes after others cannot replace one, which may be running by then.
+    /// A job that comes after others cannot replace another job, since that may be running by then.
     #[error("a job that comes after others cannot replace another one")]
     ReplacesAndWaits,
-    /// The store failed. The job may be in it all the same, if the answer was lost on its way; a unique
-    /// key makes it safe to try again.
+    /// The store failed. The job may have been stored nevertheless, if only the answer was lost. With a unique key it is
+    /// safe to enqueue it again.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -127,19 +127,19 @@ impl<'a> Enqueue<'a> {
         }
     }
 
-    /// Sets the delay after which it is due; by default it is due at once.
+    /// Sets the delay after which the job is due. By default it is due at once.
     pub fn after(mut self, delay: Duration) -> Self {
         self.due = Due::After(delay);
         self
     }
 
-    /// Sets the time of the wall clock at which it is due: a `SystemTime`, or [`Micros`].
+    /// Sets the time of the wall clock at which the job is due: a `SystemTime`, or [`Micros`].
     pub fn at(mut self, time: impl Into<Micros>) -> Self {
         self.due = Due::At(time.into());
         self
     }
 
-    /// Sets the queue; by default that of its payload.
+    /// Sets the queue. The default is the queue of the payload.
     pub fn queue(mut self, queue: impl Into<String>) -> Self {
         self.lane = queue.into();
         self
@@ -151,28 +151,28 @@ impl<'a> Enqueue<'a> {
         self
     }
 
-    /// Sets the maximum number of attempts, including the first; by default that of the handler's
-    /// [`Retry`](crate::Retry), which has the delays in any case.
+    /// Sets the maximum number of attempts, including the first. The default is that of the handler's
+    /// [`Retry`](crate::Retry), which always sets the delays.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.attempts = Some(attempts.max(1));
         self
     }
 
-    /// Sets how long a run may take; by default as long as the handler's [`Handling`](crate::Handling) says.
+    /// Sets a timeout for each run. The default is that of the handler's [`Handling`](crate::Handling).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Sets what the limits for keys of its queue are counted by: a customer, for example. See
+    /// Sets the key by which the queue's limits per key count this job, for example a customer. See
     /// [`Limit`](crate::Limit).
     pub fn limit_key(mut self, key: impl Into<String>) -> Self {
         self.limit_key = Some(key.into());
         self
     }
 
-    /// Lets it come after other jobs: it waits until all of them are done, and is cancelled if one of them is not in the
-    /// end. A job that is not there any more counts as done.
+    /// Makes the job come after others: it waits until all of them are done, and is cancelled if one of them ends in
+    /// another way. A job that has been deleted counts as done.
     ///
     /// # Examples
     ///
@@ -197,7 +197,7 @@ impl<'a> Enqueue<'a> {
         self.follow(jobs, false)
     }
 
-    /// Lets it come after other jobs, whatever their ends: the callback of a batch.
+    /// Makes the job come after others, however they end. This is the callback of a batch.
     pub fn after_ended(self, jobs: impl IntoIterator<Item = JobId>) -> Self {
         self.follow(jobs, true)
     }
@@ -208,16 +208,16 @@ impl<'a> Enqueue<'a> {
         self
     }
 
-    /// Keeps it apart from others by a key, a text that is rejected if an unfinished job has it, or by another rule.
+    /// Makes the job unique by a rule. A text is a key, and the job is rejected if an unfinished job has that key.
     pub fn unique(mut self, unique: impl Into<Unique>) -> Self {
         self.unique = Some(unique.into());
         self
     }
 
-    /// Enqueues it on a SQLite connection of yours to the same file: within your transaction, so that it
-    /// exists if and only if that is committed.
+    /// Enqueues the job on a SQLite connection of yours to the same file. It is part of your transaction, so it exists if
+    /// and only if that is committed.
     ///
-    /// This blocks like all of rusqlite. Workers see the commit within some 20 ms.
+    /// The call blocks, like all calls of rusqlite. Workers notice the commit within some 20 ms.
     ///
     /// # Errors
     ///
@@ -229,8 +229,8 @@ impl<'a> Enqueue<'a> {
         accepted(enqueued, job.key)
     }
 
-    /// Enqueues it within a Postgres transaction of yours, so that it exists if and only if that is committed. Workers
-    /// are notified with the commit.
+    /// Enqueues the job within a Postgres transaction of yours, so it exists if and only if that is committed. The commit
+    /// notifies the workers.
     ///
     /// # Examples
     ///

@@ -19,10 +19,10 @@ use crate::store::{Claimed, Lease, Store, StoreError};
 use crate::store::{Ended, Verdict};
 use crate::time::Micros;
 
-/// A running job: its payload, its token, and its progress.
+/// A running job, with its payload, its token, and its progress.
 ///
-/// It may run more than once: if its worker is lost before the end is in the store, another one starts
-/// it again. Make its effects idempotent, by its [`id`](Job::id).
+/// It may run more than once: if its worker is lost before the end is stored, another worker starts it again. Use its
+/// [`id`](Job::id) to make its effects idempotent.
 pub struct Job<T> {
     /// The payload.
     pub payload: T,
@@ -40,7 +40,7 @@ impl<T> Job<T> {
         self.context.attempt
     }
 
-    /// Returns the time at which it was due.
+    /// Returns the time at which the job was due.
     pub fn run_at(&self) -> Micros {
         self.context.run_at
     }
@@ -53,30 +53,30 @@ impl<T> Job<T> {
     /// Returns a token that is cancelled when the job is cancelled, when its lease is lost, and when its worker
     /// shuts down.
     ///
-    /// A handler that ignores it is dropped at its next await when the worker's grace is over.
+    /// A handler that ignores the token is dropped at its next await when the worker's grace is over.
     pub fn token(&self) -> &CancellationToken {
         &self.context.token
     }
 
-    /// Stores the progress of the job. More than 100 is 100.
+    /// Stores the progress of the job. Values above 100 count as 100.
     ///
     /// # Errors
     ///
-    /// Those of the store. A job may continue without its progress being stored.
+    /// Returns the errors of the store. The job may continue after an error.
     pub async fn progress(&self, percent: u8) -> Result<(), StoreError> {
         let Context { store, lease, .. } = &self.context;
         store.progress(*lease, percent.min(100)).await?;
         Ok(())
     }
 
-    /// Ends the job, with its output so far, on a SQLite connection of yours to the same file: it is done if and only if
-    /// your transaction is committed, and with it what else that does. Return from the handler soon after.
+    /// Ends the job, with its output so far, on a SQLite connection of yours to the same file. The job is done if and only
+    /// if your transaction is committed, together with all its other changes. Return from the handler soon after.
     ///
-    /// This blocks like all of rusqlite.
+    /// The call blocks, like all calls of rusqlite.
     ///
     /// # Errors
     ///
-    /// [`CompleteError::Lost`] if another worker has the job by now: let your transaction be rolled back.
+    /// Returns [`CompleteError::Lost`] if another worker has the job by now: roll your transaction back.
     #[cfg(feature = "sqlite")]
     pub fn complete_in_sqlite(
         &self,
@@ -86,9 +86,9 @@ impl<T> Job<T> {
         self.completed(is_held)
     }
 
-    /// Ends the job, with its output so far, within a Postgres transaction of yours: it is done if and only if that is
-    /// committed, and with it what else that does. Do it last, since the row of the job is locked until then, and
-    /// return from the handler soon after.
+    /// Ends the job, with its output so far, within a Postgres transaction of yours. The job is done if and only if that is
+    /// committed, together with all its other changes. Make this the last step, since it locks the row of the job until the
+    /// commit, and return from the handler soon after.
     ///
     /// # Examples
     ///
@@ -110,7 +110,7 @@ impl<T> Job<T> {
     ///
     /// # Errors
     ///
-    /// [`CompleteError::Lost`] if another worker has the job by now: let your transaction be rolled back.
+    /// Returns [`CompleteError::Lost`] if another worker has the job by now: roll your transaction back.
     #[cfg(feature = "postgres")]
     pub async fn complete_in_postgres(
         &self,
@@ -145,12 +145,12 @@ impl<T> Job<T> {
         Ok(())
     }
 
-    /// Sets what the job has brought forth: it is stored with the success of this run, and kept as long as the job. A
-    /// second one replaces the first.
+    /// Sets the output of the job. It is stored if this run succeeds, and kept as long as the job. A second output replaces
+    /// the first.
     ///
     /// # Errors
     ///
-    /// If it cannot be written as JSON.
+    /// Returns an error if the output cannot be written as JSON.
     pub fn output<O: Serialize + ?Sized>(&self, output: &O) -> Result<(), serde_json::Error> {
         let output = serde_json::to_string(output)?;
         *self.context.output.lock() = Some(output);
@@ -190,7 +190,7 @@ pub(crate) struct Context {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CompleteError {
-    /// Another worker has the job by now, or it was ended before: nothing else of the transaction should be kept.
+    /// Another worker has the job by now, or the job has ended before. Roll the transaction back.
     #[error("job {0} is not held by this run any more")]
     Lost(JobId),
     /// The store failed.

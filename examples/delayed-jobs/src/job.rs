@@ -45,7 +45,7 @@ pub trait Payload: Serialize + DeserializeOwned + Send + 'static {
     const QUEUE: &'static str = DEFAULT_QUEUE;
 }
 
-/// The queue of jobs that name none.
+/// The queue of jobs that do not name one.
 pub const DEFAULT_QUEUE: &str = "default";
 
 /// The state of a job.
@@ -53,7 +53,7 @@ pub const DEFAULT_QUEUE: &str = "default";
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum State {
-    /// It waits until it is due, for the first time or for a retry.
+    /// It waits for its time, before its first attempt or before a retry.
     Pending,
     /// A worker holds its lease.
     Running,
@@ -66,7 +66,7 @@ pub enum State {
 }
 
 impl State {
-    /// All of them, in the order of a job's life.
+    /// All states, in the order of a job's life.
     pub const ALL: [State; 5] = [
         State::Pending,
         State::Running,
@@ -75,7 +75,7 @@ impl State {
         State::Cancelled,
     ];
 
-    /// Returns the word for it, in the store and in print.
+    /// Returns the name of the state, as it is stored and printed.
     pub fn word(self) -> &'static str {
         match self {
             State::Pending => "pending",
@@ -110,17 +110,17 @@ impl FromStr for State {
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
-    /// Before all others.
+    /// Starts before all others.
     High,
-    /// The usual.
+    /// The default.
     #[default]
     Normal,
-    /// When nothing else is due.
+    /// Starts when no other job is due.
     Low,
 }
 
 impl Priority {
-    /// Returns the number in the store; lower goes first.
+    /// Returns the number that is stored. Lower numbers start first.
     pub fn rank(self) -> i64 {
         self as i64
     }
@@ -143,7 +143,7 @@ pub struct TryError {
     pub attempt: u32,
     /// When it ended.
     pub at: Micros,
-    /// What it said: the first 1,000 characters.
+    /// The text of the error: its first 1,000 characters.
     pub error: String,
 }
 
@@ -163,13 +163,13 @@ impl TryError {
     }
 }
 
-/// Everything that a store knows of one job.
+/// All that a store has about one job.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Record {
     /// Its id.
     pub id: JobId,
-    /// Which handler it is for.
+    /// The kind, which selects the handler.
     pub kind: String,
     /// The queue it is in.
     pub queue: String,
@@ -177,7 +177,7 @@ pub struct Record {
     pub payload: String,
     /// Its priority among due jobs.
     pub priority: Priority,
-    /// When it is due; once it has started, when it was.
+    /// When it is due or, once it has started, was due.
     pub run_at: Micros,
     /// Its state.
     pub state: State,
@@ -187,11 +187,11 @@ pub struct Record {
     pub crashes: u32,
     /// The maximum number of attempts, if it was enqueued with one.
     pub attempts: Option<u32>,
-    /// How long a run may take, if it was enqueued with a limit.
+    /// The timeout of a run, if it was enqueued with one.
     pub timeout: Option<Duration>,
-    /// What the limits for keys are counted by.
+    /// The key by which the limits per key count it.
     pub limit_key: Option<String>,
-    /// The key that it was enqueued with, whether it still holds it or not.
+    /// The key that it was enqueued with, also if it no longer has it.
     pub key: Option<String>,
     /// The worker that runs it.
     pub worker: Option<String>,
@@ -203,9 +203,9 @@ pub struct Record {
     pub error: Option<String>,
     /// The errors of the last twenty attempts that failed or were cut off, oldest first.
     pub errors: Vec<TryError>,
-    /// What it has brought forth, as JSON.
+    /// The output, as JSON.
     pub output: Option<String>,
-    /// The jobs that it comes after. Until then it is due at [`Micros::NEVER`].
+    /// The jobs that it comes after. Until they have ended it is due at [`Micros::NEVER`].
     pub after: Vec<JobId>,
     /// When it was enqueued.
     pub created_at: Micros,

@@ -1,33 +1,33 @@
-//! Delayed jobs that survive a crash, late by milliseconds.
+//! Runs delayed jobs that survive a crash and start within milliseconds of their time.
 //!
-//! A job is a payload, a handler for it, and a time. It is kept in a SQLite file, or in Postgres for many
-//! machines, and runs at its time or after it, at least once, also if the program was killed in between.
+//! A job is a payload with a time, and has a handler. It is stored in a SQLite file, or in Postgres for many machines. It
+//! runs at its time or after it, at least once, also if the program is killed in between.
 //!
-//! Most engines poll their database, and are late by up to a poll. Here each worker keeps the jobs of the
-//! next ten seconds as hints in a scheduling group of [`schedgroup`], and asks the database for what is
-//! due at the moment when it is. Nothing is leased before that, so a crash strands nothing.
+//! Most similar packages poll their database, and are late by up to the interval of the poll. Here each worker keeps the
+//! jobs of the next ten seconds as hints in a scheduling group of [`schedgroup`], and claims a job when it is due. No job is
+//! leased before that, so a crash delays only jobs that were running.
 //!
-//! | you want | reach for |
+//! | you want | use |
 //! |---|---|
 //! | to open a store | [`Queue::open`] |
 //! | a payload of your own | [`Payload`] |
-//! | a job after a delay, at a time, before others | [`Queue::enqueue`], [`Enqueue`] |
+//! | a job after a delay, at a time, with a priority | [`Queue::enqueue`], [`Enqueue`] |
 //! | one job per key, payload or period; debounced ones | [`Enqueue::unique`], [`Unique`] |
-//! | the same within your transaction | `Enqueue::in_sqlite`, `Enqueue::in_postgres` |
-//! | a job after others, the callback of a batch | [`Enqueue::after_done`], [`Enqueue::after_ended`] |
+//! | to enqueue within your transaction | `Enqueue::in_sqlite`, `Enqueue::in_postgres` |
+//! | a job that comes after others, the callback of a batch | [`Enqueue::after_done`], [`Enqueue::after_ended`] |
 //! | many jobs in one call | [`Queue::enqueue_all`] |
-//! | to run them | [`Queue::worker`], [`Worker`] |
+//! | to run jobs | [`Queue::worker`], [`Worker`] |
 //! | retries, a timeout | [`Handling`], [`Retry`], [`Failure`] |
 //! | the number of the attempt, the progress, the output, the cancellation | [`Job`] |
 //! | a job that ends with your transaction | `Job::complete_in_sqlite`, `Job::complete_in_postgres` |
 //! | jobs at regular times, by cron expressions too | [`Worker::every`], [`Every`] |
-//! | to manage them | [`Queue::list`], [`Queue::cancel`], [`Queue::retry`], [`Queue::pause`] |
-//! | to cancel, retry or delete many | [`Queue::change`], [`Filter`] |
+//! | to manage jobs | [`Queue::list`], [`Queue::cancel`], [`Queue::retry`], [`Queue::pause`] |
+//! | to cancel, retry or delete many jobs | [`Queue::change`], [`Filter`] |
 //! | to find jobs by their payloads | [`Queue::search`], [`Search`] |
 //! | to pause a schedule, or run it now | [`Queue::pause_schedule`], [`Queue::run_schedule`] |
-//! | limits over all workers, also by key; a worker's concurrency, while it runs | [`Queue::limit`], [`Limit`] |
-//! | figures | [`Metrics`] |
-//! | a page for people | `page`, with the feature of that name |
+//! | limits over all workers, also per key; to change the concurrency of running workers | [`Queue::limit`], [`Limit`] |
+//! | counts and lateness | [`Metrics`] |
+//! | a web page | `page`, with the feature of that name |
 //! | tests on a paused clock | [`testkit`] |
 //!
 //! # Features
@@ -35,8 +35,8 @@
 //! - `sqlite` (on by default): a store in one file.
 //! - `postgres`: a store in a database, for many machines.
 //! - `cron`: schedules by cron expressions in time zones.
-//! - `page`: a page for people, with routes for probes and for Prometheus.
-//! - `cli`: the program, with all of these.
+//! - `page`: a web page, with routes for probes and for Prometheus.
+//! - `cli`: the program, with all of these features.
 
 // Modules:
 //

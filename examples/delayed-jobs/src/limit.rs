@@ -3,18 +3,18 @@
 use std::fmt;
 use std::time::Duration;
 
-/// Limits of a queue over all workers, and for each limit key in it.
+/// Limits of a queue over all workers, and limits per key in it.
 ///
-/// They are kept in the store and hold from the moment when they are set, for workers that are running too. A worker's
-/// own [`concurrency`](crate::Worker::concurrency) holds beside them, unless [`worker_at_once`](Limit::worker_at_once) sets
-/// another.
+/// They are stored, and apply as soon as they are set, also to workers that run already. The
+/// [`concurrency`](crate::Worker::concurrency) of each worker applies in addition, unless
+/// [`worker_at_once`](Limit::worker_at_once) replaces it.
 ///
-/// A rate is spread evenly: of `n` a minute one starts each `60 / n` seconds, and when that is faster than ten a
-/// second, those of a tenth of a second together. The jobs of [`Enqueue::limit_key`](crate::Enqueue::limit_key) have
-/// the limits of their key beside those of the queue. A place that a job on another machine gives back is found within
-/// a tenth of a second.
+/// A rate spreads its starts evenly: with `n` per minute one job starts every `60 / n` seconds. With more than ten per
+/// second, all jobs of a tenth of a second start together. Jobs with an
+/// [`Enqueue::limit_key`](crate::Enqueue::limit_key) have the limits of their key in addition to those of the queue. A
+/// slot that becomes free on another machine is noticed within a tenth of a second.
 ///
-/// A claim reads the due jobs of a key that is at its limit one by one, and so is slower the more of them there are.
+/// A claim reads the due jobs of a key that is at its limit one by one, so it is slower the more of them there are.
 ///
 /// # Examples
 ///
@@ -104,8 +104,8 @@ impl Limit {
         (self.all, self.key) != Default::default()
     }
 
-    /// Sets how many of its jobs each worker runs at a time, whatever [`concurrency`](crate::Worker::concurrency) it was made
-    /// with. Workers that run follow within a moment; what they run already is not stopped.
+    /// Sets how many jobs of the queue each worker runs at a time, instead of its
+    /// [`concurrency`](crate::Worker::concurrency). Workers that run already follow soon, and do not stop running jobs.
     ///
     /// # Panics
     ///
@@ -116,7 +116,7 @@ impl Limit {
         self
     }
 
-    /// Sets how many of its jobs run at a time.
+    /// Sets how many jobs of the queue run at a time, over all workers.
     ///
     /// # Panics
     ///
@@ -127,7 +127,7 @@ impl Limit {
         self
     }
 
-    /// Sets how many of its jobs start in a period.
+    /// Sets how many jobs of the queue start per period, over all workers.
     ///
     /// # Panics
     ///
@@ -149,7 +149,7 @@ impl Limit {
         self
     }
 
-    /// Sets how many jobs of each key start in a period.
+    /// Sets how many jobs of each key start per period.
     ///
     /// # Panics
     ///

@@ -1,4 +1,4 @@
-//! The program: `delayed-jobs demo`, `worker`, `enqueue`, `ls`, `show`, `cancel`, `retry`, `pause`.
+//! The program `delayed-jobs`; `cli/mod.rs` lists its commands.
 #![forbid(unsafe_code)]
 
 mod cli;

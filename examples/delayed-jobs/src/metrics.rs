@@ -10,7 +10,7 @@ use serde::Serialize;
 const SPLIT: u64 = 8;
 const BUCKETS: usize = 8 * 40;
 
-/// Counts of a worker since it started. Cheap to add to and to read at any time.
+/// Counts of a worker since it started. They can be read at any time, at little cost.
 pub struct Metrics {
     lateness: [AtomicU64; BUCKETS],
     max: AtomicU64,
@@ -32,8 +32,7 @@ pub struct Metrics {
 pub struct Snapshot {
     /// Runs that started.
     pub started: u64,
-    /// Those of them whose job was due before the worker lived. The figures of lateness are about the
-    /// others.
+    /// Those of these runs whose job was due before the worker started. The figures of lateness leave them out.
     pub overdue: u64,
     /// Runs that succeeded.
     pub done: u64,
@@ -43,7 +42,7 @@ pub struct Snapshot {
     pub dead: u64,
     /// Runs that were cancelled.
     pub cancelled: u64,
-    /// Runs that put their job off.
+    /// Runs that snoozed their job.
     pub snoozed: u64,
     /// Runs that were given back at the shutdown.
     pub released: u64,
@@ -57,8 +56,7 @@ pub struct Snapshot {
     pub p99: u64,
     /// The greatest lateness, in microseconds.
     pub max: u64,
-    /// Starts by lateness: each bucket's upper bound in microseconds, and its count. Those without any
-    /// are left out.
+    /// Starts by lateness: the upper bound of each bucket in microseconds, and its count. Empty buckets are left out.
     pub buckets: Vec<(u64, u64)>,
 }
 

@@ -14,8 +14,8 @@ use crate::worker::{Site, Worker};
 
 /// A handle to the jobs in a store: enqueue them, manage them, and create workers for them.
 ///
-/// Cheap to clone. One value for a store and a process is best: what is enqueued through it is known to
-/// its workers at once.
+/// It is cheap to clone. Use one value per store and process: the workers of a queue know at once what is enqueued
+/// through it.
 #[derive(Clone, Debug)]
 pub struct Queue {
     site: Arc<Site>,
@@ -25,7 +25,7 @@ pub struct Queue {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AskError {
-    /// There is no such job; it may have been forgotten.
+    /// There is no such job; it may have been deleted.
     #[error("there is no job {0}")]
     Unknown(JobId),
     /// The request does not apply to a job in this state.
@@ -36,7 +36,7 @@ pub enum AskError {
         /// Its state.
         state: State,
     },
-    /// Another unfinished job has its unique key by now: that one is its successor.
+    /// Another unfinished job has its unique key by now.
     #[error("another unfinished job has the key of job {0} by now")]
     KeyTaken(JobId),
     /// The store failed.
@@ -57,13 +57,15 @@ pub enum ScheduleError {
 }
 
 impl Queue {
-    /// Opens a store: `postgres://...` is a database, and a path, `sqlite:path` or `sqlite://path` a SQLite file,
-    /// which is made if there is none. With `?mode=rw` it has to be there. Tables are made or brought up to date.
+    /// Opens a store: a Postgres database by `postgres://...`, or a SQLite file by a path, `sqlite:path` or
+    /// `sqlite://path`. The file is created if it does not exist, except with `?mode=rw`. Tables are created or brought up to
+    /// date.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] if it cannot be opened, or belongs to a newer program. [`StoreError::Address`] if it is none of
-    /// these; a database in memory is rejected too, since it would be lost: see [`testkit`](crate::testkit).
+    /// Returns a [`StoreError`] if the store cannot be opened or belongs to a newer program, and [`StoreError::Address`] if
+    /// the address has another form. A database in memory is rejected too, since it would be lost: see
+    /// [`testkit`](crate::testkit).
     pub async fn open(database: &str) -> Result<Queue, StoreError> {
         match Address::parse(database)? {
             #[cfg(feature = "sqlite")]
@@ -81,11 +83,11 @@ impl Queue {
         }
     }
 
-    /// Opens a store that is there and up to date, and makes nothing: for those who only look.
+    /// Opens a store that exists and is up to date. It creates nothing.
     ///
     /// # Errors
     ///
-    /// As [`open`](Queue::open), and [`StoreError::TooOld`].
+    /// Returns the errors of [`open`](Queue::open), and [`StoreError::TooOld`].
     pub async fn open_existing(database: &str) -> Result<Queue, StoreError> {
         match Address::parse(database)? {
             #[cfg(feature = "sqlite")]
@@ -127,20 +129,21 @@ impl Queue {
         )
     }
 
-    /// Enqueues a job of a kind that this program has no type for; otherwise like [`enqueue`](Queue::enqueue). The
-    /// payload is JSON.
+    /// Enqueues a job of a kind that has no type in this program, with JSON as its payload. Otherwise it is like
+    /// [`enqueue`](Queue::enqueue).
     pub fn enqueue_json(&self, kind: &str, payload: &serde_json::Value) -> Enqueue<'_> {
         let payload = serde_json::to_string(payload);
         let lane = crate::job::DEFAULT_QUEUE.to_owned();
         Enqueue::new(self, kind.to_owned(), lane, payload, |_| Ok(()))
     }
 
-    /// Enqueues many jobs in one call, which is much faster than one by one: up to 1,000 without keys, and on Postgres up to
-    /// 10,000, are one transaction. It returns the outcome of each in their order, [`Enqueued::Refused`] too.
+    /// Enqueues many jobs in one call, which is much faster than one by one: up to 1,000 jobs without keys are one
+    /// transaction, on Postgres up to 10,000. It returns the outcome of each job in their order, also
+    /// [`Enqueued::Refused`].
     ///
     /// # Errors
     ///
-    /// [`EnqueueError`]; of more than one transaction, the first ones may be in the store.
+    /// Returns an [`EnqueueError`]. If there is more than one transaction, the first ones may have been stored.
     pub async fn enqueue_all<'a>(
         &self,
         jobs: impl IntoIterator<Item = Enqueue<'a>>,
@@ -179,12 +182,12 @@ impl Queue {
         Ok(enqueued)
     }
 
-    /// Cancels a job, and returns its state now: a pending one is cancelled at once. A running one sees
-    /// its token, has some time to return, and is then dropped; it is `Running` still.
+    /// Cancels a job, and returns its state. A pending job is cancelled at once. For a running job it returns `Running`:
+    /// its token is cancelled, and it is dropped if it does not return in time.
     ///
     /// # Errors
     ///
-    /// [`AskError`], also for a job that has ended.
+    /// Returns an [`AskError`], also for a job that has ended.
     pub async fn cancel(&self, id: JobId) -> Result<State, AskError> {
         let asked = self.store().cancel(id, self.store().clock().now()).await?;
         let state = granted(id, asked)?;
@@ -196,11 +199,11 @@ impl Queue {
         Ok(state)
     }
 
-    /// Makes a dead or cancelled job due now, with all its attempts; a pending one becomes due now.
+    /// Makes a dead or cancelled job due now, with all its attempts. A pending job becomes due now.
     ///
     /// # Errors
     ///
-    /// [`AskError`], also for a job that runs or is done.
+    /// Returns an [`AskError`], also for a job that runs or is done.
     pub async fn retry(&self, id: JobId) -> Result<State, AskError> {
         let asked = self.store().retry(id, self.store().clock().now()).await?;
         let state = granted(id, asked)?;
@@ -212,35 +215,35 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// Those of the store.
+    /// Returns the errors of the store.
     pub async fn job(&self, id: JobId) -> Result<Option<Record>, StoreError> {
         self.store().get(id).await
     }
 
-    /// Lists jobs, pending ones by the time when they are due and others latest first.
+    /// Lists jobs: pending ones by the time when they are due, others latest first.
     ///
     /// # Errors
     ///
-    /// Those of the store.
+    /// Returns the errors of the store.
     pub async fn list(&self, filter: Filter) -> Result<Vec<Record>, StoreError> {
         self.store().list(filter).await
     }
 
-    /// Looks for jobs by what is in their payloads. It looks at as many jobs as the search says and no more, on a connection that
-    /// no worker waits for, and tells where to go on.
+    /// Searches jobs by their payloads. It reads at most as many jobs as the search allows, on a connection that no worker
+    /// waits for, and returns where to continue.
     ///
     /// # Errors
     ///
-    /// Those of the store.
+    /// Returns the errors of the store.
     pub async fn search(&self, search: Search) -> Result<Found, StoreError> {
         self.store().search(search).await
     }
 
-    /// Returns the number of jobs of a filter, up to its limit.
+    /// Returns the number of jobs that match a filter, up to its limit.
     ///
     /// # Errors
     ///
-    /// Those of the store.
+    /// Returns the errors of the store.
     pub async fn count(&self, filter: Filter) -> Result<u64, StoreError> {
         self.store().count(filter).await
     }
@@ -249,7 +252,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// Those of the store.
+    /// Returns the errors of the store.
     pub async fn counts(&self) -> Result<Counts, StoreError> {
         self.store().counts().await
     }
@@ -258,34 +261,35 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// Those of the store.
+    /// Returns the errors of the store.
     pub async fn queues(&self) -> Result<Vec<QueueRow>, StoreError> {
         self.store().queues().await
     }
 
-    /// Lists the workers that live, in the order in which they began; one that was killed for half a minute more.
+    /// Lists the workers that are alive, in the order in which they started. A worker that was killed is listed for half a
+    /// minute more.
     ///
     /// # Errors
     ///
-    /// Those of the store.
+    /// Returns the errors of the store.
     pub async fn workers(&self) -> Result<Vec<WorkerRow>, StoreError> {
         self.store().workers(self.store().clock().now()).await
     }
 
-    /// Lists the schedules that workers have told of.
+    /// Lists the schedules that workers have declared.
     ///
     /// # Errors
     ///
-    /// Those of the store.
+    /// Returns the errors of the store.
     pub async fn schedules(&self) -> Result<Vec<ScheduleRow>, StoreError> {
         self.store().schedules().await
     }
 
-    /// Pauses a schedule for all workers: its job that waits goes, and the runs until it is resumed are left out.
+    /// Pauses a schedule for all workers. Its pending job is deleted, and the runs until it is resumed are skipped.
     ///
     /// # Errors
     ///
-    /// [`ScheduleError`].
+    /// Returns a [`ScheduleError`].
     pub async fn pause_schedule(&self, name: &str) -> Result<(), ScheduleError> {
         self.set_schedule(name, true).await
     }
@@ -294,7 +298,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`ScheduleError`].
+    /// Returns a [`ScheduleError`].
     pub async fn resume_schedule(&self, name: &str) -> Result<(), ScheduleError> {
         self.set_schedule(name, false).await
     }
@@ -308,12 +312,12 @@ impl Queue {
         }
     }
 
-    /// Enqueues a job of a schedule that is due at once, also of one that is paused. The job of
-    /// its next time starts then all the same.
+    /// Enqueues a job of a schedule that is due at once, also if the schedule is paused. The job of its next time is not
+    /// affected.
     ///
     /// # Errors
     ///
-    /// [`ScheduleError`].
+    /// Returns a [`ScheduleError`].
     pub async fn run_schedule(&self, name: &str) -> Result<JobId, ScheduleError> {
         let now = self.store().clock().now();
         let made = self.store().run_schedule(name, now).await?;
@@ -326,7 +330,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// Those of the store.
+    /// Returns the errors of the store.
     pub async fn pause(&self, queue: &str) -> Result<(), StoreError> {
         self.store().pause(queue).await
     }
@@ -335,18 +339,19 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// Those of the store.
+    /// Returns the errors of the store.
     pub async fn resume(&self, queue: &str) -> Result<(), StoreError> {
         self.store().resume(queue).await?;
         self.site.look();
         Ok(())
     }
 
-    /// Sets the limits of a queue over all workers and of each, also of those that run; [`Limit::default`] is none.
+    /// Sets the limits of a queue, over all workers and per worker. They apply to workers that run, too.
+    /// [`Limit::default`] removes them.
     ///
     /// # Errors
     ///
-    /// Those of the store.
+    /// Returns the errors of the store.
     pub async fn limit(&self, queue: &str, limit: Limit) -> Result<(), StoreError> {
         self.store().set_limit(queue, limit).await?;
         self.site.look_again();
@@ -357,15 +362,16 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// Those of the store.
+    /// Returns the errors of the store.
     pub async fn limits(&self) -> Result<Vec<(String, Limit)>, StoreError> {
         self.store().limits().await
     }
 
-    /// Changes all jobs of a filter, at most as many as its limit says, and returns how many. Retrying is for dead and
-    /// cancelled jobs, and for pending ones if the filter asks for them; deleting is for all but running ones.
+    /// Changes the jobs that match a filter, up to its limit, and returns their number. A retry applies to dead and
+    /// cancelled jobs, and to pending ones if the filter asks for them. A delete applies to all but running jobs.
     ///
-    /// They go a few hundred at a time, with pauses for others; what was changed stays so if the future is dropped.
+    /// Jobs are changed a few hundred at a time, with pauses for other work. If the future is dropped, the changes so far
+    /// remain.
     ///
     /// # Examples
     ///
@@ -388,7 +394,7 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// Those of the store.
+    /// Returns the errors of the store.
     pub async fn change(&self, change: Change, mut filter: Filter) -> Result<u64, StoreError> {
         const LOT: usize = 500;
         let mut left = filter.limit;
@@ -411,7 +417,7 @@ impl Queue {
         }
     }
 
-    /// Creates a worker for these jobs, still without handlers.
+    /// Creates a worker for these jobs. It has no handlers yet.
     pub fn worker(&self) -> Worker {
         Worker::new(Arc::clone(&self.site))
     }

@@ -55,13 +55,13 @@ impl Retry {
         self
     }
 
-    /// Turns the jitter off, for tests and for jobs that fail alone.
+    /// Turns the jitter off, for tests, and for jobs that do not fail together with others.
     pub fn without_jitter(mut self) -> Retry {
         self.jitter = false;
         self
     }
 
-    /// Returns the delay after attempt number `attempt` has failed; `None` if it was the last.
+    /// Returns the delay after attempt number `attempt` has failed, or `None` if it was the last one.
     pub fn wait(&self, attempt: u32) -> Option<Duration> {
         if attempt >= self.attempts {
             return None;
@@ -118,7 +118,7 @@ impl Failure {
         }
     }
 
-    /// Creates a failure that is retried after `wait`, as by `Retry-After`, if an attempt is left.
+    /// Creates a failure that is retried after `wait` if an attempt is left, for example for a `Retry-After`.
     pub fn after(wait: Duration, error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
         Failure {
             error: error.into(),
@@ -126,7 +126,7 @@ impl Failure {
         }
     }
 
-    /// Ends this run without a verdict: the job runs again after `wait`, and this attempt does not count.
+    /// Ends this run without a failure: the job runs again after `wait`, and this attempt does not count.
     pub fn snooze(wait: Duration) -> Failure {
         Failure {
             error: "snoozed".into(),

@@ -1,4 +1,4 @@
-//! For tests of programs that have delayed jobs: no database, and a clock that jumps.
+//! Helpers for tests of programs with delayed jobs, without a database and on a paused clock.
 //!
 //! ```
 //! # use std::time::Duration;
@@ -41,10 +41,10 @@ pub fn queue() -> Queue {
     Queue::on(Arc::new(MemoryStore::new()))
 }
 
-/// Runs a worker until no job is left that it could run, and returns its counts: none is pending or running of its
-/// kinds and in its queues, but for queues that are paused.
+/// Runs a worker until no job is left that it could run, and returns its counts. Then no job of its kinds and queues is
+/// pending or running, except in paused queues.
 ///
-/// With a schedule there always is one: see [`run_for`].
+/// With a schedule there always is such a job: use [`run_for`].
 ///
 /// # Errors
 ///

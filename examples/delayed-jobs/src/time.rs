@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-/// Microseconds since 1970, UTC. What lies too far away is saturated, not an error.
+/// Microseconds since 1970, UTC. A time that is too far away is saturated; it is not an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Micros(pub i64);
@@ -33,7 +33,7 @@ impl Micros {
         Micros(self.0.saturating_sub(delay))
     }
 
-    /// Returns the duration since `earlier`; zero if that lies ahead.
+    /// Returns the duration since `earlier`, or zero if `earlier` is later.
     pub fn since(self, earlier: Micros) -> Duration {
         let micros = self.0.saturating_sub(earlier.0);
         Duration::from_micros(u64::try_from(micros).unwrap_or(0))
@@ -131,9 +131,9 @@ fn civil(days: i64) -> (i64, i64, i64) {
 
 /// The clock of a store.
 ///
-/// All programs that work on one store should agree about it: for SQLite that is the clock of the machine, for
-/// Postgres that of the server, which is asked again and again and followed by a clock of this machine that no one can
-/// set. In memory it is tokio's clock, which tests pause.
+/// All programs that use a store have to agree on its clock. For SQLite it is the clock of the machine. For Postgres it is
+/// the clock of the server: its time is requested regularly, and followed by the monotonic clock of this machine in between.
+/// In memory it is tokio's clock, which tests pause.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
 
@@ -158,7 +158,7 @@ impl Clock {
         Clock(Source::System)
     }
 
-    /// Returns a clock that shows `now` now, and then goes by this machine's monotonic clock.
+    /// Returns a clock that starts at `now` and follows the monotonic clock of this machine.
     pub fn server(now: Micros) -> Clock {
         Clock(Source::Server(Arc::new(Server {
             start: std::time::Instant::now(),
@@ -166,8 +166,8 @@ impl Clock {
         })))
     }
 
-    /// Sets a clock of [`Clock::server`], also for all its clones, to `now`, which is right to `within`, and returns
-    /// by how many microseconds it was wrong. What lies within the uncertainty is left as it is.
+    /// Sets a clock of [`Clock::server`] and all its clones to `now`, which may be wrong by `within`, and returns by how many
+    /// microseconds the clock was wrong. A difference of up to `within` does not change it.
     pub fn set(&self, now: Micros, within: Duration) -> i64 {
         let Source::Server(server) = &self.0 else {
             return 0;
@@ -188,7 +188,7 @@ impl Clock {
         })
     }
 
-    /// Returns the current time, rounded down, so that nothing starts early.
+    /// Returns the current time, rounded down, so that no job starts early.
     pub fn now(&self) -> Micros {
         match &self.0 {
             Source::System => {
@@ -203,7 +203,7 @@ impl Clock {
         }
     }
 
-    /// Returns the duration from now until `at`; zero if it has passed.
+    /// Returns the duration from now until `at`, or zero if `at` has passed.
     pub fn until(&self, at: Micros) -> Duration {
         at.since(self.now())
     }

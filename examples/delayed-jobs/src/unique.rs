@@ -8,9 +8,9 @@ use crate::job::State;
 use crate::store::{OnDuplicate, UniqueKey};
 use crate::time::Micros;
 
-/// A rule that keeps two jobs of one key apart: what the key is, which states count, and what happens to the second.
+/// A rule for unique jobs: what the key is, in which states a job has it, and what happens to a second job.
 ///
-/// A text is a rule by itself: a key, over all kinds and queues, that no other unfinished job has.
+/// A text is a rule by itself: it is a key, over all kinds and queues, that no other unfinished job may have.
 ///
 /// # Examples
 ///
@@ -58,18 +58,18 @@ enum By {
     Payload,
 }
 
-/// The states in which a job holds its key.
+/// The states in which a job has its key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UniqueWhile {
-    /// Until it starts: one may wait while another runs.
+    /// Until it starts, so a second job may be pending while the first one runs.
     Pending,
     /// Until it has ended.
     #[default]
     Unfinished,
-    /// Also when it is done, until it is forgotten; a dead or cancelled job holds no key.
+    /// Also when it is done, until it is deleted. A dead or cancelled job has no key.
     Succeeded,
-    /// Until it is forgotten, however it ended.
+    /// Until it is deleted, however it ended.
     Kept,
 }
 
@@ -111,9 +111,8 @@ impl Unique {
         }
     }
 
-    /// Lets one job in for each full period since 1970, UTC, by the time when it is due. A job that still holds its key
-    /// is remembered until the period and the retention are over. Rules of different periods know nothing of each
-    /// other.
+    /// Allows one job per full period since 1970, UTC, by the time when it is due. A job that has its key is kept until its
+    /// period and its retention are over. Rules with different periods do not affect each other.
     ///
     /// # Panics
     ///
@@ -128,20 +127,20 @@ impl Unique {
         self
     }
 
-    /// Sets in which states a job holds its key; until it has ended by default.
+    /// Sets the states in which a job has its key. By default it has the key until it has ended.
     pub fn within(mut self, within: UniqueWhile) -> Unique {
         self.within = within;
         self
     }
 
-    /// Sets what happens if another job holds the key; the new one is rejected by default.
+    /// Sets what happens if another job has the key. By default the new job is rejected.
     pub fn or(mut self, on_duplicate: OnDuplicate) -> Unique {
         self.on_duplicate = on_duplicate;
         self
     }
 
-    /// Sets how long replacements may put the job off, counted from when the first one was enqueued; by default for ever. It is
-    /// for debounced jobs that must run one day, however often they are called for.
+    /// Sets the maximum time by which replacements may postpone the job, from when the first one was enqueued. By default there
+    /// is none. It makes sure that a debounced job runs, however often it is replaced.
     pub fn max_wait(mut self, max_wait: Duration) -> Unique {
         self.max_wait = Some(max_wait);
         self

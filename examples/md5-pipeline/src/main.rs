@@ -1,6 +1,7 @@
-//! The MD5 sums of all files below a folder, read and digested by at most 20 tasks.
+//! Prints the MD5 sums of all files below a folder, with at most 20 tasks at a time.
 //!
-//! Look for: one line per file in the order of their paths, as `md5sum` prints them, and a count.
+//! You should see one line per file, in the order of the paths and in the format of `md5sum`, and then the number of files.
+//! The first file that cannot be read ends all tasks, and the program fails with its error.
 //!
 //! ```sh
 //! cargo run -p md5-pipeline -- src
@@ -21,7 +22,7 @@ const DIGESTERS: usize = 20;
 
 type Sum = (PathBuf, String);
 
-/// A task per entry: a folder spawns one for each entry in it, a file sends its sum.
+/// Handles one path: spawns a task for each entry of a folder, or sends the sum of a file.
 async fn walk(
     path: PathBuf,
     group: TaskHandle<io::Error>,
@@ -36,7 +37,7 @@ async fn walk(
     } else if kind.is_file() {
         let sum = Md5::digest(fs::read(&path).await?);
         let hex: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
-        // An error means that the receiver is gone.
+        // It fails only if the receiver was dropped.
         let _ = sums.send((path, hex));
     }
     Ok(())
@@ -58,7 +59,7 @@ async fn main() -> Result<(), TaskError<io::Error>> {
     spawn_walk(root.into(), &group.handle(), &sums);
     drop(sums);
 
-    // The channel ends with the last task that holds its other end.
+    // The channel closes when the last task that has a sender ends.
     let mut sorted = BTreeMap::new();
     while let Some((path, sum)) = collected.recv().await {
         sorted.insert(path, sum);

@@ -1,18 +1,18 @@
-//! A dispatcher with a FIFO queue and a rate limit per key, and retries.
+//! Dispatches work with a FIFO queue and a rate limit per key, and retries.
 //!
-//! A package on top of [`schedgroup`]: what waits for its turn, or between two attempts, is data on the heap of a
-//! scheduling group, not a task with a timer of its own. Copy it, or depend on it by path.
+//! The package is built on [`schedgroup`]: work that waits for its turn, or between two attempts, is data in the heap of a
+//! scheduling group, not a task with a timer of its own. Copy the package, or depend on it by path.
 //!
 //! | you want | use |
 //! |---|---|
 //! | work that starts at a rate per key and overall (GCRA, exact), in order | [`Dispatcher`] |
 //! | a serial queue per key, without a rate | [`Builder::in_flight`] with 1 |
-//! | to hold up a key, as a server's `Retry-After` asks for | [`Dispatcher::not_before`] |
-//! | failed work to come again, with backoff, jitter and a retry budget | [`Policy`], [`Context::retry`] |
+//! | to hold a key, as a server's `Retry-After` asks for | [`Dispatcher::not_before`] |
+//! | to retry failed work, with backoff, jitter and a retry budget | [`Policy`], [`Context::retry`] |
 //! | to read `Retry-After` | [`retry_after`] |
-//! | backpressure | [`Builder::bound`] |
-//! | a graceful end, with what is left given back | [`Dispatcher::drain`] |
-//! | an operation that is retried, without a queue | [`schedgroup::flow::retry`] |
+//! | back pressure | [`Builder::bound`] |
+//! | a shutdown with a grace, which gives back the work that is left | [`Dispatcher::drain`] |
+//! | to retry an operation without a queue | [`schedgroup::flow::retry`] |
 //!
 //! ```
 //! use rate_limited_retries::{Dispatcher, Rate};

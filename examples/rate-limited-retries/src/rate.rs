@@ -6,8 +6,9 @@ use crate::time::nanos;
 
 /// A rate limit: at most `count` per `period`, evenly spaced, with a burst.
 ///
-/// It is kept exactly: three per second are three per second for ever, though their distance is no whole number of
-/// nanoseconds. In any window of one period at most `count` and a burst start, measured at the starts themselves.
+/// The rate is exact and does not drift: three per second stay three per second, although their distance is not a whole
+/// number of nanoseconds. In any window of one period, at most `count` plus the burst starts, by the instants at which work
+/// really starts.
 ///
 /// # Examples
 ///
@@ -35,7 +36,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Creates a rate of `count` per `period`; the burst is one unless [`burst`](Rate::burst) sets it.
+    /// Creates a rate of `count` per `period`. The burst is one unless [`burst`](Rate::burst) sets it.
     ///
     /// # Panics
     ///
@@ -91,11 +92,11 @@ impl Rate {
         Rate::new(count, Duration::from_secs(1))
     }
 
-    /// Sets the burst: at most this many start at once after a pause.
+    /// Sets the burst: the number of starts that may happen at once after a pause.
     ///
     /// # Panics
     ///
-    /// If it is zero.
+    /// If `count` is zero.
     ///
     /// # Examples
     ///
@@ -115,7 +116,7 @@ impl Rate {
         self
     }
 
-    /// Returns how many start per [`period`](Rate::period).
+    /// Returns the number of starts per [`period`](Rate::period).
     ///
     /// # Examples
     ///
@@ -126,7 +127,7 @@ impl Rate {
         self.count
     }
 
-    /// Returns the period; one that is longer than 584 years counts as that.
+    /// Returns the period, which is at most 584 years.
     ///
     /// # Examples
     ///
@@ -148,7 +149,7 @@ impl Rate {
         self.burst
     }
 
-    /// Returns how much may start in any window of one period: the count and a burst.
+    /// Returns the maximum number of starts in any window of one period: the count plus the burst.
     ///
     /// # Examples
     ///

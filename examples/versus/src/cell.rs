@@ -1,4 +1,4 @@
-//! One cell of the table: one contender, one workload, one size, in a process of its own.
+//! Measures one cell of the table: one contender, one workload and one size, in a process of its own.
 
 use std::collections::HashMap;
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! Who is compared: the ways to run many jobs at their times, behind one small trait.
+//! The contenders: ways to run many jobs at their times, behind one small trait.
 
 use std::future::{Future, poll_fn};
 use std::marker::PhantomData;
@@ -17,7 +17,7 @@ use tokio_util::time::{DelayQueue, delay_queue};
 pub(crate) type Boxed = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 pub(crate) trait Contender: Send + Sync + 'static {
-    /// What speaks for one job.
+    /// The handle of one job.
     type Key: Send + 'static;
     /// Whether keys are kept until the job has ended.
     const KEEPS: bool = false;
@@ -27,7 +27,7 @@ pub(crate) trait Contender: Send + Sync + 'static {
     fn new() -> Self;
     fn schedule(&self, at: Instant, job: impl Future<Output = ()> + Send + 'static) -> Self::Key;
     fn cancel(&self, key: &Self::Key);
-    /// Moves a job that is pending; the job is handed in for those who can only start anew.
+    /// Moves a pending job. The job is passed again for contenders that can only schedule it anew.
     fn reset(
         &self,
         key: &mut Self::Key,
@@ -38,17 +38,17 @@ pub(crate) trait Contender: Send + Sync + 'static {
     fn repeat<J>(&self, first: Instant, period: Duration, job: fn() -> J)
     where
         J: Future<Output = ()> + Send + 'static;
-    /// Forgets the jobs that have ended, where the user has to see to it.
+    /// Removes the jobs that have ended, if the user has to do so.
     fn reap(&self) {}
     fn wait(self) -> impl Future<Output = ()> + Send;
-    /// Never called for those that [cannot](Contender::CANCELS_ALL).
+    /// Not called for contenders that [cannot](Contender::CANCELS_ALL) do so.
     fn cancel_all(self) -> impl Future<Output = ()> + Send
     where
         Self: Sized,
     {
         self.wait()
     }
-    /// How often the driver was awake, if there is one that counts it.
+    /// Returns the number of wake-ups of the driver, if there is one that counts them.
     fn turns(&self) -> Option<u64> {
         None
     }
@@ -288,7 +288,7 @@ impl Contender for Delayed {
     }
 }
 
-/// Ours.
+/// A scheduling group.
 pub(crate) struct Ours<S: Setting> {
     groups: Vec<Group>,
     /// The group that the next job goes to.
@@ -296,7 +296,7 @@ pub(crate) struct Ours<S: Setting> {
     setting: PhantomData<S>,
 }
 
-/// How ours is set up and used.
+/// How the scheduling group is set up and used.
 pub(crate) trait Setting: Send + Sync + 'static {
     const KEEPS: bool = false;
     /// The jobs are dealt out to that many groups.

@@ -1,19 +1,23 @@
-//! schedgroup beside what one would use instead: a task and a sleep for each job, a `DelayQueue`, a `timeout`.
+//! Measures schedgroup beside the usual alternatives: a task and a sleep per job, a `DelayQueue`, a `timeout`.
 //!
 //! ```sh
-//! cargo run --release -p versus                     # the table, in some minutes
-//! cargo run --release -p versus -- --full           # all rows, up to 10 million jobs, nine rounds, in an hour or more
-//! cargo run --release -p versus -- --only sleeps    # the rows of either with that word
-//! cargo run --release -p versus -- --rounds 9       # a median of nine
-//! cargo run --release -p versus -- --small          # each row once, at a hundredth of its size, all at once: to see that it works
+//! cargo run --release -p versus                     # the quick table, in some minutes
+//! cargo run --release -p versus -- --full           # all rows in nine rounds, 10 million jobs in one; an hour or more
+//! cargo run --release -p versus -- --only sleeps    # all rows with that word, also those that only --full has
+//! cargo run --release -p versus -- --rounds 9       # nine rounds
+//! cargo run --release -p versus -- --small          # a check that it works: each row once, at a hundredth of its size
 //! cargo run --release -p versus -- --plot docs/growth.svg
-//! cargo run --release -p versus -- --keyed          # keyed groups, beside a DelayQueue behind a map
+//! cargo run --release -p versus -- --keyed          # keyed groups beside a DelayQueue behind a map
 //! ```
 //!
-//! Every figure is the median of several rounds. In a round each contender is measured once, in a process of its own,
-//! one right after the other. Read the ratios, and of these only such as are above 1.3 or below 0.8: the rest is noise of
-//! the machine. Where other programs keep it busy, the two workers seldom run at the same time, and what they cost each
-//! other does not show: that flatters the forms with a task for each job most.
+//! You should see a table with a column per contender and columns with ratios. A ratio above 1 means that schedgroup
+//! costs less; the table of `--keyed` divides the other way round, so there a ratio below 1 means so.
+//!
+//! Every figure is the median of its rounds. In a round each contender is measured once, in a process of its own, one
+//! right after the other. Compare the ratios, not the figures, and only those above 1.3 or below 0.8: the rest is noise of
+//! the machine. On a busy machine the two workers seldom run at the same time, so contention between them does not show.
+//! That favours the contenders with a task per job most. `--small` measures all contenders of a row at the same time, so
+//! its figures mean nothing.
 
 mod cell;
 mod contender;
@@ -30,8 +34,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use table::Choice;
 
-const USAGE: &str =
-    "usage: versus [--full] [--keyed] [--only WORD] [--rounds N] [--small] | versus --plot FILE";
+const USAGE: &str = "usage: versus [--full | --keyed] [--only WORD] [--rounds N] [--small]\n       versus --plot FILE";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -78,7 +81,7 @@ fn choice(words: &[&str]) -> Option<Choice> {
     Some(choice)
 }
 
-/// What a child process does; its parent wrote the arguments.
+/// Measures one cell. This runs in a child process, and its parent wrote the arguments.
 fn measure_cell(who: &str, workload: &str, size: &str, patience: &str) -> ExitCode {
     let who = cell::Who::ALL
         .into_iter()

@@ -1,4 +1,4 @@
-//! What is measured: time, CPU time, bytes and wake-ups of this process, and lateness.
+//! Measures time, CPU time, bytes and wake-ups of this process, and lateness.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};

@@ -1,4 +1,4 @@
-//! The growth of the cost of a job from a thousand to ten million pending ones, as an SVG.
+//! Draws an SVG of the cost of a job, from a thousand to ten million pending jobs.
 
 use std::fmt::Write;
 

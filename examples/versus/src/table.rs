@@ -1,4 +1,4 @@
-//! The table, in Markdown, and the histograms of lateness below it.
+//! Prints the table in Markdown, and the histograms of lateness below it.
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -11,14 +11,14 @@ use crate::workload::{Beside, Workload};
 /// Which rows, and how often each is measured.
 #[derive(Default)]
 pub(crate) struct Choice {
-    /// Nine rounds, and the rows that the quick table leaves out.
+    /// Nine rounds, and the rows that the quick table omits.
     pub(crate) full: bool,
-    /// The table of keyed groups instead.
+    /// Prints the table of keyed groups instead.
     pub(crate) keyed: bool,
-    /// Rows of either table with this word in their text.
+    /// All rows with this word in their text, of the quick and of the full table.
     pub(crate) word: Option<String>,
     pub(crate) rounds: Option<usize>,
-    /// One round, at a hundredth of the size, of all contenders at once.
+    /// One round at a hundredth of the size, with all contenders at the same time.
     pub(crate) small: bool,
 }
 
@@ -67,7 +67,7 @@ type Measured = HashMap<(Workload, usize), HashMap<Who, Cell>>;
 pub(crate) fn print(choice: &Choice) -> ExitCode {
     let rows: Vec<&Row> = ROWS.iter().filter(|row| choice.takes(row)).collect();
     if rows.is_empty() {
-        eprintln!("no row has that word");
+        eprintln!("no row has that word in its text");
         return ExitCode::FAILURE;
     }
     println!("{}\n", machine());
@@ -184,8 +184,8 @@ fn machine() -> String {
     };
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     format!(
-        "{cores} x {}, load {} at the start, tokio {}, tokio-util {}, two workers. Medians, and medians of each round's ratio; \
-         \"tasks\" is the better of the two forms with a task for each job.",
+        "{cores} x {}, load {} at the start, tokio {}, tokio-util {}, two workers. Figures are medians, and so are ratios, which are taken in each round; \
+         \"tasks\" is the cheaper of the two contenders with a task per job.",
         model.map_or("unknown", |(_, model)| model),
         load.split(' ').next().unwrap_or("?"),
         version("tokio"),

@@ -1,5 +1,4 @@
-//! Timeouts: of each contender by a job that is cancelled when the work is done, and of two crates that have a future
-//! for it.
+//! Timeouts: for each contender, a job that is cancelled when the work is done; and the timeout futures of two crates.
 
 use std::future::Future;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What each contender is put through. Each runs in a process of its own and returns figures by name.
+//! The workloads. Each runs in a process of its own and returns figures by name.
 
 use std::future::{Future, pending};
 use std::sync::Arc;

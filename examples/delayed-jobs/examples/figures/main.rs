@@ -1,14 +1,14 @@
-//! The figures of the README, each by its command. A database is made for each, and goes with it.
+//! Measures the figures of the README, each by a command. Each has a database of its own, which is deleted at the end.
 //!
 //! ```sh
-//! cargo run --release -p delayed-jobs --example figures -- throughput   # jobs a second, and CPU of each
-//! cargo run --release -p delayed-jobs --example figures -- floor        # beside the same statements by themselves
+//! cargo run --release -p delayed-jobs --example figures -- throughput   # jobs per second, and CPU per job
+//! cargo run --release -p delayed-jobs --example figures -- floor        # compared with a loop of the same statements
 //! cargo run --release -p delayed-jobs --example figures -- backlog      # with a million due jobs
-//! cargo run --release -p delayed-jobs --example figures -- many 1000000 # lateness and memory beside as many rows
+//! cargo run --release -p delayed-jobs --example figures -- many 1000000 # lateness and memory with as many rows
 //! ```
 //!
-//! `many` says p50, p99 and the latest of each round, without pages open and with three, and the load. A last word `sqlite` or
-//! `postgres` leaves the other one out.
+//! `many` prints p50, p99 and the maximum of each round, without open pages and with three, and the load. With a last word
+//! `sqlite` or `postgres` only that store is measured.
 #![forbid(unsafe_code)]
 
 mod backlog;

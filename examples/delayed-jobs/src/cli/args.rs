@@ -8,7 +8,7 @@ use delayed_jobs::{Micros, State};
 
 use super::words::{duration, lease, rate};
 
-/// Delayed jobs that survive a crash.
+/// Runs and manages delayed jobs that survive a crash.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 pub(super) struct Args {
@@ -24,7 +24,7 @@ pub(super) struct Args {
     /// The schema of the tables, on Postgres
     #[arg(long, global = true)]
     pub(super) schema: Option<String>,
-    /// How events are written to standard error; RUST_LOG says which
+    /// The format of events on standard error; RUST_LOG filters them
     #[arg(long, global = true, value_enum, default_value_t = Log::Text)]
     pub(super) log: Log,
     #[command(subcommand)]
@@ -39,47 +39,47 @@ pub(super) enum Log {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Enqueues 500 jobs over 20 seconds and works them; continues them if it was killed
+    /// Enqueues 500 jobs over 20 seconds and runs them; after a kill it continues them
     Demo(Demo),
-    /// Works jobs of the kinds `print` and `demo` until ctrl-c or SIGTERM
+    /// Runs jobs of the kinds `print` and `demo` until ctrl-c or SIGTERM
     Worker(Worker),
     /// Enqueues a job
     Enqueue(Enqueue),
-    /// Makes the tables, or brings them up to date
+    /// Creates the tables, or brings them up to date
     Migrate,
     /// Lists jobs
     Ls(Ls),
-    /// Shows all that is known of a job
+    /// Shows all that is stored about a job
     Show {
-        /// The job
+        /// The id of the job
         id: i64,
     },
     /// Cancels jobs, also running ones
     Cancel(Which),
-    /// Makes dead and cancelled jobs due now; pending ones if they are named, or `--state pending` is
+    /// Makes dead and cancelled jobs due now; pending ones too, if given by id or by `--state pending`
     Retry(Which),
-    /// Deletes jobs that do not run
+    /// Deletes jobs, except running ones
     Delete(Which),
-    /// Limits the jobs of a queue over all workers, also those that run
+    /// Sets the limits of a queue over all workers, also for workers that run
     Limit(Limit),
     /// Lists the limits of queues
     Limits,
     /// Lists the schedules that workers have declared
     Schedules,
-    /// Pauses or resumes a schedule, or makes a job of it that is due now
+    /// Pauses or resumes a schedule, or enqueues a job of it that is due now
     Schedule {
-        /// What is done
+        /// The action
         #[arg(value_enum)]
         act: Act,
         /// The schedule
         name: String,
     },
-    /// Lets the jobs of a queue wait
+    /// Pauses a queue; running jobs continue
     Pause {
         /// The queue
         queue: String,
     },
-    /// Lets the jobs of a queue go again
+    /// Resumes a paused queue
     Resume {
         /// The queue
         queue: String,
@@ -88,47 +88,47 @@ pub(super) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Demo {
-    /// How many jobs, 1000 at most
+    /// The number of jobs, at most 1000
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) jobs: u32,
-    /// In how much time they are due
+    /// The time over which they are due
     #[arg(long, default_value = "20s", value_parser = duration)]
     pub(super) over: Duration,
-    /// Where the page is served; 127.0.0.1:8080, or a free port if that is taken
+    /// The address of the page; by default 127.0.0.1:8080, or a free port if that is in use
     #[arg(long)]
     pub(super) page: Option<SocketAddr>,
-    /// Keeps serving the page when all jobs have ended, until ctrl-c
+    /// Serves the page after all jobs have ended, until ctrl-c
     #[arg(long)]
     pub(super) stay: bool,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Worker {
-    /// How many jobs run at once
+    /// The maximum number of jobs that run at a time
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(super) concurrency: u32,
-    /// Serves the page here
+    /// Serves the page at this address
     #[arg(long)]
     pub(super) page: Option<SocketAddr>,
-    /// What a browser has to say for the page; needed where others than this machine can reach it
+    /// The token for the page; needed if other machines can reach it
     #[arg(long, env = "DELAYED_JOBS_TOKEN", hide_env_values = true)]
     pub(super) page_token: Option<String>,
-    /// A name under which the page is reached, beside that of this machine; more than once for more
+    /// A host name of the page, in addition to those of this machine; may be repeated
     #[arg(long)]
     pub(super) page_host: Vec<String>,
-    /// How long a job is left to a worker that gives no sign of life
+    /// The time for which a worker keeps a job without a heartbeat
     #[arg(long, default_value = "30s", value_parser = lease)]
     pub(super) lease: Duration,
-    /// How long running jobs may go on after the first signal; the second ends at once
+    /// The time for which running jobs may continue after the first signal; a second signal ends the program at once
     #[arg(long, default_value = "15s", value_parser = duration)]
     pub(super) grace: Duration,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Enqueue {
-    /// Which handler it is for: `print` for this program's own worker
+    /// The kind, which selects the handler; `print` and `demo` are those of `delayed-jobs worker`
     pub(super) kind: String,
-    /// The payload, as JSON; what is no JSON is taken as a string
+    /// The payload, as JSON; any other text is taken as a string
     #[arg(default_value = "null")]
     pub(super) payload: String,
     /// Due after this long: 500ms, 3s, 10m, 2h, 3d
@@ -137,34 +137,34 @@ pub(super) struct Enqueue {
     /// Due at this time: 2026-11-25 03:01:12Z
     #[arg(long)]
     pub(super) at: Option<Micros>,
-    /// It waits until these jobs are done: 7,8
+    /// Waits until these jobs are done: 7,8
     #[arg(long, value_delimiter = ',')]
     pub(super) after_done: Vec<i64>,
-    /// What the limits for keys are counted by
+    /// The key by which the limits per key count the job
     #[arg(long)]
     pub(super) limit_key: Option<String>,
-    /// No other unfinished job may have this key
+    /// A unique key: no other unfinished job may have it
     #[arg(long)]
     pub(super) key: Option<String>,
-    /// What happens if one has it
+    /// What happens if another job has the key
     #[arg(long, value_enum, default_value_t = OnDuplicate::Reject, requires = "key")]
     pub(super) on_duplicate: OnDuplicate,
-    /// Another may have the key in another period of this length
+    /// The key is unique per period of this length
     #[arg(long, value_parser = duration, requires = "key")]
     pub(super) per: Option<Duration>,
-    /// How long replacements may put the job off, from the first one on
+    /// The maximum time by which replacements may postpone the job
     #[arg(long, value_parser = duration, requires = "key")]
     pub(super) max_wait: Option<Duration>,
-    /// How long the key is held
+    /// The states in which a job has its key
     #[arg(long, value_enum, default_value_t = Within::Unfinished, requires = "key")]
     pub(super) within: Within,
     /// The maximum number of attempts, instead of the handler's
     #[arg(long)]
     pub(super) attempts: Option<u32>,
-    /// How long a run may take, instead of the handler's limit
+    /// The timeout of a run, instead of the handler's
     #[arg(long, value_parser = duration)]
     pub(super) timeout: Option<Duration>,
-    /// Which of the due jobs go first
+    /// The priority among due jobs
     #[arg(long, value_enum, default_value_t = Priority::Normal)]
     pub(super) priority: Priority,
     /// The queue
@@ -176,22 +176,22 @@ pub(super) struct Enqueue {
 pub(super) struct Limit {
     /// The queue
     pub(super) queue: String,
-    /// How many of its jobs run at a time
+    /// The maximum number of jobs of the queue that run at a time
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) at_once: Option<u32>,
-    /// How many of its jobs start in a period: 100/1m
+    /// The maximum number of jobs of the queue that start per period: 100/1m
     #[arg(long, value_parser = rate)]
     pub(super) rate: Option<(u32, Duration)>,
-    /// How many jobs of each limit key run at a time
+    /// The maximum number of jobs of each limit key that run at a time
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) key_at_once: Option<u32>,
-    /// How many jobs of each limit key start in a period
+    /// The maximum number of jobs of each limit key that start per period
     #[arg(long, value_parser = rate)]
     pub(super) key_rate: Option<(u32, Duration)>,
-    /// How many of its jobs each worker runs at a time, whatever it was started with
+    /// The maximum number of jobs of the queue that each worker runs at a time, instead of its own
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) worker_at_once: Option<u32>,
-    /// Takes the limits away
+    /// Removes the limits
     #[arg(long, conflicts_with_all = LIMITS, required_unless_present_any = LIMITS)]
     pub(super) none: bool,
 }
@@ -236,30 +236,30 @@ pub(super) enum Priority {
 /// The names of what is in [`Those`].
 const THOSE: [&str; 5] = ["state", "queue", "kind", "key", "ended"];
 
-/// Jobs that have all of these.
+/// A filter: jobs that have all of these.
 #[derive(Debug, clap::Args)]
 pub(super) struct Those {
-    /// Those in this state: pending, running, done, dead, cancelled
+    /// Only jobs in this state: pending, running, done, dead, cancelled
     #[arg(long)]
     pub(super) state: Option<State>,
-    /// Those in this queue
+    /// Only jobs in this queue
     #[arg(long)]
     pub(super) queue: Option<String>,
-    /// Those of this kind
+    /// Only jobs of this kind
     #[arg(long)]
     pub(super) kind: Option<String>,
-    /// Those with this key
+    /// Only jobs with this key
     #[arg(long)]
     pub(super) key: Option<String>,
-    /// Those that ended longer ago than this: 30d
+    /// Only jobs that ended longer ago than this: 30d
     #[arg(long, value_parser = duration)]
     pub(super) ended: Option<Duration>,
 }
 
-/// Jobs by their ids, or by what they are.
+/// Jobs by their ids, or by a filter.
 #[derive(Debug, clap::Args)]
 pub(super) struct Which {
-    /// The jobs
+    /// The ids of the jobs
     #[arg(required_unless_present_any = THOSE, conflicts_with_all = THOSE)]
     pub(super) ids: Vec<i64>,
     #[command(flatten)]
@@ -273,7 +273,7 @@ pub(super) struct Ls {
     /// The maximum number of jobs
     #[arg(long, default_value_t = 20)]
     pub(super) limit: usize,
-    /// Those that come after this one: the next page
+    /// Only jobs after this one, for the next page
     #[arg(long)]
     pub(super) after: Option<i64>,
 }

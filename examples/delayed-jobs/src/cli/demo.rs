@@ -1,4 +1,4 @@
-//! The main job: 500 jobs over 20 seconds, a live line, and a page. Kill it and start it again.
+//! The demo: 500 jobs over 20 seconds, a live line, and a page. Kill it and start it again.
 
 use std::error::Error;
 use std::io::{IsTerminal, Write, stdout};
@@ -46,7 +46,7 @@ pub(super) async fn run(
             () = stopped.cancelled() => Ok(()),
         };
         if args.stay && !stopped.is_cancelled() {
-            println!("all jobs have ended; the page goes on until ctrl-c");
+            println!("all jobs have ended; the page is served until ctrl-c");
             stopped.cancelled().await;
         }
         stopped.cancel();
@@ -189,7 +189,7 @@ async fn watch(queue: &Queue, batch: &Batch, metrics: &Metrics) -> Result<(), Bo
 fn line(time: Duration, counts: &Counts, metrics: &Snapshot) -> String {
     let late = |micros| short(Duration::from_micros(micros));
     format!(
-        "{:>5.1} s  pending {:>3}  running {:>2}  done {:>3}  dead {}  tries again {}  late p50 {}, p99 {}",
+        "{:>5.1} s  pending {:>3}  running {:>2}  done {:>3}  dead {}  retries {}  late p50 {}, p99 {}",
         time.as_secs_f64(),
         counts.pending,
         counts.running,
@@ -212,7 +212,7 @@ fn report(jobs: &[Record], batch: &Batch, metrics: &Snapshot) {
         batch.of - jobs.len(),
     );
     if left > 0 {
-        println!("{left} are left; start it again to go on");
+        println!("{left} are left; start the demo again to continue");
     }
     println!(
         "lateness of {} starts: p50 {}, p99 {}, max {}",
@@ -223,7 +223,7 @@ fn report(jobs: &[Record], batch: &Batch, metrics: &Snapshot) {
     );
     if metrics.overdue > 0 {
         println!(
-            "and {} that were due before the program was started",
+            "without {} starts of jobs that were due before the program started",
             metrics.overdue
         );
     }

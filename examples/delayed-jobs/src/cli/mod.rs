@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! args    the words of the command line
-//! demo    the main job: 500 jobs, a live line, a page
+//! demo    500 jobs, a live line, a page
 //! work    a worker until a signal, with its page
 //! look    ls, show, cancel, retry, delete, limit, pause, resume, schedules, enqueue
 //! tasks   the jobs that the program itself can do
@@ -110,7 +110,7 @@ async fn migrate(database: &str, schema: Option<&str>) -> Result<(), Box<dyn Err
         None => options,
     };
     match options.migrate().await? {
-        (before, after) if before == after => println!("the tables have version {after} already"),
+        (before, after) if before == after => println!("the tables already have version {after}"),
         (before, after) => println!("the tables had version {before}, and have version {after}"),
     }
     Ok(())

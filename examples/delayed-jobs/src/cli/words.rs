@@ -22,7 +22,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let seconds = unit.and_then(|(_, size)| Some(number.parse::<f64>().ok()? * size));
     seconds
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .ok_or_else(|| format!("`{text}` is no duration like 500ms, 3s, 10m, 2h or 3d"))
+        .ok_or_else(|| format!("`{text}` is not a duration such as 500ms, 3s, 10m, 2h or 3d"))
 }
 
 /// Reads `100/1m`.
@@ -32,7 +32,7 @@ pub(super) fn rate(text: &str) -> Result<(u32, Duration), String> {
         let starts = starts.parse().ok().filter(|starts| *starts > 0)?;
         Some((starts, duration(period).ok()?))
     };
-    read().ok_or_else(|| format!("`{text}` is no rate like 100/1m or 5/1s"))
+    read().ok_or_else(|| format!("`{text}` is not a rate such as 100/1m or 5/1s"))
 }
 
 /// The worker takes no shorter one.
@@ -40,7 +40,7 @@ pub(super) fn lease(text: &str) -> Result<Duration, String> {
     let lease = duration(text)?;
     match lease >= Duration::from_millis(100) {
         true => Ok(lease),
-        false => Err("a lease is 100ms at least".to_owned()),
+        false => Err("a lease must be at least 100ms".to_owned()),
     }
 }
 

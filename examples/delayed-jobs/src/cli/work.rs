@@ -29,7 +29,10 @@ pub(super) async fn run(queue: &Queue, args: args::Worker) -> Result<(), Box<dyn
         let serving = page.serve(listener)?;
         tokio::spawn(serving);
     }
-    println!("working; ctrl-c or SIGTERM ends it within {:?}", args.grace);
+    println!(
+        "the worker runs; ctrl-c or SIGTERM ends it within {:?}",
+        args.grace
+    );
     let shutdown = CancellationToken::new();
     tokio::spawn(cancel_on_signal(shutdown.clone()));
     let summary = worker.run(shutdown).await?;

@@ -1,11 +1,11 @@
-//! A page that shows the jobs to people: counts and rates, what is due next, how late jobs start, workers and schedules,
-//! a search, each job with its history, and buttons. And routes for
-//! machines: `/live`, `/ready`, and `/metrics` for Prometheus.
+//! A web page that shows and manages jobs. It has counts and rates, the jobs that are due next, lateness, workers and
+//! schedules, a search, the history of each job, and buttons. It also has routes for other programs: `/live`, `/ready`,
+//! and `/metrics` for Prometheus.
 //!
-//! It is three files that are part of the program, and works without the internet. It answers to names of this
-//! machine only, unless others are added, so that no page of another site can reach it under a name that was bent
-//! here; and where other machines can reach it, a token is needed. Payloads are shown for one job at a time, and only
-//! as far as [`Page::redact`] lets them.
+//! The page is three files that are compiled into the program, and works without internet access. It accepts only requests
+//! for host names of this machine, unless others are added, so another site cannot reach it by a name that it lets point
+//! to this machine (DNS rebinding). If other machines can reach it, it needs a token. It shows one payload at a time, and
+//! only as far as [`Page::redact`] allows.
 //!
 //! ```no_run
 //! # async fn example(queue: delayed_jobs::Queue) -> Result<(), Box<dyn std::error::Error>> {
@@ -18,11 +18,11 @@
 //! # }
 //! ```
 
-// api         what the page's script asks for
-// act         what its buttons do
-// guard       who may ask
-// overview    what all who look on share
-// prometheus  the figures as text
+// api         the requests of the page's script
+// act         the actions of its buttons
+// guard       checks of host names and the token
+// overview    the query that all open pages share
+// prometheus  the metrics as text
 
 mod act;
 mod api;
@@ -60,7 +60,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// Creates a page about the jobs of `queue` and the figures of one worker.
+    /// Creates a page for the jobs of `queue`, with the metrics of one worker.
     pub fn new(queue: Queue, metrics: Arc<Metrics>) -> Page {
         Page {
             queue,
@@ -71,17 +71,17 @@ impl Page {
         }
     }
 
-    /// Adds a name under which the page is reached, without a port: that of a proxy before it, for example.
+    /// Adds a host name under which the page is reached, without a port: for example the name of a proxy.
     pub fn host(mut self, host: impl Into<String>) -> Page {
         self.hosts.push(host.into().to_ascii_lowercase());
         self
     }
 
-    /// Sets a token: a browser opens `/?token=...` once, and others send it as a bearer token.
+    /// Sets a token. A browser opens `/?token=...` once; other clients send it as a bearer token.
     ///
     /// # Panics
     ///
-    /// If it is shorter than 8 characters, or has others than letters, digits, `-`, `_` and `.`.
+    /// If it is shorter than 8 characters, or contains characters other than letters, digits, `-`, `_` and `.`.
     #[track_caller]
     pub fn token(mut self, token: impl Into<String>) -> Page {
         let token = token.into();
@@ -94,7 +94,7 @@ impl Page {
         self
     }
 
-    /// Sets what is shown of a payload or an output, from its job's kind and its JSON.
+    /// Sets a closure that returns what is shown of a payload or an output. It gets the kind of the job and the JSON.
     pub fn redact(mut self, redact: impl Fn(&str, &str) -> String + Send + Sync + 'static) -> Page {
         self.redact = Some(Arc::new(redact));
         self
@@ -104,7 +104,8 @@ impl Page {
     ///
     /// # Errors
     ///
-    /// If other machines can reach the listener and no token was set; and the future's, if the listener fails.
+    /// Returns an error if other machines can reach the listener and no token was set. The future returns an error if the
+    /// listener fails.
     pub fn serve(
         mut self,
         listener: TcpListener,
@@ -181,7 +182,7 @@ fn own_name(address: SocketAddr) -> String {
 ///
 /// # Errors
 ///
-/// If other machines can reach the listener, or it fails.
+/// Returns an error if other machines can reach the listener, or if it fails.
 pub async fn serve(listener: TcpListener, queue: Queue, metrics: Arc<Metrics>) -> io::Result<()> {
     Page::new(queue, metrics).serve(listener)?.await
 }

@@ -10,33 +10,33 @@ pub enum StoreError {
     #[cfg(feature = "sqlite")]
     #[error("SQLite: {0}")]
     Sqlite(#[from] rusqlite::Error),
-    /// The group of statements that this one was in could not be committed, so nothing of it was.
+    /// The group of statements with this one could not be committed, so none of them was.
     #[error("SQLite could not commit: {0}")]
     Commit(String),
-    /// An error of Postgres, or it cannot be reached.
+    /// Postgres returned an error, or cannot be reached.
     #[cfg(feature = "postgres")]
     #[error("Postgres: {0}")]
     Postgres(#[from] sqlx::Error),
     /// An error of a statement that was for several jobs at once.
     #[error(transparent)]
     Shared(Arc<StoreError>),
-    /// The name of the database is not understood.
+    /// The address of the database is not valid.
     #[error("{0}")]
     Address(&'static str),
     /// The file could not be created.
     #[error("SQLite: unable to open database file: {0}")]
     File(std::io::Error),
-    /// The database did not answer in time, so it is not known whether it did what it was asked for.
+    /// The database did not answer in time, so it is not known whether the statement took effect.
     #[error("the database did not answer within {0:?}")]
     TimedOut(std::time::Duration),
-    /// The database has no tables of jobs, or older ones than this program needs.
+    /// The database has no tables for jobs, or older ones than this program needs.
     #[error(
         "the schema has version {found}, and this program needs version {known}: run `delayed-jobs migrate`"
     )]
     TooOld {
-        /// That of the database; 0 if there are no tables.
+        /// The version of the database, or 0 if there are no tables.
         found: i64,
-        /// The one this program needs.
+        /// The version that this program needs.
         known: i64,
     },
     /// The schema is newer than this program.
@@ -44,9 +44,9 @@ pub enum StoreError {
         "the schema has version {found}, and this program knows versions up to {known}: use a newer program"
     )]
     TooNew {
-        /// That of the database.
+        /// The version of the database.
         found: i64,
-        /// The latest one this program knows.
+        /// The latest version that this program knows.
         known: i64,
     },
     /// A thread for the database could not be started.
@@ -55,7 +55,7 @@ pub enum StoreError {
     /// The store's thread has ended, because the store was dropped or its thread panicked.
     #[error("the store has been closed")]
     Closed,
-    /// A row holds a value that this program never writes.
+    /// A row has a value that this program never writes.
     #[error("a row of the table of jobs holds {found}, where {wanted} was expected")]
     Row {
         /// The value that was expected.
@@ -63,7 +63,7 @@ pub enum StoreError {
         /// The value that was found.
         found: String,
     },
-    /// A unique key was freed and taken again each time it was looked at; try again.
+    /// A unique key became free and was taken again at each attempt to use it; try again.
     #[error("the key `{key}` changes hands too fast; try again")]
     Busy {
         /// The key.
@@ -73,7 +73,7 @@ pub enum StoreError {
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl StoreError {
-    /// Returns whether the error is that two unfinished jobs would have one key.
+    /// Returns `true` if two unfinished jobs would have the same key.
     pub(super) fn is_key_taken(&self) -> bool {
         match self {
             #[cfg(feature = "sqlite")]

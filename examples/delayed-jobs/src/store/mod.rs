@@ -77,8 +77,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// atomic step; of more, and of jobs with keys, each batch or job is a step of its own.
     fn enqueue(&self, jobs: Vec<NewJob>) -> Answer<'_, Vec<Enqueued>>;
 
-    /// Returns the pending jobs of a queue that are due after `after` and not after `until`, earliest first, at
-    /// most `limit`. Nothing is promised to the caller: these are hints.
+    /// Returns at most `limit` pending jobs of a queue that are due after `after` and not after `until`, earliest first.
+    /// They are hints: another worker may claim them.
     fn ahead(
         &self,
         queue: &str,
@@ -87,27 +87,27 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
         limit: usize,
     ) -> Answer<'_, Vec<(Micros, JobId)>>;
 
-    /// Leases due jobs of a queue, by priority and then by time. No other claim gets them while the
-    /// lease lives. A paused queue gives none, and no job starts before its time by the clock of the database.
+    /// Leases due jobs of a queue, by priority and then by time. No other claim gets them until the lease expires. A paused
+    /// queue returns no jobs, and no job starts before its time by the clock of the database.
     fn claim(&self, claim: Claim) -> Answer<'_, Lot>;
 
     /// Ends a claim with its verdict. Returns `false` if the claim is no longer valid.
     ///
-    /// A job that was to be cancelled is cancelled, unless it is done or dead.
+    /// If the cancellation of the job was requested, it is cancelled, unless it is done or dead.
     fn finish(&self, ended: Ended) -> Answer<'_, bool>;
 
     /// Renews leases until `until`, and returns which of them are still held.
     fn renew(&self, leases: Vec<Lease>, until: Micros) -> Answer<'_, Vec<JobId>>;
 
-    /// Returns what a worker holds, as the store sees it.
+    /// Returns the leases that a worker has in the store.
     fn held_by(&self, worker: &str) -> Answer<'_, Vec<Lease>>;
 
-    /// Returns the running jobs of a worker that are to be cancelled.
+    /// Returns the running jobs of a worker whose cancellation was requested.
     fn asked_to_cancel(&self, worker: &str) -> Answer<'_, Vec<JobId>>;
 
-    /// Takes back the leases that have expired at `now`. A job that was to be cancelled is, one that was running
-    /// alone and has lost `crashes` workers is dead, and the others are pending again: at once after the first
-    /// loss, a little later after each further one.
+    /// Takes back the leases that have expired at `now`. A job whose cancellation was requested is cancelled. A job that ran
+    /// alone and has lost `crashes` workers is dead. The others are pending again, due at once after the first loss and later
+    /// after each further one.
     fn reclaim(&self, now: Micros, crashes: u32) -> Answer<'_, Vec<Reclaimed>>;
 
     /// Returns when the first job of these kinds and queues that has lost `crashes` workers is due.
@@ -127,20 +127,20 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Cancels a pending job, or requests the cancellation of a running one.
     fn cancel(&self, id: JobId, now: Micros) -> Answer<'_, Asked>;
 
-    /// Makes a dead or cancelled job pending again, due at `now`, with all its attempts. One that was
-    /// pending already becomes due at `now`.
+    /// Makes a dead or cancelled job pending again, due at `now`, with all its attempts. A pending job becomes due at
+    /// `now`.
     fn retry(&self, id: JobId, now: Micros) -> Answer<'_, Asked>;
 
     /// Returns the record of a job.
     fn get(&self, id: JobId) -> Answer<'_, Option<Record>>;
 
-    /// Lists jobs, pending ones by the time when they are due and others latest first.
+    /// Lists jobs: pending ones by the time when they are due, others latest first.
     fn list(&self, filter: Filter) -> Answer<'_, Vec<Record>>;
 
-    /// Searches payloads, in a limited number of jobs.
+    /// Searches the payloads of a limited number of jobs.
     fn search(&self, search: Search) -> Answer<'_, Found>;
 
-    /// Returns the number of jobs of a filter, up to its limit.
+    /// Returns the number of jobs that match a filter, up to its limit.
     fn count(&self, filter: Filter) -> Answer<'_, u64>;
 
     /// Returns the number of jobs in each state.
@@ -149,19 +149,19 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Lists the queues that hold jobs or are paused.
     fn queues(&self) -> Answer<'_, Vec<QueueRow>>;
 
-    /// Tells that a worker lives, and forgets those that have not told so for too long.
+    /// Records that a worker is alive, and removes workers that have not done so for too long.
     fn beat(&self, worker: WorkerRow, now: Micros) -> Answer<'_, ()>;
 
-    /// Tells that a worker ends.
+    /// Records that a worker has ended.
     fn leave(&self, worker: &str) -> Answer<'_, ()>;
 
-    /// Lists the workers that live, in the order in which they began.
+    /// Lists the workers that are alive, in the order in which they started.
     fn workers(&self, now: Micros) -> Answer<'_, Vec<WorkerRow>>;
 
     /// Lists the schedules.
     fn schedules(&self) -> Answer<'_, Vec<ScheduleRow>>;
 
-    /// Returns the id of the last job that came, or 0. It tells how many have come since it was another.
+    /// Returns the id of the latest job, or 0. The difference of two such ids is the number of jobs that came in between.
     fn last_id(&self) -> Answer<'_, JobId>;
 
     /// Pauses a queue.
@@ -170,51 +170,51 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Resumes a queue.
     fn resume(&self, queue: &str) -> Answer<'_, ()>;
 
-    /// Sets the limits of a queue over all workers; without any it has none.
+    /// Sets the limits of a queue over all workers. The empty limit removes them.
     fn set_limit(&self, queue: &str, limit: Limit) -> Answer<'_, ()>;
 
     /// Lists the queues that have limits.
     fn limits(&self) -> Answer<'_, Vec<(String, Limit)>>;
 
-    /// Tells what a schedule is from now on. If it was something else, its pending jobs go.
+    /// Sets what a schedule is from now on. If that changes it, its pending jobs are deleted.
     fn declare(&self, schedule: ScheduleSpec) -> Answer<'_, ()>;
 
-    /// Pauses or resumes a schedule, and returns whether there is one of this name. A paused one fills no slot, and its job
-    /// that waits goes; slots that pass meanwhile are not made up for.
+    /// Pauses or resumes a schedule, and returns whether there is one of this name. A paused schedule fills no slot, its
+    /// pending job is deleted, and slots that pass meanwhile are skipped.
     fn pause_schedule(&self, schedule: &str, paused: bool) -> Answer<'_, bool>;
 
-    /// Creates a job of a schedule that is due at `now`, beside that of its next slot. Returns its id and its queue; none
-    /// if there is no schedule of this name that a worker has declared.
+    /// Creates a job of a schedule that is due at `now`, in addition to that of its next slot. Returns its id and its queue,
+    /// or `None` if no worker has declared a schedule of this name.
     fn run_schedule(&self, schedule: &str, now: Micros) -> Answer<'_, Option<(JobId, String)>>;
 
     /// Returns the slot that a schedule has filled last.
     fn last_slot(&self, schedule: &str) -> Answer<'_, Option<Micros>>;
 
-    /// Creates the job of a slot, unless the slot was filled before, the schedule has changed, or an earlier job of
-    /// the schedule waits or, without overlap, runs. Returns `true` if this call did.
+    /// Creates the job of a slot, unless the slot was filled before, the schedule has changed, or an earlier job of the
+    /// schedule is pending or, without overlap, runs. Returns `true` if this call created it.
     fn fill_slot(&self, slot: Slot) -> Answer<'_, bool>;
 
-    /// Changes the jobs of a filter, at most as many as it says, and returns which.
+    /// Changes the jobs that match a filter, up to its limit, and returns their ids.
     fn change(&self, change: Change, filter: Filter, now: Micros) -> Answer<'_, Vec<JobId>>;
 
-    /// Returns a handle to the same store that works on another runtime, for heartbeats that go on while handlers
-    /// block this one. `None` if there is no other way than this handle.
+    /// Returns a handle to the same store that works on another runtime, so that heartbeats continue while handlers block
+    /// this one. `None` if the store has no such handle.
     fn apart(&self) -> Option<Arc<dyn Store>> {
         None
     }
 
-    /// Returns the schema of the tables, where the database has schemas and one was named.
+    /// Returns the schema of the tables, if the database has schemas and one was set.
     fn schema(&self) -> Option<&str> {
         None
     }
 
-    /// Asks the database for its time, where that is not this machine's, and returns by how much the clock had to be
-    /// set in microseconds, forward or backward.
+    /// Asks the database for its time, if its clock is not that of this machine, and returns by how many microseconds the
+    /// clock was set, forward or backward.
     fn set_clock(&self) -> Answer<'_, i64> {
         Box::pin(std::future::ready(Ok(0)))
     }
 
-    /// Returns a number that moves when another program may have changed something: a hint, which may be spurious,
+    /// Returns a number that changes when another program may have changed something. It is a hint, and may be spurious,
     /// late or missing.
     fn changes(&self) -> watch::Receiver<u64>;
 }

@@ -17,49 +17,49 @@ pub struct NewJob {
     pub queue: String,
     /// The payload, as JSON.
     pub payload: String,
-    /// Which of the due jobs go first.
+    /// The priority among due jobs.
     pub priority: Priority,
     /// When it is due.
     pub run_at: Micros,
-    /// When it was handed in.
+    /// When it was enqueued.
     pub created_at: Micros,
-    /// The maximum number of attempts, if it is not for the handler to say.
+    /// The maximum number of attempts, if it is not that of the handler.
     pub attempts: Option<u32>,
-    /// How long a run may take, if it is not for the handler to say.
+    /// The timeout of a run, if it is not that of the handler.
     pub timeout: Option<Duration>,
-    /// What the limits for keys are counted by.
+    /// The key by which the limits per key count it.
     pub limit_key: Option<String>,
-    /// The key that no other job may hold.
+    /// The unique key.
     pub key: Option<UniqueKey>,
     /// The jobs that it comes after.
     pub after: Option<After>,
 }
 
-/// Jobs that another one comes after. One that is not there any more counts as done.
+/// Jobs that another job comes after. A job that has been deleted counts as done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct After {
-    /// Which.
+    /// Their ids.
     pub jobs: Vec<JobId>,
-    /// Whether they have ended is enough; otherwise the job is cancelled if one of them is not done in the end.
+    /// Whether any end of them will do. Otherwise the job is cancelled if one of them is not done in the end.
     pub any_end: bool,
 }
 
-/// A key, and what happens if another job holds it.
+/// A unique key, and the rule for duplicates.
 #[derive(Clone, Debug)]
 pub struct UniqueKey {
     /// The key. It is unique in the store, over all kinds and queues.
     pub key: String,
-    /// What happens if it is taken.
+    /// The rule for a second job with this key.
     pub on_duplicate: OnDuplicate,
-    /// The states in which a job holds it.
+    /// The states in which a job has it.
     pub within: UniqueWhile,
-    /// The end of the period that it is for, if it is for one: another period is another key.
+    /// The end of its period, if it has one. In another period the key is another one.
     pub until: Option<Micros>,
-    /// How long replacements may put the job off, counted from when the first one was enqueued.
+    /// The maximum time by which replacements may postpone the job, from when the first one was enqueued.
     pub max_wait: Option<Duration>,
 }
 
-/// A rule for a new job whose key another job holds already.
+/// A rule for a new job whose key another job already has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OnDuplicate {
@@ -80,14 +80,14 @@ pub enum Enqueued {
     New(JobId),
     /// It replaced this pending job.
     Replaced(JobId),
-    /// It was dropped, for this job has its key.
+    /// It was dropped, since this job has its key.
     Kept(JobId),
-    /// It was rejected, for this job has its key.
+    /// It was rejected, since this job has its key.
     Refused(JobId),
 }
 
 impl Enqueued {
-    /// Returns the id of the job that has the key now, or of the new one.
+    /// Returns the id of the job that now has the key, or of the new job.
     pub fn id(self) -> JobId {
         match self {
             Enqueued::New(id)
@@ -113,37 +113,37 @@ pub struct Claim {
     pub lease_until: Micros,
     /// The kinds that the worker has handlers for; no other job is claimed.
     pub kinds: Vec<String>,
-    /// From when on jobs of each priority are looked for, highest first. Earlier ones are left out: claims before have taken
-    /// them, and their traces need not be read again. All at [`Micros::EARLIEST`] to leave none out. A claim from a queue with
-    /// limits, or with ageing, leaves none out.
+    /// The times from which on jobs of each priority are searched, highest priority first. Jobs of earlier times are left
+    /// out: earlier claims have taken them, and their index entries need not be read again. With [`Micros::EARLIEST`] no job
+    /// is left out. A claim from a queue with limits, or with ageing, leaves none out.
     pub from: [Micros; 3],
     /// Which jobs of lost workers are claimed.
     pub suspects: Suspects,
-    /// Whether the queue has limits over all workers. Nothing is claimed from one that has some if this is not so.
+    /// Whether the queue has limits over all workers. If it has and this is `false`, nothing is claimed.
     pub limited: bool,
-    /// How much longer a job may wait until it goes before others of the next higher priority; for ever if there is
-    /// no such time.
+    /// The time after which a waiting job goes before jobs of the next higher priority that are due later. Without it
+    /// priorities do not age.
     pub ageing: Option<Duration>,
 }
 
-/// What a claim brings.
+/// The result of a claim.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Lot {
     /// The jobs, in their order.
     pub jobs: Vec<Claimed>,
-    /// When to claim again, if due jobs were left behind for the limits of their queue.
+    /// When to claim again, if due jobs were left because of the limits of their queue.
     pub again: Option<Micros>,
 }
 
-/// A rule for jobs that were running when their worker was lost, and may have been the reason.
+/// A rule for jobs that ran when their worker was lost, and that may be the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Suspects {
     /// Jobs that have lost this many workers are left out.
     Without(u32),
-    /// Only jobs that have lost this many workers, at least one, are claimed. The worker holds nothing else
-    /// meanwhile: what happens to it is that job's doing.
+    /// Only jobs that have lost this many workers, at least one, are claimed. The worker has no other job meanwhile, so
+    /// if it is lost, that job is the reason.
     Alone(u32),
 }
 
@@ -162,9 +162,9 @@ pub struct Claimed {
     pub attempt: u32,
     /// When it was due.
     pub run_at: Micros,
-    /// The maximum number of attempts, if the job has its own.
+    /// The maximum number of attempts, if the job was enqueued with one.
     pub attempts: Option<u32>,
-    /// How long a run may take, if the job has its own limit.
+    /// The timeout of a run, if the job was enqueued with one.
     pub timeout: Option<Duration>,
     /// Whether its queue is a relaxed one; see [`Ended::relaxed`].
     pub relaxed: bool,
@@ -188,7 +188,7 @@ pub struct Ended {
     pub at: Micros,
     /// How it ended.
     pub verdict: Verdict,
-    /// Whether the end need not be on the disk when it is answered, as with the jobs of a relaxed queue
+    /// Whether the end may be confirmed before it is on disk, as for the jobs of a relaxed queue
     /// (`PostgresOptions::relaxed_queue`).
     pub relaxed: bool,
 }
@@ -295,35 +295,35 @@ pub struct Filter {
     pub queue: Option<String>,
     /// Only jobs of this kind.
     pub kind: Option<String>,
-    /// Only jobs with this key, whether they still hold it or not.
+    /// Only jobs with this key, also if they no longer have it.
     pub key: Option<String>,
-    /// Only jobs that ended before this time, and whose key is not kept beyond it.
+    /// Only jobs that ended before this time, and whose key is not kept longer.
     pub ended_before: Option<Micros>,
-    /// Only jobs that come after this one in the order of a list: the next page.
+    /// Only jobs that come after this one in the order of a list, for the next page.
     pub after: Option<JobId>,
     /// The maximum number of jobs.
     pub limit: usize,
 }
 
-/// A search among the jobs of a filter, in their order.
+/// A search in the jobs that match a filter, in their order.
 #[derive(Clone, Debug)]
 pub struct Search {
-    /// Which jobs. Its limit is the number of those that are found.
+    /// The jobs to search. The limit of the filter is the maximum number of jobs that are found.
     pub filter: Filter,
-    /// A text that the first 64 KiB of the payload contain; the empty one is in all.
+    /// The text to find in the first 64 KiB of the payload. The empty text is in all of them.
     pub text: String,
-    /// Only jobs that were handed in at this time or later.
+    /// Only jobs that were enqueued at this time or later.
     pub since: Micros,
-    /// The number of jobs that are looked at, at most, however few are found.
+    /// The maximum number of jobs that are read, however few are found.
     pub most: usize,
 }
 
-/// What a search has found.
+/// The result of a search.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
     /// The jobs.
     pub jobs: Vec<Record>,
-    /// Where to go on: after this job, unless all were looked at.
+    /// The job after which the search continues; `None` if all were read.
     pub next: Option<JobId>,
 }
 
@@ -331,12 +331,12 @@ pub struct Found {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
-    /// Pending ones are cancelled, and running ones are to be.
+    /// Pending jobs are cancelled, and the cancellation of running ones is requested.
     Cancel,
-    /// Dead and cancelled ones are pending again, due at once and with all their attempts; pending ones are due at once
-    /// if the filter asks for that state. Of several that would hold one key it is the latest.
+    /// Dead and cancelled jobs are pending again, due at once and with all their attempts. Pending jobs become due at once
+    /// if the filter asks for that state. Of several jobs with the same key, only the latest is retried.
     Retry,
-    /// All but running ones are deleted.
+    /// All jobs except running ones are deleted.
     Delete,
 }
 
@@ -389,7 +389,7 @@ impl Counts {
     }
 }
 
-/// A queue.
+/// A queue of a store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct QueueRow {
     /// Its name.
@@ -400,7 +400,7 @@ pub struct QueueRow {
     pub unfinished: u64,
 }
 
-/// A worker that lives, by its own word.
+/// A worker that has reported that it is alive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WorkerRow {
     /// Its name, which is unique.
@@ -409,20 +409,20 @@ pub struct WorkerRow {
     pub host: String,
     /// Its queues and their concurrency, in words.
     pub queues: String,
-    /// When it began.
+    /// When it started.
     pub began_at: Micros,
-    /// Until then it is believed to live.
+    /// Until when it counts as alive.
     pub until: Micros,
 }
 
-/// A schedule.
+/// A schedule that a worker has declared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ScheduleRow {
     /// Its name.
     pub name: String,
-    /// What it is: its times, its kind, its queue and its payload, in words.
+    /// Its times, its kind, its queue and its payload, in words.
     pub spec: String,
-    /// The slot that it has filled last: its next run, or the last one.
+    /// The time of its latest job: of its next run, or of the last one.
     pub slot: Option<Micros>,
     /// Whether it is paused.
     pub paused: bool,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::time::Micros;
 
-/// The times of a schedule: each full period since 1970, UTC, which a `Duration` is by itself; or, with the feature
-/// `cron`, the times of a cron expression in a time zone.
+/// The times of a schedule. A `Duration` converts into a schedule for each full period since 1970, UTC. With the feature
+/// `cron`, a schedule can have the times of a cron expression in a time zone.
 ///
 /// # Examples
 ///
@@ -44,12 +44,12 @@ struct Cron {
     time_zone: jiff::tz::TimeZone,
 }
 
-/// The error of a schedule that is no cron expression, or names no time zone.
+/// The error of a schedule whose cron expression or time zone is not valid.
 #[cfg(feature = "cron")]
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CronError {
-    /// The expression is none, or has no time ahead.
+    /// The expression is not valid, or has no time in the future.
     #[error("`{expression}` is no cron expression: {words}")]
     Expression {
         /// The expression.
@@ -72,12 +72,12 @@ impl Every {
     /// Reads a cron expression of five fields, or six with the seconds first, for the wall clock of a time zone by its
     /// IANA name.
     ///
-    /// Where the clocks are turned forward, a time that does not exist stands for the first one after the gap; where
-    /// they are turned back, a time that comes twice is met once, unless the expression is for every hour or minute.
+    /// When clocks are turned forward, a time that does not exist is replaced by the first one after the gap. When they are
+    /// turned back, a time that occurs twice counts once, unless the expression is for every hour or minute.
     ///
     /// # Errors
     ///
-    /// [`CronError`].
+    /// Returns a [`CronError`].
     #[cfg(feature = "cron")]
     pub fn cron(expression: &str, zone: &str) -> Result<Every, CronError> {
         let wrong = |words: String| CronError::Expression {

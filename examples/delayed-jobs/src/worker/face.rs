@@ -105,7 +105,7 @@ impl Handling {
         self
     }
 
-    /// Sets a timeout: a run that takes longer is dropped, and has failed.
+    /// Sets a timeout. A run that takes longer is dropped, and counts as failed.
     pub fn timeout(mut self, timeout: Duration) -> Handling {
         self.timeout = Some(timeout);
         self
@@ -124,7 +124,7 @@ impl Worker {
         }
     }
 
-    /// Runs the jobs of payload `T` with `handler`.
+    /// Registers `handler` for the jobs with the payload `T`.
     ///
     /// # Panics
     ///
@@ -139,7 +139,7 @@ impl Worker {
         self.register_with(Handling::default(), handler)
     }
 
-    /// Runs the jobs of payload `T` with `handler` and these settings.
+    /// Registers `handler` for the jobs with the payload `T`, with these settings.
     ///
     /// # Panics
     ///
@@ -166,7 +166,7 @@ impl Worker {
         self
     }
 
-    /// Sets the concurrency of a queue: at most `limit` jobs at a time; 16 for a queue that is not named here.
+    /// Sets the concurrency of a queue: at most `limit` of its jobs run at a time in this worker. The default is 16.
     ///
     /// # Panics
     ///
@@ -178,14 +178,14 @@ impl Worker {
         self
     }
 
-    /// Schedules a job at each time of `every`: a `Duration`, for each full period since 1970, UTC, so every hour on the
-    /// hour; or a cron expression in a time zone.
+    /// Schedules a job at each time of `every`. This is a `Duration`, for each full period since 1970, UTC (so an hour means
+    /// every full hour), or a cron expression in a time zone.
     ///
-    /// There is one job per time, however many workers have this schedule. If no worker is alive at that time it
-    /// runs when one is; further times that passed meanwhile are skipped, and so are those at which the last run has
-    /// not ended. [`every_with`](Worker::every_with) has other rules.
+    /// There is one job per time, however many workers have this schedule. If no worker is alive at that time, the job runs
+    /// when a worker is alive again, and other times that passed meanwhile are skipped. Times at which the last run has not
+    /// ended are skipped too. [`every_with`](Worker::every_with) has other rules.
     ///
-    /// A schedule that has other times or another payload than before under its name replaces it.
+    /// A schedule with other times or another payload replaces the former one of the same name.
     ///
     /// # Panics
     ///
@@ -206,7 +206,7 @@ impl Worker {
     ///
     /// # Panics
     ///
-    /// As [`every`](Worker::every).
+    /// The same as [`every`](Worker::every).
     #[track_caller]
     pub fn every_with<T: Payload>(
         mut self,
@@ -239,9 +239,9 @@ impl Worker {
         self
     }
 
-    /// Sets the lease: how long a worker keeps a job without a heartbeat; 30 s by default.
+    /// Sets the lease: the time for which a worker keeps a job without a heartbeat. The default is 30 s.
     ///
-    /// A worker that is alive sends three heartbeats in that time.
+    /// A worker sends three heartbeats in that time.
     ///
     /// # Panics
     ///
@@ -256,36 +256,35 @@ impl Worker {
         self
     }
 
-    /// Sets the number of lost workers after which a job is dead; 3 by default.
+    /// Sets the number of lost workers after which a job is dead. The default is 3.
     ///
-    /// The last of them counts only if nothing ran beside the job: a job that has lost all but one of them runs
-    /// alone, so that none is charged with what its neighbour does.
+    /// A job that has lost all but one of them runs alone, and the last loss counts only if it did. So no job is charged
+    /// with a crash that another one caused.
     pub fn crashes(mut self, crashes: u32) -> Worker {
         self.settings.crashes = crashes.max(1);
         self
     }
 
-    /// Sets how long running jobs may continue after the shutdown; 15 s by default.
+    /// Sets the grace: the time for which running jobs may continue after the shutdown. The default is 15 s.
     pub fn grace(mut self, grace: Duration) -> Worker {
         self.settings.grace = grace;
         self
     }
 
-    /// Sets how long a handler may continue after its job was cancelled; 5 s by default.
+    /// Sets the time for which a handler may continue after its job was cancelled. The default is 5 s.
     pub fn cancel_grace(mut self, grace: Duration) -> Worker {
         self.settings.cancel_grace = grace;
         self
     }
 
-    /// Lets priorities age: a due job that has waited for this long goes before jobs of the next higher priority that
-    /// become due, and so on. Without it, which is the default, a job waits for as long as others of a higher priority
-    /// are due.
+    /// Makes priorities age: a due job that has waited for `step` goes before jobs of the next higher priority that become
+    /// due then, and so on. By default priorities do not age, and a job waits as long as jobs of a higher priority are due.
     pub fn ageing(mut self, step: Duration) -> Worker {
         self.settings.ageing = Some(step);
         self
     }
 
-    /// Sets how long done and cancelled jobs are kept; a day by default.
+    /// Sets how long done and cancelled jobs are kept. The default is a day.
     pub fn retention(mut self, retention: Duration) -> Worker {
         self.settings.retention = Some(retention);
         self
@@ -297,7 +296,7 @@ impl Worker {
         self
     }
 
-    /// Returns its counts, to be read while it runs.
+    /// Returns the counts of the worker, which can be read while it runs.
     pub fn metrics(&self) -> Arc<Metrics> {
         Arc::clone(&self.metrics)
     }
@@ -320,12 +319,12 @@ impl Worker {
 
     /// Runs jobs until `shutdown` is cancelled.
     ///
-    /// Then nothing more is claimed, running jobs see their token and may finish within the grace, and
-    /// those that do not are stopped and given back, due as they were. Calls of a store that fails for a while are
-    /// retried; no job is lost by that. Whatever the store does, `run` returns within two seconds after the grace.
+    /// Then the worker claims no more jobs. The tokens of running jobs are cancelled, and these jobs may finish within the
+    /// grace. Jobs that do not are stopped and given back, due at the same time as before. If the store fails for a while,
+    /// its calls are retried, and no job is lost. Whatever the store does, `run` returns within two seconds after the grace.
     ///
-    /// A handler that blocks its thread makes other jobs late, and cannot be stopped: run what blocks in
-    /// `tokio::task::spawn_blocking`. Its lease is kept meanwhile.
+    /// A handler that blocks its thread makes other jobs late, and cannot be stopped. It keeps its lease. Move blocking work to
+    /// `tokio::task::spawn_blocking`.
     ///
     /// # Cancel safety
     ///
@@ -334,11 +333,11 @@ impl Worker {
     ///
     /// # Panics
     ///
-    /// If no handler is registered, or a schedule has none.
+    /// If no handler is registered, or if a schedule has no handler.
     ///
     /// # Errors
     ///
-    /// Those of the store at the first look. Later ones are `tracing` events.
+    /// Returns the errors of the store at the start. Later errors are `tracing` events.
     pub async fn run(self, shutdown: CancellationToken) -> Result<Snapshot, StoreError> {
         assert!(
             !self.limits.is_empty(),

@@ -5,20 +5,20 @@ use crate::job::Priority;
 use crate::store::{NewJob, ScheduleSpec, Slot};
 use crate::time::Micros;
 
-/// A rule for the runs of a schedule that were missed, since no worker lived or the queue was paused.
+/// A rule for runs of a schedule that were missed because no worker was alive or the queue was paused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MissedRuns {
     /// None of them runs.
     Skip,
-    /// One run makes up for all of them.
+    /// One run replaces all of them.
     #[default]
     Once,
     /// The last `n` of them run, one after the other.
     Last(u32),
 }
 
-/// Settings for a schedule: what happens to runs that were missed, or that would overlap.
+/// Settings for a schedule: the rules for missed and overlapping runs.
 ///
 /// # Examples
 ///
@@ -37,13 +37,13 @@ pub struct Recurring {
 }
 
 impl Recurring {
-    /// Sets what happens to runs that were missed; one makes up for all by default.
+    /// Sets the rule for missed runs. By default one run replaces all of them.
     pub fn missed(mut self, missed: MissedRuns) -> Recurring {
         self.missed = missed;
         self
     }
 
-    /// Sets whether a run may begin while the one before has not ended. By default it is left out.
+    /// Sets whether a run may start while the last one has not ended. By default such a run is skipped.
     pub fn overlap(mut self, overlap: bool) -> Recurring {
         self.overlap = overlap;
         self

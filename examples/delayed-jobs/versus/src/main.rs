@@ -1,4 +1,4 @@
-//! delayed-jobs beside apalis, graphile_worker and underway, on the same jobs: how late they start, and how many run a second.
+//! Compares delayed-jobs with apalis, graphile_worker and underway on the same jobs: lateness, and jobs per second.
 //!
 //! ```sh
 //! cargo run --release --manifest-path examples/delayed-jobs/versus/Cargo.toml            # both
@@ -6,8 +6,9 @@
 //! cargo run --release --manifest-path examples/delayed-jobs/versus/Cargo.toml -- speed
 //! ```
 //!
-//! How late is seen with all at once, which takes as long as the slowest, and 100 s at most; how many a second with one after the
-//! other, by turns, with 15 s each at most to work and 30 s to hand the jobs in. Postgres is a server of its own.
+//! You should see a table for each. The lateness is measured with all contenders at the same time, which takes as long as
+//! the slowest of them, but at most 100 s. The jobs per second are measured with one contender after the other, in several
+//! rounds; each has at most 30 s to enqueue the jobs and 15 s to run them. The program starts a Postgres server of its own.
 #![forbid(unsafe_code)]
 
 mod contenders;

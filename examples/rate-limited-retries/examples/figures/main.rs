@@ -1,5 +1,7 @@
-//! The dispatcher's figures on the real clock, beside the same work with governor, backon and a semaphore, and beside a
-//! task and a sleep for each item.
+//! Measures the dispatcher on the real clock, and compares it with governor, backon and a semaphore, and with a task and a
+//! sleep per item.
+//!
+//! You should see the figures of the README: rates, CPU and wake-ups per start, and bytes per queued item.
 //!
 //! ```sh
 //! cargo run --release -p rate-limited-retries --example figures
@@ -34,7 +36,7 @@ fn main() {
             .count()
     };
     println!(
-        "lines of the same task: {} with the dispatcher, {} with governor, backon and a semaphore",
+        "lines of code for the same task: {} with the dispatcher, {} with governor, backon and a semaphore",
         lines(include_str!("ours.rs")),
         lines(include_str!("peers.rs")),
     );

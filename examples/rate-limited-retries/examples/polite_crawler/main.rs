@@ -1,14 +1,15 @@
-//! A crawler that heeds what servers say, beside forty hosts of seven kinds on the loopback.
+//! Shows a crawler that obeys `Retry-After`, with forty hosts of seven kinds on the loopback interface.
 //!
-//! Look for: no request in a window that a server has forbidden, none over the rate, each page of the hosts that answer
-//! once, retries within the budget. Ctrl-C stops it, and shows what was left after five seconds.
+//! You should see no request within a pause that a server has asked for, none over the rate, each page of the hosts that
+//! answer once, and retries within the budget. Ctrl-C stops the crawler, and shows the work that was left after five
+//! seconds.
 //!
 //! ```sh
 //! cargo run --release -p rate-limited-retries --example polite_crawler
 //! cargo run --release -p rate-limited-retries --example polite_crawler -- --urls 100 --hosts 20
-//! cargo run --release -p rate-limited-retries --example polite_crawler -- --stop-after 3   # as by Ctrl-C
+//! cargo run --release -p rate-limited-retries --example polite_crawler -- --stop-after 3   # as if by Ctrl-C
 //! cargo run --release -p rate-limited-retries --example polite_crawler -- --runs 20
-//! cargo run --release -p rate-limited-retries --example polite_crawler -- --rude           # what the check finds
+//! cargo run --release -p rate-limited-retries --example polite_crawler -- --rude           # shows what the check finds
 //! ```
 #![forbid(unsafe_code)]
 

@@ -1,12 +1,14 @@
-//! A service that delivers webhooks: in order per target and at its rate, retried, with a delay, once per id.
+//! Shows a service that delivers webhooks: in order per target, at the target's rate, with retries, after a delay, and once
+//! per id.
 //!
-//! | request | what it does |
+//! | request | answer |
 //! |---|---|
-//! | `POST /deliveries?id=ID&target=HOST:PORT/PATH&delay=SECONDS`, the body is the payload | 202; 200 if the id is known; 503 if too much is queued, or while it ends |
-//! | `DELETE /deliveries/ID` | 204 if that prevented it; 409 if it has begun or ended; 404 |
-//! | `GET /stats` | counts in all, and of a target with `?target=HOST:PORT` |
+//! | `POST /deliveries?id=ID&target=HOST:PORT/PATH&delay=SECONDS`, the body is the payload | 202; 200 if the id is known; 503 if the queue is full or the service ends |
+//! | `DELETE /deliveries/ID` | 204 if the delivery was cancelled; 409 if it has started or ended; 404 if the id is unknown |
+//! | `GET /stats` | counts of all targets, or with `?target=HOST:PORT` of one |
 //!
-//! SIGTERM and Ctrl-C let what is queued go on at its rate for five seconds, and print what was left.
+//! After SIGTERM or Ctrl-C, queued deliveries continue at their rate for five seconds. Then the service prints those that
+//! are left.
 //!
 //! ```sh
 //! cargo run --release -p rate-limited-retries --example webhooks -- 127.0.0.1:8080
@@ -14,8 +16,9 @@
 //! cargo run -p rate-limited-retries --example webhooks -- demo
 //! ```
 //!
-//! Look for, in the demo: each delivery once and in order though its receiver fails at times, nothing in the time that
-//! the receiver forbids, none of those that were deleted, and every one that was left accounted for.
+//! In the demo you should see that each delivery is made once and in order although its receiver fails at times, that none
+//! is made within a pause that the receiver asks for, that none is made after its `DELETE`, and that all that are left are
+//! accounted for.
 #![forbid(unsafe_code)]
 
 mod demo;

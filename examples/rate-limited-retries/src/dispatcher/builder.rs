@@ -14,16 +14,16 @@ use super::shared::Settings;
 use crate::lanes::Limits;
 use crate::rate::Rate;
 
-/// Settings for a [`Dispatcher`]; created by [`Dispatcher::builder`]. Nothing is started until [`run`](Builder::run).
+/// Settings for a [`Dispatcher`]; created by [`Dispatcher::builder`]. [`run`](Builder::run) starts the dispatcher.
 ///
 /// | setting | without it |
 /// |---|---|
-/// | [`per_key`](Builder::per_key) | a key's work starts as fast as it comes |
-/// | [`overall`](Builder::overall) | the rates of the keys add up |
-/// | [`in_flight`](Builder::in_flight) | any number of one key may run; with 1, a key is a serial queue |
-/// | [`max_running`](Builder::max_running) | any number may run in all |
+/// | [`per_key`](Builder::per_key) | work of a key starts as soon as it is pushed |
+/// | [`overall`](Builder::overall) | the rates of all keys add up |
+/// | [`in_flight`](Builder::in_flight) | any number of one key runs at a time; with 1, each key is a serial queue |
+/// | [`max_running`](Builder::max_running) | any number runs at a time overall |
 /// | [`bound`](Builder::bound) | any number may be queued, and `push` never waits |
-/// | [`max_hold`](Builder::max_hold) | `not_before` reaches an hour ahead |
+/// | [`max_hold`](Builder::max_hold) | `not_before` holds a key for at most an hour |
 /// | [`slack`](Builder::slack) | starts that are less than a millisecond apart share a wake-up |
 ///
 /// # Examples
@@ -103,7 +103,7 @@ impl<K, T> Builder<K, T> {
         self
     }
 
-    /// Sets how much work of one key runs at a time; more waits until some has ended.
+    /// Sets how many pieces of work of one key run at a time. Others wait until one has ended.
     ///
     /// With 1 and no rate a dispatcher is a serial queue per key.
     ///
@@ -129,7 +129,7 @@ impl<K, T> Builder<K, T> {
         self
     }
 
-    /// Sets how much work runs at a time, of all keys.
+    /// Sets how many pieces of work of all keys run at a time.
     ///
     /// # Panics
     ///
@@ -153,11 +153,11 @@ impl<K, T> Builder<K, T> {
         self
     }
 
-    /// Sets how much may be queued: beyond that [`push`](Dispatcher::push) waits for a permit, and
+    /// Sets how many pieces of work may be queued. Beyond that, [`push`](Dispatcher::push) waits for a permit, and
     /// [`try_push`](Dispatcher::try_push) returns `Full`.
     ///
-    /// Permits are given in the order of the calls. Work that comes again, or that running work pushes, takes none:
-    /// running work that waited for a permit could wait for itself.
+    /// Permits are given in the order of the calls. Work that is retried, or that running work pushes, takes none, since
+    /// running work that waits for a permit could wait for itself.
     ///
     /// # Panics
     ///
@@ -181,7 +181,7 @@ impl<K, T> Builder<K, T> {
         self
     }
 
-    /// Sets how far ahead `not_before` may hold up a key: one wrong answer does not do so for a year.
+    /// Sets the longest time for which `not_before` may hold a key, so that one wrong answer does not hold it for a year.
     ///
     /// # Examples
     ///
@@ -197,14 +197,14 @@ impl<K, T> Builder<K, T> {
         self
     }
 
-    /// Sets how late a start may be to share a wake-up with others: up to 10 ms.
+    /// Sets how late work may start in order to share a wake-up with other work: up to 10 ms.
     ///
-    /// With many slow keys most of the CPU time is that of wake-ups, one for each millisecond or two. No capacity is
-    /// lost by it, since starts are charged at their exact instants.
+    /// With many slow keys, most of the CPU time is spent on wake-ups, one per millisecond or two. No capacity is lost,
+    /// since starts are charged at their exact instants.
     ///
     /// # Panics
     ///
-    /// If it is more than 10 ms.
+    /// If `slack` is more than 10 ms.
     ///
     /// # Examples
     ///
@@ -227,7 +227,7 @@ impl<K, T> Builder<K, T> {
         self
     }
 
-    /// Creates a dispatcher that runs `work` in this group for each piece that is pushed, when it may start.
+    /// Creates a dispatcher. It calls `work` in this group for each piece of work that is pushed, as soon as the limits allow.
     ///
     /// # Examples
     ///

@@ -14,9 +14,9 @@ use crate::lanes::{Item, Key};
 use crate::retry::{Failure, GaveUp, Policy, Reason, Tries};
 use crate::time::later;
 
-/// The view of a running piece of work: its key, its instant, and the methods to send it back or to push more.
+/// The context of a running piece of work: its key, its instant, and methods to retry it or to push more work.
 ///
-/// They are admitted while the group or the dispatcher drains, and never wait for a permit of the
+/// The methods may be called while the group or the dispatcher drains, and never wait for a permit of the
 /// [bound](crate::Builder::bound).
 ///
 /// # Examples
@@ -72,7 +72,7 @@ impl<K, T> Context<K, T> {
         }
     }
 
-    /// Returns the key in whose queue it was.
+    /// Returns the key of this work.
     ///
     /// # Examples
     ///
@@ -94,7 +94,7 @@ impl<K, T> Context<K, T> {
         &self.key
     }
 
-    /// Returns the exact instant at which the limits let it start.
+    /// Returns the exact instant at which the limits allowed this work to start.
     ///
     /// # Examples
     ///
@@ -120,7 +120,7 @@ impl<K, T> Context<K, T> {
         self.shared.clock.instant(self.at)
     }
 
-    /// Returns the instant at which it did start, and at which the rates were charged if that was very late.
+    /// Returns the instant at which this work started. If that was very late, the rates were charged at it.
     ///
     /// # Examples
     ///
@@ -142,7 +142,7 @@ impl<K, T> Context<K, T> {
         self.shared.clock.instant(self.started)
     }
 
-    /// Returns the number of this attempt; 1 for the first.
+    /// Returns the number of this attempt, which is 1 for the first one.
     ///
     /// # Examples
     ///
@@ -169,7 +169,7 @@ impl<K, T> Context<K, T> {
         before.saturating_add(1)
     }
 
-    /// Returns what it cost.
+    /// Returns the cost of this work.
     ///
     /// # Examples
     ///
@@ -191,7 +191,7 @@ impl<K, T> Context<K, T> {
         self.cost
     }
 
-    /// Returns the job's view of its group. Short pieces of work that start one after the other share a job.
+    /// Returns the context of the job that runs this work. Short pieces of work that start one after the other share a job.
     ///
     /// # Examples
     ///
@@ -223,7 +223,7 @@ where
     ///
     /// # Errors
     ///
-    /// [`Closed`], with the work, once the dispatcher was drained or its group has ended.
+    /// Returns [`Closed`], with the work, if the dispatcher was drained or its group has ended.
     ///
     /// # Examples
     ///
@@ -284,9 +284,9 @@ where
         self.send(Key::Owned(key), new)
     }
 
-    /// Sends work back to the head of this key's queue when `at` is due, since it has waited before. It keeps its cost.
+    /// Puts work back at the head of this key's queue at the instant `at`. It keeps its cost.
     ///
-    /// Until then it keeps no other work of the key waiting. Of what has come back, the first goes first.
+    /// Until then, other work of the key may start. Of several pieces that were put back, the first goes first.
     ///
     /// # Errors
     ///
@@ -318,14 +318,14 @@ where
         self.send_back(at, work, tries)
     }
 
-    /// Sends failed work back to the head of this key's queue, when the policy says so. Returns the pause.
+    /// Puts failed work back at the head of this key's queue, if the policy says so. Returns the pause.
     ///
-    /// A verdict of [`RetryAfter`](schedgroup::flow::Verdict::RetryAfter) holds up the whole key until then, as
-    /// [`not_before`](Context::not_before) does.
+    /// A verdict of [`RetryAfter`](schedgroup::flow::Verdict::RetryAfter) holds the whole key until then, like
+    /// [`not_before`](Context::not_before).
     ///
     /// # Errors
     ///
-    /// [`GaveUp`], with the work and the reason.
+    /// Returns [`GaveUp`], with the work and the reason, if there is no other attempt.
     ///
     /// # Examples
     ///
@@ -387,7 +387,7 @@ where
         }
     }
 
-    /// Delays the start of this key's work until `at`: [`Dispatcher::not_before`](crate::Dispatcher::not_before).
+    /// Delays the start of this key's work until `at`, like [`Dispatcher::not_before`](crate::Dispatcher::not_before).
     ///
     /// # Examples
     ///

@@ -29,15 +29,15 @@ use std::sync::Arc;
 #[non_exhaustive]
 #[must_use = "the work that has not started is in it"]
 pub struct Drained<K, T> {
-    /// How often work has started since the call.
+    /// The number of pieces of work that have started since the call.
     pub started: u64,
-    /// How much still runs. It is left alone: `shutdown` of the group ends it.
+    /// The number of pieces of work that still run. They are not interrupted; `shutdown` of the group ends them.
     pub running: usize,
-    /// What has not started, key by key and each in its order; at the end what would have come at an instant.
+    /// The work that has not started, by key and in order. Work that was delayed until an instant comes last.
     pub left: Vec<Unstarted<K, T>>,
 }
 
-/// Work that has not started, or that would have been tried again.
+/// Work that has not started, or that would have been retried.
 ///
 /// # Examples
 ///

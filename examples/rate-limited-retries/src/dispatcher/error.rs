@@ -33,7 +33,7 @@ impl<T> fmt::Debug for Closed<T> {
     }
 }
 
-/// Why work was not accepted at once, with the work.
+/// The reason why work was not accepted at once, with the work.
 ///
 /// # Examples
 ///
@@ -55,10 +55,10 @@ impl<T> fmt::Debug for Closed<T> {
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TryPushError<T> {
-    /// As much is queued as the [bound](crate::Builder::bound) allows.
+    /// The [bound](crate::Builder::bound) of the queue is reached.
     #[error("the dispatcher is full")]
     Full(T),
-    /// See [`Closed`].
+    /// The dispatcher accepts no more work: see [`Closed`].
     #[error("the dispatcher is closed")]
     Closed(T),
 }

@@ -16,29 +16,30 @@ use super::shared::{New, Pusher, Run, Settings, Shared};
 use super::stats::{KeyStats, Stats};
 use crate::lanes::{Item, Key};
 
-/// A dispatcher: one FIFO queue per key, whose work a scheduling group runs as soon as the rate limits allow.
+/// A dispatcher of work: it has one FIFO queue per key, and a scheduling group runs the work as soon as the limits allow.
 ///
-/// What is queued is data: no task, no timer, and no slot of the group's `max_running`. One job of the group waits until
-/// the next piece of work may start. The limits are those of its [`Builder`]: a [`Rate`](crate::Rate) per key and
-/// overall, how much of a key runs at a time, how much in all, how much is queued.
+/// Queued work is data: it has no task and no timer, and holds no slot of the group's `max_running`. One job of the group
+/// waits until the next piece of work may start. The [`Builder`] sets the limits: a [`Rate`](crate::Rate) per key and
+/// overall, the number of pieces of work that run at a time, per key and overall, and the number that may be queued.
 ///
-/// - Work of one key starts in the order in which it was pushed, what comes [again](crate::Context::again) first.
-/// - A rate is charged when work starts, at its exact instant; at the start itself if that is late by more than a tenth of
-///   the period, which counts as 20 ms at least and 100 ms at most. So no capacity is lost to timers, and in any window of
-///   one period no more than the rate's count and burst start. Work that waits for a slot of the group has not started,
-///   and is charged for once.
-/// - The overall rate is taken last, when the key itself may start, so no key waits for another's instant that is
-///   further away. Those that wait for it start in the order of their own instants. With costs above one, the one whose
-///   turn it is waits for its whole cost, and the others behind it.
-/// - After [`not_before`](Dispatcher::not_before) nothing of the key starts until then.
-/// - `wait` and `drain` of the group cover what is queued; a group that is cancelled, shut down or dropped starts nothing
-///   more, and [`drain`](Dispatcher::drain) then gives back what is left.
-/// - A key costs memory while it has work, or a past that still counts; after that it is forgotten in passing.
+/// - Work of one key starts in the order in which it was pushed. Work that comes [again](crate::Context::again) goes first.
+/// - A rate is charged when work starts, at its exact instant. If the start is late by more than a tenth of the period (at
+///   least 20 ms, at most 100 ms), the rate is charged at the start itself. So late timers cost no capacity, and in any
+///   window of one period at most the rate's count plus its burst starts. Work that waits for a slot of the group has not
+///   started, and is charged once.
+/// - The overall rate is charged last, when the key itself may start, so no key waits because of a later instant of
+///   another key. Keys that wait for the overall rate start in the order of their own instants. If a piece of work costs
+///   more than one, the keys behind it wait until its whole cost is available.
+/// - After [`not_before`](Dispatcher::not_before), no work of the key starts until the given instant.
+/// - `wait` and `drain` of the group cover queued work. A group that is cancelled, shut down or dropped starts no more work,
+///   and [`drain`](Dispatcher::drain) then gives back the work that is left.
+/// - A key uses memory while it has work, or past starts that still count. After that it is removed at some later call.
 ///
-/// Clones share the queues. Dropping a dispatcher does not affect queued work: it still runs. In the counts of its group
-/// all that is queued is one job, and so are short pieces of work that start one after the other: only work that has to
-/// wait keeps the job, and then what is due goes on in another one. What blocks its thread keeps the others waiting for
-/// one or two milliseconds; then another worker goes on.
+/// Clones share the queues. Dropping a dispatcher does not affect queued work: it still runs.
+///
+/// In the counts of the group, all queued work is one job, and so are short pieces of work that start one after the other.
+/// Work that has to await keeps the job, and the next due work starts in another job. Work that blocks its thread delays
+/// other work by one or two milliseconds; then another worker continues.
 ///
 /// # Panics
 ///
@@ -71,7 +72,7 @@ pub struct Dispatcher<K, T> {
 }
 
 impl<K, T> Dispatcher<K, T> {
-    /// Creates settings without any limit: [`Builder`].
+    /// Creates a [`Builder`] without any limit.
     ///
     /// # Examples
     ///
@@ -91,7 +92,7 @@ impl<K, T> Dispatcher<K, T> {
         }
     }
 
-    /// Returns counts of all keys, and when something may start next.
+    /// Returns the counts of all keys, and the instant of the next start.
     ///
     /// # Examples
     ///
@@ -114,17 +115,17 @@ impl<K, T> Dispatcher<K, T> {
         self.shared.stats()
     }
 
-    /// Accepts no more work from outside, lets what is queued start at its rate until the grace is over, and gives back
-    /// what is left.
+    /// Accepts no more work from outside, lets queued work start at its rate until the grace is over, and gives back the
+    /// work that is left.
     ///
-    /// It takes effect at the call, and `push` calls that wait for a permit fail. The future resolves as soon as nothing is queued,
-    /// delayed or running, and at the end of the grace at the latest; at once if the group has ended. Running work may push
-    /// more and come again until then. Work that still runs at the end of the grace is left alone, and what it sends back
-    /// is given back to it: end it with `shutdown` of the group.
+    /// It takes effect at the call, and `push` calls that wait for a permit fail. The future resolves as soon as no work is
+    /// queued, delayed or running, at the end of the grace at the latest, and at once if the group has ended. Until then,
+    /// running work may push more work and be retried. Work that still runs at the end of the grace is not interrupted, and
+    /// gets back what it pushes or retries; `shutdown` of the group ends it.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped the dispatcher stays closed, and goes on with what is queued. It may be drained again.
+    /// If the future is dropped, the dispatcher stays closed and goes on with queued work. It may be drained again.
     ///
     /// # Examples
     ///
@@ -162,17 +163,18 @@ where
     K: Eq + Hash + Send + Sync + 'static,
     T: Send + 'static,
 {
-    /// Queues work of cost one for its key. It waits for a permit if a [bound](Builder::bound) is set, else it never
-    /// waits.
+    /// Queues work of cost one for its key. If a [bound](Builder::bound) is set, the call waits for a permit; otherwise it
+    /// never waits.
     ///
     /// # Cancel safety
     ///
-    /// If it is dropped while it waits, the work is dropped and no permit is lost; the caller's turn is.
+    /// If the future is dropped while it waits, the work is dropped. No permit is lost, but the caller loses its place in the
+    /// order of calls.
     ///
     /// # Errors
     ///
-    /// [`Closed`], with the work, after a `drain`, and in a group that was closed by `wait`, `drain` or `shutdown`, was
-    /// cancelled or dropped, or whose runtime has ended.
+    /// Returns [`Closed`], with the work, after a `drain`, if the group was closed by `wait`, `drain` or `shutdown`, if it was
+    /// cancelled or dropped, and if its runtime has ended.
     ///
     /// # Examples
     ///
@@ -199,8 +201,8 @@ where
 
     /// Queues work of this cost for its key; otherwise like [`push`](Dispatcher::push).
     ///
-    /// A cost of zero takes nothing of the rates and is queued all the same. A cost above the burst starts when the whole
-    /// burst is there; those after it wait until it is earned.
+    /// Work with a cost of zero is queued, but not charged to the rates. Work that costs more than the burst starts when the
+    /// whole burst is available, and later work waits until the rest of its cost is paid.
     ///
     /// # Errors
     ///
@@ -233,11 +235,11 @@ where
         self.put(key, cost, work)
     }
 
-    /// Queues work of cost one for its key, if the [bound](Builder::bound) allows it; it never waits.
+    /// Queues work of cost one for its key if the [bound](Builder::bound) allows it. It never waits.
     ///
     /// # Errors
     ///
-    /// [`TryPushError`], with the work: `Full`, or `Closed` as for [`push`](Dispatcher::push).
+    /// Returns [`TryPushError`], with the work: `Full`, or `Closed` as for [`push`](Dispatcher::push).
     ///
     /// # Examples
     ///
@@ -308,9 +310,9 @@ where
 
     /// Delays the start of this key's work until `at`, as a server asks for with `Retry-After`.
     ///
-    /// It holds for what is queued and for what comes; what has started continues. Of several the latest holds, until
-    /// [`clear_not_before`](Dispatcher::clear_not_before). It reaches an hour ahead at most, or as far as
-    /// [`max_hold`](Builder::max_hold) says.
+    /// It applies to queued work and to work that is pushed later. Work that has started continues. Of several instants the
+    /// latest one holds, until [`clear_not_before`](Dispatcher::clear_not_before). A key is held for at most an hour, or for
+    /// [`max_hold`](Builder::max_hold).
     ///
     /// # Examples
     ///
@@ -334,7 +336,7 @@ where
         self.shared.not_before(Key::Owned(key), at);
     }
 
-    /// Lifts what [`not_before`](Dispatcher::not_before) has set for this key.
+    /// Lifts the hold that [`not_before`](Dispatcher::not_before) has set for this key.
     ///
     /// # Examples
     ///
@@ -359,7 +361,7 @@ where
         self.shared.clear_not_before(key);
     }
 
-    /// Returns counts of one key; zeros for one that it does not know.
+    /// Returns the counts of one key. They are zero for an unknown key.
     ///
     /// # Examples
     ///

@@ -26,19 +26,19 @@ use tokio::time::Instant;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Work that stands in a queue.
+    /// Work that is queued.
     pub queued: usize,
-    /// Work that comes, or comes again, at an instant.
+    /// Work that is delayed until an instant, as for a retry.
     pub delayed: usize,
     /// Work that runs.
     pub running: usize,
-    /// Keys that have work, or a past that still counts.
+    /// Keys that have work, or past starts that still count.
     pub keys: usize,
-    /// How often work has started.
+    /// The number of starts of work.
     pub started: u64,
-    /// How often work was sent back to its queue.
+    /// The number of times that work was put back into its queue.
     pub returned: u64,
-    /// When something may start next; `None` if nothing can before some work has come or ended.
+    /// The instant at which work may start next. `None` if none can start before work is pushed or ends.
     pub next: Option<Instant>,
 }
 
@@ -67,17 +67,17 @@ pub struct Stats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct KeyStats {
-    /// Work that stands in its queue.
+    /// Work that is queued.
     pub queued: usize,
-    /// Work that comes, or comes again, at an instant.
+    /// Work that is delayed until an instant, as for a retry.
     pub delayed: usize,
     /// Work that runs.
     pub running: usize,
-    /// How often work has started since the key was last forgotten: one without work is, when its rate allows a whole
+    /// The number of starts since the key was last removed. A key without work is removed when its rate allows a whole
     /// burst again.
     pub started: u64,
-    /// Nothing of it starts before this, if that lies ahead.
+    /// The instant before which no work of the key starts, if it is in the future.
     pub not_before: Option<Instant>,
-    /// When its own limits let its next work start; the overall limits may let it start later.
+    /// The instant at which the limits of the key allow its next start. The overall limits may delay it further.
     pub next: Option<Instant>,
 }

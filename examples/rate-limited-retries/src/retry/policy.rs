@@ -11,15 +11,14 @@ use tower::retry::budget::Budget;
 
 use super::tries::{Delays, Tries};
 
-/// A retry policy: delays, a verdict for each error, limits and a budget.
+/// A retry policy: delays, a verdict per error, limits and a budget.
 ///
-/// The delays are those of a builder of the crate backon, or any iterator of durations that can be cloned; each piece
-/// of work has its own, and gives up when they end. [`attempt`](Policy::attempt) makes one attempt, and
-/// [`Context::retry`](crate::Context::retry) sends what has failed back to the head of its queue. Clones share the
-/// budget.
+/// The delays come from a builder of the crate backon, or from any iterator of durations that can be cloned. Each piece of
+/// work has delays of its own, and is given up when they end. [`attempt`](Policy::attempt) makes one attempt, and
+/// [`Context::retry`](crate::Context::retry) puts failed work back at the head of its queue. Clones share the budget.
 ///
-/// For an operation that does not stand in a queue, use [`schedgroup::flow::retry`] with the same delays: awaited, or
-/// spawned on a group.
+/// For an operation that is not queued, use [`schedgroup::flow::retry`] with the same delays, awaited or spawned on a
+/// group.
 ///
 /// # Examples
 ///
@@ -73,7 +72,7 @@ type Notify<E> = dyn Fn(&Failure<E>, Duration) + Send + Sync;
 impl<E> Policy<E> {
     /// Creates a policy with these delays, which retries every error.
     ///
-    /// The number of delays is the limit: a policy makes one attempt more than that.
+    /// The number of delays limits the attempts: there is one attempt more than there are delays.
     ///
     /// # Examples
     ///
@@ -101,10 +100,10 @@ impl<E> Policy<E> {
         }
     }
 
-    /// Sets a closure that decides for each error whether, and when, to try again.
+    /// Sets a closure that decides for each error whether and when to retry.
     ///
-    /// [`Verdict::RetryAfter`] holds up the whole key until then, as a server asks for with `Retry-After`. An attempt
-    /// that ran into its timeout is retried without asking.
+    /// [`Verdict::RetryAfter`] holds the whole key until then, as a server asks for with `Retry-After`. The closure is not
+    /// called for an attempt that exceeded its timeout: it is retried.
     ///
     /// # Examples
     ///
@@ -131,7 +130,7 @@ impl<E> Policy<E> {
         self
     }
 
-    /// Sets a closure that is called with each failure that is retried, and the pause that follows.
+    /// Sets a closure that is called with each failure that is retried, and with the pause after it.
     ///
     /// # Examples
     ///
@@ -152,9 +151,9 @@ impl<E> Policy<E> {
         self
     }
 
-    /// Sets a retry budget: tower's `TpsBudget`, or another one.
+    /// Sets a retry budget: `TpsBudget` of tower, or another one.
     ///
-    /// A success deposits, a retry withdraws, and without credit the work is given up. Use one for each server.
+    /// A success deposits, a retry withdraws, and without credit the work is given up. Use one budget per server.
     ///
     /// # Examples
     ///
@@ -176,7 +175,7 @@ impl<E> Policy<E> {
         self
     }
 
-    /// Sets the longest [`Verdict::RetryAfter`] that work waits for; it is given up if a server asks for more.
+    /// Sets the longest [`Verdict::RetryAfter`] that work waits for. Work is given up if a server asks for a longer pause.
     ///
     /// # Examples
     ///
@@ -195,10 +194,10 @@ impl<E> Policy<E> {
         self
     }
 
-    /// Keeps the work of a key in order: each pause holds up the whole key, not only those that a server asks for.
+    /// Keeps the work of a key in order: each pause holds the whole key, not only a pause that a server asks for.
     ///
     /// Together with [`in_flight(1)`](crate::Builder::in_flight), nothing overtakes work that is retried. A pause that is longer
-    /// than the dispatcher's [`max_hold`](crate::Builder::max_hold) keeps the others waiting for that long.
+    /// than the dispatcher's [`max_hold`](crate::Builder::max_hold) holds the key only for that time.
     ///
     /// # Examples
     ///
@@ -215,7 +214,7 @@ impl<E> Policy<E> {
         self
     }
 
-    /// Sets how long one [`attempt`](Policy::attempt) may take.
+    /// Sets a timeout for each [`attempt`](Policy::attempt).
     ///
     /// # Examples
     ///
@@ -238,11 +237,11 @@ impl<E> Policy<E> {
         self
     }
 
-    /// Makes one attempt: awaits it for as long as it may take, and tells the budget of a success.
+    /// Makes one attempt: awaits the future until it resolves or exceeds its timeout, and deposits a success in the budget.
     ///
     /// # Errors
     ///
-    /// [`Failure`], to be handed to [`Context::retry`](crate::Context::retry).
+    /// Returns a [`Failure`], to be passed to [`Context::retry`](crate::Context::retry).
     ///
     /// # Examples
     ///
@@ -346,7 +345,7 @@ impl<E> fmt::Debug for Policy<E> {
     }
 }
 
-/// How one attempt has failed.
+/// The failure of one attempt.
 ///
 /// # Examples
 ///
@@ -360,14 +359,14 @@ impl<E> fmt::Debug for Policy<E> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Failure<E> {
-    /// It has ended with this error.
+    /// It returned this error.
     Error(E),
     /// It took longer than the policy's [`attempt_timeout`](Policy::attempt_timeout).
     TimedOut,
 }
 
 impl<E> Failure<E> {
-    /// Returns the error, if it has ended with one.
+    /// Returns the error, or `None` for a timeout.
     ///
     /// # Examples
     ///
@@ -400,7 +399,7 @@ impl<E: Error> Error for Failure<E> {
     }
 }
 
-/// Work that is not retried any more, given back by [`Context::retry`](crate::Context::retry).
+/// Work that is not retried, given back by [`Context::retry`](crate::Context::retry).
 ///
 /// # Examples
 ///
@@ -421,11 +420,11 @@ pub struct GaveUp<T> {
     pub work: T,
     /// The number of attempts that were made.
     pub attempts: u32,
-    /// Why there will be no other.
+    /// The reason why there is no other attempt.
     pub reason: Reason,
 }
 
-/// Why work is given up.
+/// The reason why work is given up.
 ///
 /// # Examples
 ///
@@ -438,7 +437,7 @@ pub enum Reason {
     /// The verdict on the error was [`Verdict::Stop`].
     #[error("the error is final")]
     Stopped,
-    /// There was one attempt for each delay, and one before.
+    /// The delays have ended: there was one attempt more than there are delays.
     #[error("all attempts were made")]
     Delays,
     /// The retry budget has no credit.

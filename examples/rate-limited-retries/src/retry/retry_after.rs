@@ -2,14 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-/// Returns how long to wait by the value of an HTTP `Retry-After` header: seconds, or a date.
+/// Returns the time to wait by the value of an HTTP `Retry-After` header, which has seconds or a date.
 ///
-/// Seconds may have a fraction. A date that has passed is zero: now. A number that no duration holds is
-/// [`Duration::MAX`]: [`Policy::max_retry_after`](super::Policy::max_retry_after) and the
-/// [cap](crate::Builder::max_hold) of a dispatcher decide whether to wait for it. It returns `None` for anything
-/// else: use a delay of your own then.
+/// Seconds may have a fraction. For a date that has passed it returns zero. For a number that is too large for a duration
+/// it returns [`Duration::MAX`]: [`Policy::max_retry_after`](super::Policy::max_retry_after) and the
+/// [maximum](crate::Builder::max_hold) of a dispatcher decide whether to wait for it. For anything else it returns `None`:
+/// then use a delay of your own.
 ///
-/// A date counts from `now`. Where the server's clock may be off, pass the `Date` of its response.
+/// A date counts from `now`. If the clock of the server may be wrong, pass the `Date` of its response.
 ///
 /// # Examples
 ///

@@ -23,11 +23,12 @@ const LISTENER_PING: Duration = Duration::from_secs(5);
 /// Statements that do not change are about forty.
 const STATEMENTS: usize = 128;
 
-/// Opens the database, and brings its schema up to date; [`PostgresOptions`] has more to choose from.
+/// Opens the database, and brings its schema up to date. [`PostgresOptions`] has more settings.
 ///
 /// # Errors
 ///
-/// [`StoreError::Postgres`] if it cannot be reached, [`StoreError::TimedOut`], and [`StoreError::TooNew`].
+/// Returns [`StoreError::Postgres`] if the database cannot be reached, [`StoreError::TimedOut`], or
+/// [`StoreError::TooNew`].
 pub async fn open_postgres(url: &str) -> Result<Arc<dyn Store>, StoreError> {
     PostgresOptions::new(url)?.open().await
 }
@@ -95,11 +96,11 @@ impl fmt::Display for PostgresOptions {
 }
 
 impl PostgresOptions {
-    /// Reads a URL, with all the parameters that sqlx knows: `sslmode`, `sslrootcert`, `options` and more.
+    /// Creates options from a URL, with all parameters that sqlx knows: `sslmode`, `sslrootcert`, `options` and more.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Address`] if it is no URL of Postgres. The error does not repeat it.
+    /// Returns [`StoreError::Address`] if it is not a URL of Postgres. The error does not contain the URL.
     pub fn new(url: &str) -> Result<PostgresOptions, StoreError> {
         let connect: Result<PgConnectOptions, sqlx::Error> = url.parse();
         match connect {
@@ -108,11 +109,11 @@ impl PostgresOptions {
         }
     }
 
-    /// Sets the schema that the tables are in; by default that which the connection finds first.
+    /// Sets the schema of the tables. The default is the first one that the connection finds.
     ///
     /// # Panics
     ///
-    /// If it is no plain name: at most 40 small letters, digits and `_`, and no digit first.
+    /// If it is not a plain name: at most 40 lower-case letters, digits and `_`, not starting with a digit.
     #[track_caller]
     pub fn schema(mut self, schema: &str) -> PostgresOptions {
         let is_plain = schema.len() <= 40
@@ -128,8 +129,8 @@ impl PostgresOptions {
         self
     }
 
-    /// Sets the number of connections for work; 6 by default. One more listens, one more beats for running jobs, and
-    /// two more answer those who look on.
+    /// Sets the number of connections for work. The default is 6. One more connection listens, one sends the heartbeats of
+    /// running jobs, and two serve queries of pages and programs.
     ///
     /// # Panics
     ///
@@ -141,31 +142,32 @@ impl PostgresOptions {
         self
     }
 
-    /// Sets how long connecting may take; 5 s by default.
+    /// Sets a timeout for connecting. The default is 5 s.
     pub fn connect_timeout(mut self, limit: Duration) -> PostgresOptions {
         self.connect_timeout = limit;
         self
     }
 
-    /// Sets how long a statement may take, with the wait for a connection; 10 s by default.
+    /// Sets a timeout for a statement, including the wait for a connection. The default is 10 s.
     pub fn query_timeout(mut self, limit: Duration) -> PostgresOptions {
         self.query_timeout = limit.max(Duration::from_millis(1));
         self
     }
 
-    /// Lets the jobs of a queue be answered before they are on the server's disk (`synchronous_commit = off`): several times as
-    /// many go in and are worked where disks are slow. If the server or its machine crashes, what was answered in the last
-    /// moments before is as if it had not happened, about a second at most by the server's defaults: jobs that were enqueued are
-    /// lost, and those that were done run again. A crash of a worker loses nothing.
+    /// Confirms the jobs of a queue before they are on the server's disk (`synchronous_commit = off`). With slow disks several
+    /// times as many jobs are enqueued and worked. If the server or its machine crashes, what was confirmed in the last moments
+    /// is undone, by the server's defaults at most about a second: jobs that were enqueued are lost, and jobs that were done run
+    /// again. A crash of a worker loses nothing.
     ///
-    /// It is for what this process does with that queue: jobs that it enqueues without a key and after no others, claims
-    /// and ends. What goes with a queue's limits, with keys, or into one statement with jobs of other queues waits for the disk.
+    /// It applies to what this process does with the queue: to claims, to ends, and to jobs that it enqueues without a key
+    /// and that come after no others. Statements for queues with limits, for keys, or for jobs of other queues as well, wait
+    /// for the disk.
     pub fn relaxed_queue(mut self, queue: &str) -> PostgresOptions {
         self.relaxed.push(queue.to_owned());
         self
     }
 
-    /// Opens a database only if its tables are there and up to date: no right to create any is needed.
+    /// Opens a database only if its tables exist and are up to date. It needs no right to create tables.
     pub fn existing(mut self) -> PostgresOptions {
         self.make = false;
         self
@@ -175,7 +177,7 @@ impl PostgresOptions {
     ///
     /// # Errors
     ///
-    /// As those of [`open`](PostgresOptions::open).
+    /// Returns the errors of [`open`](PostgresOptions::open).
     pub async fn migrate(&self) -> Result<(i64, i64), StoreError> {
         let pool = Pool::new(self.settings(), 1, watch::channel(0).0);
         migrate::migrate(&pool, true).await
@@ -191,12 +193,12 @@ impl PostgresOptions {
         }
     }
 
-    /// Opens the database. If its schema is up to date, that needs no right to create anything.
+    /// Opens the database. If its schema is up to date, it needs no right to create anything.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Postgres`] if it cannot be reached, [`StoreError::TimedOut`], [`StoreError::TooNew`], and
-    /// [`StoreError::TooOld`] if tables are missing and must not be made.
+    /// Returns [`StoreError::Postgres`] if the database cannot be reached, [`StoreError::TimedOut`],
+    /// [`StoreError::TooNew`], or [`StoreError::TooOld`] if tables are missing and may not be created.
     pub async fn open(self) -> Result<Arc<dyn Store>, StoreError> {
         let settings = self.settings();
         let (change, changes) = watch::channel(0);
