@@ -13,8 +13,8 @@ use super::group::KeyedGroup;
 use super::handle::{KeyedContext, KeyedHandle};
 use super::job::BoxedJob;
 use super::key::share;
-use super::shared::{Exclusive, Handler, Keys};
-use crate::common::panic;
+use super::shared::{Exclusive, Handler, Keys, drop_quietly};
+use crate::sched::JobFuture;
 use crate::{Group, Handle, Job};
 
 /// Settings for a [`KeyedGroup`]: those of a [`Group`], whether a key's runs may overlap, and how keys are hashed.
@@ -242,15 +242,11 @@ where
     ) -> KeyedHandle<K, V, S> {
         self.on_handled(
             group,
-            Box::new(move |context, key, value, duty| {
+            Box::new(move |context, key, value, guard| {
                 let job = handler(context, key, value);
-                match duty {
+                match guard {
                     None => Box::pin(job),
-                    Some(duty) => Box::pin(async move {
-                        // Dropped after the job, also if that is aborted or panics.
-                        let _duty = duty;
-                        job.await;
-                    }),
+                    Some(guard) => holding(guard, job),
                 }
             }),
         )
@@ -316,20 +312,25 @@ where
     pub fn on(self, group: &impl AsRef<Handle>) -> KeyedHandle<K, BoxedJob, S> {
         self.on_handled(
             group,
-            Box::new(|context, key, job: BoxedJob, duty| {
+            Box::new(|context, key, job: BoxedJob, guard| {
                 // A key whose destructor panics does not cost its job the run.
-                panic::discard(key).unwrap_or_else(panic::forget);
+                drop_quietly(key);
                 let job = job.start(context);
-                match duty {
+                match guard {
                     None => job,
-                    Some(duty) => Box::pin(async move {
-                        let _duty = duty;
-                        job.await;
-                    }),
+                    Some(guard) => holding(guard, job),
                 }
             }),
         )
     }
+}
+
+/// Runs a job and drops the guard after it, also if the job is aborted or panics.
+fn holding<G: Send + 'static>(guard: G, job: impl Job) -> JobFuture {
+    Box::pin(async move {
+        let _guard = guard;
+        job.await;
+    })
 }
 
 impl<K, V, S> fmt::Debug for Builder<K, V, S> {

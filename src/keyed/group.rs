@@ -12,8 +12,7 @@ use super::handle::{KeyedContext, KeyedHandle};
 use super::job::BoxedJob;
 use super::methods::{keyed_deadline, keyed_methods};
 use super::rule::{Inserted, OnDuplicate};
-use super::shared::Entries;
-use crate::common::panic;
+use super::shared::{Entries, drop_quietly};
 use crate::{Group, Handle, Job, ScheduleError, Stats, Wait};
 
 /// A group with at most one pending entry per key. When an entry expires, the handler runs with its key and value.
@@ -272,10 +271,12 @@ impl<K, V, S> KeyedGroup<K, V, S> {
     #[track_caller]
     fn checked<T>(&self, answer: Inserted<T>) -> Inserted<T> {
         let is_rejected = matches!(answer, Inserted::Rejected(_));
-        let closed = || self.group.as_ref().rows().admit();
+        let closed = || self.group.as_ref().row_jobs().admit();
         if is_rejected && matches!(closed(), Err(ScheduleError::Closed(()))) {
             // A destructor's panic must not take the place of the one below.
-            panic::discard(answer).unwrap_or_else(panic::forget);
+            drop_quietly(answer);
+            // The group's own method panics, at the caller's line and with the name of the method that closed the
+            // group.
             self.group.delay(Duration::ZERO, ready(()));
             unreachable!("a closed group says that it is");
         }

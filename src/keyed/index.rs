@@ -1,67 +1,71 @@
-//! Row numbers by hash.
+//! The index of a table: numbers of rows by the hash of their keys.
 
-/// A hash table of row numbers that keeps some bits of the hash beside each. So it touches one line of memory for nearly
-/// every look-up, twelve rows lie in a line, and no user code is called. To be built anew it asks for the whole hashes.
+/// A hash table of row numbers, with open addressing. A bucket is one line of the cache. It holds twelve rows, and a
+/// *tag* for each: eight bits of its hash. So nearly every look-up touches one line, and no user code is called. The
+/// whole hashes are not kept here; they are asked for when the table is built anew.
 ///
-/// A look-up compares all places of a bucket in a few instructions before it decides anything: which of them it is cannot
-/// be foreseen, and a processor that guesses wrong waits for memory before it goes on. What a full bucket has no place
-/// for lies in the next one that has, and each that was passed over counts it.
+/// A look-up compares the tags of all places of a bucket at once, without a branch for each: the processor could not
+/// predict such a branch, and would wait for memory after a wrong guess. If a bucket is full, a row goes to the next
+/// bucket that has room, and each bucket that it passes over counts it. A search ends at a bucket that no row has
+/// passed over.
 ///
-/// Which of the rows that are found belongs to a key its caller has to see: one in a hundred has another hash, and a few
-/// may be vacant by now.
+/// The index returns candidates. The caller decides which of them has the key: one in a hundred has another hash, and a
+/// few may be vacant by now (see `gone`).
 #[derive(Default)]
 pub(super) struct Index {
-    /// The bucket for a hash is where that lies between 0 and 2³², so any number of them will do.
+    /// The home bucket of a hash is in proportion to the hash (0 is the first bucket, 2³² behind the last one). So any
+    /// number of buckets will do.
     buckets: Vec<Bucket>,
+    /// The number of rows, including `gone` ones.
     len: usize,
-    /// Rows that are there no more, with their hashes, and have still to be taken out. They are before anything is put
-    /// in, or built anew: till then each number is there once.
+    /// Rows that are vacant and still in the index, with their hashes. They are taken out before anything is inserted
+    /// or the index is built anew, so each number is in the index at most once.
     gone: Vec<(u32, u32)>,
 }
 
-/// Where a row lies, until something changes.
+/// The position of a row, which is valid until something changes.
 pub(super) struct Found {
     pub(super) row: u32,
     at: usize,
     place: usize,
 }
 
-/// A line of memory.
+/// A line of the cache.
 #[derive(Clone, Copy, Default)]
 #[repr(align(64))]
 struct Bucket {
-    /// A byte for each place: some bits of its hash, or 0. The upper half of the second word is how many rows passed over
-    /// the bucket.
+    /// The tags: a byte for each place, or 0 if it is vacant. The upper half of the second word counts the rows that
+    /// have passed over the bucket.
     tags: [u64; 2],
     rows: [u32; PLACES],
 }
 
 const PLACES: usize = 12;
-/// Below this number of buckets storage is not worth giving back.
+/// An index of no more buckets than this does not shrink.
 const KEPT: usize = 8;
-/// As many are taken out in one go: a processor waits for their lines of memory at the same time.
+/// This many `gone` rows are taken out together, so that the processor fetches their buckets at the same time.
 const TOGETHER: usize = 32;
 
 /// The highest bit of each tag.
 const HIGHEST: [u64; 2] = [0x8080_8080_8080_8080, 0x8080_8080];
-/// The count of rows that passed over begins here.
+/// The position of the count of rows that have passed over.
 const PASSED: u32 = 32;
 
-/// The home of a hash depends on its upper bits, so this takes the lower ones. Never 0.
+/// Returns the tag of a hash, which is never 0. It is of the lower bits, since the upper ones give the home bucket.
 fn tag(hash: u32) -> u64 {
     u64::from((hash as u8).max(1))
 }
 
-/// Some places of a bucket: for each of the first eight the highest bit of a byte, and for the others the bit in the
-/// middle of one.
+/// A set of places of a bucket, as bits of one word: for the first eight the highest bit of each byte, and for the
+/// other four bit 3 of a byte.
 struct Places(u64);
 
 impl Places {
-    /// Those whose tags are, or are not, zero.
+    /// Returns the places whose tags are zero, or those whose tags are not.
     fn new(tags: [u64; 2], zero: bool) -> Places {
         let [first, last] = [0, 1].map(|word| {
             let (tags, lower) = (tags[word], !HIGHEST[0]);
-            // Nothing is carried from one byte to the next.
+            // Sets the highest bit of each byte that is not zero. There is no carry into the next byte.
             let not_zero = ((tags & lower) + lower) | tags;
             HIGHEST[word] & if zero { !not_zero } else { not_zero }
         });
@@ -81,7 +85,7 @@ impl Iterator for Places {
 }
 
 impl Bucket {
-    /// The places in use that may have that hash.
+    /// Returns the places with the tag of that hash.
     fn candidates(&self, hash: u32) -> Places {
         let wanted = tag(hash) * 0x0101_0101_0101_0101;
         Places::new(self.tags.map(|tags| tags ^ wanted), true)
@@ -110,7 +114,7 @@ impl Bucket {
 }
 
 impl Index {
-    /// Where the search for a hash begins.
+    /// Returns the bucket at which the search for a hash begins.
     fn home(&self, hash: u32) -> usize {
         ((u64::from(hash) * self.buckets.len() as u64) >> 32) as usize
     }
@@ -123,7 +127,7 @@ impl Index {
         }
     }
 
-    /// The same as [`find`](Index::find), for who takes it out next.
+    /// Like [`find`](Index::find), but returns the position too, for `remove_found`.
     pub(super) fn search(&self, hash: u32, mut is: impl FnMut(u32) -> bool) -> Option<Found> {
         if self.len == 0 {
             return None;
@@ -142,19 +146,19 @@ impl Index {
                 return None;
             }
             at = self.after(at);
-            // Rows that have stayed may have passed over all of them.
+            // Every bucket may have been passed over.
             if at == home {
                 return None;
             }
         }
     }
 
-    /// The first row that passes the test among those that may have that hash.
+    /// Returns the first of the rows that may have that hash for which `is` returns `true`.
     pub(super) fn find(&self, hash: u32, is: impl FnMut(u32) -> bool) -> Option<u32> {
         self.search(hash, is).map(|found| found.row)
     }
 
-    /// Puts a row in that is not there. `hash_of` is that of another.
+    /// Inserts a row that is not in the index. `hash_of` gives the hash of any other row.
     pub(super) fn insert(&mut self, hash: u32, row: u32, hash_of: impl Fn(u32) -> u32) {
         if !self.gone.is_empty() {
             self.remove_gone();
@@ -179,8 +183,8 @@ impl Index {
         }
     }
 
-    /// Takes a row out that is vacant, not necessarily at once. What is started follows no order that a cache foresees,
-    /// and to wait for each line of memory by itself would cost more than all the rest of a start.
+    /// Takes a vacant row out, at once or later, together with others. Entries start in an order that is random for the
+    /// cache, and a miss for each of them would cost more than all the rest of a start.
     pub(super) fn remove_later(&mut self, hash: u32, row: u32, hash_of: impl Fn(u32) -> u32) {
         self.gone.push((hash, row));
         if self.gone.len() == TOGETHER || self.gone.len() == self.len {
@@ -194,7 +198,7 @@ impl Index {
         let tags = gone
             .iter()
             .map(|&(hash, _)| self.buckets[self.home(hash)].tags[0]);
-        // The compiler cannot know that what is read here is wanted later.
+        // Loads the buckets into the cache. `black_box` keeps the compiler from leaving the reads out.
         std::hint::black_box(tags.fold(0, u64::wrapping_add));
         for (hash, row) in gone.drain(..) {
             self.take_out(hash, row);
@@ -204,13 +208,13 @@ impl Index {
         }
     }
 
-    /// Takes a row out that is there.
+    /// Takes a row out, if it is in the index.
     pub(super) fn remove(&mut self, hash: u32, row: u32, hash_of: impl Fn(u32) -> u32) {
         self.take_out(hash, row);
         self.shrink(hash_of);
     }
 
-    /// Takes a row out that was found just now.
+    /// Takes out a row that was just found.
     pub(super) fn remove_found(&mut self, hash: u32, found: &Found, hash_of: impl Fn(u32) -> u32) {
         self.take_out_found(hash, found);
         self.shrink(hash_of);
@@ -243,11 +247,12 @@ impl Index {
         }
     }
 
-    /// Builds it anew: nothing in it has gone.
+    /// Builds the index anew. There must be no `gone` rows.
     fn resize(&mut self, buckets: usize, hash_of: impl Fn(u32) -> u32) {
         let former = std::mem::replace(&mut self.buckets, vec![Bucket::default(); buckets]);
         for bucket in former {
-            // They lie far from each other: a processor waits for all of a bucket at the same time.
+            // First all hashes of a bucket, which lie far from each other, so that the processor fetches them at the
+            // same time.
             let mut hashes = [0; PLACES];
             for place in bucket.in_use() {
                 hashes[place] = hash_of(bucket.rows[place]);
@@ -275,8 +280,8 @@ mod tests {
         rows
     }
 
-    /// Hashes at both ends and close together, so that searches run over the end and over each other. A row has one hash at
-    /// a time.
+    /// Hashes at both ends and close together, so that searches run over the end and over each other. A row has one
+    /// hash at a time.
     #[test]
     fn random_histories_agree_with_a_map() {
         let hashes = [0, 1, 2, u32::MAX, u32::MAX - 1, 1 << 31];

@@ -1,15 +1,16 @@
-//! The key of a row: its own, or one that is being read while the row may go.
+//! Keys that a row shares with others: with a run of the key, or with a call that clones it.
 
 use std::sync::Arc;
 
-/// A key that more than its row holds. It is cloned under no lock, while the row stays or goes.
+/// A key that not only its row refers to. So it can be cloned without the lock, also while its row goes.
 ///
-/// Behind `dyn`, so that a key need be neither `Clone` nor `Sync` where that is not needed.
+/// It is used as `dyn Share`, so that the table does not require `Clone` and `Sync` of keys that are never shared.
 pub(super) trait Share<K>: Send + Sync {
     fn key(&self) -> &K;
     fn cloned(&self) -> K;
 }
 
+/// The one implementation of [`Share`].
 pub(super) struct Owned<K>(pub(super) K);
 
 impl<K: Clone + Send + Sync> Share<K> for Owned<K> {
@@ -28,14 +29,14 @@ pub(super) fn share<K: Clone + Send + Sync + 'static>(key: K) -> SharedKey<K> {
     Arc::new(Owned(key))
 }
 
-/// The key of a row that is there no more.
+/// The key of an entry that was taken out of its row.
 pub(super) enum TakenKey<K> {
     Own(K),
     Shared(SharedKey<K>),
 }
 
 impl<K> TakenKey<K> {
-    /// The key itself. It may have to be cloned, which is user code.
+    /// Returns the key itself. A shared one is cloned, which is user code.
     pub(super) fn into_key(self) -> K {
         match self {
             TakenKey::Own(key) => key,

@@ -1,9 +1,9 @@
 //! The methods by key, written once for the three that have them: `KeyedGroup`, `KeyedHandle`, `KeyedContext`.
 
-/// Gives a type the methods by key. It says with `entries` which entries they concern and from which side, and with
-/// `checked` what it makes of an answer.
+/// Implements the methods by key for a type that has the methods `entries`, which returns the `Entries` that they are
+/// called on, and `checked`, which may panic on a rejected insert.
 ///
-/// `$panics` is what its callers must know about misuse.
+/// `$panics` is the part of their documentation that tells when they panic.
 macro_rules! keyed_methods {
     ($type:ident, $panics:literal) => {
         impl<K, V, S> $type<K, V, S> {
@@ -555,7 +555,7 @@ macro_rules! keyed_methods {
     };
 }
 
-/// Gives a type the deadline by key. A context has the one of its run instead.
+/// Implements the deadline by key for a type. A context has that of its run instead.
 macro_rules! keyed_deadline {
     ($type:ident) => {
         impl<K, V, S> $type<K, V, S>

@@ -66,18 +66,18 @@
 // Modules:
 //
 // builder  settings
-// group    the owner of the entries and of their group
-// handle   the entries for other tasks, and for a run of one
-// methods  the methods by key, of all three
-// end      drain and shutdown, with what is left
-// job      jobs as values
-// shared   the lock, and every verb under it
-// table    keys with what is pending for them
-// index    the rows of a hash
-// rows     the rows of the table
-// key      keys that are read while their rows may go
-// rt       what loom and shuttle replace
+// group    the owner: KeyedGroup
+// handle   for other tasks: KeyedHandle; for the run of an entry: KeyedContext
+// methods  the methods by key, written once for all three
 // rule     what happens to a key that has an entry already
+// end      the future of drain and shutdown, with the entries that are left
+// job      jobs as values
+// shared   the lock of the table, and every method under it
+// table    entries and runs, by key and by row
+// rows     the storage of the rows
+// index    the numbers of rows, by hash
+// key      keys that a row shares with others
+// rt       what loom and shuttle replace
 
 mod builder;
 mod end;

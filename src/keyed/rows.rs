@@ -1,114 +1,133 @@
-//! Rows by number, in pages that give their storage back. A row never moves.
+//! Numbered rows, in pages that are freed when they are empty. A row never moves.
 
 use super::key::SharedKey;
 
-/// One key with what is pending for it, or with its run; and the slot of its job in the group.
+/// One key with its entry, or with its run; `slot` is that of its job in the scheduling group.
 ///
-/// The last of what is pending says whether it has expired: it is on its way, is found by its number alone, and its key
-/// is free for another. All fields lie side by side, so that a row is eight bytes more than its key and value.
+/// An entry that has `expired` is about to be handled: it is not found by its key any more, only by the number of its
+/// row, and the key is free for another entry. The fields lie in the variants and not in a struct of their own, so that
+/// a row is only eight bytes larger than its key and value.
 pub(super) enum Row<K, V> {
-    /// The next vacant row of the page.
-    Vacant(u32),
-    Own(K, V, u32, bool),
-    /// The same, while another thread reads the key. It is rare, and must not make each row larger.
-    Shared(Box<SharedKey<K>>, V, u32, bool),
-    /// The run of a key that runs alone.
-    Run(Box<Run<K, V>>, u32),
+    Vacant {
+        /// The next vacant row of the page (an intrusive free list).
+        next: u32,
+    },
+    Own {
+        key: K,
+        value: V,
+        slot: u32,
+        expired: bool,
+    },
+    /// The same, while another thread clones the key without the lock. It is rare, and its box keeps every row small.
+    Shared {
+        key: Box<SharedKey<K>>,
+        value: V,
+        slot: u32,
+        expired: bool,
+    },
+    /// A run in a keyed group that is exclusive.
+    Run { run: Box<KeyRun<K, V>>, slot: u32 },
 }
 
-pub(super) struct Run<K, V> {
+/// The run of a key, beside which no other of the same key may run.
+pub(super) struct KeyRun<K, V> {
     pub(super) key: SharedKey<K>,
-    /// Until the handler has it.
+    /// `None` once the handler has it.
     pub(super) value: Option<V>,
-    /// Rows that wait for the end of this run.
+    /// The rows of entries that expired during this run, and start after it.
     pub(super) blocked: Vec<u32>,
 }
 
 impl<K, V> Row<K, V> {
-    /// The key of something pending or expired.
+    /// The key of an entry, pending or expired.
     pub(super) fn key(&self) -> Option<&K> {
         match self {
-            Row::Own(key, ..) => Some(key),
-            Row::Shared(key, ..) => Some(key.key()),
-            Row::Vacant(_) | Row::Run(..) => None,
+            Row::Own { key, .. } => Some(key),
+            Row::Shared { key, .. } => Some(key.key()),
+            Row::Vacant { .. } | Row::Run { .. } => None,
         }
     }
 
-    /// The key of something pending.
+    /// The key of a pending entry.
     pub(super) fn pending_key(&self) -> Option<&K> {
         match self {
-            Row::Own(_, _, _, true) | Row::Shared(_, _, _, true) => None,
+            Row::Own { expired: true, .. } | Row::Shared { expired: true, .. } => None,
             row => row.key(),
         }
     }
 
-    /// Where the slot of its job is noted.
+    /// The slot of the job of an entry or a run.
     pub(super) fn slot(&mut self) -> Option<&mut u32> {
         match self {
-            Row::Own(_, _, slot, _) | Row::Shared(_, _, slot, _) | Row::Run(_, slot) => Some(slot),
-            Row::Vacant(_) => None,
+            Row::Own { slot, .. } | Row::Shared { slot, .. } | Row::Run { slot, .. } => Some(slot),
+            Row::Vacant { .. } => None,
         }
     }
 
-    /// What is pending or has expired.
+    /// The value of an entry, pending or expired.
     pub(super) fn value(&mut self) -> Option<&mut V> {
         match self {
-            Row::Own(_, value, ..) | Row::Shared(_, value, ..) => Some(value),
-            Row::Vacant(_) | Row::Run(..) => None,
+            Row::Own { value, .. } | Row::Shared { value, .. } => Some(value),
+            Row::Vacant { .. } | Row::Run { .. } => None,
         }
     }
 
-    pub(super) fn run(&mut self) -> Option<&mut Run<K, V>> {
+    pub(super) fn run(&mut self) -> Option<&mut KeyRun<K, V>> {
         match self {
-            Row::Run(run, _) => Some(run),
+            Row::Run { run, .. } => Some(run),
             _ => None,
         }
     }
 
-    /// Lets what is pending expire. False if there is nothing of the kind.
+    /// Marks a pending entry as expired. Returns `false` if there is none.
     pub(super) fn expire(&mut self) -> bool {
         match self {
-            Row::Own(.., expired) | Row::Shared(.., expired) => !std::mem::replace(expired, true),
-            Row::Vacant(_) | Row::Run(..) => false,
+            Row::Own { expired, .. } | Row::Shared { expired, .. } => {
+                !std::mem::replace(expired, true)
+            }
+            Row::Vacant { .. } | Row::Run { .. } => false,
         }
     }
 }
 
-/// Rows in a page, the unit in which storage is given back.
+/// Rows in a page.
 const PAGE: u32 = 32;
 /// No page.
 const NONE: u32 = u32::MAX;
 
-/// Numbered rows. Those with room are found at once; what is empty is given back.
+/// Numbered rows. A vacant one is found without a search: the pages with room form a linked stack, and the vacant rows
+/// of a page an intrusive free list.
 pub(super) struct Rows<K, V> {
     pages: Vec<Page<K, V>>,
-    /// The top of a stack of pages with room. It is linked, so that to free a row allocates nothing.
+    /// The top of the stack of pages with room, or `NONE`.
     roomy: u32,
     used: usize,
 }
 
 struct Page<K, V> {
-    /// None while it is empty.
+    /// `None` while the page is empty.
     room: Option<Box<Room<K, V>>>,
     /// The first vacant row.
     vacant: u32,
     used: u32,
-    /// The page below it in the stack, if it is in there.
+    /// The next page in the stack of pages with room.
     below: u32,
 }
 
-/// It begins where a line of memory does: a row of 32 bytes never lies in two.
+/// The storage of a page. It is aligned to a line of the cache, so that no row of 32 bytes lies in two lines.
 #[repr(align(64))]
 struct Room<K, V> {
     rows: [Row<K, V>; PAGE as usize],
-    /// Of their keys. Who has the key has the hash, so they lie apart from the rows.
+    /// The hashes of their keys. They lie apart from the rows, so that a row keeps its 32 bytes.
     hashes: [u32; PAGE as usize],
 }
 
 impl<K, V> Room<K, V> {
     fn new() -> Room<K, V> {
         Room {
-            rows: std::array::from_fn(|row| Row::Vacant(row as u32 + 1)),
+            rows: std::array::from_fn(|row| Row::Vacant {
+                next: row as u32 + 1,
+            }),
             hashes: [0; PAGE as usize],
         }
     }
@@ -123,7 +142,7 @@ impl<K, V> Rows<K, V> {
         }
     }
 
-    /// The number that the next row gets.
+    /// Returns the number that the next inserted row gets.
     pub(super) fn next(&self) -> u32 {
         let (page, row) = match self.pages.get(self.roomy as usize) {
             Some(page) => (self.roomy, page.vacant),
@@ -151,7 +170,7 @@ impl<K, V> Rows<K, V> {
         let page = &mut self.pages[(number / PAGE) as usize];
         let room = page.room.get_or_insert_with(|| Box::new(Room::new()));
         let at = (number % PAGE) as usize;
-        if let Row::Vacant(next) = std::mem::replace(&mut room.rows[at], row) {
+        if let Row::Vacant { next } = std::mem::replace(&mut room.rows[at], row) {
             page.vacant = next;
         }
         room.hashes[at] = hash;
@@ -175,7 +194,7 @@ impl<K, V> Rows<K, V> {
         Some(self.room(number)?.hashes[(number % PAGE) as usize])
     }
 
-    /// The hashes of rows that are there.
+    /// Returns a function that gives the hash of a row.
     pub(super) fn hashes(&self) -> impl Fn(u32) -> u32 + '_ {
         |row| self.hash(row).expect("what is in the index has a row")
     }
@@ -185,14 +204,14 @@ impl<K, V> Rows<K, V> {
         Some(&mut page.room.as_mut()?.rows[(number % PAGE) as usize])
     }
 
-    /// Takes a row out, if it is there.
+    /// Takes a row out, unless it is vacant.
     pub(super) fn remove(&mut self, number: u32) -> Option<Row<K, V>> {
         let page = self.pages.get_mut((number / PAGE) as usize)?;
         let place = &mut page.room.as_mut()?.rows[(number % PAGE) as usize];
-        if let Row::Vacant(_) = place {
+        if let Row::Vacant { .. } = place {
             return None;
         }
-        let row = std::mem::replace(place, Row::Vacant(page.vacant));
+        let row = std::mem::replace(place, Row::Vacant { next: page.vacant });
         page.vacant = number % PAGE;
         if page.used == PAGE {
             page.below = std::mem::replace(&mut self.roomy, number / PAGE);
@@ -210,7 +229,7 @@ impl<K, V> Rows<K, V> {
         Some(row)
     }
 
-    /// Every row has a smaller number.
+    /// Returns a number that is larger than that of every row.
     pub(super) fn end(&self) -> u32 {
         self.pages.len() as u32 * PAGE
     }
@@ -221,7 +240,12 @@ mod tests {
     use super::*;
 
     fn row(slot: u32) -> Row<u64, [u64; 2]> {
-        Row::Own(0, [0; 2], slot, false)
+        Row::Own {
+            key: 0,
+            value: [0; 2],
+            slot,
+            expired: false,
+        }
     }
 
     fn slot_of(rows: &mut Rows<u64, [u64; 2]>, number: u32) -> Option<u32> {
@@ -235,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_told_before_and_name_their_rows() {
+    fn numbers_are_known_before_and_name_their_rows() {
         let mut rows = Rows::new();
         for slot in 0..3 * PAGE + 1 {
             let told = rows.next();

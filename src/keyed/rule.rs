@@ -34,8 +34,8 @@ pub enum OnDuplicate {
 }
 
 impl OnDuplicate {
-    /// Returns whether an entry that is due at `new` replaces the one that is due at `pending`; that is not known any more
-    /// once it is just being started.
+    /// Returns whether an entry that is due at `new` replaces the one that is due at `pending`; that is not known any
+    /// more once it is just being started.
     pub(super) fn replaces(
         self,
         pending: impl FnOnce() -> Option<Timestamp>,

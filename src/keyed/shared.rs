@@ -1,4 +1,4 @@
-//! What a keyed group, its handles and its entries share: the lock, and every verb under it.
+//! The state that a keyed group, its handles and its runs share: the lock of its table, and every method under it.
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
@@ -15,30 +15,37 @@ use super::table::Table;
 use crate::Handle;
 use crate::common::panic::{self, Guarded, Payload};
 use crate::common::time::Timestamp;
-use crate::sched::{Cancels, JobFuture, RowKey, RowTable, Run, TableId};
+use crate::sched::{Cancels, JobFuture, RowJobs, RowKey, RowTable, Run, TableId};
 
-/// What runs when an entry expires. It keeps the duty until its run has ended.
+/// Makes the future of the run of an entry that has expired. The future holds the guard, if there is one, and drops it
+/// after everything else.
 pub(super) type Handler<K, V, S> =
-    Box<dyn Fn(KeyedContext<K, V, S>, K, V, Option<Duty<K, V, S>>) -> JobFuture + Send + Sync>;
+    Box<dyn Fn(KeyedContext<K, V, S>, K, V, Option<RunGuard<K, V, S>>) -> JobFuture + Send + Sync>;
 
-/// How keys come to be held by their runs, if no two runs of one may overlap.
+/// `Some` if the keyed group is exclusive: how a key is shared between its run and the table.
 pub(super) type Exclusive<K> = Option<fn(K) -> SharedKey<K>>;
 
-/// The entries of one keyed group.
+/// The shared state of one keyed group.
 ///
-/// Lock order: this one, then the scheduling group's. Of the user's code only `Eq` and `Borrow` of keys and the
-/// closures of `with` and `debounce_with` run under it, and none of that after the table was half changed: so a lock
-/// that their panic has poisoned guards a whole table. Keys and values are dropped, keys cloned, and wakers woken
-/// when it is free.
-// Two workers that start entries write the counts of an `Arc` before it and the lock in it, and read the rest: each lies
-// in lines of memory of its own.
+/// The lock of the table comes before the scheduling group's lock. The only user code that runs under it is `Eq` and
+/// `Borrow` of keys and the closures of `with` and `debounce_with`, never while the table is half changed. So if a
+/// panic of theirs poisons the lock, the table is still whole. Keys and values are dropped, keys are cloned, and wakers
+/// are woken when the lock is free.
+///
+/// How the table and the group agree: each entry has a job in the group, whose slot is noted in its row. To insert,
+/// move or cancel an entry changes the row and the job under both locks. A removal may only note the cancel of the job
+/// (`Cancels`): the entry is out of the table by then, so no row names the slot any more when another job gets it. A
+/// worker that starts a job first asks the table, under its lock, whether the row still has that slot (`Table::start`):
+/// of a removal and a start that race, the one that takes the table's lock first wins.
+// Aligned, so that these are in different lines of the cache: the counts of the `Arc`, which lie before it, the lock,
+// and the other fields. Workers that start entries write the first two and only read the rest.
 #[repr(align(64))]
 pub(super) struct Keys<K, V, S> {
     id: TableId,
     cancels: Arc<Cancels>,
-    /// As of one of the group's jobs.
+    /// A handle as a job of the group has it, which is admitted while the group drains.
     group: Handle,
-    // Often the group has the last hold on the entries, and its driver drops them.
+    // Guarded, since it is often the driver that drops the last reference.
     hasher: Guarded<S>,
     exclusive: Exclusive<K>,
     handler: Guarded<Handler<K, V, S>>,
@@ -48,11 +55,12 @@ pub(super) struct Keys<K, V, S> {
 #[repr(align(64))]
 struct Locked<K, V> {
     table: Mutex<Table<K, V>>,
-    /// The thread that holds the lock, by an address of its own. Only that thread needs to see what it wrote, so
-    /// `Relaxed` does.
+    /// The thread that holds the lock, named by an address that is its own; 0 for none. `Relaxed`, since a thread only
+    /// has to recognise its own value.
     holder: AtomicUsize,
 }
 
+/// The lock, held.
 struct Guard<'a, K, V> {
     holder: &'a AtomicUsize,
     table: MutexGuard<'a, Table<K, V>>,
@@ -64,12 +72,12 @@ impl<K, V> Drop for Guard<'_, K, V> {
     }
 }
 
-/// Rows that a walk over all of them looks at before it lets go of the lock.
-const PAGE: u32 = 512;
+/// How many rows a walk looks at under one hold of the lock.
+const CHUNK: u32 = 512;
 
-/// A key whose destructor panics harms no call.
-fn drop_key<K>(key: K) {
-    panic::discard(key).unwrap_or_else(panic::forget);
+/// Drops a user's value. A panic of its destructor ends here.
+pub(super) fn drop_quietly<T>(value: T) {
+    panic::discard(value).unwrap_or_else(panic::forget);
 }
 
 impl<K, V, S> Keys<K, V, S> {
@@ -100,64 +108,70 @@ impl<K, V, S> Keys<K, V, S> {
         self.lock().table.len()
     }
 
-    /// Takes out what is pending or has expired in one page of rows; `None` behind the last one.
+    /// Takes out all entries in one chunk of rows; `None` behind the last chunk.
     #[track_caller]
-    fn take_page(&self, page: u32) -> Option<Vec<(TakenKey<K>, V)>> {
-        let first = page.checked_mul(PAGE)?;
-        let mut taken = Vec::with_capacity(PAGE as usize);
-        let mut rows = self.group.rows();
+    fn take_chunk(&self, chunk: u32) -> Option<Vec<(TakenKey<K>, V)>> {
+        let first = chunk.checked_mul(CHUNK)?;
+        let mut taken = Vec::with_capacity(CHUNK as usize);
+        let mut jobs = self.group.row_jobs();
         let mut guard = self.lock();
         if first >= guard.table.rows_end() {
             return None;
         }
-        for (key, value, slot) in (first..first + PAGE).filter_map(|row| guard.table.take(row)) {
-            rows.cancel(slot);
+        for (key, value, slot) in (first..first + CHUNK).filter_map(|row| guard.table.take(row)) {
+            jobs.cancel(slot);
             taken.push((key, value));
         }
         Some(taken)
     }
 
-    /// Takes out all that has not started.
+    /// Takes out all entries that have not started.
     #[track_caller]
     pub(super) fn drain(&self) -> Vec<(K, V)> {
         let mut all = Vec::new();
-        for page in 0.. {
-            let Some(page) = self.take_page(page) else {
+        for chunk in 0.. {
+            let Some(chunk) = self.take_chunk(chunk) else {
                 break;
             };
-            all.extend(page.into_iter().map(|(key, value)| (key.into_key(), value)));
+            all.extend(
+                chunk
+                    .into_iter()
+                    .map(|(key, value)| (key.into_key(), value)),
+            );
         }
         all
     }
 
+    /// Drops all entries that have not started.
     fn drop_all(&self) {
-        for page in 0.. {
-            let Some(page) = self.take_page(page) else {
+        for chunk in 0.. {
+            let Some(chunk) = self.take_chunk(chunk) else {
                 break;
             };
-            for (key, value) in page {
-                drop_key(key);
-                drop_key(value);
+            for (key, value) in chunk {
+                drop_quietly(key);
+                drop_quietly(value);
             }
         }
     }
 
-    /// The keys of what is pending.
+    /// Returns clones of the keys of the pending entries.
     #[track_caller]
     pub(super) fn keys(&self) -> Vec<K>
     where
         K: Clone + Send + Sync + 'static,
     {
         let mut all = Vec::new();
-        for first in (0..u32::MAX).step_by(PAGE as usize) {
-            // Cloning is user code, so it waits until the lock is free; and the keys may be gone by then.
+        for first in (0..u32::MAX).step_by(CHUNK as usize) {
+            // To clone a key is user code, so it is done when the lock is free. A row may go meanwhile, so its key is
+            // put into an `Arc` first, which the row and this function share, and taken out again afterwards.
             let mut shared: Vec<(u32, Arc<Owned<K>>)> = Vec::new();
             let keys = {
                 let mut guard = self.lock();
                 if first >= guard.table.rows_end() {
                     break;
                 }
-                guard.table.share(first..first + PAGE, |row, key| {
+                guard.table.share(first..first + CHUNK, |row, key| {
                     let key = Arc::new(Owned(key));
                     shared.push((row, Arc::clone(&key)));
                     key
@@ -165,14 +179,15 @@ impl<K, V, S> Keys<K, V, S> {
             };
             all.extend(keys.iter().map(|key| key.cloned()));
             drop(keys);
-            // Whose rows have gone meanwhile are dropped when the lock is free.
+            // Keys whose rows have gone meanwhile, or that yet another call shares. They are dropped when the lock is
+            // free.
             let mut others = Vec::new();
             let mut guard = self.lock();
             for (row, key) in shared {
                 let mut key = Some(key);
                 guard.table.unshare(row, |known| match key.take() {
                     Some(key) if std::ptr::addr_eq(Arc::as_ptr(&known), Arc::as_ptr(&key)) => {
-                        // Not the last one: it drops nothing of the user's.
+                        // Not the last reference, so no user value is dropped here.
                         drop(known);
                         let key = Arc::try_unwrap(key).map(|Owned(key)| key);
                         key.map_err(|key| key as SharedKey<K>)
@@ -232,24 +247,25 @@ where
     }
 }
 
-/// A run of a key that runs alone. When this is dropped, after all that the run held, the next one may begin.
-pub(super) struct Duty<K, V, S> {
+/// Held by the run of a key in a keyed group that is exclusive. Its drop, which comes after that of everything else in
+/// the run, lets the next run of the key begin.
+pub(super) struct RunGuard<K, V, S> {
     keys: Arc<Keys<K, V, S>>,
     row: u32,
 }
 
-impl<K, V, S> Drop for Duty<K, V, S> {
+impl<K, V, S> Drop for RunGuard<K, V, S> {
     fn drop(&mut self) {
         let keys = &self.keys;
-        let mut rows = keys.group.rows();
+        let mut jobs = keys.group.row_jobs();
         let mut guard = keys.lock();
         let run = guard.table.end(self.row);
         let blocked = run.iter().flat_map(|run| &run.blocked);
         for slot in blocked.filter_map(|&row| guard.table.slot(row)) {
-            rows.unblock(slot);
+            jobs.unblock(slot);
         }
         drop(guard);
-        drop_key(run);
+        drop_quietly(run);
     }
 }
 
@@ -263,43 +279,43 @@ where
         let Some(share) = self.exclusive else {
             return Ok(true);
         };
-        let mut rows = self.group.rows();
+        let mut jobs = self.group.row_jobs();
         let mut guard = self.lock();
         let table = &mut guard.table;
         if !table.awaits(row, slot) {
-            // It was removed or replaced just now, and there is nothing to start.
+            // The entry was removed or replaced just now. `start` finds that out, too.
             return Ok(true);
         }
         match panic::catch(|| table.running(row)) {
             Ok(Some(run)) => {
                 table.block(run, row);
-                // Under the lock: the run cannot end before this.
-                rows.block(slot, self.row_key(row), me);
+                // Still under the table's lock, so the run cannot end, and look for blocked rows, before this.
+                jobs.block(slot, self.row_key(row), me);
                 Ok(false)
             }
             Ok(None) => {
                 table.begin(row, share);
                 Ok(true)
             }
-            // It ends its job, and what that held goes with it.
+            // A panic of `Eq` ends the job of this entry, so the entry goes too.
             Err(payload) => {
                 let taken = table.take(row);
                 drop(guard);
-                drop_key(taken);
+                drop_quietly(taken);
                 Err(payload)
             }
         }
     }
 
     fn start(self: Arc<Self>, row: u32, slot: u32, run: Run) -> Option<JobFuture> {
-        // None if it was removed or replaced just as it was about to start.
+        // `None` if the entry was removed or replaced just before.
         let (key, value, is_run) = self.lock().table.start(row, slot)?;
-        let duty = is_run.then(|| Duty {
+        let run_guard = is_run.then(|| RunGuard {
             keys: Arc::clone(&self),
             row,
         });
         let context = KeyedContext::new(Arc::clone(&self), run);
-        Some((self.handler)(context, key.into_key(), value, duty))
+        Some((self.handler)(context, key.into_key(), value, run_guard))
     }
 
     fn clear(&self) {
@@ -307,8 +323,8 @@ where
     }
 }
 
-/// The entries as seen from one side: that of the owner and of others, or of the group's own jobs, which are admitted
-/// while it drains.
+/// The entries as one kind of caller uses them: `group` is a handle of the owner and of others, or of the group's own
+/// jobs, which may insert while the group drains.
 pub(super) struct Entries<'a, K, V, S> {
     pub(super) keys: &'a Arc<Keys<K, V, S>>,
     pub(super) group: &'a Handle,
@@ -328,14 +344,14 @@ where
     V: Send + 'static,
     S: BuildHasher + Send + Sync + 'static,
 {
-    /// User code: it is called outside of the lock.
+    /// Returns the upper 32 bits of a key's hash. This is user code, and is called without the lock.
     fn hash<Q>(self, key: &Q) -> u32
     where
         K: Borrow<Q>,
         Q: Hash + ?Sized,
     {
         let hash = self.keys.hasher.hash_one(key);
-        // Of a poor hasher only some bits differ, and those count that come out on top.
+        // The multiplication spreads the hash over the upper bits, for a poor hasher of which only some bits differ.
         (hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
     }
 
@@ -343,23 +359,23 @@ where
         move || Arc::clone(self.keys) as Arc<dyn RowTable>
     }
 
-    /// Calls `then` with the table and the key's row, if something is pending for it, and with the group, whose wakers
-    /// wait until the lock is free.
+    /// Calls `then` under the lock with the table, the row of the key's pending entry, and the jobs of the group.
+    /// Returns `None` if the key has no pending entry.
     #[track_caller]
     fn find<Q, R>(
         self,
         key: &Q,
-        then: impl FnOnce(&mut Table<K, V>, u32, &mut crate::sched::Rows<'_>) -> R,
+        then: impl FnOnce(&mut Table<K, V>, u32, &mut RowJobs<'_>) -> R,
     ) -> Option<R>
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
         let hash = self.hash(key);
-        let mut rows = self.group.rows();
+        let mut jobs = self.group.row_jobs();
         let mut guard = self.keys.lock();
         let row = guard.table.find(hash, |known| known.borrow() == key)?;
-        Some(then(&mut guard.table, row, &mut rows))
+        Some(then(&mut guard.table, row, &mut jobs))
     }
 
     #[track_caller]
@@ -372,15 +388,15 @@ where
     ) -> Inserted<V> {
         let site = Location::caller();
         let hash = self.hash(&key);
-        let mut rows = self.group.rows();
+        let mut jobs = self.group.row_jobs();
         let mut guard = self.keys.lock();
         let table = &mut guard.table;
         let known = table.find(hash, |known| *known == key);
         let former = known.and_then(|row| table.slot(row));
-        let wins = former.is_none_or(|slot| on_duplicate.replaces(|| rows.deadline(slot), at));
+        let wins = former.is_none_or(|slot| on_duplicate.replaces(|| jobs.deadline(slot), at));
         let inserted = if !wins {
-            // After the end of the group it is rejected all the same.
-            match rows.admit() {
+            // A closed group rejects it all the same.
+            match jobs.admit() {
                 Ok(()) => Inserted::Kept(value),
                 Err(_) => Inserted::Rejected(value),
             }
@@ -388,7 +404,7 @@ where
             let row = known.unwrap_or_else(|| table.next_row());
             let row_key = self.keys.row_key(row);
             match (
-                rows.insert(at, row_key, self.me(), former, site),
+                jobs.insert(at, row_key, self.me(), former, site),
                 table.value(row),
             ) {
                 (None, _) => Inserted::Rejected(value),
@@ -405,14 +421,15 @@ where
             }
         };
         drop(guard);
-        drop_key(key);
+        drop_quietly(key);
         inserted
     }
 
-    /// Moves what is pending for a key to `quiet` from now, at the latest to `ceiling` after its first debounce, or
-    /// inserts something. `apply` changes what is there, or makes what is to be. It runs under the lock.
+    /// Moves the pending entry of a key to `quiet` from now, and at the latest to `ceiling` after its first debounce;
+    /// or inserts an entry. `apply` runs under the lock: it changes the value of the entry that is there, or is called
+    /// with `None` and returns the value of the new one.
     ///
-    /// If the group rejects it, what was made comes back.
+    /// If the group rejects the entry, the value comes back, if `apply` has made one.
     #[track_caller]
     fn debounce_by(
         self,
@@ -423,25 +440,22 @@ where
     ) -> Result<(), Option<V>> {
         let site = Location::caller();
         let hash = self.hash(&key);
-        let mut rows = self.group.rows();
+        let mut jobs = self.group.row_jobs();
         let mut guard = self.keys.lock();
         let table = &mut guard.table;
-        // Under the lock: of two calls at once the value that stays is that of the later instant.
+        // Read under the lock, so that of two concurrent calls the one with the later time also has the last word on
+        // the value.
         let now = self.group.now();
         let known = table.find(hash, |known| *known == key);
         let Some((row, slot)) = known.and_then(|row| Some((row, table.slot(row)?))) else {
             let row = table.next_row();
             let at = now.after(quiet.min(ceiling));
-            // Nothing is made for a group that rejects it, as far as that is known.
-            let made = rows.admit().ok().and_then(|()| apply(None));
-            let (slot, value) = match made {
-                None => (None, None),
-                Some(value) => {
-                    let row_key = self.keys.row_key(row);
-                    let slot = rows.insert(at, row_key, self.me(), None, site);
-                    (slot, Some(value))
-                }
-            };
+            // Asked before `apply`, so that no value is made in vain for a group that is known to reject it.
+            let value = jobs.admit().ok().and_then(|()| apply(None));
+            let slot = value.as_ref().and_then(|_| {
+                let row_key = self.keys.row_key(row);
+                jobs.insert(at, row_key, self.me(), None, site)
+            });
             return match (slot, value) {
                 (Some(slot), Some(value)) => {
                     table.insert(hash, key, value, slot);
@@ -450,21 +464,21 @@ where
                 }
                 (_, value) => {
                     drop(guard);
-                    drop_key(key);
+                    drop_quietly(key);
                     Err(value)
                 }
             };
         };
         let first = table.first(row).unwrap_or(now);
         let at = now.after(quiet).min(first.after(ceiling));
-        let slot = rows.rearm(at, self.keys.row_key(row), self.me(), slot, site);
+        let slot = jobs.rearm(at, self.keys.row_key(row), self.me(), slot, site);
         if let Some(slot) = slot {
             table.set_slot(row, slot);
             table.set_first(row, Some(first));
             apply(table.value(row));
         }
         drop(guard);
-        drop_key(key);
+        drop_quietly(key);
         slot.map(drop).ok_or(None)
     }
 
@@ -501,7 +515,8 @@ where
         make: impl FnOnce() -> V,
         update: impl FnOnce(&mut V),
     ) -> bool {
-        // The one that is not called is dropped after the lock: what it holds is the user's.
+        // In options, so that the closure that is not called is dropped here, after the lock: it holds values of the
+        // user.
         let (mut make, mut update) = (Some(make), Some(update));
         let debounced = self.debounce_by(key, quiet, ceiling, |known| match known {
             Some(known) => {
@@ -512,7 +527,7 @@ where
             }
             None => make.take().map(|make| make()),
         });
-        debounced.map_err(drop_key).is_ok()
+        debounced.map_err(drop_quietly).is_ok()
     }
 
     #[track_caller]
@@ -521,9 +536,9 @@ where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        let reset = self.find(key, |table, row, rows| {
+        let reset = self.find(key, |table, row, jobs| {
             let slot = table.slot(row);
-            slot.is_some_and(|slot| rows.reset(slot, |_| at))
+            slot.is_some_and(|slot| jobs.reset(slot, |_| at))
         });
         reset == Some(true)
     }
@@ -535,9 +550,9 @@ where
         Q: Eq + Hash + ?Sized,
     {
         let now = self.group.now();
-        let expired = self.find(key, |table, row, rows| {
+        let expired = self.find(key, |table, row, jobs| {
             let slot = table.slot(row);
-            let expires = slot.is_some_and(|slot| rows.reset(slot, |due| due.min(now)));
+            let expires = slot.is_some_and(|slot| jobs.reset(slot, |due| due.min(now)));
             if expires {
                 table.expire(row);
             }
@@ -553,19 +568,20 @@ where
         Q: Eq + Hash + ?Sized,
     {
         let hash = self.hash(key);
-        // Mostly the group is not needed for it.
-        let mut rows = None;
+        // Mostly the group's lock is not needed. Declared before the guard, so that it is dropped after it.
+        let mut jobs = None;
         let mut guard = self.keys.lock();
         let table = &mut guard.table;
         let (key, value, slot) = table.remove(hash, |known| known.borrow() == key)?;
-        // Who takes the group's lock next finds it done. The last one is done now, so that nothing is left behind.
+        // The next caller that takes the group's lock applies the cancel that is noted. The cancel of the last entry is
+        // applied at once, so that an empty keyed group leaves nothing behind.
         if table.len() == 0 || !self.keys.cancels.note(slot) {
-            let rows = rows.get_or_insert_with(|| self.group.rows());
-            rows.cancel(slot);
+            let jobs = jobs.get_or_insert_with(|| self.group.row_jobs());
+            jobs.cancel(slot);
         }
         drop(guard);
-        drop(rows);
-        drop_key(key);
+        drop(jobs);
+        drop_quietly(key);
         Some(value)
     }
 
@@ -584,7 +600,7 @@ where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        self.find(key, |table, row, rows| rows.deadline(table.slot(row)?))?
+        self.find(key, |table, row, jobs| jobs.deadline(table.slot(row)?))?
     }
 
     #[track_caller]
@@ -596,7 +612,7 @@ where
         self.find(key, |_, _, _| ()).is_some()
     }
 
-    /// Stops the run of a key that runs alone.
+    /// Stops the run of a key in an exclusive keyed group. Returns whether there is one.
     #[track_caller]
     pub(super) fn abort<Q>(self, key: &Q) -> bool
     where
@@ -604,10 +620,10 @@ where
         Q: Eq + Hash + ?Sized,
     {
         let hash = self.hash(key);
-        let mut rows = self.group.rows();
+        let mut jobs = self.group.row_jobs();
         let mut guard = self.keys.lock();
         let run = guard.table.find_run(hash, |known| known.borrow() == key);
         let slot = run.and_then(|row| guard.table.slot(row));
-        slot.map(|slot| rows.abort(slot)).is_some()
+        slot.map(|slot| jobs.abort(slot)).is_some()
     }
 }

@@ -1,7 +1,7 @@
-//! Keys with what is pending for them: found by key, and by the number of the row.
+//! The table of a keyed group: entries and runs, found by key or by the number of their row.
 //!
-//! No transition here runs, clones or drops anything of the user's but the test that it is given to find a key,
-//! and that runs before anything is changed.
+//! The only user code that is called here is the comparison of keys that the methods are given, and it is called before
+//! anything is changed. Nothing of the user's is cloned or dropped.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -9,29 +9,29 @@ use std::ops::Range;
 
 use super::index::{Found, Index};
 use super::key::{SharedKey, TakenKey};
-use super::rows::{Row, Rows, Run};
+use super::rows::{KeyRun, Row, Rows};
 use crate::common::time::Timestamp;
 
 /// ```text
-///   insert ──▶ pending ──────────────────▶ taken: removed, drained, or started
-///                 │ expire                   ▲
-///                 ▼                          │
-///              expired: found by its number alone
-///                 │
-///                 │ with `exclusive`, pending or expired: begins        ends
-///                 └────────────────────────────────────────▶ run ───────────▶
+///   insert ──▶ pending ───────────────────────▶ taken: removed, drained, or started
+///                 │ expire                       ▲
+///                 ▼                              │
+///              expired, found by its row alone ──┤
+///                                                │ in an exclusive keyed group `begin` turns
+///                                                │ the row into a run instead
+///                                                └──▶ run ──▶ started ──▶ ended
 /// ```
 pub(super) struct Table<K, V> {
-    /// Of what is pending, and of runs.
+    /// Pending entries and runs, by the hash of the key.
     index: Index,
     rows: Rows<K, V>,
-    /// The first debounce of those that are debounced.
+    /// When an entry was debounced first, by row; for entries that were.
     first: HashMap<u32, Timestamp, BuildHasherDefault<Spread>>,
-    /// How many are pending, without those that have expired.
+    /// The number of pending entries, without expired ones.
     len: usize,
 }
 
-/// Spreads a number of a row over all bits: the map takes them from both ends.
+/// A hasher for numbers of rows. It spreads them over all bits, since the map uses the bits at both ends.
 #[derive(Default)]
 struct Spread(u64);
 
@@ -49,7 +49,7 @@ impl Hasher for Spread {
     }
 }
 
-/// Below this capacity storage is not worth giving back.
+/// Storage of no more than this capacity is not given back.
 const KEPT: usize = 64;
 
 impl<K, V> Table<K, V> {
@@ -66,29 +66,29 @@ impl<K, V> Table<K, V> {
         self.len
     }
 
-    /// The row of what is pending for a key.
+    /// Returns the row of a key's pending entry.
     pub(super) fn find(&self, hash: u32, is: impl FnMut(&K) -> bool) -> Option<u32> {
         self.search(hash, is).map(|found| found.row)
     }
 
     fn search(&self, hash: u32, mut is: impl FnMut(&K) -> bool) -> Option<Found> {
         self.index.search(hash, |row| {
-            // A processor reads hash and key at the same time; and the next insert, which gets this row if it is taken
-            // out, writes both.
+            // Both are read before either is compared, so that the processor fetches them at the same time. Most calls
+            // use both.
             let key = self.rows.get(row).and_then(Row::pending_key);
             self.rows.hash(row) == Some(hash) && key.is_some_and(&mut is)
         })
     }
 
-    /// The row of the run of a key.
+    /// Returns the row of a key's run.
     pub(super) fn find_run(&self, hash: u32, mut is: impl FnMut(&K) -> bool) -> Option<u32> {
         self.index.find(hash, |row| match self.rows.get(row) {
-            Some(Row::Run(run, _)) => self.rows.hash(row) == Some(hash) && is(run.key.key()),
+            Some(Row::Run { run, .. }) => self.rows.hash(row) == Some(hash) && is(run.key.key()),
             _ => false,
         })
     }
 
-    /// The row of the run that keeps the pending or expired `row` waiting.
+    /// Returns the row of the run that has the same key as the entry in `row`.
     pub(super) fn running(&self, row: u32) -> Option<u32>
     where
         K: Eq,
@@ -97,42 +97,50 @@ impl<K, V> Table<K, V> {
         self.find_run(hash, |other| other == key)
     }
 
-    /// The slot of the job of a row.
+    /// Returns the slot of the job of an entry or a run.
     pub(super) fn slot(&mut self, row: u32) -> Option<u32> {
         self.rows.get_mut(row)?.slot().copied()
     }
 
-    /// Notes another job for a row, if there is such a row.
+    /// Notes another slot for an entry or a run.
     pub(super) fn set_slot(&mut self, row: u32, slot: u32) {
         if let Some(known) = self.rows.get_mut(row).and_then(Row::slot) {
             *known = slot;
         }
     }
 
-    /// What is pending or has expired in a row.
+    /// Returns the value of the entry in a row.
     pub(super) fn value(&mut self, row: u32) -> Option<&mut V> {
         self.rows.get_mut(row)?.value()
     }
 
-    /// Returns whether something is pending or has expired in a row, and `slot` is its job.
+    /// Returns whether there is an entry in the row whose job is in `slot`.
     pub(super) fn awaits(&mut self, row: u32, slot: u32) -> bool {
         self.value(row).is_some() && self.slot(row) == Some(slot)
     }
 
-    /// The row that the next key gets.
+    /// Returns the row that the next insert uses.
     pub(super) fn next_row(&self) -> u32 {
         self.rows.next()
     }
 
-    /// Adds the row of a key that has nothing pending.
+    /// Inserts the entry of a key that has no pending one.
     pub(super) fn insert(&mut self, hash: u32, key: K, value: V, slot: u32) -> u32 {
-        let row = self.rows.insert(hash, Row::Own(key, value, slot, false));
+        let row = self.rows.insert(
+            hash,
+            Row::Own {
+                key,
+                value,
+                slot,
+                expired: false,
+            },
+        );
         self.index.insert(hash, row, self.rows.hashes());
         self.len += 1;
         row
     }
 
-    /// Lets what is pending in a row go its way, if there is such a row: its key is free for another.
+    /// Expires the pending entry in a row, if there is one: its key is free for another entry.
     pub(super) fn expire(&mut self, row: u32) {
         let Some(hash) = self.rows.hash(row) else {
             return;
@@ -148,7 +156,7 @@ impl<K, V> Table<K, V> {
         self.len -= 1;
     }
 
-    /// The first debounce of what is pending in a row, if it is debounced.
+    /// Returns when the entry in a row was debounced first, if it was.
     pub(super) fn first(&self, row: u32) -> Option<Timestamp> {
         self.first.get(&row).copied()
     }
@@ -157,12 +165,12 @@ impl<K, V> Table<K, V> {
         if let Some(first) = first {
             self.first.insert(row, first);
         } else if !self.first.is_empty() && self.first.remove(&row).is_some() {
-            // It does nothing as long as more than a quarter is in use.
+            // This does nothing while more than a quarter of the capacity is in use.
             self.first.shrink_to(KEPT.max(2 * self.first.len()));
         }
     }
 
-    /// Takes what is pending or has expired in a row, with the slot of its job.
+    /// Takes out the entry in a row: key, value and the slot of its job.
     pub(super) fn take(&mut self, row: u32) -> Option<(TakenKey<K>, V, u32)> {
         self.value(row)?;
         let hash = self.rows.hash(row)?;
@@ -171,7 +179,7 @@ impl<K, V> Table<K, V> {
         })
     }
 
-    /// Takes what is pending for a key, with the slot of its job.
+    /// Takes out the pending entry of a key: key, value and the slot of its job.
     pub(super) fn remove(
         &mut self,
         hash: u32,
@@ -183,17 +191,26 @@ impl<K, V> Table<K, V> {
         })
     }
 
+    /// Takes out the entry in a row; `unlink` removes a pending one from the index.
     fn take_by(
         &mut self,
         row: u32,
         unlink: impl FnOnce(&mut Index, &Rows<K, V>),
     ) -> Option<(TakenKey<K>, V, u32)> {
         let (key, value, slot, expired) = match self.rows.remove(row)? {
-            Row::Own(key, value, slot, expired) => (TakenKey::Own(key), value, slot, expired),
-            Row::Shared(key, value, slot, expired) => {
-                (TakenKey::Shared(*key), value, slot, expired)
-            }
-            Row::Vacant(_) | Row::Run(..) => return None,
+            Row::Own {
+                key,
+                value,
+                slot,
+                expired,
+            } => (TakenKey::Own(key), value, slot, expired),
+            Row::Shared {
+                key,
+                value,
+                slot,
+                expired,
+            } => (TakenKey::Shared(*key), value, slot, expired),
+            Row::Vacant { .. } | Row::Run { .. } => return None,
         };
         if !expired {
             unlink(&mut self.index, &self.rows);
@@ -202,34 +219,37 @@ impl<K, V> Table<K, V> {
         Some((key, value, slot))
     }
 
-    // Keys that run alone.
+    // Runs, in an exclusive keyed group.
 
-    /// Turns a row into the run of its key, if something is pending or has expired there. Its value waits for the
-    /// handler.
+    /// Turns the entry in a row into the run of its key. The value stays until the handler takes it (`start`).
     pub(super) fn begin(&mut self, row: u32, share: fn(K) -> SharedKey<K>) {
         self.expire(row);
         let (Some(hash), Some(place)) = (self.rows.hash(row), self.rows.get_mut(row)) else {
             return;
         };
-        let (key, value, slot) = match std::mem::replace(place, Row::Vacant(0)) {
-            Row::Own(key, value, slot, _) => (share(key), value, slot),
-            Row::Shared(key, value, slot, _) => (*key, value, slot),
+        let (key, value, slot) = match std::mem::replace(place, Row::Vacant { next: 0 }) {
+            Row::Own {
+                key, value, slot, ..
+            } => (share(key), value, slot),
+            Row::Shared {
+                key, value, slot, ..
+            } => (*key, value, slot),
             other => {
                 *place = other;
                 return;
             }
         };
-        let run = Run {
+        let run = Box::new(KeyRun {
             key,
             value: Some(value),
             blocked: Vec::new(),
-        };
-        *place = Row::Run(Box::new(run), slot);
+        });
+        *place = Row::Run { run, slot };
         self.index.insert(hash, row, self.rows.hashes());
     }
 
-    /// Takes the key and the value of what starts in a row, if `slot` is its job. Returns also whether it is a run, which
-    /// stays there.
+    /// Takes the key and the value of the entry or run that starts in a row, if its job is in `slot`. Returns also
+    /// whether it is a run, which stays in the row.
     pub(super) fn start(&mut self, row: u32, slot: u32) -> Option<(TakenKey<K>, V, bool)> {
         let place = self.rows.get_mut(row)?;
         if place.slot().copied() != Some(slot) {
@@ -243,14 +263,14 @@ impl<K, V> Table<K, V> {
         Some((key, value, false))
     }
 
-    /// Notes that a row waits for the end of a run, if that is there.
+    /// Notes that the entry in `row` waits for the end of the run in the row `run`.
     pub(super) fn block(&mut self, run: u32, row: u32) {
         let hash = self.rows.hash(run);
         let Some(held) = self.rows.get_mut(run).and_then(Row::run) else {
             return;
         };
         let mut blocked = std::mem::take(&mut held.blocked);
-        // Those that were removed meanwhile are forgotten here, or the list could grow as long as the run lasts.
+        // Rows whose entries were removed meanwhile are left out, or the list could grow for as long as the run lasts.
         blocked.retain(|&other| {
             other != row && self.value(other).is_some() && self.rows.hash(other) == hash
         });
@@ -260,11 +280,11 @@ impl<K, V> Table<K, V> {
         }
     }
 
-    /// Takes a run out that has ended.
-    pub(super) fn end(&mut self, row: u32) -> Option<Box<Run<K, V>>> {
+    /// Takes out a run that has ended.
+    pub(super) fn end(&mut self, row: u32) -> Option<Box<KeyRun<K, V>>> {
         let hash = self.rows.hash(row)?;
         match self.rows.remove(row)? {
-            Row::Run(run, _) => {
+            Row::Run { run, .. } => {
                 self.index.remove(hash, row, self.rows.hashes());
                 Some(run)
             }
@@ -272,14 +292,15 @@ impl<K, V> Table<K, V> {
         }
     }
 
-    // All of them.
+    // Walks over all rows.
 
-    /// Every row has a smaller number.
+    /// Returns a number that is larger than that of every row.
     pub(super) fn rows_end(&self) -> u32 {
         self.rows.end()
     }
 
-    /// Shares the keys of these rows that are pending: `share` does so for those that are not shared yet.
+    /// Shares the keys of the pending entries in some rows, and returns them. `share` makes a shared key of one that is
+    /// not.
     pub(super) fn share(
         &mut self,
         rows: Range<u32>,
@@ -290,23 +311,40 @@ impl<K, V> Table<K, V> {
             let Some(place) = self.rows.get_mut(row) else {
                 continue;
             };
-            *place = match std::mem::replace(place, Row::Vacant(0)) {
-                Row::Own(key, value, slot, false) => {
+            *place = match std::mem::replace(place, Row::Vacant { next: 0 }) {
+                Row::Own {
+                    key,
+                    value,
+                    slot,
+                    expired: false,
+                } => {
                     let key = share(row, key);
                     keys.push(SharedKey::clone(&key));
-                    Row::Shared(Box::new(key), value, slot, false)
+                    Row::Shared {
+                        key: Box::new(key),
+                        value,
+                        slot,
+                        expired: false,
+                    }
                 }
-                Row::Shared(key, value, slot, false) => {
-                    keys.push(SharedKey::clone(&key));
-                    Row::Shared(key, value, slot, false)
+                row => {
+                    if let Row::Shared {
+                        key,
+                        expired: false,
+                        ..
+                    } = &row
+                    {
+                        keys.push(SharedKey::clone(key));
+                    }
+                    row
                 }
-                other => other,
             };
         }
         keys
     }
 
-    /// Gives a row the key back that was shared, if it is still there: `restore` has it if it holds the last reference.
+    /// Makes a shared key the row's own again, if the entry is still there and `restore` can take the key out of the
+    /// `Arc`.
     pub(super) fn unshare(
         &mut self,
         row: u32,
@@ -315,10 +353,25 @@ impl<K, V> Table<K, V> {
         let Some(place) = self.rows.get_mut(row) else {
             return;
         };
-        *place = match std::mem::replace(place, Row::Vacant(0)) {
-            Row::Shared(key, value, slot, expired) => match restore(*key) {
-                Ok(key) => Row::Own(key, value, slot, expired),
-                Err(key) => Row::Shared(Box::new(key), value, slot, expired),
+        *place = match std::mem::replace(place, Row::Vacant { next: 0 }) {
+            Row::Shared {
+                key,
+                value,
+                slot,
+                expired,
+            } => match restore(*key) {
+                Ok(key) => Row::Own {
+                    key,
+                    value,
+                    slot,
+                    expired,
+                },
+                Err(key) => Row::Shared {
+                    key: Box::new(key),
+                    value,
+                    slot,
+                    expired,
+                },
             },
             other => other,
         };

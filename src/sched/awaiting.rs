@@ -1,50 +1,54 @@
-//! Jobs that await: each is woken by itself, and polled by the workers, without a task of its own.
+//! Jobs that await. Each is its own waker, and is polled again by a worker of the group, without a task of its own.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::rt::{AtomicU8, Mutex, MutexGuard};
-use super::running::RunningJob;
+use super::run::RunningJob;
 use super::shared::Shared;
 use super::woken::{Call, WokenJobs};
 use super::worker;
 
-/// A job that has awaited, and its waker.
+/// The place of a job that has awaited. It is the job's waker too.
 ///
 /// ```text
-///                 put back: still pending           woken
-///   POLLED ────────────────────────────────▶ idle ────────▶ WOKEN, in the queue of those
-///    ▲  │ woken                  put back                    │
-///    │  └──────▶ POLLED | WOKEN ────────────────────────────▶│
-///    │                                                       │ a worker takes it
-///    └───────────────────────────────────────────────────────┘
+///             put back, still pending             woken
+///   POLLED ────────────────────────────▶ (idle) ────────▶ WOKEN, in the queue of woken jobs
+///    ▲  │ woken                    put back                │
+///    │  └───────▶ POLLED | WOKEN ─────────────────────────▶│
+///    │                                                     │ a worker takes it out of the queue
+///    └─────────────────────────────────────────────────────┘
 /// ```
 ///
-/// The caller that sets `POLLED` owns the job until it puts it back or ends it: so a job is polled by one worker at a
-/// time, and ends once. An abort is a flag and a wake-up: who owns the job sees the flag before it lets go.
+/// The thread that sets `POLLED` owns the job until it puts the job back or ends it. So one thread at a time polls a
+/// job, and a job ends once. An abort sets `ABORTED` and wakes the job; the owner sees the flag at the latest when it
+/// puts the job back.
 ///
-/// A worker polls a job for the first time with the waker of such a place that it has at hand, and puts the job
-/// in only if it is pending. So one that is ready at once costs no allocation, and a wake-up that comes
-/// before the job is in its place is not lost: it finds `POLLED`. A waker that a former job has left behind
-/// may wake the next one for nothing, as any waker may.
+/// A worker keeps vacant places at hand. It polls a job for the first time with the waker of such a place, and moves
+/// the job into the place only if it is pending. So a job that is ready at once needs no allocation. A wake-up that
+/// comes before the job is in its place finds `POLLED`, and is not lost.
+///
+/// A place is used for one job after another. A waker that the former job has left somewhere may wake the next one,
+/// which is then polled in vain. That is allowed for any waker.
 pub(super) struct AwaitingJob {
     shared: Arc<Shared>,
     woken: Arc<WokenJobs>,
     flags: AtomicU8,
-    /// Locked by the owner alone, and for as long as it polls. With the job lies the waker that it is polled with,
-    /// which holds this place; the end of the job takes both out.
+    /// Locked by the owner only, so there is never contention, and while the job is polled. The waker is the one that
+    /// the job is polled with. It holds this place, a cycle that ends when the end of the job takes both out.
     job: Mutex<Option<(RunningJob, Waker)>>,
 }
 
 const POLLED: u8 = 1;
 const WOKEN: u8 = 2;
-/// Stop instead of being polled again. Except at the end of the runtime it is set under the group's lock, and only as
-/// long as the group knows that this is the job's place. No other job comes there before the group knows of the end, so
-/// it never hits the next one.
+/// The job is to stop instead of being polled again. This is set under the group's lock (except at the end of the
+/// runtime), and only while the slot of the job names this place. The place is given to another job only after the end
+/// of this one was recorded under that lock, and the flags are cleared then (`Places::recycle`). So an abort never hits
+/// the next job.
 const ABORTED: u8 = 4;
 
-/// The place of a job that has not come yet, and the waker that this job will be polled with.
+/// A place without a job, and the waker for its next job.
 pub(super) struct VacantPlace {
     place: Arc<AwaitingJob>,
     waker: Waker,
@@ -53,8 +57,8 @@ pub(super) struct VacantPlace {
 /// The outcome of another poll.
 pub(super) enum Resumed {
     Pending,
-    /// It has ended, and the place may have the next one as soon as the group knows. The slot, if the caller has to
-    /// record the end.
+    /// The job has ended. Its place can be used again when the group has recorded the end. If there is a slot, the
+    /// caller has to pass it on to be recorded.
     Ended(VacantPlace, Option<u32>),
 }
 
@@ -63,7 +67,7 @@ impl VacantPlace {
         &self.place
     }
 
-    /// Takes a job in that is pending after its first poll. The group knows of this place already.
+    /// Moves a job in that is pending after its first poll. The slot of the job names this place already.
     pub(super) fn adopt(self, job: RunningJob) {
         let VacantPlace { place, waker } = self;
         *lock(&place.job) = Some((job, waker));
@@ -74,18 +78,19 @@ impl VacantPlace {
 /// The places that a worker has at hand.
 #[derive(Default)]
 pub(super) struct Places {
+    /// The place whose waker the next job is polled with.
     next: Option<VacantPlace>,
     vacant: Vec<VacantPlace>,
-    /// Their jobs have ended, which the group does not know yet.
+    /// Places whose jobs have ended, which may not be recorded yet.
     left: Vec<VacantPlace>,
 }
 
-/// A worker that has work keeps as many vacant places; one that has none keeps one. Jobs that yield at their first poll
-/// come by hundreds before the first of them is woken.
+/// A busy worker keeps this many vacant places, and a parked one keeps one. So many, since hundreds of jobs that yield
+/// at their first poll can start before the first of them is polled again.
 const MOST_VACANT: usize = 1024;
 
 impl Places {
-    /// The waker of the next place, which `make` makes if there is none.
+    /// Returns the waker of the next place, which `make` creates if there is none.
     pub(super) fn waker(&mut self, make: impl FnOnce() -> VacantPlace) -> &Waker {
         let Places { next, vacant, .. } = self;
         &next
@@ -93,16 +98,18 @@ impl Places {
             .waker
     }
 
-    /// Takes the place whose waker a job was polled with.
+    /// Takes the place whose waker the last job was polled with.
     pub(super) fn take(&mut self) -> VacantPlace {
         self.next.take().expect("its waker was given out")
     }
 
+    /// Leaves a place whose job has ended.
     pub(super) fn leave(&mut self, place: VacantPlace) {
         self.left.push(place);
     }
 
-    /// The group knows of all ends, so no abort is on its way to a place that was left: it may have another job.
+    /// Makes the places that were left usable, after the ends of their jobs were recorded: no abort is on its way to
+    /// them.
     pub(super) fn recycle(&mut self) {
         let Places { next, vacant, left } = self;
         if left.is_empty() {
@@ -116,7 +123,7 @@ impl Places {
         vacant.append(left);
     }
 
-    /// Keeps the next place alone.
+    /// Frees all places but the next one.
     pub(super) fn shrink(&mut self) {
         self.vacant = Vec::new();
         self.left.shrink_to(1);
@@ -139,7 +146,7 @@ impl AwaitingJob {
         VacantPlace { place, waker }
     }
 
-    /// Polls the job that was taken out of the queue.
+    /// Polls the job, after this was taken out of a queue of woken jobs.
     pub(super) fn resume(self: Arc<Self>) -> Resumed {
         let Some(flags) = self.own() else {
             return Resumed::Pending;
@@ -167,7 +174,7 @@ impl AwaitingJob {
         }
     }
 
-    /// The group is over with its runtime: a job that no worker owns ends here, and any other where it is.
+    /// Ends a job when the runtime is gone. If a worker owns it, that worker ends it when it puts it back.
     pub(super) fn end_now(self: Arc<Self>) {
         self.abort();
         if self.own().is_some() {
@@ -175,29 +182,29 @@ impl AwaitingJob {
         }
     }
 
-    /// Lets the job stop when its owner sees it, who has to be woken after this.
+    /// Tells the job to stop. The caller must wake it after this, so that somebody becomes its owner and sees the flag.
     pub(super) fn abort(&self) {
         self.flags.fetch_or(ABORTED, AcqRel);
     }
 
-    /// Makes the caller the owner of a job that is idle or woken; the flags that it had.
+    /// Makes the caller the owner of the job, unless there is one already. Returns the former flags.
     fn own(&self) -> Option<u8> {
         let owned = |flags| (flags & POLLED == 0).then_some((flags | POLLED) & !WOKEN);
         self.flags.fetch_update(AcqRel, Acquire, owned).ok()
     }
 
-    /// The owner lets go of a job that is pending.
+    /// Gives up the ownership of a job that is pending, or stops the job if it was aborted.
     fn put_back(self: Arc<Self>) {
         let let_go = |flags| (flags & ABORTED == 0).then_some(flags & !POLLED);
         match self.flags.fetch_update(AcqRel, Acquire, let_go) {
             Err(_) => self.stop(),
-            // The owner is a worker, which looks at the queue afterwards.
+            // The owner is a worker, and looks at the queue of woken jobs afterwards.
             Ok(flags) if flags & WOKEN != 0 => self.queue(|| true),
             Ok(_) => {}
         }
     }
 
-    /// The owner ends a job that is to stop.
+    /// Ends an aborted job. The caller owns it.
     fn stop(&self) {
         let stopped = lock(&self.job).take();
         if let Some((job, _)) = stopped {
@@ -205,7 +212,7 @@ impl AwaitingJob {
         }
     }
 
-    /// Some worker is to poll it again. `within` as in [`push`](WokenJobs::push).
+    /// Queues the job to be polled again by a worker. `within` is as for [`push`](WokenJobs::push).
     fn queue(self: &Arc<Self>, within: impl FnOnce() -> bool) {
         let shared = &self.shared;
         match self.woken.push(Arc::clone(self), within) {
@@ -221,13 +228,12 @@ impl AwaitingJob {
 
 impl Wake for AwaitingJob {
     fn wake(self: Arc<Self>) {
-        // It pairs with the owner's: what was done before the wake-up is seen by the poll after it.
-        if self.flags.fetch_or(WOKEN, AcqRel) & (WOKEN | POLLED) == 0 {
-            self.queue(|| self.shared.is_current());
-        }
+        self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        // `AcqRel` pairs with `own` and `put_back`: the poll that follows sees everything that was done before the
+        // wake-up.
         if self.flags.fetch_or(WOKEN, AcqRel) & (WOKEN | POLLED) == 0 {
             self.queue(|| self.shared.is_current());
         }

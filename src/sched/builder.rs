@@ -10,8 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::driver::Driver;
 use super::group::Group;
 use super::shared::Shared;
-use super::state::State;
-use super::state::Workers;
+use super::state::{State, Workers};
 use super::timer::{Timer, TimerFd};
 use crate::common::time::{Clock, Timestamp};
 
@@ -36,8 +35,7 @@ use crate::common::time::{Clock, Timestamp};
 #[derive(Debug, Default)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder {
-    token: CancellationToken,
-    has_token: bool,
+    token: Option<CancellationToken>,
     deadline: Option<Instant>,
     timeout: Option<Duration>,
     max_running: Option<usize>,
@@ -65,8 +63,7 @@ impl Builder {
     /// # }
     /// ```
     pub fn token(mut self, token: CancellationToken) -> Builder {
-        self.token = token;
-        self.has_token = true;
+        self.token = Some(token);
         self
     }
 
@@ -251,6 +248,8 @@ impl Builder {
             RuntimeFlavor::CurrentThread => None,
             _ => Some(runtime.metrics().num_workers()),
         };
+        let token_is_shared = self.token.is_some();
+        let token = self.token.unwrap_or_default().child_token();
         let shared = Shared::new(
             State::new(
                 self.max_running.unwrap_or(usize::MAX),
@@ -258,8 +257,8 @@ impl Builder {
                 deadline.min(timeout),
             ),
             clock,
-            self.token.child_token(),
-            self.has_token,
+            token,
+            token_is_shared,
             runtime.clone(),
             self.name,
             timer,

@@ -1,36 +1,41 @@
-//! Jobs of rows that were cancelled, and whose slots the group has still to free.
+//! Cancels of rows that were noted without the group's lock.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::rt::AtomicU32;
 
-/// Slots of cancelled jobs, until the group's lock is taken the next time.
+/// The slots of rows whose cancels are noted and not applied yet.
 ///
-/// To free a slot alone costs the lock, and a wait for a line of memory that was not touched for long. So a table
-/// that removes a row notes the slot here, and the wait for some of them is one. Who takes the group's lock
-/// frees what is noted before anything else: so no caller ever sees that it was not done at once. Only an insert leaves a
-/// few, as it neither looks at other slots nor changes them, and takes over one of them: the slot is neither freed nor
-/// taken anew, and the driver learns nothing of it.
+/// To cancel one row costs the group's lock, and a cache miss for its slot. So a table that removes a row only notes
+/// the slot here, under its own lock. The cancels are applied together, and the misses overlap.
+///
+/// - Every caller that takes the group's lock applies the noted cancels before anything else (`State::apply_cancels`).
+///   So nobody can see that a cancel was not applied at once.
+/// - The insert of a row is the exception: it does not look at other jobs. Once many cancels are noted, it takes them
+///   out, and the next inserts take over these slots one by one (`State::insert_row`). Then the slot is neither freed
+///   nor taken anew, and the driver keeps the entry that it has.
+/// - In a group that is closing no cancel may be left noted, since the last cancel drains the group. So the cells are
+///   `CLOSED`, and each cancel takes the group's lock.
 ///
 /// ```text
-///            a table              under the group's lock
-///   EMPTY ────────────▶ slot + 1 ─────────────────────────▶ EMPTY
-///     │                    │
-///     └────────────────────┴──▶ CLOSED: the group is to end, which the last cancel may bring about at once
+///          noted by a table            taken under the group's lock
+///   EMPTY ─────────────────▶ slot + 1 ──────────────────────────────▶ EMPTY
+///     │                         │
+///     └─────────────────────────┴──▶ CLOSED, under the group's lock, for ever
 /// ```
 #[repr(align(64))]
 pub(crate) struct Cancels([AtomicU32; CELLS]);
 
-/// A line of memory. In a model each look at a cell multiplies the orders, and one shows all that can happen.
+/// As many as a line of the cache holds. For loom one is enough, since each access multiplies the orders to explore.
 const CELLS: usize = if cfg!(loom) { 1 } else { 16 };
-/// An insert takes them all, to have them taken over, when they are more than this.
+/// An insert takes the noted slots out when there are more than this.
 const MANY: usize = CELLS * 3 / 4;
 
 const EMPTY: u32 = 0;
-/// No slot has the number one below.
+/// Not the cell of any slot, since no slot has the number `u32::MAX - 1`.
 const CLOSED: u32 = u32::MAX;
 
-/// The slots that were noted.
+/// Slots that were taken out of [`Cancels`].
 #[derive(Default)]
 pub(super) struct Noted {
     slots: [u32; CELLS],
@@ -60,9 +65,11 @@ impl Cancels {
         Cancels(std::array::from_fn(|_| AtomicU32::new(EMPTY)))
     }
 
-    /// Notes a cancel. Returns `false` if there is no room for it, and the caller has to take the group's lock.
+    /// Notes the cancel of a row. Returns `false` if there is no room or the group is closing: then the caller has to
+    /// cancel the row under the group's lock.
     pub(crate) fn note(&self, slot: u32) -> bool {
-        // What is closed stays so: this fails then, or `close` finds what it has noted.
+        // A race with `close` is decided by the cell: either `close` finds the slot in it, or this finds it `CLOSED`,
+        // and fails.
         let mut free = self.0.iter().filter(|cell| cell.load(Relaxed) == EMPTY);
         free.any(|cell| {
             cell.compare_exchange(EMPTY, slot + 1, AcqRel, Relaxed)
@@ -72,16 +79,17 @@ impl Cancels {
 
     // Under the group's lock.
 
-    /// Returns whether it is time for an insert to take what is noted.
+    /// Returns whether so many are noted that an insert takes them out.
     pub(super) fn are_many(&self) -> bool {
-        // They are noted from the front.
+        // The cells are filled from the front.
         !matches!(self.0[MANY].load(Relaxed), EMPTY | CLOSED)
     }
 
+    /// Takes the noted slots out.
     pub(super) fn take(&self) -> Noted {
         let mut noted = Noted::default();
         for cell in &self.0 {
-            // Only who holds the lock empties a cell.
+            // A load and a store are enough: only a holder of the group's lock changes a cell that is not empty.
             let slot = cell.load(Acquire);
             if slot != EMPTY && slot != CLOSED {
                 noted.push(slot);
@@ -91,7 +99,7 @@ impl Cancels {
         noted
     }
 
-    /// From here on each cancel takes the lock. Returns those that were noted before.
+    /// Lets no cancel be noted any more. Returns the slots that were noted before.
     pub(super) fn close(&self) -> Noted {
         let mut noted = Noted::default();
         if self.0[0].load(Relaxed) == CLOSED {

@@ -226,7 +226,7 @@ impl JobContext {
         let shared = self.lent.shared();
         let panic = JobPanic::new(payload, self.run.id, self.run.scheduled_at);
         shared.report_panic(&panic);
-        // One that is not the first is dropped here, outside of the lock.
+        // A panic that is not the first comes back, and is dropped after the lock.
         let _unwanted = shared.with(|state| state.jobs.keep_panic(panic));
     }
 
@@ -269,7 +269,7 @@ impl fmt::Debug for JobContext {
     }
 }
 
-/// A job that is made when it starts.
+/// A job whose future is made when it starts.
 pub(super) struct Lazy<F> {
     shared: Arc<Shared>,
     make: F,

@@ -1,8 +1,8 @@
-//! The driver: the one task that owns the heap and the one sleep.
+//! The driver: the one task that owns the heap and the one sleep. It runs no job.
 //!
-//! A turn takes in all entries that have arrived, releases what is due in bounded batches, and parks until
-//! the next deadline. It runs no job. Between bounded pieces of work it yields, so that neither a flood of
-//! entries nor a flood of due jobs holds up the runtime.
+//! A turn moves all entries that have arrived into the heap, releases the due jobs, and parks until the next deadline.
+//! The driver yields between bounded pieces of work, so that neither many entries nor many due jobs hold up the
+//! runtime.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -12,42 +12,41 @@ use std::time::Duration;
 
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::queue::Sweep;
-use super::queue::{Entry, Queue};
+use super::queue::{Entry, Queue, Sweep};
 use super::shared::Shared;
-use super::state::Effects;
-use super::state::Turn;
+use super::state::{Effects, Turn};
 use super::worker;
 use super::yield_now::yield_now;
 use crate::common::time::Timestamp;
 
-/// Entries that are taken into the heap before others get a turn.
+/// How many entries are moved into the heap before the driver yields.
 const ARRIVALS: usize = 4096;
-/// Chunks of slots whose jobs are dropped before others get a turn: to drop one costs some 20 microseconds.
+/// How many chunks of slots are dropped before the driver yields. To drop one costs some 20 microseconds.
 const CHUNKS_A_TURN: usize = 8;
-/// Jobs that are released before others get a turn.
+/// How many jobs are released before the driver yields.
 const RELEASES: usize = 512;
-/// As many entries of a batch keep their storage for the next one: an idle group is small.
+/// How many entries of storage the batch keeps: an idle group is to be small.
 const KEPT: usize = 16;
-/// Room for as many arrivals is given back to those that schedule.
+/// The same for `arrived`.
 const KEPT_ARRIVED: usize = 1024;
-/// Slots that are looked up under the lock in one go.
+/// How many slots are looked up under one hold of the lock.
 const LOOKED_UP: usize = 512;
 
 pub(super) struct Driver {
-    // All but `shared` is this task's alone: the heap needs no lock.
+    // Everything but `shared` belongs to this task alone, and needs no lock.
     shared: Arc<Shared>,
     queue: Queue,
-    /// While dead entries are removed.
+    /// `Some` while dead entries are removed.
     sweep: Option<Box<Sweep>>,
-    /// `None` once it has resolved.
+    /// Resolves when the token is cancelled; `None` after that.
     cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// Due entries from the front of the heap, to be released.
     batch: Vec<Entry>,
-    /// The buffer of what had arrived in the last turn, emptied, for what arrives next.
+    /// The empty buffer for the entries that arrive next.
     arrived: Vec<Entry>,
-    /// This task's waker is registered with the token.
+    /// `cancelled` has this task's waker.
     listens: bool,
-    /// Ended by itself, not with its runtime.
+    /// The group has drained. Otherwise the runtime drops this task before its end.
     done: bool,
 }
 
@@ -75,7 +74,8 @@ impl Driver {
         async move {
             self.take_turns().await;
             self.done = true;
-            // A group that was dropped has done so itself; one that is there may still be asked for what is left.
+            // A `Group` that is dropped clears the tables itself, and one that is alive may still be asked for the
+            // values that are left in them. So this is only for a detached group.
             if self.shared.with(|state| state.lifecycle.is_detached()) {
                 self.shared.clear_tables();
             }
@@ -94,15 +94,16 @@ impl Driver {
                     due,
                     dead,
                 } => {
-                    // Release order is (deadline, submission), so all that is due by now has to be in order before
-                    // the first of it is released: what the wheel still holds, and what has just arrived.
+                    // Jobs are released in the order of (deadline, submission). So before the first of them is
+                    // released, all entries that are due have to be in order: those still in the wheel, and those that
+                    // have just arrived.
                     self.cascade_due(due).await;
                     self.drain_inbox(arrived, earliest).await;
                     if dead && self.sweep.is_none() {
                         self.sweep = Some(Box::new(Sweep::new(due, LOOKED_UP as u32)));
                     }
                     let more = self.pop_due(due);
-                    // A little more that is near costs no turn of its own.
+                    // So that a few entries that are near need no turn of their own.
                     let cascade = cascade_near(&self.shared, &mut self.queue, due, LOOKED_UP);
                     let busy = more || cascade || self.sweep.is_some();
                     if !self.release_and_park(due, busy).await {
@@ -115,8 +116,8 @@ impl Driver {
         }
     }
 
-    /// Returns what there is to do. In the same step it looks up what falls due soon, or the first part of it, and
-    /// the sweep's next chunk.
+    /// Begins a turn. In the same step under the lock, the first slots that are due soon are looked up, and the next
+    /// chunk of a sweep.
     fn turn(&mut self) -> Turn {
         let empty = std::mem::take(&mut self.arrived);
         let now = self.shared.now();
@@ -124,8 +125,8 @@ impl Driver {
         let (head, queued) = (self.queue.next(), self.queue.len());
         let slots = self.queue.cascade(now, LOOKED_UP).unwrap_or_default();
         let chunk = self.sweep.as_ref().map(|sweep| sweep.chunk());
-        // The look at the sweep's chunk has to be one step with the one that empties the inbox (`queue/sweep.rs` says
-        // why). The rest is in it to save taking the lock twice more.
+        // The sweep's chunk has to be looked up in the same step that empties the inbox (`queue/sweep.rs` says why).
+        // The rest is part of the step to take the lock less often.
         let mut effects = Effects::default();
         let (turn, entries, chunk) = self.shared.with_priority(|state| {
             state.inbox.set_queue_stats(head, queued);
@@ -138,8 +139,8 @@ impl Driver {
             )
         });
         self.shared.apply(effects);
-        // Also if the turn drops jobs instead: these entries have left the wheel, and nothing else speaks for their
-        // jobs.
+        // Also if this turn drops jobs instead of working: the slots have left the wheel, so their jobs would have no
+        // entry.
         self.queue.cascaded(entries);
         if let Some(sweep) = &mut self.sweep {
             sweep.add_chunk(chunk);
@@ -147,8 +148,8 @@ impl Driver {
         turn
     }
 
-    /// Puts everything that has arrived into the heap, before any of that is released, or what is due after the
-    /// `earliest` of it: the order of release is that of the deadlines, also where the order of arrival is another.
+    /// Moves all entries that have arrived into the heap. Until that is done, only jobs that are due before the
+    /// `earliest` of them are released, so that the order of release is that of the deadlines.
     async fn drain_inbox(&mut self, mut arrived: Vec<Entry>, earliest: Timestamp) {
         for (count, part) in arrived.chunks(ARRIVALS).enumerate() {
             if count > 0 {
@@ -166,20 +167,20 @@ impl Driver {
         }
     }
 
-    /// Releases a batch of what has fallen due before `earliest`, while more is on its way into the heap. Those who push
-    /// without a pause can bring in more than the driver takes in by the next deadline.
+    /// Releases a batch of jobs that are due before `earliest`, while more entries are on their way into the heap.
+    /// Callers that push without a pause can add entries for longer than until the next deadline.
     fn release_before(&mut self, earliest: Timestamp) {
         let (now, tick) = (self.shared.now(), Duration::from_nanos(1));
         let due = now.min(earliest.before(tick));
         if self.queue.next().is_none_or(|next| next > due) {
             return;
         }
-        // Nor may it overtake what has come in since this turn began.
+        // Nor may these jobs overtake entries that have come into the inbox since this turn began.
         let arrived = self.shared.with(|state| state.inbox.earliest());
         let due = due.min(arrived.before(tick));
         cascade_near(&self.shared, &mut self.queue, due, ARRIVALS);
         if self.queue.is_behind(due) {
-            // There is more in the wheel: after the next part.
+            // More is due in the wheel. Released after the next part.
             return;
         }
         self.queue.advance(due);
@@ -191,7 +192,7 @@ impl Driver {
         worker::start(&self.shared, start);
     }
 
-    /// Moves in what is due by now: before that nothing can be released in order.
+    /// Moves everything that is due from the wheel into order, so that it can be released.
     async fn cascade_due(&mut self, now: Timestamp) {
         while self.queue.is_behind(now) {
             if cascade_near(&self.shared, &mut self.queue, now, ARRIVALS) {
@@ -207,10 +208,10 @@ impl Driver {
         self.queue.next().is_some_and(|next| next <= due)
     }
 
-    /// Takes a step of the sweep, which ends when nothing due is left.
+    /// Ends the sweep, if all chunks have been gathered and the old heap has released everything that was due.
     fn sweep(&mut self, due: Timestamp, more: bool) {
-        // Only when the old heap has released all that was due: what it has released by then, the new one finds
-        // released when it looks the slot up, and does not bring up again.
+        // The new heap looks every slot up before it pops the entry. A job that the old heap has released meanwhile is
+        // found released then, and is not released a second time.
         let gathered = self.sweep.as_mut().and_then(|sweep| sweep.gathered());
         if let Some(fresh) = gathered.filter(|_| !more) {
             if !cascade_near(&self.shared, fresh, due, ARRIVALS) {
@@ -222,8 +223,8 @@ impl Driver {
 
     /// Drops the pending jobs that are due at `from` or later, and wakes those that are to be aborted.
     async fn drop_pending(&mut self, from: Timestamp) {
-        // The number of chunks is read once: no job is admitted any more, and none is made pending again by a run
-        // that ends. What a worker gives back meanwhile notifies the driver, whose next turn walks once more.
+        // The number of chunks is read once, since no job is admitted any more and no run that ends makes its job
+        // pending again. A job that a worker gives back meanwhile notifies the driver, and the next turn walks again.
         for chunk in 0..self.shared.with(|state| state.jobs.chunks()) {
             self.shared.drop_chunk(chunk, from);
             if chunk % CHUNKS_A_TURN == CHUNKS_A_TURN - 1 {
@@ -231,15 +232,15 @@ impl Driver {
             }
         }
         if from == Timestamp::ALWAYS {
-            // All pending jobs were dropped, so each entry is dead. A job that a worker gives back later waits in
-            // the ready queue, and needs none.
+            // All pending jobs were dropped, so every entry is dead. A job that a worker gives back later is in the
+            // ready queue, and needs no entry here.
             self.queue.clear();
             self.sweep = None;
             drop(self.shared.with(|state| state.inbox.forget()));
         }
     }
 
-    /// Brings forward the series that end with `wait`, so that they see that it was called.
+    /// Makes the series that end with `wait` due now, so that they see that it was called.
     async fn expedite(&mut self) {
         let now = self.shared.now();
         for chunk in 0..self.shared.with(|state| state.jobs.chunks()) {
@@ -249,23 +250,24 @@ impl Driver {
         }
     }
 
-    /// Releases the batch and, unless the driver is busy, sleeps until the next deadline, an earlier job, a
-    /// cancelled token, or another reason to look. Returns `false` if there was one before it fell asleep.
+    /// Releases the batch and, unless the driver is `busy`, sleeps until the next deadline or until it is woken: for an
+    /// earlier entry, a notification, or the token. Returns `false` if there was a reason not to sleep.
     async fn release_and_park(&mut self, due: Timestamp, busy: bool) -> bool {
         let mut asleep = false;
         poll_fn(|cx| {
-            // The reason for the wake-up is not asked for: the next turn looks at all that there may be.
+            // Whatever the reason for this wake-up, the next turn looks at everything.
             if asleep {
                 return Poll::Ready(true);
             }
             let mut effects = Effects::default();
-            // From before the park until it is set: who schedules an earlier job meanwhile sets it afterwards.
+            // Locked from before the driver parks until the timer is set. So a caller that pushes an earlier entry
+            // meanwhile sets the timer after this (`inbox.rs`, arm or wake).
             let mut timer = self.shared.timer();
-            // Release and park are one step, so that a lone job costs a turn no second lock. Parking has to come
-            // last in it: a release may put a moved job back into the heap, or begin a watch over the workers.
+            // Release and park are one step, so that a lone job costs one lock less. Parking comes last, since a
+            // release may put a moved job back into the heap, or begin a watch over the workers.
             let (start, parked) = self.shared.with_priority(|state| {
                 let start = state.release(&mut self.batch, &mut self.queue, due, &mut effects);
-                // A moved job may have gone back to the heap and be due by now.
+                // A moved job that went back to the heap may be due.
                 let next = self.queue.next_wake();
                 if busy || next.is_some_and(|next| next <= due) {
                     return (start, None);
@@ -275,8 +277,8 @@ impl Driver {
                     .set_queue_stats(self.queue.next(), self.queue.len());
                 (start, state.park(next, cx.waker()))
             });
-            // From here on a wake-up finds this task running, and tokio polls it again. So it is not missed, though
-            // the timer is set, and the token asked, after the lock.
+            // A wake-up from here on finds this task running, and tokio polls it again. So none is missed although the
+            // timer is set, and the token asked, after the group's lock.
             let rings = parked.zip(timer.as_mut()).map(|(until, timer)| {
                 let at = |timestamp| self.shared.clock.instant(timestamp);
                 timer.park(at(until), at(due), cx)
@@ -290,8 +292,8 @@ impl Driver {
                 Some(Poll::Ready(())) => return Poll::Ready(true),
                 Some(Poll::Pending) => asleep = true,
             }
-            // After `park` too: a cancel before this poll resolves it, one after it wakes the task. One registration
-            // does for the life of the driver, since the waker of a task stays the same.
+            // A cancel before this poll resolves it, and a later one wakes this task. One registration is enough for
+            // the life of the driver, since the waker of a task stays the same.
             match &mut self.cancelled {
                 Some(cancelled) if !self.listens => {
                     let heard = cancelled.as_mut().poll(cx);
@@ -308,7 +310,7 @@ impl Driver {
     }
 }
 
-/// Moves about `most` entries whose time comes near into the heap's order. Returns `true` if there may be more.
+/// Moves about `most` entries that are due soon from the wheel into order. Returns `true` if there may be more.
 fn cascade_near(shared: &Shared, queue: &mut Queue, now: Timestamp, most: usize) -> bool {
     let mut moved = 0;
     while let Some(slots) = queue.cascade(now, LOOKED_UP) {
@@ -322,8 +324,8 @@ fn cascade_near(shared: &Shared, queue: &mut Queue, now: Timestamp, most: usize)
     false
 }
 
-/// No timer outlives the driver. If the runtime was shut down before the group had drained, nothing more will run, and no
-/// task may be left waiting for it.
+/// Drops the timer. If the runtime was shut down before the group had drained, no job will run any more: the group ends
+/// here, so that no task waits for it for ever.
 impl Drop for Driver {
     fn drop(&mut self) {
         self.shared.timer().take();
@@ -332,8 +334,8 @@ impl Drop for Driver {
                 .shared
                 .enter(|state, effects| state.runtime_gone(effects));
             drop(woken);
-            // In this thread, and without a yield: no other task of the group will be polled. Each chunk still lets
-            // go of the lock, for callers on other threads.
+            // In this thread and without a yield, since no task of the group will be polled any more. The lock is still
+            // released after each chunk, for callers on other threads.
             for chunk in 0..self.shared.with(|state| state.jobs.chunks()) {
                 self.shared.drop_chunk(chunk, Timestamp::ALWAYS);
                 self.shared.end_chunk(chunk);
@@ -352,9 +354,7 @@ mod tests {
     use tokio_util::sync::CancellationToken;
 
     use super::super::queue::Sequence;
-    use super::super::state::JobKind;
-    use super::super::state::State;
-    use super::super::state::Workers;
+    use super::super::state::{JobKind, State, Workers};
     use super::super::timer::Timer;
     use super::*;
     use crate::common::time::Clock;
@@ -441,8 +441,8 @@ mod tests {
         assert!(shared.timer().is_none());
     }
 
-    /// A driver that has begun to take in many far entries, of which the last is due `last` from now. One that was there
-    /// before falls due two milliseconds later, in the middle.
+    /// A driver that has begun to take in many far entries, of which the last is due `last` from now. One that was
+    /// there before falls due two milliseconds later, in the middle.
     async fn in_the_middle_of_arrivals(last: Duration) -> Stepped {
         let mut driver = Stepped::new();
         driver.submit(Duration::from_millis(2));

@@ -1,13 +1,13 @@
-//! A dropped handle that is still counted.
+//! A handle of a job that was dropped and is still counted.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::rt::AtomicU32;
 
-/// The slot of a handle that was dropped, until the next caller takes the group's lock and counts it down.
+/// The slot of a handle that was dropped without the group's lock. The next caller that takes the lock counts it down.
 ///
-/// Most handles are dropped right after their job was scheduled, so the next `schedule` does that, and the drop takes
-/// no lock. Until then the slot of a job that has ended stays in use.
+/// Most handles are dropped right after their job was scheduled. So the drop takes no lock, and the next `schedule`
+/// does this on the way. Until then the slot of a job that has ended stays in use.
 pub(super) struct DroppedHandle(AtomicU32);
 
 /// No slot has this number.
@@ -20,20 +20,21 @@ impl Default for DroppedHandle {
 }
 
 impl DroppedHandle {
-    /// Leaves a handle to the next who takes the lock. Returns `false` if another one is still left.
+    /// Leaves a handle to the next caller that takes the lock. Returns `false` if another one is still left.
     pub(super) fn leave(&self, slot: u32) -> bool {
         let left = self.0.compare_exchange(NONE, slot, Release, Relaxed);
         left.is_ok()
     }
 
-    /// Takes what was left, with the lock held.
+    /// Takes the handle that was left. The caller holds the group's lock.
     pub(super) fn take(&self) -> Option<u32> {
-        // Mostly there is none. To miss one that is just coming leaves it to the next.
+        // Mostly there is none. One that is left concurrently may be missed, and is taken by the next caller.
         let slot = self.0.load(Acquire);
         if slot == NONE {
             return None;
         }
-        // A mere store will do: only who holds the lock empties it, and what is not empty is changed by no other.
+        // A store is enough: only a holder of the lock empties this, and `leave` does not change it while it is not
+        // empty.
         self.0.store(NONE, Release);
         Some(slot)
     }

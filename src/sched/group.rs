@@ -223,12 +223,7 @@ impl Group {
             !shared.is_current(),
             "schedgroup: Group::wait was called from inside one of the group's own jobs"
         );
-        let now = shared.now();
-        let cancelled = shared.is_cancelled();
-        let admitted = shared.enter(|state, effects| {
-            state.check_end(now, cancelled, effects);
-            state.close_to_wait(effects)
-        });
+        let admitted = shared.enter_checked(|state, effects| state.close_to_wait(effects));
         assert!(admitted, "schedgroup: multiple calls to Group::wait");
         Wait::new(shared)
     }
@@ -270,12 +265,8 @@ impl Group {
     /// ```
     pub fn drain(&self, grace: Duration) -> Drain<'_> {
         let shared = self.shared();
-        let now = shared.now();
-        let cancelled = shared.is_cancelled();
-        let before = shared.enter(|state, effects| {
-            state.check_end(now, cancelled, effects);
-            state.drain(now.after(grace), effects)
-        });
+        let ends = shared.now().after(grace);
+        let before = shared.enter_checked(|state, effects| state.drain(ends, effects));
         Drain::new(shared, before)
     }
 
@@ -316,11 +307,8 @@ impl Group {
     pub fn shutdown(&self, grace: Duration) -> Shutdown<'_> {
         let shared = self.shared();
         let now = shared.now();
-        let cancelled = shared.is_cancelled();
-        let before = shared.enter(|state, effects| {
-            state.check_end(now, cancelled, effects);
-            state.shut_down(now, now.after(grace), effects)
-        });
+        let before =
+            shared.enter_checked(|state, effects| state.shut_down(now, now.after(grace), effects));
         Shutdown::new(shared, before)
     }
 
@@ -347,12 +335,8 @@ impl Group {
     /// # }
     /// ```
     pub fn cancel(&self) {
-        let shared = self.shared();
-        let now = shared.now();
-        shared.enter(|state, effects| {
-            state.check_end(now, false, effects);
-            state.stop(StopReason::Cancelled, effects);
-        });
+        self.shared()
+            .enter_checked(|state, effects| state.stop(StopReason::Cancelled, effects));
     }
 
     /// Detaches the group: it keeps running in the background until it has no jobs and no [`Handle`] is left, or its
@@ -442,8 +426,8 @@ impl Default for Group {
 impl Drop for Group {
     fn drop(&mut self) {
         let shared = self.shared();
-        // Before the step below, which cancels the token itself.
-        // For a cancelled group that has not dropped its jobs yet there is no warning: that is as expected.
+        // Read before the step below, which cancels the token. A group that was cancelled before may well have pending
+        // jobs when it is dropped, and there is no warning for that.
         let expected = shared.token.is_cancelled();
         let (held, panic) = shared.enter(|state, effects| {
             let held = if self.detached {
@@ -454,8 +438,9 @@ impl Drop for Group {
             };
             (held, state.jobs.discard_first_panic())
         });
-        // The first panic is taken out in the same step as the end: later ones are not kept. It is dropped after the
-        // lock. Its payload may hold a handle of this group, and kept it would keep `Shared` alive for ever.
+        // The first panic was taken out in the same step, so that no later one is kept either. Its payload may hold a
+        // handle of this group, and would keep `Shared` alive for ever. It is a user's value, so it is dropped after
+        // the lock.
         drop(panic);
         if !self.detached {
             shared.clear_tables();
@@ -574,8 +559,8 @@ mod tests {
         group.shared().entered.swap(0, Relaxed)
     }
 
-    /// One for the job, two for the driver's turn, and two claims of the worker, the second of which records the end. The
-    /// job sets the timer by itself, and its handle is counted down by the driver.
+    /// One for the job, two for the driver's turn, and two claims of the worker, the second of which records the end.
+    /// The job sets the timer by itself, and its handle is counted down by the driver.
     #[tokio::test(start_paused = true)]
     async fn a_lone_firing_takes_the_lock_five_times() {
         let group = Group::new();

@@ -16,8 +16,7 @@ use super::job::{JobId, JobState, Next};
 use super::runnable::Receiver;
 use super::schedule::{Submitter, schedule_methods};
 use super::shared::Shared;
-use super::state::Caller;
-use super::state::JobKind;
+use super::state::{Caller, JobKind};
 use super::stats::Stats;
 use crate::common::time::Timestamp;
 
@@ -60,12 +59,13 @@ use crate::common::time::Timestamp;
 pub struct Handle {
     shared: Arc<Shared>,
     caller: Caller,
-    /// A detached group keeps running for it. Fixed: what is lent is never counted, what is handed out always is.
+    /// A detached group keeps running for this handle. It never changes: a handle that is lent is not counted, and one
+    /// that is returned is.
     counted: bool,
 }
 
 impl Handle {
-    /// Creates a handle that is handed out.
+    /// Creates a handle that is counted.
     pub(super) fn new(shared: Arc<Shared>, caller: Caller) -> Handle {
         shared.with(|state| state.lifecycle.handle_created());
         Handle {
@@ -75,7 +75,7 @@ impl Handle {
         }
     }
 
-    /// Creates the handle of a `Group` or a `JobContext`, which only lend it.
+    /// Creates a handle that is not counted: that of a `Group` or a `JobContext`, which lend it by `AsRef`.
     pub(super) fn lent(shared: Arc<Shared>, caller: Caller) -> Handle {
         Handle {
             shared,
@@ -246,8 +246,8 @@ pub struct JobHandle {
 
 #[derive(Clone, Copy)]
 enum Admission {
-    // The number needs no sequence beside it: the slot counts this handle, and is not used again before the count
-    // is zero. Each clone and drop changes the count, under the lock.
+    // The number alone identifies the job, without a sequence: the slot counts its handles, and is not given to another
+    // job before the count is zero. Each clone and each drop changes the count, under the lock.
     Slot(u32),
     /// The job was not accepted.
     Rejected {
@@ -299,10 +299,10 @@ impl JobHandle {
             return false;
         };
         let shared = &self.shared;
-        // What the job held is dropped here, after the lock and before this returns. Until then it counts as
-        // `dropping`, so the group does not drain while its destructor runs.
+        // The job is dropped here, after the lock and before this returns. Until then it counts as `dropping`, so the
+        // group does not drain while its destructor runs.
         let mut unstarted = None;
-        // Before the lock: the token has a lock of its own, which is not taken under ours.
+        // Before the lock: the token has a lock of its own, which is never taken under the group's.
         let over = shared.is_over();
         let prevented = shared.enter(|state, effects| state.cancel(slot, &mut unstarted, effects));
         shared.drop_jobs(unstarted);
@@ -366,7 +366,7 @@ impl JobHandle {
         };
         let shared = &self.shared;
         let at = at(shared);
-        // A job of a cancelled group must not be moved, also if the driver has not seen the cancel yet.
+        // A job of a cancelled group must not be moved, even if the driver has not seen the cancel yet.
         !shared.is_cancelled()
             && shared.enter(|state, effects| state.reset(slot, at, || shared.now(), effects))
     }
@@ -521,7 +521,7 @@ impl Hash for JobHandle {
 impl Clone for JobHandle {
     fn clone(&self) -> JobHandle {
         if let Admission::Slot(slot) = self.admission {
-            // Before the clone exists: the slot stays this job's as long as one of the two is there.
+            // Before the clone exists, so that the slot stays this job's as long as one of the two exists.
             self.shared.with(|state| state.jobs.ref_inc(slot));
         }
         JobHandle {

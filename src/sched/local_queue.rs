@@ -1,4 +1,4 @@
-//! The local queue of a worker: due jobs that it has claimed and starts one after another.
+//! The local queue of a worker: the jobs that it has claimed, and runs one after another.
 
 use std::collections::VecDeque;
 use std::panic::Location;
@@ -12,7 +12,7 @@ use super::runnable::Work;
 use super::woken::WokenJobs;
 use crate::common::time::Timestamp;
 
-/// A due job that a worker is about to start.
+/// A due job that a worker has claimed and not started.
 pub(super) struct Claim {
     pub(super) slot: u32,
     pub(super) id: JobId,
@@ -21,32 +21,32 @@ pub(super) struct Claim {
     pub(super) scheduled_at: &'static Location<'static>,
 }
 
-// A claimed job is always in one known state, because of who may do what:
-//
-// - Only the owner starts jobs: it takes them from the front, under this lock alone.
-// - All others hold the group's lock when they take jobs out or move them to another queue.
-//
-// So under the group's lock no claim moves between queues, and a claimed job that is in none of them has left its
-// queue to start: it is at its first poll, or among `ended`, or about to be given back because the group is over.
-// Between an owner and a caller who want the same job, this lock decides.
-/// The due jobs that a worker claims in one step of the group's lock, and works off without it.
+/// The jobs that a worker has claimed in one step under the group's lock, and runs without that lock.
 ///
-/// The owner takes from the front. All others come with the group's lock held: to take out a job that is
-/// cancelled or moved, to steal the later half for another worker, and to record the jobs that have ended. So
-/// this lock comes after the group's, and only that of the woken jobs is taken under it.
+/// The queue has a lock of its own, which decides between the worker and a caller that want the same job:
+///
+/// - The worker, its owner, takes jobs from the front under this lock alone.
+/// - Everybody else holds the group's lock too: to take out a job that is cancelled or moved, to steal the later half
+///   for another worker, or to record the jobs that have ended.
+///
+/// So while a caller holds the group's lock, no job comes into a local queue, and none moves from one to another. A
+/// claimed job that the caller finds in no local queue was taken out by its worker: it is at its first poll, or in
+/// `ended`, or about to be given back because the group is over.
 #[derive(Default)]
 pub(super) struct LocalQueue(Mutex<Inner>);
 
-/// What a worker has claimed and not started, and how late its latest start was.
+/// What [`record`](LocalQueue::record) tells of a worker.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Left {
+    /// How many claimed jobs have not started.
     pub(super) unstarted: usize,
-    /// When the first of them was due.
+    /// The deadline of the first of them.
     pub(super) first: Option<Timestamp>,
+    /// The greatest lateness of any job that the worker has started.
     pub(super) max_lateness: Duration,
 }
 
-/// What a worker does next.
+/// What a worker is to poll next.
 pub(super) enum Task {
     Start(Claim),
     Resume(Arc<AwaitingJob>),
@@ -54,19 +54,19 @@ pub(super) enum Task {
 
 #[derive(Default)]
 struct Inner {
-    /// Jobs that have awaited and were woken. They come after those that start; each claim takes of both.
+    /// Jobs that have awaited and were woken. They are polled after those in `unstarted`.
     woken: VecDeque<Arc<AwaitingJob>>,
-    /// In release order.
+    /// Claimed jobs, in release order.
     unstarted: VecDeque<Claim>,
-    /// Jobs that have ended and are not recorded yet.
+    /// The slots of jobs that have ended and are not recorded yet.
     ended: Vec<u32>,
-    /// Jobs that were started or polled again.
+    /// How many jobs were started or polled again, ever.
     polled: u64,
-    /// How late the latest start was.
+    /// The greatest lateness of a start.
     max_lateness: Duration,
 }
 
-/// Room for as many jobs is kept by a worker that has nothing to do.
+/// A worker that has nothing to do keeps room for this many jobs.
 const KEPT: usize = 4;
 
 impl LocalQueue {
@@ -74,17 +74,17 @@ impl LocalQueue {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    // The owner.
+    // Methods of the owner.
 
-    /// Takes the next job. `ended` is the slot of the job before, if that has ended and only has to be
-    /// recorded; `now` is asked for the time if the job starts, and told if it is the last that is claimed.
+    /// Takes the next job. `ended` is the slot of the job before it, if that has ended and only has to be recorded. If
+    /// a job starts, `now` is called for the time, with whether it is the last that is claimed.
     pub(super) fn next(
         &self,
         ended: Option<u32>,
         now: impl FnOnce(bool) -> Timestamp,
     ) -> Option<Task> {
         let mut inner = self.lock();
-        // One step, so that the counts never show two jobs running on one worker.
+        // In one step with the start of the next job, so that the counts never show two running jobs of one worker.
         inner.ended.extend(ended);
         let Some(deadline) = inner.unstarted.front().map(|claim| claim.deadline) else {
             let job = inner.woken.pop_front()?;
@@ -93,24 +93,23 @@ impl LocalQueue {
         };
         let lateness = now(inner.unstarted.len() == 1).since(deadline);
         inner.max_lateness = inner.max_lateness.max(lateness);
-        // Stall detection reads this: a worker that polls jobs is not stuck.
+        // For stall detection: a worker that polls jobs is not stuck.
         inner.polled += 1;
-        // In a group with a limit it holds its slot already.
         inner.unstarted.pop_front().map(Task::Start)
     }
 
-    /// The owner gives others a turn after a job; `ended` as in [`next`](LocalQueue::next).
+    /// Adds the slot of a job that has ended, if there is one, without taking the next job.
     pub(super) fn ended(&self, ended: Option<u32>) {
         self.lock().ended.extend(ended);
     }
 
-    // Others, under the group's lock.
+    // Methods of others, who hold the group's lock.
 
-    /// Lets `add` add `count` jobs. Room for them is made at once, here and for their ends.
+    /// Lets `add` add `count` claimed jobs. Storage for them and for their ends is allocated here.
     pub(super) fn fill(&self, count: usize, add: impl FnOnce(&mut VecDeque<Claim>)) {
         let mut inner = self.lock();
-        // `ended` is empty here, since a claim records before it adds. With this room the owner allocates nothing
-        // under the lock until its next claim.
+        // `ended` is empty, since a claim records before it adds. So the owner allocates nothing under this lock until
+        // its next claim.
         inner.ended.reserve(count);
         inner.unstarted.reserve(count);
         add(&mut inner.unstarted);
@@ -121,56 +120,57 @@ impl LocalQueue {
         self.lock().woken.extend(jobs);
     }
 
-    /// Takes at most `most` of those that were woken. Their lock comes after this one.
+    /// Moves at most `most` woken jobs of the group here. Returns how many.
     pub(super) fn claim_woken(&self, others: &WokenJobs, most: usize) -> usize {
         others.take(most, &mut self.lock().woken)
     }
 
-    /// Returns whether this is a job that has not started.
+    /// Returns whether the job in that slot is here and has not started.
     pub(super) fn contains(&self, slot: u32) -> bool {
         let unstarted = &self.lock().unstarted;
         unstarted.iter().any(|claim| claim.slot == slot)
     }
 
-    /// Takes out a job that has not started.
+    /// Takes out the job in that slot, if it is here and has not started.
     pub(super) fn remove(&self, slot: u32) -> Option<Claim> {
         let unstarted = &mut self.lock().unstarted;
         let index = unstarted.iter().position(|claim| claim.slot == slot)?;
         unstarted.remove(index)
     }
 
+    /// Takes out all jobs that have not started.
     pub(super) fn take_all(&self) -> VecDeque<Claim> {
         std::mem::take(&mut self.lock().unstarted)
     }
 
-    /// Takes the later half of what has not started.
+    /// Takes out the later half of the jobs that have not started.
     pub(super) fn take_half(&self) -> VecDeque<Claim> {
         let unstarted = &mut self.lock().unstarted;
-        // The later half, so that both workers continue in release order. Of a single job it is that job: it waits
-        // behind one that may block its thread.
+        // The later half, so that both workers go on in release order. A single job is taken too, since it waits behind
+        // a job that may block its thread.
         unstarted.split_off(unstarted.len() / 2)
     }
 
-    /// Takes the later half of those that were woken.
+    /// Takes out the later half of the woken jobs.
     pub(super) fn take_half_of_woken(&self) -> VecDeque<Arc<AwaitingJob>> {
         let woken = &mut self.lock().woken;
         woken.split_off(woken.len() / 2)
     }
 
-    /// How many are left to be started or polled again.
+    /// Returns how many jobs are to be started or polled again.
     pub(super) fn len(&self) -> usize {
         let inner = self.lock();
         inner.woken.len() + inner.unstarted.len()
     }
 
-    /// The slots of those that have not started.
+    /// Returns the slots of the jobs that have not started.
     pub(super) fn unstarted_slots(&self) -> Vec<u32> {
         let inner = self.lock();
         inner.unstarted.iter().map(|claim| claim.slot).collect()
     }
 
-    /// Calls `record` with the slot of each job that has ended since, and returns what is left, in one step with
-    /// that. `record` takes no lock.
+    /// Takes out the jobs that have ended, calls `record` with the slot of each, and returns what is left in the same
+    /// step. `record` must take no lock.
     pub(super) fn record(&self, record: impl FnMut(u32)) -> Left {
         let mut inner = self.lock();
         inner.ended.drain(..).for_each(record);
@@ -181,12 +181,12 @@ impl LocalQueue {
         }
     }
 
-    /// How many jobs were started or polled again, ever.
+    /// Returns how many jobs were started or polled again, ever.
     pub(super) fn polled(&self) -> u64 {
         self.lock().polled
     }
 
-    /// The owner has nothing to do.
+    /// Frees storage, when the owner has nothing to do.
     pub(super) fn shrink(&self) {
         let mut inner = self.lock();
         inner.woken.shrink_to(KEPT);
@@ -251,7 +251,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_job_that_has_ended_is_booked_once() {
+    fn a_job_that_has_ended_is_recorded_once() {
         let local = filled([1, 2]);
         let first = next(&local, None, timestamp(0)).map(|claim| claim.slot);
         assert_eq!(recorded(&local), [], "it has not ended");

@@ -1,27 +1,27 @@
-// The scheduling group.
+// The scheduling group. CONTRIBUTING.md lists what each file holds.
 //
-// One job's way:
+// The way of one job:
 //
 // ```text
 // Group, Handle, JobContext    schedule  misuse is decided here, at the caller's line
 //         │
-//         ▼  one step under the lock: open? then counted, in a slot, entry in the inbox
+//         ▼  admission, one step under the lock: if the group is open, the job gets a slot and an entry in the inbox
 //   state: lifecycle, slab, inbox
 //         │
-//         ▼  its timer is set anew only for an earlier deadline
-//   driver: queue (heap, wheel) + one sleep
+//         ▼  the driver is woken, or its timer set anew, only for an earlier deadline
+//   driver: queue (heap, timing wheel) and one sleep
 //         │
 //         ▼  due: released in the order of (deadline, submission)
 //   state: jobs, ready                   counted against `max_running`
 //         │
-//         ▼  claimed, up to 32 at a time, into the local queue of a worker
-//   worker, local_queue                  start check, then polled with its panic caught
+//         ▼  a worker claims up to 32 jobs at a time into its local queue
+//   worker, local_queue                  start check, then the first poll, with its panic caught
 //         │
-//         ▼  only if it has to await: until it is woken, then to a worker again
-//   awaiting                             the job as its own waker, without a task
+//         ▼  only a job that has to await: it is its own waker, without a task, and a worker polls it when it is woken
+//   awaiting, woken
 //         │
-//         ▼  dropped, then counted down
-//   state: drained?                      the last one wakes who waits
+//         ▼  its values are dropped, then it is no longer counted
+//   state: drained?                      the last job wakes the tasks that wait
 //         │
 //         ▼
 //   Wait, Drain, Shutdown
@@ -39,11 +39,10 @@ mod handle;
 mod job;
 mod local_queue;
 mod queue;
-mod rows;
+mod row_jobs;
 mod rt;
 mod run;
 mod runnable;
-mod running;
 mod schedule;
 mod shared;
 mod state;
@@ -63,7 +62,7 @@ pub use error::{JobError, JobPanic, ScheduleError, WaitError};
 pub use group::Group;
 pub use handle::{Handle, JobHandle, JoinHandle};
 pub use job::{Job, JobId, JobState, Next};
-pub(crate) use rows::Rows;
+pub(crate) use row_jobs::RowJobs;
 pub(crate) use runnable::{JobFuture, RowKey, RowTable, Run, TableId};
 pub use stats::{JobInfo, Report, Stats};
 pub use wait::{Drain, Shutdown, Wait};

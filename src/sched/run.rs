@@ -1,18 +1,31 @@
-//! The polls of a run, and its end.
+//! One run of a job that has started: its polls, and its end.
 
+use std::panic::Location;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::error::JobPanic;
-use super::job::Next;
+use super::job::{JobId, Next};
 use super::runnable::{Started, job_panic};
-use super::running::RunningJob;
 use super::shared::Shared;
 use super::state::Ending;
 use super::worker;
 use crate::common::panic::{self, Payload};
+use crate::common::trace::Span;
 
-/// The end of the code of a run: what it wants next, `None` if it was stopped, or its panic.
+/// One run of one job, from its first poll to its end. Its owner must call [`end`](RunningJob::end).
+pub(super) struct RunningJob {
+    // The number alone identifies the job: a slot is freed only after its job has ended, which is what `end` records.
+    // So no sequence is compared here.
+    pub(super) slot: u32,
+    pub(super) id: JobId,
+    pub(super) scheduled_at: &'static Location<'static>,
+    pub(super) span: Span,
+    /// `None` if the job panicked before it had a future.
+    pub(super) live: Option<Started>,
+}
+
+/// The result of a run's code: what the job wants next, `None` if the run was aborted, or the payload of its panic.
 pub(super) type RunOutcome = Result<Option<Next>, Payload>;
 
 impl Started {
@@ -25,7 +38,7 @@ impl Started {
 }
 
 impl RunningJob {
-    /// Polls the user's code; its panic ends here.
+    /// Polls the user's code and catches its panic.
     pub(super) fn poll(&mut self, shared: &Shared, cx: &mut Context<'_>) -> Poll<RunOutcome> {
         let RunningJob { span, live, .. } = self;
         let Some(live) = live else {
@@ -38,14 +51,15 @@ impl RunningJob {
         }
     }
 
-    /// Ends the run for a worker that records ends in batches, as it does those of jobs that are ready at their
-    /// first poll. Returns the slot if that is all that is left to be done.
+    /// Ends the run. If the job only has to be recorded, returns its slot for a worker that records ends in batches, as
+    /// for jobs that are ready at their first poll.
     pub(super) fn end_in_batch(mut self, shared: &Arc<Shared>, outcome: RunOutcome) -> Option<u32> {
         let is_plain = matches!(
             (&outcome, &self.live),
             (Ok(Some(_)), Some(Started::Future(_)))
         );
-        // With a limit the slot is another job's at once.
+        // In a group with a limit the end is recorded at once, since another job may wait for the slot of
+        // `max_running`.
         if !is_plain || shared.is_limited {
             self.end(shared, outcome);
             return None;
@@ -59,19 +73,20 @@ impl RunningJob {
         }
     }
 
-    /// Ends the run in two steps under the lock, and drops user values before each of them.
+    /// Ends the run, in two steps under the group's lock, and drops user values before each of them.
     pub(super) fn end(self, shared: &Arc<Shared>, outcome: RunOutcome) {
         // The end of a run has four parts, and each relies on the ones before it:
         //
-        // 1. Under no lock, the future is dropped. The job still counts as running and holds its slot of
-        //    `max_running`: a panic of the destructor is a panic of this job, and the group cannot drain meanwhile.
-        // 2. Under the lock, `finish` records the end, frees the slot, and starts a worker for the job that takes
-        //    it. What is left of the run counts as `dropping` from here on.
-        // 3. Under no lock, what is left is dropped: a runnable that does not run again, a panic that is not kept.
-        //    A `JoinHandle` gets its value by this drop. Since 2 came first, its reader finds a finished job, and
-        //    a destructor that blocks holds no slot.
-        // 4. Under the lock, `dropped` ends the count of 2, and wakes `wait` if that was the last job. So when
-        //    a group has drained, no value of a job is on its way and no destructor of one is running.
+        // 1. Without a lock: the future is dropped. The job still counts as running and holds its slot of
+        //    `max_running`. So a panic of the destructor is a panic of this job, and the group cannot drain meanwhile.
+        // 2. Under the lock, `finish` records the end, frees the slot, and calls a worker for the next job that can
+        //    start. If values are left, the job counts as `dropping` from here on.
+        // 3. Without a lock: these values are dropped: a runnable that does not run again, a panic that is not kept. A
+        //    `JoinHandle` gets its value by the drop of the runnable. Since part 2 came first, its reader finds a
+        //    finished job, and a destructor that blocks holds no slot.
+        // 4. Under the lock, `dropped` stops counting the job as `dropping`, and wakes `wait` if it was the last one.
+        //    So when a group has drained, no `JoinHandle` still waits for a value, and no destructor of a job is
+        //    running.
         let RunningJob {
             slot,
             id,
@@ -81,7 +96,8 @@ impl RunningJob {
         } = self;
         let mut runnable = None;
         let discarded = match live {
-            // It outlives the run. After an abort or a panic it still holds the future, which part 3 drops with it.
+            // The runnable outlives the run. After an abort or a panic it still holds the future, and part 3 drops
+            // both.
             Some(Started::Stateful(own)) => {
                 runnable = Some(own.into_runnable());
                 Ok(())
@@ -92,7 +108,7 @@ impl RunningJob {
         let outcome = match (outcome, discarded) {
             (Ok(_), Err(payload)) => Err(payload),
             (outcome, Ok(())) => outcome,
-            // A run reports one panic: that of its code rather than that of its destructor.
+            // A run reports one panic: that of its code, and not that of its destructor.
             (Err(first), Err(second)) => {
                 panic::forget(second);
                 Err(first)
@@ -109,25 +125,19 @@ impl RunningJob {
                 Ending::Panicked(panic)
             }
         };
-        // The subscriber is user code, so it is called before the lock; and before `wait` can return, after which
-        // a program may read what the subscriber has collected.
+        // This calls the tracing subscriber, which is user code, so it comes before the lock. It also comes before
+        // `wait` can return: after that a program may read what the subscriber has collected.
         {
             let _ended = span;
         }
-        // Before the lock: the token has a lock of its own, which is not taken under ours.
-        let (now, cancelled) = (shared.deadline_clock(), shared.is_cancelled());
-        let ended = shared.enter(|state, effects| {
-            // A cancel or a deadline that came before the end of the last job is what ended the group. Once
-            // `finish` has drained the group, no reason is accepted any more.
-            state.check_end(now, cancelled, effects);
-            state.finish(slot, ending, runnable, effects)
-        });
-        // Before part 3: the slot is free, and the destructors below may take their time.
-        worker::start(shared, ended.start);
-        if !ended.left.is_empty() {
-            drop(ended.left.panic);
-            // The job has ended in part 2, so this panic cannot be its end any more. It is an error event.
-            if let Err(payload) = panic::discard(ended.left.runnable) {
+        let (left, start) =
+            shared.enter_checked(|state, effects| state.finish(slot, ending, runnable, effects));
+        // Before part 3, since the slot is free and the destructors below may take long.
+        worker::start(shared, start);
+        if !left.is_empty() {
+            drop(left.panic);
+            // The job has ended in part 2, so this panic does not change how it ended. It is only an error event.
+            if let Err(payload) = panic::discard(left.runnable) {
                 shared.report_panic(&JobPanic::new(payload, id, scheduled_at));
             }
             shared.dropped(1);

@@ -17,26 +17,24 @@ use crate::common::time::Timestamp;
 pub(crate) struct Run {
     pub(crate) id: JobId,
     pub(crate) deadline: Timestamp,
-    /// The worker's clock as it starts.
+    /// The time of the start, by the worker's clock.
     pub(crate) now: Timestamp,
-    /// That was read for this run. Else it is some tens of microseconds slow at most.
+    /// The clock was read for this run. Otherwise `now` is at most some tens of microseconds behind.
     pub(super) is_exact: bool,
     pub(super) scheduled_at: &'static Location<'static>,
 }
 
-/// A job until it starts.
+/// A claimed job until it starts.
 pub(super) enum Work {
     Boxed(Box<dyn Runnable>),
-    Row(Row),
+    /// A row of a table. It has no allocation of its own.
+    Row {
+        table: Arc<dyn RowTable>,
+        key: RowKey,
+    },
 }
 
-/// A job that is a row of a table, and has no allocation of its own.
-pub(super) struct Row {
-    pub(super) table: Arc<dyn RowTable>,
-    pub(super) key: RowKey,
-}
-
-/// The row of a table that a job is.
+/// The row that a job is: a table of the group, and a row of that table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RowKey {
     pub(crate) table: TableId,
@@ -51,28 +49,29 @@ pub(crate) type JobFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A table whose rows are jobs of a group.
 ///
-/// A row that waits is its slot in the group and nothing else: what it holds lies in the table. The table's
-/// lock comes before the group's, and what it does to the job of a row it does under both.
+/// The group keeps only a slot for a pending row; the values of the row are in the table. The table has a lock of its
+/// own, which comes before the group's. It changes the job of a row under both locks.
 pub(crate) trait RowTable: Send + Sync {
-    /// Returns whether the row can start now. If not, the table has given the job back to the group as a
-    /// blocked one, and unblocks it later. `me` is the table itself. A panic of user code ends the job.
+    /// Returns whether the claimed row can start now. If not, the table has made its job a blocked one of the group, in
+    /// the same step, and unblocks it later. `me` is the table itself. An error is the panic of user code, which ends
+    /// the job.
     fn may_start(&self, me: &Arc<dyn RowTable>, row: u32, slot: u32) -> Result<bool, Payload>;
 
-    /// Begins the run of the row whose job is in `slot`; `None` if it was removed or replaced just before. This is user
-    /// code: it may panic.
+    /// Begins the run of the row whose job is in `slot`. Returns `None` if the row was removed or replaced just before.
+    /// This is user code, which may panic.
     fn start(self: Arc<Self>, row: u32, slot: u32, run: Run) -> Option<JobFuture>;
 
-    /// Drops all that is left in it: its group was dropped.
+    /// Drops the values of all rows, since the group was dropped.
     fn clear(&self);
 }
 
-/// A job that has not started: one allocation, as small as what the user handed in.
+/// A job that has not started. It is one allocation, as large as the value that the user passed.
 pub(super) trait Runnable: Send {
-    /// Begins a run, and puts what is to be polled into `live`. This is user code: it may panic.
-    // Not as its result: to move what has just been written costs more than to write it (store forwarding).
+    /// Begins a run, and writes what is to be polled to `live`. This is user code, which may panic.
+    // `live` is no return value, since to move a value that was just written is slow (store forwarding).
     fn start(self: Box<Self>, run: &Run, live: &mut Option<Started>);
 
-    /// Returns the number of runs that a series has begun.
+    /// Returns how many runs of a series have begun.
     fn runs(&self) -> u64 {
         0
     }
@@ -80,15 +79,15 @@ pub(super) trait Runnable: Send {
 
 /// A job that has started.
 pub(super) enum Started {
-    /// The user's own future, in the very box that it waited in.
+    /// The user's future, in the box that it was scheduled in.
     Future(JobFuture),
-    /// A runnable that holds the future of its run and outlives it.
+    /// A runnable that holds the future of its run, and outlives it.
     Stateful(Box<dyn Stateful>),
 }
 
-/// A runnable that is polled itself.
+/// A runnable that is polled by itself: it has something to do after its future has ended.
 pub(super) trait Stateful: Runnable {
-    /// Polls the run; its end says what the job wants next.
+    /// Polls the run. Its result is what the job wants next.
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Next>;
     fn into_runnable(self: Box<Self>) -> Box<dyn Runnable>;
 }
@@ -101,9 +100,9 @@ impl<F: Future<Output = ()> + Send + 'static> Runnable for F {
 
 /// The runnable behind a [`JoinHandle`](super::handle::JoinHandle).
 ///
-/// It sends its result when it is dropped, which is after the job's state was set and its future
-/// dropped, and before `wait` stops counting the job: who has the value sees a finished job that holds
-/// nothing any more, and after `wait` no value is on its way.
+/// It sends the result when it is dropped. That is after the future was dropped and the end of the job recorded, and
+/// before the group stops counting the job. So a task that has received the value finds a finished job, and after
+/// `wait` every value has been sent.
 pub(super) struct WithResult<F: Future> {
     future: Option<Pin<Box<F>>>,
     result: Option<Result<F::Output, JobError>>,
@@ -154,7 +153,7 @@ where
         };
         let ended = match catch(|| future.as_mut().poll(cx)) {
             Ok(Poll::Pending) => return Poll::Pending,
-            // One destructor at a time: two panics at once would end the process.
+            // One destructor at a time, since a second panic during the first would end the process.
             Ok(Poll::Ready(value)) => match discard(self.future.take()) {
                 Ok(()) => Ok(value),
                 Err(payload) => {
@@ -186,10 +185,10 @@ impl<F: Future> Drop for WithResult<F> {
     fn drop(&mut self) {
         let future = discard(self.future.take());
         let result = self.result.take().unwrap_or(Err(JobError::Cancelled));
-        // The `JoinHandle` may have been dropped, which is the caller's choice.
+        // The value comes back if the `JoinHandle` was dropped, and is dropped here.
         let unsent = self.receiver.take().map(|receiver| receiver.send(result));
         let value = discard(unsent);
-        // One panic continues in the caller that drops this, and two at once would end the process.
+        // One panic goes on in the caller. A second one at the same time would end the process.
         match (future, value) {
             (Ok(()), Ok(())) => {}
             (Err(payload), Ok(())) | (Ok(()), Err(payload)) => resume_unwind(payload),
@@ -201,10 +200,10 @@ impl<F: Future> Drop for WithResult<F> {
     }
 }
 
-/// A panic that was made a value by the job's own runnable, on its way to the group.
+/// The payload of a panic that the runnable of the job has already made a `JobPanic`, on its way to the group.
 struct Reported(JobPanic);
 
-/// The panic of a job as a value, the same one that its runnable may have reported already.
+/// Returns the panic of a job as a value. If its runnable has made one already, it is the same one.
 pub(super) fn job_panic(
     payload: Payload,
     id: JobId,

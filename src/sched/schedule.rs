@@ -12,12 +12,11 @@ use super::handle::{JobHandle, JoinHandle};
 use super::job::{Job, Next};
 use super::runnable::{Runnable, WithResult};
 use super::shared::Shared;
-use super::state::JobKind;
-use super::state::{Caller, Rejected};
+use super::state::{Caller, JobKind, Rejected};
 use crate::common::panic;
 use crate::common::time::Timestamp;
 
-/// The entrance for jobs: the group, and the kind of caller.
+/// Submits jobs to a group for one kind of caller.
 #[derive(Clone, Copy)]
 pub(super) struct Submitter<'a> {
     pub(super) shared: &'a Arc<Shared>,
@@ -33,7 +32,7 @@ impl Submitter<'_> {
         self.shared.clock.timestamp(at)
     }
 
-    /// Accepts a job, or gives it back with the reason.
+    /// Accepts a job, or returns it with the reason why it was rejected.
     fn submit<B: Runnable + 'static>(
         self,
         at: Timestamp,
@@ -41,18 +40,17 @@ impl Submitter<'_> {
         kind: JobKind,
         site: &'static Location<'static>,
     ) -> Result<JobHandle, (Rejected, B)> {
-        // Both before the lock: the size of the box is the user's choice, and the token has a lock of its own. If
-        // the token is cancelled between this look and the step below, the job is accepted, never starts, and is
-        // dropped.
+        // Both before the lock: the box may be large, and the token has a lock of its own. If the token is cancelled
+        // between this check and the step below, the job is accepted, never starts, and is dropped.
         let runnable = Box::new(runnable);
         let cancelled = self.shared.is_cancelled();
-        // A series that ends with `wait` cannot begin after it, not even for a job.
+        // A series that ends with `wait` cannot begin after `wait`, not even if a job schedules it.
         let caller = match kind {
             JobKind::UntilWait => Caller::External,
             JobKind::Once | JobKind::Series => self.caller,
         };
-        // Admission: "is the group open?" and "one more job" are one step under the lock. So a `wait` beside this
-        // call either finds the job held, or has closed the group before and the job comes back.
+        // Admission: the check whether the group is open, and the insertion, are one step under the lock. So a
+        // concurrent `wait` either finds the job, or has closed the group before, and the job is rejected.
         let (result, returned) =
             self.shared.enter(
                 |state, effects| match state.lifecycle.admit(caller, cancelled) {
@@ -92,7 +90,7 @@ impl Submitter<'_> {
             Ok(handle) => return handle,
             Err(rejected) => rejected,
         };
-        // A second step under the lock, which only rejected jobs pay for: the handle of each has a unique id.
+        // A second step under the lock, for rejected jobs only: the handle of each has a unique id.
         let id = self.shared.with(|state| state.jobs.next_id());
         // Before the panic below: a destructor that panics while another panic unwinds would end the process.
         if let Err(payload) = panic::discard(runnable) {
@@ -218,9 +216,9 @@ pub(super) fn hand_back<J>((rejected, job): (Rejected, J)) -> ScheduleError<J> {
     }
 }
 
-/// Gives a type the scheduling methods; it says with `submitter` where they lead.
+/// Implements the scheduling methods for a type that has a method `submitter`.
 ///
-/// `$panics` is what its callers must know about misuse.
+/// `$panics` is the part of their documentation that tells when they panic.
 macro_rules! schedule_methods {
     ($type:ty, $panics:literal) => {
         impl $type {

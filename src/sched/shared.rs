@@ -21,69 +21,72 @@ use super::dropped_handle::DroppedHandle;
 use super::error::JobPanic;
 use super::local_queue::Claim;
 use super::rt::{Mutex, MutexGuard};
-use super::state::CHUNK;
-use super::state::DroppedJob;
-use super::state::{Effects, State, WakeDriver};
+use super::state::{CHUNK, DroppedJob, Effects, State, WakeDriver};
 use super::stats::JobInfo;
 use super::timer::Timer;
 use crate::common::panic::{self, Payload};
 use crate::common::time::{Clock, Timestamp};
 use crate::common::trace;
 
-// Locks, each of which may be taken while those before it are held:
+// Lock order. A thread that holds a lock may take only locks to the right of it:
 //
-//   key table of a keyed group, `timer` ──▶ `state` ──▶ local queue of a worker, queue of woken jobs
+//   table of a keyed group ─┐
+//                           ├─▶ `state` ──▶ local queue of a worker ──▶ queue of woken jobs
+//   `timer` ────────────────┘
 //
-// The token's lock is never taken under `state`: what it answers is read before it, and wakers are called and tokens
-// cancelled after it. No user code runs and no user value is dropped under `state`, so destructors, wakers and tracing
-// subscribers may call any method of the group.
+// The lock of an `AwaitingJob` is held while user code is polled, so every lock may be taken under it; it is itself
+// never taken under another one.
+//
+// The cancellation token has a lock of its own, which is never taken under `state`: the token is read before `state` is
+// locked, and cancelled after that. No user code runs and no user value is dropped under `state`, so destructors,
+// wakers and tracing subscribers may call any method of the group.
 pub(super) struct Shared {
-    /// All that changes, under the group's lock. Nothing of the user's is run, dropped or woken under it.
+    /// Everything that changes. Its lock is called the group's lock.
     state: Mutex<State>,
-    /// What wakes the driver, as long as there is one.
+    /// The driver's sleep; `None` when the driver has ended.
     timer: Mutex<Option<Timer>>,
     dropped_handle: DroppedHandle,
-    /// The driver waits for the lock, or is about to. A hint, which orders nothing: callers make room for it.
+    /// The driver waits for the lock, or is about to. A hint only (`Relaxed`): busy callers yield to the driver.
     driver_waits: AtomicBool,
-    /// The number of times it was taken.
+    /// How often the lock was taken.
     #[cfg(test)]
     pub(super) entered: std::sync::atomic::AtomicU64,
     pub(super) clock: Clock,
     /// A child of the caller's token, so that ending this group ends no other.
     pub(super) token: CancellationToken,
-    /// Code outside of the group can cancel the token: its parent or a clone of it was handed out. As long as that
-    /// is not so, the state knows all that ends the group, and the token's lock is not taken for each job.
+    /// Code outside of the group can cancel the token: the user named its parent, or was given a clone. While this is
+    /// `false` only the group itself cancels the token, so the token's lock need not be taken for each job.
     ///
-    /// It only ever becomes true. The store in `share_token` pairs with the load in `is_cancelled`.
+    /// It is set once and never cleared. The store in `share_token` pairs with the load in `is_cancelled`.
     token_is_shared: AtomicBool,
     pub(super) runtime: runtime::Handle,
     pub(super) name: Option<Box<str>>,
     /// The group's own deadline.
     deadline: Timestamp,
-    /// Worker threads of the runtime steal tasks from each other. Fixed when the group is built.
+    /// The runtime has several worker threads, which steal tasks from each other.
     steals: bool,
     /// The group has a limit of running jobs.
     pub(super) is_limited: bool,
-    /// The most often that slots were looked at while the lock was held once.
+    /// The largest number of slots that were looked at under one hold of the lock.
     #[cfg(test)]
     pub(super) most_looks: std::sync::atomic::AtomicUsize,
 }
 
-/// There, no task sits in a slot from which it cannot be taken.
+/// Returns `None`: under shuttle no task sits in a slot from which it cannot be stolen.
 #[cfg(shuttle)]
 fn try_id() -> Option<std::convert::Infallible> {
     None
 }
 
 thread_local! {
-    // The code that a job's poll calls runs on the thread of that poll. So `wait` can tell that it was called from
-    // inside a job, for whose end it would wait for ever.
-    /// The group whose job this thread is polling, by its address; 0 for none.
+    // The code of a job runs on the thread that polls it. So `wait` can find out that it is called by a job of the same
+    // group, and would wait for itself for ever.
+    /// The address of the group whose job this thread is polling; 0 for none.
     static CURRENT_GROUP: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Takes what a transition has left unused, and drops it after the lock: an allocator may take its time to free it, and all
-/// that wait for the lock would wait for that.
+/// Drops the storage that a transition has emptied, after the lock: an allocator may need long to free it, and every
+/// caller that waits for the lock would wait for that too.
 #[cold]
 fn free_unused(mut state: MutexGuard<'_, State>) {
     let unused = state.jobs.take_unused();
@@ -91,7 +94,7 @@ fn free_unused(mut state: MutexGuard<'_, State>) {
     drop(unused);
 }
 
-/// Puts the former value back, also when the job panics.
+/// Restores the former value of `CURRENT_GROUP`, also when the job panics.
 struct Restore(usize);
 
 impl Drop for Restore {
@@ -132,7 +135,7 @@ impl Shared {
         })
     }
 
-    /// A look under the lock, or a transition that leaves nothing to be done.
+    /// Runs a query, or a transition without effects, under the lock.
     pub(super) fn with<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
         let mut state = self.lock();
         let driver = state.apply_cancels();
@@ -148,9 +151,9 @@ impl Shared {
         } else {
             drop(state);
         }
-        // Threads that schedule without a pause hold the lock most of the time. One of them takes it again before a task that
-        // was woken for it runs, and where others compete for the processors the kernel mostly stops it while it holds
-        // the lock. So it makes room when the lock is free.
+        // Threads that schedule without a pause hold the lock most of the time: such a thread takes it again before a
+        // waiting driver has been woken up, and on a busy machine the kernel mostly suspends that thread while it holds
+        // the lock. So the thread yields here, when the lock is free.
         if outruns_driver && self.driver_waits.load(Relaxed) {
             std::thread::yield_now();
         }
@@ -160,7 +163,7 @@ impl Shared {
         result
     }
 
-    /// As [`with`](Shared::with), for the driver: callers make room for it.
+    /// Like [`with`](Shared::with), for the driver: callers that outrun it yield to it.
     pub(super) fn with_priority<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
         self.driver_waits.store(true, Relaxed);
         self.with(|state| {
@@ -169,8 +172,8 @@ impl Shared {
         })
     }
 
-    /// A transition under the lock of a table too, which deals with noted cancels itself. What it leaves unused is dropped
-    /// by the next one.
+    /// Like [`with`](Shared::with), for a caller that holds the lock of a table of rows. It applies noted cancels
+    /// itself, and drops emptied storage when it has released that lock (see `RowJobs`).
     pub(super) fn with_table<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
         transition(&mut self.lock())
     }
@@ -186,21 +189,21 @@ impl Shared {
         state
     }
 
-    /// The handle on a job is dropped.
+    /// Counts down the handles of a job, or leaves that to the next caller that takes the lock.
     pub(super) fn drop_handle(&self, slot: u32) {
-        // The last handle of a job that has ended frees the slot. No value is in it any more, so nothing of the user's is
+        // The last handle of a job that has ended frees the slot. The slot holds no user value by then, so none is
         // dropped under the lock.
         if !self.dropped_handle.leave(slot) {
             self.with(|state| state.jobs.ref_dec(slot));
         }
     }
 
-    /// One transition under the lock, then what it leaves to be done.
+    /// Runs one transition under the lock, and applies its effects after it.
     pub(super) fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
         let mut effects = Effects::default();
         let result = self.with(|state| transition(state, &mut effects));
         if effects.is_empty() {
-            // As most are. It spares the look at each field.
+            // The common case. Nothing is in it, and `forget` skips the drop of each field.
             std::mem::forget(effects);
         } else {
             self.apply(effects);
@@ -208,19 +211,31 @@ impl Shared {
         result
     }
 
-    /// Does what transitions have left to be done, when no lock is held.
+    /// Like [`enter`](Shared::enter), for a step in which the group may drain: if the token or the clock has ended the
+    /// group before, that is noted first. A group that has drained accepts no reason any more.
+    pub(super) fn enter_checked<R>(
+        &self,
+        transition: impl FnOnce(&mut State, &mut Effects) -> R,
+    ) -> R {
+        // Before the lock: the token has a lock of its own, which is never taken under the group's.
+        let (now, cancelled) = (self.deadline_clock(), self.is_cancelled());
+        self.enter(|state, effects| {
+            state.check_end(now, cancelled, effects);
+            transition(state, effects)
+        })
+    }
+
+    /// Applies the effects of a transition. No lock may be held.
     pub(super) fn apply(&self, effects: Effects) {
         // The order of the effects:
         //
-        // 1. The driver and the worker. Their wakers are tokio's, so they neither block nor panic, and the group
-        //    continues whatever the users' wakers do that come after them.
-        // 2. Spare tasks that are to end. Nothing waits for them.
-        // 3. The token. Its wakers may be users', and so may panic.
-        // 4. The tasks that wait for the end of the group. They come after the token, so that a task that is woken
-        //    for the end finds the token cancelled.
+        // 1. The driver and the worker are woken. Their wakers are tokio's and neither block nor panic, so the group
+        //    goes on whatever the wakers of users do in steps 2 and 3.
+        // 2. The token is cancelled. That calls wakers of users, which may panic.
+        // 3. The tasks that wait for the end of the group are woken. They come after the token, so that such a task
+        //    finds it cancelled.
         //
-        // A caller that looks at the state between the lock and these may see the end before any of them has
-        // happened.
+        // Another thread may see the new state before any of these steps.
         if let Some(driver) = effects.driver {
             self.wake_driver(driver);
         }
@@ -231,44 +246,39 @@ impl Shared {
         if effects.cancel {
             panic::catch(|| self.token.cancel()).unwrap_or_else(panic::forget);
         }
-        // Each panic of a waker is caught: one that unwound here would leave the tasks behind it asleep for ever.
+        // The panic of each waker is caught, or the tasks behind it would never be woken.
         if !effects.wake.is_empty() {
             panic::wake_each(effects.wake);
         }
     }
 
     fn wake_driver(&self, driver: WakeDriver) {
-        match driver {
+        let woken = match driver {
             WakeDriver::Now(driver) => {
                 driver.wake();
-                self.make_stealable();
+                true
             }
-            WakeDriver::At(at) => self.wake_driver_at(at),
-        }
-    }
-
-    /// Lets the driver look at that time, or at once if it has come.
-    fn wake_driver_at(&self, at: Timestamp) {
-        let (at, now) = (self.clock.instant(at), Instant::now());
-        let woken = self
-            .timer()
-            .as_mut()
-            .is_some_and(|timer| timer.wake_at(at, now));
+            WakeDriver::At(at) => {
+                let (at, now) = (self.clock.instant(at), Instant::now());
+                let mut timer = self.timer();
+                timer.as_mut().is_some_and(|timer| timer.wake_at(at, now))
+            }
+        };
         if woken {
             self.make_stealable();
         }
     }
 
-    /// What wakes the driver.
+    /// Locks the driver's sleep. The group's lock must not be held.
     pub(super) fn timer(&self) -> MutexGuard<'_, Option<Timer>> {
         self.timer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets other worker threads take the task that was woken or spawned last.
+    /// Lets other worker threads of the runtime steal the task that was woken or spawned last.
     ///
-    /// From inside a task tokio puts it into a slot of the present worker from which none is stolen, to
-    /// be polled when the present task yields; one that blocks its thread then would hold it up. The
-    /// next task to be spawned pushes it out of there, and wakes another worker.
+    /// A task that is woken by another task goes into a slot of the current thread from which tokio steals nothing, and
+    /// is polled when the current task yields. If the current task blocks its thread, that is never. The empty task
+    /// that is spawned here pushes it out of that slot into the run queue, and wakes another thread.
     pub(super) fn make_stealable(&self) {
         if self.steals && try_id().is_some() {
             self.runtime.spawn(async {});
@@ -279,11 +289,11 @@ impl Shared {
         self.clock.now()
     }
 
-    /// The group's token, for others.
+    /// Returns a clone of the group's token for code outside of the group.
     pub(super) fn share_token(&self) -> CancellationToken {
-        // Before the token is handed out: its receiver can cancel it only after this store. A start check that has
-        // to see the cancel comes after a lock that the receiver has held since (see `worker.rs`), and so loads
-        // `true`. No data is published by this flag.
+        // Set before the token is handed out, so before its receiver can cancel it. A start check that must see this
+        // cancel is ordered after it by a lock (see `Worker::run_claimed`), so it loads `true` here and asks the token.
+        // The flag publishes no other data.
         self.token_is_shared.store(true, SeqCst);
         self.token.clone()
     }
@@ -293,7 +303,7 @@ impl Shared {
         self.token_is_shared.load(SeqCst) && self.token.is_cancelled()
     }
 
-    /// The clock, as far as it can end the group: it is not read for one without a deadline.
+    /// Returns the time for a check of the group's deadline. Without a deadline the clock is not read.
     pub(super) fn deadline_clock(&self) -> Timestamp {
         if self.deadline < Timestamp::NEVER {
             self.now()
@@ -302,23 +312,19 @@ impl Shared {
         }
     }
 
-    /// The start check of a job: returns whether a token or the clock has ended the group from outside.
+    /// The start check of a job: returns whether the token or the clock has ended the group.
     ///
-    /// What ends it from within takes the claims out of the local queues itself.
+    /// Everything else that ends a group takes the claimed jobs out of the local queues, so it needs no check here.
     pub(super) fn is_over(&self) -> bool {
         self.is_cancelled() || self.deadline_clock() >= self.deadline
     }
 
-    /// Ends the group that [`is_over`](Shared::is_over), and gives back a job that was about to start.
+    /// Gives back a job that was about to start in a group that [is over](Shared::is_over).
     pub(super) fn give_back(&self, claim: Claim) {
-        let (now, cancelled) = (self.deadline_clock(), self.is_cancelled());
         let mut dropped = None;
-        self.enter(|state, effects| {
-            // First the end, then the job: from the ready queue of a group that has not ended another worker could
-            // claim it, and would have to give it back in turn.
-            state.check_end(now, cancelled, effects);
-            state.give_back(claim, &mut dropped, effects);
-        });
+        // The end is noted before the job goes back to the ready queue. In a group that has not ended, another worker
+        // could claim it there, and would have to give it back in turn.
+        self.enter_checked(|state, effects| state.give_back(claim, &mut dropped, effects));
         self.drop_jobs(dropped);
     }
 
@@ -326,7 +332,7 @@ impl Shared {
         self.name.as_deref().unwrap_or("")
     }
 
-    /// Runs a job's code: its panic ends here.
+    /// Runs code of a job and catches its panic. Meanwhile this thread counts as being [in a job](Shared::is_current).
     pub(super) fn catch_as_current<R>(&self, code: impl FnOnce() -> R) -> Result<R, Payload> {
         let _restore = Restore(
             CURRENT_GROUP.with(|current| current.replace(std::ptr::from_ref(self) as usize)),
@@ -334,16 +340,15 @@ impl Shared {
         panic::catch(code)
     }
 
-    /// Returns whether this is called by the code of one of the group's own jobs.
+    /// Returns whether the caller is code of one of the group's own jobs.
     pub(super) fn is_current(&self) -> bool {
         CURRENT_GROUP.with(Cell::get) == std::ptr::from_ref(self) as usize
     }
 
-    /// Drops what jobs were that never started, and stops counting them.
+    /// Drops jobs that never start, and then stops counting them.
     pub(super) fn drop_jobs(&self, jobs: impl IntoIterator<Item = DroppedJob>) {
-        // Each by itself, since a second panic while one unwinds would end the process. All of them are counted down
-        // after the last: until then the group does not drain, and so `wait` does not return `Ok` while a value is
-        // alive.
+        // One by one, since a second panic while one unwinds would end the process. They are counted down only after
+        // the last drop: until then the group does not drain, so `wait` does not return while a value is alive.
         let mut count = 0;
         for job in jobs {
             count += 1;
@@ -357,24 +362,19 @@ impl Shared {
         }
     }
 
-    /// The values of `count` jobs have been dropped. If they were the last ones, a cancel that came before is
-    /// still what ended the group.
+    /// Stops counting `count` jobs whose values have been dropped.
     pub(super) fn dropped(&self, count: usize) {
-        let (now, cancelled) = (self.deadline_clock(), self.is_cancelled());
-        self.enter(|state, effects| {
-            state.check_end(now, cancelled, effects);
-            state.dropped(count, effects);
-        });
+        self.enter_checked(|state, effects| state.dropped(count, effects));
     }
 
-    /// Drops what is left in the tables of a group that no caller can ask for it.
+    /// Drops the values that are left in the tables of a group whose owner cannot ask for them any more.
     pub(super) fn clear_tables(&self) {
-        // The list is taken under the lock, the values are dropped after it: they are users'.
+        // The list is taken under the lock; the values are users', and are dropped after it.
         let tables = self.with(|state| state.jobs.tables.all());
         tables.iter().for_each(|table| table.clear());
     }
 
-    /// Emits the error event of a panic, which is seen also if no task ever waits for the group.
+    /// Emits the error event of a panic. It tells of the panic also if no task ever waits for the group.
     pub(super) fn report_panic(&self, panic: &JobPanic) {
         trace::panicked(
             self.name(),
@@ -384,7 +384,7 @@ impl Shared {
         );
     }
 
-    /// The jobs that have not ended, in the order of their submission.
+    /// Lists the jobs that have not ended, in the order of their submission.
     pub(super) fn jobs(&self) -> Vec<JobInfo> {
         let mut jobs = Vec::new();
         for chunk in 0..self.with(|state| state.jobs.chunks()) {
@@ -395,17 +395,18 @@ impl Shared {
         jobs
     }
 
-    /// Drops the pending jobs of one chunk that are due at `from` or later, and wakes those that are to be
-    /// aborted.
+    /// Drops the pending jobs of one chunk that are due at `from` or later. If the group aborts its running jobs, those
+    /// of the chunk are woken to stop.
     pub(super) fn drop_chunk(&self, chunk: usize, from: Timestamp) {
-        // What is taken out under the lock has room before: an allocator that is asked for much may first put
-        // in order all that was freed, and has needed tens of milliseconds for that.
+        // Allocated before the lock: for a large request an allocator may first tidy up all that was freed, which has
+        // taken tens of milliseconds.
         let mut jobs = Vec::with_capacity(CHUNK);
         self.enter(|state, effects| state.take_pending_chunk(chunk, from, &mut jobs, effects));
         self.drop_jobs(jobs);
     }
 
-    /// The runtime is gone: ends the running jobs of one chunk that no worker polls at the moment.
+    /// Ends the running jobs of one chunk when the runtime is gone. Those that a worker is just polling end after that
+    /// poll.
     pub(super) fn end_chunk(&self, chunk: usize) {
         let running = self.with(|state| state.jobs.running_of_chunk(chunk));
         running.into_iter().for_each(AwaitingJob::end_now);

@@ -1,4 +1,4 @@
-//! The driver's one sleep, and what may wake it more finely.
+//! The driver's one sleep, and the kernel's timer beside it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -9,7 +9,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 #[cfg(all(feature = "timerfd", target_os = "linux"))]
 pub(super) use super::timerfd::TimerFd;
 
-/// Not available here: to ask for it changes nothing.
+/// The kernel's timer where it is not available: it cannot be created.
 #[cfg(not(all(feature = "timerfd", target_os = "linux")))]
 pub(super) enum TimerFd {}
 
@@ -30,28 +30,28 @@ impl TimerFd {
 
 /// Wakes the driver at an instant or a little later.
 ///
-/// tokio's sleep is what counts: it knows the paused clock, and is up to two milliseconds late. A
-/// timerfd beside it only makes the driver look earlier.
+/// tokio's sleep is the authority: it follows the paused clock, and is up to two milliseconds late. A timerfd beside it
+/// only wakes the driver earlier.
 ///
-/// The driver sets it when it parks, and who schedules an earlier job before it wakes up sets it to that. So such a job
-/// does not wake the driver just to set a timer.
+/// The driver sets the timer when it parks. A caller that schedules an earlier job sets it to the earlier deadline, so
+/// the driver need not be woken just for that.
 pub(super) struct Timer {
     sleep: Pin<Box<Sleep>>,
     fine: Option<TimerFd>,
-    /// `None` if it is not set.
+    /// The instant that it is set to, if any.
     at: Option<Instant>,
-    /// The driver's, since it parked first.
+    /// The driver's waker; `None` until it parks for the first time.
     waker: Option<Waker>,
 }
 
-/// No sleep is longer: one very long sleep has stalled tokio's short ones before (its issue 8334),
-/// and a job's deadline is kept by the heap anyway.
+/// The longest sleep. In tokio before 1.54 one very long sleep could stall all short ones (its issue 8334). To wake up
+/// early is harmless, since the heap keeps the deadlines.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-/// Nothing is set for what is further away, so that an idle group leaves a paused clock alone.
+/// For a deadline further away the timer is not set, so that an idle group does not move a paused clock.
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 impl Timer {
-    /// Must be called inside the runtime that will drive it, for its timer.
+    /// Must be called inside the runtime whose timer it will use.
     #[track_caller]
     pub(super) fn new(fine: Option<TimerFd>) -> Timer {
         Timer {
@@ -62,7 +62,8 @@ impl Timer {
         }
     }
 
-    /// The driver parks until then; `now` may be a little ago. It is woken in time unless this is `Ready`.
+    /// Sets the timer for the driver, which parks until `until`; `now` may be a little behind. `Ready` means that it is
+    /// time already, and the driver is not woken.
     pub(super) fn park(&mut self, until: Instant, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let waker = self.waker.get_or_insert_with(|| cx.waker().clone());
         waker.clone_from(cx.waker());
@@ -77,16 +78,16 @@ impl Timer {
                 if Instant::now() >= at {
                     return Poll::Ready(());
                 }
-                // It rang before its time: tokio's clock is paused. Ringing on would keep the runtime awake,
-                // and a paused clock advances only when nothing is awake.
+                // It fired before its time by tokio's clock, so that clock is paused. It advances only when the runtime
+                // is idle, which a timer that goes on firing would prevent.
                 self.fine = None;
             }
         }
         self.sleep.as_mut().poll(cx)
     }
 
-    /// Wakes the driver at that time, which has parked until a later one or is awake. Returns whether it was woken at
-    /// once.
+    /// Sets the timer to `at`, if that is earlier. Returns whether the driver was woken at once instead, since `at` has
+    /// come or there is a timerfd.
     pub(super) fn wake_at(&mut self, at: Instant, now: Instant) -> bool {
         let Some(waker) = &self.waker else {
             return false;
@@ -96,7 +97,7 @@ impl Timer {
             if let Some(at) = within_century(at, now) {
                 self.at = Some(at);
                 self.sleep.as_mut().reset(at);
-                // It has no waker if it was not set, or has rung.
+                // Polled, since the sleep has no waker if it was not set before, or has elapsed.
                 let mut cx = Context::from_waker(waker);
                 is_due = self.sleep.as_mut().poll(&mut cx).is_ready();
             }

@@ -1,5 +1,5 @@
-//! A timer of the Linux kernel that tokio polls as a file: it rings within some tens of microseconds,
-//! where tokio's own timers work in whole milliseconds.
+//! A timer of the Linux kernel that tokio polls as a file. It fires within some tens of microseconds, where tokio's own
+//! timers work in whole milliseconds.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,7 +14,7 @@ use rustix::time::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// In a box: a group without one is not to be larger for it.
+/// Boxed, so that it takes little room in a group without one.
 pub(super) struct TimerFd(Box<AsyncFd<OwnedFd>>);
 
 impl TimerFd {
@@ -44,13 +44,13 @@ impl TimerFd {
                 tv_nsec: delay.subsec_nanos().into(),
             },
         };
-        // If it cannot be set it does not ring, and the sleep beside it does.
+        // If it cannot be set, tokio's sleep beside it wakes the driver.
         let _ = timerfd_settime(&*self.0, TimerfdTimerFlags::empty(), &once);
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            // An error means that the runtime goes down.
+            // An error means that the runtime is shutting down.
             let Ok(mut rung) = ready!(self.0.poll_read_ready(cx)) else {
                 return Poll::Pending;
             };

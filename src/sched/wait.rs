@@ -1,4 +1,5 @@
-//! The futures of `wait`, `drain` and `shutdown`. What they wait for is state: a wake-up only means "look again".
+//! The futures of `wait`, `drain` and `shutdown`. They look at the state of the group; a wake-up only means to look
+//! again.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -7,10 +8,7 @@ use std::task::{Context, Poll};
 
 use super::error::WaitError;
 use super::shared::Shared;
-use super::state::Counts;
-use super::state::GroupOutcome;
-use super::state::State;
-use super::state::StopReason;
+use super::state::{Counts, GroupOutcome, State, StopReason};
 use super::stats::Report;
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -189,7 +187,7 @@ impl fmt::Debug for Shutdown<'_> {
     }
 }
 
-/// Reports the outcomes of jobs since then, when none is left.
+/// Returns a future of the report for `drain` and `shutdown`: how jobs have ended since the counts were `before`.
 fn report(shared: &Shared, before: Counts) -> Boxed<'_, Report> {
     Box::pin(until(shared, move |state| state.report_since(before)))
 }
@@ -210,23 +208,18 @@ struct Waiter<'a> {
 }
 
 impl Waiter<'_> {
-    /// Returns what is looked for, or registers the waker for the next time that looking is worth it.
+    /// Returns what `look` finds, or registers the waker for the next change that `look` may depend on.
     fn poll<T>(&mut self, cx: &mut Context<'_>, look: impl Fn(&State) -> Option<T>) -> Poll<T> {
-        // A waker may be a user's, and so its clone and its drop are user code: the new one is made before the lock,
-        // and the former one is dropped after it.
+        // The clone and the drop of a waker may be user code. So the new one is cloned before the lock, and the former
+        // one is dropped after it.
         let fresh = cx.waker().clone();
-        let now = self.shared.now();
-        let cancelled = self.shared.is_cancelled();
-        let (found, _former) = self.shared.enter(|state, effects| {
-            // A late driver does not delay the answer: what ends the group from outside is looked at here too.
-            state.check_end(now, cancelled, effects);
-            match look(state) {
-                Some(found) => (Poll::Ready(found), Some(fresh)),
-                // One step with the look: an end that comes after it finds this waker.
-                None => {
-                    let former = state.waiters.listen(&mut self.number, fresh);
-                    (Poll::Pending, former)
-                }
+        // Checked, so that a late driver does not delay the answer to a cancel or a deadline.
+        let (found, _former) = self.shared.enter_checked(|state, _| match look(state) {
+            Some(found) => (Poll::Ready(found), Some(fresh)),
+            // In the same step as `look`: an end that comes later finds this waker.
+            None => {
+                let former = state.waiters.listen(&mut self.number, fresh);
+                (Poll::Pending, former)
             }
         });
         found
@@ -241,7 +234,8 @@ impl Drop for Waiter<'_> {
     }
 }
 
-/// Looks once, and again whenever the group has drained or ended or its token is cancelled.
+/// Calls `look` at once, and again when the group was stopped or has drained or its token is cancelled, until it finds
+/// something.
 async fn until<T>(shared: &Shared, look: impl Fn(&State) -> Option<T>) -> T {
     let mut cancelled = pin!(shared.token.cancelled());
     let mut heard = false;
@@ -250,13 +244,13 @@ async fn until<T>(shared: &Shared, look: impl Fn(&State) -> Option<T>) -> T {
         number: None,
     };
     poll_fn(|cx| {
-        // The order matters. If the look came first, a cancel could be lost:
+        // The order matters. If `look` came first, a cancel could be lost:
         //
-        // 1. The look finds the token not cancelled, and the group running.
+        // 1. `look` finds the token not cancelled, and the group open.
         // 2. The token is cancelled.
-        // 3. The poll of `cancelled` resolves, which registers nothing: no wake-up is left to come.
+        // 3. The poll of `cancelled` resolves, and registers no waker: this task is not woken any more.
         //
-        // In this order a cancel before the poll is seen by the look, and one after it wakes this task.
+        // In the right order, a cancel before the poll is seen by `look`, and a cancel after it wakes this task.
         heard = heard || cancelled.as_mut().poll(cx).is_ready();
         waiter.poll(cx, &look)
     })

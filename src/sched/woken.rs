@@ -7,40 +7,42 @@ use std::sync::{Arc, PoisonError};
 use super::awaiting::AwaitingJob;
 use super::rt::{AtomicUsize, Mutex, MutexGuard};
 
-/// They are polled first come, first served.
-///
-/// The lock of this queue comes after the group's, and nothing else is locked under it.
+/// A FIFO queue, with a lock of its own that comes after all others (see `shared.rs`). So a job can be woken without
+/// the group's lock.
 #[derive(Default)]
 pub(super) struct WokenJobs {
     queue: Mutex<Queue>,
-    // Changed under the lock, and read without it: most claims find none. A worker that reads 0 here under the group's
-    // lock may park: who has pushed a job since, or has called a worker for those before, takes that lock afterwards.
+    // Written under the lock, and read without it, since most claims find nothing. A worker that reads 0 here under the
+    // group's lock may park. No wake-up is lost by that: a `push` that comes later and returns `Call::Worker` is
+    // followed by a step under the group's lock, which finds the worker parked. If it returns `Call::Nobody`, the
+    // caller that was told to call a worker has this step still before it. After `Call::Driver` the worker that polls
+    // the waking job claims again.
     len: AtomicUsize,
 }
 
-/// Room for this many woken jobs is kept.
+/// An empty queue keeps room for this many jobs.
 const KEPT: usize = 64;
 
 #[derive(Default)]
 struct Queue {
     jobs: VecDeque<Arc<AwaitingJob>>,
-    /// A worker was called since the queue was empty. Until it is again, no other wake-up has to call one: a
-    /// worker that leaves some behind calls for help itself.
+    /// A worker was called since the queue was last empty. Until it is empty again no other wake-up has to call one,
+    /// since a worker that leaves jobs in the queue calls other workers itself.
     called: bool,
-    /// The driver was told to watch, likewise.
+    /// The driver was told to watch since the queue was last empty.
     watched: bool,
-    /// No worker will come any more.
+    /// The runtime is gone, and no worker takes jobs any more.
     closed: bool,
 }
 
-/// What the first of many wake-ups has to do.
+/// What the caller of [`push`](WokenJobs::push) has to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Call {
     Nobody,
-    /// A worker must come.
+    /// Call a worker.
     Worker,
-    /// The worker that polls the caller looks here afterwards. The driver must watch whether it does: it could
-    /// block its thread, even until the job that it has woken does something.
+    /// Let the driver watch. The caller is a job of the group, and the worker that polls it looks at this queue
+    /// afterwards. But the caller could block its thread, perhaps until the job that it has woken has done something.
     Driver,
 }
 
@@ -49,7 +51,7 @@ impl WokenJobs {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a job; `within` says whether that is done by a job of the group.
+    /// Adds a job. `within` tells whether the caller is code of a job of the group.
     pub(super) fn push(&self, job: Arc<AwaitingJob>, within: impl FnOnce() -> bool) -> Call {
         let mut queue = self.lock();
         if queue.closed {
@@ -70,7 +72,7 @@ impl WokenJobs {
         }
     }
 
-    /// Moves at most `most` to another queue, and returns how many.
+    /// Moves at most `most` jobs to another queue. Returns how many.
     pub(super) fn take(&self, most: usize, to: &mut VecDeque<Arc<AwaitingJob>>) -> usize {
         if self.len() == 0 {
             return 0;
@@ -86,7 +88,8 @@ impl WokenJobs {
         count
     }
 
-    /// The runtime is gone. Returns what is left, to be dropped: each job holds the group, and the group this queue.
+    /// Closes the queue when the runtime is gone. Returns the jobs that are left, to be dropped: each holds the group,
+    /// which holds this queue, and would be kept for ever.
     pub(super) fn close(&self) -> VecDeque<Arc<AwaitingJob>> {
         let mut queue = self.lock();
         queue.closed = true;

@@ -1,13 +1,13 @@
-//! Workers: tasks that start due jobs in release order, and poll again those that were woken.
+//! Workers: tasks that start due jobs in release order, and poll again the jobs that were woken.
 //!
-//! A worker claims a few jobs in one step of the group's lock and works them off without it. A job that
-//! is ready at its first poll costs no task, no allocation and no lock of its own: it is recorded with the
-//! next claim. One that has to await stays at its [place](super::awaiting::AwaitingJob) until it is woken, and the worker is
-//! at its next job already.
+//! A worker claims a few jobs in one step under the group's lock, and runs them without it. A job that is ready at its
+//! first poll needs no task, no allocation and no step under the lock of its own: its end is recorded by the next
+//! claim. A job that has to await moves to a [place](super::awaiting::AwaitingJob) until it is woken, and the worker
+//! goes on.
 //!
-//! The start check is made for each job: what ends the group takes the claims out of all local queues,
-//! under the group's lock, in the step that makes the end visible; a token or a clock, which end the group
-//! from outside, the worker checks itself.
+//! No job starts in a group that has ended, which is ensured in two ways. A step that ends the group takes the claimed
+//! jobs out of all local queues. The token and the clock end the group without such a step, so the worker checks them
+//! before each start.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -18,11 +18,10 @@ use tokio::task::coop;
 
 use super::awaiting::{AwaitingJob, Places, Resumed};
 use super::local_queue::{Claim, Task};
-use super::runnable::{Row, Run, Started, Work};
-use super::running::RunningJob;
+use super::run::RunningJob;
+use super::runnable::{Run, Started, Work};
 use super::shared::Shared;
-use super::state::ClaimResult;
-use super::state::Registration;
+use super::state::{ClaimResult, Registration};
 use super::yield_now::yield_now;
 use crate::common::panic;
 use crate::common::time::Timestamp;
@@ -31,11 +30,11 @@ use crate::common::trace::Span;
 /// A worker polls this many jobs before other tasks of its thread get a turn.
 const JOBS_A_TURN: usize = 128;
 
-/// A job that has to await takes as much of a turn as this many that are ready, since it stays in memory: one that yields
-/// is woken by tokio only when its thread has had some dozens of turns, or has nothing else to do.
+/// A job that has to await counts as this many jobs of a turn, since it takes memory until it is polled again: if it
+/// has yielded, tokio wakes it only when its thread has polled some dozens of tasks, or has nothing else to do.
 const OF_PENDING: usize = 8;
 
-/// Starts workers; they have been counted already.
+/// Starts workers, which the state counts already.
 pub(super) fn start(shared: &Arc<Shared>, count: usize) {
     for _ in 0..count {
         let worker = Worker {
@@ -47,22 +46,21 @@ pub(super) fn start(shared: &Arc<Shared>, count: usize) {
         shared.runtime.spawn(worker.work());
     }
     if count == 1 {
-        // A single spawned task may sit in a slot of this thread from which no other thread can take it. If its
-        // job then blocks this thread, no other has been woken that could turn the runtime's timers.
+        // A single spawned task stays in a slot of this thread from which no other thread can steal it. If the job that
+        // is polled here then blocks this thread, no other thread has been woken to drive the runtime's timers.
         shared.make_stealable();
     }
 }
 
-/// The clock of a worker, for `max_lateness` alone: to read it for each job would cost as much as all the
-/// rest of a short one.
+/// The clock of a worker. To read the time for each job would cost as much as all the rest of a short job.
 ///
-/// It is read at the first job and the last of what is claimed. In between it is read at each eighth, and at each single one
-/// as long as jobs take longer than a few microseconds.
+/// It is read for the first and the last of the claimed jobs, and for each eighth in between; or for each one, as long
+/// as jobs take longer than a few microseconds.
 struct CachedClock {
     now: Timestamp,
-    /// It was read for the last job.
+    /// The clock was read for the job that starts now.
     is_exact: bool,
-    /// This many jobs start before it is read again.
+    /// How many jobs start before the clock is read again.
     left: u32,
 }
 
@@ -78,7 +76,7 @@ impl CachedClock {
         }
     }
 
-    /// The time, as the next job starts.
+    /// Returns the time at which the next job starts.
     fn look(&mut self, shared: &Shared, is_last: bool) -> Timestamp {
         self.is_exact = self.left == 0 || is_last;
         if !self.is_exact {
@@ -94,20 +92,20 @@ impl CachedClock {
 
 struct Worker {
     shared: Arc<Shared>,
-    // Owned by this task, but its state changes only under the group's lock, where the worker hands it in. So
-    // it agrees with the counts in `Workers` whenever the lock is free.
+    // Owned by this task, and passed to each step under the group's lock. It changes only there, so it agrees with the
+    // counts in `Workers` whenever the lock is free.
     registration: Registration,
-    /// For the next jobs that have to await.
+    /// Places for jobs that have to await.
     places: Places,
-    /// How many jobs it may still poll before it yields.
+    /// How many jobs may still be polled before the worker yields.
     turn: usize,
 }
 
-/// A runtime that shuts down drops its tasks wherever they are.
+/// A runtime that shuts down drops the task in whatever state it is.
 impl Drop for Worker {
     fn drop(&mut self) {
-        // After a regular end there is nothing left to do. Otherwise the jobs that were claimed and not started go
-        // back to the ready queue: they are dropped with the group, and counted, instead of lost with this task.
+        // After a regular end this does nothing. Otherwise the claimed jobs that have not started go back to the ready
+        // queue, so that they are dropped with the group and counted, and not lost with this task.
         let worker = &mut self.registration;
         self.shared
             .enter(|state, effects| state.worker_dropped(worker, effects));
@@ -122,8 +120,8 @@ impl Worker {
     fn work(mut self) -> impl Future<Output = ()> + Send {
         async move {
             while poll_fn(|cx| self.poll_claim(cx)).await {
-                // After the yield the local queue may be empty: others steal from it and cancel jobs in it. Then
-                // `run_claimed` returns at once, and the next claim records what has ended.
+                // After the yield the local queue may be empty, since others steal from it and cancel jobs in it. Then
+                // `run_claimed` returns `true` at once.
                 while !self.run_claimed() {
                     self.turn = JOBS_A_TURN;
                     yield_now(&self.shared.runtime).await;
@@ -132,7 +130,7 @@ impl Worker {
         }
     }
 
-    /// Records what has ended and claims the next jobs, or parks until there are some. Returns `false` if the
+    /// Records the jobs that have ended and claims the next ones, or parks until there are some. Returns `false` if the
     /// worker is not needed any more.
     fn poll_claim(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         let Worker {
@@ -143,9 +141,9 @@ impl Worker {
         } = self;
         let now = shared.deadline_clock();
         let cancelled = shared.is_cancelled();
-        // "Nothing to start" and "parked, with this waker" are one step under the lock. A job that is released before
-        // it is claimed here, one that is released after it finds the waker: no wake-up is lost in between. So it is
-        // with jobs that are woken, since who wakes the first of them asks for workers under the lock.
+        // To find nothing and to park with this waker are one step under the lock, so no wake-up is lost in between. A
+        // job that is released before this step is claimed by it; a job that is released later finds the waker. The
+        // same is true of jobs that are woken (see `WokenJobs`).
         let (claimed, others) = shared
             .enter(|state, effects| state.claim(registration, now, cancelled, cx.waker(), effects));
         start(shared, others);
@@ -161,7 +159,7 @@ impl Worker {
         }
     }
 
-    /// Runs what is claimed. Returns `false` if other tasks must have a turn first.
+    /// Runs the jobs in the local queue. Returns `false` if other tasks must have a turn before it is empty.
     fn run_claimed(&mut self) -> bool {
         let mut ended = None;
         let mut clock = CachedClock::new();
@@ -175,29 +173,29 @@ impl Worker {
                         ended = unrecorded;
                     }
                 }
-                // The start check comes after the job has left the queue, since a caller may rely on this order:
+                // The start check comes after the job has left the local queue. It must see a cancel in this case:
                 //
-                // 1. The caller cancels the token, and then finds this job pending: it was in the local queue,
-                //    whose lock is taken for that look.
-                // 2. This worker takes the job out, under the same lock, and so after the cancel.
-                // 3. The check below sees the cancel. The job does not start: it is given back, and dropped with the
-                //    others.
+                // 1. A caller cancels the token, and then finds the job pending, in the local queue, whose lock it
+                //    takes for that.
+                // 2. This worker takes the job out under the same lock, and so after the cancel.
+                // 3. The check sees the cancel. The job does not start: it is given back, and dropped with the others.
                 //
-                // A check before 2 could miss a cancel that comes between the two.
+                // A check before 2 could miss a cancel that comes between the two, and a job would start that the
+                // caller has found pending in a cancelled group.
                 Some(Task::Start(claim)) if self.shared.is_over() => self.shared.give_back(claim),
                 Some(Task::Start(claim)) => ended = self.run(claim, &clock),
             }
             self.turn = self.turn.saturating_sub(1);
             if self.turn == 0 || !coop::has_budget_remaining() {
-                // Not kept over the yield: a caller that asks for the state of this job meanwhile, or for counts,
-                // records what it finds here.
+                // Not kept over the yield: a caller that asks for counts or for the state of this job meanwhile records
+                // the jobs that it finds in this list.
                 self.registration.local.ended(ended);
                 return false;
             }
         }
     }
 
-    /// Starts a job. Returns its slot if it has ended and only has to be recorded.
+    /// Starts a job. Returns its slot if it has ended and its end only has to be recorded.
     fn run(&mut self, claim: Claim, clock: &CachedClock) -> Option<u32> {
         let Worker {
             shared,
@@ -214,19 +212,18 @@ impl Worker {
         } = claim;
         let may_start = match &work {
             Work::Boxed(_) => Ok(true),
-            Work::Row(Row { table, key }) => table.may_start(table, key.row, slot),
+            Work::Row { table, key } => table.may_start(table, key.row, slot),
         };
-        // The table has given the job back to the group already, as a blocked one, under its own lock and the
-        // group's. So nothing is left to record or to end here.
+        // The table has made it a blocked job already, under both locks. Nothing is left to do here.
         if let Ok(false) = may_start {
             return None;
         }
         let span = Span::job(shared.name(), id.0, scheduled_at, || {
             shared.now().since(deadline)
         });
-        // The first poll gets the waker of the place that the job would move into. So a job that has to await is not
-        // polled a second time just to register another waker, and a wake-up that comes before the job has moved
-        // reaches that place, which remembers it.
+        // The first poll uses the waker of the place that the job moves to if it has to await. So the job need not be
+        // polled again to register another waker, and the place remembers a wake-up that comes before the job has
+        // moved.
         let mut cx = Context::from_waker(places.waker(|| {
             let woken = registration.woken.as_ref();
             AwaitingJob::vacant(shared, woken.expect("it came with the claim"))
@@ -244,7 +241,7 @@ impl Worker {
                 shared.catch_as_current(|| {
                     match work {
                         Work::Boxed(runnable) => runnable.start(&run, &mut live),
-                        Work::Row(Row { table, key }) => {
+                        Work::Row { table, key } => {
                             let future = table.start(key.row, slot, run);
                             live = future.map(Started::Future);
                         }
@@ -254,19 +251,19 @@ impl Worker {
             })
         });
         let outcome = match polled {
-            // It was cancelled just as it was about to start.
+            // The row was removed just before its start.
             Ok(None) => {
                 shared.enter(|state, effects| state.drop_claimed(slot, effects));
                 return None;
             }
             Ok(Some(Poll::Ready(next))) => match live.take() {
                 Some(Started::Future(future)) => match panic::discard(future) {
-                    // The common case. The slot stays taken until the next claim, which records the ends of a whole
-                    // batch in one step; in a group with a limit a batch is one job, so no slot lies idle for it.
+                    // The common case. The job counts as running until the next claim, which records all ends in one
+                    // step. In a group with a limit that claim comes at once, since only one job was claimed.
                     Ok(()) => return Some(slot),
                     Err(payload) => Some(Err(payload)),
                 },
-                // A series or a value: its runnable outlives the run, so the whole of `end` is needed.
+                // A series, or a job with a value: its runnable outlives the run, so it needs all the parts of `end`.
                 own => {
                     live = own;
                     Some(Ok(Some(next)))
@@ -289,16 +286,14 @@ impl Worker {
         None
     }
 
-    /// A job has to await: it goes to its place, from where a wake-up brings it back to some worker.
+    /// Moves a job that has to await into its place. A worker polls it again when it is woken.
     fn park(&mut self, job: RunningJob) {
-        // An abort may come at any time. It reaches the run in each of these steps:
+        // An abort may come at any time, and stops the job exactly once:
         //
-        // 1. Under the lock the job is recorded as running in that place. An abort that came before is seen in this
-        //    step, and the job stops here. One that comes after it marks the place.
-        // 2. The job goes into the place, whose mark is seen as its owner lets go of it. A caller that marks it later
-        //    wakes the job, and then its owner sees the mark.
-        //
-        // So an abort ends the run exactly once, wherever it finds it.
+        // 1. Under the group's lock, the place is recorded for the job. An abort that came before this step is seen by
+        //    it, and the job ends below. An abort that comes later marks the place.
+        // 2. The job moves into the place. A mark that was set by then is seen when its owner, this worker, puts it
+        //    back. A later mark is followed by a wake-up, and the owner after that sees the mark.
         let shared = &self.shared;
         let place = self.places.take();
         self.turn = self.turn.saturating_sub(OF_PENDING - 1);

@@ -1,4 +1,4 @@
-//! The heap of deadlines. It is pure: it holds no job and reads no clock.
+//! The queue of deadlines. It is pure: it holds no job, and reads no clock.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::wheel::{Bucket, Tick, Wheel, tick};
 use crate::common::time::Timestamp;
 
-/// A hint: "look at this slot no later than `at`". Whether the job is still there, and due, only its
-/// slot knows; an entry that no longer speaks for its slot is dead and is passed over.
+/// A hint to look at a slot no later than `at`. Only the slot itself knows whether its job is still there, and when it
+/// is due. An entry is *live* if the slot has its sequence, and otherwise *dead*: it is skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::sched) struct Entry {
     pub(in crate::sched) at: Timestamp,
@@ -24,15 +24,15 @@ impl Entry {
     }
 }
 
-/// Ties entries to jobs, and orders equal deadlines by submission.
+/// Connects entries with jobs, and orders equal deadlines by submission.
 ///
-/// The upper 56 bits are the job's number, which last for 2,000 years of a million jobs a second; the
-/// lower eight count how often the job got a new entry. After 255 of them an old entry could speak
-/// for the job again: the slot is then looked at once for nothing.
+/// The upper 56 bits are the number of the job; they last for 2,000 years of a million jobs per second. The lower eight
+/// count the entries that the job has had. After 255 of them a dead entry could count as live again; then a slot is
+/// looked at in vain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::sched) struct Sequence(u64);
 
-/// No count of entries.
+/// In place of the count: the job accepts any entry of its slot.
 const INHERITED: u64 = 0xff;
 
 impl Sequence {
@@ -40,7 +40,7 @@ impl Sequence {
         Sequence(job << 8)
     }
 
-    /// Of a job that got none: it has taken over the slot of another, and the entries of that speak for it.
+    /// Returns the sequence of a job that has taken over the slot of another one, and its entry with it.
     pub(in crate::sched) fn inherited(job: u64) -> Sequence {
         Sequence(job << 8 | INHERITED)
     }
@@ -53,7 +53,7 @@ impl Sequence {
         self.0 >> 8
     }
 
-    /// The sequence of the same job's next entry.
+    /// Returns the sequence of the same job's next entry.
     pub(in crate::sched) fn renewed(self) -> Sequence {
         let renewed = ((self.0 & INHERITED) + 1) % INHERITED;
         Sequence((self.0 & !INHERITED) | renewed)
@@ -63,62 +63,69 @@ impl Sequence {
 /// Entries in the order of (deadline, submission).
 ///
 /// ```text
-///             later than the wheel                  its time comes near
+///             later than the wheel                  due soon
 ///   push -----------------------------> wheel ----------------------------> runs
 ///     |                                                                      |  the earliest of
 ///     +-------------------------------> heap -------------------------------+-> them is next
 ///             not later than the wheel
 /// ```
 ///
-/// Only the heap compares entry with entry, and it is small: what comes for a later time is in the
-/// [`Wheel`] as a slot's number. Near its time a whole bucket is looked up by the driver, sorted, and
-/// appended to a run; of a large bucket of a higher level only what is near, and the rest goes to lower levels.
-/// There are several runs, since jobs of one deadline that were scheduled over some time are in
-/// buckets of several levels, of which the ones scheduled last move in first. A job that was moved later is found
-/// there with its new deadline and put into a later bucket, which is all that moving it ever costs.
+/// Only the binary heap compares single entries, and it is small: it holds what is pushed when it is due soon already.
+/// A later entry is only the number of its slot, in a bucket of the [`Wheel`]. When a bucket is due soon, the driver
+/// looks up its slots, and their entries are sorted and appended to a *run*, which is a sorted FIFO queue. Of a large
+/// bucket of a higher level only the entries that are due soon go to a run, and the rest goes to lower levels of the
+/// wheel.
+///
+/// There are several runs: jobs of one deadline that were scheduled over a long time are in buckets of several levels,
+/// and those that were scheduled last leave the wheel first. A job that was moved later is found with its new deadline
+/// when its bucket is looked up, and goes to a later bucket. The move itself costs nothing here.
 #[derive(Debug)]
 pub(in crate::sched) struct Queue {
     wheel: Wheel,
-    /// A bucket of the wheel on its way to the run.
+    /// A large bucket that was taken out of the wheel and is looked up in parts.
     moving: Bucket,
-    /// The number of its slots that have been moved already.
+    /// How many of its slots have been looked up.
     moved: usize,
-    /// What is looked up of it and due by that tick goes to the runs, and the rest back to the wheel.
+    /// Entries that were looked up and are due by this tick go to the runs, and the others back to the wheel.
     moving_until: Tick,
-    /// Each is in order. At most [`RUNS`].
+    /// At most [`RUNS`] sorted queues.
     runs: Vec<VecDeque<Entry>>,
     heap: BinaryHeap<Reverse<Entry>>,
-    /// A small buffer for what is put in order, empty.
+    /// An empty buffer, to sort entries in.
     near: Vec<Entry>,
 }
 
-/// Jobs of one deadline are in about as many levels of the wheel.
+/// About the number of levels of the wheel in which jobs of one deadline are.
 const RUNS: usize = 3;
-/// Below this capacity storage is not worth giving back.
+/// Storage of no more entries than this is not given back.
 const KEPT: usize = 1024;
-/// A buffer of this size keeps its storage for the next time: an idle group is small.
+/// `near` keeps its storage if that is no larger: an idle group is to be small.
 const KEPT_NEAR: usize = 16;
-/// Buckets move in at least this much ahead of their time.
+/// A bucket leaves the wheel at least this long before its time.
 const AHEAD: Duration = Duration::from_millis(16);
-/// A large bucket moves in ahead by this much for each of its entries: enough for no job to be late for it, though
-/// others have the processor for most of the time.
+/// A large bucket leaves the wheel this much earlier for each of its entries. This is enough for no job to be late for
+/// it, also if other programs use the processor most of the time.
 const AHEAD_EACH: Duration = Duration::from_nanos(500);
 
-/// Returns how much ahead of its time a bucket of `len` entries moves in.
+/// Returns how long before its time a bucket of `len` entries leaves the wheel.
 fn ahead(len: usize) -> Duration {
     let len = u32::try_from(len).unwrap_or(u32::MAX);
     AHEAD.max(AHEAD_EACH * len)
 }
 
-/// Returns the tick up to which everything is near.
+/// Returns the tick up to which entries are due soon.
 fn near(now: Timestamp) -> Tick {
     tick(now.after(AHEAD))
 }
 
 impl Queue {
     pub(in crate::sched) fn new(now: Timestamp) -> Queue {
+        Queue::at(tick(now))
+    }
+
+    fn at(tick: Tick) -> Queue {
         Queue {
-            wheel: Wheel::new(tick(now)),
+            wheel: Wheel::new(tick),
             moving: Bucket::default(),
             moved: 0,
             moving_until: 0,
@@ -129,8 +136,9 @@ impl Queue {
     }
 
     pub(in crate::sched) fn push(&mut self, entry: Entry) {
-        // The wheel keeps the slot alone. Its sequence is read anew when the bucket is near: so a slot that is used
-        // again by then gives two entries of its new job, of which the second is found released.
+        // The wheel keeps only the slot. The sequence is read again when the bucket is looked up. If the slot has
+        // another job by then, the queue has two entries for that job, the second of which is found dead (see
+        // `Jobs::release`).
         if tick(entry.at) > self.wheel.at() {
             self.wheel.push(entry.at, entry.slot);
         } else {
@@ -138,17 +146,17 @@ impl Queue {
         }
     }
 
-    /// Pushes many, which are in no order.
+    /// Pushes many entries, in any order.
     pub(in crate::sched) fn extend(&mut self, entries: impl IntoIterator<Item = Entry>) {
         self.extend_near(entries, self.wheel.at());
     }
 
-    /// Takes back what was looked up of the last [`cascade`](Queue::cascade), in no order.
+    /// Takes the entries of the slots that the last [`cascade`](Queue::cascade) returned, in any order.
     pub(in crate::sched) fn cascaded(&mut self, entries: impl IntoIterator<Item = Entry>) {
         self.extend_near(entries, self.moving_until);
     }
 
-    /// What is due by that tick goes to the runs, and the rest to the wheel.
+    /// Adds entries: those that are due by the tick `until` go to the runs, and the others to the wheel.
     fn extend_near(&mut self, entries: impl IntoIterator<Item = Entry>, until: Tick) {
         let mut near = std::mem::take(&mut self.near);
         for entry in entries {
@@ -158,8 +166,7 @@ impl Queue {
                 near.push(entry);
             }
         }
-        // Sorted once and appended to a run, which is popped from the front without a comparison among its own
-        // entries.
+        // They are sorted once. A run is popped from the front without comparing its own entries.
         near.sort_unstable();
         if let Some(first) = near.first() {
             match self.run_behind(first) {
@@ -173,7 +180,7 @@ impl Queue {
         }
     }
 
-    /// A run that can be continued with that entry, or begun.
+    /// Returns a run to which entries from `first` on can be appended, or `None` if there are too many runs.
     fn run_behind(&mut self, first: &Entry) -> Option<&mut VecDeque<Entry>> {
         let continued = |run: &VecDeque<Entry>| run.back().is_some_and(|last| last < first);
         let number = self.runs.iter().position(continued);
@@ -185,55 +192,56 @@ impl Queue {
         self.runs.get_mut(number)
     }
 
-    /// Keeps an entry whose slot is to be looked up before it is popped, even if it is due.
-    pub(in crate::sched) fn push_late(&mut self, entry: Entry) {
+    /// Pushes an entry in such a way that its slot is looked up before it is popped, even if it is due already.
+    pub(super) fn push_late(&mut self, entry: Entry) {
         self.wheel.push_late(entry.at, entry.slot);
     }
 
-    /// Advances to what is near, over a time in which nothing was to do. What is pushed then does not have to
-    /// cascade down from a level that it had as seen from long ago.
+    /// Advances the wheel after a time in which nothing was due. So an entry that is pushed next goes to the level that
+    /// its distance from now calls for, and need not cascade down from a higher one.
     pub(in crate::sched) fn advance(&mut self, now: Timestamp) {
-        // The rest of a bucket that is being moved is to be treated as its first part was: the wheel's tick may not
-        // change in between.
+        // While a bucket is looked up in parts, the tick of the wheel must not change: all parts are to be divided
+        // between runs and wheel at the same tick.
         if self.left_to_move() == 0 {
             self.wheel.advance(near(now));
         }
     }
 
-    /// Some slots of a bucket whose time comes near, at most `most`; the caller looks up when they are
-    /// due and pushes them again.
+    /// Returns at most `most` slots of a bucket that is due soon; `None` if there is none. The caller looks up their
+    /// entries and passes them to [`cascaded`](Queue::cascaded).
     pub(in crate::sched) fn cascade(&mut self, now: Timestamp, most: usize) -> Option<Vec<u32>> {
         if self.left_to_move() == 0 {
+            (self.moving, self.moved) = (Bucket::default(), 0);
             let taken = match self.wheel.len() {
                 0 => None,
                 _ => self.wheel.take(self.prefetch_until(now)),
             };
             let Some((bucket, last)) = taken else {
-                (self.moving, self.moved) = (Bucket::default(), 0);
                 self.advance(now);
                 return None;
             };
-            // Most are small. To sort such a one as a whole costs less than to look it up again at each lower level.
+            // The common case. All entries of a small bucket go to a run: to sort them costs less than to look them up
+            // again at each lower level.
             if bucket.slots.len() <= most {
-                (self.moving, self.moved) = (Bucket::default(), 0);
                 self.moving_until = last;
                 return Some(bucket.slots);
             }
             self.moving_until = self.wheel.at();
-            (self.moving, self.moved) = (bucket, 0);
+            self.moving = bucket;
         }
-        // From the front, so that what is in the order of submission stays so.
+        // From the front, so that the order of submission is kept.
         let part = &self.moving.slots[self.moved..];
         let part = part[..most.min(part.len())].to_vec();
         self.moved += part.len();
         Some(part)
     }
 
-    /// Returns the tick up to which everything moves in: it is near, or not later than the first of something large that is.
+    /// Returns the tick up to which buckets leave the wheel now: those that are due soon, and all those up to a large
+    /// bucket that has to leave ahead of its time.
     fn prefetch_until(&self, now: Timestamp) -> Tick {
         let large = self.wheel.large().filter_map(|large| {
-            // Not just up to the bucket's start: so those of its first tick, which may be nearly all of them, move in at
-            // once instead of through a bucket of a lower level.
+            // Up to the first deadline in the large bucket and not only to its start. So the entries of that tick,
+            // which may be nearly all of them, go to a run at once, and not to a bucket of a lower level.
             let first = tick(large.earliest);
             (first <= tick(now.after(ahead(large.len)))).then_some(first)
         });
@@ -244,8 +252,8 @@ impl Queue {
         self.moving.slots.len() - self.moved
     }
 
-    /// Returns whether anything due by `now` is still to [arrive](Queue::cascade). Until then the order of
-    /// what could be popped is not known.
+    /// Returns whether an entry that is due by `now` is still in the wheel or in a bucket that is being looked up.
+    /// Until it is [moved](Queue::cascade), the due entries are not in order.
     pub(in crate::sched) fn is_behind(&self, now: Timestamp) -> bool {
         match self.wheel.peek() {
             _ if self.left_to_move() > 0 => self.moving.earliest <= now,
@@ -265,15 +273,14 @@ impl Queue {
         earlier(next, moving)
     }
 
-    /// Returns when there is something to do: at the earliest deadline, or ahead of it for a large bucket.
+    /// Returns when the driver has to wake up: at the earliest deadline, or earlier for a large bucket.
     pub(in crate::sched) fn next_wake(&self) -> Option<Timestamp> {
         let large = self.wheel.large();
         let ahead = large.map(|large| large.earliest.before(ahead(large.len)));
         earlier(self.next(), ahead.min())
     }
 
-    /// Takes entries that are due from the front, until there are `most` in the batch. Nothing may be
-    /// [behind](Queue::is_behind).
+    /// Moves due entries in order to the batch, until it has `most`. The queue must not be [behind](Queue::is_behind).
     pub(in crate::sched) fn pop_due(
         &mut self,
         now: Timestamp,
@@ -299,7 +306,8 @@ impl Queue {
                 shrink(heap.len(), heap.capacity(), |kept| heap.shrink_to(kept));
                 continue;
             };
-            // With the first goes all that comes no later than the other fronts: two entries may say the same.
+            // With the first entry, all entries of its run are taken that come before the other fronts. (Two entries
+            // may be equal.)
             let (front, _) = run.as_slices();
             let room = front.len().min(most - batch.len());
             let count = front[..room]
@@ -317,15 +325,7 @@ impl Queue {
     }
 
     pub(in crate::sched) fn clear(&mut self) {
-        *self = Queue {
-            wheel: Wheel::new(self.wheel.at()),
-            moving: Bucket::default(),
-            moved: 0,
-            moving_until: 0,
-            runs: Vec::new(),
-            heap: BinaryHeap::new(),
-            near: Vec::new(),
-        };
+        *self = Queue::at(self.wheel.at());
     }
 }
 
@@ -336,7 +336,7 @@ fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp
     }
 }
 
-/// Storage shrinks when it is a quarter full, so that each shrink is paid for by as many pops.
+/// Shrinks storage that is less than a quarter full, so that its cost is spread over many pops.
 fn shrink(len: usize, capacity: usize, shrink_to: impl FnOnce(usize)) {
     if capacity > KEPT && len < capacity / 4 {
         shrink_to(2 * len);
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_in_front_of_a_large_bucket_moves_in_with_it() {
+    fn a_small_bucket_before_a_large_one_leaves_the_wheel_with_it() {
         let (small, large) = (50 * MS, 300 * MS);
         let mut deadlines = vec![small];
         deadlines.resize(1_000_000, large);
@@ -540,8 +540,8 @@ mod tests {
     /// In entries of any kind, in all parts of the queue.
     fn capacity(queue: &Queue) -> usize {
         let runs = queue.runs.iter().map(VecDeque::capacity);
-        let stretches = runs.sum::<usize>() + queue.heap.capacity();
-        stretches + queue.moving.slots.capacity() + queue.wheel.capacity()
+        let sorted = runs.sum::<usize>() + queue.heap.capacity();
+        sorted + queue.moving.slots.capacity() + queue.wheel.capacity()
     }
 
     /// One in a thousand of the burst is due when the others have gone, or an hour later.
@@ -615,7 +615,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewed_stamp_keeps_its_job_and_wraps_within_it() {
+    fn a_renewed_sequence_keeps_its_job_and_wraps_within_it() {
         let first = Sequence::first(7);
         let mut sequence = first;
         for _ in 0..254 {
@@ -628,7 +628,7 @@ mod tests {
     }
 
     #[test]
-    fn an_inherited_stamp_keeps_its_job_until_it_is_renewed() {
+    fn an_inherited_sequence_keeps_its_job_until_it_is_renewed() {
         let inherited = Sequence::inherited(7);
         assert!(inherited.is_inherited() && !inherited.renewed().is_inherited());
         assert_eq!([inherited.job(), inherited.renewed().job()], [7, 7]);
@@ -639,7 +639,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_is_told_while_its_bucket_moves_in() {
+    fn the_next_deadline_is_known_while_its_bucket_is_looked_up() {
         let mut queue = queue();
         (0..10).for_each(|job| queue.push(entry(500 * MS + job, job)));
         queue.advance(timestamp(400 * MS));

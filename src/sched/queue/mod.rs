@@ -1,4 +1,4 @@
-//! The queue of deadlines: a heap for what is near, behind it a timing wheel for what is far.
+//! The queue of deadlines: a heap for near ones, and behind it a timing wheel for far ones.
 
 mod heap;
 mod sweep;

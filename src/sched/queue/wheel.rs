@@ -1,22 +1,21 @@
-//! A hierarchical timing wheel (Varghese and Lauck 1987) for what is due later, so that the heap holds only what
-//! is due soon. It has up to eight levels of 64 buckets, and cascades lazily.
+//! A hierarchical timing wheel (Varghese and Lauck 1987) for entries that are due later, so that the heap holds only
+//! those that are due soon. It has up to eight levels of 64 buckets, and cascades lazily.
 //!
-//! A pop of a binary heap costs a cache miss for each of its deeper levels: 30 ns at ten thousand entries,
-//! 200 at a million. Here an entry far away is four bytes in a bucket, and is touched again only when
-//! its bucket is near.
+//! A pop of a binary heap costs a cache miss for each of its deeper levels: 30 ns at ten thousand entries, 200 ns at a
+//! million. Here a far entry is four bytes in a bucket, and is touched again only when its bucket is due soon.
 
 use crate::common::time::Timestamp;
 
-/// Nanoseconds in a tick, as a power of two: 2^20 are about a millisecond.
+/// The length of a tick in nanoseconds, as a power of two: 2^20 ns are about a millisecond.
 const TICK_BITS: u32 = 20;
-/// Buckets in a level, as a power of two: one for each bit of a word.
+/// The number of buckets in a level, as a power of two: one for each bit of a word.
 const LEVEL_BITS: u32 = 6;
 const BUCKETS: usize = 1 << LEVEL_BITS;
 
-/// A bucket of more than this is large: it is worth waking up ahead of its time for.
+/// A bucket of more entries than this is large: the driver wakes up ahead of its time to move it.
 pub(super) const LARGE: usize = 4096;
 
-/// The number of a tick: the wheel distinguishes no times within one.
+/// The number of a tick. The wheel does not distinguish instants in the same tick.
 pub(super) type Tick = u64;
 
 pub(super) fn tick(at: Timestamp) -> Tick {
@@ -28,19 +27,18 @@ fn start_of(tick: Tick) -> Timestamp {
     Timestamp::from_bits(tick << TICK_BITS)
 }
 
-// Why nothing is ever removed. An entry is a hint: "look at this slot when this bucket is near". A job that was
-// cancelled or moved changes its slot alone, and the hint is found dead when its bucket is taken out and each slot
-// in it is looked up. To remove it at once, each job would need links to its neighbours in the bucket, which is more
-// memory than the hint. The sweep keeps the dead ones from outnumbering the live ones.
+// No entry is ever removed from the middle. An entry is a hint to look at a slot when the bucket is due soon. To cancel
+// or move a job changes only its slot; that the hint is dead is found out when its bucket is taken out and each slot in
+// it is looked up. For a removal at once each job would need links to its neighbours in the bucket, which take more
+// memory than the hint. The sweep keeps dead entries from outnumbering live ones.
 //
-// Lazy cascading: no bucket moves down because time passes. A bucket of a higher level is taken out when it is the
-// first one and near, and what it holds is pushed anew, each at the level that its deadline has by then. Over a time
-// in which nothing is due `advance` skips all ticks at once.
-/// Numbers of slots by the tick of their deadlines, all of them later than the wheel's own.
+// Lazy cascading: no bucket moves to a lower level just because time passes. A bucket of a higher level is taken out
+// when it is the first one and due soon, and its entries are pushed again, each at the level that its deadline calls
+// for by then. After a time in which nothing was due, `advance` skips all ticks at once.
+/// Numbers of slots, by the ticks of their deadlines, which are all later than the wheel's own tick `at`.
 ///
-/// Level 0 has a bucket for each tick of the current 64, level 1 one for each 64 ticks of the
-/// current 64 x 64, and so on. A bucket is in the level of the highest six bits in which its tick
-/// differs from the wheel's.
+/// Level 0 has a bucket for each tick of the current 64, level 1 has one for each 64 ticks of the current 64 x 64, and
+/// so on. The level of an entry is given by the highest group of six bits in which its tick differs from the wheel's.
 #[derive(Debug)]
 pub(super) struct Wheel {
     at: Tick,
@@ -59,15 +57,15 @@ struct Level {
 
 #[derive(Debug)]
 pub(super) struct Bucket {
-    /// No entry in it is due before that.
+    /// No entry in the bucket is due before this.
     pub(super) earliest: Timestamp,
     pub(super) slots: Vec<u32>,
 }
 
-/// A bucket, without its slots.
+/// What is known of a bucket that stays in the wheel.
 pub(super) struct BucketInfo {
     pub(super) start: Tick,
-    /// Nothing in it is due before that.
+    /// No entry in the bucket is due before this.
     pub(super) earliest: Timestamp,
     pub(super) len: usize,
 }
@@ -90,7 +88,7 @@ impl Wheel {
         }
     }
 
-    /// The wheel's tick: it holds only what is due later than that.
+    /// Returns the wheel's tick. All entries are due in later ticks.
     pub(super) fn at(&self) -> Tick {
         self.at
     }
@@ -105,12 +103,12 @@ impl Wheel {
         buckets.map(|bucket| bucket.slots.capacity()).sum()
     }
 
-    /// Keeps a slot whose deadline lies in a tick after the wheel's own.
+    /// Adds a slot whose deadline lies in a tick after the wheel's own.
     pub(super) fn push(&mut self, at: Timestamp, slot: u32) {
         let tick = tick(at);
         debug_assert!(tick > self.at, "not later than the wheel's own tick");
-        // The highest bits in which the two differ. What is above them is the same, so a bucket of this level is
-        // ahead of `at`, and behind all buckets of the lower levels.
+        // The level of the highest bits in which the two ticks differ. The bits above are equal, so a bucket of this
+        // level is later than `at`, and later than all buckets of the lower levels.
         let level = (tick ^ self.at).ilog2() / LEVEL_BITS;
         let index = (tick >> (level * LEVEL_BITS)) as usize % BUCKETS;
         if self.levels.len() <= level as usize {
@@ -127,7 +125,7 @@ impl Wheel {
         self.len += 1;
     }
 
-    /// Apart from `push`, which would need the stack for a whole level otherwise.
+    /// A function of its own, or `push` would reserve stack for a whole level in each call.
     #[cold]
     fn add_levels(&mut self, count: usize) {
         self.levels.resize_with(count, || Level {
@@ -137,12 +135,12 @@ impl Wheel {
         });
     }
 
-    /// Keeps a slot, whenever it is due; one that is due by now as if it were a little later.
+    /// Adds a slot with any deadline. One that is not later than the wheel is added as if it were due in the next tick.
     pub(super) fn push_late(&mut self, at: Timestamp, slot: u32) {
         self.push(at.max(start_of(self.at + 1)), slot);
     }
 
-    /// The first tick of a bucket.
+    /// Returns the first tick of a bucket.
     fn start(&self, (level, index): (usize, usize)) -> Tick {
         let bits = level as u32 * LEVEL_BITS;
         let above = self.at >> bits >> LEVEL_BITS << LEVEL_BITS;
@@ -158,8 +156,7 @@ impl Wheel {
         }
     }
 
-    /// Finds the first bucket that is not empty: the buckets of a level are earlier than those of the
-    /// levels above it.
+    /// Finds the first bucket that is not empty. All buckets of a level are earlier than those of the levels above.
     fn first(&self) -> Option<(usize, usize)> {
         let mut levels = self.levels.iter().enumerate();
         levels.find_map(|(number, level)| {
@@ -168,7 +165,7 @@ impl Wheel {
         })
     }
 
-    /// The first bucket that is not empty.
+    /// Returns the first bucket that is not empty.
     pub(super) fn peek(&self) -> Option<BucketInfo> {
         self.first().map(|first| self.info(first))
     }
@@ -186,8 +183,9 @@ impl Wheel {
         })
     }
 
-    /// Takes the first bucket out, with its last tick, if it starts by then. The wheel advances to the bucket's earliest
-    /// deadline, or to `until` if that comes first; what is due later is for the caller to push again.
+    /// Takes the first bucket out, if it starts by the tick `until`. Returns it with its last tick. The wheel advances
+    /// to the bucket's earliest deadline, or to `until` if that is earlier. The caller pushes again what is due later
+    /// than that.
     pub(super) fn take(&mut self, until: Tick) -> Option<(Bucket, Tick)> {
         let (level, index) = self.first()?;
         let start = self.start((level, index));
@@ -200,16 +198,17 @@ impl Wheel {
         level.large &= !(1 << index);
         let bucket = std::mem::take(&mut level.buckets[index]);
         self.len -= bucket.slots.len();
-        // Into the time of this bucket, or what is pushed anew would come to be in it again. But not past its first
-        // deadline, nor past `until`: what is not later than `at` goes to the heap, which is to stay small.
+        // The wheel advances into the range of this bucket, or entries that are pushed again would go to the same
+        // bucket. But not further than its first deadline or `until`, since entries that are not later than `at` go to
+        // the heap, which is to stay small.
         self.at = tick(bucket.earliest).min(until);
         Some((bucket, last))
     }
 
-    /// Advances to a tick, or as far as no bucket starts.
+    /// Advances to a tick, or to just before the first bucket that is not empty.
     pub(super) fn advance(&mut self, to: Tick) {
-        // To just before the next bucket. Inside of its time, what is pushed for that time would go to lower levels,
-        // and be found before it.
+        // Not into the range of that bucket: an entry that is then pushed for this range would go to a lower level, and
+        // be found before the entries of the bucket.
         let free = self.peek().map_or(to, |first| to.min(first.start - 1));
         self.at = self.at.max(free);
     }
@@ -246,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn every_slot_comes_out_in_its_own_granule() {
+    fn every_slot_comes_out_in_its_own_tick() {
         let mut deadlines: Vec<Tick> = (1..200).collect();
         deadlines.extend([255, 256, 4095, 4096, 4097, 262_143, 262_144, 262_145]);
         let mut wheel = Wheel::new(0);
@@ -283,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wheel_goes_on_over_empty_stretches() {
+    fn the_wheel_skips_empty_ticks() {
         let mut wheel = Wheel::new(0);
         wheel.push(timestamp(1 << 30), 1);
         wheel.advance((1 << 30) - 1);

@@ -1,4 +1,4 @@
-//! The call sites that schedule jobs, in three bytes for each job.
+//! The call sites of jobs, in three bytes per job.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher};
@@ -6,13 +6,13 @@ use std::panic::Location;
 
 type Site = &'static Location<'static>;
 
-/// The kind of a job: whether it runs again.
+/// The kind of a job: how often it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sched) enum JobKind {
     Once,
-    /// Until it says that it is done.
+    /// It runs until it says that it is done.
     Series,
-    /// The same; and a `wait` makes it look at once, after which it does not run again.
+    /// The same; but after `wait` was called it runs at most once more, at once.
     UntilWait,
 }
 
@@ -20,7 +20,7 @@ pub(in crate::sched) enum JobKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CallSite([u8; 3]);
 
-/// The bits above those of a call site's number.
+/// Flags for the kind, above the bits of the call site's number.
 const SERIES: u32 = 1 << 23;
 const UNTIL_WAIT: u32 = 1 << 22;
 
@@ -49,14 +49,14 @@ impl CallSite {
     }
 }
 
-/// The call sites that have scheduled jobs of one group: there are few, and a number is smaller than an
-/// address.
+/// The call sites that have scheduled jobs of one group, by number. There are few of them, and a number is smaller than
+/// an address.
 #[derive(Debug, Default)]
 pub(super) struct CallSites {
     sites: Vec<Site>,
-    /// Numbers by address. A call site that has several addresses gets several numbers.
+    /// The numbers, by address. A call site that has several addresses gets several numbers.
     numbers: HashMap<usize, u32, BuildHasherDefault<DefaultHasher>>,
-    /// The last call site that was asked for: most jobs of a loop come from one.
+    /// The last address and its number, since a loop schedules its jobs from one call site.
     last: (usize, u32),
 }
 
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn an_origin_tells_its_place_and_its_course() {
+    fn a_call_site_tells_its_location_and_its_kind() {
         let mut call_sites = CallSites::default();
         let sites = [here(), here()];
         for round in 0..2 {

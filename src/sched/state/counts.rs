@@ -1,4 +1,4 @@
-//! The ends of jobs: of one run, counted by kind, and the first panic.
+//! How runs end, the counts of that, and the first panic.
 
 use crate::common::time::Timestamp;
 use crate::sched::error::JobPanic;
@@ -6,13 +6,13 @@ use crate::sched::stats::Report;
 
 /// The end of a run.
 pub(in crate::sched) enum Ending {
-    /// By itself; when it wants to run again, if at all.
+    /// By itself, with the instant at which the job wants to run again, if at all.
     Ran(Option<Timestamp>),
     Panicked(JobPanic),
     Aborted,
 }
 
-/// The number of jobs for each kind of end.
+/// How many jobs have ended in each way.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::sched) struct Counts {
     pub(in crate::sched) finished: u64,
@@ -22,7 +22,7 @@ pub(in crate::sched) struct Counts {
 }
 
 impl Counts {
-    /// Returns the outcomes of jobs since then.
+    /// Returns how many jobs have ended in each way since the counts were `then`.
     pub(in crate::sched) fn report_since(self, then: Counts) -> Report {
         let count = |now: u64, then: u64| usize::try_from(now - then).unwrap_or(usize::MAX);
         Report {
@@ -33,17 +33,18 @@ impl Counts {
     }
 }
 
-/// The first panic, for as long as the `Group` is there and can be asked for it.
+/// The first panic of a job, for `wait` to return.
 #[derive(Debug, Default)]
 pub(super) struct FirstPanic {
     panic: Option<JobPanic>,
-    unheard: bool,
+    /// The `Group` was dropped, and no `wait` comes any more.
+    discarded: bool,
 }
 
 impl FirstPanic {
     /// Keeps the panic, or returns it if it is not the first or no `wait` can return it any more.
     pub(super) fn keep(&mut self, panic: JobPanic) -> Option<JobPanic> {
-        if self.unheard || self.panic.is_some() {
+        if self.discarded || self.panic.is_some() {
             return Some(panic);
         }
         self.panic = Some(panic);
@@ -54,10 +55,10 @@ impl FirstPanic {
         self.panic.as_ref()
     }
 
-    /// The group was dropped, so no `wait` comes any more. Returns what was kept, to be dropped: it may hold a handle
-    /// of this very group, and would keep it for ever.
+    /// Keeps no panic any more, since the `Group` was dropped. Returns the one that was kept, to be dropped: it may
+    /// hold a handle of this group, and would keep the group for ever.
     pub(super) fn discard_first_panic(&mut self) -> Option<JobPanic> {
-        self.unheard = true;
+        self.discarded = true;
         self.panic.take()
     }
 }

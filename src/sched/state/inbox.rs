@@ -1,71 +1,74 @@
-//! The channel into the driver: entries go in at one end, and the driver is woken only for an entry
-//! that is due before the one it sleeps for.
+//! The channel into the driver. Callers push entries, and wake the driver only for one that is due before the deadline
+//! that the driver sleeps for.
 //!
-//! The driver owns the heap behind it. What is known here of the heap's entries, it reports when a turn begins
-//! and when it parks.
+//! The driver owns the heap behind the channel, which is not under the lock. It reports the size and the first deadline
+//! of the heap at the beginning of each turn and when it parks.
 
 use std::task::Waker;
 
 use crate::common::time::Timestamp;
 use crate::sched::queue::Entry;
 
-// Arm or wake: a job that comes while the driver goes to sleep must either be seen by it, or wake it.
+// Arm or wake: an entry that is pushed while the driver goes to sleep must either be seen by the driver before it
+// sleeps, or change its timer, or wake it. One turn of the driver:
 //
-// 1. The driver takes the entries out, under the lock.
-// 2. It puts them into its heap and releases what is due, mostly without the lock.
-// 3. It parks until its next deadline, under the lock.
-// 4. It sets its timer, without the lock, but under the timer's, which it has taken before 3.
+// 1. Under the lock, it takes the entries out of the inbox.
+// 2. Mostly without the lock, it moves them into its heap and takes the due ones out of the heap.
+// 3. Under the lock of the timer and, within that, under the group's lock, it parks (`park`) until its next deadline.
+// 4. Still under the lock of the timer, but no longer under the group's, it sets its timer to that deadline.
 //
-// A push between 1 and 3 finds the driver `Running` and wakes nothing. But `park` is one step with a look at what
-// has come since 1, and refuses if any of it is due before the deadline that the driver would sleep for.
+// A push between 1 and 3 finds the driver `Running`, and wakes nobody. In 3 `park` looks at the entries that have come
+// since 1, in the same step, and refuses if one of them is due before the deadline that the driver would sleep for.
 //
-// A push after 3 finds `Parked`. If its entry is the earlier one, the first such push after 3 sets the timer to it, and
-// cannot do so before 4. The second one takes the waker out and wakes the driver. The driver may still be on
-// its way to 4: then tokio polls its task once more. So the timer may be set after the lock.
+// A push after 3 finds `Parked`. If its entry is earlier than `until`, it sets the timer to the earlier deadline
+// (`WakeDriver::At`). For this it needs the lock of the timer, so it comes after 4, and is not overwritten there. The
+// next push of a still earlier entry takes the waker out and wakes the driver (`WakeDriver::Now`). If the driver is
+// still between 3 and 4 then, tokio polls its task once more. So it is safe to set the timer after the group's lock.
 //
-// `notify` is the same for all other reasons to look; `notified` stands for an entry that is always early.
-/// Entries that the driver has not taken yet, and until when it sleeps.
+// `notify` is for every other reason to take a turn. `notified` has the effect of an entry that is always earlier.
+/// The entries that the driver has not taken yet, and the state of the driver.
 pub(in crate::sched) struct Inbox {
-    /// Pushed by callers, taken by the driver.
+    /// Pushed by callers, taken out by the driver.
     entries: Vec<Entry>,
     /// The earliest deadline among `entries`.
     earliest: Timestamp,
-    /// Not later than any live entry in the driver's heap. As the driver reported it last; what it has taken since
-    /// is counted in by `drain`.
+    /// Not later than any live entry in the driver's heap: the driver's last report, and the entries that it has taken
+    /// out since (see `drain`).
     head: Timestamp,
-    /// The number of entries that the driver holds, likewise.
+    /// The number of entries in the driver's heap, kept in the same way.
     queued: usize,
     driver: DriverState,
-    /// Something else than an entry wants the driver to look.
+    /// There is a reason for a turn of the driver that is not an entry.
     notified: bool,
 }
 
 enum DriverState {
-    /// The driver looks at the inbox before it parks.
+    /// The driver is in a turn, and looks at the inbox before it parks.
     Running,
+    /// The driver sleeps. If its timer or the token wakes it, it stays in this state until its turn begins.
     Parked {
-        /// The deadline that it sleeps for. It may be awake already by its timer or the token, and not know yet.
+        /// What its timer is set to.
         until: Timestamp,
         waker: Waker,
-        /// An earlier entry has come, and the timer is set to that instead.
+        /// An entry has come that is earlier than the driver's own deadline, and `until` is that of the entry.
         is_earlier: bool,
     },
 }
 
-/// How the driver is to be made to look.
+/// How the driver is to be woken.
 #[derive(Debug)]
 pub(in crate::sched) enum WakeDriver {
     Now(Waker),
-    /// By its timer, at that time.
+    /// By its timer, at this instant.
     At(Timestamp),
 }
 
-/// This many entries wake the driver though none is early: it moves them into its heap while the callers
-/// continue, and the buffer stays small.
+/// This many entries wake the driver though none of them is early. It moves them into its heap while the callers go on,
+/// and the buffer stays small.
 const FULL: usize = 1 << 16;
-/// Callers that bring more than this between two turns of the driver make room for it.
+/// Callers that push more entries than this between two turns of the driver yield to it.
 const CROWDED: usize = 1 << 13;
-/// Dead entries beyond the live ones up to here are not worth a sweep.
+/// A sweep is worth it if the dead entries outnumber the live ones by more than this.
 const KEPT_DEAD: usize = 1024;
 
 impl Default for Inbox {
@@ -82,18 +85,19 @@ impl Default for Inbox {
 }
 
 impl Inbox {
-    /// Takes an entry in. Returns how the driver is to be woken if it must be for this one.
+    /// Adds an entry. Returns how the driver is to be woken, if the entry makes that necessary.
     pub(super) fn push(&mut self, entry: Entry) -> Option<WakeDriver> {
         self.entries.push(entry);
         self.earliest = self.earliest.min(entry.at);
         match &mut self.driver {
             DriverState::Parked { .. } if self.entries.len() >= FULL => self.notify(),
-            // At the very instant is not earlier: the driver is awake then, and takes the entry in before it
+            // An entry for exactly `until` is not early: the driver wakes up then, and takes the entry out before it
             // releases anything.
             DriverState::Parked {
                 until, is_earlier, ..
             } if entry.at < *until => {
-                // Many of which each is earlier than the one before wake the driver once, and set no timer.
+                // A second early entry wakes the driver, which takes all that follow. So a series of entries, each
+                // earlier than the one before, does not set the timer for each of them.
                 if *is_earlier {
                     return self.notify();
                 }
@@ -104,46 +108,48 @@ impl Inbox {
         }
     }
 
-    /// Makes the driver look. Returns its waker if it is asleep.
+    /// Makes the driver take another turn. Returns its waker if it is parked.
     pub(super) fn notify(&mut self) -> Option<WakeDriver> {
         self.notified = true;
-        // Taken out, so that of many earlier entries only the first wakes the driver.
+        // The waker is taken out, so that many callers wake the driver once.
         match std::mem::replace(&mut self.driver, DriverState::Running) {
             DriverState::Parked { waker, .. } => Some(WakeDriver::Now(waker)),
             DriverState::Running => None,
         }
     }
 
-    /// The driver is awake and takes what has come in; it gives an empty buffer for what comes next.
+    /// Takes the entries out for the driver, and puts an empty buffer in their place.
     pub(super) fn drain(&mut self, empty: Vec<Entry>) -> Vec<Entry> {
-        // Until the driver reports anew, what it takes here still bounds the next deadline from below.
+        // They count as entries of the heap from here on, until the driver's next report.
         self.head = self.head();
         self.earliest = Timestamp::NEVER;
         self.queued += self.entries.len();
         std::mem::replace(&mut self.entries, empty)
     }
 
-    /// The driver's heap holds `queued` entries, the first of them due at `head`.
+    /// The driver's report: its heap holds `queued` entries, and the first of them is due at `head`.
     pub(in crate::sched) fn set_queue_stats(&mut self, head: Option<Timestamp>, queued: usize) {
         self.head = head.unwrap_or(Timestamp::NEVER);
         self.queued = queued;
     }
 
-    /// No entry speaks for a job any more, and the driver has cleared its heap.
+    /// Takes out all entries after the driver has cleared its heap: every job has been dropped, and every entry is
+    /// dead.
     pub(in crate::sched) fn forget(&mut self) -> Vec<Entry> {
         let forgotten = self.drain(Vec::new());
         self.set_queue_stats(None, 0);
         forgotten
     }
 
-    /// The driver is awake: what it was notified for, it is about to see.
+    /// Notes that a turn of the driver begins.
     pub(super) fn on_wake(&mut self) {
-        // In the step in which the driver looks at the state. What notifies after this step makes `park` refuse.
+        // In the same step the driver looks at everything it may have been notified for. A later `notify` makes `park`
+        // refuse.
         self.driver = DriverState::Running;
         self.notified = false;
     }
 
-    /// Parks the driver until then, unless there is something to look at first. Returns whether it is parked.
+    /// Parks the driver until `until`. Returns `false` if there is a reason for another turn instead.
     pub(super) fn park(&mut self, until: Timestamp, waker: &Waker) -> bool {
         let early =
             !self.entries.is_empty() && (self.earliest < until || self.entries.len() >= FULL);
@@ -158,22 +164,22 @@ impl Inbox {
         true
     }
 
-    /// Returns whether entries come faster than the driver takes them.
+    /// Returns whether callers push entries faster than the driver takes them out.
     pub(in crate::sched) fn is_crowded(&self) -> bool {
         self.entries.len() > CROWDED
     }
 
-    /// The earliest deadline among the entries that the driver has not taken yet.
+    /// Returns the earliest deadline among the entries that the driver has not taken out.
     pub(in crate::sched) fn earliest(&self) -> Timestamp {
         self.earliest
     }
 
-    /// Not later than any live entry, here and in the driver's heap.
+    /// Returns an instant that is not later than any live entry here and in the driver's heap.
     pub(super) fn head(&self) -> Timestamp {
         self.head.min(self.earliest)
     }
 
-    /// Returns whether there are more dead entries than live ones, and enough to be worth a sweep.
+    /// Returns whether there are so many more entries than twice the `live` ones that a sweep is worth it.
     pub(super) fn has_too_many_for(&self, live: usize) -> bool {
         self.queued + self.entries.len() > 2 * live + KEPT_DEAD
     }
@@ -212,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn the_driver_does_not_lie_down_on_an_earlier_entry() {
+    fn the_driver_does_not_park_on_an_earlier_entry() {
         let mut inbox = Inbox::default();
         inbox.push(entry(5));
         assert!(!inbox.park(timestamp(6), Waker::noop()));
@@ -221,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_poke_is_not_lost_on_a_driver_that_is_up() {
+    fn a_notification_is_not_lost_on_a_driver_that_runs() {
         let mut inbox = Inbox::default();
         assert!(inbox.notify().is_none());
         assert!(!inbox.park(timestamp(1), Waker::noop()));
@@ -231,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_intake_wakes_the_driver() {
+    fn a_full_inbox_wakes_the_driver() {
         let mut inbox = Inbox::default();
         assert!(inbox.park(timestamp(1), Waker::noop()));
         let woken = (0..FULL).filter(|_| inbox.push(entry(2)).is_some()).count();

@@ -1,7 +1,7 @@
-//! The jobs of a group: the life of each, from its admission to its end, and the counts that go with it.
+//! The jobs of a group: the life of each, from its admission to its end, and the counts of them.
 //!
-//! A change that calls for a new entry of a job returns it, to be sent to the driver. What is to be
-//! dropped is returned too, and still counts as held until [`dropped`](Jobs::dropped).
+//! A method that gives a job a new entry returns the entry, and the caller sends it to the driver. Values that are to
+//! be dropped are returned as well; their jobs still count as held until [`dropped`](Jobs::dropped).
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -23,12 +23,12 @@ use crate::sched::error::JobPanic;
 use crate::sched::job::{JobId, JobState};
 use crate::sched::local_queue::{Claim, Left, LocalQueue};
 use crate::sched::queue::{Entry, Queue, Sequence};
-use crate::sched::runnable::{Row, RowKey, RowTable, Runnable, Work};
+use crate::sched::runnable::{RowKey, RowTable, Runnable, Work};
 use crate::sched::stats::{JobInfo, Stats};
 
-/// What is left of a job that will not start.
+/// The values of a job that never starts, or never starts again.
 pub(in crate::sched) struct DroppedJob {
-    /// None for the row of a table, whose values lie there.
+    /// `None` for the row of a table, which holds the values itself.
     pub(in crate::sched) runnable: Option<Box<dyn Runnable>>,
     pub(in crate::sched) id: JobId,
     pub(in crate::sched) scheduled_at: &'static Location<'static>,
@@ -47,21 +47,21 @@ impl EndedRun {
     }
 }
 
-/// Storage, and tables that no row holds.
+/// Empty storage, and tables that no pending row refers to any more: to be dropped when the lock is free.
 pub(in crate::sched) type Unused = (Emptied, Vec<Arc<dyn RowTable>>);
 
 /// The effect of a reset on a job.
 pub(super) enum Reset {
     Rejected,
-    /// The entry that it has will do.
+    /// The job keeps its entry; or it is running, and the end of the run takes the new deadline into account.
     InPlace,
-    /// This entry speaks for it from now on.
+    /// The job has this new entry, which is to be sent to the driver.
     Requeued(Entry),
 }
 
-// All under the group's lock. A job that was accepted is in exactly one of three counts until its values have been
-// dropped: `pending`, `running` of the ready queue, `dropping`. Each transition moves it from one to another in one
-// step, so their sum, `held`, is zero only when nothing is left: that is what drains the group.
+// All of it is under the group's lock. From its admission until its values have been dropped, a job is in exactly one
+// of three counts: `pending`, `ready.running()` and `dropping`. Each transition moves it from one count to another in
+// one step. So their sum, `held`, is zero only if nothing is left of any job, and only then the group drains.
 pub(in crate::sched) struct Jobs {
     slab: Slab,
     /// The tables whose rows are jobs.
@@ -70,16 +70,16 @@ pub(in crate::sched) struct Jobs {
     ready: ReadyQueue,
     /// The number of the last job.
     last: u64,
-    /// The same, when the driver emptied its inbox.
+    /// The value of `last` when the driver last emptied its inbox.
     seen: u64,
-    /// Jobs that have not started. A claimed one counts as running, also while it has not.
+    /// The jobs that have not started and are not claimed. A claimed job counts as running.
     pending: usize,
-    /// Jobs that have ended while their values are still being dropped.
+    /// The jobs that have ended, and whose values are still being dropped.
     dropping: usize,
     counts: Counts,
     first_panic: FirstPanic,
     max_lateness: Duration,
-    /// A series that ends with `wait` was scheduled since the last walk that expedited them.
+    /// A series that ends with `wait` was scheduled since the last walk that made them due.
     to_expedite: bool,
 }
 
@@ -103,13 +103,13 @@ impl Jobs {
 
     // Admission.
 
-    /// A number for a job, accepted or not.
+    /// Returns a number for a new job, accepted or not.
     pub(in crate::sched) fn next_id(&mut self) -> JobId {
         self.last += 1;
         JobId(self.last)
     }
 
-    /// Takes a job in, with one handle on it. Returns its number and its slot; its entry is to be sent.
+    /// Inserts a job with one handle. Returns its number and its slot. The caller sends its entry.
     pub(super) fn insert(
         &mut self,
         at: Timestamp,
@@ -145,7 +145,7 @@ impl Jobs {
         self.to_expedite
     }
 
-    /// Brings forward the series of one chunk that end with `wait` and are not due; their entries are to be sent.
+    /// Makes the series of one chunk that end with `wait` due now. Returns their new entries.
     pub(super) fn expedite_chunk(
         &mut self,
         chunk: usize,
@@ -173,33 +173,35 @@ impl Jobs {
     /// Returns the state of a job. A claimed one that has not started is pending.
     pub(super) fn state(&mut self, slot: u32, workers: &Workers) -> JobState {
         let stage = self.slab.get(slot).stage();
-        // Only looked at, not recalled: a look must not change the order in which jobs start.
+        // The local queues are only looked at. A recall would change the order in which jobs start.
         if stage == Stage::Claimed && workers.locals().iter().any(|local| local.contains(slot)) {
             return JobState::Pending;
         }
         if matches!(stage, Stage::Claimed | Stage::Running) {
-            // It has left its queue. If it has ended since, it is among the `ended` of one of them.
+            // The job has left its local queue. If it has ended since, its slot is in the `ended` list of one of them.
             self.record_all(workers);
         }
         self.slab.get(slot).state()
     }
 
-    /// Determines how far a claimed job is: it is released again if it has not started, which returns `true`, and
-    /// recorded if it has ended. Else it is at its first poll, and stays claimed.
+    /// Takes a claimed job that has not started back to the ready queue. Returns whether that was so.
+    ///
+    /// Otherwise the job is at its first poll, and stays claimed, or has ended, which is recorded. A job at another
+    /// stage is left alone.
     fn recall(&mut self, slot: u32, workers: &Workers) -> bool {
         if self.slab.get(slot).stage() != Stage::Claimed {
             return false;
         }
-        // The race of a caller with the worker that has claimed the job:
+        // The caller races with the worker that has claimed the job, and may be about to start it. The lock of the
+        // worker's local queue decides:
         //
-        // 1. The job is in a local queue, and both want it. The lock of that queue decides, so one of them gets it.
-        // 2. If the caller does, the job is in the ready queue from here on, as if it had not been claimed. The
-        //    caller cancels or moves it, under the group's lock all the time, so no other worker claims it.
-        // 3. If the worker does, the job is found in no queue: it is running, or it has ended, which is recorded
-        //    below.
+        // - If the caller finds the job in the queue, it takes it out, and the job is in the ready queue again as if it
+        //   had never been claimed. The caller holds the group's lock until it has cancelled or moved the job, so no
+        //   other worker claims it meanwhile.
+        // - If the worker has taken it out first, the job is in no local queue. It is running, or has ended, which is
+        //   recorded below.
         //
-        // It cannot slip from a queue that is still to be looked at into one that has been: jobs are stolen only
-        // under the group's lock.
+        // The search misses no job: a job moves from one local queue to another (`steal`) only under the group's lock.
         for local in workers.locals() {
             if let Some(claim) = local.remove(slot) {
                 self.requeue(claim);
@@ -210,17 +212,13 @@ impl Jobs {
         false
     }
 
-    /// A claimed job has not started, and waits in the ready queue again.
+    /// Puts a claimed job that has not started back into the ready queue.
     pub(super) fn requeue(&mut self, claim: Claim) {
         let contents = self.contents_of(claim.work);
         let slot = self.slab.get_mut(claim.slot);
         slot.put_back(contents, Stage::Released);
-        let entry = Entry {
-            at: slot.deadline,
-            sequence: slot.sequence,
-            slot: claim.slot,
-        };
-        // Its own entry again, with the same sequence: it takes its former position among those that are due.
+        let entry = slot.entry(claim.slot);
+        // Its entry is the same as before, so the job is at its former position among the due ones.
         self.pending += 1;
         self.ready.free_slot();
         self.ready.push(entry);
@@ -229,17 +227,17 @@ impl Jobs {
     fn contents_of(&mut self, work: Work) -> Contents {
         match work {
             Work::Boxed(runnable) => Contents::Runnable(runnable),
-            Work::Row(Row { table, key }) => {
+            Work::Row { table, key } => {
                 self.tables.hold(key.table, || table);
                 Contents::Row(Some(key))
             }
         }
     }
 
-    /// Records the jobs that have ended and were left to their worker's next claim.
+    /// Records the jobs in a worker's `ended` list: they have ended without the lock.
     pub(super) fn record(&mut self, local: &LocalQueue) -> Left {
         let left = local.record(|slot| {
-            // A cancel or an abort that came during the first poll was too late: the job ended by itself.
+            // A cancel or an abort during the last poll came too late: the job has ended by itself.
             self.ready.free_slot();
             if self.slab.get(slot).stage() == Stage::Running {
                 self.slab.take_place(slot);
@@ -252,7 +250,7 @@ impl Jobs {
         left
     }
 
-    /// Records what all workers have ended.
+    /// Records the jobs that all workers have ended.
     pub(super) fn record_all(&mut self, workers: &Workers) {
         for local in workers.locals() {
             self.record(local);
@@ -264,9 +262,9 @@ impl Jobs {
     }
 
     pub(in crate::sched) fn ref_inc(&mut self, slot: u32) {
-        // A slot is freed when its job has ended and no handle counts it: by `ref_dec` or by `end`, the later of the
-        // two. Entries in the driver's heap and in the ready queue do not count. They may outlive the job, and
-        // compare sequences before they trust a slot.
+        // A slot is freed when its job has ended and it has no handle: by `ref_dec` or by `end`, whichever comes later.
+        // Entries in the driver's heap and in the ready queue do not keep a slot. They may outlive the job, so their
+        // sequence is compared with that of the slot before they are used.
         let handles = &mut self.slab.get_mut(slot).handles;
         *handles = handles
             .checked_add(1)
@@ -281,11 +279,11 @@ impl Jobs {
         }
     }
 
-    // What is to be dropped goes where its caller keeps it, instead of being returned and moved through each layer: to move
-    // what has just been written can cost more than all the rest of a cancel (store forwarding).
+    // The methods below write a dropped job into the caller's variable instead of returning it: to move a value through
+    // several layers just after it was written can cost more than all the rest of a cancel (store forwarding).
 
-    /// Cancels a job. Returns whether that prevents its next run; what it held, if it had not started, is in `dropped`.
-    /// `runs_again` says whether the group lets a series run once more.
+    /// Cancels a job. Returns whether that prevents its next run. A job that had not started is moved to `dropped`.
+    /// `runs_again` tells whether the group lets a series run once more.
     pub(super) fn cancel(
         &mut self,
         slot: u32,
@@ -300,7 +298,7 @@ impl Jobs {
         }
         let series = self.slab.get(slot).call_site.is_series();
         match self.slab.control(slot) {
-            // The run continues, and its end finds this. A second cancel prevents nothing more, and returns `false`.
+            // The run goes on, and `finish` finds the mark. A second cancel prevents nothing more, and returns `false`.
             Some(control) if series && runs_again && !control.is_last_run() => {
                 control.cancelled = true;
                 true
@@ -309,8 +307,8 @@ impl Jobs {
         }
     }
 
-    /// Stops a running job at its next await, and cancels one that has not started. If the job awaits, its
-    /// waker is handed out.
+    /// Stops a running job at its next await, or moves one that has not started to `dropped`. Returns the waker of a
+    /// job that awaits.
     pub(super) fn abort(
         &mut self,
         slot: u32,
@@ -323,14 +321,14 @@ impl Jobs {
             return None;
         };
         control.abort = true;
-        // Under the lock: as soon as the end of this job is recorded its place may be another's, which an abort
-        // after the lock could hit. The worker drops the job later, so nothing of the user's runs here.
+        // The place is marked under the lock: once the end of this job is recorded, the place may belong to another
+        // job, which a later mark would abort. No user code runs here, since the worker drops the job later.
         let place = self.slab.place(slot)?;
         place.abort();
         Some(Waker::from(Arc::clone(place)))
     }
 
-    /// Takes a job that has not started, and its entry out of the ready queue. Returns whether there is one.
+    /// Ends a job that has not started as cancelled, and moves it to `dropped`. Returns whether it was so.
     pub(super) fn take_pending(&mut self, slot: u32, dropped: &mut Option<DroppedJob>) -> bool {
         let stage = self.take_pending_from(slot, Timestamp::ALWAYS, |job| *dropped = Some(job));
         if let Some(stage) = stage {
@@ -339,7 +337,8 @@ impl Jobs {
         stage.is_some()
     }
 
-    /// Takes a job that has not started and is due at `from` or later. Returns the stage that it was at.
+    /// Ends a job as cancelled if it has not started and is due at `from` or later, and passes its values to `take`.
+    /// Returns the stage that it was at.
     fn take_pending_from(
         &mut self,
         slot: u32,
@@ -356,7 +355,8 @@ impl Jobs {
         if job.handles == 0 {
             self.slab.remove(slot);
         }
-        // Held until the caller has dropped the runnable, after the lock. The entry stays where it is, and is dead.
+        // The job counts as held until the caller has dropped it, after the lock. Its entry stays in the heap or in the
+        // ready queue, and is dead.
         self.pending -= 1;
         self.dropping += 1;
         self.counts.dropped += 1;
@@ -376,7 +376,8 @@ impl Jobs {
         Some(stage)
     }
 
-    /// A job that was at `stage` is no longer pending, or no longer in the ready queue.
+    /// Stops counting a job, which was at `stage` until now, as released or blocked. Its entry in the ready queue is
+    /// dead.
     fn remove_from_ready(&mut self, stage: Stage) {
         match stage {
             Stage::Released if self.ready.remove() => {
@@ -388,10 +389,10 @@ impl Jobs {
         }
     }
 
-    /// Moves a job.
+    /// Moves a job to another deadline.
     ///
-    /// Later costs a store: the entry stays where it is, and is queued anew when its time comes. Only earlier makes
-    /// a new entry.
+    /// A move to later costs one store: the entry stays where it is, and when it is popped it is found to be early, and
+    /// queued again. Only a move to earlier makes a new entry.
     pub(super) fn reset(&mut self, slot: u32, at: Timestamp, workers: &Workers) -> Reset {
         self.recall(slot, workers);
         let job = self.slab.get_mut(slot);
@@ -401,16 +402,17 @@ impl Jobs {
                 Reset::InPlace
             }
             stage @ (Stage::Waiting | Stage::Released | Stage::Blocked) => {
-                // The new sequence makes the former entry dead, in the heap or in the ready queue. A due job waits
-                // for its time again: it may have been moved later, and the driver is what keeps the order.
+                // `wait_anew` gives the job a new sequence, by which its former entry is dead, in the heap or in the
+                // ready queue. A due job goes back to the driver too, since only the driver knows the order of
+                // deadlines.
                 job.deadline = at;
                 job.wait_anew();
-                let sequence = job.sequence;
+                let entry = job.entry(slot);
                 self.remove_from_ready(stage);
-                Reset::Requeued(Entry { at, sequence, slot })
+                Reset::Requeued(entry)
             }
-            // A run of a series: the reset is kept for its end, which takes the earlier of this and what the run
-            // wants.
+            // A series is running. The reset is kept for the end of the run, and the next run is at the earlier of `at`
+            // and the instant that the run asks for.
             _ if job.call_site.is_series() => match self.slab.control(slot) {
                 Some(control) if !control.is_last_run() => {
                     control.again = Some(at);
@@ -422,11 +424,12 @@ impl Jobs {
         }
     }
 
-    // Rows of tables. Their tables call under their own locks, with the slot that they noted for the row. No handle
-    // keeps that slot: a group that ends may have freed it. But it admits nothing afterwards, so a noted slot is either
-    // this row's or vacant, and never another job's.
+    // Rows of tables. A table calls these methods under its own lock, with the slot that it has noted for a row. A row
+    // has no handle that would keep its slot, so a group that ends may have freed the slot before the table knows. But
+    // a group that ends admits no job any more. So a noted slot is either still that of the row or vacant, and never
+    // another job's.
 
-    /// Takes a job in that is a row of a table. Nothing refers to it but the table.
+    /// Inserts the job of a row. Only its table refers to it.
     pub(super) fn insert_row(
         &mut self,
         at: Timestamp,
@@ -439,8 +442,9 @@ impl Jobs {
         self.insert_contents(at, contents, JobKind::Once, scheduled_at)
     }
 
-    /// The same, in the slot of another one that is cancelled by this. False if that has started, or is due later: what the
-    /// driver has for it would come too late.
+    /// Inserts the job of a row into `slot`, in place of the row's job that is there, which is cancelled. Returns
+    /// `false`, and does nothing, if that job has started, or is due later than `at`: the driver's entry for it would
+    /// come too late.
     pub(super) fn take_over(
         &mut self,
         slot: u32,
@@ -466,7 +470,7 @@ impl Jobs {
         true
     }
 
-    /// Returns whether the job of a row has not started.
+    /// Returns whether the job of a row has not started. A claimed one is recalled by this.
     pub(super) fn is_pending_row(&mut self, slot: u32, workers: &Workers) -> bool {
         let stage = self.slab.peek(slot).map(Slot::stage);
         if stage == Some(Stage::Claimed) {
@@ -475,21 +479,21 @@ impl Jobs {
         self.slab.peek(slot).is_some_and(Slot::is_pending)
     }
 
-    /// Returns when the row's job is due, or was if it has just started.
+    /// Returns the deadline of a row's job, if the job is pending or just being started.
     pub(in crate::sched) fn row_deadline(&self, slot: u32) -> Option<Timestamp> {
         let job = self.slab.peek(slot)?;
         let is_there = job.is_pending() || job.stage() == Stage::Claimed;
         is_there.then_some(job.deadline)
     }
 
-    /// Cancels the job of a row, if it has not started. What it held is the table's, and dropped there.
+    /// Cancels the job of a row, if it has not started. The table drops its values.
     pub(super) fn cancel_row(&mut self, slot: u32, workers: &Workers) {
         let Some(mut job) = self.slab.peek_mut(slot) else {
             return;
         };
         if job.stage() == Stage::Claimed {
             self.recall(slot, workers);
-            // It may have ended, and its page with it.
+            // The recall may have recorded its end and freed its slot, and the page of the slot with it.
             let Some(recalled) = self.slab.peek_mut(slot) else {
                 return;
             };
@@ -510,12 +514,12 @@ impl Jobs {
         }
     }
 
-    /// Waits for the lines of memory of some slots together.
+    /// Loads some slots into the cache, all at the same time.
     pub(super) fn touch(&self, slots: &[u32]) {
         self.slab.touch(slots.iter().copied());
     }
 
-    /// The same for some of them.
+    /// Cancels the jobs of some rows, as [`cancel_row`](Jobs::cancel_row) does.
     pub(super) fn cancel_rows(&mut self, slots: &[u32], workers: &Workers) {
         self.touch(slots);
         for &slot in slots {
@@ -523,7 +527,7 @@ impl Jobs {
         }
     }
 
-    /// A claimed row may not start yet.
+    /// Blocks a claimed row, which may not start yet: it is pending again, and has no entry.
     pub(super) fn block(&mut self, slot: u32, key: RowKey, table: &Arc<dyn RowTable>) {
         self.tables.hold(key.table, || Arc::clone(table));
         self.ready.free_slot();
@@ -534,7 +538,7 @@ impl Jobs {
         self.tables.block(job.deadline);
     }
 
-    /// A claimed row never starts.
+    /// Ends the job of a claimed row that was removed just before its start.
     pub(super) fn drop_claimed(&mut self, slot: u32) {
         self.ready.free_slot();
         self.slab.take_control(slot);
@@ -542,31 +546,33 @@ impl Jobs {
         self.end(slot, JobState::Cancelled);
     }
 
-    /// Unblocks a row that may start. Returns the entry that speaks for it from now on.
+    /// Unblocks a row that may start now. Returns its new entry.
     pub(super) fn unblock(&mut self, slot: u32) -> Option<Entry> {
         let job = self.slab.peek_mut(slot)?;
         if job.stage() != Stage::Blocked {
             return None;
         }
         job.wait_anew();
-        let (at, sequence) = (job.deadline, job.sequence);
+        let entry = job.entry(slot);
         self.tables.unblock();
-        Some(Entry { at, sequence, slot })
+        Some(entry)
     }
 
     // Running.
 
-    /// The driver empties its inbox.
+    /// Notes that the driver empties its inbox in this step.
     pub(super) fn set_seen(&mut self) {
         self.seen = self.last;
     }
 
     /// Releases the due jobs of a batch that the driver took from the front of its heap, in order.
     ///
-    /// An entry whose job was moved later goes back, unless its new place falls within the batch:
-    /// everything left in the heap comes after the batch's last, so the batch can be put in
-    /// order by itself. So it is with the entry of a slot that another job has taken over. That goes back in any case if
-    /// it came since the inbox was emptied, in which one may be that came before it.
+    /// A job may come later than its entry says: it was moved later, or has taken over the slot. The entry is then
+    /// updated, and goes back to the heap if it comes after the last entry of the batch by now. Otherwise it stays in
+    /// the batch, which is sorted again: everything that is left in the heap comes after the batch.
+    ///
+    /// The entry of a job that took over its slot after the inbox was emptied (`seen`) always goes back. The inbox may
+    /// hold an entry that comes before it, which the driver has not seen yet.
     pub(super) fn release(&mut self, batch: &mut Vec<Entry>, queue: &mut Queue) {
         let Some(&last) = batch.last() else {
             return;
@@ -574,8 +580,9 @@ impl Jobs {
         let seen = self.seen;
         self.slab.touch(batch.iter().map(|entry| entry.slot));
         let first_moved = batch.iter().position(|entry| {
-            // Cancelled, moved or ended since: the entry is dead, and this is where it is dropped. So is the second of two
-            // that say the same: a bucket knows only slots, and a slot is used again.
+            // `None` for a dead entry, whose job was cancelled, moved or has ended: it is forgotten here. So is the
+            // second of two entries for one job, which there can be, since a bucket of the wheel knows only slots (see
+            // `Queue::push`).
             let slot = self.slab.waiting_mut(entry);
             slot.is_some_and(|slot| {
                 let moved = !slot.comes_at(entry) || slot.sequence.job() > seen;
@@ -586,7 +593,7 @@ impl Jobs {
                 moved
             })
         });
-        // Mostly none is.
+        // The common case: no entry has to be updated.
         let Some(first_moved) = first_moved else {
             return batch.clear();
         };
@@ -595,8 +602,7 @@ impl Jobs {
             let Some(slot) = self.slab.waiting_mut(entry) else {
                 return false;
             };
-            (entry.at, entry.sequence) = (slot.deadline, slot.sequence);
-            // Its turn comes only after this batch.
+            *entry = slot.entry(entry.slot);
             if *entry > last || slot.sequence.job() > seen {
                 queue.push(*entry);
                 return false;
@@ -612,7 +618,8 @@ impl Jobs {
         }
     }
 
-    /// Claims the next jobs in release order for which slots are free, `most` at most. Returns how many.
+    /// Moves the next due jobs for which slots are free to the local queue of a worker, in release order and at most
+    /// `most`. Returns how many.
     pub(super) fn claim(
         &mut self,
         local: &Arc<LocalQueue>,
@@ -623,8 +630,8 @@ impl Jobs {
         if startable == 0 {
             return 0;
         }
-        // In a group with a limit a claim holds a slot from here on, also while it waits behind other jobs of its
-        // worker. One at a time, each that holds a slot is running.
+        // A claimed job holds a slot of `max_running`. In a group with a limit only one is claimed at a time, so that
+        // no slot is held by a job that waits behind another one of its worker.
         let count = match self.ready.is_limited() {
             true => 1,
             false => workers.share_of(startable, most),
@@ -635,14 +642,14 @@ impl Jobs {
                 let Some(entry) = self.ready.take(|entry| slab.is_released(entry)) else {
                     break;
                 };
-                // The stage, the slot and the count change in the step that takes the contents out: no caller finds a
-                // pending job without them.
+                // The stage and the counts change in the step that takes the contents out, so no caller ever finds a
+                // pending job without its contents.
                 self.pending -= 1;
                 let slot = slab.get_mut(entry.slot);
                 let (contents, call_site) = (slot.take_contents(Stage::Claimed), slot.call_site);
                 let scheduled_at = self.call_sites.site(call_site);
-                // Each kind is pushed by itself: as one value it would be built first and moved then, and to move what has
-                // just been written is slow.
+                // One `push_back` for each kind of job, so that the claim is built where it stays. To build one value
+                // and move it would be slower (store forwarding).
                 let claim = |work| Claim {
                     slot: entry.slot,
                     id: JobId(entry.sequence.job()),
@@ -653,14 +660,14 @@ impl Jobs {
                 match contents {
                     Some(Contents::Runnable(runnable)) => {
                         if call_site.is_series() {
-                            // Between its runs the runnable of a series knows how many there were.
+                            // While a series runs, its runnable is not here to tell the number of the run.
                             slab.begin_run(entry.slot, runnable.runs() + 1);
                         }
                         claims.push_back(claim(Work::Boxed(runnable)));
                     }
                     Some(Contents::Row(Some(key))) => {
                         let table = self.tables.release(key.table);
-                        claims.push_back(claim(Work::Row(Row { table, key })));
+                        claims.push_back(claim(Work::Row { table, key }));
                     }
                     Some(Contents::Row(None)) | None => {
                         unreachable!("a pending job has not started")
@@ -671,10 +678,10 @@ impl Jobs {
         count
     }
 
-    /// Takes the claimed jobs that have not started out of all local queues: none of them starts.
+    /// Takes all claimed jobs that have not started back to the ready queue, when the group has been stopped.
     pub(super) fn recall_all(&mut self, workers: &Workers) {
-        // What has left its queue before this step starts before the end of the group, or is given back. What is
-        // taken out here has not started, and the ready queue of a group that has ended gives out no job.
+        // None of them starts, since no job is claimed in a group that was stopped. A job that has left its local queue
+        // before this step starts before the end of the group, or is given back by its worker.
         for local in workers.locals() {
             for claim in local.take_all() {
                 self.requeue(claim);
@@ -682,7 +689,7 @@ impl Jobs {
         }
     }
 
-    /// A worker is dropped with what it has claimed.
+    /// Records and takes back the jobs of a worker that is dropped.
     pub(super) fn requeue_all(&mut self, local: &LocalQueue) {
         self.record(local);
         for claim in local.take_all() {
@@ -690,28 +697,27 @@ impl Jobs {
         }
     }
 
-    /// A job is at its first await. Returns `true` if it must stop instead.
+    /// Notes that a job is at its first await. Returns `true` if it was aborted during its first poll.
     pub(super) fn set_running(&mut self, slot: u32) -> bool {
-        // An abort during the first poll found no task to abort, and left its mark. From this step on there is a
-        // task.
+        // An abort during the first poll found no place to mark, and left its mark in the slot's `RunControl`.
         self.slab.get_mut(slot).set_running();
         self.slab.is_aborted(slot)
     }
 
-    /// Notes where a job is found while it runs.
+    /// Notes the place of a job that awaits.
     pub(super) fn set_place(&mut self, slot: u32, place: Arc<AwaitingJob>) {
         self.slab.set_place(slot, place);
     }
 
-    /// Tells the running jobs of one chunk to stop at their next await, and hands out what wakes them. One
-    /// that is at its first poll finds out there.
+    /// Tells the jobs of one chunk that have a place to stop, and returns their wakers. A job at its first poll has
+    /// none; it sees at its first await that the group aborts its jobs.
     pub(super) fn abort_chunk(&mut self, chunk: usize) -> Vec<Waker> {
         let running = self.running_of_chunk(chunk);
         running.iter().for_each(|place| place.abort());
         running.into_iter().map(Waker::from).collect()
     }
 
-    /// Where the jobs of one chunk are found that have awaited.
+    /// Returns the places of the jobs of one chunk that have awaited.
     pub(in crate::sched) fn running_of_chunk(&self, chunk: usize) -> Vec<Arc<AwaitingJob>> {
         let slots = self.slab.chunk(chunk);
         slots
@@ -719,7 +725,7 @@ impl Jobs {
             .collect()
     }
 
-    /// A run has ended. What is left of it comes back, and the entry of the further run if one is to be sent.
+    /// Ends a run. Returns the values that are left of it, or the entry of the next run, if one is to be sent.
     pub(super) fn finish(
         &mut self,
         slot: u32,
@@ -728,11 +734,11 @@ impl Jobs {
         lifecycle: &Lifecycle,
     ) -> (EndedRun, Option<Entry>) {
         self.ready.free_slot();
-        // From here on its place may be another job's.
+        // The place may be given to another job from here on.
         self.slab.take_place(slot);
         let control = self.slab.take_control(slot).unwrap_or_default();
-        let place = self.slab.get(slot);
-        let done = lifecycle.is_draining() && place.call_site.ends_with_wait();
+        let call_site = self.slab.get(slot).call_site;
+        let ends_with_wait = lifecycle.is_draining() && call_site.ends_with_wait();
         let mut left = EndedRun {
             runnable,
             panic: None,
@@ -740,7 +746,7 @@ impl Jobs {
         let state = match ending {
             Ending::Ran(next) => {
                 let wanted = next.into_iter().chain(control.again).min();
-                match (wanted.filter(|_| !done), left.runnable.take()) {
+                match (wanted.filter(|_| !ends_with_wait), left.runnable.take()) {
                     (Some(at), Some(runnable))
                         if !control.is_last_run() && lifecycle.may_reschedule() =>
                     {
@@ -748,8 +754,9 @@ impl Jobs {
                     }
                     (next, runnable) => {
                         left.runnable = runnable;
-                        // A shutdown lets a series end with this run, which was all that was left of it.
-                        let cut_short = next.is_some() && !lifecycle.is_shut_down();
+                        // A series that wants to run again, and may not, counts as dropped; but as finished after a
+                        // shutdown, which lets the present run end.
+                        let cut_short = next.is_some() && !lifecycle.is_sealed();
                         if control.cancelled || cut_short {
                             self.counts.dropped += 1;
                             JobState::Cancelled
@@ -771,13 +778,13 @@ impl Jobs {
             }
         };
         self.end(slot, state);
-        // In the step that stops counting the run: in between, the group could drain, and `wait` return while what
-        // is left is being dropped.
+        // In the same step that stops counting the run, or the group could drain, and `wait` return, while the values
+        // that are left are being dropped.
         self.dropping += usize::from(!left.is_empty());
         (left, None)
     }
 
-    /// The job is pending again. Its entry, if that is to be sent.
+    /// Makes a job of a series pending again after its run. Returns its entry, if that is to be sent to the driver.
     fn run_again(
         &mut self,
         slot: u32,
@@ -787,10 +794,9 @@ impl Jobs {
         self.pending += 1;
         let job = self.slab.get_mut(slot);
         job.put_runnable(runnable, at);
-        let sequence = job.sequence;
-        let entry = Entry { at, sequence, slot };
-        // The worker that ends this run may claim before the driver has its turn, and would pass over a job that is
-        // due and comes first.
+        let entry = job.entry(slot);
+        // A job that is due already is released here: the worker that ends this run may claim before the driver's next
+        // turn, and would start a job that comes after this one.
         if self.ready.is_due(&entry) {
             job.release();
             self.ready.push(entry);
@@ -799,7 +805,7 @@ impl Jobs {
         Some(entry)
     }
 
-    /// Ends a job that runs. Its slot is freed here if it has no handle left.
+    /// Ends a job that was running, and frees its slot if no handle is left.
     fn end(&mut self, slot: u32, state: JobState) {
         let job = self.slab.get_mut(slot);
         job.end(state);
@@ -808,14 +814,14 @@ impl Jobs {
         }
     }
 
-    /// The values of `count` jobs have been dropped.
+    /// Stops counting `count` jobs whose values have been dropped.
     pub(super) fn dropped(&mut self, count: usize) {
         self.dropping -= count;
     }
 
-    // All of them.
+    // Walks over all jobs.
 
-    /// Takes one chunk's pending jobs that are due at `from` or later.
+    /// Ends the pending jobs of one chunk that are due at `from` or later as cancelled, and moves them to `jobs`.
     pub(super) fn take_pending_chunk(
         &mut self,
         chunk: usize,
@@ -823,8 +829,8 @@ impl Jobs {
         jobs: &mut Vec<DroppedJob>,
     ) {
         for slot in self.slab.chunk(chunk) {
-            // All that wait for a slot are taken, and the ready queue is cleared with the last of them: it is not worth
-            // a sweep.
+            // No sweep of the ready queue here: the walk takes all jobs that are in it, and with the last one the queue
+            // is cleared.
             match self.take_pending_from(slot, from, |job| jobs.push(job)) {
                 Some(Stage::Released) => drop(self.ready.remove()),
                 Some(Stage::Blocked) => self.tables.unblock(),
@@ -837,8 +843,7 @@ impl Jobs {
         self.slab.chunks()
     }
 
-    /// Lists the jobs of one chunk that have not ended. `claimed` are the slots of those that are claimed and have
-    /// not started.
+    /// Lists the jobs of one chunk that have not ended. `claimed` are the slots of claimed jobs that have not started.
     pub(super) fn list_chunk(
         &mut self,
         chunk: usize,
@@ -868,16 +873,16 @@ impl Jobs {
         }
     }
 
-    /// An entry for each of these slots whose job waits for its time.
+    /// Returns the entries of those of the slots whose jobs are not due.
     pub(in crate::sched) fn entries(&self, slots: impl Iterator<Item = u32> + Clone) -> Vec<Entry> {
         self.slab.touch(slots.clone());
-        // Nearly all of them are there.
+        // Nearly all of them have one.
         let mut entries = Vec::with_capacity(slots.size_hint().0);
         entries.extend(slots.filter_map(|slot| self.slab.waiting(slot)));
         entries
     }
 
-    /// The same for a chunk of slots; `None` behind the last one.
+    /// The same for a range of slots; `None` behind the last slot.
     pub(in crate::sched) fn entries_in(&self, slots: Range<u32>) -> Option<Vec<Entry>> {
         (slots.start < self.slab.end()).then(|| self.entries(slots))
     }
@@ -899,12 +904,12 @@ impl Jobs {
         self.ready.running()
     }
 
-    /// How many due jobs could start now.
+    /// Returns how many due jobs have a free slot, and could start now.
     pub(super) fn startable(&self) -> usize {
         self.ready.startable()
     }
 
-    /// Returns how many wait for their time, and need an entry of the driver's for it.
+    /// Returns how many pending jobs are not due. Each has one live entry with the driver.
     pub(super) fn not_due(&self) -> usize {
         self.pending - self.tables.blocked() - self.ready.waiting()
     }
@@ -925,12 +930,12 @@ impl Jobs {
         self.first_panic.discard_first_panic()
     }
 
-    /// Returns whether anything is not used any more.
+    /// Returns whether there is something for [`take_unused`](Jobs::take_unused).
     pub(in crate::sched) fn has_unused(&self) -> bool {
         self.slab.has_emptied() || self.tables.has_released()
     }
 
-    /// Takes what is not used any more, to be dropped after the lock.
+    /// Takes empty storage and unused tables, to be dropped after the lock.
     pub(in crate::sched) fn take_unused(&mut self) -> Unused {
         (self.slab.take_emptied(), self.tables.take_released())
     }
@@ -940,7 +945,7 @@ impl Jobs {
         self.slab.take_looks()
     }
 
-    /// `head` is not later than any entry that the driver has or is sent.
+    /// Counts the jobs. `head` is not later than the deadline of any job that is not due.
     pub(super) fn stats(&mut self, head: Timestamp, workers: &Workers, clock: &Clock) -> Stats {
         let mut next = head.min(self.ready.earliest().unwrap_or(Timestamp::NEVER));
         next = next.min(self.tables.earliest_blocked());

@@ -1,23 +1,24 @@
-//! The end of a group: closed by `wait` or `drain`, shut down, cancelled, past its deadline, dropped, or
-//! detached. It knows no job: the state says when none is held.
+//! How a group ends: closed by `wait` or `drain`, shut down, cancelled, past its deadline, dropped, or detached. This
+//! part of the state knows no job; it is told when no job is held.
 //!
 //! ```text
-//!          wait, drain                shutdown, or the grace of a drain is over
-//!   open ───────────────▶ closed ───────────────────────────────────────────────▶ sealed
-//!     │               to others; jobs                                        to jobs too
-//!     │             may schedule more                                            ▲ │
-//!     │                             shutdown                                     │ │ the grace is over
-//!     ├──────────────────────────────────────────────────────────────────────────┘ ▼
-//!     │                     the group is dropped; also when closed or sealed
+//!          wait, drain              shutdown, or the grace of a drain is over
+//!   open ───────────────▶ closed ─────────────────────────────────────────────▶ sealed
+//!     │         only its own jobs                                     no job is admitted,
+//!     │         may schedule more                                     later ones are dropped
+//!     │                             shutdown                                     ▲ │
+//!     ├──────────────────────────────────────────────────────────────────────────┘ │ the grace is over
+//!     │                                                                            ▼
 //!     └────────────────────────────────────────────────────────────────────────▶ aborting
+//!                           the group is dropped; also when closed or sealed      running jobs stop
 //!
-//!   beside that:  running ──── cancel, the token, the deadline, drop ────▶ stopped: no due job starts
+//!   independent of these:   running ──── cancel, the token, the deadline, drop ────▶ stopped: no job starts
 //!
-//!   each of them, when no job is held and none will come ────▶ drained
+//!   from any of these, when the group is closing and no job is held ────▶ drained
 //! ```
 //!
-//! None will come once the group is closed, stopped or dropped, or is detached and has no handle. Each arrow is taken
-//! at most once, and none leads back.
+//! A group is *closing* when it is closed, sealed, stopped or dropped, or is detached and has no handle. Each arrow is
+//! taken at most once, and none leads back.
 
 use std::time::Duration;
 
@@ -26,18 +27,18 @@ use crate::common::time::Timestamp;
 use crate::sched::error::JobPanic;
 use crate::sched::stats::Report;
 
-/// The caller that schedules a job.
+/// The kind of caller that schedules a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sched) enum Caller {
-    /// The `Group`: scheduling on it once it is closed is a mistake.
+    /// The `Group` itself: to schedule on it after closing it is a mistake of the program.
     Owner,
-    /// A handle of the group, which cannot know.
+    /// A handle, whose user cannot know that the group was closed.
     External,
-    /// The context of a job, which is admitted while the group drains.
+    /// The context of a job: it is admitted while the group drains.
     Job,
 }
 
-/// The method of its owner that has closed the group furthest.
+/// How far the group was closed by its owner's methods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::sched) enum Phase {
     Open,
@@ -47,7 +48,7 @@ pub(in crate::sched) enum Phase {
 }
 
 impl Phase {
-    /// The method that closed it.
+    /// Returns the name of the method that closed the group so far.
     pub(in crate::sched) fn method(self) -> &'static str {
         match self {
             Phase::Open | Phase::Waited => "wait",
@@ -74,23 +75,22 @@ pub(in crate::sched) enum Rejected {
 #[derive(Debug)]
 pub(in crate::sched) struct Lifecycle {
     phase: Phase,
-    /// Closed to jobs too: shut down, or the grace of a drain is over.
-    sealed: bool,
-    /// A `Wait` is alive or has resolved. Reset if it is dropped before that.
+    /// Closed to jobs too: `shutdown` was called, or the grace of a drain is over.
+    sealed: Option<Sealed>,
+    /// A `Wait` is alive or has resolved. Cleared when a `Wait` is dropped before it has resolved.
     waited: bool,
-    /// The first reason stays.
+    /// Why no job starts any more. The first reason stays.
     stopped: Option<StopReason>,
-    /// Closed or stopped, and nothing is held any more. Final.
+    /// The group was closing, and no job was held. Final.
     drained: bool,
     /// The group's own deadline.
     deadline: Timestamp,
-    shutdown: Option<Shutdown>,
     /// The earliest end of the grace of a drain or a shutdown.
     grace_ends: Timestamp,
     /// The group was dropped: running jobs are to be aborted.
     group_dropped: bool,
-    /// Running jobs have been asked to stop, and any that still reaches an await will be. Only in a group that
-    /// was dropped or whose grace is over. Set in a turn of the driver, which then walks over the running jobs.
+    /// Running jobs are told to stop, because the group was dropped or the grace is over. Set by a turn of the driver,
+    /// which then walks over the jobs that await; a job at its first poll sees this at its first await.
     aborting: bool,
     /// The `Group` was detached.
     detached: bool,
@@ -98,14 +98,14 @@ pub(in crate::sched) struct Lifecycle {
     handles: usize,
 }
 
-/// A shutdown on its way.
+/// A group that admits no job at all any more.
 #[derive(Debug)]
-struct Shutdown {
+struct Sealed {
     /// Jobs that are due later than this are dropped.
     due: Timestamp,
-    /// The driver has dropped what was not due.
+    /// The driver has dropped them.
     swept: bool,
-    /// The counts when it began: for `wait`, a job that is lost from then on makes it a cancel.
+    /// The counts at the time: if a job is aborted or dropped from then on, `wait` returns `Cancelled`.
     before: Counts,
 }
 
@@ -120,12 +120,11 @@ impl Lifecycle {
     pub(super) fn new(deadline: Timestamp) -> Lifecycle {
         Lifecycle {
             phase: Phase::Open,
-            sealed: false,
+            sealed: None,
             waited: false,
             stopped: None,
             drained: false,
             deadline,
-            shutdown: None,
             grace_ends: Timestamp::NEVER,
             group_dropped: false,
             aborting: false,
@@ -139,14 +138,14 @@ impl Lifecycle {
         self.phase = self.phase.max(phase);
     }
 
-    /// Closed beats cancelled: to schedule on a closed group is a mistake of the owner either way.
+    /// Returns whether a job is accepted. A group that is both closed and cancelled answers that it is closed, since to
+    /// schedule on it is a mistake of its owner either way.
     pub(in crate::sched) fn admit(&self, caller: Caller, cancelled: bool) -> Result<(), Rejected> {
-        // The answer holds only as long as the lock is held: the caller inserts the job in the same step. Taken
-        // apart, a `wait` in between could find nothing held and return, and the job that was accepted would be
-        // lost.
+        // The answer holds only while the lock is held, so the caller inserts the job in the same step. In two steps, a
+        // `wait` in between could find no job held and return, and the accepted job would be lost.
         let closed = match caller {
             Caller::Owner | Caller::External => self.phase != Phase::Open,
-            Caller::Job => self.sealed || (self.drained && self.phase != Phase::Open),
+            Caller::Job => self.is_sealed() || (self.drained && self.phase != Phase::Open),
         };
         if closed {
             Err(Rejected::Closed(self.phase))
@@ -159,7 +158,7 @@ impl Lifecycle {
 
     // What happens to the group.
 
-    /// A cancelled token or a passed deadline, if that ends the group now.
+    /// Returns why the group is to stop now, if its token was cancelled or its deadline has passed.
     pub(super) fn reason(&self, now: Timestamp, cancelled: bool) -> Option<StopReason> {
         if self.stopped.is_some() || self.drained {
             None
@@ -170,8 +169,8 @@ impl Lifecycle {
         }
     }
 
-    /// No job starts from here on. The first reason stays, and what has drained ended without one: returns `false`
-    /// for a later one.
+    /// Stops the group: no job starts any more. Returns `false` if the group was stopped before, whose first reason
+    /// stays, or has drained, which needs none.
     pub(super) fn end(&mut self, why: StopReason) -> bool {
         let first = self.stopped.is_none() && !self.drained;
         if first {
@@ -186,42 +185,41 @@ impl Lifecycle {
         !std::mem::replace(&mut self.waited, true)
     }
 
-    /// The `Wait` was dropped before it had resolved; the group stays closed.
+    /// Lets `wait` be called again, since the `Wait` was dropped before it had resolved. The group stays closed.
     pub(in crate::sched) fn give_up_wait(&mut self) {
         self.waited = false;
     }
 
-    /// `drain` was called: nothing is dropped before the grace is over.
+    /// Closes the group for `drain`. Nothing is dropped before the grace is over.
     pub(super) fn drain_until(&mut self, abort: Timestamp) {
         self.close(Phase::Draining);
         self.grace_ends = self.grace_ends.min(abort);
     }
 
-    /// `shutdown` was called.
+    /// Closes and seals the group for `shutdown`.
     pub(super) fn shut_down(&mut self, now: Timestamp, abort: Timestamp, before: Counts) {
         self.close(Phase::ShutDown);
         self.grace_ends = self.grace_ends.min(abort);
         self.seal(now, before);
     }
 
-    /// No job comes any more, and none that is due later than now will run.
+    /// Seals the group: no job is admitted any more, and none that is due later than `now` runs.
     fn seal(&mut self, now: Timestamp, before: Counts) {
-        // The first one stays: a second shutdown must not let later jobs run, nor count as "before" what the first
-        // lost.
-        self.sealed = true;
-        self.shutdown.get_or_insert(Shutdown {
+        // The first call counts: a second shutdown must not let later jobs run, nor count the jobs that the first one
+        // has dropped as dropped before it.
+        self.sealed.get_or_insert(Sealed {
             due: now,
             swept: false,
             before,
         });
     }
 
-    /// The group was dropped, or its runtime was shut down.
+    /// Notes that the group was dropped, or its runtime was shut down.
     pub(super) fn group_dropped(&mut self) {
         self.group_dropped = true;
     }
 
-    /// Nothing that reaches an await goes on.
+    /// Lets no job go on that reaches an await.
     pub(super) fn abort(&mut self) {
         self.aborting = true;
     }
@@ -242,10 +240,10 @@ impl Lifecycle {
         self.handles -= 1;
     }
 
-    /// Notes that no job is held. Returns `true` if none will come either, for the first time: it is final.
+    /// Is told that no job is held. Returns `true` if this drains the group, which happens once.
     pub(super) fn drain(&mut self) -> bool {
-        // A closed group still admits what its running jobs schedule. But here none is running, and a context that
-        // outlived its job is rejected from now on, in the same step.
+        // A closed group admits the jobs that its own jobs schedule. None of these is running here, and a context that
+        // outlived its job is rejected from this step on.
         let drains = self.is_closing() && !self.drained;
         self.drained |= drains;
         drains
@@ -259,13 +257,13 @@ impl Lifecycle {
             || (self.detached && self.handles == 0)
     }
 
-    // What follows for its jobs.
+    // What this means for the jobs.
 
-    pub(super) fn has_stopped(&self) -> bool {
+    fn has_stopped(&self) -> bool {
         self.stopped.is_some()
     }
 
-    /// `wait`, `drain` or `shutdown` was called.
+    /// Returns whether `wait`, `drain` or `shutdown` was called.
     pub(in crate::sched) fn is_draining(&self) -> bool {
         self.phase != Phase::Open
     }
@@ -274,11 +272,12 @@ impl Lifecycle {
         self.drained
     }
 
-    pub(super) fn is_shut_down(&self) -> bool {
-        self.shutdown.is_some()
+    pub(super) fn is_sealed(&self) -> bool {
+        self.sealed.is_some()
     }
 
-    /// Returns whether series that end with `wait` are to look at once. What else closes a group ends them itself.
+    /// Returns whether the series that end with `wait` are to run now, to see that it was called. In a group that ends
+    /// in another way they are cancelled or dropped instead.
     pub(super) fn must_expedite(&self) -> bool {
         self.is_draining() && self.may_reschedule()
     }
@@ -297,24 +296,24 @@ impl Lifecycle {
         !(self.has_stopped() || self.aborting || self.group_dropped)
     }
 
-    /// Returns whether a job that is pending and due then may start, unless it is moved: a shutdown lets only what was due
-    /// at its call do so.
+    /// Returns whether a pending job with that deadline may start. After a shutdown only those may that were due at its
+    /// call.
     pub(super) fn may_start_at(&self, at: Timestamp) -> bool {
-        let shutdown = self.shutdown.as_ref();
-        self.may_start() && shutdown.is_none_or(|shutdown| at <= shutdown.due)
+        let sealed = self.sealed.as_ref();
+        self.may_start() && sealed.is_none_or(|sealed| at <= sealed.due)
     }
 
     /// Returns whether a job may be moved, or run once more.
     pub(super) fn may_reschedule(&self) -> bool {
-        !(self.has_stopped() || self.is_shut_down() || self.group_dropped)
+        !(self.has_stopped() || self.is_sealed() || self.group_dropped)
     }
 
     pub(super) fn is_aborting(&self) -> bool {
         self.aborting
     }
 
-    /// Returns the instant from which on pending jobs are to be dropped, if there is anything to drop or to abort.
-    /// When its grace is over, a drain continues as a shutdown without any.
+    /// Returns the instant such that pending jobs with this or a later deadline are to be dropped; `None` if there is
+    /// nothing to drop or to abort. A drain whose grace is over goes on as a shutdown without one.
     pub(super) fn drops_from(
         &mut self,
         now: Timestamp,
@@ -324,19 +323,19 @@ impl Lifecycle {
         if self.grace_ends <= now {
             self.seal(now, counts);
         }
-        // True in one turn only. A run that reaches its first await after the walk of that turn sees `aborting`
-        // there, under this lock; one that reached it before has a task by then, which the walk aborts.
+        // True in one turn only, whose walk aborts each job that has a place by then. A job that reaches its first
+        // await later sees `aborting` in the step that would record its place (`State::awaits`).
         let aborts = !self.aborting && (self.group_dropped || self.grace_ends <= now);
         self.aborting |= aborts;
         if aborts || (pending > 0 && !self.may_start()) {
             return Some(Timestamp::ALWAYS);
         }
-        let shutdown = self.shutdown.as_mut().filter(|shutdown| !shutdown.swept)?;
-        shutdown.swept = true;
-        (pending > 0).then(|| shutdown.due.after(Duration::from_nanos(1)))
+        let sealed = self.sealed.as_mut().filter(|sealed| !sealed.swept)?;
+        sealed.swept = true;
+        (pending > 0).then(|| sealed.due.after(Duration::from_nanos(1)))
     }
 
-    /// Returns when the clock next changes something here.
+    /// Returns the next instant at which time alone changes something here.
     pub(super) fn next(&self) -> Timestamp {
         let deadline = if self.has_stopped() {
             Timestamp::NEVER
@@ -351,7 +350,7 @@ impl Lifecycle {
         deadline.min(grace)
     }
 
-    // What is reported at the end.
+    // The outcome.
 
     /// Returns the outcome for `wait`, once it is known.
     pub(super) fn outcome<'a>(
@@ -365,8 +364,8 @@ impl Lifecycle {
         if !self.drained {
             return None;
         }
-        let left_over = self.shutdown.as_ref().is_some_and(|shutdown| {
-            let report = counts.report_since(shutdown.before);
+        let left_over = self.sealed.as_ref().is_some_and(|sealed| {
+            let report = counts.report_since(sealed.before);
             report.aborted + report.dropped > 0
         });
         Some(match first.get() {
@@ -452,13 +451,15 @@ mod tests {
             ),
         ];
         for (phase, stopped, drained, caller, answer) in table {
-            let lifecycle = Lifecycle {
+            let mut lifecycle = Lifecycle {
                 phase,
-                sealed: phase == Phase::ShutDown,
                 stopped,
                 drained,
                 ..open()
             };
+            if phase == Phase::ShutDown {
+                lifecycle.seal(Timestamp::ALWAYS, Counts::default());
+            }
             assert_eq!(
                 lifecycle.admit(caller, false),
                 answer,
@@ -482,12 +483,12 @@ mod tests {
         let closed = Err(Rejected::Closed(Phase::Draining));
         assert_eq!(lifecycle.admit(Caller::External, false), closed);
         assert_eq!(lifecycle.admit(Caller::Job, false), Ok(()));
-        lifecycle.sealed = true;
+        lifecycle.seal(Timestamp::ALWAYS, Counts::default());
         assert_eq!(lifecycle.admit(Caller::Job, false), closed);
     }
 
     #[test]
-    fn a_cancelled_token_refuses_before_the_group_has_noticed() {
+    fn a_cancelled_token_rejects_before_the_group_has_noticed() {
         assert_eq!(
             open().admit(Caller::External, true),
             Err(Rejected::Cancelled)

@@ -1,4 +1,5 @@
-//! The state of a group, and each step that changes it: pure, with the time as an argument, and under one lock.
+//! The state of a group, and each transition of it. It is pure: it reads no clock, is given the time, and runs no task.
+//! All of it is guarded by the group's lock.
 
 mod call_site;
 mod counts;

@@ -6,26 +6,26 @@ use std::collections::{BinaryHeap, VecDeque};
 use crate::common::time::Timestamp;
 use crate::sched::queue::Entry;
 
-/// Due jobs in release order, and the slots that `max_running` gives out.
+/// Due jobs in release order, and the count of the slots of `max_running`.
 ///
-/// Jobs become due in order but for few, so most are in `in_order`, which costs no comparison with
-/// others. One that becomes due after a job of a later deadline is in `overtaking`, a binary heap, and the
-/// earlier of the two fronts is next.
+/// Nearly all jobs are released in the order of their deadlines. They are in `in_order`, a FIFO queue. A job that is
+/// released after one with a later deadline is in `overtaking`, a binary heap. The earlier of the two fronts is next.
 #[derive(Debug)]
 pub(super) struct ReadyQueue {
-    // A job that is cancelled or moved leaves its entry behind, stale: neither structure can remove from its middle.
-    // Whether an entry is live its slot says, which the caller looks up (`live`).
+    // A job that is cancelled or moved leaves its entry behind, dead, since neither structure can remove an entry from
+    // its middle. The slot of an entry tells whether it is live, and the caller looks that up (`is_live`).
     in_order: VecDeque<Entry>,
     overtaking: BinaryHeap<Reverse<Entry>>,
-    /// Entries that speak for a job; the others are stale.
+    /// The number of live entries.
     waiting: usize,
     running: usize,
     limit: usize,
-    /// The latest deadline of all that were ever added.
+    /// The latest deadline of all jobs that were ever added.
     latest: Timestamp,
 }
 
-/// Stale entries beyond the live ones, and spare storage, up to here are not worth a sweep.
+/// A sweep is worth it if the dead entries outnumber the live ones by more than this. Spare capacity up to this is
+/// kept.
 const KEPT: usize = 1024;
 
 impl ReadyQueue {
@@ -51,14 +51,14 @@ impl ReadyQueue {
         self.latest = self.latest.max(entry.at);
     }
 
-    /// Returns whether a job was due before another one that was added, and so is due as well.
+    /// Returns whether a job is known to be due, since one with the same or a later deadline was added before.
     pub(super) fn is_due(&self, entry: &Entry) -> bool {
         entry.at <= self.latest
     }
 
-    /// A due job was cancelled or moved: its entry is stale. Returns `true` if the stale ones call for a sweep.
+    /// Notes that the entry of a job is dead, which was cancelled or moved. Returns `true` if a sweep is worth it.
     pub(super) fn remove(&mut self) -> bool {
-        // Counted, not removed: `take` passes over it. The counts say how many stale ones there are.
+        // The entry is only uncounted. `take` skips it.
         self.waiting -= 1;
         if self.waiting == 0 {
             self.clear();
@@ -66,22 +66,21 @@ impl ReadyQueue {
         self.in_order.len() + self.overtaking.len() > 2 * self.waiting + KEPT
     }
 
-    pub(super) fn sweep(&mut self, mut live: impl FnMut(&Entry) -> bool) {
-        self.in_order.retain(&mut live);
+    /// Removes the dead entries.
+    pub(super) fn sweep(&mut self, mut is_live: impl FnMut(&Entry) -> bool) {
+        self.in_order.retain(&mut is_live);
         self.in_order.shrink_to(2 * self.in_order.len());
-        self.overtaking.retain(|Reverse(entry)| live(entry));
+        self.overtaking.retain(|Reverse(entry)| is_live(entry));
         self.overtaking.shrink_to(2 * self.overtaking.len());
     }
 
-    /// The next job in release order takes a slot, if one is free.
+    /// Takes the next job in release order, if a slot is free for it. It counts as running.
     pub(super) fn take(&mut self, mut is_live: impl FnMut(&Entry) -> bool) -> Option<Entry> {
         if self.startable() == 0 {
             return None;
         }
         let mut entries = std::iter::from_fn(|| self.pop());
         let taken = entries.find(|entry| is_live(entry))?;
-        // The entry was the one that speaks for its job, so the slot is taken for a job that is there: a stale entry
-        // never takes one.
         self.waiting -= 1;
         self.running += 1;
         if self.waiting == 0 {
@@ -102,7 +101,7 @@ impl ReadyQueue {
         }
     }
 
-    /// No live entry is left.
+    /// Removes the dead entries when no live one is left.
     fn clear(&mut self) {
         self.in_order.clear();
         self.in_order.shrink_to(KEPT);
@@ -110,7 +109,7 @@ impl ReadyQueue {
         self.overtaking.shrink_to(KEPT);
     }
 
-    /// A running job has ended.
+    /// Notes that a running job has ended, or has not started after all.
     pub(super) fn free_slot(&mut self) {
         self.running -= 1;
     }
@@ -120,7 +119,7 @@ impl ReadyQueue {
         self.limit < usize::MAX
     }
 
-    /// Returns how many jobs could start now.
+    /// Returns for how many waiting jobs a slot is free.
     pub(super) fn startable(&self) -> usize {
         self.waiting.min(self.limit - self.running)
     }
@@ -133,7 +132,7 @@ impl ReadyQueue {
         self.running
     }
 
-    /// Not later than the earliest deadline of a waiting job.
+    /// Returns an instant that is not later than the earliest deadline of a waiting job.
     pub(super) fn earliest(&self) -> Option<Timestamp> {
         let overtaking = self.overtaking.peek().map(|Reverse(entry)| entry);
         let fronts = self.in_order.front().into_iter().chain(overtaking);
@@ -203,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_entry_is_passed_over() {
+    fn a_dead_entry_is_passed_over() {
         let mut ready = ready(9, 2);
         ready.remove();
         let taken = ready.take(|found| found.sequence != Sequence::first(0));
@@ -212,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn stale_entries_never_outnumber_live_ones_by_more_than_a_constant() {
+    fn dead_entries_never_outnumber_live_ones_by_more_than_a_constant() {
         let mut ready = ReadyQueue::new(0);
         for job in 0..10_000 {
             ready.push(entry(10 + job % 2, job));

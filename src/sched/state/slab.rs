@@ -1,4 +1,4 @@
-//! A slab of jobs: numbered slots that give their storage back.
+//! A slab of jobs: numbered slots, in pages that are freed when they are empty.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,25 +10,25 @@ use crate::sched::job::JobState;
 use crate::sched::queue::{Entry, Sequence};
 use crate::sched::runnable::{RowKey, Runnable, TableId};
 
-/// One job, from its submission until it has ended and no handle is left.
+/// One job, from its admission until it has ended and no handle is left. All of it is under the group's lock.
 pub(super) struct Slot {
-    // All under the group's lock. The runnable leaves the slot when it is claimed or dropped.
+    /// What is started. It leaves the slot when the job is claimed or dropped.
     contents: Contents,
     /// The deadline; while the job runs, that of this run.
     pub(super) deadline: Timestamp,
-    /// The sequence of the one entry that speaks for the job.
+    /// The sequence of the job's live entry. An entry with another sequence is dead.
     pub(super) sequence: Sequence,
-    /// The number of `JobHandle`s, none for the row of a table; in a vacant slot, the next vacant one of the page (an
-    /// intrusive free list).
+    /// The number of `JobHandle`s; 0 for the row of a table. In a vacant slot this is the index of the next vacant slot
+    /// of the page (an intrusive free list).
     pub(super) handles: u32,
     stage: Stage,
     pub(super) call_site: CallSite,
 }
 
-/// The contents of a slot, in two words.
+/// The contents of a slot. It fits into two words.
 pub(super) enum Contents {
     Runnable(Box<dyn Runnable>),
-    /// A job that is the row of a table; `None` once a job of either kind has started.
+    /// The row of a table; `None` if there are no contents, since the job, of either kind, was claimed or has ended.
     Row(Option<RowKey>),
 }
 
@@ -47,38 +47,38 @@ pub(super) enum Contents {
 ///            │ cancelled      │        │            │ ended                │ ended
 ///            ▼                ▼        ▼            ▼                      ▼
 ///          Ended ◀─────────────────────────────────────────────────────────
-///            │ the last handle is dropped; at once for the row of a table, which has none
+///            │ no handle is left, which is so at once for the row of a table
 ///            ▼
 ///          Vacant
 /// ```
 ///
-/// A reset to earlier keeps a waiting job at its stage, under a new sequence.
+/// A waiting job that is reset stays at its stage; if that is to an earlier deadline, it gets a new sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Vacant,
-    /// Has not started, and has a runnable.
+    /// Pending and not due, as far as the driver knows. Its live entry is in the inbox or with the driver.
     Waiting,
-    /// The same, and due: it has an entry in the ready queue.
+    /// Pending and due. Its live entry is in the ready queue.
     Released,
-    /// The same; due, and no entry speaks for it until its table unblocks it.
+    /// Pending and due, but its table does not let it start yet (a key whose run has not ended). It has no live entry.
     Blocked,
-    /// The runnable is in the local queue of a worker, or at its first poll.
+    /// In the local queue of a worker, or at its first poll, or ended there and not recorded yet.
     Claimed,
-    /// The job has awaited. It is at its place, or its end is not recorded yet.
+    /// The job has awaited, and has a place (`AwaitingJob`); or its end is not recorded yet.
     Running,
     Ended(JobState),
 }
 
-/// The requests to a running job.
+/// What was asked of a claimed or running job. It is looked at when the run ends, and at its first await.
 #[derive(Default)]
 pub(super) struct RunControl {
     /// Stop at the next await; no run after this one.
     pub(super) abort: bool,
-    /// A cancel has returned `true`: there is no run after this one.
+    /// A cancel has returned `true`, so there is no run after this one.
     pub(super) cancelled: bool,
     /// Run again at this instant at the latest.
     pub(super) again: Option<Timestamp>,
-    /// The number of the run, of a series.
+    /// The number of the run, for a series; otherwise 0.
     pub(super) run: u64,
 }
 
@@ -137,18 +137,18 @@ impl Slot {
         self.stage = Stage::Released;
     }
 
-    /// The job could not be finished at its first poll.
+    /// Notes that the job was pending after its first poll.
     pub(super) fn set_running(&mut self) {
         self.stage = Stage::Running;
     }
 
-    /// A claimed job has not started, and is pending again, at `stage`.
+    /// Makes a claimed job that has not started pending again, at `stage`.
     pub(super) fn put_back(&mut self, contents: Contents, stage: Stage) {
         self.contents = contents;
         self.stage = stage;
     }
 
-    /// Takes the contents of a pending job, which changes to `stage`.
+    /// Takes the contents of a pending job, which moves on to `stage`. Returns `None` if the job is not pending.
     pub(super) fn take_contents(&mut self, stage: Stage) -> Option<Contents> {
         if !self.is_pending() {
             return None;
@@ -157,7 +157,7 @@ impl Slot {
         Some(std::mem::replace(&mut self.contents, Contents::Row(None)))
     }
 
-    /// Returns how many runs of a series have begun, if the job has not started.
+    /// Returns how many runs of the job have begun; `None` for a row, and if the contents are not here.
     fn runs(&self) -> Option<u64> {
         match &self.contents {
             Contents::Runnable(runnable) => Some(runnable.runs()),
@@ -165,8 +165,8 @@ impl Slot {
         }
     }
 
-    /// The slot of the row of a table that waits for its time is another's from here on, who is due later or at the same
-    /// time. Returns the table of the former, or `None` if it is no such slot.
+    /// Gives the slot of a waiting row to another row, which is due later or at the same time. Returns the table of the
+    /// former row; `None` if the slot holds no such row, or one that is due later.
     pub(super) fn take_over(
         &mut self,
         key: RowKey,
@@ -180,7 +180,7 @@ impl Slot {
         if self.stage != Stage::Waiting || self.deadline > deadline {
             return None;
         }
-        // As with a move to later: the entry is found, and queued anew, when its time comes.
+        // As after a move to later: the entry is popped early, and queued again with the new deadline.
         self.contents = Contents::Row(Some(key));
         self.deadline = deadline;
         self.sequence = sequence;
@@ -188,16 +188,16 @@ impl Slot {
         Some(former.table)
     }
 
-    /// A running job becomes pending again.
+    /// Makes a running job pending again.
     pub(super) fn put_runnable(&mut self, runnable: Box<dyn Runnable>, deadline: Timestamp) {
         self.contents = Contents::Runnable(runnable);
         self.deadline = deadline;
         self.wait_anew();
     }
 
-    /// Waits from now on under a new entry: the former one is dead.
+    /// Makes the job wait with a new sequence, so that its former entry is dead.
     pub(super) fn wait_anew(&mut self) {
-        // The job keeps its number, and so its position among equal deadlines.
+        // The sequence keeps the number of the job, and with it the job's position among equal deadlines.
         self.sequence = self.sequence.renewed();
         self.stage = Stage::Waiting;
     }
@@ -206,61 +206,69 @@ impl Slot {
         self.stage = Stage::Ended(state);
     }
 
-    /// Returns whether the job comes just where the entry says.
+    /// Returns the entry that speaks for the job, which is in the slot `number`.
+    pub(super) fn entry(&self, number: u32) -> Entry {
+        Entry {
+            at: self.deadline,
+            sequence: self.sequence,
+            slot: number,
+        }
+    }
+
+    /// Returns whether the entry has the job's present deadline and sequence.
     pub(super) fn comes_at(&self, entry: &Entry) -> bool {
         (self.deadline, self.sequence) == (entry.at, entry.sequence)
     }
 
-    /// An entry speaks for a job at one stage: in the heap while it waits for its time, and among the
-    /// released ones after it.
+    /// Returns whether the entry is live for a job at that stage: an entry of the driver for a waiting job, or one of
+    /// the ready queue for a released job.
     fn is_spoken_for_by(&self, entry: &Entry, stage: Stage) -> bool {
         let inherited = stage == Stage::Waiting && self.sequence.is_inherited();
         self.stage == stage && (self.sequence == entry.sequence || inherited)
     }
 }
 
-/// Most groups have none, and an idle group is to be small.
+/// Boxed, since most groups have none, and an idle group is to be small.
 type Controls = Option<Box<BTreeMap<u32, RunControl>>>;
 
-// Two units, with one name each. A *page* is a unit of storage, below. A *chunk* is the unit of a walk: what is looked
-// at before the lock is released for others.
+// A *page* is a unit of storage. A *chunk* is the unit of a walk over all slots: the lock is released after each of
+// them.
 
 /// Slots in a chunk.
 pub(in crate::sched) const CHUNK: usize = 512;
-/// Slots in a page, the unit in which storage is given back: a job that outlives all others of its page
-/// keeps 2.5 KiB for itself.
+/// Slots in a page. A job that outlives all others of its page keeps its 2.5 KiB.
 const PAGE: usize = 64;
-/// Pages in a block, the unit in which lists of pages are given back.
+/// Pages in a block. A block is the list of its pages, and is freed when all of them are empty.
 const BLOCK: usize = 16;
-/// A page that is no larger than this keeps its storage when it empties, so that a group with one
-/// job at a time does not allocate for each.
+/// A page of no more slots than this keeps its storage when it is empty, so that a group with few jobs at a time does
+/// not allocate for each of them.
 const KEPT: usize = 16;
 const NONE: u32 = u32::MAX;
 
-/// A slab of two levels: blocks of pages of slots. Where a slot is follows from its number, so nothing that is
-/// in use can be moved; what is empty is taken out, on either level.
-// Free storage is found without a search, on three levels:
+/// A slab of two levels: blocks of pages of slots. The number of a slot gives its block, its page and its index in the
+/// page, so no slot ever moves. Pages and blocks that are empty lose their storage.
+// A vacant slot is found without a search:
 //
-// - Blocks with room are in a linked stack: `Slab::roomy`, then `Block::below`. A slot is always taken from the
-//   block at the top, so a block that becomes full is at the top, and is popped. One that gets room again, anywhere,
-//   is pushed, unless it is `listed` already.
-// - Pages with room of one block are bits of a word, `Block::roomy`.
-// - Vacant slots of one page are an intrusive free list: `Page::vacant`, then `Slot::handles`.
+// - The blocks that have room form a linked stack: `Slab::roomy` is the top, and `Block::below` the next one. A slot is
+//   always taken from the block at the top. So a block that becomes full is at the top, and is popped. A block that
+//   gets room again is pushed, unless it is in the stack (`listed`).
+// - The pages of a block that have room are the bits of `Block::roomy`.
+// - The vacant slots of a page form an intrusive free list: `Page::vacant`, then `Slot::handles`.
 //
-// So to take or to free a slot costs the same however many there are, and grows none of these lists. An empty page
-// or block is exchanged for one without storage under the same number, and keeps its bit or its position in the
+// So to take or to free a slot takes the same time for any number of slots, and allocates nothing for these lists. An
+// empty page or block is replaced by one without storage, which keeps its number, its bit and its position in the
 // stack.
 #[derive(Default)]
 pub(super) struct Slab {
     blocks: Vec<Block>,
-    /// The top of a stack of the blocks with room. It is linked, so that to free a slot allocates nothing.
+    /// The top of the stack of blocks with room.
     roomy: Option<u32>,
     used: usize,
-    /// The requests to running jobs, by slot: of few, and it gives its storage back.
+    /// By slot. Few running jobs have any.
     controls: Controls,
-    /// Empty storage, until it is dropped after the lock.
+    /// Storage that has become empty, until it is dropped after the lock.
     emptied: Emptied,
-    /// The number of looks at slots.
+    /// How often slots were looked at.
     #[cfg(test)]
     looks: std::cell::Cell<usize>,
 }
@@ -272,9 +280,9 @@ struct Block {
     /// Bit `i` is set if page `i` is there and has room.
     roomy: u32,
     used: u16,
-    /// Whether it is in the stack of those with room, where it is at most once.
+    /// The block is in the stack of blocks with room.
     listed: bool,
-    /// The next one below it in there.
+    /// The next block in that stack.
     below: Option<u32>,
 }
 
@@ -284,11 +292,11 @@ struct Page {
     /// The first vacant slot.
     vacant: u32,
     used: u32,
-    /// Where the jobs are that have awaited, by slot; empty as long as none has.
+    /// The places of the jobs that have awaited, by slot. Empty until one of them has.
     running: Vec<Option<Arc<AwaitingJob>>>,
 }
 
-/// Storage that is empty, to be dropped: freeing much of it can take an allocator long.
+/// Empty storage, to be dropped when the lock is free: an allocator can need long to free much of it.
 #[derive(Default)]
 pub(in crate::sched) struct Emptied(Vec<Storage>);
 
@@ -311,7 +319,7 @@ impl Default for Page {
 }
 
 impl Page {
-    /// `whole` makes room for a whole page at once.
+    /// If `whole`, storage for a whole page is allocated at once.
     fn insert(&mut self, slot: Slot, whole: bool) -> u32 {
         self.used += 1;
         let index = self.vacant;
@@ -349,7 +357,7 @@ impl Page {
 }
 
 impl Block {
-    /// The number of a page with room.
+    /// Returns the number of a page with room.
     fn roomy_page(&mut self) -> usize {
         if self.roomy == 0 {
             self.roomy |= 1 << self.pages.len();
@@ -363,7 +371,7 @@ impl Block {
     }
 }
 
-/// The numbers of a slot's block, of its page therein, and of its own therein.
+/// Splits the number of a slot into those of its block, of its page in the block, and of the slot in the page.
 fn split(index: u32) -> (usize, usize, u32) {
     let page = index as usize / PAGE;
     (page / BLOCK, page % BLOCK, index % PAGE as u32)
@@ -378,7 +386,7 @@ impl Slab {
                     .ok()
                     .filter(|&block| block < NONE / (BLOCK * PAGE) as u32)
                     .expect("schedgroup: more than four billion jobs at once");
-                // No block has room, so the stack is empty, and the new block is all of it.
+                // No block had room, so the stack was empty.
                 self.blocks.push(Block {
                     listed: true,
                     ..Block::default()
@@ -394,7 +402,7 @@ impl Slab {
         if block.pages[page].is_full() {
             block.roomy &= !(1 << page);
         }
-        // It is the top of the stack, since the slot was taken from there.
+        // It is at the top of the stack.
         if block.is_full() {
             block.listed = false;
             self.roomy = block.below.take();
@@ -404,7 +412,7 @@ impl Slab {
         (number * BLOCK as u32 + page as u32) * PAGE as u32 + index
     }
 
-    /// Notes where a job is found while it runs.
+    /// Notes the place of a job that has awaited.
     pub(super) fn set_place(&mut self, index: u32, place: Arc<AwaitingJob>) {
         let (block, page, index) = split(index);
         self.blocks[block].pages[page].set_place(index, place);
@@ -422,7 +430,7 @@ impl Slab {
         running.get_mut(index as usize)?.take()
     }
 
-    /// The controls of a running job, which come to be by this.
+    /// Returns the controls of a claimed or running job, which are made by the first call.
     pub(super) fn control(&mut self, index: u32) -> Option<&mut RunControl> {
         let runs = matches!(self.get(index).stage, Stage::Claimed | Stage::Running);
         runs.then(|| {
@@ -431,31 +439,36 @@ impl Slab {
         })
     }
 
-    /// A claimed job of a series is about to begin that run.
+    /// Notes the number of the run that a claimed job of a series is about to begin.
     pub(super) fn begin_run(&mut self, index: u32, run: u64) {
         if let Some(control) = self.control(index) {
             control.run = run;
         }
     }
 
-    /// Returns whether a running job is to be stopped.
-    pub(super) fn is_aborted(&self, index: u32) -> bool {
-        let control = self.controls.as_ref().and_then(|all| all.get(&index));
-        control.is_some_and(|control| control.abort)
+    fn peek_control(&self, index: u32) -> Option<&RunControl> {
+        self.controls.as_ref()?.get(&index)
     }
 
-    /// The controls of a run that ends, if there are any.
+    /// Returns whether a running job was aborted.
+    pub(super) fn is_aborted(&self, index: u32) -> bool {
+        self.peek_control(index)
+            .is_some_and(|control| control.abort)
+    }
+
+    /// Takes the controls of a run that ends, if there are any.
     pub(super) fn take_control(&mut self, index: u32) -> Option<RunControl> {
         self.controls.as_mut()?.remove(&index)
     }
 
-    /// The number of the run that the job is at, or waits for.
+    /// Returns the number of the run that the job is at, or waits for.
     pub(super) fn run(&self, index: u32) -> u64 {
-        let control = self.controls.as_ref().and_then(|all| all.get(&index));
-        let control = control.filter(|control| control.run > 0);
         match self.get(index).runs() {
             Some(runs) => runs + 1,
-            None => control.map_or(1, |control| control.run),
+            // Only a series has the number of its run there, which is 1 or more.
+            None => self
+                .peek_control(index)
+                .map_or(1, |control| control.run.max(1)),
         }
     }
 
@@ -477,23 +490,19 @@ impl Slab {
             .is_some_and(|slot| slot.is_spoken_for_by(entry, Stage::Released))
     }
 
-    /// The entry of a job that waits for its time.
+    /// Returns the live entry of a waiting job.
     pub(super) fn waiting(&self, index: u32) -> Option<Entry> {
         let slot = self.peek(index)?;
-        (slot.stage == Stage::Waiting).then_some(Entry {
-            at: slot.deadline,
-            sequence: slot.sequence,
-            slot: index,
-        })
+        (slot.stage == Stage::Waiting).then(|| slot.entry(index))
     }
 
-    /// The slot of a job that waits for its time, if the entry speaks for it.
+    /// Returns the slot of a waiting job, if the entry is live for it.
     pub(super) fn waiting_mut(&mut self, entry: &Entry) -> Option<&mut Slot> {
         self.peek_mut(entry.slot)
             .filter(|slot| slot.is_spoken_for_by(entry, Stage::Waiting))
     }
 
-    /// Frees a slot; its job has ended and dropped its runnable.
+    /// Frees the slot of a job that has ended.
     pub(super) fn remove(&mut self, index: u32) {
         let (number, page, index) = split(index);
         let many = self.blocks.len() > 1;
@@ -506,13 +515,13 @@ impl Slab {
             block.listed = true;
             block.below = self.roomy.replace(number as u32);
         }
-        // Emptied storage is handed out (`take_emptied`), not freed here: an allocator may take its time.
+        // Empty storage is not freed here, under the lock, but later (`take_emptied`).
         if self.used == 0 && many {
             let all = std::mem::take(&mut self.blocks);
             self.emptied.0.push(Storage::All(all));
             self.roomy = None;
         } else if block.used == 0 && block.pages.len() > 1 {
-            // It may be in the middle of the stack, so it keeps its link.
+            // The block may be in the middle of the stack, so it keeps its link.
             let empty = Block {
                 listed: true,
                 below: block.below,
@@ -540,7 +549,7 @@ impl Slab {
         std::mem::take(&mut self.emptied)
     }
 
-    /// Returns how many chunks there are, for a walk that lets go of the lock between them.
+    /// Returns how many chunks there are, for a walk that releases the lock between them.
     pub(super) fn chunks(&self) -> usize {
         self.blocks.len() * BLOCK * PAGE / CHUNK
     }
@@ -550,7 +559,7 @@ impl Slab {
         (self.blocks.len() * BLOCK * PAGE) as u32
     }
 
-    /// The numbers of the slots in a chunk.
+    /// Returns the numbers of the slots in a chunk, vacant ones included.
     pub(super) fn chunk(&self, chunk: usize) -> impl Iterator<Item = u32> + use<> {
         const PAGES: usize = CHUNK / PAGE;
         let pages: [_; PAGES] = std::array::from_fn(|page| {
@@ -564,7 +573,7 @@ impl Slab {
         pages.into_iter().flatten()
     }
 
-    /// The slot of that number, if there is one.
+    /// Returns the slot of that number, if there is storage for it.
     pub(super) fn peek(&self, index: u32) -> Option<&Slot> {
         self.look();
         self.find(index)
@@ -576,7 +585,7 @@ impl Slab {
         page.slots.get(index as usize)
     }
 
-    /// The slot of that number, if the walk still finds it.
+    /// The same, to be changed.
     pub(super) fn peek_mut(&mut self, index: u32) -> Option<&mut Slot> {
         self.look();
         let (block, page, index) = split(index);
@@ -584,10 +593,11 @@ impl Slab {
         page.slots.get_mut(index as usize)
     }
 
-    /// Looks at slots that are wanted next and lie far from each other: a processor waits for the lines of memory of all
-    /// of them at the same time.
+    /// Loads slots into the cache that are used next and lie far from each other. The processor fetches them all at the
+    /// same time, instead of waiting for one after the other.
     pub(super) fn touch(&self, slots: impl Iterator<Item = u32>) {
-        // A slot may lie in two lines, so that both ends of it are looked at. The compiler cannot know why.
+        // A slot may lie in two lines of the cache, so a field at either end of it is read. `black_box` keeps the
+        // compiler from leaving the reads out.
         let slots = slots.filter_map(|index| self.find(index));
         let wanted = slots.filter(|slot| slot.is_row() & slot.is_pending());
         std::hint::black_box(wanted.count());

@@ -7,24 +7,27 @@ use crate::common::time::Timestamp;
 use crate::sched::cancels::{Cancels, Noted};
 use crate::sched::runnable::{RowTable, TableId};
 
-/// Tables by their numbers.
+/// The tables of a group, by number.
 ///
-/// A job that waits knows its table by that number: an `Arc` for each would cost it twice the room. So the group
-/// holds a table as long as one of its rows waits, and refers to it as long as it is held by others.
+/// A pending row names its table by that number, which takes half the room of an `Arc`. So the group keeps a table
+/// alive while rows of it are pending; otherwise it has only a weak reference.
 ///
-/// Most groups have none, and an idle group is to be small.
+/// Boxed, since most groups have no tables, and an idle group is to be small.
 #[derive(Default)]
 pub(in crate::sched) struct Tables(Option<Box<Inner>>);
 
 struct Inner {
+    /// The cancels of rows that were noted without the lock.
     cancels: Arc<Cancels>,
-    /// Slots that were noted there, and are free for whose row comes next.
+    /// Slots of cancelled rows that were taken out of `cancels` by an insert, for the next inserts to take over.
     spare: Noted,
     list: Vec<Option<Registered>>,
     vacant: Vec<TableId>,
+    /// Tables that have no pending rows any more, to be dropped when the lock is free.
     released: Vec<Arc<dyn RowTable>>,
-    /// How many rows are due and wait for their tables, and an instant that none of them was due before.
+    /// The number of blocked rows.
     blocked: usize,
+    /// Not later than the deadline of any blocked row.
     earliest_blocked: Timestamp,
 }
 
@@ -44,10 +47,10 @@ impl Default for Inner {
 
 struct Registered {
     table: Weak<dyn RowTable>,
-    /// While rows wait.
+    /// `Some` while rows are pending.
     held: Option<Arc<dyn RowTable>>,
-    /// The number of rows that wait.
-    waiting: usize,
+    /// The number of pending rows, which includes blocked ones.
+    pending: usize,
 }
 
 impl TableId {
@@ -61,7 +64,7 @@ impl Tables {
         let registered = Some(Registered {
             table,
             held: None,
-            waiting: 0,
+            pending: 0,
         });
         let inner = self.0.get_or_insert_default();
         if let Some(id) = inner.vacant.pop() {
@@ -75,7 +78,7 @@ impl Tables {
         TableId(number.expect("schedgroup: more than four billion tables in one group"))
     }
 
-    /// A table was dropped: its number may be given to another.
+    /// Removes a table that is being dropped. Its number may be given to another one.
     pub(in crate::sched) fn unregister(&mut self, id: TableId) {
         let inner = self.0.get_or_insert_default();
         inner.list[id.index()] = None;
@@ -88,12 +91,12 @@ impl Tables {
         registered.expect("a table is registered as long as it is there")
     }
 
-    /// Where tables note the cancels of their rows.
+    /// Returns the list in which tables note the cancels of their rows, if there are tables.
     pub(in crate::sched) fn cancels(&self) -> Option<&Arc<Cancels>> {
         self.0.as_ref().map(|inner| &inner.cancels)
     }
 
-    /// Exchanges the slots of cancelled rows that may be taken over.
+    /// Replaces the slots of cancelled rows that inserts may take over. Returns the former ones.
     pub(super) fn replace_spare(&mut self, spare: Noted) -> Noted {
         let inner = self.0.as_mut();
         inner.map_or_else(Noted::default, |inner| {
@@ -105,7 +108,7 @@ impl Tables {
         self.0.as_mut()?.spare.pop()
     }
 
-    // Rows that are due and wait for their tables.
+    // Blocked rows: they are due, and wait until their table unblocks them.
 
     pub(super) fn block(&mut self, deadline: Timestamp) {
         let inner = self.0.get_or_insert_default();
@@ -130,32 +133,32 @@ impl Tables {
         inner.map_or(Timestamp::NEVER, |inner| inner.earliest_blocked)
     }
 
-    // Rows that wait, for whatever.
+    // Pending rows.
 
-    /// A row waits.
+    /// Counts a row that is pending from now on. The first one keeps its table alive.
     pub(super) fn hold(&mut self, id: TableId, table: impl FnOnce() -> Arc<dyn RowTable>) {
         let registered = self.get(id);
-        registered.waiting += 1;
+        registered.pending += 1;
         registered.held.get_or_insert_with(table);
     }
 
-    /// A row no longer waits. Returns its table: if that was all that held it, it must not be dropped under the
-    /// group's lock.
+    /// Stops counting a row that is claimed. Returns its table, which the claim keeps alive.
     pub(super) fn release(&mut self, id: TableId) -> Arc<dyn RowTable> {
         let registered = self.get(id);
-        registered.waiting -= 1;
-        let table = match registered.waiting {
+        registered.pending -= 1;
+        let table = match registered.pending {
             0 => registered.held.take(),
             _ => registered.held.clone(),
         };
-        table.expect("a table is held while its rows wait")
+        table.expect("a table is held while its rows are pending")
     }
 
-    /// The same, for a row that will not start.
+    /// Stops counting a row that was cancelled. If it was the last one, its table is dropped after the lock, since that
+    /// may drop values of users.
     pub(super) fn forget(&mut self, id: TableId) {
         let registered = self.get(id);
-        registered.waiting -= 1;
-        if registered.waiting == 0 {
+        registered.pending -= 1;
+        if registered.pending == 0 {
             let held = registered.held.take();
             self.0.get_or_insert_default().released.extend(held);
         }
@@ -166,13 +169,13 @@ impl Tables {
         inner.is_some_and(|inner| !inner.released.is_empty())
     }
 
-    /// Tables that no row holds any more, to be dropped outside of the lock.
+    /// Takes the tables that have no pending rows any more, to be dropped after the lock.
     pub(super) fn take_released(&mut self) -> Vec<Arc<dyn RowTable>> {
         let inner = self.0.as_mut();
         inner.map_or_else(Vec::new, |inner| std::mem::take(&mut inner.released))
     }
 
-    /// All that are there, to be cleared.
+    /// Returns all tables.
     pub(in crate::sched) fn all(&self) -> Vec<Arc<dyn RowTable>> {
         let registered = self.0.iter().flat_map(|inner| &inner.list).flatten();
         registered

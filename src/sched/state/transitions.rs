@@ -1,9 +1,9 @@
-//! Everything that a group knows, under one lock, and every transition of it.
+//! The state of a group, which one lock guards, and every transition of it.
 //!
-//! It is five parts that do not know the lock: its [`Jobs`], its [`Workers`], its [`Lifecycle`], the
-//! [`Inbox`] of its driver, and its [`Waiters`]. A transition brings them together. It never runs user
-//! code, drops no user value and wakes no task. It notes in [`Effects`] what is to be done, and returns what
-//! is to be dropped; [`Shared`](crate::sched::shared::Shared) does both after the lock.
+//! The state has five parts, none of which knows the lock: the [`Jobs`], the [`Workers`], the [`Lifecycle`], the
+//! [`Inbox`] of the driver, and the [`Waiters`]. A transition brings them together. It runs no user code, drops no user
+//! value and wakes no task: it adds wake-ups to [`Effects`] and returns values that are to be dropped, and
+//! [`Shared`](crate::sched::shared::Shared) deals with both when the lock is free again.
 
 use std::collections::{HashSet, VecDeque};
 use std::panic::Location;
@@ -28,7 +28,7 @@ use crate::sched::runnable::{RowKey, RowTable, Runnable, TableId};
 use crate::sched::stats::{JobInfo, Report, Stats};
 use crate::sched::woken::WokenJobs;
 
-/// The effects of a transition that are applied after the lock.
+/// The effects of a transition, to be applied when the lock is free again.
 #[derive(Default)]
 #[must_use]
 pub(in crate::sched) struct Effects {
@@ -36,34 +36,43 @@ pub(in crate::sched) struct Effects {
     pub(in crate::sched) driver: Option<WakeDriver>,
     /// Wake the parked worker.
     pub(in crate::sched) worker: Option<Waker>,
-    /// Wake these, who wait for a group that has drained or ended.
+    /// Wake these tasks: they wait for the end of the group, or are running jobs that are to stop.
     pub(in crate::sched) wake: Vec<Waker>,
     /// Cancel the group's token.
     pub(in crate::sched) cancel: bool,
 }
 
 impl Effects {
-    /// Returns whether there is nothing to be done, nor to be freed.
+    /// Returns whether there is nothing to apply, and no storage to free.
     pub(in crate::sched) fn is_empty(&self) -> bool {
         let wakes = self.driver.is_some() || self.worker.is_some() || self.wake.capacity() > 0;
         !wakes && !self.cancel
     }
+
+    /// Adds a wake-up of the driver, if there is one.
+    pub(in crate::sched) fn wake_driver(&mut self, driver: Option<WakeDriver>) {
+        if driver.is_some() {
+            self.driver = driver;
+        }
+    }
 }
 
-/// The work of the driver in one turn.
+/// The work of the driver in one turn, in the order of precedence.
 pub(in crate::sched) enum Turn {
     /// The group has drained: the driver ends.
     Exit,
-    /// Drop the pending jobs that are due at that instant or later, and wake those that are to be aborted.
+    /// Drop the pending jobs that are due at that instant or later, and wake the running ones that are to be aborted.
     Drop(Timestamp),
-    /// Bring the series that end with `wait` forward.
+    /// Make the series that end with `wait` due now.
     Expedite,
-    /// Take in these entries, and release what is due by then. If enough of all entries are dead, begin a sweep.
+    /// Move the entries that have arrived into the heap, and release the jobs that are due.
     Work {
         arrived: Vec<Entry>,
-        /// The earliest deadline among them.
+        /// The earliest deadline in `arrived`.
         earliest: Timestamp,
+        /// Jobs with a deadline up to this instant are due.
         due: Timestamp,
+        /// So many entries are dead that a sweep is worth it.
         dead: bool,
     },
 }
@@ -74,35 +83,28 @@ pub(in crate::sched) struct State {
     pub(in crate::sched) inbox: Inbox,
     pub(in crate::sched) lifecycle: Lifecycle,
     pub(in crate::sched) waiters: Waiters,
-    /// The jobs that were woken. There is no queue before the first claim: most groups are idle, and small.
+    /// The queue of the jobs that were woken. It is made by the first claim, since an idle group is to be small.
     woken: Option<Arc<WokenJobs>>,
-    /// How often the driver has woken.
+    /// How many turns the driver has had.
     wakeups: u64,
 }
 
-/// A worker claims at most this many due jobs at a time.
+/// The most due jobs that a worker claims in one step.
 const MOST_CLAIMED: usize = 32;
-/// The same, while more jobs are woken than it can take.
+/// The same, if woken jobs are left over after the worker has taken its share of them.
 const FEW_CLAIMED: usize = 4;
-/// A worker takes at most this many woken jobs at a time.
+/// The most woken jobs that a worker takes in one step.
 const MOST_WOKEN: usize = 128;
-/// The same, beside the one due job that it claims in a group with a limit.
+/// The same, if the group has a limit and the worker claims a due job besides.
 const FEW_WOKEN: usize = 4;
 
 /// The next step of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sched) enum ClaimResult {
-    /// It starts what it has claimed.
+    /// There are jobs in its local queue.
     Jobs,
     Parked,
     Exit,
-}
-
-/// What follows from the end of a run.
-pub(in crate::sched) struct Ended {
-    pub(in crate::sched) left: EndedRun,
-    /// How many workers to start.
-    pub(in crate::sched) start: usize,
 }
 
 impl State {
@@ -120,7 +122,7 @@ impl State {
 
     // Admission.
 
-    /// Takes an admitted job in, with one handle on it.
+    /// Inserts a job that was admitted in the same step. It begins with one handle.
     pub(in crate::sched) fn insert(
         &mut self,
         at: Timestamp,
@@ -134,17 +136,14 @@ impl State {
         (id, slot)
     }
 
-    /// Sends an entry to the driver.
+    /// Sends an entry to the driver, and wakes it if the entry is early.
     fn send(&mut self, entry: Entry, effects: &mut Effects) {
-        if let Some(driver) = self.inbox.push(entry) {
-            effects.driver = Some(driver);
-        }
+        effects.wake_driver(self.inbox.push(entry));
     }
 
+    /// Makes the driver take a turn.
     fn notify(&mut self, effects: &mut Effects) {
-        if let Some(driver) = self.inbox.notify() {
-            effects.driver = Some(driver);
-        }
+        effects.wake_driver(self.inbox.notify());
     }
 
     // Handles on one job.
@@ -153,8 +152,9 @@ impl State {
         self.jobs.state(slot, &self.workers)
     }
 
-    /// Cancels a job. Returns whether that prevents its next run, which the end of the group may have done before. What it
-    /// held, if it had not started, is in `dropped`: the caller drops it, and then calls [`dropped`](State::dropped).
+    /// Cancels a job. Returns whether that prevents its next run; `false` if the end of the group has prevented it
+    /// before. A job that had not started is moved to `dropped`: the caller drops it, and then calls
+    /// [`dropped`](State::dropped).
     pub(in crate::sched) fn cancel(
         &mut self,
         slot: u32,
@@ -164,11 +164,13 @@ impl State {
         let (at, runs_again) = (self.jobs.deadline(slot), self.lifecycle.may_reschedule());
         let prevented = self.jobs.cancel(slot, runs_again, &self.workers, dropped);
         self.call_for_sweep(effects);
-        // A group that ends drops what is pending in later turns of its driver: no caller is to see how far that is.
+        // A group that ends drops its pending jobs in later turns of the driver. The answer must not depend on how far
+        // the driver is with that.
         prevented && (dropped.is_none() || self.lifecycle.may_start_at(at))
     }
 
-    /// Stops a running job at its next await, and cancels one that has not started.
+    /// Aborts a job: a running one stops at its next await, and one that has not started is moved to `dropped` as by
+    /// [`cancel`](State::cancel).
     pub(in crate::sched) fn abort(
         &mut self,
         slot: u32,
@@ -180,7 +182,7 @@ impl State {
         self.call_for_sweep(effects);
     }
 
-    /// The values of `count` jobs have been dropped.
+    /// Stops counting `count` jobs whose values have been dropped.
     pub(in crate::sched) fn dropped(&mut self, count: usize, effects: &mut Effects) {
         self.jobs.dropped(count);
         self.check_drained(effects);
@@ -194,9 +196,8 @@ impl State {
         now: impl FnOnce() -> Timestamp,
         effects: &mut Effects,
     ) -> bool {
-        // A clock is read only for a group that it can end. The driver ends it, not this call: locks may be held here,
-        // as that of a keyed group's table, and the tasks that wait for the end, whose wakers may be users', are not to
-        // be woken by a reset.
+        // The clock is read only if the group has a deadline. If that has passed, the driver ends the group, not this
+        // call: the end wakes the tasks that wait for it, with wakers that may be users', and a reset must not do that.
         if self.lifecycle.has_deadline() && self.lifecycle.reason(now(), false).is_some() {
             self.notify(effects);
             return false;
@@ -219,19 +220,23 @@ impl State {
 
     pub(in crate::sched) fn register(&mut self, table: Weak<dyn RowTable>) -> TableId {
         let id = self.jobs.tables.register(table);
+        // The first table comes with a new list of cancels, which must be closed in a group that is closing. Nothing
+        // can be noted in it yet, so the driver need not be woken.
         self.close_cancels();
         id
     }
 
-    /// Frees the slots of the cancels that tables have noted. It comes first in each step but an insert.
+    /// Cancels the rows whose cancels were noted without the lock (see `cancels.rs`). Each step under the lock begins
+    /// with this, except the insert of a row.
     ///
-    /// Returns the driver's waker if it must be woken to sweep.
+    /// Returns the driver's waker if the driver must be woken for a sweep.
     pub(in crate::sched) fn apply_cancels(&mut self) -> Option<WakeDriver> {
         let noted = self.jobs.tables.cancels()?.take();
         self.cancel_noted(noted)
     }
 
-    /// The last cancel drains a group that is to end, in the same step: so no cancel is noted from here on.
+    /// Applies the noted cancels of a group that is to drain, and lets no more be noted: in such a group the last
+    /// cancel ends it, in the step of the cancel itself.
     fn close_cancels(&mut self) -> Option<WakeDriver> {
         let cancels = self.jobs.tables.cancels()?;
         let noted = self.lifecycle.is_closing().then(|| cancels.close())?;
@@ -249,9 +254,12 @@ impl State {
         sweep.then(|| self.inbox.notify()).flatten()
     }
 
-    /// Takes an admitted job in that is a row of a table, in place of the one in `former`, if there is one.
+    /// Inserts the job of a row, which was admitted in the same step. It replaces the job in the slot `former`, if that
+    /// is given: the former job is cancelled.
     ///
-    /// It takes over the slot of that, or of another one that was cancelled, with the entry that the driver has for it.
+    /// If possible, the new job takes over a slot instead of getting a new one: that of `former`, or that of a row
+    /// whose cancel is noted and not applied yet. It inherits the entry that the driver has for the slot, so nothing is
+    /// sent to the driver, and no slot is freed and taken anew.
     pub(in crate::sched) fn insert_row(
         &mut self,
         at: Timestamp,
@@ -275,7 +283,8 @@ impl State {
         slot
     }
 
-    /// Takes one of the slots of cancelled rows that inserts may take over.
+    /// Returns a slot of a cancelled row for an insert to take over. When many cancels are noted, they become the
+    /// `spare` slots for this and the next inserts.
     fn spare_slot(&mut self) -> Option<u32> {
         let spare = self.jobs.tables.take_spare();
         spare.or_else(|| {
@@ -287,19 +296,19 @@ impl State {
         })
     }
 
-    /// Returns whether the job of a row has not started.
+    /// Returns whether the job of a row has not started. A claimed one is recalled by this.
     pub(in crate::sched) fn is_pending_row(&mut self, slot: u32) -> bool {
         self.jobs.is_pending_row(slot, &self.workers)
     }
 
-    /// Cancels the job of a row, if it has not started. Its table is the caller's.
+    /// Cancels the job of a row, if it has not started. The caller holds the lock of its table.
     pub(in crate::sched) fn cancel_row(&mut self, slot: u32, effects: &mut Effects) {
         self.jobs.cancel_row(slot, &self.workers);
         self.call_for_sweep(effects);
         self.check_drained(effects);
     }
 
-    /// A claimed row may not start yet. In a group that has ended meanwhile it never will.
+    /// Blocks a claimed row until its table unblocks it; drops it if the group has ended meanwhile.
     pub(in crate::sched) fn block(
         &mut self,
         slot: u32,
@@ -314,13 +323,13 @@ impl State {
         }
     }
 
-    /// A claimed row never starts.
+    /// Drops the job of a claimed row that was removed just before its start.
     pub(in crate::sched) fn drop_claimed(&mut self, slot: u32, effects: &mut Effects) {
         self.jobs.drop_claimed(slot);
         self.check_drained(effects);
     }
 
-    /// A blocked row may start.
+    /// Lets a blocked row start: it is pending again, and due.
     pub(in crate::sched) fn unblock(&mut self, slot: u32, effects: &mut Effects) {
         if let Some(entry) = self.jobs.unblock(slot) {
             self.send(entry, effects);
@@ -329,8 +338,10 @@ impl State {
 
     // Running.
 
-    /// Records what a worker has done, and claims its next jobs; it parks or exits if there are none. Returns also how
-    /// many workers to start beside it. What was cancelled before this does not start.
+    /// Records the jobs that a worker has ended, and claims its next ones. If there are none, the worker parks or
+    /// exits. Returns also how many other workers to start.
+    ///
+    /// If `cancelled`, the token was cancelled before this step, and no job starts.
     pub(in crate::sched) fn claim(
         &mut self,
         worker: &mut Registration,
@@ -343,7 +354,8 @@ impl State {
             self.workers.refresh_waker(worker, waker);
             return (ClaimResult::Parked, 0);
         }
-        // Before the ends are recorded: a cancel that came before the end of the last job is what ended the group.
+        // Before the ends are recorded, since the group may drain by the last of them: then an earlier cancel would not
+        // be what ended it.
         self.check_end(now, cancelled, effects);
         self.jobs.record(&worker.local);
         let mut claimed = match self.workers.is_to_help() {
@@ -352,8 +364,9 @@ impl State {
         };
         claimed += self.claim_woken(&worker.local);
         if self.lifecycle.may_start() {
-            // What has begun comes first: else ever more jobs would be half done, and their memory in no cache. But
-            // jobs that wake themselves again and again do not hold up the others.
+            // Woken jobs come before new ones: else more and more jobs would be half done, and their memory would have
+            // left the caches. But some new jobs start in any case, so that jobs which wake themselves again and again
+            // cannot hold up the others.
             let most = match self.woken_jobs() {
                 0 => MOST_CLAIMED,
                 _ => FEW_CLAIMED,
@@ -364,51 +377,61 @@ impl State {
             claimed = steal(&worker.local, &self.workers);
         }
         if claimed > 0 {
-            // The first of them could block, and then only a watch finds the others: `startable` does not count what
-            // is claimed.
+            // The first of them may block its thread. Then only the watch finds the others, since `startable` does not
+            // count claimed jobs.
             if claimed > 1 {
                 self.watch(effects);
             }
-            // For what is left, and for the slots that the record has freed.
+            // `want_workers` below is for the jobs that are left, and for the slots that `record` has freed.
             let woken = self.woken.get_or_insert_default();
             worker.woken.get_or_insert_with(|| Arc::clone(woken));
             return (ClaimResult::Jobs, self.want_workers(effects));
         }
+        (self.park_or_exit(worker, waker, effects), 0)
+    }
+
+    /// Parks a worker that has found nothing to run, or lets it exit.
+    fn park_or_exit(
+        &mut self,
+        worker: &mut Registration,
+        waker: &Waker,
+        effects: &mut Effects,
+    ) -> ClaimResult {
         worker.local.shrink();
         self.check_drained(effects);
-        // After `check_drained`: this worker may have recorded the last end, and would park in a group that has
-        // drained with no wake-up to come.
+        // After `check_drained`: if this worker has just recorded the last end, the group has drained, and no wake-up
+        // would ever come for a parked worker.
         if self.lifecycle.is_drained() {
             self.workers.exit(worker);
         } else {
             self.workers.park_or_exit(worker, waker);
         }
-        let claimed = match worker.state {
+        match worker.state {
             WorkerState::Parked => ClaimResult::Parked,
             _ => ClaimResult::Exit,
-        };
-        (claimed, 0)
+        }
     }
 
     fn woken_jobs(&self) -> usize {
         self.woken.as_ref().map_or(0, |woken| woken.len())
     }
 
-    /// Claims a worker's part of the jobs that were woken, so that the others find some too. How many.
+    /// Moves the worker's share of the woken jobs to its local queue. Returns how many.
     fn claim_woken(&mut self, local: &LocalQueue) -> usize {
         let Some(woken) = self.woken.as_ref().filter(|woken| woken.len() > 0) else {
             return 0;
         };
-        // With a limit one job is claimed at a time: it does not wait for many others while it could run.
+        // In a group with a limit, the one due job that is claimed besides holds a slot already. It must not wait
+        // behind many woken ones.
         let others_start = self.jobs.is_limited() && self.startable() > 0;
         let most = if others_start { FEW_WOKEN } else { MOST_WOKEN };
         local.claim_woken(woken, self.workers.share_of(woken.len(), most))
     }
 
-    /// A job is at its first await, and will be found at that place. False if it is to be aborted.
+    /// Records that a job has to await, and its place. Returns `false` if the job is to be aborted instead.
     pub(in crate::sched) fn awaits(&mut self, slot: u32, place: &Arc<AwaitingJob>) -> bool {
-        // What stops it is looked at in the step that records its place: an abort, or the walk that aborts all, comes
-        // before this step and is seen here, or after it and finds the place.
+        // The check for an abort and the record of the place are one step. An abort of this job or of all jobs either
+        // comes before it, and is seen here, or comes after it, and finds the place.
         let goes_on = !self.jobs.set_running(slot) && !self.lifecycle.is_aborting();
         if goes_on {
             self.jobs.set_place(slot, Arc::clone(place));
@@ -416,7 +439,7 @@ impl State {
         goes_on
     }
 
-    /// The task of a worker ends, or is dropped.
+    /// Removes a worker that has ended, or whose task was dropped with the runtime. What it had claimed is due again.
     pub(in crate::sched) fn worker_dropped(
         &mut self,
         worker: &mut Registration,
@@ -427,8 +450,10 @@ impl State {
         self.check_drained(effects);
     }
 
-    /// A worker gives back a job that it did not start, since the group is over. The driver drops it, or the caller if
-    /// the driver may have done so with all others.
+    /// Takes back a claimed job that the worker did not start, because the group is over.
+    ///
+    /// The driver drops it with the other pending jobs. If the driver may have been through with them already, the job
+    /// is moved to `dropped` for the caller to drop.
     pub(in crate::sched) fn give_back(
         &mut self,
         claim: Claim,
@@ -444,7 +469,7 @@ impl State {
         }
     }
 
-    /// Returns how many jobs may start now.
+    /// Returns how many due jobs may start now.
     fn startable(&self) -> usize {
         if self.lifecycle.may_start() {
             self.jobs.startable()
@@ -453,8 +478,8 @@ impl State {
         }
     }
 
-    /// Sees to it that a slot that is free is taken, whatever the workers do: how many to start. Where
-    /// all of them could be stuck the driver watches over them.
+    /// Calls workers for the jobs that could run now. Returns how many to start; a parked one is woken. If there are
+    /// already as many active workers as threads, the driver watches whether they are stuck.
     pub(in crate::sched) fn want_workers(&mut self, effects: &mut Effects) -> usize {
         let wanted = self
             .workers
@@ -468,47 +493,43 @@ impl State {
         wanted.start
     }
 
-    /// Lets the driver watch whether what waits gets its turn.
+    /// Lets the driver watch whether the workers are stuck.
     pub(in crate::sched) fn watch(&mut self, effects: &mut Effects) {
         if self.workers.watch() {
             self.notify(effects);
         }
     }
 
-    /// Ends a run. Returns a runnable that does not run again, and a panic that is not kept; if there is any, the
-    /// caller drops it and then calls [`dropped`](State::dropped).
+    /// Ends a run. Returns the values that are left of it, and how many workers to start for the slot that is free now.
+    /// If any value is left, the caller drops it and then calls [`dropped`](State::dropped).
     pub(in crate::sched) fn finish(
         &mut self,
         slot: u32,
         ending: Ending,
         runnable: Option<Box<dyn Runnable>>,
         effects: &mut Effects,
-    ) -> Ended {
+    ) -> (EndedRun, usize) {
         let (left, again) = self.jobs.finish(slot, ending, runnable, &self.lifecycle);
         match again {
-            // The group still holds the job: a further run is pending.
+            // A further run is pending, so the group cannot drain here.
             Some(entry) => self.send(entry, effects),
             None => self.check_drained(effects),
         }
-        Ended {
-            left,
-            start: self.want_workers(effects),
-        }
+        (left, self.want_workers(effects))
     }
 
-    // Going down.
+    // The end of the group.
 
-    /// Ends the group once no job is held and none will come.
+    /// Drains the group if it is closing and no job is held.
     fn check_drained(&mut self, effects: &mut Effects) {
-        // Called in each step that may be the last one: where a count goes down, and where the group is closed.
-        // Since it is the same step, the last end and a `wait` that closes the group cannot miss each other. A mere
-        // look that records an end leaves this to the worker of that job, whose next claim comes here.
+        // Called in each step after which this may be so: wherever a count goes down, and wherever the group is closed.
+        // It is part of the same step, so the end of the last job and a `wait` that closes the group cannot miss each
+        // other. A query that records the end of a job does not call this; the worker of that job does, at its next
+        // claim.
         if !self.lifecycle.is_closing() {
             return;
         }
-        if let Some(driver) = self.close_cancels() {
-            effects.driver = Some(driver);
-        }
+        effects.wake_driver(self.close_cancels());
         if self.jobs.held() == 0 && self.lifecycle.drain() {
             effects.wake.extend(self.waiters.take());
             effects.wake.extend(self.workers.take_last_parked());
@@ -516,7 +537,7 @@ impl State {
         }
     }
 
-    /// Notices a cancelled token and a passed deadline.
+    /// Stops the group if its token was cancelled or its deadline has passed.
     pub(in crate::sched) fn check_end(
         &mut self,
         now: Timestamp,
@@ -532,8 +553,9 @@ impl State {
     pub(in crate::sched) fn stop(&mut self, why: StopReason, effects: &mut Effects) {
         effects.cancel = true;
         if self.lifecycle.end(why) {
-            // In the step that makes the reason visible. This is the start check for what ends the group from
-            // within: a caller that has seen the end does not see a claimed job start afterwards.
+            // In the step that makes the reason visible, so that no job starts after a caller has seen the group
+            // stopped. A claimed job that has left its local queue by now counts as started, or is given back by the
+            // start check.
             self.jobs.recall_all(&self.workers);
             effects.wake.extend(self.waiters.take());
             self.notify(effects);
@@ -551,7 +573,7 @@ impl State {
         admitted
     }
 
-    /// `drain` was called: what it has to report on is counted from here.
+    /// Closes the group for `drain`. Returns the counts that its report begins with.
     pub(in crate::sched) fn drain(&mut self, abort: Timestamp, effects: &mut Effects) -> Counts {
         self.jobs.record_all(&self.workers);
         self.lifecycle.drain_until(abort);
@@ -560,7 +582,7 @@ impl State {
         self.jobs.counts()
     }
 
-    /// `shutdown` was called: what it has to report on is counted from here.
+    /// Closes the group for `shutdown`. Returns the counts that its report begins with.
     pub(in crate::sched) fn shut_down(
         &mut self,
         now: Timestamp,
@@ -575,9 +597,10 @@ impl State {
         before
     }
 
-    /// The group was dropped, or its runtime was shut down. Returns how many jobs were pending and running.
+    /// Stops the group because the `Group` was dropped, or its runtime was shut down. Returns how many jobs were
+    /// pending and running.
     pub(in crate::sched) fn group_dropped(&mut self, effects: &mut Effects) -> (usize, usize) {
-        // Recalled before the counts, so that claimed jobs that have not started count as pending.
+        // Recalled first, so that claimed jobs that have not started count as pending.
         self.lifecycle.group_dropped();
         self.jobs.recall_all(&self.workers);
         let held = (self.jobs.pending(), self.jobs.running());
@@ -588,7 +611,8 @@ impl State {
         held
     }
 
-    /// The runtime is gone, and the driver with it: nothing will be polled any more. Returns what had been woken.
+    /// Ends the group whose runtime was shut down, and whose driver is being dropped: no task will be polled any more.
+    /// Returns the queue of woken jobs, to be dropped.
     pub(in crate::sched) fn runtime_gone(
         &mut self,
         effects: &mut Effects,
@@ -621,7 +645,7 @@ impl State {
 
     // The driver.
 
-    /// The driver is awake. It gives an empty buffer for what arrives next.
+    /// Begins a turn of the driver. `empty` is the buffer for the entries that arrive next.
     pub(in crate::sched) fn turn(
         &mut self,
         now: Timestamp,
@@ -635,13 +659,13 @@ impl State {
         if self.lifecycle.is_drained() {
             return Turn::Exit;
         }
-        // `pending` must count what is still in local queues, or `drops_from` would not let the driver drop it.
+        // Claimed jobs go back first: `drops_from` compares with `pending`, which does not count them.
         if !self.lifecycle.may_start() {
             self.jobs.recall_all(&self.workers);
         }
         let (pending, counts) = (self.jobs.pending(), self.jobs.counts());
         if let Some(from) = self.lifecycle.drops_from(now, pending, counts) {
-            // `drops_from` may have set `aborting` just now, from which on nothing starts.
+            // `drops_from` may have set `aborting` just now, after which no job starts.
             if from == Timestamp::ALWAYS {
                 self.jobs.recall_all(&self.workers);
             }
@@ -650,21 +674,17 @@ impl State {
         if self.lifecycle.must_expedite() && self.jobs.take_to_expedite() {
             return Turn::Expedite;
         }
+        self.jobs.set_seen();
         Turn::Work {
             earliest: self.inbox.earliest(),
-            arrived: self.drain_inbox(empty),
+            arrived: self.inbox.drain(empty),
             due: now,
             dead: self.has_too_many_dead(),
         }
     }
 
-    fn drain_inbox(&mut self, empty: Vec<Entry>) -> Vec<Entry> {
-        self.jobs.set_seen();
-        self.inbox.drain(empty)
-    }
-
-    /// Takes the runnables of one chunk's pending jobs that are due at `from` or later, and wakes its running ones
-    /// if they are to be aborted.
+    /// Moves the pending jobs of one chunk that are due at `from` or later to `jobs`. If the group aborts its running
+    /// jobs, those of the chunk are told to stop and woken.
     pub(in crate::sched) fn take_pending_chunk(
         &mut self,
         chunk: usize,
@@ -679,7 +699,7 @@ impl State {
         self.call_for_sweep(effects);
     }
 
-    /// Brings forward the series of one chunk that end with `wait`.
+    /// Makes the series of one chunk that end with `wait` due now.
     pub(in crate::sched) fn expedite_chunk(
         &mut self,
         chunk: usize,
@@ -691,19 +711,20 @@ impl State {
         }
     }
 
-    /// Returns whether more entries are dead than speak for a job: one entry does for each that waits for its time.
+    /// Returns whether so many entries are dead that a sweep is worth it. Each job that is not due has one live entry.
     fn has_too_many_dead(&self) -> bool {
         self.inbox.has_too_many_for(self.jobs.not_due())
     }
 
+    /// Wakes the driver if a sweep is worth it.
     fn call_for_sweep(&mut self, effects: &mut Effects) {
         if self.has_too_many_dead() {
             self.notify(effects);
         }
     }
 
-    /// Releases the due jobs of a batch that the driver took from the front of its heap, in order. Returns how many
-    /// workers to start.
+    /// Releases the due jobs of a batch that the driver took from the front of its heap. Returns how many workers to
+    /// start.
     pub(in crate::sched) fn release(
         &mut self,
         batch: &mut Vec<Entry>,
@@ -715,18 +736,18 @@ impl State {
         let startable = self.startable() + self.woken_jobs();
         let wanted = self.workers.want_workers(startable);
         effects.worker = wanted.wake;
-        // A watch that begins here needs no notification: the driver is awake, and takes its first look right here.
+        // If a watch begins here, the driver need not be notified: the first check is the next line.
         wanted.start + usize::from(self.workers.check(startable, now))
     }
 
-    /// The driver parks until its next deadline; `None` if there is something to do first.
+    /// Parks the driver. Returns the instant to sleep until, or `None` if there is something to do first.
     pub(in crate::sched) fn park(
         &mut self,
         next: Option<Timestamp>,
         waker: &Waker,
     ) -> Option<Timestamp> {
         let next = next.unwrap_or(Timestamp::NEVER);
-        // All that the clock can change has to be in here, since the driver has one timer.
+        // The driver has one timer, so this is the minimum of everything that depends on the clock.
         let check = self.workers.next_check();
         let until = next.min(check).min(self.lifecycle.next());
         self.inbox.park(until, waker).then_some(until)
@@ -740,8 +761,8 @@ impl State {
         jobs: &mut Vec<JobInfo>,
     ) {
         let locals = self.workers.locals().iter();
-        // The set comes before the record: a job that starts in between is listed as pending, and one that has ended
-        // is not listed as running.
+        // Workers go on meanwhile. `claimed` is read before the ends are recorded: so a job that starts in between is
+        // listed as pending, and one that has also ended is not listed at all.
         let claimed: HashSet<u32> = locals.flat_map(|local| local.unstarted_slots()).collect();
         self.jobs.record_all(&self.workers);
         self.jobs.list_chunk(chunk, &claimed, clock, jobs);
@@ -755,8 +776,8 @@ impl State {
     }
 }
 
-/// Takes the later half of what another worker has claimed and not started, and of what it has still to poll again.
-/// Returns how many. A stolen job has its slot already, so the limit does not matter here.
+/// Moves the later half of another worker's local queue, of claimed jobs and of woken ones, to `local`. Returns how
+/// many. A claimed job holds its slot already, so the limit of running jobs does not matter here.
 fn steal(local: &Arc<LocalQueue>, workers: &Workers) -> usize {
     for other in workers.others(local) {
         let (woken, unstarted) = (other.take_half_of_woken(), other.take_half());
@@ -912,7 +933,7 @@ mod tests {
         started.collect()
     }
 
-    /// No entry of the driver's speaks for them, so those that are there are dead ones.
+    /// They have no live entries, so all entries that there are count as dead.
     #[test]
     fn rows_that_are_blocked_put_off_no_sweep() {
         let (now, far) = (Timestamp::ALWAYS, Timestamp::NEVER);

@@ -1,4 +1,4 @@
-//! The workers of a group: how many there are, what they have claimed, and whether they are stuck.
+//! The workers of a group: how many there are, their local queues, and whether they are stuck.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -22,35 +22,39 @@ use crate::sched::woken::WokenJobs;
 ///                        woken for a job, or to exit when the group has drained
 /// ```
 ///
-/// A runtime that shuts down drops a worker in each of these states.
+/// A runtime that shuts down drops the task of a worker in any of these states.
 ///
-/// Starting and busy workers are *active*: they look at the ready queue without being asked, a busy one
-/// after the jobs that it has claimed. There are at most as many as the runtime has worker threads. One
-/// that finds nothing parks, if no other is, so that a lone job wakes a task instead of spawning one.
+/// Starting and busy workers are *active*: they look at the ready queue by themselves, a busy one when it has run the
+/// jobs that it has claimed. Except for spare ones (below), there are at most as many active workers as the runtime has
+/// worker threads. A worker that finds nothing to start parks, unless another one is parked, so that a lone job wakes a
+/// task instead of spawning one.
 ///
-/// Stall detection: if all of them block their threads, a job that could start waits although no limit keeps
-/// it. That cannot be seen; that no job was started for a while can. So as long as there may be jobs that no
-/// starting worker is there for, the driver *watches*, and adds a spare worker when [`STALL_AFTER`] has passed
-/// without a start. The spare one takes from the ready queue, or steals from the local queues of the others.
+/// Stall detection: if jobs block the threads of all workers, a job that could start has to wait, although the limit
+/// does not forbid it. The group cannot see that a thread is blocked, but it can see that no job is polled for a while.
+/// So while there may be jobs for which no worker is starting, the driver *watches*: if no job is polled for
+/// [`STALL_AFTER`], it adds a spare worker, which claims from the ready queue or steals from the local queues of the
+/// others.
 pub(in crate::sched) struct Workers {
-    // All under the group's lock. What each step that releases a job or frees a slot restores: for each job that
-    // could start there is a starting worker, or as many workers are active as there are threads. In the second case
-    // a busy one looks for it after the jobs that it has claimed, and the driver watches that one does. A slot that
-    // is freed by a mere record is one of a busy worker, which claims next.
+    // All of it is under the group's lock. The invariant, which each step restores that releases a job or frees a slot:
+    // for each job that could start there is a starting worker, or as many workers are active as there are threads. In
+    // the second case a busy worker will look for the job when it has run the jobs that it has claimed, and the driver
+    // watches whether one does. A query that records the end of a job also frees a slot, and does not restore this: the
+    // worker of that job is busy, and claims next.
     active: usize,
-    /// The part of `active` that is about to look at the ready queue. Counted before the task is spawned or woken, so
-    /// that the same job does not start a second worker.
+    /// Those of the active workers that have not looked at the ready queue yet. A worker is counted here before its
+    /// task is spawned or woken, so that one job does not start two workers.
     starting: usize,
     /// The runtime's worker threads.
     threads: usize,
-    /// Of the workers that are active or parked.
+    /// The local queues of the workers that are busy or parked.
     locals: Vec<Arc<LocalQueue>>,
-    /// One at most. Taken by the step that wakes it, which is how a worker finds out that it was woken.
+    /// The parked worker, at most one. The step that wakes it takes it out. So a worker that is polled and still finds
+    /// itself here was not woken by the group.
     parked: Option<(Arc<LocalQueue>, Waker)>,
-    /// Jobs that were started by workers that have exited.
-    started: u64,
+    /// How many jobs were polled by the workers that have exited.
+    polled: u64,
     watch: StallWatch,
-    /// A worker can block without blocking the driver.
+    /// A worker can block its thread without blocking the driver; otherwise to watch is useless.
     watches: bool,
     /// The number of claims, modulo 2^32.
     claims: u32,
@@ -59,11 +63,11 @@ pub(in crate::sched) struct Workers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StallWatch {
     Off,
-    /// The driver has not looked yet.
+    /// The driver has not checked yet.
     Wanted,
-    /// `started` jobs had been started at `at`, and as far as is known none since.
+    /// `polled` jobs had been polled by `at`, and none since, as far as the driver knows.
     Since {
-        started: u64,
+        polled: u64,
         at: Timestamp,
     },
 }
@@ -73,21 +77,22 @@ enum StallWatch {
 pub(in crate::sched) enum WorkerState {
     Starting,
     Busy,
-    // Still so after it was woken, until it is polled: then `Workers::parked` does not name it any more.
+    // A worker that was woken stays in this state until it is polled. It counts as starting, and is not in
+    // `Workers::parked` any more.
     Parked,
     Exited,
 }
 
-/// A worker as the group knows it: its local queue, by which it is identified, and its state.
+/// A worker as the group knows it. It is identified by its local queue.
 pub(in crate::sched) struct Registration {
     pub(in crate::sched) local: Arc<LocalQueue>,
-    /// Where jobs queue that have awaited; it gets that with its first claim.
+    /// The group's queue of woken jobs. The worker gets it with its first claim.
     pub(in crate::sched) woken: Option<Arc<WokenJobs>>,
     pub(in crate::sched) state: WorkerState,
 }
 
 impl Registration {
-    /// Of a worker that has been counted and has not come yet.
+    /// Returns the registration of a worker that is counted as starting.
     pub(in crate::sched) fn new() -> Registration {
         Registration {
             local: Arc::default(),
@@ -97,27 +102,27 @@ impl Registration {
     }
 }
 
-/// The time for which jobs may be startable without any being started.
+/// A spare worker is added when jobs have waited for this long while none was polled.
 const STALL_AFTER: Duration = Duration::from_millis(5);
 
-/// One claim of this many begins with a theft.
+/// One claim of this many first steals from another worker.
 const CLAIMS_A_THEFT: u32 = 64;
 
-/// The steps to take for the jobs that could start.
+/// The workers to call for the jobs that could start.
 #[derive(Default)]
 #[must_use]
 pub(super) struct WorkersWanted {
-    /// The parked worker, to be woken.
+    /// Wake the parked worker.
     pub(super) wake: Option<Waker>,
-    /// Workers to start beside it. All of them are counted as starting.
+    /// Start as many new workers. They and the woken one are counted as starting already.
     pub(super) start: usize,
-    /// The driver must look again: it does not know of the watch yet.
+    /// Notify the driver, which does not know yet that it has to watch.
     pub(super) watch: bool,
 }
 
 impl Workers {
-    /// `threads` is how many worker threads the runtime has; `watches` if one can be blocked without
-    /// blocking the driver.
+    /// `threads` is the number of worker threads of the runtime; `watches` tells whether one of them can be blocked
+    /// without blocking the driver.
     pub(in crate::sched) fn new(threads: usize, watches: bool) -> Workers {
         Workers {
             active: 0,
@@ -125,18 +130,18 @@ impl Workers {
             threads,
             locals: Vec::new(),
             parked: None,
-            started: 0,
+            polled: 0,
             watch: StallWatch::Off,
             watches,
             claims: 0,
         }
     }
 
-    // For the jobs that could start.
+    // Workers for the jobs that could start.
 
-    /// Starts or wakes workers for the jobs that could start now, if there are not enough.
+    /// Returns which workers to start or wake for the jobs that could start now.
     pub(super) fn want_workers(&mut self, startable: usize) -> WorkersWanted {
-        // Each starting worker will take one of them at least, and ask again for the rest.
+        // Each worker that is starting will claim at least one of them, and then call workers for the rest.
         let wanted = startable.saturating_sub(self.starting);
         if wanted == 0 {
             return WorkersWanted::default();
@@ -144,8 +149,8 @@ impl Workers {
         let starting = wanted.min(self.threads.saturating_sub(self.active));
         self.active += starting;
         self.starting += starting;
-        // The parked one first: a wake-up is cheaper than a task. It is taken out under the lock and woken after it,
-        // so that no second job wakes it, and none takes it for parked.
+        // The parked one first, since a wake-up is cheaper than a new task. It is taken out here, under the lock, so
+        // that nobody wakes it a second time.
         let parked = if starting > 0 {
             self.parked.take()
         } else {
@@ -167,23 +172,20 @@ impl Workers {
         begins
     }
 
-    /// The driver looks. Returns `true` if a spare worker is to start, since all others seem to be stuck. It is
-    /// counted as starting.
+    /// Checks for a stall, in a turn of the driver. Returns `true` if a spare worker is to be started, which is counted
+    /// as starting already.
     pub(super) fn check(&mut self, startable: usize, now: Timestamp) -> bool {
         if self.watch == StallWatch::Off {
             return false;
         }
-        // What a stuck worker has claimed and not started waits no less than what is in the ready queue.
+        // Jobs in the local queue of a stuck worker wait as those in the ready queue do.
         let claimed: usize = self.locals.iter().map(|local| local.len()).sum();
         let waiting = startable + claimed;
-        // Ever polled, by all workers: it stands still only if each of them does, and it never goes back, since a
-        // worker that exits leaves its number in `self.started`.
-        let started = self.started + self.locals.iter().map(|local| local.polled()).sum::<u64>();
+        // How many jobs all workers have ever polled. It never goes back, since a worker that exits adds its number to
+        // `self.polled`. So it is the same as before only if no worker has polled a job since.
+        let polled = self.polled + self.locals.iter().map(|local| local.polled()).sum::<u64>();
         let stands_still = match self.watch {
-            StallWatch::Since {
-                started: before,
-                at,
-            } if before == started && waiting > 0 => {
+            StallWatch::Since { polled: before, at } if before == polled && waiting > 0 => {
                 if now < at.after(STALL_AFTER) {
                     return false;
                 }
@@ -193,9 +195,10 @@ impl Workers {
         };
         self.watch = match waiting {
             0 => StallWatch::Off,
-            _ => StallWatch::Since { started, at: now },
+            _ => StallWatch::Since { polled, at: now },
         };
-        // A worker that is starting has not had its turn yet. Not to wait for it would add one with each look.
+        // A worker that is starting has not run yet, and will claim a job. Without this condition each check would add
+        // another worker.
         let spare = stands_still && waiting > self.starting;
         self.active += usize::from(spare);
         self.starting += usize::from(spare);
@@ -211,18 +214,19 @@ impl Workers {
         }
     }
 
-    /// Returns how many of `jobs` one worker claims: its part of them, so that the others find some too.
+    /// Returns how many of `jobs` one worker claims, so that the other threads have their share.
     pub(super) fn share_of(&self, jobs: usize, most: usize) -> usize {
         jobs.div_ceil(self.threads).min(most)
     }
 
-    // What becomes of a worker.
+    // The states of a worker.
 
-    /// A worker that is starting looks at the ready queue. Returns `false` if it was not woken, and is still parked.
+    /// Makes a starting worker busy. Returns `false` if the worker was polled without being woken by the group, and is
+    /// still parked.
     pub(super) fn activate(&mut self, worker: &mut Registration) -> bool {
         match worker.state {
             WorkerState::Starting => self.locals.push(Arc::clone(&worker.local)),
-            // A poll that no wake-up of ours has caused: the worker is counted as parked, and must not claim.
+            // It does not count as active, so it must not claim.
             WorkerState::Parked if self.is_parked(worker) => return false,
             WorkerState::Parked => {}
             WorkerState::Busy | WorkerState::Exited => return true,
@@ -232,9 +236,9 @@ impl Workers {
         true
     }
 
-    /// A busy worker has found nothing. It parks, unless another one has.
+    /// Parks a busy worker that has found nothing to start; if another one is parked already, it exits.
     pub(super) fn park_or_exit(&mut self, worker: &mut Registration, waker: &Waker) {
-        // In the step that found nothing to start. A job that is released after it finds the waker here.
+        // In the same step that found nothing. A job that is released later finds the waker here.
         self.active -= 1;
         if self.parked.is_none() {
             worker.state = WorkerState::Parked;
@@ -244,7 +248,7 @@ impl Workers {
         }
     }
 
-    /// A busy worker has found nothing, and nothing will come.
+    /// Lets a busy worker exit, since the group has drained.
     pub(super) fn exit(&mut self, worker: &mut Registration) {
         self.active -= 1;
         self.remove(worker);
@@ -252,25 +256,25 @@ impl Workers {
 
     fn remove(&mut self, worker: &mut Registration) {
         worker.state = WorkerState::Exited;
-        // Also what the local queue of this worker had: the sum of polls must not go back (see `check`).
-        self.started += worker.local.polled();
+        // So that the sum in `check` does not go back.
+        self.polled += worker.local.polled();
         self.locals
             .retain(|other| !Arc::ptr_eq(other, &worker.local));
     }
 
-    /// A parked worker was polled for nothing, by another waker perhaps.
+    /// Stores the waker of a poll that was not caused by the group, in a worker that stays parked.
     pub(super) fn refresh_waker(&mut self, worker: &Registration, waker: &Waker) {
         if self.is_parked(worker) {
             self.parked = Some((Arc::clone(&worker.local), waker.clone()));
         }
     }
 
-    /// The task of a worker ends, or is dropped.
+    /// Removes a worker whose task ends or is dropped.
     pub(super) fn worker_dropped(&mut self, worker: &mut Registration) {
         match worker.state {
             WorkerState::Exited => return,
             WorkerState::Parked if self.is_parked(worker) => self.parked = None,
-            // Woken, and dropped before it was polled: it counts as starting.
+            // A parked worker that was woken, and was not polled since, counts as starting.
             WorkerState::Starting | WorkerState::Parked => {
                 self.active -= 1;
                 self.starting -= 1;
@@ -285,25 +289,25 @@ impl Workers {
         parked.is_some_and(|(other, _)| Arc::ptr_eq(other, &worker.local))
     }
 
-    /// No job will come: the parked worker is to be woken for the last time, and exits.
+    /// Takes the waker of the parked worker when the group has drained. The worker exits when it is polled.
     pub(super) fn take_last_parked(&mut self) -> Option<Waker> {
-        // Counted as starting, like each that is woken, so that its next poll passes `activate` and it exits.
+        // Like every worker that is woken it counts as starting, so that `activate` lets its next poll pass.
         let (_, waker) = self.parked.take()?;
         self.active += 1;
         self.starting += 1;
         Some(waker)
     }
 
-    /// A worker claims. Returns whether it first takes from another one.
+    /// Counts a claim. Returns whether the worker is to steal from another one first.
     ///
-    /// As long as one worker finds enough to do, nothing shows that another is stuck. What that one has claimed does not
-    /// wait for it.
+    /// While one worker has enough to do, stall detection does not see that another is stuck. Without this, the jobs
+    /// that the stuck one has claimed would wait for it.
     pub(super) fn is_to_help(&mut self) -> bool {
         self.claims = self.claims.wrapping_add(1);
         self.claims % CLAIMS_A_THEFT == 0
     }
 
-    /// The local queues of the other workers, each of them first in turn.
+    /// Returns the local queues of the other workers, which take turns in being the first.
     pub(super) fn others(&self, local: &Arc<LocalQueue>) -> impl Iterator<Item = &Arc<LocalQueue>> {
         let first = (self.claims / CLAIMS_A_THEFT) as usize % self.locals.len().max(1);
         let (before, from) = self.locals.split_at(first);
@@ -327,7 +331,7 @@ mod tests {
     }
 
     impl Registration {
-        fn rest(&mut self, workers: &mut Workers) -> WorkerState {
+        fn parks(&mut self, workers: &mut Workers) -> WorkerState {
             workers.park_or_exit(self, Waker::noop());
             self.state
         }
@@ -360,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_is_coming_is_not_started_twice() {
+    fn a_worker_that_is_starting_is_not_started_twice() {
         let mut workers = Workers::new(4, true);
         for (startable, started) in [(1, 1), (1, 0), (2, 1)] {
             let wanted = workers.want_workers(startable);
@@ -381,7 +385,7 @@ mod tests {
             fn wake(self: Arc<Self>) {}
         }
         let (mut workers, mut worker) = busy(1);
-        assert_eq!(worker.rest(&mut workers), WorkerState::Parked);
+        assert_eq!(worker.parks(&mut workers), WorkerState::Parked);
         let other = Waker::from(Arc::new(Other));
         workers.refresh_waker(&worker, &other);
         let called = workers.take_last_parked();
@@ -391,21 +395,21 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_rests_parks_and_a_second_one_leaves() {
+    fn a_worker_without_jobs_parks_and_a_second_one_exits() {
         let (mut workers, mut first) = busy(2);
         let mut second = Registration::new();
         assert_eq!(workers.want_workers(1).start, 1);
         assert!(workers.activate(&mut second));
         assert_eq!(workers.locals().len(), 2);
-        assert_eq!(first.rest(&mut workers), WorkerState::Parked);
-        assert_eq!(second.rest(&mut workers), WorkerState::Exited);
+        assert_eq!(first.parks(&mut workers), WorkerState::Parked);
+        assert_eq!(second.parks(&mut workers), WorkerState::Exited);
         assert_eq!(workers.locals().len(), 1);
     }
 
     #[test]
     fn the_parked_worker_is_woken_before_another_is_started() {
         let (mut workers, mut task) = busy(2);
-        task.rest(&mut workers);
+        task.parks(&mut workers);
         assert!(!workers.activate(&mut task), "it has not been woken");
         let wanted = workers.want_workers(2);
         assert!(wanted.wake.is_some());
@@ -483,11 +487,11 @@ mod tests {
         assert!(workers.check(1, at(5)));
         let mut spare = Registration::new();
         assert!(workers.activate(&mut spare));
-        assert_eq!(spare.rest(&mut workers), WorkerState::Parked);
+        assert_eq!(spare.parks(&mut workers), WorkerState::Parked);
         let wanted = workers.want_workers(1);
         assert!(wanted.wake.is_none(), "one is busy");
         assert_eq!(wanted.start, 0, "one is busy");
-        assert_eq!(task.rest(&mut workers), WorkerState::Exited);
+        assert_eq!(task.parks(&mut workers), WorkerState::Exited);
         assert!(workers.want_workers(1).wake.is_some());
     }
 
@@ -505,7 +509,7 @@ mod tests {
                 assert!(workers.activate(&mut task));
             }
             if state == WorkerState::Parked {
-                task.rest(&mut workers);
+                task.parks(&mut workers);
             }
             assert_eq!(task.state, state);
             workers.worker_dropped(&mut task);
@@ -520,7 +524,7 @@ mod tests {
     fn a_parked_worker_is_dismissed_once() {
         let (mut workers, mut task) = busy(1);
         assert!(workers.take_last_parked().is_none(), "it is busy");
-        task.rest(&mut workers);
+        task.parks(&mut workers);
         assert!(workers.take_last_parked().is_some());
         assert!(workers.take_last_parked().is_none());
         assert!(workers.activate(&mut task));
@@ -574,9 +578,9 @@ mod tests {
         assert_eq!(workers.want_workers(1).start, 1);
         let mut second = Registration::new();
         assert!(workers.activate(&mut second));
-        assert_eq!(task.rest(&mut workers), WorkerState::Parked);
+        assert_eq!(task.parks(&mut workers), WorkerState::Parked);
         assert!(workers.want_workers(1).wake.is_some());
-        assert_eq!(second.rest(&mut workers), WorkerState::Parked);
+        assert_eq!(second.parks(&mut workers), WorkerState::Parked);
         workers.worker_dropped(&mut task);
         assert!(workers.is_parked(&second));
         assert_eq!((workers.active, workers.starting), (0, 0));

@@ -75,14 +75,14 @@ impl Keyed {
             &group,
             Hasher::default(),
             exclusive.then_some(share as fn(u8) -> _),
-            Box::new(move |context, _, value, duty| {
+            Box::new(move |context, _, value, guard| {
                 let log = log.clone();
                 let alone = exclusive.then(|| Alone::begin(&log));
                 log.note(value);
                 Box::pin(async move {
                     then(&context, value);
                     drop(alone);
-                    drop(duty);
+                    drop(guard);
                 })
             }),
         );

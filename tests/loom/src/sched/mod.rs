@@ -10,14 +10,12 @@ mod job;
 mod local_queue;
 #[path = "../../../../src/sched/queue/mod.rs"]
 mod queue;
-#[path = "../../../../src/sched/rows.rs"]
-mod rows;
+#[path = "../../../../src/sched/row_jobs.rs"]
+mod row_jobs;
 #[path = "../../../../src/sched/run.rs"]
 mod run;
 #[path = "../../../../src/sched/runnable.rs"]
 mod runnable;
-#[path = "../../../../src/sched/running.rs"]
-mod running;
 #[path = "../../../../src/sched/state/mod.rs"]
 mod state;
 #[path = "../../../../src/sched/stats.rs"]
@@ -36,5 +34,5 @@ pub(crate) mod yield_now;
 
 pub(crate) use cancels::Cancels;
 pub(crate) use handle::Handle;
-pub(crate) use rows::Rows;
+pub(crate) use row_jobs::RowJobs;
 pub(crate) use runnable::{JobFuture, RowKey, RowTable, Run, TableId};

@@ -7,8 +7,7 @@ use std::task::Waker;
 use super::error::JobPanic;
 use super::local_queue::Claim;
 use super::rt::{Mutex, Runtime};
-use super::state::DroppedJob;
-use super::state::{Effects, State, WakeDriver};
+use super::state::{DroppedJob, Effects, State, WakeDriver};
 use crate::common::panic::{self, Payload};
 use crate::common::time::{Clock, Timestamp};
 
@@ -37,6 +36,16 @@ impl Shared {
         let result = self.with(|state| transition(state, &mut effects));
         self.apply(effects);
         result
+    }
+
+    pub(super) fn enter_checked<R>(
+        &self,
+        transition: impl FnOnce(&mut State, &mut Effects) -> R,
+    ) -> R {
+        self.enter(|state, effects| {
+            state.check_end(Timestamp::ALWAYS, false, effects);
+            transition(state, effects)
+        })
     }
 
     pub(super) fn apply(&self, effects: Effects) {

@@ -1,4 +1,4 @@
-//! The part of a group that a table uses whose rows are jobs.
+//! The side of a group that a table of rows uses (see `keyed`).
 
 use std::mem::{self, ManuallyDrop};
 use std::panic::Location;
@@ -16,23 +16,24 @@ use super::shared::Shared;
 use super::state::{Caller, Effects, State};
 use crate::common::time::Timestamp;
 
-/// Jobs that are rows of a table, as the table sees them. It calls under its own lock.
+/// The jobs of a table's rows. The table calls the methods under its own lock.
 ///
-/// The effects of the group's transitions, as to wake the tasks that wait for its end, are applied when this is
-/// dropped, and so are storage and other tables that they leave behind. So it is made before the table's lock is taken,
-/// and dropped after that is free again, also when user code panics.
-pub(crate) struct Rows<'a> {
+/// The effects of the transitions, which may call wakers of users, must not be applied under that lock. They are
+/// collected, and applied when this is dropped; emptied storage and unused tables are dropped then too. So a caller
+/// creates this before it takes the table's lock, and it is dropped after the lock was released, also when user code
+/// panics.
+pub(crate) struct RowJobs<'a> {
     shared: &'a Arc<Shared>,
     caller: Caller,
-    /// Most calls have none, and to look at it once costs less than the drop of each field.
+    /// Most calls have none. `ManuallyDrop`, since one look at it costs less than the drop of each field.
     effects: ManuallyDrop<Effects>,
-    /// Something is to be dropped.
+    /// There is emptied storage, or an unused table.
     left: bool,
 }
 
 impl Handle {
-    pub(crate) fn rows(&self) -> Rows<'_> {
-        Rows {
+    pub(crate) fn row_jobs(&self) -> RowJobs<'_> {
+        RowJobs {
             shared: self.shared(),
             caller: self.submitter().caller,
             effects: ManuallyDrop::default(),
@@ -40,7 +41,7 @@ impl Handle {
         }
     }
 
-    /// Returns a handle that is admitted while the group drains, and that is not counted.
+    /// Returns a handle that may schedule while the group drains, as a job may, and that is not counted.
     pub(crate) fn of_jobs(&self) -> Handle {
         Handle::lent(Arc::clone(self.shared()), Caller::Job)
     }
@@ -49,7 +50,7 @@ impl Handle {
         self.shared().with(|state| state.register(table))
     }
 
-    /// Where a table of this group notes cancels.
+    /// Returns the list in which a registered table of this group notes cancels.
     pub(crate) fn cancels(&self) -> Arc<Cancels> {
         let cancels = self
             .shared()
@@ -83,22 +84,20 @@ impl Handle {
     }
 }
 
-impl Rows<'_> {
+impl RowJobs<'_> {
     fn with<R>(&mut self, transition: impl FnOnce(&mut State, Caller, &mut Effects) -> R) -> R {
         self.insert_with(|state, caller, effects| {
-            if let Some(driver) = state.apply_cancels() {
-                effects.driver = Some(driver);
-            }
+            effects.wake_driver(state.apply_cancels());
             transition(state, caller, effects)
         })
     }
 
-    /// The same for an insert, before which not all that is noted has to be done.
+    /// Like [`with`](RowJobs::with), for an insert, which does not apply the noted cancels first.
     fn insert_with<R>(
         &mut self,
         transition: impl FnOnce(&mut State, Caller, &mut Effects) -> R,
     ) -> R {
-        let Rows {
+        let RowJobs {
             shared,
             caller,
             effects,
@@ -118,7 +117,8 @@ impl Rows<'_> {
         admitted.map_err(|rejected| hand_back((rejected, ())))
     }
 
-    /// Schedules the job of a row, in place of the one in `former`. Returns its slot, unless the group rejects jobs.
+    /// Schedules the job of a row, in place of the job in the slot `former`, if that is given. Returns its slot, or
+    /// `None` if the group rejects jobs.
     pub(crate) fn insert(
         &mut self,
         at: Timestamp,
@@ -134,8 +134,8 @@ impl Rows<'_> {
         })
     }
 
-    /// Moves the job of a row, or schedules it anew if it is just being started. Returns its slot, unless the
-    /// group rejects jobs.
+    /// Moves the job of a row, or schedules a new one if the job is just being started. Returns the slot, or `None` if
+    /// the group rejects jobs.
     pub(crate) fn rearm(
         &mut self,
         at: Timestamp,
@@ -157,13 +157,13 @@ impl Rows<'_> {
         })
     }
 
-    /// Cancels the job of a row, if it has not started, and takes the group's lock for it.
+    /// Cancels the job of a row, if it has not started.
     pub(crate) fn cancel(&mut self, slot: u32) {
         self.with(|state, _, effects| state.cancel_row(slot, effects));
     }
 
-    /// Moves the job of a row. Returns `true` if the move will be honoured; otherwise it is just being started, or
-    /// the group has ended.
+    /// Moves the job of a row; `at` is called with the present deadline. Returns `true` if the move will be honoured,
+    /// and `false` if the job is just being started or the group has ended.
     pub(crate) fn reset(&mut self, slot: u32, at: impl FnOnce(Timestamp) -> Timestamp) -> bool {
         let shared = self.shared;
         !shared.is_cancelled()
@@ -175,16 +175,17 @@ impl Rows<'_> {
             })
     }
 
-    /// Returns the instant at which the job of a row is due, if it has one.
+    /// Returns the deadline of the job of a row, if the job is pending or just being started.
     pub(crate) fn deadline(&mut self, slot: u32) -> Option<Timestamp> {
         self.with(|state, _, _| state.jobs.row_deadline(slot))
     }
 
-    /// Gives the job of a row back that may not start before it is unblocked.
+    /// Blocks the claimed job of a row, which may not start until it is unblocked.
     pub(crate) fn block(&mut self, slot: u32, key: RowKey, table: &Arc<dyn RowTable>) {
         self.with(|state, _, effects| state.block(slot, key, table, effects));
     }
 
+    /// Lets the blocked job of a row start.
     pub(crate) fn unblock(&mut self, slot: u32) {
         self.with(|state, _, effects| state.unblock(slot, effects));
     }
@@ -197,7 +198,7 @@ impl Rows<'_> {
     }
 }
 
-impl Drop for Rows<'_> {
+impl Drop for RowJobs<'_> {
     fn drop(&mut self) {
         if !self.effects.is_empty() {
             self.shared.apply(mem::take(&mut *self.effects));
