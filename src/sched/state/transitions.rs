@@ -161,12 +161,13 @@ impl State {
         dropped: &mut Option<DroppedJob>,
         effects: &mut Effects,
     ) -> bool {
-        let (at, runs_again) = (self.jobs.deadline(slot), self.lifecycle.may_reschedule());
-        let prevented = self.jobs.cancel(slot, runs_again, &self.workers, dropped);
-        self.call_for_sweep(effects);
+        let runs_again = self.lifecycle.may_reschedule();
         // A group that ends drops its pending jobs in later turns of the driver. The answer must not depend on how far
         // the driver is with that.
-        prevented && (dropped.is_none() || self.lifecycle.may_start_at(at))
+        let may_start = runs_again || self.lifecycle.may_start_at(self.jobs.deadline(slot));
+        let prevented = self.jobs.cancel(slot, runs_again, &self.workers, dropped);
+        self.call_for_sweep(effects);
+        prevented && (dropped.is_none() || may_start)
     }
 
     /// Aborts a job: a running one stops at its next await, and one that has not started is moved to `dropped` as by
