@@ -84,7 +84,7 @@ pub(in crate::sched) struct Queue {
     wheel: Wheel,
     /// A large bucket that was taken out of the wheel and is looked up in parts.
     moving: Bucket,
-    /// How many of its slots have been looked up.
+    /// How many slots of its first segment have been looked up.
     moved: usize,
     /// Entries that were looked up and are due by this tick go to the runs, and the others back to the wheel.
     moving_until: Tick,
@@ -222,17 +222,22 @@ impl Queue {
             };
             // The common case. All entries of a small bucket go to a run: to sort them costs less than to look them up
             // again at each lower level.
-            if bucket.slots.len() <= most {
-                self.moving_until = last;
-                return Some(bucket.slots);
-            }
-            self.moving_until = self.wheel.at();
+            let is_small = bucket.slots.len() <= most;
+            self.moving_until = if is_small { last } else { self.wheel.at() };
             self.moving = bucket;
         }
         // From the front, so that the order of submission is kept.
-        let part = &self.moving.slots[self.moved..];
+        let segment = self.moving.slots.first();
+        if self.moved == 0 && segment.len() <= most {
+            return Some(self.moving.slots.pop_first());
+        }
+        let part = &segment[self.moved..];
         let part = part[..most.min(part.len())].to_vec();
         self.moved += part.len();
+        if self.moved == segment.len() {
+            self.moving.slots.pop_first();
+            self.moved = 0;
+        }
         Some(part)
     }
 

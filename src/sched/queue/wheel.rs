@@ -4,6 +4,8 @@
 //! A pop of a binary heap costs a cache miss for each of its deeper levels: 30 ns at ten thousand entries, 200 ns at a
 //! million. Here a far entry is four bytes in a bucket, and is touched again only when its bucket is due soon.
 
+use std::collections::VecDeque;
+
 use crate::common::time::Timestamp;
 
 /// The length of a tick in nanoseconds, as a power of two: 2^20 ns are about a millisecond.
@@ -59,7 +61,7 @@ struct Level {
 pub(super) struct Bucket {
     /// No entry in the bucket is due before this.
     pub(super) earliest: Timestamp,
-    pub(super) slots: Vec<u32>,
+    pub(super) slots: Slots,
 }
 
 /// What is known of a bucket that stays in the wheel.
@@ -70,11 +72,61 @@ pub(super) struct BucketInfo {
     pub(super) len: usize,
 }
 
+/// Numbers of slots in the order in which they were pushed, in segments.
+///
+/// A bucket may get tens of millions of them. One vector would be copied when it grows, which holds up the driver for
+/// 100 ms then.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    /// The segments before the last one; each has exactly `SEGMENT` slots. Most buckets have none.
+    #[expect(
+        clippy::box_collection,
+        reason = "a level has 64 buckets, and they are to be small"
+    )]
+    full: Option<Box<VecDeque<Vec<u32>>>>,
+    last: Vec<u32>,
+}
+
+/// Slots in a segment.
+const SEGMENT: usize = 4096;
+
+impl Slots {
+    fn push(&mut self, slot: u32) {
+        if self.last.len() == SEGMENT {
+            let full = std::mem::replace(&mut self.last, Vec::with_capacity(SEGMENT));
+            self.full.get_or_insert_default().push_back(full);
+        }
+        self.last.push(slot);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        let full = self.full.as_ref().map_or(0, |full| full.len());
+        full * SEGMENT + self.last.len()
+    }
+
+    /// Returns the first segment; an empty one if there are no slots.
+    pub(super) fn first(&self) -> &[u32] {
+        let full = self.full.as_ref().and_then(|full| full.front());
+        full.unwrap_or(&self.last)
+    }
+
+    pub(super) fn pop_first(&mut self) -> Vec<u32> {
+        let full = self.full.as_mut().and_then(|full| full.pop_front());
+        full.unwrap_or_else(|| std::mem::take(&mut self.last))
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        let full = self.full.iter().flat_map(|full| full.iter());
+        full.chain([&self.last]).map(Vec::capacity).sum()
+    }
+}
+
 impl Default for Bucket {
     fn default() -> Bucket {
         Bucket {
             earliest: Timestamp::NEVER,
-            slots: Vec::new(),
+            slots: Slots::default(),
         }
     }
 }
@@ -224,13 +276,36 @@ mod tests {
         Timestamp::ALWAYS.after(Duration::from_nanos(tick << TICK_BITS))
     }
 
+    fn all(mut slots: Slots) -> Vec<u32> {
+        let mut all = Vec::new();
+        while !slots.first().is_empty() {
+            all.append(&mut slots.pop_first());
+        }
+        all
+    }
+
+    #[test]
+    fn slots_keep_their_order_and_none_moves_as_they_grow() {
+        let (mut slots, mut first) = (Slots::default(), None);
+        for slot in 0..10_000 {
+            slots.push(slot);
+            assert_eq!(slots.len(), slot as usize + 1);
+            if slots.len() >= SEGMENT {
+                let first = first.get_or_insert(slots.first().as_ptr());
+                assert_eq!(*first, slots.first().as_ptr());
+            }
+        }
+        assert!(slots.capacity() <= 10_000 + SEGMENT);
+        assert!(all(slots).into_iter().eq(0..10_000));
+    }
+
     /// Turns the wheel by one tick at a time and notes when each slot comes out.
     fn run(wheel: &mut Wheel, deadlines: &[Tick], until: Tick) -> Vec<(Tick, u32)> {
         let mut out = Vec::new();
         for now in wheel.at()..=until {
             while let Some((bucket, _)) = wheel.take(now) {
                 assert!(tick(bucket.earliest) >= wheel.at());
-                for slot in bucket.slots {
+                for slot in all(bucket.slots) {
                     let due = deadlines[slot as usize];
                     if due <= wheel.at() {
                         out.push((wheel.at(), slot));
@@ -275,10 +350,10 @@ mod tests {
         assert_eq!(wheel.peek().unwrap().earliest, Timestamp::NEVER);
         let (mut deadline, _) = wheel.take(Tick::MAX).unwrap();
         while wheel.at() < tick(Timestamp::NEVER) {
-            wheel.push(Timestamp::NEVER, deadline.slots[0]);
+            wheel.push(Timestamp::NEVER, deadline.slots.first()[0]);
             (deadline, _) = wheel.take(Tick::MAX).unwrap();
         }
-        assert_eq!(deadline.slots, [7]);
+        assert_eq!(all(deadline.slots), [7]);
     }
 
     #[test]
@@ -287,7 +362,7 @@ mod tests {
         wheel.push(timestamp(1 << 30), 1);
         wheel.advance((1 << 30) - 1);
         assert!(wheel.take((1 << 30) - 1).is_none());
-        assert_eq!(wheel.take(1 << 30).unwrap().0.slots, [1]);
+        assert_eq!(all(wheel.take(1 << 30).unwrap().0.slots), [1]);
     }
 
     #[test]
