@@ -1233,8 +1233,10 @@ fn hashes_clones_and_destructors_may_call_back() {
                     );
                     *on.lock().unwrap() = Some(back);
                     call(&keyed, wanted);
+                    // A run clones its key, and drops what it was given, after it is no longer pending.
                     until("it is still", || {
-                        keyed.stats().pending == 0 || verb == "keys" || verb == "insert"
+                        let stats = keyed.stats();
+                        stats.pending + stats.running == 0 || verb == "keys" || verb == "insert"
                     })
                     .await;
                     drop(keyed);
