@@ -29,8 +29,8 @@ use crate::common::error::{TaskError, TaskErrors};
 pub enum RaceError<E> {
     /// There were fewer tasks than values wanted, and none of them failed.
     TooFew,
-    /// So many tasks failed or panicked that the number of values wanted cannot be reached; in a race, all of them. It
-    /// has their errors in order of completion, so [`last`](TaskErrors::last) is the latest.
+    /// Too many tasks failed or panicked for the number of values wanted; in a race, all of them. It has their errors in
+    /// order of completion, so [`last`](TaskErrors::last) is the latest.
     Failed(TaskErrors<E>),
     /// The token was cancelled before there were as many values as wanted.
     Cancelled,

@@ -85,8 +85,8 @@ pub(super) struct Places {
     left: Vec<VacantPlace>,
 }
 
-/// A busy worker keeps this many vacant places, and a parked one keeps one. So many, since hundreds of jobs that yield
-/// at their first poll can start before the first of them is polled again.
+/// A busy worker keeps this many vacant places, and a parked one keeps one. The limit is that high
+/// since hundreds of jobs that yield at their first poll can start before the first of them is polled again.
 const MOST_VACANT: usize = 1024;
 
 impl Places {
@@ -182,7 +182,7 @@ impl AwaitingJob {
         }
     }
 
-    /// Tells the job to stop. The caller must wake it after this, so that somebody becomes its owner and sees the flag.
+    /// Tells the job to stop. The caller must wake it after this, so that a worker becomes its owner and sees the flag.
     pub(super) fn abort(&self) {
         self.flags.fetch_or(ABORTED, AcqRel);
     }
@@ -216,7 +216,7 @@ impl AwaitingJob {
     fn queue(self: &Arc<Self>, within: impl FnOnce() -> bool) {
         let shared = &self.shared;
         match self.woken.push(Arc::clone(self), within) {
-            Call::Nobody => {}
+            Call::Nothing => {}
             Call::Worker => {
                 let start = shared.enter(|state, effects| state.want_workers(effects));
                 worker::start(shared, start);

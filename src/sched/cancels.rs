@@ -10,7 +10,7 @@ use super::rt::AtomicU32;
 /// the slot here, under its own lock. The cancels are applied together, and the misses overlap.
 ///
 /// - Every caller that takes the group's lock applies the noted cancels before anything else (`State::apply_cancels`).
-///   So nobody can see that a cancel was not applied at once.
+///   So no caller can see that a cancel was not applied at once.
 /// - The insert of a row is the exception: it does not look at other jobs. Once many cancels are noted, it takes them
 ///   out, and the next inserts take over these slots one by one (`State::insert_row`). Then the slot is neither freed
 ///   nor taken anew, and the driver keeps the entry that it has.
@@ -79,7 +79,7 @@ impl Cancels {
 
     // Under the group's lock.
 
-    /// Returns whether so many are noted that an insert takes them out.
+    /// Returns whether enough cancels are noted for an insert to take them out.
     pub(super) fn are_many(&self) -> bool {
         // The cells are filled from the front.
         !matches!(self.0[MANY].load(Relaxed), EMPTY | CLOSED)

@@ -14,7 +14,7 @@ pub(super) struct WokenJobs {
     queue: Mutex<Queue>,
     // Written under the lock, and read without it, since most claims find nothing. A worker that reads 0 here under the
     // group's lock may park. No wake-up is lost by that: a `push` that comes later and returns `Call::Worker` is
-    // followed by a step under the group's lock, which finds the worker parked. If it returns `Call::Nobody`, the
+    // followed by a step under the group's lock, which finds the worker parked. If it returns `Call::Nothing`, the
     // caller that was told to call a worker has this step still before it. After `Call::Driver` the worker that polls
     // the waking job claims again.
     len: AtomicUsize,
@@ -38,7 +38,7 @@ struct Queue {
 /// What the caller of [`push`](WokenJobs::push) has to do.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Call {
-    Nobody,
+    Nothing,
     /// Call a worker.
     Worker,
     /// Let the driver watch. The caller is a job of the group, and the worker that polls it looks at this queue
@@ -55,19 +55,19 @@ impl WokenJobs {
     pub(super) fn push(&self, job: Arc<AwaitingJob>, within: impl FnOnce() -> bool) -> Call {
         let mut queue = self.lock();
         if queue.closed {
-            return Call::Nobody;
+            return Call::Nothing;
         }
         queue.jobs.push_back(job);
         self.len.store(queue.jobs.len(), Release);
         if queue.called {
-            return Call::Nobody;
+            return Call::Nothing;
         }
         let (flag, call) = match within() {
             true => (&mut queue.watched, Call::Driver),
             false => (&mut queue.called, Call::Worker),
         };
         match std::mem::replace(flag, true) {
-            true => Call::Nobody,
+            true => Call::Nothing,
             false => call,
         }
     }

@@ -17,7 +17,7 @@ use crate::sched::queue::Entry;
 // 3. Under the lock of the timer and, within that, under the group's lock, it parks (`park`) until its next deadline.
 // 4. Still under the lock of the timer, but no longer under the group's, it sets its timer to that deadline.
 //
-// A push between 1 and 3 finds the driver `Running`, and wakes nobody. In 3 `park` looks at the entries that have come
+// A push between 1 and 3 finds the driver `Running`, and wakes nothing. In 3 `park` looks at the entries that have come
 // since 1, in the same step, and refuses if one of them is due before the deadline that the driver would sleep for.
 //
 // A push after 3 finds `Parked`. If its entry is earlier than `until`, it sets the timer to the earlier deadline
@@ -179,7 +179,7 @@ impl Inbox {
         self.head.min(self.earliest)
     }
 
-    /// Returns whether there are so many more entries than twice the `live` ones that a sweep is worth it.
+    /// Returns whether there are enough entries beyond twice the `live` ones for a sweep to be worth it.
     pub(super) fn has_too_many_for(&self, live: usize) -> bool {
         self.queued + self.entries.len() > 2 * live + KEPT_DEAD
     }

@@ -72,7 +72,7 @@ pub(in crate::sched) enum Turn {
         earliest: Timestamp,
         /// Jobs with a deadline up to this instant are due.
         due: Timestamp,
-        /// So many entries are dead that a sweep is worth it.
+        /// Enough entries are dead for a sweep to be worth it.
         dead: bool,
     },
 }
@@ -712,7 +712,7 @@ impl State {
         }
     }
 
-    /// Returns whether so many entries are dead that a sweep is worth it. Each job that is not due has one live entry.
+    /// Returns whether enough entries are dead for a sweep to be worth it. Each job that is not due has one live entry.
     fn has_too_many_dead(&self) -> bool {
         self.inbox.has_too_many_for(self.jobs.not_due())
     }

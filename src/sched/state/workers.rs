@@ -150,7 +150,7 @@ impl Workers {
         self.active += starting;
         self.starting += starting;
         // The parked one first, since a wake-up is cheaper than a new task. It is taken out here, under the lock, so
-        // that nobody wakes it a second time.
+        // that no other step wakes it a second time.
         let parked = if starting > 0 {
             self.parked.take()
         } else {

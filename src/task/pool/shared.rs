@@ -58,8 +58,8 @@ pub(crate) struct Pool<E> {
     name: Option<Box<str>>,
     on_error: OnError,
     token: CancellationToken,
-    /// Why the token was cancelled. It is set before the token is cancelled, so whoever sees the token cancelled finds
-    /// it. No lock is needed: the first cause stays.
+    /// Why the token was cancelled. It is set before the token is cancelled, so code that sees the token cancelled
+    /// finds it. No lock is needed: the first cause stays.
     cause: OnceLock<Cause>,
     deadline: Option<Instant>,
     runtime: runtime::Handle,
@@ -350,7 +350,7 @@ impl<E: Send + 'static> Pool<E> {
         if ticket.pending.is_accepted() {
             return Poll::Ready(Ok(()));
         }
-        // Under the same lock as `is_accepted`: whoever accepts the task later wakes this waker.
+        // Under the same lock as `is_accepted`: the step that accepts the task later wakes this waker.
         let registered = state.queue.register(ticket.index, fresh);
         drop(state);
         if registered.is_ok() {
