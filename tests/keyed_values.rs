@@ -567,6 +567,51 @@ async fn what_an_end_has_left_is_neither_moved_nor_expired() {
     assert_eq!((keyed.remove(&'k'), log.len()), (Some(1), 0));
 }
 
+/// Though the driver has not taken its turn yet, in which it drops the jobs of these entries.
+#[tokio::test(start_paused = true)]
+async fn what_an_end_has_left_has_no_deadline_from_the_call_on() {
+    type End = fn(&KeyedGroup<char, u32>);
+    let ends: [(&str, End); 3] = [
+        ("cancel", |keyed| keyed.cancel()),
+        ("token", |keyed| keyed.token().cancel()),
+        ("shutdown", |keyed| drop(keyed.shutdown(HOUR))),
+    ];
+    for (name, end) in ends {
+        let (keyed, _log) = logging();
+        keyed.insert_after('k', 1, HOUR, Replace);
+        end(&keyed);
+        assert_eq!(keyed.deadline(&'k'), None, "{name}");
+        assert!(!keyed.reset_after(&'k', ms(1)) && !keyed.expire(&'k'));
+        assert_eq!(keyed.remove(&'k'), Some(1), "{name}");
+    }
+    let keyed = KeyedGroup::builder()
+        .timeout(Duration::ZERO)
+        .build_with(|_, _: char, _: u32| async {});
+    keyed.insert_after('k', 1, HOUR, Replace);
+    assert_eq!(keyed.deadline(&'k'), None, "of a group past its own");
+}
+
+/// What is due at the shutdown, and waits for a slot, may still run.
+#[tokio::test(start_paused = true)]
+async fn what_a_shutdown_lets_run_keeps_its_deadline() {
+    let hold = Hold::new();
+    let held = hold.clone();
+    let keyed = KeyedGroup::builder()
+        .max_running(1)
+        .build_with(move |_, _: char, _: u32| held.job());
+    keyed.insert_after('j', 1, Duration::ZERO, Replace);
+    settle().await;
+    let at = Instant::now();
+    keyed.insert_at('k', 2, at, Replace);
+    let shutdown = keyed.shutdown(HOUR);
+    assert_eq!(keyed.deadline(&'k'), Some(at));
+    hold.release();
+    settle().await;
+    hold.release();
+    let (report, left) = shutdown.await;
+    assert_eq!((report.finished, left), (2, vec![]));
+}
+
 #[tokio::test(start_paused = true)]
 async fn entries_run_though_nobody_holds_their_keys_any_more() {
     let (group, log) = (Group::new(), Log::new());

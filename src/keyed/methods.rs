@@ -564,8 +564,8 @@ macro_rules! keyed_deadline {
             V: Send + 'static,
             S: std::hash::BuildHasher + Send + Sync + 'static,
         {
-            /// Returns the instant at which the key's pending entry expires; `None` if there is none, or its group has
-            /// ended.
+            /// Returns the instant at which the key's pending entry expires; `None` if there is none, or if its group has
+            /// ended and drops it.
             ///
             /// # Examples
             ///

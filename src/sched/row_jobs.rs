@@ -175,9 +175,12 @@ impl RowJobs<'_> {
             })
     }
 
-    /// Returns the deadline of the job of a row, if the job is pending or just being started.
+    /// Returns the deadline of the job of a row, if the job is pending or just being started; `None` if the group has
+    /// ended and drops it.
     pub(crate) fn deadline(&mut self, slot: u32) -> Option<Timestamp> {
-        self.with(|state, _, _| state.jobs.row_deadline(slot))
+        let is_over = self.shared.is_over();
+        let deadline = self.with(|state, _, _| state.row_deadline(slot));
+        deadline.filter(|_| !is_over)
     }
 
     /// Blocks the claimed job of a row, which may not start until it is unblocked.

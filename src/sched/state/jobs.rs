@@ -480,7 +480,7 @@ impl Jobs {
     }
 
     /// Returns the deadline of a row's job, if the job is pending or just being started.
-    pub(in crate::sched) fn row_deadline(&self, slot: u32) -> Option<Timestamp> {
+    pub(super) fn row_deadline(&self, slot: u32) -> Option<Timestamp> {
         let job = self.slab.peek(slot)?;
         let is_there = job.is_pending() || job.stage() == Stage::Claimed;
         is_there.then_some(job.deadline)

@@ -302,6 +302,13 @@ impl State {
         self.jobs.is_pending_row(slot, &self.workers)
     }
 
+    /// Returns the deadline of a row's job that is pending or just being started; `None` if the end of the group
+    /// prevents its run, however far the driver is with dropping it.
+    pub(in crate::sched) fn row_deadline(&self, slot: u32) -> Option<Timestamp> {
+        let deadline = self.jobs.row_deadline(slot)?;
+        self.lifecycle.may_start_at(deadline).then_some(deadline)
+    }
+
     /// Cancels the job of a row, if it has not started. The caller holds the lock of its table.
     pub(in crate::sched) fn cancel_row(&mut self, slot: u32, effects: &mut Effects) {
         self.jobs.cancel_row(slot, &self.workers);
