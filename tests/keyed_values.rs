@@ -1015,6 +1015,26 @@ async fn a_panic_of_a_keys_method_leaves_the_entries_whole() {
     }
 }
 
+/// A drain takes the keys themselves, and no clones of them.
+#[tokio::test(start_paused = true)]
+async fn a_list_whose_clone_panics_gives_each_row_its_key_back() {
+    #[derive(PartialEq, Eq, Hash)]
+    struct Key(u32);
+    impl Clone for Key {
+        fn clone(&self) -> Key {
+            panic!("boom")
+        }
+    }
+    let keyed = KeyedGroup::with_handler(|_, _: Key, _: u32| async {});
+    for key in 0..3 {
+        keyed.insert_after(Key(key), key, HOUR, Replace);
+    }
+    assert_eq!(panic_of(|| drop(keyed.keys())).message, "boom");
+    let mut left: Vec<_> = keyed.drain_values();
+    left.sort_by_key(|&(_, value)| value);
+    assert!(left.iter().map(|(key, _)| key.0).eq(0..3));
+}
+
 /// The row of a key that goes while it is listed may be another key's by the end of that, which is listed too: the one
 /// gets back its own key, and not the other's.
 #[test]

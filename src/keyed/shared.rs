@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
-use std::panic::Location;
+use std::panic::{Location, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
@@ -177,8 +177,8 @@ impl<K, V, S> Keys<K, V, S> {
                     key
                 })
             };
-            all.extend(keys.iter().map(|key| key.cloned()));
-            drop(keys);
+            // A panic of `Clone` goes on in the caller only when each row has its key back.
+            let cloned = panic::catch(|| all.extend(keys.into_iter().map(|key| key.cloned())));
             // Keys whose rows have gone meanwhile, or that yet another call shares. They are dropped when the lock is
             // free.
             let mut others = Vec::new();
@@ -200,6 +200,8 @@ impl<K, V, S> Keys<K, V, S> {
                 others.extend(key);
             }
             drop(guard);
+            drop(others);
+            cloned.unwrap_or_else(|payload| resume_unwind(payload));
         }
         all
     }
