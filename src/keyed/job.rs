@@ -13,6 +13,9 @@ use crate::sched::JobFuture;
 /// It is one allocation, of the size of the job. Methods that take a job box it; methods that return a value return
 /// this type, so that the job can be inserted again.
 ///
+/// A job of [`delay_with`](super::KeyedGroup::delay_with) or [`schedule_with`](super::KeyedGroup::schedule_with) fits
+/// only keyed groups that have the same types of keys and hasher. In any other it panics when it starts.
+///
 /// # Examples
 ///
 /// ```
