@@ -31,7 +31,7 @@ use crate::common::panic::{DiscardEach, TaskPanic};
 ///
 /// The first poll panics outside of a tokio runtime, at the line of the `.await`. With a
 /// [`deadline`](Stream::deadline), the runtime needs its timer enabled. A panic of the input iterator is passed on
-/// to the caller. A panic of a task becomes its result.
+/// to the caller, and no result is lost. A panic of a task becomes its result.
 ///
 /// # Examples
 ///
@@ -310,21 +310,19 @@ where
 
     /// The first end, if it is there; its slot goes to the next task.
     fn take(&mut self, settings: &Settings) -> Option<Result<T, TaskError>> {
-        self.fill(settings);
+        self.fill(settings.limit, settings);
         self.ends.front()?.as_ref()?;
-        let end = self.ends.pop_front().flatten();
-        self.fill(settings);
-        end
+        // Before the end is taken out, so that it is not lost if the input panics.
+        self.fill(settings.limit.saturating_add(1), settings);
+        self.ends.pop_front().flatten()
     }
 
-    fn fill(&mut self, settings: &Settings) {
+    fn fill(&mut self, limit: usize, settings: &Settings) {
         if settings.unordered {
-            while self.set.running() + self.ends.len() < settings.limit
-                && self.set.start_next(settings)
-            {}
+            while self.set.running() + self.ends.len() < limit && self.set.start_next(settings) {}
             return;
         }
-        while self.ends.len() < settings.limit && self.set.start_next(settings) {
+        while self.ends.len() < limit && self.set.start_next(settings) {
             self.ends.push_back(None);
         }
     }

@@ -2,6 +2,8 @@
 
 use std::error::Error;
 use std::future::{pending, ready};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
@@ -134,6 +136,48 @@ fn a_panic_of_the_iterator_is_the_callers_own() {
             until("what had started is gone", || flag.drops() == 3).await;
         });
     });
+}
+
+/// It panics once, before each item in turn, and the stream is polled again.
+#[tokio::test]
+async fn a_stream_whose_input_panics_loses_no_end() {
+    for (before, limit, unordered) in
+        (0..=4).flat_map(|before| [(before, 1, false), (before, 2, false), (before, 2, true)])
+    {
+        let (mut next, mut panics) = (0, true);
+        let tasks = std::iter::from_fn(|| {
+            if next == before && std::mem::take(&mut panics) {
+                panic!("boom");
+            }
+            next += 1;
+            (next <= 4).then(|| ready(next))
+        });
+        let mut ends = flow::stream(tasks).limit(limit);
+        if unordered {
+            ends = ends.unordered();
+        }
+        let (mut taken, mut panicked) = (Vec::new(), 0);
+        loop {
+            let mut next = pin!(ends.next());
+            let polled = std::future::poll_fn(|cx| {
+                match catch_unwind(AssertUnwindSafe(|| next.as_mut().poll(cx))) {
+                    Ok(polled) => polled.map(Ok),
+                    Err(payload) => Poll::Ready(Err(payload)),
+                }
+            });
+            match bounded(polled).await {
+                Ok(Some(end)) => taken.push(end.unwrap()),
+                Ok(None) => break,
+                Err(_) => panicked += 1,
+            }
+        }
+        taken.sort_unstable();
+        assert_eq!(
+            (taken, panicked),
+            (vec![1, 2, 3, 4], 1),
+            "before {before}, limit {limit}, {unordered}"
+        );
+    }
 }
 
 #[tokio::test]
