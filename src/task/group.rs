@@ -281,7 +281,8 @@ impl<E: Send + 'static> TaskGroup<E> {
     /// Until the grace is over it is like [`wait`](TaskGroup::wait): tasks can be spawned only through a
     /// [`TaskHandle`], and they run. When the grace is over, running tasks are aborted and queued ones are dropped, as
     /// by [`shutdown`](TaskGroup::shutdown) with a grace of zero. If `drain` and `shutdown` are called several times,
-    /// the grace that is over first applies. A grace of more than 100 years has no end.
+    /// the grace that is over first applies. A grace of more than 100 years has no end; any other is over when the
+    /// group's runtime is shut down.
     ///
     /// The report counts the tasks and members that the group held at the call and those that came later. It has no
     /// errors: call `wait` during or after the drain to get them. `wait` returns `Cancelled` if a task was skipped or
@@ -328,7 +329,8 @@ impl<E: Send + 'static> TaskGroup<E> {
     ///
     /// The token is cancelled when the grace is over. To notify running tasks at once, call
     /// [`cancel`](TaskGroup::cancel) before this; it drops queued tasks. If `drain` and `shutdown` are called several
-    /// times, the grace that is over first applies. A grace of more than 100 years has no end.
+    /// times, the grace that is over first applies. A grace of more than 100 years has no end; any other is over when
+    /// the group's runtime is shut down.
     ///
     /// The three numbers of the report add up to the tasks and members that the group held at the call; `finished`
     /// counts those that ended by themselves, with an error or without. The report has no errors: call `wait` during or

@@ -329,6 +329,25 @@ fn a_runtime_without_a_timer_is_enough_without_a_grace() {
     });
 }
 
+/// A timer on it can not fire any more. The member lives elsewhere, and keeps the group open until then.
+#[test]
+fn a_grace_is_over_when_its_runtime_is_shut_down() {
+    for begins_before in [true, false] {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let builder = TaskGroup::<()>::builder().runtime(runtime.handle().clone());
+        let group = builder.timeout(HOUR).build();
+        let member = group.member();
+        let before = begins_before.then(|| group.drain(HOUR));
+        drop(runtime);
+        let drain = before.unwrap_or_else(|| group.drain(HOUR));
+        let elsewhere = Builder::new_current_thread().enable_all().build().unwrap();
+        let report = elsewhere.block_on(async { timeout(ms(10_000), drain).await });
+        assert_eq!(report.map(numbers), Ok((0, 1, 0)), "{begins_before}");
+        assert_eq!(group.cause(), Some(Cause::Cancelled));
+        drop(member);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_deadline_ends_tasks_as_the_policy_says() {
     for policy in [OnError::Abort, OnError::Cancel, OnError::Continue] {

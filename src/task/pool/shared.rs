@@ -6,7 +6,7 @@
 //! pool's lock: its wakers may be users', and may call the pool.
 
 use std::panic::Location;
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
 #[cfg(not(shuttle))]
 use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
@@ -174,7 +174,7 @@ impl<E: Send + 'static> Pool<E> {
         });
         if let Some(deadline) = settings.deadline {
             if let Some(sleep) = pool.sleep(deadline) {
-                pool.after(sleep, Pool::expire);
+                pool.after(sleep, Pool::check_deadline);
             }
             pool.check_deadline();
         }
@@ -624,14 +624,15 @@ impl<E: Send + 'static> Pool<E> {
         if is_near { Some(sleep_until(at)) } else { None }
     }
 
-    /// Calls `then` when the timer fires, unless the group has ended by then.
+    /// Calls `then` when the timer fires, or when its runtime is shut down; it does nothing in a group that has ended.
     fn after(self: &Arc<Self>, sleep: Sleep, then: fn(&Arc<Self>)) {
-        let pool = Arc::downgrade(self);
+        let timer = Timer {
+            pool: Arc::downgrade(self),
+            then,
+        };
         let timer = self.runtime.spawn(async move {
+            let _timer = timer;
             sleep.await;
-            if let Some(pool) = pool.upgrade() {
-                then(&pool);
-            }
         });
         // If the group has drained since the timer was spawned, its end did not find this timer to abort it.
         let timer = timer.abort_handle();
@@ -644,7 +645,7 @@ impl<E: Send + 'static> Pool<E> {
         }
     }
 
-    /// Ends the group if its deadline has passed and the timer was late.
+    /// Ends the group if its deadline has passed. Each method that admits asks this, since the timer may be late.
     fn check_deadline(self: &Arc<Self>) {
         if self.deadline.is_some_and(|at| at <= Instant::now()) {
             self.expire();
@@ -808,6 +809,21 @@ impl<E: Send + 'static> Pool<E> {
         let ended = state.check_drained();
         drop(state);
         self.finish(ended);
+    }
+}
+
+/// The timer of a deadline or a grace. It acts in its `Drop`, as it is also dropped when its runtime is shut down: a
+/// grace that could not end any more would keep a group open for as long as it has a member.
+struct Timer<E: Send + 'static> {
+    pool: Weak<Pool<E>>,
+    then: fn(&Arc<Pool<E>>),
+}
+
+impl<E: Send + 'static> Drop for Timer<E> {
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.upgrade() {
+            (self.then)(&pool);
+        }
     }
 }
 
