@@ -379,6 +379,43 @@ mod heard {
         assert_one(&records.take("ERROR"), &parts);
     }
 
+    /// Tasks that are aborted: by a group, by a race that has its value, and by a flow that is dropped.
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_of_an_aborted_tasks_destructor_is_an_event() {
+        fn endless() -> impl Future<Output = Result<(), ()>> + Send {
+            let bomb = OnDrop(|| panic!("in a destructor"));
+            async move {
+                let _bomb = bomb;
+                std::future::pending::<Result<(), ()>>().await
+            }
+        }
+        let (records, _recording) = record(Level::TRACE);
+        let one = |group: &str| {
+            let lines = records.take("ERROR");
+            assert_one(
+                &lines,
+                &["task panicked", group, "index=0 ", "panic=in a destructor"],
+            );
+        };
+        for is_polled in [false, true] {
+            let group = TaskGroup::builder().name("mails").build();
+            group.spawn(endless());
+            if is_polled {
+                settle().await;
+            }
+            drop(group);
+            settle().await;
+            one("group=mails");
+        }
+        let ready: std::pin::Pin<Box<dyn Future<Output = _> + Send>> = Box::pin(async { Ok(()) });
+        assert!(flow::race([Box::pin(endless()), ready]).await.is_ok());
+        one("group=flow::race");
+        let unfinished = timeout(ms(1), flow::try_all([endless()]));
+        assert!(unfinished.await.is_err());
+        settle().await;
+        one("group=flow::try_all");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_panic_that_is_no_text_is_told_as_such() {
         let (records, _recording) = record(Level::TRACE);

@@ -1,14 +1,14 @@
 //! What the tasks of a group and of a combinator have in common: a run whose end is reported, and their panics.
 
 use std::future::{Future, poll_fn};
-use std::marker::PhantomData;
 use std::panic::Location;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 
-use super::panic::{Payload, TaskPanic, catch, message, poll_caught};
+use super::panic::{Payload, TaskPanic, catch, discard, message, poll_caught};
 use super::trace;
 
-/// The end of a task: its output or its panic; `None` if it was dropped before, by an abort or with its runtime.
+/// The end of a task: its output or its panic; `None` if it was dropped before, by an abort or with its runtime. A panic
+/// of its destructor is its panic, then too.
 pub(crate) type End<T> = Option<Result<T, Payload>>;
 
 /// Runs a task and calls `report` with its end, once, when what the task held is gone.
@@ -17,36 +17,40 @@ where
     F: Future,
     R: FnOnce(End<F::Output>),
 {
-    let reporter = Reporter {
-        report: Some(report),
-        output: PhantomData,
-    };
-    let run = Run { task, reporter };
+    let mut unpolled = Unpolled(Some((task, report)));
     async move {
-        // A task that is dropped before its first poll is still one `Run`. From here on the order is that of the
-        // locals: the pinned task is declared after the reporter, and so is dropped before it.
-        let Run { task, mut reporter } = run;
-        let mut task = pin!(Some(task));
-        let end = poll_fn(|cx| poll_caught(task.as_mut(), cx)).await;
-        reporter.report(Some(end));
+        let Some((task, report)) = unpolled.0.take() else {
+            return;
+        };
+        let mut running = Running {
+            task: pin!(Some(task)),
+            report: Some(report),
+        };
+        let end = poll_fn(|cx| poll_caught(running.task.as_mut(), cx)).await;
+        running.report(Some(end));
     }
 }
 
-/// A task on its way to its first poll. Its fields are dropped in this order.
-struct Run<F, T, R: FnOnce(End<T>)> {
-    task: F,
-    reporter: Reporter<T, R>,
+/// A task on its way to its first poll, until that takes it.
+struct Unpolled<F: Future, R: FnOnce(End<F::Output>)>(Option<(F, R)>);
+
+impl<F: Future, R: FnOnce(End<F::Output>)> Drop for Unpolled<F, R> {
+    fn drop(&mut self) {
+        if let Some((task, report)) = self.0.take() {
+            report(discard(task).err().map(Err));
+        }
+    }
 }
 
-/// Reports the end of a task: if it is dropped before, the task was.
-struct Reporter<T, R: FnOnce(End<T>)> {
+/// A task that is polled.
+struct Running<'a, F: Future, R: FnOnce(End<F::Output>)> {
+    task: Pin<&'a mut Option<F>>,
     /// Until the end was reported.
     report: Option<R>,
-    output: PhantomData<fn(T)>,
 }
 
-impl<T, R: FnOnce(End<T>)> Reporter<T, R> {
-    fn report(&mut self, end: End<T>) {
+impl<F: Future, R: FnOnce(End<F::Output>)> Running<'_, F, R> {
+    fn report(&mut self, end: End<F::Output>) {
         // Taken, so that the `Drop` behind a regular end reports nothing.
         if let Some(report) = self.report.take() {
             report(end);
@@ -54,9 +58,10 @@ impl<T, R: FnOnce(End<T>)> Reporter<T, R> {
     }
 }
 
-impl<T, R: FnOnce(End<T>)> Drop for Reporter<T, R> {
+impl<F: Future, R: FnOnce(End<F::Output>)> Drop for Running<'_, F, R> {
     fn drop(&mut self) {
-        self.report(None);
+        let dropped = catch(|| self.task.set(None));
+        self.report(dropped.err().map(Err));
     }
 }
 

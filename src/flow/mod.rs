@@ -55,8 +55,9 @@
 //! **The end.** When the future resolves, all other tasks have been aborted and have ended. (A task that blocks its
 //! thread cannot be aborted: it is waited for.) Dropping the future aborts the tasks too, but does not wait for them.
 //!
-//! **A panic** of a task or a step becomes its error, with the payload and the line of the call. A panic of the input
-//! iterator, or of the operation or the settings of a retry, is passed on to the caller.
+//! **A panic** of a task or a step becomes its error, with the payload and the line of the call; so does a panic of a
+//! task's destructor, unless the result is known by then. A panic of the input iterator, or of the operation or the
+//! settings of a retry, is passed on to the caller.
 //!
 //! # From Go
 //!

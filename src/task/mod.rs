@@ -36,8 +36,9 @@
 //! | [`abort`](TaskGroup::abort), drop | are stopped at their next await; queued ones are skipped | rejected | – |
 //!
 //! The panic of a task is handled like an error that it returned, with every [`OnError`], unless the program is built
-//! with `panic = "abort"`. With the feature `tracing` it is also an error event, `task panicked`, with the fields
-//! `group` (the group's name), `index`, `spawned_at` and `panic`.
+//! with `panic = "abort"`. So is a panic of its destructor, also if the task was aborted. With the feature `tracing` it
+//! is also an error event, `task panicked`, with the fields `group` (the group's name), `index`, `spawned_at` and
+//! `panic`.
 //!
 //! # From Go
 //!

@@ -31,7 +31,7 @@ pub struct TaskStats {
     pub finished: u64,
     /// Tasks that returned an error.
     pub failed: u64,
-    /// Tasks that panicked.
+    /// Tasks that panicked, also in their destructor when they were aborted.
     pub panicked: u64,
     /// Tasks that never started, since the group had ended before or a handle's spawn was rejected.
     pub skipped: u64,

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 
 use schedgroup::task::Cause;
 use schedgroup::task::{OnError, TaskGroup};
@@ -11,7 +12,8 @@ use schedgroup::{ScheduleError, TaskError};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{
-    Flag, Hold, OnDrop, bounded, misuse, multi_thread, poll_with_bomb, sized, until, watched,
+    Flag, Hold, OnDrop, bounded, misuse, multi_thread, poll_with_bomb, settle, sized, until,
+    watched,
 };
 
 #[test]
@@ -147,6 +149,46 @@ async fn a_destructor_that_panics_is_its_tasks_panic_alone() {
         "{outcome:?}"
     );
     assert_eq!(group.stats().finished, 1);
+}
+
+/// Whether it was polled before the abort or not, and whatever aborts it.
+#[tokio::test(start_paused = true)]
+async fn a_destructor_that_panics_in_an_abort_is_its_tasks_panic() {
+    type End = fn(&TaskGroup<()>);
+    let ends: [End; 3] = [
+        |group| group.abort(),
+        |group| drop(group.drain(Duration::ZERO)),
+        |group| drop(group.shutdown(Duration::ZERO)),
+    ];
+    for policy in [OnError::Abort, OnError::Cancel, OnError::Continue] {
+        for (end, is_polled) in ends.into_iter().flat_map(|end| [(end, false), (end, true)]) {
+            let group = TaskGroup::builder().on_error(policy).build();
+            for _ in 0..2 {
+                let bomb = OnDrop(|| panic!("in a destructor"));
+                group.spawn(async move {
+                    let _bomb = bomb;
+                    std::future::pending::<Result<_, _>>().await
+                });
+            }
+            if is_polled {
+                settle().await;
+            }
+            end(&group);
+            let errors = bounded(group.wait_all()).await.unwrap_err();
+            assert!(
+                errors
+                    .iter()
+                    .all(|error| matches!(error, TaskError::Panicked(_))),
+                "{policy:?}: {errors:?}"
+            );
+            let stats = group.stats();
+            assert_eq!(
+                (errors.len(), stats.panicked, stats.aborted),
+                (2, 2, 0),
+                "{policy:?}"
+            );
+        }
+    }
 }
 
 /// The destructor of a skipped task spawns in the same group: no lock is held, nothing hangs.
