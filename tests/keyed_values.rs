@@ -872,6 +872,47 @@ async fn a_run_is_aborted_by_its_key_and_the_next_one_follows() {
     assert_eq!((stats.finished, stats.cancelled), (1, 1));
 }
 
+/// The end of a run looks at the next of them only, and not at all.
+#[tokio::test(start_paused = true)]
+async fn entries_that_were_expired_under_one_key_run_in_turn() {
+    static COMPARED: AtomicUsize = AtomicUsize::new(0);
+    #[derive(Clone)]
+    struct Key;
+    impl Hash for Key {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            0.hash(state);
+        }
+    }
+    impl PartialEq for Key {
+        fn eq(&self, _: &Key) -> bool {
+            COMPARED.fetch_add(1, SeqCst);
+            true
+        }
+    }
+    impl Eq for Key {}
+    const MANY: u32 = 300;
+    let log = Log::new();
+    let handled = log.clone();
+    let keyed = KeyedGroup::builder()
+        .exclusive()
+        .build_with(move |_, _: Key, value: u32| {
+            let log = handled.clone();
+            async move {
+                sleep(ms(1)).await;
+                log.push(value);
+            }
+        });
+    for value in 0..MANY {
+        keyed.insert_after(Key, value, HOUR, Replace);
+        assert!(keyed.expire(&Key));
+    }
+    keyed.insert_after(Key, MANY, ms(MANY.into()), Replace);
+    keyed.wait().await.unwrap();
+    assert_eq!(log.labels(), (0..=MANY).collect::<Vec<_>>());
+    let compared = COMPARED.load(SeqCst);
+    assert!(compared < 10 * MANY as usize, "{compared}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_end_gives_back_what_waits_for_a_run() {
     for cancels in [false, true] {

@@ -1,6 +1,9 @@
 //! Numbered rows, in pages that are freed when they are empty. A row never moves.
 
+use std::collections::VecDeque;
+
 use super::key::SharedKey;
+use crate::common::time::Timestamp;
 
 /// One key with its entry, or with its run; `slot` is that of its job in the scheduling group.
 ///
@@ -34,9 +37,14 @@ pub(super) struct KeyRun<K, V> {
     pub(super) key: SharedKey<K>,
     /// `None` once the handler has it.
     pub(super) value: Option<V>,
-    /// The rows of entries that expired during this run, and start after it.
-    pub(super) blocked: Vec<u32>,
+    /// The row of the key's pending entry, once it has become due during this run; also former ones, which have gone.
+    pub(super) due: Vec<u32>,
+    /// The expired entries, which start after this run.
+    pub(super) queue: KeyQueue,
 }
+
+/// Expired entries of one key, which start one after the other, in order of their deadlines: their rows.
+pub(super) type KeyQueue = VecDeque<(Timestamp, u32)>;
 
 impl<K, V> Row<K, V> {
     /// The key of an entry, pending or expired.
@@ -77,6 +85,13 @@ impl<K, V> Row<K, V> {
             Row::Run { run, .. } => Some(run),
             _ => None,
         }
+    }
+
+    pub(super) fn is_expired(&self) -> bool {
+        matches!(
+            self,
+            Row::Own { expired: true, .. } | Row::Shared { expired: true, .. }
+        )
     }
 
     /// Marks a pending entry as expired. Returns `false` if there is none.

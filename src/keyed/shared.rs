@@ -122,6 +122,9 @@ impl<K, V, S> Keys<K, V, S> {
             jobs.cancel(slot);
             taken.push((key, value));
         }
+        for slot in guard.table.take_next() {
+            jobs.unblock(slot);
+        }
         Some(taken)
     }
 
@@ -262,8 +265,8 @@ impl<K, V, S> Drop for RunGuard<K, V, S> {
         let mut jobs = keys.group.row_jobs();
         let mut guard = keys.lock();
         let run = guard.table.end(self.row);
-        let blocked = run.iter().flat_map(|run| &run.blocked);
-        for slot in blocked.filter_map(|&row| guard.table.slot(row)) {
+        let due = run.iter().flat_map(|run| &run.due);
+        for slot in due.filter_map(|&row| guard.table.slot(row)) {
             jobs.unblock(slot);
         }
         drop(guard);
@@ -290,7 +293,8 @@ where
         }
         match panic::catch(|| table.running(row)) {
             Ok(Some(run)) => {
-                table.block(run, row);
+                let at = jobs.deadline(slot).unwrap_or(Timestamp::ALWAYS);
+                table.block(run, row, at);
                 // Still under the table's lock, so the run cannot end, and look for blocked rows, before this.
                 jobs.block(slot, self.row_key(row), me);
                 Ok(false)
@@ -302,6 +306,9 @@ where
             // A panic of `Eq` ends the job of this entry, so the entry goes too.
             Err(payload) => {
                 let taken = table.take(row);
+                for slot in table.take_next() {
+                    jobs.unblock(slot);
+                }
                 drop(guard);
                 drop_quietly(taken);
                 Err(payload)

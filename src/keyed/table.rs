@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::index::{Found, Index};
 use super::key::{SharedKey, TakenKey};
-use super::rows::{KeyRun, Row, Rows};
+use super::rows::{KeyQueue, KeyRun, Row, Rows};
 use crate::common::time::Timestamp;
 
 /// ```text
@@ -29,6 +29,11 @@ pub(super) struct Table<K, V> {
     first: HashMap<u32, Timestamp, BuildHasherDefault<Spread>>,
     /// The number of pending entries, without expired ones.
     len: usize,
+    /// In an exclusive keyed group, between two runs of a key: the entries that start after the one in this row, which
+    /// may start now. So each end of a run unblocks one expired entry, however many there are.
+    queues: HashMap<u32, KeyQueue, BuildHasherDefault<Spread>>,
+    /// Rows that were next when the one before them was taken out before it could start. They are to be unblocked.
+    next: Vec<u32>,
 }
 
 /// A hasher for numbers of rows. It spreads them over all bits, since the map uses the bits at both ends.
@@ -59,6 +64,8 @@ impl<K, V> Table<K, V> {
             rows: Rows::new(),
             first: HashMap::default(),
             len: 0,
+            queues: HashMap::default(),
+            next: Vec::new(),
         }
     }
 
@@ -174,6 +181,11 @@ impl<K, V> Table<K, V> {
     pub(super) fn take(&mut self, row: u32) -> Option<(TakenKey<K>, V, u32)> {
         self.value(row)?;
         let hash = self.rows.hash(row)?;
+        if !self.queues.is_empty() {
+            let queue = self.take_queue(row);
+            let next = self.next_of(hash, queue);
+            self.next.extend(next);
+        }
         self.take_by(row, |index, rows| {
             index.remove_later(hash, row, rows.hashes());
         })
@@ -224,6 +236,7 @@ impl<K, V> Table<K, V> {
     /// Turns the entry in a row into the run of its key. The value stays until the handler takes it (`start`).
     pub(super) fn begin(&mut self, row: u32, share: fn(K) -> SharedKey<K>) {
         self.expire(row);
+        let queue = self.take_queue(row);
         let (Some(hash), Some(place)) = (self.rows.hash(row), self.rows.get_mut(row)) else {
             return;
         };
@@ -242,7 +255,8 @@ impl<K, V> Table<K, V> {
         let run = Box::new(KeyRun {
             key,
             value: Some(value),
-            blocked: Vec::new(),
+            due: Vec::new(),
+            queue,
         });
         *place = Row::Run { run, slot };
         self.index.insert(hash, row, self.rows.hashes());
@@ -263,33 +277,86 @@ impl<K, V> Table<K, V> {
         Some((key, value, false))
     }
 
-    /// Notes that the entry in `row` waits for the end of the run in the row `run`.
-    pub(super) fn block(&mut self, run: u32, row: u32) {
+    /// Notes that the entry in `row`, which became due at `at`, waits for the end of the run in the row `run`.
+    pub(super) fn block(&mut self, run: u32, row: u32, at: Timestamp) {
         let hash = self.rows.hash(run);
+        let is_expired = self.is_expired(row);
         let Some(held) = self.rows.get_mut(run).and_then(Row::run) else {
             return;
         };
-        let mut blocked = std::mem::take(&mut held.blocked);
+        if is_expired {
+            let place = held.queue.partition_point(|&(other, _)| other <= at);
+            held.queue.insert(place, (at, row));
+            return;
+        }
+        let mut due = std::mem::take(&mut held.due);
         // Rows whose entries were removed meanwhile are left out, or the list could grow for as long as the run lasts.
-        blocked.retain(|&other| {
+        due.retain(|&other| {
             other != row && self.value(other).is_some() && self.rows.hash(other) == hash
         });
-        blocked.push(row);
+        due.push(row);
         if let Some(held) = self.rows.get_mut(run).and_then(Row::run) {
-            held.blocked = blocked;
+            held.due = due;
         }
     }
 
-    /// Takes out a run that has ended.
+    fn is_expired(&self, row: u32) -> bool {
+        self.rows.get(row).is_some_and(Row::is_expired)
+    }
+
+    /// Takes out a run that has ended. The entries in the rows of its `due` may start now: the key's pending entry, and
+    /// the first of the expired ones. Whichever starts first blocks the other.
     pub(super) fn end(&mut self, row: u32) -> Option<Box<KeyRun<K, V>>> {
         let hash = self.rows.hash(row)?;
         match self.rows.remove(row)? {
-            Row::Run { run, .. } => {
+            Row::Run { mut run, .. } => {
                 self.index.remove(hash, row, self.rows.hashes());
+                let queue = std::mem::take(&mut run.queue);
+                run.due.extend(self.next_of(hash, queue));
                 Some(run)
             }
             _ => None,
         }
+    }
+
+    /// Returns the first row of a queue whose entry is still there. The others start after that one.
+    fn next_of(&mut self, hash: u32, mut queue: KeyQueue) -> Option<u32> {
+        while let Some((_, row)) = queue.pop_front() {
+            if !self.is_expired(row) || self.rows.hash(row) != Some(hash) {
+                continue;
+            }
+            if queue.capacity() > KEPT.max(4 * queue.len()) {
+                queue.shrink_to(2 * queue.len());
+            }
+            // It has a queue of its own if another entry, which came later, has started before it.
+            let mut behind = self.take_queue(row);
+            if !behind.is_empty() {
+                behind.extend(queue);
+                behind.make_contiguous().sort_by_key(|&(at, _)| at);
+                queue = behind;
+            }
+            if !queue.is_empty() {
+                self.queues.insert(row, queue);
+            }
+            return Some(row);
+        }
+        None
+    }
+
+    /// Takes the queue behind the entry in a row.
+    fn take_queue(&mut self, row: u32) -> KeyQueue {
+        if self.queues.is_empty() {
+            return KeyQueue::new();
+        }
+        let queue = self.queues.remove(&row).unwrap_or_default();
+        self.queues.shrink_to(KEPT.max(2 * self.queues.len()));
+        queue
+    }
+
+    /// Returns the slots of entries that may start now, since those before them were taken out.
+    pub(super) fn take_next(&mut self) -> Vec<u32> {
+        let next = std::mem::take(&mut self.next);
+        next.into_iter().filter_map(|row| self.slot(row)).collect()
     }
 
     // Walks over all rows.
@@ -383,15 +450,28 @@ mod tests {
     use super::super::key::share;
     use super::*;
 
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::ALWAYS.after(std::time::Duration::from_millis(millis))
+    }
+
+    fn insert(table: &mut Table<u32, u32>, slot: u32) -> u32 {
+        table.insert(7, 1, 10, slot)
+    }
+
+    fn insert_expired(table: &mut Table<u32, u32>, slot: u32) -> u32 {
+        let row = insert(table, slot);
+        table.expire(row);
+        row
+    }
+
+    fn due(run: Option<Box<KeyRun<u32, u32>>>) -> Option<Vec<u32>> {
+        run.map(|run| run.due)
+    }
+
     #[test]
     fn a_run_knows_the_rows_that_wait_for_it_each_once_and_no_others() {
         let mut table = Table::<u32, u32>::new();
-        let insert = |table: &mut Table<u32, u32>, slot| {
-            let row = table.insert(7, 1, 10, slot);
-            table.expire(row);
-            row
-        };
-        let run = insert(&mut table, 1);
+        let run = insert_expired(&mut table, 1);
         assert!(table.awaits(run, 1));
         assert!(!table.awaits(run, 2), "of another job");
         table.begin(run, share);
@@ -401,14 +481,68 @@ mod tests {
         assert!(!table.awaits(run, 1), "it has started");
         let [one, two, three] = [2, 3, 4].map(|slot| insert(&mut table, slot));
         for row in [one, two, one] {
-            table.block(run, row);
+            table.block(run, row, at(0));
         }
         assert!(table.take(two).is_some());
-        table.block(run, three);
-        assert_eq!(
-            table.end(run).map(|run| run.blocked),
-            Some(vec![one, three])
-        );
+        table.block(run, three, at(0));
+        assert_eq!(due(table.end(run)), Some(vec![one, three]));
+    }
+
+    /// One that comes later may be due earlier, and one that comes between two runs may overtake.
+    #[test]
+    fn expired_entries_start_one_after_the_other() {
+        let mut table = Table::<u32, u32>::new();
+        let [run, one, two, three, four, five] =
+            [1, 2, 3, 4, 5, 6].map(|slot| insert_expired(&mut table, slot));
+        table.begin(run, share);
+        for (row, millis) in [(three, 3), (one, 1), (two, 2), (four, 3)] {
+            table.block(run, row, at(millis));
+        }
+        assert_eq!(due(table.end(run)), Some(vec![one]));
+        table.begin(five, share);
+        table.block(five, one, at(1));
+        assert_eq!(due(table.end(five)), Some(vec![one]));
+        for (row, next) in [(one, two), (two, three), (three, four)] {
+            table.begin(row, share);
+            assert_eq!(due(table.end(row)), Some(vec![next]));
+        }
+        assert!(table.queues.is_empty());
+    }
+
+    #[test]
+    fn an_entry_that_is_taken_out_before_it_could_start_leaves_its_turn_to_the_next() {
+        let mut table = Table::<u32, u32>::new();
+        let [run, one, two, three] = [1, 2, 3, 4].map(|slot| insert_expired(&mut table, slot));
+        table.begin(run, share);
+        for row in [one, two, three] {
+            table.block(run, row, at(0));
+        }
+        assert!(table.take(two).is_some(), "while the run lasts");
+        assert!(table.take_next().is_empty());
+        assert_eq!(due(table.end(run)), Some(vec![one]));
+        assert!(table.take(one).is_some());
+        assert_eq!(table.take_next(), [4]);
+        assert!(table.take(three).is_some());
+        assert!(table.take_next().is_empty() && table.queues.is_empty());
+    }
+
+    #[test]
+    fn storage_of_a_queue_follows_its_length() {
+        let mut table = Table::<u32, u32>::new();
+        let mut run = insert_expired(&mut table, 0);
+        table.begin(run, share);
+        for slot in 1..10_000 {
+            let row = insert_expired(&mut table, slot);
+            table.block(run, row, at(0));
+        }
+        while let Some([next]) = due(table.end(run)).as_deref() {
+            run = *next;
+            let queue = table.queues.get(&run);
+            let (len, capacity) = queue.map_or((0, 0), |queue| (queue.len(), queue.capacity()));
+            assert!(capacity <= KEPT.max(4 * len + 4), "{capacity} for {len}");
+            table.begin(run, share);
+        }
+        assert_eq!(table.rows_end(), 0, "all have had their run");
     }
 
     #[test]
