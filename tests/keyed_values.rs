@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
 use crate::common::{
-    Flag, HOUR, Hold, Log, OnDrop, Random, bounded, ms, multi_thread, panic_of, settle, until,
-    watched,
+    Flag, HOUR, Hold, Log, OnDrop, Random, bounded, jump, ms, multi_thread, panic_of, settle,
+    until, watched,
 };
 use schedgroup::keyed::OnDuplicate::{Keep, KeepEarliest, KeepLatest, Replace};
 use schedgroup::keyed::{Inserted, KeyedContext, KeyedGroup, KeyedHandle};
@@ -610,6 +610,39 @@ async fn what_a_shutdown_lets_run_keeps_its_deadline() {
     hold.release();
     let (report, left) = shutdown.await;
     assert_eq!((report.finished, left), (2, vec![]));
+}
+
+/// The driver has not seen the end yet.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_moved_or_inserted_once_the_clock_has_ended_the_group() {
+    for way in ["deadline", "drain"] {
+        let builder = KeyedGroup::<char, u32>::builder();
+        let builder = match way {
+            "deadline" => builder.timeout(ms(10)),
+            _ => builder,
+        };
+        let (contexts, mut context) = tokio::sync::mpsc::unbounded_channel();
+        let keyed = builder.build_with(move |context: KeyedContext<char, u32>, _, _| {
+            contexts.send(context).unwrap();
+            sleep(HOUR)
+        });
+        keyed.insert_after('r', 0, Duration::ZERO, Replace);
+        keyed.insert_after('k', 1, HOUR, Replace);
+        let handle = context.recv().await.unwrap().handle();
+        if way == "drain" {
+            drop(keyed.drain(ms(10)));
+        }
+        jump(ms(10));
+        assert!(!handle.reset_after(&'k', ms(1)), "{way}");
+        assert!(!handle.expire(&'k'), "{way}");
+        for key in ['k', 'n'] {
+            let insert = handle.insert_after(key, 2, ms(1), Replace);
+            assert_eq!(insert, Inserted::Rejected(2), "{way}");
+            let debounce = handle.debounce(key, ms(1), ms(1), 3);
+            assert_eq!(debounce, Inserted::Rejected(3), "{way}");
+        }
+        assert_eq!(handle.remove(&'k'), Some(1), "{way}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

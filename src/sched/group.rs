@@ -265,9 +265,7 @@ impl Group {
     /// ```
     pub fn drain(&self, grace: Duration) -> Drain<'_> {
         let shared = self.shared();
-        let ends = shared.now().after(grace);
-        let before = shared.enter_checked(|state, effects| state.drain(ends, effects));
-        Drain::new(shared, before)
+        Drain::new(shared, shared.drain(grace))
     }
 
     /// Ends the group within `grace`, and reports the outcomes of the jobs it held.
@@ -306,10 +304,7 @@ impl Group {
     /// ```
     pub fn shutdown(&self, grace: Duration) -> Shutdown<'_> {
         let shared = self.shared();
-        let now = shared.now();
-        let before =
-            shared.enter_checked(|state, effects| state.shut_down(now, now.after(grace), effects));
-        Shutdown::new(shared, before)
+        Shutdown::new(shared, shared.shut_down(grace))
     }
 
     /// Cancels the group: no further job starts, and pending jobs are dropped.

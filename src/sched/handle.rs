@@ -27,8 +27,8 @@ use crate::common::time::Timestamp;
 /// keeps running for its handles.
 ///
 /// Its methods never panic, since the task that holds a handle cannot know when the owner ends the group. Once `wait`,
-/// `drain` or `shutdown` was called, or the group was cancelled or dropped, they drop the job and return a finished
-/// [`JobHandle`]. The `try_` forms return the job instead, and [`is_closed`](Handle::is_closed) tests for this state. A
+/// `drain` or `shutdown` was called, or the group was cancelled or dropped or has reached its deadline, they drop the
+/// job and return a finished [`JobHandle`]. The `try_` forms return the job instead, and [`is_closed`](Handle::is_closed) tests for this state. A
 /// handle from [`JobContext::handle`](crate::JobContext::handle) may still schedule while `wait` or `drain` is under
 /// way.
 ///
@@ -155,10 +155,10 @@ impl Handle {
     /// # }
     /// ```
     pub fn is_closed(&self) -> bool {
-        let cancelled = self.shared.is_cancelled();
+        let (now, cancelled) = (self.shared.deadline_clock(), self.shared.is_cancelled());
         let admitted = self
             .shared
-            .with(|state| state.lifecycle.admit(self.caller, cancelled));
+            .with(|state| state.lifecycle.admit(self.caller, now, cancelled));
         admitted.is_err()
     }
 
@@ -279,8 +279,8 @@ impl JobHandle {
     /// running finishes this run, and it is the last one. [`abort`](JobHandle::abort) stops a running job, too.
     ///
     /// It returns `false` for a job that the end of its group has prevented before: one of a group that was cancelled,
-    /// dropped, or has reached its deadline, and one that was not due when the group was shut down. What that job holds
-    /// is dropped before this returns all the same.
+    /// dropped, or has reached its deadline or the end of a grace, and one that was not due when the group was shut
+    /// down. What that job holds is dropped before this returns all the same.
     ///
     /// # Examples
     ///
@@ -303,17 +303,19 @@ impl JobHandle {
         // group does not drain while its destructor runs.
         let mut unstarted = None;
         // Before the lock: the token has a lock of its own, which is never taken under the group's.
-        let over = shared.is_over();
-        let prevented = shared.enter(|state, effects| state.cancel(slot, &mut unstarted, effects));
+        let is_over = shared.is_over();
+        let prevented =
+            shared.enter(|state, effects| state.cancel(slot, is_over, &mut unstarted, effects));
         shared.drop_jobs(unstarted);
-        prevented && !over
+        prevented
     }
 
     /// Moves the job to another instant. Returns `true` if the move takes effect.
     ///
     /// A pending job is moved, even if it is due and waits for a slot. A repeating job that is running will run again
     /// at `at`, or earlier if its run returns an earlier instant. The call returns `false` for a job that has ended,
-    /// for a job that runs only once and is running, and for any job of a group that was shut down or cancelled.
+    /// for a job that runs only once and is running, and for any job of a group that was shut down, cancelled or
+    /// dropped, or has reached its deadline or the end of a drain's grace.
     ///
     /// Moving a job to a later instant only stores that instant, so it is cheap to do for each packet or request.
     ///
@@ -366,9 +368,9 @@ impl JobHandle {
         };
         let shared = &self.shared;
         let at = at(shared);
-        // A job of a cancelled group must not be moved, even if the driver has not seen the cancel yet.
-        !shared.is_cancelled()
-            && shared.enter(|state, effects| state.reset(slot, at, || shared.now(), effects))
+        // Before the lock, as in `cancel`.
+        let is_over = shared.is_over();
+        shared.enter(|state, effects| state.reset(slot, at, is_over, effects))
     }
 
     /// Stops the job: a pending job is cancelled, and a running job ends at its next await and frees its slot. `wait`

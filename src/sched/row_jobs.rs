@@ -112,8 +112,8 @@ impl RowJobs<'_> {
 
     /// Fails if the group rejects jobs.
     pub(crate) fn admit(&mut self) -> Result<(), ScheduleError<()>> {
-        let cancelled = self.shared.is_cancelled();
-        let admitted = self.with(|state, caller, _| state.lifecycle.admit(caller, cancelled));
+        let (now, cancelled) = (self.shared.deadline_clock(), self.shared.is_cancelled());
+        let admitted = self.with(|state, caller, _| state.lifecycle.admit(caller, now, cancelled));
         admitted.map_err(|rejected| hand_back((rejected, ())))
     }
 
@@ -127,9 +127,9 @@ impl RowJobs<'_> {
         former: Option<u32>,
         site: &'static Location<'static>,
     ) -> Option<u32> {
-        let cancelled = self.shared.is_cancelled();
+        let (now, cancelled) = (self.shared.deadline_clock(), self.shared.is_cancelled());
         self.insert_with(|state, caller, effects| {
-            state.lifecycle.admit(caller, cancelled).ok()?;
+            state.lifecycle.admit(caller, now, cancelled).ok()?;
             Some(state.insert_row(at, key, table, former, site, effects))
         })
     }
@@ -144,16 +144,13 @@ impl RowJobs<'_> {
         slot: u32,
         site: &'static Location<'static>,
     ) -> Option<u32> {
-        let shared = self.shared;
-        let cancelled = shared.is_cancelled();
+        let (now, cancelled) = (self.shared.deadline_clock(), self.shared.is_cancelled());
         self.with(|state, caller, effects| {
-            state.lifecycle.admit(caller, cancelled).ok()?;
+            state.lifecycle.admit(caller, now, cancelled).ok()?;
             if !state.is_pending_row(slot) {
                 return Some(state.insert_row(at, key, table, None, site, effects));
             }
-            // False only in a group that is past its own deadline.
-            let honoured = state.reset(slot, at, || shared.now(), effects);
-            honoured.then_some(slot)
+            state.reset(slot, at, false, effects).then_some(slot)
         })
     }
 
@@ -165,14 +162,13 @@ impl RowJobs<'_> {
     /// Moves the job of a row; `at` is called with the present deadline. Returns `true` if the move will be honoured,
     /// and `false` if the job is just being started or the group has ended.
     pub(crate) fn reset(&mut self, slot: u32, at: impl FnOnce(Timestamp) -> Timestamp) -> bool {
-        let shared = self.shared;
-        !shared.is_cancelled()
-            && self.with(|state, _, effects| {
-                state.is_pending_row(slot) && {
-                    let at = at(state.jobs.deadline(slot));
-                    state.reset(slot, at, || shared.now(), effects)
-                }
-            })
+        let is_over = self.shared.is_over();
+        self.with(|state, _, effects| {
+            state.is_pending_row(slot) && {
+                let at = at(state.jobs.deadline(slot));
+                state.reset(slot, at, is_over, effects)
+            }
+        })
     }
 
     /// Returns the deadline of the job of a row, if the job is pending or just being started; `None` if the group has

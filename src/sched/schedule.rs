@@ -40,10 +40,10 @@ impl Submitter<'_> {
         kind: JobKind,
         site: &'static Location<'static>,
     ) -> Result<JobHandle, (Rejected, B)> {
-        // Both before the lock: the box may be large, and the token has a lock of its own. If the token is cancelled
-        // between this check and the step below, the job is accepted, never starts, and is dropped.
+        // All before the lock: the box may be large, and the token has a lock of its own. If the token or the clock
+        // ends the group between this check and the step below, the job is accepted, never starts, and is dropped.
         let runnable = Box::new(runnable);
-        let cancelled = self.shared.is_cancelled();
+        let (now, cancelled) = (self.shared.deadline_clock(), self.shared.is_cancelled());
         // A series that ends with `wait` cannot begin after `wait`, not even if a job schedules it.
         let caller = match kind {
             JobKind::UntilWait => Caller::External,
@@ -51,13 +51,12 @@ impl Submitter<'_> {
         };
         // Admission: the check whether the group is open, and the insertion, are one step under the lock. So a
         // concurrent `wait` either finds the job, or has closed the group before, and the job is rejected.
-        let (result, returned) =
-            self.shared.enter(
-                |state, effects| match state.lifecycle.admit(caller, cancelled) {
-                    Ok(()) => (Ok(state.insert(at, runnable, kind, site, effects)), None),
-                    Err(rejected) => (Err(rejected), Some(runnable)),
-                },
-            );
+        let (result, returned) = self.shared.enter(|state, effects| {
+            match state.lifecycle.admit(caller, now, cancelled) {
+                Ok(()) => (Ok(state.insert(at, runnable, kind, site, effects)), None),
+                Err(rejected) => (Err(rejected), Some(runnable)),
+            }
+        });
         match (result, returned) {
             (Ok((id, slot)), _) => Ok(JobHandle::live(Arc::clone(self.shared), id, slot)),
             (Err(rejected), Some(runnable)) => Err((rejected, *runnable)),
@@ -226,8 +225,8 @@ macro_rules! schedule_methods {
             ///
             /// The job never starts early. Any delay is accepted, also `Duration::MAX`; such a job can be
             /// cancelled and moved like any other. Dropping the returned handle does not cancel the
-            /// job. If the group was cancelled or dropped, or its runtime has ended, the job is
-            /// dropped and the returned handle is a finished one.
+            /// job. If the group was cancelled or dropped or has reached its deadline, or its runtime has
+            /// ended, the job is dropped and the returned handle is a finished one.
             ///
             #[doc = $panics]
             ///
@@ -289,8 +288,8 @@ macro_rules! schedule_methods {
             /// # Errors
             ///
             /// [`ScheduleError`](crate::ScheduleError) with the job in it: `Closed` if `wait`, `drain` or
-            /// `shutdown` was called; otherwise `Cancelled` if the group was cancelled or dropped, or its
-            /// runtime has ended.
+            /// `shutdown` was called; otherwise `Cancelled` if the group was cancelled or dropped or has
+            /// reached its deadline, or its runtime has ended.
             ///
             /// # Examples
             ///

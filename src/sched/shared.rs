@@ -2,10 +2,11 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{
-    AtomicBool,
+    AtomicBool, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 // Under the scheduler of tests/shuttle a task is a thread.
 #[cfg(shuttle)]
@@ -21,7 +22,7 @@ use super::dropped_handle::DroppedHandle;
 use super::error::JobPanic;
 use super::local_queue::Claim;
 use super::rt::{Mutex, MutexGuard};
-use super::state::{CHUNK, DroppedJob, Effects, State, WakeDriver};
+use super::state::{CHUNK, Counts, DroppedJob, Effects, State, WakeDriver};
 use super::stats::JobInfo;
 use super::timer::Timer;
 use crate::common::panic::{self, Payload};
@@ -50,7 +51,7 @@ pub(super) struct Shared {
     driver_waits: AtomicBool,
     /// How often the lock was taken.
     #[cfg(test)]
-    pub(super) entered: std::sync::atomic::AtomicU64,
+    pub(super) entered: AtomicU64,
     pub(super) clock: Clock,
     /// A child of the caller's token, so that ending this group ends no other.
     pub(super) token: CancellationToken,
@@ -61,8 +62,12 @@ pub(super) struct Shared {
     token_is_shared: AtomicBool,
     pub(super) runtime: runtime::Handle,
     pub(super) name: Option<Box<str>>,
-    /// The group's own deadline.
-    deadline: Timestamp,
+    /// The instant at which the clock ends the group, as the bits of a timestamp: the group's own deadline, or the end
+    /// of the grace of a drain or a shutdown, if that is earlier.
+    ///
+    /// It changes under the group's lock only. `Relaxed`: it publishes nothing else, and who has to see an earlier end
+    /// comes after that step by a lock.
+    ends: AtomicU64,
     /// The runtime has several worker threads, which steal tasks from each other.
     steals: bool,
     /// The group has a limit of running jobs.
@@ -117,7 +122,7 @@ impl Shared {
             && runtime.metrics().num_workers() > 1;
         Arc::new(Shared {
             is_limited: state.jobs.is_limited(),
-            deadline: state.lifecycle.deadline(),
+            ends: AtomicU64::new(state.lifecycle.deadline().bits()),
             state: Mutex::new(state),
             timer: Mutex::new(Some(timer)),
             dropped_handle: DroppedHandle::default(),
@@ -303,20 +308,51 @@ impl Shared {
         self.token_is_shared.load(SeqCst) && self.token.is_cancelled()
     }
 
-    /// Returns the time for a check of the group's deadline. Without a deadline the clock is not read.
+    fn ends(&self) -> Timestamp {
+        Timestamp::from_bits(self.ends.load(Relaxed))
+    }
+
+    /// Notes the end of a grace. Called in the step under the group's lock that closes the group.
+    fn ends_at(&self, grace_ends: Timestamp) {
+        self.ends.fetch_min(grace_ends.bits(), Relaxed);
+    }
+
+    /// Returns the time for a check whether the clock has ended the group. Without a deadline or a grace the clock is
+    /// not read.
     pub(super) fn deadline_clock(&self) -> Timestamp {
-        if self.deadline < Timestamp::NEVER {
+        if self.ends() < Timestamp::NEVER {
             self.now()
         } else {
             Timestamp::ALWAYS
         }
     }
 
-    /// The start check of a job: returns whether the token or the clock has ended the group.
+    /// Returns whether the token or the clock has ended the group, which may not be noted in the state yet.
     ///
-    /// Everything else that ends a group takes the claimed jobs out of the local queues, so it needs no check here.
+    /// It is the start check of a job, too. Everything else that ends a group takes the claimed jobs out of the local
+    /// queues, so it needs no check.
     pub(super) fn is_over(&self) -> bool {
-        self.is_cancelled() || self.deadline_clock() >= self.deadline
+        self.is_cancelled() || self.deadline_clock() >= self.ends()
+    }
+
+    /// Closes the group for `drain`. Returns the counts that its report begins with.
+    pub(super) fn drain(&self, grace: Duration) -> Counts {
+        let now = self.now();
+        let ends = now.after(grace);
+        self.enter_checked(|state, effects| {
+            self.ends_at(ends);
+            state.drain(now, ends, effects)
+        })
+    }
+
+    /// Closes the group for `shutdown`. Returns the counts that its report begins with.
+    pub(super) fn shut_down(&self, grace: Duration) -> Counts {
+        let now = self.now();
+        let ends = now.after(grace);
+        self.enter_checked(|state, effects| {
+            self.ends_at(ends);
+            state.shut_down(now, ends, effects)
+        })
     }
 
     /// Gives back a job that was about to start in a group that [is over](Shared::is_over).

@@ -104,6 +104,12 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Advances the paused clock, and lets no other task run.
+pub(crate) fn jump(by: Duration) {
+    // The clock moves at the first poll. A second one would come after a turn of the others.
+    assert!(poll_once(&mut Box::pin(tokio::time::advance(by))).is_pending());
+}
+
 /// Lets every task that is ready run, on a `current_thread` runtime, without any passing of time.
 pub(crate) async fn settle() {
     for _ in 0..64 {

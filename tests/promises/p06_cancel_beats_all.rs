@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Wake};
 use std::time::Duration;
 
-use schedgroup::{Group, JobState, Next};
+use schedgroup::{Group, JobState, Next, ScheduleError};
 use tokio::time::{Instant, advance, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{assert_cancelled, assert_deadline_exceeded, panic_message};
-use crate::common::{Flag, HOUR, Hold, Log, ms, on_both, settle};
+use crate::common::{Flag, HOUR, Hold, Log, jump, ms, on_both, settle};
 
 /// The three ways to end a group, each at ten milliseconds.
 const WAYS: [&str; 3] = ["cancel", "token", "deadline"];
@@ -236,6 +236,129 @@ async fn no_cancel_prevents_what_the_end_of_the_group_has_prevented() {
             if way == "shutdown" {
                 sleep(HOUR + ms(1)).await;
                 assert_eq!(series.state(), JobState::Finished, "by itself");
+            }
+        }
+    }
+}
+
+/// Nor do the other verbs: nothing is moved, and nothing is accepted.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_moved_or_accepted_once_the_group_has_ended() {
+    for way in [
+        "cancel",
+        "token",
+        "own token",
+        "deadline",
+        "drop",
+        "drain",
+        "shutdown",
+        "drain without grace",
+        "shutdown without grace",
+    ] {
+        for the_driver_has_seen_it in [false, true] {
+            let token = CancellationToken::new();
+            let builder = Group::builder().max_running(1).token(token.clone());
+            let builder = match way {
+                "deadline" => builder.timeout(ms(10)),
+                _ => builder,
+            };
+            let group = builder.build();
+            let (contexts, mut context) = tokio::sync::mpsc::unbounded_channel();
+            let series = group.repeat(Instant::now(), move |context| {
+                contexts.send(context).unwrap();
+                async {
+                    sleep(HOUR).await;
+                    Next::After(HOUR)
+                }
+            });
+            let context = context.recv().await.unwrap();
+            let waits = group.delay(ms(1), async { unreachable!("it has no slot") });
+            let far = group.delay(HOUR, async { unreachable!("the group ends") });
+            sleep(ms(1)).await;
+            let handle = group.handle();
+            let mut group = Some(group);
+            let owner = group.as_ref().unwrap();
+            match way {
+                "cancel" => owner.cancel(),
+                "token" => token.cancel(),
+                "own token" => owner.token().cancel(),
+                "deadline" => {}
+                "drop" => drop(group.take()),
+                "drain" => drop(owner.drain(ms(10))),
+                "shutdown" => drop(owner.shutdown(ms(10))),
+                "drain without grace" => drop(owner.drain(Duration::ZERO)),
+                _ => drop(owner.shutdown(Duration::ZERO)),
+            }
+            if matches!(way, "deadline" | "drain" | "shutdown") {
+                jump(ms(10));
+            }
+            if the_driver_has_seen_it {
+                settle().await;
+            }
+            let shape = (way, the_driver_has_seen_it);
+            for job in [&series, &waits, &far] {
+                let moved = (job.reset_at(Instant::now()), job.reset_after(ms(1)));
+                assert_eq!(moved, (false, false), "{shape:?}: {job:?}");
+            }
+            for handle in [&handle, &context.handle()] {
+                let rejected = handle.try_delay(ms(1), async {}).unwrap_err();
+                let closed = way.contains("drain") || way.contains("shutdown");
+                match rejected {
+                    ScheduleError::Closed(_) => assert!(closed, "{shape:?}"),
+                    ScheduleError::Cancelled(_) => assert!(!closed, "{shape:?}"),
+                    other => panic!("{shape:?}: {other:?}"),
+                }
+                assert!(handle.is_closed(), "{shape:?}");
+                assert!(handle.delay(ms(1), async {}).is_finished(), "{shape:?}");
+                let ticks = handle.every(ms(1)).run(|_| async {});
+                assert!(ticks.is_finished(), "{shape:?}");
+            }
+            for job in [&series, &waits, &far] {
+                assert!(!job.cancel(), "{shape:?}: {job:?}");
+            }
+        }
+    }
+}
+
+/// They were due together, and claimed together if there is no limit. The clock goes past the end while the first runs.
+#[tokio::test(start_paused = true)]
+async fn no_job_starts_once_the_clock_has_ended_the_group() {
+    for way in ["deadline", "drain", "shutdown"] {
+        for limit in [1, 2, usize::MAX] {
+            let builder = Group::builder().max_running(limit);
+            let group = match way {
+                "deadline" => builder.timeout(ms(10)).build(),
+                _ => builder.build(),
+            };
+            let (first, never) = (Log::new(), Flag::new());
+            let runs = first.clone();
+            group.delay(ms(1), async move {
+                jump(ms(10));
+                runs.push("ran");
+            });
+            for _ in 0..3 {
+                let guard = never.guard();
+                group.delay(ms(1), async move {
+                    let _guard = guard;
+                    unreachable!("it starts after the end")
+                });
+            }
+            let report = match way {
+                "deadline" => {
+                    assert_deadline_exceeded(&group.wait().await);
+                    group.shutdown(HOUR).await
+                }
+                "drain" => group.drain(ms(10)).await,
+                _ => {
+                    jump(ms(1));
+                    group.shutdown(ms(10)).await
+                }
+            };
+            assert_eq!((first.len(), never.drops()), (1, 3), "{way}, {limit}");
+            let stats = group.stats();
+            assert_eq!((stats.finished, stats.cancelled), (1, 3), "{way}, {limit}");
+            if way != "deadline" {
+                assert_eq!((report.finished, report.dropped), (1, 3), "{way}, {limit}");
             }
         }
     }

@@ -10,7 +10,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{assert_cancelled, panic_message};
 use crate::common::{
-    Flag, HOUR, Hold, Log, Random, bounded, context_of, ms, multi_thread, settle, until, watched,
+    Flag, HOUR, Hold, Log, Random, bounded, context_of, jump, ms, multi_thread, settle, until,
+    watched,
 };
 
 /// finished, aborted, dropped.
@@ -170,6 +171,19 @@ async fn a_series_goes_on_within_the_grace_and_counts_as_dropped_if_its_next_run
     assert_eq!(ends.state(), JobState::Finished);
     assert_eq!(goes_on.state(), JobState::Cancelled);
     assert_eq!(far.state(), JobState::Cancelled);
+    assert_cancelled(&group.wait().await);
+}
+
+/// The run ends when the grace is over. Whether the driver or the run comes first makes no difference.
+#[tokio::test(start_paused = true)]
+async fn a_series_that_would_go_on_after_the_grace_counts_as_dropped() {
+    let group = Group::new();
+    let series = group.repeat(Instant::now(), |_| async {
+        jump(ms(20));
+        Next::After(ms(1))
+    });
+    assert_eq!(drained(&group, ms(10)).await, ((0, 0, 1), ms(20)));
+    assert_eq!(series.state(), JobState::Cancelled);
     assert_cancelled(&group.wait().await);
 }
 

@@ -756,7 +756,7 @@ impl Jobs {
                         left.runnable = runnable;
                         // A series that wants to run again, and may not, counts as dropped; but as finished after a
                         // shutdown, which lets the present run end.
-                        let cut_short = next.is_some() && !lifecycle.is_sealed();
+                        let cut_short = next.is_some() && !lifecycle.finishes_series();
                         if control.cancelled || cut_short {
                             self.counts.dropped += 1;
                             JobState::Cancelled

@@ -87,6 +87,8 @@ pub(in crate::sched) struct Lifecycle {
     deadline: Timestamp,
     /// The earliest end of the grace of a drain or a shutdown.
     grace_ends: Timestamp,
+    /// That end was noted: no job starts any more.
+    grace_is_over: bool,
     /// The group was dropped: running jobs are to be aborted.
     group_dropped: bool,
     /// Running jobs are told to stop, because the group was dropped or the grace is over. Set by a turn of the driver,
@@ -126,6 +128,7 @@ impl Lifecycle {
             drained: false,
             deadline,
             grace_ends: Timestamp::NEVER,
+            grace_is_over: false,
             group_dropped: false,
             aborting: false,
             detached: false,
@@ -140,16 +143,27 @@ impl Lifecycle {
 
     /// Returns whether a job is accepted. A group that is both closed and cancelled answers that it is closed, since to
     /// schedule on it is a mistake of its owner either way.
-    pub(in crate::sched) fn admit(&self, caller: Caller, cancelled: bool) -> Result<(), Rejected> {
+    ///
+    /// `now` and `cancelled` are the clock and the token as for [`reason`](Lifecycle::reason): an end that is not noted
+    /// yet rejects the job, too.
+    pub(in crate::sched) fn admit(
+        &self,
+        caller: Caller,
+        now: Timestamp,
+        cancelled: bool,
+    ) -> Result<(), Rejected> {
         // The answer holds only while the lock is held, so the caller inserts the job in the same step. In two steps, a
         // `wait` in between could find no job held and return, and the accepted job would be lost.
         let closed = match caller {
-            Caller::Owner | Caller::External => self.phase != Phase::Open,
-            Caller::Job => self.is_sealed() || (self.drained && self.phase != Phase::Open),
+            Caller::Owner | Caller::External => self.is_draining(),
+            Caller::Job => {
+                let sealed = self.is_sealed() || now >= self.grace_ends;
+                sealed || (self.drained && self.is_draining())
+            }
         };
         if closed {
             Err(Rejected::Closed(self.phase))
-        } else if cancelled || self.stopped.is_some() || self.drained {
+        } else if cancelled || now >= self.deadline || self.stopped.is_some() || self.drained {
             Err(Rejected::Cancelled)
         } else {
             Ok(())
@@ -214,6 +228,17 @@ impl Lifecycle {
         });
     }
 
+    /// Returns whether the grace of a drain or a shutdown is over, and that is not noted yet.
+    pub(super) fn outlasts_grace(&self, now: Timestamp) -> bool {
+        now >= self.grace_ends && !self.grace_is_over
+    }
+
+    /// Notes that the grace is over. A drain goes on as a shutdown without one.
+    pub(super) fn end_grace(&mut self, now: Timestamp, before: Counts) {
+        self.grace_is_over = true;
+        self.seal(now, before);
+    }
+
     /// Notes that the group was dropped, or its runtime was shut down.
     pub(super) fn group_dropped(&mut self) {
         self.group_dropped = true;
@@ -272,8 +297,14 @@ impl Lifecycle {
         self.drained
     }
 
-    pub(super) fn is_sealed(&self) -> bool {
+    fn is_sealed(&self) -> bool {
         self.sealed.is_some()
+    }
+
+    /// Returns whether a series that wants to run again and may not has finished. If the group was not shut down, the
+    /// series has been cut short.
+    pub(super) fn finishes_series(&self) -> bool {
+        self.phase == Phase::ShutDown
     }
 
     /// Returns whether the series that end with `wait` are to run now, to see that it was called. In a group that ends
@@ -286,14 +317,9 @@ impl Lifecycle {
         self.deadline
     }
 
-    /// Returns whether the clock can end the group.
-    pub(super) fn has_deadline(&self) -> bool {
-        self.deadline < Timestamp::NEVER
-    }
-
     /// Returns whether a due job may start.
     pub(super) fn may_start(&self) -> bool {
-        !(self.has_stopped() || self.aborting || self.group_dropped)
+        !(self.has_stopped() || self.grace_is_over || self.group_dropped)
     }
 
     /// Returns whether a pending job with that deadline may start. After a shutdown only those may that were due at its
@@ -313,19 +339,11 @@ impl Lifecycle {
     }
 
     /// Returns the instant such that pending jobs with this or a later deadline are to be dropped; `None` if there is
-    /// nothing to drop or to abort. A drain whose grace is over goes on as a shutdown without one.
-    pub(super) fn drops_from(
-        &mut self,
-        now: Timestamp,
-        pending: usize,
-        counts: Counts,
-    ) -> Option<Timestamp> {
-        if self.grace_ends <= now {
-            self.seal(now, counts);
-        }
+    /// nothing to drop or to abort.
+    pub(super) fn drops_from(&mut self, pending: usize) -> Option<Timestamp> {
         // True in one turn only, whose walk aborts each job that has a place by then. A job that reaches its first
         // await later sees `aborting` in the step that would record its place (`State::awaits`).
-        let aborts = !self.aborting && (self.group_dropped || self.grace_ends <= now);
+        let aborts = !self.aborting && (self.group_dropped || self.grace_is_over);
         self.aborting |= aborts;
         if aborts || (pending > 0 && !self.may_start()) {
             return Some(Timestamp::ALWAYS);
@@ -342,7 +360,7 @@ impl Lifecycle {
         } else {
             self.deadline
         };
-        let grace = if self.aborting {
+        let grace = if self.grace_is_over || self.aborting {
             Timestamp::NEVER
         } else {
             self.grace_ends
@@ -461,13 +479,13 @@ mod tests {
                 lifecycle.seal(Timestamp::ALWAYS, Counts::default());
             }
             assert_eq!(
-                lifecycle.admit(caller, false),
+                lifecycle.admit(caller, Timestamp::ALWAYS, false),
                 answer,
                 "{lifecycle:?} {caller:?}"
             );
             if caller == External {
                 assert_eq!(
-                    lifecycle.admit(Caller::Owner, false),
+                    lifecycle.admit(Caller::Owner, Timestamp::ALWAYS, false),
                     answer,
                     "{lifecycle:?}"
                 );
@@ -481,26 +499,33 @@ mod tests {
         lifecycle.close(Phase::Draining);
         lifecycle.close(Phase::Waited);
         let closed = Err(Rejected::Closed(Phase::Draining));
-        assert_eq!(lifecycle.admit(Caller::External, false), closed);
-        assert_eq!(lifecycle.admit(Caller::Job, false), Ok(()));
+        assert_eq!(
+            lifecycle.admit(Caller::External, Timestamp::ALWAYS, false),
+            closed
+        );
+        assert_eq!(
+            lifecycle.admit(Caller::Job, Timestamp::ALWAYS, false),
+            Ok(())
+        );
         lifecycle.seal(Timestamp::ALWAYS, Counts::default());
-        assert_eq!(lifecycle.admit(Caller::Job, false), closed);
+        assert_eq!(
+            lifecycle.admit(Caller::Job, Timestamp::ALWAYS, false),
+            closed
+        );
     }
 
     #[test]
     fn a_cancelled_token_rejects_before_the_group_has_noticed() {
         assert_eq!(
-            open().admit(Caller::External, true),
+            open().admit(Caller::External, Timestamp::ALWAYS, true),
             Err(Rejected::Cancelled)
         );
     }
 
     #[test]
-    fn a_clock_is_asked_for_a_deadline_alone_and_a_reason_for_a_group_that_has_none() {
+    fn a_group_that_has_a_reason_to_stop_gets_no_other() {
         let deadline = Timestamp::ALWAYS.after(Duration::from_secs(1));
-        assert!(!open().has_deadline());
         let mut limited = Lifecycle::new(deadline);
-        assert!(limited.has_deadline());
         assert_eq!(limited.reason(Timestamp::ALWAYS, false), None);
         let exceeded = Some(StopReason::DeadlineExceeded);
         assert_eq!(limited.reason(deadline, false), exceeded);
@@ -510,12 +535,29 @@ mod tests {
 
     #[test]
     fn a_group_that_has_ended_with_nothing_pending_drops_nothing() {
-        let (mut ended, counts) = (open(), Counts::default());
+        let mut ended = open();
         assert!(ended.end(StopReason::Cancelled));
-        let drops =
-            |ended: &mut Lifecycle, pending| ended.drops_from(Timestamp::ALWAYS, pending, counts);
-        assert_eq!(drops(&mut ended, 0), None);
-        assert_eq!(drops(&mut ended, 1), Some(Timestamp::ALWAYS));
+        assert_eq!(ended.drops_from(0), None);
+        assert_eq!(ended.drops_from(1), Some(Timestamp::ALWAYS));
+    }
+
+    #[test]
+    fn the_clock_rejects_before_the_group_has_noticed() {
+        let (before, end) = (
+            Timestamp::ALWAYS,
+            Timestamp::ALWAYS.after(Duration::from_secs(1)),
+        );
+        let limited = Lifecycle::new(end);
+        for caller in [Caller::Owner, Caller::External, Caller::Job] {
+            assert_eq!(limited.admit(caller, before, false), Ok(()));
+            let rejected = Err(Rejected::Cancelled);
+            assert_eq!(limited.admit(caller, end, false), rejected);
+        }
+        let mut drains = open();
+        drains.drain_until(end);
+        assert_eq!(drains.admit(Caller::Job, before, false), Ok(()));
+        let closed = Err(Rejected::Closed(Phase::Draining));
+        assert_eq!(drains.admit(Caller::Job, end, false), closed);
     }
 
     #[test]
@@ -525,8 +567,8 @@ mod tests {
             let mut ends = open();
             ends.shut_down(now, Timestamp::NEVER, counts);
             let from = (pending > 0).then(|| now.after(Duration::from_nanos(1)));
-            assert_eq!(ends.drops_from(now, pending, counts), from);
-            assert_eq!(ends.drops_from(now, 1, counts), None);
+            assert_eq!(ends.drops_from(pending), from);
+            assert_eq!(ends.drops_from(1), None);
         }
     }
 }

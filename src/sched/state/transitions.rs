@@ -153,18 +153,20 @@ impl State {
     }
 
     /// Cancels a job. Returns whether that prevents its next run; `false` if the end of the group has prevented it
-    /// before. A job that had not started is moved to `dropped`: the caller drops it, and then calls
-    /// [`dropped`](State::dropped).
+    /// before, or if it `is_over` (see `Shared::is_over`). A job that had not started is moved to `dropped`: the caller
+    /// drops it, and then calls [`dropped`](State::dropped).
     pub(in crate::sched) fn cancel(
         &mut self,
         slot: u32,
+        is_over: bool,
         dropped: &mut Option<DroppedJob>,
         effects: &mut Effects,
     ) -> bool {
-        let runs_again = self.lifecycle.may_reschedule();
         // A group that ends drops its pending jobs in later turns of the driver. The answer must not depend on how far
         // the driver is with that.
-        let may_start = runs_again || self.lifecycle.may_start_at(self.jobs.deadline(slot));
+        let runs_again = !is_over && self.lifecycle.may_reschedule();
+        let may_start =
+            runs_again || (!is_over && self.lifecycle.may_start_at(self.jobs.deadline(slot)));
         let prevented = self.jobs.cancel(slot, runs_again, &self.workers, dropped);
         self.call_for_sweep(effects);
         prevented && (dropped.is_none() || may_start)
@@ -189,21 +191,18 @@ impl State {
         self.check_drained(effects);
     }
 
-    /// Moves a job. Returns `true` if the move will be honoured.
+    /// Moves a job. Returns `true` if the move will be honoured; `false` if the group has ended, also if the group only
+    /// `is_over` (see `Shared::is_over`).
     pub(in crate::sched) fn reset(
         &mut self,
         slot: u32,
         at: Timestamp,
-        now: impl FnOnce() -> Timestamp,
+        is_over: bool,
         effects: &mut Effects,
     ) -> bool {
-        // The clock is read only if the group has a deadline. If that has passed, the driver ends the group, not this
-        // call: the end wakes the tasks that wait for it, with wakers that may be users', and a reset must not do that.
-        if self.lifecycle.has_deadline() && self.lifecycle.reason(now(), false).is_some() {
-            self.notify(effects);
-            return false;
-        }
-        if !self.lifecycle.may_reschedule() {
+        // The driver notes such an end, not this call: the end wakes the tasks that wait for it, with wakers that may
+        // be users', and a reset must not do that.
+        if is_over || !self.lifecycle.may_reschedule() {
             return false;
         }
         match self.jobs.reset(slot, at, &self.workers) {
@@ -545,7 +544,7 @@ impl State {
         }
     }
 
-    /// Stops the group if its token was cancelled or its deadline has passed.
+    /// Stops the group if its token was cancelled or its deadline has passed, and notes the end of a grace.
     pub(in crate::sched) fn check_end(
         &mut self,
         now: Timestamp,
@@ -554,6 +553,17 @@ impl State {
     ) {
         if let Some(why) = self.lifecycle.reason(now, cancelled) {
             self.stop(why, effects);
+        }
+        self.check_grace(now, effects);
+    }
+
+    /// Notes the end of the grace of a drain or a shutdown: no job starts from here on, and the driver drops what is
+    /// pending and aborts what runs.
+    fn check_grace(&mut self, now: Timestamp, effects: &mut Effects) {
+        if self.lifecycle.outlasts_grace(now) {
+            self.lifecycle.end_grace(now, self.jobs.counts());
+            self.jobs.recall_all(&self.workers);
+            self.notify(effects);
         }
     }
 
@@ -582,9 +592,15 @@ impl State {
     }
 
     /// Closes the group for `drain`. Returns the counts that its report begins with.
-    pub(in crate::sched) fn drain(&mut self, abort: Timestamp, effects: &mut Effects) -> Counts {
+    pub(in crate::sched) fn drain(
+        &mut self,
+        now: Timestamp,
+        abort: Timestamp,
+        effects: &mut Effects,
+    ) -> Counts {
         self.jobs.record_all(&self.workers);
         self.lifecycle.drain_until(abort);
+        self.check_grace(now, effects);
         self.notify(effects);
         self.check_drained(effects);
         self.jobs.counts()
@@ -600,6 +616,7 @@ impl State {
         self.jobs.record_all(&self.workers);
         let before = self.jobs.counts();
         self.lifecycle.shut_down(now, abort, before);
+        self.check_grace(now, effects);
         self.notify(effects);
         self.check_drained(effects);
         before
@@ -671,12 +688,7 @@ impl State {
         if !self.lifecycle.may_start() {
             self.jobs.recall_all(&self.workers);
         }
-        let (pending, counts) = (self.jobs.pending(), self.jobs.counts());
-        if let Some(from) = self.lifecycle.drops_from(now, pending, counts) {
-            // `drops_from` may have set `aborting` just now, after which no job starts.
-            if from == Timestamp::ALWAYS {
-                self.jobs.recall_all(&self.workers);
-            }
+        if let Some(from) = self.lifecycle.drops_from(self.jobs.pending()) {
             return Turn::Drop(from);
         }
         if self.lifecycle.must_expedite() && self.jobs.take_to_expedite() {
@@ -978,7 +990,7 @@ mod tests {
         let (mut state, worker, claim) = claimed(&mut effects);
         worker.local.fill(1, |claims| claims.push_back(claim));
         let ends = Timestamp::ALWAYS.after(Duration::from_secs(1));
-        state.drain(ends, &mut effects);
+        state.drain(Timestamp::ALWAYS, ends, &mut effects);
         let turn = state.turn(ends, false, Vec::new(), &mut effects);
         assert!(matches!(turn, Turn::Drop(from) if from == Timestamp::ALWAYS));
         assert_eq!((worker.local.len(), state.jobs.pending()), (0, 1));

@@ -202,7 +202,7 @@ impl Group {
     ) -> Option<u32> {
         let runnable = Box::new(runnable);
         self.0.enter(|state, effects| {
-            state.lifecycle.admit(Caller::External, false).ok()?;
+            state.lifecycle.admit(Caller::External, NOW, false).ok()?;
             Some(
                 state
                     .insert(at, runnable, kind, Location::caller(), effects)
@@ -238,7 +238,7 @@ impl Group {
         let mut unstarted = None;
         let prevented = self
             .0
-            .enter(|state, effects| state.cancel(slot, &mut unstarted, effects));
+            .enter(|state, effects| state.cancel(slot, false, &mut unstarted, effects));
         self.0.drop_jobs(unstarted);
         prevented
     }
@@ -251,9 +251,8 @@ impl Group {
     }
 
     fn reset(&self, slot: u32, at: Timestamp) -> bool {
-        let now = || NOW;
         self.0
-            .enter(|state, effects| state.reset(slot, at, now, effects))
+            .enter(|state, effects| state.reset(slot, at, false, effects))
     }
 
     fn state(&self, slot: u32) -> JobState {
@@ -585,7 +584,7 @@ mod driver {
         let jobs = group.0.enter(|state, effects| {
             let cancelled = fill.into_iter().map(|slot| {
                 let mut unstarted = None;
-                state.cancel(slot, &mut unstarted, effects);
+                state.cancel(slot, false, &mut unstarted, effects);
                 unstarted
             });
             cancelled.collect::<Vec<_>>()
