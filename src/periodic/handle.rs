@@ -189,3 +189,29 @@ impl TimedHandle {
         self.job.is_finished()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use tokio::time::sleep;
+
+    use crate::periodic::WallClock;
+    use crate::{Group, JobState};
+
+    /// The look at the clock comes between the two steps of the cancel.
+    #[tokio::test(start_paused = true)]
+    async fn a_cancel_that_came_before_the_start_is_told_so() {
+        let group = Group::new();
+        let start = SystemTime::UNIX_EPOCH;
+        let begun = tokio::time::Instant::now();
+        let clock = WallClock::new(move || start + begun.elapsed());
+        let second = Duration::from_secs(1);
+        let job = group.at_wall(&clock, start + second, |_| async { unreachable!() });
+        assert!(job.once.as_ref().is_some_and(|once| once.claim()));
+        sleep(2 * second).await;
+        assert!(job.job.cancel());
+        assert_eq!(job.state(), JobState::Cancelled);
+        assert!(group.wait().await.is_ok());
+    }
+}

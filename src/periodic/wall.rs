@@ -42,18 +42,20 @@ impl WallClock {
         let first = origin.look_for(Duration::ZERO, origin.read());
         let first = first.unwrap_or_else(Instant::now);
         let handle = group.as_ref().repeat(first, move |context| {
-            let again = origin.look_for(Duration::ZERO, origin.read());
-            let begun = match again {
-                None => once.begin(),
-                Some(_) => None,
-            };
             // Looks are not runs of the job.
-            let run = begun.map(|job| job(context.with_run(1)));
+            let (run, next) = match origin.look_for(Duration::ZERO, origin.read()) {
+                Some(again) => (None, Next::At(again)),
+                None => match once.begin() {
+                    Some(job) => (Some(job(context.with_run(1))), Next::Done),
+                    // A cancel was first. Its next step finds the job pending, and ends it.
+                    None => (None, Next::After(Duration::MAX)),
+                },
+            };
             async move {
                 if let Some(run) = run {
                     run.await;
                 }
-                again.map_or(Next::Done, Next::At)
+                next
             }
         });
         TimedHandle::once(handle, claim)
