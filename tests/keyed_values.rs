@@ -13,7 +13,7 @@ use crate::common::{
 };
 use schedgroup::keyed::OnDuplicate::{Keep, KeepEarliest, KeepLatest, Replace};
 use schedgroup::keyed::{Inserted, KeyedContext, KeyedGroup, KeyedHandle};
-use schedgroup::{Group, WaitError};
+use schedgroup::{CancellationToken, Group, WaitError};
 use tokio::time::{Instant, sleep};
 
 /// A keyed group that logs what it handles.
@@ -610,6 +610,39 @@ async fn what_a_shutdown_lets_run_keeps_its_deadline() {
     hold.release();
     let (report, left) = shutdown.await;
     assert_eq!((report.finished, left), (2, vec![]));
+}
+
+/// The driver has not seen the end yet.
+#[tokio::test(start_paused = true)]
+async fn an_end_before_the_removal_of_the_last_entry_is_the_reason() {
+    for way in ["token", "deadline"] {
+        for all in [false, true] {
+            let token = CancellationToken::new();
+            let builder = KeyedGroup::<char, u32>::builder().token(token.clone());
+            let builder = match way {
+                "deadline" => builder.timeout(ms(10)),
+                _ => builder,
+            };
+            let keyed = builder.build_with(|_, _, _| async {});
+            keyed.insert_after('k', 1, HOUR, Replace);
+            let handle = keyed.handle();
+            let wait = keyed.wait();
+            settle().await;
+            match way {
+                "deadline" => jump(ms(10)),
+                _ => token.cancel(),
+            }
+            match all {
+                true => assert_eq!(handle.drain_values(), [('k', 1)]),
+                false => assert_eq!(handle.remove(&'k'), Some(1)),
+            }
+            let outcome = wait.await;
+            match way {
+                "deadline" => assert!(matches!(outcome, Err(WaitError::DeadlineExceeded)), "{all}"),
+                _ => assert!(matches!(outcome, Err(WaitError::Cancelled)), "{all}"),
+            }
+        }
+    }
 }
 
 /// The driver has not seen the end yet.

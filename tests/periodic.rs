@@ -596,6 +596,56 @@ async fn a_tick_tells_how_late_it_starts() {
     assert_eq!(log.take(), [(ms(30), ms(30)), (ms(30), ms(30))]);
 }
 
+/// `wait` and the others end a series after its present run, so no cancel prevents a further one.
+#[tokio::test(start_paused = true)]
+async fn a_cancel_after_wait_prevents_no_tick() {
+    for way in ["wait", "drain", "shutdown"] {
+        for (phase, the_driver_has_seen_it) in [
+            ("pending", false),
+            ("waits", false),
+            ("runs", false),
+            ("pending", true),
+            ("waits", true),
+            ("runs", true),
+        ] {
+            let (group, hold, log) = (
+                Group::builder().max_running(1).build(),
+                Hold::new(),
+                Log::new(),
+            );
+            let ticks = log.clone();
+            let series = group.every(HOUR).run(move |_| {
+                ticks.push("tick");
+                sleep(ms(10))
+            });
+            sleep(ms(5)).await;
+            if phase != "runs" {
+                sleep(ms(5)).await;
+                group.delay(Duration::ZERO, hold.job());
+                hold.started().await;
+                sleep(if phase == "waits" { HOUR } else { ms(0) }).await;
+            }
+            let before = (log.len(), group.stats().waiting);
+            assert_eq!(before, (1, usize::from(phase == "waits")), "{phase}");
+            match way {
+                "wait" => drop(group.wait()),
+                "drain" => drop(group.drain(HOUR)),
+                _ => drop(group.shutdown(HOUR)),
+            }
+            if the_driver_has_seen_it {
+                settle().await;
+            }
+            assert!(!series.cancel(), "{way}, {phase}: {series:?}");
+            hold.release();
+            sleep(ms(10)).await;
+            assert_eq!(log.len(), 1, "{way}, {phase}");
+            let ran_to_its_end = phase == "runs" && series.state() == JobState::Finished;
+            assert!(ran_to_its_end || phase != "runs", "{way}: {series:?}");
+            assert!(series.is_finished(), "{way}, {phase}: {series:?}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_wall_job_that_went_down_with_its_group_cannot_be_cancelled() {
     for the_driver_has_seen_it in [true, false] {

@@ -83,7 +83,8 @@ impl TimedHandle {
 
     /// Cancels the job or series. Returns `true` if this call prevented a run; at most one call ever returns `true`.
     ///
-    /// A run in progress is not interrupted; it is then the last run of its series.
+    /// A run in progress is not interrupted; it is then the last run of its series. For a series that has no further run
+    /// anyway, since `wait`, `drain` or `shutdown` was called or the group has ended, it returns `false`.
     ///
     /// # Examples
     ///

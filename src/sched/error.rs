@@ -172,7 +172,7 @@ pub enum ScheduleError<J> {
     /// may still schedule through their context; otherwise use another group.
     #[error("group is closed: wait, drain or shutdown was called")]
     Closed(J),
-    /// The group was cancelled or dropped, or its runtime ended.
+    /// The group was cancelled or dropped or has reached its deadline, or its runtime ended.
     #[error("group is cancelled")]
     Cancelled(J),
     /// The limit of a [`TaskGroup`](crate::task::TaskGroup) is reached and its queue is full. Try again later, wait for

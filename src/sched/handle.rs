@@ -302,10 +302,8 @@ impl JobHandle {
         // The job is dropped here, after the lock and before this returns. Until then it counts as `dropping`, so the
         // group does not drain while its destructor runs.
         let mut unstarted = None;
-        // Before the lock: the token has a lock of its own, which is never taken under the group's.
-        let is_over = shared.is_over();
         let prevented =
-            shared.enter(|state, effects| state.cancel(slot, is_over, &mut unstarted, effects));
+            shared.enter_checked(|state, effects| state.cancel(slot, &mut unstarted, effects));
         shared.drop_jobs(unstarted);
         prevented
     }
@@ -368,7 +366,7 @@ impl JobHandle {
         };
         let shared = &self.shared;
         let at = at(shared);
-        // Before the lock, as in `cancel`.
+        // Before the lock: the token has a lock of its own, which is never taken under the group's.
         let is_over = shared.is_over();
         shared.enter(|state, effects| state.reset(slot, at, is_over, effects))
     }
@@ -398,7 +396,7 @@ impl JobHandle {
         if let Admission::Slot(slot) = self.admission {
             let shared = &self.shared;
             let mut unstarted = None;
-            shared.enter(|state, effects| state.abort(slot, &mut unstarted, effects));
+            shared.enter_checked(|state, effects| state.abort(slot, &mut unstarted, effects));
             shared.drop_jobs(unstarted);
         }
     }

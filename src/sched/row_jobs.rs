@@ -156,7 +156,12 @@ impl RowJobs<'_> {
 
     /// Cancels the job of a row, if it has not started.
     pub(crate) fn cancel(&mut self, slot: u32) {
-        self.with(|state, _, effects| state.cancel_row(slot, effects));
+        // The group may drain by this, so its end is noted first, as in `Shared::enter_checked`.
+        let (now, cancelled) = (self.shared.deadline_clock(), self.shared.is_cancelled());
+        self.with(|state, _, effects| {
+            state.check_end(now, cancelled, effects);
+            state.cancel_row(slot, effects);
+        });
     }
 
     /// Moves the job of a row; `at` is called with the present deadline. Returns `true` if the move will be honoured,

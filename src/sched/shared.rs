@@ -216,8 +216,9 @@ impl Shared {
         result
     }
 
-    /// Like [`enter`](Shared::enter), for a step in which the group may drain: if the token or the clock has ended the
-    /// group before, that is noted first. A group that has drained accepts no reason any more.
+    /// Like [`enter`](Shared::enter), for a step in which the group may drain or a job ends: if the token or the clock
+    /// has ended the group before, that is noted first. A group that has drained accepts no reason any more, and a job
+    /// that ends after a grace is lost by the end of the grace.
     pub(super) fn enter_checked<R>(
         &self,
         transition: impl FnOnce(&mut State, &mut Effects) -> R,

@@ -253,7 +253,7 @@ impl Worker {
         let outcome = match polled {
             // The row was removed just before its start.
             Ok(None) => {
-                shared.enter(|state, effects| state.drop_claimed(slot, effects));
+                shared.enter_checked(|state, effects| state.drop_claimed(slot, effects));
                 return None;
             }
             Ok(Some(Poll::Ready(next))) => match live.take() {

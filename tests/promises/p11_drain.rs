@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use schedgroup::{Group, JobState, Next, Report, ScheduleError};
+use schedgroup::{Group, JobHandle, JobState, Next, Report, ScheduleError};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{assert_cancelled, panic_message};
@@ -185,6 +185,26 @@ async fn a_series_that_would_go_on_after_the_grace_counts_as_dropped() {
     assert_eq!(drained(&group, ms(10)).await, ((0, 0, 1), ms(20)));
     assert_eq!(series.state(), JobState::Cancelled);
     assert_cancelled(&group.wait().await);
+}
+
+/// The driver has not seen yet that the grace is over.
+#[tokio::test(start_paused = true)]
+async fn what_is_cancelled_after_the_grace_was_lost_by_its_end() {
+    type End = fn(&JobHandle);
+    let ends: [(&str, End); 2] = [
+        ("cancel", |job| assert!(!job.cancel())),
+        ("abort", |job| job.abort()),
+    ];
+    for (how, end) in ends {
+        let group = Group::new();
+        let job = group.delay(HOUR, async {});
+        let drain = group.drain(ms(10));
+        settle().await;
+        jump(ms(10));
+        end(&job);
+        assert_eq!(counts(drain.await), (0, 0, 1), "{how}");
+        assert_cancelled(&group.wait().await);
+    }
 }
 
 /// Ticks end at a drain as they end at `wait`.

@@ -261,6 +261,11 @@ impl Jobs {
         self.slab.get(slot).deadline
     }
 
+    /// Returns whether the job is a series that ends with `wait`.
+    pub(super) fn ends_with_wait(&self, slot: u32) -> bool {
+        self.slab.get(slot).call_site.ends_with_wait()
+    }
+
     pub(in crate::sched) fn ref_inc(&mut self, slot: u32) {
         // A slot is freed when its job has ended and it has no handle: by `ref_dec` or by `end`, whichever comes later.
         // Entries in the driver's heap and in the ready queue do not keep a slot. They may outlive the job, so their
@@ -737,8 +742,7 @@ impl Jobs {
         // The place may be given to another job from here on.
         self.slab.take_place(slot);
         let control = self.slab.take_control(slot).unwrap_or_default();
-        let call_site = self.slab.get(slot).call_site;
-        let ends_with_wait = lifecycle.is_draining() && call_site.ends_with_wait();
+        let ends_with_wait = lifecycle.is_draining() && self.ends_with_wait(slot);
         let mut left = EndedRun {
             runnable,
             panic: None,

@@ -153,20 +153,21 @@ impl State {
     }
 
     /// Cancels a job. Returns whether that prevents its next run; `false` if the end of the group has prevented it
-    /// before, or if it `is_over` (see `Shared::is_over`). A job that had not started is moved to `dropped`: the caller
-    /// drops it, and then calls [`dropped`](State::dropped).
+    /// before. A job that had not started is moved to `dropped`: the caller drops it, and then calls
+    /// [`dropped`](State::dropped).
     pub(in crate::sched) fn cancel(
         &mut self,
         slot: u32,
-        is_over: bool,
         dropped: &mut Option<DroppedJob>,
         effects: &mut Effects,
     ) -> bool {
         // A group that ends drops its pending jobs in later turns of the driver. The answer must not depend on how far
-        // the driver is with that.
-        let runs_again = !is_over && self.lifecycle.may_reschedule();
+        // the driver is with that. The same is true of a series that ends with `wait`.
+        let lifecycle = &self.lifecycle;
+        let has_ended = lifecycle.is_draining() && self.jobs.ends_with_wait(slot);
+        let runs_again = !has_ended && lifecycle.may_reschedule();
         let may_start =
-            runs_again || (!is_over && self.lifecycle.may_start_at(self.jobs.deadline(slot)));
+            runs_again || (!has_ended && lifecycle.may_start_at(self.jobs.deadline(slot)));
         let prevented = self.jobs.cancel(slot, runs_again, &self.workers, dropped);
         self.call_for_sweep(effects);
         prevented && (dropped.is_none() || may_start)

@@ -238,7 +238,7 @@ impl Group {
         let mut unstarted = None;
         let prevented = self
             .0
-            .enter(|state, effects| state.cancel(slot, false, &mut unstarted, effects));
+            .enter(|state, effects| state.cancel(slot, &mut unstarted, effects));
         self.0.drop_jobs(unstarted);
         prevented
     }
@@ -584,7 +584,7 @@ mod driver {
         let jobs = group.0.enter(|state, effects| {
             let cancelled = fill.into_iter().map(|slot| {
                 let mut unstarted = None;
-                state.cancel(slot, false, &mut unstarted, effects);
+                state.cancel(slot, &mut unstarted, effects);
                 unstarted
             });
             cancelled.collect::<Vec<_>>()
@@ -914,7 +914,7 @@ mod claimed {
         });
     }
 
-    /// With a grace of zero; the driver sees that it is over.
+    /// With a grace of zero, which is over at the call.
     #[test]
     fn none_starts_when_the_grace_of_a_shutdown_is_over() {
         beside_the_end_of_their_group(|group| {
