@@ -28,9 +28,9 @@ use crate::common::time::Timestamp;
 ///
 /// Its methods never panic, since the task that holds a handle cannot know when the owner ends the group. Once `wait`,
 /// `drain` or `shutdown` was called, or the group was cancelled or dropped or has reached its deadline, they drop the
-/// job and return a finished [`JobHandle`]. The `try_` forms return the job instead, and [`is_closed`](Handle::is_closed) tests for this state. A
-/// handle from [`JobContext::handle`](crate::JobContext::handle) may still schedule while `wait` or `drain` is under
-/// way.
+/// job and return a finished [`JobHandle`]. The `try_` forms return the job instead, and
+/// [`is_closed`](Handle::is_closed) tests for this state. A handle from
+/// [`JobContext::handle`](crate::JobContext::handle) may still schedule while `wait` or `drain` is under way.
 ///
 /// A function that takes `&impl AsRef<Handle>`, as functions of this crate do, can be called with a reference to a
 /// [`Group`](crate::Group), a `Handle`, a [`JobContext`] or a keyed group; with `&*group` if the group is in an
