@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{
-    AtomicBool, AtomicU64,
+    AtomicBool,
     Ordering::{Relaxed, SeqCst},
 };
 use std::sync::{Arc, PoisonError};
@@ -51,7 +51,7 @@ pub(super) struct Shared {
     driver_waits: AtomicBool,
     /// How often the lock was taken.
     #[cfg(test)]
-    pub(super) entered: AtomicU64,
+    pub(super) entered: std::sync::atomic::AtomicU64,
     pub(super) clock: Clock,
     /// A child of the caller's token, so that ending this group ends no other.
     pub(super) token: CancellationToken,
@@ -62,12 +62,13 @@ pub(super) struct Shared {
     token_is_shared: AtomicBool,
     pub(super) runtime: runtime::Handle,
     pub(super) name: Option<Box<str>>,
-    /// The instant at which the clock ends the group, as the bits of a timestamp: the group's own deadline, or the end
-    /// of the grace of a drain or a shutdown, if that is earlier.
-    ///
-    /// It changes under the group's lock only. `Relaxed`: it publishes nothing else, and who has to see an earlier end
-    /// comes after that step by a lock.
-    ends: AtomicU64,
+    /// The group's own deadline.
+    deadline: Timestamp,
+    /// A drain or a shutdown has a grace. `Relaxed`: it publishes nothing else, and who has to see it comes after the
+    /// step that sets it by the group's lock.
+    has_grace: AtomicBool,
+    /// The end of that grace. Not an `AtomicU64`, which not every target has.
+    grace_ends: std::sync::Mutex<Timestamp>,
     /// The runtime has several worker threads, which steal tasks from each other.
     steals: bool,
     /// The group has a limit of running jobs.
@@ -122,7 +123,9 @@ impl Shared {
             && runtime.metrics().num_workers() > 1;
         Arc::new(Shared {
             is_limited: state.jobs.is_limited(),
-            ends: AtomicU64::new(state.lifecycle.deadline().bits()),
+            deadline: state.lifecycle.deadline(),
+            has_grace: AtomicBool::new(false),
+            grace_ends: std::sync::Mutex::new(Timestamp::NEVER),
             state: Mutex::new(state),
             timer: Mutex::new(Some(timer)),
             dropped_handle: DroppedHandle::default(),
@@ -309,13 +312,24 @@ impl Shared {
         self.token_is_shared.load(SeqCst) && self.token.is_cancelled()
     }
 
+    fn grace_ends(&self) -> std::sync::MutexGuard<'_, Timestamp> {
+        let grace_ends = self.grace_ends.lock();
+        grace_ends.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the instant at which the clock ends the group.
     fn ends(&self) -> Timestamp {
-        Timestamp::from_bits(self.ends.load(Relaxed))
+        match self.has_grace.load(Relaxed) {
+            true => self.deadline.min(*self.grace_ends()),
+            false => self.deadline,
+        }
     }
 
     /// Notes the end of a grace. Called in the step under the group's lock that closes the group.
     fn ends_at(&self, grace_ends: Timestamp) {
-        self.ends.fetch_min(grace_ends.bits(), Relaxed);
+        let mut earliest = self.grace_ends();
+        *earliest = grace_ends.min(*earliest);
+        self.has_grace.store(*earliest < Timestamp::NEVER, Relaxed);
     }
 
     /// Returns the time for a check whether the clock has ended the group. Without a deadline or a grace the clock is
