@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::time::{DelayQueue, delay_queue};
 
 use crate::meter::{self, Stopwatch, quiet};
+use crate::table::{Choice, NO_ROW};
 
 type Value = [u64; 2];
 
@@ -282,13 +283,22 @@ const fn row(
 const OURS: &str = "KeyedGroup";
 const THEIRS: &str = "peer";
 
-/// Measures and prints the table.
-pub(crate) fn print(rounds: usize, small: bool) -> ExitCode {
+/// Measures and prints the chosen rows.
+pub(crate) fn print(choice: &Choice) -> ExitCode {
+    let rows: Vec<&Row> = ROWS.iter().filter(|row| choice.names(row.what)).collect();
+    if rows.is_empty() {
+        eprintln!("{NO_ROW}");
+        return ExitCode::FAILURE;
+    }
+    let small = choice.small;
+    let rounds = choice.rounds.unwrap_or(if small { 1 } else { 5 });
+    let is_chosen = |cell: &&str| rows.iter().any(|row| row.cell == *cell);
+    let cells = CELLS.into_iter().filter(is_chosen);
     println!("| what | entries | alternative | KeyedGroup | ratio | aim |");
     println!("|---|---:|---:|---:|---:|---:|");
     let mut measured: HashMap<(&str, &str, &str), Vec<f64>> = HashMap::new();
     for _ in 0..rounds {
-        for cell in CELLS {
+        for cell in cells.clone() {
             let size = ROWS.iter().find(|row| row.cell == cell).map(|row| row.size);
             let size = size.unwrap_or_default() / if small { 100 } else { 1 };
             for who in [THEIRS, OURS] {
@@ -300,7 +310,7 @@ pub(crate) fn print(rounds: usize, small: bool) -> ExitCode {
             }
         }
     }
-    for row in &ROWS {
+    for row in rows {
         let figures = |who| &measured[&(who, row.cell, row.figure)];
         let ratios = figures(OURS).iter().zip(figures(THEIRS));
         println!(

@@ -8,6 +8,7 @@
 //! cargo run --release -p versus -- --small          # a check that it works: each row once, at a hundredth of its size
 //! cargo run --release -p versus -- --plot docs/growth.svg
 //! cargo run --release -p versus -- --keyed          # keyed groups beside a DelayQueue behind a map
+//! cargo run --release -p versus -- --keyed --only reset  # of these the rows with that word
 //! ```
 //!
 //! You should see a table with a column per contender and columns with ratios. A ratio above 1 means that schedgroup
@@ -50,10 +51,7 @@ fn main() -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         },
         ref words => match choice(words) {
-            Some(choice) if choice.keyed => {
-                let rounds = if choice.small { 1 } else { 5 };
-                keyed::print(choice.rounds.unwrap_or(rounds), choice.small)
-            }
+            Some(choice) if choice.keyed => keyed::print(&choice),
             Some(choice) => table::print(&choice),
             None => {
                 eprintln!("{USAGE}");

@@ -23,11 +23,13 @@ pub(crate) struct Choice {
 }
 
 impl Choice {
+    /// Returns whether the text of a row has the word, if there is one.
+    pub(crate) fn names(&self, what: &str) -> bool {
+        self.word.as_deref().is_none_or(|word| what.contains(word))
+    }
+
     fn takes(&self, row: &Row) -> bool {
-        match &self.word {
-            Some(word) => row.what.contains(word.as_str()),
-            None => self.full || self.small || !row.full,
-        }
+        self.names(row.what) && (self.word.is_some() || self.full || self.small || !row.full)
     }
 
     fn size(&self, row: &Row) -> usize {
@@ -57,6 +59,9 @@ impl Choice {
     }
 }
 
+/// The message when `--only` selects nothing.
+pub(crate) const NO_ROW: &str = "no row has that word in its text";
+
 /// The columns; what else a row has goes into the last one.
 const COLUMNS: [Who; 4] = [Who::Tracker, Who::JoinSet, Who::DelayQueue, Who::Ours];
 
@@ -67,7 +72,7 @@ type Measured = HashMap<(Workload, usize), HashMap<Who, Cell>>;
 pub(crate) fn print(choice: &Choice) -> ExitCode {
     let rows: Vec<&Row> = ROWS.iter().filter(|row| choice.takes(row)).collect();
     if rows.is_empty() {
-        eprintln!("no row has that word in its text");
+        eprintln!("{NO_ROW}");
         return ExitCode::FAILURE;
     }
     println!("{}\n", machine());
