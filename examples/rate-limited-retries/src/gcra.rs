@@ -1,32 +1,34 @@
-//! One GCRA bucket with an exact count per period; pure: it gets all times, in nanoseconds.
+//! A GCRA bucket, with an exact count per period. It is a pure data structure: it gets all times as arguments, in
+//! nanoseconds.
 
 use std::collections::VecDeque;
 
 use crate::rate::Rate;
 
-/// A start that is at most so late is charged at its exact instant, so that no capacity is lost to timers and to other
-/// programs; a later one is charged at the start. So what a program missed while it was stopped is not made up for all
-/// at once.
+/// Returns the tolerance of a rate. A start that is late by at most the tolerance is charged at its exact instant, so
+/// that no capacity is lost to late timers and to other programs. A start that is later is charged when it happens, so
+/// that a program which was stopped does not catch up all at once.
 ///
-/// It is a tenth of the period, but no less than a busy machine takes, and no more than a tenth of a second.
+/// The tolerance is a tenth of the period, but at least 20 ms, as late as starts are on a busy machine, and at most
+/// 100 ms.
 fn tolerance(rate: Rate) -> u64 {
     (rate.window() / 10).clamp(20_000_000, 100_000_000)
 }
 
-/// What has started through one bucket: the instant at which it will be full again.
+/// The state of one bucket: the instant at which it will be full again.
 ///
-/// By itself that keeps the rate of the exact instants. Starts are later than these, by up to [`tolerance`], and
-/// where that is longer than the distance of two of them, a late one and punctual ones after it could come to more
-/// than the rate allows in a period. So a bucket that had such a start also keeps a [`Window`].
+/// This instant alone is enough to keep the rate at the exact instants. The real starts are later, by up to
+/// [`tolerance`]. If that is longer than the interval between two starts, a late start and the punctual ones after it
+/// could together exceed what the rate allows in one period. So a bucket that had such a start also keeps a [`Window`].
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bucket {
     full: Parts,
-    /// While there are late starts to be kept in mind.
+    /// `Some` while a late start still matters.
     window: Option<Box<Window>>,
 }
 
-/// Parts of a nanosecond, so that nothing is ever rounded; see [`Rate::parts`]. In two halves, since the alignment of a
-/// `u128` would cost each bucket eight bytes.
+/// An instant in parts of a nanosecond, so that nothing is rounded; see [`Rate::parts`]. It is stored in two halves,
+/// since the alignment of a `u128` would cost each bucket eight bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Parts {
     high: u64,
@@ -47,13 +49,15 @@ impl Parts {
 }
 
 impl Bucket {
-    /// The exact instant at which this cost may start: the first whole nanosecond.
+    /// Returns the exact instant at which work of this cost may start, rounded up to a whole nanosecond.
     pub(crate) fn exact(&self, rate: Rate, cost: u32) -> u64 {
         rate.nanos(self.opens(rate, cost))
     }
 
-    /// Returns when a period that had late starts allows this cost. To be asked only when its exact instant has come: a
-    /// dispatcher that slept until here in the first place would be late once more, by as much, in each period.
+    /// Returns when work of this cost may start with regard to the late starts of the last period.
+    ///
+    /// Call it only when the exact instant has come. If a dispatcher slept until this instant in the first place, it
+    /// would be late again by as much in each period.
     pub(crate) fn floor(&self, rate: Rate, cost: u32) -> u64 {
         let window = self.window.as_ref();
         window.map_or(0, |window| window.earliest(rate, cost))
@@ -63,12 +67,12 @@ impl Bucket {
         self.full.get().saturating_sub(rate.credit(cost))
     }
 
-    /// This cost starts `now`, and could have started at `at`, which is not before its exact instant.
+    /// Charges for work that starts `now`, and that could have started at `at`, which is not before its exact instant.
     pub(crate) fn take(&mut self, rate: Rate, cost: u32, at: u64, now: u64) {
         let charged = if now - at > tolerance(rate) { now } else { at };
         let opens = self.opens(rate, cost);
-        // Within the nanosecond of its earliest instant it starts exactly then: the rest of the nanosecond is not
-        // lost.
+        // A start within the nanosecond of its earliest instant is charged at exactly that instant, so that the rest of
+        // the nanosecond is not lost.
         let exact = if rate.nanos(opens) == charged {
             opens
         } else {
@@ -86,7 +90,7 @@ impl Bucket {
         }
     }
 
-    /// Returns whether nothing that has started makes a difference any more.
+    /// Returns whether no earlier start affects a later one any more.
     pub(crate) fn is_idle(&self, rate: Rate, now: u64) -> bool {
         self.full.get() <= rate.parts(now)
             && self.window.as_ref().is_none_or(|window| {
@@ -98,28 +102,28 @@ impl Bucket {
 
 /// The late starts of the last period.
 ///
-/// A start that is late by no more than the distance of two can be left out. Say it was at `s`, and its exact
-/// instant `v`, with `s <= v + T`. Something that makes more than the count and the burst since then has its own
-/// exact instant at `v + period + T` or later, which is not before `s + period`.
+/// A start that is late by at most `T`, the interval between two starts, can be left out. Say that it happened at `s`
+/// and its exact instant was `v`, so that `s <= v + T`. The first start that exceeds the count and the burst since then
+/// has its exact instant at `v + period + T` or later, which is not before `s + period`.
 #[derive(Clone, Debug, Default)]
 struct Window {
-    /// The costs of all starts since the first that was late.
+    /// The sum of the costs of all starts since the first late one.
     started: u64,
-    /// Nothing more starts before this, whatever its cost: the end of the period of the last late start that has
-    /// left `late`.
+    /// No work starts before this instant, whatever its cost. It is the end of the period after the last late start
+    /// that was removed from `late`.
     floor: u64,
     late: VecDeque<Late>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Late {
-    /// The costs of all that started before it.
+    /// The sum of the costs of all earlier starts.
     before: u64,
     at: u64,
 }
 
 impl Window {
-    /// All costs up to this number may start within the period of a start that had `before` before it.
+    /// Returns the sum of the costs that may start within one period.
     fn allowed(rate: Rate, cost: u32) -> u64 {
         u64::from(rate.count()) + u64::from(rate.burst_size().max(cost))
     }
@@ -141,7 +145,7 @@ impl Window {
             if end > now && self.started - first.before <= allowed {
                 break;
             }
-            // Those that start later count as much or more, and this one's period stands as the floor.
+            // It is removed: its period is over, or it is full, and `floor` remembers when it ends.
             self.floor = end;
             self.late.pop_front();
         }
@@ -156,7 +160,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    /// When costs start that are all there at 1000.
+    /// Returns when work of these costs starts if all of it is pushed at 1000.
     fn instants(rate: Rate, costs: &[u32]) -> Vec<u64> {
         let mut bucket = Bucket::default();
         let started = costs.iter().map(|&cost| {
@@ -223,7 +227,7 @@ mod tests {
         }
     }
 
-    /// Splitmix64.
+    /// Returns the next random number, by splitmix64.
     fn random(seed: &mut u64) -> u64 {
         *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = *seed;
@@ -232,8 +236,8 @@ mod tests {
         mixed ^ (mixed >> 31)
     }
 
-    /// Late by anything from nothing to twice the tolerance, with costs and pauses: in no window of a period is
-    /// there more than the count and a burst, measured at the starts.
+    /// Starts with random costs and pauses are late by up to twice the tolerance. No window of one period contains
+    /// starts that cost more than the count and the burst.
     #[test]
     fn no_window_of_a_period_has_more_than_the_count_and_a_burst() {
         for seed in 0..400 {
@@ -275,7 +279,7 @@ mod tests {
         }
     }
 
-    /// Each start is up to two milliseconds late, and the rate is reached all the same.
+    /// The rate is reached although each start is up to two milliseconds late.
     #[test]
     fn late_starts_lose_no_capacity() {
         for count in [100, 1_000, 5_000] {
@@ -284,7 +288,7 @@ mod tests {
             let mut at = 0;
             while now < 10_000_000_000 {
                 at = bucket.exact(rate, 1).max(at);
-                // A wake-up at the next whole millisecond, and up to another one late.
+                // The timer fires at the next whole millisecond, and up to one more millisecond late.
                 let mut wake = |at: u64| {
                     if at > now {
                         now = at.next_multiple_of(1_000_000) + random(&mut seed) % 1_000_000;

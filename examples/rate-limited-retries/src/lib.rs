@@ -34,8 +34,9 @@
 //! # Ok(())
 //! # }
 //! ```
-// `rate.rs`, `gcra.rs`: a rate, and its bucket; `lanes/`: the queues, which are told the time; `dispatcher/`: the lock,
-// the jobs and the public API; `retry/`: policies; `time.rs`, `drops.rs`: nanoseconds, and destructors that may panic.
+// `rate.rs` and `gcra.rs` have a rate and its GCRA bucket. `lanes/` has the queues per key, as a pure data structure
+// that gets the time as an argument. `dispatcher/` has the lock, the jobs and the public API. `retry/` has the policies.
+// `time.rs` counts nanoseconds, and `drops.rs` drops values whose destructors may panic.
 #![forbid(unsafe_code)]
 
 mod dispatcher;

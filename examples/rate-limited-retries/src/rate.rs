@@ -23,14 +23,14 @@ use crate::time::nanos;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Rate {
-    /// Not zero.
+    /// Never zero.
     count: u32,
-    /// In nanoseconds; not zero.
+    /// In nanoseconds; never zero.
     period: u64,
-    /// Not zero.
+    /// Never zero.
     burst: u32,
-    /// `period / count` as a fraction in its lowest terms: most rates have a denominator of one, and then there is
-    /// nothing to divide.
+    /// `period / count` as a fraction in its lowest terms. Most rates have a denominator of one, and then no division
+    /// is needed.
     numerator: u64,
     denominator: u32,
 }
@@ -68,7 +68,7 @@ impl Rate {
             period,
             burst: 1,
             numerator: period / common,
-            // Not above `count`.
+            // At most `count`, so it fits into a `u32`.
             denominator: (u64::from(count) / common) as u32,
         }
     }
@@ -160,29 +160,29 @@ impl Rate {
         u64::from(self.count) + u64::from(self.burst)
     }
 
-    /// The period, in nanoseconds.
+    /// Returns the period in nanoseconds.
     pub(crate) fn window(self) -> u64 {
         self.period
     }
 
-    /// A nanosecond has `denominator` parts, of which a cost of one takes `numerator`: whole numbers, whatever the
-    /// rate.
+    /// Converts nanoseconds to parts. A nanosecond has `denominator` parts, and a cost of one takes `numerator` parts.
+    /// Both are whole numbers for every rate, so nothing is rounded.
     pub(crate) fn parts(self, nanos: u64) -> u128 {
         u128::from(nanos) * u128::from(self.denominator)
     }
 
-    /// How long it takes to earn this cost, in parts.
+    /// Returns how long it takes until the rate allows another start of this cost, in parts.
     pub(crate) fn earned(self, cost: u32) -> u128 {
         u128::from(self.numerator) * u128::from(cost)
     }
 
-    /// How long before its cost is earned something may start: all of the burst but what it takes itself.
-    /// What costs more than the burst starts when the whole burst is there.
+    /// Returns how long before the bucket is full work of this cost may start, in parts: the burst without the cost
+    /// itself. Work that costs more than the burst has to wait until the bucket is full.
     pub(crate) fn credit(self, cost: u32) -> u128 {
         self.earned(self.burst - cost.min(self.burst))
     }
 
-    /// The first whole nanosecond that is not before.
+    /// Converts parts to nanoseconds, rounded up.
     pub(crate) fn nanos(self, parts: u128) -> u64 {
         let nanos = if self.denominator == 1 {
             parts

@@ -1,10 +1,10 @@
-//! Instants and durations as whole nanoseconds, far away rather than an overflow.
+//! Instants and durations as whole nanoseconds. What would overflow is an instant far away.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// As long as tokio itself counts on, for a platform whose clock does not reach further.
+/// The delay that is used if the platform's clock cannot represent a longer one; tokio uses the same.
 const FAR: Duration = Duration::from_secs(86_400 * 365 * 30);
 
 pub(crate) fn nanos(duration: Duration) -> u64 {
@@ -17,7 +17,7 @@ pub(crate) fn later(at: Instant, delay: Duration) -> Instant {
         .unwrap_or_else(|| at + FAR)
 }
 
-/// Counts nanoseconds from its making.
+/// A clock that counts nanoseconds from its creation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     epoch: Instant,
@@ -30,7 +30,7 @@ impl Clock {
         }
     }
 
-    /// Zero for what lies before the clock was made.
+    /// Returns zero for an instant before the clock was created.
     pub(crate) fn nanos(&self, at: Instant) -> u64 {
         nanos(at.saturating_duration_since(self.epoch))
     }

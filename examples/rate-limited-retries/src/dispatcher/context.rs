@@ -371,7 +371,7 @@ where
             Ok(decision) => decision,
             Err(reason) => {
                 if let Reason::TooLong(pause) = reason {
-                    // No other item of this key need try.
+                    // No other work of this key need try before then.
                     self.not_before(later(Instant::now(), pause));
                 }
                 return Err(gave_up(work, reason));

@@ -299,7 +299,7 @@ where
             },
             again: None,
         };
-        // The permit goes back if the work is not accepted, also in a panic of `Eq`.
+        // Releases the permit if the work is not accepted, also if `Eq` of a key panics.
         let permit = GiveBack(&self.shared);
         let pushed = self.shared.push(&Pusher::Outside, Key::Owned(key), new);
         if pushed.is_ok() {

@@ -1,17 +1,18 @@
-//! What the clones of a dispatcher and its running work share: the lock, and the ticket in the group's heap.
+//! The state that the clones of a dispatcher and its running work share: the lock, and the ticket in the group's heap.
 //!
-//! What is queued is data. One job of the group, the ticket, is due when something may start next. It runs like this:
+//! Queued work is data. One job of the group, the ticket, is due when work may start next. It runs in these steps:
 //!
-//! 1. under the lock, it takes out what may start now and charges for it: this is the start, however long the
-//!    ticket waited for a slot of its group;
-//! 2. it sees to it that there is a next ticket: due when something else may start, or a moment later if that is now;
-//! 3. it polls the work. If that is ready, its slot in its lane is free, and this job goes on with 1 for the next work:
-//!    many short ones cost the group no more than one;
-//! 4. else it is the job of that work from now on, and the next ticket is due as soon as something may start. If the
-//!    work blocks its thread, it is the next ticket that goes on, on another worker.
+//! 1. Under the lock it takes the work that may start now out of its queue, and charges for it. This counts as the
+//!    start of the work, however long the ticket has waited for a slot of its group.
+//! 2. It schedules the next ticket, which is due when other work may start; or a moment later, if other work may start
+//!    now.
+//! 3. It polls the work. If the work is ready, its slot in its lane is free, and the job continues with step 1 for the
+//!    next work. So many short pieces of work cost the group no more than one.
+//! 4. Otherwise it is the job of that work from now on, and the next ticket is moved to the instant at which other work
+//!    may start. If the work blocks its thread, the next ticket runs on another worker.
 //!
-//! As long as something is queued that could start, there is a ticket. What could not, waits for work that runs,
-//! and that is a job of the group too. So the group is not drained before the queues are empty.
+//! While there is queued work that could start, there is a ticket. Queued work that could not start waits for running
+//! work, which is a job of the group too. So the group is not drained before the queues are empty.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -36,7 +37,7 @@ use crate::time::{Clock, later, nanos};
 pub(super) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(super) type Run<K, T> = Box<dyn Fn(T, Context<K, T>) -> Work + Send + Sync>;
 
-/// What a builder has set.
+/// The settings that a builder has collected.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Settings {
     pub(super) limits: Limits,
@@ -45,15 +46,15 @@ pub(super) struct Settings {
     pub(super) slack: Duration,
 }
 
-/// How long the next ticket waits for a job that starts one short work after the other: as long as work may block
-/// its thread before another worker goes on with what is due.
+/// How long the next ticket waits while a job starts one short piece of work after the other, in nanoseconds. If work
+/// blocks its thread, another worker continues after this time.
 const LEND: u64 = 1_000_000;
 
-/// A ticket is not moved for less than this, since timers work in whole milliseconds.
+/// A ticket is not moved by less than this, in nanoseconds, since timers work in whole milliseconds.
 const NEAR: u64 = 1_000_000;
 
-/// Lock order: this one, then the group's. Of the user's code only `Eq` of keys runs under it. The group's methods
-/// that are called under it, `reset_at` and `is_finished`, run, drop and wake nothing of a user's.
+/// Lock order: this lock, then the group's. The only user code that runs under it is `Eq` of keys. The methods of the
+/// group that are called under it, `reset_at` and `is_finished`, run no user code, drop no user value and wake no task.
 pub(super) struct Shared<K, T> {
     pub(super) group: Handle,
     pub(super) clock: Clock,
@@ -61,9 +62,9 @@ pub(super) struct Shared<K, T> {
     pub(super) run: Run<K, T>,
     max_hold: Duration,
     slack: u64,
-    /// The permits of the bound: one for each piece that may be queued.
+    /// The permits of the bound: one for each piece of work that may be queued.
     pub(super) permits: Option<Semaphore>,
-    /// Nothing is left, or nothing will start any more.
+    /// Notified when no work is left, or no work will start any more.
     quiet: Notify,
     state: Mutex<State<K, T>>,
 }
@@ -71,21 +72,21 @@ pub(super) struct Shared<K, T> {
 struct State<K, T> {
     lanes: Lanes<K, T>,
     ticket: Ticket,
-    /// When the ticket is due, or earlier.
+    /// The instant at which the ticket is due, or an earlier one.
     due: u64,
-    /// Numbers tickets.
+    /// The number of the newest ticket.
     numbers: u64,
     phase: Phase,
 }
 
 /// ```text
-/// None -> Scheduled                  by a push: a ticket that the group has accepted is adopted
-/// None -> Scheduling -> Scheduled    by a job: it makes one, outside of the lock
+/// None -> Scheduled                  a push takes over a ticket that the group has accepted
+/// None -> Scheduling -> Scheduled    a job creates a ticket, outside of the lock
 /// any  -> None                       the ticket starts, or the group drops it
 /// ```
 enum Ticket {
     None,
-    /// A caller that wants it earlier leaves that to the job that schedules it.
+    /// A caller that needs it earlier changes nothing: the job that schedules it looks again.
     Scheduling(u64),
     Scheduled(u64, JobHandle),
 }
@@ -102,9 +103,9 @@ impl Ticket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// No more from outside.
+    /// Only running work may push.
     Draining,
-    /// No more at all: drained, or the group has ended.
+    /// Nothing may be pushed: the dispatcher was drained, or the group has ended.
     Closed,
 }
 
@@ -114,24 +115,24 @@ struct Order {
     at: u64,
 }
 
-/// Who pushes.
+/// The kind of caller that pushes work.
 pub(super) enum Pusher<'a> {
     Outside,
-    /// Running work; the context's handle is admitted while the group drains.
+    /// Running work, whose context may schedule while the group drains.
     Work(&'a JobContext),
 }
 
 /// Work on its way into a lane.
 pub(super) struct New<T> {
     pub(super) item: Item<T>,
-    /// Of work that comes again: when, and the attempts before.
+    /// For retried work: when it is due, and its earlier attempts.
     pub(super) again: Option<(Instant, Box<Tries>)>,
 }
 
 impl<K, T> State<K, T> {
-    /// Sees to it that there is a ticket if something may start at some time, and that it is not due later.
+    /// Makes sure that there is a ticket if work may start at some time, and that the ticket is not due later.
     ///
-    /// It is `lent` if the caller goes on with what is due by itself.
+    /// If `lent`, the caller itself continues with the work that is due, and the ticket is only needed if that blocks.
     fn plan(&mut self, clock: &Clock, now: u64, slack: u64, lent: bool) -> Option<Order> {
         if self.phase == Phase::Closed {
             return None;
@@ -153,7 +154,8 @@ impl<K, T> State<K, T> {
                 if due < self.due && (due <= now || self.due - due > NEAR) =>
             {
                 self.due = due;
-                // False for one that starts now, which will look, and in a group that goes down, which drops it.
+                // If the ticket is just being started, this returns `false`, and the ticket will find the work. In a
+                // group that ends it returns `false` too, and the ticket is dropped.
                 job.reset_at(clock.instant(due));
                 None
             }
@@ -192,7 +194,7 @@ impl<K, T> Shared<K, T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<K, T>> {
-        // Poisoned by `Eq` of a key, before a lane was changed.
+        // Only `Eq` of a key can panic under the lock, and it is called before a lane is changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -212,7 +214,7 @@ impl<K, T> Shared<K, T> {
         }
     }
 
-    /// The ticket was dropped with its group: nothing starts any more. What is queued waits for a drain.
+    /// Notes that the ticket was dropped with its group. No work starts any more, and queued work waits for a drain.
     pub(super) fn lost(&self, number: u64) {
         let mut state = self.lock();
         if !state.ticket.is_number(number) {
@@ -232,7 +234,7 @@ impl<K, T> Shared<K, T> {
         }
     }
 
-    /// A drain begins; how much has started until now.
+    /// Begins a drain. Returns how much work has started so far.
     pub(super) fn close(&self) -> u64 {
         let mut state = self.lock();
         if state.phase == Phase::Open {
@@ -244,13 +246,13 @@ impl<K, T> Shared<K, T> {
         started
     }
 
-    /// Waits until nothing is left or the grace is over, and takes out the rest.
+    /// Waits until no work is left or the grace is over, and returns the work that is left.
     pub(super) async fn drain(&self, grace: Duration, started: u64) -> Drained<K, T> {
         let end = later(Instant::now(), grace);
         loop {
             let quiet = self.quiet.notified();
             tokio::pin!(quiet);
-            // Before the look, so that no end is missed.
+            // Enabled before the state is read, so that no notification is missed.
             quiet.as_mut().enable();
             let over = {
                 let state = self.lock();
@@ -311,7 +313,8 @@ impl<K: Eq + Hash, T> Shared<K, T> {
             .nanos(at)
             .min(now.saturating_add(nanos(self.max_hold)));
         let mut state = self.lock();
-        // A key that is not needed is dropped at the end, as those that are forgotten: outside of the lock.
+        // If the key is not needed, it is dropped at the end of this function, outside of the lock, as the idle lanes
+        // are.
         let lane = match state.lanes.find(hash, key.get()) {
             Some(lane) => lane,
             None => state.lanes.insert(hash, key, now),
@@ -340,10 +343,10 @@ where
         self.schedule(&self.group, order, false);
     }
 
-    /// Puts work into its lane.
+    /// Adds work to its lane.
     ///
-    /// Where there is no ticket, the group is asked for one first, due never: it says whether more may come. So what
-    /// is accepted beside a starting `wait` is waited for.
+    /// If there is no ticket, one is scheduled first, due never: the group rejects it if it accepts no more jobs. So
+    /// work that is accepted concurrently with a call of `wait` is waited for.
     pub(super) fn push(
         self: &Arc<Self>,
         pusher: &Pusher<'_>,
@@ -358,7 +361,7 @@ where
         if matches!(pusher, Pusher::Outside) && via.is_closed() {
             return Err(Closed(new));
         }
-        // Dropped behind the lock, also in a panic of `Eq`.
+        // Declared before the guard, so that it is dropped after it, also if `Eq` panics.
         let mut spare = Spare(None);
         loop {
             let mut state = self.lock();
@@ -380,7 +383,7 @@ where
             if needs_ticket && spare.0.as_ref().is_some_and(|(_, job)| job.is_finished()) {
                 return Err(Closed(new));
             }
-            // `Eq` of a key may panic; nothing is changed yet.
+            // `Eq` of a key may panic here. Nothing has been changed yet.
             let known = state.lanes.find(hash, key.get());
             if needs_ticket {
                 state.ticket = match spare.0.take() {
@@ -390,7 +393,8 @@ where
                 state.due = NEVER;
             }
             let now = self.clock.now();
-            // A key that is not needed is dropped with this call, outside of the lock: no closure may own it.
+            // If the key is not needed, it is dropped at the end of this call, outside of the lock. So no closure may
+            // own it.
             let lane = match known {
                 Some(lane) => lane,
                 None => state.lanes.insert(hash, key, now),
@@ -415,7 +419,7 @@ where
         }
     }
 
-    /// Schedules the ticket that was planned.
+    /// Schedules a ticket that `plan` has asked for.
     fn schedule(self: &Arc<Self>, via: &Handle, order: Option<Order>, lent: bool) {
         let Some(order) = order else {
             return;
@@ -423,14 +427,14 @@ where
         let number = order.number;
         let job = self.ticket(via, order);
         let mut state = self.lock();
-        // Else it has started, or was dropped, by now.
+        // Otherwise it has started or was dropped by now.
         if state.ticket.is_number(number) {
             state.ticket = Ticket::Scheduled(number, job);
-            // It may be wanted earlier since.
+            // Meanwhile it may be needed earlier.
             let order = state.plan(&self.clock, self.clock.now(), self.slack, lent);
             debug_assert!(order.is_none(), "there is a ticket");
         } else {
-            // A handle takes the group's lock: not under this one.
+            // The drop of a job's handle takes the group's lock, so it comes after this lock is released.
             drop(state);
             drop(job);
         }
@@ -441,7 +445,7 @@ where
         via.schedule_with(self.clock.instant(at), move |job| Running::new(watch, job))
     }
 
-    /// Books the end of work, takes out what may start now, and plans the next ticket: one step.
+    /// In one step: records the end of work, takes out the work that may start now, and plans the next ticket.
     pub(super) fn step(
         self: &Arc<Self>,
         job: &JobContext,
@@ -450,7 +454,7 @@ where
         may_start: bool,
     ) -> Option<Started<K, T>> {
         let mut state = self.lock();
-        // Read under the lock, so that the starts are in the order of their instants.
+        // The clock is read under the lock, so that the starts are in the order of their instants.
         let now = self.clock.now();
         let mut spent = Ticket::None;
         if ticket.is_some_and(|number| state.ticket.is_number(number)) {

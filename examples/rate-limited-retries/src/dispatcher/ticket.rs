@@ -1,4 +1,4 @@
-//! The job of a ticket: it starts what is due, and goes on as the job of the first work that has to await.
+//! The job of a ticket: it starts the work that is due, and continues as the job of the first work that has to await.
 
 use std::hash::Hash;
 use std::pin::Pin;
@@ -11,10 +11,10 @@ use super::context::Context;
 use super::shared::{Shared, Work};
 use crate::lanes::{LaneId, Started};
 
-/// At most this many start in one run of a job, before other jobs and tasks get their turns.
+/// The limit of starts in one run of a job, so that other jobs and tasks get their turns.
 const AT_ONCE: u32 = 32;
 
-/// A ticket that no push has adopted.
+/// A ticket that no push has taken over yet. If it is dropped, its job is cancelled.
 pub(super) struct Spare(pub(super) Option<(u64, JobHandle)>);
 
 impl Drop for Spare {
@@ -25,9 +25,10 @@ impl Drop for Spare {
     }
 }
 
-/// Goes with a ticket: when the group drops it, the dispatcher learns of it.
+/// Held by the job of a ticket until it starts. If the group drops the job before, the drop of this tells the
+/// dispatcher.
 pub(super) struct Watch<K, T> {
-    /// Until it starts.
+    /// `Some` until the ticket starts.
     shared: Option<Arc<Shared<K, T>>>,
     number: u64,
 }
@@ -54,14 +55,14 @@ impl<K, T> Drop for Watch<K, T> {
     }
 }
 
-/// Goes with running work: its slot is free when it ends, however it does.
+/// Held by running work. Its drop frees the slot of the work, however the work ends.
 struct Duty<K, T>
 where
     K: Eq + Hash + Send + Sync + 'static,
     T: Send + 'static,
 {
     shared: Arc<Shared<K, T>>,
-    /// Until it has ended.
+    /// `Some` until the work has ended.
     lane: Option<LaneId>,
     job: JobContext,
 }
@@ -71,7 +72,7 @@ where
     K: Eq + Hash + Send + Sync + 'static,
     T: Send + 'static,
 {
-    /// Ends it, and takes out the next work if it may start now.
+    /// Ends the work, and returns the next work if it may start now.
     fn exchange(&mut self, may_start: bool) -> Option<Started<K, T>> {
         let lane = self.lane.take();
         self.shared.step(&self.job, None, lane, may_start)
@@ -92,18 +93,18 @@ where
 
 /// The job of a ticket.
 ///
-/// It is no `async` block, so that a panic leaves it whole and the group drops what it holds.
+/// It is not an `async` block: after a panic its fields are intact, and the group drops them.
 pub(super) struct Running<K, T>
 where
     K: Eq + Hash + Send + Sync + 'static,
     T: Send + 'static,
 {
-    /// Until the first poll.
+    /// `Some` until the first poll.
     ticket: Option<Watch<K, T>>,
     job: JobContext,
-    /// What runs; its slot is freed behind it.
+    /// The running work. Its slot is freed after the work was dropped, since it is the second field.
     work: Option<(Work, Duty<K, T>)>,
-    /// How many have started.
+    /// How much work this job has started.
     starts: u32,
 }
 
@@ -123,7 +124,7 @@ where
 
     fn begin(&mut self, shared: &Arc<Shared<K, T>>, started: Started<K, T>) {
         self.starts += 1;
-        // First, so that it ends also if the user's closure panics.
+        // Created before the call of the user's closure, so that the slot is freed if the closure panics.
         let duty = Duty {
             shared: Arc::clone(shared),
             lane: Some(started.lane),
@@ -161,7 +162,7 @@ where
         while let Some((work, duty)) = &mut self.work {
             if work.as_mut().poll(cx).is_pending() {
                 if is_first {
-                    // What is due need not wait for this one.
+                    // Other work that is due does not wait until this work has ended.
                     duty.shared.step(&duty.job, None, None, false);
                 }
                 return Poll::Pending;
@@ -170,7 +171,7 @@ where
                 break;
             };
             drop(work);
-            // A group that was cancelled starts nothing more.
+            // A group that was cancelled starts no more work.
             let may_start = is_first && self.starts < AT_ONCE && !self.job.as_ref().is_closed();
             if let Some(started) = duty.exchange(may_start) {
                 let shared = Arc::clone(&duty.shared);

@@ -1,7 +1,7 @@
-//! The queue of one key, and what is known of the key's past.
+//! A lane: the queue of one key, and the state of the key that earlier work has left.
 //!
-//! A key whose work waits for its first start is small: its work, the key and an entry among the heads. What has to be
-//! remembered from the first start on, or from the first instant before which nothing may start, is in a box.
+//! The lane of a key whose work has never started is small: it has the work, the key and an entry in the heap of heads.
+//! The state that is needed after the first start, or after the first `not_before`, is in a box.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,15 +10,15 @@ use crate::gcra::Bucket;
 use crate::rate::Rate;
 use crate::retry::Tries;
 
-/// One piece of work, in a queue.
+/// One piece of work in a queue.
 pub(crate) struct Item<T> {
     pub(crate) work: T,
     pub(crate) cost: u32,
-    /// It holds a permit of the bound, which is given back when it starts.
+    /// It holds a permit of the bound, which is released when the work starts.
     pub(crate) bounded: bool,
 }
 
-/// Work that comes again, with the attempts before.
+/// Work that is retried, with its earlier attempts.
 pub(crate) struct Returned<T> {
     pub(crate) item: Item<T>,
     pub(crate) tries: Box<Tries>,
@@ -27,7 +27,7 @@ pub(crate) struct Returned<T> {
 /// A key on its way into a lane.
 pub(crate) enum Key<K> {
     Owned(K),
-    /// That of running work.
+    /// The key of running work.
     Shared(Arc<K>),
 }
 
@@ -40,16 +40,16 @@ impl<K> Key<K> {
     }
 }
 
-/// A queue with a key: 48 bytes where both the key and the work have eight.
+/// A queue with its key. It takes 48 bytes if the key and the work have eight bytes each.
 pub(crate) struct Lane<K, T> {
     key: LaneKey<K, T>,
     first: Option<Item<T>>,
-    /// Behind the first; `None` if there is nothing.
+    /// The work behind the first; `None` if there is none.
     #[expect(clippy::box_collection, reason = "a fourth of the size in most lanes")]
     rest: Option<Box<VecDeque<Item<T>>>>,
-    /// Half of the key's hash, which makes up for the other half.
+    /// Half of the key's hash; see [`fold`].
     hash: u32,
-    /// The number of its entry among the heads; an older one counts no more.
+    /// The number of its entry in the heap of heads. Entries of this lane with another number are stale.
     pub(super) entry: u32,
 }
 
@@ -58,29 +58,30 @@ enum LaneKey<K, T> {
     Known(Box<Past<K, T>>),
 }
 
-/// What is kept of a key that work of it has started, was held up, or has come again.
+/// The state of a key of which work has started, was delayed by `not_before`, or was retried.
 pub(super) struct Past<K, T> {
     pub(super) key: Arc<K>,
     pub(super) bucket: Bucket,
-    /// Nothing starts before this: the instant of a hold, or since when the head could start as far as others are
-    /// concerned: it has come, and a slot is free.
+    /// The head does not start before this instant. It is the instant of `hold`, or the instant since when the head is
+    /// in the queue and a slot is free.
     pub(super) from: u64,
     pub(super) started: u64,
-    /// What has come again; it goes first.
+    /// Retried work, which starts before the rest of the queue.
     #[expect(clippy::box_collection, reason = "a fourth of the size in most lanes")]
     returned: Option<Box<VecDeque<Returned<T>>>>,
     pub(super) running: u32,
-    /// How many wait among the delayed.
+    /// The number of its entries in `Lanes::delayed`.
     pub(super) delayed: u32,
 }
 
-/// No entry.
+/// The number that stands for no entry.
 pub(super) const NONE: u32 = 0;
 
-/// A queue with room for fewer than that is left as it is.
+/// A queue with a smaller capacity is not shrunk.
 const FEW: usize = 64;
 
-/// Of the two halves of a hash one is kept, and stands for both: a table looks at the lowest and the highest bits.
+/// Returns the half of a hash that is stored. [`unfold`] uses it for both halves, since a hash table uses the lowest and
+/// the highest bits.
 pub(super) fn fold(hash: u64) -> u32 {
     hash as u32
 }
@@ -103,7 +104,7 @@ impl<K, T> Lane<K, T> {
         }
     }
 
-    /// The same lane, with a past: its head, if it has one, could start from `from` on.
+    /// Returns the same lane with a past, whose head, if there is one, could start from `from` on.
     pub(super) fn with_past(self, from: u64) -> Lane<K, T> {
         let key = match self.key {
             LaneKey::New(key) => LaneKey::Known(Past::new(Arc::new(key), from)),
@@ -141,15 +142,15 @@ impl<K, T> Lane<K, T> {
         self.past().map_or(0, |past| past.running)
     }
 
-    /// What its head costs, if it has one.
+    /// Returns the cost of its head, if it has one.
     pub(super) fn cost(&self) -> Option<u32> {
         let returned = self.past().and_then(|past| past.returned.as_ref()?.front());
         let head = returned.map(|returned| &returned.item);
         head.or(self.first.as_ref()).map(|item| item.cost)
     }
 
-    /// The exact instant at which the limits of its key let its head start. Without a past nothing but the instant
-    /// at which it `came_up` matters.
+    /// Returns the exact instant at which the limits of the key let its head start. In a lane without a past that is
+    /// `came_up`, the instant at which the lane got its entry.
     pub(super) fn own(&self, per_key: Option<Rate>, came_up: u64) -> Option<u64> {
         let cost = self.cost()?;
         Some(match (self.past(), per_key) {
@@ -159,7 +160,7 @@ impl<K, T> Lane<K, T> {
         })
     }
 
-    /// When the last period allows this cost; see [`Bucket::floor`].
+    /// Returns when work of this cost may start with regard to late starts; see [`Bucket::floor`].
     pub(super) fn floor(&self, rate: Rate, cost: u32) -> u64 {
         self.past().map_or(0, |past| past.bucket.floor(rate, cost))
     }
@@ -175,7 +176,7 @@ impl<K, T> Lane<K, T> {
         rest.push_back(item);
     }
 
-    /// Takes the head out: of what has come again, or else the first.
+    /// Removes the head: the first piece of retried work if there is any, else the first of the queue.
     pub(super) fn pop(&mut self) -> Option<(Item<T>, Option<Box<Tries>>)> {
         if let Some(Returned { item, tries }) = self.past_mut().and_then(Past::pop) {
             return Some((item, Some(tries)));
@@ -200,7 +201,7 @@ impl<K, T> Lane<K, T> {
             + returned.map_or(0, |items| items.len())
     }
 
-    /// Nothing is queued, delayed or running, and what has started makes no difference any more.
+    /// Returns whether nothing is queued, delayed or running, and no earlier start affects a later one any more.
     pub(super) fn is_idle(&self, per_key: Option<Rate>, now: u64) -> bool {
         self.cost().is_none()
             && self.past().is_none_or(|past| {
@@ -225,7 +226,7 @@ impl<K, T> Past<K, T> {
         })
     }
 
-    /// Returns whether it is the lane's head now, since nothing else has come again.
+    /// Adds retried work. Returns whether it is the lane's head now, since there is no other retried work.
     pub(super) fn push(&mut self, returned: Returned<T>) -> bool {
         let items = self.returned.get_or_insert_default();
         items.push_back(returned);

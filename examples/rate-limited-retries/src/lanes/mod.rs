@@ -1,4 +1,5 @@
-//! The queues per key, and what may start next; pure: it is told `now`, in nanoseconds.
+//! The queues per key, and which work may start next. This is a pure data structure: it gets the time as an argument, in
+//! nanoseconds.
 
 mod lane;
 #[cfg(test)]
@@ -17,42 +18,42 @@ use crate::gcra::Bucket;
 use crate::rate::Rate;
 use crate::retry::Tries;
 
-/// What a dispatcher keeps to.
+/// The limits of a dispatcher.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) per_key: Option<Rate>,
     pub(crate) overall: Option<Rate>,
-    /// At most this many of one key run at a time.
+    /// The limit of running work per key.
     pub(crate) in_flight: u32,
-    /// At most this many run at a time.
+    /// The limit of running work overall.
     pub(crate) max_running: usize,
 }
 
-/// Never, as an instant.
+/// The instant that stands for never.
 pub(crate) const NEVER: u64 = u64::MAX;
 
-/// Fewer keys than that are not worth a sweep.
+/// With fewer keys than this no sweep is worth its cost.
 const FEW: usize = 64;
 
-/// Names the lane of a key for as long as something of it is queued, delayed or running, or as long as the lock is
-/// held that it was looked up under.
+/// The number of a key's lane. It is valid while work of the key is queued, delayed or running, and also while the lock
+/// is held under which it was looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LaneId(u32);
 
-/// The entry of a lane with work and a free slot.
+/// The entry of a lane that has work and a free slot, in the heap of heads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Head {
-    /// When the limits of its key let it start, or earlier.
+    /// The instant at which the limits of its key let the head start, or an earlier one.
     at: u64,
-    /// In the order in which heads came up. It is the entry's name too: a lane whose entry has another number has
-    /// left this one behind.
+    /// Entries are numbered in the order of their creation. The number also identifies the entry: if its lane has
+    /// another number, this entry is stale.
     number: u32,
     lane: LaneId,
 }
 
 impl Ord for Head {
     fn cmp(&self, other: &Self) -> Ordering {
-        // The greatest of a heap is the one that starts first.
+        // `BinaryHeap` is a max-heap, so the entry that starts first is the greatest.
         (other.at, other.number).cmp(&(self.at, self.number))
     }
 }
@@ -63,7 +64,7 @@ impl PartialOrd for Head {
     }
 }
 
-/// Work that comes again at an instant; ordered by it, and then by when it came.
+/// Work that is retried at an instant. It is ordered by this instant, and then by the order of arrival.
 struct Delayed<T> {
     at: u64,
     number: u64,
@@ -87,7 +88,7 @@ impl<T> PartialOrd for Delayed<T> {
 
 impl<T> Ord for Delayed<T> {
     fn cmp(&self, other: &Self) -> Ordering {
-        // The greatest of a heap is the one that comes first.
+        // `BinaryHeap` is a max-heap, so the work that is due first is the greatest.
         (other.at, other.number).cmp(&(self.at, self.number))
     }
 }
@@ -97,11 +98,11 @@ pub(crate) struct Started<K, T> {
     pub(crate) lane: LaneId,
     pub(crate) key: Arc<K>,
     pub(crate) item: Item<T>,
-    /// The attempts before, if there were any.
+    /// The earlier attempts, if there were any.
     pub(crate) tries: Option<Box<Tries>>,
-    /// The exact instant at which it could start.
+    /// The exact instant at which it could have started.
     pub(crate) at: u64,
-    /// When it did.
+    /// The instant at which it starts.
     pub(crate) now: u64,
 }
 
@@ -128,9 +129,9 @@ pub(crate) struct LaneCounts {
     pub(crate) delayed: usize,
     pub(crate) running: usize,
     pub(crate) started: u64,
-    /// Nothing starts before it; it may have passed.
+    /// No work of the lane starts before this instant, which may have passed.
     pub(crate) not_before: u64,
-    /// When its own limits let its head start.
+    /// The instant at which the limits of the key let its head start.
     pub(crate) next: Option<u64>,
 }
 
@@ -143,25 +144,25 @@ pub(crate) struct Lanes<K, T> {
     free: Vec<LaneId>,
     heads: BinaryHeap<Head>,
     delayed: BinaryHeap<Delayed<T>>,
-    /// The last number of an entry.
+    /// The number of the newest entry.
     entries: u32,
-    /// The last number of delayed work.
+    /// The number of the newest delayed work.
     delays: u64,
     counts: Counts,
     /// The number of calls until the lanes are swept for idle ones.
     until_sweep: usize,
 }
 
-/// What may start next.
+/// The work that may start next.
 struct Candidate {
     lane: LaneId,
-    /// The exact instant.
+    /// The exact instant at which it may start.
     at: u64,
-    /// When to look again: that instant, or later if a period is full.
+    /// The instant at which to look again: `at`, or a later one if the period has no capacity left.
     when: u64,
 }
 
-/// By how much to grow what is full: an eighth, since twice the room would be half of the memory.
+/// Returns by how much a full heap grows: an eighth, since doubling it would leave up to half of its memory unused.
 fn growth(len: usize) -> usize {
     len / 8 + 4
 }
@@ -191,7 +192,7 @@ impl<K, T> Lanes<K, T> {
         self.delayed.len()
     }
 
-    /// How many keys have work, or a past that still counts.
+    /// Returns the number of keys that have work or a past that still matters.
     pub(crate) fn len(&self) -> usize {
         self.by_key.len()
     }
@@ -206,7 +207,7 @@ impl<K, T> Lanes<K, T> {
         lane.expect("a lane stays while it is in use")
     }
 
-    /// The past of a lane, which begins now if it has none.
+    /// Returns the past of a lane, and creates it if it has none.
     fn past(&mut self, id: LaneId, now: u64) -> &mut Past<K, T> {
         let slot = &mut self.lanes[id.0 as usize];
         if slot.as_ref().is_some_and(|lane| lane.past().is_none()) {
@@ -216,18 +217,18 @@ impl<K, T> Lanes<K, T> {
         past.expect("a lane stays while it is in use")
     }
 
-    /// Puts work at the end of a lane.
+    /// Adds work at the end of a lane.
     pub(crate) fn push(&mut self, id: LaneId, item: Item<T>, now: u64) {
         self.counts.queued += 1;
         self.at(id).push(item);
         self.come_up(id, now);
     }
 
-    /// Puts work that has waited before at the head of a lane, behind that alone that has too, once an instant has
-    /// come. Until then it keeps no other work of the lane waiting.
+    /// Adds retried work at the head of a lane, behind other retried work, as soon as the instant `at` has come. Until
+    /// then it does not delay other work of the lane.
     pub(crate) fn push_returned(&mut self, id: LaneId, returned: Returned<T>, at: u64, now: u64) {
         self.counts.returned += 1;
-        // What comes before goes first, and instants of a lane are never taken back.
+        // Work that was delayed until an earlier instant goes first.
         self.admit_delayed(now);
         if at <= now {
             return self.put_returned(id, returned, now);
@@ -245,14 +246,14 @@ impl<K, T> Lanes<K, T> {
     fn put_returned(&mut self, id: LaneId, returned: Returned<T>, now: u64) {
         self.counts.queued += 1;
         if self.past(id, now).push(returned) {
-            // Another head, which may start earlier than the one that has the entry.
+            // The new head may start earlier than the one for which the entry was made.
             self.at(id).entry = NONE;
         }
         self.come_up(id, now);
     }
 
-    /// Nothing of this lane starts before `at`. The head's entry is left where it is: it is found to be too early when
-    /// it surfaces.
+    /// Lets no work of this lane start before `at`. The entry of the lane is not moved: when it reaches the top of the
+    /// heap, `candidate` finds that it is too early.
     pub(crate) fn hold(&mut self, id: LaneId, at: u64, now: u64) {
         if at > now {
             let past = self.past(id, now);
@@ -260,7 +261,7 @@ impl<K, T> Lanes<K, T> {
         }
     }
 
-    /// Lifts what [`hold`](Lanes::hold) has set.
+    /// Undoes [`hold`](Lanes::hold).
     pub(crate) fn lift(&mut self, id: LaneId, now: u64) {
         let lane = self.at(id);
         if let Some(past) = lane.past_mut().filter(|past| past.from > now) {
@@ -270,14 +271,14 @@ impl<K, T> Lanes<K, T> {
         }
     }
 
-    /// One of this lane has ended.
+    /// Notes that one run of this lane has ended.
     pub(crate) fn ended(&mut self, id: LaneId, now: u64) {
         self.counts.running -= 1;
         self.past(id, now).running -= 1;
         self.come_up(id, now);
     }
 
-    /// Gives the lane its entry, if it has work and a free slot and none yet. It could start from `ready` on.
+    /// Creates the entry of a lane that has work and a free slot and no entry yet. Its head could start from `ready` on.
     fn come_up(&mut self, id: LaneId, ready: u64) {
         let Limits {
             in_flight, per_key, ..
@@ -308,7 +309,7 @@ impl<K, T> Lanes<K, T> {
         });
     }
 
-    /// Numbers the entries anew, in their order: once in four thousand million.
+    /// Numbers the entries again from one, in their order. This is needed once in four thousand million entries.
     fn renumber(&mut self) {
         self.drop_stale();
         let mut heads = std::mem::take(&mut self.heads).into_vec();
@@ -322,7 +323,7 @@ impl<K, T> Lanes<K, T> {
         self.heads = BinaryHeap::from(heads);
     }
 
-    /// Drops the entries that their lanes have left behind.
+    /// Removes stale entries.
     fn drop_stale(&mut self) {
         let lanes = &self.lanes;
         self.heads.retain(|head| {
@@ -331,7 +332,7 @@ impl<K, T> Lanes<K, T> {
         });
     }
 
-    /// Moves what has come again by `now` into its lanes.
+    /// Moves delayed work whose instant has come into its lanes.
     fn admit_delayed(&mut self, now: u64) {
         loop {
             let first = self.delayed.peek_mut().filter(|first| first.at <= now);
@@ -349,8 +350,8 @@ impl<K, T> Lanes<K, T> {
         }
     }
 
-    /// The lane that starts next; of those that may start by their own limits, the first. To be called when the
-    /// delayed were admitted.
+    /// Returns the lane whose work starts next: the first of those that the limits of their keys let start. Call
+    /// `admit_delayed` before.
     fn candidate(&mut self, now: u64) -> Option<Candidate> {
         if self.counts.running >= self.limits.max_running {
             return None;
@@ -386,16 +387,16 @@ impl<K, T> Lanes<K, T> {
         }
     }
 
-    /// When something may start, or work comes again; `None` if nothing can before something else happens.
+    /// Returns when work may start or delayed work is due; `None` if that cannot happen before another call.
     pub(crate) fn next(&mut self, now: u64) -> Option<u64> {
         self.admit_delayed(now);
         let delayed = self.delayed.peek().map(|delayed| delayed.at);
         let start = self.candidate(now).map(|candidate| candidate.when);
-        // Far away is an instant too.
+        // An instant that is far away must differ from `NEVER`.
         Some(start.into_iter().chain(delayed).min()?.min(NEVER - 1))
     }
 
-    /// Takes out the next work that may start `now`, and charges for it.
+    /// Removes and returns the next work that may start `now`, and charges for it.
     pub(crate) fn start(&mut self, now: u64) -> Option<Started<K, T>> {
         self.admit_delayed(now);
         let Candidate { lane: id, at, .. } = self
@@ -430,7 +431,8 @@ impl<K, T> Lanes<K, T> {
         })
     }
 
-    /// Takes out, once in as many calls as there were lanes left, the idle ones; the caller drops them.
+    /// Removes and returns the idle lanes, which the caller drops. It does so once in as many calls as there were lanes
+    /// after the last sweep.
     pub(crate) fn sweep(&mut self, now: u64) -> Vec<Lane<K, T>> {
         self.until_sweep -= 1;
         if self.until_sweep > 0 {
@@ -449,7 +451,8 @@ impl<K, T> Lanes<K, T> {
         idle
     }
 
-    /// Memory follows the lanes. Slots behind the last one are given back, the lowest ones are used first.
+    /// Shrinks the storage to the lanes that are left. Slots behind the last lane are freed, and the lowest free slots
+    /// are used first.
     fn give_back(&mut self) {
         while self.lanes.last().is_some_and(Option::is_none) {
             self.lanes.pop();
@@ -461,7 +464,7 @@ impl<K, T> Lanes<K, T> {
         let unused = unused.filter(|(_, lane)| lane.is_none());
         self.free
             .extend(unused.map(|(slot, _)| LaneId(slot as u32)).rev());
-        // So that the heap is not larger than the lanes.
+        // After this the heap has at most as many entries as there are lanes.
         self.drop_stale();
         self.heads.shrink_to(few(self.heads.len()));
         let (len, capacity) = (self.by_key.len(), self.by_key.capacity());
@@ -471,7 +474,7 @@ impl<K, T> Lanes<K, T> {
         }
     }
 
-    /// Takes out all that has not started, in the order of the lanes, each in its own order.
+    /// Removes and returns all work that has not started, lane by lane, each lane in its order.
     pub(crate) fn clear(&mut self) -> Vec<Left<K, T>> {
         self.heads = BinaryHeap::new();
         let delayed = std::mem::take(&mut self.delayed).into_sorted_vec();
@@ -494,7 +497,7 @@ impl<K, T> Lanes<K, T> {
                 tries,
             }));
         }
-        // The greatest first: the one that would have come first is the last.
+        // They are sorted with the greatest last, and the greatest is the one that is due first.
         for Delayed { lane, returned, .. } in delayed.into_iter().rev() {
             let past = self.past(lane, 0);
             past.delayed -= 1;
@@ -513,7 +516,7 @@ fn hash<K, T>(lanes: &[Option<Lane<K, T>>], id: LaneId) -> u64 {
 }
 
 impl<K: Eq, T> Lanes<K, T> {
-    /// The lane of a key that is known.
+    /// Returns the lane of a key, if it has one.
     pub(crate) fn find(&self, hash: u64, key: &K) -> Option<LaneId> {
         let hash = unfold(fold(hash));
         let is = |id: &LaneId| {
@@ -523,7 +526,7 @@ impl<K: Eq, T> Lanes<K, T> {
         self.by_key.find(hash, is).copied()
     }
 
-    /// Makes a lane for a key that has none.
+    /// Creates a lane for a key that has none.
     pub(crate) fn insert(&mut self, hash_of_key: u64, key: Key<K>, now: u64) -> LaneId {
         let half = fold(hash_of_key);
         let lane = Some(Lane::new(half, key, now));

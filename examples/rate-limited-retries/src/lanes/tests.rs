@@ -1,9 +1,9 @@
-//! Random histories.
+//! Tests with random histories.
 
 use super::*;
 use std::time::Duration;
 
-/// Splitmix64.
+/// Random numbers, by splitmix64.
 struct Random(u64);
 
 impl Random {
@@ -23,7 +23,7 @@ impl Random {
     }
 }
 
-/// Looked for in each lane, without the heap: something that could start.
+/// Returns the key of work that could start, found by a look at each lane, without the heap.
 fn could_start(lanes: &Lanes<u64, u64>, now: u64) -> Option<u64> {
     if lanes.counts.running >= lanes.limits.max_running {
         return None;
@@ -46,8 +46,8 @@ fn could_start(lanes: &Lanes<u64, u64>, now: u64) -> Option<u64> {
     free.map(|lane| *lane.key()).next()
 }
 
-/// Random pushes, holds, lifts and ends: whatever may start starts, in order, and the next look is in time. With one
-/// cost, since one that waits for the overall rate goes before cheaper ones.
+/// After random pushes, holds, lifts and ends, all work that may start starts in order, and the next look is in time.
+/// All work has the same cost, since work that waits for the overall rate goes before cheaper work.
 #[test]
 fn nothing_that_may_start_is_overlooked() {
     for seed in 0..300 {
@@ -101,7 +101,7 @@ fn nothing_that_may_start_is_overlooked() {
             let overlooked = could_start(&lanes, now);
             assert_eq!(overlooked, None, "seed {seed}, at {now}");
             drop(lanes.sweep(now));
-            // At the next look something may start, or an instant of the heads was too early; it comes to an end.
+            // At the next look work may start, or the instant of an entry was too early. This loop ends.
             if let Some(next) = lanes.next(now) {
                 assert!(next > now, "seed {seed}: {next} at {now}");
             }
@@ -113,7 +113,7 @@ fn nothing_that_may_start_is_overlooked() {
     }
 }
 
-/// The numbers of entries end within many keys of which some were left behind: the order stays.
+/// The order of the entries stays the same when their numbers run out, also if some entries are stale.
 #[test]
 fn heads_keep_their_order_when_their_numbers_begin_anew() {
     let limits = Limits {
@@ -137,7 +137,7 @@ fn heads_keep_their_order_when_their_numbers_begin_anew() {
     for key in 0..100 {
         let lane = push(&mut lanes, key);
         if key % 10 == 0 {
-            // Leaves an entry behind, and comes up again as the last.
+            // This leaves a stale entry, and the lane gets a new one, which is the last.
             lanes.hold(lane, 2, 1);
             lanes.lift(lane, 1);
         }
@@ -145,13 +145,13 @@ fn heads_keep_their_order_when_their_numbers_begin_anew() {
     assert!(lanes.entries < 200, "{} is the last number", lanes.entries);
     let order: Vec<u64> =
         std::iter::from_fn(|| lanes.start(1).map(|started| started.item.work)).collect();
-    // Those that were held came up at 1, the others at 0.
+    // The lanes that were held got their entries at 1, the others at 0.
     let others = (0..100).filter(|key| key % 10 > 0);
     let held = (0..100).filter(|key| key % 10 == 0);
     assert!(order.iter().copied().eq(others.chain(held)), "{order:?}");
 }
 
-/// What the figures of the README are made of.
+/// These sizes are part of the figures in the README.
 #[test]
 fn a_lane_of_short_keys_and_short_work_is_small() {
     assert_eq!(size_of::<Option<Lane<u64, u64>>>(), 48);

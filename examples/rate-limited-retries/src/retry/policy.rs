@@ -285,7 +285,7 @@ impl<E> Policy<E> {
             _ => Verdict::Retry,
         };
         let delays = tries.delays.get_or_insert_with(|| (self.delays)());
-        // A server's word uses up a delay all the same: the delays are the limit.
+        // A `RetryAfter` uses up a delay too, since the number of delays limits the number of retries.
         let decision = match verdict {
             Verdict::Retry => Decision {
                 pause: delays.next().ok_or(Reason::Delays)?,
@@ -383,7 +383,7 @@ impl<E> Failure<E> {
     }
 }
 
-// By hand: an error that is only text will do.
+// Not derived, since a derive would require `E: Error`, and an error may be only text.
 impl<E: fmt::Display> fmt::Display for Failure<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -33,14 +33,14 @@ pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// Digits, with a point and more digits if it is not whole.
+/// Parses a number of seconds: digits, which a point and more digits may follow.
 fn seconds(value: &str) -> Option<Duration> {
     let (whole, fraction) = value.split_once('.').unwrap_or((value, "0"));
     let are_digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     if !are_digits(whole) || !are_digits(fraction) {
         return None;
     }
-    // Digits that are no number of seconds are too many.
+    // Only digits are left here, so the parse fails only if the number is too large.
     let whole = whole.parse().map_or(Duration::MAX, Duration::from_secs);
     let nanos = fraction.bytes().chain(std::iter::repeat(b'0')).take(9);
     let nanos = nanos.fold(0, |nanos, digit| 10 * nanos + u64::from(digit - b'0'));

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 pub(super) type Delays = Box<dyn Iterator<Item = Duration> + Send>;
 
-/// Goes with work that comes again. What has not been tried has none.
+/// The attempts so far of work that is retried. Work that was never tried has no such value.
 #[derive(Default)]
 pub(crate) struct Tries {
-    /// How many were made.
+    /// The number of attempts that were made.
     pub(crate) attempts: u32,
-    /// From the first decision of a policy on.
+    /// The delays that are left. They are created by the first decision of a policy.
     pub(super) delays: Option<Delays>,
 }
 
