@@ -40,15 +40,15 @@
 
 // Modules:
 //
-// page     a page on loopback
-// testkit  for tests of programs that have jobs
+// page     the web page to manage jobs
+// testkit  helpers for tests of programs that have jobs
 // queue    the public API: open a store, manage its jobs, create workers
-// enqueue  a job on its way into the store
-// unique   which other jobs a new one may not stand beside
+// enqueue  the settings of a job that is being enqueued
+// unique   the rules for unique jobs
 // worker   runs the jobs
-// handler  what a handler gets
+// handler  the job and the context that a handler gets
 // limit    limits of a queue over all workers
-// store    where jobs are kept
+// store    stores the jobs
 // metrics  lateness and counts
 // retry    when a failed job is retried
 // job      ids, states, payloads

@@ -238,7 +238,7 @@ mod tests {
                 all >= expected * 98 / 100 && all <= expected + pace.burst + 1,
                 "{starts}: {all} of {expected}"
             );
-            // From each start to the last one within a second of it.
+            // For each start, how many starts come within a second of it.
             let within =
                 |from: usize| times.partition_point(|at| *at < times[from] + second) - from;
             let most = (0..times.len()).map(within).max().unwrap_or(0) as i64;

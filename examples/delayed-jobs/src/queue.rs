@@ -171,7 +171,7 @@ impl Queue {
         for ((queue, at, may_be_sooner), enqueued) in due.iter().zip(&enqueued) {
             match enqueued {
                 Enqueued::Replaced(id) if *may_be_sooner => {
-                    // Only the store knows since when it has waited.
+                    // Only the store knows since when the job has waited.
                     let at = self.job(*id).await?.map_or(*at, |job| job.run_at);
                     self.site.hint(queue, *id, at);
                 }
@@ -194,7 +194,7 @@ impl Queue {
         if state == State::Running {
             self.site.cancel(id);
         }
-        // Others may have waited for its end.
+        // Other jobs may have waited for the end of this one.
         self.site.look();
         Ok(state)
     }
@@ -404,7 +404,7 @@ impl Queue {
             filter.limit = left.min(LOT);
             let changed = self.store().change(change, filter.clone(), now).await?;
             if change == Change::Cancel {
-                // Those that were pending run nowhere.
+                // For jobs that were pending this does nothing, since they do not run.
                 changed.iter().for_each(|id| self.site.cancel(*id));
             }
             self.site.look();

@@ -89,7 +89,7 @@ impl FromStr for Micros {
             let real = civil(days) == (year, month, day);
             let real = real && hour < 24 && minute < 60 && second < 60;
             let seconds = days * 86_400 + hour * 3600 + minute * 60 + second;
-            // The first and the last second of the range hold fewer microseconds than others.
+            // The first and the last second of the range are not complete.
             let micros = i128::from(seconds) * 1_000_000 + i128::from(micros);
             real.then_some(Micros(i64::try_from(micros).ok()?))
         };

@@ -34,7 +34,7 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
         log,
         command,
     } = Args::parse();
-    // The demo has a live line, and jobs that fail on purpose.
+    // The demo is silent by default, since it prints a live line and has jobs that fail on purpose.
     let usual = match command {
         Command::Demo(_) => "off",
         _ => "info",

@@ -46,7 +46,7 @@ pub(super) fn lease(text: &str) -> Result<Duration, String> {
 
 /// A text that does nothing to a terminal. Line breaks are spaces.
 pub(super) fn printable(text: &str) -> String {
-    // Those that turn the direction of writing around hide what a text says.
+    // Characters that change the direction of writing can hide what a text says.
     let is_format = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let shown = text.chars().map(|c| match c {
         '\n' | '\t' => ' ',
@@ -92,7 +92,7 @@ pub(super) fn histogram(metrics: &Snapshot) -> String {
     for (bound, count) in powers {
         let bar = "#".repeat((count * 50).div_ceil(most) as usize);
         let bound = short(Duration::from_micros(bound));
-        // A `String` takes all that is written to it.
+        // A write to a `String` never fails.
         let _ = writeln!(lines, "  < {bound:>9} {count:>7} {bar}");
     }
     lines

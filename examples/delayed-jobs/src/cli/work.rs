@@ -25,7 +25,7 @@ pub(super) async fn run(queue: &Queue, args: args::Worker) -> Result<(), Box<dyn
         if let Some(token) = args.page_token {
             page = page.token(token);
         }
-        // Refused before the worker starts, if others could reach it and no token was set.
+        // This fails, before the worker starts, if other machines could reach the page and no token is set.
         let serving = page.serve(listener)?;
         tokio::spawn(serving);
     }
@@ -46,7 +46,7 @@ pub(super) async fn run(queue: &Queue, args: args::Worker) -> Result<(), Box<dyn
 /// The first signal ends the worker in peace, the second one at once; nothing is lost by either.
 pub(super) async fn cancel_on_signal(shutdown: CancellationToken) {
     let Ok(mut signals) = Signals::new() else {
-        // Without a handler a signal ends the program at once.
+        // Without a handler for it, a signal ends the program at once.
         return;
     };
     signals.next().await;
@@ -91,7 +91,7 @@ impl Signals {
     }
 
     async fn next(&mut self) {
-        // An error means that there will be none.
+        // After an error no signal will come.
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending().await
         }

@@ -137,7 +137,7 @@ async fn change_found(
     mut wanted: Wanted,
 ) -> Result<Changed, Refusal> {
     let begun = Instant::now();
-    // The place of a pending job in the list is not there any more when that is changed.
+    // A change of a pending job removes its position in the list, so the next step cannot continue after it.
     let by_time = wanted.state == Some(JobState::Pending);
     if by_time {
         wanted.after = None;
@@ -227,7 +227,7 @@ impl Limits {
             (self.key_rate, Limit::key_rate),
         ] {
             if let Some(rate) = rate {
-                // From one in three years to a million in a second.
+                // A rate per minute, from one job in two years to a million per second.
                 let is_rate = (1e-6..=6e7).contains(&rate);
                 limit = set(
                     limit,

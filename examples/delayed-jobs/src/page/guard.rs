@@ -60,7 +60,7 @@ impl Guard {
             return Some((StatusCode::FORBIDDEN, words).into_response());
         }
         let token = self.token.as_deref()?;
-        // Probes send no token, and learn nothing.
+        // Health probes send no token, and get no data.
         if matches!(request.uri().path(), "/live" | "/ready") || is_shown(headers, token) {
             return None;
         }
@@ -69,7 +69,7 @@ impl Guard {
             .split('&')
             .find_map(|part| part.strip_prefix("token="));
         if request.uri().path() == "/" && asked.is_some_and(|asked| is_same(asked, token)) {
-            // Out of the address, which ends up in histories.
+            // The redirect removes the token from the address, which browsers keep in their history.
             let cookie = format!("{NAME}={token}; HttpOnly; SameSite=Strict; Path=/");
             let headers = [(SET_COOKIE, cookie), (LOCATION, "/".to_owned())];
             return Some((StatusCode::SEE_OTHER, headers).into_response());

@@ -92,7 +92,7 @@ impl Overview {
         let last = queue.store().last_id().await?;
         let mut schedules = queue.schedules().await?;
         for schedule in &mut schedules {
-            // Its payload is nobody's business here.
+            // The payload of the schedule is not shown here.
             let spec = schedule.spec.split(" with ").next().unwrap_or_default();
             schedule.spec = cut(spec.to_owned(), LONGEST);
         }

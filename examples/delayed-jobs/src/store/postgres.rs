@@ -275,7 +275,8 @@ struct Theirs<'a> {
 
 impl Execute for Theirs<'_> {
     fn query(&self, _: Purpose, sql: impl Into<Text>, values: Vec<Value>) -> Answer<'_, Vec<Row>> {
-        // With the commit, and for each: a transaction that is rolled back must silence no other.
+        // Every transaction notifies, with its commit. If transactions shared a notification, one that is rolled back
+        // could suppress that of another.
         let sql = for_postgres(&sql.into(), self.schema, Some(""));
         Box::pin(async move {
             let mut connection = self.connection.lock().await;

@@ -120,7 +120,7 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
         write_ahead(&connection)?;
         connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update(None, "wal_autocheckpoint", LONGEST_LOG)?;
-        // A job that is cancelled since one before it was may have others after it.
+        // A job that is cancelled because of a job before it may itself have jobs after it.
         connection.pragma_update(None, "recursive_triggers", true)?;
     }
     Ok(connection)
@@ -164,7 +164,7 @@ fn migrate(connection: &Connection, make: bool) -> Result<(), StoreError> {
         return Err(StoreError::TooOld { found, known });
     }
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-    // Another program may have been faster.
+    // Another program may have migrated the schema meanwhile.
     let found = version_of(&transaction)?;
     if found > known {
         return Err(StoreError::TooNew { found, known });
@@ -235,7 +235,7 @@ impl fmt::Debug for Lanes {
 fn read(connection: &Connection, inbox: &Receiver<Command>) {
     let mut prepared = Prepared::on(connection);
     for command in inbox {
-        // The caller may have gone.
+        // This fails if the caller no longer waits for the answer.
         let _ = command.answer.send(prepared.run_steps(command.steps));
     }
 }
@@ -243,7 +243,7 @@ fn read(connection: &Connection, inbox: &Receiver<Command>) {
 /// Copies what can be copied without blocking other threads. Ends when the writer has.
 fn copy(connection: &Connection, lives: &Receiver<()>) {
     while let Err(RecvTimeoutError::Timeout) = lives.recv_timeout(CHECKPOINT) {
-        // It answers a row. If it fails, the log is longer for a while.
+        // The pragma returns a row. If the checkpoint fails, the log stays longer for a while.
         let _ = connection.query_row("pragma wal_checkpoint(passive)", [], |_| Ok(()));
     }
 }
@@ -257,14 +257,14 @@ fn write(connection: &Connection, inbox: &Receiver<Command>, change: &watch::Sen
             Ok(first) => {
                 let left = commit_group(&mut prepared, first, inbox);
                 if left {
-                    // A caller did not wait for the answer, and so has notified no worker.
+                    // The caller did not wait for the answer, and so has not notified the workers.
                     change.send_modify(|changes| *changes += 1);
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
-        // The number moves by the commits of other connections only.
+        // Only commits of other connections change this number.
         let now = version(connection);
         if now != seen {
             seen = now;
@@ -294,8 +294,8 @@ fn commit_group(prepared: &mut Prepared<'_>, first: Command, inbox: &Receiver<Co
             Ok(()) => prepared.run_steps(command.steps),
             Err(_) => Ok(Vec::new()),
         };
-        // Out of the transaction in the middle of it: SQLite has rolled it back. What came next would be
-        // committed statement by statement, and what came before is gone.
+        // If there is no transaction any more, SQLite has rolled it back. The earlier statements are undone, and the
+        // later ones would be committed one by one.
         if outcome.is_ok() && connection.is_autocommit() {
             outcome = Err(match &result {
                 Err(error) => error.to_string(),
@@ -328,7 +328,7 @@ fn for_sqlite(sql: &str) -> String {
     let mut parts = text.split('$');
     let mut text = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        // Before anything else than a number it begins a path into a JSON text.
+        // A `?` is only a parameter of SQLite if a number follows. Otherwise it begins a path into a JSON text.
         text.push(if part.starts_with(|c: char| c.is_ascii_digit()) {
             '?'
         } else {
@@ -365,7 +365,7 @@ impl<'a> Prepared<'a> {
         }
         let steps = steps.into_iter();
         let rows: Result<Vec<_>, _> = steps.map(|(sql, values)| self.run(sql, values)).collect();
-        // A full disk has taken the whole transaction.
+        // On a full disk SQLite has rolled back the whole transaction, and there is no savepoint any more.
         if are_many && !connection.is_autocommit() {
             connection.execute_batch(match rows {
                 Ok(_) => "release steps",
@@ -432,7 +432,7 @@ fn cell(value: ValueRef<'_>) -> Value {
     match value {
         ValueRef::Integer(value) => Value::Int(Some(value)),
         ValueRef::Text(text) => Value::Text(Some(String::from_utf8_lossy(text).into_owned())),
-        // No column of ours holds a blob or a fraction.
+        // No column of the schema has blobs or fractions.
         ValueRef::Null | ValueRef::Real(_) | ValueRef::Blob(_) => Value::Text(None),
     }
 }
@@ -502,7 +502,7 @@ impl Database for Lanes {
             };
             row.0.next();
             if row.first_int()? == 1 {
-                // Others may have waited for it.
+                // Other jobs may have waited for this one.
                 self.change.send_modify(|changes| *changes += 1);
             }
             Ok(true)
@@ -605,10 +605,10 @@ mod tests {
             while let Some(row) = rows.next().expect("a plan") {
                 let step: String = row.get(3).expect("a step");
                 let reads_all = step.starts_with("SCAN delayed_jobs") && !step.contains("INDEX");
-                // The newest by their ids are the end of the table itself.
+                // A list of the newest ids is read from the end of the table itself.
                 let newest = sql.ends_with("order by id desc limit $1") && !sql.contains("state =");
-                // Where priorities age, the few that may be claimed are put into their order; what is due soon is merged
-                // from all priorities; and few jobs run at a time.
+                // Three sorts are allowed, since each has few rows: the candidates of a claim if priorities age, the jobs
+                // that are due soon, of all priorities, and the running jobs.
                 let sorts = step.contains("TEMP B-TREE FOR ORDER");
                 sorted += usize::from(sorts);
                 let may_sort = sql.contains("candidates") && sorted <= 2

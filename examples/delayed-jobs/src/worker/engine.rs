@@ -171,7 +171,7 @@ impl Engine {
     fn claim_after(self: &Arc<Self>, lane: usize, delay: Duration) {
         let engine = Arc::clone(self);
         let round = async move { engine.claim(lane).await };
-        // It is rejected when the worker goes down, which claims nothing more.
+        // It is rejected if the worker shuts down. Then nothing more is to be claimed.
         self.rounds
             .delay(Round::Claim(lane), delay, round, OnDuplicate::KeepEarliest);
     }
@@ -211,11 +211,11 @@ impl Engine {
             return self.claim_after(at, wait);
         }
         let lane = &self.lanes[at];
-        // Before the places are counted: a job that ends after that sees it, and rings again.
+        // Set before the free slots are counted, so that a job that ends after the count asks for another claim.
         lane.more.store(true, Ordering::SeqCst);
         let _claiming = self.claiming.read().await;
         if self.isolating.load(Ordering::SeqCst) {
-            // All lanes are rung when that is over.
+            // When the pause is over, every lane is asked to claim.
             return;
         }
         let capacity = lane.capacity();
@@ -223,7 +223,7 @@ impl Engine {
         if free == 0 {
             return;
         }
-        // Not all at once, so that these run and end while the next ones are claimed.
+        // At most about half of the slots per claim, so that jobs run and end while the next ones are claimed.
         let asked = free.min(lane.limit().max(capacity / 2));
         let mut claim = self.request(at, asked, Suspects::Without(self.suspicious()));
         let begun = Instant::now();
@@ -269,7 +269,7 @@ impl Engine {
             match again {
                 Ok(Some(wait)) => engine.alone_after(wait),
                 Ok(None) => {}
-                // The next look finds it again.
+                // The next look at the store finds the job again.
                 Err(error) => {
                     engine.trouble.failed("no job could be run alone", &error);
                 }
@@ -296,7 +296,7 @@ impl Engine {
             return Ok(None);
         };
         self.isolating.store(true, Ordering::SeqCst);
-        // A claim that is on its way has begun before that was seen.
+        // Waits for claims that began before this was known.
         drop(self.claiming.write().await);
         let patience = self.settings.lease.min(Duration::from_secs(30));
         if timeout(patience, self.until_idle()).await.is_err() {
@@ -341,11 +341,11 @@ impl Engine {
         lane.held.fetch_add(1, Ordering::SeqCst);
         let before = self.held.lock().insert(job.lease.id, held);
         if let Some(before) = before {
-            // Its lease was lost and that has not been noticed yet: here the job is again.
+            // The job was claimed again, so its former lease was lost, which had not been noticed yet.
             before.stops.lose();
         }
         let run = run::run(Arc::clone(self), at, job, stops);
-        // If it is rejected the job stays among the held ones, and is given back with them.
+        // If the run is rejected, the job stays among the held jobs and is given back with them.
         lane.start(run);
     }
 
@@ -378,7 +378,7 @@ impl Engine {
             return;
         }
         if self.hints.len() >= 2 * self.settings.window {
-            // No room for it: the store is looked through at that time.
+            // There is no room for it, so the store is searched when the job is due.
             return self.look_after(wait);
         }
         self.hints
@@ -421,9 +421,11 @@ impl Engine {
             rescan,
             ..
         } = self.settings;
-        // The time that was compared with the clock that cannot be set: it may be set at any moment after that.
+        // This is the time that was compared with the monotonic clock. The wall clock may be set at any moment after
+        // it.
         let now = self.watch_clock().await?;
-        // Before any lease is taken back: this worker may have stood still for longer than its own.
+        // Before leases of others are taken back, since this worker itself may have been stopped for longer than its
+        // lease.
         self.renew_with(&*self.store).await?;
         if !self.is_quiet() {
             for lost in self.limited(self.store.reclaim(now, crashes)).await? {
@@ -449,7 +451,7 @@ impl Engine {
             if let Some(groups) = groups
                 && lane.resize(at, limit.worker, &groups)
             {
-                // Those who look on see it at once.
+                // Pages and queries see the change at once.
                 *lock(&self.last_beat) = None;
             }
         }
@@ -458,7 +460,7 @@ impl Engine {
         let until = now.after(look_ahead);
         let room = (window / self.lanes.len()).max(1);
         for (at, lane) in self.lanes.iter().enumerate() {
-            // Before the look: what is enqueued during it is hinted at by who enqueues it.
+            // Stored before the look: a job that is enqueued during the look comes with a hint.
             lane.reach.store(until.0, Ordering::SeqCst);
             let ahead = self.store.ahead(&lane.queue, now, until, room);
             let ahead = self.limited(ahead).await?;
@@ -564,7 +566,7 @@ impl Engine {
         let engine = Arc::clone(self);
         let round = async move {
             if let Err(error) = engine.fill_slots().await {
-                // The next look tries again.
+                // The next look at the store tries again.
                 engine.trouble.failed("no slot could be filled", &error);
             }
         };
@@ -585,7 +587,7 @@ impl Engine {
             let slot = schedule.next(self.clock.now(), last);
             let due = slot.slot;
             if self.limited(self.store.fill_slot(slot)).await? {
-                // There is no job of this id; the hint only says when to look.
+                // No job has this id. The hint only says when to look.
                 self.hint_for(schedule.queue, JobId(-number), due);
             }
         }
@@ -621,7 +623,7 @@ impl Engine {
         let renewed = self.limited(store.renew(leases.clone(), until)).await?;
         let kept: HashSet<_> = renewed.into_iter().collect();
         for lease in leases.iter().filter(|lease| !kept.contains(&lease.id)) {
-            // It may have come to its end meanwhile.
+            // The job may have ended meanwhile.
             let stops = self.held.stops(lease.id, Some(*lease));
             if let Some(stops) = stops.filter(|stops| !stops.completed.load(Ordering::SeqCst)) {
                 tracing::warn!(job = %lease.id, "the lease was lost: another worker may run the job");

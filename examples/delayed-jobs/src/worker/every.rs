@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn times_are_those_of_the_wall_clock_of_the_zone() {
         let every = Every::cron("30 9 * * MON-FRI", "Europe/Berlin").expect("an expression");
-        // Summer time ends on Sunday the 25th.
+        // Daylight saving time ends on Sunday the 25th.
         let times = walk(&every, "2026-10-22 12:00:00Z", 3);
         assert_eq!(
             times,

@@ -418,7 +418,7 @@ impl Life {
                 let engine = Weak::clone(engine);
                 move |_, (id, due), at| {
                     if let Some(engine) = engine.upgrade() {
-                        // Timers and the clock of the store do not go quite alike: it waits on if it is too early.
+                        // Timers and the clock of the store differ a little. If this is too early, the job waits again.
                         engine.hint(at, id, due);
                     }
                     ready(())
@@ -485,8 +485,8 @@ impl Life {
         let grace = self.engine.settings.grace;
         let begun = Instant::now();
         self.engine.close();
-        // A claim that is under way may finish, so that nothing stays leased that does not run; what it brings is
-        // given back with the rest.
+        // A claim that is under way may finish, so that no job stays leased that does not run. The jobs that it claims
+        // are given back with the others.
         let clockwork = self.clockwork.shutdown(grace);
         let runs = self.runs.take();
         let ends: Vec<_> = runs.iter().map(|runs| runs.shutdown(grace)).collect();
@@ -494,7 +494,7 @@ impl Life {
         for end in ends {
             end.await;
         }
-        // What has ended is written, as long as there is time; whatever is not is given back.
+        // Ends of jobs are written until the grace is over. Jobs whose ends are not written are given back.
         let left = grace.saturating_sub(begun.elapsed()).max(LAST_ENDS);
         self.ends.shutdown(left).await;
         self.engine.release().await;

@@ -51,7 +51,7 @@ impl Heart {
                     _ = stopped => {}
                 }
             });
-            // Whatever is on its way to a silent server is not waited for.
+            // Requests to a server that does not answer are not waited for.
             runtime.shutdown_background();
         };
         let thread = thread::Builder::new().name("jobs-heartbeat".to_owned());

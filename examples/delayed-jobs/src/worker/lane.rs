@@ -96,7 +96,7 @@ impl Lane {
     /// Starts a job as soon as there is a slot. If it is rejected, since the worker goes down, the job stays among the held
     /// ones and is given back with them.
     pub(super) fn start(&self, run: impl Future<Output = ()> + Send + 'static) {
-        // Under the lock, so that the group is not replaced and gone meanwhile.
+        // Called under the lock, so that the group cannot be replaced and dropped meanwhile.
         let _ = lock(&self.runs).now.try_delay(Duration::ZERO, run);
     }
 

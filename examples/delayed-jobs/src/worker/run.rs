@@ -112,7 +112,7 @@ pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: S
         engine.let_go(lane, job.lease);
         engine.fill_after(&job.kind);
     };
-    // Beside the runs, so that the slot is free while the end is on its way to the disk.
+    // The end is written by a job of another group, so that the slot is free while it is written to disk.
     if let Err(rejected) = ends.try_delay(Duration::ZERO, end) {
         rejected.into_inner().await;
     }
@@ -139,8 +139,8 @@ async fn supervise(engine: &Engine, job: &Claimed, context: Context, stops: &Sto
     let handler = engine.handlers.of(&job.kind);
     let timeout = job.timeout.or(handler.and_then(|handler| handler.timeout));
     let work = async { engine.handlers.start(job, context)?.await };
-    // Once more round the runtime when the time is over, and what is finished comes first: a run that ends at that
-    // very moment has ended.
+    // When the time is over, this yields to the runtime once, and a result that is there comes first. So a run that ends
+    // at the very moment of its timeout has ended.
     let out_of_time = async {
         match timeout {
             Some(timeout) => sleep(timeout).await,
@@ -166,7 +166,7 @@ async fn supervise(engine: &Engine, job: &Claimed, context: Context, stops: &Sto
 async fn caught(work: impl Future<Output = End>) -> End {
     let mut work = pin!(work);
     poll_fn(|cx| {
-        // What the handler shares with others is its own affair, as with a thread that panics.
+        // Asserts unwind safety: state that a handler shares with others is its own responsibility, as in a thread.
         match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
             Ok(polled) => polled,
             Err(payload) => {
@@ -198,7 +198,7 @@ fn judge(
         End::TimedOut(timeout) => Failure::new(format!("not done after {timeout:?}")),
     };
     let next = failure.next;
-    // Both are code of the handler's.
+    // Both run code of the handler's author, which may panic.
     let error = error_text(&*failure.error);
     drop_quietly(failure);
     if stops.cancelled.is_cancelled() {
@@ -254,7 +254,7 @@ async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Durati
                 return;
             }
             Ok(false) if stops.completed.load(Ordering::SeqCst) => {
-                // The transaction of the handler was committed, whatever the handler has returned.
+                // The handler has committed its transaction, so the job is done, whatever the handler returned.
                 engine.metrics.end("done");
                 crate::metrics::ended(&job.kind, "done", took);
                 return;

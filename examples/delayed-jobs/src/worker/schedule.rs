@@ -163,7 +163,7 @@ mod tests {
             70,
             "of 20 to 90 the last three"
         );
-        // A clock that was wrong has left a slot far ahead.
+        // A clock that was wrong has left a slot far in the future.
         assert_eq!(next(10, 95, last, Some(10_000)), 100);
     }
 }

@@ -46,10 +46,10 @@ impl Trouble {
         } else {
             tracing::debug!(%error, "{what}");
         }
-        // Calls that fail together are one failure.
+        // Calls that fail at the same time count as one failure.
         if state.until.is_none_or(|until| until <= now) {
             state.wait = (2 * state.wait).clamp(FIRST, self.cap);
-            // Workers that have lost the same server do not come back as one.
+            // Jitter, so that workers that have lost the same server do not all retry at once.
             let wait = state.wait.mul_f64(1.0 - fastrand::f64() / 4.0);
             state.until = Some(now + wait);
         }

@@ -20,7 +20,7 @@ pub(super) fn error_text(error: &(dyn Error + 'static)) -> String {
             let Some(error) = next else { break };
             let mut own = Text::default();
             let whole = write!(own, "{error}").is_ok() || own.is_cut;
-            // Some errors say their source themselves.
+            // The text of some errors contains that of their source already.
             if depth == 0 || !text.kept.ends_with(&own.kept) {
                 let between = if depth == 0 { "" } else { ": " };
                 let _ = write!(text, "{between}{}", own.kept);
@@ -72,7 +72,7 @@ impl Write for Text {
                 self.is_cut = true;
                 return Err(fmt::Error);
             }
-            // A zero byte cannot be stored, and no other control character belongs on a terminal.
+            // A zero byte cannot be stored, and other control characters must not reach a terminal.
             let is_wrong = c.is_control() && c != '\n' && c != '\t';
             self.kept.push(if is_wrong {
                 char::REPLACEMENT_CHARACTER

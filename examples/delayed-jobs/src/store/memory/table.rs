@@ -508,7 +508,7 @@ impl Table {
         let mut found = self.matching(filter);
         found.sort_by_key(|row| (row.forgettable(), row.record.id));
         if change == Change::Retry {
-            // Of those of one key it is the last.
+            // Of several jobs with one key the last is changed.
             found.reverse();
         }
         let is_for = |row: &&Row| match (change, row.record.state) {

@@ -67,7 +67,7 @@ async fn work(pool: Arc<Pool>, inbox: Inbox<End>) {
                 return;
             }
             if is_busy && ends.len() < MOST {
-                // More are about to come.
+                // Waits a little, since more ends are about to come.
                 sleep(LINGER).await;
                 while ends.len() < MOST
                     && let Ok(end) = inbox.try_recv()
@@ -80,7 +80,7 @@ async fn work(pool: Arc<Pool>, inbox: Inbox<End>) {
         let purpose = Purpose::of_all(ends.iter().map(|end| end.purpose));
         let ends = ends.into_iter().map(|end| (end.values, end.answer));
         let (values, answers): (Vec<_>, Vec<_>) = ends.unzip();
-        // The same job may be there twice, under an old claim and a new one.
+        // The same job may occur twice, with an old claim and with a new one.
         let key = |values: &[Value]| (values.first().cloned(), values.get(1).cloned());
         let keys: Vec<_> = values.iter().map(|values| key(values)).collect();
         let outcome = match columns(values, COLUMNS.map(|(_, is_text)| is_text).into_iter()) {

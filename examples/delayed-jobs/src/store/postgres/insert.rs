@@ -70,7 +70,7 @@ async fn work(pool: Arc<Pool>, inbox: Inbox<New>) {
                     answer(&pool, job, Ok(row));
                 }
             }
-            // One of them may be the reason, and nothing of the statement is there.
+            // One of the jobs may have caused the error, and none was inserted. So they are inserted one by one.
             Err(StoreError::Postgres(sqlx::Error::Database(_))) if jobs.len() > 1 => {
                 for job in jobs {
                     let alone = std::slice::from_ref(&job);

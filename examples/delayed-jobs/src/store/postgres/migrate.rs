@@ -33,14 +33,14 @@ pub(super) async fn migrate(pool: &Pool, make: bool) -> Result<(i64, i64), Store
         _ if !make => return Err(StoreError::TooOld { found, known }),
         _ => {}
     }
-    // It may take longer than a statement of every day: an index on millions of rows.
+    // A migration may take longer than other statements, for example an index on millions of rows.
     connection.execute("set statement_timeout = 0").await?;
     let mut transaction = connection.begin().await?;
     sqlx::query("select pg_advisory_xact_lock($1)")
         .bind(LOCK)
         .execute(&mut *transaction)
         .await?;
-    // Another program may have been faster.
+    // Another program may have migrated the schema meanwhile.
     let found = version(&mut transaction, schema).await?;
     if found > known {
         return Err(StoreError::TooNew { found, known });
@@ -73,7 +73,7 @@ async fn has_tables(
     connection: &mut PgConnection,
     schema: Option<&str>,
 ) -> Result<bool, StoreError> {
-    // By a query and not by `to_regclass`, which may remember that there was none before another program made it.
+    // A query, since `to_regclass` may still have cached that there is no table after another program created it.
     let sql = "select count(*) from pg_catalog.pg_class as found
         join pg_catalog.pg_namespace as schemas on schemas.oid = found.relnamespace
         where relname = 'delayed_jobs_schema'

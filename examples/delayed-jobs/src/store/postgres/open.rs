@@ -287,7 +287,7 @@ async fn listen_once(settings: &Settings, change: &watch::Sender<u64>) -> Result
     timeout(limit, listener.listen(&channel))
         .await
         .map_err(late)??;
-    // Whatever was announced while no connection listened.
+    // Notifications that were sent while no connection listened are lost, so every reader looks again.
     change.send_modify(|changes| *changes += 1);
     loop {
         match timeout(LISTENER_PING, listener.try_recv()).await {

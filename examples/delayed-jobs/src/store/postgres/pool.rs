@@ -153,14 +153,14 @@ impl Pool {
         let mut outcome = fetch_steps(&mut connection, &steps).await;
         let only_looks = matches!(&steps[..], [(sql, _)] if sql.starts_with("select"));
         if only_looks && outcome.as_ref().is_err_and(was_shut_down) {
-            // The server ended the session, and looking twice does no harm.
+            // The server has ended the session. A read can be repeated safely.
             self.distrust();
             connection = self.connect().await?;
             outcome = fetch_steps(&mut connection, &steps).await;
         }
         watched.answered = true;
         match &outcome {
-            // The server's own errors leave a connection as good as it was, unless they end it.
+            // After an error that the server reports, the connection can be used again, unless the error ends it.
             Err(error) if was_shut_down(error) => self.distrust(),
             Ok(_) | Err(sqlx::Error::Database(_)) => lock(&self.idle).push(Idle {
                 generation,
@@ -240,7 +240,7 @@ impl Drop for Watched<'_> {
         if self.begun.elapsed() >= SUSPICIOUS {
             self.pool.distrust();
         }
-        // It may have enqueued something all the same, now or in a moment.
+        // The transaction may have enqueued jobs all the same, now or in a moment.
         self.pool.changed();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let change = self.pool.change.clone();

@@ -79,7 +79,7 @@ impl Builder {
     fn conditions(&mut self, filter: &Filter, state: Option<State>) {
         self.sql += " where 1 = 1";
         if let Some(state) = state {
-            // As a literal, since the indexes are for one state each.
+            // The state is a literal, since each partial index covers one state.
             self.sql += &format!(" and state = '{}'", state.word());
         }
         let has_ended =
@@ -144,7 +144,7 @@ fn in_order(filter: &Filter, columns: &str) -> Builder {
 fn order(filter: &Filter) -> &'static str {
     match filter.state {
         Some(State::Pending) => " order by run_at + 0, id",
-        // By an expression, so that they are not looked for from the last job on.
+        // An expression, so that the planner does not search backwards from the last job.
         Some(State::Running) => " order by id + 0 desc",
         _ => " order by id desc",
     }
@@ -224,7 +224,7 @@ pub(super) fn change(
     };
     let index = index(filter, Some(state));
     let mut sql = Builder {
-        // An array on Postgres, which might read the jobs again for each row otherwise.
+        // Postgres gets an array, since it might read the jobs again for each row otherwise.
         sql: format!(
             "{begin}id /*sqlite in ( *//*postgres = any (array( */select id from delayed_jobs as jobs{index}"
         ),
@@ -234,7 +234,7 @@ pub(super) fn change(
     sql.sql += match (change, state) {
         (Change::Cancel, State::Running) => " and cancel = 0",
         (Change::Retry, State::Pending) => " and run_at > $1",
-        // Of those of one key the last, and only if no other job holds it.
+        // Of several jobs with one key only the last, and only if no other job holds the key.
         (Change::Retry, _) => {
             " and (key is null or holds = 0 or not exists (
                 select 1 from delayed_jobs as other
@@ -247,7 +247,7 @@ pub(super) fn change(
         _ => "",
     };
     sql.sql += match filter.ended_before {
-        // By its index, from the first that ended.
+        // In the order of the index, the job that ended first comes first.
         Some(_) => " order by /*sqlite max *//*postgres greatest */(finished_at, held_until)",
         None => match state {
             State::Pending if !is_of_few(filter) => " order by run_at + 0, id",

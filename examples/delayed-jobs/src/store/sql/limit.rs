@@ -200,7 +200,7 @@ pub(super) fn steps(
     let sql = match alone {
         true => CLAIM_ALONE,
         false => {
-            // Without ageing a whole priority comes before the next one.
+            // Without ageing all jobs of a priority come before those of the next one.
             let never = 1 << 60;
             let ageing = claim
                 .ageing

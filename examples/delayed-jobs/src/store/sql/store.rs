@@ -67,7 +67,7 @@ impl<D: Database> Sql<D> {
                         let purpose = Purpose::of_all(purposes);
                         let rows = jobs.iter().map(values_of).collect();
                         let inserted = self.database.insert_all(rows, width, soon, purpose).await;
-                        // Ids are given in the order of the rows, which come back in any.
+                        // Ids are assigned in the order of the rows, but may be returned in any order.
                         let mut ids = ids(inserted?)?;
                         ids.sort();
                         outcomes.extend(ids.into_iter().map(Enqueued::New));
@@ -211,7 +211,8 @@ impl<D: Database> Store for Sql<D> {
             let again = match left {
                 Some(mut next) if jobs.len() < claim.limit => {
                     let next = Micros(next.int()?);
-                    // Of what was left the next claim may take some: another key may have been behind those of one.
+                    // The next claim may take some of the jobs that were left, since jobs of one key may have hidden
+                    // those of another.
                     let soon = if jobs.is_empty() {
                         HELD_BACK
                     } else {
@@ -359,7 +360,7 @@ impl<D: Database> Store for Sql<D> {
                 return Ok(Found { jobs, next: None });
             };
             let (id, created_at) = (last.id()?, Micros(last.int()?));
-            // Those that come later in a list by ids were handed in earlier.
+            // In a list by ids, newest first, later jobs were enqueued earlier.
             let by_id = search.filter.state != Some(State::Pending);
             let is_over = by_id && created_at < search.since;
             let next = (!is_over).then_some(id);
@@ -382,7 +383,7 @@ impl<D: Database> Store for Sql<D> {
             let mut counts = Counts::default();
             let rows = self.database.query(Purpose::Look, look::COUNTS, Vec::new());
             for mut row in rows.await? {
-                // A state that a newer program has written, or a person by hand, is left out.
+                // An unknown state, written by a newer program or by hand, is left out.
                 if let Ok(state) = row.state() {
                     *counts.of(state) = row.count()?;
                 }
@@ -528,7 +529,7 @@ impl<D: Database> Store for Sql<D> {
                 let mut tries = 0;
                 let found = loop {
                     match self.write(sql.clone(), values.clone()).await {
-                        // A job was enqueued meanwhile, and holds the key of one of them.
+                        // A job that was enqueued meanwhile holds the key of one of the jobs. So this tries again.
                         Err(error) if error.is_key_taken() && tries < 10 => tries += 1,
                         found => break ids(found?)?,
                     }

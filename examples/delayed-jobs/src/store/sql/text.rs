@@ -98,7 +98,7 @@ fn insert_text(rows: usize, width: usize, soon: bool) -> String {
         sql += ")";
     }
     sql += " on conflict do nothing";
-    // Of one job SQLite tells the id without.
+    // For one job SQLite reports the id without this clause.
     sql += if rows == 1 {
         " /*postgres returning id */"
     } else {
@@ -320,7 +320,7 @@ where key = $10 and held_until = $12 and state = 'pending' and ",
 /// The values of all columns, and how long the job may be put off.
 pub(super) fn values_of_replacement(job: &NewJob, key: &UniqueKey) -> Vec<Value> {
     let mut values = values_of(job);
-    // So short that it can be added to any time.
+    // A wait that is short enough to be added to any time.
     let longest = Duration::from_secs(1 << 40);
     values.push(Value::from(
         key.max_wait.map(|wait| micros(wait.min(longest))),
