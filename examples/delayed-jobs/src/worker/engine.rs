@@ -1,9 +1,9 @@
-//! The clockwork of a worker: when to look into the store, and what to do about it.
+//! The engine of a worker: it decides when to query the store, and what to do then.
 //!
-//! Two keyed groups lie on one scheduling group. In the first, a key is a job of the near future, and its
-//! firing does nothing but ring the job's queue. In the second a key is a round of work: "claim for this
-//! queue", "look ahead". Rounds are exclusive, which is all the batching there is: however many hints
-//! fire while a queue's claim is on its way, one more claim follows.
+//! Two keyed groups share one scheduling group. In the first group a key is a job that is due soon (a hint). When it
+//! expires, it only requests a claim for the job's queue. In the second group a key is a kind of work ([`Round`]), such
+//! as "claim for this queue" or "look ahead". This group is exclusive, and that is all the batching there is: however
+//! many hints expire while a claim for a queue is under way, one more claim follows.
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
@@ -32,40 +32,41 @@ use crate::store::{
 };
 use crate::time::{Clock, Micros};
 
-/// From a change by another worker to the claim for it, so that many changes are one claim.
+/// The delay from a change by another worker to the claim for it, so that many changes lead to one claim.
 const AFTER_CHANGE: Duration = Duration::from_millis(5);
 
-/// From the end of a run to the claim for its place, if many are due: ends that come together are one claim.
+/// The delay from the end of a run to the claim for its slot if many jobs are due, so that ends that come together lead
+/// to one claim.
 const AFTER_RUN: Duration = Duration::from_millis(1);
 
-/// However early the window ends.
+/// The shortest time between two looks, however early the window of hints ends.
 const SHORTEST: Duration = Duration::from_millis(50);
 
-/// At most this many finished jobs are deleted by one statement.
+/// The maximum number of finished jobs that one statement deletes.
 const PRUNED: usize = 500;
 
-/// No call of a worker takes longer, however long the lease is.
+/// The timeout of a call of the store, however long the lease is.
 const LONGEST_CALL: Duration = Duration::from_secs(10);
 
-/// From one sign of life for those who look on to the next.
+/// The interval between two heartbeats that pages and queries see.
 const BEAT: Duration = Duration::from_secs(10);
 
-/// A clock that is off by more than this was set.
+/// A clock that differs from the monotonic clock by more than this was set.
 const STEP: Duration = Duration::from_secs(1);
 
-/// For giving back what is held at the end.
+/// The timeout for giving back the jobs that are held at the shutdown.
 const RELEASE: Duration = Duration::from_millis(1500);
 
-/// A piece of work that never overlaps itself.
+/// A kind of work. Two runs of the same kind never overlap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Round {
-    /// Lease what is due in this lane.
+    /// Claims the due jobs of this lane.
     Claim(usize),
-    /// Look ahead, and after lost workers.
+    /// Looks for jobs that are due soon, and for leases of lost workers.
     Look,
-    /// Fill the next slots of the schedules.
+    /// Enqueues the next jobs of the schedules.
     Fill,
-    /// Run a job alone that has lost workers.
+    /// Runs a job alone whose workers were lost.
     Alone,
 }
 
@@ -81,50 +82,51 @@ pub(crate) struct Engine {
     pub(super) name: String,
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Clock,
-    /// When it began.
+    /// The time at which the worker started.
     pub(super) born: Micros,
     pub(super) settings: Settings,
     pub(super) handlers: Handlers,
-    /// The kinds that there are handlers for.
+    /// The kinds of jobs that have a handler.
     pub(super) kinds: Vec<String>,
     pub(super) schedules: Vec<Schedule>,
     pub(super) lanes: Vec<Lane>,
-    /// What the jobs of the lanes run in.
+    /// The groups in which the jobs of the lanes run.
     pub(super) groups: Weak<Groups>,
-    /// Where the ends of jobs are written.
+    /// The group in which the ends of jobs are written.
     pub(super) ends: Handle,
-    /// By job and time, since a job that was moved to another time has both; the value is its lane.
+    /// The hints. The key has the job and the time, since a job that was moved has a hint for each time. The value is
+    /// the lane.
     pub(super) hints: KeyedHandle<(JobId, Micros), usize>,
     pub(super) rounds: KeyedHandle<Round>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) closing: AtomicBool,
-    /// How many microseconds the last look took.
+    /// The duration of the last look, in microseconds.
     pub(super) look_cost: AtomicU64,
-    /// The same of the last claim.
+    /// The duration of the last claim, in microseconds.
     pub(super) claim_cost: AtomicU64,
     pub(super) held: HeldJobs,
-    /// Rung when a job is let go.
+    /// Notified when a job is removed from `held`.
     pub(super) let_gone: Notify,
-    /// A job waits to run alone, or does: nothing else is claimed.
+    /// A job runs alone or waits for that, and no other job is claimed.
     pub(super) isolating: AtomicBool,
-    /// Held by each claim; taken whole by a step that must know that none is on its way.
+    /// Locked for reading by each claim, and for writing by a step that must know that no claim is under way.
     pub(super) claiming: RwLock<()>,
-    /// How the store does.
+    /// Whether the store answers.
     pub(super) trouble: Trouble,
-    /// A claim was not answered: jobs may be leased to this worker that it does not know of.
+    /// A claim got no answer, so jobs may be leased to this worker that it does not know.
     pub(super) strays: AtomicBool,
-    /// The clock at the last look, by itself and by a clock that cannot be set.
+    /// The time of the last look, by the clock of the store and by the monotonic clock.
     pub(super) last_look: Mutex<Option<(Micros, Instant)>>,
-    /// When it last told that it lives.
+    /// The time of the last heartbeat that pages and queries see.
     pub(super) last_beat: Mutex<Option<Instant>>,
-    /// Until then no lease is taken back, since the clock was set.
+    /// No lease is taken back before this instant, since the clock was set.
     pub(super) quiet_until: Mutex<Option<Instant>>,
-    /// When the runtime gave its last sign of life, in milliseconds since `begun`.
+    /// When the runtime last ran a task of this worker, in milliseconds since `begun`.
     pub(super) pulse: AtomicU64,
     pub(super) begun: std::time::Instant,
 }
 
-/// What this worker has to answer for.
+/// The jobs that are leased to this worker.
 #[derive(Debug, Default)]
 pub(super) struct HeldJobs(Mutex<HashMap<JobId, Held>>);
 
@@ -141,7 +143,8 @@ impl HeldJobs {
         self.lock().values().map(|held| held.lease).collect()
     }
 
-    /// What stops the run of a job, perhaps under this very lease. It is pulled outside of the lock.
+    /// Returns what stops the run of a job, if it runs under `lease` or no lease is given. The caller uses it outside
+    /// of the lock.
     fn stops(&self, id: JobId, lease: Option<Lease>) -> Option<Stops> {
         let held = self.lock();
         let held = held.get(&id)?;
@@ -149,7 +152,7 @@ impl HeldJobs {
         ours.then(|| held.stops.clone())
     }
 
-    /// The job may be held under another lease by now; that one stays.
+    /// Removes a job. If it is held under another lease by now, it stays.
     fn remove(&self, lease: Lease) {
         let mut held = self.lock();
         if held.get(&lease.id).is_some_and(|held| held.lease == lease) {
@@ -159,7 +162,7 @@ impl HeldJobs {
 }
 
 impl Engine {
-    /// Claims what is due in a lane, soon.
+    /// Requests a claim for a lane.
     pub(super) fn ring(self: &Arc<Self>, lane: usize) {
         self.claim_after(lane, Duration::ZERO);
     }
@@ -176,7 +179,7 @@ impl Engine {
             .delay(Round::Claim(lane), delay, round, OnDuplicate::KeepEarliest);
     }
 
-    /// A call of the store, which may not take for ever. One that is given up is not undone.
+    /// Calls the store with a timeout. A call that has timed out is not undone.
     pub(super) async fn limited<T>(&self, call: Answer<'_, T>) -> Result<T, StoreError> {
         let limit = (self.settings.lease / 2).min(LONGEST_CALL);
         match timeout(limit, call).await {
@@ -201,7 +204,7 @@ impl Engine {
         }
     }
 
-    /// A job that has lost this many workers is a suspect, and runs alone.
+    /// Returns the number of lost workers from which on a job runs alone.
     fn suspicious(&self) -> u32 {
         self.settings.crashes.saturating_sub(1).max(1)
     }
@@ -279,8 +282,8 @@ impl Engine {
             .delay(Round::Alone, delay, round, OnDuplicate::KeepEarliest);
     }
 
-    /// Runs one job that has lost workers, with nothing beside it, so that whatever happens to this worker is that
-    /// job's doing and harms no other. Returns when to look for the next one.
+    /// Runs one job alone whose workers were lost. If this worker is lost too, the job is the cause, and no other job
+    /// is affected. Returns when to look for the next such job.
     async fn run_suspect(self: &Arc<Self>) -> Result<Option<Duration>, StoreError> {
         let queues: Vec<_> = self.lanes.iter().map(|lane| lane.queue.clone()).collect();
         let crashes = self.suspicious();
@@ -349,7 +352,7 @@ impl Engine {
         lane.start(run);
     }
 
-    /// A job has come to its end here, and the store knows.
+    /// Removes a job whose end is in the store.
     pub(super) fn let_go(self: &Arc<Self>, at: usize, lease: Lease) {
         self.held.remove(lease);
         let lane = &self.lanes[at];
@@ -367,7 +370,7 @@ impl Engine {
         }
     }
 
-    /// Remembers that a job will be due, if that is near enough.
+    /// Adds a hint for a job if it is due soon enough.
     pub(super) fn hint(self: &Arc<Self>, at: usize, id: JobId, due: Micros) {
         let lane = &self.lanes[at];
         let wait = self.clock.until(due);
@@ -412,7 +415,7 @@ impl Engine {
             .delay(Round::Look, delay, round, OnDuplicate::KeepEarliest);
     }
 
-    /// Brings the hints up to date, and takes back the leases of lost workers. Returns when to look again.
+    /// Updates the hints, and takes back the leases of lost workers. Returns when to look again.
     async fn look(self: &Arc<Self>) -> Result<Duration, StoreError> {
         let Settings {
             crashes,
@@ -487,7 +490,7 @@ impl Engine {
         Ok(next.max(SHORTEST))
     }
 
-    /// Tells those who look on that this worker lives, now and then.
+    /// Writes the heartbeat that pages and queries see, if it is due.
     async fn show_life(&self) -> Result<(), StoreError> {
         let is_due = lock(&self.last_beat).is_none_or(|last| last.elapsed() >= BEAT);
         if self.closing.load(Ordering::SeqCst) || !is_due {
@@ -508,8 +511,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Notices when the clock was set. Leases of others are left alone for as long as one lasts then: they may look
-    /// expired, and their workers have had no chance to renew them. Returns the time that was looked at.
+    /// Checks whether the clock was set. If it was, no lease of another worker is taken back for the duration of a
+    /// lease: leases may look expired although their workers had no chance to renew them. Returns the time that was
+    /// checked.
     async fn watch_clock(&self) -> Result<Micros, StoreError> {
         let set = self.limited(self.store.set_clock()).await?;
         let (now, local) = (self.clock.now(), Instant::now());
@@ -537,7 +541,7 @@ impl Engine {
         lock(&self.quiet_until).is_some_and(|until| Instant::now() < until)
     }
 
-    /// Gives back what a claim has leased whose answer never came.
+    /// Gives back the jobs that were leased by claims without an answer.
     async fn find_strays(&self) -> Result<(), StoreError> {
         if !self.strays.swap(false, Ordering::SeqCst) {
             return Ok(());
@@ -558,7 +562,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Fills the next slots soon, since a run of a schedule has begun or ended.
+    /// Requests the next jobs of the schedules, since a run of a schedule has begun or ended.
     pub(super) fn fill_after(self: &Arc<Self>, kind: &str) {
         if self.schedules.iter().all(|schedule| schedule.kind != kind) {
             return;
@@ -594,8 +598,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Claims whenever another program has changed something, and looks ahead after it, but spends no more than a part
-    /// of its time with either. Does not end.
+    /// Claims whenever another program has changed the store, and then looks ahead. It spends only a part of its time
+    /// on both. It never returns.
     pub(super) async fn listen(self: Arc<Self>) {
         let mut changes = self.store.changes();
         while changes.changed().await.is_ok() {
@@ -607,7 +611,7 @@ impl Engine {
         }
     }
 
-    /// Shows that this worker lives, and stops the jobs that were taken from it.
+    /// Renews the leases, and stops the jobs whose leases were lost.
     pub(super) async fn renew(&self, store: &dyn Store) {
         if let Err(error) = self.renew_with(store).await {
             self.trouble.failed("leases could not be renewed", &error);
@@ -634,7 +638,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Forgets old jobs.
+    /// Deletes jobs whose retention is over.
     pub(super) async fn prune(&self) {
         for (state, retention) in [
             (State::Done, self.settings.retention),
@@ -649,7 +653,7 @@ impl Engine {
         }
     }
 
-    /// Few at a time and with pauses, since others wait for the same disk.
+    /// Deletes few jobs at a time, with pauses, since others wait for the same disk.
     async fn forget(&self, state: State, retention: Duration) -> Result<(), StoreError> {
         loop {
             let begun = Instant::now();
@@ -668,14 +672,14 @@ impl Engine {
         }
     }
 
-    /// Stops a job, if it runs here.
+    /// Stops a job if it runs in this worker.
     pub(super) fn cancel(&self, id: JobId) {
         if let Some(stops) = self.held.stops(id, None) {
             stops.cancel();
         }
     }
 
-    /// Lets the running jobs know that the worker goes down.
+    /// Tells the running jobs that the worker shuts down.
     pub(super) fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
         for lease in self.held.leases() {
@@ -685,8 +689,8 @@ impl Engine {
         }
     }
 
-    /// Gives back what is still held: it was stopped in the middle, or never begun. Whatever the store does, that
-    /// does not take long: what is not given back is taken when its lease expires.
+    /// Gives back the jobs that are still held, which were stopped or have never started. This has a timeout: a job
+    /// that is not given back is taken when its lease expires.
     pub(super) async fn release(self: &Arc<Self>) {
         let until = Instant::now() + RELEASE;
         let mut calls = JoinSet::new();
@@ -727,7 +731,7 @@ impl Engine {
     }
 }
 
-/// The name of this machine.
+/// Returns the name of this machine.
 fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let name = name.or_else(|| std::env::var("HOSTNAME").ok());

@@ -101,7 +101,7 @@ impl Every {
         }
     }
 
-    /// Whether there are times at all.
+    /// Returns whether the schedule has any time.
     pub(super) fn is_sound(&self) -> bool {
         match &self.0 {
             Times::Period(period) => period.as_micros() > 0,
@@ -110,7 +110,7 @@ impl Every {
         }
     }
 
-    /// The first time after `now`.
+    /// Returns the first time after `now`.
     pub(super) fn next(&self, now: Micros) -> Micros {
         match &self.0 {
             Times::Period(period) => {
@@ -122,7 +122,7 @@ impl Every {
         }
     }
 
-    /// The last time before `time`.
+    /// Returns the last time before `time`.
     pub(super) fn before(&self, time: Micros) -> Micros {
         match &self.0 {
             Times::Period(period) => {
@@ -138,8 +138,7 @@ impl Every {
         }
     }
 
-    /// The first time after `last` and before `ahead`, of which only the `most` last ones count; `ahead` if there is
-    /// none.
+    /// Returns the first of the `most` last times that are after `last` and before `ahead`; `ahead` if there is none.
     pub(super) fn missed(&self, most: u32, last: Micros, ahead: Micros) -> Micros {
         match &self.0 {
             Times::Period(period) => {
@@ -185,7 +184,7 @@ impl Cron {
 }
 
 impl fmt::Display for Every {
-    /// A text that is another one for other times.
+    /// Writes a text that differs for schedules with different times.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Times::Period(period) => write!(f, "every {} us", period.as_micros()),

@@ -301,14 +301,14 @@ impl Worker {
         Arc::clone(&self.metrics)
     }
 
-    /// For tests on a paused clock, which may jump over years: looks seldom and far.
+    /// For tests on a paused clock, which may jump over years: the worker looks at the store seldom and far ahead.
     pub(crate) fn far_sighted(mut self) -> Worker {
         self.settings.rescan = Duration::from_secs(24 * 3600);
         self.settings.look_ahead = 2 * self.settings.rescan;
         self
     }
 
-    /// The queues and the kinds that it has handlers for.
+    /// Returns the queues and the kinds of jobs that it has handlers for.
     pub(crate) fn reach(&self) -> (Vec<String>, Vec<String>) {
         (self.limits.keys().cloned().collect(), self.handlers.kinds())
     }
@@ -373,21 +373,21 @@ impl fmt::Debug for Worker {
     }
 }
 
-/// For writing the ends of jobs that have ended with the grace.
+/// The least time for writing the ends of jobs that ended at the end of the grace.
 const LAST_ENDS: Duration = Duration::from_millis(300);
 
-/// The groups of a running worker. Dropping it ends them.
+/// The groups of a running worker. They end when this is dropped.
 struct Life {
     engine: Arc<Engine>,
-    /// Hints and rounds.
+    /// The group of the hints and rounds.
     clockwork: Group,
-    /// What has to go on until the last job has ended.
+    /// The group of the tasks that have to run until the last job has ended.
     upkeep: Group,
-    /// Those that jobs run in.
+    /// The groups in which jobs run.
     runs: Arc<Groups>,
-    /// Where the ends of jobs are written.
+    /// The group in which the ends of jobs are written.
     ends: Group,
-    /// Heartbeats, if they have a thread of their own.
+    /// The heartbeats, if they have their own thread.
     heart: Option<Heart>,
 }
 

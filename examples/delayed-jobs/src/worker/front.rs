@@ -1,9 +1,10 @@
-//! Where the due jobs of a queue begin, while more are due than are claimed at a time.
+//! The front of a queue: where its due jobs begin, while more jobs are due than one claim takes.
 //!
-//! On Postgres what was claimed stays in the index of due jobs until a vacuum clears it away, before all that is still due: of a
-//! million jobs a claim would read the traces of half a million. So a claim begins where the last one has ended. What becomes
-//! due before that place (a job that was given back, or is handed in late with an early time) is found by a claim from the very
-//! beginning, which comes now and then, and as soon as there is no more than was asked for.
+//! On Postgres the entries of claimed jobs stay in the index of due jobs until the next vacuum, and they come before
+//! the entries of the jobs that are still due. With a million jobs, a claim could read half a million dead entries. So
+//! a claim begins where the last one has ended. A job that becomes due before this place, because it was given back or
+//! enqueued late with an early time, is found by a claim from the beginning. Such a claim is made regularly, and
+//! whenever a claim got fewer jobs than it asked for.
 
 use std::time::Duration;
 
@@ -12,30 +13,31 @@ use tokio::time::Instant;
 use crate::store::Claimed;
 use crate::time::Micros;
 
-/// From a claim from the beginning to the next one, and longer if it took long: a thirtieth of the time goes into them.
+/// The shortest time between two claims from the beginning. It is longer if they take long, so that at most a thirtieth
+/// of the time is spent on them.
 const WHOLE: Duration = Duration::from_millis(250);
 const COST: u32 = 30;
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// This many claims in a row bring all that they ask for before the next ones begin further on: without a backlog each claim is
-/// from the beginning.
+/// After this many claims in a row that got all the jobs they asked for, claims begin at the front. Without a backlog
+/// each claim is from the beginning.
 const FULL: u32 = 4;
 
-/// All times.
+/// Claims from the beginning, for each priority.
 pub(super) const EVERYTHING: [Micros; 3] = [Micros::EARLIEST; 3];
 
 #[derive(Debug, Default)]
 pub(super) struct Front {
-    /// By priority: the latest time of those that were claimed.
+    /// By priority: the latest time of the jobs that were claimed.
     from: [Option<Micros>; 3],
-    /// How many claims in a row have brought all that they asked for.
+    /// The number of claims in a row that got all the jobs they asked for.
     full: u32,
     /// When the next claim from the beginning is due.
     whole_at: Option<Instant>,
 }
 
 impl Front {
-    /// Returns from when on the next claim looks for jobs of each priority.
+    /// Returns, for each priority, the time from which on the next claim looks for jobs.
     pub(super) fn begin(&mut self, now: Instant) -> [Micros; 3] {
         match self.whole_at.is_some_and(|at| now < at) && self.full >= FULL {
             true => self.from.map(|from| from.unwrap_or(Micros::EARLIEST)),
@@ -43,7 +45,7 @@ impl Front {
         }
     }
 
-    /// Notes what a claim has brought, and returns `true` if one from the beginning has to follow.
+    /// Records the result of a claim. Returns `true` if a claim from the beginning has to follow.
     pub(super) fn claimed(
         &mut self,
         began: [Micros; 3],
@@ -102,7 +104,7 @@ mod tests {
         times.map(|at| job(Priority::Normal, at)).collect()
     }
 
-    /// A front that has seen full claims up to time 40.
+    /// Returns a front after full claims up to time 40.
     fn busy(now: Instant) -> Front {
         let mut front = Front::default();
         for lot in 0..i64::from(FULL) {

@@ -1,4 +1,4 @@
-//! Heartbeats on a thread and a runtime of their own, so that handlers which block do not lose their leases.
+//! Heartbeats on their own thread and runtime, so that jobs whose handlers block do not lose their leases.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,16 +13,16 @@ use super::engine::Engine;
 /// The longest time between two heartbeats, however long the lease is.
 pub(super) const SELDOM: Duration = Duration::from_secs(24 * 3600);
 
-/// A runtime that gives no sign of life for longer than this is blocked.
+/// A runtime that runs no task of the worker for longer than this is blocked.
 const BLOCKED: Duration = Duration::from_secs(1);
 
-/// Dropping it ends the thread.
+/// The thread of the heartbeats, which ends when this is dropped.
 pub(super) struct Heart {
     _stop: oneshot::Sender<()>,
 }
 
 impl Heart {
-    /// `None` if the store cannot be reached from another runtime, as one in memory.
+    /// Starts the thread. Returns `None` if the store cannot be used from another runtime, like the one in memory.
     pub(super) fn start(engine: &Arc<Engine>) -> Option<Heart> {
         let store = engine.store.apart()?;
         let engine = Arc::clone(engine);
@@ -60,7 +60,7 @@ impl Heart {
     }
 }
 
-/// Says once that the runtime is blocked, and once that it goes on.
+/// Logs once when the runtime is blocked, and once when it is not any more.
 fn watch(engine: &Engine, said: bool) -> bool {
     let now = engine.begun.elapsed();
     let silent = now.saturating_sub(Duration::from_millis(engine.pulse.load(Ordering::Relaxed)));

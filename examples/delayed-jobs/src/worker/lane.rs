@@ -1,4 +1,4 @@
-//! A queue of a worker: those of its jobs that are here, and how many of them run at a time.
+//! A lane: one queue in one worker, with the jobs that the worker holds, and the limit of those that run at a time.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -9,18 +9,18 @@ use schedgroup::{Group, Handle, Stats};
 use super::engine::lock;
 use super::front::Front;
 
-/// Runs that take less than this are over before a job that waits for them here could have run on another worker; and of those
-/// that take less than that, more are, while a claim and the ends of jobs are on their way to the disk.
+/// A run is short if it takes less than this: a job that waits for it here starts no later than it could on another
+/// worker. The shorter the runs are, the more of them end while a claim and the ends of jobs are written to disk.
 const SHORT_RUN: Duration = Duration::from_millis(20);
 const SHORTEST_RUN: Duration = Duration::from_millis(2);
 
-/// The groups that jobs run in, each limited to the concurrency of its lane. They end with their owner, the life of the
-/// worker.
+/// The groups in which jobs run, each with the concurrency of its lane as its limit. They end when their owner, the
+/// running worker, is dropped.
 #[derive(Debug, Default)]
 pub(super) struct Groups(Mutex<Vec<(usize, Group)>>);
 
 impl Groups {
-    /// Adds a group for a lane. Those that it replaces stay until they are empty.
+    /// Adds a group for a lane. The groups that it replaces stay until they are empty.
     pub(super) fn add(&self, at: usize, name: &str, limit: usize) -> Handle {
         let group = Group::builder().name(name).max_running(limit).build();
         let handle = group.handle();
@@ -30,7 +30,7 @@ impl Groups {
         handle
     }
 
-    /// Takes all of them, to be ended.
+    /// Removes and returns all groups, so that the caller can end them.
     pub(super) fn take(&self) -> Vec<Group> {
         let groups = std::mem::take(&mut *lock(&self.0));
         groups.into_iter().map(|(_, group)| group).collect()
@@ -41,7 +41,7 @@ fn is_busy(stats: Stats) -> bool {
     stats.pending + stats.running > 0
 }
 
-/// Where jobs start, and where others run that have started before the concurrency was changed.
+/// The group in which jobs start, and an older one for the jobs that started before the concurrency was changed.
 #[derive(Debug)]
 struct Runs {
     now: Handle,
@@ -51,21 +51,21 @@ struct Runs {
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) queue: String,
-    /// The concurrency that the worker was made with, and the one that holds now.
+    /// The concurrency that the worker was built with; and below it the current one.
     own_limit: usize,
     limit: AtomicUsize,
     runs: Mutex<Runs>,
-    /// How many jobs are held, running or on their way to it.
+    /// The number of jobs that are held: they run, or wait for a slot.
     pub(super) held: AtomicUsize,
-    /// The last claim may have left due jobs behind, for want of slots.
+    /// The last claim may have left due jobs in the store, since there were no more slots.
     pub(super) more: AtomicBool,
-    /// Up to here the hints are complete.
+    /// There is a hint for each job that is due up to this time.
     pub(super) reach: AtomicI64,
-    /// How long a run takes of late, in microseconds.
+    /// The recent duration of a run, in microseconds.
     run_time: AtomicU64,
-    /// Where its due jobs begin.
+    /// The front of the queue.
     pub(super) front: Mutex<Front>,
-    /// The queue had limits over all workers at the last look.
+    /// At the last look the queue had limits over all workers.
     pub(super) limited: AtomicBool,
 }
 
@@ -93,15 +93,15 @@ impl Lane {
         self.limit.load(Ordering::SeqCst)
     }
 
-    /// Starts a job as soon as there is a slot. If it is rejected, since the worker goes down, the job stays among the held
-    /// ones and is given back with them.
+    /// Starts a job as soon as there is a slot. If the worker shuts down and rejects it, the job stays among the held
+    /// jobs and is given back with them.
     pub(super) fn start(&self, run: impl Future<Output = ()> + Send + 'static) {
         // Called under the lock, so that the group cannot be replaced and dropped meanwhile.
         let _ = lock(&self.runs).now.try_delay(Duration::ZERO, run);
     }
 
-    /// Sets the concurrency, or that with which the worker was made. Jobs that are here run on where they are, and none is
-    /// claimed until there is room for it. Returns whether it was another.
+    /// Sets the concurrency; `None` means the one that the worker was built with. Jobs that are here already stay in
+    /// their group, and none is claimed until there is a slot for it. Returns whether the concurrency has changed.
     pub(super) fn resize(&self, at: usize, limit: Option<u32>, groups: &Groups) -> bool {
         let limit = limit.map_or(self.own_limit, |limit| limit as usize);
         if self.limit.swap(limit, Ordering::SeqCst) == limit {
@@ -114,7 +114,7 @@ impl Lane {
         true
     }
 
-    /// A run has taken this long.
+    /// Records the duration of a run.
     pub(super) fn ran(&self, took: Duration) {
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let before = self.run_time.load(Ordering::Relaxed);
@@ -125,8 +125,8 @@ impl Lane {
         self.run_time.store(now, Ordering::Relaxed);
     }
 
-    /// How many jobs may be held: of short ones the next lots are claimed while the last one runs. While jobs run in two
-    /// groups, no more are held than may run.
+    /// Returns how many jobs may be held. If runs are short, the next jobs are claimed before the present ones have
+    /// ended. While jobs run in two groups, no more jobs are held than may run.
     pub(super) fn capacity(&self) -> usize {
         let mut runs = lock(&self.runs);
         runs.before.retain(|before| is_busy(before.stats()));
@@ -136,7 +136,7 @@ impl Lane {
         }
     }
 
-    /// How many jobs may be held for each slot.
+    /// Returns how many jobs may be held per slot.
     fn lots(&self) -> usize {
         let run_time = Duration::from_micros(self.run_time.load(Ordering::Relaxed));
         match run_time {
@@ -150,7 +150,7 @@ impl Lane {
         self.lots() > 1
     }
 
-    /// Enough jobs are here to fill the slots until later ends claim for them all.
+    /// Returns whether the jobs that are held fill the slots long enough, so that one later claim can cover many ends.
     pub(super) fn has_plenty(&self, held: usize) -> bool {
         self.is_short() && held > self.lots() * self.limit() * 3 / 4
     }

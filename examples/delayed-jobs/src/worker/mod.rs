@@ -1,37 +1,37 @@
 //! The worker, which runs the jobs.
 //!
 //! ```text
-//! face      the builder, and a worker's life from the first look to the last job given back
-//! site      a store, and the workers on it in this process
-//! lane      a queue, and how many of its jobs run at a time
-//! front     where the due jobs of a queue begin, if they are many
-//! engine    when to look into the store: hints, claims, leases
-//! heart     heartbeats, on a thread of their own
-//! trouble   a store that does not answer: waits, and one line for each change
+//! face      the builder, and a running worker from its start to the end of its shutdown
+//! site      a store and the workers on it in this process
+//! lane      one queue in one worker, and the limit of its jobs that run at a time
+//! front     where the due jobs of a queue begin, if many are due
+//! engine    when to query the store: hints, claims, leases
+//! heart     heartbeats, on their own thread
+//! trouble   a store that does not answer: waits, and one line of log per change
 //! run       one run of one job, and its verdict
-//! words     what errors and panics of handlers say
-//! schedule  which jobs a schedule wants
+//! words     the texts of errors and panics of handlers
+//! schedule  the jobs of a schedule
 //! every     the times of a schedule
-//! settings  what can be set
+//! settings  settings and their defaults
 //! ```
 //!
-//! One job's way, once it is in the store:
+//! The steps of one job, once it is in the store:
 //!
 //! ```text
-//! look      every 2.5 s, and when the store reports a change: finds what is due in the next 10 s
+//! look      every 2.5 s, and when the store reports a change: finds the jobs that are due in the next 10 s
 //!   │
-//!   ▼  (due, id) into the scheduling group; nothing is leased yet
-//! hint      fires when the job is due, and rings its queue
+//!   ▼  (due, id) is inserted into the scheduling group; nothing is leased yet
+//! hint      expires when the job is due, and requests a claim for its queue
 //!   │
-//!   ▼  never two rounds of one queue at once; what rings meanwhile is one more round
+//!   ▼  two claims of one queue never overlap; all requests during a claim lead to one more claim
 //! claim     one statement leases as many due jobs as there are free slots
 //!   │
-//!   ▼  a group of its own for each queue, limited to its concurrency
-//! run       the handler, beside its timeout, its cancellation and the loss of its lease
+//!   ▼  one group per queue, limited to its concurrency
+//! run       the handler runs, until it returns, times out, is cancelled, or the lease is lost
 //!   │
 //!   ▼
-//! verdict   done, another try, dead, cancelled, given back: one statement, which only counts if the
-//!           claim still does, in a group of its own, so that the slot is free meanwhile
+//! verdict   done, retried, dead, cancelled or given back: one statement, which has an effect only if the
+//!           lease is still held. It runs in another group, so that the slot is free meanwhile
 //! ```
 
 mod engine;

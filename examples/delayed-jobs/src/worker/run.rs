@@ -1,4 +1,4 @@
-//! One run of one job: its start, what may stop it, and its verdict.
+//! One run of one job: its start, what can stop it, and its verdict.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,14 +18,14 @@ use crate::handler::{Context, Output};
 use crate::retry::{Failure, Next};
 use crate::store::{Claimed, Ended, Lease, Verdict};
 
-/// The ways in which others end a run.
+/// The ways to stop a run from outside.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stops {
-    /// The one that the handler sees.
+    /// The token that the handler sees.
     pub(super) token: CancellationToken,
     cancelled: CancellationToken,
     lost: CancellationToken,
-    /// The handler has ended the job in a transaction of its own: whether the lease is held says nothing any more.
+    /// The handler has ended the job in its own transaction, so a lost lease means nothing any more.
     pub(super) completed: Arc<AtomicBool>,
 }
 
@@ -45,13 +45,13 @@ impl Stops {
 enum End {
     Returned(Result<(), Failure>),
     TimedOut(Duration),
-    /// It was to be cancelled and did not return in time.
+    /// It was cancelled and did not return in time.
     Cancelled,
-    /// Another worker has the job by now.
+    /// The lease was lost; another worker may run the job.
     Lost,
 }
 
-/// Lets a job go whose run has panicked outside of its handler: its place must not be lost. Its lease will expire.
+/// Frees the slot of a job if its run panics outside of its handler. The lease of the job then expires.
 struct Place {
     engine: Arc<Engine>,
     lane: usize,
@@ -118,7 +118,7 @@ pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: S
     }
 }
 
-/// One event for each end of a run.
+/// Emits one event for each end of a run.
 fn say(job: &Claimed, verdict: &Verdict, took: Duration) {
     let (id, kind, attempt) = (job.lease.id, &job.kind, job.attempt);
     match verdict {
@@ -162,7 +162,7 @@ async fn supervise(engine: &Engine, job: &Claimed, context: Context, stops: &Sto
     }
 }
 
-/// A panic is a failure like others, also one of a destructor.
+/// Catches a panic of the handler or of a destructor, which is a failure like others.
 async fn caught(work: impl Future<Output = End>) -> End {
     let mut work = pin!(work);
     poll_fn(|cx| {
@@ -179,7 +179,7 @@ async fn caught(work: impl Future<Output = End>) -> End {
     .await
 }
 
-/// `None` if it is not ours to say.
+/// Returns the verdict of a run; `None` if its lease was lost, since another worker may have the job by now.
 fn judge(
     engine: &Engine,
     job: &Claimed,
@@ -229,7 +229,7 @@ fn judge(
     })
 }
 
-/// Tells the store, as long as the lease would last without a sign of life.
+/// Writes the verdict to the store. It retries for as long as the lease lasts without a heartbeat.
 async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Duration, stops: &Stops) {
     let outcome = match &verdict {
         Verdict::Done { .. } => "done",

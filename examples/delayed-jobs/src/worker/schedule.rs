@@ -1,4 +1,4 @@
-//! Which jobs a schedule wants.
+//! The jobs of a schedule.
 
 use super::every::Every;
 use crate::job::Priority;
@@ -50,9 +50,10 @@ impl Recurring {
     }
 }
 
-/// A job for each time of a schedule.
+/// A schedule: one job for each of its times.
 ///
-/// At most one waits at a time: the next one is made when it has begun, or has ended if runs may not overlap.
+/// At most one job is pending at a time. The next one is enqueued when it has started, or when it has ended if runs may
+/// not overlap.
 #[derive(Debug)]
 pub(crate) struct Schedule {
     pub(crate) name: String,
@@ -81,13 +82,13 @@ impl Schedule {
         }
     }
 
-    /// Whether the next slot depends on the last one.
+    /// Returns whether the next slot depends on the last one.
     pub(super) fn needs_last(&self) -> bool {
         matches!(self.recurring.missed, MissedRuns::Last(_))
     }
 
-    /// The slot that should be filled by now. It is in the store long before its time, so that it is not lost if no
-    /// worker lives then: it runs when one does.
+    /// Returns the slot whose job should be in the store by now. The job is enqueued long before its time, so that it
+    /// is not lost if no worker runs at that time: it runs as soon as one does.
     pub(super) fn next(&self, now: Micros, last: Option<Micros>) -> Slot {
         let ahead = self.every.next(now);
         let slot = match (self.recurring.missed, last) {

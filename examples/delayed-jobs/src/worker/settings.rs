@@ -7,25 +7,25 @@ pub(super) const CONCURRENCY: usize = 16;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// How long a worker is believed to live without a sign of it.
+    /// How long a worker keeps its jobs without a heartbeat.
     pub(crate) lease: Duration,
-    /// How far the window of hints reaches.
+    /// Hints are kept for jobs that are due within this time.
     pub(crate) look_ahead: Duration,
-    /// How long between two looks into the store, if nothing calls for one.
+    /// The longest time between two looks at the store.
     pub(crate) rescan: Duration,
-    /// How many hints there are at most, over all queues.
+    /// The maximum number of hints, over all queues.
     pub(crate) window: usize,
-    /// A job that has lost this many workers is dead.
+    /// A job is dead when this many workers that ran it were lost.
     pub(crate) crashes: u32,
-    /// How long a cancelled handler may go on.
+    /// How long a cancelled handler may continue.
     pub(crate) cancel_grace: Duration,
-    /// How long running jobs may go on after the shutdown.
+    /// How long running jobs may continue after the shutdown.
     pub(crate) grace: Duration,
-    /// How much longer a job waits until it goes before others of the next higher priority.
+    /// How long a job waits until it goes before new jobs of the next higher priority.
     pub(crate) ageing: Option<Duration>,
-    /// How long done and cancelled jobs are remembered.
+    /// How long done and cancelled jobs are kept.
     pub(crate) retention: Option<Duration>,
-    /// How long dead jobs are.
+    /// How long dead jobs are kept.
     pub(crate) dead_retention: Option<Duration>,
 }
 

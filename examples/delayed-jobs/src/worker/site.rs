@@ -1,4 +1,4 @@
-//! A store, and the workers on it in this process.
+//! A store and the workers on it in this process.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -8,7 +8,8 @@ use crate::job::JobId;
 use crate::store::Store;
 use crate::time::Micros;
 
-/// What the queue's handles and the workers share, so that a job enqueued here is known here at once.
+/// The state that the handles of a queue and its workers share, so that a worker knows at once of a job that was
+/// enqueued in this process.
 #[derive(Debug)]
 pub(crate) struct Site {
     pub(crate) store: Arc<dyn Store>,
@@ -37,28 +38,28 @@ impl Site {
         self.lock().iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// A job of `queue` will be due.
+    /// Tells the workers that a job of `queue` will be due at `at`.
     pub(crate) fn hint(&self, queue: &str, id: JobId, at: Micros) {
         for engine in self.engines() {
             engine.hint_for(queue, id, at);
         }
     }
 
-    /// A running job is to be cancelled; the worker that has it should know.
+    /// Tells the worker that runs a job to cancel it.
     pub(crate) fn cancel(&self, id: JobId) {
         for engine in self.engines() {
             engine.cancel(id);
         }
     }
 
-    /// Something changed that a look finds: limits, schedules.
+    /// Makes the workers look at the store, since limits or schedules have changed.
     pub(crate) fn look_again(&self) {
         for engine in self.engines() {
             engine.look_after(Duration::ZERO);
         }
     }
 
-    /// Something changed that may let jobs run.
+    /// Makes the workers claim, since a change may let jobs run.
     pub(crate) fn look(&self) {
         for engine in self.engines() {
             engine.ring_all();

@@ -1,4 +1,4 @@
-//! A store that does not answer: how long to wait, and what to say, which is one line for each change.
+//! A store that does not answer: how long to wait, and what to log, which is one line per change.
 
 use std::sync::Mutex;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::engine::lock;
 use crate::store::StoreError;
 
-/// After the first failure.
+/// The wait after the first failure.
 const FIRST: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
@@ -27,7 +27,7 @@ struct State {
 }
 
 impl Trouble {
-    /// Recovery is noticed within a fraction of the lease.
+    /// Creates it with a longest wait that is a fraction of the lease, so that a recovery is noticed in time.
     pub(super) fn new(lease: Duration) -> Trouble {
         Trouble {
             cap: (lease / 4).clamp(FIRST, Duration::from_secs(5)),
@@ -35,7 +35,7 @@ impl Trouble {
         }
     }
 
-    /// A call has failed. Returns how long to wait before the next one.
+    /// Records that a call has failed. Returns how long to wait before the next one.
     pub(super) fn failed(&self, what: &'static str, error: &StoreError) -> Duration {
         let mut state = lock(&self.state);
         let now = Instant::now();
@@ -56,14 +56,14 @@ impl Trouble {
         state.until.map_or(FIRST, |until| until - now)
     }
 
-    /// How long to wait before the next call, if it is not yet time.
+    /// Returns how long to wait before the next call, if a wait is under way.
     pub(super) fn wait(&self) -> Option<Duration> {
         let until = lock(&self.state).until?;
         let wait = until.saturating_duration_since(Instant::now());
         (!wait.is_zero()).then_some(wait)
     }
 
-    /// A call has succeeded.
+    /// Records that a call has succeeded.
     pub(super) fn is_well(&self) {
         let mut state = lock(&self.state);
         if let Some(since) = state.since {

@@ -1,17 +1,18 @@
-//! What errors and panics of handlers say. It is the handler's code that says it, which may panic, fail, or never stop.
+//! The texts of errors and panics of handlers. They are made by code of the handlers, which may panic, fail, or never
+//! stop.
 
 use std::any::Any;
 use std::error::Error;
 use std::fmt::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Longer texts are cut.
+/// The maximum length of a text; longer texts are cut.
 const LONGEST: usize = 8 * 1024;
 
-/// Sources of sources.
+/// The maximum number of sources that are followed.
 const DEEPEST: usize = 16;
 
-/// An error and its sources, in one line of a length that a database and a page can bear.
+/// Returns the text of an error and its sources, in one line of limited length.
 pub(super) fn error_text(error: &(dyn Error + 'static)) -> String {
     let mut text = Text::default();
     let said = catch_unwind(AssertUnwindSafe(|| {
@@ -49,7 +50,7 @@ pub(super) fn panic_text(payload: &(dyn Any + Send)) -> String {
     text.finish()
 }
 
-/// Drops what a handler has made. Its destructor may panic, and what it panics with once more.
+/// Drops a value of a handler. Its destructor may panic, and so may the destructor of the panic's payload.
 pub(super) fn drop_quietly<T>(value: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value)))
         && let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
@@ -58,7 +59,7 @@ pub(super) fn drop_quietly<T>(value: T) {
     }
 }
 
-/// Takes text up to a limit, which also ends what would never stop.
+/// A buffer for text up to a limit. Beyond it a write fails, which also stops code that would never end.
 #[derive(Default)]
 struct Text {
     kept: String,
