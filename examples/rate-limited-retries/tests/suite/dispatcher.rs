@@ -140,7 +140,7 @@ async fn thirds_of_a_second_do_not_drift() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn costs_wait_for_as_much_as_they_take() {
+async fn work_waits_in_proportion_to_its_cost() {
     let group = Group::new();
     let (dispatcher, log) = logged(&group, Rate::per_second(10).burst(2));
     for (n, cost) in [2, 1, 0, 5, 1].into_iter().enumerate() {
@@ -153,7 +153,7 @@ async fn costs_wait_for_as_much_as_they_take() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_that_is_pushed_later_goes_as_soon_as_it_may() {
+async fn work_that_is_pushed_later_starts_as_soon_as_it_may() {
     let group = Group::new();
     let (dispatcher, log) = logged(&group, Rate::per_second(10));
     push(&dispatcher, "a", 1);
@@ -170,7 +170,7 @@ async fn work_that_is_pushed_later_goes_as_soon_as_it_may() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wish_holds_up_what_waits_already_and_only_moves_later() {
+async fn not_before_delays_queued_work_and_only_moves_later() {
     let group = Group::new();
     let (dispatcher, log) = logged(&group, Rate::per_second(100));
     (0..4).for_each(|n| push(&dispatcher, "k", n));
@@ -192,7 +192,7 @@ async fn a_wish_holds_up_what_waits_already_and_only_moves_later() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wish_holds_up_what_waits_for_a_slot_too() {
+async fn not_before_delays_work_that_waits_for_a_slot() {
     let (group, hold) = (Group::builder().max_running(1).build(), Hold::new());
     let (dispatcher, log) = logged(&group, Rate::per_second(100).burst(2));
     group.delay(Duration::ZERO, hold.job());
@@ -209,7 +209,7 @@ async fn a_wish_holds_up_what_waits_for_a_slot_too() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_is_held_up_takes_nothing_of_the_rate_over_all() {
+async fn a_delayed_key_takes_nothing_of_the_overall_rate() {
     let (group, log) = (Group::new(), Log::new());
     let of_work = log.clone();
     let dispatcher = Dispatcher::builder()
@@ -226,7 +226,7 @@ async fn a_key_that_is_held_up_takes_nothing_of_the_rate_over_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_program_that_was_stopped_does_not_make_up_for_it_all_at_once() {
+async fn a_program_that_was_stopped_does_not_catch_up_all_at_once() {
     let group = Group::new();
     let (dispatcher, log) = logged(&group, Rate::per_second(100).burst(3));
     (0..50).for_each(|n| push(&dispatcher, "k", n));
@@ -241,7 +241,7 @@ async fn a_program_that_was_stopped_does_not_make_up_for_it_all_at_once() {
 // How many run.
 
 #[tokio::test(start_paused = true)]
-async fn a_crowd_that_may_go_at_once_leaves_other_tasks_their_turns() {
+async fn much_work_that_is_due_at_once_does_not_starve_other_tasks() {
     let (group, rate) = (Group::new(), Rate::per_second(10_000).burst(10_000));
     let dispatcher = Dispatcher::builder()
         .per_key(rate)
@@ -267,7 +267,7 @@ async fn a_crowd_that_may_go_at_once_leaves_other_tasks_their_turns() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_hangs_keeps_no_other_waiting() {
+async fn a_key_that_hangs_does_not_delay_other_keys() {
     let (group, hold, log) = (Group::new(), Hold::new(), Log::new());
     let (held, of_work) = (hold.clone(), log.clone());
     let dispatcher = Dispatcher::builder()
@@ -308,7 +308,7 @@ async fn a_key_that_hangs_keeps_no_other_waiting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_holds_no_place_and_no_task() {
+async fn queued_work_holds_no_slot_and_no_task() {
     let (group, log) = (Group::builder().max_running(1).build(), Log::new());
     let of_work = log.clone();
     let dispatcher = Dispatcher::builder()
@@ -339,7 +339,7 @@ async fn what_waits_holds_no_place_and_no_task() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_frees_its_place_and_is_the_groups_to_tell() {
+async fn a_panic_frees_its_slot_and_is_returned_by_the_groups_wait() {
     let (group, log) = (Group::new(), Log::new());
     let of_work = log.clone();
     let dispatcher = Dispatcher::builder()

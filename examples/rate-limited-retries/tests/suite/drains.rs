@@ -89,7 +89,7 @@ async fn a_drain_ends_as_soon_as_nothing_is_left() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_that_outlives_the_grace_is_counted_and_gets_its_work_back() {
+async fn work_that_runs_longer_than_the_grace_is_counted_and_its_pushes_are_given_back() {
     let (group, hold, log) = (Group::new(), Hold::new(), Log::new());
     let (held, of_work) = (hold.clone(), log.clone());
     let dispatcher = Dispatcher::builder()

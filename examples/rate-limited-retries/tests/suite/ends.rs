@@ -18,7 +18,7 @@ use schedgroup::{Group, WaitError};
 use tokio::time::{Instant, sleep};
 
 #[tokio::test(start_paused = true)]
-async fn work_can_come_again_while_the_group_drains() {
+async fn work_can_be_retried_while_the_group_drains() {
     let (group, log) = (Group::new(), Log::new());
     let of_work = log.clone();
     let dispatcher =
@@ -46,7 +46,7 @@ async fn work_can_come_again_while_the_group_drains() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_again_goes_before_what_was_pushed_later() {
+async fn retried_work_goes_before_work_that_was_pushed_later() {
     let (group, log) = (Group::new(), Log::new());
     let of_work = log.clone();
     let rate = Rate::per_second(10).burst(3);
@@ -174,7 +174,7 @@ fn a_runtime_that_ends_leaves_what_is_queued() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_pushes_in_vain_and_without_a_panic_when_its_group_has_ended() {
+async fn a_push_by_work_whose_group_has_ended_is_given_back_without_a_panic() {
     let (group, hold, flag) = (Group::new(), Hold::new(), Flag::new());
     let (held, of_work) = (hold.clone(), flag.clone());
     let rate = Rate::per_second(1);
@@ -201,7 +201,7 @@ async fn work_pushes_in_vain_and_without_a_panic_when_its_group_has_ended() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dispatcher_that_is_dropped_lets_go_what_waits() {
+async fn a_dispatcher_that_is_dropped_still_starts_what_is_queued() {
     let group = Group::new();
     let (dispatcher, log) = logged(&group, Rate::per_second(10));
     let clone = dispatcher.clone();
@@ -218,7 +218,7 @@ async fn a_dispatcher_that_is_dropped_lets_go_what_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dispatcher_made_from_inside_takes_work_while_the_group_drains() {
+async fn a_dispatcher_that_a_job_creates_accepts_work_while_the_group_drains() {
     let (group, hold, log) = (Group::new(), Hold::new(), Log::new());
     let (inside, of_work) = (context_of(&group, &hold).await.handle(), log.clone());
     let wait = group.wait();
@@ -397,7 +397,7 @@ async fn a_panic_of_eq_goes_to_the_caller_and_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dispatcher_without_work_is_no_job_and_remembers_no_key_for_long() {
+async fn an_idle_dispatcher_has_no_job_and_soon_forgets_its_keys() {
     let group = Group::new();
     let (dispatcher, log) = logged(&group, Rate::per_second(100));
     push(&dispatcher, "k", 0);
@@ -417,7 +417,7 @@ async fn a_dispatcher_without_work_is_no_job_and_remembers_no_key_for_long() {
 
 /// However many others come and go meanwhile.
 #[tokio::test(start_paused = true)]
-async fn a_key_is_known_while_it_runs_or_is_held_up() {
+async fn a_key_is_kept_while_it_runs_or_is_delayed() {
     let (group, log, hold) = (Group::new(), Log::new(), Hold::new());
     let (of_work, held) = (log.clone(), hold.clone());
     let rate = Rate::per_second(1000);
@@ -457,7 +457,7 @@ async fn a_key_is_known_while_it_runs_or_is_held_up() {
 
 /// Of two that may go at the same instant the one that came first goes first, whichever key is older.
 #[tokio::test(start_paused = true)]
-async fn keys_that_may_go_at_the_same_instant_go_in_the_order_of_their_work() {
+async fn keys_that_may_start_at_the_same_instant_start_in_the_order_of_their_work() {
     let (group, log) = (Group::new(), Log::new());
     let of_work = log.clone();
     let rate = Rate::per_second(10);

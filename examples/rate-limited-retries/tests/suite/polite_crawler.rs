@@ -65,7 +65,7 @@ fn a_polite_crawl_gets_each_page_once_and_keeps_to_every_limit() {
 }
 
 #[test]
-fn a_rude_crawl_runs_into_what_was_forbidden() {
+fn a_crawl_without_limits_requests_what_was_forbidden() {
     let (server, _) = crawled(100, Manners::Rude, pending());
     let forbidden = verdicts(&server)
         .iter()

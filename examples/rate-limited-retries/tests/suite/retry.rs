@@ -48,7 +48,7 @@ fn ends(ends: &Ends) -> Vec<(u64, u32, Reason)> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failed_work_comes_again_after_the_delays_until_it_succeeds() {
+async fn failed_work_is_retried_after_the_delays_until_it_succeeds() {
     let group = Group::new();
     let delays = [100, 200, 400, 800].map(ms).into_iter();
     let busy = |_, attempt| if attempt < 4 { Err("busy") } else { Ok(()) };
@@ -66,7 +66,7 @@ async fn failed_work_comes_again_after_the_delays_until_it_succeeds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_end_tells_the_work_the_attempts_and_the_reason() {
+async fn giving_up_returns_the_work_the_attempts_and_the_reason() {
     let minute = Duration::from_secs(60);
     let verdicts = |error: &&str| match *error {
         "final" => Verdict::Stop,
@@ -92,7 +92,7 @@ async fn each_end_tells_the_work_the_attempts_and_the_reason() {
 
 /// What comes again goes before what was pushed later, and keeps none of it waiting until then.
 #[tokio::test(start_paused = true)]
-async fn failed_work_comes_again_at_the_head_of_its_key() {
+async fn failed_work_is_retried_at_the_head_of_its_key() {
     let (group, log) = (Group::new(), Log::new());
     let starts = log.clone();
     let policy = Policy::new(ConstantBuilder::default().with_delay(ms(150)));
@@ -117,7 +117,7 @@ async fn failed_work_comes_again_at_the_head_of_its_key() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_retry_after_holds_up_its_key_alone_and_goes_first() {
+async fn a_retry_after_delays_only_its_key_and_its_work_goes_first() {
     let group = Group::new();
     let policy = Policy::new(ConstantBuilder::default()).when(|after: &Option<u64>| {
         after.map_or(Verdict::Retry, |after| Verdict::RetryAfter(ms(after)))
@@ -171,7 +171,7 @@ async fn a_policy_in_order_lets_nothing_overtake_what_is_retried() {
 
 /// The item is given up, and the others of its key need not ask.
 #[tokio::test(start_paused = true)]
-async fn a_retry_after_that_is_too_long_holds_up_its_key_all_the_same() {
+async fn a_retry_after_that_is_too_long_still_delays_its_key() {
     let group = Group::new();
     let policy = Policy::new(ConstantBuilder::default())
         .when(|&after: &Duration| Verdict::RetryAfter(after))
@@ -192,7 +192,7 @@ async fn a_retry_after_that_is_too_long_holds_up_its_key_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_takes_too_long_counts_and_is_retried_without_asking() {
+async fn an_attempt_that_times_out_counts_and_is_retried_without_a_verdict() {
     let (group, log) = (Group::new(), Log::new());
     let starts = log.clone();
     let policy = Policy::<&str>::new(
@@ -251,7 +251,7 @@ async fn retries_stay_within_the_budget() {
 
 /// The budget is asked last: what would be given up anyway takes no credit.
 #[tokio::test(start_paused = true)]
-async fn what_is_given_up_takes_no_credit() {
+async fn work_that_is_given_up_takes_nothing_of_the_budget() {
     #[derive(Default)]
     struct Counts(Mutex<(u32, u32)>);
     impl Budget for Counts {
@@ -286,7 +286,7 @@ async fn what_is_given_up_takes_no_credit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_hook_hears_each_failure_that_is_retried() {
+async fn the_hook_is_called_for_each_failure_that_is_retried() {
     let (group, heard) = (Group::new(), Arc::new(Mutex::new(Vec::new())));
     let hears = Arc::clone(&heard);
     let delays = [ms(10), ms(20)];
@@ -356,7 +356,7 @@ async fn the_same_delays_serve_the_crates_own_retry() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_of_the_verdict_is_the_works_and_frees_its_slot() {
+async fn a_panic_of_the_verdict_ends_its_work_and_frees_its_slot() {
     let group = Group::new();
     let policy = Policy::new(ConstantBuilder::default()).when(|_: &&str| panic!("no verdict"));
     let answer = |work, _| if work == 0 { Err("busy") } else { Ok(()) };
@@ -391,7 +391,7 @@ async fn a_closed_dispatcher_is_a_reason_to_give_up() {
 }
 
 #[test]
-fn a_failure_tells_its_error_once() {
+fn the_text_of_a_failure_has_its_error_once() {
     #[derive(Debug, thiserror::Error)]
     #[error("no route")]
     struct NoRoute(#[source] std::io::Error);
@@ -457,7 +457,7 @@ fn a_date_that_has_passed_is_now() {
 }
 
 #[test]
-fn too_many_digits_are_far_away() {
+fn a_number_of_too_many_digits_is_a_very_long_delay() {
     let now = at(784_111_777);
     for value in ["99999999999999999999999", "18446744073709551615.999999999"] {
         let far = retry_after(value, now).unwrap();
@@ -466,7 +466,7 @@ fn too_many_digits_are_far_away() {
 }
 
 #[test]
-fn retry_after_lets_no_nonsense_through_and_never_panics() {
+fn retry_after_rejects_invalid_values_and_never_panics() {
     let now = at(784_111_777);
     let nonsense = [
         "",

@@ -85,7 +85,7 @@ async fn at_most_max_running_run_of_all_keys() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_push_waits_for_a_place_in_turn() {
+async fn pushes_get_permits_in_order() {
     let (group, log) = (Group::new(), Log::new());
     let builder = Dispatcher::builder().per_key(Rate::per_second(10)).bound(2);
     let dispatcher = builder.run(&group, |_: u64, _| async {});
@@ -118,7 +118,7 @@ async fn a_push_waits_for_a_place_in_turn() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_push_that_gives_up_loses_no_place() {
+async fn a_push_that_is_dropped_loses_no_permit() {
     let group = Group::new();
     let builder = Dispatcher::builder().per_key(Rate::per_second(1)).bound(1);
     let dispatcher = builder.run(&group, |_: u64, _| async {});
@@ -136,7 +136,7 @@ async fn a_push_that_gives_up_loses_no_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rejected_push_gives_its_place_back() {
+async fn a_rejected_push_releases_its_permit() {
     let group = Group::new();
     let dispatcher = Dispatcher::builder()
         .bound(1)
@@ -171,7 +171,7 @@ async fn pushes_that_wait_end_with_the_dispatcher_and_with_the_group() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_comes_again_needs_no_place() {
+async fn retried_work_needs_no_permit() {
     let group = Group::new();
     let builder = Dispatcher::builder().in_flight(1).bound(1);
     let dispatcher = builder.run(&group, |n: u64, context| async move {
@@ -230,7 +230,7 @@ async fn work_that_waits_for_a_slot_is_charged_when_it_starts() {
 
 /// Slots of the group that come free all at once after a while: no more start in a second than GCRA allows.
 #[tokio::test(start_paused = true)]
-async fn a_full_group_breaks_no_rate() {
+async fn a_group_at_its_limit_breaks_no_rate() {
     let (group, hold, log) = (
         Group::builder().max_running(4).build(),
         Hold::new(),
@@ -268,7 +268,7 @@ async fn a_full_group_breaks_no_rate() {
 
 /// 800 that were released and held up again took 800 tokens of the rate over all.
 #[tokio::test(start_paused = true)]
-async fn work_that_is_held_up_before_it_starts_is_charged_once() {
+async fn work_that_is_delayed_before_it_starts_is_charged_once() {
     let (group, hold, log) = (
         Group::builder().max_running(1).build(),
         Hold::new(),
@@ -299,7 +299,7 @@ async fn work_that_is_held_up_before_it_starts_is_charged_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_that_comes_again_keeps_its_cost() {
+async fn retried_work_keeps_its_cost() {
     let (group, log) = (Group::new(), Log::new());
     let of_work = log.clone();
     let builder = Dispatcher::builder().per_key(Rate::per_second(1));
@@ -321,7 +321,7 @@ async fn work_that_comes_again_keeps_its_cost() {
 
 /// As far as a limit of the program itself is concerned, what a machine that was busy did not start is made up for.
 #[tokio::test(start_paused = true)]
-async fn a_start_that_is_a_little_late_takes_nothing_from_the_next() {
+async fn a_start_that_is_a_little_late_does_not_delay_the_next() {
     let (group, log) = (Group::new(), Log::new());
     let of_work = log.clone();
     let builder = Dispatcher::builder().per_key(Rate::per_second(20));
@@ -368,7 +368,7 @@ async fn slack_shares_wake_ups_and_costs_no_capacity() {
 
 /// On the real clock: work that blocks its thread keeps no other that is due waiting.
 #[test]
-fn work_that_blocks_its_thread_keeps_no_other_waiting() {
+fn work_that_blocks_its_thread_does_not_delay_other_work() {
     watched(|| {
         multi_thread().block_on(bounded(async {
             let (group, flag) = (Group::new(), Flag::new());
@@ -401,7 +401,7 @@ fn work_that_blocks_its_thread_keeps_no_other_waiting() {
 // Keys that are held up.
 
 #[tokio::test(start_paused = true)]
-async fn a_key_is_held_up_for_an_hour_at_most_or_as_long_as_is_set() {
+async fn not_before_is_capped_at_an_hour_or_at_the_limit_that_is_set() {
     for (cap, until) in [
         (None, HOUR),
         (Some(ms(250)), ms(250)),
@@ -423,7 +423,7 @@ async fn a_key_is_held_up_for_an_hour_at_most_or_as_long_as_is_set() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_key_that_is_cleared_starts_at_once_and_keeps_to_its_rate() {
+async fn clear_not_before_starts_work_at_once_and_keeps_the_rate() {
     let (group, log) = (Group::new(), Log::new());
     let of_work = log.clone();
     let builder = Dispatcher::builder().per_key(Rate::per_second(10));
@@ -446,7 +446,7 @@ async fn a_key_that_is_cleared_starts_at_once_and_keeps_to_its_rate() {
 // Counts.
 
 #[tokio::test(start_paused = true)]
-async fn stats_tell_counts_and_the_next_instant_per_key_and_in_all() {
+async fn stats_have_counts_and_the_next_instant_per_key_and_overall() {
     let (group, hold) = (Group::new(), Hold::new());
     let held = hold.clone();
     let builder = Dispatcher::builder()
