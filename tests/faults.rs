@@ -766,7 +766,7 @@ async fn n_job_panic_is_the_first_in_time_and_keeps_its_payload() {
 }
 
 #[test]
-fn n_panic_then_others_start_and_finish_on_every_place() {
+fn n_panic_then_others_start_and_finish_on_every_slot() {
     // As many panics as would use up every place, if one kept its own.
     on_both(|| async {
         let group = Group::builder().max_running(2).build();

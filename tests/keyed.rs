@@ -337,7 +337,7 @@ async fn a_run_that_panics_lets_the_next_one_of_its_key_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_for_a_run_takes_no_place() {
+async fn what_waits_for_a_run_takes_no_slot() {
     let (keyed, hold, log) = (
         KeyedGroup::builder().max_running(2).exclusive().build(),
         Hold::new(),
@@ -464,7 +464,7 @@ fn every_insertion_ends_in_exactly_one_run_or_cancel() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_due_job_that_has_no_place_is_still_pending() {
+async fn a_due_job_that_has_no_slot_is_still_pending() {
     let (keyed, hold, log) = (
         KeyedGroup::builder().max_running(1).build(),
         Hold::new(),
@@ -780,7 +780,7 @@ async fn a_job_schedules_its_own_key_while_the_group_drains() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_verbs_of_a_context_are_admitted_while_the_group_drains() {
+async fn all_methods_of_a_context_are_admitted_while_the_group_drains() {
     let (keyed, log) = (KeyedGroup::new(), Log::new());
     let of_job = log.clone();
     let run = move |context: KeyedContext<u8>| async move {

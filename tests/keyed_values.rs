@@ -820,7 +820,7 @@ async fn a_handler_that_panics_ends_its_run_alone_and_names_the_insert() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_context_has_the_verbs_and_tells_of_its_run() {
+async fn a_context_has_the_methods_and_the_facts_of_its_run() {
     let (log, start) = (Log::new(), Instant::now());
     let seen = log.clone();
     let keyed = KeyedGroup::with_handler(

@@ -51,7 +51,7 @@ mod scheduling_on_a_closed_group {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn every_verb_panics_at_the_callers_line_after_wait() {
+    async fn every_method_panics_at_the_callers_line_after_wait() {
         let (group, flag) = (Group::new(), Flag::new());
         group.wait().await.unwrap();
         let (now, job) = (Instant::now(), || flag.job());
@@ -60,7 +60,7 @@ mod scheduling_on_a_closed_group {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn every_verb_panics_at_the_callers_line_after_shutdown() {
+    async fn every_method_panics_at_the_callers_line_after_shutdown() {
         let (group, flag) = (Group::new(), Flag::new());
         group.shutdown(HOUR).await;
         let (now, job) = (Instant::now(), || flag.job());
@@ -71,7 +71,7 @@ mod scheduling_on_a_closed_group {
     /// Also when its grace is over; and whatever else is called, the words are those of the verb that closed it
     /// furthest.
     #[tokio::test(start_paused = true)]
-    async fn every_verb_panics_at_the_callers_line_after_drain() {
+    async fn every_method_panics_at_the_callers_line_after_drain() {
         let (group, flag) = (Group::new(), Flag::new());
         group.delay(HOUR, async {});
         let drain = group.drain(ms(10));
@@ -297,7 +297,7 @@ mod building {
     }
 
     #[test]
-    fn no_place_at_all_panics_at_the_callers_line() {
+    fn no_slot_at_all_panics_at_the_callers_line() {
         let panic = panic_of(|| Group::builder().max_running(0));
         assert_eq!(panic, at_line(line!() - 1, NO_PLACE));
     }

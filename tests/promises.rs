@@ -17,7 +17,7 @@ mod p11_drain;
 mod p11_shutdown;
 mod p12_drop_detach_abort;
 mod p13_repeat;
-mod p14_places;
+mod p14_limit;
 mod p15_runtimes;
 mod p16_memory;
 mod p17_destructors;

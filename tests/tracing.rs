@@ -320,7 +320,7 @@ mod heard {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_panic_is_one_event_whatever_the_verb() {
+    async fn each_panic_is_one_event_whatever_the_method() {
         let (records, _recording) = record(Level::TRACE);
         let group = mails();
         let value = group.spawn_after(ms(1), async { panic!("of a value") });
@@ -580,7 +580,7 @@ mod heard {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_subscriber_that_panics_costs_no_job_its_place_or_its_end() {
+    async fn a_subscriber_that_panics_costs_no_job_its_slot_or_its_end() {
         with_each_panic(async |at| {
             let group = mails();
             let value = group.spawn_after(ms(1), async {
@@ -611,7 +611,7 @@ mod heard {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_subscriber_that_panics_costs_no_task_its_place_or_its_end() {
+    async fn a_subscriber_that_panics_costs_no_task_its_slot_or_its_end() {
         let panicked = Arc::default();
         let _listening = tracing::subscriber::set_default(Panics {
             at: "ERROR",

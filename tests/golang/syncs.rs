@@ -66,7 +66,7 @@ async fn test_sized_group_canceled() {
 
 /// F-SY1: size 1, four producers at the cancel, all four come back and the place is not lost.
 #[tokio::test]
-async fn a_cancelled_submit_loses_no_place() {
+async fn a_cancelled_submit_loses_no_slot() {
     let parent = CancellationToken::new();
     let group = std::sync::Arc::new(
         TaskGroup::builder()
@@ -93,7 +93,7 @@ async fn a_cancelled_submit_loses_no_place() {
 
 /// F-SY6: the place is free again after a panic.
 #[tokio::test]
-async fn a_panic_gives_its_place_back() {
+async fn a_panic_gives_its_slot_back() {
     let group = sized(1);
     group.spawn(async { panic!("boom") });
     group.spawn(async {});

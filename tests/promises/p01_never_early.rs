@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use crate::common::{Hold, Log, Random, context_of, ms, on_both, settle, us, verbs};
 
 #[tokio::test(start_paused = true)]
-async fn every_verb_fires_exactly_at_its_deadline() {
+async fn every_method_fires_exactly_at_its_deadline() {
     let group = Group::new();
     let hold = Hold::new();
     let (handle, context) = (group.handle(), context_of(&group, &hold).await);

@@ -58,7 +58,7 @@ async fn random_deadlines_fire_as_a_stable_sort_would_have_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn equal_deadlines_keep_the_order_of_submission_across_verbs() {
+async fn equal_deadlines_keep_the_order_of_submission_across_methods() {
     let group = Group::new();
     let hold = Hold::new();
     let (handle, context) = (group.handle(), context_of(&group, &hold).await);
@@ -112,7 +112,7 @@ async fn moved_jobs_keep_the_order_after_a_jump_of_the_clock() {
 }
 
 #[test]
-fn with_one_place_jobs_start_in_order_on_any_runtime() {
+fn with_one_slot_jobs_start_in_order_on_any_runtime() {
     on_both(|| async {
         let group = Group::builder().max_running(1).build();
         let (log, hold) = (Log::new(), Hold::new());

@@ -11,7 +11,7 @@ use crate::common::{Flag, HOUR, Log, ms, settle, verbs};
 const YEAR: Duration = Duration::from_secs(86_400 * 365);
 
 #[tokio::test(start_paused = true)]
-async fn every_verb_takes_the_farthest_deadlines() {
+async fn every_method_takes_the_farthest_deadlines() {
     let group = Group::new();
     let flag = Flag::new();
     let start = Instant::now();

@@ -404,7 +404,7 @@ fn a_job_that_cancels_keeps_all_later_ones_from_starting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_waits_for_a_place_does_not_get_it_after_the_cancel() {
+async fn a_job_that_waits_for_a_slot_does_not_get_it_after_the_cancel() {
     let group = Group::builder().max_running(1).build();
     let (log, hold) = (Log::new(), Hold::new());
     group.delay(Duration::ZERO, hold.job());

@@ -18,7 +18,7 @@ mod cancel {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn drops_the_payload_before_it_returns_whatever_the_verb() {
+    async fn drops_the_payload_before_it_returns_whatever_the_method() {
         let group = Group::new();
         let hold = Hold::new();
         let context = context_of(&group, &hold).await;
@@ -69,7 +69,7 @@ mod cancel {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn reaches_a_due_job_that_waits_for_a_place() {
+    async fn reaches_a_due_job_that_waits_for_a_slot() {
         let group = Group::builder().max_running(1).build();
         let (hold, flag) = (Hold::new(), Flag::new());
         group.delay(Duration::ZERO, hold.job());
@@ -207,7 +207,7 @@ mod reset {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn moves_a_due_job_that_waits_for_a_place() {
+    async fn moves_a_due_job_that_waits_for_a_slot() {
         let group = Group::builder().max_running(1).build();
         let (log, hold) = (Log::new(), Hold::new());
         group.delay(Duration::ZERO, hold.job());

@@ -32,7 +32,7 @@ async fn a_chain_goes_on_while_wait_drains_and_is_covered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_verb_of_a_running_jobs_context_is_covered_by_wait() {
+async fn every_method_of_a_running_jobs_context_is_covered_by_wait() {
     let group = Group::new();
     let hold = Hold::new();
     let context = context_of(&group, &hold).await;
@@ -196,7 +196,7 @@ async fn a_wait_after_a_dropped_one_says_what_happened_in_between() {
 
 /// A handle lives in other tasks, for which the end of the group is no mistake.
 #[tokio::test(start_paused = true)]
-async fn a_handles_verbs_drop_the_job_once_the_group_is_closed() {
+async fn a_handles_methods_drop_the_job_once_the_group_is_closed() {
     for end in ["wait", "drain", "shutdown"] {
         for drained in [false, true] {
             let group = Group::new();

@@ -98,7 +98,7 @@ async fn without_grace_aborts_and_drops_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lets_due_jobs_take_places_until_the_grace_is_over() {
+async fn lets_due_jobs_take_slots_until_the_grace_is_over() {
     for (grace, expected, after) in [
         (100, (3, 0, 0), 90),
         (70, (2, 1, 0), 70),

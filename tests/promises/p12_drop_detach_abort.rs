@@ -223,7 +223,7 @@ mod aborting {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_running_job_stops_it_at_its_await_and_frees_its_place() {
+    async fn a_running_job_stops_it_at_its_await_and_frees_its_slot() {
         let group = Group::builder().max_running(1).build();
         let (log, flag) = (Log::new(), Flag::new());
         let (steps, guard) = (log.clone(), flag.guard());

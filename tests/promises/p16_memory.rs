@@ -29,7 +29,7 @@ async fn holder(held: Arc<()>, nap: Duration) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_job_held_is_gone_with_its_run_whatever_the_verb() {
+async fn what_a_job_held_is_gone_with_its_run_whatever_the_method() {
     let group = Group::new();
     let mut handles = Vec::new();
     let shared = Arc::new(());

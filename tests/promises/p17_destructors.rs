@@ -113,7 +113,7 @@ fn of_a_pending_job_that_is_cancelled_or_aborted() {
 }
 
 #[test]
-fn of_a_job_that_waits_for_a_place() {
+fn of_a_job_that_waits_for_a_slot() {
     on_both(|| async {
         let callbacks = Callbacks::of(Group::builder().max_running(1));
         let hold = Hold::new();

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use crate::common::{HOUR, Hold, Log, Random, context_of, ms, settle, us, verbs};
 
 #[tokio::test(start_paused = true)]
-async fn ids_are_unique_and_rise_across_verbs_and_ends() {
+async fn ids_are_unique_and_rise_across_methods_and_ends() {
     let group = Group::new();
     let hold = Hold::new();
     let (handle, context) = (group.handle(), context_of(&group, &hold).await);

@@ -384,7 +384,7 @@ async fn a_waker_that_panics_leaves_the_line_its_turns() {
 }
 
 #[tokio::test]
-async fn a_waker_that_panics_when_the_token_is_cancelled_does_not_keep_a_place() {
+async fn a_waker_that_panics_when_the_token_is_cancelled_does_not_keep_a_slot() {
     let group = TaskGroup::builder().limit(1).build();
     let (token, hold) = (group.token(), Hold::new());
     let mut cancelled = Box::pin(token.cancelled());

@@ -66,7 +66,7 @@ fn waits_that_are_dropped_beside_the_last_end_lose_nothing() {
 
 /// One worker starts what the other one runs, so that a turn of starting may be long and is handed over.
 #[test]
-fn a_long_line_behind_one_place_runs_in_order() {
+fn a_long_queue_behind_one_slot_runs_in_order() {
     const TASKS: usize = 50_000;
     watched(|| {
         multi_thread().block_on(async {

@@ -206,7 +206,7 @@ fn a_cancel_beside_the_start_has_one_winner() {
 }
 
 #[test]
-fn a_limit_is_kept_and_each_freed_place_is_taken() {
+fn a_limit_is_kept_and_each_freed_slot_is_taken() {
     explore(|| {
         future::block_on(async {
             let group = Group::builder().max_running(1).build();
@@ -227,7 +227,7 @@ fn a_limit_is_kept_and_each_freed_place_is_taken() {
 }
 
 #[test]
-fn an_aborted_job_gives_its_place_to_the_next() {
+fn an_aborted_job_gives_its_slot_to_the_next() {
     explore(|| {
         future::block_on(async {
             let (group, ledger) = (Group::builder().max_running(1).build(), Ledger::default());

@@ -36,7 +36,7 @@ async fn due_jobs_wait_in_the_order_of_their_deadlines() {
 
 /// The one place gets free at ten milliseconds, in every way that a run can end.
 #[tokio::test(start_paused = true)]
-async fn a_free_place_is_taken_at_once_however_it_got_free() {
+async fn a_free_slot_is_taken_at_once_however_it_got_free() {
     for way in ["end", "panic", "abort", "cancelled series"] {
         let (group, log) = (of_one(), Log::new());
         let holder = match way {
@@ -73,7 +73,7 @@ async fn a_free_place_is_taken_at_once_however_it_got_free() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pending_job_holds_no_place() {
+async fn a_pending_job_holds_no_slot() {
     let (group, log) = (of_one(), Log::new());
     let far = group.delay(HOUR, async {});
     group.delay(ms(1), log.job(()));
@@ -83,7 +83,7 @@ async fn a_pending_job_holds_no_place() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_waits_and_is_cancelled_or_moved_holds_no_place() {
+async fn a_job_that_waits_and_is_cancelled_or_moved_holds_no_slot() {
     for cancels in [true, false] {
         let (group, log, hold) = (of_one(), Log::new(), Hold::new());
         group.delay(Duration::ZERO, hold.job());
@@ -106,7 +106,7 @@ async fn a_job_that_waits_and_is_cancelled_or_moved_holds_no_place() {
 
 /// They wait in a queue, from which the dead are swept out when they are many.
 #[tokio::test(start_paused = true)]
-async fn of_thousands_that_wait_for_a_place_those_that_are_not_cancelled_run_in_order() {
+async fn of_thousands_that_wait_for_a_slot_those_that_are_not_cancelled_run_in_order() {
     let (group, log, hold) = (of_one(), Log::new(), Hold::new());
     group.delay(ms(0), hold.job());
     settle().await;
@@ -126,7 +126,7 @@ async fn of_thousands_that_wait_for_a_place_those_that_are_not_cancelled_run_in_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_series_holds_no_place_between_its_runs() {
+async fn a_series_holds_no_slot_between_its_runs() {
     let (group, log) = (of_one(), Log::new());
     let runs = log.clone();
     group.repeat(Instant::now(), move |context| {
@@ -189,7 +189,7 @@ async fn a_job_scheduled_by_the_one_that_runs_starts_when_it_ends() {
 
 /// A job keeps its place while it sleeps: it runs.
 #[tokio::test(start_paused = true)]
-async fn a_running_job_holds_its_place_over_its_awaits() {
+async fn a_running_job_holds_its_slot_over_its_awaits() {
     let (group, log) = (Group::builder().max_running(2).build(), Log::new());
     for (label, naps) in [("a", 3), ("b", 1), ("c", 1)] {
         let log = log.clone();
@@ -208,7 +208,7 @@ async fn a_running_job_holds_its_place_over_its_awaits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_groups_share_no_places() {
+async fn two_groups_share_no_slots() {
     let (busy, free, log) = (of_one(), of_one(), Log::new());
     busy.delay(Duration::ZERO, sleep(HOUR));
     settle().await;
