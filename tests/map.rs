@@ -279,8 +279,8 @@ fn told(heading: &str, last: u32) {
 }
 
 #[test]
-fn each_case_of_the_trusted_systems_has_a_test_or_a_reason() {
-    told("## The trusted systems", 97);
+fn each_test_of_another_system_has_a_test_here_or_a_reason() {
+    told("## Tests of other systems", 97);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! At most `max_running` jobs run; due ones wait in release order and take a free place at once; what
-//! does not run holds none.
+//! At most `max_running` jobs run. Due jobs wait for a slot in release order, and take a free slot at once. A job that
+//! does not run holds no slot.
 //!
 //! That the limit is kept and used to the full is in `tests/faults.rs`.
 
