@@ -1,4 +1,4 @@
-//! What makes one statement of many that come one by one: those that have come in since the last one go together.
+//! Batches: requests that arrive one by one while a statement is under way are combined into the next statement.
 
 use std::sync::Arc;
 
@@ -11,19 +11,19 @@ use super::super::StoreError;
 use super::super::sql::Value;
 use super::pool::Pool;
 
-/// Where the statements are handed in.
+/// The sender of the requests.
 pub(super) struct Batch<T>(Option<mpsc::UnboundedSender<T>>);
 
-/// Where those that make the statements take them.
+/// The receiver, which the tasks that build the statements share.
 pub(super) type Inbox<T> = Arc<Mutex<mpsc::UnboundedReceiver<T>>>;
 
 impl<T> Batch<T> {
-    /// Creates one that accepts nothing.
+    /// Creates a batch that accepts no requests.
     pub(super) fn idle() -> Batch<T> {
         Batch(None)
     }
 
-    /// Starts `at_once` tasks that do `work`, as many statements as are on their way at a time.
+    /// Starts `at_once` tasks that run `work`. So many statements are under way at a time.
     pub(super) fn start<F>(
         at_once: usize,
         pool: &Arc<Pool>,
@@ -47,8 +47,7 @@ impl<T> Batch<T> {
     }
 }
 
-/// Columns of parameters from rows of them, of which each column is of texts or of numbers. What a row has more than that is
-/// left out.
+/// Converts rows of parameters to columns, each of which has texts or numbers. Further values of a row are ignored.
 pub(super) fn columns(
     rows: Vec<Vec<Value>>,
     is_text: impl Iterator<Item = bool>,
@@ -81,7 +80,7 @@ pub(super) fn columns(
     Ok(arguments)
 }
 
-/// The parameters of a statement that takes [`columns`], as lists of their types.
+/// Returns the parameters of a statement that takes [`columns`], as lists with their types.
 pub(super) fn lists<'a>(columns: impl Iterator<Item = (&'a str, bool)>) -> String {
     let list = |(number, (_, is_text)): (usize, (&str, bool))| match is_text {
         true => format!("${number}::text[]"),

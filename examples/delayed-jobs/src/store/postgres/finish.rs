@@ -1,4 +1,4 @@
-//! Ends of jobs, as many in one statement as have come in since the last one.
+//! Ends of jobs: those that arrive while a statement is under way are combined into the next one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,17 +12,17 @@ use super::super::sql::{FINISH, Purpose, Value};
 use super::batch::{Batch, Inbox, columns, lists};
 use super::pool::Pool;
 
-/// At most this many ends go into one statement.
+/// The maximum number of ends in one statement.
 const MOST: usize = 512;
 
-/// The statements that are on their way at a time: one is made up while others wait for the disk.
+/// The number of statements that are under way at a time, so that one is built while others wait for the disk.
 const AT_ONCE: usize = 3;
 
-/// How long the first end of a statement waits for others, if others came with the one before.
+/// How long the first end of a statement waits for others, if the previous statement had several ends.
 const LINGER: Duration = Duration::from_millis(1);
 
 struct End {
-    /// Parameters of [`FINISH`].
+    /// The parameters of [`FINISH`].
     values: Vec<Value>,
     purpose: Purpose,
     answer: oneshot::Sender<Result<bool, Arc<StoreError>>>,
@@ -31,7 +31,7 @@ struct End {
 pub(super) struct Finisher(Batch<End>);
 
 impl Finisher {
-    /// Creates one that accepts nothing.
+    /// Creates a finisher that accepts no ends.
     pub(super) fn idle() -> Finisher {
         Finisher(Batch::idle())
     }
@@ -116,7 +116,7 @@ fn as_int(value: Option<Value>) -> Option<i64> {
     }
 }
 
-/// Names for the parameters of [`FINISH`], each with whether it is a text.
+/// The names of the parameters of [`FINISH`], each with whether it is a text.
 const COLUMNS: [(&str, bool); 8] = [
     ("e_id", false),
     ("e_claim", false),
@@ -128,9 +128,9 @@ const COLUMNS: [(&str, bool); 8] = [
     ("e_output", true),
 ];
 
-/// [`FINISH`] for many. Rows are locked in the order of their ids, as by a renewal, so that the two never wait for
-/// each other. Each end is joined to its row once: a planner that does not know how many there are compares all with all
-/// otherwise.
+/// Returns [`FINISH`] for many jobs. Rows are locked in the order of their ids, as by a renewal, so that the two cannot
+/// deadlock. Each end is joined to its row only once, since a planner that does not know their number would otherwise
+/// compare every end with every row.
 fn statement() -> String {
     let mut one = FINISH.to_owned();
     for (number, (name, _)) in (1..).zip(COLUMNS) {

@@ -1,5 +1,5 @@
-//! New jobs: those of one call in one statement, and of those that are enqueued one by one as many as have come in since the last
-//! statement.
+//! New jobs. The jobs of one call are inserted by one statement. Jobs that are enqueued one by one while a statement is
+//! under way are combined into the next one.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use super::super::sql::{self, Purpose, Row, Value};
 use super::batch::{Batch, Inbox, columns, lists};
 use super::pool::Pool;
 
-/// At most this many jobs go into one statement.
+/// The maximum number of jobs in one statement.
 const MOST: usize = 256;
 
-/// The statements that are on their way at a time, so that a lone job waits for no other.
+/// The number of statements that are under way at a time, so that a single job does not wait for others.
 const AT_ONCE: usize = 3;
 
 struct New {
-    /// All columns, of which it needs the first `width`.
+    /// The values of all columns, of which the job needs the first `width`.
     values: Vec<Value>,
     width: usize,
     soon: bool,
@@ -29,7 +29,7 @@ struct New {
 pub(super) struct Inserter(Batch<New>);
 
 impl Inserter {
-    /// Creates one that accepts nothing.
+    /// Creates an inserter that accepts no jobs.
     pub(super) fn idle() -> Inserter {
         Inserter(Batch::idle())
     }
@@ -90,7 +90,7 @@ async fn work(pool: Arc<Pool>, inbox: Inbox<New>) {
     }
 }
 
-/// A caller that does not wait for the answer has notified no worker here.
+/// Sends the answer. If the caller no longer waits for it, this notifies the workers in its place.
 fn answer(pool: &Pool, job: New, row: Result<Row, StoreError>) {
     if job.answer.send(row).is_err() {
         pool.changed();
@@ -105,8 +105,8 @@ async fn together(pool: &Pool, jobs: &[New]) -> Result<Vec<Row>, StoreError> {
     insert(pool, rows, width, soon, purpose).await
 }
 
-/// Inserts jobs, and returns their ids, which are given in the order of the rows. They are lists of columns, so that the
-/// statement is the same for any number of them.
+/// Inserts jobs, and returns their ids, which are assigned in the order of the rows. The parameters are lists, one per
+/// column, so that the statement is the same for every number of jobs.
 pub(super) async fn insert(
     pool: &Pool,
     rows: Vec<Vec<Value>>,

@@ -1,4 +1,4 @@
-//! The schema: its migrations are part of the program.
+//! The migrations of the schema, which are part of the program.
 
 use sqlx::postgres::PgArguments;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
@@ -18,10 +18,10 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../schema/postgres/008_by_hand.sql"),
 ];
 
-/// Keeps two programs from migrating at once. The number is only ours.
+/// The number of the advisory lock that keeps two programs from migrating at the same time.
 const LOCK: i64 = 0x6465_6c61_7965_6421;
 
-/// Brings the schema up to date if it may, and returns the version before and after.
+/// Migrates the schema if that is allowed, and returns the version before and after.
 pub(super) async fn migrate(pool: &Pool, make: bool) -> Result<(i64, i64), StoreError> {
     let schema = pool.schema.as_deref();
     let known = MIGRATIONS.len() as i64;

@@ -1,4 +1,4 @@
-//! Options, and what is done once: connect, migrate, listen.
+//! The options, and the steps that open a store: connect, migrate, listen.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use super::pool::{Pool, Settings};
 use super::{Postgres, QUIET, ask_clock, channel, migrate};
 use crate::time::Clock;
 
-/// How often a silent connection that listens is asked whether it lives.
+/// How often a listening connection without notifications is checked.
 const LISTENER_PING: Duration = Duration::from_secs(5);
 
-/// Statements that do not change are about forty.
+/// The size of the cache of prepared statements. There are about forty constant statements.
 const STATEMENTS: usize = 128;
 
 /// Opens the database, and brings its schema up to date. [`PostgresOptions`] has more settings.
@@ -87,7 +87,7 @@ impl fmt::Debug for PostgresOptions {
 }
 
 impl fmt::Display for PostgresOptions {
-    /// The server and the database, without the user's name and password.
+    /// Writes the server and the database, without the name and the password of the user.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (host, port) = (self.connect.get_host(), self.connect.get_port());
         let database = self.connect.get_database().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What a database is, seen from the statements.
+//! The interface of a database, as the statements use it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,21 +10,21 @@ use super::super::{Answer, Store, StoreError};
 use super::value::{Row, Value};
 use crate::time::Clock;
 
-/// What a statement is for, which decides where it runs.
+/// The purpose of a statement, which decides on which connection it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Purpose {
-    /// It changes something.
+    /// It changes the database.
     Write,
-    /// It changes something, and need not be on the disk when it is answered.
+    /// It changes the database, and may be answered before it is on disk.
     Relaxed,
-    /// A worker looks for what to do.
+    /// It reads for a worker.
     Read,
-    /// For people who look on, and must not hold a worker up.
+    /// It reads for pages and queries, which must not delay a worker.
     Look,
 }
 
 impl Purpose {
-    /// What many changes are for that go together: all of them wait if one has to.
+    /// Returns the purpose of several changes in one transaction, which waits for the disk if one of them has to.
     pub(in crate::store) fn of_all(mut purposes: impl Iterator<Item = Purpose>) -> Purpose {
         match purposes.all(|purpose| purpose == Purpose::Relaxed) {
             true => Purpose::Relaxed,
@@ -33,7 +33,7 @@ impl Purpose {
     }
 }
 
-/// The text of a statement. One that is part of the program is known again by where it lies, without being read.
+/// The text of a statement. A text that is part of the program is recognised by its address, without a comparison.
 pub(in crate::store) type Text = Cow<'static, str>;
 
 /// Runs one statement.
@@ -46,24 +46,24 @@ pub(in crate::store) trait Execute {
     ) -> Answer<'_, Vec<Row>>;
 }
 
-/// A database of its own: one statement is one transaction.
+/// A database with connections of its own, where each statement is one transaction.
 pub(in crate::store) trait Database:
     Execute + Send + Sync + fmt::Debug + 'static
 {
-    /// The clock that all who use the database go by.
+    /// Returns the clock that all programs on this database use.
     fn clock(&self) -> Clock;
 
-    /// Compares that clock with the database's, and sets it.
+    /// Compares this clock with that of the database, and sets it.
     fn set_clock(&self) -> Answer<'_, i64>;
 
-    /// Runs steps as one transaction, and returns the rows of each.
+    /// Runs several statements as one transaction, and returns the rows of each.
     fn steps(&self, steps: Vec<(&'static str, Vec<Value>)>) -> Answer<'_, Vec<Vec<Row>>>;
 
-    /// The outcomes of many [`FINISH`](super::text::FINISH), in one statement if that is cheaper.
+    /// Runs [`FINISH`](super::text::FINISH), together with others in one statement if that is cheaper.
     fn finish(&self, values: Vec<Value>, purpose: Purpose) -> Answer<'_, bool>;
 
-    /// Inserts one job without a key, with others in one statement if that is cheaper. It needs the first `width`
-    /// columns.
+    /// Inserts one job without a key, together with others in one statement if that is cheaper. The job needs the first
+    /// `width` columns.
     fn insert(
         &self,
         values: Vec<Value>,
@@ -72,10 +72,10 @@ pub(in crate::store) trait Database:
         purpose: Purpose,
     ) -> Answer<'_, Row>;
 
-    /// At most this many jobs go in by one statement.
+    /// The maximum number of jobs that one statement inserts.
     const ROWS: usize;
 
-    /// Inserts jobs without keys by one statement, and returns their ids. They need the first `width` columns.
+    /// Inserts jobs without keys by one statement, and returns their ids. The jobs need the first `width` columns.
     fn insert_all(
         &self,
         rows: Vec<Vec<Value>>,
@@ -84,22 +84,22 @@ pub(in crate::store) trait Database:
         purpose: Purpose,
     ) -> Answer<'_, Vec<Row>>;
 
-    /// How the changes of a queue's jobs are written.
+    /// Returns the purpose of the changes of a queue's jobs.
     fn purpose(&self, _queue: &str) -> Purpose {
         Purpose::Write
     }
 
-    /// The same database for another runtime.
+    /// Returns the same database for another runtime, if it can be used there.
     fn apart(&self) -> Option<Arc<dyn Store>>;
 
-    /// The schema that the tables are in, if it was named.
+    /// Returns the schema of the tables, if it was set.
     fn schema(&self) -> Option<&str>;
 
-    /// A number that moves when others have changed something.
+    /// Returns a number that changes when others have changed the database.
     fn changes(&self) -> watch::Receiver<u64>;
 }
 
-/// The first row.
+/// Runs a statement and returns its first row.
 pub(super) async fn one<E: Execute + ?Sized>(
     on: &E,
     purpose: Purpose,

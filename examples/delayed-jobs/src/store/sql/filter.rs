@@ -1,4 +1,4 @@
-//! Jobs by a filter: to list them, and to change them together.
+//! Statements for the jobs of a filter: they list, count and change them.
 
 use super::super::StoreError;
 use super::super::types::{Change, Filter, Search};
@@ -47,12 +47,13 @@ pub(super) fn record(mut row: Row) -> Result<Record, StoreError> {
     })
 }
 
-/// Whether it names a job or a key, of which there are few.
+/// Returns whether the filter names jobs or a key, so that it matches few jobs.
 fn is_of_few(filter: &Filter) -> bool {
     filter.key.is_some() || filter.id.is_some()
 }
 
-/// Without statistics SQLite would rather sort all pending jobs, or look for those that run among all.
+/// Returns a hint for SQLite, which without statistics would sort all pending jobs, or search all jobs for running
+/// ones.
 fn index(filter: &Filter, state: Option<State>) -> &'static str {
     match state {
         _ if is_of_few(filter) => "",
@@ -62,20 +63,20 @@ fn index(filter: &Filter, state: Option<State>) -> &'static str {
     }
 }
 
-/// A statement in the making.
+/// A statement that is being built.
 struct Builder {
     sql: String,
     values: Vec<Value>,
 }
 
 impl Builder {
-    /// Adds a text with the parameter in the place of its `$`.
+    /// Adds a text, in which the parameter replaces `$`.
     fn push(&mut self, text: &str, value: impl Into<Value>) {
         self.values.push(value.into());
         self.sql += &text.replace('$', &format!("${}", self.values.len()));
     }
 
-    /// Adds what a filter demands of jobs of one state.
+    /// Adds the conditions of a filter for jobs of one state.
     fn conditions(&mut self, filter: &Filter, state: Option<State>) {
         self.sql += " where 1 = 1";
         if let Some(state) = state {
@@ -129,7 +130,7 @@ pub(super) fn list(filter: &Filter) -> (String, Vec<Value>) {
     (list.sql, list.values)
 }
 
-/// The jobs of a filter in the order of a list.
+/// Builds the statement for the jobs of a filter in the order of a list.
 fn in_order(filter: &Filter, columns: &str) -> Builder {
     let index = index(filter, filter.state);
     let mut list = Builder {
@@ -150,7 +151,7 @@ fn order(filter: &Filter) -> &'static str {
     }
 }
 
-/// What is found among the first ones of a list.
+/// Builds the statement that searches the first jobs of a list.
 pub(super) fn search(search: &Search) -> (String, Vec<Value>) {
     let filter = &search.filter;
     let mut first = in_order(filter, COLUMNS);
@@ -174,7 +175,8 @@ pub(super) fn search(search: &Search) -> (String, Vec<Value>) {
     (found.sql, found.values)
 }
 
-/// The last job that a search looks at, if its limit is reached, and when that was enqueued.
+/// Builds the statement for the last job that a search looks at if it reaches its limit, and the time when that job was
+/// enqueued.
 pub(super) fn last_looked_at(search: &Search) -> (String, Vec<Value>) {
     let mut last = in_order(&search.filter, "id, created_at");
     last.limit(1);
@@ -185,7 +187,7 @@ pub(super) fn last_looked_at(search: &Search) -> (String, Vec<Value>) {
     (last.sql, last.values)
 }
 
-/// The number of jobs up to the limit of the filter.
+/// Builds the statement that counts jobs, up to the limit of the filter.
 pub(super) fn count(filter: &Filter) -> (String, Vec<Value>) {
     let mut count = Builder {
         sql: "select count(*) from (select 1 from delayed_jobs".to_owned(),
@@ -197,7 +199,7 @@ pub(super) fn count(filter: &Filter) -> (String, Vec<Value>) {
     (count.sql, count.values)
 }
 
-/// The states that a change is for, of those that the filter is for.
+/// Returns the states of the filter to which a change applies.
 pub(super) fn states(change: Change, filter: &Filter) -> Vec<State> {
     let all: &[State] = match (change, filter.state) {
         (Change::Cancel, _) => &[State::Pending, State::Running],
@@ -209,8 +211,9 @@ pub(super) fn states(change: Change, filter: &Filter) -> Vec<State> {
     all.iter().filter(wanted).copied().collect()
 }
 
-/// Changes the jobs of one state, of pending ones first those that are due first, and of others those with the lowest ids.
-/// What a change has done to a job must not make it do so again: a list of lots ends.
+/// Builds the statement that changes jobs of one state: pending jobs in the order in which they are due, others in the
+/// order of their ids. A change must not match a job that it has changed already, or the lots of a change would never
+/// end.
 pub(super) fn change(
     change: Change,
     filter: &Filter,

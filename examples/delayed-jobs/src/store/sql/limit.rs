@@ -1,15 +1,15 @@
 //! Claims from a queue that has limits over all workers, or in which priorities age.
 //!
-//! They are steps of one transaction. On Postgres the first one locks the queue's limits, so that the counts of the second
-//! hold until the commit; on SQLite there is one writer at a time in any case.
+//! A claim is several statements in one transaction. On Postgres the first statement locks the limits of the queue, so
+//! that the counts of the second one stay valid until the commit. SQLite has only one writer at a time.
 
 use super::super::types::Claim;
 use super::value::{Row, Value, values};
 use crate::limit::{Limit, Pace, Part};
 use crate::store::StoreError;
 
-/// Due jobs of one priority, not of keys that are at their limit. They are some more than may be claimed, since the
-/// first ones may all be of one key.
+/// Selects due jobs of one priority whose keys are below their limits. It selects some more than may be claimed, since
+/// the first ones may all have the same key.
 macro_rules! due {
     ($priority:literal, $name:literal) => {
         concat!(
@@ -26,7 +26,7 @@ macro_rules! due {
     };
 }
 
-/// How many may start now by a pace: see [`Pace::allows`].
+/// Computes how many jobs a pace allows to start now; see [`Pace::allows`].
 macro_rules! allows {
     ($every:literal, $burst:literal, $due:literal) => {
         concat!(
@@ -45,11 +45,11 @@ macro_rules! allows {
     };
 }
 
-/// Waits for others that claim from the same queue.
+/// Waits for other claims from the same queue.
 const LOCK: &str =
     "select queue from delayed_jobs_limits where queue = $1 /*postgres for update */";
 
-/// A job's turn comes by its time and, for each step of its priority, `$8` microseconds later.
+/// Jobs are claimed in the order of their times, to which `$8` microseconds are added for each step of priority.
 const CLAIM: &str = concat!(
     "with rule as materialized (
     select * from delayed_jobs_limits where queue = $4
@@ -103,7 +103,8 @@ const CLAIM: &str = concat!(
     super::text::lease!("0")
 );
 
-/// A job that has lost workers runs at the cost of those that come after it, but not beside more than may run.
+/// Claims a job whose workers were lost. It may exceed the rate at the cost of later jobs, but not the number of jobs
+/// that may run.
 const CLAIM_ALONE: &str = concat!(
     "with due as materialized (
     select id from delayed_jobs as jobs
@@ -125,7 +126,7 @@ const CLAIM_ALONE: &str = concat!(
     super::text::lease!("1")
 );
 
-/// Sets the paces on for what was claimed at this moment: see [`Pace::after`].
+/// Advances the paces by the jobs that were claimed at this moment; see [`Pace::after`].
 const CHARGE: &str = "\
 insert into delayed_jobs_paces (queue, key, due)
 select $2, started.key,
@@ -143,10 +144,10 @@ left join delayed_jobs_paces as known on known.queue = $2 and known.key = starte
 where started.every is not null and started.jobs > 0
 on conflict (queue, key) do update set due = excluded.due";
 
-/// Paces that lie behind are as good as none.
+/// Deletes paces of the past, which have no effect any more.
 const FORGET: &str = "delete from delayed_jobs_paces where queue = $1 and due < $2 - 1000000";
 
-/// Whether a job of this priority is due.
+/// Tests whether a job of this priority is due.
 macro_rules! is_due {
     ($priority:literal, $name:literal) => {
         concat!(
@@ -162,7 +163,7 @@ macro_rules! is_due {
     };
 }
 
-/// Whether something due was left behind, and when the pace lets the next one start.
+/// Returns whether due jobs were left, and when the pace allows the next one to start.
 const LEFT: &str = concat!(
     "select coalesce((
     select paces.due - (rule.burst - 1) * rule.every from delayed_jobs_limits as rule
@@ -190,7 +191,7 @@ pub(super) const UNSET: &str =
 pub(super) const LIST: &str = "\
 select queue, at_once, every, burst, key_at_once, key_every, key_burst, worker_at_once from delayed_jobs_limits order by queue";
 
-/// The steps of a claim, of which the second brings the jobs and the last what was left behind.
+/// Returns the statements of a claim. The second one returns the jobs, and the last one whether jobs were left.
 pub(super) fn steps(
     claim: &Claim,
     alone: bool,

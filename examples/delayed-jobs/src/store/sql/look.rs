@@ -1,11 +1,11 @@
-//! What those who look on ask for beside jobs: workers, schedules, and counts.
+//! Statements of pages and queries that are not about single jobs: workers, schedules and counts.
 
 use super::super::types::{ScheduleRow, WorkerRow};
 use super::value::{Row, Value, values};
 use crate::store::StoreError;
 use crate::time::Micros;
 
-/// By indexes that have nothing but the jobs of these states.
+/// Uses the partial indexes, which have only the jobs of these states.
 pub(super) const COUNTS: &str = "\
 select 'pending' as state, count(*) from delayed_jobs where state = 'pending'
 union all
@@ -28,7 +28,7 @@ pub(super) const BEAT: &str = "\
 insert into delayed_jobs_workers (name, host, queues, began_at, until) values ($1, $2, $3, $4, $5)
 on conflict (name) do update set until = $5";
 
-/// A worker that ended without a word is gone some time after its last one.
+/// Deletes workers that ended without saying so, some time after their last heartbeat.
 pub(super) const FORGET: &str = "delete from delayed_jobs_workers where until < $1";
 
 pub(super) const LEAVE: &str = "delete from delayed_jobs_workers where name = $1";

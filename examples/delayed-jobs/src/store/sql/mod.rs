@@ -1,19 +1,19 @@
-//! All that SQLite and Postgres share, which is nearly everything: their statements are the same text.
+//! The code that SQLite and Postgres share, which is nearly all: both use the same statements.
 //!
-//! Parameters are written `$1`, and integers are 64 bits wide. Where the two differ the text says
-//! `/*sqlite ... */` and `/*postgres ... */`: a clause for the one and a comment for the other. `/*tell */` stands
-//! where Postgres may notify other workers with the commit, and `/*relax and */` or `/*relax where */` where it may be told not to
-//! wait for the disk.
+//! Parameters are written `$1`, and integers are 64 bits wide. Where the two differ, the text has `/*sqlite ... */` and
+//! `/*postgres ... */`: a clause for the one database, which is a comment for the other. At `/*tell */` Postgres can
+//! notify other workers with the commit, and at `/*relax and */` and `/*relax where */` it can be told not to wait for
+//! the disk.
 //!
 //! ```text
-//! store    the store, statement by statement
-//! theirs   what may be done in a transaction of the caller's
+//! store    the store, on either database
+//! theirs   the operations that can run in a transaction of the caller's
 //! text     the statements
-//! filter   those for the jobs of a filter
-//! limit    those for queues that have limits over all workers
-//! look     what those who look on ask for beside jobs
-//! execute  what a database is, seen from the statements
-//! value    what goes into a statement and what comes out of it
+//! filter   statements for the jobs of a filter
+//! limit    statements for queues that have limits over all workers
+//! look     statements of pages and queries that are not about single jobs
+//! execute  the interface of a database, as the statements use it
+//! value    parameters and results of statements
 //! ```
 
 mod execute;

@@ -1,4 +1,4 @@
-//! The store, statement by statement.
+//! The store on SQLite or Postgres.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,10 +32,10 @@ pub(in crate::store) struct Sql<D> {
     pub(in crate::store) database: D,
 }
 
-/// However far a worker looks ahead, it looks again before that is over.
+/// Jobs that are due later than this need no notification: every worker looks again before they are due.
 const SOON: Duration = Duration::from_secs(60);
 
-/// A list of texts as one parameter.
+/// Returns a list of texts as one parameter.
 fn json(texts: &[String]) -> String {
     serde_json::Value::from(texts).to_string()
 }
@@ -86,7 +86,7 @@ impl<D: Database> Sql<D> {
         self.database.query(Purpose::Write, sql, values).await
     }
 
-    /// What the first row's first column says, or why there is no row.
+    /// Returns the answer in the first column of the first row, or the reason why there is no row.
     async fn ask(&self, sql: &'static str, id: JobId, now: Micros) -> Result<Asked, StoreError> {
         let answer = match one(&self.database, Purpose::Write, sql, values![id, now]).await {
             Err(error) if error.is_key_taken() => return Ok(Asked::KeyTaken),
@@ -106,7 +106,7 @@ impl<D: Database> Sql<D> {
     }
 }
 
-/// Jobs as a claim brings them, in the order in which it chose them.
+/// Reads the jobs of a claim, in the order in which it chose them.
 fn claimed(
     rows: Vec<Row>,
     ageing: Option<Duration>,

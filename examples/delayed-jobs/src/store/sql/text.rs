@@ -1,4 +1,4 @@
-//! The statements, and what is bound to them.
+//! The statements and their parameters.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::value::{Value, values};
 use crate::job::State;
 use crate::time::Micros;
 
-/// A statement for one kind of database: what stands in `/*kind ... */` is part of it.
+/// Returns a statement for one kind of database: the text in `/*kind ... */` becomes part of it.
 pub(in crate::store) fn dialect(sql: &str, kind: &str) -> String {
     let mark = format!("/*{kind} ");
     let mut text = String::with_capacity(sql.len());
@@ -25,7 +25,7 @@ pub(in crate::store) fn dialect(sql: &str, kind: &str) -> String {
     text + rest
 }
 
-/// The columns of a job that is nothing but itself, and those of others.
+/// The columns that every job needs.
 const PLAIN: [&str; 6] = [
     "kind",
     "queue",
@@ -34,6 +34,7 @@ const PLAIN: [&str; 6] = [
     "run_at",
     "created_at",
 ];
+/// The columns that only some jobs need.
 const FURTHER: [&str; 9] = [
     "attempts",
     "timeout",
@@ -46,11 +47,11 @@ const FURTHER: [&str; 9] = [
     "wanted_at",
 ];
 
-/// Those that are texts; the others are numbers.
+/// The columns that are texts. The others are numbers.
 #[cfg(feature = "postgres")]
 const TEXTS: [&str; 6] = ["kind", "queue", "payload", "limit_key", "key", "after_jobs"];
 
-/// How many columns these jobs need. Each costs its part of the time that SQLite takes to read a long statement.
+/// Returns how many columns these jobs need. With fewer columns SQLite parses the statement faster.
 pub(super) fn width(jobs: &[NewJob]) -> usize {
     let is_plain = |job: &NewJob| {
         job.attempts.is_none()
@@ -65,7 +66,7 @@ pub(super) fn width(jobs: &[NewJob]) -> usize {
     }
 }
 
-/// The statement that inserts `rows` jobs of `width` columns. The few for one job are made once.
+/// Returns the statement that inserts `rows` jobs of `width` columns. The statements for one job are built only once.
 pub(in crate::store) fn insert(rows: usize, width: usize, soon: bool) -> Text {
     static ONE: LazyLock<[[String; 2]; 2]> = LazyLock::new(|| {
         [PLAIN.len(), PLAIN.len() + FURTHER.len()]
@@ -79,14 +80,14 @@ pub(in crate::store) fn insert(rows: usize, width: usize, soon: bool) -> Text {
     }
 }
 
-/// The first `width` columns of a job, each with whether it is a text.
+/// Returns the first `width` columns of a job, each with whether it is a text.
 #[cfg(feature = "postgres")]
 pub(in crate::store) fn columns(width: usize) -> impl Iterator<Item = (&'static str, bool)> {
     let columns = PLAIN.into_iter().chain(FURTHER).take(width);
     columns.map(|column| (column, TEXTS.contains(&column)))
 }
 
-/// Jobs that are due later than `soon` are found by other workers' looking ahead; they need no telling.
+/// Builds the statement. Other workers are notified if a job is due `soon`; they find the others when they look ahead.
 fn insert_text(rows: usize, width: usize, soon: bool) -> String {
     let columns: Vec<_> = PLAIN.into_iter().chain(FURTHER).take(width).collect();
     let mut sql = format!("insert into delayed_jobs ({}) values ", columns.join(", "));
@@ -110,7 +111,7 @@ fn insert_text(rows: usize, width: usize, soon: bool) -> String {
     sql
 }
 
-/// The values of all columns, of which a statement takes the first ones.
+/// Returns the values of all columns. A statement uses the first ones.
 pub(super) fn values_of(job: &NewJob) -> Vec<Value> {
     let run_at = match job.after {
         Some(_) => Micros::NEVER,
@@ -142,7 +143,7 @@ pub(super) fn values_of(job: &NewJob) -> Vec<Value> {
     values
 }
 
-/// The key, the states in which it is held, and the end of its period.
+/// Returns the key, the states in which a job holds it, and the end of its period.
 pub(super) fn values_of_key(key: &UniqueKey) -> Vec<Value> {
     let until = key.until.unwrap_or(Micros(0));
     values![key.key.as_str(), key.within.bits(), until]
@@ -152,14 +153,14 @@ fn micros(time: Duration) -> i64 {
     i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// Whether a job holds its key, word by word as in the index for it.
+/// Tests whether a job holds its key, in exactly the words of the partial index.
 macro_rules! holds_key {
     () => {
         "key is not null and (holds & case state when 'pending' then 1 when 'running' then 2 when 'done' then 4 when 'dead' then 8 else 16 end) <> 0"
     };
 }
 
-/// The errors of a job with one more, of which the last are kept: see [`TryError`](crate::job::TryError).
+/// Adds an error to those of a job, of which the last ones are kept; see [`TryError`](crate::job::TryError).
 macro_rules! with_error {
     ($at:literal, $error:literal) => {
         concat!(
@@ -169,8 +170,8 @@ macro_rules! with_error {
     };
 }
 
-/// A range of the index of due jobs, of one priority. It begins where there are some: on Postgres all that were claimed and
-/// have ended since lie in the index before them, until a vacuum clears them away.
+/// Selects due jobs of one priority from a range of their index. The range begins at the first due job: on Postgres
+/// dead entries of claimed jobs come before it until the next vacuum.
 macro_rules! due {
     ($priority:literal, $from:literal, $name:literal) => {
         concat!(
@@ -186,7 +187,7 @@ macro_rules! due {
     };
 }
 
-/// Jobs of one priority that will be due.
+/// Selects jobs of one priority that will be due.
 macro_rules! ahead {
     ($priority:literal, $name:literal) => {
         concat!(
@@ -202,7 +203,7 @@ macro_rules! ahead {
     };
 }
 
-/// The queue has no limits over all workers.
+/// Tests whether the queue has no limits over all workers.
 macro_rules! not_shared {
     () => {
         "\n    and not exists (
@@ -212,7 +213,7 @@ macro_rules! not_shared {
     };
 }
 
-/// What a claim does with a job. A key that is held only while its job waits is let go.
+/// The changes of a claimed job. It releases a key that is only held while the job is pending.
 macro_rules! lease {
     ($alone:literal) => {
         $crate::store::sql::text::lease!($alone, "")
@@ -232,7 +233,7 @@ set state = 'running', claim = claim + 1, attempt = attempt + 1, worker = $1, le
 }
 pub(super) use lease;
 
-/// The spec stands first, so that a slot is filled only for the schedule that it was made for.
+/// Checks the spec first, so that a slot is filled only for the schedule for which it was computed.
 pub(super) const FILL_SLOT: &str = "\
 insert into delayed_jobs (kind, queue, payload, priority, run_at, created_at, schedule, slot)
 select $3, $4, $5, $6, $7, $8, name, $9
@@ -261,7 +262,8 @@ pub(super) fn values_of_slot(slot: &Slot) -> Vec<Value> {
     ]
 }
 
-/// Written after the slot's job, which has the slot too: whatever happens in between, there is no second one.
+/// Runs after the job of the slot was inserted. The job has the slot too, so there is no second job even if the program
+/// ends in between.
 pub(super) const REMEMBER_SLOT: &str =
     "update delayed_jobs_schedules set slot = $2 where name = $1 returning name";
 
@@ -272,7 +274,7 @@ delete from delayed_jobs
 where schedule = $1 and state = 'pending' and attempt = 0 and (slot < $2 or slot > $3)
 returning id";
 
-/// Before the change is written: after it, a pending job may be of the new kind already.
+/// Runs before the change is written. After it, a pending job may already have the new kind.
 pub(super) const DROP_PENDING: &str = "\
 delete from delayed_jobs
 where schedule = $1 and state = 'pending' and attempt = 0
@@ -285,7 +287,7 @@ on conflict (name) do update
 set spec = $2, kind = $3, queue = $4, payload = $5, slot = case known.spec when $2 then known.slot end
 where known.spec <> $2 or known.kind is null";
 
-/// The slot that it has filled is to be filled again when it is resumed, for its job goes.
+/// Clears the slot, since its job is deleted: the slot is filled again when the schedule is resumed.
 pub(super) const PAUSE_SCHEDULE: &str = "update delayed_jobs_schedules set paused = $2, slot = null where name = $1 returning name /*tell */";
 
 pub(super) const DROP_PAUSED: &str = "\
@@ -294,15 +296,15 @@ where schedule = $1 and state = 'pending' and attempt = 0
     and exists (select 1 from delayed_jobs_schedules where name = $1 and paused = 1)
 returning id";
 
-/// Its slot is this moment, which is as good as none that a schedule fills.
+/// Uses the present time as the slot, which is practically never a slot that the schedule fills.
 pub(super) const RUN_SCHEDULE: &str = "\
 insert into delayed_jobs (kind, queue, payload, priority, run_at, created_at, schedule, slot)
 select kind, queue, payload, $2, $3, $3, name, $3 from delayed_jobs_schedules where name = $1 and kind is not null
 on conflict do nothing
 returning id, queue /*tell */";
 
-/// It is not put off beyond `$16` after the first of those that each have replaced the one before. One that has run before
-/// begins anew.
+/// Replaces a pending job by a later one. A series of replacements delays the job until `$16` after the first one at
+/// the latest. A job that has run before begins a new series.
 pub(super) const REPLACE: &str = concat!(
     "\
 update delayed_jobs
@@ -317,7 +319,7 @@ where key = $10 and held_until = $12 and state = 'pending' and ",
     "\nreturning id /*tell */"
 );
 
-/// The values of all columns, and how long the job may be put off.
+/// Returns the values of all columns, and for how long the job may be delayed.
 pub(super) fn values_of_replacement(job: &NewJob, key: &UniqueKey) -> Vec<Value> {
     let mut values = values_of(job);
     // A wait that is short enough to be added to any time.
@@ -339,7 +341,7 @@ pub(super) const HAS_KEY: &str = concat!(
     holds_key!()
 );
 
-/// Of each priority the first ones, and of those the first: few lie so near ahead.
+/// Selects the first jobs of each priority, and the first of those. Few jobs are due so soon.
 pub(super) const AHEAD: &str = concat!(
     "select run_at, id from (
     ",
@@ -356,10 +358,9 @@ pub(super) const AHEAD: &str = concat!(
 ) as ranked order by run_at limit $4"
 );
 
-/// One range of the index for each priority; the later ones are not looked at once the limit is met. The kinds are a
-/// filter and no join, which would read all that is due before it takes the first. Nothing is claimed that is not due
-/// by the clock of the database, whatever the worker's says; and nothing of a queue that has limits, which the worker does
-/// not know of yet.
+/// Reads one range of the index per priority, and stops at the limit. The kinds are a filter, since a join would read
+/// all due jobs before it returns the first. A job is claimed only if it is due by the clock of the database, whatever
+/// the clock of the worker says. Nothing is claimed from a queue with limits that the worker does not know yet.
 pub(super) const CLAIM: &str = concat!(
     "with due as materialized (
     select id from (
@@ -380,7 +381,7 @@ pub(super) const CLAIM: &str = concat!(
     lease!("0", not_shared!())
 );
 
-/// The same for jobs that have lost workers, which are few and have an index of their own.
+/// The same for jobs whose workers were lost. They are few and have their own index.
 pub(super) const CLAIM_ALONE: &str = concat!(
     "with due as materialized (
     select id from delayed_jobs
@@ -400,7 +401,8 @@ where state = 'pending' and crashes > 0 and crashes >= $3
     and queue not in (select queue from delayed_jobs_paused)
 order by run_at limit 1";
 
-/// A cancel that was granted holds, unless the job is done. A run that failed by itself clears it of suspicion.
+/// A cancel that was accepted has priority, unless the job is done. A run that fails by itself resets the count of lost
+/// workers.
 pub(in crate::store) const FINISH: &str = concat!(
     "\
 update delayed_jobs
@@ -417,8 +419,8 @@ where id = $1 and claim = $2 and state = 'running'
 /*postgres returning id */"
 );
 
-/// Lists of numbers go as JSON, so that the statement is the same for any number of them. Rows are locked in the order
-/// of their ids, as by those that end many jobs.
+/// A list of numbers is one JSON parameter, so that the statement is the same for lists of every length. Rows are
+/// locked in the order of their ids, as by the statement that ends many jobs.
 pub(super) const RENEW: &str = "\
 with held as materialized (
     select id from delayed_jobs
@@ -436,7 +438,7 @@ pub(super) const HELD_BY: &str = "select id, claim from delayed_jobs /*sqlite in
 
 pub(super) const ASKED_TO_CANCEL: &str = "select id from delayed_jobs /*sqlite indexed by delayed_jobs_running */ where state = 'running' and worker = $1 and cancel = 1";
 
-/// Only a job that ran alone is charged with the loss of its worker. The first wait is none, the others double from
+/// Counts the loss of a worker only for a job that ran alone. The first retry is at once, and later delays double from
 /// a second to a minute.
 pub(super) const RECLAIM: &str = concat!(
     "\
@@ -512,7 +514,7 @@ pub(super) const RETRY: &str = concat!(
     "id = $1 and state in ('pending', 'dead', 'cancelled') returning state /*tell */"
 );
 
-/// The beginnings of changes of many jobs, at a time that is the first parameter.
+/// The beginnings of statements that change many jobs. The first parameter is the time.
 pub(super) const CANCEL_MANY: &str = cancel!("$1");
 pub(super) const RETRY_MANY: &str = retry!("$1");
 
@@ -524,7 +526,7 @@ pub(super) const PAUSE: &str =
 pub(super) const RESUME: &str =
     "delete from delayed_jobs_paused where queue = $1 returning queue /*tell */";
 
-/// Parameters of [`FINISH`] after the lease: state, time, error, tries taken back, end, output.
+/// Returns the parameters of [`FINISH`] after the lease: state, time, error, attempts to subtract, end, output.
 pub(super) fn values_of_end(ended: Ended) -> Vec<Value> {
     let Lease { id, claim } = ended.lease;
     let mut brought = None;

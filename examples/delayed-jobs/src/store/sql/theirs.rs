@@ -1,4 +1,4 @@
-//! What may be done in a transaction of the caller's: a job on its way into the table, and the end of one.
+//! The operations that can run in a transaction of the caller's: to enqueue a job, and to end one.
 
 use super::super::StoreError;
 use super::super::types::{Ended, Enqueued, NewJob, OnDuplicate, UniqueKey};
@@ -16,14 +16,15 @@ pub(in crate::store) async fn finish<E: Execute>(on: &E, ended: Ended) -> Result
     Ok(ended.is_some())
 }
 
-/// A key and its period.
+/// Returns the values of a key and its period.
 fn held(key: &UniqueKey) -> Vec<Value> {
     values![key.key.as_str(), key.until.unwrap_or(Micros(0))]
 }
 
 /// Enqueues one job, perhaps inside the caller's transaction.
 ///
-/// Other workers are notified if it is due `soon`. Between two of its statements others may free the key or take it; then it begins anew.
+/// Other workers are notified if it is due `soon`. If others take or free the key between two of the statements, it
+/// starts again.
 pub(in crate::store) async fn enqueue<E: Execute>(
     on: &E,
     job: &NewJob,

@@ -1,4 +1,4 @@
-//! What goes into a statement and what comes out of it.
+//! Parameters and results of statements.
 
 use std::time::Duration;
 use std::vec;
@@ -7,7 +7,7 @@ use super::super::StoreError;
 use crate::job::{JobId, State};
 use crate::time::Micros;
 
-/// A parameter, or a cell of an answer.
+/// A parameter, or a cell of a result.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::store) enum Value {
     Int(Option<i64>),
@@ -68,17 +68,17 @@ impl From<Option<String>> for Value {
     }
 }
 
-/// Parameters of a statement, from left to right.
+/// Creates the parameters of a statement, from left to right.
 macro_rules! values {
     ($($value:expr),* $(,)?) => { vec![$(Value::from($value)),*] };
 }
 pub(super) use values;
 
-/// A row of an answer, read from left to right.
+/// A row of a result, which is read from left to right.
 pub(in crate::store) struct Row(pub(in crate::store) vec::IntoIter<Value>);
 
 impl Row {
-    /// The number in the next cell.
+    /// Returns the number in the next cell.
     pub(in crate::store) fn first_int(mut self) -> Result<i64, StoreError> {
         self.int()
     }
