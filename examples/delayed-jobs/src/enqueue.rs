@@ -1,4 +1,4 @@
-//! A job on its way into the store.
+//! The settings of a job that is being enqueued.
 
 use std::fmt;
 use std::future::IntoFuture;
@@ -44,7 +44,7 @@ pub struct Enqueue<'a> {
     kind: String,
     lane: String,
     payload: Result<String, serde_json::Error>,
-    /// Whether the payload can be read back.
+    /// Checks whether the payload can be read back.
     check: Check,
     priority: Priority,
     due: Due,
@@ -57,10 +57,10 @@ pub struct Enqueue<'a> {
 
 type Check = fn(&str) -> Result<(), serde_json::Error>;
 
-/// The longest name of a kind or a queue, in bytes.
+/// The maximum length of the name of a kind or a queue, in bytes.
 const LONGEST_NAME: usize = 200;
 
-/// The longest key, in bytes. An index of Postgres takes 2,700.
+/// The maximum length of a key, in bytes. An index of Postgres allows 2,700.
 const LONGEST_KEY: usize = 1000;
 
 enum Due {

@@ -1,4 +1,4 @@
-//! What a handler gets, and how handlers are kept.
+//! The arguments of a handler, and the handlers of a worker.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -168,7 +168,7 @@ impl<T: fmt::Debug> fmt::Debug for Job<T> {
     }
 }
 
-/// A job's side of its run, whatever it carries.
+/// The context of a run, which does not depend on the type of the payload.
 pub(crate) struct Context {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) lease: Lease,
@@ -212,7 +212,7 @@ pub(crate) type Running = Pin<Box<dyn Future<Output = Result<(), Failure>> + Sen
 
 type Start = Box<dyn Fn(Context, &str) -> Result<Running, serde_json::Error> + Send + Sync>;
 
-/// A handler, and how its jobs are treated.
+/// A handler, with the settings for its jobs.
 pub(crate) struct Handler {
     start: Start,
     pub(crate) retry: Retry,
@@ -244,7 +244,7 @@ pub(crate) struct Handlers {
 }
 
 impl Handlers {
-    /// False if there was one for this kind already.
+    /// Adds a handler. Returns `false` if there was one for this kind already.
     pub(crate) fn add(&mut self, kind: &'static str, handler: Handler) -> bool {
         self.by_kind.insert(kind, handler).is_none()
     }
@@ -257,7 +257,7 @@ impl Handlers {
         self.by_kind.get(kind)
     }
 
-    /// Starts a job; or says why it cannot be, which a retry by a newer program may mend.
+    /// Starts a job, or returns the reason why it cannot start. A retry by a newer version of the program may succeed.
     pub(crate) fn start(&self, claimed: &Claimed, context: Context) -> Result<Running, Failure> {
         let kind = &claimed.kind;
         let Some(handler) = self.of(kind) else {

@@ -36,11 +36,11 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[must_use = "hand it to `Queue::limit`"]
 pub struct Limit {
-    /// Of the queue.
+    /// The limits of the queue.
     pub(crate) all: Part,
-    /// Of each key.
+    /// The limits of each key.
     pub(crate) key: Part,
-    /// Of each worker.
+    /// The limit of each worker.
     pub(crate) worker: Option<u32>,
 }
 
@@ -55,17 +55,17 @@ pub(crate) struct Part {
 /// goes on by `every` with each start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pace {
-    /// Microseconds from start to start.
+    /// The interval between two starts, in microseconds.
     pub(crate) every: i64,
-    /// How many may start together.
+    /// The number of jobs that may start together.
     pub(crate) burst: i64,
 }
 
 impl Pace {
-    /// Starts that are more frequent than this go together.
+    /// If the interval is shorter than this, several jobs start together.
     const TOGETHER: i64 = 100_000;
 
-    /// A start that is late by this much at most makes up for it.
+    /// A start that is late by at most this does not delay later ones.
     pub(crate) const SLACK: i64 = 50_000;
 
     fn new(starts: u32, period: Duration) -> Pace {
@@ -77,7 +77,7 @@ impl Pace {
         }
     }
 
-    /// How many may start now, by when the next start is due by the rate alone.
+    /// Returns how many jobs may start now, if the rate alone allows the next start at `due`.
     pub(crate) fn allows(&self, due: i64, now: i64) -> i64 {
         let due = self.caught_up(due, now);
         ((now - due + self.burst * self.every).div_euclid(self.every)).max(0)
@@ -88,7 +88,7 @@ impl Pace {
         self.caught_up(due, now) + starts * self.every
     }
 
-    /// When the next one may start.
+    /// Returns when the next job may start.
     pub(crate) fn next(&self, due: i64) -> i64 {
         due - (self.burst - 1) * self.every
     }
@@ -99,7 +99,7 @@ impl Pace {
 }
 
 impl Limit {
-    /// Whether it is about what workers do together.
+    /// Returns whether it limits several workers together.
     pub(crate) fn is_shared(&self) -> bool {
         (self.all, self.key) != Default::default()
     }
@@ -162,7 +162,7 @@ impl Limit {
 }
 
 impl fmt::Display for Limit {
-    /// Like `20 at once, one each 100ms; of a key 1 at once; on each worker 4 at once`.
+    /// Writes a text like `20 at once, one each 100ms; of a key 1 at once; on each worker 4 at once`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let words = |part: Part| {
             let at_once = part.at_once.map(|limit| format!("{limit} at once"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// The number of buckets per power of two: a quantile is right to an eighth.
+/// The number of buckets per power of two. So a quantile has an error of at most an eighth.
 const SPLIT: u64 = 8;
 const BUCKETS: usize = 8 * 40;
 
@@ -79,7 +79,7 @@ impl Metrics {
         }
     }
 
-    /// A job started whose time had come before its worker did.
+    /// Counts a start of a job that was due before its worker started.
     pub(crate) fn start_overdue(&self) {
         metrics::counter!("delayed_jobs_started_total").increment(1);
         self.overdue.fetch_add(1, Relaxed);
@@ -95,7 +95,7 @@ impl Metrics {
         self.started.fetch_add(1, Relaxed);
     }
 
-    /// A run has ended so.
+    /// Counts the end of a run by its outcome.
     pub(crate) fn end(&self, outcome: &'static str) {
         let count = match outcome {
             "done" => &self.done,
@@ -152,7 +152,7 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// For the recorder that the program has installed, if any.
+/// Passes the end of a run to the metrics recorder of the program, if one is installed.
 pub(crate) fn ended(kind: &str, outcome: &'static str, took: Duration) {
     let kind = || kind.to_owned();
     metrics::counter!("delayed_jobs_ended_total", "kind" => kind(), "outcome" => outcome)
@@ -160,7 +160,7 @@ pub(crate) fn ended(kind: &str, outcome: &'static str, took: Duration) {
     metrics::histogram!("delayed_jobs_run_seconds", "kind" => kind()).record(took.as_secs_f64());
 }
 
-/// The first buckets hold one value each, the later ones an eighth of a power of two.
+/// Returns the bucket of a value. The first buckets have one value each, later ones an eighth of a power of two.
 fn bucket(micros: u64) -> usize {
     if micros < SPLIT {
         return micros as usize;
@@ -170,7 +170,7 @@ fn bucket(micros: u64) -> usize {
     (((power - 2) * SPLIT + eighth) as usize).min(BUCKETS - 1)
 }
 
-/// The greatest value of a bucket.
+/// Returns the greatest value of a bucket.
 fn upper(bucket: usize) -> u64 {
     let bucket = bucket as u64;
     if bucket < SPLIT {

@@ -1,4 +1,4 @@
-//! Times of the wall clock in whole microseconds, and the clock that a store goes by.
+//! Times of the wall clock in whole microseconds, and the clock of a store.
 
 use std::fmt;
 use std::str::FromStr;
@@ -51,7 +51,7 @@ impl From<SystemTime> for Micros {
 }
 
 impl fmt::Display for Micros {
-    /// Like `2026-11-25 03:01:12.000250Z`. A year with more or fewer than four digits has its sign before it.
+    /// Writes a text like `2026-11-25 03:01:12.000250Z`. A year with more or fewer than four digits has a sign.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, micros) = (self.0.div_euclid(1_000_000), self.0.rem_euclid(1_000_000));
         let (day, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
@@ -105,7 +105,7 @@ fn numbers(text: &str, between: char) -> Option<[i64; 3]> {
     numbers.try_into().ok()
 }
 
-/// Days since 1970; the other way round than [`civil`].
+/// Returns the days since 1970 for a date; the inverse of [`civil`].
 fn days(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = match month {
         1 | 2 => (year - 1, month + 9),
@@ -115,9 +115,9 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
     365 * year + leap_days + (153 * month + 2) / 5 + day - 1 - 719_468
 }
 
-/// Year, month and day of the Gregorian calendar, from days since 1970.
+/// Returns year, month and day of the Gregorian calendar for the days since 1970.
 ///
-/// Counts from the first of March of year 0, so that a leap day is the last day of its year.
+/// It counts from the first of March of year 0, so that a leap day is the last day of its year.
 fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
@@ -148,7 +148,7 @@ enum Source {
 #[derive(Debug)]
 struct Server {
     start: std::time::Instant,
-    /// What it showed at `start`, in microseconds; set anew when it is asked.
+    /// The time that it showed at `start`, in microseconds. It is corrected whenever the remote clock was read.
     at_start: AtomicI64,
 }
 

@@ -1,4 +1,4 @@
-//! Which other jobs a new one may not stand beside.
+//! Rules for unique jobs.
 
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ pub enum UniqueWhile {
 }
 
 impl UniqueWhile {
-    /// A bit for each of [`State::ALL`].
+    /// Returns a bit for each of [`State::ALL`].
     pub(crate) fn bits(self) -> i64 {
         match self {
             UniqueWhile::Pending => 0b1,
@@ -85,7 +85,7 @@ impl UniqueWhile {
     }
 }
 
-/// Whether a job that holds its key in these states holds it in this one.
+/// Returns whether a job that holds its key in the states of `bits` holds it in `state`.
 pub(crate) fn holds_in(bits: i64, state: State) -> bool {
     bits & (1 << state as i64) != 0
 }
@@ -181,7 +181,7 @@ impl Unique {
     }
 }
 
-/// The same for two payloads that say the same in another order.
+/// Returns a digest of a payload. It does not depend on the order of the fields.
 fn digest(kind: &str, payload: &str) -> String {
     let parsed = serde_json::from_str::<serde_json::Value>(payload);
     let sorted = parsed.map_or_else(|_| payload.to_owned(), |value| value.to_string());

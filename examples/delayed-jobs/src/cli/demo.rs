@@ -58,7 +58,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// The usual port unless another is given, or any free one if that is in use.
+/// Listens on the given address; without one on the default port, or on any free one if that is in use.
 async fn listen(asked: Option<SocketAddr>) -> Result<TcpListener, Box<dyn Error>> {
     if let Some(address) = asked {
         return work::listen(address).await;
@@ -69,14 +69,14 @@ async fn listen(asked: Option<SocketAddr>) -> Result<TcpListener, Box<dyn Error>
     }
 }
 
-/// The jobs of one demo. They were enqueued as one, so either all are in the store or none.
+/// The jobs of one demo. They were enqueued in one step, so either all or none are in the store.
 struct Batch {
     began: i64,
     of: usize,
 }
 
 impl Batch {
-    /// What the store has of it.
+    /// Returns the jobs of the batch from the store.
     async fn jobs(&self, queue: &Queue) -> Result<Vec<Record>, StoreError> {
         let filter = Filter {
             kind: Some(Demo::KIND.to_owned()),
@@ -101,7 +101,7 @@ fn unfinished(jobs: &[Record]) -> usize {
     count(jobs, State::Pending) + count(jobs, State::Running)
 }
 
-/// The latest demo, if it was cut off.
+/// Returns the latest demo if it was not completed.
 async fn unfinished_batch(queue: &Queue) -> Result<Option<Batch>, StoreError> {
     let filter = Filter {
         kind: Some(Demo::KIND.to_owned()),

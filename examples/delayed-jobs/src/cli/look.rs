@@ -1,4 +1,4 @@
-//! Enqueueing a job, and looking after them.
+//! The commands that enqueue, show and change jobs.
 
 use std::error::Error;
 
@@ -233,7 +233,7 @@ pub(super) async fn delete(queue: &Queue, which: args::Which) -> Outcome {
     those(queue, which, Change::Delete, "deleted").await
 }
 
-/// Changes those that were not named by their ids.
+/// Changes jobs that were not given by their ids.
 async fn those(queue: &Queue, which: args::Which, change: Change, done: &str) -> Outcome {
     if which.ids.is_empty() {
         let filter = filter(queue, which.those);

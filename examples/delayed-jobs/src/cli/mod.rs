@@ -1,12 +1,12 @@
 //! The commands of the program.
 //!
 //! ```text
-//! args    the words of the command line
-//! demo    500 jobs, a live line, a page
-//! work    a worker until a signal, with its page
+//! args    the arguments of the command line
+//! demo    the demo: 500 jobs, a live line, a page
+//! work    runs a worker with its page until a signal
 //! look    ls, show, cancel, retry, delete, limit, pause, resume, schedules, enqueue
-//! tasks   the jobs that the program itself can do
-//! words   times and durations, to read and to write
+//! tasks   the handlers of the program itself
+//! words   reads and writes times and durations
 //! ```
 
 mod args;
@@ -70,7 +70,7 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// What is worth telling goes to standard error; `RUST_LOG` says what that is.
+/// Logs to standard error. `RUST_LOG` sets the level.
 fn start_log(log: args::Log, usual: &str) {
     let filter = EnvFilter::try_from_default_env();
     let filter = filter.unwrap_or_else(|_| EnvFilter::new(usual));
@@ -116,7 +116,7 @@ async fn migrate(database: &str, schema: Option<&str>) -> Result<(), Box<dyn Err
     Ok(())
 }
 
-/// A database in words that hold no secret: whatever is not understood is not repeated.
+/// Describes a database without secrets: parts of its address that are not understood are left out.
 fn described(database: &str) -> String {
     let (scheme, rest) = database.split_once(':').unwrap_or(("", database));
     match scheme.to_ascii_lowercase().as_str() {

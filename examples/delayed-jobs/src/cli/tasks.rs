@@ -1,4 +1,4 @@
-//! The jobs that the program itself can do.
+//! The handlers of the program itself.
 
 use std::time::Duration;
 
@@ -46,8 +46,8 @@ async fn print(job: Job<Print>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Most take some milliseconds. One of ten fails at first, one of a hundred for good, and some are slow
-/// and tell how far they are.
+/// Runs a job of the demo. Most take some milliseconds. One in ten fails at first, one in a hundred fails for good, and
+/// some are slow and report their progress.
 async fn demo(job: Job<Demo>) -> Result<(), Failure> {
     let number = job.payload.number;
     sleep(Duration::from_millis(5 + u64::from(number % 7))).await;

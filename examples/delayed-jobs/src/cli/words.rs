@@ -1,4 +1,4 @@
-//! Times and durations, to read and to write.
+//! Reads and writes times and durations.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub(super) fn rate(text: &str) -> Result<(u32, Duration), String> {
     read().ok_or_else(|| format!("`{text}` is not a rate such as 100/1m or 5/1s"))
 }
 
-/// The worker takes no shorter one.
+/// Reads a lease, and rejects one that is shorter than a worker allows.
 pub(super) fn lease(text: &str) -> Result<Duration, String> {
     let lease = duration(text)?;
     match lease >= Duration::from_millis(100) {
@@ -44,7 +44,7 @@ pub(super) fn lease(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A text that does nothing to a terminal. Line breaks are spaces.
+/// Returns a text without characters that control a terminal. Line breaks become spaces.
 pub(super) fn printable(text: &str) -> String {
     // Characters that change the direction of writing can hide what a text says.
     let is_format = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -56,7 +56,7 @@ pub(super) fn printable(text: &str) -> String {
     shown.collect()
 }
 
-/// Like `3.2 s`.
+/// Formats a duration, like `3.2 s`.
 pub(super) fn short(time: Duration) -> String {
     let micros = time.as_micros();
     match micros {
@@ -69,7 +69,7 @@ pub(super) fn short(time: Duration) -> String {
     }
 }
 
-/// Like `in 3.2 s`, `2.0 h ago`.
+/// Formats a time relative to now, like `in 3.2 s` or `2.0 h ago`.
 pub(super) fn relative(time: Micros, now: Micros) -> String {
     match time > now {
         true => format!("in {}", short(time.since(now))),
@@ -77,7 +77,7 @@ pub(super) fn relative(time: Micros, now: Micros) -> String {
     }
 }
 
-/// Bars of the lateness of starts, a line for each power of two.
+/// Returns a histogram of the lateness of starts, with a line for each power of two.
 pub(super) fn histogram(metrics: &Snapshot) -> String {
     let mut powers: Vec<(u64, u64)> = Vec::new();
     for (upper, count) in &metrics.buckets {

@@ -1,4 +1,4 @@
-//! A worker until a signal, with its page.
+//! Runs a worker with its page until a signal.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -43,7 +43,7 @@ pub(super) async fn run(queue: &Queue, args: args::Worker) -> Result<(), Box<dyn
     Ok(())
 }
 
-/// The first signal ends the worker in peace, the second one at once; nothing is lost by either.
+/// At the first signal the worker shuts down gracefully, and at the second one at once. Neither loses a job.
 pub(super) async fn cancel_on_signal(shutdown: CancellationToken) {
     let Ok(mut signals) = Signals::new() else {
         // Without a handler for it, a signal ends the program at once.

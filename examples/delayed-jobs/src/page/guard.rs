@@ -1,4 +1,5 @@
-//! Who may ask: under a known name, from our own script, and with the token if there is one.
+//! Checks of requests: the host name must be known, a change must come from the page's own script, and the token must
+//! be right if there is one.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-/// The cookie that a browser gets for the token.
+/// The name of the cookie in which a browser keeps the token.
 const NAME: &str = "delayed-jobs-token";
 
 pub(super) struct Guard {
@@ -101,7 +102,7 @@ fn is_shown(headers: &HeaderMap, token: &str) -> bool {
     bearer.or(cookie).is_some_and(|shown| is_same(shown, token))
 }
 
-/// In a time that does not tell how much of it is right.
+/// Compares in constant time, so that the duration does not reveal how much of the token is right.
 fn is_same(shown: &str, token: &str) -> bool {
     let pairs = shown.bytes().zip(token.bytes());
     shown.len() == token.len() && pairs.fold(0, |wrong, (a, b)| wrong | (a ^ b)) == 0

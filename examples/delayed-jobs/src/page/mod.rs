@@ -170,7 +170,7 @@ impl fmt::Debug for Page {
     }
 }
 
-/// An address as a browser writes it.
+/// Returns an address in the form that a browser sends.
 fn own_name(address: SocketAddr) -> String {
     match address {
         SocketAddr::V4(address) => address.ip().to_string(),

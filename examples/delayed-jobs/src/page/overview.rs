@@ -1,4 +1,4 @@
-//! What all who look on share, so that ten open pages cost what one does.
+//! The query that all open pages share, so that ten pages cost as much as one.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -15,15 +15,15 @@ use crate::time::Micros;
 /// The number of jobs that are shown of each state.
 const SHOWN: usize = 20;
 
-/// However little it costs.
+/// The shortest time between two queries, however little they cost.
 const OFTEN: Duration = Duration::from_millis(400);
 
-/// Looking takes at most one part in this many of the time.
+/// The queries take at most one part in this many of the time.
 const SELDOM: u32 = 20;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Longer texts are cut.
+/// The maximum length of a text; longer texts are cut.
 pub(super) const LONGEST: usize = 200;
 
 /// A job as a list shows it: without its payload.
@@ -111,7 +111,7 @@ impl Overview {
     }
 }
 
-/// The queues that hold jobs, are paused or have limits.
+/// Returns the queues that have jobs or limits or are paused.
 async fn lanes(queue: &Queue) -> Result<Vec<Lane>, StoreError> {
     let limits: BTreeMap<_, _> = queue.limits().await?.into_iter().collect();
     let mut rows = queue.queues().await?;
@@ -149,7 +149,7 @@ pub(super) fn row(job: Record) -> Row {
     }
 }
 
-/// The beginning of a text.
+/// Returns the beginning of a text.
 pub(super) fn cut(mut text: String, most: usize) -> String {
     if text.len() > most {
         let end = (0..=most).rev().find(|at| text.is_char_boundary(*at));
@@ -174,7 +174,8 @@ struct Last {
 struct Ids(VecDeque<(Instant, i64, i64)>);
 
 impl Ids {
-    /// What has come since the first look of the minute and is not there any more has ended.
+    /// Computes the jobs that came and ended in the last minute. A job that came after the first query of the minute
+    /// and is no longer unfinished has ended.
     fn flow(&mut self, JobId(last): JobId, unfinished: u64) -> Flow {
         let now = Instant::now();
         let unfinished = i64::try_from(unfinished).unwrap_or(i64::MAX);
@@ -219,7 +220,7 @@ impl Shared {
         Ok(overview)
     }
 
-    /// A visitor has changed something and wants to see it.
+    /// Discards the last result, since a visitor has changed something and wants to see it.
     pub(super) async fn forget(&self) {
         self.0.lock().await.look = None;
     }

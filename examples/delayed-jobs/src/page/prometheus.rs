@@ -1,4 +1,4 @@
-//! The figures as text, as Prometheus reads it.
+//! The metrics in the text format of Prometheus.
 
 use std::fmt::Write;
 
@@ -6,7 +6,7 @@ use super::overview::Overview;
 use crate::job::State;
 use crate::metrics::Snapshot;
 
-/// Bounds of the histogram, in microseconds.
+/// The upper bounds of the buckets of the histogram, in microseconds.
 const BOUNDS: [u64; 12] = [
     1_000,
     2_500,
@@ -22,7 +22,7 @@ const BOUNDS: [u64; 12] = [
     300_000_000,
 ];
 
-/// A `String` takes all that is written to it, so no error is looked at.
+/// Returns the metrics as text. A write to a `String` never fails, so errors are ignored.
 pub(super) fn text(overview: &Overview, worker: &Snapshot) -> String {
     let mut text = String::new();
     let head = |text: &mut String, name: &str, kind: &str, help: &str| {
@@ -144,7 +144,7 @@ pub(super) fn text(overview: &Overview, worker: &Snapshot) -> String {
     text
 }
 
-/// The value of a label.
+/// Escapes the value of a label.
 fn escape(text: &str) -> String {
     text.replace('\\', "\\\\")
         .replace('"', "\\\"")

@@ -1,6 +1,6 @@
-//! Jobs in memory, for tests: no database, no thread, and tokio's clock, which may be paused.
+//! A store in memory, for tests. It has no database and no thread, and uses tokio's clock, which may be paused.
 //!
-//! It says in plain loops what the databases say in SQL, and passes the same tests.
+//! It does in plain loops what the databases do in SQL, and passes the same tests.
 
 mod table;
 

@@ -2,15 +2,15 @@
 //!
 //! The store is the source of truth. Workers hold hints of what is due soon, and [`Store::claim`] decides
 //! what they may run. A claim is a lease: it is renewed while the job runs, and a worker that finds it expired
-//! gives the job back. Each claim of a job has a number of its own, so that a worker that was thought
-//! dead cannot end what another one has claimed since.
+//! gives the job back. Each claim of a job has its own number, so that a worker that was assumed to be
+//! lost cannot end a job that another worker has claimed since.
 //!
 //! ```text
-//! address   what a name of a database means
-//! memory    for tests, on tokio's clock
-//! sqlite    one file, one writer thread that commits in groups
-//! postgres  one database for many machines
-//! sql       all that the two databases share
+//! address   reads the address of a database
+//! memory    a store for tests, on tokio's clock
+//! sqlite    a store in one file, with one writer thread that commits in groups
+//! postgres  a store on one database for many machines
+//! sql       the code that both databases share
 //! ```
 
 mod address;
@@ -60,7 +60,7 @@ pub(crate) fn not_built() -> StoreError {
     StoreError::Address("this program was built without that kind of database: see the features")
 }
 
-/// Until places of a queue that has limits are looked for again, if it is not known when there will be some.
+/// The delay until the next look at a queue that has reached its limits, if it is not known when a job may start.
 pub(crate) const HELD_BACK: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// The future that a call of a store returns.

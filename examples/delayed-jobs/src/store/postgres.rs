@@ -1,17 +1,18 @@
 //! A Postgres database, for many workers on many machines.
 //!
 //! ```text
-//! open     options, and what is done once: connect, migrate, listen
-//! pool     the connections, each call with a limit in time
+//! open     the options, and the steps that open a store: connect, migrate, listen
+//! pool     the connections; each call has a timeout
 //! finish   ends of jobs, many in one statement
-//! insert   new jobs, the same
-//! batch    what makes one statement of many
-//! migrate  the schema
+//! insert   new jobs, many in one statement
+//! batch    combines requests into one statement
+//! migrate  the migrations of the schema
 //! ```
 //!
-//! Commits of different connections share an `fsync`, which is Postgres' own group commit. `NOTIFY` takes a lock of
-//! the whole database at commit, so at most one goes out in [`QUIET`] from a process, with the commit that it tells
-//! of; a worker that hears it looks again a little later, for what was enqueued meanwhile without one.
+//! Commits of different connections share an `fsync`: that is the group commit of Postgres. `NOTIFY` takes a lock on
+//! the whole database at commit. So a process sends at most one notification per [`QUIET`], with the commit that it
+//! announces. A worker that receives it looks again a little later, for jobs that were enqueued meanwhile without a
+//! notification.
 
 mod batch;
 mod finish;
@@ -39,24 +40,24 @@ use insert::Inserter;
 pub use open::{PostgresOptions, open_postgres};
 use pool::Pool;
 
-/// At most one notification in this time from a process.
+/// A process sends at most one notification in this time.
 const QUIET: Duration = Duration::from_millis(40);
 
-/// Longer statements are made for one use, and not worth keeping.
+/// Longer statements are used only once, so they are not cached.
 const KEPT_LENGTH: usize = 6000;
 
 struct Postgres {
-    /// For what workers do.
+    /// The connections of the workers.
     work: Arc<Pool>,
-    /// For those who look on: they hold no worker up.
+    /// The connections of pages and queries, which so do not delay a worker.
     look: Arc<Pool>,
     clock: Clock,
     finisher: Finisher,
     inserter: Inserter,
     changes: watch::Receiver<u64>,
-    /// The queues whose jobs need not be on the disk.
+    /// The queues whose changes may be answered before they are on disk.
     relaxed: Arc<[String]>,
-    /// They end with the store.
+    /// The tasks of the store, which end with it.
     _tasks: JoinSet<()>,
 }
 
@@ -161,7 +162,7 @@ impl Database for Postgres {
     }
 }
 
-/// The server's time, and how far off it may be: half of the way there and back.
+/// Returns the time of the server, and its maximum error, which is half of the round trip.
 async fn ask_clock(pool: &Pool) -> Result<(Micros, Duration), StoreError> {
     let sql = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
     let asked = std::time::Instant::now();
@@ -173,7 +174,7 @@ async fn ask_clock(pool: &Pool) -> Result<(Micros, Duration), StoreError> {
     Ok((theirs.after(half), half + Duration::from_millis(1)))
 }
 
-/// A statement as Postgres reads it; `tell` is what a notification says, if one is due.
+/// Returns a statement in the dialect of Postgres. `tell` is the content of a notification, if one is due.
 fn for_postgres(sql: &str, schema: Option<&str>, tell: Option<&str>) -> String {
     let mut text = dialect(sql, "postgres");
     if let Some(tell) = tell {
@@ -201,7 +202,7 @@ fn for_postgres(sql: &str, schema: Option<&str>, tell: Option<&str>) -> String {
     text
 }
 
-/// A statement whose commit does not wait for the disk: for itself alone it says so, as the first thing that it does.
+/// Returns a statement whose commit does not wait for the disk. Its first step sets this for its own transaction only.
 fn relaxed(sql: &str) -> String {
     let off = "(select set_config('synchronous_commit', 'off', true)) is not null";
     sql.replace("/*relax and */", &format!("and {off}"))
@@ -238,7 +239,7 @@ async fn fetch(
     rows.into_iter().map(row).collect()
 }
 
-/// One statement, or many in a transaction.
+/// Runs one statement, or several in a transaction.
 async fn fetch_steps(
     connection: &mut PgConnection,
     steps: &[(Arc<str>, PgArguments)],
@@ -267,7 +268,7 @@ fn row(row: PgRow) -> Result<Row, sqlx::Error> {
     Ok(Row(cells?.into_iter()))
 }
 
-/// A transaction of the caller's. It is locked for one statement after the other.
+/// A transaction of the caller's. Each statement locks it.
 struct Theirs<'a> {
     connection: AsyncMutex<&'a mut PgConnection>,
     schema: Option<&'a str>,

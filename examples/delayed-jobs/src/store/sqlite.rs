@@ -1,10 +1,10 @@
-//! One SQLite file: durable at each answer, and no call blocks a thread of the runtime.
+//! A store in one SQLite file. A change is on disk when it is answered, and no call blocks a thread of the runtime.
 //!
-//! Four threads have a connection each. The writer takes all statements that have come in since its last
-//! commit and commits them together, so that a hundred jobs that end at once cost one `fsync`. The reader
-//! answers the workers, and the looker those who look on, whose queries may take long. The copier copies the log
-//! of writes into the file, which would hold the writer up for tens of milliseconds. Other processes may open
-//! the same file: the writer asks SQLite whether another program has committed, which costs no query and no lock.
+//! There are four threads, each with its own connection. The writer takes all statements that have arrived since its last
+//! commit, and commits them together, so that a hundred jobs that end at once cost one `fsync`. The reader serves the
+//! workers. The looker serves pages and queries, which may take long. The copier copies the write-ahead log into the file,
+//! which would delay the writer by tens of milliseconds. Other processes may open the same file: the writer asks SQLite
+//! whether another program has committed, which costs no query and no lock.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -44,22 +44,22 @@ const MIGRATIONS: &[&str] = &[
 /// How long to wait for another process that is writing.
 const BUSY: Duration = Duration::from_secs(10);
 
-/// How often an idle writer looks whether another process has committed.
+/// How often an idle writer checks whether another process has committed.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// At most this many statements go into one commit.
+/// The maximum number of statements in one commit.
 const GROUP: usize = 512;
 
-/// How often the log of writes is copied into the file.
+/// How often the write-ahead log is copied into the file.
 const CHECKPOINT: Duration = Duration::from_secs(1);
 
-/// At this length, in pages of 4 KiB, the writer does so itself, since no other thread did.
+/// At this length of the log, in pages of 4 KiB, the writer copies it itself, since no other thread did.
 const LONGEST_LOG: i64 = 16_000;
 
-/// Longer statements are made for one use, and not worth keeping.
+/// Longer statements are used only once, so they are not cached.
 const KEPT_LENGTH: usize = 6000;
 
-/// How many prepared statements a connection keeps of those that are made as they are needed.
+/// The number of prepared statements that a connection caches, of those that are built when they are needed.
 const KEPT: usize = 64;
 
 /// Opens a SQLite file, creates it if there is none, and brings its schema up to date.
@@ -74,7 +74,7 @@ pub async fn open_sqlite(path: impl AsRef<Path>) -> Result<Arc<dyn Store>, Store
     open(path.as_ref(), true).await
 }
 
-/// Opens a file that is there, and whose schema is up to date; changes nothing.
+/// Opens an existing file whose schema is up to date, and changes nothing.
 pub(crate) async fn open_existing(path: &Path) -> Result<Arc<dyn Store>, StoreError> {
     open(path, false).await
 }
@@ -99,7 +99,8 @@ async fn open(path: &Path, make: bool) -> Result<Arc<dyn Store>, StoreError> {
     Ok(Arc::new(Sql { database }))
 }
 
-/// Payloads are private to the owner of the file. SQLite gives the files beside it the same rights.
+/// Creates a file that only its owner can read, since it has payloads. SQLite gives the files beside it the same
+/// permissions.
 fn create(path: &Path) -> Result<(), StoreError> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -126,7 +127,8 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Several programs that open a new file at once do not wait for each other here, unless they are made to.
+/// Sets the mode of the write-ahead log. Here SQLite does not wait for other programs that open a new file at the same
+/// time, so this does.
 fn write_ahead(connection: &Connection) -> Result<(), StoreError> {
     let begun = Instant::now();
     loop {
@@ -142,7 +144,7 @@ fn write_ahead(connection: &Connection) -> Result<(), StoreError> {
     }
 }
 
-/// The version of the schema; 0 in a new file.
+/// Returns the version of the schema, which is 0 in a new file.
 fn version_of(connection: &Connection) -> Result<i64, StoreError> {
     let sql = "select count(*) from sqlite_master where name = 'delayed_jobs_schema'";
     let has_tables: i64 = connection.query_row(sql, [], |row| row.get(0))?;
@@ -153,7 +155,7 @@ fn version_of(connection: &Connection) -> Result<i64, StoreError> {
     Ok(connection.query_row(sql, [], |row| row.get(0))?)
 }
 
-/// Runs the migrations that the file has not seen, if it may.
+/// Runs the missing migrations, if that is allowed.
 fn migrate(connection: &Connection, make: bool) -> Result<(), StoreError> {
     let known = MIGRATIONS.len() as i64;
     let found = version_of(connection)?;
@@ -180,7 +182,7 @@ fn migrate(connection: &Connection, make: bool) -> Result<(), StoreError> {
     Ok(transaction.commit()?)
 }
 
-/// Statements on their way to a thread, and the way back for their rows. More than one are one step.
+/// Statements for a thread, with the channel for their rows. Several statements are one atomic step.
 struct Command {
     steps: Vec<(Text, Vec<Value>)>,
     answer: oneshot::Sender<Result<Vec<Vec<Row>>, StoreError>>,
@@ -231,7 +233,7 @@ impl fmt::Debug for Lanes {
     }
 }
 
-/// Ends when the store is gone.
+/// Runs the reader or the looker, until the store is dropped.
 fn read(connection: &Connection, inbox: &Receiver<Command>) {
     let mut prepared = Prepared::on(connection);
     for command in inbox {
@@ -240,7 +242,7 @@ fn read(connection: &Connection, inbox: &Receiver<Command>) {
     }
 }
 
-/// Copies what can be copied without blocking other threads. Ends when the writer has.
+/// Runs the copier, which copies as much of the log as it can without blocking other threads. It ends with the writer.
 fn copy(connection: &Connection, lives: &Receiver<()>) {
     while let Err(RecvTimeoutError::Timeout) = lives.recv_timeout(CHECKPOINT) {
         // The pragma returns a row. If the checkpoint fails, the log stays longer for a while.
@@ -248,7 +250,7 @@ fn copy(connection: &Connection, lives: &Receiver<()>) {
     }
 }
 
-/// Ends when the store is gone.
+/// Runs the writer, until the store is dropped.
 fn write(connection: &Connection, inbox: &Receiver<Command>, change: &watch::Sender<u64>) {
     let mut seen = version(connection);
     let mut prepared = Prepared::on(connection);
@@ -278,11 +280,10 @@ fn version(connection: &Connection) -> Option<i64> {
     version.ok()
 }
 
-/// Runs all that has come in as one transaction, and answers when it is on the disk. Returns whether a caller did
-/// not wait for the answer.
-///
-/// A statement that fails leaves nothing behind and does not harm the others, unless it takes the whole transaction
-/// with it, as a full disk may: then nothing of the group is there, and all are told so.
+/// Runs all statements that have arrived as one transaction, and answers when it is on disk. Returns whether a caller
+/// did not wait for the answer.  A statement that fails changes nothing and does not affect the others. The exception
+/// is an error that rolls back the whole transaction, such as a full disk: then no statement of the group has an
+/// effect, and each of them gets the error.
 fn commit_group(prepared: &mut Prepared<'_>, first: Command, inbox: &Receiver<Command>) -> bool {
     let connection = prepared.connection;
     let mut answers = Vec::new();
@@ -339,8 +340,8 @@ fn for_sqlite(sql: &str) -> String {
     text
 }
 
-/// The statements of a connection. Those that are part of the program are translated and prepared once, and found by
-/// where their text lies; the others by the text, among the last ones.
+/// The prepared statements of a connection. Statements that are part of the program are translated and prepared once,
+/// and found by the address of their text. The most recent of the others are found by their text.
 struct Prepared<'a> {
     connection: &'a Connection,
     fixed: HashMap<(usize, usize), Statement<'a>>,
@@ -356,7 +357,7 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    /// Steps that fail leave nothing behind. One that fails by itself does so anyway.
+    /// Runs several statements, which change nothing if one fails. A single statement needs nothing for that.
     fn run_steps(&mut self, steps: Vec<(Text, Vec<Value>)>) -> Result<Vec<Vec<Row>>, StoreError> {
         let connection = self.connection;
         let are_many = steps.len() > 1;
@@ -401,8 +402,9 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// The rows of an answer. A statement that has none to give answers by a row if it has changed one of its own: the last id that
-/// was given, and whether triggers have changed more. To ask SQLite for that costs less than to let it make a row.
+/// Returns the rows of a result. For a statement that returns no rows and has changed one, this returns a row with the
+/// last id that was assigned, and whether triggers have changed more. Asking SQLite for these costs less than a row of
+/// its own.
 fn collect(
     connection: &Connection,
     statement: &mut Statement<'_>,
@@ -493,7 +495,7 @@ impl Database for Lanes {
         self.send(Purpose::Write, steps.collect())
     }
 
-    /// The writer commits what it finds as one, so nothing is gained by putting ends together here.
+    /// The writer commits statements together in any case, so combining the ends here would gain nothing.
     fn finish(&self, values: Vec<Value>, _: Purpose) -> Answer<'_, bool> {
         let finished = self.query(Purpose::Write, sql::FINISH, values);
         Box::pin(async move {
@@ -521,7 +523,7 @@ impl Database for Lanes {
         Box::pin(async move { inserted.await?.pop().ok_or(StoreError::Closed) })
     }
 
-    /// It takes 32,766 parameters.
+    /// SQLite allows 32,766 parameters.
     const ROWS: usize = 1000;
 
     fn insert_all(
@@ -551,7 +553,7 @@ impl Database for Lanes {
     }
 }
 
-/// A connection of the caller's answers at once.
+/// On a connection of the caller's a statement is answered at once.
 impl Execute for Connection {
     fn query(&self, _: Purpose, sql: impl Into<Text>, values: Vec<Value>) -> Answer<'_, Vec<Row>> {
         let rows = self
@@ -562,7 +564,7 @@ impl Execute for Connection {
     }
 }
 
-/// What is asked of a connection is there at once.
+/// Returns the output of a future that is ready at its first poll.
 fn at_once<T>(asked: impl Future<Output = T>) -> T {
     match pin!(asked).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(answer) => answer,

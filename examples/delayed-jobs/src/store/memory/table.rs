@@ -1,4 +1,4 @@
-//! The table: the steps, each under the lock of the store.
+//! The table. Each method is one step under the lock of the store.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub(super) struct Table {
     pub(super) rows: BTreeMap<JobId, Row>,
     pub(super) paused: BTreeSet<String>,
     pub(super) limits: BTreeMap<String, Limit>,
-    /// When the next start is due by the rate alone, by queue and limit key.
+    /// By queue and limit key: when the rate alone allows the next start.
     pub(super) paces: BTreeMap<(String, Option<String>), i64>,
     pub(super) workers: BTreeMap<String, WorkerRow>,
     pub(super) schedules: BTreeMap<String, Schedule>,
@@ -40,14 +40,14 @@ pub(super) struct Row {
     pub(super) cancel: bool,
     pub(super) alone: bool,
     pub(super) slot: Option<(String, Micros)>,
-    /// The states in which it holds its key, and until when.
+    /// The states in which the job holds its key, and until when.
     pub(super) holds: i64,
     pub(super) held_until: Option<Micros>,
-    /// The jobs that it waits for, whether their ends are enough, and when it is due by itself.
+    /// The jobs that it waits for, whether it runs however they end, and when it is due by itself.
     pub(super) waits: BTreeSet<JobId>,
     pub(super) any_end: bool,
     pub(super) wanted_at: Micros,
-    /// When the first of those was enqueued that each have replaced the one before.
+    /// When the first job of a series of replacements was enqueued.
     pub(super) first_at: Micros,
 }
 
@@ -56,7 +56,7 @@ impl Row {
         self.record.key.is_some() && holds_in(self.holds, self.record.state)
     }
 
-    /// The time before which it ended, for those who forget.
+    /// Returns when it ended, for the deletion of old jobs.
     pub(super) fn forgettable(&self) -> Option<Micros> {
         let finished = self.record.finished_at?;
         Some(finished.max(self.held_until.unwrap_or(finished)))
@@ -108,7 +108,7 @@ impl Table {
         })
     }
 
-    /// Takes the pending job of a schedule away, which has not begun.
+    /// Removes the pending job of a schedule.
     pub(super) fn drop_pending(&mut self, schedule: &str) {
         self.rows.retain(|_, row| {
             let of = row.slot.as_ref().map(|(name, _)| name.as_str());
@@ -251,7 +251,7 @@ impl Table {
         }
     }
 
-    /// Whether one more job of the queue and of the key, or only of the queue, may start by its limits.
+    /// Returns whether the limits allow one more job of the queue and the key, or of the queue alone.
     pub(super) fn has_room(
         &self,
         queue: &str,
@@ -468,7 +468,7 @@ impl Table {
         Asked::Granted(State::Pending)
     }
 
-    /// The jobs of a filter, in the order of a list.
+    /// Returns the jobs of a filter in the order of a list.
     pub(super) fn matching<'a>(&'a self, filter: &'a Filter) -> Vec<&'a Row> {
         let is = |wanted: &Option<String>, found: Option<&String>| {
             wanted.is_none() || wanted.as_ref() == found

@@ -1,8 +1,8 @@
-//! Connections, each call with a limit in time.
+//! A pool of connections. Each call has a timeout.
 //!
-//! A call that is not answered within its limit, or that its caller has dropped, takes its connection with it: it is not
-//! known what would be read from it next. When that took long the others are not trusted either, and made anew: what
-//! silenced one, a firewall or a server that moved, has silenced all.
+//! If a call times out or is dropped, its connection is closed, since the next answer on it could belong to that call. If
+//! the call took long, the other connections are replaced too: what broke one of them, such as a firewall or a server that
+//! has moved, has probably broken all.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -18,11 +18,11 @@ use super::super::StoreError;
 use super::super::sql::{Purpose, Row};
 use super::{KEPT_LENGTH, QUIET, fetch_steps, for_postgres, relaxed};
 
-/// A call that ends without an answer after this long is a sign that the connections are dead.
+/// If a call ends without an answer after this time, the connections are assumed to be dead.
 const SUSPICIOUS: Duration = Duration::from_millis(500);
 
-/// A connection that was idle for longer is asked whether it lives before it is used: a server that was started anew
-/// has closed it.
+/// A connection that was idle for longer than this is checked before it is used, since a server that was restarted has
+/// closed it.
 const STALE: Duration = Duration::from_secs(1);
 
 /// What a pool is made from.
@@ -32,11 +32,11 @@ pub(super) struct Settings {
     pub(super) schema: Option<String>,
     pub(super) connect_timeout: Duration,
     pub(super) query_timeout: Duration,
-    /// The name of this process, which it says in its notifications.
+    /// The name of this process in its notifications.
     pub(super) name: String,
 }
 
-/// A connection that waits for work.
+/// A connection that is not in use.
 struct Idle {
     generation: u64,
     since: Instant,
@@ -48,15 +48,15 @@ pub(super) struct Pool {
     pub(super) schema: Option<String>,
     permits: Semaphore,
     idle: Mutex<Vec<Idle>>,
-    /// Connections of an earlier one are not used again.
+    /// Connections of earlier generations are not used again.
     generation: AtomicU64,
     texts: Mutex<HashMap<(String, bool, bool), Arc<str>>>,
     begun: Instant,
-    /// When a notification went out last, in microseconds since `begun`.
+    /// When the last notification was sent, in microseconds since `begun`.
     told: AtomicI64,
-    /// Rung when something should be told and was not.
+    /// Notified when a change should have been announced and was not.
     pub(super) untold: Arc<Notify>,
-    /// Moved when a call was dropped, since it is not known what it did.
+    /// Changed when a call was dropped, since its effect is not known.
     change: watch::Sender<u64>,
 }
 
@@ -76,7 +76,7 @@ impl Pool {
         }
     }
 
-    /// One connection to the same database, for another runtime.
+    /// Returns a pool of one connection to the same database, for another runtime.
     pub(super) fn apart(&self) -> Pool {
         Pool::new(self.settings.clone(), 1, self.change.clone())
     }
@@ -103,7 +103,7 @@ impl Pool {
         Ok(rows)
     }
 
-    /// Runs steps as one transaction.
+    /// Runs several statements as one transaction.
     pub(super) async fn steps(
         &self,
         steps: Vec<(&str, PgArguments)>,
@@ -187,7 +187,7 @@ impl Pool {
         }
     }
 
-    /// A new connection; the server gives up a statement when we do.
+    /// Opens a connection. The server cancels a statement at the same timeout as this program.
     pub(super) async fn connect(&self) -> Result<PgConnection, StoreError> {
         let limit = self.settings.connect_timeout;
         let connecting = async {
@@ -203,19 +203,19 @@ impl Pool {
         Ok(connected?)
     }
 
-    /// Something changed without a notification here.
+    /// Notes a change that was not announced from here.
     pub(super) fn changed(&self) {
         self.change.send_modify(|changes| *changes += 1);
     }
 
-    /// Trusts none of the connections that there are.
+    /// Stops using all present connections.
     pub(super) fn distrust(&self) {
         self.generation.fetch_add(1, Ordering::Relaxed);
         lock(&self.idle).clear();
     }
 }
 
-/// `admin_shutdown`, `crash_shutdown` and `cannot_connect_now`: the session is over.
+/// Returns whether the session is over: `admin_shutdown`, `crash_shutdown` or `cannot_connect_now`.
 fn was_shut_down(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     code.is_some_and(|code| ["57P01", "57P02", "57P03"].contains(&&*code))
@@ -225,7 +225,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Sees calls that end without an answer, however that comes.
+/// Detects calls that end without an answer, also if they are dropped.
 struct Watched<'a> {
     pool: &'a Pool,
     begun: Instant,
