@@ -23,11 +23,13 @@
 //! cargo run --release --example soak -- block-after-await [SECONDS]   # lateness while jobs do so
 //! cargo run --release --example soak -- repeating [SECONDS]  # 200,000 jobs that repeat
 //! cargo run --release --example soak -- task-races [RACES]   # tasks against every way to end
+//! cargo run --release --example soak -- keyed-races [RACES]  # keyed values against every way to end
 //! ```
 #![deny(unsafe_code)]
 
 mod crowd;
 mod ends;
+mod keyed;
 mod late;
 mod memory;
 mod starved;
@@ -41,7 +43,7 @@ use tokio::runtime::{Builder, Runtime};
 type Soak = fn(u64) -> u64;
 
 /// The name, the function and the default count of each. The function returns the number of failures.
-const ALL: [(&str, Soak, u64); 20] = [
+const ALL: [(&str, Soak, u64); 21] = [
     ("hang", ends::hang, 1_000_000),
     ("races", ends::races, 1_000_000),
     ("volume", volume::volume, 10_000_000),
@@ -62,6 +64,7 @@ const ALL: [(&str, Soak, u64); 20] = [
     ("block-after-await", starved::block_after_await, 10),
     ("repeating", starved::repeating, 10),
     ("task-races", tasks::task_races, 100_000),
+    ("keyed-races", keyed::keyed_races, 100_000),
 ];
 
 fn main() -> ExitCode {
