@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::key::SharedKey;
+use super::key::{SharedKey, TakenKey};
 use crate::common::time::Timestamp;
 
 /// One key with its entry, or with its run; `slot` is that of its job in the scheduling group.
@@ -30,6 +30,16 @@ pub(super) enum Row<K, V> {
     },
     /// A run in a keyed group that is exclusive.
     Run { run: Box<KeyRun<K, V>>, slot: u32 },
+}
+
+/// An entry that was taken out.
+pub(super) struct Taken<K, V> {
+    pub(super) key: TakenKey<K>,
+    pub(super) value: V,
+    /// The slot of its job.
+    pub(super) slot: u32,
+    /// The hash of the key, if the entry was pending: the index still has its row.
+    pub(super) pending: Option<u32>,
 }
 
 /// The run of a key, beside which no other of the same key may run.
@@ -69,6 +79,14 @@ impl<K, V> Row<K, V> {
         match self {
             Row::Own { slot, .. } | Row::Shared { slot, .. } | Row::Run { slot, .. } => Some(slot),
             Row::Vacant { .. } => None,
+        }
+    }
+
+    /// Returns whether this is an entry, pending or expired, whose job is in `slot`.
+    pub(super) fn awaits(&self, slot: u32) -> bool {
+        match self {
+            Row::Own { slot: own, .. } | Row::Shared { slot: own, .. } => *own == slot,
+            Row::Vacant { .. } | Row::Run { .. } => false,
         }
     }
 
@@ -219,14 +237,17 @@ impl<K, V> Rows<K, V> {
         Some(&mut page.room.as_mut()?.rows[(number % PAGE) as usize])
     }
 
-    /// Takes a row out, unless it is vacant.
-    pub(super) fn remove(&mut self, number: u32) -> Option<Row<K, V>> {
+    /// Returns the place of a row, its hash, and what the place holds when the row was taken out.
+    fn place(&mut self, number: u32) -> Option<(&mut Row<K, V>, u32, Row<K, V>)> {
         let page = self.pages.get_mut((number / PAGE) as usize)?;
-        let place = &mut page.room.as_mut()?.rows[(number % PAGE) as usize];
-        if let Row::Vacant { .. } = place {
-            return None;
-        }
-        let row = std::mem::replace(place, Row::Vacant { next: page.vacant });
+        let (room, at) = (page.room.as_mut()?, (number % PAGE) as usize);
+        let vacant = Row::Vacant { next: page.vacant };
+        Some((&mut room.rows[at], room.hashes[at], vacant))
+    }
+
+    /// Notes that the row has been taken out.
+    fn vacated(&mut self, number: u32) {
+        let page = &mut self.pages[(number / PAGE) as usize];
         page.vacant = number % PAGE;
         if page.used == PAGE {
             page.below = std::mem::replace(&mut self.roomy, number / PAGE);
@@ -241,7 +262,58 @@ impl<K, V> Rows<K, V> {
         if self.used == 0 {
             *self = Rows::new();
         }
-        Some(row)
+    }
+
+    /// Takes an entry out of its row.
+    pub(super) fn take(&mut self, number: u32) -> Option<Taken<K, V>> {
+        let (place, hash, vacant) = self.place(number)?;
+        // The fields are taken out of the row right here, since to move a row that was just written is slow (store
+        // forwarding).
+        let taken = match std::mem::replace(place, vacant) {
+            Row::Own {
+                key,
+                value,
+                slot,
+                expired,
+            } => Taken {
+                key: TakenKey::Own(key),
+                value,
+                slot,
+                pending: (!expired).then_some(hash),
+            },
+            Row::Shared {
+                key,
+                value,
+                slot,
+                expired,
+            } => Taken {
+                key: TakenKey::Shared(*key),
+                value,
+                slot,
+                pending: (!expired).then_some(hash),
+            },
+            other => {
+                *place = other;
+                return None;
+            }
+        };
+        self.vacated(number);
+        Some(taken)
+    }
+
+    /// Takes a run out of its row, with the hash of its key.
+    pub(super) fn take_run(&mut self, number: u32) -> Option<(u32, Box<KeyRun<K, V>>)> {
+        let (place, hash, vacant) = self.place(number)?;
+        match std::mem::replace(place, vacant) {
+            Row::Run { run, .. } => {
+                self.vacated(number);
+                Some((hash, run))
+            }
+            other => {
+                *place = other;
+                None
+            }
+        }
     }
 
     /// Returns a number that is larger than that of every row.
@@ -285,8 +357,8 @@ mod tests {
             assert_eq!(rows.hash(number), Some(7 * number));
         }
         assert!(rows.get(100 * PAGE).is_none());
-        assert!(rows.remove(1).is_some());
-        assert!(rows.remove(1).is_none());
+        assert!(rows.take(1).is_some());
+        assert!(rows.take(1).is_none());
     }
 
     /// Whatever was freed in whatever order, all of it is used again before anything new is made.
@@ -301,7 +373,7 @@ mod tests {
             .map(|at| at * 7919 % all)
             .filter(|number| number % 3 != 0 || number / PAGE == 4)
             .collect();
-        freed.iter().for_each(|&number| drop(rows.remove(number)));
+        freed.iter().for_each(|&number| drop(rows.take(number)));
         let mut again: Vec<u32> = freed.iter().map(|_| rows.insert(0, row(0))).collect();
         freed.sort_unstable();
         again.sort_unstable();
@@ -315,10 +387,10 @@ mod tests {
         for slot in 0..10 * PAGE {
             rows.insert(0, row(slot));
         }
-        (1..10 * PAGE).for_each(|number| drop(rows.remove(number)));
+        (1..10 * PAGE).for_each(|number| drop(rows.take(number)));
         let there = rows.pages.iter().filter(|page| page.room.is_some());
         assert_eq!(there.count(), 1);
-        drop(rows.remove(0));
+        drop(rows.take(0));
         assert_eq!(rows.pages.capacity(), 0);
         assert_eq!(rows.insert(0, row(0)), 0);
     }

@@ -118,9 +118,9 @@ impl<K, V, S> Keys<K, V, S> {
         if first >= guard.table.rows_end() {
             return None;
         }
-        for (key, value, slot) in (first..first + CHUNK).filter_map(|row| guard.table.take(row)) {
-            jobs.cancel(slot);
-            taken.push((key, value));
+        for entry in (first..first + CHUNK).filter_map(|row| guard.table.take(row)) {
+            jobs.cancel(entry.slot);
+            taken.push((entry.key, entry.value));
         }
         for slot in guard.table.take_next() {
             jobs.unblock(slot);
@@ -318,13 +318,18 @@ where
 
     fn start(self: Arc<Self>, row: u32, slot: u32, run: Run) -> Option<JobFuture> {
         // `None` if the entry was removed or replaced just before.
-        let (key, value, is_run) = self.lock().table.start(row, slot)?;
+        let (taken, is_run) = self.lock().table.start(row, slot)?;
         let run_guard = is_run.then(|| RunGuard {
             keys: Arc::clone(&self),
             row,
         });
         let context = KeyedContext::new(Arc::clone(&self), run);
-        Some((self.handler)(context, key.into_key(), value, run_guard))
+        Some((self.handler)(
+            context,
+            taken.key.into_key(),
+            taken.value,
+            run_guard,
+        ))
     }
 
     fn clear(&self) {
@@ -581,17 +586,17 @@ where
         let mut jobs = None;
         let mut guard = self.keys.lock();
         let table = &mut guard.table;
-        let (key, value, slot) = table.remove(hash, |known| known.borrow() == key)?;
+        let taken = table.remove(hash, |known| known.borrow() == key)?;
         // The next caller that takes the group's lock applies the cancel that is noted. The cancel of the last entry is
         // applied at once, so that an empty keyed group leaves nothing behind.
-        if table.len() == 0 || !self.keys.cancels.note(slot) {
+        if table.len() == 0 || !self.keys.cancels.note(taken.slot) {
             let jobs = jobs.get_or_insert_with(|| self.group.row_jobs());
-            jobs.cancel(slot);
+            jobs.cancel(taken.slot);
         }
         drop(guard);
         drop(jobs);
-        drop_quietly(key);
-        Some(value)
+        drop_quietly(taken.key);
+        Some(taken.value)
     }
 
     #[track_caller]

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::index::{Found, Index};
 use super::key::{SharedKey, TakenKey};
-use super::rows::{KeyQueue, KeyRun, Row, Rows};
+use super::rows::{KeyQueue, KeyRun, Row, Rows, Taken};
 use crate::common::time::Timestamp;
 
 /// ```text
@@ -122,8 +122,8 @@ impl<K, V> Table<K, V> {
     }
 
     /// Returns whether there is an entry in the row whose job is in `slot`.
-    pub(super) fn awaits(&mut self, row: u32, slot: u32) -> bool {
-        self.value(row).is_some() && self.slot(row) == Some(slot)
+    pub(super) fn awaits(&self, row: u32, slot: u32) -> bool {
+        self.rows.get(row).is_some_and(|entry| entry.awaits(slot))
     }
 
     /// Returns the row that the next insert uses.
@@ -177,58 +177,29 @@ impl<K, V> Table<K, V> {
         }
     }
 
-    /// Takes out the entry in a row: key, value and the slot of its job.
-    pub(super) fn take(&mut self, row: u32) -> Option<(TakenKey<K>, V, u32)> {
-        self.value(row)?;
-        let hash = self.rows.hash(row)?;
+    /// Takes out the entry in a row.
+    pub(super) fn take(&mut self, row: u32) -> Option<Taken<K, V>> {
         if !self.queues.is_empty() {
+            let hash = self.rows.hash(row)?;
             let queue = self.take_queue(row);
             let next = self.next_of(hash, queue);
             self.next.extend(next);
         }
-        self.take_by(row, |index, rows| {
-            index.remove_later(hash, row, rows.hashes());
-        })
-    }
-
-    /// Takes out the pending entry of a key: key, value and the slot of its job.
-    pub(super) fn remove(
-        &mut self,
-        hash: u32,
-        is: impl FnMut(&K) -> bool,
-    ) -> Option<(TakenKey<K>, V, u32)> {
-        let found = self.search(hash, is)?;
-        self.take_by(found.row, |index, rows| {
-            index.remove_found(hash, &found, rows.hashes());
-        })
-    }
-
-    /// Takes out the entry in a row; `unlink` removes a pending one from the index.
-    fn take_by(
-        &mut self,
-        row: u32,
-        unlink: impl FnOnce(&mut Index, &Rows<K, V>),
-    ) -> Option<(TakenKey<K>, V, u32)> {
-        let (key, value, slot, expired) = match self.rows.remove(row)? {
-            Row::Own {
-                key,
-                value,
-                slot,
-                expired,
-            } => (TakenKey::Own(key), value, slot, expired),
-            Row::Shared {
-                key,
-                value,
-                slot,
-                expired,
-            } => (TakenKey::Shared(*key), value, slot, expired),
-            Row::Vacant { .. } | Row::Run { .. } => return None,
-        };
-        if !expired {
-            unlink(&mut self.index, &self.rows);
+        let taken = self.rows.take(row)?;
+        if let Some(hash) = taken.pending {
+            self.index.remove_later(hash, row, self.rows.hashes());
             self.is_pending_no_more(row);
         }
-        Some((key, value, slot))
+        Some(taken)
+    }
+
+    /// Takes out the pending entry of a key.
+    pub(super) fn remove(&mut self, hash: u32, is: impl FnMut(&K) -> bool) -> Option<Taken<K, V>> {
+        let found = self.search(hash, is)?;
+        let taken = self.rows.take(found.row)?;
+        self.index.remove_found(hash, &found, self.rows.hashes());
+        self.is_pending_no_more(found.row);
+        Some(taken)
     }
 
     // Runs, in an exclusive keyed group.
@@ -264,17 +235,25 @@ impl<K, V> Table<K, V> {
 
     /// Takes the key and the value of the entry or run that starts in a row, if its job is in `slot`. Returns also
     /// whether it is a run, which stays in the row.
-    pub(super) fn start(&mut self, row: u32, slot: u32) -> Option<(TakenKey<K>, V, bool)> {
-        let place = self.rows.get_mut(row)?;
-        if place.slot().copied() != Some(slot) {
-            return None;
+    pub(super) fn start(&mut self, row: u32, slot: u32) -> Option<(Taken<K, V>, bool)> {
+        if self.awaits(row, slot) {
+            return Some((self.take(row)?, false));
         }
-        if let Some(run) = place.run() {
-            let key = TakenKey::Shared(SharedKey::clone(&run.key));
-            return Some((key, run.value.take()?, true));
+        match self.rows.get_mut(row)? {
+            Row::Run { run, slot: own } if *own == slot => {
+                let key = TakenKey::Shared(SharedKey::clone(&run.key));
+                let value = run.value.take()?;
+                let pending = None;
+                let taken = Taken {
+                    key,
+                    value,
+                    slot,
+                    pending,
+                };
+                Some((taken, true))
+            }
+            _ => None,
         }
-        let (key, value, _) = self.take(row)?;
-        Some((key, value, false))
     }
 
     /// Notes that the entry in `row`, which became due at `at`, waits for the end of the run in the row `run`.
@@ -307,16 +286,11 @@ impl<K, V> Table<K, V> {
     /// Takes out a run that has ended. The entries in the rows of its `due` may start now: the key's pending entry, and
     /// the first of the expired ones. Whichever starts first blocks the other.
     pub(super) fn end(&mut self, row: u32) -> Option<Box<KeyRun<K, V>>> {
-        let hash = self.rows.hash(row)?;
-        match self.rows.remove(row)? {
-            Row::Run { mut run, .. } => {
-                self.index.remove(hash, row, self.rows.hashes());
-                let queue = std::mem::take(&mut run.queue);
-                run.due.extend(self.next_of(hash, queue));
-                Some(run)
-            }
-            _ => None,
-        }
+        let (hash, mut run) = self.rows.take_run(row)?;
+        self.index.remove(hash, row, self.rows.hashes());
+        let queue = std::mem::take(&mut run.queue);
+        run.due.extend(self.next_of(hash, queue));
+        Some(run)
     }
 
     /// Returns the first row of a queue whose entry is still there. The others start after that one.
@@ -476,7 +450,7 @@ mod tests {
         assert!(!table.awaits(run, 2), "of another job");
         table.begin(run, share);
         assert!(table.start(run, 2).is_none(), "of another job");
-        assert!(table.start(run, 1).is_some_and(|(_, _, is_run)| is_run));
+        assert!(table.start(run, 1).is_some_and(|(_, is_run)| is_run));
         assert!(table.start(run, 1).is_none(), "it has started");
         assert!(!table.awaits(run, 1), "it has started");
         let [one, two, three] = [2, 3, 4].map(|slot| insert(&mut table, slot));
