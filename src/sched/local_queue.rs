@@ -46,12 +46,6 @@ pub(super) struct Left {
     pub(super) max_lateness: Duration,
 }
 
-/// What a worker is to poll next.
-pub(super) enum Task {
-    Start(Claim),
-    Resume(Arc<AwaitingJob>),
-}
-
 #[derive(Default)]
 struct Inner {
     /// Jobs that have awaited and were woken. They are polled after those in `unstarted`.
@@ -76,26 +70,27 @@ impl LocalQueue {
 
     // Methods of the owner.
 
-    /// Takes the next job. `ended` is the slot of the job before it, if that has ended and only has to be recorded. If
-    /// a job starts, `now` is called for the time, with whether it is the last that is claimed.
+    /// Takes the next job that starts; or else the next one that was woken, if there is one. `ended` is the slot of the
+    /// job before it, if that has ended and only has to be recorded. If a job starts, `now` is called for the time, with
+    /// whether it is the last that is claimed.
     pub(super) fn next(
         &self,
         ended: Option<u32>,
         now: impl FnOnce(bool) -> Timestamp,
-    ) -> Option<Task> {
+    ) -> Result<Claim, Option<Arc<AwaitingJob>>> {
         let mut inner = self.lock();
         // In one step with the start of the next job, so that the counts never show two running jobs of one worker.
         inner.ended.extend(ended);
-        let Some(deadline) = inner.unstarted.front().map(|claim| claim.deadline) else {
-            let job = inner.woken.pop_front()?;
-            inner.polled += 1;
-            return Some(Task::Resume(job));
+        let Some(claim) = inner.unstarted.pop_front() else {
+            let woken = inner.woken.pop_front();
+            inner.polled += u64::from(woken.is_some());
+            return Err(woken);
         };
-        let lateness = now(inner.unstarted.len() == 1).since(deadline);
+        let lateness = now(inner.unstarted.is_empty()).since(claim.deadline);
         inner.max_lateness = inner.max_lateness.max(lateness);
         // For stall detection: a worker that polls jobs is not stuck.
         inner.polled += 1;
-        inner.unstarted.pop_front().map(Task::Start)
+        Ok(claim)
     }
 
     /// Adds the slot of a job that has ended, if there is one, without taking the next job.
@@ -223,10 +218,7 @@ pub(super) mod tests {
 
     /// The next job, which has not started: no other is there.
     fn next(local: &LocalQueue, ended: Option<u32>, now: Timestamp) -> Option<Claim> {
-        local.next(ended, |_| now).map(|task| match task {
-            Task::Start(claim) => claim,
-            Task::Resume(_) => unreachable!("none was woken"),
-        })
+        local.next(ended, |_| now).ok()
     }
 
     fn slots(claims: impl IntoIterator<Item = Claim>) -> Vec<u32> {
@@ -329,7 +321,7 @@ pub(super) mod tests {
         assert_eq!((half.len(), local.len()), (3, 2));
         for polled in 1..=2 {
             let next = local.next(None, |_| unreachable!("none starts"));
-            assert!(matches!(next, Some(Task::Resume(_))));
+            assert!(matches!(next, Err(Some(_))));
             assert_eq!(local.polled(), polled);
         }
     }

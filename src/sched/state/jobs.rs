@@ -239,12 +239,9 @@ impl Jobs {
         let left = local.record(|slot| {
             // A cancel or an abort during the last poll came too late: the job has ended by itself.
             self.ready.free_slot();
-            if self.slab.get(slot).stage() == Stage::Running {
-                self.slab.take_place(slot);
-            }
             self.slab.take_control(slot);
             self.counts.finished += 1;
-            self.end(slot, JobState::Finished);
+            self.slab.end_run(slot, JobState::Finished);
         });
         self.max_lateness = self.max_lateness.max(left.max_lateness);
         left
@@ -548,7 +545,7 @@ impl Jobs {
         self.ready.free_slot();
         self.slab.take_control(slot);
         self.counts.dropped += 1;
-        self.end(slot, JobState::Cancelled);
+        self.slab.end_run(slot, JobState::Cancelled);
     }
 
     /// Unblocks a row that may start now. Returns its new entry.
@@ -584,25 +581,27 @@ impl Jobs {
         };
         let seen = self.seen;
         self.slab.touch(batch.iter().map(|entry| entry.slot));
-        let first_moved = batch.iter().position(|entry| {
+        let (slab, mut done) = (&mut self.slab, 0);
+        let unmoved = batch.iter().map_while(|entry| {
             // `None` for a dead entry, whose job was cancelled, moved or has ended: it is forgotten here. So is the
             // second of two entries for one job, which there can be, since a bucket of the wheel knows only slots (see
             // `Queue::push`).
-            let slot = self.slab.waiting_mut(entry);
-            slot.is_some_and(|slot| {
-                let moved = !slot.comes_at(entry) || slot.sequence.job() > seen;
-                if !moved {
-                    slot.release();
-                    self.ready.push(*entry);
+            let mut slot = slab.waiting_mut(entry);
+            if let Some(slot) = &mut slot {
+                if !slot.comes_at(entry) || slot.sequence.job() > seen {
+                    return None;
                 }
-                moved
-            })
+                slot.release();
+            }
+            done += 1;
+            Some(slot.map(|_| *entry))
         });
+        self.ready.extend(unmoved.flatten());
         // The common case: no entry has to be updated.
-        let Some(first_moved) = first_moved else {
+        if done == batch.len() {
             return batch.clear();
-        };
-        batch.drain(..first_moved);
+        }
+        batch.drain(..done);
         batch.retain_mut(|entry| {
             let Some(slot) = self.slab.waiting_mut(entry) else {
                 return false;
@@ -644,14 +643,16 @@ impl Jobs {
         local.fill(count, |claims| {
             for _ in 0..count {
                 let slab = &mut self.slab;
-                let Some(entry) = self.ready.take(|entry| slab.is_released(entry)) else {
+                let taken = self.ready.take(|entry| {
+                    let slot = slab.released_mut(entry)?;
+                    Some((slot.take_contents(Stage::Claimed)?, slot.call_site))
+                });
+                let Some((entry, (contents, call_site))) = taken else {
                     break;
                 };
                 // The stage and the counts change in the step that takes the contents out, so no caller ever finds a
                 // pending job without its contents.
                 self.pending -= 1;
-                let slot = slab.get_mut(entry.slot);
-                let (contents, call_site) = (slot.take_contents(Stage::Claimed), slot.call_site);
                 let scheduled_at = self.call_sites.site(call_site);
                 // One `push_back` for each kind of job, so that the claim is built where it stays. To build one value
                 // and move it would be slower (store forwarding).
@@ -663,20 +664,18 @@ impl Jobs {
                     scheduled_at,
                 };
                 match contents {
-                    Some(Contents::Runnable(runnable)) => {
+                    Contents::Runnable(runnable) => {
                         if call_site.is_series() {
                             // While a series runs, its runnable is not here to tell the number of the run.
                             slab.begin_run(entry.slot, runnable.runs() + 1);
                         }
                         claims.push_back(claim(Work::Boxed(runnable)));
                     }
-                    Some(Contents::Row(Some(key))) => {
+                    Contents::Row(Some(key)) => {
                         let table = self.tables.release(key.table);
                         claims.push_back(claim(Work::Row { table, key }));
                     }
-                    Some(Contents::Row(None)) | None => {
-                        unreachable!("a pending job has not started")
-                    }
+                    Contents::Row(None) => unreachable!("a pending job has not started"),
                 }
             }
         });
@@ -781,7 +780,7 @@ impl Jobs {
                 JobState::Cancelled
             }
         };
-        self.end(slot, state);
+        self.slab.end_run(slot, state);
         // In the same step that stops counting the run, or the group could drain, and `wait` return, while the values
         // that are left are being dropped.
         self.dropping += usize::from(!left.is_empty());
@@ -807,15 +806,6 @@ impl Jobs {
             return None;
         }
         Some(entry)
-    }
-
-    /// Ends a job that was running, and frees its slot if no handle is left.
-    fn end(&mut self, slot: u32, state: JobState) {
-        let job = self.slab.get_mut(slot);
-        job.end(state);
-        if job.handles == 0 {
-            self.slab.remove(slot);
-        }
     }
 
     /// Stops counting `count` jobs whose values have been dropped.

@@ -42,13 +42,25 @@ impl ReadyQueue {
 
     /// Adds a job that is due.
     pub(super) fn push(&mut self, entry: Entry) {
-        if self.in_order.back().is_none_or(|last| *last < entry) {
-            self.in_order.push_back(entry);
+        self.extend(std::iter::once(entry));
+    }
+
+    /// Adds jobs that are due. `entries` are in order.
+    pub(super) fn extend(&mut self, entries: impl Iterator<Item = Entry>) {
+        let mut entries = entries.peekable();
+        let Some(&first) = entries.peek() else {
+            return;
+        };
+        let before = self.len();
+        let mut latest = self.latest;
+        let entries = entries.inspect(|entry| latest = latest.max(entry.at));
+        if self.in_order.back().is_none_or(|last| *last < first) {
+            self.in_order.extend(entries);
         } else {
-            self.overtaking.push(Reverse(entry));
+            self.overtaking.extend(entries.map(Reverse));
         }
-        self.waiting += 1;
-        self.latest = self.latest.max(entry.at);
+        self.latest = latest;
+        self.waiting += self.len() - before;
     }
 
     /// Returns whether a job is known to be due, since one with the same or a later deadline was added before.
@@ -63,7 +75,12 @@ impl ReadyQueue {
         if self.waiting == 0 {
             self.clear();
         }
-        self.in_order.len() + self.overtaking.len() > 2 * self.waiting + KEPT
+        self.len() > 2 * self.waiting + KEPT
+    }
+
+    /// Returns the number of entries, dead ones included.
+    fn len(&self) -> usize {
+        self.in_order.len() + self.overtaking.len()
     }
 
     /// Removes the dead entries.
@@ -74,13 +91,17 @@ impl ReadyQueue {
         self.overtaking.shrink_to(2 * self.overtaking.len());
     }
 
-    /// Takes the next job in release order, if a slot is free for it. It counts as running.
-    pub(super) fn take(&mut self, mut is_live: impl FnMut(&Entry) -> bool) -> Option<Entry> {
+    /// Takes the next job in release order, if a slot is free for it. It counts as running. `take` returns `None` for
+    /// a dead entry.
+    pub(super) fn take<T>(
+        &mut self,
+        mut take: impl FnMut(&Entry) -> Option<T>,
+    ) -> Option<(Entry, T)> {
         if self.startable() == 0 {
             return None;
         }
         let mut entries = std::iter::from_fn(|| self.pop());
-        let taken = entries.find(|entry| is_live(entry))?;
+        let taken = entries.find_map(|entry| Some((entry, take(&entry)?)))?;
         self.waiting -= 1;
         self.running += 1;
         if self.waiting == 0 {
@@ -163,7 +184,7 @@ mod tests {
     }
 
     fn next(ready: &mut ReadyQueue) -> Option<Entry> {
-        ready.take(|_| true)
+        ready.take(|_| Some(())).map(|(entry, ())| entry)
     }
 
     fn drain(ready: &mut ReadyQueue) -> Vec<u64> {
@@ -205,8 +226,8 @@ mod tests {
     fn a_dead_entry_is_passed_over() {
         let mut ready = ready(9, 2);
         ready.remove();
-        let taken = ready.take(|found| found.sequence != Sequence::first(0));
-        assert_eq!(taken, Some(entry(0, 1)));
+        let taken = ready.take(|found| (found.sequence != Sequence::first(0)).then_some(()));
+        assert_eq!(taken, Some((entry(0, 1), ())));
         assert_eq!((ready.waiting(), ready.running()), (0, 1));
     }
 

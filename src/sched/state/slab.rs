@@ -202,10 +202,6 @@ impl Slot {
         self.stage = Stage::Waiting;
     }
 
-    pub(super) fn end(&mut self, state: JobState) {
-        self.stage = Stage::Ended(state);
-    }
-
     /// Returns the entry that speaks for the job, which is in the slot `number`.
     pub(super) fn entry(&self, number: u32) -> Entry {
         Entry {
@@ -457,6 +453,7 @@ impl Slab {
     }
 
     /// Takes the controls of a run that ends, if there are any.
+    #[inline]
     pub(super) fn take_control(&mut self, index: u32) -> Option<RunControl> {
         self.controls.as_mut()?.remove(&index)
     }
@@ -490,6 +487,12 @@ impl Slab {
             .is_some_and(|slot| slot.is_spoken_for_by(entry, Stage::Released))
     }
 
+    /// Returns the slot of a released job, if the entry is live for it.
+    pub(super) fn released_mut(&mut self, entry: &Entry) -> Option<&mut Slot> {
+        self.peek_mut(entry.slot)
+            .filter(|slot| slot.is_spoken_for_by(entry, Stage::Released))
+    }
+
     /// Returns the live entry of a waiting job.
     pub(super) fn waiting(&self, index: u32) -> Option<Entry> {
         let slot = self.peek(index)?;
@@ -500,6 +503,24 @@ impl Slab {
     pub(super) fn waiting_mut(&mut self, entry: &Entry) -> Option<&mut Slot> {
         self.peek_mut(entry.slot)
             .filter(|slot| slot.is_spoken_for_by(entry, Stage::Waiting))
+    }
+
+    /// Ends a job that was claimed or running. Its place may be given to another job from here on, and its slot is freed
+    /// if no handle is left.
+    pub(super) fn end_run(&mut self, number: u32, state: JobState) {
+        self.look();
+        let (block, page, index) = split(number);
+        let page = &mut self.blocks[block].pages[page];
+        let slot = &mut page.slots[index as usize];
+        if slot.stage == Stage::Running {
+            if let Some(place) = page.running.get_mut(index as usize) {
+                *place = None;
+            }
+        }
+        slot.stage = Stage::Ended(state);
+        if slot.handles == 0 {
+            self.remove(number);
+        }
     }
 
     /// Frees the slot of a job that has ended.

@@ -819,7 +819,6 @@ mod tests {
 
     use super::*;
     use crate::common::panic::Payload;
-    use crate::sched::local_queue::Task;
     use crate::sched::local_queue::tests::claim;
     use crate::sched::runnable::{JobFuture, Run};
 
@@ -837,7 +836,7 @@ mod tests {
                 .fill(4, |claims| claims.extend((0..4).map(claim)));
             assert_eq!(steal(&all[0].local, &workers), 2, "from {has}");
             for worker in &all {
-                while worker.local.next(None, |_| Timestamp::ALWAYS).is_some() {}
+                while worker.local.next(None, |_| Timestamp::ALWAYS).is_ok() {}
             }
         }
         assert_eq!(steal(&all[0].local, &workers), 0);
@@ -863,7 +862,7 @@ mod tests {
         let (claimed, _) = state.claim(&mut worker, now, false, Waker::noop(), effects);
         assert_eq!(claimed, ClaimResult::Jobs);
         assert_eq!(counts(&state), (0, 0));
-        let Some(Task::Start(claim)) = worker.local.next(None, |_| now) else {
+        let Ok(claim) = worker.local.next(None, |_| now) else {
             panic!("one is claimed");
         };
         (state, worker, claim)
@@ -946,12 +945,8 @@ mod tests {
         between(state);
         state.release(&mut batch, queue, now, &mut effects);
         state.claim(worker, now, false, Waker::noop(), &mut effects);
-        let claims = std::iter::from_fn(|| worker.local.next(None, |_| now));
-        let started = claims.map(|task| match task {
-            Task::Start(claim) => claim.deadline,
-            Task::Resume(_) => unreachable!("none was woken"),
-        });
-        started.collect()
+        let claims = std::iter::from_fn(|| worker.local.next(None, |_| now).ok());
+        claims.map(|claim| claim.deadline).collect()
     }
 
     /// They have no live entries, so all entries that there are count as dead.
