@@ -317,12 +317,10 @@ impl Shared {
         grace_ends.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the instant at which the clock ends the group.
-    fn ends(&self) -> Timestamp {
-        match self.has_grace.load(Relaxed) {
-            true => self.deadline.min(*self.grace_ends()),
-            false => self.deadline,
-        }
+    /// Returns whether the clock can end the group.
+    #[inline]
+    fn has_end(&self) -> bool {
+        self.deadline < Timestamp::NEVER || self.has_grace.load(Relaxed)
     }
 
     /// Notes the end of a grace. Called in the step under the group's lock that closes the group.
@@ -335,7 +333,7 @@ impl Shared {
     /// Returns the time for a check whether the clock has ended the group. Without a deadline or a grace the clock is
     /// not read.
     pub(super) fn deadline_clock(&self) -> Timestamp {
-        if self.ends() < Timestamp::NEVER {
+        if self.has_end() {
             self.now()
         } else {
             Timestamp::ALWAYS
@@ -347,7 +345,8 @@ impl Shared {
     /// It is the start check of a job, too. Everything else that ends a group takes the claimed jobs out of the local
     /// queues, so it needs no check.
     pub(super) fn is_over(&self) -> bool {
-        self.is_cancelled() || self.deadline_clock() >= self.ends()
+        let is_late = || self.now() >= self.deadline.min(*self.grace_ends());
+        self.is_cancelled() || (self.has_end() && is_late())
     }
 
     /// Closes the group for `drain`. Returns the counts that its report begins with.
