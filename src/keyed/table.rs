@@ -178,6 +178,8 @@ impl<K, V> Table<K, V> {
     }
 
     /// Takes out the entry in a row.
+    // Inlined for the same reason as `Rows::take`.
+    #[inline(always)]
     pub(super) fn take(&mut self, row: u32) -> Option<Taken<K, V>> {
         if !self.queues.is_empty() {
             let hash = self.rows.hash(row)?;
