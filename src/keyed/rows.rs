@@ -147,6 +147,15 @@ struct Page<K, V> {
     below: u32,
 }
 
+/// The place of a row that is about to be taken out.
+struct Place<'a, K, V> {
+    row: &'a mut Row<K, V>,
+    /// The hash of its key.
+    hash: u32,
+    /// What the place holds then.
+    vacant: Row<K, V>,
+}
+
 /// The storage of a page. It is aligned to a line of the cache, so that no row of 32 bytes lies in two lines.
 #[repr(align(64))]
 struct Room<K, V> {
@@ -237,12 +246,14 @@ impl<K, V> Rows<K, V> {
         Some(&mut page.room.as_mut()?.rows[(number % PAGE) as usize])
     }
 
-    /// Returns the place of a row, its hash, and what the place holds when the row was taken out.
-    fn place(&mut self, number: u32) -> Option<(&mut Row<K, V>, u32, Row<K, V>)> {
+    fn place(&mut self, number: u32) -> Option<Place<'_, K, V>> {
         let page = self.pages.get_mut((number / PAGE) as usize)?;
         let (room, at) = (page.room.as_mut()?, (number % PAGE) as usize);
-        let vacant = Row::Vacant { next: page.vacant };
-        Some((&mut room.rows[at], room.hashes[at], vacant))
+        Some(Place {
+            row: &mut room.rows[at],
+            hash: room.hashes[at],
+            vacant: Row::Vacant { next: page.vacant },
+        })
     }
 
     /// Notes that the row has been taken out.
@@ -269,8 +280,8 @@ impl<K, V> Rows<K, V> {
     // forwarding), and an entry that starts would be moved four times.
     #[inline(always)]
     pub(super) fn take(&mut self, number: u32) -> Option<Taken<K, V>> {
-        let (place, hash, vacant) = self.place(number)?;
-        let taken = match std::mem::replace(place, vacant) {
+        let Place { row, hash, vacant } = self.place(number)?;
+        let taken = match std::mem::replace(row, vacant) {
             Row::Own {
                 key,
                 value,
@@ -294,7 +305,7 @@ impl<K, V> Rows<K, V> {
                 pending: (!expired).then_some(hash),
             },
             other => {
-                *place = other;
+                *row = other;
                 return None;
             }
         };
@@ -304,14 +315,14 @@ impl<K, V> Rows<K, V> {
 
     /// Takes a run out of its row, with the hash of its key.
     pub(super) fn take_run(&mut self, number: u32) -> Option<(u32, Box<KeyRun<K, V>>)> {
-        let (place, hash, vacant) = self.place(number)?;
-        match std::mem::replace(place, vacant) {
+        let Place { row, hash, vacant } = self.place(number)?;
+        match std::mem::replace(row, vacant) {
             Row::Run { run, .. } => {
                 self.vacated(number);
                 Some((hash, run))
             }
             other => {
-                *place = other;
+                *row = other;
                 None
             }
         }
