@@ -1445,6 +1445,48 @@ async fn a_key_whose_clone_panics_ends_its_own_run_alone() {
     assert_eq!(log.labels(), [(2, 2), (1, 3)]);
 }
 
+/// It is compared with the run of another key, whose hash is the same.
+#[tokio::test(start_paused = true)]
+async fn an_eq_that_panics_for_the_first_of_a_queue_leaves_its_turn_to_the_next() {
+    static PANICS: AtomicBool = AtomicBool::new(false);
+    #[derive(Clone)]
+    struct Key(u8);
+    impl Hash for Key {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            0.hash(state);
+        }
+    }
+    impl PartialEq for Key {
+        fn eq(&self, other: &Key) -> bool {
+            assert!(!PANICS.swap(false, SeqCst), "boom");
+            self.0 == other.0
+        }
+    }
+    impl Eq for Key {}
+    let (group, log) = (Group::new(), Log::new());
+    // So that the slots of the jobs are not the numbers of the rows.
+    let other = group.delay(HOUR, async {});
+    let handled = log.clone();
+    let builder = KeyedGroup::builder().exclusive();
+    let keyed = builder.on_with(&group, move |_, Key(_), took: u64| {
+        handled.push(took);
+        sleep(ms(took))
+    });
+    for (key, took) in [(1, 100), (2, 10), (2, 20), (2, 30), (2, 40)] {
+        keyed.insert_after(Key(key), took, HOUR, Replace);
+        assert!(keyed.expire(&Key(key)));
+    }
+    settle().await;
+    PANICS.store(true, SeqCst);
+    assert!(other.cancel());
+    let result = group.wait().await;
+    assert!(matches!(&result, Err(WaitError::Panicked(panic)) if panic.message() == "boom"));
+    assert_eq!(
+        log.take(),
+        [(100, ms(0)), (10, ms(0)), (30, ms(10)), (40, ms(40))]
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_eq_that_panics_as_an_entry_starts_ends_that_entry_alone() {
     let (log, flag) = (Log::new(), Flag::new());

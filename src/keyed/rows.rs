@@ -1,9 +1,9 @@
 //! Numbered rows, in pages that are freed when they are empty. A row never moves.
 
-use std::collections::VecDeque;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::key::{SharedKey, TakenKey};
-use crate::common::time::Timestamp;
 
 /// One key with its entry, or with its run; `slot` is that of its job in the scheduling group.
 ///
@@ -47,14 +47,9 @@ pub(super) struct KeyRun<K, V> {
     pub(super) key: SharedKey<K>,
     /// `None` once the handler has it.
     pub(super) value: Option<V>,
-    /// The row of the key's pending entry, once it has become due during this run; also former ones, which have gone.
-    pub(super) due: Vec<u32>,
-    /// The expired entries, which start after this run.
-    pub(super) queue: KeyQueue,
+    /// The row of the key's pending entry, if that has become due during this run.
+    pub(super) due: Option<u32>,
 }
-
-/// Expired entries of one key, which start one after the other, in order of their deadlines: their rows.
-pub(super) type KeyQueue = VecDeque<(Timestamp, u32)>;
 
 impl<K, V> Row<K, V> {
     /// The key of an entry, pending or expired.
@@ -331,6 +326,30 @@ impl<K, V> Rows<K, V> {
     /// Returns a number that is larger than that of every row.
     pub(super) fn end(&self) -> u32 {
         self.pages.len() as u32 * PAGE
+    }
+}
+
+/// Values by the number of a row, for a few of the rows.
+pub(super) type RowMap<T> = HashMap<u32, T, BuildHasherDefault<Spread>>;
+
+/// Storage of no more than this capacity is not given back.
+pub(super) const KEPT: usize = 64;
+
+/// A hasher for numbers of rows. It spreads them over all bits, since the map uses the bits at both ends.
+#[derive(Default)]
+pub(super) struct Spread(u64);
+
+impl Hasher for Spread {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only numbers are hashed");
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.0 = u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     }
 }
 

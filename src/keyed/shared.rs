@@ -112,19 +112,25 @@ impl<K, V, S> Keys<K, V, S> {
     #[track_caller]
     fn take_chunk(&self, chunk: u32) -> Option<Vec<(TakenKey<K>, V)>> {
         let first = chunk.checked_mul(CHUNK)?;
-        let mut taken = Vec::with_capacity(CHUNK as usize);
+        let (mut taken, mut may_start) = (Vec::with_capacity(CHUNK as usize), Vec::new());
         let mut jobs = self.group.row_jobs();
         let mut guard = self.lock();
         if first >= guard.table.rows_end() {
             return None;
         }
-        for entry in (first..first + CHUNK).filter_map(|row| guard.table.take(row)) {
+        for row in first..first + CHUNK {
+            let Some((entry, next)) = guard.table.take_unstarted(row) else {
+                continue;
+            };
             jobs.cancel(entry.slot);
             taken.push((entry.key, entry.value));
+            may_start.extend(next);
         }
-        for slot in guard.table.take_next() {
-            jobs.unblock(slot);
-        }
+        // Afterwards, since most of them were taken out as well.
+        let slots = may_start
+            .into_iter()
+            .filter_map(|row| guard.table.slot(row));
+        slots.for_each(|slot| jobs.unblock(slot));
         Some(taken)
     }
 
@@ -264,10 +270,13 @@ impl<K, V, S> Drop for RunGuard<K, V, S> {
         let keys = &self.keys;
         let mut jobs = keys.group.row_jobs();
         let mut guard = keys.lock();
-        let run = guard.table.end(self.row);
-        let due = run.iter().flat_map(|run| &run.due);
-        for slot in due.filter_map(|&row| guard.table.slot(row)) {
-            jobs.unblock(slot);
+        let Some((run, next)) = guard.table.end(self.row) else {
+            return;
+        };
+        for row in run.due.into_iter().chain(next) {
+            if let Some(slot) = guard.table.slot(row) {
+                jobs.unblock(slot);
+            }
         }
         drop(guard);
         drop_quietly(run);
@@ -305,8 +314,8 @@ where
             }
             // A panic of `Eq` ends the job of this entry, so the entry goes too.
             Err(payload) => {
-                let taken = table.take(row);
-                for slot in table.take_next() {
+                let (taken, next) = table.take_unstarted(row).unzip();
+                if let Some(slot) = next.flatten().and_then(|row| table.slot(row)) {
                     jobs.unblock(slot);
                 }
                 drop(guard);

@@ -3,13 +3,12 @@
 //! The only user code that is called here is the comparison of keys that the methods are given, and it is called before
 //! anything is changed. Nothing of the user's is cloned or dropped.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 
 use super::index::{Found, Index};
 use super::key::{SharedKey, TakenKey};
-use super::rows::{KeyQueue, KeyRun, Row, Rows, Taken};
+use super::queues::Queues;
+use super::rows::{KEPT, KeyRun, Row, RowMap, Rows, Taken};
 use crate::common::time::Timestamp;
 
 /// ```text
@@ -25,47 +24,22 @@ pub(super) struct Table<K, V> {
     /// Pending entries and runs, by the hash of the key.
     index: Index,
     rows: Rows<K, V>,
-    /// When an entry was debounced first, by row; for entries that were.
-    first: HashMap<u32, Timestamp, BuildHasherDefault<Spread>>,
+    /// When an entry was debounced first; for entries that were.
+    first: RowMap<Timestamp>,
     /// The number of pending entries, without expired ones.
     len: usize,
-    /// In an exclusive keyed group, between two runs of a key: the entries that start after the one in this row, which
-    /// may start now. So each end of a run unblocks one expired entry, however many there are.
-    queues: HashMap<u32, KeyQueue, BuildHasherDefault<Spread>>,
-    /// Rows that were next when the one before them was taken out before it could start. They are to be unblocked.
-    next: Vec<u32>,
+    /// The expired entries that wait for the run of their key.
+    queues: Queues,
 }
-
-/// A hasher for numbers of rows. It spreads them over all bits, since the map uses the bits at both ends.
-#[derive(Default)]
-struct Spread(u64);
-
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("only numbers are hashed");
-    }
-
-    fn write_u32(&mut self, number: u32) {
-        self.0 = u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    }
-}
-
-/// Storage of no more than this capacity is not given back.
-const KEPT: usize = 64;
 
 impl<K, V> Table<K, V> {
     pub(super) fn new() -> Table<K, V> {
         Table {
             index: Index::default(),
             rows: Rows::new(),
-            first: HashMap::default(),
+            first: RowMap::default(),
             len: 0,
-            queues: HashMap::default(),
-            next: Vec::new(),
+            queues: Queues::default(),
         }
     }
 
@@ -180,19 +154,21 @@ impl<K, V> Table<K, V> {
     /// Takes out the entry in a row.
     // Inlined for the same reason as `Rows::take`.
     #[inline(always)]
-    pub(super) fn take(&mut self, row: u32) -> Option<Taken<K, V>> {
-        if !self.queues.is_empty() {
-            let hash = self.rows.hash(row)?;
-            let queue = self.take_queue(row);
-            let next = self.next_of(hash, queue);
-            self.next.extend(next);
-        }
+    fn take(&mut self, row: u32) -> Option<Taken<K, V>> {
         let taken = self.rows.take(row)?;
         if let Some(hash) = taken.pending {
             self.index.remove_later(hash, row, self.rows.hashes());
             self.is_pending_no_more(row);
         }
         Some(taken)
+    }
+
+    /// Takes out the entry in a row, which does not start. Returns also the row of the entry that may start in its place,
+    /// if there is one.
+    pub(super) fn take_unstarted(&mut self, row: u32) -> Option<(Taken<K, V>, Option<u32>)> {
+        let taken = self.take(row)?;
+        self.queues.remove(row);
+        Some((taken, self.queues.pop(row)))
     }
 
     /// Takes out the pending entry of a key.
@@ -209,7 +185,6 @@ impl<K, V> Table<K, V> {
     /// Turns the entry in a row into the run of its key. The value stays until the handler takes it (`start`).
     pub(super) fn begin(&mut self, row: u32, share: fn(K) -> SharedKey<K>) {
         self.expire(row);
-        let queue = self.take_queue(row);
         let (Some(hash), Some(place)) = (self.rows.hash(row), self.rows.get_mut(row)) else {
             return;
         };
@@ -228,8 +203,7 @@ impl<K, V> Table<K, V> {
         let run = Box::new(KeyRun {
             key,
             value: Some(value),
-            due: Vec::new(),
-            queue,
+            due: None,
         });
         *place = Row::Run { run, slot };
         self.index.insert(hash, row, self.rows.hashes());
@@ -260,24 +234,10 @@ impl<K, V> Table<K, V> {
 
     /// Notes that the entry in `row`, which became due at `at`, waits for the end of the run in the row `run`.
     pub(super) fn block(&mut self, run: u32, row: u32, at: Timestamp) {
-        let hash = self.rows.hash(run);
-        let is_expired = self.is_expired(row);
-        let Some(held) = self.rows.get_mut(run).and_then(Row::run) else {
-            return;
-        };
-        if is_expired {
-            let place = held.queue.partition_point(|&(other, _)| other <= at);
-            held.queue.insert(place, (at, row));
-            return;
-        }
-        let mut due = std::mem::take(&mut held.due);
-        // Rows whose entries were removed meanwhile are left out, or the list could grow for as long as the run lasts.
-        due.retain(|&other| {
-            other != row && self.value(other).is_some() && self.rows.hash(other) == hash
-        });
-        due.push(row);
-        if let Some(held) = self.rows.get_mut(run).and_then(Row::run) {
-            held.due = due;
+        if self.is_expired(row) {
+            self.queues.push(run, row, at);
+        } else if let Some(run) = self.rows.get_mut(run).and_then(Row::run) {
+            run.due = Some(row);
         }
     }
 
@@ -285,54 +245,14 @@ impl<K, V> Table<K, V> {
         self.rows.get(row).is_some_and(Row::is_expired)
     }
 
-    /// Takes out a run that has ended. The entries in the rows of its `due` may start now: the key's pending entry, and
-    /// the first of the expired ones. Whichever starts first blocks the other.
-    pub(super) fn end(&mut self, row: u32) -> Option<Box<KeyRun<K, V>>> {
+    /// Takes out a run that has ended. Returns also the row of the first of the expired entries. It and the pending entry
+    /// that is `due` may start now: whichever starts first blocks the other.
+    pub(super) fn end(&mut self, row: u32) -> Option<(KeyRun<K, V>, Option<u32>)> {
         let (hash, mut run) = self.rows.take_run(row)?;
         self.index.remove(hash, row, self.rows.hashes());
-        let queue = std::mem::take(&mut run.queue);
-        run.due.extend(self.next_of(hash, queue));
-        Some(run)
-    }
-
-    /// Returns the first row of a queue whose entry is still there. The others start after that one.
-    fn next_of(&mut self, hash: u32, mut queue: KeyQueue) -> Option<u32> {
-        while let Some((_, row)) = queue.pop_front() {
-            if !self.is_expired(row) || self.rows.hash(row) != Some(hash) {
-                continue;
-            }
-            if queue.capacity() > KEPT.max(4 * queue.len()) {
-                queue.shrink_to(2 * queue.len());
-            }
-            // It has a queue of its own if another entry, which came later, has started before it.
-            let mut behind = self.take_queue(row);
-            if !behind.is_empty() {
-                behind.extend(queue);
-                behind.make_contiguous().sort_by_key(|&(at, _)| at);
-                queue = behind;
-            }
-            if !queue.is_empty() {
-                self.queues.insert(row, queue);
-            }
-            return Some(row);
-        }
-        None
-    }
-
-    /// Takes the queue behind the entry in a row.
-    fn take_queue(&mut self, row: u32) -> KeyQueue {
-        if self.queues.is_empty() {
-            return KeyQueue::new();
-        }
-        let queue = self.queues.remove(&row).unwrap_or_default();
-        self.queues.shrink_to(KEPT.max(2 * self.queues.len()));
-        queue
-    }
-
-    /// Returns the slots of entries that may start now, since those before them were taken out.
-    pub(super) fn take_next(&mut self) -> Vec<u32> {
-        let next = std::mem::take(&mut self.next);
-        next.into_iter().filter_map(|row| self.slot(row)).collect()
+        // One that was expired during the run is in the queue, or about to be blocked anew.
+        run.due = run.due.filter(|&due| !self.is_expired(due));
+        Some((*run, self.queues.pop(row)))
     }
 
     // Walks over all rows.
@@ -440,12 +360,14 @@ mod tests {
         row
     }
 
-    fn due(run: Option<Box<KeyRun<u32, u32>>>) -> Option<Vec<u32>> {
-        run.map(|run| run.due)
+    /// Ends a run. Returns the rows of the pending entry and of the expired one that may start now.
+    fn end(table: &mut Table<u32, u32>, run: u32) -> [Option<u32>; 2] {
+        let (run, next) = table.end(run).expect("it is a run");
+        [run.due, next]
     }
 
     #[test]
-    fn a_run_knows_the_rows_that_wait_for_it_each_once_and_no_others() {
+    fn a_run_knows_the_pending_entry_that_waits_for_it() {
         let mut table = Table::<u32, u32>::new();
         let run = insert_expired(&mut table, 1);
         assert!(table.awaits(run, 1));
@@ -455,34 +377,29 @@ mod tests {
         assert!(table.start(run, 1).is_some_and(|(_, is_run)| is_run));
         assert!(table.start(run, 1).is_none(), "it has started");
         assert!(!table.awaits(run, 1), "it has started");
-        let [one, two, three] = [2, 3, 4].map(|slot| insert(&mut table, slot));
-        for row in [one, two, one] {
-            table.block(run, row, at(0));
-        }
-        assert!(table.take(two).is_some());
-        table.block(run, three, at(0));
-        assert_eq!(due(table.end(run)), Some(vec![one, three]));
+        let removed = insert(&mut table, 2);
+        table.block(run, removed, at(0));
+        assert!(table.take_unstarted(removed).is_some());
+        let waits = insert(&mut table, 3);
+        table.block(run, waits, at(0));
+        assert_eq!(end(&mut table, run), [Some(waits), None]);
+        assert!(table.end(run).is_none());
     }
 
-    /// One that comes later may be due earlier, and one that comes between two runs may overtake.
     #[test]
-    fn expired_entries_start_one_after_the_other() {
+    fn a_pending_entry_that_is_expired_while_it_waits_has_one_turn() {
         let mut table = Table::<u32, u32>::new();
-        let [run, one, two, three, four, five] =
-            [1, 2, 3, 4, 5, 6].map(|slot| insert_expired(&mut table, slot));
+        let run = insert_expired(&mut table, 1);
         table.begin(run, share);
-        for (row, millis) in [(three, 3), (one, 1), (two, 2), (four, 3)] {
-            table.block(run, row, at(millis));
-        }
-        assert_eq!(due(table.end(run)), Some(vec![one]));
-        table.begin(five, share);
-        table.block(five, one, at(1));
-        assert_eq!(due(table.end(five)), Some(vec![one]));
-        for (row, next) in [(one, two), (two, three), (three, four)] {
-            table.begin(row, share);
-            assert_eq!(due(table.end(row)), Some(vec![next]));
-        }
-        assert!(table.queues.is_empty());
+        let waits = insert(&mut table, 2);
+        table.block(run, waits, at(2));
+        table.expire(waits);
+        let first = insert_expired(&mut table, 3);
+        table.block(run, first, at(1));
+        table.block(run, waits, at(2));
+        assert_eq!(end(&mut table, run), [None, Some(first)]);
+        table.begin(first, share);
+        assert_eq!(end(&mut table, first), [None, Some(waits)]);
     }
 
     #[test]
@@ -493,32 +410,13 @@ mod tests {
         for row in [one, two, three] {
             table.block(run, row, at(0));
         }
-        assert!(table.take(two).is_some(), "while the run lasts");
-        assert!(table.take_next().is_empty());
-        assert_eq!(due(table.end(run)), Some(vec![one]));
-        assert!(table.take(one).is_some());
-        assert_eq!(table.take_next(), [4]);
-        assert!(table.take(three).is_some());
-        assert!(table.take_next().is_empty() && table.queues.is_empty());
-    }
-
-    #[test]
-    fn storage_of_a_queue_follows_its_length() {
-        let mut table = Table::<u32, u32>::new();
-        let mut run = insert_expired(&mut table, 0);
-        table.begin(run, share);
-        for slot in 1..10_000 {
-            let row = insert_expired(&mut table, slot);
-            table.block(run, row, at(0));
-        }
-        while let Some([next]) = due(table.end(run)).as_deref() {
-            run = *next;
-            let queue = table.queues.get(&run);
-            let (len, capacity) = queue.map_or((0, 0), |queue| (queue.len(), queue.capacity()));
-            assert!(capacity <= KEPT.max(4 * len + 4), "{capacity} for {len}");
-            table.begin(run, share);
-        }
-        assert_eq!(table.rows_end(), 0, "all have had their run");
+        let next =
+            |table: &mut Table<u32, u32>, row| table.take_unstarted(row).map(|(_, next)| next);
+        assert_eq!(next(&mut table, two), Some(None), "while the run lasts");
+        assert_eq!(next(&mut table, run), None, "it has started");
+        assert_eq!(end(&mut table, run), [None, Some(one)]);
+        assert_eq!(next(&mut table, one), Some(Some(three)));
+        assert_eq!(next(&mut table, three), Some(None));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 mod index;
 #[path = "../../../../src/keyed/key.rs"]
 mod key;
+#[path = "../../../../src/keyed/queues.rs"]
+mod queues;
 #[path = "../../../../src/keyed/rows.rs"]
 mod rows;
 #[path = "../../../../src/keyed/rule.rs"]

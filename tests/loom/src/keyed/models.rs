@@ -278,6 +278,31 @@ fn an_entry_that_expires_beside_the_run_of_its_key_is_handed_back_and_runs_after
     });
 }
 
+/// Whether one of them runs, is blocked or is about to start: what is not taken out runs, and not beside another.
+#[test]
+fn entries_of_one_key_are_handled_or_taken_out_beside_its_runs() {
+    check_large(|| {
+        let group = Group::new(9, 2);
+        let keyed = Keyed::build(&group, true, nothing);
+        group.drive();
+        for value in [1, 2] {
+            keyed.insert(value, NEVER);
+            assert!(keyed.entries().expire(&KEY));
+        }
+        let threads = group.threads();
+        let drained = keyed
+            .keys
+            .drain()
+            .into_iter()
+            .map(|(_, value)| value)
+            .sum::<usize>();
+        assert!(group.wait());
+        join(threads);
+        assert_eq!(keyed.handled.all() ^ drained, 3, "{drained} came back");
+        assert_eq!(keyed.keys.len(), 0);
+    });
+}
+
 /// The table lives as long as its row waits, and goes with the last that holds it.
 #[test]
 fn an_entry_runs_though_the_last_handle_goes_beside_its_start() {

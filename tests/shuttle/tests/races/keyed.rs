@@ -639,6 +639,159 @@ fn a_cancel_beside_entries_that_wait_for_a_run_loses_none() {
     });
 }
 
+/// Three expired entries of one key and a pending one, which wait for each other's runs beside `calls`; the values that
+/// these took out.
+fn queue_beside<const N: usize>(calls: [fn(KeyedHandle<u8, usize>) -> usize; N]) {
+    explore(move || {
+        future::block_on(async {
+            let (keyed, handled) = alone(KeyedGroup::builder());
+            for value in [1, 2, 4] {
+                keyed.insert_after(KEY, value, NEVER, REPLACE);
+                assert!(keyed.expire(&KEY));
+            }
+            keyed.insert_after(KEY, 8, NOW, REPLACE);
+            let calls = calls.map(|call| beside(&keyed, call));
+            let out: usize = calls.map(|call| call.join().unwrap()).iter().sum();
+            keyed.wait().await.expect("an abort is no error");
+            assert_eq!((handled.all() & out, handled.all() | out), (0, 15));
+            assert_eq!((keyed.len(), keyed.stats().pending), (0, 0));
+        });
+    });
+}
+
+fn take_all(keyed: KeyedHandle<u8, usize>) -> usize {
+    keyed
+        .drain_values()
+        .into_iter()
+        .map(|(_, value)| value)
+        .sum()
+}
+
+fn remove(keyed: KeyedHandle<u8, usize>) -> usize {
+    keyed.remove(&KEY).unwrap_or(0)
+}
+
+fn abort(keyed: KeyedHandle<u8, usize>) -> usize {
+    keyed.abort(&KEY);
+    0
+}
+
+#[test]
+fn values_that_are_taken_out_beside_a_keys_runs_leave_their_turns_to_the_others() {
+    queue_beside([take_all]);
+}
+
+#[test]
+fn a_remove_of_the_pending_entry_beside_an_abort_leaves_the_queue_whole() {
+    queue_beside([remove, abort]);
+}
+
+#[test]
+fn values_that_are_taken_out_beside_an_abort_leave_their_turns_to_the_others() {
+    queue_beside([take_all, abort]);
+}
+
+/// Their rows are used again, also by another key, while the queue still has the former entries.
+#[test]
+fn entries_that_come_after_a_queue_was_taken_out_have_their_own_turns() {
+    explore(|| {
+        future::block_on(async {
+            let (handled, running) = (Handled::default(), [(); 2].map(|()| Arc::default()));
+            let log = handled.clone();
+            let keyed: Keyed =
+                KeyedGroup::builder()
+                    .exclusive()
+                    .build_with(move |_, key: u8, value| {
+                        let guard = Alone::begin(&running[usize::from(key - KEY)]);
+                        log.note(value);
+                        async move {
+                            future::yield_now().await;
+                            drop(guard);
+                        }
+                    });
+            for value in [1, 2, 4] {
+                keyed.insert_after(KEY, value, NEVER, REPLACE);
+                assert!(keyed.expire(&KEY));
+            }
+            let out = beside(&keyed, |keyed| {
+                let out = take_all(keyed.clone());
+                for (key, value) in [(KEY, 8), (KEY + 1, 16), (KEY, 32), (KEY + 1, 64)] {
+                    keyed.insert_after(key, value, NEVER, REPLACE);
+                    assert!(keyed.expire(&key));
+                }
+                out
+            });
+            let out = out.join().unwrap();
+            keyed.wait().await.expect("no two runs of a key overlap");
+            assert_eq!((handled.all() & out, handled.all() | out), (0, 127));
+        });
+    });
+}
+
+/// Nothing but the end of the group drops what waits for a run.
+#[test]
+fn entries_that_wait_for_a_run_are_dropped_with_their_group() {
+    explore(|| {
+        let (ledger, kept) = (Ledger::default(), Arc::new(OnceLock::new()));
+        let handle = Arc::clone(&kept);
+        let entries = ledger.clone();
+        future::block_on(async move {
+            let log = entries.clone();
+            let builder = KeyedGroup::builder().exclusive();
+            let keyed = builder.build_with(move |_, _: u8, entry: Entry| {
+                log.ran.fetch_add(1, SeqCst);
+                async move {
+                    future::yield_now().await;
+                    drop(entry);
+                }
+            });
+            for _ in 0..3 {
+                entries.accepted.fetch_add(1, SeqCst);
+                keyed.insert_after(KEY, Entry(entries.clone()), NEVER, REPLACE);
+                assert!(keyed.expire(&KEY));
+            }
+            handle.set(keyed.handle()).ok();
+            future::yield_now().await;
+        });
+        // The driver drops what was pending in a turn of its own, and stops the run.
+        while ledger.counts().2 < 3 {
+            thread::yield_now();
+        }
+        assert!(kept.get().is_some_and(KeyedHandle::is_empty));
+    });
+}
+
+/// The last entry is removed beside a cancel: whichever comes first ends the group, and `wait` tells which.
+#[test]
+fn a_remove_of_the_last_entry_beside_a_cancelled_token_is_seen_by_the_wait_in_order() {
+    explore(|| {
+        future::block_on(async {
+            let (keyed, handled) = logging();
+            keyed.insert_after(KEY, 1, NEVER, REPLACE);
+            let token = keyed.token();
+            let cancelled = Arc::new(AtomicUsize::new(0));
+            let cancels = {
+                let cancelled = Arc::clone(&cancelled);
+                thread::spawn(move || {
+                    token.cancel();
+                    cancelled.store(1, SeqCst);
+                })
+            };
+            let removes = beside(&keyed, move |keyed| {
+                let was_cancelled = cancelled.load(SeqCst) == 1;
+                (was_cancelled, keyed.remove(&KEY))
+            });
+            let waited = keyed.wait().await;
+            cancels.join().unwrap();
+            let (was_cancelled, removed) = removes.join().unwrap();
+            assert!(!was_cancelled || waited.is_err(), "{waited:?}");
+            assert_eq!((handled.all(), removed), (0, Some(1)), "{waited:?}");
+            let stats = keyed.stats();
+            assert_eq!((stats.cancelled, stats.finished, stats.pending), (1, 0, 0));
+        });
+    });
+}
+
 /// The keys are cloned under no lock while their rows go, and others come into the same rows.
 #[test]
 fn lists_of_keys_beside_changes_leave_the_entries_whole() {
