@@ -460,9 +460,11 @@ mod tests {
     use std::future::pending;
     use std::sync::atomic::Ordering::Relaxed;
 
+    use tokio::task::coop;
     use tokio::time::{Instant, sleep};
 
     use super::*;
+    use crate::WaitError;
 
     /// A walk looks at 512 slots before it lets go of the lock, and at each a few times.
     const MOST: usize = 4 * 512;
@@ -568,6 +570,25 @@ mod tests {
         }
     }
 
+    /// One for the call, and one that stops counting the job when what it holds was dropped. In a group that neither has
+    /// a deadline nor is drained, none of them reads the clock.
+    #[tokio::test(start_paused = true)]
+    async fn a_cancel_or_an_abort_of_a_pending_job_takes_the_lock_twice_and_reads_no_clock() {
+        let group = Group::new();
+        tokio::task::yield_now().await;
+        let reads = || group.shared().clock_reads.swap(0, Relaxed);
+        for aborts in [false, true] {
+            let job = group.schedule(Instant::now(), async {});
+            locks(&group);
+            reads();
+            match aborts {
+                false => assert!(job.cancel()),
+                true => job.abort(),
+            }
+            assert_eq!((locks(&group), reads()), (2, 0), "aborts: {aborts}");
+        }
+    }
+
     /// The last of them is counted down by the look that asks.
     #[tokio::test(start_paused = true)]
     async fn handles_that_are_dropped_on_several_threads_free_all_slots() {
@@ -629,6 +650,43 @@ mod tests {
             assert_eq!(group.stats().running, 0);
             drop(group);
             assert_eq!(shared.strong_count(), 0);
+        }
+    }
+
+    /// The worker is dropped with the end of the last job, which is not recorded yet, before the driver or after it.
+    #[test]
+    fn a_cancel_before_the_runtime_goes_is_what_ends_the_group() {
+        for tasks in 0..16 {
+            let home = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .event_interval(1)
+                .build()
+                .unwrap();
+            let token = CancellationToken::new();
+            let group = Group::builder()
+                .runtime(home.handle().clone())
+                .token(token.clone())
+                .build();
+            // The order in which a runtime drops its tasks depends on their numbers.
+            (0..tasks).for_each(|_| drop(home.spawn(async {})));
+            let cancels = token.clone();
+            group.schedule(Instant::now(), async move {
+                cancels.cancel();
+                // So that the worker lets others have a turn before it records the end.
+                while coop::has_budget_remaining() {
+                    coop::consume_budget().await;
+                }
+            });
+            let wait = group.wait();
+            home.block_on(async {
+                while !token.is_cancelled() {
+                    tokio::task::yield_now().await;
+                }
+            });
+            drop(home);
+            let elsewhere = tokio::runtime::Builder::new_current_thread().build();
+            let waited = elsewhere.unwrap().block_on(wait);
+            assert!(matches!(waited, Err(WaitError::Cancelled)), "{waited:?}");
         }
     }
 

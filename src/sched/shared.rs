@@ -52,6 +52,9 @@ pub(super) struct Shared {
     /// How often the lock was taken.
     #[cfg(test)]
     pub(super) entered: std::sync::atomic::AtomicU64,
+    /// How often the clock was read.
+    #[cfg(test)]
+    pub(super) clock_reads: std::sync::atomic::AtomicU64,
     pub(super) clock: Clock,
     /// A child of the caller's token, so that ending this group ends no other.
     pub(super) token: CancellationToken,
@@ -132,6 +135,8 @@ impl Shared {
             driver_waits: AtomicBool::new(false),
             #[cfg(test)]
             entered: Default::default(),
+            #[cfg(test)]
+            clock_reads: Default::default(),
             clock,
             token,
             token_is_shared: AtomicBool::new(token_is_shared),
@@ -295,6 +300,9 @@ impl Shared {
     }
 
     pub(super) fn now(&self) -> Timestamp {
+        #[cfg(test)]
+        self.clock_reads
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.clock.now()
     }
 

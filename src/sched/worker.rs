@@ -108,7 +108,7 @@ impl Drop for Worker {
         // queue, so that they are dropped with the group and counted, and not lost with this task.
         let worker = &mut self.registration;
         self.shared
-            .enter(|state, effects| state.worker_dropped(worker, effects));
+            .enter_checked(|state, effects| state.worker_dropped(worker, effects));
     }
 }
 
