@@ -23,11 +23,11 @@ use super::queue::Sweep;
 use super::runnable::{Run, Runnable, Started, Stateful};
 use super::shared::Shared;
 use super::state::GroupOutcome;
-use super::state::JobKind;
 use super::state::Workers;
 use super::state::{Caller, StopReason};
+use super::state::{Counts, JobKind};
 use super::state::{Effects, State, Turn};
-use super::stats::Stats;
+use super::stats::{Report, Stats};
 use super::worker;
 use super::yield_now::yield_now;
 use crate::common::time::Timestamp;
@@ -200,9 +200,19 @@ impl Group {
         runnable: impl Runnable + 'static,
         kind: JobKind,
     ) -> Option<u32> {
-        let runnable = Box::new(runnable);
+        self.submit_as(Caller::External, at, runnable, kind)
+    }
+
+    fn submit_as(
+        &self,
+        caller: Caller,
+        at: Timestamp,
+        runnable: impl Runnable + 'static,
+        kind: JobKind,
+    ) -> Option<u32> {
+        let (runnable, now) = (Box::new(runnable), self.0.deadline_clock());
         self.0.enter(|state, effects| {
-            state.lifecycle.admit(Caller::External, NOW, false).ok()?;
+            state.lifecycle.admit(caller, now, false).ok()?;
             Some(
                 state
                     .insert(at, runnable, kind, Location::caller(), effects)
@@ -238,7 +248,7 @@ impl Group {
         let mut unstarted = None;
         let prevented = self
             .0
-            .enter(|state, effects| state.cancel(slot, &mut unstarted, effects));
+            .enter_checked(|state, effects| state.cancel(slot, &mut unstarted, effects));
         self.0.drop_jobs(unstarted);
         prevented
     }
@@ -246,13 +256,14 @@ impl Group {
     fn abort(&self, slot: u32) {
         let mut unstarted = None;
         self.0
-            .enter(|state, effects| state.abort(slot, &mut unstarted, effects));
+            .enter_checked(|state, effects| state.abort(slot, &mut unstarted, effects));
         self.0.drop_jobs(unstarted);
     }
 
     fn reset(&self, slot: u32, at: Timestamp) -> bool {
+        let is_over = self.0.is_over();
         self.0
-            .enter(|state, effects| state.reset(slot, at, false, effects))
+            .enter(|state, effects| state.reset(slot, at, is_over, effects))
     }
 
     fn state(&self, slot: u32) -> JobState {
@@ -288,6 +299,23 @@ impl Group {
         if let Turn::Drop(from) = turn {
             self.drop_pending(from);
         }
+    }
+
+    /// Closes the group, with a grace that ends [`SOON`]. Returns the counts that the report begins with.
+    fn close_until_soon(&self, shuts_down: bool) -> Counts {
+        self.0.enter(|state, effects| {
+            self.0.ends_at(SOON);
+            match shuts_down {
+                true => state.shut_down(NOW, SOON, effects),
+                false => state.drain(NOW, SOON, effects),
+            }
+        })
+    }
+
+    /// Returns the report of a group that has drained.
+    fn report(&self, before: Counts) -> Report {
+        let report = self.0.enter(|state, _| state.report_since(before));
+        report.expect("it has drained")
     }
 
     fn close(&self) -> bool {
@@ -385,6 +413,9 @@ async fn drive(group: &Group, mut now: Timestamp, mut sweep: Option<Sweep>) {
         if let Some(until) = until {
             // The clock goes on by itself, and the others have their time meanwhile.
             now = now.max(until);
+            if until < Timestamp::NEVER {
+                shared.advance(until);
+            }
             thread::yield_now();
         }
         if let Some(fresh) = sweep.as_mut().and_then(Sweep::gathered) {
@@ -941,6 +972,89 @@ mod claimed {
             assert_eq!((stats.pending, stats.running), (0, 0));
             assert_eq!(stats.finished + stats.cancelled, 3);
             assert_eq!(stats.finished as usize, log.len());
+        });
+    }
+}
+
+/// A grace that the clock ends before any step under the lock has noted it.
+mod grace {
+    use super::*;
+
+    /// Three due jobs and two workers, beside `call` once the grace is over. What is pending after it never starts.
+    fn over_beside_a_claim(shuts_down: bool, call: impl Fn(&Group, u32) + Send + Sync + 'static) {
+        check_large(move || {
+            let (group, log) = (Group::new(usize::MAX, 2), Log::default());
+            let slots = [0, 1, 2].map(|label| group.add(NOW, log.job(label)));
+            group.release(&mut Queue::new(NOW), NOW);
+            let before = group.close_until_soon(shuts_down);
+            let threads = group.threads();
+            group.0.advance(SOON);
+            call(&group, slots[2]);
+            let lost = group.stats();
+            let lost = lost.cancelled + lost.pending as u64;
+            group.drop_all(SOON);
+            group.0.runtime.close();
+            join(threads);
+            let (stats, report) = (group.stats(), group.report(before));
+            assert_eq!((stats.pending, stats.running), (0, 0));
+            assert_eq!(stats.finished as usize, log.len());
+            // One that has left its local queue, and counts as running, may still be given back.
+            assert!(stats.cancelled >= lost, "{stats:?}, {lost} lost");
+            let reported = (report.finished as u64, report.dropped as u64);
+            assert_eq!(reported, (stats.finished, stats.cancelled));
+            assert_eq!(stats.finished + stats.cancelled, 3);
+        });
+    }
+
+    #[test]
+    fn none_starts_after_a_shutdown() {
+        over_beside_a_claim(true, |_, _| {});
+    }
+
+    #[test]
+    fn none_starts_after_a_drain() {
+        over_beside_a_claim(false, |_, _| {});
+    }
+
+    #[test]
+    fn a_cancel_prevents_nothing_any_more() {
+        over_beside_a_claim(true, |group, slot| assert!(!group.cancel(slot)));
+    }
+
+    #[test]
+    fn a_reset_moves_nothing_any_more() {
+        over_beside_a_claim(false, |group, slot| assert!(!group.reset(slot, SOON)));
+    }
+
+    #[test]
+    fn an_abort_comes_too_late() {
+        over_beside_a_claim(false, Group::abort);
+    }
+
+    /// The driver ends the grace as soon as it has nothing else to do.
+    #[test]
+    fn what_a_job_schedules_beside_its_end_is_in_the_report_or_was_rejected() {
+        check(|| {
+            let (group, log) = (Group::new(9, 1), Log::default());
+            group.drive();
+            let accepted = Arc::new(AtomicU64::new(0));
+            let (inner, count, outer, job) =
+                (group.clone(), Arc::clone(&accepted), log.job(0), log.job(1));
+            group.add(NOW, async move {
+                outer.await;
+                let slot = inner.submit_as(Caller::Job, NOW, job, JobKind::Once);
+                count.fetch_add(u64::from(slot.is_some()), Relaxed);
+            });
+            let before = group.close_until_soon(false);
+            let thread = group.thread();
+            let well = group.outcome();
+            group.0.runtime.close();
+            join([thread]);
+            let report = group.report(before);
+            assert_eq!((report.finished, report.aborted), (log.len(), 0));
+            assert_eq!(well, report.dropped == 0, "{report:?}");
+            let accepted = accepted.load(Relaxed) as usize;
+            assert_eq!(report.finished + report.dropped, 1 + accepted);
         });
     }
 }

@@ -1,7 +1,8 @@
-//! Stands for the crate's `shared`: the lock, and what is done after it. There is no token, and the workers'
-//! clock stands still.
+//! Stands for the crate's `shared`: the lock, and what is done after it. There is no token, and the clock stands still
+//! until a model moves it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::Waker;
 
 use super::error::JobPanic;
@@ -18,6 +19,10 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) runtime: Runtime,
     pub(super) is_limited: bool,
+    /// The clock, and the end of the grace. They are not loom's: a caller reads them just before it takes a lock, where
+    /// loom switches between threads anyway.
+    now: AtomicU64,
+    grace_ends: AtomicU64,
 }
 
 impl Shared {
@@ -28,7 +33,19 @@ impl Shared {
             driver: Mutex::default(),
             clock: Clock::new(tokio::time::Instant::now()),
             runtime: Runtime::new(),
+            now: AtomicU64::new(Timestamp::ALWAYS.bits()),
+            grace_ends: AtomicU64::new(Timestamp::NEVER.bits()),
         })
+    }
+
+    /// Moves the clock to an instant, unless it is later already.
+    pub(super) fn advance(&self, to: Timestamp) {
+        self.now.fetch_max(to.bits(), Relaxed);
+    }
+
+    /// Notes the end of a grace.
+    pub(super) fn ends_at(&self, grace_ends: Timestamp) {
+        self.grace_ends.fetch_min(grace_ends.bits(), Relaxed);
     }
 
     pub(super) fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
@@ -42,8 +59,9 @@ impl Shared {
         &self,
         transition: impl FnOnce(&mut State, &mut Effects) -> R,
     ) -> R {
+        let now = self.deadline_clock();
         self.enter(|state, effects| {
-            state.check_end(Timestamp::ALWAYS, false, effects);
+            state.check_end(now, false, effects);
             transition(state, effects)
         })
     }
@@ -78,7 +96,7 @@ impl Shared {
     }
 
     pub(super) fn now(&self) -> Timestamp {
-        Timestamp::ALWAYS
+        Timestamp::from_bits(self.now.load(Relaxed))
     }
 
     pub(super) fn is_cancelled(&self) -> bool {
@@ -86,7 +104,7 @@ impl Shared {
     }
 
     pub(super) fn deadline_clock(&self) -> Timestamp {
-        Timestamp::ALWAYS
+        self.now()
     }
 
     /// Then a worker is called for each wake-up, which is the harder case.
@@ -95,12 +113,12 @@ impl Shared {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        false
+        self.now().bits() >= self.grace_ends.load(Relaxed)
     }
 
     pub(super) fn give_back(&self, claim: Claim) {
         let mut dropped = None;
-        self.enter(|state, effects| state.give_back(claim, &mut dropped, effects));
+        self.enter_checked(|state, effects| state.give_back(claim, &mut dropped, effects));
         self.drop_jobs(dropped);
     }
 
@@ -122,7 +140,7 @@ impl Shared {
     }
 
     pub(super) fn dropped(&self, count: usize) {
-        self.enter(|state, effects| state.dropped(count, effects));
+        self.enter_checked(|state, effects| state.dropped(count, effects));
     }
 
     pub(super) fn report_panic(&self, _: &JobPanic) {}

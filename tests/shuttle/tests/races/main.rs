@@ -333,6 +333,42 @@ fn a_shutdown_without_grace_beside_claimed_jobs_loses_none() {
     });
 }
 
+/// A drain without a grace beside a job that schedules, one that is cancelled, and one that runs until it is aborted.
+#[test]
+fn what_jobs_schedule_beside_the_end_of_a_drain_is_in_its_report_or_was_rejected() {
+    explore(|| {
+        future::block_on(async {
+            let (group, ledger) = (Group::new(), Ledger::default());
+            group.delay(NOW, std::future::pending());
+            let (inner, outer) = (ledger.clone(), ledger.job());
+            group.delay_with(NOW, move |context| async move {
+                outer.await;
+                inner.produce(&context.handle(), 2);
+            });
+            let job = group.delay(NOW, ledger.job());
+            let cancel = thread::spawn(move || usize::from(job.cancel()));
+            let report = group.drain(NOW).await;
+            let prevented = cancel.join().unwrap();
+            let (accepted, ran, gone) = ledger.counts();
+            assert_eq!(gone, 2 + accepted, "{ledger:?}");
+            assert!(
+                ran + prevented <= gone,
+                "{ledger:?}, prevented: {prevented}"
+            );
+            let stats = group.stats();
+            assert_eq!((stats.pending, stats.running), (0, 0));
+            let ended = stats.finished + stats.cancelled;
+            assert_eq!(ended, 3 + accepted as u64, "{stats:?}");
+            let reported = report.finished + report.aborted + report.dropped;
+            assert!(reported <= 3 + accepted, "{report:?}");
+            assert!(
+                reported + prevented + ran >= 3 + accepted,
+                "{report:?}, {ledger:?}"
+            );
+        });
+    });
+}
+
 /// A job's wake-up against its abort, in a task that the job before has used: it ends by itself or is stopped, and the
 /// job after it, which lives in the same task, is not hit.
 #[test]
