@@ -2,8 +2,10 @@
 //!
 //! Times are arranged so that the outcome is one and only one. A round is 1,024 ms long. The history acts
 //! in its second millisecond; deadlines fall into its last sixteen, many into the same one and some on the
-//! very same nanosecond; each job that sleeps wakes in a millisecond of its own; a shutdown's grace ends in
-//! one where nothing else happens. So no two events whose order nobody promises share a millisecond.
+//! very same nanosecond; each job that sleeps wakes in a millisecond of its own; the grace of a drain or a
+//! shutdown ends in one where nothing else happens. So no two events whose order nobody promises share a
+//! millisecond. The exception is a jump of the clock, which makes all that is due in several rounds due in one
+//! moment: a history jumps only over times whose order is promised.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ const ACTS: u64 = MS;
 /// Where in a round the first job wakes, the second a millisecond later, and so on.
 const WAKES: u64 = 2 * MS;
 const GRACE_ENDS: u64 = 1000 * MS;
+const DRAIN_ENDS: u64 = 1001 * MS;
 /// The last milliseconds of a round, in which jobs fall due.
 const DUE: u64 = 16;
 /// More jobs than the milliseconds in which they can wake would spoil the arrangement.
@@ -75,10 +78,20 @@ pub(crate) enum Grace {
 }
 
 impl Grace {
+    /// When the grace of a shutdown ends.
     pub(crate) fn ends(self, now: u64) -> u64 {
+        self.ends_at(GRACE_ENDS, now)
+    }
+
+    /// When the grace of a drain ends.
+    pub(crate) fn drain_ends(self, now: u64) -> u64 {
+        self.ends_at(DRAIN_ENDS, now)
+    }
+
+    fn ends_at(self, in_round: u64, now: u64) -> u64 {
         match self {
             Grace::None => now,
-            Grace::Rounds(rounds) => (now / ROUND + rounds) * ROUND + GRACE_ENDS,
+            Grace::Rounds(rounds) => (now / ROUND + rounds) * ROUND + in_round,
             Grace::Endless => NEVER,
         }
     }
@@ -162,9 +175,14 @@ pub(crate) enum Op {
     CloneHandle(usize),
     DropHandle(usize),
     Advance(u64),
+    /// The clock is set forward by so many rounds at once.
+    Jump(u64),
     Wait,
     DropWait,
+    Drain(Grace),
+    DropDrain,
     Shutdown(Grace),
+    DropShutdown,
     DropGroup,
 }
 
@@ -302,12 +320,15 @@ impl Writer {
 
     fn op(&mut self) -> Op {
         if self.percent(self.mix.ends) {
-            return match self.below(10) {
+            return match self.below(16) {
                 0..=3 => Op::Wait,
                 4 => Op::DropWait,
                 5..=6 => Op::Shutdown(self.grace()),
                 7..=8 => Op::Act(Act::CancelGroup),
-                _ => Op::DropGroup,
+                9 => Op::DropGroup,
+                10..=13 => Op::Drain(self.grace()),
+                14 => Op::DropDrain,
+                _ => Op::DropShutdown,
             };
         }
         match self.below(100) {
@@ -324,6 +345,7 @@ impl Writer {
             70..=73 => Op::Act(Act::Abort(self.target())),
             74..=76 => Op::CloneHandle(self.target()),
             77..=79 => Op::DropHandle(self.target()),
+            80..=83 => Op::Jump(self.below(3) + 1),
             _ => Op::Advance(self.below(3) + 1),
         }
     }

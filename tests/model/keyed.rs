@@ -1,5 +1,6 @@
 //! Random histories of all verbs by key on the paused clock, beside a plain map; and of keys that run alone.
 
+mod alone;
 mod play;
 
 use proptest::collection::vec;
@@ -35,4 +36,9 @@ fn random_histories_agree_with_a_plain_map() {
 #[test]
 fn random_histories_of_keys_that_run_alone_never_overlap_and_lose_nothing() {
     check(play_alone);
+}
+
+#[test]
+fn random_histories_of_keys_that_run_alone_agree_with_a_list_per_key() {
+    check(alone::play);
 }

@@ -17,8 +17,8 @@ pub(crate) enum Record {
     Started {
         job: usize,
         at: u64,
-        /// As its context tells: attempt, deadline, lateness.
-        told: Option<(u64, u64, u64)>,
+        /// As its context tells: attempt, deadline, lateness, and whether the group drains.
+        told: Option<(u64, u64, u64, bool)>,
     },
     Cancelled {
         job: usize,
@@ -82,6 +82,7 @@ impl Planned {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Door {
     Open,
+    /// By `wait` or `drain`: contexts are admitted.
     Waited,
     ShutDown,
 }
@@ -100,10 +101,32 @@ impl Tally {
     }
 }
 
-#[derive(Debug)]
-struct Shutdown {
-    before: Reported,
-    grace_ends: u64,
+/// A call of `drain` or `shutdown`.
+#[derive(Debug, Default)]
+pub(crate) struct Closing {
+    /// The counts at the call.
+    before: Option<Reported>,
+    /// Its future was dropped.
+    pub(crate) given_up: bool,
+    /// What it returned, and when.
+    pub(crate) reported: Option<(Reported, u64)>,
+}
+
+impl Closing {
+    fn report(&mut self, counts: Reported, now: u64) {
+        if let Some(before) = self.before.filter(|_| !self.given_up) {
+            self.reported
+                .get_or_insert((counts_since(before, counts), now));
+        }
+    }
+}
+
+fn counts_since(before: Reported, counts: Reported) -> Reported {
+    (
+        counts.0 - before.0,
+        counts.1 - before.1,
+        counts.2 - before.2,
+    )
 }
 
 #[derive(Debug)]
@@ -111,9 +134,10 @@ pub(crate) struct Oracle {
     pub(crate) now: u64,
     pub(crate) jobs: Vec<Planned>,
     pub(crate) records: Vec<Record>,
-    /// What the calls of `wait` and `shutdown` returned, and when.
+    /// What the call of `wait` returned, and when.
     pub(crate) waited: Option<(Waited, u64)>,
-    pub(crate) reported: Option<(Reported, u64)>,
+    pub(crate) drain: Closing,
+    pub(crate) shutdown: Closing,
     /// A job was moved or cancelled: until the driver has looked, `next_deadline` may be too early.
     pub(crate) moved: bool,
     ready: VecDeque<usize>,
@@ -126,7 +150,10 @@ pub(crate) struct Oracle {
     max_lateness: u64,
     first_panic: Option<usize>,
     waiter: bool,
-    shutdown: Option<Shutdown>,
+    /// The earliest end of the grace of a drain or a shutdown.
+    grace_ends: u64,
+    /// No job is accepted any more and none runs again; the counts when that began.
+    sealed: Option<Reported>,
     pub(crate) group_dropped: bool,
 }
 
@@ -137,7 +164,8 @@ impl Oracle {
             jobs: Vec::new(),
             records: Vec::new(),
             waited: None,
-            reported: None,
+            drain: Closing::default(),
+            shutdown: Closing::default(),
             moved: false,
             ready: VecDeque::new(),
             limit: history.limit.unwrap_or(usize::MAX),
@@ -149,7 +177,8 @@ impl Oracle {
             max_lateness: 0,
             first_panic: None,
             waiter: false,
-            shutdown: None,
+            grace_ends: NEVER,
+            sealed: None,
             group_dropped: false,
         }
     }
@@ -159,7 +188,16 @@ impl Oracle {
         match op {
             Op::Wait => self.group_dropped || !self.may_wait(),
             Op::DropWait => !self.waiter,
-            Op::Shutdown(_) => self.group_dropped || self.shutdown.is_some(),
+            Op::Drain(_) => self.group_dropped || self.drain.before.is_some(),
+            Op::Shutdown(_) => self.group_dropped || self.shutdown.before.is_some(),
+            Op::DropDrain => self.drain.before.is_none() || self.drain.reported.is_some(),
+            Op::DropShutdown => self.shutdown.before.is_none() || self.shutdown.reported.is_some(),
+            // Which of two comes first, the end of a sleep or something that is due meanwhile, is not promised.
+            Op::Jump(rounds) => {
+                let to = acts(*rounds, self.now);
+                let wakes = |job: &Planned| job.wakes.is_some_and(|wakes| wakes <= to);
+                self.jobs.iter().any(wakes)
+            }
             Op::DropGroup => self.group_dropped,
             Op::Act(Act::CancelGroup) => self.group_dropped,
             // Where a moved job comes in among jobs that were due before is not promised.
@@ -201,6 +239,10 @@ impl Oracle {
                 }
             }
             Op::Advance(rounds) => self.advance(*rounds),
+            Op::Jump(rounds) => {
+                self.now = acts(*rounds, self.now);
+                self.settle();
+            }
             Op::Wait => {
                 self.check_deadline();
                 self.waiter = true;
@@ -210,7 +252,10 @@ impl Oracle {
                 self.answer();
             }
             Op::DropWait => self.waiter = false,
+            Op::Drain(grace) => self.drain(*grace),
+            Op::DropDrain => self.drain.given_up = true,
             Op::Shutdown(grace) => self.shut_down(*grace),
+            Op::DropShutdown => self.shutdown.given_up = true,
             Op::DropGroup => {
                 self.group_dropped = true;
                 self.waiter = false;
@@ -371,12 +416,11 @@ impl Oracle {
     }
 
     fn shut_down(&mut self, grace: Grace) {
-        self.shutdown = Some(Shutdown {
-            before: self.tally.report(),
-            grace_ends: grace.ends(self.now),
-        });
+        self.shutdown.before = Some(self.tally.report());
         self.check_deadline();
         self.door = Door::ShutDown;
+        self.grace_ends = self.grace_ends.min(grace.ends(self.now));
+        self.sealed.get_or_insert(self.tally.report());
         let late: Vec<usize> = self
             .pending()
             .filter(|&job| self.jobs[job].deadline > self.now)
@@ -386,10 +430,19 @@ impl Oracle {
         }
     }
 
+    fn drain(&mut self, grace: Grace) {
+        self.drain.before = Some(self.tally.report());
+        self.check_deadline();
+        if self.door == Door::Open {
+            self.door = Door::Waited;
+        }
+        self.grace_ends = self.grace_ends.min(grace.drain_ends(self.now));
+    }
+
     // How jobs and the group end.
 
     fn is_going_down(&self) -> bool {
-        self.ended.is_some() || self.shutdown.is_some()
+        self.ended.is_some() || self.sealed.is_some()
     }
 
     /// Nothing is held and nothing more can come.
@@ -458,9 +511,9 @@ impl Oracle {
             None if !self.is_drained() => self.deadline,
             _ => NEVER,
         };
-        let grace = match &self.shutdown {
-            Some(shutdown) if !self.is_drained() => shutdown.grace_ends,
-            _ => NEVER,
+        let grace = match self.is_drained() {
+            true => NEVER,
+            false => self.grace_ends,
         };
         let next = jobs.chain([group, grace]).min().unwrap_or(NEVER);
         match next {
@@ -483,8 +536,8 @@ impl Oracle {
     /// Everything that happens without any passing of time.
     fn settle(&mut self) {
         self.check_deadline();
-        let grace = self.shutdown.as_ref().map(|shutdown| shutdown.grace_ends);
-        if grace.is_some_and(|ends| ends <= self.now) {
+        if self.grace_ends <= self.now {
+            self.sealed.get_or_insert(self.tally.report());
             self.drop_all_pending();
             self.abort_running();
         }
@@ -529,6 +582,7 @@ impl Oracle {
             job.attempt,
             job.deadline,
             lateness,
+            self.door != Door::Open,
         ));
         self.records.push(Record::Started {
             job: index,
@@ -563,7 +617,7 @@ impl Oracle {
         };
         let next = wanted.into_iter().chain(job.again.take()).min();
         // A shutdown lets a series end with this run.
-        if !job.cancelled && (next.is_none() || self.shutdown.is_some()) {
+        if !job.cancelled && (next.is_none() || self.door == Door::ShutDown) {
             job.state = JobState::Finished;
             self.tally.finished += 1;
         } else if let Some(at) = next.filter(|_| job.may_run_again() && !down) {
@@ -579,20 +633,14 @@ impl Oracle {
     fn answer(&mut self) {
         let drained = self.is_drained();
         let report = self.tally.report();
-        let since = self.shutdown.as_ref().map(|shutdown| {
-            let before = shutdown.before;
-            (
-                report.0 - before.0,
-                report.1 - before.1,
-                report.2 - before.2,
-            )
-        });
-        if let Some(since) = since.filter(|_| drained && self.reported.is_none()) {
-            self.reported = Some((since, self.now));
+        if drained {
+            self.drain.report(report, self.now);
+            self.shutdown.report(report, self.now);
         }
         if !self.waiter || self.waited.is_some() {
             return;
         }
+        let since = self.sealed.map(|before| counts_since(before, report));
         let answer = match (self.ended, since) {
             (Some(why), _) => why,
             _ if !drained => return,

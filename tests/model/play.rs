@@ -206,6 +206,7 @@ async fn run(tape: &Tape, job: &Job, index: usize, context: Option<&JobContext>)
                 context.run(),
                 tape.nanos(context.deadline()),
                 context.lateness().as_nanos() as u64,
+                context.is_draining(),
             )
         }),
     });
@@ -231,7 +232,7 @@ async fn run(tape: &Tape, job: &Job, index: usize, context: Option<&JobContext>)
 
 type Waiting = Pin<Box<dyn Future<Output = Result<(), WaitError>>>>;
 
-/// A call of `wait` or `shutdown`, polled by the history whenever it passes time.
+/// A call of `wait`, `drain` or `shutdown`, polled by the history whenever it passes time.
 struct Call<T> {
     future: Option<Pin<Box<dyn Future<Output = T>>>>,
     result: Option<(T, u64)>,
@@ -260,6 +261,7 @@ struct Player {
     group: Option<Arc<Group>>,
     handle: Handle,
     wait: Call<Result<(), WaitError>>,
+    drain: Call<Report>,
     shutdown: Call<Report>,
     oracle: Oracle,
 }
@@ -299,6 +301,7 @@ async fn play_ops(history: &History) -> Player {
         handle: group.handle(),
         group: Some(group),
         wait: Call::none(),
+        drain: Call::none(),
         shutdown: Call::none(),
         oracle,
     };
@@ -323,7 +326,10 @@ impl Player {
         self.apply(op, closed).await;
         // What the history does next, before the driver or an aborted job has noticed, is a race.
         let ended = went_on && self.oracle.is_ended();
-        let stops = matches!(op, Op::Act(Act::Abort(_)) | Op::Shutdown(_) | Op::DropGroup);
+        let stops = matches!(
+            op,
+            Op::Act(Act::Abort(_)) | Op::Jump(_) | Op::Drain(_) | Op::Shutdown(_) | Op::DropGroup
+        );
         if ended || stops {
             self.oracle.advance(1);
             self.pass(1).await;
@@ -363,21 +369,39 @@ impl Player {
                 self.poll_calls().await;
             }
             Op::DropWait => self.wait.future = None,
+            Op::Jump(rounds) => {
+                let to = self.tape.instant(acts(*rounds, self.tape.now()));
+                tokio::time::advance(to.duration_since(Instant::now())).await;
+                self.poll_calls().await;
+            }
+            Op::Drain(grace) => {
+                let group = self.group.clone().unwrap();
+                let grace = self.grace(grace.drain_ends(self.tape.now()));
+                self.drain.future = Some(Box::pin(async move { group.drain(grace).await }));
+                self.poll_calls().await;
+            }
+            Op::DropDrain => self.drain.future = None,
             Op::Shutdown(grace) => {
                 let group = self.group.clone().unwrap();
-                let now = self.tape.now();
-                let grace = match grace.ends(now) {
-                    NEVER => Duration::MAX,
-                    ends => Duration::from_nanos(ends - now),
-                };
+                let grace = self.grace(grace.ends(self.tape.now()));
                 self.shutdown.future = Some(Box::pin(async move { group.shutdown(grace).await }));
                 self.poll_calls().await;
             }
+            Op::DropShutdown => self.shutdown.future = None,
             Op::DropGroup => {
                 self.wait.future = None;
+                self.drain.future = None;
                 self.shutdown.future = None;
                 self.group = None;
             }
+        }
+    }
+
+    /// The grace that ends then, of a call now.
+    fn grace(&self, ends: u64) -> Duration {
+        match ends {
+            NEVER => Duration::MAX,
+            ends => Duration::from_nanos(ends - self.tape.now()),
         }
     }
 
@@ -393,6 +417,7 @@ impl Player {
     fn poll_each(&mut self, cx: &mut std::task::Context<'_>) {
         let now = self.tape.now();
         self.wait.poll(cx, now);
+        self.drain.poll(cx, now);
         self.shutdown.poll(cx, now);
     }
 
@@ -420,7 +445,7 @@ impl Player {
         // Jobs that are never due are left.
         self.step(&Op::Act(Act::CancelGroup)).await;
         self.compare(true);
-        drop((self.group, self.wait, self.shutdown));
+        drop((self.group, self.wait, self.drain, self.shutdown));
         sleep_until(Instant::now() + Duration::from_nanos(ROUND)).await;
         let alive = tokio::runtime::Handle::current()
             .metrics()
@@ -496,9 +521,12 @@ impl Player {
             };
             assert!(well, "{ended:?} of a wait without a runtime");
         }
-        if let Some(mut shutdown) = self.shutdown.future.take() {
-            let ended = shutdown.as_mut().poll(&mut cx);
-            assert!(ended.is_ready(), "a shutdown that was on its way");
+        for mut closing in [self.drain.future, self.shutdown.future]
+            .into_iter()
+            .flatten()
+        {
+            let ended = closing.as_mut().poll(&mut cx);
+            assert!(ended.is_ready(), "it was on its way");
         }
     }
 
@@ -524,12 +552,14 @@ impl Player {
             if !self.oracle.group_dropped || waited.is_some() {
                 assert_eq!(waited, self.oracle.waited, "wait");
             }
-            let reported = self
-                .shutdown
-                .result
-                .map(|(report, at)| (reported(report), at));
-            if !self.oracle.group_dropped || reported.is_some() {
-                assert_eq!(reported, self.oracle.reported, "shutdown");
+            for (call, expected) in [
+                (&self.drain, &self.oracle.drain),
+                (&self.shutdown, &self.oracle.shutdown),
+            ] {
+                let told = call.result.map(|(report, at)| (reported(report), at));
+                if !self.oracle.group_dropped || told.is_some() {
+                    assert_eq!(told, expected.reported, "{expected:?}");
+                }
             }
         }
     }
