@@ -12,7 +12,8 @@
 //!    may start. If the work blocks its thread, the next ticket runs on another worker.
 //!
 //! While there is queued work that could start, there is a ticket. Queued work that could not start waits for running
-//! work, which is a job of the group too. So the group is not drained before the queues are empty.
+//! work, which is a job of the group too. So the group is not drained before the queues are empty. When no work is left,
+//! there is no ticket, so the group is drained then.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -469,11 +470,20 @@ where
         };
         let lent = started.is_some();
         let order = state.plan(&self.clock, now, self.slack, lent);
-        let is_quiet = state.phase != Phase::Open && state.lanes.is_quiet();
+        let is_quiet = state.lanes.is_quiet();
+        let is_drained = is_quiet && state.phase != Phase::Open;
+        let mut idle = Ticket::None;
+        if is_quiet && matches!(state.ticket, Ticket::Scheduled(..)) {
+            std::mem::swap(&mut state.ticket, &mut idle);
+        }
         drop(state);
         drop(spent);
+        if let Ticket::Scheduled(_, job) = idle {
+            // A push has made it for work that this job has done itself. It may be due never.
+            job.cancel();
+        }
         self.schedule(job.as_ref(), order, lent);
-        if is_quiet {
+        if is_drained {
             self.quiet.notify_waiters();
         }
         if started.as_ref().is_some_and(|started| started.item.bounded) {

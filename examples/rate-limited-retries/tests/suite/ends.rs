@@ -13,7 +13,7 @@ use crate::common::{
     settle, watched,
 };
 use crate::dispatcher::{logged, push};
-use rate_limited_retries::{Closed, Context, Dispatcher, Rate, TryPushError};
+use rate_limited_retries::{Builder, Closed, Context, Dispatcher, Rate, TryPushError};
 use schedgroup::{Group, WaitError};
 use tokio::time::{Instant, sleep};
 
@@ -608,4 +608,31 @@ fn a_waker_of_the_group_may_call_the_dispatcher_back() {
             assert_ne!(calls, 0, "the waker was not woken");
         });
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_pushes_for_its_own_busy_key_leaves_no_job_behind() {
+    type Set = fn(Builder<&'static str, u64>) -> Builder<&'static str, u64>;
+    let limits: [Set; 2] = [
+        |builder| builder.in_flight(1),
+        |builder| builder.max_running(1),
+    ];
+    for (limit, awaits) in limits
+        .into_iter()
+        .flat_map(|limit| [(limit, false), (limit, true)])
+    {
+        let group = Group::new();
+        let dispatcher =
+            limit(Dispatcher::builder()).run(&group, move |n: u64, context| async move {
+                if n > 0 {
+                    context.push("k", n - 1).unwrap();
+                } else if awaits {
+                    sleep(ms(10)).await;
+                }
+            });
+        // More than one job starts in one run.
+        dispatcher.push("k", 50).await.unwrap();
+        bounded(group.wait()).await.unwrap();
+        assert_eq!(dispatcher.stats().started, 51);
+    }
 }
