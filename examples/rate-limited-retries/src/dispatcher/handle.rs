@@ -15,6 +15,7 @@ use super::error::{Closed, TryPushError};
 use super::shared::{New, Pusher, Run, Settings, Shared};
 use super::stats::{KeyStats, Stats};
 use crate::lanes::{Item, Key};
+use crate::time::later;
 
 /// A dispatcher of work: it has one FIFO queue per key, and a scheduling group runs the work as soon as the limits allow.
 ///
@@ -118,8 +119,9 @@ impl<K, T> Dispatcher<K, T> {
     /// Accepts no more work from outside, lets queued work start at its rate until the grace is over, and gives back the
     /// work that is left.
     ///
-    /// It takes effect at the call, and `push` calls that wait for a permit fail. The future resolves as soon as no work is
-    /// queued, delayed or running, at the end of the grace at the latest, and at once if the group has ended. Until then,
+    /// It takes effect at the call, where the grace begins, and `push` calls that wait for a permit fail. The future resolves as
+    /// soon as no work is queued, delayed or running, at the end of the grace at the latest, and at once if the group was
+    /// cancelled or has ended. Until then,
     /// running work may push more work and be retried. Work that still runs at the end of the grace is not interrupted, and
     /// gets back what it pushes or retries; `shutdown` of the group ends it.
     ///
@@ -152,9 +154,9 @@ impl<K, T> Dispatcher<K, T> {
         K: Send + Sync + 'static,
         T: Send + 'static,
     {
-        let started = self.shared.close();
+        let (started, end) = (self.shared.close(), later(Instant::now(), grace));
         let shared = Arc::clone(&self.shared);
-        async move { shared.drain(grace, started).await }
+        async move { shared.drain(end, started).await }
     }
 }
 
@@ -227,9 +229,10 @@ where
     /// ```
     pub async fn push_cost(&self, key: K, cost: u32, work: T) -> Result<(), Closed<T>> {
         if let Some(permits) = &self.shared.permits {
-            match permits.acquire().await {
-                Ok(permit) => permit.forget(),
-                Err(_) => return Err(Closed(work)),
+            let cancelled = self.shared.group.token();
+            match cancelled.run_until_cancelled(permits.acquire()).await {
+                Some(Ok(permit)) => permit.forget(),
+                Some(Err(_)) | None => return Err(Closed(work)),
             }
         }
         self.put(key, cost, work)

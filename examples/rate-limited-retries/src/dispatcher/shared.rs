@@ -33,7 +33,7 @@ use super::ticket::{Running, Spare, Watch};
 use crate::drops::drop_each;
 use crate::lanes::{Item, Key, LaneId, Lanes, Left, Limits, NEVER, Returned, Started};
 use crate::retry::Tries;
-use crate::time::{Clock, later, nanos};
+use crate::time::{Clock, nanos};
 
 pub(super) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(super) type Run<K, T> = Box<dyn Fn(T, Context<K, T>) -> Work + Send + Sync>;
@@ -247,9 +247,9 @@ impl<K, T> Shared<K, T> {
         started
     }
 
-    /// Waits until no work is left or the grace is over, and returns the work that is left.
-    pub(super) async fn drain(&self, grace: Duration, started: u64) -> Drained<K, T> {
-        let end = later(Instant::now(), grace);
+    /// Waits until no work is left, the end has come or the group was cancelled, and returns the work that is left.
+    pub(super) async fn drain(&self, end: Instant, started: u64) -> Drained<K, T> {
+        let cancelled = self.group.token();
         loop {
             let quiet = self.quiet.notified();
             tokio::pin!(quiet);
@@ -259,7 +259,9 @@ impl<K, T> Shared<K, T> {
                 let state = self.lock();
                 state.lanes.is_quiet() || state.phase == Phase::Closed
             };
-            if over || timeout_at(end, quiet).await.is_err() {
+            // A cancelled group may have no ticket whose drop would tell of it.
+            let quiet = cancelled.run_until_cancelled(quiet);
+            if over || !matches!(timeout_at(end, quiet).await, Ok(Some(()))) {
                 return self.take_left(started);
             }
         }

@@ -117,6 +117,53 @@ async fn work_that_runs_longer_than_the_grace_is_counted_and_its_pushes_are_give
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_grace_of_a_drain_begins_at_the_call() {
+    let group = Group::new();
+    let builder = Dispatcher::builder().per_key(Rate::per_second(10));
+    let dispatcher = builder.run(&group, |_: u64, _| async {});
+    for n in 0..10 {
+        dispatcher.push("k", n).await.unwrap();
+    }
+    let begin = Instant::now();
+    let drain = dispatcher.drain(ms(250));
+    sleep(ms(200)).await;
+    let drained = drain.await;
+    assert_eq!((drained.started, begin.elapsed()), (3, ms(250)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_of_a_cancelled_group_ends_at_once_though_work_still_runs() {
+    let (group, hold) = (Group::new(), Hold::new());
+    let held = hold.clone();
+    let dispatcher = Dispatcher::builder()
+        .in_flight(1)
+        .run(&group, move |_: u64, _| held.job());
+    for n in 0..3 {
+        dispatcher.push("k", n).await.unwrap();
+    }
+    hold.started().await;
+    for cancelled_during_the_drain in [true, false] {
+        let begin = Instant::now();
+        let drain = dispatcher.drain(HOUR);
+        let cancel = async {
+            if cancelled_during_the_drain {
+                sleep(ms(20)).await;
+                group.cancel();
+            }
+        };
+        let (drained, ()) = tokio::join!(drain, cancel);
+        let (left, at) = if cancelled_during_the_drain {
+            (2, 20)
+        } else {
+            (0, 0)
+        };
+        assert_eq!((drained.running, drained.left.len()), (1, left));
+        assert_eq!(begin.elapsed(), ms(at));
+    }
+    hold.release();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_that_is_dropped_goes_on_and_may_be_repeated() {
     let group = Group::new();
     let builder = Dispatcher::builder().per_key(Rate::per_second(10));

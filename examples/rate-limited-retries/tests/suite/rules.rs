@@ -171,6 +171,41 @@ async fn pushes_that_wait_end_with_the_dispatcher_and_with_the_group() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_push_that_waits_ends_with_the_group_though_no_work_is_due() {
+    let (group, hold) = (Group::new(), Hold::new());
+    let held = hold.clone();
+    let builder = Dispatcher::builder().in_flight(1).bound(1);
+    let dispatcher = builder.run(&group, move |n: u64, context| {
+        let held = held.job();
+        async move {
+            if n == 0 {
+                // It waits until the queue of its own key is full, and then lets work of another key start.
+                sleep(ms(10)).await;
+                context.push("other", 9).unwrap();
+            }
+            if n != 9 {
+                held.await;
+            }
+        }
+    });
+    dispatcher.push("k", 0).await.unwrap();
+    dispatcher.push("k", 1).await.unwrap();
+    let waits = tokio::spawn({
+        let dispatcher = dispatcher.clone();
+        async move { dispatcher.push("k", 2).await }
+    });
+    hold.started().await;
+    sleep(ms(10)).await;
+    assert_eq!(
+        (dispatcher.stats().started, dispatcher.stats().running),
+        (2, 1)
+    );
+    group.cancel();
+    assert_eq!(bounded(waits).await.unwrap(), Err(Closed(2)));
+    hold.release();
+}
+
+#[tokio::test(start_paused = true)]
 async fn retried_work_needs_no_permit() {
     let group = Group::new();
     let builder = Dispatcher::builder().in_flight(1).bound(1);
