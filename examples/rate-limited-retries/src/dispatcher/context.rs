@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use schedgroup::JobContext;
+use schedgroup::flow::Verdict;
 use tokio::time::Instant;
 
 use super::error::Closed;
@@ -320,8 +321,8 @@ where
 
     /// Puts failed work back at the head of this key's queue, if the policy says so. Returns the pause.
     ///
-    /// A verdict of [`RetryAfter`](schedgroup::flow::Verdict::RetryAfter) holds the whole key until then, like
-    /// [`not_before`](Context::not_before).
+    /// A verdict of [`RetryAfter`](Verdict::RetryAfter) holds the whole key until then, like
+    /// [`not_before`](Context::not_before), also if there is no other attempt.
     ///
     /// # Errors
     ///
@@ -367,22 +368,25 @@ where
             attempts,
             reason,
         };
-        let decision = match policy.decide(&mut tries, failure) {
-            Ok(decision) => decision,
-            Err(reason) => {
-                if let Reason::TooLong(pause) = reason {
-                    // No other work of this key need try before then.
-                    self.not_before(later(Instant::now(), pause));
-                }
-                return Err(gave_up(work, reason));
-            }
+        let verdict = policy.verdict(failure);
+        if let Verdict::RetryAfter(pause) = verdict {
+            // No other work of this key need try before then, whatever comes of this one.
+            self.not_before(later(Instant::now(), pause));
+        }
+        let is_closed = self.shared.is_closed(&self.job);
+        let pause = match policy.decide(&mut tries, verdict, is_closed) {
+            Ok(pause) => pause,
+            Err(reason) => return Err(gave_up(work, reason)),
         };
-        let at = later(Instant::now(), decision.pause);
-        if decision.holds_key {
+        let at = later(Instant::now(), pause);
+        if policy.is_in_order() {
             self.not_before(at);
         }
         match self.send_back(at, work, tries) {
-            Ok(()) => Ok(decision.pause),
+            Ok(()) => {
+                policy.tell(failure, pause);
+                Ok(pause)
+            }
             Err(Closed(work)) => Err(gave_up(work, Reason::Closed)),
         }
     }

@@ -235,6 +235,11 @@ impl<K, T> Shared<K, T> {
         }
     }
 
+    /// Returns whether a push of running work would be rejected. The group may close at any moment after it.
+    pub(super) fn is_closed(&self, job: &JobContext) -> bool {
+        self.lock().phase == Phase::Closed || job.as_ref().is_closed()
+    }
+
     /// Begins a drain. Returns how much work has started so far.
     pub(super) fn close(&self) -> u64 {
         let mut state = self.lock();

@@ -102,8 +102,8 @@ impl<E> Policy<E> {
 
     /// Sets a closure that decides for each error whether and when to retry.
     ///
-    /// [`Verdict::RetryAfter`] holds the whole key until then, as a server asks for with `Retry-After`. The closure is not
-    /// called for an attempt that exceeded its timeout: it is retried.
+    /// [`Verdict::RetryAfter`] holds the whole key until then, as a server asks for with `Retry-After`, also if the work itself
+    /// is given up. The closure is not called for an attempt that exceeded its timeout: it is retried.
     ///
     /// # Examples
     ///
@@ -274,52 +274,55 @@ impl<E> Policy<E> {
         Ok(value)
     }
 
-    /// Decides on work whose latest attempt has failed. The budget is asked last, so that no credit is lost.
+    /// Returns the verdict on a failure.
+    pub(crate) fn verdict(&self, failure: &Failure<E>) -> Verdict {
+        match (&self.when, failure) {
+            (Some(when), Failure::Error(error)) => when(error),
+            _ => Verdict::Retry,
+        }
+    }
+
+    /// Returns the pause before the next attempt of failed work, or the reason why there is none. The budget is asked
+    /// last, so that no credit is lost.
     pub(crate) fn decide(
         &self,
         tries: &mut Tries,
-        failure: &Failure<E>,
-    ) -> Result<Decision, Reason> {
-        let verdict = match (&self.when, failure) {
-            (Some(when), Failure::Error(error)) => when(error),
-            _ => Verdict::Retry,
-        };
+        verdict: Verdict,
+        is_closed: bool,
+    ) -> Result<Duration, Reason> {
         let delays = tries.delays.get_or_insert_with(|| (self.delays)());
         // A `RetryAfter` uses up a delay too, since the number of delays limits the number of retries.
-        let decision = match verdict {
-            Verdict::Retry => Decision {
-                pause: delays.next().ok_or(Reason::Delays)?,
-                holds_key: self.in_order,
-            },
+        let pause = match verdict {
+            Verdict::Retry => delays.next().ok_or(Reason::Delays)?,
             Verdict::RetryAfter(pause) => {
                 delays.next().ok_or(Reason::Delays)?;
                 if pause > self.max_retry_after {
                     return Err(Reason::TooLong(pause));
                 }
-                Decision {
-                    pause,
-                    holds_key: true,
-                }
+                pause
             }
             _ => return Err(Reason::Stopped),
         };
-        if let Some(budget) = &self.budget {
-            if !budget.withdraw() {
-                return Err(Reason::Budget);
-            }
+        if is_closed {
+            return Err(Reason::Closed);
         }
-        if let Some(notify) = &self.notify {
-            notify(failure, decision.pause);
+        match &self.budget {
+            Some(budget) if !budget.withdraw() => Err(Reason::Budget),
+            _ => Ok(pause),
         }
-        Ok(decision)
     }
-}
 
-/// When work comes again.
-pub(crate) struct Decision {
-    pub(crate) pause: Duration,
-    /// Nothing else of its key starts before either.
-    pub(crate) holds_key: bool,
+    /// Returns whether each pause holds the whole key.
+    pub(crate) fn is_in_order(&self) -> bool {
+        self.in_order
+    }
+
+    /// Calls the hook of failures that are retried.
+    pub(crate) fn tell(&self, failure: &Failure<E>, pause: Duration) {
+        if let Some(notify) = &self.notify {
+            notify(failure, pause);
+        }
+    }
 }
 
 impl<E> Clone for Policy<E> {

@@ -1,6 +1,7 @@
 //! What comes of failed work: policies, budgets, and `Retry-After`.
 
 use std::future::{pending, ready};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +10,7 @@ use backon::{BackoffBuilder, ConstantBuilder, ExponentialBuilder};
 use rate_limited_retries::{Dispatcher, Failure, GaveUp, Policy, Rate, Reason, retry_after};
 use schedgroup::flow::{self, Ended, Verdict};
 use schedgroup::{Group, WaitError};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tower::retry::budget::{Budget, TpsBudget};
 
 type Logged = Log<(&'static str, u64, u32)>;
@@ -283,6 +284,63 @@ async fn work_that_is_given_up_takes_nothing_of_the_budget() {
     group.wait().await.unwrap();
     // Work 2 is retried once, and then its delays have ended; work 3 succeeds.
     assert_eq!(*counts.0.lock().unwrap(), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_after_delays_its_key_also_if_its_work_is_given_up() {
+    let policy = |delays| {
+        Policy::new(ConstantBuilder::default().with_max_times(delays))
+            .when(|_: &&str| Verdict::RetryAfter(ms(500)))
+    };
+    let no_budget = Arc::new(TpsBudget::new(Duration::from_secs(10), 0, 0.0));
+    for (policy, reason) in [
+        (policy(0), Reason::Delays),
+        (policy(1).budget(no_budget), Reason::Budget),
+    ] {
+        let group = Group::new();
+        let busy = |work, _| if work == 0 { Err("busy") } else { Ok(()) };
+        let (dispatcher, log, gave_up) = failing(&group, policy, busy);
+        dispatcher.push("k", 0).await.unwrap();
+        dispatcher.push("k", 1).await.unwrap();
+        group.wait().await.unwrap();
+        assert_eq!(ends(&gave_up), [(0, 1, reason)]);
+        let expected = [(("k", 0, 1), ms(0)), (("k", 1, 1), ms(500))];
+        assert_eq!(log.take(), expected, "{reason}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_a_closed_dispatcher_gives_back_is_no_retry() {
+    struct Counts(AtomicU32);
+    impl Budget for Counts {
+        fn deposit(&self) {}
+        fn withdraw(&self) -> bool {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            true
+        }
+    }
+    let (group, withdrawn) = (Group::new(), Arc::new(Counts(AtomicU32::new(0))));
+    let given_up = Ends::default();
+    let of_work = Arc::clone(&given_up);
+    let policy = Policy::new(ConstantBuilder::default())
+        .budget(Arc::clone(&withdrawn) as Arc<dyn Budget + Send + Sync>)
+        .notify(move |_: &Failure<u64>, _| panic!("nothing is retried"));
+    let dispatcher = Dispatcher::builder().run(&group, move |work: u64, context| {
+        let (policy, given_up) = (policy.clone(), Arc::clone(&of_work));
+        async move {
+            sleep(ms(100)).await;
+            let failure = Failure::Error(work);
+            let given_back = context.retry(&policy, work, &failure).unwrap_err();
+            given_up.lock().unwrap().push(given_back);
+        }
+    });
+    dispatcher.push("k", 7).await.unwrap();
+    sleep(ms(1)).await;
+    let drained = dispatcher.drain(Duration::ZERO).await;
+    assert_eq!(drained.running, 1);
+    group.wait().await.unwrap();
+    assert_eq!(ends(&given_up), [(7, 1, Reason::Closed)]);
+    assert_eq!(withdrawn.0.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test(start_paused = true)]
