@@ -988,10 +988,13 @@ mod grace {
             group.release(&mut Queue::new(NOW), NOW);
             let before = group.close_until_soon(shuts_down);
             let threads = group.threads();
+            // The workers claim before the end and go on after it, in orders that need no preemption of this thread.
+            thread::yield_now();
             group.0.advance(SOON);
             call(&group, slots[2]);
             let lost = group.stats();
             let lost = lost.cancelled + lost.pending as u64;
+            thread::yield_now();
             group.drop_all(SOON);
             group.0.runtime.close();
             join(threads);
