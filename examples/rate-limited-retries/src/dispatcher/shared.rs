@@ -435,16 +435,17 @@ where
         let number = order.number;
         let job = self.ticket(via, order);
         let mut state = self.lock();
-        // Otherwise it has started or was dropped by now.
+        // Otherwise it has started, was dropped, or is not wanted any more.
         if state.ticket.is_number(number) {
             state.ticket = Ticket::Scheduled(number, job);
             // Meanwhile it may be needed earlier.
             let order = state.plan(&self.clock, self.clock.now(), self.slack, lent);
             debug_assert!(order.is_none(), "there is a ticket");
         } else {
-            // The drop of a job's handle takes the group's lock, so it comes after this lock is released.
+            // A cancel takes the group's lock, so it comes after this lock is released. If the ticket has started, this does
+            // nothing; otherwise a drain has taken what was left meanwhile.
             drop(state);
-            drop(job);
+            job.cancel();
         }
     }
 
