@@ -14,6 +14,8 @@ use std::time::Duration;
 /// [`Enqueue::limit_key`](crate::Enqueue::limit_key) have the limits of their key in addition to those of the queue. A
 /// slot that becomes free on another machine is noticed within a tenth of a second.
 ///
+/// Starts under an earlier rate of the queue delay the next one by at most the interval of the new rate.
+///
 /// A claim reads the due jobs of a key that is at its limit one by one, so it is slower the more of them there are.
 ///
 /// # Examples
@@ -68,9 +70,12 @@ impl Pace {
     /// A start that is late by at most this does not delay later ones.
     pub(crate) const SLACK: i64 = 50_000;
 
+    /// The longest interval, which is more than a century. So no sum of times overflows.
+    const LONGEST: i64 = 1 << 52;
+
     fn new(starts: u32, period: Duration) -> Pace {
         let period = i64::try_from(period.as_micros()).unwrap_or(i64::MAX);
-        let every = (period / i64::from(starts)).max(1);
+        let every = (period / i64::from(starts)).clamp(1, Pace::LONGEST);
         Pace {
             every,
             burst: (Pace::TOGETHER / every).max(1),
@@ -86,6 +91,11 @@ impl Pace {
     /// Returns when the next start is due after `starts` at the same time.
     pub(crate) fn after(&self, due: i64, now: i64, starts: i64) -> i64 {
         self.caught_up(due, now) + starts * self.every
+    }
+
+    /// Returns the latest time when the next start can be due by the rate alone.
+    pub(crate) fn latest(&self, now: i64) -> i64 {
+        now + self.burst * self.every
     }
 
     /// Returns when the next job may start.

@@ -277,6 +277,13 @@ impl Store for MemoryStore {
             true => table.limits.remove(queue),
             false => table.limits.insert(queue.to_owned(), limit),
         };
+        let at = self.clock.now();
+        for ((of, key), due) in &mut table.paces {
+            let part = if key.is_none() { limit.all } else { limit.key };
+            if let Some(pace) = part.pace.filter(|_| of == queue) {
+                *due = pace.latest(at.0).min(*due);
+            }
+        }
         drop(table);
         self.tell();
         now(())

@@ -144,6 +144,51 @@ pub(crate) async fn a_rate_spreads_the_starts_of_a_queue_and_of_a_key(store: Ope
     assert_eq!(lot(&store, "w", 9, at(6000)).await.jobs.len(), 1);
 }
 
+pub(crate) async fn a_rate_that_is_changed_applies_at_once(store: Opened) {
+    let (hour, second) = (Duration::from_secs(3600), Duration::from_secs(1));
+    let now = store.clock().now();
+    for _ in 0..3 {
+        put_of_key(&store, Some("a")).await;
+    }
+    for (slow, fast) in [
+        (
+            Limit::default().rate(1, hour),
+            Limit::default().rate(5, second),
+        ),
+        (
+            Limit::default().key_rate(1, hour),
+            Limit::default().key_rate(5, second),
+        ),
+    ] {
+        set(&store, slow).await;
+        let first = lot(&store, "w", 9, now).await.jobs;
+        assert_eq!(first.len(), 1);
+        // The same limit again allows nothing more.
+        set(&store, slow).await;
+        let soon = now.after(60 * second);
+        assert!(lot(&store, "w", 9, soon).await.jobs.is_empty());
+        set(&store, fast).await;
+        let next = lot(&store, "w", 9, soon).await.jobs;
+        assert_eq!(next.len(), 1, "the hour of the old limit is over");
+        for job in [&first[0], &next[0]] {
+            assert!(finish(&store, job.lease, 1, Verdict::Released).await);
+        }
+        set(&store, Limit::default()).await;
+    }
+}
+
+pub(crate) async fn the_slowest_rate_starts_one_job(store: Opened) {
+    let limit = Limit::default().rate(1, Duration::MAX);
+    set(&store, limit.key_rate(1, Duration::MAX)).await;
+    for _ in 0..2 {
+        put_of_key(&store, Some("a")).await;
+    }
+    let now = store.clock().now();
+    assert_eq!(lot(&store, "w", 9, now).await.jobs.len(), 1);
+    let years = Duration::from_secs(100 * 365 * 86_400);
+    assert!(lot(&store, "w", 9, now.after(years)).await.jobs.is_empty());
+}
+
 pub(crate) async fn many_workers_at_once_keep_a_limit(store: Opened) {
     for n in 0..60 {
         let key = ["a", "b", "c"][n % 3];

@@ -109,7 +109,9 @@ impl Pool {
         steps: Vec<(&str, PgArguments)>,
     ) -> Result<Vec<Vec<Row>>, StoreError> {
         let steps = steps.into_iter();
-        let steps = steps.map(|(sql, arguments)| (self.text(sql, false, false), arguments));
+        // Steps that notify other workers are rare, so each of them does.
+        let text = |sql: &str| self.text(sql, sql.contains("/*tell */"), false);
+        let steps = steps.map(|(sql, arguments)| (text(sql), arguments));
         let limit = self.settings.query_timeout;
         let answer = timeout(limit, self.run(steps.collect())).await;
         answer.map_err(|_| StoreError::TimedOut(limit))?

@@ -7,6 +7,7 @@ use super::super::types::Claim;
 use super::value::{Row, Value, values};
 use crate::limit::{Limit, Pace, Part};
 use crate::store::StoreError;
+use crate::time::Micros;
 
 /// Selects due jobs of one priority whose keys are below their limits. It selects some more than may be claimed, since
 /// the first ones may all have the same key.
@@ -178,15 +179,19 @@ where ",
     is_due!("2", "low"),
 );
 
-pub(super) const SET: &str = "\
+/// Forgets the intervals of an earlier rate; see [`Pace::latest`].
+const CAP: &str = "\
+update delayed_jobs_paces set due = /*sqlite min *//*postgres least */(due, case key when '' then $2 else $3 end)
+where queue = $1";
+
+const SET: &str = "\
 insert into delayed_jobs_limits (queue, at_once, every, burst, key_at_once, key_every, key_burst, worker_at_once)
 values ($1, $2, $3, $4, $5, $6, $7, $8)
 on conflict (queue) do update set at_once = $2, every = $3, burst = $4, key_at_once = $5, key_every = $6, key_burst = $7,
     worker_at_once = $8
 returning queue /*tell */";
 
-pub(super) const UNSET: &str =
-    "delete from delayed_jobs_limits where queue = $1 returning queue /*tell */";
+const UNSET: &str = "delete from delayed_jobs_limits where queue = $1 returning queue /*tell */";
 
 pub(super) const LIST: &str = "\
 select queue, at_once, every, burst, key_at_once, key_every, key_burst, worker_at_once from delayed_jobs_limits order by queue";
@@ -219,15 +224,21 @@ pub(super) fn steps(
     ]
 }
 
-pub(super) fn values_of(queue: &str, limit: &Limit) -> Vec<Value> {
+/// Returns the statements that set the limits of a queue. They are one transaction, which claims from the queue wait for.
+pub(super) fn set(queue: &str, limit: &Limit, now: Micros) -> Vec<(&'static str, Vec<Value>)> {
+    if *limit == Limit::default() {
+        return vec![(UNSET, values![queue])];
+    }
+    let parts = [limit.all, limit.key];
     let mut values = values![queue];
-    for part in [limit.all, limit.key] {
+    for part in parts {
         values.push(Value::from(part.at_once.map(i64::from)));
         values.push(Value::from(part.pace.map(|pace| pace.every)));
         values.push(Value::from(part.pace.map(|pace| pace.burst)));
     }
     values.push(Value::from(limit.worker.map(i64::from)));
-    values
+    let [all, key] = parts.map(|part| part.pace.map_or(i64::MAX, |pace| pace.latest(now.0)));
+    vec![(SET, values), (CAP, values![queue, all, key])]
 }
 
 pub(super) fn limit(mut row: Row) -> Result<(String, Limit), StoreError> {

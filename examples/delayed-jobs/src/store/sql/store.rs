@@ -456,11 +456,8 @@ impl<D: Database> Store for Sql<D> {
     }
 
     fn set_limit(&self, queue: &str, limit: Limit) -> Answer<'_, ()> {
-        let (sql, values) = match limit == Limit::default() {
-            true => (limit::UNSET, values![queue]),
-            false => (limit::SET, limit::values_of(queue, &limit)),
-        };
-        Box::pin(async move { self.write(sql, values).await.map(drop) })
+        let steps = limit::set(queue, &limit, self.clock().now());
+        Box::pin(async move { self.database.steps(steps).await.map(drop) })
     }
 
     fn limits(&self) -> Answer<'_, Vec<(String, Limit)>> {
