@@ -125,3 +125,23 @@ pub(crate) async fn what_has_ended_before_is_not_waited_for(store: Opened) {
     assert_eq!(state(&store, many[0].id()).await, State::Cancelled);
     assert_eq!(run_at(&store, many[1].id()).await, T(5));
 }
+
+pub(crate) async fn a_job_that_replaces_one_that_waits_waits_for_nothing(store: Opened) {
+    let first = put(&store, job(0)).await.id();
+    let waits = NewJob {
+        key: keyed("k", OnDuplicate::Reject, 0).key,
+        ..after(&[first], false, 5)
+    };
+    let waits = put(&store, waits).await.id();
+    // It is due never, as a job is that waits.
+    let never = NewJob {
+        run_at: Micros::NEVER,
+        ..keyed("k", OnDuplicate::Replace, 0)
+    };
+    assert_eq!(put(&store, never).await, Enqueued::Replaced(waits));
+    let error = "broken".to_owned();
+    end(&store, first, 10, Verdict::Dead { error }).await;
+    assert_eq!(state(&store, waits).await, State::Pending);
+    let centuries = Duration::from_secs(1 << 40);
+    assert!(run_at(&store, waits).await > T(0).after(centuries));
+}

@@ -111,11 +111,16 @@ fn insert_text(rows: usize, width: usize, soon: bool) -> String {
     sql
 }
 
+/// Returns the time of a job that waits for no others: it is before that of jobs that do, which the ends of others change.
+fn by_itself(at: Micros) -> Micros {
+    Micros(at.0.min(Micros::NEVER.0 - 1))
+}
+
 /// Returns the values of all columns. A statement uses the first ones.
 pub(super) fn values_of(job: &NewJob) -> Vec<Value> {
     let run_at = match job.after {
         Some(_) => Micros::NEVER,
-        None => job.run_at,
+        None => by_itself(job.run_at),
     };
     let mut values = values![
         job.kind.as_str(),
@@ -535,10 +540,10 @@ pub(super) fn values_of_end(ended: Ended) -> Vec<Value> {
             brought = output;
             (State::Done, None, None, 0)
         }
-        Verdict::Retry { at, error } => (State::Pending, Some(at), Some(error), 0),
+        Verdict::Retry { at, error } => (State::Pending, Some(by_itself(at)), Some(error), 0),
         Verdict::Dead { error } => (State::Dead, None, Some(error), 0),
         Verdict::Cancelled => (State::Cancelled, None, None, 0),
-        Verdict::Snoozed { at } => (State::Pending, Some(at), None, 1),
+        Verdict::Snoozed { at } => (State::Pending, Some(by_itself(at)), None, 1),
         Verdict::Released => (State::Pending, None, None, 1),
     };
     values![id, claim, state.word(), at, error, back, ended.at, brought]
