@@ -39,6 +39,9 @@ const AFTER_CHANGE: Duration = Duration::from_millis(5);
 /// to one claim.
 const AFTER_RUN: Duration = Duration::from_millis(1);
 
+/// The maximum number of jobs of one claim, however large the concurrency is.
+const LARGEST: usize = 10_000;
+
 /// The shortest time between two looks, however early the window of hints ends.
 const SHORTEST: Duration = Duration::from_millis(50);
 
@@ -227,7 +230,7 @@ impl Engine {
             return;
         }
         // At most about half of the slots per claim, so that jobs run and end while the next ones are claimed.
-        let asked = free.min(lane.limit().max(capacity / 2));
+        let asked = free.min(lane.limit().max(capacity / 2)).min(LARGEST);
         let mut claim = self.request(at, asked, Suspects::Without(self.suspicious()));
         let begun = Instant::now();
         if !claim.limited && claim.ageing.is_none() {

@@ -131,7 +131,7 @@ impl Lane {
         let mut runs = lock(&self.runs);
         runs.before.retain(|before| is_busy(before.stats()));
         match runs.before.is_empty() {
-            true => self.lots() * self.limit(),
+            true => self.lots().saturating_mul(self.limit()),
             false => self.limit(),
         }
     }
@@ -152,6 +152,7 @@ impl Lane {
 
     /// Returns whether the jobs that are held fill the slots long enough, so that one later claim can cover many ends.
     pub(super) fn has_plenty(&self, held: usize) -> bool {
-        self.is_short() && held > self.lots() * self.limit() * 3 / 4
+        let most = self.lots().saturating_mul(self.limit());
+        self.is_short() && held > most.saturating_mul(3) / 4
     }
 }

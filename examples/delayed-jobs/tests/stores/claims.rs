@@ -461,3 +461,20 @@ pub(crate) async fn what_a_job_brought_forth_is_kept(store: Opened) {
         assert_eq!((record.state, record.output), (State::Done, output));
     }
 }
+
+pub(crate) async fn a_claim_may_ask_for_any_number(store: Opened) {
+    for _ in 0..2 {
+        put(&store, job(0)).await;
+    }
+    let all = claim(&store, "w", usize::MAX, 1).await;
+    assert_eq!(all.len(), 2);
+    for claimed in all {
+        assert!(finish(&store, claimed.lease, 1, Verdict::Released).await);
+    }
+    let ageing = Claim {
+        ageing: Some(Duration::MAX),
+        ..request("w", usize::MAX, 2)
+    };
+    let lot = store.claim(ageing).await.expect("a claim");
+    assert_eq!(lot.jobs.len(), 2);
+}

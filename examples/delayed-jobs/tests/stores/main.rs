@@ -86,6 +86,7 @@ macro_rules! promises {
 promises![
     a_claim_takes_what_is_due_by_priority_and_time,
     a_claim_may_leave_out_what_is_earlier,
+    a_claim_may_ask_for_any_number,
     a_job_is_claimed_once,
     an_old_claim_ends_nothing,
     verdicts_leave_the_job_as_they_say,

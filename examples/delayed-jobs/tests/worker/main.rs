@@ -13,7 +13,7 @@ use delayed_jobs::{
     Change, Failure, Filter, Handling, Job, JobId, Limit, OnDuplicate, Priority, Queue, Record,
     Retry, State, Unique, UniqueWhile, testkit,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use notes::{Log, Note, beside};
@@ -254,6 +254,19 @@ async fn a_queue_runs_as_many_as_it_may_and_the_urgent_ones_first() {
     let at: Vec<_> = log.lines().iter().map(|line| line.0).collect();
     assert_eq!(at, [0, 0, 0, 1000, 1000, 2000, 2000]);
     assert_eq!(most.load(Ordering::SeqCst), 3, "two and one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_concurrency_may_have_any_size() {
+    let queue = testkit::queue();
+    for note in 0..20 {
+        put(&queue, note, note * SECOND).await;
+    }
+    let worker = queue.worker().concurrency("default", usize::MAX);
+    let worker = worker.register(|_: Job<Note>| async { Ok(()) });
+    let drained = timeout(60 * SECOND, testkit::drain(worker)).await;
+    let summary = drained.expect("it ends").expect("drained");
+    assert_eq!(summary.done, 20);
 }
 
 #[tokio::test(start_paused = true)]

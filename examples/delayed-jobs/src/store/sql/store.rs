@@ -192,7 +192,7 @@ impl<D: Database> Store for Sql<D> {
                 claim.lease_until,
                 claim.now,
                 claim.queue.as_str(),
-                claim.limit as i64,
+                claim.limit.min(i32::MAX as usize) as i64,
                 json(&claim.kinds),
                 i64::from(crashes),
             ];
