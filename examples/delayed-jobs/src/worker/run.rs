@@ -79,6 +79,9 @@ pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: S
     }
     let id = job.lease.id;
     tracing::debug!(job = %id, kind = job.kind, attempt = job.attempt, ?lateness, "started");
+    if engine.schedules.iter().any(|of| of.overlaps(&job.kind)) {
+        engine.fill_after(&job.kind);
+    }
     let output = Output::default();
     let context = Context {
         store: Arc::clone(&engine.store),

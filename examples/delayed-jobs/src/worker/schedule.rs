@@ -82,6 +82,11 @@ impl Schedule {
         }
     }
 
+    /// Returns whether the next job is enqueued when a job of this kind has started, and not when it has ended.
+    pub(super) fn overlaps(&self, kind: &str) -> bool {
+        self.recurring.overlap && self.kind == kind
+    }
+
     /// Returns whether the next slot depends on the last one.
     pub(super) fn needs_last(&self) -> bool {
         matches!(self.recurring.missed, MissedRuns::Last(_))

@@ -1,5 +1,7 @@
 //! What is changed while a worker runs.
 
+use delayed_jobs::Recurring;
+
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -70,4 +72,23 @@ async fn the_concurrency_of_a_worker_is_changed_while_it_runs() {
         assert_eq!(workers[0].queues, "default 2");
     };
     beside(worker.grace(Duration::ZERO), changes).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn runs_that_may_overlap_start_at_each_time() {
+    let queue = testkit::queue();
+    let starts = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&starts);
+    let worker = queue.worker().register(move |_: Job<Note>| {
+        count.fetch_add(1, Ordering::SeqCst);
+        async {
+            sleep(5 * SECOND).await;
+            Ok(())
+        }
+    });
+    let recurring = Recurring::default().overlap(true);
+    let worker = worker.every_with(recurring, "tick", SECOND, &Note(0));
+    testkit::run_for(worker, 20 * SECOND).await.expect("it ran");
+    let starts = starts.load(Ordering::SeqCst);
+    assert!((19..=20).contains(&starts), "{starts} in 20 s");
 }
