@@ -172,7 +172,7 @@ impl<'a> Enqueue<'a> {
     }
 
     /// Makes the job come after others: it waits until all of them are done, and is cancelled if one of them ends in
-    /// another way. A job that has been deleted counts as done.
+    /// another way, or is deleted while it is pending. A job that was deleted before counts as done.
     ///
     /// # Examples
     ///

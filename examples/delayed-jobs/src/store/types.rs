@@ -35,12 +35,13 @@ pub struct NewJob {
     pub after: Option<After>,
 }
 
-/// Jobs that another job comes after. A job that has been deleted counts as done.
+/// Jobs that another job comes after. A job that was deleted before counts as done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct After {
     /// Their ids.
     pub jobs: Vec<JobId>,
-    /// Whether any end of them will do. Otherwise the job is cancelled if one of them is not done in the end.
+    /// Whether any end of them will do. Otherwise the job is cancelled if one of them is not done in the end, or is
+    /// deleted while it is pending.
     pub any_end: bool,
 }
 

@@ -72,8 +72,10 @@ impl Every {
     /// Reads a cron expression of five fields, or six with the seconds first, for the wall clock of a time zone by its
     /// IANA name.
     ///
-    /// When clocks are turned forward, a time that does not exist is replaced by the first one after the gap. When they are
-    /// turned back, a time that occurs twice counts once, unless the expression is for every hour or minute.
+    /// If the expression has a single time of day, like `30 2 * * *`, and clocks are turned forward, a time that does not exist
+    /// is replaced by the first one after the gap; when they are turned back, a time that occurs twice counts once. With a
+    /// list, a range or a step in the fields of the hour or the minute, like `0,30 2 * * *`, a time that does not exist is left
+    /// out, and one that occurs twice counts twice.
     ///
     /// # Errors
     ///
@@ -227,6 +229,28 @@ mod tests {
         assert_eq!(times, ["2026-03-29 01:00", "2026-03-30 00:30"]);
         let times = walk(&every, "2026-10-24 12:00:00Z", 2);
         assert_eq!(times, ["2026-10-25 00:30", "2026-10-26 01:30"]);
+    }
+
+    #[test]
+    fn of_several_times_a_day_those_in_the_gap_are_left_out_and_those_that_come_twice_are_met_twice()
+     {
+        for expression in ["0,30 2 * * *", "*/30 2 * * *", "0-30/30 2 * * *"] {
+            let every = Every::cron(expression, "Europe/Berlin").expect("an expression");
+            let times = walk(&every, "2026-03-28 02:00:00Z", 2);
+            assert_eq!(times, ["2026-03-30 00:00", "2026-03-30 00:30"]);
+            let times = walk(&every, "2026-10-24 12:00:00Z", 5);
+            let twice = [
+                "2026-10-25 00:00",
+                "2026-10-25 00:30",
+                "2026-10-25 01:00",
+                "2026-10-25 01:30",
+            ];
+            assert_eq!(times[..4], twice);
+            assert_eq!(times[4], "2026-10-26 01:00");
+        }
+        let every = Every::cron("15 1,2 * * *", "Europe/Berlin").expect("an expression");
+        let times = walk(&every, "2026-03-28 12:00:00Z", 2);
+        assert_eq!(times, ["2026-03-29 00:15", "2026-03-29 23:15"]);
     }
 
     #[test]
