@@ -5,19 +5,20 @@ mod play;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
 
 use crate::common::paused;
+use crate::kept;
 use play::{Step, play, play_alone};
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     vec((0..6_u64, 0..20_u8, 0..5_u64, 0..20_u64, 0..20_u64), 0..120)
 }
 
-/// `PROPTEST_CASES` sets how many histories are played.
-fn check(play: impl AsyncFn(Vec<Step>)) {
+/// `PROPTEST_CASES` sets how many histories are played. `kept` is the file in which failures are kept.
+fn check(kept: &'static str, play: impl AsyncFn(Vec<Step>)) {
     let config = Config {
-        source_file: Some(file!()),
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(kept))),
         ..Config::default()
     };
     TestRunner::new(config)
@@ -30,15 +31,15 @@ fn check(play: impl AsyncFn(Vec<Step>)) {
 
 #[test]
 fn random_histories_agree_with_a_plain_map() {
-    check(play);
+    check(kept!("keys"), play);
 }
 
 #[test]
 fn random_histories_of_keys_that_run_alone_never_overlap_and_lose_nothing() {
-    check(play_alone);
+    check(kept!("keys-alone"), play_alone);
 }
 
 #[test]
 fn random_histories_of_keys_that_run_alone_agree_with_a_list_per_key() {
-    check(alone::play);
+    check(kept!("keys-alone-exactly"), alone::play);
 }

@@ -264,20 +264,14 @@ impl Model {
     fn pass(&mut self, to: u64) {
         loop {
             self.settle();
-            let mut next = self.deadline.min(self.grace_ends);
-            if next <= self.now {
-                next = u64::MAX.min(self.deadline.max(self.grace_ends));
-            }
-            for key in self.keys.values() {
+            let keys = self.keys.values().flat_map(|key| {
                 let run = key.run.map(|(_, ends)| ends);
-                let due = key.pending.filter(|entry| entry.due > self.now);
-                next = next
-                    .min(run.unwrap_or(u64::MAX))
-                    .min(due.map_or(u64::MAX, |entry| entry.due));
-            }
-            if next > to || next <= self.now {
+                run.into_iter().chain(key.pending.map(|entry| entry.due))
+            });
+            let events = keys.chain([self.deadline, self.grace_ends]);
+            let Some(next) = events.filter(|&at| self.now < at && at <= to).min() else {
                 break;
-            }
+            };
             self.now = next;
         }
         self.now = to;
@@ -410,7 +404,7 @@ impl Player {
                 }
                 if let Some(value) = inserts_again(value) {
                     let at = start + ms(again(ends));
-                    drop(context.insert_at(key, value, at, OnDuplicate::Keep));
+                    let _ = context.insert_at(key, value, at, OnDuplicate::Keep);
                 }
                 runs.push((key, value, What::Ends));
             }
