@@ -1584,3 +1584,63 @@ async fn values_whose_destructors_panic_are_all_dropped_with_the_last_handle() {
     drop(entries);
     assert_eq!(drops.load(SeqCst), 10);
 }
+
+/// The destructor lasts until the next run of the key has begun, or too long.
+#[test]
+fn a_destructor_of_a_key_holds_up_no_run_of_that_key() {
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
+    static HELD_UP: AtomicBool = AtomicBool::new(false);
+
+    /// All are equal. The first one is in the table; the handlers get clones.
+    struct Key(&'static str);
+
+    impl PartialEq for Key {
+        fn eq(&self, _: &Key) -> bool {
+            true
+        }
+    }
+
+    impl Eq for Key {}
+
+    impl Hash for Key {
+        fn hash<H: Hasher>(&self, _: &mut H) {}
+    }
+
+    impl Clone for Key {
+        fn clone(&self) -> Key {
+            Key("clone")
+        }
+    }
+
+    impl Drop for Key {
+        fn drop(&mut self) {
+            let begun = std::time::Instant::now();
+            while self.0 == "first" && RUNS.load(SeqCst) < 2 {
+                if begun.elapsed() > Duration::from_secs(5) {
+                    return HELD_UP.store(true, SeqCst);
+                }
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    multi_thread().block_on(bounded(async {
+        let hold = Hold::new();
+        let held = hold.clone();
+        let keyed = KeyedGroup::builder()
+            .exclusive()
+            .build_with(move |_, _: Key, _: u32| {
+                RUNS.fetch_add(1, SeqCst);
+                held.job()
+            });
+        keyed.insert_after(Key("first"), 1, Duration::ZERO, Replace);
+        until("it runs", || RUNS.load(SeqCst) == 1).await;
+        keyed.insert_after(Key("second"), 2, Duration::ZERO, Replace);
+        until("the second waits", || keyed.stats().waiting == 1).await;
+        hold.release();
+        until("the second runs", || RUNS.load(SeqCst) == 2).await;
+        hold.release();
+        keyed.wait().await.unwrap();
+    }));
+    assert!(!HELD_UP.load(SeqCst));
+}

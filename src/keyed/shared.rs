@@ -75,7 +75,8 @@ impl<K, V> Drop for Guard<'_, K, V> {
 /// How many rows a walk looks at under one hold of the lock.
 const CHUNK: u32 = 512;
 
-/// Drops a user's value. A panic of its destructor ends here.
+/// Drops a user's value. A panic of its destructor ends here. The caller has dropped its `RowJobs`, which wakes the
+/// driver, since a destructor may take long.
 pub(super) fn drop_quietly<T>(value: T) {
     panic::discard(value).unwrap_or_else(panic::forget);
 }
@@ -279,6 +280,7 @@ impl<K, V, S> Drop for RunGuard<K, V, S> {
             }
         }
         drop(guard);
+        drop(jobs);
         drop_quietly(run);
     }
 }
@@ -319,6 +321,7 @@ where
                     jobs.unblock(slot);
                 }
                 drop(guard);
+                drop(jobs);
                 drop_quietly(taken);
                 Err(payload)
             }
@@ -444,6 +447,7 @@ where
             }
         };
         drop(guard);
+        drop(jobs);
         drop_quietly(key);
         inserted
     }
@@ -487,6 +491,7 @@ where
                 }
                 (_, value) => {
                     drop(guard);
+                    drop(jobs);
                     drop_quietly(key);
                     Err(value)
                 }
@@ -501,6 +506,7 @@ where
             apply(table.value(row));
         }
         drop(guard);
+        drop(jobs);
         drop_quietly(key);
         slot.map(drop).ok_or(None)
     }
