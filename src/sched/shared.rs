@@ -357,23 +357,18 @@ impl Shared {
         self.is_cancelled() || (self.has_end() && is_late())
     }
 
-    /// Closes the group for `drain`. Returns the counts that its report begins with.
-    pub(super) fn drain(&self, grace: Duration) -> Counts {
+    /// Closes the group by `close`, which is `State::drain` or `State::shut_down`. Returns the counts that its report
+    /// begins with.
+    pub(super) fn close(
+        &self,
+        grace: Duration,
+        close: fn(&mut State, Timestamp, Timestamp, &mut Effects) -> Counts,
+    ) -> Counts {
         let now = self.now();
         let ends = now.after(grace);
         self.enter_checked(|state, effects| {
             self.ends_at(ends);
-            state.drain(now, ends, effects)
-        })
-    }
-
-    /// Closes the group for `shutdown`. Returns the counts that its report begins with.
-    pub(super) fn shut_down(&self, grace: Duration) -> Counts {
-        let now = self.now();
-        let ends = now.after(grace);
-        self.enter_checked(|state, effects| {
-            self.ends_at(ends);
-            state.shut_down(now, ends, effects)
+            close(state, now, ends, effects)
         })
     }
 

@@ -1,9 +1,9 @@
 //! The state of one group under its lock, and the steps that go beyond it.
 //!
-//! Under the lock no user code runs and no user value is dropped; a task that is queued, skipped or handed back
-//! is only moved. The lock of a [`PendingSubmit`] is taken by itself. Locks are taken in this order: the
-//! pool's, then the token's (which is asked whether it is cancelled). So the token is never cancelled under the
-//! pool's lock: its wakers may be users', and may call the pool.
+//! Under the lock no user code runs and no user value is dropped; a task that is queued, skipped or rejected is only
+//! moved. The lock of a [`PendingSubmit`] is never held together with another. Locks are acquired in this order: the
+//! pool's, then the token's (to check whether it is cancelled). So the token is never cancelled under the pool's lock:
+//! its wakers may be users', and may call the pool.
 
 use std::panic::Location;
 use std::sync::{Arc, OnceLock, PoisonError, Weak};

@@ -7,7 +7,7 @@
 //! 2. It schedules the next ticket, which is due when other work may start; or a moment later, if other work may start
 //!    now.
 //! 3. It polls the work. If the work is ready, its slot in its lane is free, and the job continues with step 1 for the
-//!    next work. So many short pieces of work cost the group no more than one.
+//!    next work. Therefore several short items of work in a row cost the group one job.
 //! 4. Otherwise it is the job of that work from now on, and the next ticket is moved to the instant at which other work
 //!    may start. If the work blocks its thread, the next ticket runs on another worker.
 //!

@@ -23,7 +23,7 @@ impl<T> Batch<T> {
         Batch(None)
     }
 
-    /// Starts `at_once` tasks that run `work`. So many statements are under way at a time.
+    /// Starts `at_once` tasks that run `work`, so that at most `at_once` statements run at a time.
     pub(super) fn start<F>(
         at_once: usize,
         pool: &Arc<Pool>,
