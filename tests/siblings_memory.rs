@@ -75,6 +75,19 @@ async fn what_a_task_of_a_group_costs() {
         let results = TASKS as i64 * 2 * 48;
         assert!(most < results + 200 * 1024, "{most} bytes at most");
     }
+    {
+        // A large task is stored once. (An async block keeps what it captured beside what it awaits.)
+        const LARGE: usize = 10_000;
+        let group = TaskGroup::<()>::new();
+        let (start, state) = (live(), [0_u8; LARGE]);
+        group.spawn(async move {
+            std::future::pending::<()>().await;
+            std::hint::black_box(&state);
+            Ok(())
+        });
+        let live = live() - start;
+        assert!(live < LARGE as i64 * 3 / 2, "{live} bytes for a large task");
+    }
     let left = live() - before;
     assert!(left <= 16 * 1024, "{left} bytes left");
 }

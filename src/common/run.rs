@@ -4,6 +4,9 @@ use std::future::{Future, poll_fn};
 use std::panic::Location;
 use std::pin::{Pin, pin};
 
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+
 use super::panic::{Payload, TaskPanic, catch, discard, message, poll_caught};
 use super::trace;
 
@@ -11,8 +14,24 @@ use super::trace;
 /// of its destructor is its panic, then too.
 pub(crate) type End<T> = Option<Result<T, Payload>>;
 
-/// Runs a task and calls `report` with its end, once, when what the task held is gone.
-pub(crate) fn run<F, R>(task: F, report: R) -> impl Future<Output = ()>
+/// A larger task is boxed: `run` has to store a task twice, as what it captured and as what it polls.
+const LARGE: usize = 512;
+
+/// Spawns a task and calls `report` with its end, once, when what the task held is gone.
+pub(crate) fn spawn<F, R>(runtime: &Handle, task: F, report: R) -> AbortHandle
+where
+    F: Future<Output: Send> + Send + 'static,
+    R: FnOnce(End<F::Output>) + Send + 'static,
+{
+    let running = if size_of::<F>() > LARGE {
+        runtime.spawn(run(Box::pin(task), report))
+    } else {
+        runtime.spawn(run(task, report))
+    };
+    running.abort_handle()
+}
+
+fn run<F, R>(task: F, report: R) -> impl Future<Output = ()>
 where
     F: Future,
     R: FnOnce(End<F::Output>),

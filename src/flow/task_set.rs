@@ -10,7 +10,7 @@ use super::settings::Settings;
 use super::stop::{Stop, StopSignal};
 use crate::common::abort_handles::AbortHandles;
 use crate::common::panic::{DiscardEach, TaskPanic};
-use crate::common::run::{self, run};
+use crate::common::run;
 
 /// Starts tasks in order, hands their ends out in order of completion, and leaves none behind.
 ///
@@ -152,7 +152,7 @@ where
         self.running += 1;
         let (name, called_at) = (settings.name, settings.called_at);
         let sender = self.sender.clone();
-        let running = runtime.spawn(run(task, move |end| {
+        let running = run::spawn(runtime, task, move |end| {
             // A panic is an event here, so that it is seen if the combinator was dropped.
             let end = end
                 .map(|end| end.map_err(|payload| run::panicked(name, index, called_at, payload)));
@@ -162,10 +162,8 @@ where
                 handle_index,
                 end: end.into(),
             });
-        }));
-        let late = self
-            .abort_handles
-            .started(handle_index, running.abort_handle());
+        });
+        let late = self.abort_handles.started(handle_index, running);
         debug_assert!(late.is_none(), "nothing starts after a stop");
         true
     }

@@ -29,7 +29,7 @@ use crate::ScheduleError;
 use crate::common::abort_handles::AbortHandles;
 use crate::common::error::TaskError;
 use crate::common::panic::{catch, discard, forget, wake_each};
-use crate::common::run::{self, run};
+use crate::common::run;
 use crate::common::time::later;
 use crate::common::waiters::Waiters;
 use crate::task::output::{Sealed, TaskOutput};
@@ -398,8 +398,7 @@ impl<E: Send + 'static> Pool<E> {
         let handle_index = meta.handle_index;
         let pool = Arc::clone(self);
         // `ended` is called in each case, also after an abort or a shutdown of the runtime, and releases the slot.
-        let running = run(task, move |end| pool.ended(&meta, end));
-        let abort = self.runtime.spawn(running).abort_handle();
+        let abort = run::spawn(&self.runtime, task, move |end| pool.ended(&meta, end));
         let late = self.lock().abort_handles.started(handle_index, abort);
         if let Some(task) = late {
             task.abort();
