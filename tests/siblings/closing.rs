@@ -8,11 +8,12 @@ use std::time::Duration;
 use schedgroup::task::{Cause, OnError, TaskGroup};
 use schedgroup::{CancellationToken, Report, ScheduleError, TaskError};
 use tokio::runtime::Builder;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::common::{
-    Flag, HOUR, Hold, OnDrop, bounded, misuse, ms, multi_thread, panic_of, poll_with_bomb, settle,
-    sized, watched,
+    Flag, HOUR, Hold, OnDrop, bounded, jump, misuse, ms, multi_thread, panic_of, poll_with_bomb,
+    settle, sized, watched,
 };
 
 fn numbers(report: Report) -> (usize, usize, usize) {
@@ -437,6 +438,55 @@ async fn a_deadline_holds_also_where_its_timer_is_late() {
         bounded(group.wait()).await.is_err(),
         "that task was aborted or skipped"
     );
+}
+
+/// A task that blocks its thread keeps the timer from firing; what is queued behind it does not start all the same.
+#[tokio::test(start_paused = true)]
+async fn nothing_queued_starts_after_a_deadline_whose_timer_is_late() {
+    for policy in [OnError::Abort, OnError::Cancel, OnError::Continue] {
+        let builder = TaskGroup::<()>::builder().limit(1).on_error(policy);
+        let group = builder.timeout(ms(100)).build();
+        group.spawn(async {
+            jump(ms(200));
+            Ok(())
+        });
+        group.spawn(async { Ok(()) });
+        let outcome = bounded(group.wait()).await;
+        assert!(
+            matches!(outcome, Err(TaskError::DeadlineExceeded)),
+            "{policy:?} {outcome:?}"
+        );
+        let stats = group.stats();
+        assert_eq!((stats.finished, stats.skipped), (1, 1), "{policy:?}");
+    }
+}
+
+/// As for a deadline. Nothing comes either.
+#[tokio::test(start_paused = true)]
+async fn nothing_starts_or_comes_after_a_grace_whose_timer_is_late() {
+    for queued in [0, 5] {
+        let group = sized(1);
+        let handle = group.handle();
+        group.spawn(async move {
+            yield_now().await; // the grace begins
+            jump(ms(200));
+            let late = handle.try_spawn(async {});
+            assert!(matches!(late, Err(ScheduleError::Closed(_))), "{late:?}");
+        });
+        for _ in 0..queued {
+            group.spawn(async {});
+        }
+        let report = bounded(group.drain(ms(100))).await;
+        assert_eq!(numbers(report), (1, 0, queued));
+    }
+    let group = sized(1);
+    group.spawn(async {
+        yield_now().await;
+        jump(ms(200));
+    });
+    group.spawn(async {});
+    let report = bounded(group.shutdown(ms(100))).await;
+    assert_eq!(numbers(report), (1, 0, 1));
 }
 
 #[tokio::test(start_paused = true)]

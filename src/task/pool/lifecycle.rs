@@ -31,7 +31,7 @@ pub(super) struct Lifecycle {
     /// Guards that keep the group open without a task. The end of a grace takes it to zero, and none joins after it:
     /// so a member that is alive and finds zero is not waited for any more.
     members: usize,
-    /// The instant at which running tasks are aborted.
+    /// The instant at which running tasks are aborted, until that is done.
     grace_ends: Option<Instant>,
     /// A future of `wait` is alive or has resolved. One that is dropped before it has resolved resets it.
     wait_taken: bool,
@@ -163,9 +163,15 @@ impl Lifecycle {
         earlier
     }
 
+    /// Returns whether the grace is over and was not ended.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.grace_ends.is_some_and(|end| end <= Instant::now())
+    }
+
     /// Ends the grace. Returns the number of members that are not waited for any more; `None` if there is nothing left
     /// to end.
     pub(super) fn end_grace(&mut self) -> Option<usize> {
+        self.grace_ends = None;
         if matches!(self.phase, Phase::Drained | Phase::Dropped) {
             return None;
         }

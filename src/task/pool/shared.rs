@@ -185,6 +185,19 @@ impl<E: Send + 'static> Pool<E> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Locks the state as it is now: a deadline or a grace that is over takes effect first, since its timer may be late
+    /// while tasks block the threads of the runtime. What admits, starts or closes takes the lock by this.
+    fn lock_in_time(self: &Arc<Self>) -> MutexGuard<'_, State<E>> {
+        self.check_deadline();
+        let state = self.lock();
+        if !state.lifecycle.is_overdue() {
+            return state;
+        }
+        drop(state);
+        self.end_grace();
+        self.lock()
+    }
+
     pub(crate) fn name(&self) -> &str {
         self.name.as_deref().unwrap_or("")
     }
@@ -207,8 +220,7 @@ impl<E: Send + 'static> Pool<E> {
         F: Future<Output: TaskOutput<E>> + Send + 'static,
     {
         let spawned_at = Location::caller();
-        self.check_deadline();
-        let mut state = self.lock();
+        let mut state = self.lock_in_time();
         match state.lifecycle.admit(caller, self.token.is_cancelled()) {
             Err(Rejected::Closed) if caller == Caller::Owner => {
                 let method = state.lifecycle.closed_by();
@@ -241,8 +253,7 @@ impl<E: Send + 'static> Pool<E> {
         F: Future<Output: TaskOutput<E>> + Send + 'static,
     {
         let spawned_at = Location::caller();
-        self.check_deadline();
-        let mut state = self.lock();
+        let mut state = self.lock_in_time();
         if let Err(rejected) = state.lifecycle.admit(caller, self.token.is_cancelled()) {
             drop(state);
             return Err(rejected.with(task));
@@ -264,8 +275,7 @@ impl<E: Send + 'static> Pool<E> {
     where
         F: Future<Output: TaskOutput<E>> + Send + 'static,
     {
-        self.check_deadline();
-        let state = self.lock();
+        let state = self.lock_in_time();
         if let Err(rejected) = state.lifecycle.admit(caller, self.token.is_cancelled()) {
             drop(state);
             return Err(rejected.with(task));
@@ -461,7 +471,7 @@ impl<E: Send + 'static> Pool<E> {
     /// Nothing unwinds in between: the panics of wakers, destructors and subscribers are caught.
     fn start_up_to(self: &Arc<Self>, most: usize) {
         for _ in 0..most {
-            let mut state = self.lock();
+            let mut state = self.lock_in_time();
             // Under the same lock as `next`, so that no queued task starts after the group was stopped.
             if state.lifecycle.is_stopping() || self.token.is_cancelled() {
                 state = self.skip_all(state);
@@ -644,7 +654,7 @@ impl<E: Send + 'static> Pool<E> {
         }
     }
 
-    /// Ends the group if its deadline has passed. Each method that admits asks this, since the timer may be late.
+    /// Ends the group if its deadline has passed.
     fn check_deadline(self: &Arc<Self>) {
         if self.deadline.is_some_and(|at| at <= Instant::now()) {
             self.expire();
@@ -671,8 +681,7 @@ impl<E: Send + 'static> Pool<E> {
 
     /// Closes the group for `wait`. Returns `false` if the future of another `wait` is alive, or has resolved.
     pub(crate) fn close_to_wait(self: &Arc<Self>) -> bool {
-        self.check_deadline();
-        let mut state = self.lock();
+        let mut state = self.lock_in_time();
         let admitted = state.lifecycle.close_to_wait();
         let ended = state.check_drained();
         drop(state);
@@ -683,7 +692,6 @@ impl<E: Send + 'static> Pool<E> {
     /// Begins a drain or a shutdown, and returns the counts before it. It continues by itself.
     #[track_caller]
     pub(crate) fn close_within(self: &Arc<Self>, closing: Closing, grace: Duration) -> Counts {
-        self.check_deadline();
         let end = later(Instant::now(), grace);
         // Made before anything changes, since it panics on a runtime without a timer. A grace of zero needs none.
         let sleep = if grace.is_zero() {
@@ -691,7 +699,7 @@ impl<E: Send + 'static> Pool<E> {
         } else {
             self.sleep(end)
         };
-        let mut state = self.lock();
+        let mut state = self.lock_in_time();
         // Under the same lock as the closing: the report has what ends after the call, and not what ended before.
         let before = state.outcomes.counts;
         let is_earliest = state.lifecycle.close_until(closing, end);
@@ -772,8 +780,7 @@ impl<E: Send + 'static> Pool<E> {
 
     /// Adds a member, which keeps the group open. Returns its index, and whether it was admitted.
     pub(crate) fn join(self: &Arc<Self>, caller: Caller) -> (usize, bool) {
-        self.check_deadline();
-        let mut state = self.lock();
+        let mut state = self.lock_in_time();
         // Admission and the count are one step, as for a task.
         let joins = state.lifecycle.join(caller);
         (state.next_index(), joins)
