@@ -2,8 +2,8 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
 use schedgroup::task::{OnError, TaskGroup, TaskHandle};
@@ -499,4 +499,28 @@ async fn a_submit_that_is_dropped_after_it_was_accepted_into_the_queue_runs_its_
     hold.release();
     assert_eq!(bounded(group.wait()).await.unwrap().finished, 3);
     assert_eq!(flag.drops(), 1);
+}
+
+/// While its failure stops the others, a task still has its slot.
+#[tokio::test]
+async fn a_task_that_stops_the_others_is_counted_once() {
+    struct Look(TaskHandle<()>, Mutex<Vec<(usize, u64)>>);
+    impl Wake for Look {
+        fn wake(self: Arc<Self>) {
+            let stats = self.0.stats();
+            self.1.lock().unwrap().push((stats.running, stats.failed));
+        }
+    }
+    for policy in [OnError::Abort, OnError::Cancel] {
+        let group = TaskGroup::builder().on_error(policy).build();
+        let look = Arc::new(Look(group.handle(), Mutex::default()));
+        let token = group.token();
+        let mut cancelled = pin!(token.cancelled());
+        let waker = look.clone().into();
+        let polled = cancelled.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        group.spawn(async { Err(()) });
+        bounded(group.wait()).await.unwrap_err();
+        assert_eq!(*look.1.lock().unwrap(), [(0, 1)], "{policy:?}");
+    }
 }

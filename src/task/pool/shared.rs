@@ -80,6 +80,8 @@ struct State<E> {
     drained: Option<TaskStats>,
     /// A task has been spawned that skips the queue when the token is cancelled; see `enqueue`.
     is_token_watched: bool,
+    /// The task whose failure stops the others has been counted, and keeps its slot while they are stopped.
+    is_stopping_others: bool,
     next_index: usize,
 }
 
@@ -104,8 +106,9 @@ impl<E> State<E> {
     }
 
     fn stats(&self) -> TaskStats {
-        let (pending, running) = (self.queue.len(), self.queue.running());
-        self.outcomes.counts.stats(pending, running)
+        // Each task is counted once.
+        let running = self.queue.running() - usize::from(self.is_stopping_others);
+        self.outcomes.counts.stats(self.queue.len(), running)
     }
 
     /// Ends the group if it is closed and nothing is left.
@@ -169,6 +172,7 @@ impl<E: Send + 'static> Pool<E> {
                 timers: Vec::new(),
                 drained: None,
                 is_token_watched: false,
+                is_stopping_others: false,
                 next_index: 0,
             }),
         });
@@ -434,9 +438,12 @@ impl<E: Send + 'static> Pool<E> {
         // The slot is kept while the policy is applied, without the lock. So `wait` does not return before the token is
         // cancelled and the others are aborted, and no queued task takes this slot meanwhile.
         if others != OnError::Continue {
+            // Only of the first failure.
+            state.is_stopping_others = true;
             drop(state);
             self.apply_policy(others);
             state = self.lock();
+            state.is_stopping_others = false;
         }
         state.queue.release();
         // With a queue the group is not at its end. `start_queued` checks again when it has emptied the queue.
