@@ -27,7 +27,8 @@ use super::wait::{Closed, Drain, Shutdown, Wait, WaitAll, WaitInner};
 /// [`flow::all`](crate::flow::all); to take values one by one as tasks end, use
 /// [`flow::stream`](crate::flow::stream()) or [`tokio::task::JoinSet`].
 ///
-/// Dropping the group aborts its tasks at their next await and does not block.
+/// Dropping the group aborts its tasks at their next await and does not block. Errors that no `wait` has returned are
+/// dropped with it.
 ///
 /// # Examples
 ///

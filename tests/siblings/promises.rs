@@ -287,6 +287,37 @@ async fn panics_are_kept_until_they_are_returned_or_the_group_is_dropped() {
     until("its payload is gone", || flag.drops() == 11).await;
 }
 
+/// No `wait` can return them. A handle or a member that lives on does not keep them.
+#[tokio::test]
+async fn errors_are_dropped_with_their_group_and_later_ones_as_they_come() {
+    let (flag, hold) = (Flag::new(), Hold::new());
+    let builder = TaskGroup::builder().on_error(OnError::Continue);
+    let group = builder.build();
+    let failed = flag.guard();
+    group.spawn(async move { Err(failed) });
+    until("it has failed", || group.stats().failed == 1).await;
+    let (handle, member, running) = (group.handle(), group.member(), hold.job());
+    // The error of its destructor comes after the drop of the group.
+    let late = OnDrop({
+        let guard = flag.guard();
+        let mut guard = Some(guard);
+        move || std::panic::panic_any(guard.take())
+    });
+    group.spawn(async move {
+        let _late = late;
+        running.await;
+        Ok(())
+    });
+    hold.started().await;
+    drop(group);
+    assert_eq!(flag.drops(), 1);
+    member.fail(flag.guard());
+    handle.member().fail(flag.guard());
+    assert_eq!(flag.drops(), 3);
+    until("its payload is gone", || flag.drops() == 4).await;
+    assert_eq!((handle.stats().failed, handle.stats().panicked), (1, 1));
+}
+
 /// Nobody calls `cancel`, and the task that runs does not listen.
 #[tokio::test]
 async fn a_cancelled_parent_drops_what_is_parked_at_once() {

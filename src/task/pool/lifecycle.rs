@@ -7,7 +7,7 @@
 //!   │ shutdown              ▼                                             │
 //!   └──────────────────▶ ShutDown ────────────────────────────────────────┘
 //!
-//! Any but Drained ── the owner is dropped ──▶ Dropped
+//! Open, Draining ── the owner is dropped ──▶ Dropped
 //! ```
 //!
 //! A group changes to a later phase and never back. A question and the change that follows from it happen under one hold
@@ -28,8 +28,8 @@ pub(super) struct Lifecycle {
     /// Nothing queued starts any more. It is set under the lock under which a failure is recorded; the token is
     /// cancelled only after that lock, and no queued task is to start in between.
     stopping: bool,
-    /// Guards that keep the group open without a task. The end of a grace takes it to zero, and none joins after it:
-    /// so a member that is alive and finds zero is not waited for any more.
+    /// Guards that keep the group open without a task. The end of a grace and the drop of the owner take it to zero,
+    /// and none joins after them: so a member that is alive and finds zero is not waited for any more.
     members: usize,
     /// The instant at which running tasks are aborted, until that is done.
     grace_ends: Option<Instant>,
@@ -105,9 +105,10 @@ impl Lifecycle {
     }
 
     /// Adds a member. Returns `false` if it is rejected. A cancelled group may still be joined: the member holds
-    /// `wait` up, and sees the token.
+    /// `wait` up, and sees the token. Without an owner no `wait` can come.
     pub(super) fn join(&mut self, caller: Caller) -> bool {
-        let joins = self.admit(caller, false) != Err(Rejected::Closed);
+        let is_closed = self.admit(caller, false) == Err(Rejected::Closed);
+        let joins = !is_closed && self.phase != Phase::Dropped;
         self.members += usize::from(joins);
         joins
     }
@@ -194,12 +195,13 @@ impl Lifecycle {
         self.stopping
     }
 
-    /// Notes that the owner was dropped. A group that has drained stays so, and no member joins it.
+    /// Notes that the owner was dropped. A group that is closed to all stays so.
     pub(super) fn drop_owner(&mut self) {
-        if self.phase != Phase::Drained {
+        if matches!(self.phase, Phase::Open | Phase::Draining) {
             self.phase = Phase::Dropped;
         }
         self.stopping = true;
+        self.members = 0;
     }
 
     /// Ends a closed group that has no task, if no member is left. Returns `true` once.
@@ -241,8 +243,14 @@ mod tests {
     #[test]
     fn the_table_of_admission() {
         let now = Instant::now();
-        let [mut drained, mut drain, mut shut_down, mut late, mut dropped] =
-            [(); 5].map(|()| open());
+        let [
+            mut drained,
+            mut drain,
+            mut shut_down,
+            mut late,
+            mut dropped,
+            mut shut_down_and_dropped,
+        ] = [(); 6].map(|()| open());
         drained.close_to_wait();
         assert!(drained.try_drain());
         drain.close_until(Closing::Drain, now);
@@ -250,6 +258,8 @@ mod tests {
         late.close_until(Closing::Drain, now);
         late.end_grace();
         dropped.drop_owner();
+        shut_down_and_dropped.close_until(Closing::ShutDown, now);
+        shut_down_and_dropped.drop_owner();
         let (closed, cancelled) = (Err(Rejected::Closed), Err(Rejected::Cancelled));
         let table = [
             // phase, caller, answer, answer when cancelled
@@ -265,6 +275,7 @@ mod tests {
             (&drained, Owner, closed, closed),
             (&drained, Handle, closed, closed),
             (&dropped, Handle, cancelled, cancelled),
+            (&shut_down_and_dropped, Handle, closed, closed),
         ];
         for (lifecycle, caller, answer, when_cancelled) in table {
             let answers = [false, true].map(|cancelled| lifecycle.admit(caller, cancelled));
@@ -313,6 +324,15 @@ mod tests {
         assert!(!lifecycle.waits_for_members());
         assert!(lifecycle.try_drain());
         assert!(!lifecycle.leave());
+    }
+
+    #[test]
+    fn a_group_whose_owner_is_dropped_waits_for_no_member() {
+        let mut lifecycle = open();
+        assert!(lifecycle.join(Owner));
+        lifecycle.drop_owner();
+        assert!(!lifecycle.join(Handle));
+        assert!(!lifecycle.waits_for_members());
     }
 
     #[test]

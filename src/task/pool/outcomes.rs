@@ -25,8 +25,8 @@ impl<E> End<E> {
 
 /// All outcomes so far, each in one of the counts.
 pub(super) struct Outcomes<E> {
-    /// In order of time.
-    pub(super) failures: DiscardEach<Vec<TaskError<E>>>,
+    /// In order of time, until `wait` returns them; `None` if no `wait` can come.
+    pub(super) failures: Option<DiscardEach<Vec<TaskError<E>>>>,
     pub(super) counts: Counts,
 }
 
@@ -74,28 +74,34 @@ impl Counts {
 impl<E> Outcomes<E> {
     pub(super) fn new() -> Outcomes<E> {
         Outcomes {
-            failures: DiscardEach::default(),
+            failures: Some(DiscardEach::default()),
             counts: Counts::default(),
         }
     }
 
-    /// Counts the end of a task that ran.
-    pub(super) fn record(&mut self, end: End<E>) {
+    /// Counts the end of a task that ran. An error that no `wait` can return is given back, to be dropped after the
+    /// lock.
+    pub(super) fn record(&mut self, end: End<E>) -> Option<TaskError<E>> {
         // For the reports: an aborted task has not ended by itself.
         self.counts.ended += u64::from(!matches!(end, End::Aborted));
         match end {
             End::Finished => self.counts.finished += 1,
-            End::Failed(error) => self.fail(error),
+            End::Failed(error) => return self.fail(error),
             End::Aborted => self.counts.aborted += 1,
         }
+        None
     }
 
-    /// Counts an error, of a task or a member.
-    pub(super) fn fail(&mut self, error: TaskError<E>) {
+    /// Counts an error, of a task or a member. It is given back as by `record`.
+    pub(super) fn fail(&mut self, error: TaskError<E>) -> Option<TaskError<E>> {
         match error {
             TaskError::Panicked(_) => self.counts.panicked += 1,
             _ => self.counts.failed += 1,
         }
-        self.failures.push(error);
+        let Some(failures) = &mut self.failures else {
+            return Some(error);
+        };
+        failures.push(error);
+        None
     }
 }

@@ -433,7 +433,7 @@ impl<E: Send + 'static> Pool<E> {
         // The failure, its effect on the lifecycle and the count are one step: from here on no queued task starts.
         let mut state = self.lock();
         let others = self.on_failure(&mut state, end.cause());
-        state.outcomes.record(end);
+        let unread = state.outcomes.record(end);
         let handle = state.abort_handles.ended(meta.handle_index);
         // The slot is kept while the policy is applied, without the lock. So `wait` does not return before the token is
         // cancelled and the others are aborted, and no queued task takes this slot meanwhile.
@@ -451,6 +451,7 @@ impl<E: Send + 'static> Pool<E> {
         let ended = if queued { None } else { state.check_drained() };
         drop(state);
         drop(handle);
+        discard(unread).unwrap_or_else(forget);
         self.finish(ended);
         if queued {
             self.start_queued();
@@ -609,7 +610,10 @@ impl<E: Send + 'static> Pool<E> {
         // The phase changes before the tasks are aborted: then no handle spawns one that would not be aborted.
         state.lifecycle.drop_owner();
         let timers = std::mem::take(&mut state.timers);
+        // No `wait` can come: its errors are not kept for as long as there are handles.
+        let unread = state.outcomes.failures.take();
         drop(state);
+        drop(unread);
         timers.iter().for_each(AbortHandle::abort);
         self.abort();
     }
@@ -770,6 +774,7 @@ impl<E: Send + 'static> Pool<E> {
     pub(crate) fn take_outcome(&self) -> Outcome<E> {
         let mut state = self.lock();
         let failures = state.outcomes.failures.take();
+        let failures = failures.map_or_else(Vec::new, |mut kept| kept.take());
         let stats = state.drained.unwrap_or_default();
         drop(state);
         let lost = (stats.skipped + stats.aborted > 0).then(|| match self.cause() {
@@ -807,8 +812,9 @@ impl<E: Send + 'static> Pool<E> {
             return;
         }
         let others = self.on_failure(&mut state, Some(Cause::of(&error)));
-        state.outcomes.fail(error);
+        let unread = state.outcomes.fail(error);
         drop(state);
+        drop(unread);
         self.apply_policy(others);
         self.start_queued();
     }
