@@ -82,6 +82,11 @@ impl AbortHandles {
         Some(task)
     }
 
+    /// Returns whether `abort_chunk` was called.
+    pub(crate) fn is_aborting(&self) -> bool {
+        self.aborting
+    }
+
     /// The running tasks of the chunk that begins at `next`, which moves on; `None` behind the
     /// last chunk. The caller aborts them, outside of the lock.
     ///

@@ -246,6 +246,9 @@ impl<E: Send + 'static> Builder<E> {
 
     /// Sets the runtime on which the tasks run; by default the one in which `build` is called.
     ///
+    /// If it is shut down, its tasks are aborted. The first that is aborted so, or that is spawned afterwards, cancels
+    /// the group.
+    ///
     /// # Examples
     ///
     /// ```

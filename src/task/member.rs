@@ -37,7 +37,7 @@ pub struct Member<E: Send + 'static = Infallible> {
 }
 
 impl<E: Send + 'static> Member<E> {
-    /// `Err` with one that was rejected.
+    /// Asks the group to admit a new member, which knows the answer.
     pub(super) fn join(pool: &Arc<Pool<E>>, caller: Caller) -> Member<E> {
         let (index, is_admitted) = pool.join(caller);
         Member {

@@ -59,7 +59,7 @@ pub enum OnError {
 #[non_exhaustive]
 pub enum Cause {
     /// `cancel` or `abort` was called, the parent token was cancelled, the grace of a drain or shutdown was over, or
-    /// the group was dropped.
+    /// the group was dropped. Also if the group's runtime was shut down and so dropped a task.
     Cancelled,
     /// The group's own deadline passed.
     DeadlineExceeded,

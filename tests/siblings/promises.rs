@@ -239,8 +239,32 @@ fn a_runtime_that_is_gone_ends_a_long_line() {
         let outcome = here.block_on(async { bounded(group.wait()).await });
         // None has failed, but none has run to its end either.
         assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
-        assert_eq!(group.stats().aborted, 100_000);
+        let stats = group.stats();
+        assert_eq!((stats.aborted, stats.skipped), (1, 99_999));
     });
+}
+
+/// Nobody calls `cancel`, but whoever listens, or spawns more, is told.
+#[test]
+fn a_runtime_that_is_gone_cancels_its_groups_and_rejects_more() {
+    for running in [false, true] {
+        let runtime = multi_thread();
+        let builder = TaskGroup::<()>::builder().on_error(OnError::Continue);
+        let group = builder.runtime(runtime.handle().clone()).build();
+        if running {
+            group.spawn(std::future::pending::<Result<_, _>>());
+        }
+        let handle = group.handle();
+        runtime.shutdown_timeout(Duration::from_secs(10));
+        if !running {
+            // Only its end says that the runtime is gone.
+            handle.spawn(async { Ok(()) });
+        }
+        assert_eq!(handle.cause(), Some(Cause::Cancelled), "{running}");
+        let late = handle.try_spawn(async { Ok(()) });
+        assert!(matches!(late, Err(ScheduleError::Cancelled(_))), "{late:?}");
+        assert_eq!(handle.stats().aborted, 1, "{running}");
+    }
 }
 
 #[tokio::test]

@@ -80,7 +80,7 @@ struct State<E> {
     drained: Option<TaskStats>,
     /// A task has been spawned that skips the queue when the token is cancelled; see `enqueue`.
     is_token_watched: bool,
-    /// The task whose failure stops the others has been counted, and keeps its slot while they are stopped.
+    /// The task whose end stops the others has been counted, and keeps its slot while they are stopped.
     is_stopping_others: bool,
     next_index: usize,
 }
@@ -432,13 +432,19 @@ impl<E: Send + 'static> Pool<E> {
         };
         // The failure, its effect on the lifecycle and the count are one step: from here on no queued task starts.
         let mut state = self.lock();
-        let others = self.on_failure(&mut state, end.cause());
+        let mut others = self.on_failure(&mut state, end.cause());
+        // Dropped, and not by the group: its runtime was shut down, so no task can run any more.
+        let is_lost = matches!(end, End::Aborted) && !state.abort_handles.is_aborting();
+        if is_lost && state.lifecycle.stop() {
+            self.set_cause(Cause::Cancelled);
+            others = OnError::Cancel;
+        }
         let unread = state.outcomes.record(end);
         let handle = state.abort_handles.ended(meta.handle_index);
         // The slot is kept while the policy is applied, without the lock. So `wait` does not return before the token is
         // cancelled and the others are aborted, and no queued task takes this slot meanwhile.
         if others != OnError::Continue {
-            // Only of the first failure.
+            // Only of the first.
             state.is_stopping_others = true;
             drop(state);
             self.apply_policy(others);
@@ -677,10 +683,13 @@ impl<E: Send + 'static> Pool<E> {
         // From this step on nothing queued starts, also before the token is cancelled below. It returns `true` once,
         // so the timer and a caller that finds the deadline passed do not both do the rest. Whatever stopped the group
         // before has set the cause and applies the policy, or aborts all.
-        if !self.lock().lifecycle.expire() {
+        let mut state = self.lock();
+        if !state.lifecycle.expire() {
             return;
         }
+        // Under the same lock: a task that is rejected for it, and a `wait` that ends, find the cause.
         self.set_cause(Cause::DeadlineExceeded);
+        drop(state);
         self.cancel_token();
         self.start_queued();
         if self.on_error == OnError::Abort {
@@ -733,6 +742,7 @@ impl<E: Send + 'static> Pool<E> {
         };
         // Under the same lock as `end_grace`: a member that leaves later is not counted again.
         state.outcomes.counts.aborted += members as u64;
+        self.set_cause(Cause::Cancelled);
         drop(state);
         // It ends the group, too, if nothing is left.
         self.abort();
