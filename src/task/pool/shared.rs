@@ -824,7 +824,7 @@ impl<E: Send + 'static> Pool<E> {
         let others = self.on_failure(&mut state, Some(Cause::of(&error)));
         let unread = state.outcomes.fail(error);
         drop(state);
-        drop(unread);
+        discard(unread).unwrap_or_else(forget);
         self.apply_policy(others);
         self.start_queued();
     }
