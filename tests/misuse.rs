@@ -4,7 +4,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use schedgroup::flow;
 use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+use schedgroup::task::TaskGroup;
 use schedgroup::{Group, JobContext, JobError, JobHandle, JobState, ScheduleError, WaitError};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -12,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::common::{
     Flag, HOUR, Hold, Key, Log, Misuse, OnDrop, context_of, ms, multi_thread, on_both, panic_of,
-    settle, verbs,
+    poll_once, settle, verbs,
 };
 
 const AFTER_WAIT: &str = "schedgroup: attempted to schedule job after Group::wait was called";
@@ -268,6 +270,40 @@ mod waiting {
             });
             waiter.await.unwrap().await.unwrap().unwrap();
         });
+    }
+}
+
+mod polling {
+    use super::*;
+
+    /// That a future which has ended panics with our words if it is polled again.
+    #[track_caller]
+    fn assert_named<F: Future + Unpin>(what: &str, mut future: F) {
+        assert!(poll_once(&mut future).is_ready(), "{what} has ended");
+        let again = panic_of(|| drop(poll_once(&mut future)));
+        let named = "schedgroup: a future was polled after it had ended";
+        assert_eq!(again.message, named, "{what}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_the_end_is_named_whatever_the_future() {
+        let (group, keyed) = (Group::new(), KeyedGroup::<u8>::new());
+        let join = group.spawn_after(ms(1), async {});
+        let retry = flow::retry(|| std::future::ready(Ok::<_, ()>(()))).spawn_on(&group);
+        tokio::time::sleep(ms(2)).await;
+        assert_named("JoinHandle", join);
+        assert_named("RetryHandle", retry);
+        assert_named("Wait", group.wait());
+        let rejected = group.handle().spawn_after(ms(1), async {});
+        assert_named("a rejected JoinHandle", rejected);
+        assert_named("Drain", group.drain(HOUR));
+        assert_named("Shutdown", group.shutdown(HOUR));
+        assert_named("keyed Wait", keyed.wait());
+        assert_named("keyed End", keyed.drain(HOUR));
+        let tasks = TaskGroup::<()>::new();
+        assert_named("tasks' Drain", tasks.drain(HOUR));
+        assert_named("tasks' WaitAll", tasks.wait_all());
+        assert_named("tasks' Shutdown", tasks.shutdown(HOUR));
     }
 }
 

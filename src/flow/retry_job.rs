@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::error::{Ended, RetryError};
 use super::retry::Retry;
-use crate::common::panic::{DiscardEach, discard, forget};
+use crate::common::panic::{DiscardEach, ENDED, discard, forget};
 use crate::{Group, Handle, JobContext, JobHandle, Next};
 
 impl<O, F, E> Retry<'static, O, F, E> {
@@ -83,7 +83,10 @@ impl<O, F, E> Retry<'static, O, F, E> {
         drop(filled);
         // The last one if the group has rejected the job, and then a panic of a destructor is none of the caller's.
         discard(cell).unwrap_or_else(forget);
-        RetryHandle { job, receiver }
+        RetryHandle {
+            job,
+            receiver: Some(receiver),
+        }
     }
 }
 
@@ -262,7 +265,8 @@ where
 #[must_use = "the attempts are made without their handle, but their value and their errors are lost"]
 pub struct RetryHandle<T, E> {
     job: JobHandle,
-    receiver: oneshot::Receiver<Result<T, RetryError<E>>>,
+    /// Until it has resolved.
+    receiver: Option<oneshot::Receiver<Result<T, RetryError<E>>>>,
 }
 
 impl<T, E> RetryHandle<T, E> {
@@ -298,8 +302,10 @@ impl<T, E> Future for RetryHandle<T, E> {
     type Output = Result<T, RetryError<E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let received = Pin::new(&mut self.receiver).poll(cx);
-        received.map(|end| end.expect("a retry reports before it is dropped"))
+        let receiver = self.receiver.as_mut().expect(ENDED);
+        let end = ready!(Pin::new(receiver).poll(cx));
+        self.receiver = None;
+        Poll::Ready(end.expect("a retry reports before it is dropped"))
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -18,6 +18,7 @@ use super::schedule::{Submitter, schedule_methods};
 use super::shared::Shared;
 use super::state::{Caller, JobKind};
 use super::stats::Stats;
+use crate::common::panic::ENDED;
 use crate::common::time::Timestamp;
 
 /// A handle for scheduling on a group from other tasks, threads and runtimes; created by
@@ -584,7 +585,8 @@ impl fmt::Debug for JobHandle {
 #[must_use = "a job runs without its JoinHandle; use `delay` or `schedule` if its value is not wanted"]
 pub struct JoinHandle<T> {
     job: JobHandle,
-    receiver: Receiver<T>,
+    /// Until it has resolved.
+    receiver: Option<Receiver<T>>,
     aborts: bool,
 }
 
@@ -592,7 +594,7 @@ impl<T> JoinHandle<T> {
     pub(super) fn new(job: JobHandle, receiver: Receiver<T>) -> JoinHandle<T> {
         JoinHandle {
             job,
-            receiver,
+            receiver: Some(receiver),
             aborts: false,
         }
     }
@@ -644,9 +646,10 @@ impl<T> Future for JoinHandle<T> {
     type Output = Result<T, JobError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.receiver)
-            .poll(cx)
-            .map(|received| received.unwrap_or(Err(JobError::Cancelled)))
+        let receiver = self.receiver.as_mut().expect(ENDED);
+        let received = ready!(Pin::new(receiver).poll(cx));
+        self.receiver = None;
+        Poll::Ready(received.unwrap_or(Err(JobError::Cancelled)))
     }
 }
 

@@ -10,8 +10,28 @@ use super::error::WaitError;
 use super::shared::Shared;
 use super::state::{Counts, GroupOutcome, State, StopReason};
 use super::stats::Report;
+use crate::common::panic::ENDED;
 
-type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+/// A future that is dropped when it resolves, and names the misuse if it is polled again.
+struct Boxed<'a, T>(Option<Pin<Box<dyn Future<Output = T> + Send + 'a>>>);
+
+impl<'a, T> Boxed<'a, T> {
+    fn new(future: impl Future<Output = T> + Send + 'a) -> Boxed<'a, T> {
+        Boxed(Some(Box::pin(future)))
+    }
+
+    fn has_ended(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<T> {
+        let polled = self.0.as_mut().expect(ENDED).as_mut().poll(cx);
+        if polled.is_ready() {
+            self.0 = None;
+        }
+        polled
+    }
+}
 
 /// A future that resolves when every job of a group has ended; created by [`Group::wait`](crate::Group::wait).
 ///
@@ -48,15 +68,13 @@ type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub struct Wait<'a> {
     shared: &'a Shared,
     inner: Boxed<'a, Result<(), WaitError>>,
-    ended: bool,
 }
 
 impl<'a> Wait<'a> {
     pub(super) fn new(shared: &'a Shared) -> Wait<'a> {
         Wait {
             shared,
-            inner: Box::pin(until(shared, outcome)),
-            ended: false,
+            inner: Boxed::new(until(shared, outcome)),
         }
     }
 }
@@ -65,15 +83,13 @@ impl Future for Wait<'_> {
     type Output = Result<(), WaitError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let polled = self.inner.as_mut().poll(cx);
-        self.ended |= polled.is_ready();
-        polled
+        self.inner.poll(cx)
     }
 }
 
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
-        if !self.ended {
+        if !self.inner.has_ended() {
             self.shared.with(|state| state.lifecycle.give_up_wait());
         }
     }
@@ -126,7 +142,7 @@ impl Future for Drain<'_> {
     type Output = Report;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.inner.as_mut().poll(cx)
+        self.inner.poll(cx)
     }
 }
 
@@ -177,7 +193,7 @@ impl Future for Shutdown<'_> {
     type Output = Report;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.inner.as_mut().poll(cx)
+        self.inner.poll(cx)
     }
 }
 
@@ -189,7 +205,7 @@ impl fmt::Debug for Shutdown<'_> {
 
 /// Returns a future of the report for `drain` and `shutdown`: how jobs have ended since the counts were `before`.
 fn report(shared: &Shared, before: Counts) -> Boxed<'_, Report> {
-    Box::pin(until(shared, move |state| state.report_since(before)))
+    Boxed::new(until(shared, move |state| state.report_since(before)))
 }
 
 fn outcome(state: &State) -> Option<Result<(), WaitError>> {
