@@ -104,8 +104,9 @@ impl<E: Error + 'static> Error for RaceError<E> {
 
 /// The error of a [`retry`](super::retry()) that gave up, with the reason and the last error.
 ///
-/// Its text includes the last error, and [`source`](Error::source) returns the source of that error. It implements
-/// [`Error`] if `E` does; [`TaskError`] says what to do otherwise.
+/// Its text includes the last error, and [`source`](Error::source) returns the source of that error. Where every
+/// attempt ran into its timeout there is none, and the text says so. It implements [`Error`] if `E` does;
+/// [`TaskError`] says what to do otherwise.
 ///
 /// # Examples
 ///
@@ -187,6 +188,10 @@ impl<E: fmt::Display> fmt::Display for RetryError<E> {
                 f.write_str(": ")?;
                 // With the reader's own flags, as `TaskError` does.
                 last.fmt(f)
+            }
+            // Every attempt has ended and none of them with an error.
+            None if matches!(self.ended, Ended::Attempts | Ended::Delays) => {
+                f.write_str(": timed out")
             }
             None => Ok(()),
         }

@@ -261,6 +261,10 @@ async fn errors_say_what_happened_and_whose_error_it_was() {
     let gave_up = flow::retry(failing).attempts(1).await.unwrap_err();
     let words = text("gave up after 1 attempt");
     assert_eq!(told(&gave_up), (words, None));
+    let slow = || pending::<Result<(), std::fmt::Error>>();
+    let slow = flow::retry(slow).attempt_timeout(Duration::ZERO);
+    let words = "gave up after 3 attempts: timed out".to_owned();
+    assert_eq!(told(&slow.await.unwrap_err()), (words, None));
     let stopped = flow::retry(failing).when(|_| Verdict::Stop);
     let stopped = stopped.await.unwrap_err();
     let words = text("stopped after 1 attempt");
