@@ -15,8 +15,9 @@ use super::panic::TaskPanic;
 /// with its type, match on `Failed` or call [`error`](TaskError::error) or [`into_error`](TaskError::into_error). The
 /// format `{:#}` is passed on to the task's error.
 ///
-/// It implements [`Error`] if `E` does. `String` and `anyhow::Error` do not, so `?` cannot convert a
-/// `TaskError<String>`; convert its text instead, `.map_err(|error| format!("{error:#}"))?`.
+/// It implements [`Error`] if `E` does. `String`, `anyhow::Error` and `Box<dyn Error>` do not, so `?` cannot convert a
+/// `TaskError<String>`. Convert its text instead, with `.map_err(|error| format!("{error:#}"))?` to a `Box<dyn Error>`
+/// and with `.map_err(|error| anyhow!("{error:#}"))?` to an `anyhow::Error`; or take the task's own error out of it.
 ///
 /// # Examples
 ///

@@ -150,6 +150,9 @@ impl fmt::Display for Panic<JobId> {
 
 /// The error of a job or a task that a group rejected; it has the job in it.
 ///
+/// So `?` can convert it to a `Box<dyn Error + Send + Sync>` or an `anyhow::Error` only if the job is `Sync`. A boxed
+/// future often is not; convert the text instead, with `.map_err(|error| error.to_string())?` to a `Box`.
+///
 /// # Examples
 ///
 /// ```
