@@ -175,9 +175,12 @@ impl Driver {
         if self.queue.next().is_none_or(|next| next > due) {
             return;
         }
-        // Nor may these jobs overtake entries that have come into the inbox since this turn began.
-        let arrived = self.shared.with(|state| state.inbox.earliest());
-        let due = due.min(arrived.before(tick));
+        // Nor may these jobs overtake entries that have come into the inbox since this turn began. If the group was shut
+        // down since then, what falls due after that is to be dropped, by the next turn.
+        let (arrived, last) = self
+            .shared
+            .with(|state| (state.inbox.earliest(), state.lifecycle.last_due()));
+        let due = due.min(arrived.before(tick)).min(last);
         cascade_near(&self.shared, &mut self.queue, due, ARRIVALS);
         if self.queue.is_behind(due) {
             // More is due in the wheel. Released after the next part.
@@ -515,6 +518,24 @@ mod tests {
         }
         driver.step();
         assert_eq!(driver.released(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_falls_due_after_a_shutdown_is_not_released_though_many_arrive() {
+        let (mut driver, millisecond) = (Stepped::new(), Duration::from_millis(1));
+        driver.submit(millisecond);
+        driver.submit(2 * millisecond);
+        driver.step();
+        for _ in 0..4 * ARRIVALS {
+            driver.submit(Duration::from_secs(3_600));
+        }
+        driver.step();
+        advance(millisecond).await;
+        let grace = Duration::from_secs(1);
+        driver.shared.close(grace, State::shut_down);
+        advance(millisecond).await;
+        driver.step();
+        assert_eq!(driver.released(), 1, "the other was not due at the call");
     }
 
     #[tokio::test(start_paused = true)]

@@ -322,11 +322,15 @@ impl Lifecycle {
         !(self.has_stopped() || self.grace_is_over || self.group_dropped)
     }
 
-    /// Returns whether a pending job with that deadline may start. After a shutdown only those may that were due at its
-    /// call.
-    pub(super) fn may_start_at(&self, at: Timestamp) -> bool {
+    /// Returns the latest deadline of a job that may start. After a shutdown only those may that were due at its call.
+    pub(in crate::sched) fn last_due(&self) -> Timestamp {
         let sealed = self.sealed.as_ref();
-        self.may_start() && sealed.is_none_or(|sealed| at <= sealed.due)
+        sealed.map_or(Timestamp::NEVER, |sealed| sealed.due)
+    }
+
+    /// Returns whether a pending job with that deadline may start.
+    pub(super) fn may_start_at(&self, at: Timestamp) -> bool {
+        self.may_start() && at <= self.last_due()
     }
 
     /// Returns whether a job may be moved, or run once more.
