@@ -738,8 +738,6 @@ impl Jobs {
         lifecycle: &Lifecycle,
     ) -> (EndedRun, Option<Entry>) {
         self.ready.free_slot();
-        // The place may be given to another job from here on.
-        self.slab.take_place(slot);
         let control = self.slab.take_control(slot).unwrap_or_default();
         let ends_with_wait = lifecycle.is_draining() && self.ends_with_wait(slot);
         let mut left = EndedRun {
@@ -795,6 +793,7 @@ impl Jobs {
         runnable: Box<dyn Runnable>,
     ) -> Option<Entry> {
         self.pending += 1;
+        self.slab.forget_place(slot);
         let job = self.slab.get_mut(slot);
         job.put_runnable(runnable, at);
         let entry = job.entry(slot);

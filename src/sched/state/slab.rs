@@ -420,10 +420,13 @@ impl Slab {
         page.running.get(index as usize)?.as_ref()
     }
 
-    pub(super) fn take_place(&mut self, index: u32) -> Option<Arc<AwaitingJob>> {
+    /// Forgets the place of a run that has ended. It may be given to another job from here on.
+    pub(super) fn forget_place(&mut self, index: u32) {
         let (block, page, index) = split(index);
         let running = &mut self.blocks[block].pages[page].running;
-        running.get_mut(index as usize)?.take()
+        if let Some(place) = running.get_mut(index as usize) {
+            *place = None;
+        }
     }
 
     /// Returns the controls of a claimed or running job, which are made by the first call.
