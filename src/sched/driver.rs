@@ -350,7 +350,7 @@ impl Drop for Driver {
 #[cfg(test)]
 mod tests {
     use std::panic::Location;
-    use std::sync::atomic::Ordering;
+    use std::sync::atomic::Ordering::Relaxed;
     use std::task::{Context, Waker};
 
     use tokio::time::{Instant, advance};
@@ -406,13 +406,14 @@ mod tests {
 
         /// Polls the driver once; how often it took the lock.
         fn step(&mut self) -> u64 {
-            let before = self.shared.entered.load(Ordering::Relaxed);
+            let locks = || self.shared.costs.locks.load(Relaxed);
+            let before = locks();
             let polled = self
                 .drive
                 .as_mut()
                 .poll(&mut Context::from_waker(Waker::noop()));
             assert!(polled.is_pending(), "the group does not end");
-            self.shared.entered.load(Ordering::Relaxed) - before
+            locks() - before
         }
     }
 

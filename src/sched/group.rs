@@ -539,13 +539,13 @@ mod tests {
         for (what, call) in calls {
             let group = crowd().await;
             let shared = Arc::clone(group.shared());
-            shared.most_looks.store(0, Relaxed);
+            shared.costs.most_looks.store(0, Relaxed);
             let group = call(group);
             check_drained().await;
             sleep(Duration::from_secs(2)).await;
             drop(group);
             check_drained().await;
-            let most = shared.most_looks.load(Relaxed);
+            let most = shared.costs.most_looks.load(Relaxed);
             assert!(most <= MOST, "{what}: {most} looks");
             assert_eq!(most > 0, what != "detach", "{what}: looks are counted");
         }
@@ -553,7 +553,7 @@ mod tests {
 
     /// Returns how often the lock was taken since the last call.
     fn locks(group: &Group) -> u64 {
-        group.shared().entered.swap(0, Relaxed)
+        group.shared().costs.locks.swap(0, Relaxed)
     }
 
     /// One for the job, two for the driver's turn, and two claims of the worker, the second of which records the end.
@@ -576,7 +576,7 @@ mod tests {
     async fn a_cancel_or_an_abort_of_a_pending_job_takes_the_lock_twice_and_reads_no_clock() {
         let group = Group::new();
         tokio::task::yield_now().await;
-        let reads = || group.shared().clock_reads.swap(0, Relaxed);
+        let reads = || group.shared().costs.clock_reads.swap(0, Relaxed);
         for aborts in [false, true] {
             let job = group.schedule(Instant::now(), async {});
             locks(&group);

@@ -49,12 +49,6 @@ pub(super) struct Shared {
     dropped_handle: DroppedHandle,
     /// The driver waits for the lock, or is about to. A hint only (`Relaxed`): busy callers yield to the driver.
     driver_waits: AtomicBool,
-    /// How often the lock was taken.
-    #[cfg(test)]
-    pub(super) entered: std::sync::atomic::AtomicU64,
-    /// How often the clock was read.
-    #[cfg(test)]
-    pub(super) clock_reads: std::sync::atomic::AtomicU64,
     pub(super) clock: Clock,
     /// A child of the caller's token, so that ending this group ends no other.
     pub(super) token: CancellationToken,
@@ -76,8 +70,19 @@ pub(super) struct Shared {
     steals: bool,
     /// The group has a limit of running jobs.
     pub(super) is_limited: bool,
-    /// The largest number of slots that were looked at under one hold of the lock.
     #[cfg(test)]
+    pub(super) costs: Costs,
+}
+
+/// What the tests count.
+#[cfg(test)]
+#[derive(Default)]
+pub(super) struct Costs {
+    /// How often the lock was taken.
+    pub(super) locks: std::sync::atomic::AtomicU64,
+    /// How often the clock was read.
+    pub(super) clock_reads: std::sync::atomic::AtomicU64,
+    /// The largest number of slots that were looked at under one hold of the lock.
     pub(super) most_looks: std::sync::atomic::AtomicUsize,
 }
 
@@ -133,10 +138,6 @@ impl Shared {
             timer: Mutex::new(Some(timer)),
             dropped_handle: DroppedHandle::default(),
             driver_waits: AtomicBool::new(false),
-            #[cfg(test)]
-            entered: Default::default(),
-            #[cfg(test)]
-            clock_reads: Default::default(),
             clock,
             token,
             token_is_shared: AtomicBool::new(token_is_shared),
@@ -144,7 +145,7 @@ impl Shared {
             name,
             steals,
             #[cfg(test)]
-            most_looks: std::sync::atomic::AtomicUsize::new(0),
+            costs: Costs::default(),
         })
     }
 
@@ -154,10 +155,9 @@ impl Shared {
         let driver = state.apply_cancels();
         let result = transition(&mut state);
         #[cfg(test)]
-        self.most_looks.fetch_max(
-            state.jobs.take_looks(),
-            std::sync::atomic::Ordering::Relaxed,
-        );
+        self.costs
+            .most_looks
+            .fetch_max(state.jobs.take_looks(), Relaxed);
         let outruns_driver = state.inbox.is_crowded();
         if state.jobs.has_unused() {
             free_unused(state);
@@ -193,8 +193,7 @@ impl Shared {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         #[cfg(test)]
-        self.entered
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.costs.locks.fetch_add(1, Relaxed);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(slot) = self.dropped_handle.take() {
             state.jobs.ref_dec(slot);
@@ -301,8 +300,7 @@ impl Shared {
 
     pub(super) fn now(&self) -> Timestamp {
         #[cfg(test)]
-        self.clock_reads
-            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.costs.clock_reads.fetch_add(1, Relaxed);
         self.clock.now()
     }
 
