@@ -626,12 +626,12 @@ impl State {
     /// Stops the group because the `Group` was dropped, or its runtime was shut down. Returns how many jobs were
     /// pending and running.
     pub(in crate::sched) fn group_dropped(&mut self, effects: &mut Effects) -> (usize, usize) {
-        // Recalled first, so that claimed jobs that have not started count as pending.
         self.lifecycle.group_dropped();
+        // Before the counts are read, so that claimed jobs that have not started count as pending.
         self.jobs.recall_all(&self.workers);
         let held = (self.jobs.pending(), self.jobs.running());
         self.stop(StopReason::Cancelled, effects);
-        effects.cancel = true;
+        // Also if the group was stopped before: its running jobs are to be aborted now.
         self.notify(effects);
         self.check_drained(effects);
         held
