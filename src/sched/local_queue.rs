@@ -35,6 +35,12 @@ pub(super) struct Claim {
 #[derive(Default)]
 pub(super) struct LocalQueue(Mutex<Inner>);
 
+/// The next step of a worker that has jobs.
+pub(super) enum NextJob {
+    Start(Claim),
+    Resume(Arc<AwaitingJob>),
+}
+
 /// What [`record`](LocalQueue::record) tells of a worker.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Left {
@@ -77,20 +83,20 @@ impl LocalQueue {
         &self,
         ended: Option<u32>,
         now: impl FnOnce(bool) -> Timestamp,
-    ) -> Result<Claim, Option<Arc<AwaitingJob>>> {
+    ) -> Option<NextJob> {
         let mut inner = self.lock();
         // In one step with the start of the next job, so that the counts never show two running jobs of one worker.
         inner.ended.extend(ended);
         let Some(claim) = inner.unstarted.pop_front() else {
-            let woken = inner.woken.pop_front();
-            inner.polled += u64::from(woken.is_some());
-            return Err(woken);
+            let woken = inner.woken.pop_front()?;
+            inner.polled += 1;
+            return Some(NextJob::Resume(woken));
         };
         let lateness = now(inner.unstarted.is_empty()).since(claim.deadline);
         inner.max_lateness = inner.max_lateness.max(lateness);
         // For stall detection: a worker that polls jobs is not stuck.
         inner.polled += 1;
-        Ok(claim)
+        Some(NextJob::Start(claim))
     }
 
     /// Adds the slot of a job that has ended, if there is one, without taking the next job.
@@ -216,9 +222,16 @@ pub(super) mod tests {
         local
     }
 
-    /// The next job, which has not started: no other is there.
-    fn next(local: &LocalQueue, ended: Option<u32>, now: Timestamp) -> Option<Claim> {
-        local.next(ended, |_| now).ok()
+    /// The next job that starts.
+    pub(in super::super) fn next(
+        local: &LocalQueue,
+        ended: Option<u32>,
+        now: Timestamp,
+    ) -> Option<Claim> {
+        match local.next(ended, |_| now)? {
+            NextJob::Start(claim) => Some(claim),
+            NextJob::Resume(_) => None,
+        }
     }
 
     fn slots(claims: impl IntoIterator<Item = Claim>) -> Vec<u32> {
@@ -321,7 +334,7 @@ pub(super) mod tests {
         assert_eq!((half.len(), local.len()), (3, 2));
         for polled in 1..=2 {
             let next = local.next(None, |_| unreachable!("none starts"));
-            assert!(matches!(next, Err(Some(_))));
+            assert!(matches!(next, Some(NextJob::Resume(_))));
             assert_eq!(local.polled(), polled);
         }
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::task::coop;
 
 use super::awaiting::{AwaitingJob, Places, Resumed};
-use super::local_queue::Claim;
+use super::local_queue::{Claim, NextJob};
 use super::run::RunningJob;
 use super::runnable::{Run, Started, Work};
 use super::shared::Shared;
@@ -166,8 +166,8 @@ impl Worker {
         loop {
             let local = &self.registration.local;
             match local.next(ended.take(), |is_last| clock.look(&self.shared, is_last)) {
-                Err(None) => return true,
-                Err(Some(job)) => {
+                None => return true,
+                Some(NextJob::Resume(job)) => {
                     if let Resumed::Ended(place, unrecorded) = job.resume() {
                         self.places.leave(place);
                         ended = unrecorded;
@@ -182,8 +182,10 @@ impl Worker {
                 //
                 // A check before 2 could miss a cancel that comes between the two, and a job would start that the
                 // caller has found pending in a cancelled group.
-                Ok(claim) if self.shared.is_over() => self.shared.give_back(claim),
-                Ok(claim) => ended = self.run(claim, &clock),
+                Some(NextJob::Start(claim)) if self.shared.is_over() => {
+                    self.shared.give_back(claim);
+                }
+                Some(NextJob::Start(claim)) => ended = self.run(claim, &clock),
             }
             self.turn = self.turn.saturating_sub(1);
             if self.turn == 0 || !coop::has_budget_remaining() {

@@ -819,7 +819,7 @@ mod tests {
 
     use super::*;
     use crate::common::panic::Payload;
-    use crate::sched::local_queue::tests::claim;
+    use crate::sched::local_queue::tests::{claim, next};
     use crate::sched::runnable::{JobFuture, Run};
 
     #[test]
@@ -836,7 +836,7 @@ mod tests {
                 .fill(4, |claims| claims.extend((0..4).map(claim)));
             assert_eq!(steal(&all[0].local, &workers), 2, "from {has}");
             for worker in &all {
-                while worker.local.next(None, |_| Timestamp::ALWAYS).is_ok() {}
+                while next(&worker.local, None, Timestamp::ALWAYS).is_some() {}
             }
         }
         assert_eq!(steal(&all[0].local, &workers), 0);
@@ -862,9 +862,7 @@ mod tests {
         let (claimed, _) = state.claim(&mut worker, now, false, Waker::noop(), effects);
         assert_eq!(claimed, ClaimResult::Jobs);
         assert_eq!(counts(&state), (0, 0));
-        let Ok(claim) = worker.local.next(None, |_| now) else {
-            panic!("one is claimed");
-        };
+        let claim = next(&worker.local, None, now).expect("one is claimed");
         (state, worker, claim)
     }
 
@@ -945,7 +943,7 @@ mod tests {
         between(state);
         state.release(&mut batch, queue, now, &mut effects);
         state.claim(worker, now, false, Waker::noop(), &mut effects);
-        let claims = std::iter::from_fn(|| worker.local.next(None, |_| now).ok());
+        let claims = std::iter::from_fn(|| next(&worker.local, None, now));
         claims.map(|claim| claim.deadline).collect()
     }
 
