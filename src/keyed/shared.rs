@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use super::handle::KeyedContext;
-use super::key::{Owned, SharedKey, TakenKey};
+use super::key::{SharedKey, TakenKey};
 use super::rt::{self, Mutex, MutexGuard};
 use super::rule::{Inserted, OnDuplicate};
 use super::table::Table;
@@ -175,42 +175,22 @@ impl<K, V, S> Keys<K, V, S> {
         for first in (0..u32::MAX).step_by(CHUNK as usize) {
             // To clone a key is user code, so it is done when the lock is free. A row may go meanwhile, so its key is
             // put into an `Arc` first, which the row and this function share, and taken out again afterwards.
-            let mut shared: Vec<(u32, Arc<Owned<K>>)> = Vec::new();
-            let keys = {
+            let (keys, shared) = {
                 let mut guard = self.lock();
                 if first >= guard.table.rows_end() {
                     break;
                 }
-                guard.table.share(first..first + CHUNK, |row, key| {
-                    let key = Arc::new(Owned(key));
-                    shared.push((row, Arc::clone(&key)));
-                    key
-                })
+                guard.table.share(first..first + CHUNK)
             };
             // A panic of `Clone` goes on in the caller only when each row has its key back.
             let cloned = panic::catch(|| all.extend(keys.into_iter().map(|key| key.cloned())));
-            // Keys whose rows have gone meanwhile, or that yet another call shares. They are dropped when the lock is
-            // free.
-            let mut others = Vec::new();
             let mut guard = self.lock();
-            for (row, key) in shared {
-                let mut key = Some(key);
-                guard.table.unshare(row, |known| match key.take() {
-                    Some(key) if std::ptr::addr_eq(Arc::as_ptr(&known), Arc::as_ptr(&key)) => {
-                        // Not the last reference, so no user value is dropped here.
-                        drop(known);
-                        let key = Arc::try_unwrap(key).map(|Owned(key)| key);
-                        key.map_err(|key| key as SharedKey<K>)
-                    }
-                    other => {
-                        key = other;
-                        Err(known)
-                    }
-                });
-                others.extend(key);
-            }
+            let unshared = shared
+                .into_iter()
+                .map(|(row, key)| guard.table.unshare(row, key));
+            let gone: Vec<_> = unshared.flatten().collect();
             drop(guard);
-            drop(others);
+            panic::discard_each(gone);
             cloned.unwrap_or_else(|payload| resume_unwind(payload));
         }
         all

@@ -4,9 +4,10 @@
 //! anything is changed. Nothing of the user's is cloned or dropped.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::index::{Found, Index};
-use super::key::{SharedKey, TakenKey};
+use super::key::{Owned, SharedKey, TakenKey};
 use super::queues::Queues;
 use super::rows::{KEPT, KeyRun, Row, RowMap, Rows, Taken};
 use crate::common::time::Timestamp;
@@ -262,14 +263,17 @@ impl<K, V> Table<K, V> {
         self.rows.end()
     }
 
-    /// Shares the keys of the pending entries in some rows, and returns them. `share` makes a shared key of one that is
-    /// not.
+    /// Shares the keys of the pending entries in some rows, and returns them. Returns also the keys that were not shared
+    /// before, with their rows: the caller passes them to [`unshare`](Table::unshare).
+    #[expect(clippy::type_complexity, reason = "one caller takes it apart at once")]
     pub(super) fn share(
         &mut self,
         rows: Range<u32>,
-        mut share: impl FnMut(u32, K) -> SharedKey<K>,
-    ) -> Vec<SharedKey<K>> {
-        let mut keys = Vec::new();
+    ) -> (Vec<SharedKey<K>>, Vec<(u32, Arc<Owned<K>>)>)
+    where
+        K: Clone + Send + Sync + 'static,
+    {
+        let (mut keys, mut shared) = (Vec::new(), Vec::new());
         for row in rows {
             let Some(place) = self.rows.get_mut(row) else {
                 continue;
@@ -281,8 +285,9 @@ impl<K, V> Table<K, V> {
                     slot,
                     expired: false,
                 } => {
-                    let key = share(row, key);
-                    keys.push(SharedKey::clone(&key));
+                    let key = Arc::new(Owned(key));
+                    shared.push((row, Arc::clone(&key)));
+                    keys.push(Arc::clone(&key) as SharedKey<K>);
                     Row::Shared {
                         key: Box::new(key),
                         value,
@@ -303,41 +308,47 @@ impl<K, V> Table<K, V> {
                 }
             };
         }
-        keys
+        (keys, shared)
     }
 
-    /// Makes a shared key the row's own again, if the entry is still there and `restore` can take the key out of the
-    /// `Arc`.
-    pub(super) fn unshare(
-        &mut self,
-        row: u32,
-        restore: impl FnOnce(SharedKey<K>) -> Result<K, SharedKey<K>>,
-    ) {
+    /// Makes a key that was shared the row's own again, if nothing else refers to it. Returns a key whose row has gone
+    /// meanwhile.
+    pub(super) fn unshare(&mut self, row: u32, key: Arc<Owned<K>>) -> Option<Arc<Owned<K>>>
+    where
+        K: Clone + Send + Sync + 'static,
+    {
         let Some(place) = self.rows.get_mut(row) else {
-            return;
+            return Some(key);
         };
-        *place = match std::mem::replace(place, Row::Vacant { next: 0 }) {
+        let (restored, gone) = match std::mem::replace(place, Row::Vacant { next: 0 }) {
             Row::Shared {
-                key,
+                key: known,
                 value,
                 slot,
                 expired,
-            } => match restore(*key) {
-                Ok(key) => Row::Own {
-                    key,
-                    value,
-                    slot,
-                    expired,
-                },
-                Err(key) => Row::Shared {
-                    key: Box::new(key),
-                    value,
-                    slot,
-                    expired,
-                },
-            },
-            other => other,
+            } if std::ptr::addr_eq(Arc::as_ptr(&known), Arc::as_ptr(&key)) => {
+                // Not the last reference, so no user value is dropped here.
+                drop(known);
+                let row = match Arc::try_unwrap(key) {
+                    Ok(Owned(key)) => Row::Own {
+                        key,
+                        value,
+                        slot,
+                        expired,
+                    },
+                    Err(key) => Row::Shared {
+                        key: Box::new(key),
+                        value,
+                        slot,
+                        expired,
+                    },
+                };
+                (row, None)
+            }
+            other => (other, Some(key)),
         };
+        *place = restored;
+        gone
     }
 }
 
