@@ -16,6 +16,10 @@ use crate::Report;
 /// It may be dropped at any time. The drain or shutdown goes on, and
 /// [`drain_values`](super::KeyedGroup::drain_values) returns the entries that are left.
 ///
+/// # Panics
+///
+/// A poll after the end panics.
+///
 /// # Examples
 ///
 /// ```

@@ -56,7 +56,7 @@ macro_rules! keyed_methods {
             /// Inserts an entry that expires at the instant `when`, or at once if that has passed; `on_duplicate`
             /// says what happens if the key has a pending entry already.
             ///
-            /// It never panics and never waits: if the group rejects entries, the value comes back as
+            /// It never waits, and does not panic if the group rejects entries: then the value comes back as
             /// [`Inserted::Rejected`](crate::keyed::Inserted::Rejected). If the pending entry is just about to start,
             /// the answer tells which came first: `Replaced` means that the old entry will not be handled, and `New`
             /// that it is being handled. A replaced entry keeps its old key value, and the new `key` is dropped.
@@ -129,7 +129,7 @@ macro_rules! keyed_methods {
             /// resets it. Without a ceiling (`Duration::MAX`), events that never pause put the entry off for ever. If
             /// the values are jobs, `value` is the job itself.
             ///
-            /// It never panics and never waits: if the group rejects entries, the value comes back as
+            /// It never waits, and does not panic if the group rejects entries: then the value comes back as
             /// [`Inserted::Rejected`](crate::keyed::Inserted::Rejected), and the key keeps the entry that it had.
             ///
             /// # Examples
