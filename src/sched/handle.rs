@@ -27,9 +27,9 @@ use crate::common::time::Timestamp;
 /// A handle is cheap to clone and does not keep the group alive; only a [detached](crate::Group::detach) group
 /// keeps running for its handles.
 ///
-/// Its methods never panic, since the task that holds a handle cannot know when the owner ends the group. Once `wait`,
-/// `drain` or `shutdown` was called, or the group was cancelled or dropped or has reached its deadline, they drop the
-/// job and return a finished [`JobHandle`]. The `try_` forms return the job instead, and
+/// The end of the group does not make its methods panic, since the task that holds a handle cannot know when the owner
+/// ends the group. Once `wait`, `drain` or `shutdown` was called, or the group was cancelled or dropped or has reached
+/// its deadline, they drop the job and return a finished [`JobHandle`]. The `try_` forms return the job instead, and
 /// [`is_closed`](Handle::is_closed) tests for this state. A handle from
 /// [`JobContext::handle`](crate::JobContext::handle) may still schedule while `wait` or `drain` is under way.
 ///
