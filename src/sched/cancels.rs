@@ -1,6 +1,6 @@
 //! Cancels of rows that were noted without the group's lock.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::rt::AtomicU32;
 
@@ -69,10 +69,10 @@ impl Cancels {
     /// cancel the row under the group's lock.
     pub(crate) fn note(&self, slot: u32) -> bool {
         // A race with `close` is decided by the cell: either `close` finds the slot in it, or this finds it `CLOSED`,
-        // and fails.
+        // and fails. `Release` pairs with `take` and `close`: the row is out of its table before its slot is freed.
         let mut free = self.0.iter().filter(|cell| cell.load(Relaxed) == EMPTY);
         free.any(|cell| {
-            cell.compare_exchange(EMPTY, slot + 1, AcqRel, Relaxed)
+            cell.compare_exchange(EMPTY, slot + 1, Release, Relaxed)
                 .is_ok()
         })
     }
@@ -89,11 +89,12 @@ impl Cancels {
     pub(super) fn take(&self) -> Noted {
         let mut noted = Noted::default();
         for cell in &self.0 {
-            // A load and a store are enough: only a holder of the group's lock changes a cell that is not empty.
+            // A load and a store are enough: only a holder of the group's lock changes a cell that is not empty. An
+            // empty cell publishes nothing.
             let slot = cell.load(Acquire);
             if slot != EMPTY && slot != CLOSED {
                 noted.push(slot);
-                cell.store(EMPTY, Release);
+                cell.store(EMPTY, Relaxed);
             }
         }
         noted
@@ -106,7 +107,7 @@ impl Cancels {
             return noted;
         }
         for cell in &self.0 {
-            noted.push(cell.swap(CLOSED, AcqRel));
+            noted.push(cell.swap(CLOSED, Acquire));
         }
         noted
     }

@@ -22,6 +22,7 @@ impl Default for DroppedHandle {
 impl DroppedHandle {
     /// Leaves a handle to the next caller that takes the lock. Returns `false` if another one is still left.
     pub(super) fn leave(&self, slot: u32) -> bool {
+        // Pairs with `take`: what was done through the handle comes before its slot is given to another job.
         let left = self.0.compare_exchange(NONE, slot, Release, Relaxed);
         left.is_ok()
     }
@@ -34,8 +35,8 @@ impl DroppedHandle {
             return None;
         }
         // A store is enough: only a holder of the lock empties this, and `leave` does not change it while it is not
-        // empty.
-        self.0.store(NONE, Release);
+        // empty. It publishes nothing.
+        self.0.store(NONE, Relaxed);
         Some(slot)
     }
 }

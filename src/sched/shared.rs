@@ -1,10 +1,7 @@
 //! The state that the group, its handles, its workers and its driver share: the lock, and the effects after it.
 
 use std::cell::Cell;
-use std::sync::atomic::{
-    AtomicBool,
-    Ordering::{Relaxed, SeqCst},
-};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -53,9 +50,8 @@ pub(super) struct Shared {
     /// A child of the caller's token, so that ending this group ends no other.
     pub(super) token: CancellationToken,
     /// Code outside of the group can cancel the token: the user named its parent, or was given a clone. While this is
-    /// `false` only the group itself cancels the token, so the token's lock need not be taken for each job.
-    ///
-    /// It is set once and never cleared. The store in `share_token` pairs with the load in `is_cancelled`.
+    /// `false` only the group itself cancels the token, so the token's lock need not be taken for each job. It is set
+    /// once and never cleared.
     token_is_shared: AtomicBool,
     pub(super) runtime: runtime::Handle,
     pub(super) name: Option<Box<str>>,
@@ -308,14 +304,14 @@ impl Shared {
     pub(super) fn share_token(&self) -> CancellationToken {
         // Set before the token is handed out, so before its receiver can cancel it. A start check that must see this
         // cancel is ordered after it by a lock (see `Worker::run_claimed`), so it loads `true` here and asks the token.
-        // The flag publishes no other data.
-        self.token_is_shared.store(true, SeqCst);
+        // The flag publishes no other data, so `Relaxed` is enough.
+        self.token_is_shared.store(true, Relaxed);
         self.token.clone()
     }
 
     /// Returns whether the token was cancelled from outside the group.
     pub(super) fn is_cancelled(&self) -> bool {
-        self.token_is_shared.load(SeqCst) && self.token.is_cancelled()
+        self.token_is_shared.load(Relaxed) && self.token.is_cancelled()
     }
 
     fn grace_ends(&self) -> std::sync::MutexGuard<'_, Timestamp> {
