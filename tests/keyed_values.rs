@@ -1644,3 +1644,44 @@ fn a_destructor_of_a_key_holds_up_no_run_of_that_key() {
     }));
     assert!(!HELD_UP.load(SeqCst));
 }
+
+/// The destructor lasts until the run has been aborted, or too long.
+#[test]
+fn a_destructor_of_a_value_holds_up_no_abort_at_the_end_of_a_grace() {
+    static HELD_UP: AtomicBool = AtomicBool::new(false);
+
+    /// Says that the run it belongs to was dropped.
+    struct Run(std::sync::mpsc::Sender<()>);
+
+    impl Drop for Run {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+        }
+    }
+
+    struct Value(std::sync::mpsc::Receiver<()>);
+
+    impl Drop for Value {
+        fn drop(&mut self) {
+            let aborted = self.0.recv_timeout(Duration::from_secs(5));
+            HELD_UP.store(aborted.is_err(), SeqCst);
+        }
+    }
+
+    multi_thread().block_on(bounded(async {
+        let (aborted, waits) = std::sync::mpsc::channel();
+        let (group, run) = (Group::new(), Run(aborted));
+        group.delay(Duration::ZERO, async move {
+            let _run = run;
+            std::future::pending().await
+        });
+        until("it runs", || group.stats().running == 1).await;
+        let keyed = KeyedGroup::builder().on_with(&group, |_, _: u32, _: Value| async {});
+        keyed.insert_after(1, Value(waits), Duration::from_secs(3_600), Replace);
+        // The entry alone keeps the table, and its end drops it.
+        drop(keyed);
+        let report = group.drain(Duration::ZERO).await;
+        assert_eq!((report.aborted, report.dropped), (1, 1));
+    }));
+    assert!(!HELD_UP.load(SeqCst));
+}

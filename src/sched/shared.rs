@@ -448,7 +448,13 @@ impl Shared {
         // Allocated before the lock: for a large request an allocator may first tidy up all that was freed, which has
         // taken tens of milliseconds.
         let mut jobs = Vec::with_capacity(CHUNK);
-        self.enter(|state, effects| state.take_pending_chunk(chunk, from, &mut jobs, effects));
+        let unused = self.enter(|state, effects| {
+            state.take_pending_chunk(chunk, from, &mut jobs, effects);
+            state.jobs.take_unused()
+        });
+        // After the wake-ups, since a table without a handle goes with the values of its rows; and before the jobs are
+        // counted down, so that no value outlives the group's end.
+        drop(unused);
         self.drop_jobs(jobs);
     }
 
