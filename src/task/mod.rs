@@ -78,6 +78,9 @@ mod stats;
 mod submit;
 mod wait;
 
+// Those of `flow` too, so their place is the root; here for `use schedgroup::task::{TaskGroup, TaskError}`.
+#[doc(no_inline)]
+pub use crate::common::error::{TaskError, TaskErrors};
 pub use builder::Builder;
 pub use group::TaskGroup;
 pub use handle::TaskHandle;
