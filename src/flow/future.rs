@@ -231,15 +231,16 @@ where
     /// Starts what may start, unless there is a value or a reason to stop.
     fn start(&mut self, settings: &Settings) {
         self.decide(settings);
-        if self.over.is_none() {
-            // Asked before any start, also the first one.
-            if let Some(stop) = settings.stop.get() {
-                return self.stop(stop);
+        while self.over.is_none() && self.set.running() < settings.limit {
+            // Asked before each start, since the input may take its time.
+            match settings.stop.get() {
+                Some(stop) => self.stop(stop),
+                None if self.set.start_next(settings) => {}
+                None => break,
             }
-            while self.set.running() < settings.limit && self.set.start_next(settings) {}
-            // The end of the input may be known only now.
-            self.decide(settings);
         }
+        // The end of the input may be known only now.
+        self.decide(settings);
     }
 
     /// Asks the rule for its decision; a value that is there wins over a stop.

@@ -318,12 +318,23 @@ where
     }
 
     fn fill(&mut self, limit: usize, settings: &Settings) {
-        if settings.unordered {
-            while self.set.running() + self.ends.len() < limit && self.set.start_next(settings) {}
-            return;
+        while self.phase == Phase::Open && self.slots(settings.unordered) < limit {
+            // Asked before each start, since the input may take its time.
+            match settings.stop.get() {
+                Some(stop) => self.stop(stop),
+                None if !self.set.start_next(settings) => return,
+                None if settings.unordered => {}
+                None => self.ends.push_back(None),
+            }
         }
-        while self.ends.len() < limit && self.set.start_next(settings) {
-            self.ends.push_back(None);
+    }
+
+    /// The number of tasks that run or whose end was not taken.
+    fn slots(&self, unordered: bool) -> usize {
+        if unordered {
+            self.set.running() + self.ends.len()
+        } else {
+            self.ends.len()
         }
     }
 
@@ -349,9 +360,12 @@ where
                 return end;
             }
         }
-        match std::mem::replace(&mut self.phase, Phase::Over) {
+        let end = match self.phase {
             Phase::Stopped(stop) if self.set.cut_off(1, settings) > 0 => Some(Err(stop.into())),
             _ => None,
-        }
+        };
+        // After the input was asked, which may panic.
+        self.phase = Phase::Over;
+        end
     }
 }

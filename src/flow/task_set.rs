@@ -21,7 +21,7 @@ pub(super) struct TaskSet<I, T> {
     started: usize,
     /// The number of tasks that have started, and whose ends were not received.
     running: usize,
-    /// The number of tasks that were aborted before they ended by themselves.
+    /// The number of tasks that never ended by themselves: they were aborted, or taken by `cut_off`.
     aborted: usize,
     abort_handles: AbortHandles,
     /// Each task sends its end. tokio's budget for channels gives other tasks a turn between many ends.
@@ -130,14 +130,17 @@ where
     /// Drops what has not started, and counts the tasks that never ended by themselves: at most `most`,
     /// and the input is taken no further than that needs.
     pub(super) fn cut_off(&mut self, most: usize, settings: &Settings) -> usize {
-        let mut count = self.aborted.min(most);
-        let mut rest = self.tasks.take().into_iter().flatten();
-        for task in rest.by_ref().take(most - count) {
+        while self.aborted < most {
+            // If the input panics, a later call goes on here.
+            let Some(task) = self.tasks.as_mut().and_then(Iterator::next) else {
+                break;
+            };
             settings.discard(self.started, task);
-            count += 1;
+            self.started += 1;
+            self.aborted += 1;
         }
-        settings.discard(self.started, rest);
-        count
+        settings.discard(self.started, self.tasks.take());
+        self.aborted
     }
 
     /// Starts the next task, on the runtime of the first poll. Returns `false` when there are no more.

@@ -1,9 +1,9 @@
 //! How combinators end: what is dropped and when, how many ends one poll takes, what errors say.
 
 use std::error::Error;
-use std::future::{pending, ready};
+use std::future::{Future, pending, poll_fn, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
@@ -296,4 +296,63 @@ async fn an_input_that_cancels_its_own_combinator_ends_it() {
     });
     let ended = bounded(flow::try_all(input).token(token)).await;
     assert!(matches!(ended, Err(TaskError::Cancelled)), "{ended:?}");
+}
+
+/// Polls on after each panic.
+async fn panics_of<T>(mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> (T, usize) {
+    let mut panics = 0;
+    let end = poll_fn(|cx| {
+        while panics < 9 {
+            match catch_unwind(AssertUnwindSafe(|| poll(cx))) {
+                Ok(poll) => return poll,
+                Err(_) => panics += 1,
+            }
+        }
+        panic!("it goes on panicking");
+    });
+    (end.await, panics)
+}
+
+/// It panics once, when it is asked after the cancel whether there is more, and the future is polled again.
+#[tokio::test]
+async fn an_input_that_panics_after_a_cancel_does_not_hide_the_cancel() {
+    let input = |token: &CancellationToken| {
+        let (mut next, mut panics, cancel) = (0, true, token.clone());
+        std::iter::from_fn(move || {
+            if next == 2 && std::mem::take(&mut panics) {
+                panic!("boom");
+            }
+            next += 1;
+            let (index, cancel) = (next, cancel.clone());
+            let task = async move {
+                if index == 2 {
+                    cancel.cancel();
+                }
+                Ok::<_, ()>(index)
+            };
+            (index <= 4).then_some(task)
+        })
+    };
+
+    let token = CancellationToken::new();
+    let mut all = flow::all(input(&token)).limit(1).token(token);
+    let (ends, panics) = panics_of(|cx| Pin::new(&mut all).poll(cx)).await;
+    let errors = ends.iter().filter(|end| end.is_err()).count();
+    assert_eq!((ends.len(), errors, panics), (4, 2, 1), "{ends:?}");
+
+    let token = CancellationToken::new();
+    let mut all = flow::try_all(input(&token)).limit(1).token(token);
+    let (end, panics) = panics_of(|cx| Pin::new(&mut all).poll(cx)).await;
+    assert!(matches!(end, Err(TaskError::Cancelled)), "{end:?}");
+    assert_eq!(panics, 1);
+
+    let token = CancellationToken::new();
+    let mut stream = flow::stream(input(&token)).limit(1).token(token);
+    for value in [1, 2] {
+        let end = stream.next().await;
+        assert!(matches!(end, Some(Ok(Ok(there))) if there == value));
+    }
+    let (end, panics) = panics_of(|cx| pin!(stream.next()).poll(cx)).await;
+    assert!(matches!(end, Some(Err(TaskError::Cancelled))), "{end:?}");
+    assert_eq!(panics, 1);
 }

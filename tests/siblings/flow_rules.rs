@@ -632,3 +632,53 @@ async fn an_unordered_stream_hands_ends_out_as_they_come() {
     );
     assert_eq!(stream.next().await.unwrap().unwrap(), 1);
 }
+
+/// Also without a limit, and while the input is being taken: the input itself may take its time.
+#[tokio::test]
+async fn nothing_starts_after_a_cancel_while_the_input_is_taken() {
+    macro_rules! check {
+        ($name:expr, $combine:expr) => {
+            for most in [10, usize::MAX] {
+                let (taken, token) = (Arc::new(AtomicUsize::new(0)), CancellationToken::new());
+                let (taking, cancel) = (Arc::clone(&taken), token.clone());
+                let tasks = (0..10).map(move |index| {
+                    taking.fetch_add(1, SeqCst);
+                    if index == 2 {
+                        cancel.cancel();
+                    }
+                    pending::<Outcome>()
+                });
+                let is_cancelled = $combine(tasks, most, token).await;
+                assert!(is_cancelled, "{} with a limit of {most}", $name);
+                let taken = taken.load(SeqCst);
+                assert_eq!(taken, 3, "{} with a limit of {most}", $name);
+            }
+        };
+    }
+    macro_rules! flow {
+        ($name:ident $(, $count:expr)?) => {
+            check!(stringify!($name), |tasks, most, token| async move {
+                let flow = flow::$name($($count,)? tasks).limit(most).token(token);
+                format!("{:?}", flow.await) == "Err(Cancelled)"
+            })
+        };
+    }
+    flow!(try_all);
+    flow!(race);
+    flow!(take, 2);
+    flow!(try_take, 2);
+    flow!(last, 2);
+    check!("map", |tasks, most, token| async move {
+        let flow = flow::map(tasks, |task| task).limit(most).token(token);
+        matches!(flow.await, Err(TaskError::Cancelled))
+    });
+    for unordered in [false, true] {
+        check!("stream", |tasks, most, token| async move {
+            let mut stream = flow::stream(tasks).limit(most).token(token);
+            if unordered {
+                stream = stream.unordered();
+            }
+            matches!(stream.next().await, Some(Err(TaskError::Cancelled)))
+        });
+    }
+}
