@@ -48,6 +48,9 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// For an instant further away no timer is set, so that waiting for it does not move a paused clock.
+pub(crate) const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// Translates between tokio's instants and timestamps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {

@@ -7,11 +7,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{Ended, RetryError};
-use super::stop::StopSignal;
+use super::stop::{StopSignal, Timer};
 use crate::common::panic::ENDED;
 
 /// The decision after an attempt that failed; see [`Retry::when`].
@@ -119,9 +119,9 @@ pub struct Retry<'a, O, F, E> {
     last: Option<E>,
     /// The one that runs, in one box for all of them.
     attempt: Pin<Box<Option<F>>>,
-    timeout: Option<Pin<Box<Sleep>>>,
+    timeout: Option<Timer>,
     /// Between two attempts that are made where it is awaited.
-    pause: Option<Pin<Box<Sleep>>>,
+    pause: Option<Timer>,
     ended: bool,
 }
 
@@ -357,8 +357,8 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
         if let Verdict::RetryAfter(asked) = verdict {
             pause = asked;
         }
-        if self.stop.is_over(pause) {
-            return Err(Ended::DeadlineExceeded);
+        if let Some(stop) = self.stop.get_within(pause) {
+            return Err(stop.into());
         }
         if let (Some(notify), Some(error)) = (&mut self.notify, error) {
             notify(error, pause);
@@ -383,7 +383,7 @@ where
             }
             self.attempts = self.attempts.saturating_add(1);
             self.attempt.set(Some((self.op)()));
-            self.timeout = self.attempt_timeout.map(|limit| Box::pin(sleep(limit)));
+            self.timeout = self.attempt_timeout.map(Timer::after);
         }
         let running = self.attempt.as_mut().as_pin_mut().expect("it has begun");
         let failed = match running.poll(cx) {
@@ -401,7 +401,7 @@ where
                 let Some(timeout) = &mut self.timeout else {
                     return Poll::Pending;
                 };
-                ready!(timeout.as_mut().poll(cx));
+                ready!(timeout.poll(cx));
                 None
             }
         };
@@ -421,7 +421,7 @@ where
                 if let Some(stop) = self.stop.poll(cx) {
                     return Poll::Ready(Err(stop.into()));
                 }
-                ready!(pause.as_mut().poll(cx));
+                ready!(pause.poll(cx));
                 self.pause = None;
             }
             match ready!(self.poll_attempt(cx)) {
@@ -431,7 +431,7 @@ where
                     cx.waker().wake_by_ref();
                     return Poll::Pending;
                 }
-                Continue(pause) => self.pause = Some(Box::pin(sleep(pause))),
+                Continue(pause) => self.pause = Some(Timer::after(pause)),
             }
         }
     }

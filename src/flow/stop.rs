@@ -2,13 +2,14 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::common::error::TaskError;
+use crate::common::time::{CENTURY, later};
 
 /// The reason why a combinator was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,15 +27,51 @@ impl<E> From<Stop> for TaskError<E> {
     }
 }
 
-/// A token and a deadline, both optional, and the futures that wait for them.
+/// Waits for an instant. Until its first poll it needs no runtime.
+#[derive(Debug)]
+pub(super) struct Timer {
+    at: Instant,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Timer {
+    pub(super) fn at(at: Instant) -> Timer {
+        Timer { at, sleep: None }
+    }
+
+    pub(super) fn after(delay: Duration) -> Timer {
+        Timer::at(later(Instant::now(), delay))
+    }
+
+    /// Returns whether its instant will have passed when `delay` is over.
+    fn is_over(&self, delay: Duration) -> bool {
+        self.at.saturating_duration_since(Instant::now()) <= delay
+    }
+
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // The clock first: a sleep that has elapsed is pending while tokio's budget of this task is used up.
+        if self.is_over(Duration::ZERO) {
+            return Poll::Ready(());
+        }
+        // A sleep until the farthest instant would be an overflow in tokio.
+        if !self.is_over(CENTURY) {
+            return Poll::Pending;
+        }
+        let sleep = self
+            .sleep
+            .get_or_insert_with(|| Box::pin(sleep_until(self.at)));
+        sleep.as_mut().poll(cx)
+    }
+}
+
+/// A token and a deadline, both optional, and the future that waits for the token.
 ///
-/// Those are made at the first poll: until then a combinator needs no runtime.
+/// That is made at the first poll: until then a combinator needs no runtime.
 #[derive(Debug, Default)]
 pub(super) struct StopSignal {
     token: Option<CancellationToken>,
-    deadline: Option<Instant>,
+    deadline: Option<Timer>,
     cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl StopSignal {
@@ -44,12 +81,16 @@ impl StopSignal {
     }
 
     pub(super) fn set_deadline(&mut self, at: Instant) {
-        self.deadline = Some(at);
-        self.timer = None;
+        self.deadline = Some(Timer::at(at));
     }
 
     /// Returns the reason to stop, if there is one now.
     pub(super) fn get(&self) -> Option<Stop> {
+        self.get_within(Duration::ZERO)
+    }
+
+    /// Returns the reason to stop that there is now, or that the deadline will be when `delay` is over.
+    pub(super) fn get_within(&self, delay: Duration) -> Option<Stop> {
         if self
             .token
             .as_ref()
@@ -57,26 +98,25 @@ impl StopSignal {
         {
             return Some(Stop::Cancelled);
         }
-        self.is_over(Duration::ZERO)
-            .then_some(Stop::DeadlineExceeded)
+        let deadline = self.deadline.as_ref()?;
+        deadline.is_over(delay).then_some(Stop::DeadlineExceeded)
     }
 
     /// Returns the reason to stop; without one, the task is woken when there is one.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Option<Stop> {
-        self.poll_token(cx).or_else(|| self.poll_deadline(cx))
+        self.poll_token(cx).or_else(|| {
+            let timer = self.deadline.as_mut()?.poll(cx);
+            timer.is_ready().then_some(Stop::DeadlineExceeded)
+        })
     }
 
     /// Like `poll`, for the time between two attempts of a job: only the token wakes the waker, and no timer
     /// of the runtime is held.
     pub(super) fn poll_paused(&mut self, cx: &mut Context<'_>) -> Option<Stop> {
-        self.timer = None;
+        if let Some(deadline) = &mut self.deadline {
+            deadline.sleep = None;
+        }
         self.poll_token(cx)
-    }
-
-    /// Returns whether the deadline will have passed when `delay` is over.
-    pub(super) fn is_over(&self, delay: Duration) -> bool {
-        self.deadline
-            .is_some_and(|deadline| deadline.saturating_duration_since(Instant::now()) <= delay)
     }
 
     fn poll_token(&mut self, cx: &mut Context<'_>) -> Option<Stop> {
@@ -90,20 +130,5 @@ impl StopSignal {
         // It has resolved, and must not be polled again.
         self.cancelled = None;
         Some(Stop::Cancelled)
-    }
-
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Option<Stop> {
-        let deadline = self.deadline?;
-        // The clock first: a timer that has fired is pending while tokio's budget of this task is used up.
-        if !self.is_over(Duration::ZERO) {
-            let timer = self
-                .timer
-                .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-            if timer.as_mut().poll(cx).is_pending() {
-                return None;
-            }
-        }
-        self.timer = None;
-        Some(Stop::DeadlineExceeded)
     }
 }

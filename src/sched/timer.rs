@@ -8,6 +8,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 #[cfg(all(feature = "timerfd", target_os = "linux"))]
 pub(super) use super::timerfd::TimerFd;
+use crate::common::time::CENTURY;
 
 /// The kernel's timer where it is not available: it cannot be created.
 #[cfg(not(all(feature = "timerfd", target_os = "linux")))]
@@ -47,8 +48,6 @@ pub(super) struct Timer {
 /// The longest sleep. In tokio before 1.54 one very long sleep could stall all short ones (its issue 8334). To wake up
 /// early is harmless, since the heap keeps the deadlines.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-/// For a deadline further away the timer is not set, so that an idle group does not move a paused clock.
-const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 impl Timer {
     /// Must be called inside the runtime whose timer it will use.

@@ -1,21 +1,25 @@
 //! One thing at a time: retries and waterfalls.
 
-use std::future::{pending, ready};
+use std::future::{Future, pending, poll_fn, ready};
 use std::iter::{empty, repeat};
 use std::num::ParseIntError;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::task::Poll;
 use std::time::Duration;
 
 use schedgroup::flow::{self, Ended, Verdict};
 use schedgroup::{Group, JobState, TaskError, WaitError};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep};
+use tokio::task::consume_budget;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{
-    Flag, HOUR, Hold, OnDrop, bounded, context_of, misuse, ms, on_both, panic_of, poll_once, settle,
+    Flag, HOUR, Hold, OnDrop, bounded, context_of, jump, misuse, ms, on_both, panic_of, poll_once,
+    settle,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -679,4 +683,57 @@ async fn a_retry_that_is_rejected_may_panic_when_it_is_dropped() {
     let payload = catch_unwind(owner).unwrap_err();
     let said = payload.downcast_ref::<String>().unwrap();
     assert!(said.contains("after Group::wait was called"), "{said}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_or_a_timeout_that_is_far_away_moves_no_paused_clock() {
+    let centuries = Duration::from_secs(200 * 365 * 86_400);
+    let pausing = flow::retry(|| ready(Err::<(), _>("busy"))).delays([Duration::MAX]);
+    assert!(timeout(centuries, pausing).await.is_err());
+    let running = flow::retry(pending::<Result<(), ()>>).attempt_timeout(Duration::MAX);
+    assert!(timeout(centuries, running).await.is_err());
+}
+
+/// tokio's own sleep does not elapse for a task that has used up its budget.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_never_rests_is_ended_by_its_timeout() {
+    let polls = AtomicU32::new(0);
+    let error = flow::retry(|| {
+        poll_fn(|cx| {
+            assert!(polls.fetch_add(1, SeqCst) < 100, "it was not ended");
+            jump(ms(10));
+            while pin!(consume_budget()).poll(cx).is_ready() {}
+            Poll::<Result<(), ()>>::Pending
+        })
+    })
+    .attempt_timeout(ms(20))
+    .await
+    .unwrap_err();
+    assert_eq!((error.attempts, error.ended), (3, Ended::Attempts));
+    assert_eq!(polls.load(SeqCst), 6);
+}
+
+#[tokio::test]
+async fn an_error_that_a_cancel_keeps_from_a_retry_is_not_notified() {
+    let group = Group::new();
+    for (spawned, pause) in [(false, 0), (false, 1), (true, 0), (true, 1)] {
+        let (token, notified) = (CancellationToken::new(), Arc::new(AtomicU32::new(0)));
+        let (cancel, notify) = (token.clone(), Arc::clone(&notified));
+        let retry = flow::retry(move || {
+            cancel.cancel();
+            ready(Err::<(), _>("busy"))
+        })
+        .delays(repeat(ms(pause)))
+        .notify(move |_, _| {
+            notify.fetch_add(1, SeqCst);
+        })
+        .token(token);
+        let error = if spawned {
+            retry.spawn_on(&group).await.unwrap_err()
+        } else {
+            retry.await.unwrap_err()
+        };
+        assert_eq!((error.attempts, error.ended), (1, Ended::Cancelled));
+        assert_eq!(notified.load(SeqCst), 0, "spawned: {spawned}, {pause} ms");
+    }
 }

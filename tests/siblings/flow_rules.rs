@@ -3,11 +3,12 @@
 use std::future::{Future, pending, ready};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 
 use schedgroup::TaskError;
 use schedgroup::flow::{self, RaceError};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{Flag, HOUR, Meter, OnDrop, bounded, ms, on_both, poll_once, settle};
@@ -680,5 +681,30 @@ async fn nothing_starts_after_a_cancel_while_the_input_is_taken() {
             }
             matches!(stream.next().await, Some(Err(TaskError::Cancelled)))
         });
+    }
+}
+
+/// To tokio's own sleep the farthest instant is an overflow.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_is_far_away_is_no_deadline() {
+    let seconds = (0..64).rev().map(|bit| Duration::from_secs(1 << bit));
+    let nanos = (0..30).rev().map(|bit| Duration::from_nanos(1 << bit));
+    let farthest = seconds.chain(nanos).fold(Instant::now(), |at, more| {
+        at.checked_add(more).unwrap_or(at)
+    });
+    let year = Duration::from_secs(365 * 86_400);
+    for far in [farthest, Instant::now() + 1_000 * year] {
+        let tasks = || timed([(1, Ok(1))]);
+        let all = flow::all(tasks()).deadline(far).await;
+        assert!(matches!(all[..], [Ok(Ok(1))]), "{all:?}");
+        let mut stream = flow::stream(tasks()).deadline(far);
+        assert!(matches!(stream.next().await, Some(Ok(Ok(1)))));
+        let steps = flow::waterfall(()).then(|()| tasks().into_iter().next().unwrap());
+        assert_eq!(steps.deadline(far).await.unwrap(), 1);
+        let retry = flow::retry(|| tasks().into_iter().next().unwrap());
+        assert_eq!(retry.deadline(far).await, Ok(1));
+        let never = flow::all([pending::<()>()]).deadline(far);
+        let moved = timeout(200 * year, never).await;
+        assert!(moved.is_err(), "it moved a paused clock");
     }
 }
