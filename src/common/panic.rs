@@ -96,6 +96,12 @@ impl<T> Deref for Guarded<T> {
     }
 }
 
+impl<T> DerefMut for Guarded<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect("it is there until the drop")
+    }
+}
+
 impl<T> Drop for Guarded<T> {
     fn drop(&mut self) {
         discard(self.0.take()).unwrap_or_else(forget);

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::{Ended, RetryError};
 use super::stop::{StopSignal, Timer};
-use crate::common::panic::ENDED;
+use crate::common::panic::{DiscardEach, ENDED, Guarded};
 
 /// The decision after an attempt that failed; see [`Retry::when`].
 ///
@@ -106,25 +106,27 @@ pub enum Verdict {
 /// ```
 #[must_use = "a retry runs nothing until it is awaited or spawned"]
 pub struct Retry<'a, O, F, E> {
+    // All else is guarded: of the destructors of a struct only one may panic, a second would end the process.
     op: O,
     max_attempts: u32,
     /// None: no pause, without an end.
-    delays: Option<Box<dyn Iterator<Item = Duration> + Send + 'a>>,
-    when: Option<Box<When<'a, E>>>,
-    notify: Option<Box<Notify<'a, E>>>,
+    delays: DiscardEach<Option<Box<Delays<'a>>>>,
+    when: DiscardEach<Option<Box<When<'a, E>>>>,
+    notify: DiscardEach<Option<Box<Notify<'a, E>>>>,
     attempt_timeout: Option<Duration>,
     pub(super) stop: StopSignal,
     /// How many were begun.
     attempts: u32,
-    last: Option<E>,
+    last: DiscardEach<Option<E>>,
     /// The one that runs, in one box for all of them.
-    attempt: Pin<Box<Option<F>>>,
+    attempt: Guarded<Pin<Box<Option<F>>>>,
     timeout: Option<Timer>,
     /// Between two attempts that are made where it is awaited.
     pause: Option<Timer>,
     ended: bool,
 }
 
+type Delays<'a> = dyn Iterator<Item = Duration> + Send + 'a;
 type When<'a, E> = dyn FnMut(&E) -> Verdict + Send + 'a;
 type Notify<'a, E> = dyn FnMut(&E, Duration) + Send + 'a;
 
@@ -133,14 +135,14 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
         Retry {
             op,
             max_attempts: 3,
-            delays: None,
-            when: None,
-            notify: None,
+            delays: DiscardEach::default(),
+            when: DiscardEach::default(),
+            notify: DiscardEach::default(),
             attempt_timeout: None,
             stop: StopSignal::default(),
             attempts: 0,
-            last: None,
-            attempt: Box::pin(None),
+            last: DiscardEach::default(),
+            attempt: Guarded::new(Box::pin(None)),
             timeout: None,
             pause: None,
             ended: false,
@@ -198,7 +200,7 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
     where
         D: IntoIterator<Item = Duration, IntoIter: Send + 'a>,
     {
-        self.delays = Some(Box::new(delays.into_iter()));
+        *self.delays = Some(Box::new(delays.into_iter()));
         self
     }
 
@@ -225,7 +227,7 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
     /// # }
     /// ```
     pub fn when(mut self, verdict: impl FnMut(&E) -> Verdict + Send + 'a) -> Self {
-        self.when = Some(Box::new(verdict));
+        *self.when = Some(Box::new(verdict));
         self
     }
 
@@ -272,7 +274,7 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
     /// # }
     /// ```
     pub fn notify(mut self, call: impl FnMut(&E, Duration) + Send + 'a) -> Self {
-        self.notify = Some(Box::new(call));
+        *self.notify = Some(Box::new(call));
         self
     }
 
@@ -342,14 +344,14 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
         if self.attempts >= self.max_attempts && self.max_attempts != u32::MAX {
             return Err(Ended::Attempts);
         }
-        let verdict = match (&mut self.when, error) {
+        let verdict = match (&mut *self.when, error) {
             (Some(when), Some(error)) => when(error),
             _ => Verdict::Retry,
         };
         if verdict == Verdict::Stop {
             return Err(Ended::Stopped);
         }
-        let mut pause = match &mut self.delays {
+        let mut pause = match &mut *self.delays {
             Some(delays) => delays.next().ok_or(Ended::Delays)?,
             None => Duration::ZERO,
         };
@@ -360,7 +362,7 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
         if let Some(stop) = self.stop.get_within(pause) {
             return Err(stop.into());
         }
-        if let (Some(notify), Some(error)) = (&mut self.notify, error) {
+        if let (Some(notify), Some(error)) = (&mut *self.notify, error) {
             notify(error, pause);
         }
         Ok(pause)
@@ -408,7 +410,9 @@ where
         self.attempt.set(None);
         self.timeout = None;
         let timed_out = failed.is_none();
-        self.last = failed.or_else(|| self.last.take());
+        if failed.is_some() {
+            self.last = failed.into();
+        }
         Poll::Ready(match self.pause_after(timed_out) {
             Ok(pause) => Continue(pause),
             Err(ended) => Break(Err(ended)),

@@ -26,7 +26,9 @@ impl<O, F, E> Retry<'static, O, F, E> {
     /// `wait` waits for the whole retry. `drain` lets it make the attempts that are due within the grace. `shutdown`
     /// and a cancel of the group drop a retry that pauses, like any pending job, and let a running attempt finish. To
     /// abort the running attempt when the group is cancelled, pass the group's token to [`token`](Retry::token). A
-    /// cancel of that token during a pause makes the job due, and the handle resolves when the job has a slot.
+    /// cancel of that token during a pause makes the job due, and the handle resolves when the job has a slot. A pause
+    /// never reaches the [`deadline`](Retry::deadline) by itself; if the job is moved beyond it, the retry ends at that
+    /// later instant.
     ///
     /// A panic of the operation, of the delays, of `when` or of `notify` is a panic of the job, and `wait` returns it.
     /// If the group accepts no more jobs, no attempt is made, and the handle resolves to [`Ended::Cancelled`].
@@ -165,8 +167,8 @@ impl<O, F, T, E> Spawned<O, F, T, E> {
     fn end(&mut self, end: Result<T, Ended>) -> Next {
         if let Some(report) = self.report.take() {
             let end = end.map_err(|ended| self.retry.give_up(ended));
-            // Without a handle the end is dropped.
-            drop(report.send(end));
+            // Without a handle the end is dropped, and its destructor is no part of the job.
+            discard(report.send(end)).unwrap_or_else(forget);
         }
         Next::Done
     }

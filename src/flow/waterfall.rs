@@ -11,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::stop::StopSignal;
 use crate::common::error::TaskError;
-use crate::common::panic::{ENDED, Payload, TaskPanic, catch, discard, forget, poll_caught};
+use crate::common::panic::{
+    DiscardEach, ENDED, Payload, TaskPanic, catch, discard, forget, poll_caught,
+};
 
 /// A future that runs steps one after the other, each with the value of the one before; created by
 /// [`waterfall`](super::waterfall()).
@@ -66,7 +68,7 @@ type Run<'a, T, E> =
 
 impl<'a, T: Send + 'a, E: 'a> Waterfall<'a, T, E> {
     pub(super) fn new(value: T) -> Waterfall<'a, T, E> {
-        let mut value = Some(value);
+        let mut value = DiscardEach::from(Some(value));
         Waterfall {
             stop: StopSignal::default(),
             steps: 0,
@@ -100,8 +102,8 @@ impl<'a, T: Send + 'a, E: 'a> Waterfall<'a, T, E> {
         let (index, called_at) = (self.steps, Location::caller());
         let panicked =
             move |payload: Payload| TaskError::Panicked(TaskPanic::new(payload, index, called_at));
-        let (mut before, mut next) = (self.run, Some(next));
-        let mut running: Option<Pin<Box<Option<F>>>> = None;
+        let (mut before, mut next) = (self.run, DiscardEach::from(Some(next)));
+        let mut running: DiscardEach<Option<Pin<Box<Option<F>>>>> = DiscardEach::default();
         let run = move |stop: &mut StopSignal, cx: &mut Context<'_>| {
             if running.is_none() {
                 let value = match ready!(before.as_mut().expect(ENDED)(stop, cx)) {
@@ -116,7 +118,7 @@ impl<'a, T: Send + 'a, E: 'a> Waterfall<'a, T, E> {
                 }
                 let next = next.take().expect(ENDED);
                 match catch(|| Box::pin(Some(next(value)))) {
-                    Ok(first) => running = Some(first),
+                    Ok(first) => *running = Some(first),
                     Err(payload) => return Poll::Ready(Err(panicked(payload))),
                 }
             }
@@ -201,7 +203,7 @@ impl<T, E> Future for Waterfall<'_, T, E> {
                 None => return Poll::Pending,
             },
         };
-        discard(run.take()).unwrap_or_else(forget);
+        *run = None;
         Poll::Ready(end)
     }
 }

@@ -737,3 +737,98 @@ async fn an_error_that_a_cancel_keeps_from_a_retry_is_not_notified() {
         assert_eq!(notified.load(SeqCst), 0, "spawned: {spawned}, {pause} ms");
     }
 }
+
+/// Two panics at the same time would end the process: only that of the operation's destructor goes on in the caller.
+#[tokio::test(start_paused = true)]
+async fn all_that_a_retry_holds_may_panic_when_it_is_dropped() {
+    let bomb = || OnDrop(|| panic!("bomb"));
+    let retry = || {
+        let (operation, delays, verdict, notified) = (bomb(), bomb(), bomb(), bomb());
+        let mut calls = 0;
+        flow::retry(move || {
+            let _held = &operation;
+            calls += 1;
+            let (fails, bomb) = (calls < 2, bomb());
+            async move {
+                if fails {
+                    return Err::<(), _>(bomb);
+                }
+                let _held = bomb;
+                pending().await
+            }
+        })
+        .delays(std::iter::from_fn(move || {
+            let _held = &delays;
+            Some(ms(10))
+        }))
+        .when(move |_| {
+            let _held = &verdict;
+            Verdict::Retry
+        })
+        .notify(move |_, _| {
+            let _held = &notified;
+        })
+    };
+    let group = Group::new();
+    for in_an_attempt in [false, true] {
+        let until = ms(if in_an_attempt { 15 } else { 5 });
+        let mut here = Box::pin(retry());
+        assert!(timeout(until, &mut here).await.is_err());
+        assert!(catch_unwind(AssertUnwindSafe(|| drop(here))).is_err());
+
+        let handle = retry().spawn_on(&group);
+        sleep(until).await;
+        let job = handle.job().clone();
+        drop(handle);
+        job.abort();
+        settle().await;
+        assert_eq!(job.state(), JobState::Cancelled, "{in_an_attempt}");
+    }
+    group.wait().await.unwrap();
+}
+
+#[tokio::test]
+async fn all_that_a_waterfall_holds_may_panic_when_it_is_dropped() {
+    let bomb = || OnDrop(|| panic!("bomb"));
+    let steps = |fails| {
+        let (second, third) = (bomb(), bomb());
+        flow::waterfall(bomb())
+            .then(move |value| async move {
+                std::mem::forget(value);
+                if fails {
+                    Err("failed")
+                } else {
+                    pending().await
+                }
+            })
+            .then(move |()| {
+                let _held = &second;
+                ready(Ok(()))
+            })
+            .then(move |()| {
+                let _held = &third;
+                ready(Ok(()))
+            })
+    };
+    drop(steps(false));
+    let mut running = steps(false);
+    assert!(poll_once(&mut running).is_pending());
+    drop(running);
+    assert_eq!(steps(true).await.unwrap_err().index(), Some(0));
+}
+
+/// As those of a job with a `JoinHandle`.
+#[tokio::test]
+async fn a_result_that_nobody_takes_may_panic_when_it_is_dropped() {
+    let group = Group::new();
+    for succeeds in [false, true] {
+        let bomb = || OnDrop(|| panic!("bomb"));
+        let retry = flow::retry(move || ready(if succeeds { Ok(bomb()) } else { Err(bomb()) }));
+        let handle = retry.attempts(1).spawn_on(&group);
+        let job = handle.job().clone();
+        drop(handle);
+        settle().await;
+        assert_eq!(job.state(), JobState::Finished, "succeeds: {succeeds}");
+    }
+    group.wait().await.unwrap();
+}
