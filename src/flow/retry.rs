@@ -388,12 +388,10 @@ where
             self.timeout = self.attempt_timeout.map(Timer::after);
         }
         let running = self.attempt.as_mut().as_pin_mut().expect("it has begun");
-        let failed = match running.poll(cx) {
-            Poll::Ready(Ok(value)) => {
-                self.attempt.set(None);
-                return Poll::Ready(Break(Ok(value)));
-            }
-            Poll::Ready(Err(error)) => Some(error),
+        // Guarded, since the attempt is dropped before it is looked at.
+        let mut end = DiscardEach::default();
+        match running.poll(cx) {
+            Poll::Ready(ended) => *end = Some(ended),
             // Behind the attempt: a value that is there wins over a stop.
             Poll::Pending => {
                 if let Some(stop) = self.stop.poll(cx) {
@@ -404,14 +402,16 @@ where
                     return Poll::Pending;
                 };
                 ready!(timeout.poll(cx));
-                None
             }
-        };
+        }
         self.attempt.set(None);
         self.timeout = None;
-        let timed_out = failed.is_none();
-        if failed.is_some() {
-            self.last = failed.into();
+        let end = end.take();
+        let timed_out = end.is_none();
+        match end {
+            Some(Ok(value)) => return Poll::Ready(Break(Ok(value))),
+            Some(Err(error)) => self.last = Some(error).into(),
+            None => {}
         }
         Poll::Ready(match self.pause_after(timed_out) {
             Ok(pause) => Continue(pause),

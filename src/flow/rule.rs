@@ -102,14 +102,14 @@ impl<T: Send + 'static> Rule for All<T> {
 pub(super) struct TryAll<T, E> {
     slots: Slots<T>,
     /// The first error or panic.
-    error: Option<TaskError<E>>,
+    error: DiscardEach<Option<TaskError<E>>>,
 }
 
 impl<T, E> TryAll<T, E> {
     pub(super) fn new() -> TryAll<T, E> {
         TryAll {
             slots: Slots::default(),
-            error: None,
+            error: DiscardEach::default(),
         }
     }
 }
@@ -121,7 +121,7 @@ impl<T: Send + 'static, E: Send + 'static> Rule for TryAll<T, E> {
     fn ended(&mut self, index: usize, end: Result<Result<T, E>, TaskPanic>) {
         match fallible(index, end) {
             Ok(value) => self.slots.put(index, value),
-            Err(error) => self.error = Some(error),
+            Err(error) => *self.error = Some(error),
         }
     }
 
@@ -195,7 +195,7 @@ pub(super) struct TryTake<T, E> {
     /// In order of time.
     values: DiscardEach<VecDeque<T>>,
     /// The first error or panic.
-    error: Option<TaskError<E>>,
+    error: DiscardEach<Option<TaskError<E>>>,
 }
 
 impl<T, E> TryTake<T, E> {
@@ -204,7 +204,7 @@ impl<T, E> TryTake<T, E> {
             count,
             ends_at_count: true,
             values: DiscardEach::default(),
-            error: None,
+            error: DiscardEach::default(),
         }
     }
 
@@ -223,7 +223,7 @@ impl<T: Send + 'static, E: Send + 'static> Rule for TryTake<T, E> {
     fn ended(&mut self, index: usize, end: Result<Result<T, E>, TaskPanic>) {
         match fallible(index, end) {
             Ok(value) => self.values.push_back(value),
-            Err(error) => self.error = Some(error),
+            Err(error) => *self.error = Some(error),
         }
         if self.values.len() > self.count {
             discard_each(self.values.pop_front());

@@ -127,8 +127,8 @@ where
         }
     }
 
-    /// Drops what has not started, and counts the tasks that never ended by themselves: at most `most`,
-    /// and the input is taken no further than that needs.
+    /// Drops what has not started, and returns how many tasks never ended by themselves. The input is taken until `most` of
+    /// them are known.
     pub(super) fn cut_off(&mut self, most: usize, settings: &Settings) -> usize {
         while self.aborted < most {
             // If the input panics, a later call goes on here.

@@ -4,10 +4,10 @@ use std::future::{Future, pending, poll_fn, ready};
 use std::iter::{empty, repeat};
 use std::num::ParseIntError;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use schedgroup::flow::{self, Ended, Verdict};
@@ -785,6 +785,38 @@ async fn all_that_a_retry_holds_may_panic_when_it_is_dropped() {
         assert_eq!(job.state(), JobState::Cancelled, "{in_an_attempt}");
     }
     group.wait().await.unwrap();
+}
+
+/// What it returned too: then only the panic of the attempt goes on.
+#[tokio::test]
+async fn an_attempt_may_panic_when_it_is_dropped_at_its_end() {
+    struct Attempt {
+        succeeds: bool,
+        _held: Bomb,
+    }
+    type Bomb = OnDrop<fn()>;
+    fn bomb() -> Bomb {
+        OnDrop(|| panic!("bomb"))
+    }
+    impl Future for Attempt {
+        type Output = Result<Bomb, Bomb>;
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+            Poll::Ready(if self.succeeds {
+                Ok(bomb())
+            } else {
+                Err(bomb())
+            })
+        }
+    }
+    for succeeds in [false, true] {
+        let mut retry = flow::retry(|| Attempt {
+            succeeds,
+            _held: bomb(),
+        });
+        let attempt = AssertUnwindSafe(|| poll_once(&mut retry).is_ready());
+        assert!(catch_unwind(attempt).is_err(), "succeeds: {succeeds}");
+    }
 }
 
 #[tokio::test]

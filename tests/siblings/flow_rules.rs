@@ -251,12 +251,13 @@ async fn values_of_a_dropped_combinator_may_panic_in_their_destructors() {
         }
         drop(running);
     }
+    let bomb = || OnDrop(|| panic!("in a destructor"));
     let tasks = || {
-        (0..3).map(|n| async move {
+        (0..3).map(move |n| async move {
             if n == 0 {
                 pending::<()>().await;
             }
-            Ok::<_, ()>(OnDrop(|| panic!("in a destructor")))
+            Ok::<_, ()>(bomb())
         })
     };
     poll_and_drop(flow::all(tasks())).await;
@@ -266,6 +267,16 @@ async fn values_of_a_dropped_combinator_may_panic_in_their_destructors() {
     poll_and_drop(flow::last(3, tasks())).await;
     let mut stream = flow::stream(tasks()).limit(3);
     poll_and_drop(async move { stream.next().await.is_some() }).await;
+
+    let failing = || {
+        tasks().map(|task| async {
+            let bomb = task.await.unwrap();
+            Err::<(), _>(bomb)
+        })
+    };
+    poll_and_drop(flow::try_all(failing())).await;
+    poll_and_drop(flow::try_take(3, failing())).await;
+    poll_and_drop(flow::last(3, failing())).await;
 }
 
 /// Futures of one input: how many were made, and how many of them are there.
