@@ -304,6 +304,7 @@ impl Queue {
     }
 
     async fn set_schedule(&self, name: &str, paused: bool) -> Result<(), ScheduleError> {
+        storable("the name of a schedule", name)?;
         let is_known = self.store().pause_schedule(name, paused).await?;
         self.site.look_again();
         match is_known {
@@ -319,6 +320,7 @@ impl Queue {
     ///
     /// Returns a [`ScheduleError`].
     pub async fn run_schedule(&self, name: &str) -> Result<JobId, ScheduleError> {
+        storable("the name of a schedule", name)?;
         let now = self.store().clock().now();
         let made = self.store().run_schedule(name, now).await?;
         let (id, queue) = made.ok_or_else(|| ScheduleError::Unknown(name.to_owned()))?;
@@ -332,6 +334,7 @@ impl Queue {
     ///
     /// Returns the errors of the store.
     pub async fn pause(&self, queue: &str) -> Result<(), StoreError> {
+        storable("the name of a queue", queue)?;
         self.store().pause(queue).await
     }
 
@@ -341,6 +344,7 @@ impl Queue {
     ///
     /// Returns the errors of the store.
     pub async fn resume(&self, queue: &str) -> Result<(), StoreError> {
+        storable("the name of a queue", queue)?;
         self.store().resume(queue).await?;
         self.site.look();
         Ok(())
@@ -353,6 +357,7 @@ impl Queue {
     ///
     /// Returns the errors of the store.
     pub async fn limit(&self, queue: &str, limit: Limit) -> Result<(), StoreError> {
+        storable("the name of a queue", queue)?;
         self.store().set_limit(queue, limit).await?;
         self.site.look_again();
         Ok(())
@@ -420,6 +425,14 @@ impl Queue {
     /// Creates a worker for these jobs. It has no handlers yet.
     pub fn worker(&self) -> Worker {
         Worker::new(Arc::clone(&self.site))
+    }
+}
+
+/// Rejects a name that only some stores could store.
+fn storable(what: &'static str, name: &str) -> Result<(), StoreError> {
+    match name.contains('\0') {
+        true => Err(StoreError::ZeroByte(what)),
+        false => Ok(()),
     }
 }
 

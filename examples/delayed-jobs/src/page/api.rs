@@ -252,7 +252,10 @@ pub(super) struct Refusal {
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Refusal {
         Refusal {
-            status: StatusCode::SERVICE_UNAVAILABLE,
+            status: match error {
+                StoreError::ZeroByte(_) => StatusCode::BAD_REQUEST,
+                _ => StatusCode::SERVICE_UNAVAILABLE,
+            },
             words: error.to_string(),
         }
     }
@@ -260,12 +263,13 @@ impl From<StoreError> for Refusal {
 
 impl From<AskError> for Refusal {
     fn from(error: AskError) -> Refusal {
+        let status = match error {
+            AskError::Unknown(_) => StatusCode::NOT_FOUND,
+            AskError::State { .. } | AskError::KeyTaken(_) => StatusCode::CONFLICT,
+            AskError::Store(error) => return error.into(),
+        };
         Refusal {
-            status: match error {
-                AskError::Unknown(_) => StatusCode::NOT_FOUND,
-                AskError::State { .. } | AskError::KeyTaken(_) => StatusCode::CONFLICT,
-                AskError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
-            },
+            status,
             words: error.to_string(),
         }
     }
@@ -273,11 +277,12 @@ impl From<AskError> for Refusal {
 
 impl From<ScheduleError> for Refusal {
     fn from(error: ScheduleError) -> Refusal {
+        let status = match error {
+            ScheduleError::Unknown(_) => StatusCode::NOT_FOUND,
+            ScheduleError::Store(error) => return error.into(),
+        };
         Refusal {
-            status: match error {
-                ScheduleError::Unknown(_) => StatusCode::NOT_FOUND,
-                ScheduleError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
-            },
+            status,
             words: error.to_string(),
         }
     }

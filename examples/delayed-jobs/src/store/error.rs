@@ -49,6 +49,9 @@ pub enum StoreError {
         /// The latest version that this program knows.
         known: i64,
     },
+    /// A name has a zero byte, which Postgres cannot store. No job, queue or schedule has such a name.
+    #[error("{0} must not have a zero byte")]
+    ZeroByte(&'static str),
     /// A thread for the database could not be started.
     #[error("no thread for the database: {0}")]
     Thread(#[from] std::io::Error),

@@ -188,11 +188,11 @@ impl Store for MemoryStore {
             text,
             since,
             most,
-        } = search;
+        } = search.at_least_one();
         let wanted = std::mem::replace(&mut filter.limit, most);
         let list = self.table().list(&filter);
         let mut found = Found {
-            next: list.get(most.wrapping_sub(1)).map(|last| last.id),
+            next: list.get(most - 1).map(|last| last.id),
             jobs: Vec::new(),
         };
         let fits = |job: &Record| {

@@ -309,14 +309,23 @@ pub struct Filter {
 /// A search in the jobs that match a filter, in their order.
 #[derive(Clone, Debug)]
 pub struct Search {
-    /// The jobs to search. The limit of the filter is the maximum number of jobs that are found.
+    /// The jobs to search. The limit of the filter is the maximum number of jobs that are found, and at least one.
     pub filter: Filter,
     /// The text to find in the first 64 KiB of the payload. The empty text is in all of them.
     pub text: String,
     /// Only jobs that were enqueued at this time or later.
     pub since: Micros,
-    /// The maximum number of jobs that are read, however few are found.
+    /// The maximum number of jobs that are read, however few are found. At least one is read.
     pub most: usize,
+}
+
+impl Search {
+    /// Raises both maximums to one, so that each search gets further.
+    pub(super) fn at_least_one(mut self) -> Search {
+        self.most = self.most.max(1);
+        self.filter.limit = self.filter.limit.max(1);
+        self
+    }
 }
 
 /// The result of a search.

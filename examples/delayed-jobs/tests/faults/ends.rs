@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use delayed_jobs::{Failure, Filter, Handling, Retry, State, testkit};
+use delayed_jobs::{Failure, Filter, Handling, Limit, Retry, State, testkit};
 use tokio::time::sleep;
 
 use super::*;
@@ -247,4 +247,14 @@ async fn texts_that_a_database_cannot_keep_are_refused_by_all_stores() {
         long.is_err() && zero.is_err() && name.is_err(),
         "{long:?} {zero:?} {name:?}"
     );
+    let answers = [
+        queue.pause("a\0").await.is_err(),
+        queue.resume("a\0").await.is_err(),
+        queue.limit("a\0", Limit::default()).await.is_err(),
+        queue.pause_schedule("a\0").await.is_err(),
+        queue.resume_schedule("a\0").await.is_err(),
+        queue.run_schedule("a\0").await.is_err(),
+    ];
+    assert_eq!(answers, [true; 6]);
+    assert!(queue.queues().await.expect("queues").is_empty());
 }

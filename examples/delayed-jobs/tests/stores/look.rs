@@ -216,3 +216,62 @@ pub(crate) async fn jobs_are_counted_up_to_a_limit(store: Opened) {
     assert_eq!(count(Some(State::Done), 100).await, 0);
     assert_eq!(count(None, 5).await, 5);
 }
+
+pub(crate) async fn a_text_with_a_zero_byte_is_in_no_job(store: Opened) {
+    put(&store, keyed("k", OnDuplicate::Keep, 5)).await;
+    let zero = || Some("test\0".to_owned());
+    let any = Filter::default();
+    for filter in [
+        Filter {
+            queue: zero(),
+            ..any.clone()
+        },
+        Filter {
+            kind: zero(),
+            ..any.clone()
+        },
+        Filter {
+            key: zero(),
+            ..any.clone()
+        },
+    ] {
+        let listed = store.list(filter.clone()).await.expect("a list");
+        let counted = store.count(filter.clone()).await.expect("a count");
+        let changed = store.change(Change::Delete, filter.clone(), T(9)).await;
+        let changed = changed.expect("an answer");
+        let seen = (listed.len(), counted, changed.len());
+        assert_eq!(seen, (0, 0, 0), "{filter:?}");
+        assert_eq!(find(&store, &filter, "{", 0).await.0, []);
+    }
+    assert_eq!(find(&store, &any, "{\0", 0).await, (Vec::new(), 1));
+    assert_eq!(find(&store, &any, "\0", 0).await, (Vec::new(), 1));
+}
+
+pub(crate) async fn a_search_always_gets_further(store: Opened) {
+    let mut ids = Vec::new();
+    for n in 0..5 {
+        ids.push(put(&store, job(n)).await.id());
+    }
+    ids.reverse();
+    for (most, limit) in [(0, 2), (2, 0), (0, 0), (1, 1), (usize::MAX, usize::MAX)] {
+        let mut search = Search {
+            filter: Filter {
+                limit,
+                ..Filter::default()
+            },
+            text: "{".to_owned(),
+            since: T(0),
+            most,
+        };
+        let mut all = Vec::new();
+        for _ in 0..=ids.len() {
+            let found = store.search(search.clone()).await.expect("found");
+            all.extend(found.jobs.iter().map(|job| job.id));
+            search.filter.after = found.next;
+            if found.next.is_none() {
+                break;
+            }
+        }
+        assert_eq!(all, ids, "{most} at a time, of which {limit} are found");
+    }
+}

@@ -76,6 +76,14 @@ impl Builder {
         self.sql += &text.replace('$', &format!("${}", self.values.len()));
     }
 
+    /// Adds a condition with a text. Postgres rejects a text with a zero byte, which no job has.
+    fn push_text(&mut self, condition: &str, text: &str) {
+        match text.contains('\0') {
+            true => self.sql += " and 1 = 0",
+            false => self.push(condition, text),
+        }
+    }
+
     /// Adds the conditions of a filter for jobs of one state.
     fn conditions(&mut self, filter: &Filter, state: Option<State>) {
         self.sql += " where 1 = 1";
@@ -98,7 +106,7 @@ impl Builder {
         ];
         for (text, value) in texts {
             if let Some(value) = value {
-                self.push(text, value.as_str());
+                self.push_text(text, value);
             }
         }
         if let Some(before) = filter.ended_before {
@@ -164,11 +172,8 @@ pub(super) fn search(search: &Search) -> (String, Vec<Value>) {
     if !search.text.is_empty() {
         let within = "/*sqlite instr(substr *//*postgres strpos(left */";
         let from = "/*sqlite 1, */";
-        let text = search.text.as_str();
-        found.push(
-            &format!(" and {within}(payload, {from}65536), $) > 0"),
-            text,
-        );
+        let contains = format!(" and {within}(payload, {from}65536), $) > 0");
+        found.push_text(&contains, &search.text);
     }
     found.sql += order(filter);
     found.limit(filter.limit);
@@ -182,7 +187,7 @@ pub(super) fn last_looked_at(search: &Search) -> (String, Vec<Value>) {
     last.limit(1);
     last.push(
         " offset $",
-        i64::try_from(search.most.max(1) - 1).unwrap_or(i64::MAX),
+        i64::try_from(search.most - 1).unwrap_or(i64::MAX),
     );
     (last.sql, last.values)
 }

@@ -347,6 +347,7 @@ impl<D: Database> Store for Sql<D> {
 
     fn search(&self, search: Search) -> Answer<'_, Found> {
         Box::pin(async move {
+        let search = search.at_least_one();
             let (sql, values) = filter::search(&search);
             let rows = self.database.query(Purpose::Look, sql, values).await?;
             let jobs: Result<Vec<_>, _> = rows.into_iter().map(record).collect();
