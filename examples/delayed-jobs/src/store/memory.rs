@@ -302,7 +302,7 @@ impl Store for MemoryStore {
         let known = table.schedules.get(&declared.name);
         if known.is_none_or(|known| known.declared != declared) {
             let paused = known.is_some_and(|known| known.paused);
-            table.drop_pending(&declared.name);
+            table.drop_pending(&declared.name, |_| true, self.clock.now());
             let schedule = Schedule {
                 declared,
                 slot: None,
@@ -321,7 +321,7 @@ impl Store for MemoryStore {
         };
         (known.paused, known.slot) = (paused, None);
         if paused {
-            table.drop_pending(schedule);
+            table.drop_pending(schedule, |_| true, self.clock.now());
         }
         now(true)
     }
@@ -358,14 +358,8 @@ impl Store for MemoryStore {
 
     fn fill_slot(&self, slot: Slot) -> Answer<'_, bool> {
         let mut table = self.table();
-        table.rows.retain(|_, row| {
-            let range = slot.earliest..=slot.latest;
-            let is_wrong = row
-                .slot
-                .as_ref()
-                .is_some_and(|(name, at)| *name == slot.schedule && !range.contains(at));
-            !is_wrong || row.record.state != State::Pending || row.record.attempt > 0
-        });
+        let range = slot.earliest..=slot.latest;
+        table.drop_pending(&slot.schedule, |at| !range.contains(&at), self.clock.now());
         let is_next = table.schedules.get(&slot.schedule).is_some_and(|known| {
             let fits = known.declared.spec == slot.spec && known.slot != Some(slot.slot);
             fits && !known.paused

@@ -145,3 +145,42 @@ pub(crate) async fn a_job_that_replaces_one_that_waits_waits_for_nothing(store: 
     let centuries = Duration::from_secs(1 << 40);
     assert!(run_at(&store, waits).await > T(0).after(centuries));
 }
+
+pub(crate) async fn a_job_of_a_schedule_that_is_dropped_is_not_waited_for(store: Opened) {
+    let declare = async |spec| store.declare(hourly(spec)).await.expect("declared");
+    for drops in ["a pause", "a change", "a later slot"] {
+        declare("a").await;
+        store.pause_schedule("hourly", false).await.expect("known");
+        assert!(store.fill_slot(slot(10, "a")).await.expect("an answer"));
+        let of = Filter {
+            state: Some(State::Pending),
+            ..Filter::default()
+        };
+        let first = store.list(of).await.expect("a list")[0].id;
+        let second = put(&store, after(&[first], false, 0)).await.id();
+        let callback = put(&store, after(&[first, second], true, 7)).await.id();
+        match drops {
+            "a pause" => {
+                let known = store.pause_schedule("hourly", true).await;
+                assert!(known.expect("an answer"));
+            }
+            "a change" => declare("b").await,
+            _ => {
+                let slot = Slot {
+                    earliest: T(20),
+                    latest: T(40),
+                    ..slot(30, "a")
+                };
+                assert!(store.fill_slot(slot).await.expect("an answer"));
+            }
+        }
+        assert_eq!(store.get(first).await.expect("an answer"), None);
+        let seen = state(&store, second).await;
+        assert_eq!(seen, State::Cancelled, "after {drops}");
+        let due = run_at(&store, callback).await;
+        assert_ne!(due, Micros::NEVER, "after {drops}");
+        let all = Filter::default();
+        let deleted = store.change(Change::Delete, all, T(60)).await;
+        deleted.expect("an answer");
+    }
+}

@@ -263,7 +263,7 @@ pub(crate) async fn a_paused_queue_gives_nothing(store: Opened) {
     assert!(!store.queues().await.expect("queues")[0].paused);
 }
 
-fn hourly(spec: &str) -> ScheduleSpec {
+pub(crate) fn hourly(spec: &str) -> ScheduleSpec {
     ScheduleSpec {
         name: "hourly".to_owned(),
         spec: spec.to_owned(),
@@ -273,7 +273,7 @@ fn hourly(spec: &str) -> ScheduleSpec {
     }
 }
 
-fn slot(at: i64, spec: &str) -> Slot {
+pub(crate) fn slot(at: i64, spec: &str) -> Slot {
     Slot {
         schedule: "hourly".to_owned(),
         spec: spec.to_owned(),

@@ -138,6 +138,7 @@ promises![
     a_job_is_cancelled_if_one_before_it_fails_and_so_are_those_after_it,
     a_callback_comes_after_all_ends,
     what_has_ended_before_is_not_waited_for,
+    a_job_of_a_schedule_that_is_dropped_is_not_waited_for,
     a_job_that_replaces_one_that_waits_waits_for_nothing,
     workers_are_seen_while_they_live,
     the_last_id_tells_how_many_have_come,

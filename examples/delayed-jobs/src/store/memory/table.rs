@@ -108,13 +108,30 @@ impl Table {
         })
     }
 
-    /// Removes the pending job of a schedule.
-    pub(super) fn drop_pending(&mut self, schedule: &str) {
-        self.rows.retain(|_, row| {
-            let of = row.slot.as_ref().map(|(name, _)| name.as_str());
-            let waits = row.record.state == State::Pending && row.record.attempt == 0;
-            of != Some(schedule) || !waits
-        });
+    /// Removes the pending jobs of a schedule for these slots, unless they have run before.
+    pub(super) fn drop_pending(&mut self, schedule: &str, of: impl Fn(Micros) -> bool, at: Micros) {
+        let is_for = |row: &&Row| {
+            let slot = row.slot.as_ref();
+            row.record.state == State::Pending
+                && row.record.attempt == 0
+                && slot.is_some_and(|(name, slot)| name == schedule && of(*slot))
+        };
+        let ids = self.rows.values().filter(is_for).map(|row| row.record.id);
+        for id in ids.collect::<Vec<_>>() {
+            self.delete(id, at);
+        }
+    }
+
+    /// Deletes a job. Returns whether it was there.
+    fn delete(&mut self, id: JobId, at: Micros) -> bool {
+        let row = self.rows.remove(&id);
+        if row
+            .as_ref()
+            .is_some_and(|row| row.record.state == State::Pending)
+        {
+            self.settle(id, "deleted", at);
+        }
+        row.is_some()
     }
 
     pub(super) fn holder(&self, key: &str, until: Option<Micros>) -> Option<JobId> {
@@ -526,16 +543,7 @@ impl Table {
             let is_changed = match change {
                 Change::Cancel => matches!(self.cancel(id, now), Asked::Granted(_)),
                 Change::Retry => matches!(self.retry(id, now), Asked::Granted(_)),
-                Change::Delete => {
-                    let row = self.rows.remove(&id);
-                    if row
-                        .as_ref()
-                        .is_some_and(|row| row.record.state == State::Pending)
-                    {
-                        self.settle(id, "deleted", now);
-                    }
-                    row.is_some()
-                }
+                Change::Delete => self.delete(id, now),
             };
             if is_changed {
                 changed.push(id);
