@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -53,6 +53,12 @@ const LONGEST_CALL: Duration = Duration::from_secs(10);
 
 /// The interval between two heartbeats that pages and queries see.
 const BEAT: Duration = Duration::from_secs(10);
+
+/// The longest time for which no job is claimed so that a job whose workers were lost can run alone. Before that, the
+/// worker waits ten times as long for a moment when it has no job. After each pause in vain this wait doubles, from five
+/// minutes to an hour and twenty minutes.
+const PATIENCE: Duration = Duration::from_secs(30);
+const MOST_DOUBLED: u32 = 4;
 
 /// A clock that differs from the monotonic clock by more than this was set.
 const STEP: Duration = Duration::from_secs(1);
@@ -112,6 +118,10 @@ pub(crate) struct Engine {
     pub(super) let_gone: Notify,
     /// A job runs alone or waits for that, and no other job is claimed.
     pub(super) isolating: AtomicBool,
+    /// No job whose workers were lost runs alone before this instant, since the last one did until recently.
+    pub(super) next_alone: Mutex<Option<Instant>>,
+    /// The number of pauses in a row in which the other jobs did not end, so that no job could run alone.
+    pub(super) futile_pauses: AtomicU32,
     /// Locked for reading by each claim, and for writing by a step that must know that no claim is under way.
     pub(super) claiming: RwLock<()>,
     /// Whether the store answers.
@@ -286,41 +296,83 @@ impl Engine {
     }
 
     /// Runs one job alone whose workers were lost. If this worker is lost too, the job is the cause, and no other job
-    /// is affected. Returns when to look for the next such job.
+    /// is affected. Before the next such job, others have as much time as this one took. Returns when to look for it.
     async fn run_suspect(self: &Arc<Self>) -> Result<Option<Duration>, StoreError> {
+        let next_alone = *lock(&self.next_alone);
+        let wait = next_alone.map(|at| at.saturating_duration_since(Instant::now()));
+        if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
+            return Ok(Some(wait));
+        }
         let queues: Vec<_> = self.lanes.iter().map(|lane| lane.queue.clone()).collect();
         let crashes = self.suspicious();
-        let next = self.store.next_suspect(&queues, &self.kinds, crashes);
-        let Some((due, queue)) = self.limited(next).await? else {
+        let next = || async {
+            let next = self.store.next_suspect(&queues, &self.kinds, crashes);
+            self.limited(next).await
+        };
+        let Some((due, _)) = next().await? else {
             return Ok(None);
         };
         let wait = self.clock.until(due);
         if !wait.is_zero() {
             return Ok(Some(wait));
         }
+        let patience = self.settings.lease.min(PATIENCE);
+        let futile = self.futile_pauses.load(Ordering::Relaxed);
+        let wait = patience * 10 * 2_u32.pow(futile.min(MOST_DOUBLED));
+        if timeout(wait, self.find_idle_moment()).await.is_err() {
+            // Another worker may have run it meanwhile.
+            if next().await?.is_none_or(|(due, _)| due > self.clock.now()) {
+                return Ok(None);
+            }
+            self.isolating.store(true, Ordering::SeqCst);
+            // Waits for claims that began before this was known.
+            drop(self.claiming.write().await);
+            if timeout(patience, self.until_idle()).await.is_err() {
+                tracing::info!(
+                    "a job that has lost workers waits for a moment when nothing else runs"
+                );
+                self.futile_pauses.store(futile + 1, Ordering::Relaxed);
+                return Ok(Some(Duration::ZERO));
+            }
+        }
+        let begun = Instant::now();
+        self.futile_pauses.store(0, Ordering::Relaxed);
+        let Some((_, queue)) = next().await? else {
+            return Ok(None);
+        };
         let Some(at) = queues.iter().position(|known| *known == queue) else {
             return Ok(None);
         };
-        self.isolating.store(true, Ordering::SeqCst);
-        // Waits for claims that began before this was known.
-        drop(self.claiming.write().await);
-        let patience = self.settings.lease.min(Duration::from_secs(30));
-        if timeout(patience, self.until_idle()).await.is_err() {
-            tracing::info!("a job that has lost workers waits for a moment when nothing else runs");
-            return Ok(Some(10 * patience));
-        }
         if self.closing.load(Ordering::SeqCst) {
             return Ok(None);
         }
         let claim = self.request(at, 1, Suspects::Alone(crashes));
         let claimed = self.limited(self.store.claim(claim)).await;
         let claimed = claimed.inspect_err(|_| self.strays.store(true, Ordering::SeqCst))?;
+        if claimed.jobs.is_empty() {
+            // A limit of its queue does not allow it yet, so the next look asks again.
+            return Ok(None);
+        }
         for job in claimed.jobs {
             tracing::info!(job = %job.lease.id, "a job that has lost workers runs alone");
             self.start(at, job);
         }
         self.until_idle().await;
-        Ok(Some(Duration::ZERO))
+        let took = begun.elapsed();
+        *lock(&self.next_alone) = Instant::now().checked_add(took);
+        Ok(Some(took))
+    }
+
+    /// Waits until this worker holds no job, and then keeps it so: no job is claimed until the pause is over.
+    async fn find_idle_moment(&self) {
+        loop {
+            self.until_idle().await;
+            // While this is locked, no claim is under way.
+            let _no_claim = self.claiming.write().await;
+            if self.held.is_empty() {
+                return self.isolating.store(true, Ordering::SeqCst);
+            }
+        }
     }
 
     async fn until_idle(&self) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::ready;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -259,7 +259,8 @@ impl Worker {
     /// Sets the number of lost workers after which a job is dead. The default is 3.
     ///
     /// A job that has lost all but one of them runs alone, and the last loss counts only if it did. So no job is charged
-    /// with a crash that another one caused.
+    /// with a crash that another one caused. It waits for a moment when the worker has no other job; while it runs, the
+    /// worker starts none.
     pub fn crashes(mut self, crashes: u32) -> Worker {
         self.settings.crashes = crashes.max(1);
         self
@@ -432,6 +433,8 @@ impl Life {
             held: HeldJobs::default(),
             let_gone: Notify::new(),
             isolating: AtomicBool::new(false),
+            next_alone: Mutex::default(),
+            futile_pauses: AtomicU32::new(0),
             claiming: RwLock::new(()),
             strays: AtomicBool::new(false),
             last_look: Mutex::default(),

@@ -1,6 +1,7 @@
 //! On a paused clock: lateness, leases and times.
 
-use delayed_jobs::{Enqueued, Micros, OnDuplicate, State, Unique, testkit};
+use delayed_jobs::store::{Claim, Ended, Suspects, Verdict};
+use delayed_jobs::{Enqueued, Filter, Limit, Micros, OnDuplicate, State, Unique, testkit};
 use tokio::time::{advance, sleep, timeout};
 
 use super::*;
@@ -163,6 +164,154 @@ async fn a_crash_is_charged_to_suspects_and_they_run_alone() {
         "{counts:?} {:?}",
         log.lines()
     );
+}
+
+/// Enqueues jobs that ran when two workers were lost.
+async fn suspects(queue: &Queue, notes: std::ops::Range<u32>) -> Vec<JobId> {
+    let mut ids = Vec::new();
+    for note in notes {
+        ids.push(put(queue, note).await);
+    }
+    for _ in 0..2 {
+        // Its worker is lost long before it ends.
+        let worker = queue.worker().lease(SECOND);
+        let worker = worker.register(|_: Job<Note>| std::future::pending());
+        let run = worker.run(CancellationToken::new());
+        let lost = timeout(4 * SECOND, run).await;
+        assert!(lost.is_err(), "{lost:?}");
+    }
+    sleep(2 * SECOND).await;
+    let now = queue.store().clock().now();
+    queue.store().reclaim(now, 9).await.expect("an answer");
+    for id in &ids {
+        let job = record(queue, *id).await;
+        assert_eq!((job.state, job.crashes), (State::Pending, 2));
+    }
+    ids
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspect_makes_others_late_seldom() {
+    let queue = testkit::queue();
+    let id = suspects(&queue, 1..2).await[0];
+    let worker = queue.worker().register(|_: Job<Note>| async { Ok(()) });
+    let worker = worker.register(|_: Job<Other>| async {
+        sleep(60 * SECOND).await;
+        Ok(())
+    });
+    let hours = 6;
+    queue.pause("default").await.expect("paused");
+    beside(worker.concurrency("busy", 9), async {
+        // Three of them run at any time, so the worker is never idle.
+        let jobs = (0..hours * 180).map(|n| queue.enqueue(Other(n)).after(n * 20 * SECOND));
+        let jobs = jobs.map(|job| job.queue("busy"));
+        queue.enqueue_all(jobs).await.expect("enqueued");
+        sleep(SECOND).await;
+        queue.resume("default").await.expect("resumed");
+        sleep(hours * 3600 * SECOND).await;
+        let waits = record(&queue, id).await;
+        assert_eq!((waits.state, waits.crashes), (State::Pending, 2));
+        sleep(7200 * SECOND).await;
+        assert_eq!(record(&queue, id).await.state, State::Done);
+    })
+    .await;
+    let all = Filter {
+        kind: Some("other".to_owned()),
+        limit: usize::MAX,
+        ..Filter::default()
+    };
+    let all = queue.list(all).await.expect("a list");
+    let late = |job: &&Record| {
+        let started = job.started_at.expect("it ran");
+        started.since(job.run_at) > SECOND
+    };
+    let late = all.iter().filter(late).count();
+    assert!(late * 50 < all.len(), "{late} of {} were late", all.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn suspects_leave_others_half_of_the_time() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    suspects(&queue, 0..3).await;
+    let seen = log.clone();
+    let worker = queue.worker().register(move |job: Job<Note>| {
+        seen.note(&job);
+        async {
+            sleep(600 * SECOND).await;
+            Ok(())
+        }
+    });
+    let worker = worker.register(|_: Job<Other>| async { Ok(()) });
+    beside(worker, async {
+        let jobs = (0..3600).map(|n| queue.enqueue(Other(n)).after(n * SECOND));
+        queue.enqueue_all(jobs).await.expect("enqueued");
+        sleep(3700 * SECOND).await;
+    })
+    .await;
+    assert_eq!(log.lines().len(), 3, "all of them ran");
+    let all = Filter {
+        kind: Some("other".to_owned()),
+        limit: usize::MAX,
+        ..Filter::default()
+    };
+    let all = queue.list(all).await.expect("a list");
+    let started = |job: &Record| job.started_at.expect("it ran").since(job.run_at);
+    let on_time = all.iter().filter(|job| started(job) < SECOND).count();
+    assert!(on_time >= all.len() / 2 - 5, "{on_time} of {}", all.len());
+    let worst = all.iter().map(started).max().expect("a job");
+    assert!(worst <= 601 * SECOND, "late by {worst:?}");
+}
+
+/// If a suspect that cannot be claimed were asked for again and again, the paused clock would never go on. So the test
+/// has a thread of its own, and this one does not wait for ever.
+#[test]
+fn a_suspect_that_may_not_run_yet_is_asked_for_now_and_then() {
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let (queue, log) = (testkit::queue(), Log::new());
+            let id = suspects(&queue, 1..2).await[0];
+            // Another worker has the only job that may run.
+            let limit = Limit::default().at_once(1);
+            put(&queue, 2).await;
+            let claim = Claim {
+                worker: "another".to_owned(),
+                queue: "default".to_owned(),
+                limit: 1,
+                now: queue.store().clock().now(),
+                lease_until: Micros::NEVER,
+                kinds: vec!["note".to_owned()],
+                from: [Micros::EARLIEST; 3],
+                suspects: Suspects::Without(1),
+                limited: true,
+                ageing: None,
+            };
+            let claimed = queue.store().claim(claim).await.expect("claimed").jobs;
+            queue.limit("default", limit).await.expect("limited");
+            beside(noting(&queue, &log), async {
+                sleep(60 * SECOND).await;
+                assert_eq!(record(&queue, id).await.state, State::Pending);
+                let ended = Ended {
+                    lease: claimed[0].lease,
+                    at: queue.store().clock().now(),
+                    verdict: Verdict::Done { output: None },
+                    relaxed: false,
+                };
+                assert!(queue.store().finish(ended).await.expect("an answer"));
+                sleep(10 * SECOND).await;
+                assert_eq!(record(&queue, id).await.state, State::Done);
+            })
+            .await;
+        });
+        done.send(()).expect("it is waited for");
+    });
+    let waited = is_done.recv_timeout(20 * SECOND);
+    assert!(waited.is_ok(), "the worker asks without a pause, or failed");
 }
 
 #[tokio::test(start_paused = true)]
