@@ -47,6 +47,10 @@ const BUSY: Duration = Duration::from_secs(10);
 /// How often an idle writer checks whether another process has committed.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// A statement that has waited for this long is not run if its caller has gone. A claim would lease jobs to a worker that
+/// does not know of them.
+const ABANDONED: Duration = Duration::from_millis(200);
+
 /// The maximum number of statements in one commit.
 const GROUP: usize = 512;
 
@@ -185,6 +189,7 @@ fn migrate(connection: &Connection, make: bool) -> Result<(), StoreError> {
 /// Statements for a thread, with the channel for their rows. Several statements are one atomic step.
 struct Command {
     steps: Vec<(Text, Vec<Value>)>,
+    sent: Instant,
     answer: oneshot::Sender<Result<Vec<Vec<Row>>, StoreError>>,
 }
 
@@ -291,6 +296,9 @@ fn commit_group(prepared: &mut Prepared<'_>, first: Command, inbox: &Receiver<Co
         .execute_batch("begin immediate")
         .map_err(|error| error.to_string());
     for command in std::iter::once(first).chain(inbox.try_iter().take(GROUP)) {
+        if command.answer.is_closed() && command.sent.elapsed() > ABANDONED {
+            continue;
+        }
         let result = match &outcome {
             Ok(()) => prepared.run_steps(command.steps),
             Err(_) => Ok(Vec::new()),
@@ -472,7 +480,12 @@ impl Lanes {
             Purpose::Read => &self.reader,
             Purpose::Look => &self.looker,
         };
-        let sent = lane.send(Command { steps, answer });
+        let sent = Instant::now();
+        let sent = lane.send(Command {
+            steps,
+            sent,
+            answer,
+        });
         Box::pin(async move {
             sent.map_err(|_| StoreError::Closed)?;
             answered.await.map_err(|_| StoreError::Closed)?

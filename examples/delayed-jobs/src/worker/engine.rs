@@ -485,13 +485,14 @@ impl Engine {
         // Before leases of others are taken back, since this worker itself may have been stopped for longer than its
         // lease.
         self.renew_with(&*self.store).await?;
+        // Their leases may have expired already.
+        self.find_strays().await?;
         if !self.is_quiet() {
             for lost in self.limited(self.store.reclaim(now, crashes)).await? {
                 tracing::warn!(job = %lost.id, state = %lost.state, "a job lost its worker");
                 self.metrics.reclaim();
             }
         }
-        self.find_strays().await?;
         let asked = self.store.asked_to_cancel(&self.name);
         for id in self.limited(asked).await? {
             self.cancel(id);

@@ -136,6 +136,29 @@ async fn a_worker_ends_within_its_grace_though_the_file_is_locked() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_that_waits_for_too_long_takes_no_job_away() {
+    let (_dir, path) = support::sqlite();
+    let queue = Queue::open(&path).await.expect("a new file");
+    let log = Log::new();
+    let running = spawn(noting(&queue, &log).lease(SECOND));
+    let job = queue.enqueue(Note(1)).after(2 * SECOND);
+    let id = job.await.expect("enqueued").id();
+    let other = rusqlite::Connection::open(&path).expect("a connection");
+    // The worker knows when the job is due.
+    sleep(SECOND).await;
+    other.execute_batch("begin immediate").expect("locked");
+    // The claim and further calls give up meanwhile, after half a lease each.
+    sleep(4 * SECOND).await;
+    other.execute_batch("rollback").expect("unlocked");
+    let done = || async { record(&queue, id).await.state == State::Done };
+    support::until("it is done", done).await;
+    let job = record(&queue, id).await;
+    let summary = running.end().await;
+    assert_eq!((job.errors.len(), summary.reclaimed), (0, 0), "{job:?}");
+    assert_eq!(log.lines().len(), 1);
+}
+
 /// Done jobs by the hundred thousand, made by one statement.
 fn fill(path: &Path, rows: u32, state: &str, at: i64) {
     let connection = rusqlite::Connection::open(path).expect("a connection");

@@ -254,7 +254,8 @@ impl<D: Database> Store for Sql<D> {
     fn held_by(&self, worker: &str) -> Answer<'_, Vec<Lease>> {
         let values = values![worker];
         Box::pin(async move {
-            let rows = self.database.query(Purpose::Read, HELD_BY, values).await?;
+            // It waits behind the claims of this worker that are still under way.
+            let rows = self.write(HELD_BY, values).await?;
             let lease = |mut row: Row| {
                 Ok(Lease {
                     id: row.id()?,
@@ -346,8 +347,8 @@ impl<D: Database> Store for Sql<D> {
     }
 
     fn search(&self, search: Search) -> Answer<'_, Found> {
-        Box::pin(async move {
         let search = search.at_least_one();
+        Box::pin(async move {
             let (sql, values) = filter::search(&search);
             let rows = self.database.query(Purpose::Look, sql, values).await?;
             let jobs: Result<Vec<_>, _> = rows.into_iter().map(record).collect();
