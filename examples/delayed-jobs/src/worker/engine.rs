@@ -156,6 +156,15 @@ impl HeldJobs {
         self.lock().values().map(|held| held.lease).collect()
     }
 
+    /// Returns the jobs whose runs are over, but whose ends are not in the store.
+    fn stopped(&self) -> Vec<Lease> {
+        let held = self.lock();
+        let stopped = held
+            .values()
+            .filter(|held| held.stops.over.load(Ordering::SeqCst));
+        stopped.map(|held| held.lease).collect()
+    }
+
     /// Returns what stops the run of a job, if it runs under `lease` or no lease is given. The caller uses it outside
     /// of the lock.
     fn stops(&self, id: JobId, lease: Option<Lease>) -> Option<Stops> {
@@ -402,7 +411,8 @@ impl Engine {
             // The job was claimed again, so its former lease was lost, which had not been noticed yet.
             before.stops.lose();
         }
-        let run = run::run(Arc::clone(self), at, job, stops);
+        let over = stops.over();
+        let run = run::run(Arc::clone(self), at, job, stops, over);
         // If the run is rejected, the job stays among the held jobs and is given back with them.
         lane.start(run);
     }
@@ -745,12 +755,12 @@ impl Engine {
         }
     }
 
-    /// Gives back the jobs that are still held, which were stopped or have never started. This has a timeout: a job
-    /// that is not given back is taken when its lease expires.
+    /// Gives back the jobs that are still held and do not run, since they were stopped or have never started. This has a
+    /// timeout: a job that is not given back is taken when its lease expires.
     pub(super) async fn release(self: &Arc<Self>) {
         let until = Instant::now() + RELEASE;
         let mut calls = JoinSet::new();
-        for lease in self.held.leases() {
+        for lease in self.held.stopped() {
             let engine = Arc::clone(self);
             calls.spawn(async move {
                 let ended = Ended {
@@ -760,11 +770,13 @@ impl Engine {
                     relaxed: false,
                 };
                 engine.metrics.end("released");
-                engine.store.finish(ended).await
+                engine.store.finish(ended).await?;
+                engine.held.remove(lease);
+                Ok(())
             });
         }
         let engine = Arc::clone(self);
-        calls.spawn(async move { engine.store.leave(&engine.name).await.map(|()| true) });
+        calls.spawn(async move { engine.store.leave(&engine.name).await });
         let mut left = calls.len();
         let all = async {
             while let Some(Ok(given_back)) = calls.join_next().await {

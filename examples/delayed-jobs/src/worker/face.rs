@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::ready;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use schedgroup::Group;
 use schedgroup::keyed::KeyedGroup;
 use tokio::sync::{Notify, RwLock};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::engine::{Engine, HeldJobs};
@@ -324,8 +325,8 @@ impl Worker {
     /// grace. Jobs that do not are stopped and given back, due at the same time as before. If the store fails for a while,
     /// its calls are retried, and no job is lost. Whatever the store does, `run` returns within two seconds after the grace.
     ///
-    /// A handler that blocks its thread makes other jobs late, and cannot be stopped. It keeps its lease. Move blocking work to
-    /// `tokio::task::spawn_blocking`.
+    /// A handler that blocks its thread makes other jobs late, and cannot be stopped. It keeps its lease. After the grace the
+    /// other jobs are given back, and `run` waits for it. Move blocking work to `tokio::task::spawn_blocking`.
     ///
     /// # Cancel safety
     ///
@@ -493,9 +494,17 @@ impl Life {
         let clockwork = self.clockwork.shutdown(grace);
         let runs = self.runs.take();
         let ends: Vec<_> = runs.iter().map(|runs| runs.shutdown(grace)).collect();
-        clockwork.await;
-        for end in ends {
-            end.await;
+        let mut stopped = pin!(async {
+            clockwork.await;
+            for end in ends {
+                end.await;
+            }
+        });
+        let limit = grace.saturating_add(LAST_ENDS);
+        if timeout(limit, &mut stopped).await.is_err() {
+            tracing::warn!("handlers that block their threads are waited for");
+            self.engine.release().await;
+            stopped.await;
         }
         // Ends of jobs are written until the grace is over. Jobs whose ends are not written are given back.
         let left = grace.saturating_sub(begun.elapsed()).max(LAST_ENDS);

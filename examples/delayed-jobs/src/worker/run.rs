@@ -27,9 +27,24 @@ pub(super) struct Stops {
     lost: CancellationToken,
     /// The handler has ended the job in its own transaction, so a lost lease means nothing any more.
     pub(super) completed: Arc<AtomicBool>,
+    /// The run has ended and its end was written, or it was dropped.
+    pub(super) over: Arc<AtomicBool>,
+}
+
+/// Records that a run is over, also if it is dropped before its first poll.
+pub(super) struct Over(Arc<AtomicBool>);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 impl Stops {
+    pub(super) fn over(&self) -> Over {
+        Over(Arc::clone(&self.over))
+    }
+
     pub(super) fn cancel(&self) {
         self.cancelled.cancel();
         self.token.cancel();
@@ -56,6 +71,7 @@ struct Place {
     engine: Arc<Engine>,
     lane: usize,
     lease: Lease,
+    _over: Over,
 }
 
 impl Drop for Place {
@@ -66,11 +82,12 @@ impl Drop for Place {
     }
 }
 
-pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: Stops) {
+pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: Stops, over: Over) {
     let place = Place {
         engine: Arc::clone(&engine),
         lane,
         lease: job.lease,
+        _over: over,
     };
     let lateness = engine.clock.now().since(job.run_at);
     match job.run_at < engine.born {

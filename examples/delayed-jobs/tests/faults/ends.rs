@@ -258,3 +258,32 @@ async fn texts_that_a_database_cannot_keep_are_refused_by_all_stores() {
     assert_eq!(answers, [true; 6]);
     assert!(queue.queues().await.expect("queues").is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_handler_that_blocks_keeps_no_other_job_at_the_shutdown() {
+    let (_dir, path) = support::sqlite();
+    let queue = Queue::open(&path).await.expect("a new file");
+    let worker = queue.worker().lease(SECOND).grace(200 * MILLI);
+    let worker = worker.register(|job: Job<Note>| async move {
+        match job.payload.0 {
+            0 => std::thread::sleep(4 * SECOND),
+            _ => sleep(60 * SECOND).await,
+        }
+        Ok(())
+    });
+    let [blocks, waits] = [put(&queue, 0).await, put(&queue, 1).await];
+    let running = spawn(worker);
+    let started = || async { queue.counts().await.expect("counts").running == 2 };
+    support::until("both run", started).await;
+    let begun = std::time::Instant::now();
+    running.shutdown.cancel();
+    let back = || async { record(&queue, waits).await.state == State::Pending };
+    support::until("the other is given back", back).await;
+    let took = begun.elapsed();
+    assert!(took < 2 * SECOND, "it was given back after {took:?}");
+    let summary = running.task.await.expect("no panic").expect("a run");
+    assert_eq!((summary.done, summary.released, summary.lost), (1, 1, 0));
+    let [blocks, waits] = [record(&queue, blocks).await, record(&queue, waits).await];
+    assert_eq!((blocks.state, waits.state), (State::Done, State::Pending));
+    assert_eq!((blocks.crashes, waits.crashes, waits.attempt), (0, 0, 0));
+}
