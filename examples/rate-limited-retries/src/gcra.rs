@@ -95,7 +95,8 @@ impl Bucket {
         self.full.get() <= rate.parts(now)
             && self.window.as_ref().is_none_or(|window| {
                 let last = window.late.back();
-                last.is_none_or(|late| late.at.saturating_add(rate.window()) <= now)
+                let end = last.map_or(0, |late| late.at.saturating_add(rate.window()));
+                end.max(window.floor) <= now
             })
     }
 }
@@ -208,6 +209,19 @@ mod tests {
         }
         assert_eq!(bucket.exact(slowest, u32::MAX), u64::MAX);
         assert!(!bucket.is_idle(slowest, u64::MAX));
+    }
+
+    #[test]
+    fn a_bucket_is_kept_until_a_late_start_no_longer_counts() {
+        let rate = Rate::per_second(1_000);
+        let millis = |millis: u64| millis * 1_000_000;
+        let mut bucket = Bucket::default();
+        bucket.take(rate, 1_000, 0, millis(50));
+        // It costs more than the burst, so the period of the late start is full before it is over.
+        bucket.take(rate, 2, millis(1_000), millis(1_000));
+        assert_eq!(bucket.floor(rate, 1), millis(1_050));
+        assert!(!bucket.is_idle(rate, millis(1_049)));
+        assert!(bucket.is_idle(rate, millis(1_050)));
     }
 
     #[test]
