@@ -3,7 +3,7 @@
 use delayed_jobs::store::{Claim, Ended, PostgresOptions, Store, Suspects, Verdict};
 use delayed_jobs::{Micros, Unique};
 use sqlx::PgConnection;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::support::{Disk, Postgres, client};
 use super::*;
@@ -46,6 +46,8 @@ async fn steps(jobs: &Queue, queue: &str, server: &mut PgConnection) -> Vec<&'st
             .queue("flush")
             .await
             .expect("enqueued");
+        // A notification follows within 40 ms, and its commit must not be taken for that of the next step.
+        sleep(150 * MILLI).await;
     };
     jobs.enqueue(Note(1)).queue(queue).await.expect("enqueued");
     look("one").await;
