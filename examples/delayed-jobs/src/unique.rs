@@ -96,7 +96,10 @@ impl Unique {
         Unique::by(By::Key(key.into()))
     }
 
-    /// Creates a rule for jobs of the same kind with equal payloads.
+    /// Creates a rule for jobs of the same kind with equal payloads, whatever the order of their fields.
+    ///
+    /// Integers of more than 64 bits are compared as floating-point numbers: different ones may count as equal, so store
+    /// them as text.
     pub fn payload() -> Unique {
         Unique::by(By::Payload)
     }
@@ -181,10 +184,15 @@ impl Unique {
     }
 }
 
-/// Returns a digest of a payload. It does not depend on the order of the fields.
+/// Returns a digest of a payload. It does not depend on the order of the fields, also in a program in which a feature of
+/// `serde_json` keeps that order.
 fn digest(kind: &str, payload: &str) -> String {
     let parsed = serde_json::from_str::<serde_json::Value>(payload);
-    let sorted = parsed.map_or_else(|_| payload.to_owned(), |value| value.to_string());
+    let sort = |mut value: serde_json::Value| {
+        value.sort_all_objects();
+        value.to_string()
+    };
+    let sorted = parsed.map_or_else(|_| payload.to_owned(), sort);
     let digest = Sha256::digest(sorted.as_bytes());
     let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{kind}#{hex}")
