@@ -84,6 +84,7 @@ fn filter(queue: &Queue, those: args::Those) -> Filter {
 pub(super) async fn list(queue: &Queue, args: args::Ls) -> Outcome {
     let filter = Filter {
         limit: args.limit,
+        longest: Some(0),
         after: args.after.map(JobId),
         ..filter(queue, args.those)
     };

@@ -71,8 +71,13 @@ impl Shown {
             .within
             .map(|seconds| Duration::from_secs(seconds.into()));
         let text = wanted.text.clone().unwrap_or_default();
+        let mut filter = wanted.filter(PAGE);
+        if self.redact.is_some() && !text.is_empty() {
+            // What is hidden of a payload depends on all of it.
+            filter.longest = None;
+        }
         let search = Search {
-            filter: wanted.filter(PAGE),
+            filter,
             text: text.clone(),
             since: within.map_or(Micros(i64::MIN), |within| now.before(within)),
             most: LOOKED_AT,
@@ -117,6 +122,7 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
+    /// A filter for these jobs, whose payloads are not read.
     pub(super) fn filter(&self, limit: usize) -> Filter {
         Filter {
             id: self.id.map(JobId),
@@ -126,6 +132,7 @@ impl Wanted {
             key: self.key.clone(),
             after: self.after.map(JobId),
             limit,
+            longest: Some(0),
             ..Filter::default()
         }
     }

@@ -79,6 +79,7 @@ impl Overview {
             let filter = Filter {
                 state: Some(state),
                 limit: SHOWN,
+                longest: Some(0),
                 ..Filter::default()
             };
             let jobs = queue.list(filter).await?;

@@ -56,6 +56,23 @@ fn now<'a, T: Send + 'a>(value: T) -> Answer<'a, T> {
     Box::pin(ready(Ok(value)))
 }
 
+/// Cuts payloads and outputs if the filter asks for that.
+fn cut(jobs: &mut [Record], filter: &Filter) {
+    let Some(longest) = filter.longest else {
+        return;
+    };
+    for job in jobs {
+        for text in [Some(&mut job.payload), job.output.as_mut()]
+            .into_iter()
+            .flatten()
+        {
+            if let Some((end, _)) = text.char_indices().nth(longest) {
+                text.truncate(end);
+            }
+        }
+    }
+}
+
 impl Store for MemoryStore {
     fn clock(&self) -> Clock {
         self.clock.clone()
@@ -179,7 +196,9 @@ impl Store for MemoryStore {
     }
 
     fn list(&self, filter: Filter) -> Answer<'_, Vec<Record>> {
-        now(self.table().list(&filter))
+        let mut list = self.table().list(&filter);
+        cut(&mut list, &filter);
+        now(list)
     }
 
     fn search(&self, search: Search) -> Answer<'_, Found> {
@@ -206,6 +225,7 @@ impl Store for MemoryStore {
             }
             found.jobs.push(job);
         }
+        cut(&mut found.jobs, &filter);
         now(found)
     }
 

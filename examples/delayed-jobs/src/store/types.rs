@@ -304,6 +304,8 @@ pub struct Filter {
     pub after: Option<JobId>,
     /// The maximum number of jobs.
     pub limit: usize,
+    /// The maximum length of payloads and outputs, in characters: longer ones are returned cut. Without it they are whole.
+    pub longest: Option<usize>,
 }
 
 /// A search in the jobs that match a filter, in their order.
@@ -362,6 +364,7 @@ impl Default for Filter {
             ended_before: None,
             after: None,
             limit: 100,
+            longest: None,
         }
     }
 }

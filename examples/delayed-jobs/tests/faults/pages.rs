@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::program::Program;
 use super::*;
 
 pub(super) async fn served(queue: &Queue) -> SocketAddr {
@@ -240,4 +241,34 @@ async fn a_queue_that_nobody_uses_cannot_be_paused_from_the_page() {
     let answer = ask(address, "POST /api/queues/default/pause", &ours).await;
     assert_eq!(status(&answer), "200");
     assert!(queue.queues().await.expect("queues")[0].paused);
+}
+
+/// Pages list jobs twice a second, beside a worker that must not run out of memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_of_a_page_read_no_large_payloads() {
+    let (_dir, path) = support::sqlite();
+    drop(Queue::open(&path).await.expect("a new file"));
+    let connection = rusqlite::Connection::open(&path).expect("a connection");
+    let sql = "with recursive n(n) as (select 1 union all select n + 1 from n where n < 20)
+        insert into delayed_jobs (kind, queue, payload, priority, run_at, created_at)
+        select 'print', 'default', '\"' || hex(zeroblob(2500000)) || '\"', 1, 1 << 60, 0 from n";
+    connection.execute(sql, []).expect("rows");
+    let free = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = free.local_addr().expect("an address");
+    drop(free);
+    let page = address.to_string();
+    let program = Program::start(&["worker", "--database", &path, "--page", &page]);
+    let serves = || async { TcpStream::connect(address).await.is_ok() };
+    support::until("the page is served", serves).await;
+    let host = format!("host: {address}");
+    for path in ["overview", "jobs?state=pending", "jobs?text=no"] {
+        let answer = ask(address, &format!("GET /api/{path}"), &[&host]).await;
+        assert_eq!(status(&answer), "200", "{path}: {answer:.300}");
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", program.0.id()));
+    let status = status.expect("it runs");
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
+    let peak: u64 = peak.and_then(|peak| peak.parse().ok()).expect("a number");
+    assert!(peak < 60_000, "20 jobs of 5 MB took {peak} kB");
 }

@@ -275,3 +275,36 @@ pub(crate) async fn a_search_always_gets_further(store: Opened) {
         assert_eq!(all, ids, "{most} at a time, of which {limit} are found");
     }
 }
+
+pub(crate) async fn payloads_and_outputs_are_cut_on_request(store: Opened) {
+    let job = NewJob {
+        payload: r#""雪雪雪""#.to_owned(),
+        ..job(0)
+    };
+    put(&store, job).await;
+    let lease = claim_one(&store, 1).await;
+    let output = Some(r#""done""#.to_owned());
+    assert!(finish(&store, lease, 2, Verdict::Done { output }).await);
+    for (longest, payload, output) in [
+        (Some(0), "", ""),
+        (Some(2), "\"雪", "\"d"),
+        (Some(usize::MAX), "\"雪雪雪\"", "\"done\""),
+        (None, "\"雪雪雪\"", "\"done\""),
+    ] {
+        let filter = Filter {
+            longest,
+            ..Filter::default()
+        };
+        let search = Search {
+            filter: filter.clone(),
+            text: "雪雪雪".to_owned(),
+            since: T(0),
+            most: 9,
+        };
+        let found = store.search(search).await.expect("found").jobs;
+        for jobs in [found, store.list(filter).await.expect("a list")] {
+            let seen = (jobs[0].payload.as_str(), jobs[0].output.as_deref());
+            assert_eq!(seen, (payload, Some(output)), "{longest:?}");
+        }
+    }
+}

@@ -124,6 +124,7 @@ promises![
     a_search_looks_at_so_many_jobs_and_tells_where_to_go_on,
     a_text_with_a_zero_byte_is_in_no_job,
     a_search_always_gets_further,
+    payloads_and_outputs_are_cut_on_request,
     jobs_are_counted_up_to_a_limit,
     a_queue_with_limits_gives_nothing_to_those_who_do_not_know,
     a_queue_has_a_limit_over_all_workers,

@@ -47,6 +47,21 @@ pub(super) fn record(mut row: Row) -> Result<Record, StoreError> {
     })
 }
 
+/// Returns the columns of a job, with payload and output cut if the filter asks for that.
+fn columns(filter: &Filter) -> String {
+    let cut = |columns: &str, column: &str| match filter.longest {
+        Some(longest) => {
+            let longest = longest.min(i32::MAX as usize);
+            let cut = format!(
+                "/*sqlite substr({column}, 1, {longest}) *//*postgres left({column}, {longest}) */"
+            );
+            columns.replace(&format!(" {column},"), &format!(" {cut},"))
+        }
+        None => columns.to_owned(),
+    };
+    cut(&cut(COLUMNS, "payload"), "output")
+}
+
 /// Returns whether the filter names jobs or a key, so that it matches few jobs.
 fn is_of_few(filter: &Filter) -> bool {
     filter.key.is_some() || filter.id.is_some()
@@ -133,7 +148,7 @@ impl Builder {
 }
 
 pub(super) fn list(filter: &Filter) -> (String, Vec<Value>) {
-    let mut list = in_order(filter, COLUMNS);
+    let mut list = in_order(filter, &columns(filter));
     list.limit(filter.limit);
     (list.sql, list.values)
 }
@@ -165,7 +180,11 @@ pub(super) fn search(search: &Search) -> (String, Vec<Value>) {
     let mut first = in_order(filter, COLUMNS);
     first.limit(search.most);
     let mut found = Builder {
-        sql: format!("select {COLUMNS} from ({}) as first_ones where", first.sql),
+        sql: format!(
+            "select {} from ({}) as first_ones where",
+            columns(filter),
+            first.sql
+        ),
         values: first.values,
     };
     found.push(" created_at >= $", search.since);
