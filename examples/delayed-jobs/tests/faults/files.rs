@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Instant;
 
-use delayed_jobs::{Failure, Handling, OnDuplicate, Retry, State, Unique};
+use delayed_jobs::{Failure, Filter, Handling, Micros, OnDuplicate, Retry, Search, State, Unique};
 use tokio::time::{sleep, timeout};
 
 use super::*;
@@ -234,4 +234,30 @@ pub(super) async fn cancel_race(here: Queue, there: Queue) {
     running.end().await;
     assert!(granted.len() > 200, "{} were granted", granted.len());
     assert_eq!(lost, 0, "of {} granted cancels", granted.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn searches_that_were_given_up_hold_up_nobody() {
+    let (_dir, path) = support::sqlite();
+    let queue = Queue::open(&path).await.expect("a new file");
+    fill(path.as_ref(), 100_000, "done", 0);
+    let search = || {
+        queue.search(Search {
+            filter: Filter::default(),
+            text: "no job has this".to_owned(),
+            since: Micros(0),
+            most: 100_000,
+        })
+    };
+    let begun = Instant::now();
+    assert!(search().await.expect("found").jobs.is_empty());
+    let one = begun.elapsed();
+    for _ in 0..50 {
+        let given_up = timeout(Duration::ZERO, search()).await;
+        assert!(given_up.is_err(), "it took no time");
+    }
+    let begun = Instant::now();
+    queue.job(JobId(1)).await.expect("an answer");
+    let took = begun.elapsed();
+    assert!(took < 10 * one, "it took {took:?}, and a search {one:?}");
 }
