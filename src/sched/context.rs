@@ -300,6 +300,8 @@ where
 pub(super) struct Repeating<F, Fut> {
     shared: Arc<Shared>,
     make: F,
+    /// The number of the job, once a run has begun.
+    id: JobId,
     runs: u64,
     running: Option<Pin<Box<Fut>>>,
 }
@@ -309,6 +311,7 @@ impl<F, Fut> Repeating<F, Fut> {
         Repeating {
             shared: Arc::clone(shared),
             make,
+            id: JobId(0),
             runs: 0,
             running: None,
         }
@@ -322,13 +325,14 @@ where
 {
     fn start(mut self: Box<Self>, run: &Run, live: &mut Option<Started>) {
         self.runs += 1;
+        self.id = run.id;
         let context = JobContext::new(&self.shared, *run, self.runs);
         self.running = Some(Box::pin((self.make)(context)));
         *live = Some(Started::Stateful(self));
     }
 
-    fn runs(&self) -> u64 {
-        self.runs
+    fn last_run(&self) -> Option<(JobId, u64)> {
+        (self.runs > 0).then_some((self.id, self.runs))
     }
 }
 

@@ -71,9 +71,9 @@ pub(super) trait Runnable: Send {
     // `live` is no return value, since to move a value that was just written is slow (store forwarding).
     fn start(self: Box<Self>, run: &Run, live: &mut Option<Started>);
 
-    /// Returns how many runs of a series have begun.
-    fn runs(&self) -> u64 {
-        0
+    /// Returns the number of the job and that of its last run, for a series of which a run has begun.
+    fn last_run(&self) -> Option<(JobId, u64)> {
+        None
     }
 }
 

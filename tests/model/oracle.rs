@@ -62,6 +62,8 @@ pub(crate) struct Planned {
     pub(crate) state: JobState,
     pub(crate) has_handle: bool,
     pub(crate) deadline: u64,
+    /// The number of its submission; a later run of a series has a new one.
+    submitted: u64,
     attempt: u64,
     /// Due, and released to wait for a place.
     waiting: bool,
@@ -141,6 +143,8 @@ pub(crate) struct Oracle {
     /// A job was moved or cancelled: until the driver has looked, `next_deadline` may be too early.
     pub(crate) moved: bool,
     ready: VecDeque<usize>,
+    /// How many jobs, and later runs of series, were submitted.
+    submissions: u64,
     limit: usize,
     running: usize,
     door: Door,
@@ -168,6 +172,7 @@ impl Oracle {
             shutdown: Closing::default(),
             moved: false,
             ready: VecDeque::new(),
+            submissions: 0,
             limit: history.limit.unwrap_or(usize::MAX),
             running: 0,
             door: Door::Open,
@@ -338,6 +343,8 @@ impl Oracle {
         let accepted = !closed && self.ended.is_none();
         let tried = job.kind == Kind::Try || (by.is_none() && self.is_closed());
         let index = self.jobs.len();
+        self.submissions += 1;
+        let submitted = self.submissions;
         self.jobs.push(Planned {
             job: Arc::clone(job),
             state: if accepted {
@@ -347,6 +354,7 @@ impl Oracle {
             },
             has_handle: accepted || !tried,
             deadline: job.when.after(self.now),
+            submitted,
             attempt: 0,
             waiting: false,
             wakes: None,
@@ -565,7 +573,7 @@ impl Oracle {
         }
         self.ready.extend(due);
         let jobs = &self.jobs;
-        let order = |&job: &usize| (jobs[job].deadline, job);
+        let order = |&job: &usize| (jobs[job].deadline, jobs[job].submitted);
         self.ready.make_contiguous().sort_by_key(order);
     }
 
@@ -623,6 +631,8 @@ impl Oracle {
         } else if let Some(at) = next.filter(|_| job.may_run_again() && !down) {
             job.state = JobState::Pending;
             job.deadline = at;
+            self.submissions += 1;
+            job.submitted = self.submissions;
         } else {
             job.state = JobState::Cancelled;
             self.tally.dropped += 1;

@@ -208,6 +208,45 @@ async fn the_next_run_of_a_series_overtakes_those_that_wait_if_it_was_due_before
     assert_eq!(log.labels(), [10, 15, 20, 30]);
 }
 
+/// A further run is submitted when the run before it ends. So it comes after the jobs of its deadline that were there
+/// by then, whether the driver has released them or not.
+#[tokio::test(start_paused = true)]
+async fn the_next_run_of_a_series_comes_after_the_jobs_of_its_deadline_that_were_there_before() {
+    for next in [Next::After(Duration::ZERO), Next::At(Instant::now())] {
+        for others in [1, 10, 2_000] {
+            let group = Group::builder().max_running(1).build();
+            let log = Log::new();
+            for series in ["first", "second"] {
+                let runs = log.clone();
+                group.repeat(Instant::now(), move |context| {
+                    runs.push(series.to_owned());
+                    if context.run() == 1 {
+                        context.delay(Duration::ZERO, runs.job(format!("of {series}")));
+                    }
+                    let next = if context.run() == 3 { Next::Done } else { next };
+                    async move { next }
+                });
+            }
+            for n in 0..others {
+                group.delay(Duration::ZERO, log.job(n.to_string()));
+            }
+            group.wait().await.unwrap();
+            let mut expected = vec!["first".to_owned(), "second".to_owned()];
+            expected.extend((0..others).map(|n| n.to_string()));
+            let rest = [
+                "of first",
+                "first",
+                "of second",
+                "second",
+                "first",
+                "second",
+            ];
+            expected.extend(rest.map(str::to_owned));
+            assert_eq!(log.labels(), expected, "{next:?}, {others} others");
+        }
+    }
+}
+
 /// Due jobs that a worker has claimed already stay where they are in the order.
 #[tokio::test(start_paused = true)]
 async fn to_ask_for_the_state_of_a_due_job_does_not_change_when_it_starts() {

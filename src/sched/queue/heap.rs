@@ -26,9 +26,9 @@ impl Entry {
 
 /// Connects entries with jobs, and orders equal deadlines by submission.
 ///
-/// The upper 56 bits are the number of the job; they last for 2,000 years of a million jobs per second. The lower eight
-/// count the entries that the job has had. After 255 of them a dead entry could count as live again; then a slot is
-/// looked at in vain.
+/// The upper 56 bits are the number of the submission, which is that of the job, or a new one for each later run of a
+/// series; they last for 2,000 years of a million submissions per second. The lower eight count the entries that the
+/// submission has had. After 255 of them a dead entry could count as live again; then a slot is looked at in vain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::sched) struct Sequence(u64);
 
@@ -36,24 +36,24 @@ pub(in crate::sched) struct Sequence(u64);
 const INHERITED: u64 = 0xff;
 
 impl Sequence {
-    pub(in crate::sched) fn first(job: u64) -> Sequence {
-        Sequence(job << 8)
+    pub(in crate::sched) fn first(number: u64) -> Sequence {
+        Sequence(number << 8)
     }
 
     /// Returns the sequence of a job that has taken over the slot of another one, and its entry with it.
-    pub(in crate::sched) fn inherited(job: u64) -> Sequence {
-        Sequence(job << 8 | INHERITED)
+    pub(in crate::sched) fn inherited(number: u64) -> Sequence {
+        Sequence(number << 8 | INHERITED)
     }
 
     pub(in crate::sched) fn is_inherited(self) -> bool {
         self.0 & INHERITED == INHERITED
     }
 
-    pub(in crate::sched) fn job(self) -> u64 {
+    pub(in crate::sched) fn number(self) -> u64 {
         self.0 >> 8
     }
 
-    /// Returns the sequence of the same job's next entry.
+    /// Returns the sequence of the next entry of the same submission.
     pub(in crate::sched) fn renewed(self) -> Sequence {
         let renewed = ((self.0 & INHERITED) + 1) % INHERITED;
         Sequence((self.0 & !INHERITED) | renewed)
@@ -379,7 +379,7 @@ mod tests {
         }
         let mut popped = Vec::new();
         queue.pop_due(timestamp(now), &mut popped, usize::MAX);
-        popped.iter().map(|entry| entry.sequence.job()).collect()
+        popped.iter().map(|entry| entry.sequence.number()).collect()
     }
 
     const MS: u64 = 1_000_000;
@@ -625,7 +625,7 @@ mod tests {
         let mut sequence = first;
         for _ in 0..254 {
             sequence = sequence.renewed();
-            assert_eq!(sequence.job(), 7);
+            assert_eq!(sequence.number(), 7);
             assert_ne!(sequence, first);
             assert!(!sequence.is_inherited());
         }
@@ -636,7 +636,7 @@ mod tests {
     fn an_inherited_sequence_keeps_its_job_until_it_is_renewed() {
         let inherited = Sequence::inherited(7);
         assert!(inherited.is_inherited() && !inherited.renewed().is_inherited());
-        assert_eq!([inherited.job(), inherited.renewed().job()], [7, 7]);
+        assert_eq!([inherited.number(), inherited.renewed().number()], [7, 7]);
         assert!(
             inherited < Sequence::first(8),
             "its order is that of the job"

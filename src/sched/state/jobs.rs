@@ -14,7 +14,7 @@ use super::call_site::{CallSites, JobKind};
 use super::counts::{Counts, Ending, FirstPanic};
 use super::lifecycle::Lifecycle;
 use super::ready::ReadyQueue;
-use super::slab::{Contents, Emptied, Slab, Slot, Stage};
+use super::slab::{Contents, Emptied, Slab, Slot, Stage, next_run};
 use super::tables::Tables;
 use super::workers::Workers;
 use crate::common::time::{Clock, Timestamp};
@@ -68,7 +68,7 @@ pub(in crate::sched) struct Jobs {
     pub(in crate::sched) tables: Tables,
     call_sites: CallSites,
     ready: ReadyQueue,
-    /// The number of the last job.
+    /// The number of the last submission: of a job, or of a later run of a series.
     last: u64,
     /// The value of `last` when the driver last emptied its inbox.
     seen: u64,
@@ -105,8 +105,12 @@ impl Jobs {
 
     /// Returns a number for a new job, accepted or not.
     pub(in crate::sched) fn next_id(&mut self) -> JobId {
+        JobId(self.next_number())
+    }
+
+    fn next_number(&mut self) -> u64 {
         self.last += 1;
-        JobId(self.last)
+        self.last
     }
 
     /// Inserts a job with one handle. Returns its number and its slot. The caller sends its entry.
@@ -353,7 +357,7 @@ impl Jobs {
             .filter(|job| job.deadline >= from)?;
         let stage = job.stage();
         let contents = job.take_contents(Stage::Ended(JobState::Cancelled))?;
-        let (id, call_site) = (JobId(job.sequence.job()), job.call_site);
+        let (sequence, call_site) = (job.sequence, job.call_site);
         if job.handles == 0 {
             self.slab.remove(slot);
         }
@@ -362,8 +366,14 @@ impl Jobs {
         self.pending -= 1;
         self.dropping += 1;
         self.counts.dropped += 1;
+        let mut id = JobId(sequence.number());
         let runnable = match contents {
-            Contents::Runnable(runnable) => Some(runnable),
+            Contents::Runnable(runnable) => {
+                if call_site.is_series() {
+                    id = next_run(&*runnable, sequence).0;
+                }
+                Some(runnable)
+            }
             Contents::Row(key) => {
                 key.into_iter()
                     .for_each(|key| self.tables.forget(key.table));
@@ -588,7 +598,7 @@ impl Jobs {
             // `Queue::push`).
             let mut slot = slab.waiting_mut(entry);
             if let Some(slot) = &mut slot {
-                if !slot.comes_at(entry) || slot.sequence.job() > seen {
+                if !slot.comes_at(entry) || slot.sequence.number() > seen {
                     return None;
                 }
                 slot.release();
@@ -607,7 +617,7 @@ impl Jobs {
                 return false;
             };
             *entry = slot.entry(entry.slot);
-            if *entry > last || slot.sequence.job() > seen {
+            if *entry > last || slot.sequence.number() > seen {
                 queue.push(*entry);
                 return false;
             }
@@ -656,24 +666,27 @@ impl Jobs {
                 let scheduled_at = self.call_sites.site(call_site);
                 // One `push_back` for each kind of job, so that the claim is built where it stays. To build one value
                 // and move it would be slower (store forwarding).
-                let claim = |work| Claim {
+                let claim = |id, work| Claim {
                     slot: entry.slot,
-                    id: JobId(entry.sequence.job()),
+                    id,
                     work,
                     deadline: entry.at,
                     scheduled_at,
                 };
+                let mut id = JobId(entry.sequence.number());
                 match contents {
                     Contents::Runnable(runnable) => {
                         if call_site.is_series() {
-                            // While a series runs, its runnable is not here to tell the number of the run.
-                            slab.begin_run(entry.slot, runnable.runs() + 1);
+                            // While a series runs, its runnable is not here to tell these numbers.
+                            let run = next_run(&*runnable, entry.sequence);
+                            slab.begin_run(entry.slot, run);
+                            id = run.0;
                         }
-                        claims.push_back(claim(Work::Boxed(runnable)));
+                        claims.push_back(claim(id, Work::Boxed(runnable)));
                     }
                     Contents::Row(Some(key)) => {
                         let table = self.tables.release(key.table);
-                        claims.push_back(claim(Work::Row { table, key }));
+                        claims.push_back(claim(id, Work::Row { table, key }));
                     }
                     Contents::Row(None) => unreachable!("a pending job has not started"),
                 }
@@ -730,12 +743,15 @@ impl Jobs {
     }
 
     /// Ends a run. Returns the values that are left of it, or the entry of the next run, if one is to be sent.
+    ///
+    /// `head` is not later than the deadline of any job that is not due as far as the driver knows.
     pub(super) fn finish(
         &mut self,
         slot: u32,
         ending: Ending,
         runnable: Option<Box<dyn Runnable>>,
         lifecycle: &Lifecycle,
+        head: Timestamp,
     ) -> (EndedRun, Option<Entry>) {
         self.ready.free_slot();
         let control = self.slab.take_control(slot).unwrap_or_default();
@@ -751,7 +767,7 @@ impl Jobs {
                     (Some(at), Some(runnable))
                         if !control.is_last_run() && lifecycle.may_reschedule() =>
                     {
-                        return (left, self.run_again(slot, at, runnable));
+                        return (left, self.run_again(slot, at, runnable, head));
                     }
                     (next, runnable) => {
                         left.runnable = runnable;
@@ -791,15 +807,18 @@ impl Jobs {
         slot: u32,
         at: Timestamp,
         runnable: Box<dyn Runnable>,
+        head: Timestamp,
     ) -> Option<Entry> {
         self.pending += 1;
         self.slab.forget_place(slot);
+        let sequence = Sequence::first(self.next_number());
         let job = self.slab.get_mut(slot);
-        job.put_runnable(runnable, at);
+        job.put_runnable(runnable, at, sequence);
         let entry = job.entry(slot);
         // A job that is due already is released here: the worker that ends this run may claim before the driver's next
-        // turn, and would start a job that comes after this one.
-        if self.ready.is_due(&entry) {
+        // turn, and would start a job that comes after this one. But it must not overtake a job of the same deadline
+        // that the driver has not released yet.
+        if self.ready.is_due(&entry) && at < head {
             job.release();
             self.ready.push(entry);
             return None;
@@ -854,14 +873,15 @@ impl Jobs {
                 Stage::Claimed | Stage::Running => JobState::Running,
                 Stage::Vacant | Stage::Ended(_) => continue,
             };
-            let (id, deadline) = (JobId(job.sequence.job()), job.deadline);
+            let deadline = clock.instant(job.deadline);
             let scheduled_at = self.call_sites.site(job.call_site);
+            let (id, run) = self.slab.run(slot);
             jobs.push(JobInfo {
                 id,
                 state,
-                deadline: clock.instant(deadline),
+                deadline,
                 scheduled_at,
-                run: self.slab.run(slot),
+                run,
             });
         }
     }

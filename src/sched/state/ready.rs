@@ -189,7 +189,7 @@ mod tests {
 
     fn drain(ready: &mut ReadyQueue) -> Vec<u64> {
         std::iter::from_fn(|| next(ready))
-            .map(|entry| entry.sequence.job())
+            .map(|entry| entry.sequence.number())
             .collect()
     }
 
@@ -240,7 +240,7 @@ mod tests {
         let swept = (0..9_000).position(|_| ready.remove());
         assert_eq!(swept, Some(5_512), "waiting {}", ready.waiting());
         let live = ready.waiting() as u64;
-        ready.sweep(|found| found.sequence.job() < live);
+        ready.sweep(|found| found.sequence.number() < live);
         let kept = ready.in_order.len() + ready.overtaking.len();
         assert_eq!(kept as u64, live);
         // As much again is kept as room.

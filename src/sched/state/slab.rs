@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::call_site::CallSite;
 use crate::common::time::Timestamp;
 use crate::sched::awaiting::AwaitingJob;
-use crate::sched::job::JobState;
+use crate::sched::job::{JobId, JobState};
 use crate::sched::queue::{Entry, Sequence};
 use crate::sched::runnable::{RowKey, Runnable, TableId};
 
@@ -78,8 +78,8 @@ pub(super) struct RunControl {
     pub(super) cancelled: bool,
     /// Run again at this instant at the latest.
     pub(super) again: Option<Timestamp>,
-    /// The number of the run, for a series; otherwise 0.
-    pub(super) run: u64,
+    /// The number of the job and that of the run, for a series.
+    pub(super) run: Option<(JobId, u64)>,
 }
 
 impl RunControl {
@@ -157,14 +157,6 @@ impl Slot {
         Some(std::mem::replace(&mut self.contents, Contents::Row(None)))
     }
 
-    /// Returns how many runs of the job have begun; `None` for a row, and if the contents are not here.
-    fn runs(&self) -> Option<u64> {
-        match &self.contents {
-            Contents::Runnable(runnable) => Some(runnable.runs()),
-            Contents::Row(_) => None,
-        }
-    }
-
     /// Gives the slot of a waiting row to another row, which is due later or at the same time. Returns the table of the
     /// former row; `None` if the slot holds no such row, or one that is due later.
     pub(super) fn take_over(
@@ -188,16 +180,23 @@ impl Slot {
         Some(former.table)
     }
 
-    /// Makes a running job pending again.
-    pub(super) fn put_runnable(&mut self, runnable: Box<dyn Runnable>, deadline: Timestamp) {
+    /// Makes a running job of a series pending again. `sequence` is new: the next run comes after all jobs of its
+    /// deadline that have been submitted before.
+    pub(super) fn put_runnable(
+        &mut self,
+        runnable: Box<dyn Runnable>,
+        deadline: Timestamp,
+        sequence: Sequence,
+    ) {
         self.contents = Contents::Runnable(runnable);
         self.deadline = deadline;
-        self.wait_anew();
+        self.sequence = sequence;
+        self.stage = Stage::Waiting;
     }
 
-    /// Makes the job wait with a new sequence, so that its former entry is dead.
+    /// Makes the job wait with another sequence, so that its former entry is dead.
     pub(super) fn wait_anew(&mut self) {
-        // The sequence keeps the number of the job, and with it the job's position among equal deadlines.
+        // The sequence keeps its number, and with it the job's position among equal deadlines.
         self.sequence = self.sequence.renewed();
         self.stage = Stage::Waiting;
     }
@@ -221,6 +220,15 @@ impl Slot {
     fn is_spoken_for_by(&self, entry: &Entry, stage: Stage) -> bool {
         let inherited = stage == Stage::Waiting && self.sequence.is_inherited();
         self.stage == stage && (self.sequence == entry.sequence || inherited)
+    }
+}
+
+/// Returns the number of a job, and that of the run that it waits for. Until the first run of a series, its sequence has
+/// the number of the job.
+pub(super) fn next_run(runnable: &dyn Runnable, sequence: Sequence) -> (JobId, u64) {
+    match runnable.last_run() {
+        Some((id, run)) => (id, run + 1),
+        None => (JobId(sequence.number()), 1),
     }
 }
 
@@ -438,10 +446,10 @@ impl Slab {
         })
     }
 
-    /// Notes the number of the run that a claimed job of a series is about to begin.
-    pub(super) fn begin_run(&mut self, index: u32, run: u64) {
+    /// Notes the number of a claimed job of a series, and that of the run that it is about to begin.
+    pub(super) fn begin_run(&mut self, index: u32, run: (JobId, u64)) {
         if let Some(control) = self.control(index) {
-            control.run = run;
+            control.run = Some(run);
         }
     }
 
@@ -461,14 +469,15 @@ impl Slab {
         self.controls.as_mut()?.remove(&index)
     }
 
-    /// Returns the number of the run that the job is at, or waits for.
-    pub(super) fn run(&self, index: u32) -> u64 {
-        match self.get(index).runs() {
-            Some(runs) => runs + 1,
-            // Only a series has the number of its run there, which is 1 or more.
-            None => self
-                .peek_control(index)
-                .map_or(1, |control| control.run.max(1)),
+    /// Returns the number of the job, and that of the run that it is at or waits for.
+    pub(super) fn run(&self, index: u32) -> (JobId, u64) {
+        let slot = self.get(index);
+        match &slot.contents {
+            Contents::Runnable(runnable) => next_run(&**runnable, slot.sequence),
+            Contents::Row(_) => {
+                let run = self.peek_control(index).and_then(|control| control.run);
+                run.unwrap_or((JobId(slot.sequence.number()), 1))
+            }
         }
     }
 
@@ -678,7 +687,7 @@ mod tests {
         let (mut slots, numbers) = filled(1);
         let control = slots.control(numbers[0]).expect("it runs");
         control.abort = true;
-        assert_eq!(slots.run(numbers[0]), 1);
+        assert_eq!(slots.run(numbers[0]), (JobId(0), 1));
     }
 
     /// A slab of `jobs` jobs, and their numbers.
@@ -702,7 +711,7 @@ mod tests {
         let (slots, numbers) = filled(3 * BLOCK * PAGE + 1);
         let jobs: Vec<u64> = numbers
             .iter()
-            .map(|&n| slots.get(n).sequence.job())
+            .map(|&n| slots.get(n).sequence.number())
             .collect();
         assert!(jobs.iter().copied().eq(0..numbers.len() as u64));
     }

@@ -517,7 +517,10 @@ impl State {
         runnable: Option<Box<dyn Runnable>>,
         effects: &mut Effects,
     ) -> (EndedRun, usize) {
-        let (left, again) = self.jobs.finish(slot, ending, runnable, &self.lifecycle);
+        let head = self.inbox.head();
+        let (left, again) = self
+            .jobs
+            .finish(slot, ending, runnable, &self.lifecycle, head);
         match again {
             // A further run is pending, so the group cannot drain here.
             Some(entry) => self.send(entry, effects),
