@@ -105,6 +105,7 @@ impl RunningJob {
             Some(Started::Future(future)) => panic::discard(future),
             None => Ok(()),
         };
+        let is_aborted = matches!(outcome, Ok(None));
         let outcome = match (outcome, discarded) {
             (Ok(_), Err(payload)) => Err(payload),
             (outcome, Ok(())) => outcome,
@@ -118,11 +119,14 @@ impl RunningJob {
             Ok(Some(Next::Done)) => Ending::Ran(None),
             Ok(Some(Next::After(delay))) => Ending::Ran(Some(shared.now().after(delay))),
             Ok(Some(Next::At(at))) => Ending::Ran(Some(shared.clock.timestamp(at))),
-            Ok(None) => Ending::Aborted,
+            Ok(None) => Ending::Aborted(None),
             Err(payload) => {
                 let panic = job_panic(payload, id, scheduled_at);
                 shared.report_panic(&panic);
-                Ending::Panicked(panic)
+                match is_aborted {
+                    true => Ending::Aborted(Some(panic)),
+                    false => Ending::Panicked(panic),
+                }
             }
         };
         // This calls the tracing subscriber, which is user code, so it comes before the lock. It also comes before

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use schedgroup::{Group, JobError, JobPanic, JobState, Next, WaitError};
+use schedgroup::{Group, JobError, JobHandle, JobPanic, JobState, Next, WaitError};
 use tokio::time::{Instant, sleep};
 
 use super::panic_message;
@@ -281,13 +281,56 @@ async fn of_a_run_and_its_destructor_the_run_panics_first() {
     sleep(ms(2)).await;
     aborted.abort();
     settle().await;
-    assert_eq!((aborted.state(), flag.drops()), (JobState::Panicked, 2));
+    assert_eq!((aborted.state(), flag.drops()), (JobState::Cancelled, 2));
     assert_eq!(panic_of_wait(&group).await.message(), "destructor");
 
     let group = Group::new();
     group.delay(ms(1), Holds(panicking, || panic!("run")));
     assert_eq!(panic_of_wait(&group).await.message(), "run");
     assert_eq!((group.stats().panicked, flag.drops()), (1, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_destructor_panics_when_it_is_aborted_counts_as_aborted() {
+    type Schedule = fn(&Group, &Flag) -> JobHandle;
+    let kinds: [Schedule; 3] = [
+        |group, flag| group.delay(ms(1), Holds(Box::new(bomb(flag)), || Poll::Pending)),
+        |group, flag| {
+            let holds = Holds(Box::new(bomb(flag)), || Poll::Pending);
+            group.spawn_after(ms(1), holds).job().clone()
+        },
+        |group, flag| {
+            let flag = flag.clone();
+            group.repeat(Instant::now(), move |_| {
+                let bomb = bomb(&flag);
+                async move {
+                    let _bomb = bomb;
+                    std::future::pending().await
+                }
+            })
+        },
+    ];
+    for schedule in kinds {
+        for way in ["abort", "shutdown", "drain"] {
+            let (group, flag) = (Group::new(), Flag::new());
+            let job = schedule(&group, &flag);
+            sleep(ms(5)).await;
+            let report = match way {
+                "abort" => {
+                    let report = group.shutdown(HOUR);
+                    job.abort();
+                    report.await
+                }
+                "shutdown" => group.shutdown(ms(1)).await,
+                _ => group.drain(ms(1)).await,
+            };
+            let counts = (report.finished, report.aborted, report.dropped);
+            assert_eq!(counts, (0, 1, 0), "{way}");
+            assert_eq!((job.state(), flag.drops()), (JobState::Cancelled, 1));
+            let stats = group.stats();
+            assert_eq!((stats.cancelled, stats.panicked), (1, 0), "{way}");
+        }
+    }
 }
 
 #[test]

@@ -9,7 +9,8 @@ pub(in crate::sched) enum Ending {
     /// By itself, with the instant at which the job wants to run again, if at all.
     Ran(Option<Timestamp>),
     Panicked(JobPanic),
-    Aborted,
+    /// By an abort, with the panic of the destructor, if it panicked.
+    Aborted(Option<JobPanic>),
 }
 
 /// How many jobs have ended in each way.

@@ -789,8 +789,9 @@ impl Jobs {
                 left.panic = self.first_panic.keep(panic);
                 JobState::Panicked
             }
-            Ending::Aborted => {
+            Ending::Aborted(panic) => {
                 self.counts.aborted += 1;
+                left.panic = panic.and_then(|panic| self.first_panic.keep(panic));
                 JobState::Cancelled
             }
         };
