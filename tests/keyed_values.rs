@@ -439,6 +439,48 @@ async fn what_is_expired_is_final_and_its_key_is_free() {
     assert_eq!(log.labels(), expected);
 }
 
+/// It waits for the run of its key, or for a slot. What is not due at the shutdown is dropped, so it cannot expire.
+#[tokio::test(start_paused = true)]
+async fn what_is_due_can_be_expired_within_the_grace_of_a_shutdown() {
+    for exclusive in [false, true] {
+        let (log, hold) = (Log::new(), Hold::new());
+        let (handled, busy) = (log.clone(), hold.clone());
+        let builder = match exclusive {
+            true => KeyedGroup::builder().exclusive(),
+            false => KeyedGroup::builder().max_running(1),
+        };
+        let keyed = builder.build_with(move |_, key: char, value: u32| {
+            let (job, busy) = (handled.job((key, value)), busy.clone());
+            async move {
+                if value == 0 {
+                    busy.job().await;
+                }
+                job.await;
+            }
+        });
+        keyed.insert_after('k', 0, Duration::ZERO, Replace);
+        hold.started().await;
+        keyed.insert_after('k', 1, Duration::ZERO, Replace);
+        keyed.insert_after('l', 2, HOUR, Replace);
+        settle().await;
+        let shutdown = keyed.shutdown(HOUR);
+        settle().await;
+        assert!(!keyed.reset_after(&'k', ms(1)), "{exclusive}");
+        let expired = (keyed.expire(&'k'), keyed.expire(&'l'));
+        assert_eq!(expired, (true, false), "{exclusive}");
+        assert!(
+            !keyed.expire(&'k') && !keyed.contains_key(&'k'),
+            "{exclusive}"
+        );
+        hold.release();
+        let (report, left) = shutdown.await;
+        assert_eq!((report.finished, report.dropped), (2, 1), "{exclusive}");
+        assert_eq!(left, [('l', 2)], "{exclusive}");
+        assert_eq!(log.labels(), [('k', 0), ('k', 1)], "{exclusive}");
+        assert!(!keyed.expire(&'l'), "{exclusive}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_overdue_expires_in_its_turn() {
     let (keyed, log) = logging();

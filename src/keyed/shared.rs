@@ -547,7 +547,7 @@ where
     {
         let reset = self.find(key, |table, row, jobs| {
             let slot = table.slot(row);
-            slot.is_some_and(|slot| jobs.reset(slot, |_| at))
+            slot.is_some_and(|slot| jobs.reset(slot, at))
         });
         reset == Some(true)
     }
@@ -561,7 +561,7 @@ where
         let now = self.group.now();
         let expired = self.find(key, |table, row, jobs| {
             let slot = table.slot(row);
-            let expires = slot.is_some_and(|slot| jobs.reset(slot, |due| due.min(now)));
+            let expires = slot.is_some_and(|slot| jobs.expire(slot, now));
             if expires {
                 table.expire(row);
             }

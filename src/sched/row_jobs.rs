@@ -164,15 +164,21 @@ impl RowJobs<'_> {
         });
     }
 
-    /// Moves the job of a row; `at` is called with the present deadline. Returns `true` if the move will be honoured,
-    /// and `false` if the job is just being started or the group has ended.
-    pub(crate) fn reset(&mut self, slot: u32, at: impl FnOnce(Timestamp) -> Timestamp) -> bool {
+    /// Moves the job of a row. Returns `true` if the move will be honoured, and `false` if the job is just being started
+    /// or the group has ended.
+    pub(crate) fn reset(&mut self, slot: u32, at: Timestamp) -> bool {
         let is_over = self.shared.is_over();
         self.with(|state, _, effects| {
-            state.is_pending_row(slot) && {
-                let at = at(state.jobs.deadline(slot));
-                state.reset(slot, at, is_over, effects)
-            }
+            state.is_pending_row(slot) && state.reset(slot, at, is_over, effects)
+        })
+    }
+
+    /// Makes the job of a row due at `now`, unless it is due before. Returns `true` if it may start, and `false` if it is
+    /// just being started or the group has ended.
+    pub(crate) fn expire(&mut self, slot: u32, now: Timestamp) -> bool {
+        let is_over = self.shared.is_over();
+        self.with(|state, _, effects| {
+            state.is_pending_row(slot) && state.expire(slot, now, is_over, effects)
         })
     }
 

@@ -203,9 +203,10 @@ impl State {
     ) -> bool {
         // The driver notes such an end, not this call: the end wakes the tasks that wait for it, with wakers that may
         // be users', and a reset must not do that.
-        if is_over || !self.lifecycle.may_reschedule() {
-            return false;
-        }
+        !is_over && self.lifecycle.may_reschedule() && self.requeue(slot, at, effects)
+    }
+
+    fn requeue(&mut self, slot: u32, at: Timestamp, effects: &mut Effects) -> bool {
         match self.jobs.reset(slot, at, &self.workers) {
             Reset::Rejected => return false,
             Reset::InPlace => {}
@@ -307,6 +308,24 @@ impl State {
     pub(in crate::sched) fn row_deadline(&self, slot: u32) -> Option<Timestamp> {
         let deadline = self.jobs.row_deadline(slot)?;
         self.lifecycle.may_start_at(deadline).then_some(deadline)
+    }
+
+    /// Makes the pending job of a row due at `now`, unless it is due before. Returns whether it may start: one that was
+    /// due at a shutdown may, though it cannot be moved any more.
+    pub(in crate::sched) fn expire(
+        &mut self,
+        slot: u32,
+        now: Timestamp,
+        is_over: bool,
+        effects: &mut Effects,
+    ) -> bool {
+        let deadline = self.jobs.deadline(slot);
+        let is_allowed = match deadline <= now {
+            true => self.lifecycle.may_start_at(deadline),
+            false => self.lifecycle.may_reschedule(),
+        };
+        // Also if it is due: a blocked row waits in another queue from now on (see `Table::block`).
+        !is_over && is_allowed && self.requeue(slot, deadline.min(now), effects)
     }
 
     /// Cancels the job of a row, if it has not started. The caller holds the lock of its table.

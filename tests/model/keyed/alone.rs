@@ -324,14 +324,20 @@ impl Model {
     }
 
     fn expire(&mut self, key: u64) -> bool {
-        let (now, may_move) = (self.now, self.may_move());
-        let known = self.key(key);
-        let Some(mut entry) = known.pending.take_if(|_| may_move) else {
+        let Some(mut entry) = self.key(key).pending else {
             return false;
         };
-        entry.due = entry.due.min(now);
-        known.expired.push(entry);
-        true
+        let expires = match entry.due <= self.now {
+            true => !self.drained && self.may_start(entry.due),
+            false => self.may_move(),
+        };
+        if expires {
+            entry.due = entry.due.min(self.now);
+            let known = self.key(key);
+            known.pending = None;
+            known.expired.push(entry);
+        }
+        expires
     }
 
     fn take_values(&mut self) -> Vec<(u64, u64)> {
