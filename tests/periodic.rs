@@ -354,6 +354,18 @@ async fn a_wall_job_survives_steps_both_ways() {
     assert_eq!(log.take(), [("back", ms(350 + 1500))]);
 }
 
+/// A look at the clock is no run of the job, though the shutdown lets it end.
+#[tokio::test(start_paused = true)]
+async fn a_wall_job_whose_time_has_not_come_is_dropped_by_a_shutdown_at_a_look() {
+    let (group, flag, (wall, clock)) = (Group::new(), Flag::new(), Stepped::new());
+    let job = clock.schedule(&group, wall.now() + HOUR, only(flag.job()));
+    sleep(ms(100)).await;
+    let report = group.shutdown(HOUR).await;
+    assert_eq!((report.finished, report.dropped), (0, 1));
+    assert_eq!((job.state(), flag.drops()), (JobState::Cancelled, 1));
+    assert!(matches!(group.wait().await, Err(WaitError::Cancelled)));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_wall_series_from_long_ago_keeps_to_its_hours() {
     let (group, log, (wall, clock)) = (Group::new(), Log::new(), Stepped::new());

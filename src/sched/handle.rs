@@ -173,6 +173,17 @@ impl Handle {
     {
         self.submitter().repeat(first, run, JobKind::UntilWait)
     }
+
+    /// Like [`repeat`](Handle::repeat), for a job that runs once: it only looks at a clock, as long as a run asks for
+    /// another.
+    #[track_caller]
+    pub(crate) fn repeat_by_clock<F, Fut>(&self, first: Instant, look: F) -> JobHandle
+    where
+        F: FnMut(JobContext) -> Fut + Send + 'static,
+        Fut: Future<Output = Next> + Send + 'static,
+    {
+        self.submitter().repeat(first, look, JobKind::ByClock)
+    }
 }
 
 schedule_methods!(

@@ -14,22 +14,27 @@ pub(in crate::sched) enum JobKind {
     Series,
     /// The same; but after `wait` was called it runs at most once more, at once.
     UntilWait,
+    /// It runs once, when a clock says so. Until then it is a series of looks at the clock.
+    ByClock,
 }
 
 /// The call site that scheduled a job, and the job's kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CallSite([u8; 3]);
 
-/// Flags for the kind, above the bits of the call site's number.
-const SERIES: u32 = 1 << 23;
-const UNTIL_WAIT: u32 = 1 << 22;
+/// The kind is above the bits of the call site's number.
+const NUMBER: u32 = (1 << 22) - 1;
+const SERIES: u32 = 1 << 22;
+const UNTIL_WAIT: u32 = 2 << 22;
+const BY_CLOCK: u32 = 3 << 22;
 
 impl CallSite {
     fn new(number: u32, kind: JobKind) -> CallSite {
         let kind = match kind {
             JobKind::Once => 0,
             JobKind::Series => SERIES,
-            JobKind::UntilWait => SERIES | UNTIL_WAIT,
+            JobKind::UntilWait => UNTIL_WAIT,
+            JobKind::ByClock => BY_CLOCK,
         };
         let [a, b, c, _] = (number | kind).to_le_bytes();
         CallSite([a, b, c])
@@ -40,12 +45,18 @@ impl CallSite {
         u32::from_le_bytes([a, b, c, 0])
     }
 
+    /// Returns whether the job may run more than once.
     pub(super) fn is_series(self) -> bool {
-        self.bits() & SERIES != 0
+        self.bits() > NUMBER
     }
 
     pub(super) fn ends_with_wait(self) -> bool {
-        self.bits() & UNTIL_WAIT != 0
+        self.bits() & !NUMBER == UNTIL_WAIT
+    }
+
+    /// Returns whether the runs of the job are only looks at a clock, as long as it wants to run again.
+    pub(super) fn is_by_clock(self) -> bool {
+        self.bits() & !NUMBER == BY_CLOCK
     }
 }
 
@@ -75,13 +86,13 @@ impl CallSites {
             self.sites.push(site);
             u32::try_from(self.sites.len() - 1)
                 .ok()
-                .filter(|&number| number < UNTIL_WAIT)
+                .filter(|&number| number <= NUMBER)
                 .expect("schedgroup: jobs of one group from more than four million places")
         })
     }
 
     pub(super) fn site(&self, call_site: CallSite) -> Site {
-        self.sites[(call_site.bits() & (UNTIL_WAIT - 1)) as usize]
+        self.sites[(call_site.bits() & NUMBER) as usize]
     }
 }
 
@@ -100,7 +111,12 @@ mod tests {
         let sites = [here(), here()];
         for round in 0..2 {
             for (number, site) in sites.into_iter().enumerate() {
-                for kind in [JobKind::Once, JobKind::Series, JobKind::UntilWait] {
+                for kind in [
+                    JobKind::Once,
+                    JobKind::Series,
+                    JobKind::UntilWait,
+                    JobKind::ByClock,
+                ] {
                     let call_site = call_sites.call_site(site, kind);
                     assert_eq!(
                         call_site,
@@ -110,6 +126,7 @@ mod tests {
                     assert_eq!(call_sites.site(call_site), site);
                     assert_eq!(call_site.is_series(), kind != JobKind::Once);
                     assert_eq!(call_site.ends_with_wait(), kind == JobKind::UntilWait);
+                    assert_eq!(call_site.is_by_clock(), kind == JobKind::ByClock);
                 }
             }
         }
@@ -118,7 +135,7 @@ mod tests {
 
     #[test]
     fn the_last_number_fits() {
-        let call_site = CallSite::new(UNTIL_WAIT - 1, JobKind::UntilWait);
-        assert_eq!(call_site.bits(), 2 * SERIES - 1);
+        let call_site = CallSite::new(NUMBER, JobKind::ByClock);
+        assert_eq!(call_site.bits(), (1 << 24) - 1);
     }
 }

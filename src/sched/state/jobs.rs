@@ -267,6 +267,10 @@ impl Jobs {
         self.slab.get(slot).call_site.ends_with_wait()
     }
 
+    fn is_by_clock(&self, slot: u32) -> bool {
+        self.slab.get(slot).call_site.is_by_clock()
+    }
+
     pub(in crate::sched) fn ref_inc(&mut self, slot: u32) {
         // A slot is freed when its job has ended and it has no handle: by `ref_dec` or by `end`, whichever comes later.
         // Entries in the driver's heap and in the ready queue do not keep a slot. They may outlive the job, so their
@@ -772,8 +776,10 @@ impl Jobs {
                     (next, runnable) => {
                         left.runnable = runnable;
                         // A series that wants to run again, and may not, counts as dropped; but as finished after a
-                        // shutdown, which lets the present run end.
-                        let cut_short = next.is_some() && !lifecycle.finishes_series();
+                        // shutdown, which lets the present run end. That was only a look at a clock if the job is by
+                        // one.
+                        let is_over = || lifecycle.finishes_series() && !self.is_by_clock(slot);
+                        let cut_short = next.is_some() && !is_over();
                         if control.cancelled || cut_short {
                             self.counts.dropped += 1;
                             JobState::Cancelled
