@@ -416,6 +416,32 @@ fn by_seconds(missed: MissedTicks) -> (Group, Stepped, Log<u64>) {
     (group, wall, log)
 }
 
+/// None of the steps is longer than a period. They count together, but only up to the next tick.
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_that_comes_back_in_several_steps_does_not_silence_a_series() {
+    let (_group, wall, log) = by_seconds(MissedTicks::Skip);
+    sleep(ms(1500)).await;
+    wall.step(|begun| begun + ms(60_000));
+    sleep(ms(200)).await;
+    for _ in 0..60 {
+        wall.step(|begun| begun - ms(1000));
+        sleep(ms(100)).await;
+    }
+    log.take();
+    sleep(ms(3000)).await;
+    let expected = [(8, 8000), (9, 9000), (10, 10_000)];
+    assert_eq!(log.take(), expected.map(|(tick, at)| (tick, ms(at))));
+    for _ in 0..3 {
+        wall.step(|begun| begun - ms(900));
+        sleep(ms(2000)).await;
+    }
+    let numbers = log.labels();
+    assert!(
+        numbers.is_sorted() && numbers.first() == Some(&11),
+        "{numbers:?}"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_wall_clock_that_was_ahead_for_a_moment_does_not_silence_a_series() {
     let rules = [MissedTicks::Skip, MissedTicks::Delay, MissedTicks::Burst(2)];

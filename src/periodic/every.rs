@@ -100,9 +100,9 @@ impl<'a> Every<'a> {
     /// If the clock is set forward over several ticks, the first of them runs when the step is noticed and the others
     /// are missed; with [`Burst`](MissedTicks::Burst) the last of them run. If the clock is set back by up to a period,
     /// no tick runs twice: nothing runs until the clock shows again the time that it showed before the step. If it is
-    /// set back by more than a period, the series starts anew from the time that the clock shows now, and the times
-    /// that come a second time have their ticks a second time. So a clock that was far ahead for a moment does not
-    /// silence a series.
+    /// set back by more than a period, at once or in several steps between two ticks, the series starts anew from the
+    /// time that the clock shows now, and the times that come a second time have their ticks a second time. So a clock
+    /// that was far ahead for a moment does not silence a series.
     ///
     /// It replaces an earlier [`starting_at`](Every::starting_at).
     ///
@@ -259,7 +259,7 @@ struct Series {
 struct Progress {
     /// The tick that runs or comes next.
     position: Position,
-    /// The clock when it was last read.
+    /// The clock when it was last read, or before it was set back since the last tick.
     read: Reading,
     /// The number of runs that it has begun. Its job runs more often, to look at the clock.
     runs: u64,
@@ -269,14 +269,18 @@ impl Series {
     /// Notes this reading of the clock. Returns the progress, and whether the series was anchored anew.
     ///
     /// When a clock is set forward, the position moves forward with it. When it is set back by more than a period, the
-    /// position is found anew: the series would be silent until the clock had come to where it was.
+    /// position is found anew: the series would be silent until the clock had come to where it was. Several steps back
+    /// count as one.
     fn progress(&self, now: Reading) -> (MutexGuard<'_, Progress>, bool) {
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        let anew = now.set_back_since(progress.read) > self.table.period;
+        let set_back = now.set_back_since(progress.read);
+        let anew = set_back > self.table.period;
         if anew {
             progress.position = self.table.first(now.elapsed);
         }
-        progress.read = now;
+        if anew || set_back.is_zero() {
+            progress.read = now;
+        }
         (progress, anew)
     }
 
@@ -298,6 +302,7 @@ impl Series {
             return None;
         }
         progress.position = self.table.begin(progress.position, now.elapsed);
+        progress.read = now;
         progress.runs += 1;
         let due = self.table.due(progress.position);
         Some(Tick {
