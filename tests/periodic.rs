@@ -442,6 +442,29 @@ async fn a_wall_clock_that_comes_back_in_several_steps_does_not_silence_a_series
     );
 }
 
+/// It waits for its slot, or the clock jumps.
+#[tokio::test(start_paused = true)]
+async fn a_series_with_delay_keeps_its_period_after_a_tick_that_starts_late() {
+    for jumps in [false, true] {
+        let group = Group::builder().max_running(1).build();
+        let log = Log::new();
+        let of_series = log.clone();
+        let ticks = group.every(ms(10)).missed(MissedTicks::Delay);
+        ticks.run(move |tick| of_series.job((tick.number(), tick.lateness())));
+        sleep(ms(5)).await;
+        if jumps {
+            tokio::time::advance(ms(40)).await;
+        } else {
+            group.delay(Duration::ZERO, sleep(ms(40)));
+        }
+        sleep(ms(65)).await;
+        let ticks = log.take().into_iter().take(4).collect::<Vec<_>>();
+        let expected = [(0, 0, 0), (1, 35, 45), (2, 0, 55), (3, 0, 65)];
+        let expected = expected.map(|(tick, late, at)| ((tick, ms(late)), ms(at)));
+        assert_eq!(ticks, expected, "the clock jumps: {jumps}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_wall_clock_that_was_ahead_for_a_moment_does_not_silence_a_series() {
     let rules = [MissedTicks::Skip, MissedTicks::Delay, MissedTicks::Burst(2)];

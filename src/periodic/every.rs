@@ -301,12 +301,13 @@ impl Series {
         if !now.left(self.table.due(progress.position)).is_zero() {
             return None;
         }
-        progress.position = self.table.begin(progress.position, now.elapsed);
+        let tick = self.table.begin(progress.position, now.elapsed);
+        progress.position = self.table.begun(tick, now.elapsed);
         progress.read = now;
         progress.runs += 1;
-        let due = self.table.due(progress.position);
+        let due = self.table.due(tick);
         Some(Tick {
-            number: progress.position.number,
+            number: tick.number,
             intended: now.instant_of(due),
             wall_time: self.origin.wall_time(due),
             lateness: now.elapsed.saturating_sub(due),

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// The handling of ticks whose time passes while a run is in progress. No two runs ever overlap.
+/// The handling of ticks whose time passes while a run is in progress, or while a due tick waits for its slot of
+/// `max_running`. No two runs ever overlap.
 ///
 /// The names are those of [`tokio::time::MissedTickBehavior`], with two differences. tokio's `Skip` runs one missed
 /// tick at once and skips the others; this one skips all of them, so that each run belongs to a time of the timetable.
@@ -56,6 +57,15 @@ pub(super) struct Position {
     put_off: Duration,
 }
 
+impl Position {
+    fn next(self) -> Position {
+        Position {
+            number: self.number.saturating_add(1),
+            ..self
+        }
+    }
+}
+
 impl Timetable {
     /// The first tick that has not passed by `now`.
     pub(super) fn first(&self, now: Duration) -> Position {
@@ -75,21 +85,23 @@ impl Timetable {
         }
     }
 
+    /// Returns the tick that was begun at `now`, with the postponement of the later ones.
+    pub(super) fn begun(&self, tick: Position, now: Duration) -> Position {
+        match self.missed {
+            // Only if the next tick has been missed, too: a start that is just a little late postpones nothing.
+            MissedTicks::Delay if self.due(tick.next()) <= now => self.postpone(tick, now),
+            _ => tick,
+        }
+    }
+
     /// Returns the tick after `last`, whose run has ended at `now`.
     pub(super) fn after(&self, last: Position, now: Duration) -> Position {
-        let mut next = Position {
-            number: last.number.saturating_add(1),
-            ..last
-        };
+        let next = last.next();
         match self.missed {
-            MissedTicks::Burst(max) => next = self.leave_out(next, now, max),
-            MissedTicks::Skip => next = self.leave_out(next, now, 0),
-            MissedTicks::Delay => {
-                let late = now.saturating_sub(self.due(next));
-                next.put_off = next.put_off.saturating_add(late);
-            }
+            MissedTicks::Burst(max) => self.leave_out(next, now, max),
+            MissedTicks::Skip => self.leave_out(next, now, 0),
+            MissedTicks::Delay => self.postpone(next, now),
         }
-        next
     }
 
     /// Returns when a tick is due; far away rather than an overflow.
@@ -97,6 +109,15 @@ impl Timetable {
         let nanos = self.period.as_nanos().saturating_mul(at.number.into());
         let seconds = u64::try_from(nanos / NANOS).unwrap_or(u64::MAX);
         Duration::new(seconds, (nanos % NANOS) as u32).saturating_add(at.put_off)
+    }
+
+    /// Postpones this tick and all later ones by as much as it is late.
+    fn postpone(&self, at: Position, now: Duration) -> Position {
+        let late = now.saturating_sub(self.due(at));
+        Position {
+            put_off: at.put_off.saturating_add(late),
+            ..at
+        }
     }
 
     /// This tick, or the first of the last `max` that were missed by `now`.
@@ -182,6 +203,23 @@ mod tests {
             };
             let begun = table.begin(due, Duration::from_secs(45));
             assert_eq!(begun.number, begins, "{missed:?}");
+        }
+    }
+
+    /// The tick at 10 starts late, since it waited for a slot, and its run is short.
+    #[test]
+    fn a_tick_that_starts_late_postpones_the_next_if_that_was_missed_too() {
+        let table = Timetable {
+            period: Duration::from_secs(10),
+            missed: MissedTicks::Delay,
+        };
+        let at = Duration::from_secs;
+        let due = table.first(at(10));
+        for (start, next) in [(10, 20), (19, 20), (20, 30), (45, 55)] {
+            let tick = table.begin(due, at(start));
+            assert_eq!((tick.number, table.due(tick)), (1, at(10)), "{start}");
+            let after = table.after(table.begun(tick, at(start)), at(start));
+            assert_eq!((after.number, table.due(after)), (2, at(next)), "{start}");
         }
     }
 
