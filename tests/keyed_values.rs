@@ -1487,6 +1487,34 @@ async fn a_key_whose_clone_panics_ends_its_own_run_alone() {
     assert_eq!(log.labels(), [(2, 2), (1, 3)]);
 }
 
+/// Also the pending one, and also if a run ends before the worker comes to the next entry.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_the_run_of_its_key_starts_in_the_order_of_the_deadlines() {
+    let log = Log::new();
+    let handled = log.clone();
+    let keyed = KeyedGroup::builder()
+        .exclusive()
+        .build_with(move |_, (): (), value: u64| {
+            let handled = handled.clone();
+            async move {
+                handled.push(value);
+                if value == 0 {
+                    sleep(ms(100)).await;
+                }
+            }
+        });
+    keyed.insert_after((), 0, Duration::ZERO, Replace);
+    for value in 1..=4 {
+        sleep(ms(10)).await;
+        keyed.insert_after((), value, Duration::ZERO, Replace);
+        assert!(keyed.expire(&()));
+    }
+    keyed.insert_after((), 5, ms(10), Replace);
+    sleep(ms(20)).await;
+    keyed.wait().await.unwrap();
+    assert_eq!(log.labels(), [0, 1, 2, 3, 4, 5]);
+}
+
 /// It is compared with the run of another key, whose hash is the same.
 #[tokio::test(start_paused = true)]
 async fn an_eq_that_panics_for_the_first_of_a_queue_leaves_its_turn_to_the_next() {

@@ -75,7 +75,7 @@
 // job      jobs as values
 // shared   the lock of the table, and every method under it
 // table    entries and runs, by key and by row
-// queues   expired entries that wait for the run of their key
+// queues   due entries that wait for the run of their key
 // rows     the storage of the rows
 // index    the numbers of rows, by hash
 // key      keys that a row shares with others

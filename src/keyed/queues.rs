@@ -1,5 +1,4 @@
-//! The queues of an exclusive keyed group: expired entries that wait for the run of their key, by the numbers of their
-//! rows.
+//! The queues of an exclusive keyed group: due entries that wait for the run of their key, by the numbers of their rows.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -7,7 +6,7 @@ use std::collections::BinaryHeap;
 use super::rows::{KEPT, RowMap};
 use crate::common::time::Timestamp;
 
-/// Expired entries that start one after the other. So each end of a run unblocks one of them, however many there are.
+/// Due entries that start one after the other. So each end of a run unblocks one of them, however many there are.
 #[derive(Default)]
 pub(super) struct Queues {
     /// The entries that start after the run in a row; or between two runs, after the entry in that row, which may start
@@ -57,9 +56,18 @@ impl Queues {
         }
     }
 
-    /// Removes the entry in a row from its queue, if it is in one.
-    pub(super) fn remove(&mut self, row: u32) {
-        if !self.turns.is_empty() && self.turns.remove(&row).is_some() {
+    /// Takes the entry in a row out of its queue. If it was taken from the front before and may start now, the next one
+    /// may start in its place: its row is returned.
+    pub(super) fn leave(&mut self, row: u32) -> Option<u32> {
+        if self.behind.is_empty() {
+            return None;
+        }
+        self.remove(row);
+        self.pop(row)
+    }
+
+    fn remove(&mut self, row: u32) {
+        if self.turns.remove(&row).is_some() {
             self.turns.shrink_to(KEPT.max(2 * self.turns.len()));
         }
     }

@@ -47,8 +47,6 @@ pub(super) struct KeyRun<K, V> {
     pub(super) key: SharedKey<K>,
     /// `None` once the handler has it.
     pub(super) value: Option<V>,
-    /// The row of the key's pending entry, if that has become due during this run.
-    pub(super) due: Option<u32>,
 }
 
 impl<K, V> Row<K, V> {
@@ -91,20 +89,6 @@ impl<K, V> Row<K, V> {
             Row::Own { value, .. } | Row::Shared { value, .. } => Some(value),
             Row::Vacant { .. } | Row::Run { .. } => None,
         }
-    }
-
-    pub(super) fn run(&mut self) -> Option<&mut KeyRun<K, V>> {
-        match self {
-            Row::Run { run, .. } => Some(run),
-            _ => None,
-        }
-    }
-
-    pub(super) fn is_expired(&self) -> bool {
-        matches!(
-            self,
-            Row::Own { expired: true, .. } | Row::Shared { expired: true, .. }
-        )
     }
 
     /// Marks a pending entry as expired. Returns `false` if there is none.

@@ -81,6 +81,13 @@ pub(super) fn drop_quietly<T>(value: T) {
     panic::discard(value).unwrap_or_else(panic::forget);
 }
 
+/// Lets the entry in a row start, if there is one.
+fn unblock<K, V>(table: &mut Table<K, V>, row: Option<u32>, jobs: &mut RowJobs<'_>) {
+    if let Some(slot) = row.and_then(|row| table.slot(row)) {
+        jobs.unblock(slot);
+    }
+}
+
 impl<K, V, S> Keys<K, V, S> {
     pub(super) fn is_exclusive(&self) -> bool {
         self.exclusive.is_some()
@@ -128,10 +135,9 @@ impl<K, V, S> Keys<K, V, S> {
             may_start.extend(next);
         }
         // Afterwards, since most of them were taken out as well.
-        let slots = may_start
-            .into_iter()
-            .filter_map(|row| guard.table.slot(row));
-        slots.for_each(|slot| jobs.unblock(slot));
+        for row in may_start {
+            unblock(&mut guard.table, Some(row), &mut jobs);
+        }
         Some(taken)
     }
 
@@ -254,11 +260,7 @@ impl<K, V, S> Drop for RunGuard<K, V, S> {
         let Some((run, next)) = guard.table.end(self.row) else {
             return;
         };
-        for row in run.due.into_iter().chain(next) {
-            if let Some(slot) = guard.table.slot(row) {
-                jobs.unblock(slot);
-            }
-        }
+        unblock(&mut guard.table, next, &mut jobs);
         drop(guard);
         drop(jobs);
         drop_quietly(run);
@@ -297,9 +299,7 @@ where
             // A panic of `Eq` ends the job of this entry, so the entry goes too.
             Err(payload) => {
                 let (taken, next) = table.take_unstarted(row).unzip();
-                if let Some(slot) = next.flatten().and_then(|row| table.slot(row)) {
-                    jobs.unblock(slot);
-                }
+                unblock(table, next.flatten(), &mut jobs);
                 drop(guard);
                 drop(jobs);
                 drop_quietly(taken);
@@ -418,6 +418,8 @@ where
                     let former = std::mem::replace(former, value);
                     table.set_slot(row, slot);
                     table.set_first(row, None);
+                    let next = table.leave(row);
+                    unblock(table, next, &mut jobs);
                     Inserted::Replaced(former)
                 }
                 (Some(slot), None) => {
@@ -483,6 +485,8 @@ where
         if let Some(slot) = slot {
             table.set_slot(row, slot);
             table.set_first(row, Some(first));
+            let next = table.leave(row);
+            unblock(table, next, &mut jobs);
             apply(table.value(row));
         }
         drop(guard);
@@ -547,7 +551,12 @@ where
     {
         let reset = self.find(key, |table, row, jobs| {
             let slot = table.slot(row);
-            slot.is_some_and(|slot| jobs.reset(slot, at))
+            let moves = slot.is_some_and(|slot| jobs.reset(slot, at));
+            if moves {
+                let next = table.leave(row);
+                unblock(table, next, jobs);
+            }
+            moves
         });
         reset == Some(true)
     }
@@ -564,6 +573,8 @@ where
             let expires = slot.is_some_and(|slot| jobs.expire(slot, now));
             if expires {
                 table.expire(row);
+                let next = table.leave(row);
+                unblock(table, next, jobs);
             }
             expires
         });
@@ -581,12 +592,16 @@ where
         let mut jobs = None;
         let mut guard = self.keys.lock();
         let table = &mut guard.table;
-        let taken = table.remove(hash, |known| known.borrow() == key)?;
+        let (taken, next) = table.remove(hash, |known| known.borrow() == key)?;
         // The next caller that takes the group's lock applies the cancel that is noted. The cancel of the last entry is
         // applied at once, so that an empty keyed group leaves nothing behind.
         if table.len() == 0 || !self.keys.cancels.note(taken.slot) {
             let jobs = jobs.get_or_insert_with(|| self.group.row_jobs());
             jobs.cancel(taken.slot);
+        }
+        if next.is_some() {
+            let jobs = jobs.get_or_insert_with(|| self.group.row_jobs());
+            unblock(table, next, jobs);
         }
         drop(guard);
         drop(jobs);

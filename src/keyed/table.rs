@@ -29,7 +29,7 @@ pub(super) struct Table<K, V> {
     first: RowMap<Timestamp>,
     /// The number of pending entries, without expired ones.
     len: usize,
-    /// The expired entries that wait for the run of their key.
+    /// The due entries that wait for the run of their key.
     queues: Queues,
 }
 
@@ -167,18 +167,21 @@ impl<K, V> Table<K, V> {
     /// Takes out the entry in a row, which does not start. Returns also the row of the entry that may start in its place,
     /// if there is one.
     pub(super) fn take_unstarted(&mut self, row: u32) -> Option<(Taken<K, V>, Option<u32>)> {
-        let taken = self.take(row)?;
-        self.queues.remove(row);
-        Some((taken, self.queues.pop(row)))
+        Some((self.take(row)?, self.leave(row)))
     }
 
-    /// Takes out the pending entry of a key.
-    pub(super) fn remove(&mut self, hash: u32, is: impl FnMut(&K) -> bool) -> Option<Taken<K, V>> {
+    /// Takes out the pending entry of a key. Returns also the row of the entry that may start in its place, if there is
+    /// one.
+    pub(super) fn remove(
+        &mut self,
+        hash: u32,
+        is: impl FnMut(&K) -> bool,
+    ) -> Option<(Taken<K, V>, Option<u32>)> {
         let found = self.search(hash, is)?;
         let taken = self.rows.take(found.row)?;
         self.index.remove_found(hash, &found, self.rows.hashes());
         self.is_pending_no_more(found.row);
-        Some(taken)
+        Some((taken, self.leave(found.row)))
     }
 
     // Runs, in an exclusive keyed group.
@@ -204,7 +207,6 @@ impl<K, V> Table<K, V> {
         let run = Box::new(KeyRun {
             key,
             value: Some(value),
-            due: None,
         });
         *place = Row::Run { run, slot };
         self.index.insert(hash, row, self.rows.hashes());
@@ -235,24 +237,20 @@ impl<K, V> Table<K, V> {
 
     /// Notes that the entry in `row`, which became due at `at`, waits for the end of the run in the row `run`.
     pub(super) fn block(&mut self, run: u32, row: u32, at: Timestamp) {
-        if self.is_expired(row) {
-            self.queues.push(run, row, at);
-        } else if let Some(run) = self.rows.get_mut(run).and_then(Row::run) {
-            run.due = Some(row);
-        }
+        self.queues.push(run, row, at);
     }
 
-    fn is_expired(&self, row: u32) -> bool {
-        self.rows.get(row).is_some_and(Row::is_expired)
+    /// Notes that the entry in a row does not wait any more, since it has been moved, replaced or taken out. Returns the
+    /// row of the entry that may start in its place, if there is one.
+    pub(super) fn leave(&mut self, row: u32) -> Option<u32> {
+        self.queues.leave(row)
     }
 
-    /// Takes out a run that has ended. Returns also the row of the first of the expired entries. It and the pending entry
-    /// that is `due` may start now: whichever starts first blocks the other.
+    /// Takes out a run that has ended. Returns also the row of the first entry that has waited for it, which may start
+    /// now.
     pub(super) fn end(&mut self, row: u32) -> Option<(KeyRun<K, V>, Option<u32>)> {
-        let (hash, mut run) = self.rows.take_run(row)?;
+        let (hash, run) = self.rows.take_run(row)?;
         self.index.remove(hash, row, self.rows.hashes());
-        // One that was expired during the run is in the queue, or about to be blocked anew.
-        run.due = run.due.filter(|&due| !self.is_expired(due));
         Some((*run, self.queues.pop(row)))
     }
 
@@ -371,14 +369,14 @@ mod tests {
         row
     }
 
-    /// Ends a run. Returns the rows of the pending entry and of the expired one that may start now.
-    fn end(table: &mut Table<u32, u32>, run: u32) -> [Option<u32>; 2] {
-        let (run, next) = table.end(run).expect("it is a run");
-        [run.due, next]
+    /// Ends a run. Returns the row of the entry that may start now.
+    fn end(table: &mut Table<u32, u32>, run: u32) -> Option<u32> {
+        let (_, next) = table.end(run).expect("it is a run");
+        next
     }
 
     #[test]
-    fn a_run_knows_the_pending_entry_that_waits_for_it() {
+    fn what_is_due_waits_for_the_run_of_its_key() {
         let mut table = Table::<u32, u32>::new();
         let run = insert_expired(&mut table, 1);
         assert!(table.awaits(run, 1));
@@ -391,26 +389,31 @@ mod tests {
         let removed = insert(&mut table, 2);
         table.block(run, removed, at(0));
         assert!(table.take_unstarted(removed).is_some());
-        let waits = insert(&mut table, 3);
-        table.block(run, waits, at(0));
-        assert_eq!(end(&mut table, run), [Some(waits), None]);
+        let moved = insert(&mut table, 3);
+        table.block(run, moved, at(0));
+        assert_eq!(table.leave(moved), None, "while the run lasts");
+        table.block(run, moved, at(1));
+        assert_eq!(end(&mut table, run), Some(moved));
         assert!(table.end(run).is_none());
     }
 
+    /// The pending entry as well as expired ones, also behind one whose run ends before the others are started.
     #[test]
-    fn a_pending_entry_that_is_expired_while_it_waits_has_one_turn() {
+    fn entries_start_in_the_order_of_their_deadlines() {
         let mut table = Table::<u32, u32>::new();
         let run = insert_expired(&mut table, 1);
         table.begin(run, share);
-        let waits = insert(&mut table, 2);
-        table.block(run, waits, at(2));
-        table.expire(waits);
-        let first = insert_expired(&mut table, 3);
-        table.block(run, first, at(1));
-        table.block(run, waits, at(2));
-        assert_eq!(end(&mut table, run), [None, Some(first)]);
+        let [first, second] = [2, 3].map(|slot| insert_expired(&mut table, slot));
+        let pending = insert(&mut table, 4);
+        for (row, millis) in [(pending, 3), (second, 2), (first, 1)] {
+            table.block(run, row, at(millis));
+        }
+        assert_eq!(end(&mut table, run), Some(first));
         table.begin(first, share);
-        assert_eq!(end(&mut table, first), [None, Some(waits)]);
+        assert_eq!(end(&mut table, first), Some(second));
+        assert_eq!(table.leave(second), Some(pending), "it was moved");
+        table.begin(pending, share);
+        assert_eq!(end(&mut table, pending), None);
     }
 
     #[test]
@@ -425,7 +428,7 @@ mod tests {
             |table: &mut Table<u32, u32>, row| table.take_unstarted(row).map(|(_, next)| next);
         assert_eq!(next(&mut table, two), Some(None), "while the run lasts");
         assert_eq!(next(&mut table, run), None, "it has started");
-        assert_eq!(end(&mut table, run), [None, Some(one)]);
+        assert_eq!(end(&mut table, run), Some(one));
         assert_eq!(next(&mut table, one), Some(Some(three)));
         assert_eq!(next(&mut table, three), Some(None));
     }
