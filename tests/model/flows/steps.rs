@@ -216,6 +216,10 @@ impl Steps {
                 Asks::Pause(pause) if failed => pause,
                 _ => self.pause(number),
             };
+            // Only a retry that is to come is notified.
+            if let Some(stop) = self.stop(cancel, now) {
+                break stop.into();
+            }
             if self.deadline <= now + pause {
                 break Ended::DeadlineExceeded;
             }

@@ -315,6 +315,10 @@ impl Oracle {
                 }
                 self.group_dropped = true;
                 self.stopping = true;
+                // No `wait` can come that they would hold up, or that would return their errors.
+                for member in &mut self.members {
+                    member.counts = false;
+                }
                 self.abort(None);
             }
             Op::Advance(rounds) => self.pass(acts(*rounds, self.now)),
@@ -326,7 +330,8 @@ impl Oracle {
             Act::Put(verb, plan) => self.put(caller, *verb, plan),
             Act::Member => {
                 let index = self.index();
-                let counts = self.rejection(caller) != Some(Answer::Closed);
+                let is_closed = self.rejection(caller) == Some(Answer::Closed);
+                let counts = !is_closed && !self.group_dropped;
                 self.members.push(Member { index, counts });
                 self.records.push(Record::Member { index });
             }
@@ -343,10 +348,9 @@ impl Oracle {
 
     fn rejection(&self, caller: Caller) -> Option<Answer> {
         match self.phase {
-            Phase::Drained => Some(Answer::Closed),
+            Phase::Drained | Phase::ShutDown => Some(Answer::Closed),
             // Its owner is gone: the end of the group is all that a handle is told.
             _ if self.group_dropped => Some(Answer::Cancelled),
-            Phase::ShutDown => Some(Answer::Closed),
             Phase::Draining if caller == Caller::Owner => Some(Answer::Closed),
             _ => (self.stopping || self.is_cancelled).then_some(Answer::Cancelled),
         }
