@@ -11,8 +11,8 @@ async fn a_job_that_is_replaced_starts_at_its_new_time() {
     for (first, then) in [
         (3200, 3600),
         (3600, 3200),
-        (86_400_000, 1500),
-        (1500, 86_400_000),
+        (3_600_000, 1500),
+        (1500, 3_600_000),
     ] {
         let (queue, log) = (testkit::queue(), Log::new());
         let worker = noting(&queue, &log);

@@ -56,7 +56,8 @@ async fn a_slot_that_was_cancelled_does_not_come_back() {
     let queue = testkit::queue();
     let week = 7 * 86_400 * SECOND;
     let worker = || {
-        let worker = queue.worker().every("weekly", week, &Note(1));
+        let worker = queue.worker().retention(3600 * SECOND);
+        let worker = worker.every("weekly", week, &Note(1));
         worker.register(|_: Job<Note>| async { Ok(()) })
     };
     let pending = async || {
@@ -78,8 +79,10 @@ async fn a_slot_that_was_cancelled_does_not_come_back() {
         queue.cancel(next[0].id).await.expect("granted"),
         State::Cancelled
     );
-    // It is forgotten a day after it ended, and the program is started anew.
-    beside(worker(), sleep(2 * 86_400 * SECOND)).await;
+    // It is forgotten an hour after it ended, and the program is started anew.
+    beside(worker(), sleep(2 * 3600 * SECOND)).await;
+    let known = queue.job(next[0].id).await.expect("an answer");
+    assert!(known.is_none(), "{known:?}");
     beside(worker(), sleep(5 * SECOND)).await;
     let again = pending().await;
     assert!(
@@ -111,16 +114,16 @@ async fn a_run_that_is_still_going_is_not_joined_by_the_next() {
 #[tokio::test(start_paused = true)]
 async fn a_changed_schedule_runs_with_its_new_payload_at_its_new_times() {
     let (queue, log) = (testkit::queue(), Log::new());
-    let hour = 3600 * SECOND;
+    let minute = 60 * SECOND;
     testkit::run_for(
-        noting(&queue, &log).every("tick", 24 * hour, &Note(1)),
+        noting(&queue, &log).every("tick", 24 * minute, &Note(1)),
         SECOND,
     )
     .await
     .expect("a run");
     testkit::run_for(
-        noting(&queue, &log).every("tick", hour, &Note(2)),
-        49 * hour,
+        noting(&queue, &log).every("tick", minute, &Note(2)),
+        49 * minute,
     )
     .await
     .expect("a run");
