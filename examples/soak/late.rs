@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use schedgroup::Group;
+use schedgroup::keyed::{KeyedGroup, OnDuplicate};
 
-use crate::two_workers;
+use crate::{Xorshift, two_workers};
 
 /// The distance between jobs whose lateness is measured.
 pub(crate) const APART: Duration = Duration::from_millis(10);
@@ -119,6 +120,58 @@ fn beside_pushes(seconds: u64, rate: Option<u64>) -> u64 {
         pushed / seconds
     );
     u64::from(most > 20.0)
+}
+
+/// Two threads reset keyed entries a million times a second, while other entries of the same group fall due.
+pub(crate) fn keyed_resets(seconds: u64) -> u64 {
+    const RATE: u64 = 1_000_000;
+    const KEYS: u64 = 100_000;
+    const HOUR: Duration = Duration::from_secs(3600);
+    let (late, resets, missing) = two_workers().block_on(async move {
+        let late = Late::empty();
+        let handled = late.clone();
+        let keyed = Arc::new(KeyedGroup::with_handler(
+            move |_, _: u64, due: Option<tokio::time::Instant>| {
+                if let Some(due) = due {
+                    handled.add(due);
+                }
+                async {}
+            },
+        ));
+        for key in 0..KEYS {
+            keyed.insert_after(key, None, HOUR, OnDuplicate::Replace);
+        }
+        let start = tokio::time::Instant::now();
+        let all = seconds * 1000 / APART.as_millis() as u64;
+        for entry in 1..=all {
+            let due = start + APART * entry as u32;
+            keyed.insert_at(KEYS + entry, Some(due), due, OnDuplicate::Replace);
+        }
+        let threads = [1, 2].map(|seed| {
+            let (keyed, mut random) = (Arc::clone(&keyed), Xorshift(seed));
+            std::thread::spawn(move || {
+                let mut own = 0;
+                while start.elapsed() < Duration::from_secs(seconds) {
+                    if own >= start.elapsed().as_micros() as u64 * RATE / 2_000_000 {
+                        std::thread::sleep(Duration::from_micros(500));
+                        continue;
+                    }
+                    own += u64::from(keyed.reset_after(&random.below(KEYS), HOUR));
+                }
+                own
+            })
+        });
+        tokio::time::sleep_until(start + Duration::from_secs(seconds + 1)).await;
+        let resets = threads.map(|thread| thread.join().expect("a thread"));
+        let missing = all - late.0.lock().expect("no handler panics").len() as u64;
+        (late, resets.iter().sum::<u64>(), missing)
+    });
+    let [half, most, all] = late.figures();
+    println!(
+        "keyed-resets: {missing} missing, late by p50 {half} ms, p99 {most} ms, at most {all} ms beside {} resets a second",
+        resets / seconds
+    );
+    missing + u64::from(most > 20.0)
 }
 
 /// A job blocks one of two workers for 300 ms, again and again.

@@ -14,6 +14,7 @@
 //! cargo run --release --example soak -- idle [SECONDS]    # lateness on an idle machine, for comparison
 //! cargo run --release --example soak -- flood [SECONDS]   # lateness while a million jobs a second are scheduled
 //! cargo run --release --example soak -- deluge [SECONDS]  # lateness while two threads schedule without a pause
+//! cargo run --release --example soak -- keyed-resets [SECONDS] # lateness while keyed entries are reset
 //! cargo run --release --example soak -- blocked [SECONDS] # lateness while jobs block a worker
 //! cargo run --release --example soak -- cancel [JOBS]     # a cancel of many pending jobs
 //! cargo run --release --example soak -- end [JOBS]        # queries of other threads while a large group is dropped
@@ -43,7 +44,7 @@ use tokio::runtime::{Builder, Runtime};
 type Soak = fn(u64) -> u64;
 
 /// The name, the function and the default count of each. The function returns the number of failures.
-const ALL: [(&str, Soak, u64); 21] = [
+const ALL: [(&str, Soak, u64); 22] = [
     ("hang", ends::hang, 1_000_000),
     ("races", ends::races, 1_000_000),
     ("volume", volume::volume, 10_000_000),
@@ -55,6 +56,7 @@ const ALL: [(&str, Soak, u64); 21] = [
     ("idle", late::idle, 20),
     ("flood", late::flood, 10),
     ("deluge", late::deluge, 10),
+    ("keyed-resets", late::keyed_resets, 10),
     ("blocked", late::blocked, 10),
     ("cancel", late::cancel, 1_000_000),
     ("end", late::end, 5_000_000),
