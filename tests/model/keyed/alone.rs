@@ -15,7 +15,7 @@ use schedgroup::keyed::{Inserted, KeyedContext, KeyedGroup, OnDuplicate};
 use schedgroup::{Report, WaitError};
 use tokio::time::{Instant, sleep_until};
 
-use super::play::Step;
+use super::play::{Step, wins};
 use crate::common::{Log, ms};
 
 // What happens where in every eight milliseconds. Entries are due in the first one.
@@ -282,13 +282,7 @@ impl Model {
             return Inserted::Rejected(value);
         }
         let known = self.key(key).pending;
-        let wins = match (rule, known) {
-            (_, None) | (OnDuplicate::Replace, _) => true,
-            (OnDuplicate::KeepEarliest, Some(known)) => due < known.due,
-            (OnDuplicate::KeepLatest, Some(known)) => due > known.due,
-            _ => false,
-        };
-        if !wins {
+        if !wins(rule, due, known.map(|known| known.due)) {
             return Inserted::Kept(value);
         }
         self.key(key).pending = Some(Entry {

@@ -11,6 +11,16 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 /// One step: how long to wait before it, which verb, for which key, and two numbers to make the rest of.
 pub(crate) type Step = (u64, u8, u64, u64, u64);
 
+/// Returns whether an entry that is due then takes the place of the pending one.
+pub(super) fn wins<T: PartialOrd>(rule: OnDuplicate, due: T, known: Option<T>) -> bool {
+    match (rule, known) {
+        (_, None) | (OnDuplicate::Replace, _) => true,
+        (OnDuplicate::KeepEarliest, Some(known)) => due < known,
+        (OnDuplicate::KeepLatest, Some(known)) => due > known,
+        _ => false,
+    }
+}
+
 /// What is pending for a key: when it is due, its value, and its first debounce.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Entry {
@@ -68,13 +78,7 @@ impl Model {
 
     fn insert(&mut self, key: u64, value: u64, due: Duration, rule: OnDuplicate) -> Inserted<u64> {
         let known = self.pending.get(&key).copied();
-        let wins = match (rule, known) {
-            (_, None) | (OnDuplicate::Replace, _) => true,
-            (OnDuplicate::KeepEarliest, Some(known)) => due < known.due,
-            (OnDuplicate::KeepLatest, Some(known)) => due > known.due,
-            _ => false,
-        };
-        if !wins {
+        if !wins(rule, due, known.map(|known| known.due)) {
             return Inserted::Kept(value);
         }
         let first = None;
