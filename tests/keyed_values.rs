@@ -1515,6 +1515,74 @@ async fn what_waits_for_the_run_of_its_key_starts_in_the_order_of_the_deadlines(
     assert_eq!(log.labels(), [0, 1, 2, 3, 4, 5]);
 }
 
+/// The pending entry is due before the expired one, since its deadline had passed when it was inserted.
+#[tokio::test(start_paused = true)]
+async fn what_waits_behind_an_entry_that_is_moved_or_taken_out_starts_without_it() {
+    type Keyed = KeyedGroup<(), u64>;
+    /// Its name, the call, what has run by 220 ms, and what runs later.
+    type Verb = (&'static str, fn(&Keyed), &'static [u64], &'static [u64]);
+    let verbs: [Verb; 5] = [
+        (
+            "expire",
+            |keyed| assert!(keyed.expire(&())),
+            &[0, 2, 1],
+            &[],
+        ),
+        (
+            "reset",
+            |keyed| assert!(keyed.reset_after(&(), ms(500))),
+            &[0, 1],
+            &[2],
+        ),
+        (
+            "replace",
+            |keyed| {
+                let replaced = keyed.insert_after((), 3, ms(500), Replace);
+                assert_eq!(replaced, Inserted::Replaced(2));
+            },
+            &[0, 1],
+            &[3],
+        ),
+        (
+            "debounce",
+            |keyed| {
+                let replaced = keyed.debounce((), ms(500), Duration::MAX, 3);
+                assert_eq!(replaced, Inserted::Replaced(2));
+            },
+            &[0, 1],
+            &[3],
+        ),
+        (
+            "remove",
+            |keyed| assert_eq!(keyed.remove(&()), Some(2)),
+            &[0, 1],
+            &[],
+        ),
+    ];
+    for (name, verb, early, late) in verbs {
+        let (log, start) = (Log::new(), Instant::now());
+        let handled = log.clone();
+        let keyed: Keyed =
+            KeyedGroup::builder()
+                .exclusive()
+                .build_with(move |_, (), value: u64| {
+                    handled.push(value);
+                    sleep(if value == 0 { ms(100) } else { ms(10) })
+                });
+        keyed.insert_after((), 0, Duration::ZERO, Replace);
+        sleep(ms(10)).await;
+        keyed.insert_after((), 1, Duration::ZERO, Replace);
+        assert!(keyed.expire(&()), "{name}");
+        keyed.insert_at((), 2, start, Replace);
+        sleep(ms(10)).await;
+        verb(&keyed);
+        sleep(ms(200)).await;
+        assert_eq!(log.labels(), early, "{name}");
+        keyed.wait().await.unwrap();
+        assert_eq!(log.labels(), late, "{name}");
+    }
+}
+
 /// It is compared with the run of another key, whose hash is the same.
 #[tokio::test(start_paused = true)]
 async fn an_eq_that_panics_for_the_first_of_a_queue_leaves_its_turn_to_the_next() {

@@ -88,6 +88,13 @@ fn unblock<K, V>(table: &mut Table<K, V>, row: Option<u32>, jobs: &mut RowJobs<'
     }
 }
 
+/// Takes the entry in a row, which has been moved or replaced, out of the queue of its key. If it could start before, the
+/// next one may start in its place.
+fn leave<K, V>(table: &mut Table<K, V>, row: u32, jobs: &mut RowJobs<'_>) {
+    let next = table.leave(row);
+    unblock(table, next, jobs);
+}
+
 impl<K, V, S> Keys<K, V, S> {
     pub(super) fn is_exclusive(&self) -> bool {
         self.exclusive.is_some()
@@ -418,8 +425,7 @@ where
                     let former = std::mem::replace(former, value);
                     table.set_slot(row, slot);
                     table.set_first(row, None);
-                    let next = table.leave(row);
-                    unblock(table, next, &mut jobs);
+                    leave(table, row, &mut jobs);
                     Inserted::Replaced(former)
                 }
                 (Some(slot), None) => {
@@ -485,8 +491,7 @@ where
         if let Some(slot) = slot {
             table.set_slot(row, slot);
             table.set_first(row, Some(first));
-            let next = table.leave(row);
-            unblock(table, next, &mut jobs);
+            leave(table, row, &mut jobs);
             apply(table.value(row));
         }
         drop(guard);
@@ -553,8 +558,7 @@ where
             let slot = table.slot(row);
             let moves = slot.is_some_and(|slot| jobs.reset(slot, at));
             if moves {
-                let next = table.leave(row);
-                unblock(table, next, jobs);
+                leave(table, row, jobs);
             }
             moves
         });
@@ -573,8 +577,6 @@ where
             let expires = slot.is_some_and(|slot| jobs.expire(slot, now));
             if expires {
                 table.expire(row);
-                let next = table.leave(row);
-                unblock(table, next, jobs);
             }
             expires
         });

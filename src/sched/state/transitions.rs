@@ -203,10 +203,9 @@ impl State {
     ) -> bool {
         // The driver notes such an end, not this call: the end wakes the tasks that wait for it, with wakers that may
         // be users', and a reset must not do that.
-        !is_over && self.lifecycle.may_reschedule() && self.requeue(slot, at, effects)
-    }
-
-    fn requeue(&mut self, slot: u32, at: Timestamp, effects: &mut Effects) -> bool {
+        if is_over || !self.lifecycle.may_reschedule() {
+            return false;
+        }
         match self.jobs.reset(slot, at, &self.workers) {
             Reset::Rejected => return false,
             Reset::InPlace => {}
@@ -319,13 +318,12 @@ impl State {
         is_over: bool,
         effects: &mut Effects,
     ) -> bool {
+        // One that is due stays where it is: its place among those that wait for their key's run is that of its deadline.
         let deadline = self.jobs.deadline(slot);
-        let is_allowed = match deadline <= now {
-            true => self.lifecycle.may_start_at(deadline),
-            false => self.lifecycle.may_reschedule(),
-        };
-        // Also if it is due: a blocked row waits in another queue from now on (see `Table::block`).
-        !is_over && is_allowed && self.requeue(slot, deadline.min(now), effects)
+        if deadline <= now {
+            return !is_over && self.lifecycle.may_start_at(deadline);
+        }
+        self.reset(slot, now, is_over, effects)
     }
 
     /// Cancels the job of a row, if it has not started. The caller holds the lock of its table.
