@@ -14,7 +14,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::queue::{Entry, Queue, Sweep};
 use super::shared::Shared;
-use super::state::{Effects, Turn};
+use super::state::{DroppedChunk, Effects, Turn};
 use super::worker;
 use super::yield_now::yield_now;
 use crate::common::time::Timestamp;
@@ -228,8 +228,9 @@ impl Driver {
     async fn drop_pending(&mut self, from: Timestamp) {
         // The number of chunks is read once, since no job is admitted any more and no run that ends makes its job
         // pending again. A job that a worker gives back meanwhile notifies the driver, and the next turn walks again.
+        let mut dropped = DroppedChunk::new();
         for chunk in 0..self.shared.with(|state| state.jobs.chunks()) {
-            self.shared.drop_chunk(chunk, from);
+            self.shared.drop_chunk(chunk, from, &mut dropped);
             if chunk % CHUNKS_A_TURN == CHUNKS_A_TURN - 1 {
                 yield_now(&self.shared.runtime).await;
             }
@@ -339,8 +340,10 @@ impl Drop for Driver {
             drop(woken);
             // In this thread and without a yield, since no task of the group will be polled any more. The lock is still
             // released after each chunk, for callers on other threads.
+            let mut dropped = DroppedChunk::new();
             for chunk in 0..self.shared.with(|state| state.jobs.chunks()) {
-                self.shared.drop_chunk(chunk, Timestamp::ALWAYS);
+                self.shared
+                    .drop_chunk(chunk, Timestamp::ALWAYS, &mut dropped);
                 self.shared.end_chunk(chunk);
             }
         }

@@ -20,7 +20,7 @@ pub(in crate::sched) enum JobKind {
 
 /// The call site that scheduled a job, and the job's kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct CallSite([u8; 3]);
+pub(in crate::sched) struct CallSite([u8; 3]);
 
 /// The kind is above the bits of the call site's number.
 const NUMBER: u32 = (1 << 22) - 1;

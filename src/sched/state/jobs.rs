@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use super::call_site::{CallSites, JobKind};
+use super::call_site::{CallSite, CallSites, JobKind};
 use super::counts::{Counts, Ending, FirstPanic};
+use super::dropped::{DroppedChunk, DroppedJob};
 use super::lifecycle::Lifecycle;
 use super::ready::ReadyQueue;
-use super::slab::{Contents, Emptied, Slab, Slot, Stage, next_run};
+use super::slab::{Contents, Emptied, PAGES, Slab, Slot, Stage, next_run};
 use super::tables::Tables;
 use super::workers::Workers;
 use crate::common::time::{Clock, Timestamp};
@@ -25,14 +26,6 @@ use crate::sched::local_queue::{Claim, Left, LocalQueue};
 use crate::sched::queue::{Entry, Queue, Sequence};
 use crate::sched::runnable::{RowKey, RowTable, Runnable, Work};
 use crate::sched::stats::{JobInfo, Stats};
-
-/// The values of a job that never starts, or never starts again.
-pub(in crate::sched) struct DroppedJob {
-    /// `None` for the row of a table, which holds the values itself.
-    pub(in crate::sched) runnable: Option<Box<dyn Runnable>>,
-    pub(in crate::sched) id: JobId,
-    pub(in crate::sched) scheduled_at: &'static Location<'static>,
-}
 
 /// The values that are left of a run that has ended.
 pub(in crate::sched) struct EndedRun {
@@ -370,25 +363,15 @@ impl Jobs {
         self.pending -= 1;
         self.dropping += 1;
         self.counts.dropped += 1;
-        let mut id = JobId(sequence.number());
         let runnable = match contents {
-            Contents::Runnable(runnable) => {
-                if call_site.is_series() {
-                    id = next_run(&*runnable, sequence).0;
-                }
-                Some(runnable)
-            }
+            Contents::Runnable(runnable) => Some(runnable),
             Contents::Row(key) => {
                 key.into_iter()
                     .for_each(|key| self.tables.forget(key.table));
                 None
             }
         };
-        take(DroppedJob {
-            runnable,
-            id,
-            scheduled_at: self.call_sites.site(call_site),
-        });
+        take(DroppedJob::new(runnable, sequence, call_site));
         Some(stage)
     }
 
@@ -840,22 +823,35 @@ impl Jobs {
 
     // Walks over all jobs.
 
-    /// Ends the pending jobs of one chunk that are due at `from` or later as cancelled, and moves them to `jobs`.
+    /// Ends the pending jobs of one chunk that are due at `from` or later as cancelled, and moves them to `dropped`.
     pub(super) fn take_pending_chunk(
         &mut self,
         chunk: usize,
         from: Timestamp,
-        jobs: &mut Vec<DroppedJob>,
+        dropped: &mut DroppedChunk,
     ) {
+        for page in chunk * PAGES..(chunk + 1) * PAGES {
+            if let Some(page) = self.slab.take_page(page, from) {
+                self.pending -= page.len();
+                self.dropping += page.len();
+                self.counts.dropped += page.len() as u64;
+                dropped.pages.push(page);
+            }
+        }
         for slot in self.slab.chunk(chunk) {
             // No sweep of the ready queue here: the walk takes all jobs that are in it, and with the last one the queue
             // is cleared.
-            match self.take_pending_from(slot, from, |job| jobs.push(job)) {
+            match self.take_pending_from(slot, from, |job| dropped.jobs.push(job)) {
                 Some(Stage::Released) => drop(self.ready.remove()),
                 Some(Stage::Blocked) => self.tables.unblock(),
                 _ => {}
             }
         }
+    }
+
+    /// Returns the place that scheduled a job.
+    pub(in crate::sched) fn site(&self, call_site: CallSite) -> &'static Location<'static> {
+        self.call_sites.site(call_site)
     }
 
     pub(in crate::sched) fn chunks(&self) -> usize {

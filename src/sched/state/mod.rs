@@ -3,6 +3,7 @@
 
 mod call_site;
 mod counts;
+mod dropped;
 mod inbox;
 mod jobs;
 mod lifecycle;
@@ -14,8 +15,8 @@ mod workers;
 
 pub(super) use call_site::JobKind;
 pub(super) use counts::{Counts, Ending};
+pub(super) use dropped::{DroppedChunk, DroppedJob};
 pub(super) use inbox::WakeDriver;
-pub(super) use jobs::DroppedJob;
 pub(super) use lifecycle::{Caller, GroupOutcome, Rejected, StopReason};
 pub(super) use slab::CHUNK;
 pub(super) use transitions::{ClaimResult, Effects, State, Turn};

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::call_site::CallSite;
+use super::dropped::DroppedJob;
 use crate::common::time::Timestamp;
 use crate::sched::awaiting::AwaitingJob;
 use crate::sched::job::{JobId, JobState};
@@ -133,6 +134,15 @@ impl Slot {
         matches!(self.contents, Contents::Row(_))
     }
 
+    /// Returns whether the slot is vacant, or holds a job that [`take_page`](Slab::take_page) takes.
+    fn leaves_with_page(&self, from: Timestamp) -> bool {
+        match self.stage {
+            Stage::Vacant => true,
+            Stage::Waiting => self.handles == 0 && self.deadline >= from && !self.is_row(),
+            _ => false,
+        }
+    }
+
     pub(super) fn release(&mut self) {
         self.stage = Stage::Released;
     }
@@ -240,6 +250,8 @@ type Controls = Option<Box<BTreeMap<u32, RunControl>>>;
 
 /// Slots in a chunk.
 pub(in crate::sched) const CHUNK: usize = 512;
+/// Pages in a chunk.
+pub(super) const PAGES: usize = CHUNK / PAGE;
 /// Slots in a page. A job that outlives all others of its page keeps its 2.5 KiB.
 const PAGE: usize = 64;
 /// Pages in a block. A block is the list of its pages, and is freed when all of them are empty.
@@ -290,7 +302,7 @@ struct Block {
     below: Option<u32>,
 }
 
-struct Page {
+pub(super) struct Page {
     /// At most [`PAGE`].
     slots: Vec<Slot>,
     /// The first vacant slot.
@@ -323,6 +335,23 @@ impl Default for Page {
 }
 
 impl Page {
+    /// The number of jobs.
+    pub(super) fn len(&self) -> usize {
+        self.used as usize
+    }
+
+    /// Takes the jobs out of a page that has left its slab.
+    pub(super) fn into_jobs(self) -> impl Iterator<Item = DroppedJob> {
+        let jobs = self.slots.into_iter();
+        jobs.filter_map(|slot| match slot.contents {
+            Contents::Runnable(runnable) => {
+                let runnable = Some(runnable);
+                Some(DroppedJob::new(runnable, slot.sequence, slot.call_site))
+            }
+            Contents::Row(_) => None,
+        })
+    }
+
     /// If `whole`, storage for a whole page is allocated at once.
     fn insert(&mut self, slot: Slot, whole: bool) -> u32 {
         self.used += 1;
@@ -537,13 +566,31 @@ impl Slab {
 
     /// Frees the slot of a job that has ended.
     pub(super) fn remove(&mut self, index: u32) {
-        let (number, page, index) = split(index);
+        let (block, page, index) = split(index);
+        self.blocks[block].pages[page].remove(index);
+        self.vacated(block, page, 1);
+    }
+
+    /// Takes a page out with all its jobs, if all of them wait, are due at `from` or later, are not rows of tables, and
+    /// have no handle. So these need not be taken out one by one.
+    pub(super) fn take_page(&mut self, number: usize, from: Timestamp) -> Option<Page> {
+        let (block, page) = (number / BLOCK, number % BLOCK);
+        let found = self.blocks.get_mut(block)?.pages.get_mut(page)?;
+        if found.used == 0 || !found.slots.iter().all(|slot| slot.leaves_with_page(from)) {
+            return None;
+        }
+        let taken = std::mem::take(found);
+        self.vacated(block, page, taken.used as usize);
+        Some(taken)
+    }
+
+    /// Notes that so many slots of a page have become vacant.
+    fn vacated(&mut self, number: usize, page: usize, count: usize) {
         let many = self.blocks.len() > 1;
         let block = &mut self.blocks[number];
-        block.pages[page].remove(index);
         block.roomy |= 1 << page;
-        block.used -= 1;
-        self.used -= 1;
+        block.used -= count as u16;
+        self.used -= count;
         if !block.listed {
             block.listed = true;
             block.below = self.roomy.replace(number as u32);
@@ -594,7 +641,6 @@ impl Slab {
 
     /// Returns the numbers of the slots in a chunk, vacant ones included.
     pub(super) fn chunk(&self, chunk: usize) -> impl Iterator<Item = u32> + use<> {
-        const PAGES: usize = CHUNK / PAGE;
         let pages: [_; PAGES] = std::array::from_fn(|page| {
             let page = chunk * PAGES + page;
             let block = self.blocks.get(page / BLOCK);
@@ -651,6 +697,7 @@ impl Slab {
 #[cfg(test)]
 mod tests {
     use std::panic::Location;
+    use std::time::Duration;
 
     use super::super::call_site::{CallSites, JobKind};
     use super::*;
@@ -824,6 +871,64 @@ mod tests {
         remove(&mut slots, BLOCK * PAGE);
         let spare = slots_of(slots.take_emptied());
         assert_eq!(spare.last(), Some(&(2 * BLOCK * PAGE)));
+    }
+
+    /// Makes the job of a slot wait until `at`, without a handle.
+    fn waits(slot: &mut Slot, at: Timestamp) {
+        slot.put_runnable(Box::new(async {}), at, slot.sequence);
+    }
+
+    /// Also if some of its slots are vacant. Its numbers are used again.
+    #[test]
+    fn a_page_leaves_whole_if_all_of_its_jobs_wait_and_nobody_can_ask_for_them() {
+        let from = Timestamp::ALWAYS.after(Duration::from_secs(1));
+        let plain: fn(&mut Slot) = |_| ();
+        let changes = [
+            (plain, true),
+            (|slot| slot.handles = 1, false),
+            (|slot| slot.deadline = Timestamp::ALWAYS, false),
+            (|slot| slot.release(), false),
+            (|slot| slot.contents = Contents::Row(None), false),
+        ];
+        for (change, leaves) in changes {
+            let (mut slots, numbers) = filled(3 * PAGE);
+            for &number in &numbers {
+                waits(slots.get_mut(number), from);
+            }
+            let gone = numbers[PAGE + 7];
+            let ended = Stage::Ended(JobState::Cancelled);
+            assert!(slots.get_mut(gone).take_contents(ended).is_some());
+            slots.remove(gone);
+            change(slots.get_mut(numbers[PAGE + 9]));
+            let taken = slots.take_page(1, from);
+            assert_eq!(taken.is_some(), leaves);
+            let Some(page) = taken else { continue };
+            assert_eq!((page.len(), slots.used), (PAGE - 1, 2 * PAGE));
+            let ids = page.into_jobs().map(|job| job.id.0 as usize);
+            assert!(ids.eq((PAGE..2 * PAGE).filter(|&id| id != PAGE + 7)));
+            assert!(slots.take_page(1, from).is_none(), "it is empty");
+            assert!(slots.take_page(BLOCK, from).is_none(), "there is none");
+            let again: Vec<u32> = (0..PAGE as u64)
+                .map(|job| slots.insert(slot(job)))
+                .collect();
+            assert_eq!(again, numbers[PAGE..2 * PAGE]);
+        }
+    }
+
+    #[test]
+    fn the_last_pages_that_leave_leave_nothing() {
+        let (mut slots, numbers) = filled(2 * BLOCK * PAGE);
+        for number in numbers {
+            waits(slots.get_mut(number), Timestamp::ALWAYS);
+        }
+        for page in 0..2 * BLOCK {
+            assert!(slots.take_page(page, Timestamp::ALWAYS).is_some());
+        }
+        assert_eq!(
+            (slots.blocks.capacity(), slots.roomy, slots.used),
+            (0, None, 0)
+        );
+        assert_eq!(slots.insert(slot(0)), 0);
     }
 
     #[test]

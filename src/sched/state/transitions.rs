@@ -15,8 +15,9 @@ use crate::common::waiters::Waiters;
 
 use super::call_site::JobKind;
 use super::counts::{Counts, Ending};
+use super::dropped::{DroppedChunk, DroppedJob};
 use super::inbox::{Inbox, WakeDriver};
-use super::jobs::{DroppedJob, EndedRun, Jobs, Reset};
+use super::jobs::{EndedRun, Jobs, Reset};
 use super::lifecycle::{GroupOutcome, Lifecycle, StopReason};
 use super::workers::{Registration, WorkerState, Workers};
 use crate::sched::awaiting::AwaitingJob;
@@ -730,10 +731,10 @@ impl State {
         &mut self,
         chunk: usize,
         from: Timestamp,
-        jobs: &mut Vec<DroppedJob>,
+        dropped: &mut DroppedChunk,
         effects: &mut Effects,
     ) {
-        self.jobs.take_pending_chunk(chunk, from, jobs);
+        self.jobs.take_pending_chunk(chunk, from, dropped);
         if self.lifecycle.is_aborting() {
             effects.wake.extend(self.jobs.abort_chunk(chunk));
         }
@@ -893,9 +894,9 @@ mod tests {
         let mut effects = Effects::default();
         let (mut state, _worker, claim) = claimed(&mut effects);
         state.runtime_gone(&mut effects);
-        let mut dropped = Vec::new();
+        let mut dropped = DroppedChunk::new();
         state.take_pending_chunk(0, Timestamp::ALWAYS, &mut dropped, &mut effects);
-        assert!(dropped.is_empty(), "it is on its way to start");
+        assert_eq!(dropped.drain().count(), 0, "it is on its way to start");
         let mut given_back = None;
         state.give_back(claim, &mut given_back, &mut effects);
         assert!(given_back.is_some());
