@@ -47,7 +47,8 @@ impl EndedRun {
     }
 }
 
-/// Empty storage, and tables that no pending row refers to any more: to be dropped when the lock is free.
+/// Empty storage, and tables that no pending row refers to any more: to be dropped when the lock is free. Boxed where it
+/// is moved, since mostly there is none.
 pub(in crate::sched) type Unused = (Emptied, Vec<Arc<dyn RowTable>>);
 
 /// The effect of a reset on a job.
@@ -956,8 +957,9 @@ impl Jobs {
     }
 
     /// Takes empty storage and unused tables, to be dropped after the lock.
-    pub(in crate::sched) fn take_unused(&mut self) -> Unused {
-        (self.slab.take_emptied(), self.tables.take_released())
+    #[cold]
+    pub(in crate::sched) fn take_unused(&mut self) -> Box<Unused> {
+        Box::new((self.slab.take_emptied(), self.tables.take_released()))
     }
 
     #[cfg(test)]
