@@ -203,6 +203,18 @@ struct Run<O, F, T, E> {
 /// The attempt has a box of its own.
 impl<O, F, T, E> Unpin for Run<O, F, T, E> {}
 
+/// An attempt that was aborted or has panicked is dropped with its run. The retry goes with its job, when the group has
+/// recorded the end: who hears of it from the handle can ask for the state of the job.
+impl<O, F, T, E> Drop for Run<O, F, T, E> {
+    fn drop(&mut self) {
+        let spawned = self.spawned.take();
+        if let Some(mut spawned) = spawned.filter(|spawned| spawned.report.is_some()) {
+            spawned.retry.drop_attempt();
+            *lock(&self.cell) = Some(spawned);
+        }
+    }
+}
+
 impl<O, F, T, E> Future for Run<O, F, T, E>
 where
     O: FnMut() -> F,

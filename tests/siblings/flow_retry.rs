@@ -7,19 +7,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
 use schedgroup::flow::{self, Ended, Verdict};
-use schedgroup::{Group, JobState, TaskError, WaitError};
+use schedgroup::{Group, JobHandle, JobState, TaskError, WaitError};
 use tokio::sync::oneshot;
 use tokio::task::consume_budget;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{
-    Flag, HOUR, Hold, OnDrop, bounded, context_of, jump, misuse, ms, on_both, panic_of, poll_once,
-    settle,
+    Flag, HOUR, Hold, Log, OnDrop, bounded, context_of, jump, misuse, ms, on_both, panic_of,
+    poll_once, settle,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -339,6 +339,32 @@ async fn an_aborted_job_drops_its_attempt() {
     assert_eq!((error.attempts, error.ended), (1, Ended::Cancelled));
     assert_eq!(flag.drops(), 1);
     group.wait().await.unwrap();
+}
+
+/// Its waker asks for the state when it is woken.
+#[tokio::test(start_paused = true)]
+async fn who_hears_from_a_retry_that_was_aborted_or_panicked_finds_its_job_ended() {
+    struct Asks(JobHandle, Log<JobState>);
+    impl Wake for Asks {
+        fn wake(self: Arc<Self>) {
+            self.1.push(self.0.state());
+        }
+    }
+    for (panics, state) in [(false, JobState::Cancelled), (true, JobState::Panicked)] {
+        let (group, log) = (Group::new(), Log::new());
+        let mut handle = group.retry(flow::retry(move || async move {
+            sleep(ms(1)).await;
+            assert!(!panics, "boom");
+            pending::<Result<(), ()>>().await
+        }));
+        let waker = Arc::new(Asks(handle.job().clone(), log.clone())).into();
+        let polled = Pin::new(&mut handle).poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        sleep(ms(2)).await;
+        handle.job().abort();
+        settle().await;
+        assert_eq!(log.labels(), [state]);
+    }
 }
 
 /// No task waits for it in the pause: its job is moved instead.
