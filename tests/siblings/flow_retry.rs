@@ -341,6 +341,33 @@ async fn an_aborted_job_drops_its_attempt() {
     group.wait().await.unwrap();
 }
 
+/// Its only attempt runs when the group is shut down, and has been moved: that makes no difference to one that ends.
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_a_shutdown_keeps_from_its_next_attempt_counts_as_dropped() {
+    for fails in [true, false] {
+        let group = Group::new();
+        let handle = group.retry(flow::retry(move || async move {
+            sleep(ms(10)).await;
+            if fails { Err(()) } else { Ok(()) }
+        }));
+        let job = handle.job().clone();
+        sleep(ms(5)).await;
+        assert!(job.reset_after(HOUR));
+        let report = group.shutdown(HOUR).await;
+        let counts = (report.finished, report.aborted, report.dropped);
+        let (end, waited) = (handle.await, group.wait().await);
+        if fails {
+            assert_eq!((counts, job.state()), ((0, 0, 1), JobState::Cancelled));
+            let error = end.unwrap_err();
+            assert_eq!((error.attempts, error.ended), (1, Ended::Cancelled));
+            assert!(matches!(waited, Err(WaitError::Cancelled)), "{waited:?}");
+        } else {
+            assert_eq!((counts, job.state()), ((1, 0, 0), JobState::Finished));
+            assert!(end.is_ok() && waited.is_ok());
+        }
+    }
+}
+
 /// Its waker asks for the state when it is woken.
 #[tokio::test(start_paused = true)]
 async fn who_hears_from_a_retry_that_was_aborted_or_panicked_finds_its_job_ended() {

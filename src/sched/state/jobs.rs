@@ -268,8 +268,8 @@ impl Jobs {
         self.slab.get(slot).call_site.ends_with_wait()
     }
 
-    fn is_by_clock(&self, slot: u32) -> bool {
-        self.slab.get(slot).call_site.is_by_clock()
+    fn is_in_steps(&self, slot: u32) -> bool {
+        self.slab.get(slot).call_site.is_in_steps()
     }
 
     pub(in crate::sched) fn ref_inc(&mut self, slot: u32) {
@@ -774,13 +774,15 @@ impl Jobs {
                     {
                         return (left, self.run_again(slot, at, runnable, head));
                     }
-                    (next, runnable) => {
+                    (wanted, runnable) => {
                         left.runnable = runnable;
                         // A series that wants to run again, and may not, counts as dropped; but as finished after a
-                        // shutdown, which lets the present run end. That was only a look at a clock if the job is by
-                        // one.
-                        let is_over = || lifecycle.finishes_series() && !self.is_by_clock(slot);
-                        let cut_short = next.is_some() && !is_over();
+                        // shutdown, which lets the present run end. A job in steps has finished if its last step says
+                        // so, whatever a reset asked for.
+                        let cut_short = match self.is_in_steps(slot) {
+                            true => next.is_some(),
+                            false => wanted.is_some() && !lifecycle.finishes_series(),
+                        };
                         if control.cancelled || cut_short {
                             self.counts.dropped += 1;
                             JobState::Cancelled
