@@ -638,7 +638,7 @@ impl Jobs {
     }
 
     /// Moves the next due jobs for which slots are free to the local queue of a worker, in release order and at most
-    /// `most`. Returns how many.
+    /// `most`. Returns how many; behind very many dead entries there are fewer or none, and the worker claims again.
     pub(super) fn claim(
         &mut self,
         local: &Arc<LocalQueue>,
