@@ -329,6 +329,11 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
         self
     }
 
+    /// Drops the attempt that runs, if there is one.
+    pub(super) fn drop_attempt(&mut self) {
+        self.attempt = Guarded::new(Box::pin(None));
+    }
+
     /// Makes the error of a retry that has ended for this reason.
     pub(super) fn give_up(&mut self, ended: Ended) -> RetryError<E> {
         RetryError {

@@ -24,8 +24,8 @@ impl<O, F, E> Retry<'static, O, F, E> {
     /// other; if it is moved during a pause, the next attempt is made at the new instant.
     ///
     /// `wait` waits for the whole retry. `drain` lets it make the attempts that are due within the grace. `shutdown`
-    /// and a cancel of the group drop a retry that pauses, like any pending job, and let a running attempt finish. To
-    /// abort the running attempt when the group is cancelled, pass the group's token to [`token`](Retry::token). A
+    /// and a cancel of the group drop a retry that pauses, like any pending job, and let a running attempt finish; if
+    /// that is not the last one, the retry counts as dropped after it. To abort the running attempt when the group is cancelled, pass the group's token to [`token`](Retry::token). A
     /// cancel of that token during a pause makes the job due, and the handle resolves when the job has a slot. A pause
     /// never reaches the [`deadline`](Retry::deadline) by itself; if the job is moved beyond it, the retry ends at that
     /// later instant.
@@ -73,7 +73,8 @@ impl<O, F, E> Retry<'static, O, F, E> {
         let runs = Arc::clone(&cell);
         // The first run waits for this lock, so that it finds the retry with its job's handle.
         let mut filled = lock(&cell);
-        let job = group.as_ref().repeat(Instant::now(), move |_| Run {
+        let group = group.as_ref();
+        let job = group.repeat_in_steps(Instant::now(), move |_| Run {
             spawned: lock(&runs).take(),
             cell: Arc::clone(&runs),
         });
@@ -202,6 +203,18 @@ struct Run<O, F, T, E> {
 
 /// The attempt has a box of its own.
 impl<O, F, T, E> Unpin for Run<O, F, T, E> {}
+
+/// An attempt that was aborted or has panicked is dropped with its run. The retry goes with its job, when the group has
+/// recorded the end: who hears of it from the handle can ask for the state of the job.
+impl<O, F, T, E> Drop for Run<O, F, T, E> {
+    fn drop(&mut self) {
+        let spawned = self.spawned.take();
+        if let Some(mut spawned) = spawned.filter(|spawned| spawned.report.is_some()) {
+            spawned.retry.drop_attempt();
+            *lock(&self.cell) = Some(spawned);
+        }
+    }
+}
 
 impl<O, F, T, E> Future for Run<O, F, T, E>
 where

@@ -41,7 +41,7 @@ impl WallClock {
         let (mut once, claim) = Once::new(job);
         let first = origin.look_for(Duration::ZERO, origin.read());
         let first = first.unwrap_or_else(Instant::now);
-        let handle = group.as_ref().repeat_by_clock(first, move |context| {
+        let handle = group.as_ref().repeat_in_steps(first, move |context| {
             // Looks are not runs of the job.
             let (run, next) = match origin.look_for(Duration::ZERO, origin.read()) {
                 Some(again) => (None, Next::At(again)),

@@ -16,7 +16,7 @@ use super::runnable::{Run, Runnable, Started, Stateful};
 use super::schedule::{Submitter, schedule_methods};
 use super::shared::Shared;
 use super::state::Caller;
-use crate::common::panic::Payload;
+use crate::common::panic::{self, Payload};
 
 /// A running job's view of its group: its deadline, the cancel token, and the methods to schedule more.
 ///
@@ -350,6 +350,10 @@ where
             self.running = None;
         }
         polled
+    }
+
+    fn drop_run(&mut self) -> Result<(), Payload> {
+        panic::discard(self.running.take())
     }
 
     fn into_runnable(self: Box<Self>) -> Box<dyn Runnable> {

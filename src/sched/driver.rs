@@ -132,11 +132,9 @@ impl Driver {
             state.inbox.set_queue_stats(head, queued);
             let turn = state.turn(now, cancelled, empty, &mut effects);
             let entries = state.jobs.entries(slots.iter().copied());
-            (
-                turn,
-                entries,
-                chunk.and_then(|chunk| state.jobs.entries_in(chunk)),
-            )
+            let chunk = chunk.and_then(|chunk| state.jobs.entries_in(chunk));
+            effects.take_unused(&mut state.jobs);
+            (turn, entries, chunk)
         });
         self.shared.apply(effects);
         // Also if this turn drops jobs instead of working: the slots have left the wheel, so their jobs would have no
@@ -271,6 +269,7 @@ impl Driver {
             // release may put a moved job back into the heap, or begin a watch over the workers.
             let (start, parked) = self.shared.with_priority(|state| {
                 let start = state.release(&mut self.batch, &mut self.queue, due, &mut effects);
+                effects.take_unused(&mut state.jobs);
                 // A moved job that went back to the heap may be due.
                 let next = self.queue.next_wake();
                 if busy || next.is_some_and(|next| next <= due) {
@@ -353,16 +352,19 @@ impl Drop for Driver {
 #[cfg(test)]
 mod tests {
     use std::panic::Location;
-    use std::sync::atomic::Ordering::Relaxed;
+    use std::sync::Weak;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
     use std::task::{Context, Waker};
 
     use tokio::time::{Instant, advance};
     use tokio_util::sync::CancellationToken;
 
     use super::super::queue::Sequence;
-    use super::super::state::{JobKind, State, Workers};
+    use super::super::runnable::{JobFuture, RowKey, RowTable, Run};
+    use super::super::state::{JobKind, State, StopReason, Workers};
     use super::super::timer::Timer;
     use super::*;
+    use crate::common::panic::Payload;
     use crate::common::time::Clock;
 
     /// A driver that only moves when it is polled here.
@@ -540,6 +542,73 @@ mod tests {
         advance(millisecond).await;
         driver.step();
         assert_eq!(driver.released(), 1, "the other was not due at the call");
+    }
+
+    /// A table whose drop, like the destructor of a user's handler, looks whether something holds.
+    struct Looks<F: Fn() -> bool>(F, Arc<AtomicBool>);
+
+    impl<F: Fn() -> bool> Drop for Looks<F> {
+        fn drop(&mut self) {
+            self.1.store((self.0)(), Relaxed);
+        }
+    }
+
+    impl<F: Fn() -> bool + Send + Sync> RowTable for Looks<F> {
+        fn may_start(&self, _: &Arc<dyn RowTable>, _: u32, _: u32) -> Result<bool, Payload> {
+            Ok(true)
+        }
+
+        fn start(self: Arc<Self>, _: u32, _: u32, _: Run) -> Option<JobFuture> {
+            None
+        }
+
+        fn clear(&self) {}
+    }
+
+    /// Leaves the group a table that the next step under the lock releases, since the cancel of its last row is noted.
+    /// Returns what the table finds when it is dropped.
+    fn leave_table(
+        shared: &Arc<Shared>,
+        looks: impl Fn(&Shared) -> bool + Send + Sync + 'static,
+    ) -> Arc<AtomicBool> {
+        let (found, of) = (Arc::default(), Arc::downgrade(shared));
+        let look = move || looks(&of.upgrade().expect("the test has it"));
+        let table: Arc<dyn RowTable> = Arc::new(Looks(look, Arc::clone(&found)));
+        let weak: Weak<dyn RowTable> = Arc::downgrade(&table);
+        let slot = shared.enter(|state, effects| {
+            let key = RowKey {
+                table: state.register(weak),
+                row: 0,
+            };
+            let (table, site) = (|| Arc::clone(&table), Location::caller());
+            state.insert_row(Timestamp::NEVER, key, table, None, site, effects)
+        });
+        let cancels = shared.with(|state| state.jobs.tables.cancels().cloned());
+        assert!(cancels.expect("there is a table").note(slot));
+        found
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_table_is_dropped_when_the_effects_of_the_step_are_applied() {
+        let driver = Stepped::new();
+        let found = leave_table(&driver.shared, |shared| shared.token.is_cancelled());
+        driver
+            .shared
+            .enter(|state, effects| state.stop(StopReason::Cancelled, effects));
+        assert!(found.load(Relaxed));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_table_that_goes_as_the_driver_parks_is_dropped_outside_of_all_locks() {
+        let mut driver = Stepped::new();
+        for _ in 0..=ARRIVALS {
+            driver.submit(Duration::from_secs(3_600));
+        }
+        driver.step();
+        // The driver has begun its turn, and has yet to park.
+        let found = leave_table(&driver.shared, |shared| shared.timer_is_free());
+        driver.step();
+        assert!(found.load(Relaxed));
     }
 
     #[tokio::test(start_paused = true)]

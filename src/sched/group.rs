@@ -551,6 +551,36 @@ mod tests {
         }
     }
 
+    /// Thousands of due jobs wait for a slot. Most of a half of them are cancelled, and the first one last: then many
+    /// dead entries lie before the next job.
+    #[tokio::test(start_paused = true)]
+    async fn neither_a_cancel_of_a_due_job_nor_a_start_looks_at_many_others() {
+        const WAITING: usize = 20_000;
+        for scattered in [false, true] {
+            let group = Group::builder().max_running(1).build();
+            let holder = group.delay(Duration::ZERO, pending());
+            let jobs: Vec<_> = (0..WAITING)
+                .map(|_| group.delay(Duration::ZERO, async {}))
+                .collect();
+            sleep(Duration::from_millis(1)).await;
+            assert_eq!(group.stats().waiting, WAITING);
+            let costs = &group.shared().costs;
+            costs.most_looks.store(0, Relaxed);
+            let (cancels, step) = match scattered {
+                false => (WAITING / 2, 1),
+                true => (WAITING * 3 / 4, 7_919),
+            };
+            for job in (0..cancels).rev() {
+                assert!(jobs[job * step % WAITING].cancel());
+            }
+            holder.abort();
+            group.wait().await.unwrap();
+            assert_eq!(group.stats().finished, (WAITING - cancels) as u64);
+            let most = costs.most_looks.load(Relaxed);
+            assert!(most <= MOST, "{most} looks, scattered: {scattered}");
+        }
+    }
+
     /// Returns how often the lock was taken since the last call.
     fn locks(group: &Group) -> u64 {
         group.shared().costs.locks.swap(0, Relaxed)

@@ -174,15 +174,15 @@ impl Handle {
         self.submitter().repeat(first, run, JobKind::UntilWait)
     }
 
-    /// Like [`repeat`](Handle::repeat), for a job that runs once: it only looks at a clock, as long as a run asks for
-    /// another.
+    /// Like [`repeat`](Handle::repeat), for a job that runs once, in several steps: it has not finished as long as a
+    /// step asks for another one.
     #[track_caller]
-    pub(crate) fn repeat_by_clock<F, Fut>(&self, first: Instant, look: F) -> JobHandle
+    pub(crate) fn repeat_in_steps<F, Fut>(&self, first: Instant, step: F) -> JobHandle
     where
         F: FnMut(JobContext) -> Fut + Send + 'static,
         Fut: Future<Output = Next> + Send + 'static,
     {
-        self.submitter().repeat(first, look, JobKind::ByClock)
+        self.submitter().repeat(first, step, JobKind::InSteps)
     }
 }
 

@@ -96,11 +96,11 @@ impl RunningJob {
         } = self;
         let mut runnable = None;
         let discarded = match live {
-            // The runnable outlives the run. After an abort or a panic it still holds the future, and part 3 drops
-            // both.
-            Some(Started::Stateful(own)) => {
+            // The runnable outlives the run. After an abort or a panic it still holds the future.
+            Some(Started::Stateful(mut own)) => {
+                let dropped = own.drop_run();
                 runnable = Some(own.into_runnable());
-                Ok(())
+                dropped
             }
             Some(Started::Future(future)) => panic::discard(future),
             None => Ok(()),

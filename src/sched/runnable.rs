@@ -89,6 +89,8 @@ pub(super) enum Started {
 pub(super) trait Stateful: Runnable {
     /// Polls the run. Its result is what the job wants next.
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Next>;
+    /// Drops the future of a run that was aborted or has panicked. An error is the panic of its destructor.
+    fn drop_run(&mut self) -> Result<(), Payload>;
     fn into_runnable(self: Box<Self>) -> Box<dyn Runnable>;
 }
 
@@ -142,6 +144,15 @@ where
     }
 }
 
+impl<F: Future> WithResult<F> {
+    /// Makes the panic of the job its result. Returns the payload for the group.
+    fn panicked(&mut self, payload: Payload) -> Payload {
+        let panic = JobPanic::new(payload, self.id, self.scheduled_at);
+        self.result = Some(Err(JobError::Panicked(panic.clone())));
+        Box::new(Reported(panic))
+    }
+}
+
 impl<F> Stateful for WithResult<F>
 where
     F: Future + Send + 'static,
@@ -168,12 +179,16 @@ where
                 self.result = Some(Ok(value));
                 Poll::Ready(Next::Done)
             }
-            Err(payload) => {
-                let panic = JobPanic::new(payload, self.id, self.scheduled_at);
-                self.result = Some(Err(JobError::Panicked(panic.clone())));
-                resume_unwind(Box::new(Reported(panic)))
-            }
+            Err(payload) => resume_unwind(self.panicked(payload)),
         }
+    }
+
+    fn drop_run(&mut self) -> Result<(), Payload> {
+        discard(self.future.take()).map_err(|payload| match self.result {
+            None => self.panicked(payload),
+            // The run has panicked before, and that is the job's panic.
+            Some(_) => payload,
+        })
     }
 
     fn into_runnable(self: Box<Self>) -> Box<dyn Runnable> {

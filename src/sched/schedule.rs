@@ -47,7 +47,7 @@ impl Submitter<'_> {
         // A series that ends with `wait` cannot begin after `wait`, not even if a job schedules it.
         let caller = match kind {
             JobKind::UntilWait => Caller::External,
-            JobKind::Once | JobKind::Series | JobKind::ByClock => self.caller,
+            JobKind::Once | JobKind::Series | JobKind::InSteps => self.caller,
         };
         // Admission: the check whether the group is open, and the insertion, are one step under the lock. So a
         // concurrent `wait` either finds the job, or has closed the group before, and the job is rejected.

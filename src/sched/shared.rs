@@ -95,15 +95,6 @@ thread_local! {
     static CURRENT_GROUP: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Drops the storage that a transition has emptied, after the lock: an allocator may need long to free it, and every
-/// caller that waits for the lock would wait for that too.
-#[cold]
-fn free_unused(mut state: MutexGuard<'_, State>) {
-    let unused = state.jobs.take_unused();
-    drop(state);
-    drop(unused);
-}
-
 /// Restores the former value of `CURRENT_GROUP`, also when the job panics.
 struct Restore(usize);
 
@@ -147,27 +138,33 @@ impl Shared {
 
     /// Runs a query, or a transition without effects, under the lock.
     pub(super) fn with<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
+        self.enter(|state, _| transition(state))
+    }
+
+    /// Runs one transition under the lock, and applies its effects after it.
+    pub(super) fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
+        let mut effects = Effects::default();
         let mut state = self.lock();
-        let driver = state.apply_cancels();
-        let result = transition(&mut state);
+        effects.wake_driver(state.apply_cancels());
+        let result = transition(&mut state, &mut effects);
         #[cfg(test)]
         self.costs
             .most_looks
             .fetch_max(state.jobs.take_looks(), Relaxed);
         let outruns_driver = state.inbox.is_crowded();
-        if state.jobs.has_unused() {
-            free_unused(state);
-        } else {
-            drop(state);
-        }
+        effects.take_unused(&mut state.jobs);
+        drop(state);
         // Threads that schedule without a pause hold the lock most of the time: such a thread takes it again before a
         // waiting driver has been woken up, and on a busy machine the kernel mostly suspends that thread while it holds
         // the lock. So the thread yields here, when the lock is free.
         if outruns_driver && self.driver_waits.load(Relaxed) {
             std::thread::yield_now();
         }
-        if let Some(driver) = driver {
-            self.wake_driver(driver);
+        if effects.is_empty() {
+            // The common case. Nothing is in it, and `forget` skips the drop of each field.
+            std::mem::forget(effects);
+        } else {
+            self.apply(effects);
         }
         result
     }
@@ -206,19 +203,6 @@ impl Shared {
         }
     }
 
-    /// Runs one transition under the lock, and applies its effects after it.
-    pub(super) fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
-        let mut effects = Effects::default();
-        let result = self.with(|state| transition(state, &mut effects));
-        if effects.is_empty() {
-            // The common case. Nothing is in it, and `forget` skips the drop of each field.
-            std::mem::forget(effects);
-        } else {
-            self.apply(effects);
-        }
-        result
-    }
-
     /// Like [`enter`](Shared::enter), for a step in which the group may drain or a job ends: if the token or the clock
     /// has ended the group before, that is noted first. A group that has drained accepts no reason any more, and a job
     /// that ends after a grace is lost by the end of the grace.
@@ -243,6 +227,8 @@ impl Shared {
         // 2. The token is cancelled. That calls wakers of users, which may panic.
         // 3. The tasks that wait for the end of the group are woken. They come after the token, so that such a task
         //    finds it cancelled.
+        // 4. What is unused is dropped. It may be a table, whose handler has a destructor of the user, which may take
+        //    long.
         //
         // Another thread may see the new state before any of these steps.
         if let Some(driver) = effects.driver {
@@ -259,6 +245,7 @@ impl Shared {
         if !effects.wake.is_empty() {
             panic::wake_each(effects.wake);
         }
+        drop(effects.unused);
     }
 
     fn wake_driver(&self, driver: WakeDriver) {
@@ -281,6 +268,11 @@ impl Shared {
     /// Locks the driver's sleep. The group's lock must not be held.
     pub(super) fn timer(&self) -> MutexGuard<'_, Option<Timer>> {
         self.timer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(super) fn timer_is_free(&self) -> bool {
+        self.timer.try_lock().is_ok()
     }
 
     /// Lets other worker threads of the runtime steal the task that was woken or spawned last.
@@ -447,13 +439,9 @@ impl Shared {
     /// Drops the pending jobs of one chunk that are due at `from` or later. If the group aborts its running jobs, those
     /// of the chunk are woken to stop.
     pub(super) fn drop_chunk(&self, chunk: usize, from: Timestamp, dropped: &mut DroppedChunk) {
-        let unused = self.enter(|state, effects| {
-            state.take_pending_chunk(chunk, from, dropped, effects);
-            state.jobs.take_unused()
-        });
-        // After the wake-ups, since a table without a handle goes with the values of its rows; and before the jobs are
-        // counted down, so that no value outlives the group's end.
-        drop(unused);
+        // A table without a handle is dropped in this step, with the values of its rows; and so before the jobs are
+        // counted down, or a value would outlive the group's end.
+        self.enter(|state, effects| state.take_pending_chunk(chunk, from, dropped, effects));
         self.drop_jobs(dropped.drain());
     }
 

@@ -82,7 +82,7 @@ pub struct Report {
     /// Jobs that had started and were aborted, at the end of the grace or by a handle.
     pub aborted: usize,
     /// Jobs that had not started and never will. Repeating jobs that were between two runs, or were cancelled during a
-    /// run, are among them.
+    /// run, are among them, and so are retries that could make no further attempt.
     pub dropped: usize,
 }
 

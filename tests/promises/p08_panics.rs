@@ -290,27 +290,49 @@ async fn of_a_run_and_its_destructor_the_run_panics_first() {
     assert_eq!((group.stats().panicked, flag.drops()), (1, 3));
 }
 
+/// Jobs of each kind that hold a bomb until they are aborted.
+const BOMBS: [fn(&Group, &Flag) -> JobHandle; 3] = [
+    |group, flag| group.delay(ms(1), Holds(Box::new(bomb(flag)), || Poll::Pending)),
+    |group, flag| {
+        let holds = Holds(Box::new(bomb(flag)), || Poll::Pending);
+        group.spawn_after(ms(1), holds).job().clone()
+    },
+    |group, flag| {
+        let flag = flag.clone();
+        group.repeat(Instant::now(), move |_| {
+            let bomb = bomb(&flag);
+            async move {
+                let _bomb = bomb;
+                std::future::pending().await
+            }
+        })
+    },
+];
+
+#[tokio::test(start_paused = true)]
+async fn the_panic_of_an_aborted_jobs_destructor_is_returned() {
+    for schedule in BOMBS {
+        let (group, flag) = (Group::new(), Flag::new());
+        let job = schedule(&group, &flag);
+        sleep(ms(5)).await;
+        job.abort();
+        let panic = panic_of_wait(&group).await;
+        assert_eq!((panic.message(), panic.job()), ("destructor", job.id()));
+    }
+    let group = Group::new();
+    let holds = Holds(Box::new(bomb(&Flag::new())), || Poll::Pending);
+    let handle = group.spawn_after(ms(1), holds);
+    sleep(ms(5)).await;
+    handle.job().abort();
+    let Err(JobError::Panicked(panic)) = handle.await else {
+        panic!("its destructor panicked");
+    };
+    assert_eq!(panic.message(), "destructor");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_job_whose_destructor_panics_when_it_is_aborted_counts_as_aborted() {
-    type Schedule = fn(&Group, &Flag) -> JobHandle;
-    let kinds: [Schedule; 3] = [
-        |group, flag| group.delay(ms(1), Holds(Box::new(bomb(flag)), || Poll::Pending)),
-        |group, flag| {
-            let holds = Holds(Box::new(bomb(flag)), || Poll::Pending);
-            group.spawn_after(ms(1), holds).job().clone()
-        },
-        |group, flag| {
-            let flag = flag.clone();
-            group.repeat(Instant::now(), move |_| {
-                let bomb = bomb(&flag);
-                async move {
-                    let _bomb = bomb;
-                    std::future::pending().await
-                }
-            })
-        },
-    ];
-    for schedule in kinds {
+    for schedule in BOMBS {
         for way in ["abort", "shutdown", "drain"] {
             let (group, flag) = (Group::new(), Flag::new());
             let job = schedule(&group, &flag);

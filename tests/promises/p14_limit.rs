@@ -4,19 +4,20 @@
 //! That the limit is kept and used to the full is in `tests/faults.rs`.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::task::Poll;
 use std::time::Duration;
 
-use schedgroup::{Group, Next};
+use schedgroup::{Group, JobHandle, Next, flow};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{block_in_place, yield_now};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::common::{HOUR, Hold, Log, bounded, ms, settle, until, watched};
+use crate::common::{HOUR, Hold, Log, OnDrop, bounded, ms, settle, until, watched};
 
 fn of_one() -> Group {
     Group::builder().max_running(1).build()
@@ -315,6 +316,44 @@ fn a_slot_is_taken_while_the_value_of_its_last_job_is_dropped() {
                 group.wait().await.unwrap();
             }));
         });
+    }
+}
+
+/// Jobs of each kind that are aborted while they hold something. Its destructor looks how many run.
+#[tokio::test(start_paused = true)]
+async fn an_aborted_job_holds_its_slot_until_what_its_run_held_is_dropped() {
+    type Work = Pin<Box<dyn Future<Output = Next> + Send>>;
+    let kinds: [fn(&Group, Work) -> JobHandle; 4] = [
+        |group, work| group.delay(Duration::ZERO, async { _ = work.await }),
+        |group, work| group.spawn_after(Duration::ZERO, work).job().clone(),
+        |group, work| {
+            let mut work = Some(work);
+            group.repeat(Instant::now(), move |_| work.take().expect("it runs once"))
+        },
+        |group, work| {
+            let mut work = Some(work);
+            let retry = flow::retry(move || {
+                let work = work.take().expect("it runs once");
+                async { Ok::<Next, ()>(work.await) }
+            });
+            group.retry(retry).job().clone()
+        },
+    ];
+    for schedule in kinds {
+        let (group, log) = (of_one(), Log::new());
+        let (handle, found) = (group.handle(), log.clone());
+        let held = OnDrop(move || found.push(handle.stats().running));
+        let job = schedule(
+            &group,
+            Box::pin(async move {
+                let _held = held;
+                std::future::pending().await
+            }),
+        );
+        sleep(ms(1)).await;
+        job.abort();
+        group.wait().await.unwrap();
+        assert_eq!(log.labels(), [1]);
     }
 }
 

@@ -7,19 +7,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
 use schedgroup::flow::{self, Ended, Verdict};
-use schedgroup::{Group, JobState, TaskError, WaitError};
+use schedgroup::{Group, JobHandle, JobState, TaskError, WaitError};
 use tokio::sync::oneshot;
 use tokio::task::consume_budget;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{
-    Flag, HOUR, Hold, OnDrop, bounded, context_of, jump, misuse, ms, on_both, panic_of, poll_once,
-    settle,
+    Flag, HOUR, Hold, Log, OnDrop, bounded, context_of, jump, misuse, ms, on_both, panic_of,
+    poll_once, settle,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -339,6 +339,59 @@ async fn an_aborted_job_drops_its_attempt() {
     assert_eq!((error.attempts, error.ended), (1, Ended::Cancelled));
     assert_eq!(flag.drops(), 1);
     group.wait().await.unwrap();
+}
+
+/// Its only attempt runs when the group is shut down, and has been moved: that makes no difference to one that ends.
+#[tokio::test(start_paused = true)]
+async fn a_retry_that_a_shutdown_keeps_from_its_next_attempt_counts_as_dropped() {
+    for fails in [true, false] {
+        let group = Group::new();
+        let handle = group.retry(flow::retry(move || async move {
+            sleep(ms(10)).await;
+            if fails { Err(()) } else { Ok(()) }
+        }));
+        let job = handle.job().clone();
+        sleep(ms(5)).await;
+        assert!(job.reset_after(HOUR));
+        let report = group.shutdown(HOUR).await;
+        let counts = (report.finished, report.aborted, report.dropped);
+        let (end, waited) = (handle.await, group.wait().await);
+        if fails {
+            assert_eq!((counts, job.state()), ((0, 0, 1), JobState::Cancelled));
+            let error = end.unwrap_err();
+            assert_eq!((error.attempts, error.ended), (1, Ended::Cancelled));
+            assert!(matches!(waited, Err(WaitError::Cancelled)), "{waited:?}");
+        } else {
+            assert_eq!((counts, job.state()), ((1, 0, 0), JobState::Finished));
+            assert!(end.is_ok() && waited.is_ok());
+        }
+    }
+}
+
+/// Its waker asks for the state when it is woken.
+#[tokio::test(start_paused = true)]
+async fn who_hears_from_a_retry_that_was_aborted_or_panicked_finds_its_job_ended() {
+    struct Asks(JobHandle, Log<JobState>);
+    impl Wake for Asks {
+        fn wake(self: Arc<Self>) {
+            self.1.push(self.0.state());
+        }
+    }
+    for (panics, state) in [(false, JobState::Cancelled), (true, JobState::Panicked)] {
+        let (group, log) = (Group::new(), Log::new());
+        let mut handle = group.retry(flow::retry(move || async move {
+            sleep(ms(1)).await;
+            assert!(!panics, "boom");
+            pending::<Result<(), ()>>().await
+        }));
+        let waker = Arc::new(Asks(handle.job().clone(), log.clone())).into();
+        let polled = Pin::new(&mut handle).poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        sleep(ms(2)).await;
+        handle.job().abort();
+        settle().await;
+        assert_eq!(log.labels(), [state]);
+    }
 }
 
 /// No task waits for it in the pause: its job is moved instead.

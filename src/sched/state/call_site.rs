@@ -14,8 +14,9 @@ pub(in crate::sched) enum JobKind {
     Series,
     /// The same; but after `wait` was called it runs at most once more, at once.
     UntilWait,
-    /// It runs once, when a clock says so. Until then it is a series of looks at the clock.
-    ByClock,
+    /// It runs once, in several steps: looks at a clock before the run, or the attempts of a retry. As long as a step
+    /// asks for another one, the job has not finished.
+    InSteps,
 }
 
 /// The call site that scheduled a job, and the job's kind.
@@ -26,7 +27,7 @@ pub(in crate::sched) struct CallSite([u8; 3]);
 const NUMBER: u32 = (1 << 22) - 1;
 const SERIES: u32 = 1 << 22;
 const UNTIL_WAIT: u32 = 2 << 22;
-const BY_CLOCK: u32 = 3 << 22;
+const IN_STEPS: u32 = 3 << 22;
 
 impl CallSite {
     fn new(number: u32, kind: JobKind) -> CallSite {
@@ -34,7 +35,7 @@ impl CallSite {
             JobKind::Once => 0,
             JobKind::Series => SERIES,
             JobKind::UntilWait => UNTIL_WAIT,
-            JobKind::ByClock => BY_CLOCK,
+            JobKind::InSteps => IN_STEPS,
         };
         let [a, b, c, _] = (number | kind).to_le_bytes();
         CallSite([a, b, c])
@@ -54,9 +55,9 @@ impl CallSite {
         self.bits() & !NUMBER == UNTIL_WAIT
     }
 
-    /// Returns whether the runs of the job are only looks at a clock, as long as it wants to run again.
-    pub(super) fn is_by_clock(self) -> bool {
-        self.bits() & !NUMBER == BY_CLOCK
+    /// Returns whether a run of the job is only a step of it.
+    pub(super) fn is_in_steps(self) -> bool {
+        self.bits() & !NUMBER == IN_STEPS
     }
 }
 
@@ -115,7 +116,7 @@ mod tests {
                     JobKind::Once,
                     JobKind::Series,
                     JobKind::UntilWait,
-                    JobKind::ByClock,
+                    JobKind::InSteps,
                 ] {
                     let call_site = call_sites.call_site(site, kind);
                     assert_eq!(
@@ -126,7 +127,7 @@ mod tests {
                     assert_eq!(call_sites.site(call_site), site);
                     assert_eq!(call_site.is_series(), kind != JobKind::Once);
                     assert_eq!(call_site.ends_with_wait(), kind == JobKind::UntilWait);
-                    assert_eq!(call_site.is_by_clock(), kind == JobKind::ByClock);
+                    assert_eq!(call_site.is_in_steps(), kind == JobKind::InSteps);
                 }
             }
         }
@@ -135,7 +136,7 @@ mod tests {
 
     #[test]
     fn the_last_number_fits() {
-        let call_site = CallSite::new(NUMBER, JobKind::ByClock);
+        let call_site = CallSite::new(NUMBER, JobKind::InSteps);
         assert_eq!(call_site.bits(), (1 << 24) - 1);
     }
 }

@@ -40,7 +40,8 @@ impl EndedRun {
     }
 }
 
-/// Empty storage, and tables that no pending row refers to any more: to be dropped when the lock is free.
+/// Empty storage, and tables that no pending row refers to any more: to be dropped when the lock is free. Boxed where it
+/// is moved, since mostly there is none.
 pub(in crate::sched) type Unused = (Emptied, Vec<Arc<dyn RowTable>>);
 
 /// The effect of a reset on a job.
@@ -260,8 +261,8 @@ impl Jobs {
         self.slab.get(slot).call_site.ends_with_wait()
     }
 
-    fn is_by_clock(&self, slot: u32) -> bool {
-        self.slab.get(slot).call_site.is_by_clock()
+    fn is_in_steps(&self, slot: u32) -> bool {
+        self.slab.get(slot).call_site.is_in_steps()
     }
 
     pub(in crate::sched) fn ref_inc(&mut self, slot: u32) {
@@ -620,7 +621,7 @@ impl Jobs {
     }
 
     /// Moves the next due jobs for which slots are free to the local queue of a worker, in release order and at most
-    /// `most`. Returns how many.
+    /// `most`. Returns how many; behind very many dead entries there are fewer or none, and the worker claims again.
     pub(super) fn claim(
         &mut self,
         local: &Arc<LocalQueue>,
@@ -756,13 +757,15 @@ impl Jobs {
                     {
                         return (left, self.run_again(slot, at, runnable, head));
                     }
-                    (next, runnable) => {
+                    (wanted, runnable) => {
                         left.runnable = runnable;
                         // A series that wants to run again, and may not, counts as dropped; but as finished after a
-                        // shutdown, which lets the present run end. That was only a look at a clock if the job is by
-                        // one.
-                        let is_over = || lifecycle.finishes_series() && !self.is_by_clock(slot);
-                        let cut_short = next.is_some() && !is_over();
+                        // shutdown, which lets the present run end. A job in steps has finished if its last step says
+                        // so, whatever a reset asked for.
+                        let cut_short = match self.is_in_steps(slot) {
+                            true => next.is_some(),
+                            false => wanted.is_some() && !lifecycle.finishes_series(),
+                        };
                         if control.cancelled || cut_short {
                             self.counts.dropped += 1;
                             JobState::Cancelled
@@ -952,8 +955,9 @@ impl Jobs {
     }
 
     /// Takes empty storage and unused tables, to be dropped after the lock.
-    pub(in crate::sched) fn take_unused(&mut self) -> Unused {
-        (self.slab.take_emptied(), self.tables.take_released())
+    #[cold]
+    pub(in crate::sched) fn take_unused(&mut self) -> Box<Unused> {
+        Box::new((self.slab.take_emptied(), self.tables.take_released()))
     }
 
     #[cfg(test)]

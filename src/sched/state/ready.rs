@@ -8,14 +8,15 @@ use crate::sched::queue::Entry;
 
 /// Due jobs in release order, and the count of the slots of `max_running`.
 ///
-/// Nearly all jobs are released in the order of their deadlines. They are in `in_order`, a FIFO queue. A job that is
-/// released after one with a later deadline is in `overtaking`, a binary heap. The earlier of the two fronts is next.
+/// A job that is cancelled or moved leaves its entry behind, dead, since no entry can be removed from the middle. The
+/// slot of an entry tells whether it is live, and the caller looks that up (`is_live`). When there are many dead ones,
+/// they are swept, a few at a time, since all of this is under the group's lock: the entries become `unswept`, and each
+/// step takes some of them out and puts the live ones back.
 #[derive(Debug)]
 pub(super) struct ReadyQueue {
-    // A job that is cancelled or moved leaves its entry behind, dead, since neither structure can remove an entry from
-    // its middle. The slot of an entry tells whether it is live, and the caller looks that up (`is_live`).
-    in_order: VecDeque<Entry>,
-    overtaking: BinaryHeap<Reverse<Entry>>,
+    entries: Entries,
+    /// The entries that a sweep has yet to look at.
+    unswept: Entries,
     /// The number of live entries.
     waiting: usize,
     running: usize,
@@ -24,90 +25,33 @@ pub(super) struct ReadyQueue {
     latest: Timestamp,
 }
 
-/// A sweep is worth it if the dead entries outnumber the live ones by more than this. Spare capacity up to this is
-/// kept.
-const KEPT: usize = 1024;
+/// Entries, of which the first can be taken out.
+///
+/// Nearly all jobs are released in the order of their deadlines. They are in `in_order`, a FIFO queue. A job that is
+/// released after one with a later deadline is in `overtaking`, a binary heap. The earlier of the two fronts is first.
+#[derive(Debug, Default)]
+struct Entries {
+    in_order: VecDeque<Entry>,
+    overtaking: BinaryHeap<Reverse<Entry>>,
+}
 
-impl ReadyQueue {
-    pub(super) fn new(limit: usize) -> ReadyQueue {
-        ReadyQueue {
-            in_order: VecDeque::new(),
-            overtaking: BinaryHeap::new(),
-            waiting: 0,
-            running: 0,
-            limit,
-            latest: Timestamp::ALWAYS,
-        }
-    }
-
-    /// Adds a job that is due.
-    pub(super) fn push(&mut self, entry: Entry) {
-        self.extend(std::iter::once(entry));
-    }
-
-    /// Adds jobs that are due. `entries` are in order.
-    pub(super) fn extend(&mut self, entries: impl Iterator<Item = Entry>) {
+impl Entries {
+    /// Adds entries, which are in order.
+    fn extend(&mut self, entries: impl Iterator<Item = Entry>) {
         let mut entries = entries.peekable();
-        let Some(&first) = entries.peek() else {
+        let Some(first) = entries.peek() else {
             return;
         };
-        let before = self.len();
-        let mut latest = self.latest;
-        let entries = entries.inspect(|entry| latest = latest.max(entry.at));
-        if self.in_order.back().is_none_or(|last| *last < first) {
+        if self.in_order.back().is_none_or(|last| last < first) {
             self.in_order.extend(entries);
         } else {
             self.overtaking.extend(entries.map(Reverse));
         }
-        self.latest = latest;
-        self.waiting += self.len() - before;
     }
 
-    /// Returns whether a job is known to be due, since one with the same or a later deadline was added before.
-    pub(super) fn is_due(&self, entry: &Entry) -> bool {
-        entry.at <= self.latest
-    }
-
-    /// Notes that the entry of a job is dead, which was cancelled or moved. Returns `true` if a sweep is worth it.
-    pub(super) fn remove(&mut self) -> bool {
-        // The entry is only uncounted. `take` skips it.
-        self.waiting -= 1;
-        if self.waiting == 0 {
-            self.clear();
-        }
-        self.len() > 2 * self.waiting + KEPT
-    }
-
-    /// Returns the number of entries, dead ones included.
-    fn len(&self) -> usize {
-        self.in_order.len() + self.overtaking.len()
-    }
-
-    /// Removes the dead entries.
-    pub(super) fn sweep(&mut self, mut is_live: impl FnMut(&Entry) -> bool) {
-        self.in_order.retain(&mut is_live);
-        self.in_order.shrink_to(2 * self.in_order.len());
-        self.overtaking.retain(|Reverse(entry)| is_live(entry));
-        self.overtaking.shrink_to(2 * self.overtaking.len());
-    }
-
-    /// Takes the next job in release order, if a slot is free for it. It counts as running. `take` returns `None` for
-    /// a dead entry.
-    pub(super) fn take<T>(
-        &mut self,
-        mut take: impl FnMut(&Entry) -> Option<T>,
-    ) -> Option<(Entry, T)> {
-        if self.startable() == 0 {
-            return None;
-        }
-        let mut entries = std::iter::from_fn(|| self.pop());
-        let taken = entries.find_map(|entry| Some((entry, take(&entry)?)))?;
-        self.waiting -= 1;
-        self.running += 1;
-        if self.waiting == 0 {
-            self.clear();
-        }
-        Some(taken)
+    fn first(&self) -> Option<&Entry> {
+        let overtaking = self.overtaking.peek().map(|Reverse(entry)| entry);
+        self.in_order.front().into_iter().chain(overtaking).min()
     }
 
     fn pop(&mut self) -> Option<Entry> {
@@ -122,12 +66,119 @@ impl ReadyQueue {
         }
     }
 
-    /// Removes the dead entries when no live one is left.
+    fn len(&self) -> usize {
+        self.in_order.len() + self.overtaking.len()
+    }
+
     fn clear(&mut self) {
         self.in_order.clear();
         self.in_order.shrink_to(KEPT);
         self.overtaking.clear();
         self.overtaking.shrink_to(KEPT);
+    }
+}
+
+/// A sweep is worth it if the dead entries outnumber the live ones by more than this. Spare capacity up to this is
+/// kept.
+const KEPT: usize = 1024;
+/// A step of a sweep looks at this many entries.
+const SWEPT: usize = 64;
+/// A job that takes a slot skips at most this many dead entries.
+const SKIPPED: usize = 512;
+
+impl ReadyQueue {
+    pub(super) fn new(limit: usize) -> ReadyQueue {
+        ReadyQueue {
+            entries: Entries::default(),
+            unswept: Entries::default(),
+            waiting: 0,
+            running: 0,
+            limit,
+            latest: Timestamp::ALWAYS,
+        }
+    }
+
+    /// Adds a job that is due.
+    pub(super) fn push(&mut self, entry: Entry) {
+        self.extend(std::iter::once(entry));
+    }
+
+    /// Adds jobs that are due. `entries` are in order.
+    pub(super) fn extend(&mut self, entries: impl Iterator<Item = Entry>) {
+        let before = self.entries.len();
+        let mut latest = self.latest;
+        self.entries
+            .extend(entries.inspect(|entry| latest = latest.max(entry.at)));
+        self.latest = latest;
+        self.waiting += self.entries.len() - before;
+    }
+
+    /// Returns whether a job is known to be due, since one with the same or a later deadline was added before.
+    pub(super) fn is_due(&self, entry: &Entry) -> bool {
+        entry.at <= self.latest
+    }
+
+    /// Notes that the entry of a job is dead, which was cancelled or moved. Returns `true` if a sweep is worth it.
+    pub(super) fn remove(&mut self) -> bool {
+        // The entry is only uncounted. `take` skips it.
+        self.waiting -= 1;
+        if self.waiting == 0 {
+            self.clear();
+        }
+        self.entries.len() + self.unswept.len() > 2 * self.waiting + KEPT
+    }
+
+    /// Makes one step of a sweep.
+    ///
+    /// Each entry that dies costs a step at most, so a sweep ends before many more have died.
+    pub(super) fn sweep(&mut self, mut is_live: impl FnMut(&Entry) -> bool) {
+        if self.unswept.len() == 0 {
+            std::mem::swap(&mut self.entries, &mut self.unswept);
+        }
+        let looked_at = std::iter::from_fn(|| self.unswept.pop()).take(SWEPT);
+        looked_at
+            .filter(|entry| is_live(entry))
+            .for_each(|entry| self.entries.extend(std::iter::once(entry)));
+        if self.unswept.len() == 0 {
+            self.unswept = Entries::default();
+        }
+    }
+
+    /// Takes the next job in release order, if a slot is free for it. It counts as running. `take` returns `None` for
+    /// a dead entry. If very many dead ones lie before the job, some of them are skipped, and there is no job: the
+    /// caller has to let go of the lock, and try again.
+    pub(super) fn take<T>(
+        &mut self,
+        mut take: impl FnMut(&Entry) -> Option<T>,
+    ) -> Option<(Entry, T)> {
+        if self.startable() == 0 {
+            return None;
+        }
+        let mut entries = std::iter::from_fn(|| self.pop()).take(SKIPPED);
+        let taken = entries.find_map(|entry| Some((entry, take(&entry)?)))?;
+        self.waiting -= 1;
+        self.running += 1;
+        if self.waiting == 0 {
+            self.clear();
+        }
+        Some(taken)
+    }
+
+    fn pop(&mut self) -> Option<Entry> {
+        let unswept = self.unswept.first();
+        let is_first =
+            unswept.is_some_and(|first| self.entries.first().is_none_or(|other| first < other));
+        if is_first {
+            self.unswept.pop()
+        } else {
+            self.entries.pop()
+        }
+    }
+
+    /// Removes the dead entries when no live one is left.
+    fn clear(&mut self) {
+        self.entries.clear();
+        self.unswept.clear();
     }
 
     /// Notes that a running job has ended, or has not started after all.
@@ -155,14 +206,14 @@ impl ReadyQueue {
 
     /// Returns an instant that is not later than the earliest deadline of a waiting job.
     pub(super) fn earliest(&self) -> Option<Timestamp> {
-        let overtaking = self.overtaking.peek().map(|Reverse(entry)| entry);
-        let fronts = self.in_order.front().into_iter().chain(overtaking);
-        fronts.map(|entry| entry.at).min()
+        let firsts = self.entries.first().into_iter().chain(self.unswept.first());
+        firsts.map(|entry| entry.at).min()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::time::Duration;
 
     use super::*;
@@ -219,7 +270,7 @@ mod tests {
     fn jobs_that_become_due_in_order_need_no_heap() {
         let mut ready = ReadyQueue::new(0);
         (0..1000).for_each(|job| ready.push(entry(job / 3, job)));
-        assert_eq!(ready.overtaking.capacity(), 0);
+        assert_eq!(ready.entries.overtaking.capacity(), 0);
     }
 
     #[test]
@@ -240,13 +291,71 @@ mod tests {
         let swept = (0..9_000).position(|_| ready.remove());
         assert_eq!(swept, Some(5_512), "waiting {}", ready.waiting());
         let live = ready.waiting() as u64;
-        ready.sweep(|found| found.sequence.number() < live);
-        let kept = ready.in_order.len() + ready.overtaking.len();
-        assert_eq!(kept as u64, live);
-        // As much again is kept as room.
-        assert_eq!(ready.in_order.capacity(), 2 * ready.in_order.len());
-        assert_eq!(ready.overtaking.capacity(), 2 * ready.overtaking.len());
+        let (mut looked_at, mut steps) = (0, 0);
+        while steps == 0 || ready.unswept.len() > 0 {
+            ready.sweep(|found| {
+                looked_at += 1;
+                found.sequence.number() < live
+            });
+            steps += 1;
+        }
+        assert_eq!((looked_at, steps), (10_000, 10_000_usize.div_ceil(SWEPT)));
+        assert_eq!(ready.entries.len(), ready.waiting());
+        assert_eq!(ready.unswept.in_order.capacity(), 0);
+        assert_eq!(ready.unswept.overtaking.capacity(), 0);
         assert!(!ready.remove(), "it was swept");
+    }
+
+    /// While jobs are added, taken and removed, in any order of their deadlines.
+    #[test]
+    fn a_sweep_that_is_under_way_changes_no_order() {
+        let mut ready = ReadyQueue::new(usize::MAX);
+        let (mut live, mut seed) = (BTreeSet::new(), 1_u64);
+        let mut random = |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) % below
+        };
+        let mut steps_under_way = 0;
+        for job in 0..60_000 {
+            let fresh = entry(job / 8 + random(1_000), job);
+            live.insert(fresh);
+            ready.push(fresh);
+            for _ in 0..random(3) {
+                let from = entry(job / 8 + random(1_000), job);
+                let found = live.range(from..).next().copied();
+                if found.is_some_and(|found| live.remove(&found)) && ready.remove() {
+                    ready.sweep(|found| live.contains(found));
+                    steps_under_way += u32::from(ready.unswept.len() > 0);
+                }
+            }
+            if random(16) == 0 {
+                let first = live.first().copied();
+                assert!(ready.earliest() <= first.map(|first| first.at));
+                let mut taken = None;
+                while taken.is_none() && ready.startable() > 0 {
+                    taken = ready.take(|found| live.remove(found).then_some(()));
+                }
+                assert_eq!(taken.map(|(taken, ())| taken), first);
+            }
+            assert_eq!(ready.waiting(), live.len());
+        }
+        assert!(steps_under_way > 100, "{steps_under_way}");
+    }
+
+    #[test]
+    fn a_take_skips_so_many_dead_entries_and_no_more() {
+        let mut ready = ready(1, 1_000);
+        (0..999).for_each(|_| _ = ready.remove());
+        let mut looks = 0;
+        let mut take = |ready: &mut ReadyQueue| {
+            ready.take(|found| {
+                looks += 1;
+                (found.sequence == Sequence::first(999)).then_some(())
+            })
+        };
+        assert_eq!(take(&mut ready), None);
+        assert_eq!(take(&mut ready), Some((entry(0, 999), ())));
+        assert_eq!(looks, 1_000);
     }
 
     #[test]
@@ -256,7 +365,7 @@ mod tests {
             ready.push(entry(10 + job % 2, job));
         }
         assert_eq!(drain(&mut ready).len(), 20_000);
-        assert!(ready.in_order.capacity() <= KEPT);
-        assert!(ready.overtaking.capacity() <= KEPT);
+        assert!(ready.entries.in_order.capacity() <= KEPT);
+        assert!(ready.entries.overtaking.capacity() <= KEPT);
     }
 }

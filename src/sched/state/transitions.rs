@@ -17,7 +17,7 @@ use super::call_site::JobKind;
 use super::counts::{Counts, Ending};
 use super::dropped::{DroppedChunk, DroppedJob};
 use super::inbox::{Inbox, WakeDriver};
-use super::jobs::{EndedRun, Jobs, Reset};
+use super::jobs::{EndedRun, Jobs, Reset, Unused};
 use super::lifecycle::{GroupOutcome, Lifecycle, StopReason};
 use super::workers::{Registration, WorkerState, Workers};
 use crate::sched::awaiting::AwaitingJob;
@@ -41,16 +41,27 @@ pub(in crate::sched) struct Effects {
     pub(in crate::sched) wake: Vec<Waker>,
     /// Cancel the group's token.
     pub(in crate::sched) cancel: bool,
+    /// Drop this, after all wake-ups.
+    pub(in crate::sched) unused: Option<Box<Unused>>,
 }
 
 impl Effects {
     /// Returns whether there is nothing to apply, and no storage to free.
     pub(in crate::sched) fn is_empty(&self) -> bool {
         let wakes = self.driver.is_some() || self.worker.is_some() || self.wake.capacity() > 0;
-        !wakes && !self.cancel
+        !wakes && !self.cancel && self.unused.is_none()
+    }
+
+    /// Takes what has become unused, at the end of a step.
+    #[inline]
+    pub(in crate::sched) fn take_unused(&mut self, jobs: &mut Jobs) {
+        if jobs.has_unused() {
+            self.unused = Some(jobs.take_unused());
+        }
     }
 
     /// Adds a wake-up of the driver, if there is one.
+    #[inline]
     pub(in crate::sched) fn wake_driver(&mut self, driver: Option<WakeDriver>) {
         if driver.is_some() {
             self.driver = driver;

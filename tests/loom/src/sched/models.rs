@@ -30,6 +30,7 @@ use super::state::{Effects, State, Turn};
 use super::stats::{Report, Stats};
 use super::worker;
 use super::yield_now::yield_now;
+use crate::common::panic::Payload;
 use crate::common::time::Timestamp;
 
 /// In the models with few threads; the others have one less, and still more orders. The long form has more.
@@ -497,6 +498,11 @@ impl Stateful for Series {
             _ => Next::After(Duration::ZERO),
         };
         run.as_mut().poll(cx).map(|()| next)
+    }
+
+    fn drop_run(&mut self) -> Result<(), Payload> {
+        self.run = None;
+        Ok(())
     }
 
     fn into_runnable(self: Box<Self>) -> Box<dyn Runnable> {

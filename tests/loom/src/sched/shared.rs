@@ -50,7 +50,11 @@ impl Shared {
 
     pub(super) fn enter<R>(&self, transition: impl FnOnce(&mut State, &mut Effects) -> R) -> R {
         let mut effects = Effects::default();
-        let result = self.with(|state| transition(state, &mut effects));
+        let mut state = self.state.lock().unwrap();
+        effects.wake_driver(state.apply_cancels());
+        let result = transition(&mut state, &mut effects);
+        effects.take_unused(&mut state.jobs);
+        drop(state);
         self.apply(effects);
         result
     }
@@ -77,18 +81,7 @@ impl Shared {
     }
 
     pub(super) fn with<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
-        let mut state = self.state.lock().unwrap();
-        let driver = state.apply_cancels();
-        let result = transition(&mut state);
-        let unused = state.jobs.take_unused();
-        drop(state);
-        drop(unused);
-        let driver = Effects {
-            driver,
-            ..Effects::default()
-        };
-        self.apply(driver);
-        result
+        self.enter(|state, _| transition(state))
     }
 
     pub(super) fn with_table<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
