@@ -1532,6 +1532,24 @@ async fn a_key_whose_clone_panics_ends_its_own_run_alone() {
     assert_eq!(log.labels(), [(2, 2), (1, 3)]);
 }
 
+/// Two panics at once would end the process.
+#[tokio::test(start_paused = true)]
+async fn a_value_whose_key_cannot_be_cloned_may_panic_when_it_is_dropped() {
+    #[derive(PartialEq, Eq, Hash)]
+    struct Key;
+    impl Clone for Key {
+        fn clone(&self) -> Key {
+            panic!("boom")
+        }
+    }
+    let keyed = KeyedGroup::builder()
+        .exclusive()
+        .build_with(|_, _: Key, _: OnDrop<fn()>| async {});
+    keyed.insert_after(Key, OnDrop(|| panic!("bomb")), ms(1), Replace);
+    let result = keyed.wait().await;
+    assert!(matches!(&result, Err(WaitError::Panicked(panic)) if panic.message() == "boom"));
+}
+
 /// Also the pending one, and also if a run ends before the worker comes to the next entry.
 #[tokio::test(start_paused = true)]
 async fn what_waits_for_the_run_of_its_key_starts_in_the_order_of_the_deadlines() {

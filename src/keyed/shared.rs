@@ -323,12 +323,18 @@ where
             row,
         });
         let context = KeyedContext::new(Arc::clone(&self), run);
-        Some((self.handler)(
-            context,
-            taken.key.into_key(),
-            taken.value,
-            run_guard,
-        ))
+        let key = match taken.key {
+            TakenKey::Own(key) => key,
+            TakenKey::Shared(key) => match panic::catch(|| key.cloned()) {
+                Ok(key) => key,
+                Err(payload) => {
+                    // Here, and not while the panic unwinds: a panic of this destructor would end the process.
+                    drop_quietly(taken.value);
+                    resume_unwind(payload)
+                }
+            },
+        };
+        Some((self.handler)(context, key, taken.value, run_guard))
     }
 
     fn clear(&self) {
