@@ -628,6 +628,19 @@ async fn what_a_step_held_is_gone_before_the_next_begins() {
     assert_eq!(drops.await.unwrap(), 1);
 }
 
+/// As of a list of closures: each step is of the same type.
+#[tokio::test]
+async fn a_waterfall_of_very_many_steps_needs_no_more_of_the_stack() {
+    const STEPS: usize = 50_000;
+    let steps = || {
+        (0..STEPS).fold(flow::waterfall::<_, ()>(0), |steps, _| {
+            steps.then(|n| ready(Ok(n + 1)))
+        })
+    };
+    assert_eq!(bounded(steps()).await.unwrap(), STEPS);
+    drop(steps());
+}
+
 #[tokio::test]
 async fn a_poll_after_the_end_is_named() {
     let named = "schedgroup: a future was polled after it had ended";
