@@ -1229,6 +1229,51 @@ fn lists_of_keys_that_overlap_leave_each_row_its_key() {
     });
 }
 
+/// The list that ends last gives a row its key back, also if another one has shared the key first.
+#[test]
+fn lists_of_keys_that_overlap_leave_no_key_shared() {
+    multi_thread().block_on(async {
+        let handler = |_, _: Odd, _: u32| async {};
+        let keyed = Arc::new(KeyedGroup::with_handler(handler));
+        let on = Arc::new(Mutex::new(None));
+        let key = Odd {
+            name: 1,
+            on: Arc::clone(&on),
+        };
+        keyed.insert_after(key, 1, HOUR, Replace);
+        let (listing, is_listed) = std::sync::mpsc::channel();
+        let (done, is_done) = std::sync::mpsc::channel();
+        let wait = move || {
+            listing.send(()).expect("the first list waits");
+            let waited = is_done.recv_timeout(Duration::from_secs(60));
+            waited.expect("the first list ends");
+        };
+        let (group, list) = (Arc::clone(&keyed), Arc::new(Mutex::new(None)));
+        let (of_second, second) = (Arc::clone(&on), Arc::clone(&list));
+        let mut wait = Some(wait);
+        let begin = move || {
+            let wait = wait.take().expect("it is called once");
+            *of_second.lock().unwrap() = Some(("clone", Box::new(wait) as _));
+            let group = Arc::clone(&group);
+            *second.lock().unwrap() = Some(std::thread::spawn(move || group.keys().len()));
+            let waited = is_listed.recv_timeout(Duration::from_secs(60));
+            waited.expect("the second list begins");
+        };
+        *on.lock().unwrap() = Some(("clone", Box::new(begin)));
+        assert_eq!(keyed.keys().len(), 1);
+        done.send(()).expect("the second list waits");
+        let second = list.lock().unwrap().take().expect("it began");
+        assert_eq!(second.join().unwrap(), 1);
+        *on.lock().unwrap() = Some(("clone", Box::new(|| panic!("it was shared"))));
+        let left = keyed.drain_values();
+        assert!(
+            left.iter()
+                .map(|(key, value)| (key.name, *value))
+                .eq([(1, 1)])
+        );
+    });
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_a_closure_goes_to_the_caller_and_leaves_the_entries_whole() {
     let (keyed, log) = logging();
@@ -1485,6 +1530,24 @@ async fn a_key_whose_clone_panics_ends_its_own_run_alone() {
     let result = keyed.wait().await;
     assert!(matches!(&result, Err(WaitError::Panicked(panic)) if panic.message() == "boom"));
     assert_eq!(log.labels(), [(2, 2), (1, 3)]);
+}
+
+/// Two panics at once would end the process.
+#[tokio::test(start_paused = true)]
+async fn a_value_whose_key_cannot_be_cloned_may_panic_when_it_is_dropped() {
+    #[derive(PartialEq, Eq, Hash)]
+    struct Key;
+    impl Clone for Key {
+        fn clone(&self) -> Key {
+            panic!("boom")
+        }
+    }
+    let keyed = KeyedGroup::builder()
+        .exclusive()
+        .build_with(|_, _: Key, _: OnDrop<fn()>| async {});
+    keyed.insert_after(Key, OnDrop(|| panic!("bomb")), ms(1), Replace);
+    let result = keyed.wait().await;
+    assert!(matches!(&result, Err(WaitError::Panicked(panic)) if panic.message() == "boom"));
 }
 
 /// Also the pending one, and also if a run ends before the worker comes to the next entry.

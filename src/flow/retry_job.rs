@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::error::{Ended, RetryError};
 use super::retry::Retry;
-use crate::common::panic::{DiscardEach, ENDED, discard, forget};
+use crate::common::panic::{DiscardEach, ENDED, catch, discard, forget};
 use crate::{Group, Handle, JobContext, JobHandle, Next};
 
 impl<O, F, E> Retry<'static, O, F, E> {
@@ -168,8 +168,9 @@ impl<O, F, T, E> Spawned<O, F, T, E> {
     fn end(&mut self, end: Result<T, Ended>) -> Next {
         if let Some(report) = self.report.take() {
             let end = end.map_err(|ended| self.retry.give_up(ended));
-            // Without a handle the end is dropped, and its destructor is no part of the job.
-            discard(report.send(end)).unwrap_or_else(forget);
+            // Without a handle the end is dropped. Neither its destructor nor the waker of the handle's task is a part of
+            // the job.
+            catch(|| drop(report.send(end))).unwrap_or_else(forget);
         }
         Next::Done
     }

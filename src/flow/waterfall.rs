@@ -1,9 +1,11 @@
 //! Steps one after the other.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use tokio::time::Instant;
@@ -11,9 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::stop::StopSignal;
 use crate::common::error::TaskError;
-use crate::common::panic::{
-    DiscardEach, ENDED, Payload, TaskPanic, catch, discard, forget, poll_caught,
-};
+use crate::common::panic::{DiscardEach, ENDED, Payload, TaskPanic, catch, poll_caught};
 
 /// A future that runs steps one after the other, each with the value of the one before; created by
 /// [`waterfall`](super::waterfall()).
@@ -58,13 +58,22 @@ pub struct Waterfall<'a, T, E> {
     stop: StopSignal,
     /// The number of steps.
     steps: usize,
+    /// The steps before the last one, without those that have ended. They are no part of each other, so that thousands of
+    /// them need no more of the stack than one does.
+    before: VecDeque<Step<'a, (), E>>,
     /// Until the end.
-    run: Option<Run<'a, T, E>>,
+    last: Option<Step<'a, T, E>>,
 }
 
-/// Polls all steps up to one.
-type Run<'a, T, E> =
-    Box<dyn FnMut(&mut StopSignal, &mut Context<'_>) -> Poll<Result<T, TaskError<E>>> + Send + 'a>;
+/// Polls one step, which finds the value of the one before.
+type Step<'a, T, E> = Box<dyn FnMut(&mut Context<'_>) -> Poll<Result<T, TaskError<E>>> + Send + 'a>;
+
+/// The value of a step, until the next one takes it.
+type Passed<T> = Arc<Mutex<DiscardEach<Option<T>>>>;
+
+fn lock<T>(passed: &Passed<T>) -> MutexGuard<'_, DiscardEach<Option<T>>> {
+    passed.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl<'a, T: Send + 'a, E: 'a> Waterfall<'a, T, E> {
     pub(super) fn new(value: T) -> Waterfall<'a, T, E> {
@@ -72,7 +81,8 @@ impl<'a, T: Send + 'a, E: 'a> Waterfall<'a, T, E> {
         Waterfall {
             stop: StopSignal::default(),
             steps: 0,
-            run: Some(Box::new(move |_, _| {
+            before: VecDeque::new(),
+            last: Some(Box::new(move |_| {
                 Poll::Ready(Ok(value.take().expect(ENDED)))
             })),
         }
@@ -102,20 +112,16 @@ impl<'a, T: Send + 'a, E: 'a> Waterfall<'a, T, E> {
         let (index, called_at) = (self.steps, Location::caller());
         let panicked =
             move |payload: Payload| TaskError::Panicked(TaskPanic::new(payload, index, called_at));
-        let (mut before, mut next) = (self.run, DiscardEach::from(Some(next)));
+        let (mut before, passed) = (self.before, Passed::default());
+        let value = Arc::clone(&passed);
+        before.extend(self.last.map(|mut step| -> Step<'a, (), E> {
+            Box::new(move |cx| step(cx).map_ok(|value| **lock(&passed) = Some(value)))
+        }));
+        let mut next = DiscardEach::from(Some(next));
         let mut running: DiscardEach<Option<Pin<Box<Option<F>>>>> = DiscardEach::default();
-        let run = move |stop: &mut StopSignal, cx: &mut Context<'_>| {
+        let step = move |cx: &mut Context<'_>| {
             if running.is_none() {
-                let value = match ready!(before.as_mut().expect(ENDED)(stop, cx)) {
-                    Ok(value) => value,
-                    Err(error) => return Poll::Ready(Err(error)),
-                };
-                // The steps before may borrow, and are not needed any more.
-                before = None;
-                if let Some(stop) = stop.get() {
-                    discard(value).unwrap_or_else(forget);
-                    return Poll::Ready(Err(stop.into()));
-                }
+                let value = lock(&value).take().expect(ENDED);
                 let next = next.take().expect(ENDED);
                 match catch(|| Box::pin(Some(next(value)))) {
                     Ok(first) => *running = Some(first),
@@ -131,7 +137,8 @@ impl<'a, T: Send + 'a, E: 'a> Waterfall<'a, T, E> {
         Waterfall {
             stop: self.stop,
             steps: self.steps + 1,
-            run: Some(Box::new(run)),
+            before,
+            last: Some(Box::new(step)),
         }
     }
 }
@@ -191,19 +198,36 @@ impl<T, E> Future for Waterfall<'_, T, E> {
 
     #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Waterfall { stop, run, .. } = &mut *self;
-        let Some(steps) = run else {
+        let Waterfall {
+            stop, before, last, ..
+        } = &mut *self;
+        let Some(last_step) = last else {
             panic!("{ENDED}");
         };
-        let end = match steps(stop, cx) {
-            Poll::Ready(end) => end,
-            // After the step: a value that is there wins over a stop.
-            Poll::Pending => match stop.poll(cx) {
-                Some(stop) => Err(stop.into()),
-                None => return Poll::Pending,
-            },
+        let end = loop {
+            let polled = match before.front_mut() {
+                Some(step) => step(cx).map_ok(|()| None),
+                None => last_step(cx).map_ok(Some),
+            };
+            match polled {
+                Poll::Ready(Ok(Some(value))) => break Ok(value),
+                Poll::Ready(Ok(None)) => {
+                    // What the step borrows or holds is gone before the next one begins.
+                    before.pop_front();
+                    if let Some(stop) = stop.get() {
+                        break Err(stop.into());
+                    }
+                }
+                Poll::Ready(Err(error)) => break Err(error),
+                // After the step: a value that is there wins over a stop.
+                Poll::Pending => match stop.poll(cx) {
+                    Some(stop) => break Err(stop.into()),
+                    None => return Poll::Pending,
+                },
+            }
         };
-        *run = None;
+        before.clear();
+        *last = None;
         Poll::Ready(end)
     }
 }

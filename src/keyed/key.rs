@@ -8,18 +8,27 @@ use std::sync::Arc;
 pub(super) trait Share<K>: Send + Sync {
     fn key(&self) -> &K;
     fn cloned(&self) -> K;
+    /// Returns the key itself if this is the last reference to it.
+    fn into_own(self: Arc<Self>) -> Result<K, SharedKey<K>>;
 }
 
 /// The one implementation of [`Share`].
-pub(super) struct Owned<K>(pub(super) K);
+struct Owned<K>(K);
 
-impl<K: Clone + Send + Sync> Share<K> for Owned<K> {
+impl<K: Clone + Send + Sync + 'static> Share<K> for Owned<K> {
     fn key(&self) -> &K {
         &self.0
     }
 
     fn cloned(&self) -> K {
         self.0.clone()
+    }
+
+    fn into_own(self: Arc<Self>) -> Result<K, SharedKey<K>> {
+        match Arc::try_unwrap(self) {
+            Ok(Owned(key)) => Ok(key),
+            Err(shared) => Err(shared),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use super::handle::KeyedContext;
-use super::key::{SharedKey, TakenKey};
+use super::key::{SharedKey, TakenKey, share};
 use super::rt::{self, Mutex, MutexGuard};
 use super::rule::{Inserted, OnDuplicate};
 use super::table::Table;
@@ -188,17 +188,17 @@ impl<K, V, S> Keys<K, V, S> {
         for first in (0..u32::MAX).step_by(CHUNK as usize) {
             // To clone a key is user code, so it is done when the lock is free. A row may go meanwhile, so its key is
             // put into an `Arc` first, which the row and this function share, and taken out again afterwards.
-            let (keys, shared) = {
+            let keys = {
                 let mut guard = self.lock();
                 if first >= guard.table.rows_end() {
                     break;
                 }
-                guard.table.share(first..first + CHUNK)
+                guard.table.share(first..first + CHUNK, share)
             };
             // A panic of `Clone` goes on in the caller only when each row has its key back.
-            let cloned = panic::catch(|| all.extend(keys.into_iter().map(|key| key.cloned())));
+            let cloned = panic::catch(|| all.extend(keys.iter().map(|(_, key)| key.cloned())));
             let mut guard = self.lock();
-            let unshared = shared
+            let unshared = keys
                 .into_iter()
                 .map(|(row, key)| guard.table.unshare(row, key));
             let gone: Vec<_> = unshared.flatten().collect();
@@ -323,12 +323,18 @@ where
             row,
         });
         let context = KeyedContext::new(Arc::clone(&self), run);
-        Some((self.handler)(
-            context,
-            taken.key.into_key(),
-            taken.value,
-            run_guard,
-        ))
+        let key = match taken.key {
+            TakenKey::Own(key) => key,
+            TakenKey::Shared(key) => match panic::catch(|| key.cloned()) {
+                Ok(key) => key,
+                Err(payload) => {
+                    // Here, and not while the panic unwinds: a panic of this destructor would end the process.
+                    drop_quietly(taken.value);
+                    resume_unwind(payload)
+                }
+            },
+        };
+        Some((self.handler)(context, key, taken.value, run_guard))
     }
 
     fn clear(&self) {

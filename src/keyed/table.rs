@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::index::{Found, Index};
-use super::key::{Owned, SharedKey, TakenKey};
+use super::key::{SharedKey, TakenKey};
 use super::queues::Queues;
 use super::rows::{KEPT, KeyRun, Row, RowMap, Rows, Taken};
 use crate::common::time::Timestamp;
@@ -261,17 +261,14 @@ impl<K, V> Table<K, V> {
         self.rows.end()
     }
 
-    /// Shares the keys of the pending entries in some rows, and returns them. Returns also the keys that were not shared
-    /// before, with their rows: the caller passes them to [`unshare`](Table::unshare).
-    #[expect(clippy::type_complexity, reason = "one caller takes it apart at once")]
+    /// Shares the keys of the pending entries in some rows, and returns them with their rows. The caller passes each to
+    /// [`unshare`](Table::unshare).
     pub(super) fn share(
         &mut self,
         rows: Range<u32>,
-    ) -> (Vec<SharedKey<K>>, Vec<(u32, Arc<Owned<K>>)>)
-    where
-        K: Clone + Send + Sync + 'static,
-    {
-        let (mut keys, mut shared) = (Vec::new(), Vec::new());
+        share: fn(K) -> SharedKey<K>,
+    ) -> Vec<(u32, SharedKey<K>)> {
+        let mut keys = Vec::new();
         for row in rows {
             let Some(place) = self.rows.get_mut(row) else {
                 continue;
@@ -282,39 +279,29 @@ impl<K, V> Table<K, V> {
                     value,
                     slot,
                     expired: false,
-                } => {
-                    let key = Arc::new(Owned(key));
-                    shared.push((row, Arc::clone(&key)));
-                    keys.push(Arc::clone(&key) as SharedKey<K>);
-                    Row::Shared {
-                        key: Box::new(key),
-                        value,
-                        slot,
-                        expired: false,
-                    }
-                }
-                row => {
-                    if let Row::Shared {
-                        key,
-                        expired: false,
-                        ..
-                    } = &row
-                    {
-                        keys.push(SharedKey::clone(key));
-                    }
-                    row
-                }
+                } => Row::Shared {
+                    key: Box::new(share(key)),
+                    value,
+                    slot,
+                    expired: false,
+                },
+                row => row,
             };
+            if let Row::Shared {
+                key,
+                expired: false,
+                ..
+            } = place
+            {
+                keys.push((row, SharedKey::clone(key)));
+            }
         }
-        (keys, shared)
+        keys
     }
 
-    /// Makes a key that was shared the row's own again, if nothing else refers to it. Returns a key whose row has gone
-    /// meanwhile.
-    pub(super) fn unshare(&mut self, row: u32, key: Arc<Owned<K>>) -> Option<Arc<Owned<K>>>
-    where
-        K: Clone + Send + Sync + 'static,
-    {
+    /// Makes a key that was shared the row's own again. If others have shared it too, the last of them does that.
+    /// Returns a key whose row has gone meanwhile.
+    pub(super) fn unshare(&mut self, row: u32, key: SharedKey<K>) -> Option<SharedKey<K>> {
         let Some(place) = self.rows.get_mut(row) else {
             return Some(key);
         };
@@ -327,8 +314,8 @@ impl<K, V> Table<K, V> {
             } if std::ptr::addr_eq(Arc::as_ptr(&known), Arc::as_ptr(&key)) => {
                 // Not the last reference, so no user value is dropped here.
                 drop(known);
-                let row = match Arc::try_unwrap(key) {
-                    Ok(Owned(key)) => Row::Own {
+                let row = match key.into_own() {
+                    Ok(key) => Row::Own {
                         key,
                         value,
                         slot,

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::common::{
     Flag, HOUR, Hold, Log, OnDrop, bounded, context_of, jump, misuse, ms, on_both, panic_of,
-    poll_once, settle,
+    poll_once, poll_with_bomb, settle,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -681,6 +681,19 @@ async fn what_a_step_held_is_gone_before_the_next_begins() {
     assert_eq!(drops.await.unwrap(), 1);
 }
 
+/// As of a list of closures: each step is of the same type.
+#[tokio::test]
+async fn a_waterfall_of_very_many_steps_needs_no_more_of_the_stack() {
+    const STEPS: usize = 50_000;
+    let steps = || {
+        (0..STEPS).fold(flow::waterfall::<_, ()>(0), |steps, _| {
+            steps.then(|n| ready(Ok(n + 1)))
+        })
+    };
+    assert_eq!(bounded(steps()).await.unwrap(), STEPS);
+    drop(steps());
+}
+
 #[tokio::test]
 async fn a_poll_after_the_end_is_named() {
     let named = "schedgroup: a future was polled after it had ended";
@@ -900,6 +913,28 @@ async fn all_that_a_waterfall_holds_may_panic_when_it_is_dropped() {
     assert!(poll_once(&mut running).is_pending());
     drop(running);
     assert_eq!(steps(true).await.unwrap_err().index(), Some(0));
+}
+
+/// As that of a `JoinHandle`.
+#[tokio::test]
+async fn a_waker_of_a_retrys_handle_that_panics_is_no_panic_of_its_job() {
+    let group = Group::new();
+    let hold = Hold::new();
+    let attempt = hold.job();
+    let mut attempt = Some(attempt);
+    let retry = flow::retry(move || {
+        let attempt = attempt.take().expect("there is one attempt");
+        async move {
+            attempt.await;
+            Ok::<_, ()>(1)
+        }
+    });
+    let mut handle = Box::pin(retry.spawn_on(&group));
+    poll_with_bomb(handle.as_mut());
+    hold.release();
+    bounded(group.wait()).await.unwrap();
+    assert_eq!(handle.job().state(), JobState::Finished);
+    assert_eq!(handle.await, Ok(1));
 }
 
 /// As those of a job with a `JoinHandle`.
