@@ -71,6 +71,9 @@ impl WallClock {
 
     /// Creates a clock that reads what `now` returns, for tests and for other sources of time.
     ///
+    /// On a paused clock, too, jobs look at it once per second of its time; a test of many days sets
+    /// [`look_every`](WallClock::look_every).
+    ///
     /// # Examples
     ///
     /// In this example the wall clock advances together with the paused clock of a test:
