@@ -71,7 +71,7 @@ impl WallClock {
 
     /// Creates a clock that reads what `now` returns, for tests and for other sources of time.
     ///
-    /// On a paused clock, too, jobs look at it once per second of its time; a test of many days sets
+    /// In a test on a paused clock a job looks at it once per second of the test's time, so a test of many days sets
     /// [`look_every`](WallClock::look_every).
     ///
     /// # Examples
