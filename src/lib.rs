@@ -2,8 +2,8 @@
 //! shut down all of them together.
 //!
 //! A [`Group`] keeps all deadlines in one driver task with one heap and one sleep. It is a port of Go's
-//! [schedgroup](https://github.com/mdlayher/schedgroup) by Matt Layher. Unlike there, no wake-up is lost, `wait` does
-//! not hang, and a job that panics does not end the process.
+//! [schedgroup](https://github.com/mdlayher/schedgroup) by Matt Layher. Unlike the original, it loses no wake-up, its
+//! `wait` does not hang, and a job that panics does not end the process.
 //!
 //! ```
 //! use std::time::Duration;

@@ -36,6 +36,8 @@ mod regression_3;
 #[cfg(not(cases_alone))]
 mod siblings;
 #[cfg(not(cases_alone))]
+mod signatures;
+#[cfg(not(cases_alone))]
 mod trusted;
 #[cfg(not(cases_alone))]
 mod types;

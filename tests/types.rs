@@ -3,14 +3,24 @@
 use std::collections::HashSet;
 use std::error::Error;
 use std::fmt::{self, Debug, Display};
+use std::future::{Ready, ready};
 use std::hash::{BuildHasher, RandomState};
 use std::marker::PhantomData;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
+use schedgroup::flow::{
+    Ended, Flow, RaceError, Retry, RetryError, RetryHandle, Stream, Verdict, Waterfall,
+};
+use schedgroup::keyed::{
+    BoxedJob, End, Inserted, KeyedContext, KeyedGroup, KeyedHandle, OnDuplicate,
+};
+use schedgroup::periodic::{Every, MissedTicks, OnPanic, Tick, TimedHandle, WallClock};
+use schedgroup::task::{Cause, Member, OnError, TaskGroup, TaskHandle, TaskStats, WaitAll};
 use schedgroup::{
     Builder, Drain, Group, Handle, JobContext, JobError, JobHandle, JobId, JobInfo, JobPanic,
-    JobState, JoinHandle, Next, Report, ScheduleError, Shutdown, Stats, Wait, WaitError, flow,
+    JobState, JoinHandle, Next, Report, ScheduleError, Shutdown, Stats, TaskError, TaskErrors,
+    TaskPanic, Wait, WaitError, flow, keyed, task,
 };
 use tokio::time::Instant;
 
@@ -53,6 +63,8 @@ macro_rules! table {
 
 type OnlySend = std::cell::Cell<u8>;
 type NotSend = std::rc::Rc<u8>;
+type Attempt = Ready<Result<u8, u8>>;
+type Op = fn() -> Attempt;
 
 #[test]
 fn the_table_of_auto_traits() {
@@ -79,23 +91,70 @@ fn the_table_of_auto_traits() {
         ScheduleError<u8>: Send Sync Unpin Clone Copy UnwindSafe RefUnwindSafe;
         ScheduleError<OnlySend>: Send Unpin Clone UnwindSafe;
     };
+    agree(&table);
+}
+
+#[test]
+fn the_table_of_auto_traits_of_the_siblings() {
+    let table = table! {
+        KeyedGroup<u8>: Send Sync Unpin UnwindSafe RefUnwindSafe;
+        KeyedGroup<u8, OnlySend>: Send Sync Unpin UnwindSafe RefUnwindSafe;
+        KeyedHandle<u8, OnlySend>: Send Sync Unpin Clone UnwindSafe RefUnwindSafe;
+        KeyedContext<u8, OnlySend>: Send Sync Unpin Clone UnwindSafe RefUnwindSafe;
+        keyed::Builder<u8, OnlySend>: Send Sync Unpin UnwindSafe RefUnwindSafe;
+        End<'static, u8, u8, RandomState>: Send Unpin;
+        BoxedJob: Send Unpin;
+        Inserted<u8>: Send Sync Unpin Clone Copy UnwindSafe RefUnwindSafe;
+        Inserted<OnlySend>: Send Unpin Clone UnwindSafe;
+        OnDuplicate: Send Sync Unpin Clone Copy UnwindSafe RefUnwindSafe;
+        Every<'static>: Send Sync Unpin Clone;
+        WallClock: Send Sync Unpin Clone;
+        Tick: Send Sync Unpin Clone UnwindSafe RefUnwindSafe;
+        TimedHandle: Send Sync Unpin Clone UnwindSafe RefUnwindSafe;
+        MissedTicks: Send Sync Unpin Clone Copy UnwindSafe RefUnwindSafe;
+        OnPanic: Send Sync Unpin Clone Copy UnwindSafe RefUnwindSafe;
+        TaskGroup: Send Sync Unpin UnwindSafe RefUnwindSafe;
+        TaskGroup<OnlySend>: Send Sync Unpin UnwindSafe RefUnwindSafe;
+        TaskHandle<OnlySend>: Send Sync Unpin Clone UnwindSafe RefUnwindSafe;
+        task::Builder<OnlySend>: Send Sync Unpin UnwindSafe RefUnwindSafe;
+        Member<OnlySend>: Send Sync Unpin UnwindSafe RefUnwindSafe;
+        task::Wait<'static, OnlySend>: Send Sync Unpin UnwindSafe RefUnwindSafe;
+        WaitAll<'static, OnlySend>: Send Sync Unpin UnwindSafe RefUnwindSafe;
+        task::Drain<'static, OnlySend>: Send Sync Unpin UnwindSafe RefUnwindSafe;
+        task::Shutdown<'static, OnlySend>: Send Sync Unpin UnwindSafe RefUnwindSafe;
+        TaskStats: Send Sync Unpin Clone Copy UnwindSafe RefUnwindSafe;
+        OnError: Send Sync Unpin Clone Copy UnwindSafe RefUnwindSafe;
+        Cause: Send Sync Unpin Clone Copy UnwindSafe RefUnwindSafe;
+        TaskError<u8>: Send Sync Unpin Clone UnwindSafe RefUnwindSafe;
+        TaskError<OnlySend>: Send Unpin Clone UnwindSafe;
+        TaskErrors<u8>: Send Sync Unpin Clone UnwindSafe RefUnwindSafe;
+        TaskPanic: Send Sync Unpin Clone UnwindSafe RefUnwindSafe;
+        Flow<'static, OnlySend>: Send Unpin;
+        Stream<'static, OnlySend>: Send Unpin;
+        Waterfall<'static, u8, u8>: Send Unpin;
+        Retry<'static, Op, Attempt, u8>: Send Unpin;
+        RetryHandle<OnlySend, u8>: Send Sync Unpin;
+        RetryError<u8>: Send Sync Unpin Clone Copy UnwindSafe RefUnwindSafe;
+        RaceError<u8>: Send Sync Unpin Clone UnwindSafe RefUnwindSafe;
+        Ended: Send Sync Unpin Clone Copy UnwindSafe RefUnwindSafe;
+        Verdict: Send Sync Unpin Clone Copy UnwindSafe RefUnwindSafe;
+    };
+    agree(&table);
+}
+
+/// A row: the type, the traits that are promised, and each trait with whether the type has it.
+type Row = (&'static str, &'static str, [(&'static str, bool); 7]);
+
+#[track_caller]
+fn agree(table: &[Row]) {
     for (name, promised, found) in table {
         let found = found
             .iter()
             .filter(|(_, has)| *has)
             .map(|(name, _)| format!("{name} "))
             .collect::<String>();
-        assert_eq!(found, promised, "{name}");
+        assert_eq!(found, *promised, "{name}");
     }
-}
-
-#[test]
-fn errors_are_errors() {
-    fn is_error<E: std::error::Error + Send + Sync + 'static>() {}
-    is_error::<WaitError>();
-    is_error::<JobError>();
-    is_error::<JobPanic>();
-    is_error::<ScheduleError<u8>>();
 }
 
 /// An error of a user's, with a source of its own.
@@ -149,10 +208,6 @@ fn tells_once(error: &dyn Error, parts: &[&str]) {
 
 #[tokio::test(start_paused = true)]
 async fn a_chain_of_errors_tells_each_text_once() {
-    use schedgroup::flow::Verdict;
-    use schedgroup::task::TaskGroup;
-    use std::future::ready;
-
     let group = Group::new();
     let join = group.spawn_after(ms(1), async { panic!("boom") });
     let error: JobError = Result::<(), _>::unwrap_err(join.await);
@@ -197,20 +252,11 @@ async fn a_chain_of_errors_tells_each_text_once() {
 /// An error that is only text is told all the same.
 #[tokio::test]
 async fn an_error_that_is_only_text_is_in_the_line() {
-    let failing = || std::future::ready(Err::<(), _>("no route"));
+    let failing = || ready(Err::<(), _>("no route"));
     let error = flow::race([failing()]).await.unwrap_err();
     assert_eq!(error.to_string().matches("no route").count(), 1, "{error}");
     let error = flow::retry(failing).attempts(1).await.unwrap_err();
     assert_eq!(error.to_string(), "gave up after 1 attempt: no route");
-}
-
-#[test]
-fn futures_have_the_promised_outputs() {
-    fn is_future<F: Future<Output = T>, T>() {}
-    is_future::<Wait<'_>, Result<(), WaitError>>();
-    is_future::<Drain<'_>, Report>();
-    is_future::<Shutdown<'_>, Report>();
-    is_future::<JoinHandle<u8>, Result<u8, JobError>>();
 }
 
 #[tokio::test]
@@ -295,8 +341,6 @@ async fn handles_are_equal_if_they_refer_to_the_same_job_of_the_same_group() {
 /// Whatever takes a handle takes each of these by reference.
 #[tokio::test(start_paused = true)]
 async fn what_works_in_a_group_lends_its_handle() {
-    use schedgroup::keyed::{KeyedContext, KeyedGroup, OnDuplicate};
-
     fn pending(group: &impl AsRef<Handle>) -> usize {
         group.as_ref().stats().pending
     }
@@ -384,8 +428,6 @@ async fn every_debug_shows_what_one_would_look_for() {
 
 #[tokio::test(start_paused = true)]
 async fn every_debug_of_a_group_of_tasks_shows_its_counts() {
-    use schedgroup::task::TaskGroup;
-
     let builder = TaskGroup::<()>::builder().limit(1).queue(2);
     shows(&builder, &["Builder", "limit: 1", "queue: 2", "on_error"]);
     let group = builder.build();
@@ -410,8 +452,6 @@ async fn every_debug_of_a_group_of_tasks_shows_its_counts() {
 
 #[tokio::test(start_paused = true)]
 async fn every_debug_of_a_set_of_tasks_shows_its_settings() {
-    use std::future::ready;
-
     let mut all = flow::all([ready(())]).limit(3);
     let started = ["Flow", "flow::all", "limit: 3", "started: false", file!()];
     shows(&all, &started);
@@ -430,9 +470,6 @@ async fn every_debug_of_a_set_of_tasks_shows_its_settings() {
 
 #[tokio::test(start_paused = true)]
 async fn every_debug_of_what_hangs_on_a_group_shows_its_settings() {
-    use schedgroup::keyed::{KeyedGroup, OnDuplicate};
-    use schedgroup::periodic::WallClock;
-
     let builder = KeyedGroup::builder().exclusive().name("keys");
     shows(&builder, &["Builder", "exclusive: true", "keys"]);
     let keyed = builder.build();
@@ -453,8 +490,6 @@ async fn every_debug_of_what_hangs_on_a_group_shows_its_settings() {
 
 #[tokio::test]
 async fn a_default_group_is_a_new_one() {
-    use schedgroup::task::TaskGroup;
-
     let group = Group::default();
     assert_eq!(group.stats(), Group::new().stats());
     let tasks = TaskGroup::<()>::default();
@@ -463,8 +498,6 @@ async fn a_default_group_is_a_new_one() {
 
 #[test]
 fn an_end_without_an_error_of_a_task_has_none() {
-    use schedgroup::TaskError;
-
     for (end, text) in [
         (TaskError::Cancelled, "cancelled before the end"),
         (

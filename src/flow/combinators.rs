@@ -351,6 +351,8 @@ where
 /// Without a [`limit`](Stream::limit) as many run at a time as the machine has CPUs. The input may be endless.
 /// [`unordered`](Stream::unordered) returns them in order of completion.
 ///
+/// It does not look at what a task returns: if tasks return a `Result`, each item is a `Result` in a `Result`.
+///
 /// # Examples
 ///
 /// ```

@@ -19,7 +19,7 @@ use crate::common::error::{TaskError, TaskErrors};
 /// # async fn main() {
 /// let failing = ["down", "busy"].map(|error| async move { Err::<(), _>(error) });
 /// let error = flow::race(failing).limit(1).await.unwrap_err();
-/// assert_eq!(error.to_string(), "too many tasks failed, at last task 1: busy");
+/// assert_eq!(error.to_string(), "too many tasks failed, the last was task 1: busy");
 /// let RaceError::Failed(errors) = error else { unreachable!() };
 /// assert_eq!(errors.len(), 2);
 /// # }
@@ -81,7 +81,7 @@ impl<E: fmt::Display> fmt::Display for RaceError<E> {
         match self {
             RaceError::TooFew => f.write_str("fewer tasks than values wanted"),
             RaceError::Failed(errors) => {
-                f.write_str("too many tasks failed, at last ")?;
+                f.write_str("too many tasks failed, the last was ")?;
                 errors.last().fmt(f)
             }
             RaceError::Cancelled => f.write_str("cancelled before there were enough values"),

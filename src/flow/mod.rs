@@ -5,7 +5,7 @@
 //!
 //! | call | resolves to | ends early | empty input |
 //! |---|---|---|---|
-//! | [`all`]`(tasks)` | each task's result, in order of the input | never | `[]` |
+//! | [`all`]`(tasks)` | for each task, `Ok` with what it returned or its [`TaskError`](crate::TaskError), in order of the input | never | `[]` |
 //! | [`try_all`]`(tasks)` | the values, in order of the input | at the first error or panic | `Ok([])` |
 //! | [`race`](race())`(tasks)` | the first value; errors are skipped | at the first value | [`RaceError::TooFew`] |
 //! | [`take`](take())`(n, tasks)` | the first `n` values, in order of completion; errors are skipped | at the `n`th value, or when `n` values can no longer be reached | [`RaceError::TooFew`]; with `n` = 0 `Ok([])`, nothing starts |
@@ -13,7 +13,7 @@
 //! | [`last`](last())`(n, tasks)` | the last `n` values, in order of completion; all if there are fewer | at the first error or panic | `Ok([])`; with `n` = 0 all run |
 //! | [`map`](map())`(items, f)` | what `f` returned for each item, in order of the items | at the first panic | `Ok([])` |
 //! | [`for_each`]`(items, f)` | nothing | at the first panic | `Ok(())` |
-//! | [`stream`](stream())`(tasks).next()` | the next task's result, in order of the input or of completion | never | `None` |
+//! | [`stream`](stream())`(tasks).next()` | the same for the next task, in order of the input or of completion | never | `None` |
 //! | [`waterfall`](waterfall())`(value).then(f)` | the value of the last step | at the first error or panic | `Ok(value)` |
 //! | [`retry`](retry())`(op)` | the first value of several attempts | at the first value, or at [`Verdict::Stop`] | – |
 //!

@@ -182,7 +182,8 @@ impl<K, V, S> KeyedGroup<K, V, S> {
     /// Closes the group and waits until every entry has been handled or `grace` is over, like [`Group::drain`].
     ///
     /// The future resolves to a report and the entries that are left: those that did not expire within the grace, and
-    /// those that expired and found no slot. Running handlers may still insert entries.
+    /// those that expired and found no slot. Running handlers may still insert entries. An entry whose handler is
+    /// aborted at the end of the grace is not among those that are left: its value is dropped with the handler.
     ///
     /// # Cancel safety
     ///
@@ -211,7 +212,9 @@ impl<K, V, S> KeyedGroup<K, V, S> {
     /// Ends the group within `grace`, like [`Group::shutdown`].
     ///
     /// Entries that are due already may be handled until the grace is over. The future resolves to a report and the
-    /// entries that are left.
+    /// entries that are left. What a handler inserts after the call is not among them: it comes back to the handler, as
+    /// [`Inserted::Rejected`](super::Inserted::Rejected). Where handlers insert their entries again, as to retry, call
+    /// [`drain`](KeyedGroup::drain): it accepts those and returns them.
     ///
     /// # Cancel safety
     ///

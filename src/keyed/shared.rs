@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
-use std::panic::{Location, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
@@ -48,7 +48,9 @@ pub(super) struct Keys<K, V, S> {
     // Guarded, since it is often the driver that drops the last reference.
     hasher: Guarded<S>,
     exclusive: Exclusive<K>,
-    handler: Guarded<Handler<K, V, S>>,
+    /// Asserted, since it is called only in runs, whose panics are caught: like a job, it does not keep its group out of
+    /// a `catch_unwind`.
+    handler: Guarded<AssertUnwindSafe<Handler<K, V, S>>>,
     locked: Locked<K, V>,
 }
 
@@ -236,7 +238,7 @@ where
             group: group.of_jobs(),
             hasher: Guarded::new(hasher),
             exclusive,
-            handler: Guarded::new(handler),
+            handler: Guarded::new(AssertUnwindSafe(handler)),
             locked: Locked {
                 table: Mutex::new(Table::new()),
                 holder: AtomicUsize::new(0),

@@ -71,6 +71,9 @@ impl WallClock {
 
     /// Creates a clock that reads what `now` returns, for tests and for other sources of time.
     ///
+    /// In a test on a paused clock a job looks at it once per second of the test's time, so a test of many days sets
+    /// [`look_every`](WallClock::look_every).
+    ///
     /// # Examples
     ///
     /// In this example the wall clock advances together with the paused clock of a test:

@@ -288,8 +288,9 @@ macro_rules! schedule_methods {
             ///
             /// # Errors
             ///
-            /// [`ScheduleError`](crate::ScheduleError) with the job in it: `Closed` if `wait`, `drain` or
-            /// `shutdown` was called; otherwise `Cancelled` if the group was cancelled or dropped or has
+            /// [`ScheduleError`](crate::ScheduleError) with the job in it: `Closed` after `wait`, `drain` or
+            /// `shutdown` was called, but through a [`JobContext`](crate::JobContext) only once the group has
+            /// drained or was shut down; otherwise `Cancelled` if the group was cancelled or dropped or has
             /// reached its deadline, or its runtime has ended.
             ///
             /// # Examples

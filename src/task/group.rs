@@ -216,6 +216,8 @@ impl<E: Send + 'static> TaskGroup<E> {
     /// The error or panic that came first. If there was none but a task was skipped or aborted, then
     /// [`DeadlineExceeded`](crate::TaskError::DeadlineExceeded) if the group's deadline was the reason, and
     /// [`Cancelled`](crate::TaskError::Cancelled) otherwise. A cancel is no error if no task was skipped or aborted.
+    /// Where `E` is an `anyhow::Error` or a `String`, `?` cannot convert this error: [`TaskError`](crate::TaskError) says
+    /// what to write instead.
     ///
     /// # Examples
     ///

@@ -111,7 +111,9 @@ macro_rules! task_methods {
             /// # Errors
             ///
             /// The error has the task in it: [`Closed`](crate::ScheduleError::Closed) if the group was closed before
-            /// the first poll, [`Cancelled`](crate::ScheduleError::Cancelled) if it was cancelled.
+            /// the first poll, [`Cancelled`](crate::ScheduleError::Cancelled) if it was cancelled, as by the error of
+            /// another task. `wait` of the group returns that error. So do not use `?` here, which would hide it: leave
+            /// the loop that submits, and call `wait`.
             ///
             /// # Examples
             ///

@@ -48,7 +48,8 @@
 //! |---|---|
 //! | x/sync `errgroup.WithContext(ctx)`, zero `Group` | [`Builder::token`] with [`OnError::Cancel`]; `on_error(OnError::Continue)` |
 //! | `Go`, `TryGo`, `Wait`, `SetLimit(n)` | [`spawn`](TaskGroup::spawn), [`try_spawn`](TaskGroup::try_spawn), [`wait`](TaskGroup::wait), [`Builder::limit`] |
-//! | `Go` that blocks at the limit | [`submit`](TaskGroup::submit)`.await` |
+//! | the `ctx` that `WithContext` returns | [`spawn_with`](TaskGroup::spawn_with), [`TaskGroup::token`] |
+//! | `Go` that blocks at the limit | [`submit`](TaskGroup::submit)`.await`; if it fails, call `wait` for the reason |
 //! | `context.Cause(ctx)` | [`TaskGroup::cause`] |
 //! | kratos `GOMAXPROCS(n)`, `WithCancel(ctx)`, recover | [`Builder::limit`], [`OnError::Cancel`], [`TaskError::Panicked`] |
 //! | kratos `WithContext(ctx)` | [`Builder::token`] with [`OnError::Continue`], [`spawn_with`](TaskGroup::spawn_with) |

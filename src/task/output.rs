@@ -36,7 +36,8 @@ use std::convert::Infallible;
     message = "a task of a `TaskGroup<{E}>` cannot return `{Self}`",
     label = "a task that returns `{Self}`",
     note = "in a `TaskGroup<E>` a task returns `Result<(), E>`: end with `Ok(())`",
-    note = "in a `TaskGroup` without an error type, which is `TaskGroup<Infallible>`, a task returns `()`"
+    note = "in a `TaskGroup` without an error type, which is `TaskGroup<Infallible>`, a task returns `()`",
+    note = "to get the values of tasks, use `flow::try_all`, `flow::all` or `flow::stream`"
 )]
 pub trait TaskOutput<E>: Send + 'static {
     #[doc(hidden)]

@@ -104,7 +104,7 @@ async fn an_error_that_shows_its_causes_in_its_own_way_is_asked_to() {
     );
     let failing = || std::future::ready(Err::<(), _>(Any));
     let error = flow::race([failing()]).await.unwrap_err();
-    let race = "too many tasks failed, at last task 0: above";
+    let race = "too many tasks failed, the last was task 0: above";
     assert_eq!(error.to_string(), race);
     assert_eq!(format!("{error:#}"), format!("{race}: below"));
     let error = flow::retry(failing).attempts(1).await.unwrap_err();

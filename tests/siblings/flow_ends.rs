@@ -242,7 +242,7 @@ async fn errors_say_what_happened_and_whose_error_it_was() {
     };
     let indices: Vec<_> = errors.iter().filter_map(TaskError::index).collect();
     assert_eq!(indices, [0, 1]);
-    let words = format!("too many tasks failed, at last {}", errors.last());
+    let words = format!("too many tasks failed, the last was {}", errors.last());
     assert_eq!(told(&lost), (words, None));
     let each: Vec<_> = errors.iter().map(ToString::to_string).collect();
     assert_eq!(each, [text("task 0"), text("task 1")]);
