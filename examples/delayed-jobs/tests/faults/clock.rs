@@ -262,6 +262,43 @@ async fn suspects_leave_others_half_of_the_time() {
     assert!(worst <= 601 * SECOND, "late by {worst:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_suspect_that_hangs_stops_its_worker_for_a_while_only() {
+    let queue = testkit::queue();
+    let id = suspects(&queue, 1..2).await[0];
+    for (lost_after, others_wait, state) in [
+        (1000, Some(300), State::Pending),
+        (1500, Some(600), State::Pending),
+        // Within the 1,200 s that it has for itself by now.
+        (1100, None, State::Dead),
+    ] {
+        let worker = queue
+            .worker()
+            .register(|_: Job<Note>| std::future::pending());
+        let worker = worker.register(|_: Job<Other>| async { Ok(()) });
+        let run = worker.run(CancellationToken::new());
+        let meanwhile = async {
+            while record(&queue, id).await.state != State::Running {
+                sleep(SECOND).await;
+            }
+            let other = queue.enqueue(Other(1)).await.expect("enqueued").id();
+            sleep((lost_after - 60) * SECOND).await;
+            let (other, job) = (record(&queue, other).await, record(&queue, id).await);
+            let since = job.started_at.expect("it runs");
+            let waited = other.started_at.map(|at| at.since(since).as_secs());
+            assert_eq!((waited, job.state), (others_wait, State::Running));
+            let _ = queue.cancel(other.id).await;
+            std::future::pending::<()>().await;
+        };
+        let lost = timeout(lost_after * SECOND, async { tokio::join!(run, meanwhile) });
+        assert!(lost.await.is_err(), "its worker was to be lost");
+        sleep(40 * SECOND).await;
+        let now = queue.store().clock().now();
+        queue.store().reclaim(now, 3).await.expect("an answer");
+        assert_eq!(record(&queue, id).await.state, state);
+    }
+}
+
 /// If a suspect that cannot be claimed were asked for again and again, the paused clock would never go on. So the test
 /// has a thread of its own, and this one does not wait for ever.
 #[test]
