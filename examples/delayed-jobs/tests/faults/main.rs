@@ -4,6 +4,7 @@
 mod clock;
 mod ends;
 mod files;
+mod kills;
 mod load;
 mod pages;
 mod plans;

@@ -346,6 +346,81 @@ async fn a_server_that_stood_still_is_found_again_and_nothing_is_lost() {
     );
 }
 
+/// A worker that is not killed runs no job twice, whatever happens to the server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_restarts_under_load_loses_no_job_and_repeats_none() {
+    let Some(mut server) = support::Postgres::start(support::Disk::Trusted) else {
+        return;
+    };
+    let address = server.database().await;
+    let queue = Queue::open(&address).await.expect("it opens");
+    let log = Log::new();
+    let seen = log.clone();
+    let worker = queue.worker().register(move |job: Job<Note>| {
+        seen.note(&job);
+        async {
+            sleep(20 * MILLI).await;
+            Ok(())
+        }
+    });
+    let running = spawn(worker.concurrency("default", 64));
+    let stop = CancellationToken::new();
+    let enqueuers: Vec<_> = (0..4)
+        .map(|enqueuer| {
+            let (queue, stop) = (queue.clone(), stop.clone());
+            tokio::spawn(async move {
+                let (mut confirmed, mut failed) = (Vec::new(), 0);
+                for n in 0.. {
+                    if stop.is_cancelled() {
+                        break;
+                    }
+                    match queue.enqueue(Note(enqueuer * 1_000_000 + n)).await {
+                        Ok(job) => confirmed.push(job.id()),
+                        Err(_) => failed += 1,
+                    }
+                    sleep(2 * MILLI).await;
+                }
+                (confirmed, failed)
+            })
+        })
+        .collect();
+    for signal in ["INT", "QUIT", "QUIT"] {
+        let before = log.lines().len();
+        let more = || async { log.lines().len() > before + 200 };
+        support::until("jobs run", more).await;
+        server.restart(signal);
+    }
+    let before = log.lines().len();
+    let more = || async { log.lines().len() > before + 200 };
+    support::until("jobs run after all", more).await;
+    stop.cancel();
+    let (mut confirmed, mut failed) = (Vec::new(), 0);
+    for enqueuer in enqueuers {
+        let (jobs, errors) = enqueuer.await.expect("no panic");
+        confirmed.extend(jobs);
+        failed += errors;
+    }
+    let ended = || async {
+        queue
+            .counts()
+            .await
+            .is_ok_and(|counts| counts.unfinished() == 0)
+    };
+    support::until("all have ended", ended).await;
+    running.end().await;
+    println!("{} confirmed, {failed} failed", confirmed.len());
+    assert!(failed > 0, "no call met a server that was gone");
+    for id in &confirmed {
+        assert_eq!(record(&queue, *id).await.state, State::Done);
+    }
+    let mut notes = log.notes();
+    let starts = notes.len();
+    notes.sort_unstable();
+    notes.dedup();
+    let repeated = starts - notes.len();
+    assert_eq!(repeated, 0, "of {starts} starts");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_is_one_line_and_its_end_another() {
     let Some((database, url, proxy)) = by_proxy().await else {
