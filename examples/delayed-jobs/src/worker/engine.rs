@@ -267,7 +267,10 @@ impl Engine {
                 if is_over {
                     self.ring(at);
                 } else if let Some(again) = again {
-                    self.claim_after(at, self.clock.until(again));
+                    // A claim that has to read past many jobs of keys at their limits takes long, and no end of a job is
+                    // written to SQLite meanwhile. When a job has ended here, the next claim does not wait for this.
+                    let rest = begun.elapsed() * 3;
+                    self.claim_after(at, self.clock.until(again).max(rest));
                 } else if jobs.len() < asked {
                     lane.more.store(false, Ordering::SeqCst);
                 } else if asked < free {
@@ -709,9 +712,12 @@ impl Engine {
         let renewed = self.limited(store.renew(leases.clone(), until)).await?;
         let kept: HashSet<_> = renewed.into_iter().collect();
         for lease in leases.iter().filter(|lease| !kept.contains(&lease.id)) {
-            // The job may have ended meanwhile.
+            // The job may have ended meanwhile, although it is held until that is known here.
+            let has_ended = |stops: &Stops| {
+                stops.completed.load(Ordering::SeqCst) || stops.ended.load(Ordering::SeqCst)
+            };
             let stops = self.held.stops(lease.id, Some(*lease));
-            if let Some(stops) = stops.filter(|stops| !stops.completed.load(Ordering::SeqCst)) {
+            if let Some(stops) = stops.filter(|stops| !has_ended(stops)) {
                 tracing::warn!(job = %lease.id, "the lease was lost: another worker may run the job");
                 self.metrics.lose_lease();
                 stops.lose();

@@ -1,9 +1,12 @@
 //! On a paused clock: lateness, leases and times.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use delayed_jobs::store::{Claim, Ended, Suspects, Verdict};
 use delayed_jobs::{Enqueued, Filter, Limit, Micros, OnDuplicate, State, Unique, testkit};
 use tokio::time::{advance, sleep, timeout};
 
+use super::wrapped::{When, Wrapped};
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -389,4 +392,64 @@ async fn drain_ends_though_a_queue_is_paused_or_has_no_worker() {
     let ended = timeout(30 * 86_400 * SECOND, drained).await;
     assert!(ended.is_ok(), "30 days later it still waits");
     assert_eq!(log.lines(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_ends_with_its_job_is_not_lost() {
+    let memory = testkit::queue();
+    // A job is done in the store for some seconds before its worker knows, and leases are renewed meanwhile.
+    let queue = Wrapped::queue(memory.store(), |when, call| match (when, call) {
+        (When::After, "finish") => 5 * SECOND,
+        _ => Duration::ZERO,
+    });
+    let id = put(&queue, 1).await;
+    let worker = queue.worker().lease(12 * SECOND);
+    let worker = worker.register(|_: Job<Note>| async {
+        sleep(SECOND).await;
+        Ok(())
+    });
+    let summary = beside(worker, sleep(60 * SECOND)).await;
+    assert_eq!(record(&queue, id).await.state, State::Done);
+    assert_eq!((summary.done, summary.lost), (1, 0), "{summary:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_claims_from_a_queue_at_its_limits_leave_the_store_most_of_the_time() {
+    let memory = testkit::queue();
+    let claims = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&claims);
+    // As if each claim had to read past very many jobs.
+    let queue = Wrapped::queue(memory.store(), move |when, call| match (when, call) {
+        (When::After, "claim") => {
+            count.fetch_add(1, Ordering::SeqCst);
+            SECOND
+        }
+        _ => Duration::ZERO,
+    });
+    let limit = Limit::default().key_at_once(1);
+    queue.limit("default", limit).await.expect("limited");
+    for note in 0..3 {
+        let job = queue.enqueue(Note(note)).limit_key("k");
+        job.await.expect("enqueued");
+    }
+    let log = Log::new();
+    let seen = log.clone();
+    let worker = queue.worker().register(move |job: Job<Note>| {
+        seen.note(&job);
+        async {
+            sleep(60 * SECOND).await;
+            Ok(())
+        }
+    });
+    beside(worker, sleep(170 * SECOND)).await;
+    let claims = claims.load(Ordering::SeqCst);
+    assert!(
+        claims < 170 / 2,
+        "{claims} claims of a second each in 170 s"
+    );
+    // The end of a job causes a claim at once; one that is under way comes before it.
+    let starts: Vec<_> = log.lines().iter().map(|line| line.0).collect();
+    let gaps: Vec<_> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(gaps.len(), 2, "{starts:?}");
+    assert!(gaps.iter().all(|gap| *gap <= 62_100), "{gaps:?} ms");
 }

@@ -1,6 +1,7 @@
 //! Workers that are killed by SIGKILL at each step of a job's life.
 //!
-//! The tests start this program again as the worker. Its store kills it before or after a call, so the step is exact.
+//! The tests start this program again as the worker. It kills itself before or after a call of its store, so the step is
+//! exact.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -9,17 +10,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use delayed_jobs::store::{
-    Answer, Asked, Claim, Ended, Lease, Lot, NewJob, Reclaimed, ScheduleSpec, Slot, Store,
-};
-use delayed_jobs::{
-    Change, Clock, Counts, Enqueued, Failure, Filter, Found, Handling, Limit, Micros, QueueRow,
-    Retry, ScheduleRow, Search, State, WorkerRow,
-};
+use delayed_jobs::{Failure, Handling, Retry, State};
 use sqlx::Connection;
-use tokio::sync::watch;
 use tokio::time::sleep;
 
+use super::wrapped::Wrapped;
 use super::*;
 
 const LEASE: Duration = SECOND;
@@ -30,95 +25,6 @@ fn die() -> ! {
     loop {
         std::thread::park();
     }
-}
-
-/// A store that kills this program at a call.
-#[derive(Debug)]
-struct Deadly {
-    store: Arc<dyn Store>,
-    /// `before claim`, for example.
-    step: String,
-    /// The first jobs have come, so there is something to lose.
-    armed: AtomicBool,
-}
-
-impl Deadly {
-    fn at(&self, when: &str, call: &str) {
-        if self.step == format!("{when} {call}") && self.armed.load(Ordering::SeqCst) {
-            die();
-        }
-    }
-}
-
-macro_rules! forward {
-    ($($name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
-        impl Store for Deadly {
-            $(fn $name(&self, $($arg: $type),*) -> Answer<'_, $answer> {
-                self.at("before", stringify!($name));
-                let answer = self.store.$name($($arg),*);
-                Box::pin(async move {
-                    let answer = answer.await;
-                    self.at("after", stringify!($name));
-                    answer
-                })
-            })*
-
-            fn clock(&self) -> Clock {
-                self.store.clock()
-            }
-
-            fn apart(&self) -> Option<Arc<dyn Store>> {
-                self.store.apart()
-            }
-
-            fn schema(&self) -> Option<&str> {
-                self.store.schema()
-            }
-
-            fn changes(&self) -> watch::Receiver<u64> {
-                self.store.changes()
-            }
-        }
-    };
-}
-
-forward! {
-    enqueue(jobs: Vec<NewJob>) -> Vec<Enqueued>;
-    ahead(queue: &str, after: Micros, until: Micros, limit: usize) -> Vec<(Micros, JobId)>;
-    claim(claim: Claim) -> Lot;
-    finish(ended: Ended) -> bool;
-    renew(leases: Vec<Lease>, until: Micros) -> Vec<JobId>;
-    held_by(worker: &str) -> Vec<Lease>;
-    asked_to_cancel(worker: &str) -> Vec<JobId>;
-    reclaim(now: Micros, crashes: u32) -> Vec<Reclaimed>;
-    next_suspect(queues: &[String], kinds: &[String], crashes: u32) -> Option<(Micros, String)>;
-    share(lease: Lease) -> bool;
-    next_expiry(worker: &str) -> Option<Micros>;
-    progress(lease: Lease, percent: u8) -> bool;
-    cancel(id: JobId, now: Micros) -> Asked;
-    retry(id: JobId, now: Micros) -> Asked;
-    get(id: JobId) -> Option<Record>;
-    list(filter: Filter) -> Vec<Record>;
-    search(search: Search) -> Found;
-    count(filter: Filter) -> u64;
-    counts() -> Counts;
-    queues() -> Vec<QueueRow>;
-    beat(worker: WorkerRow, now: Micros) -> ();
-    leave(worker: &str) -> ();
-    workers(now: Micros) -> Vec<WorkerRow>;
-    schedules() -> Vec<ScheduleRow>;
-    last_id() -> JobId;
-    pause(queue: &str) -> ();
-    resume(queue: &str) -> ();
-    set_limit(queue: &str, limit: Limit) -> ();
-    limits() -> Vec<(String, Limit)>;
-    declare(schedule: ScheduleSpec) -> ();
-    pause_schedule(schedule: &str, paused: bool) -> bool;
-    run_schedule(schedule: &str, now: Micros) -> Option<(JobId, String)>;
-    last_slot(schedule: &str) -> Option<Micros>;
-    fill_slot(slot: Slot) -> bool;
-    change(change: Change, filter: Filter, now: Micros) -> Vec<JobId>;
-    set_clock() -> i64;
 }
 
 /// What the handler does, by the number of the note.
@@ -193,14 +99,18 @@ fn is_child() -> bool {
     };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
-        let store = Arc::clone(Queue::open(address).await.expect("it opens").store());
+        let opened = Queue::open(address).await.expect("it opens");
         let has_schedule = has_schedule == "true";
-        let store = Arc::new(Deadly {
-            store,
-            step: step.to_owned(),
-            armed: AtomicBool::new(!has_schedule),
+        // With a schedule there is something to lose once it has run.
+        let armed = Arc::new(AtomicBool::new(!has_schedule));
+        let (is_armed, fatal) = (Arc::clone(&armed), step.to_owned());
+        let queue = Wrapped::queue(opened.store(), move |when, call| {
+            let now = format!("{when:?} {call}").to_lowercase();
+            if now == fatal && is_armed.load(Ordering::SeqCst) {
+                die();
+            }
+            Duration::ZERO
         });
-        let queue = Queue::on(Arc::clone(&store) as Arc<dyn Store>);
         let mut worker = worker(&queue, address, log, step);
         if has_schedule {
             worker = worker.every("tick", PERIOD, &Note(TICK));
@@ -210,7 +120,7 @@ fn is_child() -> bool {
         let ran = || async { metrics.snapshot().done >= 2 };
         if has_schedule {
             support::until("the schedule has run twice", ran).await;
-            store.armed.store(true, Ordering::SeqCst);
+            armed.store(true, Ordering::SeqCst);
         }
         sleep(30 * SECOND).await;
         running.end().await;

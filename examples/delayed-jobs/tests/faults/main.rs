@@ -15,6 +15,7 @@ mod servers;
 mod steps;
 mod tls;
 mod watch;
+mod wrapped;
 
 #[path = "../support/notes.rs"]
 mod notes;
