@@ -166,16 +166,20 @@ impl Clock {
         })))
     }
 
-    /// Sets a clock of [`Clock::server`] and all its clones to `now`, which may be wrong by `within`, and returns by how many
-    /// microseconds the clock was wrong. A difference of up to `within` does not change it.
+    /// Tells a clock of [`Clock::server`] and all its clones that it is `now`, or later by at most `within`. A clock that
+    /// shows another time is set to `now`. Returns by how many microseconds it was wrong.
+    ///
+    /// If the first time and all later ones were the earliest possible ones, the clock is never ahead of the server. So a
+    /// worker does not ask for a job before the server considers it due.
     pub fn set(&self, now: Micros, within: Duration) -> i64 {
         let Source::Server(server) = &self.0 else {
             return 0;
         };
-        let wrong = now.0.saturating_sub(self.now().0);
-        if wrong.unsigned_abs() <= u64::try_from(within.as_micros()).unwrap_or(u64::MAX) {
+        let shown = self.now();
+        if (now..=now.after(within)).contains(&shown) {
             return 0;
         }
+        let wrong = now.0.saturating_sub(shown.0);
         server.at_start.fetch_add(wrong, Ordering::Relaxed);
         wrong
     }
@@ -256,6 +260,38 @@ mod tests {
         assert_eq!(Micros::from(time), Micros(2));
         let whole = SystemTime::UNIX_EPOCH + Duration::from_nanos(2000);
         assert_eq!(Micros::from(whole), Micros(2));
+    }
+
+    #[test]
+    fn a_clock_of_a_server_is_behind_it_by_the_least_time_that_an_answer_took() {
+        let begun = std::time::Instant::now();
+        let time = || Micros(1_764_039_672_500_000).after(begun.elapsed());
+        let before = |time: Micros, micros: i64| Micros(time.0 - micros);
+        let mut least = 40_000;
+        let answered_at = time();
+        let clock = Clock::server(before(answered_at, least));
+        // This thread may have been stopped until then, and all times are rounded to microseconds.
+        least += time().0 - answered_at.0 + 2;
+        // How long a question and its answer were on their way.
+        for (asked, answered) in [
+            (0, 90_000_i64),
+            (50_000, 20_000),
+            (90_000, 0),
+            (3_000, 60_000),
+        ] {
+            let answered_at = time();
+            let within = Duration::from_micros(asked + answered.unsigned_abs());
+            clock.set(before(answered_at, answered), within);
+            least = least.min(answered + time().0 - answered_at.0 + 2);
+            let (from, shown, to) = (time(), clock.now(), time());
+            assert!(shown.0 <= to.0 + 2, "{shown} at {to}");
+            assert!(shown.0 + least >= from.0, "{shown} at {from}, {least} us");
+        }
+        // A clock that was set back is followed.
+        let hour = 3_600_000_000;
+        let set_back = before(time(), hour);
+        assert!(clock.set(set_back, Duration::ZERO) < -hour / 2);
+        assert!(clock.now().0 <= before(time(), hour).0 + 2);
     }
 
     #[tokio::test(start_paused = true)]

@@ -87,6 +87,7 @@ on_both![
     jobs_that_end_at_once_let_the_next_one_go_and_only_once,
     a_job_ends_with_the_transaction_of_its_handler,
     a_job_that_was_lost_cannot_be_ended_in_a_transaction,
+    a_row_that_another_program_inserts_is_a_job,
     a_schema_from_the_future_is_refused,
     jobs_of_an_older_schema_keep_their_keys_and_run,
     opening_at_the_same_time_migrates_once,
@@ -464,6 +465,53 @@ async fn limits_hold_over_two_workers(database: Database) {
     // 80 of 50 a second, of which five may start together.
     assert!(took >= 1450 * MILLI, "all within {took:?}");
     println!("80 jobs at 50 a second took {took:?}, {most} at a time");
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Email {
+    to: String,
+}
+
+impl Payload for Email {
+    const KIND: &'static str = "email";
+}
+
+/// Runs the statements that the README has for other programs.
+async fn a_row_that_another_program_inserts_is_a_job(database: Database) {
+    let readme = include_str!("../README.md");
+    let statements = readme.split("```sql\n").skip(1);
+    let [postgres, sqlite] = statements
+        .filter_map(|rest| rest.split("```").next())
+        .collect::<Vec<_>>()[..]
+    else {
+        panic!("the README has other statements");
+    };
+    let queue = database.open().await;
+    let (address, notes) = (database.address.clone(), Arc::new(Mutex::new(Vec::new())));
+    let seen = Arc::clone(&notes);
+    let running = spawn(queue.worker().register(move |job: Job<Email>| {
+        seen.lock().expect("no panic").push(job.payload.to);
+        async { Ok(()) }
+    }));
+    for is_now in [false, true] {
+        if address.starts_with("postgres") {
+            let soon = postgres.replace("'1 hour'", "'100 ms'");
+            support::run(&address, if is_now { &soon } else { postgres }).await;
+        } else {
+            let soon = sqlite.replace("+ 3600", "+ 0.1");
+            let connection = rusqlite::Connection::open(&address).expect("a connection");
+            let sql = if is_now { &soon } else { sqlite };
+            connection.execute_batch(sql).expect("it is inserted");
+        }
+    }
+    until_done(&queue, 1).await;
+    running.end().await;
+    assert_eq!(*notes.lock().expect("no panic"), ["ada@example.org"]);
+    let jobs = queue.list(delayed_jobs::Filter::default()).await;
+    let jobs = jobs.expect("a list");
+    let waits = jobs.iter().map(|job| job.run_at.since(job.created_at));
+    let waits: Vec<_> = waits.map(|wait| wait.as_millis()).collect();
+    assert_eq!(waits, [100, 3_600_000]);
 }
 
 async fn a_schema_from_the_future_is_refused(database: Database) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use delayed_jobs::{Micros, State};
 
-use super::words::{duration, lease, rate};
+use super::words::{duration, lease, rate, schema};
 
 /// Runs and manages delayed jobs that survive a crash.
 #[derive(Debug, Parser)]
@@ -22,7 +22,7 @@ pub(super) struct Args {
     )]
     pub(super) database: String,
     /// The schema of the tables, on Postgres
-    #[arg(long, global = true)]
+    #[arg(long, global = true, value_parser = schema)]
     pub(super) schema: Option<String>,
     /// The format of events on standard error; RUST_LOG filters them
     #[arg(long, global = true, value_enum, default_value_t = Log::Text)]

@@ -44,6 +44,17 @@ pub(super) fn lease(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Reads the name of a schema, and rejects one that is not as plain as [`PostgresOptions`](delayed_jobs::store::PostgresOptions)
+/// wants it.
+pub(super) fn schema(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let is_first = |c: char| is_plain(c) && !c.is_ascii_digit();
+    match text.len() <= 40 && text.starts_with(is_first) && text.chars().all(is_plain) {
+        true => Ok(text.to_owned()),
+        false => Err("at most 40 of a-z, 0-9 and _, and no digit first".to_owned()),
+    }
+}
+
 /// Returns a text without characters that control a terminal. Line breaks become spaces.
 pub(super) fn printable(text: &str) -> String {
     // Characters that change the direction of writing can hide what a text says.

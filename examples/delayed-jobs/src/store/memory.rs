@@ -164,6 +164,12 @@ impl Store for MemoryStore {
         now(self.table().reclaim(at, crashes))
     }
 
+    fn share(&self, lease: Lease) -> Answer<'_, bool> {
+        let mut table = self.table();
+        let row = table.held(lease).map(|row| row.alone = false);
+        now(row.is_some())
+    }
+
     fn next_expiry(&self, worker: &str) -> Answer<'_, Option<Micros>> {
         let table = self.table();
         let records = table.rows.values().map(|row| &row.record);

@@ -118,6 +118,10 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
         crashes: u32,
     ) -> Answer<'_, Option<(Micros, String)>>;
 
+    /// Records that other jobs run beside a job that was claimed alone, so that it is not dead if its worker is lost from
+    /// now on. Returns `false` if the claim is no longer valid.
+    fn share(&self, lease: Lease) -> Answer<'_, bool>;
+
     /// Returns when the next lease of another worker expires.
     fn next_expiry(&self, worker: &str) -> Answer<'_, Option<Micros>>;
 

@@ -162,16 +162,15 @@ impl Database for Postgres {
     }
 }
 
-/// Returns the time of the server, and its maximum error, which is half of the round trip.
+/// Returns the earliest time that it may be on the server, and by how much it may be later, which is the round trip.
 async fn ask_clock(pool: &Pool) -> Result<(Micros, Duration), StoreError> {
     let sql = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
     let asked = std::time::Instant::now();
     let rows = pool.query(Purpose::Read, sql, PgArguments::default());
     let rows = rows.await?;
-    let half = asked.elapsed() / 2;
+    let within = asked.elapsed();
     let row = rows.into_iter().next().ok_or(StoreError::Closed)?;
-    let theirs = Micros(row.first_int()?);
-    Ok((theirs.after(half), half + Duration::from_millis(1)))
+    Ok((Micros(row.first_int()?), within))
 }
 
 /// Returns a statement in the dialect of Postgres. `tell` is the content of a notification, if one is due.

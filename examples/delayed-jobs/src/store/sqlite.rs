@@ -9,9 +9,9 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -97,7 +97,8 @@ async fn open(path: &Path, make: bool) -> Result<Arc<dyn Store>, StoreError> {
         let reader = connect(&path, read_only)?;
         let looker = connect(&path, read_only)?;
         let copier = connect(&path, flags)?;
-        Lanes::start(writer, reader, looker, copier)
+        let place = Place::of(&path)?;
+        Lanes::start(place, writer, reader, looker, copier)
     });
     let database = opened.await.map_err(|_| StoreError::Closed)??;
     Ok(Arc::new(Sql { database }))
@@ -115,6 +116,52 @@ fn create(path: &Path) -> Result<(), StoreError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(StoreError::File(error)),
     }
+}
+
+/// A file, and which one it was when it was opened.
+#[derive(Clone)]
+struct Place {
+    path: PathBuf,
+    file: Option<(u64, u64)>,
+}
+
+impl Place {
+    fn of(path: &Path) -> io::Result<Place> {
+        // The program may change its folder later.
+        let path = std::path::absolute(path)?;
+        let file = which(&path)?;
+        Ok(Place { path, file })
+    }
+
+    /// Fails if the path leads to no file or to another one. With a write-ahead log SQLite does not check this: it would
+    /// go on with a file that no other program can open, and that is gone when this one ends.
+    fn check(&self) -> rusqlite::Result<()> {
+        let is_there = match which(&self.path) {
+            Ok(file) => file == self.file,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        };
+        if is_there {
+            return Ok(());
+        }
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY_DBMOVED);
+        let text = format!(
+            "{} was moved, deleted or replaced while it was open: move it back, or restart this program",
+            self.path.display()
+        );
+        Err(rusqlite::Error::SqliteFailure(code, Some(text)))
+    }
+}
+
+/// Returns the device and the number of a file. Where there are no such numbers, a file that is open cannot be moved.
+fn which(path: &Path) -> io::Result<Option<(u64, u64)>> {
+    let file = fs::metadata(path)?;
+    #[cfg(unix)]
+    return Ok(Some({
+        use std::os::unix::fs::MetadataExt;
+        (file.dev(), file.ino())
+    }));
+    #[cfg(not(unix))]
+    return Ok(None);
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
@@ -204,6 +251,7 @@ struct Lanes {
 
 impl Lanes {
     fn start(
+        place: Place,
         writer: Connection,
         reader: Connection,
         looker: Connection,
@@ -216,12 +264,13 @@ impl Lanes {
         let changed = change.clone();
         let (alive, lives) = mpsc::channel();
         let thread = |name: &str| thread::Builder::new().name(name.to_owned());
+        let [for_reader, for_looker] = [place.clone(), place.clone()];
         thread("jobs-writer").spawn(move || {
-            write(&writer, &writes, &changed);
+            write(&place, &writer, &writes, &changed);
             drop(alive);
         })?;
-        thread("jobs-reader").spawn(move || read(&reader, &reads))?;
-        thread("jobs-looker").spawn(move || read(&looker, &looks))?;
+        thread("jobs-reader").spawn(move || read(&for_reader, &reader, &reads))?;
+        thread("jobs-looker").spawn(move || read(&for_looker, &looker, &looks))?;
         thread("jobs-copier").spawn(move || copy(&copier, &lives))?;
         Ok(Lanes {
             writer: to_writer,
@@ -239,13 +288,15 @@ impl fmt::Debug for Lanes {
 }
 
 /// Runs the reader or the looker, until the store is dropped.
-fn read(connection: &Connection, inbox: &Receiver<Command>) {
+fn read(place: &Place, connection: &Connection, inbox: &Receiver<Command>) {
     let mut prepared = Prepared::on(connection);
     for command in inbox {
         // A search that was given up changes nothing, so it need not be run.
         if !command.answer.is_closed() {
+            let rows = place.check().map_err(StoreError::from);
+            let rows = rows.and_then(|()| prepared.run_steps(command.steps));
             // This fails if the caller has gone meanwhile.
-            let _ = command.answer.send(prepared.run_steps(command.steps));
+            let _ = command.answer.send(rows);
         }
     }
 }
@@ -259,13 +310,18 @@ fn copy(connection: &Connection, lives: &Receiver<()>) {
 }
 
 /// Runs the writer, until the store is dropped.
-fn write(connection: &Connection, inbox: &Receiver<Command>, change: &watch::Sender<u64>) {
+fn write(
+    place: &Place,
+    connection: &Connection,
+    inbox: &Receiver<Command>,
+    change: &watch::Sender<u64>,
+) {
     let mut seen = version(connection);
     let mut prepared = Prepared::on(connection);
     loop {
         match inbox.recv_timeout(LOOK) {
             Ok(first) => {
-                let left = commit_group(&mut prepared, first, inbox);
+                let left = commit_group(place, &mut prepared, first, inbox);
                 if left {
                     // The caller did not wait for the answer, and so has not notified the workers.
                     change.send_modify(|changes| *changes += 1);
@@ -292,12 +348,18 @@ fn version(connection: &Connection) -> Option<i64> {
 /// did not wait for the answer.  A statement that fails changes nothing and does not affect the others. The exception
 /// is an error that rolls back the whole transaction, such as a full disk: then no statement of the group has an
 /// effect, and each of them gets the error.
-fn commit_group(prepared: &mut Prepared<'_>, first: Command, inbox: &Receiver<Command>) -> bool {
+fn commit_group(
+    place: &Place,
+    prepared: &mut Prepared<'_>,
+    first: Command,
+    inbox: &Receiver<Command>,
+) -> bool {
     let connection = prepared.connection;
     let mut answers = Vec::new();
-    let mut outcome = connection
-        .execute_batch("begin immediate")
-        .map_err(|error| error.to_string());
+    let begun = place
+        .check()
+        .and_then(|()| connection.execute_batch("begin immediate"));
+    let mut outcome = begun.map_err(|error| error.to_string());
     for command in std::iter::once(first).chain(inbox.try_iter().take(GROUP)) {
         if command.answer.is_closed() && command.sent.elapsed() > ABANDONED {
             continue;

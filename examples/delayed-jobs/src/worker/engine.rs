@@ -56,7 +56,8 @@ const BEAT: Duration = Duration::from_secs(10);
 
 /// The longest time for which no job is claimed so that a job whose workers were lost can run alone. Before that, the
 /// worker waits ten times as long for a moment when it has no job. After each pause in vain this wait doubles, from five
-/// minutes to an hour and twenty minutes.
+/// minutes to an hour and twenty minutes. The job may then run alone for as long as a first wait, and twice as long after
+/// each further loss.
 const PATIENCE: Duration = Duration::from_secs(30);
 const MOST_DOUBLED: u32 = 4;
 
@@ -266,7 +267,10 @@ impl Engine {
                 if is_over {
                     self.ring(at);
                 } else if let Some(again) = again {
-                    self.claim_after(at, self.clock.until(again));
+                    // A claim that has to read past many jobs of keys at their limits takes long, and no end of a job is
+                    // written to SQLite meanwhile. When a job has ended here, the next claim does not wait for this.
+                    let rest = begun.elapsed() * 3;
+                    self.claim_after(at, self.clock.until(again).max(rest));
                 } else if jobs.len() < asked {
                     lane.more.store(false, Ordering::SeqCst);
                 } else if asked < free {
@@ -358,15 +362,30 @@ impl Engine {
         let claim = self.request(at, 1, Suspects::Alone(crashes));
         let claimed = self.limited(self.store.claim(claim)).await;
         let claimed = claimed.inspect_err(|_| self.strays.store(true, Ordering::SeqCst))?;
-        if claimed.jobs.is_empty() {
+        let Some(job) = claimed.jobs.into_iter().next() else {
             // A limit of its queue does not allow it yet, so the next look asks again.
             return Ok(None);
+        };
+        let lease = job.lease;
+        tracing::info!(job = %lease.id, "a job that has lost workers runs alone");
+        self.start(at, job);
+        // It may hang, so others do not wait for its end. Its time grows with its losses, so that a job that loses its
+        // worker after a long time is found out, too.
+        let record = self.limited(self.store.get(lease.id)).await.ok().flatten();
+        let further = record.map_or(0, |job| job.crashes.saturating_sub(crashes));
+        let alone = patience * 10 * 2_u32.pow(further.min(MOST_DOUBLED));
+        while timeout(alone, self.until_idle()).await.is_err() {
+            match self.limited(self.store.share(lease)).await {
+                Ok(_) => {
+                    tracing::warn!(job = %lease.id, ?alone, "a job that has lost workers does not end, so others run beside it: give it a timeout");
+                    break;
+                }
+                Err(error) => {
+                    let what = "no job could run beside one that runs alone";
+                    self.trouble.failed(what, &error);
+                }
+            }
         }
-        for job in claimed.jobs {
-            tracing::info!(job = %job.lease.id, "a job that has lost workers runs alone");
-            self.start(at, job);
-        }
-        self.until_idle().await;
         let took = begun.elapsed();
         *lock(&self.next_alone) = Instant::now().checked_add(took);
         Ok(Some(took))
@@ -693,9 +712,12 @@ impl Engine {
         let renewed = self.limited(store.renew(leases.clone(), until)).await?;
         let kept: HashSet<_> = renewed.into_iter().collect();
         for lease in leases.iter().filter(|lease| !kept.contains(&lease.id)) {
-            // The job may have ended meanwhile.
+            // The job may have ended meanwhile, although it is held until that is known here.
+            let has_ended = |stops: &Stops| {
+                stops.completed.load(Ordering::SeqCst) || stops.ended.load(Ordering::SeqCst)
+            };
             let stops = self.held.stops(lease.id, Some(*lease));
-            if let Some(stops) = stops.filter(|stops| !stops.completed.load(Ordering::SeqCst)) {
+            if let Some(stops) = stops.filter(|stops| !has_ended(stops)) {
                 tracing::warn!(job = %lease.id, "the lease was lost: another worker may run the job");
                 self.metrics.lose_lease();
                 stops.lose();

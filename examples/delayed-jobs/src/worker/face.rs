@@ -261,7 +261,8 @@ impl Worker {
     ///
     /// A job that has lost all but one of them runs alone, and the last loss counts only if it did. So no job is charged
     /// with a crash that another one caused. It waits for a moment when the worker has no other job; while it runs, the
-    /// worker starts none.
+    /// worker starts none. If it has not ended after five minutes, other jobs start beside it, and a loss then is no longer
+    /// charged to it alone; this time doubles with each further loss.
     pub fn crashes(mut self, crashes: u32) -> Worker {
         self.settings.crashes = crashes.max(1);
         self

@@ -27,6 +27,8 @@ pub(super) struct Stops {
     lost: CancellationToken,
     /// The handler has ended the job in its own transaction, so a lost lease means nothing any more.
     pub(super) completed: Arc<AtomicBool>,
+    /// The handler has returned or was stopped. Its end is being written, which also tells whether the lease was lost.
+    pub(super) ended: Arc<AtomicBool>,
     /// The run has ended and its end was written, or it was dropped.
     pub(super) over: Arc<AtomicBool>,
 }
@@ -112,6 +114,7 @@ pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: S
     };
     let begun = Instant::now();
     let end = caught(supervise(&engine, &job, context, &stops)).await;
+    stops.ended.store(true, Ordering::SeqCst);
     let took = begun.elapsed();
     engine.lanes[lane].ran(took);
     let verdict = judge(&engine, &job, end, &stops, &output);

@@ -1,9 +1,12 @@
 //! On a paused clock: lateness, leases and times.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use delayed_jobs::store::{Claim, Ended, Suspects, Verdict};
 use delayed_jobs::{Enqueued, Filter, Limit, Micros, OnDuplicate, State, Unique, testkit};
 use tokio::time::{advance, sleep, timeout};
 
+use super::wrapped::{When, Wrapped};
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -262,6 +265,43 @@ async fn suspects_leave_others_half_of_the_time() {
     assert!(worst <= 601 * SECOND, "late by {worst:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_suspect_that_hangs_stops_its_worker_for_a_while_only() {
+    let queue = testkit::queue();
+    let id = suspects(&queue, 1..2).await[0];
+    for (lost_after, others_wait, state) in [
+        (1000, Some(300), State::Pending),
+        (1500, Some(600), State::Pending),
+        // Within the 1,200 s that it has for itself by now.
+        (1100, None, State::Dead),
+    ] {
+        let worker = queue
+            .worker()
+            .register(|_: Job<Note>| std::future::pending());
+        let worker = worker.register(|_: Job<Other>| async { Ok(()) });
+        let run = worker.run(CancellationToken::new());
+        let meanwhile = async {
+            while record(&queue, id).await.state != State::Running {
+                sleep(SECOND).await;
+            }
+            let other = queue.enqueue(Other(1)).await.expect("enqueued").id();
+            sleep((lost_after - 60) * SECOND).await;
+            let (other, job) = (record(&queue, other).await, record(&queue, id).await);
+            let since = job.started_at.expect("it runs");
+            let waited = other.started_at.map(|at| at.since(since).as_secs());
+            assert_eq!((waited, job.state), (others_wait, State::Running));
+            let _ = queue.cancel(other.id).await;
+            std::future::pending::<()>().await;
+        };
+        let lost = timeout(lost_after * SECOND, async { tokio::join!(run, meanwhile) });
+        assert!(lost.await.is_err(), "its worker was to be lost");
+        sleep(40 * SECOND).await;
+        let now = queue.store().clock().now();
+        queue.store().reclaim(now, 3).await.expect("an answer");
+        assert_eq!(record(&queue, id).await.state, state);
+    }
+}
+
 /// If a suspect that cannot be claimed were asked for again and again, the paused clock would never go on. So the test
 /// has a thread of its own, and this one does not wait for ever.
 #[test]
@@ -352,4 +392,64 @@ async fn drain_ends_though_a_queue_is_paused_or_has_no_worker() {
     let ended = timeout(30 * 86_400 * SECOND, drained).await;
     assert!(ended.is_ok(), "30 days later it still waits");
     assert_eq!(log.lines(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_ends_with_its_job_is_not_lost() {
+    let memory = testkit::queue();
+    // A job is done in the store for some seconds before its worker knows, and leases are renewed meanwhile.
+    let queue = Wrapped::queue(memory.store(), |when, call| match (when, call) {
+        (When::After, "finish") => 5 * SECOND,
+        _ => Duration::ZERO,
+    });
+    let id = put(&queue, 1).await;
+    let worker = queue.worker().lease(12 * SECOND);
+    let worker = worker.register(|_: Job<Note>| async {
+        sleep(SECOND).await;
+        Ok(())
+    });
+    let summary = beside(worker, sleep(60 * SECOND)).await;
+    assert_eq!(record(&queue, id).await.state, State::Done);
+    assert_eq!((summary.done, summary.lost), (1, 0), "{summary:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_claims_from_a_queue_at_its_limits_leave_the_store_most_of_the_time() {
+    let memory = testkit::queue();
+    let claims = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&claims);
+    // As if each claim had to read past very many jobs.
+    let queue = Wrapped::queue(memory.store(), move |when, call| match (when, call) {
+        (When::After, "claim") => {
+            count.fetch_add(1, Ordering::SeqCst);
+            SECOND
+        }
+        _ => Duration::ZERO,
+    });
+    let limit = Limit::default().key_at_once(1);
+    queue.limit("default", limit).await.expect("limited");
+    for note in 0..3 {
+        let job = queue.enqueue(Note(note)).limit_key("k");
+        job.await.expect("enqueued");
+    }
+    let log = Log::new();
+    let seen = log.clone();
+    let worker = queue.worker().register(move |job: Job<Note>| {
+        seen.note(&job);
+        async {
+            sleep(60 * SECOND).await;
+            Ok(())
+        }
+    });
+    beside(worker, sleep(170 * SECOND)).await;
+    let claims = claims.load(Ordering::SeqCst);
+    assert!(
+        claims < 170 / 2,
+        "{claims} claims of a second each in 170 s"
+    );
+    // The end of a job causes a claim at once; one that is under way comes before it.
+    let starts: Vec<_> = log.lines().iter().map(|line| line.0).collect();
+    let gaps: Vec<_> = starts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(gaps.len(), 2, "{starts:?}");
+    assert!(gaps.iter().all(|gap| *gap <= 62_100), "{gaps:?} ms");
 }

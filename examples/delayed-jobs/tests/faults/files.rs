@@ -85,6 +85,59 @@ async fn a_file_is_for_its_owner_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_was_moved_or_replaced_takes_no_job() {
+    for is_replaced in [false, true] {
+        let (dir, path) = support::sqlite();
+        let queue = Queue::open(&path).await.expect("a new file");
+        let log = Log::new();
+        let running = spawn(noting(&queue, &log));
+        put(&queue, 1).await;
+        support::until("the first has run", || async { log.notes() == [1] }).await;
+        let away = dir.path().join("away.db");
+        std::fs::rename(&path, &away).expect("moved");
+        if is_replaced {
+            std::fs::write(&path, "").expect("another file");
+        }
+        let taken = queue
+            .enqueue(Note(2))
+            .await
+            .map_err(|error| error.to_string());
+        let looked = queue.counts().await.map_err(|error| error.to_string());
+        for said in [taken.map(|_| ()), looked.map(|_| ())] {
+            let said = said.expect_err("what is written now is gone with this program");
+            assert!(
+                said.contains("jobs.db was moved, deleted or replaced"),
+                "{said}"
+            );
+        }
+        // It is the same file again.
+        std::fs::rename(&away, &path).expect("moved back");
+        put(&queue, 3).await;
+        support::until("it goes on", || async { log.notes() == [1, 3] }).await;
+        running.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_without_jobs_tells_that_its_file_was_deleted() {
+    let (dir, path) = support::sqlite();
+    let queue = Queue::open(&path).await.expect("a new file");
+    let log = dir.path().join("log");
+    let to_log = std::fs::File::create(&log).expect("a file");
+    let _worker = program::Program::start_with(&["--database", &path, "worker"], |worker| {
+        worker.stderr(to_log);
+    });
+    let lives = || async { !queue.workers().await.expect("a list").is_empty() };
+    support::until("the worker has begun", lives).await;
+    for name in ["jobs.db", "jobs.db-wal", "jobs.db-shm"] {
+        std::fs::remove_file(dir.path().join(name)).expect("deleted");
+    }
+    let said = || std::fs::read_to_string(&log).expect("a file");
+    let told = || async { said().contains("was moved, deleted or replaced") };
+    support::until("it tells", told).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_that_is_replaced_is_not_late() {
     let mut late = Vec::new();
     for shift in [200, 400, 600] {

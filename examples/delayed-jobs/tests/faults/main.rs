@@ -4,6 +4,7 @@
 mod clock;
 mod ends;
 mod files;
+mod kills;
 mod load;
 mod pages;
 mod plans;
@@ -14,6 +15,7 @@ mod servers;
 mod steps;
 mod tls;
 mod watch;
+mod wrapped;
 
 #[path = "../support/notes.rs"]
 mod notes;

@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
 
-use delayed_jobs::{Failure, Handling, Retry, State};
+use delayed_jobs::{Failure, Filter, Handling, Retry, State};
 use serde_json::json;
 
 use super::*;
@@ -75,6 +75,17 @@ fn a_lease_that_is_too_short_is_an_error_in_words() {
     let output = program(&["--database", path, "worker", "--lease", "50ms"]);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(said(&output).contains("100ms"), "{}", said(&output));
+}
+
+#[test]
+fn a_name_that_no_schema_may_have_is_an_error_in_words() {
+    let database = "postgres://127.0.0.1:1/x";
+    for name in ["Jobs", "1jobs", "", "jobs-1", &"j".repeat(41)] {
+        let output = program(&["--database", database, "--schema", name, "ls"]);
+        assert_eq!(output.status.code(), Some(2), "{name}: {}", said(&output));
+    }
+    let output = program(&["--database", database, "--schema", "_jobs_1", "ls"]);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
 }
 
 #[tokio::test]
@@ -241,5 +252,168 @@ async fn jobs_are_cancelled_retried_and_deleted_by_their_ids_or_by_what_they_are
     ] {
         let output = program(&[&["--database", &path], args].concat());
         assert!(!output.status.success(), "{args:?}: {}", said(&output));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_demo_goes_on_after_a_kill_and_loses_nothing() {
+    let (_dir, path) = support::sqlite();
+    let words = ["--database", &path, "demo", "--jobs", "60", "--over", "3s"];
+    let demo = [&words[..], &["--page", "127.0.0.1:0"]].concat();
+    let killed = Program::start(&demo);
+    let queue = Queue::open(&path).await.expect("it opens");
+    let some = || async { queue.counts().await.is_ok_and(|counts| counts.done > 10) };
+    support::until("some jobs are done", some).await;
+    drop(killed);
+    let again = tokio::task::block_in_place(|| program(&demo));
+    let said = said(&again);
+    assert!(again.status.success(), "{said}");
+    let resumed = said.lines().find(|line| line.starts_with("resumed"));
+    let resumed = resumed.unwrap_or_default();
+    assert!(resumed.ends_with("done before; lost 0"), "{said}");
+    assert!(
+        said.contains("60 done, 0 dead, 0 cancelled, lost 0"),
+        "{said}"
+    );
+    assert!(said.contains("lateness of"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_worker_does_what_the_commands_say_and_shows_it() {
+    let (_dir, path) = support::sqlite();
+    let run = |args: &[&str]| program(&[&["--database", &path], args].concat());
+    let queue = Queue::open(&path).await.expect("a new file");
+    let worker = queue
+        .worker()
+        .every("nightly", 24 * 3600 * SECOND, &Note(1));
+    beside(worker.register(|_: Job<Note>| async { Ok(()) }), async {
+        let declared = || async { !queue.schedules().await.expect("a list").is_empty() };
+        support::until("the schedule is there", declared).await;
+    })
+    .await;
+    for (args, succeeds, words) in [
+        (&["schedules"][..], true, "nightly: in "),
+        (
+            &["schedule", "pause", "nightly"],
+            true,
+            "`nightly` is paused",
+        ),
+        (&["schedules"], true, "nightly: paused"),
+        (
+            &["schedule", "resume", "nightly"],
+            true,
+            "`nightly` goes on",
+        ),
+        (
+            &["schedule", "run", "nightly"],
+            true,
+            "of the schedule `nightly` is due now",
+        ),
+        (
+            &["schedule", "run", "daily"],
+            false,
+            "there is no schedule `daily`",
+        ),
+        (&["pause", "default"], true, "`default` is paused"),
+        (
+            &[
+                "enqueue",
+                "print",
+                "not JSON",
+                "--queue",
+                "other",
+                "--in",
+                "1h",
+                "--key",
+                "k",
+                "--max-wait",
+                "2h",
+                "--limit-key",
+                "l",
+                "--attempts",
+                "3",
+                "--timeout",
+                "9s",
+                "--priority",
+                "high",
+            ],
+            true,
+            "is enqueued",
+        ),
+        (&["enqueue", "print", "2", "--key", "k"], false, "k"),
+        (
+            &[
+                "enqueue",
+                "print",
+                "3",
+                "--key",
+                "k",
+                "--on-duplicate",
+                "keep",
+            ],
+            true,
+            "has the key, and was kept",
+        ),
+        (
+            &[
+                "enqueue",
+                "print",
+                "4",
+                "--key",
+                "k",
+                "--on-duplicate",
+                "replace",
+                "--at",
+                "2100-01-01 00:00:00Z",
+            ],
+            true,
+            "was replaced",
+        ),
+        (
+            &[
+                "enqueue", "print", "5", "--key", "k", "--per", "1d", "--within", "kept",
+            ],
+            true,
+            "is enqueued",
+        ),
+        (&["ls"], true, "the queue `default` is paused"),
+        (&["resume", "default"], true, "`default` goes on"),
+        (&["show", "99"], false, "there is no job 99"),
+        (&["delete", "99"], false, "there is no job 99"),
+        (&["cancel", "99"], false, "there is no job 99"),
+        (
+            &["enqueue", "print", "--queue", ""],
+            false,
+            "1 to 200 bytes",
+        ),
+    ] {
+        let output = run(args);
+        let said = said(&output);
+        assert!(
+            output.status.success() == succeeds && said.contains(words),
+            "{args:?}: {said}"
+        );
+    }
+    let ids = |key: &str| {
+        let key = Some(key.to_owned());
+        queue.list(Filter {
+            key,
+            ..Filter::default()
+        })
+    };
+    let replaced = ids("k").await.expect("a list");
+    let first = replaced.iter().map(|job| job.id).min().expect("a job");
+    let after = run(&["enqueue", "print", "6", "--after-done", &first.to_string()]);
+    assert!(after.status.success(), "{}", said(&after));
+    let shown = said(&run(&["ls"]));
+    assert!(shown.contains("after others"), "{shown}");
+    let shown = said(&run(&["show", &first.to_string()]));
+    for words in [
+        "payload    4",
+        "due        2100-01-01 00:00:00",
+        "key        k",
+        "queue      default",
+    ] {
+        assert!(shown.contains(words), "{words}: {shown}");
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Proxy {
     pub(super) frozen: watch::Sender<bool>,
     /// The connections that there are fall silent, and new ones pass.
     strand: watch::Sender<u64>,
+    /// How long requests take to the server. Answers come at once.
+    way: watch::Sender<Duration>,
 }
 
 impl Proxy {
@@ -27,9 +29,12 @@ impl Proxy {
         let own = listener.local_addr().expect("an address").port();
         let (frozen, is_frozen) = watch::channel(false);
         let (strand, strands) = watch::channel(0);
+        let (way, ways) = watch::channel(Duration::ZERO);
+        let (_, no_way) = watch::channel(Duration::ZERO);
         tokio::spawn(async move {
             while let Ok((inner, _)) = listener.accept().await {
                 let (mut is_frozen, strands) = (is_frozen.clone(), strands.clone());
+                let (ways, no_way) = (ways.clone(), no_way.clone());
                 let age = *strands.borrow();
                 tokio::spawn(async move {
                     let _ = is_frozen.wait_for(|frozen| !*frozen).await;
@@ -38,8 +43,8 @@ impl Proxy {
                     };
                     let (ir, iw) = inner.into_split();
                     let (or, ow) = outer.into_split();
-                    let there = pump(ir, ow, is_frozen.clone(), strands.clone(), age);
-                    let back = pump(or, iw, is_frozen, strands, age);
+                    let there = pump(ir, ow, is_frozen.clone(), strands.clone(), age, ways);
+                    let back = pump(or, iw, is_frozen, strands, age, no_way);
                     tokio::select! { () = there => {}, () = back => {} }
                 });
             }
@@ -48,6 +53,7 @@ impl Proxy {
             port: own,
             frozen,
             strand,
+            way,
         }
     }
 }
@@ -58,6 +64,7 @@ async fn pump(
     mut frozen: watch::Receiver<bool>,
     strands: watch::Receiver<u64>,
     age: u64,
+    ways: watch::Receiver<Duration>,
 ) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut buffer = vec![0; 65_536];
@@ -72,6 +79,8 @@ async fn pump(
         if *strands.borrow() != age {
             continue;
         }
+        let way = *ways.borrow();
+        sleep(way).await;
         if to.write_all(&buffer[..n]).await.is_err() {
             return;
         }
@@ -91,6 +100,24 @@ async fn opened() -> Option<(String, Queue)> {
     let database = support::postgres()?.database().await;
     let queue = Queue::open(&database).await.expect("it opens");
     Some((database, queue))
+}
+
+/// If the local clock were ahead, a worker would claim a job before the server considers it due, and find it only when
+/// it looks next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_local_clock_of_a_server_is_not_ahead_of_it() {
+    let Some((_, url, proxy)) = by_proxy().await else {
+        return;
+    };
+    proxy.way.send_replace(50 * MILLI);
+    let queue = Queue::open(&url).await.expect("it opens");
+    for _ in 0..3 {
+        let shown = queue.store().clock().now();
+        // The server is on this machine.
+        let theirs = delayed_jobs::Micros::from(std::time::SystemTime::now());
+        assert!(shown <= theirs, "{shown} is ahead of {theirs}");
+        queue.store().set_clock().await.expect("an answer");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -344,6 +371,81 @@ async fn a_server_that_stood_still_is_found_again_and_nothing_is_lost() {
         took < 4 * SECOND,
         "one lease later it has not started: {took:?}"
     );
+}
+
+/// A worker that is not killed runs no job twice, whatever happens to the server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_restarts_under_load_loses_no_job_and_repeats_none() {
+    let Some(mut server) = support::Postgres::start(support::Disk::Trusted) else {
+        return;
+    };
+    let address = server.database().await;
+    let queue = Queue::open(&address).await.expect("it opens");
+    let log = Log::new();
+    let seen = log.clone();
+    let worker = queue.worker().register(move |job: Job<Note>| {
+        seen.note(&job);
+        async {
+            sleep(20 * MILLI).await;
+            Ok(())
+        }
+    });
+    let running = spawn(worker.concurrency("default", 64));
+    let stop = CancellationToken::new();
+    let enqueuers: Vec<_> = (0..4)
+        .map(|enqueuer| {
+            let (queue, stop) = (queue.clone(), stop.clone());
+            tokio::spawn(async move {
+                let (mut confirmed, mut failed) = (Vec::new(), 0);
+                for n in 0.. {
+                    if stop.is_cancelled() {
+                        break;
+                    }
+                    match queue.enqueue(Note(enqueuer * 1_000_000 + n)).await {
+                        Ok(job) => confirmed.push(job.id()),
+                        Err(_) => failed += 1,
+                    }
+                    sleep(2 * MILLI).await;
+                }
+                (confirmed, failed)
+            })
+        })
+        .collect();
+    for signal in ["INT", "QUIT", "QUIT"] {
+        let before = log.lines().len();
+        let more = || async { log.lines().len() > before + 200 };
+        support::until("jobs run", more).await;
+        server.restart(signal);
+    }
+    let before = log.lines().len();
+    let more = || async { log.lines().len() > before + 200 };
+    support::until("jobs run after all", more).await;
+    stop.cancel();
+    let (mut confirmed, mut failed) = (Vec::new(), 0);
+    for enqueuer in enqueuers {
+        let (jobs, errors) = enqueuer.await.expect("no panic");
+        confirmed.extend(jobs);
+        failed += errors;
+    }
+    let ended = || async {
+        queue
+            .counts()
+            .await
+            .is_ok_and(|counts| counts.unfinished() == 0)
+    };
+    support::until("all have ended", ended).await;
+    running.end().await;
+    println!("{} confirmed, {failed} failed", confirmed.len());
+    assert!(failed > 0, "no call met a server that was gone");
+    for id in &confirmed {
+        assert_eq!(record(&queue, *id).await.state, State::Done);
+    }
+    let mut notes = log.notes();
+    let starts = notes.len();
+    notes.sort_unstable();
+    notes.dedup();
+    let repeated = starts - notes.len();
+    assert_eq!(repeated, 0, "of {starts} starts");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -178,12 +178,14 @@ pub(crate) async fn an_expired_lease_is_taken_back_and_a_renewed_one_is_not(stor
 
 pub(crate) async fn a_job_that_kills_its_workers_is_dead(store: Opened) {
     let id = put(&store, job(0)).await.id();
-    for (crash, suspects, expected) in [
-        (1, Suspects::Without(2), State::Pending),
-        (2, Suspects::Without(2), State::Pending),
+    for (crash, suspects, is_shared, expected) in [
+        (1, Suspects::Without(2), false, State::Pending),
+        (2, Suspects::Without(2), false, State::Pending),
         // Not alone: that may have been its neighbour's doing.
-        (3, Suspects::Without(9), State::Pending),
-        (4, Suspects::Alone(2), State::Dead),
+        (3, Suspects::Without(9), false, State::Pending),
+        // Alone only at first.
+        (4, Suspects::Alone(2), true, State::Pending),
+        (5, Suspects::Alone(2), false, State::Dead),
     ] {
         let claim = Claim {
             worker: "w".to_owned(),
@@ -197,11 +199,15 @@ pub(crate) async fn a_job_that_kills_its_workers_is_dead(store: Opened) {
             limited: false,
             ageing: None,
         };
-        assert_eq!(
-            store.claim(claim).await.expect("a claim").jobs.len(),
-            1,
-            "crash {crash}"
-        );
+        let claimed = store.claim(claim).await.expect("a claim").jobs;
+        assert_eq!(claimed.len(), 1, "crash {crash}");
+        let lease = claimed[0].lease;
+        if is_shared {
+            assert!(store.share(lease).await.expect("an answer"));
+            let claim = lease.claim - 1;
+            let old = store.share(Lease { claim, ..lease });
+            assert!(!old.await.expect("an answer"));
+        }
         let lost = store
             .reclaim(T(crash * 100 + 50), 3)
             .await
@@ -211,9 +217,9 @@ pub(crate) async fn a_job_that_kills_its_workers_is_dead(store: Opened) {
     let record = store.get(id).await.expect("an answer").expect("a job");
     assert_eq!(
         record.error.as_deref(),
-        Some("its worker was lost 4 times while it ran")
+        Some("its worker was lost 5 times while it ran")
     );
-    assert_eq!(record.finished_at, Some(T(450)));
+    assert_eq!(record.finished_at, Some(T(550)));
 }
 
 pub(crate) async fn a_lost_job_that_was_to_be_cancelled_is(store: Opened) {

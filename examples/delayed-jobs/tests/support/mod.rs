@@ -40,13 +40,20 @@ pub(crate) struct Postgres {
     dir: PathBuf,
     databases: AtomicU32,
     /// Its standard input is what tells the server's keeper that this process lives.
-    _keeper: Child,
+    keeper: Child,
 }
 
-/// Waits for the end of its input, then stops the server and takes its folder away.
+/// Starts the server again at each line of its input, once it has ended. At the end of its input it stops the server and
+/// takes its folder away.
 const KEEPER: &str = r#"
-"$1" -D "$2/data" -k "$2" -p "$3" -c listen_addresses=127.0.0.1 -c "fsync=$4" -c max_connections=100 >"$2/log" 2>&1 &
-read -r _
+start() {
+    "$1" -D "$2/data" -k "$2" -p "$3" -c listen_addresses=127.0.0.1 -c "fsync=$4" -c max_connections=100 >>"$2/log" 2>&1 &
+}
+start "$@"
+while read -r _; do
+    wait
+    start "$@"
+done
 kill -INT $!
 wait
 rm -rf "$2"
@@ -139,7 +146,7 @@ impl Postgres {
             port,
             dir: dir.clone(),
             databases: AtomicU32::new(0),
-            _keeper: keeper.spawn().expect("sh runs"),
+            keeper: keeper.spawn().expect("sh runs"),
         };
         server.wait_until_up(&dir);
         Some(server)
@@ -156,6 +163,16 @@ impl Postgres {
             );
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Stops the server by a signal, and starts it again: INT lets it end in order, QUIT is like a crash.
+    pub(crate) fn restart(&mut self, signal: &str) {
+        let sent = Command::new("kill")
+            .args([&format!("-{signal}"), &self.pid()])
+            .status();
+        assert!(sent.expect("kill runs").success());
+        let keeper = self.keeper.stdin.as_mut().expect("it has an input");
+        keeper.write_all(b"again\n").expect("the keeper lives");
     }
 
     pub(crate) fn port(&self) -> u16 {

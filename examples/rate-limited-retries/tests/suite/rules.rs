@@ -522,3 +522,50 @@ async fn stats_have_counts_and_the_next_instant_per_key_and_overall() {
         "{text}"
     );
 }
+
+// Texts.
+
+/// Work that nobody can print.
+struct Secret;
+
+#[tokio::test(start_paused = true)]
+async fn errors_and_debug_texts_tell_all_but_the_work() {
+    let (group, log) = (Group::new(), Log::new());
+    let of_work = log.clone();
+    // A clone has the same settings.
+    let builder = Dispatcher::builder().per_key(Rate::per_second(1)).bound(2);
+    let dispatcher = builder.clone().run(&group, move |_: Secret, context| {
+        of_work.push(format!("{context:?}"));
+        async {}
+    });
+    for _ in 0..2 {
+        assert!(dispatcher.try_push("a", Secret).is_ok());
+    }
+    let full = dispatcher.try_push("a", Secret).unwrap_err();
+    let texts = (format!("{full:?}"), full.to_string());
+    assert_eq!(texts, ("Full(..)".into(), "the dispatcher is full".into()));
+
+    let drained = dispatcher.drain(ms(500)).await;
+    let left = format!("{:?}", drained.left);
+    assert_eq!(
+        left,
+        r#"[Unstarted { key: "a", cost: 1, attempts: 0, .. }]"#
+    );
+    let started = log.labels().remove(0);
+    assert!(
+        started.starts_with(r#"Context { key: "a", at: Instant"#),
+        "{started}"
+    );
+    assert!(started.ends_with("attempt: 1, .. }"), "{started}");
+
+    let closed = dispatcher.push("a", Secret).await.unwrap_err();
+    let texts = (format!("{closed:?}"), closed.to_string());
+    let expected = (
+        "Closed(..)".to_owned(),
+        "the dispatcher is closed".to_owned(),
+    );
+    assert_eq!(texts, expected);
+    let closed = dispatcher.try_push("a", Secret).unwrap_err();
+    assert_eq!((format!("{closed:?}"), closed.to_string()), expected);
+    let Secret = closed.into_inner();
+}

@@ -17,7 +17,7 @@ use super::look;
 use super::text::{
     AHEAD, ASKED_TO_CANCEL, CANCEL, CLAIM, CLAIM_ALONE, DECLARE, DROP_PAUSED, DROP_PENDING,
     DROP_SLOTS, FILL_SLOT, HELD_BY, LAST_SLOT, NEXT_EXPIRY, NEXT_SUSPECT, PAUSE, PAUSE_SCHEDULE,
-    PROGRESS, RECLAIM, REMEMBER_SLOT, RENEW, RESUME, RETRY, RUN_SCHEDULE, STATE, values_of,
+    PROGRESS, RECLAIM, REMEMBER_SLOT, RENEW, RESUME, RETRY, RUN_SCHEDULE, SHARE, STATE, values_of,
     values_of_end, values_of_slot, width,
 };
 use super::theirs::enqueue;
@@ -303,6 +303,10 @@ impl<D: Database> Store for Sql<D> {
                 None => Ok(None),
             }
         })
+    }
+
+    fn share(&self, lease: Lease) -> Answer<'_, bool> {
+        Box::pin(self.is_any(SHARE, values![lease.id, lease.claim]))
     }
 
     fn next_expiry(&self, worker: &str) -> Answer<'_, Option<Micros>> {

@@ -474,6 +474,9 @@ where delayed_jobs.id = lost.id
 returning delayed_jobs.id, delayed_jobs.queue, delayed_jobs.state"
 );
 
+pub(super) const SHARE: &str = "\
+update delayed_jobs set alone = 0 where id = $1 and claim = $2 and state = 'running' returning id";
+
 pub(super) const NEXT_EXPIRY: &str = "\
 select min(lease_until) from delayed_jobs /*sqlite indexed by delayed_jobs_running */
 where state = 'running' and worker <> $1";
@@ -571,6 +574,7 @@ pub(in crate::store) fn all() -> Vec<String> {
         HELD_BY,
         ASKED_TO_CANCEL,
         RECLAIM,
+        SHARE,
         NEXT_EXPIRY,
         PROGRESS,
         CANCEL,
