@@ -24,7 +24,7 @@ use super::runnable::{Run, Runnable, Started, Stateful};
 use super::shared::Shared;
 use super::state::GroupOutcome;
 use super::state::Workers;
-use super::state::{Caller, StopReason};
+use super::state::{Caller, DroppedChunk, StopReason};
 use super::state::{Counts, JobKind};
 use super::state::{Effects, State, Turn};
 use super::stats::{Report, Stats};
@@ -276,11 +276,12 @@ impl Group {
     }
 
     fn drop_pending(&self, from: Timestamp) {
+        let mut dropped = DroppedChunk::new();
         for chunk in 0..self.0.enter(|state, _| state.jobs.chunks()) {
-            let mut jobs = Vec::new();
-            self.0
-                .enter(|state, effects| state.take_pending_chunk(chunk, from, &mut jobs, effects));
-            self.0.drop_jobs(jobs);
+            self.0.enter(|state, effects| {
+                state.take_pending_chunk(chunk, from, &mut dropped, effects);
+            });
+            self.0.drop_jobs(dropped.drain());
         }
     }
 
