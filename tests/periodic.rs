@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use crate::common::{Flag, HOUR, Hold, Log, Random, context_of, ms, panic_of, settle};
+use crate::common::{Flag, HOUR, Hold, Log, Random, context_of, ms, on_both, panic_of, settle};
 use schedgroup::periodic::{MissedTicks, OnPanic, Tick, TimedHandle, WallClock};
 use schedgroup::{Group, Job, JobContext, JobState, WaitError, periodic};
 use tokio::time::{Instant, sleep};
@@ -68,6 +68,20 @@ async fn runs_start_at_the_intended_times() {
             "seed {seed}, {missed:?}, period {period}"
         );
     }
+}
+
+/// The clock goes on while the series is being made.
+#[test]
+fn a_series_without_a_start_begins_with_tick_0_on_a_real_clock() {
+    on_both(|| async {
+        let group = Group::new();
+        let (send, mut first) = tokio::sync::mpsc::unbounded_channel();
+        group.every(ms(500)).run(move |tick| {
+            let sent = send.send(tick.number());
+            async move { sent.unwrap() }
+        });
+        assert_eq!(first.recv().await, Some(0));
+    });
 }
 
 #[tokio::test(start_paused = true)]
