@@ -3,7 +3,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use crate::common::{Flag, HOUR, Hold, Log, Random, context_of, ms, panic_of, settle};
+use crate::common::{
+    Flag, HOUR, Hold, Log, OnDrop, Random, context_of, ms, on_both, panic_of, settle,
+};
 use schedgroup::periodic::{MissedTicks, OnPanic, Tick, TimedHandle, WallClock};
 use schedgroup::{Group, Job, JobContext, JobState, WaitError, periodic};
 use tokio::time::{Instant, sleep};
@@ -68,6 +70,20 @@ async fn runs_start_at_the_intended_times() {
             "seed {seed}, {missed:?}, period {period}"
         );
     }
+}
+
+/// The clock goes on while the series is being made.
+#[test]
+fn a_series_without_a_start_begins_with_tick_0_on_a_real_clock() {
+    on_both(|| async {
+        let group = Group::new();
+        let (send, mut first) = tokio::sync::mpsc::unbounded_channel();
+        group.every(ms(500)).run(move |tick| {
+            let sent = send.send(tick.number());
+            async move { sent.unwrap() }
+        });
+        assert_eq!(first.recv().await, Some(0));
+    });
 }
 
 #[tokio::test(start_paused = true)]
@@ -1011,4 +1027,54 @@ async fn a_panic_of_a_run_need_not_end_a_calendar_and_one_of_the_calendar_does()
         panic!("it has panicked");
     };
     assert_eq!(first.message(), "in a run");
+}
+
+/// The closure of the series, its calendar and its clock, of which one panics first, and all when they are dropped.
+#[tokio::test(start_paused = true)]
+async fn all_that_a_series_holds_may_panic_when_it_is_dropped() {
+    for panics in ["clock", "calendar", "work", "none"] {
+        let (group, flag) = (Group::new(), Flag::new());
+        let bomb = || {
+            let guard = flag.guard();
+            OnDrop(move || {
+                let _dropped_too = &guard;
+                panic!("in the destructor of a closure");
+            })
+        };
+        let begun = Instant::now();
+        let clock = || {
+            let bomb = bomb();
+            WallClock::new(move || {
+                let (_held, passed) = (&bomb, begun.elapsed());
+                assert!(panics != "clock" || passed < ms(2_000), "{panics}");
+                SystemTime::UNIX_EPOCH + passed
+            })
+        };
+        let work = || {
+            let bomb = bomb();
+            move |_: Tick| {
+                let _held = &bomb;
+                assert!(panics != "work" || begun.elapsed() < ms(2_000), "{panics}");
+                async {}
+            }
+        };
+        let of_calendar = bomb();
+        let next = move |now: SystemTime| {
+            let _held = &of_calendar;
+            assert_ne!(panics, "calendar");
+            Some(now + ms(1_000))
+        };
+        let calendar = periodic::at(next).on_wall_clock(&clock());
+        let calendar = calendar.run(&group, work());
+        let every = group.every(ms(1_000));
+        let every = every.on_wall_clock(&clock(), SystemTime::UNIX_EPOCH);
+        let every = every.run(work());
+        let held = bomb();
+        let once = SystemTime::UNIX_EPOCH + ms(60_000);
+        let once = group.at_wall(&clock(), once, move |_| async move { drop(held) });
+        sleep(ms(5_000)).await;
+        [calendar, every, once].iter().for_each(TimedHandle::abort);
+        assert_eq!(group.wait().await.is_err(), panics != "none", "{panics}");
+        assert_eq!(flag.drops(), 7, "{panics}");
+    }
 }

@@ -9,7 +9,7 @@ use super::clock::WallClock;
 use super::handle::TimedHandle;
 use super::on_panic::OnPanic;
 use super::tick::Tick;
-use crate::common::panic::catch;
+use crate::common::panic::{Guarded, catch};
 use crate::common::time::later;
 use crate::{Handle, JobContext, Next};
 
@@ -183,7 +183,8 @@ where
     {
         let on_panic = self.on_panic;
         let mut series = Series {
-            next: self.next,
+            // Guarded, since it is dropped together with `work`: of their destructors only one may panic.
+            next: Guarded::new(self.next),
             clock: self.clock,
             coming: None,
             last: None,
@@ -219,7 +220,7 @@ impl<F> fmt::Debug for At<F> {
 
 /// A series that is running. Only its own runs have it, one at a time.
 struct Series<F> {
-    next: F,
+    next: Guarded<F>,
     clock: WallClock,
     /// The tick that comes next, once it was asked for.
     coming: Option<Coming>,

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use crate::common::panic::Guarded;
 use crate::common::time::later;
 
 /// The time between two looks at a wall clock, unless it is set.
@@ -94,8 +95,11 @@ impl WallClock {
     /// # }
     /// ```
     pub fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> WallClock {
+        // Guarded, since it may be dropped together with the closure of a series: of their destructors only one may
+        // panic.
+        let now = Guarded::new(now);
         WallClock {
-            now: Arc::new(now),
+            now: Arc::new(move || now()),
             look_every: LOOK_EVERY,
         }
     }

@@ -218,10 +218,13 @@ impl<'a> Every<'a> {
         F: FnMut(Tick) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
+        // Without a start, tick 0 is due now. The reading below comes some nanoseconds later.
+        let is_due = self.origin.is_none();
         let origin = self.origin.unwrap_or_else(|| Origin::Tokio(Instant::now()));
         let now = origin.read();
+        let elapsed = if is_due { Duration::ZERO } else { now.elapsed };
         let progress = Mutex::new(Progress {
-            position: self.table.first(now.elapsed),
+            position: self.table.first(elapsed),
             read: now,
             runs: 0,
         });

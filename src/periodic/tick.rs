@@ -94,12 +94,12 @@ impl Tick {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), schedgroup::WaitError> {
     /// let group = Group::new();
-    /// let (clock, start) = (WallClock::system(), SystemTime::now());
+    /// let (clock, start) = (WallClock::system(), SystemTime::now() + Duration::from_millis(5));
     /// group
     ///     .every(Duration::from_secs(3600))
     ///     .on_wall_clock(&clock, start)
     ///     .run(move |tick| async move { assert_eq!(tick.wall_time(), Some(start)) });
-    /// # tokio::task::yield_now().await;
+    /// # tokio::time::sleep(Duration::from_millis(20)).await;
     /// group.wait().await
     /// # }
     /// ```

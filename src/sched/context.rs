@@ -1,6 +1,7 @@
 //! A job's view of its group, and the jobs that get it.
 
 use std::fmt;
+use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -327,8 +328,11 @@ where
         self.runs += 1;
         self.id = run.id;
         let context = JobContext::new(&self.shared, *run, self.runs);
-        self.running = Some(Box::pin((self.make)(context)));
+        let made = panic::catch(|| self.running = Some(Box::pin((self.make)(context))));
         *live = Some(Started::Stateful(self));
+        // Only now: what the closure holds must not be dropped while this unwinds, since a second panic, of a destructor,
+        // would end the process.
+        made.unwrap_or_else(|payload| resume_unwind(payload));
     }
 
     fn last_run(&self) -> Option<(JobId, u64)> {

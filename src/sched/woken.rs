@@ -20,7 +20,7 @@ pub(super) struct WokenJobs {
     len: AtomicUsize,
 }
 
-/// An empty queue keeps room for this many jobs.
+/// Room for this many jobs is kept.
 const KEPT: usize = 64;
 
 #[derive(Default)]
@@ -83,7 +83,11 @@ impl WokenJobs {
         self.len.store(queue.jobs.len(), Release);
         if queue.jobs.is_empty() {
             (queue.called, queue.watched) = (false, false);
-            queue.jobs.shrink_to(KEPT);
+        }
+        // Gives storage back after a burst, also if jobs that wake themselves again and again keep the queue filled.
+        let len = queue.jobs.len();
+        if len <= queue.jobs.capacity() / 4 {
+            queue.jobs.shrink_to(KEPT.max(2 * len));
         }
         count
     }
@@ -99,5 +103,27 @@ impl WokenJobs {
 
     pub(super) fn len(&self) -> usize {
         self.len.load(Acquire)
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn storage_is_given_back_though_a_few_of_a_burst_are_left() {
+        let (group, woken) = (crate::Group::new(), Arc::<WokenJobs>::default());
+        let job = Arc::clone(AwaitingJob::vacant(group.shared(), &woken).job());
+        for _ in 0..10_000 {
+            woken.push(Arc::clone(&job), || false);
+        }
+        let mut taken = VecDeque::new();
+        while woken.len() > 10 {
+            woken.take(111, &mut taken);
+        }
+        assert_eq!((woken.len(), taken.len()), (10, 9_990));
+        assert!(woken.lock().jobs.capacity() <= KEPT);
+        // Each holds the queue.
+        woken.close();
     }
 }

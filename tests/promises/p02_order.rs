@@ -9,7 +9,7 @@ use schedgroup::{Group, JobHandle, Next};
 use tokio::time::{Instant, sleep};
 
 use crate::common::{
-    Hold, Log, Random, bounded, context_of, ms, on_both, runtimes, until, us, verbs,
+    Hold, Log, Random, bounded, context_of, ms, on_both, runtimes, settle, until, us, verbs,
 };
 
 #[tokio::test(start_paused = true)]
@@ -177,6 +177,26 @@ async fn a_job_that_comes_later_with_an_earlier_deadline_overtakes_those_that_wa
     expected.push(120);
     expected.extend(21..60);
     assert_eq!(log.labels(), expected);
+}
+
+/// Each move of a due job leaves a dead entry behind, and a job has 255 numbers for its entries.
+#[tokio::test(start_paused = true)]
+async fn a_due_job_that_was_moved_hundreds_of_times_keeps_to_its_deadline() {
+    let group = Group::builder().max_running(1).build();
+    let (log, hold) = (Log::new(), Hold::new());
+    group.delay(Duration::ZERO, hold.job());
+    let moved = group.delay(ms(1), log.job("moved"));
+    group.delay(ms(2), log.job("before it"));
+    sleep(ms(3)).await;
+    for moves in 1..=255 {
+        sleep(ms(1)).await;
+        assert!(moved.reset_after(Duration::ZERO));
+        settle().await;
+        assert_eq!(group.stats().waiting, 2, "{moves}");
+    }
+    hold.release();
+    group.wait().await.unwrap();
+    assert_eq!(log.labels(), ["before it", "moved"]);
 }
 
 /// It goes on after an await, and its next run was due before others that wait. In its last two polls nobody else had a

@@ -330,6 +330,23 @@ async fn the_panic_of_an_aborted_jobs_destructor_is_returned() {
     assert_eq!(panic.message(), "destructor");
 }
 
+/// Otherwise the process would end.
+#[tokio::test(start_paused = true)]
+async fn what_a_closure_that_panics_holds_is_dropped_after_the_panic() {
+    let (group, log, flag) = (Group::new(), Log::new(), Flag::new());
+    let bomb = bomb(&flag);
+    let job = group.repeat(Instant::now(), move |context| {
+        let _held_by_the_series = &bomb;
+        assert_ne!(context.run(), 2, "second run");
+        async { Next::After(ms(1)) }
+    });
+    group.delay(ms(5), log.job("other"));
+    let panic = panic_of_wait(&group).await;
+    assert!(panic.message().contains("second run"), "{panic:?}");
+    assert_eq!((job.state(), flag.drops()), (JobState::Panicked, 1));
+    assert_eq!(log.labels(), ["other"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_job_whose_destructor_panics_when_it_is_aborted_counts_as_aborted() {
     for schedule in BOMBS {

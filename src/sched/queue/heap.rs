@@ -28,7 +28,8 @@ impl Entry {
 ///
 /// The upper 56 bits are the number of the submission, which is that of the job, or a new one for each later run of a
 /// series; they last for 2,000 years of a million submissions per second. The lower eight count the entries that the
-/// submission has had. After 255 of them a dead entry could count as live again; then a slot is looked at in vain.
+/// submission has had. After 255 of them a dead entry of the driver could count as live again; then a slot is looked at
+/// in vain. In the ready queue the deadline is compared as well, since the place of an entry depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::sched) struct Sequence(u64);
 

@@ -35,6 +35,11 @@ struct Entries {
     overtaking: BinaryHeap<Reverse<Entry>>,
 }
 
+/// Returns whether half of the storage is to be freed.
+fn is_spacious(capacity: usize, len: usize) -> bool {
+    capacity > KEPT && capacity / 4 >= len
+}
+
 impl Entries {
     /// Adds entries, which are in order.
     fn extend(&mut self, entries: impl Iterator<Item = Entry>) {
@@ -59,9 +64,18 @@ impl Entries {
             (Some(first), Some(Reverse(other))) => other < first,
             (first, _) => first.is_none(),
         };
+        // A backlog that shrinks gives its storage back, also if it never empties.
         if overtakes {
+            let (capacity, len) = (self.overtaking.capacity(), self.overtaking.len());
+            if is_spacious(capacity, len) {
+                self.overtaking.shrink_to(capacity / 2);
+            }
             self.overtaking.pop().map(|Reverse(entry)| entry)
         } else {
+            let (capacity, len) = (self.in_order.capacity(), self.in_order.len());
+            if is_spacious(capacity, len) {
+                self.in_order.shrink_to(capacity / 2);
+            }
             self.in_order.pop_front()
         }
     }
@@ -356,6 +370,20 @@ mod tests {
         assert_eq!(take(&mut ready), None);
         assert_eq!(take(&mut ready), Some((entry(0, 999), ())));
         assert_eq!(looks, 1_000);
+    }
+
+    #[test]
+    fn storage_is_given_back_though_a_few_of_a_backlog_still_wait() {
+        let mut ready = ReadyQueue::new(usize::MAX);
+        for job in 0..20_000 {
+            ready.push(entry(10 + job % 2, job));
+        }
+        for _ in 0..19_990 {
+            assert!(next(&mut ready).is_some());
+        }
+        assert_eq!(ready.waiting(), 10);
+        assert!(ready.entries.in_order.capacity() <= KEPT);
+        assert!(ready.entries.overtaking.capacity() <= KEPT);
     }
 
     #[test]

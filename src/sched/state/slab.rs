@@ -225,11 +225,15 @@ impl Slot {
         (self.deadline, self.sequence) == (entry.at, entry.sequence)
     }
 
-    /// Returns whether the entry is live for a job at that stage: an entry of the driver for a waiting job, or one of
-    /// the ready queue for a released job.
-    fn is_spoken_for_by(&self, entry: &Entry, stage: Stage) -> bool {
-        let inherited = stage == Stage::Waiting && self.sequence.is_inherited();
-        self.stage == stage && (self.sequence == entry.sequence || inherited)
+    /// Returns whether an entry of the driver is live: that of a waiting job, which may have been moved to later.
+    fn waits_by(&self, entry: &Entry) -> bool {
+        let is_own = self.sequence == entry.sequence || self.sequence.is_inherited();
+        self.stage == Stage::Waiting && is_own
+    }
+
+    /// Returns whether an entry of the ready queue is live: that of a released job, which is at its place there.
+    fn is_released_by(&self, entry: &Entry) -> bool {
+        self.stage == Stage::Released && self.comes_at(entry)
     }
 }
 
@@ -525,13 +529,13 @@ impl Slab {
     /// Returns whether the entry of a released job still speaks for it.
     pub(super) fn is_released(&self, entry: &Entry) -> bool {
         self.peek(entry.slot)
-            .is_some_and(|slot| slot.is_spoken_for_by(entry, Stage::Released))
+            .is_some_and(|slot| slot.is_released_by(entry))
     }
 
     /// Returns the slot of a released job, if the entry is live for it.
     pub(super) fn released_mut(&mut self, entry: &Entry) -> Option<&mut Slot> {
         self.peek_mut(entry.slot)
-            .filter(|slot| slot.is_spoken_for_by(entry, Stage::Released))
+            .filter(|slot| slot.is_released_by(entry))
     }
 
     /// Returns the live entry of a waiting job.
@@ -543,7 +547,7 @@ impl Slab {
     /// Returns the slot of a waiting job, if the entry is live for it.
     pub(super) fn waiting_mut(&mut self, entry: &Entry) -> Option<&mut Slot> {
         self.peek_mut(entry.slot)
-            .filter(|slot| slot.is_spoken_for_by(entry, Stage::Waiting))
+            .filter(|slot| slot.waits_by(entry))
     }
 
     /// Ends a job that was claimed or running. Its place may be given to another job from here on, and its slot is freed
