@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::common::{
     Flag, HOUR, Hold, Log, OnDrop, Random, bounded, jump, ms, multi_thread, panic_of, settle,
-    until, watched,
+    twice_panicking, until, watched,
 };
 use schedgroup::keyed::OnDuplicate::{Keep, KeepEarliest, KeepLatest, Replace};
 use schedgroup::keyed::{Inserted, KeyedContext, KeyedGroup, KeyedHandle};
@@ -1530,6 +1530,25 @@ async fn a_key_whose_clone_panics_ends_its_own_run_alone() {
     let result = keyed.wait().await;
     assert!(matches!(&result, Err(WaitError::Panicked(panic)) if panic.message() == "boom"));
     assert_eq!(log.labels(), [(2, 2), (1, 3)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_panics_may_panic_again_when_it_is_dropped() {
+    for exclusive in [false, true] {
+        let builder = KeyedGroup::builder();
+        let handler = |_, _: char, _: u32| twice_panicking();
+        let keyed = match exclusive {
+            true => builder.exclusive().build_with(handler),
+            false => builder.build_with(handler),
+        };
+        for value in [1, 2] {
+            keyed.insert_after('k', value, ms(1), Replace);
+            sleep(ms(2)).await;
+        }
+        assert_eq!(keyed.stats().panicked, 2, "exclusive: {exclusive}");
+        let result = keyed.wait().await;
+        assert!(matches!(&result, Err(WaitError::Panicked(panic)) if panic.message() == "boom"));
+    }
 }
 
 /// Two panics at once would end the process.

@@ -2,9 +2,9 @@
 
 use std::any::Any;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::ops::{Deref, DerefMut};
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -142,6 +142,13 @@ pub(crate) fn poll_caught<F: Future>(
             Err(payload)
         }
     })
+}
+
+/// Runs a user's future within an `async` block. If it panics, it is dropped before that panic goes on: a panic of its
+/// destructor while the first one unwinds would end the process.
+pub(crate) async fn run_inside<F: Future>(mut task: Pin<&mut Option<F>>) -> F::Output {
+    let end = poll_fn(|cx| poll_caught(task.as_mut(), cx)).await;
+    end.unwrap_or_else(|payload| resume_unwind(payload))
 }
 
 /// The text of a panic, as the default hook would print it.
@@ -319,7 +326,7 @@ impl<I> Panic<I> {
     /// # }
     /// ```
     pub fn resume(self) -> ! {
-        std::panic::resume_unwind(self.into_payload())
+        resume_unwind(self.into_payload())
     }
 }
 

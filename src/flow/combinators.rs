@@ -1,6 +1,7 @@
 //! The functions that a user calls.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
@@ -11,6 +12,7 @@ use super::rule::{All, Take, TryAll, TryTake};
 use super::stream::Stream;
 use super::waterfall::Waterfall;
 use crate::common::error::TaskError;
+use crate::common::panic::run_inside;
 
 /// Without a limit all tasks start at once.
 const ALL: usize = usize::MAX;
@@ -306,7 +308,7 @@ where
     let f = Arc::new(f);
     let tasks = items.into_iter().map(move |item| {
         let f = Arc::clone(&f);
-        async move { Ok(f(item).await) }
+        async move { Ok(run_inside(pin!(Some(f(item)))).await) }
     });
     Flow::new("flow::map", cpus(), tasks, TryAll::new())
 }
@@ -339,7 +341,7 @@ where
     let tasks = items.into_iter().map(move |item| {
         let f = Arc::clone(&f);
         async move {
-            f(item).await;
+            run_inside(pin!(Some(f(item)))).await;
             Ok(())
         }
     });

@@ -425,22 +425,20 @@ where
     }
 
     fn poll_here(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Ended>> {
-        loop {
-            if let Some(pause) = &mut self.pause {
-                if let Some(stop) = self.stop.poll(cx) {
-                    return Poll::Ready(Err(stop.into()));
-                }
-                ready!(pause.poll(cx));
-                self.pause = None;
+        if let Some(pause) = &mut self.pause {
+            if let Some(stop) = self.stop.poll(cx) {
+                return Poll::Ready(Err(stop.into()));
             }
-            match ready!(self.poll_attempt(cx)) {
-                Break(end) => return Poll::Ready(end),
-                Continue(Duration::ZERO) => {
-                    // No sleep, but a turn for other tasks.
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                Continue(pause) => self.pause = Some(Timer::after(pause)),
+            ready!(pause.poll(cx));
+            self.pause = None;
+        }
+        match ready!(self.poll_attempt(cx)) {
+            Break(end) => Poll::Ready(end),
+            Continue(pause) => {
+                self.pause = Some(Timer::after(pause));
+                // A turn for other tasks, however short the pause is: it may be over before it is polled.
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
         }
     }

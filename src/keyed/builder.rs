@@ -3,6 +3,7 @@
 use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::marker::PhantomData;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::runtime;
@@ -14,6 +15,7 @@ use super::handle::{KeyedContext, KeyedHandle};
 use super::job::BoxedJob;
 use super::key::share;
 use super::shared::{Exclusive, Handler, Keys, drop_quietly};
+use crate::common::panic::run_inside;
 use crate::sched::JobFuture;
 use crate::{Group, Handle, Job};
 
@@ -329,7 +331,7 @@ where
 fn holding<G: Send + 'static>(guard: G, job: impl Job) -> JobFuture {
     Box::pin(async move {
         let _guard = guard;
-        job.await;
+        run_inside(pin!(Some(job))).await;
     })
 }
 

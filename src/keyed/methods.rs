@@ -10,7 +10,8 @@ macro_rules! keyed_methods {
             /// Returns the number of pending entries.
             ///
             /// An entry is pending until its handler starts, or until it is [expired](Self::expire). After a cancel
-            /// these are the entries that are left.
+            /// these are the entries that are left, without expired ones, which only
+            /// [`drain_values`](Self::drain_values) returns.
             #[track_caller]
             pub fn len(&self) -> usize {
                 self.entries().keys.len()

@@ -20,8 +20,8 @@ use super::wait::{Closed, Drain, Shutdown, Wait, WaitAll, WaitInner};
 /// task that never ends, like `async { loop { .. } }`, is accepted by both.
 ///
 /// A task beyond the [`limit`](Builder::limit) is queued, as one boxed allocation, and starts in FIFO order as
-/// soon as a slot is free. By default the first error or panic aborts the others;
-/// [`on_error`](Builder::on_error) changes that.
+/// soon as a slot is free. It starts when it gets its slot: from then on it is running, also before its first poll. By
+/// default the first error or panic aborts the others; [`on_error`](Builder::on_error) changes that.
 ///
 /// A task has no value. To get the values of all tasks, use [`flow::try_all`](crate::flow::try_all) or
 /// [`flow::all`](crate::flow::all); to take values one by one as tasks end, use

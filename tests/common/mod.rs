@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports, unused_macros)]
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -214,6 +215,15 @@ impl<F: FnMut()> Drop for OnDrop<F> {
     fn drop(&mut self) {
         (self.0)();
     }
+}
+
+/// A future that panics when it is polled, and again when it is dropped.
+pub(crate) fn twice_panicking<T: Send>() -> impl Future<Output = T> + Send + 'static {
+    let bomb = OnDrop(|| panic!("bomb"));
+    poll_fn(move |_| {
+        let _held = &bomb;
+        panic!("boom")
+    })
 }
 
 /// Polls a future that is not ready, with a waker that panics when it is woken.

@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{
-    Flag, HOUR, Meter, OnDrop, Random, bounded, misuse, ms, multi_thread, poll_once, settle, until,
-    watched,
+    Flag, HOUR, Meter, OnDrop, Random, bounded, misuse, ms, multi_thread, poll_once, settle,
+    twice_panicking, until, watched,
 };
 
 type Outcome = Result<u32, &'static str>;
@@ -373,6 +373,15 @@ async fn a_destructor_of_a_task_is_part_of_it() {
         Ok::<_, ()>(1)
     };
     assert_panicked(flow::try_all([task]).await);
+}
+
+/// Also where a closure makes it. Two panics at once would end the process.
+#[tokio::test]
+async fn a_task_that_panics_may_panic_again_when_it_is_dropped() {
+    let tasks = || [twice_panicking::<Result<(), ()>>()];
+    assert_panicked(flow::try_all(tasks()).await);
+    assert_panicked(flow::map([()], |()| twice_panicking::<()>()).await);
+    assert_panicked(flow::for_each([()], |()| twice_panicking()).await);
 }
 
 #[test]

@@ -779,6 +779,19 @@ async fn an_attempt_that_never_rests_is_ended_by_its_timeout() {
     assert_eq!(polls.load(SeqCst), 6);
 }
 
+/// On the real clock: a paused one does not move until all others have had a turn.
+#[tokio::test]
+async fn a_retry_whose_pauses_are_over_at_once_lets_others_have_a_turn() {
+    let turn = Arc::new(AtomicU32::new(0));
+    let other = Arc::clone(&turn);
+    tokio::spawn(async move { other.fetch_add(1, SeqCst) });
+    let op = || ready(turn.load(SeqCst).checked_sub(1).ok_or("no turn"));
+    let retry = flow::retry(op)
+        .attempts(1_000)
+        .delays(repeat(Duration::from_nanos(1)));
+    bounded(retry).await.unwrap();
+}
+
 #[tokio::test]
 async fn an_error_that_a_cancel_keeps_from_a_retry_is_not_notified() {
     let group = Group::new();
