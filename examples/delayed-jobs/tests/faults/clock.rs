@@ -453,3 +453,21 @@ async fn slow_claims_from_a_queue_at_its_limits_leave_the_store_most_of_the_time
     assert_eq!(gaps.len(), 2, "{starts:?}");
     assert!(gaps.iter().all(|gap| *gap <= 62_100), "{gaps:?} ms");
 }
+
+#[tokio::test(start_paused = true)]
+async fn jobs_of_a_claim_without_an_answer_are_given_back() {
+    let memory = testkit::queue();
+    let claims = AtomicUsize::new(0);
+    // The first claim leases the job, and its answer comes too late.
+    let queue = Wrapped::queue(memory.store(), move |when, call| match (when, call) {
+        (When::After, "claim") if claims.fetch_add(1, Ordering::SeqCst) == 0 => 60 * SECOND,
+        _ => Duration::ZERO,
+    });
+    let log = Log::new();
+    let id = put(&queue, 1).await;
+    beside(noting(&queue, &log), sleep(25 * SECOND)).await;
+    // Long before the lease of 30 s expires.
+    let job = record(&queue, id).await;
+    let seen = (job.state, job.attempt, job.crashes, log.lines().len());
+    assert_eq!(seen, (State::Done, 1, 0, 1), "{job:?}");
+}
