@@ -138,8 +138,8 @@ impl Queue {
     }
 
     /// Enqueues many jobs in one call, which is much faster than one by one: up to 1,000 jobs without keys are one
-    /// transaction, on Postgres up to 10,000. It returns the outcome of each job in their order, also
-    /// [`Enqueued::Refused`].
+    /// transaction, on Postgres up to 10,000 if none of them comes after others. It returns the outcome of each job in
+    /// their order, also [`Enqueued::Refused`].
     ///
     /// # Errors
     ///

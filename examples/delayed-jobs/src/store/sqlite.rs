@@ -97,7 +97,7 @@ async fn open(path: &Path, make: bool) -> Result<Arc<dyn Store>, StoreError> {
         let reader = connect(&path, read_only)?;
         let looker = connect(&path, read_only)?;
         let copier = connect(&path, flags)?;
-        let place = Place::of(&path)?;
+        let place = Place::of(&path).map_err(StoreError::File)?;
         Lanes::start(place, writer, reader, looker, copier)
     });
     let database = opened.await.map_err(|_| StoreError::Closed)??;

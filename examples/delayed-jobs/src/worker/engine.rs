@@ -267,10 +267,7 @@ impl Engine {
                 if is_over {
                     self.ring(at);
                 } else if let Some(again) = again {
-                    // A claim that has to read past many jobs of keys at their limits takes long, and no end of a job is
-                    // written to SQLite meanwhile. When a job has ended here, the next claim does not wait for this.
-                    let rest = begun.elapsed() * 3;
-                    self.claim_after(at, self.clock.until(again).max(rest));
+                    self.claim_after(at, self.clock.until(again));
                 } else if jobs.len() < asked {
                     lane.more.store(false, Ordering::SeqCst);
                 } else if asked < free {

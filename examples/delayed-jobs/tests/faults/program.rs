@@ -417,3 +417,76 @@ async fn the_worker_does_what_the_commands_say_and_shows_it() {
         assert!(shown.contains(words), "{words}: {shown}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_worker_serves_its_page_and_tells_at_the_end_what_it_did() {
+    let (dir, path) = support::sqlite();
+    let out = dir.path().join("out");
+    let to_out = std::fs::File::create(&out).expect("a file");
+    let words = ["--database", &path, "worker", "--page", "127.0.0.1:0"];
+    let mut worker = Program::start_with(&words, |worker| {
+        worker.stdout(to_out);
+    });
+    let said = || std::fs::read_to_string(&out).expect("a file");
+    let page = || {
+        let said = said();
+        let line = said
+            .lines()
+            .find_map(|line| line.strip_prefix("page on http://"));
+        line.and_then(|address| address.parse::<std::net::SocketAddr>().ok())
+    };
+    support::until("the page is served", || async { page().is_some() }).await;
+    let address = page().expect("an address");
+    let live = pages::ask(address, "GET /live", &["host: localhost"]).await;
+    assert_eq!(pages::status(&live), "200", "{live}");
+    for payload in ["hello", "[1]"] {
+        let output = program(&["--database", &path, "enqueue", "print", payload]);
+        assert!(output.status.success());
+    }
+    let printed = || async { said().contains("job 1: hello") && said().contains("job 2: [1]") };
+    support::until("both jobs have run", printed).await;
+    worker.signal("TERM");
+    let ended = tokio::task::block_in_place(|| worker.wait(10 * SECOND));
+    assert_eq!(ended.and_then(|(_, code)| code), Some(0));
+    let said = said();
+    assert!(said.contains("2 done, 0 failed, 0 dead"), "{said}");
+
+    // Others could reach this one.
+    let words = ["--database", &path, "worker", "--page", "0.0.0.0:0"];
+    let output = program(&words);
+    assert!(!output.status.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_are_made_by_a_command_of_their_own() {
+    let (_dir, path) = support::sqlite();
+    let output = program(&["--database", &path, "migrate"]);
+    assert!(
+        said(&output).contains("the tables are up to date"),
+        "{}",
+        said(&output)
+    );
+    assert!(Queue::open_existing(&path).await.is_ok());
+    let Some(server) = support::postgres() else {
+        return;
+    };
+    let database = server.database().await;
+    let jobs = ["--database", &database, "--schema", "jobs"];
+    for (command, succeeds, words) in [
+        ("ls", false, "run `delayed-jobs migrate`"),
+        (
+            "migrate",
+            true,
+            "the tables had version 0, and have version",
+        ),
+        ("migrate", true, "the tables already have version"),
+        ("ls", true, "0 shown of 0 pending"),
+    ] {
+        let output = program(&[&jobs[..], &[command]].concat());
+        let said = said(&output);
+        assert!(
+            output.status.success() == succeeds && said.contains(words),
+            "{command}: {said}"
+        );
+    }
+}

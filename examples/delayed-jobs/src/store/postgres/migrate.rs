@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../schema/postgres/006_workers.sql"),
     include_str!("../../../schema/postgres/007_fewer_indexes.sql"),
     include_str!("../../../schema/postgres/008_by_hand.sql"),
+    include_str!("../../../schema/postgres/009_plans_of_waits.sql"),
 ];
 
 /// The number of the advisory lock that keeps two programs from migrating at the same time.

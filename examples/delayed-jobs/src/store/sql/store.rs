@@ -35,6 +35,10 @@ pub(in crate::store) struct Sql<D> {
 /// Jobs that are due later than this need no notification: every worker looks again before they are due.
 const SOON: Duration = Duration::from_secs(60);
 
+/// The maximum number of jobs in one statement if some of them come after others. A trigger runs for each of these, and
+/// ten thousand would not be inserted within the timeout of a statement.
+const WAITING_ROWS: usize = 1000;
+
 /// Returns a list of texts as one parameter.
 fn json(texts: &[String]) -> String {
     serde_json::Value::from(texts).to_string()
@@ -61,7 +65,11 @@ impl<D: Database> Sql<D> {
                     outcomes.push(enqueue(&self.database, job, soon).await?);
                 }
                 many => {
-                    for jobs in many.chunks(D::ROWS) {
+                    let rows = match many.iter().all(|job| job.after.is_none()) {
+                        true => D::ROWS,
+                        false => D::ROWS.min(WAITING_ROWS),
+                    };
+                    for jobs in many.chunks(rows) {
                         let (width, soon) = (width(jobs), is_soon(jobs));
                         let purposes = jobs.iter().map(|job| self.database.purpose(&job.queue));
                         let purpose = Purpose::of_all(purposes);
