@@ -98,8 +98,12 @@ impl WallClock {
         // Guarded, since it may be dropped together with the closure of a series: of their destructors only one may
         // panic.
         let now = Guarded::new(now);
+        let read = move || {
+            let now = &*now;
+            now()
+        };
         WallClock {
-            now: Arc::new(move || now()),
+            now: Arc::new(read),
             look_every: LOOK_EVERY,
         }
     }

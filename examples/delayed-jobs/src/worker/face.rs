@@ -479,7 +479,10 @@ impl Life {
         let (often, seldom) = (Duration::from_secs(1), Duration::from_secs(60));
         let retentions = [engine.settings.retention, engine.settings.dead_retention];
         let retention = retentions.into_iter().flatten().min().unwrap_or(seldom);
-        upkeep.every(retention.clamp(often, seldom)).run(move |_| {
+        let period = retention.clamp(often, seldom);
+        // Not at once: the first claim of the worker comes first.
+        let pruned = upkeep.every(period).starting_at(Instant::now() + period);
+        pruned.run(move |_| {
             let engine = Arc::clone(&pruning);
             async move { engine.prune().await }
         });
