@@ -481,8 +481,8 @@ impl Life {
         let retention = retentions.into_iter().flatten().min().unwrap_or(seldom);
         let period = retention.clamp(often, seldom);
         // Not at once: the first claim of the worker comes first.
-        let pruned = upkeep.every(period).starting_at(Instant::now() + period);
-        pruned.run(move |_| {
+        let series = upkeep.every(period).starting_at(Instant::now() + period);
+        series.run(move |_| {
             let engine = Arc::clone(&pruning);
             async move { engine.prune().await }
         });
