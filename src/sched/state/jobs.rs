@@ -680,6 +680,7 @@ impl Jobs {
                 }
             }
         });
+        self.ready.shrink();
         count
     }
 

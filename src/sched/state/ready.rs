@@ -35,9 +35,9 @@ struct Entries {
     overtaking: BinaryHeap<Reverse<Entry>>,
 }
 
-/// Returns whether half of the storage is to be freed.
-fn is_spacious(capacity: usize, len: usize) -> bool {
-    capacity > KEPT && capacity / 4 >= len
+/// Returns the capacity to shrink to, if most of it is spare.
+fn shrunk(capacity: usize, len: usize) -> Option<usize> {
+    (capacity > KEPT && capacity / 4 >= len).then_some(capacity / 2)
 }
 
 impl Entries {
@@ -64,19 +64,20 @@ impl Entries {
             (Some(first), Some(Reverse(other))) => other < first,
             (first, _) => first.is_none(),
         };
-        // A backlog that shrinks gives its storage back, also if it never empties.
         if overtakes {
-            let (capacity, len) = (self.overtaking.capacity(), self.overtaking.len());
-            if is_spacious(capacity, len) {
-                self.overtaking.shrink_to(capacity / 2);
-            }
             self.overtaking.pop().map(|Reverse(entry)| entry)
         } else {
-            let (capacity, len) = (self.in_order.capacity(), self.in_order.len());
-            if is_spacious(capacity, len) {
-                self.in_order.shrink_to(capacity / 2);
-            }
             self.in_order.pop_front()
+        }
+    }
+
+    fn shrink(&mut self) {
+        let (in_order, overtaking) = (&mut self.in_order, &mut self.overtaking);
+        if let Some(capacity) = shrunk(in_order.capacity(), in_order.len()) {
+            in_order.shrink_to(capacity);
+        }
+        if let Some(capacity) = shrunk(overtaking.capacity(), overtaking.len()) {
+            overtaking.shrink_to(capacity);
         }
     }
 
@@ -187,6 +188,13 @@ impl ReadyQueue {
         } else {
             self.entries.pop()
         }
+    }
+
+    /// Gives some storage back while a backlog shrinks, also if it never empties. To be called once for some jobs that
+    /// were taken out.
+    pub(super) fn shrink(&mut self) {
+        self.entries.shrink();
+        self.unswept.shrink();
     }
 
     /// Removes the dead entries when no live one is left.
@@ -380,6 +388,7 @@ mod tests {
         }
         for _ in 0..19_990 {
             assert!(next(&mut ready).is_some());
+            ready.shrink();
         }
         assert_eq!(ready.waiting(), 10);
         assert!(ready.entries.in_order.capacity() <= KEPT);
