@@ -25,10 +25,10 @@ impl<O, F, E> Retry<'static, O, F, E> {
     ///
     /// `wait` waits for the whole retry. `drain` lets it make the attempts that are due within the grace. `shutdown`
     /// and a cancel of the group drop a retry that pauses, like any pending job, and let a running attempt finish; if
-    /// that is not the last one, the retry counts as dropped after it. To abort the running attempt when the group is cancelled, pass the group's token to [`token`](Retry::token). A
-    /// cancel of that token during a pause makes the job due, and the handle resolves when the job has a slot. A pause
-    /// never reaches the [`deadline`](Retry::deadline) by itself; if the job is moved beyond it, the retry ends at that
-    /// later instant.
+    /// that is not the last one, the retry counts as dropped after it. To abort the running attempt when the group is
+    /// cancelled, pass the group's token to [`token`](Retry::token). A cancel of that token during a pause makes the job
+    /// due, and the handle resolves when the job has a slot. A pause never reaches the [`deadline`](Retry::deadline) by
+    /// itself; if the job is moved beyond it, the retry ends at that later instant.
     ///
     /// A panic of the operation, of the delays, of `when` or of `notify` is a panic of the job, and `wait` returns it.
     /// If the group accepts no more jobs, no attempt is made, and the handle resolves to [`Ended::Cancelled`].
