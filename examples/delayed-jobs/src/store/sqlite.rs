@@ -356,10 +356,9 @@ fn commit_group(
 ) -> bool {
     let connection = prepared.connection;
     let mut answers = Vec::new();
-    let begun = place
-        .check()
-        .and_then(|()| connection.execute_batch("begin immediate"));
-    let mut outcome = begun.map_err(|error| error.to_string());
+    let mut outcome = connection
+        .execute_batch("begin immediate")
+        .map_err(|error| error.to_string());
     for command in std::iter::once(first).chain(inbox.try_iter().take(GROUP)) {
         if command.answer.is_closed() && command.sent.elapsed() > ABANDONED {
             continue;
@@ -379,7 +378,11 @@ fn commit_group(
         answers.push((command.answer, result));
     }
     if outcome.is_ok() {
-        outcome = connection.execute_batch("commit").map_err(|error| {
+        // Checked here, since commands may have come after the transaction began.
+        let committed = place
+            .check()
+            .and_then(|()| connection.execute_batch("commit"));
+        outcome = committed.map_err(|error| {
             if !connection.is_autocommit() {
                 let _ = connection.execute_batch("rollback");
             }
