@@ -139,6 +139,8 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start(hosts: usize) -> std::io::Result<Server> {
         let runtime = Runtime::new()?;
+        // Kept until all are bound, so that no other host gets the port of one that refuses.
+        let mut refusing = Vec::new();
         let start = |number| {
             let kind = Kind::of(number);
             let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
@@ -151,7 +153,9 @@ impl Server {
                 over: 0,
                 answered: HashMap::new(),
             }));
-            if kind != Kind::Refused {
+            if kind == Kind::Refused {
+                refusing.push(listener);
+            } else {
                 runtime.spawn(listen(listener, Arc::clone(&moods)));
             }
             Ok(Host {
