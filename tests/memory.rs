@@ -2,6 +2,7 @@
 
 mod counting;
 
+use std::future::pending;
 use std::time::Duration;
 
 use schedgroup::{Group, JobHandle, Next};
@@ -43,6 +44,7 @@ async fn a_job_costs_little_and_leaves_nothing() {
         survivors_of_a_burst(one_in).await;
     }
     the_last_of_a_burst().await;
+    the_last_of_a_backlog().await;
     dead_entries_are_few().await;
     waves_are_flat().await;
     groups_leave_nothing().await;
@@ -147,6 +149,23 @@ async fn the_last_of_a_burst() {
 }
 
 /// One job moved earlier again and again, and many cancelled: their entries are dead.
+/// Due jobs that wait for a slot, until few of them are left.
+async fn the_last_of_a_backlog() {
+    const LEFT: usize = 10;
+    let group = Group::builder().max_running(1).build();
+    let before = live();
+    for number in 0..JOBS {
+        match number == JOBS - LEFT {
+            true => group.delay(Duration::ZERO, pending()),
+            false => group.delay(Duration::ZERO, sized([0; 31])),
+        };
+    }
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(group.stats().waiting, LEFT - 1);
+    let left = live() - before;
+    assert!(left <= FIXED, "{left} bytes left for {LEFT} jobs");
+}
+
 async fn dead_entries_are_few() {
     let group = Group::new();
     let before = live();

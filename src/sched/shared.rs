@@ -437,7 +437,7 @@ impl Shared {
     }
 
     /// Drops the pending jobs of one chunk that are due at `from` or later. If the group aborts its running jobs, those
-    /// of the chunk are woken to stop.
+    /// of the chunk are woken to stop. `dropped` is empty before and afterwards.
     pub(super) fn drop_chunk(&self, chunk: usize, from: Timestamp, dropped: &mut DroppedChunk) {
         // A table without a handle is dropped in this step, with the values of its rows; and so before the jobs are
         // counted down, or a value would outlive the group's end.

@@ -671,6 +671,12 @@ async fn a_job_is_part_of_the_callers_postgres_transaction() {
     assert_eq!(starts.lock().expect("no panic")[0].0, 2);
 }
 
+/// Enqueues a job that is due in an hour.
+async fn in_an_hour(queue: &Queue) -> JobId {
+    let job = queue.enqueue(Note(0)).after(Duration::from_secs(3600));
+    job.await.expect("enqueued").id()
+}
+
 /// Ten thousand of them take longer than a statement may.
 #[tokio::test]
 async fn many_jobs_that_come_after_others_are_several_steps_on_postgres() {
@@ -678,13 +684,7 @@ async fn many_jobs_that_come_after_others_are_several_steps_on_postgres() {
         return;
     };
     let queue = database.open().await;
-    let hour = Duration::from_secs(3600);
-    let first = queue
-        .enqueue(Note(0))
-        .after(hour)
-        .await
-        .expect("enqueued")
-        .id();
+    let first = in_an_hour(&queue).await;
     let jobs = (0..2500).map(|n| queue.enqueue(Note(n)).after_done([first]));
     let enqueued = queue.enqueue_all(jobs).await.expect("enqueued");
     assert_eq!(enqueued.len(), 2500);
@@ -704,13 +704,7 @@ async fn each_job_that_comes_after_others_reads_few_rows_of_postgres() {
         return;
     };
     let queue = database.open().await;
-    let hour = Duration::from_secs(3600);
-    let first = queue
-        .enqueue(Note(0))
-        .after(hour)
-        .await
-        .expect("enqueued")
-        .id();
+    let first = in_an_hour(&queue).await;
     let mut client = support::client(&database.address).await;
     let mut transaction = client.begin().await.expect("a transaction");
     let insert = format!(

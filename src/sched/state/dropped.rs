@@ -33,7 +33,8 @@ impl DroppedJob {
     }
 }
 
-/// The pending jobs of a chunk, for one chunk after the other.
+/// The jobs that were taken out of one chunk. It is filled and drained for one chunk after the other, so that its storage
+/// is allocated once.
 pub(in crate::sched) struct DroppedChunk {
     /// Pages of jobs without handles, which were taken out whole.
     pub(super) pages: Vec<Page>,
@@ -51,6 +52,7 @@ impl DroppedChunk {
         }
     }
 
+    /// Takes the jobs out, and keeps the storage for the next chunk.
     pub(in crate::sched) fn drain(&mut self) -> impl Iterator<Item = DroppedJob> {
         let of_pages = self.pages.drain(..).flat_map(Page::into_jobs);
         of_pages.chain(self.jobs.drain(..))

@@ -361,9 +361,7 @@ impl Jobs {
         }
         // The job counts as held until the caller has dropped it, after the lock. Its entry stays in the heap or in the
         // ready queue, and is dead.
-        self.pending -= 1;
-        self.dropping += 1;
-        self.counts.dropped += 1;
+        self.drops(1);
         let runnable = match contents {
             Contents::Runnable(runnable) => Some(runnable),
             Contents::Row(key) => {
@@ -374,6 +372,13 @@ impl Jobs {
         };
         take(DroppedJob::new(runnable, sequence, call_site));
         Some(stage)
+    }
+
+    /// Counts `count` pending jobs as cancelled. They are held until the caller has dropped them.
+    fn drops(&mut self, count: usize) {
+        self.pending -= count;
+        self.dropping += count;
+        self.counts.dropped += count as u64;
     }
 
     /// Stops counting a job, which was at `stage` until now, as released or blocked. Its entry in the ready queue is
@@ -836,9 +841,7 @@ impl Jobs {
     ) {
         for page in chunk * PAGES..(chunk + 1) * PAGES {
             if let Some(page) = self.slab.take_page(page, from) {
-                self.pending -= page.len();
-                self.dropping += page.len();
-                self.counts.dropped += page.len() as u64;
+                self.drops(page.len());
                 dropped.pages.push(page);
             }
         }

@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn a_take_skips_so_many_dead_entries_and_no_more() {
+    fn a_take_skips_a_limited_number_of_dead_entries() {
         let mut ready = ready(1, 1_000);
         (0..999).for_each(|_| _ = ready.remove());
         let mut looks = 0;

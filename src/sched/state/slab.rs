@@ -588,7 +588,7 @@ impl Slab {
         Some(taken)
     }
 
-    /// Notes that so many slots of a page have become vacant.
+    /// Records that `count` slots of a page have become vacant.
     fn vacated(&mut self, number: usize, page: usize, count: usize) {
         let many = self.blocks.len() > 1;
         let block = &mut self.blocks[number];
@@ -884,7 +884,7 @@ mod tests {
 
     /// Also if some of its slots are vacant. Its numbers are used again.
     #[test]
-    fn a_page_leaves_whole_if_all_of_its_jobs_wait_and_nobody_can_ask_for_them() {
+    fn a_page_leaves_whole_if_all_of_its_jobs_wait_and_have_no_handle() {
         let from = Timestamp::ALWAYS.after(Duration::from_secs(1));
         let plain: fn(&mut Slot) = |_| ();
         let changes = [

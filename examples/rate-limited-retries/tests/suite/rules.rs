@@ -525,7 +525,7 @@ async fn stats_have_counts_and_the_next_instant_per_key_and_overall() {
 
 // Texts.
 
-/// Work that nobody can print.
+/// Work without `Debug`.
 struct Secret;
 
 #[tokio::test(start_paused = true)]
