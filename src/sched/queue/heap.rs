@@ -68,11 +68,11 @@ impl Sequence {
 ///   push -----------------------------> wheel ----------------------------> runs
 ///     |                                                                      |  the earliest of
 ///     +-------------------------------> heap -------------------------------+-> them is next
-///             not later than the wheel
+///             not later than the wheel, or there are few
 /// ```
 ///
-/// Only the binary heap compares single entries, and it is small: it holds what is pushed when it is due soon already.
-/// A later entry is only the number of its slot, in a bucket of the [`Wheel`]. When a bucket is due soon, the driver
+/// Only the binary heap compares single entries, and it is small: it holds what is pushed when it is due soon already,
+/// or while there are [few](FEW) entries, for which a wheel would be more work and more memory. Any other entry is only the number of its slot, in a bucket of the [`Wheel`]. When a bucket is due soon, the driver
 /// looks up its slots, and their entries are sorted and appended to a *run*, which is a sorted FIFO queue. Of a large
 /// bucket of a higher level only the entries that are due soon go to a run, and the rest goes to lower levels of the
 /// wheel.
@@ -100,6 +100,8 @@ pub(in crate::sched) struct Queue {
 const RUNS: usize = 3;
 /// Storage of no more entries than this is not given back.
 const KEPT: usize = 1024;
+/// Without a wheel there are at most so many entries that are not due soon.
+const FEW: usize = 64;
 /// `near` keeps its storage if that is no larger: an idle group is to be small.
 const KEPT_NEAR: usize = 16;
 /// A bucket leaves the wheel at least this long before its time.
@@ -140,15 +142,27 @@ impl Queue {
         // The wheel keeps only the slot. The sequence is read again when the bucket is looked up. If the slot has
         // another job by then, the queue has two entries for that job, the second of which is found dead (see
         // `Jobs::release`).
-        if tick(entry.at) > self.wheel.at() {
+        if tick(entry.at) > self.wheel.at() && !self.has_few() {
             self.wheel.push(entry.at, entry.slot);
         } else {
             self.heap.push(Reverse(entry));
         }
     }
 
+    /// Returns whether the next entry goes to the heap whenever it is due.
+    fn has_few(&self) -> bool {
+        self.wheel.len() == 0 && self.heap.len() < FEW
+    }
+
     /// Pushes many entries, in any order.
     pub(in crate::sched) fn extend(&mut self, entries: impl IntoIterator<Item = Entry>) {
+        let mut entries = entries.into_iter();
+        while self.has_few() {
+            let Some(entry) = entries.next() else {
+                return;
+            };
+            self.heap.push(Reverse(entry));
+        }
         self.extend_near(entries, self.wheel.at());
     }
 
@@ -212,7 +226,6 @@ impl Queue {
     /// entries and passes them to [`cascaded`](Queue::cascaded).
     pub(in crate::sched) fn cascade(&mut self, now: Timestamp, most: usize) -> Option<Vec<u32>> {
         if self.left_to_move() == 0 {
-            (self.moving, self.moved) = (Bucket::default(), 0);
             let taken = match self.wheel.len() {
                 0 => None,
                 _ => self.wheel.take(self.prefetch_until(now)),
@@ -221,6 +234,7 @@ impl Queue {
                 self.advance(now);
                 return None;
             };
+            self.moved = 0;
             // The common case. All entries of a small bucket go to a run: to sort them costs less than to look them up
             // again at each lower level.
             let is_small = bucket.slots.len() <= most;
@@ -438,7 +452,7 @@ mod tests {
     #[test]
     fn a_slot_that_is_due_later_than_its_bucket_goes_on() {
         let mut queue = queue();
-        queue.push(entry(50 * MS, 0));
+        queue.push_late(entry(50 * MS, 0));
         let moved = [5_000 * MS];
         assert_eq!(pop(&mut queue, 4_999 * MS, &moved), []);
         assert_eq!(queue.next(), Some(timestamp(moved[0])));
@@ -451,7 +465,9 @@ mod tests {
 
         let at = 60_000 * MS;
         let mut queue = queue();
-        queue.push(entry(at, 0));
+        for _ in 0..=FEW {
+            queue.push(entry(at, 0));
+        }
         assert_eq!(queue.next_wake(), Some(timestamp(at)));
         for _ in 0..LARGE {
             queue.push(entry(at, 0));
@@ -480,7 +496,7 @@ mod tests {
             let due = |slot: u32| entry(deadlines[slot as usize], slot.into());
             queue.cascaded(slots.into_iter().map(due));
         }
-        assert!(moved >= deadlines.len(), "{moved} moved");
+        assert_eq!(moved, deadlines.len() - FEW);
         assert_eq!(queue.next_wake(), Some(timestamp(small)));
         assert_eq!(pop(&mut queue, small, &deadlines), [0]);
     }
@@ -511,7 +527,7 @@ mod tests {
 
     /// Those that were scheduled last are in the finest level, and move in first.
     #[test]
-    fn jobs_of_one_deadline_meet_no_heap_however_long_it_took_to_schedule_them() {
+    fn jobs_of_one_deadline_meet_no_large_heap_however_long_it_took_to_schedule_them() {
         let (at, mut queue) = (5_000 * MS, queue());
         let mut jobs = 0;
         for scheduled in [0, 1_000, 4_900] {
@@ -524,7 +540,23 @@ mod tests {
         let popped = pop(&mut queue, at, &vec![at; jobs as usize]);
         assert!(popped.is_sorted());
         assert_eq!(popped.len(), jobs as usize);
-        assert_eq!(queue.heap.capacity(), 0);
+        assert!(queue.heap.capacity() <= FEW);
+    }
+
+    #[test]
+    fn a_few_entries_have_no_wheel_wherever_they_are_due() {
+        for unit in [1, MS, 3_600_000 * MS] {
+            let deadlines: Vec<u64> = (0..=FEW as u64).map(|job| job % 7 * unit + unit).collect();
+            let mut queue = queue();
+            let mut entries = (0..).zip(&deadlines).map(|(job, &at)| entry(at, job));
+            queue.extend(entries.by_ref().take(FEW));
+            assert_eq!((queue.heap.len(), queue.wheel.len()), (FEW, 0));
+            queue.extend(entries);
+            assert_eq!(queue.wheel.len(), usize::from(unit > 1));
+            let popped = pop(&mut queue, 7 * unit, &deadlines);
+            let sorted = popped.is_sorted_by_key(|&job| (deadlines[job as usize], job));
+            assert!(sorted && popped.len() == deadlines.len(), "{popped:?}");
+        }
     }
 
     #[test]
@@ -607,9 +639,11 @@ mod tests {
     #[test]
     fn entries_are_counted_wherever_they_are() {
         let mut queue = queue();
-        // In order; out of order; far away.
-        for at in [5, 6, 3, 4, 100_000 * MS, 200_000 * MS] {
+        for at in [5, 6, 3, 4] {
             queue.push(entry(at, at));
+        }
+        for at in [100_000 * MS, 200_000 * MS] {
+            queue.push_late(entry(at, at));
         }
         assert_eq!(queue.len(), 6);
         assert_eq!(pop(&mut queue, 3, &[]), [3]);
@@ -647,7 +681,7 @@ mod tests {
     #[test]
     fn the_next_deadline_is_known_while_its_bucket_is_looked_up() {
         let mut queue = queue();
-        (0..10).for_each(|job| queue.push(entry(500 * MS + job, job)));
+        (0..10).for_each(|job| queue.push_late(entry(500 * MS + job, job)));
         queue.advance(timestamp(400 * MS));
         let moved = queue.cascade(timestamp(500 * MS), 3);
         assert!(moved.is_some_and(|slots| slots.len() == 3));

@@ -112,7 +112,10 @@ impl Slots {
 
     pub(super) fn pop_first(&mut self) -> Vec<u32> {
         let full = self.full.as_mut().and_then(|full| full.pop_front());
-        full.unwrap_or_else(|| std::mem::take(&mut self.last))
+        full.unwrap_or_else(|| {
+            self.full = None;
+            std::mem::take(&mut self.last)
+        })
     }
 
     #[cfg(test)]
