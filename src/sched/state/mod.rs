@@ -2,6 +2,7 @@
 //! All of it is guarded by the group's lock.
 
 mod call_site;
+mod controls;
 mod counts;
 mod dropped;
 mod inbox;

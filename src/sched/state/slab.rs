@@ -1,9 +1,9 @@
 //! A slab of jobs: numbered slots, in pages that are freed when they are empty.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::call_site::CallSite;
+use super::controls::{Controls, RunControl};
 use super::dropped::DroppedJob;
 use crate::common::time::Timestamp;
 use crate::sched::awaiting::AwaitingJob;
@@ -68,25 +68,6 @@ pub(super) enum Stage {
     /// The job has awaited, and has a place (`AwaitingJob`); or its end is not recorded yet.
     Running,
     Ended(JobState),
-}
-
-/// What was asked of a claimed or running job. It is looked at when the run ends, and at its first await.
-#[derive(Default)]
-pub(super) struct RunControl {
-    /// Stop at the next await; no run after this one.
-    pub(super) abort: bool,
-    /// A cancel has returned `true`, so there is no run after this one.
-    pub(super) cancelled: bool,
-    /// Run again at this instant at the latest.
-    pub(super) again: Option<Timestamp>,
-    /// The number of the job and that of the run, for a series.
-    pub(super) run: Option<(JobId, u64)>,
-}
-
-impl RunControl {
-    pub(super) fn is_last_run(&self) -> bool {
-        self.abort || self.cancelled
-    }
 }
 
 impl Slot {
@@ -246,9 +227,6 @@ pub(super) fn next_run(runnable: &dyn Runnable, sequence: Sequence) -> (JobId, u
     }
 }
 
-/// Boxed, since most groups have none, and an idle group is to be small.
-type Controls = Option<Box<BTreeMap<u32, RunControl>>>;
-
 // A *page* is a unit of storage. A *chunk* is the unit of a walk over all slots: the lock is released after each of
 // them.
 
@@ -284,8 +262,8 @@ pub(super) struct Slab {
     /// The top of the stack of blocks with room.
     roomy: Option<u32>,
     used: usize,
-    /// By slot. Few running jobs have any.
-    controls: Controls,
+    /// Boxed, since most groups have none, and an idle group is to be small.
+    controls: Option<Box<Controls>>,
     /// Storage that has become empty, until it is dropped after the lock.
     emptied: Emptied,
     /// How often slots were looked at.
@@ -475,7 +453,7 @@ impl Slab {
         let runs = matches!(self.get(index).stage, Stage::Claimed | Stage::Running);
         runs.then(|| {
             let controls = self.controls.get_or_insert_default();
-            controls.entry(index).or_default()
+            controls.get_or_insert(index)
         })
     }
 
@@ -487,7 +465,7 @@ impl Slab {
     }
 
     fn peek_control(&self, index: u32) -> Option<&RunControl> {
-        self.controls.as_ref()?.get(&index)
+        self.controls.as_ref()?.get(index)
     }
 
     /// Returns whether a running job was aborted.
@@ -499,7 +477,7 @@ impl Slab {
     /// Takes the controls of a run that ends, if there are any.
     #[inline]
     pub(super) fn take_control(&mut self, index: u32) -> Option<RunControl> {
-        self.controls.as_mut()?.remove(&index)
+        self.controls.as_mut()?.remove(index)
     }
 
     /// Returns the number of the job, and that of the run that it is at or waits for.
