@@ -220,6 +220,7 @@ impl Index {
         self.shrink(hash_of);
     }
 
+    #[inline]
     fn take_out(&mut self, hash: u32, row: u32) {
         if let Some(found) = self.search(hash, |known| known == row) {
             self.take_out_found(hash, &found);

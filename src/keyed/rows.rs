@@ -236,6 +236,7 @@ impl<K, V> Rows<K, V> {
     }
 
     /// Notes that the row has been taken out.
+    #[inline]
     fn vacated(&mut self, number: u32) {
         let page = &mut self.pages[(number / PAGE) as usize];
         page.vacant = number % PAGE;
@@ -243,12 +244,19 @@ impl<K, V> Rows<K, V> {
             page.below = std::mem::replace(&mut self.roomy, number / PAGE);
         }
         page.used -= 1;
-        if page.used == 0 {
-            // Only vacant rows are dropped here.
-            page.room = None;
-            page.vacant = 0;
-        }
         self.used -= 1;
+        if page.used == 0 {
+            self.page_emptied(number / PAGE);
+        }
+    }
+
+    /// Frees the storage of an empty page; or all storage, if there is no row any more.
+    #[inline(never)]
+    fn page_emptied(&mut self, page: u32) {
+        // Only vacant rows are dropped here.
+        let page = &mut self.pages[page as usize];
+        page.room = None;
+        page.vacant = 0;
         if self.used == 0 {
             *self = Rows::new();
         }

@@ -134,7 +134,9 @@ impl<K, V> Table<K, V> {
     }
 
     fn is_pending_no_more(&mut self, row: u32) {
-        self.set_first(row, None);
+        if !self.first.is_empty() {
+            self.set_first(row, None);
+        }
         self.len -= 1;
     }
 
@@ -146,7 +148,7 @@ impl<K, V> Table<K, V> {
     pub(super) fn set_first(&mut self, row: u32, first: Option<Timestamp>) {
         if let Some(first) = first {
             self.first.insert(row, first);
-        } else if !self.first.is_empty() && self.first.remove(&row).is_some() {
+        } else if self.first.remove(&row).is_some() {
             // This does nothing while more than a quarter of the capacity is in use.
             self.first.shrink_to(KEPT.max(2 * self.first.len()));
         }
