@@ -533,16 +533,17 @@ impl Slab {
     pub(super) fn end_run(&mut self, number: u32, state: JobState) {
         self.look();
         let (block, page, index) = split(number);
-        let page = &mut self.blocks[block].pages[page];
-        let slot = &mut page.slots[index as usize];
+        let found = &mut self.blocks[block].pages[page];
+        let slot = &mut found.slots[index as usize];
         if slot.stage == Stage::Running {
-            if let Some(place) = page.running.get_mut(index as usize) {
+            if let Some(place) = found.running.get_mut(index as usize) {
                 *place = None;
             }
         }
         slot.stage = Stage::Ended(state);
         if slot.handles == 0 {
-            self.remove(number);
+            found.remove(index);
+            self.vacated(block, page, 1);
         }
     }
 
@@ -567,8 +568,8 @@ impl Slab {
     }
 
     /// Records that `count` slots of a page have become vacant.
+    #[inline]
     fn vacated(&mut self, number: usize, page: usize, count: usize) {
-        let many = self.blocks.len() > 1;
         let block = &mut self.blocks[number];
         block.roomy |= 1 << page;
         block.used -= count as u16;
@@ -577,7 +578,17 @@ impl Slab {
             block.listed = true;
             block.below = self.roomy.replace(number as u32);
         }
-        // Empty storage is not freed here, under the lock, but later (`take_emptied`).
+        if block.pages[page].used == 0 {
+            self.page_emptied(number, page);
+        }
+    }
+
+    /// Gives up the storage of an empty page, and of its block or of all blocks if nothing else is in them. It is not
+    /// freed here, under the lock, but later (`take_emptied`).
+    #[inline(never)]
+    fn page_emptied(&mut self, number: usize, page: usize) {
+        let many = self.blocks.len() > 1;
+        let block = &mut self.blocks[number];
         if self.used == 0 && many {
             let all = std::mem::take(&mut self.blocks);
             self.emptied.0.push(Storage::All(all));
@@ -591,7 +602,7 @@ impl Slab {
             };
             let block = std::mem::replace(block, empty);
             self.emptied.0.push(Storage::Block(block));
-        } else if block.pages[page].used == 0 {
+        } else {
             let empty = &mut block.pages[page];
             if empty.slots.capacity() > KEPT {
                 self.emptied.0.push(Storage::Page(std::mem::take(empty)));
