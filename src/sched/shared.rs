@@ -338,7 +338,14 @@ impl Shared {
     ///
     /// It is the start check of a job, too. Everything else that ends a group takes the claimed jobs out of the local
     /// queues, so it needs no check.
+    #[inline]
     pub(super) fn is_over(&self) -> bool {
+        // Most groups can be ended by neither, and each job asks.
+        (self.token_is_shared.load(Relaxed) || self.has_end()) && self.was_ended()
+    }
+
+    #[inline(never)]
+    fn was_ended(&self) -> bool {
         let is_late = || self.now() >= self.deadline.min(*self.grace_ends());
         self.is_cancelled() || (self.has_end() && is_late())
     }
