@@ -12,8 +12,9 @@ use super::panic::{catch, forget};
 
 /// The span that is entered for every poll of a job.
 pub(crate) struct Span {
+    /// `None` if nobody listens, so that it costs a job nothing.
     #[cfg(feature = "tracing")]
-    span: tracing::Span,
+    span: Option<tracing::Span>,
 }
 
 #[cfg(feature = "tracing")]
@@ -24,11 +25,11 @@ impl Span {
         scheduled_at: &Location<'_>,
         lateness: impl FnOnce() -> Duration,
     ) -> Span {
-        let mut span = tracing::Span::none();
+        let mut span = None;
         if tracing::level_filters::LevelFilter::current() >= tracing::Level::DEBUG {
             let lateness = lateness();
             call_subscriber(|| {
-                span = tracing::debug_span!(
+                let made = tracing::debug_span!(
                     target: "schedgroup",
                     parent: None,
                     "job",
@@ -37,6 +38,7 @@ impl Span {
                     scheduled_at = %scheduled_at,
                     lateness_us = u64::try_from(lateness.as_micros()).unwrap_or(u64::MAX),
                 );
+                span = Some(made).filter(|made| !made.is_none());
             });
         }
         Span { span }
@@ -45,11 +47,11 @@ impl Span {
     /// Runs code inside of the span. The code must catch its own panics: if one unwound through here and the
     /// subscriber panicked at the exit, the process would end.
     pub(crate) fn enter<R>(&self, code: impl FnOnce() -> R) -> R {
-        if self.span.is_none() {
+        let Some(span) = &self.span else {
             return code();
-        }
+        };
         let mut entered = None;
-        call_subscriber(|| entered = Some(self.span.enter()));
+        call_subscriber(|| entered = Some(span.enter()));
         let result = code();
         call_subscriber(|| drop(entered));
         result
@@ -59,9 +61,9 @@ impl Span {
 /// Closes the span in the subscriber.
 #[cfg(feature = "tracing")]
 impl Drop for Span {
+    #[inline]
     fn drop(&mut self) {
-        if !self.span.is_none() {
-            let span = std::mem::replace(&mut self.span, tracing::Span::none());
+        if let Some(span) = self.span.take() {
             call_subscriber(|| drop(span));
         }
     }
