@@ -1,32 +1,50 @@
 //! The running tasks, to be aborted together.
 //!
 //! ```text
-//!           reserve              its handle arrives            it ends
-//!   Free ────────────▶ Starting ───────────────────▶ Running ───────────▶ Free
-//!                         │ it ends                                         ▲
-//!                         └──────────▶ Ended ───────────────────────────────┘
-//!                                             its handle arrives
+//!   reserve              its handle arrives            it ends
+//!     ───────▶ Starting ───────────────────▶ Running ───────────▶ Free
+//!                 │ it ends                                         ▲
+//!                 └──────────▶ Ended ───────────────────────────────┘
+//!                                     its handle arrives
 //! ```
 //!
-//! A task is spawned after the lock, and can end before its abort handle is known. So a number is free again only when
-//! both the end and the handle have come: a late handle is never taken for that of the next task with this number.
+//! A task is spawned after the lock, and can end before its abort handle is known. So the state of a number is kept
+//! until both the end and the handle have come. Numbers are not reused, and a page of them goes when all its tasks have
+//! ended. So a few tasks that outlive a burst keep one page each.
+
+use std::collections::BTreeMap;
 
 use tokio::task::AbortHandle;
 
-/// Running tasks by number; a number is free again when its task has ended *and* its handle has arrived.
+/// Running tasks by number.
 #[derive(Debug, Default)]
 pub(crate) struct AbortHandles {
-    handles: Vec<State>,
-    free: Vec<u32>,
+    /// Numbers `PAGE * n ..` are in the page `n`.
+    pages: BTreeMap<u64, Box<Page>>,
+    /// The next number that is given out. Its page is kept while it is empty.
+    next: u64,
+    /// A page that has gone, for the next one: where few tasks run at a time, nothing is allocated for them.
+    spare: Option<Box<Page>>,
     /// All are to be aborted: `started` returns a handle that arrives from now on, for that.
     aborting: bool,
 }
 
-/// The number of entries that are read under one hold of the lock.
-const CHUNK: usize = 512;
+/// Numbers in a page.
+const PAGE: u64 = 32;
 
-#[derive(Debug)]
+/// The number of pages that are read under one hold of the lock.
+const CHUNK: usize = 16;
+
+#[derive(Debug, Default)]
+struct Page {
+    states: [State; PAGE as usize],
+    /// How many are not free.
+    used: usize,
+}
+
+#[derive(Debug, Default)]
 enum State {
+    #[default]
     Free,
     /// Given to the runtime, which has not yet answered with the handle.
     Starting,
@@ -36,50 +54,59 @@ enum State {
 }
 
 impl AbortHandles {
-    pub(crate) fn reserve(&mut self) -> u32 {
-        if let Some(index) = self.free.pop() {
-            self.handles[index as usize] = State::Starting;
-            return index;
-        }
-        self.handles.push(State::Starting);
-        u32::try_from(self.handles.len() - 1).expect("fewer than 2^32 tasks run at once")
+    pub(crate) fn reserve(&mut self) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        let page = self.pages.entry(number / PAGE);
+        let page = page.or_insert_with(|| self.spare.take().unwrap_or_default());
+        page.states[(number % PAGE) as usize] = State::Starting;
+        page.used += 1;
+        number
     }
 
-    /// Takes in the handle of the task at `index`. What is returned is for the caller to abort, outside
+    fn state(&mut self, number: u64) -> &mut State {
+        let page = self.pages.get_mut(&(number / PAGE));
+        &mut page.expect("its end or its handle is to come").states[(number % PAGE) as usize]
+    }
+
+    fn free(&mut self, number: u64) {
+        *self.state(number) = State::Free;
+        let page = number / PAGE;
+        if let Some(there) = self.pages.get_mut(&page) {
+            there.used -= 1;
+            if there.used == 0 && page != self.next / PAGE {
+                self.spare = self.pages.remove(&page);
+            }
+        }
+    }
+
+    /// Takes in the handle of the task of that number. What is returned is for the caller to abort, outside
     /// of the lock; that is harmless for a task that has ended by itself.
     #[must_use]
-    pub(crate) fn started(&mut self, index: u32, task: AbortHandle) -> Option<AbortHandle> {
-        let state = &mut self.handles[index as usize];
+    pub(crate) fn started(&mut self, number: u64, task: AbortHandle) -> Option<AbortHandle> {
+        let aborting = self.aborting;
+        let state = self.state(number);
         if matches!(state, State::Ended) {
-            *state = State::Free;
-            self.free.push(index);
+            self.free(number);
             return Some(task);
         }
-        if self.aborting {
-            *state = State::Running(task.clone());
-            return Some(task);
-        }
+        let late = aborting.then(|| task.clone());
         *state = State::Running(task);
-        None
+        late
     }
 
-    /// The task at `index` has ended. What is returned may be the task's last reference: drop it
+    /// The task of that number has ended. What is returned may be the task's last reference: drop it
     /// outside of the lock.
     #[must_use]
-    pub(crate) fn ended(&mut self, index: u32) -> Option<AbortHandle> {
-        let state = &mut self.handles[index as usize];
-        if matches!(state, State::Starting) {
-            *state = State::Ended;
-            return None;
+    pub(crate) fn ended(&mut self, number: u64) -> Option<AbortHandle> {
+        match std::mem::replace(self.state(number), State::Ended) {
+            State::Running(task) => {
+                self.free(number);
+                Some(task)
+            }
+            // `Starting`: its handle is to come.
+            _ => None,
         }
-        let State::Running(task) = std::mem::replace(state, State::Free) else {
-            return None;
-        };
-        self.free.push(index);
-        if self.free.len() == self.handles.len() && self.handles.len() > 1024 {
-            (self.handles, self.free) = (Vec::new(), Vec::new());
-        }
-        Some(task)
     }
 
     /// Returns whether `abort_chunk` was called.
@@ -87,21 +114,23 @@ impl AbortHandles {
         self.aborting
     }
 
-    /// The running tasks of the chunk that begins at `next`, which moves on; `None` behind the
+    /// The running tasks of the chunk of pages that begins at `next`, which moves on; `None` behind the
     /// last chunk. The caller aborts them, outside of the lock.
     ///
     /// From the first chunk on `started` returns the handles that arrive, so a task that starts in a chunk that was
     /// passed is not missed.
-    pub(crate) fn abort_chunk(&mut self, next: &mut usize) -> Option<Vec<AbortHandle>> {
+    pub(crate) fn abort_chunk(&mut self, next: &mut u64) -> Option<Vec<AbortHandle>> {
         self.aborting = true;
-        let rest = self.handles.get(*next..).filter(|rest| !rest.is_empty())?;
-        let chunk = &rest[..rest.len().min(CHUNK)];
-        *next += chunk.len();
-        let running = chunk.iter().filter_map(|state| match state {
+        let chunk = || self.pages.range(*next..).take(CHUNK);
+        let (last, _) = chunk().last()?;
+        let states = chunk().flat_map(|(_, page)| &page.states);
+        let running = states.filter_map(|state| match state {
             State::Running(task) => Some(task.clone()),
             _ => None,
         });
-        Some(running.collect())
+        let running = running.collect();
+        *next = last + 1;
+        Some(running)
     }
 }
 
@@ -110,22 +139,48 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn storage_goes_back_after_a_crowd() {
+    async fn storage_goes_back_after_a_crowd_of_which_a_few_survive() {
         let task = tokio::spawn(async {}).abort_handle();
-        for (crowd, kept) in [(1024, 1024), (1025, 0)] {
-            let mut abort_handles = AbortHandles::default();
-            let reserved: Vec<u32> = (0..crowd).map(|_| abort_handles.reserve()).collect();
-            for &index in &reserved {
-                assert!(abort_handles.started(index, task.clone()).is_none());
-            }
-            for &index in &reserved {
-                assert_eq!(abort_handles.handles.len(), crowd, "one is running");
-                assert!(abort_handles.ended(index).is_some());
-            }
-            assert_eq!(
-                (abort_handles.handles.len(), abort_handles.free.len()),
-                (kept, kept)
-            );
+        let mut abort_handles = AbortHandles::default();
+        let (crowd, every) = (10_000_u64, 1_000);
+        let reserved: Vec<u64> = (0..crowd).map(|_| abort_handles.reserve()).collect();
+        for &number in &reserved {
+            assert!(abort_handles.started(number, task.clone()).is_none());
+        }
+        assert_eq!(abort_handles.pages.len() as u64, crowd.div_ceil(PAGE));
+        let (survivors, others): (Vec<u64>, Vec<u64>) =
+            reserved.iter().partition(|&number| number % every == 0);
+        for &number in &others {
+            assert!(abort_handles.ended(number).is_some());
+        }
+        // The page of the next number stays.
+        let (pages, few) = (abort_handles.pages.len(), survivors.len());
+        assert_eq!(pages, few + 1, "for {few} survivors");
+        assert!(size_of::<Page>() < 1_024);
+        for &number in &survivors {
+            assert!(abort_handles.ended(number).is_some());
+        }
+        assert_eq!(abort_handles.pages.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_number_lasts_until_both_the_end_and_the_handle_have_come() {
+        let task = tokio::spawn(async {}).abort_handle();
+        let mut abort_handles = AbortHandles::default();
+        for round in 0..4 * PAGE {
+            let number = abort_handles.reserve();
+            assert_eq!(number, round);
+            let of_page = |abort_handles: &AbortHandles| {
+                abort_handles
+                    .pages
+                    .get(&(number / PAGE))
+                    .map(|page| page.used)
+            };
+            assert!(abort_handles.ended(number).is_none(), "no handle yet");
+            assert_eq!(of_page(&abort_handles), Some(1));
+            assert!(abort_handles.started(number, task.clone()).is_some());
+            let is_last = number % PAGE == PAGE - 1;
+            assert_eq!(of_page(&abort_handles), (!is_last).then_some(0));
         }
     }
 
@@ -133,13 +188,14 @@ mod tests {
     async fn tasks_are_aborted_chunk_by_chunk_and_late_ones_as_they_arrive() {
         let task = tokio::spawn(async {}).abort_handle();
         let (mut abort_handles, mut next) = (AbortHandles::default(), 0);
-        let reserved: Vec<u32> = (0..2 * CHUNK + 10)
+        let chunk_of = CHUNK * PAGE as usize;
+        let reserved: Vec<u64> = (0..2 * chunk_of + 10)
             .map(|_| abort_handles.reserve())
             .collect();
         for &index in &reserved[1..] {
             assert!(abort_handles.started(index, task.clone()).is_none());
         }
-        assert!(abort_handles.ended(reserved[CHUNK]).is_some());
+        assert!(abort_handles.ended(reserved[chunk_of]).is_some());
         let mut chunk = |abort_handles: &mut AbortHandles| {
             abort_handles
                 .abort_chunk(&mut next)
@@ -147,20 +203,24 @@ mod tests {
         };
         assert_eq!(
             chunk(&mut abort_handles),
-            Some(CHUNK - 1),
+            Some(chunk_of - 1),
             "the first has no handle yet"
         );
         assert!(
             abort_handles.started(reserved[0], task.clone()).is_some(),
             "it is late"
         );
-        assert_eq!(chunk(&mut abort_handles), Some(CHUNK - 1), "one has ended");
+        assert_eq!(
+            chunk(&mut abort_handles),
+            Some(chunk_of - 1),
+            "one has ended"
+        );
         let index = abort_handles.reserve();
         assert!(
             abort_handles.started(index, task).is_some(),
             "all chunks are aborted"
         );
-        assert_eq!(chunk(&mut abort_handles), Some(10));
+        assert_eq!(chunk(&mut abort_handles), Some(10 + 1));
         assert_eq!(
             (chunk(&mut abort_handles), chunk(&mut abort_handles)),
             (None, None)
