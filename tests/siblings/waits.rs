@@ -1,19 +1,28 @@
 //! The end of a group of tasks: what `wait` says, how often it may be called, and what comes too late.
 
 use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use schedgroup::task::{OnError, TaskGroup, TaskHandle};
-use schedgroup::{ScheduleError, TaskError};
+use schedgroup::{Group, ScheduleError, TaskError};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{
     Flag, HOUR, Hold, OnDrop, bounded, misuse, ms, panic_of, settle, sized, until,
 };
+
+/// A waker with a destructor.
+struct Fragile<F: FnMut()>(OnDrop<F>);
+
+impl<F: FnMut() + Send + Sync + 'static> Wake for Fragile<F> {
+    fn wake(self: Arc<Self>) {}
+}
 
 /// One poll of a future that is not ready.
 async fn poll_once(mut future: Pin<&mut impl Future>) {
@@ -225,6 +234,31 @@ async fn a_dropped_wait_leaves_no_waker_behind() {
     assert_eq!(flag.drops(), 0, "the wait holds it");
     drop(wait);
     assert_eq!(flag.drops(), 1);
+}
+
+/// Two panics at once would end the process.
+#[tokio::test]
+async fn a_wait_is_dropped_in_a_panic_though_its_waker_panics_too() {
+    let (tasks, group) = (TaskGroup::<()>::new(), Group::new());
+    tasks.spawn(std::future::pending::<Result<_, _>>());
+    group.delay(Duration::ZERO, std::future::pending());
+    until("it runs", || group.stats().running == 1).await;
+    group.cancel(); // after that only the group has the waker, and not its token
+    let wait: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async { drop(tasks.wait().await) });
+    let drain: Pin<Box<dyn Future<Output = ()>>> = Box::pin(async {
+        group.drain(HOUR).await;
+    });
+    for mut ends in [wait, drain] {
+        let waker = Arc::new(Fragile(OnDrop(|| panic!("in a waker")))).into();
+        let mut cx = Context::from_waker(&waker);
+        assert!(ends.as_mut().poll(&mut cx).is_pending());
+        drop(waker);
+        let panic = catch_unwind(AssertUnwindSafe(move || {
+            let _ends = ends;
+            panic!("the first")
+        }));
+        assert!(panic.is_err());
+    }
 }
 
 /// A handle lives in other tasks, where the end of its group is no mistake.

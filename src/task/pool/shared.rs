@@ -389,8 +389,9 @@ impl<E: Send + 'static> Pool<E> {
         let queued = state.queue.remove(ticket.index);
         let ended = state.check_drained();
         drop(state);
-        // It holds the waker of the submit, which may be a user's: it is dropped after the lock.
-        drop(queued);
+        // It holds the waker of the submit, which may be a user's and panic when it is dropped. Whatever it does, the
+        // end of the group is not lost, and the task is its submit's.
+        discard(queued).unwrap_or_else(forget);
         self.finish(ended);
         ticket.pending.take()
     }
@@ -771,9 +772,10 @@ impl<E: Send + 'static> Pool<E> {
     }
 
     pub(crate) fn stop_waiting(&self, number: u64) {
-        // It may be a user's waker, so it is dropped after the lock, which is released at the end of this line.
+        // It may be a user's waker, so it is dropped after the lock, which is released at the end of this line. The
+        // future that leaves may be dropped while its thread is panicking, so a panic of the waker ends here.
         let waker = self.lock().waiters.leave(number);
-        drop(waker);
+        discard(waker).unwrap_or_else(forget);
     }
 
     pub(crate) fn give_up_wait(&self) {
@@ -874,5 +876,73 @@ impl<E: Send + 'static> Drop for Remainder<E> {
         if let Some(pool) = self.0.take() {
             pool.start_up_to(usize::MAX);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    use std::task::Wake;
+
+    use super::*;
+
+    fn pool(limit: usize) -> Arc<Pool<()>> {
+        Pool::new(Settings {
+            name: None,
+            limit,
+            queue: 0,
+            on_error: OnError::default(),
+            token: CancellationToken::new(),
+            deadline: None,
+            runtime: runtime::Handle::current(),
+        })
+    }
+
+    /// Panics when its last waker is dropped.
+    struct Bomb;
+
+    impl Wake for Bomb {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("in the destructor of a waker");
+        }
+    }
+
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, SeqCst);
+        }
+    }
+
+    /// The last task has released its slot, and its thread has not come to `start_queued` yet.
+    #[tokio::test]
+    async fn the_end_is_told_though_the_waker_of_the_last_submit_panics_when_it_is_dropped() {
+        let pool = pool(1);
+        assert!(pool.lock().queue.try_acquire());
+        let task = pending::<Result<(), ()>>();
+        let submitted = pool.submit(Caller::Owner, Location::caller(), task);
+        let Ok(Submitted::Waiting(ticket)) = submitted else {
+            unreachable!("there is no slot");
+        };
+        let bomb = Waker::from(Arc::new(Bomb));
+        let polled = pool.poll_submit(&ticket, &mut Context::from_waker(&bomb));
+        assert!(polled.is_pending());
+        drop(bomb);
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        let waker = Waker::from(Arc::clone(&woken));
+        assert!(pool.close_to_wait());
+        let polled = pool.poll_drained(&mut None, &mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        pool.lock().queue.release();
+
+        let taken = catch(|| pool.cancel_submit(&ticket));
+        assert!(woken.0.load(SeqCst), "nothing is left");
+        assert!(matches!(taken, Ok(Some(_))), "the task is back");
     }
 }
