@@ -382,6 +382,37 @@ async fn a_wall_job_whose_time_has_not_come_is_dropped_by_a_shutdown_at_a_look()
     assert!(matches!(group.wait().await, Err(WaitError::Cancelled)));
 }
 
+/// The look that is under way when a group is shut down starts the job if its time has come, and is the last one if not.
+#[tokio::test(start_paused = true)]
+async fn a_cancel_in_the_last_look_before_the_end_says_whether_it_prevented_the_run() {
+    for (at, comes) in [(ms(50), true), (HOUR, false)] {
+        let (group, flag, (wall, _)) = (Arc::new(Group::new()), Flag::new(), Stepped::new());
+        let (of_clock, cancelled) = (Arc::new(Mutex::new(None::<TimedHandle>)), Flag::new());
+        let (job, count, now) = (Arc::clone(&of_clock), cancelled.clone(), wall.clone());
+        let closes = Arc::downgrade(&group);
+        let clock = WallClock::new(move || {
+            if let Some(job) = job.lock().unwrap().take() {
+                drop(closes.upgrade().unwrap().shutdown(HOUR));
+                if job.cancel() {
+                    drop(count.guard());
+                }
+            }
+            now.now()
+        });
+        let job = clock.schedule(&*group, wall.now() + at, only(flag.job()));
+        *of_clock.lock().unwrap() = Some(job.clone());
+        assert!(matches!(group.wait().await, Err(WaitError::Cancelled)) != comes);
+        let prevented = cancelled.drops() == 1;
+        assert_eq!(
+            job.state() == JobState::Finished,
+            comes && !prevented,
+            "{at:?}"
+        );
+        assert!(comes || !prevented, "the shutdown drops it");
+        assert!(!job.cancel());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_wall_series_from_long_ago_keeps_to_its_hours() {
     let (group, log, (wall, clock)) = (Group::new(), Log::new(), Stepped::new());
@@ -976,6 +1007,38 @@ async fn a_time_that_is_not_later_than_the_last_is_taken_at_the_next_look() {
     ticks.run(&group, move |tick| of_series.job(tick.number()));
     sleep(ms(250)).await;
     assert_eq!(log.take(), [(0, ms(0)), (1, ms(100)), (2, ms(200))]);
+}
+
+/// A calendar is not told of its last tick: when the clock was set back just after it, its time comes again.
+#[tokio::test(start_paused = true)]
+async fn a_tick_of_a_calendar_runs_again_when_its_clock_is_set_back_just_after_it() {
+    // Set back by so much while the first tick runs: when does it run again?
+    for (back, again) in [
+        (1, 1100),
+        (99, 1100),
+        (100, 1100),
+        (150, 1150),
+        (5000, 6000),
+    ] {
+        let (group, log, (wall, clock)) = (Group::new(), Log::new(), Stepped::new());
+        let (of_series, begun) = (log.clone(), wall.now());
+        let (asked, next) = calendar(begun, [1000, 100_000]);
+        let mut is_first = true;
+        periodic::at(next)
+            .on_wall_clock(&clock)
+            .run(&group, move |tick| {
+                if std::mem::take(&mut is_first) {
+                    wall.step(|begun| begun - ms(back));
+                }
+                let since = tick.wall_time().map(|at| at.duration_since(begun).unwrap());
+                of_series.job((since.unwrap(), tick.lateness()))
+            });
+        sleep(ms(50_000)).await;
+        let late = ms(again - 1000 - back);
+        let ticks = [((ms(1000), ms(0)), ms(1000)), ((ms(1000), late), ms(again))];
+        assert_eq!(log.take(), ticks, "{back} ms back");
+        assert_eq!(*asked.lock().unwrap(), 3, "{back} ms back");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -147,8 +147,12 @@ where
     ///
     /// A run starts at its tick's time or after it. If the clock is set forward over several ticks, the first of them
     /// runs as soon as the step is noticed. If the closure returns a time that is not later than that of the last tick,
-    /// the tick runs at the next look at the clock, so a closure that always returns the same time does not keep a
-    /// thread busy.
+    /// the tick runs at the next look at the clock, or when the clock shows that time if that is later. So a closure
+    /// that always returns the same time does not keep a thread busy.
+    ///
+    /// If the clock is set back just after the time of a tick, by however little, the closure is given a time before that
+    /// tick and may return the tick's time once more. The tick then runs a second time. Work that must not do so keeps
+    /// the [`wall_time`](Tick::wall_time) of its last tick, and returns at once if that of a tick is not later.
     ///
     /// Once `wait`, `drain` or `shutdown` was called no further tick starts, and a run in progress finishes. A series
     /// that is begun after that is dropped, and the returned handle is a finished one, even if a job begins it through

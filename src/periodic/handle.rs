@@ -1,7 +1,7 @@
 //! The handle to a job that follows a clock.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use crate::{JobHandle, JobId, JobState};
 
@@ -30,14 +30,43 @@ pub struct TimedHandle {
     once: Option<Claim>,
 }
 
-/// The decision about a job that runs once, taken by the first of its start, its cancel and its drop.
+/// The decision about a job that runs once.
+///
+/// ```text
+///           its start, or its drop
+///   OPEN ───────────────────────────────────────▶ CLOSED
+///   │  ▲                                            ▲
+///   │  │ the group says that no run was left        │
+///   ▼  │                                            │
+///   CANCELLING ─────────────────────────────────────┘
+///               a start, which finds that it is cancelled
+/// ```
+///
+/// A cancel asks the group after it has claimed the decision here, since the group does not know whether a look that is
+/// under way will start the job. In a group that was shut down such a look is the last one: so the group answers that
+/// nothing was left to cancel, and it is the look that tells whether the job would have started.
+// `Relaxed`: it publishes nothing else, since the group has what the job holds.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Claim(Arc<AtomicBool>);
+pub(super) struct Claim(Arc<AtomicU8>);
+
+const OPEN: u8 = 0;
+const CANCELLING: u8 = 1;
+const CLOSED: u8 = 2;
 
 impl Claim {
-    /// Returns `true` for the first. `Relaxed`: it publishes nothing else, since the group has what the job holds.
-    fn claim(&self) -> bool {
-        !self.0.swap(true, Ordering::Relaxed)
+    fn change(&self, from: u8, to: u8) -> bool {
+        self.0.compare_exchange(from, to, Relaxed, Relaxed).is_ok()
+    }
+
+    /// Returns whether the job may start. If not, it was cancelled.
+    fn start(&self) -> bool {
+        self.0.swap(CLOSED, Relaxed) == OPEN
+    }
+
+    /// Returns whether this cancel prevented the run; `in_group` asks the group.
+    fn cancel(&self, in_group: impl FnOnce() -> bool) -> bool {
+        // If it cannot be opened again, a start has found it cancelled.
+        self.change(OPEN, CANCELLING) && (in_group() || !self.change(CANCELLING, OPEN))
     }
 }
 
@@ -59,13 +88,14 @@ impl<J> Once<J> {
 
     /// The job, to be started, unless it was cancelled. A cancel after this returns `false`.
     pub(super) fn begin(&mut self) -> Option<J> {
-        self.job.take().filter(|_| self.claim.claim())
+        self.job.take().filter(|_| self.claim.start())
     }
 }
 
 impl<J> Drop for Once<J> {
     fn drop(&mut self) {
-        self.claim.claim();
+        // A cancel that is under way keeps the decision: it asks the group.
+        self.claim.change(OPEN, CLOSED);
     }
 }
 
@@ -103,7 +133,7 @@ impl TimedHandle {
     pub fn cancel(&self) -> bool {
         match &self.once {
             None => self.job.cancel(),
-            Some(once) => once.claim() && self.job.cancel(),
+            Some(once) => once.cancel(|| self.job.cancel()),
         }
     }
 
@@ -197,22 +227,48 @@ mod tests {
 
     use tokio::time::sleep;
 
+    use super::{CANCELLING, OPEN};
     use crate::periodic::WallClock;
     use crate::{Group, JobState};
+
+    /// A job that is due in a second, and a claim of it.
+    fn due_in_a_second(group: &Group) -> (super::TimedHandle, super::Claim) {
+        let start = SystemTime::UNIX_EPOCH;
+        let begun = tokio::time::Instant::now();
+        let clock = WallClock::new(move || start + begun.elapsed());
+        let job = group.at_wall(&clock, start + SECOND, |_| async { unreachable!() });
+        let claim = job.once.clone().expect("it runs once");
+        (job, claim)
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
 
     /// The look at the clock comes between the two steps of the cancel.
     #[tokio::test(start_paused = true)]
     async fn a_cancel_that_came_before_the_start_is_told_so() {
         let group = Group::new();
-        let start = SystemTime::UNIX_EPOCH;
-        let begun = tokio::time::Instant::now();
-        let clock = WallClock::new(move || start + begun.elapsed());
-        let second = Duration::from_secs(1);
-        let job = group.at_wall(&clock, start + second, |_| async { unreachable!() });
-        assert!(job.once.as_ref().is_some_and(|once| once.claim()));
-        sleep(2 * second).await;
+        let (job, claim) = due_in_a_second(&group);
+        assert!(claim.change(OPEN, CANCELLING));
+        sleep(2 * SECOND).await;
         assert!(job.job.cancel());
         assert_eq!(job.state(), JobState::Cancelled);
         assert!(group.wait().await.is_ok());
+    }
+
+    /// The same, and the group is shut down in between: then only the start that was refused tells it.
+    #[tokio::test(start_paused = true)]
+    async fn a_cancel_that_kept_the_last_look_from_starting_is_told_so() {
+        let group = Group::new();
+        let (job, claim) = due_in_a_second(&group);
+        let cancelled = claim.cancel(|| {
+            assert!(!claim.start());
+            false
+        });
+        assert!(cancelled);
+        assert!(!job.cancel(), "at most one");
+        // And one that kept nothing from starting leaves the decision open.
+        let claim = super::Claim::default();
+        assert!(!claim.cancel(|| false));
+        assert!(claim.start());
     }
 }
