@@ -1274,6 +1274,45 @@ fn lists_of_keys_that_overlap_leave_no_key_shared() {
     });
 }
 
+/// A drain clones a key that a list clones just now. All that it has taken out by then is left to the next drain.
+#[test]
+fn a_drain_that_panics_in_a_clone_of_a_listed_key_loses_no_value() {
+    watched(|| {
+        multi_thread().block_on(async {
+            type Drain = fn(&KeyedGroup<Odd, u32>, &tokio::runtime::Handle);
+            let drains: [Drain; 3] = [
+                |keyed, _| drop(keyed.drain_values()),
+                |keyed, runtime| drop(runtime.block_on(keyed.shutdown(Duration::ZERO))),
+                |keyed, runtime| drop(runtime.block_on(keyed.drain(Duration::ZERO))),
+            ];
+            for drain in drains {
+                let keyed = Arc::new(KeyedGroup::with_handler(|_, _: Odd, _: u32| async {}));
+                let calls: [Arc<Mutex<Option<Call>>>; 3] = Default::default();
+                for (name, on) in (0..).zip(calls.iter().map(Arc::clone)) {
+                    keyed.insert_after(Odd { name, on }, name.into(), HOUR, Replace);
+                }
+                let (group, second) = (Arc::clone(&keyed), Arc::clone(&calls[1]));
+                let runtime = tokio::runtime::Handle::current();
+                // The list clones its last key when it has shared all of them.
+                let in_list = move || {
+                    let boom = || panic!("boom");
+                    *second.lock().unwrap() = Some(("clone", Box::new(boom)));
+                    assert_eq!(panic_of(|| drain(&group, &runtime)).message, "boom");
+                };
+                *calls[2].lock().unwrap() = Some(("clone", Box::new(in_list)));
+                let group = Arc::clone(&keyed);
+                let list = std::thread::spawn(move || group.keys().len());
+                assert_eq!(list.join().unwrap(), 3);
+                let mut left: Vec<_> = keyed.drain_values();
+                left.sort_by_key(|&(_, value)| value);
+                let left = left.iter().map(|(key, value)| (key.name, *value));
+                assert_eq!(left.collect::<Vec<_>>(), [(0, 0), (1, 1), (2, 2)]);
+                assert!(keyed.is_empty() && keyed.drain_values().is_empty());
+            }
+        });
+    });
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_a_closure_goes_to_the_caller_and_leaves_the_entries_whole() {
     let (keyed, log) = logging();

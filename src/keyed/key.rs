@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::common::panic::{self, Payload};
+
 /// A key that not only its row refers to. So it can be cloned without the lock, also while its row goes.
 ///
 /// It is used as `dyn Share`, so that the table does not require `Clone` and `Sync` of keys that are never shared.
@@ -45,11 +47,24 @@ pub(super) enum TakenKey<K> {
 }
 
 impl<K> TakenKey<K> {
-    /// Returns the key itself. A shared one is cloned, which is user code.
-    pub(super) fn into_key(self) -> K {
-        match self {
-            TakenKey::Own(key) => key,
-            TakenKey::Shared(key) => key.cloned(),
+    /// Returns the key itself. One that is still shared is cloned, which is user code; its panic is returned with the
+    /// key.
+    pub(super) fn into_key(self) -> Result<K, (TakenKey<K>, Payload)> {
+        let shared = match self {
+            TakenKey::Own(key) => return Ok(key),
+            TakenKey::Shared(key) => match key.into_own() {
+                Ok(key) => return Ok(key),
+                Err(key) => key,
+            },
+        };
+        let cloned = panic::catch(|| shared.cloned());
+        match cloned {
+            Ok(key) => {
+                // By now it may be the last reference.
+                panic::discard(shared).unwrap_or_else(panic::forget);
+                Ok(key)
+            }
+            Err(payload) => Err((TakenKey::Shared(shared), payload)),
         }
     }
 }

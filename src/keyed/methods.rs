@@ -29,6 +29,9 @@ macro_rules! keyed_methods {
             /// [`shutdown`](crate::keyed::KeyedGroup::shutdown) these are the entries that are left; before it, all
             /// pending entries. The cost grows with their number; the lock is held for 512 of them at a time.
             ///
+            /// Concurrently with [`keys`](Self::keys) it clones keys. If that panics, the panic is passed on, and the
+            /// next call returns what this one has removed.
+            ///
             /// # Examples
             ///
             /// ```

@@ -13,7 +13,7 @@ use super::rt::{self, Mutex, MutexGuard};
 use super::rule::{Inserted, OnDuplicate};
 use super::table::Table;
 use crate::Handle;
-use crate::common::panic::{self, Guarded, Payload};
+use crate::common::panic::{self, DiscardEach, Guarded, Payload};
 use crate::common::time::Timestamp;
 use crate::sched::{Cancels, JobFuture, RowJobs, RowKey, RowTable, Run, TableId};
 
@@ -125,8 +125,15 @@ impl<K, V, S> Keys<K, V, S> {
         self.lock().table.len()
     }
 
-    /// Takes out all entries in one chunk of rows; `None` behind the last chunk.
+    /// Takes out all entries that have not started, chunk by chunk; first those that an earlier drain has left.
     #[track_caller]
+    fn take_all(&self) -> impl Iterator<Item = Vec<(TakenKey<K>, V)>> {
+        let left = self.lock().table.take_left();
+        let chunks = (0..).map_while(|chunk| self.take_chunk(chunk));
+        left.into_iter().chain(chunks)
+    }
+
+    /// Takes out all entries in one chunk of rows; `None` behind the last chunk.
     fn take_chunk(&self, chunk: u32) -> Option<Vec<(TakenKey<K>, V)>> {
         let first = chunk.checked_mul(CHUNK)?;
         let (mut taken, mut may_start) = (Vec::with_capacity(CHUNK as usize), Vec::new());
@@ -151,32 +158,38 @@ impl<K, V, S> Keys<K, V, S> {
     }
 
     /// Takes out all entries that have not started.
+    ///
+    /// A key that a concurrent call of `keys` clones has to be cloned here as well. If that panics, all that was taken
+    /// out is left to the next drain.
     #[track_caller]
     pub(super) fn drain(&self) -> Vec<(K, V)> {
         let mut all = Vec::new();
-        for chunk in 0.. {
-            let Some(chunk) = self.take_chunk(chunk) else {
-                break;
-            };
-            all.extend(
-                chunk
+        for chunk in self.take_all() {
+            let mut chunk = chunk.into_iter();
+            while let Some((key, value)) = chunk.next() {
+                let (key, payload) = match key.into_key() {
+                    Ok(key) => {
+                        all.push((key, value));
+                        continue;
+                    }
+                    Err(panicked) => panicked,
+                };
+                let all = all
                     .into_iter()
-                    .map(|(key, value)| (key.into_key(), value)),
-            );
+                    .map(|(key, value)| (TakenKey::Own(key), value));
+                let left = all.chain([(key, value)]).chain(chunk).collect();
+                self.lock().table.leave_to_next_drain(left);
+                resume_unwind(payload);
+            }
         }
         all
     }
 
     /// Drops all entries that have not started.
     fn drop_all(&self) {
-        for chunk in 0.. {
-            let Some(chunk) = self.take_chunk(chunk) else {
-                break;
-            };
-            for (key, value) in chunk {
-                drop_quietly(key);
-                drop_quietly(value);
-            }
+        for (key, value) in self.take_all().flatten() {
+            drop_quietly(key);
+            drop_quietly(value);
         }
     }
 
@@ -186,7 +199,8 @@ impl<K, V, S> Keys<K, V, S> {
     where
         K: Clone + Send + Sync + 'static,
     {
-        let mut all = Vec::new();
+        // If a clone panics, those before it are dropped while it unwinds, and may panic, too.
+        let mut all = DiscardEach::from(Vec::new());
         for first in (0..u32::MAX).step_by(CHUNK as usize) {
             // To clone a key is user code, so it is done when the lock is free. A row may go meanwhile, so its key is
             // put into an `Arc` first, which the row and this function share, and taken out again afterwards.
@@ -208,7 +222,7 @@ impl<K, V, S> Keys<K, V, S> {
             panic::discard_each(gone);
             cloned.unwrap_or_else(|payload| resume_unwind(payload));
         }
-        all
+        all.take()
     }
 }
 
@@ -344,16 +358,14 @@ where
             row,
         });
         let context = KeyedContext::new(Arc::clone(&self), run);
-        let key = match taken.key {
-            TakenKey::Own(key) => key,
-            TakenKey::Shared(key) => match panic::catch(|| key.cloned()) {
-                Ok(key) => key,
-                Err(payload) => {
-                    // Here, and not while the panic unwinds: a panic of this destructor would end the process.
-                    drop_quietly(taken.value);
-                    resume_unwind(payload)
-                }
-            },
+        let key = match taken.key.into_key() {
+            Ok(key) => key,
+            Err((key, payload)) => {
+                // Here, and not while the panic unwinds: a panic of these destructors would end the process.
+                drop_quietly(key);
+                drop_quietly(taken.value);
+                resume_unwind(payload)
+            }
         };
         Some((self.handler)(context, key, taken.value, run_guard))
     }

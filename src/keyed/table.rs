@@ -31,6 +31,8 @@ pub(super) struct Table<K, V> {
     len: usize,
     /// The due entries that wait for the run of their key.
     queues: Queues,
+    /// Entries that were taken out by a drain that could not return them, for the next one.
+    left: Vec<Vec<(TakenKey<K>, V)>>,
 }
 
 impl<K, V> Table<K, V> {
@@ -41,6 +43,7 @@ impl<K, V> Table<K, V> {
             first: RowMap::default(),
             len: 0,
             queues: Queues::default(),
+            left: Vec::new(),
         }
     }
 
@@ -254,6 +257,16 @@ impl<K, V> Table<K, V> {
         let (hash, run) = self.rows.take_run(row)?;
         self.index.remove(hash, row, self.rows.hashes());
         Some((*run, self.queues.pop(row)))
+    }
+
+    /// Keeps entries that were taken out, for the next drain.
+    pub(super) fn leave_to_next_drain(&mut self, entries: Vec<(TakenKey<K>, V)>) {
+        self.left.push(entries);
+    }
+
+    /// Takes the entries that earlier drains have left, by drain.
+    pub(super) fn take_left(&mut self) -> Vec<Vec<(TakenKey<K>, V)>> {
+        std::mem::take(&mut self.left)
     }
 
     // Walks over all rows.
