@@ -51,6 +51,37 @@ async fn the_rules_give_the_right_value_back() {
     }
 }
 
+/// In a debug build a page of such values, on the stack, was more than the two MiB that a test has.
+#[tokio::test(start_paused = true)]
+async fn large_values_need_little_of_the_stack() {
+    const LARGE: usize = 16 * 1024;
+    let log = Log::new();
+    let handled = log.clone();
+    let handler = move |_, key: u8, value: [u8; LARGE]| handled.job((key, value[LARGE - 1]));
+    let keyed = KeyedGroup::with_handler(handler);
+    for key in 0..40 {
+        assert!(matches!(
+            keyed.insert_after(key, [key; LARGE], HOUR, Replace),
+            Inserted::New
+        ));
+    }
+    assert_eq!(keyed.with(&33, |value| value[0]), Some(33));
+    for key in 2..38 {
+        let removed = keyed.remove(&key).expect("it is pending");
+        assert_eq!(removed[LARGE / 2], key);
+    }
+    assert!(keyed.expire(&39));
+    keyed.insert_after(7, [7; LARGE], ms(5), Replace);
+    settle().await;
+    sleep(ms(5)).await;
+    settle().await;
+    assert_eq!(log.take(), [((39, 39), ms(0)), ((7, 7), ms(5))]);
+    let mut left: Vec<_> = keyed.drain_values();
+    left.sort_by_key(|(key, _)| *key);
+    let left = left.iter().map(|(key, value)| (*key, value[0]));
+    assert!(left.eq([(0, 0), (1, 1), (38, 38)]));
+}
+
 #[tokio::test(start_paused = true)]
 async fn after_the_end_every_insert_gives_the_value_back() {
     let (keyed, log) = logging();

@@ -117,8 +117,7 @@ pub(super) struct Rows<K, V> {
 }
 
 struct Page<K, V> {
-    /// `None` while the page is empty.
-    room: Option<Box<Room<K, V>>>,
+    room: Storage<K, V>,
     /// The first vacant row.
     vacant: u32,
     used: u32,
@@ -135,21 +134,78 @@ struct Place<'a, K, V> {
     vacant: Row<K, V>,
 }
 
-/// The storage of a page. It is aligned to a line of the cache, so that no row of 32 bytes lies in two lines.
-#[repr(align(64))]
-struct Room<K, V> {
-    rows: [Row<K, V>; PAGE as usize],
-    /// The hashes of their keys. They lie apart from the rows, so that a row keeps its 32 bytes.
-    hashes: [u32; PAGE as usize],
+/// The rows of a page.
+type PageRows<K, V> = [Row<K, V>; PAGE as usize];
+/// The hashes of their keys. They lie apart from the rows, so that a row keeps its 32 bytes.
+type PageHashes = [u32; PAGE as usize];
+
+/// The storage of a page; there is none while the page is empty. Which of the two it is depends on the type of the row
+/// alone, so no call asks for it.
+struct Storage<K, V> {
+    small: Option<Box<Room<K, V>>>,
+    large: Option<Box<LargeRoom<K, V>>>,
 }
 
-impl<K, V> Room<K, V> {
-    fn new() -> Room<K, V> {
-        Room {
-            rows: std::array::from_fn(|row| Row::Vacant {
-                next: row as u32 + 1,
-            }),
-            hashes: [0; PAGE as usize],
+/// It is aligned to a line of the cache, so that no row of 32 bytes lies in two lines.
+#[repr(align(64))]
+struct Room<K, V> {
+    rows: PageRows<K, V>,
+    hashes: PageHashes,
+}
+
+/// The same with rows that are made in the heap, one by one: an array is made on the stack and then moved, and a few
+/// copies of large ones are more than a stack has.
+struct LargeRoom<K, V> {
+    rows: Box<PageRows<K, V>>,
+    hashes: PageHashes,
+}
+
+impl<K, V> Storage<K, V> {
+    const IS_LARGE: bool = size_of::<Row<K, V>>() > 256;
+
+    const NONE: Storage<K, V> = Storage {
+        small: None,
+        large: None,
+    };
+
+    #[inline]
+    fn get(&self) -> Option<(&PageRows<K, V>, &PageHashes)> {
+        if Self::IS_LARGE {
+            let LargeRoom { rows, hashes } = self.large.as_deref()?;
+            return Some((rows, hashes));
+        }
+        let Room { rows, hashes } = self.small.as_deref()?;
+        Some((rows, hashes))
+    }
+
+    #[inline]
+    fn get_mut(&mut self) -> Option<(&mut PageRows<K, V>, &mut PageHashes)> {
+        if Self::IS_LARGE {
+            let LargeRoom { rows, hashes } = self.large.as_deref_mut()?;
+            return Some((rows, hashes));
+        }
+        let Room { rows, hashes } = self.small.as_deref_mut()?;
+        Some((rows, hashes))
+    }
+
+    /// Allocates the storage, unless it is there.
+    #[inline]
+    fn allocate(&mut self) {
+        let vacant = |row: usize| Row::Vacant {
+            next: row as u32 + 1,
+        };
+        let hashes = [0; PAGE as usize];
+        if !Self::IS_LARGE {
+            self.small.get_or_insert_with(|| {
+                let rows = std::array::from_fn(vacant);
+                Box::new(Room { rows, hashes })
+            });
+        } else if self.large.is_none() {
+            let rows: Box<[_]> = (0..PAGE as usize).map(vacant).collect();
+            let Ok(rows) = rows.try_into() else {
+                unreachable!("it has the length of a page");
+            };
+            self.large = Some(Box::new(LargeRoom { rows, hashes }));
         }
     }
 }
@@ -182,19 +238,21 @@ impl<K, V> Rows<K, V> {
         if number / PAGE == self.pages.len() as u32 {
             self.roomy = number / PAGE;
             self.pages.push(Page {
-                room: None,
+                room: Storage::NONE,
                 vacant: 0,
                 used: 0,
                 below: NONE,
             });
         }
         let page = &mut self.pages[(number / PAGE) as usize];
-        let room = page.room.get_or_insert_with(|| Box::new(Room::new()));
+        page.room.allocate();
         let at = (number % PAGE) as usize;
-        if let Row::Vacant { next } = std::mem::replace(&mut room.rows[at], row) {
-            page.vacant = next;
+        if let Some((rows, hashes)) = page.room.get_mut() {
+            if let Row::Vacant { next } = std::mem::replace(&mut rows[at], row) {
+                page.vacant = next;
+            }
+            hashes[at] = hash;
         }
-        room.hashes[at] = hash;
         page.used += 1;
         if page.used == PAGE {
             self.roomy = page.below;
@@ -203,16 +261,14 @@ impl<K, V> Rows<K, V> {
         number
     }
 
-    fn room(&self, number: u32) -> Option<&Room<K, V>> {
-        self.pages.get((number / PAGE) as usize)?.room.as_deref()
-    }
-
     pub(super) fn get(&self, number: u32) -> Option<&Row<K, V>> {
-        Some(&self.room(number)?.rows[(number % PAGE) as usize])
+        let (rows, _) = self.pages.get((number / PAGE) as usize)?.room.get()?;
+        Some(&rows[(number % PAGE) as usize])
     }
 
     pub(super) fn hash(&self, number: u32) -> Option<u32> {
-        Some(self.room(number)?.hashes[(number % PAGE) as usize])
+        let (_, hashes) = self.pages.get((number / PAGE) as usize)?.room.get()?;
+        Some(hashes[(number % PAGE) as usize])
     }
 
     /// Returns a function that gives the hash of a row.
@@ -222,15 +278,16 @@ impl<K, V> Rows<K, V> {
 
     pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut Row<K, V>> {
         let page = self.pages.get_mut((number / PAGE) as usize)?;
-        Some(&mut page.room.as_mut()?.rows[(number % PAGE) as usize])
+        let (rows, _) = page.room.get_mut()?;
+        Some(&mut rows[(number % PAGE) as usize])
     }
 
     fn place(&mut self, number: u32) -> Option<Place<'_, K, V>> {
         let page = self.pages.get_mut((number / PAGE) as usize)?;
-        let (room, at) = (page.room.as_mut()?, (number % PAGE) as usize);
+        let ((rows, hashes), at) = (page.room.get_mut()?, (number % PAGE) as usize);
         Some(Place {
-            row: &mut room.rows[at],
-            hash: room.hashes[at],
+            row: &mut rows[at],
+            hash: hashes[at],
             vacant: Row::Vacant { next: page.vacant },
         })
     }
@@ -255,7 +312,7 @@ impl<K, V> Rows<K, V> {
     fn page_emptied(&mut self, page: u32) {
         // Only vacant rows are dropped here.
         let page = &mut self.pages[page as usize];
-        page.room = None;
+        page.room = Storage::NONE;
         page.vacant = 0;
         if self.used == 0 {
             *self = Rows::new();
@@ -411,7 +468,7 @@ mod tests {
             rows.insert(0, row(slot));
         }
         (1..10 * PAGE).for_each(|number| drop(rows.take(number)));
-        let there = rows.pages.iter().filter(|page| page.room.is_some());
+        let there = rows.pages.iter().filter(|page| page.room.get().is_some());
         assert_eq!(there.count(), 1);
         drop(rows.take(0));
         assert_eq!(rows.pages.capacity(), 0);
