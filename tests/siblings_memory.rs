@@ -113,6 +113,8 @@ async fn what_a_task_of_a_group_costs() {
             left <= survivors * 4 * 1024,
             "{left} bytes for {survivors} that outlive {TASKS}"
         );
+        group.abort();
+        assert!(group.wait().await.is_err());
     }
     let left = live() - before;
     assert!(left <= 16 * 1024, "{left} bytes left");

@@ -33,7 +33,7 @@ pub(super) struct TaskSet<I, T> {
 /// The end of one task, which may be dropped in the channel.
 struct Completion<T> {
     index: usize,
-    handle_index: u64,
+    handle_index: u32,
     /// None: it was aborted.
     end: DiscardEach<Option<Result<T, TaskPanic>>>,
 }

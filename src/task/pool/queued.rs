@@ -74,7 +74,7 @@ impl<E> Queued<E> {
 pub(super) struct TaskMeta {
     pub(super) index: usize,
     /// Its number among the abort handles.
-    pub(super) handle_index: u64,
+    pub(super) handle_index: u32,
     pub(super) spawned_at: CallSite,
 }
 
