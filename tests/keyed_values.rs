@@ -1,6 +1,7 @@
 //! Values under keys, with one handler: what each verb gives back, and what becomes of values at each end.
 
 use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -1361,6 +1362,47 @@ async fn a_panic_of_a_closure_goes_to_the_caller_and_leaves_the_entries_whole() 
     assert_eq!((keyed.len(), keyed.contains_key(&'l')), (1, false));
     keyed.wait().await.unwrap();
     assert_eq!(log.take(), [(('k', 1), ms(5))]);
+}
+
+/// Two panics at once would end the process.
+#[tokio::test(start_paused = true)]
+async fn closures_may_panic_when_they_are_dropped() {
+    let bomb = || OnDrop(|| panic!("in a destructor"));
+    let (keyed, log) = logging();
+    let debounce = |key, boom: bool| {
+        let (one, other) = (bomb(), bomb());
+        let make = move || {
+            std::mem::forget(one);
+            assert!(!boom, "boom");
+            1
+        };
+        let update = move |value: &mut u32| {
+            std::mem::forget(other);
+            *value += 1;
+            assert!(!boom, "boom");
+        };
+        keyed
+            .handle()
+            .debounce_with(key, ms(5), ms(9), make, update)
+    };
+    for key in ['k', 'l'] {
+        assert!(catch_unwind(AssertUnwindSafe(|| debounce('l', true))).is_err());
+        assert!(debounce(key, false));
+    }
+    let wait = keyed.wait();
+    assert!(!debounce('m', false), "it is closed");
+    wait.await.unwrap();
+    assert_eq!(log.take(), [(('k', 1), ms(5)), (('l', 1), ms(5))]);
+    let outside = std::thread::spawn(move || {
+        let bomb = bomb();
+        drop(KeyedGroup::with_handler(move |_, _: u8, _: u8| {
+            let _held = &bomb;
+            async {}
+        }));
+    });
+    let panic = outside.join().unwrap_err();
+    let message = panic.downcast_ref::<&str>().expect("it is misuse");
+    assert!(message.contains("inside a tokio runtime"), "{message}");
 }
 
 const INSIDE: &str = "schedgroup: a keyed group was called from inside";

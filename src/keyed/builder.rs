@@ -15,7 +15,7 @@ use super::handle::{KeyedContext, KeyedHandle};
 use super::job::BoxedJob;
 use super::key::share;
 use super::shared::{Exclusive, Handler, Keys, drop_quietly};
-use crate::common::panic::run_inside;
+use crate::common::panic::{DiscardEach, run_inside};
 use crate::sched::JobFuture;
 use crate::{Group, Handle, Job};
 
@@ -211,7 +211,10 @@ where
         mut self,
         handler: impl Fn(KeyedContext<K, V, S>, K, V) -> J + Send + Sync + 'static,
     ) -> KeyedGroup<K, V, S> {
+        // The panic of misuse goes on though the handler may panic when it is dropped.
+        let mut handler = DiscardEach::from(Some(handler));
         let group = std::mem::take(&mut self.group).build();
+        let handler = handler.take().expect("it was put there");
         KeyedGroup::own(self.on_with(&group, handler), group)
     }
 

@@ -572,9 +572,10 @@ where
         make: impl FnOnce() -> V,
         update: impl FnOnce(&mut V),
     ) -> bool {
-        // In options, so that the closure that is not called is dropped here, after the lock: it holds values of the
-        // user.
-        let (mut make, mut update) = (Some(make), Some(update));
+        // In options, so that a closure that is not called is dropped here, after the lock: it holds values of the user,
+        // whose panics end here. More than one of them may panic, also after the closure that was called.
+        let mut make = DiscardEach::from(Some(make));
+        let mut update = DiscardEach::from(Some(update));
         let debounced = self.debounce_by(key, quiet, ceiling, |known| match known {
             Some(known) => {
                 if let Some(update) = update.take() {
