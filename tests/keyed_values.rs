@@ -1216,6 +1216,32 @@ async fn a_list_whose_clone_panics_gives_each_row_its_key_back() {
     assert!(left.iter().map(|(key, _)| key.0).eq(0..3));
 }
 
+/// The clones that were made before are dropped while the panic unwinds: a second one would end the process.
+#[tokio::test(start_paused = true)]
+async fn a_list_that_panics_drops_clones_that_panic_too() {
+    #[derive(PartialEq, Eq, Hash)]
+    struct Key(u32, bool);
+    impl Clone for Key {
+        fn clone(&self) -> Key {
+            assert_eq!(self.0, 0, "boom");
+            Key(0, true)
+        }
+    }
+    impl Drop for Key {
+        fn drop(&mut self) {
+            assert!(!self.1, "in the destructor of a clone");
+        }
+    }
+    let keyed = KeyedGroup::with_handler(|_, _: Key, _: u32| async {});
+    for key in 0..2 {
+        keyed.insert_after(Key(key, false), key, HOUR, Replace);
+    }
+    let panic = catch_unwind(AssertUnwindSafe(|| drop(keyed.keys()))).unwrap_err();
+    let message = panic.downcast_ref::<String>().expect("it has a message");
+    assert!(message.contains("boom"), "{message}");
+    assert_eq!(keyed.drain_values().len(), 2);
+}
+
 /// The row of a key that goes while it is listed may be another key's by the end of that, which is listed too: the one
 /// gets back its own key, and not the other's.
 #[test]
