@@ -130,7 +130,7 @@ impl<K, V, S> Keys<K, V, S> {
     fn take_all(&self) -> impl Iterator<Item = Vec<(TakenKey<K>, V)>> {
         let left = self.lock().table.take_left();
         let chunks = (0..).map_while(|chunk| self.take_chunk(chunk));
-        left.into_iter().chain(chunks)
+        std::iter::once(left).chain(chunks)
     }
 
     /// Takes out all entries in one chunk of rows; `None` behind the last chunk.

@@ -32,7 +32,7 @@ pub(super) struct Table<K, V> {
     /// The due entries that wait for the run of their key.
     queues: Queues,
     /// Entries that were taken out by a drain that could not return them, for the next one.
-    left: Vec<Vec<(TakenKey<K>, V)>>,
+    left: Vec<(TakenKey<K>, V)>,
 }
 
 impl<K, V> Table<K, V> {
@@ -260,12 +260,12 @@ impl<K, V> Table<K, V> {
     }
 
     /// Keeps entries that were taken out, for the next drain.
-    pub(super) fn leave_to_next_drain(&mut self, entries: Vec<(TakenKey<K>, V)>) {
-        self.left.push(entries);
+    pub(super) fn leave_to_next_drain(&mut self, mut entries: Vec<(TakenKey<K>, V)>) {
+        self.left.append(&mut entries);
     }
 
-    /// Takes the entries that earlier drains have left, by drain.
-    pub(super) fn take_left(&mut self) -> Vec<Vec<(TakenKey<K>, V)>> {
+    /// Takes the entries that earlier drains have left.
+    pub(super) fn take_left(&mut self) -> Vec<(TakenKey<K>, V)> {
         std::mem::take(&mut self.left)
     }
 
