@@ -174,7 +174,7 @@ impl AbortHandles {
 mod tests {
     use super::*;
 
-    /// Starts so many tasks, and returns their numbers.
+    /// Starts `tasks` tasks, and returns their numbers.
     fn start(abort_handles: &mut AbortHandles, task: &AbortHandle, tasks: usize) -> Vec<u32> {
         let numbers: Vec<u32> = (0..tasks).map(|_| abort_handles.reserve()).collect();
         for &number in &numbers {

@@ -12,7 +12,7 @@ use super::panic::{catch, forget};
 
 /// The span that is entered for every poll of a job.
 pub(crate) struct Span {
-    /// `None` if nobody listens, so that it costs a job nothing.
+    /// `None` if no subscriber records it: most jobs have none.
     #[cfg(feature = "tracing")]
     span: Option<tracing::Span>,
 }

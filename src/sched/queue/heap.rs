@@ -72,10 +72,10 @@ impl Sequence {
 /// ```
 ///
 /// Only the binary heap compares single entries, and it is small: it holds what is pushed when it is due soon already,
-/// or while there are [few](FEW) entries, for which a wheel would be more work and more memory. Any other entry is only the number of its slot, in a bucket of the [`Wheel`]. When a bucket is due soon, the driver
-/// looks up its slots, and their entries are sorted and appended to a *run*, which is a sorted FIFO queue. Of a large
-/// bucket of a higher level only the entries that are due soon go to a run, and the rest goes to lower levels of the
-/// wheel.
+/// or while there are [few](FEW) entries, for which a wheel would be more work and more memory. Any other entry is only
+/// the number of its slot, in a bucket of the [`Wheel`]. When a bucket is due soon, the driver looks up its slots, and
+/// their entries are sorted and appended to a *run*, which is a sorted FIFO queue. Of a large bucket of a higher level
+/// only the entries that are due soon go to a run, and the rest goes to lower levels of the wheel.
 ///
 /// There are several runs: jobs of one deadline that were scheduled over a long time are in buckets of several levels,
 /// and those that were scheduled last leave the wheel first. A job that was moved later is found with its new deadline
@@ -100,7 +100,7 @@ pub(in crate::sched) struct Queue {
 const RUNS: usize = 3;
 /// Storage of no more entries than this is not given back.
 const KEPT: usize = 1024;
-/// Without a wheel there are at most so many entries that are not due soon.
+/// The heap takes entries that are not due soon, instead of the wheel, until it has this many.
 const FEW: usize = 64;
 /// `near` keeps its storage if that is no larger: an idle group is to be small.
 const KEPT_NEAR: usize = 16;
