@@ -29,6 +29,9 @@ macro_rules! keyed_methods {
             /// [`shutdown`](crate::keyed::KeyedGroup::shutdown) these are the entries that are left; before it, all
             /// pending entries. The cost grows with their number; the lock is held for 512 of them at a time.
             ///
+            /// An entry is returned without its deadline. A program that needs the deadlines of the entries that are
+            /// left, as to save a cache, keeps them in the values.
+            ///
             /// Concurrently with [`keys`](Self::keys) it clones keys. If that panics, the panic is passed on, and the
             /// next call returns what this one has removed.
             ///
@@ -62,8 +65,12 @@ macro_rules! keyed_methods {
             ///
             /// It never waits, and does not panic if the group rejects entries: then the value comes back as
             /// [`Inserted::Rejected`](crate::keyed::Inserted::Rejected). If the pending entry is just about to start,
-            /// the answer tells which came first: `Replaced` means that the old entry will not be handled, and `New`
-            /// that it is being handled. A replaced entry keeps its old key value, and the new `key` is dropped.
+            /// the answer tells which came first: `Replaced` means that the old entry will not be handled, `New` that
+            /// it is being handled, and `Kept` that it is handled after this call. A replaced entry keeps its old key
+            /// value, and the new `key` is dropped.
+            ///
+            /// `Kept` returns the value that was handed in. To get the value of the pending entry, call
+            /// [`with`](Self::with); to get or insert a value in one call, [`debounce_with`](Self::debounce_with).
             ///
             /// # Examples
             ///
@@ -172,6 +179,9 @@ macro_rules! keyed_methods {
             /// Otherwise like [`debounce`](Self::debounce). The closures run under the lock of the keyed group, so they
             /// should be short.
             ///
+            /// With a `quiet` of `Duration::MAX` only the ceiling counts: later calls do not move the deadline of an
+            /// entry that the first one has made. So one call gets the value of a key or inserts it.
+            ///
             /// # Panics
             ///
             /// If a closure calls a method of the same keyed group. A panic of a closure is passed on to the caller;
@@ -194,6 +204,29 @@ macro_rules! keyed_methods {
             /// batches.wait().await // 1000 lines of ada
             /// # }
             /// ```
+            ///
+            /// In this example a cache gets or inserts a value, which expires a minute after it was inserted:
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # use schedgroup::keyed::KeyedGroup;
+            /// # use tokio::time::sleep;
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() {
+            /// let minute = Duration::from_secs(60);
+            /// let cache = KeyedGroup::with_handler(|_, _: &str, _: u64| async {});
+            /// let get_or_insert = |name, new| {
+            ///     let mut value = new;
+            ///     cache.debounce_with(name, Duration::MAX, minute, || new, |old| value = *old);
+            ///     value
+            /// };
+            /// assert_eq!(get_or_insert("ada", 1), 1);
+            /// sleep(minute / 2).await;
+            /// assert_eq!(get_or_insert("ada", 2), 1);
+            /// sleep(minute).await;
+            /// assert_eq!(get_or_insert("ada", 3), 3);
+            /// # }
+            /// ```
             #[track_caller]
             pub fn debounce_with(
                 &self,
@@ -211,6 +244,10 @@ macro_rules! keyed_methods {
             ///
             /// Returns `false` if nothing is pending for the key, if the handler is just being started, or if the group
             /// was shut down or cancelled. A move to a later instant costs one look-up and one store.
+            ///
+            /// While a handler is just being started, an insert may still find the entry: with
+            /// [`Keep`](crate::keyed::OnDuplicate::Keep) it keeps the one that is about to be handled. So after a `false`
+            /// insert with [`Replace`](crate::keyed::OnDuplicate::Replace), if the key is to have an entry.
             ///
             /// A cache that keeps an entry for as long as it is read calls [`with`](Self::with) and then this.
             ///
@@ -298,6 +335,9 @@ macro_rules! keyed_methods {
             }
 
             /// Expires the key's pending entry now. Returns `true` if it was pending and will be handled.
+            ///
+            /// Returns `false` if nothing is pending for the key, if the handler is just being started, or if the group
+            /// was shut down or cancelled.
             ///
             /// This cannot be undone: from now on the entry is not pending, its key is free, and a later debounce,
             /// reset or removal does not affect it. It is handled as soon as there is a slot for it.

@@ -25,7 +25,7 @@ use crate::common::time::Timestamp;
 pub enum OnDuplicate {
     /// The new entry replaces the pending one, at its own deadline.
     Replace,
-    /// The pending entry stays as it is.
+    /// The pending entry stays as it is, even if it is due and about to be handled.
     Keep,
     /// The entry with the earlier deadline stays. The pending one wins a tie.
     KeepEarliest,
