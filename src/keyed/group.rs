@@ -185,6 +185,9 @@ impl<K, V, S> KeyedGroup<K, V, S> {
     /// those that expired and found no slot. Running handlers may still insert entries. An entry whose handler is
     /// aborted at the end of the grace is not among those that are left: its value is dropped with the handler.
     ///
+    /// To have all entries handled within the grace, [`expire`](KeyedGroup::expire) each of the
+    /// [`keys`](KeyedGroup::keys) after this call, when no other task can insert any more.
+    ///
     /// # Cancel safety
     ///
     /// The drain begins at the call and goes on if the future is dropped.
@@ -205,6 +208,30 @@ impl<K, V, S> KeyedGroup<K, V, S> {
     /// assert_eq!(left, [(8, "order-8")]);
     /// # }
     /// ```
+    ///
+    /// In this example the handler closes all connections at the end, and has five seconds for them:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let second = Duration::from_secs(1);
+    /// let connections = KeyedGroup::with_handler(move |_, id: u64, _: &str| async move {
+    ///     tokio::time::sleep(second).await;
+    ///     println!("closed {id}");
+    /// });
+    /// for id in 0..3 {
+    ///     connections.insert_after(id, "10.0.0.7", 30 * second, OnDuplicate::Replace);
+    /// }
+    /// let drain = connections.drain(5 * second);
+    /// for id in connections.keys() {
+    ///     connections.expire(&id);
+    /// }
+    /// let (report, left) = drain.await; // after a second
+    /// assert_eq!((report.finished, left.len()), (3, 0));
+    /// # }
+    /// ```
     pub fn drain(&self, grace: Duration) -> End<'_, K, V, S> {
         End::new(self.group.drain(grace), self.entries().keys)
     }
@@ -215,6 +242,10 @@ impl<K, V, S> KeyedGroup<K, V, S> {
     /// entries that are left. What a handler inserts after the call is not among them: it comes back to the handler, as
     /// [`Inserted::Rejected`](super::Inserted::Rejected). Where handlers insert their entries again, as to retry, call
     /// [`drain`](KeyedGroup::drain): it accepts those and returns them.
+    ///
+    /// The future resolves when the running handlers have ended, which may take the whole grace. To get the entries that
+    /// are left before that, call [`drain_values`](KeyedGroup::drain_values) after this, and then await the future.
+    /// Entries that are due and have not started are among them.
     ///
     /// # Cancel safety
     ///
