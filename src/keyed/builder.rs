@@ -222,7 +222,13 @@ where
     /// `handler` handles the entries when they expire.
     ///
     /// Settings of this builder that concern the group, such as `max_running`, have no effect here: those of the
-    /// existing group apply. If `group` is a job's context, entries are accepted while `wait` or `drain` is under way.
+    /// existing group apply. Those that concern the table, [`exclusive`](Builder::exclusive) and
+    /// [`hasher`](Builder::hasher), have their effect. If `group` is a job's context, entries are accepted while `wait`
+    /// or `drain` is under way.
+    ///
+    /// `group` may be a keyed group. So a key can have a second deadline, in a table of its own. The future of a drain or
+    /// shutdown returns the entries of its own table; those of this one are left for
+    /// [`drain_values`](KeyedHandle::drain_values).
     ///
     /// # Examples
     ///
@@ -238,6 +244,39 @@ where
     /// });
     /// requests.insert_after(7, "db-1", Duration::from_secs(1), OnDuplicate::Replace);
     /// group.wait().await
+    /// # }
+    /// ```
+    ///
+    /// In this example values expire after 100 seconds, and each is loaded again after 80, while it can still be read:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use schedgroup::keyed::{KeyedContext, KeyedGroup, OnDuplicate};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// const EXPIRY: Duration = Duration::from_secs(100);
+    /// const REFRESH: Duration = Duration::from_secs(80);
+    /// async fn load(host: &str) -> usize {
+    ///     tokio::time::sleep(Duration::from_secs(1)).await;
+    ///     host.len()
+    /// }
+    ///
+    /// let cache = KeyedGroup::with_handler(|_, _: &str, _: usize| async {});
+    /// let values = cache.handle();
+    /// let refreshes = KeyedGroup::builder().exclusive().on_with(
+    ///     &cache,
+    ///     move |refreshes: KeyedContext<&str, ()>, host, ()| {
+    ///         let values = values.clone();
+    ///         async move {
+    ///             values.insert_after(host, load(host).await, EXPIRY, OnDuplicate::Replace);
+    ///             refreshes.insert_after(host, (), REFRESH, OnDuplicate::Replace);
+    ///         }
+    ///     },
+    /// );
+    /// cache.insert_after("localhost", 0, EXPIRY, OnDuplicate::Replace);
+    /// refreshes.insert_after("localhost", (), REFRESH, OnDuplicate::Replace);
+    /// tokio::time::sleep(3 * EXPIRY).await;
+    /// assert_eq!(cache.with("localhost", |value| *value), Some(9));
     /// # }
     /// ```
     pub fn on_with<J: Job>(

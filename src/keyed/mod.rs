@@ -31,13 +31,15 @@
 //! | insert a value for a key, with a rule for the case that the key has one | [`KeyedGroup::insert_after`], [`KeyedGroup::insert_at`], [`OnDuplicate`] |
 //! | move the deadline of an entry | [`KeyedGroup::reset_after`], [`KeyedGroup::reset_at`] |
 //! | look at a value, or remove it | [`KeyedGroup::with`], [`KeyedGroup::remove`] |
+//! | get a value or insert one | [`KeyedGroup::debounce_with`] |
 //! | have one run after a burst of events; collect all its events in one value | [`KeyedGroup::debounce`]; [`KeyedGroup::debounce_with`] |
-//! | have an entry handled now | [`KeyedGroup::expire`] |
+//! | have an entry handled now; have all handled at the end | [`KeyedGroup::expire`]; the same after [`KeyedGroup::drain`] |
 //! | have at most one run of a key at a time | [`Builder::exclusive`] |
 //! | insert an entry again from its handler, as to reload or to retry | [`KeyedContext`] |
 //! | end the group and get the entries that are left | [`KeyedGroup::drain`], [`KeyedGroup::shutdown`], [`KeyedGroup::drain_values`] |
 //! | schedule a job for a key, instead of a value and a handler | [`KeyedGroup::delay`], [`KeyedGroup::schedule`] |
 //! | keep entries in an existing group | [`Builder::on_with`], [`Builder::on`] |
+//! | have a second deadline per key, as to refresh a value before it expires | a second table: [`Builder::on_with`] |
 //!
 //! If a loop of your own polls for values as they expire, use `DelayQueue` of tokio-util; for a cache of bounded size,
 //! use `moka`.
