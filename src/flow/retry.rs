@@ -178,7 +178,8 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
     ///
     /// Any iterator of durations can be used: an array, `std::iter::repeat`, or a builder of the crate backon for
     /// exponential backoff with jitter. Exponential backoff without jitter is
-    /// `std::iter::successors(Some(first), |delay| Some((*delay * 2).min(longest)))`.
+    /// `std::iter::successors(Some(first), |delay| Some((*delay * 2).min(longest)))`; with the crate rand,
+    /// `.map(|delay| delay.mul_f64(rand::random_range(0.5..1.0)))` adds jitter to it.
     ///
     /// # Examples
     ///
@@ -234,7 +235,11 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
     /// Sets how long one attempt may take.
     ///
     /// An attempt that takes longer is dropped, counts as an attempt, and is retried after the next delay. It has no
-    /// error, so [`RetryError::last`] is then the error of an earlier attempt, or `None`.
+    /// error, so [`RetryError::last`] is then the error of an earlier attempt, or `None`, and neither
+    /// [`when`](Retry::when) nor [`notify`](Retry::notify) is called for it.
+    ///
+    /// Where a timeout is to be told from other errors, use `tokio::time::timeout` in the operation instead, and return
+    /// an error of your own when the time is over.
     ///
     /// # Examples
     ///
@@ -250,12 +255,32 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
     /// assert_eq!((error.attempts, error.last), (3, None)); // after 3 seconds
     /// # }
     /// ```
+    ///
+    /// In this example a timeout is an error like others:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tokio::time::timeout;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let call = std::future::pending::<Result<(), &str>>;
+    /// let error = schedgroup::flow::retry(|| async {
+    ///     timeout(Duration::from_secs(1), call()).await.unwrap_or(Err("timed out"))
+    /// })
+    /// .await
+    /// .unwrap_err();
+    /// assert_eq!((error.attempts, error.last), (3, Some("timed out")));
+    /// # }
+    /// ```
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.attempt_timeout = Some(timeout);
         self
     }
 
     /// Sets a closure that is called with each error that is retried, and with the pause before the next attempt.
+    ///
+    /// It is not called for an attempt that took longer than its timeout, since that has no error.
     ///
     /// # Examples
     ///
@@ -304,7 +329,8 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
     /// Sets an instant at which the retry ends with [`Ended::DeadlineExceeded`].
     ///
     /// An attempt that is running at the deadline is dropped. If a pause would reach the deadline, the retry ends at
-    /// once instead of pausing.
+    /// once instead of pausing. A job of a group that waits for its slot then ends
+    /// [when it has one](Retry::spawn_on).
     ///
     /// # Examples
     ///

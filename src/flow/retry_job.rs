@@ -19,6 +19,8 @@ use crate::{Group, Handle, JobContext, JobHandle, Next};
 impl<O, F, E> Retry<'static, O, F, E> {
     /// Makes the attempts as one job of a scheduling group, the first of them at once.
     ///
+    /// Pass a reference, `&group`: a `Group` that is passed by value is dropped in the call, and the retry with it.
+    ///
     /// A pause is a deadline in the group's heap: during a pause the job is pending, has no task, and takes no slot of
     /// `max_running`. The [`job`](RetryHandle::job) of the returned handle can be cancelled, aborted or moved like any
     /// other; if it is moved during a pause, the next attempt is made at the new instant.
@@ -27,8 +29,12 @@ impl<O, F, E> Retry<'static, O, F, E> {
     /// and a cancel of the group drop a retry that pauses, like any pending job, and let a running attempt finish; if
     /// that is not the last one, the retry counts as dropped after it. To abort the running attempt when the group is
     /// cancelled, pass the group's token to [`token`](Retry::token). A cancel of that token during a pause makes the job
-    /// due, and the handle resolves when the job has a slot. A pause never reaches the [`deadline`](Retry::deadline) by
-    /// itself; if the job is moved beyond it, the retry ends at that later instant.
+    /// due. A pause never reaches the [`deadline`](Retry::deadline) by itself; if the job is moved beyond it, the retry
+    /// ends at that later instant.
+    ///
+    /// While a due job waits for a slot of `max_running`, neither its token nor its deadline ends it: its handle resolves
+    /// when the job has a slot, which may be long after the deadline. A cancel of the job itself ends it at once, so with
+    /// a limit await the handle in a `tokio::time::timeout_at`, and cancel the job when that is over.
     ///
     /// A panic of the operation, of the delays, of `when` or of `notify` is a panic of the job, and `wait` returns it.
     /// If the group accepts no more jobs, no attempt is made, and the handle resolves to [`Ended::Cancelled`].
@@ -245,6 +251,9 @@ where
 /// A future that resolves to the result of a retry that is a job of a scheduling group; returned by
 /// [`Retry::spawn_on`].
 ///
+/// To take the results of many retries as they come, put the handles into a `FuturesUnordered` of the crate futures,
+/// which needs no task for each.
+///
 /// # Cancel safety
 ///
 /// Awaiting `&mut handle` in a `select!` loses nothing. Dropping it does not affect the attempts; their result is
@@ -258,7 +267,7 @@ where
 ///
 /// [`RetryError`], with the reason why it gave up, the number of attempts and the last error. If the job was cancelled
 /// or panicked, the reason is [`Ended::Cancelled`]; the [`state`](JobHandle::state) of the [`job`](RetryHandle::job)
-/// tells the two apart.
+/// tells the two apart. The panic itself is an event of the feature `tracing`, and `wait` of the group returns the first.
 ///
 /// # Examples
 ///
@@ -287,6 +296,10 @@ pub struct RetryHandle<T, E> {
 
 impl<T, E> RetryHandle<T, E> {
     /// Returns the handle of the job that makes the attempts, to cancel, abort or move it, or to query its state.
+    ///
+    /// A cancel during an attempt lets it finish, and makes it the last: if it returns a value, so does the retry. An
+    /// abort drops the attempt at its next await. To cancel retries by an id of your own, keep clones of their handles
+    /// in a map.
     ///
     /// # Examples
     ///

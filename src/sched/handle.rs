@@ -564,7 +564,8 @@ impl fmt::Debug for JobHandle {
 
 /// A future that resolves to the value of a job that was scheduled with `spawn_after` or `spawn_at`.
 ///
-/// [`job`](JoinHandle::job) has the methods to cancel, abort, move or query the job.
+/// [`job`](JoinHandle::job) has the methods to cancel, abort, move or query the job. To take the values of many jobs as
+/// they come, put the handles into a `FuturesUnordered` of the crate futures, which needs no task for each.
 ///
 /// # Cancel safety
 ///
