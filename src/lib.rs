@@ -48,7 +48,8 @@
 //!
 //! `wait`, `drain` and `shutdown` are futures that resolve when no job is left; `drain` and `shutdown` resolve to a
 //! [`Report`]. All three take effect when they are called, not when they are first polled. A repeating job or a retry
-//! between two runs is pending, so `shutdown` drops it.
+//! between two runs is pending, so `shutdown` drops it. After a cancel `wait` resolves at once, and a `shutdown` when the
+//! running jobs have ended.
 //!
 //! # Where jobs run
 //!

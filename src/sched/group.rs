@@ -309,9 +309,10 @@ impl Group {
 
     /// Cancels the group: no further job starts, and pending jobs are dropped.
     ///
-    /// Running jobs are not interrupted; they see the cancel through the token of their context. This changes nothing
-    /// if the group's own deadline has passed before, and it does not change what [`wait`](Group::wait) returns if the
-    /// group was closed and every job had ended before.
+    /// Running jobs are not interrupted; they see the cancel through the token of their context. To wait until they have
+    /// ended, call [`shutdown`](Group::shutdown) after this: [`wait`](Group::wait) resolves at once, unlike that of a
+    /// [`TaskGroup`](crate::task::TaskGroup). This changes nothing if the group's own deadline has passed before, and it
+    /// does not change what `wait` returns if the group was closed and every job had ended before.
     ///
     /// # Examples
     ///

@@ -204,8 +204,8 @@ macro_rules! task_methods {
 
             /// Cancels the group's token; tasks that have not started are skipped.
             ///
-            /// Running tasks are not interrupted: they see the cancel through their token. The group is not closed, but
-            /// tasks that are spawned later are skipped.
+            /// Running tasks are not interrupted: they see the cancel through their token, and `wait` waits for them. The
+            /// group is not closed, but tasks that are spawned later are skipped.
             ///
             /// # Examples
             ///
