@@ -496,6 +496,10 @@ macro_rules! schedule_methods {
             /// runs again at that instant or at the one that the run returns, whichever is earlier, and also
             /// if the run returns `Done`. A cancel during a run makes it the last one.
             ///
+            /// What runs have to remember is shared with them, for example in an `Arc` that is cloned for each
+            /// run. A number that an `async move` block captures is copied: changes that a run makes to it are
+            /// lost.
+            ///
             #[doc = $panics]
             ///
             /// # Examples
@@ -511,6 +515,37 @@ macro_rules! schedule_methods {
             ///     if job.is_draining() { Next::Done } else { Next::After(Duration::from_secs(1)) }
             /// });
             /// group.wait().await
+            /// # }
+            /// ```
+            ///
+            /// In this example a lease is renewed every ten seconds, until that fails three times in a row;
+            /// then the group is cancelled, and with it all jobs that need the lease:
+            ///
+            /// ```
+            /// # use std::time::Duration;
+            /// # use schedgroup::{Group, Next};
+            /// # use tokio::time::Instant;
+            /// # async fn renew() -> Result<(), &'static str> { Err("no route") }
+            /// use std::sync::Arc;
+            /// use std::sync::atomic::{AtomicU32, Ordering};
+            ///
+            /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+            /// # async fn main() {
+            /// let (group, period) = (Group::new(), Duration::from_secs(10));
+            /// let failures = Arc::new(AtomicU32::new(0));
+            /// group.repeat(Instant::now() + period, move |job| {
+            ///     let failures = Arc::clone(&failures);
+            ///     async move {
+            ///         match renew().await {
+            ///             Ok(()) => failures.store(0, Ordering::Relaxed),
+            ///             Err(_) if failures.fetch_add(1, Ordering::Relaxed) < 2 => {}
+            ///             Err(_) => job.token().cancel(),
+            ///         }
+            ///         Next::At(job.deadline() + period)
+            ///     }
+            /// });
+            /// group.token().cancelled().await; // after 30 seconds
+            /// group.shutdown(Duration::from_secs(5)).await; // waits for the running jobs
             /// # }
             /// ```
             #[track_caller]
