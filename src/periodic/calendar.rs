@@ -17,26 +17,39 @@ use crate::{Handle, JobContext, Next};
 /// the time of the first tick after it, or `None` to end the series.
 ///
 /// It is for times that no fixed period describes: daily at 02:30 in a time zone, the last Friday of the month, a cron
-/// expression. The crate has no calendar of its own; `next` can ask a crate such as `croner` or `jiff`.
+/// expression. The crate has no calendar of its own; `next` can ask a crate such as `croner` or `jiff`. The example
+/// `daily` of the repository is a zone with daylight saving time.
 ///
 /// # Examples
 ///
+/// In this example a job runs daily at 02:30, two hours ahead of UTC:
+///
 /// ```
-/// use std::time::{Duration, SystemTime};
+/// use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// use schedgroup::{Group, periodic};
 ///
-/// # #[tokio::main(flavor = "current_thread")]
+/// const HOUR: u64 = 3_600;
+///
+/// fn next_half_past_two(now: SystemTime) -> Option<SystemTime> {
+///     let local = now.duration_since(UNIX_EPOCH).ok()?.as_secs() + 2 * HOUR;
+///     let today = local - local % (24 * HOUR) + 2 * HOUR + HOUR / 2;
+///     let next = if today > local { today } else { today + 24 * HOUR };
+///     Some(UNIX_EPOCH + Duration::from_secs(next - 2 * HOUR))
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), schedgroup::WaitError> {
 /// let group = Group::new();
-/// let mut left = 3;
-/// let next = move |now: SystemTime| {
-///     left -= 1;
-///     (left >= 0).then(|| now + Duration::from_millis(5))
-/// };
-/// let series = periodic::at(next).run(&group, |tick| async move {
-///     println!("tick {} at {:?}", tick.number(), tick.wall_time());
+/// # let begun = tokio::time::Instant::now();
+/// # let clock = periodic::WallClock::new(move || UNIX_EPOCH + begun.elapsed()).look_every(Duration::from_secs(HOUR));
+/// let backups = periodic::at(next_half_past_two);
+/// # let backups = backups.on_wall_clock(&clock);
+/// backups.run(&group, |tick| async move {
+///     println!("backup {} at {:?}", tick.number(), tick.wall_time());
+/// #   assert_eq!(tick.wall_time(), Some(UNIX_EPOCH + Duration::from_secs(tick.number() * 24 * HOUR + HOUR / 2)));
 /// });
-/// # while !series.is_finished() { tokio::time::sleep(Duration::from_millis(1)).await }
+/// # tokio::time::sleep(Duration::from_secs(50 * HOUR)).await;
+/// # assert_eq!(group.jobs()[0].state, schedgroup::JobState::Pending);
 /// group.wait().await
 /// # }
 /// ```

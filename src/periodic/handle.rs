@@ -10,6 +10,13 @@ use crate::{JobHandle, JobId, JobState};
 /// Clones refer to the same job. Dropping a handle does not cancel the job. Such a job cannot be moved to another
 /// instant, since its timetable or clock decides when it runs.
 ///
+/// A series cannot be paused. To stop it for a while, [cancel](TimedHandle::cancel) it and begin another one later; or
+/// let its runs return at once while a flag is set.
+///
+/// The deadline of a series of [`every`](crate::Group::every) is in the list of [`jobs`](crate::Group::jobs), under its
+/// [`id`](TimedHandle::id). If the series follows a wall clock, the list tells only when it looks at the clock next. The
+/// next time of a calendar is what the closure of [`at`](super::at()) has returned: let the closure store it.
+///
 /// # Examples
 ///
 /// ```
@@ -130,6 +137,33 @@ impl TimedHandle {
     /// group.wait().await
     /// # }
     /// ```
+    ///
+    /// In this example a series stops for a while. The second one has the start of the first, and so its timetable:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tokio::time::{Instant, sleep};
+    /// use schedgroup::periodic::Tick;
+    ///
+    /// async fn beat(tick: Tick) {
+    ///     println!("beat {}", tick.number());
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), schedgroup::WaitError> {
+    /// let group = schedgroup::Group::new();
+    /// let (start, second) = (Instant::now(), Duration::from_secs(1));
+    /// let beats = group.every(second).starting_at(start).run(beat);
+    /// sleep(second + second / 2).await; // beat 0, beat 1
+    /// assert!(beats.cancel());
+    /// sleep(3 * second).await;
+    /// group.every(second).starting_at(start).run(beat);
+    /// sleep(second).await; // beat 5
+    /// group.wait().await
+    /// # }
+    /// ```
+    ///
+    /// A run of the first series that is in progress may overlap with one of the second.
     pub fn cancel(&self) -> bool {
         match &self.once {
             None => self.job.cancel(),

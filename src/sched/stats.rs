@@ -59,7 +59,8 @@ pub struct Stats {
 /// [`shutdown`](crate::Group::shutdown), also by those of a [`TaskGroup`](crate::task::TaskGroup).
 ///
 /// The three numbers add up to the number of jobs that the group held at the call; for a drain, plus those that were
-/// scheduled later.
+/// scheduled later. After a cancel, pending jobs that were dropped before the call are not counted; how many these are is
+/// a matter of timing.
 ///
 /// # Examples
 ///
@@ -110,7 +111,8 @@ pub struct JobInfo {
     pub id: JobId,
     /// Whether it is pending or running.
     pub state: JobState,
-    /// When it is due; if it is running, when this run was due.
+    /// When it is due; if it is running, when this run was due. If the job follows a wall clock or a calendar, when it
+    /// looks at the clock next, which may be long before its next run.
     pub deadline: Instant,
     /// The line of the program that scheduled it.
     pub scheduled_at: &'static Location<'static>,
