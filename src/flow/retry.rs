@@ -329,8 +329,7 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
     /// Sets an instant at which the retry ends with [`Ended::DeadlineExceeded`].
     ///
     /// An attempt that is running at the deadline is dropped. If a pause would reach the deadline, the retry ends at
-    /// once instead of pausing. A job of a group that waits for its slot then ends
-    /// [when it has one](Retry::spawn_on).
+    /// once instead of pausing.
     ///
     /// # Examples
     ///

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::error::{Ended, RetryError};
 use super::retry::Retry;
+use super::stop::StopSignal;
 use crate::common::panic::{DiscardEach, ENDED, catch, discard, forget};
 use crate::{Group, Handle, JobContext, JobHandle, Next};
 
@@ -28,13 +29,11 @@ impl<O, F, E> Retry<'static, O, F, E> {
     /// `wait` waits for the whole retry. `drain` lets it make the attempts that are due within the grace. `shutdown`
     /// and a cancel of the group drop a retry that pauses, like any pending job, and let a running attempt finish; if
     /// that is not the last one, the retry counts as dropped after it. To abort the running attempt when the group is
-    /// cancelled, pass the group's token to [`token`](Retry::token). A cancel of that token during a pause makes the job
-    /// due. A pause never reaches the [`deadline`](Retry::deadline) by itself; if the job is moved beyond it, the retry
-    /// ends at that later instant.
+    /// cancelled, pass the group's token to [`token`](Retry::token).
     ///
-    /// While a due job waits for a slot of `max_running`, neither its token nor its deadline ends it: its handle resolves
-    /// when the job has a slot, which may be long after the deadline. A cancel of the job itself ends it at once, so with
-    /// a limit await the handle in a `tokio::time::timeout_at`, and cancel the job when that is over.
+    /// When the [`token`](Retry::token) is cancelled or the [`deadline`](Retry::deadline) has passed, a running attempt is
+    /// dropped. A job that pauses, or waits for a slot of `max_running`, is cancelled by its handle, if a task awaits
+    /// that; otherwise it ends when it has a slot.
     ///
     /// A panic of the operation, of the delays, of `when` or of `notify` is a panic of the job, and `wait` returns it.
     /// If the group accepts no more jobs, no attempt is made, and the handle resolves to [`Ended::Cancelled`].
@@ -71,6 +70,7 @@ impl<O, F, E> Retry<'static, O, F, E> {
         T: Send + 'static,
         E: Send + 'static,
     {
+        let stop = self.stop.clone();
         // A closed group panics at its owner's line: what the retry holds must not panic too while that unwinds.
         let mut retry = DiscardEach::default();
         *retry = Some(self);
@@ -95,6 +95,7 @@ impl<O, F, E> Retry<'static, O, F, E> {
         RetryHandle {
             job,
             receiver: Some(receiver),
+            stop,
         }
     }
 }
@@ -292,6 +293,8 @@ pub struct RetryHandle<T, E> {
     job: JobHandle,
     /// Until it has resolved.
     receiver: Option<oneshot::Receiver<Result<T, RetryError<E>>>>,
+    /// That of the retry, which only sees it while its job runs.
+    stop: StopSignal,
 }
 
 impl<T, E> RetryHandle<T, E> {
@@ -331,10 +334,29 @@ impl<T, E> Future for RetryHandle<T, E> {
     type Output = Result<T, RetryError<E>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let receiver = self.receiver.as_mut().expect(ENDED);
-        let end = ready!(Pin::new(receiver).poll(cx));
-        self.receiver = None;
-        Poll::Ready(end.expect("a retry reports before it is dropped"))
+        let handle = &mut *self;
+        let receiver = handle.receiver.as_mut().expect(ENDED);
+        let mut end = Pin::new(&mut *receiver).poll(cx);
+        let mut why = None;
+        if end.is_pending() {
+            // A timer needs a runtime, and this future does not otherwise.
+            why = match tokio::runtime::Handle::try_current() {
+                Ok(_) => handle.stop.poll(cx),
+                Err(_) => handle.stop.poll_paused(cx),
+            };
+            // A running attempt sees the stop by itself. A job that waits for its slot does not.
+            if why.is_some() && handle.job.is_pending() && handle.job.cancel() {
+                end = Pin::new(receiver).poll(cx);
+            }
+        }
+        let end = ready!(end).expect("a retry reports before it is dropped");
+        handle.receiver = None;
+        Poll::Ready(end.map_err(|mut error| {
+            if let (Ended::Cancelled, Some(stop)) = (error.ended, why) {
+                error.ended = stop.into();
+            }
+            error
+        }))
     }
 }
 

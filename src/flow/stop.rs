@@ -74,6 +74,17 @@ pub(super) struct StopSignal {
     cancelled: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
+/// What waits for the token and for the deadline is made anew.
+impl Clone for StopSignal {
+    fn clone(&self) -> StopSignal {
+        StopSignal {
+            token: self.token.clone(),
+            deadline: self.deadline.as_ref().map(|timer| Timer::at(timer.at)),
+            cancelled: None,
+        }
+    }
+}
+
 impl StopSignal {
     pub(super) fn set_token(&mut self, token: CancellationToken) {
         self.token = Some(token);

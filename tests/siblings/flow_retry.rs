@@ -8,6 +8,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::task::{Context, Poll, Wake};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use schedgroup::flow::{self, Ended, Verdict};
@@ -443,6 +444,78 @@ async fn a_deadline_ends_an_attempt_of_a_job_and_spares_a_pause() {
     let error = handle.await.unwrap_err();
     assert_eq!((error.attempts, error.ended), (1, Ended::DeadlineExceeded));
     assert_eq!(calls.load(SeqCst), 1);
+}
+
+/// Before its first attempt, and after a pause.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_waits_for_a_slot_ends_at_its_deadline_or_with_its_token() {
+    let group = Group::builder().max_running(1).build();
+    for (attempts, ended, after) in [
+        (0, Ended::DeadlineExceeded, ms(10)),
+        (0, Ended::Cancelled, ms(5)),
+        (1, Ended::DeadlineExceeded, ms(10)),
+        (1, Ended::Cancelled, ms(5)),
+    ] {
+        let (token, start) = (CancellationToken::new(), Instant::now());
+        let (calls, op) = failing(9);
+        let retry = flow::retry(op).delays([ms(2)]).token(token.clone());
+        let retry = retry.deadline(start + ms(10));
+        // It takes the slot before the first attempt, or during the pause.
+        let other = group.delay(ms(attempts.into()), pending());
+        if attempts == 0 {
+            settle().await;
+        }
+        let handle = retry.spawn_on(&group);
+        let job = handle.job().clone();
+        let cancel = async {
+            sleep(ms(5)).await;
+            if ended == Ended::Cancelled {
+                token.cancel();
+            }
+        };
+        let (end, ()) = tokio::join!(bounded(handle), cancel);
+        let error = end.unwrap_err();
+        assert_eq!((error.attempts, error.ended), (attempts, ended));
+        assert_eq!((start.elapsed(), calls.load(SeqCst)), (after, attempts));
+        assert_eq!(job.state(), JobState::Cancelled);
+        other.abort();
+        settle().await;
+    }
+    group.wait().await.unwrap();
+}
+
+/// The handle of a retry needs no runtime, also if the retry has a deadline.
+#[test]
+fn a_retry_with_a_deadline_is_awaited_outside_of_a_runtime() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let entered = runtime.enter();
+    let group = Group::new();
+    let (_, op) = failing(1);
+    let handle = flow::retry(op)
+        .deadline(Instant::now() + HOUR)
+        .spawn_on(&group);
+    drop(entered);
+    let (done, end) = std::sync::mpsc::channel();
+    thread::spawn(move || done.send(await_here(handle)));
+    assert_eq!(end.recv_timeout(Duration::from_secs(10)), Ok(Ok(2)));
+}
+
+/// Awaits a future on a thread without a runtime.
+fn await_here<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(thread::current())).into();
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(end) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return end;
+        }
+        thread::park();
+    }
 }
 
 #[tokio::test(start_paused = true)]
