@@ -242,12 +242,9 @@ macro_rules! keyed_methods {
 
             /// Moves the key's pending entry to another instant. Returns `true` if the move takes effect.
             ///
-            /// Returns `false` if nothing is pending for the key, if the handler is just being started, or if the group
-            /// was shut down or cancelled. A move to a later instant costs one look-up and one store.
-            ///
-            /// While a handler is just being started, an insert may still find the entry: with
-            /// [`Keep`](crate::keyed::OnDuplicate::Keep) it keeps the one that is about to be handled. So after a `false`
-            /// insert with [`Replace`](crate::keyed::OnDuplicate::Replace), if the key is to have an entry.
+            /// Returns `false` if nothing is pending for the key, or if the group was shut down or cancelled. An entry is
+            /// pending until its handler is called, also while it is due and waits for a slot. A move to a later instant
+            /// costs one look-up and one store.
             ///
             /// A cache that keeps an entry for as long as it is read calls [`with`](Self::with) and then this.
             ///
@@ -336,8 +333,7 @@ macro_rules! keyed_methods {
 
             /// Expires the key's pending entry now. Returns `true` if it was pending and will be handled.
             ///
-            /// Returns `false` if nothing is pending for the key, if the handler is just being started, or if the group
-            /// was shut down or cancelled.
+            /// Returns `false` if nothing is pending for the key, or if the group was shut down or cancelled.
             ///
             /// This cannot be undone: from now on the entry is not pending, its key is free, and a later debounce,
             /// reset or removal does not affect it. It is handled as soon as there is a slot for it.

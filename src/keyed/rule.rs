@@ -25,7 +25,7 @@ use crate::common::time::Timestamp;
 pub enum OnDuplicate {
     /// The new entry replaces the pending one, at its own deadline.
     Replace,
-    /// The pending entry stays as it is, even if it is due and about to be handled.
+    /// The pending entry stays as it is.
     Keep,
     /// The entry with the earlier deadline stays. The pending one wins a tie.
     KeepEarliest,
@@ -34,8 +34,8 @@ pub enum OnDuplicate {
 }
 
 impl OnDuplicate {
-    /// Returns whether an entry that is due at `new` replaces the one that is due at `pending`; that is not known any
-    /// more once it is just being started.
+    /// Returns whether an entry that is due at `new` replaces the one that is due at `pending`, which is `None` in a
+    /// group that has ended.
     pub(super) fn replaces(
         self,
         pending: impl FnOnce() -> Option<Timestamp>,

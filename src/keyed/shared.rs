@@ -526,7 +526,7 @@ where
         };
         let first = table.first(row).unwrap_or(now);
         let at = now.after(quiet).min(first.after(ceiling));
-        let slot = jobs.rearm(at, self.keys.row_key(row), self.me(), slot, site);
+        let slot = jobs.rearm(slot, at, self.keys.row_key(row), self.me());
         if let Some(slot) = slot {
             table.set_slot(row, slot);
             table.set_first(row, Some(first));
@@ -595,14 +595,16 @@ where
         Q: Eq + Hash + ?Sized,
     {
         let reset = self.find(key, |table, row, jobs| {
-            let slot = table.slot(row);
-            let moves = slot.is_some_and(|slot| jobs.reset(slot, at));
-            if moves {
-                leave(table, row, jobs);
+            let former = table.slot(row)?;
+            let slot = jobs.reset(former, at, self.keys.row_key(row), self.me())?;
+            // It is read before it is written: the row's line of memory is not to be written for nothing.
+            if slot != former {
+                table.set_slot(row, slot);
             }
-            moves
+            leave(table, row, jobs);
+            Some(())
         });
-        reset == Some(true)
+        reset.flatten().is_some()
     }
 
     #[track_caller]

@@ -134,23 +134,18 @@ impl RowJobs<'_> {
         })
     }
 
-    /// Moves the job of a row, or schedules a new one if the job is just being started. Returns the slot, or `None` if
-    /// the group rejects jobs.
+    /// Moves the job of a row, as [`reset`](RowJobs::reset) does, but fails if the group rejects jobs.
     pub(crate) fn rearm(
         &mut self,
+        slot: u32,
         at: Timestamp,
         key: RowKey,
         table: impl Fn() -> Arc<dyn RowTable>,
-        slot: u32,
-        site: &'static Location<'static>,
     ) -> Option<u32> {
         let (now, cancelled) = (self.shared.deadline_clock(), self.shared.is_cancelled());
         self.with(|state, caller, effects| {
             state.lifecycle.admit(caller, now, cancelled).ok()?;
-            if !state.is_pending_row(slot) {
-                return Some(state.insert_row(at, key, table, None, site, effects));
-            }
-            state.reset(slot, at, false, effects).then_some(slot)
+            state.reset_row(slot, at, key, table, false, effects)
         })
     }
 
@@ -164,26 +159,27 @@ impl RowJobs<'_> {
         });
     }
 
-    /// Moves the job of a row. Returns `true` if the move will be honoured, and `false` if the job is just being started
-    /// or the group has ended.
-    pub(crate) fn reset(&mut self, slot: u32, at: Timestamp) -> bool {
+    /// Moves the job of a row, also if a worker is about to start it. Returns its slot, which may be another one, or
+    /// `None` if the group has ended.
+    pub(crate) fn reset(
+        &mut self,
+        slot: u32,
+        at: Timestamp,
+        key: RowKey,
+        table: impl Fn() -> Arc<dyn RowTable>,
+    ) -> Option<u32> {
         let is_over = self.shared.is_over();
-        self.with(|state, _, effects| {
-            state.is_pending_row(slot) && state.reset(slot, at, is_over, effects)
-        })
+        self.with(|state, _, effects| state.reset_row(slot, at, key, table, is_over, effects))
     }
 
-    /// Makes the job of a row due at `now`, unless it is due before. Returns `true` if it may start, and `false` if it is
-    /// just being started or the group has ended.
+    /// Makes the job of a row due at `now`, unless it is due before. Returns `true` if it may start, and `false` if the
+    /// group has ended.
     pub(crate) fn expire(&mut self, slot: u32, now: Timestamp) -> bool {
         let is_over = self.shared.is_over();
-        self.with(|state, _, effects| {
-            state.is_pending_row(slot) && state.expire(slot, now, is_over, effects)
-        })
+        self.with(|state, _, effects| state.expire(slot, now, is_over, effects))
     }
 
-    /// Returns the deadline of the job of a row, if the job is pending or just being started; `None` if the group has
-    /// ended and drops it.
+    /// Returns the deadline of the job of a row; `None` if the group has ended and drops it.
     pub(crate) fn deadline(&mut self, slot: u32) -> Option<Timestamp> {
         let is_over = self.shared.is_over();
         let deadline = self.with(|state, _, _| state.row_deadline(slot));

@@ -856,6 +856,12 @@ impl Jobs {
         }
     }
 
+    /// Returns the place that scheduled the job in a slot, if there is one.
+    pub(super) fn scheduled_at(&self, slot: u32) -> Option<&'static Location<'static>> {
+        let job = self.slab.peek(slot)?;
+        (job.stage() != Stage::Vacant).then(|| self.site(job.call_site))
+    }
+
     /// Returns the place that scheduled a job.
     pub(in crate::sched) fn site(&self, call_site: CallSite) -> &'static Location<'static> {
         self.call_sites.site(call_site)

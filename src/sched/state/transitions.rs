@@ -309,9 +309,27 @@ impl State {
         })
     }
 
-    /// Returns whether the job of a row has not started. A claimed one is recalled by this.
-    pub(in crate::sched) fn is_pending_row(&mut self, slot: u32) -> bool {
-        self.jobs.is_pending_row(slot, &self.workers)
+    /// Moves the job of a row, also if a worker is about to start it. Returns its slot; `None` if the group has ended,
+    /// also if the group only `is_over`.
+    pub(in crate::sched) fn reset_row(
+        &mut self,
+        slot: u32,
+        at: Timestamp,
+        key: RowKey,
+        table: impl Fn() -> Arc<dyn RowTable>,
+        is_over: bool,
+        effects: &mut Effects,
+    ) -> Option<u32> {
+        if self.jobs.is_pending_row(slot, &self.workers) {
+            return self.reset(slot, at, is_over, effects).then_some(slot);
+        }
+        // A worker has taken the job out of its local queue. The table gets another job for the row, and the worker
+        // finds that its own does not belong to the row any more.
+        if is_over || !self.lifecycle.may_reschedule() {
+            return None;
+        }
+        let site = self.jobs.scheduled_at(slot)?;
+        Some(self.insert_row(at, key, table, None, site, effects))
     }
 
     /// Returns the deadline of a row's job that is pending or just being started; `None` if the end of the group
@@ -321,8 +339,8 @@ impl State {
         self.lifecycle.may_start_at(deadline).then_some(deadline)
     }
 
-    /// Makes the pending job of a row due at `now`, unless it is due before. Returns whether it may start: one that was
-    /// due at a shutdown may, though it cannot be moved any more.
+    /// Makes the job of a row due at `now`, unless it is due before. Returns whether it may start: one that was due at a
+    /// shutdown may, though it cannot be moved any more.
     pub(in crate::sched) fn expire(
         &mut self,
         slot: u32,
@@ -330,9 +348,12 @@ impl State {
         is_over: bool,
         effects: &mut Effects,
     ) -> bool {
+        let Some(deadline) = self.jobs.row_deadline(slot) else {
+            return false;
+        };
         // One that is due stays where it is: its place among those that wait for their key's run is that of its deadline.
-        let deadline = self.jobs.deadline(slot);
-        if deadline <= now {
+        // So does one that a worker is about to start.
+        if deadline <= now || !self.jobs.is_pending_row(slot, &self.workers) {
             return !is_over && self.lifecycle.may_start_at(deadline);
         }
         self.reset(slot, now, is_over, effects)

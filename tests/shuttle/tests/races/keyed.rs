@@ -156,6 +156,46 @@ fn a_debounce_beside_the_start_holds() {
     });
 }
 
+/// After a `true` the entry is there and does not start; after a `false` it is gone.
+#[test]
+fn a_reset_beside_the_start_tells_whether_the_entry_is_there() {
+    explore(|| {
+        future::block_on(async {
+            let (keyed, handled) = logging();
+            keyed.insert_after(KEY, 1, NOW, REPLACE);
+            let reset = beside(&keyed, |keyed| {
+                let moved = keyed.reset_after(&KEY, NEVER);
+                (moved, keyed.contains_key(&KEY))
+            });
+            let (moved, there) = reset.join().unwrap();
+            assert_eq!(there, moved);
+            let left = keyed.remove(&KEY);
+            assert_eq!(left, moved.then_some(1));
+            keyed.wait().await.expect("no handler panics");
+            assert_eq!(handled.all(), 1 - left.unwrap_or(0));
+        });
+    });
+}
+
+/// Whatever it answers, the entry is handled and its key is free.
+#[test]
+fn an_expire_beside_the_start_frees_the_key() {
+    explore(|| {
+        future::block_on(async {
+            let (keyed, handled) = logging();
+            keyed.insert_after(KEY, 1, NOW, REPLACE);
+            let expire = beside(&keyed, |keyed| {
+                keyed.expire(&KEY);
+                keyed.insert_after(KEY, 2, NEVER, OnDuplicate::Keep)
+            });
+            assert_eq!(expire.join().unwrap(), Inserted::New);
+            assert_eq!(keyed.remove(&KEY), Some(2));
+            keyed.wait().await.expect("no handler panics");
+            assert_eq!(handled.all(), 1);
+        });
+    });
+}
+
 #[test]
 fn of_two_inserts_of_a_key_each_value_is_handled_or_comes_back() {
     explore(|| {
