@@ -264,7 +264,7 @@ where
         handler: Handler<K, V, S>,
     ) -> KeyedHandle<K, V, S> {
         let group = group.as_ref();
-        let keys = Keys::new(group, self.hasher, self.exclusive, handler);
+        let keys = Keys::new(group, self.hasher.into_inner(), self.exclusive, handler);
         KeyedHandle::new(keys, group.clone())
     }
 }

@@ -242,7 +242,7 @@ where
     #[track_caller]
     pub(super) fn new(
         group: &Handle,
-        hasher: Guarded<S>,
+        hasher: S,
         exclusive: Exclusive<K>,
         handler: Handler<K, V, S>,
     ) -> Arc<Keys<K, V, S>> {
@@ -250,7 +250,7 @@ where
             id: group.register(Weak::clone(keys) as Weak<dyn RowTable>),
             cancels: group.cancels(),
             group: group.of_jobs(),
-            hasher,
+            hasher: Guarded::new(hasher),
             exclusive,
             handler: Guarded::new(AssertUnwindSafe(handler)),
             locked: Locked {
