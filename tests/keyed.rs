@@ -880,6 +880,22 @@ async fn a_closure_that_panics_while_it_makes_its_job_frees_its_key() {
     assert_eq!(log.labels(), ["next"]);
 }
 
+/// Two panics at once would end the process.
+#[tokio::test(start_paused = true)]
+async fn a_job_in_a_group_of_other_keys_may_panic_when_it_is_dropped() {
+    let (keyed, other) = (KeyedGroup::new(), KeyedGroup::new());
+    let bomb = OnDrop(|| panic!("in a destructor"));
+    let made = move |_| async move { drop(bomb) };
+    keyed.delay_with('k', HOUR, made, Replace);
+    let job = keyed.remove(&'k').expect("it is pending");
+    other.insert_after("k", job, ms(1), Replace);
+    let result = other.wait().await;
+    let Err(WaitError::Panicked(panic)) = result else {
+        panic!("{result:?}");
+    };
+    assert!(panic.message().ends_with("of other keys"), "{panic}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_closure_holds_goes_with_the_removed_job() {
     let (keyed, flag) = (KeyedGroup::new(), Flag::new());

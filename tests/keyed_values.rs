@@ -1390,6 +1390,20 @@ async fn a_panic_of_a_closure_goes_to_the_caller_and_leaves_the_entries_whole() 
     assert_eq!(log.take(), [(('k', 1), ms(5))]);
 }
 
+/// A hasher with a destructor.
+struct Armed {
+    state: RandomState,
+    _bomb: OnDrop<fn()>,
+}
+
+impl BuildHasher for Armed {
+    type Hasher = DefaultHasher;
+
+    fn build_hasher(&self) -> DefaultHasher {
+        self.state.build_hasher()
+    }
+}
+
 /// Two panics at once would end the process.
 #[tokio::test(start_paused = true)]
 async fn closures_may_panic_when_they_are_dropped() {
@@ -1420,15 +1434,126 @@ async fn closures_may_panic_when_they_are_dropped() {
     wait.await.unwrap();
     assert_eq!(log.take(), [(('k', 1), ms(5)), (('l', 1), ms(5))]);
     let outside = std::thread::spawn(move || {
-        let bomb = bomb();
-        drop(KeyedGroup::with_handler(move |_, _: u8, _: u8| {
-            let _held = &bomb;
+        let held = bomb();
+        let hasher = Armed {
+            state: RandomState::new(),
+            _bomb: OnDrop(|| panic!("in a destructor")),
+        };
+        let builder = KeyedGroup::builder().hasher(hasher);
+        drop(builder.build_with(move |_, _: u8, _: u8| {
+            let _held = &held;
             async {}
         }));
     });
     let panic = outside.join().unwrap_err();
     let message = panic.downcast_ref::<&str>().expect("it is misuse");
     assert!(message.contains("inside a tokio runtime"), "{message}");
+}
+
+/// A key whose `Hash` or `Eq` panics, as `boom` says, and its destructor too.
+#[derive(Clone)]
+struct Fragile {
+    boom: &'static str,
+    bomb: bool,
+}
+
+impl Fragile {
+    const SOUND: Fragile = Fragile {
+        boom: "",
+        bomb: false,
+    };
+}
+
+impl Hash for Fragile {
+    fn hash<H: Hasher>(&self, _: &mut H) {
+        assert_ne!(self.boom, "hash", "boom");
+    }
+}
+
+impl PartialEq for Fragile {
+    fn eq(&self, other: &Fragile) -> bool {
+        assert!(self.boom != "eq" && other.boom != "eq", "boom");
+        true
+    }
+}
+
+impl Eq for Fragile {}
+
+impl Drop for Fragile {
+    fn drop(&mut self) {
+        assert!(!self.bomb, "in a destructor");
+    }
+}
+
+/// A value whose destructor panics.
+fn fragile_value() -> OnDrop<fn()> {
+    OnDrop(|| panic!("in a destructor"))
+}
+
+/// Two panics at once would end the process: only that of the key's method or of the closure goes on in the caller.
+#[tokio::test(start_paused = true)]
+async fn what_a_call_that_panics_was_given_may_panic_when_it_is_dropped() {
+    type Verb = fn(&KeyedGroup<Fragile, OnDrop<fn()>>, Fragile);
+    let verbs: [(&str, Verb); 5] = [
+        ("insert", |keyed, key| {
+            keyed.insert_after(key, fragile_value(), ms(5), Replace);
+        }),
+        ("debounce", |keyed, key| {
+            keyed.debounce(key, ms(5), ms(5), fragile_value());
+        }),
+        ("debounce_with", |keyed, key| {
+            keyed.debounce_with(key, ms(5), ms(5), fragile_value, |_| panic!("boom"));
+        }),
+        ("make", |keyed, key| {
+            drop(keyed.drain_values());
+            keyed.debounce_with(key, ms(5), ms(5), || panic!("boom"), |_| panic!("boom"));
+        }),
+        ("with", |keyed, mut key| {
+            key.bomb = false;
+            let held = fragile_value();
+            keyed.with(&key, move |_| {
+                std::mem::forget(held);
+                panic!("boom");
+            });
+        }),
+    ];
+    for (verb, call) in verbs {
+        for boom in ["hash", "eq", "closure"] {
+            if boom == "closure" && ["insert", "debounce"].contains(&verb) {
+                continue;
+            }
+            let keyed = KeyedGroup::with_handler(|_, _: Fragile, _| async {});
+            let value = OnDrop((|| ()) as fn());
+            keyed.insert_after(Fragile::SOUND, value, HOUR, Replace);
+            let key = Fragile { boom, bomb: true };
+            let called = catch_unwind(AssertUnwindSafe(|| call(&keyed, key)));
+            let panic = called.expect_err(verb);
+            let message = panic.downcast_ref::<String>().map(String::as_str);
+            let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
+            let message = message.expect("it has a message");
+            assert!(message.contains("boom"), "{boom} at {verb}: {message}");
+            assert_eq!(keyed.len(), usize::from(verb != "make"), "{boom} at {verb}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_eq_that_panics_as_an_entry_starts_drops_its_key_and_its_value_one_by_one() {
+    let keyed = KeyedGroup::builder().exclusive();
+    let keyed = keyed.build_with(|_, _: Fragile, value: OnDrop<fn()>| {
+        std::mem::forget(value);
+        sleep(ms(10))
+    });
+    keyed.insert_after(Fragile::SOUND, fragile_value(), Duration::ZERO, Replace);
+    settle().await;
+    let key = Fragile {
+        boom: "eq",
+        bomb: true,
+    };
+    keyed.insert_after(key, fragile_value(), ms(5), Replace);
+    let result = keyed.wait().await;
+    assert!(matches!(&result, Err(WaitError::Panicked(panic)) if panic.message().contains("boom")));
+    assert_eq!((keyed.stats().finished, keyed.stats().panicked), (1, 1));
 }
 
 const INSIDE: &str = "schedgroup: a keyed group was called from inside";
@@ -1500,17 +1625,6 @@ async fn an_eq_that_calls_back_is_a_panic_that_says_so() {
 /// Where the group has the last hold on the entries it drops the handler too, in its driver as in its own drop.
 #[tokio::test(start_paused = true)]
 async fn a_handler_and_a_hasher_that_panic_when_they_are_dropped_end_no_driver() {
-    struct Armed {
-        state: RandomState,
-        _bomb: OnDrop<fn()>,
-    }
-    impl BuildHasher for Armed {
-        type Hasher = DefaultHasher;
-
-        fn build_hasher(&self) -> DefaultHasher {
-            self.state.build_hasher()
-        }
-    }
     for end in ["shutdown", "drain", "cancel", "drop"] {
         let group = Group::new();
         let bomb = || OnDrop((|| panic!("bomb")) as fn());

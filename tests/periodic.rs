@@ -1,5 +1,6 @@
 //! Regular ticks against a list of intended times, and jobs at times of a wall clock.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -1090,6 +1091,34 @@ async fn a_panic_of_a_run_need_not_end_a_calendar_and_one_of_the_calendar_does()
         panic!("it has panicked");
     };
     assert_eq!(first.message(), "in a run");
+}
+
+/// A clock is read as a series or a job begins, in the caller.
+#[tokio::test(start_paused = true)]
+async fn what_is_begun_by_a_clock_that_panics_may_panic_when_it_is_dropped() {
+    let group = Group::new();
+    let clock = WallClock::new(|| panic!("boom"));
+    let bomb = || OnDrop(|| panic!("in a destructor"));
+    let (work, job) = (bomb(), bomb());
+    let begins: [Box<dyn FnOnce() -> TimedHandle + '_>; 2] = [
+        Box::new(|| {
+            let every = group.every(ms(1_000));
+            let every = every.on_wall_clock(&clock, SystemTime::UNIX_EPOCH);
+            every.run(move |_| {
+                let _held = &work;
+                async {}
+            })
+        }),
+        Box::new(|| {
+            let at = SystemTime::UNIX_EPOCH;
+            group.at_wall(&clock, at, move |_| async move { drop(job) })
+        }),
+    ];
+    for begin in begins {
+        let panic = catch_unwind(AssertUnwindSafe(begin)).unwrap_err();
+        assert_eq!(panic.downcast_ref(), Some(&"boom"));
+    }
+    group.wait().await.unwrap();
 }
 
 /// The closure of the series, its calendar and its clock, of which one panics first, and all when they are dropped.

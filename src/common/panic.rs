@@ -78,13 +78,17 @@ impl<C: Default + IntoIterator> Drop for DiscardEach<C> {
     }
 }
 
-/// A user's value whose holder may be dropped anywhere, as by the driver of a group: a panic of its destructor is
-/// caught.
+/// A user's value whose holder may be dropped anywhere, as by the driver of a group or while a panic unwinds: a panic of
+/// its destructor is caught.
 pub(crate) struct Guarded<T>(Option<T>);
 
 impl<T> Guarded<T> {
     pub(crate) fn new(value: T) -> Guarded<T> {
         Guarded(Some(value))
+    }
+
+    pub(crate) fn into_inner(mut self) -> T {
+        self.0.take().expect("it is there until the drop")
     }
 }
 

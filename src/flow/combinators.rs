@@ -12,7 +12,7 @@ use super::rule::{All, Take, TryAll, TryTake};
 use super::stream::Stream;
 use super::waterfall::Waterfall;
 use crate::common::error::TaskError;
-use crate::common::panic::run_inside;
+use crate::common::panic::{Guarded, run_inside};
 
 /// Without a limit all tasks start at once.
 const ALL: usize = usize::MAX;
@@ -305,7 +305,8 @@ where
     F: Fn(I::Item) -> R + Send + Sync + 'static,
     R: Future<Output: Send + 'static> + Send + 'static,
 {
-    let f = Arc::new(f);
+    // Guarded, since it is dropped together with the items: of their destructors only one may panic.
+    let f = Arc::new(Guarded::new(f));
     let tasks = items.into_iter().map(move |item| {
         let f = Arc::clone(&f);
         async move { Ok(run_inside(pin!(Some(f(item)))).await) }
@@ -337,7 +338,8 @@ where
     F: Fn(I::Item) -> R + Send + Sync + 'static,
     R: Future<Output = ()> + Send + 'static,
 {
-    let f = Arc::new(f);
+    // Guarded, since it is dropped together with the items: of their destructors only one may panic.
+    let f = Arc::new(Guarded::new(f));
     let tasks = items.into_iter().map(move |item| {
         let f = Arc::clone(&f);
         async move {

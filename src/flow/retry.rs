@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::{Ended, RetryError};
 use super::stop::{StopSignal, Timer};
-use crate::common::panic::{DiscardEach, ENDED, Guarded};
+use crate::common::panic::{DiscardEach, ENDED, Guarded, discard, forget};
 
 /// The decision after an attempt that failed; see [`Retry::when`].
 ///
@@ -166,10 +166,13 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
     /// ```
     #[track_caller]
     pub fn attempts(mut self, most: u32) -> Self {
-        assert!(
-            most > 0,
-            "schedgroup: Retry::attempts must be at least 1: with none it could never succeed"
-        );
+        if most == 0 {
+            // Before the panic: a destructor that panics while another panic unwinds would end the process.
+            discard(self).unwrap_or_else(forget);
+            panic!(
+                "schedgroup: Retry::attempts must be at least 1: with none it could never succeed"
+            );
+        }
         self.max_attempts = most;
         self
     }

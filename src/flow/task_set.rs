@@ -17,7 +17,8 @@ use crate::common::run;
 /// It knows of no limit and of no result: its owner asks for one more task, or for one more end.
 pub(super) struct TaskSet<I, T> {
     /// The tasks that have not started; `None` at the end of the input and after `cut_off`.
-    tasks: Option<I>,
+    // It may be dropped while a panic unwinds: that of the input itself, or of misuse.
+    tasks: DiscardEach<Option<I>>,
     started: usize,
     /// The number of tasks that have started, and whose ends were not received.
     running: usize,
@@ -52,7 +53,7 @@ impl<I, T> TaskSet<I, T> {
     pub(super) fn new(tasks: I) -> TaskSet<I, T> {
         let (sender, receiver) = unbounded_channel();
         TaskSet {
-            tasks: Some(tasks),
+            tasks: Some(tasks).into(),
             started: 0,
             running: 0,
             aborted: 0,
@@ -121,7 +122,7 @@ where
     /// Those that were aborted are among them: they never had one.
     pub(super) fn without_end(&self) -> Option<usize> {
         let started = self.running + self.aborted;
-        match &self.tasks {
+        match &*self.tasks {
             Some(tasks) => tasks.size_hint().1?.checked_add(started),
             None => Some(started),
         }
@@ -147,7 +148,7 @@ where
     pub(super) fn start_next(&mut self, settings: &Settings) -> bool {
         let task = self.tasks.as_mut().and_then(Iterator::next);
         let (Some(task), Some(runtime)) = (task, &settings.runtime) else {
-            self.tasks = None;
+            drop(self.tasks.take());
             return false;
         };
         let (index, handle_index) = (self.started, self.abort_handles.reserve());

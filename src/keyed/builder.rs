@@ -15,7 +15,7 @@ use super::handle::{KeyedContext, KeyedHandle};
 use super::job::BoxedJob;
 use super::key::share;
 use super::shared::{Exclusive, Handler, Keys, drop_quietly};
-use crate::common::panic::{DiscardEach, run_inside};
+use crate::common::panic::{DiscardEach, Guarded, run_inside};
 use crate::sched::JobFuture;
 use crate::{Group, Handle, Job};
 
@@ -41,7 +41,8 @@ use crate::{Group, Handle, Job};
 #[must_use = "settings are nothing until one of the `build` and `on` methods is called"]
 pub struct Builder<K, V = BoxedJob, S = RandomState> {
     group: crate::Builder,
-    hasher: S,
+    /// Dropped with a handler, while a panic of misuse unwinds.
+    hasher: Guarded<S>,
     exclusive: Exclusive<K>,
     values: PhantomData<fn(V)>,
 }
@@ -63,7 +64,7 @@ impl<K, V> KeyedGroup<K, V> {
     pub fn builder() -> Builder<K, V> {
         Builder {
             group: Group::builder(),
-            hasher: RandomState::new(),
+            hasher: Guarded::new(RandomState::new()),
             exclusive: None,
             values: PhantomData,
         }
@@ -125,7 +126,7 @@ impl<K, V, S> Builder<K, V, S> {
     pub fn hasher<T: BuildHasher>(self, hasher: T) -> Builder<K, V, T> {
         Builder {
             group: self.group,
-            hasher,
+            hasher: Guarded::new(hasher),
             exclusive: self.exclusive,
             values: PhantomData,
         }
@@ -302,7 +303,7 @@ where
         handler: Handler<K, V, S>,
     ) -> KeyedHandle<K, V, S> {
         let group = group.as_ref();
-        let keys = Keys::new(group, self.hasher, self.exclusive, handler);
+        let keys = Keys::new(group, self.hasher.into_inner(), self.exclusive, handler);
         KeyedHandle::new(keys, group.clone())
     }
 }

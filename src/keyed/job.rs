@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, Hash};
 
 use super::handle::KeyedContext;
 use crate::Job;
+use crate::common::panic::Guarded;
 use crate::sched::JobFuture;
 
 /// A job as the value of a key: the default type of the values of a [`KeyedGroup`](super::KeyedGroup).
@@ -59,11 +60,12 @@ where
     J: Job,
 {
     fn start(self: Box<Self>, context: &mut dyn Any) -> JobFuture {
+        let make = Guarded::new(self.make);
         let context = context
             .downcast_mut::<Option<C>>()
             .and_then(Option::take)
             .expect("schedgroup: a job with a context was moved to a keyed group of other keys");
-        Box::pin((self.make)(context))
+        Box::pin(make.into_inner()(context))
     }
 }
 

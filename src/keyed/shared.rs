@@ -330,7 +330,11 @@ where
                 unblock(table, next.flatten(), &mut jobs);
                 drop(guard);
                 drop(jobs);
-                drop_quietly(taken);
+                if let Some(taken) = taken {
+                    // One by one: two destructors that panic at once would end the process.
+                    drop_quietly(taken.key);
+                    drop_quietly(taken.value);
+                }
                 Err(payload)
             }
         }
@@ -439,14 +443,18 @@ where
         on_duplicate: OnDuplicate,
     ) -> Inserted<V> {
         let site = Location::caller();
-        let hash = self.hash(&key);
+        // Guarded from the first call of `Hash` on, and dropped after the locks, which are taken later.
+        let (key, value) = (Guarded::new(key), Guarded::new(value));
+        let hash = self.hash(&*key);
         let mut jobs = self.group.row_jobs();
         let mut guard = self.keys.lock();
         let table = &mut guard.table;
-        let known = table.find(hash, |known| *known == key);
+        let known = table.find(hash, |known| *known == *key);
         let former = known.and_then(|row| table.slot(row));
         let wins = former.is_none_or(|slot| on_duplicate.replaces(|| jobs.deadline(slot), at));
-        let inserted = if !wins {
+        // Nothing below is user code.
+        let value = value.into_inner();
+        if !wins {
             // A closed group rejects it all the same.
             match jobs.admit() {
                 Ok(()) => Inserted::Kept(value),
@@ -468,15 +476,11 @@ where
                     Inserted::Replaced(former)
                 }
                 (Some(slot), None) => {
-                    table.insert(hash, key, value, slot);
-                    return Inserted::New;
+                    table.insert(hash, key.into_inner(), value, slot);
+                    Inserted::New
                 }
             }
-        };
-        drop(guard);
-        drop(jobs);
-        drop_quietly(key);
-        inserted
+        }
     }
 
     /// Moves the pending entry of a key to `quiet` from now, and at the latest to `ceiling` after its first debounce;
@@ -493,14 +497,16 @@ where
         apply: impl FnOnce(Option<&mut V>) -> Option<V>,
     ) -> Result<(), Option<V>> {
         let site = Location::caller();
-        let hash = self.hash(&key);
+        // As in `insert`.
+        let key = Guarded::new(key);
+        let hash = self.hash(&*key);
         let mut jobs = self.group.row_jobs();
         let mut guard = self.keys.lock();
         let table = &mut guard.table;
         // Read under the lock, so that of two concurrent calls the one with the later time also has the last word on
         // the value.
         let now = self.group.now();
-        let known = table.find(hash, |known| *known == key);
+        let known = table.find(hash, |known| *known == *key);
         let Some((row, slot)) = known.and_then(|row| Some((row, table.slot(row)?))) else {
             let row = table.next_row();
             let at = now.after(quiet.min(ceiling));
@@ -512,16 +518,11 @@ where
             });
             return match (slot, value) {
                 (Some(slot), Some(value)) => {
-                    table.insert(hash, key, value, slot);
+                    table.insert(hash, key.into_inner(), value, slot);
                     table.set_first(row, Some(now));
                     Ok(())
                 }
-                (_, value) => {
-                    drop(guard);
-                    drop(jobs);
-                    drop_quietly(key);
-                    Err(value)
-                }
+                (_, value) => Err(value),
             };
         };
         let first = table.first(row).unwrap_or(now);
@@ -533,9 +534,6 @@ where
             leave(table, row, &mut jobs);
             apply(table.value(row));
         }
-        drop(guard);
-        drop(jobs);
-        drop_quietly(key);
         slot.map(drop).ok_or(None)
     }
 
@@ -547,7 +545,7 @@ where
         ceiling: Duration,
         value: V,
     ) -> Inserted<V> {
-        let (mut value, mut replaced) = (Some(value), None);
+        let (mut value, mut replaced) = (DiscardEach::from(Some(value)), None);
         let debounced = self.debounce_by(key, quiet, ceiling, |known| match known {
             Some(known) => {
                 replaced = value.take().map(|value| std::mem::replace(known, value));
@@ -555,7 +553,7 @@ where
             }
             None => value.take(),
         });
-        match (debounced.map_err(|made| made.or(value)), replaced) {
+        match (debounced.map_err(|made| made.or(value.take())), replaced) {
             (Ok(()), None) => Inserted::New,
             (Ok(()), Some(replaced)) => Inserted::Replaced(replaced),
             (Err(Some(value)), _) => Inserted::Rejected(value),
@@ -659,7 +657,14 @@ where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        self.find(key, |table, row, _| table.value(row).map(look))?
+        // As in `debounce_with`.
+        let mut look = DiscardEach::from(Some(look));
+        self.find(key, |table, row, _| {
+            table
+                .value(row)
+                .zip(look.take())
+                .map(|(value, look)| look(value))
+        })?
     }
 
     #[track_caller]

@@ -10,7 +10,7 @@ use super::handle::TimedHandle;
 use super::on_panic::OnPanic;
 use super::table::{MissedTicks, Position, Timetable};
 use super::tick::Tick;
-use crate::common::panic::catch;
+use crate::common::panic::{Guarded, catch};
 use crate::{Handle, JobContext, Next};
 
 /// The settings of a series of ticks, which starts with [`run`](Every::run); created by
@@ -213,11 +213,13 @@ impl<'a> Every<'a> {
     /// # }
     /// ```
     #[track_caller]
-    pub fn run<F, Fut>(self, mut work: F) -> TimedHandle
+    pub fn run<F, Fut>(self, work: F) -> TimedHandle
     where
         F: FnMut(Tick) -> Fut + Send + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
+        // Guarded while a clock of the user is read.
+        let work = Guarded::new(work);
         // Without a start, tick 0 is due now. The reading below comes some nanoseconds later.
         let is_due = self.origin.is_none();
         let origin = self.origin.unwrap_or_else(|| Origin::Tokio(Instant::now()));
@@ -235,6 +237,7 @@ impl<'a> Every<'a> {
             progress,
         });
         let first = series.look().unwrap_or_else(Instant::now);
+        let mut work = work.into_inner();
         let job = self.group.repeat_until_wait(first, move |context| {
             let series = Arc::clone(&series);
             let run = series.tick(&context).map(|tick| catch(|| work(tick)));

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::clock::{Origin, WallClock};
 use super::handle::{Once, TimedHandle};
+use crate::common::panic::Guarded;
 use crate::{Handle, Job, JobContext, Next};
 
 impl WallClock {
@@ -38,9 +39,11 @@ impl WallClock {
         J: Job,
     {
         let origin = Origin::Wall(self.clone(), at);
-        let (mut once, claim) = Once::new(job);
+        // Guarded while a clock of the user is read.
+        let job = Guarded::new(job);
         let first = origin.look_for(Duration::ZERO, origin.read());
         let first = first.unwrap_or_else(Instant::now);
+        let (mut once, claim) = Once::new(job.into_inner());
         let handle = group.as_ref().repeat_in_steps(first, move |context| {
             // Looks are not runs of the job.
             let (run, next) = match origin.look_for(Duration::ZERO, origin.read()) {

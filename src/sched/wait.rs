@@ -230,7 +230,7 @@ impl Waiter<'_> {
         // one is dropped after it.
         let fresh = cx.waker().clone();
         // Checked, so that a late driver does not delay the answer to a cancel or a deadline.
-        let (found, _former) = self.shared.enter_checked(|state, _| match look(state) {
+        let (found, former) = self.shared.enter_checked(|state, _| match look(state) {
             Some(found) => (Poll::Ready(found), Some(fresh)),
             // In the same step as `look`: an end that comes later finds this waker.
             None => {
@@ -238,6 +238,8 @@ impl Waiter<'_> {
                 (Poll::Pending, former)
             }
         });
+        // A panic of the waker's destructor ends here, or the future could not be polled again, and what was found be lost.
+        discard(former).unwrap_or_else(forget);
         found
     }
 }

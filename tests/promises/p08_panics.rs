@@ -3,7 +3,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
 use schedgroup::{Group, JobError, JobHandle, JobPanic, JobState, Next, WaitError};
@@ -474,6 +475,34 @@ fn a_waker_that_panics_at_the_end_of_a_group_costs_no_other_its_wake_up() {
         assert_eq!(report.finished, 1);
         wait.await.unwrap();
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waker_that_panics_when_it_is_replaced_costs_no_answer() {
+    struct Bomb;
+    impl Wake for Bomb {
+        fn wake(self: Arc<Self>) {}
+    }
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("in the destructor of a waker");
+        }
+    }
+    async fn answer<F: Future>(future: F) -> F::Output {
+        let mut future = Box::pin(future);
+        {
+            let waker = Arc::new(Bomb).into();
+            let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
+            assert!(polled.is_pending());
+        }
+        future.await
+    }
+    let group = Group::new();
+    group.delay(ms(1), async {});
+    let wait = group.wait();
+    let (report, end) = tokio::join!(answer(group.drain(HOUR)), answer(wait));
+    assert_eq!(report.finished, 1);
+    end.unwrap();
 }
 
 #[test]

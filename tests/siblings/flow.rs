@@ -1,6 +1,7 @@
 //! Sets of tasks: what holds for all of them.
 
-use std::future::{Ready, pending};
+use std::future::{Ready, pending, ready};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
 
@@ -361,6 +362,57 @@ async fn values_that_panic_in_their_destructors_do_not_hide_the_error() {
     std::mem::forget(stream.next().await);
     settle().await;
     drop(stream);
+}
+
+/// Two panics at once would end the process.
+#[tokio::test]
+async fn an_input_and_a_closure_may_panic_when_they_are_dropped() {
+    let bomb = || OnDrop(|| panic!("in a destructor"));
+    let items = || {
+        let bomb = bomb();
+        (0..2).inspect(move |_| _ = &bomb)
+    };
+    let closure = |panics: bool| {
+        let bomb = bomb();
+        move |_| {
+            let _held = &bomb;
+            assert!(!panics, "boom");
+            ready(())
+        }
+    };
+    drop(flow::map(items(), closure(false)));
+    drop(flow::for_each(items(), closure(false)));
+    assert_panicked(flow::map(0..1, closure(true)).await);
+    assert_panicked(flow::for_each(0..1, closure(true)).await);
+    assert_eq!(flow::map(0..2, closure(false)).await.unwrap(), [(); 2]);
+
+    let tasks = || items().map(|_| async {});
+    let misused = |misuse: &dyn Fn()| {
+        let panic = catch_unwind(AssertUnwindSafe(misuse)).unwrap_err();
+        let message = panic.downcast_ref::<&str>().copied();
+        let message = message.or_else(|| Some(panic.downcast_ref::<String>()?));
+        assert!(message.is_some_and(|message| message.starts_with("schedgroup: ")));
+    };
+    misused(&|| drop(flow::all(tasks()).limit(0)));
+    misused(&|| drop(flow::stream(tasks()).limit(0)));
+    misused(&|| {
+        let held = bomb();
+        let operation = move || {
+            let _held = &held;
+            ready(Ok::<(), ()>(()))
+        };
+        drop(flow::retry(operation).attempts(0));
+    });
+    // Also where the panic is the input's own.
+    let held = bomb();
+    let tasks = (0..2).map(move |n| {
+        let _held = &held;
+        assert!(n < 1, "boom");
+        async {}
+    });
+    let caller = tokio::spawn(async move { drop(flow::all(tasks).await) });
+    let panic = bounded(caller).await.unwrap_err().into_panic();
+    assert_eq!(panic.downcast_ref(), Some(&"boom"));
 }
 
 /// A destructor that panics is the panic of its task, though the task has a value.

@@ -202,8 +202,9 @@ impl<K, T> Shared<K, T> {
     pub(super) fn stats(&self) -> Stats {
         let now = self.clock.now();
         let mut state = self.lock();
-        let counts = state.lanes.counts();
+        // First, since it queues the delayed work that has become due.
         let next = state.lanes.next(now);
+        let counts = state.lanes.counts();
         Stats {
             queued: counts.queued,
             delayed: state.lanes.delayed(),

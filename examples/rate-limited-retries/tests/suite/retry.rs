@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use crate::common::{HOUR, Log, Random, ms};
+use crate::common::{HOUR, Log, Random, jump, ms};
 use backon::{BackoffBuilder, ConstantBuilder, ExponentialBuilder};
 use rate_limited_retries::{Dispatcher, Failure, GaveUp, Policy, Rate, Reason, retry_after};
 use schedgroup::flow::{self, Ended, Verdict};
@@ -64,6 +64,26 @@ async fn failed_work_is_retried_after_the_delays_until_it_succeeds() {
     assert_eq!(ends(&gave_up), []);
     let stats = dispatcher.stats();
     assert_eq!((stats.started, stats.returned), (4, 3));
+}
+
+/// Delayed work is queued when its instant has come, which a count may be the first to see.
+#[tokio::test(start_paused = true)]
+async fn work_that_is_due_again_is_counted_though_it_has_not_started() {
+    let group = Group::new();
+    let policy = Policy::new([100].map(ms).into_iter());
+    let busy = |_, attempt| if attempt < 2 { Err("busy") } else { Ok(()) };
+    let (dispatcher, _log, _gave_up) = failing(&group, policy, busy);
+    dispatcher.push("k", 7).await.unwrap();
+    sleep(ms(50)).await;
+    let counts = || {
+        let stats = dispatcher.stats();
+        (stats.queued, stats.delayed)
+    };
+    assert_eq!(counts(), (0, 1));
+    jump(ms(100));
+    assert_eq!((counts(), counts()), ((1, 0), (1, 0)));
+    group.wait().await.unwrap();
+    assert_eq!(counts(), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
