@@ -418,6 +418,31 @@ mod tests {
         assert_eq!(end(&mut table, pending), None);
     }
 
+    /// Else an entry that is inserted in the same row later would have that time, and come too early when it is
+    /// debounced.
+    #[test]
+    fn when_an_entry_was_debounced_first_is_forgotten_with_it() {
+        type End = fn(&mut Table<u32, u32>, u32) -> bool;
+        let ends: [End; 4] = [
+            |table, _| table.remove(7, |key| *key == 1).is_some(),
+            |table, row| table.take_unstarted(row).is_some(),
+            |table, row| table.start(row, 1).is_some(),
+            |table, row| {
+                table.expire(row);
+                table.awaits(row, 1)
+            },
+        ];
+        let mut table = Table::<u32, u32>::new();
+        for (number, end) in ends.into_iter().enumerate() {
+            let row = insert(&mut table, 1);
+            assert_eq!(table.first(row), None, "before end {number}");
+            table.set_first(row, Some(at(1)));
+            assert!(end(&mut table, row));
+            assert_eq!(table.first(row), None, "after end {number}");
+        }
+        assert!(table.first.is_empty());
+    }
+
     #[test]
     fn an_entry_that_is_taken_out_before_it_could_start_leaves_its_turn_to_the_next() {
         let mut table = Table::<u32, u32>::new();

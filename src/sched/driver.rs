@@ -102,13 +102,13 @@ impl Driver {
                     if dead && self.sweep.is_none() {
                         self.sweep = Some(Box::new(Sweep::new(due, LOOKED_UP as u32)));
                     }
-                    let more = self.pop_due(due);
+                    self.queue.pop_due(due, &mut self.batch, RELEASES);
                     // So that a few entries that are near need no turn of their own.
                     let cascade = cascade_near(&self.shared, &mut self.queue, due, LOOKED_UP);
-                    let busy = more || cascade || self.sweep.is_some();
+                    let busy = cascade || self.sweep.is_some();
                     if !self.release_and_park(due, busy).await {
                         cascade_near(&self.shared, &mut self.queue, due, ARRIVALS);
-                        self.sweep(due, more);
+                        self.sweep(due);
                         yield_now(&self.shared.runtime).await;
                     }
                 }
@@ -185,7 +185,7 @@ impl Driver {
             return;
         }
         self.queue.advance(due);
-        self.pop_due(due);
+        self.queue.pop_due(due, &mut self.batch, RELEASES);
         let start = self
             .shared
             .enter(|state, effects| state.release(&mut self.batch, &mut self.queue, now, effects));
@@ -203,18 +203,13 @@ impl Driver {
         self.queue.advance(now);
     }
 
-    /// Takes a batch of due entries from the heap. Returns `true` if there are more.
-    fn pop_due(&mut self, due: Timestamp) -> bool {
-        self.queue.pop_due(due, &mut self.batch, RELEASES);
-        self.batch.len() == RELEASES && self.queue.next().is_some_and(|next| next <= due)
-    }
-
-    /// Ends the sweep, if all chunks have been gathered and the old heap has released everything that was due.
-    fn sweep(&mut self, due: Timestamp, more: bool) {
-        // The new heap looks every slot up before it pops the entry. A job that the old heap has released meanwhile is
-        // found released then, and is not released a second time.
+    /// Ends the sweep, if all chunks have been gathered.
+    fn sweep(&mut self, due: Timestamp) {
+        // The new heap has an entry for each job that is not released, also for those that are due: the old heap need
+        // not release them first, which it may never be done with while many jobs fall due. A job that the old heap has
+        // released meanwhile is found released, when its slot or its entry is looked up, and is not released again.
         let gathered = self.sweep.as_mut().and_then(|sweep| sweep.gathered());
-        if let Some(fresh) = gathered.filter(|_| !more) {
+        if let Some(fresh) = gathered {
             if !cascade_near(&self.shared, fresh, due, ARRIVALS) {
                 std::mem::swap(fresh, &mut self.queue);
                 self.sweep = None;
@@ -633,6 +628,37 @@ mod tests {
             driver.step();
             assert_eq!(driver.released(), batches * RELEASES);
         }
+    }
+
+    /// Else the dead entries of a flood would pile up for as long as it lasts.
+    #[tokio::test(start_paused = true)]
+    async fn dead_entries_are_swept_though_more_is_due_in_each_turn_than_it_releases() {
+        let mut driver = Stepped::new();
+        for _ in 0..3 * RELEASES {
+            driver.submit(Duration::ZERO);
+        }
+        for turn in 0..150 {
+            for _ in 0..RELEASES {
+                driver.shared.drop_handle(driver.submit(Duration::ZERO));
+                if turn < 100 {
+                    let slot = driver.submit(Duration::from_secs(3_600));
+                    let cancel =
+                        |state: &mut State, effects: &mut _| state.cancel(slot, &mut None, effects);
+                    assert!(driver.shared.enter(cancel));
+                    driver.shared.drop_handle(slot);
+                }
+            }
+            driver.step();
+            // The worker runs what was released.
+            while driver.released() > 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        let due = driver.shared.with(|state| {
+            assert!(!state.has_too_many_dead());
+            state.stats(&driver.shared.clock).pending
+        });
+        assert!(due > RELEASES, "{due} are due");
     }
 
     const MS: u64 = 1 << 20;

@@ -36,6 +36,32 @@ async fn the_order_holds_after_a_jump_of_the_clock() {
     assert_eq!(log.take(), ["a", "aa", "b", "c", "d"].map(|n| (n, jump)));
 }
 
+/// Cancelled jobs leave dead entries, and the heap is replaced by one without them while the jobs fall due.
+#[tokio::test(start_paused = true)]
+async fn the_order_holds_when_a_sweep_ends_in_the_middle_of_a_crowd() {
+    for turns in (0..50).step_by(5) {
+        let (group, log, mut random) = (Group::new(), Log::new(), Random(turns));
+        let doomed: Vec<_> = (0..12_000).map(|_| group.delay(ms(50), async {})).collect();
+        let mut expected: Vec<_> = (0..10_000_u32)
+            .map(|job| (ms(10 + random.below(8)), job))
+            .collect();
+        for &(delay, job) in &expected {
+            group.delay(delay, log.job(job));
+        }
+        settle().await;
+        assert!(doomed.iter().all(JobHandle::cancel));
+        for _ in 0..turns {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::advance(ms(20)).await;
+        bounded(group.wait()).await.unwrap();
+        expected.sort_unstable();
+        let expected: Vec<_> = expected.into_iter().map(|(_, job)| job).collect();
+        let ran: Vec<_> = log.take().into_iter().map(|(job, _)| job).collect();
+        assert!(ran == expected, "{turns} turns after the sweep had begun");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn random_deadlines_fire_as_a_stable_sort_would_have_it() {
     let group = Group::new();

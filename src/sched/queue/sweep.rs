@@ -8,7 +8,7 @@
 //! 3. The new queue looks every slot up again before its entry can be popped (`push_late`). By this it notices a job
 //!    that was moved later, or released from the old queue, after its chunk was looked up.
 //! 4. When all chunks have been looked up, and all entries of the new queue that are due have been looked up again, the
-//!    new queue replaces the old one.
+//!    new queue replaces the old one, which may still have due entries: the new one has them too.
 
 use std::ops::Range;
 

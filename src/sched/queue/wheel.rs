@@ -302,6 +302,16 @@ mod tests {
         assert!(all(slots).into_iter().eq(0..10_000));
     }
 
+    /// The queue keeps the last bucket that it has looked up.
+    #[test]
+    fn slots_that_were_taken_out_leave_no_storage() {
+        let mut slots = Slots::default();
+        (0..3 * SEGMENT as u32).for_each(|slot| slots.push(slot));
+        while !slots.pop_first().is_empty() {}
+        assert!(slots.full.is_none());
+        assert_eq!(slots.last.capacity(), 0);
+    }
+
     /// Turns the wheel by one tick at a time and notes when each slot comes out.
     fn run(wheel: &mut Wheel, deadlines: &[Tick], until: Tick) -> Vec<(Tick, u32)> {
         let mut out = Vec::new();

@@ -380,6 +380,14 @@ mod tests {
         assert_eq!(looks, 1_000);
     }
 
+    /// So that its cost is spread over many takes.
+    #[test]
+    fn storage_is_halved_when_a_quarter_of_it_or_less_is_in_use() {
+        assert_eq!(shrunk(4 * KEPT, KEPT + 1), None);
+        assert_eq!(shrunk(4 * KEPT, KEPT), Some(2 * KEPT));
+        assert_eq!(shrunk(KEPT, 0), None, "this much is kept");
+    }
+
     #[test]
     fn storage_is_given_back_though_a_few_of_a_backlog_still_wait() {
         let mut ready = ReadyQueue::new(usize::MAX);

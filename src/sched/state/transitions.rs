@@ -786,7 +786,7 @@ impl State {
     }
 
     /// Returns whether enough entries are dead for a sweep to be worth it. Each job that is not due has one live entry.
-    fn has_too_many_dead(&self) -> bool {
+    pub(in crate::sched) fn has_too_many_dead(&self) -> bool {
         self.inbox.has_too_many_for(self.jobs.not_due())
     }
 
