@@ -30,7 +30,7 @@ use crate::common::abort_handles::AbortHandles;
 use crate::common::error::TaskError;
 use crate::common::panic::{catch, discard, forget, wake_each};
 use crate::common::run;
-use crate::common::time::later;
+use crate::common::time::{CENTURY, later};
 use crate::common::waiters::Waiters;
 use crate::task::output::{Sealed, TaskOutput};
 use crate::task::policy::{Cause, OnError};
@@ -38,9 +38,6 @@ use crate::task::stats::TaskStats;
 
 /// The number of queued tasks that are started before other tasks of the worker get a turn.
 const BATCH: usize = 128;
-
-/// An instant that is farther away arms no timer, so it moves no paused clock either.
-const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// The settings of a group.
 pub(crate) struct Settings {
@@ -645,7 +642,7 @@ impl<E: Send + 'static> Pool<E> {
     /// Returns a timer for that instant; `None` if it is too far away to matter.
     #[track_caller]
     fn sleep(&self, at: Instant) -> Option<Sleep> {
-        let is_near = at.saturating_duration_since(Instant::now()) < FAR;
+        let is_near = at.saturating_duration_since(Instant::now()) < CENTURY;
         let _inside = self.runtime.enter();
         // Not by `bool::then`: `track_caller` does not reach into a closure.
         if is_near { Some(sleep_until(at)) } else { None }
