@@ -74,18 +74,7 @@ impl Submitter<'_> {
         runnable: B,
         kind: JobKind,
     ) -> JobHandle {
-        self.schedule_runnable_for(Location::caller(), at, runnable, kind)
-    }
-
-    /// Like `schedule_runnable`, for a job that is scheduled in the name of the code at `site`.
-    #[track_caller]
-    fn schedule_runnable_for<B: Runnable + 'static>(
-        self,
-        site: &'static Location<'static>,
-        at: Timestamp,
-        runnable: B,
-        kind: JobKind,
-    ) -> JobHandle {
+        let site = Location::caller();
         let (rejected, runnable) = match self.submit(at, runnable, kind, site) {
             Ok(handle) => return handle,
             Err(rejected) => rejected,
