@@ -100,7 +100,7 @@ impl Submitter<'_> {
         job: J,
     ) -> Result<JobHandle, ScheduleError<J>> {
         self.submit(at, job, JobKind::Once, Location::caller())
-            .map_err(hand_back)
+            .map_err(|(rejected, job)| rejected.with(job))
     }
 
     #[track_caller]
@@ -195,13 +195,6 @@ impl Submitter<'_> {
         Fut: Future<Output = Next> + Send + 'static,
     {
         self.schedule_runnable(self.at(first), Repeating::new(self.shared, run), kind)
-    }
-}
-
-pub(super) fn hand_back<J>((rejected, job): (Rejected, J)) -> ScheduleError<J> {
-    match rejected {
-        Rejected::Closed(_) => ScheduleError::Closed(job),
-        Rejected::Cancelled => ScheduleError::Cancelled(job),
     }
 }
 

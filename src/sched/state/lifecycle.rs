@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use super::counts::{Counts, FirstPanic};
 use crate::common::time::Timestamp;
-use crate::sched::error::JobPanic;
+use crate::sched::error::{JobPanic, ScheduleError};
 use crate::sched::stats::Report;
 
 /// The kind of caller that schedules a job.
@@ -70,6 +70,15 @@ pub(in crate::sched) enum StopReason {
 pub(in crate::sched) enum Rejected {
     Closed(Phase),
     Cancelled,
+}
+
+impl Rejected {
+    pub(in crate::sched) fn with<J>(self, job: J) -> ScheduleError<J> {
+        match self {
+            Rejected::Closed(_) => ScheduleError::Closed(job),
+            Rejected::Cancelled => ScheduleError::Cancelled(job),
+        }
+    }
 }
 
 #[derive(Debug)]
