@@ -127,16 +127,13 @@ impl Driver {
         let chunk = self.sweep.as_ref().map(|sweep| sweep.chunk());
         // The sweep's chunk has to be looked up in the same step that empties the inbox (`queue/sweep.rs` says why).
         // The rest is part of the step to take the lock less often.
-        let mut effects = Effects::default();
-        let (turn, entries, chunk) = self.shared.with_priority(|state| {
+        let (turn, entries, chunk) = self.shared.enter_first(|state, effects| {
             state.inbox.set_queue_stats(head, queued);
-            let turn = state.turn(now, cancelled, empty, &mut effects);
+            let turn = state.turn(now, cancelled, empty, effects);
             let entries = state.jobs.entries(slots.iter().copied());
             let chunk = chunk.and_then(|chunk| state.jobs.entries_in(chunk));
-            effects.take_unused(&mut state.jobs);
             (turn, entries, chunk)
         });
-        self.shared.apply(effects);
         // Also if this turn drops jobs instead of working: the slots have left the wheel, so their jobs would have no
         // entry.
         self.queue.cascaded(entries);
@@ -261,13 +258,14 @@ impl Driver {
             if asleep {
                 return Poll::Ready(true);
             }
+            // Applied when the timer is free, which a wake-up of the driver may lock.
             let mut effects = Effects::default();
             // Locked from before the driver parks until the timer is set. So a caller that pushes an earlier entry
             // meanwhile sets the timer after this (`inbox.rs`, arm or wake).
             let mut timer = self.shared.timer();
             // Release and park are one step, so that a lone job costs one lock less. Parking comes last, since a
             // release may put a moved job back into the heap, or begin a watch over the workers.
-            let (start, parked) = self.shared.with_priority(|state| {
+            let (start, parked) = self.shared.enter_first(|state, _| {
                 let start = state.release(&mut self.batch, &mut self.queue, due, &mut effects);
                 effects.take_unused(&mut state.jobs);
                 // A moved job that went back to the heap may be due.
@@ -318,7 +316,7 @@ fn cascade_near(shared: &Shared, queue: &mut Queue, now: Timestamp, most: usize)
     let mut moved = 0;
     while let Some(slots) = queue.cascade(now, LOOKED_UP) {
         moved += slots.len();
-        let entries = shared.with_priority(|state| state.jobs.entries(slots.iter().copied()));
+        let entries = shared.enter_first(|state, _| state.jobs.entries(slots.iter().copied()));
         queue.cascaded(entries);
         if moved >= most {
             return true;

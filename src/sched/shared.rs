@@ -169,12 +169,15 @@ impl Shared {
         result
     }
 
-    /// Like [`with`](Shared::with), for the driver: callers that outrun it yield to it.
-    pub(super) fn with_priority<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
+    /// Like [`enter`](Shared::enter), for the driver: callers that outrun it yield to it.
+    pub(super) fn enter_first<R>(
+        &self,
+        transition: impl FnOnce(&mut State, &mut Effects) -> R,
+    ) -> R {
         self.driver_waits.store(true, Relaxed);
-        self.with(|state| {
+        self.enter(|state, effects| {
             self.driver_waits.store(false, Relaxed);
-            transition(state)
+            transition(state, effects)
         })
     }
 
