@@ -66,8 +66,7 @@ impl<O, F, E> Retry<'static, O, F, E> {
         E: Send + 'static,
     {
         // A closed group panics at its owner's line: what the retry holds must not panic too while that unwinds.
-        let mut retry = DiscardEach::default();
-        *retry = Some(self);
+        let mut retry = DiscardEach::from(Some(self));
         let (report, receiver) = oneshot::channel();
         let cell = Arc::new(RetryCell::new(None));
         let runs = Arc::clone(&cell);
