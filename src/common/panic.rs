@@ -34,12 +34,15 @@ pub(crate) fn forget(payload: Payload) {
     }
 }
 
+/// Drops a user's value; a panic of its destructor ends here.
+pub(crate) fn drop_quietly<T>(value: T) {
+    discard(value).unwrap_or_else(forget);
+}
+
 /// Drops the values one by one, whatever their destructors do: in one collection the second panic would
 /// end the process.
 pub(crate) fn discard_each<T>(values: impl IntoIterator<Item = T>) {
-    for value in values {
-        discard(value).unwrap_or_else(forget);
-    }
+    values.into_iter().for_each(drop_quietly);
 }
 
 /// A collection of users' values that is dropped with [`discard_each`].
@@ -104,7 +107,7 @@ impl<T> DerefMut for Guarded<T> {
 
 impl<T> Drop for Guarded<T> {
     fn drop(&mut self) {
-        discard(self.0.take()).unwrap_or_else(forget);
+        drop_quietly(self.0.take());
     }
 }
 
@@ -134,7 +137,7 @@ pub(crate) fn poll_caught<F: Future>(
     Poll::Ready(match (end, dropped) {
         (end, Ok(())) => end,
         (Ok(output), Err(payload)) => {
-            discard(output).unwrap_or_else(forget);
+            drop_quietly(output);
             Err(payload)
         }
         (Err(payload), Err(second)) => {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::error::{Ended, RetryError};
 use super::retry::Retry;
-use crate::common::panic::{DiscardEach, ENDED, catch, discard, forget};
+use crate::common::panic::{DiscardEach, ENDED, catch, drop_quietly, forget};
 use crate::{Group, Handle, JobContext, JobHandle, Next};
 
 impl<O, F, E> Retry<'static, O, F, E> {
@@ -84,7 +84,7 @@ impl<O, F, E> Retry<'static, O, F, E> {
         });
         drop(filled);
         // The last one if the group has rejected the job, and then a panic of a destructor is none of the caller's.
-        discard(cell).unwrap_or_else(forget);
+        drop_quietly(cell);
         RetryHandle {
             job,
             receiver: Some(receiver),

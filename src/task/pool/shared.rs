@@ -28,7 +28,7 @@ use super::wait_queue::{Next, WaitQueue};
 use crate::ScheduleError;
 use crate::common::abort_handles::AbortHandles;
 use crate::common::error::TaskError;
-use crate::common::panic::{catch, discard, forget, wake_each};
+use crate::common::panic::{catch, drop_quietly, forget, wake_each};
 use crate::common::run;
 use crate::common::time::{CENTURY, later};
 use crate::common::waiters::Waiters;
@@ -227,7 +227,7 @@ impl<E: Send + 'static> Pool<E> {
                 let method = state.lifecycle.closed_by();
                 drop(state);
                 // Before the panic: if the task's destructor panicked while that unwinds, the process would end.
-                discard(task).unwrap_or_else(forget);
+                drop_quietly(task);
                 panic!(
                     "schedgroup: attempted to spawn a task after TaskGroup::{method} was called"
                 );
@@ -388,7 +388,7 @@ impl<E: Send + 'static> Pool<E> {
         drop(state);
         // It holds the waker of the submit, which may be a user's and panic when it is dropped. Whatever it does, the
         // end of the group is not lost, and the task is its submit's.
-        discard(queued).unwrap_or_else(forget);
+        drop_quietly(queued);
         self.finish(ended);
         ticket.pending.take()
     }
@@ -455,7 +455,7 @@ impl<E: Send + 'static> Pool<E> {
         let ended = if queued { None } else { state.check_drained() };
         drop(state);
         drop(handle);
-        discard(unread).unwrap_or_else(forget);
+        drop_quietly(unread);
         self.finish(ended);
         if queued {
             self.start_queued();
@@ -772,7 +772,7 @@ impl<E: Send + 'static> Pool<E> {
         // It may be a user's waker, so it is dropped after the lock, which is released at the end of this line. The
         // future that leaves may be dropped while its thread is panicking, so a panic of the waker ends here.
         let waker = self.lock().waiters.leave(number);
-        discard(waker).unwrap_or_else(forget);
+        drop_quietly(waker);
     }
 
     pub(crate) fn give_up_wait(&self) {
@@ -823,7 +823,7 @@ impl<E: Send + 'static> Pool<E> {
         let others = self.on_failure(&mut state, Some(Cause::of(&error)));
         let unread = state.outcomes.fail(error);
         drop(state);
-        discard(unread).unwrap_or_else(forget);
+        drop_quietly(unread);
         self.apply_policy(others);
         self.start_queued();
     }
