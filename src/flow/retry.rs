@@ -1,7 +1,6 @@
 //! Attempts until one succeeds.
 
 use std::fmt;
-use std::future::Future;
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

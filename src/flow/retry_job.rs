@@ -1,7 +1,6 @@
 //! A retry that is a job of a scheduling group.
 
 use std::fmt;
-use std::future::Future;
 use std::ops::ControlFlow::{Break, Continue};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
