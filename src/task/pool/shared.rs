@@ -350,7 +350,7 @@ impl<E: Send + 'static> Pool<E> {
         index
     }
 
-    /// Returns `Some(Ok)` if the task is accepted. `Some(Err)` gives back the task of a group that ended first.
+    /// Resolves when the task is accepted, or gives it back if the group ends first.
     pub(crate) fn poll_submit<F>(
         &self,
         ticket: &SubmitTicket<F>,
