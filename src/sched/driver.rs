@@ -359,7 +359,7 @@ mod tests {
 
     use super::super::queue::Sequence;
     use super::super::runnable::{JobFuture, RowKey, RowTable, Run};
-    use super::super::state::{JobKind, State, StopReason, Workers};
+    use super::super::state::{Closing, JobKind, State, StopReason, Workers};
     use super::super::timer::Timer;
     use super::*;
     use crate::common::panic::Payload;
@@ -536,7 +536,7 @@ mod tests {
         driver.step();
         advance(millisecond).await;
         let grace = Duration::from_secs(1);
-        driver.shared.close(grace, State::shut_down);
+        driver.shared.close_within(Closing::ShutDown, grace);
         advance(millisecond).await;
         driver.step();
         assert_eq!(driver.released(), 1, "the other was not due at the call");

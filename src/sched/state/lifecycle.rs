@@ -58,6 +58,13 @@ impl Phase {
     }
 }
 
+/// The method that closes a group with a grace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sched) enum Closing {
+    Drain,
+    ShutDown,
+}
+
 /// The reason why no further job starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sched) enum StopReason {
@@ -213,17 +220,23 @@ impl Lifecycle {
         self.waited = false;
     }
 
-    /// Closes the group for `drain`. Nothing is dropped before the grace is over.
-    pub(super) fn drain_until(&mut self, abort: Timestamp) {
-        self.close(Phase::Draining);
+    /// Closes the group with a grace that ends at `abort`.
+    pub(super) fn close_until(
+        &mut self,
+        closing: Closing,
+        now: Timestamp,
+        abort: Timestamp,
+        before: Counts,
+    ) {
         self.grace_ends = self.grace_ends.min(abort);
-    }
-
-    /// Closes and seals the group for `shutdown`.
-    pub(super) fn shut_down(&mut self, now: Timestamp, abort: Timestamp, before: Counts) {
-        self.close(Phase::ShutDown);
-        self.grace_ends = self.grace_ends.min(abort);
-        self.seal(now, before);
+        match closing {
+            // Nothing is dropped before the grace is over.
+            Closing::Drain => self.close(Phase::Draining),
+            Closing::ShutDown => {
+                self.close(Phase::ShutDown);
+                self.seal(now, before);
+            }
+        }
     }
 
     /// Seals the group: no job is admitted any more, and none that is due later than `now` runs.
@@ -567,7 +580,7 @@ mod tests {
             assert_eq!(limited.admit(caller, end, false), rejected);
         }
         let mut drains = open();
-        drains.drain_until(end);
+        drains.close_until(Closing::Drain, before, end, Counts::default());
         assert_eq!(drains.admit(Caller::Job, before, false), Ok(()));
         let closed = Err(Rejected::Closed(Phase::Draining));
         assert_eq!(drains.admit(Caller::Job, end, false), closed);
@@ -578,7 +591,7 @@ mod tests {
         let (now, counts) = (Timestamp::ALWAYS, Counts::default());
         for pending in [0, 1] {
             let mut ends = open();
-            ends.shut_down(now, Timestamp::NEVER, counts);
+            ends.close_until(Closing::ShutDown, now, Timestamp::NEVER, counts);
             let from = (pending > 0).then(|| now.after(Duration::from_nanos(1)));
             assert_eq!(ends.drops_from(pending), from);
             assert_eq!(ends.drops_from(1), None);

@@ -18,7 +18,7 @@ use super::counts::{Counts, Ending};
 use super::dropped::{DroppedChunk, DroppedJob};
 use super::inbox::{Inbox, WakeDriver};
 use super::jobs::{EndedRun, Jobs, Reset, Unused};
-use super::lifecycle::{GroupOutcome, Lifecycle, StopReason};
+use super::lifecycle::{Closing, GroupOutcome, Lifecycle, StopReason};
 use super::workers::{Registration, WorkerState, Workers};
 use crate::sched::awaiting::AwaitingJob;
 use crate::sched::cancels::Noted;
@@ -624,31 +624,17 @@ impl State {
         admitted
     }
 
-    /// Closes the group for `drain`. Returns the counts that its report begins with.
-    pub(in crate::sched) fn drain(
+    /// Closes the group for `drain` or `shutdown`. Returns the counts that its report begins with.
+    pub(in crate::sched) fn close_until(
         &mut self,
-        now: Timestamp,
-        abort: Timestamp,
-        effects: &mut Effects,
-    ) -> Counts {
-        self.jobs.record_all(&self.workers);
-        self.lifecycle.drain_until(abort);
-        self.check_grace(now, effects);
-        self.notify(effects);
-        self.check_drained(effects);
-        self.jobs.counts()
-    }
-
-    /// Closes the group for `shutdown`. Returns the counts that its report begins with.
-    pub(in crate::sched) fn shut_down(
-        &mut self,
+        closing: Closing,
         now: Timestamp,
         abort: Timestamp,
         effects: &mut Effects,
     ) -> Counts {
         self.jobs.record_all(&self.workers);
         let before = self.jobs.counts();
-        self.lifecycle.shut_down(now, abort, before);
+        self.lifecycle.close_until(closing, now, abort, before);
         self.check_grace(now, effects);
         self.notify(effects);
         self.check_drained(effects);
@@ -1016,7 +1002,7 @@ mod tests {
         let (mut state, worker, claim) = claimed(&mut effects);
         worker.local.fill(1, |claims| claims.push_back(claim));
         let ends = Timestamp::ALWAYS.after(Duration::from_secs(1));
-        state.drain(Timestamp::ALWAYS, ends, &mut effects);
+        state.close_until(Closing::Drain, Timestamp::ALWAYS, ends, &mut effects);
         let turn = state.turn(ends, false, Vec::new(), &mut effects);
         assert!(matches!(turn, Turn::Drop(from) if from == Timestamp::ALWAYS));
         assert_eq!((worker.local.len(), state.jobs.pending()), (0, 1));
