@@ -201,7 +201,7 @@ impl Lifecycle {
 
     /// Stops the group: no job starts any more. Returns `false` if the group was stopped before, whose first reason
     /// stays, or has drained, which needs none.
-    pub(super) fn end(&mut self, why: StopReason) -> bool {
+    pub(super) fn stop(&mut self, why: StopReason) -> bool {
         let first = self.stopped.is_none() && !self.drained;
         if first {
             self.stopped = Some(why);
@@ -555,14 +555,14 @@ mod tests {
         assert_eq!(limited.reason(Timestamp::ALWAYS, false), None);
         let exceeded = Some(StopReason::DeadlineExceeded);
         assert_eq!(limited.reason(deadline, false), exceeded);
-        assert!(limited.end(StopReason::Cancelled));
+        assert!(limited.stop(StopReason::Cancelled));
         assert_eq!(limited.reason(deadline, true), None, "the first one stays");
     }
 
     #[test]
     fn a_group_that_has_ended_with_nothing_pending_drops_nothing() {
         let mut ended = open();
-        assert!(ended.end(StopReason::Cancelled));
+        assert!(ended.stop(StopReason::Cancelled));
         assert_eq!(ended.drops_from(0), None);
         assert_eq!(ended.drops_from(1), Some(Timestamp::ALWAYS));
     }

@@ -603,7 +603,7 @@ impl State {
     /// Stops the group: no job starts from here on. The first reason stays; a group that has drained gets none.
     pub(in crate::sched) fn stop(&mut self, why: StopReason, effects: &mut Effects) {
         effects.cancel = true;
-        if self.lifecycle.end(why) {
+        if self.lifecycle.stop(why) {
             // In the step that makes the reason visible, so that no job starts after a caller has seen the group
             // stopped. A claimed job that has left its local queue by now counts as started, or is given back by the
             // start check.
