@@ -153,7 +153,7 @@ impl Driver {
             }
             self.queue.extend(part.iter().copied());
             if let Some(sweep) = &mut self.sweep {
-                sweep.drain_inbox(part);
+                sweep.add_arrived(part);
             }
         }
         arrived.clear();

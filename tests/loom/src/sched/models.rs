@@ -376,7 +376,7 @@ async fn drive(group: &Group, mut now: Timestamp, mut sweep: Option<Sweep>) {
             Turn::Work { arrived, due, .. } => (arrived, due),
         };
         if let Some(sweep) = &mut sweep {
-            sweep.drain_inbox(&arrived);
+            sweep.add_arrived(&arrived);
         }
         cascade_near(shared, &mut queue, due);
         queue.extend(arrived);
