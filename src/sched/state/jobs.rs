@@ -878,10 +878,9 @@ impl Jobs {
                 continue;
             };
             let state = match job.stage() {
-                Stage::Waiting | Stage::Released | Stage::Blocked => JobState::Pending,
-                Stage::Claimed if claimed.contains(&slot) => JobState::Pending,
-                Stage::Claimed | Stage::Running => JobState::Running,
                 Stage::Vacant | Stage::Ended(_) => continue,
+                Stage::Claimed if claimed.contains(&slot) => JobState::Pending,
+                _ => job.state(),
             };
             let deadline = clock.instant(job.deadline);
             let scheduled_at = self.call_sites.site(job.call_site);
