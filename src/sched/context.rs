@@ -102,7 +102,7 @@ impl JobContext {
     /// # }
     /// ```
     pub fn deadline(&self) -> Instant {
-        self.lent.shared().clock.instant(self.run.deadline)
+        self.lent.instant(self.run.deadline)
     }
 
     /// Returns how late this run started, measured from [`deadline`](JobContext::deadline).
@@ -169,9 +169,7 @@ impl JobContext {
     /// # }
     /// ```
     pub fn is_draining(&self) -> bool {
-        self.lent
-            .shared()
-            .with(|state| state.lifecycle.is_draining())
+        self.lent.is_draining()
     }
 
     /// Returns the id of the job.
