@@ -261,36 +261,7 @@ where
             row,
         }
     }
-}
 
-/// Held by the run of a key in a keyed group that is exclusive. Its drop, which comes after that of everything else in
-/// the run, lets the next run of the key begin.
-pub(super) struct RunGuard<K, V, S> {
-    keys: Arc<Keys<K, V, S>>,
-    row: u32,
-}
-
-impl<K, V, S> Drop for RunGuard<K, V, S> {
-    fn drop(&mut self) {
-        let keys = &self.keys;
-        let mut jobs = keys.group.row_jobs();
-        let mut guard = keys.lock();
-        let Some((run, next)) = guard.table.end(self.row) else {
-            return;
-        };
-        unblock(&mut guard.table, next, &mut jobs);
-        drop(guard);
-        drop(jobs);
-        drop_quietly(run);
-    }
-}
-
-impl<K, V, S> Keys<K, V, S>
-where
-    K: Eq + Send + 'static,
-    V: Send + 'static,
-    S: Send + Sync + 'static,
-{
     /// The same as `may_start`, in a keyed group that is exclusive. Apart, so that it costs the others nothing.
     #[inline(never)]
     fn may_start_alone(
@@ -329,6 +300,28 @@ where
                 Err(payload)
             }
         }
+    }
+}
+
+/// Held by the run of a key in a keyed group that is exclusive. Its drop, which comes after that of everything else in
+/// the run, lets the next run of the key begin.
+pub(super) struct RunGuard<K, V, S> {
+    keys: Arc<Keys<K, V, S>>,
+    row: u32,
+}
+
+impl<K, V, S> Drop for RunGuard<K, V, S> {
+    fn drop(&mut self) {
+        let keys = &self.keys;
+        let mut jobs = keys.group.row_jobs();
+        let mut guard = keys.lock();
+        let Some((run, next)) = guard.table.end(self.row) else {
+            return;
+        };
+        unblock(&mut guard.table, next, &mut jobs);
+        drop(guard);
+        drop(jobs);
+        drop_quietly(run);
     }
 }
 
