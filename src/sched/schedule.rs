@@ -24,11 +24,11 @@ pub(super) struct Submitter<'a> {
 }
 
 impl Submitter<'_> {
-    fn after(self, delay: Duration) -> Timestamp {
+    pub(super) fn after(self, delay: Duration) -> Timestamp {
         self.shared.now().after(delay)
     }
 
-    fn at(self, at: Instant) -> Timestamp {
+    pub(super) fn at(self, at: Instant) -> Timestamp {
         self.shared.clock.timestamp(at)
     }
 
@@ -94,7 +94,12 @@ impl Submitter<'_> {
     }
 
     #[track_caller]
-    fn try_schedule_job<J: Job>(
+    pub(super) fn schedule(self, at: Timestamp, job: impl Job) -> JobHandle {
+        self.schedule_runnable(at, job, JobKind::Once)
+    }
+
+    #[track_caller]
+    pub(super) fn try_schedule<J: Job>(
         self,
         at: Timestamp,
         job: J,
@@ -104,79 +109,16 @@ impl Submitter<'_> {
     }
 
     #[track_caller]
-    pub(super) fn delay(self, delay: Duration, job: impl Job) -> JobHandle {
-        self.schedule_runnable(self.after(delay), job, JobKind::Once)
-    }
-
-    #[track_caller]
-    pub(super) fn schedule(self, at: Instant, job: impl Job) -> JobHandle {
-        self.schedule_runnable(self.at(at), job, JobKind::Once)
-    }
-
-    #[track_caller]
-    pub(super) fn try_delay<J: Job>(
-        self,
-        delay: Duration,
-        job: J,
-    ) -> Result<JobHandle, ScheduleError<J>> {
-        self.try_schedule_job(self.after(delay), job)
-    }
-
-    #[track_caller]
-    pub(super) fn try_schedule<J: Job>(
-        self,
-        at: Instant,
-        job: J,
-    ) -> Result<JobHandle, ScheduleError<J>> {
-        self.try_schedule_job(self.at(at), job)
-    }
-
-    #[track_caller]
-    pub(super) fn delay_with<J: Job>(
-        self,
-        delay: Duration,
-        job: impl FnOnce(JobContext) -> J + Send + 'static,
-    ) -> JobHandle {
-        self.schedule_runnable(self.after(delay), self.with(job), JobKind::Once)
-    }
-
-    #[track_caller]
     pub(super) fn schedule_with<J: Job>(
         self,
-        at: Instant,
+        at: Timestamp,
         job: impl FnOnce(JobContext) -> J + Send + 'static,
     ) -> JobHandle {
-        self.schedule_runnable(self.at(at), self.with(job), JobKind::Once)
-    }
-
-    fn with<F, J>(self, job: F) -> impl Runnable + use<F, J>
-    where
-        F: FnOnce(JobContext) -> J + Send + 'static,
-        J: Job,
-    {
-        Lazy::new(self.shared, job)
+        self.schedule_runnable(at, Lazy::new(self.shared, job), JobKind::Once)
     }
 
     #[track_caller]
-    pub(super) fn spawn_after<F>(self, delay: Duration, future: F) -> JoinHandle<F::Output>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        self.join(self.after(delay), future)
-    }
-
-    #[track_caller]
-    pub(super) fn spawn_at<F>(self, at: Instant, future: F) -> JoinHandle<F::Output>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        self.join(self.at(at), future)
-    }
-
-    #[track_caller]
-    fn join<F>(self, at: Timestamp, future: F) -> JoinHandle<F::Output>
+    pub(super) fn spawn<F>(self, at: Timestamp, future: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
@@ -232,7 +174,8 @@ macro_rules! schedule_methods {
                 delay: std::time::Duration,
                 job: impl $crate::Job,
             ) -> $crate::JobHandle {
-                self.submitter().delay(delay, job)
+                let submitter = self.submitter();
+                submitter.schedule(submitter.after(delay), job)
             }
 
             /// Schedules `job` to run once, at the instant `at`, or at once if that has passed.
@@ -260,7 +203,8 @@ macro_rules! schedule_methods {
                 at: tokio::time::Instant,
                 job: impl $crate::Job,
             ) -> $crate::JobHandle {
-                self.submitter().schedule(at, job)
+                let submitter = self.submitter();
+                submitter.schedule(submitter.at(at), job)
             }
 
             /// Schedules `job` to run once, `delay` from now, or returns it if the group rejects it.
@@ -296,7 +240,8 @@ macro_rules! schedule_methods {
                 delay: std::time::Duration,
                 job: J,
             ) -> Result<$crate::JobHandle, $crate::ScheduleError<J>> {
-                self.submitter().try_delay(delay, job)
+                let submitter = self.submitter();
+                submitter.try_schedule(submitter.after(delay), job)
             }
 
             /// Schedules `job` to run once, at the instant `at`, or returns it if the group rejects it.
@@ -328,7 +273,8 @@ macro_rules! schedule_methods {
                 at: tokio::time::Instant,
                 job: J,
             ) -> Result<$crate::JobHandle, $crate::ScheduleError<J>> {
-                self.submitter().try_schedule(at, job)
+                let submitter = self.submitter();
+                submitter.try_schedule(submitter.at(at), job)
             }
 
             /// Schedules a closure to run once, `delay` from now: it gets a
@@ -359,7 +305,8 @@ macro_rules! schedule_methods {
                 delay: std::time::Duration,
                 job: impl FnOnce($crate::JobContext) -> J + Send + 'static,
             ) -> $crate::JobHandle {
-                self.submitter().delay_with(delay, job)
+                let submitter = self.submitter();
+                submitter.schedule_with(submitter.after(delay), job)
             }
 
             /// Schedules a closure to run once, at the instant `at`; otherwise like
@@ -388,7 +335,8 @@ macro_rules! schedule_methods {
                 at: tokio::time::Instant,
                 job: impl FnOnce($crate::JobContext) -> J + Send + 'static,
             ) -> $crate::JobHandle {
-                self.submitter().schedule_with(at, job)
+                let submitter = self.submitter();
+                submitter.schedule_with(submitter.at(at), job)
             }
 
             /// Schedules `future` to run once, `delay` from now, and returns a
@@ -426,7 +374,8 @@ macro_rules! schedule_methods {
                 F: Future + Send + 'static,
                 F::Output: Send + 'static,
             {
-                self.submitter().spawn_after(delay, future)
+                let submitter = self.submitter();
+                submitter.spawn(submitter.after(delay), future)
             }
 
             /// Schedules `future` to run once, at the instant `at`; otherwise like
@@ -462,7 +411,8 @@ macro_rules! schedule_methods {
                 F: Future + Send + 'static,
                 F::Output: Send + 'static,
             {
-                self.submitter().spawn_at(at, future)
+                let submitter = self.submitter();
+                submitter.spawn(submitter.at(at), future)
             }
 
             /// Schedules a repeating job: it runs at `first`, and again whenever its last run asked for,
