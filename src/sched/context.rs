@@ -226,7 +226,7 @@ impl JobContext {
         let panic = JobPanic::new(payload, self.run.id, self.run.scheduled_at);
         shared.report_panic(&panic);
         // A panic that is not the first comes back, and is dropped after the lock.
-        let _unwanted = shared.with(|state| state.jobs.keep_panic(panic));
+        let _unwanted = shared.with(|state| state.jobs.first_panic.keep(panic));
     }
 
     fn submitter(&self) -> Submitter<'_> {

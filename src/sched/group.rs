@@ -431,7 +431,7 @@ impl Drop for Group {
             } else {
                 Some(state.group_dropped(effects))
             };
-            (held, state.jobs.discard_first_panic())
+            (held, state.jobs.first_panic.discard())
         });
         // The first panic was taken out in the same step, so that no later one is kept either. Its payload may hold a
         // handle of this group, and would keep `Shared` alive for ever. It is a user's value, so it is dropped after

@@ -36,7 +36,7 @@ impl Counts {
 
 /// The first panic of a job, for `wait` to return.
 #[derive(Debug, Default)]
-pub(super) enum FirstPanic {
+pub(in crate::sched) enum FirstPanic {
     #[default]
     None,
     Kept(JobPanic),
@@ -46,7 +46,7 @@ pub(super) enum FirstPanic {
 
 impl FirstPanic {
     /// Keeps the panic, or returns it if it is not the first or no `wait` can return it any more.
-    pub(super) fn keep(&mut self, panic: JobPanic) -> Option<JobPanic> {
+    pub(in crate::sched) fn keep(&mut self, panic: JobPanic) -> Option<JobPanic> {
         if !matches!(self, FirstPanic::None) {
             return Some(panic);
         }
@@ -63,7 +63,7 @@ impl FirstPanic {
 
     /// Keeps no panic any more, since the `Group` was dropped. Returns the one that was kept, to be dropped: it may
     /// hold a handle of this group, and would keep the group for ever.
-    pub(super) fn discard_first_panic(&mut self) -> Option<JobPanic> {
+    pub(in crate::sched) fn discard(&mut self) -> Option<JobPanic> {
         match std::mem::replace(self, FirstPanic::Discarded) {
             FirstPanic::Kept(panic) => Some(panic),
             FirstPanic::None | FirstPanic::Discarded => None,

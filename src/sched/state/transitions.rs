@@ -679,7 +679,7 @@ impl State {
     /// Returns the outcome for `wait`, once it is known.
     pub(in crate::sched) fn outcome(&self) -> Option<GroupOutcome<'_>> {
         self.lifecycle
-            .outcome(self.jobs.counts(), self.jobs.first_panic())
+            .outcome(self.jobs.counts(), &self.jobs.first_panic)
     }
 
     /// Returns the report for `drain` and `shutdown`, once it is known.
