@@ -799,16 +799,19 @@ impl<E: Send + 'static> Pool<E> {
 
     // Members.
 
-    /// Adds a member, which keeps the group open. Returns its index, and whether it was admitted.
+    /// Adds a member, which keeps the group open. Returns its index, and whether it was admitted; but after its own
+    /// `wait` the owner's call is misuse.
+    #[track_caller]
     pub(crate) fn join(self: &Arc<Self>, caller: Caller) -> (usize, bool) {
         let mut state = self.lock_in_time();
         // Admission and the count are one step, as for a task.
         let joins = state.lifecycle.join(caller);
+        if !joins && caller == Caller::Owner {
+            let method = state.lifecycle.closed_by();
+            drop(state);
+            panic!("schedgroup: attempted to add a member after TaskGroup::{method} was called");
+        }
         (state.next_index(), joins)
-    }
-
-    pub(crate) fn closed_by(&self) -> &'static str {
-        self.lock().lifecycle.closed_by()
     }
 
     pub(crate) fn member_failed(self: &Arc<Self>, index: usize, error: E) {
