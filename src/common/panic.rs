@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
@@ -34,12 +34,15 @@ pub(crate) fn forget(payload: Payload) {
     }
 }
 
+/// Drops a user's value; a panic of its destructor ends here.
+pub(crate) fn drop_quietly<T>(value: T) {
+    discard(value).unwrap_or_else(forget);
+}
+
 /// Drops the values one by one, whatever their destructors do: in one collection the second panic would
 /// end the process.
 pub(crate) fn discard_each<T>(values: impl IntoIterator<Item = T>) {
-    for value in values {
-        discard(value).unwrap_or_else(forget);
-    }
+    values.into_iter().for_each(drop_quietly);
 }
 
 /// A collection of users' values that is dropped with [`discard_each`].
@@ -108,7 +111,7 @@ impl<T> DerefMut for Guarded<T> {
 
 impl<T> Drop for Guarded<T> {
     fn drop(&mut self) {
-        discard(self.0.take()).unwrap_or_else(forget);
+        drop_quietly(self.0.take());
     }
 }
 
@@ -138,7 +141,7 @@ pub(crate) fn poll_caught<F: Future>(
     Poll::Ready(match (end, dropped) {
         (end, Ok(())) => end,
         (Ok(output), Err(payload)) => {
-            discard(output).unwrap_or_else(forget);
+            drop_quietly(output);
             Err(payload)
         }
         (Err(payload), Err(second)) => {

@@ -1,6 +1,6 @@
 //! What the tasks of a group and of a combinator have in common: a run whose end is reported, and their panics.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::panic::Location;
 use std::pin::{Pin, pin};
 

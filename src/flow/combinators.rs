@@ -1,6 +1,5 @@
 //! The functions that a user calls.
 
-use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread::available_parallelism;

@@ -95,10 +95,7 @@ impl<E: fmt::Display> fmt::Display for RaceError<E> {
 impl<E: Error + 'static> Error for RaceError<E> {
     /// Returns the source of the latest task's error; the error itself is in the text of `Display`.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self.last()? {
-            TaskError::Failed { error, .. } => error.source(),
-            _ => None,
-        }
+        self.last()?.source()
     }
 }
 

@@ -1,7 +1,6 @@
 //! The future that most combinators are.
 
 use std::fmt;
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 

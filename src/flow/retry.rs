@@ -1,7 +1,6 @@
 //! Attempts until one succeeds.
 
 use std::fmt;
-use std::future::Future;
 use std::ops::ControlFlow::{self, Break, Continue};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -12,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::{Ended, RetryError};
 use super::stop::{StopSignal, Timer};
-use crate::common::panic::{DiscardEach, ENDED, Guarded, discard, forget};
+use crate::common::panic::{DiscardEach, ENDED, Guarded, drop_quietly};
 
 /// The decision after an attempt that failed; see [`Retry::when`].
 ///
@@ -168,7 +167,7 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
     pub fn attempts(mut self, most: u32) -> Self {
         if most == 0 {
             // Before the panic: a destructor that panics while another panic unwinds would end the process.
-            discard(self).unwrap_or_else(forget);
+            drop_quietly(self);
             panic!(
                 "schedgroup: Retry::attempts must be at least 1: with none it could never succeed"
             );

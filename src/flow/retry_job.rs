@@ -1,7 +1,6 @@
 //! A retry that is a job of a scheduling group.
 
 use std::fmt;
-use std::future::Future;
 use std::ops::ControlFlow::{Break, Continue};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +13,7 @@ use tokio::time::Instant;
 use super::error::{Ended, RetryError};
 use super::retry::Retry;
 use super::stop::StopSignal;
-use crate::common::panic::{DiscardEach, ENDED, catch, discard, forget};
+use crate::common::panic::{DiscardEach, ENDED, catch, drop_quietly, forget};
 use crate::{Group, Handle, JobContext, JobHandle, Next};
 
 impl<O, F, E> Retry<'static, O, F, E> {
@@ -72,8 +71,7 @@ impl<O, F, E> Retry<'static, O, F, E> {
     {
         let stop = self.stop.clone();
         // A closed group panics at its owner's line: what the retry holds must not panic too while that unwinds.
-        let mut retry = DiscardEach::default();
-        *retry = Some(self);
+        let mut retry = DiscardEach::from(Some(self));
         let (report, receiver) = oneshot::channel();
         let cell = Arc::new(RetryCell::new(None));
         let runs = Arc::clone(&cell);
@@ -91,7 +89,7 @@ impl<O, F, E> Retry<'static, O, F, E> {
         });
         drop(filled);
         // The last one if the group has rejected the job, and then a panic of a destructor is none of the caller's.
-        discard(cell).unwrap_or_else(forget);
+        drop_quietly(cell);
         RetryHandle {
             job,
             receiver: Some(receiver),

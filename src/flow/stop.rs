@@ -1,6 +1,5 @@
 //! The stop of a combinator before its tasks have ended: its token, or its deadline.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;

@@ -1,6 +1,5 @@
 //! The tasks of one combinator, while they run.
 
-use std::future::Future;
 use std::task::{Context, Poll};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};

@@ -14,8 +14,8 @@ use super::group::KeyedGroup;
 use super::handle::{KeyedContext, KeyedHandle};
 use super::job::BoxedJob;
 use super::key::share;
-use super::shared::{Exclusive, Handler, Keys, drop_quietly};
-use crate::common::panic::{DiscardEach, Guarded, run_inside};
+use super::shared::{Exclusive, Handler, Keys};
+use crate::common::panic::{DiscardEach, Guarded, drop_quietly, run_inside};
 use crate::sched::JobFuture;
 use crate::{Group, Handle, Job};
 

@@ -12,7 +12,8 @@ use super::handle::{KeyedContext, KeyedHandle};
 use super::job::BoxedJob;
 use super::methods::{keyed_deadline, keyed_methods};
 use super::rule::{Inserted, OnDuplicate};
-use super::shared::{Entries, drop_quietly};
+use super::shared::Entries;
+use crate::common::panic::drop_quietly;
 use crate::{Group, Handle, Job, ScheduleError, Stats, Wait};
 
 /// A group with at most one pending entry per key. When an entry expires, the handler runs with its key and value.

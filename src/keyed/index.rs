@@ -237,12 +237,9 @@ impl Index {
         self.len -= 1;
     }
 
-    fn is_too_large(&self) -> bool {
-        self.buckets.len() > KEPT && self.len * 12 < self.buckets.len() * PLACES
-    }
-
     fn shrink(&mut self, hash_of: impl Fn(u32) -> u32) {
-        if self.is_too_large() {
+        // Fewer than one row per bucket are left.
+        if self.buckets.len() > KEPT && self.len < self.buckets.len() {
             self.remove_gone();
             self.resize(self.len * 2 / PLACES + 1, hash_of);
         }

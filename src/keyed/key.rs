@@ -61,7 +61,7 @@ impl<K> TakenKey<K> {
         match cloned {
             Ok(key) => {
                 // By now it may be the last reference.
-                panic::discard(shared).unwrap_or_else(panic::forget);
+                panic::drop_quietly(shared);
                 Ok(key)
             }
             Err(payload) => Err((TakenKey::Shared(shared), payload)),

@@ -67,23 +67,6 @@
 //! a value, a panic of its `Drop` is caught. The third type parameter is the hasher; the default withstands keys that
 //! are chosen by an attacker.
 
-// Modules:
-//
-// builder  settings
-// group    the owner: KeyedGroup
-// handle   for other tasks: KeyedHandle; for the run of an entry: KeyedContext
-// methods  the methods by key, written once for all three
-// rule     what happens to a key that has an entry already
-// end      the future of drain and shutdown, with the entries that are left
-// job      jobs as values
-// shared   the lock of the table, and every method under it
-// table    entries and runs, by key and by row
-// queues   due entries that wait for the run of their key
-// rows     the storage of the rows
-// index    the numbers of rows, by hash
-// key      keys that a row shares with others
-// rt       what loom and shuttle replace
-
 mod builder;
 mod end;
 mod group;

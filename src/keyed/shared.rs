@@ -13,7 +13,7 @@ use super::rt::{self, Mutex, MutexGuard};
 use super::rule::{Inserted, OnDuplicate};
 use super::table::Table;
 use crate::Handle;
-use crate::common::panic::{self, DiscardEach, Guarded, Payload};
+use crate::common::panic::{self, DiscardEach, Guarded, Payload, drop_quietly};
 use crate::common::time::Timestamp;
 use crate::sched::{Cancels, JobFuture, RowJobs, RowKey, RowTable, Run, TableId};
 
@@ -30,7 +30,8 @@ pub(super) type Exclusive<K> = Option<fn(K) -> SharedKey<K>>;
 /// The lock of the table comes before the scheduling group's lock. The only user code that runs under it is `Eq` and
 /// `Borrow` of keys and the closures of `with` and `debounce_with`, never while the table is half changed. So if a
 /// panic of theirs poisons the lock, the table is still whole. Keys and values are dropped, keys are cloned, and wakers
-/// are woken when the lock is free.
+/// are woken when the lock is free; values also after the `RowJobs`, whose drop wakes the driver, since a destructor may
+/// take long.
 ///
 /// How the table and the group agree: each entry has a job in the group, whose slot is noted in its row. To insert,
 /// move or cancel an entry changes the row and the job under both locks. A removal may only note the cancel of the job
@@ -76,12 +77,6 @@ impl<K, V> Drop for Guard<'_, K, V> {
 
 /// How many rows a walk looks at under one hold of the lock.
 const CHUNK: u32 = 512;
-
-/// Drops a user's value. A panic of its destructor ends here. The caller has dropped its `RowJobs`, which wakes the
-/// driver, since a destructor may take long.
-pub(super) fn drop_quietly<T>(value: T) {
-    panic::discard(value).unwrap_or_else(panic::forget);
-}
 
 /// Lets the entry in a row start, if there is one.
 fn unblock<K, V>(table: &mut Table<K, V>, row: Option<u32>, jobs: &mut RowJobs<'_>) {
@@ -266,36 +261,7 @@ where
             row,
         }
     }
-}
 
-/// Held by the run of a key in a keyed group that is exclusive. Its drop, which comes after that of everything else in
-/// the run, lets the next run of the key begin.
-pub(super) struct RunGuard<K, V, S> {
-    keys: Arc<Keys<K, V, S>>,
-    row: u32,
-}
-
-impl<K, V, S> Drop for RunGuard<K, V, S> {
-    fn drop(&mut self) {
-        let keys = &self.keys;
-        let mut jobs = keys.group.row_jobs();
-        let mut guard = keys.lock();
-        let Some((run, next)) = guard.table.end(self.row) else {
-            return;
-        };
-        unblock(&mut guard.table, next, &mut jobs);
-        drop(guard);
-        drop(jobs);
-        drop_quietly(run);
-    }
-}
-
-impl<K, V, S> Keys<K, V, S>
-where
-    K: Eq + Send + 'static,
-    V: Send + 'static,
-    S: Send + Sync + 'static,
-{
     /// The same as `may_start`, in a keyed group that is exclusive. Apart, so that it costs the others nothing.
     #[inline(never)]
     fn may_start_alone(
@@ -338,6 +304,28 @@ where
                 Err(payload)
             }
         }
+    }
+}
+
+/// Held by the run of a key in a keyed group that is exclusive. Its drop, which comes after that of everything else in
+/// the run, lets the next run of the key begin.
+pub(super) struct RunGuard<K, V, S> {
+    keys: Arc<Keys<K, V, S>>,
+    row: u32,
+}
+
+impl<K, V, S> Drop for RunGuard<K, V, S> {
+    fn drop(&mut self) {
+        let keys = &self.keys;
+        let mut jobs = keys.group.row_jobs();
+        let mut guard = keys.lock();
+        let Some((run, next)) = guard.table.end(self.row) else {
+            return;
+        };
+        unblock(&mut guard.table, next, &mut jobs);
+        drop(guard);
+        drop(jobs);
+        drop_quietly(run);
     }
 }
 

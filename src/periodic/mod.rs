@@ -30,18 +30,6 @@
 //! | `Burst(2)` catches up | 0 | 10 | 35 | 38 | 41 |
 //! | `Burst(1)` makes up for one | 0 | 10 | – | 35 | 40 |
 
-// Modules:
-//
-// methods  those of the group, its handles and contexts
-// every    series with a period
-// calendar series at the times of a calendar
-// wall     jobs at times of the wall clock
-// tick     what a run sees
-// on_panic what a panic of one run does to its series
-// handle   what the caller keeps
-// clock    when a time is due, and when to look again
-// table    which tick comes next
-
 mod calendar;
 mod clock;
 mod every;

@@ -1,6 +1,6 @@
 //! The effect of a panic of one run on its series.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::panic::resume_unwind;
 use std::pin::pin;
 

@@ -102,7 +102,7 @@ impl JobContext {
     /// # }
     /// ```
     pub fn deadline(&self) -> Instant {
-        self.lent.shared().clock.instant(self.run.deadline)
+        self.lent.instant(self.run.deadline)
     }
 
     /// Returns how late this run started, measured from [`deadline`](JobContext::deadline).
@@ -169,9 +169,7 @@ impl JobContext {
     /// # }
     /// ```
     pub fn is_draining(&self) -> bool {
-        self.lent
-            .shared()
-            .with(|state| state.lifecycle.is_draining())
+        self.lent.is_draining()
     }
 
     /// Returns the id of the job.
@@ -228,7 +226,7 @@ impl JobContext {
         let panic = JobPanic::new(payload, self.run.id, self.run.scheduled_at);
         shared.report_panic(&panic);
         // A panic that is not the first comes back, and is dropped after the lock.
-        let _unwanted = shared.with(|state| state.jobs.keep_panic(panic));
+        let _unwanted = shared.with(|state| state.jobs.first_panic.keep(panic));
     }
 
     fn submitter(&self) -> Submitter<'_> {

@@ -127,16 +127,13 @@ impl Driver {
         let chunk = self.sweep.as_ref().map(|sweep| sweep.chunk());
         // The sweep's chunk has to be looked up in the same step that empties the inbox (`queue/sweep.rs` says why).
         // The rest is part of the step to take the lock less often.
-        let mut effects = Effects::default();
-        let (turn, entries, chunk) = self.shared.with_priority(|state| {
+        let (turn, entries, chunk) = self.shared.enter_first(|state, effects| {
             state.inbox.set_queue_stats(head, queued);
-            let turn = state.turn(now, cancelled, empty, &mut effects);
+            let turn = state.turn(now, cancelled, empty, effects);
             let entries = state.jobs.entries(slots.iter().copied());
             let chunk = chunk.and_then(|chunk| state.jobs.entries_in(chunk));
-            effects.take_unused(&mut state.jobs);
             (turn, entries, chunk)
         });
-        self.shared.apply(effects);
         // Also if this turn drops jobs instead of working: the slots have left the wheel, so their jobs would have no
         // entry.
         self.queue.cascaded(entries);
@@ -156,7 +153,7 @@ impl Driver {
             }
             self.queue.extend(part.iter().copied());
             if let Some(sweep) = &mut self.sweep {
-                sweep.drain_inbox(part);
+                sweep.add_arrived(part);
             }
         }
         arrived.clear();
@@ -256,13 +253,14 @@ impl Driver {
             if asleep {
                 return Poll::Ready(true);
             }
+            // Applied when the timer is free, which a wake-up of the driver may lock.
             let mut effects = Effects::default();
             // Locked from before the driver parks until the timer is set. So a caller that pushes an earlier entry
             // meanwhile sets the timer after this (`inbox.rs`, arm or wake).
             let mut timer = self.shared.timer();
             // Release and park are one step, so that a lone job costs one lock less. Parking comes last, since a
             // release may put a moved job back into the heap, or begin a watch over the workers.
-            let (start, parked) = self.shared.with_priority(|state| {
+            let (start, parked) = self.shared.enter_first(|state, _| {
                 let start = state.release(&mut self.batch, &mut self.queue, due, &mut effects);
                 effects.take_unused(&mut state.jobs);
                 // A moved job that went back to the heap may be due.
@@ -313,7 +311,7 @@ fn cascade_near(shared: &Shared, queue: &mut Queue, now: Timestamp, most: usize)
     let mut moved = 0;
     while let Some(slots) = queue.cascade(now, LOOKED_UP) {
         moved += slots.len();
-        let entries = shared.with_priority(|state| state.jobs.entries(slots.iter().copied()));
+        let entries = shared.enter_first(|state, _| state.jobs.entries(slots.iter().copied()));
         queue.cascaded(entries);
         if moved >= most {
             return true;
@@ -354,9 +352,8 @@ mod tests {
     use tokio::time::{Instant, advance};
     use tokio_util::sync::CancellationToken;
 
-    use super::super::queue::Sequence;
     use super::super::runnable::{JobFuture, RowKey, RowTable, Run};
-    use super::super::state::{JobKind, State, StopReason, Workers};
+    use super::super::state::{Closing, JobKind, State, StopReason, Workers};
     use super::super::timer::Timer;
     use super::*;
     use crate::common::panic::Payload;
@@ -533,7 +530,7 @@ mod tests {
         driver.step();
         advance(millisecond).await;
         let grace = Duration::from_secs(1);
-        driver.shared.close(grace, State::shut_down);
+        driver.shared.close_within(Closing::ShutDown, grace);
         advance(millisecond).await;
         driver.step();
         assert_eq!(driver.released(), 1, "the other was not due at the call");
@@ -659,126 +656,5 @@ mod tests {
             state.stats(&driver.shared.clock).pending
         });
         assert!(due > RELEASES, "{due} are due");
-    }
-
-    const MS: u64 = 1 << 20;
-
-    fn timestamp(nanos: u64) -> Timestamp {
-        Timestamp::ALWAYS.after(Duration::from_nanos(nanos))
-    }
-
-    /// The time by which a bucket of more than 4,096 entries moves in ahead.
-    fn lead(len: usize) -> u64 {
-        (16_000_000).max(500 * len as u64)
-    }
-
-    /// Lets a queue of these deadlines run empty as the driver does, which sleeps until `next_wake`. Returns when each
-    /// slot was looked up.
-    fn looked_up(deadlines: &[u64]) -> Vec<Vec<u64>> {
-        let entry = |slot: usize| Entry {
-            at: timestamp(deadlines[slot]),
-            sequence: Sequence::first(slot as u64),
-            slot: slot as u32,
-        };
-        let mut queue = Queue::new(Timestamp::ALWAYS);
-        // While there are few entries, they go to the heap.
-        queue.extend((0..64).map(|job| Entry::first(Timestamp::NEVER, job, u32::MAX)));
-        queue.extend((0..deadlines.len()).map(entry));
-        let (mut now, mut seen) = (Timestamp::ALWAYS, vec![Vec::new(); deadlines.len()]);
-        loop {
-            while let Some(slots) = queue.cascade(now, LOOKED_UP) {
-                for &slot in &slots {
-                    seen[slot as usize].push(now.bits());
-                }
-                queue.cascaded(slots.into_iter().map(|slot| entry(slot as usize)));
-            }
-            queue.pop_due(now, &mut Vec::new(), usize::MAX);
-            match queue.next_wake() {
-                Some(next) if next < Timestamp::NEVER => {
-                    assert!(next > now, "it would not sleep");
-                    now = next;
-                }
-                _ => return seen,
-            }
-        }
-    }
-
-    /// Pseudo-random numbers (splitmix64): the same seed gives the same ones.
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, bound: u64) -> u64 {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut mixed = self.0;
-            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            (mixed ^ (mixed >> 31)) % bound
-        }
-
-        /// A distance within 64 buckets of a level.
-        fn distance(&mut self) -> u64 {
-            let level = self.below(4);
-            self.below(64 * MS) << (6 * level)
-        }
-    }
-
-    #[test]
-    fn the_crowd_of_one_instant_is_looked_up_once_however_long_ahead_it_was_scheduled() {
-        for seconds in [1, 2, 60, 3_600] {
-            let seen = looked_up(&[seconds * 1_000 * MS; 100_000]);
-            assert!(seen.iter().all(|seen| seen.len() == 1), "{seconds} s ahead");
-        }
-    }
-
-    #[test]
-    fn few_jobs_are_looked_up_once_at_most_however_far_away_they_are() {
-        let mut random = Random(0);
-        let deadlines: Vec<u64> = (0..LOOKED_UP).map(|_| random.distance()).collect();
-        let seen = looked_up(&deadlines);
-        assert!(seen.iter().all(|seen| seen.len() <= 1));
-    }
-
-    /// The many jobs of one millisecond are in order their lead ahead of their time, also behind other buckets.
-    ///
-    /// `SCHEDGROUP_SEED` sets the first of the 64 seeds.
-    #[test]
-    fn a_crowd_moves_in_ahead_of_its_time_whatever_stands_in_front_of_it() {
-        let first = std::env::var("SCHEDGROUP_SEED");
-        let first = first.map_or(0, |seed| seed.parse().expect("a number"));
-        for seed in first..first + 64 {
-            let mut random = Random(seed);
-            let crowds: Vec<_> = (0..1 + random.below(3))
-                .map(|_| (random.distance(), 4_097 + random.below(40_000 - 4_097)))
-                .collect();
-            let mut large = Vec::new();
-            for &(at, len) in &crowds {
-                large.extend(std::iter::repeat_n(100 * MS + at, len as usize));
-            }
-            let mut few = Vec::new();
-            for _ in 0..random.below(6) {
-                let (crowd, _) = crowds[random.below(crowds.len() as u64) as usize];
-                let at = (100 * MS + crowd).saturating_sub(random.distance());
-                few.extend(std::iter::repeat_n(at, 1 + random.below(99) as usize));
-            }
-            let (mut deadlines, last) = match random.below(2) {
-                0 => (few, large),
-                _ => (large, few),
-            };
-            deadlines.extend(last);
-            let seen = looked_up(&deadlines);
-            let mut ticks = std::collections::BTreeMap::<u64, (u64, u64, usize)>::new();
-            for (&at, seen) in deadlines.iter().zip(&seen) {
-                let (earliest, last, len) = ticks.entry(at / MS).or_insert((at, 0, 0));
-                *earliest = at.min(*earliest);
-                *last = seen.iter().copied().fold(*last, u64::max);
-                *len += 1;
-            }
-            for (tick, (earliest, last, len)) in ticks {
-                assert!(
-                    len <= 4096 || last <= earliest.saturating_sub(lead(len)),
-                    "seed {seed}: {len} due at {earliest}, in tick {tick}, have moved in only at {last}"
-                );
-            }
-        }
     }
 }

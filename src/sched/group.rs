@@ -10,7 +10,7 @@ use super::builder::Builder;
 use super::handle::Handle;
 use super::schedule::{Submitter, schedule_methods};
 use super::shared::Shared;
-use super::state::{Caller, State, StopReason};
+use super::state::{Caller, Closing, StopReason};
 use super::stats::{JobInfo, Stats};
 use super::wait::{Drain, Shutdown, Wait};
 use crate::common::trace;
@@ -265,7 +265,7 @@ impl Group {
     /// ```
     pub fn drain(&self, grace: Duration) -> Drain<'_> {
         let shared = self.shared();
-        Drain::new(shared, shared.close(grace, State::drain))
+        Drain::new(shared, shared.close_within(Closing::Drain, grace))
     }
 
     /// Ends the group within `grace`, and reports the outcomes of the jobs it held.
@@ -304,7 +304,7 @@ impl Group {
     /// ```
     pub fn shutdown(&self, grace: Duration) -> Shutdown<'_> {
         let shared = self.shared();
-        Shutdown::new(shared, shared.close(grace, State::shut_down))
+        Shutdown::new(shared, shared.close_within(Closing::ShutDown, grace))
     }
 
     /// Cancels the group: no further job starts, and pending jobs are dropped.
@@ -432,7 +432,7 @@ impl Drop for Group {
             } else {
                 Some(state.group_dropped(effects))
             };
-            (held, state.jobs.discard_first_panic())
+            (held, state.jobs.first_panic.discard())
         });
         // The first panic was taken out in the same step, so that no later one is kept either. Its payload may hold a
         // handle of this group, and would keep `Shared` alive for ever. It is a user's value, so it is dropped after

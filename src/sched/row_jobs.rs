@@ -11,7 +11,6 @@ use super::cancels::Cancels;
 use super::error::ScheduleError;
 use super::handle::Handle;
 use super::runnable::{RowKey, RowTable, TableId};
-use super::schedule::hand_back;
 use super::shared::Shared;
 use super::state::{Caller, Effects, State};
 use crate::common::time::Timestamp;
@@ -114,7 +113,7 @@ impl RowJobs<'_> {
     pub(crate) fn admit(&mut self) -> Result<(), ScheduleError<()>> {
         let (now, cancelled) = (self.shared.deadline_clock(), self.shared.is_cancelled());
         let admitted = self.with(|state, caller, _| state.lifecycle.admit(caller, now, cancelled));
-        admitted.map_err(|rejected| hand_back((rejected, ())))
+        admitted.map_err(|rejected| rejected.with(()))
     }
 
     /// Schedules the job of a row, in place of the job in the slot `former`, if that is given. Returns its slot, or

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::error::{JobError, JobPanic};
 use super::job::{JobId, Next};
-use crate::common::panic::{Payload, catch, discard, forget};
+use crate::common::panic::{Payload, catch, discard, drop_quietly, forget};
 use crate::common::time::Timestamp;
 
 /// The data of a run that its code can ask for.
@@ -168,7 +168,7 @@ where
             Ok(Poll::Ready(value)) => match discard(self.future.take()) {
                 Ok(()) => Ok(value),
                 Err(payload) => {
-                    discard(value).unwrap_or_else(forget);
+                    drop_quietly(value);
                     Err(payload)
                 }
             },

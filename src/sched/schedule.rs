@@ -24,11 +24,11 @@ pub(super) struct Submitter<'a> {
 }
 
 impl Submitter<'_> {
-    fn after(self, delay: Duration) -> Timestamp {
+    pub(super) fn after(self, delay: Duration) -> Timestamp {
         self.shared.now().after(delay)
     }
 
-    fn at(self, at: Instant) -> Timestamp {
+    pub(super) fn at(self, at: Instant) -> Timestamp {
         self.shared.clock.timestamp(at)
     }
 
@@ -74,18 +74,7 @@ impl Submitter<'_> {
         runnable: B,
         kind: JobKind,
     ) -> JobHandle {
-        self.schedule_runnable_for(Location::caller(), at, runnable, kind)
-    }
-
-    /// Like `schedule_runnable`, for a job that is scheduled in the name of the code at `site`.
-    #[track_caller]
-    fn schedule_runnable_for<B: Runnable + 'static>(
-        self,
-        site: &'static Location<'static>,
-        at: Timestamp,
-        runnable: B,
-        kind: JobKind,
-    ) -> JobHandle {
+        let site = Location::caller();
         let (rejected, runnable) = match self.submit(at, runnable, kind, site) {
             Ok(handle) => return handle,
             Err(rejected) => rejected,
@@ -105,89 +94,31 @@ impl Submitter<'_> {
     }
 
     #[track_caller]
-    fn try_schedule_job<J: Job>(
-        self,
-        at: Timestamp,
-        job: J,
-    ) -> Result<JobHandle, ScheduleError<J>> {
-        self.submit(at, job, JobKind::Once, Location::caller())
-            .map_err(hand_back)
-    }
-
-    #[track_caller]
-    pub(super) fn delay(self, delay: Duration, job: impl Job) -> JobHandle {
-        self.schedule_runnable(self.after(delay), job, JobKind::Once)
-    }
-
-    #[track_caller]
-    pub(super) fn schedule(self, at: Instant, job: impl Job) -> JobHandle {
-        self.schedule_runnable(self.at(at), job, JobKind::Once)
-    }
-
-    #[track_caller]
-    pub(super) fn try_delay<J: Job>(
-        self,
-        delay: Duration,
-        job: J,
-    ) -> Result<JobHandle, ScheduleError<J>> {
-        self.try_schedule_job(self.after(delay), job)
+    pub(super) fn schedule(self, at: Timestamp, job: impl Job) -> JobHandle {
+        self.schedule_runnable(at, job, JobKind::Once)
     }
 
     #[track_caller]
     pub(super) fn try_schedule<J: Job>(
         self,
-        at: Instant,
+        at: Timestamp,
         job: J,
     ) -> Result<JobHandle, ScheduleError<J>> {
-        self.try_schedule_job(self.at(at), job)
-    }
-
-    #[track_caller]
-    pub(super) fn delay_with<J: Job>(
-        self,
-        delay: Duration,
-        job: impl FnOnce(JobContext) -> J + Send + 'static,
-    ) -> JobHandle {
-        self.schedule_runnable(self.after(delay), self.with(job), JobKind::Once)
+        self.submit(at, job, JobKind::Once, Location::caller())
+            .map_err(|(rejected, job)| rejected.with(job))
     }
 
     #[track_caller]
     pub(super) fn schedule_with<J: Job>(
         self,
-        at: Instant,
+        at: Timestamp,
         job: impl FnOnce(JobContext) -> J + Send + 'static,
     ) -> JobHandle {
-        self.schedule_runnable(self.at(at), self.with(job), JobKind::Once)
-    }
-
-    fn with<F, J>(self, job: F) -> impl Runnable + use<F, J>
-    where
-        F: FnOnce(JobContext) -> J + Send + 'static,
-        J: Job,
-    {
-        Lazy::new(self.shared, job)
+        self.schedule_runnable(at, Lazy::new(self.shared, job), JobKind::Once)
     }
 
     #[track_caller]
-    pub(super) fn spawn_after<F>(self, delay: Duration, future: F) -> JoinHandle<F::Output>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        self.join(self.after(delay), future)
-    }
-
-    #[track_caller]
-    pub(super) fn spawn_at<F>(self, at: Instant, future: F) -> JoinHandle<F::Output>
-    where
-        F: Future + Send + 'static,
-        F::Output: Send + 'static,
-    {
-        self.join(self.at(at), future)
-    }
-
-    #[track_caller]
-    fn join<F>(self, at: Timestamp, future: F) -> JoinHandle<F::Output>
+    pub(super) fn spawn<F>(self, at: Timestamp, future: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
@@ -206,13 +137,6 @@ impl Submitter<'_> {
         Fut: Future<Output = Next> + Send + 'static,
     {
         self.schedule_runnable(self.at(first), Repeating::new(self.shared, run), kind)
-    }
-}
-
-pub(super) fn hand_back<J>((rejected, job): (Rejected, J)) -> ScheduleError<J> {
-    match rejected {
-        Rejected::Closed(_) => ScheduleError::Closed(job),
-        Rejected::Cancelled => ScheduleError::Cancelled(job),
     }
 }
 
@@ -250,7 +174,8 @@ macro_rules! schedule_methods {
                 delay: std::time::Duration,
                 job: impl $crate::Job,
             ) -> $crate::JobHandle {
-                self.submitter().delay(delay, job)
+                let submitter = self.submitter();
+                submitter.schedule(submitter.after(delay), job)
             }
 
             /// Schedules `job` to run once, at the instant `at`, or at once if that has passed.
@@ -278,7 +203,8 @@ macro_rules! schedule_methods {
                 at: tokio::time::Instant,
                 job: impl $crate::Job,
             ) -> $crate::JobHandle {
-                self.submitter().schedule(at, job)
+                let submitter = self.submitter();
+                submitter.schedule(submitter.at(at), job)
             }
 
             /// Schedules `job` to run once, `delay` from now, or returns it if the group rejects it.
@@ -314,7 +240,8 @@ macro_rules! schedule_methods {
                 delay: std::time::Duration,
                 job: J,
             ) -> Result<$crate::JobHandle, $crate::ScheduleError<J>> {
-                self.submitter().try_delay(delay, job)
+                let submitter = self.submitter();
+                submitter.try_schedule(submitter.after(delay), job)
             }
 
             /// Schedules `job` to run once, at the instant `at`, or returns it if the group rejects it.
@@ -346,7 +273,8 @@ macro_rules! schedule_methods {
                 at: tokio::time::Instant,
                 job: J,
             ) -> Result<$crate::JobHandle, $crate::ScheduleError<J>> {
-                self.submitter().try_schedule(at, job)
+                let submitter = self.submitter();
+                submitter.try_schedule(submitter.at(at), job)
             }
 
             /// Schedules a closure to run once, `delay` from now: it gets a
@@ -377,7 +305,8 @@ macro_rules! schedule_methods {
                 delay: std::time::Duration,
                 job: impl FnOnce($crate::JobContext) -> J + Send + 'static,
             ) -> $crate::JobHandle {
-                self.submitter().delay_with(delay, job)
+                let submitter = self.submitter();
+                submitter.schedule_with(submitter.after(delay), job)
             }
 
             /// Schedules a closure to run once, at the instant `at`; otherwise like
@@ -406,7 +335,8 @@ macro_rules! schedule_methods {
                 at: tokio::time::Instant,
                 job: impl FnOnce($crate::JobContext) -> J + Send + 'static,
             ) -> $crate::JobHandle {
-                self.submitter().schedule_with(at, job)
+                let submitter = self.submitter();
+                submitter.schedule_with(submitter.at(at), job)
             }
 
             /// Schedules `future` to run once, `delay` from now, and returns a
@@ -444,7 +374,8 @@ macro_rules! schedule_methods {
                 F: Future + Send + 'static,
                 F::Output: Send + 'static,
             {
-                self.submitter().spawn_after(delay, future)
+                let submitter = self.submitter();
+                submitter.spawn(submitter.after(delay), future)
             }
 
             /// Schedules `future` to run once, at the instant `at`; otherwise like
@@ -480,7 +411,8 @@ macro_rules! schedule_methods {
                 F: Future + Send + 'static,
                 F::Output: Send + 'static,
             {
-                self.submitter().spawn_at(at, future)
+                let submitter = self.submitter();
+                submitter.spawn(submitter.at(at), future)
             }
 
             /// Schedules a repeating job: it runs at `first`, and again whenever its last run asked for,

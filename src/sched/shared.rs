@@ -19,7 +19,7 @@ use super::dropped_handle::DroppedHandle;
 use super::error::JobPanic;
 use super::local_queue::Claim;
 use super::rt::{Mutex, MutexGuard};
-use super::state::{CHUNK, Counts, DroppedChunk, DroppedJob, Effects, State, WakeDriver};
+use super::state::{CHUNK, Closing, Counts, DroppedChunk, DroppedJob, Effects, State, WakeDriver};
 use super::stats::JobInfo;
 use super::timer::Timer;
 use crate::common::panic::{self, Payload};
@@ -169,12 +169,15 @@ impl Shared {
         result
     }
 
-    /// Like [`with`](Shared::with), for the driver: callers that outrun it yield to it.
-    pub(super) fn with_priority<R>(&self, transition: impl FnOnce(&mut State) -> R) -> R {
+    /// Like [`enter`](Shared::enter), for the driver: callers that outrun it yield to it.
+    pub(super) fn enter_first<R>(
+        &self,
+        transition: impl FnOnce(&mut State, &mut Effects) -> R,
+    ) -> R {
         self.driver_waits.store(true, Relaxed);
-        self.with(|state| {
+        self.enter(|state, effects| {
             self.driver_waits.store(false, Relaxed);
-            transition(state)
+            transition(state, effects)
         })
     }
 
@@ -350,18 +353,13 @@ impl Shared {
         self.is_cancelled() || (self.has_end() && is_late())
     }
 
-    /// Closes the group by `close`, which is `State::drain` or `State::shut_down`. Returns the counts that its report
-    /// begins with.
-    pub(super) fn close(
-        &self,
-        grace: Duration,
-        close: fn(&mut State, Timestamp, Timestamp, &mut Effects) -> Counts,
-    ) -> Counts {
+    /// Closes the group with a grace. Returns the counts that its report begins with.
+    pub(super) fn close_within(&self, closing: Closing, grace: Duration) -> Counts {
         let now = self.now();
         let ends = now.after(grace);
         self.enter_checked(|state, effects| {
             self.ends_at(ends);
-            close(state, now, ends, effects)
+            state.close_until(closing, now, ends, effects)
         })
     }
 

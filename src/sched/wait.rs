@@ -10,7 +10,7 @@ use super::error::WaitError;
 use super::shared::Shared;
 use super::state::{Counts, GroupOutcome, State, StopReason};
 use super::stats::Report;
-use crate::common::panic::{ENDED, discard, forget};
+use crate::common::panic::{ENDED, drop_quietly};
 
 /// A future that is dropped when it resolves, and names the misuse if it is polled again.
 struct Boxed<'a, T>(Option<Pin<Box<dyn Future<Output = T> + Send + 'a>>>);
@@ -239,7 +239,7 @@ impl Waiter<'_> {
             }
         });
         // A panic of the waker's destructor ends here, or the future could not be polled again, and what was found be lost.
-        discard(former).unwrap_or_else(forget);
+        drop_quietly(former);
         found
     }
 }
@@ -249,7 +249,7 @@ impl Drop for Waiter<'_> {
         if let Some(number) = self.number {
             let waker = self.shared.with(|state| state.waiters.leave(number));
             // A panic of a user's waker ends here: this may be dropped while its thread is panicking.
-            discard(waker).unwrap_or_else(forget);
+            drop_quietly(waker);
         }
     }
 }

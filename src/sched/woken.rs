@@ -74,9 +74,6 @@ impl WokenJobs {
 
     /// Moves at most `most` jobs to another queue. Returns how many.
     pub(super) fn take(&self, most: usize, to: &mut VecDeque<Arc<AwaitingJob>>) -> usize {
-        if self.len() == 0 {
-            return 0;
-        }
         let mut queue = self.lock();
         let count = queue.jobs.len().min(most);
         to.extend(queue.jobs.drain(..count));

@@ -183,12 +183,7 @@ impl<E: Send + 'static> TaskGroup<E> {
     /// ```
     #[track_caller]
     pub fn member(&self) -> Member<E> {
-        let member = Member::join(&self.pool, Caller::Owner);
-        if !member.is_admitted {
-            let method = self.pool.closed_by();
-            panic!("schedgroup: attempted to add a member after TaskGroup::{method} was called");
-        }
-        member
+        Member::join(&self.pool, Caller::Owner)
     }
 
     /// Closes the group and waits until every task has ended; resolves to their counts, or to the error that came

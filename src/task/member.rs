@@ -33,11 +33,12 @@ pub struct Member<E: Send + 'static = Infallible> {
     pool: Arc<Pool<E>>,
     index: usize,
     /// Rejected by the group, it keeps nothing open.
-    pub(super) is_admitted: bool,
+    is_admitted: bool,
 }
 
 impl<E: Send + 'static> Member<E> {
     /// Asks the group to admit a new member, which knows the answer.
+    #[track_caller]
     pub(super) fn join(pool: &Arc<Pool<E>>, caller: Caller) -> Member<E> {
         let (index, is_admitted) = pool.join(caller);
         Member {

@@ -29,7 +29,7 @@ macro_rules! task_methods {
             #[track_caller]
             pub fn spawn<F>(&self, task: F) -> usize
             where
-                F: ::std::future::Future<Output: $crate::task::output::TaskOutput<E>> + Send + 'static,
+                F: Future<Output: $crate::task::output::TaskOutput<E>> + Send + 'static,
             {
                 self.pool.spawn($caller, task)
             }
@@ -61,7 +61,7 @@ macro_rules! task_methods {
                 task: impl FnOnce($crate::CancellationToken) -> F,
             ) -> usize
             where
-                F: ::std::future::Future<Output: $crate::task::output::TaskOutput<E>> + Send + 'static,
+                F: Future<Output: $crate::task::output::TaskOutput<E>> + Send + 'static,
             {
                 self.pool.spawn($caller, task(self.token()))
             }
@@ -92,7 +92,7 @@ macro_rules! task_methods {
             #[track_caller]
             pub fn try_spawn<F>(&self, task: F) -> Result<usize, $crate::ScheduleError<F>>
             where
-                F: ::std::future::Future<Output: $crate::task::output::TaskOutput<E>> + Send + 'static,
+                F: Future<Output: $crate::task::output::TaskOutput<E>> + Send + 'static,
             {
                 self.pool.try_spawn($caller, task)
             }
@@ -133,7 +133,7 @@ macro_rules! task_methods {
             #[track_caller]
             pub fn submit<F>(&self, task: F) -> $crate::task::submit::Submit<'_, F, E>
             where
-                F: ::std::future::Future<Output: $crate::task::output::TaskOutput<E>> + Send + 'static,
+                F: Future<Output: $crate::task::output::TaskOutput<E>> + Send + 'static,
             {
                 $crate::task::submit::Submit::new(&self.pool, $caller, task)
             }

@@ -31,7 +31,7 @@ impl<'a, E: Send + 'static> WaitInner<'a, E> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome<E>> {
         // The failures are taken only now: a `wait` that is dropped before leaves them to the next one.
-        ready!(Pin::new(&mut self.drained).poll(cx));
+        ready!(self.drained.poll(cx));
         Poll::Ready(self.drained.pool().take_outcome())
     }
 }
@@ -219,7 +219,7 @@ impl<'a, E: Send + 'static> Closed<'a, E> {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Report> {
-        ready!(Pin::new(&mut self.drained).poll(cx));
+        ready!(self.drained.poll(cx));
         let counts = self.drained.pool().counts();
         Poll::Ready(counts.report_since(self.before))
     }
@@ -271,6 +271,6 @@ fn show<E: Send + 'static>(
     f: &mut fmt::Formatter<'_>,
 ) -> fmt::Result {
     f.debug_struct(name)
-        .field("stats", &drained.stats())
+        .field("stats", &drained.pool().stats())
         .finish_non_exhaustive()
 }

@@ -57,7 +57,7 @@ impl Sweep {
     }
 
     /// Adds entries that were in the inbox when the chunk of this turn was looked up.
-    pub(in crate::sched) fn drain_inbox(&mut self, arrived: &[Entry]) {
+    pub(in crate::sched) fn add_arrived(&mut self, arrived: &[Entry]) {
         let seen = arrived.iter().filter(|entry| entry.slot < self.seen);
         seen.for_each(|&entry| self.fresh.push_late(entry));
     }

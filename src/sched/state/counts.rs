@@ -36,30 +36,37 @@ impl Counts {
 
 /// The first panic of a job, for `wait` to return.
 #[derive(Debug, Default)]
-pub(super) struct FirstPanic {
-    panic: Option<JobPanic>,
+pub(in crate::sched) enum FirstPanic {
+    #[default]
+    None,
+    Kept(JobPanic),
     /// The `Group` was dropped, and no `wait` comes any more.
-    discarded: bool,
+    Discarded,
 }
 
 impl FirstPanic {
     /// Keeps the panic, or returns it if it is not the first or no `wait` can return it any more.
-    pub(super) fn keep(&mut self, panic: JobPanic) -> Option<JobPanic> {
-        if self.discarded || self.panic.is_some() {
+    pub(in crate::sched) fn keep(&mut self, panic: JobPanic) -> Option<JobPanic> {
+        if !matches!(self, FirstPanic::None) {
             return Some(panic);
         }
-        self.panic = Some(panic);
+        *self = FirstPanic::Kept(panic);
         None
     }
 
     pub(super) fn get(&self) -> Option<&JobPanic> {
-        self.panic.as_ref()
+        match self {
+            FirstPanic::Kept(panic) => Some(panic),
+            FirstPanic::None | FirstPanic::Discarded => None,
+        }
     }
 
     /// Keeps no panic any more, since the `Group` was dropped. Returns the one that was kept, to be dropped: it may
     /// hold a handle of this group, and would keep the group for ever.
-    pub(super) fn discard_first_panic(&mut self) -> Option<JobPanic> {
-        self.discarded = true;
-        self.panic.take()
+    pub(in crate::sched) fn discard(&mut self) -> Option<JobPanic> {
+        match std::mem::replace(self, FirstPanic::Discarded) {
+            FirstPanic::Kept(panic) => Some(panic),
+            FirstPanic::None | FirstPanic::Discarded => None,
+        }
     }
 }

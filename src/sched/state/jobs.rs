@@ -71,7 +71,7 @@ pub(in crate::sched) struct Jobs {
     /// The jobs that have ended, and whose values are still being dropped.
     dropping: usize,
     counts: Counts,
-    first_panic: FirstPanic,
+    pub(in crate::sched) first_panic: FirstPanic,
     max_lateness: Duration,
     /// A series that ends with `wait` was scheduled since the last walk that made them due.
     to_expedite: bool,
@@ -884,10 +884,9 @@ impl Jobs {
                 continue;
             };
             let state = match job.stage() {
-                Stage::Waiting | Stage::Released | Stage::Blocked => JobState::Pending,
-                Stage::Claimed if claimed.contains(&slot) => JobState::Pending,
-                Stage::Claimed | Stage::Running => JobState::Running,
                 Stage::Vacant | Stage::Ended(_) => continue,
+                Stage::Claimed if claimed.contains(&slot) => JobState::Pending,
+                _ => job.state(),
             };
             let deadline = clock.instant(job.deadline);
             let scheduled_at = self.call_sites.site(job.call_site);
@@ -945,18 +944,6 @@ impl Jobs {
 
     pub(super) fn counts(&self) -> Counts {
         self.counts
-    }
-
-    pub(super) fn first_panic(&self) -> &FirstPanic {
-        &self.first_panic
-    }
-
-    pub(in crate::sched) fn keep_panic(&mut self, panic: JobPanic) -> Option<JobPanic> {
-        self.first_panic.keep(panic)
-    }
-
-    pub(in crate::sched) fn discard_first_panic(&mut self) -> Option<JobPanic> {
-        self.first_panic.discard_first_panic()
     }
 
     /// Returns whether there is something for [`take_unused`](Jobs::take_unused).

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use super::counts::{Counts, FirstPanic};
 use crate::common::time::Timestamp;
-use crate::sched::error::JobPanic;
+use crate::sched::error::{JobPanic, ScheduleError};
 use crate::sched::stats::Report;
 
 /// The kind of caller that schedules a job.
@@ -58,6 +58,13 @@ impl Phase {
     }
 }
 
+/// The method that closes a group with a grace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sched) enum Closing {
+    Drain,
+    ShutDown,
+}
+
 /// The reason why no further job starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sched) enum StopReason {
@@ -70,6 +77,15 @@ pub(in crate::sched) enum StopReason {
 pub(in crate::sched) enum Rejected {
     Closed(Phase),
     Cancelled,
+}
+
+impl Rejected {
+    pub(in crate::sched) fn with<J>(self, job: J) -> ScheduleError<J> {
+        match self {
+            Rejected::Closed(_) => ScheduleError::Closed(job),
+            Rejected::Cancelled => ScheduleError::Cancelled(job),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -185,7 +201,7 @@ impl Lifecycle {
 
     /// Stops the group: no job starts any more. Returns `false` if the group was stopped before, whose first reason
     /// stays, or has drained, which needs none.
-    pub(super) fn end(&mut self, why: StopReason) -> bool {
+    pub(super) fn stop(&mut self, why: StopReason) -> bool {
         let first = self.stopped.is_none() && !self.drained;
         if first {
             self.stopped = Some(why);
@@ -204,17 +220,23 @@ impl Lifecycle {
         self.waited = false;
     }
 
-    /// Closes the group for `drain`. Nothing is dropped before the grace is over.
-    pub(super) fn drain_until(&mut self, abort: Timestamp) {
-        self.close(Phase::Draining);
+    /// Closes the group with a grace that ends at `abort`.
+    pub(super) fn close_until(
+        &mut self,
+        closing: Closing,
+        now: Timestamp,
+        abort: Timestamp,
+        before: Counts,
+    ) {
         self.grace_ends = self.grace_ends.min(abort);
-    }
-
-    /// Closes and seals the group for `shutdown`.
-    pub(super) fn shut_down(&mut self, now: Timestamp, abort: Timestamp, before: Counts) {
-        self.close(Phase::ShutDown);
-        self.grace_ends = self.grace_ends.min(abort);
-        self.seal(now, before);
+        match closing {
+            // Nothing is dropped before the grace is over.
+            Closing::Drain => self.close(Phase::Draining),
+            Closing::ShutDown => {
+                self.close(Phase::ShutDown);
+                self.seal(now, before);
+            }
+        }
     }
 
     /// Seals the group: no job is admitted any more, and none that is due later than `now` runs.
@@ -533,14 +555,14 @@ mod tests {
         assert_eq!(limited.reason(Timestamp::ALWAYS, false), None);
         let exceeded = Some(StopReason::DeadlineExceeded);
         assert_eq!(limited.reason(deadline, false), exceeded);
-        assert!(limited.end(StopReason::Cancelled));
+        assert!(limited.stop(StopReason::Cancelled));
         assert_eq!(limited.reason(deadline, true), None, "the first one stays");
     }
 
     #[test]
     fn a_group_that_has_ended_with_nothing_pending_drops_nothing() {
         let mut ended = open();
-        assert!(ended.end(StopReason::Cancelled));
+        assert!(ended.stop(StopReason::Cancelled));
         assert_eq!(ended.drops_from(0), None);
         assert_eq!(ended.drops_from(1), Some(Timestamp::ALWAYS));
     }
@@ -558,7 +580,7 @@ mod tests {
             assert_eq!(limited.admit(caller, end, false), rejected);
         }
         let mut drains = open();
-        drains.drain_until(end);
+        drains.close_until(Closing::Drain, before, end, Counts::default());
         assert_eq!(drains.admit(Caller::Job, before, false), Ok(()));
         let closed = Err(Rejected::Closed(Phase::Draining));
         assert_eq!(drains.admit(Caller::Job, end, false), closed);
@@ -569,7 +591,7 @@ mod tests {
         let (now, counts) = (Timestamp::ALWAYS, Counts::default());
         for pending in [0, 1] {
             let mut ends = open();
-            ends.shut_down(now, Timestamp::NEVER, counts);
+            ends.close_until(Closing::ShutDown, now, Timestamp::NEVER, counts);
             let from = (pending > 0).then(|| now.after(Duration::from_nanos(1)));
             assert_eq!(ends.drops_from(pending), from);
             assert_eq!(ends.drops_from(1), None);

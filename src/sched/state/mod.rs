@@ -18,7 +18,7 @@ pub(super) use call_site::JobKind;
 pub(super) use counts::{Counts, Ending};
 pub(super) use dropped::{DroppedChunk, DroppedJob};
 pub(super) use inbox::WakeDriver;
-pub(super) use lifecycle::{Caller, GroupOutcome, Rejected, StopReason};
+pub(super) use lifecycle::{Caller, Closing, GroupOutcome, Rejected, StopReason};
 pub(super) use slab::CHUNK;
 pub(super) use transitions::{ClaimResult, Effects, State, Turn};
 pub(super) use workers::{Registration, Workers};

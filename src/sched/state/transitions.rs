@@ -18,7 +18,7 @@ use super::counts::{Counts, Ending};
 use super::dropped::{DroppedChunk, DroppedJob};
 use super::inbox::{Inbox, WakeDriver};
 use super::jobs::{EndedRun, Jobs, Reset, Unused};
-use super::lifecycle::{GroupOutcome, Lifecycle, StopReason};
+use super::lifecycle::{Closing, GroupOutcome, Lifecycle, StopReason};
 use super::workers::{Registration, WorkerState, Workers};
 use crate::sched::awaiting::AwaitingJob;
 use crate::sched::cancels::Noted;
@@ -624,7 +624,7 @@ impl State {
     /// Stops the group: no job starts from here on. The first reason stays; a group that has drained gets none.
     pub(in crate::sched) fn stop(&mut self, why: StopReason, effects: &mut Effects) {
         effects.cancel = true;
-        if self.lifecycle.end(why) {
+        if self.lifecycle.stop(why) {
             // In the step that makes the reason visible, so that no job starts after a caller has seen the group
             // stopped. A claimed job that has left its local queue by now counts as started, or is given back by the
             // start check.
@@ -645,31 +645,17 @@ impl State {
         admitted
     }
 
-    /// Closes the group for `drain`. Returns the counts that its report begins with.
-    pub(in crate::sched) fn drain(
+    /// Closes the group for `drain` or `shutdown`. Returns the counts that its report begins with.
+    pub(in crate::sched) fn close_until(
         &mut self,
-        now: Timestamp,
-        abort: Timestamp,
-        effects: &mut Effects,
-    ) -> Counts {
-        self.jobs.record_all(&self.workers);
-        self.lifecycle.drain_until(abort);
-        self.check_grace(now, effects);
-        self.notify(effects);
-        self.check_drained(effects);
-        self.jobs.counts()
-    }
-
-    /// Closes the group for `shutdown`. Returns the counts that its report begins with.
-    pub(in crate::sched) fn shut_down(
-        &mut self,
+        closing: Closing,
         now: Timestamp,
         abort: Timestamp,
         effects: &mut Effects,
     ) -> Counts {
         self.jobs.record_all(&self.workers);
         let before = self.jobs.counts();
-        self.lifecycle.shut_down(now, abort, before);
+        self.lifecycle.close_until(closing, now, abort, before);
         self.check_grace(now, effects);
         self.notify(effects);
         self.check_drained(effects);
@@ -714,7 +700,7 @@ impl State {
     /// Returns the outcome for `wait`, once it is known.
     pub(in crate::sched) fn outcome(&self) -> Option<GroupOutcome<'_>> {
         self.lifecycle
-            .outcome(self.jobs.counts(), self.jobs.first_panic())
+            .outcome(self.jobs.counts(), &self.jobs.first_panic)
     }
 
     /// Returns the report for `drain` and `shutdown`, once it is known.
@@ -1037,7 +1023,7 @@ mod tests {
         let (mut state, worker, claim) = claimed(&mut effects);
         worker.local.fill(1, |claims| claims.push_back(claim));
         let ends = Timestamp::ALWAYS.after(Duration::from_secs(1));
-        state.drain(Timestamp::ALWAYS, ends, &mut effects);
+        state.close_until(Closing::Drain, Timestamp::ALWAYS, ends, &mut effects);
         let turn = state.turn(ends, false, Vec::new(), &mut effects);
         assert!(matches!(turn, Turn::Drop(from) if from == Timestamp::ALWAYS));
         assert_eq!((worker.local.len(), state.jobs.pending()), (0, 1));

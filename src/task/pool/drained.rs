@@ -1,12 +1,10 @@
 //! The end of a group, waited for.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::shared::Pool;
 use crate::common::panic::ENDED;
-use crate::task::stats::TaskStats;
 
 /// Resolves when the group has drained. Its waker is removed when it is dropped.
 pub(crate) struct Drained<'a, E: Send + 'static> {
@@ -32,19 +30,10 @@ impl<'a, E: Send + 'static> Drained<'a, E> {
         self.ended
     }
 
-    pub(crate) fn stats(&self) -> TaskStats {
-        self.pool.stats()
-    }
-}
-
-impl<E: Send + 'static> Future for Drained<'_, E> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         assert!(!self.ended, "{ENDED}");
-        let pool = self.pool;
         // Each poll reads the state anew, so a spurious wake-up does no harm.
-        let drained = pool.poll_drained(&mut self.number, cx);
+        let drained = self.pool.poll_drained(&mut self.number, cx);
         self.ended = drained.is_ready();
         drained
     }

@@ -28,9 +28,9 @@ use super::wait_queue::{Next, WaitQueue};
 use crate::ScheduleError;
 use crate::common::abort_handles::AbortHandles;
 use crate::common::error::TaskError;
-use crate::common::panic::{catch, discard, forget, wake_each};
+use crate::common::panic::{catch, drop_quietly, forget, wake_each};
 use crate::common::run;
-use crate::common::time::later;
+use crate::common::time::{CENTURY, later};
 use crate::common::waiters::Waiters;
 use crate::task::output::{Sealed, TaskOutput};
 use crate::task::policy::{Cause, OnError};
@@ -38,9 +38,6 @@ use crate::task::stats::TaskStats;
 
 /// The number of queued tasks that are started before other tasks of the worker get a turn.
 const BATCH: usize = 128;
-
-/// An instant that is farther away arms no timer, so it moves no paused clock either.
-const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// The settings of a group.
 pub(crate) struct Settings {
@@ -230,7 +227,7 @@ impl<E: Send + 'static> Pool<E> {
                 let method = state.lifecycle.closed_by();
                 drop(state);
                 // Before the panic: if the task's destructor panicked while that unwinds, the process would end.
-                discard(task).unwrap_or_else(forget);
+                drop_quietly(task);
                 panic!(
                     "schedgroup: attempted to spawn a task after TaskGroup::{method} was called"
                 );
@@ -353,7 +350,7 @@ impl<E: Send + 'static> Pool<E> {
         index
     }
 
-    /// Returns `Some(Ok)` if the task is accepted. `Some(Err)` gives back the task of a group that ended first.
+    /// Resolves when the task is accepted, or gives it back if the group ends first.
     pub(crate) fn poll_submit<F>(
         &self,
         ticket: &SubmitTicket<F>,
@@ -391,7 +388,7 @@ impl<E: Send + 'static> Pool<E> {
         drop(state);
         // It holds the waker of the submit, which may be a user's and panic when it is dropped. Whatever it does, the
         // end of the group is not lost, and the task is its submit's.
-        discard(queued).unwrap_or_else(forget);
+        drop_quietly(queued);
         self.finish(ended);
         ticket.pending.take()
     }
@@ -458,7 +455,7 @@ impl<E: Send + 'static> Pool<E> {
         let ended = if queued { None } else { state.check_drained() };
         drop(state);
         drop(handle);
-        discard(unread).unwrap_or_else(forget);
+        drop_quietly(unread);
         self.finish(ended);
         if queued {
             self.start_queued();
@@ -645,7 +642,7 @@ impl<E: Send + 'static> Pool<E> {
     /// Returns a timer for that instant; `None` if it is too far away to matter.
     #[track_caller]
     fn sleep(&self, at: Instant) -> Option<Sleep> {
-        let is_near = at.saturating_duration_since(Instant::now()) < FAR;
+        let is_near = at.saturating_duration_since(Instant::now()) < CENTURY;
         let _inside = self.runtime.enter();
         // Not by `bool::then`: `track_caller` does not reach into a closure.
         if is_near { Some(sleep_until(at)) } else { None }
@@ -775,7 +772,7 @@ impl<E: Send + 'static> Pool<E> {
         // It may be a user's waker, so it is dropped after the lock, which is released at the end of this line. The
         // future that leaves may be dropped while its thread is panicking, so a panic of the waker ends here.
         let waker = self.lock().waiters.leave(number);
-        discard(waker).unwrap_or_else(forget);
+        drop_quietly(waker);
     }
 
     pub(crate) fn give_up_wait(&self) {
@@ -802,16 +799,19 @@ impl<E: Send + 'static> Pool<E> {
 
     // Members.
 
-    /// Adds a member, which keeps the group open. Returns its index, and whether it was admitted.
+    /// Adds a member, which keeps the group open. Returns its index, and whether it was admitted; but after its own
+    /// `wait` the owner's call is misuse.
+    #[track_caller]
     pub(crate) fn join(self: &Arc<Self>, caller: Caller) -> (usize, bool) {
         let mut state = self.lock_in_time();
         // Admission and the count are one step, as for a task.
         let joins = state.lifecycle.join(caller);
+        if !joins && caller == Caller::Owner {
+            let method = state.lifecycle.closed_by();
+            drop(state);
+            panic!("schedgroup: attempted to add a member after TaskGroup::{method} was called");
+        }
         (state.next_index(), joins)
-    }
-
-    pub(crate) fn closed_by(&self) -> &'static str {
-        self.lock().lifecycle.closed_by()
     }
 
     pub(crate) fn member_failed(self: &Arc<Self>, index: usize, error: E) {
@@ -826,7 +826,7 @@ impl<E: Send + 'static> Pool<E> {
         let others = self.on_failure(&mut state, Some(Cause::of(&error)));
         let unread = state.outcomes.fail(error);
         drop(state);
-        discard(unread).unwrap_or_else(forget);
+        drop_quietly(unread);
         self.apply_policy(others);
         self.start_queued();
     }

@@ -28,7 +28,6 @@ mod worker;
 mod handle;
 pub(crate) mod models;
 mod rt;
-mod schedule;
 mod shared;
 pub(crate) mod yield_now;
 

@@ -24,7 +24,7 @@ use super::runnable::{Run, Runnable, Started, Stateful};
 use super::shared::Shared;
 use super::state::GroupOutcome;
 use super::state::Workers;
-use super::state::{Caller, DroppedChunk, StopReason};
+use super::state::{Caller, Closing, DroppedChunk, StopReason};
 use super::state::{Counts, JobKind};
 use super::state::{Effects, State, Turn};
 use super::stats::{Report, Stats};
@@ -304,13 +304,10 @@ impl Group {
     }
 
     /// Closes the group, with a grace that ends [`SOON`]. Returns the counts that the report begins with.
-    fn close_until_soon(&self, shuts_down: bool) -> Counts {
+    fn close_until_soon(&self, closing: Closing) -> Counts {
         self.0.enter(|state, effects| {
             self.0.ends_at(SOON);
-            match shuts_down {
-                true => state.shut_down(NOW, SOON, effects),
-                false => state.drain(NOW, SOON, effects),
-            }
+            state.close_until(closing, NOW, SOON, effects)
         })
     }
 
@@ -379,7 +376,7 @@ async fn drive(group: &Group, mut now: Timestamp, mut sweep: Option<Sweep>) {
             Turn::Work { arrived, due, .. } => (arrived, due),
         };
         if let Some(sweep) = &mut sweep {
-            sweep.drain_inbox(&arrived);
+            sweep.add_arrived(&arrived);
         }
         cascade_near(shared, &mut queue, due);
         queue.extend(arrived);
@@ -957,7 +954,7 @@ mod claimed {
     fn none_starts_when_the_grace_of_a_shutdown_is_over() {
         beside_the_end_of_their_group(|group| {
             group.0.enter(|state, effects| {
-                state.shut_down(NOW, NOW, effects);
+                state.close_until(Closing::ShutDown, NOW, NOW, effects);
             });
             group.drop_all(NOW);
         });
@@ -988,12 +985,12 @@ mod grace {
     use super::*;
 
     /// Three due jobs and two workers, beside `call` once the grace is over. What is pending after it never starts.
-    fn over_beside_a_claim(shuts_down: bool, call: impl Fn(&Group, u32) + Send + Sync + 'static) {
+    fn over_beside_a_claim(closing: Closing, call: impl Fn(&Group, u32) + Send + Sync + 'static) {
         check_large(move || {
             let (group, log) = (Group::new(usize::MAX, 2), Log::default());
             let slots = [0, 1, 2].map(|label| group.add(NOW, log.job(label)));
             group.release(&mut Queue::new(NOW), NOW);
-            let before = group.close_until_soon(shuts_down);
+            let before = group.close_until_soon(closing);
             let threads = group.threads();
             // The workers claim before the end and go on after it, in orders that need no preemption of this thread.
             thread::yield_now();
@@ -1018,27 +1015,31 @@ mod grace {
 
     #[test]
     fn none_starts_after_a_shutdown() {
-        over_beside_a_claim(true, |_, _| {});
+        over_beside_a_claim(Closing::ShutDown, |_, _| {});
     }
 
     #[test]
     fn none_starts_after_a_drain() {
-        over_beside_a_claim(false, |_, _| {});
+        over_beside_a_claim(Closing::Drain, |_, _| {});
     }
 
     #[test]
     fn a_cancel_prevents_nothing_any_more() {
-        over_beside_a_claim(true, |group, slot| assert!(!group.cancel(slot)));
+        over_beside_a_claim(Closing::ShutDown, |group, slot| {
+            assert!(!group.cancel(slot))
+        });
     }
 
     #[test]
     fn a_reset_moves_nothing_any_more() {
-        over_beside_a_claim(false, |group, slot| assert!(!group.reset(slot, SOON)));
+        over_beside_a_claim(Closing::Drain, |group, slot| {
+            assert!(!group.reset(slot, SOON))
+        });
     }
 
     #[test]
     fn an_abort_comes_too_late() {
-        over_beside_a_claim(false, Group::abort);
+        over_beside_a_claim(Closing::Drain, Group::abort);
     }
 
     /// The driver ends the grace as soon as it has nothing else to do.
@@ -1055,7 +1056,7 @@ mod grace {
                 let slot = inner.submit_as(Caller::Job, NOW, job, JobKind::Once);
                 count.fetch_add(u64::from(slot.is_some()), Relaxed);
             });
-            let before = group.close_until_soon(false);
+            let before = group.close_until_soon(Closing::Drain);
             let thread = group.thread();
             let well = group.outcome();
             group.0.runtime.close();
