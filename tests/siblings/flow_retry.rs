@@ -406,11 +406,11 @@ async fn a_token_ends_a_pause_of_a_job() {
         .spawn_on(group.handle());
     settle().await;
     token.cancel();
+    group.wait().await.unwrap();
+    assert_eq!(start.elapsed(), Duration::ZERO);
     let error = handle.await.unwrap_err();
     assert_eq!((error.attempts, error.ended), (1, Ended::Cancelled));
     assert_eq!((error.last, calls.load(SeqCst)), (Some("busy"), 1));
-    group.wait().await.unwrap();
-    assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
 /// Its pauses need no timer of the runtime: the clock stands still while only the group's own is due.
