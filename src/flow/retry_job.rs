@@ -32,7 +32,8 @@ impl<O, F, E> Retry<'static, O, F, E> {
     ///
     /// When the [`token`](Retry::token) is cancelled or the [`deadline`](Retry::deadline) has passed, a running attempt is
     /// dropped. A job that pauses, or waits for a slot of `max_running`, is cancelled by its handle, if a task awaits
-    /// that; otherwise it ends when it has a slot.
+    /// that; otherwise it ends when it has a slot. A handle that is awaited holds a timer for the deadline; outside of a
+    /// runtime it holds none, and only the token cancels such a job.
     ///
     /// A panic of the operation, of the delays, of `when` or of `notify` is a panic of the job, and `wait` returns it.
     /// If the group accepts no more jobs, no attempt is made, and the handle resolves to [`Ended::Cancelled`].
@@ -265,8 +266,8 @@ where
 /// # Errors
 ///
 /// [`RetryError`], with the reason why it gave up, the number of attempts and the last error. If the job was cancelled
-/// or panicked, the reason is [`Ended::Cancelled`]; the [`state`](JobHandle::state) of the [`job`](RetryHandle::job)
-/// tells the two apart. The panic itself is an event of the feature `tracing`, and `wait` of the group returns the first.
+/// by others or panicked, the reason is [`Ended::Cancelled`]; the [`state`](JobHandle::state) of the
+/// [`job`](RetryHandle::job) tells the two apart. The panic itself is an event of the feature `tracing`, and `wait` of the group returns the first.
 ///
 /// # Examples
 ///
@@ -340,7 +341,7 @@ impl<T, E> Future for RetryHandle<T, E> {
             // A timer needs a runtime, and this future does not otherwise.
             why = match tokio::runtime::Handle::try_current() {
                 Ok(_) => handle.stop.poll(cx),
-                Err(_) => handle.stop.poll_paused(cx),
+                Err(_) => handle.stop.poll_token(cx),
             };
             // A running attempt sees the stop by itself. A job that waits for its slot does not.
             if why.is_some() && handle.job.is_pending() && handle.job.cancel() {

@@ -129,7 +129,8 @@ impl StopSignal {
         self.poll_token(cx)
     }
 
-    fn poll_token(&mut self, cx: &mut Context<'_>) -> Option<Stop> {
+    /// Like `poll`, without the deadline.
+    pub(super) fn poll_token(&mut self, cx: &mut Context<'_>) -> Option<Stop> {
         let token = self.token.as_ref()?;
         let cancelled = self
             .cancelled

@@ -648,10 +648,8 @@ where
         // As in `debounce_with`.
         let mut look = DiscardEach::from(Some(look));
         self.find(key, |table, row, _| {
-            table
-                .value(row)
-                .zip(look.take())
-                .map(|(value, look)| look(value))
+            let value = table.value(row)?;
+            look.take().map(|look| look(value))
         })?
     }
 
