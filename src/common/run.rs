@@ -23,7 +23,8 @@ where
     F: Future<Output: Send> + Send + 'static,
     R: FnOnce(End<F::Output>) + Send + 'static,
 {
-    let running = if size_of::<F>() > LARGE {
+    // A constant, so that of the two forms only the one that is taken is compiled, for each type of task.
+    let running = if const { size_of::<F>() > LARGE } {
         runtime.spawn(run(Box::pin(task), report))
     } else {
         runtime.spawn(run(task, report))
