@@ -267,15 +267,19 @@ pub(super) async fn cancel_race(here: Queue, there: Queue) {
         },
     );
     let running = spawn(worker);
-    let (mut granted, mut ids) = (Vec::new(), Vec::new());
-    for n in 0..400 {
-        ids.push(put(&there, n).await);
-        if n % 50 == 49 {
-            sleep(15 * MILLI).await;
-            for id in ids.drain(..) {
-                if there.cancel(id).await.is_ok() {
-                    granted.push(id);
-                }
+    let (mut granted, mut put_in) = (Vec::new(), 0);
+    // On a busy machine fewer are granted, and it takes more rounds.
+    while put_in < 400 || granted.len() <= 200 {
+        assert!(put_in < 4000, "{} were granted", granted.len());
+        let mut ids = Vec::new();
+        for n in put_in..put_in + 50 {
+            ids.push(put(&there, n).await);
+        }
+        put_in += 50;
+        sleep(15 * MILLI).await;
+        for id in ids {
+            if there.cancel(id).await.is_ok() {
+                granted.push(id);
             }
         }
     }
@@ -285,7 +289,6 @@ pub(super) async fn cancel_race(here: Queue, there: Queue) {
         lost += u32::from(record(&there, *id).await.state != State::Cancelled);
     }
     running.end().await;
-    assert!(granted.len() > 200, "{} were granted", granted.len());
     assert_eq!(lost, 0, "of {} granted cancels", granted.len());
 }
 
