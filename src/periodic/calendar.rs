@@ -244,7 +244,7 @@ struct Series<F> {
     /// The time of the last tick.
     last: Option<SystemTime>,
     /// The clock when it was last read.
-    read: Option<Reading>,
+    read: Option<WallReading>,
     ticks: u64,
 }
 
@@ -261,7 +261,7 @@ impl<F: FnMut(SystemTime) -> Option<SystemTime>> Series<F> {
         if context.is_draining() {
             return Err(Next::Done);
         }
-        let now = Reading::of(&self.clock);
+        let now = WallReading::of(&self.clock);
         let look_every = self.clock.look_every;
         let before = self.read.replace(now);
         let stepped = before.is_some_and(|before| now.step_since(before) > look_every);
@@ -306,18 +306,18 @@ impl<F: FnMut(SystemTime) -> Option<SystemTime>> Series<F> {
 
 /// A wall clock as it was read once, between two instants: to read it takes time of its own.
 #[derive(Clone, Copy)]
-struct Reading {
+struct WallReading {
     wall: SystemTime,
     before: Instant,
     after: Instant,
 }
 
-impl Reading {
-    fn of(clock: &WallClock) -> Reading {
+impl WallReading {
+    fn of(clock: &WallClock) -> WallReading {
         let before = Instant::now();
         let wall = clock.now();
         let after = Instant::now();
-        Reading {
+        WallReading {
             wall,
             before,
             after,
@@ -325,7 +325,7 @@ impl Reading {
     }
 
     /// How far the clock was set, forward or back, since an earlier reading, at the least.
-    fn step_since(&self, earlier: Reading) -> Duration {
+    fn step_since(&self, earlier: WallReading) -> Duration {
         let least = self.before.saturating_duration_since(earlier.after);
         let most = self.after.saturating_duration_since(earlier.before);
         match self.wall.duration_since(earlier.wall) {
@@ -345,7 +345,7 @@ mod tests {
     async fn a_step_is_what_the_time_between_two_readings_cannot_explain() {
         let ms = Duration::from_millis;
         let (begun, wall) = (Instant::now(), SystemTime::UNIX_EPOCH + ms(1_000));
-        let reading = |at: Duration, wall: SystemTime| Reading {
+        let reading = |at: Duration, wall: SystemTime| WallReading {
             wall,
             before: begun + at,
             after: begun + at + ms(2),
