@@ -40,7 +40,7 @@ pub struct TimedHandle {
 /// The decision about a job that runs once.
 ///
 /// ```text
-///           its start, or its drop
+///           its start
 ///   OPEN ───────────────────────────────────────▶ CLOSED
 ///   │  ▲                                            ▲
 ///   │  │ the group says that no run was left        │
@@ -66,7 +66,7 @@ impl Claim {
     }
 
     /// Returns whether the job may start. If not, it was cancelled.
-    fn start(&self) -> bool {
+    pub(super) fn start(&self) -> bool {
         self.0.swap(CLOSED, Relaxed) == OPEN
     }
 
@@ -74,35 +74,6 @@ impl Claim {
     fn cancel(&self, in_group: impl FnOnce() -> bool) -> bool {
         // If it cannot be opened again, a start has found it cancelled.
         self.change(OPEN, CANCELLING) && (in_group() || !self.change(CANCELLING, OPEN))
-    }
-}
-
-/// The job of a handle made by [`once`](TimedHandle::once), until it starts or is dropped.
-pub(super) struct Once<J> {
-    job: Option<J>,
-    claim: Claim,
-}
-
-impl<J> Once<J> {
-    pub(super) fn new(job: J) -> (Once<J>, Claim) {
-        let claim = Claim::default();
-        let once = Once {
-            job: Some(job),
-            claim: claim.clone(),
-        };
-        (once, claim)
-    }
-
-    /// The job, to be started, unless it was cancelled. A cancel after this returns `false`.
-    pub(super) fn begin(&mut self) -> Option<J> {
-        self.job.take().filter(|_| self.claim.start())
-    }
-}
-
-impl<J> Drop for Once<J> {
-    fn drop(&mut self) {
-        // A cancel that is under way keeps the decision: it asks the group.
-        self.claim.change(OPEN, CLOSED);
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 use super::clock::{Origin, WallClock};
-use super::handle::{Once, TimedHandle};
+use super::handle::{Claim, TimedHandle};
 use crate::common::panic::Guarded;
 use crate::{Handle, Job, JobContext, Next};
 
@@ -43,12 +43,14 @@ impl WallClock {
         let job = Guarded::new(job);
         let first = origin.look_for(Duration::ZERO, origin.read());
         let first = first.unwrap_or_else(Instant::now);
-        let (mut once, claim) = Once::new(job.into_inner());
+        let mut job = Some(job.into_inner());
+        let claim = Claim::default();
+        let decision = claim.clone();
         let handle = group.as_ref().repeat_in_steps(first, move |context| {
             // Looks are not runs of the job.
             let (run, next) = match origin.look_for(Duration::ZERO, origin.read()) {
                 Some(again) => (None, Next::At(again)),
-                None => match once.begin() {
+                None => match job.take().filter(|_| decision.start()) {
                     Some(job) => (Some(job(context.with_run(1))), Next::Done),
                     // A cancel was first. Its next step finds the job pending, and ends it.
                     None => (None, Next::After(Duration::MAX)),
