@@ -109,7 +109,6 @@ const STALL_AFTER: Duration = Duration::from_millis(5);
 const CLAIMS_A_THEFT: u32 = 64;
 
 /// The workers to call for the jobs that could start.
-#[derive(Default)]
 #[must_use]
 pub(super) struct WorkersWanted {
     /// Wake the parked worker.
@@ -143,9 +142,6 @@ impl Workers {
     pub(super) fn want_workers(&mut self, startable: usize) -> WorkersWanted {
         // Each worker that is starting will claim at least one of them, and then call workers for the rest.
         let wanted = startable.saturating_sub(self.starting);
-        if wanted == 0 {
-            return WorkersWanted::default();
-        }
         let starting = wanted.min(self.threads.saturating_sub(self.active));
         self.active += starting;
         self.starting += starting;
@@ -309,7 +305,8 @@ impl Workers {
 
     /// Returns the local queues of the other workers, which take turns in being the first.
     pub(super) fn others(&self, local: &Arc<LocalQueue>) -> impl Iterator<Item = &Arc<LocalQueue>> {
-        let first = (self.claims / CLAIMS_A_THEFT) as usize % self.locals.len().max(1);
+        // At least `local` is among them.
+        let first = (self.claims / CLAIMS_A_THEFT) as usize % self.locals.len();
         let (before, from) = self.locals.split_at(first);
         let all = from.iter().chain(before);
         all.filter(move |other| !Arc::ptr_eq(other, local))
@@ -527,8 +524,10 @@ mod tests {
         task.parks(&mut workers);
         assert!(workers.take_last_parked().is_some());
         assert!(workers.take_last_parked().is_none());
+        assert_eq!((workers.active, workers.starting), (1, 1));
         assert!(workers.activate(&mut task));
         workers.exit(&mut task);
+        assert_eq!((workers.active, workers.starting), (0, 0));
         assert_eq!(
             (task.state, workers.locals().len()),
             (WorkerState::Exited, 0)
@@ -541,6 +540,7 @@ mod tests {
         let wanted = workers.want_workers(2);
         assert_eq!((wanted.start, wanted.watch), (1, false));
         assert!(!workers.watch());
+        assert!(!workers.check(2, at(10)));
         assert_eq!(workers.next_check(), Timestamp::NEVER);
     }
 
