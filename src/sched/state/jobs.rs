@@ -184,8 +184,8 @@ impl Jobs {
 
     /// Takes a claimed job that has not started back to the ready queue. Returns whether that was so.
     ///
-    /// Otherwise the job is at its first poll, and stays claimed, or has ended, which is recorded. A job at another
-    /// stage is left alone.
+    /// Otherwise the job is at its first poll, or has ended there and that is not recorded yet, and stays claimed. A job
+    /// at another stage is left alone.
     fn recall(&mut self, slot: u32, workers: &Workers) -> bool {
         if self.slab.get(slot).stage() != Stage::Claimed {
             return false;
@@ -196,8 +196,7 @@ impl Jobs {
         // - If the caller finds the job in the queue, it takes it out, and the job is in the ready queue again as if it
         //   had never been claimed. The caller holds the group's lock until it has cancelled or moved the job, so no
         //   other worker claims it meanwhile.
-        // - If the worker has taken it out first, the job is in no local queue. It is running, or has ended, which is
-        //   recorded below.
+        // - If the worker has taken it out first, the job is in no local queue. It is running, or has ended.
         //
         // The search misses no job: a job moves from one local queue to another (`steal`) only under the group's lock.
         for local in workers.locals() {
@@ -206,7 +205,6 @@ impl Jobs {
                 return true;
             }
         }
-        self.record_all(workers);
         false
     }
 
@@ -498,11 +496,7 @@ impl Jobs {
         };
         if job.stage() == Stage::Claimed {
             self.recall(slot, workers);
-            // The recall may have recorded its end and freed its slot, and the page of the slot with it.
-            let Some(recalled) = self.slab.peek_mut(slot) else {
-                return;
-            };
-            job = recalled;
+            job = self.slab.get_mut(slot);
         }
         let stage = job.stage();
         let Some(contents) = job.take_contents(Stage::Ended(JobState::Cancelled)) else {
@@ -536,7 +530,6 @@ impl Jobs {
     pub(super) fn block(&mut self, slot: u32, key: RowKey, table: &Arc<dyn RowTable>) {
         self.tables.hold(key.table, || Arc::clone(table));
         self.ready.free_slot();
-        self.slab.take_control(slot);
         let job = self.slab.get_mut(slot);
         job.put_back(Contents::Row(Some(key)), Stage::Blocked);
         self.pending += 1;
@@ -546,7 +539,6 @@ impl Jobs {
     /// Ends the job of a claimed row that was removed just before its start.
     pub(super) fn drop_claimed(&mut self, slot: u32) {
         self.ready.free_slot();
-        self.slab.take_control(slot);
         self.counts.dropped += 1;
         self.slab.end_run(slot, JobState::Cancelled);
     }
@@ -573,8 +565,8 @@ impl Jobs {
     /// Releases the due jobs of a batch that the driver took from the front of its heap, in order.
     ///
     /// A job may come later than its entry says: it was moved later, or has taken over the slot. The entry is then
-    /// updated, and goes back to the heap if it comes after the last entry of the batch by now. Otherwise it stays in
-    /// the batch, which is sorted again: everything that is left in the heap comes after the batch.
+    /// updated, and goes back to the heap if it comes after the last entry of the batch by now. Otherwise it is released
+    /// in its new place, since everything that is left in the heap comes after the batch.
     ///
     /// The entry of a job that took over its slot after the inbox was emptied (`seen`) always goes back. The inbox may
     /// hold an entry that comes before it, which the driver has not seen yet.
@@ -604,21 +596,14 @@ impl Jobs {
         if done == batch.len() {
             return batch.clear();
         }
-        batch.drain(..done);
-        batch.retain_mut(|entry| {
-            let Some(slot) = self.slab.waiting_mut(entry) else {
-                return false;
+        for entry in batch.drain(..).skip(done) {
+            let Some(slot) = self.slab.waiting_mut(&entry) else {
+                continue;
             };
-            *entry = slot.entry(entry.slot);
-            if *entry > last || slot.sequence.number() > seen {
-                queue.push(*entry);
-                return false;
-            }
-            true
-        });
-        batch.sort_unstable();
-        for entry in batch.drain(..) {
-            if let Some(slot) = self.slab.waiting_mut(&entry) {
+            let entry = slot.entry(entry.slot);
+            if entry > last || slot.sequence.number() > seen {
+                queue.push(entry);
+            } else {
                 slot.release();
                 self.ready.push(entry);
             }
