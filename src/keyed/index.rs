@@ -300,6 +300,10 @@ mod tests {
                     // What has gone may be found until others have gone too.
                     match step % 7 {
                         0 => index.remove_later(hash, row, hash_of),
+                        1 => {
+                            let found = index.search(hash, |known| known == row);
+                            index.remove_found(hash, &found.expect("it is there"), hash_of);
+                        }
                         _ => index.remove(hash, row, hash_of),
                     }
                 } else {
@@ -317,9 +321,46 @@ mod tests {
                     assert!(rows(&index, hash).contains(&row), "seed {seed}, row {row}");
                 }
                 assert_eq!(index.len, model.len() + index.gone.len());
+                assert!(index.gone.len() < TOGETHER, "they are taken out in time");
                 let in_use = index.buckets.iter().map(|bucket| bucket.in_use().count());
                 assert_eq!(in_use.sum::<usize>(), index.len);
             }
+        }
+    }
+
+    #[test]
+    fn rows_that_have_gone_are_taken_out_some_together_and_with_the_last_one() {
+        let mut index = Index::default();
+        (0..100).for_each(|row| index.insert(row, row, |row| row));
+        for left in (0..100_u32).rev() {
+            index.remove_later(left, left, |row| row);
+            assert!(index.gone.len() < TOGETHER, "{left} are left");
+        }
+        assert_eq!(index.find(7, |_| true), None);
+        assert_eq!((index.len, index.gone.len()), (0, 0));
+    }
+
+    /// The hash of a vacant row is not known any more.
+    #[test]
+    fn rows_that_have_gone_are_taken_out_before_the_index_is_built_anew() {
+        const ROWS: u32 = 1_000;
+        for grows in [false, true] {
+            let mut index = Index::default();
+            let hash = |row: u32| row.wrapping_mul(0x9E37_79B9);
+            let hash_of = |row| {
+                assert_ne!(row, 0, "it has gone");
+                hash(row)
+            };
+            (0..ROWS).for_each(|row| index.insert(hash(row), row, hash));
+            index.remove_later(hash(0), 0, hash_of);
+            let buckets = index.buckets.len();
+            if grows {
+                (ROWS..2 * ROWS).for_each(|row| index.insert(hash(row), row, hash_of));
+            } else {
+                (1..ROWS).for_each(|row| index.remove(hash(row), row, hash_of));
+            }
+            assert_ne!(index.buckets.len(), buckets);
+            assert_eq!(index.len, if grows { 2 * ROWS as usize - 1 } else { 0 });
         }
     }
 
@@ -367,24 +408,37 @@ mod tests {
 
     #[test]
     fn storage_follows_the_rows() {
-        let mut index = Index::default();
-        let hash = |row: u32| row.wrapping_mul(0x9E37_79B9);
+        let hash: fn(u32) -> u32 = |row| row.wrapping_mul(0x9E37_79B9);
         let check = |index: &Index| {
             let (len, places) = (index.len, index.buckets.len() * PLACES);
             let most = (13 * len).max(KEPT * PLACES);
             assert!(places <= most, "{places} for {len} rows");
             assert!(3 * places >= 4 * len, "{places} for {len} rows");
         };
-        for row in 0..10_000 {
-            index.insert(hash(row), row, hash);
-            check(&index);
+        type Remove = fn(&mut Index, u32, fn(u32) -> u32, Found);
+        let removals: [Remove; 3] = [
+            |index, row, hash, _| index.remove(hash(row), row, hash),
+            |index, row, hash, _| index.remove_later(hash(row), row, hash),
+            |index, row, hash, found| index.remove_found(hash(row), &found, hash),
+        ];
+        for remove in removals {
+            let mut index = Index::default();
+            for row in 0..10_000 {
+                index.insert(hash(row), row, hash);
+                check(&index);
+                let places = index.buckets.len() * PLACES;
+                assert!(
+                    places <= 2 * (index.len + PLACES),
+                    "{places} for {row} rows"
+                );
+            }
+            for row in 0..10_000 {
+                let found = index.search(hash(row), |known| known == row);
+                remove(&mut index, row, hash, found.expect("it is there"));
+                check(&index);
+            }
+            assert_eq!(index.find(hash(1), |_| true), None);
+            assert!(index.buckets.iter().all(|bucket| bucket.tags == [0; 2]));
         }
-        for row in 0..10_000 {
-            assert_eq!(index.find(hash(row), |known| known == row), Some(row));
-            index.remove(hash(row), row, hash);
-            check(&index);
-        }
-        assert_eq!(index.find(hash(1), |_| true), None);
-        assert!(index.buckets.iter().all(|bucket| bucket.tags == [0; 2]));
     }
 }
