@@ -624,9 +624,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn handles_that_are_dropped_on_several_threads_free_all_slots() {
         let group = Group::new();
-        let jobs: Vec<_> = (0..20_000)
-            .map(|_| group.delay(Duration::ZERO, async {}))
-            .collect();
+        let jobs = (0..20_000).map(|_| group.delay(Duration::ZERO, async {}));
+        let jobs: Vec<_> = jobs.flat_map(|job| [job.clone(), job]).collect();
         sleep(Duration::from_millis(1)).await;
         assert_eq!(group.stats().finished, 20_000);
         let chunks = || group.shared().with(|state| state.jobs.chunks());
@@ -634,10 +633,25 @@ mod tests {
         let mut jobs = jobs.into_iter();
         std::thread::scope(|threads| {
             for _ in 0..4 {
-                let part: Vec<_> = jobs.by_ref().take(5_000).collect();
+                let part: Vec<_> = jobs.by_ref().take(10_000).collect();
                 threads.spawn(|| drop(part));
             }
         });
+        assert_eq!(chunks(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pending_jobs_that_the_end_of_the_group_drops_free_their_slots() {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        let group = Group::new();
+        let jobs = (0..20_000).map(|_| group.delay(HOUR, async {}));
+        // A page that has one with a handle does not leave whole.
+        let kept: Vec<_> = jobs.step_by(50).collect();
+        group.cancel();
+        sleep(Duration::from_millis(1)).await;
+        let chunks = || group.shared().with(|state| state.jobs.chunks());
+        assert_ne!(chunks(), 0);
+        drop(kept);
         assert_eq!(chunks(), 0);
     }
 

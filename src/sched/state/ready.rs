@@ -403,6 +403,25 @@ mod tests {
         assert!(ready.entries.overtaking.capacity() <= KEPT);
     }
 
+    /// Also in the middle of a sweep.
+    #[test]
+    fn nothing_is_left_of_a_queue_whose_last_job_is_removed() {
+        for swept in [0, 1] {
+            let mut ready = ReadyQueue::new(0);
+            for job in 0..20_000 {
+                ready.push(entry(10 + job % 2, job));
+            }
+            (0..10_000).for_each(|_| _ = ready.remove());
+            (0..swept).for_each(|_| ready.sweep(|_| true));
+            (0..10_000).for_each(|_| _ = ready.remove());
+            for entries in [&ready.entries, &ready.unswept] {
+                assert_eq!(entries.len(), 0, "{swept}");
+                assert!(entries.in_order.capacity() <= KEPT, "{swept}");
+                assert!(entries.overtaking.capacity() <= KEPT, "{swept}");
+            }
+        }
+    }
+
     #[test]
     fn storage_is_given_back_when_the_queue_empties() {
         let mut ready = ReadyQueue::new(usize::MAX);

@@ -712,6 +712,20 @@ mod tests {
     }
 
     #[test]
+    fn the_entries_that_a_job_had_before_a_move_are_dead() {
+        let mut slot = slot(1);
+        waits(&mut slot, Timestamp::ALWAYS);
+        let former = slot.entry(0);
+        slot.release();
+        assert!(slot.is_released_by(&former));
+        slot.wait_anew();
+        let present = slot.entry(0);
+        assert!(!slot.waits_by(&former) && slot.waits_by(&present));
+        slot.release();
+        assert!(!slot.is_released_by(&former) && slot.is_released_by(&present));
+    }
+
+    #[test]
     fn a_removed_slot_is_used_again_before_new_ones() {
         let mut slots = Slab::default();
         let first = slots.insert(slot(1));

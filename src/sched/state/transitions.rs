@@ -964,6 +964,122 @@ mod tests {
         assert_eq!(state.jobs.counts().dropped, 1);
     }
 
+    /// A row that was due at `at`, and that a worker has taken out of its queue to start it at `now`. Returns its slot.
+    fn about_to_start(
+        at: Timestamp,
+        now: Timestamp,
+    ) -> (State, Registration, Arc<dyn RowTable>, RowKey, u32) {
+        let mut state = State::new(usize::MAX, Workers::new(1, true), Timestamp::NEVER);
+        let table: Arc<dyn RowTable> = Arc::new(Table);
+        let key = RowKey {
+            table: state.register(Arc::downgrade(&table)),
+            row: 0,
+        };
+        let (site, effects) = (Location::caller(), &mut Effects::default());
+        let slot = state.insert_row(at, key, || Arc::clone(&table), None, site, effects);
+        let (mut queue, mut worker) = (Queue::new(now), Registration::new());
+        let started = turn(&mut state, &mut queue, &mut worker, now, |_| ());
+        assert_eq!(started, [at]);
+        (state, worker, table, key, slot)
+    }
+
+    /// The caller has read the clock before the driver did.
+    #[test]
+    fn a_row_that_is_about_to_start_expires_though_the_caller_read_an_earlier_clock() {
+        let at = |nanos| Timestamp::ALWAYS.after(Duration::from_nanos(nanos));
+        let (mut state, _worker, _table, _key, slot) = about_to_start(at(60), at(100));
+        let mut effects = Effects::default();
+        assert!(state.expire(slot, at(50), false, &mut effects));
+        assert!(
+            !state.expire(slot, at(50), true, &mut effects),
+            "it is over"
+        );
+        state.stop(StopReason::Cancelled, &mut effects);
+        assert!(
+            !state.expire(slot, at(50), false, &mut effects),
+            "it is over"
+        );
+    }
+
+    #[test]
+    fn a_row_that_is_moved_as_it_is_about_to_start_gets_another_job() {
+        let at = |nanos| Timestamp::ALWAYS.after(Duration::from_nanos(nanos));
+        let (mut state, _worker, table, key, slot) = about_to_start(at(60), at(100));
+        let mut effects = Effects::default();
+        let mut reset = |state: &mut State, is_over| {
+            let table = || Arc::clone(&table);
+            state.reset_row(slot, at(200), key, table, is_over, &mut effects)
+        };
+        assert_eq!(reset(&mut state, true), None, "it is over");
+        let moved = reset(&mut state, false).expect("the group is open");
+        assert_ne!(moved, slot);
+        assert_eq!(state.row_deadline(moved), Some(at(200)));
+        assert_eq!((state.jobs.pending(), state.jobs.running()), (1, 1));
+    }
+
+    /// The run of its key ends after the group.
+    #[test]
+    fn a_blocked_row_that_was_dropped_is_not_unblocked() {
+        let now = Timestamp::ALWAYS;
+        let (mut state, _worker, table, key, slot) = about_to_start(now, now);
+        let (mut effects, mut dropped) = (Effects::default(), DroppedChunk::new());
+        // Its handle keeps the storage of both.
+        let (job, site) = (Box::new(async {}), Location::caller());
+        state.insert(now, job, JobKind::Once, site, &mut effects);
+        state.block(slot, key, &table, &mut effects);
+        state.stop(StopReason::Cancelled, &mut effects);
+        state.take_pending_chunk(0, now, &mut dropped, &mut effects);
+        state.unblock(slot, &mut effects);
+        assert_eq!((state.jobs.pending(), state.jobs.not_due()), (0, 0));
+        assert!(state.jobs.entries(std::iter::once(slot)).is_empty());
+    }
+
+    /// So no slot is held by a job that waits behind another one of its worker.
+    #[test]
+    fn in_a_group_with_a_limit_a_worker_claims_one_job_at_a_time() {
+        let now = Timestamp::ALWAYS;
+        let mut state = State::new(2, Workers::new(1, true), Timestamp::NEVER);
+        let mut effects = Effects::default();
+        for _ in 0..2 {
+            let (job, site) = (Box::new(async {}), Location::caller());
+            state.insert(now, job, JobKind::Once, site, &mut effects);
+        }
+        let mut worker = Registration::new();
+        let deadlines = turn(&mut state, &mut Queue::new(now), &mut worker, now, |_| ());
+        assert_eq!(deadlines, [now]);
+        assert_eq!((state.jobs.running(), state.startable()), (1, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_max_lateness_is_that_of_all_workers() {
+        let at = |millis| Timestamp::ALWAYS.after(Duration::from_millis(millis));
+        for late in [0, 1] {
+            let mut state = State::new(usize::MAX, Workers::new(2, true), Timestamp::NEVER);
+            let mut effects = Effects::default();
+            for _ in 0..2 {
+                let job = Box::new(async {});
+                state.insert(at(0), job, JobKind::Once, Location::caller(), &mut effects);
+            }
+            let mut queue = Queue::new(at(0));
+            let Turn::Work { mut arrived, .. } = state.turn(at(0), false, Vec::new(), &mut effects)
+            else {
+                panic!("the group is open");
+            };
+            assert_eq!(
+                state.release(&mut arrived, &mut queue, at(0), &mut effects),
+                2
+            );
+            let mut workers = [Registration::new(), Registration::new()];
+            for (number, worker) in workers.iter_mut().enumerate() {
+                state.claim(worker, at(0), false, Waker::noop(), &mut effects);
+                let now = if number == late { at(7) } else { at(0) };
+                assert!(next(&worker.local, None, now).is_some());
+            }
+            let stats = state.stats(&Clock::new(tokio::time::Instant::now()));
+            assert_eq!(stats.max_lateness, Duration::from_millis(7), "of {late}");
+        }
+    }
+
     /// A turn of the driver, with something in the middle of it. Returns the deadlines of what is released.
     fn turn(
         state: &mut State,
