@@ -187,6 +187,46 @@ async fn what_a_handler_removes_of_what_is_due_with_it_counts_as_cancelled_at_on
     assert_eq!(log.labels(), [(2, 1, 1), (1, 1, 2), (0, 1, 3)]);
 }
 
+/// The worker has not started them, so they are moved, and not replaced by others.
+#[tokio::test(start_paused = true)]
+async fn what_a_handler_moves_of_what_is_due_with_it_does_not_count_as_cancelled() {
+    let log = Log::new();
+    let runs = log.clone();
+    let keyed = KeyedGroup::with_handler(move |context: KeyedContext<u32, u32>, key, _| {
+        for due in [1, 2, 3].into_iter().filter(|_| key == 0) {
+            assert!(context.reset_after(&due, ms(5)));
+            let stats = context.handle().stats();
+            assert_eq!((stats.pending, stats.cancelled), (3, 0));
+        }
+        runs.job(key)
+    });
+    for key in 0..4 {
+        keyed.insert_after(key, key, ms(5), Replace);
+    }
+    keyed.wait().await.unwrap();
+    let later = [1, 2, 3].map(|key| (key, ms(10)));
+    assert_eq!(
+        (log.take(), keyed.stats().cancelled),
+        ([&[(0, ms(5))], &later[..]].concat(), 0)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_job_of_an_entry_is_said_to_be_scheduled_where_the_entry_was_inserted_last() {
+    let group = Group::new();
+    let keyed = KeyedGroup::builder().on_with(&group, |_, _: char, _: u32| async {});
+    let scheduled_at = || group.jobs()[0].scheduled_at.line();
+    keyed.insert_after('k', 0, ms(10), Replace);
+    let mut line = 0;
+    for delay in [20, 5] {
+        line = line!() + 1;
+        keyed.insert_after('k', 1, ms(delay), Replace);
+        assert_eq!(scheduled_at(), line, "{delay}");
+    }
+    assert!(keyed.reset_after(&'k', ms(1)));
+    assert_eq!(scheduled_at(), line, "a move is no insert");
+}
+
 /// Each entry of `k` takes over the slot of the former, without an entry of its own in the driver's heap. What the first
 /// one left among those that wait for a slot must not speak for the second.
 #[tokio::test(start_paused = true)]
@@ -779,6 +819,41 @@ async fn one_group_has_entries_of_many_kinds_after_each_other() {
         log.take();
     }
     group.wait().await.unwrap();
+}
+
+/// Also if the entries of one group take over the slots of what the other one has removed.
+#[tokio::test(start_paused = true)]
+async fn each_of_two_keyed_groups_in_one_group_lives_as_long_as_its_own_entries() {
+    for removed in [1, 10, 16, 17, 18, 40] {
+        let (group, log) = (Group::new(), Log::new());
+        let flags = [Flag::new(), Flag::new()];
+        let [first, second] = [0, 1].map(|number| {
+            let (handled, guard) = (log.clone(), flags[number].guard());
+            KeyedGroup::builder().on_with(&group, move |_, _: u32, value: u32| {
+                let _ = &guard;
+                handled.job((number, value))
+            })
+        });
+        // With the last entry all that were removed before would be freed at once.
+        first.insert_after(removed, removed, ms(5), Replace);
+        for key in 0..removed {
+            first.insert_after(key, key, ms(10), Replace);
+        }
+        for key in 0..removed {
+            assert_eq!(first.remove(&key), Some(key));
+        }
+        for key in 0..removed {
+            second.insert_after(key, key, ms(20), Replace);
+        }
+        drop((first, second));
+        for (after, drops) in [(4, [0, 0]), (2, [1, 0]), (15, [1, 1])] {
+            sleep(ms(after)).await;
+            assert_eq!(flags.each_ref().map(Flag::drops), drops, "{removed}");
+        }
+        let mut runs = vec![((0, removed), ms(5))];
+        runs.extend((0..removed).map(|value| ((1, value), ms(20))));
+        assert_eq!(log.take(), runs);
+    }
 }
 
 /// A value that holds a handle of its own entries would keep them, and itself, for ever.

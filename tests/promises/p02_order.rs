@@ -250,8 +250,10 @@ async fn the_next_run_of_a_series_overtakes_those_that_wait_if_it_was_due_before
     for n in [10, 20, 30] {
         group.delay(ms(n), log.job(n));
     }
+    sleep(ms(40)).await;
+    group.schedule(start + ms(12), log.job(12));
     group.wait().await.unwrap();
-    assert_eq!(log.labels(), [10, 15, 20, 30]);
+    assert_eq!(log.labels(), [10, 12, 15, 20, 30]);
 }
 
 /// A further run is submitted when the run before it ends. So it comes after the jobs of its deadline that were there

@@ -1,8 +1,9 @@
 //! Dropping the group ends it, `detach` lets it go on, and `abort` stops one job.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use schedgroup::{Group, Handle, JobError, JobState, Next};
+use schedgroup::{Group, Handle, JobError, JobHandle, JobState, Next};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -241,6 +242,34 @@ mod aborting {
         assert_eq!((running.state(), flag.drops()), (JobState::Cancelled, 1));
     }
 
+    /// Its earlier run has awaited, and what it left is used by another job.
+    #[tokio::test(start_paused = true)]
+    async fn a_series_in_its_first_poll_stops_no_other_job() {
+        let group = Group::new();
+        let log = Log::new();
+        let own = Arc::new(OnceLock::<JobHandle>::new());
+        let this = Arc::clone(&own);
+        let series = group.repeat(Instant::now(), move |context| {
+            if context.run() == 2 {
+                this.get().unwrap().abort();
+            }
+            async move {
+                sleep(ms(1)).await;
+                Next::After(ms(10))
+            }
+        });
+        own.set(series.clone()).unwrap();
+        sleep(ms(5)).await;
+        let steps = log.clone();
+        group.delay(Duration::ZERO, async move {
+            sleep(ms(20)).await;
+            steps.push("up to its end");
+        });
+        group.wait().await.unwrap();
+        assert_eq!(log.labels(), ["up to its end"]);
+        assert_eq!(series.state(), JobState::Cancelled);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn with_its_join_handle_stops_a_job_only_if_that_was_asked_for() {
         let (group, log) = (Group::new(), Log::new());
@@ -296,6 +325,29 @@ mod aborting {
         group.wait().await.unwrap();
         assert_eq!(log.labels(), ["up to its await"]);
         assert_eq!(job.state(), JobState::Cancelled);
+    }
+
+    /// It comes too late for a job that ends without an await. The next one has its place.
+    #[tokio::test(start_paused = true)]
+    async fn a_job_that_ends_in_its_first_poll_stops_neither_it_nor_the_next_one() {
+        let group = Group::new();
+        let log = Log::new();
+        let (send, own) = tokio::sync::oneshot::channel::<schedgroup::JobHandle>();
+        let job = group.delay(ms(1), async move {
+            let mut own = own;
+            own.try_recv().unwrap().abort();
+        });
+        assert!(send.send(job.clone()).is_ok());
+        sleep(ms(2)).await;
+        assert_eq!(job.state(), JobState::Finished);
+        drop(job);
+        let steps = log.clone();
+        group.delay(ms(1), async move {
+            sleep(ms(1)).await;
+            steps.push("up to its end");
+        });
+        group.wait().await.unwrap();
+        assert_eq!(log.labels(), ["up to its end"]);
     }
 
     /// It would find out what it waits for, and end well.

@@ -11,7 +11,9 @@ use tokio::task::coop;
 use tokio::time::{Instant, sleep};
 
 use super::assert_cancelled;
-use crate::common::{Flag, HOUR, Hold, Log, bounded, ms, multi_thread, runtimes, until, watched};
+use crate::common::{
+    Flag, HOUR, Hold, Log, bounded, ms, multi_thread, paused, runtimes, until, watched,
+};
 
 /// The runtime that this code runs in.
 fn here() -> Id {
@@ -120,6 +122,34 @@ impl End {
             End::Timeout => runtime.shutdown_timeout(ms(100)),
         }
     }
+}
+
+/// It has started some of them, and let others have a turn.
+#[test]
+fn what_a_worker_has_claimed_goes_with_the_runtime() {
+    watched(|| {
+        let (runtime, flag) = (paused(), Flag::new());
+        let (group, stats) = runtime.block_on(async {
+            let group = Group::new();
+            for _ in 0..32 {
+                let guard = flag.guard();
+                group.delay(Duration::ZERO, async move {
+                    pending::<()>().await;
+                    drop(guard);
+                });
+            }
+            while group.stats().running == 0 {
+                tokio::task::yield_now().await;
+            }
+            let stats = group.stats();
+            (group, stats)
+        });
+        assert!(stats.pending > 0, "{stats:?}");
+        drop(runtime);
+        let stats = group.stats();
+        assert_eq!((stats.pending, stats.running, stats.cancelled), (0, 0, 32));
+        assert_eq!(flag.drops(), 32);
+    });
 }
 
 #[test]

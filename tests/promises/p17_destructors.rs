@@ -2,13 +2,15 @@
 //!
 //! Where it may not, it blocks for good, and `watched` says so.
 
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
-use schedgroup::{Group, JobError, JobHandle, JoinHandle, Next};
+use schedgroup::{Group, Handle, JobError, JobHandle, JoinHandle, Next};
 use tokio::time::Instant;
 
-use crate::common::{Flag, HOUR, Hold, OnDrop, bounded, ms, on_both, runtimes, until, watched};
+use crate::common::{
+    Flag, HOUR, Hold, Log, OnDrop, bounded, ms, on_both, runtimes, until, watched,
+};
 
 /// A group, and values whose destructors call back into it.
 struct Callbacks {
@@ -375,4 +377,23 @@ async fn a_cancelled_value_comes_when_its_future_has_been_dropped() {
     assert_eq!(*found.lock().unwrap(), Some(false), "the value was there");
     let value = value.lock().unwrap().take().unwrap();
     assert!(matches!(value.await, Err(JobError::Cancelled)));
+}
+
+/// The end of the series is known by then, and it was the last job.
+#[tokio::test(start_paused = true)]
+async fn the_destructor_of_a_series_may_schedule_what_wait_covers() {
+    let (group, log) = (Group::new(), Log::new());
+    let (own, last) = (Arc::new(OnceLock::<Handle>::new()), log.clone());
+    let handle = Arc::clone(&own);
+    let held = OnDrop(move || {
+        let job = last.job("of the destructor");
+        assert!(handle.get().unwrap().try_delay(ms(1), job).is_ok());
+    });
+    group.repeat(Instant::now(), move |context| {
+        let _held = &held;
+        own.get_or_init(|| context.handle());
+        async { Next::Done }
+    });
+    group.wait().await.unwrap();
+    assert_eq!(log.take(), [("of the destructor", ms(1))]);
 }
