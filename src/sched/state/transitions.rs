@@ -1102,6 +1102,27 @@ mod tests {
         claims.map(|claim| claim.deadline).collect()
     }
 
+    #[test]
+    fn a_group_that_drops_the_last_row_of_a_table_lets_go_of_the_table() {
+        let mut state = State::new(usize::MAX, Workers::new(1, true), Timestamp::NEVER);
+        let table: Arc<dyn RowTable> = Arc::new(Table);
+        let key = RowKey {
+            table: state.register(Arc::downgrade(&table)),
+            row: 0,
+        };
+        let (at, site, effects) = (
+            Timestamp::NEVER,
+            Location::caller(),
+            &mut Effects::default(),
+        );
+        state.insert_row(at, key, || Arc::clone(&table), None, site, effects);
+        assert_eq!(Arc::strong_count(&table), 2);
+        state.stop(StopReason::Cancelled, effects);
+        state.take_pending_chunk(0, Timestamp::ALWAYS, &mut DroppedChunk::new(), effects);
+        drop(state.jobs.take_unused());
+        assert_eq!(Arc::strong_count(&table), 1);
+    }
+
     /// They have no live entries, so all entries that there are count as dead.
     #[test]
     fn rows_that_are_blocked_put_off_no_sweep() {
@@ -1151,5 +1172,6 @@ mod tests {
         assert_eq!((state.jobs.held(), state.jobs.counts().dropped), (1, 0));
         state.jobs.drop_claimed(claim.slot);
         assert_eq!((state.jobs.held(), state.jobs.counts().dropped), (0, 1));
+        assert_eq!(state.job_state(claim.slot), JobState::Cancelled);
     }
 }
