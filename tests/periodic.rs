@@ -101,6 +101,25 @@ async fn a_start_in_the_past_aligns_the_series() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_start_centuries_ago_aligns_the_series_without_a_busy_loop() {
+    // Not on every system is there such an instant.
+    let Some(start) = Instant::now().checked_sub(400 * 365 * 24 * HOUR) else {
+        return;
+    };
+    let (group, log) = (Group::new(), Log::new());
+    let of_series = log.clone();
+    group.every(ms(10)).starting_at(start).run(move |tick| {
+        of_series.push(tick.lateness());
+        async {}
+    });
+    settle().await;
+    // It lay centuries ago, and the series looked again and again.
+    assert_eq!(group.jobs()[0].deadline, Instant::now() + ms(10));
+    sleep(ms(25)).await;
+    assert_eq!(log.take(), [0, 10, 20].map(|at| (ms(0), ms(at))));
+}
+
+#[tokio::test(start_paused = true)]
 async fn wait_lets_a_run_finish_and_starts_no_further_tick() {
     let (group, hold, log) = (Group::new(), Hold::new(), Log::new());
     let (of_series, held) = (log.clone(), hold.clone());

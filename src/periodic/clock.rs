@@ -196,7 +196,7 @@ impl Origin {
     pub(super) fn look_for(&self, offset: Duration, now: Reading) -> Option<Instant> {
         let left = now.left(offset);
         (!left.is_zero()).then(|| match self {
-            Origin::Tokio(start) => later(*start, offset),
+            Origin::Tokio(_) => later(now.before, left),
             Origin::Wall(clock, _) => later(now.after, left.min(clock.look_every)),
         })
     }
