@@ -261,7 +261,8 @@ where
 ///
 /// # Panics
 ///
-/// A poll after the end panics.
+/// A poll after the end panics, and so does one of a retry with a [`deadline`](Retry::deadline) in a runtime whose timer
+/// is not enabled.
 ///
 /// # Errors
 ///
