@@ -24,6 +24,7 @@ async fn entries_stay_small_and_leave_nothing_behind() {
     a_few_that_survive_keep_little().await;
     keys_that_were_read_are_as_small_as_before().await;
     entries_in_a_group_of_somebody_else_go_with_their_handles().await;
+    many_tables_in_a_group_at_a_time_leave_nothing_behind().await;
 }
 
 async fn a_session_cache_stays_small_and_expires_nothing_early() {
@@ -133,4 +134,24 @@ async fn entries_in_a_group_of_somebody_else_go_with_their_handles() {
     sleep(Duration::from_secs(1)).await;
     let left = live() - before;
     assert!(left <= 64 * 1024, "{left} bytes are left of 10,000 tables");
+}
+
+/// A list of them once stayed as long as there had been tables at a time.
+async fn many_tables_in_a_group_at_a_time_leave_nothing_behind() {
+    let group = Group::new();
+    let table = || KeyedGroup::builder().on_with(&group, |_, _: u64, _: u64| async {});
+    let lasting = table();
+    let before = live();
+    let mut tables: Vec<_> = (0..10_000).map(|_| table()).collect();
+    // From either end, and from the middle.
+    tables.drain(..2_000);
+    tables.truncate(6_000);
+    tables.drain(2_000..4_000);
+    drop(tables);
+    let left = live() - before;
+    assert!(left <= 4 * 1024, "{left} bytes are left of 10,000 tables");
+    lasting.insert_after(1, 1, IDLE, OnDuplicate::Replace);
+    let other = table();
+    other.insert_after(1, 2, IDLE, OnDuplicate::Replace);
+    assert_eq!((lasting.remove(&1), other.remove(&1)), (Some(1), Some(2)));
 }

@@ -1,5 +1,6 @@
 //! The tables whose rows are jobs of a group.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Weak};
 
@@ -22,7 +23,7 @@ struct Inner {
     /// Slots of cancelled rows that were taken out of `cancels` by an insert, for the next inserts to take over.
     spare: Noted,
     list: Vec<Option<Registered>>,
-    vacant: Vec<TableId>,
+    vacant: BTreeSet<NonZeroU32>,
     /// Tables that have no pending rows any more, to be dropped when the lock is free.
     released: Vec<Arc<dyn RowTable>>,
     /// The number of blocked rows.
@@ -31,13 +32,16 @@ struct Inner {
     earliest_blocked: Timestamp,
 }
 
+/// For a few times as many tables the storage is kept.
+const KEPT: usize = 4;
+
 impl Default for Inner {
     fn default() -> Inner {
         Inner {
             cancels: Arc::new(Cancels::new()),
             spare: Noted::default(),
             list: Vec::new(),
-            vacant: Vec::new(),
+            vacant: BTreeSet::new(),
             released: Vec::new(),
             blocked: 0,
             earliest_blocked: Timestamp::NEVER,
@@ -67,7 +71,8 @@ impl Tables {
             pending: 0,
         });
         let inner = self.0.get_or_insert_default();
-        if let Some(id) = inner.vacant.pop() {
+        // The first, so that those at the end of the list are left, which can then be shorter.
+        if let Some(id) = inner.vacant.pop_first().map(TableId) {
             inner.list[id.index()] = registered;
             return id;
         }
@@ -80,9 +85,20 @@ impl Tables {
 
     /// Removes a table that is being dropped. Its number may be given to another one.
     pub(in crate::sched) fn unregister(&mut self, id: TableId) {
-        let inner = self.0.get_or_insert_default();
-        inner.list[id.index()] = None;
-        inner.vacant.push(id);
+        let Inner { list, vacant, .. } = &mut **self.0.get_or_insert_default();
+        list[id.index()] = None;
+        if id.index() + 1 < list.len() {
+            vacant.insert(id.0);
+            return;
+        }
+        // The vacant places before the last one go with it. So the last place is never vacant, and the storage follows
+        // the tables that are there.
+        let used = list.iter().rposition(Option::is_some);
+        list.truncate(used.map_or(0, |last| last + 1));
+        drop(vacant.split_off(&NonZeroU32::MIN.saturating_add(list.len() as u32)));
+        if list.capacity() / 4 > list.len().max(KEPT) {
+            list.shrink_to(2 * list.len());
+        }
     }
 
     fn get(&mut self, id: TableId) -> &mut Registered {
@@ -190,6 +206,43 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::common::panic::Payload;
+    use crate::sched::runnable::{JobFuture, Run};
+
+    struct Table;
+
+    impl RowTable for Table {
+        fn may_start(&self, _: &Arc<dyn RowTable>, _: u32, _: u32) -> Result<bool, Payload> {
+            Ok(true)
+        }
+
+        fn start(self: Arc<Self>, _: u32, _: u32, _: Run) -> Option<JobFuture> {
+            None
+        }
+
+        fn clear(&self) {}
+    }
+
+    #[test]
+    fn no_two_tables_have_the_same_number_in_whatever_order_they_go() {
+        let mut tables = Tables::default();
+        let mut registered: Vec<TableId> = Vec::new();
+        for step in 0..10_000_usize {
+            // More come than go, and then the other way round.
+            if step * 7 % 10 < 4 + step / 2_000 && !registered.is_empty() {
+                let id = registered.swap_remove(step * 31 % registered.len());
+                tables.unregister(id);
+            } else {
+                let id = tables.register(Weak::<Table>::new());
+                assert!(!registered.contains(&id), "{id:?}");
+                registered.push(id);
+            }
+            let last = registered.iter().map(|id| id.index() + 1).max();
+            let inner = tables.0.as_ref().unwrap();
+            assert_eq!(inner.list.len(), last.unwrap_or(0));
+            assert_eq!(inner.list.len(), inner.vacant.len() + registered.len());
+        }
+    }
 
     #[test]
     fn the_earliest_that_is_blocked_is_known_until_none_is() {
