@@ -1,6 +1,7 @@
 //! The tables whose rows are jobs of a group.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Weak};
 
@@ -22,8 +23,9 @@ struct Inner {
     cancels: Arc<Cancels>,
     /// Slots of cancelled rows that were taken out of `cancels` by an insert, for the next inserts to take over.
     spare: Noted,
-    list: Vec<Option<Registered>>,
-    vacant: BTreeSet<NonZeroU32>,
+    list: BTreeMap<NonZeroU32, Registered>,
+    /// The number that the next table gets, unless it is in use.
+    next: NonZeroU32,
     /// Tables that have no pending rows any more, to be dropped when the lock is free.
     released: Vec<Arc<dyn RowTable>>,
     /// The number of blocked rows.
@@ -32,16 +34,13 @@ struct Inner {
     earliest_blocked: Timestamp,
 }
 
-/// For a few times as many tables the storage is kept.
-const KEPT: usize = 4;
-
 impl Default for Inner {
     fn default() -> Inner {
         Inner {
             cancels: Arc::new(Cancels::new()),
             spare: Noted::default(),
-            list: Vec::new(),
-            vacant: BTreeSet::new(),
+            list: BTreeMap::new(),
+            next: NonZeroU32::MIN,
             released: Vec::new(),
             blocked: 0,
             earliest_blocked: Timestamp::NEVER,
@@ -57,53 +56,37 @@ struct Registered {
     pending: usize,
 }
 
-impl TableId {
-    fn index(self) -> usize {
-        self.0.get() as usize - 1
-    }
-}
-
 impl Tables {
     pub(in crate::sched) fn register(&mut self, table: Weak<dyn RowTable>) -> TableId {
-        let registered = Some(Registered {
-            table,
-            held: None,
-            pending: 0,
-        });
-        let inner = self.0.get_or_insert_default();
-        // The first, so that those at the end of the list are left, which can then be shorter.
-        if let Some(id) = inner.vacant.pop_first().map(TableId) {
-            inner.list[id.index()] = registered;
-            return id;
+        let Inner { list, next, .. } = &mut **self.0.get_or_insert_default();
+        assert!(
+            list.len() < u32::MAX as usize,
+            "schedgroup: more than four billion tables in one group"
+        );
+        loop {
+            let id = *next;
+            *next = next.checked_add(1).unwrap_or(NonZeroU32::MIN);
+            if let Entry::Vacant(place) = list.entry(id) {
+                place.insert(Registered {
+                    table,
+                    held: None,
+                    pending: 0,
+                });
+                return TableId(id);
+            }
         }
-        inner.list.push(registered);
-        let number = u32::try_from(inner.list.len())
-            .ok()
-            .and_then(NonZeroU32::new);
-        TableId(number.expect("schedgroup: more than four billion tables in one group"))
     }
 
     /// Removes a table that is being dropped. Its number may be given to another one.
     pub(in crate::sched) fn unregister(&mut self, id: TableId) {
-        let Inner { list, vacant, .. } = &mut **self.0.get_or_insert_default();
-        list[id.index()] = None;
-        if id.index() + 1 < list.len() {
-            vacant.insert(id.0);
-            return;
-        }
-        // The vacant places before the last one go with it. So the last place is never vacant, and the storage follows
-        // the tables that are there.
-        let used = list.iter().rposition(Option::is_some);
-        list.truncate(used.map_or(0, |last| last + 1));
-        drop(vacant.split_off(&NonZeroU32::MIN.saturating_add(list.len() as u32)));
-        if list.capacity() / 4 > list.len().max(KEPT) {
-            list.shrink_to(2 * list.len());
+        if let Some(inner) = &mut self.0 {
+            inner.list.remove(&id.0);
         }
     }
 
     fn get(&mut self, id: TableId) -> &mut Registered {
         let inner = self.0.as_mut();
-        let registered = inner.and_then(|inner| inner.list[id.index()].as_mut());
+        let registered = inner.and_then(|inner| inner.list.get_mut(&id.0));
         registered.expect("a table is registered as long as it is there")
     }
 
@@ -193,7 +176,7 @@ impl Tables {
 
     /// Returns all tables.
     pub(in crate::sched) fn all(&self) -> Vec<Arc<dyn RowTable>> {
-        let registered = self.0.iter().flat_map(|inner| &inner.list).flatten();
+        let registered = self.0.iter().flat_map(|inner| inner.list.values());
         registered
             .filter_map(|registered| registered.table.upgrade())
             .collect()
@@ -224,24 +207,17 @@ mod tests {
     }
 
     #[test]
-    fn no_two_tables_have_the_same_number_in_whatever_order_they_go() {
+    fn no_two_tables_have_the_same_number_though_numbers_are_given_again() {
         let mut tables = Tables::default();
-        let mut registered: Vec<TableId> = Vec::new();
-        for step in 0..10_000_usize {
-            // More come than go, and then the other way round.
-            if step * 7 % 10 < 4 + step / 2_000 && !registered.is_empty() {
-                let id = registered.swap_remove(step * 31 % registered.len());
-                tables.unregister(id);
-            } else {
-                let id = tables.register(Weak::<Table>::new());
-                assert!(!registered.contains(&id), "{id:?}");
-                registered.push(id);
-            }
-            let last = registered.iter().map(|id| id.index() + 1).max();
-            let inner = tables.0.as_ref().unwrap();
-            assert_eq!(inner.list.len(), last.unwrap_or(0));
-            assert_eq!(inner.list.len(), inner.vacant.len() + registered.len());
+        let kept = tables.register(Weak::<Table>::new());
+        tables.0.as_mut().unwrap().next = NonZeroU32::MAX;
+        let last = tables.register(Weak::<Table>::new());
+        let first = tables.register(Weak::<Table>::new());
+        assert_eq!([kept, last, first].map(|id| id.0.get()), [1, u32::MAX, 2]);
+        for id in [kept, last, first] {
+            tables.unregister(id);
         }
+        assert!(tables.0.unwrap().list.is_empty());
     }
 
     #[test]
