@@ -285,7 +285,8 @@ impl Queue {
         self.store().schedules().await
     }
 
-    /// Pauses a schedule for all workers. Its pending job is deleted, and the runs until it is resumed are skipped.
+    /// Pauses a schedule for all workers. Its pending job is deleted unless it has started before, and the runs until it is
+    /// resumed are skipped.
     ///
     /// # Errors
     ///

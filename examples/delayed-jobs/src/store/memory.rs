@@ -345,7 +345,9 @@ impl Store for MemoryStore {
         let Some(known) = table.schedules.get_mut(schedule) else {
             return now(false);
         };
-        (known.paused, known.slot) = (paused, None);
+        if known.paused != paused {
+            (known.paused, known.slot) = (paused, None);
+        }
         if paused {
             table.drop_pending(schedule, |_| true, self.clock.now());
         }
@@ -371,7 +373,7 @@ impl Store for MemoryStore {
             after: None,
         };
         let queue = job.queue.clone();
-        let id = table.insert(job, Some((schedule.to_owned(), at)));
+        let id = table.insert(job, Some((schedule.to_owned(), None)));
         drop(table);
         self.tell();
         now(Some((id, queue)))
@@ -385,19 +387,18 @@ impl Store for MemoryStore {
     fn fill_slot(&self, slot: Slot) -> Answer<'_, bool> {
         let mut table = self.table();
         let range = slot.earliest..=slot.latest;
-        table.drop_pending(&slot.schedule, |at| !range.contains(&at), self.clock.now());
+        let is_other = |at: Option<Micros>| at.is_some_and(|at| !range.contains(&at));
+        table.drop_pending(&slot.schedule, is_other, self.clock.now());
         let is_next = table.schedules.get(&slot.schedule).is_some_and(|known| {
             let fits = known.declared.spec == slot.spec && known.slot != Some(slot.slot);
             fits && !known.paused
         });
         let taken = table.rows.values().any(|row| {
-            row.slot.as_ref().is_some_and(|(name, at)| {
-                let blocks = match row.record.state {
-                    State::Pending => true,
-                    State::Running => !slot.overlap,
-                    _ => false,
-                };
-                *name == slot.schedule && (*at == slot.slot || blocks)
+            let record = &row.record;
+            row.schedule.as_ref().is_some_and(|(name, at)| {
+                let is_open = matches!(record.state, State::Pending | State::Running);
+                let blocks = is_open && (record.started_at.is_none() || !slot.overlap);
+                *name == slot.schedule && (*at == Some(slot.slot) || blocks)
             })
         });
         let fills = is_next && !taken;
@@ -405,7 +406,7 @@ impl Store for MemoryStore {
             if let Some(known) = table.schedules.get_mut(&slot.schedule) {
                 known.slot = Some(slot.slot);
             }
-            table.insert(slot.job, Some((slot.schedule, slot.slot)));
+            table.insert(slot.job, Some((slot.schedule, Some(slot.slot))));
         }
         now(fills)
     }

@@ -180,11 +180,11 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Lists the queues that have limits.
     fn limits(&self) -> Answer<'_, Vec<(String, Limit)>>;
 
-    /// Sets what a schedule is from now on. If that changes it, its pending jobs are deleted.
+    /// Sets what a schedule is from now on. If that changes it, its pending jobs are deleted unless they have started before.
     fn declare(&self, schedule: ScheduleSpec) -> Answer<'_, ()>;
 
     /// Pauses or resumes a schedule, and returns whether there is one of this name. A paused schedule fills no slot, its
-    /// pending job is deleted, and slots that pass meanwhile are skipped.
+    /// pending job is deleted unless it has started before, and slots that pass meanwhile are skipped.
     fn pause_schedule(&self, schedule: &str, paused: bool) -> Answer<'_, bool>;
 
     /// Creates a job of a schedule that is due at `now`, in addition to that of its next slot. Returns its id and its queue,
@@ -195,7 +195,7 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     fn last_slot(&self, schedule: &str) -> Answer<'_, Option<Micros>>;
 
     /// Creates the job of a slot, unless the slot was filled before, the schedule has changed, or an earlier job of the
-    /// schedule is pending or, without overlap, runs. Returns `true` if this call created it.
+    /// schedule has not started or, without overlap, has not ended. Returns `true` if this call created it.
     fn fill_slot(&self, slot: Slot) -> Answer<'_, bool>;
 
     /// Changes the jobs that match a filter, up to its limit, and returns their ids.

@@ -275,11 +275,12 @@ pub struct Slot {
     pub spec: String,
     /// The time that the slot stands for. There is one job for each, ever.
     pub slot: Micros,
-    /// Pending jobs of the schedule for slots before this were missed, and go.
+    /// Pending jobs of the schedule for slots before this were missed, and are deleted unless they have started before.
     pub earliest: Micros,
-    /// Pending jobs of the schedule for slots after this were made under a clock that was wrong: they go too.
+    /// Pending jobs of the schedule for slots after this were made under a clock that was wrong, and are deleted, too.
     pub latest: Micros,
-    /// Whether the slot is filled although the last run of the schedule has not ended, if it has begun.
+    /// Whether the slot is filled although a job of the schedule that has started has not ended: it runs, or it waits for
+    /// its next attempt.
     pub overlap: bool,
     /// The job.
     pub job: NewJob,

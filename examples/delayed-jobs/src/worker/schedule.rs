@@ -43,7 +43,8 @@ impl Recurring {
         self
     }
 
-    /// Sets whether a run may start while the last one has not ended. By default such a run is skipped.
+    /// Sets whether a run may start while the last one has not ended: it runs, or it waits for a retry. By default such a
+    /// run is skipped.
     pub fn overlap(mut self, overlap: bool) -> Recurring {
         self.overlap = overlap;
         self
@@ -52,8 +53,8 @@ impl Recurring {
 
 /// A schedule: one job for each of its times.
 ///
-/// At most one job is pending at a time. The next one is enqueued when it has started, or when it has ended if runs may
-/// not overlap.
+/// At most one job that has not started is pending at a time. The next one is enqueued when it has started, or when it has
+/// ended if runs may not overlap.
 #[derive(Debug)]
 pub(crate) struct Schedule {
     pub(crate) name: String,

@@ -484,3 +484,84 @@ pub(crate) async fn a_claim_may_ask_for_any_number(store: Opened) {
     let lot = store.claim(ageing).await.expect("a claim");
     assert_eq!(lot.jobs.len(), 2);
 }
+
+pub(crate) async fn a_job_of_a_schedule_that_has_started_is_not_dropped(store: Opened) {
+    let fill = async |slot| store.fill_slot(slot).await.expect("an answer");
+    store.declare(hourly("a")).await.expect("declared");
+    let error = || "x".to_owned();
+    // A job that was snoozed, given back or lost has no attempt that counts.
+    for verdict in [
+        Verdict::Snoozed { at: T(500) },
+        Verdict::Released,
+        Verdict::Retry {
+            at: T(500),
+            error: error(),
+        },
+    ] {
+        assert!(fill(slot(10, "a")).await, "{verdict:?}");
+        let lease = claim_one(&store, 10).await;
+        assert!(finish(&store, lease, 11, verdict.clone()).await);
+        let later = Slot {
+            earliest: T(550),
+            ..slot(600, "a")
+        };
+        assert!(!fill(later).await, "{verdict:?}: it has not ended");
+        assert_eq!(state(&store, lease.id).await, State::Pending, "{verdict:?}");
+        let paused = store.pause_schedule("hourly", true).await;
+        assert!(paused.expect("an answer"));
+        assert_eq!(state(&store, lease.id).await, State::Pending, "{verdict:?}");
+        store.declare(hourly("b")).await.expect("declared");
+        assert_eq!(state(&store, lease.id).await, State::Pending, "{verdict:?}");
+        // As if it had never been.
+        store.declare(hourly("a")).await.expect("declared");
+        let resumed = store.pause_schedule("hourly", false).await;
+        assert!(resumed.expect("an answer"));
+        let all = Filter::default();
+        let deleted = store.change(Change::Delete, all, T(12)).await;
+        assert_eq!(deleted.expect("an answer"), [lease.id], "{verdict:?}");
+    }
+
+    // So has a dead one that is retried by hand.
+    assert!(fill(slot(10, "a")).await);
+    let lease = claim_one(&store, 10).await;
+    assert!(finish(&store, lease, 11, Verdict::Dead { error: error() }).await);
+    store.retry(lease.id, T(12)).await.expect("an answer");
+    // And one that is made by hand is for no slot that could be missed.
+    let by_hand = store.run_schedule("hourly", T(13)).await;
+    let (by_hand, _) = by_hand.expect("an answer").expect("a job");
+    let later = Slot {
+        earliest: T(550),
+        ..slot(600, "a")
+    };
+    assert!(!fill(later).await);
+    for id in [lease.id, by_hand] {
+        assert_eq!(state(&store, id).await, State::Pending, "{id}");
+    }
+}
+
+pub(crate) async fn a_retry_does_not_hold_up_runs_that_may_overlap(store: Opened) {
+    store.declare(hourly("a")).await.expect("declared");
+    let fill = async |at, overlap| {
+        let slot = Slot {
+            overlap,
+            ..slot(at, "a")
+        };
+        store.fill_slot(slot).await.expect("an answer")
+    };
+    assert!(fill(10, true).await);
+    let lease = claim_one(&store, 10).await;
+    let error = "x".to_owned();
+    assert!(finish(&store, lease, 11, Verdict::Retry { at: T(90), error }).await);
+    assert!(!fill(20, false).await, "it has not ended");
+    assert!(fill(20, true).await);
+    assert!(!fill(30, true).await, "one waits already");
+}
+
+pub(crate) async fn a_schedule_that_was_not_paused_keeps_its_slot(store: Opened) {
+    store.declare(hourly("a")).await.expect("declared");
+    assert!(store.fill_slot(slot(10, "a")).await.expect("an answer"));
+    let resumed = store.pause_schedule("hourly", false).await;
+    assert!(resumed.expect("an answer"));
+    let last = store.last_slot("hourly").await.expect("an answer");
+    assert_eq!(last, Some(T(10)));
+}

@@ -39,7 +39,8 @@ pub(super) struct Row {
     pub(super) claim: i64,
     pub(super) cancel: bool,
     pub(super) alone: bool,
-    pub(super) slot: Option<(String, Micros)>,
+    /// The schedule that it is a job of, and the slot unless it was created by hand.
+    pub(super) schedule: Option<(String, Option<Micros>)>,
     /// The states in which the job holds its key, and until when.
     pub(super) holds: i64,
     pub(super) held_until: Option<Micros>,
@@ -108,13 +109,18 @@ impl Table {
         })
     }
 
-    /// Removes the pending jobs of a schedule for these slots, unless they have run before.
-    pub(super) fn drop_pending(&mut self, schedule: &str, of: impl Fn(Micros) -> bool, at: Micros) {
+    /// Removes the pending jobs of a schedule for these slots, unless they have started before.
+    pub(super) fn drop_pending(
+        &mut self,
+        schedule: &str,
+        of: impl Fn(Option<Micros>) -> bool,
+        at: Micros,
+    ) {
         let is_for = |row: &&Row| {
-            let slot = row.slot.as_ref();
+            let known = row.schedule.as_ref();
             row.record.state == State::Pending
-                && row.record.attempt == 0
-                && slot.is_some_and(|(name, slot)| name == schedule && of(*slot))
+                && row.record.started_at.is_none()
+                && known.is_some_and(|(name, slot)| name == schedule && of(*slot))
         };
         let ids = self.rows.values().filter(is_for).map(|row| row.record.id);
         for id in ids.collect::<Vec<_>>() {
@@ -141,7 +147,11 @@ impl Table {
         Some(holder.record.id)
     }
 
-    pub(super) fn insert(&mut self, job: NewJob, slot: Option<(String, Micros)>) -> JobId {
+    pub(super) fn insert(
+        &mut self,
+        job: NewJob,
+        schedule: Option<(String, Option<Micros>)>,
+    ) -> JobId {
         self.last += 1;
         let id = JobId(self.last);
         let after = job.after.map(|after| (after.jobs, after.any_end));
@@ -189,7 +199,7 @@ impl Table {
             claim: 0,
             cancel: false,
             alone: false,
-            slot,
+            schedule,
             holds,
             held_until,
             waits,

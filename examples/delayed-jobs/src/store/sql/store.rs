@@ -484,18 +484,21 @@ impl<D: Database> Store for Sql<D> {
     fn declare(&self, schedule: ScheduleSpec) -> Answer<'_, ()> {
         Box::pin(async move {
             let (name, spec) = (schedule.name.as_str(), schedule.spec.as_str());
-            self.write(DROP_PENDING, values![name, spec]).await?;
+            let drop_pending = (DROP_PENDING, values![name, spec]);
             let values = values![name, spec, schedule.kind, schedule.queue, schedule.payload];
-            self.write(DECLARE, values).await.map(drop)
+            let steps = vec![drop_pending, (DECLARE, values)];
+            self.database.steps(steps).await.map(drop)
         })
     }
 
     fn pause_schedule(&self, schedule: &str, paused: bool) -> Answer<'_, bool> {
-        let (pause, name) = (values![schedule, i64::from(paused)], values![schedule]);
+        let steps = vec![
+            (PAUSE_SCHEDULE, values![schedule, i64::from(paused)]),
+            (DROP_PAUSED, values![schedule]),
+        ];
         Box::pin(async move {
-            let is_known = self.is_any(PAUSE_SCHEDULE, pause).await?;
-            self.write(DROP_PAUSED, name).await?;
-            Ok(is_known)
+            let rows = self.database.steps(steps).await?;
+            Ok(rows.first().is_some_and(|paused| !paused.is_empty()))
         })
     }
 

@@ -246,7 +246,7 @@ from delayed_jobs_schedules
 where name = $1 and spec = $2 and paused = 0 and (slot is null or slot <> $9)
     and not exists (
         select 1 from delayed_jobs
-        where schedule = $1 and (state = 'pending' or state = 'running' and $10 = 0)
+        where schedule = $1 and state in ('pending', 'running') and (started_at is null or $10 = 0)
     )
 on conflict do nothing
 returning id /*tell */";
@@ -274,15 +274,17 @@ pub(super) const REMEMBER_SLOT: &str =
 
 pub(super) const LAST_SLOT: &str = "select slot from delayed_jobs_schedules where name = $1";
 
+/// Deletes pending jobs of other slots. A job that has started stays, however its run ended: a run that was snoozed, cut
+/// off or given back is not missed.
 pub(super) const DROP_SLOTS: &str = "\
 delete from delayed_jobs
-where schedule = $1 and state = 'pending' and attempt = 0 and (slot < $2 or slot > $3)
+where schedule = $1 and state = 'pending' and started_at is null and (slot < $2 or slot > $3)
 returning id";
 
 /// Runs before the change is written. After it, a pending job may already have the new kind.
 pub(super) const DROP_PENDING: &str = "\
 delete from delayed_jobs
-where schedule = $1 and state = 'pending' and attempt = 0
+where schedule = $1 and state = 'pending' and started_at is null
     and not exists (select 1 from delayed_jobs_schedules where name = $1 and spec = $2)
 returning id";
 
@@ -293,19 +295,20 @@ set spec = $2, kind = $3, queue = $4, payload = $5, slot = case known.spec when 
 where known.spec <> $2 or known.kind is null";
 
 /// Clears the slot, since its job is deleted: the slot is filled again when the schedule is resumed.
-pub(super) const PAUSE_SCHEDULE: &str = "update delayed_jobs_schedules set paused = $2, slot = null where name = $1 returning name /*tell */";
+pub(super) const PAUSE_SCHEDULE: &str = "\
+update delayed_jobs_schedules set paused = $2, slot = case paused when $2 then slot end
+where name = $1 returning name /*tell */";
 
 pub(super) const DROP_PAUSED: &str = "\
 delete from delayed_jobs
-where schedule = $1 and state = 'pending' and attempt = 0
+where schedule = $1 and state = 'pending' and started_at is null
     and exists (select 1 from delayed_jobs_schedules where name = $1 and paused = 1)
 returning id";
 
-/// Uses the present time as the slot, which is practically never a slot that the schedule fills.
+/// The job has no slot, so it is in addition to those of the slots.
 pub(super) const RUN_SCHEDULE: &str = "\
-insert into delayed_jobs (kind, queue, payload, priority, run_at, created_at, schedule, slot)
-select kind, queue, payload, $2, $3, $3, name, $3 from delayed_jobs_schedules where name = $1 and kind is not null
-on conflict do nothing
+insert into delayed_jobs (kind, queue, payload, priority, run_at, created_at, schedule)
+select kind, queue, payload, $2, $3, $3, name from delayed_jobs_schedules where name = $1 and kind is not null
 returning id, queue /*tell */";
 
 /// Replaces a pending job by a later one. A series of replacements delays the job until `$16` after the first one at
