@@ -308,3 +308,18 @@ pub(crate) async fn payloads_and_outputs_are_cut_on_request(store: Opened) {
         }
     }
 }
+
+pub(crate) async fn a_worker_shows_its_present_concurrency(store: Opened) {
+    let worker = |queues: &str, until: i64| WorkerRow {
+        name: "a".to_owned(),
+        host: "here".to_owned(),
+        queues: queues.to_owned(),
+        began_at: T(1),
+        until: T(until),
+    };
+    let first = worker("default 16", 40);
+    store.beat(first, T(1)).await.expect("told");
+    let second = worker("default 4", 50);
+    store.beat(second.clone(), T(2)).await.expect("told");
+    assert_eq!(store.workers(T(2)).await.expect("workers"), [second]);
+}

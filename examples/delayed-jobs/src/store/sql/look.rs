@@ -26,7 +26,7 @@ group by name order by name";
 
 pub(super) const BEAT: &str = "\
 insert into delayed_jobs_workers (name, host, queues, began_at, until) values ($1, $2, $3, $4, $5)
-on conflict (name) do update set until = $5";
+on conflict (name) do update set queues = $3, until = $5";
 
 /// Deletes workers that ended without saying so, some time after their last heartbeat.
 pub(super) const FORGET: &str = "delete from delayed_jobs_workers where until < $1";
