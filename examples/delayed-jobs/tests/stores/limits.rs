@@ -299,3 +299,35 @@ pub(crate) async fn priorities_age(store: Opened) {
     let rest = store.claim(claim).await.expect("a claim").jobs;
     assert_eq!(ids(&rest), [low_60, high_100]);
 }
+
+pub(crate) async fn a_job_that_its_limits_do_not_hold_back_is_not_asked_for_again(store: Opened) {
+    set(&store, Limit::default().at_once(3)).await;
+    let unknown = NewJob {
+        kind: "unknown".to_owned(),
+        ..job(0)
+    };
+    put(&store, unknown).await;
+    let again = lot(&store, "w", 9, T(1)).await.again;
+    assert_eq!(again, None, "another worker has to know its kind");
+
+    put(&store, job(0)).await;
+    store.pause("default").await.expect("paused");
+    let again = lot(&store, "w", 9, T(1)).await.again;
+    assert_eq!(again, None, "a resume is told");
+    store.resume("default").await.expect("resumed");
+
+    // It has lost its worker, and runs alone.
+    assert_eq!(lot(&store, "w", 9, T(1)).await.jobs.len(), 1);
+    for now in [50, 100] {
+        store.reclaim(T(now), 9).await.expect("an answer");
+        let suspects = Suspects::Without(if now == 50 { 9 } else { 1 });
+        let claim = Claim {
+            suspects,
+            limited: true,
+            ..request("w", 9, now + 5)
+        };
+        let lot = store.claim(claim).await.expect("a claim");
+        let seen = (lot.jobs.len(), lot.again);
+        assert_eq!(seen, (usize::from(now == 50), None), "at {now}");
+    }
+}

@@ -138,6 +138,7 @@ promises![
     many_workers_at_once_keep_a_limit,
     a_suspect_keeps_the_limits,
     priorities_age,
+    a_job_that_its_limits_do_not_hold_back_is_not_asked_for_again,
     a_job_comes_after_others_are_done,
     a_job_is_cancelled_if_one_before_it_fails_and_so_are_those_after_it,
     a_callback_comes_after_all_ends,

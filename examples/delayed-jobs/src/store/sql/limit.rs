@@ -148,14 +148,15 @@ on conflict (queue, key) do update set due = excluded.due";
 /// Deletes paces of the past, which have no effect any more.
 const FORGET: &str = "delete from delayed_jobs_paces where queue = $1 and due < $2 - 1000000";
 
-/// Tests whether a job of this priority is due.
+/// Tests whether a job of this priority is due that the claim could have taken.
 macro_rules! is_due {
     ($priority:literal, $name:literal) => {
         concat!(
             "exists (select 1 from (
         select id from delayed_jobs where state = 'pending' and queue = $1 and priority = ",
             $priority,
-            " and run_at <= $2
+            " and run_at <= $2 and crashes < $4
+            and kind /*sqlite in (select value from json_each($3)) *//*postgres = any (array(select jsonb_array_elements_text($3::text::jsonb))) */
         order by run_at, id limit 1
     ) as ",
             $name,
@@ -171,12 +172,14 @@ const LEFT: &str = concat!(
     join delayed_jobs_paces as paces on paces.queue = rule.queue and paces.key = ''
     where rule.queue = $1 and rule.every is not null
 ), 0)
-where ",
+where not exists (select 1 from delayed_jobs_paused where queue = $1) and (
+    ",
     is_due!("0", "high"),
     "\n    or ",
     is_due!("1", "normal"),
     "\n    or ",
     is_due!("2", "low"),
+    "\n)"
 );
 
 /// Forgets the intervals of an earlier rate; see [`Pace::latest`].
@@ -196,13 +199,16 @@ const UNSET: &str = "delete from delayed_jobs_limits where queue = $1 returning 
 pub(super) const LIST: &str = "\
 select queue, at_once, every, burst, key_at_once, key_every, key_burst, worker_at_once from delayed_jobs_limits order by queue";
 
-/// Returns the statements of a claim. The second one returns the jobs, and the last one whether jobs were left.
+/// Returns the statements of a claim, from the parameters of one without limits. The second one returns the jobs, and the
+/// last one whether jobs were left.
 pub(super) fn steps(
     claim: &Claim,
     alone: bool,
     mut values: Vec<Value>,
 ) -> Vec<(&'static str, Vec<Value>)> {
     let (queue, worker, now) = (claim.queue.as_str(), claim.worker.as_str(), claim.now);
+    let kinds_and_crashes = values[5..].to_vec();
+    let left = [values![queue, now], kinds_and_crashes].concat();
     let sql = match alone {
         true => CLAIM_ALONE,
         false => {
@@ -220,7 +226,7 @@ pub(super) fn steps(
         (sql, values),
         (CHARGE, values![worker, queue, now]),
         (FORGET, values![queue, now]),
-        (LEFT, values![queue, now]),
+        (LEFT, left),
     ]
 }
 
