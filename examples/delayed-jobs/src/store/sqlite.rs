@@ -509,9 +509,12 @@ fn collect(
 fn cell(value: ValueRef<'_>) -> Value {
     match value {
         ValueRef::Integer(value) => Value::Int(Some(value)),
-        ValueRef::Text(text) => Value::Text(Some(String::from_utf8_lossy(text).into_owned())),
-        // No column of the schema has blobs or fractions.
-        ValueRef::Null | ValueRef::Real(_) | ValueRef::Blob(_) => Value::Text(None),
+        // Other programs may insert bytes for a text, and a time that they have computed with fractions.
+        ValueRef::Text(text) | ValueRef::Blob(text) => {
+            Value::Text(Some(String::from_utf8_lossy(text).into_owned()))
+        }
+        ValueRef::Real(value) => Value::Int(Some(value as i64)),
+        ValueRef::Null => Value::Text(None),
     }
 }
 

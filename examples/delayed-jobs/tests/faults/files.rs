@@ -317,3 +317,24 @@ async fn searches_that_were_given_up_hold_up_nobody() {
     let took = begun.elapsed();
     assert!(took < 10 * one, "it took {took:?}, and a search {one:?}");
 }
+
+/// The columns of SQLite take values of other types.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_with_fractions_and_bytes_is_a_job_and_stops_no_other() {
+    let (_dir, path) = support::sqlite();
+    let queue = Queue::open(&path).await.expect("a new file");
+    let theirs = rusqlite::Connection::open(&path).expect("a connection");
+    let sql = "insert into delayed_jobs (kind, queue, payload, priority, run_at, created_at)
+        values ('note', 'default', cast('1' as blob), 1, 1764039672500000.25, 1764039672500000.25)";
+    theirs.execute(sql, []).expect("a row");
+    put(&queue, 2).await;
+    let log = Log::new();
+    let running = spawn(noting(&queue, &log));
+    let both = || async { queue.counts().await.is_ok_and(|counts| counts.done == 2) };
+    support::until("both are done", both).await;
+    running.end().await;
+    assert_eq!(
+        record(&queue, JobId(1)).await.created_at.0,
+        1_764_039_672_500_000
+    );
+}
