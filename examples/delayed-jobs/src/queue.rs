@@ -69,12 +69,9 @@ impl Queue {
     pub async fn open(database: &str) -> Result<Queue, StoreError> {
         match Address::parse(database)? {
             #[cfg(feature = "sqlite")]
-            Address::Sqlite { path, create: true } => {
-                Ok(Queue::on(crate::store::open_sqlite(path).await?))
-            }
-            #[cfg(feature = "sqlite")]
-            Address::Sqlite { path, .. } => {
-                Ok(Queue::on(crate::store::open_existing_sqlite(&path).await?))
+            Address::Sqlite { path, create } => {
+                let store = crate::store::open_sqlite_as(&path, create, true);
+                Ok(Queue::on(store.await?))
             }
             #[cfg(feature = "postgres")]
             Address::Postgres(url) => Ok(Queue::on(crate::store::open_postgres(&url).await?)),
@@ -92,7 +89,8 @@ impl Queue {
         match Address::parse(database)? {
             #[cfg(feature = "sqlite")]
             Address::Sqlite { path, .. } => {
-                Ok(Queue::on(crate::store::open_existing_sqlite(&path).await?))
+                let store = crate::store::open_sqlite_as(&path, false, false);
+                Ok(Queue::on(store.await?))
             }
             #[cfg(feature = "postgres")]
             Address::Postgres(url) => {

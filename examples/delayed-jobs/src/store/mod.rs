@@ -45,8 +45,7 @@ pub(crate) use postgres::{enqueue_in as enqueue_in_postgres, finish_in as finish
 pub use sqlite::open_sqlite;
 #[cfg(feature = "sqlite")]
 pub(crate) use sqlite::{
-    enqueue_in as enqueue_in_sqlite, finish_in as finish_in_sqlite,
-    open_existing as open_existing_sqlite,
+    enqueue_in as enqueue_in_sqlite, finish_in as finish_in_sqlite, open as open_sqlite_as,
 };
 pub use types::{
     After, Asked, Change, Claim, Claimed, Counts, Ended, Enqueued, Filter, Found, Lease, Lot,

@@ -75,24 +75,25 @@ const KEPT: usize = 64;
 ///
 /// [`StoreError::Sqlite`] if it cannot be opened or is no database, and [`StoreError::TooNew`].
 pub async fn open_sqlite(path: impl AsRef<Path>) -> Result<Arc<dyn Store>, StoreError> {
-    open(path.as_ref(), true).await
+    open(path.as_ref(), true, true).await
 }
 
-/// Opens an existing file whose schema is up to date, and changes nothing.
-pub(crate) async fn open_existing(path: &Path) -> Result<Arc<dyn Store>, StoreError> {
-    open(path, false).await
-}
-
-async fn open(path: &Path, make: bool) -> Result<Arc<dyn Store>, StoreError> {
+/// Opens a file, which is created if there is none and `may_create` is set. If `may_migrate` is not set, its schema has
+/// to be up to date.
+pub(crate) async fn open(
+    path: &Path,
+    may_create: bool,
+    may_migrate: bool,
+) -> Result<Arc<dyn Store>, StoreError> {
     let path = path.to_owned();
     let opened = tokio::task::spawn_blocking(move || {
         let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        if make {
+        if may_create {
             create(&path)?;
             flags |= OpenFlags::SQLITE_OPEN_CREATE;
         }
         let writer = connect(&path, flags)?;
-        migrate(&writer, make)?;
+        migrate(&writer, may_migrate)?;
         let read_only = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let reader = connect(&path, read_only)?;
         let looker = connect(&path, read_only)?;
@@ -207,13 +208,13 @@ fn version_of(connection: &Connection) -> Result<i64, StoreError> {
 }
 
 /// Runs the missing migrations, if that is allowed.
-fn migrate(connection: &Connection, make: bool) -> Result<(), StoreError> {
+fn migrate(connection: &Connection, may_migrate: bool) -> Result<(), StoreError> {
     let known = MIGRATIONS.len() as i64;
     let found = version_of(connection)?;
     if found == known {
         return Ok(());
     }
-    if found < known && !make {
+    if found < known && !may_migrate {
         return Err(StoreError::TooOld { found, known });
     }
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;

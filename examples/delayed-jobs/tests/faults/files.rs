@@ -338,3 +338,22 @@ async fn a_row_with_fractions_and_bytes_is_a_job_and_stops_no_other() {
         1_764_039_672_500_000
     );
 }
+
+#[tokio::test]
+async fn a_file_that_may_not_be_created_is_brought_up_to_date() {
+    let (_dir, path) = support::sqlite();
+    let address = format!("sqlite:{path}?mode=rw");
+    let opened = Queue::open(&address).await;
+    assert!(
+        opened.is_err() && !Path::new(&path).exists(),
+        "it is not created"
+    );
+    std::fs::write(&path, "").expect("an empty file");
+    let opened = Queue::open_existing(&address).await;
+    assert!(
+        matches!(opened, Err(StoreError::TooOld { .. })),
+        "{opened:?}"
+    );
+    let queue = Queue::open(&address).await.expect("it gets its tables");
+    put(&queue, 1).await;
+}
