@@ -169,9 +169,11 @@ impl Queue {
         for ((queue, at, may_be_sooner), enqueued) in due.iter().zip(&enqueued) {
             match enqueued {
                 Enqueued::Replaced(id) if *may_be_sooner => {
-                    // Only the store knows since when the job has waited.
-                    let at = self.job(*id).await?.map_or(*at, |job| job.run_at);
-                    self.site.hint(queue, *id, at);
+                    // Only the store knows since when the job has waited. The job is enqueued, so an error here is none of
+                    // the caller's: the next look finds the time of the job.
+                    let known = self.job(*id).await.ok().flatten();
+                    self.site
+                        .hint(queue, *id, known.map_or(*at, |job| job.run_at));
                 }
                 Enqueued::New(id) | Enqueued::Replaced(id) => self.site.hint(queue, *id, *at),
                 Enqueued::Kept(_) | Enqueued::Refused(_) => {}

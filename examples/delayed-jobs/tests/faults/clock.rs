@@ -430,3 +430,20 @@ async fn jobs_of_a_claim_without_an_answer_are_given_back() {
     let seen = (job.state, job.attempt, job.crashes, log.lines().len());
     assert_eq!(seen, (State::Done, 1, 0, 1), "{job:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_was_enqueued_is_no_error_though_its_time_cannot_be_read() {
+    let memory = testkit::queue();
+    let queue = Wrapped::broken(memory.store(), "get");
+    let debounced = Unique::key("k")
+        .or(OnDuplicate::Replace)
+        .max_wait(60 * SECOND);
+    for _ in 0..2 {
+        let job = queue.enqueue(Note(1)).after(5 * SECOND);
+        let enqueued = job.unique(debounced.clone()).await;
+        assert!(enqueued.is_ok(), "{enqueued:?}");
+    }
+    let log = Log::new();
+    beside(noting(&queue, &log), sleep(30 * SECOND)).await;
+    assert_eq!(log.notes(), [1]);
+}

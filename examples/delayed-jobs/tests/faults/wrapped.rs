@@ -25,9 +25,19 @@ type Hook = Box<dyn Fn(When, &str) -> Duration + Send + Sync>;
 pub(super) struct Wrapped {
     store: Arc<dyn Store>,
     hook: Hook,
+    /// Calls of this name do what they should, and say that they have failed.
+    broken: &'static str,
 }
 
 impl Wrapped {
+    pub(super) fn broken(store: &Arc<dyn Store>, broken: &'static str) -> Queue {
+        Queue::on(Arc::new(Wrapped {
+            store: Arc::clone(store),
+            hook: Box::new(|_, _| Duration::ZERO),
+            broken,
+        }))
+    }
+
     pub(super) fn queue(
         store: &Arc<dyn Store>,
         hook: impl Fn(When, &str) -> Duration + Send + Sync + 'static,
@@ -35,6 +45,7 @@ impl Wrapped {
         Queue::on(Arc::new(Wrapped {
             store: Arc::clone(store),
             hook: Box::new(hook),
+            broken: "",
         }))
     }
 }
@@ -54,7 +65,10 @@ macro_rules! forward {
                 Box::pin(async move {
                     let answer = answer.await;
                     sleep((self.hook)(When::After, stringify!($name))).await;
-                    answer
+                    match self.broken == stringify!($name) {
+                        true => Err(StoreError::Closed),
+                        false => answer,
+                    }
                 })
             })*
 
