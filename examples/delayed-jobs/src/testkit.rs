@@ -62,9 +62,8 @@ pub async fn drain(worker: Worker) -> Result<Snapshot, StoreError> {
         Ok(())
     };
     let run = worker.far_sighted().run(shutdown.clone());
-    let (summary, drained): (_, Result<(), StoreError>) = tokio::join!(run, drained);
-    drained?;
-    summary
+    let (summary, ()) = tokio::try_join!(run, drained)?;
+    Ok(summary)
 }
 
 async fn has_work(

@@ -447,3 +447,16 @@ async fn a_job_that_was_enqueued_is_no_error_though_its_time_cannot_be_read() {
     beside(noting(&queue, &log), sleep(30 * SECOND)).await;
     assert_eq!(log.notes(), [1]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn drain_ends_though_the_store_fails() {
+    let memory = testkit::queue();
+    let log = Log::new();
+    for broken in ["queues", "declare"] {
+        let queue = Wrapped::broken(memory.store(), broken);
+        put(&queue, 1).await;
+        let worker = noting(&queue, &log).every("rare", 3600 * SECOND, &Note(1));
+        let ended = timeout(3600 * SECOND, testkit::drain(worker)).await;
+        assert!(matches!(ended, Ok(Err(_))), "{broken}: {ended:?}");
+    }
+}
