@@ -354,11 +354,20 @@ impl Worker {
                 schedule.kind
             );
         }
-        self.site.store.set_clock().await?;
-        for schedule in &self.schedules {
-            self.site.store.declare(schedule.spec()).await?;
-        }
         let metrics = self.metrics();
+        let begin = async {
+            self.site.store.set_clock().await?;
+            for schedule in &self.schedules {
+                self.site.store.declare(schedule.spec()).await?;
+            }
+            Ok::<_, StoreError>(())
+        };
+        tokio::select! {
+            biased;
+            begun = begin => begun?,
+            // The store has not answered yet, and no job runs.
+            () = shutdown.cancelled() => return Ok(metrics.snapshot()),
+        }
         let life = Life::begin(self);
         shutdown.cancelled().await;
         life.end().await;

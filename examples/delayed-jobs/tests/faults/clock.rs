@@ -460,3 +460,28 @@ async fn drain_ends_though_the_store_fails() {
         assert!(matches!(ended, Ok(Err(_))), "{broken}: {ended:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_cannot_begin_ends_by_its_token() {
+    let memory = testkit::queue();
+    for slow in ["set_clock", "declare"] {
+        let queue = Wrapped::queue(memory.store(), move |when, call| {
+            let is_slow = when == When::After && call == slow;
+            if is_slow {
+                3600 * SECOND
+            } else {
+                Duration::ZERO
+            }
+        });
+        let worker = noting(&queue, &Log::new()).every("rare", 3600 * SECOND, &Note(1));
+        let shutdown = CancellationToken::new();
+        let begun = tokio::time::Instant::now();
+        let (ended, ()) = tokio::join!(worker.run(shutdown.clone()), async {
+            sleep(SECOND).await;
+            shutdown.cancel();
+        });
+        assert_eq!(ended.expect("a run").started, 0);
+        let took = begun.elapsed();
+        assert!(took < 4 * SECOND, "{slow}: the end took {took:?}");
+    }
+}
