@@ -356,6 +356,8 @@ impl Engine {
         if self.closing.load(Ordering::SeqCst) {
             return Ok(None);
         }
+        // Until the job is among the held ones, its lease must not be taken for one of a claim without an answer.
+        let claiming = self.claiming.read().await;
         let claim = self.request(at, 1, Suspects::Alone(crashes));
         let claimed = self.limited(self.store.claim(claim)).await;
         let claimed = claimed.inspect_err(|_| self.strays.store(true, Ordering::SeqCst))?;
@@ -366,6 +368,7 @@ impl Engine {
         let lease = job.lease;
         tracing::info!(job = %lease.id, "a job that has lost workers runs alone");
         self.start(at, job);
+        drop(claiming);
         // It may hang, so others do not wait for its end. Its time grows with its losses, so that a job that loses its
         // worker after a long time is found out, too.
         let record = self.limited(self.store.get(lease.id)).await.ok().flatten();

@@ -485,3 +485,22 @@ async fn a_worker_that_cannot_begin_ends_by_its_token() {
         assert!(took < 4 * SECOND, "{slow}: the end took {took:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_suspect_that_is_being_claimed_is_not_given_back() {
+    let memory = testkit::queue();
+    suspects(&memory, 1..2).await;
+    let claims = AtomicUsize::new(0);
+    // The first claim gets no answer, so leases are looked for that the worker does not know. The claim of the suspect
+    // is answered in the end, but not before that.
+    let queue = Wrapped::queue(memory.store(), move |when, call| match (when, call) {
+        (When::After, "claim") => match claims.fetch_add(1, Ordering::SeqCst) {
+            0 => 60 * SECOND,
+            _ => 6 * SECOND,
+        },
+        _ => Duration::ZERO,
+    });
+    let log = Log::new();
+    beside(noting(&queue, &log), sleep(120 * SECOND)).await;
+    assert_eq!(log.notes(), [1], "{:?}", log.lines());
+}
