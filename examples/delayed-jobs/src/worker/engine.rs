@@ -15,7 +15,7 @@ use schedgroup::Handle;
 use schedgroup::keyed::{KeyedHandle, OnDuplicate};
 use tokio::sync::{Notify, RwLock};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::front::EVERYTHING;
 use super::lane::{Groups, Lane};
@@ -780,7 +780,6 @@ impl Engine {
     /// Gives back the jobs that are still held and do not run, since they were stopped or have never started. This has a
     /// timeout: a job that is not given back is taken when its lease expires.
     pub(super) async fn release(self: &Arc<Self>) {
-        let until = Instant::now() + RELEASE;
         let mut calls = JoinSet::new();
         for lease in self.held.stopped() {
             let engine = Arc::clone(self);
@@ -791,27 +790,25 @@ impl Engine {
                     verdict: Verdict::Released,
                     relaxed: false,
                 };
-                engine.metrics.end("released");
-                engine.store.finish(ended).await?;
+                // It is not given back if its end was in the store already.
+                if engine.store.finish(ended).await? {
+                    engine.metrics.end("released");
+                }
                 engine.held.remove(lease);
                 Ok(())
             });
         }
         let engine = Arc::clone(self);
         calls.spawn(async move { engine.store.leave(&engine.name).await });
-        let mut left = calls.len();
         let all = async {
-            while let Some(Ok(given_back)) = calls.join_next().await {
-                left -= 1;
-                if let Err(error) = given_back {
+            while let Some(called) = calls.join_next().await {
+                if let Ok(Err(error)) = called {
                     self.trouble.failed("a job was not given back", &error);
                 }
             }
         };
-        tokio::select! {
-            () = all => {}
-            () = sleep_until(until) => {}
-        }
+        let _ = timeout(RELEASE, all).await;
+        let left = self.held.stopped().len();
         if left > 0 {
             tracing::warn!(
                 jobs = left,

@@ -269,23 +269,24 @@ async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Durati
         relaxed: job.relaxed,
     };
     let give_up = Instant::now().checked_add(engine.settings.lease);
+    let mut is_unanswered = false;
     loop {
         match engine.limited(engine.store.finish(ended.clone())).await {
-            Ok(true) => {
+            Ok(is_written) => {
+                let outcome = match is_written {
+                    // The handler has committed its transaction, so the job is done, whatever the handler returned.
+                    false if stops.completed.load(Ordering::SeqCst) => "done",
+                    // Within the lease it is an earlier call that has written the end, and whose answer was lost.
+                    false if !is_unanswered => {
+                        return tracing::warn!(job = %job.lease.id, "another worker has the job by now");
+                    }
+                    _ => outcome,
+                };
                 engine.metrics.end(outcome);
-                crate::metrics::ended(&job.kind, outcome, took);
-                return;
-            }
-            Ok(false) if stops.completed.load(Ordering::SeqCst) => {
-                // The handler has committed its transaction, so the job is done, whatever the handler returned.
-                engine.metrics.end("done");
-                crate::metrics::ended(&job.kind, "done", took);
-                return;
-            }
-            Ok(false) => {
-                return tracing::warn!(job = %job.lease.id, "another worker has the job by now");
+                return crate::metrics::ended(&job.kind, outcome, took);
             }
             Err(error) => {
+                is_unanswered = true;
                 let wait = engine
                     .trouble
                     .failed("the end of a job could not be written", &error);

@@ -504,3 +504,23 @@ async fn a_suspect_that_is_being_claimed_is_not_given_back() {
     beside(noting(&queue, &log), sleep(120 * SECOND)).await;
     assert_eq!(log.notes(), [1], "{:?}", log.lines());
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_end_whose_answer_came_late_is_counted_as_what_it_is() {
+    for seconds in [60, 1] {
+        let memory = testkit::queue();
+        let ends = AtomicUsize::new(0);
+        let late = Wrapped::queue(memory.store(), move |when, call| match (when, call) {
+            (When::After, "finish") if ends.fetch_add(1, Ordering::SeqCst) == 0 => 60 * SECOND,
+            _ => Duration::ZERO,
+        });
+        let id = put(&late, 1).await;
+        let worker = noting(&late, &Log::new()).grace(SECOND);
+        let summary = beside(worker, sleep(seconds * SECOND)).await;
+        assert_eq!(record(&memory, id).await.state, State::Done);
+        // At the shutdown it is not known what became of it.
+        let seen = (summary.done, summary.released);
+        let known = u64::from(seconds == 60);
+        assert_eq!(seen, (known, 0), "after {seconds} s: {summary:?}");
+    }
+}
