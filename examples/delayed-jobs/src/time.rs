@@ -82,7 +82,7 @@ impl FromStr for Micros {
             let year = sign * year;
             let [hour, minute, second] = numbers(time, ':')?;
             let micros = match fraction.len() {
-                0..=6 => format!("{fraction:0<6}").parse::<u32>().ok()?,
+                0..=6 => number(&format!("{fraction:0<6}"))?,
                 _ => return None,
             };
             let days = days(year, month, day);
@@ -98,11 +98,18 @@ impl FromStr for Micros {
 }
 
 fn numbers(text: &str, between: char) -> Option<[i64; 3]> {
-    let numbers: Vec<i64> = text
-        .split(between)
-        .map(|number| number.parse::<u32>().ok().map(i64::from))
-        .collect::<Option<_>>()?;
+    let numbers: Vec<i64> = text.split(between).map(number).collect::<Option<_>>()?;
     numbers.try_into().ok()
+}
+
+/// Reads digits, without a sign.
+fn number(digits: &str) -> Option<i64> {
+    let is_plain = digits.bytes().all(|digit| digit.is_ascii_digit());
+    digits
+        .parse::<u32>()
+        .ok()
+        .filter(|_| is_plain)
+        .map(i64::from)
 }
 
 /// Returns the days since 1970 for a date; the inverse of [`civil`].
@@ -242,6 +249,8 @@ mod tests {
             "2026-11-25 24:00:00Z",
             "2026-11-25",
             "2026-11-25 1:1Z",
+            "2026-+1-25 00:00:00Z",
+            "2026-11-25 00:00:00.+5Z",
         ] {
             assert!(wrong.parse::<Micros>().is_err(), "{wrong}");
         }

@@ -172,7 +172,8 @@ impl Unique {
         };
         let until = self.per.map(|period| {
             let period = i64::try_from(period.as_micros()).unwrap_or(i64::MAX);
-            Micros((run_at.0.div_euclid(period) + 1).saturating_mul(period))
+            let number = run_at.0.div_euclid(period).saturating_add(1);
+            Micros(number.saturating_mul(period))
         });
         UniqueKey {
             key,
@@ -231,6 +232,9 @@ mod tests {
         assert_eq!(until(0), Some(Micros(3_600_000_000)));
         assert_eq!(until(3_599_999_999), Some(Micros(3_600_000_000)));
         assert_eq!(until(3_600_000_000), Some(Micros(7_200_000_000)));
+        let shortest = Unique::key("k").per(Duration::from_micros(1));
+        let until = shortest.of("a", "1", Micros::NEVER).until;
+        assert_eq!(until, Some(Micros::NEVER), "the end of time");
         assert_eq!(Unique::key("k").of("a", "1", Micros(0)).until, None);
     }
 }

@@ -141,7 +141,7 @@ pub(super) fn values_of(job: &NewJob) -> Vec<Value> {
         Some(after) => values![
             serde_json::to_string(&after.jobs).unwrap_or_default(),
             i64::from(after.any_end),
-            job.run_at,
+            by_itself(job.run_at),
         ],
         None => values![None::<&str>, 0_i64, None::<Micros>],
     });
