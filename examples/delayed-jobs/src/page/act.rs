@@ -137,9 +137,9 @@ async fn change_found(
     mut wanted: Wanted,
 ) -> Result<Changed, Refusal> {
     let begun = Instant::now();
-    // A change of a pending job removes its position in the list, so the next step cannot continue after it.
-    let by_time = wanted.state == Some(JobState::Pending);
-    if by_time {
+    // A pending job that is deleted has no time any more after which the next step could continue.
+    let starts_over = change == Change::Delete && wanted.state == Some(JobState::Pending);
+    if starts_over {
         wanted.after = None;
     }
     let mut found = Vec::new();
@@ -160,8 +160,8 @@ async fn change_found(
         };
         changed.jobs += shown.queue.change(change, one).await?;
     }
-    changed.more = more && (!by_time || changed.jobs > 0);
-    changed.after = wanted.after.map(JobId).filter(|_| !by_time);
+    changed.more = more && (!starts_over || changed.jobs > 0);
+    changed.after = wanted.after.map(JobId).filter(|_| !starts_over);
     Ok(changed)
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use delayed_jobs::{Failure, Handling, Retry, State, page, testkit};
+use delayed_jobs::{Failure, Filter, Handling, Retry, State, page, testkit};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -271,4 +271,42 @@ async fn lists_of_a_page_read_no_large_payloads() {
     let peak = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
     let peak: u64 = peak.and_then(|peak| peak.parse().ok()).expect("a number");
     assert!(peak < 60_000, "20 jobs of 5 MB took {peak} kB");
+}
+
+#[tokio::test]
+async fn a_change_of_what_was_found_reaches_all_of_it() {
+    for (change, state) in [
+        ("retry", State::Pending),
+        ("cancel", State::Cancelled),
+        ("delete", State::Done),
+    ] {
+        let queue = testkit::queue();
+        let jobs = (0..1300).map(|n| queue.enqueue(Note(n)).after(3600 * SECOND));
+        queue.enqueue_all(jobs).await.expect("enqueued");
+        let address = served(&queue).await;
+        let ours = ["host: localhost", "x-delayed-jobs: 1"];
+        let (mut all, mut after, mut more) = (0, String::new(), true);
+        while more {
+            let line = format!("POST /api/change/{change}?state=pending&within=3600{after}");
+            let answer = ask(address, &line, &ours).await;
+            let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+            let changed: serde_json::Value = serde_json::from_str(body).expect("JSON");
+            all += changed["jobs"].as_u64().expect("a number");
+            more = changed["more"] == json!(true);
+            after = match changed["after"].as_i64() {
+                Some(id) => format!("&after={id}"),
+                None => String::new(),
+            };
+        }
+        assert_eq!(all, 1300, "{change}");
+        let now = queue.store().clock().now();
+        let jobs = queue.list(Filter {
+            limit: 2000,
+            ..Filter::default()
+        });
+        for job in jobs.await.expect("a list") {
+            assert_eq!(job.state, state, "{change}");
+            assert!(change != "retry" || job.run_at <= now, "{change}");
+        }
+    }
 }
