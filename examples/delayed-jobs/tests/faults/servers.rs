@@ -666,3 +666,47 @@ async fn neighbours_of_a_job_that_kills_its_worker_live() {
     let counts = queue.counts().await.expect("counts");
     assert_eq!((counts.done, counts.dead), (6, 1), "{counts:?}");
 }
+
+/// Enqueues a job that a worker has claimed, or that none has, and returns another connection that has locked it.
+async fn locked(address: &str, queue: &Queue, is_running: bool) -> sqlx::PgConnection {
+    let id = put(queue, 1).await;
+    if is_running {
+        let lease = "update delayed_jobs set state = 'running', worker = 'w', claim = 1, lease_until = 1 << 62";
+        support::run(address, &lease.replace("1 << 62", "4611686018427387904")).await;
+    }
+    let mut theirs = support::client(address).await;
+    let lock = match is_running {
+        // As by a renewal of the lease.
+        true => "begin; select 1 from delayed_jobs for update",
+        // As by a claim.
+        false => "begin; update delayed_jobs set state = 'running', worker = 'w', claim = 1",
+    };
+    let sql = sqlx::AssertSqlSafe(lock.to_owned());
+    sqlx::Executor::execute(&mut theirs, sql)
+        .await
+        .expect("locked");
+    assert_eq!(record(queue, id).await.attempt, 0);
+    theirs
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_of_many_jobs_misses_none_that_is_locked_for_a_moment() {
+    for is_running in [true, false] {
+        let Some((database, queue)) = opened().await else {
+            return;
+        };
+        let mut theirs = locked(&database, &queue, is_running).await;
+        let all = delayed_jobs::Filter::default();
+        let cancel = queue.change(delayed_jobs::Change::Cancel, all);
+        let (cancelled, ()) = tokio::join!(cancel, async {
+            sleep(150 * MILLI).await;
+            let sql = sqlx::AssertSqlSafe("commit".to_owned());
+            sqlx::Executor::execute(&mut theirs, sql)
+                .await
+                .expect("let go");
+        });
+        assert_eq!(cancelled.expect("an answer"), 1, "running: {is_running}");
+        let asked = queue.store().asked_to_cancel("w").await;
+        assert_eq!(asked.expect("an answer").len(), 1, "running: {is_running}");
+    }
+}

@@ -283,7 +283,13 @@ pub(super) fn change(
         },
     };
     sql.limit(filter.limit);
-    sql.sql += " /*postgres for update skip locked) */) returning id";
+    sql.sql += match change {
+        // Jobs that are claimed or renewed at this moment must not escape. Those that are claimed meanwhile are found
+        // again among the running ones.
+        Change::Cancel => " /*postgres for update) */) returning id",
+        // Others that lock an ended job change it themselves, and a pending job that is being claimed is about to run.
+        Change::Retry | Change::Delete => " /*postgres for update skip locked) */) returning id",
+    };
     if change != Change::Delete {
         sql.sql += " /*tell */";
     }
