@@ -35,8 +35,8 @@ use super::types::{Ended, Enqueued, NewJob};
 use super::{Answer, Store, StoreError};
 use crate::time::{Clock, Micros};
 
-use finish::Finisher;
-use insert::Inserter;
+use finish::{End, Finisher};
+use insert::{Inserter, New};
 pub use open::{PostgresOptions, open_postgres};
 use pool::Pool;
 
@@ -105,7 +105,7 @@ impl Database for Postgres {
     }
 
     fn finish(&self, values: Vec<Value>, purpose: Purpose) -> Answer<'_, bool> {
-        Box::pin(self.finisher.finish(values, purpose))
+        Box::pin(self.finisher.ask(End { values, purpose }))
     }
 
     fn insert(
@@ -115,7 +115,12 @@ impl Database for Postgres {
         soon: bool,
         purpose: Purpose,
     ) -> Answer<'_, Row> {
-        Box::pin(self.inserter.insert(values, width, soon, purpose))
+        Box::pin(self.inserter.ask(New {
+            values,
+            width,
+            soon,
+            purpose,
+        }))
     }
 
     const ROWS: usize = 10_000;

@@ -25,7 +25,7 @@ use rusqlite::{
 };
 use tokio::sync::{oneshot, watch};
 
-use super::sql::{self, Database, Execute, Purpose, Row, Sql, Text, Value, dialect};
+use super::sql::{self, ABANDONED, Database, Execute, Purpose, Row, Sql, Text, Value, dialect};
 use super::types::{Ended, Enqueued, NewJob};
 use super::{Answer, Store, StoreError};
 use crate::time::Clock;
@@ -46,10 +46,6 @@ const BUSY: Duration = Duration::from_secs(10);
 
 /// How often an idle writer checks whether another process has committed.
 const LOOK: Duration = Duration::from_millis(20);
-
-/// A statement that has waited for this long is not run if its caller has gone. A claim would lease jobs to a worker that
-/// does not know of them.
-const ABANDONED: Duration = Duration::from_millis(200);
 
 /// The maximum number of statements in one commit.
 const GROUP: usize = 512;

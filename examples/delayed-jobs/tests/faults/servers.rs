@@ -710,3 +710,28 @@ async fn a_cancel_of_many_jobs_misses_none_that_is_locked_for_a_moment() {
         assert_eq!(asked.expect("an answer").len(), 1, "running: {is_running}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_of_callers_has_the_same_limit_though_the_server_says_nothing() {
+    let Some((_, url, proxy)) = by_proxy().await else {
+        return;
+    };
+    let options = PostgresOptions::new(&url).expect("an address");
+    let options = options.query_timeout(SECOND);
+    let queue = Queue::on(options.open().await.expect("it opens"));
+    put(&queue, 0).await;
+    proxy.frozen.send_replace(true);
+    let begun = Instant::now();
+    let mut callers = tokio::task::JoinSet::new();
+    for n in 0..8000 {
+        let queue = queue.clone();
+        callers.spawn(async move { queue.enqueue(Note(n)).await.is_err() });
+    }
+    let answers = timeout(60 * SECOND, callers.join_all()).await;
+    let took = begun.elapsed();
+    let answers = answers.expect("all are answered");
+    let failed = answers.iter().filter(|failed| **failed).count();
+    // What was on its way may have come through.
+    assert!(failed > 6000, "{failed} failed");
+    assert!(took < 5 * SECOND, "the last of them waited for {took:?}");
+}

@@ -1,26 +1,53 @@
 //! Batches: requests that arrive one by one while a statement is under way are combined into the next statement.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sqlx::Arguments;
 use sqlx::postgres::PgArguments;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::super::StoreError;
-use super::super::sql::Value;
+use super::super::sql::{ABANDONED, Value};
 use super::pool::Pool;
 
+/// A request, with the channel for its answer.
+pub(super) struct Request<T, A> {
+    pub(super) what: T,
+    sent: Instant,
+    answer: oneshot::Sender<Result<A, StoreError>>,
+}
+
+impl<T, A> Request<T, A> {
+    /// Sends the answer. Returns `false` if the caller no longer waits for it.
+    pub(super) fn reply(self, answer: Result<A, StoreError>) -> bool {
+        self.answer.send(answer).is_ok()
+    }
+
+    /// Returns whether its caller has gone, and it need not be run any more.
+    fn is_abandoned(&self) -> bool {
+        self.answer.is_closed() && self.sent.elapsed() > ABANDONED
+    }
+}
+
 /// The sender of the requests.
-pub(super) struct Batch<T>(Option<mpsc::UnboundedSender<T>>);
+pub(super) struct Batch<T, A> {
+    sender: Option<mpsc::UnboundedSender<Request<T, A>>>,
+    timeout: Duration,
+}
 
 /// The receiver, which the tasks that build the statements share.
-pub(super) type Inbox<T> = Arc<Mutex<mpsc::UnboundedReceiver<T>>>;
+pub(super) type Inbox<T, A> = Arc<Mutex<mpsc::UnboundedReceiver<Request<T, A>>>>;
 
-impl<T> Batch<T> {
+impl<T, A> Batch<T, A> {
     /// Creates a batch that accepts no requests.
-    pub(super) fn idle() -> Batch<T> {
-        Batch(None)
+    pub(super) fn idle() -> Batch<T, A> {
+        Batch {
+            sender: None,
+            timeout: Duration::ZERO,
+        }
     }
 
     /// Starts `at_once` tasks that run `work`, so that at most `at_once` statements run at a time.
@@ -28,8 +55,8 @@ impl<T> Batch<T> {
         at_once: usize,
         pool: &Arc<Pool>,
         tasks: &mut JoinSet<()>,
-        work: impl Fn(Arc<Pool>, Inbox<T>) -> F,
-    ) -> Batch<T>
+        work: impl Fn(Arc<Pool>, Inbox<T, A>) -> F,
+    ) -> Batch<T, A>
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -38,13 +65,53 @@ impl<T> Batch<T> {
         for _ in 0..at_once {
             tasks.spawn(work(Arc::clone(pool), Arc::clone(&inbox)));
         }
-        Batch(Some(sender))
+        Batch {
+            sender: Some(sender),
+            timeout: pool.query_timeout(),
+        }
     }
 
-    pub(super) fn send(&self, one: T) -> Result<(), StoreError> {
-        let sender = self.0.as_ref().ok_or(StoreError::Closed)?;
-        sender.send(one).map_err(|_| StoreError::Closed)
+    /// Sends a request, and waits for its answer. The timeout of a statement includes the wait for earlier ones.
+    pub(super) async fn ask(&self, what: T) -> Result<A, StoreError> {
+        let sender = self.sender.as_ref().ok_or(StoreError::Closed)?;
+        let (answer, answered) = oneshot::channel();
+        let sent = sender.send(Request {
+            what,
+            sent: Instant::now(),
+            answer,
+        });
+        sent.map_err(|_| StoreError::Closed)?;
+        match timeout(self.timeout, answered).await {
+            Ok(answer) => answer.map_err(|_| StoreError::Closed)?,
+            Err(_) => Err(StoreError::TimedOut(self.timeout)),
+        }
     }
+}
+
+/// Waits for requests, and returns up to `most` of them. If `linger` is set, the first one waits that long for others.
+/// Returns `None` when no more will come.
+pub(super) async fn next<T, A>(
+    inbox: &Inbox<T, A>,
+    most: usize,
+    linger: Option<Duration>,
+) -> Option<Vec<Request<T, A>>> {
+    let mut requests = Vec::new();
+    while requests.is_empty() {
+        let mut inbox = inbox.lock().await;
+        if inbox.recv_many(&mut requests, most).await == 0 {
+            return None;
+        }
+        if let Some(linger) = linger.filter(|_| requests.len() < most) {
+            tokio::time::sleep(linger).await;
+            while requests.len() < most
+                && let Ok(request) = inbox.try_recv()
+            {
+                requests.push(request);
+            }
+        }
+        requests.retain(|request| !request.is_abandoned());
+    }
+    Some(requests)
 }
 
 /// Converts rows of parameters to columns, each of which has texts or numbers. Further values of a row are ignored.

@@ -1,15 +1,15 @@
 //! Ends of jobs: those that arrive while a statement is under way are combined into the next one.
 
+use std::collections::HashSet;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 
 use super::super::StoreError;
 use super::super::sql::{FINISH, Purpose, Value};
-use super::batch::{Batch, Inbox, columns, lists};
+use super::batch::{self, Batch, Inbox, columns, lists};
 use super::pool::Pool;
 
 /// The maximum number of ends in one statement.
@@ -21,88 +21,48 @@ const AT_ONCE: usize = 3;
 /// How long the first end of a statement waits for others, if the previous statement had several ends.
 const LINGER: Duration = Duration::from_millis(1);
 
-struct End {
+pub(super) struct End {
     /// The parameters of [`FINISH`].
-    values: Vec<Value>,
-    purpose: Purpose,
-    answer: oneshot::Sender<Result<bool, Arc<StoreError>>>,
+    pub(super) values: Vec<Value>,
+    pub(super) purpose: Purpose,
 }
 
-pub(super) struct Finisher(Batch<End>);
+/// Answers whether the claim was valid.
+pub(super) type Finisher = Batch<End, bool>;
 
-impl Finisher {
-    /// Creates a finisher that accepts no ends.
-    pub(super) fn idle() -> Finisher {
-        Finisher(Batch::idle())
-    }
-
-    pub(super) fn start(pool: &Arc<Pool>, tasks: &mut JoinSet<()>) -> Finisher {
-        Finisher(Batch::start(AT_ONCE, pool, tasks, work))
-    }
-
-    pub(super) async fn finish(
-        &self,
-        values: Vec<Value>,
-        purpose: Purpose,
-    ) -> Result<bool, StoreError> {
-        let (answer, answered) = oneshot::channel();
-        self.0.send(End {
-            values,
-            purpose,
-            answer,
-        })?;
-        let outcome = answered.await.map_err(|_| StoreError::Closed)?;
-        outcome.map_err(StoreError::Shared)
-    }
+pub(super) fn start(pool: &Arc<Pool>, tasks: &mut JoinSet<()>) -> Finisher {
+    Batch::start(AT_ONCE, pool, tasks, work)
 }
 
-async fn work(pool: Arc<Pool>, inbox: Inbox<End>) {
+async fn work(pool: Arc<Pool>, inbox: Inbox<End, bool>) {
     let sql = statement();
     let mut is_busy = false;
-    loop {
-        let mut ends = Vec::new();
-        {
-            let mut inbox = inbox.lock().await;
-            if inbox.recv_many(&mut ends, MOST).await == 0 {
-                return;
-            }
-            if is_busy && ends.len() < MOST {
-                // Waits a little, since more ends are about to come.
-                sleep(LINGER).await;
-                while ends.len() < MOST
-                    && let Ok(end) = inbox.try_recv()
-                {
-                    ends.push(end);
-                }
-            }
-        }
+    while let Some(mut ends) = batch::next(&inbox, MOST, is_busy.then_some(LINGER)).await {
         is_busy = ends.len() > 1;
-        let purpose = Purpose::of_all(ends.iter().map(|end| end.purpose));
-        let ends = ends.into_iter().map(|end| (end.values, end.answer));
-        let (values, answers): (Vec<_>, Vec<_>) = ends.unzip();
+        let purpose = Purpose::of_all(ends.iter().map(|end| end.what.purpose));
+        let values = ends.iter_mut().map(|end| mem::take(&mut end.what.values));
+        let values: Vec<_> = values.collect();
         // The same job may occur twice, with an old claim and with a new one.
-        let key = |values: &[Value]| (values.first().cloned(), values.get(1).cloned());
-        let keys: Vec<_> = values.iter().map(|values| key(values)).collect();
+        let key = |values: &Vec<Value>| (values.first().cloned(), values.get(1).cloned());
+        let keys: Vec<_> = values.iter().map(key).collect();
         let outcome = match columns(values, COLUMNS.map(|(_, is_text)| is_text).into_iter()) {
             Ok(arguments) => pool.query(purpose, &sql, arguments).await,
             Err(error) => Err(error),
         };
         match outcome {
             Ok(rows) => {
-                let ended: std::collections::HashSet<_> = rows
+                let ended: HashSet<_> = rows
                     .into_iter()
-                    .map(|mut row| (row.0.next(), row.0.next()))
-                    .map(|(id, claim)| (as_int(id), as_int(claim)))
+                    .map(|mut row| (as_int(row.0.next()), as_int(row.0.next())))
                     .collect();
-                for (answer, (id, claim)) in answers.into_iter().zip(keys) {
-                    let is_ended = ended.contains(&(as_int(id), as_int(claim)));
-                    let _ = answer.send(Ok(is_ended));
+                for (end, (id, claim)) in ends.into_iter().zip(keys) {
+                    end.reply(Ok(ended.contains(&(as_int(id), as_int(claim)))));
                 }
             }
             Err(error) => {
                 let error = Arc::new(error);
-                for answer in answers {
-                    let _ = answer.send(Err(Arc::clone(&error)));
+                for end in ends {
+                    end.reply(Err(StoreError::Shared(Arc::clone(&error))));
                 }
             }
         }

@@ -3,12 +3,11 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::super::StoreError;
 use super::super::sql::{self, Purpose, Row, Value};
-use super::batch::{Batch, Inbox, columns, lists};
+use super::batch::{self, Batch, Inbox, Request, columns, lists};
 use super::pool::Pool;
 
 /// The maximum number of jobs in one statement.
@@ -17,53 +16,23 @@ const MOST: usize = 256;
 /// The number of statements that are under way at a time, so that a single job does not wait for others.
 const AT_ONCE: usize = 3;
 
-struct New {
+pub(super) struct New {
     /// The values of all columns, of which the job needs the first `width`.
-    values: Vec<Value>,
-    width: usize,
-    soon: bool,
-    purpose: Purpose,
-    answer: oneshot::Sender<Result<Row, StoreError>>,
+    pub(super) values: Vec<Value>,
+    pub(super) width: usize,
+    pub(super) soon: bool,
+    pub(super) purpose: Purpose,
 }
 
-pub(super) struct Inserter(Batch<New>);
+/// Answers with the row of the job's id.
+pub(super) type Inserter = Batch<New, Row>;
 
-impl Inserter {
-    /// Creates an inserter that accepts no jobs.
-    pub(super) fn idle() -> Inserter {
-        Inserter(Batch::idle())
-    }
-
-    pub(super) fn start(pool: &Arc<Pool>, tasks: &mut JoinSet<()>) -> Inserter {
-        Inserter(Batch::start(AT_ONCE, pool, tasks, work))
-    }
-
-    pub(super) async fn insert(
-        &self,
-        values: Vec<Value>,
-        width: usize,
-        soon: bool,
-        purpose: Purpose,
-    ) -> Result<Row, StoreError> {
-        let (answer, answered) = oneshot::channel();
-        let new = New {
-            values,
-            width,
-            soon,
-            purpose,
-            answer,
-        };
-        self.0.send(new)?;
-        answered.await.map_err(|_| StoreError::Closed)?
-    }
+pub(super) fn start(pool: &Arc<Pool>, tasks: &mut JoinSet<()>) -> Inserter {
+    Batch::start(AT_ONCE, pool, tasks, work)
 }
 
-async fn work(pool: Arc<Pool>, inbox: Inbox<New>) {
-    loop {
-        let mut jobs = Vec::new();
-        if inbox.lock().await.recv_many(&mut jobs, MOST).await == 0 {
-            return;
-        }
+async fn work(pool: Arc<Pool>, inbox: Inbox<New, Row>) {
+    while let Some(jobs) = batch::next(&inbox, MOST, None).await {
         match together(&pool, &jobs).await {
             Ok(rows) => {
                 for (job, row) in jobs.into_iter().zip(rows) {
@@ -91,17 +60,18 @@ async fn work(pool: Arc<Pool>, inbox: Inbox<New>) {
 }
 
 /// Sends the answer. If the caller no longer waits for it, this notifies the workers in its place.
-fn answer(pool: &Pool, job: New, row: Result<Row, StoreError>) {
-    if job.answer.send(row).is_err() {
+fn answer(pool: &Pool, job: Request<New, Row>, row: Result<Row, StoreError>) {
+    if !job.reply(row) {
         pool.changed();
     }
 }
 
-async fn together(pool: &Pool, jobs: &[New]) -> Result<Vec<Row>, StoreError> {
-    let rows = jobs.iter().map(|job| job.values.clone()).collect();
-    let width = jobs.iter().map(|job| job.width).max().unwrap_or_default();
-    let soon = jobs.iter().any(|job| job.soon);
-    let purpose = Purpose::of_all(jobs.iter().map(|job| job.purpose));
+async fn together(pool: &Pool, jobs: &[Request<New, Row>]) -> Result<Vec<Row>, StoreError> {
+    let jobs = jobs.iter().map(|job| &job.what);
+    let rows = jobs.clone().map(|job| job.values.clone()).collect();
+    let width = jobs.clone().map(|job| job.width).max().unwrap_or_default();
+    let soon = jobs.clone().any(|job| job.soon);
+    let purpose = Purpose::of_all(jobs.map(|job| job.purpose));
     insert(pool, rows, width, soon, purpose).await
 }
 

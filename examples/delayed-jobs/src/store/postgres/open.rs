@@ -11,10 +11,8 @@ use tokio::time::{sleep, timeout};
 
 use super::super::sql::{Purpose, Sql};
 use super::super::{Store, StoreError};
-use super::finish::Finisher;
-use super::insert::Inserter;
 use super::pool::{Pool, Settings};
-use super::{Postgres, QUIET, ask_clock, channel, migrate};
+use super::{Postgres, QUIET, ask_clock, channel, finish, insert, migrate};
 use crate::time::Clock;
 
 /// How often a listening connection without notifications is checked.
@@ -148,7 +146,8 @@ impl PostgresOptions {
         self
     }
 
-    /// Sets a timeout for a statement, including the wait for a connection. The default is 10 s.
+    /// Sets a timeout for a statement, including the wait for a connection and for statements before it. The default is
+    /// 10 s.
     pub fn query_timeout(mut self, limit: Duration) -> PostgresOptions {
         self.query_timeout = limit.max(Duration::from_millis(1));
         self
@@ -214,8 +213,8 @@ impl PostgresOptions {
         let untold = Arc::clone(&work.untold);
         tasks.spawn(tell(Arc::clone(&work), untold, settings.name.clone()));
         tasks.spawn(listen(settings, change));
-        let finisher = Finisher::start(&work, &mut tasks);
-        let inserter = Inserter::start(&work, &mut tasks);
+        let finisher = finish::start(&work, &mut tasks);
+        let inserter = insert::start(&work, &mut tasks);
         Ok(Arc::new(Sql {
             database: Postgres {
                 work,

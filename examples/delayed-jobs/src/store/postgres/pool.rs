@@ -81,6 +81,10 @@ impl Pool {
         Pool::new(self.settings.clone(), 1, self.change.clone())
     }
 
+    pub(super) fn query_timeout(&self) -> Duration {
+        self.settings.query_timeout
+    }
+
     pub(super) async fn query(
         &self,
         purpose: Purpose,

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -32,6 +33,10 @@ impl Purpose {
         }
     }
 }
+
+/// A statement that has waited for this long is not run if its caller has gone. A claim would lease jobs to a worker that
+/// does not know of them.
+pub(in crate::store) const ABANDONED: Duration = Duration::from_millis(200);
 
 /// The text of a statement. A text that is part of the program is recognised by its address, without a comparison.
 pub(in crate::store) type Text = Cow<'static, str>;

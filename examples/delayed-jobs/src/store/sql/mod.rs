@@ -25,7 +25,7 @@ mod text;
 mod theirs;
 mod value;
 
-pub(super) use execute::{Database, Execute, Purpose, Text};
+pub(super) use execute::{ABANDONED, Database, Execute, Purpose, Text};
 pub(super) use store::Sql;
 #[cfg(test)]
 pub(super) use text::all as all_statements;
