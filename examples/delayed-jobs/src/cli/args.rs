@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use delayed_jobs::{Micros, State};
 
-use super::words::{duration, lease, rate, schema};
+use super::words::{duration, lease, period, rate, schema};
 
 /// Runs and manages delayed jobs that survive a crash.
 #[derive(Debug, Parser)]
@@ -150,7 +150,7 @@ pub(super) struct Enqueue {
     #[arg(long, value_enum, default_value_t = OnDuplicate::Reject, requires = "key")]
     pub(super) on_duplicate: OnDuplicate,
     /// The key is unique per period of this length
-    #[arg(long, value_parser = duration, requires = "key")]
+    #[arg(long, value_parser = period, requires = "key")]
     pub(super) per: Option<Duration>,
     /// The maximum time by which replacements may postpone the job
     #[arg(long, value_parser = duration, requires = "key")]

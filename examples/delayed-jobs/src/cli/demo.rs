@@ -1,7 +1,7 @@
 //! The demo: 500 jobs over 20 seconds, a live line, and a page. Kill it and start it again.
 
 use std::error::Error;
-use std::io::{IsTerminal, Write, stdout};
+use std::io::{self, IsTerminal, Write, stdout};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::args;
 use super::tasks::{self, Demo};
-use super::words::{histogram, short};
+use super::words::{histogram, say, short};
 use super::work::{self, cancel_on_signal};
 
 /// Short, so that a demo that was killed gets its running jobs back soon.
@@ -33,7 +33,7 @@ pub(super) async fn run(
     let worker = tasks::register(queue.worker()).lease(LEASE);
     let metrics = worker.metrics();
     let page = listen(args.page).await?;
-    println!("page on http://{}", page.local_addr()?);
+    say!("page on http://{}", page.local_addr()?)?;
     let served = Page::new(queue.clone(), worker.metrics()).serve(page)?;
     tokio::spawn(served);
 
@@ -46,7 +46,7 @@ pub(super) async fn run(
             () = stopped.cancelled() => Ok(()),
         };
         if args.stay && !stopped.is_cancelled() {
-            println!("all jobs have ended; the page is served until ctrl-c");
+            let _ = say!("all jobs have ended; the page is served until ctrl-c");
             stopped.cancelled().await;
         }
         stopped.cancel();
@@ -54,7 +54,7 @@ pub(super) async fn run(
     };
     let (summary, watched) = tokio::join!(worker.run(shutdown), watching);
     watched?;
-    report(&batch.jobs(queue).await?, &batch, &summary?);
+    report(&batch.jobs(queue).await?, &batch, &summary?)?;
     Ok(())
 }
 
@@ -102,7 +102,7 @@ fn unfinished(jobs: &[Record]) -> usize {
 }
 
 /// Returns the latest demo if it was not completed.
-async fn unfinished_batch(queue: &Queue) -> Result<Option<Batch>, StoreError> {
+async fn unfinished_batch(queue: &Queue) -> Result<Option<Batch>, Box<dyn Error>> {
     let filter = Filter {
         kind: Some(Demo::KIND.to_owned()),
         limit: 1,
@@ -120,13 +120,13 @@ async fn unfinished_batch(queue: &Queue) -> Result<Option<Batch>, StoreError> {
     if unfinished(&jobs) == 0 {
         return Ok(None);
     }
-    println!(
+    say!(
         "resumed {} pending, {} under leases that expire within {LEASE:?}, {} done before; lost {}",
         count(&jobs, State::Pending),
         count(&jobs, State::Running),
         count(&jobs, State::Done),
         batch.of - jobs.len(),
-    );
+    )?;
     Ok(Some(batch))
 }
 
@@ -146,11 +146,11 @@ async fn enqueue(
         queue.enqueue(demo).at(began.after(after))
     });
     queue.enqueue_all(jobs).await?;
-    println!(
+    say!(
         "{database}: {} jobs, due over {}; ctrl-c or kill -9, then start it again",
         args.jobs,
         short(args.over)
-    );
+    )?;
     Ok(Batch {
         began: began.0,
         of: args.jobs as usize,
@@ -168,16 +168,17 @@ async fn watch(queue: &Queue, batch: &Batch, metrics: &Metrics) -> Result<(), Bo
         // Without a terminal, a line every two seconds is enough.
         if live || over || lines % 10 == 0 {
             let line = line(begun.elapsed(), &counts, &metrics.snapshot());
-            print!(
+            write!(
+                stdout(),
                 "{}{line}{}",
                 if live { "\r" } else { "" },
                 if live { "\x1b[K" } else { "\n" }
-            );
+            )?;
             stdout().flush()?;
         }
         if over {
             if live {
-                println!();
+                say!()?;
             }
             return Ok(());
         }
@@ -201,31 +202,31 @@ fn line(time: Duration, counts: &Counts, metrics: &Snapshot) -> String {
     )
 }
 
-fn report(jobs: &[Record], batch: &Batch, metrics: &Snapshot) {
+fn report(jobs: &[Record], batch: &Batch, metrics: &Snapshot) -> io::Result<()> {
     let late = |micros| short(Duration::from_micros(micros));
     let left = unfinished(jobs);
-    println!(
+    say!(
         "{} done, {} dead, {} cancelled, lost {}",
         count(jobs, State::Done),
         count(jobs, State::Dead),
         count(jobs, State::Cancelled),
         batch.of - jobs.len(),
-    );
+    )?;
     if left > 0 {
-        println!("{left} are left; start the demo again to continue");
+        say!("{left} are left; start the demo again to continue")?;
     }
-    println!(
+    say!(
         "lateness of {} starts: p50 {}, p99 {}, max {}",
         metrics.started - metrics.overdue,
         late(metrics.p50),
         late(metrics.p99),
         late(metrics.max),
-    );
+    )?;
     if metrics.overdue > 0 {
-        println!(
+        say!(
             "without {} starts of jobs that were due before the program started",
             metrics.overdue
-        );
+        )?;
     }
-    print!("{}", histogram(metrics));
+    write!(stdout(), "{}", histogram(metrics))
 }

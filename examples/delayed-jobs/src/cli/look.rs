@@ -8,7 +8,7 @@ use delayed_jobs::{
 };
 
 use super::args;
-use super::words::{printable, relative};
+use super::words::{printable, relative, say};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
@@ -46,7 +46,7 @@ pub(super) async fn enqueue(queue: &Queue, args: args::Enqueue) -> Outcome {
                 args::Within::Succeeded => UniqueWhile::Succeeded,
                 args::Within::Kept => UniqueWhile::Kept,
             });
-        if let Some(period) = args.per.filter(|period| !period.is_zero()) {
+        if let Some(period) = args.per {
             unique = unique.per(period);
         }
         if let Some(max_wait) = args.max_wait {
@@ -61,9 +61,9 @@ pub(super) async fn enqueue(queue: &Queue, args: args::Enqueue) -> Outcome {
         job = job.timeout(timeout);
     }
     match job.await? {
-        Enqueued::New(id) => println!("job {id} is enqueued"),
-        Enqueued::Replaced(id) => println!("job {id} was replaced"),
-        other => println!("job {} has the key, and was kept", other.id()),
+        Enqueued::New(id) => say!("job {id} is enqueued")?,
+        Enqueued::Replaced(id) => say!("job {id} was replaced")?,
+        other => say!("job {} has the key, and was kept", other.id())?,
     }
     Ok(())
 }
@@ -91,10 +91,15 @@ pub(super) async fn list(queue: &Queue, args: args::Ls) -> Outcome {
     let jobs = queue.list(filter).await?;
     let now = queue.store().clock().now();
     if !jobs.is_empty() {
-        println!(
+        say!(
             "{:>8}  {:<10} {:<12} {:<10} {:>5}  {:<14} error",
-            "id", "state", "kind", "queue", "tries", "when"
-        );
+            "id",
+            "state",
+            "kind",
+            "queue",
+            "tries",
+            "when"
+        )?;
     }
     for job in &jobs {
         let error = printable(job.error.as_deref().unwrap_or(""));
@@ -103,13 +108,17 @@ pub(super) async fn list(queue: &Queue, args: args::Ls) -> Outcome {
             Micros::NEVER => "after others".to_owned(),
             at => relative(at, now),
         };
-        println!(
+        say!(
             "{:>8}  {:<10} {:<12} {:<10} {:>5}  {when:<14} {error}",
-            job.id, job.state, kind, queue, job.attempt
-        );
+            job.id,
+            job.state,
+            kind,
+            queue,
+            job.attempt
+        )?;
     }
     let counts = queue.counts().await?;
-    println!(
+    say!(
         "{} shown of {} pending, {} running, {} done, {} dead, {} cancelled",
         jobs.len(),
         counts.pending,
@@ -117,9 +126,9 @@ pub(super) async fn list(queue: &Queue, args: args::Ls) -> Outcome {
         counts.done,
         counts.dead,
         counts.cancelled
-    );
+    )?;
     for row in queue.queues().await?.iter().filter(|row| row.paused) {
-        println!("the queue `{}` is paused", printable(&row.name));
+        say!("the queue `{}` is paused", printable(&row.name))?;
     }
     Ok(())
 }
@@ -129,7 +138,7 @@ pub(super) async fn show(queue: &Queue, id: i64) -> Outcome {
         return Err(format!("there is no job {id}").into());
     };
     for (name, value) in lines(&job, queue.store().clock().now()) {
-        println!("{name:<10} {}", printable(&value));
+        say!("{name:<10} {}", printable(&value))?;
     }
     Ok(())
 }
@@ -198,50 +207,57 @@ fn lines(job: &Record, now: Micros) -> Vec<(&'static str, String)> {
     lines
 }
 
-pub(super) async fn cancel(queue: &Queue, which: args::Which) -> Outcome {
-    for id in &which.ids {
-        match queue.cancel(JobId(*id)).await? {
-            State::Running => println!("job {id} runs; its worker is told to stop it"),
-            _ => println!("job {id} is cancelled"),
-        }
-    }
-    those(queue, which, Change::Cancel, "cancelled").await
-}
-
-pub(super) async fn retry(queue: &Queue, which: args::Which) -> Outcome {
-    for id in &which.ids {
-        queue.retry(JobId(*id)).await?;
-        println!("job {id} is due now");
-    }
-    those(queue, which, Change::Retry, "due now").await
-}
-
-pub(super) async fn delete(queue: &Queue, which: args::Which) -> Outcome {
-    for id in &which.ids {
-        let id = JobId(*id);
-        let filter = Filter {
-            id: Some(id),
-            ..Filter::default()
-        };
-        if queue.change(Change::Delete, filter).await? == 0 {
-            return Err(match queue.job(id).await? {
-                Some(job) => format!("job {id} is {}: cancel it first", job.state).into(),
-                None => format!("there is no job {id}").into(),
-            });
-        }
-        println!("job {id} is deleted");
-    }
-    those(queue, which, Change::Delete, "deleted").await
-}
-
-/// Changes jobs that were not given by their ids.
-async fn those(queue: &Queue, which: args::Which, change: Change, done: &str) -> Outcome {
+/// Cancels, retries or deletes jobs by their ids, or those of a filter. An error for one job does not keep the others from
+/// being changed.
+pub(super) async fn change(queue: &Queue, change: Change, which: args::Which) -> Outcome {
     if which.ids.is_empty() {
         let filter = filter(queue, which.those);
         let changed = queue.change(change, filter).await?;
-        println!("{changed} jobs are {done}");
+        let done = match change {
+            Change::Cancel => "cancelled",
+            Change::Retry => "due now",
+            _ => "deleted",
+        };
+        return Ok(say!("{changed} jobs are {done}")?);
     }
-    Ok(())
+    let mut last: Outcome = Ok(());
+    for id in which.ids {
+        match change_one(queue, change, JobId(id)).await {
+            Ok(done) => say!("{done}")?,
+            Err(error) => {
+                if let Err(before) = std::mem::replace(&mut last, Err(error)) {
+                    eprintln!("error: {before}");
+                }
+            }
+        }
+    }
+    last
+}
+
+async fn change_one(queue: &Queue, change: Change, id: JobId) -> Result<String, Box<dyn Error>> {
+    match change {
+        Change::Cancel => Ok(match queue.cancel(id).await? {
+            State::Running => format!("job {id} runs; its worker is told to stop it"),
+            _ => format!("job {id} is cancelled"),
+        }),
+        Change::Retry => {
+            queue.retry(id).await?;
+            Ok(format!("job {id} is due now"))
+        }
+        _ => {
+            let filter = Filter {
+                id: Some(id),
+                ..Filter::default()
+            };
+            if queue.change(Change::Delete, filter).await? > 0 {
+                return Ok(format!("job {id} is deleted"));
+            }
+            Err(match queue.job(id).await? {
+                Some(job) => format!("job {id} is {}: cancel it first", job.state).into(),
+                None => format!("there is no job {id}").into(),
+            })
+        }
+    }
 }
 
 pub(super) async fn limit(queue: &Queue, args: args::Limit) -> Outcome {
@@ -268,10 +284,10 @@ pub(super) async fn limit(queue: &Queue, args: args::Limit) -> Outcome {
 pub(super) async fn limits(queue: &Queue) -> Outcome {
     let limits = queue.limits().await?;
     if limits.is_empty() {
-        println!("no queue has limits");
+        say!("no queue has limits")?;
     }
     for (name, limit) in limits {
-        println!("{}: {limit}", printable(&name));
+        say!("{}: {limit}", printable(&name))?;
     }
     Ok(())
 }
@@ -280,7 +296,7 @@ pub(super) async fn schedules(queue: &Queue) -> Outcome {
     let now = queue.store().clock().now();
     let schedules = queue.schedules().await?;
     if schedules.is_empty() {
-        println!("no worker has declared a schedule");
+        say!("no worker has declared a schedule")?;
     }
     for schedule in schedules {
         let next = match (schedule.paused, schedule.slot) {
@@ -288,11 +304,11 @@ pub(super) async fn schedules(queue: &Queue) -> Outcome {
             (false, Some(slot)) => relative(slot, now),
             (false, None) => "no run yet".to_owned(),
         };
-        println!(
+        say!(
             "{}: {next}, {}",
             printable(&schedule.name),
             printable(&schedule.spec)
-        );
+        )?;
     }
     Ok(())
 }
@@ -301,15 +317,15 @@ pub(super) async fn schedule(queue: &Queue, act: args::Act, name: &str) -> Outco
     match act {
         args::Act::Pause => {
             queue.pause_schedule(name).await?;
-            println!("the schedule `{name}` is paused");
+            say!("the schedule `{name}` is paused")?;
         }
         args::Act::Resume => {
             queue.resume_schedule(name).await?;
-            println!("the schedule `{name}` goes on");
+            say!("the schedule `{name}` goes on")?;
         }
         args::Act::Run => {
             let id = queue.run_schedule(name).await?;
-            println!("job {id} of the schedule `{name}` is due now");
+            say!("job {id} of the schedule `{name}` is due now")?;
         }
     }
     Ok(())
@@ -317,12 +333,12 @@ pub(super) async fn schedule(queue: &Queue, act: args::Act, name: &str) -> Outco
 
 pub(super) async fn pause(queue: &Queue, name: &str) -> Outcome {
     queue.pause(name).await?;
-    println!("the queue `{name}` is paused; `resume {name}` lets it go on");
+    say!("the queue `{name}` is paused; `resume {name}` lets it go on")?;
     Ok(())
 }
 
 pub(super) async fn resume(queue: &Queue, name: &str) -> Outcome {
     queue.resume(name).await?;
-    println!("the queue `{name}` goes on");
+    say!("the queue `{name}` goes on")?;
     Ok(())
 }

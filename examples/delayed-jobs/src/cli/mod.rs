@@ -21,11 +21,11 @@ use std::io::IsTerminal;
 
 use clap::Parser;
 use delayed_jobs::store::PostgresOptions;
-use delayed_jobs::{Queue, StoreError};
+use delayed_jobs::{Change, Queue, StoreError};
 use tracing_subscriber::EnvFilter;
 
 use args::{Args, Command};
-use words::printable;
+use words::{printable, say};
 
 pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
     let Args {
@@ -57,9 +57,9 @@ pub(crate) async fn run() -> Result<(), Box<dyn Error>> {
         Command::Enqueue(job) => look::enqueue(&queue, job).await,
         Command::Ls(filter) => look::list(&queue, filter).await,
         Command::Show { id } => look::show(&queue, id).await,
-        Command::Cancel(which) => look::cancel(&queue, which).await,
-        Command::Retry(which) => look::retry(&queue, which).await,
-        Command::Delete(which) => look::delete(&queue, which).await,
+        Command::Cancel(which) => look::change(&queue, Change::Cancel, which).await,
+        Command::Retry(which) => look::change(&queue, Change::Retry, which).await,
+        Command::Delete(which) => look::change(&queue, Change::Delete, which).await,
         Command::Limit(limit) => look::limit(&queue, limit).await,
         Command::Limits => look::limits(&queue).await,
         Command::Schedules => look::schedules(&queue).await,
@@ -99,10 +99,12 @@ async fn migrate(database: &str, schema: Option<&str>) -> Result<(), Box<dyn Err
     let is_url = ["postgres://", "postgresql://"]
         .iter()
         .any(|scheme| database.to_ascii_lowercase().starts_with(scheme));
+    if !is_url && schema.is_some() {
+        return Err("only a Postgres database has schemas".into());
+    }
     if !is_url {
         Queue::open(database).await?;
-        println!("the tables are up to date");
-        return Ok(());
+        return Ok(say!("the tables are up to date")?);
     }
     let options = PostgresOptions::new(database)?;
     let options = match schema {
@@ -110,8 +112,8 @@ async fn migrate(database: &str, schema: Option<&str>) -> Result<(), Box<dyn Err
         None => options,
     };
     match options.migrate().await? {
-        (before, after) if before == after => println!("the tables already have version {after}"),
-        (before, after) => println!("the tables had version {before}, and have version {after}"),
+        (before, after) if before == after => say!("the tables already have version {after}")?,
+        (before, after) => say!("the tables had version {before}, and have version {after}")?,
     }
     Ok(())
 }

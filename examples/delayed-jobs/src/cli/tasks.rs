@@ -6,6 +6,8 @@ use delayed_jobs::{Failure, Handling, Job, Payload, Retry, Worker};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
+use super::words::say;
+
 /// Prints its payload.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -40,8 +42,8 @@ pub(super) fn register(worker: Worker) -> Worker {
 
 async fn print(job: Job<Print>) -> Result<(), Failure> {
     match &job.payload.0 {
-        serde_json::Value::String(text) => println!("job {}: {text}", job.id()),
-        other => println!("job {}: {other}", job.id()),
+        serde_json::Value::String(text) => say!("job {}: {text}", job.id())?,
+        other => say!("job {}: {other}", job.id())?,
     }
     Ok(())
 }

@@ -14,6 +14,15 @@ const UNITS: [(&str, f64); 6] = [
     ("d", 86_400.0),
 ];
 
+/// Prints a line. It returns an error if nobody reads it any more, where `println!` would panic.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        writeln!(std::io::stdout(), $($text)*)
+    }};
+}
+pub(super) use say;
+
 /// Reads `500ms`, `1.5s`, `10m`, `2h`, `3d`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.');
@@ -25,12 +34,21 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("`{text}` is not a duration such as 500ms, 3s, 10m, 2h or 3d"))
 }
 
+/// Reads a period, which is a microsecond or longer.
+pub(super) fn period(text: &str) -> Result<Duration, String> {
+    let period = duration(text)?;
+    match period.as_micros() {
+        0 => Err("a period must be at least a microsecond".to_owned()),
+        _ => Ok(period),
+    }
+}
+
 /// Reads `100/1m`.
 pub(super) fn rate(text: &str) -> Result<(u32, Duration), String> {
     let read = || {
-        let (starts, period) = text.split_once('/')?;
+        let (starts, time) = text.split_once('/')?;
         let starts = starts.parse().ok().filter(|starts| *starts > 0)?;
-        Some((starts, duration(period).ok()?))
+        Some((starts, period(time).ok()?))
     };
     read().ok_or_else(|| format!("`{text}` is not a rate such as 100/1m or 5/1s"))
 }

@@ -8,6 +8,7 @@ use delayed_jobs::page::Page;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::words::say;
 use super::{args, tasks};
 
 pub(super) async fn run(queue: &Queue, args: args::Worker) -> Result<(), Box<dyn Error>> {
@@ -17,28 +18,40 @@ pub(super) async fn run(queue: &Queue, args: args::Worker) -> Result<(), Box<dyn
         .grace(args.grace);
     if let Some(address) = args.page {
         let listener = listen(address).await?;
-        println!("page on http://{}", listener.local_addr()?);
+        let _ = say!("page on http://{}", listener.local_addr()?);
         let mut page = Page::new(queue.clone(), worker.metrics());
         for host in args.page_host {
             page = page.host(host);
         }
         if let Some(token) = args.page_token {
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            if token.len() < 8 || !token.chars().all(is_plain) {
+                // Not by clap, whose error would show the token.
+                return Err(
+                    "a token has 8 characters or more, of letters, digits, `-`, `_` and `.`".into(),
+                );
+            }
             page = page.token(token);
         }
         // This fails, before the worker starts, if other machines could reach the page and no token is set.
         let serving = page.serve(listener)?;
         tokio::spawn(serving);
     }
-    println!(
+    // A worker goes on though nobody reads what it prints.
+    let _ = say!(
         "the worker runs; ctrl-c or SIGTERM ends it within {:?}",
         args.grace
     );
     let shutdown = CancellationToken::new();
     tokio::spawn(cancel_on_signal(shutdown.clone()));
     let summary = worker.run(shutdown).await?;
-    println!(
+    let _ = say!(
         "{} done, {} failed, {} dead, {} cancelled, {} given back",
-        summary.done, summary.failed, summary.dead, summary.cancelled, summary.released
+        summary.done,
+        summary.failed,
+        summary.dead,
+        summary.cancelled,
+        summary.released
     );
     Ok(())
 }

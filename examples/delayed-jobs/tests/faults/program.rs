@@ -490,3 +490,98 @@ async fn tables_are_made_by_a_command_of_their_own() {
         );
     }
 }
+
+#[test]
+fn arguments_that_the_library_would_panic_at_are_errors_in_words() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("jobs.db");
+    let path = path.to_str().expect("a path");
+    for (args, code, words) in [
+        (
+            &["worker", "--page", "127.0.0.1:0", "--page-token", "s3cret"][..],
+            1,
+            "8 characters",
+        ),
+        (
+            &[
+                "worker",
+                "--page",
+                "127.0.0.1:0",
+                "--page-token",
+                "s3cret s3cret",
+            ],
+            1,
+            "8 characters",
+        ),
+        (
+            &["enqueue", "print", "--key", "k", "--per", "0.5us"],
+            2,
+            "microsecond",
+        ),
+        (
+            &["enqueue", "print", "--key", "k", "--per", "0s"],
+            2,
+            "microsecond",
+        ),
+        (&["limit", "default", "--rate", "10/0s"], 2, "100/1m"),
+        (&["migrate", "--schema", "jobs"], 1, "Postgres"),
+    ] {
+        let output = program(&[&["--database", path], args].concat());
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        assert!(
+            said.contains(words) && !said.contains("s3cret"),
+            "{args:?}: {said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn each_job_that_is_named_is_changed_though_others_cannot_be() {
+    let (_dir, path) = support::sqlite();
+    let queue = Queue::open(&path).await.expect("a new file");
+    for note in 0..2 {
+        let job = queue.enqueue(Note(note)).after(3600 * SECOND);
+        job.await.expect("enqueued");
+    }
+    for (command, done) in [
+        ("cancel", "cancelled"),
+        ("retry", "due now"),
+        ("delete", "deleted"),
+    ] {
+        let output = program(&["--database", &path, command, "1", "99", "2"]);
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{command}: {said}");
+        for words in [
+            format!("job 1 is {done}"),
+            format!("job 2 is {done}"),
+            "no job 99".to_owned(),
+        ] {
+            assert!(said.contains(&words), "{command}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_is_no_panic() {
+    let (_dir, path) = support::sqlite();
+    let queue = Queue::open(&path).await.expect("a new file");
+    put(&queue, 1).await;
+    for args in [&["ls"][..], &["show", "1"], &["limits"], &["schedules"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_delayed-jobs"));
+        command.args(["--database", &path]).args(args);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command
+            .env_remove("DATABASE_URL")
+            .spawn()
+            .expect("the program runs");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("it ends");
+        let said = said(&output);
+        assert!(
+            output.status.success() && said.is_empty(),
+            "{args:?}: {:?} {said}",
+            output.status
+        );
+    }
+}
