@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::time::micros;
+
 /// Limits of a queue over all workers, and limits per key in it.
 ///
 /// They are stored, and apply as soon as they are set, also to workers that run already. The
@@ -74,8 +76,7 @@ impl Pace {
     const LONGEST: i64 = 1 << 52;
 
     fn new(starts: u32, period: Duration) -> Pace {
-        let period = i64::try_from(period.as_micros()).unwrap_or(i64::MAX);
-        let every = (period / i64::from(starts)).clamp(1, Pace::LONGEST);
+        let every = (micros(period) / i64::from(starts)).clamp(1, Pace::LONGEST);
         Pace {
             every,
             burst: (Pace::TOGETHER / every).max(1),

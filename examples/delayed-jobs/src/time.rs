@@ -23,14 +23,12 @@ impl Micros {
 
     /// Returns the time `delay` later.
     pub fn after(self, delay: Duration) -> Micros {
-        let delay = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
-        Micros(self.0.saturating_add(delay))
+        Micros(self.0.saturating_add(micros(delay)))
     }
 
     /// Returns the time `delay` earlier.
     pub fn before(self, delay: Duration) -> Micros {
-        let delay = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
-        Micros(self.0.saturating_sub(delay))
+        Micros(self.0.saturating_sub(micros(delay)))
     }
 
     /// Returns the duration since `earlier`, or zero if `earlier` is later.
@@ -38,6 +36,11 @@ impl Micros {
         let micros = self.0.saturating_sub(earlier.0);
         Duration::from_micros(u64::try_from(micros).unwrap_or(0))
     }
+}
+
+/// Returns a duration in microseconds, saturated.
+pub(crate) fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 impl From<SystemTime> for Micros {

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::job::State;
 use crate::store::{OnDuplicate, UniqueKey};
-use crate::time::Micros;
+use crate::time::{Micros, micros};
 
 /// A rule for unique jobs: what the key is, in which states a job has it, and what happens to a second job.
 ///
@@ -171,7 +171,7 @@ impl Unique {
             By::Payload => digest(kind, payload),
         };
         let until = self.per.map(|period| {
-            let period = i64::try_from(period.as_micros()).unwrap_or(i64::MAX);
+            let period = micros(period);
             let number = run_at.0.div_euclid(period).saturating_add(1);
             Micros(number.saturating_mul(period))
         });

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::time::Micros;
+use crate::time::{Micros, micros};
 
 /// The times of a schedule. A `Duration` converts into a schedule for each full period since 1970, UTC. With the feature
 /// `cron`, a schedule can have the times of a cron expression in a time zone.
@@ -159,10 +159,6 @@ impl Every {
             }
         }
     }
-}
-
-fn micros(period: Duration) -> i64 {
-    i64::try_from(period.as_micros()).unwrap_or(i64::MAX)
 }
 
 #[cfg(feature = "cron")]

@@ -7,7 +7,7 @@ use super::super::types::Claim;
 use super::value::{Row, Value, values};
 use crate::limit::{Limit, Pace, Part};
 use crate::store::StoreError;
-use crate::time::Micros;
+use crate::time::{Micros, micros};
 
 /// Selects due jobs of one priority whose keys are below their limits. It selects some more than may be claimed, since
 /// the first ones may all have the same key.
@@ -214,10 +214,8 @@ pub(super) fn steps(
         false => {
             // Without ageing all jobs of a priority come before those of the next one.
             let never = 1 << 60;
-            let ageing = claim
-                .ageing
-                .map(|time| i64::try_from(time.as_micros()).unwrap_or(never));
-            values.push(Value::from(ageing.unwrap_or(never).min(never)));
+            let ageing = claim.ageing.map_or(never, micros);
+            values.push(Value::from(ageing.min(never)));
             CLAIM
         }
     };

@@ -7,7 +7,7 @@ use super::super::types::{Ended, Lease, NewJob, Slot, UniqueKey, Verdict};
 use super::execute::Text;
 use super::value::{Value, values};
 use crate::job::State;
-use crate::time::Micros;
+use crate::time::{Micros, micros};
 
 /// Returns a statement for one kind of database: the text in `/*kind ... */` becomes part of it.
 pub(in crate::store) fn dialect(sql: &str, kind: &str) -> String {
@@ -152,10 +152,6 @@ pub(super) fn values_of(job: &NewJob) -> Vec<Value> {
 pub(super) fn values_of_key(key: &UniqueKey) -> Vec<Value> {
     let until = key.until.unwrap_or(Micros(0));
     values![key.key.as_str(), key.within.bits(), until]
-}
-
-fn micros(time: Duration) -> i64 {
-    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Tests whether a job holds its key, in exactly the words of the partial index.
