@@ -6,13 +6,14 @@ use std::pin::Pin;
 use std::sync::atomic::AtomicBool;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::job::{JobId, Payload};
+use crate::lock::lock;
 use crate::retry::{Failure, Retry};
 use crate::store::{Claimed, Lease, Store, StoreError};
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -204,7 +205,7 @@ pub(crate) struct Output(Arc<Mutex<Option<String>>>);
 
 impl Output {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Option<String>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -53,6 +53,7 @@
 // retry    when a failed job is retried
 // job      ids, states, payloads
 // time     microseconds, and the clock of a store
+// lock     a lock that a panic does not poison
 
 #![forbid(unsafe_code)]
 
@@ -60,6 +61,7 @@ mod enqueue;
 mod handler;
 mod job;
 mod limit;
+mod lock;
 mod metrics;
 #[cfg(feature = "page")]
 pub mod page;

@@ -5,7 +5,7 @@
 mod table;
 
 use std::future::ready;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use tokio::sync::watch;
 
@@ -16,6 +16,7 @@ use super::types::{
 use super::{Answer, Store};
 use crate::job::{JobId, Priority, Record, State};
 use crate::limit::Limit;
+use crate::lock::lock;
 use crate::time::{Clock, Micros};
 use table::{Row, Schedule, Table};
 
@@ -38,7 +39,7 @@ impl MemoryStore {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 
     fn tell(&self) {

@@ -8,7 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use schedgroup::Handle;
@@ -25,6 +25,7 @@ use super::settings::Settings;
 use super::trouble::Trouble;
 use crate::handler::Handlers;
 use crate::job::{JobId, State};
+use crate::lock::lock;
 use crate::metrics::Metrics;
 use crate::store::{
     Answer, Change, Claim, Claimed, Ended, Filter, Lease, Lot, Store, StoreError, Suspects,
@@ -146,7 +147,7 @@ pub(super) struct HeldJobs(Mutex<HashMap<JobId, Held>>);
 
 impl HeldJobs {
     fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Held>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     fn is_empty(&self) -> bool {
@@ -823,8 +824,4 @@ fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
     let name = name.or_else(|| std::env::var("HOSTNAME").ok());
     name.map_or_else(|| "unknown".to_owned(), |name| name.trim().to_owned())
-}
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

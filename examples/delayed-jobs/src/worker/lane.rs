@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use schedgroup::{Group, Handle, Stats};
 
-use super::engine::lock;
 use super::front::Front;
+use crate::lock::lock;
 
 /// A run is short if it takes less than this: a job that waits for it here starts no later than it could on another
 /// worker. The shorter the runs are, the more of them end while a claim and the ends of jobs are written to disk.

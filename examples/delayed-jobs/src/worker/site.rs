@@ -1,10 +1,11 @@
 //! A store and the workers on it in this process.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use super::engine::Engine;
 use crate::job::JobId;
+use crate::lock::lock;
 use crate::store::Store;
 use crate::time::Micros;
 
@@ -24,18 +25,17 @@ impl Site {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Engine>>> {
-        self.engines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn join(&self, engine: &Arc<Engine>) {
-        let mut engines = self.lock();
+        let mut engines = lock(&self.engines);
         engines.retain(|known| known.strong_count() > 0);
         engines.push(Arc::downgrade(engine));
     }
 
     fn engines(&self) -> Vec<Arc<Engine>> {
-        self.lock().iter().filter_map(Weak::upgrade).collect()
+        lock(&self.engines)
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect()
     }
 
     /// Tells the workers that a job of `queue` will be due at `at`.

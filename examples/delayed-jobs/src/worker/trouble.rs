@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::engine::lock;
+use crate::lock::lock;
 use crate::store::StoreError;
 
 /// The wait after the first failure.

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgArguments, PgConnectOptions};
@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::super::StoreError;
 use super::super::sql::{Purpose, Row};
 use super::{KEPT_LENGTH, QUIET, fetch_steps, for_postgres, relaxed};
+use crate::lock::lock;
 
 /// If a call ends without an answer after this time, the connections are assumed to be dead.
 const SUSPICIOUS: Duration = Duration::from_millis(500);
@@ -225,10 +226,6 @@ impl Pool {
 fn was_shut_down(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     code.is_some_and(|code| ["57P01", "57P02", "57P03"].contains(&&*code))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Detects calls that end without an answer, also if they are dropped.
