@@ -30,10 +30,10 @@ impl<S: Sync> FromRequestParts<S> for Button {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Button, Refusal> {
         match parts.headers.contains_key("x-delayed-jobs") {
             true => Ok(Button),
-            false => Err(Refusal {
-                status: StatusCode::FORBIDDEN,
-                words: "the header x-delayed-jobs is missing".to_owned(),
-            }),
+            false => {
+                let words = "the header x-delayed-jobs is missing";
+                Err(Refusal::new(StatusCode::FORBIDDEN, words))
+            }
         }
     }
 }
@@ -92,10 +92,7 @@ pub(super) async fn change(
     Path(word): Path<String>,
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Changed>, Refusal> {
-    let wrong = |words: &str| Refusal {
-        status: StatusCode::BAD_REQUEST,
-        words: words.to_owned(),
-    };
+    let wrong = |words| Refusal::new(StatusCode::BAD_REQUEST, words);
     let change = match word.as_str() {
         "retry" => Change::Retry,
         "cancel" => Change::Cancel,
@@ -170,10 +167,10 @@ async fn known(shown: &Shown, name: &str) -> Result<(), Refusal> {
     let known = shown.queue.queues().await?;
     match known.iter().any(|queue| queue.name == name) {
         true => Ok(()),
-        false => Err(Refusal {
-            status: StatusCode::NOT_FOUND,
-            words: "there is no such queue with jobs".to_owned(),
-        }),
+        false => {
+            let words = "there is no such queue with jobs";
+            Err(Refusal::new(StatusCode::NOT_FOUND, words))
+        }
     }
 }
 
@@ -257,10 +254,9 @@ pub(super) async fn limit(
     Path(name): Path<String>,
     Json(limits): Json<Limits>,
 ) -> Result<(), Refusal> {
-    let limit = limits.limit().ok_or_else(|| Refusal {
-        status: StatusCode::BAD_REQUEST,
-        words: "a limit is more than zero: pause the queue instead".to_owned(),
-    })?;
+    let words = "a limit is more than zero: pause the queue instead";
+    let limit = limits.limit();
+    let limit = limit.ok_or_else(|| Refusal::new(StatusCode::BAD_REQUEST, words))?;
     if limit != Limit::default() {
         known(&shown, &name).await?;
     }
@@ -279,10 +275,8 @@ pub(super) async fn schedule(
         "resume" => shown.queue.resume_schedule(&name).await?,
         "run" => drop(shown.queue.run_schedule(&name).await?),
         _ => {
-            return Err(Refusal {
-                status: StatusCode::BAD_REQUEST,
-                words: "a schedule is paused, resumed or run".to_owned(),
-            });
+            let words = "a schedule is paused, resumed or run";
+            return Err(Refusal::new(StatusCode::BAD_REQUEST, words));
         }
     }
     shown.overview.forget().await;

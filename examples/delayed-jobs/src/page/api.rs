@@ -55,9 +55,7 @@ impl Shown {
             overview: Arc::default(),
         }
     }
-}
 
-impl Shown {
     /// One page of jobs. What is not shown of a payload is not searched: who searches must not find out what it says.
     pub(super) async fn found(&self, wanted: &Wanted) -> Result<Found, StoreError> {
         if !wanted.is_search() {
@@ -205,11 +203,9 @@ pub(super) async fn count(
 }
 
 async fn in_time<T>(looking: impl Future<Output = Result<T, StoreError>>) -> Result<T, Refusal> {
-    let limit = timeout(LONG_SEARCH, looking).await;
-    let found = limit.map_err(|_| Refusal {
-        status: StatusCode::GATEWAY_TIMEOUT,
-        words: "the search took too long: name a state or a key".to_owned(),
-    })?;
+    let words = "the search took too long: name a state or a key";
+    let found = timeout(LONG_SEARCH, looking).await;
+    let found = found.map_err(|_| Refusal::new(StatusCode::GATEWAY_TIMEOUT, words))?;
     Ok(found?)
 }
 
@@ -252,19 +248,24 @@ pub(super) async fn metrics(State(shown): State<Shown>) -> Result<Response, Refu
 
 /// Why a request was not granted, in words for the page.
 pub(super) struct Refusal {
-    pub(super) status: StatusCode,
-    pub(super) words: String,
+    status: StatusCode,
+    words: String,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, words: impl ToString) -> Refusal {
+        let words = words.to_string();
+        Refusal { status, words }
+    }
 }
 
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Refusal {
-        Refusal {
-            status: match error {
-                StoreError::ZeroByte(_) => StatusCode::BAD_REQUEST,
-                _ => StatusCode::SERVICE_UNAVAILABLE,
-            },
-            words: error.to_string(),
-        }
+        let status = match error {
+            StoreError::ZeroByte(_) => StatusCode::BAD_REQUEST,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Refusal::new(status, error)
     }
 }
 
@@ -275,10 +276,7 @@ impl From<AskError> for Refusal {
             AskError::State { .. } | AskError::KeyTaken(_) => StatusCode::CONFLICT,
             AskError::Store(error) => return error.into(),
         };
-        Refusal {
-            status,
-            words: error.to_string(),
-        }
+        Refusal::new(status, error)
     }
 }
 
@@ -288,10 +286,7 @@ impl From<ScheduleError> for Refusal {
             ScheduleError::Unknown(_) => StatusCode::NOT_FOUND,
             ScheduleError::Store(error) => return error.into(),
         };
-        Refusal {
-            status,
-            words: error.to_string(),
-        }
+        Refusal::new(status, error)
     }
 }
 
