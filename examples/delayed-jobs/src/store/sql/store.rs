@@ -39,11 +39,6 @@ const SOON: Duration = Duration::from_secs(60);
 /// ten thousand would not be inserted within the timeout of a statement.
 const WAITING_ROWS: usize = 1000;
 
-/// Returns a list of texts as one parameter.
-fn json(texts: &[String]) -> String {
-    serde_json::Value::from(texts).to_string()
-}
-
 impl<D: Database> Sql<D> {
     async fn enqueue_all(&self, jobs: Vec<NewJob>) -> Result<Vec<Enqueued>, StoreError> {
         let mut outcomes = Vec::with_capacity(jobs.len());
@@ -109,6 +104,18 @@ impl<D: Database> Sql<D> {
         }
     }
 
+    /// Returns the time in the first column of the first row.
+    async fn time(
+        &self,
+        sql: &'static str,
+        values: Vec<Value>,
+    ) -> Result<Option<Micros>, StoreError> {
+        match one(&self.database, Purpose::Read, sql, values).await? {
+            Some(mut row) => Ok(row.maybe_int()?.map(Micros)),
+            None => Ok(None),
+        }
+    }
+
     async fn is_any(&self, sql: &'static str, values: Vec<Value>) -> Result<bool, StoreError> {
         Ok(!self.write(sql, values).await?.is_empty())
     }
@@ -124,10 +131,7 @@ fn claimed(
     let claimed = |mut row: Row| {
         let priority = Priority::from_rank(row.int()?);
         let run_at = row.int().map(Micros)?;
-        let lease = Lease {
-            id: row.id()?,
-            claim: row.int()?,
-        };
+        let lease = row.lease()?;
         let claimed = Claimed {
             lease,
             priority,
@@ -201,7 +205,7 @@ impl<D: Database> Store for Sql<D> {
                 claim.now,
                 claim.queue.as_str(),
                 claim.limit.min(i32::MAX as usize) as i64,
-                json(&claim.kinds),
+                claim.kinds.as_slice(),
                 i64::from(crashes),
             ];
             if !claim.limited && claim.ageing.is_none() {
@@ -264,13 +268,7 @@ impl<D: Database> Store for Sql<D> {
         Box::pin(async move {
             // It waits behind the claims of this worker that are still under way.
             let rows = self.write(HELD_BY, values).await?;
-            let lease = |mut row: Row| {
-                Ok(Lease {
-                    id: row.id()?,
-                    claim: row.int()?,
-                })
-            };
-            rows.into_iter().map(lease).collect()
+            rows.into_iter().map(|mut row| row.lease()).collect()
         })
     }
 
@@ -304,12 +302,11 @@ impl<D: Database> Store for Sql<D> {
         kinds: &[String],
         crashes: u32,
     ) -> Answer<'_, Option<(Micros, String)>> {
-        let values = values![json(queues), json(kinds), i64::from(crashes)];
+        let values = values![queues, kinds, i64::from(crashes)];
         Box::pin(async move {
-            match one(&self.database, Purpose::Read, NEXT_SUSPECT, values).await? {
-                Some(mut row) => Ok(Some((row.int().map(Micros)?, row.text()?))),
-                None => Ok(None),
-            }
+            let first = one(&self.database, Purpose::Read, NEXT_SUSPECT, values).await?;
+            let suspect = |mut row: Row| Ok((row.int().map(Micros)?, row.text()?));
+            first.map(suspect).transpose()
         })
     }
 
@@ -319,12 +316,7 @@ impl<D: Database> Store for Sql<D> {
 
     fn next_expiry(&self, worker: &str) -> Answer<'_, Option<Micros>> {
         let values = values![worker];
-        Box::pin(async move {
-            match one(&self.database, Purpose::Read, NEXT_EXPIRY, values).await? {
-                Some(mut row) => Ok(row.maybe_int()?.map(Micros)),
-                None => Ok(None),
-            }
-        })
+        Box::pin(self.time(NEXT_EXPIRY, values))
     }
 
     fn progress(&self, lease: Lease, percent: u8) -> Answer<'_, bool> {
@@ -505,21 +497,14 @@ impl<D: Database> Store for Sql<D> {
     fn run_schedule(&self, schedule: &str, now: Micros) -> Answer<'_, Option<(JobId, String)>> {
         let values = values![schedule, Priority::default().rank(), now];
         Box::pin(async move {
-            match one(&self.database, Purpose::Write, RUN_SCHEDULE, values).await? {
-                Some(mut row) => Ok(Some((row.id()?, row.text()?))),
-                None => Ok(None),
-            }
+            let made = one(&self.database, Purpose::Write, RUN_SCHEDULE, values).await?;
+            made.map(|mut row| Ok((row.id()?, row.text()?))).transpose()
         })
     }
 
     fn last_slot(&self, schedule: &str) -> Answer<'_, Option<Micros>> {
         let values = values![schedule];
-        Box::pin(async move {
-            match one(&self.database, Purpose::Read, LAST_SLOT, values).await? {
-                Some(mut row) => Ok(row.maybe_int()?.map(Micros)),
-                None => Ok(None),
-            }
-        })
+        Box::pin(self.time(LAST_SLOT, values))
     }
 
     fn fill_slot(&self, slot: Slot) -> Answer<'_, bool> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 use std::vec;
 
 use super::super::StoreError;
+use super::super::types::Lease;
 use crate::job::{JobId, State};
 use crate::time::Micros;
 
@@ -68,6 +69,13 @@ impl From<Option<String>> for Value {
     }
 }
 
+impl From<&[String]> for Value {
+    /// A list of texts is one parameter, in JSON.
+    fn from(value: &[String]) -> Value {
+        Value::from(serde_json::Value::from(value).to_string())
+    }
+}
+
 /// Creates the parameters of a statement, from left to right.
 macro_rules! values {
     ($($value:expr),* $(,)?) => { vec![$(Value::from($value)),*] };
@@ -114,6 +122,13 @@ impl Row {
 
     pub(super) fn id(&mut self) -> Result<JobId, StoreError> {
         self.int().map(JobId)
+    }
+
+    pub(super) fn lease(&mut self) -> Result<Lease, StoreError> {
+        Ok(Lease {
+            id: self.id()?,
+            claim: self.int()?,
+        })
     }
 
     pub(super) fn count(&mut self) -> Result<u64, StoreError> {
