@@ -82,7 +82,7 @@ pub enum EnqueueError {
     },
     /// The payload cannot be written as JSON.
     #[error("the payload cannot be written as JSON: {0}")]
-    Payload(#[from] serde_json::Error),
+    Payload(serde_json::Error),
     /// The payload can be written as JSON, but the JSON cannot be read back. For example, a NaN is written as `null`.
     #[error("the payload cannot be read back from what is written: {0}")]
     Unreadable(serde_json::Error),
@@ -282,7 +282,7 @@ impl<'a> Enqueue<'a> {
         if replaces && self.follows.is_some() {
             return Err(EnqueueError::ReplacesAndWaits);
         }
-        let payload = self.payload?;
+        let payload = self.payload.map_err(EnqueueError::Payload)?;
         (self.check)(&payload).map_err(EnqueueError::Unreadable)?;
         let run_at = match self.due {
             Due::After(delay) => now.after(delay),

@@ -2,21 +2,22 @@
 
 use std::sync::Arc;
 
-/// The error of a store.
+/// The error of a store. Its text has that of the database's error, so that error is no [`source`](std::error::Error::source)
+/// of it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// An error of SQLite.
     #[cfg(feature = "sqlite")]
     #[error("SQLite: {0}")]
-    Sqlite(#[from] rusqlite::Error),
+    Sqlite(rusqlite::Error),
     /// The group of statements with this one could not be committed, so none of them was.
     #[error("SQLite could not commit: {0}")]
     Commit(String),
     /// Postgres returned an error, or cannot be reached.
     #[cfg(feature = "postgres")]
     #[error("Postgres: {0}")]
-    Postgres(#[from] sqlx::Error),
+    Postgres(sqlx::Error),
     /// An error of a statement that was for several jobs at once.
     #[error(transparent)]
     Shared(Arc<StoreError>),
@@ -54,7 +55,7 @@ pub enum StoreError {
     ZeroByte(&'static str),
     /// A thread for the database could not be started.
     #[error("no thread for the database: {0}")]
-    Thread(#[from] std::io::Error),
+    Thread(std::io::Error),
     /// The store's thread has ended, because the store was dropped or its thread panicked.
     #[error("the store has been closed")]
     Closed,
@@ -72,6 +73,20 @@ pub enum StoreError {
         /// The key.
         key: String,
     },
+}
+
+#[cfg(feature = "sqlite")]
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> StoreError {
+        StoreError::Sqlite(error)
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> StoreError {
+        StoreError::Postgres(error)
+    }
 }
 
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
@@ -106,6 +121,33 @@ impl StoreError {
         StoreError::Row {
             wanted: "a state",
             found: format!("`{word}`"),
+        }
+    }
+}
+
+#[cfg(all(test, feature = "sqlite", feature = "postgres"))]
+mod tests {
+    use std::error::Error;
+
+    use super::StoreError;
+    use crate::enqueue::EnqueueError;
+
+    /// A reporter prints an error and then its sources.
+    #[test]
+    fn no_error_repeats_its_source() {
+        let io = || std::io::Error::other("full");
+        let json = serde_json::from_str::<u32>("x").expect_err("no number");
+        let errors: [Box<dyn Error>; 5] = [
+            Box::new(StoreError::Sqlite(rusqlite::Error::InvalidQuery)),
+            Box::new(StoreError::Postgres(sqlx::Error::PoolClosed)),
+            Box::new(StoreError::Thread(io())),
+            Box::new(StoreError::File(io())),
+            Box::new(EnqueueError::Payload(json)),
+        ];
+        for error in errors {
+            let source = error.source().map(ToString::to_string);
+            let repeats = source.is_some_and(|source| error.to_string().contains(&source));
+            assert!(!repeats, "{error}");
         }
     }
 }

@@ -260,15 +260,25 @@ impl Lanes {
         let change = watch::Sender::new(0);
         let changed = change.clone();
         let (alive, lives) = mpsc::channel();
-        let thread = |name: &str| thread::Builder::new().name(name.to_owned());
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
+            thread.map(drop).map_err(StoreError::Thread)
+        };
         let [for_reader, for_looker] = [place.clone(), place.clone()];
-        thread("jobs-writer").spawn(move || {
+        let write = move || {
             write(&place, &writer, &writes, &changed);
             drop(alive);
-        })?;
-        thread("jobs-reader").spawn(move || read(&for_reader, &reader, &reads))?;
-        thread("jobs-looker").spawn(move || read(&for_looker, &looker, &looks))?;
-        thread("jobs-copier").spawn(move || copy(&copier, &lives))?;
+        };
+        spawn("jobs-writer", Box::new(write))?;
+        spawn(
+            "jobs-reader",
+            Box::new(move || read(&for_reader, &reader, &reads)),
+        )?;
+        spawn(
+            "jobs-looker",
+            Box::new(move || read(&for_looker, &looker, &looks)),
+        )?;
+        spawn("jobs-copier", Box::new(move || copy(&copier, &lives)))?;
         Ok(Lanes {
             writer: to_writer,
             reader: to_reader,
