@@ -139,7 +139,8 @@ impl<'a> Enqueue<'a> {
         self
     }
 
-    /// Sets the queue. The default is the queue of the payload.
+    /// Sets the queue. The default is the queue of the payload. A worker runs the jobs of another queue only if its
+    /// [`concurrency`](crate::Worker::concurrency) is set.
     pub fn queue(mut self, queue: impl Into<String>) -> Self {
         self.lane = queue.into();
         self

@@ -169,6 +169,9 @@ impl Worker {
 
     /// Sets the concurrency of a queue: at most `limit` of its jobs run at a time in this worker. The default is 16.
     ///
+    /// The worker then runs the jobs of this queue, also if no payload names it
+    /// ([`Enqueue::queue`](crate::Enqueue::queue)).
+    ///
     /// # Panics
     ///
     /// If `limit` is zero.
