@@ -42,7 +42,7 @@ use crate::unique::Unique;
 pub struct Enqueue<'a> {
     queue: &'a Queue,
     kind: String,
-    lane: String,
+    queue_name: String,
     payload: Result<String, serde_json::Error>,
     /// Checks whether the payload can be read back.
     check: Check,
@@ -107,14 +107,14 @@ impl<'a> Enqueue<'a> {
     pub(crate) fn new(
         queue: &'a Queue,
         kind: String,
-        lane: String,
+        queue_name: String,
         payload: Result<String, serde_json::Error>,
         check: Check,
     ) -> Enqueue<'a> {
         Enqueue {
             queue,
             kind,
-            lane,
+            queue_name,
             payload,
             check,
             priority: Priority::default(),
@@ -142,7 +142,7 @@ impl<'a> Enqueue<'a> {
     /// Sets the queue. The default is the queue of the payload. A worker runs the jobs of another queue only if its
     /// [`concurrency`](crate::Worker::concurrency) is set.
     pub fn queue(mut self, queue: impl Into<String>) -> Self {
-        self.lane = queue.into();
+        self.queue_name = queue.into();
         self
     }
 
@@ -271,7 +271,11 @@ impl<'a> Enqueue<'a> {
         let limit_key = self.limit_key.as_deref();
         for (what, text, most) in [
             ("a kind", self.kind.as_str(), LONGEST_NAME),
-            ("the name of a queue", self.lane.as_str(), LONGEST_NAME),
+            (
+                "the name of a queue",
+                self.queue_name.as_str(),
+                LONGEST_NAME,
+            ),
             ("a key", key.unwrap_or("key"), LONGEST_KEY),
             ("a limit key", limit_key.unwrap_or("key"), LONGEST_KEY),
         ] {
@@ -296,7 +300,7 @@ impl<'a> Enqueue<'a> {
             .map(|unique| unique.of(&self.kind, &payload, run_at));
         Ok(NewJob {
             kind: self.kind,
-            queue: self.lane,
+            queue: self.queue_name,
             payload,
             priority: self.priority,
             run_at,
@@ -339,7 +343,7 @@ impl fmt::Debug for Enqueue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Enqueue")
             .field("kind", &self.kind)
-            .field("queue", &self.lane)
+            .field("queue", &self.queue_name)
             .field("payload", &self.payload)
             .finish_non_exhaustive()
     }

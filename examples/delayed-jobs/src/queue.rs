@@ -131,8 +131,8 @@ impl Queue {
     /// [`enqueue`](Queue::enqueue).
     pub fn enqueue_json(&self, kind: &str, payload: &serde_json::Value) -> Enqueue<'_> {
         let payload = serde_json::to_string(payload);
-        let lane = crate::job::DEFAULT_QUEUE.to_owned();
-        Enqueue::new(self, kind.to_owned(), lane, payload, |_| Ok(()))
+        let queue_name = crate::job::DEFAULT_QUEUE.to_owned();
+        Enqueue::new(self, kind.to_owned(), queue_name, payload, |_| Ok(()))
     }
 
     /// Enqueues many jobs in one call, which is much faster than one by one: up to 1,000 jobs without keys are one

@@ -44,7 +44,7 @@ pub(super) struct Row {
 pub(super) struct Overview {
     pub(super) now: Micros,
     pub(super) counts: Counts,
-    pub(super) queues: Vec<Lane>,
+    pub(super) queues: Vec<QueueView>,
     pub(super) pending: Vec<Row>,
     pub(super) running: Vec<Row>,
     pub(super) dead: Vec<Row>,
@@ -57,7 +57,7 @@ pub(super) struct Overview {
 
 /// A queue, and its limits in words and in numbers.
 #[derive(Clone, Serialize)]
-pub(super) struct Lane {
+pub(super) struct QueueView {
     #[serde(flatten)]
     pub(super) row: QueueRow,
     words: Option<String>,
@@ -103,7 +103,7 @@ impl Overview {
             workers: queue.workers().await?,
             schedules,
             counts,
-            queues: lanes(queue).await?,
+            queues: queue_views(queue).await?,
             pending,
             running: list(State::Running).await?,
             dead: list(State::Dead).await?,
@@ -113,7 +113,7 @@ impl Overview {
 }
 
 /// Returns the queues that have jobs or limits or are paused.
-async fn lanes(queue: &Queue) -> Result<Vec<Lane>, StoreError> {
+async fn queue_views(queue: &Queue) -> Result<Vec<QueueView>, StoreError> {
     let limits: BTreeMap<_, _> = queue.limits().await?.into_iter().collect();
     let mut rows = queue.queues().await?;
     for name in limits.keys() {
@@ -125,15 +125,15 @@ async fn lanes(queue: &Queue) -> Result<Vec<Lane>, StoreError> {
             });
         }
     }
-    let lane = |row: QueueRow| {
+    let view = |row: QueueRow| {
         let limit = limits.get(&row.name);
-        Lane {
+        QueueView {
             words: limit.map(ToString::to_string),
             limits: limit.map(Limits::of).unwrap_or_default(),
             row,
         }
     };
-    Ok(rows.into_iter().map(lane).collect())
+    Ok(rows.into_iter().map(view).collect())
 }
 
 pub(super) fn row(job: Record) -> Row {

@@ -95,7 +95,7 @@ pub(crate) async fn open(
         let looker = connect(&path, read_only)?;
         let copier = connect(&path, flags)?;
         let place = Place::of(&path).map_err(StoreError::File)?;
-        Lanes::start(place, writer, reader, looker, copier)
+        Threads::start(place, writer, reader, looker, copier)
     });
     let database = opened.await.map_err(|_| StoreError::Closed)??;
     Ok(Arc::new(Sql { database }))
@@ -239,21 +239,21 @@ struct Command {
 
 /// Clones speak to the same threads, which end with the last of them.
 #[derive(Clone)]
-struct Lanes {
+struct Threads {
     writer: Sender<Command>,
     reader: Sender<Command>,
     looker: Sender<Command>,
     change: watch::Sender<u64>,
 }
 
-impl Lanes {
+impl Threads {
     fn start(
         place: Place,
         writer: Connection,
         reader: Connection,
         looker: Connection,
         copier: Connection,
-    ) -> Result<Lanes, StoreError> {
+    ) -> Result<Threads, StoreError> {
         let (to_writer, writes) = mpsc::channel();
         let (to_reader, reads) = mpsc::channel();
         let (to_looker, looks) = mpsc::channel();
@@ -279,7 +279,7 @@ impl Lanes {
             Box::new(move || read(&for_looker, &looker, &looks)),
         )?;
         spawn("jobs-copier", Box::new(move || copy(&copier, &lives)))?;
-        Ok(Lanes {
+        Ok(Threads {
             writer: to_writer,
             reader: to_reader,
             looker: to_looker,
@@ -288,7 +288,7 @@ impl Lanes {
     }
 }
 
-impl fmt::Debug for Lanes {
+impl fmt::Debug for Threads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sqlite").finish_non_exhaustive()
     }
@@ -534,7 +534,7 @@ impl rusqlite::ToSql for Value {
     }
 }
 
-impl Execute for Lanes {
+impl Execute for Threads {
     fn query(
         &self,
         purpose: Purpose,
@@ -546,20 +546,20 @@ impl Execute for Lanes {
     }
 }
 
-impl Lanes {
+impl Threads {
     fn send<'a>(
         &self,
         purpose: Purpose,
         steps: Vec<(Text, Vec<Value>)>,
     ) -> Answer<'a, Vec<Vec<Row>>> {
         let (answer, answered) = oneshot::channel();
-        let lane = match purpose {
+        let thread = match purpose {
             Purpose::Write | Purpose::Relaxed => &self.writer,
             Purpose::Read => &self.reader,
             Purpose::Look => &self.looker,
         };
         let sent = Instant::now();
-        let sent = lane.send(Command {
+        let sent = thread.send(Command {
             steps,
             sent,
             answer,
@@ -571,7 +571,7 @@ impl Lanes {
     }
 }
 
-impl Database for Lanes {
+impl Database for Threads {
     fn clock(&self) -> Clock {
         Clock::system()
     }
