@@ -273,12 +273,12 @@ fn row(row: PgRow) -> Result<Row, sqlx::Error> {
 }
 
 /// A transaction of the caller's. Each statement locks it.
-struct Theirs<'a> {
+struct CallerTransaction<'a> {
     connection: AsyncMutex<&'a mut PgConnection>,
     schema: Option<&'a str>,
 }
 
-impl Execute for Theirs<'_> {
+impl Execute for CallerTransaction<'_> {
     fn query(&self, _: Purpose, sql: impl Into<Text>, values: Vec<Value>) -> Answer<'_, Vec<Row>> {
         // Every transaction notifies, with its commit. If transactions shared a notification, one that is rolled back
         // could suppress that of another.
@@ -297,7 +297,7 @@ pub(crate) async fn enqueue_in(
     job: &NewJob,
 ) -> Result<Enqueued, StoreError> {
     let connection = AsyncMutex::new(connection);
-    sql::enqueue(&Theirs { connection, schema }, job, true).await
+    sql::enqueue(&CallerTransaction { connection, schema }, job, true).await
 }
 
 /// Ends a claim within the caller's transaction.
@@ -307,7 +307,7 @@ pub(crate) async fn finish_in(
     ended: Ended,
 ) -> Result<bool, StoreError> {
     let connection = AsyncMutex::new(connection);
-    sql::finish(&Theirs { connection, schema }, ended).await
+    sql::finish(&CallerTransaction { connection, schema }, ended).await
 }
 
 #[cfg(test)]

@@ -19,10 +19,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::front::EVERYTHING;
 use super::lane::{Groups, Lane};
+use super::outage::Outage;
 use super::run::{self, Stops};
 use super::schedule::Schedule;
 use super::settings::Settings;
-use super::trouble::Trouble;
 use crate::handler::Handlers;
 use crate::job::{JobId, State};
 use crate::lock::lock;
@@ -127,7 +127,7 @@ pub(crate) struct Engine {
     /// Locked for reading by each claim, and for writing by a step that must know that no claim is under way.
     pub(super) claiming: RwLock<()>,
     /// Whether the store answers.
-    pub(super) trouble: Trouble,
+    pub(super) outage: Outage,
     /// A claim got no answer, so jobs may be leased to this worker that it does not know.
     pub(super) strays: AtomicBool,
     /// The time of the last look, by the clock of the store and by the monotonic clock.
@@ -234,7 +234,7 @@ impl Engine {
     }
 
     async fn claim(self: &Arc<Self>, at: usize) {
-        if let Some(wait) = self.trouble.wait() {
+        if let Some(wait) = self.outage.wait() {
             return self.claim_after(at, wait);
         }
         let lane = &self.lanes[at];
@@ -263,7 +263,7 @@ impl Engine {
         self.claim_cost.store(cost, Ordering::Relaxed);
         match claimed {
             Ok(Lot { jobs, again }) => {
-                self.trouble.is_well();
+                self.outage.is_well();
                 let is_over = lock(&lane.front).claimed(from, &jobs, asked, begun.elapsed());
                 if is_over {
                     self.ring(at);
@@ -280,7 +280,7 @@ impl Engine {
             }
             Err(error) => {
                 self.strays.store(true, Ordering::SeqCst);
-                let wait = self.trouble.failed("jobs could not be claimed", &error);
+                let wait = self.outage.failed("jobs could not be claimed", &error);
                 self.claim_after(at, wait);
             }
         }
@@ -298,7 +298,7 @@ impl Engine {
                 Ok(None) => {}
                 // The next look at the store finds the job again.
                 Err(error) => {
-                    engine.trouble.failed("no job could be run alone", &error);
+                    engine.outage.failed("no job could be run alone", &error);
                 }
             }
         };
@@ -383,7 +383,7 @@ impl Engine {
                 }
                 Err(error) => {
                     let what = "no job could run beside one that runs alone";
-                    self.trouble.failed(what, &error);
+                    self.outage.failed(what, &error);
                 }
             }
         }
@@ -485,11 +485,11 @@ impl Engine {
             let begun = Instant::now();
             let next = match engine.look().await {
                 Ok(next) => {
-                    engine.trouble.is_well();
+                    engine.outage.is_well();
                     next
                 }
                 Err(error) => engine
-                    .trouble
+                    .outage
                     .failed("the store could not be looked through", &error),
             };
             let cost = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -657,7 +657,7 @@ impl Engine {
         let round = async move {
             if let Err(error) = engine.fill_slots().await {
                 // The next look at the store tries again.
-                engine.trouble.failed("no slot could be filled", &error);
+                engine.outage.failed("no slot could be filled", &error);
             }
         };
         self.rounds.delay(
@@ -700,7 +700,7 @@ impl Engine {
     /// Renews the leases, and stops the jobs whose leases were lost.
     pub(super) async fn renew(&self, store: &dyn Store) {
         if let Err(error) = self.renew_with(store).await {
-            self.trouble.failed("leases could not be renewed", &error);
+            self.outage.failed("leases could not be renewed", &error);
         }
     }
 
@@ -736,7 +736,7 @@ impl Engine {
         ] {
             let Some(retention) = retention else { continue };
             if let Err(error) = self.forget(state, retention).await {
-                self.trouble
+                self.outage
                     .failed("old jobs could not be forgotten", &error);
             }
         }
@@ -804,7 +804,7 @@ impl Engine {
         let all = async {
             while let Some(called) = calls.join_next().await {
                 if let Ok(Err(error)) = called {
-                    self.trouble.failed("a job was not given back", &error);
+                    self.outage.failed("a job was not given back", &error);
                 }
             }
         };

@@ -1,18 +1,18 @@
 //! The worker, which runs the jobs.
 //!
 //! ```text
-//! face      the builder, and a running worker from its start to the end of its shutdown
-//! site      a store and the workers on it in this process
-//! lane      one queue in one worker, and the limit of its jobs that run at a time
-//! front     where the due jobs of a queue begin, if many are due
-//! engine    when to query the store: hints, claims, leases
-//! heart     heartbeats, on their own thread
-//! trouble   a store that does not answer: waits, and one line of log per change
-//! run       one run of one job, and its verdict
-//! words     the texts of errors and panics of handlers
-//! schedule  the jobs of a schedule
-//! every     the times of a schedule
-//! settings  settings and their defaults
+//! builder     the builder, and a running worker from its start to the end of its shutdown
+//! site        a store and the workers on it in this process
+//! lane        one queue in one worker, and the limit of its jobs that run at a time
+//! front       where the due jobs of a queue begin, if many are due
+//! engine      when to query the store: hints, claims, leases
+//! heartbeat   heartbeats, on their own thread
+//! outage      a store that does not answer: waits, and one line of log per change
+//! run         one run of one job, and its verdict
+//! error_text  the texts of errors and panics of handlers
+//! schedule    the jobs of a schedule
+//! every       the times of a schedule
+//! settings    settings and their defaults
 //! ```
 //!
 //! The steps of one job, once it is in the store:
@@ -34,22 +34,22 @@
 //!           lease is still held. It runs in another group, so that the slot is free meanwhile
 //! ```
 
+mod builder;
 mod engine;
+mod error_text;
 mod every;
-mod face;
 mod front;
-mod heart;
+mod heartbeat;
 mod lane;
+mod outage;
 mod run;
 mod schedule;
 mod settings;
 mod site;
-mod trouble;
-mod words;
 
+pub use builder::{Handling, Worker};
 #[cfg(feature = "cron")]
 pub use every::CronError;
 pub use every::Every;
-pub use face::{Handling, Worker};
 pub use schedule::{MissedRuns, Recurring};
 pub(crate) use site::Site;

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::engine::Engine;
-use super::words::{drop_quietly, error_text, panic_text};
+use super::error_text::{drop_quietly, error_text, panic_text};
 use crate::handler::{Context, Output};
 use crate::retry::{Failure, Next};
 use crate::store::{Claimed, Ended, Lease, Verdict};
@@ -288,7 +288,7 @@ async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Durati
             Err(error) => {
                 is_unanswered = true;
                 let wait = engine
-                    .trouble
+                    .outage
                     .failed("the end of a job could not be written", &error);
                 if give_up.is_some_and(|give_up| Instant::now() + wait >= give_up) {
                     return tracing::error!(%error, job = %job.lease.id, "its end was not written");

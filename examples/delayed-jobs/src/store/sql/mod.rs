@@ -6,14 +6,14 @@
 //! the disk.
 //!
 //! ```text
-//! store    the store, on either database
-//! theirs   the operations that can run in a transaction of the caller's
-//! text     the statements
-//! filter   statements for the jobs of a filter
-//! limit    statements for queues that have limits over all workers
-//! look     statements of pages and queries that are not about single jobs
-//! execute  the interface of a database, as the statements use it
-//! value    parameters and results of statements
+//! store        the store, on either database
+//! transaction  the operations that can run in a transaction of the caller's
+//! text         the statements
+//! filter       statements for the jobs of a filter
+//! limit        statements for queues that have limits over all workers
+//! look         statements of pages and queries that are not about single jobs
+//! execute      the interface of a database, as the statements use it
+//! value        parameters and results of statements
 //! ```
 
 mod execute;
@@ -22,7 +22,7 @@ mod limit;
 mod look;
 mod store;
 mod text;
-mod theirs;
+mod transaction;
 mod value;
 
 pub(super) use execute::{ABANDONED, Database, Execute, Purpose, Text};
@@ -34,5 +34,5 @@ pub(super) use text::columns;
 #[cfg(feature = "sqlite")]
 pub(super) use text::insert;
 pub(super) use text::{FINISH, dialect};
-pub(super) use theirs::{enqueue, finish};
+pub(super) use transaction::{enqueue, finish};
 pub(super) use value::{Row, Value};

@@ -20,7 +20,7 @@ use super::text::{
     PROGRESS, RECLAIM, REMEMBER_SLOT, RENEW, RESUME, RETRY, RUN_SCHEDULE, SHARE, STATE, values_of,
     values_of_end, values_of_slot, width,
 };
-use super::theirs::enqueue;
+use super::transaction::enqueue;
 use super::value::{Row, Value, values};
 use crate::job::{JobId, Priority, Record, State};
 use crate::limit::Limit;

@@ -16,12 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::{Engine, HeldJobs};
 use super::every::Every;
-use super::heart::{Heart, SELDOM};
+use super::heartbeat::{Heartbeat, SELDOM};
 use super::lane::{Groups, Lane};
+use super::outage::Outage;
 use super::schedule::{Recurring, Schedule};
 use super::settings::{CONCURRENCY, Settings};
 use super::site::Site;
-use super::trouble::Trouble;
 use crate::handler::{Handler, Handlers, Job};
 use crate::job::Payload;
 use crate::metrics::{Metrics, Snapshot};
@@ -403,7 +403,7 @@ struct Life {
     /// The group in which the ends of jobs are written.
     ends: Group,
     /// The heartbeats, if they have their own thread.
-    heart: Option<Heart>,
+    heartbeat: Option<Heartbeat>,
 }
 
 impl Life {
@@ -421,7 +421,7 @@ impl Life {
             store: Arc::clone(&worker.site.store),
             born: clock.now(),
             clock,
-            trouble: Trouble::new(worker.settings.lease),
+            outage: Outage::new(worker.settings.lease),
             settings: worker.settings,
             kinds: worker.handlers.kinds(),
             handlers: worker.handlers,
@@ -458,8 +458,8 @@ impl Life {
             begun: std::time::Instant::now(),
         });
         worker.site.join(&engine);
-        let heart = Heart::start(&engine);
-        Life::keep_up(&engine, &upkeep, heart.is_none());
+        let heartbeat = Heartbeat::start(&engine);
+        Life::keep_up(&engine, &upkeep, heartbeat.is_none());
         engine.look_after(Duration::ZERO);
         Life {
             engine,
@@ -467,7 +467,7 @@ impl Life {
             upkeep,
             runs,
             ends,
-            heart,
+            heartbeat,
         }
     }
 
@@ -526,7 +526,7 @@ impl Life {
         let left = grace.saturating_sub(begun.elapsed()).max(LAST_ENDS);
         self.ends.shutdown(left).await;
         self.engine.release().await;
-        drop(self.heart);
+        drop(self.heartbeat);
         self.upkeep.shutdown(Duration::ZERO).await;
     }
 }

@@ -17,13 +17,13 @@ pub(super) const SELDOM: Duration = Duration::from_secs(24 * 3600);
 const BLOCKED: Duration = Duration::from_secs(1);
 
 /// The thread of the heartbeats, which ends when this is dropped.
-pub(super) struct Heart {
+pub(super) struct Heartbeat {
     _stop: oneshot::Sender<()>,
 }
 
-impl Heart {
+impl Heartbeat {
     /// Starts the thread. Returns `None` if the store cannot be used from another runtime, like the one in memory.
-    pub(super) fn start(engine: &Arc<Engine>) -> Option<Heart> {
+    pub(super) fn start(engine: &Arc<Engine>) -> Option<Heartbeat> {
         let store = engine.store.apart()?;
         let engine = Arc::clone(engine);
         let (stop, stopped) = oneshot::channel();
@@ -56,7 +56,7 @@ impl Heart {
         };
         let thread = thread::Builder::new().name("jobs-heartbeat".to_owned());
         thread.spawn(run).ok()?;
-        Some(Heart { _stop: stop })
+        Some(Heartbeat { _stop: stop })
     }
 }
 

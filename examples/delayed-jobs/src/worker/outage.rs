@@ -12,7 +12,7 @@ use crate::store::StoreError;
 const FIRST: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
-pub(super) struct Trouble {
+pub(super) struct Outage {
     /// The longest wait.
     cap: Duration,
     state: Mutex<State>,
@@ -26,10 +26,10 @@ struct State {
     until: Option<Instant>,
 }
 
-impl Trouble {
+impl Outage {
     /// Creates it with a longest wait that is a fraction of the lease, so that a recovery is noticed in time.
-    pub(super) fn new(lease: Duration) -> Trouble {
-        Trouble {
+    pub(super) fn new(lease: Duration) -> Outage {
+        Outage {
             cap: (lease / 4).clamp(FIRST, Duration::from_secs(5)),
             state: Mutex::default(),
         }
