@@ -94,8 +94,8 @@ pub(crate) async fn open(
         let reader = connect(&path, read_only)?;
         let looker = connect(&path, read_only)?;
         let copier = connect(&path, flags)?;
-        let place = Place::of(&path).map_err(StoreError::File)?;
-        Threads::start(place, writer, reader, looker, copier)
+        let file = OpenedFile::of(&path).map_err(StoreError::File)?;
+        Threads::start(file, writer, reader, looker, copier)
     });
     let database = opened.await.map_err(|_| StoreError::Closed)??;
     Ok(Arc::new(Sql { database }))
@@ -117,17 +117,17 @@ fn create(path: &Path) -> Result<(), StoreError> {
 
 /// A file, and which one it was when it was opened.
 #[derive(Clone)]
-struct Place {
+struct OpenedFile {
     path: PathBuf,
     file: Option<(u64, u64)>,
 }
 
-impl Place {
-    fn of(path: &Path) -> io::Result<Place> {
+impl OpenedFile {
+    fn of(path: &Path) -> io::Result<OpenedFile> {
         // The program may change its folder later.
         let path = std::path::absolute(path)?;
         let file = which(&path)?;
-        Ok(Place { path, file })
+        Ok(OpenedFile { path, file })
     }
 
     /// Fails if the path leads to no file or to another one. With a write-ahead log SQLite does not check this: it would
@@ -248,7 +248,7 @@ struct Threads {
 
 impl Threads {
     fn start(
-        place: Place,
+        file: OpenedFile,
         writer: Connection,
         reader: Connection,
         looker: Connection,
@@ -264,9 +264,9 @@ impl Threads {
             let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
             thread.map(drop).map_err(StoreError::Thread)
         };
-        let [for_reader, for_looker] = [place.clone(), place.clone()];
+        let [for_reader, for_looker] = [file.clone(), file.clone()];
         let write = move || {
-            write(&place, &writer, &writes, &changed);
+            write(&file, &writer, &writes, &changed);
             drop(alive);
         };
         spawn("jobs-writer", Box::new(write))?;
@@ -295,12 +295,12 @@ impl fmt::Debug for Threads {
 }
 
 /// Runs the reader or the looker, until the store is dropped.
-fn read(place: &Place, connection: &Connection, inbox: &Receiver<Command>) {
+fn read(file: &OpenedFile, connection: &Connection, inbox: &Receiver<Command>) {
     let mut prepared = Prepared::on(connection);
     for command in inbox {
         // A search that was given up changes nothing, so it need not be run.
         if !command.answer.is_closed() {
-            let rows = place.check().map_err(StoreError::from);
+            let rows = file.check().map_err(StoreError::from);
             let rows = rows.and_then(|()| prepared.run_steps(command.steps));
             // This fails if the caller has gone meanwhile.
             let _ = command.answer.send(rows);
@@ -318,7 +318,7 @@ fn copy(connection: &Connection, lives: &Receiver<()>) {
 
 /// Runs the writer, until the store is dropped.
 fn write(
-    place: &Place,
+    file: &OpenedFile,
     connection: &Connection,
     inbox: &Receiver<Command>,
     change: &watch::Sender<u64>,
@@ -328,7 +328,7 @@ fn write(
     loop {
         match inbox.recv_timeout(LOOK) {
             Ok(first) => {
-                let left = commit_group(place, &mut prepared, first, inbox);
+                let left = commit_group(file, &mut prepared, first, inbox);
                 if left {
                     // The caller did not wait for the answer, and so has not notified the workers.
                     change.send_modify(|changes| *changes += 1);
@@ -356,7 +356,7 @@ fn version(connection: &Connection) -> Option<i64> {
 /// is an error that rolls back the whole transaction, such as a full disk: then no statement of the group has an
 /// effect, and each of them gets the error.
 fn commit_group(
-    place: &Place,
+    file: &OpenedFile,
     prepared: &mut Prepared<'_>,
     first: Command,
     inbox: &Receiver<Command>,
@@ -386,7 +386,7 @@ fn commit_group(
     }
     if outcome.is_ok() {
         // Checked here, since commands may have come after the transaction began.
-        let committed = place
+        let committed = file
             .check()
             .and_then(|()| connection.execute_batch("commit"));
         outcome = committed.map_err(|error| {

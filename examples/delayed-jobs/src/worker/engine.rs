@@ -94,7 +94,7 @@ pub(crate) struct Engine {
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Clock,
     /// The time at which the worker started.
-    pub(super) born: Micros,
+    pub(super) started_at: Micros,
     pub(super) settings: Settings,
     pub(super) handlers: Handlers,
     /// The kinds of jobs that have a handler.
@@ -117,7 +117,7 @@ pub(crate) struct Engine {
     pub(super) claim_cost: AtomicU64,
     pub(super) held: HeldJobs,
     /// Notified when a job is removed from `held`.
-    pub(super) let_gone: Notify,
+    pub(super) slot_released: Notify,
     /// A job runs alone or waits for that, and no other job is claimed.
     pub(super) isolating: AtomicBool,
     /// No job whose workers were lost runs alone before this instant, since the last one did until recently.
@@ -129,7 +129,7 @@ pub(crate) struct Engine {
     /// Whether the store answers.
     pub(super) outage: Outage,
     /// A claim got no answer, so jobs may be leased to this worker that it does not know.
-    pub(super) strays: AtomicBool,
+    pub(super) has_unknown_leases: AtomicBool,
     /// The time of the last look, by the clock of the store and by the monotonic clock.
     pub(super) last_look: Mutex<Option<(Micros, Instant)>>,
     /// The time of the last heartbeat that pages and queries see.
@@ -187,12 +187,12 @@ impl HeldJobs {
 
 impl Engine {
     /// Requests a claim for a lane.
-    pub(super) fn ring(self: &Arc<Self>, lane: usize) {
+    pub(super) fn request_claim(self: &Arc<Self>, lane: usize) {
         self.claim_after(lane, Duration::ZERO);
     }
 
-    pub(super) fn ring_all(self: &Arc<Self>) {
-        (0..self.lanes.len()).for_each(|lane| self.ring(lane));
+    pub(super) fn request_all_claims(self: &Arc<Self>) {
+        (0..self.lanes.len()).for_each(|lane| self.request_claim(lane));
     }
 
     fn claim_after(self: &Arc<Self>, lane: usize, delay: Duration) {
@@ -263,23 +263,23 @@ impl Engine {
         self.claim_cost.store(cost, Ordering::Relaxed);
         match claimed {
             Ok(Lot { jobs, again }) => {
-                self.outage.is_well();
+                self.outage.succeeded();
                 let is_over = lock(&lane.front).claimed(from, &jobs, asked, begun.elapsed());
                 if is_over {
-                    self.ring(at);
+                    self.request_claim(at);
                 } else if let Some(again) = again {
                     self.claim_after(at, self.clock.until(again));
                 } else if jobs.len() < asked {
                     lane.more.store(false, Ordering::SeqCst);
                 } else if asked < free {
-                    self.ring(at);
+                    self.request_claim(at);
                 }
                 for job in jobs {
                     self.start(at, job);
                 }
             }
             Err(error) => {
-                self.strays.store(true, Ordering::SeqCst);
+                self.has_unknown_leases.store(true, Ordering::SeqCst);
                 let wait = self.outage.failed("jobs could not be claimed", &error);
                 self.claim_after(at, wait);
             }
@@ -291,7 +291,7 @@ impl Engine {
         let round = async move {
             let again = engine.run_suspect().await;
             if engine.isolating.swap(false, Ordering::SeqCst) {
-                engine.ring_all();
+                engine.request_all_claims();
             }
             match again {
                 Ok(Some(wait)) => engine.alone_after(wait),
@@ -361,7 +361,8 @@ impl Engine {
         let claiming = self.claiming.read().await;
         let claim = self.request(at, 1, Suspects::Alone(crashes));
         let claimed = self.limited(self.store.claim(claim)).await;
-        let claimed = claimed.inspect_err(|_| self.strays.store(true, Ordering::SeqCst))?;
+        let claimed =
+            claimed.inspect_err(|_| self.has_unknown_leases.store(true, Ordering::SeqCst))?;
         let Some(job) = claimed.jobs.into_iter().next() else {
             // A limit of its queue does not allow it yet, so the next look asks again.
             return Ok(None);
@@ -406,12 +407,12 @@ impl Engine {
 
     async fn until_idle(&self) {
         loop {
-            let mut let_gone = pin!(self.let_gone.notified());
-            let_gone.as_mut().enable();
+            let mut slot_released = pin!(self.slot_released.notified());
+            slot_released.as_mut().enable();
             if self.held.is_empty() {
                 return;
             }
-            let_gone.await;
+            slot_released.await;
         }
     }
 
@@ -438,11 +439,11 @@ impl Engine {
     }
 
     /// Removes a job whose end is in the store.
-    pub(super) fn let_go(self: &Arc<Self>, at: usize, lease: Lease) {
+    pub(super) fn release_slot(self: &Arc<Self>, at: usize, lease: Lease) {
         self.held.remove(lease);
         let lane = &self.lanes[at];
         let held = lane.held.fetch_sub(1, Ordering::SeqCst) - 1;
-        self.let_gone.notify_waiters();
+        self.slot_released.notify_waiters();
         if !lane.more.load(Ordering::SeqCst) {
             return;
         }
@@ -451,7 +452,7 @@ impl Engine {
         }
         match lane.is_short() {
             true => self.claim_after(at, AFTER_RUN),
-            false => self.ring(at),
+            false => self.request_claim(at),
         }
     }
 
@@ -460,7 +461,7 @@ impl Engine {
         let lane = &self.lanes[at];
         let wait = self.clock.until(due);
         if wait.is_zero() {
-            return self.ring(at);
+            return self.request_claim(at);
         }
         if due.0 > lane.reach.load(Ordering::SeqCst) {
             return;
@@ -485,7 +486,7 @@ impl Engine {
             let begun = Instant::now();
             let next = match engine.look().await {
                 Ok(next) => {
-                    engine.outage.is_well();
+                    engine.outage.succeeded();
                     next
                 }
                 Err(error) => engine
@@ -516,7 +517,7 @@ impl Engine {
         // lease.
         self.renew_with(&*self.store).await?;
         // Their leases may have expired already.
-        self.find_strays().await?;
+        self.release_unknown_leases().await?;
         if !self.is_quiet() {
             for lost in self.limited(self.store.reclaim(now, crashes)).await? {
                 tracing::warn!(job = %lost.id, state = %lost.state, "a job lost its worker");
@@ -544,7 +545,7 @@ impl Engine {
                 *lock(&self.last_beat) = None;
             }
         }
-        self.show_life().await?;
+        self.beat().await?;
         let mut next = rescan;
         let until = now.after(look_ahead);
         let room = (window / self.lanes.len()).max(1);
@@ -565,7 +566,7 @@ impl Engine {
             for (due, id) in ahead {
                 self.hint(at, id, due);
             }
-            self.ring(at);
+            self.request_claim(at);
         }
         self.alone_after(Duration::ZERO);
         let expiry = self.store.next_expiry(&self.name);
@@ -577,7 +578,7 @@ impl Engine {
     }
 
     /// Writes the heartbeat that pages and queries see, if it is due.
-    async fn show_life(&self) -> Result<(), StoreError> {
+    async fn beat(&self) -> Result<(), StoreError> {
         let is_due = lock(&self.last_beat).is_none_or(|last| last.elapsed() >= BEAT);
         if self.closing.load(Ordering::SeqCst) || !is_due {
             return Ok(());
@@ -589,7 +590,7 @@ impl Engine {
             name: self.name.clone(),
             host: host(),
             queues: queues.collect::<Vec<_>>().join(", "),
-            began_at: self.born,
+            began_at: self.started_at,
             until: now.after(4 * BEAT),
         };
         self.limited(self.store.beat(worker, now)).await?;
@@ -628,13 +629,13 @@ impl Engine {
     }
 
     /// Gives back the jobs that were leased by claims without an answer.
-    async fn find_strays(&self) -> Result<(), StoreError> {
-        if !self.strays.swap(false, Ordering::SeqCst) {
+    async fn release_unknown_leases(&self) -> Result<(), StoreError> {
+        if !self.has_unknown_leases.swap(false, Ordering::SeqCst) {
             return Ok(());
         }
         let _no_claim = self.claiming.write().await;
         let found = self.limited(self.store.held_by(&self.name)).await;
-        let found = found.inspect_err(|_| self.strays.store(true, Ordering::SeqCst))?;
+        let found = found.inspect_err(|_| self.has_unknown_leases.store(true, Ordering::SeqCst))?;
         let known: HashSet<_> = self.held.leases().into_iter().collect();
         for lease in found.into_iter().filter(|lease| !known.contains(lease)) {
             let ended = Ended {
@@ -690,7 +691,7 @@ impl Engine {
         let mut changes = self.store.changes();
         while changes.changed().await.is_ok() {
             sleep(AFTER_CHANGE).await;
-            self.ring_all();
+            self.request_all_claims();
             let cost = |of: &AtomicU64| Duration::from_micros(of.load(Ordering::Relaxed));
             self.look_after(10 * cost(&self.look_cost));
             sleep(3 * cost(&self.claim_cost)).await;

@@ -64,7 +64,7 @@ impl Outage {
     }
 
     /// Records that a call has succeeded.
-    pub(super) fn is_well(&self) {
+    pub(super) fn succeeded(&self) {
         let mut state = lock(&self.state);
         if let Some(since) = state.since {
             let lasted = since.elapsed();

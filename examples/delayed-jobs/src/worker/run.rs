@@ -69,30 +69,30 @@ enum End {
 }
 
 /// Frees the slot of a job if its run panics outside of its handler. The lease of the job then expires.
-struct Place {
+struct SlotGuard {
     engine: Arc<Engine>,
     lane: usize,
     lease: Lease,
     _over: Over,
 }
 
-impl Drop for Place {
+impl Drop for SlotGuard {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.engine.let_go(self.lane, self.lease);
+            self.engine.release_slot(self.lane, self.lease);
         }
     }
 }
 
 pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: Stops, over: Over) {
-    let place = Place {
+    let slot = SlotGuard {
         engine: Arc::clone(&engine),
         lane,
         lease: job.lease,
         _over: over,
     };
     let lateness = engine.clock.now().since(job.run_at);
-    match job.run_at < engine.born {
+    match job.run_at < engine.started_at {
         true => engine.metrics.start_overdue(),
         false => engine.metrics.start(lateness),
     }
@@ -120,9 +120,9 @@ pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: S
     let verdict = judge(&engine, &job, end, &stops, &output);
     let ends = engine.ends.clone();
     let end = async move {
-        let _place = place;
+        let _slot = slot;
         if let Some(verdict) = verdict {
-            say(&job, &verdict, took);
+            log_end(&job, &verdict, took);
             let again = match &verdict {
                 Verdict::Retry { at, .. } | Verdict::Snoozed { at } => Some(*at),
                 _ => None,
@@ -132,7 +132,7 @@ pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: S
                 engine.hint(lane, job.lease.id, at);
             }
         }
-        engine.let_go(lane, job.lease);
+        engine.release_slot(lane, job.lease);
         engine.fill_after(&job.kind);
     };
     // The end is written by a job of another group, so that the slot is free while it is written to disk.
@@ -142,7 +142,7 @@ pub(super) async fn run(engine: Arc<Engine>, lane: usize, job: Claimed, stops: S
 }
 
 /// Emits one event for each end of a run.
-fn say(job: &Claimed, verdict: &Verdict, took: Duration) {
+fn log_end(job: &Claimed, verdict: &Verdict, took: Duration) {
     let (id, kind, attempt) = (job.lease.id, &job.kind, job.attempt);
     match verdict {
         Verdict::Done { .. } => tracing::debug!(job = %id, kind, attempt, ?took, "done"),

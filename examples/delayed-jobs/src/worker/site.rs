@@ -62,7 +62,7 @@ impl Site {
     /// Makes the workers claim, since a change may let jobs run.
     pub(crate) fn look(&self) {
         for engine in self.engines() {
-            engine.ring_all();
+            engine.request_all_claims();
         }
     }
 }
