@@ -634,8 +634,12 @@ impl Engine {
             return Ok(());
         }
         let _no_claim = self.claiming.write().await;
-        let found = self.limited(self.store.held_by(&self.name)).await;
-        let found = found.inspect_err(|_| self.has_unknown_leases.store(true, Ordering::SeqCst))?;
+        let given_back = self.release_leases_except_held().await;
+        given_back.inspect_err(|_| self.has_unknown_leases.store(true, Ordering::SeqCst))
+    }
+
+    async fn release_leases_except_held(&self) -> Result<(), StoreError> {
+        let found = self.limited(self.store.held_by(&self.name)).await?;
         let known: HashSet<_> = self.held.leases().into_iter().collect();
         for lease in found.into_iter().filter(|lease| !known.contains(lease)) {
             let ended = Ended {
@@ -800,6 +804,8 @@ impl Engine {
                 Ok(())
             });
         }
+        let engine = Arc::clone(self);
+        calls.spawn(async move { engine.release_unknown_leases().await });
         let engine = Arc::clone(self);
         calls.spawn(async move { engine.store.leave(&engine.name).await });
         let all = async {

@@ -524,3 +524,42 @@ async fn an_end_whose_answer_came_late_is_counted_as_what_it_is() {
         assert_eq!(seen, (known, 0), "after {seconds} s: {summary:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn each_job_of_a_claim_without_an_answer_is_given_back_though_the_first_is_not() {
+    let memory = testkit::queue();
+    let (claims, ends) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let queue = Wrapped::queue(memory.store(), move |when, call| {
+        let first = |calls: &AtomicUsize| calls.fetch_add(1, Ordering::SeqCst) == 0;
+        let is_late = match (when, call) {
+            (When::After, "claim") => first(&claims),
+            (When::After, "finish") => first(&ends),
+            _ => false,
+        };
+        if is_late { 60 * SECOND } else { Duration::ZERO }
+    });
+    let ids = [put(&queue, 1).await, put(&queue, 2).await];
+    let log = Log::new();
+    beside(noting(&queue, &log), sleep(90 * SECOND)).await;
+    for id in ids {
+        let job = record(&memory, id).await;
+        assert_eq!((job.state, job.crashes), (State::Done, 0), "{job:?}");
+    }
+    assert_eq!(log.lines().len(), 2, "{:?}", log.lines());
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_of_a_claim_without_an_answer_are_given_back_at_the_shutdown() {
+    let memory = testkit::queue();
+    let queue = Wrapped::queue(memory.store(), |when, call| match (when, call) {
+        (When::After, "claim") => 60 * SECOND,
+        _ => Duration::ZERO,
+    });
+    let id = put(&queue, 1).await;
+    // Calls have a timeout of 6.5 s here, and the next look would come at 7.5 s.
+    let worker = noting(&queue, &Log::new()).lease(13 * SECOND);
+    beside(worker, sleep(7 * SECOND)).await;
+    let job = record(&memory, id).await;
+    let seen = (job.state, job.attempt, job.crashes);
+    assert_eq!(seen, (State::Pending, 0, 0), "{job:?}");
+}
