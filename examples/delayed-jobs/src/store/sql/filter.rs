@@ -47,17 +47,17 @@ pub(super) fn record(mut row: Row) -> Result<Record, StoreError> {
     })
 }
 
-/// Returns the columns of a job, with payload and output cut if the filter asks for that.
-fn columns(filter: &Filter) -> String {
-    let cut = |columns: &str, column: &str| match filter.longest {
-        Some(longest) => {
-            let longest = longest.min(i32::MAX as usize);
-            let cut = format!(
-                "/*sqlite substr({column}, 1, {longest}) *//*postgres left({column}, {longest}) */"
-            );
-            columns.replace(&format!(" {column},"), &format!(" {cut},"))
-        }
-        None => columns.to_owned(),
+/// Returns the columns of a job, with payload and output cut if the filter asks for that, and adds the parameter for it.
+fn columns(filter: &Filter, values: &mut Vec<Value>) -> String {
+    let Some(longest) = filter.longest else {
+        return COLUMNS.to_owned();
+    };
+    values.push(Value::from(longest.min(i32::MAX as usize) as i64));
+    let n = values.len();
+    let cut = |columns: &str, column: &str| {
+        let cut =
+            format!("/*sqlite substr({column}, 1, ${n}) *//*postgres left({column}, ${n}::int) */");
+        columns.replace(&format!(" {column},"), &format!(" {cut},"))
     };
     cut(&cut(COLUMNS, "payload"), "output")
 }
@@ -148,17 +148,19 @@ impl Builder {
 }
 
 pub(super) fn list(filter: &Filter) -> (String, Vec<Value>) {
-    let mut list = in_order(filter, &columns(filter));
+    let mut values = Vec::new();
+    let columns = columns(filter, &mut values);
+    let mut list = in_order(filter, &columns, values);
     list.limit(filter.limit);
     (list.sql, list.values)
 }
 
 /// Builds the statement for the jobs of a filter in the order of a list.
-fn in_order(filter: &Filter, columns: &str) -> Builder {
+fn in_order(filter: &Filter, columns: &str, values: Vec<Value>) -> Builder {
     let index = index(filter, filter.state);
     let mut list = Builder {
         sql: format!("select {columns} from delayed_jobs{index}"),
-        values: Vec::new(),
+        values,
     };
     list.conditions(filter, filter.state);
     list.sql += order(filter);
@@ -177,15 +179,16 @@ fn order(filter: &Filter) -> &'static str {
 /// Builds the statement that searches the first jobs of a list.
 pub(super) fn search(search: &Search) -> (String, Vec<Value>) {
     let filter = &search.filter;
-    let mut first = in_order(filter, COLUMNS);
+    let mut first = in_order(filter, COLUMNS, Vec::new());
     first.limit(search.most);
+    let Builder {
+        sql: first,
+        mut values,
+    } = first;
+    let columns = columns(filter, &mut values);
     let mut found = Builder {
-        sql: format!(
-            "select {} from ({}) as first_ones where",
-            columns(filter),
-            first.sql
-        ),
-        values: first.values,
+        sql: format!("select {columns} from ({first}) as first_ones where"),
+        values,
     };
     found.push(" created_at >= $", search.since);
     if !search.text.is_empty() {
@@ -202,7 +205,7 @@ pub(super) fn search(search: &Search) -> (String, Vec<Value>) {
 /// Builds the statement for the last job that a search looks at if it reaches its limit, and the time when that job was
 /// enqueued.
 pub(super) fn last_looked_at(search: &Search) -> (String, Vec<Value>) {
-    let mut last = in_order(&search.filter, "id, created_at");
+    let mut last = in_order(&search.filter, "id, created_at", Vec::new());
     last.limit(1);
     last.push(
         " offset $",
@@ -327,4 +330,29 @@ pub(super) fn all() -> Vec<String> {
     all.push(list(&of(None, false, false)).0);
     all.push(list(&of(None, true, false)).0);
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Statements are kept, so they must not be another one for each value.
+    #[test]
+    fn a_statement_is_the_same_for_all_lengths_and_limits() {
+        let sql = |longest, limit| {
+            let filter = Filter {
+                longest: Some(longest),
+                limit,
+                ..Filter::default()
+            };
+            let search = Search {
+                filter: filter.clone(),
+                text: "x".to_owned(),
+                since: Micros(0),
+                most: limit,
+            };
+            (list(&filter).0, super::search(&search).0)
+        };
+        assert_eq!(sql(1, 2), sql(200, 300));
+    }
 }
