@@ -50,6 +50,20 @@ fn noting(queue: &Queue, log: &Log) -> Worker {
     })
 }
 
+/// Asserts that `measure` returns less than `most`, in one of five measurements: a busy machine is late now and then,
+/// and a fault each time.
+async fn assert_below<F: Future<Output = Duration>>(most: Duration, measure: impl Fn() -> F) {
+    let mut measured = Vec::new();
+    for _ in 0..5 {
+        let took = measure().await;
+        if took < most {
+            return;
+        }
+        measured.push(took);
+    }
+    panic!("{measured:?}, not below {most:?}");
+}
+
 async fn record(queue: &Queue, id: JobId) -> Record {
     queue.job(id).await.expect("an answer").expect("a job")
 }
