@@ -25,9 +25,10 @@ const ARRIVALS: usize = 4096;
 const CHUNKS_A_TURN: usize = 8;
 /// How many jobs are released before the driver yields.
 const RELEASES: usize = 512;
-/// How many entries of storage the batch keeps: an idle group is to be small.
+/// How many entries of storage the batch keeps, and `arrived` when there is nothing to sleep for: an idle group is to be
+/// small.
 const KEPT: usize = 16;
-/// The same for `arrived`.
+/// How many entries of storage `arrived` keeps otherwise.
 const KEPT_ARRIVED: usize = 1024;
 /// How many slots are looked up under one hold of the lock.
 const LOOKED_UP: usize = 512;
@@ -273,6 +274,9 @@ impl Driver {
                     .set_queue_stats(self.queue.next(), self.queue.len());
                 (start, state.park(next, cx.waker()))
             });
+            if matches!(parked, Some(Timestamp::NEVER)) {
+                self.arrived.shrink_to(KEPT);
+            }
             // A wake-up from here on finds this task running, and tokio polls it again. So none is missed although the
             // timer is set, and the token asked, after the group's lock.
             let rings = parked.zip(timer.as_mut()).map(|(until, timer)| {

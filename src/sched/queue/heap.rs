@@ -99,7 +99,7 @@ pub(in crate::sched) struct Queue {
 /// About the number of levels of the wheel in which jobs of one deadline are.
 const RUNS: usize = 3;
 /// Storage of no more entries than this is not given back.
-const KEPT: usize = 1024;
+const KEPT: usize = 128;
 /// The heap takes entries that are not due soon, instead of the wheel, until it has this many.
 const FEW: usize = 64;
 /// `near` keeps its storage if that is no larger: an idle group is to be small.

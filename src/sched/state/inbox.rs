@@ -68,8 +68,10 @@ pub(in crate::sched) enum WakeDriver {
 const FULL: usize = 1 << 16;
 /// Callers that push more entries than this between two turns of the driver yield to it.
 const CROWDED: usize = 1 << 13;
+/// If the driver has nothing to sleep for, the buffer keeps room for this many entries: an idle group is to be small.
+const KEPT_IDLE: usize = 16;
 /// A sweep is worth it if the dead entries outnumber the live ones by more than this.
-const KEPT_DEAD: usize = 1024;
+const KEPT_DEAD: usize = 256;
 
 impl Default for Inbox {
     fn default() -> Inbox {
@@ -155,6 +157,9 @@ impl Inbox {
             !self.entries.is_empty() && (self.earliest < until || self.entries.len() >= FULL);
         if early || self.notified {
             return false;
+        }
+        if until == Timestamp::NEVER {
+            self.entries.shrink_to(KEPT_IDLE);
         }
         self.driver = DriverState::Parked {
             until,

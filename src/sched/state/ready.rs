@@ -95,7 +95,7 @@ impl Entries {
 
 /// A sweep is worth it if the dead entries outnumber the live ones by more than this. Spare capacity up to this is
 /// kept.
-const KEPT: usize = 1024;
+const KEPT: usize = 128;
 /// A step of a sweep looks at this many entries.
 const SWEPT: usize = 64;
 /// A job that takes a slot skips at most this many dead entries.
@@ -311,7 +311,7 @@ mod tests {
             ready.push(entry(10 + job % 2, job));
         }
         let swept = (0..9_000).position(|_| ready.remove());
-        assert_eq!(swept, Some(5_512), "waiting {}", ready.waiting());
+        assert_eq!(swept, Some(5_064), "waiting {}", ready.waiting());
         let live = ready.waiting() as u64;
         let (mut looked_at, mut steps) = (0, 0);
         while steps == 0 || ready.unswept.len() > 0 {
