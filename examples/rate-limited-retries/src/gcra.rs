@@ -80,7 +80,8 @@ impl Bucket {
         };
         let begins = self.full.get().max(exact);
         self.full = Parts::new(begins.saturating_add(rate.earned(cost)));
-        let late = rate.parts(now) > begins.saturating_add(rate.earned(1));
+        // A period that begins with work of cost zero contains no more than the one that begins with the next start.
+        let late = cost > 0 && rate.parts(now) > begins.saturating_add(rate.earned(1));
         if late || self.window.is_some() {
             let window = self.window.get_or_insert_default();
             window.take(rate, cost, now, late);
@@ -316,6 +317,18 @@ mod tests {
             let share = starts * 10_000 / (10 * u64::from(count));
             assert!(share >= 9_985, "{share} of ten thousand at {count}/s");
         }
+    }
+
+    #[test]
+    fn late_starts_that_cost_nothing_are_not_kept() {
+        let rate = Rate::per_second(1_000);
+        let mut bucket = Bucket::default();
+        for n in 0..10_000_u64 {
+            let at = n * 10_000;
+            bucket.take(rate, 0, at, at + 2_000_000);
+        }
+        let kept = bucket.window.as_ref().map_or(0, |window| window.late.len());
+        assert_eq!(kept, 0, "they affect no later start");
     }
 
     #[test]
