@@ -93,6 +93,11 @@ impl<K, T> Dispatcher<K, T> {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> &Arc<Shared<K, T>> {
+        &self.shared
+    }
+
     /// Returns the counts of all keys, and the instant of the next start.
     ///
     /// # Examples

@@ -99,6 +99,17 @@ impl Ticket {
             Ticket::Scheduling(number) | Ticket::Scheduled(number, _) => *number == wanted,
         }
     }
+
+    fn take(&mut self) -> Ticket {
+        std::mem::replace(self, Ticket::None)
+    }
+
+    /// Cancels its job, if it has one. The lock may not be held: the group drops the job, and with it a `Watch`.
+    fn cancel(self) {
+        if let Ticket::Scheduled(_, job) = self {
+            job.cancel();
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +175,15 @@ impl<K, T> State<K, T> {
         }
     }
 
+    /// Takes out a scheduled ticket that is not needed, since no work is left. It may be due late or never, and the
+    /// group would wait for it.
+    fn take_unneeded(&mut self) -> Ticket {
+        if self.lanes.is_quiet() && matches!(self.ticket, Ticket::Scheduled(..)) {
+            return self.ticket.take();
+        }
+        Ticket::None
+    }
+
     fn number(&mut self) -> u64 {
         self.numbers += 1;
         self.numbers
@@ -222,7 +242,7 @@ impl<K, T> Shared<K, T> {
         if !state.ticket.is_number(number) {
             return;
         }
-        let ticket = std::mem::replace(&mut state.ticket, Ticket::None);
+        let ticket = state.ticket.take();
         state.phase = Phase::Closed;
         drop(state);
         drop(ticket);
@@ -278,11 +298,9 @@ impl<K, T> Shared<K, T> {
         state.phase = Phase::Closed;
         let left = state.lanes.clear();
         let counts = state.lanes.counts();
-        let ticket = std::mem::replace(&mut state.ticket, Ticket::None);
+        let ticket = state.ticket.take();
         drop(state);
-        if let Ticket::Scheduled(_, job) = ticket {
-            job.cancel();
-        }
+        ticket.cancel();
         self.quiet.notify_waiters();
         let left = left.into_iter().map(|Left { key, item, tries }| Unstarted {
             key,
@@ -435,19 +453,18 @@ where
         };
         let number = order.number;
         let job = self.ticket(via, order);
+        // If it has started meanwhile, the cancel does nothing. Otherwise a drain has taken what was left.
+        let mut unneeded = Ticket::Scheduled(number, job);
         let mut state = self.lock();
-        // Otherwise it has started, was dropped, or is not wanted any more.
         if state.ticket.is_number(number) {
-            state.ticket = Ticket::Scheduled(number, job);
-            // Meanwhile it may be needed earlier.
+            state.ticket = unneeded;
+            // Meanwhile it may be needed earlier, or not any more.
             let order = state.plan(&self.clock, self.clock.now(), self.slack, lent);
             debug_assert!(order.is_none(), "there is a ticket");
-        } else {
-            // A cancel takes the group's lock, so it comes after this lock is released. If the ticket has started, this does
-            // nothing; otherwise a drain has taken what was left meanwhile.
-            drop(state);
-            job.cancel();
+            unneeded = state.take_unneeded();
         }
+        drop(state);
+        unneeded.cancel();
     }
 
     fn ticket(self: &Arc<Self>, via: &Handle, Order { number, at }: Order) -> JobHandle {
@@ -468,7 +485,7 @@ where
         let now = self.clock.now();
         let mut spent = Ticket::None;
         if ticket.is_some_and(|number| state.ticket.is_number(number)) {
-            std::mem::swap(&mut state.ticket, &mut spent);
+            spent = state.ticket.take();
         }
         if let Some(lane) = ended {
             state.lanes.ended(lane, now);
@@ -479,18 +496,12 @@ where
         };
         let lent = started.is_some();
         let order = state.plan(&self.clock, now, self.slack, lent);
-        let is_quiet = state.lanes.is_quiet();
-        let is_drained = is_quiet && state.phase != Phase::Open;
-        let mut idle = Ticket::None;
-        if is_quiet && matches!(state.ticket, Ticket::Scheduled(..)) {
-            std::mem::swap(&mut state.ticket, &mut idle);
-        }
+        let is_drained = state.lanes.is_quiet() && state.phase != Phase::Open;
+        // A push has made it for work that this job has done itself.
+        let unneeded = state.take_unneeded();
         drop(state);
         drop(spent);
-        if let Ticket::Scheduled(_, job) = idle {
-            // A push has made it for work that this job has done itself. It may be due never.
-            job.cancel();
-        }
+        unneeded.cancel();
         self.schedule(job.as_ref(), order, lent);
         if is_drained {
             self.quiet.notify_waiters();
@@ -514,5 +525,47 @@ impl<K, T> Drop for Shared<K, T> {
 impl<K, T> fmt::Debug for Shared<K, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Steps of three threads in the order that leaves the ticket of one of them unneeded:
+    ///
+    /// 1. A job finds that work may start in an hour, and is about to schedule the next ticket.
+    /// 2. Another thread lifts the hold of this work. A third one starts it, and ends it.
+    /// 3. The job schedules the ticket.
+    #[tokio::test(start_paused = true)]
+    async fn a_ticket_that_is_not_needed_any_more_does_not_keep_the_group() {
+        let group = schedgroup::Group::new();
+        let (send, job) = tokio::sync::oneshot::channel();
+        group.delay_with(Duration::ZERO, |job| async move { drop(send.send(job)) });
+        let job: JobContext = job.await.expect("the job runs");
+        let builder = crate::Dispatcher::<u64, u64>::builder();
+        let dispatcher = builder.run(&group, |_, _| async {});
+        let shared = dispatcher.shared();
+        let order = {
+            let mut state = shared.lock();
+            let lane = state.lanes.insert(1, Key::Owned(1), 0);
+            state.lanes.hold(lane, 3_600_000_000_000, 0);
+            let item = Item {
+                work: 1,
+                cost: 1,
+                bounded: false,
+            };
+            state.lanes.push(lane, item, 0);
+            let order = state.plan(&shared.clock, 0, 0, false);
+            state.lanes.lift(lane, 0);
+            let started = state.lanes.start(0).expect("the work may start");
+            state.lanes.ended(started.lane, 0);
+            order
+        };
+        assert!(order.is_some(), "the work needs a ticket");
+        shared.schedule(job.as_ref(), order, false);
+        let begin = Instant::now();
+        group.wait().await.expect("the group ends");
+        assert_eq!(begin.elapsed(), Duration::ZERO);
     }
 }
