@@ -519,6 +519,7 @@ impl<K, T> Drop for Shared<K, T> {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         drop_each(state.lanes.clear());
+        drop_each(state.lanes.take());
     }
 }
 

@@ -509,6 +509,13 @@ impl<K, T> Lanes<K, T> {
         }
         left
     }
+
+    /// Removes and returns all lanes. Call `clear` before, which returns their work.
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = Lane<K, T>> + use<K, T> {
+        self.by_key.clear();
+        self.free.clear();
+        std::mem::take(&mut self.lanes).into_iter().flatten()
+    }
 }
 
 fn hash<K, T>(lanes: &[Option<Lane<K, T>>], id: LaneId) -> u64 {

@@ -637,3 +637,22 @@ async fn work_that_pushes_for_its_own_busy_key_leaves_no_job_behind() {
         assert_eq!(dispatcher.stats().started, 51);
     }
 }
+
+/// A dispatcher that is dropped has keys without work, and keys with work that never started.
+#[tokio::test(start_paused = true)]
+async fn keys_of_a_dropped_dispatcher_that_panic_in_their_destructors_harm_nobody() {
+    let (group, flag) = (Group::new(), Flag::new());
+    let rate = Rate::new(1, HOUR);
+    let dispatcher = Dispatcher::builder()
+        .per_key(rate)
+        .run(&group, |_, _| async {});
+    for n in 0..3 {
+        push(&dispatcher, Key(n, true), flag.guard());
+    }
+    settle().await;
+    group.cancel();
+    settle().await;
+    assert_eq!(dispatcher.stats().keys, 3);
+    drop(dispatcher);
+    assert_eq!(flag.drops(), 3);
+}
