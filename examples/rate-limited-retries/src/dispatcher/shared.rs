@@ -224,6 +224,7 @@ impl<K, T> Shared<K, T> {
         let mut state = self.lock();
         // First, since it queues the delayed work that has become due.
         let next = state.lanes.next(now);
+        let next = next.filter(|_| state.phase != Phase::Closed);
         let counts = state.lanes.counts();
         Stats {
             queued: counts.queued,

@@ -124,6 +124,7 @@ async fn a_group_that_ends_starts_nothing_more_and_a_drain_gives_back_what_is_le
         end(group);
         sleep(HOUR).await;
         assert_eq!((dispatcher.stats().queued, flag.drops()), (9, 1));
+        assert_eq!(dispatcher.stats().next, None, "none will start");
         let drained = dispatcher.drain(HOUR).await;
         assert_eq!(
             (drained.left.len(), drained.started, drained.running),
