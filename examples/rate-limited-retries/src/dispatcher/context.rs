@@ -322,7 +322,8 @@ where
     /// Puts failed work back at the head of this key's queue, if the policy says so. Returns the pause.
     ///
     /// A verdict of [`RetryAfter`](Verdict::RetryAfter) holds the whole key until then, like
-    /// [`not_before`](Context::not_before), also if there is no other attempt.
+    /// [`not_before`](Context::not_before), also if there is no other attempt. If the hold is lifted, the work starts, before
+    /// other work of its key.
     ///
     /// # Errors
     ///
@@ -378,9 +379,17 @@ where
             Ok(pause) => pause,
             Err(reason) => return Err(gave_up(work, reason)),
         };
-        let at = later(Instant::now(), pause);
-        if policy.is_in_order() {
-            self.not_before(at);
+        let is_held = match verdict {
+            _ if policy.is_in_order() => true,
+            Verdict::RetryAfter(_) => pause <= self.shared.max_hold,
+            _ => false,
+        };
+        let mut at = later(Instant::now(), pause);
+        if is_held {
+            // It waits at the head of its queue, which is held until then. So it is still the first if the hold is
+            // lifted.
+            self.shared.hold(Key::Shared(Arc::clone(&self.key)), at);
+            at = Instant::now();
         }
         match self.send_back(at, work, tries) {
             Ok(()) => {

@@ -344,7 +344,8 @@ where
         self.shared.not_before(Key::Owned(key), at);
     }
 
-    /// Lifts the hold that [`not_before`](Dispatcher::not_before) has set for this key.
+    /// Lifts the hold that [`not_before`](Dispatcher::not_before), a [`RetryAfter`](schedgroup::flow::Verdict::RetryAfter) or a
+    /// policy [in order](crate::Policy::in_order) has set for this key.
     ///
     /// # Examples
     ///

@@ -33,7 +33,7 @@ use super::ticket::{Running, Spare, Watch};
 use crate::drops::drop_each;
 use crate::lanes::{Item, Key, LaneId, Lanes, Left, Limits, NEVER, Returned, Started};
 use crate::retry::Tries;
-use crate::time::{Clock, nanos};
+use crate::time::{Clock, later, nanos};
 
 pub(super) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(super) type Run<K, T> = Box<dyn Fn(T, Context<K, T>) -> Work + Send + Sync>;
@@ -61,7 +61,7 @@ pub(super) struct Shared<K, T> {
     pub(super) clock: Clock,
     hasher: RandomState,
     pub(super) run: Run<K, T>,
-    max_hold: Duration,
+    pub(super) max_hold: Duration,
     slack: u64,
     /// The permits of the bound: one for each piece of work that may be queued.
     pub(super) permits: Option<Semaphore>,
@@ -334,12 +334,14 @@ impl<K: Eq + Hash, T> Shared<K, T> {
         }
     }
 
+    /// Holds a key until `at`, but at most for `max_hold`.
     pub(super) fn not_before(&self, key: Key<K>, at: Instant) {
+        self.hold(key, at.min(later(Instant::now(), self.max_hold)));
+    }
+
+    pub(super) fn hold(&self, key: Key<K>, at: Instant) {
         let (hash, now) = (self.hasher.hash_one(key.get()), self.clock.now());
-        let at = self
-            .clock
-            .nanos(at)
-            .min(now.saturating_add(nanos(self.max_hold)));
+        let at = self.clock.nanos(at);
         let mut state = self.lock();
         // If the key is not needed, it is dropped at the end of this function, outside of the lock, as the idle lanes
         // are.

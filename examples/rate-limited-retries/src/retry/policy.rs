@@ -177,6 +177,9 @@ impl<E> Policy<E> {
 
     /// Sets the longest [`Verdict::RetryAfter`] that work waits for. Work is given up if a server asks for a longer pause.
     ///
+    /// A pause that is longer than the dispatcher's [`max_hold`](crate::Builder::max_hold) holds the key only for that time,
+    /// and the work itself for the whole pause.
+    ///
     /// # Examples
     ///
     /// ```
@@ -196,8 +199,9 @@ impl<E> Policy<E> {
 
     /// Keeps the work of a key in order: each pause holds the whole key, not only a pause that a server asks for.
     ///
-    /// Together with [`in_flight(1)`](crate::Builder::in_flight), nothing overtakes work that is retried. A pause that is longer
-    /// than the dispatcher's [`max_hold`](crate::Builder::max_hold) holds the key only for that time.
+    /// Together with [`in_flight(1)`](crate::Builder::in_flight), nothing overtakes work that is retried, also if the hold is
+    /// lifted by [`clear_not_before`](crate::Dispatcher::clear_not_before). The dispatcher's
+    /// [`max_hold`](crate::Builder::max_hold) does not shorten these pauses.
     ///
     /// # Examples
     ///

@@ -190,6 +190,65 @@ async fn a_policy_in_order_lets_nothing_overtake_what_is_retried() {
     assert_eq!(log.take(), expected.map(|(work, at)| (work, ms(at))));
 }
 
+/// A hold that is lifted lets the work that is retried start first, not the work behind it.
+#[tokio::test(start_paused = true)]
+async fn work_that_is_retried_in_order_is_not_overtaken_though_its_hold_is_lifted_or_long() {
+    for is_lifted in [true, false] {
+        let (group, log) = (Group::new(), Log::new());
+        let starts = log.clone();
+        let policy = Policy::new(ConstantBuilder::default().with_delay(ms(500))).in_order();
+        let builder = Dispatcher::builder().in_flight(1).max_hold(ms(300));
+        let dispatcher = builder.run(&group, move |work: u64, context| {
+            starts.push(work);
+            let policy = policy.clone();
+            async move {
+                if work == 0 && context.attempt() == 1 {
+                    let failure = Failure::Error("busy");
+                    context.retry(&policy, work, &failure).unwrap();
+                }
+            }
+        });
+        for work in 0..3 {
+            dispatcher.push("k", work).await.unwrap();
+        }
+        sleep(ms(200)).await;
+        if is_lifted {
+            dispatcher.clear_not_before(&"k");
+        }
+        group.wait().await.unwrap();
+        let then = if is_lifted { 200 } else { 500 };
+        let expected = [(0, 0), (0, then), (1, then), (2, then)];
+        assert_eq!(log.take(), expected.map(|(work, at)| (work, ms(at))));
+    }
+}
+
+/// The operator says that the server is well: then the work that the server has turned away starts too.
+#[tokio::test(start_paused = true)]
+async fn lifting_the_hold_of_a_retry_after_starts_its_work_first() {
+    let group = Group::new();
+    let policy =
+        Policy::new(ConstantBuilder::default()).when(|_: &&str| Verdict::RetryAfter(ms(60_000)));
+    let busy = |work, attempt| {
+        if (work, attempt) == (0, 1) {
+            Err("busy")
+        } else {
+            Ok(())
+        }
+    };
+    let (dispatcher, log, _) = failing(&group, policy, busy);
+    for work in 0..2 {
+        dispatcher.push("k", work).await.unwrap();
+    }
+    sleep(ms(500)).await;
+    dispatcher.clear_not_before(&"k");
+    group.wait().await.unwrap();
+    let expected = [(0, 1, 0), (0, 2, 500), (1, 1, 501)];
+    assert_eq!(
+        log.take(),
+        expected.map(|(work, attempt, at)| (("k", work, attempt), ms(at)))
+    );
+}
+
 /// The item is given up, and the others of its key need not ask.
 #[tokio::test(start_paused = true)]
 async fn a_retry_after_that_is_too_long_still_delays_its_key() {
