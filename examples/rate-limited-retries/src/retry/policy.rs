@@ -66,6 +66,9 @@ pub struct Policy<E> {
     in_order: bool,
 }
 
+/// The longest pause that a server may ask for, unless the policy says otherwise.
+const HOUR: Duration = Duration::from_secs(3_600);
+
 type When<E> = dyn Fn(&E) -> Verdict + Send + Sync;
 type Notify<E> = dyn Fn(&Failure<E>, Duration) + Send + Sync;
 
@@ -94,7 +97,7 @@ impl<E> Policy<E> {
             when: None,
             notify: None,
             budget: None,
-            max_retry_after: Duration::MAX,
+            max_retry_after: HOUR,
             attempt_timeout: None,
             in_order: false,
         }
@@ -176,6 +179,7 @@ impl<E> Policy<E> {
     }
 
     /// Sets the longest [`Verdict::RetryAfter`] that work waits for. Work is given up if a server asks for a longer pause.
+    /// Without it the limit is an hour.
     ///
     /// A pause that is longer than the dispatcher's [`max_hold`](crate::Builder::max_hold) holds the key only for that time,
     /// and the work itself for the whole pause.

@@ -249,6 +249,30 @@ async fn lifting_the_hold_of_a_retry_after_starts_its_work_first() {
     );
 }
 
+/// A server that sends a date as a number asks for half a century.
+#[tokio::test(start_paused = true)]
+async fn work_is_given_up_if_a_server_asks_for_more_than_an_hour() {
+    for (pause, reason) in [
+        ("3600", None),
+        ("3601", Some(Reason::TooLong(HOUR + ms(1_000)))),
+        ("1764480000", Some(Reason::TooLong(ms(1_764_480_000_000)))),
+    ] {
+        let group = Group::new();
+        let policy = Policy::new(ConstantBuilder::default()).when(move |_: &&str| {
+            let pause = retry_after(pause, SystemTime::now());
+            Verdict::RetryAfter(pause.unwrap())
+        });
+        let busy = |_, attempt| if attempt == 1 { Err("busy") } else { Ok(()) };
+        let (dispatcher, _, gave_up) = failing(&group, policy, busy);
+        let begin = Instant::now();
+        dispatcher.push("k", 7).await.unwrap();
+        group.wait().await.unwrap();
+        let expected: Vec<_> = reason.map(|reason| (7, 1, reason)).into_iter().collect();
+        assert_eq!(ends(&gave_up), expected, "{pause}");
+        assert!(begin.elapsed() <= HOUR, "{pause}: {:?}", begin.elapsed());
+    }
+}
+
 /// The item is given up, and the others of its key need not ask.
 #[tokio::test(start_paused = true)]
 async fn a_retry_after_that_is_too_long_still_delays_its_key() {
