@@ -89,6 +89,9 @@ pub(crate) async fn demo() -> Result<(), Box<dyn Error>> {
     }
     // No program listens here.
     let dead = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
+    // Nobody answers here, so an attempt lasts longer than the grace.
+    let silent = TcpListener::bind("127.0.0.1:0").await?;
+    let silent_address = silent.local_addr()?.to_string();
 
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?.to_string();
@@ -127,6 +130,13 @@ pub(crate) async fn demo() -> Result<(), Box<dyn Error>> {
             .await
             .map_err(|error| error.to_string())?;
         post(format!("far-{n}"), targets[0], 3_600.0)
+            .await
+            .map_err(|error| error.to_string())?;
+        post(format!("silent-{n}"), &silent_address, 0.0)
+            .await
+            .map_err(|error| error.to_string())?;
+        // It is due within the grace.
+        post(format!("late-{n}"), targets[0], 3.0)
             .await
             .map_err(|error| error.to_string())?;
     }

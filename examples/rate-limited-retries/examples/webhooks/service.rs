@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use backon::ExponentialBuilder;
-use rate_limited_retries::{Context, Dispatcher, Policy, Rate, TryPushError};
+use rate_limited_retries::{Context, Dispatcher, Policy, Rate, Reason, TryPushError};
 use schedgroup::flow::Verdict;
 use schedgroup::{Group, Handle, JobHandle};
 use tower::retry::budget::TpsBudget;
@@ -30,9 +30,9 @@ pub(crate) struct Delivery {
 enum State {
     /// It waits for its delay.
     Delayed(Arc<Delivery>, JobHandle),
-    Queued,
-    /// Its first attempt has begun.
-    Begun,
+    Queued(Arc<Delivery>),
+    /// So many of its attempts have begun.
+    Begun(Arc<Delivery>, u32),
     Deleted,
     Ended,
 }
@@ -112,7 +112,7 @@ impl Service {
             return Answer::Known;
         };
         if delay.is_zero() {
-            place.insert(State::Queued);
+            place.insert(State::Queued(Arc::clone(&delivery)));
             drop(table);
             return self.queue(delivery);
         }
@@ -128,16 +128,10 @@ impl Service {
         let job = handle.delay(delay, async move {
             let is_due = lock(&known)
                 .get_mut(&due.id)
-                .map(|state| std::mem::replace(state, State::Queued));
-            // If there is no place it was given up; the caller has its answer by now.
-            if is_due.is_some()
-                && dispatcher
-                    .push(due.target.clone(), Arc::clone(&due))
-                    .await
-                    .is_err()
-            {
-                lock(&known).remove(&due.id);
-                eprintln!("{}: not delivered, the service ends", due.id);
+                .map(|state| std::mem::replace(state, State::Queued(Arc::clone(&due))));
+            if is_due.is_some() {
+                // It fails only if the service ends, which then lists the delivery.
+                let _ = dispatcher.push(due.target.clone(), due).await;
             }
         });
         place.insert(State::Delayed(delivery, job));
@@ -161,7 +155,7 @@ impl Service {
         let mut table = lock(&self.table);
         match table.get_mut(id) {
             None => Answer::Unknown,
-            Some(state @ State::Queued) => {
+            Some(state @ State::Queued(_)) => {
                 // It is left out when its turn comes.
                 *state = State::Deleted;
                 Answer::Prevented
@@ -178,7 +172,7 @@ impl Service {
                     _ => Answer::Unknown,
                 }
             }
-            Some(State::Begun | State::Deleted | State::Ended) => Answer::TooLate,
+            Some(State::Begun(..) | State::Deleted | State::Ended) => Answer::TooLate,
         }
     }
 
@@ -218,7 +212,7 @@ impl Service {
     /// Accepts no more, lets what is queued go on for the grace, and returns what is left.
     pub(crate) async fn drain(&self) -> Vec<Left> {
         let drained = self.dispatcher.drain(GRACE).await;
-        // What had begun is in `left` if it would be tried again, else its attempt ends now.
+        // Attempts that run go on for a moment.
         self.group.shutdown(Duration::from_secs(1)).await;
         let mut table = lock(&self.table);
         let queued = drained.left.into_iter().filter_map(|left| {
@@ -231,15 +225,20 @@ impl Service {
             })
         });
         let mut left: Vec<Left> = queued.collect();
-        let delayed = table.drain().filter_map(|(id, state)| match state {
-            State::Delayed(delivery, _) => Some(Left {
+        // The others wait for their delay, were due when the dispatcher was closed, or their attempt was cut off.
+        left.extend(table.drain().filter_map(|(id, state)| {
+            let (delivery, attempts) = match state {
+                State::Delayed(delivery, _) | State::Queued(delivery) => (delivery, 0),
+                State::Begun(delivery, attempts) => (delivery, attempts),
+                State::Deleted | State::Ended => return None,
+            };
+            let target = delivery.target.clone();
+            Some(Left {
                 id,
-                target: delivery.target.clone(),
-                attempts: 0,
-            }),
-            _ => None,
-        });
-        left.extend(delayed);
+                target,
+                attempts,
+            })
+        }));
         left
     }
 }
@@ -254,13 +253,17 @@ async fn deliver(
     let group: Handle = context.job().handle();
     match lock(&table).get_mut(&delivery.id) {
         Some(State::Deleted) | None => return forget_later(&group, &table, &delivery.id),
-        Some(state) => *state = State::Begun,
+        Some(state) => *state = State::Begun(Arc::clone(&delivery), context.attempt()),
     }
     if let Err(failure) = policy.attempt(http::post(&delivery)).await {
         let retried = context.retry(&policy, Arc::clone(&delivery), &failure);
         let Err(gave_up) = retried else {
             return;
         };
+        if gave_up.reason == Reason::Closed {
+            // The service ends, and lists it.
+            return;
+        }
         let (id, attempts) = (&delivery.id, gave_up.attempts);
         eprintln!(
             "{id}: given up after {attempts} attempts, {}: {failure}",
