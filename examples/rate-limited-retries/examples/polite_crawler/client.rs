@@ -65,6 +65,9 @@ async fn exchange(
         Ok::<_, hyper::Error>((head.status, after))
     };
     let (answer, closed) = tokio::join!(answer, connection);
-    closed?;
+    if answer.is_err() {
+        // This is the cause.
+        closed?;
+    }
     Ok(answer?)
 }

@@ -20,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::service::{Answer, Delivery, Service};
 
-/// More is not accepted.
+/// More is not accepted, nor read of an answer.
 const PAYLOAD: usize = 1 << 20;
 
 /// Why a delivery has failed.
@@ -66,12 +66,15 @@ pub(crate) async fn send(
     let (mut sender, connection) = client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let answer = async move {
         let (head, body) = sender.send_request(request).await?.into_parts();
-        let body = body.collect().await?.to_bytes();
-        Ok::<_, hyper::Error>(Response::from_parts(head, body))
+        let body = Limited::new(body, PAYLOAD).collect().await?.to_bytes();
+        Ok::<_, Box<dyn Error + Send + Sync>>(Response::from_parts(head, body))
     };
     let (answer, closed) = tokio::join!(answer, connection);
-    closed?;
-    Ok(answer?)
+    if answer.is_err() {
+        // This is the cause.
+        closed?;
+    }
+    answer
 }
 
 /// Answers requests, until it is dropped.
