@@ -157,7 +157,8 @@ impl<K, T> Builder<K, T> {
     /// [`try_push`](Dispatcher::try_push) returns `Full`.
     ///
     /// Permits are given in the order of the calls. Work that is retried, or that running work pushes, takes none, since
-    /// running work that waits for a permit could wait for itself.
+    /// running work that waits for a permit could wait for itself. So work that is retried is queued in addition to the
+    /// bound.
     ///
     /// # Panics
     ///

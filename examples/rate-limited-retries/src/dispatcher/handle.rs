@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use schedgroup::Handle;
-use tokio::sync::TryAcquireError;
+use tokio::sync::{Semaphore, TryAcquireError};
 use tokio::time::Instant;
 
 use super::builder::Builder;
@@ -233,11 +233,15 @@ where
     /// # }
     /// ```
     pub async fn push_cost(&self, key: K, cost: u32, work: T) -> Result<(), Closed<T>> {
-        if let Some(permits) = &self.shared.permits {
-            let cancelled = self.shared.group.token();
-            match cancelled.run_until_cancelled(permits.acquire()).await {
-                Some(Ok(permit)) => permit.forget(),
-                Some(Err(_)) | None => return Err(Closed(work)),
+        match self.take_permit() {
+            Ok(()) => {}
+            Err(None) => return Err(Closed(work)),
+            Err(Some(permits)) => {
+                let cancelled = self.shared.group.token();
+                match cancelled.run_until_cancelled(permits.acquire()).await {
+                    Some(Ok(permit)) => permit.forget(),
+                    Some(Err(_)) | None => return Err(Closed(work)),
+                }
             }
         }
         self.put(key, cost, work)
@@ -287,14 +291,28 @@ where
     /// # }
     /// ```
     pub fn try_push_cost(&self, key: K, cost: u32, work: T) -> Result<(), TryPushError<T>> {
-        if let Some(permits) = &self.shared.permits {
-            match permits.try_acquire() {
-                Ok(permit) => permit.forget(),
-                Err(TryAcquireError::NoPermits) => return Err(TryPushError::Full(work)),
-                Err(TryAcquireError::Closed) => return Err(TryPushError::Closed(work)),
-            }
+        match self.take_permit() {
+            Ok(()) => Ok(self.put(key, cost, work)?),
+            Err(None) => Err(TryPushError::Closed(work)),
+            Err(Some(_)) => Err(TryPushError::Full(work)),
         }
-        Ok(self.put(key, cost, work)?)
+    }
+
+    /// Takes a permit, if there is a bound and a permit is free. Returns the semaphore if the dispatcher is full, and `None`
+    /// if it is closed.
+    fn take_permit(&self) -> Result<(), Option<&Semaphore>> {
+        let Some(permits) = &self.shared.permits else {
+            return Ok(());
+        };
+        match permits.try_acquire() {
+            Ok(permit) => permit.forget(),
+            // In a closed group a permit would be of no use, and there may never be one.
+            Err(TryAcquireError::NoPermits) if !self.shared.group.is_closed() => {
+                return Err(Some(permits));
+            }
+            Err(_) => return Err(None),
+        }
+        Ok(())
     }
 
     /// A permit was taken, if there is a bound.

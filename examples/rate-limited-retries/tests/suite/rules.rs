@@ -170,6 +170,29 @@ async fn pushes_that_wait_end_with_the_dispatcher_and_with_the_group() {
     }
 }
 
+/// No work starts that would make room for it, or what is pushed then is rejected anyway.
+#[tokio::test(start_paused = true)]
+async fn a_push_into_a_full_dispatcher_of_a_closed_group_fails_at_once() {
+    let ends: [fn(&Group); 2] = [|group| group.cancel(), |group| drop(group.wait())];
+    for end in ends {
+        let (group, hold) = (Group::new(), Hold::new());
+        let held = hold.clone();
+        let builder = Dispatcher::builder().in_flight(1).bound(1);
+        let dispatcher = builder.run(&group, move |_: u64, _| held.job());
+        dispatcher.push("k", 0).await.unwrap();
+        hold.started().await;
+        dispatcher.push("k", 1).await.unwrap();
+        assert_eq!(dispatcher.try_push("k", 2), Err(TryPushError::Full(2)));
+        end(&group);
+        assert_eq!(dispatcher.try_push("k", 2), Err(TryPushError::Closed(2)));
+        let pushed = timeout(ms(1), dispatcher.push("k", 3)).await;
+        assert_eq!(pushed.expect("it does not wait"), Err(Closed(3)));
+        hold.release();
+        hold.release();
+        settle().await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_push_that_waits_ends_with_the_group_though_no_work_is_due() {
     let (group, hold) = (Group::new(), Hold::new());
