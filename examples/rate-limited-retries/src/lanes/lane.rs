@@ -182,15 +182,7 @@ impl<K, T> Lane<K, T> {
             return Some((item, Some(tries)));
         }
         let first = self.first.take()?;
-        if let Some(rest) = &mut self.rest {
-            self.first = rest.pop_front();
-            let (len, capacity) = (rest.len(), rest.capacity());
-            if len == 0 {
-                self.rest = None;
-            } else if capacity > FEW && len < capacity / 4 {
-                rest.shrink_to(2 * len);
-            }
-        }
+        self.first = pop(&mut self.rest);
         Some((first, None))
     }
 
@@ -234,11 +226,60 @@ impl<K, T> Past<K, T> {
     }
 
     fn pop(&mut self) -> Option<Returned<T>> {
-        let items = self.returned.as_mut()?;
-        let head = items.pop_front();
-        if items.is_empty() {
-            self.returned = None;
+        pop(&mut self.returned)
+    }
+}
+
+/// Removes the head of a queue, which gives its memory back as it shrinks.
+#[expect(clippy::box_collection, reason = "a fourth of the size in most lanes")]
+fn pop<I>(queue: &mut Option<Box<VecDeque<I>>>) -> Option<I> {
+    let items = queue.as_mut()?;
+    let head = items.pop_front();
+    let (len, capacity) = (items.len(), items.capacity());
+    if len == 0 {
+        *queue = None;
+    } else if capacity > FEW && len < capacity / 4 {
+        items.shrink_to(2 * len);
+    }
+    head
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_shrinks_gives_its_memory_back() {
+        let item = |work| Item {
+            work,
+            cost: 1,
+            bounded: false,
+        };
+        let mut pushed: Lane<u64, u64> = Lane::new(0, Key::Owned(0), 0);
+        let mut retried = Lane::new(0, Key::Shared(Arc::new(0)), 0);
+        for work in 0..10_000 {
+            pushed.push(item(work));
+            let tries = Box::default();
+            let item = item(work);
+            retried.past_mut().unwrap().push(Returned { item, tries });
         }
-        head
+        for _ in 0..9_900 {
+            pushed.pop();
+            retried.pop();
+        }
+        let capacities = [
+            pushed.rest.as_ref().unwrap().capacity(),
+            retried
+                .past()
+                .unwrap()
+                .returned
+                .as_ref()
+                .unwrap()
+                .capacity(),
+        ];
+        assert!(
+            capacities.iter().all(|&capacity| capacity <= 800),
+            "{capacities:?}"
+        );
     }
 }
