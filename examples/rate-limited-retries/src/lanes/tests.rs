@@ -46,10 +46,26 @@ fn could_start(lanes: &Lanes<u64, u64>, now: u64) -> Option<u64> {
     free.map(|lane| *lane.key()).next()
 }
 
-/// After random pushes, holds, lifts and ends, all work that may start starts in order, and the next look is in time.
-/// All work has the same cost, since work that waits for the overall rate goes before cheaper work.
+/// Fails if there are more starts in a window of one period than the rate allows.
+fn assert_in_rate(starts: &[u64], rate: Option<Rate>, seed: u64) {
+    let Some(rate) = rate else {
+        return;
+    };
+    let most = rate.in_a_period() as usize;
+    for (first, last) in starts.iter().zip(starts.iter().skip(most)) {
+        let apart = last - first;
+        assert!(
+            apart >= rate.window(),
+            "seed {seed}: {} starts in {apart}",
+            most + 1
+        );
+    }
+}
+
+/// After random pushes, holds, lifts and ends, all work that may start starts in order and within the rates, and the next
+/// look is in time. All work has the same cost, since work that waits for the overall rate goes before cheaper work.
 #[test]
-fn nothing_that_may_start_is_overlooked() {
+fn nothing_that_may_start_is_overlooked_and_no_rate_is_exceeded() {
     for seed in 0..300 {
         let mut random = Random(seed);
         let limits = Limits {
@@ -60,7 +76,7 @@ fn nothing_that_may_start_is_overlooked() {
         };
         let mut lanes: Lanes<u64, u64> = Lanes::new(limits);
         let (mut now, mut number, mut running) = (0, 0, Vec::new());
-        let mut latest = [0; 8];
+        let (mut latest, mut starts) = ([0; 8], Vec::new());
         for _ in 0..1_000 {
             let key = random.below(8);
             let lane = lanes.find(key, &key);
@@ -97,6 +113,7 @@ fn nothing_that_may_start_is_overlooked() {
                 let (key, work) = (*started.key as usize, started.item.work);
                 assert!(work == 0 || work > latest[key], "seed {seed}: out of order");
                 latest[key] = latest[key].max(work);
+                starts.push((key, now));
             }
             let overlooked = could_start(&lanes, now);
             assert_eq!(overlooked, None, "seed {seed}, at {now}");
@@ -106,6 +123,13 @@ fn nothing_that_may_start_is_overlooked() {
                 assert!(next > now, "seed {seed}: {next} at {now}");
             }
         }
+        for key in 0..8 {
+            let of_key = starts.iter().filter(|start| start.0 == key);
+            let of_key: Vec<u64> = of_key.map(|start| start.1).collect();
+            assert_in_rate(&of_key, limits.per_key, seed);
+        }
+        let all: Vec<u64> = starts.iter().map(|start| start.1).collect();
+        assert_in_rate(&all, limits.overall, seed);
         let queued = lanes.counts.queued + lanes.delayed.len();
         let left = lanes.clear();
         assert_eq!(left.len(), queued, "seed {seed}");
