@@ -44,35 +44,16 @@ use crate::time::later;
 /// # }
 /// ```
 pub struct Context<K, T> {
-    shared: Arc<Shared<K, T>>,
-    key: Arc<K>,
-    at: u64,
-    started: u64,
-    cost: u32,
-    tries: Option<Box<Tries>>,
-    job: JobContext,
+    pub(super) shared: Arc<Shared<K, T>>,
+    pub(super) key: Arc<K>,
+    pub(super) at: u64,
+    pub(super) started: u64,
+    pub(super) cost: u32,
+    pub(super) tries: Option<Box<Tries>>,
+    pub(super) job: JobContext,
 }
 
 impl<K, T> Context<K, T> {
-    pub(super) fn new(
-        shared: Arc<Shared<K, T>>,
-        key: Arc<K>,
-        [at, started]: [u64; 2],
-        cost: u32,
-        tries: Option<Box<Tries>>,
-        job: JobContext,
-    ) -> Context<K, T> {
-        Context {
-            shared,
-            key,
-            at,
-            started,
-            cost,
-            tries,
-            job,
-        }
-    }
-
     /// Returns the key of this work.
     ///
     /// # Examples

@@ -69,7 +69,7 @@ use crate::time::later;
 /// # }
 /// ```
 pub struct Dispatcher<K, T> {
-    shared: Arc<Shared<K, T>>,
+    pub(super) shared: Arc<Shared<K, T>>,
 }
 
 impl<K, T> Dispatcher<K, T> {
@@ -91,11 +91,6 @@ impl<K, T> Dispatcher<K, T> {
         Dispatcher {
             shared: Arc::new(Shared::new(settings, group, run)),
         }
-    }
-
-    #[cfg(test)]
-    pub(super) fn shared(&self) -> &Arc<Shared<K, T>> {
-        &self.shared
     }
 
     /// Returns the counts of all keys, and the instant of the next start.
@@ -423,10 +418,7 @@ struct GiveBack<'a, K, T>(&'a Shared<K, T>);
 
 impl<K, T> Drop for GiveBack<'_, K, T> {
     fn drop(&mut self) {
-        self.0
-            .permits
-            .iter()
-            .for_each(|permits| permits.add_permits(1));
+        self.0.release_permit();
     }
 }
 

@@ -251,6 +251,12 @@ impl<K, T> Shared<K, T> {
         self.quiet.notify_waiters();
     }
 
+    pub(super) fn release_permit(&self) {
+        if let Some(permits) = &self.permits {
+            permits.add_permits(1);
+        }
+    }
+
     fn close_permits(&self) {
         if let Some(permits) = &self.permits {
             permits.close();
@@ -510,9 +516,7 @@ where
             self.quiet.notify_waiters();
         }
         if started.as_ref().is_some_and(|started| started.item.bounded) {
-            self.permits
-                .iter()
-                .for_each(|permits| permits.add_permits(1));
+            self.release_permit();
         }
         started
     }
@@ -549,7 +553,7 @@ mod tests {
         let job: JobContext = job.await.expect("the job runs");
         let builder = crate::Dispatcher::<u64, u64>::builder();
         let dispatcher = builder.run(&group, |_, _| async {});
-        let shared = dispatcher.shared();
+        let shared = &dispatcher.shared;
         let order = {
             let mut state = shared.lock();
             let lane = state.lanes.insert(1, Key::Owned(1), 0);

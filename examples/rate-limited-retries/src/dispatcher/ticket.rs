@@ -130,14 +130,15 @@ where
             lane: Some(started.lane),
             job: self.job.clone(),
         };
-        let context = Context::new(
-            Arc::clone(shared),
-            started.key,
-            [started.at, started.now],
-            started.item.cost,
-            started.tries,
-            self.job.clone(),
-        );
+        let context = Context {
+            shared: Arc::clone(shared),
+            key: started.key,
+            at: started.at,
+            started: started.now,
+            cost: started.item.cost,
+            tries: started.tries,
+            job: self.job.clone(),
+        };
         let work = (shared.run)(started.item.work, context);
         self.work = Some((work, duty));
     }
