@@ -374,7 +374,7 @@ where
         }
         match self.send_back(at, work, tries) {
             Ok(()) => {
-                policy.tell(failure, pause);
+                policy.call_notify(failure, pause);
                 Ok(pause)
             }
             Err(Closed(work)) => Err(gave_up(work, Reason::Closed)),

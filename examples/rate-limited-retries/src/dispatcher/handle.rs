@@ -321,7 +321,7 @@ where
             again: None,
         };
         // Releases the permit if the work is not accepted, also if `Eq` of a key panics.
-        let permit = GiveBack(&self.shared);
+        let permit = PermitGuard(&self.shared);
         let pushed = self.shared.push(&Pusher::Outside, Key::Owned(key), new);
         if pushed.is_ok() {
             std::mem::forget(permit);
@@ -414,9 +414,9 @@ where
 }
 
 /// A permit of the bound that was not used.
-struct GiveBack<'a, K, T>(&'a Shared<K, T>);
+struct PermitGuard<'a, K, T>(&'a Shared<K, T>);
 
-impl<K, T> Drop for GiveBack<'_, K, T> {
+impl<K, T> Drop for PermitGuard<'_, K, T> {
     fn drop(&mut self) {
         self.0.release_permit();
     }

@@ -238,7 +238,7 @@ impl<K, T> Shared<K, T> {
     }
 
     /// Notes that the ticket was dropped with its group. No work starts any more, and queued work waits for a drain.
-    pub(super) fn lost(&self, number: u64) {
+    pub(super) fn ticket_dropped(&self, number: u64) {
         let mut state = self.lock();
         if !state.ticket.is_number(number) {
             return;

@@ -12,7 +12,7 @@ use super::shared::{Shared, Work};
 use crate::lanes::{LaneId, Started};
 
 /// The limit of starts in one run of a job, so that other jobs and tasks get their turns.
-const AT_ONCE: u32 = 32;
+const MAX_STARTS: u32 = 32;
 
 /// A ticket that no push has taken over yet. If it is dropped, its job is cancelled.
 pub(super) struct Spare(pub(super) Option<(u64, JobHandle)>);
@@ -50,13 +50,13 @@ impl<K, T> Watch<K, T> {
 impl<K, T> Drop for Watch<K, T> {
     fn drop(&mut self) {
         if let Some(shared) = self.shared.take() {
-            shared.lost(self.number);
+            shared.ticket_dropped(self.number);
         }
     }
 }
 
 /// Held by running work. Its drop frees the slot of the work, however the work ends.
-struct Duty<K, T>
+struct CompletionGuard<K, T>
 where
     K: Eq + Hash + Send + Sync + 'static,
     T: Send + 'static,
@@ -67,7 +67,7 @@ where
     job: JobContext,
 }
 
-impl<K, T> Duty<K, T>
+impl<K, T> CompletionGuard<K, T>
 where
     K: Eq + Hash + Send + Sync + 'static,
     T: Send + 'static,
@@ -79,7 +79,7 @@ where
     }
 }
 
-impl<K, T> Drop for Duty<K, T>
+impl<K, T> Drop for CompletionGuard<K, T>
 where
     K: Eq + Hash + Send + Sync + 'static,
     T: Send + 'static,
@@ -103,7 +103,7 @@ where
     ticket: Option<Watch<K, T>>,
     job: JobContext,
     /// The running work. Its slot is freed after the work was dropped, since it is the second field.
-    work: Option<(Work, Duty<K, T>)>,
+    work: Option<(Work, CompletionGuard<K, T>)>,
     /// How much work this job has started.
     starts: u32,
 }
@@ -125,7 +125,7 @@ where
     fn begin(&mut self, shared: &Arc<Shared<K, T>>, started: Started<K, T>) {
         self.starts += 1;
         // Created before the call of the user's closure, so that the slot is freed if the closure panics.
-        let duty = Duty {
+        let guard = CompletionGuard {
             shared: Arc::clone(shared),
             lane: Some(started.lane),
             job: self.job.clone(),
@@ -140,7 +140,7 @@ where
             job: self.job.clone(),
         };
         let work = (shared.run)(started.item.work, context);
-        self.work = Some((work, duty));
+        self.work = Some((work, guard));
     }
 }
 
@@ -160,22 +160,22 @@ where
             };
             self.begin(&shared, started);
         }
-        while let Some((work, duty)) = &mut self.work {
+        while let Some((work, guard)) = &mut self.work {
             if work.as_mut().poll(cx).is_pending() {
                 if is_first {
                     // Other work that is due does not wait until this work has ended.
-                    duty.shared.step(&duty.job, None, None, false);
+                    guard.shared.step(&guard.job, None, None, false);
                 }
                 return Poll::Pending;
             }
-            let Some((work, mut duty)) = self.work.take() else {
+            let Some((work, mut guard)) = self.work.take() else {
                 break;
             };
             drop(work);
             // A group that was cancelled starts no more work.
-            let may_start = is_first && self.starts < AT_ONCE && !self.job.as_ref().is_closed();
-            if let Some(started) = duty.exchange(may_start) {
-                let shared = Arc::clone(&duty.shared);
+            let may_start = is_first && self.starts < MAX_STARTS && !self.job.as_ref().is_closed();
+            if let Some(started) = guard.exchange(may_start) {
+                let shared = Arc::clone(&guard.shared);
                 self.begin(&shared, started);
             }
         }

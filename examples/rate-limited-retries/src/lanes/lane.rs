@@ -150,11 +150,11 @@ impl<K, T> Lane<K, T> {
     }
 
     /// Returns the exact instant at which the limits of the key let its head start. In a lane without a past that is
-    /// `came_up`, the instant at which the lane got its entry.
-    pub(super) fn own(&self, per_key: Option<Rate>, came_up: u64) -> Option<u64> {
+    /// `ready`, the instant at which the lane got its entry.
+    pub(super) fn own(&self, per_key: Option<Rate>, ready: u64) -> Option<u64> {
         let cost = self.cost()?;
         Some(match (self.past(), per_key) {
-            (None, _) => came_up,
+            (None, _) => ready,
             (Some(past), None) => past.from,
             (Some(past), Some(rate)) => past.bucket.exact(rate, cost).max(past.from),
         })

@@ -221,7 +221,7 @@ impl<K, T> Lanes<K, T> {
     pub(crate) fn push(&mut self, id: LaneId, item: Item<T>, now: u64) {
         self.counts.queued += 1;
         self.at(id).push(item);
-        self.come_up(id, now);
+        self.push_head(id, now);
     }
 
     /// Adds retried work at the head of a lane, behind other retried work, as soon as the instant `at` has come. Until
@@ -249,7 +249,7 @@ impl<K, T> Lanes<K, T> {
             // The new head may start earlier than the one for which the entry was made.
             self.at(id).entry = NONE;
         }
-        self.come_up(id, now);
+        self.push_head(id, now);
     }
 
     /// Lets no work of this lane start before `at`. The entry of the lane is not moved: when it reaches the top of the
@@ -267,7 +267,7 @@ impl<K, T> Lanes<K, T> {
         if let Some(past) = lane.past_mut().filter(|past| past.from > now) {
             past.from = now;
             lane.entry = NONE;
-            self.come_up(id, now);
+            self.push_head(id, now);
         }
     }
 
@@ -275,11 +275,11 @@ impl<K, T> Lanes<K, T> {
     pub(crate) fn ended(&mut self, id: LaneId, now: u64) {
         self.counts.running -= 1;
         self.past(id, now).running -= 1;
-        self.come_up(id, now);
+        self.push_head(id, now);
     }
 
     /// Creates the entry of a lane that has work and a free slot and no entry yet. Its head could start from `ready` on.
-    fn come_up(&mut self, id: LaneId, ready: u64) {
+    fn push_head(&mut self, id: LaneId, ready: u64) {
         let Limits {
             in_flight, per_key, ..
         } = self.limits;
@@ -420,7 +420,7 @@ impl<K, T> Lanes<K, T> {
         self.counts.queued -= 1;
         self.counts.running += 1;
         self.counts.started += 1;
-        self.come_up(id, at);
+        self.push_head(id, at);
         Some(Started {
             lane: id,
             key,

@@ -326,7 +326,7 @@ impl<E> Policy<E> {
     }
 
     /// Calls the hook of failures that are retried.
-    pub(crate) fn tell(&self, failure: &Failure<E>, pause: Duration) {
+    pub(crate) fn call_notify(&self, failure: &Failure<E>, pause: Duration) {
         if let Some(notify) = &self.notify {
             notify(failure, pause);
         }
