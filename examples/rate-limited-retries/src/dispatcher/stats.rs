@@ -28,7 +28,7 @@ use tokio::time::Instant;
 pub struct Stats {
     /// Work that is queued.
     pub queued: usize,
-    /// Work that is delayed until an instant, as for a retry.
+    /// Work that is delayed until an instant, as for a retry. Work whose whole key is held is queued.
     pub delayed: usize,
     /// Work that runs.
     pub running: usize,
@@ -69,7 +69,7 @@ pub struct Stats {
 pub struct KeyStats {
     /// Work that is queued.
     pub queued: usize,
-    /// Work that is delayed until an instant, as for a retry.
+    /// Work that is delayed until an instant, as for a retry. Work whose whole key is held is queued.
     pub delayed: usize,
     /// Work that runs.
     pub running: usize,
