@@ -83,7 +83,7 @@ struct State<K, T> {
 /// ```text
 /// None -> Scheduled                  a push takes over a ticket that the group has accepted
 /// None -> Scheduling -> Scheduled    a job creates a ticket, outside of the lock
-/// any  -> None                       the ticket starts, or the group drops it
+/// any  -> None                       the ticket starts, the group drops it, or no work is left
 /// ```
 enum Ticket {
     None,
