@@ -35,6 +35,9 @@ pub(crate) const NEVER: u64 = u64::MAX;
 /// With fewer keys than this no sweep is worth its cost.
 const FEW: usize = 64;
 
+/// The number of slots that one sweep looks at, since the lock is held meanwhile.
+const PAGE: usize = 512;
+
 /// The number of a key's lane. It is valid while work of the key is queued, delayed or running, and also while the lock
 /// is held under which it was looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,8 +152,12 @@ pub(crate) struct Lanes<K, T> {
     /// The number of the newest delayed work.
     delays: u64,
     counts: Counts,
-    /// The number of calls until the lanes are swept for idle ones.
+    /// The number of calls until the next page of lanes is swept for idle ones.
     until_sweep: usize,
+    /// The slot at which the next page begins.
+    next_page: usize,
+    /// Whether lanes were removed since the first page.
+    has_removed: bool,
 }
 
 /// The work that may start next.
@@ -181,6 +188,8 @@ impl<K, T> Lanes<K, T> {
             delays: 0,
             counts: Counts::default(),
             until_sweep: FEW,
+            next_page: 0,
+            has_removed: false,
         }
     }
 
@@ -431,28 +440,44 @@ impl<K, T> Lanes<K, T> {
         })
     }
 
-    /// Removes and returns the idle lanes, which the caller drops. It does so once in as many calls as there were lanes
-    /// after the last sweep.
+    /// Removes and returns the idle lanes of the next page, which the caller drops.
+    ///
+    /// It looks at two slots for each call. A call adds at most one, so the last page comes after as many calls as there
+    /// were slots at the first page.
     pub(crate) fn sweep(&mut self, now: u64) -> Vec<Lane<K, T>> {
         self.until_sweep -= 1;
         if self.until_sweep > 0 {
             return Vec::new();
         }
-        let (per_key, lanes) = (self.limits.per_key, &mut self.lanes);
-        let idle = self.by_key.extract_if(|id| {
-            let lane = lanes[id.0 as usize].as_ref();
-            lane.is_none_or(|lane| lane.is_idle(per_key, now))
-        });
-        let idle: Vec<LaneId> = idle.collect();
-        let idle = idle.into_iter();
-        let idle = idle.filter_map(|id| lanes[id.0 as usize].take()).collect();
-        self.give_back();
-        self.until_sweep = self.by_key.len().max(FEW);
+        let (per_key, from) = (self.limits.per_key, self.next_page);
+        let page = self.lanes.iter_mut().enumerate().skip(from).take(PAGE);
+        let mut idle = Vec::new();
+        for (slot, lane) in page {
+            if let Some(lane) = lane.take_if(|lane| lane.is_idle(per_key, now)) {
+                let id = LaneId(slot as u32);
+                if let Ok(entry) = self.by_key.find_entry(lane.hash(), |known| *known == id) {
+                    entry.remove();
+                }
+                self.free.push(id);
+                idle.push(lane);
+            }
+        }
+        self.has_removed |= !idle.is_empty();
+        self.next_page = from + PAGE;
+        self.until_sweep = PAGE / 2;
+        if self.next_page >= self.lanes.len() {
+            self.next_page = 0;
+            self.until_sweep = ((self.lanes.len() - from) / 2).max(FEW);
+            let are_many_stale = self.heads.len() > 2 * self.by_key.len().max(FEW);
+            if std::mem::take(&mut self.has_removed) || are_many_stale {
+                self.give_back();
+            }
+        }
         idle
     }
 
     /// Shrinks the storage to the lanes that are left. Slots behind the last lane are freed, and the lowest free slots
-    /// are used first.
+    /// are used first. This takes longer than a page, but happens only after a pass that has removed lanes.
     fn give_back(&mut self) {
         while self.lanes.last().is_some_and(Option::is_none) {
             self.lanes.pop();

@@ -175,6 +175,68 @@ fn heads_keep_their_order_when_their_numbers_begin_anew() {
     assert!(order.iter().copied().eq(others.chain(held)), "{order:?}");
 }
 
+/// A sweep holds the dispatcher's lock, so it looks at a page of the lanes only.
+#[test]
+fn sweeps_are_short_and_remove_every_idle_lane() {
+    let limits = Limits {
+        per_key: None,
+        overall: None,
+        in_flight: 1,
+        max_running: usize::MAX,
+    };
+    let mut lanes: Lanes<u64, u64> = Lanes::new(limits);
+    let insert = |lanes: &mut Lanes<u64, u64>, key| {
+        let lane = lanes.insert(key, Key::Owned(key), 0);
+        lanes.hold(lane, 1, 0);
+    };
+    // All are held until 1, so none is idle before.
+    for key in 0..10_000 {
+        insert(&mut lanes, key);
+        assert_eq!(lanes.sweep(0).len(), 0);
+    }
+    let mut removed = 0;
+    for key in 10_000..20_000 {
+        insert(&mut lanes, key);
+        let idle = lanes.sweep(if key % 2 == 0 { 0 } else { 1 });
+        assert!(idle.len() <= 512, "{} in one sweep", idle.len());
+        removed += idle.len();
+    }
+    for _ in 0..20_000 {
+        removed += lanes.sweep(1).len();
+    }
+    assert_eq!((removed, lanes.len()), (20_000, 0));
+    assert_eq!((lanes.lanes.len(), lanes.free.len()), (0, 0));
+}
+
+/// A hold that is lifted leaves an entry that is due late, and that no start removes before.
+#[test]
+fn stale_entries_are_removed() {
+    let limits = Limits {
+        per_key: None,
+        overall: None,
+        in_flight: 1,
+        max_running: usize::MAX,
+    };
+    let mut lanes: Lanes<u64, u64> = Lanes::new(limits);
+    let lane = lanes.insert(1, Key::Owned(1), 0);
+    let item = Item {
+        work: 1,
+        cost: 1,
+        bounded: false,
+    };
+    lanes.push(lane, item, 0);
+    for now in 1..10_000 {
+        // Each hold ends earlier than the one before.
+        let at = 1_000_000 - now;
+        lanes.lift(lane, now);
+        lanes.hold(lane, at, now);
+        assert_eq!(lanes.next(now), Some(at));
+        drop(lanes.sweep(now));
+    }
+    let kept = lanes.heads.len();
+    assert!(kept <= 4 * FEW, "{kept} entries of one lane");
+}
+
 /// These sizes are part of the figures in the README.
 #[test]
 fn a_lane_of_short_keys_and_short_work_is_small() {
