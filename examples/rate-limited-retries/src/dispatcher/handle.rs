@@ -166,7 +166,8 @@ where
     T: Send + 'static,
 {
     /// Queues work of cost one for its key. If a [bound](Builder::bound) is set, the call waits for a permit; otherwise it
-    /// never waits.
+    /// never waits. Running work uses [`Context::push`](crate::Context::push), which never waits: with this method it could
+    /// wait for itself.
     ///
     /// # Cancel safety
     ///

@@ -249,6 +249,32 @@ async fn lifting_the_hold_of_a_retry_after_starts_its_work_first() {
     );
 }
 
+/// The server asked for it, and the limit of the dispatcher protects the rest of the queue only.
+#[tokio::test(start_paused = true)]
+async fn work_waits_for_a_whole_retry_after_though_its_key_is_held_for_less() {
+    let (group, log) = (Group::new(), Log::new());
+    let starts = log.clone();
+    let policy =
+        Policy::new(ConstantBuilder::default()).when(|_: &&str| Verdict::RetryAfter(ms(500)));
+    let builder = Dispatcher::builder().in_flight(1).max_hold(ms(100));
+    let dispatcher = builder.run(&group, move |work: u64, context| {
+        starts.push(work);
+        let policy = policy.clone();
+        async move {
+            if work == 0 && context.attempt() == 1 {
+                let failure = Failure::Error("busy");
+                context.retry(&policy, work, &failure).unwrap();
+            }
+        }
+    });
+    for work in 0..2 {
+        dispatcher.push("k", work).await.unwrap();
+    }
+    group.wait().await.unwrap();
+    let expected = [(0, 0), (1, 100), (0, 500)];
+    assert_eq!(log.take(), expected.map(|(work, at)| (work, ms(at))));
+}
+
 /// A server that sends a date as a number asks for half a century.
 #[tokio::test(start_paused = true)]
 async fn work_is_given_up_if_a_server_asks_for_more_than_an_hour() {
