@@ -208,6 +208,37 @@ fn sweeps_are_short_and_remove_every_idle_lane() {
     assert_eq!((lanes.lanes.len(), lanes.free.len()), (0, 0));
 }
 
+#[test]
+fn a_key_in_use_is_found_however_many_come_and_go() {
+    let limits = Limits {
+        per_key: None,
+        overall: None,
+        in_flight: 1,
+        max_running: usize::MAX,
+    };
+    let mut lanes: Lanes<u64, u64> = Lanes::new(limits);
+    let (mut random, mut held) = (Random(1), [0; 3_000]);
+    for now in 0..100_000 {
+        let key = random.below(held.len() as u64);
+        let lane = lanes.find(key, &key);
+        assert!(
+            lane.is_some() || held[key as usize] <= now,
+            "{key} at {now}"
+        );
+        let lane = lane.unwrap_or_else(|| lanes.insert(key, Key::Owned(key), now));
+        // In turns there are many keys in use, and few.
+        let at = now + random.below(if now / 10_000 % 2 == 0 { 10_000 } else { 100 });
+        lanes.hold(lane, at, now);
+        held[key as usize] = held[key as usize].max(at);
+        drop(lanes.sweep(now));
+        if now % 1_000 == 0 {
+            let in_use = held.iter().filter(|&&at| at > now).count();
+            assert!(lanes.len() >= in_use, "{} at {now}", lanes.len());
+        }
+    }
+    assert!(lanes.len() < 1_000, "{} keys are left", lanes.len());
+}
+
 /// A hold that is lifted leaves an entry that is due late, and that no start removes before.
 #[test]
 fn stale_entries_are_removed() {
