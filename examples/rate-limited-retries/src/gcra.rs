@@ -117,6 +117,10 @@ struct Window {
     late: VecDeque<Late>,
 }
 
+/// A period has this many cells. Late starts in the same cell are kept as one, so that a long period with many starts
+/// uses little memory. This costs less than a cell of the period.
+const CELLS: u64 = 8_192;
+
 #[derive(Clone, Copy, Debug)]
 struct Late {
     /// The sum of the costs of all earlier starts.
@@ -151,8 +155,14 @@ impl Window {
             self.floor = end;
             self.late.pop_front();
         }
-        if late {
-            self.late.push_back(Late { before, at: now });
+        if !late {
+            return;
+        }
+        let cell = |at: u64| at / (rate.window() / CELLS).max(1);
+        match self.late.back_mut() {
+            // Both are kept as one that counts all starts since the first, until the period after the second is over.
+            Some(last) if cell(last.at) == cell(now) => last.at = now,
+            _ => self.late.push_back(Late { before, at: now }),
         }
     }
 }
@@ -297,11 +307,12 @@ mod tests {
     /// The rate is reached although each start is up to two milliseconds late.
     #[test]
     fn late_starts_lose_no_capacity() {
-        for count in [100, 1_000, 5_000] {
-            let rate = Rate::per_second(count);
+        for (count, seconds) in [(100, 1), (1_000, 1), (5_000, 1), (100_000, 100)] {
+            let rate = Rate::new(count, Duration::from_secs(seconds));
+            let length = 5 * seconds.max(2);
             let (mut bucket, mut seed, mut now, mut starts) = (Bucket::default(), 7, 0, 0);
             let mut at = 0;
-            while now < 10_000_000_000 {
+            while now < length * 1_000_000_000 {
                 at = bucket.exact(rate, 1).max(at);
                 // The timer fires at the next whole millisecond, and up to one more millisecond late.
                 let mut wake = |at: u64| {
@@ -314,9 +325,24 @@ mod tests {
                 bucket.take(rate, 1, at, now);
                 starts += 1;
             }
-            let share = starts * 10_000 / (10 * u64::from(count));
-            assert!(share >= 9_985, "{share} of ten thousand at {count}/s");
+            let share = starts * 10_000 * seconds / (length * u64::from(count));
+            assert!(share >= 9_985, "{share} of ten thousand at {rate:?}");
         }
+    }
+
+    /// A thousand a second, as a quota of an hour.
+    #[test]
+    fn the_late_starts_of_a_long_period_are_kept_in_little_memory() {
+        let rate = rate(3_600_000, 3_600_000_000_000, 1);
+        let mut bucket = Bucket::default();
+        for n in 0..100_000_u64 {
+            let at = bucket.exact(rate, 1).max(n * 1_000_000);
+            let now = at + 2_000_000;
+            assert!(bucket.floor(rate, 1) <= now);
+            bucket.take(rate, 1, at, now);
+        }
+        let kept = bucket.window.as_ref().unwrap().late.len();
+        assert!(kept <= 230, "{kept} kept of a hundred seconds");
     }
 
     #[test]
