@@ -35,7 +35,7 @@ pub(crate) const NEVER: u64 = u64::MAX;
 /// With fewer keys than this no sweep is worth its cost.
 const FEW: usize = 64;
 
-/// The number of slots that one sweep looks at, since the lock is held meanwhile.
+/// The number of slots that one sweep looks at, and of work that is admitted at once, since the lock is held meanwhile.
 const PAGE: usize = 512;
 
 /// The number of a key's lane. It is valid while work of the key is queued, delayed or running, and also while the lock
@@ -238,8 +238,8 @@ impl<K, T> Lanes<K, T> {
     pub(crate) fn push_returned(&mut self, id: LaneId, returned: Returned<T>, at: u64, now: u64) {
         self.counts.returned += 1;
         // Work that was delayed until an earlier instant goes first.
-        self.admit_delayed(now);
-        if at <= now {
+        let are_admitted = self.admit_delayed(now);
+        if at <= now && are_admitted {
             return self.put_returned(id, returned, now);
         }
         self.past(id, now).delayed += 1;
@@ -341,15 +341,16 @@ impl<K, T> Lanes<K, T> {
         });
     }
 
-    /// Moves delayed work whose instant has come into its lanes.
-    fn admit_delayed(&mut self, now: u64) {
-        loop {
+    /// Moves delayed work whose instant has come into its lanes, but a page at most. Returns whether none is left. Until
+    /// then nothing starts, since work that is retried goes first.
+    fn admit_delayed(&mut self, now: u64) -> bool {
+        for _ in 0..PAGE {
             let first = self.delayed.peek_mut().filter(|first| first.at <= now);
             let Some(Delayed {
                 at, lane, returned, ..
             }) = first.map(PeekMut::pop)
             else {
-                return;
+                return true;
             };
             self.past(lane, now).delayed -= 1;
             self.put_returned(lane, returned, at);
@@ -357,6 +358,7 @@ impl<K, T> Lanes<K, T> {
                 self.delayed.shrink_to(2 * self.delayed.len());
             }
         }
+        self.delayed.peek().is_none_or(|first| first.at > now)
     }
 
     /// Returns the lane whose work starts next: the first of those that the limits of their keys let start. Call
@@ -398,7 +400,9 @@ impl<K, T> Lanes<K, T> {
 
     /// Returns when work may start or delayed work is due; `None` if that cannot happen before another call.
     pub(crate) fn next(&mut self, now: u64) -> Option<u64> {
-        self.admit_delayed(now);
+        if !self.admit_delayed(now) {
+            return Some(now);
+        }
         let delayed = self.delayed.peek().map(|delayed| delayed.at);
         let start = self.candidate(now).map(|candidate| candidate.when);
         // An instant that is far away must differ from `NEVER`.
@@ -407,7 +411,9 @@ impl<K, T> Lanes<K, T> {
 
     /// Removes and returns the next work that may start `now`, and charges for it.
     pub(crate) fn start(&mut self, now: u64) -> Option<Started<K, T>> {
-        self.admit_delayed(now);
+        if !self.admit_delayed(now) {
+            return None;
+        }
         let Candidate { lane: id, at, .. } = self
             .candidate(now)
             .filter(|candidate| candidate.when <= now)?;

@@ -208,6 +208,42 @@ fn sweeps_are_short_and_remove_every_idle_lane() {
     assert_eq!((lanes.lanes.len(), lanes.free.len()), (0, 0));
 }
 
+/// It happens under the dispatcher's lock, so it happens page by page, and nothing starts out of order meanwhile.
+#[test]
+fn much_work_that_is_due_again_at_once_is_queued_page_by_page() {
+    const WORK: u64 = 5_000;
+    let limits = Limits {
+        per_key: None,
+        overall: None,
+        in_flight: u32::MAX,
+        max_running: usize::MAX,
+    };
+    let item = |work| Item {
+        work,
+        cost: 1,
+        bounded: false,
+    };
+    let mut lanes: Lanes<u64, u64> = Lanes::new(limits);
+    let lane = lanes.insert(1, Key::Owned(1), 0);
+    lanes.push(lane, item(WORK + 1), 0);
+    let again = |lanes: &mut Lanes<u64, u64>, work, at, now| {
+        let (item, tries) = (item(work), Box::default());
+        lanes.push_returned(lane, Returned { item, tries }, at, now);
+    };
+    (0..WORK).for_each(|work| again(&mut lanes, work, 100, 0));
+    let (mut order, mut before) = (Vec::new(), lanes.delayed.len());
+    again(&mut lanes, WORK, 200, 200);
+    while let Some(next) = lanes.next(200) {
+        assert!(next <= 200, "{next}");
+        order.extend(lanes.start(200).map(|started| started.item.work));
+        let delayed = lanes.delayed.len();
+        let queued = before.saturating_sub(delayed);
+        assert!(queued <= 3 * PAGE, "{queued} in three calls");
+        before = delayed;
+    }
+    assert!(order.into_iter().eq(0..=WORK + 1));
+}
+
 #[test]
 fn a_key_in_use_is_found_however_many_come_and_go() {
     let limits = Limits {

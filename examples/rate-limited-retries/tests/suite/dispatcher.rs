@@ -266,6 +266,28 @@ async fn much_work_that_is_due_at_once_does_not_starve_other_tasks() {
     group.wait().await.unwrap();
 }
 
+/// It is queued in several steps, and in no more time.
+#[tokio::test(start_paused = true)]
+async fn much_work_that_is_due_again_at_once_starts_at_once_and_in_order() {
+    let (group, log) = (Group::new(), Log::new());
+    let of_work = log.clone();
+    let due = Instant::now() + ms(100);
+    let dispatcher = Dispatcher::builder().run(&group, move |n: u64, context| {
+        if context.attempt() == 2 {
+            of_work.push(n);
+        }
+        async move {
+            if context.attempt() == 1 {
+                context.again(due, n).unwrap();
+            }
+        }
+    });
+    (0..5_000).for_each(|n| push(&dispatcher, 'k', n));
+    group.wait().await.unwrap();
+    let expected = (0..5_000).map(|n| (n, ms(100)));
+    assert!(log.take().into_iter().eq(expected));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_key_that_hangs_does_not_delay_other_keys() {
     let (group, hold, log) = (Group::new(), Hold::new(), Log::new());
