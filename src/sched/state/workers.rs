@@ -109,6 +109,7 @@ const STALL_AFTER: Duration = Duration::from_millis(5);
 const CLAIMS_A_THEFT: u32 = 64;
 
 /// The workers to call for the jobs that could start.
+#[derive(Default)]
 #[must_use]
 pub(super) struct WorkersWanted {
     /// Wake the parked worker.
@@ -142,6 +143,10 @@ impl Workers {
     pub(super) fn want_workers(&mut self, startable: usize) -> WorkersWanted {
         // Each worker that is starting will claim at least one of them, and then call workers for the rest.
         let wanted = startable.saturating_sub(self.starting);
+        // The common case.
+        if wanted == 0 {
+            return WorkersWanted::default();
+        }
         let starting = wanted.min(self.threads.saturating_sub(self.active));
         self.active += starting;
         self.starting += starting;
