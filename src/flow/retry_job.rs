@@ -268,7 +268,8 @@ where
 ///
 /// [`RetryError`], with the reason why it gave up, the number of attempts and the last error. If the job was cancelled
 /// by others or panicked, the reason is [`Ended::Cancelled`]; the [`state`](JobHandle::state) of the
-/// [`job`](RetryHandle::job) tells the two apart. The panic itself is an event of the feature `tracing`, and `wait` of the group returns the first.
+/// [`job`](RetryHandle::job) tells the two apart. The panic itself is an event of the feature `tracing`, and `wait` of
+/// the group returns the first.
 ///
 /// # Examples
 ///

@@ -185,14 +185,15 @@ impl Tables {
 
 // Those of loom can only be used in a model.
 #[cfg(all(test, not(loom)))]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
     use crate::common::panic::Payload;
     use crate::sched::runnable::{JobFuture, Run};
 
-    struct Table;
+    /// A table without rows of its own.
+    pub(in crate::sched::state) struct Table;
 
     impl RowTable for Table {
         fn may_start(&self, _: &Arc<dyn RowTable>, _: u32, _: u32) -> Result<bool, Payload> {

@@ -856,10 +856,9 @@ fn steal(local: &Arc<LocalQueue>, workers: &Workers) -> usize {
 mod tests {
     use std::time::Duration;
 
+    use super::super::tables::tests::Table;
     use super::*;
-    use crate::common::panic::Payload;
     use crate::sched::local_queue::tests::{claim, next};
-    use crate::sched::runnable::{JobFuture, Run};
 
     #[test]
     fn a_worker_takes_from_the_first_that_has_something() {
@@ -921,20 +920,6 @@ mod tests {
         assert_eq!(state.jobs.pending(), 0);
         state.dropped(1, &mut effects);
         assert_eq!(state.jobs.held(), 0);
-    }
-
-    struct Table;
-
-    impl RowTable for Table {
-        fn may_start(&self, _: &Arc<dyn RowTable>, _: u32, _: u32) -> Result<bool, Payload> {
-            Ok(true)
-        }
-
-        fn start(self: Arc<Self>, _: u32, _: u32, _: Run) -> Option<JobFuture> {
-            None
-        }
-
-        fn clear(&self) {}
     }
 
     /// The driver has the entry of the former row in hand by then. What was submitted before the row is in the inbox.

@@ -14,7 +14,7 @@ const UNITS: [(&str, f64); 6] = [
     ("d", 86_400.0),
 ];
 
-/// Prints a line. It returns an error if nobody reads it any more, where `println!` would panic.
+/// Prints a line like `println!`, but returns an error if the standard output is closed (a broken pipe) instead of panicking.
 macro_rules! say {
     ($($text:tt)*) => {{
         use std::io::Write as _;

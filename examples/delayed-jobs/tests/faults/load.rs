@@ -253,14 +253,7 @@ async fn a_job_whose_enqueuer_went_away_is_not_late() {
             if is_ready {
                 continue;
             }
-            let started = || async { log.lines().iter().any(|line| line.1 == n) };
-            support::until("it has started", started).await;
-            let line = log
-                .lines()
-                .into_iter()
-                .find(|line| line.1 == n)
-                .expect("a line");
-            worst = worst.max(line.0.saturating_sub(before));
+            worst = worst.max(start_of(&log, n).await.saturating_sub(before));
             sleep(100 * MILLI).await;
         }
         running.end().await;

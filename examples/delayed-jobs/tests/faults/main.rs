@@ -50,11 +50,11 @@ fn noting(queue: &Queue, log: &Log) -> Worker {
     })
 }
 
-/// Asserts that `measure` returns less than `most`, in one of five measurements: a busy machine is late now and then,
+/// Asserts that `measure` returns less than `most`, in one of three measurements: a busy machine is late now and then,
 /// and a fault each time.
 async fn assert_below<F: Future<Output = Duration>>(most: Duration, measure: impl Fn() -> F) {
     let mut measured = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..3 {
         let took = measure().await;
         if took < most {
             return;
@@ -66,6 +66,13 @@ async fn assert_below<F: Future<Output = Duration>>(most: Duration, measure: imp
 
 async fn record(queue: &Queue, id: JobId) -> Record {
     queue.job(id).await.expect("an answer").expect("a job")
+}
+
+/// Waits until the job of a note has started. Returns when that was, in milliseconds since the start of the log.
+async fn start_of(log: &Log, note: u32) -> u64 {
+    let line = || log.lines().into_iter().find(|line| line.1 == note);
+    support::until("it has started", || async { line().is_some() }).await;
+    line().expect("it has started").0
 }
 
 async fn put(queue: &Queue, note: u32) -> JobId {

@@ -523,14 +523,7 @@ async fn a_transaction_tells_with_its_commit_whatever_others_did() {
             sleep(200 * MILLI).await;
             transaction.commit().await.expect("committed");
             let committed = log.start.elapsed().as_millis() as u64;
-            let started = || async { log.lines().iter().any(|line| line.1 == n) };
-            support::until("it has started", started).await;
-            let line = log
-                .lines()
-                .into_iter()
-                .find(|line| line.1 == n)
-                .expect("a line");
-            worst = worst.max(line.0.saturating_sub(committed));
+            worst = worst.max(start_of(&log, n).await.saturating_sub(committed));
         }
         running.end().await;
         Duration::from_millis(worst)

@@ -31,7 +31,7 @@ enum State {
     /// It waits for its delay.
     Delayed(Arc<Delivery>, JobHandle),
     Queued(Arc<Delivery>),
-    /// So many of its attempts have begun.
+    /// The number of attempts that have started.
     Begun(Arc<Delivery>, u32),
     Deleted,
     Ended,

@@ -62,6 +62,16 @@ fn assert_in_rate(starts: &[u64], rate: Option<Rate>, seed: u64) {
     }
 }
 
+/// Lanes of which at most `in_flight` pieces of work run per key.
+fn without_rates(in_flight: u32) -> Lanes<u64, u64> {
+    Lanes::new(Limits {
+        per_key: None,
+        overall: None,
+        in_flight,
+        max_running: usize::MAX,
+    })
+}
+
 /// After random pushes, holds, lifts and ends, all work that may start starts in order and within the rates, and the next
 /// look is in time. All work has the same cost, since work that waits for the overall rate goes before cheaper work.
 #[test]
@@ -140,13 +150,7 @@ fn nothing_that_may_start_is_overlooked_and_no_rate_is_exceeded() {
 /// The order of the entries stays the same when their numbers run out, also if some entries are stale.
 #[test]
 fn heads_keep_their_order_when_their_numbers_begin_anew() {
-    let limits = Limits {
-        per_key: None,
-        overall: None,
-        in_flight: 1,
-        max_running: usize::MAX,
-    };
-    let mut lanes: Lanes<u64, u64> = Lanes::new(limits);
+    let mut lanes = without_rates(1);
     lanes.entries = u32::MAX - 50;
     let push = |lanes: &mut Lanes<u64, u64>, key| {
         let item = Item {
@@ -178,13 +182,7 @@ fn heads_keep_their_order_when_their_numbers_begin_anew() {
 /// A sweep holds the dispatcher's lock, so it looks at a page of the lanes only.
 #[test]
 fn sweeps_are_short_and_remove_every_idle_lane() {
-    let limits = Limits {
-        per_key: None,
-        overall: None,
-        in_flight: 1,
-        max_running: usize::MAX,
-    };
-    let mut lanes: Lanes<u64, u64> = Lanes::new(limits);
+    let mut lanes = without_rates(1);
     let insert = |lanes: &mut Lanes<u64, u64>, key| {
         let lane = lanes.insert(key, Key::Owned(key), 0);
         lanes.hold(lane, 1, 0);
@@ -212,18 +210,12 @@ fn sweeps_are_short_and_remove_every_idle_lane() {
 #[test]
 fn much_work_that_is_due_again_at_once_is_queued_page_by_page() {
     const WORK: u64 = 5_000;
-    let limits = Limits {
-        per_key: None,
-        overall: None,
-        in_flight: u32::MAX,
-        max_running: usize::MAX,
-    };
     let item = |work| Item {
         work,
         cost: 1,
         bounded: false,
     };
-    let mut lanes: Lanes<u64, u64> = Lanes::new(limits);
+    let mut lanes = without_rates(u32::MAX);
     let lane = lanes.insert(1, Key::Owned(1), 0);
     lanes.push(lane, item(WORK + 1), 0);
     let again = |lanes: &mut Lanes<u64, u64>, work, at, now| {
@@ -246,13 +238,7 @@ fn much_work_that_is_due_again_at_once_is_queued_page_by_page() {
 
 #[test]
 fn a_key_in_use_is_found_however_many_come_and_go() {
-    let limits = Limits {
-        per_key: None,
-        overall: None,
-        in_flight: 1,
-        max_running: usize::MAX,
-    };
-    let mut lanes: Lanes<u64, u64> = Lanes::new(limits);
+    let mut lanes = without_rates(1);
     let (mut random, mut held) = (Random(1), [0; 3_000]);
     for now in 0..100_000 {
         let key = random.below(held.len() as u64);
@@ -278,13 +264,7 @@ fn a_key_in_use_is_found_however_many_come_and_go() {
 /// A hold that is lifted leaves an entry that is due late, and that no start removes before.
 #[test]
 fn stale_entries_are_removed() {
-    let limits = Limits {
-        per_key: None,
-        overall: None,
-        in_flight: 1,
-        max_running: usize::MAX,
-    };
-    let mut lanes: Lanes<u64, u64> = Lanes::new(limits);
+    let mut lanes = without_rates(1);
     let lane = lanes.insert(1, Key::Owned(1), 0);
     let item = Item {
         work: 1,

@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use crate::common::{HOUR, Log, Random, jump, ms};
 use backon::{BackoffBuilder, ConstantBuilder, ExponentialBuilder};
-use rate_limited_retries::{Dispatcher, Failure, GaveUp, Policy, Rate, Reason, retry_after};
+use rate_limited_retries::{
+    Builder, Dispatcher, Failure, GaveUp, Policy, Rate, Reason, retry_after,
+};
 use schedgroup::flow::{self, Ended, Verdict};
 use schedgroup::{Group, WaitError};
 use tokio::time::{Instant, sleep};
@@ -39,6 +41,28 @@ fn failing<E: Send + 'static>(
         }
     });
     (dispatcher, log, ends)
+}
+
+/// A dispatcher with one run at a time per key, whose work 0 fails at its first `failures` attempts. The log has the starts.
+fn failing_first(
+    group: &Group,
+    builder: Builder<&'static str, u64>,
+    policy: Policy<&'static str>,
+    failures: u32,
+) -> (Dispatcher<&'static str, u64>, Log<u64>) {
+    let log = Log::new();
+    let starts = log.clone();
+    let dispatcher = builder.in_flight(1).run(group, move |work: u64, context| {
+        starts.push(work);
+        let policy = policy.clone();
+        async move {
+            if work == 0 && context.attempt() <= failures {
+                let failure = Failure::Error("busy");
+                context.retry(&policy, work, &failure).unwrap();
+            }
+        }
+    });
+    (dispatcher, log)
 }
 
 fn ends(ends: &Ends) -> Vec<(u64, u32, Reason)> {
@@ -167,21 +191,9 @@ async fn a_retry_after_delays_only_its_key_and_its_work_goes_first() {
 
 #[tokio::test(start_paused = true)]
 async fn a_policy_in_order_lets_nothing_overtake_what_is_retried() {
-    let (group, log) = (Group::new(), Log::new());
-    let starts = log.clone();
+    let group = Group::new();
     let policy = Policy::new(ConstantBuilder::default().with_delay(ms(500))).in_order();
-    let dispatcher = Dispatcher::builder()
-        .in_flight(1)
-        .run(&group, move |work: u64, context| {
-            starts.push(work);
-            let policy = policy.clone();
-            async move {
-                if work == 0 && context.attempt() < 3 {
-                    let failure = Failure::Error("busy");
-                    context.retry(&policy, work, &failure).unwrap();
-                }
-            }
-        });
+    let (dispatcher, log) = failing_first(&group, Dispatcher::builder(), policy, 2);
     for work in 0..3 {
         dispatcher.push("k", work).await.unwrap();
     }
@@ -194,20 +206,10 @@ async fn a_policy_in_order_lets_nothing_overtake_what_is_retried() {
 #[tokio::test(start_paused = true)]
 async fn work_that_is_retried_in_order_is_not_overtaken_though_its_hold_is_lifted_or_long() {
     for is_lifted in [true, false] {
-        let (group, log) = (Group::new(), Log::new());
-        let starts = log.clone();
+        let group = Group::new();
         let policy = Policy::new(ConstantBuilder::default().with_delay(ms(500))).in_order();
-        let builder = Dispatcher::builder().in_flight(1).max_hold(ms(300));
-        let dispatcher = builder.run(&group, move |work: u64, context| {
-            starts.push(work);
-            let policy = policy.clone();
-            async move {
-                if work == 0 && context.attempt() == 1 {
-                    let failure = Failure::Error("busy");
-                    context.retry(&policy, work, &failure).unwrap();
-                }
-            }
-        });
+        let builder = Dispatcher::builder().max_hold(ms(300));
+        let (dispatcher, log) = failing_first(&group, builder, policy, 1);
         for work in 0..3 {
             dispatcher.push("k", work).await.unwrap();
         }
@@ -252,21 +254,11 @@ async fn lifting_the_hold_of_a_retry_after_starts_its_work_first() {
 /// The server asked for it, and the limit of the dispatcher protects the rest of the queue only.
 #[tokio::test(start_paused = true)]
 async fn work_waits_for_a_whole_retry_after_though_its_key_is_held_for_less() {
-    let (group, log) = (Group::new(), Log::new());
-    let starts = log.clone();
+    let group = Group::new();
     let policy =
         Policy::new(ConstantBuilder::default()).when(|_: &&str| Verdict::RetryAfter(ms(500)));
-    let builder = Dispatcher::builder().in_flight(1).max_hold(ms(100));
-    let dispatcher = builder.run(&group, move |work: u64, context| {
-        starts.push(work);
-        let policy = policy.clone();
-        async move {
-            if work == 0 && context.attempt() == 1 {
-                let failure = Failure::Error("busy");
-                context.retry(&policy, work, &failure).unwrap();
-            }
-        }
-    });
+    let builder = Dispatcher::builder().max_hold(ms(100));
+    let (dispatcher, log) = failing_first(&group, builder, policy, 1);
     for work in 0..2 {
         dispatcher.push("k", work).await.unwrap();
     }
