@@ -242,7 +242,7 @@ impl Builder {
         } else {
             None
         };
-        let timer = Timer::new(fine);
+        let timer = Timer::new(clock, fine);
         drop(entered);
         let threads = match runtime.runtime_flavor() {
             RuntimeFlavor::CurrentThread => None,

@@ -279,10 +279,8 @@ impl Driver {
             }
             // A wake-up from here on finds this task running, and tokio polls it again. So none is missed although the
             // timer is set, and the token asked, after the group's lock.
-            let rings = parked.zip(timer.as_mut()).map(|(until, timer)| {
-                let at = |timestamp| self.shared.clock.instant(timestamp);
-                timer.park(at(until), at(due), cx)
-            });
+            let rings = parked.zip(timer.as_mut());
+            let rings = rings.map(|(until, timer)| timer.park(until, due, cx));
             drop(timer);
             self.shared.apply(effects);
             self.batch.shrink_to(KEPT);
@@ -371,14 +369,15 @@ mod tests {
 
     impl Stepped {
         fn new() -> Stepped {
+            let clock = Clock::new(Instant::now());
             let shared = Shared::new(
                 State::new(usize::MAX, Workers::new(1, false), Timestamp::NEVER),
-                Clock::new(Instant::now()),
+                clock,
                 CancellationToken::new(),
                 false,
                 tokio::runtime::Handle::current(),
                 None,
-                Timer::new(None),
+                Timer::new(clock, None),
             );
             let driver = Driver::new(Arc::clone(&shared));
             let drive = Box::pin(driver.drive());

@@ -11,7 +11,6 @@ use shuttle::thread_local;
 use tokio::runtime::{self, RuntimeFlavor};
 #[cfg(not(shuttle))]
 use tokio::task::try_id;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::awaiting::AwaitingJob;
@@ -258,9 +257,8 @@ impl Shared {
                 true
             }
             WakeDriver::At(at) => {
-                let (at, now) = (self.clock.instant(at), Instant::now());
                 let mut timer = self.timer();
-                timer.as_mut().is_some_and(|timer| timer.wake_at(at, now))
+                timer.as_mut().is_some_and(|timer| timer.wake_at(at))
             }
         };
         if woken {

@@ -4,11 +4,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Sleep, sleep_until};
 
 #[cfg(all(feature = "timerfd", target_os = "linux"))]
 pub(super) use super::timerfd::TimerFd;
-use crate::common::time::CENTURY;
+use crate::common::time::{CENTURY, Clock, Timestamp};
 
 /// The kernel's timer where it is not available: it cannot be created.
 #[cfg(not(all(feature = "timerfd", target_os = "linux")))]
@@ -39,8 +39,9 @@ impl TimerFd {
 pub(super) struct Timer {
     sleep: Pin<Box<Sleep>>,
     fine: Option<TimerFd>,
-    /// The instant that it is set to, if any.
-    at: Option<Instant>,
+    clock: Clock,
+    /// What it is set to; `NEVER` if it is not set.
+    at: Timestamp,
     /// The driver's waker; `None` until it parks for the first time.
     waker: Option<Waker>,
 }
@@ -52,29 +53,36 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 impl Timer {
     /// Must be called inside the runtime whose timer it will use.
     #[track_caller]
-    pub(super) fn new(fine: Option<TimerFd>) -> Timer {
+    pub(super) fn new(clock: Clock, fine: Option<TimerFd>) -> Timer {
+        let first = clock.instant(clock.now().after(LONGEST));
         Timer {
-            sleep: Box::pin(sleep_until(Instant::now() + LONGEST)),
+            sleep: Box::pin(sleep_until(first)),
             fine,
-            at: None,
+            clock,
+            at: Timestamp::NEVER,
             waker: None,
         }
     }
 
     /// Sets the timer for the driver, which parks until `until`; `now` may be a little behind. `Ready` means that it is
     /// time already, and the driver is not woken.
-    pub(super) fn park(&mut self, until: Instant, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn park(
+        &mut self,
+        until: Timestamp,
+        now: Timestamp,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
         let waker = self.waker.get_or_insert_with(|| cx.waker().clone());
         waker.clone_from(cx.waker());
-        self.at = within_century(until, now);
-        let Some(at) = self.at else {
+        self.at = time_to_wake(until, now);
+        if self.at == Timestamp::NEVER {
             return Poll::Pending;
-        };
-        self.sleep.as_mut().reset(at);
+        }
+        self.sleep.as_mut().reset(self.clock.instant(self.at));
         if let Some(fine) = &mut self.fine {
-            fine.set(at.saturating_duration_since(Instant::now()));
+            fine.set(self.at.since(self.clock.now()));
             if fine.poll(cx).is_ready() {
-                if Instant::now() >= at {
+                if self.clock.now() >= self.at {
                     return Poll::Ready(());
                 }
                 // It fired before its time by tokio's clock, so that clock is paused. It advances only when the runtime
@@ -87,19 +95,19 @@ impl Timer {
 
     /// Sets the timer to `at`, if that is earlier. Returns whether the driver was woken at once instead, since `at` has
     /// come or there is a timerfd.
-    pub(super) fn wake_at(&mut self, at: Instant, now: Instant) -> bool {
+    pub(super) fn wake_at(&mut self, at: Timestamp) -> bool {
         let Some(waker) = &self.waker else {
             return false;
         };
+        let now = self.clock.now();
         let mut is_due = at <= now || self.fine.is_some();
-        if !is_due && self.at.is_none_or(|set| at < set) {
-            if let Some(at) = within_century(at, now) {
-                self.at = Some(at);
-                self.sleep.as_mut().reset(at);
-                // Polled, since the sleep has no waker if it was not set before, or has elapsed.
-                let mut cx = Context::from_waker(waker);
-                is_due = self.sleep.as_mut().poll(&mut cx).is_ready();
-            }
+        let at = time_to_wake(at, now);
+        if !is_due && at < self.at {
+            self.at = at;
+            self.sleep.as_mut().reset(self.clock.instant(at));
+            // Polled, since the sleep has no waker if it was not set before, or has elapsed.
+            let mut cx = Context::from_waker(waker);
+            is_due = self.sleep.as_mut().poll(&mut cx).is_ready();
         }
         if is_due {
             waker.wake_by_ref();
@@ -108,9 +116,13 @@ impl Timer {
     }
 }
 
-fn within_century(at: Instant, now: Instant) -> Option<Instant> {
-    let is_near = at.saturating_duration_since(now) < CENTURY;
-    is_near.then(|| at.min(now + LONGEST))
+/// Returns when the driver wakes up for a deadline: after the longest sleep if that is earlier, and for one that is too
+/// far away never.
+fn time_to_wake(deadline: Timestamp, now: Timestamp) -> Timestamp {
+    match deadline.since(now) < CENTURY {
+        true => deadline.min(now.after(LONGEST)),
+        false => Timestamp::NEVER,
+    }
 }
 
 #[cfg(test)]
@@ -119,7 +131,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
     use std::task::Wake;
 
-    use tokio::time::advance;
+    use tokio::time::{Instant, advance};
 
     use super::*;
 
@@ -134,14 +146,19 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    fn timer() -> (Timer, Timestamp) {
+        let clock = Clock::new(Instant::now());
+        (Timer::new(clock, None), clock.now())
+    }
+
     /// Parked until `until`; the timer is set to `earlier` if that is less. Milliseconds from now.
     async fn woken_after(until: Duration, earlier: Duration, passed: Duration) -> u32 {
         let count = Arc::<Count>::default();
         let waker = Waker::from(Arc::clone(&count));
         let mut cx = Context::from_waker(&waker);
-        let (mut timer, now) = (Timer::new(None), Instant::now());
-        assert!(timer.park(now + until, now, &mut cx).is_pending());
-        assert_eq!(timer.wake_at(now + earlier, now), earlier.is_zero());
+        let (mut timer, now) = timer();
+        assert!(timer.park(now.after(until), now, &mut cx).is_pending());
+        assert_eq!(timer.wake_at(now.after(earlier)), earlier.is_zero());
         advance(passed).await;
         count.0.load(Relaxed)
     }
@@ -165,8 +182,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn it_is_not_set_for_a_driver_that_never_parked() {
-        let (mut timer, now) = (Timer::new(None), Instant::now());
-        assert!(!timer.wake_at(now, now));
-        assert_eq!(timer.at, None);
+        let (mut timer, now) = timer();
+        assert!(!timer.wake_at(now));
+        assert_eq!(timer.at, Timestamp::NEVER);
     }
 }
