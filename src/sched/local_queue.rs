@@ -190,8 +190,13 @@ impl LocalQueue {
     /// Frees storage, when the owner has nothing to do.
     pub(super) fn shrink(&self) {
         let mut inner = self.lock();
-        inner.woken.shrink_to(KEPT);
-        inner.unstarted.shrink_to(KEPT);
+        // Asked here, since a `VecDeque` takes long to find that it need not shrink.
+        if inner.woken.capacity() > KEPT {
+            inner.woken.shrink_to(KEPT);
+        }
+        if inner.unstarted.capacity() > KEPT {
+            inner.unstarted.shrink_to(KEPT);
+        }
         inner.ended.shrink_to(KEPT);
     }
 }

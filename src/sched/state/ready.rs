@@ -87,8 +87,11 @@ impl Entries {
 
     fn clear(&mut self) {
         self.in_order.clear();
-        self.in_order.shrink_to(KEPT);
         self.overtaking.clear();
+        // Asked here, since a `VecDeque` takes long to find that it need not shrink.
+        if self.in_order.capacity() > KEPT {
+            self.in_order.shrink_to(KEPT);
+        }
         self.overtaking.shrink_to(KEPT);
     }
 }
