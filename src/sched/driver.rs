@@ -123,13 +123,11 @@ impl Driver {
         let empty = std::mem::take(&mut self.arrived);
         let now = self.shared.now();
         let cancelled = self.shared.is_cancelled();
-        let (head, queued) = (self.queue.next(), self.queue.len());
         let slots = self.queue.cascade(now, LOOKED_UP).unwrap_or_default();
         let chunk = self.sweep.as_ref().map(|sweep| sweep.chunk());
         // The sweep's chunk has to be looked up in the same step that empties the inbox (`queue/sweep.rs` says why).
         // The rest is part of the step to take the lock less often.
         let (turn, entries, chunk) = self.shared.enter_first(|state, effects| {
-            state.inbox.set_queue_stats(head, queued);
             let turn = state.turn(now, cancelled, empty, effects);
             let entries = state.jobs.entries(slots.iter().copied());
             let chunk = chunk.and_then(|chunk| state.jobs.entries_in(chunk));
@@ -168,7 +166,7 @@ impl Driver {
     fn release_before(&mut self, earliest: Timestamp) {
         let (now, tick) = (self.shared.now(), Duration::from_nanos(1));
         let due = now.min(earliest.before(tick));
-        if self.queue.next().is_none_or(|next| next > due) {
+        if self.queue.next() > due {
             return;
         }
         // Nor may these jobs overtake entries that have come into the inbox since this turn began. If the group was shut
@@ -211,6 +209,10 @@ impl Driver {
             if !cascade_near(&self.shared, fresh, due, ARRIVALS) {
                 std::mem::swap(fresh, &mut self.queue);
                 self.sweep = None;
+                // The next turn asks whether another sweep is worth it.
+                let (head, queued) = (self.queue.next(), self.queue.len());
+                self.shared
+                    .with(|state| state.inbox.set_queue_stats(head, queued));
             }
         }
     }
@@ -264,14 +266,13 @@ impl Driver {
             let (start, parked) = self.shared.enter_first(|state, _| {
                 let start = state.release(&mut self.batch, &mut self.queue, due, &mut effects);
                 effects.take_unused(&mut state.jobs);
+                let next = self.queue.next();
+                state.inbox.set_queue_stats(next, self.queue.len());
+                let next = next.min(self.queue.next_large());
                 // A moved job that went back to the heap may be due.
-                let next = self.queue.next_wake();
-                if busy || next.is_some_and(|next| next <= due) {
+                if busy || next <= due {
                     return (start, None);
                 }
-                state
-                    .inbox
-                    .set_queue_stats(self.queue.next(), self.queue.len());
                 (start, state.park(next, cx.waker()))
             });
             if matches!(parked, Some(Timestamp::NEVER)) {

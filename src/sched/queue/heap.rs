@@ -226,11 +226,11 @@ impl Queue {
     /// entries and passes them to [`cascaded`](Queue::cascaded).
     pub(in crate::sched) fn cascade(&mut self, now: Timestamp, most: usize) -> Option<Vec<u32>> {
         if self.left_to_move() == 0 {
-            let taken = match self.wheel.len() {
-                0 => None,
-                _ => self.wheel.take(self.prefetch_until(now)),
-            };
-            let Some((bucket, last)) = taken else {
+            // The common case.
+            if self.wheel.len() == 0 {
+                return None;
+            }
+            let Some((bucket, last)) = self.wheel.take(self.prefetch_until(now)) else {
                 self.advance(now);
                 return None;
             };
@@ -282,22 +282,23 @@ impl Queue {
         }
     }
 
-    /// Returns the earliest deadline.
-    pub(in crate::sched) fn next(&self) -> Option<Timestamp> {
-        let mut next = self.heap.peek().map(|Reverse(entry)| entry.at);
-        for run in &self.runs {
-            next = earlier(next, run.front().map(|entry| entry.at));
-        }
-        next = earlier(next, self.wheel.peek().map(|first| first.earliest));
+    /// Returns the earliest deadline; `NEVER` if there is no entry.
+    pub(in crate::sched) fn next(&self) -> Timestamp {
+        let heap = self.heap.peek().map(|Reverse(entry)| entry.at);
         let moving = (self.left_to_move() > 0).then_some(self.moving.earliest);
-        earlier(next, moving)
+        let wheel = self.wheel.peek().map(|first| first.earliest);
+        let runs = self.runs.iter().filter_map(VecDeque::front);
+        let runs = runs.map(|entry| entry.at);
+        let next = runs.chain(heap).chain(wheel).chain(moving).min();
+        next.unwrap_or(Timestamp::NEVER)
     }
 
-    /// Returns when the driver has to wake up: at the earliest deadline, or earlier for a large bucket.
-    pub(in crate::sched) fn next_wake(&self) -> Option<Timestamp> {
+    /// Returns when the first large bucket has to leave the wheel; `NEVER` if there is none. The driver wakes up then,
+    /// or at the earliest deadline.
+    pub(in crate::sched) fn next_large(&self) -> Timestamp {
         let large = self.wheel.large();
         let ahead = large.map(|large| large.earliest.before(ahead(large.len)));
-        earlier(self.next(), ahead.min())
+        ahead.min().unwrap_or(Timestamp::NEVER)
     }
 
     /// Moves due entries in order to the batch, until it has `most`. The queue must not be [behind](Queue::is_behind).
@@ -308,26 +309,30 @@ impl Queue {
         most: usize,
     ) {
         while batch.len() < most {
-            let heap = self.heap.peek().map(|Reverse(entry)| (entry, RUNS));
             let fronts = self.runs.iter().map(VecDeque::front).enumerate();
             let fronts = fronts.filter_map(|(number, front)| Some((front?, number)));
-            let fronts = fronts.chain(heap);
-            let Some((first, number)) = fronts.clone().min() else {
-                return;
-            };
-            if first.at > now {
-                return;
-            }
-            let others = fronts.filter(|(_, other)| *other != number);
-            let next = others.map(|(front, _)| *front).min();
-            let Some(run) = self.runs.get_mut(number) else {
+            let heap = self.heap.peek().map(|Reverse(entry)| entry);
+            let run = fronts.clone().min();
+            let run = run.filter(|(first, _)| heap.is_none_or(|heap| *first <= heap));
+            let Some((first, number)) = run else {
+                // The heap has the first entry, or there is none.
+                if heap.is_none_or(|heap| heap.at > now) {
+                    return;
+                }
                 let heap = &mut self.heap;
                 batch.extend(heap.pop().map(|Reverse(entry)| entry));
                 shrink(heap.len(), heap.capacity(), |kept| heap.shrink_to(kept));
                 continue;
             };
+            if first.at > now {
+                return;
+            }
             // With the first entry, all entries of its run are taken that come before the other fronts. (Two entries
             // may be equal.)
+            let others = fronts.filter(|(_, other)| *other != number);
+            let others = others.map(|(front, _)| front);
+            let next = others.chain(heap).min().copied();
+            let run = &mut self.runs[number];
             let (front, _) = run.as_slices();
             let room = front.len().min(most - batch.len());
             let count = front[..room]
@@ -346,13 +351,6 @@ impl Queue {
 
     pub(in crate::sched) fn clear(&mut self) {
         *self = Queue::at(self.wheel.at());
-    }
-}
-
-fn earlier(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
-    match (one, other) {
-        (Some(one), Some(other)) => Some(one.min(other)),
-        (one, other) => one.or(other),
     }
 }
 
@@ -407,13 +405,13 @@ mod tests {
             for (job, at) in deadlines.into_iter().enumerate() {
                 queue.push(entry(at, job as u64));
             }
-            assert_eq!(queue.next(), Some(timestamp(unit)));
+            assert_eq!(queue.next(), timestamp(unit));
             assert_eq!(
                 pop(&mut queue, 3 * unit, &deadlines),
                 [1, 3, 2, 5, 0, 4],
                 "{unit} ns"
             );
-            assert_eq!((queue.len(), queue.next()), (0, None));
+            assert_eq!((queue.len(), queue.next()), (0, Timestamp::NEVER));
         }
     }
 
@@ -455,7 +453,7 @@ mod tests {
         queue.push_late(entry(50 * MS, 0));
         let moved = [5_000 * MS];
         assert_eq!(pop(&mut queue, 4_999 * MS, &moved), []);
-        assert_eq!(queue.next(), Some(timestamp(moved[0])));
+        assert_eq!(queue.next(), timestamp(moved[0]));
         assert_eq!(pop(&mut queue, 5_000 * MS, &moved), [0]);
     }
 
@@ -468,17 +466,20 @@ mod tests {
         for _ in 0..=FEW {
             queue.push(entry(at, 0));
         }
-        assert_eq!(queue.next_wake(), Some(timestamp(at)));
+        assert_eq!(
+            (queue.next(), queue.next_large()),
+            (timestamp(at), Timestamp::NEVER)
+        );
         for _ in 0..LARGE {
             queue.push(entry(at, 0));
         }
-        assert_eq!(queue.next_wake(), Some(timestamp(at).before(AHEAD)));
+        assert_eq!(queue.next_large(), timestamp(at).before(AHEAD));
         for _ in 0..100 * LARGE {
             queue.push(entry(at, 0));
         }
         let ahead = AHEAD_EACH * (1 + 101 * LARGE as u32);
-        assert_eq!(queue.next_wake(), Some(timestamp(at).before(ahead)));
-        assert_eq!(queue.next(), Some(timestamp(at)));
+        assert_eq!(queue.next_large(), timestamp(at).before(ahead));
+        assert_eq!(queue.next(), timestamp(at));
     }
 
     #[test]
@@ -497,7 +498,10 @@ mod tests {
             queue.cascaded(slots.into_iter().map(due));
         }
         assert_eq!(moved, deadlines.len() - FEW);
-        assert_eq!(queue.next_wake(), Some(timestamp(small)));
+        assert_eq!(
+            (queue.next(), queue.next_large()),
+            (timestamp(small), Timestamp::NEVER)
+        );
         assert_eq!(pop(&mut queue, small, &deadlines), [0]);
     }
 
@@ -685,7 +689,7 @@ mod tests {
         queue.advance(timestamp(400 * MS));
         let moved = queue.cascade(timestamp(500 * MS), 3);
         assert!(moved.is_some_and(|slots| slots.len() == 3));
-        assert_eq!(queue.next(), Some(timestamp(500 * MS)));
+        assert_eq!(queue.next(), timestamp(500 * MS));
         assert!(queue.is_behind(timestamp(500 * MS)));
     }
 
@@ -699,8 +703,8 @@ mod tests {
         (16_000_000).max(500 * len as u64)
     }
 
-    /// Lets a queue of these deadlines run empty as the driver does, which sleeps until `next_wake`. Returns when each
-    /// slot was looked up.
+    /// Lets a queue of these deadlines run empty as the driver does, which sleeps until `next` or `next_large`. Returns
+    /// when each slot was looked up.
     fn looked_up(deadlines: &[u64]) -> Vec<Vec<u64>> {
         let entry = |slot: usize| entry(deadlines[slot], slot as u64);
         let mut queue = queue();
@@ -716,13 +720,12 @@ mod tests {
                 queue.cascaded(slots.into_iter().map(|slot| entry(slot as usize)));
             }
             queue.pop_due(now, &mut Vec::new(), usize::MAX);
-            match queue.next_wake() {
-                Some(next) if next < Timestamp::NEVER => {
-                    assert!(next > now, "it would not sleep");
-                    now = next;
-                }
-                _ => return seen,
+            let next = queue.next().min(queue.next_large());
+            if next == Timestamp::NEVER {
+                return seen;
             }
+            assert!(next > now, "it would not sleep");
+            now = next;
         }
     }
 

@@ -2,7 +2,7 @@
 //! that the driver sleeps for.
 //!
 //! The driver owns the heap behind the channel, which is not under the lock. It reports the size and the first deadline
-//! of the heap at the beginning of each turn and when it parks.
+//! of the heap whenever it releases jobs, in the same step.
 
 use std::task::Waker;
 
@@ -130,8 +130,8 @@ impl Inbox {
     }
 
     /// The driver's report: its heap holds `queued` entries, and the first of them is due at `head`.
-    pub(in crate::sched) fn set_queue_stats(&mut self, head: Option<Timestamp>, queued: usize) {
-        self.head = head.unwrap_or(Timestamp::NEVER);
+    pub(in crate::sched) fn set_queue_stats(&mut self, head: Timestamp, queued: usize) {
+        self.head = head;
         self.queued = queued;
     }
 
@@ -139,7 +139,7 @@ impl Inbox {
     /// dead.
     pub(in crate::sched) fn forget(&mut self) -> Vec<Entry> {
         let forgotten = self.drain(Vec::new());
-        self.set_queue_stats(None, 0);
+        self.set_queue_stats(Timestamp::NEVER, 0);
         forgotten
     }
 
@@ -257,7 +257,7 @@ mod tests {
         inbox.drain(Vec::new());
         inbox.push(entry(8));
         assert_eq!(inbox.head(), timestamp(7), "the driver has it");
-        inbox.set_queue_stats(Some(timestamp(9)), 1);
+        inbox.set_queue_stats(timestamp(9), 1);
         assert_eq!(inbox.head(), timestamp(8));
         assert_eq!(inbox.forget(), [entry(8)]);
         assert_eq!(inbox.head(), Timestamp::NEVER);
@@ -266,14 +266,14 @@ mod tests {
     #[test]
     fn entries_are_too_many_when_the_dead_outnumber_the_live_by_a_constant() {
         let mut inbox = Inbox::default();
-        inbox.set_queue_stats(None, KEPT_DEAD + 19);
+        inbox.set_queue_stats(Timestamp::NEVER, KEPT_DEAD + 19);
         inbox.push(entry(1));
         for holder in ["here", "with the driver"] {
             assert!(!inbox.has_too_many_for(10), "{holder}");
             assert!(inbox.has_too_many_for(9), "{holder}");
             inbox.drain(Vec::new());
         }
-        inbox.set_queue_stats(None, 0);
+        inbox.set_queue_stats(Timestamp::NEVER, 0);
         assert!(!inbox.has_too_many_for(0));
     }
 }

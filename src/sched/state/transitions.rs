@@ -801,12 +801,7 @@ impl State {
     }
 
     /// Parks the driver. Returns the instant to sleep until, or `None` if there is something to do first.
-    pub(in crate::sched) fn park(
-        &mut self,
-        next: Option<Timestamp>,
-        waker: &Waker,
-    ) -> Option<Timestamp> {
-        let next = next.unwrap_or(Timestamp::NEVER);
+    pub(in crate::sched) fn park(&mut self, next: Timestamp, waker: &Waker) -> Option<Timestamp> {
         // The driver has one timer, so this is the minimum of everything that depends on the clock.
         let check = self.workers.next_check();
         let until = next.min(check).min(self.lifecycle.next());

@@ -359,7 +359,6 @@ async fn drive(group: &Group, mut now: Timestamp, mut sweep: Option<Sweep>) {
     loop {
         let chunk = sweep.as_ref().map(Sweep::chunk);
         let (turn, chunk) = shared.enter(|state, effects| {
-            state.inbox.set_queue_stats(queue.next(), queue.len());
             let turn = state.turn(now, false, Vec::new(), effects);
             (turn, chunk.and_then(|chunk| state.jobs.entries_in(chunk)))
         });
@@ -391,11 +390,11 @@ async fn drive(group: &Group, mut now: Timestamp, mut sweep: Option<Sweep>) {
             let mut timer = shared.driver.lock().unwrap();
             let (start, until) = shared.with(|state| {
                 let start = state.release(&mut batch, &mut queue, now, &mut effects);
+                state.inbox.set_queue_stats(queue.next(), queue.len());
                 if busy {
                     return (start, None);
                 }
-                state.inbox.set_queue_stats(queue.next(), queue.len());
-                (start, state.park(queue.next_wake(), cx.waker()))
+                (start, state.park(queue.next(), cx.waker()))
             });
             *timer = Some(cx.waker().clone());
             drop(timer);
