@@ -48,8 +48,9 @@
 //!
 //! `wait`, `drain` and `shutdown` are futures that resolve when no job is left; `drain` and `shutdown` resolve to a
 //! [`Report`]. All three take effect when they are called, not when they are first polled. A repeating job or a retry
-//! between two runs is pending, so `shutdown` drops it. After a cancel `wait` resolves at once, and a `shutdown` when the
-//! running jobs have ended.
+//! between two runs is pending, so `shutdown` drops it. `wait` and `drain` end a series of [`every`](Group::every) or
+//! [`periodic::at`] after its present run, but let a job of [`repeat`](Group::repeat) run until it returns
+//! [`Next::Done`]. After a cancel `wait` resolves at once, and a `shutdown` when the running jobs have ended.
 //!
 //! # Where jobs run
 //!

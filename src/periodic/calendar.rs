@@ -17,7 +17,9 @@ use crate::{Handle, JobContext, Next};
 /// the time of the first tick after it, or `None` to end the series.
 ///
 /// It is for times that no fixed period describes: daily at 02:30 in a time zone, the last Friday of the month, a cron
-/// expression. The crate has no calendar of its own; `next` can ask a crate such as `croner` or `jiff`. The example
+/// expression. The crate has no calendar of its own; `next` can ask a crate such as `croner` or `jiff`. With `croner` and
+/// `chrono`, `"30 2 * * *".parse::<Cron>()` is daily at 02:30, and `next` is
+/// `move |now| cron.find_next_occurrence(&DateTime::<Local>::from(now), false).ok().map(SystemTime::from)`. The example
 /// `daily` of the repository is a zone with daylight saving time.
 ///
 /// # Examples
@@ -48,9 +50,9 @@ use crate::{Handle, JobContext, Next};
 ///     println!("backup {} at {:?}", tick.number(), tick.wall_time());
 /// #   assert_eq!(tick.wall_time(), Some(UNIX_EPOCH + Duration::from_secs(tick.number() * 24 * HOUR + HOUR / 2)));
 /// });
-/// # tokio::time::sleep(Duration::from_secs(50 * HOUR)).await;
+/// tokio::time::sleep(Duration::from_secs(50 * HOUR)).await; // backup 0, backup 1
 /// # assert_eq!(group.jobs()[0].state, schedgroup::JobState::Pending);
-/// group.wait().await
+/// group.wait().await // ends the series
 /// # }
 /// ```
 #[doc(alias = "cron")]

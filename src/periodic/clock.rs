@@ -60,9 +60,12 @@ impl WallClock {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), schedgroup::WaitError> {
     /// let group = schedgroup::Group::new();
-    /// let day = Duration::from_secs(24 * 3600);
-    /// let daily = group.every(day).on_wall_clock(&WallClock::system(), SystemTime::UNIX_EPOCH);
+    /// let (clock, day) = (WallClock::system(), Duration::from_secs(24 * 3600));
+    /// # let begun = tokio::time::Instant::now();
+    /// # let clock = WallClock::new(move || SystemTime::UNIX_EPOCH + begun.elapsed());
+    /// let daily = group.every(day).on_wall_clock(&clock, SystemTime::UNIX_EPOCH);
     /// daily.run(|_| async { println!("midnight, UTC") });
+    /// tokio::time::sleep(2 * day).await;
     /// group.wait().await
     /// # }
     /// ```

@@ -95,7 +95,7 @@ impl<'a> Every<'a> {
     /// Makes the series follow a wall clock, and sets the time of tick 0; tick k is due k periods later by that clock.
     ///
     /// A start in the past aligns the series: with a period of an hour, a start at `SystemTime::UNIX_EPOCH` makes a
-    /// tick at every full hour, UTC.
+    /// tick at every full hour, UTC. [`Tick::number`] counts from that start, so the numbers are then large.
     ///
     /// If the clock is set forward over several ticks, the first of them runs when the step is noticed and the others
     /// are missed; with [`Burst`](MissedTicks::Burst) the last of them run. If the clock is set back by up to a period,
@@ -114,11 +114,14 @@ impl<'a> Every<'a> {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), schedgroup::WaitError> {
     /// let group = schedgroup::Group::new();
-    /// let hour = Duration::from_secs(3600);
+    /// let (clock, hour) = (WallClock::system(), Duration::from_secs(3600));
+    /// # let begun = tokio::time::Instant::now();
+    /// # let clock = WallClock::new(move || SystemTime::UNIX_EPOCH + begun.elapsed());
     /// group
     ///     .every(hour)
-    ///     .on_wall_clock(&WallClock::system(), SystemTime::UNIX_EPOCH + hour / 4)
+    ///     .on_wall_clock(&clock, SystemTime::UNIX_EPOCH + hour / 4)
     ///     .run(|_| async { println!("a quarter past the hour, UTC") });
+    /// tokio::time::sleep(3 * hour).await; // three times
     /// group.wait().await
     /// # }
     /// ```

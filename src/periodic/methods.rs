@@ -14,7 +14,8 @@ macro_rules! methods {
             /// Creates a series of runs at a fixed rate, one per `period`, which starts with [`run`](Every::run).
             ///
             /// Tick 0 is due when `run` is called, and tick k is due k periods later, however long the runs take. Two
-            /// runs never overlap. `wait` ends the series after its present run.
+            /// runs never overlap. `wait` ends the series after its present run: a program first awaits whatever tells
+            /// it to end, such as `tokio::signal::ctrl_c()`.
             ///
             /// For a job that decides after each run when the next one is due, use [`repeat`](Self::repeat); `wait`
             /// does not end such a job by itself.

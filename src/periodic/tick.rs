@@ -99,7 +99,7 @@ impl Tick {
     ///     .every(Duration::from_secs(3600))
     ///     .on_wall_clock(&clock, start)
     ///     .run(move |tick| async move { assert_eq!(tick.wall_time(), Some(start)) });
-    /// # tokio::time::sleep(Duration::from_millis(20)).await;
+    /// tokio::time::sleep(Duration::from_millis(20)).await;
     /// group.wait().await
     /// # }
     /// ```
