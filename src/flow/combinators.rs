@@ -45,6 +45,7 @@ fn cpus() -> usize {
 /// assert_eq!(results, [Ok(1), Err("failed"), Ok(3)]);
 /// # }
 /// ```
+#[doc(alias = "join_all")]
 #[track_caller]
 pub fn all<'a, I, T>(tasks: I) -> Flow<'a, Vec<Result<T, TaskError>>>
 where
@@ -83,6 +84,7 @@ where
 /// assert!(matches!(outcome, Err(TaskError::Failed { index: 7, error: "no seven" })));
 /// # }
 /// ```
+#[doc(alias = "try_join_all")]
 #[track_caller]
 pub fn try_all<'a, I, T, E>(tasks: I) -> Flow<'a, Result<Vec<T>, TaskError<E>>>
 where
@@ -145,6 +147,7 @@ where
 /// assert_eq!(start.elapsed(), Duration::from_millis(70));
 /// # }
 /// ```
+#[doc(alias = "select_ok")]
 #[track_caller]
 pub fn race<'a, I, T, E>(tasks: I) -> Flow<'a, Result<T, RaceError<E>>>
 where
@@ -330,6 +333,7 @@ where
 /// schedgroup::flow::for_each(1..=4, |n| async move { println!("{n}") }).limit(2).await
 /// # }
 /// ```
+#[doc(alias = "for_each_concurrent")]
 #[track_caller]
 pub fn for_each<'a, I, F, R>(items: I, f: F) -> Flow<'a, Result<(), TaskError>>
 where
@@ -375,6 +379,7 @@ where
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "buffered")]
 #[track_caller]
 pub fn stream<'a, I, T>(tasks: I) -> Stream<'a, T>
 where
@@ -418,7 +423,8 @@ where
 /// Calls `op` again and again until an attempt returns a value.
 ///
 /// By default it makes at most three attempts without a pause between them; [`attempts`](Retry::attempts),
-/// [`delays`](Retry::delays) and the other settings of [`Retry`] change that.
+/// [`delays`](Retry::delays) and the other settings of [`Retry`] change that. `delays` shows exponential backoff with
+/// jitter.
 ///
 /// If you await it, the attempts are made in the current task, so `op` may borrow. With [`spawn_on`](Retry::spawn_on)
 /// they are made by a job of a scheduling group, where a pause needs no task.
@@ -448,6 +454,7 @@ where
 /// assert_eq!(error.to_string(), "gave up after 5 attempts: invalid digit found in string");
 /// # }
 /// ```
+#[doc(alias = "backoff")]
 pub fn retry<'a, O, F, T, E>(op: O) -> Retry<'a, O, F, E>
 where
     O: FnMut() -> F,

@@ -178,10 +178,11 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
 
     /// Sets the pauses between attempts, as an iterator; when the iterator ends, the retry gives up.
     ///
-    /// Any iterator of durations can be used: an array, `std::iter::repeat`, or a builder of the crate backon for
-    /// exponential backoff with jitter. Exponential backoff without jitter is
+    /// Any iterator of durations can be used, such as an array or `std::iter::repeat`. Exponential backoff is
     /// `std::iter::successors(Some(first), |delay| Some((*delay * 2).min(longest)))`; with the crate rand,
-    /// `.map(|delay| delay.mul_f64(rand::random_range(0.5..1.0)))` adds jitter to it.
+    /// `.map(|delay| delay.mul_f64(rand::random_range(0.5..1.0)))` adds jitter to it. With the crate backon it is
+    /// `ExponentialBuilder::default().with_jitter().without_max_times().build()`, where `build` is a method of the trait
+    /// `BackoffBuilder`; without `without_max_times` these delays end after three, whatever `attempts` is.
     ///
     /// # Examples
     ///
@@ -199,6 +200,8 @@ impl<'a, O, F, E> Retry<'a, O, F, E> {
     /// assert_eq!((error.attempts, error.ended), (3, Ended::Delays));
     /// # }
     /// ```
+    #[doc(alias = "backoff")]
+    #[doc(alias = "jitter")]
     pub fn delays<D>(mut self, delays: D) -> Self
     where
         D: IntoIterator<Item = Duration, IntoIter: Send + 'a>,

@@ -19,7 +19,8 @@ use crate::{Group, Handle, JobContext, JobHandle, Next};
 impl<O, F, E> Retry<'static, O, F, E> {
     /// Makes the attempts as one job of a scheduling group, the first of them at once.
     ///
-    /// Pass a reference, `&group`: a `Group` that is passed by value is dropped in the call, and the retry with it.
+    /// Pass a reference, `&group`, or `&*group` if the group is in an `Arc`: a `Group` that is passed by value is dropped
+    /// in the call, and the retry with it.
     ///
     /// A pause is a deadline in the group's heap: during a pause the job is pending, has no task, and takes no slot of
     /// `max_running`. The [`job`](RetryHandle::job) of the returned handle can be cancelled, aborted or moved like any

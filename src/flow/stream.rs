@@ -123,6 +123,7 @@ impl<'a, T> Stream<'a, T> {
     /// assert!(matches!(results.next().await, Some(Ok(300))));
     /// # }
     /// ```
+    #[doc(alias = "buffer_unordered")]
     #[track_caller]
     pub fn unordered(mut self) -> Stream<'a, T> {
         assert!(
