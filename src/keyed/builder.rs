@@ -72,7 +72,8 @@ impl<K, V> KeyedGroup<K, V> {
 }
 
 impl<K, V, S> Builder<K, V, S> {
-    /// Makes the runs of one key exclusive: an entry that expires during its key's run runs after it.
+    /// Makes the runs of one key exclusive: an entry that expires during its key's run runs after it, and
+    /// [`abort`](KeyedGroup::abort) can stop the run of a key.
     ///
     /// An entry that waits for its key's run holds no slot of `max_running`, and entries of different keys start in the
     /// order of their deadlines. If a key is inserted several times during a run, each insert replaces the pending
@@ -229,7 +230,7 @@ where
     ///
     /// `group` may be a keyed group. So a key can have a second deadline, in a table of its own. The future of a drain or
     /// shutdown returns the entries of its own table; those of this one are left for
-    /// [`drain_values`](KeyedHandle::drain_values).
+    /// [`drain_values`](KeyedHandle::drain_values). A group that is in an `Arc` is passed as `&*group`.
     ///
     /// # Examples
     ///

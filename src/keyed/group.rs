@@ -46,6 +46,8 @@ use crate::{Group, Handle, Job, ScheduleError, Stats, Wait};
 /// sessions.wait().await // ada left 2 things behind
 /// # }
 /// ```
+#[doc(alias = "ttl")]
+#[doc(alias = "watchdog")]
 #[must_use = "a keyed group that is dropped drops its pending entries"]
 pub struct KeyedGroup<K, V = BoxedJob, S = RandomState> {
     inner: KeyedHandle<K, V, S>,
@@ -81,6 +83,7 @@ where
     /// leases.wait().await
     /// # }
     /// ```
+    #[doc(alias = "poll_expired")]
     #[track_caller]
     pub fn with_handler<J: Job>(
         handler: impl Fn(KeyedContext<K, V>, K, V) -> J + Send + Sync + 'static,

@@ -33,16 +33,65 @@
 //! | look at a value, or remove it | [`KeyedGroup::with`], [`KeyedGroup::remove`] |
 //! | get a value or insert one | [`KeyedGroup::debounce_with`] |
 //! | have one run after a burst of events; collect all its events in one value | [`KeyedGroup::debounce`]; [`KeyedGroup::debounce_with`] |
+//! | collect a batch until it is full, or until a time after its first item | [`KeyedGroup::debounce_with`] with a `quiet` of `Duration::MAX`; [`KeyedGroup::expire`] when it is full |
 //! | have an entry handled now; have all handled at the end | [`KeyedGroup::expire`]; the same after [`KeyedGroup::drain`] |
-//! | have at most one run of a key at a time | [`Builder::exclusive`] |
+//! | have at most one run of a key at a time; stop it | [`Builder::exclusive`]; then [`KeyedGroup::abort`] |
 //! | insert an entry again from its handler, as to reload or to retry | [`KeyedContext`] |
 //! | end the group and get the entries that are left | [`KeyedGroup::drain`], [`KeyedGroup::shutdown`], [`KeyedGroup::drain_values`] |
 //! | schedule a job for a key, instead of a value and a handler | [`KeyedGroup::delay`], [`KeyedGroup::schedule`] |
 //! | keep entries in an existing group | [`Builder::on_with`], [`Builder::on`] |
 //! | have a second deadline per key, as to refresh a value before it expires | a second table: [`Builder::on_with`] |
 //!
-//! If a loop of your own polls for values as they expire, use `DelayQueue` of tokio-util; for a cache of bounded size,
-//! use `moka`.
+//! # From `DelayQueue` and moka
+//!
+//! What tokio-util's `DelayQueue` and the cache moka call it, and what corresponds to it here:
+//!
+//! | there | here |
+//! |---|---|
+//! | `insert`, which returns a key | [`insert_after`](KeyedGroup::insert_after) with a key of your own |
+//! | `reset`, `reset_at`, `deadline` | [`reset_after`](KeyedGroup::reset_after), [`reset_at`](KeyedGroup::reset_at), [`deadline`](KeyedGroup::deadline) |
+//! | `remove`, which panics without an entry; `try_remove` | [`remove`](KeyedGroup::remove), which returns an `Option` |
+//! | `poll_expired`, or `next` in a `select!` | the handler, which may send to a channel |
+//! | `clear` | [`drain_values`](KeyedGroup::drain_values) |
+//! | `get`, `get_with` | [`with`](KeyedGroup::with), [`debounce_with`](KeyedGroup::debounce_with) |
+//! | `time_to_live`; `time_to_idle` | the delay of an insert; [`reset_after`](KeyedGroup::reset_after) after each look |
+//! | `eviction_listener` | the handler if the entry expires; if it is removed or replaced, the caller gets the value |
+//! | `max_capacity` | nothing: for a cache of bounded size, use moka |
+//!
+//! In this example a loop takes the values as they expire:
+//!
+//! ```
+//! use std::time::Duration;
+//! use schedgroup::keyed::{KeyedGroup, OnDuplicate};
+//! use tokio::sync::mpsc;
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() {
+//! let (sender, mut expired) = mpsc::unbounded_channel();
+//! let requests = KeyedGroup::with_handler(move |_, id: u64, to: &str| {
+//!     let _ = sender.send((id, to)); // fails if the loop has ended
+//!     async {}
+//! });
+//! requests.insert_after(1, "db-1", Duration::from_secs(1), OnDuplicate::Replace);
+//! requests.insert_after(2, "db-2", Duration::from_secs(2), OnDuplicate::Replace);
+//! let mut end = std::pin::pin!(tokio::time::sleep(Duration::from_secs(10)));
+//! # let mut seen = Vec::new();
+//! loop {
+//!     tokio::select! {
+//!         Some((id, to)) = expired.recv() => {
+//!             println!("request {id}: no answer from {to}");
+//! #           seen.push(id);
+//!         }
+//!         () = &mut end => break,
+//!     }
+//! }
+//! # assert_eq!(seen, [1, 2]);
+//! # }
+//! ```
+//!
+//! A value in the channel has left the table: `remove` and `reset_after` do not find it. If the loop itself has to decide
+//! until it takes the value, keep the `DelayQueue`. To take all values at the end, await
+//! [`wait`](KeyedGroup::wait), and then empty the channel.
 //!
 //! # What an entry costs
 //!
