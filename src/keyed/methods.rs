@@ -48,6 +48,7 @@ macro_rules! keyed_methods {
             /// assert_eq!(retries.drain_values(), [(7, "order-7")]);
             /// # }
             /// ```
+            #[doc(alias = "clear")]
             #[track_caller]
             pub fn drain_values(&self) -> Vec<(K, V)> {
                 self.entries().keys.drain()
@@ -180,7 +181,10 @@ macro_rules! keyed_methods {
             /// should be short.
             ///
             /// With a `quiet` of `Duration::MAX` only the ceiling counts: later calls do not move the deadline of an
-            /// entry that the first one has made. So one call gets the value of a key or inserts it.
+            /// entry that the first one has made. So one call gets the value of a key or inserts it, and a batch is
+            /// handled `ceiling` after its first item. To have it handled when it is full, let `update` test for that
+            /// length or more, and call [`expire`](Self::expire). A batch may get a few more items from other tasks
+            /// before that; a test for exactly that length would leave it to one caller, however late that is.
             ///
             /// # Panics
             ///
@@ -227,6 +231,9 @@ macro_rules! keyed_methods {
             /// assert_eq!(get_or_insert("ada", 3), 3);
             /// # }
             /// ```
+            #[doc(alias = "get_or_insert_with")]
+            #[doc(alias = "get_with")]
+            #[doc(alias = "batch")]
             #[track_caller]
             pub fn debounce_with(
                 &self,
@@ -350,8 +357,12 @@ macro_rules! keyed_methods {
             /// });
             /// let (quiet, ceiling) = (Duration::from_millis(500), Duration::from_secs(5));
             /// for _ in 0..1_500 {
-            ///     batches.debounce_with("ada", quiet, ceiling, || 1, |lines| *lines += 1);
-            ///     if batches.with("ada", |lines| *lines == 1_000) == Some(true) {
+            ///     let mut full = false;
+            ///     batches.debounce_with("ada", quiet, ceiling, || 1, |lines| {
+            ///         *lines += 1;
+            ///         full = *lines >= 1_000;
+            ///     });
+            ///     if full {
             ///         batches.expire("ada");
             ///     }
             /// }
@@ -423,6 +434,7 @@ macro_rules! keyed_methods {
             /// assert_eq!(sessions.with("ben", |cart| cart.len()), None);
             /// # }
             /// ```
+            #[doc(alias = "get")]
             #[track_caller]
             pub fn with<Q, R>(&self, key: &Q, look: impl FnOnce(&mut V) -> R) -> Option<R>
             where
