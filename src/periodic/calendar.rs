@@ -154,7 +154,7 @@ where
     }
 
     /// Runs `work` for each tick, until there is no next time, the series is cancelled, a run panics, or the group
-    /// ends.
+    /// ends. A group that is in an `Arc` is passed as `&*group`.
     ///
     /// The closure that returns the times is called by the series' job: at the beginning, after each run, and when the
     /// clock was set forward or back by more than the time between two [looks](WallClock::look_every). It is given the

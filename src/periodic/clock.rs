@@ -97,6 +97,7 @@ impl WallClock {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias = "mock")]
     pub fn new(now: impl Fn() -> SystemTime + Send + Sync + 'static) -> WallClock {
         // Guarded, since it may be dropped together with the closure of a series: of their destructors only one may
         // panic.

@@ -87,6 +87,7 @@ impl<'a> Every<'a> {
     /// group.wait().await
     /// # }
     /// ```
+    #[doc(alias = "interval_at")]
     pub fn starting_at(mut self, start: Instant) -> Every<'a> {
         self.origin = Some(Origin::Tokio(start));
         self

@@ -28,6 +28,7 @@ use std::time::Duration;
 /// group.wait().await
 /// # }
 /// ```
+#[doc(alias = "MissedTickBehavior")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MissedTicks {

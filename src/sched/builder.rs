@@ -139,6 +139,7 @@ impl Builder {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias = "concurrency")]
     #[track_caller]
     pub fn max_running(mut self, limit: usize) -> Builder {
         assert!(limit > 0, "schedgroup: max_running must be at least 1");

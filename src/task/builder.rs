@@ -94,6 +94,7 @@ impl<E: Send + 'static> Builder<E> {
     /// assert_eq!(group.wait().await.unwrap().finished, 5);
     /// # }
     /// ```
+    #[doc(alias = "concurrency")]
     #[doc(alias = "SetLimit")]
     #[track_caller]
     pub fn limit(mut self, tasks: usize) -> Builder<E> {
