@@ -38,6 +38,7 @@ async fn main() {
         for peer in 0..PEERS {
             // Every hundredth peer is silent from the tenth beat on.
             if tick.number() < 10 || peer % 100 != 0 {
+                // It returns `false` for a peer that was found silent: a program would insert that one again.
                 beating.reset_after(&peer, PATIENCE);
             }
         }
