@@ -1,139 +1,46 @@
-//! Shows 100,000 sessions that expire one second after their last touch, on one driver task.
+//! Shows sessions with a cart each, which expire when they have been idle for 500 ms.
 //!
-//! You should see how many bytes a session and its handle cost and how long a touch takes. Touches use hardly any memory,
-//! since a later deadline is only stored. The last line has the number of sessions that expired early, which is `0`. A
-//! debug build is several times slower.
+//! You should see that ada, who takes something each 100 ms, expires 500 ms after the last time; that ben logs out; and that
+//! carl is still there at the end, so the shutdown returns his cart.
 //!
 //! ```sh
-//! cargo run --release --example session_expiry
+//! cargo run --example session_expiry
 //! ```
-// A `GlobalAlloc` cannot be written without `unsafe`; this one counts and calls the system's allocator.
-#![allow(unsafe_code)]
+#![forbid(unsafe_code)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicIsize, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use schedgroup::{Group, JobHandle, WaitError};
+use schedgroup::keyed::{KeyedGroup, OnDuplicate};
 use tokio::time::{Instant, sleep};
 
-const SESSIONS: usize = 100_000;
-const IDLE: Duration = Duration::from_secs(1);
-const ROUNDS: usize = 5;
+const IDLE: Duration = Duration::from_millis(500);
 
-/// Counts the bytes that are in use.
-struct Counting;
-
-static IN_USE: AtomicIsize = AtomicIsize::new(0);
-
-// SAFETY: each call goes to `System` unchanged; the counter is all that is added.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        IN_USE.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        IN_USE.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
-fn in_use() -> isize {
-    IN_USE.load(Ordering::Relaxed)
-}
-
-/// What the jobs of the sessions share with the loop that touches them.
-struct Ledger {
-    begun: Instant,
-    /// Nanoseconds from `begun` to the last touch that moved its session, one per session.
-    touched: Vec<AtomicU64>,
-    expired: AtomicUsize,
-    early: AtomicUsize,
-}
-
-impl Ledger {
-    fn expire(&self, session: usize) {
-        let touched = Duration::from_nanos(self.touched[session].load(Ordering::Acquire));
-        if self.begun.elapsed() < touched + IDLE {
-            self.early.fetch_add(1, Ordering::Relaxed);
-        }
-        self.expired.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Moves the session's deadline. The time is read before the move and stored only if the job was moved, so a job
-    /// never counts as early because of a touch that came too late for it.
-    fn touch(&self, session: usize, handle: &JobHandle) -> bool {
-        let now = self.begun.elapsed();
-        let honoured = handle.reset_after(IDLE);
-        if honoured {
-            self.touched[session].store(now.as_nanos() as u64, Ordering::Release);
-        }
-        honoured
-    }
-}
+type Cart = Vec<&'static str>;
 
 #[tokio::main]
-async fn main() -> Result<(), WaitError> {
-    let ledger = Arc::new(Ledger {
-        begun: Instant::now(),
-        touched: (0..SESSIONS).map(|_| AtomicU64::new(0)).collect(),
-        expired: AtomicUsize::new(0),
-        early: AtomicUsize::new(0),
+async fn main() {
+    let begun = Instant::now();
+    let ms = move || begun.elapsed().as_millis();
+    let sessions = KeyedGroup::with_handler(move |_, user: &str, cart: Cart| async move {
+        println!("{:>4} ms  {user} was idle, and leaves {cart:?}", ms());
     });
-    let group = Group::new();
-
-    let before = in_use();
-    let mut handles = Vec::with_capacity(SESSIONS);
-    for session in 0..SESSIONS {
-        let now = ledger.begun.elapsed().as_nanos() as u64;
-        ledger.touched[session].store(now, Ordering::Release);
-        let of_job = Arc::clone(&ledger);
-        handles.push(group.delay(IDLE, async move { of_job.expire(session) }));
+    for user in ["ada", "ben"] {
+        sessions.insert_after(user, Cart::new(), IDLE, OnDuplicate::Keep);
     }
-    let opened = in_use() - before;
-    println!(
-        "opened   {SESSIONS} sessions in {:?}, {} bytes each, handle included",
-        ledger.begun.elapsed(),
-        opened / SESSIONS as isize,
-    );
 
-    // One session in twenty is not touched.
-    let (mut honoured, mut late, mut spent) = (0_u32, 0_u32, Duration::ZERO);
-    for _ in 0..ROUNDS {
-        sleep(IDLE / 10).await;
-        let round = Instant::now();
-        for (session, handle) in handles.iter().enumerate() {
-            if session % 20 != 0 {
-                if ledger.touch(session, handle) {
-                    honoured += 1;
-                } else {
-                    late += 1;
-                }
-            }
+    for item in ["a book", "a lamp", "a chair"] {
+        sleep(Duration::from_millis(100)).await;
+        // `false` for a user whose session has expired, who has to log in again.
+        if sessions.reset_after("ada", IDLE) {
+            sessions.with("ada", |cart| cart.push(item));
+            println!("{:>4} ms  ada takes {item}", ms());
         }
-        spent += round.elapsed();
     }
-    println!(
-        "touched  {honoured} times, {:?} per touch, {:+} bytes; {late} touches came after the expiry",
-        spent / (honoured + late),
-        in_use() - before - opened,
-    );
+    let cart = sessions.remove("ben");
+    println!("{:>4} ms  ben has logged out with {cart:?}", ms());
 
-    group.wait().await?;
-    drop(handles);
-    let expired = ledger.expired.load(Ordering::Relaxed);
-    let early = ledger.early.load(Ordering::Relaxed);
-    println!(
-        "expired  {expired} after {:?}, {early} of them early; {:+} bytes are left",
-        ledger.begun.elapsed(),
-        in_use() - before,
-    );
-    assert_eq!(expired, SESSIONS, "each session expires exactly once");
-    assert_eq!(early, 0, "a session expired before its time");
-    Ok(())
+    sleep(Duration::from_millis(700)).await;
+    sessions.insert_after("carl", vec!["a pen"], IDLE, OnDuplicate::Keep);
+    let (report, carts) = sessions.shutdown(Duration::ZERO).await;
+    println!("{:>4} ms  {report:?}, still there: {carts:?}", ms());
 }
