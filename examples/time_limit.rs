@@ -4,7 +4,7 @@
 //! not wait for it: it returns `DeadlineExceeded` as soon as the limit is reached.
 //!
 //! ```sh
-//! cargo run --example cancel
+//! cargo run --example time_limit
 //! ```
 #![forbid(unsafe_code)]
 
