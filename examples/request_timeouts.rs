@@ -47,7 +47,7 @@ async fn main() -> Result<(), WaitError> {
     }
     let replied = begun.elapsed();
 
-    let (mut answered, mut timed_out) = (0, 0);
+    let (mut answered, mut timed_out) = (0_u128, 0);
     for (id, reply) in (0..).zip(replies) {
         match reply.await {
             Ok(Ok(reply)) => {
@@ -61,7 +61,7 @@ async fn main() -> Result<(), WaitError> {
     println!(
         "{} ns to open a request, {} ns to answer it",
         opened.as_nanos() / u128::from(REQUESTS),
-        replied.as_nanos() / u128::from(REQUESTS)
+        replied.as_nanos() / answered
     );
     requests.wait().await
 }
