@@ -387,6 +387,7 @@ async fn lateness<C: Contender>(rate: usize, beside: Beside) -> Figures {
             all += 1;
         }
     }
+    at_rest_before(due).await;
     match beside {
         Beside::Nothing | Beside::Flood => {}
         Beside::Hog => {
@@ -551,6 +552,7 @@ async fn after_burst<C: Contender>(size: usize) -> Figures {
         sleep(Duration::from_millis(5)).await;
     }
     sleep(SECOND).await;
+    group.reap();
     let left = meter::live_bytes() - live;
     std::mem::forget(group);
     vec![("live", left)]
