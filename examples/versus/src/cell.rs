@@ -97,21 +97,33 @@ impl Cell {
     }
 
     pub(crate) fn median(&self, figure: &str) -> Option<f64> {
-        median(self.0.get(figure)?.clone())
+        median(self.0.get(figure)?)
     }
 
     /// How many times that of `other` a figure is: the median over the rounds, in each of which the two were
     /// measured right after each other.
     pub(crate) fn ratio_to(&self, other: &Cell, figure: &str) -> Option<f64> {
         let (ours, theirs) = (self.0.get(figure)?, other.0.get(figure)?);
-        let ratios = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs);
-        median(ratios.collect()).filter(|ratio| ratio.is_finite() && *ratio > 0.0)
+        median_ratio(ours, theirs).filter(|ratio| ratio.is_finite() && *ratio > 0.0)
     }
 }
 
-fn median(mut figures: Vec<f64>) -> Option<f64> {
+/// The one in the middle, or half-way between the two.
+pub(crate) fn median(figures: &[f64]) -> Option<f64> {
+    let mut figures = figures.to_vec();
     figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied()
+    let middle = figures.len() / 2;
+    let upper = figures.get(middle)?;
+    Some(match figures.len() % 2 {
+        0 => (figures[middle - 1] + upper) / 2.0,
+        _ => *upper,
+    })
+}
+
+/// The median of the ratios of the rounds.
+pub(crate) fn median_ratio(ours: &[f64], theirs: &[f64]) -> Option<f64> {
+    let ratios = ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs);
+    median(&ratios.collect::<Vec<_>>())
 }
 
 /// Runs a cell in this process and prints its figures for the parent.
@@ -158,27 +170,35 @@ pub(crate) fn measure_at_once(
 }
 
 fn measure_once(who: Who, workload: Workload, size: usize) -> Vec<(String, f64)> {
-    let program = std::env::current_exe().expect("this program's path");
-    for patience in [1, 2, 4, 8] {
-        let child = Command::new(&program)
-            .args(["--cell", &format!("{who:?}"), &format!("{workload:?}")])
-            .args([size.to_string(), patience.to_string()])
-            .stderr(Stdio::inherit())
-            .output()
-            .expect("this program, started again");
-        if child.status.code() == Some(TOO_LATE) {
-            continue;
+    let (contender, row, jobs) = (
+        format!("{who:?}"),
+        format!("{workload:?}"),
+        size.to_string(),
+    );
+    for patience in ["1", "2", "4", "8"] {
+        match in_child(&["--cell", &contender, &row, &jobs, patience]) {
+            Ok(figures) => return figures,
+            Err(Some(TOO_LATE)) => {}
+            Err(_) => panic!("{who:?} failed at {workload:?} of {size}"),
         }
-        assert!(
-            child.status.success(),
-            "{who:?} failed at {workload:?} of {size}"
-        );
-        let text = String::from_utf8(child.stdout).expect("figures");
-        return text
-            .lines()
-            .filter_map(|line| line.split_once('='))
-            .map(|(name, figure)| (name.to_owned(), figure.parse().expect("a number")))
-            .collect();
     }
     panic!("{who:?} is too slow to schedule {size} jobs of {workload:?} before they are due");
+}
+
+/// Runs this program again with those arguments. Returns the figures that it prints, or the exit code if it fails.
+pub(crate) fn in_child(arguments: &[&str]) -> Result<Vec<(String, f64)>, Option<i32>> {
+    let program = std::env::current_exe().expect("this program's path");
+    let child = Command::new(program)
+        .args(arguments)
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("this program, started again");
+    if !child.status.success() {
+        return Err(child.status.code());
+    }
+    let text = String::from_utf8(child.stdout).expect("figures");
+    let figures = text.lines().filter_map(|line| line.split_once('='));
+    Ok(figures
+        .map(|(name, figure)| (name.to_owned(), figure.parse().expect("a number")))
+        .collect())
 }

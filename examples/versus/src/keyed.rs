@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
@@ -23,8 +23,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::time::{DelayQueue, delay_queue};
 
+use crate::cell::{in_child, median, median_ratio};
 use crate::meter::{self, Stopwatch, quiet};
-use crate::table::{Choice, NO_ROW};
+use crate::table::{Choice, NO_ROW, in_words, machine};
 
 type Value = [u64; 2];
 
@@ -218,9 +219,7 @@ impl Requests for ByTimeout {
     }
 }
 
-/// What is measured in one process.
-const CELLS: [&str; 5] = ["bytes", "reset", "request", "expire", "awaited"];
-
+/// A line of the table. Rows of one cell, which is measured in one process, follow each other.
 struct Row {
     what: &'static str,
     cell: &'static str,
@@ -232,24 +231,36 @@ struct Row {
 const ROWS: [Row; 8] = [
     row("live bytes an entry", "bytes", "live", 1.0, 500_000),
     row("resident bytes an entry", "bytes", "resident", 1.0, 500_000),
-    row("reset by key, ns a call", "reset", "call", 0.75, 500_000),
     row(
-        "reset by key, CPU ns each until quiet",
+        "reset by key, in no order, ns a call",
+        "reset",
+        "call",
+        0.75,
+        500_000,
+    ),
+    row(
+        "reset by key, in no order, CPU ns each until quiet",
         "reset",
         "cpu",
         0.75,
         500_000,
     ),
-    row("insert + remove, ns", "request", "call", 1.0, 1_000_000),
     row(
-        "insert + remove, CPU ns until quiet",
+        "insert + remove, a tenth open, answered in no order, ns",
+        "request",
+        "call",
+        1.0,
+        1_000_000,
+    ),
+    row(
+        "insert + remove, a tenth open, answered in no order, CPU ns until quiet",
         "request",
         "cpu",
         1.0,
         1_000_000,
     ),
     row(
-        "all expire at once, CPU ns an entry",
+        "all expire at once, handler ready at once, CPU ns an entry",
         "expire",
         "cpu",
         0.5,
@@ -290,60 +301,44 @@ pub(crate) fn print(choice: &Choice) -> ExitCode {
         eprintln!("{NO_ROW}");
         return ExitCode::FAILURE;
     }
-    let small = choice.small;
-    let rounds = choice.rounds.unwrap_or(if small { 1 } else { 5 });
-    let is_chosen = |cell: &&str| rows.iter().any(|row| row.cell == *cell);
-    let cells = CELLS.into_iter().filter(is_chosen);
+    let size = |row: &Row| row.size / if choice.small { 100 } else { 1 };
+    let rounds = choice.rounds.unwrap_or(if choice.small { 1 } else { 5 });
+    println!(
+        "{}. Figures and ratios are medians of {}. A ratio is the cost with KeyedGroup divided by that of \
+         the alternative: below 1, KeyedGroup costs less.\n",
+        machine(),
+        in_words(rounds),
+    );
     println!("| what | entries | alternative | KeyedGroup | ratio | aim |");
     println!("|---|---:|---:|---:|---:|---:|");
-    let mut measured: HashMap<(&str, &str, &str), Vec<f64>> = HashMap::new();
+    let mut cells = rows.clone();
+    cells.dedup_by_key(|row| row.cell);
+    let mut measured: HashMap<(&str, &str, String), Vec<f64>> = HashMap::new();
     for _ in 0..rounds {
-        for cell in cells.clone() {
-            let size = ROWS.iter().find(|row| row.cell == cell).map(|row| row.size);
-            let size = size.unwrap_or_default() / if small { 100 } else { 1 };
-            for who in [THEIRS, OURS] {
-                for (figure, value) in child(who, cell, size) {
-                    let figure = ROWS.iter().find(|row| row.figure == figure);
-                    let figure = figure.map_or("", |row| row.figure);
-                    measured.entry((who, cell, figure)).or_default().push(value);
-                }
+        for (row, who) in cells.iter().flat_map(|row| [(row, THEIRS), (row, OURS)]) {
+            let figures = in_child(&["--keyed-cell", who, row.cell, &size(row).to_string()]);
+            let figures = figures.unwrap_or_else(|_| panic!("{who} failed at {}", row.cell));
+            for (figure, value) in figures {
+                let figures = measured.entry((who, row.cell, figure)).or_default();
+                figures.push(value);
             }
         }
     }
     for row in rows {
-        let figures = |who| &measured[&(who, row.cell, row.figure)];
-        let ratios = figures(OURS).iter().zip(figures(THEIRS));
+        let figures = |who| &measured[&(who, row.cell, row.figure.to_owned())];
+        let median = |who| median(figures(who)).expect("a figure of each round");
+        let ratio = median_ratio(figures(OURS), figures(THEIRS));
         println!(
             "| {} | {} | {:.1} | {:.1} | {:.2} | {:.2} |",
             row.what,
-            row.size / if small { 100 } else { 1 },
-            median(figures(THEIRS).clone()),
-            median(figures(OURS).clone()),
-            median(ratios.map(|(ours, theirs)| ours / theirs).collect()),
+            size(row),
+            median(THEIRS),
+            median(OURS),
+            ratio.expect("a ratio of each round"),
             row.must,
         );
     }
     ExitCode::SUCCESS
-}
-
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
-}
-
-fn child(who: &str, cell: &str, size: usize) -> Vec<(String, f64)> {
-    let program = std::env::current_exe().expect("this program's path");
-    let child = Command::new(program)
-        .args(["--keyed-cell", who, cell, &size.to_string()])
-        .stderr(Stdio::inherit())
-        .output()
-        .expect("this program, started again");
-    assert!(child.status.success(), "{who} failed at {cell} of {size}");
-    let text = String::from_utf8(child.stdout).expect("figures");
-    text.lines()
-        .filter_map(|line| line.split_once('='))
-        .map(|(name, figure)| (name.to_owned(), figure.parse().expect("a number")))
-        .collect()
 }
 
 /// What a child process does; its parent wrote the arguments.

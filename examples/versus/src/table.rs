@@ -57,6 +57,23 @@ impl Choice {
             None => 3,
         }
     }
+
+    /// How often rows are measured, in words.
+    fn all_rounds(&self) -> String {
+        match self.rounds {
+            Some(rounds) => in_words(rounds),
+            None if self.small => {
+                "one small round with all contenders at the same time, which only shows that it works".to_owned()
+            }
+            None if self.full => "nine rounds (of one, at 10 million jobs)".to_owned(),
+            None => "three rounds (of one, where a round takes seconds)".to_owned(),
+        }
+    }
+}
+
+/// A number of rounds.
+pub(crate) fn in_words(rounds: usize) -> String {
+    format!("{rounds} round{}", if rounds == 1 { "" } else { "s" })
 }
 
 /// The message when `--only` selects nothing.
@@ -75,7 +92,12 @@ pub(crate) fn print(choice: &Choice) -> ExitCode {
         eprintln!("{NO_ROW}");
         return ExitCode::FAILURE;
     }
-    println!("{}\n", machine());
+    println!(
+        "{}. Figures are medians of {}, and so are ratios, which are taken in each round. \"Ours\" is schedgroup, and \
+         \"tasks\" the cheaper of the two contenders with a task per job.\n",
+        machine(),
+        choice.all_rounds(),
+    );
     print!("| what |");
     for who in COLUMNS {
         print!(" {} |", who.name());
@@ -101,7 +123,8 @@ pub(crate) fn print(choice: &Choice) -> ExitCode {
     }
     for row in rows {
         if matches!(row.workload, Workload::Lateness(Beside::Nothing)) && row.figure == "p50" {
-            println!("\n{}, and how many were that late:\n", row.what);
+            let load = row.what.split(',').next().unwrap_or(row.what);
+            println!("\n{load}, how many were that late:\n");
             histogram(row, &measured[&(row.workload, choice.size(row))]);
         }
     }
@@ -173,8 +196,8 @@ fn histogram(row: &Row, cells: &HashMap<Who, Cell>) {
     }
 }
 
-/// What it ran on, in a line.
-fn machine() -> String {
+/// What it runs on.
+pub(crate) fn machine() -> String {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu
         .lines()
@@ -189,8 +212,7 @@ fn machine() -> String {
     };
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     format!(
-        "{cores} x {}, load {} at the start, tokio {}, tokio-util {}, two workers. Figures are medians, and so are ratios, which are taken in each round; \
-         \"tasks\" is the cheaper of the two contenders with a task per job.",
+        "{cores} x {}, load {} at the start, tokio {}, tokio-util {}, two workers",
         model.map_or("unknown", |(_, model)| model),
         load.split(' ').next().unwrap_or("?"),
         version("tokio"),
