@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use schedgroup::{Group, JobHandle};
 
-use crate::{Xorshift, two_workers};
+use crate::{Gone, Xorshift, two_workers};
 
 /// Eight tasks schedule, cancel and move jobs for a number of seconds. Each job must have run or been cancelled once.
 pub(crate) fn crowd(seconds: u64) -> u64 {
@@ -29,14 +29,6 @@ pub(crate) fn crowd(seconds: u64) -> u64 {
         start.elapsed()
     );
     astray
-}
-
-struct Gone(Arc<AtomicU64>);
-
-impl Drop for Gone {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, SeqCst);
-    }
 }
 
 async fn meddle(group: &Group, counts: &[Arc<AtomicU64>; 4], seed: u64, seconds: u64) {

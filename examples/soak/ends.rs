@@ -131,7 +131,10 @@ fn race(shared: &mut Runtime, end: End, round: u64, ledger: &Ledger) -> bool {
         std::hint::spin_loop();
     }
     let survives = match end {
-        End::Wait => runtime.block_on(group.wait()).is_ok(),
+        End::Wait => {
+            runtime.block_on(group.wait()).expect("no job panics");
+            true
+        }
         End::Cancel => {
             group.cancel();
             runtime.block_on(group.shutdown(Duration::from_secs(30)));

@@ -7,19 +7,10 @@ use std::time::{Duration, Instant};
 use schedgroup::Group;
 use schedgroup::keyed::{KeyedGroup, OnDuplicate};
 
-use crate::{Xorshift, two_workers};
+use crate::{Gone, Xorshift, two_workers};
 
 /// The distance between jobs whose lateness is measured.
 pub(crate) const APART: Duration = Duration::from_millis(10);
-
-/// Counts what was dropped.
-struct Gone(Arc<AtomicU64>);
-
-impl Drop for Gone {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Relaxed);
-    }
-}
 
 /// The lateness of jobs, in microseconds.
 #[derive(Clone)]
@@ -225,7 +216,7 @@ pub(crate) fn cancel(jobs: u64) -> u64 {
     println!(
         "cancel: {jobs} pending freed in {freed:.1?}, wait was back in {waited:.1?}, longest gap of another task {gap:.1?}"
     );
-    u64::from(freed > Duration::from_millis(100))
+    u64::from(freed > Duration::from_millis(100)) + u64::from(waited > Duration::from_millis(10))
 }
 
 /// A group of very many pending jobs is dropped, and then one of a tenth as many running jobs, while another thread

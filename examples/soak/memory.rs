@@ -35,8 +35,8 @@ static COUNTING: Counting = Counting;
 
 const SPARE: u64 = 64 * 1024;
 
-/// Runs bursts of 10,000 jobs in one group and cancels some of them. After the last burst as many bytes must be live as
-/// after the tenth.
+/// Runs bursts of 10,000 jobs in one group and cancels every second burst. After the last burst as many bytes must be
+/// live as after the tenth.
 pub(crate) fn waves(waves: u64) -> u64 {
     const BURST: u64 = 10_000;
     let start = Instant::now();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use schedgroup::{Group, Next};
 
-use crate::{paused_clock, two_workers};
+use crate::{Xorshift, paused_clock, two_workers};
 
 /// Schedules jobs at random deadlines within a second. Each must run once, and not before its deadline.
 pub(crate) fn volume(jobs: u64) -> u64 {
@@ -18,14 +18,11 @@ pub(crate) fn volume(jobs: u64) -> u64 {
         let doubled = Arc::new(AtomicU64::new(0));
         let ran = Arc::new(AtomicU64::new(0));
         let seen: Arc<[AtomicU64]> = (0..jobs.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+        let mut random = Xorshift(0x9E37_79B9_7F4A_7C15);
         for first in (0..jobs).step_by(WINDOW as usize) {
             let now = tokio::time::Instant::now();
             for job in first..jobs.min(first + WINDOW) {
-                random ^= random << 13;
-                random ^= random >> 7;
-                random ^= random << 17;
-                let at = now + Duration::from_nanos(random % 1_000_000_000);
+                let at = now + Duration::from_nanos(random.below(1_000_000_000));
                 let (early, doubled, ran, seen) =
                     (early.clone(), doubled.clone(), ran.clone(), seen.clone());
                 group.schedule(at, async move {
