@@ -5,7 +5,7 @@
 //! cargo bench --bench siblings
 //! ```
 //!
-//! Times are medians; a form's ratios are to the one by hand that does the same.
+//! Times are medians of rounds, in each of which every form is measured; ratios are to the first form of a block.
 
 // A global allocator cannot be written without it; it only counts and passes on.
 #![allow(unsafe_code)]
@@ -239,28 +239,28 @@ fn unlimited() -> Vec<(&'static str, Form)> {
     ]
 }
 
+#[derive(Default)]
 struct Measured {
-    time: Duration,
+    times: Vec<Duration>,
     /// For each task.
     allocations: f64,
     peak: usize,
 }
 
-fn measure(runtime: &Runtime, work: Work, form: Form) -> Measured {
-    let (mut times, mut allocations) = (Vec::new(), 0.0);
-    PEAK.store(0, Relaxed);
-    for _ in 0..ROUNDS {
+impl Measured {
+    fn add_round(&mut self, runtime: &Runtime, work: Work, form: Form) {
+        PEAK.store(0, Relaxed);
         let (start, before) = (Instant::now(), ALLOCATIONS.load(Relaxed));
         // In a task, like most code: the thread that blocks would only be in the way.
         runtime.block_on(async { tokio::spawn(form(work)).await.unwrap() });
-        times.push(start.elapsed());
-        allocations = (ALLOCATIONS.load(Relaxed) - before) as f64 / work.tasks as f64;
+        self.times.push(start.elapsed());
+        self.allocations = (ALLOCATIONS.load(Relaxed) - before) as f64 / work.tasks as f64;
+        self.peak = self.peak.max(PEAK.load(Relaxed));
     }
-    times.sort();
-    Measured {
-        time: times[ROUNDS / 2],
-        allocations,
-        peak: PEAK.load(Relaxed),
+
+    fn time(&mut self) -> f64 {
+        self.times.sort();
+        self.times[ROUNDS / 2].as_secs_f64() * 1e3
     }
 }
 
@@ -288,17 +288,20 @@ fn main() {
             (ready, "no limit", unlimited()),
         ] {
             println!("{}, {limit}, {flavour}", work.name);
-            // Each of ours is held against the one by hand that comes first.
-            let mut hand = None;
-            for (name, form) in forms {
-                let measured = measure(&runtime, work, form);
-                let hand = hand.get_or_insert((measured.time, measured.allocations));
+            let mut measured: Vec<_> = forms.iter().map(|_| Measured::default()).collect();
+            for _ in 0..ROUNDS {
+                for (measured, (_, form)) in measured.iter_mut().zip(&forms) {
+                    measured.add_round(&runtime, work, *form);
+                }
+            }
+            let first = (measured[0].time(), measured[0].allocations);
+            for (measured, (name, _)) in measured.iter_mut().zip(&forms) {
+                let time = measured.time();
                 println!(
-                    "  {name:<26} {:>8.2} ms {:>5.2} x  {:.2} allocations a task {:>5.2} x  {:>6} futures",
-                    measured.time.as_secs_f64() * 1e3,
-                    measured.time.as_secs_f64() / hand.0.as_secs_f64(),
+                    "  {name:<26} {time:>8.2} ms {:>5.2} x  {:.2} allocations a task {:>5.2} x  {:>6} futures",
+                    time / first.0,
                     measured.allocations,
-                    measured.allocations / hand.1,
+                    measured.allocations / first.1,
                     measured.peak,
                 );
             }

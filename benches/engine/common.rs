@@ -1,6 +1,6 @@
-//! Of the crate's own ground, what its queue stands on.
+//! What the queue needs of the crate's `common` module.
 
-// The queue needs a part of it.
+// The queue needs only a part of it.
 #[allow(dead_code)]
 #[path = "../../src/common/time.rs"]
 pub(crate) mod time;
