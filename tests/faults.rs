@@ -9,9 +9,10 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crate::common::{
-    Flag, HOUR, Log, Random, bounded, ms, multi_thread, on_both, runtimes, until, us, watched,
+    Flag, HOUR, Log, Random, alive_tasks, bounded, counts, ms, multi_thread, on_both, runtimes,
+    until, us, watched,
 };
-use schedgroup::{Builder, Group, Handle, JobState, Next, Report, ScheduleError, Stats, WaitError};
+use schedgroup::{Builder, Group, Handle, JobState, Next, ScheduleError, Stats, WaitError};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -849,10 +850,6 @@ async fn f_sg08_running_jobs_are_told_of_a_cancel() {
     assert_eq!(counts(report), (1, 0, 0));
 }
 
-fn counts(report: Report) -> (usize, usize, usize) {
-    (report.finished, report.aborted, report.dropped)
-}
-
 #[tokio::test(start_paused = true)]
 async fn n_cancel_joins_running_jobs_with_a_grace() {
     let (group, log) = (Group::new(), Log::new());
@@ -962,8 +959,7 @@ fn f_sg10_a_job_that_has_run_is_freed_while_the_group_lives() {
 fn f_sg11_groups_that_nobody_waits_for_leave_no_task() {
     on_both(|| async {
         let flag = Flag::new();
-        let metrics = tokio::runtime::Handle::current().metrics();
-        let before = metrics.num_alive_tasks();
+        let before = alive_tasks();
         for _ in 0..100 {
             let group = Group::new();
             group.delay(HOUR, flag.job());
@@ -976,7 +972,7 @@ fn f_sg11_groups_that_nobody_waits_for_leave_no_task() {
             });
             started.await.unwrap();
         }
-        until("no task is left", || metrics.num_alive_tasks() == before).await;
+        until("no task is left", || alive_tasks() == before).await;
         assert_eq!(flag.drops(), 200);
     });
 }

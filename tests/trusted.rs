@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use crate::common::{Log, Random, bounded, ms, multi_thread, watched};
+use crate::common::{Log, Random, alive_tasks, bounded, ms, multi_thread, watched};
 use schedgroup::{Group, JobContext, JobHandle, WaitError};
 use tokio::time::{Instant, sleep};
 
@@ -84,10 +84,7 @@ async fn jobs_that_double_end_with_their_group() {
     assert!(matches!(waited, Err(WaitError::Cancelled)), "{waited:?}");
     sleep(ms(10)).await;
     assert_eq!(heads.load(SeqCst), 1_001, "heads after the cancel");
-    let left = tokio::runtime::Handle::current()
-        .metrics()
-        .num_alive_tasks();
-    assert_eq!(left, 0, "tasks are left");
+    assert_eq!(alive_tasks(), 0, "tasks are left");
 }
 
 /// A blocked worker is one worker: the driver and its timer go on beside it.

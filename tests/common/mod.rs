@@ -13,7 +13,7 @@ use std::task::{Context, Wake};
 use std::time::Duration;
 
 use schedgroup::task::{OnError, TaskGroup};
-use schedgroup::{Group, JobContext};
+use schedgroup::{CancellationToken, Group, JobContext, Report};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
@@ -109,6 +109,18 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 pub(crate) fn jump(by: Duration) {
     // The clock moves at the first poll. A second one would come after a turn of the others.
     assert!(poll_once(&mut Box::pin(tokio::time::advance(by))).is_pending());
+}
+
+/// How many tasks of this runtime have not ended.
+pub(crate) fn alive_tasks() -> usize {
+    tokio::runtime::Handle::current()
+        .metrics()
+        .num_alive_tasks()
+}
+
+/// Finished, aborted, dropped.
+pub(crate) fn counts(report: Report) -> (usize, usize, usize) {
+    (report.finished, report.aborted, report.dropped)
 }
 
 /// Lets every task that is ready run, on a `current_thread` runtime, without any passing of time.
@@ -214,6 +226,43 @@ pub(crate) struct OnDrop<F: FnMut()>(pub(crate) F);
 impl<F: FnMut()> Drop for OnDrop<F> {
     fn drop(&mut self) {
         (self.0)();
+    }
+}
+
+/// Tasks that end after so many milliseconds.
+pub(crate) fn timed<const N: usize>(
+    tasks: [(u64, Result<u32, &'static str>); N],
+) -> [impl Future<Output = Result<u32, &'static str>> + Send + 'static; N] {
+    tasks.map(|(millis, outcome)| async move {
+        tokio::time::sleep(ms(millis)).await;
+        outcome
+    })
+}
+
+/// A token that is cancelled after so many milliseconds.
+pub(crate) fn cancelled_after(millis: u64) -> CancellationToken {
+    let token = CancellationToken::new();
+    let timer = token.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(ms(millis)).await;
+        timer.cancel();
+    });
+    token
+}
+
+/// Counts how often it was woken.
+#[derive(Default)]
+pub(crate) struct Woken(AtomicUsize);
+
+impl Woken {
+    pub(crate) fn times(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -453,6 +502,12 @@ macro_rules! verbs {
     }};
 }
 pub(crate) use verbs;
+
+/// A group that goes on after an error.
+#[track_caller]
+pub(crate) fn continuing<E: Send + 'static>() -> TaskGroup<E> {
+    TaskGroup::builder().on_error(OnError::Continue).build()
+}
 
 /// A sized group, as go-pkgz/syncs has it: at most `limit` tasks at a time, and a panic ends its own task alone.
 #[track_caller]

@@ -11,15 +11,11 @@ use schedgroup::task::{OnError, TaskGroup, TaskHandle};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{Meter, bounded, misuse, ms, sized};
+use crate::common::{Meter, bounded, cancelled_after, continuing, misuse, ms, sized};
 
 /// Its `WithCancelOnError` tells the other tasks, and does not stop them as the default policy does.
 fn cancelling<E: Send + 'static>() -> TaskGroup<E> {
     TaskGroup::builder().on_error(OnError::Cancel).build()
-}
-
-fn continuing<E: Send + 'static>() -> TaskGroup<E> {
-    TaskGroup::builder().on_error(OnError::Continue).build()
 }
 
 mod pool_test {
@@ -153,17 +149,12 @@ mod context_pool_test {
     #[tokio::test(start_paused = true)]
     async fn context_timed_out_and_in_time() {
         for (timeout, expected) in [(10, Some("cancelled")), (30, None)] {
-            let parent = CancellationToken::new();
-            let group = TaskGroup::with_token(parent.clone());
+            let group = TaskGroup::with_token(cancelled_after(timeout));
             group.spawn_with(|token| async move {
                 tokio::select! {
                     () = token.cancelled() => Err("cancelled"),
                     () = sleep(ms(20)) => Ok(()),
                 }
-            });
-            tokio::spawn(async move {
-                sleep(ms(timeout)).await;
-                parent.cancel();
             });
             let error = group.wait().await.err().and_then(TaskError::into_error);
             assert_eq!(error, expected);

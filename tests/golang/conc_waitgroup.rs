@@ -6,12 +6,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 
 use schedgroup::TaskError;
-use schedgroup::task::{OnError, TaskGroup};
+use schedgroup::task::TaskGroup;
 
-use crate::common::{Meter, bounded};
+use crate::common::{Meter, bounded, continuing};
 
 fn group() -> TaskGroup {
-    TaskGroup::builder().on_error(OnError::Continue).build()
+    continuing()
 }
 
 /// The message of the first panic in time.

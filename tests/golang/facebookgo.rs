@@ -9,22 +9,16 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-use schedgroup::task::{OnError, TaskGroup};
-
-use crate::common::bounded;
-
-fn group<E: Send + 'static>() -> TaskGroup<E> {
-    TaskGroup::builder().on_error(OnError::Continue).build()
-}
+use crate::common::{bounded, continuing};
 
 #[tokio::test]
 async fn test_nada() {
-    assert!(group::<()>().wait_all().await.is_ok());
+    assert!(continuing::<()>().wait_all().await.is_ok());
 }
 
 #[tokio::test]
 async fn test_one_error() {
-    let group = group();
+    let group = continuing();
     let member = group.member();
     member.fail("1");
     drop(member);
@@ -33,7 +27,7 @@ async fn test_one_error() {
 
 #[tokio::test]
 async fn test_two_errors() {
-    let group = group();
+    let group = continuing();
     for error in ["1", "2"] {
         group.member().fail(error);
     }
@@ -45,7 +39,7 @@ async fn test_two_errors() {
 
 #[tokio::test]
 async fn test_add_done() {
-    let (group, done) = (group::<()>(), Arc::new(AtomicUsize::new(0)));
+    let (group, done) = (continuing::<()>(), Arc::new(AtomicUsize::new(0)));
     for _ in 0..10 {
         let (member, done) = (group.member(), done.clone());
         tokio::spawn(async move {
@@ -60,7 +54,7 @@ async fn test_add_done() {
 
 #[tokio::test]
 async fn test_new_multi_error() {
-    let group = group();
+    let group = continuing();
     for outcome in [Ok(()), Err(1), Ok(()), Err(2)] {
         group.spawn(async move { outcome });
     }
@@ -77,7 +71,7 @@ async fn the_source_chain_reaches_the_error() {
     #[error("no settings")]
     struct NoSettings(#[from] io::Error);
 
-    let group = group();
+    let group = continuing();
     group.spawn(async { Err(NoSettings(io::ErrorKind::NotFound.into())) });
     let errors = group.wait_all().await.unwrap_err();
     let own = errors
@@ -97,7 +91,7 @@ async fn the_source_chain_reaches_the_error() {
 /// F-FB4: a member that is lost in a panic still counts down.
 #[tokio::test]
 async fn a_member_in_a_task_that_panics_is_done() {
-    let group = group::<()>();
+    let group = continuing::<()>();
     let member = group.member();
     let task = tokio::spawn(async move {
         let _member = member;

@@ -14,19 +14,9 @@ use schedgroup::flow::{self, Ended, RaceError};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{HOUR, bounded, ms, multi_thread, settle, watched};
+use crate::common::{HOUR, bounded, cancelled_after, ms, multi_thread, settle, timed, watched};
 
 type Outcome = Result<u32, &'static str>;
-
-/// Tasks that end after so many milliseconds.
-fn timed<const N: usize>(
-    tasks: [(u64, Outcome); N],
-) -> [impl Future<Output = Outcome> + Send + 'static; N] {
-    tasks.map(|(millis, outcome)| async move {
-        sleep(ms(millis)).await;
-        outcome
-    })
-}
 
 #[tokio::test(start_paused = true)]
 async fn test_race() {
@@ -57,13 +47,9 @@ async fn test_race() {
 
 #[tokio::test(start_paused = true)]
 async fn test_race_timeout() {
-    let (token, start) = (CancellationToken::new(), Instant::now());
-    let timer = token.clone();
-    tokio::spawn(async move {
-        sleep(ms(5_000)).await;
-        timer.cancel();
-    });
-    let lost = flow::race(timed([(10_000, Ok(1))])).token(token).await;
+    let start = Instant::now();
+    let race = flow::race(timed([(10_000, Ok(1))]));
+    let lost = race.token(cancelled_after(5_000)).await;
     assert!(matches!(lost, Err(RaceError::Cancelled)), "{lost:?}");
     assert_eq!(start.elapsed(), ms(5_000));
 }
@@ -77,17 +63,12 @@ async fn test_all() {
 
 #[tokio::test(start_paused = true)]
 async fn test_retry_timeout() {
-    let (token, start) = (CancellationToken::new(), Instant::now());
-    let timer = token.clone();
-    tokio::spawn(async move {
-        sleep(ms(50)).await;
-        timer.cancel();
-    });
+    let start = Instant::now();
     let op = || async { Err::<(), _>("failed") };
     let error = flow::retry(op)
         .attempts(u32::MAX)
         .delays(repeat(ms(20)))
-        .token(token)
+        .token(cancelled_after(50))
         .await
         .unwrap_err();
     assert!(matches!(error.ended, Ended::Cancelled), "{error:?}");
@@ -193,12 +174,7 @@ fn f_gb2_a_cancelled_token_starts_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn f_gb3_a_retry_hears_a_cancel_in_the_middle_of_an_attempt() {
-    let (token, start) = (CancellationToken::new(), Instant::now());
-    let timer = token.clone();
-    tokio::spawn(async move {
-        sleep(ms(20)).await;
-        timer.cancel();
-    });
+    let start = Instant::now();
     let op = || async {
         sleep(ms(200)).await;
         Err::<(), _>("failed")
@@ -206,7 +182,7 @@ async fn f_gb3_a_retry_hears_a_cancel_in_the_middle_of_an_attempt() {
     let retry = flow::retry(op)
         .attempts(u32::MAX)
         .delays(repeat(Duration::ZERO));
-    let error = retry.token(token).await.unwrap_err();
+    let error = retry.token(cancelled_after(20)).await.unwrap_err();
     assert!(matches!(error.ended, Ended::Cancelled), "{error:?}");
     assert_eq!((start.elapsed(), error.attempts), (ms(20), 1));
 }
@@ -289,16 +265,9 @@ mod examples {
 
     #[tokio::test(start_paused = true)]
     async fn example_all() {
-        let tasks =
-            [(3_000, Ok(1)), (10, Err("failed")), (2_000, Ok(3))].map(|(millis, end)| async move {
-                sleep(ms(millis)).await;
-                end
-            });
-        let ends: Vec<Outcome> = flow::all(tasks)
-            .await
-            .into_iter()
-            .map(Result::unwrap)
-            .collect();
+        let tasks = timed([(3_000, Ok(1)), (10, Err("failed")), (2_000, Ok(3))]);
+        let ends = flow::all(tasks).await.into_iter();
+        let ends: Vec<_> = ends.map(Result::unwrap).collect();
         assert_eq!(ends, [Ok(1), Err("failed"), Ok(3)]);
     }
 

@@ -10,32 +10,13 @@ use schedgroup::flow::{self, Ended};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{Flag, HOUR, bounded, ms, multi_thread, on_both, watched};
+use crate::common::{
+    Flag, HOUR, bounded, cancelled_after, ms, multi_thread, on_both, timed, watched,
+};
 
 type Outcome = Result<u32, &'static str>;
 
-/// Tasks that end after so many milliseconds.
-fn timed<const N: usize>(
-    tasks: [(u64, Outcome); N],
-) -> [impl Future<Output = Outcome> + Send + 'static; N] {
-    tasks.map(|(millis, outcome)| async move {
-        sleep(ms(millis)).await;
-        outcome
-    })
-}
-
 const THREE: [(u64, Outcome); 3] = [(200, Ok(1)), (100, Ok(2)), (300, Ok(3))];
-
-/// A token that is cancelled after so many milliseconds.
-fn cancelled_after(millis: u64) -> CancellationToken {
-    let token = CancellationToken::new();
-    let timer = token.clone();
-    tokio::spawn(async move {
-        sleep(ms(millis)).await;
-        timer.cancel();
-    });
-    token
-}
 
 mod take {
     use super::*;

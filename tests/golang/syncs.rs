@@ -9,7 +9,7 @@ use schedgroup::{ScheduleError, TaskError};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{Hold, Meter, bounded, misuse, ms, settle, sized};
+use crate::common::{Hold, Meter, bounded, misuse, ms, poll_once, settle, sized};
 
 #[tokio::test]
 async fn test_sized_group() {
@@ -111,23 +111,12 @@ async fn wait_covers_a_submit_in_line() {
     let group = sized(1);
     let (go, gone) = tokio::sync::oneshot::channel::<()>();
     group.spawn(async { gone.await.unwrap() });
-    let mut submit = Box::pin(group.submit(async {}));
-    assert!(futures_ready(submit.as_mut()).await.is_none());
+    let mut submit = group.submit(async {});
+    assert!(poll_once(&mut submit).is_pending());
     let wait = group.wait();
     go.send(()).unwrap();
     let (stats, submitted) = bounded(async { tokio::join!(wait, submit) }).await;
     assert_eq!((stats.unwrap().finished, submitted.ok()), (2, Some(1)));
-}
-
-/// One poll.
-async fn futures_ready<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
-    std::future::poll_fn(|cx| {
-        std::task::Poll::Ready(match std::pin::Pin::new(&mut future).poll(cx) {
-            std::task::Poll::Ready(output) => Some(output),
-            std::task::Poll::Pending => None,
-        })
-    })
-    .await
 }
 
 #[tokio::test]
@@ -340,8 +329,8 @@ async fn test_semaphore() {
         for _ in 0..capacity {
             bounded(group.submit(hold.job())).await.unwrap();
         }
-        let mut more = Box::pin(group.submit(hold.job()));
-        assert!(futures_ready(more.as_mut()).await.is_none(), "{capacity}");
+        let mut more = group.submit(hold.job());
+        assert!(poll_once(&mut more).is_pending(), "{capacity}");
         hold.release();
         bounded(more).await.unwrap();
         (0..capacity).for_each(|_| hold.release());

@@ -12,7 +12,7 @@ use schedgroup::{
 };
 use tokio::time::{Instant, sleep_until};
 
-use crate::common::{Flag, Guard, paused};
+use crate::common::{Flag, Guard, alive_tasks, paused};
 use crate::history::{Act, End, History, Job, Kind, MS, NEVER, Op, ROUND, When, acts, wakes};
 use crate::oracle::{Counts, Oracle, Record, Reported, Waited};
 
@@ -447,10 +447,7 @@ impl Player {
         self.compare(true);
         drop((self.group, self.wait, self.drain, self.shutdown));
         sleep_until(Instant::now() + Duration::from_nanos(ROUND)).await;
-        let alive = tokio::runtime::Handle::current()
-            .metrics()
-            .num_alive_tasks();
-        assert_eq!(alive, 0, "tasks are left");
+        assert_eq!(alive_tasks(), 0, "tasks are left");
         let jobs = std::mem::take(&mut *self.tape.jobs.lock().unwrap());
         for (index, (entry, expected)) in jobs.into_iter().zip(&self.oracle.jobs).enumerate() {
             assert_eq!(

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::panic_message;
 use crate::common::{
-    Flag, HOUR, Hold, Log, OnDrop, ms, on_both, poll_with_bomb, settle, until, verbs,
+    Flag, HOUR, Hold, Log, OnDrop, counts, ms, on_both, poll_with_bomb, settle, until, verbs,
 };
 
 async fn panic_of_wait(group: &Group) -> JobPanic {
@@ -364,8 +364,7 @@ async fn a_job_whose_destructor_panics_when_it_is_aborted_counts_as_aborted() {
                 "shutdown" => group.shutdown(ms(1)).await,
                 _ => group.drain(ms(1)).await,
             };
-            let counts = (report.finished, report.aborted, report.dropped);
-            assert_eq!(counts, (0, 1, 0), "{way}");
+            assert_eq!(counts(report), (0, 1, 0), "{way}");
             assert_eq!((job.state(), flag.drops()), (JobState::Cancelled, 1));
             let stats = group.stats();
             assert_eq!((stats.cancelled, stats.panicked), (1, 0), "{way}");

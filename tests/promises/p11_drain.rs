@@ -10,14 +10,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{assert_cancelled, panic_message};
 use crate::common::{
-    Flag, HOUR, Hold, Log, Random, bounded, context_of, jump, ms, multi_thread, settle, until,
-    watched,
+    Flag, HOUR, Hold, Log, Random, bounded, context_of, counts, jump, ms, multi_thread, settle,
+    until, watched,
 };
-
-/// finished, aborted, dropped.
-fn counts(report: Report) -> (usize, usize, usize) {
-    (report.finished, report.aborted, report.dropped)
-}
 
 /// What a drain of the group reports, and after how long.
 async fn drained(group: &Group, grace: Duration) -> ((usize, usize, usize), Duration) {

@@ -5,18 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use schedgroup::{Group, JobError, JobState, Next, Report};
+use schedgroup::{Group, JobError, JobState, Next};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{assert_cancelled, panic_message};
 use crate::common::{
-    Flag, HOUR, Hold, Log, Random, bounded, context_of, ms, multi_thread, settle, until, watched,
+    Flag, HOUR, Hold, Log, Random, bounded, context_of, counts, ms, multi_thread, settle, until,
+    watched,
 };
-
-/// finished, aborted, dropped.
-fn counts(report: Report) -> (usize, usize, usize) {
-    (report.finished, report.aborted, report.dropped)
-}
 
 /// What a shutdown of the group reports, and after how long.
 async fn shut_down(group: &Group, grace: Duration) -> ((usize, usize, usize), Duration) {

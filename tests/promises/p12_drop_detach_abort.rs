@@ -7,13 +7,7 @@ use schedgroup::{Group, Handle, JobError, JobHandle, JobState, Next};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{Flag, HOUR, Hold, Log, context_of, ms, on_both, settle, until};
-
-fn alive_tasks() -> usize {
-    tokio::runtime::Handle::current()
-        .metrics()
-        .num_alive_tasks()
-}
+use crate::common::{Flag, HOUR, Hold, Log, alive_tasks, context_of, ms, on_both, settle, until};
 
 mod dropping {
     use super::*;

@@ -9,11 +9,11 @@ use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
 use schedgroup::{Group, JobHandle, JobState, Next};
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::Builder;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
-use crate::common::{HOUR, bounded, ms, settle, until, verbs};
+use crate::common::{HOUR, alive_tasks, bounded, ms, settle, until, verbs};
 
 /// What a job holds, and who can see whether somebody still does.
 fn held() -> (Arc<()>, Weak<()>) {
@@ -47,16 +47,16 @@ async fn what_a_job_held_is_gone_with_its_run_whatever_the_method() {
 #[tokio::test(start_paused = true)]
 async fn jobs_that_await_have_no_task_of_their_own() {
     let group = Group::new();
-    let alive = || Handle::current().metrics().num_alive_tasks();
     sleep(ms(1)).await;
-    let before = alive();
+    let before = alive_tasks();
     for _ in 0..300 {
         group.delay(ms(10), async { sleep(ms(5)).await });
     }
     sleep(ms(12)).await;
     assert_eq!(group.stats().running, 300);
     // A worker.
-    assert!(alive() <= before + 1, "{} beside {before}", alive());
+    let alive = alive_tasks();
+    assert!(alive <= before + 1, "{alive} beside {before}");
     sleep(ms(10)).await;
     assert_eq!(group.stats().finished, 300);
 }
@@ -250,8 +250,7 @@ fn a_burst_of_jobs_that_await_leaves_no_tasks_behind() {
         .build();
     for runtime in [one.unwrap(), four.unwrap()] {
         runtime.block_on(bounded(async {
-            let tasks = || Handle::current().metrics().num_alive_tasks();
-            let before = tasks();
+            let before = alive_tasks();
             let group = Group::new();
             for (naps, yields, ready) in [(500, 0, 0), (0, 500, 0), (0, 500, 5_000), (9, 9, 9)] {
                 let at = Instant::now() + ms(1);
@@ -266,10 +265,10 @@ fn a_burst_of_jobs_that_await_leaves_no_tasks_behind() {
                 }
                 let what = format!("{naps} sleep, {yields} yield, {ready} are ready");
                 until(&what, || group.stats().pending + group.stats().running == 0).await;
-                until(&what, || tasks() <= before + 2).await;
+                until(&what, || alive_tasks() <= before + 2).await;
             }
             group.wait().await.unwrap();
-            until("no task is left", || tasks() == before).await;
+            until("no task is left", || alive_tasks() == before).await;
         }));
     }
 }

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use schedgroup::TaskError;
@@ -14,17 +14,7 @@ use schedgroup::flow::{self, RaceError, Verdict};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{Flag, Guard, bounded, multi_thread, poll_once, settle, until, watched};
-
-/// Counts how often it was woken.
-#[derive(Default)]
-struct Woken(AtomicUsize);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, SeqCst);
-    }
-}
+use crate::common::{Flag, Guard, Woken, bounded, multi_thread, poll_once, settle, until, watched};
 
 /// A task that blocks keeps what the tasks share; the values of the others go all the same.
 #[test]
@@ -58,9 +48,9 @@ fn a_combinator_that_is_dropped_keeps_no_value_of_a_task_that_ended() {
             // One that is aborted before its first poll would lose its value there and then.
             until("all have begun", || begun.load(SeqCst) == 3).await;
             // Not before: the first poll would take its end, and nobody be woken.
-            assert_eq!(woken.0.load(SeqCst), 0);
+            assert_eq!(woken.times(), 0);
             first.send(()).unwrap();
-            until("the first has ended", || woken.0.load(SeqCst) == 1).await;
+            until("the first has ended", || woken.times() == 1).await;
             assert_eq!(early.drops(), 0, "it has not been taken");
             drop(all);
             assert_eq!((early.drops(), late.drops()), (1, 0));
@@ -86,7 +76,7 @@ async fn one_poll_takes_so_many_ends_and_no_more() {
             Poll::Ready(ends) => break ends,
             Poll::Pending => settle().await,
         }
-        assert_eq!(woken.0.load(SeqCst), polls, "it asks for the next poll");
+        assert_eq!(woken.times(), polls, "it asks for the next poll");
     };
     assert_eq!(ends.len(), 1000);
     // One that starts them, and one for each 128.

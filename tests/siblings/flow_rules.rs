@@ -8,26 +8,18 @@ use std::time::Duration;
 use schedgroup::TaskError;
 use schedgroup::flow::{self, RaceError};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{Flag, HOUR, Meter, OnDrop, bounded, ms, on_both, poll_once, settle};
+use crate::common::{
+    Flag, HOUR, Meter, OnDrop, bounded, cancelled_after, ms, on_both, poll_once, settle, timed,
+};
 
 type Outcome = Result<u32, &'static str>;
 
 /// An input that must not be taken to its end.
 fn endless() -> impl Iterator<Item = usize> {
     (0..).inspect(|taken| assert!(*taken < 1_000, "taken without an end"))
-}
-
-/// Tasks that end after so many milliseconds.
-fn timed<const N: usize>(
-    tasks: [(u64, Outcome); N],
-) -> [impl Future<Output = Outcome> + Send + 'static; N] {
-    tasks.map(|(millis, outcome)| async move {
-        sleep(ms(millis)).await;
-        outcome
-    })
 }
 
 #[tokio::test]
@@ -579,14 +571,8 @@ async fn a_value_that_is_there_at_the_deadline_is_returned() {
 #[tokio::test(start_paused = true)]
 async fn the_first_reason_to_stop_is_the_one_that_is_returned() {
     for (millis, cancelled) in [(4, true), (6, false)] {
-        let token = CancellationToken::new();
-        let cancel = token.clone();
-        tokio::spawn(async move {
-            sleep(ms(millis)).await;
-            cancel.cancel();
-        });
         let each = flow::for_each([1], |_| pending())
-            .token(token)
+            .token(cancelled_after(millis))
             .deadline(Instant::now() + ms(5));
         match bounded(each).await {
             Err(TaskError::Cancelled) => assert!(cancelled),

@@ -1,11 +1,11 @@
 //! The end of a group of tasks: what `wait` says, how often it may be called, and what comes too late.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
 use schedgroup::task::{OnError, TaskGroup, TaskHandle};
@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{
-    Flag, HOUR, Hold, OnDrop, bounded, misuse, ms, panic_of, settle, sized, until,
+    Flag, HOUR, Hold, OnDrop, bounded, misuse, ms, panic_of, poll_once, settle, sized, until,
 };
 
 /// A waker with a destructor.
@@ -22,15 +22,6 @@ struct Fragile<F: FnMut()>(OnDrop<F>);
 
 impl<F: FnMut() + Send + Sync + 'static> Wake for Fragile<F> {
     fn wake(self: Arc<Self>) {}
-}
-
-/// One poll of a future that is not ready.
-async fn poll_once(mut future: Pin<&mut impl Future>) {
-    poll_fn(|cx| {
-        assert!(future.as_mut().poll(cx).is_pending());
-        Poll::Ready(())
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -89,8 +80,8 @@ async fn what_comes_after_the_last_end_changes_nothing_that_wait_says() {
         held.await;
         Ok(())
     });
-    let mut wait = pin!(group.wait());
-    poll_once(wait.as_mut()).await;
+    let mut wait = group.wait();
+    assert!(poll_once(&mut wait).is_pending());
     hold.release();
     settle().await;
     handle.spawn(async { Ok(()) });
@@ -153,8 +144,8 @@ async fn a_dropped_wait_loses_no_failure() {
         held.await;
         Err("the first")
     });
-    let mut wait = Box::pin(group.wait());
-    poll_once(wait.as_mut()).await;
+    let mut wait = group.wait();
+    assert!(poll_once(&mut wait).is_pending());
     hold.release();
     settle().await;
     // It was woken, and never asked.
@@ -201,17 +192,11 @@ async fn a_wait_beside_a_live_one_or_after_a_completed_one_is_misuse_at_its_line
 #[tokio::test]
 async fn a_wait_that_has_ended_is_not_polled_again() {
     let group = TaskGroup::<()>::new();
-    let mut wait = pin!(group.wait());
-    bounded(wait.as_mut()).await.unwrap();
-    let again = std::panic::AssertUnwindSafe(|| {
-        drop(wait.as_mut().poll(&mut Context::from_waker(Waker::noop())))
-    });
-    let payload = std::panic::catch_unwind(again).unwrap_err();
-    let text = payload.downcast_ref::<&str>().copied().map(str::to_owned);
-    let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+    let mut wait = group.wait();
+    bounded(&mut wait).await.unwrap();
     assert_eq!(
-        text.as_deref(),
-        Some("schedgroup: a future was polled after it had ended")
+        panic_of(|| poll_once(&mut wait)).message,
+        "schedgroup: a future was polled after it had ended"
     );
 }
 
@@ -413,12 +398,9 @@ async fn a_submit_in_the_queue_is_covered_by_a_wait_also_by_the_second() {
         held.await;
         Ok(())
     });
-    let mut submit = Box::pin(group.submit(async { Ok(()) }));
-    poll_once(submit.as_mut()).await;
-    {
-        let mut wait = pin!(group.wait());
-        poll_once(wait.as_mut()).await;
-    }
+    let mut submit = group.submit(async { Ok(()) });
+    assert!(poll_once(&mut submit).is_pending());
+    assert!(poll_once(&mut group.wait()).is_pending());
     hold.release();
     let (waited, submitted) = bounded(async { tokio::join!(group.wait(), submit) }).await;
     waited.unwrap();
@@ -456,9 +438,9 @@ async fn a_long_line_is_skipped_page_by_page() {
 async fn a_submit_that_is_dropped_after_its_task_was_accepted_runs_it() {
     let (group, hold, flag) = (sized(1), Hold::new(), Flag::new());
     group.spawn(hold.job());
-    let mut submit = Box::pin(group.submit(flag.job()));
+    let mut submit = group.submit(flag.job());
     assert!(format!("{submit:?}").contains("\"new\""), "{submit:?}");
-    poll_once(submit.as_mut()).await;
+    assert!(poll_once(&mut submit).is_pending());
     assert!(format!("{submit:?}").contains("\"queued\""), "{submit:?}");
     hold.release();
     settle().await;
@@ -473,10 +455,7 @@ async fn a_submit_that_has_ended_is_not_polled_again() {
     let mut submit = group.submit(async {});
     assert_eq!((&mut submit).await.unwrap(), 0);
     assert!(format!("{submit:?}").contains("\"done\""), "{submit:?}");
-    let again = panic_of(|| {
-        let mut cx = Context::from_waker(Waker::noop());
-        Pin::new(&mut submit).poll(&mut cx)
-    });
+    let again = panic_of(|| poll_once(&mut submit));
     assert!(again.message.contains("a Submit was polled"), "{again:?}");
     group.wait().await.unwrap();
 }
@@ -523,8 +502,8 @@ async fn a_submit_that_is_dropped_after_it_was_accepted_into_the_queue_runs_its_
     for _ in 0..2 {
         group.spawn(hold.job());
     }
-    let mut submit = Box::pin(group.submit(flag.job()));
-    poll_once(submit.as_mut()).await;
+    let mut submit = group.submit(flag.job());
+    assert!(poll_once(&mut submit).is_pending());
     // The second one starts, and leaves its part of the queue to the third.
     hold.release();
     settle().await;

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::history::{Call, End, History, Op, Plan};
 use super::oracle::{Oracle, Outcome, Slot, Started, Stop};
-use crate::common::{Flag, Guard, paused};
+use crate::common::{Flag, Guard, alive_tasks, paused};
 use crate::rounds::{NEVER, Sleep, acts, wakes};
 
 /// What the tasks and the history share.
@@ -301,8 +301,5 @@ async fn play(history: &History) {
             assert_eq!(tape.gone[task].drops(), drops, "drops of task {task}");
         }
     }
-    let alive = tokio::runtime::Handle::current()
-        .metrics()
-        .num_alive_tasks();
-    assert_eq!(alive, 0, "tasks are left");
+    assert_eq!(alive_tasks(), 0, "tasks are left");
 }

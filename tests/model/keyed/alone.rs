@@ -16,7 +16,7 @@ use schedgroup::{Report, WaitError};
 use tokio::time::{Instant, sleep_until};
 
 use super::play::{Step, wins};
-use crate::common::{Log, ms};
+use crate::common::{Log, alive_tasks, ms};
 
 // What happens where in every eight milliseconds. Entries are due in the first one.
 const ACTS: u64 = 1;
@@ -625,7 +625,6 @@ impl Player {
         assert_eq!(left, self.model.take_values());
         drop((self.wait, self.end, self.keyed));
         sleep_until(Instant::now() + ms(1)).await;
-        let metrics = tokio::runtime::Handle::current().metrics();
-        assert_eq!(metrics.num_alive_tasks(), 0, "tasks are left");
+        assert_eq!(alive_tasks(), 0, "tasks are left");
     }
 }

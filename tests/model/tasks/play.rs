@@ -14,7 +14,7 @@ use super::history::{Act, End, Grace, History, OnCancel, Op, Plan, Verb};
 use super::oracle::{
     Answer, Caller, Fault, Oracle, Record, Reported, Stats, Waited, error_of_member,
 };
-use crate::common::{Flag, Guard, paused};
+use crate::common::{Flag, Guard, alive_tasks, paused};
 use crate::rounds::{NEVER, Sleep, acts, wakes};
 
 type Group = TaskGroup<usize>;
@@ -422,10 +422,7 @@ impl Player {
         assert!(self.oracle.is_drained() || self.group.is_none());
         drop((self.group, self.wait, self.closings, self.submits));
         sleep_until(Instant::now() + Duration::from_millis(1)).await;
-        let alive = tokio::runtime::Handle::current()
-            .metrics()
-            .num_alive_tasks();
-        assert_eq!(alive, 0, "tasks are left");
+        assert_eq!(alive_tasks(), 0, "tasks are left");
         assert_all_gone(&self.tape);
     }
 
