@@ -1,24 +1,18 @@
 //! How a group of tasks is closed from outside: drained, shut down, past its deadline.
 
-use std::future::{Future, pending};
-use std::pin::pin;
-use std::task::{Context, Waker};
+use std::future::pending;
 use std::time::Duration;
 
 use schedgroup::task::{Cause, OnError, TaskGroup};
-use schedgroup::{CancellationToken, Report, ScheduleError, TaskError};
+use schedgroup::{CancellationToken, ScheduleError, TaskError};
 use tokio::runtime::Builder;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::common::{
-    Flag, HOUR, Hold, OnDrop, bounded, jump, misuse, ms, multi_thread, panic_of, poll_with_bomb,
-    settle, sized, watched,
+    Flag, HOUR, Hold, OnDrop, alive_tasks, bounded, counts, jump, misuse, ms, multi_thread,
+    panic_of, poll_once, poll_with_bomb, settle, sized, watched,
 };
-
-fn numbers(report: Report) -> (usize, usize, usize) {
-    (report.finished, report.aborted, report.dropped)
-}
 
 /// A group, at most `limit` at a time, whose tasks take a second each.
 fn seconds(limit: usize, tasks: usize) -> TaskGroup {
@@ -43,7 +37,7 @@ async fn a_drain_runs_what_comes_within_its_grace() {
         drop(member);
     });
     // Four that it held or that came, the member among them.
-    assert_eq!(numbers(drain.await), (4, 0, 0));
+    assert_eq!(counts(drain.await), (4, 0, 0));
     assert_eq!(start.elapsed(), ms(3_500));
     assert_eq!(group.wait().await.unwrap().finished, 3);
     assert_eq!(group.cause(), Some(Cause::Finished));
@@ -75,7 +69,7 @@ async fn a_drain_goes_on_as_a_shutdown_when_its_grace_is_over() {
     group.spawn(flag.job());
     let drain = group.drain(ms(100));
     handle.spawn(flag.job());
-    assert_eq!(numbers(drain.await), (0, 1, 2));
+    assert_eq!(counts(drain.await), (0, 1, 2));
     assert_eq!((start.elapsed(), flag.drops()), (ms(100), 3));
     let late = handle.try_spawn(async {});
     assert!(matches!(late, Err(ScheduleError::Closed(_))), "{late:?}");
@@ -94,7 +88,7 @@ async fn a_shutdown_rejects_handles_and_runs_what_it_holds_within_its_grace() {
     let late = handle.submit(async {}).await;
     assert!(matches!(late, Err(ScheduleError::Closed(_))), "{late:?}");
     assert!(!group.token().is_cancelled(), "running tasks are let be");
-    assert_eq!(numbers(shutdown.await), (5, 0, 0));
+    assert_eq!(counts(shutdown.await), (5, 0, 0));
     assert_eq!(start.elapsed(), ms(3_000));
     assert_eq!(group.wait().await.unwrap().finished, 5);
 }
@@ -116,7 +110,7 @@ async fn the_numbers_of_a_shutdown_add_up_to_what_the_group_held() {
         let shutdown = group.shutdown(ms(grace));
         handle.spawn(async {});
         let report = shutdown.await;
-        let (finished, aborted, dropped) = numbers(report);
+        let (finished, aborted, dropped) = counts(report);
         assert_eq!(
             finished + aborted + dropped,
             3 + 1 + 2,
@@ -150,7 +144,7 @@ async fn a_member_that_is_alive_when_the_grace_is_over_is_not_waited_for() {
         sleep(ms(50)).await;
         drop(early);
     });
-    assert_eq!(numbers(bounded(drain).await), (1, 1, 0));
+    assert_eq!(counts(bounded(drain).await), (1, 1, 0));
     late.fail("too late");
     drop(late);
     let outcome = group.wait().await;
@@ -188,11 +182,11 @@ async fn the_earliest_end_of_several_graces_holds() {
     };
     let (first, second, third, waited) = bounded(ends).await;
     for report in [first, second, third] {
-        assert_eq!(numbers(report), (0, 1, 0));
+        assert_eq!(counts(report), (0, 1, 0));
     }
     assert!(waited.is_err());
     assert_eq!(start.elapsed(), ms(200));
-    assert_eq!(numbers(group.shutdown(HOUR).await), (0, 0, 0), "again");
+    assert_eq!(counts(group.shutdown(HOUR).await), (0, 0, 0), "again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -200,7 +194,7 @@ async fn a_shutdown_leaves_errors_to_wait() {
     let group = TaskGroup::builder().on_error(OnError::Continue).build();
     group.spawn(async { Err("no route") });
     group.spawn(async { Ok(()) });
-    assert_eq!(numbers(group.shutdown(HOUR).await), (2, 0, 0));
+    assert_eq!(counts(group.shutdown(HOUR).await), (2, 0, 0));
     let failed = group.wait().await.unwrap_err();
     assert_eq!(failed.into_error(), Some("no route"));
 }
@@ -209,19 +203,14 @@ async fn a_shutdown_leaves_errors_to_wait() {
 async fn a_submit_in_the_queue_is_covered_by_a_shutdown_or_given_back() {
     for (grace, accepted) in [(1_500, true), (500, false)] {
         let group = seconds(1, 1);
-        let mut submit = pin!(group.submit(async {}));
-        assert!(
-            submit
-                .as_mut()
-                .poll(&mut Context::from_waker(Waker::noop()))
-                .is_pending()
-        );
+        let mut submit = group.submit(async {});
+        assert!(poll_once(&mut submit).is_pending());
         let (report, submitted) = tokio::join!(group.shutdown(ms(grace)), submit);
         match submitted {
-            Ok(1) if accepted => assert_eq!(numbers(report), (2, 0, 0)),
+            Ok(1) if accepted => assert_eq!(counts(report), (2, 0, 0)),
             Err(ScheduleError::Cancelled(task)) if !accepted => {
                 task.await;
-                assert_eq!(numbers(report), (0, 1, 0));
+                assert_eq!(counts(report), (0, 1, 0));
             }
             other => panic!("{grace}: {other:?}"),
         }
@@ -275,22 +264,17 @@ async fn a_group_that_is_dropped_in_its_grace_aborts_its_tasks_at_once() {
 /// The group is closed for good, and no task of the tests waits for an hour.
 #[tokio::test(start_paused = true)]
 async fn a_group_that_has_drained_keeps_no_timer() {
-    let alive = || {
-        tokio::runtime::Handle::current()
-            .metrics()
-            .num_alive_tasks()
-    };
-    let before = alive();
+    let before = alive_tasks();
     let group = TaskGroup::<()>::builder().timeout(HOUR).build();
     group.spawn(async { Ok(()) });
     group.drain(HOUR).await;
     settle().await;
-    assert_eq!(alive(), before);
+    assert_eq!(alive_tasks(), before);
     let group = TaskGroup::<()>::builder().timeout(HOUR).build();
     drop(group.shutdown(HOUR));
     drop(group);
     settle().await;
-    assert_eq!(alive(), before);
+    assert_eq!(alive_tasks(), before);
 }
 
 #[test]
@@ -304,8 +288,8 @@ fn a_waker_that_panics_costs_no_other_its_report() {
             let good = group.drain(HOUR);
             hold.started().await;
             hold.release();
-            assert_eq!(numbers(bounded(good).await), (1, 0, 0));
-            assert_eq!(numbers(bounded(bad).await), (1, 0, 0));
+            assert_eq!(counts(bounded(good).await), (1, 0, 0));
+            assert_eq!(counts(bounded(bad).await), (1, 0, 0));
         });
     });
 }
@@ -343,7 +327,7 @@ fn a_grace_is_over_when_its_runtime_is_shut_down() {
         let drain = before.unwrap_or_else(|| group.drain(HOUR));
         let elsewhere = Builder::new_current_thread().enable_all().build().unwrap();
         let report = elsewhere.block_on(async { timeout(ms(10_000), drain).await });
-        assert_eq!(report.map(numbers), Ok((0, 1, 0)), "{begins_before}");
+        assert_eq!(report.map(counts), Ok((0, 1, 0)), "{begins_before}");
         assert_eq!(group.cause(), Some(Cause::Cancelled));
         drop(member);
     }
@@ -477,7 +461,7 @@ async fn nothing_starts_or_comes_after_a_grace_whose_timer_is_late() {
             group.spawn(async {});
         }
         let report = bounded(group.drain(ms(100))).await;
-        assert_eq!(numbers(report), (1, 0, queued));
+        assert_eq!(counts(report), (1, 0, queued));
     }
     let group = sized(1);
     group.spawn(async {
@@ -486,7 +470,7 @@ async fn nothing_starts_or_comes_after_a_grace_whose_timer_is_late() {
     });
     group.spawn(async {});
     let report = bounded(group.shutdown(ms(100))).await;
-    assert_eq!(numbers(report), (1, 0, 1));
+    assert_eq!(counts(report), (1, 0, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -516,17 +500,14 @@ async fn a_deadline_or_a_grace_without_end_is_none() {
     group.spawn(pending::<Result<_, _>>());
     let shutdown = group.shutdown(Duration::MAX);
     // No task beside the group's own, so no timer that moves a paused clock.
-    let alive = tokio::runtime::Handle::current()
-        .metrics()
-        .num_alive_tasks();
-    assert_eq!(alive, 1);
+    assert_eq!(alive_tasks(), 1);
     let years = HOUR * 24 * 365 * 90;
     assert!(timeout(years, shutdown).await.is_err());
     assert_eq!((group.stats().running, group.cause()), (1, None));
     let report = timeout(years, group.shutdown(Duration::ZERO))
         .await
         .unwrap();
-    assert_eq!(numbers(report), (0, 1, 0));
+    assert_eq!(counts(report), (0, 1, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -615,5 +596,7 @@ async fn a_cancelled_parent_drops_what_is_queued_behind_a_task_that_does_not_end
         parent.cancel();
         settle().await;
         assert_eq!(flag.drops(), queued);
+        let stats = group.stats();
+        assert_eq!((stats.skipped, stats.running), (queued as u64, 1));
     }
 }

@@ -1,7 +1,6 @@
 //! What is promised beyond the systems it comes from.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -9,11 +8,10 @@ use std::time::Duration;
 use schedgroup::task::Cause;
 use schedgroup::task::{OnError, TaskGroup};
 use schedgroup::{ScheduleError, TaskError};
-use tokio_util::sync::CancellationToken;
 
 use crate::common::{
-    Flag, Hold, OnDrop, bounded, misuse, multi_thread, poll_with_bomb, settle, sized, until,
-    watched,
+    Flag, Hold, OnDrop, bounded, misuse, multi_thread, poll_once, poll_with_bomb, settle, sized,
+    until, watched,
 };
 
 #[test]
@@ -342,29 +340,6 @@ async fn errors_are_dropped_with_their_group_and_later_ones_as_they_come() {
     assert_eq!((handle.stats().failed, handle.stats().panicked), (1, 1));
 }
 
-/// Nobody calls `cancel`, and the task that runs does not listen.
-#[tokio::test]
-async fn a_cancelled_parent_drops_what_is_parked_at_once() {
-    let parent = CancellationToken::new();
-    let group = TaskGroup::<()>::builder()
-        .limit(1)
-        .token(parent.clone())
-        .build();
-    group.spawn(std::future::pending::<Result<_, _>>());
-    let flag = Flag::new();
-    for _ in 0..3 {
-        let guard = flag.guard();
-        group.spawn(async move {
-            let _guard = guard;
-            Ok(())
-        });
-    }
-    parent.cancel();
-    until("the parked tasks are dropped", || flag.drops() == 3).await;
-    let stats = group.stats();
-    assert_eq!((stats.skipped, stats.running), (3, 1));
-}
-
 /// A task that was taken in is the group's, though its `submit` has not heard of it yet.
 #[tokio::test]
 async fn a_skipped_task_does_not_wait_for_its_submit() {
@@ -381,11 +356,7 @@ async fn a_skipped_task_does_not_wait_for_its_submit() {
         let _guard = guard;
         Ok(())
     });
-    std::future::poll_fn(|cx| {
-        assert!(Pin::new(&mut submit).poll(cx).is_pending());
-        std::task::Poll::Ready(())
-    })
-    .await;
+    assert!(poll_once(&mut submit).is_pending());
     go.send(()).unwrap();
     until("the first has ended", || group.stats().finished == 1).await;
     group.cancel();
