@@ -469,7 +469,6 @@ fn the_slot_of_a_job_that_has_awaited_is_free_at_its_end_and_not_later() {
                 until("both run", || group.stats().running == 2).await;
                 group.delay(ms(0), async move { tell.send(()).unwrap() });
                 one_waits(&group).await;
-                sleep(ms(1)).await;
                 gate.notify_waiters();
                 group.wait().await.unwrap();
             }));
@@ -540,23 +539,20 @@ fn a_job_that_schedules_and_then_blocks_holds_up_no_timer() {
 #[test]
 fn a_job_may_wake_another_and_block_its_thread_until_that_has_answered() {
     for threads in [1, 2] {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(threads)
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(bounded(async {
-            let group = Group::new();
-            let ((ask, asked), (answer, answered)) = (oneshot::channel(), mpsc::channel());
-            group.delay(ms(0), async move {
-                asked.await.unwrap();
-                answer.send(()).unwrap();
-            });
-            group.delay(ms(5), async move {
-                ask.send(()).unwrap();
-                block_in_place(|| answered.recv().unwrap());
-            });
-            group.wait().await.unwrap();
-        }));
+        watched(move || {
+            of_threads(threads).block_on(bounded(async {
+                let group = Group::new();
+                let ((ask, asked), (answer, answered)) = (oneshot::channel(), mpsc::channel());
+                group.delay(ms(0), async move {
+                    asked.await.unwrap();
+                    answer.send(()).unwrap();
+                });
+                group.delay(ms(5), async move {
+                    ask.send(()).unwrap();
+                    block_in_place(|| answered.recv().unwrap());
+                });
+                group.wait().await.unwrap();
+            }));
+        });
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use schedgroup::task::{OnError, TaskGroup};
 
-use crate::common::{Hold, bounded, multi_thread, sized, watched};
+use crate::common::{Flag, Hold, bounded, multi_thread, sized, watched};
 
 /// A spawn that races with `wait` is covered or refused.
 #[test]
@@ -92,37 +92,53 @@ fn every_task_is_told_whatever_races() {
         multi_thread().block_on(async {
             for round in 0..500 {
                 let group = TaskGroup::builder().limit(2).queue(round % 3).build();
-                let mut callers = Vec::new();
+                let (flag, mut callers) = (Flag::new(), Vec::new());
                 for n in 0..12 {
-                    let handle = group.handle();
+                    let (handle, guard) = (group.handle(), flag.guard());
                     callers.push(tokio::spawn(async move {
                         let task = async move {
+                            let _guard = guard;
                             tokio::task::yield_now().await;
                             if n == round % 24 { Err(n) } else { Ok(()) }
                         };
+                        // How many of these tasks the group has taken in, at least and at most.
                         match n % 3 {
                             0 => {
                                 handle.spawn(task);
+                                (1, 1)
                             }
-                            1 => drop(handle.submit(task).await),
+                            1 => {
+                                let taken = handle.submit(task).await.map_or(0, |_| 1);
+                                (taken, taken)
+                            }
                             _ => tokio::select! {
                                 biased;
-                                _ = handle.submit(task) => {}
-                                () = tokio::task::yield_now() => {}
+                                submitted = handle.submit(task) => {
+                                    let taken = submitted.map_or(0, |_| 1);
+                                    (taken, taken)
+                                }
+                                () = tokio::task::yield_now() => (0, 1),
                             },
                         }
                     }));
                 }
+                let (mut least, mut most) = (0, 0);
                 for caller in callers {
-                    bounded(caller).await.unwrap();
+                    let taken = bounded(caller).await.unwrap();
+                    (least, most) = (least + taken.0, most + taken.1);
                 }
                 // Whatever was taken in ends.
                 drop(bounded(group.wait()).await);
                 let stats = group.stats();
                 assert_eq!(
-                    (stats.running, stats.pending),
-                    (0, 0),
+                    (stats.running, stats.pending, flag.drops()),
+                    (0, 0, 12),
                     "round {round}: {stats:?}"
+                );
+                let told = stats.finished + stats.failed + stats.skipped + stats.aborted;
+                assert!(
+                    (least..=most).contains(&told),
+                    "round {round}: {told} of {least} to {most}, {stats:?}"
                 );
             }
         });
