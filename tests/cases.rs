@@ -14,8 +14,8 @@ use tokio::time::{Instant, advance, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{
-    Flag, HOUR, Hold, Log, Misuse, Random, bounded, ms, multi_thread, on_both, panic_of, runtimes,
-    settle, until, us, watched,
+    Flag, HOUR, Hold, Log, Misuse, Random, alive_tasks, beside, bounded, ms, multi_thread, on_both,
+    panic_of, runtimes, settle, until, us, watched,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -350,7 +350,7 @@ async fn wait_then_cancel() {
         group.cancel();
     };
     let waiter = async { (group.wait().await, start.elapsed()) };
-    let ((outcome, elapsed), ()) = tokio::join!(waiter, canceller);
+    let (outcome, elapsed) = beside(waiter, canceller).await;
     assert_cancelled(&outcome);
     assert_eq!(elapsed, ms(1_000));
 }
@@ -790,8 +790,7 @@ fn block_in_place_in_job() {
 #[test]
 fn tasks_gone() {
     on_both(|| async {
-        let metrics = tokio::runtime::Handle::current().metrics();
-        let before = metrics.num_alive_tasks();
+        let before = alive_tasks();
         let busy = || {
             let group = Group::new();
             group.delay(Duration::ZERO, std::future::pending());
@@ -801,10 +800,10 @@ fn tasks_gone() {
         let waited = Group::new();
         waited.delay(ms(1), async {});
         waited.wait().await.unwrap();
-        until("none after wait", || metrics.num_alive_tasks() == before).await;
+        until("none after wait", || alive_tasks() == before).await;
 
         drop(busy());
-        until("none after drop", || metrics.num_alive_tasks() == before).await;
+        until("none after drop", || alive_tasks() == before).await;
 
         // A job that runs goes on after a cancel: here it heeds it.
         let cancelled = Group::new();
@@ -813,14 +812,11 @@ fn tasks_gone() {
         });
         cancelled.delay(HOUR, async {});
         cancelled.cancel();
-        until("none after cancel", || metrics.num_alive_tasks() == before).await;
+        until("none after cancel", || alive_tasks() == before).await;
 
         let shut = busy();
         shut.shutdown(Duration::ZERO).await;
-        until("none after shutdown", || {
-            metrics.num_alive_tasks() == before
-        })
-        .await;
+        until("none after shutdown", || alive_tasks() == before).await;
     });
 }
 

@@ -67,6 +67,13 @@ pub(crate) async fn bounded<F: IntoFuture>(future: F) -> F::Output {
         .unwrap_or_else(|_| panic!("still not done after {PATIENCE:?}"))
 }
 
+/// Awaits `waits` beside `acts`. Once `acts` has ended, `waits` is not polled again unless it is woken: so a wake-up that is
+/// lost is a panic, on a paused clock at once.
+pub(crate) async fn beside<T>(waits: impl Future<Output = T>, acts: impl Future<Output = ()>) -> T {
+    let both = async { tokio::join!(biased; waits, acts) };
+    bounded(both).await.0
+}
+
 /// Runs code on a thread of its own, and panics if that thread is blocked for good.
 pub(crate) fn watched<R: Send + 'static>(code: impl FnOnce() -> R + Send + 'static) -> R {
     let (done, result) = mpsc::channel();

@@ -304,7 +304,7 @@ mod bi_zone_group_test {
     use tokio::time::{Instant, sleep};
     use tokio_util::sync::CancellationToken;
 
-    use crate::common::{Log, ms};
+    use crate::common::{Log, beside, ms};
 
     #[tokio::test(start_paused = true)]
     async fn test_group_without_goroutines() {
@@ -318,7 +318,7 @@ mod bi_zone_group_test {
             assert!(second.is_pending(), "{:?}", second.state());
             token.cancel();
         };
-        let (outcome, ()) = tokio::join!(group.wait(), canceller);
+        let outcome = beside(group.wait(), canceller).await;
         assert!(matches!(outcome, Err(WaitError::Cancelled)), "{outcome:?}");
         assert_eq!(start.elapsed(), ms(1_000));
         // The first has seen the cancel, too, and ends by itself.

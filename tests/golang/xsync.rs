@@ -9,7 +9,7 @@ use schedgroup::task::{OnError, TaskGroup};
 use schedgroup::{ScheduleError, TaskError};
 use tokio_util::sync::CancellationToken;
 
-use crate::common::{HOUR, Meter, bounded, ms};
+use crate::common::{HOUR, Meter, beside, bounded, ms};
 
 type Outcome = Result<(), &'static str>;
 
@@ -157,7 +157,7 @@ async fn a_submit_at_the_limit_hears_the_cancel() {
         .build();
     group.spawn(std::future::pending::<Result<_, _>>());
     let submit = group.submit(async { Ok(()) });
-    let (submitted, ()) = bounded(async { tokio::join!(submit, async { parent.cancel() }) }).await;
+    let submitted = beside(submit, async { parent.cancel() }).await;
     assert!(
         matches!(submitted, Err(ScheduleError::Cancelled(_))),
         "{submitted:?}"

@@ -1,16 +1,15 @@
 //! No wake-up is lost: an earlier job always re-arms the sleep, and `wait` ends when nothing is
 //! pending or running. And none is spent on a later job.
 
-use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use schedgroup::{Group, JobHandle, Next};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::common::{HOUR, Log, ms, on_both, settle};
+use crate::common::{HOUR, Log, beside, ms, on_both, poll_once, settle};
 
 #[tokio::test(start_paused = true)]
 async fn each_earlier_job_re_arms_the_sleep() {
@@ -63,7 +62,7 @@ async fn wait_ends_with(
         end(&job);
     };
     let waiter = async { (group.wait().await, start.elapsed()) };
-    let ((outcome, elapsed), ()) = tokio::join!(waiter, ender);
+    let (outcome, elapsed) = beside(waiter, ender).await;
     outcome.unwrap();
     assert_eq!(elapsed, ms(1_000));
 }
@@ -170,15 +169,13 @@ fn wait_wakes_who_polled_it_last() {
     on_both(|| async {
         let group = Group::new();
         let job = group.delay(HOUR, async {});
-        let mut wait = pin!(group.wait());
-        let first = wait.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-        assert!(first.is_pending(), "{first:?}");
+        let mut wait = group.wait();
+        assert!(poll_once(&mut wait).is_pending());
         let cancelled = async {
             tokio::task::yield_now().await;
             assert!(job.cancel());
         };
-        let (outcome, ()) = tokio::join!(wait, cancelled);
-        outcome.unwrap();
+        beside(wait, cancelled).await.unwrap();
     });
 }
 
@@ -186,9 +183,9 @@ fn wait_wakes_who_polled_it_last() {
 async fn a_wait_that_is_polled_late_sees_what_happened_before() {
     let group = Group::new();
     group.delay(ms(1), async {});
-    let mut wait = pin!(group.wait());
+    let mut wait = group.wait();
     sleep(ms(5)).await;
-    let polled = wait.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    let polled = poll_once(&mut wait);
     assert!(matches!(polled, Poll::Ready(Ok(()))), "{polled:?}");
 }
 
@@ -207,6 +204,7 @@ fn a_lone_job_wakes_the_driver_once() {
         assert!(turns <= JOBS + 3, "{turns} turns for {JOBS} jobs");
     });
 }
+
 /// Also when the next ones come near while the driver is up.
 #[tokio::test(start_paused = true)]
 async fn each_instant_at_which_jobs_fall_due_costs_one_turn() {

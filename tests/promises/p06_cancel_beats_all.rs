@@ -3,16 +3,17 @@
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::task::{Context, Wake};
+use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
-use schedgroup::{Group, JobState, Next, ScheduleError};
+use schedgroup::{Group, JobState, Next, ScheduleError, WaitError};
 use tokio::time::{Instant, advance, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{assert_cancelled, assert_deadline_exceeded, panic_message};
-use crate::common::{Flag, HOUR, Hold, Log, jump, ms, on_both, settle};
+use crate::common::{
+    Flag, HOUR, Hold, Log, Woken, beside, counts, jump, ms, on_both, poll_once, settle,
+};
 
 /// The three ways to end a group, each at ten milliseconds.
 const WAYS: [&str; 3] = ["cancel", "token", "deadline"];
@@ -35,7 +36,7 @@ async fn end_at_ten(way: &str, group: &Group, token: &CancellationToken) {
 }
 
 #[track_caller]
-fn assert_reason(way: &str, outcome: &Result<(), schedgroup::WaitError>) {
+fn assert_reason(way: &str, outcome: &Result<(), WaitError>) {
     match way {
         "deadline" => assert_deadline_exceeded(outcome),
         _ => assert_cancelled(outcome),
@@ -58,7 +59,7 @@ async fn wait_returns_the_reason_at_once_while_jobs_are_pending_and_running() {
             group.delay(HOUR, pending.job());
         }
         let waiter = async { (group.wait().await, start.elapsed()) };
-        let ((outcome, elapsed), ()) = tokio::join!(waiter, end_at_ten(way, &group, &token));
+        let (outcome, elapsed) = beside(waiter, end_at_ten(way, &group, &token)).await;
         assert_reason(way, &outcome);
         assert_eq!(elapsed, ms(10), "{way}");
         settle().await;
@@ -76,7 +77,7 @@ async fn wait_returns_the_reason_at_once_while_only_running_jobs_are_left() {
         let start = Instant::now();
         let job = group.delay(Duration::ZERO, sleep(ms(400)));
         let waiter = async { (group.wait().await, start.elapsed()) };
-        let ((outcome, elapsed), ()) = tokio::join!(waiter, end_at_ten(way, &group, &token));
+        let (outcome, elapsed) = beside(waiter, end_at_ten(way, &group, &token)).await;
         assert_reason(way, &outcome);
         assert_eq!(elapsed, ms(10), "{way}");
         sleep_until(start + ms(401)).await;
@@ -452,15 +453,11 @@ async fn a_cancel_after_a_panic_is_what_wait_returns() {
 async fn a_cancel_between_the_call_and_the_poll_of_wait_is_seen() {
     let group = Group::new();
     group.delay(HOUR, async {});
-    let wait = group.wait();
+    let mut wait = group.wait();
     group.cancel();
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    let polled = pin!(wait).poll(&mut context);
+    let polled = poll_once(&mut wait);
     assert!(
-        matches!(
-            polled,
-            std::task::Poll::Ready(Err(schedgroup::WaitError::Cancelled))
-        ),
+        matches!(polled, Poll::Ready(Err(WaitError::Cancelled))),
         "{polled:?}"
     );
 }
@@ -524,10 +521,9 @@ async fn once_the_group_has_drained_no_end_changes_what_wait_says() {
             let token = CancellationToken::new();
             let group = group_for(way, &token);
             group.delay(ms(1), async {});
-            let mut wait = pin!(group.wait());
+            let mut wait = group.wait();
             if polled_early {
-                let mut context = Context::from_waker(std::task::Waker::noop());
-                assert!(wait.as_mut().poll(&mut context).is_pending(), "{way}");
+                assert!(poll_once(&mut wait).is_pending(), "{way}");
             }
             end_at_ten(way, &group, &token).await;
             sleep(ms(5)).await;
@@ -562,8 +558,7 @@ async fn an_end_after_a_shutdown_is_complete_changes_neither_its_report_nor_wait
         end_at_ten(way, &group, &token).await;
         sleep(ms(5)).await;
         let report = shutdown.await;
-        let counts = (report.finished, report.aborted, report.dropped);
-        assert_eq!(counts, (1, 0, 0), "{way}");
+        assert_eq!(counts(report), (1, 0, 0), "{way}");
         let outcome = group.wait().await;
         assert!(outcome.is_ok(), "{way}: {outcome:?}");
     }
@@ -585,13 +580,10 @@ fn a_runtime_that_goes_after_the_group_has_drained_changes_nothing() {
         .build()
         .unwrap();
     let group = Group::builder().runtime(runtime.handle().clone()).build();
-    let wait = group.wait();
+    let mut wait = group.wait();
     drop(runtime);
-    let polled = pin!(wait).poll(&mut Context::from_waker(std::task::Waker::noop()));
-    assert!(
-        matches!(polled, std::task::Poll::Ready(Ok(()))),
-        "{polled:?}"
-    );
+    let polled = poll_once(&mut wait);
+    assert!(matches!(polled, Poll::Ready(Ok(()))), "{polled:?}");
 }
 
 /// The other way round: the cancel comes first, by the token, and the driver has had no turn in between.
@@ -658,15 +650,6 @@ async fn wait_hears_of_a_cancelled_token_before_the_driver_does() {
     );
     settle().await;
     token.cancel();
-    assert_eq!(woken.0.load(SeqCst), 1, "no task has run since");
+    assert_eq!(woken.times(), 1, "no task has run since");
     assert_cancelled(&wait.await);
-}
-
-#[derive(Default)]
-struct Woken(AtomicUsize);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, SeqCst);
-    }
 }

@@ -10,8 +10,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use crate::common::{
-    Flag, HOUR, Hold, Log, Random, bounded, context_of, ms, multi_thread, on_both, settle, us,
-    verbs, watched,
+    Flag, HOUR, Hold, Log, Random, beside, bounded, context_of, ms, multi_thread, on_both, settle,
+    us, verbs, watched,
 };
 
 mod cancel {
@@ -299,8 +299,7 @@ mod reset {
             sleep(ms(5)).await;
             assert!(job.reset_after(ms(100)));
         };
-        let (outcome, ()) = tokio::join!(group.wait(), mover);
-        outcome.unwrap();
+        beside(group.wait(), mover).await.unwrap();
         assert_eq!(log.take(), [("ran", ms(105))]);
     }
 

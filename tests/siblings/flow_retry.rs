@@ -19,8 +19,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::common::{
-    Flag, HOUR, Hold, Log, OnDrop, bounded, context_of, jump, misuse, ms, on_both, panic_of,
-    poll_once, poll_with_bomb, settle,
+    Flag, HOUR, Hold, Log, OnDrop, beside, bounded, cancelled_after, context_of, counts, jump,
+    misuse, ms, on_both, panic_of, poll_once, poll_with_bomb, settle, watched,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,14 +201,9 @@ async fn a_panic_of_the_operation_is_the_callers_own() {
 
 #[tokio::test(start_paused = true)]
 async fn any_pause_can_be_cancelled() {
-    let (token, start) = (CancellationToken::new(), Instant::now());
-    let timer = token.clone();
-    tokio::spawn(async move {
-        sleep(ms(1_000)).await;
-        timer.cancel();
-    });
+    let start = Instant::now();
     let retry = flow::retry(|| ready(Err::<(), _>("boom"))).delays([Duration::MAX]);
-    let error = retry.token(token).await.unwrap_err();
+    let error = retry.token(cancelled_after(1_000)).await.unwrap_err();
     assert_eq!(error.ended, Ended::Cancelled);
     assert_eq!(error.to_string(), "cancelled after 1 attempt: boom");
     assert_eq!(start.elapsed(), ms(1_000));
@@ -355,7 +350,7 @@ async fn a_retry_that_a_shutdown_keeps_from_its_next_attempt_counts_as_dropped()
         sleep(ms(5)).await;
         assert!(job.reset_after(HOUR));
         let report = group.shutdown(HOUR).await;
-        let counts = (report.finished, report.aborted, report.dropped);
+        let counts = counts(report);
         let (end, waited) = (handle.await, group.wait().await);
         if fails {
             assert_eq!((counts, job.state()), ((0, 0, 1), JobState::Cancelled));
@@ -473,8 +468,7 @@ async fn a_job_that_waits_for_a_slot_ends_at_its_deadline_or_with_its_token() {
                 token.cancel();
             }
         };
-        let (end, ()) = tokio::join!(bounded(handle), cancel);
-        let error = end.unwrap_err();
+        let error = beside(handle, cancel).await.unwrap_err();
         assert_eq!((error.attempts, error.ended), (attempts, ended));
         assert_eq!((start.elapsed(), calls.load(SeqCst)), (after, attempts));
         assert_eq!(job.state(), JobState::Cancelled);
@@ -495,9 +489,7 @@ fn a_retry_with_a_deadline_is_awaited_outside_of_a_runtime() {
         .deadline(Instant::now() + HOUR)
         .spawn_on(&group);
     drop(entered);
-    let (done, end) = std::sync::mpsc::channel();
-    thread::spawn(move || done.send(await_here(handle)));
-    assert_eq!(end.recv_timeout(Duration::from_secs(10)), Ok(Ok(2)));
+    assert_eq!(watched(|| await_here(handle)), Ok(2));
 }
 
 /// Awaits a future on a thread without a runtime.
@@ -725,12 +717,7 @@ async fn a_step_that_panics_is_named_with_its_line() {
 
 #[tokio::test(start_paused = true)]
 async fn a_waterfall_is_cancelled_in_the_middle_of_a_step() {
-    let (token, start) = (CancellationToken::new(), Instant::now());
-    let timer = token.clone();
-    tokio::spawn(async move {
-        sleep(ms(15)).await;
-        timer.cancel();
-    });
+    let (token, start) = (cancelled_after(15), Instant::now());
     let step = |n: u32| async move {
         sleep(ms(10)).await;
         Ok::<_, ()>(n + 1)
