@@ -1,5 +1,5 @@
-//! The group without its driver and its faces, and the entries of a keyed group, compiled from the crate's own files,
-//! for the models of `sched::models` and `keyed::models`.
+//! The group without its driver and its public types, and the entries of a keyed group, compiled from the crate's own
+//! files, for the models of `sched::models` and `keyed::models`.
 //!
 //! What needs a runtime has a stand-in here: `rt` has loom's locks and a runtime whose threads are loom's,
 //! `shared` has no token and no clock, and the models have a driver of a few lines.
