@@ -292,6 +292,9 @@ impl<E: Send + 'static> Builder<E> {
                 "schedgroup: TaskGroup::new must be called inside a tokio runtime; enter one, or name one with TaskGroup::builder().runtime(handle)"
             );
         };
+        // By its clock, which may be paused.
+        let named = runtime.clone();
+        let _inside = named.enter();
         let timeout = self.timeout.map(|timeout| later(Instant::now(), timeout));
         TaskGroup::over(Pool::new(Settings {
             name: self.name,

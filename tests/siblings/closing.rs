@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::common::{
     Flag, HOUR, Hold, OnDrop, alive_tasks, bounded, counts, jump, misuse, ms, multi_thread,
-    panic_of, poll_once, poll_with_bomb, settle, sized, watched,
+    panic_of, paused, poll_once, poll_with_bomb, settle, sized, watched,
 };
 
 /// A group, at most `limit` at a time, whose tasks take a second each.
@@ -422,6 +422,78 @@ async fn a_deadline_holds_also_where_its_timer_is_late() {
         bounded(group.wait()).await.is_err(),
         "that task was aborted or skipped"
     );
+}
+
+/// One that a runtime has for itself, where a test has paused it.
+#[test]
+fn a_timeout_is_counted_by_the_clock_of_the_named_runtime() {
+    let runtime = paused();
+    runtime.block_on(tokio::time::advance(HOUR));
+    let builder = TaskGroup::builder().runtime(runtime.handle().clone());
+    let group = builder.timeout(ms(2_000)).build();
+    group.spawn(async { sleep(ms(1_000)).await });
+    let stats = runtime.block_on(group.wait()).unwrap();
+    assert_eq!(stats.finished, 1);
+}
+
+/// As for a cancel of a scheduling group: the deadline came first.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_has_passed_is_the_reason_though_its_timer_is_late() {
+    type End = fn(TaskGroup) -> Option<TaskGroup>;
+    let ends: [(&str, End); 4] = [
+        ("cancel", |group| {
+            group.cancel();
+            Some(group)
+        }),
+        ("abort", |group| {
+            group.abort();
+            Some(group)
+        }),
+        ("shutdown", |group| {
+            drop(group.shutdown(Duration::ZERO));
+            Some(group)
+        }),
+        ("drop", |_| None),
+    ];
+    for (name, end) in ends {
+        let group = TaskGroup::builder().timeout(ms(100)).build();
+        let handle = group.handle();
+        group.spawn(pending::<()>());
+        jump(ms(200));
+        let group = end(group);
+        assert_eq!(handle.cause(), Some(Cause::DeadlineExceeded), "{name}");
+        let Some(group) = group else { continue };
+        let outcome = bounded(group.wait()).await;
+        assert!(
+            matches!(outcome, Err(TaskError::DeadlineExceeded)),
+            "{name} {outcome:?}"
+        );
+    }
+}
+
+/// The only worker is blocked beyond the deadline and the grace, and then runs the timer that was woken last first.
+#[test]
+fn a_deadline_comes_before_a_grace_that_is_over_later() {
+    watched(|| {
+        let mut builder = Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).enable_time().build().unwrap();
+        let task = async {
+            let group = TaskGroup::builder().timeout(ms(10)).build();
+            group.spawn(pending::<()>());
+            let drain = group.drain(ms(20));
+            // The timers are armed.
+            sleep(ms(1)).await;
+            std::thread::sleep(ms(30));
+            assert_eq!(drain.await.aborted, 1);
+            (group.cause(), group.wait().await)
+        };
+        let (cause, outcome) = runtime.block_on(runtime.spawn(task)).unwrap();
+        assert_eq!(cause, Some(Cause::DeadlineExceeded));
+        assert!(
+            matches!(outcome, Err(TaskError::DeadlineExceeded)),
+            "{outcome:?}"
+        );
+    });
 }
 
 /// A task that blocks its thread keeps the timer from firing; what is queued behind it does not start all the same.

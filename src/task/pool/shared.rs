@@ -598,6 +598,8 @@ impl<E: Send + 'static> Pool<E> {
 
     /// Cancels the token; what has not started is skipped.
     pub(crate) fn cancel(self: &Arc<Self>) {
+        // A deadline that has passed came first, though its timer may be late.
+        self.check_deadline();
         self.set_cause(Cause::Cancelled);
         self.cancel_token();
         self.start_queued();
@@ -610,7 +612,7 @@ impl<E: Send + 'static> Pool<E> {
 
     /// Aborts all tasks, since the owner was dropped.
     pub(crate) fn drop_owner(self: &Arc<Self>) {
-        let mut state = self.lock();
+        let mut state = self.lock_in_time();
         // The phase changes before the tasks are aborted: then no handle spawns one that would not be aborted.
         state.lifecycle.drop_owner();
         let timers = std::mem::take(&mut state.timers);
@@ -734,6 +736,8 @@ impl<E: Send + 'static> Pool<E> {
 
     /// The grace is over: what is left is aborted or dropped.
     fn end_grace(self: &Arc<Self>) {
+        // Its timer may run before that of a deadline that came first.
+        self.check_deadline();
         let mut state = self.lock();
         let Some(members) = state.lifecycle.end_grace() else {
             return;
