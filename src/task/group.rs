@@ -233,7 +233,7 @@ impl<E: Send + 'static> TaskGroup<E> {
     /// ```
     #[track_caller]
     pub fn wait(&self) -> Wait<'_, E> {
-        Wait(WaitInner::new(&self.pool))
+        Wait(WaitInner::new(&self.pool, "wait"))
     }
 
     /// Closes the group and waits like [`wait`](TaskGroup::wait); resolves to all errors, in order of their
@@ -271,7 +271,7 @@ impl<E: Send + 'static> TaskGroup<E> {
     /// ```
     #[track_caller]
     pub fn wait_all(&self) -> WaitAll<'_, E> {
-        WaitAll(WaitInner::new(&self.pool))
+        WaitAll(WaitInner::new(&self.pool, "wait_all"))
     }
 
     /// Closes the group and waits until every task has ended, at most for `grace`; resolves to a report.

@@ -20,9 +20,9 @@ pub(super) struct WaitInner<'a, E: Send + 'static> {
 
 impl<'a, E: Send + 'static> WaitInner<'a, E> {
     #[track_caller]
-    pub(super) fn new(pool: &'a Arc<Pool<E>>) -> WaitInner<'a, E> {
+    pub(super) fn new(pool: &'a Arc<Pool<E>>, method: &'static str) -> WaitInner<'a, E> {
         // At the call and not at the first poll, so that misuse panics at the caller's line.
-        let admitted = pool.close_to_wait();
+        let admitted = pool.close_to_wait(method);
         assert!(admitted, "schedgroup: multiple calls to TaskGroup::wait");
         WaitInner {
             drained: Drained::new(pool),

@@ -222,7 +222,7 @@ async fn the_owner_is_told_which_of_its_calls_closed_the_group() {
     type Close = fn(&TaskGroup<()>);
     let closes: [(&str, Close); 4] = [
         ("wait", |group| drop(group.wait())),
-        ("wait", |group| drop(group.wait_all())),
+        ("wait_all", |group| drop(group.wait_all())),
         ("drain", |group| drop(group.drain(HOUR))),
         ("shutdown", |group| drop(group.shutdown(HOUR))),
     ];

@@ -136,11 +136,12 @@ impl Lifecycle {
         }
     }
 
-    /// Closes the group for `wait`. Returns `false` if a future of it is alive already, or has resolved.
-    pub(super) fn close_to_wait(&mut self) -> bool {
+    /// Closes the group for `wait` or `wait_all`. Returns `false` if a future of either is alive already, or has
+    /// resolved.
+    pub(super) fn close_to_wait(&mut self, method: &'static str) -> bool {
         let admitted = !std::mem::replace(&mut self.wait_taken, true);
         if admitted {
-            self.close("wait", Phase::Draining);
+            self.close(method, Phase::Draining);
         }
         admitted
     }
@@ -236,7 +237,7 @@ mod tests {
 
     fn draining() -> Lifecycle {
         let mut draining = open();
-        assert!(draining.close_to_wait());
+        assert!(draining.close_to_wait("wait"));
         draining
     }
 
@@ -251,7 +252,7 @@ mod tests {
             mut dropped,
             mut shut_down_and_dropped,
         ] = [(); 6].map(|()| open());
-        drained.close_to_wait();
+        drained.close_to_wait("wait");
         assert!(drained.try_drain());
         drain.close_until(Closing::Drain, now);
         shut_down.close_until(Closing::ShutDown, now);
@@ -302,7 +303,7 @@ mod tests {
         let mut lifecycle = open();
         assert!(lifecycle.join(Owner), "open");
         assert!(!lifecycle.try_drain(), "open");
-        assert!(lifecycle.close_to_wait(), "a member is there");
+        assert!(lifecycle.close_to_wait("wait"), "a member is there");
         assert!(!lifecycle.try_drain(), "a member is there");
         assert!(lifecycle.leave());
         assert!(lifecycle.try_drain());
@@ -349,12 +350,12 @@ mod tests {
     #[test]
     fn one_wait_is_alive_at_a_time_and_none_comes_after_it_was_drained() {
         let mut lifecycle = draining();
-        assert!(!lifecycle.close_to_wait());
+        assert!(!lifecycle.close_to_wait("wait"));
         lifecycle.give_up_wait();
         assert_eq!(lifecycle.admit(Owner, false), Err(Rejected::Closed));
-        assert!(lifecycle.close_to_wait());
+        assert!(lifecycle.close_to_wait("wait"));
         assert!(lifecycle.try_drain());
-        assert!(!lifecycle.close_to_wait());
+        assert!(!lifecycle.close_to_wait("wait"));
     }
 
     #[test]

@@ -699,10 +699,11 @@ impl<E: Send + 'static> Pool<E> {
 
     // The owner closes the group.
 
-    /// Closes the group for `wait`. Returns `false` if the future of another `wait` is alive, or has resolved.
-    pub(crate) fn close_to_wait(self: &Arc<Self>) -> bool {
+    /// Closes the group for `wait` or `wait_all`. Returns `false` if the future of another one is alive, or has
+    /// resolved.
+    pub(crate) fn close_to_wait(self: &Arc<Self>, method: &'static str) -> bool {
         let mut state = self.lock_in_time();
-        let admitted = state.lifecycle.close_to_wait();
+        let admitted = state.lifecycle.close_to_wait(method);
         let ended = state.check_drained();
         drop(state);
         self.finish(ended);
@@ -940,7 +941,7 @@ mod tests {
         drop(bomb);
         let woken = Arc::new(Woken(AtomicBool::new(false)));
         let waker = Waker::from(Arc::clone(&woken));
-        assert!(pool.close_to_wait());
+        assert!(pool.close_to_wait("wait"));
         let polled = pool.poll_drained(&mut None, &mut Context::from_waker(&waker));
         assert!(polled.is_pending());
         pool.lock().queue.release();
