@@ -1,7 +1,7 @@
 //! The functions that a user calls.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::thread::available_parallelism;
 
 use super::error::RaceError;
@@ -18,7 +18,9 @@ const ALL: usize = usize::MAX;
 
 /// The limit where the items may be many, and the work on each is small.
 fn cpus() -> usize {
-    available_parallelism().map_or(1, usize::from)
+    // Asked once: on Linux it opens files, which takes longer than all else that a combinator of few tasks does.
+    static CPUS: LazyLock<usize> = LazyLock::new(|| available_parallelism().map_or(1, usize::from));
+    *CPUS
 }
 
 /// Runs all tasks and returns the result of each, in order of the input.
