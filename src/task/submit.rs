@@ -11,6 +11,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::output::TaskOutput;
 use super::pool::{Caller, Pool, SubmitTicket, Submitted};
 use crate::ScheduleError;
+use crate::common::panic::ENDED;
 
 /// A future that waits until a group accepts a task; created by [`TaskGroup::submit`](super::TaskGroup::submit).
 ///
@@ -96,7 +97,7 @@ where
             step => this.step = step,
         }
         let Step::Queued(ticket, cancelled) = &mut this.step else {
-            panic!("schedgroup: a Submit was polled after it had ended");
+            panic!("{ENDED}");
         };
         let index = ticket.index;
         // First the queue, then the token. Both keep a waker, so what changes after its look wakes this task; and a
