@@ -13,7 +13,7 @@
 //! | [`last`](last())`(n, tasks)` | the last `n` values, in order of completion; all if there are fewer | at the first error or panic | `Ok([])`; with `n` = 0 all run |
 //! | [`map`](map())`(items, f)` | what `f` returned for each item, in order of the items | at the first panic | `Ok([])` |
 //! | [`for_each`]`(items, f)` | nothing | at the first panic | `Ok(())` |
-//! | [`stream`](stream())`(tasks).next()` | the same for the next task, in order of the input or of completion | never | `None` |
+//! | [`stream`](stream())`(tasks).next()` | for the next task what `all` returns for each, in order of the input or of completion | never | `None` |
 //! | [`waterfall`](waterfall())`(value).then(f)` | the value of the last step | at the first error or panic | `Ok(value)` |
 //! | [`retry`](retry())`(op)` | the first value of several attempts | at the first value, or at [`Verdict::Stop`] | – |
 //!
@@ -48,6 +48,7 @@
 //! - `token(token)` and `deadline(at)`: when the token is cancelled or the deadline passes, the tasks that have not
 //!   ended are aborted, and the result is `Cancelled` or `DeadlineExceeded`. If the result is known by then, it is
 //!   returned instead. If the token was cancelled or the deadline had passed before the first poll, nothing starts.
+//!   The shutdown of the runtime on which the tasks run acts like a cancel.
 //!   When it is stopped, `all` still takes the input to its end, to return an element for each task; the others take at
 //!   most one more item, to see whether the input was at its end. A task that has to notice the cancel captures a clone
 //!   of the token.

@@ -108,7 +108,7 @@ impl<E: Send + 'static> Builder<E> {
 
     /// Sets how many tasks beyond the limit `try_spawn` and `submit` may queue; zero by default.
     ///
-    /// `spawn` ignores it: its queue is unbounded.
+    /// `spawn` ignores it: its queue is unbounded. But the tasks that it queues use the capacity up, too.
     ///
     /// # Examples
     ///

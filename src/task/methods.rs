@@ -10,7 +10,7 @@ macro_rules! task_methods {
             /// Spawns a task and returns its index; tasks and members are counted together, from zero.
             ///
             /// It returns at once: a task beyond the limit is queued in FIFO order, however long the queue is. If the
-            /// group was cancelled or has failed, the task is dropped and counted as skipped.
+            /// group was cancelled, as by the error of another task, the task is dropped and counted as skipped.
             $(#[doc = $rejected])*
             ///
             /// # Examples
@@ -36,7 +36,8 @@ macro_rules! task_methods {
 
             /// Spawns a task that gets the group's token, to see when it should end, and returns its index.
             ///
-            /// Otherwise like `spawn`. `cause` returns why the token was cancelled.
+            /// Otherwise like `spawn`. `cause` returns why the token was cancelled. The closure that makes the task is
+            /// called at once, also if the task is queued or skipped.
             $(#[doc = $rejected])*
             ///
             /// # Examples
