@@ -471,6 +471,48 @@ async fn a_deadline_that_has_passed_is_the_reason_though_its_timer_is_late() {
     }
 }
 
+/// As are a cancel and the others: the deadline came first.
+#[tokio::test(start_paused = true)]
+async fn an_error_after_a_deadline_whose_timer_is_late_is_not_the_cause() {
+    for of_a_member in [false, true] {
+        let group = TaskGroup::builder().timeout(ms(100)).build();
+        if of_a_member {
+            let member = group.member();
+            jump(ms(200));
+            member.fail("late");
+        } else {
+            group.spawn(async {
+                jump(ms(200));
+                Err("late")
+            });
+        }
+        let failed = bounded(group.wait()).await.unwrap_err();
+        assert_eq!(failed.into_error(), Some("late"), "{of_a_member}");
+        assert_eq!(
+            group.cause(),
+            Some(Cause::DeadlineExceeded),
+            "{of_a_member}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_member_that_leaves_after_a_grace_whose_timer_is_late_is_aborted() {
+    for fails in [false, true] {
+        let group = TaskGroup::<&str>::new();
+        let member = group.member();
+        let drain = group.drain(ms(100));
+        jump(ms(200));
+        if fails {
+            member.fail("late");
+        }
+        drop(member);
+        assert_eq!(numbers(drain.await), (0, 1, 0), "{fails}");
+        let outcome = bounded(group.wait()).await;
+        assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
+    }
+}
+
 /// The only worker is blocked beyond the deadline and the grace, and then runs the timer that was woken last first.
 #[test]
 fn a_deadline_comes_before_a_grace_that_is_over_later() {

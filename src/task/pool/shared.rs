@@ -187,7 +187,8 @@ impl<E: Send + 'static> Pool<E> {
     }
 
     /// Locks the state as it is now: a deadline or a grace that is over takes effect first, since its timer may be late
-    /// while tasks block the threads of the runtime. What admits, starts or closes takes the lock by this.
+    /// while tasks block the threads of the runtime. What admits, starts, fails, ends or closes takes the lock by
+    /// this.
     fn lock_in_time(self: &Arc<Self>) -> MutexGuard<'_, State<E>> {
         self.check_deadline();
         let state = self.lock();
@@ -429,7 +430,7 @@ impl<E: Send + 'static> Pool<E> {
             }
         };
         // The failure, its effect on the lifecycle and the count are one step: from here on no queued task starts.
-        let mut state = self.lock();
+        let mut state = self.lock_in_time();
         let mut others = self.on_failure(&mut state, end.cause());
         // Dropped, and not by the group: its runtime was shut down, so no task can run any more.
         let is_lost = matches!(end, End::Aborted) && !state.abort_handles.is_aborting();
@@ -821,7 +822,7 @@ impl<E: Send + 'static> Pool<E> {
 
     pub(crate) fn member_failed(self: &Arc<Self>, index: usize, error: E) {
         let error = TaskError::Failed { index, error };
-        let mut state = self.lock();
+        let mut state = self.lock_in_time();
         // A member that is not waited for must not change what `wait` or a report says.
         if !state.lifecycle.waits_for_members() {
             drop(state);
@@ -836,8 +837,8 @@ impl<E: Send + 'static> Pool<E> {
         self.start_queued();
     }
 
-    pub(crate) fn leave(&self) {
-        let mut state = self.lock();
+    pub(crate) fn leave(self: &Arc<Self>) {
+        let mut state = self.lock_in_time();
         if !state.lifecycle.leave() {
             return;
         }
