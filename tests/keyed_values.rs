@@ -431,6 +431,35 @@ async fn a_debounced_value_gathers_the_events() {
 }
 
 /// The storage of first debounces shrinks when most keys have gone; those that stay keep theirs.
+/// The group accepts the entry, and ends before it has a value.
+#[tokio::test(start_paused = true)]
+async fn what_a_debounce_makes_as_the_group_ends_is_not_lost() {
+    let debounce = |keyed: &KeyedGroup<char, u32>, end: &mut dyn FnMut()| {
+        let make = || {
+            end();
+            7
+        };
+        keyed.debounce_with('k', ms(5), ms(5), make, |_| {})
+    };
+    let (keyed, log) = logging();
+    assert!(debounce(&keyed, &mut || keyed.cancel()));
+    assert!(keyed.wait().await.is_err());
+    assert_eq!((keyed.drain_values(), log.take()), (vec![('k', 7)], vec![]));
+
+    let (keyed, log) = logging();
+    let mut end = None;
+    assert!(debounce(&keyed, &mut || end = Some(keyed.shutdown(ms(9)))));
+    let (report, left) = end.unwrap().await;
+    assert_eq!((report.dropped, left), (1, vec![('k', 7)]));
+    assert!(log.take().is_empty());
+
+    let (keyed, log) = logging();
+    let mut end = None;
+    assert!(debounce(&keyed, &mut || end = Some(keyed.wait())));
+    end.unwrap().await.unwrap();
+    assert_eq!(log.take(), [(('k', 7), ms(5))]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn ceilings_hold_though_most_of_the_keys_have_gone() {
     let log = Log::new();
@@ -1461,6 +1490,8 @@ async fn a_panic_of_a_closure_goes_to_the_caller_and_leaves_the_entries_whole() 
         assert_eq!(panic.message, "boom");
     }
     assert_eq!((keyed.len(), keyed.contains_key(&'l')), (1, false));
+    let stats = keyed.stats();
+    assert_eq!((stats.pending, stats.cancelled), (1, 1), "of 'l'");
     keyed.wait().await.unwrap();
     assert_eq!(log.take(), [(('k', 1), ms(5))]);
 }

@@ -175,7 +175,8 @@ macro_rules! keyed_methods {
             }
 
             /// Debounces an entry whose value collects the events: `make` creates the value for the first event, and
-            /// `update` changes the pending value for each later one. Returns `false` if the group rejects entries.
+            /// `update` changes the pending value for each later one. Returns `false`, and calls neither, if the group
+            /// rejects entries.
             ///
             /// Otherwise like [`debounce`](Self::debounce). The closures run under the lock of the keyed group, so they
             /// should be short.
@@ -189,7 +190,7 @@ macro_rules! keyed_methods {
             /// # Panics
             ///
             /// If a closure calls a method of the same keyed group. A panic of a closure is passed on to the caller;
-            /// the value then stays as `update` left it.
+            /// the value then stays as `update` left it. An entry whose `make` panics counts as cancelled in the stats.
             ///
             /// # Examples
             ///

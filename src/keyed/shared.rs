@@ -475,7 +475,7 @@ where
     /// or inserts an entry. `apply` runs under the lock: it changes the value of the entry that is there, or is called
     /// with `None` and returns the value of the new one.
     ///
-    /// If the group rejects the entry, the value comes back, if `apply` has made one.
+    /// Returns `false`, and does not call `apply`, if the group rejects the entry.
     #[track_caller]
     fn debounce_by(
         self,
@@ -483,7 +483,7 @@ where
         quiet: Duration,
         ceiling: Duration,
         apply: impl FnOnce(Option<&mut V>) -> Option<V>,
-    ) -> Result<(), Option<V>> {
+    ) -> bool {
         let site = Location::caller();
         // As in `insert`.
         let key = Guarded::new(key);
@@ -498,31 +498,31 @@ where
         let Some((row, slot)) = known.and_then(|row| Some((row, table.slot(row)?))) else {
             let row = table.next_row();
             let at = now.after(quiet.min(ceiling));
-            // Asked before `apply`, so that no value is made in vain for a group that is known to reject it.
-            let value = jobs.admit().ok().and_then(|()| apply(None));
-            let slot = value.as_ref().and_then(|_| {
-                let row_key = self.keys.row_key(row);
-                jobs.insert(at, row_key, self.me(), None, site)
-            });
-            return match (slot, value) {
-                (Some(slot), Some(value)) => {
-                    table.insert(hash, key.into_inner(), value, slot);
-                    table.set_first(row, Some(now));
-                    Ok(())
-                }
-                (_, value) => Err(value),
+            let row_key = self.keys.row_key(row);
+            // Before `apply`, so that the group cannot reject the value that is made. A worker that starts the job
+            // meanwhile waits for the table's lock.
+            let Some(slot) = jobs.insert(at, row_key, self.me(), None, site) else {
+                return false;
             };
+            let made = panic::catch(|| apply(None).expect("a new entry has a value"));
+            let value = made.unwrap_or_else(|payload| {
+                jobs.cancel(slot);
+                resume_unwind(payload)
+            });
+            table.insert(hash, key.into_inner(), value, slot);
+            table.set_first(row, Some(now));
+            return true;
         };
         let first = table.first(row).unwrap_or(now);
         let at = now.after(quiet).min(first.after(ceiling));
-        let slot = jobs.rearm(slot, at, self.keys.row_key(row), self.me());
-        if let Some(slot) = slot {
-            table.set_slot(row, slot);
-            table.set_first(row, Some(first));
-            leave(table, row, &mut jobs);
-            apply(table.value(row));
-        }
-        slot.map(drop).ok_or(None)
+        let Some(slot) = jobs.rearm(slot, at, self.keys.row_key(row), self.me()) else {
+            return false;
+        };
+        table.set_slot(row, slot);
+        table.set_first(row, Some(first));
+        leave(table, row, &mut jobs);
+        apply(table.value(row));
+        true
     }
 
     #[track_caller]
@@ -533,19 +533,20 @@ where
         ceiling: Duration,
         value: V,
     ) -> Inserted<V> {
-        let (mut value, mut replaced) = (DiscardEach::from(Some(value)), None);
+        let mut value = DiscardEach::from(Some(value));
         let debounced = self.debounce_by(key, quiet, ceiling, |known| match known {
             Some(known) => {
-                replaced = value.take().map(|value| std::mem::replace(known, value));
+                if let Some(value) = &mut *value {
+                    std::mem::swap(known, value);
+                }
                 None
             }
             None => value.take(),
         });
-        match (debounced.map_err(|made| made.or(value.take())), replaced) {
-            (Ok(()), None) => Inserted::New,
-            (Ok(()), Some(replaced)) => Inserted::Replaced(replaced),
-            (Err(Some(value)), _) => Inserted::Rejected(value),
-            (Err(None), _) => unreachable!("what is rejected was not taken"),
+        match value.take() {
+            None => Inserted::New,
+            Some(value) if debounced => Inserted::Replaced(value),
+            Some(value) => Inserted::Rejected(value),
         }
     }
 
@@ -562,7 +563,7 @@ where
         // whose panics end here. More than one of them may panic, also after the closure that was called.
         let mut make = DiscardEach::from(Some(make));
         let mut update = DiscardEach::from(Some(update));
-        let debounced = self.debounce_by(key, quiet, ceiling, |known| match known {
+        self.debounce_by(key, quiet, ceiling, |known| match known {
             Some(known) => {
                 if let Some(update) = update.take() {
                     update(known);
@@ -570,8 +571,7 @@ where
                 None
             }
             None => make.take().map(|make| make()),
-        });
-        debounced.map_err(drop_quietly).is_ok()
+        })
     }
 
     #[track_caller]

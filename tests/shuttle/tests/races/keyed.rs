@@ -376,7 +376,8 @@ fn every_value_beside_a_starting_wait_is_handled_or_rejected() {
     });
 }
 
-/// The end of a group beside inserts, due and far ones: what was accepted is handled or left, and is counted.
+/// The end of a group beside inserts, due and far ones, and a debounce: what was accepted or made is handled or left,
+/// and is counted.
 fn end_beside_inserts(
     end: impl AsyncFn(&Keyed) -> (Option<Report>, Vec<(u8, usize)>) + Clone + Send + Sync + 'static,
 ) {
@@ -385,13 +386,23 @@ fn end_beside_inserts(
         future::block_on(async {
             let (keyed, handled) = logging();
             keyed.insert_after(1, 1, NEVER, REPLACE);
-            let inserts = [(2, 2, NOW), (3, 4, NEVER), (4, 8, NOW)].map(|(key, value, due)| {
+            let inserts = [(2, 2, NOW), (3, 4, NEVER)].map(|(key, value, due)| {
                 beside(&keyed, move |keyed| {
                     value - returned(keyed.insert_after(key, value, due, REPLACE))
                 })
             });
+            let debounce = beside(&keyed, |keyed| {
+                let mut made = 0;
+                let make = || {
+                    made = 8;
+                    made
+                };
+                keyed.debounce_with(4, NOW, NEVER, make, |_| {});
+                made
+            });
             let (report, mut left) = end(&keyed).await;
-            let accepted: usize = inserts.map(|insert| insert.join().unwrap()).iter().sum();
+            let inserted: usize = inserts.map(|insert| insert.join().unwrap()).iter().sum();
+            let accepted = inserted + debounce.join().unwrap();
             if let Some(report) = report {
                 assert_eq!(report.dropped, left.len(), "{report:?}, {left:?}");
                 assert!(keyed.is_empty());
