@@ -1,6 +1,7 @@
 //! Regular ticks against a list of intended times, and jobs at times of a wall clock.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -117,6 +118,32 @@ async fn a_start_centuries_ago_aligns_the_series_without_a_busy_loop() {
     assert_eq!(group.jobs()[0].deadline, Instant::now() + ms(10));
     sleep(ms(25)).await;
     assert_eq!(log.take(), [0, 10, 20].map(|at| (ms(0), ms(at))));
+}
+
+/// More periods have passed since the start than a tick's number can count.
+#[tokio::test(start_paused = true)]
+async fn ticks_behind_the_last_number_never_run() {
+    let farthest = |step: fn(&SystemTime, Duration) -> Option<SystemTime>| {
+        let steps = (0..64).rev().map(|bit| Duration::new(1 << bit, 0));
+        let last = steps.chain([Duration::new(0, 999_999_999)]);
+        last.fold(SystemTime::UNIX_EPOCH, |at, by| step(&at, by).unwrap_or(at))
+    };
+    let first = farthest(SystemTime::checked_sub);
+    let (now, last) = (SystemTime::UNIX_EPOCH, farthest(SystemTime::checked_add));
+    for (start, now) in [(first, now), (now, last), (first, last)] {
+        let (group, runs) = (Group::new(), Arc::new(AtomicUsize::new(0)));
+        for missed in [MissedTicks::Skip, MissedTicks::Delay, MissedTicks::Burst(2)] {
+            let (runs, clock) = (Arc::clone(&runs), WallClock::new(move || now));
+            let ticks = group.every(Duration::from_nanos(1)).missed(missed);
+            ticks.on_wall_clock(&clock, start).run(move |_| {
+                assert!(runs.fetch_add(1, Relaxed) < 100, "it does not rest");
+                async {}
+            });
+        }
+        sleep(ms(5000)).await;
+        assert_eq!(runs.load(Relaxed), 0, "{start:?} {now:?}");
+        group.wait().await.unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -219,8 +219,12 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// Returns how long it is until the time that is `offset` after the origin; zero if it has come.
+    /// Returns how long it is until the time that is `offset` after the origin; zero if it has come. `Duration::MAX`
+    /// never comes, however long ago the origin was.
     pub(super) fn left(&self, offset: Duration) -> Duration {
+        if offset == Duration::MAX {
+            return Duration::MAX;
+        }
         let left = offset.saturating_sub(self.elapsed);
         left.saturating_add(self.ahead)
     }

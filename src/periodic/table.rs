@@ -105,8 +105,12 @@ impl Timetable {
         }
     }
 
-    /// Returns when a tick is due; far away rather than an overflow.
+    /// Returns when a tick is due; far away rather than an overflow. `Duration::MAX` never comes: it is also that of the
+    /// last number, which stands for all ticks that cannot be counted.
     pub(super) fn due(&self, at: Position) -> Duration {
+        if at.number == u64::MAX {
+            return Duration::MAX;
+        }
         let nanos = self.period.as_nanos().saturating_mul(at.number.into());
         let seconds = u64::try_from(nanos / NANOS).unwrap_or(u64::MAX);
         Duration::new(seconds, (nanos % NANOS) as u32).saturating_add(at.put_off)
