@@ -124,8 +124,8 @@ where
         self
     }
 
-    /// Sets what happens to the series when a run panics; [`End`](OnPanic::End) by default. A panic of the
-    /// closure that returns the times always ends the series.
+    /// Sets what happens to the series when a run panics; [`End`](OnPanic::End) by default. A panic of its clock, or of
+    /// the closure that returns the times, always ends the series.
     ///
     /// # Examples
     ///
