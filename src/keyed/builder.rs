@@ -80,7 +80,7 @@ impl<K, V, S> Builder<K, V, S> {
     /// entry, so one more run follows; but an entry that was [expired](KeyedGroup::expire) is no longer pending and has
     /// a run of its own. `shutdown` lets entries run that are due, until its grace is over.
     ///
-    /// This costs two allocations per run, one of which is for the clone of the key that the handler gets.
+    /// This costs two allocations per run, and a clone of the key, which the handler gets.
     ///
     /// # Examples
     ///
