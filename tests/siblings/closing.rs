@@ -507,7 +507,7 @@ async fn a_member_that_leaves_after_a_grace_whose_timer_is_late_is_aborted() {
             member.fail("late");
         }
         drop(member);
-        assert_eq!(numbers(drain.await), (0, 1, 0), "{fails}");
+        assert_eq!(counts(drain.await), (0, 1, 0), "{fails}");
         let outcome = bounded(group.wait()).await;
         assert!(matches!(outcome, Err(TaskError::Cancelled)), "{outcome:?}");
     }
