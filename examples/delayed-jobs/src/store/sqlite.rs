@@ -39,6 +39,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../schema/sqlite/006_workers.sql"),
     include_str!("../../schema/sqlite/007_fewer_indexes.sql"),
     include_str!("../../schema/sqlite/008_by_hand.sql"),
+    include_str!("../../schema/sqlite/009_long_chains.sql"),
 ];
 
 /// How long to wait for another process that is writing.
@@ -169,8 +170,6 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
         write_ahead(&connection)?;
         connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update(None, "wal_autocheckpoint", LONGEST_LOG)?;
-        // A job that is cancelled because of a job before it may itself have jobs after it.
-        connection.pragma_update(None, "recursive_triggers", true)?;
     }
     Ok(connection)
 }

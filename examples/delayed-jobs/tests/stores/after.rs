@@ -100,6 +100,32 @@ pub(crate) async fn a_job_is_cancelled_if_one_before_it_fails_and_so_are_those_a
     }
 }
 
+pub(crate) async fn a_chain_of_any_length_is_cancelled_with_its_first_job(store: Opened) {
+    let length = 1100;
+    let first = put(&store, job(0)).await.id().0;
+    let chain = (first..first + length).map(|before| after(&[JobId(before)], false, 0));
+    let mut last = JobId(first);
+    for jobs in chain.collect::<Vec<_>>().chunks(100) {
+        let enqueued = store.enqueue(jobs.to_vec()).await.expect("enqueued");
+        last = enqueued[enqueued.len() - 1].id();
+    }
+    assert_eq!(last.0, first + length);
+    assert_eq!(run_at(&store, last).await, Micros::NEVER);
+    let jobs = [JobId(first + 7), last];
+    let callback = put(&store, after(&jobs, true, 7)).await.id();
+    let error = "x".to_owned();
+    end(&store, JobId(first), 10, Verdict::Dead { error }).await;
+    let counts = store.counts().await.expect("counts");
+    assert_eq!(
+        (counts.dead, counts.cancelled, counts.pending),
+        (1, length as u64, 1)
+    );
+    let record = store.get(last).await.expect("an answer").expect("a job");
+    let words = format!("job {}, which it comes after, is cancelled", last.0 - 1);
+    assert_eq!(record.error, Some(words));
+    assert_eq!(run_at(&store, callback).await, T(10));
+}
+
 pub(crate) async fn a_callback_comes_after_all_ends(store: Opened) {
     let jobs = [
         put(&store, job(0)).await.id(),

@@ -141,6 +141,7 @@ promises![
     a_job_that_its_limits_do_not_hold_back_is_not_asked_for_again,
     a_job_comes_after_others_are_done,
     a_job_is_cancelled_if_one_before_it_fails_and_so_are_those_after_it,
+    a_chain_of_any_length_is_cancelled_with_its_first_job,
     a_callback_comes_after_all_ends,
     what_has_ended_before_is_not_waited_for,
     a_job_of_a_schedule_that_is_dropped_is_not_waited_for,

@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../../schema/postgres/007_fewer_indexes.sql"),
     include_str!("../../../schema/postgres/008_by_hand.sql"),
     include_str!("../../../schema/postgres/009_plans_of_waits.sql"),
+    include_str!("../../../schema/postgres/010_long_chains.sql"),
 ];
 
 /// The number of the advisory lock that keeps two programs from migrating at the same time.
