@@ -572,7 +572,10 @@ impl Engine {
         let expiry = self.store.next_expiry(&self.name);
         if let Some(expiry) = self.limited(expiry).await? {
             let expiry = expiry.since(self.clock.now()) + Duration::from_millis(1);
-            next = next.min(expiry);
+            next = next.min(match self.is_quiet() {
+                true => expiry.max(self.settings.lease.min(rescan)),
+                false => expiry,
+            });
         }
         Ok(next.max(SHORTEST))
     }
@@ -624,8 +627,10 @@ impl Engine {
         Ok(now)
     }
 
+    /// Returns whether no lease is taken back, since workers that live may not have been able to renew theirs.
     fn is_quiet(&self) -> bool {
-        lock(&self.quiet_until).is_some_and(|until| Instant::now() < until)
+        let was_set = lock(&self.quiet_until).is_some_and(|until| Instant::now() < until);
+        was_set || self.outage.may_have_cost_leases()
     }
 
     /// Gives back the jobs that were leased by claims without an answer.

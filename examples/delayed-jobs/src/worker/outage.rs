@@ -15,6 +15,7 @@ const FIRST: Duration = Duration::from_millis(250);
 pub(super) struct Outage {
     /// The longest wait.
     cap: Duration,
+    lease: Duration,
     state: Mutex<State>,
 }
 
@@ -24,6 +25,8 @@ struct State {
     failures: u64,
     wait: Duration,
     until: Option<Instant>,
+    /// The end of the last outage that may have cost leases.
+    ended: Option<Instant>,
 }
 
 impl Outage {
@@ -31,6 +34,7 @@ impl Outage {
     pub(super) fn new(lease: Duration) -> Outage {
         Outage {
             cap: (lease / 4).clamp(FIRST, Duration::from_secs(5)),
+            lease,
             state: Mutex::default(),
         }
     }
@@ -63,6 +67,20 @@ impl Outage {
         (!wait.is_zero()).then_some(wait)
     }
 
+    /// Returns how long the store has not answered by now.
+    pub(super) fn lasted(&self) -> Duration {
+        lock(&self.state)
+            .since
+            .map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Returns whether leases may have expired since the store did not answer, and their workers have had no time since then
+    /// to renew them.
+    pub(super) fn may_have_cost_leases(&self) -> bool {
+        let ended = lock(&self.state).ended;
+        self.lasted() >= self.lease / 2 || ended.is_some_and(|ended| ended.elapsed() < self.lease)
+    }
+
     /// Records that a call has succeeded.
     pub(super) fn succeeded(&self) {
         let mut state = lock(&self.state);
@@ -73,7 +91,11 @@ impl Outage {
                 ?lasted,
                 "the store answers again"
             );
-            *state = State::default();
+            let was_long = lasted >= self.lease / 2;
+            *state = State {
+                ended: was_long.then(Instant::now).or(state.ended),
+                ..State::default()
+            };
         }
     }
 }

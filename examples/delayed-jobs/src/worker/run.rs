@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::Engine;
 use super::error_text::{drop_quietly, error_text, panic_text};
+use super::settings::Settings;
 use crate::handler::{Context, Output};
 use crate::retry::{Failure, Next};
 use crate::store::{Claimed, Ended, Lease, Verdict};
@@ -252,7 +253,8 @@ fn judge(
     })
 }
 
-/// Writes the verdict to the store. It retries for as long as the lease lasts without a heartbeat.
+/// Writes the verdict to the store. It retries until the store answers, but for no longer than a lease if the store answers
+/// other calls.
 async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Duration, stops: &Stops) {
     let outcome = match &verdict {
         Verdict::Done { .. } => "done",
@@ -268,7 +270,9 @@ async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Durati
         verdict,
         relaxed: job.relaxed,
     };
-    let give_up = Instant::now().checked_add(engine.settings.lease);
+    let Settings { lease, rescan, .. } = engine.settings;
+    let begun = Instant::now();
+    let mut failing_since = begun;
     let mut is_unanswered = false;
     loop {
         match engine.limited(engine.store.finish(ended.clone())).await {
@@ -277,7 +281,7 @@ async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Durati
                     // The handler has committed its transaction, so the job is done, whatever the handler returned.
                     false if stops.completed.load(Ordering::SeqCst) => "done",
                     // Within the lease it is an earlier call that has written the end, and whose answer was lost.
-                    false if !is_unanswered => {
+                    false if !is_unanswered || begun.elapsed() >= lease => {
                         return tracing::warn!(job = %job.lease.id, "another worker has the job by now");
                     }
                     _ => outcome,
@@ -290,7 +294,10 @@ async fn conclude(engine: &Engine, job: &Claimed, verdict: Verdict, took: Durati
                 let wait = engine
                     .outage
                     .failed("the end of a job could not be written", &error);
-                if give_up.is_some_and(|give_up| Instant::now() + wait >= give_up) {
+                if engine.outage.lasted() >= (lease / 2).max(2 * rescan) {
+                    failing_since = Instant::now();
+                }
+                if failing_since.elapsed() + wait >= lease {
                     return tracing::error!(%error, job = %job.lease.id, "its end was not written");
                 }
                 sleep(wait).await;

@@ -1,6 +1,6 @@
 //! On a paused clock: lateness, leases and times.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use delayed_jobs::store::{Claim, Ended, Suspects, Verdict};
 use delayed_jobs::{Enqueued, Filter, Limit, Micros, OnDuplicate, State, Unique, testkit};
@@ -411,6 +411,69 @@ async fn a_lease_that_ends_with_its_job_is_not_lost() {
     let summary = beside(worker, sleep(60 * SECOND)).await;
     assert_eq!(record(&queue, id).await.state, State::Done);
     assert_eq!((summary.done, summary.lost), (1, 0), "{summary:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_ends_in_an_outage_longer_than_its_lease_does_not_run_again() {
+    let (memory, is_out) = (testkit::queue(), Arc::new(AtomicBool::new(false)));
+    let queue = Wrapped::with_outages(memory.store(), &is_out);
+    let (id, log) = (put(&queue, 1).await, Log::new());
+    let seen = log.clone();
+    let worker = queue.worker().register(move |job: Job<Note>| {
+        seen.note(&job);
+        async {
+            sleep(5 * SECOND).await;
+            Ok(())
+        }
+    });
+    let summary = beside(worker, async {
+        sleep(2 * SECOND).await;
+        is_out.store(true, Ordering::SeqCst);
+        sleep(100 * SECOND).await;
+        is_out.store(false, Ordering::SeqCst);
+        sleep(100 * SECOND).await;
+    })
+    .await;
+    let job = record(&queue, id).await;
+    let seen = (job.state, job.crashes, log.lines().len(), summary.done);
+    assert_eq!(seen, (State::Done, 0, 1, 1), "{job:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_running_job_is_believed_lost_after_an_outage_longer_than_its_lease() {
+    let (memory, is_out) = (testkit::queue(), Arc::new(AtomicBool::new(false)));
+    let queue = Wrapped::with_outages(memory.store(), &is_out);
+    let log = Log::new();
+    for note in 0..3 {
+        put(&queue, note).await;
+    }
+    // The worker of one job dies in the outage.
+    let [first, second, third] = [1, 2, 3].map(|_| {
+        let seen = log.clone();
+        let handler = move |job: Job<Note>| {
+            seen.note(&job);
+            async {
+                sleep(200 * SECOND).await;
+                Ok(())
+            }
+        };
+        spawn(queue.worker().concurrency("default", 1).register(handler))
+    });
+    sleep(2 * SECOND).await;
+    assert_eq!(log.lines().len(), 3);
+    is_out.store(true, Ordering::SeqCst);
+    third.task.abort();
+    sleep(100 * SECOND).await;
+    is_out.store(false, Ordering::SeqCst);
+    sleep(400 * SECOND).await;
+    first.end().await;
+    second.end().await;
+    let all = queue.list(Filter::default()).await.expect("a list");
+    let mut crashes: Vec<_> = all.iter().map(|job| (job.state, job.crashes)).collect();
+    crashes.sort();
+    let done = |crashes| (State::Done, crashes);
+    assert_eq!(crashes, [done(0), done(0), done(1)], "{:?}", log.lines());
+    assert_eq!(log.lines().len(), 4, "{:?}", log.lines());
 }
 
 #[tokio::test(start_paused = true)]

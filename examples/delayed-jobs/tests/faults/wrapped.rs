@@ -1,5 +1,7 @@
 //! A store around another one, in which a test notices each call.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use delayed_jobs::store::{
     Answer, Asked, Claim, Ended, Lease, Lot, NewJob, Reclaimed, ScheduleSpec, Slot, Store,
 };
@@ -27,6 +29,8 @@ pub(super) struct Wrapped {
     hook: Hook,
     /// Calls of this name do what they should, and say that they have failed.
     broken: &'static str,
+    /// Meanwhile all calls fail, and do nothing.
+    is_out: Arc<AtomicBool>,
 }
 
 impl Wrapped {
@@ -35,6 +39,16 @@ impl Wrapped {
             store: Arc::clone(store),
             hook: Box::new(|_, _| Duration::ZERO),
             broken,
+            is_out: Arc::default(),
+        }))
+    }
+
+    pub(super) fn with_outages(store: &Arc<dyn Store>, is_out: &Arc<AtomicBool>) -> Queue {
+        Queue::on(Arc::new(Wrapped {
+            store: Arc::clone(store),
+            hook: Box::new(|_, _| Duration::ZERO),
+            broken: "",
+            is_out: Arc::clone(is_out),
         }))
     }
 
@@ -46,6 +60,7 @@ impl Wrapped {
             store: Arc::clone(store),
             hook: Box::new(hook),
             broken: "",
+            is_out: Arc::default(),
         }))
     }
 }
@@ -60,6 +75,9 @@ macro_rules! forward {
     ($($name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
         impl Store for Wrapped {
             $(fn $name(&self, $($arg: $type),*) -> Answer<'_, $answer> {
+                if self.is_out.load(Ordering::SeqCst) {
+                    return Box::pin(async { Err(StoreError::Closed) });
+                }
                 (self.hook)(When::Before, stringify!($name));
                 let answer = self.store.$name($($arg),*);
                 Box::pin(async move {
