@@ -3,7 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use delayed_jobs::store::{Lease, PostgresOptions, Store};
+use delayed_jobs::store::{
+    Claim, Claimed, Ended, Lease, PostgresOptions, Store, Suspects, Verdict,
+};
 use delayed_jobs::{Failure, Handling, Retry, State};
 use sqlx::Connection;
 use tokio::net::{TcpListener, TcpStream};
@@ -700,6 +702,70 @@ async fn a_cancel_of_many_jobs_misses_none_that_is_locked_for_a_moment() {
         let asked = queue.store().asked_to_cancel("w").await;
         assert_eq!(asked.expect("an answer").len(), 1, "running: {is_running}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_of_many_jobs_misses_none_that_fails_meanwhile() {
+    let Some((database, queue)) = opened().await else {
+        return;
+    };
+    let later = queue.enqueue(Note(1)).after(3600 * SECOND);
+    let later = later.await.expect("enqueued").id();
+    put(&queue, 2).await;
+    let claimed = queue.store().claim(claim(1)).await.expect("a claim").jobs;
+    let mut theirs = support::client(&database).await;
+    let lock = format!("begin; select 1 from delayed_jobs where id = {later} for update");
+    let locked = sqlx::Executor::execute(&mut theirs, sqlx::AssertSqlSafe(lock)).await;
+    locked.expect("locked");
+    let all = delayed_jobs::Filter::default();
+    let cancel = queue.change(delayed_jobs::Change::Cancel, all);
+    let (cancelled, ()) = tokio::join!(cancel, async {
+        let waiting = "select count(*) from pg_locks where not granted";
+        let is_waiting = || async {
+            let mut client = support::client(&database).await;
+            let waiting = sqlx::query_scalar(waiting).fetch_one(&mut client).await;
+            waiting.is_ok_and(|waiting: i64| waiting > 0)
+        };
+        support::until("the cancel waits for a lock", is_waiting).await;
+        // The running job is pending again, and the cancel has not come to it yet.
+        let retry = Verdict::Retry {
+            at: delayed_jobs::Micros::NEVER,
+            error: "x".to_owned(),
+        };
+        assert!(ended(&queue, &claimed[0], retry).await.expect("an end"));
+        let sql = sqlx::AssertSqlSafe("commit".to_owned());
+        let ended = sqlx::Executor::execute(&mut theirs, sql).await;
+        ended.expect("let go");
+    });
+    assert_eq!(cancelled.expect("an answer"), 2);
+    let record = record(&queue, claimed[0].lease.id).await;
+    assert_eq!(record.state, delayed_jobs::State::Cancelled);
+}
+
+fn claim(limit: usize) -> Claim {
+    let now = delayed_jobs::Micros::from(std::time::SystemTime::now());
+    Claim {
+        worker: "w".to_owned(),
+        queue: "default".to_owned(),
+        limit,
+        now,
+        lease_until: now.after(30 * SECOND),
+        kinds: vec!["note".to_owned()],
+        from: [delayed_jobs::Micros::EARLIEST; 3],
+        suspects: Suspects::Without(9),
+        limited: false,
+        ageing: None,
+    }
+}
+
+async fn ended(queue: &Queue, job: &Claimed, verdict: Verdict) -> Result<bool, StoreError> {
+    let ended = Ended {
+        lease: job.lease,
+        at: delayed_jobs::Micros::from(std::time::SystemTime::now()),
+        verdict,
+        relaxed: false,
+    };
+    queue.store().finish(ended).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

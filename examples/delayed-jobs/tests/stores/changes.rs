@@ -77,6 +77,34 @@ pub(crate) async fn retry_tells_what_it_met(store: Opened) {
     assert_eq!(ids(&claim(&store, "w", 9, 6).await), [far]);
 }
 
+pub(crate) async fn a_retry_of_a_due_job_keeps_its_place(store: Opened) {
+    let [first, second] = [
+        put(&store, job(1)).await.id(),
+        put(&store, job(2)).await.id(),
+    ];
+    let asked = store.retry(first, T(9)).await.expect("an answer");
+    assert_eq!(asked, Asked::Granted(State::Pending));
+    assert_eq!(ids(&claim(&store, "w", 9, 9).await), [first, second]);
+}
+
+pub(crate) async fn a_change_may_begin_after_a_job(store: Opened) {
+    let mut all = Vec::new();
+    for run_at in [30, 10, 20] {
+        all.push(put(&store, job(run_at)).await.id());
+    }
+    // In a list of all states the latest job comes first.
+    let rest = Filter {
+        after: Some(all[1]),
+        ..Filter::default()
+    };
+    let list = store.list(rest.clone()).await.expect("a list");
+    assert_eq!(list.iter().map(|job| job.id).collect::<Vec<_>>(), [all[0]]);
+    for change in [Change::Cancel, Change::Delete] {
+        let changed = store.change(change, rest.clone(), T(1)).await;
+        assert_eq!(changed.expect("an answer"), [all[0]], "{change:?}");
+    }
+}
+
 pub(crate) async fn pruning_forgets_what_ended_before(store: Opened) {
     for end in [10, 20, 30] {
         put(&store, job(0)).await;

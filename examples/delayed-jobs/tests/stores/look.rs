@@ -197,6 +197,23 @@ pub(crate) async fn a_search_looks_at_so_many_jobs_and_tells_where_to_go_on(stor
     assert_eq!(find(&store, &any, "", 30).await.0.len(), 5);
 }
 
+pub(crate) async fn a_search_finds_a_job_that_has_replaced_an_old_one(store: Opened) {
+    let at = |created: i64, job: NewJob| NewJob {
+        created_at: T(created),
+        ..job
+    };
+    let old = put(&store, at(1, keyed("k", OnDuplicate::Replace, 500)))
+        .await
+        .id();
+    for n in 2..30 {
+        put(&store, at(n, job(100))).await;
+    }
+    let new = at(40, keyed("k", OnDuplicate::Replace, 500));
+    assert_eq!(put(&store, new).await, Enqueued::Replaced(old));
+    let any = Filter::default();
+    assert_eq!(find(&store, &any, "", 35).await.0, [old]);
+}
+
 pub(crate) async fn jobs_are_counted_up_to_a_limit(store: Opened) {
     for n in 0..7 {
         put(&store, job(n)).await;

@@ -487,8 +487,10 @@ impl Table {
             return Asked::KeyTaken;
         }
         if let Some(Row { record, .. }) = self.rows.get_mut(&id) {
+            if record.state != State::Pending || record.run_at > now {
+                record.run_at = now;
+            }
             record.state = State::Pending;
-            record.run_at = now;
             (record.attempt, record.crashes) = (0, 0);
             (record.progress, record.finished_at) = (None, None);
         }

@@ -130,7 +130,7 @@ impl Builder {
         }
         if let Some(JobId(after)) = filter.after {
             self.push(
-                match state {
+                match filter.state {
                     Some(State::Pending) => {
                         " and (run_at + 0, id) > (select run_at + 0, id from delayed_jobs where id = $)"
                     }
@@ -202,10 +202,9 @@ pub(super) fn search(search: &Search) -> (String, Vec<Value>) {
     (found.sql, found.values)
 }
 
-/// Builds the statement for the last job that a search looks at if it reaches its limit, and the time when that job was
-/// enqueued.
+/// Builds the statement for the last job that a search looks at if it reaches its limit.
 pub(super) fn last_looked_at(search: &Search) -> (String, Vec<Value>) {
-    let mut last = in_order(&search.filter, "id, created_at", Vec::new());
+    let mut last = in_order(&search.filter, "id", Vec::new());
     last.limit(1);
     last.push(
         " offset $",
@@ -226,8 +225,9 @@ pub(super) fn count(filter: &Filter) -> (String, Vec<Value>) {
     (count.sql, count.values)
 }
 
-/// Returns the states of the filter to which a change applies.
-pub(super) fn states(change: Change, filter: &Filter) -> Vec<State> {
+/// Returns the states of the filter to which a change applies: those of each statement. A cancel is one statement, since a job
+/// that fails between two of them would be in the state of neither.
+pub(super) fn states(change: Change, filter: &Filter) -> Vec<Vec<State>> {
     let all: &[State] = match (change, filter.state) {
         (Change::Cancel, _) => &[State::Pending, State::Running],
         (Change::Retry, Some(State::Pending)) => &[State::Pending],
@@ -235,68 +235,84 @@ pub(super) fn states(change: Change, filter: &Filter) -> Vec<State> {
         (Change::Delete, _) => &[State::Pending, State::Done, State::Dead, State::Cancelled],
     };
     let wanted = |state: &&State| filter.state.is_none_or(|wanted| wanted == **state);
-    all.iter().filter(wanted).copied().collect()
+    let states: Vec<_> = all.iter().filter(wanted).copied().collect();
+    let together = if change == Change::Cancel { 2 } else { 1 };
+    states.chunks(together).map(<[_]>::to_vec).collect()
 }
 
-/// Builds the statement that changes jobs of one state: pending jobs in the order in which they are due, others in the
+/// Builds the statement that changes jobs of these states: pending jobs in the order in which they are due, others in the
 /// order of their ids. A change must not match a job that it has changed already, or the lots of a change would never
 /// end.
 pub(super) fn change(
     change: Change,
     filter: &Filter,
-    state: State,
+    states: &[State],
     now: Micros,
 ) -> (String, Vec<Value>) {
-    let (begin, values) = match change {
-        Change::Cancel => (CANCEL_MANY, vec![Value::from(now)]),
-        Change::Retry => (RETRY_MANY, vec![Value::from(now)]),
-        Change::Delete => ("delete from delayed_jobs where ", Vec::new()),
+    let (mut sql, values) = match change {
+        Change::Cancel => (CANCEL_MANY.to_owned(), vec![Value::from(now)]),
+        Change::Retry => (RETRY_MANY.to_owned(), vec![Value::from(now)]),
+        Change::Delete => ("delete from delayed_jobs where ".to_owned(), Vec::new()),
     };
-    let index = index(filter, Some(state));
-    let mut sql = Builder {
-        // Postgres gets an array, since it might read the jobs again for each row otherwise.
-        sql: format!(
-            "{begin}id /*sqlite in ( *//*postgres = any (array( */select id from delayed_jobs as jobs{index}"
-        ),
-        values,
-    };
-    sql.conditions(filter, Some(state));
-    sql.sql += match (change, state) {
-        (Change::Cancel, State::Running) => " and cancel = 0",
-        (Change::Retry, State::Pending) => " and run_at > $1",
-        // Of several jobs with one key only the last, and only if no other job holds the key.
-        (Change::Retry, _) => {
-            " and (key is null or holds = 0 or not exists (
+    if change == Change::Cancel {
+        // Jobs that are claimed or renewed at this moment, or fail, must not escape: Postgres waits for them, and tests this
+        // again.
+        let words: Vec<_> = states.iter().map(|state| state.word()).collect();
+        sql += &format!("/*postgres state in ('{}') and */", words.join("', '"));
+    }
+    // Postgres gets an array, since it might read the jobs again for each row otherwise.
+    sql += "id /*sqlite in ( *//*postgres = any (array( */";
+    let mut sql = Builder { sql, values };
+    for (at, state) in states.iter().enumerate() {
+        sql.sql += if at == 0 { "" } else { " union all " };
+        sql.sql += "select id from (";
+        sql.first_of(change, filter, *state);
+        sql.sql += &format!(") as {}_ones", state.word());
+    }
+    sql.limit(filter.limit);
+    sql.sql += "/*postgres ) */) returning id";
+    if change != Change::Delete {
+        sql.sql += " /*tell */";
+    }
+    (sql.sql, sql.values)
+}
+
+impl Builder {
+    /// Selects the first jobs of one state to which a change applies.
+    fn first_of(&mut self, change: Change, filter: &Filter, state: State) {
+        let index = index(filter, Some(state));
+        self.sql += &format!("select id from delayed_jobs as jobs{index}");
+        self.conditions(filter, Some(state));
+        self.sql += match (change, state) {
+            (Change::Cancel, State::Running) => " and cancel = 0",
+            (Change::Retry, State::Pending) => " and run_at > $1",
+            // Of several jobs with one key only the last, and only if no other job holds the key.
+            (Change::Retry, _) => {
+                " and (key is null or holds = 0 or not exists (
                 select 1 from delayed_jobs as other
                 where other.key = jobs.key and other.held_until = jobs.held_until and other.id <> jobs.id and other.holds <> 0
                     and (other.state in ('pending', 'running')
                         or other.state = 'done' and other.holds & 4 <> 0
                         or other.id > jobs.id)
             ))"
+            }
+            _ => "",
+        };
+        self.sql += match filter.ended_before {
+            // In the order of the index, the job that ended first comes first.
+            Some(_) => " order by /*sqlite max *//*postgres greatest */(finished_at, held_until)",
+            None => match state {
+                State::Pending if !is_of_few(filter) => " order by run_at + 0, id",
+                State::Running => " order by id + 0",
+                _ => " order by id",
+            },
+        };
+        self.limit(filter.limit);
+        if change != Change::Cancel {
+            // Others that lock an ended job change it themselves, and a pending job that is being claimed is about to run.
+            self.sql += " /*postgres for update skip locked */";
         }
-        _ => "",
-    };
-    sql.sql += match filter.ended_before {
-        // In the order of the index, the job that ended first comes first.
-        Some(_) => " order by /*sqlite max *//*postgres greatest */(finished_at, held_until)",
-        None => match state {
-            State::Pending if !is_of_few(filter) => " order by run_at + 0, id",
-            State::Running => " order by id + 0",
-            _ => " order by id",
-        },
-    };
-    sql.limit(filter.limit);
-    sql.sql += match change {
-        // Jobs that are claimed or renewed at this moment must not escape. Those that are claimed meanwhile are found
-        // again among the running ones.
-        Change::Cancel => " /*postgres for update) */) returning id",
-        // Others that lock an ended job change it themselves, and a pending job that is being claimed is about to run.
-        Change::Retry | Change::Delete => " /*postgres for update skip locked) */) returning id",
-    };
-    if change != Change::Delete {
-        sql.sql += " /*tell */";
     }
-    (sql.sql, sql.values)
 }
 
 /// Those that are used again and again.
@@ -314,8 +330,8 @@ pub(super) fn all() -> Vec<String> {
         all.push(list(&of(Some(state), false, true)).0);
         for of in [of(None, false, false), of(None, true, false)] {
             for kind in [Change::Cancel, Change::Retry, Change::Delete] {
-                if states(kind, &of).contains(&state) {
-                    all.push(change(kind, &of, state, Micros(0)).0);
+                for states in states(kind, &of).iter().filter(|of| of[0] == state) {
+                    all.push(change(kind, &of, states, Micros(0)).0);
                 }
             }
         }
@@ -323,8 +339,8 @@ pub(super) fn all() -> Vec<String> {
             ended_before: Some(Micros(0)),
             ..Filter::default()
         };
-        if states(Change::Delete, &old).contains(&state) && state != State::Pending {
-            all.push(change(Change::Delete, &old, state, Micros(0)).0);
+        if !matches!(state, State::Pending | State::Running) {
+            all.push(change(Change::Delete, &old, &[state], Micros(0)).0);
         }
     }
     all.push(list(&of(None, false, false)).0);

@@ -22,7 +22,7 @@ use super::text::{
 };
 use super::transaction::enqueue;
 use super::value::{Row, Value, values};
-use crate::job::{JobId, Priority, Record, State};
+use crate::job::{JobId, Priority, Record};
 use crate::limit::Limit;
 use crate::time::{Clock, Micros};
 
@@ -361,15 +361,10 @@ impl<D: Database> Store for Sql<D> {
                 let next = jobs.last().map(|job| job.id);
                 return Ok(Found { jobs, next });
             }
+            // A job of any age may have been replaced since, so the search goes on to the last one.
             let (sql, values) = filter::last_looked_at(&search);
-            let Some(mut last) = one(&self.database, Purpose::Look, sql, values).await? else {
-                return Ok(Found { jobs, next: None });
-            };
-            let (id, created_at) = (last.id()?, Micros(last.int()?));
-            // In a list by ids, newest first, later jobs were enqueued earlier.
-            let by_id = search.filter.state != Some(State::Pending);
-            let is_over = by_id && created_at < search.since;
-            let next = (!is_over).then_some(id);
+            let last = one(&self.database, Purpose::Look, sql, values).await?;
+            let next = last.map(|mut row| row.id()).transpose()?;
             Ok(Found { jobs, next })
         })
     }
@@ -523,8 +518,8 @@ impl<D: Database> Store for Sql<D> {
     fn change(&self, change: Change, mut filter: Filter, now: Micros) -> Answer<'_, Vec<JobId>> {
         Box::pin(async move {
             let mut changed = Vec::new();
-            for state in filter::states(change, &filter) {
-                let (sql, values) = filter::change(change, &filter, state, now);
+            for states in filter::states(change, &filter) {
+                let (sql, values) = filter::change(change, &filter, &states, now);
                 let mut tries = 0;
                 let found = loop {
                     match self.write(sql.clone(), values.clone()).await {

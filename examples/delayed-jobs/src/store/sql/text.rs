@@ -503,9 +503,13 @@ macro_rules! retry {
         concat!(
             "\
 update delayed_jobs
-set state = 'pending', run_at = ",
+set state = 'pending',
+    run_at = case when state = 'pending' and run_at < ",
             $now,
-            ", attempt = 0, crashes = 0, progress = null, finished_at = null
+            " then run_at else ",
+            $now,
+            " end,
+    attempt = 0, crashes = 0, progress = null, finished_at = null
 where "
         )
     };
