@@ -768,6 +768,32 @@ async fn ended(queue: &Queue, job: &Claimed, verdict: Verdict) -> Result<bool, S
     queue.store().finish(ended).await
 }
 
+#[tokio::test]
+async fn an_end_that_cannot_be_written_keeps_no_other_from_it() {
+    let Some((database, queue)) = opened().await else {
+        return;
+    };
+    let refuses = r#"
+        create function refuse() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;
+        create trigger refuse before update on delayed_jobs for each row
+        when (new.state = 'done' and new.payload = '7') execute function refuse()"#;
+    for sql in refuses.split_inclusive("$$;") {
+        support::run(&database, sql).await;
+    }
+    let notes = (0..50).map(|note| queue.enqueue(Note(note)));
+    queue.enqueue_all(notes).await.expect("enqueued");
+    let claimed = queue.store().claim(claim(50)).await.expect("a claim").jobs;
+    let mut ends = tokio::task::JoinSet::new();
+    for job in claimed {
+        let queue = queue.clone();
+        ends.spawn(async move { ended(&queue, &job, Verdict::Done { output: None }).await });
+    }
+    let ends = ends.join_all().await;
+    let errors: Vec<_> = ends.iter().filter(|end| end.is_err()).collect();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert_eq!(queue.counts().await.expect("counts").done, 49);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_of_callers_has_the_same_limit_though_the_server_says_nothing() {
     let Some((_, url, proxy)) = by_proxy().await else {

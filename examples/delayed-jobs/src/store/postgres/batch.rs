@@ -27,7 +27,7 @@ impl<T, A> Request<T, A> {
     }
 
     /// Returns whether its caller has gone, and it need not be run any more.
-    fn is_abandoned(&self) -> bool {
+    pub(super) fn is_abandoned(&self) -> bool {
         self.answer.is_closed() && self.sent.elapsed() > ABANDONED
     }
 }

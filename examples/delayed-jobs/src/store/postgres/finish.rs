@@ -1,15 +1,14 @@
 //! Ends of jobs: those that arrive while a statement is under way are combined into the next one.
 
 use std::collections::HashSet;
-use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use super::super::StoreError;
-use super::super::sql::{FINISH, Purpose, Value};
-use super::batch::{self, Batch, Inbox, columns, lists};
+use super::super::sql::{FINISH, Purpose, Row, Value};
+use super::batch::{self, Batch, Inbox, Request, columns, lists};
 use super::pool::Pool;
 
 /// The maximum number of ends in one statement.
@@ -27,6 +26,16 @@ pub(super) struct End {
     pub(super) purpose: Purpose,
 }
 
+/// The id of a job, and the number of the claim: the same job may occur twice, with an old claim and with a new one.
+type Claim = (Option<i64>, Option<i64>);
+
+impl End {
+    fn claim(&self) -> Claim {
+        let value = |at: usize| as_int(self.values.get(at).cloned());
+        (value(0), value(1))
+    }
+}
+
 /// Answers whether the claim was valid.
 pub(super) type Finisher = Batch<End, bool>;
 
@@ -37,26 +46,20 @@ pub(super) fn start(pool: &Arc<Pool>, tasks: &mut JoinSet<()>) -> Finisher {
 async fn work(pool: Arc<Pool>, inbox: Inbox<End, bool>) {
     let sql = statement();
     let mut is_busy = false;
-    while let Some(mut ends) = batch::next(&inbox, MOST, is_busy.then_some(LINGER)).await {
+    while let Some(ends) = batch::next(&inbox, MOST, is_busy.then_some(LINGER)).await {
         is_busy = ends.len() > 1;
-        let purpose = Purpose::of_all(ends.iter().map(|end| end.what.purpose));
-        let values = ends.iter_mut().map(|end| mem::take(&mut end.what.values));
-        let values: Vec<_> = values.collect();
-        // The same job may occur twice, with an old claim and with a new one.
-        let key = |values: &Vec<Value>| (values.first().cloned(), values.get(1).cloned());
-        let keys: Vec<_> = values.iter().map(key).collect();
-        let outcome = match columns(values, COLUMNS.map(|(_, is_text)| is_text).into_iter()) {
-            Ok(arguments) => pool.query(purpose, &sql, arguments).await,
-            Err(error) => Err(error),
-        };
-        match outcome {
-            Ok(rows) => {
-                let ended: HashSet<_> = rows
-                    .into_iter()
-                    .map(|mut row| (as_int(row.0.next()), as_int(row.0.next())))
-                    .collect();
-                for (end, (id, claim)) in ends.into_iter().zip(keys) {
-                    end.reply(Ok(ended.contains(&(as_int(id), as_int(claim)))));
+        match together(&pool, &sql, &ends).await {
+            Ok(written) => {
+                for end in ends {
+                    let is_written = written.contains(&end.what.claim());
+                    end.reply(Ok(is_written));
+                }
+            }
+            // One of the ends may have caused the error, and none was written. So they are written one by one.
+            Err(StoreError::Postgres(sqlx::Error::Database(_))) if ends.len() > 1 => {
+                for end in ends.into_iter().filter(|end| !end.is_abandoned()) {
+                    let alone = together(&pool, &sql, std::slice::from_ref(&end)).await;
+                    end.reply(alone.map(|written| !written.is_empty()));
                 }
             }
             Err(error) => {
@@ -67,6 +70,20 @@ async fn work(pool: Arc<Pool>, inbox: Inbox<End, bool>) {
             }
         }
     }
+}
+
+/// Writes ends, and returns the claims that were valid.
+async fn together(
+    pool: &Pool,
+    sql: &str,
+    ends: &[Request<End, bool>],
+) -> Result<HashSet<Claim>, StoreError> {
+    let purpose = Purpose::of_all(ends.iter().map(|end| end.what.purpose));
+    let values = ends.iter().map(|end| end.what.values.clone()).collect();
+    let arguments = columns(values, COLUMNS.map(|(_, is_text)| is_text).into_iter())?;
+    let rows = pool.query(purpose, sql, arguments).await?;
+    let claim = |mut row: Row| (as_int(row.0.next()), as_int(row.0.next()));
+    Ok(rows.into_iter().map(claim).collect())
 }
 
 fn as_int(value: Option<Value>) -> Option<i64> {

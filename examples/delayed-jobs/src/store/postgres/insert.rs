@@ -41,7 +41,7 @@ async fn work(pool: Arc<Pool>, inbox: Inbox<New, Row>) {
             }
             // One of the jobs may have caused the error, and none was inserted. So they are inserted one by one.
             Err(StoreError::Postgres(sqlx::Error::Database(_))) if jobs.len() > 1 => {
-                for job in jobs {
+                for job in jobs.into_iter().filter(|job| !job.is_abandoned()) {
                     let alone = std::slice::from_ref(&job);
                     let row = together(&pool, alone)
                         .await
