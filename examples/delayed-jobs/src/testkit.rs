@@ -30,6 +30,7 @@ use crate::job::State;
 use crate::metrics::Snapshot;
 use crate::queue::Queue;
 use crate::store::{Filter, MemoryStore, Store, StoreError};
+use crate::time::Micros;
 use crate::worker::Worker;
 
 /// Creates a queue in memory, on tokio's clock.
@@ -42,7 +43,7 @@ pub fn queue() -> Queue {
 }
 
 /// Runs a worker until no job is left that it could run, and returns its counts. Then no job of its kinds and queues is
-/// pending or running, except in paused queues.
+/// pending or running, except in paused queues, and jobs that come after others which it could not run.
 ///
 /// With a schedule there always is such a job: use [`run_for`].
 ///
@@ -86,7 +87,9 @@ async fn has_work(
                     ..Filter::default()
                 };
                 let may_run = !row.paused || state == State::Running;
-                if may_run && !store.list(filter).await?.is_empty() {
+                let first = store.list(filter).await?.into_iter().next();
+                // A job that is never due waits for the end of another one.
+                if may_run && first.is_some_and(|job| job.run_at < Micros::NEVER) {
                     return Ok(true);
                 }
             }

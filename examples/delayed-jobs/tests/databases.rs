@@ -757,6 +757,31 @@ async fn a_database_that_breaks_off_is_connected_to_again() {
     running.end().await;
 }
 
+/// As when a server has become a standby, and its name leads to another one by now.
+#[tokio::test]
+async fn a_database_that_was_read_only_is_connected_to_again() {
+    let Some(database) = postgres().await else {
+        return;
+    };
+    let mut client = support::client(&database.address).await;
+    let name = sqlx::query_scalar::<_, String>("select current_database()");
+    let name = name.fetch_one(&mut client).await.expect("a name");
+    database.open().await;
+    // This applies to new connections.
+    let alter = format!("alter database {name} set default_transaction_read_only =");
+    let mut set = async |word: &str| {
+        let sql = sqlx::AssertSqlSafe(format!("{alter} {word}"));
+        client.execute(sql).await.expect("it is set");
+    };
+    set("on").await;
+    let queue = database.open().await;
+    let error = queue.enqueue(Note(1)).await.expect_err("read-only");
+    assert!(error.to_string().contains("read-only"), "{error}");
+    set("off").await;
+    let again = || async { queue.enqueue(Note(1)).await.is_ok() };
+    support::until("a job can be enqueued again", again).await;
+}
+
 #[tokio::test]
 async fn what_cannot_be_opened_says_why() {
     let error = Queue::open("/no/such/folder/jobs.db")

@@ -395,6 +395,21 @@ async fn drain_ends_though_a_queue_is_paused_or_has_no_worker() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn drain_ends_though_a_job_comes_after_one_that_has_no_worker() {
+    let (queue, log) = (testkit::queue(), Log::new());
+    let others = queue.enqueue(Other(1)).await.expect("enqueued").id();
+    let first = put(&queue, 1).await;
+    for (note, after) in [(2, first), (3, others)] {
+        let job = queue.enqueue(Note(note)).after_done([after]);
+        job.await.expect("enqueued");
+    }
+    let drained = testkit::drain(noting(&queue, &log));
+    let ended = timeout(30 * 86_400 * SECOND, drained).await;
+    assert!(ended.is_ok(), "30 days later it still waits");
+    assert_eq!(log.notes(), [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lease_that_ends_with_its_job_is_not_lost() {
     let memory = testkit::queue();
     // A job is done in the store for some seconds before its worker knows, and leases are renewed meanwhile.
