@@ -768,6 +768,54 @@ async fn ended(queue: &Queue, job: &Claimed, verdict: Verdict) -> Result<bool, S
     queue.store().finish(ended).await
 }
 
+/// As by a transaction of another program that enqueues a job which comes after a running one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_job_that_is_locked_for_long_costs_no_other_its_lease_or_its_end() {
+    let Some((database, queue)) = opened().await else {
+        return;
+    };
+    let log = Log::new();
+    let workers = [1, 2].map(|_| {
+        let seen = log.clone();
+        let worker = queue.worker().lease(2 * SECOND);
+        spawn(worker.register(move |job: Job<Note>| {
+            seen.note(&job);
+            async move {
+                sleep(job.payload.0 * SECOND).await;
+                Ok(())
+            }
+        }))
+    });
+    // One ends while the first one is locked, and one after that.
+    let mut ids = Vec::new();
+    for note in [1, 3, 7] {
+        ids.push(put(&queue, note).await);
+        start_of(&log, note).await;
+    }
+    let mut theirs = support::client(&database).await;
+    let lock = format!(
+        "begin; select 1 from delayed_jobs where id = {} for update",
+        ids[0]
+    );
+    let locked = sqlx::Executor::execute(&mut theirs, sqlx::AssertSqlSafe(lock)).await;
+    locked.expect("locked");
+    let is_done = async |id| record(&queue, id).await.state == State::Done;
+    for id in &ids[1..] {
+        support::until("the other jobs are done", || is_done(*id)).await;
+        assert_eq!(record(&queue, *id).await.crashes, 0);
+    }
+    assert!(!is_done(ids[0]).await, "it is locked");
+    let commit = sqlx::AssertSqlSafe("commit".to_owned());
+    let ended = sqlx::Executor::execute(&mut theirs, commit).await;
+    ended.expect("let go");
+    support::until("the first job is done", || is_done(ids[0])).await;
+    for worker in workers {
+        worker.end().await;
+    }
+    let others = log.notes().into_iter().filter(|note| *note != 1);
+    assert_eq!(others.collect::<Vec<_>>(), [3, 7]);
+}
+
 #[tokio::test]
 async fn an_end_that_cannot_be_written_keeps_no_other_from_it() {
     let Some((database, queue)) = opened().await else {

@@ -17,6 +17,9 @@ const MOST: usize = 512;
 /// The number of statements that are under way at a time, so that one is built while others wait for the disk.
 const AT_ONCE: usize = 3;
 
+/// If another transaction locks a job for longer than this, the ends of the other jobs of the statement are written without it.
+const LONGEST_LOCK: &str = "1s";
+
 /// How long the first end of a statement waits for others, if the previous statement had several ends.
 const LINGER: Duration = Duration::from_millis(1);
 
@@ -122,7 +125,8 @@ fn statement() -> String {
         "with held as materialized (
             select ends.* from unnest({lists}) as ends({names})
             join delayed_jobs as jobs on jobs.id = e_id and jobs.claim = e_claim
-            where jobs.state = 'running' order by jobs.id for update of jobs
+            where jobs.state = 'running' and (select set_config('lock_timeout', '{LONGEST_LOCK}', true)) is not null
+            order by jobs.id for update of jobs
         )
         {set}
         from held

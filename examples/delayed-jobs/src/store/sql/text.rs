@@ -423,8 +423,9 @@ where id = $1 and claim = $2 and state = 'running'
 /*postgres returning id */"
 );
 
-/// A list of numbers is one JSON parameter, so that the statement is the same for lists of every length. Rows are
-/// locked in the order of their ids, as by the statement that ends many jobs.
+/// A list of numbers is one JSON parameter, so that the statement is the same for lists of every length. On Postgres a job
+/// that somebody else has locked is still held, though its lease is not renewed now: a long transaction must not cost other
+/// jobs their leases, and no lease of a locked job is taken back.
 pub(super) const RENEW: &str = "\
 with held as materialized (
     select id from delayed_jobs
@@ -432,11 +433,16 @@ with held as materialized (
         /*sqlite select value ->> 0, value ->> 1 from json_each($2) */
         /*postgres select (pair ->> 0)::bigint, (pair ->> 1)::bigint from jsonb_array_elements($2::text::jsonb) as pair */
     )
-    order by id /*postgres for update */
-)
+    order by id /*postgres for update skip locked */
+)/*postgres , renewed as ( */
 update delayed_jobs set lease_until = $1
 from held where delayed_jobs.id = held.id
-returning delayed_jobs.id";
+/*sqlite returning delayed_jobs.id */
+/*postgres )
+select id from delayed_jobs
+where state = 'running' and (id, claim) in (
+    select (pair ->> 0)::bigint, (pair ->> 1)::bigint from jsonb_array_elements($2::text::jsonb) as pair
+) */";
 
 pub(super) const HELD_BY: &str = "select id, claim from delayed_jobs /*sqlite indexed by delayed_jobs_running */ where state = 'running' and worker = $1";
 
