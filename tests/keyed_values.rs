@@ -4,8 +4,9 @@ use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Barrier, Mutex, OnceLock};
 use std::task::{Context, Poll, Wake};
+use std::thread;
 use std::time::Duration;
 
 use crate::common::{
@@ -15,7 +16,8 @@ use crate::common::{
 use schedgroup::keyed::OnDuplicate::{Keep, KeepEarliest, KeepLatest, Replace};
 use schedgroup::keyed::{Inserted, KeyedContext, KeyedGroup, KeyedHandle};
 use schedgroup::{CancellationToken, Group, WaitError};
-use tokio::time::{Instant, sleep};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep, timeout};
 
 /// A keyed group that logs what it handles.
 fn logging() -> (KeyedGroup<char, u32>, Log<(char, u32)>) {
@@ -1114,6 +1116,63 @@ async fn a_run_is_aborted_by_its_key_and_the_next_one_follows() {
     keyed.wait().await.unwrap();
     let stats = keyed.stats();
     assert_eq!((stats.finished, stats.cancelled), (1, 1));
+}
+
+/// The time of an `expire` was read before the lock was taken. An entry that came to wait for its key's run in between was
+/// moved out of its turn, but stayed in the queue; what waited behind it never started.
+#[tokio::test(start_paused = true)]
+async fn an_entry_that_falls_due_during_its_expire_keeps_its_turn() {
+    static LATE: Barrier = Barrier::new(2);
+    const NAME: &str = "expires late";
+    #[derive(Clone, PartialEq, Eq)]
+    struct Key(char);
+    impl Hash for Key {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            if thread::current().name() == Some(NAME) {
+                LATE.wait();
+                LATE.wait();
+            }
+            self.0.hash(state);
+        }
+    }
+    let (log, holds) = (Log::new(), [(); 5].map(|()| Hold::new()));
+    let (runs, held) = (log.clone(), holds.clone());
+    let builder = KeyedGroup::builder().exclusive().max_running(2);
+    let keyed = Arc::new(builder.build_with(move |_, _: Key, value: usize| {
+        runs.push(value);
+        held[value].job()
+    }));
+    let insert = |key, value, after| keyed.insert_after(Key(key), value, after, Replace);
+    insert('k', 0, Duration::ZERO);
+    settle().await;
+    insert('k', 1, Duration::ZERO);
+    settle().await;
+    assert!(keyed.expire(&Key('k')));
+    insert('k', 2, ms(1));
+    let (runtime, late) = (Handle::current(), Arc::clone(&keyed));
+    let expires = thread::Builder::new().name(NAME.into()).spawn(move || {
+        let _paused = runtime.enter();
+        late.expire(&Key('k'))
+    });
+    LATE.wait();
+    sleep(ms(2)).await;
+    // Both slots are taken, so that what is not queued behind the run waits for one.
+    insert('l', 3, Duration::ZERO);
+    settle().await;
+    assert_eq!(keyed.stats().running, 2);
+    LATE.wait();
+    assert!(expires.unwrap().join().unwrap());
+    settle().await;
+    holds[0].release();
+    settle().await;
+    insert('k', 4, Duration::ZERO);
+    for hold in [3, 2, 1, 4] {
+        holds[hold].release();
+        settle().await;
+    }
+    let ended = timeout(HOUR, keyed.wait()).await;
+    assert!(ended.is_ok(), "{:?}", keyed.stats());
+    assert_eq!(log.labels(), [0, 3, 1, 2, 4]);
 }
 
 /// The end of a run looks at the next of them only, and not at all.
