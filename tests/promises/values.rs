@@ -4,6 +4,7 @@
 //! Traits and `Debug` texts of the types are in `tests/types.rs`.
 
 use std::collections::BTreeSet;
+use std::future::pending;
 use std::panic::Location;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -159,6 +160,25 @@ async fn a_job_in_its_first_poll_is_listed_as_running_and_those_behind_it_are_no
     let (running, pending) = ((JobState::Running, 1), (JobState::Pending, 1));
     let expected = [vec![running, pending, pending], vec![running, pending]];
     assert_eq!(*seen.lock().unwrap(), expected);
+}
+
+/// A worker has claimed it, and another job gets its slot.
+#[tokio::test(start_paused = true)]
+async fn a_series_that_is_cancelled_just_before_its_run_leaves_its_id_to_no_other_job() {
+    let group = Group::new();
+    let series = Arc::new(Mutex::new(None::<JobHandle>));
+    let claimed = Arc::clone(&series);
+    group.delay(ms(1), async move {
+        let series = claimed.lock().unwrap().take();
+        assert!(series.is_some_and(|series| series.cancel()));
+    });
+    let at = Instant::now() + ms(1);
+    *series.lock().unwrap() = Some(group.repeat(at, |_| async { unreachable!() }));
+    sleep(ms(2)).await;
+    let [one, two] = [(); 2].map(|()| group.delay(Duration::ZERO, pending()));
+    settle().await;
+    let expected = [(&one, JobState::Running, 1), (&two, JobState::Running, 1)];
+    assert_listed(&group, expected);
 }
 
 /// Ends of jobs, by the states of their handles.

@@ -211,6 +211,8 @@ impl Jobs {
     /// Puts a claimed job that has not started back into the ready queue.
     pub(super) fn requeue(&mut self, claim: Claim) {
         let contents = self.contents_of(claim.work);
+        // Its run has not begun. In the slot of an ended job these controls would be the next job's.
+        self.slab.take_control(claim.slot);
         let slot = self.slab.get_mut(claim.slot);
         slot.put_back(contents, Stage::Released);
         let entry = slot.entry(claim.slot);
