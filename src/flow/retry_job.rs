@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::error::{Ended, RetryError};
 use super::retry::Retry;
-use super::stop::StopSignal;
+use super::stop::{Stop, StopSignal};
 use crate::common::panic::{DiscardEach, ENDED, catch, drop_quietly, forget};
 use crate::{Group, Handle, JobContext, JobHandle, Next};
 
@@ -96,6 +96,7 @@ impl<O, F, E> Retry<'static, O, F, E> {
             job,
             receiver: Some(receiver),
             stop,
+            stopped: None,
         }
     }
 }
@@ -297,14 +298,16 @@ pub struct RetryHandle<T, E> {
     receiver: Option<oneshot::Receiver<Result<T, RetryError<E>>>>,
     /// That of the retry, which only sees it while its job runs.
     stop: StopSignal,
+    /// Why this handle has cancelled the job.
+    stopped: Option<Stop>,
 }
 
 impl<T, E> RetryHandle<T, E> {
     /// Returns the handle of the job that makes the attempts, to cancel, abort or move it, or to query its state.
     ///
-    /// A cancel during an attempt lets it finish, and makes it the last: if it returns a value, so does the retry. An
-    /// abort drops the attempt at its next await. To cancel retries by an id of your own, keep clones of their handles
-    /// in a map.
+    /// A cancel during an attempt lets it finish, and makes it the last: if it returns a value, so does the retry, and the
+    /// job has finished. An abort drops the attempt at its next await. To cancel retries by an id of your own, keep clones
+    /// of their handles in a map.
     ///
     /// # Examples
     ///
@@ -339,22 +342,23 @@ impl<T, E> Future for RetryHandle<T, E> {
         let handle = &mut *self;
         let receiver = handle.receiver.as_mut().expect(ENDED);
         let mut end = Pin::new(&mut *receiver).poll(cx);
-        let mut why = None;
-        if end.is_pending() {
+        if end.is_pending() && handle.stopped.is_none() {
             // A timer needs a runtime, and this future does not otherwise.
-            why = match tokio::runtime::Handle::try_current() {
+            let stop = match tokio::runtime::Handle::try_current() {
                 Ok(_) => handle.stop.poll(cx),
                 Err(_) => handle.stop.poll_token(cx),
             };
-            // A running attempt sees the stop by itself. A job that waits for its slot does not.
-            if why.is_some() && handle.job.is_pending() && handle.job.cancel() {
+            // A job that waits for its slot does not see the stop. A running attempt does, unless it has looked for the
+            // last time: then it is to be the last one, or its job could pause and wait for a slot.
+            if stop.is_some() && handle.job.cancel() {
+                handle.stopped = stop;
                 end = Pin::new(receiver).poll(cx);
             }
         }
         let end = ready!(end).expect("a retry reports before it is dropped");
         handle.receiver = None;
         Poll::Ready(end.map_err(|mut error| {
-            if let (Ended::Cancelled, Some(stop)) = (error.ended, why) {
+            if let (Ended::Cancelled, Some(stop)) = (error.ended, handle.stopped) {
                 error.ended = stop.into();
             }
             error

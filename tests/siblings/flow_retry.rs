@@ -5,13 +5,13 @@ use std::iter::{empty, repeat};
 use std::num::ParseIntError;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::task::{Context, Poll, Wake};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use schedgroup::flow::{self, Ended, Verdict};
+use schedgroup::flow::{self, Ended, RetryHandle, Verdict};
 use schedgroup::{Group, JobHandle, JobState, TaskError, WaitError};
 use tokio::sync::oneshot;
 use tokio::task::consume_budget;
@@ -476,6 +476,83 @@ async fn a_job_that_waits_for_a_slot_ends_at_its_deadline_or_with_its_token() {
         settle().await;
     }
     group.wait().await.unwrap();
+}
+
+/// It has looked at the clock for the last time when its handle finds that the deadline has passed. Another job takes the
+/// slot.
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_deadline_passes_as_it_begins_to_pause_waits_for_no_slot() {
+    let (group, start) = (Group::builder().max_running(1).build(), Instant::now());
+    let (woken, polled) = (Log::new(), Arc::new(Mutex::new(None::<RetryHandle<_, _>>)));
+    let (waker, polls) = (waker_of(&woken), Arc::clone(&polled));
+    let (calls, op) = failing(9);
+    let handle = flow::retry(op)
+        .delays([ms(1)])
+        .deadline(start + ms(10))
+        .notify(move |_, _| {
+            jump(ms(10));
+            let mut handle = polls.lock().unwrap();
+            let handle = Pin::new(handle.as_mut().expect("it is there"));
+            assert!(handle.poll(&mut Context::from_waker(&waker)).is_pending());
+        })
+        .spawn_on(&group);
+    group.delay(ms(1), pending());
+    let job = handle.job().clone();
+    *polled.lock().unwrap() = Some(handle);
+    settle().await;
+    assert_eq!(woken.labels(), ["woken"]);
+    let handle = polled.lock().unwrap().take();
+    let error = handle.expect("it is there").await.unwrap_err();
+    assert_eq!((error.attempts, error.ended), (1, Ended::DeadlineExceeded));
+    assert_eq!((error.last, calls.load(SeqCst)), (Some("busy"), 1));
+    assert_eq!(job.state(), JobState::Cancelled);
+}
+
+fn waker_of(woken: &Log<&'static str>) -> Waker {
+    struct Woken(Log<&'static str>);
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.push("woken");
+        }
+    }
+    Arc::new(Woken(woken.clone())).into()
+}
+
+/// Whether it has a value by then or not. So has one that was cancelled in its last attempt.
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_last_attempt_ends_has_finished_though_it_was_to_make_no_other() {
+    for (by_token, value, end) in [
+        (true, true, Ok(7)),
+        (true, false, Err(Ended::Cancelled)),
+        (false, true, Ok(7)),
+        (false, false, Err(Ended::Attempts)),
+    ] {
+        let (group, token) = (Group::new(), CancellationToken::new());
+        let (go, gone) = oneshot::channel();
+        let mut gone = Some(gone);
+        let retry = flow::retry(move || {
+            let gone = gone.take().expect("it is the last attempt");
+            async move { gone.await.unwrap() }
+        });
+        let retry = retry.attempts(1).token(token.clone());
+        let mut handle = retry.spawn_on(&group);
+        settle().await;
+        if by_token {
+            token.cancel();
+            assert!(poll_once(&mut handle).is_pending());
+        } else {
+            assert!(handle.job().cancel());
+        }
+        if value {
+            go.send(Ok(7)).unwrap();
+        } else if !by_token {
+            go.send(Err("busy")).unwrap();
+        }
+        let job = handle.job().clone();
+        assert_eq!(handle.await.map_err(|error| error.ended), end);
+        assert_eq!(job.state(), JobState::Finished, "{end:?}");
+        assert_eq!(group.stats().finished, 1, "{end:?}");
+    }
 }
 
 /// The handle of a retry needs no runtime, also if the retry has a deadline.

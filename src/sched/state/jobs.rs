@@ -752,14 +752,15 @@ impl Jobs {
                     }
                     (wanted, runnable) => {
                         left.runnable = runnable;
-                        // A series that wants to run again, and may not, counts as dropped; but as finished after a
-                        // shutdown, which lets the present run end. A job in steps has finished if its last step says
-                        // so, whatever a reset asked for.
+                        // A series that was cancelled, or wants to run again and may not, counts as dropped; the
+                        // latter as finished after a shutdown, which lets the present run end. A job in steps has
+                        // finished if its last step says so, whatever was asked of it meanwhile.
                         let cut_short = match self.is_in_steps(slot) {
                             true => next.is_some(),
+                            false if control.cancelled => true,
                             false => wanted.is_some() && !lifecycle.finishes_series(),
                         };
-                        if control.cancelled || cut_short {
+                        if cut_short {
                             self.counts.dropped += 1;
                             JobState::Cancelled
                         } else {
