@@ -46,8 +46,8 @@ pub(super) enum NextJob {
 pub(super) struct Left {
     /// How many claimed jobs have not started.
     pub(super) unstarted: usize,
-    /// The deadline of the first of them.
-    pub(super) first: Option<Timestamp>,
+    /// The earliest of their deadlines.
+    pub(super) earliest: Option<Timestamp>,
     /// The greatest lateness of any job that the worker has started.
     pub(super) max_lateness: Duration,
 }
@@ -175,9 +175,10 @@ impl LocalQueue {
     pub(super) fn record(&self, record: impl FnMut(u32)) -> Left {
         let mut inner = self.lock();
         inner.ended.drain(..).for_each(record);
+        let deadlines = inner.unstarted.iter().map(|claim| claim.deadline);
         Left {
             unstarted: inner.unstarted.len(),
-            first: inner.unstarted.front().map(|claim| claim.deadline),
+            earliest: deadlines.min(),
             max_lateness: inner.max_lateness,
         }
     }
@@ -253,11 +254,21 @@ pub(super) mod tests {
     fn jobs_start_in_the_order_in_which_they_were_claimed() {
         let local = filled([3, 5, 9]);
         let left = local.record(|_| ());
-        assert_eq!((left.unstarted, left.first), (3, Some(timestamp(3))));
+        assert_eq!((left.unstarted, left.earliest), (3, Some(timestamp(3))));
         let started = std::iter::from_fn(|| next(&local, None, timestamp(0)));
         assert_eq!(slots(started), [3, 5, 9]);
         let left = local.record(|_| ());
-        assert_eq!((left.unstarted, left.first, local.polled()), (0, None, 3));
+        assert_eq!(
+            (left.unstarted, left.earliest, local.polled()),
+            (0, None, 3)
+        );
+    }
+
+    /// A worker that helps another one claims behind the jobs that it has stolen, which may be due later.
+    #[test]
+    fn the_earliest_deadline_is_known_whatever_was_stolen() {
+        let left = filled([7, 9, 5, 6]).record(|_| ());
+        assert_eq!(left.earliest, Some(timestamp(5)));
     }
 
     #[test]
@@ -293,7 +304,10 @@ pub(super) mod tests {
         assert!(local.remove(2).is_none());
         assert_eq!(slots(local.take_all()), [3]);
         let left = local.record(|_| ());
-        assert_eq!((left.unstarted, left.first, local.polled()), (0, None, 1));
+        assert_eq!(
+            (left.unstarted, left.earliest, local.polled()),
+            (0, None, 1)
+        );
     }
 
     #[test]

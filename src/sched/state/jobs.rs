@@ -958,7 +958,7 @@ impl Jobs {
         for local in workers.locals() {
             let left = self.record(local);
             claimed += left.unstarted;
-            next = next.min(left.first.unwrap_or(Timestamp::NEVER));
+            next = next.min(left.earliest.unwrap_or(Timestamp::NEVER));
         }
         let pending = self.pending + claimed;
         Stats {
