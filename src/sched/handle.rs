@@ -163,8 +163,9 @@ impl Handle {
         admitted.is_err()
     }
 
-    /// Like [`repeat`](Handle::repeat); but after a `wait` a pending one runs at once, to see that its
-    /// group drains, no run follows one that ends after that, and none begins.
+    /// Like [`repeat`](Handle::repeat), for a series that ends with `wait`. When that is called, a pending series runs once
+    /// more and at once, to see that its group drains; a running one ends with its present run. After that none is
+    /// accepted, not even from a job.
     #[track_caller]
     pub(crate) fn repeat_until_wait<F, Fut>(&self, first: Instant, run: F) -> JobHandle
     where
@@ -286,13 +287,14 @@ impl JobHandle {
 
     /// Cancels the job. Returns `true` if this call prevented its next run; at most one call ever returns `true`.
     ///
-    /// What a pending job holds is dropped before this returns. If the job is just about to start, either the cancel or
-    /// the start takes effect, never both. A due job that waits for a slot is still pending. A repeating job that is
-    /// running finishes this run, and it is the last one. [`abort`](JobHandle::abort) stops a running job, too.
+    /// What a pending job holds is dropped before this returns. A due job that waits for a slot is still pending. If a
+    /// job is just about to start, either the cancel or the start takes effect, never both. A repeating job that is
+    /// running finishes this run, and it is the last one; a run counts as running from shortly before its closure is
+    /// called. [`abort`](JobHandle::abort) stops a running job, too.
     ///
     /// It returns `false` for a job that the end of its group has prevented before: one of a group that was cancelled,
     /// dropped, or has reached its deadline or the end of a grace, and one that was not due when the group was shut
-    /// down. What that job holds is dropped before this returns all the same.
+    /// down. What that job holds is dropped before this returns, unless the group is dropping it already.
     ///
     /// # Examples
     ///
@@ -431,8 +433,7 @@ impl JobHandle {
         self.id
     }
 
-    /// Returns the instant at which the job is due; if it is running or has ended, the instant at which its last run
-    /// was due.
+    /// Returns the instant at which the job is due; if it is running or has ended, the instant at which it was due last.
     ///
     /// # Examples
     ///

@@ -300,10 +300,14 @@ impl Jobs {
         {
             return true;
         }
-        let series = self.slab.get(slot).call_site.is_series();
+        if !runs_again || !self.slab.get(slot).call_site.is_series() {
+            return false;
+        }
         match self.slab.control(slot) {
             // The run goes on, and `finish` finds the mark. A second cancel prevents nothing more, and returns `false`.
-            Some(control) if series && runs_again && !control.is_last_run() => {
+            // It may be that the worker has only taken the job out of its local queue, and the closure is called after
+            // this: user code runs under no lock, so a cancel cannot tell.
+            Some(control) if !control.is_last_run() => {
                 control.cancelled = true;
                 true
             }
