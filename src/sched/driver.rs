@@ -331,7 +331,7 @@ impl Drop for Driver {
         if !self.done {
             let woken = self
                 .shared
-                .enter(|state, effects| state.runtime_gone(effects));
+                .enter_checked(|state, effects| state.runtime_gone(effects));
             drop(woken);
             // In this thread and without a yield, since no task of the group will be polled any more. The lock is still
             // released after each chunk, for callers on other threads.

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::task::coop;
 use tokio::time::{Instant, sleep};
 
-use super::assert_cancelled;
+use super::{assert_cancelled, assert_deadline_exceeded};
 use crate::common::{
     Flag, HOUR, Hold, Log, bounded, counts, ms, multi_thread, paused, runtimes, until, watched,
 };
@@ -193,6 +193,18 @@ fn who_waits_elsewhere_is_told_that_the_runtime_went() {
             }
         }
     });
+}
+
+/// Nothing has looked at the clock since then.
+#[test]
+fn a_deadline_that_passed_before_the_runtime_went_is_what_ends_the_group() {
+    for (_, home) in runtimes() {
+        let builder = Group::builder().runtime(home.handle().clone());
+        let group = builder.deadline(Instant::now()).build();
+        drop(home);
+        let waited = multi_thread().block_on(bounded(group.wait()));
+        assert_deadline_exceeded(&waited);
+    }
 }
 
 #[test]
