@@ -236,7 +236,7 @@ impl JobContext {
 
 schedule_methods!(
     JobContext,
-    "Never panics: once the group has drained or was shut down too the job is dropped and the returned handle is a \
+    "Never panics: in a group that has drained or was shut down the job is dropped, and the returned handle is a \
      finished one."
 );
 

@@ -189,8 +189,8 @@ impl Handle {
 
 schedule_methods!(
     Handle,
-    "Never panics: after `wait`, `drain` or `shutdown` too the job is dropped and the returned handle is a finished \
-     one, unless this is the handle of a job's context and the group still drains."
+    "Never panics: after `wait`, `drain` or `shutdown` was called the job is dropped, and the returned handle is a \
+     finished one, unless this is the handle of a job's context and the group still drains."
 );
 
 impl AsRef<Handle> for Handle {
