@@ -21,7 +21,7 @@ pub(super) struct RunningJob {
     pub(super) id: JobId,
     pub(super) scheduled_at: &'static Location<'static>,
     pub(super) span: Span,
-    /// `None` if the job panicked before it had a future.
+    /// `None` if the job panicked before it had a future, or its future was dropped already.
     pub(super) live: Option<Started>,
 }
 

@@ -261,8 +261,9 @@ impl Worker {
             Ok(Some(Poll::Ready(next))) => match live.take() {
                 Some(Started::Future(future)) => match panic::discard(future) {
                     // The common case. The job counts as running until the next claim, which records all ends in one
-                    // step. In a group with a limit that claim comes at once, since only one job was claimed.
-                    Ok(()) => return Some(slot),
+                    // step. In a group with a limit that claim comes at once, if only one job was claimed.
+                    Ok(()) if !registration.records_each => return Some(slot),
+                    Ok(()) => Some(Ok(Some(next))),
                     Err(payload) => Some(Err(payload)),
                 },
                 // A series, or a job with a value: its runnable outlives the run, so it needs all the parts of `end`.

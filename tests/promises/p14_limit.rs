@@ -476,6 +476,37 @@ fn the_slot_of_a_job_that_has_awaited_is_free_at_its_end_and_not_later() {
     }
 }
 
+/// Its worker has claimed it together with one that was woken and blocks its thread until a third has run in its slot. A
+/// fourth blocks the only other worker until then, so that the two are claimed together.
+#[test]
+fn the_slot_of_a_job_that_never_awaits_is_free_at_its_end_and_not_later() {
+    for _ in 0..5 {
+        watched(|| {
+            of_threads(1).block_on(bounded(async {
+                let group = Group::builder().max_running(3).build();
+                let (wake, woken) = oneshot::channel();
+                let [(tell, told), (tell_other, told_other)] = [(); 2].map(|()| mpsc::channel());
+                group.delay(ms(0), async move {
+                    woken.await.unwrap();
+                    block_in_place(|| block_until_told(&told));
+                });
+                until("it awaits", || group.stats().running == 1).await;
+                group.delay_with(ms(0), move |context| async move {
+                    wake.send(()).unwrap();
+                    context.delay(ms(0), async {});
+                    context.delay(ms(0), async move {
+                        [tell, tell_other]
+                            .iter()
+                            .for_each(|tell| tell.send(()).unwrap());
+                    });
+                    block_in_place(|| block_until_told(&told_other));
+                });
+                group.wait().await.unwrap();
+            }));
+        });
+    }
+}
+
 /// Those that run wake themselves again and again.
 #[tokio::test]
 async fn free_slots_are_taken_though_others_never_rest() {

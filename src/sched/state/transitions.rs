@@ -440,6 +440,8 @@ impl State {
             if claimed > 1 {
                 self.watch(effects);
             }
+            // So may the one that is polled after a job has ended, while a third waits for the slot of that job.
+            worker.records_each = claimed > 1 && self.jobs.is_limited();
             // `want_workers` below is for the jobs that are left, and for the slots that `record` has freed.
             let woken = self.woken.get_or_insert_default();
             worker.woken.get_or_insert_with(|| Arc::clone(woken));

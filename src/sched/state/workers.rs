@@ -88,6 +88,8 @@ pub(in crate::sched) struct Registration {
     pub(in crate::sched) local: Arc<LocalQueue>,
     /// The group's queue of woken jobs. The worker gets it with its first claim.
     pub(in crate::sched) woken: Option<Arc<WokenJobs>>,
+    /// The end of each job that it has claimed last is to be recorded at once, not by the next claim.
+    pub(in crate::sched) records_each: bool,
     pub(in crate::sched) state: WorkerState,
 }
 
@@ -97,6 +99,7 @@ impl Registration {
         Registration {
             local: Arc::default(),
             woken: None,
+            records_each: false,
             state: WorkerState::Starting,
         }
     }
