@@ -265,6 +265,7 @@ impl Builder {
             timer,
         );
         runtime.spawn(Driver::new(Arc::clone(&shared)).drive());
+        shared.make_stealable();
         Group::new_from(shared)
     }
 }

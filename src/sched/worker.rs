@@ -45,9 +45,9 @@ pub(super) fn start(shared: &Arc<Shared>, count: usize) {
         };
         shared.runtime.spawn(worker.work());
     }
-    if count == 1 {
-        // A single spawned task stays in a slot of this thread from which no other thread can steal it. If the job that
-        // is polled here then blocks this thread, no other thread has been woken to drive the runtime's timers.
+    if count > 0 {
+        // The job that is polled here next may block this thread. The last worker is not to wait for that; and if it is
+        // the only one, no other thread has been woken to drive the runtime's timers.
         shared.make_stealable();
     }
 }

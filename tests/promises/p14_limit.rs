@@ -449,6 +449,44 @@ fn a_job_that_blocks_holds_up_none_while_another_worker_is_busy() {
     }
 }
 
+/// Each of them blocks its thread until all have been polled.
+#[test]
+fn jobs_that_are_woken_together_are_polled_on_all_threads() {
+    for threads in [2, 3, 4] {
+        watched(move || {
+            of_threads(threads).block_on(bounded(async {
+                let (group, gate) = (Group::new(), Arc::new(Notify::new()));
+                let (tell, told): (Vec<_>, Vec<_>) = (0..threads).map(|_| mpsc::channel()).unzip();
+                for told in told {
+                    let (tell, gate) = (tell.clone(), Arc::clone(&gate));
+                    group.delay(ms(0), async move {
+                        gate.notified().await;
+                        tell.iter().for_each(|tell| tell.send(()).unwrap());
+                        tell.iter().for_each(|_| block_until_told(&told));
+                    });
+                }
+                until("all await", || group.stats().running == threads).await;
+                sleep(ms(20)).await;
+                gate.notify_waiters();
+                group.wait().await.unwrap();
+            }));
+        });
+    }
+}
+
+#[test]
+fn a_group_works_though_the_task_that_created_it_blocks_its_thread() {
+    watched(|| {
+        let runtime = of_threads(2);
+        let created = runtime.spawn(async {
+            let (group, (tell, told)) = (Group::new(), mpsc::channel());
+            group.delay(ms(0), async move { tell.send(()).unwrap() });
+            block_until_told(&told);
+        });
+        runtime.block_on(bounded(created)).unwrap();
+    });
+}
+
 /// Both hold a slot and are woken together. The first ends, and the second blocks its thread until the third has run in
 /// the slot of the first.
 #[test]
