@@ -240,12 +240,14 @@ impl Shared {
             worker.wake();
             self.make_stealable();
         }
-        if effects.cancel {
-            panic::catch(|| self.token.cancel()).unwrap_or_else(panic::forget);
-        }
-        // The panic of each waker is caught, or the tasks behind it would never be woken.
-        if !effects.wake.is_empty() {
+        if effects.cancel || !effects.wake.is_empty() {
+            if effects.cancel {
+                panic::catch(|| self.token.cancel()).unwrap_or_else(panic::forget);
+            }
+            // The panic of each waker is caught, or the tasks behind it would never be woken.
             panic::wake_each(effects.wake);
+            // The job that has ended the group may block its thread next.
+            self.make_stealable();
         }
         drop(effects.unused);
     }

@@ -2,7 +2,7 @@
 //! first reason at once; running jobs see it through their token.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Wake};
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{assert_cancelled, assert_deadline_exceeded, panic_message};
 use crate::common::{
-    Flag, HOUR, Hold, Log, Woken, beside, counts, jump, ms, on_both, poll_once, settle,
+    Flag, HOUR, Hold, Log, Woken, beside, bounded, counts, jump, ms, multi_thread, on_both,
+    poll_once, settle, watched,
 };
 
 /// The three ways to end a group, each at ten milliseconds.
@@ -652,4 +653,27 @@ async fn wait_hears_of_a_cancelled_token_before_the_driver_does() {
     token.cancel();
     assert_eq!(woken.times(), 1, "no task has run since");
     assert_cancelled(&wait.await);
+}
+
+/// The task that waits is woken on the thread of that job.
+#[test]
+fn wait_returns_though_the_job_that_has_cancelled_the_group_blocks_its_thread() {
+    watched(|| {
+        let runtime = multi_thread();
+        runtime.block_on(bounded(async {
+            let (group, (tell, told)) = (Arc::new(Group::new()), mpsc::channel());
+            let waits = Arc::clone(&group);
+            let waiter = tokio::spawn(async move {
+                let outcome = waits.wait().await;
+                tell.send(()).unwrap();
+                outcome
+            });
+            let cancels = Arc::clone(&group);
+            group.delay_with(ms(20), |_| async move {
+                cancels.cancel();
+                told.recv_timeout(Duration::from_secs(10)).unwrap();
+            });
+            assert_cancelled(&waiter.await.unwrap());
+        }));
+    });
 }
