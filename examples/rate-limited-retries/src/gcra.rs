@@ -68,7 +68,8 @@ impl Bucket {
     }
 
     /// Charges for work that starts `now`, and that could have started at `at`, which is not before its exact instant.
-    pub(crate) fn take(&mut self, rate: Rate, cost: u32, at: u64, now: u64) {
+    /// Returns which of the two is charged.
+    pub(crate) fn take(&mut self, rate: Rate, cost: u32, at: u64, now: u64) -> u64 {
         let charged = if now - at > tolerance(rate) { now } else { at };
         let opens = self.opens(rate, cost);
         // A start within the nanosecond of its earliest instant is charged at exactly that instant, so that the rest of
@@ -89,6 +90,7 @@ impl Bucket {
                 self.window = None;
             }
         }
+        charged
     }
 
     /// Returns whether no earlier start affects a later one any more.

@@ -31,6 +31,8 @@ use crate::time::later;
 /// - The overall rate is charged last, when the key itself may start, so no key waits because of a later instant of
 ///   another key. Keys that wait for the overall rate start in the order of their own instants. If a piece of work costs
 ///   more than one, the keys behind it wait until its whole cost is available.
+/// - Keys that wait for a slot, of the dispatcher or of its group, take turns: a key with a long queue does not keep
+///   others from their starts.
 /// - After [`not_before`](Dispatcher::not_before), no work of the key starts until the given instant.
 /// - `wait` and `drain` of the group cover queued work. A group that is cancelled, shut down or dropped starts no more work,
 ///   and [`drain`](Dispatcher::drain) then gives back the work that is left.

@@ -46,7 +46,8 @@ pub(crate) struct LaneId(u32);
 /// The entry of a lane that has work and a free slot, in the heap of heads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Head {
-    /// The instant at which the limits of its key let the head start, or an earlier one.
+    /// The instant at which the limits of its key let the head start, or an earlier one. If that has passed, the instant
+    /// since which it is its turn: the last start of the lane, so that lanes which wait for a slot take turns.
     at: u64,
     /// Entries are numbered in the order of their creation. The number also identifies the entry: if its lane has
     /// another number, this entry is stale.
@@ -230,7 +231,7 @@ impl<K, T> Lanes<K, T> {
     pub(crate) fn push(&mut self, id: LaneId, item: Item<T>, now: u64) {
         self.counts.queued += 1;
         self.at(id).push(item);
-        self.push_head(id, now);
+        self.push_head(id, now, now);
     }
 
     /// Adds retried work at the head of a lane, behind other retried work, as soon as the instant `at` has come. Until
@@ -252,13 +253,13 @@ impl<K, T> Lanes<K, T> {
         });
     }
 
-    fn put_returned(&mut self, id: LaneId, returned: Returned<T>, now: u64) {
+    fn put_returned(&mut self, id: LaneId, returned: Returned<T>, at: u64) {
         self.counts.queued += 1;
-        if self.past(id, now).push(returned) {
+        if self.past(id, at).push(returned) {
             // The new head may start earlier than the one for which the entry was made.
             self.at(id).entry = NONE;
         }
-        self.push_head(id, now);
+        self.push_head(id, at, at);
     }
 
     /// Lets no work of this lane start before `at`. The entry of the lane is not moved: when it reaches the top of the
@@ -276,7 +277,7 @@ impl<K, T> Lanes<K, T> {
         if let Some(past) = lane.past_mut().filter(|past| past.from > now) {
             past.from = now;
             lane.entry = NONE;
-            self.push_head(id, now);
+            self.push_head(id, now, now);
         }
     }
 
@@ -284,11 +285,12 @@ impl<K, T> Lanes<K, T> {
     pub(crate) fn ended(&mut self, id: LaneId, now: u64) {
         self.counts.running -= 1;
         self.past(id, now).running -= 1;
-        self.push_head(id, now);
+        self.push_head(id, now, now);
     }
 
-    /// Creates the entry of a lane that has work and a free slot and no entry yet. Its head could start from `ready` on.
-    fn push_head(&mut self, id: LaneId, ready: u64) {
+    /// Creates the entry of a lane that has work and a free slot and no entry yet. Its head could start from `ready` on,
+    /// and goes behind the heads that could start before `turn`, which is not in the future.
+    fn push_head(&mut self, id: LaneId, ready: u64, turn: u64) {
         let Limits {
             in_flight, per_key, ..
         } = self.limits;
@@ -312,7 +314,7 @@ impl<K, T> Lanes<K, T> {
             self.heads.reserve_exact(growth(self.heads.len()));
         }
         self.heads.push(Head {
-            at,
+            at: at.max(turn),
             number,
             lane: id,
         });
@@ -429,13 +431,14 @@ impl<K, T> Lanes<K, T> {
             past.bucket.take(rate, item.cost, at, now);
         }
         let key = Arc::clone(&past.key);
-        if let Some(rate) = limits.overall {
-            self.overall.take(rate, item.cost, at, now);
-        }
+        // Heads that wait for the overall rate go by their exact instants, or capacity would be lost.
+        let turn = limits
+            .overall
+            .map_or(now, |rate| self.overall.take(rate, item.cost, at, now));
         self.counts.queued -= 1;
         self.counts.running += 1;
         self.counts.started += 1;
-        self.push_head(id, at);
+        self.push_head(id, at, turn);
         Some(Started {
             lane: id,
             key,

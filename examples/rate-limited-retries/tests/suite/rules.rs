@@ -68,6 +68,54 @@ async fn without_any_limit_all_starts_at_once() {
 
 // How many run, and how many are queued.
 
+/// One key has work without end, and as many slots as there are. Another key gets the next slot that is free.
+#[tokio::test(start_paused = true)]
+async fn keys_that_wait_for_a_slot_take_turns() {
+    for limits_group in [false, true] {
+        let log = Log::new();
+        let (group, builder) = match limits_group {
+            false => (Group::new(), Dispatcher::builder().max_running(1)),
+            true => (
+                Group::builder().max_running(1).build(),
+                Dispatcher::builder(),
+            ),
+        };
+        for overall in [false, true] {
+            let (group, log, builder) = (&group, log.clone(), builder.clone());
+            let builder = match overall {
+                false => builder,
+                true => builder.overall(Rate::per_second(1_000)),
+            };
+            let of_work = log.clone();
+            let dispatcher = builder.run(group, move |n: u64, context| {
+                of_work.push((*context.key(), n));
+                sleep(ms(1_000))
+            });
+            for n in 0..4 {
+                dispatcher.push("many", n).await.unwrap();
+            }
+            sleep(ms(500)).await;
+            for n in 0..2 {
+                dispatcher.push("few", n).await.unwrap();
+            }
+            sleep(ms(6_000)).await;
+            let expected = [
+                ("many", 0),
+                ("many", 1),
+                ("few", 0),
+                ("many", 2),
+                ("few", 1),
+                ("many", 3),
+            ];
+            assert_eq!(
+                log.labels(),
+                expected,
+                "group {limits_group}, overall {overall}"
+            );
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn at_most_max_running_run_of_all_keys() {
     let (group, gauge) = (Group::new(), Gauge::default());
